@@ -1,0 +1,89 @@
+/** What the session daemon keeps and says: the types of its HTTP API, and how shells reach it. */
+
+/** Where a session's server is. */
+export interface SessionAddress {
+  name: string;
+  /** Which run of that name: 16 hex digits, new for every server. */
+  instance: string;
+  host: string;
+  port: number;
+  processes: number;
+  /** Bytes of the map, whole pages. */
+  size: number;
+}
+
+export interface SessionSummary extends SessionAddress {
+  /** Process of the server, on its own host. */
+  pid: number;
+  /** Whether the daemon started the server (or somebody did so by hand). */
+  spawned: boolean;
+}
+
+export interface RankStatus {
+  rank: number;
+  node: string;
+  pid: number;
+  state: "joining" | "running" | "barrier" | "semaphore" | "left" | "lost";
+  /** Name of the semaphore it waits on. */
+  on?: string;
+}
+
+/** What a server answers to a STATUS frame. */
+export interface ServerStatus {
+  /** Whether all processes have joined. */
+  started: boolean;
+  /** Processes that are in the session now. */
+  present: number;
+  /** Entries ordered so far. */
+  entries: number;
+  /** Bytes of stores, atomics and publications ordered so far. */
+  bytes: number;
+  ranks: RankStatus[];
+}
+
+export interface SessionDetail extends SessionSummary, ServerStatus {
+  /** Whether the server answered; if not, what it would have said is zero or empty. */
+  answered: boolean;
+}
+
+export interface Health {
+  service: "dsm";
+  version: string;
+  /** PROTOCOL_VERSION of the daemon. */
+  protocol: number;
+  pid: number;
+  autostarted: boolean;
+}
+
+export interface FindRequest {
+  name: string;
+  /** Creates the session if it is not there; without it the session must be there. */
+  processes?: number;
+  /** Bytes; rounded up to whole pages. Left out: whatever the session has, DEFAULT_SIZE for a new one. */
+  size?: number;
+  /** An instance known to have ended: the directory gives another one. */
+  after?: string;
+}
+
+export interface Registration extends SessionAddress {
+  pid: number;
+  /** Which address slot the map has, 0 to ADDRESS_SLOTS - 1. */
+  slot: number;
+}
+
+/**
+ * The daemon as its clients see it. Every call throws DsmError: DSM_UNREACHABLE, DSM_PROTOCOL (something else listens
+ * there), DSM_VERSION, DSM_INVALID, DSM_MISMATCH, DSM_REFUSED, DSM_LIMIT.
+ */
+export interface Directory {
+  /** "host:port" of the daemon. */
+  readonly address: string;
+  find(request: FindRequest): Promise<SessionAddress>;
+  register(registration: Registration): Promise<void>;
+  /** With `instance`: a server takes itself off. Without: the daemon ends the server. False when it is not there. */
+  remove(name: string, instance?: string): Promise<boolean>;
+  list(): Promise<SessionSummary[]>;
+  /** Null when there is no such session. */
+  get(name: string): Promise<SessionDetail | null>;
+  health(): Promise<Health>;
+}

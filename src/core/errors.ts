@@ -1,0 +1,48 @@
+/** Outcomes of an operation. The numbers travel in replies and equal `enum dsm_status` in dsm.h. */
+export const Status = {
+  OK: 0,
+  AGAIN: 1,
+  TIMEOUT: 2,
+  LOST: 3,
+  FULL: 4,
+  MISMATCH: 5,
+  VERSION: 6,
+  INVALID: 7,
+  ENDED: 8,
+  OVERFLOW: 9,
+  LIMIT: 10,
+  BUSY: 11,
+  LEFT: 12,
+  NO_MEMORY: 13,
+  FORKED: 14,
+  UNREACHABLE: 15,
+  PROTOCOL: 16,
+  SYSTEM: 17,
+  REFUSED: 18,
+} as const;
+export type Status = (typeof Status)[keyof typeof Status];
+
+export type DsmCode = `DSM_${Exclude<keyof typeof Status, "OK">}`;
+
+const NAMES = new Map<number, DsmCode>();
+for (const [name, number] of Object.entries(Status)) if (number !== 0) NAMES.set(number, `DSM_${name}` as DsmCode);
+
+/** The code of a status number; a number nobody knows is a protocol error. */
+export function statusCode(status: number): DsmCode {
+  return NAMES.get(status) ?? "DSM_PROTOCOL";
+}
+
+export function statusOf(code: DsmCode): Status {
+  return Status[code.slice(4) as keyof typeof Status];
+}
+
+/** What every part of dsm throws: one line for people, a code for programs. */
+export class DsmError extends Error {
+  override readonly name = "DsmError";
+  readonly code: DsmCode;
+
+  constructor(code: DsmCode, message: string) {
+    super(message);
+    this.code = code;
+  }
+}

@@ -1,0 +1,60 @@
+/** Every limit of the system in one place. Sizes are bytes, times milliseconds. */
+
+export const VERSION = "0.1.0";
+/** Version of the frames in protocol.ts. Both ends of a link must have the same. */
+export const PROTOCOL_VERSION = 1;
+
+export const DEFAULT_PORT = 4200;
+export const DEFAULT_HOST = "127.0.0.1";
+/** Size of a session's map where nobody says one. */
+export const DEFAULT_SIZE = 1 << 20;
+
+export const PAGE_SIZE = 4096;
+/** Largest map: what one typed array can hold. */
+export const SIZE_MAX = 2 ** 32;
+export const PROCESSES_MAX = 1024;
+export const NODES_MAX = 256;
+/** Bytes of a session, node or semaphore name in UTF-8. */
+export const NAME_MAX = 63;
+export const SEMAPHORES_MAX = 4096;
+export const SEMAPHORE_VALUE_MAX = 0x7fffffff;
+/** Joiners that may wait for a running session to end and the next of that name to begin. */
+export const WAITING_JOINS_MAX = 1024;
+/** Sessions of one daemon. */
+export const SESSIONS_MAX = 1024;
+
+/** Maps live at ADDRESS_FIRST + slot * ADDRESS_STRIDE, far from where Linux puts programs, heaps, stacks and libraries. */
+export const ADDRESS_FIRST = 0x2000_0000_0000;
+export const ADDRESS_STRIDE = 2 ** 36;
+export const ADDRESS_SLOTS = 512;
+
+/** Largest frame of any kind. */
+export const FRAME_MAX = 1 << 20;
+/** Largest frame taken from a peer that has not been welcomed. */
+export const GREETING_FRAME_MAX = 4096;
+/** Bytes of one store entry; larger stores are split, larger publications go in parts. */
+export const STORE_MAX = 64 << 10;
+/** Connections of processes and their threads to one arbiter. */
+export const CHANNELS_MAX = 4096;
+/** Connections of arbiters and of status readers to one server. */
+export const LINKS_MAX = 1024;
+/** Requests one channel may have under way. */
+export const CHANNEL_REQUESTS_MAX = 1024;
+/** Bytes waiting for a slow reader beyond which we stop reading from those who cause more. */
+export const OUTBOX_HIGH = 4 << 20;
+/** Bytes waiting for a reader at which its connection is given up. Far above OUTBOX_HIGH: what may still come after we
+ * stopped reading is bounded by the sockets' own buffers and by the one frame each link was in the middle of. */
+export const OUTBOX_MAX = 256 << 20;
+
+export const JOIN_TIMEOUT_MS = 300_000;
+/** A peer must have said who it is after this long. */
+export const GREETING_TIMEOUT_MS = 10_000;
+/** An arbiter or a server nobody came to ends after this long. */
+export const UNUSED_TIMEOUT_MS = 30_000;
+/** A daemon that was started by itself ends this long after its last session. */
+export const DAEMON_IDLE_MS = 60_000;
+
+if (OUTBOX_HIGH < 2 * FRAME_MAX || OUTBOX_MAX < 8 * OUTBOX_HIGH) throw new Error("limits: outbox limits");
+if (STORE_MAX + 4096 > FRAME_MAX) throw new Error("limits: a store must fit a frame");
+if (ADDRESS_FIRST + ADDRESS_SLOTS * ADDRESS_STRIDE > 0x7000_0000_0000) throw new Error("limits: address slots");
+if (SIZE_MAX > ADDRESS_STRIDE) throw new Error("limits: a map must fit its slot");

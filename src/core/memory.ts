@@ -1,0 +1,184 @@
+/**
+ * The byte work: what a store, an atomic operation and a publication do to a map.
+ *
+ * A map may be memory that other processes read while we write it. So a naturally aligned store of 2, 4 or 8 bytes is
+ * one store here too (a DataView setter), never a copy loop, and larger pieces go word by word from their first aligned
+ * address upwards. 8-byte words travel as BigInt, because a Float64 would lose the payload of a NaN.
+ */
+import { AtomicOp, padded, RUN_HEADER_SIZE, runLength, runOffset } from "./protocol.ts";
+
+/** From this many bytes on a block copy pays; below it the call costs more than the words. */
+const BLOCK_COPY_MIN = 256;
+
+export class MapBytes {
+  readonly bytes: Uint8Array;
+  readonly view: DataView;
+
+  constructor(bytes: Uint8Array) {
+    this.bytes = bytes;
+    this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  }
+
+  get size(): number {
+    return this.bytes.length;
+  }
+
+  /** Puts `length` bytes of `source` at `offset`. The caller has checked that they fit. */
+  store(offset: number, source: DataView, from: number, length: number): void {
+    const { view } = this;
+    switch (length) {
+      case 1:
+        view.setUint8(offset, source.getUint8(from));
+        return;
+      case 2:
+        view.setUint16(offset, source.getUint16(from, true), true);
+        return;
+      case 4:
+        view.setUint32(offset, source.getUint32(from, true), true);
+        return;
+      case 8:
+        view.setBigUint64(offset, source.getBigUint64(from, true), true);
+        return;
+      default:
+        this.#storeBlock(offset, source, from, length);
+    }
+  }
+
+  #storeBlock(offset: number, source: DataView, from: number, length: number): void {
+    const { view } = this;
+    const end = offset + length;
+    let to = offset;
+    let at = from;
+    // Up to the first 8-byte boundary in naturally aligned steps, so that no aligned word is ever half written.
+    if ((to & 1) !== 0 && end - to >= 1) {
+      view.setUint8(to, source.getUint8(at));
+      to += 1;
+      at += 1;
+    }
+    if ((to & 2) !== 0 && end - to >= 2) {
+      view.setUint16(to, source.getUint16(at, true), true);
+      to += 2;
+      at += 2;
+    }
+    if ((to & 4) !== 0 && end - to >= 4) {
+      view.setUint32(to, source.getUint32(at, true), true);
+      to += 4;
+      at += 4;
+    }
+    if (end - to >= BLOCK_COPY_MIN) {
+      // memmove of whole aligned words never writes less than a word at a time.
+      const words = (end - to) & ~7;
+      this.bytes.set(new Uint8Array(source.buffer, source.byteOffset + at, words), to);
+      to += words;
+      at += words;
+    }
+    for (; end - to >= 8; to += 8, at += 8) view.setBigUint64(to, source.getBigUint64(at, true), true);
+    if (end - to >= 4) {
+      view.setUint32(to, source.getUint32(at, true), true);
+      to += 4;
+      at += 4;
+    }
+    if (end - to >= 2) {
+      view.setUint16(to, source.getUint16(at, true), true);
+      to += 2;
+      at += 2;
+    }
+    if (end - to >= 1) view.setUint8(to, source.getUint8(at));
+  }
+
+  /**
+   * Executes one atomic operation and writes the value before it, zero-extended to 16 bytes, at `oldAt` of `old`.
+   * Operand and compare are little-endian at `from` and `from + 16` of `source`.
+   */
+  atomic(
+    op: AtomicOp,
+    width: number,
+    offset: number,
+    source: DataView,
+    from: number,
+    old: DataView,
+    oldAt: number,
+  ): void {
+    if (width === 16) {
+      this.#atomic16(op, offset, source, from, old, oldAt);
+      return;
+    }
+    const { view } = this;
+    const before = read(view, offset, width);
+    old.setBigUint64(oldAt, before, true);
+    old.setBigUint64(oldAt + 8, 0n, true);
+    const after = compute(op, width, before, read(source, from, width), read(source, from + 16, width));
+    switch (width) {
+      case 1:
+        view.setUint8(offset, Number(after));
+        return;
+      case 2:
+        view.setUint16(offset, Number(after), true);
+        return;
+      case 4:
+        view.setUint32(offset, Number(after), true);
+        return;
+      default:
+        view.setBigUint64(offset, after, true);
+    }
+  }
+
+  #atomic16(op: AtomicOp, offset: number, source: DataView, from: number, old: DataView, oldAt: number): void {
+    const { view } = this;
+    const before = read16(view, offset);
+    old.setBigUint64(oldAt, view.getBigUint64(offset, true), true);
+    old.setBigUint64(oldAt + 8, view.getBigUint64(offset + 8, true), true);
+    const after = compute(op, 16, before, read16(source, from), read16(source, from + 16));
+    view.setBigUint64(offset, BigInt.asUintN(64, after), true);
+    view.setBigUint64(offset + 8, after >> 64n, true);
+  }
+
+  /** Applies the runs between `from` and `end` of `source`, in their order. Returns how many bytes they held. */
+  publish(source: DataView, from: number, end: number): number {
+    let bytes = 0;
+    for (let at = from; at < end; ) {
+      const length = runLength(source, at);
+      this.store(runOffset(source, at), source, at + RUN_HEADER_SIZE, length);
+      bytes += length;
+      at += RUN_HEADER_SIZE + padded(length);
+    }
+    return bytes;
+  }
+}
+
+function read(view: DataView, at: number, width: number): bigint {
+  switch (width) {
+    case 1:
+      return BigInt(view.getUint8(at));
+    case 2:
+      return BigInt(view.getUint16(at, true));
+    case 4:
+      return BigInt(view.getUint32(at, true));
+    default:
+      return view.getBigUint64(at, true);
+  }
+}
+
+function read16(view: DataView, at: number): bigint {
+  return view.getBigUint64(at, true) | (view.getBigUint64(at + 8, true) << 64n);
+}
+
+function compute(op: AtomicOp, width: number, before: bigint, operand: bigint, compare: bigint): bigint {
+  switch (op) {
+    case AtomicOp.ADD:
+      return BigInt.asUintN(width * 8, before + operand);
+    case AtomicOp.AND:
+      return before & operand;
+    case AtomicOp.OR:
+      return before | operand;
+    case AtomicOp.XOR:
+      return before ^ operand;
+    case AtomicOp.XCHG:
+      return operand;
+    case AtomicOp.CMPXCHG:
+      return before === compare ? operand : before;
+    case AtomicOp.NEG:
+      return BigInt.asUintN(width * 8, -before);
+  }
+}
+

@@ -1,0 +1,59 @@
+import { NAME_MAX, PROCESSES_MAX } from "./limits.ts";
+
+const encoder = new TextEncoder();
+
+/** The reason why `name` cannot be used, in one line, or null. Names travel in frames, URLs and file names. */
+export function checkName(kind: "session" | "node" | "semaphore", name: string): string | null {
+  if (name.length === 0) return `the ${kind} name is empty; give it 1 to ${NAME_MAX} bytes`;
+  const bytes = encoder.encode(name).length;
+  if (bytes > NAME_MAX) return `the ${kind} name has ${bytes} bytes; the limit is ${NAME_MAX}`;
+  for (const character of name) {
+    const code = character.codePointAt(0) as number;
+    if (code === 0x2f) return `the ${kind} name has a slash; leave it out`;
+    if (code < 0x20 || code === 0x7f) return `the ${kind} name has a control character; leave it out`;
+    if (code === 0xfffd) return `the ${kind} name is not valid UTF-8`;
+  }
+  if (name === "." || name === "..") return `the ${kind} name is "${name}"; choose another`;
+  return null;
+}
+
+export function checkProcesses(processes: number): string | null {
+  if (!Number.isSafeInteger(processes) || processes < 1) {
+    return `processes is ${processes}; a session has 1 or more`;
+  }
+  if (processes > PROCESSES_MAX) return `processes is ${processes}; the limit is ${PROCESSES_MAX}`;
+  return null;
+}
+
+/** FNV-1a, 64 bits, as 16 hex digits. spawn.c computes the same: both must find the same socket. */
+export function fnv1a64(text: string): string {
+  let hash = 0xcbf29ce484222325n;
+  for (const byte of encoder.encode(text)) hash = BigInt.asUintN(64, (hash ^ BigInt(byte)) * 0x100000001b3n);
+  return hash.toString(16).padStart(16, "0");
+}
+
+/** What names the arbiter of one session and node on this host, whichever daemon the session belongs to. */
+export function arbiterKey(daemon: string, session: string, node: string): string {
+  return fnv1a64(`${daemon}\n${session}\n${node}`);
+}
+
+export function arbiterSocketPath(directory: string, daemon: string, session: string, node: string): string {
+  return `${directory}/a-${arbiterKey(daemon, session, node)}.sock`;
+}
+
+/** "host:port" split; IPv6 addresses stand in brackets. Null when it is not of that form. */
+export function parseAddress(address: string): { host: string; port: number } | null {
+  const match = /^(?:\[([0-9a-f:.]+)\]|([^\s:/[\]]+)):(\d{1,5})$/i.exec(address);
+  if (!match) return null;
+  const port = Number(match[3]);
+  if (port < 1 || port > 65535) return null;
+  return { host: (match[1] ?? match[2]) as string, port };
+}
+
+export function formatAddress(host: string, port: number): string {
+  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
+}
+
+export function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "::1" || /^127\.\d+\.\d+\.\d+$/.test(host);
+}

@@ -1,0 +1,328 @@
+/**
+ * The frames: the one definition of everything that travels between a process and its arbiter and between an arbiter
+ * and the server. native/src/wire.h is generated from the tables here.
+ *
+ * Every frame is a header of 40 bytes, little-endian, and a body; its size is a multiple of 8. An ordered operation
+ * keeps the same frame all the way: the process fills kind, op, tag, offset, length, aux and body; the arbiter adds
+ * rank and node; the server adds seq and sends it to every arbiter.
+ */
+import { Status } from "./errors.ts";
+import {
+  CHANNEL_REQUESTS_MAX,
+  FRAME_MAX,
+  NAME_MAX,
+  PROTOCOL_VERSION,
+  SEMAPHORE_VALUE_MAX,
+  STORE_MAX,
+} from "./limits.ts";
+
+/** Where each field of the header is. [offset, bytes] */
+export const HEADER = {
+  size: [0, 4], // bytes of the frame with header and padding
+  kind: [4, 1],
+  op: [5, 1], // atomic operation, flags, or status
+  rank: [6, 2], // issuing process
+  tag: [8, 4], // chosen by the asker, comes back in the reply
+  node: [12, 4], // issuing node
+  seq: [16, 8], // place in the order, 0 until the server gave one
+  offset: [24, 8], // place in the map, or a number the kind gives a meaning
+  length: [32, 4], // bytes (or runs) the body holds
+  aux: [36, 4],
+} as const;
+export const HEADER_SIZE = 40;
+
+export const Kind = {
+  /** First frame of a connection. offset: MAGIC, aux: PROTOCOL_VERSION. */
+  HELLO: 1,
+  /** The server's answer to an arbiter: JSON. */
+  WELCOME: 2,
+  /** Answer to a request. op: status, seq: place in the order, aux and body by kind; text when status is an error. */
+  REPLY: 3,
+  /** First frame of a further channel of a process: offset: MAGIC, aux: version, rank, body: token (8 bytes). */
+  ATTACH: 4,
+  /** First frame of one who asks how the session is. Answer: REPLY with JSON. */
+  STATUS: 5,
+  /** The connection ends; op: status, body: why, in words. */
+  FAIL: 6,
+  /** offset: page, length: bytes of the hole in it, aux: first byte of the hole in the page, seq: the process's descriptor of its
+   * shadow. The arbiter keeps the bytes of this page outside the hole current in the shadow. Answer: REPLY. */
+  SHADOW: 7,
+  /** offset: page. Ends SHADOW. Answer: REPLY. */
+  UNSHADOW: 8,
+
+  /** offset: pid, aux: wished rank + 1 or 0, body: name of the node, length: its bytes. */
+  JOIN: 16,
+  /** op: 0 left, 1 lost. */
+  LEAVE: 17,
+  /** body: `length` bytes to put at `offset`. */
+  STORE: 18,
+  /** op: AtomicOp, length: width, body: operand (16 bytes), compare (16 bytes). Reply body: old value (16 bytes). */
+  ATOMIC: 19,
+  /** length: bytes of runs in the body, op: 1 if more parts of this entry follow. */
+  PUBLISH: 20,
+  BARRIER: 21,
+  /** body: name, length: its bytes, aux: initial value, op: 1 for try. */
+  SEM_WAIT: 22,
+  /** body: name, length: its bytes, aux: initial value, offset: how much to add, 0 or 1. */
+  SEM_POST: 23,
+  /** Takes back the wait with the same tag: it ends with TIMEOUT if it was still waiting. */
+  SEM_CANCEL: 24,
+} as const;
+export type Kind = (typeof Kind)[keyof typeof Kind];
+
+/** Tag of what an arbiter or the server itself orders: nobody waits for its answer. */
+export const NO_TAG = 0xffffffff;
+
+export const ORDERED_FIRST = Kind.JOIN;
+export const ORDERED_LAST = Kind.SEM_CANCEL;
+
+/** Equal to `enum dsm_atomic_op` in region.h. */
+export const AtomicOp = { ADD: 1, AND: 2, OR: 3, XOR: 4, XCHG: 5, CMPXCHG: 6, NEG: 7 } as const;
+export type AtomicOp = (typeof AtomicOp)[keyof typeof AtomicOp];
+
+/** "dsmwire" and a zero byte, read as two little-endian words. */
+export const MAGIC_LOW = 0x776d7364;
+export const MAGIC_HIGH = 0x00657269;
+
+/** Body of a process's HELLO. */
+export const PROCESS_HELLO = {
+  pid: [0, 4],
+  processes: [4, 4], // 0: whatever the session has
+  size: [8, 8], // 0: whatever the session has
+  wishedRank: [16, 4], // rank + 1, or 0
+  reserved: [20, 4],
+  session: [24, 64], // zero-padded
+} as const;
+export const PROCESS_HELLO_SIZE = 88;
+
+/** Body of the reply to a process's HELLO, sent when the session starts. aux: rank. */
+export const JOINED = {
+  base: [0, 8],
+  size: [8, 8],
+  token: [16, 8],
+  processes: [24, 4],
+  node: [28, 4],
+  nodeName: [32, 64],
+  mapPath: [96, 160],
+} as const;
+export const JOINED_SIZE = 256;
+
+/** A run in a PUBLISH body: 8 bytes (offset in the low 40 bits, length in the high 24), then its bytes, padded to 8. */
+export const RUN_HEADER_SIZE = 8;
+export const RUN_LENGTH_MAX = 0xffffff;
+/** Most bytes of runs in one PUBLISH part. */
+export const PUBLISH_PART_MAX = 256 << 10;
+
+export const ATOMIC_BODY_SIZE = 32;
+
+export class ProtocolError extends Error {
+  override readonly name = "ProtocolError";
+  readonly status: Status;
+  constructor(message: string, status: Status = Status.PROTOCOL) {
+    super(message);
+    this.status = status;
+  }
+}
+
+export const padded = (bytes: number): number => (bytes + 7) & ~7;
+
+export interface Frame {
+  kind: Kind;
+  op?: number;
+  rank?: number;
+  tag?: number;
+  node?: number;
+  seq?: number;
+  offset?: number;
+  length?: number;
+  aux?: number;
+  body?: Uint8Array;
+}
+
+/** Builds one frame. For frames off the hot path: stores are never rebuilt, only passed on. */
+export function encode(frame: Frame): Uint8Array {
+  const bodySize = frame.body?.length ?? 0;
+  const bytes = new Uint8Array(padded(HEADER_SIZE + bodySize));
+  const view = new DataView(bytes.buffer);
+  view.setUint32(0, bytes.length, true);
+  bytes[4] = frame.kind;
+  bytes[5] = frame.op ?? 0;
+  view.setUint16(6, frame.rank ?? 0, true);
+  view.setUint32(8, frame.tag ?? 0, true);
+  view.setUint32(12, frame.node ?? 0, true);
+  setUint64(view, 16, frame.seq ?? 0);
+  setUint64(view, 24, frame.offset ?? 0);
+  view.setUint32(32, frame.length ?? bodySize, true);
+  view.setUint32(36, frame.aux ?? 0, true);
+  if (frame.body) bytes.set(frame.body, HEADER_SIZE);
+  return bytes;
+}
+
+/** A HELLO, ATTACH or STATUS: the first frame of a connection. */
+export function encodeGreeting(kind: Kind, body: Uint8Array, fields: Partial<Frame> = {}): Uint8Array {
+  const bytes = encode({ ...fields, kind, body, aux: PROTOCOL_VERSION });
+  const view = new DataView(bytes.buffer);
+  view.setUint32(24, MAGIC_LOW, true);
+  view.setUint32(28, MAGIC_HIGH, true);
+  return bytes;
+}
+
+/** Throws unless the frame at `at` greets in our protocol and version. */
+export function checkGreeting(view: DataView, at: number): void {
+  if (view.getUint32(at + 24, true) !== MAGIC_LOW || view.getUint32(at + 28, true) !== MAGIC_HIGH) {
+    throw new ProtocolError("the peer does not speak dsm");
+  }
+  const version = view.getUint32(at + 36, true);
+  if (version !== PROTOCOL_VERSION) {
+    throw new ProtocolError(
+      `the peer speaks protocol version ${version}, this is version ${PROTOCOL_VERSION}; install the same dsm on both`,
+      Status.VERSION,
+    );
+  }
+}
+
+const encoder = new TextEncoder();
+const decoder = new TextDecoder();
+
+export const encodeText = (text: string): Uint8Array => encoder.encode(text);
+export const encodeJson = (value: unknown): Uint8Array => encoder.encode(JSON.stringify(value));
+
+/** The body's text: `length` bytes, or up to a zero byte in a fixed field. */
+export function bodyText(bytes: Uint8Array, at: number, length: number): string {
+  return decoder.decode(bytes.subarray(at, at + length));
+}
+
+export function fieldText(bytes: Uint8Array, at: number, size: number): string {
+  const field = bytes.subarray(at, at + size);
+  const end = field.indexOf(0);
+  return decoder.decode(end < 0 ? field : field.subarray(0, end));
+}
+
+/** Numbers up to 2^53 in 8 bytes; more gives NaN, which no check lets through. */
+export function getUint64(view: DataView, at: number): number {
+  const high = view.getUint32(at + 4, true);
+  return high > 0x1fffff ? Number.NaN : high * 2 ** 32 + view.getUint32(at, true);
+}
+
+export function setUint64(view: DataView, at: number, value: number): void {
+  view.setUint32(at, value >>> 0, true);
+  view.setUint32(at + 4, Math.floor(value / 2 ** 32), true);
+}
+
+/** A run's offset and length without making an object of them. */
+export const runOffset = (view: DataView, at: number): number =>
+  (view.getUint32(at + 4, true) & 0xff) * 2 ** 32 + view.getUint32(at, true);
+export const runLength = (view: DataView, at: number): number => view.getUint32(at + 4, true) >>> 8;
+
+/** Writes one run at `at` and returns where the next one begins. */
+export function writeRun(view: DataView, at: number, offset: number, bytes: Uint8Array): number {
+  view.setUint32(at, offset >>> 0, true);
+  view.setUint32(at + 4, ((bytes.length << 8) | Math.floor(offset / 2 ** 32)) >>> 0, true);
+  new Uint8Array(view.buffer, view.byteOffset).set(bytes, at + RUN_HEADER_SIZE);
+  return at + RUN_HEADER_SIZE + padded(bytes.length);
+}
+
+const SIZES_OF_WIDTH = [0, 1, 1, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1];
+
+/**
+ * Whether the ordered operation at `at` is well formed for a map of `mapSize` bytes: everything apply() relies on. Null,
+ * or what is wrong. The frame's size is already known to lie within the bytes received.
+ */
+export function checkOperation(view: DataView, at: number, mapSize: number): string | null {
+  const size = view.getUint32(at, true);
+  const kind = view.getUint8(at + 4);
+  const length = view.getUint32(at + 32, true);
+  const body = size - HEADER_SIZE;
+  switch (kind) {
+    case Kind.STORE: {
+      if (length < 1 || length > STORE_MAX || padded(length) !== body) return "store: length does not fit its frame";
+      return inMap(view, at, length, mapSize) ? null : "store: outside the map";
+    }
+    case Kind.ATOMIC: {
+      const op = view.getUint8(at + 5);
+      if (body !== ATOMIC_BODY_SIZE) return "atomic: wrong body";
+      if (op < AtomicOp.ADD || op > AtomicOp.NEG) return "atomic: no such operation";
+      if (length > 16 || SIZES_OF_WIDTH[length] !== 1) return "atomic: no such width";
+      return inMap(view, at, length, mapSize) ? null : "atomic: outside the map";
+    }
+    case Kind.PUBLISH: {
+      if (length !== body || length > PUBLISH_PART_MAX) return "publish: length does not fit its frame";
+      if (view.getUint8(at + 5) > 1) return "publish: no such flag";
+      const end = at + size;
+      let run = at + HEADER_SIZE;
+      while (run < end) {
+        const bytes = runLength(view, run);
+        const next = run + RUN_HEADER_SIZE + padded(bytes);
+        if (bytes < 1 || next > end) return "publish: a run does not fit its frame";
+        if (runOffset(view, run) + bytes > mapSize) return "publish: a run outside the map";
+        run = next;
+      }
+      return null;
+    }
+    case Kind.SEM_WAIT:
+    case Kind.SEM_POST:
+      if (length < 1 || length > NAME_MAX || padded(length) !== body) return "semaphore: bad name length";
+      if (view.getUint32(at + 36, true) > SEMAPHORE_VALUE_MAX) return "semaphore: initial value beyond the limit";
+      if (view.getUint8(at + 5) > 1) return "semaphore: no such flag";
+      if (kind === Kind.SEM_POST && !(getUint64(view, at + 24) <= 1)) return "semaphore: a post adds 0 or 1";
+      return null;
+    case Kind.LEAVE:
+      if (view.getUint8(at + 5) > 1) return "leave: no such flag";
+      return body === 0 ? null : "leave: unexpected body";
+    case Kind.JOIN:
+      if (length < 1 || length > NAME_MAX || padded(length) !== body) return "join: bad node name length";
+      return getUint64(view, at + 24) <= 0xffffffff ? null : "join: bad process id";
+    case Kind.BARRIER:
+    case Kind.SEM_CANCEL:
+      return body === 0 ? null : "unexpected body";
+    default:
+      return `no ordered operation has kind ${kind}`;
+  }
+}
+
+function inMap(view: DataView, at: number, length: number, mapSize: number): boolean {
+  return getUint64(view, at + 24) + length <= mapSize;
+}
+
+/** native/src/wire.h: what libdsm needs to know of the frames. */
+export function wireHeader(): string {
+  const lines = [
+    "/* Frame layouts. Generated from src/core/protocol.ts by scripts/wire.ts: do not edit. */",
+    "#ifndef DSM_WIRE_H",
+    "#define DSM_WIRE_H",
+    "",
+    "#include <stddef.h>",
+    "#include <stdint.h>",
+    "",
+    `#define WIRE_VERSION ${PROTOCOL_VERSION}u`,
+    `#define WIRE_MAGIC 0x${MAGIC_HIGH.toString(16).padStart(8, "0")}${MAGIC_LOW.toString(16).padStart(8, "0")}ull`,
+    `#define WIRE_FRAME_MAX ${FRAME_MAX}u`,
+    `#define WIRE_STORE_MAX ${STORE_MAX}u`,
+    `#define WIRE_PUBLISH_PART_MAX ${PUBLISH_PART_MAX}u`,
+    `#define WIRE_RUN_LENGTH_MAX ${RUN_LENGTH_MAX}u`,
+    `#define WIRE_CHANNEL_REQUESTS_MAX ${CHANNEL_REQUESTS_MAX}u`,
+    "",
+    "enum wire_kind {",
+    ...Object.entries(Kind).map(([name, value]) => `  WIRE_${name} = ${value},`),
+    "};",
+    "",
+  ];
+  const struct = (name: string, fields: Record<string, readonly [number, number]>, size: number): void => {
+    lines.push(`struct wire_${name} {`);
+    for (const [field, [, bytes]] of Object.entries(fields)) {
+      const snake = field.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+      lines.push(bytes > 8 ? `  char ${snake}[${bytes}];` : `  uint${bytes * 8}_t ${snake};`);
+    }
+    lines.push("};");
+    for (const [field, [offset]] of Object.entries(fields)) {
+      const snake = field.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+      lines.push(`_Static_assert(offsetof(struct wire_${name}, ${snake}) == ${offset}, "${name}.${snake}");`);
+    }
+    lines.push(`_Static_assert(sizeof(struct wire_${name}) == ${size}, "${name}");`, "");
+  };
+  struct("header", HEADER, HEADER_SIZE);
+  struct("process_hello", PROCESS_HELLO, PROCESS_HELLO_SIZE);
+  struct("joined", JOINED, JOINED_SIZE);
+  lines.push("#endif", "");
+  return lines.join("\n");
+}

@@ -1,0 +1,524 @@
+/**
+ * The arbiter without its sockets: keeps this node's replica by applying the order, stamps what the node's processes
+ * ask for and passes it on, and answers them when their own operation has been applied here.
+ *
+ * A process has one main channel, whose end is the process's end, and may attach further ones so that several threads
+ * (and promises) have requests under way at once. A request is known by its tag; in the order the tag's high half is
+ * the channel it came from, so an answer finds its way without a table.
+ */
+import { Status } from "./errors.ts";
+import { FrameReader } from "./frames.ts";
+import { CHANNEL_REQUESTS_MAX, CHANNELS_MAX, FRAME_MAX, GREETING_FRAME_MAX, PAGE_SIZE } from "./limits.ts";
+import { MapBytes } from "./memory.ts";
+import {
+  checkGreeting,
+  checkOperation,
+  encode,
+  encodeText,
+  fieldText,
+  getUint64,
+  HEADER_SIZE,
+  JOINED,
+  JOINED_SIZE,
+  Kind,
+  NO_TAG,
+  ORDERED_FIRST,
+  ORDERED_LAST,
+  PROCESS_HELLO,
+  PROCESS_HELLO_SIZE,
+  ProtocolError,
+  padded,
+  runLength,
+  runOffset,
+  RUN_HEADER_SIZE,
+  setUint64,
+} from "./protocol.ts";
+import { checkExpectations, type Welcome } from "./sequencer.ts";
+import { Session } from "./session.ts";
+
+export interface ReplicaOutput {
+  /** Whole frames for the log; valid during the call only. */
+  propose(bytes: Uint8Array): void;
+  /** To one channel; valid during the call only. */
+  reply(channel: number, bytes: Uint8Array): void;
+  /** Close the channel after what was sent. */
+  close(channel: number): void;
+  /** 8 random bytes: what a process shows to attach further channels. */
+  token(): Uint8Array;
+  /** The shadow (as large as the map) behind a descriptor of a process, or null when it cannot be opened. */
+  shadow(pid: number, descriptor: number): Uint8Array | null;
+  /** The last process of this node is gone, or the session has ended. */
+  done(): void;
+}
+
+/** A page of which one process has a copy of its own, because holes of it cover the page in part. */
+interface Shadow {
+  page: number;
+  memory: MapBytes;
+  /** The holes' bytes in this page, which are the process's own: [from, to) of the map, ascending. */
+  holes: { from: number; to: number }[];
+}
+
+interface Process {
+  channel: number;
+  pid: number;
+  /** -1 until the order gave one. */
+  rank: number;
+  token: Uint8Array;
+  state: "joining" | "running" | "leaving" | "left";
+  /** The process is there no more; as soon as its rank is known the order is told. */
+  dead: boolean;
+  channels: Set<number>;
+  /** All of its shadow, once it has one. */
+  shadow: MapBytes | null;
+  shadows: Map<number, Shadow>;
+}
+
+interface Channel {
+  index: number;
+  reader: FrameReader;
+  process: Process | null;
+  /** Requests that are not answered. */
+  requests: number;
+  open: boolean;
+}
+
+const REASONS: Partial<Record<Status, string>> = {
+  [Status.FULL]: "the session has all its processes already; this is one too many",
+  [Status.ENDED]: "the session has ended",
+  [Status.LIMIT]: "a limit of the session is reached (semaphores, or processes waiting for its end)",
+  [Status.OVERFLOW]: "the semaphore has its largest value already",
+  [Status.BUSY]: "this process is in a barrier already",
+  [Status.LEFT]: "this process has left the session",
+  [Status.SYSTEM]: "the arbiter cannot open this process's shadow of the map",
+  [Status.INVALID]: "the semaphore name is not valid; use 1 to 63 bytes without slash or control characters",
+};
+
+export class Replica {
+  readonly session: Session;
+  readonly #node: number;
+  readonly #nodeName: string;
+  readonly #mapPath: string;
+  readonly #memory: MapBytes;
+  readonly #out: ReplicaOutput;
+  readonly #log = new FrameReader(FRAME_MAX);
+  readonly #channels: (Channel | undefined)[] = [];
+  #freeChannels: number[] = [];
+  readonly #processes = new Set<Process>();
+  readonly #byRank = new Map<number, Process>();
+  readonly #shadows = new Set<Shadow>();
+  readonly #reply = new Uint8Array(HEADER_SIZE + 16);
+  readonly #replyView = new DataView(this.#reply.buffer);
+  #answersAtomic = false;
+  #hadProcess = false;
+  #done = false;
+
+  constructor(welcome: Welcome, nodeName: string, mapPath: string, memory: Uint8Array, out: ReplicaOutput) {
+    this.#node = welcome.node;
+    this.#nodeName = nodeName;
+    this.#mapPath = mapPath;
+    this.#memory = new MapBytes(memory);
+    this.#out = out;
+    this.session = Session.restore(welcome.snapshot, this.#memory, {
+      wrote: (view, at) => {
+        if (this.#shadows.size > 0) this.#copyToShadows(view, at);
+      },
+      complete: (node, tag, status, aux) => {
+        if (node === this.#node) this.#answer(tag, status, aux);
+      },
+      ranked: (node, tag, rank) => {
+        if (node === this.#node) this.#ranked(tag, rank);
+      },
+      gone: (node, rank) => {
+        if (node === this.#node) this.#gone(rank);
+      },
+      ended: () => {},
+    });
+  }
+
+  /** Whether a process ever came. */
+  get hadProcess(): boolean {
+    return this.#hadProcess;
+  }
+
+  // --- The order -------------------------------------------------------------------------------------------------
+
+  /** Entries from the log. Throws ProtocolError when they are not the order: the replica is then of no use. */
+  entries(chunk: Uint8Array): void {
+    this.#log.push(chunk, (view, at) => this.#entry(view, at));
+    this.#checkDone();
+  }
+
+  #entry(view: DataView, at: number): void {
+    const kind = view.getUint8(at + 4);
+    const wrong = checkOperation(view, at, this.session.config.size);
+    if (wrong !== null) throw new ProtocolError(`an entry of the order is damaged: ${wrong}`);
+    if (getUint64(view, at + 16) !== this.session.seq + 1) throw new ProtocolError("an entry of the order is missing");
+    this.#answersAtomic = kind === Kind.ATOMIC;
+    this.session.apply(view, at);
+    this.#answersAtomic = false;
+  }
+
+  // --- Channels of this node's processes -----------------------------------------------------------------------
+
+  /** A new connection. Returns its number, or -1: too many, close it. */
+  connect(): number {
+    const index = this.#freeChannels.pop() ?? this.#channels.length;
+    if (index >= CHANNELS_MAX) return -1;
+    this.#channels[index] = {
+      index,
+      reader: new FrameReader(GREETING_FRAME_MAX),
+      process: null,
+      requests: 0,
+      open: true,
+    };
+    return index;
+  }
+
+  isGreeted(index: number): boolean {
+    return this.#channels[index]?.process != null;
+  }
+
+  receive(index: number, chunk: Uint8Array): void {
+    const channel = this.#channels[index];
+    if (channel === undefined || !channel.open) return;
+    try {
+      channel.reader.push(chunk, (view, at, size, bytes) => {
+        if (channel.open) this.#frame(channel, view, at, size, bytes);
+      });
+    } catch (error) {
+      if (!(error instanceof ProtocolError)) throw error;
+      this.#out.reply(index, encode({ kind: Kind.FAIL, op: error.status, body: encodeText(error.message) }));
+      this.#out.close(index);
+      this.disconnect(index);
+    }
+  }
+
+  /** The connection is gone. Its number is used again once nothing under way can answer it. */
+  disconnect(index: number): void {
+    const channel = this.#channels[index];
+    if (channel === undefined || !channel.open) return;
+    channel.open = false;
+    const { process } = channel;
+    if (process !== null) {
+      process.channels.delete(index);
+      if (process.channel === index) this.#processEnded(process);
+    }
+    if (channel.requests === 0) this.#release(channel);
+    this.#checkDone();
+  }
+
+  #release(channel: Channel): void {
+    this.#channels[channel.index] = undefined;
+    this.#freeChannels.push(channel.index);
+  }
+
+  #processEnded(process: Process): void {
+    for (const index of [...process.channels]) {
+      this.#out.close(index);
+      this.disconnect(index);
+    }
+    process.dead = true;
+    if (process.state === "left") {
+      this.#processes.delete(process);
+    } else if (process.rank >= 0 && process.state !== "leaving") {
+      this.#proposeLoss(process);
+    }
+  }
+
+  #proposeLoss(process: Process): void {
+    process.state = "leaving";
+    this.#out.propose(encode({ kind: Kind.LEAVE, op: 1, rank: process.rank, node: this.#node, tag: NO_TAG }));
+  }
+
+  #frame(channel: Channel, view: DataView, at: number, size: number, bytes: Uint8Array): void {
+    const kind = view.getUint8(at + 4);
+    const { process } = channel;
+    if (process === null) {
+      checkGreeting(view, at);
+      if (kind === Kind.HELLO) this.#hello(channel, view, at, size, bytes);
+      else if (kind === Kind.ATTACH) this.#attach(channel, view, at, size, bytes);
+      else throw new ProtocolError("the peer did not greet");
+      return;
+    }
+    const tag = view.getUint32(at + 8, true);
+    if (process.state !== "running") {
+      if (process.state === "joining") throw new ProtocolError("a request before the session began");
+      this.#refuse(channel, tag, Status.LEFT);
+      return;
+    }
+    if (kind >= ORDERED_FIRST && kind <= ORDERED_LAST && kind !== Kind.JOIN) {
+      this.#request(channel, process, kind, view, at, size, bytes);
+    } else if (kind === Kind.SHADOW || kind === Kind.UNSHADOW) {
+      this.#shadow(channel, process, kind, view, at);
+    } else {
+      throw new ProtocolError(`a process may not send frames of kind ${kind}`);
+    }
+  }
+
+  #request(
+    channel: Channel,
+    process: Process,
+    kind: number,
+    view: DataView,
+    at: number,
+    size: number,
+    bytes: Uint8Array,
+  ): void {
+    const wrong = checkOperation(view, at, this.session.config.size);
+    if (wrong !== null) throw new ProtocolError(wrong);
+    const tag = view.getUint32(at + 8, true);
+    if (tag > 0xffff) throw new ProtocolError("a tag has 16 bits");
+    // A part that is not the last, and a cancel, have no answer of their own.
+    const answered = kind !== Kind.SEM_CANCEL && !(kind === Kind.PUBLISH && view.getUint8(at + 5) === 1);
+    if (answered) {
+      if (channel.requests >= CHANNEL_REQUESTS_MAX) throw new ProtocolError("too many requests under way");
+      channel.requests += 1;
+    }
+    if (kind === Kind.LEAVE) {
+      process.state = "leaving";
+      view.setUint8(at + 5, 0);
+    }
+    view.setUint16(at + 6, process.rank, true);
+    view.setUint32(at + 8, ((channel.index << 16) | tag) >>> 0, true);
+    view.setUint32(at + 12, this.#node, true);
+    this.#out.propose(at === 0 && bytes.length === size ? bytes : bytes.subarray(at, at + size));
+  }
+
+  #refuse(channel: Channel, tag: number, status: Status): void {
+    this.#out.reply(channel.index, encode({ kind: Kind.REPLY, op: status, tag, body: encodeText(reason(status, 0)) }));
+  }
+
+  #hello(channel: Channel, view: DataView, at: number, size: number, bytes: Uint8Array): void {
+    if (size !== HEADER_SIZE + PROCESS_HELLO_SIZE) throw new ProtocolError("the greeting has the wrong size");
+    const body = at + HEADER_SIZE;
+    const { config, phase } = this.session;
+    const name = fieldText(bytes, body + PROCESS_HELLO.session[0], PROCESS_HELLO.session[1]);
+    if (name !== config.name) throw new ProtocolError(`this arbiter serves "${config.name}", not "${name}"`);
+    const processes = view.getUint32(body + PROCESS_HELLO.processes[0], true);
+    const mismatch = checkExpectations(config, processes, getUint64(view, body + PROCESS_HELLO.size[0]));
+    if (mismatch !== null) throw new ProtocolError(mismatch, Status.MISMATCH);
+    if (this.#done || phase === "ended") throw new ProtocolError("the session has ended", Status.ENDED);
+    const process: Process = {
+      channel: channel.index,
+      pid: view.getUint32(body + PROCESS_HELLO.pid[0], true),
+      rank: -1,
+      token: this.#out.token(),
+      state: "joining",
+      dead: false,
+      channels: new Set([channel.index]),
+      shadow: null,
+      shadows: new Map(),
+    };
+    channel.process = process;
+    channel.reader.limit = FRAME_MAX;
+    channel.requests += 1;
+    this.#processes.add(process);
+    this.#hadProcess = true;
+    this.#out.propose(
+      encode({
+        kind: Kind.JOIN,
+        node: this.#node,
+        tag: (channel.index << 16) >>> 0,
+        offset: process.pid,
+        aux: view.getUint32(body + PROCESS_HELLO.wishedRank[0], true),
+        body: encodeText(this.#nodeName),
+      }),
+    );
+  }
+
+  #attach(channel: Channel, view: DataView, at: number, size: number, bytes: Uint8Array): void {
+    if (size !== HEADER_SIZE + 8) throw new ProtocolError("the greeting has the wrong size");
+    const process = this.#byRank.get(view.getUint16(at + 6, true));
+    const token = bytes.subarray(at + HEADER_SIZE, at + HEADER_SIZE + 8);
+    if (process === undefined || process.dead || !equalBytes(process.token, token)) {
+      throw new ProtocolError("no process of this node has that token", Status.REFUSED);
+    }
+    channel.process = process;
+    channel.reader.limit = FRAME_MAX;
+    process.channels.add(channel.index);
+    this.#out.reply(channel.index, encode({ kind: Kind.REPLY, tag: view.getUint32(at + 8, true) }));
+  }
+
+  #ranked(tag: number, rank: number): void {
+    const process = this.#channels[tag >>> 16]?.process;
+    if (process == null) return;
+    process.rank = rank;
+    this.#byRank.set(rank, process);
+    if (process.dead) this.#proposeLoss(process);
+  }
+
+  #gone(rank: number): void {
+    const process = this.#byRank.get(rank);
+    if (process === undefined) return;
+    this.#byRank.delete(rank);
+    process.state = "left";
+    for (const shadow of process.shadows.values()) this.#shadows.delete(shadow);
+    process.shadows.clear();
+    process.shadow = null;
+    if (process.dead) this.#processes.delete(process);
+  }
+
+  /** An operation of this node has been applied (or refused) at its place: its issuer may go on. */
+  #answer(tag: number, status: Status, aux: number): void {
+    if (tag === NO_TAG) return;
+    const channel = this.#channels[tag >>> 16];
+    if (channel === undefined) return;
+    channel.requests -= 1;
+    const { process } = channel;
+    if (!channel.open) {
+      if (channel.requests === 0) this.#release(channel);
+      if (process !== null && process.rank < 0) this.#processes.delete(process);
+      return;
+    }
+    if (process?.state === "joining") {
+      this.#answerJoin(channel, process, status, aux);
+      return;
+    }
+    const view = this.#replyView;
+    if (status !== Status.OK) {
+      const body = encodeText(reason(status, aux));
+      this.#out.reply(channel.index, encode({ kind: Kind.REPLY, op: status, tag: tag & 0xffff, aux, body }));
+      return;
+    }
+    const size = this.#answersAtomic ? HEADER_SIZE + 16 : HEADER_SIZE;
+    view.setUint32(0, size, true);
+    view.setUint8(4, Kind.REPLY);
+    view.setUint32(8, tag & 0xffff, true);
+    setUint64(view, 16, this.session.seq);
+    if (this.#answersAtomic) {
+      const { old } = this.session;
+      view.setUint32(32, 16, true);
+      view.setBigUint64(HEADER_SIZE, old.getBigUint64(0, true), true);
+      view.setBigUint64(HEADER_SIZE + 8, old.getBigUint64(8, true), true);
+    } else {
+      view.setUint32(32, 0, true);
+    }
+    this.#out.reply(channel.index, this.#reply.subarray(0, size));
+  }
+
+  #answerJoin(channel: Channel, process: Process, status: Status, rank: number): void {
+    if (status !== Status.OK) {
+      process.state = "left";
+      this.#processes.delete(process);
+      this.#refuse(channel, 0, status);
+      return;
+    }
+    process.state = "running";
+    const body = new Uint8Array(JOINED_SIZE);
+    const view = new DataView(body.buffer);
+    const { config } = this.session;
+    setUint64(view, JOINED.base[0], config.base);
+    setUint64(view, JOINED.size[0], config.size);
+    body.set(process.token, JOINED.token[0]);
+    view.setUint32(JOINED.processes[0], config.processes, true);
+    view.setUint32(JOINED.node[0], this.#node, true);
+    body.set(encodeText(this.#nodeName), JOINED.nodeName[0]);
+    body.set(encodeText(this.#mapPath), JOINED.mapPath[0]);
+    this.#out.reply(channel.index, encode({ kind: Kind.REPLY, aux: rank, body }));
+  }
+
+  #checkDone(): void {
+    if (this.#done) return;
+    const nobody = this.#hadProcess && this.#processes.size === 0 && this.#byRank.size === 0;
+    if (nobody || this.session.phase === "ended") {
+      this.#done = true;
+      this.#out.done();
+    }
+  }
+
+  // --- Shadows: pages that a hole covers in part -----------------------------------------------------------------
+
+  /**
+   * The process sees a copy of such a page, in which the hole's bytes are its own and all others follow the order. The
+   * copy is made here, between two entries, so it is the page at one point of the order.
+   */
+  #shadow(channel: Channel, process: Process, kind: number, view: DataView, at: number): void {
+    const tag = view.getUint32(at + 8, true);
+    const page = getUint64(view, at + 24);
+    const from = page + view.getUint32(at + 36, true);
+    const to = from + view.getUint32(at + 32, true);
+    if (!(page < this.session.config.size) || page % PAGE_SIZE !== 0 || !(from < to && to <= page + PAGE_SIZE)) {
+      throw new ProtocolError("shadow: not a part of a page");
+    }
+    const current = process.shadows.get(page);
+    if (kind === Kind.UNSHADOW) {
+      if (current !== undefined) this.#uncover(process, current, from, to);
+    } else {
+      if (process.shadow === null) {
+        const bytes = this.#out.shadow(process.pid, getUint64(view, at + 16));
+        if (bytes === null || bytes.length !== this.session.config.size) {
+          this.#refuse(channel, tag, Status.SYSTEM);
+          return;
+        }
+        process.shadow = new MapBytes(bytes);
+      }
+      this.#cover(process, process.shadow, page, from, to);
+    }
+    this.#out.reply(channel.index, encode({ kind: Kind.REPLY, tag }));
+  }
+
+  #cover(process: Process, memory: MapBytes, page: number, from: number, to: number): void {
+    let shadow = process.shadows.get(page);
+    if (shadow === undefined) {
+      shadow = { page, memory, holes: [] };
+      memory.store(page, this.#memory.view, page, PAGE_SIZE);
+      process.shadows.set(page, shadow);
+      this.#shadows.add(shadow);
+    }
+    if (shadow.holes.some((hole) => hole.from < to && from < hole.to)) {
+      throw new ProtocolError("shadow: the holes of a page overlap");
+    }
+    shadow.holes.push({ from, to });
+    shadow.holes.sort((a, b) => a.from - b.from);
+  }
+
+  /** The hole's bytes follow the order again. */
+  #uncover(process: Process, shadow: Shadow, from: number, to: number): void {
+    shadow.holes = shadow.holes.filter((hole) => hole.from !== from || hole.to !== to);
+    if (shadow.holes.length === 0) {
+      process.shadows.delete(shadow.page);
+      this.#shadows.delete(shadow);
+    } else {
+      this.#copyOutside(shadow, from, to);
+    }
+  }
+
+  #copyToShadows(view: DataView, at: number): void {
+    if (view.getUint8(at + 4) !== Kind.PUBLISH) {
+      this.#copyRange(getUint64(view, at + 24), view.getUint32(at + 32, true));
+    } else {
+      const end = at + view.getUint32(at, true);
+      for (let run = at + HEADER_SIZE; run < end; run += RUN_HEADER_SIZE + padded(runLength(view, run))) {
+        this.#copyRange(runOffset(view, run), runLength(view, run));
+      }
+    }
+  }
+
+  #copyRange(offset: number, length: number): void {
+    for (const shadow of this.#shadows) {
+      this.#copyOutside(shadow, Math.max(offset, shadow.page), Math.min(offset + length, shadow.page + PAGE_SIZE));
+    }
+  }
+
+  /** Copies the part of [first, last) that lies outside the page's holes. */
+  #copyOutside(shadow: Shadow, first: number, last: number): void {
+    let at = first;
+    for (const { from, to } of shadow.holes) {
+      if (at < Math.min(from, last)) shadow.memory.store(at, this.#memory.view, at, Math.min(from, last) - at);
+      at = Math.max(at, to);
+    }
+    if (at < last) shadow.memory.store(at, this.#memory.view, at, last - at);
+  }
+}
+
+function reason(status: Status, aux: number): string {
+  if (status === Status.LOST) return `process ${aux} of the session was lost (it ended without leaving)`;
+  return REASONS[status] ?? "";
+}
+
+function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
+  let difference = a.length ^ b.length;
+  for (let i = 0; i < a.length; i += 1) difference |= (a[i] as number) ^ (b[i] as number);
+  return difference === 0;
+}

@@ -1,0 +1,323 @@
+/**
+ * The server without its sockets: takes the bytes that links receive, gives every ordered operation its place, applies
+ * it to the authoritative copy and hands out the bytes to send. It is the embedded engine behind `OrderedLog`.
+ *
+ * Invariants: the entries handed to `broadcast` are the order, each once, in sequence; a link gets them from the
+ * snapshot in its WELCOME on, with none missing; an operation that breaks a rule of its frame ends its link and leaves
+ * no trace; the parts of a publication lie in the order one behind the other.
+ */
+import type { ServerStatus } from "./directory.ts";
+import { Status } from "./errors.ts";
+import { FrameReader } from "./frames.ts";
+import { FRAME_MAX, GREETING_FRAME_MAX, LINKS_MAX, NODES_MAX } from "./limits.ts";
+import { MapBytes } from "./memory.ts";
+import { checkName } from "./names.ts";
+import {
+  bodyText,
+  checkGreeting,
+  checkOperation,
+  encode,
+  encodeJson,
+  encodeText,
+  HEADER_SIZE,
+  Kind,
+  NO_TAG,
+  ProtocolError,
+  setUint64,
+} from "./protocol.ts";
+import { type Effects, Session, type SessionConfig, type SessionSnapshot } from "./session.ts";
+
+export interface SequencerOutput {
+  /** To one link. */
+  send(link: number, bytes: Uint8Array): void;
+  /** To every welcomed link; `bytes` is valid during the call only. */
+  broadcast(bytes: Uint8Array): void;
+  /** Close the link after what was sent. */
+  close(link: number): void;
+  /** The session has ended; what was broadcast is to be delivered first. */
+  ended(): void;
+}
+
+/** What an arbiter says of itself in its HELLO. */
+export interface NodeHello {
+  session: string;
+  node: string;
+  /** What its first process expects, or 0. */
+  processes: number;
+  size: number;
+}
+
+export interface Welcome {
+  node: number;
+  snapshot: SessionSnapshot;
+}
+
+/** The answer to a STATUS frame: what the directory shows, and more for those who ask the server itself. */
+export interface StatusReport extends ServerStatus {
+  name: string;
+  instance: string;
+  phase: string;
+  order: "sequential";
+  size: number;
+  base: string;
+  processes: number;
+  nodes: string[];
+  semaphores: ReturnType<Session["semaphores"]>;
+}
+
+interface Link {
+  id: number;
+  reader: FrameReader;
+  /** -1 until welcomed. */
+  node: number;
+  name: string;
+  /** Parts of publications that are not complete, by tag. */
+  staged: Map<number, Uint8Array[]>;
+  stagedBytes: number;
+}
+
+/** Runs of single bytes cost 16 bytes each; more than that for a whole map is no honest publication. */
+const STAGED_PER_MAP_BYTE = 16;
+
+const NO_EFFECTS = { wrote(): void {}, complete(): void {}, ranked(): void {}, gone(): void {} };
+
+export class Sequencer {
+  readonly session: Session;
+  readonly #out: SequencerOutput;
+  readonly #links = new Map<number, Link>();
+  #nextNode = 1;
+  #batch = new Uint8Array(64 << 10);
+  #batchView = new DataView(this.#batch.buffer);
+  #batched = 0;
+  #hadProcess = false;
+
+  constructor(config: SessionConfig, memory: Uint8Array, out: SequencerOutput) {
+    this.#out = out;
+    const effects: Effects = {
+      ...NO_EFFECTS,
+      ranked: () => {
+        this.#hadProcess = true;
+      },
+      ended: () => {
+        this.#flush();
+        out.ended();
+      },
+    };
+    this.session = new Session(config, new MapBytes(memory), effects);
+  }
+
+  /** Whether any process ever joined. */
+  get hadProcess(): boolean {
+    return this.#hadProcess;
+  }
+
+  /** A new connection. False: too many, close it. */
+  connect(id: number): boolean {
+    if (this.#links.size >= LINKS_MAX) return false;
+    this.#links.set(id, {
+      id,
+      reader: new FrameReader(GREETING_FRAME_MAX),
+      node: -1,
+      name: "",
+      staged: new Map(),
+      stagedBytes: 0,
+    });
+    return true;
+  }
+
+  /** Whether the link has said who it is. */
+  isWelcomed(id: number): boolean {
+    return (this.#links.get(id)?.node ?? -1) >= 0;
+  }
+
+  receive(id: number, chunk: Uint8Array): void {
+    const link = this.#links.get(id);
+    if (link === undefined) return;
+    try {
+      link.reader.push(chunk, (view, at, size, bytes) => this.#frame(link, view, at, size, bytes));
+    } catch (error) {
+      if (!(error instanceof ProtocolError)) throw error;
+      this.#fail(link, error.status, error.message);
+    }
+    this.#flush();
+  }
+
+  /** The connection is gone: so are the node's processes. */
+  disconnect(id: number): void {
+    const link = this.#links.get(id);
+    if (link === undefined) return;
+    this.#links.delete(id);
+    if (link.node < 0) return;
+    for (const rank of this.session.presentOn(link.node)) {
+      const frame = encode({ kind: Kind.LEAVE, op: 1, rank, node: link.node, tag: NO_TAG });
+      this.#append(frame, new DataView(frame.buffer), 0, frame.length);
+    }
+    this.#flush();
+  }
+
+  #fail(link: Link, status: Status, message: string): void {
+    this.#out.send(link.id, encode({ kind: Kind.FAIL, op: status, body: encodeText(message) }));
+    this.disconnect(link.id);
+    this.#out.close(link.id);
+  }
+
+  #frame(link: Link, view: DataView, at: number, size: number, bytes: Uint8Array): void {
+    const kind = view.getUint8(at + 4);
+    if (link.node >= 0) {
+      this.#operation(link, kind, view, at, size, bytes);
+      return;
+    }
+    if (!this.#links.has(link.id)) return;
+    if (kind !== Kind.HELLO && kind !== Kind.STATUS) throw new ProtocolError("the peer did not greet");
+    checkGreeting(view, at);
+    if (kind === Kind.STATUS) {
+      this.#out.send(link.id, encode({ kind: Kind.REPLY, body: encodeJson(this.status()) }));
+      return;
+    }
+    this.#hello(link, bodyText(bytes, at + HEADER_SIZE, Math.min(view.getUint32(at + 32, true), size - HEADER_SIZE)));
+  }
+
+  #hello(link: Link, text: string): void {
+    const hello = parseHello(text);
+    const { config } = this.session;
+    if (hello.session !== config.name) {
+      throw new ProtocolError(`this server has session "${config.name}", not "${hello.session}"`, Status.REFUSED);
+    }
+    if (this.session.phase === "ended") throw new ProtocolError(`session "${config.name}" has ended`, Status.ENDED);
+    const mismatch = checkExpectations(config, hello.processes, hello.size);
+    if (mismatch !== null) throw new ProtocolError(mismatch, Status.MISMATCH);
+    let nodes = 0;
+    for (const other of this.#links.values()) {
+      if (other.node < 0) continue;
+      nodes += 1;
+      if (other.name === hello.node) {
+        throw new ProtocolError(
+          `node "${hello.node}" is in session "${config.name}" already; set DSM_NODE to another name`,
+          Status.REFUSED,
+        );
+      }
+    }
+    if (nodes >= NODES_MAX) throw new ProtocolError(`the session has ${NODES_MAX} nodes, the limit`, Status.LIMIT);
+    this.#flush();
+    link.node = this.#nextNode;
+    link.name = hello.node;
+    link.reader.limit = FRAME_MAX;
+    this.#nextNode += 1;
+    const welcome: Welcome = { node: link.node, snapshot: this.session.snapshot() };
+    this.#out.send(link.id, encode({ kind: Kind.WELCOME, body: encodeJson(welcome) }));
+  }
+
+  #operation(link: Link, kind: number, view: DataView, at: number, size: number, bytes: Uint8Array): void {
+    const wrong = checkOperation(view, at, this.session.config.size);
+    if (wrong !== null) throw new ProtocolError(wrong);
+    if (view.getUint32(at + 12, true) !== link.node) throw new ProtocolError("an operation of another node");
+    if (this.session.phase === "ended") return;
+    // A rank that the order has already seen go may still have had requests on their way.
+    const needsRank = kind !== Kind.JOIN && kind !== Kind.LEAVE;
+    if (needsRank && !this.session.mayIssue(view.getUint16(at + 6, true), link.node)) return;
+    if (kind === Kind.PUBLISH) this.#publish(link, view, at, size, bytes);
+    else this.#append(bytes, view, at, size);
+  }
+
+  #publish(link: Link, view: DataView, at: number, size: number, bytes: Uint8Array): void {
+    const tag = view.getUint32(at + 8, true);
+    const more = view.getUint8(at + 5) === 1;
+    const parts = link.staged.get(tag);
+    if (!more && parts === undefined) {
+      this.#append(bytes, view, at, size);
+      return;
+    }
+    const all = parts ?? [];
+    if (more) {
+      link.stagedBytes += size;
+      if (link.stagedBytes > this.session.config.size * STAGED_PER_MAP_BYTE + FRAME_MAX) {
+        throw new ProtocolError("a publication larger than the map can be", Status.LIMIT);
+      }
+      // A copy: a Buffer's own slice() would share the memory, which is the connection's.
+      all.push(new Uint8Array(bytes.subarray(at, at + size)));
+      link.staged.set(tag, all);
+      return;
+    }
+    link.staged.delete(tag);
+    for (const part of all) {
+      link.stagedBytes -= part.length;
+      this.#append(part, new DataView(part.buffer), 0, part.length);
+    }
+    this.#append(bytes, view, at, size);
+  }
+
+  /** Gives the frame its place, and applies it here. All parts of a publication have the place of the last. */
+  #append(bytes: Uint8Array, view: DataView, at: number, size: number): void {
+    if (this.#batched + size > this.#batch.length) this.#room(size);
+    const to = this.#batched;
+    this.#batch.set(at === 0 && bytes.length === size ? bytes : bytes.subarray(at, at + size), to);
+    setUint64(this.#batchView, to + 16, this.session.seq + 1);
+    this.#batched += size;
+    this.session.apply(view, at);
+  }
+
+  #room(size: number): void {
+    this.#flush();
+    if (size <= this.#batch.length) return;
+    this.#batch = new Uint8Array(FRAME_MAX);
+    this.#batchView = new DataView(this.#batch.buffer);
+  }
+
+  #flush(): void {
+    if (this.#batched === 0) return;
+    const batch = this.#batch.subarray(0, this.#batched);
+    this.#batched = 0;
+    this.#out.broadcast(batch);
+  }
+
+  status(): StatusReport {
+    const { session } = this;
+    const { name, instance, size, base, processes } = session.config;
+    const ranks = session.report();
+    return {
+      name,
+      instance,
+      phase: session.phase,
+      started: session.phase !== "joining",
+      order: "sequential",
+      size,
+      base: `0x${base.toString(16)}`,
+      processes,
+      present: ranks.filter(({ state }) => state !== "left" && state !== "lost").length,
+      entries: session.seq,
+      bytes: session.published,
+      nodes: [...this.#links.values()].filter(({ node }) => node >= 0).map((link) => link.name),
+      ranks,
+      semaphores: session.semaphores(),
+    };
+  }
+}
+
+/** Null, or how what a joiner expects differs from what the session has. 0 expects nothing. */
+export function checkExpectations(config: SessionConfig, processes: number, size: number): string | null {
+  if (processes !== 0 && processes !== config.processes) {
+    return `session "${config.name}" is for ${config.processes} processes, not ${processes}; give all the same number`;
+  }
+  if (size !== 0 && size !== config.size) {
+    return `session "${config.name}" has a map of ${config.size} bytes, not ${size}; give all the same size`;
+  }
+  return null;
+}
+
+function parseHello(text: string): NodeHello {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    throw new ProtocolError("the greeting is not JSON");
+  }
+  if (typeof value !== "object" || value === null) throw new ProtocolError("the greeting is not an object");
+  const { session, node, processes, size } = value as Record<string, unknown>;
+  if (typeof session !== "string" || typeof node !== "string") throw new ProtocolError("the greeting lacks a name");
+  const bad = checkName("node", node);
+  if (bad !== null) throw new ProtocolError(bad, Status.INVALID);
+  if (!Number.isSafeInteger(processes) || !Number.isSafeInteger(size)) {
+    throw new ProtocolError("the greeting lacks a number");
+  }
+  return { session, node, processes: processes as number, size: size as number };
+}

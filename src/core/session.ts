@@ -1,0 +1,482 @@
+/**
+ * The session as a replicated state machine. Server and arbiters feed it the same ordered operations and so hold the
+ * same ranks, semaphores, barriers and bytes at the same sequence number. It decides everything; what must be told to
+ * somebody comes out through `Effects`.
+ *
+ * The order itself is sequential consistency by total-order broadcast with local reads (Attiya and Welch, "Sequential
+ * consistency versus linearizability", ACM TOCS 1994): a process goes on only when its own operation was applied on
+ * its own node.
+ */
+import { Status } from "./errors.ts";
+import {
+  PROCESSES_MAX,
+  SEMAPHORE_VALUE_MAX,
+  SEMAPHORES_MAX,
+  SIZE_MAX,
+  WAITING_JOINS_MAX,
+} from "./limits.ts";
+import type { MapBytes } from "./memory.ts";
+import { checkName } from "./names.ts";
+import { type AtomicOp, bodyText, getUint64, HEADER_SIZE, Kind } from "./protocol.ts";
+
+export interface SessionConfig {
+  name: string;
+  /** Tells two sessions of one name, one after the other, apart. */
+  instance: string;
+  processes: number;
+  /** Bytes of the map, whole pages. */
+  size: number;
+  /** Address of the map in every process. */
+  base: number;
+}
+
+export interface Effects {
+  /** The bytes of the store, atomic operation or publication at `at` are in place; before its request is answered. */
+  wrote(view: DataView, at: number): void;
+  /**
+   * The request that `node` tagged `tag` is answered. `aux` is the rank for a join, the lost rank for LOST. After an
+   * atomic operation `session.old` holds the value before it.
+   */
+  complete(node: number, tag: number, status: Status, aux: number): void;
+  /** A join got its rank; its answer comes when the session starts. */
+  ranked(node: number, tag: number, rank: number): void;
+  /** A rank is gone from `node`. */
+  gone(node: number, rank: number): void;
+  /** Every process has left: nothing can follow. */
+  ended(): void;
+}
+
+export type Phase = "joining" | "running" | "ended";
+export type RankState = "joining" | "running" | "left" | "lost";
+
+interface Process {
+  rank: number;
+  node: number;
+  nodeName: string;
+  pid: number;
+  state: RankState;
+  joinTag: number;
+  /** Tag of the barrier it is in, or -1. */
+  barrierTag: number;
+}
+
+interface Waiter {
+  node: number;
+  tag: number;
+  rank: number;
+}
+
+interface Semaphore {
+  name: string;
+  value: number;
+  waiters: Waiter[];
+}
+
+/** Everything but the bytes of the map, as plain data. */
+export interface SessionSnapshot {
+  config: SessionConfig;
+  phase: Phase;
+  seq: number;
+  published: number;
+  barriers: number;
+  lostRank: number;
+  processes: Process[];
+  semaphores: Semaphore[];
+  waitingJoins: Waiter[];
+}
+
+export interface RankReport {
+  rank: number;
+  node: string;
+  pid: number;
+  state: "joining" | "running" | "barrier" | "semaphore" | "left" | "lost";
+  /** Name of the semaphore waited on. */
+  on?: string;
+}
+
+const waiterKey = (node: number, tag: number): number => node * 2 ** 32 + tag;
+
+export class Session {
+  readonly config: SessionConfig;
+  /** The value before the last atomic operation, 16 bytes little-endian. */
+  readonly old = new DataView(new ArrayBuffer(16));
+  readonly #memory: MapBytes;
+  readonly #effects: Effects;
+  #phase: Phase = "joining";
+  #seq = 0;
+  #published = 0;
+  #barriers = 0;
+  #lostRank = -1;
+  /** By rank. */
+  readonly #processes = new Map<number, Process>();
+  readonly #semaphores = new Map<string, Semaphore>();
+  readonly #waits = new Map<number, Semaphore>();
+  #waitingJoins: Waiter[] = [];
+
+  constructor(config: SessionConfig, memory: MapBytes, effects: Effects) {
+    if (config.processes < 1 || config.processes > PROCESSES_MAX) throw new RangeError("session: processes");
+    if (config.size < 1 || config.size > SIZE_MAX || memory.size !== config.size) throw new RangeError("session: size");
+    this.config = config;
+    this.#memory = memory;
+    this.#effects = effects;
+  }
+
+  get phase(): Phase {
+    return this.#phase;
+  }
+  /** Number of the last entry applied. */
+  get seq(): number {
+    return this.#seq;
+  }
+  /** Bytes that stores, atomics and publications have written. */
+  get published(): number {
+    return this.#published;
+  }
+  get lostRank(): number {
+    return this.#lostRank;
+  }
+
+  /** Whether `rank` lives on `node` and may issue operations. */
+  mayIssue(rank: number, node: number): boolean {
+    const process = this.#processes.get(rank);
+    return process !== undefined && process.node === node && process.state === "running";
+  }
+
+  /** Ranks of `node` that have neither left nor been lost. */
+  presentOn(node: number): number[] {
+    const ranks: number[] = [];
+    for (const process of this.#processes.values()) {
+      if (process.node === node && isPresent(process)) ranks.push(process.rank);
+    }
+    return ranks;
+  }
+
+  /**
+   * Applies the entry at `at`, which checkOperation() has found well formed. A part of a publication that is not the
+   * last writes its bytes and changes nothing else: nobody's request is answered and the sequence number stays.
+   */
+  apply(view: DataView, at: number): void {
+    const kind = view.getUint8(at + 4);
+    const offset = kind >= Kind.STORE && kind <= Kind.ATOMIC ? getUint64(view, at + 24) : 0;
+    const tag = view.getUint32(at + 8, true);
+    const node = view.getUint32(at + 12, true);
+    switch (kind) {
+      case Kind.STORE: {
+        const length = view.getUint32(at + 32, true);
+        this.#memory.store(offset, view, at + HEADER_SIZE, length);
+        this.#published += length;
+        this.#seq += 1;
+        this.#effects.wrote(view, at);
+        this.#effects.complete(node, tag, Status.OK, 0);
+        return;
+      }
+      case Kind.ATOMIC: {
+        const width = view.getUint32(at + 32, true);
+        const op = view.getUint8(at + 5) as AtomicOp;
+        this.#memory.atomic(op, width, offset, view, at + HEADER_SIZE, this.old, 0);
+        this.#published += width;
+        this.#seq += 1;
+        this.#effects.wrote(view, at);
+        this.#effects.complete(node, tag, Status.OK, 0);
+        return;
+      }
+      case Kind.PUBLISH: {
+        const end = at + view.getUint32(at, true);
+        this.#published += this.#memory.publish(view, at + HEADER_SIZE, end);
+        this.#effects.wrote(view, at);
+        if (view.getUint8(at + 5) === 1) return;
+        this.#seq += 1;
+        this.#effects.complete(node, tag, Status.OK, 0);
+        return;
+      }
+    }
+    this.#seq += 1;
+    const rank = view.getUint16(at + 6, true);
+    switch (kind) {
+      case Kind.JOIN:
+        this.#join(view, at, node, tag);
+        return;
+      case Kind.LEAVE:
+        this.#leave(rank, node, tag, view.getUint8(at + 5) === 1);
+        return;
+      case Kind.BARRIER:
+        this.#barrier(rank, node, tag);
+        return;
+      case Kind.SEM_WAIT:
+      case Kind.SEM_POST:
+        this.#semaphore(kind, view, at, rank, node, tag);
+        return;
+      case Kind.SEM_CANCEL:
+        this.#cancel(node, tag);
+        return;
+      default:
+        throw new RangeError(`session: entry of kind ${kind} was let through`);
+    }
+  }
+
+  #join(view: DataView, at: number, node: number, tag: number): void {
+    const wished = view.getUint32(at + 36, true) - 1;
+    const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+    const nodeName = bodyText(bytes, at + HEADER_SIZE, view.getUint32(at + 32, true));
+    const { processes } = this.config;
+    if (this.#phase === "ended") {
+      this.#effects.complete(node, tag, Status.ENDED, 0);
+      return;
+    }
+    if (this.#phase === "running") {
+      this.#joinLater(node, tag);
+      return;
+    }
+    let rank = wished;
+    if (rank < 0 || rank >= processes || this.#processes.has(rank)) {
+      rank = 0;
+      while (this.#processes.has(rank)) rank += 1;
+    }
+    this.#processes.set(rank, {
+      rank,
+      node,
+      nodeName,
+      pid: getUint64(view, at + 24),
+      state: "joining",
+      joinTag: tag,
+      barrierTag: -1,
+    });
+    this.#effects.ranked(node, tag, rank);
+    if (this.#processes.size === processes) this.#start();
+  }
+
+  /**
+   * Somebody who left may already come for the next session of this name while others are still leaving this one: it
+   * waits for the end. While everybody is still here, one more is one too many.
+   */
+  #joinLater(node: number, tag: number): void {
+    const everybodyHere = this.#present().length === this.config.processes;
+    if (everybodyHere) this.#effects.complete(node, tag, Status.FULL, 0);
+    else if (this.#waitingJoins.length >= WAITING_JOINS_MAX) this.#effects.complete(node, tag, Status.LIMIT, 0);
+    else this.#waitingJoins.push({ node, tag, rank: -1 });
+  }
+
+  #start(): void {
+    this.#phase = "running";
+    for (const process of this.#byRank()) process.state = "running";
+    for (const process of this.#byRank()) {
+      this.#effects.complete(process.node, process.joinTag, Status.OK, process.rank);
+    }
+  }
+
+  #leave(rank: number, node: number, tag: number, lost: boolean): void {
+    const process = this.#processes.get(rank);
+    if (process === undefined || process.node !== node || !isPresent(process)) {
+      this.#effects.complete(node, tag, Status.LEFT, 0);
+      return;
+    }
+    this.#dropWaits(process);
+    if (process.state === "joining") {
+      this.#processes.delete(rank);
+      this.#effects.complete(node, process.joinTag, Status.LEFT, 0);
+    } else {
+      process.state = lost ? "lost" : "left";
+    }
+    this.#effects.complete(node, tag, Status.OK, 0);
+    this.#effects.gone(node, rank);
+    if (this.#present().length === 0) {
+      this.#end();
+    } else if (this.#phase === "running") {
+      if (lost) this.#lose(rank);
+      else this.#releaseBarrier();
+    }
+  }
+
+  /** A lost process will never arrive or post: whoever waits is told at once. */
+  #lose(rank: number): void {
+    if (this.#lostRank < 0) this.#lostRank = rank;
+    for (const process of this.#byRank()) {
+      if (process.barrierTag < 0) continue;
+      const tag = process.barrierTag;
+      process.barrierTag = -1;
+      this.#effects.complete(process.node, tag, Status.LOST, this.#lostRank);
+    }
+    for (const semaphore of this.#semaphores.values()) {
+      for (const waiter of semaphore.waiters.splice(0)) {
+        this.#waits.delete(waiterKey(waiter.node, waiter.tag));
+        this.#effects.complete(waiter.node, waiter.tag, Status.LOST, this.#lostRank);
+      }
+    }
+  }
+
+  #end(): void {
+    this.#phase = "ended";
+    for (const { node, tag } of this.#waitingJoins.splice(0)) this.#effects.complete(node, tag, Status.ENDED, 0);
+    this.#effects.ended();
+  }
+
+  #barrier(rank: number, node: number, tag: number): void {
+    const refusal = this.#refusal(rank, node);
+    const process = this.#processes.get(rank);
+    if (refusal !== Status.OK || process === undefined) {
+      this.#effects.complete(node, tag, refusal, this.#lostRank);
+    } else if (process.barrierTag >= 0) {
+      this.#effects.complete(node, tag, Status.BUSY, 0);
+    } else {
+      process.barrierTag = tag;
+      this.#releaseBarrier();
+    }
+  }
+
+  #releaseBarrier(): void {
+    const present = this.#present();
+    if (present.some((process) => process.barrierTag < 0)) return;
+    this.#barriers += 1;
+    for (const process of present) {
+      const tag = process.barrierTag;
+      process.barrierTag = -1;
+      this.#effects.complete(process.node, tag, Status.OK, 0);
+    }
+  }
+
+  #semaphore(kind: number, view: DataView, at: number, rank: number, node: number, tag: number): void {
+    const refusal = this.#refusal(rank, node);
+    // Posting stays possible after a loss: survivors may still hand on what they hold.
+    if (refusal !== Status.OK && !(refusal === Status.LOST && kind === Kind.SEM_POST)) {
+      this.#effects.complete(node, tag, refusal, this.#lostRank);
+      return;
+    }
+    const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+    const name = bodyText(bytes, at + HEADER_SIZE, view.getUint32(at + 32, true));
+    let semaphore = this.#semaphores.get(name);
+    if (semaphore === undefined) {
+      if (checkName("semaphore", name) !== null) {
+        this.#effects.complete(node, tag, Status.INVALID, 0);
+        return;
+      }
+      if (this.#semaphores.size >= SEMAPHORES_MAX) {
+        this.#effects.complete(node, tag, Status.LIMIT, 0);
+        return;
+      }
+      semaphore = { name, value: view.getUint32(at + 36, true), waiters: [] };
+      this.#semaphores.set(name, semaphore);
+    }
+    if (kind === Kind.SEM_POST) this.#post(semaphore, getUint64(view, at + 24), node, tag);
+    else this.#wait(semaphore, view.getUint8(at + 5) === 1, rank, node, tag);
+  }
+
+  #post(semaphore: Semaphore, count: number, node: number, tag: number): void {
+    const next = count > 0 ? semaphore.waiters.shift() : undefined;
+    if (next !== undefined) {
+      this.#waits.delete(waiterKey(next.node, next.tag));
+      this.#effects.complete(next.node, next.tag, Status.OK, 0);
+    } else if (semaphore.value + count > SEMAPHORE_VALUE_MAX) {
+      this.#effects.complete(node, tag, Status.OVERFLOW, 0);
+      return;
+    } else {
+      semaphore.value += count;
+    }
+    this.#effects.complete(node, tag, Status.OK, 0);
+  }
+
+  #wait(semaphore: Semaphore, only: boolean, rank: number, node: number, tag: number): void {
+    if (semaphore.value > 0) {
+      semaphore.value -= 1;
+      this.#effects.complete(node, tag, Status.OK, 0);
+    } else if (only) {
+      this.#effects.complete(node, tag, Status.AGAIN, 0);
+    } else {
+      semaphore.waiters.push({ node, tag, rank });
+      this.#waits.set(waiterKey(node, tag), semaphore);
+    }
+  }
+
+  /** A cancel that comes after the grant changes nothing: the grant stands. */
+  #cancel(node: number, tag: number): void {
+    const key = waiterKey(node, tag);
+    const semaphore = this.#waits.get(key);
+    if (semaphore === undefined) return;
+    this.#waits.delete(key);
+    semaphore.waiters = semaphore.waiters.filter((waiter) => waiter.node !== node || waiter.tag !== tag);
+    this.#effects.complete(node, tag, Status.TIMEOUT, 0);
+  }
+
+  /** Whatever the leaving process still waits for on other channels is answered: no request is left behind. */
+  #dropWaits(process: Process): void {
+    if (process.barrierTag >= 0) this.#effects.complete(process.node, process.barrierTag, Status.LEFT, 0);
+    process.barrierTag = -1;
+    for (const semaphore of this.#semaphores.values()) {
+      const mine = semaphore.waiters.filter((waiter) => waiter.rank === process.rank);
+      if (mine.length === 0) continue;
+      semaphore.waiters = semaphore.waiters.filter((waiter) => waiter.rank !== process.rank);
+      for (const { node, tag } of mine) {
+        this.#waits.delete(waiterKey(node, tag));
+        this.#effects.complete(node, tag, Status.LEFT, 0);
+      }
+    }
+  }
+
+  #refusal(rank: number, node: number): Status {
+    if (!this.mayIssue(rank, node)) return Status.LEFT;
+    return this.#lostRank >= 0 ? Status.LOST : Status.OK;
+  }
+
+  #byRank(): Process[] {
+    return [...this.#processes.values()].sort((a, b) => a.rank - b.rank);
+  }
+
+  #present(): Process[] {
+    return this.#byRank().filter(isPresent);
+  }
+
+  snapshot(): SessionSnapshot {
+    return structuredClone({
+      config: this.config,
+      phase: this.#phase,
+      seq: this.#seq,
+      published: this.#published,
+      barriers: this.#barriers,
+      lostRank: this.#lostRank,
+      processes: this.#byRank(),
+      semaphores: [...this.#semaphores.values()],
+      waitingJoins: this.#waitingJoins,
+    });
+  }
+
+  /** A session in the state of `snapshot`, over memory in the state that belongs to it. */
+  static restore(snapshot: SessionSnapshot, memory: MapBytes, effects: Effects): Session {
+    const session = new Session(snapshot.config, memory, effects);
+    const copy = structuredClone(snapshot);
+    session.#phase = copy.phase;
+    session.#seq = copy.seq;
+    session.#published = copy.published;
+    session.#barriers = copy.barriers;
+    session.#lostRank = copy.lostRank;
+    session.#waitingJoins = copy.waitingJoins;
+    for (const process of copy.processes) session.#processes.set(process.rank, process);
+    for (const semaphore of copy.semaphores) {
+      session.#semaphores.set(semaphore.name, semaphore);
+      for (const waiter of semaphore.waiters) session.#waits.set(waiterKey(waiter.node, waiter.tag), semaphore);
+    }
+    return session;
+  }
+
+  /** Who is here and what each is doing, for people. */
+  report(): RankReport[] {
+    const waitsOn = new Map<number, string>();
+    for (const semaphore of this.#semaphores.values()) {
+      for (const { rank } of semaphore.waiters) waitsOn.set(rank, semaphore.name);
+    }
+    return this.#byRank().map(({ rank, nodeName, pid, state, barrierTag }) => {
+      const on = waitsOn.get(rank);
+      if (state === "running" && barrierTag >= 0) return { rank, node: nodeName, pid, state: "barrier" };
+      if (state === "running" && on !== undefined) return { rank, node: nodeName, pid, state: "semaphore", on };
+      return { rank, node: nodeName, pid, state };
+    });
+  }
+
+  semaphores(): { name: string; value: number; waiters: number[] }[] {
+    return [...this.#semaphores.values()].map(({ name, value, waiters }) => ({
+      name,
+      value,
+      waiters: waiters.map(({ rank }) => rank),
+    }));
+  }
+}
+
+const isPresent = (process: Process): boolean => process.state === "running" || process.state === "joining";

@@ -1,0 +1,48 @@
+import { DsmError } from "./errors.ts";
+import { PAGE_SIZE, SIZE_MAX } from "./limits.ts";
+
+const UNITS: Record<string, number> = {
+  "": 1,
+  b: 1,
+  kib: 2 ** 10,
+  k: 2 ** 10,
+  mib: 2 ** 20,
+  m: 2 ** 20,
+  gib: 2 ** 30,
+  g: 2 ** 30,
+};
+
+/** Reads a number of bytes: "65536", "64KiB", "1.5 MiB", "1g". Units are powers of 1024. Throws DSM_INVALID. */
+export function parseSize(text: string): number {
+  const match = /^\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*$/i.exec(text);
+  const unit = match ? UNITS[(match[2] ?? "").toLowerCase()] : undefined;
+  if (!match || unit === undefined) {
+    throw new DsmError("DSM_INVALID", `size "${text}" is not a number of bytes; write 65536, 64KiB, 16MiB or 1GiB`);
+  }
+  const bytes = Number(match[1]) * unit;
+  if (!Number.isSafeInteger(bytes)) throw new DsmError("DSM_INVALID", `size "${text}" is not a whole number of bytes`);
+  return bytes;
+}
+
+/** The reason why `size` cannot be the size of a map, or null. */
+export function checkSize(size: number): string | null {
+  if (!Number.isSafeInteger(size) || size < 1) return `size ${size} is not possible; a map has 1 byte or more`;
+  if (size > SIZE_MAX) return `size ${size} is beyond the limit of ${formatSize(SIZE_MAX)}`;
+  return null;
+}
+
+/** Whole pages that hold `size` bytes. */
+export function pageRound(size: number): number {
+  return Math.ceil(size / PAGE_SIZE) * PAGE_SIZE;
+}
+
+export function formatSize(bytes: number): string {
+  for (const [unit, value] of [
+    ["GiB", 2 ** 30],
+    ["MiB", 2 ** 20],
+    ["KiB", 2 ** 10],
+  ] as const) {
+    if (bytes >= value) return `${Number((bytes / value).toFixed(1))} ${unit}`;
+  }
+  return `${bytes} B`;
+}
