@@ -1,0 +1,321 @@
+/** `dsm arbiter`: the replica's shell. Carries bytes between the log, the node's processes and the map in /dev/shm. */
+import { randomBytes } from "node:crypto";
+import { chmodSync, lstatSync, renameSync, unlinkSync } from "node:fs";
+import type { Socket } from "bun";
+import type { Directory, FindRequest, SessionAddress } from "../core/directory.ts";
+import { DsmError, Status } from "../core/errors.ts";
+import { GREETING_TIMEOUT_MS, OUTBOX_HIGH, UNUSED_TIMEOUT_MS } from "../core/limits.ts";
+import type { OrderedLog } from "../core/log.ts";
+import { arbiterKey, checkName, checkProcesses } from "../core/names.ts";
+import { failStop, Outbox } from "../core/outbox.ts";
+import { encode, encodeText, Kind, ProtocolError } from "../core/protocol.ts";
+import { Replica } from "../core/replica.ts";
+import type { Welcome } from "../core/sequencer.ts";
+import { checkSize, pageRound } from "../core/size.ts";
+import { createMap, type MapFile, openShadow, removeMap, removeStaleMaps } from "./map-file.ts";
+import { ServerLog } from "./server-log.ts";
+
+export interface ArbiterOptions {
+  session: string;
+  node: string;
+  /** What the first process expects; left out: whatever the session has. */
+  processes?: number;
+  size?: number;
+  /** Unix socket to listen on. */
+  socket: string;
+  directory: Directory;
+}
+
+export interface Arbiter {
+  /** Settles when the last process of this node is gone; the process's exit code. */
+  ended: Promise<number>;
+  stop(): void;
+}
+
+/** How often a session whose server is not there (any more) is asked for again before we give up. */
+const FIND_ATTEMPTS = 20;
+/** Time between a server's end and the directory's knowledge of it. */
+const FIND_PAUSE_MS = 50;
+
+/** Joins the node to the session and listens for its processes. Throws DsmError; then nothing is left behind. */
+export async function startArbiter(options: ArbiterOptions): Promise<Arbiter> {
+  const bad =
+    checkName("session", options.session) ??
+    checkName("node", options.node) ??
+    (options.processes === undefined ? null : checkProcesses(options.processes)) ??
+    (options.size === undefined ? null : checkSize(options.size));
+  if (bad !== null) throw new DsmError("DSM_INVALID", bad);
+  removeStaleMaps();
+  const shell = new ArbiterShell(options);
+  await shell.start();
+  return { ended: shell.ended, stop: () => shell.finish(0) };
+}
+
+interface Client {
+  channel: number;
+  outbox: Outbox;
+  closing: boolean;
+  timer: Timer;
+}
+
+type ClientSocket = Socket<Client>;
+
+class ArbiterShell {
+  readonly ended: Promise<number>;
+  readonly #options: ArbiterOptions;
+  readonly #clients = new Map<number, ClientSocket>();
+  readonly #pending = new Batch();
+  #log: OrderedLog | undefined;
+  #replica: Replica | undefined;
+  #map: MapFile | undefined;
+  #early: Uint8Array[] = [];
+  #listener: ReturnType<typeof Bun.listen<Client>> | undefined;
+  #socketIdentity = "";
+  #paused = false;
+  #done = false;
+  #finished = false;
+  #resolve: (code: number) => void = () => {};
+  #unused: Timer | undefined;
+
+  constructor(options: ArbiterOptions) {
+    this.#options = options;
+    this.ended = new Promise((resolve) => {
+      this.#resolve = resolve;
+    });
+  }
+
+  async start(): Promise<void> {
+    const { session, node, directory } = this.#options;
+    const welcome = await this.#join();
+    try {
+      this.#map = createMap(arbiterKey(directory.address, session, node), welcome.snapshot.config.size);
+      this.#replica = this.#makeReplica(welcome, this.#map);
+      for (const bytes of this.#early.splice(0)) this.#replica.entries(bytes);
+      this.#listen();
+    } catch (error) {
+      this.finish(1);
+      throw error;
+    }
+    this.#unused = setTimeout(() => {
+      if (this.#replica?.hadProcess !== true) this.finish(0);
+    }, UNUSED_TIMEOUT_MS);
+  }
+
+  /** Finds the session's server. One that has ended meanwhile is passed over: the directory then starts the next. */
+  async #join(): Promise<Welcome> {
+    const { session, node, processes, size, directory } = this.#options;
+    let after: string | undefined;
+    for (let attempt = 1; ; attempt += 1) {
+      const request: FindRequest = { name: session };
+      if (processes !== undefined) request.processes = processes;
+      if (size !== undefined) request.size = size;
+      if (after !== undefined) request.after = after;
+      const address: SessionAddress = await directory.find(request);
+      const log = new ServerLog(address.host, address.port);
+      try {
+        const hello = { session, node, processes: processes ?? 0, size: size === undefined ? 0 : pageRound(size) };
+        const welcome = await log.open(hello, {
+          entries: (bytes) => this.#entries(bytes),
+          lost: (reason) => this.#lost(reason),
+          drained: () => this.#regulate(),
+        });
+        this.#log = log;
+        return welcome;
+      } catch (error) {
+        if (!(error instanceof DsmError) || attempt === FIND_ATTEMPTS) throw error;
+        if (error.code === "DSM_ENDED") after = address.instance;
+        else if (error.code === "DSM_UNREACHABLE") await Bun.sleep(FIND_PAUSE_MS);
+        else throw error;
+      }
+    }
+  }
+
+  #makeReplica(welcome: Welcome, map: MapFile): Replica {
+    return new Replica(welcome, this.#options.node, map.path, map.bytes, {
+      propose: (bytes) => this.#pending.add(bytes),
+      reply: (channel, bytes) => {
+        const socket = this.#clients.get(channel);
+        if (socket !== undefined && !socket.data.outbox.send(bytes)) socket.terminate();
+      },
+      close: (channel) => {
+        const socket = this.#clients.get(channel);
+        if (socket === undefined) return;
+        this.#clients.delete(channel);
+        socket.data.closing = true;
+        this.#closeIfSent(socket);
+      },
+      token: () => randomBytes(8),
+      shadow: openShadow,
+      done: () => {
+        this.#done = true;
+      },
+    });
+  }
+
+  #entries(bytes: Uint8Array): void {
+    if (this.#replica === undefined) {
+      // Between the welcome and the map only other nodes' joins can come, a few bytes each.
+      this.#early.push(new Uint8Array(bytes));
+      return;
+    }
+    try {
+      this.#replica.entries(bytes);
+    } catch (error) {
+      if (!(error instanceof ProtocolError)) throw error;
+      this.#lost(error.message);
+      return;
+    }
+    this.#settle();
+  }
+
+  /** Without the order nothing can go on here: everybody who waits is told, and the arbiter ends. */
+  #lost(reason: string): void {
+    if (this.#done || this.#finished) return;
+    const frame = encode({ kind: Kind.FAIL, op: Status.UNREACHABLE, body: encodeText(reason) });
+    for (const socket of this.#clients.values()) socket.data.outbox.send(frame);
+    this.finish(1);
+  }
+
+  /** After every event: what was proposed goes out, and the end is noticed. */
+  #settle(): void {
+    const log = this.#log;
+    if (log !== undefined) this.#pending.flush((bytes) => log.append(bytes));
+    this.#regulate();
+    if (this.#done) this.#finishWhenSent();
+  }
+
+  #finishWhenSent(): void {
+    for (const socket of this.#clients.values()) if (socket.data.outbox.size > 0) return;
+    this.finish(0);
+  }
+
+  /** While the way to the server is full we take nothing more from our processes: their stores wait. */
+  #regulate(): void {
+    const behind = (this.#log?.queued ?? 0) > OUTBOX_HIGH;
+    if (behind === this.#paused) return;
+    this.#paused = behind;
+    for (const socket of this.#clients.values()) {
+      if (behind) socket.pause();
+      else socket.resume();
+    }
+  }
+
+  /**
+   * The socket is bound under a name of its own and then renamed to the one that processes know, and only this file is
+   * ever removed: an arbiter that ends can never take away the socket of the one that follows it.
+   */
+  #listen(): void {
+    const { socket: path } = this.#options;
+    const own = `${path}.${process.pid}`;
+    try {
+      this.#listener = Bun.listen<Client>({
+        unix: own,
+        socket: {
+          open: (socket) => this.#open(socket),
+          data: (socket, chunk) => {
+            if (socket.data.closing) return;
+            this.#replica?.receive(socket.data.channel, chunk);
+            this.#settle();
+          },
+          drain: (socket) => {
+            socket.data.outbox.drain();
+            this.#closeIfSent(socket);
+            this.#settle();
+          },
+          close: (socket) => this.#closed(socket),
+          error: (socket, error) => {
+            failStop(error);
+            socket.terminate();
+          },
+        },
+      });
+      chmodSync(own, 0o600);
+      this.#socketIdentity = identity(own);
+      renameSync(own, path);
+    } catch (error) {
+      throw new DsmError("DSM_SYSTEM", `cannot listen on ${path}: ${(error as Error).message}`);
+    }
+  }
+
+  #open(socket: ClientSocket): void {
+    const channel = this.#replica?.connect() ?? -1;
+    socket.data = {
+      channel,
+      outbox: new Outbox((bytes) => socket.write(bytes)),
+      closing: false,
+      timer: setTimeout(() => {
+        if (this.#replica?.isGreeted(channel) !== true) socket.terminate();
+      }, GREETING_TIMEOUT_MS),
+    };
+    if (channel < 0 || this.#done) {
+      socket.data.closing = true;
+      socket.terminate();
+      return;
+    }
+    this.#clients.set(channel, socket);
+    if (this.#paused) socket.pause();
+  }
+
+  #closeIfSent(socket: ClientSocket): void {
+    if (socket.data.closing && socket.data.outbox.size === 0) socket.end();
+  }
+
+  #closed(socket: ClientSocket): void {
+    const { channel, timer } = socket.data;
+    clearTimeout(timer);
+    if (this.#clients.get(channel) !== socket) return;
+    this.#clients.delete(channel);
+    this.#replica?.disconnect(channel);
+    this.#settle();
+  }
+
+  finish(code: number): void {
+    if (this.#finished) return;
+    this.#finished = true;
+    clearTimeout(this.#unused);
+    const { socket: path } = this.#options;
+    if (this.#socketIdentity !== "" && identity(path) === this.#socketIdentity) unlinkSync(path);
+    this.#listener?.stop();
+    for (const socket of this.#clients.values()) {
+      clearTimeout(socket.data.timer);
+      socket.end();
+    }
+    if (this.#map !== undefined) removeMap(this.#map.path);
+    this.#log?.close();
+    this.#resolve(code);
+  }
+}
+
+/** Which file a path names, "" if none. */
+function identity(path: string): string {
+  try {
+    const { dev, ino } = lstatSync(path);
+    return `${dev}:${ino}`;
+  } catch {
+    return "";
+  }
+}
+
+/** Frames of one event, sent together. */
+class Batch {
+  #bytes = new Uint8Array(64 << 10);
+  #length = 0;
+
+  add(frame: Uint8Array): void {
+    const need = this.#length + frame.length;
+    if (need > this.#bytes.length) {
+      const grown = new Uint8Array(Math.max(need, this.#bytes.length * 2));
+      grown.set(this.#bytes.subarray(0, this.#length));
+      this.#bytes = grown;
+    }
+    this.#bytes.set(frame, this.#length);
+    this.#length = need;
+  }
+
+  flush(send: (bytes: Uint8Array) => void): void {
+    if (this.#length === 0) return;
+    const bytes = this.#bytes.subarray(0, this.#length);
+    this.#length = 0;
+    send(bytes);
+  }
+}

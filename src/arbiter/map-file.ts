@@ -1,0 +1,83 @@
+/** The replica's file in /dev/shm: made with all its memory reserved, found again by nobody once its arbiter is gone. */
+import { closeSync, constants, openSync, readdirSync, readFileSync, statfsSync, unlinkSync, writeSync } from "node:fs";
+import { DsmError } from "../core/errors.ts";
+import { formatSize } from "../core/size.ts";
+
+const DIRECTORY = "/dev/shm";
+/** The file's memory is reserved by writing it in pieces of this size. */
+const PIECE = 4 << 20;
+
+export interface MapFile {
+  path: string;
+  bytes: Uint8Array;
+}
+
+/** dsm-USER-KEY-PID-START: the last two name the arbiter it belongs to, so that a file whose arbiter died is known. */
+function mapPrefix(): string {
+  return `dsm-${process.getuid?.() ?? 0}-`;
+}
+
+/** Start time of a process in clock ticks since boot (field 22 of stat), or null when there is none with that id. */
+function startTime(pid: number): string | null {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
+    // The second field is the program's name in parentheses and may hold anything.
+    return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19] ?? null;
+  } catch {
+    return null;
+  }
+}
+
+/** Removes the files of arbiters that were killed before they could. */
+export function removeStaleMaps(): void {
+  const prefix = mapPrefix();
+  for (const name of readdirSync(DIRECTORY)) {
+    if (!name.startsWith(prefix)) continue;
+    const [, , , pid, start] = name.split("-");
+    if (pid === undefined || start === undefined || startTime(Number(pid)) === start) continue;
+    removeMap(`${DIRECTORY}/${name}`);
+  }
+}
+
+/** Creates the map, zeroed, every page of it in memory: a full /dev/shm is an error here and never a SIGBUS later. */
+export function createMap(key: string, size: number): MapFile {
+  const { bavail, bsize } = statfsSync(DIRECTORY);
+  if (bavail * bsize < size) throw noRoom(size, bavail * bsize);
+  const path = `${DIRECTORY}/${mapPrefix()}${key}-${process.pid}-${startTime(process.pid) ?? "0"}`;
+  const fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW, 0o600);
+  try {
+    const zeros = new Uint8Array(Math.min(PIECE, size));
+    for (let at = 0; at < size; ) at += writeSync(fd, zeros, 0, Math.min(zeros.length, size - at), at);
+    return { path, bytes: Bun.mmap(path, { shared: true }) };
+  } catch (error) {
+    removeMap(path);
+    if ((error as NodeJS.ErrnoException).code === "ENOSPC") throw noRoom(size, bavail * bsize);
+    throw new DsmError("DSM_NO_MEMORY", `cannot make a map of ${formatSize(size)}: ${(error as Error).message}`);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function noRoom(size: number, room: number): DsmError {
+  return new DsmError(
+    "DSM_NO_MEMORY",
+    `a map of ${formatSize(size)} does not fit in ${DIRECTORY} (${formatSize(room)} free); choose a smaller size`,
+  );
+}
+
+/** A process's shadow of the map: an anonymous file of that process, reached through its descriptor. */
+export function openShadow(pid: number, descriptor: number): Uint8Array | null {
+  try {
+    return Bun.mmap(`/proc/${pid}/fd/${descriptor}`, { shared: true });
+  } catch {
+    return null;
+  }
+}
+
+export function removeMap(path: string): void {
+  try {
+    unlinkSync(path);
+  } catch {
+    // Gone already.
+  }
+}

@@ -1,0 +1,107 @@
+/** The embedded engine of an OrderedLog, seen from an arbiter: `dsm server` over TCP. */
+import type { Socket } from "bun";
+import { DsmError, statusCode } from "../core/errors.ts";
+import { FrameReader } from "../core/frames.ts";
+import { FRAME_MAX, GREETING_TIMEOUT_MS } from "../core/limits.ts";
+import type { LogFollower, OrderedLog } from "../core/log.ts";
+import { formatAddress } from "../core/names.ts";
+import { failStop, Outbox } from "../core/outbox.ts";
+import { bodyText, encodeGreeting, encodeJson, HEADER_SIZE, Kind, ProtocolError } from "../core/protocol.ts";
+import type { NodeHello, Welcome } from "../core/sequencer.ts";
+
+export class ServerLog implements OrderedLog {
+  readonly #host: string;
+  readonly #port: number;
+  #socket: Socket | undefined;
+  #outbox: Outbox | undefined;
+  #closed = false;
+
+  constructor(host: string, port: number) {
+    this.#host = host;
+    this.#port = port;
+  }
+
+  get queued(): number {
+    return this.#outbox?.size ?? 0;
+  }
+
+  /** Throws DSM_UNREACHABLE when nobody is there (any more), else what the server says against us. */
+  open(hello: NodeHello, follower: LogFollower): Promise<Welcome> {
+    const address = formatAddress(this.#host, this.#port);
+    return new Promise((resolve, reject) => {
+      let welcomed = false;
+      const fail = (error: DsmError): void => {
+        clearTimeout(timer);
+        if (welcomed) {
+          if (!this.#closed) follower.lost(error.message);
+        } else {
+          reject(error);
+        }
+        this.close();
+      };
+      const gone = (why: string): void =>
+        fail(new DsmError("DSM_UNREACHABLE", `the server of session "${hello.session}" at ${address} ${why}`));
+      const timer = setTimeout(() => gone("does not answer"), GREETING_TIMEOUT_MS);
+      const reader = new FrameReader(FRAME_MAX);
+      const greet = (chunk: Uint8Array): void => {
+        // Entries may follow the welcome in one chunk: what is behind it goes on as it is.
+        reader.push(chunk, (view, at, size, bytes) => {
+          if (welcomed) {
+            follower.entries(bytes.subarray(at, at + size));
+            return;
+          }
+          const body = bodyText(bytes, at + HEADER_SIZE, Math.min(view.getUint32(at + 32, true), size - HEADER_SIZE));
+          const kind = view.getUint8(at + 4);
+          if (kind === Kind.FAIL) throw new DsmError(statusCode(view.getUint8(at + 5)), body);
+          if (kind !== Kind.WELCOME) throw new ProtocolError("no welcome");
+          const welcome = JSON.parse(body) as Welcome;
+          welcomed = true;
+          clearTimeout(timer);
+          resolve(welcome);
+        });
+      };
+      Bun.connect({
+        hostname: this.#host,
+        port: this.#port,
+        socket: {
+          open: (socket) => {
+            socket.setNoDelay(true);
+            this.#socket = socket;
+            this.#outbox = new Outbox((bytes) => socket.write(bytes));
+            this.append(encodeGreeting(Kind.HELLO, encodeJson(hello)));
+          },
+          data: (_socket, chunk) => {
+            if (this.#closed) return;
+            try {
+              greet(chunk);
+            } catch (error) {
+              if (error instanceof DsmError) fail(error);
+              else if (error instanceof ProtocolError || error instanceof SyntaxError) {
+                fail(new DsmError("DSM_PROTOCOL", `what listens at ${address} is no dsm server: ${error.message}`));
+              } else throw error;
+            }
+          },
+          drain: () => {
+            this.#outbox?.drain();
+            follower.drained();
+          },
+          close: () => gone("closed the connection"),
+          error: (_socket, error) => {
+            failStop(error);
+            gone(`failed: ${error.message}`);
+          },
+          connectError: (_socket, error) => gone(`cannot be reached: ${error.message}`),
+        },
+      }).catch((error: Error) => gone(`cannot be reached: ${error.message}`));
+    });
+  }
+
+  append(bytes: Uint8Array): void {
+    if (this.#outbox !== undefined && !this.#outbox.send(bytes)) this.#socket?.terminate();
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#socket?.end();
+  }
+}

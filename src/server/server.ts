@@ -1,0 +1,258 @@
+/** `dsm server`: the sequencer's shell. Carries bytes between TCP connections and the core, and nothing else. */
+import { randomBytes } from "node:crypto";
+import type { Socket, TCPSocketListener } from "bun";
+import type { Directory } from "../core/directory.ts";
+import { DsmError } from "../core/errors.ts";
+import {
+  ADDRESS_FIRST,
+  ADDRESS_SLOTS,
+  ADDRESS_STRIDE,
+  DEFAULT_SIZE,
+  GREETING_TIMEOUT_MS,
+  OUTBOX_HIGH,
+  UNUSED_TIMEOUT_MS,
+} from "../core/limits.ts";
+import { checkName, checkProcesses, fnv1a64 } from "../core/names.ts";
+import { failStop, Outbox } from "../core/outbox.ts";
+import { Sequencer } from "../core/sequencer.ts";
+import { checkSize, pageRound } from "../core/size.ts";
+
+export interface ServerOptions {
+  session: string;
+  processes: number;
+  /** Bytes; rounded up to whole pages. */
+  size?: number;
+  host: string;
+  /** 0: any free port. */
+  port: number;
+  /** Where the server registers itself; null: nowhere. */
+  directory: Directory | null;
+  /** Which run of the session's name; left out: a new one. */
+  instance?: string;
+  /** Address slot of the map; left out: chosen by the session's name. */
+  slot?: number;
+  /** Ends the server when no process has come after UNUSED_TIMEOUT_MS. For servers nobody watches. */
+  endUnused?: boolean;
+}
+
+export interface Server {
+  host: string;
+  port: number;
+  /** Settles when the session has ended and everybody was told; the process's exit code. */
+  ended: Promise<number>;
+  stop(): void;
+}
+
+interface Link {
+  id: number;
+  outbox: Outbox;
+  welcomed: boolean;
+  closing: boolean;
+  timer: Timer;
+}
+
+type LinkSocket = Socket<Link>;
+
+/** Starts the server of a new session. Throws DsmError when an option is bad, the port is taken or memory is short. */
+export async function startServer(options: ServerOptions): Promise<Server> {
+  const size = pageRound(options.size ?? DEFAULT_SIZE);
+  const bad = checkName("session", options.session) ?? checkProcesses(options.processes) ?? checkSize(size);
+  if (bad !== null) throw new DsmError("DSM_INVALID", bad);
+  const slot = options.slot ?? Number(BigInt(`0x${fnv1a64(options.session)}`) % BigInt(ADDRESS_SLOTS));
+  if (!(slot >= 0 && slot < ADDRESS_SLOTS)) throw new DsmError("DSM_INVALID", `slot ${slot} is not possible`);
+  const instance = options.instance ?? randomBytes(8).toString("hex");
+
+  const server = new ServerShell(
+    {
+      name: options.session,
+      instance,
+      processes: options.processes,
+      size,
+      base: ADDRESS_FIRST + slot * ADDRESS_STRIDE,
+    },
+    allocate(size),
+  );
+  const { host, port } = server.listen(options.host, options.port);
+  if (options.directory !== null) {
+    const registration = {
+      name: options.session,
+      instance,
+      host,
+      port,
+      pid: process.pid,
+      processes: options.processes,
+      size,
+      slot,
+    };
+    try {
+      await options.directory.register(registration);
+    } catch (error) {
+      server.stop();
+      throw error;
+    }
+  }
+  if (options.endUnused === true) server.endUnused();
+  const { directory } = options;
+  const ended = server.ended.then(async (code) => {
+    // The session is over either way; a daemon that is gone knows nothing of it any more.
+    await directory?.remove(options.session, instance).catch(() => false);
+    return code;
+  });
+  return { host, port, ended, stop: () => server.stop() };
+}
+
+function allocate(size: number): Uint8Array {
+  try {
+    return new Uint8Array(size);
+  } catch {
+    throw new DsmError("DSM_NO_MEMORY", `no memory for a map of ${size} bytes; choose a smaller size`);
+  }
+}
+
+class ServerShell {
+  readonly ended: Promise<number>;
+  readonly #sequencer: Sequencer;
+  readonly #sockets = new Map<number, LinkSocket>();
+  #listener: TCPSocketListener<Link> | undefined;
+  #nextLink = 1;
+  #paused = false;
+  #finishing = false;
+  #finish: (code: number) => void = () => {};
+  #unused: Timer | undefined;
+
+  constructor(config: ConstructorParameters<typeof Sequencer>[0], memory: Uint8Array) {
+    this.ended = new Promise((resolve) => {
+      this.#finish = resolve;
+    });
+    this.#sequencer = new Sequencer(config, memory, {
+      send: (id, bytes) => {
+        const socket = this.#sockets.get(id);
+        if (socket !== undefined) this.#send(socket, bytes);
+      },
+      broadcast: (bytes) => {
+        for (const socket of this.#sockets.values()) if (socket.data.welcomed) this.#send(socket, bytes);
+      },
+      close: (id) => {
+        const socket = this.#sockets.get(id);
+        if (socket !== undefined) this.#close(socket);
+      },
+      ended: () => {
+        this.#finishing = true;
+        this.#listener?.stop();
+      },
+    });
+  }
+
+  listen(host: string, port: number): { host: string; port: number } {
+    try {
+      const listener = Bun.listen<Link>({
+        hostname: host,
+        port,
+        socket: {
+          open: (socket) => this.#open(socket),
+          data: (socket, chunk) => this.#data(socket, chunk),
+          drain: (socket) => {
+            socket.data.outbox.drain();
+            this.#closeIfSent(socket);
+            this.#regulate();
+            this.#checkFinished();
+          },
+          close: (socket) => this.#closed(socket),
+          error: (socket, error) => {
+            failStop(error);
+            socket.terminate();
+          },
+        },
+      });
+      this.#listener = listener;
+      return { host, port: listener.port };
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      throw new DsmError("DSM_SYSTEM", `cannot listen on ${host}:${port}: ${reason}`);
+    }
+  }
+
+  endUnused(): void {
+    this.#unused = setTimeout(() => {
+      if (!this.#sequencer.hadProcess) this.stop();
+    }, UNUSED_TIMEOUT_MS);
+  }
+
+  stop(): void {
+    clearTimeout(this.#unused);
+    this.#listener?.stop(true);
+    for (const socket of [...this.#sockets.values()]) socket.terminate();
+    this.#finish(0);
+  }
+
+  #open(socket: LinkSocket): void {
+    const id = this.#nextLink;
+    this.#nextLink += 1;
+    socket.setNoDelay(true);
+    socket.data = {
+      id,
+      outbox: new Outbox((bytes) => socket.write(bytes)),
+      welcomed: false,
+      closing: false,
+      timer: setTimeout(() => {
+        if (!this.#sequencer.isWelcomed(id)) socket.terminate();
+      }, GREETING_TIMEOUT_MS),
+    };
+    this.#sockets.set(id, socket);
+    if (!this.#sequencer.connect(id)) socket.terminate();
+    else if (this.#paused) socket.pause();
+  }
+
+  #data(socket: LinkSocket, chunk: Uint8Array): void {
+    const link = socket.data;
+    if (link.closing) return;
+    this.#sequencer.receive(link.id, chunk);
+    this.#regulate();
+    this.#checkFinished();
+  }
+
+  #send(socket: LinkSocket, bytes: Uint8Array): void {
+    const link = socket.data;
+    if (!link.welcomed && this.#sequencer.isWelcomed(link.id)) link.welcomed = true;
+    if (!link.outbox.send(bytes)) socket.terminate();
+  }
+
+  /** While any link is far behind we read from none: writers wait, queues stay bounded. */
+  #regulate(): void {
+    let behind = false;
+    for (const socket of this.#sockets.values()) behind ||= socket.data.outbox.size > OUTBOX_HIGH;
+    if (behind === this.#paused) return;
+    this.#paused = behind;
+    for (const socket of this.#sockets.values()) {
+      if (behind) socket.pause();
+      else socket.resume();
+    }
+  }
+
+  #close(socket: LinkSocket): void {
+    socket.data.closing = true;
+    this.#closeIfSent(socket);
+  }
+
+  #closeIfSent(socket: LinkSocket): void {
+    if (socket.data.closing && socket.data.outbox.size === 0) socket.end();
+  }
+
+  #closed(socket: LinkSocket): void {
+    const link = socket.data;
+    if (!this.#sockets.delete(link.id)) return;
+    clearTimeout(link.timer);
+    this.#sequencer.disconnect(link.id);
+    this.#regulate();
+    this.#checkFinished();
+  }
+
+  /** After the end: everybody has all entries, then the connections go. */
+  #checkFinished(): void {
+    if (!this.#finishing) return;
+    for (const socket of this.#sockets.values()) if (socket.data.outbox.size > 0) return;
+    for (const socket of [...this.#sockets.values()]) socket.end();
+    clearTimeout(this.#unused);
+    this.#finish(0);
+  }
+}
