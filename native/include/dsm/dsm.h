@@ -1,0 +1,152 @@
+/* dsm: distributed shared memory.
+ *
+ * Two interfaces to one library:
+ *
+ *  - The session interface (dsm_open ... dsm_close). Every call returns DSM_OK (0) or a positive code from
+ *    `enum dsm_status`; none of them ever exits. dsm_last_error() has the reason in words.
+ *  - The libdsm (2018) interface (dsm_init ... dsm_exit), source-compatible with that library: one session at a time
+ *    per process, and any error is printed and ends the process.
+ *
+ * The map is ordinary memory: load and store through pointers. Stores are seen by every process of the session in one
+ * total order (sequential consistency), and LOCK-prefixed instructions (__atomic_*, C11 atomics) are atomic across
+ * nodes. Pointers into the map are valid in every process of the session: the address is the same everywhere.
+ *
+ * Threads: every call may be made from any thread, and threads may store to the map at the same time. A barrier is a
+ * call of the process, not of a thread: one at a time per session.
+ *
+ * Fork: the map does not survive fork(). In the child, using it ends the child with a message; the parent is unharmed.
+ */
+#ifndef DSM_H
+#define DSM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#pragma GCC visibility push(default)
+
+/* Outcome of a call. The numbers are part of the wire protocol and do not change meaning. */
+enum dsm_status {
+  DSM_OK = 0,
+  DSM_AGAIN = 1,        /* a `try` form would have had to wait */
+  DSM_TIMEOUT = 2,      /* the time given ran out */
+  DSM_LOST = 3,         /* a process of the session died without leaving */
+  DSM_FULL = 4,         /* the session has all the processes it expects */
+  DSM_MISMATCH = 5,     /* processes or size differ from what the session has */
+  DSM_VERSION = 6,      /* the other side speaks another protocol version */
+  DSM_INVALID = 7,      /* an argument is out of range; dsm_last_error() names it */
+  DSM_ENDED = 8,        /* the session has ended */
+  DSM_OVERFLOW = 9,     /* a semaphore would pass DSM_SEM_MAX */
+  DSM_LIMIT = 10,       /* a stated limit is reached (semaphores, holes, sessions ...) */
+  DSM_BUSY = 11,        /* this process is already in a barrier */
+  DSM_LEFT = 12,        /* this process has left the session */
+  DSM_NO_MEMORY = 13,   /* out of memory or out of room in /dev/shm */
+  DSM_FORKED = 14,      /* called in a child of the process that joined */
+  DSM_UNREACHABLE = 15, /* daemon, server or arbiter cannot be reached */
+  DSM_PROTOCOL = 16,    /* the other side sent something that is not dsm */
+  DSM_SYSTEM = 17,      /* a system call failed; dsm_last_error() has its reason */
+  DSM_REFUSED = 18,     /* refused by the daemon (unknown session, bad request) */
+};
+
+#define DSM_NAME_MAX 63            /* bytes in a session, node or semaphore name */
+#define DSM_PROCESSES_MAX 1024     /* processes in a session */
+#define DSM_SIZE_MAX (1ull << 32)  /* bytes in a map: 4 GiB */
+#define DSM_SEM_MAX 0x7fffffff     /* value of a semaphore */
+#define DSM_HOLES_MAX 64           /* open holes of one process in one session */
+#define DSM_SESSIONS_MAX 64        /* open sessions of one process */
+
+typedef struct dsm_session dsm_session;
+
+/* How to open a session. Fill with dsm_config_init(), then change what the program decides itself. */
+typedef struct dsm_config {
+  const char *session;      /* name, 1 to DSM_NAME_MAX bytes, no '/' and no control characters */
+  const char *node;         /* name of this node; NULL: the host's name */
+  const char *daemon;       /* "host:port" of the session daemon; NULL: 127.0.0.1:4200 */
+  uint32_t processes;       /* processes the session waits for; 0: whatever the session has */
+  uint64_t size;            /* bytes of shared memory, rounded up to whole pages; 0: whatever the session has */
+  int32_t rank;             /* wished rank, given if it is free; -1: any */
+  uint32_t join_timeout_ms; /* how long to wait for the others to join; 0: 300000 */
+  int32_t autostart;        /* 1: start a local daemon where none listens on a loopback address; 0: never */
+  const char *binary;       /* path of the dsm binary; NULL: DSM_BIN, beside the library, PATH */
+} dsm_config;
+
+/* Fills `config` from the environment: DSM_SESSION, DSM_NODE, DSM_DAEMON, DSM_PROCESSES, DSM_SIZE (bytes, or with a
+ * suffix KiB, MiB, GiB), DSM_RANK, DSM_JOIN_TIMEOUT_MS, DSM_AUTOSTART, DSM_BIN. A variable that is set but cannot be
+ * read gives DSM_INVALID. Strings point into the environment. */
+int dsm_config_init(dsm_config *config);
+
+/* Joins the session (NULL: configured by the environment alone), creating it if it is not there, and waits until all
+ * its processes have joined. On success *session is the session. */
+int dsm_open(const dsm_config *config, dsm_session **session);
+
+/* Leaves the session. Any later call with it gives DSM_LEFT (the handle itself, a few hundred bytes, is kept for that).
+ * The map's last state stays readable at its address, as a private copy; a store to
+ * it ends the process with a message. Open holes are dropped unpublished. */
+int dsm_close(dsm_session *session);
+
+int dsm_rank(const dsm_session *session);           /* 0 to processes - 1 */
+int dsm_processes(const dsm_session *session);      /* processes in the session */
+void *dsm_address(const dsm_session *session);      /* first byte of the map, the same in every process */
+size_t dsm_size(const dsm_session *session);        /* bytes in the map, whole pages */
+const char *dsm_node(const dsm_session *session);   /* name of this process's node */
+const char *dsm_name(const dsm_session *session);   /* name of the session */
+
+/* Waits until every process that has not left is in the barrier. */
+int dsm_barrier_wait(dsm_session *session);
+
+/* Named semaphores, shared by the session, first come first served. A semaphore starts to exist at its first use, with
+ * the value `initial` given there; later values of `initial` are ignored. */
+int dsm_sem_wait(dsm_session *session, const char *name, uint32_t initial);
+int dsm_sem_trywait(dsm_session *session, const char *name, uint32_t initial);  /* DSM_AGAIN instead of waiting */
+int dsm_sem_timedwait(dsm_session *session, const char *name, uint32_t initial, uint32_t timeout_ms);
+int dsm_sem_post(dsm_session *session, const char *name, uint32_t initial);
+
+/* Makes [address, address + size) a hole: what this process writes there is seen by no other process until the hole is
+ * filled. Filling publishes exactly the bytes that changed, as one entry of the order. Holes may not overlap. */
+int dsm_hole_dig(dsm_session *session, void *address, size_t size, int *hole);
+int dsm_hole_fill(dsm_session *session, int hole);
+
+/* Returns once every store this process made before is in place on its node and has its place in the order. */
+int dsm_fence(dsm_session *session);
+
+/* The reason of the last failed call of this thread, one line without a newline; "" if none. */
+const char *dsm_last_error(void);
+/* The name of a status, such as "DSM_TIMEOUT". */
+const char *dsm_status_name(int status);
+
+/* ---- The libdsm interface: errors are printed to stderr and end the process. ---- */
+
+typedef struct dsm_cfg {
+  unsigned int lproc;   /* processes to run here: lproc - 1 are forked */
+  unsigned int tproc;   /* processes in the whole session */
+  const char *sid_name; /* name of the session */
+  const char *d_addr;   /* address of the daemon; NULL: from DSM_DAEMON, else loopback */
+  const char *d_port;   /* its port; NULL: 4200 */
+  size_t map_size;      /* bytes, rounded up to whole pages */
+} dsm_cfg;
+
+/* Forks lproc - 1 processes, joins the session with all of them, and returns the map in each. */
+void *dsm_init(const char *sid, unsigned int lproc, unsigned int tproc, size_t map_size);
+void *dsm_init2(dsm_cfg *cfg);
+
+int dsm_get_gid(void);                  /* this process's rank in the session */
+void dsm_barrier(void);
+void dsm_post_sem(const char *sem_name); /* a named semaphore starts at 1 */
+void dsm_wait_sem(const char *sem_name);
+int dsm_dig_hole(void *addr, size_t size); /* a positive number, or -1 */
+void dsm_fill_hole(int id);
+
+/* Waits for all processes, leaves the session, and collects the forked processes: only the process that called
+ * dsm_init returns, the forked ones exit. */
+void dsm_exit(void);
+
+#pragma GCC visibility pop
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

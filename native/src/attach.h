@@ -1,0 +1,26 @@
+/* What the TypeScript client needs beside dsm.h: further channels of its own, and errors across threads. */
+#ifndef DSM_ATTACH_H
+#define DSM_ATTACH_H
+
+#include "../include/dsm/dsm.h"
+
+#pragma GCC visibility push(default)
+
+struct dsm_attach {
+  char socket[108]; /* path of the arbiter's Unix socket */
+  uint8_t token[8]; /* body of the ATTACH frame */
+  uint32_t rank;
+  uint32_t reserved;
+};
+
+int dsm_attach_info(const dsm_session *session, struct dsm_attach *attach);
+
+/* The call of the name, with the reason of a failure copied to `text` (zero-terminated): it may run on a thread whose
+ * dsm_last_error() the caller cannot ask. */
+int dsm_open_text(const dsm_config *config, dsm_session **session, char *text, size_t text_size);
+int dsm_close_text(dsm_session *session, char *text, size_t text_size);
+int dsm_hole_fill_text(dsm_session *session, int hole, char *text, size_t text_size);
+
+#pragma GCC visibility pop
+
+#endif

@@ -1,0 +1,202 @@
+#define _GNU_SOURCE
+#include "channel.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+enum { SLOT_UNOPENED = 0, SLOT_FREE = 1, SLOT_BUSY = 2 };
+
+int channel_connect(const char *path) {
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  size_t length = strlen(path);
+  if (length >= sizeof address.sun_path) {
+    errno = ENAMETOOLONG;
+    return -1;
+  }
+  memcpy(address.sun_path, path, length + 1);
+  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (fd < 0)
+    return -1;
+  while (connect(fd, (struct sockaddr *)&address, sizeof address) != 0) {
+    if (errno == EINTR)
+      continue;
+    int saved = errno;
+    close(fd);
+    errno = saved;
+    return -1;
+  }
+  return fd;
+}
+
+int channel_send(int fd, const void *bytes, size_t size) {
+  const uint8_t *at = bytes;
+  while (size > 0) {
+    ssize_t sent = send(fd, at, size, MSG_NOSIGNAL);
+    if (sent < 0) {
+      if (errno == EINTR)
+        continue;
+      return -1;
+    }
+    at += sent;
+    size -= (size_t)sent;
+  }
+  return 0;
+}
+
+int channel_receive(int fd, struct reply *reply) {
+  uint8_t *bytes = (uint8_t *)reply;
+  size_t have = 0;
+  size_t need = sizeof reply->header;
+  for (;;) {
+    ssize_t got = recv(fd, bytes + have, sizeof reply->header + REPLY_BODY_MAX - have, 0);
+    if (got < 0 && errno == EINTR)
+      continue;
+    if (got < 0)
+      return -1;
+    if (got == 0) {
+      errno = ECONNRESET;
+      return -1;
+    }
+    have += (size_t)got;
+    if (have >= sizeof reply->header) {
+      uint32_t size = reply->header.size;
+      if (size < sizeof reply->header || size > sizeof reply->header + REPLY_BODY_MAX ||
+          reply->header.length > size - sizeof reply->header || have > size) {
+        errno = EPROTO;
+        return -1;
+      }
+      need = size;
+    }
+    if (have >= need) {
+      reply->body[reply->header.length] = 0;
+      return 0;
+    }
+  }
+}
+
+/* Opens a further channel and says whose it is. */
+static int attach(struct channel_pool *pool) {
+  int fd = channel_connect(pool->path);
+  if (fd < 0)
+    return -1;
+  struct {
+    struct wire_header header;
+    uint64_t token;
+  } hello = {
+      .header = {.size = sizeof hello,
+                 .kind = WIRE_ATTACH,
+                 .rank = pool->rank,
+                 .offset = WIRE_MAGIC,
+                 .length = 8,
+                 .aux = WIRE_VERSION},
+      .token = pool->token,
+  };
+  struct reply reply;
+  if (channel_send(fd, &hello, sizeof hello) == 0 && channel_receive(fd, &reply) == 0) {
+    if (reply.header.kind == WIRE_REPLY && reply.header.op == 0)
+      return fd;
+    errno = ECONNREFUSED;
+  }
+  int saved = errno;
+  close(fd);
+  errno = saved;
+  return -1;
+}
+
+int channel_pool_init(struct channel_pool *pool) {
+  memset(pool, 0, sizeof *pool);
+  pool->slots = calloc(CHANNELS_MAX, sizeof *pool->slots);
+  if (pool->slots == NULL)
+    return -1;
+  for (unsigned i = 0; i < CHANNELS_MAX; i++)
+    pool->slots[i].fd = -1;
+  return 0;
+}
+
+int channel_claim(struct channel_pool *pool, int wait) {
+  unsigned limit = wait ? CHANNELS_MAX - CHANNELS_RESERVE : CHANNELS_MAX;
+  for (;;) {
+    unsigned released = atomic_load(&pool->released);
+    unsigned opened = atomic_load(&pool->opened);
+    for (unsigned i = 0; i < opened && i < limit; i++) {
+      unsigned free_state = SLOT_FREE;
+      if (atomic_load_explicit(&pool->slots[i].state, memory_order_relaxed) == SLOT_FREE &&
+          atomic_compare_exchange_strong(&pool->slots[i].state, &free_state, SLOT_BUSY))
+        return (int)i;
+    }
+    if (opened < limit) {
+      if (!atomic_compare_exchange_strong(&pool->opened, &opened, opened + 1))
+        continue;
+      /* Ours alone until it is released: nobody claims what is not marked free. */
+      atomic_store(&pool->slots[opened].state, SLOT_BUSY);
+      return (int)opened;
+    }
+    if (wait)
+      return -1;
+    syscall(SYS_futex, &pool->released, FUTEX_WAIT_PRIVATE, released, NULL, NULL, 0);
+  }
+}
+
+int channel_descriptor(struct channel_pool *pool, int slot) {
+  if (pool->slots[slot].fd < 0)
+    pool->slots[slot].fd = attach(pool);
+  return pool->slots[slot].fd;
+}
+
+void channel_release(struct channel_pool *pool, int slot) {
+  atomic_store(&pool->slots[slot].state, SLOT_FREE);
+  atomic_fetch_add(&pool->released, 1);
+  if (atomic_load(&pool->opened) == CHANNELS_MAX)
+    syscall(SYS_futex, &pool->released, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+}
+
+void channel_break(struct channel_pool *pool, int slot) {
+  close(pool->slots[slot].fd);
+  pool->slots[slot].fd = -1;
+}
+
+void channel_close_all(struct channel_pool *pool) {
+  unsigned opened = atomic_load(&pool->opened);
+  for (unsigned i = 0; i < opened; i++) {
+    if (pool->slots[i].fd >= 0)
+      close(pool->slots[i].fd);
+    pool->slots[i].fd = -1;
+  }
+}
+
+void writer_add(struct channel_writer *writer, const void *bytes, size_t size) {
+  const uint8_t *at = bytes;
+  while (size > 0 && !writer->failed) {
+    size_t room = sizeof writer->bytes - writer->length;
+    if (writer->length == 0 && size >= sizeof writer->bytes) {
+      /* Large pieces go out as they are. */
+      writer->failed = channel_send(writer->fd, at, size) != 0;
+      return;
+    }
+    size_t take = size < room ? size : room;
+    memcpy(writer->bytes + writer->length, at, take);
+    writer->length += (uint32_t)take;
+    at += take;
+    size -= take;
+    if (writer->length == sizeof writer->bytes)
+      writer_flush(writer);
+  }
+}
+
+void writer_pad(struct channel_writer *writer, size_t size) {
+  static const uint8_t zeros[8];
+  writer_add(writer, zeros, -size & 7);
+}
+
+int writer_flush(struct channel_writer *writer) {
+  if (!writer->failed && writer->length > 0)
+    writer->failed = channel_send(writer->fd, writer->bytes, writer->length) != 0;
+  writer->length = 0;
+  return writer->failed ? -1 : 0;
+}

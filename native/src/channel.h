@@ -1,0 +1,79 @@
+/* Channels: connections of one process to its arbiter, one request under way on each.
+ *
+ * A thread that wants something claims a free channel, sends one frame and reads one answer. So several threads have
+ * requests under way at once, and a signal handler that stores to the map while its thread is inside a call simply uses
+ * another channel. Functions marked handler-safe use system calls and atomics only. */
+#ifndef DSM_CHANNEL_H
+#define DSM_CHANNEL_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "wire.h"
+
+/* Requests of one process that may be under way at once. Waits (barrier, semaphore) may use all but the reserve. */
+#define CHANNELS_MAX 1024
+#define CHANNELS_RESERVE 128
+
+/* Longest answer that carries text. */
+#define REPLY_BODY_MAX 512
+
+struct reply {
+  struct wire_header header;
+  uint8_t body[REPLY_BODY_MAX + 1]; /* text is zero-terminated */
+};
+
+struct channel_pool {
+  char path[108];
+  uint64_t token;
+  uint16_t rank;
+  atomic_uint opened;    /* slots ever opened: those below may be free */
+  atomic_uint released;  /* counts releases; futex of those who wait for a slot */
+  struct channel {
+    atomic_uint state;
+    int fd;
+  } *slots; /* CHANNELS_MAX of them */
+};
+
+#pragma GCC visibility push(hidden)
+
+/* Connects to a Unix socket. A descriptor, or -1 with errno. handler-safe. */
+int channel_connect(const char *path);
+
+/* Sends everything. 0, or -1 with errno. handler-safe. */
+int channel_send(int fd, const void *bytes, size_t size);
+
+/* Reads one frame. 0; -1 with errno (ECONNRESET when the other side has gone, EPROTO when it is no frame). */
+int channel_receive(int fd, struct reply *reply);
+
+/* 0, or -1: no memory. */
+int channel_pool_init(struct channel_pool *pool);
+
+/* Claims a channel. A store (`wait` 0) waits until one is free; a wait gets -1 when only the reserve is. handler-safe. */
+int channel_claim(struct channel_pool *pool, int wait);
+/* The descriptor of a claimed channel, connected if need be, or -1 with errno. handler-safe. */
+int channel_descriptor(struct channel_pool *pool, int slot);
+/* Gives it back. handler-safe. */
+void channel_release(struct channel_pool *pool, int slot);
+
+/* The connection of a claimed channel is of no more use: the next who claims it connects anew. handler-safe. */
+void channel_break(struct channel_pool *pool, int slot);
+
+/* Closes all connections. For the owner that leaves, and for a forked child. */
+void channel_close_all(struct channel_pool *pool);
+
+/* Small buffered writer for frames made of many pieces. handler-safe. */
+struct channel_writer {
+  int fd;
+  uint32_t length;
+  int failed;
+  uint8_t bytes[512];
+};
+void writer_add(struct channel_writer *writer, const void *bytes, size_t size);
+/* Zero bytes up to a multiple of 8, after `size` bytes. */
+void writer_pad(struct channel_writer *writer, size_t size);
+int writer_flush(struct channel_writer *writer);
+
+#pragma GCC visibility pop
+
+#endif

@@ -1,0 +1,102 @@
+/* Where a session's settings come from: the environment, checked. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "session.h"
+#include "status.h"
+
+/* A number of bytes such as "65536", "64KiB" or "1.5GiB" (units are powers of 1024). 0, or -1. */
+static int parse_size(const char *text, uint64_t *size) {
+  static const struct {
+    const char *unit;
+    double value;
+  } units[] = {{"", 1},          {"b", 1},          {"k", 1 << 10},   {"kib", 1 << 10},
+               {"m", 1 << 20},   {"mib", 1 << 20},  {"g", 1 << 30},   {"gib", 1 << 30}};
+  char *end;
+  if (text[0] < '0' || text[0] > '9')
+    return -1;
+  errno = 0;
+  double number = strtod(text, &end);
+  while (*end == ' ')
+    end++;
+  for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
+    if (strcasecmp(end, units[i].unit) != 0)
+      continue;
+    double bytes = number * units[i].value;
+    if (errno != 0 || bytes > 9007199254740992.0 || bytes != (double)(uint64_t)bytes)
+      return -1;
+    *size = (uint64_t)bytes;
+    return 0;
+  }
+  return -1;
+}
+
+static int parse_number(const char *text, unsigned long max, unsigned long *number) {
+  char *end;
+  if (text[0] < '0' || text[0] > '9')
+    return -1;
+  errno = 0;
+  *number = strtoul(text, &end, 10);
+  return errno == 0 && *end == 0 && *number <= max ? 0 : -1;
+}
+
+static const char *variable(const char *name) {
+  const char *value = getenv(name);
+  return value != NULL && value[0] != 0 ? value : NULL;
+}
+
+int dsm_config_init(dsm_config *config) {
+  if (config == NULL)
+    return dsm_fail(DSM_INVALID, "dsm_config_init: config is NULL");
+  memset(config, 0, sizeof *config);
+  config->session = getenv("DSM_SESSION");
+  config->node = variable("DSM_NODE");
+  config->daemon = variable("DSM_DAEMON");
+  config->binary = variable("DSM_BIN");
+  config->rank = -1;
+  config->autostart = 1;
+
+  unsigned long number;
+  const char *text;
+  if ((text = variable("DSM_PROCESSES")) != NULL) {
+    if (parse_number(text, UINT32_MAX, &number) != 0 || number == 0)
+      return dsm_fail(DSM_INVALID, "DSM_PROCESSES is \"%s\"; set a number from 1 to %d", text, DSM_PROCESSES_MAX);
+    config->processes = (uint32_t)number;
+  }
+  if ((text = variable("DSM_SIZE")) != NULL) {
+    if (parse_size(text, &config->size) != 0 || config->size == 0)
+      return dsm_fail(DSM_INVALID, "DSM_SIZE is \"%s\"; set bytes, or a number with KiB, MiB or GiB", text);
+  }
+  if ((text = variable("DSM_RANK")) != NULL) {
+    if (parse_number(text, DSM_PROCESSES_MAX - 1, &number) != 0)
+      return dsm_fail(DSM_INVALID, "DSM_RANK is \"%s\"; set a number from 0 to %d", text, DSM_PROCESSES_MAX - 1);
+    config->rank = (int32_t)number;
+  }
+  if ((text = variable("DSM_JOIN_TIMEOUT_MS")) != NULL) {
+    if (parse_number(text, INT32_MAX, &number) != 0 || number == 0)
+      return dsm_fail(DSM_INVALID, "DSM_JOIN_TIMEOUT_MS is \"%s\"; set milliseconds", text);
+    config->join_timeout_ms = (uint32_t)number;
+  }
+  if ((text = variable("DSM_AUTOSTART")) != NULL) {
+    if (parse_number(text, 1, &number) != 0)
+      return dsm_fail(DSM_INVALID, "DSM_AUTOSTART is \"%s\"; set 0 or 1", text);
+    config->autostart = (int32_t)number;
+  }
+  return DSM_OK;
+}
+
+int session_check_name(const char *what, const char *name) {
+  if (name == NULL || name[0] == 0)
+    return dsm_fail(DSM_INVALID, "the %s name is empty; give it 1 to %d bytes", what, DSM_NAME_MAX);
+  if (strlen(name) > DSM_NAME_MAX)
+    return dsm_fail(DSM_INVALID, "the %s name has %zu bytes; the limit is %d", what, strlen(name), DSM_NAME_MAX);
+  for (const unsigned char *c = (const unsigned char *)name; *c != 0; c++) {
+    if (*c == '/')
+      return dsm_fail(DSM_INVALID, "the %s name has a slash; leave it out", what);
+    if (*c < 0x20 || *c == 0x7f)
+      return dsm_fail(DSM_INVALID, "the %s name has a control character; leave it out", what);
+  }
+  return DSM_OK;
+}

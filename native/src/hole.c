@@ -1,0 +1,567 @@
+#define _GNU_SOURCE
+#include "hole.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "session.h"
+#include "status.h"
+
+/* Most pages opened by one fault when a process writes one page after the other. */
+#define PAGES_AT_ONCE_MAX 64u
+
+#define PAGE_FLOOR(offset) ((offset) & ~(uint64_t)(PAGE_BYTES - 1))
+#define PAGE_CEIL(offset) PAGE_FLOOR((offset) + PAGE_BYTES - 1)
+
+/* The fault handler takes this lock too, so whoever holds it outside the handler has blocked all signals: nothing can
+ * interrupt a holder on its own thread. */
+static void lock(struct hole_table *table) {
+  unsigned state = 0;
+  if (atomic_compare_exchange_strong(&table->lock, &state, 1))
+    return;
+  while (atomic_exchange(&table->lock, 2) != 0)
+    syscall(SYS_futex, &table->lock, FUTEX_WAIT_PRIVATE, 2, NULL, NULL, 0);
+}
+
+static void unlock(struct hole_table *table) {
+  if (atomic_exchange(&table->lock, 0) == 2)
+    syscall(SYS_futex, &table->lock, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+}
+
+static void lock_blocking_signals(struct hole_table *table, sigset_t *before) {
+  sigset_t all;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, before);
+  lock(table);
+}
+
+static void unlock_restoring_signals(struct hole_table *table, const sigset_t *before) {
+  unlock(table);
+  pthread_sigmask(SIG_SETMASK, before, NULL);
+}
+
+void hole_table_init(struct hole_table *table) {
+  memset(table, 0, sizeof *table);
+  table->shadow_fd = -1;
+  table->next_id = 1;
+  table->last_opened = UINT64_MAX;
+}
+
+static int is_open(const struct hole_table *table, uint64_t page) {
+  return (table->opened[page / 64] >> (page % 64)) & 1;
+}
+
+/* The hole that has this byte, or NULL. */
+static struct hole *hole_at(struct hole_table *table, uint64_t offset) {
+  for (int i = 0; i < DSM_HOLES_MAX; i++)
+    if (table->holes[i].id != 0 && !table->holes[i].filling && offset >= table->holes[i].from &&
+        offset < table->holes[i].to)
+      return &table->holes[i];
+  return NULL;
+}
+
+static int is_inner(const struct hole *hole, uint64_t offset) {
+  return offset >= hole->inner_from && offset < hole->inner_to;
+}
+
+/* Copies so that an aligned word is written by one store: another thread may be reading it. */
+static void copy_words(uint8_t *to, const uint8_t *from, size_t size) {
+  while (size > 0) {
+    if (size >= 8 && ((uintptr_t)to & 7) == 0) {
+      uint64_t word;
+      memcpy(&word, from, 8);
+      *(volatile uint64_t *)to = word;
+      to += 8, from += 8, size -= 8;
+    } else if (size >= 4 && ((uintptr_t)to & 3) == 0) {
+      uint32_t word;
+      memcpy(&word, from, 4);
+      *(volatile uint32_t *)to = word;
+      to += 4, from += 4, size -= 4;
+    } else if (size >= 2 && ((uintptr_t)to & 1) == 0) {
+      uint16_t word;
+      memcpy(&word, from, 2);
+      *(volatile uint16_t *)to = word;
+      to += 2, from += 2, size -= 2;
+    } else {
+      *(volatile uint8_t *)to = *from;
+      to += 1, from += 1, size -= 1;
+    }
+  }
+}
+
+/* Opens the page, and the pages behind it if this process writes one after the other. Lock held. 0, or -1. */
+static int open_pages(dsm_session *session, const struct hole *hole, uint64_t offset) {
+  struct hole_table *table = &session->holes;
+  uint64_t page = offset / PAGE_BYTES;
+  uint64_t end = hole->inner_to / PAGE_BYTES;
+  uint32_t run = page == table->last_opened + 1 ? table->run_of_pages * 2 : 1;
+  if (run > PAGES_AT_ONCE_MAX)
+    run = PAGES_AT_ONCE_MAX;
+  uint32_t count = 0;
+  while (count < run && page + count < end && !is_open(table, page + count))
+    count++;
+  uint64_t at = page * PAGE_BYTES;
+  size_t bytes = (size_t)count * PAGE_BYTES;
+  /* The replica may change while we copy; the twin is made from the copy, so both begin the same. */
+  memcpy(table->shadow + at, (const void *)(session->base + at), bytes);
+  memcpy(table->twin + at, table->shadow + at, bytes);
+  void *place = (void *)(session->base + at);
+  if (mmap(place, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, table->shadow_fd, (off_t)at) == MAP_FAILED)
+    return -1;
+  madvise(place, bytes, MADV_DONTFORK);
+  for (uint32_t i = 0; i < count; i++)
+    table->opened[(page + i) / 64] |= 1ull << ((page + i) % 64);
+  table->last_opened = page + count - 1;
+  table->run_of_pages = count;
+  return 0;
+}
+
+int hole_fault(dsm_session *session, uintptr_t address) {
+  struct hole_table *table = &session->holes;
+  if (atomic_load_explicit(&table->count, memory_order_acquire) == 0)
+    return 0;
+  uint64_t offset = address - session->base;
+  int opened = 0;
+  lock(table);
+  const struct hole *hole = hole_at(table, offset);
+  if (hole != NULL && is_inner(hole, offset))
+    opened = is_open(table, offset / PAGE_BYTES) || open_pages(session, hole, offset) == 0;
+  unlock(table);
+  return opened;
+}
+
+int hole_store(dsm_session *session, const struct dsm_run *runs, uint32_t count, struct dsm_run *rest, uint32_t room) {
+  struct hole_table *table = &session->holes;
+  uint32_t left = 0;
+  lock(table);
+  for (uint32_t i = 0; i < count; i++) {
+    uint64_t at = runs[i].offset;
+    uint64_t end = at + runs[i].length;
+    const uint8_t *bytes = runs[i].bytes;
+    while (at < end) {
+      const struct hole *hole = hole_at(table, at);
+      uint64_t to = end;
+      if (hole != NULL) {
+        if (to > hole->to)
+          to = hole->to;
+        if (is_inner(hole, at)) {
+          if (to > PAGE_FLOOR(at) + PAGE_BYTES)
+            to = PAGE_FLOOR(at) + PAGE_BYTES;
+          if (!is_open(table, at / PAGE_BYTES) && open_pages(session, hole, at) != 0)
+            goto full;
+        } else if (at < hole->inner_from && to > hole->inner_from) {
+          to = hole->inner_from;
+        }
+        copy_words(table->shadow + at, bytes, to - at);
+      } else {
+        for (int h = 0; h < DSM_HOLES_MAX; h++) {
+          const struct hole *other = &table->holes[h];
+          if (other->id != 0 && !other->filling && other->from > at && other->from < to)
+            to = other->from;
+        }
+        if (left == room)
+          goto full;
+        rest[left++] = (struct dsm_run){.offset = at, .length = (uint32_t)(to - at), .bytes = bytes};
+      }
+      bytes += to - at;
+      at = to;
+    }
+  }
+  unlock(table);
+  return (int)left;
+full:
+  unlock(table);
+  return -1;
+}
+
+/* What session.ts's MapBytes.atomic() does, on one process's own bytes. */
+static void execute(enum dsm_atomic_op op, uint32_t width, uint8_t *place, const void *operand, const void *compare,
+                    void *old) {
+  unsigned __int128 before = 0, with = 0, expected = 0, after = 0;
+  memcpy(&before, place, width);
+  memcpy(&with, operand, width);
+  memcpy(&expected, compare, width);
+  switch (op) {
+  case DSM_ATOMIC_ADD:
+    after = before + with;
+    break;
+  case DSM_ATOMIC_AND:
+    after = before & with;
+    break;
+  case DSM_ATOMIC_OR:
+    after = before | with;
+    break;
+  case DSM_ATOMIC_XOR:
+    after = before ^ with;
+    break;
+  case DSM_ATOMIC_XCHG:
+    after = with;
+    break;
+  case DSM_ATOMIC_CMPXCHG:
+    after = before == expected ? with : before;
+    break;
+  case DSM_ATOMIC_NEG:
+    after = -before;
+    break;
+  }
+  memcpy(old, &before, width);
+  copy_words(place, (const uint8_t *)&after, width);
+}
+
+int hole_atomic(dsm_session *session, enum dsm_atomic_op op, uint32_t width, uint64_t offset, const void *operand,
+                const void *compare, void *old) {
+  static const uint8_t zeros[16];
+  struct hole_table *table = &session->holes;
+  int done = 0;
+  lock(table);
+  struct hole *first = hole_at(table, offset);
+  struct hole *last = hole_at(table, offset + width - 1);
+  if (first != last)
+    done = -1;
+  else if (first != NULL) {
+    done = 1;
+    for (uint64_t at = offset; at < offset + width; at += width - 1 > 0 ? width - 1 : 1)
+      if (is_inner(first, at) && !is_open(table, at / PAGE_BYTES) && open_pages(session, first, at) != 0)
+        done = -1;
+    if (done == 1)
+      execute(op, width, table->shadow + offset, operand != NULL ? operand : zeros, compare != NULL ? compare : zeros,
+              old);
+  }
+  unlock(table);
+  return done;
+}
+
+/* Memory for shadow, twin and bits, once per session. Costs address space until it is used. */
+static int make_shadow(dsm_session *session) {
+  struct hole_table *table = &session->holes;
+  if (table->shadow_fd >= 0)
+    return DSM_OK;
+  int fd = memfd_create("dsm-shadow", MFD_CLOEXEC);
+  if (fd < 0 || ftruncate(fd, (off_t)session->size) != 0)
+    goto failed;
+  table->holes = calloc(DSM_HOLES_MAX, sizeof *table->holes);
+  size_t bits = (session->size / PAGE_BYTES + 63) / 64 * 8;
+  void *shadow = mmap(NULL, session->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+  void *twin = mmap(NULL, session->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void *opened = mmap(NULL, bits, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (shadow != MAP_FAILED && twin != MAP_FAILED && opened != MAP_FAILED && table->holes != NULL) {
+    table->shadow = shadow;
+    table->twin = twin;
+    table->opened = opened;
+    table->shadow_fd = fd;
+    return DSM_OK;
+  }
+  if (shadow != MAP_FAILED)
+    munmap(shadow, session->size);
+  if (twin != MAP_FAILED)
+    munmap(twin, session->size);
+  if (opened != MAP_FAILED)
+    munmap(opened, bits);
+failed:
+  free(table->holes);
+  table->holes = NULL;
+  if (fd >= 0)
+    close(fd);
+  return dsm_fail(DSM_NO_MEMORY, "no memory for a hole: %s", strerror(errno));
+}
+
+/* Tells the arbiter which bytes of an edge page are the hole's (or no longer are). */
+static int tell_edge(dsm_session *session, uint8_t kind, uint64_t from, uint64_t to) {
+  struct wire_header header = {
+      .kind = kind,
+      .seq = (uint64_t)session->holes.shadow_fd,
+      .offset = PAGE_FLOOR(from),
+      .length = (uint32_t)(to - from),
+      .aux = (uint32_t)(from - PAGE_FLOOR(from)),
+  };
+  return session_request(session, &header, NULL, 0, 0, -1);
+}
+
+/* Whether another open hole has bytes in this page. */
+static int page_shared(struct hole_table *table, const struct hole *except, uint64_t page_offset) {
+  for (int i = 0; i < DSM_HOLES_MAX; i++) {
+    const struct hole *hole = &table->holes[i];
+    if (hole != except && hole->id != 0 && hole->from < page_offset + PAGE_BYTES && hole->to > page_offset)
+      return 1;
+  }
+  return 0;
+}
+
+/* The parts of a hole that cover a page only partly: at most two, [0] before and [1] behind its whole pages. */
+static int edges(const struct hole *hole, uint64_t parts[2][2]) {
+  int count = 0;
+  uint64_t head_end = hole->inner_from < hole->inner_to ? hole->inner_from : hole->to;
+  if (hole->inner_from < hole->inner_to || PAGE_FLOOR(hole->from) == PAGE_FLOOR(hole->to - 1)) {
+    if (hole->from < head_end) {
+      parts[count][0] = hole->from;
+      parts[count++][1] = head_end;
+    }
+    if (hole->inner_from < hole->inner_to && hole->inner_to < hole->to) {
+      parts[count][0] = hole->inner_to;
+      parts[count++][1] = hole->to;
+    }
+  } else {
+    /* Two pages, neither whole. */
+    uint64_t boundary = PAGE_CEIL(hole->from);
+    parts[count][0] = hole->from;
+    parts[count++][1] = boundary;
+    parts[count][0] = boundary;
+    parts[count++][1] = hole->to;
+  }
+  return count;
+}
+
+static int close_edge(dsm_session *session, const struct hole *hole, uint64_t from, uint64_t to) {
+  uint64_t page = PAGE_FLOOR(from);
+  if (!page_shared(&session->holes, hole, page) && session_map_replica(session, page, PAGE_BYTES) != 0)
+    return dsm_fail(DSM_SYSTEM, "cannot map a page: %s", strerror(errno));
+  return tell_edge(session, WIRE_UNSHADOW, from, to);
+}
+
+static int open_edge(dsm_session *session, uint64_t from, uint64_t to) {
+  struct hole_table *table = &session->holes;
+  uint64_t page = PAGE_FLOOR(from);
+  int status = tell_edge(session, WIRE_SHADOW, from, to);
+  if (status != DSM_OK)
+    return status;
+  memcpy(table->twin + from, table->shadow + from, to - from);
+  void *place = (void *)(session->base + page);
+  if (mmap(place, PAGE_BYTES, PROT_READ, MAP_SHARED | MAP_FIXED, table->shadow_fd, (off_t)page) == MAP_FAILED) {
+    int saved = errno;
+    tell_edge(session, WIRE_UNSHADOW, from, to);
+    return dsm_fail(DSM_SYSTEM, "cannot map a page: %s", strerror(saved));
+  }
+  madvise(place, PAGE_BYTES, MADV_DONTFORK);
+  return DSM_OK;
+}
+
+int dsm_hole_dig(dsm_session *session, void *address, size_t size, int *id) {
+  int status = session_check(session);
+  if (status != DSM_OK)
+    return status;
+  if (id == NULL)
+    return dsm_fail(DSM_INVALID, "dsm_hole_dig: nowhere to put the hole's number");
+  uint64_t offset = (uintptr_t)address - session->base;
+  if (size == 0)
+    return dsm_fail(DSM_INVALID, "the hole is empty; give it 1 byte or more");
+  if ((uintptr_t)address < session->base || offset >= session->size || size > session->size - offset)
+    return dsm_fail(DSM_INVALID, "the hole is not inside the map of %llu bytes", (unsigned long long)session->size);
+
+  struct hole_table *table = &session->holes;
+  struct hole *hole = NULL;
+  struct hole wanted = {.from = offset, .to = offset + size};
+  wanted.inner_from = PAGE_CEIL(wanted.from);
+  wanted.inner_to = PAGE_FLOOR(wanted.to);
+  if (wanted.inner_to <= wanted.inner_from)
+    wanted.inner_from = wanted.inner_to = wanted.from;
+
+  sigset_t before;
+  lock_blocking_signals(table, &before);
+  status = make_shadow(session);
+  for (int i = 0; i < DSM_HOLES_MAX && status == DSM_OK; i++) {
+    const struct hole *other = &table->holes[i];
+    if (other->id == 0)
+      hole = hole == NULL ? &table->holes[i] : hole;
+    else if (other->from < wanted.to && wanted.from < other->to)
+      status = dsm_fail(DSM_INVALID, "the hole overlaps hole %d; fill that one first", other->id);
+  }
+  if (status == DSM_OK && hole == NULL)
+    status = dsm_fail(DSM_LIMIT, "this process has %d holes, the limit; fill one first", DSM_HOLES_MAX);
+  if (status == DSM_OK) {
+    uint64_t parts[2][2];
+    int count = edges(&wanted, parts);
+    for (int i = 0; i < count && status == DSM_OK; i++) {
+      status = open_edge(session, parts[i][0], parts[i][1]);
+      if (status != DSM_OK && i == 1)
+        close_edge(session, &wanted, parts[0][0], parts[0][1]);
+    }
+  }
+  if (status == DSM_OK) {
+    wanted.id = table->next_id++;
+    *hole = wanted;
+    *id = wanted.id;
+    atomic_fetch_add(&table->count, 1);
+  }
+  unlock_restoring_signals(table, &before);
+  return status;
+}
+
+/* Where the frames of a publication are put together, a part at a time. */
+struct publication {
+  dsm_session *session;
+  int fd;
+  int failed;
+  uint32_t length; /* bytes of runs in `frame` */
+  uint8_t *frame;  /* header and runs */
+};
+
+static void send_part(struct publication *publication, int more) {
+  struct wire_header *header = (struct wire_header *)publication->frame;
+  *header = (struct wire_header){
+      .size = (uint32_t)sizeof *header + publication->length,
+      .kind = WIRE_PUBLISH,
+      .op = (uint8_t)more,
+      .length = publication->length,
+  };
+  if (!publication->failed)
+    publication->failed = channel_send(publication->fd, publication->frame, header->size) != 0;
+  publication->length = 0;
+}
+
+static void add_run(struct publication *publication, uint64_t offset, const uint8_t *bytes, uint64_t length) {
+  while (length > 0) {
+    uint32_t room = WIRE_PUBLISH_PART_MAX - publication->length;
+    if (room < 16) {
+      send_part(publication, 1);
+      continue;
+    }
+    uint32_t take = length < room - 8 ? (uint32_t)length : room - 8;
+    uint8_t *at = publication->frame + sizeof(struct wire_header) + publication->length;
+    uint64_t run = offset | (uint64_t)take << 40;
+    uint32_t padded = (take + 7) & ~7u;
+    memcpy(at, &run, 8);
+    memset(at + 8 + padded - 8, 0, 8);
+    memcpy(at + 8, bytes, take);
+    publication->length += 8 + padded;
+    offset += take;
+    bytes += take;
+    length -= take;
+  }
+}
+
+/* Adds the runs of bytes in [from, to) that differ between shadow and twin. */
+static void add_changes(struct publication *publication, uint64_t from, uint64_t to) {
+  const uint8_t *now = publication->session->holes.shadow;
+  const uint8_t *then = publication->session->holes.twin;
+  uint64_t at = from;
+  while (at < to) {
+    /* Skip what is the same, a word at a time. */
+    while (at < to && (at & 7) != 0 && now[at] == then[at])
+      at++;
+    if (at < to && (at & 7) == 0)
+      while (at + 8 <= to && memcmp(now + at, then + at, 8) == 0)
+        at += 8;
+    while (at < to && now[at] == then[at])
+      at++;
+    uint64_t start = at;
+    while (at < to && now[at] != then[at])
+      at++;
+    if (at > start)
+      add_run(publication, start, now + start, at - start);
+  }
+}
+
+static int publish_changes(dsm_session *session, const struct hole *hole) {
+  struct hole_table *table = &session->holes;
+  struct channel_pool *pool = &session->channels;
+  struct publication publication = {.session = session};
+  publication.frame = malloc(sizeof(struct wire_header) + WIRE_PUBLISH_PART_MAX);
+  if (publication.frame == NULL)
+    return dsm_fail(DSM_NO_MEMORY, "no memory to fill a hole");
+  int slot = channel_claim(pool, 0);
+  int status = DSM_OK;
+  publication.fd = channel_descriptor(pool, slot);
+  publication.failed = publication.fd < 0;
+
+  uint64_t parts[2][2];
+  int count = edges(hole, parts);
+  int next = 0;
+  if (count > 0 && parts[0][0] == hole->from)
+    add_changes(&publication, parts[next][0], parts[next][1]), next++;
+  for (uint64_t at = hole->inner_from; at < hole->inner_to; at += PAGE_BYTES)
+    if (is_open(table, at / PAGE_BYTES))
+      add_changes(&publication, at, at + PAGE_BYTES);
+  for (; next < count; next++)
+    add_changes(&publication, parts[next][0], parts[next][1]);
+
+  /* The last part carries whatever is left, maybe nothing, and asks for the answer. */
+  struct reply reply;
+  send_part(&publication, 0);
+  if (publication.failed || channel_receive(publication.fd, &reply) != 0) {
+    status = dsm_fail(DSM_UNREACHABLE, "the arbiter of session \"%s\" is gone", session->name);
+    atomic_store(&session->dead, 1);
+    channel_break(pool, slot);
+  } else if (reply.header.kind != WIRE_REPLY || reply.header.op != DSM_OK) {
+    status = dsm_fail(reply.header.op != 0 ? reply.header.op : DSM_PROTOCOL, "%s", (const char *)reply.body);
+  }
+  channel_release(pool, slot);
+  free(publication.frame);
+  return status;
+}
+
+/* Gives the pages of the hole's inside back: replica in their place, shadow and twin without memory. */
+static int close_inner(dsm_session *session, const struct hole *hole) {
+  struct hole_table *table = &session->holes;
+  if (hole->inner_from == hole->inner_to)
+    return 0;
+  uint64_t length = hole->inner_to - hole->inner_from;
+  if (session_map_replica(session, hole->inner_from, length) != 0)
+    return -1;
+  for (uint64_t page = hole->inner_from / PAGE_BYTES; page < hole->inner_to / PAGE_BYTES; page++)
+    table->opened[page / 64] &= ~(1ull << (page % 64));
+  fallocate(table->shadow_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)hole->inner_from, (off_t)length);
+  madvise(table->twin + hole->inner_from, length, MADV_DONTNEED);
+  return 0;
+}
+
+int dsm_hole_fill(dsm_session *session, int id) {
+  int status = session_check(session);
+  if (status != DSM_OK)
+    return status;
+  struct hole_table *table = &session->holes;
+  struct hole *hole = NULL;
+  sigset_t before;
+  lock_blocking_signals(table, &before);
+  for (int i = 0; i < DSM_HOLES_MAX && table->holes != NULL; i++)
+    if (id > 0 && table->holes[i].id == id)
+      hole = &table->holes[i];
+  if (hole == NULL) {
+    unlock_restoring_signals(table, &before);
+    return dsm_fail(DSM_INVALID, "there is no hole %d; was it filled before?", id);
+  }
+  /* From here on a write into the hole by another thread waits for the lock and is then ordered like any other. */
+  if (hole->inner_from < hole->inner_to)
+    mprotect((void *)(session->base + hole->inner_from), hole->inner_to - hole->inner_from, PROT_READ);
+  hole->filling = 1;
+  status = publish_changes(session, hole);
+  uint64_t parts[2][2];
+  int count = edges(hole, parts);
+  if (close_inner(session, hole) != 0)
+    status = dsm_fail(DSM_SYSTEM, "cannot map the replica: %s", strerror(errno));
+  for (int i = 0; i < count; i++) {
+    int closed = close_edge(session, hole, parts[i][0], parts[i][1]);
+    if (status == DSM_OK)
+      status = closed;
+  }
+  hole->id = 0;
+  hole->filling = 0;
+  atomic_fetch_sub(&table->count, 1);
+  unlock_restoring_signals(table, &before);
+  return status;
+}
+
+void hole_drop_all(dsm_session *session) {
+  struct hole_table *table = &session->holes;
+  if (table->shadow_fd < 0)
+    return;
+  sigset_t before;
+  lock_blocking_signals(table, &before);
+  free(table->holes);
+  table->holes = NULL;
+  atomic_store(&table->count, 0);
+  session_map_replica(session, 0, session->size);
+  munmap(table->shadow, session->size);
+  munmap(table->twin, session->size);
+  munmap(table->opened, (session->size / PAGE_BYTES + 63) / 64 * 8);
+  close(table->shadow_fd);
+  table->shadow_fd = -1;
+  unlock_restoring_signals(table, &before);
+}

@@ -1,0 +1,65 @@
+/* Holes: regions whose writes stay private to this process until they are filled.
+ *
+ * A page that lies in a hole as a whole is opened at its first write: the process gets a copy of it (its shadow) mapped
+ * read-write at the page's place, and a twin remembers what the copy began with. From then on writes cost nothing.
+ *
+ * A page that a hole covers only in part has its shadow mapped read-only from the start. Writes trap: those inside the
+ * hole go into the shadow, those outside are ordered as ever. The arbiter keeps the shadow's bytes outside the hole
+ * current, between one entry and the next, so this process still sees the order there.
+ *
+ * Filling compares shadow and twin and publishes the bytes that differ as one entry; then the replica takes the
+ * shadow's place again. Twin and diff are those of Munin (Carter, Bennett and Zwaenepoel, SOSP 1991).
+ *
+ * Invariant: outside of dig and fill, every page of the map is mapped from the replica, read-only, except opened pages
+ * (shadow, read-write) and edge pages (shadow, read-only). */
+#ifndef DSM_HOLE_H
+#define DSM_HOLE_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "../include/dsm/dsm.h"
+#include "region.h"
+
+struct hole {
+  int id; /* 0: unused */
+  uint64_t from, to;             /* bytes of the map */
+  uint64_t inner_from, inner_to; /* its whole pages; equal if it has none */
+  int filling;
+};
+
+struct hole_table {
+  atomic_uint lock; /* futex lock, taken with all signals blocked */
+  atomic_int count; /* open holes: 0 makes every check free */
+  int next_id;
+  int shadow_fd;    /* anonymous file as large as the map, -1 until the first hole */
+  uint8_t *shadow;  /* read-write alias of it */
+  uint8_t *twin;
+  uint64_t *opened; /* a bit a page */
+  uint64_t last_opened;  /* page opened last, and how many were opened at once: sequential writers get more at once */
+  uint32_t run_of_pages;
+  struct hole *holes; /* DSM_HOLES_MAX of them, made with the shadow */
+};
+
+#pragma GCC visibility push(hidden)
+
+void hole_table_init(struct hole_table *table);
+
+/* Unmaps what the holes used and puts the replica back everywhere; unfilled holes vanish. */
+void hole_drop_all(dsm_session *session);
+
+/* 1 if `address` is in a page that is now open for writing; 0 if the store there is to be captured. handler-safe. */
+int hole_fault(dsm_session *session, uintptr_t address);
+
+/* Writes the parts of the runs that lie in holes into the shadow, and leaves the others in `rest` (at most `room`).
+ * Returns how many are left, or -1 if there is no room. handler-safe. */
+int hole_store(dsm_session *session, const struct dsm_run *runs, uint32_t count, struct dsm_run *rest, uint32_t room);
+
+/* Executes an atomic operation on bytes in a hole, for this process alone. 1: done; 0: not in a hole; -1: across the
+ * edge of one. handler-safe. */
+int hole_atomic(dsm_session *session, enum dsm_atomic_op op, uint32_t width, uint64_t offset, const void *operand,
+                const void *compare, void *old);
+
+#pragma GCC visibility pop
+
+#endif

@@ -1,0 +1,594 @@
+#define _GNU_SOURCE
+#include "session.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "attach.h"
+#include "spawn.h"
+#include "status.h"
+
+#define DEFAULT_DAEMON "127.0.0.1:4200"
+/* Between two attempts to join while an ended session's arbiter goes away. */
+#define RETRY_PAUSE_NS 2000000
+/* Maps of sessions this process has left, for which a store still gets a message of its own. */
+#define LEFT_MAX 32
+
+static pthread_mutex_t sessions_lock = PTHREAD_MUTEX_INITIALIZER;
+static dsm_session *sessions;
+
+/* Ranges that hold private copies of maps left behind. The newest LEFT_MAX have a region. */
+static struct left {
+  uintptr_t base;
+  uint64_t size;
+  int region; /* -1: none any more */
+  struct left *next;
+} *left_maps;
+
+static long long now_ms(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * 1000ll + now.tv_nsec / 1000000;
+}
+
+/* ---- The sink: what the fault handlers call. All of it handler-safe. ---- */
+
+static void say_gone(const dsm_session *session) {
+  char text[160];
+  char *at = stpcpy(text, "dsm: the arbiter of session \"");
+  at = stpcpy(at, session->name);
+  at = stpcpy(at, "\" is gone: a store cannot be shared any more\n");
+  ssize_t ignored = write(2, text, (size_t)(at - text));
+  (void)ignored;
+}
+
+/* Reads the answer to what was sent on a claimed channel and gives the channel back. 0, or -1: the arbiter is gone. */
+static int finish_request(dsm_session *session, int slot, int sent, struct reply *reply) {
+  struct channel_pool *pool = &session->channels;
+  int fd = pool->slots[slot].fd;
+  int failed = sent != 0 || channel_receive(fd, reply) != 0 || reply->header.kind != WIRE_REPLY;
+  if (failed) {
+    atomic_store(&session->dead, 1);
+    if (fd >= 0)
+      channel_break(pool, slot);
+  }
+  channel_release(pool, slot);
+  return failed ? -1 : 0;
+}
+
+static uint32_t padded(uint32_t size) {
+  return (size + 7) & ~7u;
+}
+
+int session_publish(dsm_session *session, const struct dsm_run *runs, uint32_t count) {
+  struct channel_pool *pool = &session->channels;
+  int slot = channel_claim(pool, 0);
+  struct channel_writer writer;
+  writer.fd = channel_descriptor(pool, slot);
+  writer.length = 0;
+  writer.failed = writer.fd < 0;
+  struct wire_header header;
+  memset(&header, 0, sizeof header);
+  if (count == 1) {
+    header.kind = WIRE_STORE;
+    header.offset = runs[0].offset;
+    header.length = runs[0].length;
+    header.size = (uint32_t)sizeof header + padded(runs[0].length);
+    writer_add(&writer, &header, sizeof header);
+    writer_add(&writer, runs[0].bytes, runs[0].length);
+    writer_pad(&writer, runs[0].length);
+  } else {
+    header.kind = WIRE_PUBLISH;
+    for (uint32_t i = 0; i < count; i++)
+      header.length += 8 + padded(runs[i].length);
+    header.size = (uint32_t)sizeof header + header.length;
+    writer_add(&writer, &header, sizeof header);
+    for (uint32_t i = 0; i < count; i++) {
+      uint64_t run = runs[i].offset | (uint64_t)runs[i].length << 40;
+      writer_add(&writer, &run, sizeof run);
+      writer_add(&writer, runs[i].bytes, runs[i].length);
+      writer_pad(&writer, runs[i].length);
+    }
+  }
+  struct reply reply;
+  return finish_request(session, slot, writer_flush(&writer), &reply) == 0 && reply.header.op == DSM_OK ? 0 : -1;
+}
+
+static int sink_fault(void *context, uintptr_t address) {
+  return hole_fault(context, address);
+}
+
+static int sink_store(void *context, const struct dsm_run *runs, uint32_t count) {
+  dsm_session *session = context;
+  int result;
+  if (atomic_load_explicit(&session->holes.count, memory_order_acquire) > 0) {
+    struct dsm_run rest[32];
+    int left = hole_store(session, runs, count, rest, 32);
+    result = left > 0 ? session_publish(session, rest, (uint32_t)left) : left;
+  } else {
+    result = session_publish(session, runs, count);
+  }
+  if (result < 0)
+    say_gone(session);
+  return result;
+}
+
+static int sink_atomic(void *context, enum dsm_atomic_op op, uint32_t width, uint64_t offset, const void *operand,
+                       const void *compare, void *old) {
+  dsm_session *session = context;
+  if (atomic_load_explicit(&session->holes.count, memory_order_acquire) > 0) {
+    int done = hole_atomic(session, op, width, offset, operand, compare, old);
+    if (done == 1)
+      return 0;
+    if (done < 0) {
+      static const char text[] = "dsm: an atomic operation across the edge of a hole is not possible\n";
+      ssize_t ignored = write(2, text, sizeof text - 1);
+      (void)ignored;
+      return -1;
+    }
+  }
+  struct {
+    struct wire_header header;
+    uint8_t operand[16];
+    uint8_t compare[16];
+  } frame;
+  memset(&frame, 0, sizeof frame);
+  frame.header.size = sizeof frame;
+  frame.header.kind = WIRE_ATOMIC;
+  frame.header.op = (uint8_t)op;
+  frame.header.offset = offset;
+  frame.header.length = width;
+  if (operand != NULL)
+    memcpy(frame.operand, operand, width);
+  if (compare != NULL)
+    memcpy(frame.compare, compare, width);
+  struct channel_pool *pool = &session->channels;
+  int slot = channel_claim(pool, 0);
+  int fd = channel_descriptor(pool, slot);
+  int sent = fd < 0 ? -1 : channel_send(fd, &frame, sizeof frame);
+  struct reply reply;
+  if (finish_request(session, slot, sent, &reply) != 0 || reply.header.op != DSM_OK || reply.header.length != 16) {
+    say_gone(session);
+    return -1;
+  }
+  memcpy(old, reply.body, width);
+  return 0;
+}
+
+static const struct dsm_sink sink = {.fault = sink_fault, .store = sink_store, .atomic = sink_atomic};
+
+/* ---- Requests of the ordinary calls ---- */
+
+int session_check(const dsm_session *session) {
+  if (session == NULL)
+    return dsm_fail(DSM_INVALID, "the session is NULL");
+  if (session->pid != getpid())
+    return dsm_fail(DSM_FORKED, "this process was forked after joining; the session belongs to its parent");
+  if (atomic_load(&session->left))
+    return dsm_fail(DSM_LEFT, "this process has left session \"%s\"", session->name);
+  if (atomic_load(&session->dead))
+    return dsm_fail(DSM_UNREACHABLE, "the arbiter of session \"%s\" is gone", session->name);
+  return DSM_OK;
+}
+
+/* 1 when an answer can be read, 0 after the time. */
+static int await_answer(int fd, int timeout_ms) {
+  struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
+  long long deadline = now_ms() + timeout_ms;
+  for (;;) {
+    long long left = deadline - now_ms();
+    int ready = poll(&poll_fd, 1, left > 0 ? (int)left : 0);
+    if (ready > 0)
+      return 1;
+    if (ready == 0 && left <= 0)
+      return 0;
+  }
+}
+
+int session_request(dsm_session *session, struct wire_header *header, const void *body, size_t body_size, int wait,
+                    int timeout_ms) {
+  struct channel_pool *pool = &session->channels;
+  int slot = channel_claim(pool, wait);
+  if (slot < 0)
+    return dsm_fail(DSM_LIMIT, "%d threads of this process wait already, the limit", CHANNELS_MAX - CHANNELS_RESERVE);
+  struct channel_writer writer;
+  writer.fd = channel_descriptor(pool, slot);
+  writer.length = 0;
+  writer.failed = writer.fd < 0;
+  header->size = (uint32_t)(sizeof *header + ((body_size + 7) & ~(size_t)7));
+  writer_add(&writer, header, sizeof *header);
+  writer_add(&writer, body, body_size);
+  writer_pad(&writer, body_size);
+  int sent = writer_flush(&writer);
+  if (sent == 0 && timeout_ms >= 0 && !await_answer(writer.fd, timeout_ms)) {
+    struct wire_header cancel = {.size = sizeof cancel, .kind = WIRE_SEM_CANCEL, .tag = header->tag};
+    sent = channel_send(writer.fd, &cancel, sizeof cancel);
+  }
+  struct reply reply;
+  if (finish_request(session, slot, sent, &reply) != 0)
+    return dsm_fail(DSM_UNREACHABLE, "the arbiter of session \"%s\" is gone", session->name);
+  if (reply.header.op == DSM_OK)
+    return DSM_OK;
+  return dsm_fail(reply.header.op, "%s", (const char *)reply.body);
+}
+
+/* ---- Opening ---- */
+
+/* Complete settings: what the caller left out, filled in; all of it checked. */
+static int complete_config(dsm_config *config, char node[DSM_NAME_MAX + 1]) {
+  int status = session_check_name("session", config->session);
+  if (status != DSM_OK)
+    return status;
+  if (config->node == NULL) {
+    if (gethostname(node, DSM_NAME_MAX + 1) != 0 || memchr(node, 0, DSM_NAME_MAX + 1) == NULL || node[0] == 0)
+      return dsm_fail(DSM_SYSTEM, "this host has no usable name; set DSM_NODE");
+    config->node = node;
+  }
+  status = session_check_name("node", config->node);
+  if (status != DSM_OK)
+    return status;
+  if (config->daemon == NULL)
+    config->daemon = DEFAULT_DAEMON;
+  const char *colon = strrchr(config->daemon, ':');
+  char *end = NULL;
+  long port = colon == NULL || colon == config->daemon ? 0 : strtol(colon + 1, &end, 10);
+  if (port < 1 || port > 65535 || *end != 0 || strlen(config->daemon) > 280)
+    return dsm_fail(DSM_INVALID, "the daemon's address is \"%.100s\"; write host:port", config->daemon);
+  if (config->processes > DSM_PROCESSES_MAX)
+    return dsm_fail(DSM_INVALID, "processes is %u; the limit is %d", config->processes, DSM_PROCESSES_MAX);
+  if (config->size > DSM_SIZE_MAX)
+    return dsm_fail(DSM_INVALID, "size %llu is beyond the limit of 4 GiB", (unsigned long long)config->size);
+  config->size = (config->size + PAGE_BYTES - 1) & ~(uint64_t)(PAGE_BYTES - 1);
+  if (config->rank < -1 || config->rank >= DSM_PROCESSES_MAX)
+    return dsm_fail(DSM_INVALID, "rank is %d; use 0 to processes - 1, or -1 for any", config->rank);
+  if (config->join_timeout_ms == 0)
+    config->join_timeout_ms = JOIN_TIMEOUT_MS;
+  return DSM_OK;
+}
+
+/* Says hello and waits for the session to start. A status; DSM_ENDED: try again, another session will follow. */
+static int say_hello(int fd, const dsm_config *config, long long deadline, struct reply *reply) {
+  struct {
+    struct wire_header header;
+    struct wire_process_hello body;
+  } hello;
+  memset(&hello, 0, sizeof hello);
+  hello.header.size = sizeof hello;
+  hello.header.kind = WIRE_HELLO;
+  hello.header.offset = WIRE_MAGIC;
+  hello.header.length = sizeof hello.body;
+  hello.header.aux = WIRE_VERSION;
+  hello.body.pid = (uint32_t)getpid();
+  hello.body.processes = config->processes;
+  hello.body.size = config->size;
+  hello.body.wished_rank = (uint32_t)(config->rank + 1);
+  memcpy(hello.body.session, config->session, strlen(config->session));
+  /* An arbiter that ends just now answers nothing: the next attempt finds, or starts, the one that follows. */
+  if (channel_send(fd, &hello, sizeof hello) != 0)
+    return DSM_ENDED;
+  long long left = deadline - now_ms();
+  if (!await_answer(fd, left > 0 ? (int)left : 0))
+    return dsm_fail(DSM_TIMEOUT, "the other processes of session \"%s\" did not join in %u ms", config->session,
+                    config->join_timeout_ms);
+  if (channel_receive(fd, reply) != 0)
+    return errno == EPROTO ? dsm_fail(DSM_PROTOCOL, "the arbiter's answer is no dsm frame") : DSM_ENDED;
+  if (reply->header.kind == WIRE_FAIL || (reply->header.kind == WIRE_REPLY && reply->header.op != DSM_OK))
+    return dsm_fail(reply->header.op, "%s", (const char *)reply->body);
+  if (reply->header.kind != WIRE_REPLY || reply->header.length != sizeof(struct wire_joined))
+    return dsm_fail(DSM_PROTOCOL, "the arbiter's answer is not the one expected");
+  return DSM_OK;
+}
+
+int session_map_replica(const dsm_session *session, uint64_t offset, uint64_t length) {
+  void *place = (void *)(session->base + offset);
+  if (mmap(place, length, PROT_READ, MAP_SHARED | MAP_FIXED, session->map_fd, (off_t)offset) == MAP_FAILED)
+    return -1;
+  /* A forked child has no business here: without the pages even its loads are told so. */
+  return madvise(place, length, MADV_DONTFORK);
+}
+
+/* Takes the copies of left maps out of the way of a new map. sessions_lock held. */
+static void clear_left(uintptr_t base, uint64_t size) {
+  for (struct left **at = &left_maps; *at != NULL;) {
+    struct left *left = *at;
+    if (left->base >= base + size || base >= left->base + left->size) {
+      at = &left->next;
+      continue;
+    }
+    if (left->region >= 0)
+      dsm_region_remove(left->region);
+    munmap((void *)left->base, left->size);
+    *at = left->next;
+    free(left);
+  }
+}
+
+static int map_session(dsm_session *session, const char *path) {
+  session->map_fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+  struct stat st;
+  if (session->map_fd < 0 || fstat(session->map_fd, &st) != 0)
+    return dsm_fail(DSM_SYSTEM, "cannot open the map %s: %s", path, strerror(errno));
+  if (st.st_uid != geteuid() || (uint64_t)st.st_size != session->size)
+    return dsm_fail(DSM_PROTOCOL, "the map %s is not the session's", path);
+  clear_left(session->base, session->size);
+  void *place = (void *)session->base;
+  void *got = mmap(place, session->size, PROT_READ, MAP_SHARED | MAP_FIXED_NOREPLACE, session->map_fd, 0);
+  if (got != place) {
+    if (got != MAP_FAILED)
+      munmap(got, session->size);
+    return dsm_fail(DSM_SYSTEM, "the address %p of the map is taken in this process: %s", place,
+                    got == MAP_FAILED ? strerror(errno) : "something is there");
+  }
+  if (dsm_capture_init() != 0) {
+    int saved = errno;
+    munmap(place, session->size);
+    return dsm_fail(DSM_SYSTEM, "cannot install the fault handlers: %s", strerror(saved));
+  }
+  madvise(place, session->size, MADV_DONTFORK);
+  session->region = dsm_region_add(session->base, session->size, &sink, session);
+  if (session->region < 0) {
+    munmap(place, session->size);
+    return dsm_fail(DSM_LIMIT, "this process has too many maps; leave a session first");
+  }
+  return DSM_OK;
+}
+
+static void close_connections(dsm_session *session) {
+  channel_close_all(&session->channels);
+  if (session->main_fd >= 0)
+    close(session->main_fd);
+  session->main_fd = -1;
+}
+
+/* In a forked child: the connections are the parent's, and its end must not wait for ours. */
+static void after_fork_in_child(void) {
+  for (dsm_session *session = sessions; session != NULL; session = session->next)
+    close_connections(session);
+  pthread_mutex_init(&sessions_lock, NULL);
+}
+
+static void before_fork(void) {
+  pthread_mutex_lock(&sessions_lock);
+}
+
+static void after_fork_in_parent(void) {
+  pthread_mutex_unlock(&sessions_lock);
+}
+
+static void watch_forks(void) {
+  pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+}
+
+/* Gives everything back but the handle. */
+static void release_resources(dsm_session *session) {
+  close_connections(session);
+  free(session->channels.slots);
+  session->channels.slots = NULL;
+  if (session->map_fd >= 0)
+    close(session->map_fd);
+  session->map_fd = -1;
+}
+
+/* Joins: a connection to the arbiter and its answer. Tries again while sessions of this name are just ending. */
+static int join(const dsm_config *config, const struct arbiter_place *place, int *fd, struct reply *reply) {
+  long long deadline = now_ms() + config->join_timeout_ms;
+  for (;;) {
+    int status = arbiter_connect(config, place, fd);
+    if (status != DSM_OK)
+      return status;
+    status = say_hello(*fd, config, deadline, reply);
+    if (status == DSM_OK)
+      return DSM_OK;
+    close(*fd);
+    *fd = -1;
+    if (status != DSM_ENDED)
+      return status;
+    if (now_ms() >= deadline)
+      return dsm_fail(DSM_TIMEOUT, "session \"%s\" kept ending for %u ms", config->session, config->join_timeout_ms);
+    struct timespec pause = {.tv_nsec = RETRY_PAUSE_NS};
+    nanosleep(&pause, NULL);
+  }
+}
+
+int dsm_open(const dsm_config *given, dsm_session **result) {
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
+  if (result == NULL)
+    return dsm_fail(DSM_INVALID, "dsm_open: nowhere to put the session");
+  *result = NULL;
+  dsm_config config;
+  int status = DSM_OK;
+  if (given != NULL)
+    config = *given;
+  else
+    status = dsm_config_init(&config);
+  char node[DSM_NAME_MAX + 1];
+  if (status == DSM_OK)
+    status = complete_config(&config, node);
+  struct arbiter_place place;
+  if (status == DSM_OK)
+    status = arbiter_locate(&config, &place);
+  if (status != DSM_OK)
+    return status;
+  pthread_once(&once, watch_forks);
+
+  dsm_session *session = calloc(1, sizeof *session);
+  if (session == NULL)
+    return dsm_fail(DSM_NO_MEMORY, "no memory for a session");
+  session->map_fd = -1;
+  session->region = -1;
+  session->pid = getpid();
+  session->main_fd = -1;
+  if (channel_pool_init(&session->channels) != 0) {
+    free(session);
+    return dsm_fail(DSM_NO_MEMORY, "no memory for a session");
+  }
+  hole_table_init(&session->holes);
+
+  struct reply reply;
+  status = join(&config, &place, &session->main_fd, &reply);
+  if (status == DSM_OK) {
+    const struct wire_joined *joined = (const struct wire_joined *)reply.body;
+    session->rank = reply.header.aux;
+    session->processes = joined->processes;
+    session->base = joined->base;
+    session->size = joined->size;
+    memcpy(session->name, config.session, strlen(config.session));
+    memcpy(session->node, joined->node_name, DSM_NAME_MAX);
+    memcpy(session->channels.path, place.socket, sizeof place.socket);
+    session->channels.token = joined->token;
+    session->channels.rank = (uint16_t)session->rank;
+    char path[sizeof joined->map_path + 1] = {0};
+    memcpy(path, joined->map_path, sizeof joined->map_path);
+    pthread_mutex_lock(&sessions_lock);
+    unsigned open_sessions = 0;
+    for (dsm_session *other = sessions; other != NULL; other = other->next)
+      open_sessions++;
+    status = open_sessions < DSM_SESSIONS_MAX - LEFT_MAX
+                 ? map_session(session, path)
+                 : dsm_fail(DSM_LIMIT, "this process has %u sessions, the limit; leave one first", open_sessions);
+    if (status == DSM_OK) {
+      session->next = sessions;
+      sessions = session;
+    }
+    pthread_mutex_unlock(&sessions_lock);
+  }
+  if (status != DSM_OK) {
+    release_resources(session);
+    free(session);
+    return status;
+  }
+  *result = session;
+  return DSM_OK;
+}
+
+/* ---- Leaving ---- */
+
+/* A private copy of the map's last state takes its place, sparse where it is zero. 0, or -1 with errno. */
+static int keep_copy(const dsm_session *session) {
+  uint8_t *copy = mmap(NULL, session->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (copy == MAP_FAILED)
+    return -1;
+  static const uint8_t zeros[PAGE_BYTES];
+  const uint8_t *map = (const uint8_t *)session->base;
+  for (uint64_t at = 0; at < session->size; at += PAGE_BYTES)
+    if (memcmp(map + at, zeros, PAGE_BYTES) != 0)
+      memcpy(copy + at, map + at, PAGE_BYTES);
+  mprotect(copy, session->size, PROT_READ);
+  if (mremap(copy, session->size, session->size, MREMAP_MAYMOVE | MREMAP_FIXED, (void *)session->base) == MAP_FAILED) {
+    munmap(copy, session->size);
+    return -1;
+  }
+  return 0;
+}
+
+/* Remembers the copy left behind; the oldest lose their region, so that new sessions find room in the table. */
+static void remember_left(const dsm_session *session) {
+  struct left *left = malloc(sizeof *left);
+  if (left == NULL)
+    return;
+  *left = (struct left){.base = session->base, .size = session->size, .region = session->region, .next = left_maps};
+  left_maps = left;
+  int count = 0;
+  for (; left != NULL; left = left->next) {
+    if (left->region < 0 || ++count <= LEFT_MAX)
+      continue;
+    dsm_region_remove(left->region);
+    left->region = -1;
+  }
+}
+
+int dsm_close(dsm_session *session) {
+  if (session == NULL)
+    return dsm_fail(DSM_INVALID, "the session is NULL");
+  if (session->pid != getpid())
+    return dsm_fail(DSM_FORKED, "this process was forked after joining; the session belongs to its parent");
+  if (atomic_exchange(&session->left, 1))
+    return dsm_fail(DSM_LEFT, "this process has left session \"%s\" before", session->name);
+  hole_drop_all(session);
+  int status = DSM_OK;
+  dsm_region_leave(session->region);
+  struct wire_header leave = {.size = sizeof leave, .kind = WIRE_LEAVE};
+  struct reply reply;
+  if (atomic_load(&session->dead) || channel_send(session->main_fd, &leave, sizeof leave) != 0 ||
+      channel_receive(session->main_fd, &reply) != 0)
+    status = dsm_fail(DSM_UNREACHABLE, "the arbiter of session \"%s\" is gone", session->name);
+  else if (reply.header.kind != WIRE_REPLY || reply.header.op != DSM_OK)
+    status = dsm_fail(reply.header.op != 0 ? reply.header.op : DSM_PROTOCOL, "%s", (const char *)reply.body);
+  if (keep_copy(session) != 0 && status == DSM_OK)
+    status = dsm_fail(DSM_NO_MEMORY, "no memory to keep the map's last state: %s", strerror(errno));
+
+  pthread_mutex_lock(&sessions_lock);
+  for (dsm_session **at = &sessions; *at != NULL; at = &(*at)->next)
+    if (*at == session) {
+      *at = session->next;
+      break;
+    }
+  remember_left(session);
+  pthread_mutex_unlock(&sessions_lock);
+  release_resources(session);
+  return status;
+}
+
+int dsm_rank(const dsm_session *session) {
+  return (int)session->rank;
+}
+
+int dsm_processes(const dsm_session *session) {
+  return (int)session->processes;
+}
+
+void *dsm_address(const dsm_session *session) {
+  return (void *)session->base;
+}
+
+size_t dsm_size(const dsm_session *session) {
+  return session->size;
+}
+
+const char *dsm_node(const dsm_session *session) {
+  return session->node;
+}
+
+const char *dsm_name(const dsm_session *session) {
+  return session->name;
+}
+
+/* ---- For the TypeScript client ---- */
+
+int dsm_attach_info(const dsm_session *session, struct dsm_attach *attach) {
+  int status = session_check(session);
+  if (status != DSM_OK)
+    return status;
+  memset(attach, 0, sizeof *attach);
+  memcpy(attach->socket, session->channels.path, sizeof attach->socket);
+  memcpy(attach->token, &session->channels.token, sizeof attach->token);
+  attach->rank = session->rank;
+  return DSM_OK;
+}
+
+static int with_text(int status, char *text, size_t text_size) {
+  if (text_size > 0)
+    snprintf(text, text_size, "%s", status == DSM_OK ? "" : dsm_last_error());
+  return status;
+}
+
+int dsm_open_text(const dsm_config *config, dsm_session **session, char *text, size_t text_size) {
+  return with_text(dsm_open(config, session), text, text_size);
+}
+
+int dsm_close_text(dsm_session *session, char *text, size_t text_size) {
+  return with_text(dsm_close(session), text, text_size);
+}
+
+int dsm_hole_fill_text(dsm_session *session, int hole, char *text, size_t text_size) {
+  return with_text(dsm_hole_fill(session, hole), text, text_size);
+}

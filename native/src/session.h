@@ -1,0 +1,57 @@
+/* An open session, as the parts of the library share it. */
+#ifndef DSM_SESSION_H
+#define DSM_SESSION_H
+
+#include <stdatomic.h>
+#include <sys/types.h>
+
+#include "../include/dsm/dsm.h"
+#include "channel.h"
+#include "hole.h"
+#include "region.h"
+
+#define PAGE_BYTES 4096u
+#define JOIN_TIMEOUT_MS 300000u
+/* How long a started arbiter may take until it listens. */
+#define ARBITER_TIMEOUT_MS 30000
+
+struct dsm_session {
+  char name[DSM_NAME_MAX + 1];
+  char node[DSM_NAME_MAX + 1];
+  uint32_t rank;
+  uint32_t processes;
+  uintptr_t base;
+  uint64_t size;
+  pid_t pid;      /* the process that joined */
+  int main_fd;    /* connection whose end is this process's end */
+  int map_fd;     /* the replica's file, read-only */
+  int region;     /* index of the region */
+  atomic_int left; /* this process has left; the handle stays so that later calls can be told */
+  atomic_int dead; /* the arbiter is gone: nothing can be ordered any more */
+  struct channel_pool channels;
+  struct hole_table holes;
+  struct dsm_session *next; /* list of open sessions */
+};
+
+#pragma GCC visibility push(hidden)
+
+/* DSM_OK, or DSM_INVALID with the reason. */
+int session_check_name(const char *what, const char *name);
+
+/* DSM_OK if the session may be used by this process now. */
+int session_check(const dsm_session *session);
+
+/* One request and its answer on a channel of the pool. `wait` is for barriers and semaphores, which may take long.
+ * timeout_ms < 0: no limit; after it the request is taken back with SEM_CANCEL. A status, with its words kept. */
+int session_request(dsm_session *session, struct wire_header *header, const void *body, size_t body_size, int wait,
+                    int timeout_ms);
+
+/* Publishes runs as one entry and waits for its place. 0, or -1: the arbiter is gone. handler-safe. */
+int session_publish(dsm_session *session, const struct dsm_run *runs, uint32_t count);
+
+/* Maps [offset, offset + length) of the map, again, from the replica. 0, or -1 with errno. handler-safe. */
+int session_map_replica(const dsm_session *session, uint64_t offset, uint64_t length);
+
+#pragma GCC visibility pop
+
+#endif

@@ -1,0 +1,301 @@
+#define _GNU_SOURCE
+#include "spawn.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "channel.h"
+#include "session.h"
+#include "status.h"
+
+extern char **environ;
+
+/* FNV-1a, 64 bits. src/core/names.ts computes the same: both must find the same socket. */
+static uint64_t hash_bytes(uint64_t hash, const char *bytes, size_t size) {
+  for (size_t i = 0; i < size; i++)
+    hash = (hash ^ (unsigned char)bytes[i]) * 0x100000001b3ull;
+  return hash;
+}
+
+/* The directory is ours alone, or we do not use it. */
+static int check_directory(const char *path) {
+  struct stat st;
+  if (mkdir(path, 0700) != 0 && errno != EEXIST)
+    return dsm_fail(DSM_SYSTEM, "cannot make the run-time directory %s: %s", path, strerror(errno));
+  if (lstat(path, &st) != 0)
+    return dsm_fail(DSM_SYSTEM, "cannot use the run-time directory %s: %s", path, strerror(errno));
+  if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 077) != 0)
+    return dsm_fail(DSM_SYSTEM, "the run-time directory %s is not a directory of yours alone; remove it", path);
+  return DSM_OK;
+}
+
+int arbiter_locate(const dsm_config *config, struct arbiter_place *place) {
+  char directory[80];
+  const char *runtime = getenv("XDG_RUNTIME_DIR");
+  struct stat st;
+  int length;
+  if (runtime != NULL && runtime[0] == '/' && stat(runtime, &st) == 0 && st.st_uid == geteuid())
+    length = snprintf(directory, sizeof directory, "%s/dsm", runtime);
+  else
+    length = snprintf(directory, sizeof directory, "/tmp/dsm-%u", (unsigned)geteuid());
+  if (length >= (int)sizeof directory - 1)
+    return dsm_fail(DSM_SYSTEM, "XDG_RUNTIME_DIR is longer than %zu bytes; set a shorter one", sizeof directory - 6);
+  int status = check_directory(directory);
+  if (status != DSM_OK)
+    return status;
+  uint64_t hash = 0xcbf29ce484222325ull;
+  hash = hash_bytes(hash, config->daemon, strlen(config->daemon));
+  hash = hash_bytes(hash, "\n", 1);
+  hash = hash_bytes(hash, config->session, strlen(config->session));
+  hash = hash_bytes(hash, "\n", 1);
+  hash = hash_bytes(hash, config->node, strlen(config->node));
+  snprintf(place->socket, sizeof place->socket, "%s/a-%016llx.sock", directory, (unsigned long long)hash);
+  snprintf(place->lock, sizeof place->lock, "%s/a-%016llx.lock", directory, (unsigned long long)hash);
+  return DSM_OK;
+}
+
+static int is_program(const char *path) {
+  struct stat st;
+  return stat(path, &st) == 0 && S_ISREG(st.st_mode) && access(path, X_OK) == 0;
+}
+
+/* The dsm binary: the one given, beside or above this library, in PATH, or in /usr/local. */
+static int find_binary(const dsm_config *config, char path[PATH_MAX]) {
+  if (config->binary != NULL) {
+    snprintf(path, PATH_MAX, "%s", config->binary);
+    if (is_program(path))
+      return DSM_OK;
+    return dsm_fail(DSM_SYSTEM, "%s is not the dsm program; set DSM_BIN to its path", config->binary);
+  }
+  Dl_info info;
+  if (dladdr((void *)find_binary, &info) != 0 && info.dli_fname != NULL && strchr(info.dli_fname, '/') != NULL) {
+    int directory = (int)(strrchr(info.dli_fname, '/') - info.dli_fname);
+    snprintf(path, PATH_MAX, "%.*s/../bin/dsm", directory, info.dli_fname);
+    if (is_program(path))
+      return DSM_OK;
+    snprintf(path, PATH_MAX, "%.*s/dsm", directory, info.dli_fname);
+    if (is_program(path))
+      return DSM_OK;
+  }
+  const char *at = getenv("PATH");
+  while (at != NULL && *at != 0) {
+    int length = (int)strcspn(at, ":");
+    if (length > 0) {
+      snprintf(path, PATH_MAX, "%.*s/dsm", length, at);
+      if (is_program(path))
+        return DSM_OK;
+    }
+    at += length + (at[length] == ':');
+  }
+  snprintf(path, PATH_MAX, "/usr/local/bin/dsm");
+  if (is_program(path))
+    return DSM_OK;
+  return dsm_fail(DSM_SYSTEM, "cannot find the dsm program; put it in PATH or set DSM_BIN to its path");
+}
+
+/* Runs in the child of vfork: it shares our memory until execve, so it only makes system calls. */
+static void run_arbiter(const char *path, char *const arguments[], char *const environment[], int status_fd) {
+  sigset_t none;
+  sigemptyset(&none);
+  setsid();
+  int null = open("/dev/null", O_RDWR);
+  if (null < 0 || dup2(null, 0) < 0 || dup2(status_fd, 1) < 0 || dup2(null, 2) < 0)
+    _exit(126);
+  syscall(SYS_close_range, 3u, ~0u, 0u);
+  if (chdir("/") != 0)
+    _exit(126);
+  sigprocmask(SIG_SETMASK, &none, NULL);
+  execve(path, arguments, environment);
+  _exit(127);
+}
+
+/* The environment without what would turn the binary into something else. */
+static char **arbiter_environment(void) {
+  size_t count = 0;
+  while (environ[count] != NULL)
+    count++;
+  char **copy = malloc((count + 1) * sizeof *copy);
+  size_t kept = 0;
+  for (size_t i = 0; copy != NULL && i < count; i++)
+    if (strncmp(environ[i], "BUN_BE_BUN=", 11) != 0)
+      copy[kept++] = environ[i];
+  if (copy != NULL)
+    copy[kept] = NULL;
+  return copy;
+}
+
+static long long now_ms(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * 1000ll + now.tv_nsec / 1000000;
+}
+
+/* Handles one line of the arbiter's: DSM_OK for "ready", -1 to read on, or the status of its "error". */
+static int status_line(char *line) {
+  if (strcmp(line, "ready") == 0)
+    return DSM_OK;
+  if (strncmp(line, "note ", 5) == 0) {
+    if (getenv("DSM_QUIET") == NULL)
+      fprintf(stderr, "dsm: %s\n", line + 5);
+    return -1;
+  }
+  if (strncmp(line, "error ", 6) == 0) {
+    char *text = strchr(line + 6, ' ');
+    if (text != NULL) {
+      *text = 0;
+      return dsm_fail(dsm_status_by_name(line + 6), "%s", text + 1);
+    }
+  }
+  return dsm_fail(DSM_PROTOCOL, "the arbiter said \"%.100s\"", line);
+}
+
+static int await_ready(int fd, const char *path) {
+  long long deadline = now_ms() + ARBITER_TIMEOUT_MS;
+  char text[1024];
+  size_t have = 0;
+  for (;;) {
+    char *end;
+    while ((end = memchr(text, '\n', have)) != NULL) {
+      *end = 0;
+      int status = status_line(text);
+      if (status >= 0)
+        return status;
+      have -= (size_t)(end + 1 - text);
+      memmove(text, end + 1, have);
+    }
+    if (have == sizeof text)
+      return dsm_fail(DSM_PROTOCOL, "%s is not the dsm program; set DSM_BIN to its path", path);
+    struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
+    long long left = deadline - now_ms();
+    if (left <= 0)
+      return dsm_fail(DSM_TIMEOUT, "the arbiter (%s) did not get ready in %d ms", path, ARBITER_TIMEOUT_MS);
+    int ready = poll(&poll_fd, 1, (int)left);
+    if (ready <= 0)
+      continue;
+    ssize_t got = read(fd, text + have, sizeof text - have);
+    if (got < 0 && errno == EINTR)
+      continue;
+    if (got <= 0)
+      return dsm_fail(DSM_SYSTEM, "the arbiter (%s arbiter) ended before it was ready", path);
+    have += (size_t)got;
+  }
+}
+
+static int start_arbiter(const dsm_config *config, const struct arbiter_place *place) {
+  char path[PATH_MAX];
+  int status = find_binary(config, path);
+  if (status != DSM_OK)
+    return status;
+  char processes[16], size[24];
+  snprintf(processes, sizeof processes, "%u", config->processes);
+  snprintf(size, sizeof size, "%llu", (unsigned long long)config->size);
+  char *arguments[20];
+  int count = 0;
+  arguments[count++] = path;
+  arguments[count++] = "arbiter";
+  arguments[count++] = "--session";
+  arguments[count++] = (char *)config->session;
+  arguments[count++] = "--node";
+  arguments[count++] = (char *)config->node;
+  arguments[count++] = "--daemon";
+  arguments[count++] = (char *)config->daemon;
+  arguments[count++] = "--socket";
+  arguments[count++] = (char *)place->socket;
+  arguments[count++] = "--status-fd";
+  arguments[count++] = "1";
+  if (config->processes != 0) {
+    arguments[count++] = "--processes";
+    arguments[count++] = processes;
+  }
+  if (config->size != 0) {
+    arguments[count++] = "--size";
+    arguments[count++] = size;
+  }
+  if (!config->autostart)
+    arguments[count++] = "--no-autostart";
+  arguments[count] = NULL;
+
+  char **environment = arbiter_environment();
+  int ends[2];
+  if (environment == NULL || pipe2(ends, O_CLOEXEC) != 0) {
+    free(environment);
+    return dsm_fail(DSM_SYSTEM, "cannot start the arbiter: %s", strerror(errno));
+  }
+  /* No handler of this process may run in the child, which borrows our memory. A second vfork lets init adopt the
+   * arbiter, so that it never is a child the program could stumble over in wait(). */
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  pid_t child = vfork();
+  if (child == 0) {
+    if (vfork() == 0)
+      run_arbiter(path, arguments, environment, ends[1]);
+    _exit(0);
+  }
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  close(ends[1]);
+  free(environment);
+  if (child < 0) {
+    close(ends[0]);
+    return dsm_fail(DSM_SYSTEM, "cannot start the arbiter: %s", strerror(errno));
+  }
+  while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
+    continue;
+  status = await_ready(ends[0], path);
+  close(ends[0]);
+  return status;
+}
+
+/* Takes the lock file, which is removed by its holder: a lock on a file that is no longer the named one is no lock. */
+static int take_lock(const char *path) {
+  for (;;) {
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+      return -1;
+    struct stat held, named;
+    while (flock(fd, LOCK_EX) != 0) {
+      if (errno == EINTR)
+        continue;
+      close(fd);
+      return -1;
+    }
+    if (fstat(fd, &held) == 0 && stat(path, &named) == 0 && held.st_ino == named.st_ino && held.st_dev == named.st_dev)
+      return fd;
+    close(fd);
+  }
+}
+
+int arbiter_connect(const dsm_config *config, const struct arbiter_place *place, int *fd) {
+  *fd = channel_connect(place->socket);
+  if (*fd >= 0)
+    return DSM_OK;
+  int lock = take_lock(place->lock);
+  if (lock < 0)
+    return dsm_fail(DSM_SYSTEM, "cannot lock %s: %s", place->lock, strerror(errno));
+  int status = DSM_OK;
+  *fd = channel_connect(place->socket);
+  if (*fd < 0) {
+    status = start_arbiter(config, place);
+    if (status == DSM_OK) {
+      *fd = channel_connect(place->socket);
+      if (*fd < 0)
+        status = dsm_fail(DSM_UNREACHABLE, "the arbiter does not answer at %s: %s", place->socket, strerror(errno));
+    }
+  }
+  unlink(place->lock);
+  close(lock);
+  return status;
+}

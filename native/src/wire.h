@@ -1,0 +1,94 @@
+/* Frame layouts. Generated from src/core/protocol.ts by scripts/wire.ts: do not edit. */
+#ifndef DSM_WIRE_H
+#define DSM_WIRE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define WIRE_VERSION 1u
+#define WIRE_MAGIC 0x00657269776d7364ull
+#define WIRE_FRAME_MAX 1048576u
+#define WIRE_STORE_MAX 65536u
+#define WIRE_PUBLISH_PART_MAX 262144u
+#define WIRE_RUN_LENGTH_MAX 16777215u
+#define WIRE_CHANNEL_REQUESTS_MAX 1024u
+
+enum wire_kind {
+  WIRE_HELLO = 1,
+  WIRE_WELCOME = 2,
+  WIRE_REPLY = 3,
+  WIRE_ATTACH = 4,
+  WIRE_STATUS = 5,
+  WIRE_FAIL = 6,
+  WIRE_SHADOW = 7,
+  WIRE_UNSHADOW = 8,
+  WIRE_JOIN = 16,
+  WIRE_LEAVE = 17,
+  WIRE_STORE = 18,
+  WIRE_ATOMIC = 19,
+  WIRE_PUBLISH = 20,
+  WIRE_BARRIER = 21,
+  WIRE_SEM_WAIT = 22,
+  WIRE_SEM_POST = 23,
+  WIRE_SEM_CANCEL = 24,
+};
+
+struct wire_header {
+  uint32_t size;
+  uint8_t kind;
+  uint8_t op;
+  uint16_t rank;
+  uint32_t tag;
+  uint32_t node;
+  uint64_t seq;
+  uint64_t offset;
+  uint32_t length;
+  uint32_t aux;
+};
+_Static_assert(offsetof(struct wire_header, size) == 0, "header.size");
+_Static_assert(offsetof(struct wire_header, kind) == 4, "header.kind");
+_Static_assert(offsetof(struct wire_header, op) == 5, "header.op");
+_Static_assert(offsetof(struct wire_header, rank) == 6, "header.rank");
+_Static_assert(offsetof(struct wire_header, tag) == 8, "header.tag");
+_Static_assert(offsetof(struct wire_header, node) == 12, "header.node");
+_Static_assert(offsetof(struct wire_header, seq) == 16, "header.seq");
+_Static_assert(offsetof(struct wire_header, offset) == 24, "header.offset");
+_Static_assert(offsetof(struct wire_header, length) == 32, "header.length");
+_Static_assert(offsetof(struct wire_header, aux) == 36, "header.aux");
+_Static_assert(sizeof(struct wire_header) == 40, "header");
+
+struct wire_process_hello {
+  uint32_t pid;
+  uint32_t processes;
+  uint64_t size;
+  uint32_t wished_rank;
+  uint32_t reserved;
+  char session[64];
+};
+_Static_assert(offsetof(struct wire_process_hello, pid) == 0, "process_hello.pid");
+_Static_assert(offsetof(struct wire_process_hello, processes) == 4, "process_hello.processes");
+_Static_assert(offsetof(struct wire_process_hello, size) == 8, "process_hello.size");
+_Static_assert(offsetof(struct wire_process_hello, wished_rank) == 16, "process_hello.wished_rank");
+_Static_assert(offsetof(struct wire_process_hello, reserved) == 20, "process_hello.reserved");
+_Static_assert(offsetof(struct wire_process_hello, session) == 24, "process_hello.session");
+_Static_assert(sizeof(struct wire_process_hello) == 88, "process_hello");
+
+struct wire_joined {
+  uint64_t base;
+  uint64_t size;
+  uint64_t token;
+  uint32_t processes;
+  uint32_t node;
+  char node_name[64];
+  char map_path[160];
+};
+_Static_assert(offsetof(struct wire_joined, base) == 0, "joined.base");
+_Static_assert(offsetof(struct wire_joined, size) == 8, "joined.size");
+_Static_assert(offsetof(struct wire_joined, token) == 16, "joined.token");
+_Static_assert(offsetof(struct wire_joined, processes) == 24, "joined.processes");
+_Static_assert(offsetof(struct wire_joined, node) == 28, "joined.node");
+_Static_assert(offsetof(struct wire_joined, node_name) == 32, "joined.node_name");
+_Static_assert(offsetof(struct wire_joined, map_path) == 96, "joined.map_path");
+_Static_assert(sizeof(struct wire_joined) == 256, "joined");
+
+#endif
