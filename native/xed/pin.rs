@@ -1,0 +1,1 @@
+// Empty: cargo asks every package for a target. See Cargo.toml.

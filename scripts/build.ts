@@ -1,0 +1,150 @@
+/**
+ * `npm run build`: XED, wire.h, libdsm, the client for user programs, and dist/dsm, each step only when what it is made
+ * of has changed. Safe to run twice at once: the second build waits for the first and finds everything done.
+ */
+import { link, mkdir, rename, rm } from "node:fs/promises";
+import { join } from "node:path";
+import type { BunPlugin } from "bun";
+import { collectNotices, writeLicenses } from "./licenses.ts";
+import { buildNative } from "./native.ts";
+import { BuildError, files, progress, replaceFile, root, runScript, runStep, withBuildLock } from "./steps.ts";
+
+const koffiModule = "node_modules/@koromix/koffi-linux-x64/linux_x64/koffi.node";
+const executable = "dist/dsm";
+const roles = ["dist/dsm-daemon", "dist/dsm-server", "dist/dsm-arbiter"];
+
+/** Not minified: the runtime is a thousand times the size, and an error in a program shows lines of the bundle. */
+const bundling = {
+  target: "bun",
+  define: { "process.env.NODE_ENV": '"production"' }, // whatever the shell that builds has
+  throw: false,
+} satisfies Partial<Bun.BuildConfig>;
+
+/** Brings everything that `npm run build` makes up to date, in a process of its own. */
+export async function ensureBuilt(): Promise<void> {
+  // A process of its own: the caller may be the test runner, whose memory and module cache are not the build's.
+  const child = Bun.spawn([process.execPath, import.meta.path, "--quiet"], {
+    cwd: root,
+    stdin: "ignore",
+    stdout: "inherit",
+    stderr: "inherit",
+  });
+  if ((await child.exited) !== 0) throw new BuildError("the build failed; its message is above");
+}
+
+async function build(quiet: boolean): Promise<void> {
+  await withBuildLock(async () => {
+    // Loaded here so that a protocol.ts that does not compile is reported by this build.
+    await (await import("./wire.ts")).writeWire();
+    await buildNative();
+    const results = [await koffiStep(), await licensesStep(), await clientStep(), await executableStep()];
+    if (!quiet && results.every((result) => result === "skipped")) progress.info(`${executable} is up to date`);
+  });
+}
+
+/**
+ * koffi's ESM entry looks its native module up at run time, which a bundle cannot; its CommonJS entry requires the
+ * package named here by a constant, which the bundler follows.
+ */
+function koffiFrom(nativeModule: { path: string; external?: boolean }): BunPlugin {
+  return {
+    name: "koffi",
+    setup(build) {
+      build.onResolve({ filter: /^koffi$/ }, () => ({ path: join(root, "node_modules/koffi/index.cjs") }));
+      build.onResolve({ filter: /^@koromix\/koffi-linux-x64$/ }, () => nativeModule);
+    },
+  };
+}
+
+const koffiStep = () =>
+  runStep({
+    name: "koffi",
+    inputs: [koffiModule],
+    outputs: ["native/build/koffi.node"],
+    run: () => replaceFile(join(root, "native/build/koffi.node"), Bun.file(join(root, koffiModule))),
+  });
+
+async function licensesStep() {
+  const notices = await collectNotices();
+  return runStep({
+    name: "licenses",
+    inputs: [...notices.map((notice) => notice.file), "scripts/licenses.ts"],
+    facts: notices.map((notice) => notice.name),
+    outputs: ["dist/licenses.txt"],
+    run: () => writeLicenses(notices),
+  });
+}
+
+/** One file that runs from wherever libdsm.so and koffi.node lie beside it. */
+async function clientStep() {
+  return runStep({
+    name: "client",
+    inputs: [...(await files("src/client/**/*.ts", "src/core/**/*.ts")), "package-lock.json", "scripts/build.ts"],
+    facts: [Bun.version],
+    outputs: ["dist/client/preload.js"],
+    run: async () => {
+      const bundle = await Bun.build({
+        entrypoints: [join(root, "src/client/preload.ts")],
+        ...bundling,
+        plugins: [koffiFrom({ path: "./koffi.node", external: true })],
+      });
+      const [output] = bundle.outputs;
+      if (!bundle.success || output === undefined) throw bundleError("src/client/preload.ts", bundle.logs);
+      await replaceFile(join(root, "dist/client/preload.js"), output);
+    },
+  });
+}
+
+async function executableStep() {
+  const embedded = ["libdsm.so", "libdsm.a", "libxed.a", "koffi.node"].map((name) => `native/build/${name}`);
+  return runStep({
+    name: "dsm",
+    inputs: [
+      ...(await files("src/**/*.ts", "native/include/**/*.h")),
+      ...embedded,
+      "dist/client/preload.js",
+      "dist/licenses.txt",
+      "package.json",
+      "package-lock.json",
+      "scripts/build.ts",
+    ],
+    facts: [Bun.version],
+    outputs: [executable, ...roles],
+    run: compileExecutable,
+  });
+}
+
+async function compileExecutable(): Promise<void> {
+  const part = join(root, "dist/part");
+  await rm(part, { recursive: true, force: true });
+  await mkdir(part, { recursive: true });
+  const bundle = await Bun.build({
+    entrypoints: [join(root, "src/cli/main.ts")],
+    ...bundling,
+    plugins: [koffiFrom({ path: join(root, koffiModule) })],
+    // Files in the folder where somebody calls dsm must not change what dsm is.
+    compile: {
+      outfile: join(part, "dsm"),
+      autoloadBunfig: false,
+      autoloadDotenv: false,
+      autoloadPackageJson: false,
+      autoloadTsconfig: false,
+    },
+  });
+  if (!bundle.success) throw bundleError("src/cli/main.ts", bundle.logs);
+  // The roles are the same file under other names, by which it knows its role: 100 MB once instead of four times, and
+  // yet each is a whole executable that can be copied away alone.
+  for (const name of [executable, ...roles].toReversed()) {
+    const made = join(root, `${name}.part`);
+    await rm(made, { force: true });
+    await link(join(part, "dsm"), made);
+    await rename(made, join(root, name));
+  }
+  await rm(part, { recursive: true });
+}
+
+function bundleError(entry: string, logs: Array<BuildMessage | ResolveMessage>): BuildError {
+  return new BuildError(`${entry} cannot be bundled:\n${logs.map(String).join("\n")}`);
+}
+
+if (import.meta.main) await runScript(() => build(process.argv.includes("--quiet")));

@@ -1,0 +1,50 @@
+/** dist/licenses.txt: the licence of dsm and of everything that dist/dsm and libdsm contain, for `dsm licenses`. */
+import { readdirSync } from "node:fs";
+import { join } from "node:path";
+import { BuildError, replaceFile, root } from "./steps.ts";
+
+interface Notice {
+  name: string;
+  license: string;
+  file: string;
+}
+
+/** The packages under "dependencies" and theirs in turn; all of them may be in the bundle. */
+async function bundledPackages(): Promise<Notice[]> {
+  const notices = new Map<string, Notice>();
+  const waiting = Object.keys((await Bun.file(join(root, "package.json")).json()).dependencies);
+  for (let name = waiting.shift(); name !== undefined; name = waiting.shift()) {
+    if (notices.has(name)) continue;
+    const folder = join("node_modules", name);
+    const manifest = await Bun.file(join(root, folder, "package.json")).json();
+    const file = readdirSync(join(root, folder)).find((entry) => /^licen[cs]e(\.\w+)?$/i.test(entry));
+    if (file === undefined) throw new BuildError(`${folder} has no licence file; it cannot go into dist/dsm`);
+    notices.set(name, { name: `${name} ${manifest.version}`, license: manifest.license, file: join(folder, file) });
+    waiting.push(...Object.keys(manifest.dependencies ?? {}));
+  }
+  return [...notices.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+}
+
+/** Everything that needs a notice, dsm itself first. */
+export async function collectNotices(): Promise<Notice[]> {
+  return [
+    { name: "dsm", license: "MIT", file: "LICENSE" },
+    { name: "Intel XED v2024.05.20", license: "Apache-2.0", file: "native/xed/LICENSE" },
+    ...(await bundledPackages()),
+    {
+      name: `Bun ${Bun.version}`,
+      license: "MIT, with parts under the licences listed",
+      file: "node_modules/bun-types/docs/project/license.mdx",
+    },
+  ];
+}
+
+export async function writeLicenses(notices: Notice[]): Promise<void> {
+  const rule = "=".repeat(80);
+  const parts = [`This program contains:\n\n${notices.map((n) => `  ${n.name} (${n.license})`).join("\n")}\n`];
+  for (const { name, license, file } of notices) {
+    const text = (await Bun.file(join(root, file)).text()).replace(/^---\n.*?\n---\n/s, ""); // front matter of a page
+    parts.push(`${rule}\n${name} (${license})\n${rule}\n\n${text.trim()}\n`);
+  }
+  await replaceFile(join(root, "dist/licenses.txt"), parts.join("\n"));
+}

@@ -1,0 +1,89 @@
+/**
+ * libdsm from native/src: libdsm.so for koffi and for programs that link it dynamically, libdsm.a for
+ * `gcc prog.c -ldsm -lpthread -lrt -lxed`, and libxed.a beside them, all in native/build/.
+ *
+ * Only what the public headers declare (with default visibility) is to be seen from outside. libdsm.so has XED inside;
+ * libdsm.a does not, because programs written for libdsm name -lxed themselves.
+ */
+import { mkdir, rename, rm } from "node:fs/promises";
+import { availableParallelism } from "node:os";
+import { basename, join } from "node:path";
+import {
+  BuildError,
+  command,
+  compiler,
+  files,
+  fingerprint,
+  nativeBuild,
+  replaceFile,
+  runScript,
+  runStep,
+  tool,
+  withBuildLock,
+} from "./steps.ts";
+import { xedKit } from "./xed.ts";
+
+const compileFlags = [
+  ..."-std=gnu11 -D_GNU_SOURCE= -O2 -g -fPIC -fvisibility=hidden -Wall -Wextra -Werror".split(" "),
+  "-Inative/include",
+  "-Inative/src",
+];
+// No soname: `dsm install` lets programs ask for the library by its full path, which a soname would replace.
+const linkFlags = "-shared -Wl,--exclude-libs,ALL -Wl,--gc-sections"
+  .split(" ")
+  .concat("-Wl,-z,noexecstack,-z,relro,-z,now,-z,defs".split(" "));
+
+/** Builds what is out of date and returns the folder it is in, absolute. */
+export async function buildNative(): Promise<string> {
+  return withBuildLock(async () => {
+    const kit = await xedKit();
+    const cc = compiler();
+    const sources = await files("native/src/*.c");
+    if (sources.length === 0) throw new BuildError("native/src has no C files");
+    await runStep({
+      name: "libdsm",
+      inputs: [...sources, ...(await files("native/src/*.h", "native/include/**/*.h", "scripts/native.ts"))],
+      facts: [await command([cc, "--version"]), await fingerprint([join(kit, "lib/libxed.a")])],
+      outputs: ["libdsm.so", "libdsm.so.debug", "libdsm.a", "libxed.a"].map((name) => `native/build/${name}`),
+      run: () => compile(cc, kit, sources),
+    });
+    return nativeBuild;
+  });
+}
+
+async function compile(cc: string, kit: string, sources: string[]): Promise<void> {
+  const part = join(nativeBuild, "part");
+  await rm(part, { recursive: true, force: true });
+  await mkdir(part, { recursive: true });
+  const objectOf = (source: string) => join(part, `${basename(source, ".c")}.o`);
+
+  const waiting = [...sources];
+  const worker = async () => {
+    for (let source = waiting.shift(); source !== undefined; source = waiting.shift()) {
+      await command([cc, ...compileFlags, `-I${kit}/include`, "-c", source, "-o", objectOf(source)]);
+    }
+  };
+  await Promise.all(Array.from({ length: availableParallelism() }, worker));
+  const objects = sources.map(objectOf);
+
+  const [so, debug, whole, archive] = ["libdsm.so", "libdsm.so.debug", "dsm.o", "libdsm.a"].map((name) =>
+    join(part, name),
+  ) as [string, string, string, string];
+  await command([cc, ...linkFlags, "-o", so, ...objects, `${kit}/lib/libxed.a`, "-lpthread", "-lrt"]);
+  // Debuggers find the symbols through the link; the library that is carried about stays small.
+  const objcopy = tool("objcopy");
+  await command([objcopy, "--only-keep-debug", so, debug]);
+  await command([tool("strip"), "--strip-debug", so]);
+  await command([objcopy, `--add-gnu-debuglink=${debug}`, so]);
+
+  // One object in which hidden symbols are local, so that none of them can clash with a program's own names.
+  await command([cc, "-r", "-nostdlib", "-o", whole, ...objects]);
+  await command([objcopy, "--localize-hidden", "--strip-debug", whole]);
+  await command([tool("ar"), "rcsD", archive, whole]);
+
+  for (const path of [debug, so, archive]) await rename(path, join(nativeBuild, basename(path)));
+  await replaceFile(join(nativeBuild, "libxed.a"), Bun.file(`${kit}/lib/libxed.a`));
+  await rm(part, { recursive: true });
+}
+
+if (import.meta.main) await runScript(async () => void (await buildNative()));
