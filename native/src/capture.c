@@ -112,8 +112,7 @@ static enum dsm_outcome capture_vector(struct dsm_fault *f, const struct dsm_ins
   uint64_t written;
   if (!dsm_frame_vector(f->context, insn->reg, insn->reg_offset + insn->width, bytes) ||
       !written_bytes(f, insn, &written)) {
-    if (!check_operand(f, address, insn->width)) return DSM_OUTCOME_UNSUPPORTED;
-    return dsm_step_begin(f, insn, address, insn->width, 0);
+    return unsupported(f, "the signal frame lacks its registers");
   }
   if (insn->mask_kind == DSM_MASK_NONE) return store(f, insn, address, bytes + insn->reg_offset, insn->width);
   if (written != 0) {
@@ -129,12 +128,16 @@ static enum dsm_outcome capture_vector(struct dsm_fault *f, const struct dsm_ins
 
 /* ---- integer read-modify-writes ---- */
 
+typedef uint16_t any_uint16 __attribute__((aligned(1), may_alias));
+typedef uint32_t any_uint32 __attribute__((aligned(1), may_alias));
+typedef uint64_t any_uint64 __attribute__((aligned(1), may_alias));
+
 static uint64_t load(uintptr_t address, unsigned width) {
   switch (width) { /* one access each: an aligned value is never seen torn */
     case 1: return *(const volatile uint8_t *)address;
-    case 2: return *(const volatile uint16_t *)address;
-    case 4: return *(const volatile uint32_t *)address;
-    default: return *(const volatile uint64_t *)address;
+    case 2: return *(const volatile any_uint16 *)address;
+    case 4: return *(const volatile any_uint32 *)address;
+    default: return *(const volatile any_uint64 *)address;
   }
 }
 
@@ -402,7 +405,7 @@ static enum dsm_outcome capture_step(struct dsm_fault *f, const struct dsm_insn 
   }
   if (width == 0) return unsupported(f, "its operand has no known size");
   if (!check_operand(f, address, width)) return DSM_OUTCOME_UNSUPPORTED;
-  return dsm_step_begin(f, insn, address, width, 0);
+  return dsm_step_begin(f, insn, address, width);
 }
 
 enum dsm_outcome dsm_capture(struct dsm_fault *f) {

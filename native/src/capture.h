@@ -104,16 +104,15 @@ unsigned dsm_slot_claim(void);
 void dsm_slot_release(unsigned slot);
 uint8_t *dsm_slot_buffer(unsigned slot);
 
-/* Sets up the displaced copy of `insn`, whose operand is [address, address + width); the address in ModRM is
- * `distance` bytes below it (bit operations). */
+/* Sets up the displaced copy of `insn`, whose operand is [address, address + width). */
 enum dsm_outcome dsm_step_begin(struct dsm_fault *fault, const struct dsm_insn *insn, uintptr_t address,
-                                uint32_t width, uint64_t distance);
+                                uint32_t width);
 /* Whether RIP is in a slot's copy. */
 bool dsm_step_is_at(uint64_t rip);
-/* A breakpoint of the slots', just before RIP, was reached. DONE or FATAL: the step is over and its region exited.
- * STEPPING: the second background is running. UNSUPPORTED: no step ends there; nothing was changed. */
+/* SIGTRAP at an RIP in a slot's code. DONE or FATAL: the step is over and its region exited. STEPPING: the second
+ * background is running. UNSUPPORTED: RIP is not behind the step's breakpoint; nothing was changed. */
 enum dsm_outcome dsm_step_end(ucontext_t *context);
-/* A SIGTRAP somebody sent while the step was set up: it is raised again when the step is over. */
+/* Call before dsm_step_end if the SIGTRAP was one that somebody sent: it is raised again when the step is over. */
 void dsm_step_defer_trap(uint64_t rip);
 
 /* ---- fault.c ---- */

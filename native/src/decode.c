@@ -422,11 +422,7 @@ static void classify(const xed_decoded_inst_t *x, struct dsm_insn *insn) {
     insn->op = insn->bytes[insn->modrm_at - 1] & 15;
     return;
   }
-  /* The step registers are chosen for a vector store too: without AVX state in the signal frame it has to be run. */
-  classify_step(x, iclass, &o, insn);
-  if (insn->kind == DSM_INSN_STEP && classify_vector(iclass, &o, insn)) {
-    if (insn->mask_kind != DSM_MASK_NONE) insn->flags |= DSM_FLAG_PARTIAL;
-  }
+  if (!classify_vector(iclass, &o, insn)) classify_step(x, iclass, &o, insn);
 }
 
 static __attribute__((noinline)) bool decode(uint64_t rip, struct dsm_insn *insn) {
@@ -452,7 +448,11 @@ static __attribute__((noinline)) bool decode(uint64_t rip, struct dsm_insn *insn
 }
 
 void dsm_decode_init(void) {
+  static const uint8_t sample[15] = {0x89, 0x00}; /* mov %eax, (%rax) */
+  struct dsm_insn insn;
   xed_tables_init();
+  /* What XED calls is bound now and not, with the dynamic linker's need for stack, inside the handler. */
+  decode((uint64_t)sample, &insn);
 }
 
 bool dsm_decode(uint64_t rip, struct dsm_insn *insn) {

@@ -264,12 +264,13 @@ static void on_trap(int signo, siginfo_t *info, void *context_pointer) {
   uint64_t rip = (uint64_t)context->uc_mcontext.gregs[REG_RIP];
   if (!dsm_step_is_at(rip)) {
     chain(signo, info, context, direct);
-  } else if (info->si_code <= 0) {
-    dsm_step_defer_trap(rip);
   } else {
+    /* A SIGTRAP that was sent to this thread, and not yet delivered, swallows the breakpoint's own: it is RIP that
+     * tells whether the step is over. */
+    if (info->si_code <= 0) dsm_step_defer_trap(rip);
     enum dsm_outcome outcome = dsm_step_end(context);
     if (outcome == DSM_OUTCOME_FATAL) die(SIGBUS);
-    if (outcome == DSM_OUTCOME_UNSUPPORTED) {
+    if (outcome == DSM_OUTCOME_UNSUPPORTED && info->si_code > 0) {
       print_line("dsm: a store that was run aside did not end where it should; the decoder is wrong about it");
       die(SIGSEGV);
     }

@@ -17,6 +17,10 @@
 
 /* Most pages opened by one fault when a process writes one page after the other. */
 #define PAGES_AT_ONCE_MAX 64u
+/* Every run of pages opened is a mapping, and the kernel allows a process 65,530 of them. A process that has opened this
+ * many is given whole chunks from then on, which merge. */
+#define OPENINGS_MAX 8192u
+#define CHUNK_PAGES 512u
 
 #define PAGE_FLOOR(offset) ((offset) & ~(uint64_t)(PAGE_BYTES - 1))
 #define PAGE_CEIL(offset) PAGE_FLOOR((offset) + PAGE_BYTES - 1)
@@ -52,7 +56,7 @@ void hole_table_init(struct hole_table *table) {
   memset(table, 0, sizeof *table);
   table->shadow_fd = -1;
   table->next_id = 1;
-  table->last_opened = UINT64_MAX;
+  table->last_opened = UINT64_MAX - 1; /* no page follows it */
 }
 
 static int is_open(const struct hole_table *table, uint64_t page) {
@@ -97,30 +101,49 @@ static void copy_words(uint8_t *to, const uint8_t *from, size_t size) {
   }
 }
 
-/* Opens the page, and the pages behind it if this process writes one after the other. Lock held. 0, or -1. */
-static int open_pages(dsm_session *session, const struct hole *hole, uint64_t offset) {
-  struct hole_table *table = &session->holes;
-  uint64_t page = offset / PAGE_BYTES;
-  uint64_t end = hole->inner_to / PAGE_BYTES;
+/* Which pages to open for a write to `page`, which is not open: [*first, *end). Lock held. */
+static void choose_pages(const struct hole_table *table, const struct hole *hole, uint64_t page, uint64_t *first,
+                         uint64_t *end) {
+  uint64_t inner_first = hole->inner_from / PAGE_BYTES, inner_end = hole->inner_to / PAGE_BYTES;
+  if (table->openings >= OPENINGS_MAX) {
+    uint64_t chunk = page / CHUNK_PAGES * CHUNK_PAGES;
+    *first = chunk > inner_first ? chunk : inner_first;
+    *end = chunk + CHUNK_PAGES < inner_end ? chunk + CHUNK_PAGES : inner_end;
+    return;
+  }
   uint32_t run = page == table->last_opened + 1 ? table->run_of_pages * 2 : 1;
   if (run > PAGES_AT_ONCE_MAX)
     run = PAGES_AT_ONCE_MAX;
-  uint32_t count = 0;
-  while (count < run && page + count < end && !is_open(table, page + count))
-    count++;
-  uint64_t at = page * PAGE_BYTES;
-  size_t bytes = (size_t)count * PAGE_BYTES;
-  /* The replica may change while we copy; the twin is made from the copy, so both begin the same. */
-  memcpy(table->shadow + at, (const void *)(session->base + at), bytes);
-  memcpy(table->twin + at, table->shadow + at, bytes);
-  void *place = (void *)(session->base + at);
-  if (mmap(place, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, table->shadow_fd, (off_t)at) == MAP_FAILED)
+  *first = page;
+  *end = page + 1;
+  while (*end < page + run && *end < inner_end && !is_open(table, *end))
+    ++*end;
+}
+
+/* Opens the page, and the pages behind it if this process writes one after the other. Lock held. 0, or -1. */
+static int open_pages(dsm_session *session, const struct hole *hole, uint64_t offset) {
+  struct hole_table *table = &session->holes;
+  uint64_t first, end;
+  choose_pages(table, hole, offset / PAGE_BYTES, &first, &end);
+  for (uint64_t page = first; page < end; page++) {
+    if (is_open(table, page))
+      continue;
+    /* The replica may change while we copy; the twin is made from the copy, so both begin the same. */
+    uint64_t at = page * PAGE_BYTES;
+    memcpy(table->shadow + at, (const void *)(session->base + at), PAGE_BYTES);
+    memcpy(table->twin + at, table->shadow + at, PAGE_BYTES);
+  }
+  size_t bytes = (size_t)(end - first) * PAGE_BYTES;
+  void *place = (void *)(session->base + first * PAGE_BYTES);
+  if (mmap(place, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, table->shadow_fd,
+           (off_t)(first * PAGE_BYTES)) == MAP_FAILED)
     return -1;
   madvise(place, bytes, MADV_DONTFORK);
-  for (uint32_t i = 0; i < count; i++)
-    table->opened[(page + i) / 64] |= 1ull << ((page + i) % 64);
-  table->last_opened = page + count - 1;
-  table->run_of_pages = count;
+  for (uint64_t page = first; page < end; page++)
+    table->opened[page / 64] |= 1ull << (page % 64);
+  table->openings++;
+  table->last_opened = end - 1;
+  table->run_of_pages = (uint32_t)(end - first);
   return 0;
 }
 
@@ -138,48 +161,45 @@ int hole_fault(dsm_session *session, uintptr_t address) {
   return opened;
 }
 
-int hole_store(dsm_session *session, const struct dsm_run *runs, uint32_t count, struct dsm_run *rest, uint32_t room) {
+int hole_store(dsm_session *session, struct hole_store *store, struct dsm_run *rest, uint32_t room) {
   struct hole_table *table = &session->holes;
   uint32_t left = 0;
+  int failed = 0;
   lock(table);
-  for (uint32_t i = 0; i < count; i++) {
-    uint64_t at = runs[i].offset;
-    uint64_t end = at + runs[i].length;
-    const uint8_t *bytes = runs[i].bytes;
-    while (at < end) {
-      const struct hole *hole = hole_at(table, at);
-      uint64_t to = end;
-      if (hole != NULL) {
-        if (to > hole->to)
-          to = hole->to;
-        if (is_inner(hole, at)) {
-          if (to > PAGE_FLOOR(at) + PAGE_BYTES)
-            to = PAGE_FLOOR(at) + PAGE_BYTES;
-          if (!is_open(table, at / PAGE_BYTES) && open_pages(session, hole, at) != 0)
-            goto full;
-        } else if (at < hole->inner_from && to > hole->inner_from) {
-          to = hole->inner_from;
-        }
-        copy_words(table->shadow + at, bytes, to - at);
-      } else {
-        for (int h = 0; h < DSM_HOLES_MAX; h++) {
-          const struct hole *other = &table->holes[h];
-          if (other->id != 0 && !other->filling && other->from > at && other->from < to)
-            to = other->from;
-        }
-        if (left == room)
-          goto full;
-        rest[left++] = (struct dsm_run){.offset = at, .length = (uint32_t)(to - at), .bytes = bytes};
+  while (store->count > 0 && left < room && !failed) {
+    uint64_t at = store->runs->offset + store->done;
+    uint64_t to = store->runs->offset + store->runs->length;
+    const uint8_t *bytes = store->runs->bytes + store->done;
+    const struct hole *hole = hole_at(table, at);
+    if (hole != NULL) {
+      if (to > hole->to)
+        to = hole->to;
+      if (is_inner(hole, at)) {
+        if (to > PAGE_FLOOR(at) + PAGE_BYTES)
+          to = PAGE_FLOOR(at) + PAGE_BYTES;
+        failed = !is_open(table, at / PAGE_BYTES) && open_pages(session, hole, at) != 0;
+      } else if (at < hole->inner_from && to > hole->inner_from) {
+        to = hole->inner_from;
       }
-      bytes += to - at;
-      at = to;
+      if (!failed)
+        copy_words(table->shadow + at, bytes, to - at);
+    } else {
+      for (int h = 0; h < DSM_HOLES_MAX; h++) {
+        const struct hole *other = &table->holes[h];
+        if (other->id != 0 && !other->filling && other->from > at && other->from < to)
+          to = other->from;
+      }
+      rest[left++] = (struct dsm_run){.offset = at, .length = (uint32_t)(to - at), .bytes = bytes};
+    }
+    store->done += (uint32_t)(to - at);
+    if (store->done == store->runs->length) {
+      store->runs++;
+      store->count--;
+      store->done = 0;
     }
   }
   unlock(table);
-  return (int)left;
-full:
-  unlock(table);
-  return -1;
+  return failed ? -1 : (int)left;
 }
 
 /* What session.ts's MapBytes.atomic() does, on one process's own bytes. */
@@ -230,7 +250,7 @@ int hole_atomic(dsm_session *session, enum dsm_atomic_op op, uint32_t width, uin
     done = 1;
     for (uint64_t at = offset; at < offset + width; at += width - 1 > 0 ? width - 1 : 1)
       if (is_inner(first, at) && !is_open(table, at / PAGE_BYTES) && open_pages(session, first, at) != 0)
-        done = -1;
+        done = -2;
     if (done == 1)
       execute(op, width, table->shadow + offset, operand != NULL ? operand : zeros, compare != NULL ? compare : zeros,
               old);
@@ -543,7 +563,8 @@ int dsm_hole_fill(dsm_session *session, int id) {
   }
   hole->id = 0;
   hole->filling = 0;
-  atomic_fetch_sub(&table->count, 1);
+  if (atomic_fetch_sub(&table->count, 1) == 1)
+    table->openings = 0;
   unlock_restoring_signals(table, &before);
   return status;
 }

@@ -38,6 +38,7 @@ struct hole_table {
   uint64_t *opened; /* a bit a page */
   uint64_t last_opened;  /* page opened last, and how many were opened at once: sequential writers get more at once */
   uint32_t run_of_pages;
+  uint32_t openings; /* since there was no hole */
   struct hole *holes; /* DSM_HOLES_MAX of them, made with the shadow */
 };
 
@@ -51,12 +52,19 @@ void hole_drop_all(dsm_session *session);
 /* 1 if `address` is in a page that is now open for writing; 0 if the store there is to be captured. handler-safe. */
 int hole_fault(dsm_session *session, uintptr_t address);
 
-/* Writes the parts of the runs that lie in holes into the shadow, and leaves the others in `rest` (at most `room`).
- * Returns how many are left, or -1 if there is no room. handler-safe. */
-int hole_store(dsm_session *session, const struct dsm_run *runs, uint32_t count, struct dsm_run *rest, uint32_t room);
+/* A store of several runs, and how far it has got. */
+struct hole_store {
+  const struct dsm_run *runs; /* the first one that is not done */
+  uint32_t count;             /* of those */
+  uint32_t done;              /* bytes of the first one */
+};
+
+/* Goes on with the store: writes the parts that lie in holes into the shadow, and leaves the others in `rest`, at most
+ * `room`. Returns how many are left there, or -1 with errno: no page can be mapped. handler-safe. */
+int hole_store(dsm_session *session, struct hole_store *store, struct dsm_run *rest, uint32_t room);
 
 /* Executes an atomic operation on bytes in a hole, for this process alone. 1: done; 0: not in a hole; -1: across the
- * edge of one. handler-safe. */
+ * edge of one; -2: no page can be mapped. handler-safe. */
 int hole_atomic(dsm_session *session, enum dsm_atomic_op op, uint32_t width, uint64_t offset, const void *operand,
                 const void *compare, void *old);
 

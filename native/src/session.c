@@ -107,13 +107,28 @@ static int sink_fault(void *context, uintptr_t address) {
   return hole_fault(context, address);
 }
 
+/* A store into a hole that finds no page, and nothing else, is not the arbiter's fault. */
+static void say_no_page(void) {
+  static const char text[] = "dsm: a page of a hole cannot be mapped: the process has no room for more mappings\n";
+  ssize_t ignored = write(2, text, sizeof text - 1);
+  (void)ignored;
+}
+
 static int sink_store(void *context, const struct dsm_run *runs, uint32_t count) {
   dsm_session *session = context;
-  int result;
+  int result = 0;
   if (atomic_load_explicit(&session->holes.count, memory_order_acquire) > 0) {
-    struct dsm_run rest[32];
-    int left = hole_store(session, runs, count, rest, 32);
-    result = left > 0 ? session_publish(session, rest, (uint32_t)left) : left;
+    struct hole_store store = {.runs = runs, .count = count};
+    while (store.count > 0 && result >= 0) {
+      struct dsm_run rest[32];
+      int left = hole_store(session, &store, rest, 32);
+      if (left < 0) {
+        say_no_page();
+        return -1;
+      }
+      if (left > 0)
+        result = session_publish(session, rest, (uint32_t)left);
+    }
   } else {
     result = session_publish(session, runs, count);
   }
@@ -129,12 +144,15 @@ static int sink_atomic(void *context, enum dsm_atomic_op op, uint32_t width, uin
     int done = hole_atomic(session, op, width, offset, operand, compare, old);
     if (done == 1)
       return 0;
-    if (done < 0) {
+    if (done == -2)
+      say_no_page();
+    if (done == -1) {
       static const char text[] = "dsm: an atomic operation across the edge of a hole is not possible\n";
       ssize_t ignored = write(2, text, sizeof text - 1);
       (void)ignored;
-      return -1;
     }
+    if (done < 0)
+      return -1;
   }
   struct {
     struct wire_header header;

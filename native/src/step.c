@@ -16,8 +16,6 @@
  *
  * Which bytes were written: all, or for instructions that may leave some alone, those that come out the same when the
  * instruction is run a second time over the complement of the first background. */
-#include <errno.h>
-#include <limits.h>
 #include <linux/futex.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -164,7 +162,7 @@ static unsigned x87_exceptions(const ucontext_t *context) {
 }
 
 enum dsm_outcome dsm_step_begin(struct dsm_fault *fault, const struct dsm_insn *insn, uintptr_t address,
-                                uint32_t width, uint64_t distance) {
+                                uint32_t width) {
   if (insn->step_reg > 15 || width > DSM_STEP_OPERAND_MAX) {
     fault->why = "dsm does not know how to run this instruction aside";
     return DSM_OUTCOME_UNSUPPORTED;
@@ -190,7 +188,7 @@ enum dsm_outcome dsm_step_begin(struct dsm_fault *fault, const struct dsm_insn *
   s->operand = dsm_slot_buffer(n) + OPERAND_AT + address % 64;
   memcpy(s->operand, (const void *)address, width);
   if ((s->flags & DSM_FLAG_PARTIAL) != 0) memcpy(dsm_slot_buffer(n) + ORIGINAL_AT, s->operand, width);
-  regs[dsm_frame_gregs[s->reg]] = (greg_t)((uint64_t)s->operand - distance);
+  regs[dsm_frame_gregs[s->reg]] = (greg_t)s->operand;
   regs[REG_RIP] = (greg_t)(code + n * CODE_BYTES);
   regs[REG_EFL] &= ~(greg_t)EFLAGS_TRAP;
   memcpy(&fault->context->uc_sigmask, &step_mask, sizeof(step_mask));
