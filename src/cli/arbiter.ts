@@ -1,0 +1,85 @@
+import { writeSync } from "node:fs";
+import { hostname } from "node:os";
+import { defineCommand } from "citty";
+import { startArbiter } from "../arbiter/arbiter.ts";
+import { DsmError } from "../core/errors.ts";
+import { NAME_MAX } from "../core/limits.ts";
+import { arbiterSocketPath } from "../core/names.ts";
+import { createDirectory } from "./directory.ts";
+import { messages } from "./messages.ts";
+import {
+  daemonOption,
+  fromEnvironment,
+  readAutostart,
+  readDaemon,
+  readName,
+  readProcesses,
+  readSize,
+  readWhole,
+  UsageError,
+} from "./options.ts";
+import { runtimeDirectory } from "./runtime-directory.ts";
+
+export default defineCommand({
+  meta: { name: "arbiter", description: "Run one node's arbiter for a session (the library starts it)" },
+  args: {
+    session: { type: "string", description: "Name of the session [DSM_SESSION]", valueHint: "NAME" },
+    node: { type: "string", description: "Name of this node [DSM_NODE, else the host's name]", valueHint: "NAME" },
+    ...daemonOption,
+    processes: { type: "string", description: "Processes the session is for [DSM_PROCESSES]", valueHint: "N" },
+    size: { type: "string", description: "Shared memory, such as 64KiB [DSM_SIZE]", valueHint: "BYTES" },
+    socket: { type: "string", description: "Unix socket to listen on", valueHint: "PATH" },
+    "status-fd": { type: "string", description: "Descriptor to report the start on [1]", valueHint: "FD" },
+    autostart: {
+      type: "boolean",
+      default: true,
+      description: "Start a local daemon if none is running [DSM_AUTOSTART]",
+      negativeDescription: "Never start a daemon [DSM_AUTOSTART=0]",
+    },
+  },
+  async run({ args }) {
+    const session = fromEnvironment(args.session, "DSM_SESSION");
+    if (session === undefined) throw new UsageError("the session is missing; give --session NAME");
+    const statusFd = args["status-fd"];
+    const fd = statusFd === undefined ? 1 : readWhole("status-fd", statusFd);
+    // One line for each: "note TEXT", "ready", "error CODE TEXT". The library that started us reads them.
+    const say = (line: string): void => {
+      try {
+        writeSync(fd, `${line.replaceAll("\n", " ")}\n`);
+      } catch {
+        // The process that wanted to know is gone. Others may come.
+      }
+    };
+    try {
+      const processes = fromEnvironment(args.processes, "DSM_PROCESSES");
+      const size = fromEnvironment(args.size, "DSM_SIZE");
+      const node = readName("node", fromEnvironment(args.node, "DSM_NODE") ?? hostname().slice(0, NAME_MAX));
+      const { address } = readDaemon(args.daemon);
+      readName("session", session);
+      const arbiter = await startArbiter({
+        session,
+        node,
+        ...(processes === undefined ? {} : { processes: readProcesses(processes) }),
+        ...(size === undefined ? {} : { size: readSize(size) }),
+        socket: args.socket ?? arbiterSocketPath(runtimeDirectory(), address, session, node),
+        directory: createDirectory({
+          address,
+          autostart: readAutostart(args.autostart),
+          note: (text) => say(`note ${text}`),
+        }),
+      });
+      for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, arbiter.stop);
+      say("ready");
+      return await arbiter.ended;
+    } catch (error) {
+      if (!(error instanceof DsmError)) {
+        say(`error DSM_SYSTEM ${error instanceof Error ? error.message : String(error)}`);
+        throw error;
+      }
+      say(`error ${error.code} ${error.message}`);
+      // Whoever asked for the status shows it; a person is told here.
+      if (statusFd === undefined) messages.error(error.message);
+      return 1;
+    }
+  },
+});

@@ -1,0 +1,64 @@
+import { writeSync } from "node:fs";
+import { defineCommand } from "citty";
+import { DsmError } from "../core/errors.ts";
+import { DEFAULT_HOST, DEFAULT_PORT } from "../core/limits.ts";
+import { formatAddress } from "../core/names.ts";
+import { type Daemon, startDaemon } from "../daemon/daemon.ts";
+import { createDirectory } from "./directory.ts";
+import { messages, print } from "./messages.ts";
+import { readPort } from "./options.ts";
+import { selfCommand } from "./self.ts";
+
+export default defineCommand({
+  meta: { name: "daemon", description: "Run the session daemon: the directory of sessions, one per cluster" },
+  args: {
+    host: {
+      type: "string",
+      description: "Address to listen on; servers it starts listen on it too",
+      valueHint: "ADDRESS",
+      default: DEFAULT_HOST,
+    },
+    port: { type: "string", description: "Port to listen on; 0 takes a free one", default: String(DEFAULT_PORT) },
+    autostarted: { type: "boolean", description: "End a minute after the last session (used by dsm itself)" },
+  },
+  async run({ args }) {
+    const autostarted = args.autostarted === true;
+    const host = args.host;
+    const port = readPort(args.port);
+    let daemon: Daemon;
+    try {
+      daemon = startDaemon({
+        ...{ host, port, autostarted },
+        serverCommand: [...selfCommand(), "server"],
+        log: (line) => {
+          if (!autostarted) messages.info(line);
+        },
+      });
+    } catch (error) {
+      if (!(error instanceof DsmError) || error.code !== "DSM_BUSY") throw error;
+      throw new DsmError("DSM_BUSY", await whoHasThePort(host, port));
+    }
+    const address = formatAddress(daemon.host, daemon.port);
+    for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, daemon.stop);
+    if (autostarted) {
+      // Whoever started this one waits for the line, then closes the pipe.
+      writeSync(1, `ready ${address}\n`);
+    } else {
+      await print(`dsm daemon: listening on ${address}`);
+    }
+    await daemon.ended;
+    if (!autostarted) messages.info("the daemon has ended; sessions that are running go on");
+    return 0;
+  },
+});
+
+async function whoHasThePort(host: string, port: number): Promise<string> {
+  const local = host === "0.0.0.0" ? "127.0.0.1" : host === "::" ? "::1" : host;
+  const address = formatAddress(local, port);
+  try {
+    const { pid } = await createDirectory({ address, autostart: false }).health();
+    return `a dsm daemon is already running at ${address} (process ${pid}); use it, or choose another --port`;
+  } catch {
+    return `something else is listening on ${formatAddress(host, port)}; choose another --port`;
+  }
+}

@@ -1,0 +1,21 @@
+/** The files inside a compiled `dsm`. Imported only there: from source the files may not have been built yet. */
+import preload from "../../dist/client/preload.js" with { type: "file" };
+import licenses from "../../dist/licenses.txt" with { type: "file" };
+import koffi from "../../native/build/koffi.node" with { type: "file" };
+import libdsmArchive from "../../native/build/libdsm.a" with { type: "file" };
+import libdsm from "../../native/build/libdsm.so" with { type: "file" };
+import libxedArchive from "../../native/build/libxed.a" with { type: "file" };
+import header from "../../native/include/dsm/dsm.h" with { type: "file" };
+import utilHeader from "../../native/include/dsm/dsm_util.h" with { type: "file" };
+import type { AssetName } from "./assets.ts";
+
+export const EMBEDDED: Record<AssetName, string> = {
+  "libdsm.so": libdsm,
+  "libdsm.a": libdsmArchive,
+  "libxed.a": libxedArchive,
+  "koffi.node": koffi,
+  "dsm.h": header,
+  "dsm_util.h": utilHeader,
+  "preload.js": preload as unknown as string,
+  "licenses.txt": licenses,
+};

@@ -1,0 +1,20 @@
+declare module "*.so" {
+  const path: string;
+  export default path;
+}
+declare module "*.a" {
+  const path: string;
+  export default path;
+}
+declare module "*.node" {
+  const path: string;
+  export default path;
+}
+declare module "*.h" {
+  const path: string;
+  export default path;
+}
+declare module "*/dist/client/preload.js" {
+  const path: string;
+  export default path;
+}

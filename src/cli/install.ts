@@ -1,0 +1,166 @@
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { dirname, join, resolve } from "node:path";
+import { defineCommand } from "citty";
+import { DsmError } from "../core/errors.ts";
+import { VERSION } from "../core/limits.ts";
+import { readAsset } from "./assets.ts";
+import { MANIFEST, type Manifest, manifestText, readManifest, removeEmpty, removeFile } from "./manifest.ts";
+import { print, printJson } from "./messages.ts";
+import { jsonOption } from "./options.ts";
+import { isCompiled, sourceRoot } from "./self.ts";
+
+export const prefixOption = {
+  prefix: { type: "string", description: "Where to", valueHint: "DIR", default: "/usr/local" },
+} as const;
+
+type Item = { path: string; mode: number; content: Uint8Array } | { path: string; target: string };
+
+export default defineCommand({
+  meta: { name: "install", description: "Install the C library, its headers and dsm itself" },
+  args: {
+    ...prefixOption,
+    force: { type: "boolean", description: "Overwrite files that dsm did not install" },
+    ...jsonOption,
+  },
+  async run({ args }) {
+    const prefix = resolve(args.prefix);
+    const items = await itemsFor(prefix);
+    const before = readManifest(prefix);
+
+    const made: string[] = [];
+    const placed: string[] = [];
+    try {
+      for (const { path } of items) checkTarget(prefix, path, before, args.force === true);
+      for (const item of items) {
+        makeParents(prefix, item.path, made);
+        // Known before it is written: an install that fails half way takes its files back.
+        if (!existsSync(join(prefix, item.path))) placed.push(item.path);
+        put(prefix, item);
+      }
+      for (const path of before?.files ?? []) {
+        if (path !== MANIFEST && !items.some((item) => item.path === path)) removeFile(join(prefix, path));
+      }
+      makeParents(prefix, MANIFEST, made);
+      const manifest: Manifest = {
+        files: new Set([...items.map(({ path }) => path), MANIFEST]),
+        directories: [...new Set([...(before?.directories ?? []), ...made])],
+      };
+      const content = new TextEncoder().encode(manifestText(manifest, VERSION));
+      put(prefix, { path: MANIFEST, mode: 0o644, content });
+    } catch (error) {
+      for (const path of placed) removeFile(join(prefix, path));
+      removeEmpty(prefix, made);
+      const { code, path, message } = error as { code?: string; path?: string; message?: string };
+      if (error instanceof DsmError) throw error;
+      const advice = code === "EACCES" || code === "EPERM" ? "; use sudo, or --prefix with a folder of your own" : "";
+      throw new DsmError("DSM_SYSTEM", `${path ?? prefix} cannot be written: ${code ?? message}${advice}`);
+    }
+
+    if (args.json) {
+      await printJson({ prefix, files: [...items.map(({ path }) => path), MANIFEST] });
+    } else {
+      await print(items.map(({ path }) => join(prefix, path)).join("\n"));
+    }
+    return 0;
+  },
+});
+
+async function itemsFor(prefix: string): Promise<Item[]> {
+  const file = async (path: string, mode: number, name: Parameters<typeof readAsset>[0]): Promise<Item> => ({
+    ...{ path, mode },
+    content: await readAsset(name),
+  });
+  const text = (path: string, content: string): Item => ({
+    ...{ path, mode: 0o644 },
+    content: new TextEncoder().encode(content),
+  });
+  return [
+    await file("include/dsm/dsm.h", 0o644, "dsm.h"),
+    await file("include/dsm/dsm_util.h", 0o644, "dsm_util.h"),
+    await file("lib/libdsm.a", 0o644, "libdsm.a"),
+    await file("lib/libdsm.so.0", 0o755, "libdsm.so"),
+    text("lib/libdsm.so", linkerScript(prefix)),
+    await file("lib/libxed.a", 0o644, "libxed.a"),
+    text("lib/pkgconfig/dsm.pc", pkgConfig(prefix)),
+    { path: "bin/dsm", mode: 0o755, content: program() },
+    ...["dsm_daemon", "dsm_server", "dsm_arbiter"].map((name) => ({ path: `bin/${name}`, target: "dsm" })),
+  ];
+}
+
+/** The compiled program: this one, or from source the one that was built. */
+function program(): Uint8Array {
+  const path = isCompiled ? process.execPath : join(sourceRoot, "dist/dsm");
+  try {
+    return readFileSync(path);
+  } catch {
+    throw new DsmError("DSM_SYSTEM", 'dist/dsm has not been built; run "bun run build" first');
+  }
+}
+
+function pkgConfig(prefix: string): string {
+  return `prefix=${prefix}
+includedir=\${prefix}/include
+libdir=\${prefix}/lib
+
+Name: dsm
+Description: Distributed shared memory
+Version: ${VERSION}
+Cflags: -I\${includedir}
+Libs: -L\${libdir} -ldsm -lpthread -lrt -lxed
+`;
+}
+
+/**
+ * What `-ldsm` finds first. The library has no soname, so that a program linked through this script asks for it by its
+ * full path: it starts whatever the prefix is, without LD_LIBRARY_PATH, rpath or ldconfig.
+ */
+function linkerScript(prefix: string): string {
+  return `/* GNU ld script */\nINPUT("${join(prefix, "lib/libdsm.so.0")}")\n`;
+}
+
+function checkTarget(prefix: string, path: string, before: Manifest | null, force: boolean): void {
+  const target = join(prefix, path);
+  const stat = lstatSync(target, { throwIfNoEntry: false });
+  if (stat === undefined) return;
+  if (stat.isDirectory()) throw new DsmError("DSM_INVALID", `${target} is a folder; move it away first`);
+  if (!force && !before?.files.has(path)) {
+    throw new DsmError("DSM_INVALID", `${target} is there and was not installed by dsm; --force overwrites it`);
+  }
+}
+
+/** Notes the directories it makes, parents first. */
+function makeParents(prefix: string, path: string, made: string[]): void {
+  const parent = dirname(path);
+  if (parent !== ".") makeParents(prefix, parent, made);
+  const directory = join(prefix, parent);
+  if (existsSync(directory)) return;
+  if (parent === ".") {
+    mkdirSync(directory, { recursive: true });
+  } else {
+    mkdirSync(directory);
+    made.push(parent);
+  }
+}
+
+/** Writes beside the target and renames: a program that runs from the old file goes on. */
+function put(prefix: string, item: Item): void {
+  const target = join(prefix, item.path);
+  const temporary = `${target}.${process.pid}.new`;
+  try {
+    if ("target" in item) symlinkSync(item.target, temporary);
+    else writeFileSync(temporary, item.content, { flag: "wx", mode: item.mode });
+    renameSync(temporary, target);
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    throw error;
+  }
+}

@@ -1,0 +1,125 @@
+/** Options of the subcommands: checked strictly, and read from DSM_ variables where they are not given. */
+import { parseArgs } from "node:util";
+import type { ArgsDef } from "citty";
+import { DsmError } from "../core/errors.ts";
+import { DEFAULT_HOST, DEFAULT_PORT } from "../core/limits.ts";
+import { checkName, checkProcesses, formatAddress, parseAddress } from "../core/names.ts";
+import { checkSize, parseSize } from "../core/size.ts";
+
+/** The command line itself is wrong: exit code 2. */
+export class UsageError extends Error {
+  override readonly name = "UsageError";
+}
+
+export const daemonOption = {
+  daemon: {
+    type: "string",
+    description: `Address of the session daemon [DSM_DAEMON, else ${DEFAULT_HOST}:${DEFAULT_PORT}]`,
+    valueHint: "HOST:PORT",
+  },
+} as const satisfies ArgsDef;
+
+export const jsonOption = {
+  json: { type: "boolean", description: "Print JSON" },
+} as const satisfies ArgsDef;
+
+type ParseOptions = NonNullable<NonNullable<Parameters<typeof parseArgs>[0]>["options"]>;
+
+function parseOptions(args: ArgsDef): ParseOptions {
+  const options: ParseOptions = { help: { type: "boolean", short: "h" } };
+  for (const [name, definition] of Object.entries(args)) {
+    if (definition.type === "positional") continue;
+    const alias = "alias" in definition ? definition.alias : undefined;
+    const short = (Array.isArray(alias) ? alias : [alias]).find((one) => one?.length === 1);
+    options[name] = { type: definition.type === "boolean" ? "boolean" : "string", ...(short ? { short } : {}) };
+  }
+  return options;
+}
+
+/** Throws UsageError for options the command does not have, values left out, and arguments too many. */
+export function checkArguments(rawArgs: string[], args: ArgsDef): void {
+  const most = Object.values(args).filter((definition) => definition.type === "positional").length;
+  try {
+    const { positionals } = parseArgs({
+      args: rawArgs,
+      options: parseOptions(args),
+      strict: true,
+      allowPositionals: true,
+      allowNegative: true,
+    });
+    if (positionals.length > most) throw new UsageError(`unexpected argument "${positionals[most]}"`);
+  } catch (error) {
+    if (error instanceof UsageError) throw error;
+    const message = error instanceof Error ? error.message : String(error);
+    throw new UsageError((message.split(". ")[0] as string).replace(/^./, (letter) => letter.toLowerCase()));
+  }
+}
+
+/** Where a program of its own begins in the arguments: after "--", or at the first argument that is no option. */
+export function splitProgram(rawArgs: string[], args: ArgsDef): { own: string[]; program: string[] } {
+  const { tokens } = parseArgs({
+    args: rawArgs,
+    options: parseOptions(args),
+    strict: false,
+    allowPositionals: true,
+    tokens: true,
+  });
+  for (const token of tokens) {
+    if (token.kind === "option-terminator") {
+      return { own: rawArgs.slice(0, token.index), program: rawArgs.slice(token.index + 1) };
+    }
+    if (token.kind === "positional") return { own: rawArgs.slice(0, token.index), program: rawArgs.slice(token.index) };
+  }
+  return { own: rawArgs, program: [] };
+}
+
+/** What the command line says, else the variable; an empty variable counts as not set. */
+export function fromEnvironment(given: string | undefined, variable: string): string | undefined {
+  if (given !== undefined) return given;
+  const value = process.env[variable];
+  return value === "" ? undefined : value;
+}
+
+export function readDaemon(given: string | undefined): { host: string; port: number; address: string } {
+  const text = fromEnvironment(given, "DSM_DAEMON") ?? formatAddress(DEFAULT_HOST, DEFAULT_PORT);
+  const parsed = parseAddress(text) ?? parseAddress(`${text}:${DEFAULT_PORT}`);
+  if (!parsed) throw invalid(`daemon address "${text}" is not HOST:PORT, such as ${DEFAULT_HOST}:${DEFAULT_PORT}`);
+  return { ...parsed, address: formatAddress(parsed.host, parsed.port) };
+}
+
+export function readAutostart(given: boolean | undefined): boolean {
+  return given !== false && process.env.DSM_AUTOSTART !== "0";
+}
+
+export function readName(kind: "session" | "node", name: string): string {
+  return checked(name, checkName(kind, name));
+}
+
+export function readProcesses(text: string): number {
+  const processes = readWhole("processes", text);
+  return checked(processes, checkProcesses(processes));
+}
+
+export function readSize(text: string): number {
+  const size = parseSize(text);
+  return checked(size, checkSize(size));
+}
+
+export function readPort(text: string): number {
+  const port = readWhole("port", text);
+  return checked(port, port <= 65535 ? null : `port ${text} does not exist; the last one is 65535`);
+}
+
+export function readWhole(what: string, text: string): number {
+  if (/^\d{1,15}$/.test(text)) return Number(text);
+  throw invalid(`${what} "${text}" is not a whole number`);
+}
+
+export function invalid(message: string): DsmError {
+  return new DsmError("DSM_INVALID", message);
+}
+
+function checked<Value>(value: Value, reason: string | null): Value {
+  if (reason !== null) throw invalid(reason);
+  return value;
+}

@@ -1,0 +1,58 @@
+/** What `dsm run` is to start: an executable, or a script for the embedded Bun. */
+import { accessSync, constants, statSync } from "node:fs";
+import { resolve } from "node:path";
+import { isCompiled } from "./self.ts";
+
+export interface Program {
+  command: string[];
+  /** Set for its processes beside the DSM_ variables. */
+  environment: Record<string, string>;
+}
+
+/** Exit codes as shells have them. */
+const NOT_FOUND = 127;
+const NOT_EXECUTABLE = 126;
+
+const SCRIPT = /\.(?:[mc]?[jt]s|[jt]sx)$/;
+
+export async function findProgram(words: string[]): Promise<Program | { error: string; exitCode: number }> {
+  const [name, ...rest] = words as [string, ...string[]];
+  if (SCRIPT.test(name)) {
+    const problem = checkFile(name, constants.R_OK, "read");
+    return problem ?? scriptProgram(resolve(name), rest);
+  }
+  if (!name.includes("/")) {
+    const found = Bun.which(name, { PATH: process.env.PATH ?? "" });
+    if (found) return { command: [found, ...rest], environment: {} };
+    const here = checkFile(name, constants.X_OK, "executed") === null ? `; for the one here write ./${name}` : "";
+    return { error: `program "${name}" was not found in the PATH${here}`, exitCode: NOT_FOUND };
+  }
+  const problem = checkFile(name, constants.X_OK, "executed");
+  return problem ?? { command: [resolve(name), ...rest], environment: {} };
+}
+
+/** A script runs on this very program, acting as `bun`, with the module "dsm" loaded before it. */
+export async function scriptProgram(script: string, rest: string[]): Promise<Program> {
+  const { runtimeFiles } = await import("./assets.ts");
+  const files = await runtimeFiles();
+  return {
+    command: [process.execPath, "--preload", files.preload, script, ...rest],
+    environment: { ...(isCompiled ? { BUN_BE_BUN: "1" } : {}), DSM_LIBRARY: files.library },
+  };
+}
+
+function checkFile(name: string, mode: number, what: string): { error: string; exitCode: number } | null {
+  try {
+    if (!statSync(name).isFile()) return { error: `program "${name}" is not a file`, exitCode: NOT_EXECUTABLE };
+  } catch (error) {
+    const code = (error as { code?: string }).code;
+    if (code === "ENOENT" || code === "ENOTDIR") return { error: `there is no program "${name}"`, exitCode: NOT_FOUND };
+    return { error: `program "${name}" cannot be reached: ${code}`, exitCode: NOT_EXECUTABLE };
+  }
+  try {
+    accessSync(name, mode);
+    return null;
+  } catch {
+    return { error: `program "${name}" may not be ${what}; check its permissions`, exitCode: NOT_EXECUTABLE };
+  }
+}

@@ -1,0 +1,283 @@
+import { readdirSync, readFileSync } from "node:fs";
+import { constants, hostname } from "node:os";
+import { defineCommand } from "citty";
+import { DsmError } from "../core/errors.ts";
+import { NAME_MAX } from "../core/limits.ts";
+import { createDirectory } from "./directory.ts";
+import { messages } from "./messages.ts";
+import {
+  daemonOption,
+  fromEnvironment,
+  invalid,
+  readDaemon,
+  readName,
+  readProcesses,
+  readSize,
+  readWhole,
+  UsageError,
+} from "./options.ts";
+import { findProgram, type Program } from "./program.ts";
+import { selfEnvironment } from "./self.ts";
+import { TaggedOutput } from "./tag.ts";
+
+const DEFAULT_SIZE_TEXT = "1MiB";
+/** How long the others may take to end after one has failed, before they are killed. */
+const END_TIMEOUT_MS = 2_000;
+/** How long they may take after somebody asked `dsm run` itself to end. */
+const ASKED_END_TIMEOUT_MS = 5_000;
+/** How long output may still come from pipes that a process left open to somebody else. */
+const OUTPUT_TIMEOUT_MS = 1_000;
+
+const args = {
+  processes: {
+    type: "string",
+    alias: "n",
+    description: "Processes to start [DSM_PROCESSES]",
+    valueHint: "N",
+  },
+  nodes: {
+    type: "string",
+    description: "Simulated nodes to spread them over, in blocks of ranks",
+    valueHint: "N",
+    default: "1",
+  },
+  session: { type: "string", description: "Name of the session [DSM_SESSION, else a new one]", valueHint: "NAME" },
+  size: {
+    type: "string",
+    description: `Shared memory, such as 65536, 64KiB, 1GiB [DSM_SIZE, else ${DEFAULT_SIZE_TEXT}]`,
+    valueHint: "BYTES",
+  },
+  ...daemonOption,
+  autostart: {
+    type: "boolean",
+    default: true,
+    description: "Start a local daemon if none is running [DSM_AUTOSTART]",
+    negativeDescription: "Never start a daemon [DSM_AUTOSTART=0]",
+  },
+  tag: { type: "boolean", description: "Begin every line of output with the rank, as [0]" },
+  program: {
+    type: "positional",
+    required: false,
+    description: 'Program and its arguments; a .ts or .js file runs on the built-in Bun and can import "dsm"',
+  },
+} as const;
+
+export default defineCommand({
+  meta: {
+    name: "run",
+    description: "Start a program as the processes of one session: dsm run -n 4 -- PROGRAM ARGS...",
+  },
+  args,
+  async run({ args, rawArgs }) {
+    const programArgs = rawArgs.slice(rawArgs.indexOf("--") + 1);
+    if (programArgs.length === 0) throw new UsageError("no program given");
+    const given = fromEnvironment(args.processes, "DSM_PROCESSES");
+    if (given === undefined) throw new UsageError("the number of processes is missing; give -n N");
+    const processes = readProcesses(given);
+    const nodes = readWhole("nodes", args.nodes);
+    if (nodes < 1 || nodes > processes) {
+      throw invalid(`${nodes} nodes for ${processes} processes; give 1 to ${processes} nodes`);
+    }
+    const size = fromEnvironment(args.size, "DSM_SIZE") ?? DEFAULT_SIZE_TEXT;
+    readSize(size);
+    const daemon = readDaemon(args.daemon);
+    const session = readName("session", fromEnvironment(args.session, "DSM_SESSION") ?? `run-${crypto.randomUUID()}`);
+
+    const program = await findProgram(programArgs);
+    if ("error" in program) {
+      messages.error(program.error);
+      return program.exitCode;
+    }
+    const environment: Record<string, string> = {
+      ...(process.env as Record<string, string>),
+      DSM_SESSION: session,
+      DSM_PROCESSES: String(processes),
+      DSM_SIZE: size,
+      DSM_DAEMON: daemon.address,
+      ...selfEnvironment(),
+      ...(args.autostart ? {} : { DSM_AUTOSTART: "0" }),
+      ...program.environment,
+    };
+    const code = await new Run(program, environment, processes, nodes, args.tag === true).done;
+    if (code !== 0) await removeUnjoined(daemon.address, session);
+    return code;
+  },
+});
+
+/** All processes of one `dsm run`. Each leads a session of its own, so that a signal reaches all it has started. */
+class Run {
+  /** Exit code of the first that failed; 0 if none did. */
+  readonly done: Promise<number>;
+  readonly #ranks: Bun.Subprocess[] = [];
+  readonly #outputs: Promise<void>[] = [];
+  #failure = 0;
+  #interrupts = 0;
+  readonly #passed = new Set<string>();
+  #kill: ReturnType<typeof setTimeout> | undefined;
+  #killDue = Number.POSITIVE_INFINITY;
+
+  constructor(program: Program, environment: Record<string, string>, processes: number, nodes: number, tag: boolean) {
+    this.#passSignals();
+    this.done = this.#run(program, environment, processes, nodes, tag);
+  }
+
+  async #run(
+    program: Program,
+    environment: Record<string, string>,
+    processes: number,
+    nodes: number,
+    tag: boolean,
+  ): Promise<number> {
+    const output = tag ? new TaggedOutput(() => this.#fail(128 + constants.signals.SIGPIPE)) : null;
+    const endings: Promise<void>[] = [];
+    for (let rank = 0; rank < processes && this.#failure === 0; rank++) {
+      let child: Bun.Subprocess;
+      try {
+        child = Bun.spawn({
+          cmd: program.command,
+          env: {
+            ...environment,
+            DSM_RANK: String(rank),
+            ...(nodes > 1 ? { DSM_NODE: nodeName(Math.floor((rank * nodes) / processes)) } : {}),
+          },
+          stdin: rank === 0 ? "inherit" : "ignore",
+          stdout: output ? "pipe" : "inherit",
+          stderr: output ? "pipe" : "inherit",
+          detached: true,
+        });
+      } catch (error) {
+        const reason = error instanceof Error ? error.message : String(error);
+        messages.error(`process ${rank} cannot be started: ${reason}`);
+        this.#fail(126);
+        break;
+      }
+      this.#ranks.push(child);
+      if (output) {
+        this.#outputs.push(output.copy(rank, 1, child.stdout as ReadableStream<Uint8Array>));
+        this.#outputs.push(output.copy(rank, 2, child.stderr as ReadableStream<Uint8Array>));
+      }
+      endings.push(child.exited.then(() => this.#ended(child)));
+    }
+    await Promise.all(endings);
+    await this.#endGroups();
+    clearTimeout(this.#kill);
+    if (output) {
+      await Promise.race([Promise.all(this.#outputs), Bun.sleep(OUTPUT_TIMEOUT_MS)]);
+      await output.flush();
+    }
+    return this.#failure;
+  }
+
+  #ended(child: Bun.Subprocess): void {
+    const { exitCode, signalCode } = child;
+    if (signalCode) {
+      // A shell would say as much. Those we have signalled ourselves need no words.
+      const ours =
+        this.#failure !== 0 || this.#passed.has(String(signalCode)) || this.#killDue < Number.POSITIVE_INFINITY;
+      if (!ours) messages.error(`process ${this.#ranks.indexOf(child)} was ended by ${signalCode}`);
+      this.#fail(128 + signalNumber(signalCode));
+    }
+    if (exitCode !== null && exitCode !== 0) this.#fail(exitCode);
+  }
+
+  /** The first failure decides the exit code and ends the rest. */
+  #fail(code: number): void {
+    if (this.#failure !== 0) return;
+    this.#failure = code;
+    this.#signalAll("SIGTERM");
+    this.#killAfter(END_TIMEOUT_MS);
+  }
+
+  #killAfter(milliseconds: number): void {
+    const due = performance.now() + milliseconds;
+    if (due >= this.#killDue) return;
+    this.#killDue = due;
+    clearTimeout(this.#kill);
+    this.#kill = setTimeout(() => this.#signalAll("SIGKILL"), milliseconds);
+  }
+
+  #signalAll(signal: NodeJS.Signals): void {
+    this.#passed.add(signal);
+    for (const child of this.#ranks) signalGroup(child.pid, signal);
+  }
+
+  #passSignals(): void {
+    process.on("SIGINT", () => {
+      this.#interrupts++;
+      this.#signalAll("SIGINT");
+      // Programs may have their own use for one interrupt; whoever asks twice means it.
+      if (this.#interrupts > 1) this.#killAfter(END_TIMEOUT_MS);
+    });
+    for (const signal of ["SIGTERM", "SIGHUP"] as const) {
+      process.on(signal, () => {
+        this.#signalAll(signal);
+        this.#killAfter(ASKED_END_TIMEOUT_MS);
+      });
+    }
+    // Ranks do not belong to the terminal: what it does to `dsm run` is passed on.
+    process.on("SIGTSTP", () => {
+      this.#signalAll("SIGSTOP");
+      process.kill(process.pid, "SIGSTOP");
+    });
+    process.on("SIGCONT", () => this.#signalAll("SIGCONT"));
+    for (const signal of ["SIGUSR1", "SIGUSR2", "SIGWINCH"] as const) {
+      process.on(signal, () => this.#signalAll(signal));
+    }
+  }
+
+  /** Ends what the ranks have left running behind them. Nothing tells when a group is empty, so it is asked. */
+  async #endGroups(): Promise<void> {
+    const alive = (): boolean => {
+      const groups = this.#ranks.map(({ pid }) => pid).filter((pid) => signalGroup(pid, 0));
+      return groups.length > 0 && hasLiving(new Set(groups));
+    };
+    if (!alive()) return;
+    this.#signalAll("SIGTERM");
+    this.#killAfter(END_TIMEOUT_MS);
+    while (alive()) await Bun.sleep(10);
+  }
+}
+
+/** Signals without a name, the real-time ones, come as numbers. */
+function signalNumber(signal: NodeJS.Signals | number): number {
+  return typeof signal === "number" ? signal : constants.signals[signal];
+}
+
+function signalGroup(leader: number, signal: NodeJS.Signals | 0): boolean {
+  try {
+    return process.kill(-leader, signal);
+  } catch {
+    return false;
+  }
+}
+
+/** Whether any process of these groups lives. A dead one stays in its group until its parent has collected it. */
+function hasLiving(groups: Set<number>): boolean {
+  return readdirSync("/proc").some((name) => {
+    if (!/^\d+$/.test(name)) return false;
+    try {
+      const stat = readFileSync(`/proc/${name}/stat`, "latin1");
+      const [state, , group] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+      return groups.has(Number(group)) && state !== "Z" && state !== "X";
+    } catch {
+      return false;
+    }
+  });
+}
+
+function nodeName(index: number): string {
+  const suffix = `-${index}`;
+  return `${hostname().slice(0, NAME_MAX - suffix.length)}${suffix}`;
+}
+
+/** Processes that failed before they joined leave a session nobody will come to. */
+async function removeUnjoined(address: string, session: string): Promise<void> {
+  try {
+    const directory = createDirectory({ address, autostart: false });
+    const detail = await directory.get(session);
+    if (detail?.answered && detail.present === 0) await directory.remove(session);
+  } catch (error) {
+    // Without a daemon there is no session either.
+    if (!(error instanceof DsmError)) throw error;
+  }
+}

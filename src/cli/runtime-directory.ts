@@ -1,0 +1,33 @@
+/** Where sockets and their locks are. libdsm computes the same: both must find the same socket. */
+import { accessSync, constants, lstatSync, mkdirSync } from "node:fs";
+import { DsmError } from "../core/errors.ts";
+
+/** $XDG_RUNTIME_DIR/dsm where that can be used, else /tmp/dsm-<uid>; made if need be. Only this user can enter it. */
+export function runtimeDirectory(): string {
+  const uid = process.getuid?.() ?? 0;
+  const base = process.env.XDG_RUNTIME_DIR;
+  const directory = base && isWritable(base) ? `${base}/dsm` : `/tmp/dsm-${uid}`;
+  try {
+    mkdirSync(directory, { mode: 0o700 });
+  } catch (error) {
+    const { code } = error as { code?: string };
+    if (code !== "EEXIST") throw new DsmError("DSM_SYSTEM", `${directory} cannot be made: ${code}`);
+  }
+  const { mode, uid: owner } = lstatSync(directory);
+  if ((mode & constants.S_IFMT) !== constants.S_IFDIR || owner !== uid || (mode & 0o077) !== 0) {
+    throw new DsmError(
+      "DSM_SYSTEM",
+      `${directory} is not a folder of this user alone; remove it or set XDG_RUNTIME_DIR`,
+    );
+  }
+  return directory;
+}
+
+function isWritable(directory: string): boolean {
+  try {
+    accessSync(directory, constants.W_OK | constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}

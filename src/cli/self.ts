@@ -1,0 +1,22 @@
+/** How this program starts itself again in another role. */
+import { basename, dirname, join } from "node:path";
+
+export const isCompiled = Bun.main.startsWith("/$bunfs/");
+
+/** The project's folder; only there when running from source. */
+export const sourceRoot = join(import.meta.dir, "..", "..");
+
+/** Program and first arguments of `dsm`. */
+export function selfCommand(): string[] {
+  return isCompiled ? [process.execPath] : [process.execPath, join(import.meta.dir, "main.ts")];
+}
+
+/** What lets libdsm in a child start `dsm` again. From source that is main.ts, which looks for `bun` in the PATH. */
+export function selfEnvironment(): Record<string, string> {
+  if (isCompiled) return { DSM_BIN: process.execPath };
+  const path = process.env.PATH;
+  // The npm package calls the program bun.exe; the link to it has the name we need.
+  const named = basename(process.execPath) === "bun";
+  const bun = named ? dirname(process.execPath) : join(sourceRoot, "node_modules/.bin");
+  return { DSM_BIN: join(import.meta.dir, "main.ts"), PATH: path ? `${bun}:${path}` : bun };
+}

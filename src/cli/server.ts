@@ -1,0 +1,81 @@
+import { defineCommand } from "citty";
+import { ADDRESS_SLOTS, DEFAULT_HOST } from "../core/limits.ts";
+import { formatAddress, isLoopback } from "../core/names.ts";
+import { startServer } from "../server/server.ts";
+import { createDirectory } from "./directory.ts";
+import { messages, print } from "./messages.ts";
+import {
+  daemonOption,
+  fromEnvironment,
+  invalid,
+  readAutostart,
+  readDaemon,
+  readName,
+  readPort,
+  readProcesses,
+  readSize,
+  readWhole,
+  UsageError,
+} from "./options.ts";
+
+export default defineCommand({
+  meta: { name: "server", description: "Run the server of one session (the daemon starts it when it is needed)" },
+  args: {
+    session: { type: "string", description: "Name of the session [DSM_SESSION]", valueHint: "NAME" },
+    processes: { type: "string", description: "Processes the session is for [DSM_PROCESSES]", valueHint: "N" },
+    size: { type: "string", description: "Shared memory, such as 64KiB [DSM_SIZE, else 1MiB]", valueHint: "BYTES" },
+    host: { type: "string", description: "Address to listen on", valueHint: "ADDRESS", default: DEFAULT_HOST },
+    port: { type: "string", description: "Port to listen on; 0 takes a free one", default: "0" },
+    ...daemonOption,
+    autostart: {
+      type: "boolean",
+      default: true,
+      description: "Start a local daemon if none is running [DSM_AUTOSTART]",
+      negativeDescription: "Never start a daemon [DSM_AUTOSTART=0]",
+    },
+    instance: { type: "string", description: "Which run of the name this is (given by the daemon)", valueHint: "ID" },
+    slot: { type: "string", description: "Address slot of the map (given by the daemon)", valueHint: "K" },
+  },
+  async run({ args }) {
+    const session = fromEnvironment(args.session, "DSM_SESSION");
+    if (session === undefined) throw new UsageError("the session is missing; give --session NAME");
+    const processes = fromEnvironment(args.processes, "DSM_PROCESSES");
+    if (processes === undefined) throw new UsageError("the number of processes is missing; give --processes N");
+    const size = fromEnvironment(args.size, "DSM_SIZE");
+    const daemon = readDaemon(args.daemon);
+    const { instance } = args;
+    if (instance !== undefined && !/^[0-9a-f]{16}$/.test(instance)) {
+      throw invalid(`instance "${instance}" is not 16 hex digits`);
+    }
+    if (isLoopback(args.host) && !isLoopback(daemon.host)) {
+      throw invalid(`the daemon is at ${daemon.address}, but ${args.host} is reached from here only; give --host`);
+    }
+    const byHand = instance === undefined;
+    const server = await startServer({
+      session: readName("session", session),
+      processes: readProcesses(processes),
+      ...(size === undefined ? {} : { size: readSize(size) }),
+      host: args.host,
+      port: readPort(args.port),
+      directory: createDirectory({
+        address: daemon.address,
+        autostart: byHand && readAutostart(args.autostart),
+        note: (text) => messages.info(text),
+      }),
+      ...(byHand ? {} : { instance }),
+      ...(args.slot === undefined ? {} : { slot: readSlot(args.slot) }),
+      endUnused: !byHand,
+    });
+    for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => server.stop());
+    if (byHand) {
+      await print(`dsm server: session "${session}" is listening on ${formatAddress(server.host, server.port)}`);
+    }
+    return server.ended;
+  },
+});
+
+function readSlot(text: string): number {
+  const slot = readWhole("slot", text);
+  if (slot >= ADDRESS_SLOTS) throw invalid(`slot ${slot} does not exist; the last one is ${ADDRESS_SLOTS - 1}`);
+  return slot;
+}

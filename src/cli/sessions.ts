@@ -1,0 +1,65 @@
+import { defineCommand } from "citty";
+import type { RankStatus, SessionDetail, SessionSummary } from "../core/directory.ts";
+import { DsmError } from "../core/errors.ts";
+import { formatAddress } from "../core/names.ts";
+import { formatSize } from "../core/size.ts";
+import { createDirectory } from "./directory.ts";
+import { print, printJson } from "./messages.ts";
+import { daemonOption, jsonOption, readDaemon, readName } from "./options.ts";
+import { table } from "./table.ts";
+
+export default defineCommand({
+  meta: { name: "sessions", description: "List the running sessions, or show one" },
+  args: {
+    name: { type: "positional", required: false, description: "Session to show in full" },
+    ...daemonOption,
+    ...jsonOption,
+  },
+  async run({ args }) {
+    const { address } = readDaemon(args.daemon);
+    const directory = createDirectory({ address, autostart: false });
+    if (args.name === undefined) {
+      const sessions = await directory.list();
+      if (args.json) await printJson({ sessions });
+      else await print(sessions.length === 0 ? `no sessions at ${address}` : listing(sessions));
+      return 0;
+    }
+    const name = readName("session", args.name);
+    const detail = await directory.get(name);
+    if (!detail) throw new DsmError("DSM_REFUSED", `there is no session "${name}" at ${address}; see "dsm sessions"`);
+    if (args.json) await printJson(detail);
+    else await print(full(detail));
+    return 0;
+  },
+});
+
+function listing(sessions: SessionSummary[]): string {
+  return table([
+    ["SESSION", "PROCESSES", "SIZE", "SERVER", "PID"],
+    ...sessions.map(({ name, processes, size, host, port, pid }) => [
+      ...[name, String(processes), formatSize(size), formatAddress(host, port), String(pid)],
+    ]),
+  ]);
+}
+
+function full(detail: SessionDetail): string {
+  const { name, instance, host, port, pid, processes, present, size, entries, bytes, ranks } = detail;
+  const state = !detail.answered ? "its server does not answer" : detail.started ? "running" : "waiting for processes";
+  const facts = table([
+    ["session", name],
+    ["state", state],
+    ["processes", `${present} of ${processes}`],
+    ["size", `${formatSize(size)} (${size} bytes)`],
+    ["server", `${formatAddress(host, port)}, process ${pid}, instance ${instance}`],
+    ["ordered", `${entries} entries, ${bytes} bytes published`],
+  ]);
+  if (ranks.length === 0) return facts;
+  const rows = ranks.map((rank) => [String(rank.rank), rank.node, String(rank.pid), stateText(rank)]);
+  return `${facts}\n\n${table([["RANK", "NODE", "PID", "STATE"], ...rows])}`;
+}
+
+function stateText({ state, on }: RankStatus): string {
+  if (state === "barrier") return "in a barrier";
+  if (state === "semaphore") return `waiting for semaphore "${on}"`;
+  return state;
+}

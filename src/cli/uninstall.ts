@@ -1,0 +1,29 @@
+import { join, resolve } from "node:path";
+import { defineCommand } from "citty";
+import { DsmError } from "../core/errors.ts";
+import { prefixOption } from "./install.ts";
+import { MANIFEST, readManifest, removeEmpty, removeFile } from "./manifest.ts";
+import { print, printJson } from "./messages.ts";
+import { jsonOption } from "./options.ts";
+
+export default defineCommand({
+  meta: { name: "uninstall", description: "Remove exactly what dsm install has put there" },
+  args: { ...prefixOption, ...jsonOption },
+  async run({ args }) {
+    const prefix = resolve(args.prefix);
+    const manifest = readManifest(prefix);
+    if (!manifest) {
+      throw new DsmError(
+        "DSM_INVALID",
+        `dsm is not installed under ${prefix}; give the --prefix it was installed with`,
+      );
+    }
+    // The list goes last: an uninstall that was stopped half way can be repeated.
+    const files = [...manifest.files].filter((path) => path !== MANIFEST);
+    const removed = [...files, MANIFEST].filter((path) => removeFile(join(prefix, path)));
+    removeEmpty(prefix, manifest.directories);
+    if (args.json) await printJson({ prefix, removed });
+    else await print(removed.map((path) => join(prefix, path)).join("\n"));
+    return 0;
+  },
+});

@@ -1,0 +1,59 @@
+/** Starting a session's server as a process of its own, which outlives the daemon. */
+import type { Subprocess } from "bun";
+
+const STDERR_KEPT = 4096;
+
+export interface SpawnedServer {
+  pid: number;
+  /** Resolves with the reason in one line once the process has ended. */
+  ended: Promise<string>;
+  kill(signal: "SIGTERM" | "SIGKILL"): void;
+}
+
+/**
+ * Starts `command` in a session of its own, away from the terminal, with no more environment than it needs: what it is
+ * to do stands in its arguments. `log` gets the lines it writes to stderr.
+ */
+export function spawnServer(command: string[], log: (line: string) => void): SpawnedServer {
+  const child = Bun.spawn({
+    cmd: command,
+    cwd: "/",
+    env: inheritedEnvironment(process.env),
+    stdio: ["ignore", "ignore", "pipe"],
+    detached: true,
+  });
+  const lastLine = readLines(child, log);
+  const ended = child.exited.then(async () => {
+    const said = await lastLine;
+    if (said !== "") return said;
+    return child.signalCode ? `it was ended by ${child.signalCode}` : `it ended with exit code ${child.exitCode}`;
+  });
+  return { pid: child.pid, ended, kill: (signal) => child.kill(signal) };
+}
+
+/** A process of one session starts the daemon, and the daemon servers of others: no DSM_ variable may come through. */
+export function inheritedEnvironment(environment: Record<string, string | undefined>): Record<string, string> {
+  const kept: Record<string, string> = {};
+  for (const [name, value] of Object.entries(environment)) {
+    if (value !== undefined && !name.startsWith("DSM_") && name !== "BUN_BE_BUN") kept[name] = value;
+  }
+  return kept;
+}
+
+async function readLines(child: Subprocess<"ignore", "ignore", "pipe">, log: (line: string) => void): Promise<string> {
+  const decoder = new TextDecoder();
+  let last = "";
+  let rest = "";
+  for await (const chunk of child.stderr) {
+    rest += decoder.decode(chunk, { stream: true });
+    const lines = rest.split("\n");
+    rest = (lines.pop() as string).slice(-STDERR_KEPT);
+    for (const line of lines) {
+      if (line.trim() === "") continue;
+      last = line.slice(0, STDERR_KEPT);
+      log(last);
+    }
+  }
+  if (rest.trim() !== "") last = rest;
+  return last.trim().replace(/^dsm: /, "");
+}
