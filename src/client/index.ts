@@ -1,0 +1,18 @@
+/**
+ * Distributed shared memory: processes on one machine or on many share one memory space.
+ *
+ * ```ts
+ * import { join } from "dsm";
+ *
+ * await using session = await join({ session: "sum", processes: 4, size: "64KiB" });
+ * const sum = session.view(BigInt64Array, 0, 1);
+ * Atomics.add(sum, 0, BigInt(session.rank));
+ * await session.barrier();
+ * console.log(sum[0]); // 6n in every process
+ * ```
+ */
+export { type DsmCode, DsmError } from "../core/errors.ts";
+export type { JoinOptions } from "./config.ts";
+export type { Hole } from "./hole.ts";
+export type { Semaphore, WaitOptions } from "./semaphore.ts";
+export { join, type Range, type Session, type ViewType } from "./session.ts";

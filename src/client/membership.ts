@@ -1,0 +1,79 @@
+/** What the session, its semaphores and its holes share: one process's place in one session. */
+import { DsmError, Status, statusCode } from "../core/errors.ts";
+import type { Channel, Reply } from "./channel.ts";
+import type { Library, Opened, SessionPointer } from "./native.ts";
+
+export class Membership {
+  readonly library: Library;
+  readonly facts: Opened;
+  readonly #channel: Channel;
+  #left = false;
+  /** Calls on other threads that still use the session. */
+  readonly #calls = new Set<Promise<void>>();
+
+  constructor(library: Library, facts: Opened, channel: Channel) {
+    this.library = library;
+    this.facts = facts;
+    this.#channel = channel;
+  }
+
+  get left(): boolean {
+    return this.#left;
+  }
+
+  /** For a call of libdsm. Throws DSM_LEFT. */
+  get pointer(): SessionPointer {
+    this.check();
+    return this.facts.pointer;
+  }
+
+  /** Throws DSM_LEFT. */
+  get channel(): Channel {
+    this.check();
+    return this.#channel;
+  }
+
+  check(): void {
+    if (this.#left) throw this.#hasLeft();
+  }
+
+  #hasLeft(): DsmError {
+    return new DsmError("DSM_LEFT", `this process has left session "${this.facts.name}"`);
+  }
+
+  /** Runs a call on another thread, which the session must outlive. */
+  call(start: (pointer: SessionPointer) => Promise<void>): Promise<void> {
+    const call = start(this.pointer).finally(() => this.#calls.delete(call));
+    this.#calls.add(call);
+    return call;
+  }
+
+  async leave(): Promise<void> {
+    this.check();
+    this.#left = true;
+    await Promise.allSettled(this.#calls);
+    try {
+      await this.library.closeLater(this.facts.pointer);
+    } finally {
+      this.#channel.close(this.#hasLeft());
+    }
+  }
+
+  leaveSync(): void {
+    this.check();
+    if (this.#calls.size > 0) {
+      throw new DsmError("DSM_BUSY", "a hole is being filled; await its fill() before leaveSync(), or call leave()");
+    }
+    this.#left = true;
+    try {
+      this.library.close(this.facts.pointer);
+    } finally {
+      this.#channel.close(this.#hasLeft());
+    }
+  }
+}
+
+/** Throws unless the reply is OK; `text` is for those statuses that say it all. */
+export function checkReply(reply: Reply, text: string): void {
+  if (reply.status !== Status.OK) throw new DsmError(statusCode(reply.status), reply.text || text);
+}

@@ -1,0 +1,263 @@
+/** libdsm through koffi: where the library is, and its calls with their types. */
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import type * as Koffi from "koffi";
+import { DsmError, Status, statusCode } from "../core/errors.ts";
+import type { Attachment } from "./channel.ts";
+import type { JoinConfig } from "./config.ts";
+
+/** `dsm_session *`, valid from open() to close(). */
+export type SessionPointer = unknown;
+
+/** Facts of a session that do not change. */
+export interface Opened {
+  pointer: SessionPointer;
+  rank: number;
+  processes: number;
+  name: string;
+  node: string;
+  /** Bytes. */
+  size: number;
+  address: bigint;
+  buffer: ArrayBuffer;
+  attachment: Attachment;
+}
+
+/** A call of libdsm. It returns a status; the words for it are kept per thread. */
+type Call = Koffi.KoffiFunc<(...values: unknown[]) => number>;
+
+type Type = NonNullable<Parameters<typeof Koffi.out>[0]>;
+
+const TEXT_SIZE = 512;
+const SOCKET_SIZE = 108;
+const TOKEN_SIZE = 8;
+
+/** The package's folder: this file is in src/client of it, the bundle of it in dist/client. */
+const packageRoot = join(import.meta.dir, "..", "..");
+
+let loaded: Library | undefined;
+
+/** libdsm, loaded once per program. Throws DsmError DSM_SYSTEM when it is not there. */
+export function loadLibrary(): Library {
+  loaded ??= new Library();
+  return loaded;
+}
+
+export class Library {
+  readonly #koffi: typeof Koffi;
+  readonly #open: Call;
+  readonly #close: Call;
+  readonly #closeText: Call;
+  readonly #attachment: Call;
+  readonly #barrier: Call;
+  readonly #semaphoreWait: Call;
+  readonly #semaphoreTryWait: Call;
+  readonly #semaphoreTimedWait: Call;
+  readonly #semaphorePost: Call;
+  readonly #dig: Call;
+  readonly #fill: Call;
+  readonly #fillText: Call;
+  readonly #fence: Call;
+  readonly #lastError: () => string;
+  readonly #rank: (session: SessionPointer) => number;
+  readonly #processes: (session: SessionPointer) => number;
+  readonly #address: (session: SessionPointer) => bigint;
+  readonly #size: (session: SessionPointer) => number | bigint;
+  readonly #node: (session: SessionPointer) => string;
+  readonly #name: (session: SessionPointer) => string;
+
+  constructor() {
+    // Loaded here, not at import: a program that imports dsm but joins nothing does not pay for it. And by its CommonJS
+    // entry, the only one that can be bundled.
+    const koffi = require("koffi") as typeof Koffi;
+    const library = load(koffi);
+    this.#koffi = koffi;
+    const config = koffi.struct({
+      session: "const char *",
+      node: "const char *",
+      daemon: "const char *",
+      processes: "uint32_t",
+      size: "uint64_t",
+      rank: "int32_t",
+      join_timeout_ms: "uint32_t",
+      autostart: "int32_t",
+      binary: "const char *",
+    });
+    const attachment = koffi.struct({
+      socket: koffi.array("uint8_t", SOCKET_SIZE, "Typed"),
+      token: koffi.array("uint8_t", TOKEN_SIZE, "Typed"),
+      rank: "uint32_t",
+      reserved: "uint32_t",
+    });
+    const session = koffi.pointer(koffi.opaque());
+    const call = (name: string, ...types: Type[]): Call => library.func(name, "int", types) as unknown as Call;
+    const get = <Value>(name: string, type: string): ((session: SessionPointer) => Value) =>
+      library.func(name, type, [session]) as unknown as (session: SessionPointer) => Value;
+    const out = (type: string | Koffi.TypeObject): Type => koffi.out(koffi.pointer(type as Koffi.TypeObject));
+
+    this.#open = call("dsm_open_text", koffi.pointer(config), out(session), out("uint8_t"), "size_t");
+    this.#close = call("dsm_close", session);
+    this.#closeText = call("dsm_close_text", session, out("uint8_t"), "size_t");
+    this.#attachment = call("dsm_attach_info", session, out(attachment));
+    this.#barrier = call("dsm_barrier_wait", session);
+    this.#semaphoreWait = call("dsm_sem_wait", session, "const char *", "uint32_t");
+    this.#semaphoreTryWait = call("dsm_sem_trywait", session, "const char *", "uint32_t");
+    this.#semaphoreTimedWait = call("dsm_sem_timedwait", session, "const char *", "uint32_t", "uint32_t");
+    this.#semaphorePost = call("dsm_sem_post", session, "const char *", "uint32_t");
+    this.#dig = call("dsm_hole_dig", session, "uint64_t", "size_t", out("int"));
+    this.#fill = call("dsm_hole_fill", session, "int");
+    this.#fillText = call("dsm_hole_fill_text", session, "int", out("uint8_t"), "size_t");
+    this.#fence = call("dsm_fence", session);
+    this.#lastError = library.func("dsm_last_error", "const char *", []) as unknown as () => string;
+    this.#rank = get("dsm_rank", "int");
+    this.#processes = get("dsm_processes", "int");
+    this.#address = get("dsm_address", "uintptr_t");
+    this.#size = get("dsm_size", "size_t");
+    this.#node = get("dsm_node", "const char *");
+    this.#name = get("dsm_name", "const char *");
+  }
+
+  /** Joins on another thread: the event loop stays free for as long as it takes until all have joined. */
+  async open(config: JoinConfig): Promise<Opened> {
+    const pointers: SessionPointer[] = [null];
+    const native = {
+      session: config.session,
+      node: config.node,
+      daemon: config.daemon,
+      processes: config.processes,
+      size: config.size,
+      rank: config.rank,
+      join_timeout_ms: config.joinTimeoutMs,
+      autostart: config.autostart ? 1 : 0,
+      binary: findBinary(),
+    };
+    await later(this.#open, native, pointers);
+    return this.#describe(pointers[0]);
+  }
+
+  #describe(pointer: SessionPointer): Opened {
+    const size = Number(this.#size(pointer));
+    const address = BigInt(this.#address(pointer));
+    const attachment = {} as { socket: Uint8Array; token: Uint8Array; rank: number };
+    this.#check(this.#attachment(pointer, attachment));
+    return {
+      pointer,
+      rank: this.#rank(pointer),
+      processes: this.#processes(pointer),
+      name: this.#name(pointer),
+      node: this.#node(pointer),
+      size,
+      address,
+      // The map stays where it is for as long as the program runs, also after leaving.
+      buffer: this.#koffi.view(address, size),
+      attachment: { socket: zeroTerminated(attachment.socket), token: attachment.token, rank: attachment.rank },
+    };
+  }
+
+  /** After it, whatever its outcome, the pointer is of no more use. */
+  close(pointer: SessionPointer): void {
+    this.#check(this.#close(pointer));
+  }
+
+  /** Like close(), on another thread. */
+  async closeLater(pointer: SessionPointer): Promise<void> {
+    await later(this.#closeText, pointer);
+  }
+
+  barrier(pointer: SessionPointer): void {
+    this.#check(this.#barrier(pointer));
+  }
+
+  semaphoreWait(pointer: SessionPointer, name: string, initial: number): void {
+    this.#check(this.#semaphoreWait(pointer, name, initial));
+  }
+
+  semaphoreTimedWait(pointer: SessionPointer, name: string, initial: number, timeoutMs: number): void {
+    this.#check(this.#semaphoreTimedWait(pointer, name, initial, timeoutMs));
+  }
+
+  /** False where it would have had to wait. */
+  semaphoreTryWait(pointer: SessionPointer, name: string, initial: number): boolean {
+    const status = this.#semaphoreTryWait(pointer, name, initial);
+    if (status === Status.AGAIN) return false;
+    this.#check(status);
+    return true;
+  }
+
+  semaphorePost(pointer: SessionPointer, name: string, initial: number): void {
+    this.#check(this.#semaphorePost(pointer, name, initial));
+  }
+
+  /** Returns the hole's number. */
+  dig(pointer: SessionPointer, address: bigint, size: number): number {
+    const hole = [0];
+    this.#check(this.#dig(pointer, address, size, hole));
+    return hole[0] as number;
+  }
+
+  fill(pointer: SessionPointer, hole: number): void {
+    this.#check(this.#fill(pointer, hole));
+  }
+
+  /** Like fill(), on another thread. */
+  async fillLater(pointer: SessionPointer, hole: number): Promise<void> {
+    await later(this.#fillText, pointer, hole);
+  }
+
+  fence(pointer: SessionPointer): void {
+    this.#check(this.#fence(pointer));
+  }
+
+  #check(status: number): void {
+    if (status === Status.OK) return;
+    throw new DsmError(statusCode(status), this.#lastError());
+  }
+}
+
+/** Runs a `_text` call on another thread, whose dsm_last_error() cannot be asked from here. */
+async function later(call: Call, ...values: unknown[]): Promise<void> {
+  const text = new Uint8Array(TEXT_SIZE);
+  const status = await new Promise<number>((resolve, reject) => {
+    call.async(...values, text, TEXT_SIZE, (error: unknown, status: number) =>
+      error ? reject(error) : resolve(status),
+    );
+  });
+  if (status !== Status.OK) throw new DsmError(statusCode(status), zeroTerminated(text));
+}
+
+function zeroTerminated(bytes: Uint8Array): string {
+  const end = bytes.indexOf(0);
+  return new TextDecoder().decode(end < 0 ? bytes : bytes.subarray(0, end));
+}
+
+function load(koffi: typeof Koffi): Koffi.LibraryHandle {
+  const path = findLibrary();
+  try {
+    return koffi.load(path);
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    const advice = `run "npm run build" in the dsm package, or set DSM_LIBRARY to the path of libdsm.so`;
+    throw new DsmError("DSM_SYSTEM", `libdsm cannot be loaded (${reason}); ${advice}`);
+  }
+}
+
+/** DSM_LIBRARY, beside the bundle, in the package, or where the dynamic linker finds an installed one. */
+function findLibrary(): string {
+  const named = process.env.DSM_LIBRARY;
+  if (named) {
+    if (existsSync(named)) return named;
+    throw new DsmError("DSM_SYSTEM", `DSM_LIBRARY is "${named}", but there is no such file`);
+  }
+  for (const path of [join(import.meta.dir, "libdsm.so"), join(packageRoot, "native/build/libdsm.so")]) {
+    if (existsSync(path)) return path;
+  }
+  return "libdsm.so";
+}
+
+/** The dsm program that plays the arbiter: DSM_BIN, or the package's; null lets libdsm look for one. */
+function findBinary(): string | null {
+  const named = process.env.DSM_BIN;
+  if (named) return named;
+  const built = join(packageRoot, "dist/dsm");
+  return existsSync(built) ? built : null;
+}

@@ -1,0 +1,159 @@
+import { DsmError, Status } from "../core/errors.ts";
+import { SEMAPHORE_VALUE_MAX } from "../core/limits.ts";
+import { checkName } from "../core/names.ts";
+import { invalid } from "./config.ts";
+import { checkReply, type Membership } from "./membership.ts";
+
+export interface WaitOptions {
+  /** How long to wait, in whole milliseconds, 0 to 2147483647; then the wait fails with DSM_TIMEOUT. Default: for ever. */
+  timeoutMs?: number | undefined;
+  /**
+   * Takes the wait back: it rejects with the signal's reason, and the semaphore is not taken. (If it was granted at the
+   * same moment, it is posted again before the promise rejects.)
+   */
+  signal?: AbortSignal | undefined;
+}
+
+/** The longest time that both setTimeout() and libdsm can wait. */
+const TIMEOUT_MAX_MS = 0x7fffffff;
+
+/**
+ * A counting semaphore, known to the whole session by its name. Who waits first is served first, whichever node and
+ * whichever form (promise or `Sync`) the wait has.
+ *
+ * Every method fails with DSM_LEFT after leaving, DSM_LOST when a process of the session died without leaving (posting
+ * stays possible) and DSM_UNREACHABLE when this node's arbiter has ended. The `Sync` forms block the whole program,
+ * timers and promises included: never wait that way for what this program itself has yet to do.
+ */
+export class Semaphore {
+  readonly name: string;
+  readonly #membership: Membership;
+  readonly #initial: number;
+
+  /** @internal Use `session.semaphore()`. */
+  constructor(membership: Membership, name: string, initial: number) {
+    const wrong = checkName("semaphore", name);
+    if (wrong !== null) throw invalid(wrong);
+    if (!Number.isSafeInteger(initial) || initial < 0 || initial > SEMAPHORE_VALUE_MAX) {
+      throw invalid(`semaphore "${name}": initial value ${initial}; give 0 to ${SEMAPHORE_VALUE_MAX}`);
+    }
+    this.name = name;
+    this.#membership = membership;
+    this.#initial = initial;
+  }
+
+  /** Takes 1 from the semaphore, waiting until it is above 0. */
+  async wait(options: WaitOptions = {}): Promise<void> {
+    const { signal } = options;
+    const timeoutMs = checkTimeout(options.timeoutMs);
+    const { channel } = this.#membership;
+    signal?.throwIfAborted();
+    const request = channel.semaphoreWait(this.name, this.#initial, false);
+    const timer = timeoutMs === undefined ? undefined : setTimeout(request.cancel, timeoutMs);
+    signal?.addEventListener("abort", request.cancel);
+    try {
+      const reply = await request.reply;
+      if (signal?.aborted) {
+        // The grant may have come first. Whoever aborted counts on not having the semaphore.
+        if (reply.status === Status.OK) await this.post().catch(() => {});
+        signal.throwIfAborted();
+      }
+      checkReply(reply, this.#timedOut(timeoutMs));
+    } finally {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", request.cancel);
+    }
+  }
+
+  /** Like wait(), but blocks the program. */
+  waitSync(options: Pick<WaitOptions, "timeoutMs"> = {}): void {
+    const timeoutMs = checkTimeout(options.timeoutMs);
+    const { library, pointer } = this.#membership;
+    if (timeoutMs === undefined) {
+      library.semaphoreWait(pointer, this.name, this.#initial);
+      return;
+    }
+    try {
+      library.semaphoreTimedWait(pointer, this.name, this.#initial, timeoutMs);
+    } catch (error) {
+      if (error instanceof DsmError && error.code === "DSM_TIMEOUT") {
+        throw new DsmError("DSM_TIMEOUT", this.#timedOut(timeoutMs));
+      }
+      throw error;
+    }
+  }
+
+  /** Takes 1 from the semaphore if it is above 0: true, else false. */
+  async tryWait(): Promise<boolean> {
+    const reply = await this.#membership.channel.semaphoreWait(this.name, this.#initial, true).reply;
+    if (reply.status === Status.AGAIN) return false;
+    checkReply(reply, "");
+    return true;
+  }
+
+  /** Like tryWait(), but blocks the program for the time of one round trip. */
+  tryWaitSync(): boolean {
+    return this.#membership.library.semaphoreTryWait(this.#membership.pointer, this.name, this.#initial);
+  }
+
+  /**
+   * Adds 1, or lets the first who waits go on. Fails with DSM_OVERFLOW above 2147483647. The post is on its way when
+   * the call returns; the promise resolves when it has its place in the order.
+   */
+  async post(): Promise<void> {
+    checkReply(await this.#membership.channel.semaphorePost(this.name, this.#initial), "");
+  }
+
+  /** Like post(), but blocks the program for the time of one round trip. */
+  postSync(): void {
+    this.#membership.library.semaphorePost(this.#membership.pointer, this.name, this.#initial);
+  }
+
+  /**
+   * Waits, runs `scope` (which may return a promise), and posts in any case. The value is that of `scope`; if `scope`
+   * throws, its error is the one you get.
+   */
+  async use<Value>(scope: () => Value, options: WaitOptions = {}): Promise<Awaited<Value>> {
+    await this.wait(options);
+    let value: Awaited<Value>;
+    try {
+      value = await scope();
+    } catch (error) {
+      await this.post().catch(() => {});
+      throw error;
+    }
+    await this.post();
+    return value;
+  }
+
+  /** Like use(), but blocks the program while it waits, and `scope` must not return a promise. */
+  useSync<Value>(scope: () => Value, options: Pick<WaitOptions, "timeoutMs"> = {}): Value {
+    this.waitSync(options);
+    let value: Value;
+    try {
+      value = scope();
+      if (typeof (value as PromiseLike<unknown> | null | undefined)?.then === "function") {
+        throw invalid(`semaphore "${this.name}": useSync() was given an async function; call use()`);
+      }
+    } catch (error) {
+      try {
+        this.postSync();
+      } catch {
+        // The error of `scope` says more.
+      }
+      throw error;
+    }
+    this.postSync();
+    return value;
+  }
+
+  #timedOut(timeoutMs: number | undefined): string {
+    return `semaphore "${this.name}" was not posted within ${timeoutMs} ms`;
+  }
+}
+
+function checkTimeout(timeoutMs: number | undefined): number | undefined {
+  if (timeoutMs === undefined) return undefined;
+  if (Number.isSafeInteger(timeoutMs) && timeoutMs >= 0 && timeoutMs <= TIMEOUT_MAX_MS) return timeoutMs;
+  throw invalid(`timeoutMs is ${timeoutMs}; give 0 to ${TIMEOUT_MAX_MS} milliseconds`);
+}
