@@ -1,0 +1,127 @@
+/** `dsm install`, `dsm uninstall` and `dsm licenses`. */
+import { afterEach, beforeEach, expect, setDefaultTimeout, test } from "bun:test";
+import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { Place } from "./dsm.ts";
+
+// A C compiler and files of 100 MB, on machines that may be busy.
+setDefaultTimeout(120_000);
+
+let place: Place;
+let prefix: string;
+beforeEach(() => {
+  place = new Place();
+  prefix = join(place.folder, "a prefix");
+});
+afterEach(() => place.close());
+
+const tree = (): string[] =>
+  readdirSync(prefix, { recursive: true, withFileTypes: true })
+    .filter((entry) => !entry.isDirectory())
+    .map((entry) => join(entry.parentPath, entry.name).slice(prefix.length + 1))
+    .sort();
+
+const INSTALLED = [
+  "bin/dsm",
+  "bin/dsm_arbiter",
+  "bin/dsm_daemon",
+  "bin/dsm_server",
+  "include/dsm/dsm.h",
+  "include/dsm/dsm_util.h",
+  "lib/libdsm.a",
+  "lib/libdsm.so",
+  "lib/libdsm.so.0",
+  "lib/libxed.a",
+  "lib/pkgconfig/dsm.pc",
+  "share/dsm/manifest",
+];
+
+test("installs what a C program needs, and takes exactly that away again", async () => {
+  const { code, stdout } = await place.dsm(["install", "--prefix", prefix]);
+  expect(code).toBe(0);
+  expect(stdout).toContain(join(prefix, "lib/libdsm.a"));
+  expect(tree()).toEqual(INSTALLED);
+  for (const name of ["dsm_daemon", "dsm_server", "dsm_arbiter"]) {
+    expect(readlinkSync(join(prefix, "bin", name))).toBe("dsm");
+  }
+  expect(lstatSync(join(prefix, "bin/dsm")).mode & 0o111).not.toBe(0);
+  expect(readFileSync(join(prefix, "lib/pkgconfig/dsm.pc"), "utf8")).toContain(`prefix=${prefix}\n`);
+
+  const again = await place.dsm(["install", "--prefix", prefix, "--json"]);
+  expect(again.code).toBe(0);
+  expect(JSON.parse(again.stdout).files.sort()).toEqual(INSTALLED);
+
+  // Somebody else's files stay, and so do the folders that have them.
+  writeFileSync(join(prefix, "lib/other.txt"), "not ours");
+  const removed = await place.dsm(["uninstall", "--prefix", prefix, "--json"]);
+  expect(removed.code).toBe(0);
+  expect(JSON.parse(removed.stdout).removed.sort()).toEqual(INSTALLED);
+  expect(tree()).toEqual(["lib/other.txt"]);
+  expect(readdirSync(prefix)).toEqual(["lib"]);
+  expect((await place.dsm(["uninstall", "--prefix", prefix])).stderr).toMatch(/^dsm: dsm is not installed [^\n]+\n$/);
+});
+
+test("a C program links with the line it always had, shared and static, and runs from anywhere", async () => {
+  await place.dsm(["install", "--prefix", prefix]);
+  const source = join(place.folder, "program.c");
+  writeFileSync(
+    source,
+    `#include <stdio.h>
+#include <dsm/dsm.h>
+#include <dsm/dsm_util.h>
+int main(void) { return puts(dsm_status_name(DSM_TIMEOUT)) < 0; }
+`,
+  );
+  for (const library of ["-ldsm", "-l:libdsm.a"]) {
+    const program = join(place.folder, "program");
+    const paths = [`-I${prefix}/include`, `-L${prefix}/lib`];
+    const libraries = [library, "-lpthread", "-lrt", "-lxed"];
+    const gcc = Bun.spawnSync(["gcc", "-Wall", "-Werror", ...paths, source, "-o", program, ...libraries]);
+    expect(gcc.stderr.toString()).toBe("");
+    const run = Bun.spawnSync([program], { cwd: "/", env: {} });
+    expect(run.stderr.toString()).toBe("");
+    expect(run.stdout.toString()).toBe("DSM_TIMEOUT\n");
+  }
+  const dsm = Bun.spawnSync([join(prefix, "bin/dsm_daemon"), "--help"]);
+  expect(dsm.stdout.toString()).toContain("dsm daemon");
+});
+
+test("does not overwrite what others have put there, and leaves nothing half done", async () => {
+  mkdirSync(join(prefix, "lib"), { recursive: true });
+  writeFileSync(join(prefix, "lib/libxed.a"), "somebody's");
+  const refused = await place.dsm(["install", "--prefix", prefix]);
+  expect(refused.code).toBe(1);
+  expect(refused.stderr).toMatch(/^dsm: [^\n]+libxed\.a is there and was not installed by dsm; --force [^\n]+\n$/);
+  expect(tree()).toEqual(["lib/libxed.a"]);
+  expect((await place.dsm(["install", "--prefix", prefix, "--force"])).code).toBe(0);
+  expect(tree()).toEqual(INSTALLED);
+});
+
+test("a prefix that cannot be used is one line", async () => {
+  const file = join(place.folder, "file");
+  writeFileSync(file, "");
+  const { code, stderr } = await place.dsm(["install", "--prefix", join(file, "below")]);
+  expect(code).toBe(1);
+  expect(stderr).toMatch(/^dsm: [^\n]+ cannot be written: ENOTDIR[^\n]*\n$/);
+});
+
+test("a list that is not ours removes nothing", async () => {
+  mkdirSync(join(prefix, "share/dsm"), { recursive: true });
+  const victim = join(place.folder, "victim");
+  writeFileSync(victim, "keep");
+  writeFileSync(join(prefix, "share/dsm/manifest"), "file ../victim\n");
+  const { code, stderr } = await place.dsm(["uninstall", "--prefix", prefix]);
+  expect(code).toBe(1);
+  expect(stderr).toContain("not ours");
+  expect(existsSync(victim)).toBe(true);
+});
+
+test("the licences of everything inside", async () => {
+  const { code, stdout } = await place.dsm(["licenses"]);
+  expect(code).toBe(0);
+  for (const name of ["dsm", "XED", "koffi", "citty", "consola", "ofetch", "ufo", "destr", "Bun"]) {
+    expect(stdout).toContain(name);
+  }
+  expect(stdout).toContain("MIT");
+  expect(JSON.parse((await place.dsm(["licenses", "--json"])).stdout).licenses).toBe(stdout);
+});

@@ -1,0 +1,378 @@
+/** The daemon's HTTP API, with real servers behind it. */
+import { afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { connect } from "node:net";
+import { join } from "node:path";
+import type { SessionAddress, SessionDetail, SessionSummary } from "../../src/core/directory.ts";
+import { ADDRESS_SLOTS, PROTOCOL_VERSION, VERSION } from "../../src/core/limits.ts";
+import { type Daemon, type DaemonOptions, startDaemon } from "../../src/daemon/daemon.ts";
+
+// They start real processes, on machines that may be busy.
+setDefaultTimeout(60_000);
+
+const SERVER_COMMAND = [process.execPath, join(import.meta.dir, "../../src/cli/main.ts"), "server"];
+
+interface Running {
+  daemon: Daemon;
+  url: string;
+  /** Resolves when the daemon has logged a line that has `text` in it. */
+  logged(text: string): Promise<string>;
+}
+
+const running: Running[] = [];
+
+function start(options: Partial<DaemonOptions> = {}): Running {
+  const lines: string[] = [];
+  let waiting: Array<{ text: string; resolve: (line: string) => void }> = [];
+  const daemon = startDaemon({
+    host: "127.0.0.1",
+    port: 0,
+    serverCommand: SERVER_COMMAND,
+    autostarted: false,
+    log(line) {
+      lines.push(line);
+      for (const { text, resolve } of waiting) if (line.includes(text)) resolve(line);
+      waiting = waiting.filter(({ text }) => !line.includes(text));
+    },
+    ...options,
+  });
+  const started: Running = {
+    daemon,
+    url: `http://127.0.0.1:${daemon.port}/v1`,
+    logged(text) {
+      const line = lines.find((one) => one.includes(text));
+      if (line !== undefined) return Promise.resolve(line);
+      return new Promise((resolve) => waiting.push({ text, resolve }));
+    },
+  };
+  running.push(started);
+  return started;
+}
+
+/** Ends every session and the daemons: no server outlives its test. */
+async function stopAll(): Promise<void> {
+  for (const { daemon, url } of running.splice(0)) {
+    const answer = await fetch(`${url}/sessions`).catch(() => null);
+    const { sessions } = answer ? ((await answer.json()) as { sessions: SessionSummary[] }) : { sessions: [] };
+    for (const { name } of sessions) await fetch(`${url}/sessions/${encodeURIComponent(name)}`, { method: "DELETE" });
+    daemon.stop();
+    await daemon.ended;
+  }
+}
+
+async function send(method: string, url: string, body?: unknown): Promise<{ status: number; body: unknown }> {
+  const response = await fetch(url, {
+    method,
+    ...(body === undefined ? {} : { body: JSON.stringify(body), headers: { "content-type": "application/json" } }),
+  });
+  const text = await response.text();
+  return { status: response.status, body: text === "" ? null : JSON.parse(text) };
+}
+
+function problem(body: unknown): { code: string; message: string } {
+  return (body as { error: { code: string; message: string } }).error;
+}
+
+const alive = (pid: number): boolean => {
+  try {
+    return process.kill(pid, 0);
+  } catch {
+    return false;
+  }
+};
+
+let daemon: Running;
+beforeEach(() => {
+  daemon = start();
+});
+afterEach(stopAll);
+
+describe("health", () => {
+  test("says what it is", async () => {
+    const { status, body } = await send("GET", `${daemon.url}/health`);
+    expect(status).toBe(200);
+    expect(body).toEqual({
+      ...{ service: "dsm", version: VERSION, protocol: PROTOCOL_VERSION, pid: process.pid, autostarted: false },
+    });
+  });
+});
+
+describe("create or find", () => {
+  test("starts a server for a new name, and finds it for the next who asks", async () => {
+    const created = await send("POST", `${daemon.url}/sessions`, { name: "a b", processes: 2, size: 5000 });
+    expect(created.status).toBe(201);
+    const address = created.body as SessionAddress;
+    expect(address).toMatchObject({ name: "a b", host: "127.0.0.1", processes: 2, size: 8192 });
+    expect(address.instance).toMatch(/^[0-9a-f]{16}$/);
+
+    expect(await send("POST", `${daemon.url}/sessions`, { name: "a b" })).toEqual({ status: 200, body: address });
+    const same = { name: "a b", processes: 2, size: 8192 };
+    expect(await send("POST", `${daemon.url}/sessions`, same)).toEqual({ status: 200, body: address });
+
+    const list = await send("GET", `${daemon.url}/sessions`);
+    const [summary] = (list.body as { sessions: SessionSummary[] }).sessions;
+    expect(summary).toEqual({ ...address, pid: expect.any(Number), spawned: true });
+
+    const detail = (await send("GET", `${daemon.url}/sessions/a%20b`)).body as SessionDetail;
+    expect(detail).toMatchObject({ ...summary, answered: true, started: false, present: 0, entries: 0, ranks: [] });
+  });
+
+  test("starts one server for many who ask at once", async () => {
+    const request = { name: "crowd", processes: 3 };
+    const answers = await Promise.all(
+      Array.from({ length: 12 }, () => send("POST", `${daemon.url}/sessions`, request)),
+    );
+    expect(answers.filter(({ status }) => status === 201)).toHaveLength(1);
+    expect(answers.filter(({ status }) => status === 200)).toHaveLength(11);
+    expect(new Set(answers.map(({ body }) => (body as SessionAddress).instance)).size).toBe(1);
+  });
+
+  test("gives every session its own address slot", async () => {
+    const names = ["one", "two", "three"];
+    await Promise.all(names.map((name) => send("POST", `${daemon.url}/sessions`, { name, processes: 1 })));
+    const { sessions } = (await send("GET", `${daemon.url}/sessions`)).body as { sessions: SessionSummary[] };
+    const slots = sessions.map(({ pid }) => /--slot=(\d+)/.exec(readFileSync(`/proc/${pid}/cmdline`, "utf8"))?.[1]);
+    expect(slots.sort()).toEqual(["0", "1", "2"]);
+  });
+
+  test("refuses other numbers than the session has", async () => {
+    await send("POST", `${daemon.url}/sessions`, { name: "s", processes: 2, size: 4096 });
+    const processes = await send("POST", `${daemon.url}/sessions`, { name: "s", processes: 3 });
+    expect(processes.status).toBe(409);
+    expect(problem(processes.body).code).toBe("DSM_MISMATCH");
+    expect(problem(processes.body).message).toContain("has 2 processes, not 3");
+    const size = await send("POST", `${daemon.url}/sessions`, { name: "s", size: 4097 });
+    expect(size.status).toBe(409);
+    expect(problem(size.body).message).toContain("4096 bytes, not 8192");
+  });
+
+  test("does not start what nobody said the processes of", async () => {
+    const { status, body } = await send("POST", `${daemon.url}/sessions`, { name: "nobody" });
+    expect(status).toBe(404);
+    expect(problem(body).message).toContain('no session "nobody"');
+  });
+
+  test("replaces an instance that is known to have ended, once", async () => {
+    const request = { name: "again", processes: 1 };
+    const first = (await send("POST", `${daemon.url}/sessions`, request)).body as SessionAddress;
+    const { pid } = (await send("GET", `${daemon.url}/sessions/again`)).body as SessionDetail;
+    const after = { ...request, after: first.instance };
+    const next = await Promise.all([1, 2, 3].map(() => send("POST", `${daemon.url}/sessions`, after)));
+    process.kill(pid, "SIGTERM");
+    const instances = new Set(next.map(({ body }) => (body as SessionAddress).instance));
+    expect(instances.size).toBe(1);
+    expect(instances.has(first.instance)).toBe(false);
+    expect(next.map(({ status }) => status).sort()).toEqual([200, 200, 201]);
+  });
+
+  test("says why a server did not start", async () => {
+    const broken = start({ serverCommand: ["sh", "-c", "echo first >&2; echo 'dsm: no luck today' >&2; exit 1"] });
+    const { status, body } = await send("POST", `${broken.url}/sessions`, { name: "x", processes: 1 });
+    expect(status).toBe(503);
+    expect(problem(body).message).toContain("no luck today");
+    expect((await send("GET", `${broken.url}/sessions`)).body).toEqual({ sessions: [] });
+    const missing = start({ serverCommand: ["/nonexistent/dsm"] });
+    const other = await send("POST", `${missing.url}/sessions`, { name: "x", processes: 1 });
+    expect(other.status).toBe(503);
+    expect(problem(other.body).message).toContain("ENOENT");
+  });
+});
+
+describe("servers that end", () => {
+  test("a killed server is forgotten, and its name is free", async () => {
+    const first = (await send("POST", `${daemon.url}/sessions`, { name: "k", processes: 1 })).body as SessionAddress;
+    const { pid } = (await send("GET", `${daemon.url}/sessions/k`)).body as SessionDetail;
+    process.kill(pid, "SIGKILL");
+    await daemon.logged('"k" has ended');
+    expect((await send("GET", `${daemon.url}/sessions/k`)).status).toBe(404);
+    const again = await send("POST", `${daemon.url}/sessions`, { name: "k", processes: 5 });
+    expect(again.status).toBe(201);
+    expect((again.body as SessionAddress).instance).not.toBe(first.instance);
+  });
+
+  test("removing a session ends its server", async () => {
+    await send("POST", `${daemon.url}/sessions`, { name: "r", processes: 1 });
+    const { pid } = (await send("GET", `${daemon.url}/sessions/r`)).body as SessionDetail;
+    expect((await send("DELETE", `${daemon.url}/sessions/r`)).status).toBe(204);
+    expect(alive(pid)).toBe(false);
+    expect((await send("DELETE", `${daemon.url}/sessions/r`)).status).toBe(404);
+  });
+
+  test("only the instance that has the name can take itself off", async () => {
+    const { instance } = (await send("POST", `${daemon.url}/sessions`, { name: "o", processes: 1 }))
+      .body as SessionAddress;
+    const { pid } = (await send("GET", `${daemon.url}/sessions/o`)).body as SessionDetail;
+    expect((await send("DELETE", `${daemon.url}/sessions/o?instance=0123456789abcdef`)).status).toBe(404);
+    expect((await send("GET", `${daemon.url}/sessions/o`)).status).toBe(200);
+    expect((await send("DELETE", `${daemon.url}/sessions/o?instance=${instance}`)).status).toBe(204);
+    expect((await send("GET", `${daemon.url}/sessions/o`)).status).toBe(404);
+    expect(alive(pid)).toBe(true);
+    process.kill(pid, "SIGTERM");
+  });
+});
+
+describe("servers started by hand", () => {
+  const listener = (): Bun.TCPSocketListener => {
+    return Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
+  };
+  const registration = (port: number, instance = "00000000000000aa", pid = process.pid): object => {
+    return { instance, host: "127.0.0.1", port, pid, processes: 2, size: 4096, slot: 7 };
+  };
+
+  test("register, are found, and are dropped once they are gone", async () => {
+    const server = listener();
+    expect((await send("PUT", `${daemon.url}/sessions/hand`, registration(server.port))).status).toBe(201);
+    expect((await send("PUT", `${daemon.url}/sessions/hand`, registration(server.port))).status).toBe(200);
+    const found = await send("POST", `${daemon.url}/sessions`, { name: "hand", processes: 2 });
+    expect(found).toMatchObject({ status: 200, body: { port: server.port, instance: "00000000000000aa" } });
+    const rival = await send("PUT", `${daemon.url}/sessions/hand`, registration(server.port, "00000000000000bb"));
+    expect(rival.status).toBe(409);
+    expect(problem(rival.body).message).toContain("already running");
+    server.stop(true);
+    const started = await send("POST", `${daemon.url}/sessions`, { name: "hand", processes: 3 });
+    expect(started.status).toBe(201);
+  });
+
+  test("a dead one gives way to another", async () => {
+    const server = listener();
+    await send("PUT", `${daemon.url}/sessions/hand`, registration(server.port));
+    server.stop(true);
+    const second = listener();
+    const taken = await send("PUT", `${daemon.url}/sessions/hand`, registration(second.port, "00000000000000bb"));
+    expect(taken.status).toBe(201);
+    second.stop(true);
+  });
+
+  test("a registration cannot make the daemon signal a process that is no server", async () => {
+    const innocent = Bun.spawn(["sleep", "1000"]);
+    const server = listener();
+    const claim = registration(server.port, "00000000000000aa", innocent.pid);
+    expect((await send("PUT", `${daemon.url}/sessions/claim`, claim)).status).toBe(201);
+    expect((await send("DELETE", `${daemon.url}/sessions/claim`)).status).toBe(204);
+    expect((await send("GET", `${daemon.url}/health`)).status).toBe(200);
+    expect(innocent.exitCode).toBeNull();
+    expect(innocent.signalCode).toBeNull();
+    expect(alive(innocent.pid)).toBe(true);
+    innocent.kill();
+    await innocent.exited;
+    server.stop(true);
+  });
+});
+
+describe("bad requests", () => {
+  const cases: Array<[string, string, string, unknown, number, string]> = [
+    ["an unknown path", "GET", "/nothing", undefined, 404, "nothing at /v1/nothing"],
+    ["an unknown session", "GET", "/sessions/none", undefined, 404, 'no session "none"'],
+    ["no name", "POST", "/sessions", { processes: 1 }, 400, "name is missing"],
+    ["an empty name", "POST", "/sessions", { name: "", processes: 1 }, 400, "name is empty"],
+    ["a slash", "POST", "/sessions", { name: "a/b", processes: 1 }, 400, "slash"],
+    ["a long name", "POST", "/sessions", { name: "x".repeat(64), processes: 1 }, 400, "limit is 63"],
+    ["an encoded slash", "GET", "/sessions/a%2Fb", undefined, 400, "slash"],
+    ["a broken encoding", "GET", "/sessions/a%ZZ", undefined, 400, "URL encoding"],
+    ["no processes", "POST", "/sessions", { name: "a", processes: 0 }, 400, "1 or more"],
+    ["half a process", "POST", "/sessions", { name: "a", processes: 1.5 }, 400, "1 or more"],
+    ["too many processes", "POST", "/sessions", { name: "a", processes: 1025 }, 400, "limit is 1024"],
+    ["a word for a number", "POST", "/sessions", { name: "a", processes: "2" }, 400, "not a number"],
+    ["size 0", "POST", "/sessions", { name: "a", processes: 1, size: 0 }, 400, "1 byte or more"],
+    ["too large a size", "POST", "/sessions", { name: "a", processes: 1, size: 2 ** 36 + 1 }, 400, "beyond the limit"],
+    ["a bad instance", "POST", "/sessions", { name: "a", processes: 1, after: "x" }, 400, "16 hex digits"],
+    ["a list", "POST", "/sessions", [], 400, "not a JSON object"],
+    ["a bare registration", "PUT", "/sessions/a", {}, 400, "host"],
+    [
+      "a slot out of range",
+      "PUT",
+      "/sessions/a",
+      {
+        ...{ instance: "0".repeat(16), host: "127.0.0.1", port: 1, pid: 1, processes: 1, size: 1 },
+        slot: ADDRESS_SLOTS,
+      },
+      400,
+      "slot",
+    ],
+  ];
+  test.each(cases)("%s", async (_title, method, path, body, status, message) => {
+    const answer = await send(method, `${daemon.url}${path}`, body);
+    expect(answer.status).toBe(status);
+    expect(problem(answer.body).message).toContain(message);
+    expect(problem(answer.body).code).toMatch(/^DSM_/);
+    expect((await send("GET", `${daemon.url}/sessions`)).body).toEqual({ sessions: [] });
+  });
+
+  test("other methods, with what is allowed", async () => {
+    for (const [path, allow] of [
+      ["/health", "GET"],
+      ["/sessions", "GET, POST"],
+      ["/sessions/x", "GET, PUT, DELETE"],
+    ] as const) {
+      const response = await fetch(`${daemon.url}${path}`, { method: "PATCH" });
+      expect(response.status).toBe(405);
+      expect(response.headers.get("allow")).toBe(allow);
+      expect(problem(await response.json()).message).toContain("PATCH");
+    }
+  });
+
+  test("bodies that are too large, not JSON, or not said to be", async () => {
+    const post = (body: string | Uint8Array<ArrayBuffer>, type = "application/json"): Promise<Response> =>
+      fetch(`${daemon.url}/sessions`, { method: "POST", body, headers: { "content-type": type } });
+    const large = await post(JSON.stringify({ name: "a", processes: 1, filler: "x".repeat(64 << 10) }));
+    expect(large.status).toBe(413);
+    expect(problem(await large.json()).message).toContain("65536");
+    const broken = await post("{");
+    expect(broken.status).toBe(400);
+    expect(problem(await broken.json()).message).toContain("not JSON");
+    const plain = await post('{"name":"a","processes":1}', "text/plain");
+    expect(plain.status).toBe(415);
+    const latin = await post(new Uint8Array([0x22, 0xff, 0x22]));
+    expect(latin.status).toBe(400);
+  });
+
+  test("what a web page asks for", async () => {
+    const response = await fetch(`${daemon.url}/sessions`, { headers: { origin: "http://example.com" } });
+    expect(response.status).toBe(403);
+  });
+
+  test("garbage ends its connection only", async () => {
+    await new Promise<void>((resolve, reject) => {
+      const socket = connect(daemon.daemon.port, "127.0.0.1", () => socket.end("\0\x01garbage\r\n\r\n"));
+      socket.on("data", () => {});
+      socket.on("close", () => resolve());
+      socket.on("error", reject);
+    });
+    expect((await send("GET", `${daemon.url}/health`)).status).toBe(200);
+  });
+});
+
+describe("a daemon that was started by itself", () => {
+  test("ends when no session ever came", async () => {
+    await start({ autostarted: true, idleMs: 20 }).daemon.ended;
+  });
+
+  test("stays while there is a session, and ends after the last", async () => {
+    const idle = start({ autostarted: true, idleMs: 1000 });
+    let ended = false;
+    idle.daemon.ended.then(() => {
+      ended = true;
+    });
+    expect((await send("POST", `${idle.url}/sessions`, { name: "stay", processes: 1 })).status).toBe(201);
+    const { pid } = (await send("GET", `${idle.url}/sessions/stay`)).body as SessionDetail;
+    // Nothing tells that something does not happen: longer than it would have stayed without a session.
+    await Bun.sleep(1500);
+    expect(ended).toBe(false);
+    process.kill(pid, "SIGTERM");
+    await idle.daemon.ended;
+  });
+});
+
+test("a taken port and a foreign address are errors in one line", () => {
+  const taken = { host: "127.0.0.1", port: daemon.daemon.port };
+  expect(() => start(taken)).toThrow("port is taken");
+  expect(() => start({ host: "192.0.2.1" })).toThrow(/cannot listen on 192\.0\.2\.1.*--host/);
+});
+
+test("a server that listens on all addresses is given out under the one the client asked at", async () => {
+  const wide = start({ host: "0.0.0.0" });
+  const url = `http://127.0.0.2:${wide.daemon.port}/v1/sessions`;
+  expect(await send("POST", url, { name: "wide", processes: 1 })).toMatchObject({
+    ...{ status: 201, body: { host: "127.0.0.2" } },
+  });
+});
