@@ -363,10 +363,7 @@ static int open_edge(dsm_session *session, uint64_t from, uint64_t to) {
   return DSM_OK;
 }
 
-int dsm_hole_dig(dsm_session *session, void *address, size_t size, int *id) {
-  int status = session_check(session);
-  if (status != DSM_OK)
-    return status;
+static int dig(dsm_session *session, void *address, size_t size, int *id) {
   if (id == NULL)
     return dsm_fail(DSM_INVALID, "dsm_hole_dig: nowhere to put the hole's number");
   uint64_t offset = (uintptr_t)address - session->base;
@@ -385,7 +382,10 @@ int dsm_hole_dig(dsm_session *session, void *address, size_t size, int *id) {
 
   sigset_t before;
   lock_blocking_signals(table, &before);
-  status = make_shadow(session);
+  /* Whoever leaves has dropped the holes already, or waits for the lock to do it. */
+  int status = session_check(session);
+  if (status == DSM_OK)
+    status = make_shadow(session);
   for (int i = 0; i < DSM_HOLES_MAX && status == DSM_OK; i++) {
     const struct hole *other = &table->holes[i];
     if (other->id == 0)
@@ -411,6 +411,15 @@ int dsm_hole_dig(dsm_session *session, void *address, size_t size, int *id) {
     atomic_fetch_add(&table->count, 1);
   }
   unlock_restoring_signals(table, &before);
+  return status;
+}
+
+int dsm_hole_dig(dsm_session *session, void *address, size_t size, int *id) {
+  int status = session_begin(session);
+  if (status != DSM_OK)
+    return status;
+  status = dig(session, address, size, id);
+  session_end(session);
   return status;
 }
 
@@ -506,8 +515,8 @@ static int publish_changes(dsm_session *session, const struct hole *hole) {
   struct reply reply;
   send_part(&publication, 0);
   if (publication.failed || channel_receive(publication.fd, &reply) != 0) {
-    status = dsm_fail(DSM_UNREACHABLE, "the arbiter of session \"%s\" is gone", session->name);
     atomic_store(&session->dead, 1);
+    status = session_gone(session);
     channel_break(pool, slot);
   } else if (reply.header.kind != WIRE_REPLY || reply.header.op != DSM_OK) {
     status = dsm_fail(reply.header.op != 0 ? reply.header.op : DSM_PROTOCOL, "%s", (const char *)reply.body);
@@ -532,14 +541,16 @@ static int close_inner(dsm_session *session, const struct hole *hole) {
   return 0;
 }
 
-int dsm_hole_fill(dsm_session *session, int id) {
-  int status = session_check(session);
-  if (status != DSM_OK)
-    return status;
+static int fill(dsm_session *session, int id) {
   struct hole_table *table = &session->holes;
   struct hole *hole = NULL;
   sigset_t before;
   lock_blocking_signals(table, &before);
+  int status = session_check(session);
+  if (status != DSM_OK) {
+    unlock_restoring_signals(table, &before);
+    return status;
+  }
   for (int i = 0; i < DSM_HOLES_MAX && table->holes != NULL; i++)
     if (id > 0 && table->holes[i].id == id)
       hole = &table->holes[i];
@@ -566,6 +577,15 @@ int dsm_hole_fill(dsm_session *session, int id) {
   if (atomic_fetch_sub(&table->count, 1) == 1)
     table->openings = 0;
   unlock_restoring_signals(table, &before);
+  return status;
+}
+
+int dsm_hole_fill(dsm_session *session, int id) {
+  int status = session_begin(session);
+  if (status != DSM_OK)
+    return status;
+  status = fill(session, id);
+  session_end(session);
   return status;
 }
 

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -10,6 +11,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -194,8 +196,36 @@ int session_check(const dsm_session *session) {
   if (atomic_load(&session->left))
     return dsm_fail(DSM_LEFT, "this process has left session \"%s\"", session->name);
   if (atomic_load(&session->dead))
-    return dsm_fail(DSM_UNREACHABLE, "the arbiter of session \"%s\" is gone", session->name);
+    return session_gone(session);
   return DSM_OK;
+}
+
+int session_gone(const dsm_session *session) {
+  if (atomic_load(&session->left))
+    return dsm_fail(DSM_LEFT, "this process has left session \"%s\"", session->name);
+  return dsm_fail(DSM_UNREACHABLE, "the arbiter of session \"%s\" is gone", session->name);
+}
+
+int session_begin(dsm_session *session) {
+  if (session == NULL || session->pid != getpid())
+    return session_check(session);
+  /* Counted first and checked then: whoever leaves either finds us counted or is found by us. */
+  atomic_fetch_add(&session->calls, 1);
+  int status = session_check(session);
+  if (status != DSM_OK)
+    session_end(session);
+  return status;
+}
+
+void session_end(dsm_session *session) {
+  if (atomic_fetch_sub(&session->calls, 1) == 1 && atomic_load(&session->left))
+    syscall(SYS_futex, &session->calls, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
+}
+
+static void await_calls(dsm_session *session) {
+  unsigned calls;
+  while ((calls = atomic_load(&session->calls)) > 0)
+    syscall(SYS_futex, &session->calls, FUTEX_WAIT_PRIVATE, calls, NULL, NULL, 0);
 }
 
 /* 1 when an answer can be read, 0 after the time. */
@@ -233,7 +263,7 @@ int session_request(dsm_session *session, struct wire_header *header, const void
   }
   struct reply reply;
   if (finish_request(session, slot, sent, &reply) != 0)
-    return dsm_fail(DSM_UNREACHABLE, "the arbiter of session \"%s\" is gone", session->name);
+    return session_gone(session);
   if (reply.header.op == DSM_OK)
     return DSM_OK;
   return dsm_fail(reply.header.op, "%s", (const char *)reply.body);
@@ -531,9 +561,10 @@ int dsm_close(dsm_session *session) {
     return dsm_fail(DSM_FORKED, "this process was forked after joining; the session belongs to its parent");
   if (atomic_exchange(&session->left, 1))
     return dsm_fail(DSM_LEFT, "this process has left session \"%s\" before", session->name);
+  /* Stores under way are finished, then holes being filled; later calls find the session left. */
+  dsm_region_leave(session->region);
   hole_drop_all(session);
   int status = DSM_OK;
-  dsm_region_leave(session->region);
   struct wire_header leave = {.size = sizeof leave, .kind = WIRE_LEAVE};
   struct reply reply;
   if (atomic_load(&session->dead) || channel_send(session->main_fd, &leave, sizeof leave) != 0 ||
@@ -541,6 +572,8 @@ int dsm_close(dsm_session *session) {
     status = dsm_fail(DSM_UNREACHABLE, "the arbiter of session \"%s\" is gone", session->name);
   else if (reply.header.kind != WIRE_REPLY || reply.header.op != DSM_OK)
     status = dsm_fail(reply.header.op != 0 ? reply.header.op : DSM_PROTOCOL, "%s", (const char *)reply.body);
+  /* The order has answered whatever other threads were waiting for, or their connections have ended. */
+  await_calls(session);
   if (keep_copy(session) != 0 && status == DSM_OK)
     status = dsm_fail(DSM_NO_MEMORY, "no memory to keep the map's last state: %s", strerror(errno));
 

@@ -28,6 +28,7 @@ struct dsm_session {
   int region;     /* index of the region */
   atomic_int left; /* this process has left; the handle stays so that later calls can be told */
   atomic_int dead; /* the arbiter is gone: nothing can be ordered any more */
+  atomic_uint calls; /* under way in any thread; leaving waits for their end */
   struct channel_pool channels;
   struct hole_table holes;
   struct dsm_session *next; /* list of open sessions */
@@ -40,6 +41,13 @@ int session_check_name(const char *what, const char *name);
 
 /* DSM_OK if the session may be used by this process now. */
 int session_check(const dsm_session *session);
+
+/* session_check(), and until session_end() the session keeps what the call needs. Only after DSM_OK is there an end. */
+int session_begin(dsm_session *session);
+void session_end(dsm_session *session);
+
+/* Fails because the connection to the arbiter has ended: it is gone, or this process has left meanwhile. */
+int session_gone(const dsm_session *session);
 
 /* One request and its answer on a channel of the pool. `wait` is for barriers and semaphores, which may take long.
  * timeout_ms < 0: no limit; after it the request is taken back with SEM_CANCEL. A status, with its words kept. */

@@ -5,22 +5,27 @@
 #include "status.h"
 
 int dsm_barrier_wait(dsm_session *session) {
-  int status = session_check(session);
+  int status = session_begin(session);
   if (status != DSM_OK)
     return status;
   struct wire_header header = {.kind = WIRE_BARRIER};
-  return session_request(session, &header, NULL, 0, 1, -1);
+  status = session_request(session, &header, NULL, 0, 1, -1);
+  session_end(session);
+  return status;
 }
 
 static int semaphore(dsm_session *session, uint8_t kind, const char *name, uint32_t initial, int only_try,
                      int timeout_ms) {
-  int status = session_check(session);
-  if (status == DSM_OK)
-    status = session_check_name("semaphore", name);
+  int status = session_begin(session);
   if (status != DSM_OK)
     return status;
-  if (initial > DSM_SEM_MAX)
-    return dsm_fail(DSM_INVALID, "the initial value %u is beyond the limit of %d", initial, DSM_SEM_MAX);
+  status = session_check_name("semaphore", name);
+  if (status == DSM_OK && initial > DSM_SEM_MAX)
+    status = dsm_fail(DSM_INVALID, "the initial value %u is beyond the limit of %d", initial, DSM_SEM_MAX);
+  if (status != DSM_OK) {
+    session_end(session);
+    return status;
+  }
   size_t length = strlen(name);
   struct wire_header header = {
       .kind = kind,
@@ -30,6 +35,7 @@ static int semaphore(dsm_session *session, uint8_t kind, const char *name, uint3
       .aux = initial,
   };
   status = session_request(session, &header, name, length, kind == WIRE_SEM_WAIT, timeout_ms);
+  session_end(session);
   if (status == DSM_AGAIN)
     return dsm_fail(status, "semaphore \"%s\" is 0 now", name);
   if (status == DSM_TIMEOUT)
