@@ -124,7 +124,7 @@ class ArbiterShell {
       } catch (error) {
         if (!(error instanceof DsmError) || attempt === FIND_ATTEMPTS) throw error;
         if (error.code === "DSM_ENDED") after = address.instance;
-        else if (error.code === "DSM_UNREACHABLE") await Bun.sleep(FIND_PAUSE_MS);
+        else if (error.code === "DSM_UNREACHABLE" || error.code === "DSM_AGAIN") await Bun.sleep(FIND_PAUSE_MS);
         else throw error;
       }
     }

@@ -11,7 +11,8 @@ export function checkName(kind: "session" | "node" | "semaphore", name: string):
     const code = character.codePointAt(0) as number;
     if (code === 0x2f) return `the ${kind} name has a slash; leave it out`;
     if (code < 0x20 || code === 0x7f) return `the ${kind} name has a control character; leave it out`;
-    if (code === 0xfffd) return `the ${kind} name is not valid UTF-8`;
+    // A lone surrogate is written as the replacement character.
+    if (code === 0xfffd || (code >= 0xd800 && code <= 0xdfff)) return `the ${kind} name is not valid UTF-8`;
   }
   if (name === "." || name === "..") return `the ${kind} name is "${name}"; choose another`;
   return null;

@@ -9,12 +9,15 @@ export type Write = (bytes: Uint8Array) => number;
 
 export class Outbox {
   readonly #write: Write;
+  readonly #limit: number;
   #chunks: Uint8Array[] = [];
   #sent = 0;
   #size = 0;
 
-  constructor(write: Write) {
+  /** `limit`: most bytes that may wait. */
+  constructor(write: Write, limit: number = OUTBOX_MAX) {
     this.#write = write;
+    this.#limit = limit;
   }
 
   /** Bytes not written yet. */
@@ -22,15 +25,19 @@ export class Outbox {
     return this.#size;
   }
 
-  /** `bytes` may be used again after the call. False: the reader is too far behind, give the connection up. */
-  send(bytes: Uint8Array): boolean {
+  /**
+   * False: the reader is too far behind, give the connection up. `bytes` may be used again after the call, unless they
+   * are `kept`: then nobody changes them any more, and several outboxes may hold the same ones.
+   */
+  send(bytes: Uint8Array, kept = false): boolean {
     let written = 0;
     if (this.#size === 0) {
       written = this.#write(bytes);
       if (written === bytes.length) return true;
     }
-    const rest = new Uint8Array(bytes.subarray(Math.max(written, 0)));
-    if (this.#size + rest.length > OUTBOX_MAX) return false;
+    const unsent = bytes.subarray(Math.max(written, 0));
+    if (this.#size + unsent.length > this.#limit) return false;
+    const rest = kept ? unsent : new Uint8Array(unsent);
     this.#chunks.push(rest);
     this.#size += rest.length;
     return true;

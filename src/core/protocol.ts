@@ -58,7 +58,10 @@ export const Kind = {
   STORE: 18,
   /** op: AtomicOp, length: width, body: operand (16 bytes), compare (16 bytes). Reply body: old value (16 bytes). */
   ATOMIC: 19,
-  /** length: bytes of runs in the body, op: 1 if more parts of this entry follow. */
+  /**
+   * length: bytes of runs in the body, op: 1 if more parts of this entry follow, 2 (from an arbiter only, without runs)
+   * if the rest will never come and the parts before are to be forgotten: that never enters the order.
+   */
   PUBLISH: 20,
   BARRIER: 21,
   /** body: name, length: its bytes, aux: initial value, op: 1 for try. */
@@ -79,6 +82,8 @@ export const ORDERED_LAST = Kind.SEM_CANCEL;
 /** Equal to `enum dsm_atomic_op` in region.h. */
 export const AtomicOp = { ADD: 1, AND: 2, OR: 3, XOR: 4, XCHG: 5, CMPXCHG: 6, NEG: 7 } as const;
 export type AtomicOp = (typeof AtomicOp)[keyof typeof AtomicOp];
+
+export const PublishOp = { LAST: 0, MORE: 1, ABANDON: 2 } as const;
 
 /** "dsmwire" and a zero byte, read as two little-endian words. */
 export const MAGIC_LOW = 0x776d7364;
@@ -182,7 +187,8 @@ export function checkGreeting(view: DataView, at: number): void {
 }
 
 const encoder = new TextEncoder();
-const decoder = new TextDecoder();
+// A byte order mark is a character like any other: names that differ in one are different names.
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 
 export const encodeText = (text: string): Uint8Array => encoder.encode(text);
 export const encodeJson = (value: unknown): Uint8Array => encoder.encode(JSON.stringify(value));
@@ -247,7 +253,8 @@ export function checkOperation(view: DataView, at: number, mapSize: number): str
     }
     case Kind.PUBLISH: {
       if (length !== body || length > PUBLISH_PART_MAX) return "publish: length does not fit its frame";
-      if (view.getUint8(at + 5) > 1) return "publish: no such flag";
+      const op = view.getUint8(at + 5);
+      if (op > PublishOp.ABANDON || (op === PublishOp.ABANDON && body !== 0)) return "publish: no such flag";
       const end = at + size;
       let run = at + HEADER_SIZE;
       while (run < end) {

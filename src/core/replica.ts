@@ -27,6 +27,7 @@ import {
   PROCESS_HELLO,
   PROCESS_HELLO_SIZE,
   ProtocolError,
+  PublishOp,
   padded,
   runLength,
   runOffset,
@@ -80,6 +81,8 @@ interface Channel {
   process: Process | null;
   /** Requests that are not answered. */
   requests: number;
+  /** Tags of publications of which the last part has not come. */
+  publishing: Set<number>;
   open: boolean;
 }
 
@@ -153,6 +156,9 @@ export class Replica {
     const kind = view.getUint8(at + 4);
     const wrong = checkOperation(view, at, this.session.config.size);
     if (wrong !== null) throw new ProtocolError(`an entry of the order is damaged: ${wrong}`);
+    if (kind === Kind.PUBLISH && view.getUint8(at + 5) === PublishOp.ABANDON) {
+      throw new ProtocolError("an entry of the order is damaged: publish: no such flag");
+    }
     if (getUint64(view, at + 16) !== this.session.seq + 1) throw new ProtocolError("an entry of the order is missing");
     this.#answersAtomic = kind === Kind.ATOMIC;
     this.session.apply(view, at);
@@ -170,6 +176,7 @@ export class Replica {
       reader: new FrameReader(GREETING_FRAME_MAX),
       process: null,
       requests: 0,
+      publishing: new Set(),
       open: true,
     };
     return index;
@@ -201,11 +208,22 @@ export class Replica {
     channel.open = false;
     const { process } = channel;
     if (process !== null) {
+      this.#abandon(channel, process);
       process.channels.delete(index);
       if (process.channel === index) this.#processEnded(process);
     }
     if (channel.requests === 0) this.#release(channel);
     this.#checkDone();
+  }
+
+  /** What was published by half must not meet a later publication of this channel's number and tag. */
+  #abandon(channel: Channel, process: Process): void {
+    for (const tag of channel.publishing) {
+      this.#out.propose(
+        encode({ kind: Kind.PUBLISH, op: PublishOp.ABANDON, rank: process.rank, tag, node: this.#node }),
+      );
+    }
+    channel.publishing.clear();
   }
 
   #release(channel: Channel): void {
@@ -244,7 +262,7 @@ export class Replica {
     const tag = view.getUint32(at + 8, true);
     if (process.state !== "running") {
       if (process.state === "joining") throw new ProtocolError("a request before the session began");
-      this.#refuse(channel, tag, Status.LEFT);
+      if (isAnswered(kind, view, at)) this.#refuse(channel, tag, Status.LEFT);
       return;
     }
     if (kind >= ORDERED_FIRST && kind <= ORDERED_LAST && kind !== Kind.JOIN) {
@@ -269,9 +287,15 @@ export class Replica {
     if (wrong !== null) throw new ProtocolError(wrong);
     const tag = view.getUint32(at + 8, true);
     if (tag > 0xffff) throw new ProtocolError("a tag has 16 bits");
-    // A part that is not the last, and a cancel, have no answer of their own.
-    const answered = kind !== Kind.SEM_CANCEL && !(kind === Kind.PUBLISH && view.getUint8(at + 5) === 1);
-    if (answered) {
+    const stamped = ((channel.index << 16) | tag) >>> 0;
+    if (kind === Kind.PUBLISH) {
+      const op = view.getUint8(at + 5);
+      if (op === PublishOp.ABANDON) throw new ProtocolError("publish: no such flag");
+      if (op === PublishOp.MORE) channel.publishing.add(stamped);
+      else channel.publishing.delete(stamped);
+      if (channel.publishing.size > CHANNEL_REQUESTS_MAX) throw new ProtocolError("too many requests under way");
+    }
+    if (isAnswered(kind, view, at)) {
       if (channel.requests >= CHANNEL_REQUESTS_MAX) throw new ProtocolError("too many requests under way");
       channel.requests += 1;
     }
@@ -280,7 +304,7 @@ export class Replica {
       view.setUint8(at + 5, 0);
     }
     view.setUint16(at + 6, process.rank, true);
-    view.setUint32(at + 8, ((channel.index << 16) | tag) >>> 0, true);
+    view.setUint32(at + 8, stamped, true);
     view.setUint32(at + 12, this.#node, true);
     this.#out.propose(at === 0 && bytes.length === size ? bytes : bytes.subarray(at, at + size));
   }
@@ -423,6 +447,13 @@ export class Replica {
     const nobody = this.#hadProcess && this.#processes.size === 0 && this.#byRank.size === 0;
     if (nobody || this.session.phase === "ended") {
       this.#done = true;
+      // A join that crossed the end on its way has no place in the order any more.
+      for (const process of [...this.#processes]) {
+        const channel = this.#channels[process.channel];
+        if (process.state !== "joining" || process.dead || channel === undefined) continue;
+        channel.requests -= 1;
+        this.#answerJoin(channel, process, Status.ENDED, 0);
+      }
       this.#out.done();
     }
   }
@@ -510,6 +541,11 @@ export class Replica {
     }
     if (at < last) shadow.memory.store(at, this.#memory.view, at, last - at);
   }
+}
+
+/** A part that is not the last, and a cancel, have no answer of their own. */
+function isAnswered(kind: number, view: DataView, at: number): boolean {
+  return kind !== Kind.SEM_CANCEL && !(kind === Kind.PUBLISH && view.getUint8(at + 5) === PublishOp.MORE);
 }
 
 function reason(status: Status, aux: number): string {

@@ -23,6 +23,7 @@ import {
   Kind,
   NO_TAG,
   ProtocolError,
+  PublishOp,
   setUint64,
 } from "./protocol.ts";
 import { type Effects, Session, type SessionConfig, type SessionSnapshot } from "./session.ts";
@@ -30,8 +31,8 @@ import { type Effects, Session, type SessionConfig, type SessionSnapshot } from 
 export interface SequencerOutput {
   /** To one link. */
   send(link: number, bytes: Uint8Array): void;
-  /** To every welcomed link; `bytes` is valid during the call only. */
-  broadcast(bytes: Uint8Array): void;
+  /** To every welcomed link; `bytes` is valid during the call only, unless it is `kept`: then it never changes. */
+  broadcast(bytes: Uint8Array, kept: boolean): void;
   /** Close the link after what was sent. */
   close(link: number): void;
   /** The session has ended; what was broadcast is to be delivered first. */
@@ -76,8 +77,8 @@ interface Link {
   stagedBytes: number;
 }
 
-/** Runs of single bytes cost 16 bytes each; more than that for a whole map is no honest publication. */
-const STAGED_PER_MAP_BYTE = 16;
+/** Every second byte changed costs 16 bytes a run; more than that for a whole map is no honest publication. */
+export const STAGED_PER_MAP_BYTE = 8;
 
 const NO_EFFECTS = { wrote(): void {}, complete(): void {}, ranked(): void {}, gone(): void {} };
 
@@ -190,6 +191,10 @@ export class Sequencer {
     for (const other of this.#links.values()) {
       if (other.node < 0) continue;
       nodes += 1;
+      // A node whose processes are all gone is only closing its connection still.
+      if (other.name === hello.node && this.session.presentOn(other.node).length === 0) {
+        throw new ProtocolError(`node "${hello.node}" is leaving session "${config.name}"; try again`, Status.AGAIN);
+      }
       if (other.name === hello.node) {
         throw new ProtocolError(
           `node "${hello.node}" is in session "${config.name}" already; set DSM_NODE to another name`,
@@ -213,7 +218,8 @@ export class Sequencer {
     if (view.getUint32(at + 12, true) !== link.node) throw new ProtocolError("an operation of another node");
     if (this.session.phase === "ended") return;
     // A rank that the order has already seen go may still have had requests on their way.
-    const needsRank = kind !== Kind.JOIN && kind !== Kind.LEAVE;
+    const abandons = kind === Kind.PUBLISH && view.getUint8(at + 5) === PublishOp.ABANDON;
+    const needsRank = kind !== Kind.JOIN && kind !== Kind.LEAVE && !abandons;
     if (needsRank && !this.session.mayIssue(view.getUint16(at + 6, true), link.node)) return;
     if (kind === Kind.PUBLISH) this.#publish(link, view, at, size, bytes);
     else this.#append(bytes, view, at, size);
@@ -221,8 +227,14 @@ export class Sequencer {
 
   #publish(link: Link, view: DataView, at: number, size: number, bytes: Uint8Array): void {
     const tag = view.getUint32(at + 8, true);
-    const more = view.getUint8(at + 5) === 1;
+    const op = view.getUint8(at + 5);
+    const more = op === PublishOp.MORE;
     const parts = link.staged.get(tag);
+    if (op === PublishOp.ABANDON) {
+      for (const part of parts ?? []) link.stagedBytes -= part.length;
+      link.staged.delete(tag);
+      return;
+    }
     if (!more && parts === undefined) {
       this.#append(bytes, view, at, size);
       return;
@@ -239,9 +251,14 @@ export class Sequencer {
       return;
     }
     link.staged.delete(tag);
+    this.#flush();
     for (const part of all) {
+      // The part goes to all links as it is: a large publication lies in memory once, however many are behind.
+      const partView = new DataView(part.buffer);
       link.stagedBytes -= part.length;
-      this.#append(part, new DataView(part.buffer), 0, part.length);
+      setUint64(partView, 16, this.session.seq + 1);
+      this.#out.broadcast(part, true);
+      this.session.apply(partView, 0);
     }
     this.#append(bytes, view, at, size);
   }
@@ -267,7 +284,7 @@ export class Sequencer {
     if (this.#batched === 0) return;
     const batch = this.#batch.subarray(0, this.#batched);
     this.#batched = 0;
-    this.#out.broadcast(batch);
+    this.#out.broadcast(batch, false);
   }
 
   status(): StatusReport {

@@ -10,11 +10,12 @@ import {
   DEFAULT_SIZE,
   GREETING_TIMEOUT_MS,
   OUTBOX_HIGH,
+  OUTBOX_MAX,
   UNUSED_TIMEOUT_MS,
 } from "../core/limits.ts";
 import { checkName, checkProcesses, fnv1a64 } from "../core/names.ts";
 import { failStop, Outbox } from "../core/outbox.ts";
-import { Sequencer } from "../core/sequencer.ts";
+import { STAGED_PER_MAP_BYTE, Sequencer } from "../core/sequencer.ts";
 import { checkSize, pageRound } from "../core/size.ts";
 
 export interface ServerOptions {
@@ -114,6 +115,8 @@ class ServerShell {
   readonly #sequencer: Sequencer;
   readonly #sockets = new Map<number, LinkSocket>();
   #listener: TCPSocketListener<Link> | undefined;
+  /** What a link may be behind by: one largest publication comes on top, because it goes out as a whole. */
+  readonly #outboxLimit: number;
   #nextLink = 1;
   #paused = false;
   #finishing = false;
@@ -124,13 +127,14 @@ class ServerShell {
     this.ended = new Promise((resolve) => {
       this.#finish = resolve;
     });
+    this.#outboxLimit = OUTBOX_MAX + memory.length * STAGED_PER_MAP_BYTE;
     this.#sequencer = new Sequencer(config, memory, {
       send: (id, bytes) => {
         const socket = this.#sockets.get(id);
         if (socket !== undefined) this.#send(socket, bytes);
       },
-      broadcast: (bytes) => {
-        for (const socket of this.#sockets.values()) if (socket.data.welcomed) this.#send(socket, bytes);
+      broadcast: (bytes, kept) => {
+        for (const socket of this.#sockets.values()) if (socket.data.welcomed) this.#send(socket, bytes, kept);
       },
       close: (id) => {
         const socket = this.#sockets.get(id);
@@ -191,7 +195,7 @@ class ServerShell {
     socket.setNoDelay(true);
     socket.data = {
       id,
-      outbox: new Outbox((bytes) => socket.write(bytes)),
+      outbox: new Outbox((bytes) => socket.write(bytes), this.#outboxLimit),
       welcomed: false,
       closing: false,
       timer: setTimeout(() => {
@@ -211,10 +215,10 @@ class ServerShell {
     this.#checkFinished();
   }
 
-  #send(socket: LinkSocket, bytes: Uint8Array): void {
+  #send(socket: LinkSocket, bytes: Uint8Array, kept = false): void {
     const link = socket.data;
     if (!link.welcomed && this.#sequencer.isWelcomed(link.id)) link.welcomed = true;
-    if (!link.outbox.send(bytes)) socket.terminate();
+    if (!link.outbox.send(bytes, kept)) socket.terminate();
   }
 
   /** While any link is far behind we read from none: writers wait, queues stay bounded. */

@@ -1,0 +1,118 @@
+import { expect, test } from "bun:test";
+import { FrameReader } from "../../src/core/frames.ts";
+import { FRAME_MAX, GREETING_FRAME_MAX } from "../../src/core/limits.ts";
+import { encode, HEADER_SIZE, Kind, ProtocolError } from "../../src/core/protocol.ts";
+import { Random } from "../support/core-random.ts";
+
+function read(reader: FrameReader, chunk: Uint8Array): string[] {
+  const frames: string[] = [];
+  reader.push(chunk, (view, at, size, bytes) => {
+    expect(view.getUint32(at, true)).toBe(size);
+    expect(view.getUint8(at + 4)).toBe(bytes[at + 4]!);
+    frames.push(Buffer.from(bytes.subarray(at, at + size)).toString("hex"));
+  });
+  return frames;
+}
+
+function stream(random: Random, bodies: number[]): { bytes: Uint8Array; frames: string[] } {
+  const frames = bodies.map((length) => encode({ kind: Kind.STORE, tag: random.next(), body: random.bytes(length) }));
+  return { bytes: Buffer.concat(frames), frames: frames.map((frame) => Buffer.from(frame).toString("hex")) };
+}
+
+test("every cut of a stream in two or three gives the same frames", () => {
+  const { bytes, frames } = stream(new Random(1), [0, 5, 8, 1]);
+  for (let first = 0; first <= bytes.length; first += 1) {
+    for (let second = first; second <= bytes.length; second += 1) {
+      const reader = new FrameReader(FRAME_MAX);
+      const got = [bytes.subarray(0, first), bytes.subarray(first, second), bytes.subarray(second)].flatMap((chunk) =>
+        read(reader, chunk),
+      );
+      expect(got).toEqual(frames);
+      expect(reader.pending).toBe(0);
+    }
+  }
+});
+
+test("chunks of every size give the same frames, large ones too", () => {
+  const { bytes, frames } = stream(new Random(2), [0, 300, 9000, 1, 64, 5000, 0, 0, 17]);
+  for (let size = 1; size < 200; size += 1) {
+    const reader = new FrameReader(FRAME_MAX);
+    const got: string[] = [];
+    for (let at = 0; at < bytes.length; at += size) got.push(...read(reader, bytes.subarray(at, at + size)));
+    expect(got).toEqual(frames);
+  }
+  for (let seed = 0; seed < 200; seed += 1) {
+    const random = new Random(seed);
+    const reader = new FrameReader(FRAME_MAX);
+    const got: string[] = [];
+    for (let at = 0; at < bytes.length; ) {
+      const size = random.oneIn(4) ? random.below(6000) : random.below(60);
+      got.push(...read(reader, bytes.subarray(at, at + size)));
+      at += size;
+    }
+    expect(got).toEqual(frames);
+  }
+});
+
+test("what the handler writes into a frame stays in that frame", () => {
+  const { bytes, frames } = stream(new Random(3), [8, 8, 8]);
+  const reader = new FrameReader(FRAME_MAX);
+  const got: string[] = [];
+  for (let at = 0; at < bytes.length; at += 7) {
+    reader.push(Uint8Array.from(bytes.subarray(at, at + 7)), (_view, start, size, chunk) => {
+      got.push(Buffer.from(chunk.subarray(start, start + size)).toString("hex"));
+      chunk.fill(0, start, start + size);
+    });
+  }
+  expect(got).toEqual(frames);
+});
+
+test("pending counts the bytes of a frame that has not fully arrived", () => {
+  const reader = new FrameReader(FRAME_MAX);
+  const frame = encode({ kind: Kind.BARRIER });
+  for (let at = 0; at < frame.length; at += 1) {
+    expect(reader.pending).toBe(at);
+    read(reader, frame.subarray(at, at + 1));
+  }
+  expect(reader.pending).toBe(0);
+});
+
+const sizes = [0, 1, 4, 8, HEADER_SIZE - 8, HEADER_SIZE - 1, HEADER_SIZE + 1, 44, 4095, GREETING_FRAME_MAX + 8];
+test.each([...sizes, FRAME_MAX, 0xffffffff, 0x80000000])("a frame of %d bytes cannot be", (size) => {
+  for (const cut of [1, 2, 3, 4, 40]) {
+    const bytes = new Uint8Array(48);
+    new DataView(bytes.buffer).setUint32(0, size, true);
+    const reader = new FrameReader(GREETING_FRAME_MAX);
+    expect(() => {
+      read(reader, bytes.subarray(0, cut));
+      read(reader, bytes.subarray(cut));
+    }).toThrow(ProtocolError);
+  }
+});
+
+test("the limit itself is allowed, and may be raised up to FRAME_MAX between two frames", () => {
+  const large = encode({ kind: Kind.STORE, body: new Uint8Array(FRAME_MAX - HEADER_SIZE) });
+  const small = encode({ kind: Kind.STORE, body: new Uint8Array(GREETING_FRAME_MAX - HEADER_SIZE) });
+  const reader = new FrameReader(GREETING_FRAME_MAX);
+  const got: number[] = [];
+  reader.push(Buffer.concat([small, large, small]), (_view, _at, size) => {
+    got.push(size);
+    reader.limit = FRAME_MAX;
+  });
+  expect(got).toEqual([GREETING_FRAME_MAX, FRAME_MAX, GREETING_FRAME_MAX]);
+  expect(() => {
+    reader.limit = FRAME_MAX + 8;
+  }).toThrow(RangeError);
+});
+
+test("what the handler throws passes through", () => {
+  const reader = new FrameReader(FRAME_MAX);
+  const frame = encode({ kind: Kind.BARRIER });
+  const handler = (): void => {
+    throw new TypeError("mine");
+  };
+  expect(() => reader.push(frame, handler)).toThrow("mine");
+  const other = new FrameReader(FRAME_MAX);
+  other.push(frame.subarray(0, 9), handler);
+  expect(() => other.push(frame.subarray(9), handler)).toThrow("mine");
+});

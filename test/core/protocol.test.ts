@@ -1,0 +1,339 @@
+import { describe, expect, test } from "bun:test";
+import { Status } from "../../src/core/errors.ts";
+import { FRAME_MAX, NAME_MAX, SEMAPHORE_VALUE_MAX, STORE_MAX } from "../../src/core/limits.ts";
+import {
+  AtomicOp,
+  bodyText,
+  checkGreeting,
+  checkOperation,
+  encode,
+  encodeGreeting,
+  encodeJson,
+  encodeText,
+  type Frame,
+  fieldText,
+  getUint64,
+  HEADER,
+  HEADER_SIZE,
+  JOINED,
+  JOINED_SIZE,
+  Kind,
+  MAGIC_HIGH,
+  MAGIC_LOW,
+  ORDERED_FIRST,
+  ORDERED_LAST,
+  PROCESS_HELLO,
+  PROCESS_HELLO_SIZE,
+  ProtocolError,
+  PUBLISH_PART_MAX,
+  padded,
+  RUN_HEADER_SIZE,
+  runLength,
+  runOffset,
+  setUint64,
+  wireHeader,
+  writeRun,
+} from "../../src/core/protocol.ts";
+import { publication, runs, viewOf } from "../support/core-frames.ts";
+
+const MAP = 8192;
+
+/** What checkOperation says of a frame that stands in the middle of other bytes. */
+function check(frame: Frame | Uint8Array, mapSize = MAP): string | null {
+  const bytes = frame instanceof Uint8Array ? frame : encode(frame);
+  const around = new Uint8Array(bytes.length + 48).fill(0xff);
+  around.set(bytes, 24);
+  return checkOperation(new DataView(around.buffer, 8), 16, mapSize);
+}
+
+const store = (offset: number, length: number): Frame => ({
+  kind: Kind.STORE,
+  offset,
+  body: new Uint8Array(length).fill(7),
+});
+const atomic = (op: number, length: number, offset = 0): Frame => ({
+  kind: Kind.ATOMIC,
+  op,
+  length,
+  offset,
+  body: new Uint8Array(32),
+});
+const semaphore = (kind: Kind, name: string, fields: Partial<Frame> = {}): Frame => ({
+  kind,
+  body: encodeText(name),
+  ...fields,
+});
+
+describe("encode", () => {
+  test("puts every field where HEADER says, and pads the body with zeros", () => {
+    const bytes = encode({
+      kind: Kind.SEM_POST,
+      op: 0xa1,
+      rank: 0xb1b2,
+      tag: 0xc1c2c3c4,
+      node: 0xd1d2d3d4,
+      seq: 0x1f_e2e3_e4e5_e6e7,
+      offset: 0x00_f2f3_f4f5_f6f7,
+      aux: 0x91929394,
+      body: Uint8Array.of(1, 2, 3),
+    });
+    const view = viewOf(bytes);
+    expect(bytes.length).toBe(48);
+    const read = ([offset, size]: readonly [number, number]) =>
+      size === 1
+        ? view.getUint8(offset)
+        : size === 2
+          ? view.getUint16(offset, true)
+          : size === 4
+            ? view.getUint32(offset, true)
+            : getUint64(view, offset);
+    expect(Object.fromEntries(Object.entries(HEADER).map(([name, place]) => [name, read(place)]))).toEqual({
+      size: 48,
+      kind: Kind.SEM_POST,
+      op: 0xa1,
+      rank: 0xb1b2,
+      tag: 0xc1c2c3c4,
+      node: 0xd1d2d3d4,
+      seq: 0x1f_e2e3_e4e5_e6e7,
+      offset: 0x00_f2f3_f4f5_f6f7,
+      length: 3,
+      aux: 0x91929394,
+    });
+    expect([...bytes.subarray(HEADER_SIZE)]).toEqual([1, 2, 3, 0, 0, 0, 0, 0]);
+  });
+
+  test("without fields gives a bare header of zeros", () => {
+    for (const kind of Object.values(Kind)) {
+      const bytes = encode({ kind });
+      expect(bytes.length).toBe(HEADER_SIZE);
+      expect([...bytes]).toEqual([HEADER_SIZE, 0, 0, 0, kind, ...new Array(35).fill(0)]);
+    }
+  });
+
+  test("pads every body to whole words", () => {
+    for (let length = 0; length <= 64; length += 1) {
+      const bytes = encode({ kind: Kind.STORE, body: new Uint8Array(length).fill(0xff) });
+      expect(bytes.length % 8).toBe(0);
+      expect(bytes.length - HEADER_SIZE - length).toBeLessThan(8);
+      expect(bytes.length).toBe(padded(HEADER_SIZE + length));
+      expect(bytes.filter((byte, at) => at >= HEADER_SIZE && byte === 0xff).length).toBe(length);
+    }
+  });
+
+  test("the tables leave no gap and no overlap", () => {
+    for (const [table, size] of [
+      [HEADER, HEADER_SIZE],
+      [PROCESS_HELLO, PROCESS_HELLO_SIZE],
+      [JOINED, JOINED_SIZE],
+    ] as const) {
+      let at = 0;
+      for (const [offset, bytes] of Object.values(table)) {
+        expect(offset).toBe(at);
+        at += bytes;
+      }
+      expect(at).toBe(size);
+    }
+  });
+
+  test("kinds are distinct, and the ordered ones lie together", () => {
+    const kinds = Object.values(Kind);
+    expect(new Set(kinds).size).toBe(kinds.length);
+    const ordered = kinds.filter((kind) => kind >= ORDERED_FIRST && kind <= ORDERED_LAST);
+    expect(ordered.length).toBe(ORDERED_LAST - ORDERED_FIRST + 1);
+  });
+});
+
+describe("numbers and text", () => {
+  test("64-bit numbers come back up to 2^53 - 1; more is NaN", () => {
+    const view = new DataView(new ArrayBuffer(16));
+    for (const value of [0, 1, 2 ** 31, 2 ** 32 - 1, 2 ** 32, 2 ** 40 + 5, Number.MAX_SAFE_INTEGER]) {
+      setUint64(view, 3, value);
+      expect(getUint64(view, 3)).toBe(value);
+      expect(view.getBigUint64(3, true)).toBe(BigInt(value));
+    }
+    view.setBigUint64(0, 2n ** 53n, true);
+    expect(getUint64(view, 0)).toBeNaN();
+    view.setBigUint64(0, 2n ** 64n - 1n, true);
+    expect(getUint64(view, 0)).toBeNaN();
+  });
+
+  test("texts and JSON come back", () => {
+    const bytes = encodeText("xxgrün€yy");
+    expect(bodyText(bytes, 2, bytes.length - 4)).toBe("grün€");
+    expect(JSON.parse(bodyText(encodeJson({ a: [1, "ü"] }), 0, 99))).toEqual({ a: [1, "ü"] });
+    const field = new Uint8Array(16);
+    field.set(encodeText("abc"), 4);
+    expect(fieldText(field, 4, 8)).toBe("abc");
+    field.fill(0x61, 4, 12);
+    expect(fieldText(field, 4, 8)).toBe("aaaaaaaa");
+  });
+
+  test("runs come back with offsets beyond 32 bits and lengths up to the limit", () => {
+    const bytes = new Uint8Array(64);
+    const view = new DataView(bytes.buffer, 8);
+    for (const offset of [0, 7, 2 ** 31, 2 ** 32 - 1, 2 ** 32, 2 ** 40 - 1]) {
+      const next = writeRun(view, 8, offset, Uint8Array.of(1, 2, 3));
+      expect(next).toBe(8 + RUN_HEADER_SIZE + 8);
+      expect(runOffset(view, 8)).toBe(offset);
+      expect(runLength(view, 8)).toBe(3);
+      expect([...bytes.subarray(8 + 8 + RUN_HEADER_SIZE).subarray(0, 3)]).toEqual([1, 2, 3]);
+    }
+    view.setUint32(0, 5, true);
+    view.setUint32(4, 0xffffff01, true);
+    expect(runLength(view, 0)).toBe(0xffffff);
+    expect(runOffset(view, 0)).toBe(2 ** 32 + 5);
+  });
+});
+
+describe("checkGreeting", () => {
+  test("takes what encodeGreeting writes", () => {
+    for (const kind of [Kind.HELLO, Kind.ATTACH, Kind.STATUS]) {
+      const bytes = encodeGreeting(kind, encodeText("body"), { rank: 3, tag: 9 });
+      expect(() => checkGreeting(viewOf(bytes), 0)).not.toThrow();
+      expect(viewOf(bytes).getUint16(6, true)).toBe(3);
+      expect(viewOf(bytes).getUint32(8, true)).toBe(9);
+      expect(bytes.subarray(24, 32).toString()).toBe([...encodeText("dsmwire\0")].toString());
+    }
+    expect(MAGIC_LOW).toBe(0x776d7364);
+    expect(MAGIC_HIGH).toBe(0x00657269);
+  });
+
+  test("refuses another magic and another version, each with its status", () => {
+    for (let at = 24; at < 32; at += 1) {
+      const bytes = encodeGreeting(Kind.HELLO, encodeText("body"));
+      bytes[at]! ^= 1;
+      expect(() => checkGreeting(viewOf(bytes), 0)).toThrow("the peer does not speak dsm");
+    }
+    const bytes = encodeGreeting(Kind.HELLO, encodeText("body"));
+    viewOf(bytes).setUint32(36, 77, true);
+    let refused: unknown;
+    try {
+      checkGreeting(viewOf(bytes), 0);
+    } catch (error) {
+      refused = error;
+    }
+    expect(refused).toBeInstanceOf(ProtocolError);
+    expect((refused as ProtocolError).status).toBe(Status.VERSION);
+    expect((refused as ProtocolError).message).toContain("version 77");
+  });
+});
+
+describe("checkOperation", () => {
+  test("takes every well-formed operation", () => {
+    for (const length of [1, 2, 3, 4, 7, 8, 9, 16, 64, 100, 4096, MAP]) expect(check(store(0, length))).toBeNull();
+    expect(check(store(MAP - 1, 1))).toBeNull();
+    expect(check(store(0, STORE_MAX), STORE_MAX)).toBeNull();
+    expect(check(store(2 ** 32 - 8, 8), 2 ** 32)).toBeNull();
+    for (const op of Object.values(AtomicOp)) {
+      for (const width of [1, 2, 4, 8, 16]) expect(check(atomic(op, width, MAP - width))).toBeNull();
+    }
+    expect(check(publication([]))).toBeNull();
+    expect(
+      check(
+        publication([
+          [0, 1],
+          [5, 3],
+          [4000, 200],
+          [MAP - 1, 1],
+        ]),
+      ),
+    ).toBeNull();
+    expect(check(publication([[0, 9]], { op: 1 }))).toBeNull();
+    for (const name of ["a", "x".repeat(8), "x".repeat(NAME_MAX)]) {
+      expect(check(semaphore(Kind.SEM_WAIT, name, { op: 1, aux: SEMAPHORE_VALUE_MAX }))).toBeNull();
+      expect(check(semaphore(Kind.SEM_POST, name, { offset: 0 }))).toBeNull();
+      expect(check(semaphore(Kind.SEM_POST, name, { offset: 1, aux: 0 }))).toBeNull();
+      expect(check({ kind: Kind.JOIN, offset: 0xffffffff, aux: 0xffffffff, body: encodeText(name) })).toBeNull();
+    }
+    expect(check({ kind: Kind.LEAVE, op: 0 })).toBeNull();
+    expect(check({ kind: Kind.LEAVE, op: 1 })).toBeNull();
+    expect(check({ kind: Kind.BARRIER })).toBeNull();
+    expect(check({ kind: Kind.SEM_CANCEL })).toBeNull();
+  });
+
+  const bad: [string, Frame | Uint8Array][] = [
+    ["a store of nothing", store(0, 0)],
+    ["a store whose length passes its body", { ...store(0, 8), length: 9 }],
+    ["a store whose length falls a word short", { ...store(0, 16), length: 8 }],
+    ["a store beyond STORE_MAX", store(0, STORE_MAX + 1)],
+    ["a store with an enormous length", { ...store(0, 8), length: 0xffffffff }],
+    ["a store at the end of the map", store(MAP, 1)],
+    ["a store across the end of the map", store(MAP - 3, 4)],
+    ["a store far outside", store(2 ** 52, 4)],
+    ["an atomic without body", { kind: Kind.ATOMIC, op: 1, length: 4 }],
+    ["an atomic with half a body", { kind: Kind.ATOMIC, op: 1, length: 4, body: new Uint8Array(16) }],
+    ["an atomic with a larger body", { kind: Kind.ATOMIC, op: 1, length: 4, body: new Uint8Array(40) }],
+    ["atomic operation 0", atomic(0, 4)],
+    ["an atomic operation beyond the last", atomic(AtomicOp.NEG + 1, 4)],
+    ["atomic operation 255", atomic(255, 4)],
+    ...[0, 3, 5, 6, 7, 9, 12, 15, 17, 32, 0xffffffff].map((width): [string, Frame] => [
+      `an atomic of width ${width}`,
+      atomic(1, width),
+    ]),
+    ["an atomic across the end of the map", atomic(1, 8, MAP - 7)],
+    ["a publication whose length is not its body", { ...publication([[0, 8]]), length: 8 }],
+    ["a publication with flag 2", publication([[0, 8]], { op: 2 })],
+    ["a publication with an empty run", publication([[0, 0]])],
+    ["a publication with a run across the end of the map", publication([[MAP - 3, 4]])],
+    ["a publication with a run far outside", publication([[2 ** 40 - 1, 1]])],
+    ["a publication whose last run is cut off", { kind: Kind.PUBLISH, body: runs([[0, 24]]).subarray(0, 24) }],
+    ["a publication beyond the part limit", { kind: Kind.PUBLISH, body: new Uint8Array(PUBLISH_PART_MAX + 8).fill(1) }],
+    ["a wait without a name", { kind: Kind.SEM_WAIT }],
+    ["a wait whose name is too long", semaphore(Kind.SEM_WAIT, "x".repeat(NAME_MAX + 1))],
+    ["a wait whose length passes its body", semaphore(Kind.SEM_WAIT, "abc", { length: 9 })],
+    ["a wait whose length falls short of its body", semaphore(Kind.SEM_WAIT, "x".repeat(20), { length: 3 })],
+    ["a wait with an initial value beyond the limit", semaphore(Kind.SEM_WAIT, "s", { aux: SEMAPHORE_VALUE_MAX + 1 })],
+    ["a wait with flag 2", semaphore(Kind.SEM_WAIT, "s", { op: 2 })],
+    ["a post without a name", { kind: Kind.SEM_POST, offset: 1 }],
+    ["a post of 2", semaphore(Kind.SEM_POST, "s", { offset: 2 })],
+    ["a post of 2^52", semaphore(Kind.SEM_POST, "s", { offset: 2 ** 52 })],
+    ["a leave with a body", { kind: Kind.LEAVE, body: new Uint8Array(1) }],
+    ["a leave with flag 2", { kind: Kind.LEAVE, op: 2 }],
+    ["a join without a node", { kind: Kind.JOIN }],
+    ["a join whose node name is too long", { kind: Kind.JOIN, body: encodeText("x".repeat(NAME_MAX + 1)) }],
+    ["a join with a process id beyond 32 bits", { kind: Kind.JOIN, offset: 2 ** 32, body: encodeText("a") }],
+    ["a barrier with a body", { kind: Kind.BARRIER, body: new Uint8Array(8) }],
+    ["a cancel with a body", { kind: Kind.SEM_CANCEL, body: new Uint8Array(8) }],
+  ];
+  test.each(bad)("refuses %s", (_name, frame) => {
+    expect(check(frame)).toBeString();
+  });
+
+  test("refuses offsets beyond 2^53 wherever an offset counts", () => {
+    for (const frame of [
+      store(0, 8),
+      atomic(1, 8),
+      semaphore(Kind.SEM_POST, "s"),
+      { kind: Kind.JOIN, body: encodeText("a") },
+    ]) {
+      const bytes = encode(frame);
+      viewOf(bytes).setBigUint64(24, 2n ** 64n - 4n, true);
+      expect(check(bytes)).toBeString();
+    }
+  });
+
+  test("refuses every kind that is not ordered", () => {
+    const ordered = new Set<number>(Object.values(Kind).filter((kind) => kind >= ORDERED_FIRST));
+    for (let kind = 0; kind < 256; kind += 1) {
+      if (!ordered.has(kind)) expect(check({ kind: kind as Kind })).toBe(`no ordered operation has kind ${kind}`);
+    }
+  });
+
+  test("the largest operation fits a frame", () => {
+    expect(padded(HEADER_SIZE + STORE_MAX)).toBeLessThanOrEqual(FRAME_MAX);
+    expect(padded(HEADER_SIZE + PUBLISH_PART_MAX)).toBeLessThanOrEqual(FRAME_MAX);
+  });
+});
+
+describe("wireHeader", () => {
+  test("is the same every time and names every kind and field", () => {
+    const header = wireHeader();
+    expect(wireHeader()).toBe(header);
+    for (const [name, value] of Object.entries(Kind)) expect(header).toContain(`  WIRE_${name} = ${value},\n`);
+    for (const struct of ["header", "process_hello", "joined"]) expect(header).toContain(`struct wire_${struct} {`);
+    expect(header).toContain("offsetof(struct wire_process_hello, wished_rank) == 16");
+    expect(header).toContain(`sizeof(struct wire_header) == ${HEADER_SIZE}`);
+    expect(header).toContain("#define WIRE_MAGIC 0x00657269776d7364ull\n");
+    expect(header.endsWith("#endif\n")).toBe(true);
+  });
+});

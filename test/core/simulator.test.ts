@@ -1,0 +1,214 @@
+/**
+ * Runs the simulator over many seeds. DSM_SEEDS=N runs N of them; DSM_SEED=N runs that one alone, which is how a seed
+ * that a failure names is looked at.
+ */
+import { describe, expect, test } from "bun:test";
+import { FrameReader } from "../../src/core/frames.ts";
+import { FRAME_MAX } from "../../src/core/limits.ts";
+import { HEADER_SIZE, Kind, setUint64 } from "../../src/core/protocol.ts";
+import { Replica, type ReplicaOutput } from "../../src/core/replica.ts";
+import type { Welcome } from "../../src/core/sequencer.ts";
+import { Violation } from "../support/core-cluster.ts";
+import { viewOf } from "../support/core-frames.ts";
+import { type Report, type SimulatorOptions, simulate } from "./simulator.ts";
+
+const only = process.env.DSM_SEED;
+const seeds =
+  only === undefined ? Array.from({ length: Number(process.env.DSM_SEEDS ?? 600) }, (_, seed) => seed) : [Number(only)];
+
+function run(seed: number, options?: SimulatorOptions): Report {
+  try {
+    return simulate(seed, options);
+  } catch (error) {
+    throw new Error(`seed ${seed}: ${(error as Error).message}; DSM_SEED=${seed} runs it alone`, { cause: error });
+  }
+}
+
+test(
+  `${seeds.length} seeds keep every promise`,
+  () => {
+    const total: Report = { entries: 0, answers: 0, loads: 0, lost: 0 };
+    for (const seed of seeds) {
+      const report = run(seed);
+      for (const key of Object.keys(total) as (keyof Report)[]) total[key] += report[key];
+    }
+    if (only !== undefined) return;
+    // A simulator that does nothing finds nothing.
+    expect(total.entries).toBeGreaterThan(30 * seeds.length);
+    expect(total.loads).toBeGreaterThan(10 * seeds.length);
+    expect(total.lost).toBeGreaterThan(seeds.length / 4);
+  },
+  60_000 + 100 * seeds.length,
+);
+
+test("one seed is one run", () => {
+  expect(run(seeds[0] as number)).toEqual(run(seeds[0] as number));
+});
+
+type ReplicaArguments = ConstructorParameters<typeof Replica>;
+
+/** A replica to which every entry comes through `change`: what it returns is applied instead. */
+function replicaThat(change: (entry: Uint8Array, number: number) => Uint8Array[]): SimulatorOptions {
+  return {
+    makeReplica: (...args) =>
+      new (class extends Replica {
+        readonly #reader = new FrameReader(FRAME_MAX);
+        #count = 0;
+        override entries(chunk: Uint8Array): void {
+          this.#reader.push(chunk, (_view, at, size, bytes) => {
+            this.#count += 1;
+            for (const entry of change(new Uint8Array(bytes.subarray(at, at + size)), this.#count)) {
+              // Numbered anew: a gap or a swap in the numbers would be found at once.
+              if (entry[4] !== Kind.PUBLISH || entry[5] !== 1) setUint64(viewOf(entry), 16, this.session.seq + 1);
+              super.entries(entry);
+            }
+          });
+        }
+      })(...args),
+  };
+}
+
+/** A replica whose answers go through `change`. */
+function answersThat(
+  change: (answer: Uint8Array, channel: number, send: ReplicaOutput["reply"]) => void,
+): SimulatorOptions {
+  return {
+    makeReplica: (welcome: Welcome, node: string, path: string, memory: Uint8Array, out: ReplicaOutput) =>
+      new Replica(welcome, node, path, memory, {
+        ...out,
+        reply: (channel, bytes) => change(bytes.slice(), channel, out.reply),
+      }),
+  };
+}
+
+const isData = (entry: Uint8Array): boolean => entry[4] === Kind.STORE || entry[4] === Kind.ATOMIC;
+
+/** Answers a store when it is asked for, not when it has been applied. */
+class EarlyReplica extends Replica {
+  readonly #reply: ReplicaOutput["reply"];
+  constructor(...[welcome, node, path, memory, out]: ReplicaArguments) {
+    const early = new Set<number>();
+    const reply: ReplicaOutput["reply"] = (channel, bytes) => {
+      if (!early.delete(channel)) out.reply(channel, bytes);
+    };
+    super(welcome, node, path, memory, { ...out, reply, propose: (bytes) => this.#propose(bytes, early, out) });
+    this.#reply = out.reply;
+  }
+  #propose(bytes: Uint8Array, early: Set<number>, out: ReplicaOutput): void {
+    out.propose(bytes);
+    if (bytes[4] !== Kind.STORE) return;
+    const answer = bytes.slice(0, HEADER_SIZE);
+    const tag = viewOf(bytes).getUint32(8, true);
+    answer[4] = Kind.REPLY;
+    viewOf(answer).setUint32(0, HEADER_SIZE, true);
+    viewOf(answer).setUint32(8, tag & 0xffff, true);
+    setUint64(viewOf(answer), 16, this.session.seq + 1);
+    this.#reply(tag >>> 16, answer);
+    early.add(tag >>> 16);
+  }
+}
+
+describe("the simulator notices a replica that", () => {
+  let held: Uint8Array | null = null;
+  let last: Uint8Array | null = null;
+  const broken: [string, SimulatorOptions][] = [
+    ["answers a store before applying it", { makeReplica: (...args) => new EarlyReplica(...args) }],
+    ["drops a store", replicaThat((entry, number) => (number === 12 && isData(entry) ? [] : [entry]))],
+    ["drops any entry", replicaThat((entry, number) => (number === 15 ? [] : [entry]))],
+    ["applies an entry twice", replicaThat((entry, number) => (number === 15 ? [entry, entry.slice()] : [entry]))],
+    [
+      "swaps two entries",
+      replicaThat((entry, number) => {
+        if (number === 14 && isData(entry)) {
+          held = entry;
+          return [];
+        }
+        const first = held;
+        held = null;
+        return first === null ? [entry] : [entry, first];
+      }),
+    ],
+    [
+      "applies a wrong byte of a store",
+      replicaThat((entry) => {
+        if (entry[4] === Kind.STORE && entry.length > 60) entry[HEADER_SIZE + 9]! ^= 1;
+        return [entry];
+      }),
+    ],
+    [
+      "puts a store one byte too far",
+      replicaThat((entry) => {
+        if (entry[4] === Kind.STORE && entry[24] === 5) entry[24] = 6;
+        return [entry];
+      }),
+    ],
+    [
+      "adds where it should exchange",
+      replicaThat((entry) => {
+        if (entry[4] === Kind.ATOMIC && entry[5] === 5) entry[5] = 1;
+        return [entry];
+      }),
+    ],
+    [
+      "forgets the first run of a publication",
+      replicaThat((entry) => {
+        if (entry[4] === Kind.PUBLISH && entry.length > HEADER_SIZE) entry[HEADER_SIZE + 8]! ^= 0xff;
+        return [entry];
+      }),
+    ],
+    [
+      "lets a try wait",
+      replicaThat((entry) => {
+        if (entry[4] === Kind.SEM_WAIT) entry[5] = 0;
+        return [entry];
+      }),
+    ],
+    [
+      "loses an answer",
+      answersThat((answer, channel, send) => {
+        if (answer[4] !== Kind.REPLY || viewOf(answer).getUint32(16, true) !== 17) send(channel, answer);
+      }),
+    ],
+    [
+      "answers twice",
+      answersThat((answer, channel, send) => {
+        send(channel, answer);
+        if (viewOf(answer).getUint32(16, true) === 17) send(channel, answer);
+      }),
+    ],
+    [
+      "gives the old value of the atomic before",
+      answersThat((answer, channel, send) => {
+        const old = last;
+        if (answer.length === HEADER_SIZE + 16) last = answer.slice(HEADER_SIZE);
+        if (answer.length === HEADER_SIZE + 16 && old !== null) answer.set(old, HEADER_SIZE);
+        send(channel, answer);
+      }),
+    ],
+    [
+      "answers another channel",
+      answersThat((answer, channel, send) => send(answer[4] === Kind.REPLY && channel === 1 ? 0 : channel, answer)),
+    ],
+    [
+      "says OK to whoever lost",
+      answersThat((answer, channel, send) => {
+        if (answer[5] === 3) answer[5] = 0;
+        send(channel, answer);
+      }),
+    ],
+  ];
+  test.each(broken)("%s", (_name, options) => {
+    let caught = 0;
+    for (let seed = 0; seed < 60; seed += 1) {
+      held = null;
+      last = null;
+      try {
+        simulate(seed, options);
+      } catch (error) {
+        if (!(error instanceof Violation)) throw error;
+        caught += 1;
+      }
+    }
+    expect(caught).toBeGreaterThan(0);
+  });
+});

@@ -1,0 +1,888 @@
+/**
+ * A session of many nodes, processes and threads that do random things over connections that deliver at random times
+ * in random pieces, while processes and nodes die. Everything follows from one seed. After every step it is checked
+ * that the session keeps what it promises (DESIGN, "Memory model"); the first broken promise is thrown as a Violation.
+ *
+ * The order the server broadcasts is the witness of sequential consistency: a store stands at its entry's place, a load
+ * behind the last entry its node had applied. Then each thread's places must go up, and each load must find what a
+ * plain reference memory holds at its place.
+ */
+import { Status } from "../../src/core/errors.ts";
+import { MapBytes } from "../../src/core/memory.ts";
+import {
+  AtomicOp,
+  bodyText,
+  encode,
+  encodeGreeting,
+  encodeText,
+  type Frame,
+  getUint64,
+  HEADER_SIZE,
+  JOINED,
+  Kind,
+  NO_TAG,
+  ORDERED_FIRST,
+  padded,
+  runLength,
+  runOffset,
+} from "../../src/core/protocol.ts";
+import { Session } from "../../src/core/session.ts";
+import {
+  type Channel,
+  Cluster,
+  type ClusterOptions,
+  type Node,
+  type Pipe,
+  processHello,
+  Violation,
+} from "../support/core-cluster.ts";
+import { publication, type Run, viewOf } from "../support/core-frames.ts";
+import { Random } from "../support/core-random.ts";
+
+const SIZE = 8192;
+const PAGE = 4096;
+/** Snapshots are compared at every so many entries: they are slow to take. */
+const SNAPSHOT_EVERY = 8;
+const SEMAPHORES = { mutex: 1, items: 0, pool: 3 } as const;
+type SemaphoreName = keyof typeof SEMAPHORES;
+
+export interface Report {
+  entries: number;
+  answers: number;
+  loads: number;
+  lost: number;
+}
+
+interface Request {
+  what:
+    | "join"
+    | "attach"
+    | "store"
+    | "atomic"
+    | "publish"
+    | "barrier"
+    | "wait"
+    | "try"
+    | "post"
+    | "leave"
+    | "shadow"
+    | "unshadow";
+  tag: number;
+  semaphore?: SemaphoreName;
+  canceled?: boolean;
+  /** Parts of a publication still to be sent. */
+  parts?: Frame[];
+  hole?: Hole;
+}
+
+interface Hole {
+  from: number;
+  to: number;
+  mark: number;
+  state: "digging" | "open" | "filling";
+}
+
+interface Thread {
+  process: Process;
+  channel: Channel;
+  main: boolean;
+  open: boolean;
+  request: Request | null;
+  /** Behind which entry of the order everything it has seen so far lies. */
+  place: number;
+}
+
+interface Process {
+  pid: number;
+  node: Node;
+  threads: Thread[];
+  rank: number;
+  token: Uint8Array;
+  /** "going": it has asked to leave. */
+  state: "joining" | "running" | "going" | "left" | "refused" | "dead";
+  barriersEntered: number;
+  barriersPassed: number;
+  shadow: Uint8Array;
+  holes: Hole[];
+}
+
+export interface SimulatorOptions {
+  makeReplica?: ClusterOptions["makeReplica"];
+  steps?: number;
+}
+
+export function simulate(seed: number, options: SimulatorOptions = {}): Report {
+  return new Simulator(seed, options).run();
+}
+
+class Simulator {
+  readonly #random: Random;
+  readonly #steps: number;
+  readonly #cluster: Cluster;
+  readonly #order: Order;
+  readonly #positions = new Map<Node, Position>();
+  readonly #processes: Process[] = [];
+  readonly #taken: Record<SemaphoreName, number> = { mutex: 0, items: 0, pool: 0 };
+  #mutexHolder: Thread | null = null;
+  #nextPid = 1;
+  #nextNode = 1;
+  #lost = 0;
+  readonly #report: Report = { entries: 0, answers: 0, loads: 0, lost: 0 };
+  // What this seed makes happen.
+  readonly #expected: number;
+  readonly #tags: number;
+  readonly #losses: boolean;
+  readonly #closes: boolean;
+  readonly #strangers: boolean;
+
+  constructor(seed: number, options: SimulatorOptions) {
+    const random = new Random(seed);
+    this.#random = random;
+    this.#steps = options.steps ?? 600 + random.below(900);
+    this.#expected = random.between(1, 5);
+    this.#tags = random.oneIn(2) ? 2 : 0x10000;
+    this.#losses = random.oneIn(3);
+    this.#closes = random.oneIn(2);
+    this.#strangers = random.oneIn(4);
+    const config = {
+      name: "simulated",
+      instance: "0",
+      processes: this.#expected,
+      size: SIZE,
+      base: 0x2000_0000_0000,
+    };
+    this.#order = new Order(new Session(config, new MapBytes(new Uint8Array(SIZE)), NO_EFFECTS));
+    this.#cluster = new Cluster(config, {
+      ...(options.makeReplica && { makeReplica: options.makeReplica }),
+      onEntry: (bytes) => this.#order.add(bytes),
+      shadow: (pid) => this.#processes.find((process) => process.pid === pid)?.shadow ?? null,
+    });
+  }
+
+  run(): Report {
+    for (let node = this.#random.between(1, 3); node > 0; node -= 1) this.#addNode();
+    for (let step = 0; step < this.#steps; step += 1) {
+      if (!this.#random.oneIn(3) && this.#deliver()) continue;
+      this.#act();
+    }
+    this.#finish();
+    this.#report.entries = this.#order.session.seq;
+    this.#report.lost = this.#lost;
+    return this.#report;
+  }
+
+  // --- The network -----------------------------------------------------------------------------------------------
+
+  #addNode(): void {
+    const node = this.#cluster.node(`node${this.#nextNode}`);
+    this.#nextNode += 1;
+    node.onEvent = (event) => {
+      if (event === "welcomed") this.#positions.set(node, new Position(node, this.#order));
+      if (event === "lost" && node.fault !== null) throw new Violation(`${node.name}: ${node.fault}`);
+      if (event === "lost") for (const process of this.#processes) if (process.node === node) this.#die(process);
+    };
+  }
+
+  /** Moves some bytes on some connection. False when nothing is under way. */
+  #deliver(): boolean {
+    const busy = this.#cluster.pipes.filter((pipe) => pipe.busy);
+    if (busy.length === 0) return false;
+    const pipe = this.#random.pick(busy);
+    pipe.deliver(this.#random.pick([1, 7, 40, 48, 100, 1000, Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY]));
+    for (const position of this.#positions.values()) position.check();
+    this.#checkShadows();
+    return true;
+  }
+
+  #drain(): void {
+    while (this.#deliver());
+    this.#cluster.pipes = this.#cluster.pipes.filter((pipe) => pipe.open);
+  }
+
+  // --- What processes do -----------------------------------------------------------------------------------------
+
+  #act(): void {
+    const random = this.#random;
+    if (this.#strangers && random.oneIn(60)) this.#stranger();
+    if (this.#losses && random.oneIn(300)) this.#lose();
+    if (random.oneIn(200)) this.#addNode();
+    if (random.oneIn(20)) this.#exit();
+    const joined = this.#processes.length;
+    if (random.oneIn(joined < this.#expected ? 2 : 150)) {
+      const nodes = this.#nodesUp();
+      if (nodes.length > 0 && joined < 2 * this.#expected + 2) this.#join(random.pick(nodes));
+      return;
+    }
+    const threads = this.#processes.flatMap(({ state, threads }) => (state === "running" ? threads : []));
+    if (threads.length === 0) return;
+    const thread = random.pick(threads);
+    if (thread.open) this.#next(thread);
+    else if (thread.process.threads.every(({ open }) => !open)) throw new Violation("a running process is cut off");
+  }
+
+  #nodesUp(): Node[] {
+    return this.#cluster.nodes.filter((node) => node.replica !== null && !node.lost && !node.done);
+  }
+
+  #join(node: Node): void {
+    const pid = this.#nextPid;
+    this.#nextPid += 1;
+    const process: Process = {
+      pid,
+      node,
+      threads: [],
+      rank: -1,
+      token: new Uint8Array(8),
+      state: "joining",
+      barriersEntered: 0,
+      barriersPassed: 0,
+      shadow: new Uint8Array(SIZE),
+      holes: [],
+    };
+    this.#processes.push(process);
+    const thread = this.#thread(process, true);
+    thread.request = { what: "join", tag: 0 };
+    thread.channel.up.push(processHello("simulated", pid, this.#random.between(-1, this.#expected)));
+  }
+
+  #thread(process: Process, main: boolean): Thread {
+    const channel = process.node.connect(
+      `${process.pid}`,
+      (frame) => this.#hears(thread, frame),
+      () => this.#closed(thread),
+    );
+    this.#order.forget(process.node.number, channel.index);
+    const thread: Thread = { process, channel, main, open: true, request: null, place: 0 };
+    process.threads.push(thread);
+    return thread;
+  }
+
+  #next(thread: Thread): void {
+    const random = this.#random;
+    const { request } = thread;
+    if (request !== null) {
+      if (request.parts !== undefined && isHalf(request) && random.oneIn(2)) {
+        this.#send(thread, request.parts.shift() as Frame);
+      } else if (request.what === "wait" && request.canceled !== true && random.oneIn(5)) {
+        request.canceled = true;
+        this.#send(thread, { kind: Kind.SEM_CANCEL, tag: request.tag });
+      } else if (this.#closes && !thread.main && random.oneIn(12)) {
+        this.#close(thread);
+      }
+      return;
+    }
+    const choice = random.below(100);
+    if (choice < 25) this.#load(thread);
+    else if (choice < 45) this.#store(thread);
+    else if (choice < 58) this.#atomic(thread);
+    else if (choice < 66) this.#publish(thread);
+    else if (choice < 74) this.#barrier(thread);
+    else if (choice < 88) this.#semaphore(thread);
+    else if (choice < 93) this.#dig(thread);
+    else if (choice < 98) this.#attach(thread.process);
+    else if (this.#closes && !thread.main) this.#close(thread);
+    else if (random.oneIn(20)) this.#leave(thread);
+  }
+
+  /** Mostly few words that everybody fights for, some of them across the edge of a page, and seldom anywhere. */
+  #offset(length: number): number {
+    const random = this.#random;
+    const offset = random.pick([random.below(24), PAGE - 8 + random.below(16), random.below(SIZE)]);
+    return Math.min(offset, SIZE - length);
+  }
+
+  #ask(thread: Thread, what: Request["what"], frame: Frame, more: Partial<Request> = {}): void {
+    const tag = this.#random.below(this.#tags);
+    thread.request = { what, tag, ...more };
+    this.#send(thread, { ...frame, tag });
+  }
+
+  #send(thread: Thread, frame: Frame): void {
+    const bytes = encode(frame);
+    this.#order.expect(thread.process.node.number, thread.channel.index, thread.process.rank, bytes);
+    thread.channel.up.push(bytes);
+  }
+
+  #load(thread: Thread): void {
+    const position = this.#positions.get(thread.process.node) as Position;
+    const length = this.#random.pick([1, 2, 4, 8, 16]);
+    const offset = this.#offset(length);
+    const { index } = position;
+    if (index < thread.place)
+      throw new Violation(`a load at ${index} comes before what its thread saw at ${thread.place}`);
+    thread.place = index;
+    const expected = this.#order.versions[index] as Uint8Array;
+    for (let at = offset; at < offset + length; at += 1) {
+      if (position.node.memory[at] !== expected[at])
+        throw new Violation(`a load of ${at} behind entry ${index} is wrong`);
+    }
+    this.#report.loads += 1;
+  }
+
+  #store(thread: Thread): void {
+    const length = this.#random.pick([1, 2, 4, 8, 8, 3, 16, 64, 300]);
+    this.#ask(thread, "store", { kind: Kind.STORE, offset: this.#offset(length), body: this.#random.bytes(length) });
+  }
+
+  #atomic(thread: Thread): void {
+    const random = this.#random;
+    const length = random.pick([1, 2, 4, 8, 16]);
+    const offset = this.#offset(length);
+    const body = random.bytes(32);
+    // A comparison that often holds.
+    if (random.oneIn(2)) body.set(thread.process.node.memory.subarray(offset, offset + length), 16);
+    this.#ask(thread, "atomic", { kind: Kind.ATOMIC, op: random.pick(Object.values(AtomicOp)), length, offset, body });
+  }
+
+  #publish(thread: Thread): void {
+    const random = this.#random;
+    const parts: Frame[] = [];
+    const tag = random.below(this.#tags);
+    for (let part = random.pick([1, 1, 2, 4]); part > 0; part -= 1) {
+      const list: Run[] = [];
+      for (let run = random.below(4); run > 0; run -= 1) {
+        const length = random.pick([1, 2, 8, 20]);
+        list.push([this.#offset(length), random.bytes(length)]);
+      }
+      parts.push(publication(list, { op: part > 1 ? 1 : 0, tag }));
+    }
+    thread.request = { what: "publish", tag, parts };
+    this.#send(thread, parts.shift() as Frame);
+  }
+
+  #barrier(thread: Thread): void {
+    thread.process.barriersEntered += 1;
+    this.#ask(thread, "barrier", { kind: Kind.BARRIER });
+  }
+
+  #semaphore(thread: Thread): void {
+    const random = this.#random;
+    const semaphore = this.#mutexHolder === thread ? "mutex" : random.pick(["mutex", "items", "pool"] as const);
+    const frame = { body: encodeText(semaphore), aux: SEMAPHORES[semaphore] };
+    const posts = semaphore === "mutex" ? this.#mutexHolder === thread : random.oneIn(2);
+    if (posts) {
+      if (semaphore === "mutex") this.#mutexHolder = null;
+      this.#ask(thread, "post", { ...frame, kind: Kind.SEM_POST, offset: 1 }, { semaphore });
+    } else {
+      const what = random.oneIn(4) ? "try" : "wait";
+      this.#ask(thread, what, { ...frame, kind: Kind.SEM_WAIT, op: what === "try" ? 1 : 0 }, { semaphore });
+    }
+  }
+
+  #dig(thread: Thread): void {
+    const { process } = thread;
+    const open = process.holes.filter(({ state }) => state === "open");
+    const field = (hole: Hole): Frame => {
+      const page = hole.from - (hole.from % PAGE);
+      return { kind: Kind.UNSHADOW, offset: page, aux: hole.from - page, length: hole.to - hole.from };
+    };
+    if (open.length > 0 && this.#random.oneIn(2)) {
+      const hole = this.#random.pick(open);
+      hole.state = "filling";
+      this.#ask(thread, "unshadow", field(hole), { hole });
+      return;
+    }
+    const from = this.#offset(32);
+    const to = Math.min(from + this.#random.between(1, 32), from - (from % PAGE) + PAGE);
+    if (process.holes.some((hole) => hole.from < to && from < hole.to)) return;
+    const hole: Hole = { from, to, mark: this.#random.below(256), state: "digging" };
+    process.holes.push(hole);
+    this.#ask(thread, "shadow", { ...field(hole), kind: Kind.SHADOW }, { hole });
+  }
+
+  #attach(process: Process): void {
+    if (process.threads.length >= 4) return;
+    const thread = this.#thread(process, false);
+    thread.request = { what: "attach", tag: 9 };
+    thread.channel.up.push(encodeGreeting(Kind.ATTACH, process.token, { rank: process.rank, tag: 9 }));
+  }
+
+  #leave(thread: Thread): void {
+    thread.process.state = "going";
+    this.#ask(thread, "leave", { kind: Kind.LEAVE });
+  }
+
+  /** A thread's connection ends, whatever it has under way. */
+  #close(thread: Thread): void {
+    thread.open = false;
+    thread.channel.up.end();
+    thread.process.threads = thread.process.threads.filter((other) => other !== thread);
+  }
+
+  #lose(): void {
+    const random = this.#random;
+    const nodes = this.#nodesUp();
+    if (random.oneIn(5) && nodes.length > 1) {
+      random.pick(nodes).lose(random.below(200));
+      return;
+    }
+    const alive = this.#processes.filter(({ state }) => state !== "dead" && state !== "left" && state !== "refused");
+    if (alive.length > 0) this.#die(random.pick(alive));
+  }
+
+  /** A process that has left ends, and with it its connections. */
+  #exit(): void {
+    const left = this.#processes.find(({ state, threads }) => state === "left" && threads.some(({ open }) => open));
+    for (const thread of left?.threads ?? []) {
+      thread.open = false;
+      thread.channel.up.end();
+    }
+  }
+
+  /** What it had sent may arrive in part, down to a piece of a frame. */
+  #die(process: Process): void {
+    if (process.state === "running" || process.state === "joining" || process.state === "going") this.#lost += 1;
+    process.state = "dead";
+    for (const thread of process.threads) {
+      thread.open = false;
+      thread.channel.up.end(this.#random.oneIn(2) ? this.#random.below(100) : 0);
+    }
+  }
+
+  #stranger(): void {
+    const random = this.#random;
+    const garbage = random.bytes(random.between(4, 120));
+    if (random.oneIn(2)) garbage.set(encodeGreeting(Kind.HELLO, new Uint8Array(0)).subarray(0, garbage.length));
+    const nodes = this.#nodesUp();
+    let up: Pipe;
+    if (nodes.length > 0 && random.oneIn(2)) {
+      const node = random.pick(nodes);
+      const channel = node.connect(
+        "stranger",
+        () => {},
+        () => {},
+      );
+      this.#order.forget(node.number, channel.index);
+      up = channel.up;
+    } else {
+      up = this.#cluster.link(
+        "stranger",
+        () => {},
+        () => {},
+      );
+    }
+    up.push(garbage);
+    up.end();
+  }
+
+  // --- What processes hear ---------------------------------------------------------------------------------------
+
+  #closed(thread: Thread): void {
+    const { process } = thread;
+    if (!thread.open) return;
+    thread.open = false;
+    thread.channel.up.end();
+    if (process.node.lost || process.state === "dead" || process.state === "left" || process.state === "refused")
+      return;
+    throw new Violation(`the connection of process ${process.pid} was closed`);
+  }
+
+  #hears(thread: Thread, frame: Uint8Array): void {
+    if (!thread.open) return;
+    const view = viewOf(frame);
+    const { process, request } = thread;
+    const status = view.getUint8(5) as Status;
+    const text = bodyText(frame, HEADER_SIZE, view.getUint32(32, true));
+    if (view.getUint8(4) === Kind.FAIL) {
+      const late = request?.what === "join" && status === Status.ENDED;
+      const attaching = request?.what === "attach" && process.state !== "running";
+      if (!late && !attaching) throw new Violation(`process ${process.pid} is told: ${text}`);
+      if (late) process.state = "refused";
+      thread.open = false;
+      thread.channel.up.end();
+      return;
+    }
+    const tag = view.getUint32(8, true);
+    if (request === null || request.tag !== tag) {
+      throw new Violation(`process ${process.pid} gets an answer to tag ${tag}, which it did not ask (or twice)`);
+    }
+    if (isHalf(request) && status === Status.OK) {
+      throw new Violation("a publication is answered before its last part");
+    }
+    thread.request = null;
+    this.#report.answers += 1;
+    if (!this.#allowed(process, request).includes(status)) {
+      throw new Violation(`process ${process.pid}: ${request.what} is answered with status ${status} ${text}`);
+    }
+    this.#effect(thread, request, status, view);
+  }
+
+  #allowed(process: Process, request: Request): Status[] {
+    const left = process.state === "going" || process.state === "left" ? [Status.LEFT] : [];
+    const lost = this.#order.lost ? [Status.LOST] : [];
+    switch (request.what) {
+      case "join":
+        return [Status.OK, Status.FULL, Status.ENDED];
+      case "barrier":
+        return [Status.OK, Status.BUSY, ...left, ...lost];
+      case "wait":
+        return [Status.OK, ...(request.canceled === true ? [Status.TIMEOUT] : []), ...left, ...lost];
+      case "try":
+        return [Status.OK, Status.AGAIN, ...left, ...lost];
+      case "leave":
+        return [Status.OK];
+      default:
+        return [Status.OK, ...left];
+    }
+  }
+
+  #effect(thread: Thread, request: Request, status: Status, view: DataView): void {
+    const { process } = thread;
+    const ok = status === Status.OK;
+    switch (request.what) {
+      case "join":
+        process.state = ok ? "running" : "refused";
+        if (!ok) return;
+        process.rank = view.getUint32(36, true);
+        process.token = new Uint8Array(view.buffer, view.byteOffset + HEADER_SIZE + JOINED.token[0], 8).slice();
+        if (this.#processes.some((other) => other !== process && other.rank === process.rank)) {
+          throw new Violation(`rank ${process.rank} is given twice`);
+        }
+        return;
+      case "store":
+      case "atomic":
+      case "publish":
+        if (ok) this.#placed(thread, request, view);
+        return;
+      case "barrier":
+        if (status === Status.BUSY) process.barriersEntered -= 1;
+        if (ok) this.#passed(process);
+        return;
+      case "wait":
+      case "try":
+        if (ok) this.#took(thread, request.semaphore as SemaphoreName);
+        return;
+      case "leave":
+        process.state = "left";
+        return;
+      case "shadow":
+      case "unshadow":
+        if (ok) this.#dug(process, request);
+        return;
+    }
+  }
+
+  /** A store, atomic or publication is done: it has its place, behind all its thread saw, and its node has it. */
+  #placed(thread: Thread, request: Request, view: DataView): void {
+    const { node } = thread.process;
+    const entry = this.#order.placeOf(node.number, thread.channel.index, request.tag);
+    if (entry === undefined) throw new Violation(`a ${request.what} is answered before it has a place`);
+    if (entry.index <= thread.place) throw new Violation(`a ${request.what} lies before what its thread saw`);
+    const { index } = this.#positions.get(node) as Position;
+    if (entry.index > index) throw new Violation(`a ${request.what} is answered before its node has it`);
+    if (getUint64(view, 16) !== entry.seq) throw new Violation(`a ${request.what} is told another place than it has`);
+    thread.place = entry.index;
+    if (request.what !== "atomic") return;
+    const old = Buffer.from(view.buffer, view.byteOffset + HEADER_SIZE, 16);
+    if (entry.old === null || Buffer.compare(old, entry.old) !== 0)
+      throw new Violation("an atomic gives a wrong old value");
+  }
+
+  #passed(process: Process): void {
+    process.barriersPassed += 1;
+    for (const other of this.#processes) {
+      if (other.state !== "running" || other === process) continue;
+      if (other.barriersEntered < process.barriersPassed) {
+        throw new Violation(`process ${process.pid} passed a barrier that process ${other.pid} has not entered`);
+      }
+    }
+  }
+
+  #took(thread: Thread, semaphore: SemaphoreName): void {
+    this.#taken[semaphore] += 1;
+    if (this.#taken[semaphore] > SEMAPHORES[semaphore] + (this.#order.posts.get(semaphore) ?? 0)) {
+      throw new Violation(`semaphore ${semaphore} let too many through`);
+    }
+    if (semaphore !== "mutex") return;
+    if (this.#mutexHolder !== null) throw new Violation("two hold the mutex");
+    this.#mutexHolder = thread;
+  }
+
+  #dug(process: Process, request: Request): void {
+    const hole = request.hole as Hole;
+    if (request.what === "unshadow") {
+      process.holes = process.holes.filter((other) => other !== hole);
+      return;
+    }
+    hole.state = "open";
+    process.shadow.fill(hole.mark, hole.from, hole.to);
+  }
+
+  // --- What must hold --------------------------------------------------------------------------------------------
+
+  /** Pages with holes show the node's bytes outside the holes and the process's own inside. */
+  #checkShadows(): void {
+    for (const { node, holes, shadow, state } of this.#processes) {
+      if (state !== "running" || holes.length === 0) continue;
+      for (const page of [0, PAGE]) {
+        const here = holes.filter(({ from }) => from >= page && from < page + PAGE);
+        if (here.length === 0 || here.some((hole) => hole.state !== "open")) continue;
+        const expected = node.memory.slice(page, page + PAGE);
+        for (const { from, to, mark } of here) expected.fill(mark, from - page, to - page);
+        if (Buffer.compare(expected, shadow.subarray(page, page + PAGE)) !== 0)
+          throw new Violation("a shadow is wrong");
+      }
+    }
+  }
+
+  /** Nothing is under way: whoever waits must have a reason. */
+  #checkWaiters(): void {
+    const { session } = this.#order;
+    const semaphores = new Map(session.semaphores().map(({ name, value }) => [name, value]));
+    const report = session.report();
+    const missing = report.some(({ state }) => state === "running" || state === "semaphore");
+    for (const { pid, state, threads } of this.#processes) {
+      for (const { open, request } of threads) {
+        if (!open || request === null) continue;
+        const waits =
+          (request.what === "join" && session.phase !== "ended" && (state === "joining" || state === "dead")) ||
+          (request.what === "barrier" && missing && !this.#order.lost) ||
+          (request.what === "wait" && semaphores.get(request.semaphore as string) === 0 && !this.#order.lost);
+        if (!isHalf(request) && !waits)
+          throw new Violation(`process ${pid} waits for its ${request.what} without reason`);
+      }
+    }
+  }
+
+  /** Everybody goes, one after the other, and nothing is left behind. */
+  #finish(): void {
+    for (;;) {
+      this.#drain();
+      this.#checkWaiters();
+      const here = this.#processes.filter(({ state }) => state === "running" || state === "joining");
+      const process = here.at(this.#random.below(Math.max(here.length, 1)));
+      if (process === undefined) break;
+      const idle = process.threads.find(({ open, request }) => open && request === null);
+      if (process.state === "running" && idle !== undefined) this.#leave(idle);
+      else this.#die(process);
+    }
+    for (const { pid, state, threads } of this.#processes) {
+      for (const { open, request } of threads) {
+        const unfinished = open && request !== null && !isHalf(request);
+        if (unfinished) throw new Violation(`process ${pid} (${state}) never got its ${request.what} answered`);
+      }
+    }
+    const { session } = this.#order;
+    if (this.#processes.some(({ rank }) => rank >= 0) && session.phase !== "ended") throw new Violation("no end");
+    const server = this.#cluster.sequencer.session;
+    same("the server's state", JSON.stringify(server.snapshot()), JSON.stringify(session.snapshot()));
+    if (Buffer.compare(this.#cluster.memory, this.#order.versions.at(-1) as Uint8Array) !== 0) {
+      throw new Violation("the server's bytes are wrong");
+    }
+    for (const position of this.#positions.values()) {
+      const { node } = position;
+      if (node.lost) continue;
+      if (position.index !== this.#order.versions.length - 1) throw new Violation(`${node.name} lacks entries`);
+      same(node.name, JSON.stringify(node.replica?.session.snapshot()), JSON.stringify(session.snapshot()));
+      if (node.replica?.hadProcess && session.phase === "ended" && !node.done)
+        throw new Violation(`${node.name} goes on`);
+    }
+  }
+}
+
+/** A publication of which not all parts have been sent. */
+const isHalf = ({ parts }: Request): boolean => parts !== undefined && parts.length > 0;
+
+const NO_EFFECTS = { wrote(): void {}, complete(): void {}, ranked(): void {}, gone(): void {}, ended(): void {} };
+
+function same(what: string, got: string | undefined, expected: string): void {
+  if (got !== expected) throw new Violation(`${what} differs:\n${got}\n${expected}`);
+}
+
+interface Entry {
+  /** How many frames of the order end with this one. */
+  index: number;
+  seq: number;
+  /** The value before an atomic operation. */
+  old: Uint8Array | null;
+}
+
+/** The order as the server gave it, with what every memory and every state must be behind each of its frames. */
+class Order {
+  /** The state machine, one frame at a time. */
+  readonly session: Session;
+  /** The reference memory behind so many frames. */
+  readonly versions: Uint8Array[] = [new Uint8Array(SIZE)];
+  /** Where the frames end, in bytes of the order. */
+  readonly ends: number[] = [0];
+  readonly snapshots = new Map<number, string>();
+  readonly posts = new Map<string, number>();
+  /** The index of the frame that completed each sequence number. */
+  readonly completed: number[] = [0];
+  readonly #entries = new Map<number, Entry>();
+  /** What each channel has sent that has no place yet, by node and tag. */
+  readonly #expected = new Map<number, Uint8Array[]>();
+  #open = -1;
+
+  constructor(session: Session) {
+    this.session = session;
+  }
+
+  /** Whether a process was lost somewhere in the order. */
+  get lost(): boolean {
+    return this.session.lostRank >= 0;
+  }
+
+  placeOf(node: number, channel: number, tag: number): Entry | undefined {
+    return this.#entries.get(key(node, channel * 0x10000 + tag));
+  }
+
+  /** A channel has sent this frame: it may come once, behind the channel's earlier ones of that tag. */
+  expect(node: number, channel: number, rank: number, frame: Uint8Array): void {
+    const view = viewOf(frame);
+    const kind = view.getUint8(4);
+    // A cancel has no answer, so one that comes too late may find its channel's number in other hands.
+    if (kind < ORDERED_FIRST || kind === Kind.SEM_CANCEL) return;
+    const at = key(node, channel * 0x10000 + view.getUint32(8, true));
+    const stamped = frame.slice();
+    const stamp = viewOf(stamped);
+    stamp.setUint16(6, rank, true);
+    stamp.setUint32(8, channel * 0x10000 + view.getUint32(8, true), true);
+    stamp.setUint32(12, node, true);
+    const queue = this.#expected.get(at);
+    if (queue === undefined) this.#expected.set(at, [stamped]);
+    else queue.push(stamped);
+  }
+
+  /** The channel's number has a new owner: nothing the old one sent may still come. */
+  forget(node: number, channel: number): void {
+    for (const at of this.#expected.keys())
+      if (Math.floor(at / 0x10000) === node * 0x10000 + channel) this.#expected.delete(at);
+  }
+
+  add(frame: Uint8Array): void {
+    const view = viewOf(frame);
+    const kind = view.getUint8(4);
+    const tag = view.getUint32(8, true);
+    const at = key(view.getUint32(12, true), tag);
+    const more = kind === Kind.PUBLISH && view.getUint8(5) === 1;
+    if (getUint64(view, 16) !== this.session.seq + 1) throw new Violation("the order skips a number");
+    if (this.#open >= 0 && (kind !== Kind.PUBLISH || this.#open !== at))
+      throw new Violation("a publication is cut in two");
+    this.#open = more ? at : -1;
+    if (kind !== Kind.JOIN && kind !== Kind.SEM_CANCEL && tag !== NO_TAG) this.#checkSent(at, frame);
+
+    const before = this.versions.at(-1) as Uint8Array;
+    const after = before.slice();
+    const old = execute(after, frame);
+    this.versions.push(after);
+    this.ends.push((this.ends.at(-1) as number) + frame.length);
+    const index = this.versions.length - 1;
+    this.#entries.set(at, { index, seq: this.session.seq + 1, old });
+    if (kind === Kind.SEM_POST) {
+      const name = bodyText(frame, HEADER_SIZE, view.getUint32(32, true));
+      this.posts.set(name, (this.posts.get(name) ?? 0) + 1);
+    }
+    this.session.apply(view, 0);
+    if (!more) this.completed.push(index);
+    if (index % SNAPSHOT_EVERY === 0) this.snapshots.set(index, JSON.stringify(this.session.snapshot()));
+  }
+
+  /** The frame is the oldest one its sender has sent under this tag, byte for byte. */
+  #checkSent(at: number, frame: Uint8Array): void {
+    const sent = this.#expected.get(at)?.shift();
+    const unstamped = frame.slice();
+    unstamped.fill(0, 16, 24);
+    if (sent === undefined || Buffer.compare(sent, unstamped) !== 0) throw new Violation("an entry that nobody sent");
+  }
+}
+
+/** Node and stamped tag as one number. */
+const key = (node: number, tag: number): number => node * 2 ** 32 + tag;
+
+/** The naive memory: what a frame does, byte by byte. Returns the value before an atomic operation. */
+function execute(memory: Uint8Array, frame: Uint8Array): Uint8Array | null {
+  const view = viewOf(frame);
+  const offset = getUint64(view, 24);
+  const length = view.getUint32(32, true);
+  const body = frame.subarray(HEADER_SIZE);
+  switch (view.getUint8(4)) {
+    case Kind.STORE:
+      for (let at = 0; at < length; at += 1) memory[offset + at] = body[at] as number;
+      return null;
+    case Kind.PUBLISH:
+      for (let run = 0; run < body.length; ) {
+        const bytes = runLength(view, HEADER_SIZE + run);
+        const to = runOffset(view, HEADER_SIZE + run);
+        for (let at = 0; at < bytes; at += 1) memory[to + at] = body[run + 8 + at] as number;
+        run += 8 + padded(bytes);
+      }
+      return null;
+    case Kind.ATOMIC: {
+      const old = new Uint8Array(16);
+      old.set(memory.subarray(offset, offset + length));
+      const equal = old.subarray(0, length).every((byte, at) => byte === body[16 + at]);
+      let carry = view.getUint8(5) === AtomicOp.NEG ? 1 : 0;
+      for (let at = 0; at < length; at += 1) {
+        const before = old[at] as number;
+        const operand = body[at] as number;
+        let after = before;
+        switch (view.getUint8(5)) {
+          case AtomicOp.ADD:
+            after = before + operand + carry;
+            carry = after >> 8;
+            break;
+          case AtomicOp.NEG:
+            after = (before ^ 0xff) + carry;
+            carry = after >> 8;
+            break;
+          case AtomicOp.AND:
+            after = before & operand;
+            break;
+          case AtomicOp.OR:
+            after = before | operand;
+            break;
+          case AtomicOp.XOR:
+            after = before ^ operand;
+            break;
+          case AtomicOp.XCHG:
+            after = operand;
+            break;
+          case AtomicOp.CMPXCHG:
+            after = equal ? operand : before;
+        }
+        memory[offset + at] = after & 0xff;
+      }
+      return old;
+    }
+    default:
+      return null;
+  }
+}
+
+/** How far in the order a node's replica is. */
+class Position {
+  readonly node: Node;
+  /** Frames of the order it has applied. */
+  index: number;
+  readonly #order: Order;
+  readonly #start: number;
+  /** A node that came after stores were made has no bytes: no process can run there. */
+  readonly #late: boolean;
+  #received = 0;
+
+  constructor(node: Node, order: Order) {
+    this.node = node;
+    this.#order = order;
+    this.index = order.completed[node.replica?.session.seq ?? 0] as number;
+    this.#start = order.ends[this.index] as number;
+    this.#late = node.welcome?.snapshot.phase !== "joining";
+  }
+
+  check(): void {
+    if (this.node.received === this.#received || this.node.lost) return;
+    this.#received = this.node.received;
+    const { ends, versions, snapshots } = this.#order;
+    while ((ends[this.index + 1] ?? Number.POSITIVE_INFINITY) <= this.#start + this.#received) this.index += 1;
+    if (!this.#late && Buffer.compare(this.node.memory, versions[this.index] as Uint8Array) !== 0) {
+      throw new Violation(`the bytes of ${this.node.name} behind entry ${this.index} are wrong`);
+    }
+    const snapshot = snapshots.get(this.index);
+    if (snapshot === undefined) return;
+    same(
+      `the state of ${this.node.name} behind entry ${this.index}`,
+      JSON.stringify(this.node.replica?.session.snapshot()),
+      snapshot,
+    );
+  }
+}

@@ -1,0 +1,71 @@
+import { describe, expect, test } from "bun:test";
+import { DsmError } from "../../src/core/errors.ts";
+import { PAGE_SIZE, SIZE_MAX } from "../../src/core/limits.ts";
+import { checkSize, formatSize, pageRound, parseSize } from "../../src/core/size.ts";
+
+describe("parseSize", () => {
+  test.each([
+    ["0", 0],
+    ["65536", 65536],
+    ["64KiB", 65536],
+    ["64 kib", 65536],
+    ["1k", 1024],
+    ["1.5 MiB", 1.5 * 2 ** 20],
+    ["  2M ", 2 ** 21],
+    ["1g", 2 ** 30],
+    ["1GiB", 2 ** 30],
+    ["12b", 12],
+    ["0.5k", 512],
+  ])("%j is %d", (text, bytes) => {
+    expect(parseSize(text)).toBe(bytes);
+  });
+
+  test.each([
+    "",
+    " ",
+    "x",
+    "-1",
+    "+1",
+    "1.5",
+    "1e3",
+    "0x10",
+    "1KB",
+    "1 T",
+    "1,5k",
+    "k",
+    ".5k",
+    "1.k",
+    "NaN",
+    "1constructor",
+    "99999999999999999999",
+    "0.3k",
+  ])("%j is refused", (text) => {
+    expect(() => parseSize(text)).toThrow(DsmError);
+    expect(() => parseSize(text)).toThrow(`size "${text}"`);
+  });
+});
+
+test("checkSize", () => {
+  expect(checkSize(1)).toBeNull();
+  expect(checkSize(SIZE_MAX)).toBeNull();
+  for (const size of [0, -1, 0.5, Number.NaN, Number.POSITIVE_INFINITY])
+    expect(checkSize(size)).toContain(`size ${size}`);
+  expect(checkSize(SIZE_MAX + 1)).toContain("4 GiB");
+});
+
+test("pageRound gives whole pages", () => {
+  expect(pageRound(1)).toBe(PAGE_SIZE);
+  expect(pageRound(PAGE_SIZE)).toBe(PAGE_SIZE);
+  expect(pageRound(PAGE_SIZE + 1)).toBe(2 * PAGE_SIZE);
+  expect(pageRound(SIZE_MAX - 1)).toBe(SIZE_MAX);
+});
+
+test("formatSize is for people, and parseSize reads it back", () => {
+  expect(formatSize(0)).toBe("0 B");
+  expect(formatSize(1023)).toBe("1023 B");
+  expect(formatSize(1024)).toBe("1 KiB");
+  expect(formatSize(1536)).toBe("1.5 KiB");
+  expect(formatSize(2 ** 20)).toBe("1 MiB");
+  expect(formatSize(SIZE_MAX)).toBe("4 GiB");
+  for (const bytes of [1, 1024, 65536, 2 ** 20, 2 ** 32]) expect(parseSize(formatSize(bytes))).toBe(bytes);
+});

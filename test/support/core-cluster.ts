@@ -1,0 +1,341 @@
+/**
+ * One session without sockets: a real Sequencer and real Replicas joined by pipes of bytes. Nothing moves by itself:
+ * the test decides which pipe delivers how many bytes next, so it decides every race.
+ */
+import { FrameReader } from "../../src/core/frames.ts";
+import { FRAME_MAX } from "../../src/core/limits.ts";
+import {
+  bodyText,
+  encodeGreeting,
+  encodeJson,
+  encodeText,
+  HEADER_SIZE,
+  Kind,
+  PROCESS_HELLO,
+  PROCESS_HELLO_SIZE,
+  ProtocolError,
+  setUint64,
+} from "../../src/core/protocol.ts";
+import { Replica, type ReplicaOutput } from "../../src/core/replica.ts";
+import { type NodeHello, Sequencer, type Welcome } from "../../src/core/sequencer.ts";
+import type { SessionConfig } from "../../src/core/session.ts";
+
+/** A promise that was broken. */
+export class Violation extends Error {
+  override readonly name = "Violation";
+}
+
+/** One direction of a connection: bytes under way, then maybe its end. */
+export class Pipe {
+  readonly name: string;
+  readonly #receive: (chunk: Uint8Array) => void;
+  readonly #closed: () => void;
+  #bytes = new Uint8Array(256);
+  #from = 0;
+  #to = 0;
+  #end: "open" | "ending" | "ended" = "open";
+
+  constructor(name: string, receive: (chunk: Uint8Array) => void, closed: () => void) {
+    this.name = name;
+    this.#receive = receive;
+    this.#closed = closed;
+  }
+
+  /** Bytes under way. */
+  get size(): number {
+    return this.#to - this.#from;
+  }
+
+  /** Whether deliver() would do anything. */
+  get busy(): boolean {
+    return this.#end !== "ended" && (this.size > 0 || this.#end === "ending");
+  }
+
+  get open(): boolean {
+    return this.#end !== "ended";
+  }
+
+  push(bytes: Uint8Array): void {
+    if (this.#end !== "open") return;
+    if (this.#to + bytes.length > this.#bytes.length) {
+      const grown = new Uint8Array(2 * (this.size + bytes.length));
+      grown.set(this.#bytes.subarray(this.#from, this.#to));
+      this.#to -= this.#from;
+      this.#from = 0;
+      this.#bytes = grown;
+    }
+    this.#bytes.set(bytes, this.#to);
+    this.#to += bytes.length;
+  }
+
+  /** No more is sent; of what is under way the last `lose` bytes never arrive. */
+  end(lose = 0): void {
+    if (this.#end !== "open") return;
+    this.#end = "ending";
+    this.#to -= Math.min(lose, this.size);
+  }
+
+  /** Hands over up to `limit` bytes, or the end when nothing is left. Sockets hand out Buffers, so do pipes. */
+  deliver(limit = Number.POSITIVE_INFINITY): void {
+    if (this.size > 0) {
+      const chunk = Buffer.from(this.#bytes.subarray(this.#from, this.#from + Math.min(limit, this.size)));
+      this.#from += chunk.length;
+      if (this.#from === this.#to) {
+        this.#from = 0;
+        this.#to = 0;
+      }
+      this.#receive(chunk);
+      // What a socket handed out is not ours after the call: nobody may have kept it.
+      chunk.fill(0xee);
+    } else if (this.#end === "ending") {
+      this.#end = "ended";
+      this.#closed();
+    }
+  }
+}
+
+export interface ClusterOptions {
+  /** Broken replicas, to see whether the tests notice. */
+  makeReplica?: (...args: ConstructorParameters<typeof Replica>) => Replica;
+  /** The order, frame by frame, as the server broadcasts it; `bytes` is valid during the call only. */
+  onEntry?: (bytes: Uint8Array) => void;
+  onEnded?: () => void;
+  /** The shadow behind a descriptor of a process. */
+  shadow?: (pid: number, descriptor: number) => Uint8Array | null;
+}
+
+export class Cluster {
+  readonly sequencer: Sequencer;
+  readonly memory: Uint8Array;
+  readonly config: SessionConfig;
+  readonly options: ClusterOptions;
+  readonly nodes: Node[] = [];
+  pipes: Pipe[] = [];
+  readonly #links = new Map<number, Pipe>();
+  readonly #order = new FrameReader(FRAME_MAX);
+  #nextLink = 1;
+
+  constructor(config: SessionConfig, options: ClusterOptions = {}) {
+    this.config = config;
+    this.options = options;
+    this.memory = new Uint8Array(config.size);
+    this.sequencer = new Sequencer(config, this.memory, {
+      send: (link, bytes) => this.#links.get(link)?.push(bytes),
+      broadcast: (bytes) => {
+        this.#order.push(bytes.slice(), (_view, at, size, frames) => options.onEntry?.(frames.subarray(at, at + size)));
+        for (const [link, down] of this.#links) if (this.sequencer.isWelcomed(link)) down.push(bytes);
+      },
+      close: (link) => {
+        this.#links.get(link)?.end();
+        this.#links.delete(link);
+      },
+      ended: () => options.onEnded?.(),
+    });
+  }
+
+  pipe(name: string, receive: (chunk: Uint8Array) => void, closed: () => void): Pipe {
+    const pipe = new Pipe(name, receive, closed);
+    this.pipes.push(pipe);
+    return pipe;
+  }
+
+  /** A connection to the server, from somebody who may be anybody. */
+  link(name: string, receive: (chunk: Uint8Array) => void, closed: () => void): Pipe {
+    const id = this.#nextLink;
+    this.#nextLink += 1;
+    if (!this.sequencer.connect(id)) throw new Error("no room for a link");
+    this.#links.set(id, this.pipe(`${name} down`, receive, closed));
+    return this.pipe(
+      `${name} up`,
+      (chunk) => this.sequencer.receive(id, chunk),
+      () => {
+        this.#links.get(id)?.end();
+        this.#links.delete(id);
+        this.sequencer.disconnect(id);
+      },
+    );
+  }
+
+  /** A node that greets the server. Its replica is there once the welcome has been delivered. */
+  node(name: string, hello: Partial<NodeHello> = {}): Node {
+    const node = new Node(this, name, { session: this.config.name, node: name, processes: 0, size: 0, ...hello });
+    this.nodes.push(node);
+    return node;
+  }
+
+  /** Delivers until nothing is under way, in the order of the connections, except on pipes that `held` names. */
+  settle(held: (pipe: Pipe) => boolean = () => false): void {
+    for (let moved = true; moved; ) {
+      moved = false;
+      for (const pipe of this.pipes) {
+        if (!pipe.busy || held(pipe)) continue;
+        pipe.deliver();
+        moved = true;
+      }
+    }
+  }
+}
+
+/** A node's arbiter: its replica and its link to the server. */
+export class Node {
+  readonly cluster: Cluster;
+  readonly name: string;
+  readonly memory: Uint8Array;
+  readonly up: Pipe;
+  replica: Replica | null = null;
+  number = -1;
+  /** The server's answer, once it has come. */
+  welcome: Welcome | null = null;
+  refusal: string | null = null;
+  /** Whether the link to the server is gone. */
+  lost = false;
+  /** What was wrong with the order it got. */
+  fault: string | null = null;
+  done = false;
+  /** Bytes of the order the replica has been given. */
+  received = 0;
+  /** What the node says to its tests: the welcome, a refusal, the end. */
+  onEvent: (event: "welcomed" | "refused" | "done" | "lost") => void = () => {};
+  readonly #greeting = new FrameReader(FRAME_MAX);
+  readonly #channels = new Map<number, Channel>();
+  #tokens = 0;
+
+  constructor(cluster: Cluster, name: string, hello: NodeHello) {
+    this.cluster = cluster;
+    this.name = name;
+    this.memory = new Uint8Array(cluster.config.size);
+    this.up = cluster.link(
+      name,
+      (chunk) => this.#receive(chunk),
+      () => this.lose(),
+    );
+    this.up.push(encodeGreeting(Kind.HELLO, encodeJson(hello)));
+  }
+
+  #receive(chunk: Uint8Array): void {
+    if (this.lost) return;
+    if (this.replica !== null && this.#greeting.pending === 0) {
+      this.#entries(chunk);
+      return;
+    }
+    this.#greeting.push(chunk, (view, at, size, bytes) => {
+      if (this.replica !== null) {
+        this.#entries(bytes.subarray(at, at + size));
+        return;
+      }
+      const text = bodyText(bytes, at + HEADER_SIZE, view.getUint32(at + 32, true));
+      if (view.getUint8(at + 4) === Kind.WELCOME) {
+        this.#welcomed(JSON.parse(text));
+        return;
+      }
+      this.refusal = `${view.getUint8(at + 5)} ${text}`;
+      this.onEvent("refused");
+    });
+  }
+
+  #entries(bytes: Uint8Array): void {
+    this.received += bytes.length;
+    try {
+      this.replica?.entries(bytes);
+    } catch (error) {
+      if (!(error instanceof ProtocolError)) throw error;
+      this.fault = error.message;
+      this.lose();
+    }
+  }
+
+  #welcomed(welcome: Welcome): void {
+    this.welcome = welcome;
+    this.number = welcome.node;
+    const out: ReplicaOutput = {
+      propose: (bytes) => this.up.push(bytes),
+      reply: (index, bytes) => {
+        const channel = this.#channels.get(index);
+        if (channel === undefined) throw new Violation(`node ${this.name} answers channel ${index}, which nobody has`);
+        channel.down.push(bytes);
+      },
+      close: (index) => {
+        const channel = this.#channels.get(index);
+        this.#channels.delete(index);
+        channel?.down.end();
+      },
+      token: () => {
+        this.#tokens += 1;
+        return Uint8Array.of(this.number, this.#tokens, 3, 4, 5, 6, 7, 8);
+      },
+      shadow: (pid, descriptor) => this.cluster.options.shadow?.(pid, descriptor) ?? null,
+      done: () => {
+        if (this.done) throw new Violation(`node ${this.name} is done twice`);
+        this.done = true;
+        this.onEvent("done");
+      },
+    };
+    const make = this.cluster.options.makeReplica ?? ((...args) => new Replica(...args));
+    this.replica = make(welcome, this.name, `/map/of/${this.name}`, this.memory, out);
+    this.onEvent("welcomed");
+  }
+
+  /** A connection of a process of this node. */
+  connect(name: string, onFrame: (frame: Uint8Array) => void, onClosed: () => void): Channel {
+    const { replica } = this;
+    if (replica === null) throw new Error(`node ${this.name} is not there yet`);
+    const index = replica.connect();
+    if (index < 0) throw new Error("no room for a channel");
+    if (this.#channels.has(index)) throw new Violation(`channel ${index} is given twice`);
+    const reader = new FrameReader(FRAME_MAX);
+    const channel: Channel = {
+      index,
+      node: this,
+      down: this.cluster.pipe(
+        `${name} down`,
+        (chunk) =>
+          reader.push(chunk, (_view, at, size, bytes) => onFrame(new Uint8Array(bytes.subarray(at, at + size)))),
+        onClosed,
+      ),
+      up: this.cluster.pipe(
+        `${name} up`,
+        (chunk) => {
+          if (!this.lost && this.#channels.get(index) === channel) replica.receive(index, chunk);
+        },
+        () => {
+          channel.down.end();
+          if (this.lost || this.#channels.get(index) !== channel) return;
+          this.#channels.delete(index);
+          replica.disconnect(index);
+        },
+      ),
+    };
+    this.#channels.set(index, channel);
+    return channel;
+  }
+
+  /** The node dies, or loses its server: its link ends and so do its channels. `lose` bytes to the server with it. */
+  lose(lose = 0): void {
+    if (this.lost) return;
+    this.lost = true;
+    this.up.end(lose);
+    for (const channel of this.#channels.values()) channel.down.end();
+    this.onEvent("lost");
+  }
+}
+
+export interface Channel {
+  readonly index: number;
+  readonly node: Node;
+  /** To the arbiter. */
+  readonly up: Pipe;
+  /** To the process. */
+  readonly down: Pipe;
+}
+
+/** A process's first frame. */
+export function processHello(session: string, pid: number, wished = -1, processes = 0, size = 0): Uint8Array {
+  const body = new Uint8Array(PROCESS_HELLO_SIZE);
+  const view = new DataView(body.buffer);
+  view.setUint32(PROCESS_HELLO.pid[0], pid, true);
+  view.setUint32(PROCESS_HELLO.processes[0], processes, true);
+  setUint64(view, PROCESS_HELLO.size[0], size);
+  view.setUint32(PROCESS_HELLO.wishedRank[0], wished + 1, true);
+  body.set(encodeText(session), PROCESS_HELLO.session[0]);
+  return encodeGreeting(Kind.HELLO, body);
+}

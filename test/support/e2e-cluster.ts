@@ -1,0 +1,316 @@
+/**
+ * A dsm cluster of its own for a test file: a daemon at a free port, and run-time, cache and temporary folders nobody
+ * else has. Everything it starts carries its run-time folder in the environment, by which what is left behind is found.
+ */
+import { expect } from "bun:test";
+import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { hostname } from "node:os";
+import { join } from "node:path";
+import type { SessionDetail, SessionSummary } from "../../src/core/directory.ts";
+import { arbiterKey, arbiterSocketPath } from "../../src/core/names.ts";
+import { Actor } from "./e2e-actor.ts";
+import { type Child, type Outcome, outcome } from "./e2e-child.ts";
+
+export const ROOT = join(import.meta.dir, "../..");
+export const DSM = join(ROOT, "dist/dsm");
+
+/** How long whatever must come may take on a busy machine before we call it missing. */
+export const LIVENESS_MS = 60_000;
+
+export interface ProcessOptions {
+  session: string;
+  /** Left out: DSM_PROCESSES is not set. */
+  processes?: number;
+  /** Left out: DSM_SIZE is not set. */
+  size?: string;
+  node?: string;
+  rank?: number;
+  environment?: Record<string, string>;
+}
+
+export interface SessionOptions extends Omit<ProcessOptions, "processes" | "rank" | "node"> {
+  /** The node of each process. */
+  nodes: string[];
+}
+
+export class Cluster {
+  readonly folder: string;
+  readonly runtime: string;
+  readonly environment: Record<string, string>;
+  daemonAddress = "";
+  readonly #children = new Set<Child>();
+  #daemon: Child | undefined;
+  /** What the daemons have logged: a line for each session. */
+  #log = "";
+  readonly #nodes = new Set<string>([hostname(), ...Array.from({ length: 32 }, (_, i) => `${hostname()}-${i}`)]);
+  #sessions = 0;
+
+  private constructor() {
+    // Short, and in /tmp whatever TMPDIR says: a Unix socket's path has at most 107 bytes.
+    this.folder = mkdtempSync("/tmp/dsm-e2e-");
+    this.runtime = join(this.folder, "run");
+    mkdirSync(this.runtime, { mode: 0o700 });
+    const kept = Object.entries(process.env).filter(([name]) => !name.startsWith("DSM_"));
+    this.environment = {
+      ...(Object.fromEntries(kept) as Record<string, string>),
+      XDG_RUNTIME_DIR: this.runtime,
+      XDG_CACHE_HOME: join(this.folder, "cache"),
+      TMPDIR: this.folder,
+      NO_COLOR: "1",
+      DSM_BIN: DSM,
+    };
+  }
+
+  static async start(): Promise<Cluster> {
+    const cluster = new Cluster();
+    await cluster.startDaemon();
+    return cluster;
+  }
+
+  /** Starts the daemon; again, after killDaemon(). */
+  async startDaemon(port = 0): Promise<void> {
+    this.#daemon = this.#spawn([DSM, "daemon", "--host=127.0.0.1", `--port=${port}`], {});
+    const said = await readUntil(this.#daemon.stdout, "\n");
+    this.daemonAddress = said.replace("dsm daemon: listening on ", "").trim();
+    this.environment.DSM_DAEMON = this.daemonAddress;
+    void this.#collect(this.#daemon.stderr);
+  }
+
+  async #collect(stderr: ReadableStream<Uint8Array>): Promise<void> {
+    const decoder = new TextDecoder();
+    for await (const chunk of stderr) this.#log += decoder.decode(chunk, { stream: true });
+  }
+
+  /** Ends the daemon as nothing else would: by SIGKILL. */
+  async killDaemon(): Promise<void> {
+    this.#daemon?.kill("SIGKILL");
+    await this.#daemon?.exited;
+  }
+
+  /** A session name of its own. */
+  session(): string {
+    this.#sessions += 1;
+    return `s${this.#sessions}`;
+  }
+
+  /** A process of a session, without `dsm run`. */
+  spawn(command: string[], options: ProcessOptions): Child {
+    const { session, processes, size, node, rank, environment } = options;
+    if (node !== undefined) this.#nodes.add(node);
+    return this.#spawn(command, {
+      DSM_SESSION: session,
+      ...(processes === undefined ? {} : { DSM_PROCESSES: String(processes) }),
+      ...(size === undefined ? {} : { DSM_SIZE: size }),
+      ...(node === undefined ? {} : { DSM_NODE: node }),
+      ...(rank === undefined ? {} : { DSM_RANK: String(rank) }),
+      ...environment,
+    });
+  }
+
+  #spawn(command: string[], environment: Record<string, string>): Child {
+    const child = Bun.spawn({
+      cmd: command,
+      cwd: this.folder,
+      env: { ...this.environment, ...environment },
+      stdio: ["pipe", "pipe", "pipe"],
+    });
+    this.#children.add(child);
+    void child.exited.then(() => this.#children.delete(child));
+    return child;
+  }
+
+  /** Any other command with the cluster's environment, to its end. */
+  async command(command: string[], environment: Record<string, string> = {}): Promise<Outcome> {
+    return outcome(this.#spawn(command, environment));
+  }
+
+  /** `dsm` itself, to its end. */
+  async dsm(args: string[], environment: Record<string, string> = {}): Promise<Outcome> {
+    return this.command([DSM, ...args], environment);
+  }
+
+  /** A program as all processes of one session, to their end. When one fails, the others are ended. */
+  async run(command: string[], options: SessionOptions): Promise<Outcome[]> {
+    const { nodes, ...rest } = options;
+    const children = nodes.map((node, rank) => this.spawn(command, { ...rest, node, rank, processes: nodes.length }));
+    for (const child of children) {
+      void child.exited.then((code) => {
+        if (code !== 0) for (const other of children) other.kill();
+      });
+    }
+    return Promise.all(children.map(outcome));
+  }
+
+  /** Like run(), and all must end well; returns what each printed. */
+  async runWell(command: string[], options: SessionOptions): Promise<string[]> {
+    const outcomes = await this.run(command, options);
+    expect(outcomes.map(({ code, signal, stderr }) => ({ code, signal, stderr }))).toEqual(
+      outcomes.map(() => ({ code: 0, signal: null, stderr: "" })),
+    );
+    return outcomes.map(({ stdout }) => stdout);
+  }
+
+  /** One actor on each of the nodes, all in one new session. */
+  async actors(nodes: string[], options: Partial<SessionOptions> = {}): Promise<Actor[]> {
+    const session = options.session ?? this.session();
+    const actors = nodes.map((node, rank) => this.actor({ ...options, session, node, rank, processes: nodes.length }));
+    await Promise.all(actors.map((actor) => actor.do("open")));
+    return actors;
+  }
+
+  /** A process that does what it is told, and has not opened its session yet. */
+  actor(options: ProcessOptions): Actor {
+    return new Actor(this.spawn([this.program("actor")], { size: "64KiB", ...options }), options.session);
+  }
+
+  readonly #programs = new Map<string, string>();
+
+  /** The path of a C program of test/e2e/programs, compiled when it is first needed. */
+  program(name: string): string {
+    const made = this.#programs.get(name);
+    if (made !== undefined) return made;
+    const path = join(this.folder, name);
+    const native = join(ROOT, "native");
+    const { exitCode, stderr } = Bun.spawnSync([
+      ...["gcc", "-std=gnu11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror"],
+      ...[`-I${native}/include`, join(ROOT, `test/e2e/programs/${name}.c`), "-o", path],
+      ...[`-L${native}/build`, "-ldsm", "-lpthread", `-Wl,-rpath,${native}/build`],
+    ]);
+    if (exitCode !== 0) throw new Error(`${name}.c does not compile:\n${stderr.toString()}`);
+    this.#programs.set(name, path);
+    return path;
+  }
+
+  async status(session: string): Promise<SessionDetail> {
+    const response = await fetch(`http://${this.daemonAddress}/v1/sessions/${encodeURIComponent(session)}`);
+    if (!response.ok) throw new Error(`${session}: ${await response.text()}`);
+    return (await response.json()) as SessionDetail;
+  }
+
+  async sessions(): Promise<SessionSummary[]> {
+    const response = await fetch(`http://${this.daemonAddress}/v1/sessions`);
+    return ((await response.json()) as { sessions: SessionSummary[] }).sessions;
+  }
+
+  /** Waits until the rank is where it is said to be; nothing tells a third party of it, so it is asked. */
+  async untilState(session: string, rank: number, state: string): Promise<void> {
+    await eventually(`rank ${rank} of ${session} is in state ${state}`, async () => {
+      const { ranks } = await this.status(session);
+      return ranks.find((one) => one.rank === rank)?.state === state;
+    });
+  }
+
+  /** Path of the socket of a session's arbiter on a node. */
+  arbiterSocket(session: string, node: string): string {
+    return arbiterSocketPath(join(this.runtime, "dsm"), this.daemonAddress, session, node);
+  }
+
+  /** Ids of the living processes of the cluster that have all these words among their arguments. */
+  processes(...words: string[]): number[] {
+    return clusterProcesses(this.runtime)
+      .filter(({ args }) => words.every((word) => args.includes(word)))
+      .map(({ pid }) => pid);
+  }
+
+  /** The one arbiter of a session on a node. */
+  arbiter(session: string, node: string): number {
+    const [pid, ...others] = this.processes("arbiter", session, node);
+    if (pid === undefined || others.length > 0)
+      throw new Error(`${1 + others.length} arbiters of ${session} on ${node}`);
+    return pid;
+  }
+
+  /** Waits for the end of all sessions, and sees to it that they leave nothing behind. For after every test. */
+  async settled(): Promise<void> {
+    for (const child of this.#children) if (child !== this.#daemon) child.kill("SIGKILL");
+    await Promise.all([...this.#children].filter((child) => child !== this.#daemon).map((child) => child.exited));
+    await eventually("no process is left", () => this.#left().length === 0).catch((error) => {
+      const left = this.#left();
+      for (const { pid } of left) process.kill(pid, "SIGKILL");
+      throw new Error(`${(error as Error).message}: ${left.map(({ args }) => args.join(" ")).join("; ")}`);
+    });
+    await eventually("the daemon has no session", async () => (await this.sessions()).length === 0);
+    expect({ sockets: this.sockets(), maps: this.maps() }).toEqual({ sockets: [], maps: [] });
+  }
+
+  #left(): { pid: number; args: string[] }[] {
+    return clusterProcesses(this.runtime).filter(({ pid }) => pid !== this.#daemon?.pid);
+  }
+
+  /** Files in the run-time folder: sockets and locks. */
+  sockets(): string[] {
+    try {
+      return readdirSync(join(this.runtime, "dsm"));
+    } catch {
+      return [];
+    }
+  }
+
+  /** Map files of this cluster's sessions. */
+  maps(): string[] {
+    const names = readdirSync("/dev/shm").filter((name) => name.startsWith("dsm"));
+    if (names.length === 0) return [];
+    const sessions = new Set([...this.#log.matchAll(/session "([^"]*)"/g)].map((match) => match[1] as string));
+    const keys = [...sessions].flatMap((session) =>
+      [...this.#nodes].map((node) => arbiterKey(this.daemonAddress, session, node)),
+    );
+    return names.filter((name) => keys.some((key) => name.includes(key)));
+  }
+
+  /** After the last test: the daemon ends in good order, and with it everything. */
+  async close(): Promise<void> {
+    try {
+      await this.settled();
+      const daemon = this.#daemon;
+      daemon?.kill("SIGTERM");
+      expect(await daemon?.exited).toBe(0);
+      expect(clusterProcesses(this.runtime)).toEqual([]);
+    } finally {
+      this.#daemon?.kill("SIGKILL");
+      rmSync(this.folder, { recursive: true, force: true });
+    }
+  }
+
+  /** Lets another user into the folders. */
+  shareFolder(): void {
+    chmodSync(this.folder, 0o755);
+  }
+}
+
+/** Living processes with that run-time folder in their environment. One that has ended shows none. */
+export function clusterProcesses(runtime: string): { pid: number; args: string[] }[] {
+  const mark = `XDG_RUNTIME_DIR=${runtime}\0`;
+  return readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .flatMap((name) => {
+      try {
+        if (!`${readFileSync(`/proc/${name}/environ`, "latin1")}\0`.includes(mark)) return [];
+        const args = readFileSync(`/proc/${name}/cmdline`, "utf8").split("\0").slice(0, -1);
+        return [{ pid: Number(name), args }];
+      } catch {
+        return [];
+      }
+    });
+}
+
+/** Waits until `holds` does. For what nobody announces: ends of processes we are not the parent of, states of others. */
+export async function eventually(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
+  const deadline = Date.now() + LIVENESS_MS;
+  while (!(await holds())) {
+    if (Date.now() > deadline) throw new Error(`after ${LIVENESS_MS / 1000} s it is still not so that ${what}`);
+    await Bun.sleep(5);
+  }
+}
+
+async function readUntil(stream: ReadableStream<Uint8Array>, end: string): Promise<string> {
+  const reader = stream.getReader();
+  const decoder = new TextDecoder();
+  let said = "";
+  while (!said.includes(end)) {
+    const { done, value } = await reader.read();
+    if (done) throw new Error(`it ended after "${said}"`);
+    said += decoder.decode(value, { stream: true });
+  }
+  reader.releaseLock();
+  return said;
+}
