@@ -127,6 +127,8 @@ struct dsm_guard {
 /* Copies upwards between memory of the program's, of which any may be unmapped. Returns the bytes not copied and, if
  * not 0, the fault in *guard. */
 size_t dsm_guarded_copy(void *to, const void *from, size_t length, struct dsm_guard *guard);
+/* The same where SIGSEGV and SIGBUS are open anyhow: outside the handlers. */
+size_t dsm_guarded_copy_run(void *to, const void *from, size_t length, struct dsm_guard *guard);
 /* Turns the fault being answered into the one in *guard; returns DSM_OUTCOME_CHAIN. */
 enum dsm_outcome dsm_fault_becomes(struct dsm_fault *fault, const struct dsm_guard *guard);
 

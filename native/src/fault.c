@@ -124,7 +124,6 @@ static void chain(int signo, siginfo_t *info, ucontext_t *context, bool direct) 
 
 /* rdi: to, rsi: from, rdx: length, rcx: guard. rep movsb leaves in rcx what is left to copy, and a fault of its is
  * resumed behind it by guard_hit. Returns what is left. */
-size_t dsm_guarded_copy_run(void *to, const void *from, size_t length, struct dsm_guard *guard);
 extern const char dsm_guarded_copy_at[], dsm_guarded_copy_after[];
 __asm__(
     ".pushsection .text\n"

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <linux/futex.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -13,6 +14,8 @@
 #define REGIONS_MAX 64
 
 static struct dsm_region regions[REGIONS_MAX];
+
+uintptr_t dsm_regions_low = UINTPTR_MAX, dsm_regions_high;
 
 /* Alone in a page that the kernel clears in a forked child. */
 static uint64_t *token_page;
@@ -73,6 +76,18 @@ static void drain(struct dsm_region *r) {
   }
 }
 
+/* Low first: whoever sees the new high must not miss the region for the old low. */
+static void widen_bounds(uintptr_t low, uintptr_t high) {
+  uintptr_t seen = __atomic_load_n(&dsm_regions_low, __ATOMIC_RELAXED);
+  while (low < seen && !__atomic_compare_exchange_n(&dsm_regions_low, &seen, low, true, __ATOMIC_SEQ_CST,
+                                                    __ATOMIC_RELAXED)) {
+  }
+  seen = __atomic_load_n(&dsm_regions_high, __ATOMIC_RELAXED);
+  while (high > seen && !__atomic_compare_exchange_n(&dsm_regions_high, &seen, high, true, __ATOMIC_SEQ_CST,
+                                                     __ATOMIC_RELAXED)) {
+  }
+}
+
 int dsm_region_add(uintptr_t base, size_t size, const struct dsm_sink *sink, void *context) {
   int renewed = dsm_process_token_renew();
   if (renewed < 0 || (renewed == 1 && dsm_step_init() != 0)) return -1;
@@ -96,6 +111,7 @@ int dsm_region_add(uintptr_t base, size_t size, const struct dsm_sink *sink, voi
       r->context = context;
       __atomic_store_n(&r->base, base, __ATOMIC_RELAXED);
       __atomic_store_n(&r->size, size, __ATOMIC_RELAXED);
+      widen_bounds(base, base + size);
       __atomic_store_n(&r->state, DSM_REGION_ACTIVE, __ATOMIC_SEQ_CST);
       return i;
     }
@@ -117,4 +133,60 @@ void dsm_region_remove(int index) {
   __atomic_store_n(&r->base, 0, __ATOMIC_RELAXED);
   __atomic_store_n(&r->size, 0, __ATOMIC_RELAXED);
   __atomic_store_n(&r->state, DSM_REGION_FREE, __ATOMIC_SEQ_CST);
+}
+
+size_t dsm_region_part(uintptr_t address, size_t size, uintptr_t *start) {
+  uintptr_t end = address + size, from = end, to = end;
+  uint64_t token = dsm_process_token();
+  if (end < address) return 0;
+  for (unsigned i = 0; i < REGIONS_MAX; i++) {
+    struct dsm_region *r = &regions[i];
+    if (__atomic_load_n(&r->state, __ATOMIC_ACQUIRE) != DSM_REGION_ACTIVE || r->owner != token) continue;
+    uintptr_t low = __atomic_load_n(&r->base, __ATOMIC_RELAXED);
+    uintptr_t high = low + __atomic_load_n(&r->size, __ATOMIC_RELAXED);
+    if (low < address) low = address;
+    if (high > end) high = end;
+    if (low < high && low < from) from = low, to = high;
+  }
+  *start = from;
+  return to - from;
+}
+
+/* One store to one region: how many of the bytes, or 0 with errno. All signals are blocked. */
+static size_t write_some(uintptr_t address, const void *bytes, size_t size) {
+  struct dsm_region *r = dsm_region_enter(address);
+  size_t length = 0;
+  errno = EFAULT;
+  if (r == NULL) return 0;
+  if (__atomic_load_n(&r->state, __ATOMIC_ACQUIRE) == DSM_REGION_ACTIVE && r->owner == dsm_process_token()) {
+    /* Ends at a multiple of the limit, so that no aligned word is divided. */
+    length = DSM_STORE_BYTES_MAX - address % DSM_STORE_BYTES_MAX;
+    if (length > r->base + r->size - address) length = r->base + r->size - address;
+    if (length > size) length = size;
+    struct dsm_run run = {.offset = address - r->base, .length = (uint32_t)length, .bytes = bytes};
+    if (r->sink->store(r->context, &run, 1) < 0) {
+      errno = EIO;
+      length = 0;
+    }
+  }
+  dsm_region_exit(r);
+  return length;
+}
+
+int dsm_region_write(uintptr_t address, const void *bytes, size_t size) {
+  const uint8_t *from = bytes;
+  int saved_errno = errno;
+  while (size > 0) {
+    /* The sink expects to be called as the fault handlers call it. */
+    uint64_t all = ~0ull, before;
+    dsm_syscall(SYS_rt_sigprocmask, SIG_SETMASK, (long)&all, (long)&before, sizeof(all));
+    size_t written = write_some(address, from, size);
+    dsm_syscall(SYS_rt_sigprocmask, SIG_SETMASK, (long)&before, 0, sizeof(before));
+    if (written == 0) return -1;
+    address += written;
+    from += written;
+    size -= written;
+  }
+  errno = saved_errno;
+  return 0;
 }

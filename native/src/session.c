@@ -6,6 +6,7 @@
 #include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +23,8 @@
 #define DEFAULT_DAEMON "127.0.0.1:4200"
 /* Between two attempts to join while an ended session's arbiter goes away. */
 #define RETRY_PAUSE_NS 2000000
-/* Maps of sessions this process has left, for which a store still gets a message of its own. */
+/* Maps of sessions this process has left, for which a store still gets a message of its own. With the open ones they
+ * fill the table of regions. */
 #define LEFT_MAX 32
 
 static pthread_mutex_t sessions_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -500,7 +502,7 @@ int dsm_open(const dsm_config *given, dsm_session **result) {
     unsigned open_sessions = 0;
     for (dsm_session *other = sessions; other != NULL; other = other->next)
       open_sessions++;
-    status = open_sessions < DSM_SESSIONS_MAX - LEFT_MAX
+    status = open_sessions < DSM_SESSIONS_MAX
                  ? map_session(session, path)
                  : dsm_fail(DSM_LIMIT, "this process has %u sessions, the limit; leave one first", open_sessions);
     if (status == DSM_OK) {
@@ -632,8 +634,91 @@ static int with_text(int status, char *text, size_t text_size) {
   return status;
 }
 
-int dsm_open_text(const dsm_config *config, dsm_session **session, char *text, size_t text_size) {
-  return with_text(dsm_open(config, session), text, text_size);
+/* One dsm_open_start(): the settings, copied, and the pipe that the outcome goes to. */
+struct opening {
+  dsm_config config;
+  int fd;
+};
+static atomic_int openings;
+
+static void free_opening(struct opening *opening) {
+  free((char *)opening->config.session);
+  free((char *)opening->config.node);
+  free((char *)opening->config.daemon);
+  free((char *)opening->config.binary);
+  if (opening->fd >= 0)
+    close(opening->fd);
+  free(opening);
+  atomic_fetch_sub(&openings, 1);
+}
+
+static void *open_thread(void *argument) {
+  struct opening *opening = argument;
+  struct dsm_opened opened;
+  memset(&opened, 0, sizeof opened);
+  opened.status = with_text(dsm_open(&opening->config, &opened.session), opened.text, sizeof opened.text);
+  /* It fits the empty pipe as a whole. Nobody reads it only when the program is ending. */
+  ssize_t ignored = write(opening->fd, &opened, sizeof opened);
+  (void)ignored;
+  free_opening(opening);
+  return NULL;
+}
+
+/* A detached thread in which no handler of the program runs. */
+static int start_thread(void *(*run)(void *), void *argument) {
+  pthread_attr_t attributes;
+  pthread_t thread;
+  sigset_t most, before;
+  sigfillset(&most);
+  sigdelset(&most, SIGSEGV);
+  sigdelset(&most, SIGBUS);
+  sigdelset(&most, SIGTRAP);
+  sigdelset(&most, SIGFPE);
+  sigdelset(&most, SIGILL);
+  pthread_attr_init(&attributes);
+  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  pthread_sigmask(SIG_SETMASK, &most, &before);
+  int error = pthread_create(&thread, &attributes, run, argument);
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  pthread_attr_destroy(&attributes);
+  return error;
+}
+
+int dsm_open_start(const dsm_config *config, int *fd) {
+  if (config == NULL || fd == NULL)
+    return dsm_fail(DSM_INVALID, "dsm_open_start: an argument is NULL");
+  if (atomic_fetch_add(&openings, 1) >= DSM_SESSIONS_MAX) {
+    atomic_fetch_sub(&openings, 1);
+    return dsm_fail(DSM_LIMIT, "this process joins %d sessions already, the limit", DSM_SESSIONS_MAX);
+  }
+  struct opening *opening = calloc(1, sizeof *opening);
+  int ends[2] = {-1, -1};
+  if (opening == NULL) {
+    atomic_fetch_sub(&openings, 1);
+    return dsm_fail(DSM_NO_MEMORY, "no memory to join");
+  }
+  opening->fd = -1;
+  opening->config = *config;
+  const char **texts[] = {&opening->config.session, &opening->config.node, &opening->config.daemon,
+                          &opening->config.binary};
+  int copied = 1;
+  for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
+    if (*texts[i] != NULL && (*texts[i] = strdup(*texts[i])) == NULL)
+      copied = 0;
+  int error = !copied ? ENOMEM : 0;
+  if (error == 0 && pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0)
+    error = errno;
+  opening->fd = ends[1];
+  if (error == 0)
+    error = start_thread(open_thread, opening);
+  if (error != 0) {
+    free_opening(opening);
+    if (ends[0] >= 0)
+      close(ends[0]);
+    return dsm_fail(DSM_SYSTEM, "cannot start a thread to join: %s", strerror(error));
+  }
+  *fd = ends[0];
+  return DSM_OK;
 }
 
 int dsm_close_text(dsm_session *session, char *text, size_t text_size) {

@@ -95,11 +95,6 @@ export class Channel {
     return channel;
   }
 
-  /** Requests under way. */
-  get pending(): number {
-    return this.#pending.size + this.#queue.length;
-  }
-
   barrier(): Request {
     return this.#wait((tag) => encode({ kind: Kind.BARRIER, tag }));
   }

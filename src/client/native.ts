@@ -1,5 +1,5 @@
 /** libdsm through koffi: where the library is, and its calls with their types. */
-import { existsSync } from "node:fs";
+import { closeSync, existsSync } from "node:fs";
 import { join } from "node:path";
 import type * as Koffi from "koffi";
 import { DsmError, Status, statusCode } from "../core/errors.ts";
@@ -28,6 +28,8 @@ type Call = Koffi.KoffiFunc<(...values: unknown[]) => number>;
 
 type Type = NonNullable<Parameters<typeof Koffi.out>[0]>;
 
+/** Where the fields of struct dsm_opened are. */
+const OPENED = { status: 0, session: 8, text: 16 } as const;
 const TEXT_SIZE = 512;
 const SOCKET_SIZE = 108;
 const TOKEN_SIZE = 8;
@@ -45,7 +47,7 @@ export function loadLibrary(): Library {
 
 export class Library {
   readonly #koffi: typeof Koffi;
-  readonly #open: Call;
+  readonly #openStart: Call;
   readonly #close: Call;
   readonly #closeText: Call;
   readonly #attachment: Call;
@@ -95,7 +97,7 @@ export class Library {
       library.func(name, type, [session]) as unknown as (session: SessionPointer) => Value;
     const out = (type: string | Koffi.TypeObject): Type => koffi.out(koffi.pointer(type as Koffi.TypeObject));
 
-    this.#open = call("dsm_open_text", koffi.pointer(config), out(session), out("uint8_t"), "size_t");
+    this.#openStart = call("dsm_open_start", koffi.pointer(config), out("int"));
     this.#close = call("dsm_close", session);
     this.#closeText = call("dsm_close_text", session, out("uint8_t"), "size_t");
     this.#attachment = call("dsm_attach_info", session, out(attachment));
@@ -117,9 +119,11 @@ export class Library {
     this.#name = get("dsm_name", "const char *");
   }
 
-  /** Joins on another thread: the event loop stays free for as long as it takes until all have joined. */
+  /**
+   * Joins on a thread of its own: the event loop stays free for as long as it takes until all have joined. (The runtime's
+   * threads would not do: they are few, and joins that hold them all may be waiting for each other.)
+   */
   async open(config: JoinConfig): Promise<Opened> {
-    const pointers: SessionPointer[] = [null];
     const native = {
       session: config.session,
       node: config.node,
@@ -131,8 +135,13 @@ export class Library {
       autostart: config.autostart ? 1 : 0,
       binary: findBinary(),
     };
-    await later(this.#open, native, pointers);
-    return this.#describe(pointers[0]);
+    const descriptor = [-1];
+    this.#check(this.#openStart(native, descriptor));
+    const opened = await readToEnd(descriptor[0] as number);
+    const view = new DataView(opened.buffer, opened.byteOffset, opened.byteLength);
+    const status = view.getInt32(OPENED.status, true);
+    if (status !== Status.OK) throw new DsmError(statusCode(status), zeroTerminated(opened.subarray(OPENED.text)));
+    return this.#describe(view.getBigUint64(OPENED.session, true));
   }
 
   #describe(pointer: SessionPointer): Opened {
@@ -211,6 +220,15 @@ export class Library {
   #check(status: number): void {
     if (status === Status.OK) return;
     throw new DsmError(statusCode(status), this.#lastError());
+  }
+}
+
+/** All that comes from a pipe until its other end is closed; closes it. */
+async function readToEnd(descriptor: number): Promise<Uint8Array> {
+  try {
+    return await new Response(Bun.file(descriptor).stream()).bytes();
+  } finally {
+    closeSync(descriptor);
   }
 }
 

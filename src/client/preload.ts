@@ -2,7 +2,8 @@
 import { plugin } from "bun";
 import * as dsm from "./index.ts";
 
-// This made the dsm program act as bun. It is not for the programs that the script starts.
+// This made the dsm program act as bun. Programs that the script gives its process.env are not to have it. (Bun.spawn()
+// without `env` hands on the environment that the script began with, whatever is done here.)
 delete process.env.BUN_BE_BUN;
 
 plugin({

@@ -37,7 +37,8 @@ export async function join(options: JoinOptions = {}): Promise<Session> {
   try {
     channel = await Channel.open(facts.attachment);
   } catch (error) {
-    await library.closeLater(facts.pointer);
+    // Why it cannot go on says more than why it cannot leave either.
+    await library.closeLater(facts.pointer).catch(() => {});
     throw error;
   }
   return new Session(new Membership(library, facts, channel));
@@ -50,8 +51,13 @@ export async function join(options: JoinOptions = {}): Promise<Session> {
  * atomic across nodes. (`Atomics.wait` and `Atomics.notify` need a SharedArrayBuffer and do not work here: wait with a
  * semaphore or a barrier.)
  *
+ * System calls cannot write to the map: `fs.readSync()` into a view of it fails with EFAULT. Read into memory of your own
+ * and `set()` it. Writing from the map to a file works as ever.
+ *
  * `using` and `await using` leave at the end of the scope. After leaving, every call fails with DSM_LEFT, and views
- * over the buffer still show the last state; a store to them ends the program with a message.
+ * over the buffer still show the last state; a store to them ends the program with a message. That lasts until this
+ * program joins a session at the same address, 512 sessions of one daemon later at the earliest: the view then shows
+ * that one.
  *
  * A process that ends without leaving is lost: barriers and waits of all others then fail with DSM_LOST.
  */
@@ -183,16 +189,27 @@ export class Session {
     this.#membership.leaveSync();
   }
 
-  /** Leaves, unless that was done before. */
+  /** Leaves, unless that was done before. That the arbiter has ended is no error here: there is nothing to leave. */
   [Symbol.dispose](): void {
-    if (!this.#membership.left) this.leaveSync();
+    try {
+      if (!this.#membership.left) this.leaveSync();
+    } catch (error) {
+      if (!isUnreachable(error)) throw error;
+    }
   }
 
-  /** Leaves, unless that was done before. */
+  /** Like dispose, but leaves the event loop free. */
   async [Symbol.asyncDispose](): Promise<void> {
-    if (!this.#membership.left) await this.leave();
+    try {
+      if (!this.#membership.left) await this.leave();
+    } catch (error) {
+      if (!isUnreachable(error)) throw error;
+    }
   }
 }
+
+/** At the end of a scope it would hide the error that says what could not be done. */
+const isUnreachable = (error: unknown): boolean => error instanceof DsmError && error.code === "DSM_UNREACHABLE";
 
 function checkOffset(offset: number, size: number): void {
   if (Number.isSafeInteger(offset) && offset >= 0 && offset <= size) return;

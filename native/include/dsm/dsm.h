@@ -56,7 +56,7 @@ enum dsm_status {
 #define DSM_SIZE_MAX (1ull << 32)  /* bytes in a map: 4 GiB */
 #define DSM_SEM_MAX 0x7fffffff     /* value of a semaphore */
 #define DSM_HOLES_MAX 64           /* open holes of one process in one session */
-#define DSM_SESSIONS_MAX 64        /* open sessions of one process */
+#define DSM_SESSIONS_MAX 32        /* open sessions of one process */
 
 typedef struct dsm_session dsm_session;
 

@@ -1,0 +1,101 @@
+import { describe, expect, test } from "bun:test";
+import { type JoinOptions, readConfig } from "../../src/client/config.ts";
+import { DsmError } from "../../src/core/errors.ts";
+
+const environment = {
+  DSM_SESSION: "from-env",
+  DSM_PROCESSES: "4",
+  DSM_SIZE: "64KiB",
+  DSM_NODE: "node-env",
+  DSM_DAEMON: "10.0.0.1:5000",
+  DSM_RANK: "3",
+  DSM_JOIN_TIMEOUT_MS: "1000",
+  DSM_AUTOSTART: "0",
+};
+
+test("everything from the environment", () => {
+  expect(readConfig({}, environment)).toEqual({
+    session: "from-env",
+    processes: 4,
+    size: 65536,
+    node: "node-env",
+    daemon: "10.0.0.1:5000",
+    rank: 3,
+    joinTimeoutMs: 1000,
+    autostart: false,
+  });
+});
+
+test("what the code says wins", () => {
+  const options = {
+    session: "from-code",
+    processes: 2,
+    size: "1MiB",
+    node: "node-code",
+    daemon: "[::1]:4300",
+    rank: 0,
+    joinTimeoutMs: 5,
+    autostart: true,
+  };
+  expect(readConfig(options, environment)).toEqual({ ...options, size: 2 ** 20 });
+});
+
+test("what nobody says is the library's or the session's to decide", () => {
+  expect(readConfig({ session: "s" }, {})).toEqual({
+    session: "s",
+    processes: 0,
+    size: 0,
+    node: null,
+    daemon: null,
+    rank: -1,
+    joinTimeoutMs: 300_000,
+    autostart: true,
+  });
+});
+
+test("a variable set to nothing, and an option that is undefined, count as not given", () => {
+  expect(readConfig({ processes: undefined, session: undefined }, { DSM_SESSION: "s", DSM_SIZE: "" })).toMatchObject({
+    session: "s",
+    processes: 0,
+    size: 0,
+  });
+});
+
+test("a daemon without a port has the usual one", () => {
+  expect(readConfig({ session: "s", daemon: "host" }, {}).daemon).toBe("host:4200");
+});
+
+describe("is refused, with what was wrong:", () => {
+  const wrong: [string, JoinOptions, Record<string, string>][] = [
+    ["no session named; give", {}, {}],
+    ["the session name is empty", { session: "" }, {}],
+    ["the session name has a slash", { session: "a/b" }, {}],
+    ["the session name has 64 bytes", { session: "x".repeat(64) }, {}],
+    ["session is 5; give a string", { session: 5 as never }, {}],
+    ["the node name is empty", { session: "s", node: "" }, {}],
+    ["processes is 0", { session: "s", processes: 0 }, {}],
+    ["processes is 1025; the limit is 1024", { session: "s" }, { DSM_PROCESSES: "1025" }],
+    ['DSM_PROCESSES is "many"; give a whole number', { session: "s" }, { DSM_PROCESSES: "many" }],
+    ["processes is 1.5; give a whole number", { session: "s", processes: 1.5 }, {}],
+    ["size 0 is not possible", { session: "s", size: 0 }, {}],
+    ['size "1 flock" is not a number of bytes', { session: "s" }, { DSM_SIZE: "1 flock" }],
+    ["is beyond the limit of 4 GiB", { session: "s", size: 2 ** 33 }, {}],
+    ["size is true; give a number of bytes or a text", { session: "s", size: true as never }, {}],
+    ['DSM_DAEMON is "a:b:c"; give HOST:PORT', { session: "s" }, { DSM_DAEMON: "a:b:c" }],
+    ["rank is 4; the last of 4 is 3", { session: "s", processes: 4, rank: 4 }, {}],
+    ["rank is -1; ranks begin at 0", { session: "s", rank: -1 }, {}],
+    ["joinTimeoutMs is 0; give 1 to", { session: "s", joinTimeoutMs: 0 }, {}],
+    ['DSM_AUTOSTART is "yes"; give 1 or 0', { session: "s" }, { DSM_AUTOSTART: "yes" }],
+  ];
+  test.each(wrong)("%s", (message, options, environment) => {
+    let error: unknown;
+    try {
+      readConfig(options, environment);
+    } catch (thrown) {
+      error = thrown;
+    }
+    expect(error).toBeInstanceOf(DsmError);
+    expect((error as DsmError).code).toBe("DSM_INVALID");
+    expect((error as DsmError).message).toContain(message);
+  });
+});

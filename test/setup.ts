@@ -1,0 +1,23 @@
+/** Before the first test: build what is missing or out of date, so that a bare `bun test` works in a clean clone. */
+import { dirname } from "node:path";
+import { ensureBuilt } from "../scripts/build.ts";
+
+// Tests start programs from source by `#!/usr/bin/env bun`: that is to be the Bun that runs the tests.
+process.env.PATH = `${dirname(process.execPath)}:${process.env.PATH}`;
+// The tests' sessions are their own, whatever the shell they were started from is set to.
+for (const name of [
+  "SESSION",
+  "NODE",
+  "DAEMON",
+  "PROCESSES",
+  "SIZE",
+  "RANK",
+  "JOIN_TIMEOUT_MS",
+  "AUTOSTART",
+  "BIN",
+  "LIBRARY",
+]) {
+  delete process.env[`DSM_${name}`];
+}
+
+await ensureBuilt();
