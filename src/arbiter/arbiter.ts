@@ -4,7 +4,7 @@ import { chmodSync, lstatSync, renameSync, unlinkSync } from "node:fs";
 import type { Socket } from "bun";
 import type { Directory, FindRequest, SessionAddress } from "../core/directory.ts";
 import { DsmError, Status } from "../core/errors.ts";
-import { GREETING_TIMEOUT_MS, OUTBOX_HIGH, UNUSED_TIMEOUT_MS } from "../core/limits.ts";
+import { ARBITER_UNUSED_TIMEOUT_MS, GREETING_TIMEOUT_MS, OUTBOX_HIGH } from "../core/limits.ts";
 import type { OrderedLog } from "../core/log.ts";
 import { arbiterKey, checkName, checkProcesses } from "../core/names.ts";
 import { failStop, Outbox } from "../core/outbox.ts";
@@ -98,7 +98,7 @@ class ArbiterShell {
     }
     this.#unused = setTimeout(() => {
       if (this.#replica?.hadProcess !== true) this.finish(0);
-    }, UNUSED_TIMEOUT_MS);
+    }, ARBITER_UNUSED_TIMEOUT_MS);
   }
 
   /** Finds the session's server. One that has ended meanwhile is passed over: the directory then starts the next. */

@@ -17,12 +17,14 @@ function mapPrefix(): string {
   return `dsm-${process.getuid?.() ?? 0}-`;
 }
 
-/** Start time of a process in clock ticks since boot (field 22 of stat), or null when there is none with that id. */
+/** Start time of a process in clock ticks since boot (field 22 of stat), or null when none with that id is alive. */
 function startTime(pid: number): string | null {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
     // The second field is the program's name in parentheses and may hold anything.
-    return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19] ?? null;
+    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    // One that has ended is still listed until its parent has collected it.
+    return fields[0] === "Z" || fields[0] === "X" ? null : (fields[19] ?? null);
   } catch {
     return null;
   }

@@ -36,7 +36,7 @@ export async function scriptProgram(script: string, rest: string[]): Promise<Pro
   const { runtimeFiles } = await import("./assets.ts");
   const files = await runtimeFiles();
   return {
-    command: [process.execPath, "--preload", files.preload, script, ...rest],
+    command: [process.execPath, "--no-install", "--preload", files.preload, script, ...rest],
     environment: { ...(isCompiled ? { BUN_BE_BUN: "1" } : {}), DSM_LIBRARY: files.library },
   };
 }

@@ -49,8 +49,12 @@ export const OUTBOX_MAX = 256 << 20;
 export const JOIN_TIMEOUT_MS = 300_000;
 /** A peer must have said who it is after this long. */
 export const GREETING_TIMEOUT_MS = 10_000;
-/** An arbiter or a server nobody came to ends after this long. */
+/** A server nobody came to ends after this long, */
 export const UNUSED_TIMEOUT_MS = 30_000;
+/** and this long after the last arbiter has gone without a process. */
+export const UNUSED_AGAIN_TIMEOUT_MS = 1_000;
+/** An arbiter ends after this long without a process: the one that started it comes at once, or never. */
+export const ARBITER_UNUSED_TIMEOUT_MS = 5_000;
 /** A daemon that was started by itself ends this long after its last session. */
 export const DAEMON_IDLE_MS = 60_000;
 

@@ -11,6 +11,7 @@ import {
   GREETING_TIMEOUT_MS,
   OUTBOX_HIGH,
   OUTBOX_MAX,
+  UNUSED_AGAIN_TIMEOUT_MS,
   UNUSED_TIMEOUT_MS,
 } from "../core/limits.ts";
 import { checkName, checkProcesses, fnv1a64 } from "../core/names.ts";
@@ -122,6 +123,7 @@ class ServerShell {
   #finishing = false;
   #finish: (code: number) => void = () => {};
   #unused: Timer | undefined;
+  #endsUnused = false;
 
   constructor(config: ConstructorParameters<typeof Sequencer>[0], memory: Uint8Array) {
     this.ended = new Promise((resolve) => {
@@ -176,10 +178,12 @@ class ServerShell {
     }
   }
 
-  endUnused(): void {
+  endUnused(timeoutMs: number = UNUSED_TIMEOUT_MS): void {
+    this.#endsUnused = true;
+    clearTimeout(this.#unused);
     this.#unused = setTimeout(() => {
-      if (!this.#sequencer.hadProcess) this.stop();
-    }, UNUSED_TIMEOUT_MS);
+      if (!this.#sequencer.hadProcess && this.#sockets.size === 0) this.stop();
+    }, timeoutMs);
   }
 
   stop(): void {
@@ -247,6 +251,7 @@ class ServerShell {
     if (!this.#sockets.delete(link.id)) return;
     clearTimeout(link.timer);
     this.#sequencer.disconnect(link.id);
+    if (this.#endsUnused && link.welcomed && !this.#sequencer.hadProcess) this.endUnused(UNUSED_AGAIN_TIMEOUT_MS);
     this.#regulate();
     this.#checkFinished();
   }
