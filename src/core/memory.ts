@@ -181,4 +181,3 @@ function compute(op: AtomicOp, width: number, before: bigint, operand: bigint, c
       return BigInt.asUintN(width * 8, -before);
   }
 }
-

@@ -29,9 +29,9 @@ import {
   ProtocolError,
   PublishOp,
   padded,
+  RUN_HEADER_SIZE,
   runLength,
   runOffset,
-  RUN_HEADER_SIZE,
   setUint64,
 } from "./protocol.ts";
 import { checkExpectations, type Welcome } from "./sequencer.ts";

@@ -116,7 +116,8 @@ export class Session {
 
   constructor(config: SessionConfig, memory: MapBytes, effects: Effects) {
     if (config.processes < 1 || config.processes > PROCESSES_MAX) throw new RangeError("session: processes");
-    if (config.size < 1 || config.size > SIZE_MAX || config.size % PAGE_SIZE !== 0 || memory.size !== config.size) throw new RangeError("session: size");
+    if (config.size < 1 || config.size > SIZE_MAX || config.size % PAGE_SIZE !== 0 || memory.size !== config.size)
+      throw new RangeError("session: size");
     this.config = config;
     this.#memory = memory;
     this.#effects = effects;

@@ -16,7 +16,7 @@ import {
 } from "../core/limits.ts";
 import { checkName, checkProcesses, fnv1a64 } from "../core/names.ts";
 import { failStop, Outbox } from "../core/outbox.ts";
-import { STAGED_PER_MAP_BYTE, Sequencer } from "../core/sequencer.ts";
+import { Sequencer, STAGED_PER_MAP_BYTE } from "../core/sequencer.ts";
 import { checkSize, pageRound } from "../core/size.ts";
 
 export interface ServerOptions {
