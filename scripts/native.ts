@@ -2,8 +2,9 @@
  * libdsm from native/src: libdsm.so for koffi and for programs that link it dynamically, libdsm.a for
  * `gcc prog.c -ldsm -lpthread -lrt -lxed`, and libxed.a beside them, all in native/build/.
  *
- * Only what the public headers declare (with default visibility) is to be seen from outside. libdsm.so has XED inside;
- * libdsm.a does not, because programs written for libdsm name -lxed themselves.
+ * Seen from outside is what is declared with default visibility: the public headers, what the TypeScript client needs
+ * (attach.h), and read() and its relatives (interpose.c). libdsm.so has XED inside; libdsm.a does not, because programs
+ * written for libdsm name -lxed themselves. Both run with glibc 2.28 and later: test/native/exports.test.ts.
  */
 import { mkdir, rename, rm } from "node:fs/promises";
 import { availableParallelism } from "node:os";
@@ -24,7 +25,7 @@ import {
 import { xedKit } from "./xed.ts";
 
 const compileFlags = [
-  ..."-std=gnu11 -D_GNU_SOURCE= -O2 -g -fPIC -fvisibility=hidden -Wall -Wextra -Werror".split(" "),
+  ..."-std=gnu11 -D_GNU_SOURCE= -O2 -g -fPIC -fno-plt -fvisibility=hidden -Wall -Wextra -Werror".split(" "),
   "-Inative/include",
   "-Inative/src",
 ];

@@ -16,6 +16,8 @@ for (const name of [
   "AUTOSTART",
   "BIN",
   "LIBRARY",
+  "ORDER",
+  "DIRECT",
 ]) {
   delete process.env[`DSM_${name}`];
 }

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,13 +42,13 @@ static void unlock(struct hole_table *table) {
 static void lock_blocking_signals(struct hole_table *table, sigset_t *before) {
   sigset_t all;
   sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, before);
+  sigprocmask(SIG_SETMASK, &all, before);
   lock(table);
 }
 
 static void unlock_restoring_signals(struct hole_table *table, const sigset_t *before) {
   unlock(table);
-  pthread_sigmask(SIG_SETMASK, before, NULL);
+  sigprocmask(SIG_SETMASK, before, NULL);
 }
 
 void hole_table_init(struct hole_table *table) {

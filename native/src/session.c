@@ -46,13 +46,17 @@ static long long now_ms(void) {
 
 /* ---- The sink: what the fault handlers call. All of it handler-safe. ---- */
 
+/* Not write(): that is a point where a cancelled thread would end, in the middle of a store. */
+static void say(const char *text, size_t length) {
+  syscall(SYS_write, STDERR_FILENO, text, length);
+}
+
 static void say_gone(const dsm_session *session) {
   char text[160];
   char *at = stpcpy(text, "dsm: the arbiter of session \"");
   at = stpcpy(at, session->name);
   at = stpcpy(at, "\" is gone: a store cannot be shared any more\n");
-  ssize_t ignored = write(2, text, (size_t)(at - text));
-  (void)ignored;
+  say(text, (size_t)(at - text));
 }
 
 /* Reads the answer to what was sent on a claimed channel and gives the channel back. 0, or -1: the arbiter is gone. */
@@ -114,8 +118,7 @@ static int sink_fault(void *context, uintptr_t address) {
 /* A store into a hole that finds no page, and nothing else, is not the arbiter's fault. */
 static void say_no_page(void) {
   static const char text[] = "dsm: a page of a hole cannot be mapped: the process has no room for more mappings\n";
-  ssize_t ignored = write(2, text, sizeof text - 1);
-  (void)ignored;
+  say(text, sizeof text - 1);
 }
 
 static int sink_store(void *context, const struct dsm_run *runs, uint32_t count) {
@@ -152,8 +155,7 @@ static int sink_atomic(void *context, enum dsm_atomic_op op, uint32_t width, uin
       say_no_page();
     if (done == -1) {
       static const char text[] = "dsm: an atomic operation across the edge of a hole is not possible\n";
-      ssize_t ignored = write(2, text, sizeof text - 1);
-      (void)ignored;
+      say(text, sizeof text - 1);
     }
     if (done < 0)
       return -1;
@@ -365,7 +367,7 @@ static void clear_left(uintptr_t base, uint64_t size) {
 static int map_session(dsm_session *session, const char *path) {
   session->map_fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
   struct stat st;
-  if (session->map_fd < 0 || fstat(session->map_fd, &st) != 0)
+  if (session->map_fd < 0 || syscall(SYS_fstat, session->map_fd, &st) != 0)
     return dsm_fail(DSM_SYSTEM, "cannot open the map %s: %s", path, strerror(errno));
   if (st.st_uid != geteuid() || (uint64_t)st.st_size != session->size)
     return dsm_fail(DSM_PROTOCOL, "the map %s is not the session's", path);
@@ -415,7 +417,12 @@ static void after_fork_in_parent(void) {
 }
 
 static void watch_forks(void) {
-  pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+  static int watching;
+  pthread_mutex_lock(&sessions_lock);
+  if (!watching)
+    pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+  watching = 1;
+  pthread_mutex_unlock(&sessions_lock);
 }
 
 /* Gives everything back but the handle. */
@@ -433,13 +440,13 @@ static int join(const dsm_config *config, const struct arbiter_place *place, int
   long long deadline = now_ms() + config->join_timeout_ms;
   for (;;) {
     int status = arbiter_connect(config, place, fd);
-    if (status != DSM_OK)
-      return status;
-    status = say_hello(*fd, config, deadline, reply);
-    if (status == DSM_OK)
-      return DSM_OK;
-    close(*fd);
-    *fd = -1;
+    if (status == DSM_OK) {
+      status = say_hello(*fd, config, deadline, reply);
+      if (status == DSM_OK)
+        return DSM_OK;
+      close(*fd);
+      *fd = -1;
+    }
     if (status != DSM_ENDED)
       return status;
     if (now_ms() >= deadline)
@@ -450,7 +457,6 @@ static int join(const dsm_config *config, const struct arbiter_place *place, int
 }
 
 int dsm_open(const dsm_config *given, dsm_session **result) {
-  static pthread_once_t once = PTHREAD_ONCE_INIT;
   if (result == NULL)
     return dsm_fail(DSM_INVALID, "dsm_open: nowhere to put the session");
   *result = NULL;
@@ -468,7 +474,7 @@ int dsm_open(const dsm_config *given, dsm_session **result) {
     status = arbiter_locate(&config, &place);
   if (status != DSM_OK)
     return status;
-  pthread_once(&once, watch_forks);
+  watch_forks();
 
   dsm_session *session = calloc(1, sizeof *session);
   if (session == NULL)
@@ -664,6 +670,12 @@ static void *open_thread(void *argument) {
   return NULL;
 }
 
+/* pthread_create() by the version every glibc has. Weak: before glibc 2.34 it is in libpthread, which programs that
+ * start threads have. */
+extern int pthread_create_2_2_5(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *),
+                                void *argument) __attribute__((weak));
+__asm__(".symver pthread_create_2_2_5, pthread_create@GLIBC_2.2.5");
+
 /* A detached thread in which no handler of the program runs. */
 static int start_thread(void *(*run)(void *), void *argument) {
   pthread_attr_t attributes;
@@ -677,9 +689,9 @@ static int start_thread(void *(*run)(void *), void *argument) {
   sigdelset(&most, SIGILL);
   pthread_attr_init(&attributes);
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-  pthread_sigmask(SIG_SETMASK, &most, &before);
-  int error = pthread_create(&thread, &attributes, run, argument);
-  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  sigprocmask(SIG_SETMASK, &most, &before);
+  int error = pthread_create_2_2_5 == NULL ? ENOSYS : pthread_create_2_2_5(&thread, &attributes, run, argument);
+  sigprocmask(SIG_SETMASK, &before, NULL);
   pthread_attr_destroy(&attributes);
   return error;
 }

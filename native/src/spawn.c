@@ -1,10 +1,10 @@
 #define _GNU_SOURCE
 #include "spawn.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <link.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -19,6 +19,7 @@
 
 #include "channel.h"
 #include "session.h"
+#include "stale.h"
 #include "status.h"
 
 extern char **environ;
@@ -35,7 +36,7 @@ static int check_directory(const char *path) {
   struct stat st;
   if (mkdir(path, 0700) != 0 && errno != EEXIST)
     return dsm_fail(DSM_SYSTEM, "cannot make the run-time directory %s: %s", path, strerror(errno));
-  if (lstat(path, &st) != 0)
+  if (syscall(SYS_lstat, path, &st) != 0)
     return dsm_fail(DSM_SYSTEM, "cannot use the run-time directory %s: %s", path, strerror(errno));
   if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 077) != 0)
     return dsm_fail(DSM_SYSTEM, "the run-time directory %s is not a directory of yours alone; remove it", path);
@@ -47,7 +48,7 @@ int arbiter_locate(const dsm_config *config, struct arbiter_place *place) {
   const char *runtime = getenv("XDG_RUNTIME_DIR");
   struct stat st;
   int length;
-  if (runtime != NULL && runtime[0] == '/' && stat(runtime, &st) == 0 && st.st_uid == geteuid())
+  if (runtime != NULL && runtime[0] == '/' && syscall(SYS_stat, runtime, &st) == 0 && st.st_uid == geteuid())
     length = snprintf(directory, sizeof directory, "%s/dsm", runtime);
   else
     length = snprintf(directory, sizeof directory, "/tmp/dsm-%u", (unsigned)geteuid());
@@ -69,7 +70,31 @@ int arbiter_locate(const dsm_config *config, struct arbiter_place *place) {
 
 static int is_program(const char *path) {
   struct stat st;
-  return stat(path, &st) == 0 && S_ISREG(st.st_mode) && access(path, X_OK) == 0;
+  return syscall(SYS_stat, path, &st) == 0 && S_ISREG(st.st_mode) && access(path, X_OK) == 0;
+}
+
+/* dl_iterate_phdr's callback: keeps the name of the object that has this function in it, and stops there. */
+static int own_object(struct dl_phdr_info *object, size_t size, void *name) {
+  (void)size;
+  for (int i = 0; i < object->dlpi_phnum; i++) {
+    const ElfW(Phdr) *segment = &object->dlpi_phdr[i];
+    if (segment->p_type == PT_LOAD &&
+        (uintptr_t)own_object - (object->dlpi_addr + segment->p_vaddr) < segment->p_memsz) {
+      *(const char **)name = object->dlpi_name;
+      return 1;
+    }
+  }
+  return 0;
+}
+
+/* Folder of this library, or of the program it is linked into, without a slash at the end. "" if it is not known. */
+static void own_folder(char path[PATH_MAX]) {
+  const char *name = "";
+  dl_iterate_phdr(own_object, &name);
+  ssize_t length = name[0] == 0 ? readlink("/proc/self/exe", path, PATH_MAX - 1) : snprintf(path, PATH_MAX, "%s", name);
+  path[length > 0 && length < PATH_MAX ? length : 0] = 0;
+  char *slash = strrchr(path, '/');
+  *(slash != NULL ? slash : path) = 0;
 }
 
 /* The dsm binary: the one given, beside or above this library, in PATH, or in /usr/local. */
@@ -80,14 +105,12 @@ static int find_binary(const dsm_config *config, char path[PATH_MAX]) {
       return DSM_OK;
     return dsm_fail(DSM_SYSTEM, "%s is not the dsm program; set DSM_BIN to its path", config->binary);
   }
-  Dl_info info;
-  if (dladdr((void *)find_binary, &info) != 0 && info.dli_fname != NULL && strchr(info.dli_fname, '/') != NULL) {
-    int directory = (int)(strrchr(info.dli_fname, '/') - info.dli_fname);
-    snprintf(path, PATH_MAX, "%.*s/../bin/dsm", directory, info.dli_fname);
-    if (is_program(path))
+  char folder[PATH_MAX];
+  own_folder(folder);
+  if (folder[0] != 0) {
+    if (snprintf(path, PATH_MAX, "%s/../bin/dsm", folder) < PATH_MAX && is_program(path))
       return DSM_OK;
-    snprintf(path, PATH_MAX, "%.*s/dsm", directory, info.dli_fname);
-    if (is_program(path))
+    if (snprintf(path, PATH_MAX, "%s/dsm", folder) < PATH_MAX && is_program(path))
       return DSM_OK;
   }
   const char *at = getenv("PATH");
@@ -238,14 +261,14 @@ static int start_arbiter(const dsm_config *config, const struct arbiter_place *p
    * arbiter, so that it never is a child the program could stumble over in wait(). */
   sigset_t all, before;
   sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
+  sigprocmask(SIG_SETMASK, &all, &before);
   pid_t child = vfork();
   if (child == 0) {
     if (vfork() == 0)
       run_arbiter(path, arguments, environment, ends[1]);
     _exit(0);
   }
-  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  sigprocmask(SIG_SETMASK, &before, NULL);
   close(ends[1]);
   free(environment);
   if (child < 0) {
@@ -272,7 +295,8 @@ static int take_lock(const char *path) {
       close(fd);
       return -1;
     }
-    if (fstat(fd, &held) == 0 && stat(path, &named) == 0 && held.st_ino == named.st_ino && held.st_dev == named.st_dev)
+    if (syscall(SYS_fstat, fd, &held) == 0 && syscall(SYS_stat, path, &named) == 0 && held.st_ino == named.st_ino &&
+        held.st_dev == named.st_dev)
       return fd;
     close(fd);
   }
@@ -288,11 +312,13 @@ int arbiter_connect(const dsm_config *config, const struct arbiter_place *place,
   int status = DSM_OK;
   *fd = channel_connect(place->socket);
   if (*fd < 0) {
+    stale_remove(place->socket);
     status = start_arbiter(config, place);
     if (status == DSM_OK) {
       *fd = channel_connect(place->socket);
       if (*fd < 0)
-        status = dsm_fail(DSM_UNREACHABLE, "the arbiter does not answer at %s: %s", place->socket, strerror(errno));
+        /* It waited for us in vain and has ended: the caller tries again. */
+        status = DSM_ENDED;
     }
   }
   unlink(place->lock);

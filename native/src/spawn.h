@@ -15,7 +15,7 @@ struct arbiter_place {
 int arbiter_locate(const dsm_config *config, struct arbiter_place *place);
 
 /* A connection to the arbiter, which is started if it is not there. Many processes may call this at once: one of them
- * starts it. A status; on DSM_OK *fd is the connection. */
+ * starts it. A status; on DSM_OK *fd is the connection, after DSM_ENDED the caller tries again. */
 int arbiter_connect(const dsm_config *config, const struct arbiter_place *place, int *fd);
 
 #pragma GCC visibility pop

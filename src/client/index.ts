@@ -15,4 +15,4 @@ export { type DsmCode, DsmError } from "../core/errors.ts";
 export type { JoinOptions } from "./config.ts";
 export type { Hole } from "./hole.ts";
 export type { Semaphore, WaitOptions } from "./semaphore.ts";
-export { join, type Range, type Session, type ViewType } from "./session.ts";
+export { join, type Range, type ReadOptions, type Session, type ViewType } from "./session.ts";

@@ -1,6 +1,7 @@
 /** libdsm through koffi: where the library is, and its calls with their types. */
 import { closeSync, existsSync } from "node:fs";
 import { join } from "node:path";
+import { getSystemErrorName } from "node:util";
 import type * as Koffi from "koffi";
 import { DsmError, Status, statusCode } from "../core/errors.ts";
 import type { Attachment } from "./channel.ts";
@@ -25,6 +26,9 @@ export interface Opened {
 
 /** A call of libdsm. It returns a status; the words for it are kept per thread. */
 type Call = Koffi.KoffiFunc<(...values: unknown[]) => number>;
+
+/** read() or pread(): bytes read, or -1 with errno. */
+type Transfer = Koffi.KoffiFunc<(...values: (number | bigint)[]) => number | bigint>;
 
 type Type = NonNullable<Parameters<typeof Koffi.out>[0]>;
 
@@ -60,6 +64,8 @@ export class Library {
   readonly #fill: Call;
   readonly #fillText: Call;
   readonly #fence: Call;
+  readonly #read: Transfer;
+  readonly #readAt: Transfer;
   readonly #lastError: () => string;
   readonly #rank: (session: SessionPointer) => number;
   readonly #processes: (session: SessionPointer) => number;
@@ -110,6 +116,10 @@ export class Library {
     this.#fill = call("dsm_hole_fill", session, "int");
     this.#fillText = call("dsm_hole_fill_text", session, "int", out("uint8_t"), "size_t");
     this.#fence = call("dsm_fence", session);
+    const transfer = (name: string, ...more: Type[]): Transfer =>
+      library.func(name, "int64_t", ["int", "uint64_t", "size_t", ...more]) as unknown as Transfer;
+    this.#read = transfer("dsm_read");
+    this.#readAt = transfer("dsm_pread", "int64_t");
     this.#lastError = library.func("dsm_last_error", "const char *", []) as unknown as () => string;
     this.#rank = get("dsm_rank", "int");
     this.#processes = get("dsm_processes", "int");
@@ -215,6 +225,17 @@ export class Library {
 
   fence(pointer: SessionPointer): void {
     this.#check(this.#fence(pointer));
+  }
+
+  /** Reads from a file's position, which then moves on, or from the one given. Returns the bytes read, 0 at its end. */
+  read(descriptor: number, address: bigint, size: number, position: number | bigint | null): number {
+    const got =
+      position === null ? this.#read(descriptor, address, size) : this.#readAt(descriptor, address, size, position);
+    if (got >= 0) return Number(got);
+    throw new DsmError(
+      "DSM_SYSTEM",
+      `descriptor ${descriptor} cannot be read: ${getSystemErrorName(-this.#koffi.errno())}`,
+    );
   }
 
   #check(status: number): void {

@@ -20,6 +20,16 @@ export interface Range {
   length: number;
 }
 
+/** Where readSync() reads from and to. */
+export interface ReadOptions {
+  /** First byte of the view to read to. */
+  offset?: number;
+  /** Most bytes to read. */
+  length?: number;
+  /** First byte of the file to read, or null: where the file is. */
+  position?: number | bigint | null;
+}
+
 /**
  * Joins a session, creating it if it is not there, and waits until all its processes have joined. The event loop stays
  * free meanwhile.
@@ -166,8 +176,37 @@ export class Session {
     return new Hole(this.#membership, offset, length);
   }
 
+  /**
+   * Like fs.readSync(), which cannot read into the shared memory (EFAULT): reads from a file, pipe or socket to the bytes
+   * of `view`, a view over `buffer`, from its byte `offset` on (0 if left out), at most `length` bytes (up to the view's
+   * end if left out). `position` is the file's byte to begin at; left out or null: where the file is, which then moves on.
+   * Blocks. Returns the bytes read, 0 at the end of the file; of a pipe at most 65,536.
+   *
+   * What was read is published like stores. Fails with DSM_INVALID, DSM_LEFT after leaving, and DSM_SYSTEM with the
+   * system's name for the reason (EBADF, EISDIR; EIO also when the session's arbiter is gone).
+   */
+  readSync(descriptor: number, view: ArrayBufferView, options: ReadOptions = {}): number {
+    this.#membership.check();
+    const whole = this.#rangeOf(view);
+    const { offset = 0, length = whole.length - offset, position = null } = options;
+    if (!Number.isInteger(descriptor) || descriptor < 0 || descriptor > 0x7fffffff) {
+      throw invalid(`${descriptor} is not a file descriptor`);
+    }
+    if (!Number.isSafeInteger(offset) || offset < 0 || !Number.isSafeInteger(length) || length < 0) {
+      throw invalid(`${length} bytes at byte ${offset} cannot be read to; give whole numbers, 0 or more`);
+    }
+    if (length > whole.length - offset) {
+      throw invalid(`${length} bytes at byte ${offset} are not in the view of ${whole.length} bytes`);
+    }
+    if (position !== null && (position < 0 || (typeof position === "number" && !Number.isSafeInteger(position)))) {
+      throw invalid(`a file has no position ${position}`);
+    }
+    const address = this.address + BigInt(whole.offset + offset);
+    return this.#membership.library.read(descriptor, address, length, position);
+  }
+
   #rangeOf(view: ArrayBufferView): Range {
-    if (view.buffer !== this.buffer) throw invalid("the view for a hole is not over this session's buffer");
+    if (view.buffer !== this.buffer) throw invalid("the view is not over this session's buffer");
     return { offset: view.byteOffset, length: view.byteLength };
   }
 

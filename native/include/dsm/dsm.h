@@ -21,6 +21,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -111,6 +112,26 @@ int dsm_hole_fill(dsm_session *session, int hole);
 
 /* Returns once every store this process made before is in place on its node and has its place in the order. */
 int dsm_fence(dsm_session *session);
+
+/* Reading from files and sockets into memory of any kind: the kernel itself cannot write to the map and would answer
+ * EFAULT. The calls are those without `dsm_`, with their results and errors, and these differences for bytes in the
+ * map: what was read is published like stores, 65,536 bytes or less at a time; a publication that fails (the session is
+ * left, its arbiter gone) gives EIO, and what was read is lost; a stream (pipe, stream socket without MSG_WAITALL)
+ * gives at most 65,536 bytes a call; a regular file gives all that is asked for, but more than 65,536 bytes in steps,
+ * between which another thread may read from the same position.
+ *
+ * Where libdsm is linked directly or preloaded (LD_PRELOAD), the plain calls do the same: read, pread, readv, recv,
+ * recvfrom, recvmsg, getrandom and fread. Where it is loaded otherwise (dlopen) they cannot, and these are to be used.
+ * Other calls (preadv, recvmmsg, getcwd, stat ...) need memory outside the map. */
+struct iovec;
+struct msghdr;
+struct sockaddr;
+ssize_t dsm_read(int fd, void *buffer, size_t size);
+ssize_t dsm_pread(int fd, void *buffer, size_t size, int64_t offset);
+ssize_t dsm_readv(int fd, const struct iovec *buffers, int count);
+ssize_t dsm_recv(int fd, void *buffer, size_t size, int flags);
+ssize_t dsm_recvfrom(int fd, void *buffer, size_t size, int flags, struct sockaddr *address, unsigned int *length);
+ssize_t dsm_recvmsg(int fd, struct msghdr *message, int flags);
 
 /* The reason of the last failed call of this thread, one line without a newline; "" if none. */
 const char *dsm_last_error(void);

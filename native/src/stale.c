@@ -1,0 +1,94 @@
+/* Arbiters, and libraries that start one, remove their files themselves. What is here had no time to: it was killed. */
+#define _GNU_SOURCE
+#include "stale.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define PATH_SIZE sizeof(((struct sockaddr_un *)0)->sun_path)
+
+/* Whether somebody listens at the socket. Does not wait: one whose queue is full is there. */
+static int has_listener(const char *path) {
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  strcpy(address.sun_path, path);
+  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  int refused = fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) != 0 && errno == ECONNREFUSED;
+  if (fd >= 0)
+    close(fd);
+  return !refused;
+}
+
+/* The lock, if nobody has it at the moment; it is then the file of that name. `flags`: O_CREAT to make it. Or -1. */
+static int try_lock(const char *path, int flags) {
+  int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | flags, 0600);
+  if (fd < 0)
+    return -1;
+  struct stat held, named;
+  if (flock(fd, LOCK_EX | LOCK_NB) == 0 && syscall(SYS_fstat, fd, &held) == 0 &&
+      syscall(SYS_stat, path, &named) == 0 && held.st_ino == named.st_ino && held.st_dev == named.st_dev)
+    return fd;
+  close(fd);
+  return -1;
+}
+
+static void remove_lock(const char *path) {
+  int lock = try_lock(path, 0);
+  if (lock < 0)
+    return;
+  unlink(path);
+  close(lock);
+}
+
+/* Under the lock of this socket no library starts an arbiter that would listen at it. */
+static void remove_socket(const char *path, size_t stem) {
+  if (has_listener(path))
+    return;
+  char lock_path[PATH_SIZE];
+  snprintf(lock_path, sizeof lock_path, "%.*s.lock", (int)stem, path);
+  int lock = try_lock(lock_path, O_CREAT);
+  if (lock < 0)
+    return;
+  if (!has_listener(path))
+    unlink(path);
+  unlink(lock_path);
+  close(lock);
+}
+
+void stale_remove(const char *keep) {
+  const char *slash = strrchr(keep, '/');
+  char path[PATH_SIZE];
+  size_t length = (size_t)(slash + 1 - keep);
+  memcpy(path, keep, length);
+  path[length] = 0;
+  DIR *directory = opendir(path);
+  if (directory == NULL)
+    return;
+  const struct dirent *entry;
+  while ((entry = readdir(directory)) != NULL) {
+    const char *name = entry->d_name;
+    const char *dot = strchr(name, '.');
+    /* a-HASH.lock, a-HASH.sock, or a-HASH.sock.PID before an arbiter gives its socket the known name. */
+    if (strncmp(name, "a-", 2) != 0 || dot == NULL || strcmp(name, slash + 1) == 0 ||
+        length + strlen(name) >= sizeof path)
+      continue;
+    strcpy(path + length, name);
+    if (strcmp(dot, ".lock") == 0)
+      remove_lock(path);
+    else if (strcmp(dot, ".sock") == 0)
+      remove_socket(path, length + (size_t)(dot - name));
+    else if (strncmp(dot, ".sock.", 6) == 0 && kill((pid_t)strtol(dot + 6, NULL, 10), 0) != 0 && errno == ESRCH)
+      unlink(path);
+  }
+  closedir(directory);
+}
