@@ -34,7 +34,7 @@ import {
   runOffset,
   setUint64,
 } from "./protocol.ts";
-import { checkExpectations, type Welcome } from "./sequencer.ts";
+import { checkExpectations, stagedLimit, type Welcome } from "./sequencer.ts";
 import { Session } from "./session.ts";
 
 export interface ReplicaOutput {
@@ -70,6 +70,8 @@ interface Process {
   /** The process is there no more; as soon as its rank is known the order is told. */
   dead: boolean;
   channels: Set<number>;
+  /** Bytes of its publications of which the last part has not come. */
+  publishingBytes: number;
   /** All of its shadow, once it has one. */
   shadow: MapBytes | null;
   shadows: Map<number, Shadow>;
@@ -81,8 +83,8 @@ interface Channel {
   process: Process | null;
   /** Requests that are not answered. */
   requests: number;
-  /** Tags of publications of which the last part has not come. */
-  publishing: Set<number>;
+  /** Publications of which the last part has not come: bytes so far, by tag. */
+  publishing: Map<number, number>;
   open: boolean;
 }
 
@@ -176,7 +178,7 @@ export class Replica {
       reader: new FrameReader(GREETING_FRAME_MAX),
       process: null,
       requests: 0,
-      publishing: new Set(),
+      publishing: new Map(),
       open: true,
     };
     return index;
@@ -218,12 +220,12 @@ export class Replica {
 
   /** What was published by half must not meet a later publication of this channel's number and tag. */
   #abandon(channel: Channel, process: Process): void {
-    for (const tag of channel.publishing) {
+    for (const tag of channel.publishing.keys()) {
       this.#out.propose(
         encode({ kind: Kind.PUBLISH, op: PublishOp.ABANDON, rank: process.rank, tag, node: this.#node }),
       );
+      this.#published(channel, process, tag);
     }
-    channel.publishing.clear();
   }
 
   #release(channel: Channel): void {
@@ -291,9 +293,8 @@ export class Replica {
     if (kind === Kind.PUBLISH) {
       const op = view.getUint8(at + 5);
       if (op === PublishOp.ABANDON) throw new ProtocolError("publish: no such flag");
-      if (op === PublishOp.MORE) channel.publishing.add(stamped);
-      else channel.publishing.delete(stamped);
-      if (channel.publishing.size > CHANNEL_REQUESTS_MAX) throw new ProtocolError("too many requests under way");
+      if (op === PublishOp.MORE) this.#publishMore(channel, process, stamped, size);
+      else this.#published(channel, process, stamped);
     }
     if (isAnswered(kind, view, at)) {
       if (channel.requests >= CHANNEL_REQUESTS_MAX) throw new ProtocolError("too many requests under way");
@@ -307,6 +308,21 @@ export class Replica {
     view.setUint32(at + 8, stamped, true);
     view.setUint32(at + 12, this.#node, true);
     this.#out.propose(at === 0 && bytes.length === size ? bytes : bytes.subarray(at, at + size));
+  }
+
+  /** One that publishes more than there can be is stopped here: the server would end all of the node for it. */
+  #publishMore(channel: Channel, process: Process, tag: number, size: number): void {
+    if (process.publishingBytes + size > stagedLimit(this.session.config.size)) {
+      throw new ProtocolError("a publication larger than the map can be", Status.LIMIT);
+    }
+    process.publishingBytes += size;
+    channel.publishing.set(tag, (channel.publishing.get(tag) ?? 0) + size);
+    if (channel.publishing.size > CHANNEL_REQUESTS_MAX) throw new ProtocolError("too many requests under way");
+  }
+
+  #published(channel: Channel, process: Process, tag: number): void {
+    process.publishingBytes -= channel.publishing.get(tag) ?? 0;
+    channel.publishing.delete(tag);
   }
 
   #refuse(channel: Channel, tag: number, status: Status): void {
@@ -331,6 +347,7 @@ export class Replica {
       state: "joining",
       dead: false,
       channels: new Set([channel.index]),
+      publishingBytes: 0,
       shadow: null,
       shadows: new Map(),
     };

@@ -74,11 +74,18 @@ interface Link {
   name: string;
   /** Parts of publications that are not complete, by tag. */
   staged: Map<number, Uint8Array[]>;
-  stagedBytes: number;
+  /** Their bytes, by the rank that publishes. */
+  stagedBytes: Map<number, number>;
 }
 
 /** Every second byte changed costs 16 bytes a run; more than that for a whole map is no honest publication. */
 export const STAGED_PER_MAP_BYTE = 8;
+
+/**
+ * Most bytes of unfinished publications of one process: it may fill several holes at once, but they do not overlap.
+ * Arbiters hold their processes to it; the server does not rely on that.
+ */
+export const stagedLimit = (mapSize: number): number => mapSize * STAGED_PER_MAP_BYTE + FRAME_MAX;
 
 const NO_EFFECTS = { wrote(): void {}, complete(): void {}, ranked(): void {}, gone(): void {} };
 
@@ -121,7 +128,7 @@ export class Sequencer {
       node: -1,
       name: "",
       staged: new Map(),
-      stagedBytes: 0,
+      stagedBytes: new Map(),
     });
     return true;
   }
@@ -231,7 +238,7 @@ export class Sequencer {
     const more = op === PublishOp.MORE;
     const parts = link.staged.get(tag);
     if (op === PublishOp.ABANDON) {
-      for (const part of parts ?? []) link.stagedBytes -= part.length;
+      for (const part of parts ?? []) unstage(link, part);
       link.staged.delete(tag);
       return;
     }
@@ -241,10 +248,12 @@ export class Sequencer {
     }
     const all = parts ?? [];
     if (more) {
-      link.stagedBytes += size;
-      if (link.stagedBytes > this.session.config.size * STAGED_PER_MAP_BYTE + FRAME_MAX) {
+      const rank = view.getUint16(at + 6, true);
+      const bytesOfRank = (link.stagedBytes.get(rank) ?? 0) + size;
+      if (bytesOfRank > stagedLimit(this.session.config.size)) {
         throw new ProtocolError("a publication larger than the map can be", Status.LIMIT);
       }
+      link.stagedBytes.set(rank, bytesOfRank);
       // A copy: a Buffer's own slice() would share the memory, which is the connection's.
       all.push(new Uint8Array(bytes.subarray(at, at + size)));
       link.staged.set(tag, all);
@@ -255,7 +264,7 @@ export class Sequencer {
     for (const part of all) {
       // The part goes to all links as it is: a large publication lies in memory once, however many are behind.
       const partView = new DataView(part.buffer);
-      link.stagedBytes -= part.length;
+      unstage(link, part);
       setUint64(partView, 16, this.session.seq + 1);
       this.#out.broadcast(part, true);
       this.session.apply(partView, 0);
@@ -308,6 +317,13 @@ export class Sequencer {
       semaphores: session.semaphores(),
     };
   }
+}
+
+function unstage(link: Link, part: Uint8Array): void {
+  const rank = new DataView(part.buffer).getUint16(6, true);
+  const left = (link.stagedBytes.get(rank) ?? 0) - part.length;
+  if (left > 0) link.stagedBytes.set(rank, left);
+  else link.stagedBytes.delete(rank);
 }
 
 /** Null, or how what a joiner expects differs from what the session has. 0 expects nothing. */

@@ -24,22 +24,23 @@ export class Actor {
   /** Sends one command; the answer as it comes: "ok", "ok VALUE", or the name of a status and its reason. */
   ask(command: string): Promise<string> {
     const answer = Promise.withResolvers<string>();
-    // Whoever awaits it sees the failure; a test that has failed already does not.
-    answer.promise.catch(() => {});
     if (this.#ended !== undefined) answer.reject(this.#ended);
     else {
       this.#waiting.push(answer);
       this.#child.stdin.write(`${command}\n`);
       this.#child.stdin.flush();
     }
-    return answer.promise;
+    return seen(answer.promise);
   }
 
   /** A command that must succeed; its value. */
-  async do(command: string): Promise<string> {
-    const answer = await this.ask(command);
-    if (answer !== "ok" && !answer.startsWith("ok ")) throw new Error(`${command}: ${answer}`);
-    return answer.slice(3);
+  do(command: string): Promise<string> {
+    return seen(
+      this.ask(command).then((answer) => {
+        if (answer !== "ok" && !answer.startsWith("ok ")) throw new Error(`${command}: ${answer}`);
+        return answer.slice(3);
+      }),
+    );
   }
 
   /** do(), with a number as value. */
@@ -82,4 +83,10 @@ export class Actor {
     this.#ended = new Error(`the process ended with ${signalCode ?? exitCode}: ${await this.#stderr}`);
     for (const answer of this.#waiting.splice(0)) answer.reject(this.#ended);
   }
+}
+
+/** Whoever awaits it sees its failure. A test that has failed already awaits nothing, and must not fail a second time. */
+function seen<Value>(promise: Promise<Value>): Promise<Value> {
+  promise.catch(() => {});
+  return promise;
 }

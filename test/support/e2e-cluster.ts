@@ -3,7 +3,7 @@
  * else has. Everything it starts carries its run-time folder in the environment, by which what is left behind is found.
  */
 import { expect } from "bun:test";
-import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { chmodSync, chownSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import type { SessionDetail, SessionSummary } from "../../src/core/directory.ts";
@@ -33,7 +33,21 @@ export interface SessionOptions extends Omit<ProcessOptions, "processes" | "rank
   nodes: string[];
 }
 
+export interface ClusterOptions {
+  /** Address the daemon listens on. */
+  host?: string;
+  /** Put before the daemon's command, and before what asks it: `ip netns exec`, or what makes it another user's. */
+  as?: string[];
+  /** The dsm program. */
+  dsm?: string;
+  /** Whose the run-time folder is. */
+  user?: number;
+}
+
 export class Cluster {
+  readonly #host: string;
+  readonly #as: string[];
+  readonly #dsm: string;
   readonly folder: string;
   readonly runtime: string;
   readonly environment: Record<string, string>;
@@ -43,13 +57,22 @@ export class Cluster {
   /** What the daemons have logged: a line for each session. */
   #log = "";
   readonly #nodes = new Set<string>([hostname(), ...Array.from({ length: 32 }, (_, i) => `${hostname()}-${i}`)]);
+  /** By which the daemon was called. */
+  readonly #addresses = new Set<string>();
   #sessions = 0;
 
-  private constructor() {
+  private constructor({ host = "127.0.0.1", as = [], dsm = DSM, user }: ClusterOptions) {
+    this.#host = host;
+    this.#as = as;
+    this.#dsm = dsm;
     // Short, and in /tmp whatever TMPDIR says: a Unix socket's path has at most 107 bytes.
     this.folder = mkdtempSync("/tmp/dsm-e2e-");
     this.runtime = join(this.folder, "run");
     mkdirSync(this.runtime, { mode: 0o700 });
+    if (user !== undefined) {
+      chmodSync(this.folder, 0o755);
+      chownSync(this.runtime, user, user);
+    }
     const kept = Object.entries(process.env).filter(([name]) => !name.startsWith("DSM_"));
     this.environment = {
       ...(Object.fromEntries(kept) as Record<string, string>),
@@ -57,19 +80,19 @@ export class Cluster {
       XDG_CACHE_HOME: join(this.folder, "cache"),
       TMPDIR: this.folder,
       NO_COLOR: "1",
-      DSM_BIN: DSM,
+      DSM_BIN: dsm,
     };
   }
 
-  static async start(): Promise<Cluster> {
-    const cluster = new Cluster();
+  static async start(options: ClusterOptions = {}): Promise<Cluster> {
+    const cluster = new Cluster(options);
     await cluster.startDaemon();
     return cluster;
   }
 
   /** Starts the daemon; again, after killDaemon(). */
   async startDaemon(port = 0): Promise<void> {
-    this.#daemon = this.#spawn([DSM, "daemon", "--host=127.0.0.1", `--port=${port}`], {});
+    this.#daemon = this.#spawn([...this.#as, this.#dsm, "daemon", `--host=${this.#host}`, `--port=${port}`], {});
     const said = await readUntil(this.#daemon.stdout, "\n");
     this.daemonAddress = said.replace("dsm daemon: listening on ", "").trim();
     this.environment.DSM_DAEMON = this.daemonAddress;
@@ -108,10 +131,12 @@ export class Cluster {
   }
 
   #spawn(command: string[], environment: Record<string, string>): Child {
+    const env = { ...this.environment, ...environment };
+    if (env.DSM_DAEMON !== undefined) this.#addresses.add(env.DSM_DAEMON);
     const child = Bun.spawn({
       cmd: command,
       cwd: this.folder,
-      env: { ...this.environment, ...environment },
+      env,
       stdio: ["pipe", "pipe", "pipe"],
     });
     this.#children.add(child);
@@ -159,8 +184,8 @@ export class Cluster {
   }
 
   /** A process that does what it is told, and has not opened its session yet. */
-  actor(options: ProcessOptions): Actor {
-    return new Actor(this.spawn([this.program("actor")], { size: "64KiB", ...options }), options.session);
+  actor(options: ProcessOptions, command = [this.program("actor")]): Actor {
+    return new Actor(this.spawn(command, { size: "64KiB", ...options }), options.session);
   }
 
   readonly #programs = new Map<string, string>();
@@ -182,14 +207,24 @@ export class Cluster {
   }
 
   async status(session: string): Promise<SessionDetail> {
-    const response = await fetch(`http://${this.daemonAddress}/v1/sessions/${encodeURIComponent(session)}`);
-    if (!response.ok) throw new Error(`${session}: ${await response.text()}`);
-    return (await response.json()) as SessionDetail;
+    return (await this.#ask(session)) as SessionDetail;
   }
 
   async sessions(): Promise<SessionSummary[]> {
-    const response = await fetch(`http://${this.daemonAddress}/v1/sessions`);
-    return ((await response.json()) as { sessions: SessionSummary[] }).sessions;
+    return ((await this.#ask()) as { sessions: SessionSummary[] }).sessions;
+  }
+
+  /** By HTTP, or by `dsm sessions` where the test itself cannot reach the daemon. */
+  async #ask(...name: string[]): Promise<unknown> {
+    if (this.#as.length > 0) {
+      const { code, stdout, stderr } = await this.command([...this.#as, this.#dsm, "sessions", ...name, "--json"]);
+      if (code !== 0) throw new Error(stderr);
+      return JSON.parse(stdout);
+    }
+    const path = ["sessions", ...name.map(encodeURIComponent)].join("/");
+    const response = await fetch(`http://${this.daemonAddress}/v1/${path}`);
+    if (!response.ok) throw new Error(`${name}: ${await response.text()}`);
+    return response.json();
   }
 
   /** Waits until the rank is where it is said to be; nothing tells a third party of it, so it is asked. */
@@ -197,6 +232,14 @@ export class Cluster {
     await eventually(`rank ${rank} of ${session} is in state ${state}`, async () => {
       const { ranks } = await this.status(session);
       return ranks.find((one) => one.rank === rank)?.state === state;
+    });
+  }
+
+  /** Waits until so many processes have joined. */
+  async untilPresent(session: string, present: number): Promise<void> {
+    await eventually(`${present} processes are in ${session}`, async () => {
+      if (!(await this.sessions()).some(({ name }) => name === session)) return false;
+      return (await this.status(session)).present === present;
     });
   }
 
@@ -252,7 +295,7 @@ export class Cluster {
     if (names.length === 0) return [];
     const sessions = new Set([...this.#log.matchAll(/session "([^"]*)"/g)].map((match) => match[1] as string));
     const keys = [...sessions].flatMap((session) =>
-      [...this.#nodes].map((node) => arbiterKey(this.daemonAddress, session, node)),
+      [...this.#nodes].flatMap((node) => [...this.#addresses].map((address) => arbiterKey(address, session, node))),
     );
     return names.filter((name) => keys.some((key) => name.includes(key)));
   }
@@ -269,11 +312,6 @@ export class Cluster {
       this.#daemon?.kill("SIGKILL");
       rmSync(this.folder, { recursive: true, force: true });
     }
-  }
-
-  /** Lets another user into the folders. */
-  shareFolder(): void {
-    chmodSync(this.folder, 0o755);
   }
 }
 

@@ -1,0 +1,158 @@
+/**
+ * Two nodes in two network namespaces, as two hosts on one cable: real addresses, and the --host options. Needs root
+ * and `ip` (Debian: iproute2).
+ */
+import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import type { Actor } from "../support/e2e-actor.ts";
+import { Cluster, DSM, eventually } from "../support/e2e-cluster.ts";
+
+setDefaultTimeout(120_000);
+
+/** The namespaces share no network with anybody, so the addresses can be any. */
+const HOSTS = { a: "10.77.0.1", b: "10.77.0.2" } as const;
+type Host = keyof typeof HOSTS;
+
+/** The kernel names interfaces with at most 15 bytes. */
+const names = { a: `dsm${process.pid}a`, b: `dsm${process.pid}b` };
+const on = (host: Host): string[] => ["ip", "netns", "exec", names[host]];
+
+function ip(...words: string[]): void {
+  const { exitCode, stderr } = Bun.spawnSync(["ip", ...words]);
+  if (exitCode !== 0) throw new Error(`ip ${words.join(" ")}: ${stderr.toString().trim()} (these tests need root)`);
+}
+
+let cluster: Cluster;
+beforeAll(async () => {
+  for (const host of ["a", "b"] as const) ip("netns", "add", names[host]);
+  ip("link", "add", names.a, "netns", names.a, "type", "veth", "peer", "name", names.b, "netns", names.b);
+  for (const host of ["a", "b"] as const) {
+    ip("-n", names[host], "address", "add", `${HOSTS[host]}/24`, "dev", names[host]);
+    ip("-n", names[host], "link", "set", names[host], "up");
+    ip("-n", names[host], "link", "set", "lo", "up");
+  }
+  cluster = await Cluster.start({ host: HOSTS.a, as: on("a") });
+});
+afterEach(() => cluster.settled());
+afterAll(async () => {
+  await cluster?.close();
+  // The interfaces go with the namespaces.
+  for (const host of ["a", "b"] as const) Bun.spawnSync(["ip", "netns", "del", names[host]]);
+});
+
+/** Actors of one session, each on its host. */
+async function actors(
+  hosts: Host[],
+  environment: Record<string, string> = {},
+  session = cluster.session(),
+): Promise<Actor[]> {
+  const processes = hosts.length;
+  const all = hosts.map((host, rank) =>
+    cluster.actor({ session, processes, node: host, rank, environment }, [...on(host), cluster.program("actor")]),
+  );
+  await Promise.all(all.map((actor) => actor.do("open")));
+  return all;
+}
+
+/** The memory, atomics, semaphores, barriers and holes work between the two. */
+async function work([a, b]: [Actor, Actor]): Promise<void> {
+  await a.do("store 8 0 12345");
+  expect(await b.number("load 8 0")).toBe(12345);
+  await Promise.all(
+    [a, b].map(async (actor) => {
+      for (let i = 0; i < 20; i += 1) await actor.do("add 8 1");
+    }),
+  );
+  expect(await a.number("load 8 8")).toBe(40);
+  const wait = a.do("wait s 0");
+  await b.do("post s");
+  await wait;
+  await b.do("publish 5000 50000 7");
+  expect(await a.number("count 0 65536 7")).toBe(50000);
+  await Promise.all([a.do("barrier"), b.do("barrier")]);
+}
+
+test("a session over both, its server where the daemon is", async () => {
+  const [a, b] = (await actors(["a", "b"])) as [Actor, Actor];
+  const { host, ranks } = await cluster.status(a.session);
+  expect(host).toBe(HOSTS.a);
+  expect(ranks.map(({ node }) => node)).toEqual(["a", "b"]);
+  await work([a, b]);
+  await Promise.all([a.leave(), b.leave()]);
+});
+
+test("session after session", async () => {
+  await Promise.all(
+    (["a", "b"] as const).map(async (node, rank) => {
+      const child = cluster.spawn([...on(node), cluster.program("leaving"), "in_a_row", "10"], {
+        ...{ session: "row", processes: 2, node, rank },
+      });
+      const [stderr, code] = await Promise.all([child.stderr.text(), child.exited]);
+      expect({ stderr, code }).toEqual({ stderr: "", code: 0 });
+    }),
+  );
+});
+
+test("a daemon on all addresses: its sessions are reached at the address it is reached at", async () => {
+  const everywhere = await Cluster.start({ host: "0.0.0.0", as: on("a") });
+  try {
+    const port = everywhere.daemonAddress.split(":")[1];
+    const program = everywhere.program("actor");
+    everywhere.environment.DSM_DAEMON = `127.0.0.1:${port}`;
+    const options = { session: "all", processes: 2 };
+    // On its own host by loopback, from the other by its address.
+    const a = everywhere.actor({ ...options, node: "a" }, [...on("a"), program]);
+    const environment = { DSM_DAEMON: `${HOSTS.a}:${port}` };
+    const b = everywhere.actor({ ...options, node: "b", environment }, [...on("b"), program]);
+    await Promise.all([a.do("open"), b.do("open")]);
+    await work([a, b]);
+    await Promise.all([a.leave(), b.leave()]);
+  } finally {
+    await everywhere.close();
+  }
+});
+
+test("a server started by hand on the other host", async () => {
+  const session = cluster.session();
+  const words = ["server", "--session", session, "--processes", "2", "--size", "64KiB"];
+  const refused = await cluster.command([...on("b"), DSM, ...words]);
+  expect(refused.code).toBe(1);
+  expect(refused.stderr).toMatch(/^dsm: the daemon is at 10\.77\.0\.1:\d+, but 127\.0\.0\.1 [^\n]*give --host\n$/);
+
+  const server = cluster.spawn([...on("b"), DSM, ...words, "--host", HOSTS.b], { session });
+  await eventually("the server has registered", async () => (await cluster.sessions()).length === 1);
+  const [a, b] = (await actors(["a", "b"], {}, session)) as [Actor, Actor];
+  expect((await cluster.status(session)).host).toBe(HOSTS.b);
+  await work([a, b]);
+  await Promise.all([a.leave(), b.leave()]);
+  expect(await server.exited).toBe(0);
+});
+
+test("a killed process on the other host is lost here", async () => {
+  const [a, b] = (await actors(["a", "b"])) as [Actor, Actor];
+  const barrier = a.ask("barrier");
+  b.kill("SIGKILL");
+  expect(await barrier).toBe("DSM_LOST process 1 of the session was lost (it ended without leaving)");
+  await a.leave();
+});
+
+test("addresses at which there is no daemon", async () => {
+  for (const [host, daemon, reason] of [
+    [
+      "b",
+      `${HOSTS.a}:1`,
+      /nothing is listening there; check the address, and that the daemon there was started with --host$/,
+    ],
+    ["b", "192.0.2.1:4200", /cannot be reached: .*; check the address/],
+    ["a", "127.0.0.1:1", /nothing is listening there; start one with "dsm daemon"$/],
+  ] as const) {
+    const environment = { DSM_DAEMON: daemon, DSM_AUTOSTART: "0" };
+    const actor = cluster.actor({ session: "none", processes: 1, node: host, environment }, [
+      ...on(host),
+      cluster.program("actor"),
+    ]);
+    const answer = await actor.ask("open");
+    expect(answer).toStartWith(`DSM_UNREACHABLE the session daemon at ${daemon} `);
+    expect(answer).toMatch(reason);
+    expect(await actor.end()).toMatchObject({ code: 0, stderr: "" });
+  }
+});
