@@ -16,8 +16,8 @@
 
 /* Most pages opened by one fault when a process writes one page after the other. */
 #define PAGES_AT_ONCE_MAX 64u
-/* Every run of pages opened is a mapping, and the kernel allows a process 65,530 of them. A process that has opened this
- * many is given whole chunks from then on, which merge. */
+/* Every run of pages opened is a mapping, and the kernel allows a process 65,530 of them. A process that has opened
+ * this many is given whole chunks from then on, which merge. */
 #define OPENINGS_MAX 8192u
 #define CHUNK_PAGES 512u
 
