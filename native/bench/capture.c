@@ -21,8 +21,8 @@
 #define SAMPLES 400
 #define PER_SAMPLE 100
 
-static int no_fault(void *context, uintptr_t address) {
-  (void)context, (void)address;
+static int no_fault(void *context, uintptr_t address, int atomic) {
+  (void)context, (void)address, (void)atomic;
   return 0;
 }
 static int no_store(void *context, const struct dsm_run *runs, uint32_t count) {

@@ -408,6 +408,11 @@ static enum dsm_outcome capture_step(struct dsm_fault *f, const struct dsm_insn 
   return dsm_step_begin(f, insn, address, width);
 }
 
+int dsm_capture_is_atomic(const struct dsm_fault *f) {
+  struct dsm_insn insn;
+  return dsm_decode((uint64_t)f->regs[REG_RIP], &insn) && (insn.flags & DSM_FLAG_LOCK) != 0;
+}
+
 enum dsm_outcome dsm_capture(struct dsm_fault *f) {
   struct dsm_insn insn;
   uint64_t value;

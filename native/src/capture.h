@@ -58,7 +58,10 @@ enum dsm_outcome {
   DSM_OUTCOME_CHAIN,       /* info and registers now describe a fault of the program's own: hand it on */
 };
 
-/* capture.c: captures the store at RIP. */
+/* capture.c: whether the instruction at RIP is LOCK-prefixed or xchg. */
+int dsm_capture_is_atomic(const struct dsm_fault *fault);
+
+/* Captures the store at RIP. */
 enum dsm_outcome dsm_capture(struct dsm_fault *fault);
 
 /* ---- frame.c: registers in the signal frame ---- */

@@ -57,6 +57,8 @@ int dsm_config_init(dsm_config *config) {
   config->binary = variable("DSM_BIN");
   config->rank = -1;
   config->autostart = 1;
+  config->direct = 1;
+  config->order = variable("DSM_ORDER");
 
   unsigned long number;
   const char *text;
@@ -83,6 +85,11 @@ int dsm_config_init(dsm_config *config) {
     if (parse_number(text, 1, &number) != 0)
       return dsm_fail(DSM_INVALID, "DSM_AUTOSTART is \"%s\"; set 0 or 1", text);
     config->autostart = (int32_t)number;
+  }
+  if ((text = variable("DSM_DIRECT")) != NULL) {
+    if (parse_number(text, 1, &number) != 0)
+      return dsm_fail(DSM_INVALID, "DSM_DIRECT is \"%s\"; set 0 or 1", text);
+    config->direct = (int32_t)number;
   }
   return DSM_OK;
 }

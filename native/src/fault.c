@@ -212,7 +212,7 @@ static bool answer(struct dsm_fault *fault, int *chain_as) {
     dsm_region_exit(region);
     return true;
   }
-  int opened = region->sink->fault(region->context, fault->address);
+  int opened = region->sink->fault(region->context, fault->address, dsm_capture_is_atomic(fault));
   if (opened < 0) die(SIGBUS);
   if (opened > 0) {
     dsm_region_exit(region);

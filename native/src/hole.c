@@ -62,6 +62,12 @@ static int is_open(const struct hole_table *table, uint64_t page) {
   return (table->opened[page / 64] >> (page % 64)) & 1;
 }
 
+static int is_loose(const struct hole_table *table, uint64_t page) {
+  return (table->loose[page / 64] >> (page % 64)) & 1;
+}
+
+static int page_shared(struct hole_table *table, const struct hole *except, uint64_t page_offset);
+
 /* The hole that has this byte, or NULL. */
 static struct hole *hole_at(struct hole_table *table, uint64_t offset) {
   for (int i = 0; i < DSM_HOLES_MAX; i++)
@@ -100,9 +106,26 @@ static void copy_words(uint8_t *to, const uint8_t *from, size_t size) {
   }
 }
 
-/* Which pages to open for a write to `page`, which is not open: [*first, *end). Lock held. */
-static void choose_pages(const struct hole_table *table, const struct hole *hole, uint64_t page, uint64_t *first,
-                         uint64_t *end) {
+/* Whether a page outside all holes may be opened: under release, unless atomic operations happen there. Lock held. */
+static int may_loosen(struct hole_table *table, uint64_t page) {
+  return table->releases && table->atomics[page] == 0 && !page_shared(table, NULL, page * PAGE_BYTES);
+}
+
+/* Which pages to open for a write to `page`, which is not open: [*first, *end). Without a hole: under release. */
+static void choose_pages(struct hole_table *table, const struct hole *hole, uint64_t page, uint64_t *first,
+                         uint64_t *end, uint64_t pages) {
+  if (hole == NULL) {
+    uint32_t run = page == table->last_opened + 1 ? table->run_of_pages * 2 : 1;
+    if (run > PAGES_AT_ONCE_MAX)
+      run = PAGES_AT_ONCE_MAX;
+    if (table->openings >= OPENINGS_MAX)
+      run = CHUNK_PAGES;
+    *first = page;
+    *end = page + 1;
+    while (*end < page + run && *end < pages && !is_open(table, *end) && may_loosen(table, *end))
+      ++*end;
+    return;
+  }
   uint64_t inner_first = hole->inner_from / PAGE_BYTES, inner_end = hole->inner_to / PAGE_BYTES;
   if (table->openings >= OPENINGS_MAX) {
     uint64_t chunk = page / CHUNK_PAGES * CHUNK_PAGES;
@@ -123,7 +146,7 @@ static void choose_pages(const struct hole_table *table, const struct hole *hole
 static int open_pages(dsm_session *session, const struct hole *hole, uint64_t offset) {
   struct hole_table *table = &session->holes;
   uint64_t first, end;
-  choose_pages(table, hole, offset / PAGE_BYTES, &first, &end);
+  choose_pages(table, hole, offset / PAGE_BYTES, &first, &end, session->size / PAGE_BYTES);
   for (uint64_t page = first; page < end; page++) {
     if (is_open(table, page))
       continue;
@@ -138,15 +161,18 @@ static int open_pages(dsm_session *session, const struct hole *hole, uint64_t of
            (off_t)(first * PAGE_BYTES)) == MAP_FAILED)
     return -1;
   madvise(place, bytes, MADV_DONTFORK);
-  for (uint64_t page = first; page < end; page++)
+  for (uint64_t page = first; page < end; page++) {
     table->opened[page / 64] |= 1ull << (page % 64);
+    if (hole == NULL)
+      table->loose[page / 64] |= 1ull << (page % 64);
+  }
   table->openings++;
   table->last_opened = end - 1;
   table->run_of_pages = (uint32_t)(end - first);
   return 0;
 }
 
-int hole_fault(dsm_session *session, uintptr_t address) {
+int hole_fault(dsm_session *session, uintptr_t address, int atomic) {
   struct hole_table *table = &session->holes;
   if (atomic_load_explicit(&table->count, memory_order_acquire) == 0)
     return 0;
@@ -154,7 +180,7 @@ int hole_fault(dsm_session *session, uintptr_t address) {
   int opened = 0;
   lock(table);
   const struct hole *hole = hole_at(table, offset);
-  if (hole != NULL && is_inner(hole, offset))
+  if (hole != NULL ? is_inner(hole, offset) : !atomic && may_loosen(table, offset / PAGE_BYTES))
     opened = is_open(table, offset / PAGE_BYTES) || open_pages(session, hole, offset) == 0;
   unlock(table);
   return opened;
@@ -188,7 +214,12 @@ int hole_store(dsm_session *session, struct hole_store *store, struct dsm_run *r
         if (other->id != 0 && !other->filling && other->from > at && other->from < to)
           to = other->from;
       }
-      rest[left++] = (struct dsm_run){.offset = at, .length = (uint32_t)(to - at), .bytes = bytes};
+      if (table->releases && to > PAGE_FLOOR(at) + PAGE_BYTES)
+        to = PAGE_FLOOR(at) + PAGE_BYTES;
+      if (table->releases && is_open(table, at / PAGE_BYTES))
+        copy_words(table->shadow + at, bytes, to - at);
+      else
+        rest[left++] = (struct dsm_run){.offset = at, .length = (uint32_t)(to - at), .bytes = bytes};
     }
     store->done += (uint32_t)(to - at);
     if (store->done == store->runs->length) {
@@ -258,6 +289,15 @@ int hole_atomic(dsm_session *session, enum dsm_atomic_op op, uint32_t width, uin
   return done;
 }
 
+static void free_tables(struct hole_table *table) {
+  free(table->holes);
+  free(table->loose);
+  free(table->frame);
+  table->holes = NULL;
+  table->loose = NULL;
+  table->frame = NULL;
+}
+
 /* Memory for shadow, twin and bits, once per session. Costs address space until it is used. */
 static int make_shadow(dsm_session *session) {
   struct hole_table *table = &session->holes;
@@ -271,10 +311,15 @@ static int make_shadow(dsm_session *session) {
   void *shadow = mmap(NULL, session->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
   void *twin = mmap(NULL, session->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   void *opened = mmap(NULL, bits, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (shadow != MAP_FAILED && twin != MAP_FAILED && opened != MAP_FAILED && table->holes != NULL) {
+  void *alias = session->direct ? mmap(NULL, session->size, PROT_READ | PROT_WRITE, MAP_SHARED, session->map_fd, 0) : NULL;
+  table->loose = calloc(1, bits);
+  table->frame = malloc(sizeof(struct wire_header) + WIRE_PUBLISH_PART_MAX);
+  if (shadow != MAP_FAILED && twin != MAP_FAILED && opened != MAP_FAILED && alias != MAP_FAILED &&
+      table->holes != NULL && table->loose != NULL && table->frame != NULL) {
     table->shadow = shadow;
     table->twin = twin;
     table->opened = opened;
+    table->alias = alias;
     table->shadow_fd = fd;
     return DSM_OK;
   }
@@ -284,16 +329,21 @@ static int make_shadow(dsm_session *session) {
     munmap(twin, session->size);
   if (opened != MAP_FAILED)
     munmap(opened, bits);
+  if (alias != NULL && alias != MAP_FAILED)
+    munmap(alias, session->size);
 failed:
-  free(table->holes);
-  table->holes = NULL;
+  free_tables(table);
   if (fd >= 0)
     close(fd);
   return dsm_fail(DSM_NO_MEMORY, "no memory for a hole: %s", strerror(errno));
 }
 
+static int release_locked(dsm_session *session);
+
 /* Tells the arbiter which bytes of an edge page are the hole's (or no longer are). */
 static int tell_edge(dsm_session *session, uint8_t kind, uint64_t from, uint64_t to) {
+  if (session->direct)
+    return DSM_OK;
   struct wire_header header = {
       .kind = kind,
       .seq = (uint64_t)session->holes.shadow_fd,
@@ -340,6 +390,8 @@ static int edges(const struct hole *hole, uint64_t parts[2][2]) {
 
 static int close_edge(dsm_session *session, const struct hole *hole, uint64_t from, uint64_t to) {
   uint64_t page = PAGE_FLOOR(from);
+  if (session->direct)
+    return DSM_OK;
   if (!page_shared(&session->holes, hole, page) && session_map_replica(session, page, PAGE_BYTES) != 0)
     return dsm_fail(DSM_SYSTEM, "cannot map a page: %s", strerror(errno));
   return tell_edge(session, WIRE_UNSHADOW, from, to);
@@ -348,6 +400,8 @@ static int close_edge(dsm_session *session, const struct hole *hole, uint64_t fr
 static int open_edge(dsm_session *session, uint64_t from, uint64_t to) {
   struct hole_table *table = &session->holes;
   uint64_t page = PAGE_FLOOR(from);
+  if (session->direct)
+    return DSM_OK;
   int status = tell_edge(session, WIRE_SHADOW, from, to);
   if (status != DSM_OK)
     return status;
@@ -385,6 +439,9 @@ static int dig(dsm_session *session, void *address, size_t size, int *id) {
   int status = session_check(session);
   if (status == DSM_OK)
     status = make_shadow(session);
+  /* What was written before is no part of the hole. */
+  if (status == DSM_OK && release_locked(session) != 0)
+    status = session_gone(session);
   for (int i = 0; i < DSM_HOLES_MAX && status == DSM_OK; i++) {
     const struct hole *other = &table->holes[i];
     if (other->id == 0)
@@ -404,6 +461,9 @@ static int dig(dsm_session *session, void *address, size_t size, int *id) {
     }
   }
   if (status == DSM_OK) {
+    uint64_t inner = wanted.inner_to - wanted.inner_from;
+    if (session->direct && inner > 0)
+      mprotect((void *)(session->base + wanted.inner_from), inner, PROT_READ);
     wanted.id = table->next_id++;
     *hole = wanted;
     *id = wanted.id;
@@ -445,6 +505,10 @@ static void send_part(struct publication *publication, int more) {
 }
 
 static void add_run(struct publication *publication, uint64_t offset, const uint8_t *bytes, uint64_t length) {
+  if (publication->session->direct) {
+    copy_words(publication->session->holes.alias + offset, bytes, length);
+    return;
+  }
   while (length > 0) {
     uint32_t room = WIRE_PUBLISH_PART_MAX - publication->length;
     if (room < 16) {
@@ -487,20 +551,125 @@ static void add_changes(struct publication *publication, uint64_t from, uint64_t
   }
 }
 
+/* Claims a channel for a publication. handler-safe, as all of its functions. */
+static int begin_publication(dsm_session *session, struct publication *publication) {
+  *publication = (struct publication){.session = session, .frame = session->holes.frame, .fd = -1};
+  if (session->direct)
+    return -1;
+  int slot = channel_claim(&session->channels, 0);
+  publication->fd = channel_descriptor(&session->channels, slot);
+  publication->failed = publication->fd < 0;
+  return slot;
+}
+
+/* Sends the last part, which may be empty and asks for the answer. A status without words. */
+static int end_publication(struct publication *publication, int slot) {
+  dsm_session *session = publication->session;
+  struct reply reply;
+  int status = DSM_OK;
+  if (slot < 0)
+    return DSM_OK;
+  send_part(publication, 0);
+  if (publication->failed || channel_receive(publication->fd, &reply) != 0 || reply.header.kind != WIRE_REPLY) {
+    atomic_store(&session->dead, 1);
+    channel_break(&session->channels, slot);
+    status = DSM_UNREACHABLE;
+  } else {
+    status = reply.header.op;
+  }
+  channel_release(&session->channels, slot);
+  return status;
+}
+
+/* Publishes the loose pages and puts the replica in their place, run by run. Lock held. */
+static int release_locked(dsm_session *session) {
+  struct hole_table *table = &session->holes;
+  if (!table->releases)
+    return 0;
+  uint64_t pages = session->size / PAGE_BYTES;
+  struct publication publication;
+  int slot = -1, any = 0;
+  for (int closing = 0; closing < 2; closing++) {
+    for (uint64_t page = 0; page < pages;) {
+      if (table->loose[page / 64] == 0) {
+        page = (page / 64 + 1) * 64;
+        continue;
+      }
+      uint64_t first = page;
+      while (page < pages && is_loose(table, page))
+        page++;
+      if (page == first) {
+        page++;
+        continue;
+      }
+      uint64_t from = first * PAGE_BYTES, to = page * PAGE_BYTES;
+      if (closing) {
+        if (session_map_replica(session, from, to - from) != 0)
+          return -1;
+        for (uint64_t i = first; i < page; i++) {
+          table->loose[i / 64] &= ~(1ull << (i % 64));
+          table->opened[i / 64] &= ~(1ull << (i % 64));
+        }
+        continue;
+      }
+      if (!any)
+        slot = begin_publication(session, &publication);
+      any = 1;
+      /* A write of another thread waits from here on until the pages are closed, and then opens them again. */
+      mprotect((void *)(session->base + from), to - from, PROT_READ);
+      add_changes(&publication, from, to);
+    }
+    if (!any)
+      return 0;
+    if (!closing && end_publication(&publication, slot) != DSM_OK)
+      return -1;
+  }
+  table->openings = 0;
+  table->last_opened = UINT64_MAX - 1;
+  return 0;
+}
+
+int hole_release(dsm_session *session) {
+  if (!session->holes.releases)
+    return 0;
+  lock(&session->holes);
+  int result = release_locked(session);
+  unlock(&session->holes);
+  return result;
+}
+
+int release_stores(dsm_session *session) {
+  if (!session->holes.releases)
+    return DSM_OK;
+  sigset_t before;
+  lock_blocking_signals(&session->holes, &before);
+  int result = release_locked(session);
+  unlock_restoring_signals(&session->holes, &before);
+  return result == 0 ? DSM_OK : session_gone(session);
+}
+
+int hole_begin_release(dsm_session *session) {
+  int status = make_shadow(session);
+  if (status != DSM_OK)
+    return status;
+  uint64_t pages = session->size / PAGE_BYTES;
+  void *atomics = mmap(NULL, pages, PROT_READ, MAP_SHARED, session->map_fd, (off_t)session->size);
+  if (atomics == MAP_FAILED)
+    return dsm_fail(DSM_NO_MEMORY, "cannot map the session's page marks: %s", strerror(errno));
+  session->holes.atomics = atomics;
+  session->holes.releases = 1;
+  /* From now on every fault asks here. */
+  atomic_store(&session->holes.count, 1);
+  return DSM_OK;
+}
+
 static int publish_changes(dsm_session *session, const struct hole *hole) {
   struct hole_table *table = &session->holes;
-  struct channel_pool *pool = &session->channels;
-  struct publication publication = {.session = session};
-  publication.frame = malloc(sizeof(struct wire_header) + WIRE_PUBLISH_PART_MAX);
-  if (publication.frame == NULL)
-    return dsm_fail(DSM_NO_MEMORY, "no memory to fill a hole");
-  int slot = channel_claim(pool, 0);
-  int status = DSM_OK;
-  publication.fd = channel_descriptor(pool, slot);
-  publication.failed = publication.fd < 0;
+  struct publication publication;
+  int slot = begin_publication(session, &publication);
 
   uint64_t parts[2][2];
-  int count = edges(hole, parts);
+  int count = session->direct ? 0 : edges(hole, parts);
   int next = 0;
   if (count > 0 && parts[0][0] == hole->from)
     add_changes(&publication, parts[next][0], parts[next][1]), next++;
@@ -510,19 +679,10 @@ static int publish_changes(dsm_session *session, const struct hole *hole) {
   for (; next < count; next++)
     add_changes(&publication, parts[next][0], parts[next][1]);
 
-  /* The last part carries whatever is left, maybe nothing, and asks for the answer. */
-  struct reply reply;
-  send_part(&publication, 0);
-  if (publication.failed || channel_receive(publication.fd, &reply) != 0) {
-    atomic_store(&session->dead, 1);
-    status = session_gone(session);
-    channel_break(pool, slot);
-  } else if (reply.header.kind != WIRE_REPLY || reply.header.op != DSM_OK) {
-    status = dsm_fail(reply.header.op != 0 ? reply.header.op : DSM_PROTOCOL, "%s", (const char *)reply.body);
-  }
-  channel_release(pool, slot);
-  free(publication.frame);
-  return status;
+  int status = end_publication(&publication, slot);
+  if (status == DSM_UNREACHABLE)
+    return session_gone(session);
+  return status == DSM_OK ? DSM_OK : dsm_fail(status, "the session refused what was written to the hole");
 }
 
 /* Gives the pages of the hole's inside back: replica in their place, shadow and twin without memory. */
@@ -594,13 +754,15 @@ void hole_drop_all(dsm_session *session) {
     return;
   sigset_t before;
   lock_blocking_signals(table, &before);
-  free(table->holes);
-  table->holes = NULL;
+  free_tables(table);
+  table->releases = 0;
   atomic_store(&table->count, 0);
   session_map_replica(session, 0, session->size);
   munmap(table->shadow, session->size);
   munmap(table->twin, session->size);
   munmap(table->opened, (session->size / PAGE_BYTES + 63) / 64 * 8);
+  if (table->alias != NULL)
+    munmap(table->alias, session->size);
   close(table->shadow_fd);
   table->shadow_fd = -1;
   unlock_restoring_signals(table, &before);

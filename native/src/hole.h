@@ -7,6 +7,15 @@
  * hole go into the shadow, those outside are ordered as ever. The arbiter keeps the shadow's bytes outside the hole
  * current, between one entry and the next, so this process still sees the order there.
  *
+ * Under `release` the whole map is such a region all the time: every write opens its page, and each synchronising
+ * operation publishes what changed on the open pages as one entry and closes them. A page on which any process has
+ * executed an atomic operation is never opened again: its stores are captured one by one. (An atomic operation on a page
+ * that is open just then stays private until the next synchronising operation, so atomic variables and plainly written
+ * data of one phase do not belong on one page.)
+ *
+ * In direct mode the map is shared read-write. A hole's whole pages are closed to writes when it is dug, so that they
+ * can be opened as above, and filling copies what changed into the map; its edges are not private.
+ *
  * Filling compares shadow and twin and publishes the bytes that differ as one entry; then the replica takes the
  * shadow's place again. Twin and diff are those of Munin (Carter, Bennett and Zwaenepoel, SOSP 1991).
  *
@@ -36,6 +45,11 @@ struct hole_table {
   uint8_t *shadow;  /* read-write alias of it */
   uint8_t *twin;
   uint64_t *opened; /* a bit a page */
+  uint64_t *loose;  /* under release: those of the opened pages that lie in no hole */
+  int releases;     /* the order is release: pages outside holes open too */
+  uint8_t *frame;   /* where a publication is put together */
+  uint8_t *alias;   /* direct mode: the map, writable where a hole has its pages closed */
+  const uint8_t *atomics; /* a byte a page, written by the arbiter: not 0 once an atomic operation was executed there */
   uint64_t last_opened;  /* page opened last, and how many were opened at once: sequential writers get more at once */
   uint32_t run_of_pages;
   uint32_t openings; /* since there was no hole */
@@ -46,11 +60,18 @@ struct hole_table {
 
 void hole_table_init(struct hole_table *table);
 
+/* Prepares a session of the order release. A status. */
+int hole_begin_release(dsm_session *session);
+
+/* Under release: publishes what this process has changed since the last time, and closes its pages. 0, or -1: the
+ * arbiter is gone. handler-safe, for a caller that has blocked all signals. */
+int hole_release(dsm_session *session);
+
 /* Unmaps what the holes used and puts the replica back everywhere; unfilled holes vanish. */
 void hole_drop_all(dsm_session *session);
 
 /* 1 if `address` is in a page that is now open for writing; 0 if the store there is to be captured. handler-safe. */
-int hole_fault(dsm_session *session, uintptr_t address);
+int hole_fault(dsm_session *session, uintptr_t address, int atomic);
 
 /* A store of several runs, and how far it has got. */
 struct hole_store {

@@ -34,8 +34,9 @@ struct dsm_run {
 
 struct dsm_sink {
   /* The faulting address lies in the region. 1: the page is now open for this process (a hole): run the instruction
-   * again. 0: capture the store. Negative: fatal. handler-safe. */
-  int (*fault)(void *context, uintptr_t address);
+   * again. 0: capture the store. Negative: fatal. `atomic`: the instruction is LOCK-prefixed or xchg, which must not run on
+   * a page that is this process's own. handler-safe. */
+  int (*fault)(void *context, uintptr_t address, int atomic);
   /* Publish the runs (in ascending offset order, inside the region, not overlapping) as one entry, and return once the
    * session's order allows the program to go on. 0, or negative: fatal. handler-safe. */
   int (*store)(void *context, const struct dsm_run *runs, uint32_t count);

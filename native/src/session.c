@@ -111,8 +111,8 @@ int session_publish(dsm_session *session, const struct dsm_run *runs, uint32_t c
   return finish_request(session, slot, writer_flush(&writer), &reply) == 0 && reply.header.op == DSM_OK ? 0 : -1;
 }
 
-static int sink_fault(void *context, uintptr_t address) {
-  return hole_fault(context, address);
+static int sink_fault(void *context, uintptr_t address, int atomic) {
+  return hole_fault(context, address, atomic);
 }
 
 /* A store into a hole that finds no page, and nothing else, is not the arbiter's fault. */
@@ -147,6 +147,10 @@ static int sink_store(void *context, const struct dsm_run *runs, uint32_t count)
 static int sink_atomic(void *context, enum dsm_atomic_op op, uint32_t width, uint64_t offset, const void *operand,
                        const void *compare, void *old) {
   dsm_session *session = context;
+  if (hole_release(session) != 0) {
+    say_gone(session);
+    return -1;
+  }
   if (atomic_load_explicit(&session->holes.count, memory_order_acquire) > 0) {
     int done = hole_atomic(session, op, width, offset, operand, compare, old);
     if (done == 1)
@@ -180,7 +184,9 @@ static int sink_atomic(void *context, enum dsm_atomic_op op, uint32_t width, uin
   int fd = channel_descriptor(pool, slot);
   int sent = fd < 0 ? -1 : channel_send(fd, &frame, sizeof frame);
   struct reply reply;
-  if (finish_request(session, slot, sent, &reply) != 0 || reply.header.op != DSM_OK || reply.header.length != 16) {
+  if (finish_request(session, slot, sent, &reply) != 0 || reply.header.op != DSM_OK || reply.header.length != 16 ||
+      /* Pages that other threads have opened meanwhile lack what others published before this operation. */
+      hole_release(session) != 0) {
     say_gone(session);
     return -1;
   }
@@ -268,12 +274,27 @@ int session_request(dsm_session *session, struct wire_header *header, const void
   struct reply reply;
   if (finish_request(session, slot, sent, &reply) != 0)
     return session_gone(session);
+  header->offset = reply.header.offset;
   if (reply.header.op == DSM_OK)
     return DSM_OK;
   return dsm_fail(reply.header.op, "%s", (const char *)reply.body);
 }
 
 /* ---- Opening ---- */
+
+static const char *const order_names[] = {
+    [ORDER_ANY] = "", [ORDER_SEQUENTIAL] = "sequential", [ORDER_RELEASE] = "release"};
+#define ORDERS ((int)(sizeof order_names / sizeof order_names[0]))
+
+/* The number of an order's name (NULL: any), or -1. */
+static int order_number(const char *name) {
+  if (name == NULL)
+    return ORDER_ANY;
+  for (int i = 1; i < ORDERS; i++)
+    if (strcmp(order_names[i], name) == 0)
+      return i;
+  return -1;
+}
 
 /* Complete settings: what the caller left out, filled in; all of it checked. */
 static int complete_config(dsm_config *config, char node[DSM_NAME_MAX + 1]) {
@@ -302,6 +323,8 @@ static int complete_config(dsm_config *config, char node[DSM_NAME_MAX + 1]) {
   config->size = (config->size + PAGE_BYTES - 1) & ~(uint64_t)(PAGE_BYTES - 1);
   if (config->rank < -1 || config->rank >= DSM_PROCESSES_MAX)
     return dsm_fail(DSM_INVALID, "rank is %d; use 0 to processes - 1, or -1 for any", config->rank);
+  if (order_number(config->order) < 0)
+    return dsm_fail(DSM_INVALID, "there is no order \"%.40s\"; choose sequential or release", config->order);
   if (config->join_timeout_ms == 0)
     config->join_timeout_ms = JOIN_TIMEOUT_MS;
   return DSM_OK;
@@ -323,6 +346,8 @@ static int say_hello(int fd, const dsm_config *config, long long deadline, struc
   hello.body.processes = config->processes;
   hello.body.size = config->size;
   hello.body.wished_rank = (uint32_t)(config->rank + 1);
+  hello.body.order = (uint16_t)order_number(config->order);
+  hello.body.no_direct = !config->direct;
   memcpy(hello.body.session, config->session, strlen(config->session));
   /* An arbiter that ends just now answers nothing: the next attempt finds, or starts, the one that follows. */
   if (channel_send(fd, &hello, sizeof hello) != 0)
@@ -342,7 +367,8 @@ static int say_hello(int fd, const dsm_config *config, long long deadline, struc
 
 int session_map_replica(const dsm_session *session, uint64_t offset, uint64_t length) {
   void *place = (void *)(session->base + offset);
-  if (mmap(place, length, PROT_READ, MAP_SHARED | MAP_FIXED, session->map_fd, (off_t)offset) == MAP_FAILED)
+  int protection = session->direct ? PROT_READ | PROT_WRITE : PROT_READ;
+  if (mmap(place, length, protection, MAP_SHARED | MAP_FIXED, session->map_fd, (off_t)offset) == MAP_FAILED)
     return -1;
   /* A forked child has no business here: without the pages even its loads are told so. */
   return madvise(place, length, MADV_DONTFORK);
@@ -365,15 +391,16 @@ static void clear_left(uintptr_t base, uint64_t size) {
 }
 
 static int map_session(dsm_session *session, const char *path) {
-  session->map_fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+  session->map_fd = open(path, (session->direct ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW);
   struct stat st;
   if (session->map_fd < 0 || syscall(SYS_fstat, session->map_fd, &st) != 0)
     return dsm_fail(DSM_SYSTEM, "cannot open the map %s: %s", path, strerror(errno));
-  if (st.st_uid != geteuid() || (uint64_t)st.st_size != session->size)
+  if (st.st_uid != geteuid() || (uint64_t)st.st_size < session->size + session->size / PAGE_BYTES)
     return dsm_fail(DSM_PROTOCOL, "the map %s is not the session's", path);
   clear_left(session->base, session->size);
   void *place = (void *)session->base;
-  void *got = mmap(place, session->size, PROT_READ, MAP_SHARED | MAP_FIXED_NOREPLACE, session->map_fd, 0);
+  int protection = session->direct ? PROT_READ | PROT_WRITE : PROT_READ;
+  void *got = mmap(place, session->size, protection, MAP_SHARED | MAP_FIXED_NOREPLACE, session->map_fd, 0);
   if (got != place) {
     if (got != MAP_FAILED)
       munmap(got, session->size);
@@ -386,6 +413,13 @@ static int map_session(dsm_session *session, const char *path) {
     return dsm_fail(DSM_SYSTEM, "cannot install the fault handlers: %s", strerror(saved));
   }
   madvise(place, session->size, MADV_DONTFORK);
+  if (session->order == ORDER_RELEASE && !session->direct) {
+    int status = hole_begin_release(session);
+    if (status != DSM_OK) {
+      munmap(place, session->size);
+      return status;
+    }
+  }
   session->region = dsm_region_add(session->base, session->size, &sink, session);
   if (session->region < 0) {
     munmap(place, session->size);
@@ -497,6 +531,8 @@ int dsm_open(const dsm_config *given, dsm_session **result) {
     session->processes = joined->processes;
     session->base = joined->base;
     session->size = joined->size;
+    session->order = (int)joined->order;
+    session->direct = joined->direct == 1;
     memcpy(session->name, config.session, strlen(config.session));
     memcpy(session->node, joined->node_name, DSM_NAME_MAX);
     memcpy(session->channels.path, place.socket, sizeof place.socket);
@@ -569,10 +605,11 @@ int dsm_close(dsm_session *session) {
     return dsm_fail(DSM_FORKED, "this process was forked after joining; the session belongs to its parent");
   if (atomic_exchange(&session->left, 1))
     return dsm_fail(DSM_LEFT, "this process has left session \"%s\" before", session->name);
+  int released = release_stores(session);
   /* Stores under way are finished, then holes being filled; later calls find the session left. */
   dsm_region_leave(session->region);
   hole_drop_all(session);
-  int status = DSM_OK;
+  int status = released;
   struct wire_header leave = {.size = sizeof leave, .kind = WIRE_LEAVE};
   struct reply reply;
   if (atomic_load(&session->dead) || channel_send(session->main_fd, &leave, sizeof leave) != 0 ||
@@ -621,6 +658,14 @@ const char *dsm_name(const dsm_session *session) {
   return session->name;
 }
 
+const char *dsm_order(const dsm_session *session) {
+  return order_names[session->order > 0 && session->order < ORDERS ? session->order : ORDER_SEQUENTIAL];
+}
+
+int dsm_is_direct(const dsm_session *session) {
+  return session->direct;
+}
+
 /* ---- For the TypeScript client ---- */
 
 int dsm_attach_info(const dsm_session *session, struct dsm_attach *attach) {
@@ -652,6 +697,7 @@ static void free_opening(struct opening *opening) {
   free((char *)opening->config.node);
   free((char *)opening->config.daemon);
   free((char *)opening->config.binary);
+  free((char *)opening->config.order);
   if (opening->fd >= 0)
     close(opening->fd);
   free(opening);
@@ -712,7 +758,7 @@ int dsm_open_start(const dsm_config *config, int *fd) {
   opening->fd = -1;
   opening->config = *config;
   const char **texts[] = {&opening->config.session, &opening->config.node, &opening->config.daemon,
-                          &opening->config.binary};
+                          &opening->config.binary, &opening->config.order};
   int copied = 1;
   for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
     if (*texts[i] != NULL && (*texts[i] = strdup(*texts[i])) == NULL)

@@ -15,6 +15,9 @@
 /* How long a started arbiter may take until it listens. */
 #define ARBITER_TIMEOUT_MS 30000
 
+/* Numbers are part of the wire protocol. */
+enum session_order { ORDER_ANY = 0, ORDER_SEQUENTIAL = 1, ORDER_RELEASE = 2 };
+
 struct dsm_session {
   char name[DSM_NAME_MAX + 1];
   char node[DSM_NAME_MAX + 1];
@@ -24,7 +27,9 @@ struct dsm_session {
   uint64_t size;
   pid_t pid;      /* the process that joined */
   int main_fd;    /* connection whose end is this process's end */
-  int map_fd;     /* the replica's file, read-only */
+  int map_fd;     /* the replica's file; read-only but in direct mode */
+  int order;      /* enum session_order */
+  int direct;     /* all processes are on this node and share the replica read-write */
   int region;     /* index of the region */
   atomic_int left; /* this process has left; the handle stays so that later calls can be told */
   atomic_int dead; /* the arbiter is gone: nothing can be ordered any more */
@@ -50,9 +55,13 @@ void session_end(dsm_session *session);
 int session_gone(const dsm_session *session);
 
 /* One request and its answer on a channel of the pool. `wait` is for barriers and semaphores, which may take long.
- * timeout_ms < 0: no limit; after it the request is taken back with SEM_CANCEL. A status, with its words kept. */
+ * timeout_ms < 0: no limit; after it the request is taken back with SEM_CANCEL. A status, with its words kept;
+ * header->offset is the number that the answer carries. */
 int session_request(dsm_session *session, struct wire_header *header, const void *body, size_t body_size, int wait,
                     int timeout_ms);
+
+/* Under release: publishes what this process has written since the last time. A status, with its words kept. */
+int release_stores(dsm_session *session);
 
 /* Publishes runs as one entry and waits for its place. 0, or -1: the arbiter is gone. handler-safe. */
 int session_publish(dsm_session *session, const struct dsm_run *runs, uint32_t count);

@@ -225,7 +225,7 @@ static int start_arbiter(const dsm_config *config, const struct arbiter_place *p
   char processes[16], size[24];
   snprintf(processes, sizeof processes, "%u", config->processes);
   snprintf(size, sizeof size, "%llu", (unsigned long long)config->size);
-  char *arguments[20];
+  char *arguments[24];
   int count = 0;
   arguments[count++] = path;
   arguments[count++] = "arbiter";
@@ -246,6 +246,10 @@ static int start_arbiter(const dsm_config *config, const struct arbiter_place *p
   if (config->size != 0) {
     arguments[count++] = "--size";
     arguments[count++] = size;
+  }
+  if (config->order != NULL) {
+    arguments[count++] = "--order";
+    arguments[count++] = (char *)config->order;
   }
   if (!config->autostart)
     arguments[count++] = "--no-autostart";

@@ -4,12 +4,20 @@
 #include "session.h"
 #include "status.h"
 
+/* The end of a wait. Pages that other threads have opened meanwhile lack what others published before they let us go
+ * on: they are closed again. A status. */
+static int catch_up(dsm_session *session, int status) {
+  return status == DSM_OK ? release_stores(session) : status;
+}
+
 int dsm_barrier_wait(dsm_session *session) {
   int status = session_begin(session);
   if (status != DSM_OK)
     return status;
   struct wire_header header = {.kind = WIRE_BARRIER};
-  status = session_request(session, &header, NULL, 0, 1, -1);
+  status = release_stores(session);
+  if (status == DSM_OK)
+    status = catch_up(session, session_request(session, &header, NULL, 0, 1, -1));
   session_end(session);
   return status;
 }
@@ -22,6 +30,8 @@ static int semaphore(dsm_session *session, uint8_t kind, const char *name, uint3
   status = session_check_name("semaphore", name);
   if (status == DSM_OK && initial > DSM_SEM_MAX)
     status = dsm_fail(DSM_INVALID, "the initial value %u is beyond the limit of %d", initial, DSM_SEM_MAX);
+  if (status == DSM_OK)
+    status = release_stores(session);
   if (status != DSM_OK) {
     session_end(session);
     return status;
@@ -35,6 +45,8 @@ static int semaphore(dsm_session *session, uint8_t kind, const char *name, uint3
       .aux = initial,
   };
   status = session_request(session, &header, name, length, kind == WIRE_SEM_WAIT, timeout_ms);
+  if (kind == WIRE_SEM_WAIT)
+    status = catch_up(session, status);
   session_end(session);
   if (status == DSM_AGAIN)
     return dsm_fail(status, "semaphore \"%s\" is 0 now", name);
@@ -61,7 +73,66 @@ int dsm_sem_post(dsm_session *session, const char *name, uint32_t initial) {
   return semaphore(session, WIRE_SEM_POST, name, initial, 0, -1);
 }
 
-/* A store of this order returns when it is in place and has its number, so there is never anything to wait for. */
+/* Whether `width` bytes at `address` are in the map and can be slept on. */
+static int check_place(const dsm_session *session, const void *address, size_t width) {
+  uint64_t offset = (uintptr_t)address - session->base;
+  if (width != 1 && width != 2 && width != 4 && width != 8)
+    return dsm_fail(DSM_INVALID, "a value of %zu bytes cannot be waited on; use 1, 2, 4 or 8", width);
+  if ((uintptr_t)address < session->base || offset >= session->size || width > session->size - offset)
+    return dsm_fail(DSM_INVALID, "%p is not in the map", address);
+  return DSM_OK;
+}
+
+int dsm_wait_while(dsm_session *session, const void *address, size_t width, uint64_t value, int32_t timeout_ms) {
+  int status = session_begin(session);
+  if (status != DSM_OK)
+    return status;
+  status = check_place(session, address, width);
+  if (status == DSM_OK)
+    status = release_stores(session);
+  if (status == DSM_OK) {
+    struct wire_header header = {
+        .kind = WIRE_SLEEP,
+        .offset = (uintptr_t)address - session->base,
+        .length = (uint32_t)width,
+    };
+    status = session_request(session, &header, &value, sizeof value, 1, timeout_ms);
+    if (status == DSM_OK || status == DSM_AGAIN) {
+      int caught_up = release_stores(session);
+      status = caught_up != DSM_OK ? caught_up : status;
+    }
+    if (status == DSM_AGAIN)
+      status = dsm_fail(status, "the place holds another value");
+    else if (status == DSM_TIMEOUT)
+      status = dsm_fail(status, "nobody woke this process for %d ms", timeout_ms);
+  }
+  session_end(session);
+  return status;
+}
+
+int dsm_wake(dsm_session *session, const void *address, uint32_t count, uint32_t *woken) {
+  int status = session_begin(session);
+  if (status != DSM_OK)
+    return status;
+  status = check_place(session, address, 1);
+  if (status == DSM_OK)
+    status = release_stores(session);
+  if (status == DSM_OK) {
+    struct wire_header header = {.kind = WIRE_WAKE, .offset = (uintptr_t)address - session->base, .aux = count};
+    status = session_request(session, &header, NULL, 0, 0, -1);
+    if (status == DSM_OK && woken != NULL)
+      *woken = (uint32_t)header.offset;
+  }
+  session_end(session);
+  return status;
+}
+
 int dsm_fence(dsm_session *session) {
-  return session_check(session);
+  int status = session_begin(session);
+  if (status != DSM_OK)
+    return status;
+  /* A sequential store returns when it is in place and has its number: only released ones are left to wait for. */
+  status = release_stores(session);
+  session_end(session);
+  return status;
 }

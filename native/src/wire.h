@@ -31,6 +31,11 @@ enum wire_kind {
   WIRE_SEM_WAIT = 22,
   WIRE_SEM_POST = 23,
   WIRE_SEM_CANCEL = 24,
+  WIRE_ALLOC = 25,
+  WIRE_FREE = 26,
+  WIRE_NAMED = 27,
+  WIRE_SLEEP = 28,
+  WIRE_WAKE = 29,
 };
 
 struct wire_header {
@@ -62,14 +67,16 @@ struct wire_process_hello {
   uint32_t processes;
   uint64_t size;
   uint32_t wished_rank;
-  uint32_t reserved;
+  uint16_t order;
+  uint16_t no_direct;
   char session[64];
 };
 _Static_assert(offsetof(struct wire_process_hello, pid) == 0, "process_hello.pid");
 _Static_assert(offsetof(struct wire_process_hello, processes) == 4, "process_hello.processes");
 _Static_assert(offsetof(struct wire_process_hello, size) == 8, "process_hello.size");
 _Static_assert(offsetof(struct wire_process_hello, wished_rank) == 16, "process_hello.wished_rank");
-_Static_assert(offsetof(struct wire_process_hello, reserved) == 20, "process_hello.reserved");
+_Static_assert(offsetof(struct wire_process_hello, order) == 20, "process_hello.order");
+_Static_assert(offsetof(struct wire_process_hello, no_direct) == 22, "process_hello.no_direct");
 _Static_assert(offsetof(struct wire_process_hello, session) == 24, "process_hello.session");
 _Static_assert(sizeof(struct wire_process_hello) == 88, "process_hello");
 
@@ -81,6 +88,8 @@ struct wire_joined {
   uint32_t node;
   char node_name[64];
   char map_path[160];
+  uint32_t order;
+  uint32_t direct;
 };
 _Static_assert(offsetof(struct wire_joined, base) == 0, "joined.base");
 _Static_assert(offsetof(struct wire_joined, size) == 8, "joined.size");
@@ -89,6 +98,8 @@ _Static_assert(offsetof(struct wire_joined, processes) == 24, "joined.processes"
 _Static_assert(offsetof(struct wire_joined, node) == 28, "joined.node");
 _Static_assert(offsetof(struct wire_joined, node_name) == 32, "joined.node_name");
 _Static_assert(offsetof(struct wire_joined, map_path) == 96, "joined.map_path");
-_Static_assert(sizeof(struct wire_joined) == 256, "joined");
+_Static_assert(offsetof(struct wire_joined, order) == 256, "joined.order");
+_Static_assert(offsetof(struct wire_joined, direct) == 260, "joined.direct");
+_Static_assert(sizeof(struct wire_joined) == 264, "joined");
 
 #endif

@@ -3,14 +3,15 @@ import { randomBytes } from "node:crypto";
 import { chmodSync, lstatSync, renameSync, unlinkSync } from "node:fs";
 import type { Socket } from "bun";
 import type { Directory, FindRequest, SessionAddress } from "../core/directory.ts";
-import { DsmError, Status } from "../core/errors.ts";
+import { DsmError, statusOf } from "../core/errors.ts";
 import { ARBITER_UNUSED_TIMEOUT_MS, GREETING_TIMEOUT_MS, OUTBOX_HIGH } from "../core/limits.ts";
 import type { OrderedLog } from "../core/log.ts";
 import { arbiterKey, checkName, checkProcesses } from "../core/names.ts";
+import type { Order } from "../core/order.ts";
 import { failStop, Outbox } from "../core/outbox.ts";
 import { encode, encodeText, Kind, ProtocolError } from "../core/protocol.ts";
 import { Replica } from "../core/replica.ts";
-import type { Welcome } from "../core/sequencer.ts";
+import type { NodeHello, Welcome } from "../core/sequencer.ts";
 import { checkSize, pageRound } from "../core/size.ts";
 import { createMap, type MapFile, openShadow, removeMap, removeStaleMaps } from "./map-file.ts";
 import { ServerLog } from "./server-log.ts";
@@ -21,6 +22,7 @@ export interface ArbiterOptions {
   /** What the first process expects; left out: whatever the session has. */
   processes?: number;
   size?: number;
+  order?: Order;
   /** Unix socket to listen on. */
   socket: string;
   directory: Directory;
@@ -33,9 +35,9 @@ export interface Arbiter {
 }
 
 /** How often a session whose server is not there (any more) is asked for again before we give up. */
-const FIND_ATTEMPTS = 20;
+const FIND_ATTEMPTS = 100;
 /** Time between a server's end and the directory's knowledge of it. */
-const FIND_PAUSE_MS = 50;
+const FIND_PAUSE_MS = 10;
 
 /** Joins the node to the session and listens for its processes. Throws DsmError; then nothing is left behind. */
 export async function startArbiter(options: ArbiterOptions): Promise<Arbiter> {
@@ -103,21 +105,28 @@ class ArbiterShell {
 
   /** Finds the session's server. One that has ended meanwhile is passed over: the directory then starts the next. */
   async #join(): Promise<Welcome> {
-    const { session, node, processes, size, directory } = this.#options;
+    const { session, node, processes, size, order, directory } = this.#options;
     let after: string | undefined;
     for (let attempt = 1; ; attempt += 1) {
       const request: FindRequest = { name: session };
       if (processes !== undefined) request.processes = processes;
       if (size !== undefined) request.size = size;
+      if (order !== undefined) request.order = order;
       if (after !== undefined) request.after = after;
       const address: SessionAddress = await directory.find(request);
       const log = new ServerLog(address.host, address.port);
       try {
-        const hello = { session, node, processes: processes ?? 0, size: size === undefined ? 0 : pageRound(size) };
+        const hello: NodeHello = {
+          session,
+          node,
+          processes: processes ?? 0,
+          size: size === undefined ? 0 : pageRound(size),
+          order: order ?? "",
+        };
         const welcome = await log.open(hello, {
           entries: (bytes) => this.#entries(bytes),
-          lost: (reason) => this.#lost(reason),
-          drained: () => this.#regulate(),
+          lost: (error) => this.#lost(error),
+          drained: () => this.#settle(),
         });
         this.#log = log;
         return welcome;
@@ -131,7 +140,7 @@ class ArbiterShell {
   }
 
   #makeReplica(welcome: Welcome, map: MapFile): Replica {
-    return new Replica(welcome, this.#options.node, map.path, map.bytes, {
+    return new Replica(welcome, this.#options.node, map.path, map.bytes, map.atomics, {
       propose: (bytes) => this.#pending.add(bytes),
       reply: (channel, bytes) => {
         const socket = this.#clients.get(channel);
@@ -162,16 +171,16 @@ class ArbiterShell {
       this.#replica.entries(bytes);
     } catch (error) {
       if (!(error instanceof ProtocolError)) throw error;
-      this.#lost(error.message);
+      this.#lost(new DsmError("DSM_PROTOCOL", error.message));
       return;
     }
     this.#settle();
   }
 
   /** Without the order nothing can go on here: everybody who waits is told, and the arbiter ends. */
-  #lost(reason: string): void {
+  #lost(error: DsmError): void {
     if (this.#done || this.#finished) return;
-    const frame = encode({ kind: Kind.FAIL, op: Status.UNREACHABLE, body: encodeText(reason) });
+    const frame = encode({ kind: Kind.FAIL, op: statusOf(error.code), body: encodeText(error.message) });
     for (const socket of this.#clients.values()) socket.data.outbox.send(frame);
     this.finish(1);
   }
@@ -186,6 +195,8 @@ class ArbiterShell {
 
   #finishWhenSent(): void {
     for (const socket of this.#clients.values()) if (socket.data.outbox.size > 0) return;
+    // What was decided here in direct mode has to reach the server.
+    if ((this.#log?.queued ?? 0) > 0) return;
     this.finish(0);
   }
 

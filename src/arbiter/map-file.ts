@@ -1,7 +1,8 @@
 /** The replica's file in /dev/shm: made with all its memory reserved, found again by nobody once its arbiter is gone. */
 import { closeSync, constants, openSync, readdirSync, readFileSync, statfsSync, unlinkSync, writeSync } from "node:fs";
 import { DsmError } from "../core/errors.ts";
-import { formatSize } from "../core/size.ts";
+import { PAGE_SIZE } from "../core/limits.ts";
+import { formatSize, pageRound } from "../core/size.ts";
 
 const DIRECTORY = "/dev/shm";
 /** The file's memory is reserved by writing it in pieces of this size. */
@@ -10,6 +11,8 @@ const PIECE = 4 << 20;
 export interface MapFile {
   path: string;
   bytes: Uint8Array;
+  /** A byte for each page, behind the map: not 0 once an atomic operation was executed there. */
+  atomics: Uint8Array;
 }
 
 /** dsm-USER-KEY-PID-START: the last two name the arbiter it belongs to, so that a file whose arbiter died is known. */
@@ -42,7 +45,8 @@ export function removeStaleMaps(): void {
 }
 
 /** Creates the map, zeroed, every page of it in memory: a full /dev/shm is an error here and never a SIGBUS later. */
-export function createMap(key: string, size: number): MapFile {
+export function createMap(key: string, mapSize: number): MapFile {
+  const size = mapSize + pageRound(mapSize / PAGE_SIZE);
   const { bavail, bsize } = statfsSync(DIRECTORY);
   if (bavail * bsize < size) throw noRoom(size, bavail * bsize);
   const path = `${DIRECTORY}/${mapPrefix()}${key}-${process.pid}-${startTime(process.pid) ?? "0"}`;
@@ -50,7 +54,12 @@ export function createMap(key: string, size: number): MapFile {
   try {
     const zeros = new Uint8Array(Math.min(PIECE, size));
     for (let at = 0; at < size; ) at += writeSync(fd, zeros, 0, Math.min(zeros.length, size - at), at);
-    return { path, bytes: Bun.mmap(path, { shared: true }) };
+    // Two mappings: one buffer cannot hold the largest map and its marks.
+    return {
+      path,
+      bytes: Bun.mmap(path, { shared: true, size: mapSize }),
+      atomics: Bun.mmap(path, { shared: true, offset: mapSize }),
+    };
   } catch (error) {
     removeMap(path);
     if ((error as NodeJS.ErrnoException).code === "ENOSPC") throw noRoom(size, bavail * bsize);

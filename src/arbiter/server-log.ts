@@ -2,7 +2,7 @@
 import type { Socket } from "bun";
 import { DsmError, statusCode } from "../core/errors.ts";
 import { FrameReader } from "../core/frames.ts";
-import { FRAME_MAX, GREETING_TIMEOUT_MS } from "../core/limits.ts";
+import { FRAME_MAX, GREETING_TIMEOUT_MS, WELCOME_MAX } from "../core/limits.ts";
 import type { LogFollower, OrderedLog } from "../core/log.ts";
 import { formatAddress } from "../core/names.ts";
 import { failStop, Outbox } from "../core/outbox.ts";
@@ -33,7 +33,7 @@ export class ServerLog implements OrderedLog {
       const fail = (error: DsmError): void => {
         clearTimeout(timer);
         if (welcomed) {
-          if (!this.#closed) follower.lost(error.message);
+          if (!this.#closed) follower.lost(error);
         } else {
           reject(error);
         }
@@ -42,11 +42,11 @@ export class ServerLog implements OrderedLog {
       const gone = (why: string): void =>
         fail(new DsmError("DSM_UNREACHABLE", `the server of session "${hello.session}" at ${address} ${why}`));
       const timer = setTimeout(() => gone("does not answer"), GREETING_TIMEOUT_MS);
-      const reader = new FrameReader(FRAME_MAX);
+      const reader = new FrameReader(WELCOME_MAX);
       const greet = (chunk: Uint8Array): void => {
         // Entries may follow the welcome in one chunk: what is behind it goes on as it is.
         reader.push(chunk, (view, at, size, bytes) => {
-          if (welcomed) {
+          if (welcomed && view.getUint8(at + 4) !== Kind.FAIL) {
             follower.entries(bytes.subarray(at, at + size));
             return;
           }
@@ -56,6 +56,7 @@ export class ServerLog implements OrderedLog {
           if (kind !== Kind.WELCOME) throw new ProtocolError("no welcome");
           const welcome = JSON.parse(body) as Welcome;
           welcomed = true;
+          reader.limit = FRAME_MAX;
           clearTimeout(timer);
           resolve(welcome);
         });

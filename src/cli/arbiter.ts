@@ -10,9 +10,11 @@ import { messages } from "./messages.ts";
 import {
   daemonOption,
   fromEnvironment,
+  orderOption,
   readAutostart,
   readDaemon,
   readName,
+  readOrder,
   readProcesses,
   readSize,
   readWhole,
@@ -28,6 +30,7 @@ export default defineCommand({
     ...daemonOption,
     processes: { type: "string", description: "Processes the session is for [DSM_PROCESSES]", valueHint: "N" },
     size: { type: "string", description: "Shared memory, such as 64KiB [DSM_SIZE]", valueHint: "BYTES" },
+    ...orderOption,
     socket: { type: "string", description: "Unix socket to listen on", valueHint: "PATH" },
     "status-fd": { type: "string", description: "Descriptor to report the start on [1]", valueHint: "FD" },
     autostart: {
@@ -53,6 +56,7 @@ export default defineCommand({
     try {
       const processes = fromEnvironment(args.processes, "DSM_PROCESSES");
       const size = fromEnvironment(args.size, "DSM_SIZE");
+      const order = fromEnvironment(args.order, "DSM_ORDER");
       const node = readName("node", fromEnvironment(args.node, "DSM_NODE") ?? hostname().slice(0, NAME_MAX));
       const { address } = readDaemon(args.daemon);
       readName("session", session);
@@ -61,6 +65,7 @@ export default defineCommand({
         node,
         ...(processes === undefined ? {} : { processes: readProcesses(processes) }),
         ...(size === undefined ? {} : { size: readSize(size) }),
+        ...(order === undefined ? {} : { order: readOrder(order) }),
         socket: args.socket ?? arbiterSocketPath(runtimeDirectory(), address, session, node),
         directory: createDirectory({
           address,

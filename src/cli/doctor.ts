@@ -164,7 +164,7 @@ async function checkLibrary(): Promise<Finding> {
 /** A program as any user's: joins, stores, says so, and waits until it may leave. */
 const PROBE = `import { join } from "dsm";
 console.log("loaded");
-const session = await join();
+const session = await join({ direct: false });
 console.log("joined");
 const view = session.view(Float64Array);
 view[0] = 42;

@@ -4,6 +4,7 @@ import type { ArgsDef } from "citty";
 import { DsmError } from "../core/errors.ts";
 import { DEFAULT_HOST, DEFAULT_PORT } from "../core/limits.ts";
 import { checkName, checkProcesses, formatAddress, parseAddress } from "../core/names.ts";
+import { checkOrder, ORDERS, type Order } from "../core/order.ts";
 import { checkSize, parseSize } from "../core/size.ts";
 
 /** The command line itself is wrong: exit code 2. */
@@ -87,6 +88,14 @@ export function readDaemon(given: string | undefined): { host: string; port: num
   return { ...parsed, address: formatAddress(parsed.host, parsed.port) };
 }
 
+export const orderOption = {
+  order: {
+    type: "string",
+    description: `How strictly stores are ordered: ${ORDERS.join(", ")} [DSM_ORDER, else sequential]`,
+    valueHint: "ORDER",
+  },
+} as const;
+
 export function readAutostart(given: boolean | undefined): boolean {
   return given !== false && process.env.DSM_AUTOSTART !== "0";
 }
@@ -103,6 +112,11 @@ export function readProcesses(text: string): number {
 export function readSize(text: string): number {
   const size = parseSize(text);
   return checked(size, checkSize(size));
+}
+
+export function readOrder(text: string): Order {
+  checked(text, checkOrder(text));
+  return text as Order;
 }
 
 export function readPort(text: string): number {

@@ -9,8 +9,10 @@ import {
   daemonOption,
   fromEnvironment,
   invalid,
+  orderOption,
   readDaemon,
   readName,
+  readOrder,
   readProcesses,
   readSize,
   readWhole,
@@ -47,6 +49,7 @@ const args = {
     description: `Shared memory, such as 65536, 64KiB, 1GiB [DSM_SIZE, else ${DEFAULT_SIZE_TEXT}]`,
     valueHint: "BYTES",
   },
+  ...orderOption,
   ...daemonOption,
   autostart: {
     type: "boolean",
@@ -80,6 +83,8 @@ export default defineCommand({
     }
     const size = fromEnvironment(args.size, "DSM_SIZE") ?? DEFAULT_SIZE_TEXT;
     readSize(size);
+    const order = fromEnvironment(args.order, "DSM_ORDER");
+    if (order !== undefined) readOrder(order);
     const daemon = readDaemon(args.daemon);
     const session = readName("session", fromEnvironment(args.session, "DSM_SESSION") ?? `run-${crypto.randomUUID()}`);
 
@@ -93,6 +98,7 @@ export default defineCommand({
       DSM_SESSION: session,
       DSM_PROCESSES: String(processes),
       DSM_SIZE: size,
+      ...(order === undefined ? {} : { DSM_ORDER: order }),
       DSM_DAEMON: daemon.address,
       ...selfEnvironment(),
       ...(args.autostart ? {} : { DSM_AUTOSTART: "0" }),

@@ -8,9 +8,11 @@ import {
   daemonOption,
   fromEnvironment,
   invalid,
+  orderOption,
   readAutostart,
   readDaemon,
   readName,
+  readOrder,
   readPort,
   readProcesses,
   readSize,
@@ -24,6 +26,7 @@ export default defineCommand({
     session: { type: "string", description: "Name of the session [DSM_SESSION]", valueHint: "NAME" },
     processes: { type: "string", description: "Processes the session is for [DSM_PROCESSES]", valueHint: "N" },
     size: { type: "string", description: "Shared memory, such as 64KiB [DSM_SIZE, else 1MiB]", valueHint: "BYTES" },
+    ...orderOption,
     host: { type: "string", description: "Address to listen on", valueHint: "ADDRESS", default: DEFAULT_HOST },
     port: { type: "string", description: "Port to listen on; 0 takes a free one", default: "0" },
     ...daemonOption,
@@ -42,6 +45,7 @@ export default defineCommand({
     const processes = fromEnvironment(args.processes, "DSM_PROCESSES");
     if (processes === undefined) throw new UsageError("the number of processes is missing; give --processes N");
     const size = fromEnvironment(args.size, "DSM_SIZE");
+    const order = fromEnvironment(args.order, "DSM_ORDER");
     const daemon = readDaemon(args.daemon);
     const { instance } = args;
     if (instance !== undefined && !/^[0-9a-f]{16}$/.test(instance)) {
@@ -55,6 +59,7 @@ export default defineCommand({
       session: readName("session", session),
       processes: readProcesses(processes),
       ...(size === undefined ? {} : { size: readSize(size) }),
+      ...(order === undefined ? {} : { order: readOrder(order) }),
       host: args.host,
       port: readPort(args.port),
       directory: createDirectory({

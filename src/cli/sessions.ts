@@ -35,21 +35,22 @@ export default defineCommand({
 
 function listing(sessions: SessionSummary[]): string {
   return table([
-    ["SESSION", "PROCESSES", "SIZE", "SERVER", "PID"],
-    ...sessions.map(({ name, processes, size, host, port, pid }) => [
-      ...[name, String(processes), formatSize(size), formatAddress(host, port), String(pid)],
+    ["SESSION", "PROCESSES", "SIZE", "ORDER", "SERVER", "PID"],
+    ...sessions.map(({ name, processes, size, order, host, port, pid }) => [
+      ...[name, String(processes), formatSize(size), order, formatAddress(host, port), String(pid)],
     ]),
   ]);
 }
 
 function full(detail: SessionDetail): string {
-  const { name, instance, host, port, pid, processes, present, size, entries, bytes, ranks } = detail;
+  const { name, instance, host, port, pid, processes, present, size, order, direct, entries, bytes, ranks } = detail;
   const state = !detail.answered ? "its server does not answer" : detail.started ? "running" : "waiting for processes";
   const facts = table([
     ["session", name],
     ["state", state],
     ["processes", `${present} of ${processes}`],
     ["size", `${formatSize(size)} (${size} bytes)`],
+    ["order", direct ? `${order}, in direct mode: all on one node, no store is sent` : order],
     ["server", `${formatAddress(host, port)}, process ${pid}, instance ${instance}`],
     ["ordered", `${entries} entries, ${bytes} bytes published`],
   ]);
@@ -61,5 +62,6 @@ function full(detail: SessionDetail): string {
 function stateText({ state, on }: RankStatus): string {
   if (state === "barrier") return "in a barrier";
   if (state === "semaphore") return `waiting for semaphore "${on}"`;
+  if (state === "sleeping") return `sleeping on byte ${on}`;
   return state;
 }

@@ -1,6 +1,6 @@
 /**
- * A further connection of this process to its arbiter, for the promise forms: any number of barriers, waits and posts
- * under way at once, told apart by tag, without a thread that blocks for each.
+ * A further connection of this process to its arbiter, for the promise forms: any number of barriers, waits, sleeps and
+ * posts under way at once, told apart by tag, without a thread that blocks for each.
  *
  * The connection keeps the program alive while something is under way and at no other time.
  */
@@ -27,15 +27,15 @@ export interface Reply {
   text: string;
 }
 
-/** Where a request stands; `cancel()` takes back a semaphore wait that was not granted yet. */
+/** Where a request stands; `cancel()` takes back a semaphore wait that was not granted yet, or a sleep. */
 export interface Request {
   /** Rejects with a DsmError when the connection ends first. */
   reply: Promise<Reply>;
-  /** The reply is then TIMEOUT, or OK if the grant came first. */
+  /** The reply is then TIMEOUT, or OK if the grant or the wake-up came first. */
   cancel(): void;
 }
 
-/** Barriers and semaphore waits under way at once. What is left of the arbiter's limit is for posts, which free them. */
+/** Barriers, semaphore waits and sleeps under way at once. What is left of the arbiter's limit is for posts, which free them. */
 export const WAITS_MAX = CHANNEL_REQUESTS_MAX - 128;
 const POSTS_MAX = CHANNEL_REQUESTS_MAX - WAITS_MAX;
 /** Posts that wait for their turn. */
@@ -104,6 +104,14 @@ export class Channel {
     const body = encodeText(name);
     const op = only ? 1 : 0;
     return this.#wait((tag) => encode({ kind: Kind.SEM_WAIT, tag, op, aux: initial, length: body.length, body }));
+  }
+
+  /**
+   * Sleeps while the `width` bytes at `offset` of the map equal the first ones of `expected` (8 bytes). The reply is OK
+   * for a wake-up, AGAIN if they differ.
+   */
+  sleep(offset: number, width: number, expected: Uint8Array): Request {
+    return this.#wait((tag) => encode({ kind: Kind.SLEEP, tag, offset, length: width, body: expected }));
   }
 
   async semaphorePost(name: string, initial: number): Promise<Reply> {

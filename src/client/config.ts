@@ -2,6 +2,7 @@
 import { DsmError } from "../core/errors.ts";
 import { DEFAULT_PORT, JOIN_TIMEOUT_MS } from "../core/limits.ts";
 import { checkName, checkProcesses, formatAddress, parseAddress } from "../core/names.ts";
+import { checkOrder, type Order } from "../core/order.ts";
 import { checkSize, parseSize } from "../core/size.ts";
 
 /** How to join a session. What is given here wins over the environment variable named with each option. */
@@ -28,6 +29,17 @@ export interface JoinOptions {
   joinTimeoutMs?: number | undefined;
   /** Whether to start a daemon where none listens on a loopback address. `DSM_AUTOSTART` (0 or 1). Left out: true. */
   autostart?: boolean | undefined;
+  /**
+   * How strictly stores are ordered, the same for all who join. `DSM_ORDER`. "sequential": every store of its own, in
+   * one order. "release": stores are published together by the next synchronising operation of the process that made
+   * them, see `Session`. Left out: whatever the session has, "sequential" for a new one.
+   */
+  order?: Order | undefined;
+  /**
+   * False: no direct mode, in which processes that are all on one node store to the map without being trapped. One
+   * process that says so is enough. `DSM_DIRECT` (0 or 1). Left out: true.
+   */
+  direct?: boolean | undefined;
 }
 
 /** Options that are complete and correct. */
@@ -44,6 +56,9 @@ export interface JoinConfig {
   rank: number;
   joinTimeoutMs: number;
   autostart: boolean;
+  /** Null: whatever the session has. */
+  order: Order | null;
+  direct: boolean;
 }
 
 const UINT32_MAX = 0xffffffff;
@@ -84,6 +99,8 @@ export function readConfig(options: JoinOptions, environment: Record<string, str
     rank,
     joinTimeoutMs,
     autostart: readFlag(given("autostart", "DSM_AUTOSTART")) ?? true,
+    order: readOrder(given("order", "DSM_ORDER")),
+    direct: readFlag(given("direct", "DSM_DIRECT")) ?? true,
   };
 }
 
@@ -128,11 +145,18 @@ function readSize({ from, value }: Given): number {
   return size;
 }
 
+function readOrder(given: Given): Order | null {
+  const order = readText(given);
+  const wrong = order === null ? null : checkOrder(order);
+  if (wrong !== null) throw invalid(`${given.from}: ${wrong}`);
+  return order as Order | null;
+}
+
 function readFlag({ from, value }: Given): boolean | null {
   if (value === undefined) return null;
   if (value === true || value === "1") return true;
   if (value === false || value === "0") return false;
-  throw invalid(`${from} is ${show(value)}; give ${from === "autostart" ? "true or false" : "1 or 0"}`);
+  throw invalid(`${from} is ${show(value)}; give ${from.startsWith("DSM_") ? "1 or 0" : "true or false"}`);
 }
 
 const show = (value: unknown): string => (typeof value === "string" ? `"${value}"` : String(value));

@@ -7,6 +7,8 @@ export class Membership {
   readonly library: Library;
   readonly facts: Opened;
   readonly #channel: Channel;
+  /** Stores are kept back until the next synchronising operation. */
+  readonly #keepsStores: boolean;
   #left = false;
   /** Calls on other threads that still use the session. */
   readonly #calls = new Set<Promise<void>>();
@@ -15,6 +17,7 @@ export class Membership {
     this.library = library;
     this.facts = facts;
     this.#channel = channel;
+    this.#keepsStores = facts.order === "release" && !facts.direct;
   }
 
   get left(): boolean {
@@ -27,10 +30,22 @@ export class Membership {
     return this.facts.pointer;
   }
 
-  /** Throws DSM_LEFT. */
-  get channel(): Channel {
+  /**
+   * The channel, for a synchronising operation: under `release` what this process has stored is published first, and is
+   * in place when this returns. Throws DSM_LEFT, DSM_UNREACHABLE.
+   */
+  synchronise(): Channel {
     this.check();
+    if (this.#keepsStores) this.library.fence(this.facts.pointer);
     return this.#channel;
+  }
+
+  /**
+   * For the end of a wait. What the program stored meanwhile, under `release`, is on private copies of pages that lack
+   * what others published before they let us go on: the copies are given up, and what was stored is published.
+   */
+  catchUp(): void {
+    if (this.#keepsStores && !this.#left) this.library.fence(this.facts.pointer);
   }
 
   check(): void {

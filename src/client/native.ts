@@ -4,8 +4,10 @@ import { join } from "node:path";
 import { getSystemErrorName } from "node:util";
 import type * as Koffi from "koffi";
 import { DsmError, Status, statusCode } from "../core/errors.ts";
+import type { Order } from "../core/order.ts";
 import type { Attachment } from "./channel.ts";
 import type { JoinConfig } from "./config.ts";
+import type { WaitOutcome } from "./waiting.ts";
 
 /** `dsm_session *`, valid from open() to close(). */
 export type SessionPointer = unknown;
@@ -17,6 +19,9 @@ export interface Opened {
   processes: number;
   name: string;
   node: string;
+  order: Order;
+  /** Direct mode: the map is shared read-write by the processes of this node, and they are all. */
+  direct: boolean;
   /** Bytes. */
   size: number;
   address: bigint;
@@ -64,6 +69,11 @@ export class Library {
   readonly #fill: Call;
   readonly #fillText: Call;
   readonly #fence: Call;
+  readonly #alloc: Call;
+  readonly #named: Call;
+  readonly #free: Call;
+  readonly #waitWhile: Call;
+  readonly #wake: Call;
   readonly #read: Transfer;
   readonly #readAt: Transfer;
   readonly #lastError: () => string;
@@ -73,6 +83,8 @@ export class Library {
   readonly #size: (session: SessionPointer) => number | bigint;
   readonly #node: (session: SessionPointer) => string;
   readonly #name: (session: SessionPointer) => string;
+  readonly #order: (session: SessionPointer) => string;
+  readonly #isDirect: (session: SessionPointer) => number;
 
   constructor() {
     // Loaded here, not at import: a program that imports dsm but joins nothing does not pay for it. And by its CommonJS
@@ -90,6 +102,8 @@ export class Library {
       join_timeout_ms: "uint32_t",
       autostart: "int32_t",
       binary: "const char *",
+      order: "const char *",
+      direct: "int32_t",
     });
     const attachment = koffi.struct({
       socket: koffi.array("uint8_t", SOCKET_SIZE, "Typed"),
@@ -116,6 +130,11 @@ export class Library {
     this.#fill = call("dsm_hole_fill", session, "int");
     this.#fillText = call("dsm_hole_fill_text", session, "int", out("uint8_t"), "size_t");
     this.#fence = call("dsm_fence", session);
+    this.#alloc = call("dsm_alloc", session, "size_t", "size_t", out("uintptr_t"));
+    this.#named = call("dsm_named", session, "const char *", "size_t", out("uintptr_t"));
+    this.#free = call("dsm_free", session, "uintptr_t");
+    this.#waitWhile = call("dsm_wait_while", session, "uintptr_t", "size_t", "uint64_t", "int32_t");
+    this.#wake = call("dsm_wake", session, "uintptr_t", "uint32_t", out("uint32_t"));
     const transfer = (name: string, ...more: Type[]): Transfer =>
       library.func(name, "int64_t", ["int", "uint64_t", "size_t", ...more]) as unknown as Transfer;
     this.#read = transfer("dsm_read");
@@ -127,6 +146,8 @@ export class Library {
     this.#size = get("dsm_size", "size_t");
     this.#node = get("dsm_node", "const char *");
     this.#name = get("dsm_name", "const char *");
+    this.#order = get("dsm_order", "const char *");
+    this.#isDirect = get("dsm_is_direct", "int");
   }
 
   /**
@@ -144,6 +165,8 @@ export class Library {
       join_timeout_ms: config.joinTimeoutMs,
       autostart: config.autostart ? 1 : 0,
       binary: findBinary(),
+      order: config.order,
+      direct: config.direct ? 1 : 0,
     };
     const descriptor = [-1];
     this.#check(this.#openStart(native, descriptor));
@@ -165,6 +188,8 @@ export class Library {
       processes: this.#processes(pointer),
       name: this.#name(pointer),
       node: this.#node(pointer),
+      order: this.#order(pointer) as Order,
+      direct: this.#isDirect(pointer) === 1,
       size,
       address,
       // The map stays where it is for as long as the program runs, also after leaving.
@@ -225,6 +250,40 @@ export class Library {
 
   fence(pointer: SessionPointer): void {
     this.#check(this.#fence(pointer));
+  }
+
+  /** Returns the new block's address. */
+  alloc(pointer: SessionPointer, size: number, align: number): bigint {
+    const block = [0];
+    this.#check(this.#alloc(pointer, size, align, block));
+    return BigInt(block[0] as number);
+  }
+
+  /** Returns the named block's address. */
+  named(pointer: SessionPointer, name: string, size: number): bigint {
+    const block = [0];
+    this.#check(this.#named(pointer, name, size, block));
+    return BigInt(block[0] as number);
+  }
+
+  free(pointer: SessionPointer, address: bigint): void {
+    this.#check(this.#free(pointer, address));
+  }
+
+  /** `timeoutMs` -1: no limit. */
+  waitWhile(pointer: SessionPointer, address: bigint, width: number, value: bigint, timeoutMs: number): WaitOutcome {
+    const status = this.#waitWhile(pointer, address, width, value, timeoutMs);
+    if (status === Status.AGAIN) return "not-equal";
+    if (status === Status.TIMEOUT) return "timed-out";
+    this.#check(status);
+    return "ok";
+  }
+
+  /** Returns how many were woken. */
+  wake(pointer: SessionPointer, address: bigint, count: number): number {
+    const woken = [0];
+    this.#check(this.#wake(pointer, address, count, woken));
+    return woken[0] as number;
   }
 
   /** Reads from a file's position, which then moves on, or from the one given. Returns the bytes read, 0 at its end. */

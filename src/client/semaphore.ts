@@ -3,19 +3,7 @@ import { SEMAPHORE_VALUE_MAX } from "../core/limits.ts";
 import { checkName } from "../core/names.ts";
 import { invalid } from "./config.ts";
 import { checkReply, type Membership } from "./membership.ts";
-
-export interface WaitOptions {
-  /** How long to wait, in whole milliseconds, 0 to 2147483647; then the wait fails with DSM_TIMEOUT. Default: for ever. */
-  timeoutMs?: number | undefined;
-  /**
-   * Takes the wait back: it rejects with the signal's reason, and the semaphore is not taken. (If it was granted at the
-   * same moment, it is posted again before the promise rejects.)
-   */
-  signal?: AbortSignal | undefined;
-}
-
-/** The longest time that both setTimeout() and libdsm can wait. */
-const TIMEOUT_MAX_MS = 0x7fffffff;
+import { checkTimeout, replyTo, type WaitOptions } from "./waiting.ts";
 
 /**
  * A counting semaphore, known to the whole session by its name. Who waits first is served first, whichever node and
@@ -24,6 +12,9 @@ const TIMEOUT_MAX_MS = 0x7fffffff;
  * Every method fails with DSM_LEFT after leaving, DSM_LOST when a process of the session died without leaving (posting
  * stays possible) and DSM_UNREACHABLE when this node's arbiter has ended. The `Sync` forms block the whole program,
  * timers and promises included: never wait that way for what this program itself has yet to do.
+ *
+ * Waiting and posting are synchronising operations: under the order `release` each first publishes what this process
+ * has stored, for which the promise forms block the program as `session.fence()` does.
  */
 export class Semaphore {
   readonly name: string;
@@ -42,27 +33,18 @@ export class Semaphore {
     this.#initial = initial;
   }
 
-  /** Takes 1 from the semaphore, waiting until it is above 0. */
+  /**
+   * Takes 1 from the semaphore, waiting until it is above 0. DSM_TIMEOUT after `timeoutMs`. When it is aborted the
+   * semaphore is not taken. (If it was granted at the same moment, it is posted again before the promise rejects.)
+   */
   async wait(options: WaitOptions = {}): Promise<void> {
-    const { signal } = options;
-    const timeoutMs = checkTimeout(options.timeoutMs);
-    const { channel } = this.#membership;
-    signal?.throwIfAborted();
-    const request = channel.semaphoreWait(this.name, this.#initial, false);
-    const timer = timeoutMs === undefined ? undefined : setTimeout(request.cancel, timeoutMs);
-    signal?.addEventListener("abort", request.cancel);
-    try {
-      const reply = await request.reply;
-      if (signal?.aborted) {
-        // The grant may have come first. Whoever aborted counts on not having the semaphore.
-        if (reply.status === Status.OK) await this.post().catch(() => {});
-        signal.throwIfAborted();
-      }
-      checkReply(reply, this.#timedOut(timeoutMs));
-    } finally {
-      clearTimeout(timer);
-      signal?.removeEventListener("abort", request.cancel);
-    }
+    const reply = await replyTo(
+      this.#membership,
+      (channel) => channel.semaphoreWait(this.name, this.#initial, false),
+      options,
+      () => this.post(),
+    );
+    checkReply(reply, this.#timedOut(options.timeoutMs));
   }
 
   /** Like wait(), but blocks the program. */
@@ -85,7 +67,7 @@ export class Semaphore {
 
   /** Takes 1 from the semaphore if it is above 0: true, else false. */
   async tryWait(): Promise<boolean> {
-    const reply = await this.#membership.channel.semaphoreWait(this.name, this.#initial, true).reply;
+    const reply = await replyTo(this.#membership, (channel) => channel.semaphoreWait(this.name, this.#initial, true));
     if (reply.status === Status.AGAIN) return false;
     checkReply(reply, "");
     return true;
@@ -101,7 +83,7 @@ export class Semaphore {
    * the call returns; the promise resolves when it has its place in the order.
    */
   async post(): Promise<void> {
-    checkReply(await this.#membership.channel.semaphorePost(this.name, this.#initial), "");
+    checkReply(await this.#membership.synchronise().semaphorePost(this.name, this.#initial), "");
   }
 
   /** Like post(), but blocks the program for the time of one round trip. */
@@ -150,10 +132,4 @@ export class Semaphore {
   #timedOut(timeoutMs: number | undefined): string {
     return `semaphore "${this.name}" was not posted within ${timeoutMs} ms`;
   }
-}
-
-function checkTimeout(timeoutMs: number | undefined): number | undefined {
-  if (timeoutMs === undefined) return undefined;
-  if (Number.isSafeInteger(timeoutMs) && timeoutMs >= 0 && timeoutMs <= TIMEOUT_MAX_MS) return timeoutMs;
-  throw invalid(`timeoutMs is ${timeoutMs}; give 0 to ${TIMEOUT_MAX_MS} milliseconds`);
 }

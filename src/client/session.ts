@@ -1,10 +1,23 @@
 import { DsmError } from "../core/errors.ts";
+import { isAlignment } from "../core/heap.ts";
+import { ALIGN_MAX } from "../core/limits.ts";
+import { checkName } from "../core/names.ts";
+import type { Order } from "../core/order.ts";
 import { Channel } from "./channel.ts";
 import { invalid, type JoinOptions, readConfig } from "./config.ts";
 import { Hole } from "./hole.ts";
 import { checkReply, Membership } from "./membership.ts";
 import { loadLibrary } from "./native.ts";
 import { Semaphore } from "./semaphore.ts";
+import {
+  type IntegerArray,
+  notify,
+  replyTo,
+  type WaitOptions,
+  type WaitOutcome,
+  waitFor,
+  waitForSync,
+} from "./waiting.ts";
 
 /** A typed array's or DataView's constructor. */
 export interface ViewType<View extends ArrayBufferView<ArrayBuffer>> {
@@ -13,6 +26,16 @@ export interface ViewType<View extends ArrayBufferView<ArrayBuffer>> {
   /** DataView has none: its elements are bytes. */
   readonly BYTES_PER_ELEMENT?: number;
 }
+
+export interface AllocOptions {
+  /** The block begins at a multiple of so many bytes: a power of two up to 4096. Default: 16. */
+  align?: number | undefined;
+}
+
+const ALIGN_DEFAULT = 16;
+
+type AnyView = ArrayBufferView<ArrayBuffer>;
+type AnyViewType = ViewType<AnyView>;
 
 /** A part of the map, in bytes. */
 export interface Range {
@@ -35,7 +58,7 @@ export interface ReadOptions {
  * free meanwhile.
  *
  * Rejects with a DsmError: DSM_INVALID (an option or variable is wrong), DSM_MISMATCH (others have given other numbers
- * of processes or another size), DSM_FULL (one process too many), DSM_TIMEOUT (the others did not come),
+ * of processes, another size or another order), DSM_FULL (one process too many), DSM_TIMEOUT (the others did not come),
  * DSM_UNREACHABLE (no daemon, server or arbiter), DSM_REFUSED, DSM_VERSION, DSM_NO_MEMORY, DSM_LIMIT, DSM_SYSTEM
  * (among others: libdsm or the dsm program is not there).
  */
@@ -57,12 +80,23 @@ export async function join(options: JoinOptions = {}): Promise<Session> {
 /**
  * This process's place in a session, and the memory it shares.
  *
- * Store through any view over `buffer`; all processes see all stores, in one order. `Atomics.*` on integer views are
- * atomic across nodes. (`Atomics.wait` and `Atomics.notify` need a SharedArrayBuffer and do not work here: wait with a
- * semaphore or a barrier.)
+ * Store through any view over `buffer`. `Atomics.*` on integer views are atomic across nodes. (`Atomics.wait` and
+ * `Atomics.notify` need a SharedArrayBuffer and do not work here: use `waitFor()` and `notify()`.) What others see, and
+ * when, depends on the session's `order`:
  *
- * System calls cannot write to the map: `fs.readSync()` into a view of it fails with EFAULT. Read into memory of your own
- * and `set()` it. Writing from the map to a file works as ever.
+ * - "sequential": all processes see all stores, in one order; a store returns when it is in place.
+ * - "release": what a process stores it sees at once, and others see it after its next synchronising operation: a
+ *   barrier, waiting for or posting a semaphore, `Atomics.*`, `waitFor()`, `notify()`, `fence()`, `alloc()`, `named()`,
+ *   `free()`, leaving. Each publishes all that the process has changed since the last one, then does its work, so
+ *   whoever synchronises with it finds the stores in place. While much is published the program is blocked, also by the
+ *   promise forms. What is stored while a wait is under way is published when it ends. Keep what is used with `Atomics`
+ *   on pages (of 4096 bytes) to which nothing else is stored: on a page that this process has stored to since its last
+ *   synchronising operation, an atomic operation is an ordinary one.
+ *
+ * In direct mode (`direct`) processes share the memory as threads do, and the hardware orders it, whatever `order` says.
+ *
+ * Unless in direct mode, system calls cannot write to the map: `fs.readSync()` into a view of it fails with EFAULT. Use
+ * `readSync()` of the session. Writing from the map to a file works as ever.
  *
  * `using` and `await using` leave at the end of the scope. After leaving, every call fails with DSM_LEFT, and views
  * over the buffer still show the last state; a store to them ends the program with a message. That lasts until this
@@ -80,6 +114,10 @@ export class Session {
   readonly node: string;
   /** Name of the session. */
   readonly name: string;
+  /** How strictly stores are ordered. */
+  readonly order: Order;
+  /** Whether all processes are on one node and share its memory directly: a store costs what a store costs. */
+  readonly direct: boolean;
   /** Bytes in the map: whole pages of 4096. */
   readonly size: number;
   /** Where the map is, the same in every process of the session. */
@@ -91,11 +129,13 @@ export class Session {
 
   /** @internal Use `join()`. */
   constructor(membership: Membership) {
-    const { rank, processes, node, name, size, address, buffer } = membership.facts;
+    const { rank, processes, node, name, order, direct, size, address, buffer } = membership.facts;
     this.rank = rank;
     this.processes = processes;
     this.node = node;
     this.name = name;
+    this.order = order;
+    this.direct = direct;
     this.size = size;
     this.address = address;
     this.buffer = buffer;
@@ -107,8 +147,8 @@ export class Session {
    * Fails with DSM_INVALID when it does not fit or is not aligned to its elements, DSM_LEFT after leaving.
    */
   view(type: typeof DataView, byteOffset?: number, length?: number): DataView<ArrayBuffer>;
-  view<View extends ArrayBufferView<ArrayBuffer>>(type: ViewType<View>, byteOffset?: number, length?: number): View;
-  view(type: ViewType<ArrayBufferView<ArrayBuffer>>, byteOffset = 0, length?: number): ArrayBufferView<ArrayBuffer> {
+  view<View extends AnyView>(type: ViewType<View>, byteOffset?: number, length?: number): View;
+  view(type: AnyViewType, byteOffset = 0, length?: number): AnyView {
     this.#membership.check();
     const elementSize = type.BYTES_PER_ELEMENT ?? 1;
     checkOffset(byteOffset, this.size);
@@ -130,11 +170,11 @@ export class Session {
    * already, DSM_LOST when a process died without leaving, DSM_LEFT after leaving, DSM_UNREACHABLE.
    */
   async barrier(): Promise<void> {
-    const { channel } = this.#membership;
+    this.#membership.check();
     this.#checkBarrier();
     this.#inBarrier = true;
     try {
-      checkReply(await channel.barrier().reply, "the barrier failed");
+      checkReply(await replyTo(this.#membership, (channel) => channel.barrier()), "the barrier failed");
     } finally {
       this.#inBarrier = false;
     }
@@ -210,13 +250,107 @@ export class Session {
     return { offset: view.byteOffset, length: view.byteLength };
   }
 
+  /**
+   * A view over a new block of the map, zeroed: `length` elements, or bytes. A program uses blocks or lays out the map
+   * by itself, not both. Blocks the program for the time of one round trip.
+   *
+   * Fails with DSM_NO_MEMORY (no gap is large enough), DSM_INVALID (no elements, a bad alignment), DSM_LEFT after leaving.
+   */
+  alloc(bytes: number, options?: AllocOptions): Uint8Array<ArrayBuffer>;
+  alloc(type: typeof DataView, bytes: number, options?: AllocOptions): DataView<ArrayBuffer>;
+  alloc<View extends AnyView>(type: ViewType<View>, length: number, options?: AllocOptions): View;
+  alloc(first: number | AnyViewType, second?: number | AllocOptions, third?: AllocOptions): AnyView {
+    const [type, length, options] =
+      typeof first === "number"
+        ? ([Uint8Array, first, second as AllocOptions | undefined] as const)
+        : ([first, second as number, third] as const);
+    const { library, pointer } = this.#membership;
+    const align = options?.align ?? ALIGN_DEFAULT;
+    if (!Number.isSafeInteger(align) || !isAlignment(align)) {
+      throw invalid(`align is ${align}; give a power of two from 1 to ${ALIGN_MAX}`);
+    }
+    const elementSize = type.BYTES_PER_ELEMENT ?? 1;
+    if (align < elementSize) throw invalid(`align is ${align}; a ${type.name} needs ${elementSize} or more`);
+    return this.#viewAt(type, library.alloc(pointer, this.#blockSize(type, length), align), length);
+  }
+
+  /** Gives a block back, which any process may have allocated, by a view that begins where it begins. DSM_INVALID: none does. */
+  free(view: ArrayBufferView): void {
+    const { library, pointer } = this.#membership;
+    library.free(pointer, this.address + BigInt(this.#rangeOf(view).offset));
+  }
+
+  /**
+   * A view over the block of that name (1 to 63 bytes, no "/"), aligned to 64 bytes: the same block in every process,
+   * made at first use and zeroed then. Blocks the program for the time of one round trip.
+   *
+   * Fails with DSM_MISMATCH (it exists with another number of bytes), DSM_NO_MEMORY, DSM_INVALID, DSM_LEFT after leaving.
+   */
+  named(name: string, bytes: number): Uint8Array<ArrayBuffer>;
+  named(name: string, type: typeof DataView, bytes: number): DataView<ArrayBuffer>;
+  named<View extends AnyView>(name: string, type: ViewType<View>, length: number): View;
+  named(name: string, first: number | AnyViewType, second?: number): AnyView {
+    const [type, length] = typeof first === "number" ? [Uint8Array, first] : [first, second as number];
+    const { library, pointer } = this.#membership;
+    const wrong = checkName("block", name);
+    if (wrong !== null) throw invalid(wrong);
+    return this.#viewAt(type, library.named(pointer, name, this.#blockSize(type, length)), length);
+  }
+
+  #blockSize({ BYTES_PER_ELEMENT = 1 }: AnyViewType, length: number): number {
+    if (!Number.isSafeInteger(length) || length < 1) throw invalid(`a block of ${length} elements; give it 1 or more`);
+    const size = length * BYTES_PER_ELEMENT;
+    if (size <= this.size) return size;
+    throw new DsmError("DSM_NO_MEMORY", `a block of ${size} bytes is not possible in a map of ${this.size} bytes`);
+  }
+
+  #viewAt(type: AnyViewType, address: bigint, length: number): AnyView {
+    return new type(this.buffer, Number(address - this.address), length);
+  }
+
+  /**
+   * Sleeps while element `index` of a view over `buffer` is `expected`: "not-equal" at once if it is not, "ok" when
+   * `notify()` woke it, "timed-out" after `timeoutMs`. Comparing and going to sleep are one step of the order, so a
+   * notification after a change of the value is never missed. "ok" does not say that the value has changed: look again.
+   *
+   * When it is aborted, the promise rejects with the signal's reason. (If it was woken at the same moment, the wake-up is
+   * passed on to the next who sleeps there.) Fails with DSM_INVALID (not an integer array over `buffer`, no such index),
+   * DSM_LOST when a process died without leaving, DSM_LEFT after leaving, DSM_LIMIT, DSM_UNREACHABLE.
+   */
+  async waitFor<View extends IntegerArray>(
+    view: View,
+    index: number,
+    expected: View[number],
+    options: WaitOptions = {},
+  ): Promise<WaitOutcome> {
+    return waitFor(this.#membership, view, index, expected, options);
+  }
+
+  /** Like waitFor(), but blocks the whole program, timers and promises included. */
+  waitForSync<View extends IntegerArray>(
+    view: View,
+    index: number,
+    expected: View[number],
+    options: Pick<WaitOptions, "timeoutMs"> = {},
+  ): WaitOutcome {
+    return waitForSync(this.#membership, view, index, expected, options);
+  }
+
+  /**
+   * Wakes those who sleep at element `index`, on any node: at most `count` of them, first come first served. Returns how
+   * many. Blocks the program for the time of one round trip. Fails with DSM_INVALID, DSM_LEFT after leaving.
+   */
+  notify(view: IntegerArray, index: number, count = Number.POSITIVE_INFINITY): number {
+    return notify(this.#membership, view, index, count);
+  }
+
   /** Returns when every store this process made before has its place in the order. DSM_LEFT after leaving. */
   fence(): void {
     this.#membership.library.fence(this.#membership.pointer);
   }
 
   /**
-   * Leaves the session; others go on without this process. Holes being filled are waited for, open ones are dropped.
+   * Leaves the session, after publishing what this process has stored; others go on without it. Holes being filled are waited for, open ones are dropped.
    * Barriers, waits and posts of this process that are under way reject with DSM_LEFT. A second time: DSM_LEFT.
    */
   async leave(): Promise<void> {

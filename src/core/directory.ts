@@ -1,5 +1,7 @@
 /** What the session daemon keeps and says: the types of its HTTP API, and how shells reach it. */
 
+import type { Order } from "./order.ts";
+
 /** Where a session's server is. */
 export interface SessionAddress {
   name: string;
@@ -10,6 +12,7 @@ export interface SessionAddress {
   processes: number;
   /** Bytes of the map, whole pages. */
   size: number;
+  order: Order;
 }
 
 export interface SessionSummary extends SessionAddress {
@@ -23,13 +26,15 @@ export interface RankStatus {
   rank: number;
   node: string;
   pid: number;
-  state: "joining" | "running" | "barrier" | "semaphore" | "left" | "lost";
-  /** Name of the semaphore it waits on. */
+  state: "joining" | "running" | "barrier" | "semaphore" | "sleeping" | "left" | "lost";
+  /** Name of the semaphore it waits on, or the place in the map it sleeps on. */
   on?: string;
 }
 
 /** What a server answers to a STATUS frame. */
 export interface ServerStatus {
+  /** Whether all processes are on one node and share its memory directly. */
+  direct: boolean;
   /** Whether all processes have joined. */
   started: boolean;
   /** Processes that are in the session now. */
@@ -61,6 +66,8 @@ export interface FindRequest {
   processes?: number;
   /** Bytes; rounded up to whole pages. Left out: whatever the session has, DEFAULT_SIZE for a new one. */
   size?: number;
+  /** Left out: whatever the session has, DEFAULT_ORDER for a new one. */
+  order?: Order;
   /** An instance known to have ended: the directory gives another one. */
   after?: string;
 }

@@ -18,6 +18,12 @@ export const NODES_MAX = 256;
 export const NAME_MAX = 63;
 export const SEMAPHORES_MAX = 4096;
 export const SEMAPHORE_VALUE_MAX = 0x7fffffff;
+/** Blocks that allocation has given out. */
+export const BLOCKS_MAX = 65536;
+/** Largest alignment of a block: a page. */
+export const ALIGN_MAX = 4096;
+/** Requests of a session that may sleep on values of the map. */
+export const SLEEPERS_MAX = 65536;
 /** Joiners that may wait for a running session to end and the next of that name to begin. */
 export const WAITING_JOINS_MAX = 1024;
 /** Sessions of one daemon. */
@@ -28,8 +34,10 @@ export const ADDRESS_FIRST = 0x2000_0000_0000;
 export const ADDRESS_STRIDE = 2 ** 36;
 export const ADDRESS_SLOTS = 512;
 
-/** Largest frame of any kind. */
+/** Largest frame of any kind but WELCOME. */
 export const FRAME_MAX = 1 << 20;
+/** Largest WELCOME: all that a session can hold at its limits. Only a node that greets takes so much, and only once. */
+export const WELCOME_MAX = 32 << 20;
 /** Largest frame taken from a peer that has not been welcomed. */
 export const GREETING_FRAME_MAX = 4096;
 /** Bytes of one store entry; larger stores are split, larger publications go in parts. */

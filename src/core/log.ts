@@ -2,13 +2,14 @@
  * The one thing an arbiter needs of whatever orders a session's operations. The embedded engine is `dsm server` over
  * TCP; a replicated log can stand behind the same interface, and nothing above it knows which one runs.
  */
+import type { DsmError } from "./errors.ts";
 import type { NodeHello, Welcome } from "./sequencer.ts";
 
 export interface LogFollower {
   /** Entries in order, whole frames or pieces of them as they came; valid during the call only. */
   entries(bytes: Uint8Array): void;
-  /** No more entries will come. `reason` is one line for people. */
-  lost(reason: string): void;
+  /** No more entries will come. DSM_ENDED: because the session has ended. */
+  lost(error: DsmError): void;
   /** What append() handed over is on its way; more may be appended. */
   drained(): void;
 }

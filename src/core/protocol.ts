@@ -7,6 +7,7 @@
  * rank and node; the server adds seq and sends it to every arbiter.
  */
 import { Status } from "./errors.ts";
+import { isAlignment } from "./heap.ts";
 import {
   CHANNEL_REQUESTS_MAX,
   FRAME_MAX,
@@ -50,7 +51,7 @@ export const Kind = {
   /** offset: page. Ends SHADOW. Answer: REPLY. */
   UNSHADOW: 8,
 
-  /** offset: pid, aux: wished rank + 1 or 0, body: name of the node, length: its bytes. */
+  /** offset: pid, aux: wished rank + 1 or 0, op: 1 if not in direct mode, body: name of the node, length: its bytes. */
   JOIN: 16,
   /** op: 0 left, 1 lost. */
   LEAVE: 17,
@@ -68,8 +69,21 @@ export const Kind = {
   SEM_WAIT: 22,
   /** body: name, length: its bytes, aux: initial value, offset: how much to add, 0 or 1. */
   SEM_POST: 23,
-  /** Takes back the wait with the same tag: it ends with TIMEOUT if it was still waiting. */
+  /** Takes back the wait or sleep with the same tag: it ends with TIMEOUT if it was still waiting. */
   SEM_CANCEL: 24,
+  /** offset: bytes wanted, aux: alignment. Reply offset: where the block is. */
+  ALLOC: 25,
+  /** offset: where the block is. */
+  FREE: 26,
+  /** offset: bytes, aux: alignment, body: name, length: its bytes. Reply offset: where the block is. */
+  NAMED: 27,
+  /**
+   * Sleep if the `length` bytes at `offset` equal the body (8 bytes): until WAKE, SEM_CANCEL, or not at all (AGAIN).
+   * op: 1 if the comparison was made already (direct mode).
+   */
+  SLEEP: 28,
+  /** offset: place, aux: how many sleepers to wake. Reply offset: how many were. */
+  WAKE: 29,
 } as const;
 export type Kind = (typeof Kind)[keyof typeof Kind];
 
@@ -77,7 +91,7 @@ export type Kind = (typeof Kind)[keyof typeof Kind];
 export const NO_TAG = 0xffffffff;
 
 export const ORDERED_FIRST = Kind.JOIN;
-export const ORDERED_LAST = Kind.SEM_CANCEL;
+export const ORDERED_LAST = Kind.WAKE;
 
 /** Equal to `enum dsm_atomic_op` in region.h. */
 export const AtomicOp = { ADD: 1, AND: 2, OR: 3, XOR: 4, XCHG: 5, CMPXCHG: 6, NEG: 7 } as const;
@@ -95,7 +109,8 @@ export const PROCESS_HELLO = {
   processes: [4, 4], // 0: whatever the session has
   size: [8, 8], // 0: whatever the session has
   wishedRank: [16, 4], // rank + 1, or 0
-  reserved: [20, 4],
+  order: [20, 2], // number of the order, 0: whatever the session has
+  noDirect: [22, 2], // 1: this process does not want direct mode
   session: [24, 64], // zero-padded
 } as const;
 export const PROCESS_HELLO_SIZE = 88;
@@ -109,8 +124,11 @@ export const JOINED = {
   node: [28, 4],
   nodeName: [32, 64],
   mapPath: [96, 160],
+  order: [256, 4],
+  /** 1: all processes are on one node, which maps the memory read-write. */
+  direct: [260, 4],
 } as const;
-export const JOINED_SIZE = 256;
+export const JOINED_SIZE = 264;
 
 /** A run in a PUBLISH body: 8 bytes (offset in the low 40 bits, length in the high 24), then its bytes, padded to 8. */
 export const RUN_HEADER_SIZE = 8;
@@ -273,10 +291,27 @@ export function checkOperation(view: DataView, at: number, mapSize: number): str
       if (view.getUint8(at + 5) > 1) return "semaphore: no such flag";
       if (kind === Kind.SEM_POST && !(getUint64(view, at + 24) <= 1)) return "semaphore: a post adds 0 or 1";
       return null;
+    case Kind.ALLOC:
+    case Kind.NAMED:
+      if (kind === Kind.ALLOC ? body !== 0 : length < 1 || length > NAME_MAX || padded(length) !== body) {
+        return "allocation: bad name length";
+      }
+      if (!(getUint64(view, at + 24) >= 1)) return "allocation: no size";
+      return isAlignment(view.getUint32(at + 36, true)) ? null : "allocation: bad alignment";
+    case Kind.SLEEP:
+      if (body !== 8) return "sleep: wrong body";
+      if (view.getUint8(at + 5) > 1) return "sleep: no such flag";
+      if (length > 8 || SIZES_OF_WIDTH[length] !== 1) return "sleep: no such width";
+      return inMap(view, at, length, mapSize) ? null : "sleep: outside the map";
+    case Kind.FREE:
+    case Kind.WAKE:
+      if (body !== 0) return "unexpected body";
+      return inMap(view, at, 1, mapSize) ? null : "outside the map";
     case Kind.LEAVE:
       if (view.getUint8(at + 5) > 1) return "leave: no such flag";
       return body === 0 ? null : "leave: unexpected body";
     case Kind.JOIN:
+      if (view.getUint8(at + 5) > 1) return "join: no such flag";
       if (length < 1 || length > NAME_MAX || padded(length) !== body) return "join: bad node name length";
       return getUint64(view, at + 24) <= 0xffffffff ? null : "join: bad process id";
     case Kind.BARRIER:

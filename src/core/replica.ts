@@ -10,6 +10,7 @@ import { Status } from "./errors.ts";
 import { FrameReader } from "./frames.ts";
 import { CHANNEL_REQUESTS_MAX, CHANNELS_MAX, FRAME_MAX, GREETING_FRAME_MAX, PAGE_SIZE } from "./limits.ts";
 import { MapBytes } from "./memory.ts";
+import { orderNumber, orderOfNumber } from "./order.ts";
 import {
   checkGreeting,
   checkOperation,
@@ -28,14 +29,10 @@ import {
   PROCESS_HELLO_SIZE,
   ProtocolError,
   PublishOp,
-  padded,
-  RUN_HEADER_SIZE,
-  runLength,
-  runOffset,
   setUint64,
 } from "./protocol.ts";
 import { checkExpectations, stagedLimit, type Welcome } from "./sequencer.ts";
-import { Session } from "./session.ts";
+import { type Effects, Session } from "./session.ts";
 
 export interface ReplicaOutput {
   /** Whole frames for the log; valid during the call only. */
@@ -91,12 +88,15 @@ interface Channel {
 const REASONS: Partial<Record<Status, string>> = {
   [Status.FULL]: "the session has all its processes already; this is one too many",
   [Status.ENDED]: "the session has ended",
-  [Status.LIMIT]: "a limit of the session is reached (semaphores, or processes waiting for its end)",
+  [Status.LIMIT]: "a limit of the session is reached (semaphores, waiting requests, or processes waiting for its end)",
   [Status.OVERFLOW]: "the semaphore has its largest value already",
   [Status.BUSY]: "this process is in a barrier already",
   [Status.LEFT]: "this process has left the session",
+  [Status.NO_MEMORY]: "the map has no gap of that size; allocate less, free blocks, or make the session larger",
+  [Status.MISMATCH]: "the block of that name has another size; give all the same",
   [Status.SYSTEM]: "the arbiter cannot open this process's shadow of the map",
-  [Status.INVALID]: "the semaphore name is not valid; use 1 to 63 bytes without slash or control characters",
+  [Status.INVALID]:
+    "the name is not valid (use 1 to 63 bytes without slash or control characters), or no block begins there",
 };
 
 export class Replica {
@@ -104,8 +104,10 @@ export class Replica {
   readonly #node: number;
   readonly #nodeName: string;
   readonly #mapPath: string;
+  readonly #atomics: Uint8Array;
   readonly #memory: MapBytes;
   readonly #out: ReplicaOutput;
+  readonly #effects: Effects;
   readonly #log = new FrameReader(FRAME_MAX);
   readonly #channels: (Channel | undefined)[] = [];
   #freeChannels: number[] = [];
@@ -115,19 +117,31 @@ export class Replica {
   readonly #reply = new Uint8Array(HEADER_SIZE + 16);
   readonly #replyView = new DataView(this.#reply.buffer);
   #answersAtomic = false;
+  /** Operations passed on that have not come back with their place. */
+  #unreturned = 0;
+  /** Operations decided here (direct mode) that have not come back. */
+  #decided = 0;
   #hadProcess = false;
   #done = false;
 
-  constructor(welcome: Welcome, nodeName: string, mapPath: string, memory: Uint8Array, out: ReplicaOutput) {
+  /** `atomics`: a byte for each page, which is set once an atomic operation was executed there. */
+  constructor(
+    welcome: Welcome,
+    nodeName: string,
+    mapPath: string,
+    memory: Uint8Array,
+    atomics: Uint8Array,
+    out: ReplicaOutput,
+  ) {
     this.#node = welcome.node;
     this.#nodeName = nodeName;
     this.#mapPath = mapPath;
+    this.#atomics = atomics;
     this.#memory = new MapBytes(memory);
     this.#out = out;
-    this.session = Session.restore(welcome.snapshot, this.#memory, {
-      wrote: (view, at) => {
-        if (this.#shadows.size > 0) this.#copyToShadows(view, at);
-      },
+    this.#effects = {
+      watching: false,
+      wrote: (offset, length) => this.#copyRange(offset, length),
       complete: (node, tag, status, aux) => {
         if (node === this.#node) this.#answer(tag, status, aux);
       },
@@ -138,7 +152,8 @@ export class Replica {
         if (node === this.#node) this.#gone(rank);
       },
       ended: () => {},
-    });
+    };
+    this.session = Session.restore(welcome.snapshot, this.#memory, this.#effects);
   }
 
   /** Whether a process ever came. */
@@ -161,8 +176,27 @@ export class Replica {
     if (kind === Kind.PUBLISH && view.getUint8(at + 5) === PublishOp.ABANDON) {
       throw new ProtocolError("an entry of the order is damaged: publish: no such flag");
     }
-    if (getUint64(view, at + 16) !== this.session.seq + 1) throw new ProtocolError("an entry of the order is missing");
-    this.#answersAtomic = kind === Kind.ATOMIC;
+    const seq = getUint64(view, at + 16);
+    if (this.#decided > 0 && seq <= this.session.seq) {
+      // Our own decision, as the server repeats it.
+      this.#decided -= 1;
+      return;
+    }
+    if (seq !== this.session.seq + 1) throw new ProtocolError("an entry of the order is missing");
+    const mine = view.getUint32(at + 12, true) === this.#node;
+    if (mine && !(kind === Kind.PUBLISH && view.getUint8(at + 5) === PublishOp.MORE)) this.#unreturned -= 1;
+    this.#apply(view, at);
+  }
+
+  #apply(view: DataView, at: number): void {
+    const isAtomic = view.getUint8(at + 4) === Kind.ATOMIC;
+    if (isAtomic) {
+      // Before the answer: whoever executed it never opens the page again.
+      const first = getUint64(view, at + 24);
+      this.#atomics[Math.floor(first / PAGE_SIZE)] = 1;
+      this.#atomics[Math.floor((first + view.getUint32(at + 32, true) - 1) / PAGE_SIZE)] = 1;
+    }
+    this.#answersAtomic = isAtomic;
     this.session.apply(view, at);
     this.#answersAtomic = false;
   }
@@ -201,6 +235,8 @@ export class Replica {
       this.#out.close(index);
       this.disconnect(index);
     }
+    // In direct mode what was asked for is decided by now.
+    this.#checkDone();
   }
 
   /** The connection is gone. Its number is used again once nothing under way can answer it. */
@@ -229,6 +265,8 @@ export class Replica {
   }
 
   #release(channel: Channel): void {
+    // In direct mode the end of its process answers what it has under way, before disconnect() comes to look.
+    if (this.#channels[channel.index] !== channel) return;
     this.#channels[channel.index] = undefined;
     this.#freeChannels.push(channel.index);
   }
@@ -248,7 +286,7 @@ export class Replica {
 
   #proposeLoss(process: Process): void {
     process.state = "leaving";
-    this.#out.propose(encode({ kind: Kind.LEAVE, op: 1, rank: process.rank, node: this.#node, tag: NO_TAG }));
+    this.#propose(encode({ kind: Kind.LEAVE, op: 1, rank: process.rank, node: this.#node, tag: NO_TAG }));
   }
 
   #frame(channel: Channel, view: DataView, at: number, size: number, bytes: Uint8Array): void {
@@ -293,6 +331,8 @@ export class Replica {
     if (kind === Kind.PUBLISH) {
       const op = view.getUint8(at + 5);
       if (op === PublishOp.ABANDON) throw new ProtocolError("publish: no such flag");
+      // A part would be in the map at once, for all to see, and could not be taken back.
+      if (op === PublishOp.MORE && this.session.direct) throw new ProtocolError("publish: no parts in direct mode");
       if (op === PublishOp.MORE) this.#publishMore(channel, process, stamped, size);
       else this.#published(channel, process, stamped);
     }
@@ -307,7 +347,35 @@ export class Replica {
     view.setUint16(at + 6, process.rank, true);
     view.setUint32(at + 8, stamped, true);
     view.setUint32(at + 12, this.#node, true);
-    this.#out.propose(at === 0 && bytes.length === size ? bytes : bytes.subarray(at, at + size));
+    this.#propose(at === 0 && bytes.length === size ? bytes : bytes.subarray(at, at + size));
+  }
+
+  /**
+   * Passes an operation on to be ordered. In direct mode this node is the only one to ask for anything, so it knows what
+   * the order will be: it decides at once, and the server follows. What was asked for before direct mode began comes
+   * back from the server first.
+   */
+  #propose(frame: Uint8Array): void {
+    const view = new DataView(frame.buffer, frame.byteOffset, frame.byteLength);
+    const { session } = this;
+    // A node that only waits for the end of others' direct mode decides nothing.
+    const direct = session.direct && this.#byRank.size > 0;
+    // The server has no copy of the map to compare with: a sleep whose value differs is no operation at all.
+    if (direct && view.getUint8(4) === Kind.SLEEP) {
+      if (!session.equalsMap(view, 0)) {
+        this.#answer(view.getUint32(8, true), Status.AGAIN, 0);
+        return;
+      }
+      view.setUint8(5, 1);
+    }
+    if (!direct || this.#unreturned > 0) {
+      if (view.getUint8(4) !== Kind.PUBLISH || view.getUint8(5) === PublishOp.LAST) this.#unreturned += 1;
+      this.#out.propose(frame);
+      return;
+    }
+    this.#out.propose(frame);
+    this.#apply(view, 0);
+    this.#decided += 1;
   }
 
   /** One that publishes more than there can be is stopped here: the server would end all of the node for it. */
@@ -329,14 +397,20 @@ export class Replica {
     this.#out.reply(channel.index, encode({ kind: Kind.REPLY, op: status, tag, body: encodeText(reason(status, 0)) }));
   }
 
-  #hello(channel: Channel, view: DataView, at: number, size: number, bytes: Uint8Array): void {
-    if (size !== HEADER_SIZE + PROCESS_HELLO_SIZE) throw new ProtocolError("the greeting has the wrong size");
+  #hello(channel: Channel, view: DataView, at: number, frameSize: number, bytes: Uint8Array): void {
+    if (frameSize !== HEADER_SIZE + PROCESS_HELLO_SIZE) throw new ProtocolError("the greeting has the wrong size");
     const body = at + HEADER_SIZE;
     const { config, phase } = this.session;
     const name = fieldText(bytes, body + PROCESS_HELLO.session[0], PROCESS_HELLO.session[1]);
     if (name !== config.name) throw new ProtocolError(`this arbiter serves "${config.name}", not "${name}"`);
     const processes = view.getUint32(body + PROCESS_HELLO.processes[0], true);
-    const mismatch = checkExpectations(config, processes, getUint64(view, body + PROCESS_HELLO.size[0]));
+    const size = getUint64(view, body + PROCESS_HELLO.size[0]);
+    const orderWished = view.getUint16(body + PROCESS_HELLO.order[0], true);
+    const order = orderOfNumber(orderWished);
+    if (order === null && orderWished !== 0) {
+      throw new ProtocolError(`there is no order of number ${orderWished}`, Status.INVALID);
+    }
+    const mismatch = checkExpectations(config, processes, size, order ?? "");
     if (mismatch !== null) throw new ProtocolError(mismatch, Status.MISMATCH);
     if (this.#done || phase === "ended") throw new ProtocolError("the session has ended", Status.ENDED);
     const process: Process = {
@@ -356,9 +430,10 @@ export class Replica {
     channel.requests += 1;
     this.#processes.add(process);
     this.#hadProcess = true;
-    this.#out.propose(
+    this.#propose(
       encode({
         kind: Kind.JOIN,
+        op: view.getUint16(body + PROCESS_HELLO.noDirect[0], true) === 1 ? 1 : 0,
         node: this.#node,
         tag: (channel.index << 16) >>> 0,
         offset: process.pid,
@@ -394,7 +469,7 @@ export class Replica {
     if (process === undefined) return;
     this.#byRank.delete(rank);
     process.state = "left";
-    for (const shadow of process.shadows.values()) this.#shadows.delete(shadow);
+    for (const shadow of process.shadows.values()) this.#dropShadow(shadow);
     process.shadows.clear();
     process.shadow = null;
     if (process.dead) this.#processes.delete(process);
@@ -427,6 +502,7 @@ export class Replica {
     view.setUint8(4, Kind.REPLY);
     view.setUint32(8, tag & 0xffff, true);
     setUint64(view, 16, this.session.seq);
+    setUint64(view, 24, this.session.value);
     if (this.#answersAtomic) {
       const { old } = this.session;
       view.setUint32(32, 16, true);
@@ -456,6 +532,8 @@ export class Replica {
     view.setUint32(JOINED.node[0], this.#node, true);
     body.set(encodeText(this.#nodeName), JOINED.nodeName[0]);
     body.set(encodeText(this.#mapPath), JOINED.mapPath[0]);
+    view.setUint32(JOINED.order[0], orderNumber(config.order), true);
+    view.setUint32(JOINED.direct[0], this.session.direct ? 1 : 0, true);
     this.#out.reply(channel.index, encode({ kind: Kind.REPLY, aux: rank, body }));
   }
 
@@ -513,6 +591,7 @@ export class Replica {
       memory.store(page, this.#memory.view, page, PAGE_SIZE);
       process.shadows.set(page, shadow);
       this.#shadows.add(shadow);
+      this.#effects.watching = true;
     }
     if (shadow.holes.some((hole) => hole.from < to && from < hole.to)) {
       throw new ProtocolError("shadow: the holes of a page overlap");
@@ -521,25 +600,19 @@ export class Replica {
     shadow.holes.sort((a, b) => a.from - b.from);
   }
 
+  #dropShadow(shadow: Shadow): void {
+    this.#shadows.delete(shadow);
+    this.#effects.watching = this.#shadows.size > 0;
+  }
+
   /** The hole's bytes follow the order again. */
   #uncover(process: Process, shadow: Shadow, from: number, to: number): void {
     shadow.holes = shadow.holes.filter((hole) => hole.from !== from || hole.to !== to);
     if (shadow.holes.length === 0) {
       process.shadows.delete(shadow.page);
-      this.#shadows.delete(shadow);
+      this.#dropShadow(shadow);
     } else {
       this.#copyOutside(shadow, from, to);
-    }
-  }
-
-  #copyToShadows(view: DataView, at: number): void {
-    if (view.getUint8(at + 4) !== Kind.PUBLISH) {
-      this.#copyRange(getUint64(view, at + 24), view.getUint32(at + 32, true));
-    } else {
-      const end = at + view.getUint32(at, true);
-      for (let run = at + HEADER_SIZE; run < end; run += RUN_HEADER_SIZE + padded(runLength(view, run))) {
-        this.#copyRange(runOffset(view, run), runLength(view, run));
-      }
     }
   }
 

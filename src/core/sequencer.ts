@@ -12,6 +12,7 @@ import { FrameReader } from "./frames.ts";
 import { FRAME_MAX, GREETING_FRAME_MAX, LINKS_MAX, NODES_MAX } from "./limits.ts";
 import { MapBytes } from "./memory.ts";
 import { checkName } from "./names.ts";
+import { checkOrder, type Order } from "./order.ts";
 import {
   bodyText,
   checkGreeting,
@@ -46,6 +47,8 @@ export interface NodeHello {
   /** What its first process expects, or 0. */
   processes: number;
   size: number;
+  /** "" expects nothing. */
+  order: Order | "";
 }
 
 export interface Welcome {
@@ -58,7 +61,8 @@ export interface StatusReport extends ServerStatus {
   name: string;
   instance: string;
   phase: string;
-  order: "sequential";
+  order: Order;
+  direct: boolean;
   size: number;
   base: string;
   processes: number;
@@ -71,6 +75,8 @@ interface Link {
   reader: FrameReader;
   /** -1 until welcomed. */
   node: number;
+  /** Told to come back when the session has ended. */
+  waiting: boolean;
   name: string;
   /** Parts of publications that are not complete, by tag. */
   staged: Map<number, Uint8Array[]>;
@@ -87,7 +93,7 @@ export const STAGED_PER_MAP_BYTE = 8;
  */
 export const stagedLimit = (mapSize: number): number => mapSize * STAGED_PER_MAP_BYTE + FRAME_MAX;
 
-const NO_EFFECTS = { wrote(): void {}, complete(): void {}, ranked(): void {}, gone(): void {} };
+const NO_EFFECTS = { watching: false, wrote(): void {}, complete(): void {}, ranked(): void {}, gone(): void {} };
 
 export class Sequencer {
   readonly session: Session;
@@ -108,6 +114,9 @@ export class Sequencer {
       },
       ended: () => {
         this.#flush();
+        for (const link of this.#links.values()) {
+          if (link.waiting) this.#fail(link, Status.ENDED, `session "${config.name}" has ended`);
+        }
         out.ended();
       },
     };
@@ -126,6 +135,7 @@ export class Sequencer {
       id,
       reader: new FrameReader(GREETING_FRAME_MAX),
       node: -1,
+      waiting: false,
       name: "",
       staged: new Map(),
       stagedBytes: new Map(),
@@ -192,14 +202,15 @@ export class Sequencer {
       throw new ProtocolError(`this server has session "${config.name}", not "${hello.session}"`, Status.REFUSED);
     }
     if (this.session.phase === "ended") throw new ProtocolError(`session "${config.name}" has ended`, Status.ENDED);
-    const mismatch = checkExpectations(config, hello.processes, hello.size);
+    const mismatch = checkExpectations(config, hello.processes, hello.size, hello.order);
     if (mismatch !== null) throw new ProtocolError(mismatch, Status.MISMATCH);
     let nodes = 0;
     for (const other of this.#links.values()) {
       if (other.node < 0) continue;
       nodes += 1;
-      // A node whose processes are all gone is only closing its connection still.
-      if (other.name === hello.node && this.session.presentOn(other.node).length === 0) {
+      // A node whose processes are all gone is only closing its connection still. In direct mode we hear of that last.
+      const leaving = this.session.direct || this.session.presentOn(other.node).length === 0;
+      if (other.name === hello.node && leaving) {
         throw new ProtocolError(`node "${hello.node}" is leaving session "${config.name}"; try again`, Status.AGAIN);
       }
       if (other.name === hello.node) {
@@ -224,12 +235,29 @@ export class Sequencer {
     if (wrong !== null) throw new ProtocolError(wrong);
     if (view.getUint32(at + 12, true) !== link.node) throw new ProtocolError("an operation of another node");
     if (this.session.phase === "ended") return;
+    if (this.session.direct && !this.#isDirectNode(link)) {
+      this.#turnAway(link);
+      return;
+    }
     // A rank that the order has already seen go may still have had requests on their way.
     const abandons = kind === Kind.PUBLISH && view.getUint8(at + 5) === PublishOp.ABANDON;
     const needsRank = kind !== Kind.JOIN && kind !== Kind.LEAVE && !abandons;
     if (needsRank && !this.session.mayIssue(view.getUint16(at + 6, true), link.node)) return;
     if (kind === Kind.PUBLISH) this.#publish(link, view, at, size, bytes);
     else this.#append(bytes, view, at, size);
+  }
+
+  /** In direct mode the one node decides for itself and tells us; nothing may come in between from others. */
+  #isDirectNode(link: Link): boolean {
+    return this.session.presentOn(link.node).length > 0;
+  }
+
+  /** Another node's process is one too many, or early for the next session: then it hears from us when this one ends. */
+  #turnAway(link: Link): void {
+    if (this.session.everybodyHere) {
+      throw new ProtocolError("the session has all its processes already; this is one too many", Status.FULL);
+    }
+    link.waiting = true;
   }
 
   #publish(link: Link, view: DataView, at: number, size: number, bytes: Uint8Array): void {
@@ -305,7 +333,8 @@ export class Sequencer {
       instance,
       phase: session.phase,
       started: session.phase !== "joining",
-      order: "sequential",
+      order: session.config.order,
+      direct: session.direct,
       size,
       base: `0x${base.toString(16)}`,
       processes,
@@ -327,12 +356,20 @@ function unstage(link: Link, part: Uint8Array): void {
 }
 
 /** Null, or how what a joiner expects differs from what the session has. 0 expects nothing. */
-export function checkExpectations(config: SessionConfig, processes: number, size: number): string | null {
+export function checkExpectations(
+  config: SessionConfig,
+  processes: number,
+  size: number,
+  order: Order | "",
+): string | null {
   if (processes !== 0 && processes !== config.processes) {
     return `session "${config.name}" is for ${config.processes} processes, not ${processes}; give all the same number`;
   }
   if (size !== 0 && size !== config.size) {
     return `session "${config.name}" has a map of ${config.size} bytes, not ${size}; give all the same size`;
+  }
+  if (order !== "" && order !== config.order) {
+    return `session "${config.name}" has the order ${config.order}, not ${order}; give all the same order`;
   }
   return null;
 }
@@ -345,12 +382,15 @@ function parseHello(text: string): NodeHello {
     throw new ProtocolError("the greeting is not JSON");
   }
   if (typeof value !== "object" || value === null) throw new ProtocolError("the greeting is not an object");
-  const { session, node, processes, size } = value as Record<string, unknown>;
+  const { session, node, processes, size, order } = value as Record<string, unknown>;
   if (typeof session !== "string" || typeof node !== "string") throw new ProtocolError("the greeting lacks a name");
   const bad = checkName("node", node);
   if (bad !== null) throw new ProtocolError(bad, Status.INVALID);
   if (!Number.isSafeInteger(processes) || !Number.isSafeInteger(size)) {
     throw new ProtocolError("the greeting lacks a number");
   }
-  return { session, node, processes: processes as number, size: size as number };
+  if (typeof order !== "string" || (order !== "" && checkOrder(order) !== null)) {
+    throw new ProtocolError("the greeting lacks an order");
+  }
+  return { session, node, processes: processes as number, size: size as number, order: order as Order | "" };
 }

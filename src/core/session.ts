@@ -8,17 +8,30 @@
  * its own node.
  */
 import { Status } from "./errors.ts";
+import { type Block, Heap } from "./heap.ts";
 import {
   PAGE_SIZE,
   PROCESSES_MAX,
   SEMAPHORE_VALUE_MAX,
   SEMAPHORES_MAX,
   SIZE_MAX,
+  SLEEPERS_MAX,
   WAITING_JOINS_MAX,
 } from "./limits.ts";
 import type { MapBytes } from "./memory.ts";
 import { checkName } from "./names.ts";
-import { type AtomicOp, bodyText, getUint64, HEADER_SIZE, Kind } from "./protocol.ts";
+import type { Order } from "./order.ts";
+import {
+  type AtomicOp,
+  bodyText,
+  getUint64,
+  HEADER_SIZE,
+  Kind,
+  padded,
+  RUN_HEADER_SIZE,
+  runLength,
+  runOffset,
+} from "./protocol.ts";
 
 export interface SessionConfig {
   name: string;
@@ -29,14 +42,16 @@ export interface SessionConfig {
   size: number;
   /** Address of the map in every process. */
   base: number;
+  order: Order;
 }
 
 export interface Effects {
-  /** The bytes of the store, atomic operation or publication at `at` are in place; before its request is answered. */
-  wrote(view: DataView, at: number): void;
+  /** These bytes of the map were written, before the request is answered. Called only while `watching`. */
+  wrote(offset: number, length: number): void;
+  watching: boolean;
   /**
    * The request that `node` tagged `tag` is answered. `aux` is the rank for a join, the lost rank for LOST. After an
-   * atomic operation `session.old` holds the value before it.
+   * atomic operation `session.old` holds the value before it, after an allocation or a wake `session.value` the result.
    */
   complete(node: number, tag: number, status: Status, aux: number): void;
   /** A join got its rank; its answer comes when the session starts. */
@@ -67,10 +82,19 @@ interface Waiter {
   rank: number;
 }
 
-interface Semaphore {
+/** Requests that wait, first come first served. */
+interface Queue {
+  waiters: Waiter[];
+}
+
+interface Semaphore extends Queue {
   name: string;
   value: number;
-  waiters: Waiter[];
+}
+
+/** Those who sleep on a place of the map until somebody wakes them there. */
+interface Sleepers extends Queue {
+  offset: number;
 }
 
 /** Everything but the bytes of the map, as plain data. */
@@ -81,8 +105,12 @@ export interface SessionSnapshot {
   published: number;
   barriers: number;
   lostRank: number;
+  direct: boolean;
+  mayBeDirect: boolean;
   processes: Process[];
   semaphores: Semaphore[];
+  sleepers: Sleepers[];
+  blocks: Block[];
   waitingJoins: Waiter[];
 }
 
@@ -90,8 +118,8 @@ export interface RankReport {
   rank: number;
   node: string;
   pid: number;
-  state: "joining" | "running" | "barrier" | "semaphore" | "left" | "lost";
-  /** Name of the semaphore waited on. */
+  state: "joining" | "running" | "barrier" | "semaphore" | "sleeping" | "left" | "lost";
+  /** Name of the semaphore waited on, or the place in the map slept on. */
   on?: string;
 }
 
@@ -108,10 +136,16 @@ export class Session {
   #published = 0;
   #barriers = 0;
   #lostRank = -1;
+  #direct = false;
+  #mayBeDirect = true;
   /** By rank. */
   readonly #processes = new Map<number, Process>();
   readonly #semaphores = new Map<string, Semaphore>();
-  readonly #waits = new Map<number, Semaphore>();
+  readonly #sleepers = new Map<number, Sleepers>();
+  /** Which queue each waiting request is in. */
+  readonly #waits = new Map<number, Queue>();
+  #heap: Heap;
+  #value = 0;
   #waitingJoins: Waiter[] = [];
 
   constructor(config: SessionConfig, memory: MapBytes, effects: Effects) {
@@ -119,6 +153,7 @@ export class Session {
     if (config.size < 1 || config.size > SIZE_MAX || config.size % PAGE_SIZE !== 0 || memory.size !== config.size)
       throw new RangeError("session: size");
     this.config = config;
+    this.#heap = new Heap(config.size);
     this.#memory = memory;
     this.#effects = effects;
   }
@@ -134,6 +169,17 @@ export class Session {
   get published(): number {
     return this.#published;
   }
+  /**
+   * Direct mode: when the session started all processes were on one node and none refused. They share the map itself,
+   * the hardware keeps it coherent, and no store is ever ordered here.
+   */
+  get direct(): boolean {
+    return this.#direct;
+  }
+  /** What the last allocation or wake gives its issuer. */
+  get value(): number {
+    return this.#value;
+  }
   get lostRank(): number {
     return this.#lostRank;
   }
@@ -142,6 +188,11 @@ export class Session {
   mayIssue(rank: number, node: number): boolean {
     const process = this.#processes.get(rank);
     return process !== undefined && process.node === node && process.state === "running";
+  }
+
+  /** Whether everybody who has joined is still here. */
+  get everybodyHere(): boolean {
+    return this.#present().length === this.config.processes;
   }
 
   /** Ranks of `node` that have neither left nor been lost. */
@@ -168,7 +219,7 @@ export class Session {
         this.#memory.store(offset, view, at + HEADER_SIZE, length);
         this.#published += length;
         this.#seq += 1;
-        this.#effects.wrote(view, at);
+        if (this.#effects.watching) this.#effects.wrote(offset, length);
         this.#effects.complete(node, tag, Status.OK, 0);
         return;
       }
@@ -178,14 +229,18 @@ export class Session {
         this.#memory.atomic(op, width, offset, view, at + HEADER_SIZE, this.old, 0);
         this.#published += width;
         this.#seq += 1;
-        this.#effects.wrote(view, at);
+        if (this.#effects.watching) this.#effects.wrote(offset, width);
         this.#effects.complete(node, tag, Status.OK, 0);
         return;
       }
       case Kind.PUBLISH: {
         const end = at + view.getUint32(at, true);
         this.#published += this.#memory.publish(view, at + HEADER_SIZE, end);
-        this.#effects.wrote(view, at);
+        if (this.#effects.watching) {
+          for (let run = at + HEADER_SIZE; run < end; run += RUN_HEADER_SIZE + padded(runLength(view, run))) {
+            this.#effects.wrote(runOffset(view, run), runLength(view, run));
+          }
+        }
         if (view.getUint8(at + 5) === 1) return;
         this.#seq += 1;
         this.#effects.complete(node, tag, Status.OK, 0);
@@ -193,6 +248,7 @@ export class Session {
       }
     }
     this.#seq += 1;
+    this.#value = 0;
     const rank = view.getUint16(at + 6, true);
     switch (kind) {
       case Kind.JOIN:
@@ -210,6 +266,19 @@ export class Session {
         return;
       case Kind.SEM_CANCEL:
         this.#cancel(node, tag);
+        return;
+      case Kind.ALLOC:
+      case Kind.NAMED:
+        this.#allocate(kind, view, at, rank, node, tag);
+        return;
+      case Kind.FREE:
+        this.#free(getUint64(view, at + 24), rank, node, tag);
+        return;
+      case Kind.SLEEP:
+        this.#sleep(view, at, rank, node, tag);
+        return;
+      case Kind.WAKE:
+        this.#wake(getUint64(view, at + 24), view.getUint32(at + 36, true), node, tag);
         return;
       default:
         throw new RangeError(`session: entry of kind ${kind} was let through`);
@@ -243,6 +312,7 @@ export class Session {
       joinTag: tag,
       barrierTag: -1,
     });
+    if (view.getUint8(at + 5) === 1) this.#mayBeDirect = false;
     this.#effects.ranked(node, tag, rank);
     if (this.#processes.size === processes) this.#start();
   }
@@ -252,14 +322,14 @@ export class Session {
    * waits for the end. While everybody is still here, one more is one too many.
    */
   #joinLater(node: number, tag: number): void {
-    const everybodyHere = this.#present().length === this.config.processes;
-    if (everybodyHere) this.#effects.complete(node, tag, Status.FULL, 0);
+    if (this.everybodyHere) this.#effects.complete(node, tag, Status.FULL, 0);
     else if (this.#waitingJoins.length >= WAITING_JOINS_MAX) this.#effects.complete(node, tag, Status.LIMIT, 0);
     else this.#waitingJoins.push({ node, tag, rank: -1 });
   }
 
   #start(): void {
     this.#phase = "running";
+    this.#direct = this.#mayBeDirect && new Set(this.#present().map(({ node }) => node)).size === 1;
     for (const process of this.#byRank()) process.state = "running";
     for (const process of this.#byRank()) {
       this.#effects.complete(process.node, process.joinTag, Status.OK, process.rank);
@@ -298,12 +368,13 @@ export class Session {
       process.barrierTag = -1;
       this.#effects.complete(process.node, tag, Status.LOST, this.#lostRank);
     }
-    for (const semaphore of this.#semaphores.values()) {
-      for (const waiter of semaphore.waiters.splice(0)) {
+    for (const queue of this.#queues()) {
+      for (const waiter of queue.waiters.splice(0)) {
         this.#waits.delete(waiterKey(waiter.node, waiter.tag));
         this.#effects.complete(waiter.node, waiter.tag, Status.LOST, this.#lostRank);
       }
     }
+    this.#sleepers.clear();
   }
 
   #end(): void {
@@ -388,24 +459,129 @@ export class Session {
     }
   }
 
+  *#queues(): Generator<Queue> {
+    yield* this.#semaphores.values();
+    yield* this.#sleepers.values();
+  }
+
+  #allocate(kind: number, view: DataView, at: number, rank: number, node: number, tag: number): void {
+    if (!this.mayIssue(rank, node)) {
+      this.#effects.complete(node, tag, Status.LEFT, 0);
+      return;
+    }
+    const size = getUint64(view, at + 24);
+    const align = view.getUint32(at + 36, true);
+    let name = "";
+    if (kind === Kind.NAMED) {
+      const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+      name = bodyText(bytes, at + HEADER_SIZE, view.getUint32(at + 32, true));
+      const block = this.#heap.named(name);
+      if (block !== undefined || checkName("block", name) !== null) {
+        this.#value = block?.offset ?? 0;
+        const known = block === undefined ? Status.INVALID : block.size === size ? Status.OK : Status.MISMATCH;
+        this.#effects.complete(node, tag, known, 0);
+        return;
+      }
+    }
+    const offset = this.#heap.allocate(size, align, name);
+    if (offset < 0) {
+      this.#effects.complete(node, tag, Status.NO_MEMORY, 0);
+      return;
+    }
+    this.#memory.bytes.fill(0, offset, offset + size);
+    if (this.#effects.watching) this.#effects.wrote(offset, size);
+    this.#value = offset;
+    this.#effects.complete(node, tag, Status.OK, 0);
+  }
+
+  #free(offset: number, rank: number, node: number, tag: number): void {
+    if (!this.mayIssue(rank, node)) this.#effects.complete(node, tag, Status.LEFT, 0);
+    else this.#effects.complete(node, tag, this.#heap.free(offset) ? Status.OK : Status.INVALID, 0);
+  }
+
+  /**
+   * Compares and goes to sleep in one step of the order: whoever changes the value and then wakes comes either before,
+   * and the comparison sees it, or after, and the wake finds the sleeper.
+   */
+  #sleep(view: DataView, at: number, rank: number, node: number, tag: number): void {
+    const refusal = this.#refusal(rank, node);
+    if (refusal !== Status.OK) {
+      this.#effects.complete(node, tag, refusal, this.#lostRank);
+      return;
+    }
+    const offset = getUint64(view, at + 24);
+    if (view.getUint8(at + 5) === 0 && !this.equalsMap(view, at)) {
+      this.#effects.complete(node, tag, Status.AGAIN, 0);
+      return;
+    }
+    if (this.#waits.size >= SLEEPERS_MAX) {
+      this.#effects.complete(node, tag, Status.LIMIT, 0);
+      return;
+    }
+    let sleepers = this.#sleepers.get(offset);
+    if (sleepers === undefined) {
+      sleepers = { offset, waiters: [] };
+      this.#sleepers.set(offset, sleepers);
+    }
+    sleepers.waiters.push({ node, tag, rank });
+    this.#waits.set(waiterKey(node, tag), sleepers);
+  }
+
+  /** Whether the place that the SLEEP at `at` names holds the value it expects. */
+  equalsMap(view: DataView, at: number): boolean {
+    const offset = getUint64(view, at + 24);
+    const map = this.#memory.view;
+    const expected = at + HEADER_SIZE;
+    // One load each: in direct mode processes store there meanwhile.
+    switch (view.getUint32(at + 32, true)) {
+      case 1:
+        return map.getUint8(offset) === view.getUint8(expected);
+      case 2:
+        return map.getUint16(offset, true) === view.getUint16(expected, true);
+      case 4:
+        return map.getUint32(offset, true) === view.getUint32(expected, true);
+      default:
+        return map.getBigUint64(offset, true) === view.getBigUint64(expected, true);
+    }
+  }
+
+  #wake(offset: number, count: number, node: number, tag: number): void {
+    const sleepers = this.#sleepers.get(offset);
+    const woken = sleepers?.waiters.splice(0, count) ?? [];
+    if (sleepers?.waiters.length === 0) this.#sleepers.delete(offset);
+    for (const waiter of woken) {
+      this.#waits.delete(waiterKey(waiter.node, waiter.tag));
+      this.#effects.complete(waiter.node, waiter.tag, Status.OK, 0);
+    }
+    this.#value = woken.length;
+    this.#effects.complete(node, tag, Status.OK, 0);
+  }
+
   /** A cancel that comes after the grant changes nothing: the grant stands. */
   #cancel(node: number, tag: number): void {
     const key = waiterKey(node, tag);
-    const semaphore = this.#waits.get(key);
-    if (semaphore === undefined) return;
+    const queue = this.#waits.get(key);
+    if (queue === undefined) return;
     this.#waits.delete(key);
-    semaphore.waiters = semaphore.waiters.filter((waiter) => waiter.node !== node || waiter.tag !== tag);
+    queue.waiters = queue.waiters.filter((waiter) => waiter.node !== node || waiter.tag !== tag);
+    this.#forgetEmpty(queue);
     this.#effects.complete(node, tag, Status.TIMEOUT, 0);
+  }
+
+  /** A semaphore stays when nobody waits for it; a place where nobody sleeps is like any other. */
+  #forgetEmpty(queue: Queue | Sleepers): void {
+    if (queue.waiters.length === 0 && "offset" in queue) this.#sleepers.delete(queue.offset);
   }
 
   /** Whatever the leaving process still waits for on other channels is answered: no request is left behind. */
   #dropWaits(process: Process): void {
     if (process.barrierTag >= 0) this.#effects.complete(process.node, process.barrierTag, Status.LEFT, 0);
     process.barrierTag = -1;
-    for (const semaphore of this.#semaphores.values()) {
-      const mine = semaphore.waiters.filter((waiter) => waiter.rank === process.rank);
+    for (const queue of this.#queues()) {
+      const mine = queue.waiters.filter((waiter) => waiter.rank === process.rank);
       if (mine.length === 0) continue;
-      semaphore.waiters = semaphore.waiters.filter((waiter) => waiter.rank !== process.rank);
+      queue.waiters = queue.waiters.filter((waiter) => waiter.rank !== process.rank);
+      this.#forgetEmpty(queue);
       for (const { node, tag } of mine) {
         this.#waits.delete(waiterKey(node, tag));
         this.#effects.complete(node, tag, Status.LEFT, 0);
@@ -434,8 +610,12 @@ export class Session {
       published: this.#published,
       barriers: this.#barriers,
       lostRank: this.#lostRank,
+      direct: this.#direct,
+      mayBeDirect: this.#mayBeDirect,
       processes: this.#byRank(),
       semaphores: [...this.#semaphores.values()],
+      sleepers: [...this.#sleepers.values()],
+      blocks: [...this.#heap.blocks],
       waitingJoins: this.#waitingJoins,
     });
   }
@@ -449,11 +629,15 @@ export class Session {
     session.#published = copy.published;
     session.#barriers = copy.barriers;
     session.#lostRank = copy.lostRank;
+    session.#direct = copy.direct;
+    session.#mayBeDirect = copy.mayBeDirect;
     session.#waitingJoins = copy.waitingJoins;
     for (const process of copy.processes) session.#processes.set(process.rank, process);
-    for (const semaphore of copy.semaphores) {
-      session.#semaphores.set(semaphore.name, semaphore);
-      for (const waiter of semaphore.waiters) session.#waits.set(waiterKey(waiter.node, waiter.tag), semaphore);
+    session.#heap = new Heap(copy.config.size, copy.blocks);
+    for (const semaphore of copy.semaphores) session.#semaphores.set(semaphore.name, semaphore);
+    for (const sleepers of copy.sleepers) session.#sleepers.set(sleepers.offset, sleepers);
+    for (const queue of session.#queues()) {
+      for (const waiter of queue.waiters) session.#waits.set(waiterKey(waiter.node, waiter.tag), queue);
     }
     return session;
   }
@@ -461,6 +645,10 @@ export class Session {
   /** Who is here and what each is doing, for people. */
   report(): RankReport[] {
     const waitsOn = new Map<number, string>();
+    const sleepsOn = new Map<number, string>();
+    for (const { offset, waiters } of this.#sleepers.values()) {
+      for (const { rank } of waiters) sleepsOn.set(rank, `0x${offset.toString(16)}`);
+    }
     for (const semaphore of this.#semaphores.values()) {
       for (const { rank } of semaphore.waiters) waitsOn.set(rank, semaphore.name);
     }
@@ -468,6 +656,9 @@ export class Session {
       const on = waitsOn.get(rank);
       if (state === "running" && barrierTag >= 0) return { rank, node: nodeName, pid, state: "barrier" };
       if (state === "running" && on !== undefined) return { rank, node: nodeName, pid, state: "semaphore", on };
+      const place = sleepsOn.get(rank);
+      if (state === "running" && place !== undefined)
+        return { rank, node: nodeName, pid, state: "sleeping", on: place };
       return { rank, node: nodeName, pid, state };
     });
   }

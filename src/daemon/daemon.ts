@@ -14,6 +14,7 @@ import type { FindRequest, Health, Registration, ServerStatus, SessionDetail } f
 import { DsmError } from "../core/errors.ts";
 import { ADDRESS_SLOTS, DAEMON_IDLE_MS, PROTOCOL_VERSION, VERSION } from "../core/limits.ts";
 import { checkName, checkProcesses, formatAddress, isLoopback } from "../core/names.ts";
+import { checkOrder, DEFAULT_ORDER, type Order } from "../core/order.ts";
 import { checkSize } from "../core/size.ts";
 import { askStatus } from "./link.ts";
 import { address, type Entry, START_TIMEOUT_MS, summary, Table } from "./table.ts";
@@ -184,14 +185,14 @@ async function answer(table: Table, options: DaemonOptions, request: Request, pe
   if (!entry) throw missing(name);
   const host = hostOf(entry);
   const status = await askStatus(host, entry.port);
-  const { started, present, entries, bytes, ranks } = status ?? UNKNOWN;
+  const { started, direct, present, entries, bytes, ranks } = status ?? UNKNOWN;
   return Response.json({
     ...summary(entry, host),
-    ...{ answered: status !== null, started, present, entries, bytes, ranks },
+    ...{ answered: status !== null, started, direct, present, entries, bytes, ranks },
   } satisfies SessionDetail);
 }
 
-const UNKNOWN: ServerStatus = { started: false, present: 0, entries: 0, bytes: 0, ranks: [] };
+const UNKNOWN: ServerStatus = { started: false, direct: false, present: 0, entries: 0, bytes: 0, ranks: [] };
 
 function missing(name: string): DsmError {
   return new DsmError("DSM_REFUSED", `there is no session "${name}"`);
@@ -242,6 +243,7 @@ function readFind(body: Record<string, unknown>): FindRequest {
   const request: FindRequest = { name: readName(body.name) };
   if (body.processes !== undefined) request.processes = readNumber(body, "processes", checkProcesses);
   if (body.size !== undefined) request.size = readNumber(body, "size", checkSize);
+  if (body.order !== undefined) request.order = readOrder(body.order);
   if (body.after !== undefined) request.after = readInstance(body.after, "after");
   return request;
 }
@@ -265,8 +267,15 @@ function readRegistration(name: string, body: Record<string, unknown>, peer: str
     pid: readNumber(body, "pid", between(1, 2 ** 31, "pid")),
     processes: readNumber(body, "processes", checkProcesses),
     size: readNumber(body, "size", checkSize),
+    order: body.order === undefined ? DEFAULT_ORDER : readOrder(body.order),
     slot: readNumber(body, "slot", between(0, ADDRESS_SLOTS - 1, "slot")),
   };
+}
+
+function readOrder(order: unknown): Order {
+  if (typeof order !== "string") throw new DsmError("DSM_INVALID", "order is missing or not a text");
+  check(checkOrder(order));
+  return order as Order;
 }
 
 function readInstance(instance: unknown, field: string): string {

@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import type { FindRequest, SessionAddress, SessionSummary } from "../core/directory.ts";
 import { DsmError } from "../core/errors.ts";
 import { ADDRESS_SLOTS, DEFAULT_SIZE, SESSIONS_MAX } from "../core/limits.ts";
+import { DEFAULT_ORDER, type Order } from "../core/order.ts";
 import { pageRound } from "../core/size.ts";
 import { isListening } from "./link.ts";
 import { type SpawnedServer, spawnServer } from "./spawn.ts";
@@ -20,6 +21,7 @@ export interface Entry {
   readonly slot: number;
   readonly processes: number;
   readonly size: number;
+  readonly order: Order;
   /** Null for a server that was started by hand. */
   readonly server: SpawnedServer | null;
   host: string;
@@ -114,12 +116,12 @@ export class Table {
       return false;
     }
     this.#checkRoom();
-    const { name, instance, slot, processes, size } = address;
+    const { name, instance, slot, processes, size, order } = address;
     const registered = Promise.withResolvers<void>();
     registered.resolve();
     if (!this.#slots.has(slot)) this.#slots.set(slot, instance);
     this.#entries.set(name, {
-      ...{ name, instance, slot, processes, size, host, port, pid, peer, registered },
+      ...{ name, instance, slot, processes, size, order, host, port, pid, peer, registered },
       server: null,
       running: true,
     });
@@ -172,6 +174,7 @@ export class Table {
     const slot = this.#takeSlot();
     const instance = Buffer.from(crypto.getRandomValues(new Uint8Array(8))).toString("hex");
     const size = pageRound(request.size ?? DEFAULT_SIZE);
+    const order = request.order ?? DEFAULT_ORDER;
     const registered = Promise.withResolvers<void>();
     // Whoever waits gets the reason; if nobody does, it is in the log.
     registered.promise.catch(() => {});
@@ -180,6 +183,7 @@ export class Table {
       session: name,
       processes,
       size,
+      order,
       host: serverHost,
       port: 0,
       daemon: this.#options.daemonAddress(),
@@ -198,7 +202,7 @@ export class Table {
     }
     this.#slots.set(slot, instance);
     const entry: Entry = {
-      ...{ name, instance, slot, processes, size, server, registered },
+      ...{ name, instance, slot, processes, size, order, server, registered },
       ...{ host: "", port: 0, pid: server.pid, peer: "", running: false },
     };
     this.#entries.set(name, entry);
@@ -257,8 +261,8 @@ export function summary(entry: Entry, host: string): SessionSummary {
 }
 
 export function address(entry: Entry, host: string): SessionAddress {
-  const { name, instance, port, processes, size } = entry;
-  return { name, instance, host, port, processes, size };
+  const { name, instance, port, processes, size, order } = entry;
+  return { name, instance, host, port, processes, size, order };
 }
 
 function checkSame(entry: Entry, request: FindRequest): void {
@@ -274,6 +278,12 @@ function checkSame(entry: Entry, request: FindRequest): void {
       "DSM_MISMATCH",
       `session "${entry.name}" has a map of ${entry.size} bytes, not ${pageRound(request.size)}; ` +
         "all who join must say the same",
+    );
+  }
+  if (request.order !== undefined && request.order !== entry.order) {
+    throw new DsmError(
+      "DSM_MISMATCH",
+      `session "${entry.name}" has the order ${entry.order}, not ${request.order}; all who join must say the same`,
     );
   }
 }

@@ -15,6 +15,7 @@ import {
   UNUSED_TIMEOUT_MS,
 } from "../core/limits.ts";
 import { checkName, checkProcesses, fnv1a64 } from "../core/names.ts";
+import { DEFAULT_ORDER, type Order } from "../core/order.ts";
 import { failStop, Outbox } from "../core/outbox.ts";
 import { Sequencer, STAGED_PER_MAP_BYTE } from "../core/sequencer.ts";
 import { checkSize, pageRound } from "../core/size.ts";
@@ -24,6 +25,8 @@ export interface ServerOptions {
   processes: number;
   /** Bytes; rounded up to whole pages. */
   size?: number;
+  /** How strictly stores are ordered; left out: DEFAULT_ORDER. */
+  order?: Order;
   host: string;
   /** 0: any free port. */
   port: number;
@@ -62,6 +65,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
   if (bad !== null) throw new DsmError("DSM_INVALID", bad);
   const slot = options.slot ?? Number(BigInt(`0x${fnv1a64(options.session)}`) % BigInt(ADDRESS_SLOTS));
   if (!(slot >= 0 && slot < ADDRESS_SLOTS)) throw new DsmError("DSM_INVALID", `slot ${slot} is not possible`);
+  const order = options.order ?? DEFAULT_ORDER;
   const instance = options.instance ?? randomBytes(8).toString("hex");
 
   const server = new ServerShell(
@@ -71,6 +75,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
       processes: options.processes,
       size,
       base: ADDRESS_FIRST + slot * ADDRESS_STRIDE,
+      order,
     },
     allocate(size),
   );
@@ -84,6 +89,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
       pid: process.pid,
       processes: options.processes,
       size,
+      order,
       slot,
     };
     try {

@@ -158,6 +158,44 @@ describe("semaphores", () => {
   });
 });
 
+describe("sleeps", () => {
+  const value = (low: number): Uint8Array => Uint8Array.of(low, 0, 0, 0, 0, 0, 0, 0);
+  const wake = (offset: number, count: number): void => memberOf(1).send({ kind: Kind.WAKE, offset, aux: count });
+
+  test("end with a wake-up at their place, in their order", async () => {
+    const woken: number[] = [];
+    const sleeps = [0, 1, 2].map((index) =>
+      channel.sleep(8, 4, value(0)).reply.then(({ status }) => woken.push(status === Status.OK ? index : -1)),
+    );
+    await channel.semaphorePost("s", 0);
+    wake(4, 10);
+    wake(8, 2);
+    await channel.semaphorePost("s", 0);
+    expect(woken).toEqual([0, 1]);
+    wake(8, 0xffffffff);
+    await Promise.all(sleeps);
+    expect(woken).toEqual([0, 1, 2]);
+  });
+
+  test("do not begin where the map holds another value", async () => {
+    expect(await channel.sleep(8, 1, value(1)).reply).toEqual({ status: Status.AGAIN, text: "" });
+  });
+
+  test("that are taken back take no wake-up, and one that came before stands", async () => {
+    const first = channel.sleep(0, 8, value(0));
+    const second = channel.sleep(0, 8, value(0));
+    first.cancel();
+    expect((await first.reply).status).toBe(Status.TIMEOUT);
+    wake(0, 1);
+    second.cancel();
+    expect((await second.reply).status).toBe(Status.OK);
+  });
+
+  test("of what is not in the map end the connection", async () => {
+    expect(await codeOf(channel.sleep(4096, 1, value(0)).reply)).toBe("DSM_PROTOCOL");
+  });
+});
+
 describe("the end", () => {
   const underWay = (): Promise<string[]> =>
     Promise.all([channel.barrier().reply, channel.semaphoreWait("s", 0, false).reply].map(codeOf));

@@ -11,6 +11,8 @@ const environment = {
   DSM_RANK: "3",
   DSM_JOIN_TIMEOUT_MS: "1000",
   DSM_AUTOSTART: "0",
+  DSM_ORDER: "release",
+  DSM_DIRECT: "0",
 };
 
 test("everything from the environment", () => {
@@ -23,11 +25,13 @@ test("everything from the environment", () => {
     rank: 3,
     joinTimeoutMs: 1000,
     autostart: false,
+    order: "release",
+    direct: false,
   });
 });
 
 test("what the code says wins", () => {
-  const options = {
+  const options: JoinOptions = {
     session: "from-code",
     processes: 2,
     size: "1MiB",
@@ -36,8 +40,10 @@ test("what the code says wins", () => {
     rank: 0,
     joinTimeoutMs: 5,
     autostart: true,
+    order: "sequential",
+    direct: true,
   };
-  expect(readConfig(options, environment)).toEqual({ ...options, size: 2 ** 20 });
+  expect<object>(readConfig(options, environment)).toEqual({ ...options, size: 2 ** 20 });
 });
 
 test("what nobody says is the library's or the session's to decide", () => {
@@ -50,6 +56,8 @@ test("what nobody says is the library's or the session's to decide", () => {
     rank: -1,
     joinTimeoutMs: 300_000,
     autostart: true,
+    order: null,
+    direct: true,
   });
 });
 
@@ -86,6 +94,15 @@ describe("is refused, with what was wrong:", () => {
     ["rank is -1; ranks begin at 0", { session: "s", rank: -1 }, {}],
     ["joinTimeoutMs is 0; give 1 to", { session: "s", joinTimeoutMs: 0 }, {}],
     ['DSM_AUTOSTART is "yes"; give 1 or 0', { session: "s" }, { DSM_AUTOSTART: "yes" }],
+    ['DSM_DIRECT is "no"; give 1 or 0', { session: "s" }, { DSM_DIRECT: "no" }],
+    ["direct is 0; give true or false", { session: "s", direct: 0 as never }, {}],
+    [
+      'order: there is no order "eventual"; choose sequential or release',
+      { session: "s", order: "eventual" as never },
+      {},
+    ],
+    ['DSM_ORDER: there is no order "Release"', { session: "s" }, { DSM_ORDER: "Release" }],
+    ["order is 2; give a string", { session: "s", order: 2 as never }, {}],
   ];
   test.each(wrong)("%s", (message, options, environment) => {
     let error: unknown;

@@ -286,9 +286,11 @@ describe("barriers", () => {
     await Promise.all(barriers);
     const lost = first.codeOf(({ session }) => session.barrier());
     const waiting = first.codeOf(({ session }) => session.semaphore("s", 0).wait());
+    const sleeping = first.codeOf(({ session }) => session.waitFor(session.view(Int32Array), 0, 0));
     second.process.kill("SIGKILL");
     expect(await lost).toBe("DSM_LOST");
     expect(await waiting).toBe("DSM_LOST");
+    expect(await sleeping).toBe("DSM_LOST");
     expect(await first.codeOf(({ session }) => session.barrierSync())).toBe("DSM_LOST");
     await first.run(({ session }) => session.leave());
   });
@@ -301,6 +303,7 @@ describe("leaving", () => {
     const codes = await first.run(async ({ session }) => {
       const semaphore = session.semaphore("s");
       const hole = session.hole({ offset: 4096, length: 4096 });
+      const view = session.view(Int32Array);
       await session.semaphore("order").post();
       await session.leave();
       const calls: (() => unknown)[] = [
@@ -310,6 +313,12 @@ describe("leaving", () => {
         () => session.semaphore("s"),
         () => session.hole({ offset: 0, length: 1 }),
         () => session.fence(),
+        () => session.alloc(8),
+        () => session.named("n", 8),
+        () => session.free(view),
+        () => session.waitFor(view, 0, 0),
+        () => session.waitForSync(view, 0, 0),
+        () => session.notify(view, 0),
         () => session.leave(),
         () => session.leaveSync(),
         () => semaphore.wait(),
@@ -345,12 +354,13 @@ describe("leaving", () => {
     const [first] = await two();
     const barrier = first.codeOf(({ session }) => session.barrier());
     const wait = first.codeOf(({ session }) => session.semaphore("s", 0).wait());
+    const sleep = first.codeOf(({ session }) => session.waitFor(session.view(Int32Array), 0, 0));
     await first.run(({ session }) => session.leave());
-    expect([await barrier, await wait]).toEqual(["DSM_LEFT", "DSM_LEFT"]);
+    expect([await barrier, await wait, await sleep]).toEqual(["DSM_LEFT", "DSM_LEFT", "DSM_LEFT"]);
   });
 
-  test("a store after it ends the program with a message", async () => {
-    const puppet = await alone();
+  test.each(["0", "1"])("a store after it ends the program with a message (DSM_DIRECT=%s)", async (direct) => {
+    const [puppet] = (await cluster.join({ processes: 1, environment: { DSM_DIRECT: direct } })) as [Puppet];
     const store = puppet.run(({ session }) => {
       const view = session.view(Uint8Array);
       session.leaveSync();

@@ -16,13 +16,21 @@ import {
 } from "../../src/core/protocol.ts";
 import type { Replica } from "../../src/core/replica.ts";
 import { Sequencer } from "../../src/core/sequencer.ts";
-import { Cluster, processHello } from "../support/core-cluster.ts";
+import type { SessionConfig } from "../../src/core/session.ts";
+import { Cluster, type Node, processHello } from "../support/core-cluster.ts";
 import { publication, viewOf } from "../support/core-frames.ts";
 import { Random } from "../support/core-random.ts";
 
 const SIZE = 4096;
 const ROUNDS = 1500;
-const config = { name: "s", instance: "1", processes: 2, size: SIZE, base: 2 ** 45 };
+const config: SessionConfig = {
+  name: "s",
+  instance: "1",
+  processes: 2,
+  size: SIZE,
+  base: 2 ** 45,
+  order: "sequential",
+};
 
 /** One valid frame of any kind, as somebody on node `node` would send it. */
 function validFrame(random: Random, node: number): Uint8Array {
@@ -48,6 +56,11 @@ function validFrame(random: Random, node: number): Uint8Array {
     { kind: Kind.SEM_POST, offset: 1, body: encodeText("s") },
     { kind: Kind.SEM_CANCEL },
     { kind: Kind.JOIN, offset: 7, body: encodeText("n") },
+    { kind: Kind.ALLOC, offset: random.between(1, SIZE), aux: 1 << random.below(13) },
+    { kind: Kind.NAMED, offset: 64, aux: 8, body: encodeText("block") },
+    { kind: Kind.FREE, offset: random.pick([0, 64, 2000]) },
+    { kind: Kind.SLEEP, op: random.below(2), offset: 4000, length: 8, body: new Uint8Array(8) },
+    { kind: Kind.WAKE, offset: 4000, aux: random.below(3) },
     { kind: Kind.SHADOW, offset: 0, length: 10, aux: 5, seq: 3 },
     { kind: Kind.UNSHADOW, offset: 0, length: 10, aux: 5 },
     { kind: Kind.REPLY, body: encodeText("why") },
@@ -56,7 +69,7 @@ function validFrame(random: Random, node: number): Uint8Array {
   // A LEAVE ends what is tried out; it comes now and then.
   if (random.oneIn(20)) frames.push({ kind: Kind.LEAVE, op: random.below(2) });
   const greetings = [
-    encodeGreeting(Kind.HELLO, encodeJson({ session: "s", node: "x", processes: 0, size: 0 })),
+    encodeGreeting(Kind.HELLO, encodeJson({ session: "s", node: "x", processes: 0, size: 0, order: "" })),
     encodeGreeting(Kind.STATUS, new Uint8Array(0)),
     encodeGreeting(Kind.ATTACH, random.bytes(8)),
     processHello("s", 9),
@@ -124,17 +137,21 @@ test("a FrameReader throws nothing but ProtocolError and keeps less than its lim
   }
 });
 
-/** Two nodes with a process each, in a session that runs. */
-function running(): { cluster: Cluster; heard: string[]; send: (process: number, bytes: Uint8Array) => void } {
+/** Two nodes with a process each, or one with both, in a session that runs. */
+function running(names: readonly [string, string?] = ["a", "b"]): {
+  cluster: Cluster;
+  heard: string[];
+  send: (process: number, bytes: Uint8Array) => void;
+} {
   const heard: string[] = [];
   const cluster = new Cluster(config, { shadow: () => null });
-  const nodes = [cluster.node("a"), cluster.node("b")];
+  for (const name of names) cluster.node(name as string);
   cluster.settle();
-  const channels = nodes.map((node) =>
-    node.connect(
-      node.name,
-      (frame) => heard.push(`${node.name} ${frame[4]} ${frame[5]}`),
-      () => heard.push(`${node.name} closed`),
+  const channels = ["a", "b"].map((name, process) =>
+    (cluster.nodes[process] ?? (cluster.nodes[0] as Node)).connect(
+      name,
+      (frame) => heard.push(`${name} ${frame[4]} ${frame[5]}`),
+      () => heard.push(`${name} closed`),
     ),
   );
   for (const channel of channels) channel.up.push(processHello("s", 1));
@@ -149,8 +166,8 @@ function checkHealthy({ cluster, heard, send }: ReturnType<typeof running>, seed
   send(1, encode({ kind: Kind.STORE, offset: 2000, body, tag: 77 }));
   cluster.settle();
   if (heard.join() !== "b 3 0") throw new Error(`seed ${seed}: after the damage node b hears "${heard.join()}"`);
-  expect(cluster.nodes[1]?.memory.subarray(2000, 2004)).toEqual(body);
-  expect(cluster.nodes[1]?.fault).toBeNull();
+  expect(cluster.nodes.at(-1)?.memory.subarray(2000, 2004)).toEqual(body);
+  expect(cluster.nodes.at(-1)?.fault).toBeNull();
 }
 
 describe("damage from", () => {
@@ -203,6 +220,22 @@ describe("damage from", () => {
         stage.cluster.settle();
       }
       checkHealthy(stage, seed & 0xff);
+    }
+  });
+
+  test("a process of a direct session costs that process at most, and the server still agrees", () => {
+    for (let seed = 0; seed < ROUNDS / 3; seed += 1) {
+      const random = new Random(seed);
+      const stage = running(["a"]);
+      const { cluster } = stage;
+      expect(cluster.sequencer.session.direct).toBe(true);
+      for (let frame = random.between(1, 8); frame > 0; frame -= 1) {
+        stage.send(0, damaged(random, validFrame(random, 1)));
+        cluster.settle((pipe) => pipe.name === "a up" && random.oneIn(2));
+      }
+      cluster.settle();
+      checkHealthy(stage, seed & 0xff);
+      expect(cluster.nodes[0]?.replica?.session.snapshot()).toEqual(cluster.sequencer.session.snapshot());
     }
   });
 

@@ -15,7 +15,7 @@ describe("checkName", () => {
   test.each(["a", "my session", "grün", "x".repeat(NAME_MAX), "é".repeat(31), "..a", "a:b?c#d%20", "🦊"])(
     "takes %j",
     (name) => {
-      for (const kind of ["session", "node", "semaphore"] as const) expect(checkName(kind, name)).toBeNull();
+      for (const kind of ["session", "node", "semaphore", "block"] as const) expect(checkName(kind, name)).toBeNull();
     },
   );
 
@@ -34,7 +34,7 @@ describe("checkName", () => {
     [".", 'is "."'],
     ["..", 'is ".."'],
   ])("refuses %j", (name, why) => {
-    for (const kind of ["session", "node", "semaphore"] as const) {
+    for (const kind of ["session", "node", "semaphore", "block"] as const) {
       expect(checkName(kind, name)).toContain(`the ${kind} name`);
       expect(checkName(kind, name)).toContain(why);
       expect(checkName(kind, name)).not.toContain("\n");

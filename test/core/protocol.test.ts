@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { Status } from "../../src/core/errors.ts";
-import { FRAME_MAX, NAME_MAX, SEMAPHORE_VALUE_MAX, STORE_MAX } from "../../src/core/limits.ts";
+import { ALIGN_MAX, FRAME_MAX, NAME_MAX, SEMAPHORE_VALUE_MAX, STORE_MAX } from "../../src/core/limits.ts";
 import {
   AtomicOp,
   bodyText,
@@ -61,6 +61,13 @@ const atomic = (op: number, length: number, offset = 0): Frame => ({
 const semaphore = (kind: Kind, name: string, fields: Partial<Frame> = {}): Frame => ({
   kind,
   body: encodeText(name),
+  ...fields,
+});
+
+const sleep = (width: number, fields: Partial<Frame> = {}): Frame => ({
+  kind: Kind.SLEEP,
+  length: width,
+  body: new Uint8Array(8),
   ...fields,
 });
 
@@ -247,6 +254,7 @@ describe("checkOperation", () => {
     }
     expect(check({ kind: Kind.LEAVE, op: 0 })).toBeNull();
     expect(check({ kind: Kind.LEAVE, op: 1 })).toBeNull();
+    expect(check({ kind: Kind.JOIN, op: 1, body: encodeText("no direct mode") })).toBeNull();
     expect(check({ kind: Kind.BARRIER })).toBeNull();
     expect(check({ kind: Kind.SEM_CANCEL })).toBeNull();
   });
@@ -292,6 +300,39 @@ describe("checkOperation", () => {
     ["a join without a node", { kind: Kind.JOIN }],
     ["a join whose node name is too long", { kind: Kind.JOIN, body: encodeText("x".repeat(NAME_MAX + 1)) }],
     ["a join with a process id beyond 32 bits", { kind: Kind.JOIN, offset: 2 ** 32, body: encodeText("a") }],
+    ["a join with flag 2", { kind: Kind.JOIN, op: 2, body: encodeText("a") }],
+    ["an allocation of nothing", { kind: Kind.ALLOC, offset: 0, aux: 8 }],
+    ["an allocation with a body", { kind: Kind.ALLOC, offset: 8, aux: 8, body: encodeText("name") }],
+    ...[0, 3, 24, ALIGN_MAX - 1, 2 * ALIGN_MAX, 0x80000000, 0xffffffff].flatMap((aux): [string, Frame][] => [
+      [`an allocation aligned to ${aux}`, { kind: Kind.ALLOC, offset: 8, aux }],
+      [`a named block aligned to ${aux}`, { kind: Kind.NAMED, offset: 8, aux, body: encodeText("name") }],
+    ]),
+    ["a named block of nothing", { kind: Kind.NAMED, offset: 0, aux: 8, body: encodeText("name") }],
+    ["a named block without a name", { kind: Kind.NAMED, offset: 8, aux: 8 }],
+    [
+      "a named block whose name is too long",
+      { kind: Kind.NAMED, offset: 8, aux: 8, body: encodeText("x".repeat(NAME_MAX + 1)) },
+    ],
+    [
+      "a named block whose length passes its body",
+      { kind: Kind.NAMED, offset: 8, aux: 8, length: 9, body: encodeText("abc") },
+    ],
+    [
+      "a named block whose length falls short of its body",
+      { kind: Kind.NAMED, offset: 8, aux: 8, length: 3, body: encodeText("x".repeat(20)) },
+    ],
+    ["a free outside the map", { kind: Kind.FREE, offset: MAP }],
+    ["a free with a body", { kind: Kind.FREE, body: new Uint8Array(8) }],
+    ["a wake outside the map", { kind: Kind.WAKE, offset: MAP, aux: 1 }],
+    ["a wake with a body", { kind: Kind.WAKE, aux: 1, body: new Uint8Array(8) }],
+    ["a sleep without a body", { kind: Kind.SLEEP, length: 8 }],
+    ["a sleep with a larger body", { ...sleep(8), body: new Uint8Array(16) }],
+    ["a sleep with flag 2", sleep(8, { op: 2 })],
+    ["a sleep across the end of the map", sleep(8, { offset: MAP - 7 })],
+    ...[0, 3, 5, 6, 7, 9, 16, 17, 0xffffffff].map((width): [string, Frame] => [
+      `a sleep of width ${width}`,
+      sleep(width),
+    ]),
     ["a barrier with a body", { kind: Kind.BARRIER, body: new Uint8Array(8) }],
     ["a cancel with a body", { kind: Kind.SEM_CANCEL, body: new Uint8Array(8) }],
   ];
@@ -305,6 +346,11 @@ describe("checkOperation", () => {
       atomic(1, 8),
       semaphore(Kind.SEM_POST, "s"),
       { kind: Kind.JOIN, body: encodeText("a") },
+      { kind: Kind.ALLOC, aux: 8 },
+      { kind: Kind.NAMED, aux: 8, body: encodeText("a") },
+      { kind: Kind.FREE },
+      sleep(8),
+      { kind: Kind.WAKE, aux: 1 },
     ]) {
       const bytes = encode(frame);
       viewOf(bytes).setBigUint64(24, 2n ** 64n - 4n, true);
@@ -316,6 +362,30 @@ describe("checkOperation", () => {
     const ordered = new Set<number>(Object.values(Kind).filter((kind) => kind >= ORDERED_FIRST));
     for (let kind = 0; kind < 256; kind += 1) {
       if (!ordered.has(kind)) expect(check({ kind: kind as Kind })).toBe(`no ordered operation has kind ${kind}`);
+    }
+  });
+
+  test("takes every well-formed allocation, sleep and wake", () => {
+    for (const size of [1, 8, MAP, MAP + 1, Number.MAX_SAFE_INTEGER]) {
+      for (let align = 1; align <= ALIGN_MAX; align *= 2) {
+        // Whether there is room is not a question of form.
+        expect(check({ kind: Kind.ALLOC, offset: size, aux: align })).toBeNull();
+        expect(check({ kind: Kind.NAMED, offset: size, aux: align, body: encodeText("grid") })).toBeNull();
+      }
+    }
+    for (const name of ["x", "x".repeat(8), "x".repeat(NAME_MAX)]) {
+      expect(check({ kind: Kind.NAMED, offset: 1, aux: 8, body: encodeText(name) })).toBeNull();
+    }
+    for (const offset of [0, 1, MAP - 1]) {
+      expect(check({ kind: Kind.FREE, offset })).toBeNull();
+      for (const aux of [0, 1, 0xffffffff]) expect(check({ kind: Kind.WAKE, offset, aux })).toBeNull();
+    }
+    for (const width of [1, 2, 4, 8]) {
+      for (const op of [0, 1]) {
+        expect(check(sleep(width, { op }))).toBeNull();
+        expect(check(sleep(width, { op, offset: MAP - width }))).toBeNull();
+        expect(check(sleep(width, { op, offset: 3 }))).toBeNull();
+      }
     }
   });
 

@@ -7,7 +7,6 @@ import { FrameReader } from "../../src/core/frames.ts";
 import { FRAME_MAX } from "../../src/core/limits.ts";
 import { HEADER_SIZE, Kind, setUint64 } from "../../src/core/protocol.ts";
 import { Replica, type ReplicaOutput } from "../../src/core/replica.ts";
-import type { Welcome } from "../../src/core/sequencer.ts";
 import { Violation } from "../support/core-cluster.ts";
 import { viewOf } from "../support/core-frames.ts";
 import { type Report, type SimulatorOptions, simulate } from "./simulator.ts";
@@ -27,7 +26,16 @@ function run(seed: number, options?: SimulatorOptions): Report {
 test(
   `${seeds.length} seeds keep every promise`,
   () => {
-    const total: Report = { entries: 0, answers: 0, loads: 0, lost: 0 };
+    const total: Report = {
+      entries: 0,
+      answers: 0,
+      loads: 0,
+      lost: 0,
+      direct: 0,
+      woken: 0,
+      refused: 0,
+      blocks: 0,
+    };
     for (const seed of seeds) {
       const report = run(seed);
       for (const key of Object.keys(total) as (keyof Report)[]) total[key] += report[key];
@@ -37,6 +45,8 @@ test(
     expect(total.entries).toBeGreaterThan(30 * seeds.length);
     expect(total.loads).toBeGreaterThan(10 * seeds.length);
     expect(total.lost).toBeGreaterThan(seeds.length / 4);
+    expect(total.direct).toBeGreaterThan(seeds.length / 5);
+    for (const count of [total.woken, total.refused, total.blocks]) expect(count).toBeGreaterThan(seeds.length / 2);
   },
   60_000 + 100 * seeds.length,
 );
@@ -73,11 +83,32 @@ function answersThat(
   change: (answer: Uint8Array, channel: number, send: ReplicaOutput["reply"]) => void,
 ): SimulatorOptions {
   return {
-    makeReplica: (welcome: Welcome, node: string, path: string, memory: Uint8Array, out: ReplicaOutput) =>
-      new Replica(welcome, node, path, memory, {
+    makeReplica: (welcome, node, path, memory, atomics, out) =>
+      new Replica(welcome, node, path, memory, atomics, {
         ...out,
         reply: (channel, bytes) => change(bytes.slice(), channel, out.reply),
       }),
+  };
+}
+
+/** A replica of which all that it hands to the log in direct mode goes through `change`. */
+function decisionsThat(
+  change: (frame: Uint8Array, number: number, propose: ReplicaOutput["propose"]) => void,
+): SimulatorOptions {
+  return {
+    makeReplica: (welcome, node, path, memory, atomics, out) => {
+      let count = 0;
+      const propose = (bytes: Uint8Array): void => {
+        if (!replica.session.direct) {
+          out.propose(bytes);
+          return;
+        }
+        count += 1;
+        change(new Uint8Array(bytes), count, out.propose);
+      };
+      const replica: Replica = new Replica(welcome, node, path, memory, atomics, { ...out, propose });
+      return replica;
+    },
   };
 }
 
@@ -86,18 +117,22 @@ const isData = (entry: Uint8Array): boolean => entry[4] === Kind.STORE || entry[
 /** Answers a store when it is asked for, not when it has been applied. */
 class EarlyReplica extends Replica {
   readonly #reply: ReplicaOutput["reply"];
-  constructor(...[welcome, node, path, memory, out]: ReplicaArguments) {
+  constructor(...[welcome, node, path, memory, atomics, out]: ReplicaArguments) {
     const early = new Set<number>();
     const reply: ReplicaOutput["reply"] = (channel, bytes) => {
       if (!early.delete(channel)) out.reply(channel, bytes);
     };
-    super(welcome, node, path, memory, { ...out, reply, propose: (bytes) => this.#propose(bytes, early, out) });
+    super(welcome, node, path, memory, atomics, {
+      ...out,
+      reply,
+      propose: (bytes) => this.#propose(bytes, early, out),
+    });
     this.#reply = out.reply;
   }
   #propose(bytes: Uint8Array, early: Set<number>, out: ReplicaOutput): void {
     out.propose(bytes);
     if (bytes[4] !== Kind.STORE) return;
-    const answer = bytes.slice(0, HEADER_SIZE);
+    const answer = new Uint8Array(bytes.subarray(0, HEADER_SIZE));
     const tag = viewOf(bytes).getUint32(8, true);
     answer[4] = Kind.REPLY;
     viewOf(answer).setUint32(0, HEADER_SIZE, true);
@@ -162,6 +197,81 @@ describe("the simulator notices a replica that", () => {
         if (entry[4] === Kind.SEM_WAIT) entry[5] = 0;
         return [entry];
       }),
+    ],
+    [
+      "sleeps without comparing",
+      replicaThat((entry) => {
+        if (entry[4] === Kind.SLEEP) entry[5] = 1;
+        return [entry];
+      }),
+    ],
+    [
+      "wakes one at most",
+      replicaThat((entry) => {
+        if (entry[4] === Kind.WAKE && entry[36] !== 0) entry.set([1, 0, 0, 0], 36);
+        return [entry];
+      }),
+    ],
+    [
+      "gives out a smaller block",
+      replicaThat((entry) => {
+        if (entry[4] === Kind.ALLOC && (entry[24] as number) > 1) entry[24]! -= 1;
+        return [entry];
+      }),
+    ],
+    [
+      "says another place of a block",
+      answersThat((answer, channel, send) => {
+        if (answer[4] === Kind.REPLY && (answer[24] as number) > 7) answer[24]! -= 8;
+        send(channel, answer);
+      }),
+    ],
+    [
+      "decides what it does not hand on",
+      decisionsThat((frame, number, propose) => {
+        if (number !== 5) propose(frame);
+      }),
+    ],
+    [
+      "hands on what it decides in another order",
+      decisionsThat((frame, number, propose) => {
+        if (number === 5) {
+          held = frame;
+          return;
+        }
+        propose(frame);
+        if (held !== null) propose(held);
+        held = null;
+      }),
+    ],
+    [
+      "hands on something else than it decides",
+      decisionsThat((frame, _number, propose) => {
+        if (frame[4] === Kind.FREE) frame[24]! ^= 8;
+        propose(frame);
+      }),
+    ],
+    [
+      "lets the server compare what only the node has",
+      decisionsThat((frame, _number, propose) => {
+        if (frame[4] === Kind.SLEEP) frame[5] = 0;
+        propose(frame);
+      }),
+    ],
+    [
+      "writes memory that is the processes'",
+      {
+        makeReplica: (welcome, node, path, memory, atomics, out) => {
+          const replica: Replica = new Replica(welcome, node, path, memory, atomics, {
+            ...out,
+            propose: (bytes) => {
+              if (replica.session.direct && bytes[4] === Kind.SEM_WAIT) memory[9]! ^= 1;
+              out.propose(bytes);
+            },
+          });
+          return replica;
+        },
+      },
     ],
     [
       "loses an answer",

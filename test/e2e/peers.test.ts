@@ -149,7 +149,7 @@ describe("the server", () => {
   const hello = (fields: object): Uint8Array => encodeGreeting(Kind.HELLO, encodeJson(fields));
 
   test("welcomes no arbiter that says something wrong of itself", async () => {
-    const good = { session, node: "x", processes: 0, size: 0 };
+    const good = { session, node: "x", processes: 0, size: 0, order: "" };
     for (const [what, greeting, status] of [
       ["no JSON", encodeGreeting(Kind.HELLO, encodeText("{")), Status.PROTOCOL],
       ["JSON of another kind", encodeGreeting(Kind.HELLO, encodeJson(null)), Status.PROTOCOL],
@@ -172,7 +172,7 @@ describe("the server", () => {
   /** A connection that the server takes for the arbiter of another node. */
   async function welcomed(): Promise<{ peer: Peer; node: number }> {
     const peer = await server();
-    peer.send(hello({ session, node: "liar", processes: 0, size: 0 }));
+    peer.send(hello({ session, node: "liar", processes: 0, size: 0, order: "" }));
     const reply = await peer.frame();
     expect(reply?.kind).toBe(Kind.WELCOME);
     return { peer, node: (JSON.parse(reply?.text as string) as { node: number }).node };

@@ -3,9 +3,11 @@
  * the test decides which pipe delivers how many bytes next, so it decides every race.
  */
 import { FrameReader } from "../../src/core/frames.ts";
-import { FRAME_MAX } from "../../src/core/limits.ts";
+import { FRAME_MAX, PAGE_SIZE, WELCOME_MAX } from "../../src/core/limits.ts";
+import { type Order, orderNumber } from "../../src/core/order.ts";
 import {
   bodyText,
+  encode,
   encodeGreeting,
   encodeJson,
   encodeText,
@@ -100,6 +102,8 @@ export interface ClusterOptions {
   /** The order, frame by frame, as the server broadcasts it; `bytes` is valid during the call only. */
   onEntry?: (bytes: Uint8Array) => void;
   onEnded?: () => void;
+  /** A frame that a node's replica hands to the log; `bytes` is valid during the call only. */
+  onPropose?: (node: Node, bytes: Uint8Array) => void;
   /** The shadow behind a descriptor of a process. */
   shadow?: (pid: number, descriptor: number) => Uint8Array | null;
 }
@@ -158,7 +162,8 @@ export class Cluster {
 
   /** A node that greets the server. Its replica is there once the welcome has been delivered. */
   node(name: string, hello: Partial<NodeHello> = {}): Node {
-    const node = new Node(this, name, { session: this.config.name, node: name, processes: 0, size: 0, ...hello });
+    const everything = { session: this.config.name, node: name, processes: 0, size: 0, order: "" as const, ...hello };
+    const node = new Node(this, name, everything);
     this.nodes.push(node);
     return node;
   }
@@ -181,6 +186,8 @@ export class Node {
   readonly cluster: Cluster;
   readonly name: string;
   readonly memory: Uint8Array;
+  /** The mark of each page: whether an atomic operation was executed there. */
+  readonly atomics: Uint8Array;
   readonly up: Pipe;
   replica: Replica | null = null;
   number = -1;
@@ -196,7 +203,7 @@ export class Node {
   received = 0;
   /** What the node says to its tests: the welcome, a refusal, the end. */
   onEvent: (event: "welcomed" | "refused" | "done" | "lost") => void = () => {};
-  readonly #greeting = new FrameReader(FRAME_MAX);
+  readonly #log = new FrameReader(WELCOME_MAX);
   readonly #channels = new Map<number, Channel>();
   #tokens = 0;
 
@@ -204,6 +211,7 @@ export class Node {
     this.cluster = cluster;
     this.name = name;
     this.memory = new Uint8Array(cluster.config.size);
+    this.atomics = new Uint8Array(cluster.config.size / PAGE_SIZE);
     this.up = cluster.link(
       name,
       (chunk) => this.#receive(chunk),
@@ -212,25 +220,35 @@ export class Node {
     this.up.push(encodeGreeting(Kind.HELLO, encodeJson(hello)));
   }
 
+  /** What src/arbiter/server-log.ts does. */
   #receive(chunk: Uint8Array): void {
-    if (this.lost) return;
-    if (this.replica !== null && this.#greeting.pending === 0) {
-      this.#entries(chunk);
-      return;
-    }
-    this.#greeting.push(chunk, (view, at, size, bytes) => {
-      if (this.replica !== null) {
+    this.#log.push(chunk, (view, at, size, bytes) => {
+      if (this.lost) return;
+      const kind = view.getUint8(at + 4);
+      if (this.replica !== null && kind !== Kind.FAIL) {
         this.#entries(bytes.subarray(at, at + size));
         return;
       }
       const text = bodyText(bytes, at + HEADER_SIZE, view.getUint32(at + 32, true));
-      if (view.getUint8(at + 4) === Kind.WELCOME) {
+      if (kind === Kind.WELCOME) {
         this.#welcomed(JSON.parse(text));
-        return;
+        this.#log.limit = FRAME_MAX;
+      } else {
+        this.#refused(view.getUint8(at + 5), text);
       }
-      this.refusal = `${view.getUint8(at + 5)} ${text}`;
-      this.onEvent("refused");
     });
+  }
+
+  /** The server does not want this node (any more): its processes are told why. */
+  #refused(status: number, text: string): void {
+    if (this.done) return;
+    this.refusal = `${status} ${text}`;
+    this.onEvent("refused");
+    if (this.replica === null) return;
+    for (const channel of this.#channels.values()) {
+      channel.down.push(encode({ kind: Kind.FAIL, op: status, body: encodeText(text) }));
+    }
+    this.lose();
   }
 
   #entries(bytes: Uint8Array): void {
@@ -248,7 +266,10 @@ export class Node {
     this.welcome = welcome;
     this.number = welcome.node;
     const out: ReplicaOutput = {
-      propose: (bytes) => this.up.push(bytes),
+      propose: (bytes) => {
+        this.up.push(bytes);
+        this.cluster.options.onPropose?.(this, bytes);
+      },
       reply: (index, bytes) => {
         const channel = this.#channels.get(index);
         if (channel === undefined) throw new Violation(`node ${this.name} answers channel ${index}, which nobody has`);
@@ -271,7 +292,7 @@ export class Node {
       },
     };
     const make = this.cluster.options.makeReplica ?? ((...args) => new Replica(...args));
-    this.replica = make(welcome, this.name, `/map/of/${this.name}`, this.memory, out);
+    this.replica = make(welcome, this.name, `/map/of/${this.name}`, this.memory, this.atomics, out);
     this.onEvent("welcomed");
   }
 
@@ -328,14 +349,27 @@ export interface Channel {
   readonly down: Pipe;
 }
 
+/** What a process says in its first frame; what is left out expects nothing. */
+export interface Wishes {
+  rank?: number;
+  processes?: number;
+  size?: number;
+  order?: Order | "";
+  /** It does not want direct mode. */
+  noDirect?: boolean;
+}
+
 /** A process's first frame. */
-export function processHello(session: string, pid: number, wished = -1, processes = 0, size = 0): Uint8Array {
+export function processHello(session: string, pid: number, wishes: Wishes = {}): Uint8Array {
   const body = new Uint8Array(PROCESS_HELLO_SIZE);
   const view = new DataView(body.buffer);
+  const order = wishes.order ?? "";
   view.setUint32(PROCESS_HELLO.pid[0], pid, true);
-  view.setUint32(PROCESS_HELLO.processes[0], processes, true);
-  setUint64(view, PROCESS_HELLO.size[0], size);
-  view.setUint32(PROCESS_HELLO.wishedRank[0], wished + 1, true);
+  view.setUint32(PROCESS_HELLO.processes[0], wishes.processes ?? 0, true);
+  setUint64(view, PROCESS_HELLO.size[0], wishes.size ?? 0);
+  view.setUint32(PROCESS_HELLO.wishedRank[0], (wishes.rank ?? -1) + 1, true);
+  view.setUint16(PROCESS_HELLO.order[0], order === "" ? 0 : orderNumber(order), true);
+  view.setUint16(PROCESS_HELLO.noDirect[0], wishes.noDirect === true ? 1 : 0, true);
   body.set(encodeText(session), PROCESS_HELLO.session[0]);
   return encodeGreeting(Kind.HELLO, body);
 }

@@ -3,6 +3,7 @@
  * it that begin with ">" are what comes of it, in order. README.txt beside them says what the lines mean.
  */
 import { Status } from "../../src/core/errors.ts";
+import { DEFAULT_ORDER, type Order } from "../../src/core/order.ts";
 import {
   AtomicOp,
   bodyText,
@@ -10,6 +11,7 @@ import {
   encodeGreeting,
   encodeText,
   type Frame,
+  getUint64,
   HEADER_SIZE,
   JOINED,
   Kind,
@@ -45,9 +47,9 @@ export class Stage {
   #effects: string[] = [];
   #nextPid = 101;
 
-  constructor(processes: number, size: number) {
+  constructor(processes: number, size: number, order: Order = DEFAULT_ORDER) {
     this.#cluster = new Cluster(
-      { name: "demo", instance: "0123456789abcdef", processes, size, base: 0x2000_0000_0000 },
+      { name: "demo", instance: "0123456789abcdef", processes, size, base: 0x2000_0000_0000, order },
       {
         onEnded: () => this.#say("the session has ended"),
         shadow: (pid) =>
@@ -90,6 +92,7 @@ export class Stage {
           node: option("named") ?? name,
           processes: number("expects", 0),
           size: number("size", 0),
+          order: (option("order") ?? "") as Order | "",
         });
         return;
       }
@@ -109,11 +112,15 @@ export class Stage {
         const name = first();
         const node = this.#nodeOf(option("on") ?? "");
         const actor = this.#actor(name, node);
-        const session = option("session") ?? "demo";
+        const wishes = {
+          rank: number("wish", -1),
+          processes: number("expects", 0),
+          size: number("size", 0),
+          order: (option("order") ?? "") as Order | "",
+          noDirect: words.includes("ordered"),
+        };
         actor.asked.set(0, "join");
-        actor.channel.up.push(
-          processHello(session, actor.pid, number("wish", -1), number("expects", 0), number("size", 0)),
-        );
+        actor.channel.up.push(processHello(option("session") ?? "demo", actor.pid, wishes));
         return;
       }
       case "attach": {
@@ -150,6 +157,20 @@ export class Stage {
         this.#say(hex(this.#memoryOf(memory).subarray(offset, offset + Number(first()))));
         return;
       }
+      case "write": {
+        // In direct mode the process has the node's memory itself.
+        const { node } = this.#actorOf(first()).channel;
+        node.memory.set(unhex(words[1] ?? ""), Number(words[0]));
+        return;
+      }
+      case "marks":
+        this.#say(
+          `pages with atomics: ${[...this.#nodeOf(first()).atomics.entries()].flatMap(([page, mark]) => (mark === 0 ? [] : page)).join(" ") || "none"}`,
+        );
+        return;
+      case "compare":
+        this.#compare();
+        return;
       case "scribble": {
         const actor = this.#actorOf(first());
         actor.shadow?.set(unhex(words[1] ?? ""), Number(words[0]));
@@ -220,8 +241,29 @@ export class Stage {
         this.#ask(actor, { kind: Kind.SEM_POST, offset, body: encodeText(word(0)), ...initial }, `${verb} ${word(0)}`);
         return;
       }
+      case "alloc":
+      case "named": {
+        const [name, size] = verb === "named" ? [word(0), word(1)] : ["", word(0)];
+        const kind = verb === "named" ? Kind.NAMED : Kind.ALLOC;
+        const frame = { kind, offset: Number(size), aux: Number(option("align") ?? 8), body: encodeText(name) };
+        this.#ask(actor, frame, name === "" ? "alloc" : `named ${name}`);
+        return;
+      }
+      case "free":
+        this.#ask(actor, { kind: Kind.FREE, offset: Number(word(0)) }, "free");
+        return;
+      case "sleep": {
+        const value = unhex(word(1));
+        const body = new Uint8Array(8);
+        body.set(value);
+        this.#ask(actor, { kind: Kind.SLEEP, offset: Number(word(0)), length: value.length, body }, "sleep");
+        return;
+      }
+      case "wake":
+        this.#ask(actor, { kind: Kind.WAKE, offset: Number(word(0)), aux: Number(words[1] ?? 1) }, "wake");
+        return;
       case "cancel":
-        // Takes back the wait that was asked last.
+        // Takes back the wait or sleep that was asked last.
         actor.channel.up.push(encode({ kind: Kind.SEM_CANCEL, tag: actor.nextTag - 1 }));
         return;
       case "leave":
@@ -343,7 +385,12 @@ export class Stage {
     } else if (what === "join") {
       actor.rank = view.getUint32(36, true);
       actor.token = frame.slice(HEADER_SIZE + JOINED.token[0], HEADER_SIZE + JOINED.token[0] + 8);
-      this.#say(`${says} OK, rank ${actor.rank} of ${view.getUint32(HEADER_SIZE + JOINED.processes[0], true)}`);
+      const processes = view.getUint32(HEADER_SIZE + JOINED.processes[0], true);
+      const direct = view.getUint32(HEADER_SIZE + JOINED.direct[0], true) === 1 ? ", direct" : "";
+      this.#say(`${says} OK, rank ${actor.rank} of ${processes}${direct}`);
+    } else if (what === "alloc" || what?.startsWith("named") || what === "wake") {
+      const result = what === "wake" ? "woke" : "place";
+      this.#say(`${says} OK at ${view.getUint32(16, true)}, ${result} ${getUint64(view, 24)}`);
     } else if (what?.startsWith("atomic")) {
       this.#say(
         `${says} OK at ${view.getUint32(16, true)}, was ${hex(frame.subarray(HEADER_SIZE)).replace(/(00)*$/, "") || "0"}`,
@@ -376,9 +423,23 @@ export class Stage {
     return this.#actors.get(name)?.shadow ?? this.#nodeOf(name).memory;
   }
 
+  /** How far server and nodes are, and whether those that are equally far have the same state. */
+  #compare(): void {
+    const server = this.#cluster.sequencer.session;
+    this.#say(`the server is at entry ${server.seq}`);
+    for (const [name, { replica }] of this.#nodes) {
+      if (replica === null) continue;
+      const { seq } = replica.session;
+      const same = JSON.stringify(replica.session.snapshot()) === JSON.stringify(server.snapshot());
+      this.#say(`node ${name} is at entry ${seq}${seq !== server.seq ? "" : same ? ", the same" : ", and differs"}`);
+    }
+  }
+
   #status(): void {
-    const { phase, present, entries, bytes, nodes, ranks, semaphores } = this.#cluster.sequencer.status();
-    this.#say(`${phase}, ${present} present, ${entries} entries, ${bytes} bytes, nodes ${nodes.join(" ") || "none"}`);
+    const { phase, direct, present, entries, bytes, nodes, ranks, semaphores } = this.#cluster.sequencer.status();
+    this.#say(
+      `${phase}${direct ? ", direct" : ""}, ${present} present, ${entries} entries, ${bytes} bytes, nodes ${nodes.join(" ") || "none"}`,
+    );
     for (const { rank, node, pid, state, on } of ranks) {
       this.#say(`rank ${rank}: ${state}${on === undefined ? "" : ` on ${on}`}, node ${node}, process ${pid}`);
     }

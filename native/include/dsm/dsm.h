@@ -72,10 +72,12 @@ typedef struct dsm_config {
   uint32_t join_timeout_ms; /* how long to wait for the others to join; 0: 300000 */
   int32_t autostart;        /* 1: start a local daemon where none listens on a loopback address; 0: never */
   const char *binary;       /* path of the dsm binary; NULL: DSM_BIN, beside the library, PATH */
+  const char *order;        /* "sequential" or "release"; NULL: whatever the session has, sequential for a new one */
+  int32_t direct;           /* 0: no direct mode, even if all processes are on one node */
 } dsm_config;
 
 /* Fills `config` from the environment: DSM_SESSION, DSM_NODE, DSM_DAEMON, DSM_PROCESSES, DSM_SIZE (bytes, or with a
- * suffix KiB, MiB, GiB), DSM_RANK, DSM_JOIN_TIMEOUT_MS, DSM_AUTOSTART, DSM_BIN. A variable that is set but cannot be
+ * suffix KiB, MiB, GiB), DSM_RANK, DSM_JOIN_TIMEOUT_MS, DSM_AUTOSTART, DSM_BIN, DSM_ORDER, DSM_DIRECT (0 or 1). A variable that is set but cannot be
  * read gives DSM_INVALID. Strings point into the environment. */
 int dsm_config_init(dsm_config *config);
 
@@ -94,6 +96,10 @@ void *dsm_address(const dsm_session *session);      /* first byte of the map, th
 size_t dsm_size(const dsm_session *session);        /* bytes in the map, whole pages */
 const char *dsm_node(const dsm_session *session);   /* name of this process's node */
 const char *dsm_name(const dsm_session *session);   /* name of the session */
+const char *dsm_order(const dsm_session *session);  /* "sequential" or "release" */
+/* 1 in direct mode: all processes are on one node and share its memory as threads do; a store costs what a store costs,
+ * and what may be relied on is x86-TSO. */
+int dsm_is_direct(const dsm_session *session);
 
 /* Waits until every process that has not left is in the barrier. */
 int dsm_barrier_wait(dsm_session *session);
@@ -109,6 +115,23 @@ int dsm_sem_post(dsm_session *session, const char *name, uint32_t initial);
  * filled. Filling publishes exactly the bytes that changed, as one entry of the order. Holes may not overlap. */
 int dsm_hole_dig(dsm_session *session, void *address, size_t size, int *hole);
 int dsm_hole_fill(dsm_session *session, int hole);
+
+/* Blocks of the map, given out by the session: all processes see the same ones. A block is zeroed when it is given out.
+ * `align` is a power of two up to 4096. A program uses these or lays out the map by itself, not both.
+ * DSM_NO_MEMORY: no gap is large enough. */
+int dsm_alloc(dsm_session *session, size_t size, size_t align, void **block);
+/* Any process may free what another one allocated. DSM_INVALID: no block begins there (freed before?). */
+int dsm_free(dsm_session *session, void *block);
+/* The block of that name, made at first use, aligned to 64 bytes: the same for the same name in every process.
+ * DSM_MISMATCH: it exists with another size. */
+int dsm_named(dsm_session *session, const char *name, size_t size, void **block);
+
+/* Sleeps while `width` (1, 2, 4 or 8) bytes at `address` hold `value`: DSM_AGAIN at once if they do not, DSM_OK when a
+ * dsm_wake() at this address came, DSM_TIMEOUT after timeout_ms (-1: no limit). Comparing and going to sleep are one
+ * step of the order, so a wake after a change of the value is never missed. */
+int dsm_wait_while(dsm_session *session, const void *address, size_t width, uint64_t value, int32_t timeout_ms);
+/* Wakes at most `count` processes that sleep at `address`, first come first served; *woken (may be NULL): how many. */
+int dsm_wake(dsm_session *session, const void *address, uint32_t count, uint32_t *woken);
 
 /* Returns once every store this process made before is in place on its node and has its place in the order. */
 int dsm_fence(dsm_session *session);

@@ -1,0 +1,34 @@
+import { describe, expect, test } from "bun:test";
+import { checkOrder, DEFAULT_ORDER, ORDERS, orderNumber, orderOfNumber } from "../../src/core/order.ts";
+import { checkExpectations } from "../../src/core/sequencer.ts";
+
+test("numbers stay what dsm.h says", () => {
+  expect(ORDERS.map(orderNumber)).toEqual([1, 2]);
+  expect(orderNumber("sequential")).toBe(1);
+  expect(orderNumber("release")).toBe(2);
+  for (const order of ORDERS) expect(orderOfNumber(orderNumber(order))).toBe(order);
+  for (const number of [0, -1, ORDERS.length + 1, 0xffff, 1.5, Number.NaN]) expect(orderOfNumber(number)).toBeNull();
+  expect(DEFAULT_ORDER).toBe("sequential");
+});
+
+test("checkOrder takes the orders there are and names them to whoever wants another", () => {
+  for (const order of ORDERS) expect(checkOrder(order)).toBeNull();
+  for (const bad of ["", "Sequential", "release ", "weak", "constructor"]) {
+    expect(checkOrder(bad)).toBe(`there is no order "${bad}"; choose sequential or release`);
+  }
+});
+
+describe("checkExpectations", () => {
+  const config = { name: "s", instance: "1", processes: 3, size: 8192, base: 0, order: "release" } as const;
+
+  test("whoever expects nothing, or what there is, is welcome", () => {
+    expect(checkExpectations(config, 0, 0, "")).toBeNull();
+    expect(checkExpectations(config, 3, 8192, "release")).toBeNull();
+  });
+
+  test("each difference is named", () => {
+    expect(checkExpectations(config, 2, 8192, "release")).toContain("is for 3 processes, not 2");
+    expect(checkExpectations(config, 3, 4096, "release")).toContain("has a map of 8192 bytes, not 4096");
+    expect(checkExpectations(config, 3, 8192, "sequential")).toContain("has the order release, not sequential");
+  });
+});
