@@ -1,6 +1,6 @@
 /** `dsm arbiter`: the replica's shell. Carries bytes between the log, the node's processes and the map in /dev/shm. */
 import { randomBytes } from "node:crypto";
-import { chmodSync, lstatSync, renameSync, unlinkSync } from "node:fs";
+import { chmodSync, lstatSync, renameSync } from "node:fs";
 import type { Socket } from "bun";
 import type { Directory, FindRequest, SessionAddress } from "../core/directory.ts";
 import { DsmError, statusOf } from "../core/errors.ts";
@@ -13,7 +13,7 @@ import { encode, encodeText, Kind, ProtocolError } from "../core/protocol.ts";
 import { Replica } from "../core/replica.ts";
 import type { NodeHello, Welcome } from "../core/sequencer.ts";
 import { checkSize, pageRound } from "../core/size.ts";
-import { createMap, type MapFile, openShadow, removeMap, removeStaleMaps } from "./map-file.ts";
+import { createMap, type MapFile, openShadow, removeFile, removeStaleMaps } from "./map-file.ts";
 import { ServerLog } from "./server-log.ts";
 
 export interface ArbiterOptions {
@@ -93,6 +93,8 @@ class ArbiterShell {
       this.#map = createMap(arbiterKey(directory.address, session, node), welcome.snapshot.config.size);
       this.#replica = this.#makeReplica(welcome, this.#map);
       for (const bytes of this.#early.splice(0)) this.#replica.entries(bytes);
+      // Ended while we came: the next session of this name has an arbiter of its own.
+      if (this.#done) throw new DsmError("DSM_ENDED", `session "${session}" has ended`);
       this.#listen();
     } catch (error) {
       this.finish(1);
@@ -179,7 +181,11 @@ class ArbiterShell {
 
   /** Without the order nothing can go on here: everybody who waits is told, and the arbiter ends. */
   #lost(error: DsmError): void {
-    if (this.#done || this.#finished) return;
+    if (this.#finished) return;
+    if (this.#done) {
+      this.finish(0);
+      return;
+    }
     const frame = encode({ kind: Kind.FAIL, op: statusOf(error.code), body: encodeText(error.message) });
     for (const socket of this.#clients.values()) socket.data.outbox.send(frame);
     this.finish(1);
@@ -285,13 +291,13 @@ class ArbiterShell {
     this.#finished = true;
     clearTimeout(this.#unused);
     const { socket: path } = this.#options;
-    if (this.#socketIdentity !== "" && identity(path) === this.#socketIdentity) unlinkSync(path);
+    if (this.#socketIdentity !== "" && identity(path) === this.#socketIdentity) removeFile(path);
     this.#listener?.stop();
     for (const socket of this.#clients.values()) {
       clearTimeout(socket.data.timer);
       socket.end();
     }
-    if (this.#map !== undefined) removeMap(this.#map.path);
+    if (this.#map !== undefined) removeFile(this.#map.path);
     this.#log?.close();
     this.#resolve(code);
   }

@@ -40,7 +40,7 @@ export function removeStaleMaps(): void {
     if (!name.startsWith(prefix)) continue;
     const [, , , pid, start] = name.split("-");
     if (pid === undefined || start === undefined || startTime(Number(pid)) === start) continue;
-    removeMap(`${DIRECTORY}/${name}`);
+    removeFile(`${DIRECTORY}/${name}`);
   }
 }
 
@@ -61,7 +61,7 @@ export function createMap(key: string, mapSize: number): MapFile {
       atomics: Bun.mmap(path, { shared: true, offset: mapSize }),
     };
   } catch (error) {
-    removeMap(path);
+    removeFile(path);
     if ((error as NodeJS.ErrnoException).code === "ENOSPC") throw noRoom(size, bavail * bsize);
     throw new DsmError("DSM_NO_MEMORY", `cannot make a map of ${formatSize(size)}: ${(error as Error).message}`);
   } finally {
@@ -85,7 +85,8 @@ export function openShadow(pid: number, descriptor: number): Uint8Array | null {
   }
 }
 
-export function removeMap(path: string): void {
+/** Removes a file that somebody else may be removing too. */
+export function removeFile(path: string): void {
   try {
     unlinkSync(path);
   } catch {
