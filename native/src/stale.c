@@ -42,25 +42,17 @@ static int try_lock(const char *path, int flags) {
   return -1;
 }
 
-static void remove_lock(const char *path) {
-  int lock = try_lock(path, 0);
-  if (lock < 0)
-    return;
-  unlink(path);
-  close(lock);
-}
-
-/* Under the lock of this socket no library starts an arbiter that would listen at it. */
-static void remove_socket(const char *path, size_t stem) {
-  if (has_listener(path))
-    return;
-  char lock_path[PATH_SIZE];
+/* Removes the socket with this stem, if nobody listens there, and its lock. Whoever gets the lock removes both: of two
+ * who sweep at once one has it, whichever of the two files it came by. Under the lock no library starts an arbiter. */
+static void remove_pair(const char *path, size_t stem) {
+  char lock_path[PATH_SIZE], socket_path[PATH_SIZE];
   snprintf(lock_path, sizeof lock_path, "%.*s.lock", (int)stem, path);
+  snprintf(socket_path, sizeof socket_path, "%.*s.sock", (int)stem, path);
   int lock = try_lock(lock_path, O_CREAT);
   if (lock < 0)
     return;
-  if (!has_listener(path))
-    unlink(path);
+  if (!has_listener(socket_path))
+    unlink(socket_path);
   unlink(lock_path);
   close(lock);
 }
@@ -83,10 +75,8 @@ void stale_remove(const char *keep) {
         length + strlen(name) >= sizeof path)
       continue;
     strcpy(path + length, name);
-    if (strcmp(dot, ".lock") == 0)
-      remove_lock(path);
-    else if (strcmp(dot, ".sock") == 0)
-      remove_socket(path, length + (size_t)(dot - name));
+    if (strcmp(dot, ".lock") == 0 || (strcmp(dot, ".sock") == 0 && !has_listener(path)))
+      remove_pair(path, length + (size_t)(dot - name));
     else if (strncmp(dot, ".sock.", 6) == 0 && kill((pid_t)strtol(dot + 6, NULL, 10), 0) != 0 && errno == ESRCH)
       unlink(path);
   }
