@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "attach.h"
+#include "clock.h"
 #include "spawn.h"
 #include "status.h"
 
@@ -37,12 +38,6 @@ static struct left {
   int region; /* -1: none any more */
   struct left *next;
 } *left_maps;
-
-static long long now_ms(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return now.tv_sec * 1000ll + now.tv_nsec / 1000000;
-}
 
 /* ---- The sink: what the fault handlers call. All of it handler-safe. ---- */
 

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "channel.h"
+#include "clock.h"
 #include "session.h"
 #include "stale.h"
 #include "status.h"
@@ -158,12 +159,6 @@ static char **arbiter_environment(void) {
   if (copy != NULL)
     copy[kept] = NULL;
   return copy;
-}
-
-static long long now_ms(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return now.tv_sec * 1000ll + now.tv_nsec / 1000000;
 }
 
 /* Handles one line of the arbiter's: DSM_OK for "ready", -1 to read on, or the status of its "error". */

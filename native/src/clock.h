@@ -1,0 +1,13 @@
+/* The clock that deadlines are counted on: it never jumps. */
+#ifndef DSM_CLOCK_H
+#define DSM_CLOCK_H
+
+#include <time.h>
+
+static inline long long now_ms(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * 1000ll + now.tv_nsec / 1000000;
+}
+
+#endif
