@@ -106,6 +106,16 @@ int session_publish(dsm_session *session, const struct dsm_run *runs, uint32_t c
   return finish_request(session, slot, writer_flush(&writer), &reply) == 0 && reply.header.op == DSM_OK ? 0 : -1;
 }
 
+/* What lies in no hole. 0, or -1: the arbiter is gone. */
+static int share(dsm_session *session, const struct dsm_run *runs, uint32_t count) {
+  if (session->ring.header != NULL) {
+    int queued = ring_store(session, runs, count);
+    if (queued != 0)
+      return queued > 0 ? 0 : -1;
+  }
+  return session_publish(session, runs, count);
+}
+
 static int sink_fault(void *context, uintptr_t address, int atomic) {
   return hole_fault(context, address, atomic);
 }
@@ -129,10 +139,10 @@ static int sink_store(void *context, const struct dsm_run *runs, uint32_t count)
         return -1;
       }
       if (left > 0)
-        result = session_publish(session, rest, (uint32_t)left);
+        result = share(session, rest, (uint32_t)left);
     }
   } else {
-    result = session_publish(session, runs, count);
+    result = share(session, runs, count);
   }
   if (result < 0)
     say_gone(session);
@@ -278,7 +288,7 @@ int session_request(dsm_session *session, struct wire_header *header, const void
 /* ---- Opening ---- */
 
 static const char *const order_names[] = {
-    [ORDER_ANY] = "", [ORDER_SEQUENTIAL] = "sequential", [ORDER_RELEASE] = "release"};
+    [ORDER_ANY] = "", [ORDER_SEQUENTIAL] = "sequential", [ORDER_RELEASE] = "release", [ORDER_PIPELINED] = "pipelined"};
 #define ORDERS ((int)(sizeof order_names / sizeof order_names[0]))
 
 /* The number of an order's name (NULL: any), or -1. */
@@ -319,7 +329,7 @@ static int complete_config(dsm_config *config, char node[DSM_NAME_MAX + 1]) {
   if (config->rank < -1 || config->rank >= DSM_PROCESSES_MAX)
     return dsm_fail(DSM_INVALID, "rank is %d; use 0 to processes - 1, or -1 for any", config->rank);
   if (order_number(config->order) < 0)
-    return dsm_fail(DSM_INVALID, "there is no order \"%.40s\"; choose sequential or release", config->order);
+    return dsm_fail(DSM_INVALID, "there is no order \"%.40s\"; choose sequential, release or pipelined", config->order);
   if (config->join_timeout_ms == 0)
     config->join_timeout_ms = JOIN_TIMEOUT_MS;
   return DSM_OK;
@@ -386,11 +396,15 @@ static void clear_left(uintptr_t base, uint64_t size) {
 }
 
 static int map_session(dsm_session *session, const char *path) {
-  session->map_fd = open(path, (session->direct ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW);
+  int pipelined = session->order == ORDER_PIPELINED && !session->direct;
+  session->map_fd = open(path, (session->direct || pipelined ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW);
   struct stat st;
   if (session->map_fd < 0 || syscall(SYS_fstat, session->map_fd, &st) != 0)
     return dsm_fail(DSM_SYSTEM, "cannot open the map %s: %s", path, strerror(errno));
-  if (st.st_uid != geteuid() || (uint64_t)st.st_size < session->size + session->size / PAGE_BYTES)
+  uint64_t least = session->size + session->size / PAGE_BYTES;
+  if (pipelined)
+    least += WIRE_RING_HEADER_SIZE + WIRE_RING_SIZE;
+  if (st.st_uid != geteuid() || (uint64_t)st.st_size < least)
     return dsm_fail(DSM_PROTOCOL, "the map %s is not the session's", path);
   clear_left(session->base, session->size);
   void *place = (void *)session->base;
@@ -415,8 +429,16 @@ static int map_session(dsm_session *session, const char *path) {
       return status;
     }
   }
+  if (pipelined) {
+    int status = ring_open(session);
+    if (status != DSM_OK) {
+      munmap(place, session->size);
+      return status;
+    }
+  }
   session->region = dsm_region_add(session->base, session->size, &sink, session);
   if (session->region < 0) {
+    ring_close(session);
     munmap(place, session->size);
     return dsm_fail(DSM_LIMIT, "this process has too many maps; leave a session first");
   }
@@ -457,6 +479,7 @@ static void watch_forks(void) {
 /* Gives everything back but the handle. */
 static void release_resources(dsm_session *session) {
   close_connections(session);
+  ring_close(session);
   free(session->channels.slots);
   session->channels.slots = NULL;
   if (session->map_fd >= 0)

@@ -9,6 +9,7 @@
 #include "channel.h"
 #include "hole.h"
 #include "region.h"
+#include "ring.h"
 
 #define PAGE_BYTES 4096u
 #define JOIN_TIMEOUT_MS 300000u
@@ -16,7 +17,7 @@
 #define ARBITER_TIMEOUT_MS 30000
 
 /* Numbers are part of the wire protocol. */
-enum session_order { ORDER_ANY = 0, ORDER_SEQUENTIAL = 1, ORDER_RELEASE = 2 };
+enum session_order { ORDER_ANY = 0, ORDER_SEQUENTIAL = 1, ORDER_RELEASE = 2, ORDER_PIPELINED = 3 };
 
 struct dsm_session {
   char name[DSM_NAME_MAX + 1];
@@ -27,7 +28,7 @@ struct dsm_session {
   uint64_t size;
   pid_t pid;      /* the process that joined */
   int main_fd;    /* connection whose end is this process's end */
-  int map_fd;     /* the replica's file; read-only but in direct mode */
+  int map_fd;     /* the replica's file; read-only but in direct mode and under pipelined */
   int order;      /* enum session_order */
   int direct;     /* all processes are on this node and share the replica read-write */
   int region;     /* index of the region */
@@ -36,6 +37,7 @@ struct dsm_session {
   atomic_uint calls; /* under way in any thread; leaving waits for their end */
   struct channel_pool channels;
   struct hole_table holes;
+  struct ring ring;
   struct dsm_session *next; /* list of open sessions */
 };
 

@@ -131,8 +131,12 @@ int dsm_fence(dsm_session *session) {
   int status = session_begin(session);
   if (status != DSM_OK)
     return status;
-  /* A sequential store returns when it is in place and has its number: only released ones are left to wait for. */
+  /* A sequential store returns when it is in place and has its number: only released and queued ones are left to wait for. */
   status = release_stores(session);
+  if (status == DSM_OK && session->ring.header != NULL) {
+    struct wire_header header = {.kind = WIRE_FENCE};
+    status = session_request(session, &header, NULL, 0, 1, -1);
+  }
   session_end(session);
   return status;
 }

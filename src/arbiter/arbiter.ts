@@ -9,11 +9,13 @@ import type { OrderedLog } from "../core/log.ts";
 import { arbiterKey, checkName, checkProcesses } from "../core/names.ts";
 import type { Order } from "../core/order.ts";
 import { failStop, Outbox } from "../core/outbox.ts";
-import { encode, encodeText, Kind, ProtocolError } from "../core/protocol.ts";
-import { Replica } from "../core/replica.ts";
+import { encode, encodeText, Kind, ProtocolError, RING_HEADER_SIZE } from "../core/protocol.ts";
+import { Replica, type ReplicaOutput } from "../core/replica.ts";
+import { Ring } from "../core/ring.ts";
 import type { NodeHello, Welcome } from "../core/sequencer.ts";
 import { checkSize, pageRound } from "../core/size.ts";
 import { createMap, type MapFile, openShadow, removeFile, removeStaleMaps } from "./map-file.ts";
+import { FileRingLock } from "./ring-lock.ts";
 import { ServerLog } from "./server-log.ts";
 
 export interface ArbiterOptions {
@@ -38,6 +40,9 @@ export interface Arbiter {
 const FIND_ATTEMPTS = 100;
 /** Time between a server's end and the directory's knowledge of it. */
 const FIND_PAUSE_MS = 10;
+
+/** How long the ring is watched after it was last found filled. */
+const RING_WATCH_MS = navigator.hardwareConcurrency > 1 ? 0.1 : 0;
 
 /** Joins the node to the session and listens for its processes. Throws DsmError; then nothing is left behind. */
 export async function startArbiter(options: ArbiterOptions): Promise<Arbiter> {
@@ -74,6 +79,7 @@ class ArbiterShell {
   #listener: ReturnType<typeof Bun.listen<Client>> | undefined;
   #socketIdentity = "";
   #paused = false;
+  #watching = false;
   #done = false;
   #finished = false;
   #resolve: (code: number) => void = () => {};
@@ -90,7 +96,8 @@ class ArbiterShell {
     const { session, node, directory } = this.#options;
     const welcome = await this.#join();
     try {
-      this.#map = createMap(arbiterKey(directory.address, session, node), welcome.snapshot.config.size);
+      const { size, order } = welcome.snapshot.config;
+      this.#map = createMap(arbiterKey(directory.address, session, node), size, order === "pipelined");
       this.#replica = this.#makeReplica(welcome, this.#map);
       for (const bytes of this.#early.splice(0)) this.#replica.entries(bytes);
       // Ended while we came: the next session of this name has an arbiter of its own.
@@ -142,7 +149,9 @@ class ArbiterShell {
   }
 
   #makeReplica(welcome: Welcome, map: MapFile): Replica {
-    return new Replica(welcome, this.#options.node, map.path, map.bytes, map.atomics, {
+    const ring =
+      map.ring === null ? null : new Ring(map.ring, new FileRingLock(map.ring.subarray(0, RING_HEADER_SIZE)));
+    const out: ReplicaOutput = {
       propose: (bytes) => this.#pending.add(bytes),
       reply: (channel, bytes) => {
         const socket = this.#clients.get(channel);
@@ -160,7 +169,8 @@ class ArbiterShell {
       done: () => {
         this.#done = true;
       },
-    });
+    };
+    return new Replica(welcome, this.#options.node, map.path, map.bytes, map.atomics, out, ring);
   }
 
   #entries(bytes: Uint8Array): void {
@@ -169,14 +179,44 @@ class ArbiterShell {
       this.#early.push(new Uint8Array(bytes));
       return;
     }
+    if (this.#try(() => this.#replica?.entries(bytes))) this.#settle();
+  }
+
+  /** False: the order, or the ring of our own processes' stores, is damaged, and with it this replica is of no use. */
+  #try(work: () => void): boolean {
     try {
-      this.#replica.entries(bytes);
+      work();
+      return true;
     } catch (error) {
       if (!(error instanceof ProtocolError)) throw error;
       this.#lost(new DsmError("DSM_PROTOCOL", error.message));
-      return;
+      return false;
     }
-    this.#settle();
+  }
+
+  /**
+   * A process rings only when we sleep, so we look into the ring for a while after it was last found filled: a burst of
+   * stores then costs one wake-up. On a machine with one processor that would only take it from those who store.
+   */
+  #watchRing(): void {
+    if (this.#watching || this.#replica?.awake !== true) return;
+    this.#watching = true;
+    let last = performance.now();
+    const look = (): void => {
+      const replica = this.#replica;
+      if (this.#finished || replica === undefined) return;
+      let taken = 0;
+      const well = this.#try(() => {
+        taken = replica.takeQueued();
+      });
+      if (!well) return;
+      this.#settle();
+      const now = performance.now();
+      if (taken > 0) last = now;
+      if (now - last >= RING_WATCH_MS && replica.sleep()) this.#watching = false;
+      else setImmediate(look);
+    };
+    setImmediate(look);
   }
 
   /** Without the order nothing can go on here: everybody who waits is told, and the arbiter ends. */
@@ -196,6 +236,7 @@ class ArbiterShell {
     const log = this.#log;
     if (log !== undefined) this.#pending.flush((bytes) => log.append(bytes));
     this.#regulate();
+    this.#watchRing();
     if (this.#done) this.#finishWhenSent();
   }
 
@@ -231,8 +272,7 @@ class ArbiterShell {
           open: (socket) => this.#open(socket),
           data: (socket, chunk) => {
             if (socket.data.closing) return;
-            this.#replica?.receive(socket.data.channel, chunk);
-            this.#settle();
+            if (this.#try(() => this.#replica?.receive(socket.data.channel, chunk))) this.#settle();
           },
           drain: (socket) => {
             socket.data.outbox.drain();
@@ -282,8 +322,7 @@ class ArbiterShell {
     clearTimeout(timer);
     if (this.#clients.get(channel) !== socket) return;
     this.#clients.delete(channel);
-    this.#replica?.disconnect(channel);
-    this.#settle();
+    if (this.#try(() => this.#replica?.disconnect(channel))) this.#settle();
   }
 
   finish(code: number): void {

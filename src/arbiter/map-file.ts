@@ -2,6 +2,7 @@
 import { closeSync, constants, openSync, readdirSync, readFileSync, statfsSync, unlinkSync, writeSync } from "node:fs";
 import { DsmError } from "../core/errors.ts";
 import { PAGE_SIZE } from "../core/limits.ts";
+import { RING_HEADER_SIZE, RING_SIZE } from "../core/protocol.ts";
 import { formatSize, pageRound } from "../core/size.ts";
 
 const DIRECTORY = "/dev/shm";
@@ -13,6 +14,8 @@ export interface MapFile {
   bytes: Uint8Array;
   /** A byte for each page, behind the map: not 0 once an atomic operation was executed there. */
   atomics: Uint8Array;
+  /** Behind the marks, in a session of the order `pipelined`: the ring's header and data. */
+  ring: Uint8Array | null;
 }
 
 /** dsm-USER-KEY-PID-START: the last two name the arbiter it belongs to, so that a file whose arbiter died is known. */
@@ -21,7 +24,7 @@ function mapPrefix(): string {
 }
 
 /** Start time of a process in clock ticks since boot (field 22 of stat), or null when none with that id is alive. */
-function startTime(pid: number): string | null {
+export function startTime(pid: number): string | null {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
     // The second field is the program's name in parentheses and may hold anything.
@@ -45,8 +48,9 @@ export function removeStaleMaps(): void {
 }
 
 /** Creates the map, zeroed, every page of it in memory: a full /dev/shm is an error here and never a SIGBUS later. */
-export function createMap(key: string, mapSize: number): MapFile {
-  const size = mapSize + pageRound(mapSize / PAGE_SIZE);
+export function createMap(key: string, mapSize: number, withRing: boolean): MapFile {
+  const marksEnd = mapSize + pageRound(mapSize / PAGE_SIZE);
+  const size = marksEnd + (withRing ? RING_HEADER_SIZE + RING_SIZE : 0);
   const { bavail, bsize } = statfsSync(DIRECTORY);
   if (bavail * bsize < size) throw noRoom(size, bavail * bsize);
   const path = `${DIRECTORY}/${mapPrefix()}${key}-${process.pid}-${startTime(process.pid) ?? "0"}`;
@@ -54,11 +58,12 @@ export function createMap(key: string, mapSize: number): MapFile {
   try {
     const zeros = new Uint8Array(Math.min(PIECE, size));
     for (let at = 0; at < size; ) at += writeSync(fd, zeros, 0, Math.min(zeros.length, size - at), at);
-    // Two mappings: one buffer cannot hold the largest map and its marks.
+    // Several mappings: one buffer cannot hold the largest map and what is behind it.
     return {
       path,
       bytes: Bun.mmap(path, { shared: true, size: mapSize }),
-      atomics: Bun.mmap(path, { shared: true, offset: mapSize }),
+      atomics: Bun.mmap(path, { shared: true, offset: mapSize, size: marksEnd - mapSize }),
+      ring: withRing ? Bun.mmap(path, { shared: true, offset: marksEnd }) : null,
     };
   } catch (error) {
     removeFile(path);

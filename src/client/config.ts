@@ -32,7 +32,7 @@ export interface JoinOptions {
   /**
    * How strictly stores are ordered, the same for all who join. `DSM_ORDER`. "sequential": every store of its own, in
    * one order. "release": stores are published together by the next synchronising operation of the process that made
-   * them, see `Session`. Left out: whatever the session has, "sequential" for a new one.
+   * them. "pipelined": stores are queued, and ordered while the process goes on. See `Session`. Left out: whatever the session has, "sequential" for a new one.
    */
   order?: Order | undefined;
   /**

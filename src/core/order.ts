@@ -1,5 +1,5 @@
 /** How strictly a session orders its stores. Numbers travel in frames and equal `enum dsm_order` in dsm.h; 0 is "any". */
-export const ORDERS = ["sequential", "release"] as const;
+export const ORDERS = ["sequential", "release", "pipelined"] as const;
 export type Order = (typeof ORDERS)[number];
 
 export const DEFAULT_ORDER: Order = "sequential";
@@ -12,5 +12,5 @@ export const orderOfNumber = (number: number): Order | null => ORDERS[number - 1
 /** The reason why `order` cannot be one, in one line, or null. */
 export function checkOrder(order: string): string | null {
   if ((ORDERS as readonly string[]).includes(order)) return null;
-  return `there is no order "${order}"; choose ${ORDERS.join(" or ")}`;
+  return `there is no order "${order}"; choose ${ORDERS.slice(0, -1).join(", ")} or ${ORDERS.at(-1)}`;
 }

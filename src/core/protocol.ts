@@ -50,6 +50,10 @@ export const Kind = {
   SHADOW: 7,
   /** offset: page. Ends SHADOW. Answer: REPLY. */
   UNSHADOW: 8,
+  /** Pipelined: answered when all that was in the node's ring has been applied on this node. Answer: REPLY. */
+  FENCE: 9,
+  /** Pipelined: there is something in the ring, and the arbiter was asleep. No answer. */
+  DOORBELL: 10,
 
   /** offset: pid, aux: wished rank + 1 or 0, op: 1 if not in direct mode, body: name of the node, length: its bytes. */
   JOIN: 16,
@@ -129,6 +133,32 @@ export const JOINED = {
   direct: [260, 4],
 } as const;
 export const JOINED_SIZE = 264;
+
+/**
+ * Pipelined: the ring in which the processes of a node queue their stores, behind the map's file and its page marks. All
+ * words are of 4 bytes; those that different parties write lie in cache lines of their own. Positions count bytes, modulo
+ * 2^32.
+ *
+ * A record is a STORE or PUBLISH frame as it will be ordered, and behind it, for each of its runs, the bytes that were
+ * there before, padded to 8. A record never wraps: RING_WRAP in place of its size sends the reader to the beginning.
+ */
+export const RING = {
+  /** Process id of who may write the ring and what the node sees of the map; 0: nobody. */
+  lock: [0, 4],
+  /** End of the last record. */
+  tail: [64, 4],
+  /** Records before this place have been applied in the order; their room is free. */
+  head: [128, 4],
+  /** 1: ring the doorbell. */
+  sleeping: [192, 4],
+  /** 1: some process sees pages through a shadow; stores are not queued meanwhile. */
+  shadowed: [196, 4],
+} as const;
+export const RING_HEADER_SIZE = 4096;
+export const RING_SIZE = 1 << 20;
+/** Largest record; a larger store is not queued. */
+export const RING_RECORD_MAX = RING_SIZE / 4;
+export const RING_WRAP = 0xffffffff;
 
 /** A run in a PUBLISH body: 8 bytes (offset in the low 40 bits, length in the high 24), then its bytes, padded to 8. */
 export const RUN_HEADER_SIZE = 8;
@@ -343,6 +373,12 @@ export function wireHeader(): string {
     `#define WIRE_PUBLISH_PART_MAX ${PUBLISH_PART_MAX}u`,
     `#define WIRE_RUN_LENGTH_MAX ${RUN_LENGTH_MAX}u`,
     `#define WIRE_CHANNEL_REQUESTS_MAX ${CHANNEL_REQUESTS_MAX}u`,
+    `#define WIRE_NO_TAG ${NO_TAG}u`,
+    `#define WIRE_RING_HEADER_SIZE ${RING_HEADER_SIZE}u`,
+    `#define WIRE_RING_SIZE ${RING_SIZE}u`,
+    `#define WIRE_RING_RECORD_MAX ${RING_RECORD_MAX}u`,
+    `#define WIRE_RING_WRAP ${RING_WRAP}u`,
+    ...Object.entries(RING).map(([name, [offset]]) => `#define WIRE_RING_${name.toUpperCase()} ${offset}u`),
     "",
     "enum wire_kind {",
     ...Object.entries(Kind).map(([name, value]) => `  WIRE_${name} = ${value},`),

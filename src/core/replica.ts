@@ -11,6 +11,7 @@ import { FrameReader } from "./frames.ts";
 import { CHANNEL_REQUESTS_MAX, CHANNELS_MAX, FRAME_MAX, GREETING_FRAME_MAX, PAGE_SIZE } from "./limits.ts";
 import { MapBytes } from "./memory.ts";
 import { orderNumber, orderOfNumber } from "./order.ts";
+import { OverlayMap } from "./overlay.ts";
 import {
   checkGreeting,
   checkOperation,
@@ -29,8 +30,13 @@ import {
   PROCESS_HELLO_SIZE,
   ProtocolError,
   PublishOp,
+  padded,
+  RUN_HEADER_SIZE,
+  runLength,
+  runOffset,
   setUint64,
 } from "./protocol.ts";
+import type { Ring } from "./ring.ts";
 import { checkExpectations, stagedLimit, type Welcome } from "./sequencer.ts";
 import { type Effects, Session } from "./session.ts";
 
@@ -117,6 +123,11 @@ export class Replica {
   readonly #reply = new Uint8Array(HEADER_SIZE + 16);
   readonly #replyView = new DataView(this.#reply.buffer);
   #answersAtomic = false;
+  /** Pipelined: where the node's processes queue their stores, and who waits until how many of them are applied. */
+  readonly #ring: Ring | null;
+  readonly #overlay: OverlayMap | null;
+  #holdsLock = false;
+  #fences: { upTo: number; tag: number }[] = [];
   /** Operations passed on that have not come back with their place. */
   #unreturned = 0;
   /** Operations decided here (direct mode) that have not come back. */
@@ -124,7 +135,10 @@ export class Replica {
   #hadProcess = false;
   #done = false;
 
-  /** `atomics`: a byte for each page, which is set once an atomic operation was executed there. */
+  /**
+   * `atomics`: a byte for each page, which is set once an atomic operation was executed there. `ring`: of a session of
+   * the order `pipelined`.
+   */
   constructor(
     welcome: Welcome,
     nodeName: string,
@@ -132,12 +146,15 @@ export class Replica {
     memory: Uint8Array,
     atomics: Uint8Array,
     out: ReplicaOutput,
+    ring: Ring | null = null,
   ) {
     this.#node = welcome.node;
     this.#nodeName = nodeName;
     this.#mapPath = mapPath;
     this.#atomics = atomics;
-    this.#memory = new MapBytes(memory);
+    this.#ring = ring;
+    this.#overlay = ring === null ? null : new OverlayMap(memory);
+    this.#memory = this.#overlay ?? new MapBytes(memory);
     this.#out = out;
     this.#effects = {
       watching: false,
@@ -165,7 +182,7 @@ export class Replica {
 
   /** Entries from the log. Throws ProtocolError when they are not the order: the replica is then of no use. */
   entries(chunk: Uint8Array): void {
-    this.#log.push(chunk, (view, at) => this.#entry(view, at));
+    this.#locked(() => this.#log.push(chunk, (view, at) => this.#entry(view, at)));
     this.#checkDone();
   }
 
@@ -185,7 +202,9 @@ export class Replica {
     if (seq !== this.session.seq + 1) throw new ProtocolError("an entry of the order is missing");
     const mine = view.getUint32(at + 12, true) === this.#node;
     if (mine && !(kind === Kind.PUBLISH && view.getUint8(at + 5) === PublishOp.MORE)) this.#unreturned -= 1;
-    this.#apply(view, at);
+    const queued = mine && view.getUint32(at + 8, true) === NO_TAG && (kind === Kind.STORE || kind === Kind.PUBLISH);
+    if (queued && this.#overlay !== null) this.#applyQueued(this.#overlay, view, at);
+    else this.#apply(view, at);
   }
 
   #apply(view: DataView, at: number): void {
@@ -199,6 +218,112 @@ export class Replica {
     this.#answersAtomic = isAtomic;
     this.session.apply(view, at);
     this.#answersAtomic = false;
+  }
+
+  // --- Pipelined: the ring of this node's stores -----------------------------------------------------------------
+
+  /** Runs `change`, which changes the map, with the ring empty and nobody storing. */
+  #locked(change: () => void): void {
+    const ring = this.#ring;
+    if (ring === null || this.#holdsLock) {
+      change();
+      return;
+    }
+    const broken = ring.lock.acquire();
+    this.#holdsLock = true;
+    try {
+      this.takeQueued();
+      if (broken) this.#redoLast(ring);
+      change();
+    } finally {
+      this.#holdsLock = false;
+      ring.lock.release();
+    }
+  }
+
+  /** Passes on the stores that processes have queued. Returns how many. Throws ProtocolError: the ring is damaged. */
+  takeQueued(): number {
+    const overlay = this.#overlay;
+    if (this.#ring === null || overlay === null) return 0;
+    return this.#ring.take(
+      (view, bytes, size) => this.#queued(overlay, view, bytes, size),
+      (view, size) => this.#recordSize(view, size),
+    );
+  }
+
+  /** A frame that is no store gives a size no record can have. */
+  #recordSize(view: DataView, size: number): number {
+    const kind = view.getUint8(4);
+    const isStore = kind === Kind.STORE || (kind === Kind.PUBLISH && view.getUint8(5) === PublishOp.LAST);
+    const rank = view.getUint16(6, true);
+    const known = this.#byRank.get(rank)?.state === "running";
+    if (!isStore || !known || checkOperation(view, 0, this.session.config.size) !== null)
+      return Number.POSITIVE_INFINITY;
+    let record = size;
+    eachRun(view, 0, (_offset, _from, length) => {
+      record += padded(length);
+    });
+    return record;
+  }
+
+  #queued(overlay: OverlayMap, view: DataView, bytes: Uint8Array, size: number): void {
+    let old = size;
+    eachRun(view, 0, (offset, _from, length) => {
+      overlay.add(offset, length, bytes, old);
+      old += padded(length);
+    });
+    view.setUint32(8, NO_TAG, true);
+    view.setUint32(12, this.#node, true);
+    this.#unreturned += 1;
+    this.#out.propose(bytes.subarray(0, size));
+  }
+
+  /** The lock's owner died: if it had moved the tail, the newest record is its own, and may not be in the map. */
+  #redoLast(ring: Ring): void {
+    const { last } = ring;
+    if (last === null || ring.taken === ring.returned) return;
+    eachRun(last, 0, (offset, from, length) => this.#overlay?.redo(offset, last, from, length));
+  }
+
+  /** An entry that was queued here: its bytes are in the map since then. */
+  #applyQueued(overlay: OverlayMap, view: DataView, at: number): void {
+    overlay.settles = true;
+    this.#apply(view, at);
+    overlay.settles = false;
+    this.#ring?.giveBack();
+    const returned = this.#ring?.returned ?? 0;
+    while ((this.#fences[0]?.upTo ?? Number.POSITIVE_INFINITY) <= returned) {
+      this.#answer((this.#fences.shift() as { tag: number }).tag, Status.OK, 0);
+    }
+  }
+
+  #fence(channel: Channel, tag: number): void {
+    if (channel.requests >= CHANNEL_REQUESTS_MAX) throw new ProtocolError("too many requests under way");
+    if (tag > 0xffff) throw new ProtocolError("a tag has 16 bits");
+    channel.requests += 1;
+    const stamped = ((channel.index << 16) | tag) >>> 0;
+    const ring = this.#ring;
+    if (ring === null || ring.taken === ring.returned) this.#answer(stamped, Status.OK, 0);
+    else this.#fences.push({ upTo: ring.taken, tag: stamped });
+  }
+
+  /** Whether processes expect takeQueued() to be called without being asked. */
+  get awake(): boolean {
+    return this.#ring?.awake ?? false;
+  }
+
+  /** From now on a process that queues a store rings. False: one has come meanwhile. */
+  sleep(): boolean {
+    return this.#ring?.sleep() ?? true;
+  }
+
+  /** While somebody sees a page through a shadow, stores wait for their place: only the order reaches a shadow. */
+  #setShadowed(shadowed: boolean): void {
+    const ring = this.#ring;
+    if (ring === null) return;
+    this.#locked(() => {
+      ring.shadowed = shadowed;
+    });
   }
 
   // --- Channels of this node's processes -----------------------------------------------------------------------
@@ -225,6 +350,8 @@ export class Replica {
   receive(index: number, chunk: Uint8Array): void {
     const channel = this.#channels[index];
     if (channel === undefined || !channel.open) return;
+    // What a process has stored comes before what it asks for.
+    this.takeQueued();
     try {
       channel.reader.push(chunk, (view, at, size, bytes) => {
         if (channel.open) this.#frame(channel, view, at, size, bytes);
@@ -276,6 +403,7 @@ export class Replica {
       this.#out.close(index);
       this.disconnect(index);
     }
+    this.takeQueued();
     process.dead = true;
     if (process.state === "left") {
       this.#processes.delete(process);
@@ -309,6 +437,10 @@ export class Replica {
       this.#request(channel, process, kind, view, at, size, bytes);
     } else if (kind === Kind.SHADOW || kind === Kind.UNSHADOW) {
       this.#shadow(channel, process, kind, view, at);
+    } else if (kind === Kind.FENCE) {
+      this.#fence(channel, tag);
+    } else if (kind === Kind.DOORBELL) {
+      // receive() has taken what is in the ring.
     } else {
       throw new ProtocolError(`a process may not send frames of kind ${kind}`);
     }
@@ -413,9 +545,16 @@ export class Replica {
     const mismatch = checkExpectations(config, processes, size, order ?? "");
     if (mismatch !== null) throw new ProtocolError(mismatch, Status.MISMATCH);
     if (this.#done || phase === "ended") throw new ProtocolError("the session has ended", Status.ENDED);
+    const pid = view.getUint32(body + PROCESS_HELLO.pid[0], true);
+    if (this.#ring?.lock.admit(pid) === false) {
+      throw new ProtocolError(
+        "this node's arbiter does not see the process; start both in one process namespace",
+        Status.SYSTEM,
+      );
+    }
     const process: Process = {
       channel: channel.index,
-      pid: view.getUint32(body + PROCESS_HELLO.pid[0], true),
+      pid,
       rank: -1,
       token: this.#out.token(),
       state: "joining",
@@ -587,6 +726,7 @@ export class Replica {
   #cover(process: Process, memory: MapBytes, page: number, from: number, to: number): void {
     let shadow = process.shadows.get(page);
     if (shadow === undefined) {
+      if (this.#shadows.size === 0) this.#setShadowed(true);
       shadow = { page, memory, holes: [] };
       memory.store(page, this.#memory.view, page, PAGE_SIZE);
       process.shadows.set(page, shadow);
@@ -603,6 +743,7 @@ export class Replica {
   #dropShadow(shadow: Shadow): void {
     this.#shadows.delete(shadow);
     this.#effects.watching = this.#shadows.size > 0;
+    if (this.#shadows.size === 0) this.#setShadowed(false);
   }
 
   /** The hole's bytes follow the order again. */
@@ -633,9 +774,23 @@ export class Replica {
   }
 }
 
-/** A part that is not the last, and a cancel, have no answer of their own. */
+/** Calls `visit` for every run of a STORE or PUBLISH: its place in the map, where its bytes are in `view`, how many. */
+function eachRun(view: DataView, at: number, visit: (offset: number, from: number, length: number) => void): void {
+  const body = at + HEADER_SIZE;
+  if (view.getUint8(at + 4) === Kind.STORE) {
+    visit(getUint64(view, at + 24), body, view.getUint32(at + 32, true));
+    return;
+  }
+  const end = at + view.getUint32(at, true);
+  for (let run = body; run < end; run += RUN_HEADER_SIZE + padded(runLength(view, run))) {
+    visit(runOffset(view, run), run + RUN_HEADER_SIZE, runLength(view, run));
+  }
+}
+
+/** A part that is not the last, a doorbell and a cancel have no answer of their own. */
 function isAnswered(kind: number, view: DataView, at: number): boolean {
-  return kind !== Kind.SEM_CANCEL && !(kind === Kind.PUBLISH && view.getUint8(at + 5) === PublishOp.MORE);
+  if (kind === Kind.SEM_CANCEL || kind === Kind.DOORBELL) return false;
+  return !(kind === Kind.PUBLISH && view.getUint8(at + 5) === PublishOp.MORE);
 }
 
 function reason(status: Status, aux: number): string {

@@ -488,7 +488,7 @@ export class Session {
       this.#effects.complete(node, tag, Status.NO_MEMORY, 0);
       return;
     }
-    this.#memory.bytes.fill(0, offset, offset + size);
+    this.#memory.zero(offset, size);
     if (this.#effects.watching) this.#effects.wrote(offset, size);
     this.#value = offset;
     this.#effects.complete(node, tag, Status.OK, 0);
@@ -529,20 +529,7 @@ export class Session {
 
   /** Whether the place that the SLEEP at `at` names holds the value it expects. */
   equalsMap(view: DataView, at: number): boolean {
-    const offset = getUint64(view, at + 24);
-    const map = this.#memory.view;
-    const expected = at + HEADER_SIZE;
-    // One load each: in direct mode processes store there meanwhile.
-    switch (view.getUint32(at + 32, true)) {
-      case 1:
-        return map.getUint8(offset) === view.getUint8(expected);
-      case 2:
-        return map.getUint16(offset, true) === view.getUint16(expected, true);
-      case 4:
-        return map.getUint32(offset, true) === view.getUint32(expected, true);
-      default:
-        return map.getBigUint64(offset, true) === view.getBigUint64(expected, true);
-    }
+    return this.#memory.equals(getUint64(view, at + 24), view.getUint32(at + 32, true), view, at + HEADER_SIZE);
   }
 
   #wake(offset: number, count: number, node: number, tag: number): void {

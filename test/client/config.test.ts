@@ -97,7 +97,7 @@ describe("is refused, with what was wrong:", () => {
     ['DSM_DIRECT is "no"; give 1 or 0', { session: "s" }, { DSM_DIRECT: "no" }],
     ["direct is 0; give true or false", { session: "s", direct: 0 as never }, {}],
     [
-      'order: there is no order "eventual"; choose sequential or release',
+      'order: there is no order "eventual"; choose sequential, release or pipelined',
       { session: "s", order: "eventual" as never },
       {},
     ],

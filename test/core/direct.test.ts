@@ -173,7 +173,7 @@ describe("a process is told", () => {
       `${Status.MISMATCH} session "s" has the order sequential, not release; give all the same order`,
     );
     const hello = processHello("s", 1);
-    viewOf(hello).setUint16(HEADER_SIZE + 20, 3, true);
+    viewOf(hello).setUint16(HEADER_SIZE + 20, 4, true);
     const frames: Uint8Array[] = [];
     const channel = node.connect(
       "stranger",

@@ -72,7 +72,7 @@ typedef struct dsm_config {
   uint32_t join_timeout_ms; /* how long to wait for the others to join; 0: 300000 */
   int32_t autostart;        /* 1: start a local daemon where none listens on a loopback address; 0: never */
   const char *binary;       /* path of the dsm binary; NULL: DSM_BIN, beside the library, PATH */
-  const char *order;        /* "sequential" or "release"; NULL: whatever the session has, sequential for a new one */
+  const char *order;        /* "sequential", "release" or "pipelined"; NULL: what the session has, sequential for a new one */
   int32_t direct;           /* 0: no direct mode, even if all processes are on one node */
 } dsm_config;
 
@@ -96,7 +96,7 @@ void *dsm_address(const dsm_session *session);      /* first byte of the map, th
 size_t dsm_size(const dsm_session *session);        /* bytes in the map, whole pages */
 const char *dsm_node(const dsm_session *session);   /* name of this process's node */
 const char *dsm_name(const dsm_session *session);   /* name of the session */
-const char *dsm_order(const dsm_session *session);  /* "sequential" or "release" */
+const char *dsm_order(const dsm_session *session);  /* "sequential", "release" or "pipelined" */
 /* 1 in direct mode: all processes are on one node and share its memory as threads do; a store costs what a store costs,
  * and what may be relied on is x86-TSO. */
 int dsm_is_direct(const dsm_session *session);
@@ -133,7 +133,8 @@ int dsm_wait_while(dsm_session *session, const void *address, size_t width, uint
 /* Wakes at most `count` processes that sleep at `address`, first come first served; *woken (may be NULL): how many. */
 int dsm_wake(dsm_session *session, const void *address, uint32_t count, uint32_t *woken);
 
-/* Returns once every store this process made before is in place on its node and has its place in the order. */
+/* Returns once every store this process made before is in place on its node and has its place in the order (under
+ * pipelined: every store of this node's processes). */
 int dsm_fence(dsm_session *session);
 
 /* Reading from files and sockets into memory of any kind: the kernel itself cannot write to the map and would answer

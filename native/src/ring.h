@@ -1,0 +1,34 @@
+/* The ring in which the processes of a node queue their stores, under the order `pipelined`. src/core/ring.ts is the
+ * arbiter's end, and says what is kept; protocol.ts has the layout.
+ *
+ * A store takes the ring's lock, writes its record (the frame that will be ordered, and the bytes that were there
+ * before), moves the tail, writes the bytes into the map through an alias, and gives the lock back. From then on all
+ * processes of the node see it. Whoever dies in between has stored either all or nothing: the arbiter completes what lies
+ * before the tail, and knows nothing of what lies behind it. */
+#ifndef DSM_RING_H
+#define DSM_RING_H
+
+#include <stdint.h>
+
+#include "../include/dsm/dsm.h"
+#include "region.h"
+
+struct ring {
+  uint8_t *header; /* NULL: the session has none */
+  uint8_t *data;
+  uint8_t *alias;  /* the map, writable */
+};
+
+#pragma GCC visibility push(hidden)
+
+/* Maps the ring and the alias of a session. A status, with its words. */
+int ring_open(dsm_session *session);
+void ring_close(dsm_session *session);
+
+/* Queues the runs as one entry. 1: done. 0: too large for the ring, or this node has pages that only the order reaches:
+ * to be published instead. -1: the arbiter is gone. handler-safe. */
+int ring_store(dsm_session *session, const struct dsm_run *runs, uint32_t count);
+
+#pragma GCC visibility pop
+
+#endif
