@@ -5,6 +5,7 @@ import { checkName } from "../core/names.ts";
 import type { Order } from "../core/order.ts";
 import { Channel } from "./channel.ts";
 import { invalid, type JoinOptions, readConfig } from "./config.ts";
+import { serveReadSync } from "./fs.ts";
 import { Hole } from "./hole.ts";
 import { checkReply, Membership } from "./membership.ts";
 import { loadLibrary } from "./native.ts";
@@ -74,7 +75,9 @@ export async function join(options: JoinOptions = {}): Promise<Session> {
     await library.closeLater(facts.pointer).catch(() => {});
     throw error;
   }
-  return new Session(new Membership(library, facts, channel));
+  const session = new Session(new Membership(library, facts, channel));
+  if (!session.direct) serveReadSync(session);
+  return session;
 }
 
 /**
@@ -99,8 +102,9 @@ export async function join(options: JoinOptions = {}): Promise<Session> {
  *
  * In direct mode (`direct`) processes share the memory as threads do, and the hardware orders it, whatever `order` says.
  *
- * Unless in direct mode, system calls cannot write to the map: `fs.readSync()` into a view of it fails with EFAULT. Use
- * `readSync()` of the session. Writing from the map to a file works as ever.
+ * Unless in direct mode, system calls cannot write to the map: they fail with EFAULT. Use `readSync()` of the session,
+ * which is also what `fs.readSync()` does with a view of the map (but not a `readSync` imported by that name). Writing
+ * from the map to a file works as ever.
  *
  * `using` and `await using` leave at the end of the scope. After leaving, every call fails with DSM_LEFT, and views
  * over the buffer still show the last state; a store to them ends the program with a message. That lasts until this

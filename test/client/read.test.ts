@@ -97,3 +97,38 @@ test("what cannot be read says why", async () => {
     "DSM_INVALID: a file has no position -1",
   ]);
 });
+
+test("fs.readSync() reads into the map too, and elsewhere as ever", async () => {
+  const [reader, other] = (await cluster.join({ processes: 2, nodes: 2, size: "64KiB" })) as [Puppet, Puppet];
+  const path = join(cluster.environment.TMPDIR ?? "/tmp", `dsm-fs-read-${process.pid}`);
+  writeFileSync(path, content);
+  const got = await reader.run(async ({ session }, path) => {
+    const { default: fs } = await import("node:fs");
+    const file = fs.openSync(path, "r");
+    fs.unlinkSync(path);
+    const view = session.view(Uint8Array);
+    const elsewhere = new Uint8Array(10);
+    const got = [
+      fs.readSync(file, view, 0, 5, null),
+      fs.readSync(file, view, 5, 10, -1),
+      fs.readSync(file, view, { offset: 15, length: 10, position: 100 }),
+      fs.readSync(file, view.subarray(25, 45)),
+      fs.readSync(file, elsewhere, 0, 10, 200),
+      ...elsewhere,
+    ];
+    let refused = "";
+    try {
+      fs.readSync(file, view, 60_000, 10_000, null);
+    } catch (error) {
+      refused = (error as Error).message;
+    }
+    fs.closeSync(file);
+    return { got, refused };
+  }, path);
+  expect(got.got).toEqual([5, 10, 10, 20, 10, ...content.subarray(200, 210)]);
+  expect(got.refused).toBe("10000 bytes at byte 60000 are not in the view of 65536 bytes");
+  const wanted = Uint8Array.of(...content.subarray(0, 15), ...content.subarray(100, 110), ...content.subarray(15, 35));
+  const [here, there] = await Promise.all([bytes(reader, 0, 45), bytes(other, 0, 45)]);
+  expect(here).toEqual(wanted);
+  expect(there).toEqual(wanted);
+});

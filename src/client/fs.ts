@@ -1,0 +1,47 @@
+/**
+ * `fs.readSync()` into the shared memory. The kernel cannot write there (EFAULT), so a call with a view of a session is
+ * given to the session. Reached are those who call it on the module (`fs.readSync`, `require("fs").readSync`): a name
+ * imported from the module by itself was bound before us.
+ */
+import fs from "node:fs";
+import type { ReadOptions } from "./session.ts";
+
+/** A session, as far as reading goes. */
+interface Reader {
+  buffer: ArrayBuffer;
+  readSync(descriptor: number, view: ArrayBufferView, options?: ReadOptions): number;
+}
+
+type ReadSync = typeof fs.readSync;
+
+const readers = new WeakMap<ArrayBufferLike, Reader>();
+let original: ReadSync | undefined;
+
+/** From now on fs.readSync() can read into the buffer of `reader`. */
+export function serveReadSync(reader: Reader): void {
+  readers.set(reader.buffer, reader);
+  if (original !== undefined) return;
+  const before = fs.readSync;
+  original = before;
+  const readSync = (descriptor: number, view: NodeJS.ArrayBufferView, ...rest: unknown[]): number => {
+    const owner = ArrayBuffer.isView(view) ? readers.get(view.buffer) : undefined;
+    if (owner === undefined) return (before as (...all: unknown[]) => number)(descriptor, view, ...rest);
+    return owner.readSync(descriptor, view, readOptions(rest));
+  };
+  fs.readSync = readSync as ReadSync;
+}
+
+/** What follows the view: (offset, length, position) or one object of them, in which null stands for left out. */
+function readOptions(rest: unknown[]): ReadOptions {
+  const [first, length, position] = rest as [unknown, number | null | undefined, ReadOptions["position"]];
+  const given = (typeof first === "object" && first !== null ? first : { offset: first, length, position }) as Record<
+    keyof ReadOptions,
+    number | null | undefined
+  >;
+  const options: ReadOptions = {};
+  if (given.offset != null) options.offset = given.offset;
+  if (given.length != null) options.length = given.length;
+  // -1 is Node's older way to say null.
+  if (given.position != null && given.position !== -1) options.position = given.position;
+  return options;
+}
