@@ -83,6 +83,19 @@ int channel_receive(int fd, struct reply *reply) {
   }
 }
 
+int channel_receive_header(int fd, struct wire_header *header) {
+  size_t have = 0;
+  while (have < sizeof *header) {
+    ssize_t got = syscall(SYS_recvfrom, fd, (uint8_t *)header + have, sizeof *header - have, 0, NULL, NULL);
+    if (got < 0 && errno == EINTR)
+      continue;
+    if (got <= 0)
+      return -1;
+    have += (size_t)got;
+  }
+  return 0;
+}
+
 /* Opens a further channel and says whose it is. */
 static int attach(struct channel_pool *pool) {
   int fd = channel_connect(pool->path);

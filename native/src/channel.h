@@ -46,6 +46,9 @@ int channel_send(int fd, const void *bytes, size_t size);
 /* Reads one frame. 0; -1 with errno (ECONNRESET when the other side has gone, EPROTO when it is no frame). */
 int channel_receive(int fd, struct reply *reply);
 
+/* Reads the header of a frame that has no body, and nothing of the next. 0, or -1. handler-safe. */
+int channel_receive_header(int fd, struct wire_header *header);
+
 /* 0, or -1: no memory. */
 int channel_pool_init(struct channel_pool *pool);
 

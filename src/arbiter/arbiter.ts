@@ -4,8 +4,10 @@ import { chmodSync, lstatSync, renameSync } from "node:fs";
 import type { Socket } from "bun";
 import type { Directory, FindRequest, SessionAddress } from "../core/directory.ts";
 import { DsmError, statusOf } from "../core/errors.ts";
+import { freeNow } from "../core/frames.ts";
 import { ARBITER_UNUSED_TIMEOUT_MS, GREETING_TIMEOUT_MS, OUTBOX_HIGH } from "../core/limits.ts";
 import type { OrderedLog } from "../core/log.ts";
+import type { ApplyRuns } from "../core/memory.ts";
 import { arbiterKey, checkName, checkProcesses } from "../core/names.ts";
 import type { Order } from "../core/order.ts";
 import { failStop, Outbox } from "../core/outbox.ts";
@@ -14,7 +16,7 @@ import { Replica, type ReplicaOutput } from "../core/replica.ts";
 import { Ring } from "../core/ring.ts";
 import type { NodeHello, Welcome } from "../core/sequencer.ts";
 import { checkSize, pageRound } from "../core/size.ts";
-import { createMap, type MapFile, openShadow, removeFile, removeStaleMaps } from "./map-file.ts";
+import { createMap, type MapFile, openShared, removeFile, removeStaleMaps } from "./map-file.ts";
 import { FileRingLock } from "./ring-lock.ts";
 import { ServerLog } from "./server-log.ts";
 
@@ -28,6 +30,8 @@ export interface ArbiterOptions {
   /** Unix socket to listen on. */
   socket: string;
   directory: Directory;
+  /** How publications are applied to the map, if not in JavaScript. */
+  applyRuns?: ApplyRuns | null;
 }
 
 export interface Arbiter {
@@ -151,8 +155,8 @@ class ArbiterShell {
   #makeReplica(welcome: Welcome, map: MapFile): Replica {
     const ring =
       map.ring === null ? null : new Ring(map.ring, new FileRingLock(map.ring.subarray(0, RING_HEADER_SIZE)));
-    const out: ReplicaOutput = {
-      propose: (bytes) => this.#pending.add(bytes),
+    const output: ReplicaOutput = {
+      propose: (bytes, sent) => this.#propose(bytes, sent),
       reply: (channel, bytes) => {
         const socket = this.#clients.get(channel);
         if (socket !== undefined && !socket.data.outbox.send(bytes)) socket.terminate();
@@ -165,12 +169,26 @@ class ArbiterShell {
         this.#closeIfSent(socket);
       },
       token: () => randomBytes(8),
-      shadow: openShadow,
+      shadow: openShared,
+      staging: openShared,
+      unmap: freeNow,
       done: () => {
         this.#done = true;
       },
     };
-    return new Replica(welcome, this.#options.node, map.path, map.bytes, map.atomics, out, ring);
+    const { node, applyRuns } = this.#options;
+    return new Replica(welcome, node, map.path, map.bytes, map.atomics, output, ring, applyRuns);
+  }
+
+  /** Small frames of one event go together; large ones as they are, behind those. */
+  #propose(bytes: Uint8Array, sent: (() => void) | undefined): void {
+    const log = this.#log;
+    if (sent === undefined) {
+      this.#pending.add(bytes);
+    } else if (log !== undefined) {
+      this.#pending.flush((frames) => log.append(frames));
+      log.append(bytes, sent);
+    }
   }
 
   #entries(bytes: Uint8Array): void {
@@ -272,7 +290,9 @@ class ArbiterShell {
           open: (socket) => this.#open(socket),
           data: (socket, chunk) => {
             if (socket.data.closing) return;
-            if (this.#try(() => this.#replica?.receive(socket.data.channel, chunk))) this.#settle();
+            if (!this.#try(() => this.#replica?.receive(socket.data.channel, chunk))) return;
+            freeNow(chunk);
+            this.#settle();
           },
           drain: (socket) => {
             socket.data.outbox.drain();

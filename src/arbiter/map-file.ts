@@ -81,8 +81,8 @@ function noRoom(size: number, room: number): DsmError {
   );
 }
 
-/** A process's shadow of the map: an anonymous file of that process, reached through its descriptor. */
-export function openShadow(pid: number, descriptor: number): Uint8Array | null {
+/** Memory that a process shares with us: an anonymous file of that process, reached through its descriptor. */
+export function openShared(pid: number, descriptor: number): Uint8Array | null {
   try {
     return Bun.mmap(`/proc/${pid}/fd/${descriptor}`, { shared: true });
   } catch {

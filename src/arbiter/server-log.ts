@@ -1,7 +1,7 @@
 /** The embedded engine of an OrderedLog, seen from an arbiter: `dsm server` over TCP. */
 import type { Socket } from "bun";
 import { DsmError, statusCode } from "../core/errors.ts";
-import { FrameReader } from "../core/frames.ts";
+import { FrameReader, freeNow } from "../core/frames.ts";
 import { FRAME_MAX, GREETING_TIMEOUT_MS, WELCOME_MAX } from "../core/limits.ts";
 import type { LogFollower, OrderedLog } from "../core/log.ts";
 import { formatAddress } from "../core/names.ts";
@@ -75,6 +75,7 @@ export class ServerLog implements OrderedLog {
             if (this.#closed) return;
             try {
               greet(chunk);
+              freeNow(chunk);
             } catch (error) {
               if (error instanceof DsmError) fail(error);
               else if (error instanceof ProtocolError || error instanceof SyntaxError) {
@@ -97,8 +98,8 @@ export class ServerLog implements OrderedLog {
     });
   }
 
-  append(bytes: Uint8Array): void {
-    if (this.#outbox !== undefined && !this.#outbox.send(bytes)) this.#socket?.terminate();
+  append(bytes: Uint8Array, sent?: () => void): void {
+    if (this.#outbox !== undefined && !this.#outbox.send(bytes, sent)) this.#socket?.terminate();
   }
 
   close(): void {

@@ -5,6 +5,7 @@ import { startArbiter } from "../arbiter/arbiter.ts";
 import { DsmError } from "../core/errors.ts";
 import { NAME_MAX } from "../core/limits.ts";
 import { arbiterSocketPath } from "../core/names.ts";
+import { loadApplyRuns } from "./apply-runs.ts";
 import { createDirectory } from "./directory.ts";
 import { messages } from "./messages.ts";
 import {
@@ -66,6 +67,7 @@ export default defineCommand({
         ...(processes === undefined ? {} : { processes: readProcesses(processes) }),
         ...(size === undefined ? {} : { size: readSize(size) }),
         ...(order === undefined ? {} : { order: readOrder(order) }),
+        applyRuns: await loadApplyRuns(),
         socket: args.socket ?? arbiterSocketPath(runtimeDirectory(), address, session, node),
         directory: createDirectory({
           address,

@@ -19,6 +19,7 @@ import { isCompiled, sourceRoot } from "./self.ts";
 /** Where each file is in the project; embedded.ts embeds the same set. */
 const SOURCES = {
   "libdsm.so": "native/build/libdsm.so",
+  "libdsm-runs.so": "native/build/libdsm-runs.so",
   "libdsm.a": "native/build/libdsm.a",
   "libxed.a": "native/build/libxed.a",
   "koffi.node": "native/build/koffi.node",
@@ -51,6 +52,16 @@ export async function runtimeFiles(): Promise<{ library: string; preload: string
   const directory = cacheDirectory(hash.digest("hex").slice(0, 32));
   for (const [index, name] of names.entries()) place(join(directory, name), contents[index] as Uint8Array);
   return { library: join(directory, "libdsm.so"), preload: join(directory, "preload.js") };
+}
+
+/** libdsm-runs.so as a file that can be loaded. */
+export async function runsLibrary(): Promise<string> {
+  const name = "libdsm-runs.so";
+  if (!isCompiled) return sourceFile(SOURCES[name]);
+  const content = await readAsset(name);
+  const path = join(cacheDirectory(new Bun.CryptoHasher("sha256").update(content).digest("hex").slice(0, 32)), name);
+  place(path, content);
+  return path;
 }
 
 function sourceFile(path: string): string {

@@ -2,6 +2,7 @@ import { defineCommand } from "citty";
 import { ADDRESS_SLOTS, DEFAULT_HOST } from "../core/limits.ts";
 import { formatAddress, isLoopback } from "../core/names.ts";
 import { startServer } from "../server/server.ts";
+import { loadApplyRuns } from "./apply-runs.ts";
 import { createDirectory } from "./directory.ts";
 import { messages, print } from "./messages.ts";
 import {
@@ -69,6 +70,7 @@ export default defineCommand({
       }),
       ...(byHand ? {} : { instance }),
       ...(args.slot === undefined ? {} : { slot: readSlot(args.slot) }),
+      applyRuns: await loadApplyRuns(),
       endUnused: !byHand,
     });
     for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => server.stop());

@@ -54,6 +54,9 @@ export const OUTBOX_HIGH = 4 << 20;
  * stopped reading is bounded by the sockets' own buffers and by the one frame each link was in the middle of. */
 export const OUTBOX_MAX = 256 << 20;
 
+/** Parts of publications (512 KiB) whose memory a server keeps for the next ones: enough for one of 64 MiB. */
+export const SPARE_PARTS_MAX = 150;
+
 export const JOIN_TIMEOUT_MS = 300_000;
 /** A peer must have said who it is after this long. */
 export const GREETING_TIMEOUT_MS = 10_000;

@@ -131,6 +131,28 @@ export class OverlayMap extends MapBytes {
     }
   }
 
+  protected override get isPlain(): boolean {
+    return !this.settles && this.#lines.size === 0;
+  }
+
+  protected override storeMaskedWord(offset: number, mask: number, source: DataView, from: number): number {
+    if (this.settles) throw new Error("overlay: a masked run is never queued");
+    const slot = this.#lines.get(Math.floor(offset / LINE));
+    if (slot === undefined) return super.storeMaskedWord(offset, mask, source, from);
+    const scratch = this.#scratch;
+    scratch.setBigUint64(0, this.view.getBigUint64(offset, true), true);
+    let next = from;
+    for (let byte = 0; byte < 8; byte += 1) {
+      if (((mask >> byte) & 1) === 0) continue;
+      const place = slot * LINE + ((offset + byte) % LINE);
+      if (this.#pending[place] === 0) scratch.setUint8(byte, source.getUint8(next));
+      else this.#ordered[place] = source.getUint8(next);
+      next += 1;
+    }
+    this.view.setBigUint64(offset, scratch.getBigUint64(0, true), true);
+    return next;
+  }
+
   override atomic(
     op: AtomicOp,
     width: number,

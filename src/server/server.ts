@@ -3,6 +3,7 @@ import { randomBytes } from "node:crypto";
 import type { Socket, TCPSocketListener } from "bun";
 import type { Directory } from "../core/directory.ts";
 import { DsmError } from "../core/errors.ts";
+import { freeNow } from "../core/frames.ts";
 import {
   ADDRESS_FIRST,
   ADDRESS_SLOTS,
@@ -14,10 +15,11 @@ import {
   UNUSED_AGAIN_TIMEOUT_MS,
   UNUSED_TIMEOUT_MS,
 } from "../core/limits.ts";
+import type { ApplyRuns } from "../core/memory.ts";
 import { checkName, checkProcesses, fnv1a64 } from "../core/names.ts";
 import { DEFAULT_ORDER, type Order } from "../core/order.ts";
 import { failStop, Outbox } from "../core/outbox.ts";
-import { Sequencer, STAGED_PER_MAP_BYTE } from "../core/sequencer.ts";
+import { Sequencer, type SequencerOutput, STAGED_PER_MAP_BYTE } from "../core/sequencer.ts";
 import { checkSize, pageRound } from "../core/size.ts";
 
 export interface ServerOptions {
@@ -36,6 +38,8 @@ export interface ServerOptions {
   instance?: string;
   /** Address slot of the map; left out: chosen by the session's name. */
   slot?: number;
+  /** How publications are applied to the map, if not in JavaScript. */
+  applyRuns?: ApplyRuns | null;
   /** Ends the server when no process has come after UNUSED_TIMEOUT_MS. For servers nobody watches. */
   endUnused?: boolean;
 }
@@ -78,6 +82,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
       order,
     },
     allocate(size),
+    options.applyRuns ?? null,
   );
   const { host, port } = server.listen(options.host, options.port);
   if (options.directory !== null) {
@@ -131,19 +136,17 @@ class ServerShell {
   #unused: Timer | undefined;
   #endsUnused = false;
 
-  constructor(config: ConstructorParameters<typeof Sequencer>[0], memory: Uint8Array) {
+  constructor(config: ConstructorParameters<typeof Sequencer>[0], memory: Uint8Array, applyRuns: ApplyRuns | null) {
     this.ended = new Promise((resolve) => {
       this.#finish = resolve;
     });
     this.#outboxLimit = OUTBOX_MAX + memory.length * STAGED_PER_MAP_BYTE;
-    this.#sequencer = new Sequencer(config, memory, {
+    const output: SequencerOutput = {
       send: (id, bytes) => {
         const socket = this.#sockets.get(id);
         if (socket !== undefined) this.#send(socket, bytes);
       },
-      broadcast: (bytes, kept) => {
-        for (const socket of this.#sockets.values()) if (socket.data.welcomed) this.#send(socket, bytes, kept);
-      },
+      broadcast: (bytes, sent, last) => this.#broadcast(bytes, sent, last),
       close: (id) => {
         const socket = this.#sockets.get(id);
         if (socket !== undefined) this.#close(socket);
@@ -152,7 +155,8 @@ class ServerShell {
         this.#finishing = true;
         this.#listener?.stop();
       },
-    });
+    };
+    this.#sequencer = new Sequencer(config, memory, output, applyRuns);
   }
 
   listen(host: string, port: number): { host: string; port: number } {
@@ -221,18 +225,53 @@ class ServerShell {
     const link = socket.data;
     if (link.closing) return;
     this.#sequencer.receive(link.id, chunk);
+    freeNow(chunk);
     this.#regulate();
     this.#checkFinished();
   }
 
-  #send(socket: LinkSocket, bytes: Uint8Array, kept = false): void {
+  #send(socket: LinkSocket, bytes: Uint8Array, sent?: () => void): void {
     const link = socket.data;
     if (!link.welcomed && this.#sequencer.isWelcomed(link.id)) link.welcomed = true;
-    if (!link.outbox.send(bytes, kept)) socket.terminate();
+    if (!link.outbox.send(bytes, sent)) socket.terminate();
+  }
+
+  #broadcast(bytes: Uint8Array, sent: (() => void) | undefined, last: number | undefined): void {
+    let waiting = 1;
+    const sentToOne =
+      sent &&
+      ((): void => {
+        waiting -= 1;
+        if (waiting === 0) sent();
+      });
+    for (const socket of this.#sockets.values()) {
+      if (!socket.data.welcomed) continue;
+      waiting += 1;
+      // Until the others have nearly all: #releaseHeld().
+      if (socket.data.id === last) socket.data.outbox.held = true;
+      this.#send(socket, bytes, sentToOne);
+    }
+    sentToOne?.();
+  }
+
+  /** Lets those go on that were held back, when nobody else is far behind. */
+  #releaseHeld(): void {
+    let held = false;
+    for (const { data } of this.#sockets.values()) {
+      held ||= data.outbox.held;
+      if (!data.outbox.held && data.outbox.size > OUTBOX_HIGH) return;
+    }
+    if (!held) return;
+    for (const socket of this.#sockets.values()) {
+      if (!socket.data.outbox.held) continue;
+      socket.data.outbox.held = false;
+      this.#closeIfSent(socket);
+    }
   }
 
   /** While any link is far behind we read from none: writers wait, queues stay bounded. */
   #regulate(): void {
+    this.#releaseHeld();
     let behind = false;
     for (const socket of this.#sockets.values()) behind ||= socket.data.outbox.size > OUTBOX_HIGH;
     if (behind === this.#paused) return;

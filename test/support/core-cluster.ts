@@ -106,6 +106,10 @@ export interface ClusterOptions {
   onPropose?: (node: Node, bytes: Uint8Array) => void;
   /** The shadow behind a descriptor of a process. */
   shadow?: (pid: number, descriptor: number) => Uint8Array | null;
+  /** A part of a publication is written to the server's link; left out: at once. */
+  onSent?: (sent: () => void) => void;
+  /** Its staging area. */
+  staging?: (pid: number, descriptor: number) => Uint8Array | null;
 }
 
 export class Cluster {
@@ -266,9 +270,10 @@ export class Node {
     this.welcome = welcome;
     this.number = welcome.node;
     const out: ReplicaOutput = {
-      propose: (bytes) => {
+      propose: (bytes, sent) => {
         this.up.push(bytes);
         this.cluster.options.onPropose?.(this, bytes);
+        if (sent !== undefined) (this.cluster.options.onSent ?? ((call) => call()))(sent);
       },
       reply: (index, bytes) => {
         const channel = this.#channels.get(index);
@@ -285,6 +290,8 @@ export class Node {
         return Uint8Array.of(this.number, this.#tokens, 3, 4, 5, 6, 7, 8);
       },
       shadow: (pid, descriptor) => this.cluster.options.shadow?.(pid, descriptor) ?? null,
+      unmap: () => {},
+      staging: (pid, descriptor) => this.cluster.options.staging?.(pid, descriptor) ?? null,
       done: () => {
         if (this.done) throw new Violation(`node ${this.name} is done twice`);
         this.done = true;
