@@ -21,6 +21,7 @@ import {
   UsageError,
 } from "./options.ts";
 import { runtimeDirectory } from "./runtime-directory.ts";
+import { readSecurity } from "./security.ts";
 
 export default defineCommand({
   meta: { name: "arbiter", description: "Run one node's arbiter for a session (the library starts it)" },
@@ -58,7 +59,8 @@ export default defineCommand({
       const size = fromEnvironment(args.size, "DSM_SIZE");
       const order = fromEnvironment(args.order, "DSM_ORDER");
       const node = readName("node", fromEnvironment(args.node, "DSM_NODE") ?? hostname().slice(0, NAME_MAX));
-      const { address } = readDaemon(args.daemon);
+      const { address, host } = readDaemon(args.daemon);
+      const security = readSecurity(host);
       readName("session", session);
       const arbiter = await startArbiter({
         session,
@@ -67,8 +69,9 @@ export default defineCommand({
         ...(size === undefined ? {} : { size: readSize(size) }),
         ...(order === undefined ? {} : { order: readOrder(order) }),
         socket: args.socket ?? arbiterSocketPath(runtimeDirectory(), address, session, node),
+        security,
         directory: createDirectory({
-          address,
+          ...{ address, security },
           autostart: readAutostart(args.autostart),
           note: (text) => say(`note ${text}`),
         }),
