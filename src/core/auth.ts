@@ -352,7 +352,7 @@ export class RequestGuard {
     this.#key = key;
   }
 
-  /** A challenge as a WWW-Authenticate header. `random`: 16 bytes. */
+  /** A challenge as a WWW-Authenticate header. `nowMs`: of a clock that never goes back. `random`: 16 bytes. */
   challenge(nowMs: number, random: Uint8Array): string {
     const plain = new Uint8Array(24);
     new DataView(plain.buffer).setFloat64(0, nowMs);

@@ -111,7 +111,8 @@ function guarded(token: Uint8Array, options: DaemonOptions, answerRequest: Answe
   return async (request, peer, slow) => {
     const { pathname, search } = new URL(request.url);
     const target = `${request.headers.get("host")}${pathname}${search}`;
-    const proof = guard.check(request.headers.get("authorization"), { method: request.method, target }, Date.now());
+    const signed = { method: request.method, target };
+    const proof = guard.check(request.headers.get("authorization"), signed, performance.now());
     if (typeof proof === "string") throw unproven(proof, guard);
     const response = await checkedBody(request, proof)
       .then((checked) => answerRequest(checked, peer, slow))
@@ -131,7 +132,7 @@ function unproven(why: Exclude<ReturnType<RequestGuard["check"]>, RequestProof>,
     stale: "the challenge that the request answers was used before or has run out; ask for a new one",
   }[why];
   return new HttpError(401, "DSM_REFUSED", message, {
-    "www-authenticate": guard.challenge(Date.now(), randomBytes(16)),
+    "www-authenticate": guard.challenge(performance.now(), randomBytes(16)),
   });
 }
 

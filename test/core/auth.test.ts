@@ -28,6 +28,7 @@ import {
   TOKEN_MIN,
 } from "../../src/core/limits.ts";
 import { encode, encodeGreeting, encodeText, HEADER_SIZE, Kind, ProtocolError } from "../../src/core/protocol.ts";
+import { Random } from "../support/core-random.ts";
 
 const TOKEN = encodeText("correct horse battery");
 const OTHER = encodeText("correct horse batterz");
@@ -217,6 +218,34 @@ describe("a link", () => {
       expect(statusOf(() => prover.receive(bytes))).toBe(status);
       expect(prover.open).toBe(false);
     });
+  }
+});
+
+test("bytes of chance open no link, and break nothing", () => {
+  const generator = new Random(20261123);
+  const random = (limit: number): number => generator.below(limit);
+  const reference = new Pair(TOKEN, TOKEN);
+  reference.prover.begin();
+  const [challenge] = reference.toServer as [Uint8Array];
+  for (let round = 0; round < 3000; round += 1) {
+    const guard = new LinkGuard(TOKEN, nonce(2), () => {});
+    const prover = new LinkProver(TOKEN, true, nonce(1), () => {});
+    prover.begin();
+    for (const side of [guard, prover]) {
+      try {
+        // Half of them begin as they should.
+        if (round % 2 === 0) side.receive(new Uint8Array(challenge));
+        for (let chunk = 0; chunk < 4; chunk += 1) {
+          const bytes = Uint8Array.from({ length: 1 + random(120) }, () => random(256));
+          if (random(3) > 0) bytes[4] = random(2) > 0 ? Kind.PROOF : Kind.CHALLENGE;
+          if (random(3) > 0 && bytes.length > 4) new DataView(bytes.buffer).setUint32(0, bytes.length, true);
+          side.receive(bytes);
+        }
+      } catch (error) {
+        if (!(error instanceof ProtocolError) && !(error instanceof DsmError)) throw error;
+      }
+      expect(side.open).toBe(false);
+    }
   }
 });
 

@@ -445,15 +445,16 @@ describe("with a token", () => {
 
   test("answers a proven request, and proves itself in the answer, errors too", async () => {
     const url = `${guarded.url}/sessions`;
-    expect((await signedFetch(TOKEN, "POST", url, { name: "t", processes: 1 })).status).toBe(201);
-    const detail = (await (await signedFetch(TOKEN, "GET", `${url}/t`)).json()) as SessionDetail;
-    expect(detail).toMatchObject({ name: "t", answered: true });
+    expect((await signedFetch(TOKEN, "POST", url, { name: "t ü%?", processes: 1 })).status).toBe(201);
+    const path = `${url}/${encodeURIComponent("t ü%?")}`;
+    const detail = (await (await signedFetch(TOKEN, "GET", path)).json()) as SessionDetail;
+    expect(detail).toMatchObject({ name: "t ü%?", answered: true });
     expect((await signedFetch(TOKEN, "GET", `${url}/other`)).status).toBe(404);
     expect((await signedFetch(TOKEN, "POST", url, { name: 5 })).status).toBe(400);
     // The server has the token in its environment, which only its user can read, and not in its arguments.
     expect(readFileSync(`/proc/${detail.pid}/cmdline`, "latin1")).not.toContain(TEXT);
     expect(readFileSync(`/proc/${detail.pid}/environ`, "latin1")).toContain(`DSM_TOKEN=${TEXT}`);
-    expect((await signedFetch(TOKEN, "DELETE", `${url}/t`)).status).toBe(204);
+    expect((await signedFetch(TOKEN, "DELETE", path)).status).toBe(204);
   });
 
   test("takes a proof once, for its own method, path and body", async () => {
