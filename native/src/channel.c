@@ -34,6 +34,14 @@ int channel_connect(const char *path) {
     errno = saved;
     return -1;
   }
+  /* Whoever listens gives us the map's bytes: nobody but our own user may. */
+  struct ucred peer;
+  socklen_t size = sizeof peer;
+  if (syscall(SYS_getsockopt, fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0 || peer.uid != (uid_t)syscall(SYS_geteuid)) {
+    syscall(SYS_close, fd);
+    errno = EPERM;
+    return -1;
+  }
   return fd;
 }
 

@@ -37,7 +37,8 @@ struct channel_pool {
 
 #pragma GCC visibility push(hidden)
 
-/* Connects to a Unix socket. A descriptor, or -1 with errno. handler-safe. */
+/* Connects to a Unix socket of this user's. A descriptor, or -1 with errno (EPERM: another user listens there).
+ * handler-safe. */
 int channel_connect(const char *path);
 
 /* Sends everything. 0, or -1 with errno. handler-safe. */

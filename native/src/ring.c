@@ -162,7 +162,8 @@ int ring_store(dsm_session *session, const struct dsm_run *runs, uint32_t count)
     }
     uint32_t tail = atomic_load_explicit(word(ring, WIRE_RING_TAIL), memory_order_relaxed);
     uint32_t head = atomic_load_explicit(word(ring, WIRE_RING_HEAD), memory_order_acquire);
-    uint32_t at = tail % WIRE_RING_SIZE;
+    /* Whatever stands there, records stay inside. */
+    uint32_t at = tail % WIRE_RING_SIZE & ~7u;
     uint32_t skipped = at + size > WIRE_RING_SIZE ? WIRE_RING_SIZE - at : 0;
     if (tail - head + skipped + size <= WIRE_RING_SIZE) {
       if (skipped > 0) {

@@ -1,7 +1,9 @@
 /** `dsm arbiter`: the replica's shell. Carries bytes between the log, the node's processes and the map in /dev/shm. */
 import { randomBytes } from "node:crypto";
-import { chmodSync, lstatSync, renameSync } from "node:fs";
+import { lstatSync, renameSync } from "node:fs";
+import { dirname } from "node:path";
 import type { Socket } from "bun";
+import type { Security } from "../core/auth.ts";
 import type { Directory, FindRequest, SessionAddress } from "../core/directory.ts";
 import { DsmError, statusOf } from "../core/errors.ts";
 import { freeNow } from "../core/frames.ts";
@@ -17,6 +19,7 @@ import { Ring } from "../core/ring.ts";
 import type { NodeHello, Welcome } from "../core/sequencer.ts";
 import { checkSize, pageRound } from "../core/size.ts";
 import { createMap, type MapFile, openShared, removeFile, removeStaleMaps } from "./map-file.ts";
+import { canTellPeers, isOwnPeer } from "./peer-user.ts";
 import { FileRingLock } from "./ring-lock.ts";
 import { ServerLog } from "./server-log.ts";
 
@@ -32,6 +35,8 @@ export interface ArbiterOptions {
   directory: Directory;
   /** How publications are applied to the map, if not in JavaScript. */
   applyRuns?: ApplyRuns | null;
+  /** What the server must prove, and TLS; left out: nothing, which is enough on loopback only. */
+  security?: Security;
 }
 
 export interface Arbiter {
@@ -118,7 +123,7 @@ class ArbiterShell {
 
   /** Finds the session's server. One that has ended meanwhile is passed over: the directory then starts the next. */
   async #join(): Promise<Welcome> {
-    const { session, node, processes, size, order, directory } = this.#options;
+    const { session, node, processes, size, order, directory, security } = this.#options;
     let after: string | undefined;
     for (let attempt = 1; ; attempt += 1) {
       const request: FindRequest = { name: session };
@@ -127,7 +132,7 @@ class ArbiterShell {
       if (order !== undefined) request.order = order;
       if (after !== undefined) request.after = after;
       const address: SessionAddress = await directory.find(request);
-      const log = new ServerLog(address.host, address.port);
+      const log = new ServerLog(address.host, address.port, security);
       try {
         const hello: NodeHello = {
           session,
@@ -283,7 +288,10 @@ class ArbiterShell {
   #listen(): void {
     const { socket: path } = this.#options;
     const own = `${path}.${process.pid}`;
+    // From its first moment on the socket is this user's alone.
+    const mask = process.umask(0o177);
     try {
+      if (!canTellPeers(dirname(path))) throw new Error("its folder lets other users in");
       this.#listener = Bun.listen<Client>({
         unix: own,
         socket: {
@@ -306,16 +314,18 @@ class ArbiterShell {
           },
         },
       });
-      chmodSync(own, 0o600);
       this.#socketIdentity = identity(own);
       renameSync(own, path);
     } catch (error) {
       throw new DsmError("DSM_SYSTEM", `cannot listen on ${path}: ${(error as Error).message}`);
+    } finally {
+      process.umask(mask);
     }
   }
 
   #open(socket: ClientSocket): void {
-    const channel = this.#replica?.connect() ?? -1;
+    // The folder of the socket keeps other users out already, where it is ours; with --socket it may be any.
+    const channel = isOwnPeer(socket) ? (this.#replica?.connect() ?? -1) : -1;
     socket.data = {
       channel,
       outbox: new Outbox((bytes) => socket.write(bytes)),

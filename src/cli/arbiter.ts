@@ -22,6 +22,7 @@ import {
   UsageError,
 } from "./options.ts";
 import { runtimeDirectory } from "./runtime-directory.ts";
+import { readSecurity } from "./security.ts";
 
 export default defineCommand({
   meta: { name: "arbiter", description: "Run one node's arbiter for a session (the library starts it)" },
@@ -59,7 +60,8 @@ export default defineCommand({
       const size = fromEnvironment(args.size, "DSM_SIZE");
       const order = fromEnvironment(args.order, "DSM_ORDER");
       const node = readName("node", fromEnvironment(args.node, "DSM_NODE") ?? hostname().slice(0, NAME_MAX));
-      const { address } = readDaemon(args.daemon);
+      const { address, host } = readDaemon(args.daemon);
+      const security = readSecurity(host);
       readName("session", session);
       const arbiter = await startArbiter({
         session,
@@ -69,8 +71,9 @@ export default defineCommand({
         ...(order === undefined ? {} : { order: readOrder(order) }),
         applyRuns: await loadApplyRuns(),
         socket: args.socket ?? arbiterSocketPath(runtimeDirectory(), address, session, node),
+        security,
         directory: createDirectory({
-          address,
+          ...{ address, security },
           autostart: readAutostart(args.autostart),
           note: (text) => say(`note ${text}`),
         }),

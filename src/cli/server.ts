@@ -3,6 +3,7 @@ import { ADDRESS_SLOTS, DEFAULT_HOST } from "../core/limits.ts";
 import { formatAddress, isLoopback } from "../core/names.ts";
 import { startServer } from "../server/server.ts";
 import { loadApplyRuns } from "./apply-runs.ts";
+import { warnReadable } from "./daemon.ts";
 import { createDirectory } from "./directory.ts";
 import { messages, print } from "./messages.ts";
 import {
@@ -20,6 +21,7 @@ import {
   readWhole,
   UsageError,
 } from "./options.ts";
+import { readSecurity, readTls, readTlsFiles, tlsOptions } from "./security.ts";
 
 export default defineCommand({
   meta: { name: "server", description: "Run the server of one session (the daemon starts it when it is needed)" },
@@ -30,6 +32,7 @@ export default defineCommand({
     ...orderOption,
     host: { type: "string", description: "Address to listen on", valueHint: "ADDRESS", default: DEFAULT_HOST },
     port: { type: "string", description: "Port to listen on; 0 takes a free one", default: "0" },
+    ...tlsOptions,
     ...daemonOption,
     autostart: {
       type: "boolean",
@@ -56,6 +59,7 @@ export default defineCommand({
       throw invalid(`the daemon is at ${daemon.address}, but ${args.host} is reached from here only; give --host`);
     }
     const byHand = instance === undefined;
+    const tls = readTls(readTlsFiles(args), true);
     const server = await startServer({
       session: readName("session", session),
       processes: readProcesses(processes),
@@ -65,6 +69,7 @@ export default defineCommand({
       port: readPort(args.port),
       directory: createDirectory({
         address: daemon.address,
+        security: readSecurity(daemon.host, tls),
         autostart: byHand && readAutostart(args.autostart),
         note: (text) => messages.info(text),
       }),
@@ -72,9 +77,11 @@ export default defineCommand({
       ...(args.slot === undefined ? {} : { slot: readSlot(args.slot) }),
       applyRuns: await loadApplyRuns(),
       endUnused: !byHand,
+      security: readSecurity(args.host, tls),
     });
     for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => server.stop());
     if (byHand) {
+      warnReadable(args.host, tls);
       await print(`dsm server: session "${session}" is listening on ${formatAddress(server.host, server.port)}`);
     }
     return server.ended;

@@ -46,6 +46,15 @@ export const STORE_MAX = 64 << 10;
 export const CHANNELS_MAX = 4096;
 /** Connections of arbiters and of status readers to one server. */
 export const LINKS_MAX = 1024;
+/** Connections to one server that have not proven that they know the token; the oldest makes room for the next. */
+export const UNPROVEN_LINKS_MAX = 64;
+/** Bytes of the shared token. */
+export const TOKEN_MIN = 16;
+export const TOKEN_MAX = 256;
+/** A challenge of the daemon's API is answered within this time, or not at all. */
+export const CHALLENGE_LIFETIME_MS = 30_000;
+/** Proven requests to one daemon in that time. */
+export const PROVEN_REQUESTS_MAX = 65536;
 /** Requests one channel may have under way. */
 export const CHANNEL_REQUESTS_MAX = 1024;
 /** Bytes waiting for a slow reader beyond which we stop reading from those who cause more. */

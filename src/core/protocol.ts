@@ -9,6 +9,9 @@
 import { Status } from "./errors.ts";
 import { isAlignment } from "./heap.ts";
 import {
+  ADDRESS_FIRST,
+  ADDRESS_SLOTS,
+  ADDRESS_STRIDE,
   CHANNEL_REQUESTS_MAX,
   FRAME_MAX,
   NAME_MAX,
@@ -56,6 +59,11 @@ export const Kind = {
   DOORBELL: 10,
   /** To a process: the part it named in a PUBLISH that is STAGED was taken, its place may be used again. offset: of that. */
   TAKEN: 11,
+  /** Before an arbiter's greeting: offset: MAGIC, aux: version, body: nonce. Answer: CHALLENGE, without a nonce where no
+   * proof is demanded. See auth.ts. */
+  CHALLENGE: 14,
+  /** Answer to CHALLENGE, and the server's answer to that. body: proof. */
+  PROOF: 15,
 
   /** offset: pid, aux: wished rank + 1 or 0, op: 1 if not in direct mode, body: name of the node, length: its bytes. */
   JOIN: 16,
@@ -227,7 +235,7 @@ export function encode(frame: Frame): Uint8Array {
   return bytes;
 }
 
-/** A HELLO, ATTACH or STATUS: the first frame of a connection. */
+/** A HELLO, ATTACH, STATUS or CHALLENGE: the first frame of a connection. */
 export function encodeGreeting(kind: Kind, body: Uint8Array, fields: Partial<Frame> = {}): Uint8Array {
   const bytes = encode({ ...fields, kind, body, aux: PROTOCOL_VERSION });
   const view = new DataView(bytes.buffer);
@@ -458,6 +466,9 @@ export function wireHeader(): string {
     `#define WIRE_RING_RECORD_MAX ${RING_RECORD_MAX}u`,
     `#define WIRE_RING_WRAP ${RING_WRAP}u`,
     ...Object.entries(RING).map(([name, [offset]]) => `#define WIRE_RING_${name.toUpperCase()} ${offset}u`),
+    `#define WIRE_ADDRESS_FIRST 0x${ADDRESS_FIRST.toString(16)}ull`,
+    `#define WIRE_ADDRESS_STRIDE 0x${ADDRESS_STRIDE.toString(16)}ull`,
+    `#define WIRE_ADDRESS_SLOTS ${ADDRESS_SLOTS}u`,
     "",
     "enum wire_kind {",
     ...Object.entries(Kind).map(([name, value]) => `  WIRE_${name} = ${value},`),

@@ -74,7 +74,7 @@ export class Ring {
       this.#record.set(this.#data.subarray(at, at + frameSize));
       this.#view.setUint32(0, frameSize, true);
       const size = recordSize(this.#view, frameSize);
-      if (size > Math.min(RING_RECORD_MAX, RING_SIZE - at)) throw damaged();
+      if (size % 8 !== 0 || size > Math.min(RING_RECORD_MAX, RING_SIZE - at)) throw damaged();
       this.#record.set(this.#data.subarray(at + frameSize, at + size), frameSize);
       this.#taken = (this.#taken + size) >>> 0;
       this.#room.push(skipped + size);

@@ -37,6 +37,8 @@ export interface Entry {
 export interface TableOptions {
   /** Program and first arguments of `dsm server`. */
   serverCommand: string[];
+  /** Variables they are started with, besides those of every program. */
+  serverEnvironment: Record<string, string>;
   /** Address its servers listen on. */
   serverHost: string;
   /** "host:port" at which servers find the daemon. */
@@ -178,7 +180,7 @@ export class Table {
     const registered = Promise.withResolvers<void>();
     // Whoever waits gets the reason; if nobody does, it is in the log.
     registered.promise.catch(() => {});
-    const { serverCommand, serverHost, log } = this.#options;
+    const { serverCommand, serverEnvironment, serverHost, log } = this.#options;
     const options = {
       session: name,
       processes,
@@ -194,6 +196,7 @@ export class Table {
     try {
       server = spawnServer(
         [...serverCommand, ...Object.entries(options).map(([option, value]) => `--${option}=${value}`)],
+        serverEnvironment,
         (line) => log(`session "${name}": ${line}`),
       );
     } catch (error) {

@@ -1,6 +1,7 @@
 /** `dsm server`: the sequencer's shell. Carries bytes between TCP connections and the core, and nothing else. */
 import { randomBytes } from "node:crypto";
 import type { Socket, TCPSocketListener } from "bun";
+import { checkListening, LinkGuard, mustProve, NONCE_SIZE, OPEN, type Security } from "../core/auth.ts";
 import type { Directory } from "../core/directory.ts";
 import { DsmError } from "../core/errors.ts";
 import { freeNow } from "../core/frames.ts";
@@ -12,6 +13,7 @@ import {
   GREETING_TIMEOUT_MS,
   OUTBOX_HIGH,
   OUTBOX_MAX,
+  UNPROVEN_LINKS_MAX,
   UNUSED_AGAIN_TIMEOUT_MS,
   UNUSED_TIMEOUT_MS,
 } from "../core/limits.ts";
@@ -19,6 +21,7 @@ import type { ApplyRuns } from "../core/memory.ts";
 import { checkName, checkProcesses, fnv1a64 } from "../core/names.ts";
 import { DEFAULT_ORDER, type Order } from "../core/order.ts";
 import { failStop, Outbox } from "../core/outbox.ts";
+import { encode, encodeText, Kind, ProtocolError } from "../core/protocol.ts";
 import { Sequencer, type SequencerOutput, STAGED_PER_MAP_BYTE } from "../core/sequencer.ts";
 import { checkSize, pageRound } from "../core/size.ts";
 
@@ -42,6 +45,8 @@ export interface ServerOptions {
   applyRuns?: ApplyRuns | null;
   /** Ends the server when no process has come after UNUSED_TIMEOUT_MS. For servers nobody watches. */
   endUnused?: boolean;
+  /** What arbiters must prove, and TLS; left out: nothing, which is possible on loopback only. */
+  security?: Security;
 }
 
 export interface Server {
@@ -54,6 +59,7 @@ export interface Server {
 
 interface Link {
   id: number;
+  guard: LinkGuard;
   outbox: Outbox;
   welcomed: boolean;
   closing: boolean;
@@ -70,6 +76,9 @@ export async function startServer(options: ServerOptions): Promise<Server> {
   const slot = options.slot ?? Number(BigInt(`0x${fnv1a64(options.session)}`) % BigInt(ADDRESS_SLOTS));
   if (!(slot >= 0 && slot < ADDRESS_SLOTS)) throw new DsmError("DSM_INVALID", `slot ${slot} is not possible`);
   const order = options.order ?? DEFAULT_ORDER;
+  const security = options.security ?? OPEN;
+  const refused = checkListening(security, options.host);
+  if (refused !== null) throw new DsmError("DSM_INVALID", refused);
   const instance = options.instance ?? randomBytes(8).toString("hex");
 
   const server = new ServerShell(
@@ -84,7 +93,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
     allocate(size),
     options.applyRuns ?? null,
   );
-  const { host, port } = server.listen(options.host, options.port);
+  const { host, port } = server.listen(options.host, options.port, security);
   if (options.directory !== null) {
     const registration = {
       name: options.session,
@@ -126,6 +135,10 @@ class ServerShell {
   readonly ended: Promise<number>;
   readonly #sequencer: Sequencer;
   readonly #sockets = new Map<number, LinkSocket>();
+  /** Links that have to prove themselves first, the oldest first. The sequencer knows nothing of them. */
+  readonly #unproven = new Set<LinkSocket>();
+  /** What is demanded of links, or null. */
+  #token: Uint8Array | null = null;
   #listener: TCPSocketListener<Link> | undefined;
   /** What a link may be behind by: one largest publication comes on top, because it goes out as a whole. */
   readonly #outboxLimit: number;
@@ -159,13 +172,20 @@ class ServerShell {
     this.#sequencer = new Sequencer(config, memory, output, applyRuns);
   }
 
-  listen(host: string, port: number): { host: string; port: number } {
+  listen(host: string, port: number, security: Security): { host: string; port: number } {
+    this.#token = mustProve(security, host) ? security.token : null;
+    const { tls } = security;
     try {
       const listener = Bun.listen<Link>({
         hostname: host,
         port,
+        ...(tls === null ? {} : { tls: { ...tls, requestCert: tls.ca !== undefined, rejectUnauthorized: true } }),
         socket: {
           open: (socket) => this.#open(socket),
+          // Data comes behind this only. A client without a good certificate is closed by Bun; we do not rely on that.
+          handshake: (socket, success) => {
+            if (!success || (tls?.ca !== undefined && !socket.authorized)) socket.terminate();
+          },
           data: (socket, chunk) => this.#data(socket, chunk),
           drain: (socket) => {
             socket.data.outbox.drain();
@@ -192,7 +212,7 @@ class ServerShell {
     this.#endsUnused = true;
     clearTimeout(this.#unused);
     this.#unused = setTimeout(() => {
-      if (!this.#sequencer.hadProcess && this.#sockets.size === 0) this.stop();
+      if (!this.#sequencer.hadProcess && this.#sockets.size === this.#unproven.size) this.stop();
     }, timeoutMs);
   }
 
@@ -207,9 +227,11 @@ class ServerShell {
     const id = this.#nextLink;
     this.#nextLink += 1;
     socket.setNoDelay(true);
+    const outbox = new Outbox((bytes) => socket.write(bytes), this.#outboxLimit);
     socket.data = {
       id,
-      outbox: new Outbox((bytes) => socket.write(bytes), this.#outboxLimit),
+      guard: new LinkGuard(this.#token, randomBytes(NONCE_SIZE), (bytes) => outbox.send(bytes)),
+      outbox,
       welcomed: false,
       closing: false,
       timer: setTimeout(() => {
@@ -217,17 +239,46 @@ class ServerShell {
       }, GREETING_TIMEOUT_MS),
     };
     this.#sockets.set(id, socket);
-    if (!this.#sequencer.connect(id)) socket.terminate();
+    if (this.#token === null) {
+      this.#connect(socket);
+      return;
+    }
+    this.#unproven.add(socket);
+    // Strangers that keep connections can displace each other, and nobody who has proven who it is.
+    const [oldest] = this.#unproven;
+    if (this.#unproven.size > UNPROVEN_LINKS_MAX) oldest?.terminate();
+  }
+
+  #connect(socket: LinkSocket): void {
+    if (!this.#sequencer.connect(socket.data.id)) socket.terminate();
     else if (this.#paused) socket.pause();
   }
 
   #data(socket: LinkSocket, chunk: Uint8Array): void {
     const link = socket.data;
     if (link.closing) return;
-    this.#sequencer.receive(link.id, chunk);
-    freeNow(chunk);
+    if (link.guard.open) {
+      this.#sequencer.receive(link.id, chunk);
+      freeNow(chunk);
+    } else {
+      this.#authenticate(socket, chunk);
+    }
     this.#regulate();
     this.#checkFinished();
+  }
+
+  #authenticate(socket: LinkSocket, chunk: Uint8Array): void {
+    const { id, guard, outbox } = socket.data;
+    try {
+      const rest = guard.receive(chunk);
+      if (!guard.open) return;
+      if (this.#unproven.delete(socket)) this.#connect(socket);
+      if (rest.length > 0) this.#sequencer.receive(id, rest);
+    } catch (error) {
+      if (!(error instanceof ProtocolError)) throw error;
+      outbox.send(encode({ kind: Kind.FAIL, op: error.status, body: encodeText(error.message) }));
+      this.#close(socket);
+    }
   }
 
   #send(socket: LinkSocket, bytes: Uint8Array, sent?: () => void): void {
@@ -277,6 +328,7 @@ class ServerShell {
     if (behind === this.#paused) return;
     this.#paused = behind;
     for (const socket of this.#sockets.values()) {
+      if (this.#unproven.has(socket)) continue;
       if (behind) socket.pause();
       else socket.resume();
     }
@@ -294,6 +346,7 @@ class ServerShell {
   #closed(socket: LinkSocket): void {
     const link = socket.data;
     if (!this.#sockets.delete(link.id)) return;
+    this.#unproven.delete(socket);
     clearTimeout(link.timer);
     this.#sequencer.disconnect(link.id);
     if (this.#endsUnused && link.welcomed && !this.#sequencer.hadProcess) this.endUnused(UNUSED_AGAIN_TIMEOUT_MS);
