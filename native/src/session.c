@@ -364,7 +364,7 @@ static int say_hello(int fd, const dsm_config *config, long long deadline, struc
   if (channel_receive(fd, reply) != 0)
     return errno == EPROTO ? dsm_fail(DSM_PROTOCOL, "the arbiter's answer is no dsm frame") : DSM_ENDED;
   if (reply->header.kind == WIRE_FAIL || (reply->header.kind == WIRE_REPLY && reply->header.op != DSM_OK))
-    return dsm_fail(reply->header.op, "%s", (const char *)reply->body);
+    return dsm_fail(reply->header.op != DSM_OK ? reply->header.op : DSM_PROTOCOL, "%s", (const char *)reply->body);
   if (reply->header.kind != WIRE_REPLY || reply->header.length != sizeof(struct wire_joined))
     return dsm_fail(DSM_PROTOCOL, "the arbiter's answer is not the one expected");
   return DSM_OK;
