@@ -321,12 +321,10 @@ class Stage {
         return;
       case "stranger": {
         const key = `${action.at} ${action.who}`;
-        let pipe = this.strangers.get(key);
-        if (pipe?.open !== true) {
-          pipe = this.#stranger(action.at);
-          if (pipe === null) return;
-          this.strangers.set(key, pipe);
-        }
+        const known = this.strangers.get(key);
+        const pipe = known?.open === true ? known : this.#stranger(action.at);
+        if (pipe === null) return;
+        this.strangers.set(key, pipe);
         this.#send(pipe, action);
         return;
       }
