@@ -308,8 +308,8 @@ export class Chaos {
         }
       } else if (arbiterGone && exitCode === 3 && stderr === "" && /^failed DSM_(UNREACHABLE|LOST) \S/.test(last)) {
         ends.push("failed");
-      } else if (arbiterGone && signalCode === "SIGBUS" && /^dsm: .*\S\n$/.test(stderr)) {
-        // A store or an atomic operation has no other way to say so.
+      } else if (arbiterGone && signalCode === "SIGBUS" && /^(dsm: .*\S\n)+$/.test(stderr)) {
+        // A store or an atomic operation has no other way to say so; each thread that is in one does.
         ends.push("failed in a store");
       } else {
         throw new Error(how);
