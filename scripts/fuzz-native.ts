@@ -4,8 +4,8 @@
  */
 import { mkdir } from "node:fs/promises";
 import { availableParallelism } from "node:os";
-import { basename, join } from "node:path";
-import { command, compiler, nativeBuild, withBuildLock } from "./steps.ts";
+import { join } from "node:path";
+import { command, compiler, files, nativeBuild, withBuildLock } from "./steps.ts";
 import { xedKit } from "./xed.ts";
 
 const CAPTURE = ["alu", "capture", "decode", "fault", "frame", "region", "step", "string"];
@@ -22,36 +22,68 @@ const SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undef
 
 export type Engine = "driver" | "libfuzzer";
 
+/** Compiles the sources, as many at a time as there are processors; returns the objects. */
+async function compile(cc: string[], folder: string, sources: readonly string[]): Promise<string[]> {
+  await mkdir(folder, { recursive: true });
+  const objectOf = (source: string): string => join(folder, `${source.replaceAll("/", "-")}.o`);
+  const waiting = [...sources];
+  const worker = async (): Promise<void> => {
+    for (let source = waiting.shift(); source !== undefined; source = waiting.shift()) {
+      await command([...cc, "-c", source, "-o", objectOf(source)]);
+    }
+  };
+  await Promise.all(Array.from({ length: availableParallelism() }, worker));
+  return sources.map(objectOf);
+}
+
+const include = (kit: string): string[] => [`-I${kit}/include`, "-Inative/include", "-Inative/src"];
+
 /** Builds the targets; returns where each is. */
 export async function buildTargets(engine: Engine, names: readonly string[]): Promise<Map<string, string>> {
   return withBuildLock(async () => {
     const kit = await xedKit();
     const folder = join(nativeBuild, "fuzz", engine);
-    await mkdir(folder, { recursive: true });
     const cc = engine === "driver" ? compiler() : "clang";
-    const cover = engine === "driver" ? [] : ["-fsanitize=fuzzer-no-link"];
-    const all = [cc, ...FLAGS, ...SANITIZERS, ...cover, `-I${kit}/include`, "-Inative/include", "-Inative/src"];
-    const sources = new Set(names.flatMap((name) => TARGETS[name]?.map((source) => `native/src/${source}.c`) ?? []));
-    for (const name of names) sources.add(`native/fuzz/${name}.c`);
-    if (engine === "driver") sources.add("native/fuzz/driver.c");
-    const objectOf = (source: string): string => join(folder, `${source.replaceAll("/", "-")}.o`);
-    const waiting = [...sources];
-    const worker = async (): Promise<void> => {
-      for (let source = waiting.shift(); source !== undefined; source = waiting.shift()) {
-        await command([...all, "-c", source, "-o", objectOf(source)]);
-      }
-    };
-    await Promise.all(Array.from({ length: availableParallelism() }, worker));
+    const [cover, fuzzer] = engine === "driver" ? [[], []] : [["-fsanitize=fuzzer-no-link"], ["-fsanitize=fuzzer"]];
+    const sourcesOf = (name: string): string[] => [
+      `native/fuzz/${name}.c`,
+      ...(TARGETS[name] ?? []).map((source) => `native/${source.includes("/") ? source : `src/${source}`}.c`),
+      ...(engine === "driver" ? ["native/fuzz/driver.c"] : []),
+    ];
+    const sources = [...new Set(names.flatMap(sourcesOf))];
+    const objects = await compile([cc, ...FLAGS, ...SANITIZERS, ...cover, ...include(kit)], folder, sources);
     const programs = new Map<string, string>();
     for (const name of names) {
-      const own = [`native/fuzz/${name}.c`, ...(TARGETS[name] ?? []).map((source) => `native/src/${source}.c`)];
-      if (engine === "driver") own.push("native/fuzz/driver.c");
-      const path = join(folder, basename(name));
-      const fuzzer = engine === "driver" ? [] : ["-fsanitize=fuzzer"];
-      const libraries = [`${kit}/lib/libxed.a`, "-lpthread"];
-      await command([cc, ...SANITIZERS, ...fuzzer, ...own.map(objectOf), ...libraries, "-o", path]);
+      const path = join(folder, name);
+      const own = sourcesOf(name).map((source) => objects[sources.indexOf(source)] as string);
+      const libraries = [`${kit}/lib/libxed.a`, "-lpthread", "-lrt"];
+      await command([cc, ...SANITIZERS, ...fuzzer, ...own, ...libraries, "-o", path]);
       programs.set(name, path);
     }
     return programs;
+  });
+}
+
+/** Builds native/fuzz/threads.c and the whole library under ThreadSanitizer; returns where it is. */
+export async function buildThreads(): Promise<string> {
+  return withBuildLock(async () => {
+    const kit = await xedKit();
+    const folder = join(nativeBuild, "fuzz", "threads-objects");
+    // It warns of fences, which it does not know: see threads.c.
+    const cc = [compiler(), ...FLAGS, "-fsanitize=thread", "-Wno-tsan", ...include(kit)];
+    const sources = [...(await files("native/src/*.c")), "native/fuzz/arbiter.c", "native/fuzz/threads.c"];
+    const objects = await compile(cc, folder, sources);
+    const path = join(nativeBuild, "fuzz", "threads");
+    await command([
+      compiler(),
+      "-fsanitize=thread",
+      ...objects,
+      `${kit}/lib/libxed.a`,
+      "-lpthread",
+      "-lrt",
+      "-o",
+      path,
+    ]);
+    return path;
   });
 }

@@ -46,7 +46,7 @@ struct hole_table {
   uint8_t *twin;
   uint64_t *opened; /* a bit a page */
   uint64_t *loose;  /* under release: those of the opened pages that lie in no hole */
-  int releases;     /* the order is release: pages outside holes open too */
+  atomic_int releases; /* the order is release: pages outside holes open too. Written under the lock, asked without */
   uint8_t *frame;   /* where a publication is put together */
   uint8_t *alias;   /* direct mode: the map, writable where a hole has its pages closed */
   const uint8_t *atomics; /* a byte a page, written by the arbiter: not 0 once an atomic operation was executed there */
