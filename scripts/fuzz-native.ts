@@ -10,11 +10,13 @@ import { xedKit } from "./xed.ts";
 
 const CAPTURE = ["alu", "capture", "decode", "fault", "frame", "region", "step", "string"];
 
-/** The library's sources each target needs. */
+/** The library's sources that each target needs. */
 export const TARGETS: Readonly<Record<string, readonly string[]>> = {
   channel: ["channel"],
   decode: CAPTURE,
   capture: CAPTURE,
+  // All of the library.
+  open: [],
 };
 
 const FLAGS = "-std=gnu11 -D_GNU_SOURCE= -g -O1 -fPIC -fvisibility=hidden -Wall -Wextra -Werror".split(" ");
@@ -45,9 +47,10 @@ export async function buildTargets(engine: Engine, names: readonly string[]): Pr
     const folder = join(nativeBuild, "fuzz", engine);
     const cc = engine === "driver" ? compiler() : "clang";
     const [cover, fuzzer] = engine === "driver" ? [[], []] : [["-fsanitize=fuzzer-no-link"], ["-fsanitize=fuzzer"]];
+    const library = [...(await files("native/src/*.c")), "native/fuzz/arbiter.c"];
     const sourcesOf = (name: string): string[] => [
       `native/fuzz/${name}.c`,
-      ...(TARGETS[name] ?? []).map((source) => `native/${source.includes("/") ? source : `src/${source}`}.c`),
+      ...(TARGETS[name]?.length === 0 ? library : (TARGETS[name] ?? []).map((source) => `native/src/${source}.c`)),
       ...(engine === "driver" ? ["native/fuzz/driver.c"] : []),
     ];
     const sources = [...new Set(names.flatMap(sourcesOf))];

@@ -8,7 +8,7 @@ import { outcome } from "../support/e2e-child.ts";
 
 setDefaultTimeout(240_000);
 
-const RUNS: Record<string, number> = { channel: 30_000, decode: 300_000, capture: 300_000 };
+const RUNS: Record<string, number> = { channel: 30_000, decode: 300_000, capture: 300_000, open: 1500 };
 
 let programs: Map<string, string>;
 beforeAll(async () => {
@@ -22,6 +22,6 @@ for (const name of Object.keys(TARGETS)) {
     const { code, signal, stdout, stderr } = await outcome(child);
     expect({ code, signal, stderr }).toEqual({ code: 0, signal: null, stderr: "" });
     expect(stdout).toMatch(/^\d+ seeds, \d+ inputs made with seed 1\n$/);
-    expect(Number.parseInt(stdout, 10)).toBeGreaterThan(50);
+    expect(Number.parseInt(stdout, 10)).toBeGreaterThan(9);
   });
 }
