@@ -35,18 +35,15 @@ await runScript(async () => {
   const rounds = values.rounds === undefined ? Number.POSITIVE_INFINITY : positive("rounds", values.rounds);
   const minutes = values.rounds === undefined ? positive("minutes", values.minutes) : Number.POSITIVE_INFINITY;
   await ensureBuilt();
-  const chaos = await Chaos.start();
   const end = performance.now() + 60_000 * minutes;
   let done = 0;
-  try {
+  await Chaos.run(async (chaos) => {
     for (; done < rounds && performance.now() < end; done += 1) {
       const { plan, ends, rounds: played, acknowledged } = await chaos.round(seed + done);
       console.log(`${seed + done}  ${plan}  ->  ${ends.join(", ")} (${played} rounds, ${acknowledged} counted)`);
     }
-    progress.success(`${done} sessions, every promise kept`);
-  } catch (error) {
-    throw new BuildError(`${(error as Error).message}\nAgain: npm run chaos -- --rounds 1 --seed ${seed + done}`);
-  } finally {
-    await chaos.close();
-  }
+  }).catch((error: Error) => {
+    throw new BuildError(`${error.message}\nAgain: npm run chaos -- --rounds 1 --seed ${seed + done}`);
+  });
+  progress.success(`${done} sessions, every promise kept`);
 });

@@ -7,11 +7,12 @@
  * - what survivors read in the counters is all that was acknowledged, and nothing that was not asked for;
  * - no process, socket or map is left, and the next session works.
  */
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Order } from "../../src/core/order.ts";
 import { Random } from "../support/core-random.ts";
 import type { Child } from "../support/e2e-child.ts";
-import { Cluster, LIVENESS_MS } from "../support/e2e-cluster.ts";
+import { Cluster, eventually, LIVENESS_MS } from "../support/e2e-cluster.ts";
 import { compileProgram } from "../support/e2e-program.ts";
 import { NodeProxy } from "./proxy.ts";
 
@@ -173,14 +174,24 @@ export class Chaos {
     this.#proxy = new NodeProxy(cluster.daemonAddress);
   }
 
-  static async start(): Promise<Chaos> {
+  private static async start(): Promise<Chaos> {
     const cluster = await Cluster.start();
     return new Chaos(cluster, await compileProgram(cluster, "test/chaos/programs/work.c"));
   }
 
-  async close(): Promise<void> {
-    this.#proxy.close();
-    await this.#cluster.close();
+  /** Every session until `work` has enough of it; throws what breaks a promise. */
+  static async run(work: (chaos: Chaos) => Promise<void>): Promise<void> {
+    const chaos = await Chaos.start();
+    let failure: unknown;
+    await work(chaos).catch((error) => {
+      failure = error;
+    });
+    chaos.#proxy.close();
+    await chaos.#cluster.close().catch((error) => {
+      // What is left behind of a session that failed says no more than its own failure.
+      failure ??= error;
+    });
+    if (failure !== undefined) throw failure;
   }
 
   /** One session; the same seed does the same to it. Throws when a promise is broken. */
@@ -191,6 +202,18 @@ export class Chaos {
     } catch (error) {
       throw new Error(`seed ${seed} (${describe(plan)}): ${(error as Error).message}`, { cause: error });
     }
+  }
+
+  /** A role that was killed is gone only when the kernel has closed all it had open. */
+  async #gone(pid: number): Promise<void> {
+    await eventually(`process ${pid} is gone`, () => {
+      try {
+        const zombie = /^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, "utf8"));
+        return zombie && readdirSync(`/proc/${pid}/task`).length === 1;
+      } catch {
+        return true;
+      }
+    });
   }
 
   async #play(plan: Plan): Promise<Round> {
@@ -206,9 +229,10 @@ export class Chaos {
     if (workers.some(({ lines }) => lines[0] !== "ready")) throw new Error(`the session does not start: ${state()}`);
 
     const server = (await this.#cluster.status(session)).pid;
+    const killed: number[] = [];
     for (const { afterMs, fault } of plan.faults) {
       await Bun.sleep(afterMs);
-      await this.#commit(fault, session, server, workers);
+      await this.#commit(fault, session, server, workers, killed);
     }
     await Bun.sleep(plan.restMs);
     for (const worker of workers) worker.tell("stop");
@@ -222,6 +246,7 @@ export class Chaos {
     await inTime("the processes' end", Promise.all(workers.map(({ ended }) => ended)), state);
 
     const result = await this.#judge(plan, workers);
+    for (const pid of killed) await this.#gone(pid);
     await this.#after();
     return { plan: describe(plan), ...result, ends: result.ends.map((end, rank) => `${nodes[rank]} ${end}`) };
   }
@@ -238,13 +263,17 @@ export class Chaos {
     });
   }
 
-  async #commit(fault: Fault, session: string, server: number, workers: Worker[]): Promise<void> {
+  async #commit(fault: Fault, session: string, server: number, workers: Worker[], killed: number[]): Promise<void> {
     const arbiter = (node: string): number | undefined => this.#cluster.processes("arbiter", session, node)[0];
     const pause = async (pid: number | undefined, ms: number): Promise<void> => {
       if (pid === undefined) return;
       signal(pid, "SIGSTOP");
       await Bun.sleep(ms);
       signal(pid, "SIGCONT");
+    };
+    const kill = (pid: number | undefined): void => {
+      if (pid !== undefined) killed.push(pid);
+      signal(pid, "SIGKILL");
     };
     switch (fault.kind) {
       case "kill":
@@ -257,10 +286,10 @@ export class Chaos {
       case "pause server":
         return pause(server, fault.ms);
       case "kill arbiter":
-        signal(arbiter(fault.node), "SIGKILL");
+        kill(arbiter(fault.node));
         return;
       case "kill server":
-        signal(server, "SIGKILL");
+        kill(server);
         return;
       case "delay":
         this.#proxy.delayMs = [0, fault.ms];

@@ -8,6 +8,7 @@ import fc from "fast-check";
 import { FrameReader } from "../../src/core/frames.ts";
 import { FRAME_MAX, GREETING_FRAME_MAX, LINKS_MAX, PAGE_SIZE } from "../../src/core/limits.ts";
 import { MapBytes } from "../../src/core/memory.ts";
+import type { Order } from "../../src/core/order.ts";
 import {
   bodyText,
   checkOperation,
@@ -20,6 +21,10 @@ import {
   Kind,
   ProtocolError,
   padded,
+  RING,
+  RING_HEADER_SIZE,
+  RING_SIZE,
+  RING_WRAP,
   RUN_HEADER_SIZE,
   RUN_LENGTH_MAX,
   runLength,
@@ -27,7 +32,8 @@ import {
   setUint64,
   writeRun,
 } from "../../src/core/protocol.ts";
-import type { Replica } from "../../src/core/replica.ts";
+import { Replica } from "../../src/core/replica.ts";
+import { Ring } from "../../src/core/ring.ts";
 import { Sequencer } from "../../src/core/sequencer.ts";
 import { Session, type SessionConfig } from "../../src/core/session.ts";
 import { type Channel, Cluster, type Node, type Pipe, processHello } from "../support/core-cluster.ts";
@@ -40,8 +46,8 @@ const SIZE = 2 * PAGE_SIZE;
 const GUARD = 4096;
 const GUARD_BYTE = 0xa5;
 
-function config(processes: number): SessionConfig {
-  return { name: "s", instance: "1", processes, size: SIZE, base: 2 ** 45, order: "sequential" };
+function config(processes: number, order: Order = "sequential"): SessionConfig {
+  return { name: "s", instance: "1", processes, size: SIZE, base: 2 ** 45, order };
 }
 
 /** Memory with other memory before and behind it, as a map file in a process has. */
@@ -487,5 +493,205 @@ describe("Sequencer and Replica", () => {
       expect(sequencer.isWelcomed(link)).toBe(false);
     }
     expect(used() - before).toBeLessThan(LINKS_MAX * GREETING_FRAME_MAX);
+  });
+});
+
+/** What a process does to the ring of its node, which it has in its memory: as it should, or not. */
+type Scribble =
+  | { do: "store"; rank: number; offset: number; bytes: Uint8Array }
+  | { do: "word"; at: number; value: number }
+  | { do: "move"; by: number }
+  | { do: "byte"; back: number; value: number }
+  | { do: "take" }
+  | { do: "settle" };
+
+const scribble: fc.Arbitrary<Scribble> = fc.oneof(
+  {
+    weight: 12,
+    arbitrary: fc.record({
+      do: fc.constant("store" as const),
+      rank: fc.integer({ min: 0, max: 2 }),
+      offset: fc.nat(SIZE - 3000),
+      bytes: fc.uint8Array({ minLength: 1, maxLength: 3000 }),
+    }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      do: fc.constant("word" as const),
+      at: fc.constantFrom(...[RING.tail, RING.head, RING.sleeping, RING.shadowed, RING.lock].map(([at]) => at)),
+      value: fc.oneof(fc.nat(0xffffffff), fc.constantFrom(0, 4, 8, 48, RING_SIZE, RING_SIZE - 8, 0xfffffff8)),
+    }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      do: fc.constant("move" as const),
+      by: fc.constantFrom(-56, -8, 1, 4, 8, 56, 4000, RING_SIZE),
+    }),
+  },
+  { weight: 4, arbitrary: fc.record({ do: fc.constant("byte" as const), back: fc.nat(200), value: fc.nat(255) }) },
+  { weight: 6, arbitrary: fc.constant({ do: "take" as const }) },
+  { weight: 3, arbitrary: fc.constant({ do: "settle" as const }) },
+);
+
+/** A session with order pipelined of two nodes; node a has two processes and a ring, node b one process. */
+class Pipelined {
+  readonly guarded = new Guarded();
+  readonly ring = this.guarded.allocate(RING_HEADER_SIZE + RING_SIZE);
+  readonly words = new DataView(this.ring.buffer, this.ring.byteOffset, this.ring.length);
+  proposed = 0;
+  readonly cluster: Cluster = new Cluster(config(3, "pipelined"), {
+    memory: this.guarded.allocate,
+    onPropose: () => {
+      this.proposed += 1;
+      if (this.proposed > 50_000) throw new Error("there is no end to what is taken from the ring");
+    },
+    makeReplica: (welcome, name, path, memory, atomics, out) =>
+      new Replica(welcome, name, path, memory, atomics, out, name === "a" ? new Ring(this.ring, lock) : null),
+  });
+  readonly heard: string[] = [];
+  readonly honest: Channel;
+  damaged = false;
+
+  constructor() {
+    for (const name of ["a", "b"]) this.cluster.node(name);
+    this.cluster.settle();
+    const channels = ["a", "a", "b"].map((_, rank) => {
+      const hear = (frame: Uint8Array): void => void this.heard.push(`${rank} ${frame[4]} ${frame[5]}`);
+      const node = this.cluster.nodes[rank >> 1] as Node;
+      const channel = node.connect(`p${rank}`, hear, () => {});
+      channel.up.push(processHello("s", rank + 1, { rank }));
+      this.cluster.settle();
+      return channel;
+    });
+    expect(this.heard.splice(0).sort()).toEqual(["0 3 0", "1 3 0", "2 3 0"]);
+    this.honest = channels[2] as Channel;
+  }
+
+  get replica(): Replica {
+    return this.cluster.nodes[0]?.replica as Replica;
+  }
+
+  tail(): number {
+    return this.words.getUint32(RING.tail[0], true);
+  }
+
+  perform(action: Scribble): void {
+    switch (action.do) {
+      case "store":
+        this.#store(action.rank, action.offset, action.bytes);
+        return;
+      case "word":
+        this.words.setUint32(action.at, action.value, true);
+        return;
+      case "move":
+        this.words.setUint32(RING.tail[0], this.tail() + action.by, true);
+        return;
+      case "byte":
+        this.ring[RING_HEADER_SIZE + (((this.tail() - action.back) >>> 0) % RING_SIZE)] = action.value;
+        return;
+      case "take":
+        this.#guard(() => this.replica.takeQueued());
+        return;
+      case "settle":
+        this.#guard(() => this.cluster.settle());
+    }
+  }
+
+  /** As the arbiter does: with its ring damaged the node is of no more use. */
+  #guard(work: () => void): void {
+    if (this.cluster.nodes[0]?.lost) return;
+    try {
+      work();
+    } catch (error) {
+      if (!(error instanceof ProtocolError)) throw error;
+      this.damaged = true;
+      this.cluster.nodes[0]?.lose();
+    }
+  }
+
+  /** What ring.c does, without waiting for room. */
+  #store(rank: number, offset: number, bytes: Uint8Array): void {
+    const frame = encode({ kind: Kind.STORE, rank, offset, body: bytes });
+    const size = frame.length + padded(bytes.length);
+    const [tail, head] = [this.tail(), this.words.getUint32(RING.head[0], true)];
+    const at = tail % RING_SIZE;
+    const skipped = RING_SIZE - at < size ? RING_SIZE - at : 0;
+    if (at % 8 !== 0 || ((tail - head) >>> 0) + skipped + size > RING_SIZE) return;
+    if (skipped > 0) this.words.setUint32(RING_HEADER_SIZE + at, RING_WRAP, true);
+    const to = RING_HEADER_SIZE + (skipped > 0 ? 0 : at);
+    const map = (this.cluster.nodes[0] as Node).memory;
+    this.ring.set(frame, to);
+    this.ring.set(map.subarray(offset, offset + bytes.length), to + frame.length);
+    this.words.setUint32(RING.tail[0], tail + skipped + size, true);
+    map.set(bytes, offset);
+  }
+
+  check(honestly: boolean): void {
+    this.#guard(() => this.replica.takeQueued());
+    this.cluster.settle();
+    this.guarded.check();
+    const other = this.cluster.nodes[1] as Node;
+    expect({ lost: other.lost, fault: other.fault }).toEqual({ lost: false, fault: null });
+    expect(Buffer.compare(other.memory, this.cluster.memory)).toBe(0);
+    if (honestly) {
+      expect(this.damaged).toBe(false);
+      expect(Buffer.compare((this.cluster.nodes[0] as Node).memory, this.cluster.memory)).toBe(0);
+    }
+    this.heard.length = 0;
+    this.honest.up.push(encode({ kind: Kind.ATOMIC, op: 1, offset: 8, length: 8, tag: 9, body: new Uint8Array(32) }));
+    this.cluster.settle();
+    expect(this.heard).toEqual(["2 3 0"]);
+  }
+}
+
+const lock = { acquire: () => false, release(): void {}, admit: () => true };
+
+describe("the ring of a node's stores", () => {
+  test("used as it should be, all copies become equal", () => {
+    const good = scribble.filter(
+      (action) => action.do === "take" || action.do === "settle" || (action.do === "store" && action.rank < 2),
+    );
+    fc.assert(
+      fc.property(fc.array(good, { maxLength: 40 }), (actions) => {
+        const stage = new Pipelined();
+        for (const action of actions) stage.perform(action);
+        stage.check(true);
+      }),
+      parameters(60),
+    );
+  });
+
+  test("a tail beyond what is there does not have old records taken again, and again", () => {
+    for (const by of [4, 8, -8, 56, RING_SIZE, 0x8000_0000]) {
+      const stage = new Pipelined();
+      const bytes = new Uint8Array(2960);
+      while (stage.tail() < 2 * RING_SIZE) {
+        stage.perform({ do: "store", rank: 0, offset: 0, bytes });
+        stage.perform({ do: "settle" });
+        stage.perform({ do: "take" });
+      }
+      const { proposed } = stage;
+      stage.perform({ do: "move", by });
+      stage.perform({ do: "take" });
+      expect({ by, damaged: stage.damaged }).toEqual({ by, damaged: true });
+      expect(stage.proposed - proposed).toBeLessThanOrEqual(RING_SIZE / 6000);
+      stage.check(false);
+    }
+  });
+
+  test("whatever a process writes there: it costs that node at most", () => {
+    let damaged = 0;
+    fc.assert(
+      fc.property(fc.array(scribble, { maxLength: 40 }), (actions) => {
+        const stage = new Pipelined();
+        for (const action of actions) stage.perform(action);
+        stage.check(false);
+        damaged += Number(stage.damaged);
+      }),
+      parameters(150),
+    );
+    expect(damaged).toBeGreaterThan(30);
   });
 });
