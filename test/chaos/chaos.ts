@@ -74,7 +74,7 @@ function makePlan(seed: number): Plan {
   };
   return {
     nodes,
-    order: random.pick(["sequential", "sequential", "release"] as const),
+    order: random.pick(["sequential", "release", "pipelined"] as const),
     seed,
     faults: Array.from({ length: random.oneIn(12) ? 0 : random.between(1, 3) }, () => ({
       afterMs: random.between(0, 300),

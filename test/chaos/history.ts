@@ -35,7 +35,7 @@ export async function record(cluster: Cluster, program: string, options: History
   const { nodes, order, operations, threads, seed, dies = {} } = options;
   const session = cluster.session();
   const logs = nodes.map((_, rank) => join(cluster.folder, `${session}-${rank}.log`));
-  // Under release plain stores become visible later, and in direct mode (x86-TSO) they may stay in the processor's store
+  // Under the other orders plain stores become visible later, and in direct mode (x86-TSO) they may stay in the processor's store
   // buffer for a while: only with sequential order, over nodes, are they operations of the words.
   const stores = order === "sequential" && new Set(nodes).size > 1 ? 1 : 0;
   const outcomes = await Promise.all(
