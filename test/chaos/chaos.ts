@@ -29,6 +29,12 @@ type Fault =
   | { kind: "delay"; ms: number }
   | { kind: "cut" };
 
+/**
+ * What a session goes on after as if nothing had been. Once a cut connection is taken up again, or a dead server has a
+ * successor, "cut" and "kill server" belong here: from then on nobody may notice those.
+ */
+const SURVIVED: ReadonlySet<Fault["kind"]> = new Set(["pause", "pause arbiter", "pause server", "delay"]);
+
 interface Plan {
   /** The node of each process. Those of node "a" reach the server through the proxy. */
   nodes: string[];
@@ -133,8 +139,13 @@ class Worker {
 
   tell(line: string): void {
     if (!this.alive) return;
-    this.child.stdin.write(`${line}\n`);
-    this.child.stdin.flush();
+    // One that ends meanwhile does not hear it, and needs not.
+    try {
+      void Promise.resolve(this.child.stdin.write(`${line}\n`)).catch(() => {});
+      void Promise.resolve(this.child.stdin.flush()).catch(() => {});
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "EPIPE") throw error;
+    }
   }
 
   signal(signal: NodeJS.Signals): void {
@@ -301,8 +312,8 @@ export class Chaos {
 
   /** Whether everybody ended as what was done explains, and the counters are right. */
   async #judge(plan: Plan, workers: Worker[]): Promise<Omit<Round, "plan">> {
-    const did = new Set(plan.faults.map(({ fault }) => fault.kind));
-    const mayLose = did.has("kill") || did.has("kill arbiter") || did.has("cut") || did.has("kill server");
+    const faults = plan.faults.map(({ fault }) => fault).filter(({ kind }) => !SURVIVED.has(kind));
+    const mayLose = faults.length > 0;
     const logs = await Promise.all(
       workers.map(async ({ log }) => new BigUint64Array(await Bun.file(log).arrayBuffer())),
     );
@@ -314,11 +325,13 @@ export class Chaos {
       const stderr = await worker.stderr;
       const last = worker.lines.at(-1) ?? "";
       const how = `rank ${rank} on ${worker.node} ended with ${signalCode ?? exitCode}, "${worker.lines.join(" | ")}", "${stderr}"`;
-      const wasKilled = plan.faults.some(({ fault }) => fault.kind === "kill" && fault.rank === rank);
-      const arbiterGone =
-        did.has("kill server") ||
-        plan.faults.some(({ fault }) => fault.kind === "kill arbiter" && fault.node === worker.node) ||
-        (did.has("cut") && worker.node === "a");
+      const wasKilled = faults.some((fault) => fault.kind === "kill" && fault.rank === rank);
+      const arbiterGone = faults.some(
+        (fault) =>
+          fault.kind === "kill server" ||
+          (fault.kind === "kill arbiter" && fault.node === worker.node) ||
+          (fault.kind === "cut" && worker.node === "a"),
+      );
       const word = last.split(" ")[0] as string;
       if (signalCode === "SIGKILL" && wasKilled) {
         ends.push("killed");

@@ -6,6 +6,7 @@
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { ADDRESS_FIRST, ADDRESS_SLOTS, ADDRESS_STRIDE } from "../../src/core/limits.ts";
+import type { Order } from "../../src/core/order.ts";
 import type { Child } from "../support/e2e-child.ts";
 import { Cluster } from "../support/e2e-cluster.ts";
 import { compileProgram } from "../support/e2e-program.ts";
@@ -112,18 +113,29 @@ function copiesKiB(pid: number): number {
   return sum;
 }
 
-export async function soak(
-  seconds: number,
-  everySeconds: number,
-  onSample: (sample: Sample) => void,
-): Promise<Sample[]> {
+export interface SoakOptions {
+  seconds: number;
+  /** Between samples. */
+  everySeconds: number;
+  order: Order;
+  onSample(sample: Sample): void;
+}
+
+export async function soak({ seconds, everySeconds, order, onSample }: SoakOptions): Promise<Sample[]> {
   const cluster = await Cluster.start();
   try {
     const program = await compileProgram(cluster, "test/chaos/programs/soak.c");
     const session = cluster.session();
     const children = Array.from({ length: PROCESSES }, (_, rank) => {
       const node = NODES[rank % NODES.length] as string;
-      return cluster.spawn([program], { session, node, rank, processes: PROCESSES, size: "1MiB" });
+      return cluster.spawn([program], {
+        session,
+        node,
+        rank,
+        processes: PROCESSES,
+        size: "1MiB",
+        environment: { DSM_ORDER: order },
+      });
     });
     let round = 0;
     void follow(children[0] as Child, (line) => {
