@@ -47,7 +47,7 @@ struct hole_table {
   uint8_t *twin;
   uint64_t *opened; /* a bit a page */
   uint64_t *loose;  /* under release: those of the opened pages that lie in no hole */
-  int releases;     /* the order is release: pages outside holes open too */
+  atomic_int releases; /* the order is release: pages outside holes open too. Written under the lock, asked without */
   int staging_fd;   /* anonymous file of WIRE_STAGING_SIZE that the arbiter takes the parts of a publication from */
   uint8_t *staging; /* read-write alias of it */
   uint64_t *backed; /* a bit a page: its shadow and twin have memory */

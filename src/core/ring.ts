@@ -42,6 +42,8 @@ export class Ring {
   /** Bytes of the ring that each record under way takes up, oldest first, from #first on. */
   #room: number[] = [];
   #first = 0;
+  /** Their sum. */
+  #outstanding = 0;
   #last = false;
   /** Records taken, and records whose entries have been applied, since the beginning. */
   taken = 0;
@@ -59,6 +61,9 @@ export class Ring {
   /** Hands over the records that have come, oldest first. Returns how many. Throws ProtocolError: the ring is damaged. */
   take(handle: RecordHandler, recordSize: (view: DataView, frameSize: number) => number): number {
     const tail = Atomics.load(this.#words, word(RING.tail));
+    // What there is to take and what is under way lie in the ring together, so there is an end to both.
+    let left = (tail - this.#taken) >>> 0;
+    if (left % 8 !== 0 || left + this.#outstanding > RING_SIZE) throw damaged();
     let count = 0;
     let skipped = 0;
     while (this.#taken !== tail) {
@@ -66,6 +71,8 @@ export class Ring {
       const frameSize = this.#sizes.getUint32(at, true);
       if (frameSize === RING_WRAP) {
         skipped += RING_SIZE - at;
+        left -= RING_SIZE - at;
+        if (left < 0) throw damaged();
         this.#taken = (this.#taken + RING_SIZE - at) >>> 0;
         continue;
       }
@@ -74,10 +81,12 @@ export class Ring {
       this.#record.set(this.#data.subarray(at, at + frameSize));
       this.#view.setUint32(0, frameSize, true);
       const size = recordSize(this.#view, frameSize);
-      if (size % 8 !== 0 || size > Math.min(RING_RECORD_MAX, RING_SIZE - at)) throw damaged();
+      if (size % 8 !== 0 || size > Math.min(RING_RECORD_MAX, RING_SIZE - at, left)) throw damaged();
+      left -= size;
       this.#record.set(this.#data.subarray(at + frameSize, at + size), frameSize);
       this.#taken = (this.#taken + size) >>> 0;
       this.#room.push(skipped + size);
+      this.#outstanding += skipped + size;
       skipped = 0;
       this.#last = true;
       this.taken += 1;
@@ -102,6 +111,7 @@ export class Ring {
       this.#room = this.#room.slice(this.#first);
       this.#first = 0;
     }
+    this.#outstanding -= room;
     this.returned += 1;
     Atomics.store(this.#words, word(RING.head), (Atomics.load(this.#words, word(RING.head)) + room) >>> 0);
   }

@@ -110,6 +110,8 @@ export interface ClusterOptions {
   onSent?: (sent: () => void) => void;
   /** Its staging area. */
   staging?: (pid: number, descriptor: number) => Uint8Array | null;
+  /** Where a copy of the map lies, the server's and each node's; left out: in memory of its own. */
+  memory?: (size: number) => Uint8Array;
 }
 
 export class Cluster {
@@ -126,7 +128,7 @@ export class Cluster {
   constructor(config: SessionConfig, options: ClusterOptions = {}) {
     this.config = config;
     this.options = options;
-    this.memory = new Uint8Array(config.size);
+    this.memory = options.memory?.(config.size) ?? new Uint8Array(config.size);
     this.sequencer = new Sequencer(config, this.memory, {
       send: (link, bytes) => this.#links.get(link)?.push(bytes),
       broadcast: (bytes) => {
@@ -214,7 +216,8 @@ export class Node {
   constructor(cluster: Cluster, name: string, hello: NodeHello) {
     this.cluster = cluster;
     this.name = name;
-    this.memory = new Uint8Array(cluster.config.size);
+    const { options, config } = cluster;
+    this.memory = options.memory?.(config.size) ?? new Uint8Array(config.size);
     this.atomics = new Uint8Array(cluster.config.size / PAGE_SIZE);
     this.up = cluster.link(
       name,
