@@ -124,6 +124,8 @@ class ServerShell {
   #listener: TCPSocketListener<Link> | undefined;
   /** What a link may be behind by: one largest publication comes on top, because it goes out as a whole. */
   readonly #outboxLimit: number;
+  /** Whose bytes are being handled. */
+  #asker: LinkSocket | undefined;
   #nextLink = 1;
   #paused = false;
   #finishing = false;
@@ -142,7 +144,12 @@ class ServerShell {
         if (socket !== undefined) this.#send(socket, bytes);
       },
       broadcast: (bytes, kept) => {
-        for (const socket of this.#sockets.values()) if (socket.data.welcomed) this.#send(socket, bytes, kept);
+        // Whose process waits gets it first: waking the others takes time too.
+        const asker = this.#asker;
+        if (asker?.data.welcomed) this.#send(asker, bytes, kept);
+        for (const socket of this.#sockets.values()) {
+          if (socket !== asker && socket.data.welcomed) this.#send(socket, bytes, kept);
+        }
       },
       close: (id) => {
         const socket = this.#sockets.get(id);
@@ -220,7 +227,9 @@ class ServerShell {
   #data(socket: LinkSocket, chunk: Uint8Array): void {
     const link = socket.data;
     if (link.closing) return;
+    this.#asker = socket;
     this.#sequencer.receive(link.id, chunk);
+    this.#asker = undefined;
     this.#regulate();
     this.#checkFinished();
   }
