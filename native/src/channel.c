@@ -61,6 +61,7 @@ int channel_send(int fd, const void *bytes, size_t size) {
  * before the answer, and then costs both. Where answers take longer it does not pay: each failure doubles the number
  * of waits that sleep at once, so that no more than 200 us in POLL_PAUSE_MAX waits, all longer than that, are lost. */
 #define POLL_NS 200000
+#define POLL_GAP_NS 50000
 #define POLL_PAUSE_MAX 64
 
 /* Returns when something can be read, or when polling is at its end. The counters are hints: threads may race for them. */
@@ -70,7 +71,7 @@ static void await_awake(struct channel_polling *polling, int fd) {
     atomic_store_explicit(&polling->rest, rest - 1, memory_order_relaxed);
     return;
   }
-  long long end = 0;
+  long long end = 0, last = 0;
   uint8_t byte;
   for (;;) {
     ssize_t got = syscall(SYS_recvfrom, fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
@@ -79,13 +80,15 @@ static void await_awake(struct channel_polling *polling, int fd) {
     long long now = now_ns();
     if (end == 0)
       end = now + POLL_NS;
-    if (now >= end) {
+    /* A processor that did not come back at once is one that others want: there, sleepers are woken before their turn. */
+    if (now >= end || (last != 0 && now - last > POLL_GAP_NS)) {
       unsigned pause = atomic_load_explicit(&polling->pause, memory_order_relaxed);
       pause = pause == 0 ? 1 : pause < POLL_PAUSE_MAX ? pause * 2 : POLL_PAUSE_MAX;
       atomic_store_explicit(&polling->pause, pause, memory_order_relaxed);
       atomic_store_explicit(&polling->rest, pause, memory_order_relaxed);
       return;
     }
+    last = now;
     syscall(SYS_sched_yield);
   }
   /* An answer that was there before we asked (await_answer slept for it) says nothing about polling. */
