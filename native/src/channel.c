@@ -59,10 +59,11 @@ int channel_send(int fd, const void *bytes, size_t size) {
  * a virtual machine are halted), so whoever expects an answer asks for it again and again for a short time, letting
  * others run in between. 200 us is twice what a store over two nodes of one machine takes; 60 us would often give up just
  * before the answer, and then costs both. Where answers take longer it does not pay: each failure doubles the number
- * of waits that sleep at once, so that no more than 200 us in POLL_PAUSE_MAX waits, all longer than that, are lost. */
+ * of waits that sleep at once, so that at most 200 us are lost in POLL_PAUSE_MAX waits that are all longer than that. */
 #define POLL_NS 200000
-#define POLL_GAP_NS 50000
 #define POLL_PAUSE_MAX 64
+/* Whoever gives the processor away and has it back only after so long competes for it: a sleeper is woken before its turn. */
+#define POLL_GAP_NS 50000
 
 /* Returns when something can be read, or when polling is at its end. The counters are hints: threads may race for them. */
 static void await_awake(struct channel_polling *polling, int fd) {
@@ -80,7 +81,6 @@ static void await_awake(struct channel_polling *polling, int fd) {
     long long now = now_ns();
     if (end == 0)
       end = now + POLL_NS;
-    /* A processor that did not come back at once is one that others want: there, sleepers are woken before their turn. */
     if (now >= end || (last != 0 && now - last > POLL_GAP_NS)) {
       unsigned pause = atomic_load_explicit(&polling->pause, memory_order_relaxed);
       pause = pause == 0 ? 1 : pause < POLL_PAUSE_MAX ? pause * 2 : POLL_PAUSE_MAX;
