@@ -75,6 +75,7 @@ static void end_peer(pthread_t thread) {
   while (atomic_load(&asked) != 0) sched_yield();
   atomic_store(&asked, -1);
   pthread_join(thread, NULL);
+  atomic_store(&asked, 0);
 }
 
 static void at_once(void) {}
