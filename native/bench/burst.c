@@ -25,6 +25,12 @@ static void check(int status) {
   exit(1);
 }
 
+/* Lets the arbiters and the server finish what the last burst gave them, and sleep. */
+static void settle(void) {
+  struct timespec pause = {.tv_nsec = 2000000};
+  nanosleep(&pause, NULL);
+}
+
 /* Steps over the store below, whose length is known. */
 static void bare_handler(int signo, siginfo_t *info, void *context) {
   (void)signo, (void)info;
@@ -60,6 +66,7 @@ int main(int argc, char **argv) {
   memset(&bare.sa_mask, 0xff, sizeof bare.sa_mask);
   check(dsm_barrier_wait(session));
   for (int round = 0; round < rounds && dsm_rank(session) == 0; round++) {
+    settle();
     sigaction(SIGSEGV, &bare, &ours);
     long long start = now_ns();
     for (int i = 0; i < count; i++)
@@ -72,6 +79,7 @@ int main(int argc, char **argv) {
       store_gpr(map);
     long long gpr_ns = now_ns() - start;
     check(dsm_fence(session));
+    settle();
 
     start = now_ns();
     for (int i = 0; i < count; i++)
