@@ -49,7 +49,7 @@ class Arbiter {
   #outbox: Outbox | undefined;
   #node = 0;
   #joins = 0;
-  #batch = new Uint8Array(0);
+  #batch: Uint8Array = new Uint8Array(0);
   #batches = batchesEach;
   #receivedBytes = 0;
 
