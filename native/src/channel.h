@@ -23,6 +23,12 @@ struct reply {
   uint8_t body[REPLY_BODY_MAX + 1]; /* text is zero-terminated */
 };
 
+/* Whether polling for an answer pays. A hint that threads share without a lock. */
+struct channel_polling {
+  atomic_uint pause; /* how many waits the last failure made sleep at once; 0: the last polling paid */
+  atomic_uint rest;  /* of these, how many are still to come */
+};
+
 struct channel_pool {
   char path[108];
   uint64_t token;
@@ -32,7 +38,10 @@ struct channel_pool {
   struct channel {
     atomic_uint state;
     int fd;
+    int waits; /* what it was claimed for: channel_claim()'s `wait` */
   } *slots; /* CHANNELS_MAX of them */
+  int polls; /* 0: this process has one core only */
+  struct channel_polling polling[2]; /* of stores and their like, which others answer at once; and of waits */
 };
 
 #pragma GCC visibility push(hidden)
@@ -49,6 +58,9 @@ int channel_receive(int fd, struct reply *reply);
 
 /* Reads the header of a frame that has no body, and nothing of the next. 0, or -1. handler-safe. */
 int channel_receive_header(int fd, struct wire_header *header);
+/* Reads the answer to what was sent on a claimed channel, as channel_receive(). Polls for up to 200 us before it sleeps,
+ * unless that has not paid lately. handler-safe. */
+int channel_answer(struct channel_pool *pool, int slot, struct reply *reply);
 
 /* 0, or -1: no memory. */
 int channel_pool_init(struct channel_pool *pool);

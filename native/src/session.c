@@ -58,7 +58,7 @@ static void say_gone(const dsm_session *session) {
 static int finish_request(dsm_session *session, int slot, int sent, struct reply *reply) {
   struct channel_pool *pool = &session->channels;
   int fd = pool->slots[slot].fd;
-  int failed = sent != 0 || channel_receive(fd, reply) != 0 || reply->header.kind != WIRE_REPLY;
+  int failed = sent != 0 || channel_answer(pool, slot, reply) != 0 || reply->header.kind != WIRE_REPLY;
   if (failed) {
     atomic_store(&session->dead, 1);
     if (fd >= 0)

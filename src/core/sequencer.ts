@@ -106,6 +106,8 @@ export class Sequencer {
   #batch = new Uint8Array(64 << 10);
   #batchView = new DataView(this.#batch.buffer);
   #batched = 0;
+  /** Whether what is in the batch is waited for: see mayOnlyWait(). */
+  #due = false;
   #hadProcess = false;
   readonly #parts = new PartPool();
 
@@ -113,6 +115,9 @@ export class Sequencer {
     this.#out = out;
     const effects: Effects = {
       ...NO_EFFECTS,
+      complete: () => {
+        this.#due = true;
+      },
       ranked: () => {
         this.#hadProcess = true;
       },
@@ -161,7 +166,7 @@ export class Sequencer {
       if (!(error instanceof ProtocolError)) throw error;
       this.#fail(link, error.status, error.message);
     }
-    this.#flush();
+    if (this.#due) this.#flush();
   }
 
   /** The connection is gone: so are the node's processes. */
@@ -322,6 +327,8 @@ export class Sequencer {
     this.#batch.set(at === 0 && bytes.length === size ? bytes : bytes.subarray(at, at + size), to);
     setUint64(this.#batchView, to + 16, this.session.seq + 1);
     this.#batched += size;
+    // In direct mode the node has decided before us, and wants to hear that we follow.
+    if (this.session.direct || !mayOnlyWait(view.getUint8(at + 4))) this.#due = true;
     this.session.apply(view, at);
   }
 
@@ -336,6 +343,7 @@ export class Sequencer {
     if (this.#batched === 0) return;
     const batch = this.#batch.subarray(0, this.#batched);
     this.#batched = 0;
+    this.#due = false;
     this.#out.broadcast(batch);
   }
 
@@ -362,6 +370,12 @@ export class Sequencer {
     };
   }
 }
+
+/**
+ * A request that only makes its process wait changes nothing that others can tell. Its entry goes out with the next one
+ * that somebody waits for: a barrier wakes the arbiters once, not once for each process.
+ */
+const mayOnlyWait = (kind: number): boolean => kind === Kind.BARRIER || kind === Kind.SEM_WAIT;
 
 function unstage(link: Link, part: Uint8Array): void {
   const rank = new DataView(part.buffer, part.byteOffset).getUint16(6, true);

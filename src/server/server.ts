@@ -142,6 +142,8 @@ class ServerShell {
   #listener: TCPSocketListener<Link> | undefined;
   /** What a link may be behind by: one largest publication comes on top, because it goes out as a whole. */
   readonly #outboxLimit: number;
+  /** Whose bytes are being handled. */
+  #asker: LinkSocket | undefined;
   #nextLink = 1;
   #paused = false;
   #finishing = false;
@@ -258,7 +260,9 @@ class ServerShell {
     const link = socket.data;
     if (link.closing) return;
     if (link.guard.open) {
+      this.#asker = socket;
       this.#sequencer.receive(link.id, chunk);
+      this.#asker = undefined;
       freeNow(chunk);
     } else {
       this.#authenticate(socket, chunk);
@@ -295,13 +299,17 @@ class ServerShell {
         waiting -= 1;
         if (waiting === 0) sent();
       });
-    for (const socket of this.#sockets.values()) {
-      if (!socket.data.welcomed) continue;
+    const sendTo = (socket: LinkSocket): void => {
+      if (!socket.data.welcomed) return;
       waiting += 1;
       // Until the others have nearly all: #releaseHeld().
       if (socket.data.id === last) socket.data.outbox.held = true;
       this.#send(socket, bytes, sentToOne);
-    }
+    };
+    // Whose process waits gets it first: waking the others takes time too.
+    const asker = this.#asker;
+    if (asker !== undefined) sendTo(asker);
+    for (const socket of this.#sockets.values()) if (socket !== asker) sendTo(socket);
     sentToOne?.();
   }
 
