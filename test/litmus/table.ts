@@ -8,9 +8,9 @@
 import type { Order } from "./model.ts";
 
 /** The orders that are run. */
-export const ORDERS: Exclude<Order, "hardware">[] = ["sequential"];
+export const ORDERS: Exclude<Order, "hardware">[] = ["sequential", "release"];
 
-interface Claim {
+export interface Claim {
   never: string[];
   because: string;
   sees?: string[];
@@ -21,6 +21,8 @@ export interface LitmusTest {
   processes: string[];
   shows: string;
   claims: Record<Exclude<Order, "hardware">, Claim>;
+  /** What is claimed instead where processes share a node (litmus.ts: PLACEMENTS). */
+  paired?: Partial<LitmusTest["claims"]>;
   /** Instances that each thread takes step by step together: 1, or more where a step costs a barrier. */
   column?: number;
   /** Says little under sequential that another test does not: there only `npm run litmus` runs it. */
@@ -48,12 +50,16 @@ const FIFO = "a process's stores leave in program order and everybody applies th
 const RACE = "a race: without a synchronising operation neither the order nor the time of publication is promised";
 /** Half of a wide store may be seen where nothing forbids it, but need not be. */
 const WHOLE = ["00", "01", "11"];
+const FLAGGED = "an atomic that reads what another one wrote has its place behind it";
 const SYNCED =
   "each store is published, and old pages are given back, before the fence returns; the rest is sequential";
 
+/** Whether a statement loads more than a word. */
+const isWide = (load: string): boolean => /\((16|32|64)\)/.test(load);
+
 /** Message passing with the data written in some way and a plain flag behind it. */
 function message(how: string, store: string, load: string): LitmusTest {
-  const wide = load !== "b = x" && !/\([1248]\)/.test(load);
+  const wide = isWide(load);
   return {
     name: `MP+${how}`,
     processes: [`${store}; y = 1`, `a = y; ${load}`],
@@ -63,6 +69,37 @@ function message(how: string, store: string, load: string): LitmusTest {
       pipelined: never(wide ? "10 19" : "10", FIFO, WHOLE),
       release: allowed(RACE),
     },
+  };
+}
+
+/** The same as every order promises it: the flag is atomic. */
+function messageByAtomics(how: string, store: string, load: string): LitmusTest {
+  const forbidden = isWide(load) ? "10 19" : "10";
+  return {
+    name: `MP+${how}+atomics`,
+    weaker: true,
+    processes: [`${store}; swap(y, 1)`, `a = add(y, 0); ${load}`],
+    shows: "ab",
+    claims: {
+      ...always(forbidden, `${FLAGGED}; the data's places are before the first one's`, WHOLE),
+      release: never(
+        forbidden,
+        `${FLAGGED}; the first publishes the data before, the second gives old pages back`,
+        WHOLE,
+      ),
+    },
+  };
+}
+
+/** And between two fences, which is what a plain flag takes under release. */
+function messageByFences(how: string, store: string, load: string): LitmusTest {
+  const forbidden = isWide(load) ? "10 19" : "10";
+  return {
+    name: `MP+${how}+fences`,
+    weaker: true,
+    processes: [`${store}; fence; y = 1; fence`, `a = y; fence; ${load}`],
+    shows: "ab",
+    claims: { ...always(forbidden, IN_ORDER, WHOLE), release: never(forbidden, SYNCED, WHOLE) },
   };
 }
 
@@ -84,7 +121,7 @@ export const TESTS: LitmusTest[] = [
     claims: {
       sequential: never("10", IN_ORDER),
       pipelined: never("10", FIFO),
-      release: allowed(RACE),
+      release: allowed(RACE, "10"),
     },
   },
   {
@@ -189,6 +226,12 @@ export const TESTS: LitmusTest[] = [
       sequential: never("1010", "all replicas apply the two stores in the same order"),
       pipelined: never("1010", "all replicas apply the two stores in the same order"),
       release: allowed(RACE),
+    },
+    paired: {
+      pipelined: allowed(
+        "each reader may see the store of its own node before it has left, and the other one's not yet",
+        "1010",
+      ),
     },
   },
   {
@@ -377,6 +420,13 @@ export const TESTS: LitmusTest[] = [
       sequential: never("10 19", "filling the hole publishes it as one entry, whose place is before the flag's", WHOLE),
     },
   },
+  messageByAtomics("1-byte", "x = 1 (1)", "b = x (1)"),
+  messageByAtomics("xmm", "x = 1 (16)", "b = x (16)"),
+  messageByAtomics("zmm", "x = 1 (64)", "b = x (64)"),
+  messageByAtomics("string", "x = 1 (string)", "b = x (64)"),
+  messageByAtomics("hole", "x = 1 (hole)", "b = x (64)"),
+  messageByFences("zmm", "x = 1 (64)", "b = x (64)"),
+  messageByFences("hole", "x = 1 (hole)", "b = x (64)"),
   {
     name: "MP+semaphore",
     processes: ["x = 1; y = 1 (64); post", "wait; a = x; b = y (64)"],
