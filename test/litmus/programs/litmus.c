@@ -23,8 +23,8 @@
  *   F:        dsm_fence    M:     mfence
  *   P:s V:s   post and wait for a semaphore     B:  barrier
  *
- * Under `release`, where nothing is seen before its process synchronises, threads fence now and then between instances,
- * in the middle of those of the others, and write on lines of their own in the pages of what is under test, so that
+ * Where a store is seen later than it is made, threads fence now and then between instances, in the middle of those of
+ * the others: under `release` nothing would be seen otherwise. There they also write on lines of their own in the pages of what is under test, so that
  * these are private copies to their process. Locations of atomic operations lie on other pages than the rest, as that
  * order asks for.
  *
@@ -77,7 +77,9 @@ struct side {
 static struct test tests[TESTS_MAX];
 static int test_count;
 static dsm_session *session; /* NULL: plain memory */
-static bool broken, releases; /* memory that is; a session whose order is release */
+static bool broken;   /* memory that is */
+static bool releases; /* a session whose order is release */
+static bool late;     /* or any in which a store may be made before it is seen */
 static int rank, processes;
 static uint8_t *map;
 static struct side *side;
@@ -358,8 +360,8 @@ static void run_instances(struct worker *worker, uint32_t instance, uint32_t cou
     if (!columns) jitter(worker, i == 0);
     uint64_t before = now_ns();
     for (uint32_t each = 0; each < (step->kind == 'B' ? 1 : count); each++) run_step(worker, step, instance + each);
-    /* Under release it is publishing that takes time. */
-    if (session != NULL && strchr(releases ? "HXACF" : "STHXACF", step->kind) != NULL)
+    /* Where a store returns before it is seen, a fence tells how long that takes. */
+    if (session != NULL && strchr(late ? "HXACF" : "STHXACF", step->kind) != NULL)
       learn_time((now_ns() - before) / count);
   }
   if (broken) catch_up(worker, instance);
@@ -374,7 +376,7 @@ static void *work(void *argument) {
     if (session != NULL || broken || done == 0) meet(&side->group[worker->thread], (uint32_t)processes);
     if (releases && random_next(&worker->random) % 4 == 0) scribble(worker, first + done);
     run_instances(worker, first + done, column, column > 1);
-    if (releases && random_next(&worker->random) % 8 == 0) {
+    if (late && random_next(&worker->random) % 8 == 0) {
       uint64_t before = now_ns();
       CHECK_OK(dsm_fence(session));
       learn_time(now_ns() - before);
@@ -509,6 +511,7 @@ int main(int argc, char **argv) {
     processes = dsm_processes(session);
     map = dsm_address(session);
     releases = strcmp(dsm_order(session), "release") == 0;
+    late = strcmp(dsm_order(session), "sequential") != 0;
     if (releases) part = (size_t)(slots + PAGE_SLOTS - 1) / PAGE_SLOTS * PAGE;
     CHECK(dsm_size(session) >= 2 * part);
     make_scribbles();
