@@ -126,9 +126,10 @@ static int open_pages(dsm_session *session, const struct hole *hole, uint64_t of
   for (uint64_t page = first; page < end; page++) {
     if (is_open(table, page))
       continue;
-    /* The replica may change while we copy; the twin is made from the copy, so both begin the same. */
+    /* The replica may change while we copy, a word at a time; the twin is made from the copy, so both begin the
+     * same. */
     uint64_t at = page * PAGE_BYTES;
-    memcpy(table->shadow + at, (const void *)(session->base + at), PAGE_BYTES);
+    copy_words(table->shadow + at, (const uint8_t *)(session->base + at), PAGE_BYTES);
     memcpy(table->twin + at, table->shadow + at, PAGE_BYTES);
   }
   size_t bytes = (size_t)(end - first) * PAGE_BYTES;
@@ -464,8 +465,12 @@ struct publication {
   int fd;
   int failed;
   uint32_t length; /* bytes of runs in `frame` */
+  uint64_t word;   /* the aligned word of the map that the last run ends in */
   uint8_t *frame;  /* header and runs */
 };
+
+/* Room for the runs of one word, the last of which may go on behind it. */
+#define WORD_ROOM 80u
 
 static void send_part(struct publication *publication, int more) {
   struct wire_header *header = (struct wire_header *)publication->frame;
@@ -481,17 +486,14 @@ static void send_part(struct publication *publication, int more) {
 }
 
 static void add_run(struct publication *publication, uint64_t offset, const uint8_t *bytes, uint64_t length) {
-  if (publication->session->direct) {
-    copy_words(publication->session->holes.alias + offset, bytes, length);
-    return;
-  }
   while (length > 0) {
     uint32_t room = WIRE_PUBLISH_PART_MAX - publication->length;
-    if (room < 16) {
+    if (room < WORD_ROOM && offset / 8 != publication->word) {
       send_part(publication, 1);
       continue;
     }
-    uint32_t take = length < room - 8 ? (uint32_t)length : room - 8;
+    /* No word is in two parts: its bytes may be of one store, and a part is applied by itself. */
+    uint32_t take = length <= room - 8 ? (uint32_t)length : room - 8 - (uint32_t)((offset + room - 8) & 7);
     uint8_t *at = publication->frame + sizeof(struct wire_header) + publication->length;
     uint64_t run = offset | (uint64_t)take << 40;
     uint32_t padded = (take + 7) & ~7u;
@@ -499,14 +501,38 @@ static void add_run(struct publication *publication, uint64_t offset, const uint
     memset(at + 8 + padded - 8, 0, 8);
     memcpy(at + 8, bytes, take);
     publication->length += 8 + padded;
+    publication->word = (offset + take - 1) / 8;
     offset += take;
     bytes += take;
     length -= take;
   }
 }
 
+/* Direct mode: puts what differs between shadow and twin into the map, each word at once. Others may be writing the
+ * word's other bytes. [from, to) are whole pages. */
+static void merge_changes(const struct hole_table *table, uint64_t from, uint64_t to) {
+  for (uint64_t at = from; at < to; at += 8) {
+    uint64_t now, then, mask = 0;
+    memcpy(&now, table->shadow + at, 8);
+    memcpy(&then, table->twin + at, 8);
+    if (now == then)
+      continue;
+    for (unsigned bit = 0; bit < 64; bit += 8)
+      if (((now ^ then) >> bit & 0xff) != 0)
+        mask |= 0xffull << bit;
+    uint64_t *word = (uint64_t *)(table->alias + at);
+    uint64_t old = __atomic_load_n(word, __ATOMIC_RELAXED);
+    while (!__atomic_compare_exchange_n(word, &old, (old & ~mask) | (now & mask), 0, __ATOMIC_RELEASE, __ATOMIC_RELAXED)) {
+    }
+  }
+}
+
 /* Adds the runs of bytes in [from, to) that differ between shadow and twin. */
 static void add_changes(struct publication *publication, uint64_t from, uint64_t to) {
+  if (publication->session->direct) {
+    merge_changes(&publication->session->holes, from, to);
+    return;
+  }
   const uint8_t *now = publication->session->holes.shadow;
   const uint8_t *then = publication->session->holes.twin;
   uint64_t at = from;
@@ -529,7 +555,7 @@ static void add_changes(struct publication *publication, uint64_t from, uint64_t
 
 /* Claims a channel for a publication. handler-safe, as all of its functions. */
 static int begin_publication(dsm_session *session, struct publication *publication) {
-  *publication = (struct publication){.session = session, .frame = session->holes.frame, .fd = -1};
+  *publication = (struct publication){.session = session, .frame = session->holes.frame, .word = UINT64_MAX, .fd = -1};
   if (session->direct)
     return -1;
   int slot = channel_claim(&session->channels, 0);

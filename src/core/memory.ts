@@ -9,10 +9,13 @@ import { AtomicOp, padded, RUN_HEADER_SIZE, runLength, runOffset } from "./proto
 
 /** From this many bytes on a block copy pays; below it the call costs more than the words. */
 const BLOCK_COPY_MIN = 256;
+/** Bytes of the largest store that is never seen in part. A map is whole words. */
+const WORD = 8;
 
 export class MapBytes {
   readonly bytes: Uint8Array;
   readonly view: DataView;
+  readonly #word = new DataView(new ArrayBuffer(WORD));
 
   constructor(bytes: Uint8Array) {
     this.bytes = bytes;
@@ -142,16 +145,48 @@ export class MapBytes {
     return read(this.view, offset, length) === read(source, from, length);
   }
 
-  /** Applies the runs between `from` and `end` of `source`, in their order. Returns how many bytes they held. */
+  /**
+   * Applies the runs between `from` and `end` of `source`, in their order. Returns how many bytes they held.
+   *
+   * Runs are what changed, not what was stored: those of one aligned word may all be of one store, and so the word is
+   * written once, with its bytes that are in no run as they are.
+   */
   publish(source: DataView, from: number, end: number): number {
     let bytes = 0;
+    let word = -1;
     for (let at = from; at < end; ) {
       const length = runLength(source, at);
-      this.store(runOffset(source, at), source, at + RUN_HEADER_SIZE, length);
+      const first = runOffset(source, at);
+      const last = first + length;
+      const shift = at + RUN_HEADER_SIZE - first;
+      for (let to = first; to < last; ) {
+        const start = to - (to % WORD);
+        const next = Math.min(start + WORD, last);
+        const isWhole = to === start && last - to >= WORD;
+        if (word >= 0 && (start !== word || isWhole)) {
+          this.store(word, this.#word, 0, WORD);
+          word = -1;
+        }
+        if (isWhole) {
+          const whole = last - to - ((last - to) % WORD);
+          this.store(to, source, to + shift, whole);
+          to += whole;
+          continue;
+        }
+        if (word < 0) this.#word.setBigUint64(0, this.orderedWord(start), true);
+        word = start;
+        for (; to < next; to += 1) this.#word.setUint8(to - start, source.getUint8(to + shift));
+      }
       bytes += length;
       at += RUN_HEADER_SIZE + padded(length);
     }
+    if (word >= 0) this.store(word, this.#word, 0, WORD);
     return bytes;
+  }
+
+  /** The aligned word at `offset` as the order has it. */
+  protected orderedWord(offset: number): bigint {
+    return this.view.getBigUint64(offset, true);
   }
 }
 

@@ -14,7 +14,7 @@
  * Whoever calls add(), or a method that changes the map, holds the ring's lock or has no processes that store.
  */
 import { MapBytes } from "./memory.ts";
-import type { AtomicOp } from "./protocol.ts";
+import { type AtomicOp, padded, RUN_HEADER_SIZE, runLength, runOffset } from "./protocol.ts";
 
 const LINE = 64;
 
@@ -80,6 +80,24 @@ export class OverlayMap extends MapBytes {
     if (this.settles) this.#settle(offset, source, from, length);
     else if (this.#lines.size === 0) super.store(offset, source, from, length);
     else this.#storeLines(offset, source, from, length);
+  }
+
+  /** Own entries were in the map before: run by run, because they count what is pending. */
+  override publish(source: DataView, from: number, end: number): number {
+    if (!this.settles) return super.publish(source, from, end);
+    let bytes = 0;
+    for (let at = from; at < end; ) {
+      const length = runLength(source, at);
+      this.#settle(runOffset(source, at), source, at + RUN_HEADER_SIZE, length);
+      bytes += length;
+      at += RUN_HEADER_SIZE + padded(length);
+    }
+    return bytes;
+  }
+
+  protected override orderedWord(offset: number): bigint {
+    if (!this.#isPending(offset, 8)) return super.orderedWord(offset);
+    return new MapBytes(this.ordered(offset, 8)).view.getBigUint64(0, true);
   }
 
   /** The entry of a pending store: the order has caught up with it. The map holds it, or a later one, already. */
