@@ -147,9 +147,10 @@ static int open_pages(dsm_session *session, const struct hole *hole, uint64_t of
   for (uint64_t page = first; page < end; page++) {
     if (is_open(table, page))
       continue;
-    /* The replica may change while we copy; the twin is made from the copy, so both begin the same. */
+    /* The replica may change while we copy, a word at a time; the twin is made from the copy, so both begin the
+     * same. */
     uint64_t at = page * PAGE_BYTES;
-    memcpy(table->shadow + at, table->alias + at, PAGE_BYTES);
+    copy_words(table->shadow + at, table->alias + at, PAGE_BYTES);
     memcpy(table->twin + at, table->shadow + at, PAGE_BYTES);
   }
   void *place = (void *)(session->base + first * PAGE_BYTES);

@@ -14,7 +14,7 @@
  * Whoever calls add(), or a method that changes the map, holds the ring's lock or has no processes that store.
  */
 import { MapBytes } from "./memory.ts";
-import type { AtomicOp } from "./protocol.ts";
+import { type AtomicOp, padded, RUN_HEADER_SIZE, runLength, runOffset } from "./protocol.ts";
 
 const LINE = 64;
 

@@ -823,9 +823,12 @@ export class Replica {
     }
   }
 
+  /** Whole words: what is in part of one may be one store with what is in the rest. */
   #copyRange(offset: number, length: number): void {
+    const first = offset - (offset % 8);
+    const last = padded(offset + length);
     for (const shadow of this.#shadows) {
-      this.#copyOutside(shadow, Math.max(offset, shadow.page), Math.min(offset + length, shadow.page + PAGE_SIZE));
+      this.#copyOutside(shadow, Math.max(first, shadow.page), Math.min(last, shadow.page + PAGE_SIZE));
     }
   }
 

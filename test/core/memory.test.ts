@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { MapBytes } from "../../src/core/memory.ts";
+import { OverlayMap } from "../../src/core/overlay.ts";
 import { AtomicOp } from "../../src/core/protocol.ts";
 import { countMasked, type Run, runs, viewOf } from "../support/core-frames.ts";
 import { Random } from "../support/core-random.ts";
@@ -272,6 +273,42 @@ describe("publish", () => {
     const small = runs([[4096, Uint8Array.of(1, 2), Uint8Array.of(3)]]);
     expect(map.publish(viewOf(small), 0, small.length)).toBe(2);
     expect([calls.length, map.bytes[4096], map.bytes[4097]]).toEqual([1, 1, 2]);
+  });
+
+  test("of any runs leaves what they say one after the other", () => {
+    const random = new Random(7);
+    for (let round = 0; round < 2000; round += 1) {
+      const map = new MapBytes(new Uint8Array(64));
+      const expected = new Uint8Array(64);
+      const list = Array.from({ length: random.below(8) + 1 }, (): [number, Uint8Array] => {
+        const offset = random.below(64);
+        const length = 1 + random.below(Math.min(20, 64 - offset));
+        return [offset, Uint8Array.from({ length }, () => random.below(256))];
+      });
+      for (const [offset, bytes] of list) expected.set(bytes, offset);
+      const body = runs(list);
+      map.publish(viewOf(body), 0, body.length);
+      expect(map.bytes).toEqual(expected);
+    }
+  });
+
+  test("of another node's goes around what this node has pending, also in the word between two runs", () => {
+    const map = new OverlayMap(new Uint8Array(64).fill(1));
+    // This node has stored a 5 at byte 2.
+    map.add(2, 1, map.bytes.slice(), 2);
+    map.bytes[2] = 5;
+    const body = runs([
+      [0, Uint8Array.of(7)],
+      [6, Uint8Array.of(8)],
+    ]);
+    map.publish(viewOf(body), 0, body.length);
+    expect([...map.bytes.subarray(0, 8)]).toEqual([7, 1, 5, 1, 1, 1, 8, 1]);
+    expect([...map.ordered(0, 8)]).toEqual([7, 1, 1, 1, 1, 1, 8, 1]);
+    map.settles = true;
+    const own = runs([[2, Uint8Array.of(5)]]);
+    map.publish(viewOf(own), 0, own.length);
+    expect([...map.bytes.subarray(0, 8)]).toEqual([7, 1, 5, 1, 1, 1, 8, 1]);
+    expect(map.pendingLines).toBe(0);
   });
 
   test("of nothing writes nothing", () => {
