@@ -19,6 +19,7 @@ import {
   setUint64,
 } from "../../src/core/protocol.ts";
 import { Replica, type ReplicaOutput } from "../../src/core/replica.ts";
+import type { Ring } from "../../src/core/ring.ts";
 import { type NodeHello, Sequencer, type Welcome } from "../../src/core/sequencer.ts";
 import type { SessionConfig } from "../../src/core/session.ts";
 
@@ -106,6 +107,8 @@ export interface ClusterOptions {
   onPropose?: (node: Node, bytes: Uint8Array) => void;
   /** The shadow behind a descriptor of a process. */
   shadow?: (pid: number, descriptor: number) => Uint8Array | null;
+  /** Pipelined: the ring of a node. */
+  ring?: (node: Node) => Ring;
 }
 
 export class Cluster {
@@ -292,7 +295,8 @@ export class Node {
       },
     };
     const make = this.cluster.options.makeReplica ?? ((...args) => new Replica(...args));
-    this.replica = make(welcome, this.name, `/map/of/${this.name}`, this.memory, this.atomics, out);
+    const ring = this.cluster.options.ring?.(this) ?? null;
+    this.replica = make(welcome, this.name, `/map/of/${this.name}`, this.memory, this.atomics, out, ring);
     this.onEvent("welcomed");
   }
 
