@@ -87,7 +87,10 @@ function noRoom(size: number, room: number): DsmError {
 /** Whether a process has the file mapped; true when that cannot be known. One that has become another program has not. */
 export function mapsFile(pid: number, path: string): boolean {
   try {
-    return readFileSync(`/proc/${pid}/maps`, "latin1").includes(basename(path));
+    // A thread that has ended has nothing mapped, also the first one while others go on.
+    return readdirSync(`/proc/${pid}/task`).some((task) =>
+      readFileSync(`/proc/${pid}/task/${task}/maps`, "latin1").includes(basename(path)),
+    );
   } catch {
     return true;
   }
