@@ -159,7 +159,7 @@ class ArbiterShell {
 
   #makeReplica(welcome: Welcome, map: MapFile): Replica {
     const ring =
-      map.ring === null ? null : new Ring(map.ring, new FileRingLock(map.ring.subarray(0, RING_HEADER_SIZE)));
+      map.ring === null ? null : new Ring(map.ring, new FileRingLock(map.ring.subarray(0, RING_HEADER_SIZE), map.path));
     const output: ReplicaOutput = {
       propose: (bytes, sent) => this.#propose(bytes, sent),
       reply: (channel, bytes) => {
@@ -359,6 +359,8 @@ class ArbiterShell {
     if (this.#finished) return;
     this.#finished = true;
     clearTimeout(this.#unused);
+    // Whoever stores from now on rings, and finds that nobody is there.
+    this.#replica?.sleep();
     const { socket: path } = this.#options;
     if (this.#socketIdentity !== "" && identity(path) === this.#socketIdentity) removeFile(path);
     this.#listener?.stop();

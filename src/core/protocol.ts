@@ -161,7 +161,7 @@ export const RING = {
   tail: [64, 4],
   /** Records before this place have been applied in the order; their room is free. */
   head: [128, 4],
-  /** 1: ring the doorbell. */
+  /** Not 0: the arbiter sleeps, for the n-th time (modulo 2^32). Ring the doorbell; then put 0, if it is still n. */
   sleeping: [192, 4],
   /** 1: some process sees pages through a shadow; stores are not queued meanwhile. */
   shadowed: [196, 4],
@@ -171,6 +171,8 @@ export const RING_SIZE = 1 << 20;
 /** Largest record; a larger store is not queued. */
 export const RING_RECORD_MAX = RING_SIZE / 4;
 export const RING_WRAP = 0xffffffff;
+/** Position of the first record: every session soon passes the largest position there is. */
+export const RING_START = 2 ** 32 - RING_SIZE;
 
 /**
  * A run in a PUBLISH body: 8 bytes (offset in the low 40 bits, length in the high 24), then its bytes, padded to 8.

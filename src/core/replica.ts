@@ -320,7 +320,7 @@ export class Replica {
     else this.#fences.push({ upTo: ring.taken, tag: stamped });
   }
 
-  /** Whether processes expect takeQueued() to be called without being asked. */
+  /** Whether processes expect takeQueued() to be called without being asked for it. */
   get awake(): boolean {
     return this.#ring?.awake ?? false;
   }
@@ -440,6 +440,11 @@ export class Replica {
       else throw new ProtocolError("the peer did not greet");
       return;
     }
+    if (kind === Kind.DOORBELL) {
+      // receive() has taken what was in the ring; for what comes next we look by ourselves.
+      this.#ring?.wake();
+      return;
+    }
     const tag = view.getUint32(at + 8, true);
     if (process.state === "joining") throw new ProtocolError("a request before the session began");
     if (kind === Kind.PUBLISH && view.getUint8(at + 5) === PublishOp.STAGED) {
@@ -456,8 +461,6 @@ export class Replica {
       this.#shadow(channel, process, kind, view, at);
     } else if (kind === Kind.FENCE) {
       this.#fence(channel, tag);
-    } else if (kind === Kind.DOORBELL) {
-      // receive() has taken what is in the ring.
     } else {
       throw new ProtocolError(`a process may not send frames of kind ${kind}`);
     }
@@ -868,10 +871,9 @@ function stampedTag(channel: Channel, tag: number): number {
   return ((channel.index << 16) | tag) >>> 0;
 }
 
-/** A part that is not the last, a doorbell and a cancel have no answer of their own. */
+/** A part that is not the last and a cancel have no answer of their own. */
 function isAnswered(kind: number, view: DataView, at: number): boolean {
-  if (kind === Kind.SEM_CANCEL || kind === Kind.DOORBELL) return false;
-  return !(kind === Kind.PUBLISH && view.getUint8(at + 5) === PublishOp.MORE);
+  return kind !== Kind.SEM_CANCEL && !(kind === Kind.PUBLISH && view.getUint8(at + 5) === PublishOp.MORE);
 }
 
 function reason(status: Status, aux: number): string {

@@ -19,6 +19,7 @@ import {
   setUint64,
 } from "../../src/core/protocol.ts";
 import { Replica, type ReplicaOutput } from "../../src/core/replica.ts";
+import type { Ring } from "../../src/core/ring.ts";
 import { type NodeHello, Sequencer, type Welcome } from "../../src/core/sequencer.ts";
 import type { SessionConfig } from "../../src/core/session.ts";
 
@@ -112,6 +113,8 @@ export interface ClusterOptions {
   staging?: (pid: number, descriptor: number) => Uint8Array | null;
   /** Where a copy of the map lies, the server's and each node's; left out: in memory of its own. */
   memory?: (size: number) => Uint8Array;
+  /** Pipelined: the ring of a node. */
+  ring?: (node: Node) => Ring;
 }
 
 export class Cluster {
@@ -302,7 +305,8 @@ export class Node {
       },
     };
     const make = this.cluster.options.makeReplica ?? ((...args) => new Replica(...args));
-    this.replica = make(welcome, this.name, `/map/of/${this.name}`, this.memory, this.atomics, out);
+    const ring = this.cluster.options.ring?.(this) ?? null;
+    this.replica = make(welcome, this.name, `/map/of/${this.name}`, this.memory, this.atomics, out, ring);
     this.onEvent("welcomed");
   }
 
