@@ -445,7 +445,7 @@ class Simulator {
       case 4: {
         const frames: Frame[] = [];
         for (let more = random.below(3); more >= 0; more -= 1) {
-          frames.push(publication(this.#runs() as Run[], { op: more > 0 ? PublishOp.MORE : PublishOp.LAST }));
+          frames.push(publication(this.#runs(), { op: more > 0 ? PublishOp.MORE : PublishOp.LAST }));
         }
         this.#request(process, frames.shift() as Frame, { parts: frames });
         return;
@@ -521,9 +521,7 @@ class Simulator {
       if (queued === undefined) throw new Violation("an entry that nobody has queued");
       place.ordered += 1;
       const [offset, body] = queued.runs[0] as readonly [number, Uint8Array];
-      const expected = encode(
-        queued.runs.length === 1 ? { kind: Kind.STORE, offset, body } : publication(queued.runs),
-      );
+      const expected = encode(queued.runs.length === 1 ? { kind: Kind.STORE, offset, body } : publication(queued.runs));
       const same =
         frame.length === expected.length &&
         Buffer.compare(frame.subarray(24), expected.subarray(24)) === 0 &&
