@@ -6,16 +6,18 @@
  * `bytes`: every byte has an owner, the next one another. `holes`: a round divides the pages at random places; each
  * process has two adjoining holes, and the bytes between its holes and the next one's belong to a process that writes
  * them without a hole. Rank 0 writes by several threads and fills its holes while they write. In all processes another
- * thread fences and does atomic operations on a page of its own all the time. Each thread makes STORES stores a round. */
+ * thread fences and does atomic operations on another page all the time, several times while the others write. Each
+ * thread makes STORES stores a round. */
 #include "check.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
-enum { PAGE = 4096, BYTES = 4 * PAGE, PROCESSES = 4, WRITERS_MAX = 4, GAP = 5 };
+enum { PAGE = 4096, BYTES = 4 * PAGE, PROCESSES = 4, WRITERS_MAX = 4, GAP = 5, TURNS = 8 };
 
 static dsm_session *session;
 static int rank;
@@ -24,6 +26,7 @@ static uint8_t expected[BYTES];
 static uint32_t stores, cuts[PROCESSES + 1], round_number;
 static bool in_holes;
 static atomic_bool stop;
+static atomic_uint turns; /* of the thread that fences, in this round */
 static pthread_barrier_t begin;
 /* The bytes of each thread of each process in this round. */
 static struct {
@@ -62,37 +65,40 @@ static void divide(void) {
 }
 
 /* The stores of one thread in one round, the same sequence in every process. */
-static void each_store(int process, int thread, void (*visit)(uint32_t byte, uint8_t value)) {
+static void each_store(int process, int thread, void (*visit)(uint32_t i, uint32_t byte, uint8_t value)) {
   for (uint32_t i = 0; i < stores; i++) {
     uint32_t any = mix(round_number, (uint32_t)(process * WRITERS_MAX + thread), i);
     uint32_t byte = parts[process][thread].bytes[any % parts[process][thread].count];
-    visit(byte, (uint8_t)mix(byte, round_number, i));
+    visit(i, byte, (uint8_t)mix(byte, round_number, i));
   }
 }
 
-static void make_store(uint32_t byte, uint8_t value) {
+static void make_store(uint32_t i, uint32_t byte, uint8_t value) {
+  while (atomic_load(&turns) < i * TURNS / stores) sched_yield();
   *(volatile uint8_t *)(map + byte) = value;
 }
 
-static void note_store(uint32_t byte, uint8_t value) {
+static void note_store(uint32_t i, uint32_t byte, uint8_t value) {
+  (void)i;
   expected[byte] = value;
 }
 
+/* Every so many stores it waits until there was a fence meanwhile. */
 static void *write_bytes(void *thread) {
   pthread_barrier_wait(&begin);
   each_store(rank, (int)(intptr_t)thread, make_store);
   return NULL;
 }
 
-static void *disturb(void *argument) {
-  uint64_t *count = argument;
+static void *disturb(void *unused) {
+  (void)unused;
   uint64_t before = 0;
   while (!atomic_load(&stop)) {
     CHECK_OK(dsm_fence(session));
     uint64_t now = __atomic_fetch_add((uint64_t *)(map + BYTES), 1, __ATOMIC_SEQ_CST);
     CHECK(now >= before);
     before = now + 1;
-    ++*count;
+    atomic_fetch_add(&turns, 1);
   }
   return NULL;
 }
@@ -111,15 +117,15 @@ static void cut(void) {
 static void run_round(void) {
   pthread_t ids[WRITERS_MAX], other;
   int holes[2], writers = writers_of(rank);
-  uint64_t disturbed = 0;
   if (in_holes) {
     uint32_t from = cuts[rank], to = cuts[rank + 1] - GAP, middle = from + 1 + mix(round_number, 5, 5) % (to - from - 1);
     CHECK_OK(dsm_hole_dig(session, map + from, middle - from, &holes[0]));
     CHECK_OK(dsm_hole_dig(session, map + middle, to - middle, &holes[1]));
   }
   atomic_store(&stop, false);
+  atomic_store(&turns, 0);
   CHECK(pthread_barrier_init(&begin, NULL, (unsigned)writers + 1) == 0);
-  CHECK(pthread_create(&other, NULL, disturb, &disturbed) == 0);
+  CHECK(pthread_create(&other, NULL, disturb, NULL) == 0);
   for (int t = 0; t < writers; t++) CHECK(pthread_create(&ids[t], NULL, write_bytes, (void *)(intptr_t)t) == 0);
   pthread_barrier_wait(&begin);
   if (in_holes && rank == 0) {
@@ -132,7 +138,7 @@ static void run_round(void) {
   atomic_store(&stop, true);
   pthread_join(other, NULL);
   pthread_barrier_destroy(&begin);
-  if (rank == 0) fprintf(stdout, "%llu\n", (unsigned long long)disturbed);
+  CHECK(atomic_load(&turns) >= TURNS - 1);
 }
 
 int main(int argc, char **argv) {
