@@ -111,6 +111,16 @@ test("words that threads of all processes store to are never torn, and end the s
   expect(others).toEqual([first as string, first as string]);
 });
 
+test.each(["file", "stdio"])("what the kernel writes to the map arrives (%s)", async (name) => {
+  const [wanted, seen] = await cluster.runWell([cluster.program("kernel_io"), name, "plain"], {
+    session: cluster.session(),
+    nodes: ["a", "b"],
+    size: "1MiB",
+    environment,
+  });
+  expect(seen).toBe(wanted as string);
+});
+
 test("the session says its order", async () => {
   const [a] = (await actors(["a", "b"])) as [Actor, Actor];
   expect((await cluster.status(a.session)).order).toBe("pipelined");
