@@ -24,9 +24,9 @@
  *   P:s V:s   post and wait for a semaphore     B:  barrier
  *
  * Where a store is seen later than it is made, threads fence now and then between instances, in the middle of those of
- * the others: under `release` nothing would be seen otherwise. There they also write on lines of their own in the pages of what is under test, so that
- * these are private copies to their process. Locations of atomic operations lie on other pages than the rest, as that
- * order asks for.
+ * the others: under `release` nothing would be seen otherwise. There they also write on lines of their own in the pages
+ * of what is under test, so that these are private copies to their process, and locations of atomic operations lie on
+ * other pages than the rest, as that order asks for.
  *
  * With LITMUS_MEMORY=plain:RANK:PROCESSES there is no session: the map is ordinary shared memory, to see what the
  * processors do by themselves. With broken:RANK:PROCESSES that memory is also given back stale and written late and out
