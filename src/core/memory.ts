@@ -10,9 +10,15 @@ import { AtomicOp, padded, RUN_HEADER_SIZE, runLength, runOffset } from "./proto
 /** From this many bytes on a block copy pays; below it the call costs more than the words. */
 const BLOCK_COPY_MIN = 256;
 
+/** Who wants to see bytes of a map before they change. */
+export interface MapWatcher {
+  changes(offset: number, length: number): void;
+}
+
 export class MapBytes {
   readonly bytes: Uint8Array;
   readonly view: DataView;
+  readonly watchers = new Set<MapWatcher>();
 
   constructor(bytes: Uint8Array) {
     this.bytes = bytes;
@@ -26,6 +32,7 @@ export class MapBytes {
   /** Puts `length` bytes of `source` at `offset`. The caller has checked that they fit. */
   store(offset: number, source: DataView, from: number, length: number): void {
     const { view } = this;
+    if (this.watchers.size > 0) this.#announce(offset, length);
     switch (length) {
       case 1:
         view.setUint8(offset, source.getUint8(from));
@@ -42,6 +49,15 @@ export class MapBytes {
       default:
         this.#storeBlock(offset, source, from, length);
     }
+  }
+
+  zero(offset: number, length: number): void {
+    if (this.watchers.size > 0) this.#announce(offset, length);
+    this.bytes.fill(0, offset, offset + length);
+  }
+
+  #announce(offset: number, length: number): void {
+    for (const watcher of this.watchers) watcher.changes(offset, length);
   }
 
   #storeBlock(offset: number, source: DataView, from: number, length: number): void {
@@ -99,6 +115,7 @@ export class MapBytes {
     old: DataView,
     oldAt: number,
   ): void {
+    if (this.watchers.size > 0) this.#announce(offset, width);
     if (width === 16) {
       this.#atomic16(op, offset, source, from, old, oldAt);
       return;

@@ -54,6 +54,11 @@ export const Kind = {
   FENCE: 9,
   /** Pipelined: there is something in the ring, and the arbiter was asleep. No answer. */
   DOORBELL: 10,
+  /**
+   * A piece of a map at one point of the order. body: runs as in PUBLISH, length: their bytes, at most PUBLISH_PART_MAX,
+   * seq: behind which entry, op: 1 if more pieces follow, 0 for the last one. What no run names is zero. See picture.ts.
+   */
+  MAP: 11,
 
   /** offset: pid, aux: wished rank + 1 or 0, op: 1 if not in direct mode, body: name of the node, length: its bytes. */
   JOIN: 16,
@@ -304,15 +309,7 @@ export function checkOperation(view: DataView, at: number, mapSize: number): str
       const op = view.getUint8(at + 5);
       if (op > PublishOp.ABANDON || (op === PublishOp.ABANDON && body !== 0)) return "publish: no such flag";
       const end = at + size;
-      let run = at + HEADER_SIZE;
-      while (run < end) {
-        const bytes = runLength(view, run);
-        const next = run + RUN_HEADER_SIZE + padded(bytes);
-        if (bytes < 1 || next > end) return "publish: a run does not fit its frame";
-        if (runOffset(view, run) + bytes > mapSize) return "publish: a run outside the map";
-        run = next;
-      }
-      return null;
+      return checkRuns(view, at + HEADER_SIZE, end, mapSize, "publish");
     }
     case Kind.SEM_WAIT:
     case Kind.SEM_POST:
@@ -350,6 +347,26 @@ export function checkOperation(view: DataView, at: number, mapSize: number): str
     default:
       return `no ordered operation has kind ${kind}`;
   }
+}
+
+function checkRuns(view: DataView, from: number, end: number, mapSize: number, what: string): string | null {
+  for (let run = from; run < end; ) {
+    const bytes = runLength(view, run);
+    const next = run + RUN_HEADER_SIZE + padded(bytes);
+    if (bytes < 1 || next > end) return `${what}: a run does not fit its frame`;
+    if (runOffset(view, run) + bytes > mapSize) return `${what}: a run outside the map`;
+    run = next;
+  }
+  return null;
+}
+
+/** Whether the MAP frame at `at` is well formed for a map of `mapSize` bytes. Null, or what is wrong. */
+export function checkMap(view: DataView, at: number, mapSize: number): string | null {
+  const size = view.getUint32(at, true);
+  const length = view.getUint32(at + 32, true);
+  if (length !== size - HEADER_SIZE || length > PUBLISH_PART_MAX) return "map: length does not fit its frame";
+  if (view.getUint8(at + 5) > 1) return "map: no such flag";
+  return checkRuns(view, at + HEADER_SIZE, at + size, mapSize, "map");
 }
 
 function inMap(view: DataView, at: number, length: number, mapSize: number): boolean {
