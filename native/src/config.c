@@ -59,6 +59,7 @@ int dsm_config_init(dsm_config *config) {
   config->autostart = 1;
   config->direct = 1;
   config->order = variable("DSM_ORDER");
+  config->on_loss = variable("DSM_ON_LOSS");
 
   unsigned long number;
   const char *text;

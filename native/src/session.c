@@ -301,6 +301,20 @@ static int order_number(const char *name) {
   return -1;
 }
 
+static const char *const on_loss_names[] = {
+    [ON_LOSS_ANY] = "", [ON_LOSS_FAIL] = "fail", [ON_LOSS_CONTINUE] = "continue"};
+#define ON_LOSSES ((int)(sizeof on_loss_names / sizeof on_loss_names[0]))
+
+/* The number of an answer to losses (NULL: any), or -1. */
+static int on_loss_number(const char *name) {
+  if (name == NULL)
+    return ON_LOSS_ANY;
+  for (int i = 1; i < ON_LOSSES; i++)
+    if (strcmp(on_loss_names[i], name) == 0)
+      return i;
+  return -1;
+}
+
 /* Complete settings: what the caller left out, filled in; all of it checked. */
 static int complete_config(dsm_config *config, char node[DSM_NAME_MAX + 1]) {
   int status = session_check_name("session", config->session);
@@ -330,6 +344,8 @@ static int complete_config(dsm_config *config, char node[DSM_NAME_MAX + 1]) {
     return dsm_fail(DSM_INVALID, "rank is %d; use 0 to processes - 1, or -1 for any", config->rank);
   if (order_number(config->order) < 0)
     return dsm_fail(DSM_INVALID, "there is no order \"%.40s\"; choose sequential, release or pipelined", config->order);
+  if (on_loss_number(config->on_loss) < 0)
+    return dsm_fail(DSM_INVALID, "\"%.40s\" is no answer to a loss; choose fail or continue", config->on_loss);
   if (config->join_timeout_ms == 0)
     config->join_timeout_ms = JOIN_TIMEOUT_MS;
   return DSM_OK;
@@ -353,6 +369,7 @@ static int say_hello(int fd, const dsm_config *config, long long deadline, struc
   hello.body.wished_rank = (uint32_t)(config->rank + 1);
   hello.body.order = (uint16_t)order_number(config->order);
   hello.body.no_direct = !config->direct;
+  hello.body.on_loss = (uint8_t)on_loss_number(config->on_loss);
   memcpy(hello.body.session, config->session, strlen(config->session));
   /* An arbiter that ends just now answers nothing: the next attempt finds, or starts, the one that follows. */
   if (channel_send(fd, &hello, sizeof hello) != 0)
@@ -550,6 +567,7 @@ int dsm_open(const dsm_config *given, dsm_session **result) {
     session->base = joined->base;
     session->size = joined->size;
     session->order = (int)joined->order;
+    session->on_loss = (int)joined->on_loss;
     session->direct = joined->direct == 1;
     memcpy(session->name, config.session, strlen(config.session));
     memcpy(session->node, joined->node_name, DSM_NAME_MAX);
@@ -680,6 +698,10 @@ const char *dsm_order(const dsm_session *session) {
   return order_names[session->order > 0 && session->order < ORDERS ? session->order : ORDER_SEQUENTIAL];
 }
 
+const char *dsm_on_loss(const dsm_session *session) {
+  return on_loss_names[session->on_loss > 0 && session->on_loss < ON_LOSSES ? session->on_loss : ON_LOSS_FAIL];
+}
+
 int dsm_is_direct(const dsm_session *session) {
   return session->direct;
 }
@@ -716,6 +738,7 @@ static void free_opening(struct opening *opening) {
   free((char *)opening->config.daemon);
   free((char *)opening->config.binary);
   free((char *)opening->config.order);
+  free((char *)opening->config.on_loss);
   if (opening->fd >= 0)
     close(opening->fd);
   free(opening);
@@ -776,7 +799,7 @@ int dsm_open_start(const dsm_config *config, int *fd) {
   opening->fd = -1;
   opening->config = *config;
   const char **texts[] = {&opening->config.session, &opening->config.node, &opening->config.daemon,
-                          &opening->config.binary, &opening->config.order};
+                          &opening->config.binary, &opening->config.order, &opening->config.on_loss};
   int copied = 1;
   for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
     if (*texts[i] != NULL && (*texts[i] = strdup(*texts[i])) == NULL)

@@ -19,6 +19,8 @@
 /* Numbers are part of the wire protocol. */
 enum session_order { ORDER_ANY = 0, ORDER_SEQUENTIAL = 1, ORDER_RELEASE = 2, ORDER_PIPELINED = 3 };
 
+enum session_on_loss { ON_LOSS_ANY = 0, ON_LOSS_FAIL = 1, ON_LOSS_CONTINUE = 2 };
+
 struct dsm_session {
   char name[DSM_NAME_MAX + 1];
   char node[DSM_NAME_MAX + 1];
@@ -30,6 +32,7 @@ struct dsm_session {
   int main_fd;    /* connection whose end is this process's end */
   int map_fd;     /* the replica's file; read-only but in direct mode and under pipelined */
   int order;      /* enum session_order */
+  int on_loss;    /* enum session_on_loss */
   int direct;     /* all processes are on this node and share the replica read-write */
   int region;     /* index of the region */
   atomic_int left; /* this process has left; the handle stays so that later calls can be told */

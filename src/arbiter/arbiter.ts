@@ -6,6 +6,7 @@ import type { Directory, FindRequest, SessionAddress } from "../core/directory.t
 import { DsmError, statusOf } from "../core/errors.ts";
 import { ARBITER_UNUSED_TIMEOUT_MS, GREETING_TIMEOUT_MS, OUTBOX_HIGH } from "../core/limits.ts";
 import type { OrderedLog } from "../core/log.ts";
+import type { OnLoss } from "../core/loss.ts";
 import { arbiterKey, checkName, checkProcesses } from "../core/names.ts";
 import type { Order } from "../core/order.ts";
 import { failStop, Outbox } from "../core/outbox.ts";
@@ -25,6 +26,7 @@ export interface ArbiterOptions {
   processes?: number;
   size?: number;
   order?: Order;
+  onLoss?: OnLoss;
   /** Unix socket to listen on. */
   socket: string;
   directory: Directory;
@@ -114,13 +116,14 @@ class ArbiterShell {
 
   /** Finds the session's server. One that has ended meanwhile is passed over: the directory then starts the next. */
   async #join(): Promise<Welcome> {
-    const { session, node, processes, size, order, directory } = this.#options;
+    const { session, node, processes, size, order, onLoss, directory } = this.#options;
     let after: string | undefined;
     for (let attempt = 1; ; attempt += 1) {
       const request: FindRequest = { name: session };
       if (processes !== undefined) request.processes = processes;
       if (size !== undefined) request.size = size;
       if (order !== undefined) request.order = order;
+      if (onLoss !== undefined) request.onLoss = onLoss;
       if (after !== undefined) request.after = after;
       const address: SessionAddress = await directory.find(request);
       const log = new ServerLog(address.host, address.port);
@@ -131,6 +134,7 @@ class ArbiterShell {
           processes: processes ?? 0,
           size: size === undefined ? 0 : pageRound(size),
           order: order ?? "",
+          onLoss: onLoss ?? "",
         };
         const welcome = await log.open(hello, {
           entries: (bytes) => this.#entries(bytes),

@@ -10,10 +10,12 @@ import { messages } from "./messages.ts";
 import {
   daemonOption,
   fromEnvironment,
+  onLossOption,
   orderOption,
   readAutostart,
   readDaemon,
   readName,
+  readOnLoss,
   readOrder,
   readProcesses,
   readSize,
@@ -31,6 +33,7 @@ export default defineCommand({
     processes: { type: "string", description: "Processes the session is for [DSM_PROCESSES]", valueHint: "N" },
     size: { type: "string", description: "Shared memory, such as 64KiB [DSM_SIZE]", valueHint: "BYTES" },
     ...orderOption,
+    ...onLossOption,
     socket: { type: "string", description: "Unix socket to listen on", valueHint: "PATH" },
     "status-fd": { type: "string", description: "Descriptor to report the start on [1]", valueHint: "FD" },
     autostart: {
@@ -57,6 +60,7 @@ export default defineCommand({
       const processes = fromEnvironment(args.processes, "DSM_PROCESSES");
       const size = fromEnvironment(args.size, "DSM_SIZE");
       const order = fromEnvironment(args.order, "DSM_ORDER");
+      const onLoss = fromEnvironment(args["on-loss"], "DSM_ON_LOSS");
       const node = readName("node", fromEnvironment(args.node, "DSM_NODE") ?? hostname().slice(0, NAME_MAX));
       const { address } = readDaemon(args.daemon);
       readName("session", session);
@@ -66,6 +70,7 @@ export default defineCommand({
         ...(processes === undefined ? {} : { processes: readProcesses(processes) }),
         ...(size === undefined ? {} : { size: readSize(size) }),
         ...(order === undefined ? {} : { order: readOrder(order) }),
+        ...(onLoss === undefined ? {} : { onLoss: readOnLoss(onLoss) }),
         socket: args.socket ?? arbiterSocketPath(runtimeDirectory(), address, session, node),
         directory: createDirectory({
           address,

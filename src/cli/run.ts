@@ -9,9 +9,11 @@ import {
   daemonOption,
   fromEnvironment,
   invalid,
+  onLossOption,
   orderOption,
   readDaemon,
   readName,
+  readOnLoss,
   readOrder,
   readProcesses,
   readSize,
@@ -50,6 +52,7 @@ const args = {
     valueHint: "BYTES",
   },
   ...orderOption,
+  ...onLossOption,
   ...daemonOption,
   autostart: {
     type: "boolean",
@@ -85,6 +88,8 @@ export default defineCommand({
     readSize(size);
     const order = fromEnvironment(args.order, "DSM_ORDER");
     if (order !== undefined) readOrder(order);
+    const onLoss = fromEnvironment(args["on-loss"], "DSM_ON_LOSS");
+    if (onLoss !== undefined) readOnLoss(onLoss);
     const daemon = readDaemon(args.daemon);
     const session = readName("session", fromEnvironment(args.session, "DSM_SESSION") ?? `run-${crypto.randomUUID()}`);
 
@@ -99,6 +104,7 @@ export default defineCommand({
       DSM_PROCESSES: String(processes),
       DSM_SIZE: size,
       ...(order === undefined ? {} : { DSM_ORDER: order }),
+      ...(onLoss === undefined ? {} : { DSM_ON_LOSS: onLoss }),
       DSM_DAEMON: daemon.address,
       ...selfEnvironment(),
       ...(args.autostart ? {} : { DSM_AUTOSTART: "0" }),

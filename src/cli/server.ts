@@ -8,10 +8,12 @@ import {
   daemonOption,
   fromEnvironment,
   invalid,
+  onLossOption,
   orderOption,
   readAutostart,
   readDaemon,
   readName,
+  readOnLoss,
   readOrder,
   readPort,
   readProcesses,
@@ -27,6 +29,7 @@ export default defineCommand({
     processes: { type: "string", description: "Processes the session is for [DSM_PROCESSES]", valueHint: "N" },
     size: { type: "string", description: "Shared memory, such as 64KiB [DSM_SIZE, else 1MiB]", valueHint: "BYTES" },
     ...orderOption,
+    ...onLossOption,
     host: { type: "string", description: "Address to listen on", valueHint: "ADDRESS", default: DEFAULT_HOST },
     port: { type: "string", description: "Port to listen on; 0 takes a free one", default: "0" },
     ...daemonOption,
@@ -46,6 +49,7 @@ export default defineCommand({
     if (processes === undefined) throw new UsageError("the number of processes is missing; give --processes N");
     const size = fromEnvironment(args.size, "DSM_SIZE");
     const order = fromEnvironment(args.order, "DSM_ORDER");
+    const onLoss = fromEnvironment(args["on-loss"], "DSM_ON_LOSS");
     const daemon = readDaemon(args.daemon);
     const { instance } = args;
     if (instance !== undefined && !/^[0-9a-f]{16}$/.test(instance)) {
@@ -60,6 +64,7 @@ export default defineCommand({
       processes: readProcesses(processes),
       ...(size === undefined ? {} : { size: readSize(size) }),
       ...(order === undefined ? {} : { order: readOrder(order) }),
+      ...(onLoss === undefined ? {} : { onLoss: readOnLoss(onLoss) }),
       host: args.host,
       port: readPort(args.port),
       directory: createDirectory({

@@ -27,7 +27,7 @@ export interface Reply {
   text: string;
 }
 
-/** Where a request stands; `cancel()` takes back a semaphore wait that was not granted yet, or a sleep. */
+/** Where a request stands; `cancel()` takes back a wait for a semaphore or lock that was not granted yet, or a sleep. */
 export interface Request {
   /** Rejects with a DsmError when the connection ends first. */
   reply: Promise<Reply>;
@@ -114,10 +114,27 @@ export class Channel {
     return this.#wait((tag) => encode({ kind: Kind.SLEEP, tag, offset, length: width, body: expected }));
   }
 
+  /** With `only` the reply is AGAIN where the request would have to wait; OWNER_DIED: locked, the last owner is gone. */
+  lock(name: string, only: boolean): Request {
+    const body = encodeText(name);
+    return this.#wait((tag) => encode({ kind: Kind.LOCK, tag, op: only ? 1 : 0, length: body.length, body }));
+  }
+
+  /** `unmended`: the next owner is to be told of a dead one, as this one was. */
+  async unlock(name: string, unmended: boolean): Promise<Reply> {
+    const body = encodeText(name);
+    return this.#give((tag) => encode({ kind: Kind.UNLOCK, tag, op: unmended ? 1 : 0, length: body.length, body }));
+  }
+
   async semaphorePost(name: string, initial: number): Promise<Reply> {
     const body = encodeText(name);
-    const frame = (tag: number): Uint8Array =>
-      encode({ kind: Kind.SEM_POST, tag, offset: 1, aux: initial, length: body.length, body });
+    return this.#give((tag) =>
+      encode({ kind: Kind.SEM_POST, tag, offset: 1, aux: initial, length: body.length, body }),
+    );
+  }
+
+  /** A request that waits for nobody and lets others go on: it has its own part of the limit. */
+  async #give(frame: (tag: number) => Uint8Array): Promise<Reply> {
     if (this.#ended !== undefined) throw this.#ended;
     const { promise, resolve, reject } = Promise.withResolvers<Reply>();
     const pending = { resolve, reject, isPost: true };

@@ -18,6 +18,7 @@ export const NODES_MAX = 256;
 export const NAME_MAX = 63;
 export const SEMAPHORES_MAX = 4096;
 export const SEMAPHORE_VALUE_MAX = 0x7fffffff;
+export const LOCKS_MAX = 4096;
 /** Blocks that allocation has given out. */
 export const BLOCKS_MAX = 65536;
 /** Largest alignment of a block: a page. */

@@ -9,6 +9,7 @@
 import { Status } from "./errors.ts";
 import { FrameReader } from "./frames.ts";
 import { CHANNEL_REQUESTS_MAX, CHANNELS_MAX, FRAME_MAX, GREETING_FRAME_MAX, PAGE_SIZE } from "./limits.ts";
+import { onLossNumber, onLossOfNumber } from "./loss.ts";
 import { MapBytes } from "./memory.ts";
 import { orderNumber, orderOfNumber } from "./order.ts";
 import { OverlayMap } from "./overlay.ts";
@@ -94,9 +95,11 @@ interface Channel {
 const REASONS: Partial<Record<Status, string>> = {
   [Status.FULL]: "the session has all its processes already; this is one too many",
   [Status.ENDED]: "the session has ended",
-  [Status.LIMIT]: "a limit of the session is reached (semaphores, waiting requests, or processes waiting for its end)",
+  [Status.LIMIT]:
+    "a limit of the session is reached (semaphores, locks, waiting requests, or processes waiting for its end)",
   [Status.OVERFLOW]: "the semaphore has its largest value already",
-  [Status.BUSY]: "this process is in a barrier already",
+  [Status.BUSY]: "this process is in the barrier, or has or waits for that lock, already",
+  [Status.NOT_OWNER]: "this process does not have that lock",
   [Status.LEFT]: "this process has left the session",
   [Status.NO_MEMORY]: "the map has no gap of that size; allocate less, free blocks, or make the session larger",
   [Status.MISMATCH]: "the block of that name has another size; give all the same",
@@ -542,7 +545,12 @@ export class Replica {
     if (order === null && orderWished !== 0) {
       throw new ProtocolError(`there is no order of number ${orderWished}`, Status.INVALID);
     }
-    const mismatch = checkExpectations(config, processes, size, order ?? "");
+    const onLossWished = view.getUint8(body + PROCESS_HELLO.onLoss[0]);
+    const onLoss = onLossOfNumber(onLossWished);
+    if (onLoss === null && onLossWished !== 0) {
+      throw new ProtocolError(`there is no answer to a loss of number ${onLossWished}`, Status.INVALID);
+    }
+    const mismatch = checkExpectations(config, processes, size, order ?? "", onLoss ?? "");
     if (mismatch !== null) throw new ProtocolError(mismatch, Status.MISMATCH);
     if (this.#done || phase === "ended") throw new ProtocolError("the session has ended", Status.ENDED);
     const pid = view.getUint32(body + PROCESS_HELLO.pid[0], true);
@@ -572,7 +580,7 @@ export class Replica {
     this.#propose(
       encode({
         kind: Kind.JOIN,
-        op: view.getUint16(body + PROCESS_HELLO.noDirect[0], true) === 1 ? 1 : 0,
+        op: view.getUint8(body + PROCESS_HELLO.noDirect[0]) === 1 ? 1 : 0,
         node: this.#node,
         tag: (channel.index << 16) >>> 0,
         offset: process.pid,
@@ -673,6 +681,7 @@ export class Replica {
     body.set(encodeText(this.#mapPath), JOINED.mapPath[0]);
     view.setUint32(JOINED.order[0], orderNumber(config.order), true);
     view.setUint32(JOINED.direct[0], this.session.direct ? 1 : 0, true);
+    view.setUint32(JOINED.onLoss[0], onLossNumber(config.onLoss), true);
     this.#out.reply(channel.index, encode({ kind: Kind.REPLY, aux: rank, body }));
   }
 
@@ -795,6 +804,8 @@ function isAnswered(kind: number, view: DataView, at: number): boolean {
 
 function reason(status: Status, aux: number): string {
   if (status === Status.LOST) return `process ${aux} of the session was lost (it ended without leaving)`;
+  if (status === Status.OWNER_DIED)
+    return `process ${aux} ended while it had the lock; what it guards may be half done`;
   return REASONS[status] ?? "";
 }
 

@@ -10,6 +10,7 @@ import type { ServerStatus } from "./directory.ts";
 import { Status } from "./errors.ts";
 import { FrameReader } from "./frames.ts";
 import { FRAME_MAX, GREETING_FRAME_MAX, LINKS_MAX, NODES_MAX } from "./limits.ts";
+import { checkOnLoss, type OnLoss } from "./loss.ts";
 import { MapBytes } from "./memory.ts";
 import { checkName } from "./names.ts";
 import { checkOrder, type Order } from "./order.ts";
@@ -49,6 +50,8 @@ export interface NodeHello {
   size: number;
   /** "" expects nothing. */
   order: Order | "";
+  /** "" expects nothing. */
+  onLoss: OnLoss | "";
 }
 
 export interface Welcome {
@@ -62,12 +65,14 @@ export interface StatusReport extends ServerStatus {
   instance: string;
   phase: string;
   order: Order;
+  onLoss: OnLoss;
   direct: boolean;
   size: number;
   base: string;
   processes: number;
   nodes: string[];
   semaphores: ReturnType<Session["semaphores"]>;
+  locks: ReturnType<Session["locks"]>;
 }
 
 interface Link {
@@ -202,7 +207,7 @@ export class Sequencer {
       throw new ProtocolError(`this server has session "${config.name}", not "${hello.session}"`, Status.REFUSED);
     }
     if (this.session.phase === "ended") throw new ProtocolError(`session "${config.name}" has ended`, Status.ENDED);
-    const mismatch = checkExpectations(config, hello.processes, hello.size, hello.order);
+    const mismatch = checkExpectations(config, hello.processes, hello.size, hello.order, hello.onLoss);
     if (mismatch !== null) throw new ProtocolError(mismatch, Status.MISMATCH);
     let nodes = 0;
     for (const other of this.#links.values()) {
@@ -334,6 +339,7 @@ export class Sequencer {
       phase: session.phase,
       started: session.phase !== "joining",
       order: session.config.order,
+      onLoss: session.config.onLoss,
       direct: session.direct,
       size,
       base: `0x${base.toString(16)}`,
@@ -344,6 +350,7 @@ export class Sequencer {
       nodes: [...this.#links.values()].filter(({ node }) => node >= 0).map((link) => link.name),
       ranks,
       semaphores: session.semaphores(),
+      locks: session.locks(),
     };
   }
 }
@@ -361,6 +368,7 @@ export function checkExpectations(
   processes: number,
   size: number,
   order: Order | "",
+  onLoss: OnLoss | "" = "",
 ): string | null {
   if (processes !== 0 && processes !== config.processes) {
     return `session "${config.name}" is for ${config.processes} processes, not ${processes}; give all the same number`;
@@ -370,6 +378,9 @@ export function checkExpectations(
   }
   if (order !== "" && order !== config.order) {
     return `session "${config.name}" has the order ${config.order}, not ${order}; give all the same order`;
+  }
+  if (onLoss !== "" && onLoss !== config.onLoss) {
+    return `session "${config.name}" answers a loss with ${config.onLoss}, not ${onLoss}; give all the same on_loss`;
   }
   return null;
 }
@@ -382,7 +393,7 @@ function parseHello(text: string): NodeHello {
     throw new ProtocolError("the greeting is not JSON");
   }
   if (typeof value !== "object" || value === null) throw new ProtocolError("the greeting is not an object");
-  const { session, node, processes, size, order } = value as Record<string, unknown>;
+  const { session, node, processes, size, order, onLoss = "" } = value as Record<string, unknown>;
   if (typeof session !== "string" || typeof node !== "string") throw new ProtocolError("the greeting lacks a name");
   const bad = checkName("node", node);
   if (bad !== null) throw new ProtocolError(bad, Status.INVALID);
@@ -392,5 +403,15 @@ function parseHello(text: string): NodeHello {
   if (typeof order !== "string" || (order !== "" && checkOrder(order) !== null)) {
     throw new ProtocolError("the greeting lacks an order");
   }
-  return { session, node, processes: processes as number, size: size as number, order: order as Order | "" };
+  if (typeof onLoss !== "string" || (onLoss !== "" && checkOnLoss(onLoss) !== null)) {
+    throw new ProtocolError("the greeting lacks an answer to losses");
+  }
+  return {
+    session,
+    node,
+    processes: processes as number,
+    size: size as number,
+    order: order as Order | "",
+    onLoss: onLoss as OnLoss | "",
+  };
 }

@@ -10,6 +10,7 @@
 import { Status } from "./errors.ts";
 import { type Block, Heap } from "./heap.ts";
 import {
+  LOCKS_MAX,
   PAGE_SIZE,
   PROCESSES_MAX,
   SEMAPHORE_VALUE_MAX,
@@ -18,6 +19,7 @@ import {
   SLEEPERS_MAX,
   WAITING_JOINS_MAX,
 } from "./limits.ts";
+import type { OnLoss } from "./loss.ts";
 import type { MapBytes } from "./memory.ts";
 import { checkName } from "./names.ts";
 import type { Order } from "./order.ts";
@@ -43,6 +45,7 @@ export interface SessionConfig {
   /** Address of the map in every process. */
   base: number;
   order: Order;
+  onLoss: OnLoss;
 }
 
 export interface Effects {
@@ -50,7 +53,8 @@ export interface Effects {
   wrote(offset: number, length: number): void;
   watching: boolean;
   /**
-   * The request that `node` tagged `tag` is answered. `aux` is the rank for a join, the lost rank for LOST. After an
+   * The request that `node` tagged `tag` is answered. `aux` is the rank for a join, the lost rank for LOST,
+   * who had the lock before for OWNER_DIED. After an
    * atomic operation `session.old` holds the value before it, after an allocation or a wake `session.value` the result.
    */
   complete(node: number, tag: number, status: Status, aux: number): void;
@@ -92,6 +96,15 @@ interface Semaphore extends Queue {
   value: number;
 }
 
+/** A lock belongs to a process. It passes on when its owner unlocks it, and also when its owner is gone. */
+interface Lock extends Queue {
+  name: string;
+  /** Rank, or -1. */
+  owner: number;
+  /** Rank that went while it had the lock, if what that left behind has not been put in order since; -1: none. */
+  died: number;
+}
+
 /** Those who sleep on a place of the map until somebody wakes them there. */
 interface Sleepers extends Queue {
   offset: number;
@@ -109,6 +122,7 @@ export interface SessionSnapshot {
   mayBeDirect: boolean;
   processes: Process[];
   semaphores: Semaphore[];
+  locks: Lock[];
   sleepers: Sleepers[];
   blocks: Block[];
   waitingJoins: Waiter[];
@@ -118,9 +132,11 @@ export interface RankReport {
   rank: number;
   node: string;
   pid: number;
-  state: "joining" | "running" | "barrier" | "semaphore" | "sleeping" | "left" | "lost";
-  /** Name of the semaphore waited on, or the place in the map slept on. */
+  state: "joining" | "running" | "barrier" | "semaphore" | "lock" | "sleeping" | "left" | "lost";
+  /** Name of the semaphore or lock waited on, or the place in the map slept on. */
   on?: string;
+  /** Names of the locks it has; left out if none. */
+  holds?: string[];
 }
 
 const waiterKey = (node: number, tag: number): number => node * 2 ** 32 + tag;
@@ -141,6 +157,7 @@ export class Session {
   /** By rank. */
   readonly #processes = new Map<number, Process>();
   readonly #semaphores = new Map<string, Semaphore>();
+  readonly #locks = new Map<string, Lock>();
   readonly #sleepers = new Map<number, Sleepers>();
   /** Which queue each waiting request is in. */
   readonly #waits = new Map<number, Queue>();
@@ -264,6 +281,12 @@ export class Session {
       case Kind.SEM_POST:
         this.#semaphore(kind, view, at, rank, node, tag);
         return;
+      case Kind.LOCK:
+        this.#lock(nameAt(view, at), view.getUint8(at + 5) === 1, rank, node, tag);
+        return;
+      case Kind.UNLOCK:
+        this.#unlock(nameAt(view, at), view.getUint8(at + 5) === 1, rank, node, tag);
+        return;
       case Kind.SEM_CANCEL:
         this.#cancel(node, tag);
         return;
@@ -287,8 +310,7 @@ export class Session {
 
   #join(view: DataView, at: number, node: number, tag: number): void {
     const wished = view.getUint32(at + 36, true) - 1;
-    const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
-    const nodeName = bodyText(bytes, at + HEADER_SIZE, view.getUint32(at + 32, true));
+    const nodeName = nameAt(view, at);
     const { processes } = this.config;
     if (this.#phase === "ended") {
       this.#effects.complete(node, tag, Status.ENDED, 0);
@@ -354,14 +376,15 @@ export class Session {
     if (this.#present().length === 0) {
       this.#end();
     } else if (this.#phase === "running") {
-      if (lost) this.#lose(rank);
+      if (lost && this.#lostRank < 0) this.#lostRank = rank;
+      if (lost && this.config.onLoss === "fail") this.#lose();
       else this.#releaseBarrier();
+      this.#passLocksOf(rank);
     }
   }
 
   /** A lost process will never arrive or post: whoever waits is told at once. */
-  #lose(rank: number): void {
-    if (this.#lostRank < 0) this.#lostRank = rank;
+  #lose(): void {
     for (const process of this.#byRank()) {
       if (process.barrierTag < 0) continue;
       const tag = process.barrierTag;
@@ -414,8 +437,7 @@ export class Session {
       this.#effects.complete(node, tag, refusal, this.#lostRank);
       return;
     }
-    const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
-    const name = bodyText(bytes, at + HEADER_SIZE, view.getUint32(at + 32, true));
+    const name = nameAt(view, at);
     let semaphore = this.#semaphores.get(name);
     if (semaphore === undefined) {
       if (checkName("semaphore", name) !== null) {
@@ -459,8 +481,76 @@ export class Session {
     }
   }
 
+  #lock(name: string, only: boolean, rank: number, node: number, tag: number): void {
+    const refusal = this.#refusal(rank, node);
+    if (refusal !== Status.OK) {
+      this.#effects.complete(node, tag, refusal, this.#lostRank);
+      return;
+    }
+    let lock = this.#locks.get(name);
+    if (lock === undefined) {
+      const refused =
+        checkName("lock", name) !== null ? Status.INVALID : this.#locks.size >= LOCKS_MAX ? Status.LIMIT : Status.OK;
+      if (refused !== Status.OK) {
+        this.#effects.complete(node, tag, refused, 0);
+        return;
+      }
+      lock = { name, owner: -1, died: -1, waiters: [] };
+      this.#locks.set(name, lock);
+    }
+    // A process that waits for itself would wait for ever.
+    if (lock.owner === rank || lock.waiters.some((waiter) => waiter.rank === rank)) {
+      this.#effects.complete(node, tag, Status.BUSY, 0);
+    } else if (lock.owner < 0) {
+      this.#grant(lock, { node, tag, rank });
+    } else if (only) {
+      this.#effects.complete(node, tag, Status.AGAIN, 0);
+    } else {
+      lock.waiters.push({ node, tag, rank });
+      this.#waits.set(waiterKey(node, tag), lock);
+    }
+  }
+
+  #grant(lock: Lock, { node, tag, rank }: Waiter): void {
+    const { died } = lock;
+    lock.owner = rank;
+    this.#effects.complete(node, tag, died < 0 ? Status.OK : Status.OWNER_DIED, Math.max(died, 0));
+  }
+
+  /** Unlocking stays possible after a loss: survivors may still hand on what they hold. */
+  #unlock(name: string, keepsMark: boolean, rank: number, node: number, tag: number): void {
+    const lock = this.#locks.get(name);
+    if (!this.mayIssue(rank, node)) {
+      this.#effects.complete(node, tag, Status.LEFT, 0);
+    } else if (lock === undefined || lock.owner !== rank) {
+      this.#effects.complete(node, tag, Status.NOT_OWNER, 0);
+    } else {
+      if (!keepsMark) lock.died = -1;
+      this.#passOn(lock);
+      this.#effects.complete(node, tag, Status.OK, 0);
+    }
+  }
+
+  #passOn(lock: Lock): void {
+    lock.owner = -1;
+    const next = lock.waiters.shift();
+    if (next === undefined) return;
+    this.#waits.delete(waiterKey(next.node, next.tag));
+    this.#grant(lock, next);
+  }
+
+  /** Whoever goes with a lock, dead or not, may have left behind what it guards by half. */
+  #passLocksOf(rank: number): void {
+    for (const lock of this.#locks.values()) {
+      if (lock.owner !== rank) continue;
+      lock.died = rank;
+      this.#passOn(lock);
+    }
+  }
+
   *#queues(): Generator<Queue> {
     yield* this.#semaphores.values();
+    yield* this.#locks.values();
     yield* this.#sleepers.values();
   }
 
@@ -473,8 +563,7 @@ export class Session {
     const align = view.getUint32(at + 36, true);
     let name = "";
     if (kind === Kind.NAMED) {
-      const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
-      name = bodyText(bytes, at + HEADER_SIZE, view.getUint32(at + 32, true));
+      name = nameAt(view, at);
       const block = this.#heap.named(name);
       if (block !== undefined || checkName("block", name) !== null) {
         this.#value = block?.offset ?? 0;
@@ -578,7 +667,7 @@ export class Session {
 
   #refusal(rank: number, node: number): Status {
     if (!this.mayIssue(rank, node)) return Status.LEFT;
-    return this.#lostRank >= 0 ? Status.LOST : Status.OK;
+    return this.#lostRank >= 0 && this.config.onLoss === "fail" ? Status.LOST : Status.OK;
   }
 
   #byRank(): Process[] {
@@ -601,6 +690,7 @@ export class Session {
       mayBeDirect: this.#mayBeDirect,
       processes: this.#byRank(),
       semaphores: [...this.#semaphores.values()],
+      locks: [...this.#locks.values()],
       sleepers: [...this.#sleepers.values()],
       blocks: [...this.#heap.blocks],
       waitingJoins: this.#waitingJoins,
@@ -622,6 +712,7 @@ export class Session {
     for (const process of copy.processes) session.#processes.set(process.rank, process);
     session.#heap = new Heap(copy.config.size, copy.blocks);
     for (const semaphore of copy.semaphores) session.#semaphores.set(semaphore.name, semaphore);
+    for (const lock of copy.locks) session.#locks.set(lock.name, lock);
     for (const sleepers of copy.sleepers) session.#sleepers.set(sleepers.offset, sleepers);
     for (const queue of session.#queues()) {
       for (const waiter of queue.waiters) session.#waits.set(waiterKey(waiter.node, waiter.tag), queue);
@@ -639,14 +730,23 @@ export class Session {
     for (const semaphore of this.#semaphores.values()) {
       for (const { rank } of semaphore.waiters) waitsOn.set(rank, semaphore.name);
     }
+    const locksOn = new Map<number, string>();
+    const held = new Map<number, string[]>();
+    for (const { name, owner, waiters } of this.#locks.values()) {
+      for (const { rank } of waiters) locksOn.set(rank, name);
+      if (owner >= 0) held.set(owner, [...(held.get(owner) ?? []), name]);
+    }
     return this.#byRank().map(({ rank, nodeName, pid, state, barrierTag }) => {
-      const on = waitsOn.get(rank);
-      if (state === "running" && barrierTag >= 0) return { rank, node: nodeName, pid, state: "barrier" };
-      if (state === "running" && on !== undefined) return { rank, node: nodeName, pid, state: "semaphore", on };
+      const holds = held.get(rank);
+      const who = { rank, node: nodeName, pid, ...(holds && { holds }) };
+      if (state !== "running") return { ...who, state };
+      if (barrierTag >= 0) return { ...who, state: "barrier" };
+      const semaphore = waitsOn.get(rank);
+      if (semaphore !== undefined) return { ...who, state: "semaphore", on: semaphore };
+      const lock = locksOn.get(rank);
+      if (lock !== undefined) return { ...who, state: "lock", on: lock };
       const place = sleepsOn.get(rank);
-      if (state === "running" && place !== undefined)
-        return { rank, node: nodeName, pid, state: "sleeping", on: place };
-      return { rank, node: nodeName, pid, state };
+      return place === undefined ? { ...who, state } : { ...who, state: "sleeping", on: place };
     });
   }
 
@@ -657,6 +757,20 @@ export class Session {
       waiters: waiters.map(({ rank }) => rank),
     }));
   }
+
+  /** `owner` is -1 where nobody has the lock. */
+  locks(): { name: string; owner: number; waiters: number[] }[] {
+    return [...this.#locks.values()].map(({ name, owner, waiters }) => ({
+      name,
+      owner,
+      waiters: waiters.map(({ rank }) => rank),
+    }));
+  }
+}
+
+function nameAt(view: DataView, at: number): string {
+  const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+  return bodyText(bytes, at + HEADER_SIZE, view.getUint32(at + 32, true));
 }
 
 const isPresent = (process: Process): boolean => process.state === "running" || process.state === "joining";

@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import type { FindRequest, SessionAddress, SessionSummary } from "../core/directory.ts";
 import { DsmError } from "../core/errors.ts";
 import { ADDRESS_SLOTS, DEFAULT_SIZE, SESSIONS_MAX } from "../core/limits.ts";
+import { DEFAULT_ON_LOSS, type OnLoss } from "../core/loss.ts";
 import { DEFAULT_ORDER, type Order } from "../core/order.ts";
 import { pageRound } from "../core/size.ts";
 import { isListening } from "./link.ts";
@@ -22,6 +23,7 @@ export interface Entry {
   readonly processes: number;
   readonly size: number;
   readonly order: Order;
+  readonly onLoss: OnLoss;
   /** Null for a server that was started by hand. */
   readonly server: SpawnedServer | null;
   host: string;
@@ -116,12 +118,12 @@ export class Table {
       return false;
     }
     this.#checkRoom();
-    const { name, instance, slot, processes, size, order } = address;
+    const { name, instance, slot, processes, size, order, onLoss } = address;
     const registered = Promise.withResolvers<void>();
     registered.resolve();
     if (!this.#slots.has(slot)) this.#slots.set(slot, instance);
     this.#entries.set(name, {
-      ...{ name, instance, slot, processes, size, order, host, port, pid, peer, registered },
+      ...{ name, instance, slot, processes, size, order, onLoss, host, port, pid, peer, registered },
       server: null,
       running: true,
     });
@@ -175,6 +177,7 @@ export class Table {
     const instance = Buffer.from(crypto.getRandomValues(new Uint8Array(8))).toString("hex");
     const size = pageRound(request.size ?? DEFAULT_SIZE);
     const order = request.order ?? DEFAULT_ORDER;
+    const onLoss = request.onLoss ?? DEFAULT_ON_LOSS;
     const registered = Promise.withResolvers<void>();
     // Whoever waits gets the reason; if nobody does, it is in the log.
     registered.promise.catch(() => {});
@@ -184,6 +187,7 @@ export class Table {
       processes,
       size,
       order,
+      "on-loss": onLoss,
       host: serverHost,
       port: 0,
       daemon: this.#options.daemonAddress(),
@@ -202,7 +206,7 @@ export class Table {
     }
     this.#slots.set(slot, instance);
     const entry: Entry = {
-      ...{ name, instance, slot, processes, size, order, server, registered },
+      ...{ name, instance, slot, processes, size, order, onLoss, server, registered },
       ...{ host: "", port: 0, pid: server.pid, peer: "", running: false },
     };
     this.#entries.set(name, entry);
@@ -261,8 +265,8 @@ export function summary(entry: Entry, host: string): SessionSummary {
 }
 
 export function address(entry: Entry, host: string): SessionAddress {
-  const { name, instance, port, processes, size, order } = entry;
-  return { name, instance, host, port, processes, size, order };
+  const { name, instance, port, processes, size, order, onLoss } = entry;
+  return { name, instance, host, port, processes, size, order, onLoss };
 }
 
 function checkSame(entry: Entry, request: FindRequest): void {
@@ -284,6 +288,12 @@ function checkSame(entry: Entry, request: FindRequest): void {
     throw new DsmError(
       "DSM_MISMATCH",
       `session "${entry.name}" has the order ${entry.order}, not ${request.order}; all who join must say the same`,
+    );
+  }
+  if (request.onLoss !== undefined && request.onLoss !== entry.onLoss) {
+    throw new DsmError(
+      "DSM_MISMATCH",
+      `session "${entry.name}" answers a loss with ${entry.onLoss}, not ${request.onLoss}; all who join must say the same`,
     );
   }
 }

@@ -14,6 +14,7 @@ import {
   UNUSED_AGAIN_TIMEOUT_MS,
   UNUSED_TIMEOUT_MS,
 } from "../core/limits.ts";
+import { DEFAULT_ON_LOSS, type OnLoss } from "../core/loss.ts";
 import { checkName, checkProcesses, fnv1a64 } from "../core/names.ts";
 import { DEFAULT_ORDER, type Order } from "../core/order.ts";
 import { failStop, Outbox } from "../core/outbox.ts";
@@ -27,6 +28,8 @@ export interface ServerOptions {
   size?: number;
   /** How strictly stores are ordered; left out: DEFAULT_ORDER. */
   order?: Order;
+  /** What happens when a process dies; left out: DEFAULT_ON_LOSS. */
+  onLoss?: OnLoss;
   host: string;
   /** 0: any free port. */
   port: number;
@@ -66,6 +69,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
   const slot = options.slot ?? Number(BigInt(`0x${fnv1a64(options.session)}`) % BigInt(ADDRESS_SLOTS));
   if (!(slot >= 0 && slot < ADDRESS_SLOTS)) throw new DsmError("DSM_INVALID", `slot ${slot} is not possible`);
   const order = options.order ?? DEFAULT_ORDER;
+  const onLoss = options.onLoss ?? DEFAULT_ON_LOSS;
   const instance = options.instance ?? randomBytes(8).toString("hex");
 
   const server = new ServerShell(
@@ -76,6 +80,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
       size,
       base: ADDRESS_FIRST + slot * ADDRESS_STRIDE,
       order,
+      onLoss,
     },
     allocate(size),
   );
@@ -90,6 +95,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
       processes: options.processes,
       size,
       order,
+      onLoss,
       slot,
     };
     try {

@@ -35,6 +35,8 @@ test(
       woken: 0,
       refused: 0,
       blocks: 0,
+      locked: 0,
+      inherited: 0,
     };
     for (const seed of seeds) {
       const report = run(seed);
@@ -46,7 +48,9 @@ test(
     expect(total.loads).toBeGreaterThan(10 * seeds.length);
     expect(total.lost).toBeGreaterThan(seeds.length / 4);
     expect(total.direct).toBeGreaterThan(seeds.length / 5);
-    for (const count of [total.woken, total.refused, total.blocks]) expect(count).toBeGreaterThan(seeds.length / 2);
+    expect(total.inherited).toBeGreaterThan(seeds.length / 50);
+    for (const count of [total.woken, total.refused, total.blocks, total.locked])
+      expect(count).toBeGreaterThan(seeds.length / 2);
   },
   60_000 + 100 * seeds.length,
 );
