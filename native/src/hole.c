@@ -123,6 +123,9 @@ static int open_pages(dsm_session *session, const struct hole *hole, uint64_t of
   struct hole_table *table = &session->holes;
   uint64_t first, end;
   choose_pages(table, hole, offset / PAGE_BYTES, &first, &end, session->size / PAGE_BYTES);
+  /* Want of memory is found out here and not by the copy, as a SIGBUS. */
+  if (syscall(SYS_fallocate, table->shadow_fd, 0, first * PAGE_BYTES, (end - first) * PAGE_BYTES) != 0)
+    return -1;
   for (uint64_t page = first; page < end; page++) {
     if (is_open(table, page))
       continue;
@@ -156,7 +159,9 @@ int hole_fault(dsm_session *session, uintptr_t address, int atomic) {
   int opened = 0;
   lock(table);
   const struct hole *hole = hole_at(table, offset);
-  if (hole != NULL ? is_inner(hole, offset) : !atomic && may_loosen(table, offset / PAGE_BYTES))
+  if (hole == NULL && table->releases && atomic_load(&session->dead))
+    opened = -1;
+  else if (hole != NULL ? is_inner(hole, offset) : !atomic && may_loosen(table, offset / PAGE_BYTES))
     opened = is_open(table, offset / PAGE_BYTES) || open_pages(session, hole, offset) == 0;
   unlock(table);
   return opened;
@@ -532,7 +537,7 @@ static int begin_publication(dsm_session *session, struct publication *publicati
   *publication = (struct publication){.session = session, .frame = session->holes.frame, .fd = -1};
   if (session->direct)
     return -1;
-  int slot = channel_claim(&session->channels, 0);
+  int slot = channel_claim(&session->channels, CHANNEL_STORE);
   publication->fd = channel_descriptor(&session->channels, slot);
   publication->failed = publication->fd < 0;
   return slot;
@@ -580,8 +585,10 @@ static int release_locked(dsm_session *session) {
       }
       uint64_t from = first * PAGE_BYTES, to = page * PAGE_BYTES;
       if (closing) {
-        if (session_map_replica(session, from, to - from) != 0)
+        if (session_map_replica(session, from, to - from) != 0) {
+          atomic_store(&session->dead, 1);
           return -1;
+        }
         for (uint64_t i = first; i < page; i++) {
           table->loose[i / 64] &= ~(1ull << (i % 64));
           table->opened[i / 64] &= ~(1ull << (i % 64));
@@ -597,8 +604,11 @@ static int release_locked(dsm_session *session) {
     }
     if (!any)
       return 0;
-    if (!closing && end_publication(&publication, slot) != DSM_OK)
+    if (!closing && end_publication(&publication, slot) != DSM_OK) {
+      /* The pages stay as they are, so that what was written there can be saved; a further store finds the session dead. */
+      atomic_store(&session->dead, 1);
       return -1;
+    }
   }
   table->openings = 0;
   table->last_opened = UINT64_MAX - 1;

@@ -74,7 +74,7 @@ static uint32_t padded(uint32_t size) {
 
 int session_publish(dsm_session *session, const struct dsm_run *runs, uint32_t count) {
   struct channel_pool *pool = &session->channels;
-  int slot = channel_claim(pool, 0);
+  int slot = channel_claim(pool, CHANNEL_STORE);
   struct channel_writer writer;
   writer.fd = channel_descriptor(pool, slot);
   writer.length = 0;
@@ -117,7 +117,10 @@ static int share(dsm_session *session, const struct dsm_run *runs, uint32_t coun
 }
 
 static int sink_fault(void *context, uintptr_t address, int atomic) {
-  return hole_fault(context, address, atomic);
+  int opened = hole_fault(context, address, atomic);
+  if (opened < 0)
+    say_gone(context);
+  return opened;
 }
 
 /* A store into a hole that finds no page, and nothing else, is not the arbiter's fault. */
@@ -185,7 +188,7 @@ static int sink_atomic(void *context, enum dsm_atomic_op op, uint32_t width, uin
   if (compare != NULL)
     memcpy(frame.compare, compare, width);
   struct channel_pool *pool = &session->channels;
-  int slot = channel_claim(pool, 0);
+  int slot = channel_claim(pool, CHANNEL_STORE);
   int fd = channel_descriptor(pool, slot);
   int sent = fd < 0 ? -1 : channel_send(fd, &frame, sizeof frame);
   struct reply reply;
@@ -243,6 +246,11 @@ static void await_calls(dsm_session *session) {
     syscall(SYS_futex, &session->calls, FUTEX_WAIT_PRIVATE, calls, NULL, NULL, 0);
 }
 
+static const char *shortage(int error) {
+  return error == EUSERS ? "the arbiter has all the connections it can have; it needs a higher limit of open files"
+                         : strerror(error);
+}
+
 /* 1 when an answer can be read, 0 after the time. */
 static int await_answer(int fd, int timeout_ms) {
   struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
@@ -260,11 +268,16 @@ static int await_answer(int fd, int timeout_ms) {
 int session_request(dsm_session *session, struct wire_header *header, const void *body, size_t body_size, int wait,
                     int timeout_ms) {
   struct channel_pool *pool = &session->channels;
-  int slot = channel_claim(pool, wait);
+  int slot = channel_claim(pool, wait ? CHANNEL_WAIT : CHANNEL_SHORT);
   if (slot < 0)
     return dsm_fail(DSM_LIMIT, "%d threads of this process wait already, the limit", CHANNELS_MAX - CHANNELS_RESERVE);
   struct channel_writer writer;
   writer.fd = channel_descriptor(pool, slot);
+  if (writer.fd < 0 && channel_is_short(errno)) {
+    int error = errno;
+    channel_release(pool, slot);
+    return dsm_fail(DSM_LIMIT, "no further connection to the arbiter: %s", shortage(error));
+  }
   writer.length = 0;
   writer.failed = writer.fd < 0;
   header->size = (uint32_t)(sizeof *header + ((body_size + 7) & ~(size_t)7));
@@ -576,13 +589,19 @@ int dsm_open(const dsm_config *given, dsm_session **result) {
     session->channels.rank = (uint16_t)session->rank;
     char path[sizeof joined->map_path + 1] = {0};
     memcpy(path, joined->map_path, sizeof joined->map_path);
+    /* Stores must not depend on a descriptor that is free when they are made. */
+    if (channel_pool_connect(&session->channels) != 0)
+      status = channel_is_short(errno)
+                   ? dsm_fail(DSM_LIMIT, "no further connection to the arbiter: %s", shortage(errno))
+                   : dsm_fail(DSM_UNREACHABLE, "the arbiter of session \"%s\" is gone", session->name);
     pthread_mutex_lock(&sessions_lock);
     unsigned open_sessions = 0;
     for (dsm_session *other = sessions; other != NULL; other = other->next)
       open_sessions++;
-    status = open_sessions < DSM_SESSIONS_MAX
-                 ? map_session(session, path)
-                 : dsm_fail(DSM_LIMIT, "this process has %u sessions, the limit; leave one first", open_sessions);
+    if (status == DSM_OK)
+      status = open_sessions < DSM_SESSIONS_MAX
+                   ? map_session(session, path)
+                   : dsm_fail(DSM_LIMIT, "this process has %u sessions, the limit; leave one first", open_sessions);
     if (status == DSM_OK) {
       session->next = sessions;
       sessions = session;

@@ -150,10 +150,6 @@ export class MapBytes {
     view.setBigUint64(offset + 8, after >> 64n, true);
   }
 
-  zero(offset: number, length: number): void {
-    this.bytes.fill(0, offset, offset + length);
-  }
-
   /** Whether the 1, 2, 4 or 8 bytes at `offset` equal those at `from`. One load: processes may be storing there. */
   equals(offset: number, length: number, source: DataView, from: number): boolean {
     return read(this.view, offset, length) === read(source, from, length);

@@ -28,6 +28,7 @@ const leave = async (...actors: Actor[]): Promise<void> =>
 for (const [where, nodes, environment] of [
   ["on two nodes", ["a", "b", "b"], CONTINUE],
   ["on two nodes, under release", ["a", "b", "b"], { ...CONTINUE, DSM_ORDER: "release" }],
+  ["on two nodes, pipelined", ["a", "b", "b"], { ...CONTINUE, DSM_ORDER: "pipelined" }],
   ["in direct mode", ["a", "a", "a"], CONTINUE],
 ] as [string, string[], Record<string, string>][]) {
   describe(`a session that continues, ${where}`, () => {
@@ -131,3 +132,76 @@ test("all who join must say the same, and nothing else than there is", async () 
   const { code, stderr } = await cluster.dsm(["run", "-n", "1", "--on-loss", "never", "--", "true"]);
   expect([code, stderr]).toEqual([1, 'dsm: "never" is no answer to a loss; choose fail or continue\n']);
 });
+
+describe("an arbiter that is killed", () => {
+  for (const order of ["sequential", "release", "pipelined"]) {
+    for (const onLoss of ["fail", "continue"]) {
+      test(`${order}, ${onLoss}: its processes' calls fail at once, their stores end them, and for others they are lost`, async () => {
+        const environment = { DSM_ORDER: order, DSM_ON_LOSS: onLoss };
+        const [a, b, c] = await three(["a", "b", "b"], environment);
+        await b.do("lock one");
+        await c.do("store 4 0 5");
+        await c.do("fence");
+        await b.do("store 4 4096 6");
+        await c.do("begin 0 wait gate 0");
+        const waiting = c.ask("lock one");
+        const other = a.ask("lock one");
+        await cluster.untilState(a.session, 0, "lock");
+        await cluster.untilState(a.session, 2, "semaphore");
+        process.kill(cluster.arbiter(a.session, "b"), "SIGKILL");
+        const gone = `DSM_UNREACHABLE the arbiter of session "${a.session}" is gone`;
+        expect(await waiting).toBe(gone);
+        expect(await c.ask("end 0")).toBe(gone);
+        expect(await other).toMatch(onLoss === "fail" ? /^DSM_LOST process [12] / : /^DSM_OWNER_DIED process [12] /);
+        // Every synchronising operation says so, also where stores wait to be published.
+        for (const call of ["barrier", "post s", "lock two", "unlock one", "fence", "dig 0 8192", "trylock two"]) {
+          expect([call, await b.ask(call)]).toEqual([call, gone]);
+        }
+        // What it has stored can still be read, and so saved.
+        expect(await b.number("peek 4 0")).toBe(5);
+        expect(await b.number("peek 4 4096")).toBe(6);
+        void b.ask("store 4 4096 7");
+        void c.ask("add 0 1");
+        for (const actor of [b, c]) {
+          const { signal, stderr } = await actor.end();
+          expect(signal).toBe("SIGBUS");
+          expect(stderr).toBe(
+            `dsm: the arbiter of session "${a.session}" is gone: a store cannot be shared any more\n`,
+          );
+        }
+        await a.leave();
+        await clear();
+      });
+    }
+  }
+
+  test("in direct mode: calls fail at once, and stores go on in the memory that is left", async () => {
+    const [a, b, c] = await three(["a", "a", "a"], {});
+    const barrier = a.ask("barrier");
+    await b.do("lock one");
+    const lock = c.ask("lock one");
+    await cluster.untilState(a.session, 0, "barrier");
+    await cluster.untilState(a.session, 2, "lock");
+    process.kill(cluster.arbiter(a.session, "a"), "SIGKILL");
+    const gone = `DSM_UNREACHABLE the arbiter of session "${a.session}" is gone`;
+    expect([await barrier, await lock]).toEqual([gone, gone]);
+    for (const call of ["barrier", "unlock one", "wait s 1", "fence", "dig 0 4096"])
+      expect(await b.ask(call)).toBe(gone);
+    await a.do("store 4 0 7");
+    expect(await b.number("peek 4 0")).toBe(7);
+    await b.do("add 0 1");
+    expect(await c.number("peek 4 0")).toBe(8);
+    for (const actor of [a, b, c]) {
+      expect(await actor.ask("leave")).toBe(gone);
+      expect(await actor.number("peek 4 0")).toBe(8);
+      expect(await actor.end()).toMatchObject({ code: 0, stderr: "" });
+    }
+    await clear();
+  });
+});
+
+/** A killed arbiter leaves its socket and its map to the next session, whichever it is. */
+async function clear(): Promise<void> {
+  const [one] = await cluster.actors(["c"]);
+  await one?.leave();
+}
