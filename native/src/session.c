@@ -24,6 +24,7 @@
 #define DEFAULT_DAEMON "127.0.0.1:4200"
 /* Between two attempts to join while an ended session's arbiter goes away. */
 #define RETRY_PAUSE_NS 2000000
+#define DESCRIPTORS_AFTER_JOIN 4
 /* Maps of sessions this process has left, for which a store still gets a message of its own. With the open ones they
  * fill the table of regions. */
 #define LEFT_MAX 32
@@ -517,13 +518,29 @@ static void release_resources(dsm_session *session) {
   session->map_fd = -1;
 }
 
+/* Descriptors that a session needs as soon as it has begun: its stores' connection, the map, and under release the
+ * memory of holes. Who cannot have them is not to join: the others would lose a process. */
+static int check_descriptors(void) {
+  int spare[DESCRIPTORS_AFTER_JOIN];
+  int count = 0;
+  while (count < DESCRIPTORS_AFTER_JOIN && (spare[count] = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0)
+    count++;
+  int error = errno;
+  for (int i = 0; i < count; i++)
+    close(spare[i]);
+  return count == DESCRIPTORS_AFTER_JOIN ? DSM_OK
+                                         : dsm_fail(DSM_LIMIT, "no file descriptors to join with: %s", strerror(error));
+}
+
 /* Joins: a connection to the arbiter and its answer. Tries again while sessions of this name are just ending. */
 static int join(const dsm_config *config, const struct arbiter_place *place, int *fd, struct reply *reply) {
   long long deadline = now_ms() + config->join_timeout_ms;
   for (;;) {
     int status = arbiter_connect(config, place, fd);
     if (status == DSM_OK) {
-      status = say_hello(*fd, config, deadline, reply);
+      status = check_descriptors();
+      if (status == DSM_OK)
+        status = say_hello(*fd, config, deadline, reply);
       if (status == DSM_OK)
         return DSM_OK;
       close(*fd);

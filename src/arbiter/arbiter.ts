@@ -3,8 +3,8 @@ import { randomBytes } from "node:crypto";
 import { chmodSync, lstatSync, renameSync } from "node:fs";
 import type { Socket } from "bun";
 import type { Directory, FindRequest, SessionAddress } from "../core/directory.ts";
-import { DsmError, statusOf } from "../core/errors.ts";
-import { ARBITER_UNUSED_TIMEOUT_MS, GREETING_TIMEOUT_MS, OUTBOX_HIGH } from "../core/limits.ts";
+import { DsmError, Status, statusOf } from "../core/errors.ts";
+import { ARBITER_UNUSED_TIMEOUT_MS, CHANNELS_MAX, GREETING_TIMEOUT_MS, OUTBOX_HIGH } from "../core/limits.ts";
 import type { OrderedLog } from "../core/log.ts";
 import type { OnLoss } from "../core/loss.ts";
 import { arbiterKey, checkName, checkProcesses } from "../core/names.ts";
@@ -27,6 +27,8 @@ export interface ArbiterOptions {
   size?: number;
   order?: Order;
   onLoss?: OnLoss;
+  /** Connections that the limit of open files allows; left out: CHANNELS_MAX. */
+  connectionsMax?: number;
   /** Unix socket to listen on. */
   socket: string;
   directory: Directory;
@@ -61,6 +63,7 @@ export async function startArbiter(options: ArbiterOptions): Promise<Arbiter> {
 }
 
 interface Client {
+  /** -1: there are too many, and it will be told. */
   channel: number;
   outbox: Outbox;
   closing: boolean;
@@ -276,7 +279,8 @@ class ArbiterShell {
           open: (socket) => this.#open(socket),
           data: (socket, chunk) => {
             if (socket.data.closing) return;
-            if (this.#try(() => this.#replica?.receive(socket.data.channel, chunk))) this.#settle();
+            if (socket.data.channel < 0) this.#refuse(socket);
+            else if (this.#try(() => this.#replica?.receive(socket.data.channel, chunk))) this.#settle();
           },
           drain: (socket) => {
             socket.data.outbox.drain();
@@ -299,7 +303,8 @@ class ArbiterShell {
   }
 
   #open(socket: ClientSocket): void {
-    const channel = this.#replica?.connect() ?? -1;
+    const room = this.#clients.size < (this.#options.connectionsMax ?? CHANNELS_MAX);
+    const channel = room ? (this.#replica?.connect() ?? -1) : -1;
     socket.data = {
       channel,
       outbox: new Outbox((bytes) => socket.write(bytes)),
@@ -308,13 +313,22 @@ class ArbiterShell {
         if (this.#replica?.isGreeted(channel) !== true) socket.terminate();
       }, GREETING_TIMEOUT_MS),
     };
-    if (channel < 0 || this.#done) {
+    if (this.#done) {
       socket.data.closing = true;
       socket.terminate();
       return;
     }
+    // Told when it has greeted: whoever is still writing then would not read it.
+    if (channel < 0) return;
     this.#clients.set(channel, socket);
     if (this.#paused) socket.pause();
+  }
+
+  #refuse(socket: ClientSocket): void {
+    const text = `the arbiter has ${this.#clients.size} connections, all it can have; give it a higher limit of open files`;
+    socket.data.outbox.send(encode({ kind: Kind.FAIL, op: Status.LIMIT, body: encodeText(text) }));
+    socket.data.closing = true;
+    this.#closeIfSent(socket);
   }
 
   #closeIfSent(socket: ClientSocket): void {

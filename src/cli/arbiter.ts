@@ -5,6 +5,7 @@ import { startArbiter } from "../arbiter/arbiter.ts";
 import { DsmError } from "../core/errors.ts";
 import { NAME_MAX } from "../core/limits.ts";
 import { arbiterSocketPath } from "../core/names.ts";
+import { connectionsMax } from "./descriptors.ts";
 import { createDirectory } from "./directory.ts";
 import { messages } from "./messages.ts";
 import {
@@ -71,6 +72,7 @@ export default defineCommand({
         ...(size === undefined ? {} : { size: readSize(size) }),
         ...(order === undefined ? {} : { order: readOrder(order) }),
         ...(onLoss === undefined ? {} : { onLoss: readOnLoss(onLoss) }),
+        connectionsMax: connectionsMax("arbiter"),
         socket: args.socket ?? arbiterSocketPath(runtimeDirectory(), address, session, node),
         directory: createDirectory({
           address,

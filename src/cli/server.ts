@@ -2,6 +2,7 @@ import { defineCommand } from "citty";
 import { ADDRESS_SLOTS, DEFAULT_HOST } from "../core/limits.ts";
 import { formatAddress, isLoopback } from "../core/names.ts";
 import { startServer } from "../server/server.ts";
+import { connectionsMax } from "./descriptors.ts";
 import { createDirectory } from "./directory.ts";
 import { messages, print } from "./messages.ts";
 import {
@@ -75,6 +76,7 @@ export default defineCommand({
       ...(byHand ? {} : { instance }),
       ...(args.slot === undefined ? {} : { slot: readSlot(args.slot) }),
       endUnused: !byHand,
+      connectionsMax: connectionsMax("server"),
     });
     for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => server.stop());
     if (byHand) {

@@ -47,6 +47,10 @@ export const STORE_MAX = 64 << 10;
 export const CHANNELS_MAX = 4096;
 /** Connections of arbiters and of status readers to one server. */
 export const LINKS_MAX = 1024;
+/** Descriptors that a role keeps for itself: files, the listener, the runtime's own, and connections it is refusing. */
+export const DESCRIPTORS_RESERVE = 48;
+/** With fewer connections than that a role does not begin. */
+export const CONNECTIONS_MIN = 8;
 /** Requests one channel may have under way. */
 export const CHANNEL_REQUESTS_MAX = 1024;
 /** Bytes waiting for a slow reader beyond which we stop reading from those who cause more. */

@@ -2,13 +2,14 @@
 import { randomBytes } from "node:crypto";
 import type { Socket, TCPSocketListener } from "bun";
 import type { Directory } from "../core/directory.ts";
-import { DsmError } from "../core/errors.ts";
+import { DsmError, Status } from "../core/errors.ts";
 import {
   ADDRESS_FIRST,
   ADDRESS_SLOTS,
   ADDRESS_STRIDE,
   DEFAULT_SIZE,
   GREETING_TIMEOUT_MS,
+  LINKS_MAX,
   OUTBOX_HIGH,
   OUTBOX_MAX,
   UNUSED_AGAIN_TIMEOUT_MS,
@@ -18,6 +19,7 @@ import { DEFAULT_ON_LOSS, type OnLoss } from "../core/loss.ts";
 import { checkName, checkProcesses, fnv1a64 } from "../core/names.ts";
 import { DEFAULT_ORDER, type Order } from "../core/order.ts";
 import { failStop, Outbox } from "../core/outbox.ts";
+import { encode, encodeText, Kind } from "../core/protocol.ts";
 import { Sequencer, STAGED_PER_MAP_BYTE } from "../core/sequencer.ts";
 import { checkSize, pageRound } from "../core/size.ts";
 
@@ -33,6 +35,8 @@ export interface ServerOptions {
   host: string;
   /** 0: any free port. */
   port: number;
+  /** Connections that the limit of open files allows; left out: LINKS_MAX. */
+  connectionsMax?: number;
   /** Where the server registers itself; null: nowhere. */
   directory: Directory | null;
   /** Which run of the session's name; left out: a new one. */
@@ -55,6 +59,8 @@ interface Link {
   id: number;
   outbox: Outbox;
   welcomed: boolean;
+  /** There are too many, and it will be told. */
+  refused: boolean;
   closing: boolean;
   timer: Timer;
 }
@@ -83,6 +89,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
       onLoss,
     },
     allocate(size),
+    options.connectionsMax ?? LINKS_MAX,
   );
   const { host, port } = server.listen(options.host, options.port);
   if (options.directory !== null) {
@@ -130,6 +137,7 @@ class ServerShell {
   #listener: TCPSocketListener<Link> | undefined;
   /** What a link may be behind by: one largest publication comes on top, because it goes out as a whole. */
   readonly #outboxLimit: number;
+  readonly #connectionsMax: number;
   #nextLink = 1;
   #paused = false;
   #finishing = false;
@@ -137,7 +145,8 @@ class ServerShell {
   #unused: Timer | undefined;
   #endsUnused = false;
 
-  constructor(config: ConstructorParameters<typeof Sequencer>[0], memory: Uint8Array) {
+  constructor(config: ConstructorParameters<typeof Sequencer>[0], memory: Uint8Array, connectionsMax: number) {
+    this.#connectionsMax = connectionsMax;
     this.ended = new Promise((resolve) => {
       this.#finish = resolve;
     });
@@ -213,19 +222,25 @@ class ServerShell {
       id,
       outbox: new Outbox((bytes) => socket.write(bytes), this.#outboxLimit),
       welcomed: false,
+      refused: this.#sockets.size >= this.#connectionsMax || !this.#sequencer.connect(id),
       closing: false,
       timer: setTimeout(() => {
         if (!this.#sequencer.isWelcomed(id)) socket.terminate();
       }, GREETING_TIMEOUT_MS),
     };
+    // Told when it has greeted: whoever is still writing then would not read it.
+    if (socket.data.refused) return;
     this.#sockets.set(id, socket);
-    if (!this.#sequencer.connect(id)) socket.terminate();
-    else if (this.#paused) socket.pause();
+    if (this.#paused) socket.pause();
   }
 
   #data(socket: LinkSocket, chunk: Uint8Array): void {
     const link = socket.data;
     if (link.closing) return;
+    if (link.refused) {
+      this.#refuse(socket);
+      return;
+    }
     this.#sequencer.receive(link.id, chunk);
     this.#regulate();
     this.#checkFinished();
@@ -249,6 +264,12 @@ class ServerShell {
     }
   }
 
+  #refuse(socket: LinkSocket): void {
+    const text = `the session's server has ${this.#sockets.size} connections, all it can have`;
+    socket.data.outbox.send(encode({ kind: Kind.FAIL, op: Status.LIMIT, body: encodeText(text) }));
+    this.#close(socket);
+  }
+
   #close(socket: LinkSocket): void {
     socket.data.closing = true;
     this.#closeIfSent(socket);
@@ -260,8 +281,8 @@ class ServerShell {
 
   #closed(socket: LinkSocket): void {
     const link = socket.data;
-    if (!this.#sockets.delete(link.id)) return;
     clearTimeout(link.timer);
+    if (!this.#sockets.delete(link.id)) return;
     this.#sequencer.disconnect(link.id);
     if (this.#endsUnused && link.welcomed && !this.#sequencer.hadProcess) this.endUnused(UNUSED_AGAIN_TIMEOUT_MS);
     this.#regulate();
