@@ -35,6 +35,7 @@ enum wire_kind {
   WIRE_FENCE = 9,
   WIRE_DOORBELL = 10,
   WIRE_MAP = 11,
+  WIRE_SNAPSHOT = 14,
   WIRE_JOIN = 16,
   WIRE_LEAVE = 17,
   WIRE_STORE = 18,

@@ -81,6 +81,8 @@ class ArbiterShell {
   #replica: Replica | undefined;
   #map: MapFile | undefined;
   #early: Uint8Array[] = [];
+  /** The map has all its bytes. */
+  readonly #ready = Promise.withResolvers<void>();
   #listener: ReturnType<typeof Bun.listen<Client>> | undefined;
   #socketIdentity = "";
   #paused = false;
@@ -95,6 +97,8 @@ class ArbiterShell {
     this.ended = new Promise((resolve) => {
       this.#resolve = resolve;
     });
+    // start() may come to wait for it only after it was rejected.
+    this.#ready.promise.catch(() => {});
   }
 
   async start(): Promise<void> {
@@ -105,6 +109,8 @@ class ArbiterShell {
       this.#map = createMap(arbiterKey(directory.address, session, node), size, order === "pipelined");
       this.#replica = this.#makeReplica(welcome, this.#map);
       for (const bytes of this.#early.splice(0)) this.#replica.entries(bytes);
+      if (this.#replica.ready) this.#ready.resolve();
+      await this.#ready.promise;
       // Ended while we came: the next session of this name has an arbiter of its own.
       if (this.#done) throw new DsmError("DSM_ENDED", `session "${session}" has ended`);
       this.#listen();
@@ -182,11 +188,13 @@ class ArbiterShell {
 
   #entries(bytes: Uint8Array): void {
     if (this.#replica === undefined) {
-      // Between the welcome and the map only other nodes' joins can come, a few bytes each.
+      // Between the welcome and the map only what came in one chunk with it, and other nodes' joins.
       this.#early.push(new Uint8Array(bytes));
       return;
     }
-    if (this.#try(() => this.#replica?.entries(bytes))) this.#settle();
+    if (!this.#try(() => this.#replica?.entries(bytes))) return;
+    if (this.#replica.ready) this.#ready.resolve();
+    this.#settle();
   }
 
   /** False: the order, or the ring of our own processes' stores, is damaged, and with it this replica is of no use. */
@@ -229,6 +237,7 @@ class ArbiterShell {
   /** Without the order nothing can go on here: everybody who waits is told, and the arbiter ends. */
   #lost(error: DsmError): void {
     if (this.#finished) return;
+    this.#ready.reject(error);
     if (this.#done) {
       this.finish(0);
       return;

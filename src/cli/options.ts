@@ -105,6 +105,14 @@ export const onLossOption = {
   },
 } as const;
 
+export const restoreOption = {
+  restore: {
+    type: "string",
+    description: "Begin with the memory and state of this snapshot (see dsm snapshot)",
+    valueHint: "FILE",
+  },
+} as const;
+
 export function readAutostart(given: boolean | undefined): boolean {
   return given !== false && process.env.DSM_AUTOSTART !== "0";
 }

@@ -3,7 +3,8 @@ import { constants, hostname } from "node:os";
 import { defineCommand } from "citty";
 import { DsmError } from "../core/errors.ts";
 import { NAME_MAX } from "../core/limits.ts";
-import { createDirectory } from "./directory.ts";
+import { inheritedEnvironment } from "../daemon/spawn.ts";
+import { createDirectory, firstLine } from "./directory.ts";
 import { messages } from "./messages.ts";
 import {
   daemonOption,
@@ -18,10 +19,12 @@ import {
   readProcesses,
   readSize,
   readWhole,
+  restoreOption,
   UsageError,
 } from "./options.ts";
 import { findProgram, type Program } from "./program.ts";
-import { selfEnvironment } from "./self.ts";
+import { selfCommand, selfEnvironment } from "./self.ts";
+import { readSnapshotImage } from "./snapshot-file.ts";
 import { TaggedOutput } from "./tag.ts";
 
 const DEFAULT_SIZE_TEXT = "1MiB";
@@ -53,6 +56,7 @@ const args = {
   },
   ...orderOption,
   ...onLossOption,
+  ...restoreOption,
   ...daemonOption,
   autostart: {
     type: "boolean",
@@ -77,14 +81,15 @@ export default defineCommand({
   async run({ args, rawArgs }) {
     const programArgs = rawArgs.slice(rawArgs.indexOf("--") + 1);
     if (programArgs.length === 0) throw new UsageError("no program given");
-    const given = fromEnvironment(args.processes, "DSM_PROCESSES");
+    const saved = args.restore === undefined ? undefined : readSnapshotImage(args.restore).config;
+    const given = fromEnvironment(args.processes, "DSM_PROCESSES") ?? saved?.processes.toString();
     if (given === undefined) throw new UsageError("the number of processes is missing; give -n N");
     const processes = readProcesses(given);
     const nodes = readWhole("nodes", args.nodes);
     if (nodes < 1 || nodes > processes) {
       throw invalid(`${nodes} nodes for ${processes} processes; give 1 to ${processes} nodes`);
     }
-    const size = fromEnvironment(args.size, "DSM_SIZE") ?? DEFAULT_SIZE_TEXT;
+    const size = fromEnvironment(args.size, "DSM_SIZE") ?? saved?.size.toString() ?? DEFAULT_SIZE_TEXT;
     readSize(size);
     const order = fromEnvironment(args.order, "DSM_ORDER");
     if (order !== undefined) readOrder(order);
@@ -98,6 +103,12 @@ export default defineCommand({
       messages.error(program.error);
       return program.exitCode;
     }
+    const options = {
+      ...{ session, processes, size, daemon: daemon.address },
+      ...(order === undefined ? {} : { order }),
+      ...(onLoss === undefined ? {} : { "on-loss": onLoss }),
+    };
+    const server = args.restore === undefined ? null : await restoredServer(args.restore, options, args.autostart);
     const environment: Record<string, string> = {
       ...(process.env as Record<string, string>),
       DSM_SESSION: session,
@@ -112,6 +123,9 @@ export default defineCommand({
     };
     const code = await new Run(program, environment, processes, nodes, args.tag === true).done;
     if (code !== 0) await removeUnjoined(daemon.address, session);
+    // By now the session has ended, or nobody came to it.
+    server?.kill();
+    await server?.exited;
     return code;
   },
 });
@@ -280,6 +294,31 @@ function hasLiving(groups: Set<number>): boolean {
 function nodeName(index: number): string {
   const suffix = `-${index}`;
   return `${hostname().slice(0, NAME_MAX - suffix.length)}${suffix}`;
+}
+
+/** Starts the server of a session that begins with a snapshot, and waits until it is known to the daemon. */
+async function restoredServer(
+  file: string,
+  options: Record<string, string | number>,
+  autostart: boolean,
+): Promise<Bun.Subprocess> {
+  const words = Object.entries(options).map(([option, value]) => `--${option}=${value}`);
+  const server = Bun.spawn({
+    cmd: [...selfCommand(), "server", `--restore=${file}`, ...words, ...(autostart ? [] : ["--no-autostart"])],
+    env: inheritedEnvironment(process.env),
+    stdio: ["ignore", "pipe", "pipe"],
+    // A signal to our group is passed on to the processes; the server ends behind them.
+    detached: true,
+  });
+  const said = await firstLine(server.stdout);
+  if (said.startsWith("dsm server: ")) return server;
+  const reason = (await server.stderr.text())
+    .trim()
+    .split("\n")
+    .at(-1)
+    ?.replace(/^dsm: /, "");
+  await server.exited;
+  throw new DsmError("DSM_SYSTEM", reason || "the server of the restored session did not start");
 }
 
 /** Processes that failed before they joined leave a session nobody will come to. */

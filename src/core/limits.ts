@@ -51,6 +51,10 @@ export const LINKS_MAX = 1024;
 export const DESCRIPTORS_RESERVE = 48;
 /** With fewer connections than that a role does not begin. */
 export const CONNECTIONS_MIN = 8;
+/** Snapshots of one session taken at once. Each costs the pages that change meanwhile, at most the size of the map. */
+export const PICTURES_MAX = 4;
+/** Whoever takes a snapshot and takes nothing of it for so long is given up. */
+export const PICTURE_STALL_MS = 30_000;
 /** Requests one channel may have under way. */
 export const CHANNEL_REQUESTS_MAX = 1024;
 /** Bytes waiting for a slow reader beyond which we stop reading from those who cause more. */

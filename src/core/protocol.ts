@@ -59,6 +59,11 @@ export const Kind = {
    * seq: behind which entry, op: 1 if more pieces follow, 0 for the last one. What no run names is zero. See picture.ts.
    */
   MAP: 11,
+  /**
+   * First frame of one who wants a picture of the session. Answer: REPLY with JSON (a SessionImage), then MAP to the last
+   * one, all as at one place of the order; or FAIL.
+   */
+  SNAPSHOT: 14,
 
   /** offset: pid, aux: wished rank + 1 or 0, op: 1 if not in direct mode, body: name of the node, length: its bytes. */
   JOIN: 16,

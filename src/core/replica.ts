@@ -13,8 +13,10 @@ import { onLossNumber, onLossOfNumber } from "./loss.ts";
 import { MapBytes } from "./memory.ts";
 import { orderNumber, orderOfNumber } from "./order.ts";
 import { OverlayMap } from "./overlay.ts";
+import { MapOp } from "./picture.ts";
 import {
   checkGreeting,
+  checkMap,
   checkOperation,
   encode,
   encodeText,
@@ -39,7 +41,7 @@ import {
 } from "./protocol.ts";
 import type { Ring } from "./ring.ts";
 import { checkExpectations, stagedLimit, type Welcome } from "./sequencer.ts";
-import { type Effects, Session } from "./session.ts";
+import { bringsMap, type Effects, Session } from "./session.ts";
 
 export interface ReplicaOutput {
   /** Whole frames for the log; valid during the call only. */
@@ -130,6 +132,7 @@ export class Replica {
   readonly #ring: Ring | null;
   readonly #overlay: OverlayMap | null;
   #holdsLock = false;
+  #awaitsMap: boolean;
   #fences: { upTo: number; tag: number }[] = [];
   /** Operations passed on that have not come back with their place. */
   #unreturned = 0;
@@ -174,6 +177,12 @@ export class Replica {
       ended: () => {},
     };
     this.session = Session.restore(welcome.snapshot, this.#memory, this.#effects);
+    this.#awaitsMap = bringsMap(welcome.snapshot);
+  }
+
+  /** Whether the bytes of the map are there: before, no process may be let in. */
+  get ready(): boolean {
+    return !this.#awaitsMap;
   }
 
   /** Whether a process ever came. */
@@ -191,8 +200,13 @@ export class Replica {
 
   #entry(view: DataView, at: number): void {
     const kind = view.getUint8(at + 4);
+    if (kind === Kind.MAP) {
+      this.#mapPiece(view, at);
+      return;
+    }
     const wrong = checkOperation(view, at, this.session.config.size);
     if (wrong !== null) throw new ProtocolError(`an entry of the order is damaged: ${wrong}`);
+    if (this.#awaitsMap) throw new ProtocolError("an entry of the order comes before the map it belongs to");
     if (kind === Kind.PUBLISH && view.getUint8(at + 5) === PublishOp.ABANDON) {
       throw new ProtocolError("an entry of the order is damaged: publish: no such flag");
     }
@@ -208,6 +222,15 @@ export class Replica {
     const queued = mine && view.getUint32(at + 8, true) === NO_TAG && (kind === Kind.STORE || kind === Kind.PUBLISH);
     if (queued && this.#overlay !== null) this.#applyQueued(this.#overlay, view, at);
     else this.#apply(view, at);
+  }
+
+  /** Of the map that the session began with. */
+  #mapPiece(view: DataView, at: number): void {
+    if (!this.#awaitsMap) throw new ProtocolError("a piece of a map that nobody asked for");
+    const wrong = checkMap(view, at, this.session.config.size);
+    if (wrong !== null) throw new ProtocolError(wrong);
+    this.#memory.publish(view, at + HEADER_SIZE, at + view.getUint32(at, true));
+    this.#awaitsMap = view.getUint8(at + 5) !== MapOp.LAST;
   }
 
   #apply(view: DataView, at: number): void {

@@ -9,11 +9,12 @@
 import type { ServerStatus } from "./directory.ts";
 import { Status } from "./errors.ts";
 import { FrameReader } from "./frames.ts";
-import { FRAME_MAX, GREETING_FRAME_MAX, LINKS_MAX, NODES_MAX } from "./limits.ts";
+import { FRAME_MAX, GREETING_FRAME_MAX, LINKS_MAX, NODES_MAX, PICTURES_MAX } from "./limits.ts";
 import { checkOnLoss, type OnLoss } from "./loss.ts";
 import { MapBytes } from "./memory.ts";
 import { checkName } from "./names.ts";
 import { checkOrder, type Order } from "./order.ts";
+import { Picture } from "./picture.ts";
 import {
   bodyText,
   checkGreeting,
@@ -28,7 +29,7 @@ import {
   PublishOp,
   setUint64,
 } from "./protocol.ts";
-import { type Effects, Session, type SessionConfig, type SessionSnapshot } from "./session.ts";
+import { bringsMap, type Effects, Session, type SessionConfig, type SessionSnapshot } from "./session.ts";
 
 export interface SequencerOutput {
   /** To one link. */
@@ -104,6 +105,9 @@ export class Sequencer {
   readonly session: Session;
   readonly #out: SequencerOutput;
   readonly #links = new Map<number, Link>();
+  readonly #memory: MapBytes;
+  /** Pictures being sent, by link. */
+  readonly #pictures = new Map<number, Picture>();
   #nextNode = 1;
   #batch = new Uint8Array(64 << 10);
   #batchView = new DataView(this.#batch.buffer);
@@ -125,7 +129,8 @@ export class Sequencer {
         out.ended();
       },
     };
-    this.session = new Session(config, new MapBytes(memory), effects);
+    this.#memory = new MapBytes(memory);
+    this.session = new Session(config, this.#memory, effects);
   }
 
   /** Whether any process ever joined. */
@@ -148,7 +153,12 @@ export class Sequencer {
     return true;
   }
 
-  /** Whether the link has said who it is. */
+  /** Whether nextPiece() has something to send on the link. */
+  hasPicture(id: number): boolean {
+    return this.#pictures.has(id);
+  }
+
+  /** Whether the link is a node of the session. */
   isWelcomed(id: number): boolean {
     return (this.#links.get(id)?.node ?? -1) >= 0;
   }
@@ -170,6 +180,8 @@ export class Sequencer {
     const link = this.#links.get(id);
     if (link === undefined) return;
     this.#links.delete(id);
+    this.#pictures.get(id)?.end();
+    this.#pictures.delete(id);
     if (link.node < 0) return;
     for (const rank of this.session.presentOn(link.node)) {
       const frame = encode({ kind: Kind.LEAVE, op: 1, rank, node: link.node, tag: NO_TAG });
@@ -191,10 +203,16 @@ export class Sequencer {
       return;
     }
     if (!this.#links.has(link.id)) return;
-    if (kind !== Kind.HELLO && kind !== Kind.STATUS) throw new ProtocolError("the peer did not greet");
+    if (kind !== Kind.HELLO && kind !== Kind.STATUS && kind !== Kind.SNAPSHOT)
+      throw new ProtocolError("the peer did not greet");
     checkGreeting(view, at);
+    if (this.#pictures.has(link.id)) throw new ProtocolError("a snapshot is under way on this connection");
     if (kind === Kind.STATUS) {
       this.#out.send(link.id, encode({ kind: Kind.REPLY, body: encodeJson(this.status()) }));
+      return;
+    }
+    if (kind === Kind.SNAPSHOT) {
+      this.#picture(link);
       return;
     }
     this.#hello(link, bodyText(bytes, at + HEADER_SIZE, Math.min(view.getUint32(at + 32, true), size - HEADER_SIZE)));
@@ -233,6 +251,39 @@ export class Sequencer {
     this.#nextNode += 1;
     const welcome: Welcome = { node: link.node, snapshot: this.session.snapshot() };
     this.#out.send(link.id, encode({ kind: Kind.WELCOME, body: encodeJson(welcome) }));
+    // At once and ahead of all entries: nobody's operation waits for it, because the session has not begun.
+    if (bringsMap(welcome.snapshot)) this.#sendMap(link);
+  }
+
+  #sendMap(link: Link): void {
+    const picture = new Picture(this.#memory, this.session.seq);
+    for (let frame = picture.next(); frame !== null; frame = picture.next()) this.#out.send(link.id, frame);
+  }
+
+  /** Begins a picture, which the shell then takes piece by piece with nextPiece(). */
+  #picture(link: Link): void {
+    const { session } = this;
+    if (session.direct) {
+      throw new ProtocolError(
+        `session "${session.config.name}" is in direct mode: the server does not have its bytes; run it with DSM_DIRECT=0`,
+        Status.REFUSED,
+      );
+    }
+    if (this.#pictures.size >= PICTURES_MAX) {
+      throw new ProtocolError(`${PICTURES_MAX} snapshots of the session are being taken; try again`, Status.LIMIT);
+    }
+    this.#out.send(link.id, encode({ kind: Kind.REPLY, body: encodeJson(session.image()) }));
+    this.#pictures.set(link.id, new Picture(this.#memory, session.seq));
+  }
+
+  /** Sends the next piece of the link's picture. False: there is none, or this was the last. */
+  nextPiece(id: number): boolean {
+    const picture = this.#pictures.get(id);
+    const frame = picture?.next() ?? null;
+    if (picture === undefined || frame === null) return false;
+    this.#out.send(id, frame);
+    if (picture.done) this.#pictures.delete(id);
+    return !picture.done;
   }
 
   #operation(link: Link, kind: number, view: DataView, at: number, size: number, bytes: Uint8Array): void {

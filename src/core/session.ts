@@ -9,6 +9,7 @@
  */
 import { Status } from "./errors.ts";
 import { type Block, Heap } from "./heap.ts";
+import type { SessionImage } from "./image.ts";
 import {
   LOCKS_MAX,
   PAGE_SIZE,
@@ -126,6 +127,8 @@ export interface SessionSnapshot {
   sleepers: Sleepers[];
   blocks: Block[];
   waitingJoins: Waiter[];
+  /** The session began with an image, and with the bytes of its map. */
+  restored: boolean;
 }
 
 export interface RankReport {
@@ -164,6 +167,7 @@ export class Session {
   #heap: Heap;
   #value = 0;
   #waitingJoins: Waiter[] = [];
+  #restored = false;
 
   constructor(config: SessionConfig, memory: MapBytes, effects: Effects) {
     if (config.processes < 1 || config.processes > PROCESSES_MAX) throw new RangeError("session: processes");
@@ -694,7 +698,28 @@ export class Session {
       sleepers: [...this.#sleepers.values()],
       blocks: [...this.#heap.blocks],
       waitingJoins: this.#waitingJoins,
+      restored: this.#restored,
     });
+  }
+
+  /** What a later session can begin with. Who waits, and who is there, is no part of it. */
+  image(): SessionImage {
+    return structuredClone({
+      config: this.config,
+      seq: this.#seq,
+      semaphores: [...this.#semaphores.values()].map(({ name, value }) => ({ name, value })),
+      locks: [...this.#locks.values()].map(({ name, owner, died }) => ({ name, died: owner < 0 ? died : owner })),
+      blocks: [...this.#heap.blocks],
+    });
+  }
+
+  /** For a session that has not begun, over memory that has the image's bytes. */
+  adopt(image: SessionImage): void {
+    if (this.#seq !== 0 || image.config.size !== this.config.size) throw new RangeError("session: image");
+    this.#restored = true;
+    this.#heap = new Heap(this.config.size, image.blocks);
+    for (const { name, value } of image.semaphores) this.#semaphores.set(name, { name, value, waiters: [] });
+    for (const { name, died } of image.locks) this.#locks.set(name, { name, owner: -1, died, waiters: [] });
   }
 
   /** A session in the state of `snapshot`, over memory in the state that belongs to it. */
@@ -709,6 +734,7 @@ export class Session {
     session.#direct = copy.direct;
     session.#mayBeDirect = copy.mayBeDirect;
     session.#waitingJoins = copy.waitingJoins;
+    session.#restored = copy.restored;
     for (const process of copy.processes) session.#processes.set(process.rank, process);
     session.#heap = new Heap(copy.config.size, copy.blocks);
     for (const semaphore of copy.semaphores) session.#semaphores.set(semaphore.name, semaphore);
@@ -772,5 +798,11 @@ function nameAt(view: DataView, at: number): string {
   const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
   return bodyText(bytes, at + HEADER_SIZE, view.getUint32(at + 32, true));
 }
+
+/**
+ * Whether MAP frames follow a welcome with this snapshot. A node that comes after the start has no processes in the
+ * session, and needs no bytes.
+ */
+export const bringsMap = ({ restored, phase }: SessionSnapshot): boolean => restored && phase === "joining";
 
 const isPresent = (process: Process): boolean => process.state === "running" || process.state === "joining";

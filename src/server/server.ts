@@ -3,6 +3,7 @@ import { randomBytes } from "node:crypto";
 import type { Socket, TCPSocketListener } from "bun";
 import type { Directory } from "../core/directory.ts";
 import { DsmError, Status } from "../core/errors.ts";
+import type { SessionImage } from "../core/image.ts";
 import {
   ADDRESS_FIRST,
   ADDRESS_SLOTS,
@@ -12,6 +13,7 @@ import {
   LINKS_MAX,
   OUTBOX_HIGH,
   OUTBOX_MAX,
+  PICTURE_STALL_MS,
   UNUSED_AGAIN_TIMEOUT_MS,
   UNUSED_TIMEOUT_MS,
 } from "../core/limits.ts";
@@ -35,6 +37,8 @@ export interface ServerOptions {
   host: string;
   /** 0: any free port. */
   port: number;
+  /** What the session begins with: an image, and the bytes of its map, which are the server's from then on. */
+  restore?: { image: SessionImage; map: Uint8Array };
   /** Connections that the limit of open files allows; left out: LINKS_MAX. */
   connectionsMax?: number;
   /** Where the server registers itself; null: nowhere. */
@@ -67,11 +71,16 @@ interface Link {
 
 type LinkSocket = Socket<Link>;
 
+const PIECES_AT_ONCE = 4;
+
 /** Starts the server of a new session. Throws DsmError when an option is bad, the port is taken or memory is short. */
 export async function startServer(options: ServerOptions): Promise<Server> {
   const size = pageRound(options.size ?? DEFAULT_SIZE);
   const bad = checkName("session", options.session) ?? checkProcesses(options.processes) ?? checkSize(size);
   if (bad !== null) throw new DsmError("DSM_INVALID", bad);
+  if (options.restore !== undefined && options.restore.map.length !== size) {
+    throw new DsmError("DSM_MISMATCH", `the snapshot has a map of ${options.restore.map.length} bytes, not ${size}`);
+  }
   const slot = options.slot ?? Number(BigInt(`0x${fnv1a64(options.session)}`) % BigInt(ADDRESS_SLOTS));
   if (!(slot >= 0 && slot < ADDRESS_SLOTS)) throw new DsmError("DSM_INVALID", `slot ${slot} is not possible`);
   const order = options.order ?? DEFAULT_ORDER;
@@ -88,7 +97,8 @@ export async function startServer(options: ServerOptions): Promise<Server> {
       order,
       onLoss,
     },
-    allocate(size),
+    options.restore?.map ?? allocate(size),
+    options.restore?.image ?? null,
     options.connectionsMax ?? LINKS_MAX,
   );
   const { host, port } = server.listen(options.host, options.port);
@@ -145,7 +155,12 @@ class ServerShell {
   #unused: Timer | undefined;
   #endsUnused = false;
 
-  constructor(config: ConstructorParameters<typeof Sequencer>[0], memory: Uint8Array, connectionsMax: number) {
+  constructor(
+    config: ConstructorParameters<typeof Sequencer>[0],
+    memory: Uint8Array,
+    image: SessionImage | null,
+    connectionsMax: number,
+  ) {
     this.#connectionsMax = connectionsMax;
     this.ended = new Promise((resolve) => {
       this.#finish = resolve;
@@ -168,6 +183,7 @@ class ServerShell {
         this.#listener?.stop();
       },
     });
+    if (image !== null) this.#sequencer.session.adopt(image);
   }
 
   listen(host: string, port: number): { host: string; port: number } {
@@ -181,6 +197,7 @@ class ServerShell {
           drain: (socket) => {
             socket.data.outbox.drain();
             this.#closeIfSent(socket);
+            this.#sendPicture(socket);
             this.#regulate();
             this.#checkFinished();
           },
@@ -242,6 +259,7 @@ class ServerShell {
       return;
     }
     this.#sequencer.receive(link.id, chunk);
+    this.#sendPicture(socket);
     this.#regulate();
     this.#checkFinished();
   }
@@ -262,6 +280,26 @@ class ServerShell {
       if (behind) socket.pause();
       else socket.resume();
     }
+  }
+
+  /**
+   * A few pieces of a picture whenever the link has taken what it got, and then everybody else has a turn: so it neither
+   * fills a queue nor holds up the order.
+   */
+  #sendPicture(socket: LinkSocket): void {
+    const link = socket.data;
+    if (!this.#sequencer.hasPicture(link.id) || link.outbox.size > 0) return;
+    clearTimeout(link.timer);
+    let more = true;
+    for (let piece = 0; more && piece < PIECES_AT_ONCE && link.outbox.size === 0; piece += 1) {
+      more = this.#sequencer.nextPiece(link.id);
+    }
+    if (!more) {
+      this.#close(socket);
+      return;
+    }
+    link.timer = setTimeout(() => socket.terminate(), PICTURE_STALL_MS);
+    if (link.outbox.size === 0) setImmediate(() => this.#sendPicture(socket));
   }
 
   #refuse(socket: LinkSocket): void {

@@ -144,6 +144,11 @@ export class Cluster {
     return pipe;
   }
 
+  /** Number of the newest connection to the server. */
+  get lastLink(): number {
+    return this.#nextLink - 1;
+  }
+
   /** A connection to the server, from somebody who may be anybody. */
   link(name: string, receive: (chunk: Uint8Array) => void, closed: () => void): Pipe {
     const id = this.#nextLink;

@@ -233,7 +233,17 @@ static void perform(const char *command, char *answer) {
   else if (IS("onloss")) snprintf(answer, LINE, "ok %s", dsm_on_loss(session));
   else if (IS("post")) answer_status(answer, dsm_sem_post(session, name, (uint32_t)initial));
   else if (IS("fill_names")) answer_status(answer, use_names(n[0]));
-  else if (IS("fence")) answer_status(answer, dsm_fence(session));
+  else if (IS("alloc")) {
+    void *block;
+    status = dsm_alloc(session, n[0], 8, &block);
+    if (status == DSM_OK) answer_number(answer, (unsigned long long)((uint8_t *)block - at(0)));
+    else answer_status(answer, status);
+  } else if (IS("named")) {
+    void *block;
+    status = dsm_named(session, name, initial, &block);
+    if (status == DSM_OK) answer_number(answer, (unsigned long long)((uint8_t *)block - at(0)));
+    else answer_status(answer, status);
+  } else if (IS("fence")) answer_status(answer, dsm_fence(session));
   else if (IS("leave")) answer_status(answer, dsm_close(session));
   else if (IS("thread")) thread_begin(0, rest), thread_end(0, answer);
   else if (IS("begin")) thread_begin((unsigned)n[0], rest + strcspn(rest, " ") + 1), strcpy(answer, "ok");
