@@ -4,7 +4,13 @@ import { chmodSync, lstatSync, renameSync } from "node:fs";
 import type { Socket } from "bun";
 import type { Directory, FindRequest, SessionAddress } from "../core/directory.ts";
 import { DsmError, Status, statusOf } from "../core/errors.ts";
-import { ARBITER_UNUSED_TIMEOUT_MS, CHANNELS_MAX, GREETING_TIMEOUT_MS, OUTBOX_HIGH } from "../core/limits.ts";
+import {
+  ARBITER_UNUSED_TIMEOUT_MS,
+  CHANNELS_MAX,
+  GREETING_TIMEOUT_MS,
+  OUTBOX_HIGH,
+  REFUSALS_MAX,
+} from "../core/limits.ts";
 import type { OrderedLog } from "../core/log.ts";
 import type { OnLoss } from "../core/loss.ts";
 import { arbiterKey, checkName, checkProcesses } from "../core/names.ts";
@@ -63,7 +69,7 @@ export async function startArbiter(options: ArbiterOptions): Promise<Arbiter> {
 }
 
 interface Client {
-  /** -1: there are too many, and it will be told. */
+  /** -1: there are too many, and it is told. */
   channel: number;
   outbox: Outbox;
   closing: boolean;
@@ -85,6 +91,8 @@ class ArbiterShell {
   readonly #ready = Promise.withResolvers<void>();
   #listener: ReturnType<typeof Bun.listen<Client>> | undefined;
   #socketIdentity = "";
+  /** Connections that were told there are too many, and are not closed. */
+  #refusals = 0;
   #paused = false;
   #watching = false;
   #done = false;
@@ -288,8 +296,7 @@ class ArbiterShell {
           open: (socket) => this.#open(socket),
           data: (socket, chunk) => {
             if (socket.data.closing) return;
-            if (socket.data.channel < 0) this.#refuse(socket);
-            else if (this.#try(() => this.#replica?.receive(socket.data.channel, chunk))) this.#settle();
+            if (this.#try(() => this.#replica?.receive(socket.data.channel, chunk))) this.#settle();
           },
           drain: (socket) => {
             socket.data.outbox.drain();
@@ -327,17 +334,25 @@ class ArbiterShell {
       socket.terminate();
       return;
     }
-    // Told when it has greeted: whoever is still writing then would not read it.
-    if (channel < 0) return;
+    if (channel < 0) {
+      this.#refuse(socket);
+      return;
+    }
     this.#clients.set(channel, socket);
     if (this.#paused) socket.pause();
   }
 
   #refuse(socket: ClientSocket): void {
     const text = `the arbiter has ${this.#clients.size} connections, all it can have; give it a higher limit of open files`;
-    socket.data.outbox.send(encode({ kind: Kind.FAIL, op: Status.LIMIT, body: encodeText(text) }));
     socket.data.closing = true;
-    this.#closeIfSent(socket);
+    this.#refusals += 1;
+    if (this.#refusals > REFUSALS_MAX) {
+      socket.terminate();
+      return;
+    }
+    socket.write(encode({ kind: Kind.FAIL, op: Status.LIMIT, body: encodeText(text) }));
+    // We read on, and forget it: whoever is still writing to a closed connection does not get what it was told.
+    socket.shutdown();
   }
 
   #closeIfSent(socket: ClientSocket): void {
@@ -347,6 +362,7 @@ class ArbiterShell {
   #closed(socket: ClientSocket): void {
     const { channel, timer } = socket.data;
     clearTimeout(timer);
+    if (channel < 0) this.#refusals -= 1;
     if (this.#clients.get(channel) !== socket) return;
     this.#clients.delete(channel);
     if (this.#try(() => this.#replica?.disconnect(channel))) this.#settle();

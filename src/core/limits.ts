@@ -49,6 +49,8 @@ export const CHANNELS_MAX = 4096;
 export const LINKS_MAX = 1024;
 /** Descriptors that a role keeps for itself: files, the listener, the runtime's own, and connections it is refusing. */
 export const DESCRIPTORS_RESERVE = 48;
+/** Connections being refused at once: they were told why, and have not closed their end. More are cut off. */
+export const REFUSALS_MAX = 16;
 /** With fewer connections than that a role does not begin. */
 export const CONNECTIONS_MIN = 8;
 /** Snapshots of one session taken at once. Each costs the pages that change meanwhile, at most the size of the map. */
@@ -76,6 +78,7 @@ export const ARBITER_UNUSED_TIMEOUT_MS = 5_000;
 export const DAEMON_IDLE_MS = 60_000;
 
 if (OUTBOX_HIGH < 2 * FRAME_MAX || OUTBOX_MAX < 8 * OUTBOX_HIGH) throw new Error("limits: outbox limits");
+if (DESCRIPTORS_RESERVE < 2 * REFUSALS_MAX) throw new Error("limits: descriptors for refusals");
 if (STORE_MAX + 4096 > FRAME_MAX) throw new Error("limits: a store must fit a frame");
 if (ADDRESS_FIRST + ADDRESS_SLOTS * ADDRESS_STRIDE > 0x7000_0000_0000) throw new Error("limits: address slots");
 if (SIZE_MAX > ADDRESS_STRIDE) throw new Error("limits: a map must fit its slot");

@@ -14,6 +14,7 @@ import {
   OUTBOX_HIGH,
   OUTBOX_MAX,
   PICTURE_STALL_MS,
+  REFUSALS_MAX,
   UNUSED_AGAIN_TIMEOUT_MS,
   UNUSED_TIMEOUT_MS,
 } from "../core/limits.ts";
@@ -63,7 +64,7 @@ interface Link {
   id: number;
   outbox: Outbox;
   welcomed: boolean;
-  /** There are too many, and it will be told. */
+  /** There are too many, and it is told. */
   refused: boolean;
   closing: boolean;
   timer: Timer;
@@ -149,6 +150,8 @@ class ServerShell {
   readonly #outboxLimit: number;
   readonly #connectionsMax: number;
   #nextLink = 1;
+  /** Connections that were told there are too many, and are not closed. */
+  #refusals = 0;
   #paused = false;
   #finishing = false;
   #finish: (code: number) => void = () => {};
@@ -245,8 +248,10 @@ class ServerShell {
         if (!this.#sequencer.isWelcomed(id)) socket.terminate();
       }, GREETING_TIMEOUT_MS),
     };
-    // Told when it has greeted: whoever is still writing then would not read it.
-    if (socket.data.refused) return;
+    if (socket.data.refused) {
+      this.#refuse(socket);
+      return;
+    }
     this.#sockets.set(id, socket);
     if (this.#paused) socket.pause();
   }
@@ -254,10 +259,6 @@ class ServerShell {
   #data(socket: LinkSocket, chunk: Uint8Array): void {
     const link = socket.data;
     if (link.closing) return;
-    if (link.refused) {
-      this.#refuse(socket);
-      return;
-    }
     this.#sequencer.receive(link.id, chunk);
     this.#sendPicture(socket);
     this.#regulate();
@@ -304,8 +305,15 @@ class ServerShell {
 
   #refuse(socket: LinkSocket): void {
     const text = `the session's server has ${this.#sockets.size} connections, all it can have`;
-    socket.data.outbox.send(encode({ kind: Kind.FAIL, op: Status.LIMIT, body: encodeText(text) }));
-    this.#close(socket);
+    socket.data.closing = true;
+    this.#refusals += 1;
+    if (this.#refusals > REFUSALS_MAX) {
+      socket.terminate();
+      return;
+    }
+    socket.write(encode({ kind: Kind.FAIL, op: Status.LIMIT, body: encodeText(text) }));
+    // We read on, and forget it: whoever is still writing to a closed connection does not get what it was told.
+    socket.shutdown();
   }
 
   #close(socket: LinkSocket): void {
@@ -320,6 +328,7 @@ class ServerShell {
   #closed(socket: LinkSocket): void {
     const link = socket.data;
     clearTimeout(link.timer);
+    if (link.refused) this.#refusals -= 1;
     if (!this.#sockets.delete(link.id)) return;
     this.#sequencer.disconnect(link.id);
     if (this.#endsUnused && link.welcomed && !this.#sequencer.hadProcess) this.endUnused(UNUSED_AGAIN_TIMEOUT_MS);
