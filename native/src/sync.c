@@ -22,6 +22,8 @@ int dsm_barrier_wait(dsm_session *session) {
   if (status == DSM_OK)
     status = catch_up(session, session_request(session, &header, NULL, 0, 1, -1));
   session_end(session);
+  if (status == DSM_BUSY)
+    return dsm_fail(status, "this process is in a barrier already");
   return status;
 }
 
