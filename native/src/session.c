@@ -381,8 +381,9 @@ static int say_hello(int fd, const dsm_config *config, long long deadline, struc
   hello.body.processes = config->processes;
   hello.body.size = config->size;
   hello.body.wished_rank = (uint32_t)(config->rank + 1);
-  hello.body.order = (uint16_t)order_number(config->order);
+  hello.body.order = (uint8_t)order_number(config->order);
   hello.body.no_direct = !config->direct;
+  hello.body.elastic = config->elastic != 0;
   hello.body.on_loss = (uint8_t)on_loss_number(config->on_loss);
   memcpy(hello.body.session, config->session, strlen(config->session));
   /* An arbiter that ends just now answers nothing: the next attempt finds, or starts, the one that follows. */
@@ -598,6 +599,7 @@ int dsm_open(const dsm_config *given, dsm_session **result) {
     session->size = joined->size;
     session->order = (int)joined->order;
     session->on_loss = (int)joined->on_loss;
+    session->elastic = joined->elastic == 1;
     session->direct = joined->direct == 1;
     memcpy(session->name, config.session, strlen(config.session));
     memcpy(session->node, joined->node_name, DSM_NAME_MAX);
@@ -711,7 +713,12 @@ int dsm_rank(const dsm_session *session) {
 }
 
 int dsm_processes(const dsm_session *session) {
-  return (int)session->processes;
+  return (int)atomic_load(&session->processes);
+}
+
+void session_count(dsm_session *session, uint64_t processes) {
+  if (session->elastic && processes > 0)
+    atomic_store(&session->processes, (uint32_t)processes);
 }
 
 void *dsm_address(const dsm_session *session) {
@@ -743,6 +750,11 @@ int dsm_is_direct(const dsm_session *session) {
 }
 
 /* ---- For the TypeScript client ---- */
+
+int dsm_set_processes(dsm_session *session, uint32_t processes) {
+  session_count(session, processes);
+  return DSM_OK;
+}
 
 int dsm_attach_info(const dsm_session *session, struct dsm_attach *attach) {
   int status = session_check(session);

@@ -250,6 +250,8 @@ static int start_arbiter(const dsm_config *config, const struct arbiter_place *p
     arguments[count++] = "--on-loss";
     arguments[count++] = (char *)config->on_loss;
   }
+  if (config->elastic)
+    arguments[count++] = "--elastic";
   if (!config->autostart)
     arguments[count++] = "--no-autostart";
   arguments[count] = NULL;

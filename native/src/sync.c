@@ -21,6 +21,8 @@ int dsm_barrier_wait(dsm_session *session) {
   status = release_stores(session);
   if (status == DSM_OK)
     status = catch_up(session, session_request(session, &header, NULL, 0, 1, -1));
+  if (status == DSM_OK)
+    session_count(session, header.offset);
   session_end(session);
   if (status == DSM_BUSY)
     return dsm_fail(status, "this process is in a barrier already");

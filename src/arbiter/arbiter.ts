@@ -33,6 +33,7 @@ export interface ArbiterOptions {
   size?: number;
   order?: Order;
   onLoss?: OnLoss;
+  elastic?: boolean;
   /** Connections that the limit of open files allows; left out: CHANNELS_MAX. */
   connectionsMax?: number;
   /** Unix socket to listen on. */
@@ -133,7 +134,7 @@ class ArbiterShell {
 
   /** Finds the session's server. One that has ended meanwhile is passed over: the directory then starts the next. */
   async #join(): Promise<Welcome> {
-    const { session, node, processes, size, order, onLoss, directory } = this.#options;
+    const { session, node, processes, size, order, onLoss, elastic, directory } = this.#options;
     let after: string | undefined;
     for (let attempt = 1; ; attempt += 1) {
       const request: FindRequest = { name: session };
@@ -141,6 +142,7 @@ class ArbiterShell {
       if (size !== undefined) request.size = size;
       if (order !== undefined) request.order = order;
       if (onLoss !== undefined) request.onLoss = onLoss;
+      if (elastic === true) request.elastic = true;
       if (after !== undefined) request.after = after;
       const address: SessionAddress = await directory.find(request);
       const log = new ServerLog(address.host, address.port);
@@ -152,6 +154,7 @@ class ArbiterShell {
           size: size === undefined ? 0 : pageRound(size),
           order: order ?? "",
           onLoss: onLoss ?? "",
+          elastic: elastic === true,
         };
         const welcome = await log.open(hello, {
           entries: (bytes) => this.#entries(bytes),

@@ -10,11 +10,13 @@ import { createDirectory } from "./directory.ts";
 import { messages } from "./messages.ts";
 import {
   daemonOption,
+  elasticOption,
   fromEnvironment,
   onLossOption,
   orderOption,
   readAutostart,
   readDaemon,
+  readElastic,
   readName,
   readOnLoss,
   readOrder,
@@ -35,6 +37,7 @@ export default defineCommand({
     size: { type: "string", description: "Shared memory, such as 64KiB [DSM_SIZE]", valueHint: "BYTES" },
     ...orderOption,
     ...onLossOption,
+    ...elasticOption,
     socket: { type: "string", description: "Unix socket to listen on", valueHint: "PATH" },
     "status-fd": { type: "string", description: "Descriptor to report the start on [1]", valueHint: "FD" },
     autostart: {
@@ -73,6 +76,7 @@ export default defineCommand({
         ...(order === undefined ? {} : { order: readOrder(order) }),
         ...(onLoss === undefined ? {} : { onLoss: readOnLoss(onLoss) }),
         connectionsMax: connectionsMax("arbiter"),
+        elastic: readElastic(args.elastic),
         socket: args.socket ?? arbiterSocketPath(runtimeDirectory(), address, session, node),
         directory: createDirectory({
           address,

@@ -105,6 +105,14 @@ export const onLossOption = {
   },
 } as const;
 
+export const elasticOption = {
+  elastic: { type: "boolean", description: "Processes may join while it runs, leave, and come again [DSM_ELASTIC]" },
+} as const;
+
+export function readElastic(given: boolean | undefined): boolean {
+  return given ?? process.env.DSM_ELASTIC === "1";
+}
+
 export const restoreOption = {
   restore: {
     type: "string",

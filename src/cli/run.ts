@@ -8,11 +8,13 @@ import { createDirectory, firstLine } from "./directory.ts";
 import { messages } from "./messages.ts";
 import {
   daemonOption,
+  elasticOption,
   fromEnvironment,
   invalid,
   onLossOption,
   orderOption,
   readDaemon,
+  readElastic,
   readName,
   readOnLoss,
   readOrder,
@@ -56,6 +58,7 @@ const args = {
   },
   ...orderOption,
   ...onLossOption,
+  ...elasticOption,
   ...restoreOption,
   ...daemonOption,
   autostart: {
@@ -95,6 +98,7 @@ export default defineCommand({
     if (order !== undefined) readOrder(order);
     const onLoss = fromEnvironment(args["on-loss"], "DSM_ON_LOSS");
     if (onLoss !== undefined) readOnLoss(onLoss);
+    const elastic = readElastic(args.elastic) || saved?.elastic === true;
     const daemon = readDaemon(args.daemon);
     const session = readName("session", fromEnvironment(args.session, "DSM_SESSION") ?? `run-${crypto.randomUUID()}`);
 
@@ -108,7 +112,8 @@ export default defineCommand({
       ...(order === undefined ? {} : { order }),
       ...(onLoss === undefined ? {} : { "on-loss": onLoss }),
     };
-    const server = args.restore === undefined ? null : await restoredServer(args.restore, options, args.autostart);
+    const server =
+      args.restore === undefined ? null : await restoredServer(args.restore, options, elastic, args.autostart);
     const environment: Record<string, string> = {
       ...(process.env as Record<string, string>),
       DSM_SESSION: session,
@@ -116,6 +121,7 @@ export default defineCommand({
       DSM_SIZE: size,
       ...(order === undefined ? {} : { DSM_ORDER: order }),
       ...(onLoss === undefined ? {} : { DSM_ON_LOSS: onLoss }),
+      ...(elastic ? { DSM_ELASTIC: "1" } : {}),
       DSM_DAEMON: daemon.address,
       ...selfEnvironment(),
       ...(args.autostart ? {} : { DSM_AUTOSTART: "0" }),
@@ -300,11 +306,19 @@ function nodeName(index: number): string {
 async function restoredServer(
   file: string,
   options: Record<string, string | number>,
+  elastic: boolean,
   autostart: boolean,
 ): Promise<Bun.Subprocess> {
   const words = Object.entries(options).map(([option, value]) => `--${option}=${value}`);
   const server = Bun.spawn({
-    cmd: [...selfCommand(), "server", `--restore=${file}`, ...words, ...(autostart ? [] : ["--no-autostart"])],
+    cmd: [
+      ...selfCommand(),
+      "server",
+      `--restore=${file}`,
+      ...words,
+      ...(elastic ? ["--elastic"] : []),
+      ...(autostart ? [] : ["--no-autostart"]),
+    ],
     env: inheritedEnvironment(process.env),
     stdio: ["ignore", "pipe", "pipe"],
     // A signal to our group is passed on to the processes; the server ends behind them.

@@ -8,12 +8,14 @@ import { createDirectory } from "./directory.ts";
 import { messages, print } from "./messages.ts";
 import {
   daemonOption,
+  elasticOption,
   fromEnvironment,
   invalid,
   onLossOption,
   orderOption,
   readAutostart,
   readDaemon,
+  readElastic,
   readName,
   readOnLoss,
   readOrder,
@@ -34,6 +36,7 @@ export default defineCommand({
     size: { type: "string", description: "Shared memory, such as 64KiB [DSM_SIZE, else 1MiB]", valueHint: "BYTES" },
     ...orderOption,
     ...onLossOption,
+    ...elasticOption,
     ...restoreOption,
     host: { type: "string", description: "Address to listen on", valueHint: "ADDRESS", default: DEFAULT_HOST },
     port: { type: "string", description: "Port to listen on; 0 takes a free one", default: "0" },
@@ -85,6 +88,7 @@ export default defineCommand({
       ...(restore === undefined ? {} : { restore, slot: slotOf(restore.image.config.base) }),
       endUnused: !byHand,
       connectionsMax: connectionsMax("server"),
+      elastic: readElastic(args.elastic) || saved?.elastic === true,
     });
     for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => server.stop());
     if (byHand) {

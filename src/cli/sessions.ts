@@ -46,13 +46,28 @@ function listing(sessions: SessionSummary[]): string {
 }
 
 function full(detail: SessionDetail): string {
-  const { name, instance, host, port, pid, processes, present, size, order, onLoss, direct, entries, bytes, ranks } =
-    detail;
+  const {
+    name,
+    instance,
+    host,
+    port,
+    pid,
+    processes,
+    present,
+    size,
+    order,
+    onLoss,
+    elastic,
+    direct,
+    entries,
+    bytes,
+    ranks,
+  } = detail;
   const state = !detail.answered ? "its server does not answer" : detail.started ? "running" : "waiting for processes";
   const facts = table([
     ["session", name],
     ["state", state],
-    ["processes", `${present} of ${processes}`],
+    ["processes", elastic ? `${present}, elastic` : `${present} of ${processes}`],
     ["size", `${formatSize(size)} (${size} bytes)`],
     ["order", direct ? `${order}, in direct mode: all on one node, no store is sent` : order],
     ["on loss", onLoss],

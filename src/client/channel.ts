@@ -9,7 +9,16 @@ import { DsmError, Status, statusCode } from "../core/errors.ts";
 import { FrameReader } from "../core/frames.ts";
 import { CHANNEL_REQUESTS_MAX, FRAME_MAX } from "../core/limits.ts";
 import { Outbox } from "../core/outbox.ts";
-import { bodyText, encode, encodeGreeting, encodeText, HEADER_SIZE, Kind, ProtocolError } from "../core/protocol.ts";
+import {
+  bodyText,
+  encode,
+  encodeGreeting,
+  encodeText,
+  getUint64,
+  HEADER_SIZE,
+  Kind,
+  ProtocolError,
+} from "../core/protocol.ts";
 
 /** What an arbiter wants to know of who opens a further channel. */
 export interface Attachment {
@@ -25,6 +34,8 @@ export interface Reply {
   status: Status;
   /** Why, in words; "" for OK, and where the status says it all. */
   text: string;
+  /** What the operation gives: of a barrier, how many were in it. */
+  value: number;
 }
 
 /** Where a request stands; `cancel()` takes back a wait for a semaphore or lock that was not granted yet, or a sleep. */
@@ -223,7 +234,7 @@ export class Channel {
       const next = this.#queue.shift();
       if (next !== undefined) this.#begin(next.pending, next.frame);
     }
-    pending.resolve({ status, text });
+    pending.resolve({ status, text, value: getUint64(view, at + 24) });
     this.#rest();
   }
 

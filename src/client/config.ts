@@ -43,6 +43,11 @@ export interface JoinOptions {
    */
   onLoss?: OnLoss | undefined;
   /**
+   * True: processes may join the session while it runs, leave, and come again; `processes` is how many it begins with.
+   * `DSM_ELASTIC` (0 or 1). Left out: whatever the session is, a new one is not.
+   */
+  elastic?: boolean | undefined;
+  /**
    * False: no direct mode, in which processes that are all on one node store to the map without being trapped. One
    * process that says so is enough. `DSM_DIRECT` (0 or 1). Left out: true.
    */
@@ -67,6 +72,8 @@ export interface JoinConfig {
   order: Order | null;
   /** Null: whatever the session has. */
   onLoss: OnLoss | null;
+  /** False: whatever the session is. */
+  elastic: boolean;
   direct: boolean;
 }
 
@@ -110,6 +117,7 @@ export function readConfig(options: JoinOptions, environment: Record<string, str
     autostart: readFlag(given("autostart", "DSM_AUTOSTART")) ?? true,
     order: readOrder(given("order", "DSM_ORDER")),
     onLoss: readOnLoss(given("onLoss", "DSM_ON_LOSS")),
+    elastic: readFlag(given("elastic", "DSM_ELASTIC")) ?? false,
     direct: readFlag(given("direct", "DSM_DIRECT")) ?? true,
   };
 }

@@ -92,6 +92,7 @@ export class Library {
   readonly #node: (session: SessionPointer) => string;
   readonly #name: (session: SessionPointer) => string;
   readonly #order: (session: SessionPointer) => string;
+  readonly #setProcesses: Call;
   readonly #onLoss: (session: SessionPointer) => string;
   readonly #isDirect: (session: SessionPointer) => number;
 
@@ -114,6 +115,7 @@ export class Library {
       order: "const char *",
       direct: "int32_t",
       on_loss: "const char *",
+      elastic: "int32_t",
     });
     const attachment = koffi.struct({
       socket: koffi.array("uint8_t", SOCKET_SIZE, "Typed"),
@@ -162,6 +164,7 @@ export class Library {
     this.#node = get("dsm_node", "const char *");
     this.#name = get("dsm_name", "const char *");
     this.#order = get("dsm_order", "const char *");
+    this.#setProcesses = call("dsm_set_processes", session, "uint32_t");
     this.#onLoss = get("dsm_on_loss", "const char *");
     this.#isDirect = get("dsm_is_direct", "int");
   }
@@ -184,6 +187,7 @@ export class Library {
       order: config.order,
       direct: config.direct ? 1 : 0,
       on_loss: config.onLoss,
+      elastic: config.elastic ? 1 : 0,
     };
     const descriptor = [-1];
     this.#check(this.#openStart(native, descriptor));
@@ -286,6 +290,16 @@ export class Library {
   /** Like fill(), on another thread. */
   async fillLater(pointer: SessionPointer, hole: number): Promise<void> {
     await later(this.#fillText, pointer, hole);
+  }
+
+  /** Processes in the session; of an elastic one, those there when this process last joined or passed a barrier. */
+  processes(pointer: SessionPointer): number {
+    return this.#processes(pointer);
+  }
+
+  /** What a barrier says that was passed on a channel of our own. */
+  setProcesses(pointer: SessionPointer, processes: number): void {
+    this.#check(this.#setProcesses(pointer, processes));
   }
 
   fence(pointer: SessionPointer): void {

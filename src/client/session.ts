@@ -119,8 +119,6 @@ export async function join(options: JoinOptions = {}): Promise<Session> {
 export class Session {
   /** Number of this process in the session, 0 to `processes - 1`. */
   readonly rank: number;
-  /** Processes in the session. */
-  readonly processes: number;
   /** Name of this process's node. */
   readonly node: string;
   /** Name of the session. */
@@ -142,9 +140,8 @@ export class Session {
 
   /** @internal Use `join()`. */
   constructor(membership: Membership) {
-    const { rank, processes, node, name, order, onLoss, direct, size, address, buffer } = membership.facts;
+    const { rank, node, name, order, onLoss, direct, size, address, buffer } = membership.facts;
     this.rank = rank;
-    this.processes = processes;
     this.node = node;
     this.name = name;
     this.order = order;
@@ -154,6 +151,14 @@ export class Session {
     this.address = address;
     this.buffer = buffer;
     this.#membership = membership;
+  }
+
+  /**
+   * Processes in the session. Of an elastic one: those that were there when this process joined, or in the last barrier
+   * it passed.
+   */
+  get processes(): number {
+    return this.#membership.library.processes(this.#membership.facts.pointer);
   }
 
   /**
@@ -188,7 +193,9 @@ export class Session {
     this.#checkBarrier();
     this.#inBarrier = true;
     try {
-      checkReply(await replyTo(this.#membership, (channel) => channel.barrier()), "the barrier failed");
+      const reply = await replyTo(this.#membership, (channel) => channel.barrier());
+      checkReply(reply, "the barrier failed");
+      if (!this.#membership.left) this.#membership.library.setProcesses(this.#membership.pointer, reply.value);
     } finally {
       this.#inBarrier = false;
     }

@@ -15,6 +15,8 @@ export interface SessionAddress {
   size: number;
   order: Order;
   onLoss: OnLoss;
+  /** Processes may join while it runs; `processes` is how many it begins with. */
+  elastic: boolean;
 }
 
 export interface SessionSummary extends SessionAddress {
@@ -74,6 +76,8 @@ export interface FindRequest {
   order?: Order;
   /** Left out: whatever the session has, DEFAULT_ON_LOSS for a new one. */
   onLoss?: OnLoss;
+  /** Whether it is to be elastic. Left out: whatever the session is, a new one is not. */
+  elastic?: boolean;
   /** An instance known to have ended: the directory gives another one. */
   after?: string;
 }

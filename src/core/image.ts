@@ -87,6 +87,7 @@ export function readImage(value: unknown): SessionImage {
       base,
       order,
       onLoss,
+      ...(config.elastic === true ? { elastic: true } : {}),
     } as SessionConfig,
     seq: whole(image.seq, "number of entries", Number.MAX_SAFE_INTEGER),
     semaphores,

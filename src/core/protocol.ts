@@ -127,7 +127,8 @@ export const PROCESS_HELLO = {
   processes: [4, 4], // 0: whatever the session has
   size: [8, 8], // 0: whatever the session has
   wishedRank: [16, 4], // rank + 1, or 0
-  order: [20, 2], // number of the order, 0: whatever the session has
+  order: [20, 1], // number of the order, 0: whatever the session has
+  elastic: [21, 1], // 1: the session is to be elastic
   noDirect: [22, 1], // 1: this process does not want direct mode
   onLoss: [23, 1], // number of the choice, 0: whatever the session has
   session: [24, 64], // zero-padded
@@ -147,7 +148,7 @@ export const JOINED = {
   /** 1: all processes are on one node, which maps the memory read-write. */
   direct: [260, 4],
   onLoss: [264, 4],
-  reserved: [268, 4],
+  elastic: [268, 4],
 } as const;
 export const JOINED_SIZE = 272;
 

@@ -563,7 +563,7 @@ export class Replica {
     if (name !== config.name) throw new ProtocolError(`this arbiter serves "${config.name}", not "${name}"`);
     const processes = view.getUint32(body + PROCESS_HELLO.processes[0], true);
     const size = getUint64(view, body + PROCESS_HELLO.size[0]);
-    const orderWished = view.getUint16(body + PROCESS_HELLO.order[0], true);
+    const orderWished = view.getUint8(body + PROCESS_HELLO.order[0]);
     const order = orderOfNumber(orderWished);
     if (order === null && orderWished !== 0) {
       throw new ProtocolError(`there is no order of number ${orderWished}`, Status.INVALID);
@@ -573,7 +573,14 @@ export class Replica {
     if (onLoss === null && onLossWished !== 0) {
       throw new ProtocolError(`there is no answer to a loss of number ${onLossWished}`, Status.INVALID);
     }
-    const mismatch = checkExpectations(config, processes, size, order ?? "", onLoss ?? "");
+    const mismatch = checkExpectations(
+      config,
+      processes,
+      size,
+      order ?? "",
+      onLoss ?? "",
+      view.getUint8(body + PROCESS_HELLO.elastic[0]) === 1,
+    );
     if (mismatch !== null) throw new ProtocolError(mismatch, Status.MISMATCH);
     if (this.#done || phase === "ended") throw new ProtocolError("the session has ended", Status.ENDED);
     const pid = view.getUint32(body + PROCESS_HELLO.pid[0], true);
@@ -698,7 +705,9 @@ export class Replica {
     setUint64(view, JOINED.base[0], config.base);
     setUint64(view, JOINED.size[0], config.size);
     body.set(process.token, JOINED.token[0]);
-    view.setUint32(JOINED.processes[0], config.processes, true);
+    const elastic = config.elastic === true;
+    view.setUint32(JOINED.processes[0], elastic ? this.session.present : config.processes, true);
+    view.setUint32(JOINED.elastic[0], elastic ? 1 : 0, true);
     view.setUint32(JOINED.node[0], this.#node, true);
     body.set(encodeText(this.#nodeName), JOINED.nodeName[0]);
     body.set(encodeText(this.#mapPath), JOINED.mapPath[0]);

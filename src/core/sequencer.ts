@@ -53,6 +53,8 @@ export interface NodeHello {
   order: Order | "";
   /** "" expects nothing. */
   onLoss: OnLoss | "";
+  /** The session is to be elastic; left out: whatever it is. */
+  elastic?: boolean;
 }
 
 export interface Welcome {
@@ -67,6 +69,7 @@ export interface StatusReport extends ServerStatus {
   phase: string;
   order: Order;
   onLoss: OnLoss;
+  elastic: boolean;
   direct: boolean;
   size: number;
   base: string;
@@ -225,7 +228,7 @@ export class Sequencer {
       throw new ProtocolError(`this server has session "${config.name}", not "${hello.session}"`, Status.REFUSED);
     }
     if (this.session.phase === "ended") throw new ProtocolError(`session "${config.name}" has ended`, Status.ENDED);
-    const mismatch = checkExpectations(config, hello.processes, hello.size, hello.order, hello.onLoss);
+    const mismatch = checkExpectations(config, hello.processes, hello.size, hello.order, hello.onLoss, hello.elastic);
     if (mismatch !== null) throw new ProtocolError(mismatch, Status.MISMATCH);
     let nodes = 0;
     for (const other of this.#links.values()) {
@@ -251,7 +254,7 @@ export class Sequencer {
     this.#nextNode += 1;
     const welcome: Welcome = { node: link.node, snapshot: this.session.snapshot() };
     this.#out.send(link.id, encode({ kind: Kind.WELCOME, body: encodeJson(welcome) }));
-    // At once and ahead of all entries: nobody's operation waits for it, because the session has not begun.
+    // At once and ahead of all entries. In an elastic session that runs others wait while much of it is on its way.
     if (bringsMap(welcome.snapshot)) this.#sendMap(link);
   }
 
@@ -391,6 +394,7 @@ export class Sequencer {
       started: session.phase !== "joining",
       order: session.config.order,
       onLoss: session.config.onLoss,
+      elastic: session.config.elastic === true,
       direct: session.direct,
       size,
       base: `0x${base.toString(16)}`,
@@ -420,6 +424,7 @@ export function checkExpectations(
   size: number,
   order: Order | "",
   onLoss: OnLoss | "" = "",
+  elastic = false,
 ): string | null {
   if (processes !== 0 && processes !== config.processes) {
     return `session "${config.name}" is for ${config.processes} processes, not ${processes}; give all the same number`;
@@ -433,6 +438,9 @@ export function checkExpectations(
   if (onLoss !== "" && onLoss !== config.onLoss) {
     return `session "${config.name}" answers a loss with ${config.onLoss}, not ${onLoss}; give all the same on_loss`;
   }
+  if (elastic && config.elastic !== true) {
+    return `session "${config.name}" is not elastic; its first process has to ask for that`;
+  }
   return null;
 }
 
@@ -444,7 +452,7 @@ function parseHello(text: string): NodeHello {
     throw new ProtocolError("the greeting is not JSON");
   }
   if (typeof value !== "object" || value === null) throw new ProtocolError("the greeting is not an object");
-  const { session, node, processes, size, order, onLoss = "" } = value as Record<string, unknown>;
+  const { session, node, processes, size, order, onLoss = "", elastic } = value as Record<string, unknown>;
   if (typeof session !== "string" || typeof node !== "string") throw new ProtocolError("the greeting lacks a name");
   const bad = checkName("node", node);
   if (bad !== null) throw new ProtocolError(bad, Status.INVALID);
@@ -464,5 +472,6 @@ function parseHello(text: string): NodeHello {
     size: size as number,
     order: order as Order | "",
     onLoss: onLoss as OnLoss | "",
+    elastic: elastic === true,
   };
 }

@@ -47,6 +47,8 @@ export interface SessionConfig {
   base: number;
   order: Order;
   onLoss: OnLoss;
+  /** Processes may join while it runs, leave, and come again; `processes` is how many it begins with. */
+  elastic?: boolean;
 }
 
 export interface Effects {
@@ -56,7 +58,8 @@ export interface Effects {
   /**
    * The request that `node` tagged `tag` is answered. `aux` is the rank for a join, the lost rank for LOST,
    * who had the lock before for OWNER_DIED. After an
-   * atomic operation `session.old` holds the value before it, after an allocation or a wake `session.value` the result.
+   * atomic operation `session.old` holds the value before it, after an allocation or a wake `session.value` the result,
+   * after a barrier how many were in it.
    */
   complete(node: number, tag: number, status: Status, aux: number): void;
   /** A join got its rank; its answer comes when the session starts. */
@@ -216,6 +219,11 @@ export class Session {
     return this.#present().length === this.config.processes;
   }
 
+  /** How many processes have joined and not gone. */
+  get present(): number {
+    return this.#present().length;
+  }
+
   /** Ranks of `node` that have neither left nor been lost. */
   presentOn(node: number): number[] {
     const ranks: number[] = [];
@@ -320,14 +328,24 @@ export class Session {
       this.#effects.complete(node, tag, Status.ENDED, 0);
       return;
     }
-    if (this.#phase === "running") {
+    const running = this.#phase === "running";
+    if (running && this.config.elastic !== true) {
       this.#joinLater(node, tag);
       return;
     }
+    if (this.present >= PROCESSES_MAX) {
+      this.#effects.complete(node, tag, Status.FULL, 0);
+      return;
+    }
+    // Of those who have gone from an elastic session others have the rank.
+    const taken = (rank: number): boolean => {
+      const process = this.#processes.get(rank);
+      return process !== undefined && isPresent(process);
+    };
     let rank = wished;
-    if (rank < 0 || rank >= processes || this.#processes.has(rank)) {
+    if (rank < 0 || rank >= (running ? PROCESSES_MAX : processes) || taken(rank)) {
       rank = 0;
-      while (this.#processes.has(rank)) rank += 1;
+      while (taken(rank)) rank += 1;
     }
     this.#processes.set(rank, {
       rank,
@@ -340,7 +358,13 @@ export class Session {
     });
     if (view.getUint8(at + 5) === 1) this.#mayBeDirect = false;
     this.#effects.ranked(node, tag, rank);
-    if (this.#processes.size === processes) this.#start();
+    if (running) this.#begin(this.#processes.get(rank) as Process);
+    else if (this.#processes.size === processes) this.#start();
+  }
+
+  #begin(process: Process): void {
+    process.state = "running";
+    this.#effects.complete(process.node, process.joinTag, Status.OK, process.rank);
   }
 
   /**
@@ -355,7 +379,8 @@ export class Session {
 
   #start(): void {
     this.#phase = "running";
-    this.#direct = this.#mayBeDirect && new Set(this.#present().map(({ node }) => node)).size === 1;
+    const mayBeDirect = this.#mayBeDirect && this.config.elastic !== true;
+    this.#direct = mayBeDirect && new Set(this.#present().map(({ node }) => node)).size === 1;
     for (const process of this.#byRank()) process.state = "running";
     for (const process of this.#byRank()) {
       this.#effects.complete(process.node, process.joinTag, Status.OK, process.rank);
@@ -427,11 +452,13 @@ export class Session {
     const present = this.#present();
     if (present.some((process) => process.barrierTag < 0)) return;
     this.#barriers += 1;
+    this.#value = present.length;
     for (const process of present) {
       const tag = process.barrierTag;
       process.barrierTag = -1;
       this.#effects.complete(process.node, tag, Status.OK, 0);
     }
+    this.#value = 0;
   }
 
   #semaphore(kind: number, view: DataView, at: number, rank: number, node: number, tag: number): void {
@@ -800,9 +827,10 @@ function nameAt(view: DataView, at: number): string {
 }
 
 /**
- * Whether MAP frames follow a welcome with this snapshot. A node that comes after the start has no processes in the
- * session, and needs no bytes.
+ * Whether MAP frames follow a welcome with this snapshot. A node that comes after the start needs no bytes unless the
+ * session is elastic: it has no processes in it.
  */
-export const bringsMap = ({ restored, phase }: SessionSnapshot): boolean => restored && phase === "joining";
+export const bringsMap = ({ config, restored, phase }: SessionSnapshot): boolean =>
+  phase === "joining" ? restored : phase === "running" && config.elastic === true;
 
 const isPresent = (process: Process): boolean => process.state === "running" || process.state === "joining";

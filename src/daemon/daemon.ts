@@ -246,6 +246,7 @@ function readFind(body: Record<string, unknown>): FindRequest {
   if (body.size !== undefined) request.size = readNumber(body, "size", checkSize);
   if (body.order !== undefined) request.order = readOrder(body.order);
   if (body.onLoss !== undefined) request.onLoss = readOnLoss(body.onLoss);
+  if (body.elastic === true) request.elastic = true;
   if (body.after !== undefined) request.after = readInstance(body.after, "after");
   return request;
 }
@@ -271,6 +272,7 @@ function readRegistration(name: string, body: Record<string, unknown>, peer: str
     size: readNumber(body, "size", checkSize),
     order: body.order === undefined ? DEFAULT_ORDER : readOrder(body.order),
     onLoss: body.onLoss === undefined ? DEFAULT_ON_LOSS : readOnLoss(body.onLoss),
+    elastic: body.elastic === true,
     slot: readNumber(body, "slot", between(0, ADDRESS_SLOTS - 1, "slot")),
   };
 }

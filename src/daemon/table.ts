@@ -24,6 +24,7 @@ export interface Entry {
   readonly size: number;
   readonly order: Order;
   readonly onLoss: OnLoss;
+  readonly elastic: boolean;
   /** Null for a server that was started by hand. */
   readonly server: SpawnedServer | null;
   host: string;
@@ -118,12 +119,12 @@ export class Table {
       return false;
     }
     this.#checkRoom();
-    const { name, instance, slot, processes, size, order, onLoss } = address;
+    const { name, instance, slot, processes, size, order, onLoss, elastic } = address;
     const registered = Promise.withResolvers<void>();
     registered.resolve();
     if (!this.#slots.has(slot)) this.#slots.set(slot, instance);
     this.#entries.set(name, {
-      ...{ name, instance, slot, processes, size, order, onLoss, host, port, pid, peer, registered },
+      ...{ name, instance, slot, processes, size, order, onLoss, elastic, host, port, pid, peer, registered },
       server: null,
       running: true,
     });
@@ -178,6 +179,7 @@ export class Table {
     const size = pageRound(request.size ?? DEFAULT_SIZE);
     const order = request.order ?? DEFAULT_ORDER;
     const onLoss = request.onLoss ?? DEFAULT_ON_LOSS;
+    const elastic = request.elastic === true;
     const registered = Promise.withResolvers<void>();
     // Whoever waits gets the reason; if nobody does, it is in the log.
     registered.promise.catch(() => {});
@@ -197,7 +199,11 @@ export class Table {
     let server: SpawnedServer;
     try {
       server = spawnServer(
-        [...serverCommand, ...Object.entries(options).map(([option, value]) => `--${option}=${value}`)],
+        [
+          ...serverCommand,
+          ...Object.entries(options).map(([option, value]) => `--${option}=${value}`),
+          ...(elastic ? ["--elastic"] : []),
+        ],
         (line) => log(`session "${name}": ${line}`),
       );
     } catch (error) {
@@ -206,7 +212,7 @@ export class Table {
     }
     this.#slots.set(slot, instance);
     const entry: Entry = {
-      ...{ name, instance, slot, processes, size, order, onLoss, server, registered },
+      ...{ name, instance, slot, processes, size, order, onLoss, elastic, server, registered },
       ...{ host: "", port: 0, pid: server.pid, peer: "", running: false },
     };
     this.#entries.set(name, entry);
@@ -265,8 +271,8 @@ export function summary(entry: Entry, host: string): SessionSummary {
 }
 
 export function address(entry: Entry, host: string): SessionAddress {
-  const { name, instance, port, processes, size, order, onLoss } = entry;
-  return { name, instance, host, port, processes, size, order, onLoss };
+  const { name, instance, port, processes, size, order, onLoss, elastic } = entry;
+  return { name, instance, host, port, processes, size, order, onLoss, elastic };
 }
 
 function checkSame(entry: Entry, request: FindRequest): void {
@@ -295,6 +301,9 @@ function checkSame(entry: Entry, request: FindRequest): void {
       "DSM_MISMATCH",
       `session "${entry.name}" answers a loss with ${entry.onLoss}, not ${request.onLoss}; all who join must say the same`,
     );
+  }
+  if (request.elastic === true && !entry.elastic) {
+    throw new DsmError("DSM_MISMATCH", `session "${entry.name}" is not elastic; its first process has to ask for that`);
   }
 }
 

@@ -38,6 +38,8 @@ export interface ServerOptions {
   host: string;
   /** 0: any free port. */
   port: number;
+  /** Processes may join while it runs. */
+  elastic?: boolean;
   /** What the session begins with: an image, and the bytes of its map, which are the server's from then on. */
   restore?: { image: SessionImage; map: Uint8Array };
   /** Connections that the limit of open files allows; left out: LINKS_MAX. */
@@ -97,6 +99,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
       base: ADDRESS_FIRST + slot * ADDRESS_STRIDE,
       order,
       onLoss,
+      ...(options.elastic === true ? { elastic: true } : {}),
     },
     options.restore?.map ?? allocate(size),
     options.restore?.image ?? null,
@@ -114,6 +117,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
       size,
       order,
       onLoss,
+      elastic: options.elastic === true,
       slot,
     };
     try {

@@ -13,6 +13,7 @@ const environment = {
   DSM_AUTOSTART: "0",
   DSM_ORDER: "release",
   DSM_ON_LOSS: "continue",
+  DSM_ELASTIC: "1",
   DSM_DIRECT: "0",
 };
 
@@ -28,6 +29,7 @@ test("everything from the environment", () => {
     autostart: false,
     order: "release",
     onLoss: "continue",
+    elastic: true,
     direct: false,
   });
 });
@@ -44,6 +46,7 @@ test("what the code says wins", () => {
     autostart: true,
     order: "sequential",
     onLoss: "fail",
+    elastic: false,
     direct: true,
   };
   expect<object>(readConfig(options, environment)).toEqual({ ...options, size: 2 ** 20 });
@@ -61,6 +64,7 @@ test("what nobody says is the library's or the session's to decide", () => {
     autostart: true,
     order: null,
     onLoss: null,
+    elastic: false,
     direct: true,
   });
 });

@@ -15,10 +15,10 @@ function play(text: string): string {
   for (const line of text.split("\n")) {
     if (line.startsWith(">")) continue;
     lines.push(line);
-    const [verb, processes, pages, order, onLoss] = line.trim().split(/\s+/);
+    const [verb, processes, pages, order, onLoss, elastic] = line.trim().split(/\s+/);
     if (line.trim() === "" || line.startsWith("#")) continue;
     if (verb === "session") {
-      const more = [order as Order | undefined, onLoss as OnLoss | undefined] as const;
+      const more = [order as Order | undefined, onLoss as OnLoss | undefined, elastic === "elastic"] as const;
       stage = new Stage(Number(processes), Number(pages ?? 1) * PAGE_SIZE, ...more);
     } else {
       if (stage === undefined) throw new Error("a scenario begins with a session");

@@ -370,6 +370,7 @@ export interface Wishes {
   size?: number;
   order?: Order | "";
   onLoss?: OnLoss | "";
+  elastic?: boolean;
   /** It does not want direct mode. */
   noDirect?: boolean;
 }
@@ -383,7 +384,8 @@ export function processHello(session: string, pid: number, wishes: Wishes = {}):
   view.setUint32(PROCESS_HELLO.processes[0], wishes.processes ?? 0, true);
   setUint64(view, PROCESS_HELLO.size[0], wishes.size ?? 0);
   view.setUint32(PROCESS_HELLO.wishedRank[0], (wishes.rank ?? -1) + 1, true);
-  view.setUint16(PROCESS_HELLO.order[0], order === "" ? 0 : orderNumber(order), true);
+  view.setUint8(PROCESS_HELLO.order[0], order === "" ? 0 : orderNumber(order));
+  view.setUint8(PROCESS_HELLO.elastic[0], wishes.elastic === true ? 1 : 0);
   view.setUint8(PROCESS_HELLO.noDirect[0], wishes.noDirect === true ? 1 : 0);
   const onLoss = wishes.onLoss ?? "";
   view.setUint8(PROCESS_HELLO.onLoss[0], onLoss === "" ? 0 : onLossNumber(onLoss));

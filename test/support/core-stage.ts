@@ -48,9 +48,15 @@ export class Stage {
   #effects: string[] = [];
   #nextPid = 101;
 
-  constructor(processes: number, size: number, order: Order = DEFAULT_ORDER, onLoss: OnLoss = DEFAULT_ON_LOSS) {
+  constructor(
+    processes: number,
+    size: number,
+    order: Order = DEFAULT_ORDER,
+    onLoss: OnLoss = DEFAULT_ON_LOSS,
+    elastic = false,
+  ) {
     this.#cluster = new Cluster(
-      { name: "demo", instance: "0123456789abcdef", processes, size, base: 0x2000_0000_0000, order, onLoss },
+      { name: "demo", instance: "0123456789abcdef", processes, size, base: 0x2000_0000_0000, order, onLoss, elastic },
       {
         onEnded: () => this.#say("the session has ended"),
         shadow: (pid) =>
@@ -95,6 +101,7 @@ export class Stage {
           size: number("size", 0),
           order: (option("order") ?? "") as Order | "",
           onLoss: (option("onloss") ?? "") as OnLoss | "",
+          elastic: words.includes("elastic"),
         });
         return;
       }
@@ -120,6 +127,7 @@ export class Stage {
           size: number("size", 0),
           order: (option("order") ?? "") as Order | "",
           onLoss: (option("onloss") ?? "") as OnLoss | "",
+          elastic: words.includes("elastic"),
           noDirect: words.includes("ordered"),
         };
         actor.asked.set(0, "join");

@@ -77,11 +77,12 @@ typedef struct dsm_config {
   const char *order;        /* "sequential", "release" or "pipelined"; NULL: what the session has, sequential for a new one */
   int32_t direct;           /* 0: no direct mode, even if all processes are on one node */
   const char *on_loss;      /* "fail" or "continue"; NULL: whatever the session has, fail for a new one */
+  int32_t elastic;          /* 1: processes may join while it runs; 0: whatever the session is, a new one is not */
 } dsm_config;
 
 /* Fills `config` from the environment: DSM_SESSION, DSM_NODE, DSM_DAEMON, DSM_PROCESSES, DSM_SIZE (bytes, or with a
  * suffix KiB, MiB, GiB), DSM_RANK, DSM_JOIN_TIMEOUT_MS, DSM_AUTOSTART, DSM_BIN, DSM_ORDER, DSM_DIRECT (0 or 1),
- * DSM_ON_LOSS. A variable that is set but cannot be read gives DSM_INVALID. Strings point into the environment. */
+ * DSM_ON_LOSS, DSM_ELASTIC (0 or 1). A variable that is set but cannot be read gives DSM_INVALID. Strings point into the environment. */
 int dsm_config_init(dsm_config *config);
 
 /* Joins the session (NULL: configured by the environment alone), creating it if it is not there, and waits until all
@@ -94,7 +95,9 @@ int dsm_open(const dsm_config *config, dsm_session **session);
 int dsm_close(dsm_session *session);
 
 int dsm_rank(const dsm_session *session);           /* 0 to processes - 1 */
-int dsm_processes(const dsm_session *session);      /* processes in the session */
+/* Processes in the session. Of an elastic one, which processes may join while it runs, leave, and come to again: those
+ * that were there when this process joined, or in the last barrier it passed. A barrier waits for all who are there. */
+int dsm_processes(const dsm_session *session);
 void *dsm_address(const dsm_session *session);      /* first byte of the map, the same in every process */
 size_t dsm_size(const dsm_session *session);        /* bytes in the map, whole pages */
 const char *dsm_node(const dsm_session *session);   /* name of this process's node */

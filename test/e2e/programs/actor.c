@@ -230,6 +230,7 @@ static void perform(const char *command, char *answer) {
   else if (IS("timedlock")) answer_status(answer, dsm_lock_timed(session, name, (uint32_t)initial));
   else if (IS("unlock")) answer_status(answer, dsm_unlock(session, name));
   else if (IS("unmended")) answer_status(answer, dsm_unlock_unmended(session, name));
+  else if (IS("wakeall")) answer_status(answer, dsm_wake(session, at(n[0]), UINT32_MAX, NULL));
   else if (IS("onloss")) snprintf(answer, LINE, "ok %s", dsm_on_loss(session));
   else if (IS("post")) answer_status(answer, dsm_sem_post(session, name, (uint32_t)initial));
   else if (IS("fill_names")) answer_status(answer, use_names(n[0]));
