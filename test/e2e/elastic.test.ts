@@ -114,7 +114,7 @@ test("in TypeScript: processes says how many were in the last barrier", async ()
   await cluster.untilState("grows", 0, "sleeping");
   const other = await cluster.dsm(["run", "-n", "1", "--session", "grows", "--", second], { DSM_NODE: "other" });
   expect(other).toMatchObject({ code: 0, stdout: "1 2\n", stderr: "" });
-  const last = cluster.actor({ session: "grows", node: "c" });
+  const last = cluster.actor({ session: "grows", node: "c", size: "1MiB" });
   await last.do("open");
   await last.do("store 4 0 2");
   await last.do("wakeall 0");
