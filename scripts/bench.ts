@@ -1,197 +1,190 @@
 /**
- * `npm run bench`: what dsm costs, every figure beside its floor, both measured in this run. Prints a table, writes
- * dist/bench.json, and exits with 1 when a figure misses what it is to reach. Wants a machine that does nothing else.
+ * `npm run bench`: what dsm costs, every figure beside its floor and, where it is installed, beside a peer, all measured
+ * in this run. Prints a table, writes dist/bench.json, and exits with 1 when a row misses what it is to reach.
+ *
+ *   npm run bench -- NAME...     only these rows
+ *   npm run bench -- --json      prints what dist/bench.json gets, instead of the table
+ *   npm run bench -- --readme    also writes the table into README.md
+ *   npm run bench -- --quick     tiny counts: only shows that everything works; nothing is judged or written
+ *
+ * Wants a machine that does nothing else.
  */
-import { mkdir, mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { rmSync } from "node:fs";
+import { mkdtemp } from "node:fs/promises";
+import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
+import { parseArgs } from "node:util";
+import {
+  type Bench,
+  compilePrograms,
+  dsm,
+  type Group,
+  type Limit,
+  measure,
+  type RowSpec,
+  startBeside,
+} from "./bench/bench.ts";
+import { bulk } from "./bench/bulk.ts";
+import { capture, pipelined } from "./bench/capture.ts";
+import { hops } from "./bench/hops.ts";
+import { local } from "./bench/local.ts";
+import { ordering } from "./bench/ordering.ts";
+import { start } from "./bench/start.ts";
 import { ensureBuilt } from "./build.ts";
-import { command, compiler, nativeBuild, root, runScript } from "./steps.ts";
-import { xedKit } from "./xed.ts";
+import { BuildError, replaceFile, root, runScript } from "./steps.ts";
+
+const ROUNDS = 7;
+const groups: Group[] = [local, capture, pipelined, hops, bulk, ordering, start];
 
 interface Row {
+  name: string;
   what: string;
+  unit: string;
   value: number;
-  floor: number;
-  unit: "us" | "s";
-  /** Largest value / floor that is good, or the largest value itself where there is no floor. */
-  limit: number;
-  ratio: number;
+  floor?: { what: string; value: number; ratio: number };
+  /** null: not installed. */
+  peers: { what: string; value: number | null }[];
+  limits: (Limit & { reached: number; good: boolean })[];
 }
 
-/** Floor and figure take turns, so that a machine whose speed drifts drifts for both. */
-const ROUNDS = 5;
-const OPERATIONS = 4000;
-
-const dsm = join(root, "dist/dsm");
-const programs = join(nativeBuild, "bench");
-
-function median(values: number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN;
-}
-
-async function compilePrograms(): Promise<void> {
-  await mkdir(programs, { recursive: true });
-  const cc = compiler();
-  const library = ["-Inative/include", `-L${nativeBuild}`, `-Wl,-rpath,${nativeBuild}`, "-ldsm"];
-  const capture = (await Array.fromAsync(new Bun.Glob("native/src/*.c").scan({ cwd: root }))).sort();
-  const kit = await xedKit();
-  const flags = ["-std=gnu11", "-D_GNU_SOURCE=", "-O2", "-Wall", "-Wextra"];
-  await command([cc, ...flags, "native/bench/echo.c", "-o", join(programs, "echo")]);
-  for (const name of ["operations", "empty"]) {
-    await command([cc, ...flags, `native/bench/${name}.c`, "-o", join(programs, name), ...library]);
-  }
-  await command(
-    [cc, ...flags, "native/bench/capture.c", ...capture, "-Inative/include", "-Inative/src", `-I${kit}/include`].concat(
-      [`${kit}/lib/libxed.a`, "-o", join(programs, "capture")],
-    ),
+function figuresOf(row: RowSpec): string[] {
+  return [row.figure, row.floor?.figure, ...(row.peers ?? []).map(({ figure }) => figure)].filter(
+    (figure) => figure !== undefined,
   );
 }
 
-/** Runs a program that prints nanoseconds, one a line; their median in microseconds. */
-async function medianOf(argv: string[], environment: Record<string, string>): Promise<number> {
-  const child = Bun.spawn(argv, { env: environment, stdin: "ignore", stdout: "pipe", stderr: "inherit" });
-  const text = await child.stdout.text();
-  if ((await child.exited) !== 0) throw new Error(`${argv.join(" ")} failed`);
-  // The first tenth warms up what is compiled on use.
-  const values = text.trim().split("\n").map(Number);
-  return median(values.slice(values.length / 10)) / 1000;
-}
-
-interface Hops {
-  path: string;
-  stop(): Promise<void>;
-}
-
-async function startHops(directory: string): Promise<Hops> {
-  const script = join(root, "scripts/bench/relay.ts");
-  const start = async (...argv: string[]) => {
-    const child = Bun.spawn([process.execPath, script, ...argv], {
-      stdin: "ignore",
-      stdout: "pipe",
-      stderr: "inherit",
-    });
-    const first = await child.stdout.getReader().read();
-    return { child, line: new TextDecoder().decode(first.value).trim() };
-  };
-  const path = join(directory, "relay.sock");
-  const echo = await start("echo");
-  const relay = await start("relay", path, echo.line);
-  return {
-    path,
-    stop: async () => {
-      for (const { child } of [relay, echo]) child.kill();
-      await Promise.all([relay.child.exited, echo.child.exited]);
-    },
-  };
-}
-
-async function startDaemon(environment: Record<string, string>) {
-  const child = Bun.spawn([dsm, "daemon", "--port", "0"], {
-    env: environment,
-    stdin: "ignore",
-    stdout: "pipe",
-    stderr: "inherit",
+function judge(spec: RowSpec, figures: Map<string, number>): Row {
+  const { name, what, unit } = spec;
+  const value = figures.get(spec.figure) ?? Number.NaN;
+  const floorValue = spec.floor === undefined ? Number.NaN : (figures.get(spec.floor.figure) ?? Number.NaN);
+  const limits = spec.limits.map((limit) => {
+    const reached = limit.of === "floor" ? value / floorValue : value;
+    // What could not be measured is not good.
+    return { ...limit, reached, good: limit.at === "most" ? reached <= limit.bound : reached >= limit.bound };
   });
-  const first = await child.stdout.getReader().read();
-  const port = /:(\d+)\s*$/.exec(new TextDecoder().decode(first.value))?.[1];
-  if (port === undefined) throw new Error("the daemon did not say where it listens");
-  return { child, address: `127.0.0.1:${port}` };
+  return {
+    name,
+    what,
+    unit,
+    value,
+    ...(spec.floor === undefined
+      ? {}
+      : { floor: { what: spec.floor.what, value: floorValue, ratio: value / floorValue } }),
+    peers: (spec.peers ?? []).map((peer) => ({ what: peer.what, value: figures.get(peer.figure) ?? null })),
+    limits,
+  };
 }
 
-const row = (what: string, unit: Row["unit"], values: number[], floors: number[], limit: number): Row => {
-  const [value, floor] = [median(values), median(floors)];
-  return { what, value, floor, unit, limit, ratio: value / floor };
+async function runGroup(group: Group, rows: RowSpec[], bench: Bench): Promise<Row[]> {
+  const { probes, stop } = await group.start(bench);
+  try {
+    const figures = await measure(probes, new Set(rows.flatMap(figuresOf)), bench.quick ? 1 : ROUNDS);
+    return rows.map((row) => judge(row, figures));
+  } finally {
+    await stop?.();
+  }
+}
+
+const figure = (value: number, unit: string): string =>
+  `${value >= 1000 ? Math.round(value).toLocaleString("en") : value.toFixed(value >= 100 ? 0 : 2)} ${unit}`;
+
+const bound = ({ of, at, bound }: Limit, unit: string): string => {
+  const sign = at === "most" ? "≤" : "≥";
+  return of === "floor"
+    ? `${sign} ${Number(bound.toPrecision(3))} of floor`
+    : `${sign} ${bound.toLocaleString("en")} ${unit}`;
 };
 
-async function measureHops(environment: Record<string, string>, directory: string): Promise<Row[]> {
-  const hops = await startHops(directory);
-  const kinds = ["store", "atomic", "barrier"] as const;
-  const figures: Record<(typeof kinds)[number], number[]> = { store: [], atomic: [], barrier: [] };
-  const floors: number[] = [];
-  try {
-    for (let round = 0; round < ROUNDS; round += 1) {
-      floors.push(await medianOf([join(programs, "echo"), hops.path, String(OPERATIONS)], environment));
-      for (const kind of kinds) {
-        const program = [join(programs, "operations"), kind, String(OPERATIONS)];
-        figures[kind].push(await medianOf([dsm, "run", "-n", "2", "--nodes", "2", "--", ...program], environment));
-      }
-    }
-  } finally {
-    await hops.stop();
-  }
-  return [
-    row("sequential store, 2 nodes, to a bare echo over the same hops", "us", figures.store, floors, 1.5),
-    row("sequential atomic, 2 nodes, to the same echo", "us", figures.atomic, floors, 1.5),
-    row("barrier, 2 processes on 2 nodes, to the same echo", "us", figures.barrier, floors, 2.5),
-  ];
-}
-
-async function measureCapture(): Promise<Row[]> {
-  const runs: Record<string, number>[] = [];
-  for (let round = 0; round < ROUNDS; round += 1) {
-    runs.push(JSON.parse(await command([join(programs, "capture")])) as Record<string, number>);
-  }
-  const of = (name: string) => runs.map((run) => (run[name] ?? Number.NaN) / 1000);
-  const bare = of("bare_ns");
-  return [
-    row("captured store of a general register, to a bare SIGSEGV", "us", of("gpr_ns"), bare, 1.3),
-    row("captured store of an XMM register, to a bare SIGSEGV", "us", of("vector_ns"), bare, 1.5),
-    row("captured read-modify-write, to a bare SIGSEGV", "us", of("rmw_ns"), bare, 2.5),
-  ];
-}
-
-async function measureRun(environment: Record<string, string>): Promise<Row[]> {
-  const time = async (argv: string[]) => {
-    const start = performance.now();
-    const child = Bun.spawn(argv, { env: environment, stdin: "ignore", stdout: "ignore", stderr: "inherit" });
-    if ((await child.exited) !== 0) throw new Error(`${argv.join(" ")} failed`);
-    return (performance.now() - start) / 1000;
+/** The cells of a row, for the terminal and the README. */
+function cells(row: Row): Record<string, string> {
+  const { unit, floor } = row;
+  return {
+    what: row.what,
+    dsm: figure(row.value, unit),
+    floor: floor === undefined ? "" : `${figure(floor.value, unit)} (${floor.what})`,
+    ratio: floor === undefined ? "" : floor.ratio.toFixed(floor.ratio < 0.1 ? 3 : 2),
+    peer: row.peers
+      .map(({ what, value }) => `${what}: ${value === null ? "not installed" : figure(value, unit)}`)
+      .join("; "),
+    "to reach": row.limits.map((limit) => bound(limit, unit)).join(", "),
   };
-  const empty = join(programs, "empty");
-  const [values, floors]: [number[], number[]] = [[], []];
-  for (let round = 0; round < ROUNDS; round += 1) {
-    floors.push(1);
-    values.push(await time([dsm, "run", "-n", "2", "--", empty]));
-  }
-  return [row("dsm run -n 2 of a program that joins and leaves, start to exit", "s", values, floors, 0.5)];
 }
 
-function print(rows: Row[]): void {
-  const table = rows.map(({ what, value, floor, unit, ratio, limit }) => ({
-    what,
-    value: `${value.toFixed(2)} ${unit}`,
-    floor: `${floor.toFixed(2)} ${unit}`,
-    ratio: ratio.toFixed(2),
-    limit: limit.toFixed(2),
-    good: ratio <= limit ? "yes" : "NO",
-  }));
-  console.table(table);
+const isGood = (row: Row): boolean => row.limits.every(({ good }) => good);
+
+/** Replaces what is between the two comments of the README. */
+async function writeReadme(rows: Row[]): Promise<void> {
+  const path = join(root, "README.md");
+  const text = await Bun.file(path).text();
+  const between = /(<!-- bench -->\n)[\s\S]*?(<!-- end of bench -->)/;
+  if (!between.test(text)) throw new BuildError("README.md has no place for the table");
+  const table = rows.map(cells);
+  const names = Object.keys(table[0] ?? {});
+  const widths = names.map((name) => Math.max(name.length, ...table.map((row) => (row[name] ?? "").length)));
+  const line = (fields: string[]) => `| ${fields.map((field, i) => field.padEnd(widths[i] ?? 0)).join(" | ")} |`;
+  const lines = [
+    line(names),
+    `| ${widths.map((width) => "-".repeat(width)).join(" | ")} |`,
+    ...table.map((row) => line(names.map((name) => row[name] ?? ""))),
+  ];
+  await replaceFile(
+    path,
+    text.replace(between, (_, from, to) => `${from}\n${lines.join("\n")}\n\n${to}`),
+  );
+}
+
+function readArguments() {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: { json: { type: "boolean" }, readme: { type: "boolean" }, quick: { type: "boolean" } },
+  });
+  const known = groups.flatMap(({ rows }) => rows.map(({ name }) => name));
+  const unknown = positionals.find((name) => !known.includes(name));
+  if (unknown !== undefined) throw new BuildError(`there is no row "${unknown}"; there are ${known.join(", ")}`);
+  if (values.readme && (values.quick || positionals.length > 0)) {
+    throw new BuildError("--readme wants a whole run: no names, no --quick");
+  }
+  return { ...values, quick: values.quick === true, names: positionals };
 }
 
 await runScript(async () => {
+  const { names, json, readme, quick } = readArguments();
   await ensureBuilt();
   await compilePrograms();
   const directory = await mkdtemp(join(tmpdir(), "dsm-bench-"));
+  process.on("exit", () => rmSync(directory, { recursive: true, force: true }));
+  for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => process.exit(1));
   const environment: Record<string, string> = { ...(process.env as Record<string, string>) };
   for (const name of Object.keys(environment)) if (name.startsWith("DSM_")) delete environment[name];
   environment.XDG_RUNTIME_DIR = directory;
-  const daemon = await startDaemon(environment);
-  environment.DSM_DAEMON = daemon.address;
-  let rows: Row[];
+  // Open MPI asks for this where a container has no other user.
+  environment.OMPI_ALLOW_RUN_AS_ROOT = "1";
+  environment.OMPI_ALLOW_RUN_AS_ROOT_CONFIRM = "1";
+  const daemon = await startBeside([dsm, "daemon", "--port", "0"], environment, "ignore");
+  const rows: Row[] = [];
   try {
-    rows = [
-      ...(await measureCapture()),
-      ...(await measureHops(environment, directory)),
-      ...(await measureRun(environment)),
-    ];
+    const port = /:(\d+)\s*$/.exec(daemon.line)?.[1];
+    if (port === undefined) throw new BuildError("the daemon did not say where it listens");
+    environment.DSM_DAEMON = `127.0.0.1:${port}`;
+    for (const group of groups) {
+      const wanted = group.rows.filter(({ name }) => names.length === 0 || names.includes(name));
+      if (wanted.length > 0) rows.push(...(await runGroup(group, wanted, { environment, directory, quick })));
+    }
   } finally {
-    daemon.child.kill();
-    await daemon.child.exited;
-    await rm(directory, { recursive: true, force: true });
+    await daemon.stop();
   }
-  print(rows);
-  await Bun.write(join(root, "dist/bench.json"), `${JSON.stringify(rows, null, 2)}\n`);
-  if (rows.some(({ ratio, limit }) => !(ratio <= limit))) process.exitCode = 1;
+  const report = { cores: availableParallelism(), rounds: quick ? 1 : ROUNDS, rows };
+  const text = `${JSON.stringify(report, null, 2)}\n`;
+  if (json) process.stdout.write(text);
+  else {
+    const verdict = (row: Row) => (quick ? {} : { good: isGood(row) ? "yes" : "NO" });
+    console.table(rows.map((row) => ({ name: row.name, ...cells(row), ...verdict(row) })));
+  }
+  if (quick) return;
+  await replaceFile(join(root, "dist/bench.json"), text);
+  if (readme) await writeReadme(rows);
+  const missed = rows.filter((row) => !isGood(row)).map(({ name }) => name);
+  if (missed.length === 0) return;
+  process.exitCode = 1;
+  console.error(`Not reached: ${missed.join(", ")}`);
 });

@@ -96,7 +96,9 @@ async function clientStep() {
 }
 
 async function executableStep() {
-  const embedded = ["libdsm.so", "libdsm.a", "libxed.a", "koffi.node"].map((name) => `native/build/${name}`);
+  const embedded = ["libdsm.so", "libdsm-runs.so", "libdsm.a", "libxed.a", "koffi.node"].map(
+    (name) => `native/build/${name}`,
+  );
   return runStep({
     name: "dsm",
     inputs: [

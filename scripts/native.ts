@@ -45,7 +45,9 @@ export async function buildNative(): Promise<string> {
       name: "libdsm",
       inputs: [...sources, ...(await files("native/src/*.h", "native/include/**/*.h", "scripts/native.ts"))],
       facts: [await command([cc, "--version"]), await fingerprint([join(kit, "lib/libxed.a")])],
-      outputs: ["libdsm.so", "libdsm.so.debug", "libdsm.a", "libxed.a"].map((name) => `native/build/${name}`),
+      outputs: ["libdsm.so", "libdsm.so.debug", "libdsm-runs.so", "libdsm.a", "libxed.a"].map(
+        (name) => `native/build/${name}`,
+      ),
       run: () => compile(cc, kit, sources),
     });
     return nativeBuild;
@@ -77,12 +79,16 @@ async function compile(cc: string, kit: string, sources: string[]): Promise<void
   await command([tool("strip"), "--strip-debug", so]);
   await command([objcopy, `--add-gnu-debuglink=${debug}`, so]);
 
+  // What arbiter and server use of it, which is little.
+  const runs = join(part, "libdsm-runs.so");
+  await command([cc, ...linkFlags, "-s", "-o", runs, objectOf("native/src/runs.c")]);
+
   // One object in which hidden symbols are local, so that none of them can clash with a program's own names.
   await command([cc, "-r", "-nostdlib", "-o", whole, ...objects]);
   await command([objcopy, "--localize-hidden", "--strip-debug", whole]);
   await command([tool("ar"), "rcsD", archive, whole]);
 
-  for (const path of [debug, so, archive]) await rename(path, join(nativeBuild, basename(path)));
+  for (const path of [debug, so, runs, archive]) await rename(path, join(nativeBuild, basename(path)));
   await replaceFile(join(nativeBuild, "libxed.a"), Bun.file(`${kit}/lib/libxed.a`));
   await rm(part, { recursive: true });
 }

@@ -18,6 +18,10 @@ for (const name of [
   "LIBRARY",
   "ORDER",
   "DIRECT",
+  "TOKEN",
+  "TLS_CERT",
+  "TLS_KEY",
+  "TLS_CA",
 ]) {
   delete process.env[`DSM_${name}`];
 }

@@ -30,9 +30,12 @@ static int allocate(dsm_session *session, const char *name, size_t size, size_t 
   /* Pages that other threads have opened meanwhile lack the zeros. */
   if (status == DSM_OK)
     status = release_stores(session);
-  if (status == DSM_OK)
-    *block = (void *)(session->base + header.offset);
-  return status;
+  if (status != DSM_OK)
+    return status;
+  if (header.offset > session->size - size)
+    return dsm_fail(DSM_PROTOCOL, "the arbiter gave a block outside the map");
+  *block = (void *)(session->base + header.offset);
+  return DSM_OK;
 }
 
 int dsm_alloc(dsm_session *session, size_t size, size_t align, void **block) {

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <linux/futex.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -11,6 +12,7 @@
 #include <unistd.h>
 
 #include "../include/dsm/dsm.h"
+#include "clock.h"
 
 /* System calls are made by syscall(): the fault handlers come here, and glibc's own forms of these are points where a
  * cancelled thread would end, in the middle of a store. */
@@ -36,6 +38,14 @@ int channel_connect(const char *path) {
     errno = saved;
     return -1;
   }
+  /* Whoever listens gives us the map's bytes: nobody but our own user may. */
+  struct ucred peer;
+  socklen_t size = sizeof peer;
+  if (syscall(SYS_getsockopt, fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0 || peer.uid != (uid_t)syscall(SYS_geteuid)) {
+    syscall(SYS_close, fd);
+    errno = EPERM;
+    return -1;
+  }
   return fd;
 }
 
@@ -52,6 +62,54 @@ int channel_send(int fd, const void *bytes, size_t size) {
     size -= (size_t)sent;
   }
   return 0;
+}
+
+/* Waking a process that sleeps costs more than anything else an answer needs on its way (7 to 30 us where idle cores of
+ * a virtual machine are halted), so whoever expects an answer asks for it again and again for a short time, letting
+ * others run in between. 200 us is twice what a store over two nodes of one machine takes; 60 us would often give up just
+ * before the answer, and then costs both. Where answers take longer it does not pay: each failure doubles the number
+ * of waits that sleep at once, so that at most 200 us are lost in POLL_PAUSE_MAX waits that are all longer than that. */
+#define POLL_NS 200000
+#define POLL_PAUSE_MAX 64
+/* Whoever gives the processor away and has it back only after so long competes for it: a sleeper is woken before its turn. */
+#define POLL_GAP_NS 50000
+
+/* Returns when something can be read, or when polling is at its end. The counters are hints: threads may race for them. */
+static void await_awake(struct channel_polling *polling, int fd) {
+  unsigned rest = atomic_load_explicit(&polling->rest, memory_order_relaxed);
+  if (rest > 0) {
+    atomic_store_explicit(&polling->rest, rest - 1, memory_order_relaxed);
+    return;
+  }
+  long long end = 0, last = 0;
+  uint8_t byte;
+  for (;;) {
+    ssize_t got = syscall(SYS_recvfrom, fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
+    if (got >= 0 || (errno != EAGAIN && errno != EINTR))
+      break;
+    long long now = now_ns();
+    if (end == 0)
+      end = now + POLL_NS;
+    if (now >= end || (last != 0 && now - last > POLL_GAP_NS)) {
+      unsigned pause = atomic_load_explicit(&polling->pause, memory_order_relaxed);
+      pause = pause == 0 ? 1 : pause < POLL_PAUSE_MAX ? pause * 2 : POLL_PAUSE_MAX;
+      atomic_store_explicit(&polling->pause, pause, memory_order_relaxed);
+      atomic_store_explicit(&polling->rest, pause, memory_order_relaxed);
+      return;
+    }
+    last = now;
+    syscall(SYS_sched_yield);
+  }
+  /* An answer that was there before we asked (await_answer slept for it) says nothing about polling. */
+  if (end != 0)
+    atomic_store_explicit(&polling->pause, 0, memory_order_relaxed);
+}
+
+int channel_answer(struct channel_pool *pool, int slot, struct reply *reply) {
+  struct channel *channel = &pool->slots[slot];
+  if (pool->polls)
+    await_awake(&pool->polling[channel->waits], channel->fd);
+  return channel_receive(channel->fd, reply);
 }
 
 int channel_receive(int fd, struct reply *reply) {
@@ -83,6 +141,19 @@ int channel_receive(int fd, struct reply *reply) {
       return 0;
     }
   }
+}
+
+int channel_receive_header(int fd, struct wire_header *header) {
+  size_t have = 0;
+  while (have < sizeof *header) {
+    ssize_t got = syscall(SYS_recvfrom, fd, (uint8_t *)header + have, sizeof *header - have, 0, NULL, NULL);
+    if (got < 0 && errno == EINTR)
+      continue;
+    if (got <= 0)
+      return -1;
+    have += (size_t)got;
+  }
+  return 0;
 }
 
 /* Opens a further channel and says whose it is. */
@@ -121,6 +192,9 @@ int channel_pool_init(struct channel_pool *pool) {
     return -1;
   for (unsigned i = 0; i < CHANNELS_MAX; i++)
     pool->slots[i].fd = -1;
+  /* With one core only, whoever polls is in the way of the one it waits for. */
+  cpu_set_t cores;
+  pool->polls = sched_getaffinity(0, sizeof cores, &cores) != 0 || CPU_COUNT(&cores) > 1;
   return 0;
 }
 
@@ -166,7 +240,7 @@ static int claim_new(struct channel_pool *pool, unsigned limit) {
   return -1;
 }
 
-int channel_claim(struct channel_pool *pool, enum channel_use use) {
+static int claim(struct channel_pool *pool, enum channel_use use) {
   unsigned first = use == CHANNEL_STORE ? 0 : 1;
   unsigned limit = use == CHANNEL_WAIT ? CHANNELS_MAX - CHANNELS_RESERVE : CHANNELS_MAX;
   for (;;) {
@@ -192,6 +266,13 @@ int channel_claim(struct channel_pool *pool, enum channel_use use) {
     if (slot >= 0)
       return slot;
   }
+}
+
+int channel_claim(struct channel_pool *pool, enum channel_use use) {
+  int slot = claim(pool, use);
+  if (slot >= 0)
+    pool->slots[slot].waits = use == CHANNEL_WAIT;
+  return slot;
 }
 
 int channel_descriptor(struct channel_pool *pool, int slot) {

@@ -31,6 +31,12 @@ enum channel_use {
   CHANNEL_SHORT = 2, /* any other */
 };
 
+/* Whether polling for an answer pays. A hint that threads share without a lock. */
+struct channel_polling {
+  atomic_uint pause; /* how many waits the last failure made sleep at once; 0: the last polling paid */
+  atomic_uint rest;  /* of these, how many are still to come */
+};
+
 struct channel_pool {
   char path[108];
   uint64_t token;
@@ -41,12 +47,16 @@ struct channel_pool {
   struct channel {
     atomic_uint state;
     int fd;
+    int waits; /* it was claimed for CHANNEL_WAIT */
   } *slots; /* CHANNELS_MAX of them */
+  int polls; /* 0: this process has one core only */
+  struct channel_polling polling[2]; /* of stores and their like, which others answer at once; and of waits */
 };
 
 #pragma GCC visibility push(hidden)
 
-/* Connects to a Unix socket. A descriptor, or -1 with errno. handler-safe. */
+/* Connects to a Unix socket of this user's. A descriptor, or -1 with errno (EPERM: another user listens there).
+ * handler-safe. */
 int channel_connect(const char *path);
 
 /* Sends everything. 0, or -1 with errno. handler-safe. */
@@ -54,6 +64,12 @@ int channel_send(int fd, const void *bytes, size_t size);
 
 /* Reads one frame. 0; -1 with errno (ECONNRESET when the other side has gone, EPROTO when it is no frame). */
 int channel_receive(int fd, struct reply *reply);
+
+/* Reads the header of a frame that has no body, and nothing of the next. 0, or -1. handler-safe. */
+int channel_receive_header(int fd, struct wire_header *header);
+/* Reads the answer to what was sent on a claimed channel, as channel_receive(). Polls for up to 200 us before it sleeps,
+ * unless that has not paid lately. handler-safe. */
+int channel_answer(struct channel_pool *pool, int slot, struct reply *reply);
 
 /* 0, or -1: no memory. */
 int channel_pool_init(struct channel_pool *pool);

@@ -434,6 +434,8 @@ static __attribute__((noinline)) bool decode(uint64_t rip, struct dsm_insn *insn
     /* Only if the instruction does not end in this page is the next one read: it was fetched from there. */
     xed_decoded_inst_zero(&x);
     xed_decoded_inst_set_mode(&x, XED_MACHINE_MODE_LONG_64, XED_ADDRESS_WIDTH_64b);
+    /* Registers r16 to r31 are not in the part of the signal frame we read: what names them is no instruction to us. */
+    xed3_operand_set_no_apx(&x, 1);
     error = xed_decode(&x, code, whole != 0 ? 15 : here);
     if (error != XED_ERROR_BUFFER_TOO_SHORT) break;
   }

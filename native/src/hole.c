@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "copy.h"
+#include "runs.h"
 #include "session.h"
 #include "status.h"
 
@@ -21,6 +22,15 @@
  * this many is given whole chunks from then on, which merge. */
 #define OPENINGS_MAX 8192u
 #define CHUNK_PAGES 512u
+/* From this many pages on their memory is asked for at once: a fault for each page of a copy costs more than the copy. */
+#define POPULATE_PAGES_MIN 8u
+/* A publication with no more runs than this goes to the arbiter as one frame; the parts of a larger one are taken from the
+ * staging area. */
+#define INLINE_MAX (16u << 10)
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
 
 #define PAGE_FLOOR(offset) ((offset) & ~(uint64_t)(PAGE_BYTES - 1))
 #define PAGE_CEIL(offset) PAGE_FLOOR((offset) + PAGE_BYTES - 1)
@@ -55,12 +65,17 @@ static void unlock_restoring_signals(struct hole_table *table, const sigset_t *b
 void hole_table_init(struct hole_table *table) {
   memset(table, 0, sizeof *table);
   table->shadow_fd = -1;
+  table->staging_fd = -1;
   table->next_id = 1;
   table->last_opened = UINT64_MAX - 1; /* no page follows it */
 }
 
 static int is_open(const struct hole_table *table, uint64_t page) {
   return (table->opened[page / 64] >> (page % 64)) & 1;
+}
+
+static int is_backed(const struct hole_table *table, uint64_t page) {
+  return (table->backed[page / 64] >> (page % 64)) & 1;
 }
 
 static int is_loose(const struct hole_table *table, uint64_t page) {
@@ -126,22 +141,29 @@ static int open_pages(dsm_session *session, const struct hole *hole, uint64_t of
   /* Want of memory is found out here and not by the copy, as a SIGBUS. */
   if (syscall(SYS_fallocate, table->shadow_fd, 0, first * PAGE_BYTES, (end - first) * PAGE_BYTES) != 0)
     return -1;
+  size_t bytes = (size_t)(end - first) * PAGE_BYTES;
+  if (end - first >= POPULATE_PAGES_MIN && !is_backed(table, first) && !is_backed(table, end - 1)) {
+    /* Where the kernel is older than that (Linux 5.14) the copies do it. */
+    madvise(table->shadow + first * PAGE_BYTES, bytes, MADV_POPULATE_WRITE);
+    madvise(table->twin + first * PAGE_BYTES, bytes, MADV_POPULATE_WRITE);
+  }
   for (uint64_t page = first; page < end; page++) {
     if (is_open(table, page))
       continue;
-    /* The replica may change while we copy; the twin is made from the copy, so both begin the same. */
+    /* The replica may change while we copy, a word at a time; the twin is made from the copy, so both begin the
+     * same. */
     uint64_t at = page * PAGE_BYTES;
-    memcpy(table->shadow + at, (const void *)(session->base + at), PAGE_BYTES);
+    copy_words(table->shadow + at, table->alias + at, PAGE_BYTES);
     memcpy(table->twin + at, table->shadow + at, PAGE_BYTES);
   }
-  size_t bytes = (size_t)(end - first) * PAGE_BYTES;
   void *place = (void *)(session->base + first * PAGE_BYTES);
-  if (mmap(place, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, table->shadow_fd,
+  if (mmap(place, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_POPULATE, table->shadow_fd,
            (off_t)(first * PAGE_BYTES)) == MAP_FAILED)
     return -1;
   madvise(place, bytes, MADV_DONTFORK);
   for (uint64_t page = first; page < end; page++) {
     table->opened[page / 64] |= 1ull << (page % 64);
+    table->backed[page / 64] |= 1ull << (page % 64);
     if (hole == NULL)
       table->loose[page / 64] |= 1ull << (page % 64);
   }
@@ -270,53 +292,74 @@ int hole_atomic(dsm_session *session, enum dsm_atomic_op op, uint32_t width, uin
   return done;
 }
 
-static void free_tables(struct hole_table *table) {
-  free(table->holes);
-  free(table->loose);
-  free(table->frame);
-  table->holes = NULL;
-  table->loose = NULL;
-  table->frame = NULL;
+static void unmap(void *place, size_t size) {
+  if (place != NULL && place != MAP_FAILED)
+    munmap(place, size);
 }
 
-/* Memory for shadow, twin and bits, once per session. Costs address space until it is used. */
+static void *map_file(int fd, size_t size, int protection) {
+  return mmap(NULL, size, protection, MAP_SHARED | MAP_NORESERVE, fd, 0);
+}
+
+static void *map_anonymous(size_t size) {
+  return mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+}
+
+static size_t bitmap_bytes(const dsm_session *session) {
+  return (session->size / PAGE_BYTES + 63) / 64 * 8;
+}
+
+static void free_shadow(dsm_session *session) {
+  struct hole_table *table = &session->holes;
+  unmap(table->shadow, session->size);
+  unmap(table->twin, session->size);
+  unmap(table->opened, bitmap_bytes(session));
+  unmap(table->alias, session->size);
+  unmap(table->staging, WIRE_STAGING_SIZE);
+  free(table->holes);
+  free(table->loose);
+  free(table->backed);
+  if (table->shadow_fd >= 0)
+    close(table->shadow_fd);
+  if (table->staging_fd >= 0)
+    close(table->staging_fd);
+  table->shadow = table->twin = table->alias = table->staging = NULL;
+  table->opened = table->loose = table->backed = NULL;
+  table->holes = NULL;
+  table->shadow_fd = table->staging_fd = -1;
+}
+
+/* Memory for shadow, twin, bits and staging, once per session. Costs address space until it is used. */
 static int make_shadow(dsm_session *session) {
   struct hole_table *table = &session->holes;
   if (table->shadow_fd >= 0)
     return DSM_OK;
-  int fd = memfd_create("dsm-shadow", MFD_CLOEXEC);
-  if (fd < 0 || ftruncate(fd, (off_t)session->size) != 0)
+  table->shadow_fd = memfd_create("dsm-shadow", MFD_CLOEXEC);
+  if (table->shadow_fd < 0 || ftruncate(table->shadow_fd, (off_t)session->size) != 0)
     goto failed;
   table->holes = calloc(DSM_HOLES_MAX, sizeof *table->holes);
-  size_t bits = (session->size / PAGE_BYTES + 63) / 64 * 8;
-  void *shadow = mmap(NULL, session->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
-  void *twin = mmap(NULL, session->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  void *opened = mmap(NULL, bits, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  void *alias = session->direct ? mmap(NULL, session->size, PROT_READ | PROT_WRITE, MAP_SHARED, session->map_fd, 0) : NULL;
-  table->loose = calloc(1, bits);
-  table->frame = malloc(sizeof(struct wire_header) + WIRE_PUBLISH_PART_MAX);
-  if (shadow != MAP_FAILED && twin != MAP_FAILED && opened != MAP_FAILED && alias != MAP_FAILED &&
-      table->holes != NULL && table->loose != NULL && table->frame != NULL) {
-    table->shadow = shadow;
-    table->twin = twin;
-    table->opened = opened;
-    table->alias = alias;
-    table->shadow_fd = fd;
-    return DSM_OK;
+  table->loose = calloc(1, bitmap_bytes(session));
+  table->backed = calloc(1, bitmap_bytes(session));
+  table->shadow = map_file(table->shadow_fd, session->size, PROT_READ | PROT_WRITE);
+  table->alias = map_file(session->map_fd, session->size, session->direct ? PROT_READ | PROT_WRITE : PROT_READ);
+  table->twin = map_anonymous(session->size);
+  table->opened = map_anonymous(bitmap_bytes(session));
+  if (table->holes == NULL || table->loose == NULL || table->backed == NULL || table->shadow == MAP_FAILED ||
+      table->twin == MAP_FAILED || table->opened == MAP_FAILED || table->alias == MAP_FAILED)
+    goto failed;
+  if (!session->direct) {
+    table->staging_fd = memfd_create("dsm-staging", MFD_CLOEXEC);
+    if (table->staging_fd < 0 || ftruncate(table->staging_fd, WIRE_STAGING_SIZE) != 0)
+      goto failed;
+    table->staging = map_file(table->staging_fd, WIRE_STAGING_SIZE, PROT_READ | PROT_WRITE);
+    if (table->staging == MAP_FAILED)
+      goto failed;
   }
-  if (shadow != MAP_FAILED)
-    munmap(shadow, session->size);
-  if (twin != MAP_FAILED)
-    munmap(twin, session->size);
-  if (opened != MAP_FAILED)
-    munmap(opened, bits);
-  if (alias != NULL && alias != MAP_FAILED)
-    munmap(alias, session->size);
-failed:
-  free_tables(table);
-  if (fd >= 0)
-    close(fd);
-  return dsm_fail(DSM_NO_MEMORY, "no memory for a hole: %s", strerror(errno));
+  return DSM_OK;
+failed:;
+  int saved = errno;
+  free_shadow(session);
+  return dsm_fail(DSM_NO_MEMORY, "no memory for a hole: %s", strerror(saved));
 }
 
 static int release_locked(dsm_session *session);
@@ -463,78 +506,68 @@ int dsm_hole_dig(dsm_session *session, void *address, size_t size, int *id) {
   return status;
 }
 
-/* Where the frames of a publication are put together, a part at a time. */
+/* A publication being made. Its runs are put together in one half of the staging area while the arbiter takes what is in
+ * the other. A half is ours from when the arbiter has said that it took it. */
 struct publication {
   dsm_session *session;
   int fd;
   int failed;
-  uint32_t length; /* bytes of runs in `frame` */
-  uint8_t *frame;  /* header and runs */
+  uint32_t untaken; /* parts the arbiter has been told of and has not taken: 0 or 1 while runs are added */
+  struct run_writer writer;
 };
 
-static void send_part(struct publication *publication, int more) {
-  struct wire_header *header = (struct wire_header *)publication->frame;
-  *header = (struct wire_header){
-      .size = (uint32_t)sizeof *header + publication->length,
+/* Waits until the arbiter has taken the part it was told of first. */
+static void await_taken(struct publication *publication) {
+  struct wire_header header;
+  if (!publication->failed && (channel_receive_header(publication->fd, &header) != 0 || header.kind != WIRE_TAKEN))
+    publication->failed = 1;
+  publication->untaken--;
+}
+
+/* Tells the arbiter of a full half and goes on in the other. */
+static void stage_part(struct publication *publication) {
+  const struct hole_table *table = &publication->session->holes;
+  struct run_writer *writer = &publication->writer;
+  struct wire_header header = {
+      .size = sizeof header,
       .kind = WIRE_PUBLISH,
-      .op = (uint8_t)more,
-      .length = publication->length,
+      .op = WIRE_PUBLISH_STAGED,
+      .seq = (uint64_t)table->staging_fd,
+      .offset = (uint64_t)(writer->bytes - table->staging),
+      .length = writer->length,
   };
   if (!publication->failed)
-    publication->failed = channel_send(publication->fd, publication->frame, header->size) != 0;
-  publication->length = 0;
+    publication->failed = channel_send(publication->fd, &header, sizeof header) != 0;
+  if (++publication->untaken == 2)
+    await_taken(publication);
+  writer->bytes = table->staging + (WIRE_PUBLISH_PART_MAX - header.offset);
+  writer->length = 0;
+  writer->joins = RUNS_JOIN_NONE;
 }
 
-static void add_run(struct publication *publication, uint64_t offset, const uint8_t *bytes, uint64_t length) {
-  if (publication->session->direct) {
-    copy_words(publication->session->holes.alias + offset, bytes, length);
-    return;
-  }
-  while (length > 0) {
-    uint32_t room = WIRE_PUBLISH_PART_MAX - publication->length;
-    if (room < 16) {
-      send_part(publication, 1);
+/* Adds what differs between shadow and twin in [from, to). */
+static void add_changes(struct publication *publication, uint64_t from, uint64_t to) {
+  const struct hole_table *table = &publication->session->holes;
+  while (from < to) {
+    uint64_t page_end = PAGE_FLOOR(from) + PAGE_BYTES;
+    uint64_t end = to < page_end ? to : page_end;
+    if (publication->session->direct)
+      runs_copy(table->alias, table->shadow, table->twin, from, end);
+    else if (!runs_add(&publication->writer, table->shadow, table->twin, from, end)) {
+      stage_part(publication);
       continue;
     }
-    uint32_t take = length < room - 8 ? (uint32_t)length : room - 8;
-    uint8_t *at = publication->frame + sizeof(struct wire_header) + publication->length;
-    uint64_t run = offset | (uint64_t)take << 40;
-    uint32_t padded = (take + 7) & ~7u;
-    memcpy(at, &run, 8);
-    memset(at + 8 + padded - 8, 0, 8);
-    memcpy(at + 8, bytes, take);
-    publication->length += 8 + padded;
-    offset += take;
-    bytes += take;
-    length -= take;
-  }
-}
-
-/* Adds the runs of bytes in [from, to) that differ between shadow and twin. */
-static void add_changes(struct publication *publication, uint64_t from, uint64_t to) {
-  const uint8_t *now = publication->session->holes.shadow;
-  const uint8_t *then = publication->session->holes.twin;
-  uint64_t at = from;
-  while (at < to) {
-    /* Skip what is the same, a word at a time. */
-    while (at < to && (at & 7) != 0 && now[at] == then[at])
-      at++;
-    if (at < to && (at & 7) == 0)
-      while (at + 8 <= to && memcmp(now + at, then + at, 8) == 0)
-        at += 8;
-    while (at < to && now[at] == then[at])
-      at++;
-    uint64_t start = at;
-    while (at < to && now[at] != then[at])
-      at++;
-    if (at > start)
-      add_run(publication, start, now + start, at - start);
+    from = end;
   }
 }
 
 /* Claims a channel for a publication. handler-safe, as all of its functions. */
 static int begin_publication(dsm_session *session, struct publication *publication) {
-  *publication = (struct publication){.session = session, .frame = session->holes.frame, .fd = -1};
+  *publication = (struct publication){
+      .session = session,
+      .fd = -1,
+      .writer = {.bytes = session->holes.staging, .room = WIRE_PUBLISH_PART_MAX, .joins = RUNS_JOIN_NONE},
+  };
   if (session->direct)
     return -1;
   int slot = channel_claim(&session->channels, CHANNEL_STORE);
@@ -550,7 +583,20 @@ static int end_publication(struct publication *publication, int slot) {
   int status = DSM_OK;
   if (slot < 0)
     return DSM_OK;
-  send_part(publication, 0);
+  if (publication->writer.length > INLINE_MAX)
+    stage_part(publication);
+  struct wire_header header = {
+      .size = (uint32_t)sizeof header + publication->writer.length,
+      .kind = WIRE_PUBLISH,
+      .op = WIRE_PUBLISH_LAST,
+      .length = publication->writer.length,
+  };
+  struct channel_writer writer = {.fd = publication->fd, .failed = publication->failed};
+  writer_add(&writer, &header, sizeof header);
+  writer_add(&writer, publication->writer.bytes, publication->writer.length);
+  publication->failed = writer_flush(&writer) != 0;
+  while (publication->untaken > 0)
+    await_taken(publication);
   if (publication->failed || channel_receive(publication->fd, &reply) != 0 || reply.header.kind != WIRE_REPLY) {
     atomic_store(&session->dead, 1);
     channel_break(&session->channels, slot);
@@ -679,8 +725,10 @@ static int close_inner(dsm_session *session, const struct hole *hole) {
   uint64_t length = hole->inner_to - hole->inner_from;
   if (session_map_replica(session, hole->inner_from, length) != 0)
     return -1;
-  for (uint64_t page = hole->inner_from / PAGE_BYTES; page < hole->inner_to / PAGE_BYTES; page++)
+  for (uint64_t page = hole->inner_from / PAGE_BYTES; page < hole->inner_to / PAGE_BYTES; page++) {
     table->opened[page / 64] &= ~(1ull << (page % 64));
+    table->backed[page / 64] &= ~(1ull << (page % 64));
+  }
   fallocate(table->shadow_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)hole->inner_from, (off_t)length);
   madvise(table->twin + hole->inner_from, length, MADV_DONTNEED);
   return 0;
@@ -740,16 +788,9 @@ void hole_drop_all(dsm_session *session) {
     return;
   sigset_t before;
   lock_blocking_signals(table, &before);
-  free_tables(table);
   table->releases = 0;
   atomic_store(&table->count, 0);
   session_map_replica(session, 0, session->size);
-  munmap(table->shadow, session->size);
-  munmap(table->twin, session->size);
-  munmap(table->opened, (session->size / PAGE_BYTES + 63) / 64 * 8);
-  if (table->alias != NULL)
-    munmap(table->alias, session->size);
-  close(table->shadow_fd);
-  table->shadow_fd = -1;
+  free_shadow(session);
   unlock_restoring_signals(table, &before);
 }

@@ -80,7 +80,7 @@ static int await(dsm_session *session, unsigned n) {
     syscall(SYS_sched_yield);
     return 0;
   }
-  if ((n - SPINS - YIELDS) % PAUSES_TO_RING == 0 && ring_doorbell(session) != 0)
+  if ((n - SPINS - YIELDS) % PAUSES_TO_RING == PAUSES_TO_RING - 1 && ring_doorbell(session) != 0)
     return -1;
   struct timespec pause = {.tv_nsec = PAUSE_NS};
   syscall(SYS_nanosleep, &pause, NULL);
@@ -162,7 +162,8 @@ int ring_store(dsm_session *session, const struct dsm_run *runs, uint32_t count)
     }
     uint32_t tail = atomic_load_explicit(word(ring, WIRE_RING_TAIL), memory_order_relaxed);
     uint32_t head = atomic_load_explicit(word(ring, WIRE_RING_HEAD), memory_order_acquire);
-    uint32_t at = tail % WIRE_RING_SIZE;
+    /* Whatever stands there, records stay inside. */
+    uint32_t at = tail % WIRE_RING_SIZE & ~7u;
     uint32_t skipped = at + size > WIRE_RING_SIZE ? WIRE_RING_SIZE - at : 0;
     if (tail - head + skipped + size <= WIRE_RING_SIZE) {
       if (skipped > 0) {
@@ -182,7 +183,12 @@ int ring_store(dsm_session *session, const struct dsm_run *runs, uint32_t count)
   }
   give_lock(ring);
   _Atomic uint32_t *sleeping = word(ring, WIRE_RING_SLEEPING);
-  if (atomic_load_explicit(sleeping, memory_order_relaxed) != 0 && atomic_exchange(sleeping, 0) != 0)
-    return ring_doorbell(session) == 0 ? 1 : -1;
+  uint32_t sleep = atomic_load_explicit(sleeping, memory_order_relaxed);
+  if (sleep == 0)
+    return 1;
+  /* In this order: were we stopped between the two, others would go on ringing. A later sleep is left alone. */
+  if (ring_doorbell(session) != 0)
+    return -1;
+  atomic_compare_exchange_strong(sleeping, &sleep, 0);
   return 1;
 }

@@ -59,7 +59,7 @@ static void say_gone(const dsm_session *session) {
 static int finish_request(dsm_session *session, int slot, int sent, struct reply *reply) {
   struct channel_pool *pool = &session->channels;
   int fd = pool->slots[slot].fd;
-  int failed = sent != 0 || channel_receive(fd, reply) != 0 || reply->header.kind != WIRE_REPLY;
+  int failed = sent != 0 || channel_answer(pool, slot, reply) != 0 || reply->header.kind != WIRE_REPLY;
   if (failed) {
     atomic_store(&session->dead, 1);
     if (fd >= 0)
@@ -365,6 +365,17 @@ static int complete_config(dsm_config *config, char node[DSM_NAME_MAX + 1]) {
   return DSM_OK;
 }
 
+/* Whether the answer tells of a session there can be: everything else relies on these numbers. */
+static int is_welcome(const struct reply *reply) {
+  struct wire_joined joined;
+  if (reply->header.kind != WIRE_REPLY || reply->header.length != sizeof joined)
+    return 0;
+  memcpy(&joined, reply->body, sizeof joined);
+  return joined.base > 0 && joined.base % PAGE_BYTES == 0 && joined.size > 0 && joined.size % PAGE_BYTES == 0 &&
+         joined.size <= DSM_SIZE_MAX && joined.processes <= DSM_PROCESSES_MAX &&
+         reply->header.aux < joined.processes && joined.order > ORDER_ANY && joined.order < (uint32_t)ORDERS;
+}
+
 /* Says hello and waits for the session to start. A status; DSM_ENDED: try again, another session will follow. */
 static int say_hello(int fd, const dsm_config *config, long long deadline, struct reply *reply) {
   struct {
@@ -395,9 +406,9 @@ static int say_hello(int fd, const dsm_config *config, long long deadline, struc
                     config->join_timeout_ms);
   if (channel_receive(fd, reply) != 0)
     return errno == EPROTO ? dsm_fail(DSM_PROTOCOL, "the arbiter's answer is no dsm frame") : DSM_ENDED;
-  if (reply->header.kind == WIRE_FAIL || (reply->header.kind == WIRE_REPLY && reply->header.op != DSM_OK))
+  if ((reply->header.kind == WIRE_FAIL || reply->header.kind == WIRE_REPLY) && reply->header.op != DSM_OK)
     return dsm_fail(reply->header.op, "%s", (const char *)reply->body);
-  if (reply->header.kind != WIRE_REPLY || reply->header.length != sizeof(struct wire_joined))
+  if (!is_welcome(reply))
     return dsm_fail(DSM_PROTOCOL, "the arbiter's answer is not the one expected");
   return DSM_OK;
 }
@@ -427,6 +438,25 @@ static void clear_left(uintptr_t base, uint64_t size) {
   }
 }
 
+/* Whether what the arbiter says of the session can be: its map lies where maps do, and nowhere over anything of ours. */
+static int joined_is_sound(const dsm_config *config, const struct wire_joined *joined, uint32_t rank) {
+  static const char place[] = "/dev/shm/dsm-";
+  size_t length = strnlen(joined->map_path, sizeof joined->map_path);
+  uint64_t slot = (joined->base - WIRE_ADDRESS_FIRST) / WIRE_ADDRESS_STRIDE;
+  return joined->base >= WIRE_ADDRESS_FIRST && slot < WIRE_ADDRESS_SLOTS &&
+         joined->base == WIRE_ADDRESS_FIRST + slot * WIRE_ADDRESS_STRIDE && joined->size > 0 &&
+         joined->size <= DSM_SIZE_MAX && joined->size % PAGE_BYTES == 0 &&
+         (config->size == 0 || joined->size == config->size) && joined->processes >= 1 &&
+         joined->processes <= DSM_PROCESSES_MAX &&
+         joined->elastic <= 1 &&
+         (config->processes == 0 || joined->elastic || joined->processes == config->processes) &&
+         rank < (joined->elastic ? DSM_PROCESSES_MAX : joined->processes) &&
+         joined->order > ORDER_ANY && joined->order < ORDERS && joined->direct <= 1 &&
+         length > sizeof place - 1 && length < sizeof joined->map_path &&
+         memcmp(joined->map_path, place, sizeof place - 1) == 0 &&
+         memchr(joined->map_path + sizeof place - 1, '/', length - (sizeof place - 1)) == NULL;
+}
+
 static int map_session(dsm_session *session, const char *path) {
   int pipelined = session->order == ORDER_PIPELINED && !session->direct;
   session->map_fd = open(path, (session->direct || pipelined ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW);
@@ -436,7 +466,7 @@ static int map_session(dsm_session *session, const char *path) {
   uint64_t least = session->size + session->size / PAGE_BYTES;
   if (pipelined)
     least += WIRE_RING_HEADER_SIZE + WIRE_RING_SIZE;
-  if (st.st_uid != geteuid() || (uint64_t)st.st_size < least)
+  if (!S_ISREG(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 077) != 0 || (uint64_t)st.st_size < least)
     return dsm_fail(DSM_PROTOCOL, "the map %s is not the session's", path);
   clear_left(session->base, session->size);
   void *place = (void *)session->base;
@@ -591,8 +621,10 @@ int dsm_open(const dsm_config *given, dsm_session **result) {
 
   struct reply reply;
   status = join(&config, &place, &session->main_fd, &reply);
+  const struct wire_joined *joined = (const struct wire_joined *)reply.body;
+  if (status == DSM_OK && !joined_is_sound(&config, joined, reply.header.aux))
+    status = dsm_fail(DSM_PROTOCOL, "the arbiter describes a session that cannot be");
   if (status == DSM_OK) {
-    const struct wire_joined *joined = (const struct wire_joined *)reply.body;
     session->rank = reply.header.aux;
     session->processes = joined->processes;
     session->base = joined->base;

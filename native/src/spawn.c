@@ -49,7 +49,9 @@ int arbiter_locate(const dsm_config *config, struct arbiter_place *place) {
   const char *runtime = getenv("XDG_RUNTIME_DIR");
   struct stat st;
   int length;
-  if (runtime != NULL && runtime[0] == '/' && syscall(SYS_stat, runtime, &st) == 0 && st.st_uid == geteuid())
+  /* One that others can write to is no place: they could put another folder in the place of ours. */
+  if (runtime != NULL && runtime[0] == '/' && syscall(SYS_stat, runtime, &st) == 0 && st.st_uid == geteuid() &&
+      (st.st_mode & 022) == 0)
     length = snprintf(directory, sizeof directory, "%s/dsm", runtime);
   else
     length = snprintf(directory, sizeof directory, "/tmp/dsm-%u", (unsigned)geteuid());
@@ -72,6 +74,32 @@ int arbiter_locate(const dsm_config *config, struct arbiter_place *place) {
 static int is_program(const char *path) {
   struct stat st;
   return syscall(SYS_stat, path, &st) == 0 && S_ISREG(st.st_mode) && access(path, X_OK) == 0;
+}
+
+/* Whether nobody but this user and root could have put the program there: no part of its path, which has no links any
+ * more, can be changed by others. A folder with the sticky bit, such as /tmp, may be written to by all, but only owners
+ * take their files away. `path` is replaced by the one without links. */
+static int is_safe_program(char path[PATH_MAX]) {
+  char real[PATH_MAX];
+  if (!is_program(path) || realpath(path, real) == NULL)
+    return 0;
+  struct stat st;
+  /* The name itself may be a link that somebody has planted beside us. */
+  if (syscall(SYS_lstat, path, &st) != 0 || (st.st_uid != 0 && st.st_uid != geteuid()))
+    return 0;
+  for (char *end = real; end != NULL;) {
+    end = strchr(end + 1, '/');
+    if (end != NULL)
+      *end = 0;
+    int failed = syscall(SYS_lstat, real, &st);
+    if (end != NULL)
+      *end = '/';
+    if (failed || (st.st_uid != 0 && st.st_uid != geteuid()) ||
+        ((st.st_mode & 022) != 0 && !(S_ISDIR(st.st_mode) && (st.st_mode & S_ISVTX) != 0)))
+      return 0;
+  }
+  strcpy(path, real);
+  return 1;
 }
 
 /* dl_iterate_phdr's callback: keeps the name of the object that has this function in it, and stops there. */
@@ -98,7 +126,8 @@ static void own_folder(char path[PATH_MAX]) {
   *(slash != NULL ? slash : path) = 0;
 }
 
-/* The dsm binary: the one given, beside or above this library, in PATH, or in /usr/local. */
+/* The dsm binary: the one given, beside or above this library if nobody else could have put it there (the program this
+ * is linked into may lie in /tmp), in PATH, or in /usr/local. */
 static int find_binary(const dsm_config *config, char path[PATH_MAX]) {
   if (config->binary != NULL) {
     snprintf(path, PATH_MAX, "%s", config->binary);
@@ -109,15 +138,16 @@ static int find_binary(const dsm_config *config, char path[PATH_MAX]) {
   char folder[PATH_MAX];
   own_folder(folder);
   if (folder[0] != 0) {
-    if (snprintf(path, PATH_MAX, "%s/../bin/dsm", folder) < PATH_MAX && is_program(path))
+    if (snprintf(path, PATH_MAX, "%s/../bin/dsm", folder) < PATH_MAX && is_safe_program(path))
       return DSM_OK;
-    if (snprintf(path, PATH_MAX, "%s/dsm", folder) < PATH_MAX && is_program(path))
+    if (snprintf(path, PATH_MAX, "%s/dsm", folder) < PATH_MAX && is_safe_program(path))
       return DSM_OK;
   }
   const char *at = getenv("PATH");
   while (at != NULL && *at != 0) {
     int length = (int)strcspn(at, ":");
-    if (length > 0) {
+    /* Never the folder we happen to be in. */
+    if (at[0] == '/') {
       snprintf(path, PATH_MAX, "%.*s/dsm", length, at);
       if (is_program(path))
         return DSM_OK;
@@ -311,6 +341,8 @@ int arbiter_connect(const dsm_config *config, const struct arbiter_place *place,
   *fd = channel_connect(place->socket);
   if (*fd >= 0)
     return DSM_OK;
+  if (errno == EPERM)
+    return dsm_fail(DSM_REFUSED, "the socket %s is another user's; remove it", place->socket);
   int lock = take_lock(place->lock);
   if (lock < 0)
     return dsm_fail(DSM_SYSTEM, "cannot lock %s: %s", place->lock, strerror(errno));

@@ -128,6 +128,15 @@ uint8_t *dsm_slot_buffer(unsigned slot) {
   return buffers + slot * (size_t)DSM_SLOT_BYTES;
 }
 
+static bool is_prefix(uint8_t byte) {
+  return byte == 0x66 || byte == 0x67 || byte == 0xf0 || byte == 0xf2 || byte == 0xf3 || byte == 0x2e || byte == 0x36 ||
+         byte == 0x3e || byte == 0x26 || byte == 0x64 || byte == 0x65;
+}
+
+static bool is_rex(uint8_t byte) {
+  return (byte & 0xf0) == 0x40;
+}
+
 /* Writes the copy of `insn` with [reg] as its operand, and the breakpoint. Segment and address-size prefixes are left
  * out with the address they belonged to; the branch hints among them mean nothing here. Returns how long both are. */
 static unsigned build_copy(unsigned slot, const struct dsm_insn *insn) {
@@ -137,8 +146,10 @@ static unsigned build_copy(unsigned slot, const struct dsm_insn *insn) {
     uint8_t byte = insn->bytes[from];
     if (byte == 0x66 || byte == 0xf0 || byte == 0xf2 || byte == 0xf3) {
       copy[length++] = byte;
-    } else if (byte != 0x67 && byte != 0x2e && byte != 0x36 && byte != 0x3e && byte != 0x26 && byte != 0x64 &&
-               byte != 0x65) {
+    } else if (is_rex(byte)) {
+      /* One before another prefix has no effect, and must not get one because that is left out. */
+      if (!is_prefix(insn->bytes[from + 1]) && !is_rex(insn->bytes[from + 1])) break;
+    } else if (!is_prefix(byte)) {
       break;
     }
   }

@@ -62,14 +62,14 @@ static int64_t elements_to_capture(const struct dsm_fault *f, const struct strin
 static uint64_t read_source(const struct string *s, uint64_t elements, uint8_t *buffer, struct dsm_guard *guard) {
   uint64_t length = elements * s->width;
   if (!s->down) return (length - dsm_guarded_copy(buffer, (const void *)s->from, length, guard)) / s->width;
-  uint64_t low = s->from + s->width - length, end = low + length;
-  while (end > low) { /* from the top, page by page: a page is there or not */
-    uint64_t begin = (end - 1) / PAGE_BYTES * PAGE_BYTES;
-    if (begin < low) begin = low;
-    if (dsm_guarded_copy(buffer + (begin - low), (const void *)begin, end - begin, guard) != 0) break;
-    end = begin;
+  uint64_t low = s->from + s->width - length, left = length;
+  while (left > 0) { /* from the top, page by page: a page is there or not. It may go down past address 0. */
+    uint64_t top = low + left, part = (top - 1) % PAGE_BYTES + 1;
+    if (part > left) part = left;
+    if (dsm_guarded_copy(buffer + (left - part), (const void *)(top - part), part, guard) != 0) break;
+    left -= part;
   }
-  return (low + length - end) / s->width;
+  return (length - left) / s->width;
 }
 
 /* A copy whose destination runs ahead of its source reads what it has written. `buffer` holds the source as it was;

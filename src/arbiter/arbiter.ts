@@ -1,9 +1,12 @@
 /** `dsm arbiter`: the replica's shell. Carries bytes between the log, the node's processes and the map in /dev/shm. */
 import { randomBytes } from "node:crypto";
-import { chmodSync, lstatSync, renameSync } from "node:fs";
+import { lstatSync, renameSync } from "node:fs";
+import { dirname } from "node:path";
 import type { Socket } from "bun";
+import type { Security } from "../core/auth.ts";
 import type { Directory, FindRequest, SessionAddress } from "../core/directory.ts";
 import { DsmError, Status, statusOf } from "../core/errors.ts";
+import { freeNow } from "../core/frames.ts";
 import {
   ARBITER_UNUSED_TIMEOUT_MS,
   CHANNELS_MAX,
@@ -13,6 +16,7 @@ import {
 } from "../core/limits.ts";
 import type { OrderedLog } from "../core/log.ts";
 import type { OnLoss } from "../core/loss.ts";
+import type { ApplyRuns } from "../core/memory.ts";
 import { arbiterKey, checkName, checkProcesses } from "../core/names.ts";
 import type { Order } from "../core/order.ts";
 import { failStop, Outbox } from "../core/outbox.ts";
@@ -21,7 +25,8 @@ import { Replica, type ReplicaOutput } from "../core/replica.ts";
 import { Ring } from "../core/ring.ts";
 import type { NodeHello, Welcome } from "../core/sequencer.ts";
 import { checkSize, pageRound } from "../core/size.ts";
-import { createMap, type MapFile, openShadow, removeFile, removeStaleMaps } from "./map-file.ts";
+import { createMap, type MapFile, openShared, removeFile, removeStaleMaps } from "./map-file.ts";
+import { canTellPeers, isOwnPeer } from "./peer-user.ts";
 import { FileRingLock } from "./ring-lock.ts";
 import { ServerLog } from "./server-log.ts";
 
@@ -39,6 +44,10 @@ export interface ArbiterOptions {
   /** Unix socket to listen on. */
   socket: string;
   directory: Directory;
+  /** How publications are applied to the map, if not in JavaScript. */
+  applyRuns?: ApplyRuns | null;
+  /** What the server must prove, and TLS; left out: nothing, which is enough on loopback only. */
+  security?: Security;
 }
 
 export interface Arbiter {
@@ -134,7 +143,7 @@ class ArbiterShell {
 
   /** Finds the session's server. One that has ended meanwhile is passed over: the directory then starts the next. */
   async #join(): Promise<Welcome> {
-    const { session, node, processes, size, order, onLoss, elastic, directory } = this.#options;
+    const { session, node, processes, size, order, onLoss, elastic, directory, security } = this.#options;
     let after: string | undefined;
     for (let attempt = 1; ; attempt += 1) {
       const request: FindRequest = { name: session };
@@ -145,7 +154,7 @@ class ArbiterShell {
       if (elastic === true) request.elastic = true;
       if (after !== undefined) request.after = after;
       const address: SessionAddress = await directory.find(request);
-      const log = new ServerLog(address.host, address.port);
+      const log = new ServerLog(address.host, address.port, security);
       try {
         const hello: NodeHello = {
           session,
@@ -174,9 +183,9 @@ class ArbiterShell {
 
   #makeReplica(welcome: Welcome, map: MapFile): Replica {
     const ring =
-      map.ring === null ? null : new Ring(map.ring, new FileRingLock(map.ring.subarray(0, RING_HEADER_SIZE)));
-    const out: ReplicaOutput = {
-      propose: (bytes) => this.#pending.add(bytes),
+      map.ring === null ? null : new Ring(map.ring, new FileRingLock(map.ring.subarray(0, RING_HEADER_SIZE), map.path));
+    const output: ReplicaOutput = {
+      propose: (bytes, sent) => this.#propose(bytes, sent),
       reply: (channel, bytes) => {
         const socket = this.#clients.get(channel);
         if (socket !== undefined && !socket.data.outbox.send(bytes)) socket.terminate();
@@ -189,12 +198,26 @@ class ArbiterShell {
         this.#closeIfSent(socket);
       },
       token: () => randomBytes(8),
-      shadow: openShadow,
+      shadow: openShared,
+      staging: openShared,
+      unmap: freeNow,
       done: () => {
         this.#done = true;
       },
     };
-    return new Replica(welcome, this.#options.node, map.path, map.bytes, map.atomics, out, ring);
+    const { node, applyRuns } = this.#options;
+    return new Replica(welcome, node, map.path, map.bytes, map.atomics, output, ring, applyRuns);
+  }
+
+  /** Small frames of one event go together; large ones as they are, behind those. */
+  #propose(bytes: Uint8Array, sent: (() => void) | undefined): void {
+    const log = this.#log;
+    if (sent === undefined) {
+      this.#pending.add(bytes);
+    } else if (log !== undefined) {
+      this.#pending.flush((frames) => log.append(frames));
+      log.append(bytes, sent);
+    }
   }
 
   #entries(bytes: Uint8Array): void {
@@ -292,14 +315,19 @@ class ArbiterShell {
   #listen(): void {
     const { socket: path } = this.#options;
     const own = `${path}.${process.pid}`;
+    // From its first moment on the socket is this user's alone.
+    const mask = process.umask(0o177);
     try {
+      if (!canTellPeers(dirname(path))) throw new Error("its folder lets other users in");
       this.#listener = Bun.listen<Client>({
         unix: own,
         socket: {
           open: (socket) => this.#open(socket),
           data: (socket, chunk) => {
             if (socket.data.closing) return;
-            if (this.#try(() => this.#replica?.receive(socket.data.channel, chunk))) this.#settle();
+            if (!this.#try(() => this.#replica?.receive(socket.data.channel, chunk))) return;
+            freeNow(chunk);
+            this.#settle();
           },
           drain: (socket) => {
             socket.data.outbox.drain();
@@ -313,17 +341,20 @@ class ArbiterShell {
           },
         },
       });
-      chmodSync(own, 0o600);
       this.#socketIdentity = identity(own);
       renameSync(own, path);
     } catch (error) {
       throw new DsmError("DSM_SYSTEM", `cannot listen on ${path}: ${(error as Error).message}`);
+    } finally {
+      process.umask(mask);
     }
   }
 
   #open(socket: ClientSocket): void {
     const room = this.#clients.size < (this.#options.connectionsMax ?? CHANNELS_MAX);
-    const channel = room ? (this.#replica?.connect() ?? -1) : -1;
+    // The folder of the socket keeps other users out already, where it is ours; with --socket it may be any.
+    const own = isOwnPeer(socket);
+    const channel = room && own ? (this.#replica?.connect() ?? -1) : -1;
     socket.data = {
       channel,
       outbox: new Outbox((bytes) => socket.write(bytes)),
@@ -332,8 +363,9 @@ class ArbiterShell {
         if (this.#replica?.isGreeted(channel) !== true) socket.terminate();
       }, GREETING_TIMEOUT_MS),
     };
-    if (this.#done) {
+    if (this.#done || !own) {
       socket.data.closing = true;
+      if (channel < 0) this.#refusals += 1;
       socket.terminate();
       return;
     }
@@ -375,6 +407,8 @@ class ArbiterShell {
     if (this.#finished) return;
     this.#finished = true;
     clearTimeout(this.#unused);
+    // Whoever stores from now on rings, and finds that nobody is there.
+    this.#replica?.sleep();
     const { socket: path } = this.#options;
     if (this.#socketIdentity !== "" && identity(path) === this.#socketIdentity) removeFile(path);
     this.#listener?.stop();

@@ -1,5 +1,6 @@
 /** The replica's file in /dev/shm: made with all its memory reserved, found again by nobody once its arbiter is gone. */
 import { closeSync, constants, openSync, readdirSync, readFileSync, statfsSync, unlinkSync, writeSync } from "node:fs";
+import { basename } from "node:path";
 import { DsmError } from "../core/errors.ts";
 import { PAGE_SIZE } from "../core/limits.ts";
 import { RING_HEADER_SIZE, RING_SIZE } from "../core/protocol.ts";
@@ -29,8 +30,10 @@ export function startTime(pid: number): string | null {
     const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
     // The second field is the program's name in parentheses and may hold anything.
     const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-    // One that has ended is still listed until its parent has collected it.
-    return fields[0] === "Z" || fields[0] === "X" ? null : (fields[19] ?? null);
+    // One that has ended is still listed until its parent has collected it. So is a first thread that ended before the
+    // others, and then they are listed too.
+    const ended = fields[0] === "Z" || fields[0] === "X";
+    return ended && readdirSync(`/proc/${pid}/task`).length <= 1 ? null : (fields[19] ?? null);
   } catch {
     return null;
   }
@@ -81,8 +84,20 @@ function noRoom(size: number, room: number): DsmError {
   );
 }
 
-/** A process's shadow of the map: an anonymous file of that process, reached through its descriptor. */
-export function openShadow(pid: number, descriptor: number): Uint8Array | null {
+/** Whether a process has the file mapped; true when that cannot be known. One that has become another program has not. */
+export function mapsFile(pid: number, path: string): boolean {
+  try {
+    // A thread that has ended has nothing mapped, also the first one while others go on.
+    return readdirSync(`/proc/${pid}/task`).some((task) =>
+      readFileSync(`/proc/${pid}/task/${task}/maps`, "latin1").includes(basename(path)),
+    );
+  } catch {
+    return true;
+  }
+}
+
+/** Memory that a process shares with us: an anonymous file of that process, reached through its descriptor. */
+export function openShared(pid: number, descriptor: number): Uint8Array | null {
   try {
     return Bun.mmap(`/proc/${pid}/fd/${descriptor}`, { shared: true });
   } catch {

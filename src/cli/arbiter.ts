@@ -5,6 +5,7 @@ import { startArbiter } from "../arbiter/arbiter.ts";
 import { DsmError } from "../core/errors.ts";
 import { NAME_MAX } from "../core/limits.ts";
 import { arbiterSocketPath } from "../core/names.ts";
+import { loadApplyRuns } from "./apply-runs.ts";
 import { connectionsMax } from "./descriptors.ts";
 import { createDirectory } from "./directory.ts";
 import { messages } from "./messages.ts";
@@ -26,6 +27,7 @@ import {
   UsageError,
 } from "./options.ts";
 import { runtimeDirectory } from "./runtime-directory.ts";
+import { readSecurity } from "./security.ts";
 
 export default defineCommand({
   meta: { name: "arbiter", description: "Run one node's arbiter for a session (the library starts it)" },
@@ -66,7 +68,8 @@ export default defineCommand({
       const order = fromEnvironment(args.order, "DSM_ORDER");
       const onLoss = fromEnvironment(args["on-loss"], "DSM_ON_LOSS");
       const node = readName("node", fromEnvironment(args.node, "DSM_NODE") ?? hostname().slice(0, NAME_MAX));
-      const { address } = readDaemon(args.daemon);
+      const { address, host } = readDaemon(args.daemon);
+      const security = readSecurity(host);
       readName("session", session);
       const arbiter = await startArbiter({
         session,
@@ -77,9 +80,11 @@ export default defineCommand({
         ...(onLoss === undefined ? {} : { onLoss: readOnLoss(onLoss) }),
         connectionsMax: connectionsMax("arbiter"),
         elastic: readElastic(args.elastic),
+        applyRuns: await loadApplyRuns(),
         socket: args.socket ?? arbiterSocketPath(runtimeDirectory(), address, session, node),
+        security,
         directory: createDirectory({
-          address,
+          ...{ address, security },
           autostart: readAutostart(args.autostart),
           note: (text) => say(`note ${text}`),
         }),

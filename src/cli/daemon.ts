@@ -1,12 +1,22 @@
 import { writeSync } from "node:fs";
 import { defineCommand } from "citty";
+import type { Tls } from "../core/auth.ts";
 import { DsmError } from "../core/errors.ts";
 import { DEFAULT_HOST, DEFAULT_PORT } from "../core/limits.ts";
-import { formatAddress } from "../core/names.ts";
+import { formatAddress, isLoopback } from "../core/names.ts";
 import { type Daemon, startDaemon } from "../daemon/daemon.ts";
 import { createDirectory } from "./directory.ts";
 import { messages, print } from "./messages.ts";
 import { readPort } from "./options.ts";
+import {
+  makeTokenFile,
+  readSecurity,
+  readTls,
+  readTlsFiles,
+  securityEnvironment,
+  tlsOptions,
+  tokenPath,
+} from "./security.ts";
 import { selfCommand } from "./self.ts";
 
 export default defineCommand({
@@ -19,16 +29,24 @@ export default defineCommand({
       default: DEFAULT_HOST,
     },
     port: { type: "string", description: "Port to listen on; 0 takes a free one", default: String(DEFAULT_PORT) },
+    ...tlsOptions,
     autostarted: { type: "boolean", description: "End a minute after the last session (used by dsm itself)" },
   },
   async run({ args }) {
     const autostarted = args.autostarted === true;
     const host = args.host;
     const port = readPort(args.port);
+    const files = readTlsFiles(args);
+    const tls = readTls(files, true);
+    if (!isLoopback(host) && !process.env.DSM_TOKEN && makeTokenFile()) {
+      messages.info(`made a token, ${tokenPath()}; copy it to the same place on the other machines`);
+    }
+    const security = readSecurity(host, tls);
     let daemon: Daemon;
     try {
       daemon = startDaemon({
-        ...{ host, port, autostarted },
+        ...{ host, port, autostarted, security },
+        serverEnvironment: securityEnvironment(security, host, files),
         serverCommand: [...selfCommand(), "server"],
         log: (line) => {
           if (!autostarted) messages.info(line);
@@ -45,12 +63,19 @@ export default defineCommand({
       writeSync(1, `ready ${address}\n`);
     } else {
       await print(`dsm daemon: listening on ${address}`);
+      warnReadable(host, tls);
     }
     await daemon.ended;
     if (!autostarted) messages.info("the daemon has ended; sessions that are running go on");
     return 0;
   },
 });
+
+/** For roles that listen: said once, at the start. */
+export function warnReadable(host: string, tls: Tls | null): void {
+  if (isLoopback(host) || tls !== null) return;
+  messages.warn(`without TLS who is on the way can read and change what goes over ${host}; see "dsm cert --help"`);
+}
 
 async function whoHasThePort(host: string, port: number): Promise<string> {
   const local = host === "0.0.0.0" ? "127.0.0.1" : host === "::" ? "::1" : host;

@@ -1,5 +1,18 @@
 /** The session daemon as its clients see it: HTTP calls, and starting a local daemon where none listens. */
+import { randomBytes } from "node:crypto";
 import { FetchError, ofetch } from "ofetch";
+import {
+  answerProof,
+  equalProofs,
+  HTTP_PROOF_HEADER,
+  mustProve,
+  NONCE_SIZE,
+  plainText,
+  readChallenge,
+  type Security,
+  signRequest,
+  TOKEN_ADVICE,
+} from "../core/auth.ts";
 import type {
   Directory,
   FindRequest,
@@ -11,8 +24,11 @@ import type {
 } from "../core/directory.ts";
 import { type DsmCode, DsmError, Status } from "../core/errors.ts";
 import { DAEMON_IDLE_MS, PROTOCOL_VERSION } from "../core/limits.ts";
-import { formatAddress, isLoopback, parseAddress } from "../core/names.ts";
+import { checkProcesses, formatAddress, isLoopback, parseAddress } from "../core/names.ts";
+import { checkOrder } from "../core/order.ts";
+import { checkSize } from "../core/size.ts";
 import { inheritedEnvironment } from "../daemon/spawn.ts";
+import { readSecurity } from "./security.ts";
 import { selfCommand } from "./self.ts";
 
 /** The daemon itself answers at once; only starting a server takes longer. */
@@ -27,6 +43,8 @@ export interface DirectoryOptions {
   address: string;
   /** Whether to start a daemon at a loopback address where nothing listens. */
   autostart: boolean;
+  /** What the daemon must prove, and TLS; left out: as the user's settings have it. */
+  security?: Security;
   /** Gets a line when something happened that the user should know. */
   note?(text: string): void;
 }
@@ -36,31 +54,81 @@ export function createDirectory(options: DirectoryOptions): Directory {
   const parsed = parseAddress(address);
   if (!parsed) throw new DsmError("DSM_INVALID", `daemon address "${address}" is not HOST:PORT`);
   const { host, port } = parsed;
-  const base = `http://${formatAddress(host, port)}/v1`;
+  const security = options.security ?? readSecurity(host);
+  const { token, tls } = security;
+  const origin = `${tls === null ? "http" : "https"}://${formatAddress(host, port)}`;
   const autostart = options.autostart && isLoopback(host);
   let greeted: Promise<Health> | null = null;
+  /** Whether the daemon demands a token; null: it has not been asked yet. */
+  let demands: boolean | null = null;
+
+  async function send(method: Method, url: URL, body: string | null, timeout: number, authorization?: string) {
+    try {
+      return await ofetch.raw(url.href, {
+        ...{ method, timeout, retry: 0, redirect: "manual", responseType: "text", ignoreResponseError: true },
+        headers: {
+          ...(body === null ? {} : { "content-type": "application/json" }),
+          ...(authorization === undefined ? {} : { authorization }),
+        },
+        ...(body === null ? {} : { body }),
+        // Bun's own option of fetch().
+        ...(tls === null ? {} : ({ tls: { ...tls, rejectUnauthorized: true } } as object)),
+      });
+    } catch (error) {
+      throw error instanceof FetchError ? transportError(error) : error;
+    }
+  }
+
+  /** A challenge of the daemon's, or null where it demands no token. */
+  async function challenge(): Promise<string | null> {
+    if (token === null || demands === false) return null;
+    const { status, headers } = await send("GET", new URL("/v1/health", origin), null, ANSWER_TIMEOUT_MS);
+    const nonce = status === 401 ? readChallenge(headers.get("www-authenticate")) : null;
+    if (nonce === null && mustProve(security, host)) {
+      if (status === 401 || status === 200) throw unproven();
+      throw foreign();
+    }
+    demands = nonce !== null;
+    return nonce;
+  }
 
   /** One call, as it is: null for 404. */
   async function call<Answer>(
-    method: "GET" | "POST" | "PUT" | "DELETE",
+    method: Method,
     path: string,
-    body?: object,
+    content?: object,
     timeout = ANSWER_TIMEOUT_MS,
   ): Promise<Answer | null> {
-    try {
-      const response = await ofetch.raw(`${base}${path}`, {
-        ...{ method, timeout, retry: 0, redirect: "manual", responseType: "text" },
-        ...(body ? { body } : {}),
-      });
-      if (response.status === 204) return {} as Answer;
-      return readJson(response._data) as Answer;
-    } catch (error) {
-      if (!(error instanceof FetchError)) throw error;
-      if (error.status === undefined) throw transportError(error);
-      const { code, message } = readProblem(error.data);
-      if (error.status === 404) return null;
-      throw new DsmError(code, message);
+    if (token === null && mustProve(security, host)) {
+      throw new DsmError("DSM_REFUSED", `the session daemon at ${address} needs a token; ${TOKEN_ADVICE}`);
     }
+    const url = new URL(`/v1${path}`, origin);
+    const body = content === undefined ? null : JSON.stringify(content);
+    const nonce = await challenge();
+    const target = `${url.host}${url.pathname}${url.search}`;
+    const signed =
+      nonce === null
+        ? null
+        : signRequest(token as Uint8Array, { method, target }, nonce, randomBytes(NONCE_SIZE), Buffer.from(body ?? ""));
+    const { status, headers, _data } = await send(method, url, body, timeout, signed?.authorization);
+    const text = String(_data ?? "");
+    if (signed !== null && status !== 401) {
+      const proof = answerProof(token as Uint8Array, signed.proof, status, Buffer.from(text));
+      if (!equalProofs(Buffer.from(headers.get(HTTP_PROOF_HEADER) ?? ""), Buffer.from(proof))) throw unproven();
+    }
+    if (status === 204) return {} as Answer;
+    if (status < 400) return readJson(text) as Answer;
+    const { code, message } = readProblem(text);
+    if (status === 404) return null;
+    if (status === 401) demands = null;
+    throw new DsmError(code, status === 401 ? `the session daemon at ${address}: ${message}` : message);
+  }
+
+  function unproven(): DsmError {
+    return new DsmError(
+      "DSM_REFUSED",
+      `what listens at ${address} does not prove that it knows the token; check the address, and that both have the same`,
+    );
   }
 
   function readJson(text: unknown): object {
@@ -77,14 +145,30 @@ export function createDirectory(options: DirectoryOptions): Directory {
     const { error } = readJson(data) as { error?: { code?: unknown; message?: unknown } };
     if (typeof error?.code !== "string" || typeof error.message !== "string") throw foreign();
     const known = error.code.slice(4) in Status;
-    return { code: known ? (error.code as DsmCode) : "DSM_REFUSED", message: error.message };
+    return { code: known ? (error.code as DsmCode) : "DSM_REFUSED", message: plainText(error.message) };
   }
 
-  function foreign(): DsmError {
+  /** What others will connect to. */
+  function checkedAddress(found: SessionAddress): SessionAddress {
+    const { name, instance, host: server, port: serverPort, processes, size, order } = found;
+    const texts = [name, instance, server, order].every((text) => typeof text === "string");
+    const good = texts && checkProcesses(processes) === null && checkSize(size) === null && checkOrder(order) === null;
+    if (!good || !parseAddress(formatAddress(server, serverPort))) throw foreign();
+    return found;
+  }
+
+  function foreign(advice = ""): DsmError {
     return new DsmError(
       "DSM_PROTOCOL",
       `something other than a dsm daemon is listening on ${address}; ` +
-        "set DSM_DAEMON or --daemon to the daemon's address",
+        `set DSM_DAEMON or --daemon to the daemon's address${advice}`,
+    );
+  }
+
+  function noTls(reason: string): DsmError {
+    return new DsmError(
+      "DSM_REFUSED",
+      `no TLS with the session daemon at ${address}: ${reason}; check DSM_TLS_CA, and what the daemon was started with`,
     );
   }
 
@@ -92,6 +176,9 @@ export function createDirectory(options: DirectoryOptions): Directory {
     const cause = error.cause as { code?: string; name?: string; message?: string } | undefined;
     const code = cause?.code;
     if (code === "ECONNREFUSED" || code === "ConnectionRefused") return new Refused();
+    if (tls !== null && code !== undefined && /^(EPROTO|CERT_|ERR_TLS|UNABLE_TO|SELF_SIGNED|DEPTH_ZERO)/.test(code)) {
+      return noTls(cause?.message?.split(".")[0] ?? code);
+    }
     if (code === "ECONNRESET" || code === "ConnectionClosed") return new Reset();
     if (cause?.name === "TimeoutError" || cause?.name === "AbortError") {
       return unreachable("it takes connections but does not answer");
@@ -143,8 +230,13 @@ export function createDirectory(options: DirectoryOptions): Directory {
         );
         greeted = null;
         if (attempt < ATTEMPTS_MAX && error instanceof Reset) continue;
-        // A daemon that never greeted and hangs up on us speaks something else.
-        if (error instanceof Reset) throw hadGreeted ? unreachable("it closes the connection") : foreign();
+        if (error instanceof Reset) {
+          if (tls !== null) throw noTls("it closes the connection, which it does when it refuses our certificate");
+          // A daemon that never greeted and hangs up on us speaks something else.
+          throw hadGreeted
+            ? unreachable("it closes the connection")
+            : foreign("; if it is one with TLS, set DSM_TLS_CA");
+        }
         if (!(error instanceof Refused)) throw error;
         if (!autostart || attempt >= ATTEMPTS_MAX) throw unreachable("nothing is listening there");
         if (await startLocalDaemon(host, port)) {
@@ -162,7 +254,7 @@ export function createDirectory(options: DirectoryOptions): Directory {
     health: () => ask(greet),
     async find(request: FindRequest) {
       const found = await ask(() => call<SessionAddress>("POST", "/sessions", request, FIND_TIMEOUT_MS));
-      if (found) return found;
+      if (found) return checkedAddress(found);
       throw new DsmError(
         "DSM_REFUSED",
         `there is no session "${request.name}" at ${address}; say how many processes it has to start it`,
@@ -183,6 +275,8 @@ export function createDirectory(options: DirectoryOptions): Directory {
     get: (name: string) => ask(() => call<SessionDetail>("GET", path(name))),
   };
 }
+
+type Method = "GET" | "POST" | "PUT" | "DELETE";
 
 class Refused extends Error {}
 class Reset extends Error {}

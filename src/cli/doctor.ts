@@ -2,6 +2,7 @@ import { mkdtempSync, readFileSync, rmSync, statfsSync, writeFileSync } from "no
 import { release, tmpdir } from "node:os";
 import { join } from "node:path";
 import { defineCommand } from "citty";
+import { OPEN } from "../core/auth.ts";
 import { DsmError } from "../core/errors.ts";
 import { isLoopback } from "../core/names.ts";
 import { formatSize } from "../core/size.ts";
@@ -12,6 +13,7 @@ import { print, printJson } from "./messages.ts";
 import { daemonOption, jsonOption, readDaemon } from "./options.ts";
 import { scriptProgram } from "./program.ts";
 import { runtimeDirectory } from "./runtime-directory.ts";
+import { readCertificate, readSecurity, readTls, readTlsFiles, readTokenFile, tokenPath } from "./security.ts";
 import { isCompiled, selfCommand, selfEnvironment } from "./self.ts";
 import { table } from "./table.ts";
 
@@ -38,6 +40,7 @@ export default defineCommand({
   async run({ args }) {
     const daemon = readDaemon(args.daemon);
     const findings = [checkCpu(), checkKernel(), checkSharedMemory(), checkAddressSpace(), checkRuntimeDirectory()];
+    findings.push(checkToken(daemon.host), ...checkTls());
     findings.push(...checkSignals(), await checkLibrary());
     const chain = await checkChain();
     findings.push(chain, await checkDaemon(daemon, chain.state === "ok"));
@@ -121,6 +124,55 @@ function checkRuntimeDirectory(): Finding {
   }
 }
 
+/** Whether the shared token is there, where it is needed, and this user's alone. */
+function checkToken(host: string): Finding {
+  const check = "token";
+  const path = tokenPath();
+  try {
+    if (process.env.DSM_TOKEN) {
+      readSecurity(host, null);
+      return { check, state: "ok", found: "in DSM_TOKEN; demanded everywhere" };
+    }
+    if (readTokenFile(path) !== null) return { check, state: "ok", found: `${path}, readable by you alone` };
+  } catch (error) {
+    return failureOf(
+      check,
+      error,
+      "make it your own with mode 600; if others may have read it, remove it for a new one",
+    );
+  }
+  if (isLoopback(host)) return { check, state: "ok", found: "none; not needed on loopback" };
+  const advice = `copy ${path} from the daemon's machine, or set DSM_TOKEN`;
+  return { check, state: "failure", found: `none, but the daemon is at ${host}`, advice };
+}
+
+/** A certificate with less time left than this is worth a word. */
+const EXPIRY_WARNING_MS = 30 * 86_400_000;
+
+/** Whether the TLS files can be read and fit together, and for how long they are good. */
+function checkTls(): Finding[] {
+  const check = "TLS";
+  const advice = 'make new ones with "dsm cert", and set DSM_TLS_CA, DSM_TLS_CERT and DSM_TLS_KEY';
+  try {
+    const files = readTlsFiles();
+    if (readTls(files, false) === null) return [{ check, state: "ok", found: "off" }];
+    return [files.ca, files.cert].flatMap((path): Finding[] => {
+      if (path === undefined) return [];
+      const { validFrom, validTo } = readCertificate(path).certificate;
+      const left = Date.parse(validTo) - Date.now();
+      if (left <= 0) return [{ check, state: "failure", found: `${path} expired on ${validTo}`, advice }];
+      if (Date.parse(validFrom) > Date.now()) {
+        const found = `${path} is not good before ${validFrom}`;
+        return [{ check, state: "failure", found, advice: "set this machine's clock right" }];
+      }
+      const found = `${path} is good until ${validTo}`;
+      return [left < EXPIRY_WARNING_MS ? { check, state: "warning", found, advice } : { check, state: "ok", found }];
+    });
+  } catch (error) {
+    return [failureOf(check, error, advice)];
+  }
+}
+
 /** Signals a process inherits as blocked or ignored, and a tracer that takes them first. */
 function checkSignals(): Finding[] {
   const status = readFileSync("/proc/self/status", "utf8");
@@ -182,6 +234,9 @@ const STEPS: Record<string, { reached: string; advice: string }> = {
   stored: { reached: "the session could not be left", advice: "see the message above this report" },
 };
 
+/** The chain is on loopback and has a certificate for nobody: what the user has set for others does not count there. */
+const WITHOUT_SECURITY = { DSM_TOKEN: "", DSM_TLS_CERT: "", DSM_TLS_KEY: "", DSM_TLS_CA: "" };
+
 /** One store of one process, through library, arbiter, server and a daemon of our own, and back. */
 async function checkChain(): Promise<Finding> {
   const check = "trapped store";
@@ -193,7 +248,10 @@ async function checkChain(): Promise<Finding> {
     writeFileSync(script, PROBE);
     const program = await scriptProgram(script, []);
     const serverCommand = [...selfCommand(), "server"];
-    daemon = startDaemon({ host: "127.0.0.1", port: 0, serverCommand, autostarted: false, log() {} });
+    const serverEnvironment = WITHOUT_SECURITY;
+    daemon = startDaemon({
+      ...{ host: "127.0.0.1", port: 0, serverCommand, serverEnvironment, autostarted: false, log() {} },
+    });
     const address = `127.0.0.1:${daemon.port}`;
     const began = performance.now();
     const child = Bun.spawn({
@@ -201,6 +259,7 @@ async function checkChain(): Promise<Finding> {
       env: {
         ...(process.env as Record<string, string>),
         ...{ DSM_SESSION: session, DSM_PROCESSES: "1", DSM_SIZE: "64KiB", DSM_DAEMON: address, DSM_NODE: "doctor" },
+        ...WITHOUT_SECURITY,
         DSM_RANK: "0",
         ...selfEnvironment(),
         ...program.environment,
@@ -213,7 +272,7 @@ async function checkChain(): Promise<Finding> {
     for await (const line of lines(child.stdout)) {
       step = line;
       if (step !== "stored") continue;
-      published = (await createDirectory({ address, autostart: false }).get(session))?.bytes ?? 0;
+      published = (await createDirectory({ address, autostart: false, security: OPEN }).get(session))?.bytes ?? 0;
       child.stdin.end();
     }
     await child.exited;
@@ -231,7 +290,7 @@ async function checkChain(): Promise<Finding> {
     return failureOf(check, error, "see the other findings first");
   } finally {
     if (daemon) {
-      await createDirectory({ address: `127.0.0.1:${daemon.port}`, autostart: false })
+      await createDirectory({ address: `127.0.0.1:${daemon.port}`, autostart: false, security: OPEN })
         .remove(session)
         .catch(() => false);
       daemon.stop();

@@ -4,6 +4,7 @@ import licenses from "../../dist/licenses.txt" with { type: "file" };
 import koffi from "../../native/build/koffi.node" with { type: "file" };
 import libdsmArchive from "../../native/build/libdsm.a" with { type: "file" };
 import libdsm from "../../native/build/libdsm.so" with { type: "file" };
+import runs from "../../native/build/libdsm-runs.so" with { type: "file" };
 import libxedArchive from "../../native/build/libxed.a" with { type: "file" };
 import header from "../../native/include/dsm/dsm.h" with { type: "file" };
 import utilHeader from "../../native/include/dsm/dsm_util.h" with { type: "file" };
@@ -11,6 +12,7 @@ import type { AssetName } from "./assets.ts";
 
 export const EMBEDDED: Record<AssetName, string> = {
   "libdsm.so": libdsm,
+  "libdsm-runs.so": runs,
   "libdsm.a": libdsmArchive,
   "libxed.a": libxedArchive,
   "koffi.node": koffi,

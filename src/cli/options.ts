@@ -38,9 +38,13 @@ function parseOptions(args: ArgsDef): ParseOptions {
   return options;
 }
 
+/** Hint of an argument that may be given several times. */
+export const MANY = "HOST...";
+
 /** Throws UsageError for options the command does not have, values left out, and arguments too many. */
 export function checkArguments(rawArgs: string[], args: ArgsDef): void {
-  const most = Object.values(args).filter((definition) => definition.type === "positional").length;
+  const named = Object.values(args).filter((definition) => definition.type === "positional");
+  const most = named.some(({ valueHint }) => valueHint === MANY) ? Number.POSITIVE_INFINITY : named.length;
   try {
     const { positionals } = parseArgs({
       args: rawArgs,

@@ -1,12 +1,12 @@
 /** Where sockets and their locks are. libdsm computes the same: both must find the same socket. */
-import { accessSync, constants, lstatSync, mkdirSync } from "node:fs";
+import { constants, lstatSync, mkdirSync, statSync } from "node:fs";
 import { DsmError } from "../core/errors.ts";
 
-/** $XDG_RUNTIME_DIR/dsm where that can be used, else /tmp/dsm-<uid>; made if need be. Only this user can enter it. */
+/** $XDG_RUNTIME_DIR/dsm where that is this user's, else /tmp/dsm-<uid>; made if need be. Only this user can enter it. */
 export function runtimeDirectory(): string {
-  const uid = process.getuid?.() ?? 0;
+  const uid = process.geteuid?.() ?? 0;
   const base = process.env.XDG_RUNTIME_DIR;
-  const directory = base && isWritable(base) ? `${base}/dsm` : `/tmp/dsm-${uid}`;
+  const directory = base?.startsWith("/") && isOwn(base, uid) ? `${base}/dsm` : `/tmp/dsm-${uid}`;
   try {
     mkdirSync(directory, { mode: 0o700 });
   } catch (error) {
@@ -23,10 +23,11 @@ export function runtimeDirectory(): string {
   return directory;
 }
 
-function isWritable(directory: string): boolean {
+/** Nobody else could put another folder in the place of ours. */
+function isOwn(directory: string, uid: number): boolean {
   try {
-    accessSync(directory, constants.W_OK | constants.X_OK);
-    return true;
+    const { uid: owner, mode } = statSync(directory);
+    return owner === uid && (mode & 0o022) === 0;
   } catch {
     return false;
   }

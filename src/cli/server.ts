@@ -3,6 +3,8 @@ import { slotOf } from "../core/image.ts";
 import { ADDRESS_SLOTS, DEFAULT_HOST } from "../core/limits.ts";
 import { formatAddress, isLoopback } from "../core/names.ts";
 import { startServer } from "../server/server.ts";
+import { loadApplyRuns } from "./apply-runs.ts";
+import { warnReadable } from "./daemon.ts";
 import { connectionsMax } from "./descriptors.ts";
 import { createDirectory } from "./directory.ts";
 import { messages, print } from "./messages.ts";
@@ -26,6 +28,7 @@ import {
   restoreOption,
   UsageError,
 } from "./options.ts";
+import { readSecurity, readTls, readTlsFiles, tlsOptions } from "./security.ts";
 import { readSnapshot } from "./snapshot-file.ts";
 
 export default defineCommand({
@@ -40,6 +43,7 @@ export default defineCommand({
     ...restoreOption,
     host: { type: "string", description: "Address to listen on", valueHint: "ADDRESS", default: DEFAULT_HOST },
     port: { type: "string", description: "Port to listen on; 0 takes a free one", default: "0" },
+    ...tlsOptions,
     ...daemonOption,
     autostart: {
       type: "boolean",
@@ -69,6 +73,7 @@ export default defineCommand({
       throw invalid(`the daemon is at ${daemon.address}, but ${args.host} is reached from here only; give --host`);
     }
     const byHand = instance === undefined;
+    const tls = readTls(readTlsFiles(args), true);
     const server = await startServer({
       session: readName("session", session),
       processes: readProcesses(processes),
@@ -79,6 +84,7 @@ export default defineCommand({
       port: readPort(args.port),
       directory: createDirectory({
         address: daemon.address,
+        security: readSecurity(daemon.host, tls),
         autostart: byHand && readAutostart(args.autostart),
         note: (text) => messages.info(text),
       }),
@@ -89,9 +95,12 @@ export default defineCommand({
       endUnused: !byHand,
       connectionsMax: connectionsMax("server"),
       elastic: readElastic(args.elastic) || saved?.elastic === true,
+      applyRuns: await loadApplyRuns(),
+      security: readSecurity(args.host, tls),
     });
     for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => server.stop());
     if (byHand) {
+      warnReadable(args.host, tls);
       await print(`dsm server: session "${session}" is listening on ${formatAddress(server.host, server.port)}`);
     }
     return server.ended;

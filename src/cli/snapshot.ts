@@ -1,4 +1,6 @@
+import { randomBytes } from "node:crypto";
 import { defineCommand } from "citty";
+import { LinkProver, mustProve, NONCE_SIZE } from "../core/auth.ts";
 import { DsmError, statusCode } from "../core/errors.ts";
 import { FrameReader } from "../core/frames.ts";
 import { GREETING_TIMEOUT_MS, WELCOME_MAX } from "../core/limits.ts";
@@ -9,6 +11,7 @@ import { formatSize } from "../core/size.ts";
 import { createDirectory } from "./directory.ts";
 import { print, printJson } from "./messages.ts";
 import { daemonOption, jsonOption, readDaemon, readName } from "./options.ts";
+import { readSecurity } from "./security.ts";
 import { SnapshotWriter } from "./snapshot-file.ts";
 
 export default defineCommand({
@@ -64,13 +67,39 @@ async function save(
       throw new ProtocolError(`an unexpected frame of kind ${kind}`);
     }
   };
+  const security = readSecurity(host);
+  const { token, tls } = security;
+  let send: (bytes: Uint8Array) => void = () => {};
+  const prover = new LinkProver(token, mustProve(security, host), randomBytes(NONCE_SIZE), (bytes) => send(bytes));
+  const prove = (step: () => void): void => {
+    try {
+      step();
+      if (prover.open) send(encodeGreeting(Kind.SNAPSHOT, new Uint8Array(0)));
+    } catch (error) {
+      failed = true;
+      reject(error instanceof ProtocolError ? new DsmError(statusCode(error.status), error.message) : error);
+    }
+  };
   const socket = await Bun.connect({
     hostname: host,
     port,
+    ...(tls === null ? {} : { tls: { ...tls, rejectUnauthorized: true } }),
     socket: {
-      open: (socket) => void socket.write(encodeGreeting(Kind.SNAPSHOT, new Uint8Array(0))),
+      open: (socket) => {
+        send = (bytes) => socket.write(bytes);
+        if (tls === null) prove(() => prover.begin());
+      },
+      handshake: (socket, success) => {
+        if (tls === null) return;
+        if (success && socket.authorized) prove(() => prover.begin());
+        else gone("has no certificate that counts here");
+      },
       data: (_socket, chunk) => {
         if (failed) return;
+        if (!prover.open) {
+          prove(() => prover.receive(chunk));
+          return;
+        }
         try {
           reader.push(chunk, frame);
         } catch (error) {

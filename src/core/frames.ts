@@ -2,20 +2,56 @@
  * Cuts a byte stream into frames. Whole frames are handed over where they lie in the received chunk; only a frame that
  * spans chunks is copied together, so memory is bounded by the largest frame allowed.
  */
-import { FRAME_MAX } from "./limits.ts";
-import { HEADER_SIZE, ProtocolError } from "./protocol.ts";
+import { FRAME_MAX, SPARE_PARTS_MAX } from "./limits.ts";
+import { HEADER_SIZE, ProtocolError, PUBLISH_PART_MAX } from "./protocol.ts";
 
 /** `bytes` is valid during the call only, and may be written to. */
 export type FrameHandler = (view: DataView, at: number, size: number, bytes: Uint8Array) => void;
 
+const PART_SIZE = HEADER_SIZE + PUBLISH_PART_MAX;
+
+/** Memory for the parts of large publications, which is used again: new memory costs more than what is done with it. */
+export class PartPool {
+  #spare: Uint8Array<ArrayBuffer>[] = [];
+
+  /** At least `size` bytes with anything in them, and less than twice as many or 4096. */
+  take(size: number): Uint8Array<ArrayBuffer> {
+    if (size > PART_SIZE || size <= PART_SIZE / 2) return new Uint8Array(Math.max(size, 4096));
+    return this.#spare.pop() ?? new Uint8Array(PART_SIZE);
+  }
+
+  /** Gives back what take() gave, or a part of it; nobody may use it any more. */
+  give(bytes: Uint8Array<ArrayBuffer>): void {
+    if (bytes.buffer.byteLength === PART_SIZE && this.#spare.length < SPARE_PARTS_MAX) {
+      this.#spare.push(new Uint8Array(bytes.buffer));
+    } else {
+      freeNow(bytes);
+    }
+  }
+}
+
+/** Smaller ones are left to the garbage collector. */
+const FREE_NOW_MIN = 32 << 10;
+
+/**
+ * Frees the memory behind `bytes`, which nobody may use any more. Left to the garbage collector, what a large publication
+ * passes through would be there many times over before it is collected, and every piece of it be fresh memory.
+ */
+export function freeNow(bytes: Uint8Array): void {
+  if (bytes.length >= FREE_NOW_MIN && bytes.buffer instanceof ArrayBuffer) bytes.buffer.transfer(0);
+}
+
 export class FrameReader {
   #limit: number;
+  readonly #pool: PartPool;
   #partial = new Uint8Array(0);
   #have = 0;
   #need = 0;
 
-  constructor(limit: number) {
+  /** `pool`: where take() has memory from. */
+  constructor(limit: number, pool: PartPool = new PartPool()) {
     this.#limit = limit;
+    this.#pool = pool;
   }
 
   /** Raises the limit once the peer is known. */
@@ -27,6 +63,21 @@ export class FrameReader {
   /** Bytes of a frame that has not fully arrived. */
   get pending(): number {
     return this.#have;
+  }
+
+  /**
+   * For a handler that keeps its frame, which it has as `at`, `size` and `bytes`: bytes that hold it and are the caller's.
+   * They are the reader's own if it put the frame together in memory of about that size, else a copy.
+   */
+  take(at: number, size: number, bytes: Uint8Array): Uint8Array<ArrayBuffer> {
+    if (bytes === this.#partial && size > bytes.length / 2) {
+      const own = this.#partial;
+      this.#partial = new Uint8Array(0);
+      return own.subarray(0, size);
+    }
+    const copy = this.#pool.take(size);
+    copy.set(bytes.subarray(at, at + size));
+    return copy.subarray(0, size);
   }
 
   /** Throws ProtocolError on a size that cannot be; what `handle` throws passes through. The stream is then unusable. */
@@ -57,7 +108,7 @@ export class FrameReader {
   }
 
   #keep(rest: Uint8Array, need: number): void {
-    if (this.#partial.length < need) this.#partial = new Uint8Array(Math.max(need, 4096));
+    if (this.#partial.length < need) this.#partial = this.#pool.take(need);
     this.#partial.set(rest);
     this.#have = rest.length;
     this.#need = need;
@@ -81,7 +132,7 @@ export class FrameReader {
         return at;
       }
       if (this.#partial.length < size) {
-        const grown = new Uint8Array(size);
+        const grown = this.#pool.take(size);
         grown.set(this.#partial.subarray(0, this.#have));
         this.#partial = grown;
       }

@@ -57,6 +57,15 @@ export const CONNECTIONS_MIN = 8;
 export const PICTURES_MAX = 4;
 /** Whoever takes a snapshot and takes nothing of it for so long is given up. */
 export const PICTURE_STALL_MS = 30_000;
+/** Connections to one server that have not proven that they know the token; the oldest makes room for the next. */
+export const UNPROVEN_LINKS_MAX = 64;
+/** Bytes of the shared token. */
+export const TOKEN_MIN = 16;
+export const TOKEN_MAX = 256;
+/** A challenge of the daemon's API is answered within this time, or not at all. */
+export const CHALLENGE_LIFETIME_MS = 30_000;
+/** Proven requests to one daemon in that time. */
+export const PROVEN_REQUESTS_MAX = 65536;
 /** Requests one channel may have under way. */
 export const CHANNEL_REQUESTS_MAX = 1024;
 /** Bytes waiting for a slow reader beyond which we stop reading from those who cause more. */
@@ -64,6 +73,9 @@ export const OUTBOX_HIGH = 4 << 20;
 /** Bytes waiting for a reader at which its connection is given up. Far above OUTBOX_HIGH: what may still come after we
  * stopped reading is bounded by the sockets' own buffers and by the one frame each link was in the middle of. */
 export const OUTBOX_MAX = 256 << 20;
+
+/** Parts of publications (512 KiB) whose memory a server keeps for the next ones: enough for one of 64 MiB. */
+export const SPARE_PARTS_MAX = 150;
 
 export const JOIN_TIMEOUT_MS = 300_000;
 /** A peer must have said who it is after this long. */

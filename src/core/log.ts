@@ -17,8 +17,9 @@ export interface LogFollower {
 export interface OrderedLog {
   /** A snapshot of the session and the node's number; entries after the snapshot go to `follower`. */
   open(hello: NodeHello, follower: LogFollower): Promise<Welcome>;
-  /** Asks for places in the order for whole frames; `bytes` is valid during the call only. */
-  append(bytes: Uint8Array): void;
+  /** Asks for places in the order for whole frames; `bytes` is valid during the call only, or, with `sent`, until that is
+   * called. */
+  append(bytes: Uint8Array, sent?: () => void): void;
   /** Bytes handed to append() that have not left yet. */
   readonly queued: number;
   close(): void;

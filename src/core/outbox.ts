@@ -7,12 +7,22 @@ import { OUTBOX_MAX } from "./limits.ts";
 /** Takes some of the bytes (maybe none) and returns how many. */
 export type Write = (bytes: Uint8Array) => number;
 
+interface Chunk {
+  bytes: Uint8Array;
+  sent: (() => void) | undefined;
+}
+
+/** Before this many bytes are added to what waits, the connection is asked whether it takes some of that by now. */
+const DRAIN_FIRST = 64 << 10;
+
 export class Outbox {
   readonly #write: Write;
   readonly #limit: number;
-  #chunks: Uint8Array[] = [];
+  #chunks: Chunk[] = [];
+  /** Bytes of the first chunk that are written. */
   #sent = 0;
   #size = 0;
+  #held = false;
 
   /** `limit`: most bytes that may wait. */
   constructor(write: Write, limit: number = OUTBOX_MAX) {
@@ -26,35 +36,51 @@ export class Outbox {
   }
 
   /**
-   * False: the reader is too far behind, give the connection up. `bytes` may be used again after the call, unless they
-   * are `kept`: then nobody changes them any more, and several outboxes may hold the same ones.
+   * False: the reader is too far behind, give the connection up. `bytes` may be used again after the call; or, with
+   * `sent`, when that is called, and not before: several outboxes may hold the same ones. An outbox that is given up
+   * never calls it.
    */
-  send(bytes: Uint8Array, kept = false): boolean {
+  send(bytes: Uint8Array, sent?: () => void): boolean {
+    if (this.#size > 0 && bytes.length >= DRAIN_FIRST) this.drain();
     let written = 0;
-    if (this.#size === 0) {
-      written = this.#write(bytes);
-      if (written === bytes.length) return true;
+    if (this.#size === 0 && !this.#held) {
+      written = Math.max(this.#write(bytes), 0);
+      if (written === bytes.length) {
+        sent?.();
+        return true;
+      }
     }
-    const unsent = bytes.subarray(Math.max(written, 0));
-    if (this.#size + unsent.length > this.#limit) return false;
-    const rest = kept ? unsent : new Uint8Array(unsent);
-    this.#chunks.push(rest);
+    const rest = bytes.subarray(written);
+    if (this.#size + rest.length > this.#limit) return false;
+    this.#chunks.push({ bytes: sent === undefined ? new Uint8Array(rest) : rest, sent });
     this.#size += rest.length;
     return true;
   }
 
+  get held(): boolean {
+    return this.#held;
+  }
+
+  /** While it is held back nothing is written. */
+  set held(held: boolean) {
+    this.#held = held;
+    if (!held) this.drain();
+  }
+
   /** The connection takes bytes again. */
   drain(): void {
+    if (this.#held) return;
     while (this.#chunks.length > 0) {
-      const chunk = this.#chunks[0] as Uint8Array;
-      const written = Math.max(this.#write(this.#sent === 0 ? chunk : chunk.subarray(this.#sent)), 0);
+      const { bytes, sent } = this.#chunks[0] as Chunk;
+      const written = Math.max(this.#write(this.#sent === 0 ? bytes : bytes.subarray(this.#sent)), 0);
       this.#size -= written;
-      if (this.#sent + written < chunk.length) {
+      if (this.#sent + written < bytes.length) {
         this.#sent += written;
         return;
       }
       this.#sent = 0;
       this.#chunks.shift();
+      sent?.();
     }
   }
 }

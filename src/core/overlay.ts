@@ -14,7 +14,7 @@
  * Whoever calls add(), or a method that changes the map, holds the ring's lock or has no processes that store.
  */
 import { MapBytes } from "./memory.ts";
-import type { AtomicOp } from "./protocol.ts";
+import { type AtomicOp, ProtocolError } from "./protocol.ts";
 
 const LINE = 64;
 
@@ -31,21 +31,34 @@ export class OverlayMap extends MapBytes {
   /** What store() and publish() are given is an entry of this node's own, counted in by add() before. */
   settles = false;
 
-  /** Bytes on which stores are pending, in whole lines. */
+  /** Lines of 64 bytes in which stores are pending. */
   get pendingLines(): number {
     return this.#lines.size;
   }
 
-  /** A store that is in the map (or will be, before anybody can look): `old` is what the map held before it. */
+  /**
+   * A store that is in the map (or will be, before anybody can look): `old` is what the map held before it. As all that
+   * is pending is in the ring, and no run of a record takes less than 24 bytes of it, 16 bits count the stores of a byte.
+   */
   add(offset: number, length: number, old: Uint8Array, oldAt: number): void {
-    for (let i = 0; i < length; i += 1) {
-      const at = this.#slotFor(Math.floor((offset + i) / LINE)) * LINE + ((offset + i) % LINE);
-      if (this.#pending[at] === 0) {
-        this.#ordered[at] = old[oldAt + i] as number;
-        const slot = Math.floor(at / LINE);
-        this.#totals[slot] = (this.#totals[slot] as number) + 1;
+    const end = offset + length;
+    for (let from = offset; from < end; ) {
+      const line = Math.floor(from / LINE);
+      const next = Math.min(end, (line + 1) * LINE);
+      const slot = this.#slotFor(line);
+      let fresh = 0;
+      for (let at = slot * LINE + (from % LINE), source = oldAt + from - offset, n = next - from; n > 0; n -= 1) {
+        const pending = this.#pending[at] as number;
+        if (pending === 0) {
+          this.#ordered[at] = old[source] as number;
+          fresh += 1;
+        }
+        this.#pending[at] = pending + 1;
+        at += 1;
+        source += 1;
       }
-      this.#pending[at] = (this.#pending[at] as number) + 1;
+      this.#totals[slot] = (this.#totals[slot] as number) + fresh;
+      from = next;
     }
   }
 
@@ -84,21 +97,28 @@ export class OverlayMap extends MapBytes {
 
   /** The entry of a pending store: the order has caught up with it. The map holds it, or a later one, already. */
   #settle(offset: number, source: DataView, from: number, length: number): void {
-    for (let i = 0; i < length; i += 1) {
-      const line = Math.floor((offset + i) / LINE);
+    const end = offset + length;
+    for (let to = offset; to < end; ) {
+      const line = Math.floor(to / LINE);
+      const next = Math.min(end, (line + 1) * LINE);
       const slot = this.#lines.get(line);
-      if (slot === undefined) throw new Error("overlay: an entry of this node that was never pending");
-      const at = slot * LINE + ((offset + i) % LINE);
-      const pending = (this.#pending[at] as number) - 1;
-      if (pending < 0) throw new Error("overlay: a byte of this node's entry that was never pending");
-      this.#ordered[at] = source.getUint8(from + i);
-      this.#pending[at] = pending;
-      if (pending > 0) continue;
-      const total = (this.#totals[slot] as number) - 1;
+      if (slot === undefined) throw neverPending();
+      let done = 0;
+      for (let at = slot * LINE + (to % LINE), n = next - to; n > 0; n -= 1) {
+        const pending = this.#pending[at] as number;
+        if (pending === 0) throw neverPending();
+        this.#ordered[at] = source.getUint8(from + next - n - offset);
+        this.#pending[at] = pending - 1;
+        if (pending === 1) done += 1;
+        at += 1;
+      }
+      const total = (this.#totals[slot] as number) - done;
       this.#totals[slot] = total;
-      if (total > 0) continue;
-      this.#lines.delete(line);
-      this.#free.push(slot);
+      if (total === 0) {
+        this.#lines.delete(line);
+        this.#free.push(slot);
+      }
+      to = next;
     }
   }
 
@@ -129,6 +149,28 @@ export class OverlayMap extends MapBytes {
       }
       this.view.setBigUint64(word, scratch.getBigUint64(0, true), true);
     }
+  }
+
+  protected override get isPlain(): boolean {
+    return !this.settles && this.#lines.size === 0;
+  }
+
+  protected override storeMaskedWord(offset: number, mask: number, source: DataView, from: number): number {
+    if (this.settles) throw new Error("overlay: a masked run is never queued");
+    const slot = this.#lines.get(Math.floor(offset / LINE));
+    if (slot === undefined) return super.storeMaskedWord(offset, mask, source, from);
+    const scratch = this.#scratch;
+    scratch.setBigUint64(0, this.view.getBigUint64(offset, true), true);
+    let next = from;
+    for (let byte = 0; byte < 8; byte += 1) {
+      if (((mask >> byte) & 1) === 0) continue;
+      const place = slot * LINE + ((offset + byte) % LINE);
+      if (this.#pending[place] === 0) scratch.setUint8(byte, source.getUint8(next));
+      else this.#ordered[place] = source.getUint8(next);
+      next += 1;
+    }
+    this.view.setBigUint64(offset, scratch.getBigUint64(0, true), true);
+    return next;
   }
 
   override atomic(
@@ -200,3 +242,6 @@ export class OverlayMap extends MapBytes {
     return copy;
   }
 }
+
+const neverPending = (): ProtocolError =>
+  new ProtocolError("an entry of the order is damaged: this node has not queued it");

@@ -9,6 +9,9 @@
 import { Status } from "./errors.ts";
 import { isAlignment } from "./heap.ts";
 import {
+  ADDRESS_FIRST,
+  ADDRESS_SLOTS,
+  ADDRESS_STRIDE,
   CHANNEL_REQUESTS_MAX,
   FRAME_MAX,
   NAME_MAX,
@@ -54,16 +57,13 @@ export const Kind = {
   FENCE: 9,
   /** Pipelined: there is something in the ring, and the arbiter was asleep. No answer. */
   DOORBELL: 10,
-  /**
-   * A piece of a map at one point of the order. body: runs as in PUBLISH, length: their bytes, at most PUBLISH_PART_MAX,
-   * seq: behind which entry, op: 1 if more pieces follow, 0 for the last one. What no run names is zero. See picture.ts.
-   */
-  MAP: 11,
-  /**
-   * First frame of one who wants a picture of the session. Answer: REPLY with JSON (a SessionImage), then MAP to the last
-   * one, all as at one place of the order; or FAIL.
-   */
-  SNAPSHOT: 14,
+  /** To a process: the part it named in a PUBLISH that is STAGED was taken, its place may be used again. offset: of that. */
+  TAKEN: 11,
+  /** Before an arbiter's greeting: offset: MAGIC, aux: version, body: nonce. Answer: CHALLENGE, without a nonce where no
+   * proof is demanded. See auth.ts. */
+  CHALLENGE: 14,
+  /** Answer to CHALLENGE, and the server's answer to that. body: proof. */
+  PROOF: 15,
 
   /** offset: pid, aux: wished rank + 1 or 0, op: 1 if not in direct mode, body: name of the node, length: its bytes. */
   JOIN: 16,
@@ -75,7 +75,9 @@ export const Kind = {
   ATOMIC: 19,
   /**
    * length: bytes of runs in the body, op: 1 if more parts of this entry follow, 2 (from an arbiter only, without runs)
-   * if the rest will never come and the parts before are to be forgotten: that never enters the order.
+   * if the rest will never come and the parts before are to be forgotten: that never enters the order. op: 3 (from a
+   * process only, without a body): as 1, but the `length` bytes of runs are at `offset` of the process's staging area,
+   * whose descriptor there is seq. Answer: TAKEN.
    */
   PUBLISH: 20,
   BARRIER: 21,
@@ -102,6 +104,17 @@ export const Kind = {
   LOCK: 30,
   /** body: name, length: its bytes, op: 1 to hand on OWNER_DIED as well: what the lock guards was not put in order. */
   UNLOCK: 31,
+
+  /**
+   * A piece of a map at one point of the order. body: runs as in PUBLISH, length: their bytes, at most PUBLISH_PART_MAX,
+   * seq: behind which entry, op: 1 if more pieces follow, 0 for the last one. What no run names is zero. See picture.ts.
+   */
+  MAP: 32,
+  /**
+   * First frame of one who wants a picture of the session. Answer: REPLY with JSON (a SessionImage), then MAP to the last
+   * one, all as at one place of the order; or FAIL.
+   */
+  SNAPSHOT: 33,
 } as const;
 export type Kind = (typeof Kind)[keyof typeof Kind];
 
@@ -115,7 +128,7 @@ export const ORDERED_LAST = Kind.UNLOCK;
 export const AtomicOp = { ADD: 1, AND: 2, OR: 3, XOR: 4, XCHG: 5, CMPXCHG: 6, NEG: 7 } as const;
 export type AtomicOp = (typeof AtomicOp)[keyof typeof AtomicOp];
 
-export const PublishOp = { LAST: 0, MORE: 1, ABANDON: 2 } as const;
+export const PublishOp = { LAST: 0, MORE: 1, ABANDON: 2, STAGED: 3 } as const;
 
 /** "dsmwire" and a zero byte, read as two little-endian words. */
 export const MAGIC_LOW = 0x776d7364;
@@ -167,7 +180,7 @@ export const RING = {
   tail: [64, 4],
   /** Records before this place have been applied in the order; their room is free. */
   head: [128, 4],
-  /** 1: ring the doorbell. */
+  /** Not 0: the arbiter sleeps, for the n-th time (modulo 2^32). Ring the doorbell; then put 0, if it is still n. */
   sleeping: [192, 4],
   /** 1: some process sees pages through a shadow; stores are not queued meanwhile. */
   shadowed: [196, 4],
@@ -177,12 +190,26 @@ export const RING_SIZE = 1 << 20;
 /** Largest record; a larger store is not queued. */
 export const RING_RECORD_MAX = RING_SIZE / 4;
 export const RING_WRAP = 0xffffffff;
+/** Position of the first record: every session soon passes the largest position there is. */
+export const RING_START = 2 ** 32 - RING_SIZE;
 
-/** A run in a PUBLISH body: 8 bytes (offset in the low 40 bits, length in the high 24), then its bytes, padded to 8. */
+/**
+ * A run in a PUBLISH body: 8 bytes (offset in the low 40 bits, length in the high 24), then its bytes, padded to 8.
+ *
+ * A length with its highest bit set is that of a masked run, which changes some of the bytes of neighbouring aligned
+ * words: the low 12 bits are the number of those bytes less 1, the next 9 the number of words less 1. Behind the 8 bytes
+ * is a mask for each word (bit i: byte i changes), padded to 8, then the bytes that change, one behind the other, padded
+ * to 8. So bytes that no one wrote do not travel, and a word is changed by one store.
+ */
 export const RUN_HEADER_SIZE = 8;
-export const RUN_LENGTH_MAX = 0xffffff;
+export const RUN_LENGTH_MAX = 0x7fffff;
+export const RUN_MASKED = 0x800000;
+export const RUN_WORDS_MAX = 512;
+export const RUN_BYTES_BITS = 12;
 /** Most bytes of runs in one PUBLISH part. */
-export const PUBLISH_PART_MAX = 256 << 10;
+export const PUBLISH_PART_MAX = 512 << 10;
+/** Bytes of a process's staging area: two parts, one being made while the other is taken. */
+export const STAGING_SIZE = 2 * PUBLISH_PART_MAX;
 
 export const ATOMIC_BODY_SIZE = 32;
 
@@ -229,7 +256,7 @@ export function encode(frame: Frame): Uint8Array {
   return bytes;
 }
 
-/** A HELLO, ATTACH or STATUS: the first frame of a connection. */
+/** A HELLO, ATTACH, STATUS or CHALLENGE: the first frame of a connection. */
 export function encodeGreeting(kind: Kind, body: Uint8Array, fields: Partial<Frame> = {}): Uint8Array {
   const bytes = encode({ ...fields, kind, body, aux: PROTOCOL_VERSION });
   const view = new DataView(bytes.buffer);
@@ -281,10 +308,22 @@ export function setUint64(view: DataView, at: number, value: number): void {
   view.setUint32(at + 4, Math.floor(value / 2 ** 32), true);
 }
 
-/** A run's offset and length without making an object of them. */
+/** A run's offset and length without making an object of them. The length of a masked run is what its words take. */
 export const runOffset = (view: DataView, at: number): number =>
   (view.getUint32(at + 4, true) & 0xff) * 2 ** 32 + view.getUint32(at, true);
-export const runLength = (view: DataView, at: number): number => view.getUint32(at + 4, true) >>> 8;
+export const runIsMasked = (view: DataView, at: number): boolean => view.getInt32(at + 4, true) < 0;
+export const runLength = (view: DataView, at: number): number => {
+  const length = view.getUint32(at + 4, true) >>> 8;
+  return length < RUN_MASKED ? length : 8 * runWords(view, at);
+};
+/** Of a masked run: its words, and how many of their bytes change. */
+export const runWords = (view: DataView, at: number): number => ((view.getUint32(at + 4, true) >>> 20) & 0x1ff) + 1;
+export const runChanges = (view: DataView, at: number): number => ((view.getUint32(at + 4, true) >>> 8) & 0xfff) + 1;
+/** Bytes of the frame that the run takes, with its header. */
+export const runSize = (view: DataView, at: number): number =>
+  runIsMasked(view, at)
+    ? RUN_HEADER_SIZE + padded(runWords(view, at)) + padded(runChanges(view, at))
+    : RUN_HEADER_SIZE + padded(view.getUint32(at + 4, true) >>> 8);
 
 /** Writes one run at `at` and returns where the next one begins. */
 export function writeRun(view: DataView, at: number, offset: number, bytes: Uint8Array): number {
@@ -294,13 +333,69 @@ export function writeRun(view: DataView, at: number, offset: number, bytes: Uint
   return at + RUN_HEADER_SIZE + padded(bytes.length);
 }
 
+/** Writes a masked run at `at`: `masks` of the words from `offset` on, and the bytes they stand for. */
+export function writeMaskedRun(
+  view: DataView,
+  at: number,
+  offset: number,
+  masks: Uint8Array,
+  changes: Uint8Array,
+): number {
+  const length = RUN_MASKED | ((masks.length - 1) << RUN_BYTES_BITS) | (changes.length - 1);
+  view.setUint32(at, offset >>> 0, true);
+  view.setUint32(at + 4, ((length << 8) | Math.floor(offset / 2 ** 32)) >>> 0, true);
+  const bytes = new Uint8Array(view.buffer, view.byteOffset);
+  bytes.set(masks, at + RUN_HEADER_SIZE);
+  bytes.set(changes, at + RUN_HEADER_SIZE + padded(masks.length));
+  return at + RUN_HEADER_SIZE + padded(masks.length) + padded(changes.length);
+}
+
+/** Bits set in `words` bytes at `at`; what pads them to 8 must be 0 and counts too. */
+function countBits(view: DataView, at: number, bytes: number): number {
+  let count = 0;
+  // Neighbouring words are mostly changed alike.
+  let last = 0;
+  let lastCount = 0;
+  for (let i = 0; i < bytes; i += 4) {
+    const four = view.getInt32(at + i, true);
+    if (four !== last) {
+      last = four;
+      let bits = four - ((four >>> 1) & 0x55555555);
+      bits = (bits & 0x33333333) + ((bits >>> 2) & 0x33333333);
+      lastCount = Math.imul((bits + (bits >>> 4)) & 0x0f0f0f0f, 0x01010101) >>> 24;
+    }
+    count += lastCount;
+  }
+  return count;
+}
+
+/** What is wrong with the runs between `from` and `end`, or null. */
+function checkRuns(view: DataView, from: number, end: number, mapSize: number, ordered: boolean): string | null {
+  for (let run = from; run < end; ) {
+    const next = run + runSize(view, run);
+    if (next > end || next <= run + RUN_HEADER_SIZE) return "publish: a run does not fit its frame";
+    const offset = runOffset(view, run);
+    if (offset + runLength(view, run) > mapSize) return "publish: a run outside the map";
+    if (runIsMasked(view, run) && !ordered) {
+      const masks = padded(runWords(view, run));
+      if (offset % 8 !== 0 || (view.getUint32(run + 4, true) & 0x60000000) !== 0)
+        return "publish: a run of no known form";
+      if (countBits(view, run + RUN_HEADER_SIZE, masks) !== runChanges(view, run))
+        return "publish: masks of other bytes";
+    }
+    run = next;
+  }
+  return null;
+}
+
 const SIZES_OF_WIDTH = [0, 1, 1, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1];
 
 /**
  * Whether the ordered operation at `at` is well formed for a map of `mapSize` bytes: everything apply() relies on. Null,
- * or what is wrong. The frame's size is already known to lie within the bytes received.
+ * or what is wrong. The frame's size is already known to lie within the bytes received. `ordered`: the server has checked
+ * it before; what takes long, the masks, is not checked again.
  */
-export function checkOperation(view: DataView, at: number, mapSize: number): string | null {
+export function checkOperation(view: DataView, at: number, mapSize: number, ordered = false): string | null {
   const size = view.getUint32(at, true);
   const kind = view.getUint8(at + 4);
   const length = view.getUint32(at + 32, true);
@@ -321,8 +416,7 @@ export function checkOperation(view: DataView, at: number, mapSize: number): str
       if (length !== body || length > PUBLISH_PART_MAX) return "publish: length does not fit its frame";
       const op = view.getUint8(at + 5);
       if (op > PublishOp.ABANDON || (op === PublishOp.ABANDON && body !== 0)) return "publish: no such flag";
-      const end = at + size;
-      return checkRuns(view, at + HEADER_SIZE, end, mapSize, "publish");
+      return checkRuns(view, at + HEADER_SIZE, at + size, mapSize, ordered);
     }
     case Kind.SEM_WAIT:
     case Kind.SEM_POST:
@@ -366,24 +460,13 @@ export function checkOperation(view: DataView, at: number, mapSize: number): str
   }
 }
 
-function checkRuns(view: DataView, from: number, end: number, mapSize: number, what: string): string | null {
-  for (let run = from; run < end; ) {
-    const bytes = runLength(view, run);
-    const next = run + RUN_HEADER_SIZE + padded(bytes);
-    if (bytes < 1 || next > end) return `${what}: a run does not fit its frame`;
-    if (runOffset(view, run) + bytes > mapSize) return `${what}: a run outside the map`;
-    run = next;
-  }
-  return null;
-}
-
 /** Whether the MAP frame at `at` is well formed for a map of `mapSize` bytes. Null, or what is wrong. */
 export function checkMap(view: DataView, at: number, mapSize: number): string | null {
   const size = view.getUint32(at, true);
   const length = view.getUint32(at + 32, true);
   if (length !== size - HEADER_SIZE || length > PUBLISH_PART_MAX) return "map: length does not fit its frame";
   if (view.getUint8(at + 5) > 1) return "map: no such flag";
-  return checkRuns(view, at + HEADER_SIZE, at + size, mapSize, "map");
+  return checkRuns(view, at + HEADER_SIZE, at + size, mapSize, false);
 }
 
 function inMap(view: DataView, at: number, length: number, mapSize: number): boolean {
@@ -406,6 +489,10 @@ export function wireHeader(): string {
     `#define WIRE_STORE_MAX ${STORE_MAX}u`,
     `#define WIRE_PUBLISH_PART_MAX ${PUBLISH_PART_MAX}u`,
     `#define WIRE_RUN_LENGTH_MAX ${RUN_LENGTH_MAX}u`,
+    `#define WIRE_RUN_MASKED ${RUN_MASKED}u`,
+    `#define WIRE_RUN_WORDS_MAX ${RUN_WORDS_MAX}u`,
+    `#define WIRE_RUN_BYTES_BITS ${RUN_BYTES_BITS}u`,
+    `#define WIRE_STAGING_SIZE ${STAGING_SIZE}u`,
     `#define WIRE_CHANNEL_REQUESTS_MAX ${CHANNEL_REQUESTS_MAX}u`,
     `#define WIRE_NO_TAG ${NO_TAG}u`,
     `#define WIRE_RING_HEADER_SIZE ${RING_HEADER_SIZE}u`,
@@ -413,9 +500,16 @@ export function wireHeader(): string {
     `#define WIRE_RING_RECORD_MAX ${RING_RECORD_MAX}u`,
     `#define WIRE_RING_WRAP ${RING_WRAP}u`,
     ...Object.entries(RING).map(([name, [offset]]) => `#define WIRE_RING_${name.toUpperCase()} ${offset}u`),
+    `#define WIRE_ADDRESS_FIRST 0x${ADDRESS_FIRST.toString(16)}ull`,
+    `#define WIRE_ADDRESS_STRIDE 0x${ADDRESS_STRIDE.toString(16)}ull`,
+    `#define WIRE_ADDRESS_SLOTS ${ADDRESS_SLOTS}u`,
     "",
     "enum wire_kind {",
     ...Object.entries(Kind).map(([name, value]) => `  WIRE_${name} = ${value},`),
+    "};",
+    "",
+    "enum wire_publish_op {",
+    ...Object.entries(PublishOp).map(([name, value]) => `  WIRE_PUBLISH_${name} = ${value},`),
     "};",
     "",
   ];

@@ -7,10 +7,10 @@
  * the channel it came from, so an answer finds its way without a table.
  */
 import { Status } from "./errors.ts";
-import { FrameReader } from "./frames.ts";
+import { FrameReader, PartPool } from "./frames.ts";
 import { CHANNEL_REQUESTS_MAX, CHANNELS_MAX, FRAME_MAX, GREETING_FRAME_MAX, PAGE_SIZE } from "./limits.ts";
 import { onLossNumber, onLossOfNumber } from "./loss.ts";
-import { MapBytes } from "./memory.ts";
+import { type ApplyRuns, MapBytes } from "./memory.ts";
 import { orderNumber, orderOfNumber } from "./order.ts";
 import { OverlayMap } from "./overlay.ts";
 import { MapOp } from "./picture.ts";
@@ -32,11 +32,15 @@ import {
   PROCESS_HELLO,
   PROCESS_HELLO_SIZE,
   ProtocolError,
+  PUBLISH_PART_MAX,
   PublishOp,
   padded,
   RUN_HEADER_SIZE,
+  runIsMasked,
   runLength,
   runOffset,
+  runSize,
+  STAGING_SIZE,
   setUint64,
 } from "./protocol.ts";
 import type { Ring } from "./ring.ts";
@@ -44,8 +48,8 @@ import { checkExpectations, stagedLimit, type Welcome } from "./sequencer.ts";
 import { bringsMap, type Effects, Session } from "./session.ts";
 
 export interface ReplicaOutput {
-  /** Whole frames for the log; valid during the call only. */
-  propose(bytes: Uint8Array): void;
+  /** Whole frames for the log; valid during the call only, or, with `sent`, until that is called. */
+  propose(bytes: Uint8Array, sent?: () => void): void;
   /** To one channel; valid during the call only. */
   reply(channel: number, bytes: Uint8Array): void;
   /** Close the channel after what was sent. */
@@ -54,6 +58,10 @@ export interface ReplicaOutput {
   token(): Uint8Array;
   /** The shadow (as large as the map) behind a descriptor of a process, or null when it cannot be opened. */
   shadow(pid: number, descriptor: number): Uint8Array | null;
+  /** The staging area (STAGING_SIZE bytes) behind a descriptor of a process, or null when it cannot be opened. */
+  staging(pid: number, descriptor: number): Uint8Array | null;
+  /** What shadow() or staging() gave is needed no more: its process is gone. */
+  unmap(memory: Uint8Array): void;
   /** The last process of this node is gone, or the session has ended. */
   done(): void;
 }
@@ -78,6 +86,9 @@ interface Process {
   channels: Set<number>;
   /** Bytes of its publications of which the last part has not come. */
   publishingBytes: number;
+  /** Where it puts the parts of its publications, once it has said so, and how many of them are on their way. */
+  staging: Uint8Array | null;
+  stagedParts: number;
   /** All of its shadow, once it has one. */
   shadow: MapBytes | null;
   shadows: Map<number, Shadow>;
@@ -125,6 +136,7 @@ export class Replica {
   readonly #processes = new Set<Process>();
   readonly #byRank = new Map<number, Process>();
   readonly #shadows = new Set<Shadow>();
+  readonly #parts = new PartPool();
   readonly #reply = new Uint8Array(HEADER_SIZE + 16);
   readonly #replyView = new DataView(this.#reply.buffer);
   #answersAtomic = false;
@@ -153,14 +165,15 @@ export class Replica {
     atomics: Uint8Array,
     out: ReplicaOutput,
     ring: Ring | null = null,
+    applyRuns: ApplyRuns | null = null,
   ) {
     this.#node = welcome.node;
     this.#nodeName = nodeName;
     this.#mapPath = mapPath;
     this.#atomics = atomics;
     this.#ring = ring;
-    this.#overlay = ring === null ? null : new OverlayMap(memory);
-    this.#memory = this.#overlay ?? new MapBytes(memory);
+    this.#overlay = ring === null ? null : new OverlayMap(memory, applyRuns);
+    this.#memory = this.#overlay ?? new MapBytes(memory, applyRuns);
     this.#out = out;
     this.#effects = {
       watching: false,
@@ -204,10 +217,10 @@ export class Replica {
       this.#mapPiece(view, at);
       return;
     }
-    const wrong = checkOperation(view, at, this.session.config.size);
+    const wrong = checkOperation(view, at, this.session.config.size, true);
     if (wrong !== null) throw new ProtocolError(`an entry of the order is damaged: ${wrong}`);
     if (this.#awaitsMap) throw new ProtocolError("an entry of the order comes before the map it belongs to");
-    if (kind === Kind.PUBLISH && view.getUint8(at + 5) === PublishOp.ABANDON) {
+    if (kind === Kind.PUBLISH && view.getUint8(at + 5) > PublishOp.MORE) {
       throw new ProtocolError("an entry of the order is damaged: publish: no such flag");
     }
     const seq = getUint64(view, at + 16);
@@ -285,6 +298,7 @@ export class Replica {
     const known = this.#byRank.get(rank)?.state === "running";
     if (!isStore || !known || checkOperation(view, 0, this.session.config.size) !== null)
       return Number.POSITIVE_INFINITY;
+    if (!isPlain(view)) return Number.POSITIVE_INFINITY;
     let record = size;
     eachRun(view, 0, (_offset, _from, length) => {
       record += padded(length);
@@ -325,15 +339,14 @@ export class Replica {
 
   #fence(channel: Channel, tag: number): void {
     if (channel.requests >= CHANNEL_REQUESTS_MAX) throw new ProtocolError("too many requests under way");
-    if (tag > 0xffff) throw new ProtocolError("a tag has 16 bits");
+    const stamped = stampedTag(channel, tag);
     channel.requests += 1;
-    const stamped = ((channel.index << 16) | tag) >>> 0;
     const ring = this.#ring;
     if (ring === null || ring.taken === ring.returned) this.#answer(stamped, Status.OK, 0);
     else this.#fences.push({ upTo: ring.taken, tag: stamped });
   }
 
-  /** Whether processes expect takeQueued() to be called without being asked. */
+  /** Whether processes expect takeQueued() to be called without being asked for it. */
   get awake(): boolean {
     return this.#ring?.awake ?? false;
   }
@@ -453,9 +466,18 @@ export class Replica {
       else throw new ProtocolError("the peer did not greet");
       return;
     }
+    if (kind === Kind.DOORBELL) {
+      // receive() has taken what was in the ring; for what comes next we look by ourselves.
+      this.#ring?.wake();
+      return;
+    }
     const tag = view.getUint32(at + 8, true);
+    if (process.state === "joining") throw new ProtocolError("a request before the session began");
+    if (kind === Kind.PUBLISH && view.getUint8(at + 5) === PublishOp.STAGED) {
+      this.#staged(channel, process, view, at);
+      return;
+    }
     if (process.state !== "running") {
-      if (process.state === "joining") throw new ProtocolError("a request before the session began");
       if (isAnswered(kind, view, at)) this.#refuse(channel, tag, Status.LEFT);
       return;
     }
@@ -465,8 +487,6 @@ export class Replica {
       this.#shadow(channel, process, kind, view, at);
     } else if (kind === Kind.FENCE) {
       this.#fence(channel, tag);
-    } else if (kind === Kind.DOORBELL) {
-      // receive() has taken what is in the ring.
     } else {
       throw new ProtocolError(`a process may not send frames of kind ${kind}`);
     }
@@ -483,12 +503,10 @@ export class Replica {
   ): void {
     const wrong = checkOperation(view, at, this.session.config.size);
     if (wrong !== null) throw new ProtocolError(wrong);
-    const tag = view.getUint32(at + 8, true);
-    if (tag > 0xffff) throw new ProtocolError("a tag has 16 bits");
-    const stamped = ((channel.index << 16) | tag) >>> 0;
+    const stamped = stampedTag(channel, view.getUint32(at + 8, true));
     if (kind === Kind.PUBLISH) {
       const op = view.getUint8(at + 5);
-      if (op === PublishOp.ABANDON) throw new ProtocolError("publish: no such flag");
+      if (op !== PublishOp.MORE && op !== PublishOp.LAST) throw new ProtocolError("publish: no such flag");
       // A part would be in the map at once, for all to see, and could not be taken back.
       if (op === PublishOp.MORE && this.session.direct) throw new ProtocolError("publish: no parts in direct mode");
       if (op === PublishOp.MORE) this.#publishMore(channel, process, stamped, size);
@@ -534,6 +552,53 @@ export class Replica {
     this.#out.propose(frame);
     this.#apply(view, 0);
     this.#decided += 1;
+  }
+
+  /**
+   * A part of a publication that the process has put into its staging area. It is copied from there before it is looked
+   * at: what has been found to be good cannot change any more. The process hears that it is taken when it has left, so it
+   * is never further ahead than the area is large.
+   */
+  #staged(channel: Channel, process: Process, view: DataView, at: number): void {
+    const offset = getUint64(view, at + 24);
+    const length = view.getUint32(at + 32, true);
+    const tag = view.getUint32(at + 8, true);
+    const taken = (): void => {
+      if (channel.open) this.#out.reply(channel.index, encode({ kind: Kind.TAKEN, tag, offset }));
+    };
+    if (process.state !== "running") {
+      taken();
+      return;
+    }
+    if (!(offset + length <= STAGING_SIZE) || length > PUBLISH_PART_MAX || length % 8 !== 0) {
+      throw new ProtocolError("publish: a part outside the staging area");
+    }
+    if (process.stagedParts >= STAGING_SIZE / PUBLISH_PART_MAX) {
+      throw new ProtocolError("publish: more parts than the staging area has");
+    }
+    if (this.session.direct) throw new ProtocolError("publish: no parts in direct mode");
+    process.staging ??= this.#out.staging(process.pid, getUint64(view, at + 16));
+    if (process.staging?.length !== STAGING_SIZE) {
+      throw new ProtocolError("the arbiter cannot open this process's staging area", Status.SYSTEM);
+    }
+    const size = HEADER_SIZE + length;
+    const part = this.#parts.take(size).subarray(0, size);
+    const stamped = stampedTag(channel, tag);
+    part.set(
+      encode({ kind: Kind.PUBLISH, op: PublishOp.MORE, rank: process.rank, tag: stamped, node: this.#node, length }),
+    );
+    part.set(process.staging.subarray(offset, offset + length), HEADER_SIZE);
+    const partView = new DataView(part.buffer, part.byteOffset, size);
+    partView.setUint32(0, size, true);
+    const wrong = checkOperation(partView, 0, this.session.config.size);
+    if (wrong !== null) throw new ProtocolError(wrong);
+    this.#publishMore(channel, process, stamped, size);
+    process.stagedParts += 1;
+    this.#out.propose(part, () => {
+      process.stagedParts -= 1;
+      this.#parts.give(part);
+      taken();
+    });
   }
 
   /** One that publishes more than there can be is stopped here: the server would end all of the node for it. */
@@ -599,6 +664,8 @@ export class Replica {
       dead: false,
       channels: new Set([channel.index]),
       publishingBytes: 0,
+      staging: null,
+      stagedParts: 0,
       shadow: null,
       shadows: new Map(),
     };
@@ -648,7 +715,9 @@ export class Replica {
     process.state = "left";
     for (const shadow of process.shadows.values()) this.#dropShadow(shadow);
     process.shadows.clear();
+    for (const memory of [process.shadow?.bytes, process.staging]) if (memory != null) this.#out.unmap(memory);
     process.shadow = null;
+    process.staging = null;
     if (process.dead) this.#processes.delete(process);
   }
 
@@ -798,9 +867,12 @@ export class Replica {
     }
   }
 
+  /** Whole words: what is in part of one may be one store with what is in the rest. */
   #copyRange(offset: number, length: number): void {
+    const first = offset - (offset % 8);
+    const last = padded(offset + length);
     for (const shadow of this.#shadows) {
-      this.#copyOutside(shadow, Math.max(offset, shadow.page), Math.min(offset + length, shadow.page + PAGE_SIZE));
+      this.#copyOutside(shadow, Math.max(first, shadow.page), Math.min(last, shadow.page + PAGE_SIZE));
     }
   }
 
@@ -823,15 +895,26 @@ function eachRun(view: DataView, at: number, visit: (offset: number, from: numbe
     return;
   }
   const end = at + view.getUint32(at, true);
-  for (let run = body; run < end; run += RUN_HEADER_SIZE + padded(runLength(view, run))) {
+  for (let run = body; run < end; run += runSize(view, run)) {
     visit(runOffset(view, run), run + RUN_HEADER_SIZE, runLength(view, run));
   }
 }
 
-/** A part that is not the last, a doorbell and a cancel have no answer of their own. */
+/** Whether no run of a STORE or PUBLISH is a masked one: stores that are queued have none. */
+function isPlain(view: DataView): boolean {
+  const end = view.getUint8(4) === Kind.PUBLISH ? view.getUint32(0, true) : 0;
+  for (let run = HEADER_SIZE; run < end; run += runSize(view, run)) if (runIsMasked(view, run)) return false;
+  return true;
+}
+
+function stampedTag(channel: Channel, tag: number): number {
+  if (tag > 0xffff) throw new ProtocolError("a tag has 16 bits");
+  return ((channel.index << 16) | tag) >>> 0;
+}
+
+/** A part that is not the last and a cancel have no answer of their own. */
 function isAnswered(kind: number, view: DataView, at: number): boolean {
-  if (kind === Kind.SEM_CANCEL || kind === Kind.DOORBELL) return false;
-  return !(kind === Kind.PUBLISH && view.getUint8(at + 5) === PublishOp.MORE);
+  return kind !== Kind.SEM_CANCEL && !(kind === Kind.PUBLISH && view.getUint8(at + 5) === PublishOp.MORE);
 }
 
 function reason(status: Status, aux: number): string {

@@ -13,6 +13,7 @@ import {
   RING_HEADER_SIZE,
   RING_RECORD_MAX,
   RING_SIZE,
+  RING_START,
   RING_WRAP,
 } from "./protocol.ts";
 
@@ -37,12 +38,14 @@ export class Ring {
   readonly #sizes: DataView;
   readonly #record = new Uint8Array(RING_RECORD_MAX);
   readonly #view = new DataView(this.#record.buffer);
-  /** Everything before it has been taken. */
-  #taken = 0;
+  /** Everything before it has been taken; before #head it has been applied too. What the ring says of it is not asked. */
+  #taken = RING_START;
+  #head = RING_START;
   /** Bytes of the ring that each record under way takes up, oldest first, from #first on. */
   #room: number[] = [];
   #first = 0;
   #last = false;
+  #sleeps = 0;
   /** Records taken, and records whose entries have been applied, since the beginning. */
   taken = 0;
   returned = 0;
@@ -53,30 +56,41 @@ export class Ring {
     this.#words = new Uint32Array(bytes.buffer, bytes.byteOffset, RING_HEADER_SIZE / 4);
     this.#data = bytes.subarray(RING_HEADER_SIZE, RING_HEADER_SIZE + RING_SIZE);
     this.#sizes = new DataView(this.#data.buffer, this.#data.byteOffset, RING_SIZE);
-    Atomics.store(this.#words, word(RING.sleeping), 1);
+    Atomics.store(this.#words, word(RING.tail), RING_START);
+    Atomics.store(this.#words, word(RING.head), RING_START);
+    this.sleep();
   }
 
   /** Hands over the records that have come, oldest first. Returns how many. Throws ProtocolError: the ring is damaged. */
   take(handle: RecordHandler, recordSize: (view: DataView, frameSize: number) => number): number {
     const tail = Atomics.load(this.#words, word(RING.tail));
+    let left = (tail - this.#taken) >>> 0;
+    if (left === 0) return 0;
+    // More than the ring holds, or half a word: nobody who keeps to the rules has put the tail there.
+    if (left + ((this.#taken - this.#head) >>> 0) > RING_SIZE || left % 8 !== 0) throw damaged();
     let count = 0;
     let skipped = 0;
-    while (this.#taken !== tail) {
+    while (left > 0) {
       const at = this.#taken % RING_SIZE;
       const frameSize = this.#sizes.getUint32(at, true);
       if (frameSize === RING_WRAP) {
         skipped += RING_SIZE - at;
+        // A record follows.
+        if (RING_SIZE - at >= left) throw damaged();
+        left -= RING_SIZE - at;
         this.#taken = (this.#taken + RING_SIZE - at) >>> 0;
         continue;
       }
+      const room = Math.min(RING_RECORD_MAX, RING_SIZE - at, left);
       // A process could change it while we look: what is checked and used is a copy.
-      if (!(frameSize >= HEADER_SIZE && frameSize <= Math.min(RING_RECORD_MAX, RING_SIZE - at))) throw damaged();
+      if (!(frameSize >= HEADER_SIZE && frameSize <= room)) throw damaged();
       this.#record.set(this.#data.subarray(at, at + frameSize));
       this.#view.setUint32(0, frameSize, true);
       const size = recordSize(this.#view, frameSize);
-      if (size > Math.min(RING_RECORD_MAX, RING_SIZE - at)) throw damaged();
+      if (size % 8 !== 0 || size > room) throw damaged();
       this.#record.set(this.#data.subarray(at + frameSize, at + size), frameSize);
       this.#taken = (this.#taken + size) >>> 0;
+      left -= size;
       this.#room.push(skipped + size);
       skipped = 0;
       this.#last = true;
@@ -84,7 +98,6 @@ export class Ring {
       count += 1;
       handle(this.#view, this.#record, frameSize);
     }
-    if (skipped > 0) throw damaged();
     return count;
   }
 
@@ -96,14 +109,15 @@ export class Ring {
   /** The entry of the oldest record under way has been applied. */
   giveBack(): void {
     const room = this.#room[this.#first];
-    if (room === undefined) throw new Error("ring: an entry of this node that was in no record");
+    if (room === undefined) throw new ProtocolError("an entry of the order is damaged: this node has not queued it");
     this.#first += 1;
     if (this.#first > 1024 && this.#first * 2 > this.#room.length) {
       this.#room = this.#room.slice(this.#first);
       this.#first = 0;
     }
     this.returned += 1;
-    Atomics.store(this.#words, word(RING.head), (Atomics.load(this.#words, word(RING.head)) + room) >>> 0);
+    this.#head = (this.#head + room) >>> 0;
+    Atomics.store(this.#words, word(RING.head), this.#head);
   }
 
   /** Whether a process would not ring the doorbell. */
@@ -111,12 +125,21 @@ export class Ring {
     return Atomics.load(this.#words, word(RING.sleeping)) === 0;
   }
 
-  /** From now on the doorbell is rung. False: something has come meanwhile. */
+  /**
+   * From now on the doorbell is rung. False: something has come meanwhile. A process rings first and only then takes our
+   * sign away, and no other sign: one that is stopped in between takes nobody's doorbell.
+   */
   sleep(): boolean {
-    Atomics.store(this.#words, word(RING.sleeping), 1);
+    this.#sleeps = (this.#sleeps + 1) >>> 0 || 1;
+    Atomics.store(this.#words, word(RING.sleeping), this.#sleeps);
     if (Atomics.load(this.#words, word(RING.tail)) === this.#taken) return true;
-    Atomics.store(this.#words, word(RING.sleeping), 0);
+    this.wake();
     return false;
+  }
+
+  /** From now on we look by ourselves. */
+  wake(): void {
+    Atomics.store(this.#words, word(RING.sleeping), 0);
   }
 
   /** Whether processes are to wait for each store's place. The lock is held. */

@@ -8,10 +8,10 @@
  */
 import type { ServerStatus } from "./directory.ts";
 import { Status } from "./errors.ts";
-import { FrameReader } from "./frames.ts";
+import { FrameReader, PartPool } from "./frames.ts";
 import { FRAME_MAX, GREETING_FRAME_MAX, LINKS_MAX, NODES_MAX, PICTURES_MAX } from "./limits.ts";
 import { checkOnLoss, type OnLoss } from "./loss.ts";
-import { MapBytes } from "./memory.ts";
+import { type ApplyRuns, MapBytes } from "./memory.ts";
 import { checkName } from "./names.ts";
 import { checkOrder, type Order } from "./order.ts";
 import { Picture } from "./picture.ts";
@@ -34,8 +34,11 @@ import { bringsMap, type Effects, Session, type SessionConfig, type SessionSnaps
 export interface SequencerOutput {
   /** To one link. */
   send(link: number, bytes: Uint8Array): void;
-  /** To every welcomed link; `bytes` is valid during the call only, unless it is `kept`: then it never changes. */
-  broadcast(bytes: Uint8Array, kept: boolean): void;
+  /**
+   * To every welcomed link. `bytes` is valid during the call only; or, with `sent`, until that is called: when all links
+   * have it. (Not at all if one of them is given up.) Link `last` is in no hurry: what others are sent may go first.
+   */
+  broadcast(bytes: Uint8Array, sent?: () => void, last?: number): void;
   /** Close the link after what was sent. */
   close(link: number): void;
   /** The session has ended; what was broadcast is to be delivered first. */
@@ -88,13 +91,13 @@ interface Link {
   waiting: boolean;
   name: string;
   /** Parts of publications that are not complete, by tag. */
-  staged: Map<number, Uint8Array[]>;
+  staged: Map<number, Uint8Array<ArrayBuffer>[]>;
   /** Their bytes, by the rank that publishes. */
   stagedBytes: Map<number, number>;
 }
 
-/** Every second byte changed costs 16 bytes a run; more than that for a whole map is no honest publication. */
-export const STAGED_PER_MAP_BYTE = 8;
+/** A page costs at most an eighth more than it has bytes (RUNS_PAGE_MAX in runs.h); more is no honest publication. */
+export const STAGED_PER_MAP_BYTE = 1.25;
 
 /**
  * Most bytes of unfinished publications of one process: it may fill several holes at once, but they do not overlap.
@@ -115,12 +118,18 @@ export class Sequencer {
   #batch = new Uint8Array(64 << 10);
   #batchView = new DataView(this.#batch.buffer);
   #batched = 0;
+  /** Whether what is in the batch is waited for: see mayOnlyWait(). */
+  #due = false;
   #hadProcess = false;
+  readonly #parts = new PartPool();
 
-  constructor(config: SessionConfig, memory: Uint8Array, out: SequencerOutput) {
+  constructor(config: SessionConfig, memory: Uint8Array, out: SequencerOutput, applyRuns: ApplyRuns | null = null) {
     this.#out = out;
     const effects: Effects = {
       ...NO_EFFECTS,
+      complete: () => {
+        this.#due = true;
+      },
       ranked: () => {
         this.#hadProcess = true;
       },
@@ -132,7 +141,7 @@ export class Sequencer {
         out.ended();
       },
     };
-    this.#memory = new MapBytes(memory);
+    this.#memory = new MapBytes(memory, applyRuns);
     this.session = new Session(config, this.#memory, effects);
   }
 
@@ -146,7 +155,7 @@ export class Sequencer {
     if (this.#links.size >= LINKS_MAX) return false;
     this.#links.set(id, {
       id,
-      reader: new FrameReader(GREETING_FRAME_MAX),
+      reader: new FrameReader(GREETING_FRAME_MAX, this.#parts),
       node: -1,
       waiting: false,
       name: "",
@@ -175,7 +184,7 @@ export class Sequencer {
       if (!(error instanceof ProtocolError)) throw error;
       this.#fail(link, error.status, error.message);
     }
-    this.#flush();
+    if (this.#due) this.#flush();
   }
 
   /** The connection is gone: so are the node's processes. */
@@ -185,6 +194,8 @@ export class Sequencer {
     this.#links.delete(id);
     this.#pictures.get(id)?.end();
     this.#pictures.delete(id);
+    for (const parts of link.staged.values()) for (const part of parts) this.#parts.give(part);
+    link.staged.clear();
     if (link.node < 0) return;
     for (const rank of this.session.presentOn(link.node)) {
       const frame = encode({ kind: Kind.LEAVE, op: 1, rank, node: link.node, tag: NO_TAG });
@@ -325,7 +336,10 @@ export class Sequencer {
     const more = op === PublishOp.MORE;
     const parts = link.staged.get(tag);
     if (op === PublishOp.ABANDON) {
-      for (const part of parts ?? []) unstage(link, part);
+      for (const part of parts ?? []) {
+        unstage(link, part);
+        this.#parts.give(part);
+      }
       link.staged.delete(tag);
       return;
     }
@@ -341,8 +355,7 @@ export class Sequencer {
         throw new ProtocolError("a publication larger than the map can be", Status.LIMIT);
       }
       link.stagedBytes.set(rank, bytesOfRank);
-      // A copy: a Buffer's own slice() would share the memory, which is the connection's.
-      all.push(new Uint8Array(bytes.subarray(at, at + size)));
+      all.push(link.reader.take(at, size, bytes));
       link.staged.set(tag, all);
       return;
     }
@@ -350,11 +363,18 @@ export class Sequencer {
     this.#flush();
     for (const part of all) {
       // The part goes to all links as it is: a large publication lies in memory once, however many are behind.
-      const partView = new DataView(part.buffer);
+      const partView = new DataView(part.buffer, part.byteOffset, part.length);
       unstage(link, part);
       setUint64(partView, 16, this.session.seq + 1);
-      this.#out.broadcast(part, true);
+      let users = 2;
+      const done = (): void => {
+        users -= 1;
+        if (users === 0) this.#parts.give(part);
+      };
+      // Its own node waits for the answer only; others wait for the bytes.
+      this.#out.broadcast(part, done, link.id);
       this.session.apply(partView, 0);
+      done();
     }
     this.#append(bytes, view, at, size);
   }
@@ -366,6 +386,8 @@ export class Sequencer {
     this.#batch.set(at === 0 && bytes.length === size ? bytes : bytes.subarray(at, at + size), to);
     setUint64(this.#batchView, to + 16, this.session.seq + 1);
     this.#batched += size;
+    // In direct mode the node has decided before us, and wants to hear that we follow.
+    if (this.session.direct || !mayOnlyWait(view.getUint8(at + 4))) this.#due = true;
     this.session.apply(view, at);
   }
 
@@ -380,7 +402,8 @@ export class Sequencer {
     if (this.#batched === 0) return;
     const batch = this.#batch.subarray(0, this.#batched);
     this.#batched = 0;
-    this.#out.broadcast(batch, false);
+    this.#due = false;
+    this.#out.broadcast(batch);
   }
 
   status(): StatusReport {
@@ -410,8 +433,14 @@ export class Sequencer {
   }
 }
 
+/**
+ * A request that only makes its process wait changes nothing that others can tell. Its entry goes out with the next one
+ * that somebody waits for: a barrier wakes the arbiters once, not once for each process.
+ */
+const mayOnlyWait = (kind: number): boolean => kind === Kind.BARRIER || kind === Kind.SEM_WAIT;
+
 function unstage(link: Link, part: Uint8Array): void {
-  const rank = new DataView(part.buffer).getUint16(6, true);
+  const rank = new DataView(part.buffer, part.byteOffset).getUint16(6, true);
   const left = (link.stagedBytes.get(rank) ?? 0) - part.length;
   if (left > 0) link.stagedBytes.set(rank, left);
   else link.stagedBytes.delete(rank);

@@ -24,17 +24,7 @@ import type { OnLoss } from "./loss.ts";
 import type { MapBytes } from "./memory.ts";
 import { checkName } from "./names.ts";
 import type { Order } from "./order.ts";
-import {
-  type AtomicOp,
-  bodyText,
-  getUint64,
-  HEADER_SIZE,
-  Kind,
-  padded,
-  RUN_HEADER_SIZE,
-  runLength,
-  runOffset,
-} from "./protocol.ts";
+import { type AtomicOp, bodyText, getUint64, HEADER_SIZE, Kind, runLength, runOffset, runSize } from "./protocol.ts";
 
 export interface SessionConfig {
   name: string;
@@ -266,7 +256,7 @@ export class Session {
         const end = at + view.getUint32(at, true);
         this.#published += this.#memory.publish(view, at + HEADER_SIZE, end);
         if (this.#effects.watching) {
-          for (let run = at + HEADER_SIZE; run < end; run += RUN_HEADER_SIZE + padded(runLength(view, run))) {
+          for (let run = at + HEADER_SIZE; run < end; run += runSize(view, run)) {
             this.#effects.wrote(runOffset(view, run), runLength(view, run));
           }
         }

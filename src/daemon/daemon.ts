@@ -8,11 +8,25 @@
  *   PUT    /v1/sessions/NAME    Registration without its name: 201, or 200 for an instance the daemon knows
  *   DELETE /v1/sessions/NAME    204; ?instance=ID only if that instance has the name
  *
- * Errors are {"error": {"code", "message"}} with a status of 400 and above.
+ * Errors are {"error": {"code", "message"}} with a status of 400 and above. Where a token is demanded, requests without
+ * a proof get a challenge and 401, and answers carry the daemon's own proof: auth.ts describes the scheme. Web pages
+ * are refused, whatever name they reach us by.
  */
+import { randomBytes } from "node:crypto";
+import {
+  bodyHash,
+  checkListening,
+  HTTP_PROOF_HEADER,
+  mustProve,
+  OPEN,
+  RequestGuard,
+  type RequestProof,
+  type Security,
+  TOKEN_ADVICE,
+} from "../core/auth.ts";
 import type { FindRequest, Health, Registration, ServerStatus, SessionDetail } from "../core/directory.ts";
 import { DsmError } from "../core/errors.ts";
-import { ADDRESS_SLOTS, DAEMON_IDLE_MS, PROTOCOL_VERSION, VERSION } from "../core/limits.ts";
+import { ADDRESS_SLOTS, DAEMON_IDLE_MS, GREETING_TIMEOUT_MS, PROTOCOL_VERSION, VERSION } from "../core/limits.ts";
 import { checkOnLoss, DEFAULT_ON_LOSS, type OnLoss } from "../core/loss.ts";
 import { checkName, checkProcesses, formatAddress, isLoopback } from "../core/names.ts";
 import { checkOrder, DEFAULT_ORDER, type Order } from "../core/order.ts";
@@ -33,6 +47,10 @@ export interface DaemonOptions {
   autostarted: boolean;
   log(line: string): void;
   idleMs?: number;
+  /** What its clients must prove, and TLS; left out: nothing, which is possible on loopback only. */
+  security?: Security;
+  /** Variables by which the servers it starts demand the same. */
+  serverEnvironment?: Record<string, string>;
 }
 
 export interface Daemon {
@@ -45,16 +63,26 @@ export interface Daemon {
 
 /** Starts the daemon. Throws DSM_SYSTEM with `port is taken` or another reason when it cannot listen. */
 export function startDaemon(options: DaemonOptions): Daemon {
+  const security = options.security ?? OPEN;
+  const refused = checkListening(security, options.host);
+  if (refused !== null) throw new DsmError("DSM_INVALID", refused);
   const ended = Promise.withResolvers<void>();
   let idle: ReturnType<typeof setTimeout> | undefined;
   const table = new Table({
     serverCommand: options.serverCommand,
+    serverEnvironment: options.serverEnvironment ?? {},
     serverHost: options.host,
     daemonAddress: () => formatAddress(isWildcard(options.host) ? loopbackOf(options.host) : options.host, port),
     log: options.log,
     changed: watchIdle,
   });
-  const server = listen(options, (request, peer) => answer(table, options, request, peer));
+  const answerRequest: Answer = (request, peer, slow) => answer(table, options, security, request, peer, slow);
+  const demanded = mustProve(security, options.host) ? security.token : null;
+  const server = listen(
+    options,
+    security,
+    demanded === null ? answerRequest : guarded(demanded, options, answerRequest),
+  );
   const port = server.port as number;
   const sweep = setInterval(() => void table.sweep(), SWEEP_INTERVAL_MS);
   watchIdle();
@@ -73,9 +101,54 @@ export function startDaemon(options: DaemonOptions): Daemon {
   return { host: options.host, port, ended: ended.promise, stop };
 }
 
-type Answer = (request: Request, peer: string) => Promise<Response>;
+/** `slow`: called before what may take longer than a stranger may stay: a server is started. */
+type Answer = (request: Request, peer: string, slow: () => void) => Promise<Response>;
 
-function listen(options: DaemonOptions, answerRequest: Answer): Bun.Server<undefined> {
+const START_TIMEOUT_S = Math.ceil((2 * START_TIMEOUT_MS) / 1000);
+
+/** Answers only requests that prove that they know the token, and proves in each answer that the daemon does. */
+function guarded(token: Uint8Array, options: DaemonOptions, answerRequest: Answer): Answer {
+  const guard = new RequestGuard(token, randomBytes(32));
+  return async (request, peer, slow) => {
+    const { pathname, search } = new URL(request.url);
+    const target = `${request.headers.get("host")}${pathname}${search}`;
+    const signed = { method: request.method, target };
+    const proof = guard.check(request.headers.get("authorization"), signed, performance.now());
+    if (typeof proof === "string") throw unproven(proof, guard);
+    const response = await checkedBody(request, proof)
+      .then((checked) => answerRequest(checked, peer, slow))
+      .catch((error) => failure(error, options.log));
+    const bytes = await response.bytes();
+    const { status, headers } = response;
+    headers.set(HTTP_PROOF_HEADER, guard.sign(proof, status, bytes));
+    return new Response(status === 204 ? null : bytes, { status, headers });
+  };
+}
+
+function unproven(why: Exclude<ReturnType<RequestGuard["check"]>, RequestProof>, guard: RequestGuard): HttpError {
+  if (why === "full") return new HttpError(503, "DSM_LIMIT", "the daemon has too many requests; try again");
+  const message = {
+    none: `this daemon demands a token; ${TOKEN_ADVICE}`,
+    wrong: `that is not the token of this daemon; ${TOKEN_ADVICE}`,
+    stale: "the challenge that the request answers was used before or has run out; ask for a new one",
+  }[why];
+  return new HttpError(401, "DSM_REFUSED", message, {
+    "www-authenticate": guard.challenge(performance.now(), randomBytes(16)),
+  });
+}
+
+/** The request with its body read, once it is the one that was proven. Nobody else's is read at all. */
+async function checkedBody(request: Request, proof: RequestProof): Promise<Request> {
+  const body = await readBytes(request);
+  if (bodyHash(body) !== proof.body) {
+    throw new HttpError(401, "DSM_REFUSED", "the body is not the one that the request proves");
+  }
+  const { url, method, headers } = request;
+  return new Request(url, { method, headers, ...(body.length > 0 ? { body: body as Uint8Array<ArrayBuffer> } : {}) });
+}
+
+function listen(options: DaemonOptions, security: Security, answerRequest: Answer): Bun.Server<undefined> {
+  const { tls } = security;
   try {
     return Bun.serve({
       hostname: options.host,
@@ -85,11 +158,14 @@ function listen(options: DaemonOptions, answerRequest: Answer): Bun.Server<undef
       reusePort: false,
       // Above BODY_MAX, so that a body a little too large gets an answer that says so.
       maxRequestBodySize: 16 * BODY_MAX,
-      idleTimeout: Math.ceil((2 * START_TIMEOUT_MS) / 1000),
+      ...(tls === null ? {} : { tls: { ...tls, requestCert: tls.ca !== undefined, rejectUnauthorized: true } }),
+      // Who connects and asks nothing does not stay long.
+      idleTimeout: GREETING_TIMEOUT_MS / 1000,
       fetch: async (request, bunServer) => {
         const peer = plainAddress(bunServer.requestIP(request)?.address ?? "");
         try {
-          return await answerRequest(request, peer);
+          checkSource(request, options, security);
+          return await answerRequest(request, peer, () => bunServer.timeout(request, START_TIMEOUT_S));
         } catch (error) {
           return failure(error, options.log);
         }
@@ -139,9 +215,31 @@ function problem(status: number, code: string, message: string, headers: Record<
   return Response.json({ error: { code, message } }, { status, headers });
 }
 
-async function answer(table: Table, options: DaemonOptions, request: Request, peer: string): Promise<Response> {
-  // Browsers send Origin with whatever a web page asks them to do; no page has business here.
-  if (request.headers.has("origin")) throw new HttpError(403, "DSM_REFUSED", "requests from web pages are refused");
+/**
+ * No web page has business here. Browsers say of all they send for one where it comes from; and a page whose name was
+ * made to lead to this machine still asks for that name, which is none of ours.
+ */
+function checkSource(request: Request, options: DaemonOptions, security: Security): void {
+  const { headers } = request;
+  const site = headers.get("sec-fetch-site");
+  if (headers.has("origin") || (site !== null && site !== "none")) {
+    throw new HttpError(403, "DSM_REFUSED", "requests from web pages are refused");
+  }
+  if (mustProve(security, options.host)) return;
+  const name = new URL(request.url).hostname.replace(/^\[|\]$/g, "");
+  if (!isLoopback(name)) {
+    throw new HttpError(403, "DSM_REFUSED", `this daemon is reached by loopback addresses, not as ${name}`);
+  }
+}
+
+async function answer(
+  table: Table,
+  options: DaemonOptions,
+  security: Security,
+  request: Request,
+  peer: string,
+  slow: () => void,
+): Promise<Response> {
   const url = new URL(request.url);
   const reached = url.hostname.replace(/^\[|\]$/g, "");
   const hostOf = (entry: Entry): string => {
@@ -161,7 +259,9 @@ async function answer(table: Table, options: DaemonOptions, request: Request, pe
     if (request.method === "GET") {
       return Response.json({ sessions: table.running().map((entry) => summary(entry, hostOf(entry))) });
     }
-    const { entry, created } = await table.find(readFind(await readBody(request)));
+    const wanted = readFind(await readBody(request));
+    slow();
+    const { entry, created } = await table.find(wanted);
     return Response.json(address(entry, hostOf(entry)), { status: created ? 201 : 200 });
   }
   const path = /^\/v1\/sessions\/([^/]+)$/.exec(url.pathname);
@@ -185,7 +285,7 @@ async function answer(table: Table, options: DaemonOptions, request: Request, pe
   const entry = table.get(name);
   if (!entry) throw missing(name);
   const host = hostOf(entry);
-  const status = await askStatus(host, entry.port);
+  const status = await askStatus(host, entry.port, security);
   const { started, direct, present, entries, bytes, ranks } = status ?? UNKNOWN;
   return Response.json({
     ...summary(entry, host),
@@ -210,11 +310,8 @@ async function readBody(request: Request): Promise<Record<string, unknown>> {
   if (type !== "application/json") {
     throw new HttpError(415, "DSM_INVALID", "the body must be JSON with content-type application/json");
   }
-  const tooLarge = new HttpError(413, "DSM_INVALID", `the body is larger than the limit of ${BODY_MAX} bytes`);
-  if (Number(request.headers.get("content-length")) > BODY_MAX) throw tooLarge;
-  const bytes = await request.bytes();
-  if (bytes.length > BODY_MAX) throw tooLarge;
   let body: unknown;
+  const bytes = await readBytes(request);
   try {
     body = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
   } catch {
@@ -224,6 +321,14 @@ async function readBody(request: Request): Promise<Record<string, unknown>> {
     throw new DsmError("DSM_INVALID", "the body is not a JSON object");
   }
   return body as Record<string, unknown>;
+}
+
+async function readBytes(request: Request): Promise<Uint8Array> {
+  const tooLarge = new HttpError(413, "DSM_INVALID", `the body is larger than the limit of ${BODY_MAX} bytes`);
+  if (Number(request.headers.get("content-length")) > BODY_MAX) throw tooLarge;
+  const bytes = await request.bytes();
+  if (bytes.length > BODY_MAX) throw tooLarge;
+  return bytes;
 }
 
 function decodeName(encoded: string): string {

@@ -1,6 +1,8 @@
 /** The daemon's own connections to servers: is one there, and how is its session? */
-import type { ServerStatus } from "../core/directory.ts";
-import { FRAME_MAX } from "../core/limits.ts";
+import { randomBytes } from "node:crypto";
+import { LinkProver, mustProve, NONCE_SIZE, type Security } from "../core/auth.ts";
+import type { RankStatus, ServerStatus } from "../core/directory.ts";
+import { FRAME_MAX, PROCESSES_MAX } from "../core/limits.ts";
 import { bodyText, encodeGreeting, HEADER_SIZE, Kind } from "../core/protocol.ts";
 
 /** A server that has not answered after this long counts as gone. */
@@ -37,8 +39,8 @@ export function isListening(host: string, port: number): Promise<boolean> {
   });
 }
 
-/** Sends a STATUS frame and returns the answer; null when none comes, or none that can be read. */
-export function askStatus(host: string, port: number): Promise<ServerStatus | null> {
+/** Sends a STATUS frame and returns the answer; null when none comes, or none that can be read or trusted. */
+export function askStatus(host: string, port: number, security: Security): Promise<ServerStatus | null> {
   return new Promise((resolve) => {
     let received = new Uint8Array(0);
     let open: { terminate(): void } | null = null;
@@ -51,15 +53,37 @@ export function askStatus(host: string, port: number): Promise<ServerStatus | nu
       resolve(answer);
     };
     const timer = setTimeout(() => settle(null), LINK_TIMEOUT_MS);
+    const { token, tls } = security;
+    let send: (bytes: Uint8Array) => void = () => {};
+    const prover = new LinkProver(token, mustProve(security, host), randomBytes(NONCE_SIZE), (bytes) => send(bytes));
+    const prove = (step: () => void): void => {
+      try {
+        step();
+        if (prover.open) send(encodeGreeting(Kind.STATUS, new Uint8Array(0)));
+      } catch {
+        settle(null);
+      }
+    };
     Bun.connect({
       hostname: host,
       port,
+      ...(tls === null ? {} : { tls: { ...tls, rejectUnauthorized: true } }),
       socket: {
         open(socket) {
           open = socket;
-          socket.write(encodeGreeting(Kind.STATUS, new Uint8Array(0)));
+          send = (bytes) => socket.write(bytes);
+          if (tls === null) prove(() => prover.begin());
+        },
+        handshake(socket, success) {
+          if (tls === null) return;
+          if (success && socket.authorized) prove(() => prover.begin());
+          else settle(null);
         },
         data(_socket, chunk) {
+          if (!prover.open) {
+            prove(() => prover.receive(chunk));
+            return;
+          }
           const joined = new Uint8Array(received.length + chunk.length);
           joined.set(received);
           joined.set(chunk, received.length);
@@ -90,9 +114,29 @@ function readStatus(bytes: Uint8Array): ServerStatus | null | undefined {
   if (size > FRAME_MAX || bytes[4] !== Kind.REPLY || bytes[5] !== 0 || HEADER_SIZE + length > size) return null;
   if (bytes.length < size) return undefined;
   try {
-    const status = JSON.parse(bodyText(bytes, HEADER_SIZE, length));
-    return typeof status === "object" && status !== null && Array.isArray(status.ranks) ? status : null;
+    return checkStatus(JSON.parse(bodyText(bytes, HEADER_SIZE, length)));
   } catch {
     return null;
   }
+}
+
+/** The answer if it is one, else null. */
+function checkStatus(value: unknown): ServerStatus | null {
+  if (typeof value !== "object" || value === null) return null;
+  const { direct, started, present, entries, bytes, ranks } = value as Record<keyof ServerStatus, unknown>;
+  const good =
+    typeof direct === "boolean" &&
+    typeof started === "boolean" &&
+    [present, entries, bytes].every((count) => Number.isSafeInteger(count) && (count as number) >= 0) &&
+    Array.isArray(ranks) &&
+    ranks.length <= PROCESSES_MAX &&
+    ranks.every(isRank);
+  return good ? (value as ServerStatus) : null;
+}
+
+function isRank(value: unknown): boolean {
+  if (typeof value !== "object" || value === null) return false;
+  const { rank, node, pid, state, on } = value as Record<keyof RankStatus, unknown>;
+  const texts = [node, state, on ?? ""];
+  return Number.isSafeInteger(rank) && Number.isSafeInteger(pid) && texts.every((text) => typeof text === "string");
 }

@@ -12,13 +12,17 @@ export interface SpawnedServer {
 
 /**
  * Starts `command` in a session of its own, away from the terminal, with no more environment than it needs: what it is
- * to do stands in its arguments. `log` gets the lines it writes to stderr.
+ * to do stands in its arguments, what is secret in `environment`. `log` gets the lines it writes to stderr.
  */
-export function spawnServer(command: string[], log: (line: string) => void): SpawnedServer {
+export function spawnServer(
+  command: string[],
+  environment: Record<string, string>,
+  log: (line: string) => void,
+): SpawnedServer {
   const child = Bun.spawn({
     cmd: command,
     cwd: "/",
-    env: inheritedEnvironment(process.env),
+    env: { ...inheritedEnvironment(process.env), ...environment },
     stdio: ["ignore", "ignore", "pipe"],
     detached: true,
   });
@@ -31,11 +35,15 @@ export function spawnServer(command: string[], log: (line: string) => void): Spa
   return { pid: child.pid, ended, kill: (signal) => child.kill(signal) };
 }
 
-/** A process of one session starts the daemon, and the daemon servers of others: no DSM_ variable may come through. */
+/** A user's, not a session's. */
+const SECURITY_VARIABLES = ["DSM_TOKEN", "DSM_TLS_CERT", "DSM_TLS_KEY", "DSM_TLS_CA"];
+
+/** A process of one session starts the daemon, and the daemon servers of others: no DSM_ variable of it may come through. */
 export function inheritedEnvironment(environment: Record<string, string | undefined>): Record<string, string> {
   const kept: Record<string, string> = {};
   for (const [name, value] of Object.entries(environment)) {
-    if (value !== undefined && !name.startsWith("DSM_") && name !== "BUN_BE_BUN") kept[name] = value;
+    const session = name.startsWith("DSM_") && !SECURITY_VARIABLES.includes(name);
+    if (value !== undefined && !session && name !== "BUN_BE_BUN") kept[name] = value;
   }
   return kept;
 }

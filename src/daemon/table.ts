@@ -40,6 +40,8 @@ export interface Entry {
 export interface TableOptions {
   /** Program and first arguments of `dsm server`. */
   serverCommand: string[];
+  /** Variables they are started with, besides those of every program. */
+  serverEnvironment: Record<string, string>;
   /** Address its servers listen on. */
   serverHost: string;
   /** "host:port" at which servers find the daemon. */
@@ -183,7 +185,7 @@ export class Table {
     const registered = Promise.withResolvers<void>();
     // Whoever waits gets the reason; if nobody does, it is in the log.
     registered.promise.catch(() => {});
-    const { serverCommand, serverHost, log } = this.#options;
+    const { serverCommand, serverEnvironment, serverHost, log } = this.#options;
     const options = {
       session: name,
       processes,
@@ -204,6 +206,7 @@ export class Table {
           ...Object.entries(options).map(([option, value]) => `--${option}=${value}`),
           ...(elastic ? ["--elastic"] : []),
         ],
+        serverEnvironment,
         (line) => log(`session "${name}": ${line}`),
       );
     } catch (error) {

@@ -29,6 +29,7 @@ export class Place {
       ...(Object.fromEntries(kept) as Record<string, string>),
       XDG_RUNTIME_DIR: this.folder,
       XDG_CACHE_HOME: join(this.folder, "cache"),
+      XDG_CONFIG_HOME: join(this.folder, "config"),
       DSM_DAEMON: this.daemonAddress,
       NO_COLOR: "1",
     };

@@ -34,6 +34,7 @@ const codesOf = (
 describe.each([
   ["sequential, two nodes", 2, { DSM_ORDER: "sequential" }],
   ["release, two nodes", 2, { DSM_ORDER: "release" }],
+  ["pipelined, two nodes", 2, { DSM_ORDER: "pipelined" }],
   ["direct", 1, { DSM_ORDER: "sequential" }],
 ])("%s", (_, nodes, environment) => {
   const two = async (size: string | number = "64KiB"): Promise<[Puppet, Puppet]> =>

@@ -337,6 +337,137 @@ describe("release", () => {
   });
 });
 
+describe("pipelined", () => {
+  /** Two processes, each a node. */
+  const pipelined = async (size?: string): Promise<[Puppet, Puppet]> =>
+    (await together(2, 2, { DSM_ORDER: "pipelined" }, size)) as [Puppet, Puppet];
+
+  test("what is stored is seen elsewhere without any further operation, and after a fence it is ordered", async () => {
+    const [first, second] = await pipelined();
+    const seen = second.run(async ({ session }) => {
+      const view = session.view(Int32Array);
+      while (view[1] !== 7) await Bun.sleep(0);
+      return [session.order, session.direct, view[0], view[1]];
+    });
+    await first.run(({ session }) => session.view(Int32Array).set([6, 7]));
+    expect(await seen).toEqual(["pipelined", false, 6, 7]);
+    for (let round = 1; round <= 20; round += 1) {
+      await first.run(({ session }, round) => {
+        for (let i = 0; i < 1000; i += 1) session.view(Float64Array, 4096, 1000)[i] = round + i;
+        session.fence();
+      }, round);
+      const right = await second.run(async ({ session }, round) => {
+        // What was ordered before this is in place here after it.
+        await session.semaphore("look", 0).post();
+        return session.view(Float64Array, 4096, 1000).every((value, i) => value === round + i);
+      }, round);
+      expect([round, right]).toEqual([round, true]);
+    }
+  });
+
+  test.each(["promise", "sync"] as const)(
+    "elements that two processes write in turn are all right after a barrier (%s)",
+    async (form) => {
+      const puppets = await pipelined();
+      const wrong = puppets.map((puppet) =>
+        puppet.run(async ({ session }, form) => {
+          const barrier = (): unknown => (form === "sync" ? session.barrierSync() : session.barrier());
+          const bytes = session.view(Uint8Array, 0, 4096);
+          const words = session.view(Float64Array, 32_768, 2048);
+          for (let round = 1; round <= 10; round += 1) {
+            for (let i = session.rank; i < bytes.length; i += 2) bytes[i] = round + i;
+            for (let i = 1 - session.rank; i < words.length; i += 2) words[i] = round + i / 8;
+            await barrier();
+            for (let i = 0; i < bytes.length; i += 1) {
+              if (bytes[i] !== ((round + i) & 0xff)) return `round ${round}: byte ${i} is ${bytes[i]}`;
+            }
+            for (let i = 0; i < words.length; i += 1) {
+              if (words[i] !== round + i / 8) return `round ${round}: word ${i} is ${words[i]}`;
+            }
+            await barrier();
+          }
+          return "none";
+        }, form),
+      );
+      expect(await Promise.all(wrong)).toEqual(["none", "none"]);
+    },
+  );
+
+  test("Atomics are atomic, and hand on what was stored before them", async () => {
+    const puppets = await pipelined();
+    const wrong = puppets.map((puppet) =>
+      puppet.run(({ session }) => {
+        const turn = session.view(Int32Array, 0, 1);
+        const counter = session.view(BigInt64Array, 64, 1);
+        const data = session.view(Float64Array, 128, 100);
+        for (let i = 0; i < 2000; i += 1) Atomics.add(counter, 0, 1n);
+        for (let mine = session.rank; mine < 400; mine += 2) {
+          for (let now = Atomics.load(turn, 0); now !== mine; now = Atomics.load(turn, 0)) {
+            session.waitForSync(turn, 0, now);
+          }
+          for (let i = 0; i < data.length; i += 1)
+            if (data[i] !== mine) return `turn ${mine}: element ${i} is ${data[i]}`;
+          data.fill(mine + 1);
+          Atomics.store(turn, 0, mine + 1);
+          session.notify(turn, 0);
+        }
+        session.barrierSync();
+        return Number(counter[0]);
+      }),
+    );
+    expect(await Promise.all(wrong)).toEqual([4000, 4000]);
+  });
+
+  test("many times what the ring holds, by fill, set and element by element", async () => {
+    const puppets = await pipelined("8MiB");
+    const sums = puppets.map((puppet) =>
+      puppet.run(async ({ session }) => {
+        const half = session.view(Uint8Array, session.rank * (4 << 20), 4 << 20);
+        half.fill(session.rank + 1);
+        half.set(new Uint8Array(1 << 20).fill(9), 12_345);
+        const words = new Uint32Array(half.buffer, half.byteOffset + (2 << 20), 50_000);
+        for (let i = 0; i < words.length; i += 1) words[i] = i;
+        await session.barrier();
+        for (let rank = 0; rank < 2; rank += 1) {
+          const expected = new Uint8Array(4 << 20).fill(rank + 1).fill(9, 12_345, 12_345 + (1 << 20));
+          const numbers = new Uint32Array(expected.buffer, 2 << 20, 50_000);
+          for (let i = 0; i < numbers.length; i += 1) numbers[i] = i;
+          if (Buffer.compare(session.view(Uint8Array, rank * (4 << 20), 4 << 20), expected) !== 0)
+            return `half ${rank}`;
+        }
+        return "right";
+      }),
+    );
+    expect(await Promise.all(sums)).toEqual(["right", "right"]);
+  });
+
+  test("a hole is published by its filling alone, and what is stored around it follows the order", async () => {
+    const [first, second] = await pipelined();
+    await first.run(({ session, state }) => {
+      state.hole = session.hole({ offset: 100, length: 9000 });
+      session.view(Uint8Array).fill(3, 0, 10_000);
+    });
+    await second.run(({ session }) => {
+      session.view(Uint8Array).fill(4, 9200, 9300);
+      session.fence();
+    });
+    const seen = (puppet: Puppet): Promise<number[]> =>
+      puppet.run(async ({ session }) => {
+        await session.semaphore("look", 0).post();
+        const bytes = session.view(Uint8Array);
+        return [99, 100, 5000, 9099, 9100, 9250].map((at) => bytes[at] as number);
+      });
+    expect([await seen(first), await seen(second)]).toEqual([
+      [3, 3, 3, 3, 3, 4],
+      [3, 0, 0, 0, 3, 4],
+    ]);
+    await first.run(({ state }) => state.hole.fill());
+    await first.run(({ session }) => session.view(Uint8Array).fill(5, 4999, 5002));
+    const filled = [3, 3, 5, 3, 3, 4];
+    expect([await seen(first), await seen(second)]).toEqual([filled, filled]);
+  });
+});
+
 describe("direct mode", () => {
   const direct = (puppets: Puppet[]) =>
     Promise.all(puppets.map((puppet) => puppet.run(({ session }) => session.direct)));
@@ -344,6 +475,7 @@ describe("direct mode", () => {
   test("is chosen when all processes are on one node and nobody refuses", async () => {
     expect(await direct(await together(3, 1, {}))).toEqual([true, true, true]);
     expect(await direct(await together(2, 1, { DSM_ORDER: "release" }))).toEqual([true, true]);
+    expect(await direct(await together(2, 1, { DSM_ORDER: "pipelined" }))).toEqual([true, true]);
     expect(await direct(await together(2, 2, {}))).toEqual([false, false]);
     expect(await direct(await together(2, 1, { DSM_DIRECT: "0" }))).toEqual([false, false]);
   });
@@ -369,7 +501,7 @@ describe("direct mode", () => {
     ]);
   });
 
-  test.each(["sequential", "release"])(
+  test.each(["sequential", "release", "pipelined"])(
     "stores, atomics, barriers, semaphores and sleeping work (%s)",
     async (order) => {
       const puppets = await together(2, 1, { DSM_ORDER: order });

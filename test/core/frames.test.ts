@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
-import { FrameReader } from "../../src/core/frames.ts";
-import { FRAME_MAX, GREETING_FRAME_MAX } from "../../src/core/limits.ts";
-import { encode, HEADER_SIZE, Kind, ProtocolError } from "../../src/core/protocol.ts";
+import { FrameReader, PartPool } from "../../src/core/frames.ts";
+import { FRAME_MAX, GREETING_FRAME_MAX, SPARE_PARTS_MAX } from "../../src/core/limits.ts";
+import { encode, HEADER_SIZE, Kind, ProtocolError, PUBLISH_PART_MAX } from "../../src/core/protocol.ts";
 import { Random } from "../support/core-random.ts";
 
 function read(reader: FrameReader, chunk: Uint8Array): string[] {
@@ -115,4 +115,39 @@ test("what the handler throws passes through", () => {
   const other = new FrameReader(FRAME_MAX);
   other.push(frame.subarray(0, 9), handler);
   expect(() => other.push(frame.subarray(9), handler)).toThrow("mine");
+});
+
+test("a frame that is taken stays as it is, however it came", () => {
+  const random = new Random(3);
+  const { bytes, frames } = stream(random, [9, 300, 60_000, 400_000, 500_000, 64, 300_000]);
+  for (const cut of [17, 4096, 100_000, 450_000, bytes.length]) {
+    const pool = new PartPool();
+    const reader = new FrameReader(FRAME_MAX, pool);
+    const taken: Uint8Array[] = [];
+    for (let at = 0; at < bytes.length; at += cut) {
+      const chunk = new Uint8Array(bytes.subarray(at, at + cut));
+      reader.push(chunk, (_view, frame, size, from) => taken.push(reader.take(frame, size, from)));
+      chunk.fill(0xee);
+    }
+    expect(taken.map((frame) => Buffer.from(frame).toString("hex"))).toEqual(frames);
+    // Memory is used again when it is given back, and not before.
+    expect(new Set(taken.map(({ buffer }) => buffer)).size).toBe(frames.length);
+  }
+});
+
+test("a pool gives out again what it was given, never more than twice what is asked for, and keeps few", () => {
+  const pool = new PartPool();
+  const size = HEADER_SIZE + PUBLISH_PART_MAX;
+  const first = pool.take(size);
+  pool.give(first.subarray(0, size - 8));
+  expect(pool.take(size - 8).buffer).toBe(first.buffer);
+  expect(pool.take(size).buffer).not.toBe(first.buffer);
+  for (const asked of [1, 5000, 100_000, size / 2, size / 2 + 1, size, size + 1]) {
+    const got = pool.take(asked).length;
+    expect(got >= asked && got <= Math.max(2 * asked, 4096)).toBe(true);
+  }
+  const many = Array.from({ length: 2 * SPARE_PARTS_MAX }, () => pool.take(size));
+  for (const each of many) pool.give(each);
+  const again = Array.from({ length: 2 * SPARE_PARTS_MAX }, () => pool.take(size).buffer);
+  expect(many.filter(({ buffer }) => again.includes(buffer)).length).toBe(SPARE_PARTS_MAX);
 });

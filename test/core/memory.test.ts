@@ -1,7 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import { MapBytes } from "../../src/core/memory.ts";
+import { OverlayMap } from "../../src/core/overlay.ts";
 import { AtomicOp } from "../../src/core/protocol.ts";
-import { runs, viewOf } from "../support/core-frames.ts";
+import { countMasked, type Run, runs, viewOf } from "../support/core-frames.ts";
 import { Random } from "../support/core-random.ts";
 
 /** A MapBytes over the middle of a buffer, so that a view's byteOffset counts, between guard bytes. */
@@ -23,6 +24,27 @@ function guarded(size: number): {
       expect(guards).toBe(true);
     },
   };
+}
+
+/** Records which stores a DataView is asked for. */
+class Recorder extends DataView<ArrayBuffer> {
+  readonly stores: [number, number][] = [];
+  override setUint8(at: number, value: number): void {
+    this.stores.push([at, 1]);
+    super.setUint8(at, value);
+  }
+  override setUint16(at: number, value: number, little?: boolean): void {
+    this.stores.push([at, 2]);
+    super.setUint16(at, value, little);
+  }
+  override setUint32(at: number, value: number, little?: boolean): void {
+    this.stores.push([at, 4]);
+    super.setUint32(at, value, little);
+  }
+  override setBigUint64(at: number, value: bigint, little?: boolean): void {
+    this.stores.push([at, 8]);
+    super.setBigUint64(at, value, little);
+  }
 }
 
 describe("store", () => {
@@ -75,27 +97,6 @@ describe("store", () => {
       expect(map.view.getUint32(4, true)).toBe(Number(bits & 0xffffffffn));
     }
   });
-
-  /** Records which stores a DataView is asked for. */
-  class Recorder extends DataView<ArrayBuffer> {
-    readonly stores: [number, number][] = [];
-    override setUint8(at: number, value: number): void {
-      this.stores.push([at, 1]);
-      super.setUint8(at, value);
-    }
-    override setUint16(at: number, value: number, little?: boolean): void {
-      this.stores.push([at, 2]);
-      super.setUint16(at, value, little);
-    }
-    override setUint32(at: number, value: number, little?: boolean): void {
-      this.stores.push([at, 4]);
-      super.setUint32(at, value, little);
-    }
-    override setBigUint64(at: number, value: bigint, little?: boolean): void {
-      this.stores.push([at, 8]);
-      super.setBigUint64(at, value, little);
-    }
-  }
 
   test("no naturally aligned word of 2, 4 or 8 bytes is ever half written", () => {
     const source = viewOf(new Random(2).bytes(300));
@@ -208,6 +209,106 @@ describe("publish", () => {
     for (let at = 0; at < 20; at += 1) expected[40 + at] = at + 1;
     expected[63] = 1;
     check(expected);
+  });
+
+  test("of masked runs changes exactly the bytes that the masks have", () => {
+    for (let seed = 0; seed < 300; seed += 1) {
+      const random = new Random(seed);
+      const { map, set, check } = guarded(256);
+      const expected = random.bytes(256);
+      set(expected);
+      const list: Run[] = [];
+      for (let run = random.between(1, 4); run > 0; run -= 1) {
+        const masks = random.bytes(random.between(1, 8));
+        if (random.oneIn(2)) masks.fill(random.pick([0xff, 0x7f, 0x07, 0x80, 0x01]));
+        const first = random.below(256 / 8 - masks.length + 1);
+        const changes = random.bytes(countMasked(masks));
+        if (changes.length === 0) continue;
+        list.push([8 * first, changes, masks]);
+        let from = 0;
+        for (let at = 0; at < 8 * masks.length; at += 1) {
+          if ((((masks[at >> 3] as number) >> (at & 7)) & 1) === 0) continue;
+          expected[8 * first + at] = changes[from] as number;
+          from += 1;
+        }
+      }
+      const body = runs(list);
+      const bytes = list.reduce((sum, [, changes]) => sum + (changes as Uint8Array).length, 0);
+      expect(map.publish(viewOf(body), 0, body.length)).toBe(bytes);
+      check(expected);
+    }
+  });
+
+  test("of a masked run stores every word once, whatever it holds", () => {
+    const map = new MapBytes(new Uint8Array(64));
+    const recorder = new Recorder(map.bytes.buffer as ArrayBuffer);
+    Object.defineProperty(map, "view", { value: recorder });
+    for (let word = 0; word < 8; word += 1) map.view.setBigUint64(8 * word, 0x7ff4dead0000beefn, true);
+    recorder.stores.length = 0;
+    const body = runs([[8, Uint8Array.of(1, 2, 3, 4), Uint8Array.of(0x01, 0, 0x84, 0x40)]]);
+    map.publish(viewOf(body), 0, body.length);
+    expect(recorder.stores).toEqual([
+      [8, 8],
+      [24, 8],
+      [32, 8],
+    ]);
+    expect(map.view.getBigUint64(8, true)).toBe(0x7ff4dead0000be01n);
+    expect(map.view.getBigUint64(16, true)).toBe(0x7ff4dead0000beefn);
+    expect(map.view.getBigUint64(24, true)).toBe(0x03f4dead0002beefn);
+    expect(map.view.getBigUint64(32, true)).toBe(0x7f04dead0000beefn);
+  });
+
+  test("hands large bodies to whoever applies them faster", () => {
+    const calls: number[][] = [];
+    const map = new MapBytes(new Uint8Array(8192), (_map, _source, from, end) => calls.push([from, end]));
+    const body = runs([
+      [0, 2000],
+      [4096, Uint8Array.of(1, 2), Uint8Array.of(3)],
+    ]);
+    const frame = new Uint8Array(40 + body.length);
+    frame.set(body, 40);
+    expect(map.publish(viewOf(frame), 40, frame.length)).toBe(2002);
+    expect(calls).toEqual([[40, 40 + body.length]]);
+    expect(map.bytes[0]).toBe(0);
+    const small = runs([[4096, Uint8Array.of(1, 2), Uint8Array.of(3)]]);
+    expect(map.publish(viewOf(small), 0, small.length)).toBe(2);
+    expect([calls.length, map.bytes[4096], map.bytes[4097]]).toEqual([1, 1, 2]);
+  });
+
+  test("of any runs leaves what they say one after the other", () => {
+    const random = new Random(7);
+    for (let round = 0; round < 2000; round += 1) {
+      const map = new MapBytes(new Uint8Array(64));
+      const expected = new Uint8Array(64);
+      const list = Array.from({ length: random.below(8) + 1 }, (): [number, Uint8Array] => {
+        const offset = random.below(64);
+        const length = 1 + random.below(Math.min(20, 64 - offset));
+        return [offset, Uint8Array.from({ length }, () => random.below(256))];
+      });
+      for (const [offset, bytes] of list) expected.set(bytes, offset);
+      const body = runs(list);
+      map.publish(viewOf(body), 0, body.length);
+      expect(map.bytes).toEqual(expected);
+    }
+  });
+
+  test("of another node's goes around what this node has pending, also in the word between two runs", () => {
+    const map = new OverlayMap(new Uint8Array(64).fill(1));
+    // This node has stored a 5 at byte 2.
+    map.add(2, 1, map.bytes.slice(), 2);
+    map.bytes[2] = 5;
+    const body = runs([
+      [0, Uint8Array.of(7)],
+      [6, Uint8Array.of(8)],
+    ]);
+    map.publish(viewOf(body), 0, body.length);
+    expect([...map.bytes.subarray(0, 8)]).toEqual([7, 1, 5, 1, 1, 1, 8, 1]);
+    expect([...map.ordered(0, 8)]).toEqual([7, 1, 1, 1, 1, 1, 8, 1]);
+    map.settles = true;
+    const own = runs([[2, Uint8Array.of(5)]]);
+    map.publish(viewOf(own), 0, own.length);
+    expect([...map.bytes.subarray(0, 8)]).toEqual([7, 1, 5, 1, 1, 1, 8, 1]);
+    expect(map.pendingLines).toBe(0);
   });
 
   test("of nothing writes nothing", () => {

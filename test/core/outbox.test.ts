@@ -112,3 +112,50 @@ test("random sends and drains keep every byte in order", () => {
     expect(taken).toEqual(sent);
   }
 });
+
+test("bytes lent to it are not copied, and given back when they are written", () => {
+  const { outbox, taken, takes } = connection();
+  const given: string[] = [];
+  takes.push(2);
+  outbox.send(Uint8Array.of(1, 2), () => given.push("first"));
+  expect(given).toEqual(["first"]);
+  takes.push(1);
+  const lent = Uint8Array.of(3, 4, 5);
+  outbox.send(lent, () => given.push("second"));
+  const copied = Uint8Array.of(6);
+  outbox.send(copied);
+  lent[2] = 50;
+  copied[0] = 60;
+  expect(given).toEqual(["first"]);
+  takes.push(1);
+  outbox.drain();
+  expect(given).toEqual(["first"]);
+  takes.push(1, 0);
+  outbox.drain();
+  expect(given).toEqual(["first", "second"]);
+  takes.push(1);
+  outbox.drain();
+  expect(taken).toEqual([1, 2, 3, 4, 50, 6]);
+});
+
+test("while it is held back nothing is written, and then everything in order", () => {
+  const { outbox, taken, takes, calls } = connection();
+  outbox.held = true;
+  outbox.send(Uint8Array.of(1, 2));
+  outbox.send(new Uint8Array(100 << 10).fill(3));
+  outbox.drain();
+  expect([calls(), outbox.size]).toEqual([0, 2 + (100 << 10)]);
+  takes.push(2, 100 << 10);
+  outbox.held = false;
+  expect([taken.length, taken[1], taken[2], outbox.size]).toEqual([2 + (100 << 10), 2, 3, 0]);
+});
+
+test("what waits is tried again before a large piece is added", () => {
+  const { outbox, takes, calls } = connection();
+  outbox.send(Uint8Array.of(1));
+  outbox.send(Uint8Array.of(2));
+  expect(calls()).toBe(1);
+  takes.push(1, 1, 100 << 10);
+  outbox.send(new Uint8Array(100 << 10));
+  expect([calls(), outbox.size]).toEqual([4, 0]);
+});

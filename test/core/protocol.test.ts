@@ -28,10 +28,16 @@ import {
   PUBLISH_PART_MAX,
   padded,
   RUN_HEADER_SIZE,
+  RUN_LENGTH_MAX,
+  runChanges,
+  runIsMasked,
   runLength,
   runOffset,
+  runSize,
+  runWords,
   setUint64,
   wireHeader,
+  writeMaskedRun,
   writeRun,
 } from "../../src/core/protocol.ts";
 import { publication, runs, viewOf } from "../support/core-frames.ts";
@@ -186,11 +192,35 @@ describe("numbers and text", () => {
       expect([...bytes.subarray(8 + 8 + RUN_HEADER_SIZE).subarray(0, 3)]).toEqual([1, 2, 3]);
     }
     view.setUint32(0, 5, true);
-    view.setUint32(4, 0xffffff01, true);
-    expect(runLength(view, 0)).toBe(0xffffff);
+    view.setUint32(4, 0x7fffff01, true);
+    expect(runLength(view, 0)).toBe(RUN_LENGTH_MAX);
     expect(runOffset(view, 0)).toBe(2 ** 32 + 5);
   });
+
+  test("masked runs come back with their words and changes", () => {
+    const bytes = new Uint8Array(RUN_HEADER_SIZE + 512 + 4096);
+    const view = viewOf(bytes);
+    for (const offset of [0, 8, 2 ** 32, 2 ** 40 - 8]) {
+      for (const words of [1, 7, 8, 9, 511, 512]) {
+        const masks = new Uint8Array(words).fill(0xff);
+        const next = writeMaskedRun(view, 0, offset, masks, new Uint8Array(8 * words).fill(3));
+        expect(next).toBe(RUN_HEADER_SIZE + padded(words) + 8 * words);
+        expect([runIsMasked(view, 0), runOffset(view, 0), runWords(view, 0)]).toEqual([true, offset, words]);
+        expect([runLength(view, 0), runChanges(view, 0), runSize(view, 0)]).toEqual([8 * words, 8 * words, next]);
+      }
+      writeMaskedRun(view, 0, offset, Uint8Array.of(0, 1), Uint8Array.of(9));
+      expect([runLength(view, 0), runChanges(view, 0), runSize(view, 0)]).toEqual([16, 1, 24]);
+    }
+  });
 });
+
+const maskedRun = (): Uint8Array => runs([[0, Uint8Array.of(1), Uint8Array.of(1)]]);
+
+function unknownForm(): Uint8Array {
+  const body = maskedRun();
+  body[7] = (body[7] as number) | 0x20;
+  return body;
+}
 
 describe("checkGreeting", () => {
   test("takes what encodeGreeting writes", () => {
@@ -246,6 +276,8 @@ describe("checkOperation", () => {
       ),
     ).toBeNull();
     expect(check(publication([[0, 9]], { op: 1 }))).toBeNull();
+    expect(check(publication([[MAP - 16, Uint8Array.of(1, 2, 3), Uint8Array.of(0x81, 0x10)]]))).toBeNull();
+    expect(check(publication([[0, new Uint8Array(4096), new Uint8Array(512).fill(0xff)]]))).toBeNull();
     for (const name of ["a", "x".repeat(8), "x".repeat(NAME_MAX)]) {
       expect(check(semaphore(Kind.SEM_WAIT, name, { op: 1, aux: SEMAPHORE_VALUE_MAX }))).toBeNull();
       expect(check(semaphore(Kind.SEM_POST, name, { offset: 0 }))).toBeNull();
@@ -281,7 +313,14 @@ describe("checkOperation", () => {
     ["an atomic across the end of the map", atomic(1, 8, MAP - 7)],
     ["a publication whose length is not its body", { ...publication([[0, 8]]), length: 8 }],
     ["a publication with flag 2", publication([[0, 8]], { op: 2 })],
+    ["a publication that is staged", publication([[0, 8]], { op: 3 })],
     ["a publication with an empty run", publication([[0, 0]])],
+    ["a masked run across the end of the map", publication([[MAP - 8, Uint8Array.of(1, 2), Uint8Array.of(1, 1)]])],
+    ["a masked run that begins inside a word", publication([[4, Uint8Array.of(1), Uint8Array.of(1)]])],
+    ["a masked run with fewer bytes than its masks", publication([[0, Uint8Array.of(1), Uint8Array.of(3)]])],
+    ["a masked run with more bytes than its masks", publication([[0, Uint8Array.of(1, 2), Uint8Array.of(1)]])],
+    ["a masked run of unknown form", { kind: Kind.PUBLISH, body: unknownForm() }],
+    ["a masked run that is cut off", { kind: Kind.PUBLISH, body: maskedRun().subarray(0, 16) }],
     ["a publication with a run across the end of the map", publication([[MAP - 3, 4]])],
     ["a publication with a run far outside", publication([[2 ** 40 - 1, 1]])],
     ["a publication whose last run is cut off", { kind: Kind.PUBLISH, body: runs([[0, 24]]).subarray(0, 24) }],

@@ -3,10 +3,17 @@
  * that a failure names is looked at.
  */
 import { describe, expect, test } from "bun:test";
-import { Status } from "../../src/core/errors.ts";
 import { FrameReader } from "../../src/core/frames.ts";
 import { FRAME_MAX } from "../../src/core/limits.ts";
-import { HEADER_SIZE, Kind, setUint64 } from "../../src/core/protocol.ts";
+import {
+  HEADER_SIZE,
+  Kind,
+  padded,
+  RUN_HEADER_SIZE,
+  runIsMasked,
+  runWords,
+  setUint64,
+} from "../../src/core/protocol.ts";
 import { Replica, type ReplicaOutput } from "../../src/core/replica.ts";
 import { Violation } from "../support/core-cluster.ts";
 import { viewOf } from "../support/core-frames.ts";
@@ -190,13 +197,6 @@ describe("the simulator notices a replica that", () => {
       }),
     ],
     [
-      "keeps to itself that an owner died",
-      answersThat((answer, channel, send) => {
-        if (answer[4] === Kind.REPLY && answer[5] === Status.OWNER_DIED) answer[5] = Status.OK;
-        send(channel, answer);
-      }),
-    ],
-    [
       "unlocks what is not unlocked",
       replicaThat((entry) => {
         if (entry[4] === Kind.UNLOCK) entry[HEADER_SIZE]! ^= 1;
@@ -204,9 +204,22 @@ describe("the simulator notices a replica that", () => {
       }),
     ],
     [
-      "forgets the first run of a publication",
+      "gets the first byte of a publication wrong",
       replicaThat((entry) => {
-        if (entry[4] === Kind.PUBLISH && entry.length > HEADER_SIZE) entry[HEADER_SIZE + 8]! ^= 0xff;
+        if (entry[4] !== Kind.PUBLISH || entry.length === HEADER_SIZE) return [entry];
+        const view = viewOf(entry);
+        const masks = runIsMasked(view, HEADER_SIZE) ? padded(runWords(view, HEADER_SIZE)) : 0;
+        entry[HEADER_SIZE + RUN_HEADER_SIZE + masks]! ^= 0xff;
+        return [entry];
+      }),
+    ],
+    [
+      "writes another byte of a word than the mask says",
+      replicaThat((entry) => {
+        if (entry[4] !== Kind.PUBLISH || entry.length === HEADER_SIZE) return [entry];
+        const mask = HEADER_SIZE + RUN_HEADER_SIZE;
+        const bits = entry[mask] as number;
+        if (runIsMasked(viewOf(entry), HEADER_SIZE)) entry[mask] = ((bits << 1) | (bits >> 7)) & 0xff;
         return [entry];
       }),
     ],

@@ -3,14 +3,20 @@ import { afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from
 import { readFileSync } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
+import { readChallenge } from "../../src/core/auth.ts";
 import type { SessionAddress, SessionDetail, SessionSummary } from "../../src/core/directory.ts";
 import { ADDRESS_SLOTS, PROTOCOL_VERSION, VERSION } from "../../src/core/limits.ts";
 import { type Daemon, type DaemonOptions, startDaemon } from "../../src/daemon/daemon.ts";
+import { signed, signedFetch } from "../support/signed-fetch.ts";
 
 // They start real processes, on machines that may be busy.
 setDefaultTimeout(60_000);
 
 const SERVER_COMMAND = [process.execPath, join(import.meta.dir, "../../src/cli/main.ts"), "server"];
+
+const TEXT = "0123456789abcdef";
+const TOKEN = new TextEncoder().encode(TEXT);
+const SECURITY = { token: TOKEN, always: true, tls: null };
 
 interface Running {
   daemon: Daemon;
@@ -52,9 +58,13 @@ function start(options: Partial<DaemonOptions> = {}): Running {
 /** Ends every session and the daemons: no server outlives its test. */
 async function stopAll(): Promise<void> {
   for (const { daemon, url } of running.splice(0)) {
-    const answer = await fetch(`${url}/sessions`).catch(() => null);
+    let ask = (method: string, at: string): Promise<Response> => fetch(at, { method });
+    if ((await ask("GET", `${url}/health`).catch(() => null))?.status === 401) {
+      ask = (method, at) => signedFetch(TOKEN, method, at);
+    }
+    const answer = await ask("GET", `${url}/sessions`).catch(() => null);
     const { sessions } = answer ? ((await answer.json()) as { sessions: SessionSummary[] }) : { sessions: [] };
-    for (const { name } of sessions) await fetch(`${url}/sessions/${encodeURIComponent(name)}`, { method: "DELETE" });
+    for (const { name } of sessions) await ask("DELETE", `${url}/sessions/${encodeURIComponent(name)}`);
     daemon.stop();
     await daemon.ended;
   }
@@ -366,13 +376,120 @@ describe("a daemon that was started by itself", () => {
 test("a taken port and a foreign address are errors in one line", () => {
   const taken = { host: "127.0.0.1", port: daemon.daemon.port };
   expect(() => start(taken)).toThrow("port is taken");
-  expect(() => start({ host: "192.0.2.1" })).toThrow(/cannot listen on 192\.0\.2\.1.*--host/);
+  expect(() => start({ host: "192.0.2.1", security: SECURITY })).toThrow(/cannot listen on 192\.0\.2\.1.*--host/);
 });
 
 test("a server that listens on all addresses is given out under the one the client asked at", async () => {
-  const wide = start({ host: "0.0.0.0" });
+  const wide = start({ host: "0.0.0.0", security: SECURITY, serverEnvironment: { DSM_TOKEN: TEXT } });
   const url = `http://127.0.0.2:${wide.daemon.port}/v1/sessions`;
-  expect(await send("POST", url, { name: "wide", processes: 1 })).toMatchObject({
-    ...{ status: 201, body: { host: "127.0.0.2" } },
+  const response = await signedFetch(TOKEN, "POST", url, { name: "wide", processes: 1 });
+  expect(response.status).toBe(201);
+  expect(await response.json()).toMatchObject({ host: "127.0.0.2" });
+});
+
+describe("web pages", () => {
+  for (const [what, headers] of [
+    ["of any origin", { origin: "https://example.org" }],
+    ["of a hidden origin", { origin: "null" }],
+    ["that load an image", { "sec-fetch-site": "cross-site" }],
+    ["of another port here", { "sec-fetch-site": "same-site" }],
+    ["of our own origin", { "sec-fetch-site": "same-origin" }],
+    ["whose name was made to lead here", { host: "example.org:4200" }],
+  ] as const) {
+    test(`${what} are refused, and told nothing`, async () => {
+      for (const method of ["GET", "POST", "DELETE", "OPTIONS"]) {
+        const response = await fetch(`${daemon.url}/sessions/x`, { method, headers: { ...headers } });
+        expect([method, response.status]).toEqual([method, 403]);
+        expect(problem(await response.json()).code).toBe("DSM_REFUSED");
+        expect([...response.headers.keys()].filter((name) => name.startsWith("access-control"))).toEqual([]);
+      }
+    });
+  }
+
+  test("a person may look: nobody sent the browser here", async () => {
+    const headers = { "sec-fetch-site": "none", host: `localhost:${daemon.daemon.port}` };
+    expect((await fetch(`${daemon.url}/health`, { headers })).status).toBe(200);
+  });
+});
+
+describe("with a token", () => {
+  let guarded: Running;
+  beforeEach(() => {
+    guarded = start({ security: SECURITY, serverEnvironment: { DSM_TOKEN: TEXT } });
+  });
+
+  test("refuses whoever proves nothing, or something else, and says only that", async () => {
+    for (const [method, path] of [
+      ["GET", "/health"],
+      ["GET", "/sessions"],
+      ["POST", "/sessions"],
+      ["PUT", "/sessions/x"],
+      ["DELETE", "/sessions/x"],
+      ["GET", "/nothing"],
+    ] as const) {
+      const url = `${guarded.url}${path}`;
+      const plain = await fetch(url, { method });
+      expect([method, path, plain.status]).toEqual([method, path, 401]);
+      expect(readChallenge(plain.headers.get("www-authenticate"))).not.toBeNull();
+      expect(problem(await plain.json())).toEqual({
+        ...{ code: "DSM_REFUSED", message: expect.stringContaining("this daemon demands a token; set DSM_TOKEN") },
+      });
+      const wrong = await signedFetch(Buffer.from("0123456789abcdeF"), method, url);
+      expect(wrong.status).toBe(401);
+      expect(problem(await wrong.json()).message).toContain("that is not the token of this daemon");
+    }
+    for (const authorization of [`Bearer ${TEXT}`, "DSM-HMAC-SHA256", 'DSM-HMAC-SHA256 nonce=""', "x".repeat(4000)]) {
+      expect((await fetch(`${guarded.url}/health`, { headers: { authorization } })).status).toBe(401);
+    }
+  });
+
+  test("answers a proven request, and proves itself in the answer, errors too", async () => {
+    const url = `${guarded.url}/sessions`;
+    expect((await signedFetch(TOKEN, "POST", url, { name: "t ü%?", processes: 1 })).status).toBe(201);
+    const path = `${url}/${encodeURIComponent("t ü%?")}`;
+    const detail = (await (await signedFetch(TOKEN, "GET", path)).json()) as SessionDetail;
+    expect(detail).toMatchObject({ name: "t ü%?", answered: true });
+    expect((await signedFetch(TOKEN, "GET", `${url}/other`)).status).toBe(404);
+    expect((await signedFetch(TOKEN, "POST", url, { name: 5 })).status).toBe(400);
+    // The server has the token in its environment, which only its user can read, and not in its arguments.
+    expect(readFileSync(`/proc/${detail.pid}/cmdline`, "latin1")).not.toContain(TEXT);
+    expect(readFileSync(`/proc/${detail.pid}/environ`, "latin1")).toContain(`DSM_TOKEN=${TEXT}`);
+    expect((await signedFetch(TOKEN, "DELETE", path)).status).toBe(204);
+  });
+
+  test("takes a proof once, for its own method, path and body", async () => {
+    const url = `${guarded.url}/sessions/nobody`;
+    const { authorization } = await signed(TOKEN, "DELETE", url);
+    const again = (method: string, at: string): Promise<number> =>
+      fetch(at, { method, headers: { authorization } }).then(({ status }) => status);
+    expect(await again("GET", url)).toBe(401);
+    expect(await again("DELETE", `${url}x`)).toBe(401);
+    expect(await again("DELETE", url)).toBe(404);
+    expect(await again("DELETE", url)).toBe(401);
+
+    const { authorization: find } = await signed(
+      TOKEN,
+      "POST",
+      `${guarded.url}/sessions`,
+      '{"name":"a","processes":1}',
+    );
+    const other = await fetch(`${guarded.url}/sessions`, {
+      ...{ method: "POST", body: '{"name":"b","processes":1}' },
+      headers: { authorization: find, "content-type": "application/json" },
+    });
+    expect(other.status).toBe(401);
+    expect(problem(await other.json()).message).toBe("the body is not the one that the request proves");
+    const { sessions } = (await (await signedFetch(TOKEN, "GET", `${guarded.url}/sessions`)).json()) as {
+      sessions: unknown[];
+    };
+    expect(sessions).toEqual([]);
+  });
+
+  test("listens to other machines only with one", () => {
+    for (const host of ["0.0.0.0", "::", "192.0.2.1", "example.org"]) {
+      expect(() => start({ host })).toThrow(
+        /can be reached from other machines, and there is no token .*set DSM_TOKEN/,
+      );
+    }
   });
 });

@@ -228,15 +228,15 @@ describe("the daemon's address", () => {
   });
 
   test("of a host that is not there", async () => {
-    expect(await refused({ DSM_DAEMON: "no-such-host.invalid:4200" })).toMatch(
+    expect(await refused({ DSM_DAEMON: "no-such-host.invalid:4200", DSM_TOKEN: "0123456789abcdef" })).toMatch(
       /^DSM_UNREACHABLE the session daemon at no-such-host\.invalid:4200 cannot be reached: .*; check the address/,
     );
   });
 
-  for (const [what, answer] of [
-    ["another HTTP service", "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-type: text/plain\r\n\r\nhello"],
-    ["a service that is no HTTP", "220 mail.example ESMTP ready\r\n"],
-    ["a service that hangs up", ""],
+  for (const [what, answer, more] of [
+    ["another HTTP service", "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-type: text/plain\r\n\r\nhello", ""],
+    ["a service that is no HTTP", "220 mail.example ESMTP ready\r\n", ""],
+    ["a service that hangs up", "", "; if it is one with TLS, set DSM_TLS_CA"],
   ] as const) {
     test(`of ${what}`, async () => {
       const other = Bun.listen({
@@ -249,7 +249,7 @@ describe("the daemon's address", () => {
       });
       expect(await refused({ DSM_DAEMON: `127.0.0.1:${other.port}` })).toBe(
         `DSM_PROTOCOL something other than a dsm daemon is listening on 127.0.0.1:${other.port}; ` +
-          "set DSM_DAEMON or --daemon to the daemon's address",
+          `set DSM_DAEMON or --daemon to the daemon's address${more}`,
       );
       other.stop(true);
     });

@@ -1,8 +1,12 @@
 /**
- * Two nodes in two network namespaces, as two hosts on one cable: real addresses, and the --host options. Needs root
- * and `ip` (Debian: iproute2).
+ * Two nodes in two network namespaces, as two hosts on one cable: real addresses, the --host options, and with them the
+ * token, which the daemon makes and both hosts read from one file, and TLS. Needs root and `ip` (Debian: iproute2).
  */
-import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { makeCertificates } from "../../src/cli/cert.ts";
+import { encodeGreeting, encodeJson, Kind } from "../../src/core/protocol.ts";
 import type { Actor } from "../support/e2e-actor.ts";
 import { Cluster, DSM, eventually } from "../support/e2e-cluster.ts";
 
@@ -78,6 +82,91 @@ test("a session over both, its server where the daemon is", async () => {
   expect(ranks.map(({ node }) => node)).toEqual(["a", "b"]);
   await work([a, b]);
   await Promise.all([a.leave(), b.leave()]);
+});
+
+describe("who comes without the token", () => {
+  for (const [what, environment, reason] of [
+    [
+      "none",
+      { XDG_CONFIG_HOME: "/nonexistent" },
+      /^DSM_REFUSED the session daemon at 10\.77\.0\.1:\d+ needs a token; set DSM_TOKEN/,
+    ],
+    [
+      "another",
+      { DSM_TOKEN: "another-token-of-theirs" },
+      /^DSM_REFUSED .* that is not the token of this daemon; set DSM_TOKEN/,
+    ],
+  ] as const) {
+    test(`but ${what} is told so`, async () => {
+      const options = { session: "refused", processes: 1, node: "b", environment };
+      const actor = cluster.actor(options, [...on("b"), cluster.program("actor")]);
+      expect(await actor.ask("open")).toMatch(reason);
+      expect(await actor.end()).toMatchObject({ code: 0, stderr: "" });
+      const server = ["server", "--session", "x", "--processes", "1", "--host", HOSTS.b];
+      const { code, stderr } = await cluster.command([...on("b"), DSM, ...server], environment);
+      expect(code).toBe(1);
+      expect(stderr).toMatch(/^dsm: [^\n]*token[^\n]*set DSM_TOKEN[^\n]*\n$/);
+    });
+  }
+
+  test("reaches no server of a session", async () => {
+    const [a, b] = (await actors(["a", "b"])) as [Actor, Actor];
+    const { port } = await cluster.status(a.session);
+    // From the other host, as an arbiter that skips what it should prove.
+    const hello = encodeJson({ session: a.session, node: "x", processes: 0, size: 0, order: "" });
+    const greeting = encodeGreeting(Kind.HELLO, hello);
+    const script = `const [frame, host, port] = process.argv.slice(1);
+      let said = "";
+      Bun.connect({ hostname: host, port: Number(port), socket: {
+        open: (socket) => void socket.write(Buffer.from(frame, "hex")),
+        data: (_, chunk) => { said += chunk.toString("latin1"); },
+        close: () => console.log(said.charCodeAt(4), said.slice(40).split("\\0")[0]),
+      } });`;
+    const words = [Buffer.from(greeting).toString("hex"), HOSTS.a, String(port)];
+    const { stdout } = await cluster.command([...on("b"), process.execPath, "-e", script, ...words]);
+    expect(stdout).toMatch(new RegExp(`^${Kind.FAIL} this server demands a token; set DSM_TOKEN`));
+    await work([a, b]);
+    await Promise.all([a.leave(), b.leave()]);
+  });
+});
+
+test("token and TLS: each host with a certificate of its own", async () => {
+  const folder = mkdtempSync("/tmp/dsm-tls-");
+  const tls = (host: string): Record<string, string> => ({
+    DSM_TLS_CA: join(folder, "ca.pem"),
+    DSM_TLS_CERT: join(folder, `${host}.pem`),
+    DSM_TLS_KEY: join(folder, `${host}-key.pem`),
+  });
+  await makeCertificates(folder, Object.values(HOSTS), 7);
+  const secure = await Cluster.start({ host: HOSTS.a, as: on("a"), environment: tls(HOSTS.a) });
+  try {
+    const options = { session: "secret", processes: 2 };
+    const program = secure.program("actor");
+    const [a, b] = (["a", "b"] as const).map((node, rank) =>
+      secure.actor({ ...options, node, rank, environment: tls(HOSTS[node]) }, [...on(node), program]),
+    ) as [Actor, Actor];
+    await Promise.all([a.do("open"), b.do("open")]);
+    await work([a, b]);
+    // Without TLS, or where the certificate is another host's: no way in, and nobody who is followed.
+    const plain = { DSM_TLS_CA: "", DSM_TLS_CERT: "", DSM_TLS_KEY: "" };
+    const third = secure.actor({ ...options, node: "c", environment: plain }, [...on("b"), program]);
+    expect(await third.ask("open")).toMatch(/^DSM_PROTOCOL .*; if it is one with TLS, set DSM_TLS_CA$/);
+    await third.end();
+    const session = ["server", "--session", "false", "--processes", "2", "--size", "64KiB", "--host", HOSTS.b];
+    const server = secure.spawn([...on("b"), DSM, ...session], { session: "false", environment: tls(HOSTS.a) });
+    await eventually("the server has registered", async () => (await secure.sessions()).length === 2);
+    const deceived = secure.actor({ session: "false", processes: 2, node: "a" }, [...on("a"), program]);
+    expect(await deceived.ask("open")).toMatch(/^DSM_REFUSED no TLS with the server at 10\.77\.0\.2:\d+: /);
+    await deceived.end();
+    server.kill();
+    await server.exited;
+    await b.do("store 8 16 7");
+    expect(await a.number("load 8 16")).toBe(7);
+    await Promise.all([a.leave(), b.leave()]);
+  } finally {
+    await secure.close();
+    rmSync(folder, { recursive: true, force: true });
+  }
 });
 
 test("session after session", async () => {

@@ -62,8 +62,8 @@ type Step =
 interface State {
   at: number[];
   memory: number[];
-  /** Each process's stores that the others do not see yet, [cell, value], oldest first. */
-  buffers: [number, number][][];
+  /** Stores that the others do not see yet, [cell, value, process], oldest first: each process's, or each node's. */
+  buffers: [number, number, number][][];
   /** Each process's old copies: the cells it sees as they were (release: a page it has a private copy of). */
   copies: (number | null)[][];
   registers: Record<string, number>;
@@ -100,13 +100,18 @@ function steps(statements: Statement[], wide: Set<string>): Step[] {
   });
 }
 
-/** Every outcome the order permits: the values of the registers and, at the end, the locations that `shows` names. */
-export function outcomes(order: Order, processes: string[], shows: string): Set<string> {
+/**
+ * Every outcome the order permits: the values of the registers and, at the end, the locations that `shows` names.
+ * `nodes`: the node of each process, for orders to which it makes a difference; left out, each has one of its own.
+ */
+export function outcomes(order: Order, processes: string[], shows: string, nodes?: string[]): Set<string> {
   const statements = processes.map(parse);
   const wide = new Set(
     statements.flat().flatMap((each) => (isWide(each) && "location" in each ? [each.location] : [])),
   );
   const program = statements.map((each) => steps(each, wide));
+  // Whose stores wait together. What the processes of a node have queued, all of them see.
+  const owners = program.map((_, p) => (order === "pipelined" && nodes !== undefined ? nodes.indexOf(nodes[p]!) : p));
   const found = new Set<string>();
   const known = new Set<string>();
   const open: State[] = [
@@ -123,7 +128,7 @@ export function outcomes(order: Order, processes: string[], shows: string): Set<
     const key = JSON.stringify([state.at, state.memory, state.buffers, state.copies, state.registers, state.posted]);
     if (known.has(key)) continue;
     known.add(key);
-    const next = successors(order, program, state);
+    const next = successors(order, program, owners, state);
     if (state.at.every((at, p) => at === program[p]!.length) && state.buffers.every((each) => each.length === 0)) {
       found.add([...shows].map((name) => shown(state, wide, name)).join(""));
     }
@@ -142,7 +147,7 @@ function shown(state: State, wide: Set<string>, name: string): string {
   return String(first === second ? first : 9);
 }
 
-function successors(order: Order, program: Step[][], state: State): State[] {
+function successors(order: Order, program: Step[][], owners: number[], state: State): State[] {
   const next: State[] = [];
   const change = (edit: (copy: State) => void): void => {
     const copy = structuredClone(state);
@@ -151,7 +156,7 @@ function successors(order: Order, program: Step[][], state: State): State[] {
   };
   const nextSteps = program.map((steps, p) => steps[state.at[p]!]);
   const settled = (p: number): boolean =>
-    state.buffers[p]!.length === 0 && state.copies[p]!.every((each) => each === null);
+    state.buffers[owners[p]!]!.every(([, , by]) => by !== p) && state.copies[p]!.every((each) => each === null);
 
   if (nextSteps.every((step, p) => step?.kind === "barrier" && settled(p))) {
     change((copy) => {
@@ -169,13 +174,13 @@ function successors(order: Order, program: Step[][], state: State): State[] {
               return;
             }
             if (order === "release") copy.buffers[p] = copy.buffers[p]!.filter(([cell]) => cell !== step.cell);
-            copy.buffers[p]!.push([step.cell, step.value]);
+            copy.buffers[owners[p]!]!.push([step.cell, step.value, p]);
           });
           break;
         case "load":
           change((copy) => {
             copy.at[p]! += 1;
-            const own = copy.buffers[p]!.findLast(([cell]) => cell === step.cell)?.[1];
+            const own = copy.buffers[owners[p]!]!.findLast(([cell]) => cell === step.cell)?.[1];
             copy.registers[step.into] = own ?? copy.copies[p]![step.cell] ?? copy.memory[step.cell]!;
           });
           break;
@@ -205,7 +210,7 @@ function successors(order: Order, program: Step[][], state: State): State[] {
     const visible = order === "release" ? state.buffers[p]!.keys() : [0].slice(0, state.buffers[p]!.length);
     for (const index of visible) {
       change((copy) => {
-        const [[cell, value]] = copy.buffers[p]!.splice(index, 1) as [[number, number]];
+        const [[cell, value]] = copy.buffers[p]!.splice(index, 1) as [[number, number, number]];
         copy.memory[cell] = value;
         copy.copies[p]![cell] = null;
       });

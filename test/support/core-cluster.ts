@@ -20,6 +20,7 @@ import {
   setUint64,
 } from "../../src/core/protocol.ts";
 import { Replica, type ReplicaOutput } from "../../src/core/replica.ts";
+import type { Ring } from "../../src/core/ring.ts";
 import { type NodeHello, Sequencer, type Welcome } from "../../src/core/sequencer.ts";
 import type { SessionConfig } from "../../src/core/session.ts";
 
@@ -107,6 +108,14 @@ export interface ClusterOptions {
   onPropose?: (node: Node, bytes: Uint8Array) => void;
   /** The shadow behind a descriptor of a process. */
   shadow?: (pid: number, descriptor: number) => Uint8Array | null;
+  /** A part of a publication is written to the server's link; left out: at once. */
+  onSent?: (sent: () => void) => void;
+  /** Its staging area. */
+  staging?: (pid: number, descriptor: number) => Uint8Array | null;
+  /** Where a copy of the map lies, the server's and each node's; left out: in memory of its own. */
+  memory?: (size: number) => Uint8Array;
+  /** Pipelined: the ring of a node. */
+  ring?: (node: Node) => Ring;
 }
 
 export class Cluster {
@@ -123,7 +132,7 @@ export class Cluster {
   constructor(config: SessionConfig, options: ClusterOptions = {}) {
     this.config = config;
     this.options = options;
-    this.memory = new Uint8Array(config.size);
+    this.memory = options.memory?.(config.size) ?? new Uint8Array(config.size);
     this.sequencer = new Sequencer(config, this.memory, {
       send: (link, bytes) => this.#links.get(link)?.push(bytes),
       broadcast: (bytes) => {
@@ -224,7 +233,8 @@ export class Node {
   constructor(cluster: Cluster, name: string, hello: NodeHello) {
     this.cluster = cluster;
     this.name = name;
-    this.memory = new Uint8Array(cluster.config.size);
+    const { options, config } = cluster;
+    this.memory = options.memory?.(config.size) ?? new Uint8Array(config.size);
     this.atomics = new Uint8Array(cluster.config.size / PAGE_SIZE);
     this.up = cluster.link(
       name,
@@ -280,9 +290,10 @@ export class Node {
     this.welcome = welcome;
     this.number = welcome.node;
     const out: ReplicaOutput = {
-      propose: (bytes) => {
+      propose: (bytes, sent) => {
         this.up.push(bytes);
         this.cluster.options.onPropose?.(this, bytes);
+        if (sent !== undefined) (this.cluster.options.onSent ?? ((call) => call()))(sent);
       },
       reply: (index, bytes) => {
         const channel = this.#channels.get(index);
@@ -299,6 +310,8 @@ export class Node {
         return Uint8Array.of(this.number, this.#tokens, 3, 4, 5, 6, 7, 8);
       },
       shadow: (pid, descriptor) => this.cluster.options.shadow?.(pid, descriptor) ?? null,
+      unmap: () => {},
+      staging: (pid, descriptor) => this.cluster.options.staging?.(pid, descriptor) ?? null,
       done: () => {
         if (this.done) throw new Violation(`node ${this.name} is done twice`);
         this.done = true;
@@ -306,7 +319,8 @@ export class Node {
       },
     };
     const make = this.cluster.options.makeReplica ?? ((...args) => new Replica(...args));
-    this.replica = make(welcome, this.name, `/map/of/${this.name}`, this.memory, this.atomics, out);
+    const ring = this.cluster.options.ring?.(this) ?? null;
+    this.replica = make(welcome, this.name, `/map/of/${this.name}`, this.memory, this.atomics, out, ring);
     this.onEvent("welcomed");
   }
 

@@ -42,6 +42,8 @@ export interface ClusterOptions {
   dsm?: string;
   /** Whose the run-time folder is. */
   user?: number;
+  /** Variables of all it starts, such as DSM_TOKEN. */
+  environment?: Record<string, string>;
 }
 
 export class Cluster {
@@ -61,7 +63,7 @@ export class Cluster {
   readonly #addresses = new Set<string>();
   #sessions = 0;
 
-  private constructor({ host = "127.0.0.1", as = [], dsm = DSM, user }: ClusterOptions) {
+  private constructor({ host = "127.0.0.1", as = [], dsm = DSM, user, environment = {} }: ClusterOptions) {
     this.#host = host;
     this.#as = as;
     this.#dsm = dsm;
@@ -78,9 +80,12 @@ export class Cluster {
       ...(Object.fromEntries(kept) as Record<string, string>),
       XDG_RUNTIME_DIR: this.runtime,
       XDG_CACHE_HOME: join(this.folder, "cache"),
+      // Whoever runs the tests may have a token of their own.
+      XDG_CONFIG_HOME: join(this.folder, "config"),
       TMPDIR: this.folder,
       NO_COLOR: "1",
       DSM_BIN: dsm,
+      ...environment,
     };
   }
 
@@ -214,9 +219,10 @@ export class Cluster {
     return ((await this.#ask()) as { sessions: SessionSummary[] }).sessions;
   }
 
-  /** By HTTP, or by `dsm sessions` where the test itself cannot reach the daemon. */
+  /** By HTTP, or by `dsm sessions` where the test itself cannot reach the daemon or would have to prove who it is. */
   async #ask(...name: string[]): Promise<unknown> {
-    if (this.#as.length > 0) {
+    const { DSM_TOKEN, DSM_TLS_CA } = this.environment;
+    if (this.#as.length > 0 || DSM_TOKEN !== undefined || DSM_TLS_CA !== undefined) {
       const { code, stdout, stderr } = await this.command([...this.#as, this.#dsm, "sessions", ...name, "--json"]);
       if (code !== 0) throw new Error(stderr);
       return JSON.parse(stdout);

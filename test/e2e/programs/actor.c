@@ -5,6 +5,7 @@
  * Offsets, widths and lengths are bytes. `load` and `count` first take a place in the order themselves, so they see all
  * that was ordered before they were asked for; `peek` looks at once. */
 #include <dsm/dsm.h>
+#include <errno.h>
 #include <immintrin.h>
 #include <pthread.h>
 #include <signal.h>
@@ -29,6 +30,7 @@ static struct {
 } threads[THREADS];
 
 static void perform(const char *command, char *answer);
+static void *serve(void *ignored);
 
 static void answer_status(char *answer, int status) {
   if (status == DSM_OK) strcpy(answer, "ok");
@@ -136,6 +138,31 @@ static void storm(volatile uint64_t *to) {
   for (uint64_t i = 1;; i++) *to = i;
 }
 
+#define TRAIL 64
+
+/* Stores 1, 2, 3 and so on, for ever, in one word after the other of a row. */
+static void trail(volatile uint64_t *to) {
+  for (uint64_t i = 1;; i++) to[i % TRAIL] = i;
+}
+
+/* Fills a piece of the map with 1, 2, 3 and so on, for ever: each takes the ring's lock for long. */
+static void flood(uint8_t *to) {
+  for (int i = 1;; i++) rep_stos(to, 16384, i);
+}
+
+/* The last of a trail's stores, of which all before it are there too, and none behind it. */
+static void trailed(const volatile uint64_t *from, char *answer) {
+  uint64_t last = 0;
+  for (unsigned i = 0; i < TRAIL; i++)
+    if (from[i] > last) last = from[i];
+  for (uint64_t i = last > TRAIL ? last - TRAIL + 1 : 1; i <= last; i++) {
+    if (from[i % TRAIL] == i) continue;
+    snprintf(answer, LINE, "store %llu is there, and %llu is not", (unsigned long long)last, (unsigned long long)i);
+    return;
+  }
+  answer_number(answer, last);
+}
+
 /* Uses semaphores of `count` names, up to the first that is refused. */
 static int use_names(unsigned long long count) {
   int status = DSM_OK;
@@ -185,6 +212,15 @@ static void thread_end(unsigned index, char *answer) {
   strcpy(answer, threads[index].answer);
 }
 
+/* Another thread goes on with the commands; the process's first one ends. */
+static void hand_over(void) {
+  pthread_t thread;
+  puts("ok");
+  fflush(stdout);
+  if (pthread_create(&thread, NULL, serve, NULL) != 0) abort();
+  pthread_exit(NULL);
+}
+
 static void perform(const char *command, char *answer) {
   char verb[32] = "";
   int length = 0;
@@ -221,6 +257,9 @@ static void perform(const char *command, char *answer) {
   } else if (IS("fill")) answer_status(answer, dsm_hole_fill(session, (int)n[0]));
   else if (IS("publish")) answer_status(answer, publish(at(n[0]), n[1], (int)n[2]));
   else if (IS("storm")) storm((uint64_t *)at(n[0]));
+  else if (IS("trail")) trail((uint64_t *)at(n[0]));
+  else if (IS("flood")) flood(at(n[0]));
+  else if (IS("trailed") && (status = catch_up()) == DSM_OK) trailed((uint64_t *)at(n[0]), answer);
   else if (IS("barrier")) answer_status(answer, dsm_barrier_wait(session));
   else if (IS("wait")) answer_status(answer, dsm_sem_wait(session, name, (uint32_t)initial));
   else if (IS("try")) answer_status(answer, dsm_sem_trywait(session, name, (uint32_t)initial));
@@ -235,14 +274,14 @@ static void perform(const char *command, char *answer) {
   else if (IS("post")) answer_status(answer, dsm_sem_post(session, name, (uint32_t)initial));
   else if (IS("fill_names")) answer_status(answer, use_names(n[0]));
   else if (IS("alloc")) {
-    void *block;
+    void *block = NULL;
     status = dsm_alloc(session, n[0], 8, &block);
-    if (status == DSM_OK) answer_number(answer, (unsigned long long)((uint8_t *)block - at(0)));
+    if (status == DSM_OK) answer_number(answer, (uintptr_t)block - (uintptr_t)dsm_address(session));
     else answer_status(answer, status);
   } else if (IS("named")) {
-    void *block;
+    void *block = NULL;
     status = dsm_named(session, name, initial, &block);
-    if (status == DSM_OK) answer_number(answer, (unsigned long long)((uint8_t *)block - at(0)));
+    if (status == DSM_OK) answer_number(answer, (uintptr_t)block - (uintptr_t)dsm_address(session));
     else answer_status(answer, status);
   } else if (IS("fence")) answer_status(answer, dsm_fence(session));
   else if (IS("leave")) answer_status(answer, dsm_close(session));
@@ -250,13 +289,16 @@ static void perform(const char *command, char *answer) {
   else if (IS("begin")) thread_begin((unsigned)n[0], rest + strcspn(rest, " ") + 1), strcpy(answer, "ok");
   else if (IS("end")) thread_end((unsigned)n[0], answer);
   else if (IS("fork")) in_child(rest, answer);
+  else if (IS("become")) execlp(rest, rest, (char *)NULL), strcpy(answer, strerror(errno));
+  else if (IS("hand_over")) hand_over();
   else if (IS("sleep")) sleep((unsigned)n[0]), strcpy(answer, "ok");
   else if (IS("wild")) *(volatile int *)n[0] = 1;
   else if (status != DSM_OK) answer_status(answer, status);
   else snprintf(answer, LINE, "no such command: %.100s", command);
 }
 
-int main(void) {
+static void *serve(void *ignored) {
+  (void)ignored;
   char line[LINE], answer[LINE];
   while (fgets(line, sizeof(line), stdin) != NULL) {
     line[strcspn(line, "\n")] = '\0';
@@ -264,5 +306,9 @@ int main(void) {
     puts(answer);
     fflush(stdout);
   }
-  return 0;
+  exit(0);
+}
+
+int main(void) {
+  serve(NULL);
 }

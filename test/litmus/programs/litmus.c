@@ -23,6 +23,11 @@
  *   F:        dsm_fence    M:     mfence
  *   P:s V:s   post and wait for a semaphore     B:  barrier
  *
+ * Where a store is seen later than it is made, threads fence now and then between instances, in the middle of those of
+ * the others: under `release` nothing would be seen otherwise. There they also write on lines of their own in the pages of what is under test, so that
+ * these are private copies to their process. Locations of atomic operations lie on other pages than the rest, as that
+ * order asks for.
+ *
  * With LITMUS_MEMORY=plain:RANK:PROCESSES there is no session: the map is ordinary shared memory, to see what the
  * processors do by themselves. With broken:RANK:PROCESSES that memory is also given back stale and written late and out
  * of order, to see that the machine notices.
@@ -32,6 +37,7 @@
 
 #include <immintrin.h>
 #include <pthread.h>
+#include <sched.h>
 #include <sys/prctl.h>
 
 enum {
@@ -43,6 +49,8 @@ enum {
   EXPECTED_MAX = 64,
   TESTS_MAX = 256,
   LINE = 64, /* a location has a cache line of its own: vector stores fill it */
+  PAGE = 4096,
+  PAGE_SLOTS = PAGE / LINE - PROCESSES_MAX, /* under release: the other lines of a page are a process's own */
 };
 
 struct step {
@@ -55,6 +63,7 @@ struct test {
   char name[64], show[12], expected[EXPECTED_MAX][12];
   int threads, column, processes, expectations, writes[PROCESSES_MAX], steps[PROCESSES_MAX];
   struct step step[PROCESSES_MAX][STEPS_MAX];
+  bool atomic[LOCATIONS]; /* some step is an atomic operation there */
 };
 
 /* Beside the session. */
@@ -68,11 +77,14 @@ struct side {
 static struct test tests[TESTS_MAX];
 static int test_count;
 static dsm_session *session; /* NULL: plain memory */
-static bool broken;
+static bool broken;   /* memory that is */
+static bool releases; /* a session whose order is release */
+static bool late;     /* or any in which a store may be made before it is seen */
 static int rank, processes;
 static uint8_t *map;
 static struct side *side;
 static uint32_t round_size, seed, slot_mask;
+static size_t part; /* bytes of the map that slots take up; under release as many again, for atomics */
 
 /* ---- reading the tests ---- */
 
@@ -113,6 +125,7 @@ static void read_tests(const char *path) {
         CHECK(test->steps[process] < STEPS_MAX);
         struct step step = parse_step(word);
         test->writes[process] += strchr("STHXACF", step.kind) != NULL;
+        test->atomic[step.location] |= strchr("XAC", step.kind) != NULL;
         test->step[process][test->steps[process]++] = step;
       }
     } else if (strcmp(kind, "show") == 0) {
@@ -131,9 +144,10 @@ static void read_tests(const char *path) {
 
 /* The instances' locations are scattered over the map by a bijection of the slots, another one in each round: x may lie
  * before y or behind it, on its page or far away. */
-static uint8_t *location(uint32_t instance, unsigned which, uint32_t scatter) {
-  uint32_t slot = (instance * LOCATIONS + which) * (scatter | 1) + (scatter >> 8);
-  return map + (size_t)(slot & slot_mask) * LINE;
+static uint8_t *location(const struct test *test, uint32_t instance, unsigned which, uint32_t scatter) {
+  uint32_t slot = ((instance * LOCATIONS + which) * (scatter | 1) + (scatter >> 8)) & slot_mask;
+  if (!releases) return map + (size_t)slot * LINE;
+  return map + (test->atomic[which] ? part : 0) + (size_t)(slot / PAGE_SLOTS) * PAGE + (slot % PAGE_SLOTS) * LINE;
 }
 
 static uint8_t *outcome_of(uint32_t instance) {
@@ -213,7 +227,9 @@ struct worker {
 /* ---- broken memory ---- */
 
 static void remember(struct worker *worker, uint32_t instance) {
-  for (unsigned l = 0; l < LOCATIONS; l++) worker->before[l] = load(location(instance, l, worker->scatter), 8);
+  for (unsigned l = 0; l < LOCATIONS; l++) {
+    worker->before[l] = load(location(worker->test, instance, l, worker->scatter), 8);
+  }
 }
 
 static void store_late(struct worker *worker, const struct step *step) {
@@ -231,7 +247,8 @@ static uint64_t load_stale(struct worker *worker, unsigned which, uint64_t now) 
 static void catch_up(struct worker *worker, uint32_t instance) {
   while (worker->late_count > 0) {
     unsigned i = random_next(&worker->random) % worker->late_count--;
-    store(location(instance, worker->late_location[i], worker->scatter), 8, worker->late[i] & 7);
+    uint8_t *at = location(worker->test, instance, worker->late_location[i], worker->scatter);
+    store(at, 8, worker->late[i] & 7);
     worker->late[i] = worker->late[worker->late_count];
     worker->late_location[i] = worker->late_location[worker->late_count];
     dawdle(&worker->random, 100000);
@@ -242,7 +259,7 @@ static void catch_up(struct worker *worker, uint32_t instance) {
 
 static void run_step(struct worker *worker, const struct step *step, uint32_t instance) {
   char semaphore[16];
-  uint8_t *at = location(instance, step->location, worker->scatter);
+  uint8_t *at = location(worker->test, instance, step->location, worker->scatter);
   uint64_t value = 0x0101010101010101u * step->value, old = 0;
   switch (step->kind) {
     case 'S':
@@ -278,6 +295,38 @@ static void run_step(struct worker *worker, const struct step *step, uint32_t in
   if (step->records) outcome_of(instance)[step->reg] = value_of((const uint8_t *)&old, 8);
 }
 
+/* ---- what release needs to show anything ---- */
+
+/* What each thread of this process has written beside the locations: it must be there at the end. */
+static uint16_t *scribbles[THREADS_MAX];
+
+static volatile uint16_t *scribble_at(int thread, size_t page) {
+  return (volatile uint16_t *)(map + page * PAGE + (size_t)(PAGE_SLOTS + rank) * LINE) + thread;
+}
+
+/* Writes in the page of a location, which then is this process's own for a while. Not where atomics are. */
+static void scribble(struct worker *worker, uint32_t instance) {
+  uint32_t which = random_next(&worker->random) % LOCATIONS;
+  if (worker->test->atomic[which]) return;
+  size_t page = (size_t)(location(worker->test, instance, which, worker->scatter) - map) / PAGE;
+  uint16_t value = (uint16_t)random_next(&worker->random);
+  *scribble_at(worker->thread, page) = value;
+  scribbles[worker->thread][page] = value;
+}
+
+static void check_scribbles(int threads) {
+  for (int thread = 0; thread < threads; thread++) {
+    for (size_t page = 0; page < part / PAGE; page++) {
+      CHECK(*scribble_at(thread, page) == scribbles[thread][page]);
+      scribbles[thread][page] = 0;
+    }
+  }
+}
+
+static void make_scribbles(void) {
+  for (int i = 0; i < THREADS_MAX; i++) CHECK((scribbles[i] = calloc(part / PAGE, sizeof **scribbles)) != NULL);
+}
+
 /* ---- running ---- */
 
 /* How long the others' stores take decides how long a wait makes this process come upon them in the middle. */
@@ -298,6 +347,11 @@ static void jitter(struct worker *worker, bool first) {
   }
 }
 
+static void learn_time(uint64_t took) {
+  uint64_t known = atomic_load_explicit(&side->store_ns, memory_order_relaxed);
+  atomic_store_explicit(&side->store_ns, known - known / 16 + took / 16, memory_order_relaxed);
+}
+
 static void run_instances(struct worker *worker, uint32_t instance, uint32_t count, bool columns) {
   const struct test *test = worker->test;
   if (broken) remember(worker, instance);
@@ -306,10 +360,9 @@ static void run_instances(struct worker *worker, uint32_t instance, uint32_t cou
     if (!columns) jitter(worker, i == 0);
     uint64_t before = now_ns();
     for (uint32_t each = 0; each < (step->kind == 'B' ? 1 : count); each++) run_step(worker, step, instance + each);
-    if (session != NULL && strchr("STHXACF", step->kind) != NULL) {
-      uint64_t took = (now_ns() - before) / count, known = atomic_load_explicit(&side->store_ns, memory_order_relaxed);
-      atomic_store_explicit(&side->store_ns, known - known / 16 + took / 16, memory_order_relaxed);
-    }
+    /* Where a store returns before it is seen, a fence tells how long that takes. */
+    if (session != NULL && strchr(late ? "HXACF" : "STHXACF", step->kind) != NULL)
+      learn_time((now_ns() - before) / count);
   }
   if (broken) catch_up(worker, instance);
 }
@@ -321,7 +374,13 @@ static void *work(void *argument) {
   uint32_t column = (uint32_t)test->column;
   for (uint32_t done = 0; done < share; done += column) {
     if (session != NULL || broken || done == 0) meet(&side->group[worker->thread], (uint32_t)processes);
+    if (releases && random_next(&worker->random) % 4 == 0) scribble(worker, first + done);
     run_instances(worker, first + done, column, column > 1);
+    if (late && random_next(&worker->random) % 8 == 0) {
+      uint64_t before = now_ns();
+      CHECK_OK(dsm_fence(session));
+      learn_time(now_ns() - before);
+    }
   }
   return NULL;
 }
@@ -344,9 +403,10 @@ static void run_round(const struct test *test, uint32_t scatter) {
   for (int i = 0; i < test->threads; i++) pthread_join(workers[i].id, NULL);
   pthread_barrier_destroy(&threads);
   meet_all();
+  if (releases) check_scribbles(test->threads);
   for (uint32_t i = 0; i < round_size; i++) {
     uint8_t *last = outcome_of(i) + REGISTERS + rank * LOCATIONS;
-    for (unsigned l = 0; l < LOCATIONS; l++) last[l] = value_of(location(i, l, scatter), 8);
+    for (unsigned l = 0; l < LOCATIONS; l++) last[l] = value_of(location(test, i, l, scatter), 8);
   }
   meet(&side->all, (uint32_t)processes);
 }
@@ -404,7 +464,7 @@ static void run_test(const struct test *test, uint64_t least, uint64_t most) {
   if (rank == 0) atomic_store(&side->store_ns, 100000);
   struct random random = random_seeded(seed, (uint32_t)(test - tests));
   do {
-    if (rank == 0) memset(map, 0, ((size_t)slot_mask + 1) * LINE);
+    if (rank == 0) memset(map, 0, releases ? 2 * part : part);
     meet_all();
     run_round(test, random_next(&random));
     done += round_size;
@@ -431,7 +491,11 @@ int main(int argc, char **argv) {
   uint32_t slots = 1;
   while (slots < round_size * LOCATIONS) slots *= 2;
   slot_mask = slots - 1;
+  part = (size_t)slots * LINE;
   prctl(PR_SET_TIMERSLACK, 1ul); /* short waits are to be short */
+  /* Many stores are under way at once: on a few processors, who wakes another one had better finish first. What this
+   * process starts takes it over. */
+  CHECK(sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){0}) == 0);
   size_t outcomes = round_size * (size_t)(REGISTERS + PROCESSES_MAX * LOCATIONS);
   size_t side_size = (sizeof *side + outcomes + 4095) & ~(size_t)4095;
   const char *memory = getenv("LITMUS_MEMORY");
@@ -439,14 +503,18 @@ int main(int argc, char **argv) {
     char kind[8];
     CHECK(sscanf(memory, "%7[a-z]:%d:%d", kind, &rank, &processes) == 3);
     broken = strcmp(kind, "broken") == 0;
-    side = side_map(argv[2], side_size + (size_t)slots * LINE);
+    side = side_map(argv[2], side_size + part);
     map = (uint8_t *)side + side_size;
   } else {
     CHECK_OK(dsm_open(NULL, &session));
     rank = dsm_rank(session);
     processes = dsm_processes(session);
     map = dsm_address(session);
-    CHECK(dsm_size(session) >= (size_t)slots * LINE);
+    releases = strcmp(dsm_order(session), "release") == 0;
+    late = strcmp(dsm_order(session), "sequential") != 0;
+    if (releases) part = (size_t)(slots + PAGE_SLOTS - 1) / PAGE_SLOTS * PAGE;
+    CHECK(dsm_size(session) >= 2 * part);
+    make_scribbles();
     side = side_map(argv[2], side_size);
   }
   CHECK(processes <= PROCESSES_MAX);

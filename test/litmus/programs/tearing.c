@@ -1,6 +1,8 @@
-/* Nobody sees half of an aligned store. Rank 0 stores words by which a reader can tell whether it has all of one. The
- * other ranks read as fast as they can, until there were STORES stores and each reader has made LOADS loads and seen
- * CHANGES changes of an 8-byte word.
+/* Nobody sees half of an aligned store. Rank 0 stores words by which a reader can tell whether it has all of one: one by
+ * one, several before a fence (only then they are seen under release), and now and then in a hole. The other ranks read
+ * as fast as they can, until there were STORES stores and each reader has made LOADS loads and seen CHANGES changes of an
+ * 8-byte word. They read the words as they are, or for a while beside stores of their own in the same page (under
+ * release a copy of it), or through a hole of theirs that has other bytes of the page.
  *
  *   tearing STORES LOADS CHANGES
  *
@@ -51,6 +53,28 @@ struct shared {
   uint32_t readers; /* that have not made their loads yet */
 };
 
+/* A reader's own place in the page of the words. */
+static volatile uint32_t *own_place(volatile struct shared *shared) {
+  return (volatile uint32_t *)((uint8_t *)shared + 1024) + dsm_rank(session);
+}
+
+static void store_word(volatile struct shared *shared, uint64_t i) {
+  switch (i & 3) {
+    case 0: shared->middle = word_4(i >> 2); break;
+    case 1: shared->narrow = word_2(i >> 2); break;
+    case 2: shared->far = word(i >> 2); break;
+    default: shared->wide = word(i >> 2);
+  }
+}
+
+/* All the words of the page, or the far one with its page. */
+static int dig(volatile struct shared *shared, bool far) {
+  int hole;
+  void *at = far ? (uint8_t *)shared + 4096 : (uint8_t *)shared;
+  CHECK_OK(dsm_hole_dig(session, at, far ? 4096 : 64, &hole));
+  return hole;
+}
+
 int main(int argc, char **argv) {
   CHECK(argc == 4);
   uint64_t stores = strtoull(argv[1], NULL, 10), enough = strtoull(argv[2], NULL, 10);
@@ -67,21 +91,34 @@ int main(int argc, char **argv) {
   }
   CHECK_OK(dsm_barrier_wait(session));
   if (dsm_rank(session) == 0) {
-    for (uint64_t i = 1; i <= stores || shared->readers > 0; i++) {
-      switch (i & 3) {
-        case 0: shared->middle = word_4(i >> 2); break;
-        case 1: shared->narrow = word_2(i >> 2); break;
-        case 2: shared->far = word(i >> 2); break;
-        default: shared->wide = word(i >> 2);
-      }
-      /* An order that waits for it publishes here; in the others this costs nothing. */
-      if ((i & 15) == 0) CHECK_OK(dsm_fence(session));
+    struct random random = random_seeded(1, 0);
+    for (uint64_t i = 1; i <= stores || shared->readers > 0;) {
+      uint32_t chance = random_next(&random);
+      uint64_t next = i + 1 + (chance & 7);
+      int hole = (chance >> 8 & 63) == 0 ? dig(shared, (chance >> 16 & 1) != 0) : 0;
+      for (; i < next; i++) store_word(shared, i);
+      if (hole != 0) CHECK_OK(dsm_hole_fill(session, hole));
+      else CHECK_OK(dsm_fence(session));
     }
     shared->done = 1;
     CHECK_OK(dsm_fence(session));
   } else {
     bool told = false;
+    int hole = 0;
+    struct random random = random_seeded(1, (uint32_t)dsm_rank(session));
     while (shared->done == 0) {
+      uint32_t chance = random_next(&random);
+      if ((chance & 63) == 0) {
+        if (hole != 0) CHECK_OK(dsm_hole_fill(session, hole));
+        hole = 0;
+        if ((chance >> 8 & 3) == 0) {
+          CHECK_OK(dsm_hole_dig(session, (uint8_t *)dsm_address(session) + 2048 + 64 * dsm_rank(session), 64, &hole));
+        } else if ((chance >> 8 & 3) == 1) {
+          *own_place(shared) = chance;
+          dawdle(&random, 50000);
+          CHECK_OK(dsm_fence(session));
+        }
+      }
       for (int i = 0; i < 64; i++) {
         uint64_t wide = shared->wide, far = shared->far;
         uint32_t middle = shared->middle;
@@ -101,6 +138,7 @@ int main(int argc, char **argv) {
       /* The writer's stores go through processes that need this processor too. */
       sched_yield();
     }
+    if (hole != 0) CHECK_OK(dsm_hole_fill(session, hole));
   }
   printf("%llu %llu\n", (unsigned long long)loads, (unsigned long long)changes);
   CHECK_OK(dsm_barrier_wait(session));

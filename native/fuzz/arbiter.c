@@ -1,0 +1,179 @@
+#include "arbiter.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "fuzz.h"
+#include "spawn.h"
+
+static struct arbiter *the; /* one a program */
+static int listener;
+static pthread_mutex_t ordering = PTHREAD_MUTEX_INITIALIZER; /* what is under it has a place in the order */
+static uint64_t seq;
+static enum session_order order = ORDER_SEQUENTIAL;
+
+void arbiter_lock(void) { pthread_mutex_lock(&ordering); }
+
+void arbiter_unlock(void) { pthread_mutex_unlock(&ordering); }
+
+void arbiter_reset(enum session_order next) {
+  arbiter_lock();
+  order = next;
+  memset(the->map, 0, the->size + the->size / PAGE_BYTES);
+  arbiter_unlock();
+}
+
+static int read_all(int fd, void *to, size_t size) {
+  uint8_t *at = to;
+  for (ssize_t got; size > 0; at += got, size -= (size_t)got) {
+    got = recv(fd, at, size, 0);
+    if (got <= 0) return -1;
+  }
+  return 0;
+}
+
+static int reply(int fd, struct wire_header header, const void *body) {
+  header.kind = WIRE_REPLY;
+  header.size = (uint32_t)(sizeof header + ((header.length + 7) & ~7u));
+  uint8_t frame[sizeof header + REPLY_BODY_MAX] = {0};
+  memcpy(frame, &header, sizeof header);
+  if (header.length > 0) memcpy(frame + sizeof header, body, header.length);
+  return channel_send(fd, frame, header.size);
+}
+
+static int joined(int fd) {
+  struct wire_joined body = {.base = the->base, .size = the->size, .processes = 1, .order = (uint32_t)order};
+  memcpy(body.node_name, "n", 1);
+  memcpy(body.map_path, the->path, strlen(the->path));
+  return reply(fd, (struct wire_header){.length = sizeof body}, &body);
+}
+
+static void publish(const uint8_t *body, uint32_t length) {
+  for (uint32_t at = 0; at < length;) {
+    uint64_t run;
+    memcpy(&run, body + at, 8);
+    uint64_t offset = run & 0xffffffffff, bytes = run >> 40;
+    CHECK(bytes >= 1 && offset + bytes <= the->size && at + 8 + bytes <= length);
+    memcpy(the->map + offset, body + at + 8, bytes);
+    at += 8 + (uint32_t)((bytes + 7) & ~7u);
+  }
+}
+
+static void atomic(const struct wire_header *header, const uint8_t *body, uint8_t old[16]) {
+  CHECK(header->offset + header->length <= the->size && header->length <= 8);
+  uint64_t value = 0, operand = 0, compare = 0;
+  memcpy(&value, the->map + header->offset, header->length);
+  memcpy(&operand, body, header->length);
+  memcpy(&compare, body + 16, header->length);
+  memcpy(old, &value, 8);
+  switch (header->op) {
+    case DSM_ATOMIC_ADD: value += operand; break;
+    case DSM_ATOMIC_AND: value &= operand; break;
+    case DSM_ATOMIC_OR: value |= operand; break;
+    case DSM_ATOMIC_XOR: value ^= operand; break;
+    case DSM_ATOMIC_XCHG: value = operand; break;
+    case DSM_ATOMIC_CMPXCHG: value = value == compare ? operand : value; break;
+    default: value = 0 - value;
+  }
+  memcpy(the->map + header->offset, &value, header->length);
+  the->map[the->size + header->offset / PAGE_BYTES] = 1;
+}
+
+/* The first hole of a page gives the process a copy of it; of each that ends before the last, its bytes are the map's
+ * again. What others store meanwhile outside the holes is not copied: the tests do no such thing. */
+static void shadow(const struct wire_header *header) {
+  static uint8_t holes[1024]; /* of each page */
+  static uint64_t descriptor;
+  uint64_t page = header->offset / PAGE_BYTES, from = header->offset, length = PAGE_BYTES;
+  CHECK(header->offset % PAGE_BYTES == 0 && header->offset < the->size && page < sizeof holes);
+  if (header->kind == WIRE_SHADOW) {
+    descriptor = header->seq;
+    if (holes[page]++ > 0) return;
+  } else {
+    CHECK(holes[page] > 0);
+    if (--holes[page] == 0) return;
+    from += header->aux;
+    length = header->length;
+  }
+  /* The descriptor is the library's; that it is not closed yet ThreadSanitizer cannot know from what a socket brought. */
+  CHECK(syscall(SYS_pwrite64, descriptor, the->map + from, length, from) == (long)length);
+}
+
+static int perform(int fd, const struct wire_header *header, const uint8_t *body) {
+  uint8_t old[16] = {0};
+  struct wire_header answer = {.tag = header->tag};
+  if (header->kind == WIRE_HELLO) {
+    arbiter_lock();
+    int sent = joined(fd);
+    arbiter_unlock();
+    return sent;
+  }
+  arbiter_lock();
+  answer.seq = ++seq;
+  switch (header->kind) {
+    case WIRE_STORE:
+      CHECK(header->offset + header->length <= the->size);
+      memcpy(the->map + header->offset, body, header->length);
+      break;
+    case WIRE_ATOMIC:
+      atomic(header, body, old);
+      answer.length = sizeof old;
+      break;
+    case WIRE_PUBLISH: publish(body, header->length); break;
+    case WIRE_SHADOW:
+    case WIRE_UNSHADOW: shadow(header); break;
+    case WIRE_SLEEP: answer.op = DSM_AGAIN; break;
+    default: break; /* all else is granted */
+  }
+  arbiter_unlock();
+  return header->kind == WIRE_PUBLISH && header->op == 1 ? 0 : reply(fd, answer, old);
+}
+
+static void *serve(void *descriptor) {
+  int fd = (int)(intptr_t)descriptor;
+  struct wire_header header;
+  uint8_t *body = malloc(WIRE_FRAME_MAX);
+  CHECK(body != NULL);
+  while (read_all(fd, &header, sizeof header) == 0) {
+    CHECK(header.size >= sizeof header && header.size <= WIRE_FRAME_MAX && header.size % 8 == 0);
+    if (read_all(fd, body, header.size - sizeof header) != 0) break;
+    if ((the->answer != NULL ? the->answer : perform)(fd, &header, body) != 0) break;
+  }
+  free(body);
+  close(fd);
+  return NULL;
+}
+
+static void *accept_all(void *nothing) {
+  for (;;) {
+    int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+    if (fd < 0) return nothing;
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, serve, (void *)(intptr_t)fd) == 0 && pthread_detach(thread) == 0);
+  }
+}
+
+void arbiter_start(struct arbiter *arbiter, const dsm_config *config) {
+  struct arbiter_place place;
+  CHECK(arbiter_locate(config, &place) == DSM_OK);
+  the = arbiter;
+  size_t bytes = arbiter->size + arbiter->size / PAGE_BYTES;
+  snprintf(arbiter->path, sizeof arbiter->path, "%s.map", place.socket);
+  arbiter->map_fd = open(arbiter->path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  CHECK(arbiter->map_fd >= 0 && ftruncate(arbiter->map_fd, (off_t)((bytes + PAGE_BYTES - 1) & ~(PAGE_BYTES - 1ul))) == 0);
+  arbiter->map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, arbiter->map_fd, 0);
+  CHECK(arbiter->map != MAP_FAILED);
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  memcpy(address.sun_path, place.socket, sizeof address.sun_path);
+  unlink(place.socket);
+  listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  CHECK(listener >= 0 && bind(listener, (struct sockaddr *)&address, sizeof address) == 0 && listen(listener, 64) == 0);
+  pthread_t thread;
+  CHECK(pthread_create(&thread, NULL, accept_all, NULL) == 0 && pthread_detach(thread) == 0);
+}

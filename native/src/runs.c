@@ -1,0 +1,305 @@
+#include "runs.h"
+
+#include <emmintrin.h>
+#include <string.h>
+
+#include "wire.h"
+
+/* Neighbouring words that are the same end a run when there are this many: a new run then takes no more. */
+#define GAP_WORDS 16u
+#define PAGE_WORDS (RUNS_PAGE_BYTES / 8)
+
+_Static_assert(PAGE_WORDS == WIRE_RUN_WORDS_MAX, "a masked run covers a page");
+_Static_assert(RUNS_PAGE_BYTES == 1u << WIRE_RUN_BYTES_BITS, "and all of its bytes");
+_Static_assert(RUNS_PAGE_MAX <= WIRE_PUBLISH_PART_MAX, "and fits a part");
+
+static uint64_t load(const void *from) {
+  uint64_t word;
+  memcpy(&word, from, sizeof word);
+  return word;
+}
+
+/* One store: another thread or process may be reading there. */
+static void store(void *to, uint64_t word) {
+  *(volatile uint64_t *)to = word;
+}
+
+/* 0xff for every bit of the mask, in the byte it stands for. */
+static uint64_t spread(uint8_t mask) {
+  /* Bit i to the lowest bit of byte i: the copies of the mask in 8 bytes, of each the bit that is its own. */
+  uint64_t bits = (mask * 0x0101010101010101ull) & 0x8040201008040201ull;
+  return ((bits + 0x7f7f7f7f7f7f7f7full) >> 7 & 0x0101010101010101ull) * 0xff;
+}
+
+/* A bit for every byte of the 8 that differs. SSE2, which every x86-64 has: registers are in the signal frame, so this
+ * may run in a handler. Returns 1 if any differs; `whole` is cleared unless all do. */
+static int compare_words(const uint8_t *now, const uint8_t *then, uint8_t *masks, uint32_t words, int *whole) {
+  uint32_t i = 0;
+  unsigned any = 0, all = 0xffff;
+  for (; i + 2 <= words; i += 2) {
+    __m128i a = _mm_loadu_si128((const __m128i *)(const void *)(now + 8 * i));
+    __m128i b = _mm_loadu_si128((const __m128i *)(const void *)(then + 8 * i));
+    unsigned differ = (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(a, b)) ^ 0xffff;
+    uint16_t pair = (uint16_t)differ;
+    memcpy(masks + i, &pair, sizeof pair);
+    any |= differ;
+    all &= differ;
+  }
+  if (i < words) {
+    __m128i a = _mm_loadl_epi64((const __m128i *)(const void *)(now + 8 * i));
+    __m128i b = _mm_loadl_epi64((const __m128i *)(const void *)(then + 8 * i));
+    unsigned differ = ((unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(a, b)) ^ 0xffff) & 0xff;
+    masks[i] = (uint8_t)differ;
+    any |= differ;
+    all &= differ | 0xff00;
+  }
+  *whole = all == 0xffff;
+  return any != 0;
+}
+
+/* Masks of the words that [from, to) touches, all within one page: bytes outside count as the same. */
+static int compare(const uint8_t *now, const uint8_t *then, uint64_t from, uint64_t to, uint8_t *masks,
+                   uint32_t *words, int *whole) {
+  uint64_t first = from & ~7ull;
+  *words = (uint32_t)((to - first + 7) / 8);
+  int any = compare_words(now + first, then + first, masks, *words, whole);
+  if (from != first) {
+    masks[0] &= (uint8_t)(0xff << (from - first));
+    *whole = 0;
+  }
+  if ((to & 7) != 0) {
+    masks[*words - 1] &= (uint8_t)(0xff >> (8 - (to & 7)));
+    *whole = 0;
+  }
+  return any;
+}
+
+/* A mask whose bits are neighbours, as the bytes of a number that changed nearly always are. */
+struct span {
+  unsigned shift;  /* bits below the first byte that changes */
+  unsigned count;  /* bytes that change; 0 if they are not neighbours */
+  uint64_t change; /* 0xff in each of them */
+};
+
+static inline __attribute__((always_inline)) struct span span_of(uint8_t mask) {
+  struct span span = {.shift = 0};
+  if (mask == 0)
+    return span;
+  unsigned low = (unsigned)__builtin_ctz(mask);
+  unsigned bits = mask >> low;
+  span.shift = 8 * low;
+  if ((bits & (bits + 1)) != 0)
+    return span;
+  span.count = (unsigned)__builtin_ctz(~bits);
+  span.change = ~0ull >> (64 - 8 * span.count) << span.shift;
+  return span;
+}
+
+/* Appends the bytes of `word` that the mask has. May write 8 bytes whatever their number. */
+static uint8_t *pack(uint8_t *to, uint64_t word, uint8_t mask) {
+  struct span span = span_of(mask);
+  if (span.count > 0) {
+    word >>= span.shift;
+    memcpy(to, &word, 8);
+    return to + span.count;
+  }
+  for (; mask != 0; mask &= (uint8_t)(mask - 1))
+    *to++ = (uint8_t)(word >> 8 * __builtin_ctz(mask));
+  return to;
+}
+
+/* The word with the bytes that the mask has from `*from`, where 8 bytes may be read. */
+static uint64_t unpack(uint64_t word, uint8_t mask, const uint8_t **from) {
+  struct span span = span_of(mask);
+  if (span.count > 0) {
+    word = (word & ~span.change) | (load(*from) << span.shift & span.change);
+    *from += span.count;
+    return word;
+  }
+  for (; mask != 0; mask &= (uint8_t)(mask - 1)) {
+    unsigned shift = 8 * (unsigned)__builtin_ctz(mask);
+    word = (word & ~(0xffull << shift)) | (uint64_t)*(*from)++ << shift;
+  }
+  return word;
+}
+
+/* Of 8 masks that are all the same one, and that one of neighbours: its span. Else one with count 0. */
+static inline __attribute__((always_inline)) struct span span_of_8(const uint8_t *masks) {
+  return load(masks) == masks[0] * 0x0101010101010101ull ? span_of(masks[0]) : (struct span){.count = 0};
+}
+
+static void write_header(uint8_t *at, uint64_t offset, uint32_t length) {
+  uint64_t header = offset | (uint64_t)length << 40;
+  memcpy(at, &header, sizeof header);
+}
+
+/* Whole words, all of whose bytes changed. */
+static void add_plain(struct run_writer *writer, uint64_t offset, const uint8_t *bytes, uint32_t length) {
+  uint8_t *run = writer->bytes + writer->last;
+  uint32_t before = writer->joins == offset ? (uint32_t)(load(run) >> 40) : 0;
+  if (before == 0 || before + length > WIRE_RUN_LENGTH_MAX) {
+    before = 0;
+    writer->last = writer->length;
+    run = writer->bytes + writer->last;
+    writer->length += 8;
+    write_header(run, offset, length);
+  } else {
+    write_header(run, offset - before, before + length);
+  }
+  memcpy(writer->bytes + writer->length, bytes, length);
+  writer->length += length;
+  writer->joins = offset + length;
+}
+
+static void add_masked(struct run_writer *writer, uint64_t offset, const uint8_t *bytes, const uint8_t *masks,
+                       uint32_t words) {
+  uint8_t *run = writer->bytes + writer->length;
+  uint8_t *at = run + 8;
+  uint32_t padded = (words + 7) & ~7u;
+  store(at + padded - 8, 0);
+  memcpy(at, masks, words);
+  at += padded;
+  uint8_t *begin = at;
+  for (uint32_t i = 0; i < words;) {
+    struct span span = i + 8 <= words ? span_of_8(masks + i) : (struct span){.count = 0};
+    if (span.count == 8) {
+      memcpy(at, bytes + 8 * i, 64);
+      at += 64, i += 8;
+    } else if (span.count > 0) {
+      for (uint32_t end = i + 8; i < end; i++, at += span.count) {
+        uint64_t word = load(bytes + 8 * i) >> span.shift;
+        memcpy(at, &word, 8);
+      }
+    } else {
+      if (masks[i] != 0)
+        at = pack(at, load(bytes + 8 * i), masks[i]);
+      i++;
+    }
+  }
+  uint32_t count = (uint32_t)(at - begin);
+  write_header(run, offset, WIRE_RUN_MASKED | (words - 1) << WIRE_RUN_BYTES_BITS | (count - 1));
+  uint32_t rest = -count & 7;
+  memset(at, 0, rest);
+  writer->length += 8 + padded + count + rest;
+  writer->joins = RUNS_JOIN_NONE;
+}
+
+int runs_add(struct run_writer *writer, const uint8_t *now, const uint8_t *then, uint64_t from, uint64_t to) {
+  uint8_t masks[PAGE_WORDS + 8];
+  uint32_t words;
+  int whole;
+  if (writer->room - writer->length < RUNS_PAGE_MAX)
+    return 0;
+  if (!compare(now, then, from, to, masks, &words, &whole))
+    return 1;
+  uint64_t first = from & ~7ull;
+  if (whole) {
+    add_plain(writer, first, now + first, 8 * words);
+    return 1;
+  }
+  for (uint32_t i = 0; i < words;) {
+    if (masks[i] == 0) {
+      i++;
+      continue;
+    }
+    uint32_t begin = i, end = i + 1;
+    for (i = end; i < words && i - end < GAP_WORDS; i++)
+      if (masks[i] != 0)
+        end = i + 1;
+    i = end;
+    add_masked(writer, first + 8 * begin, now + first + 8 * begin, masks + begin, end - begin);
+  }
+  return 1;
+}
+
+void runs_copy(uint8_t *map, const uint8_t *now, const uint8_t *then, uint64_t from, uint64_t to) {
+  uint8_t masks[PAGE_WORDS + 8];
+  uint32_t words;
+  int whole;
+  if (!compare(now, then, from, to, masks, &words, &whole))
+    return;
+  uint64_t first = from & ~7ull;
+  for (uint32_t i = 0; i < words; i++) {
+    uint64_t *place = (uint64_t *)(void *)(map + first) + i;
+    uint64_t word = load(now + first + 8 * i);
+    if (masks[i] == 0xff) {
+      store(place, word);
+    } else if (masks[i] != 0) {
+      uint64_t change = spread(masks[i]);
+      uint64_t old = __atomic_load_n(place, __ATOMIC_RELAXED);
+      while (!__atomic_compare_exchange_n(place, &old, (old & ~change) | (word & change), 0, __ATOMIC_SEQ_CST,
+                                          __ATOMIC_RELAXED))
+        ;
+    }
+  }
+}
+
+/* Puts bytes at a place, the naturally aligned words among them by one store each. */
+static void apply_plain(uint8_t *to, const uint8_t *from, uint32_t length) {
+  while (length > 0) {
+    uint32_t step = 1;
+    if (((uintptr_t)to & 7) == 0 && length >= 8) {
+      /* No memcpy() of whole aligned words writes less than a word at a time. */
+      step = length & ~7u;
+      memcpy(to, from, step);
+    } else if (((uintptr_t)to & 3) == 0 && length >= 4) {
+      uint32_t word;
+      step = sizeof word;
+      memcpy(&word, from, sizeof word);
+      *(volatile uint32_t *)(void *)to = word;
+    } else if (((uintptr_t)to & 1) == 0 && length >= 2) {
+      uint16_t word;
+      step = sizeof word;
+      memcpy(&word, from, sizeof word);
+      *(volatile uint16_t *)(void *)to = word;
+    } else {
+      *(volatile uint8_t *)to = *from;
+    }
+    to += step, from += step, length -= step;
+  }
+}
+
+/* Returns where the bytes behind the run begin. `end`: of what may be read. */
+static const uint8_t *apply_masked(uint8_t *to, const uint8_t *masks, uint32_t words, uint32_t count,
+                                   const uint8_t *end) {
+  const uint8_t *from = masks + ((words + 7) & ~7u);
+  const uint8_t *next = from + ((count + 7) & ~7u);
+  uint8_t last[24];
+  for (uint32_t i = 0; i < words;) {
+    struct span span = i + 8 <= words && end - from >= 72 ? span_of_8(masks + i) : (struct span){.count = 0};
+    if (span.count > 0) {
+      for (uint32_t stop = i + 8; i < stop; i++, from += span.count)
+        store(to + 8 * i, (load(to + 8 * i) & ~span.change) | (load(from) << span.shift & span.change));
+      continue;
+    }
+    if (end - from < 8) {
+      /* The last few: of a copy, behind which there is room. */
+      size_t left = (size_t)(end - from);
+      memmove(last, from, left);
+      memset(last + left, 0, sizeof last - left);
+      from = last;
+      end = last + sizeof last;
+    }
+    if (masks[i] != 0)
+      store(to + 8 * i, unpack(load(to + 8 * i), masks[i], &from));
+    i++;
+  }
+  return next;
+}
+
+void dsm_apply_runs(uint8_t *map, const uint8_t *runs, uint32_t size) {
+  const uint8_t *end = runs + size;
+  while (runs < end) {
+    uint64_t header = load(runs);
+    uint64_t offset = header & 0xffffffffffull;
+    uint32_t length = (uint32_t)(header >> 40);
+    if ((length & WIRE_RUN_MASKED) == 0) {
+      apply_plain(map + offset, runs + 8, length);
+      runs += 8 + ((length + 7) & ~7u);
+    } else {
+      uint32_t words = (length >> WIRE_RUN_BYTES_BITS & (WIRE_RUN_WORDS_MAX - 1)) + 1;
+      uint32_t count = (length & ((1u << WIRE_RUN_BYTES_BITS) - 1)) + 1;
+      runs = apply_masked(map + offset, runs + 8, words, count, end);
+    }
+  }
+}

@@ -1,0 +1,40 @@
+/** Where nothing traps: loads always, stores and atomics in direct mode. Beside plain shared memory in the same process. */
+import { dsm, type Group, medianOf, most, numbers, type Probe, program } from "./bench.ts";
+
+const plain = (figure: string) => ({ figure: `plain ${figure}`, what: "plain MAP_SHARED" });
+
+export const local: Group = {
+  rows: [
+    { name: "direct-store", what: "store in direct mode, of 10^8", figure: "direct store", bound: 1.05 },
+    { name: "direct-atomic", what: "atomic in direct mode, of 10^7", figure: "direct atomic", bound: 1.05 },
+    { name: "direct-load", what: "load in direct mode, of 10^8", figure: "direct load", bound: 1.02 },
+    { name: "load", what: "load, 2 nodes, of 10^8", figure: "trapped load", bound: 1.02 },
+  ].map(({ name, what, figure, bound }) => ({
+    name,
+    what,
+    unit: "ns",
+    figure,
+    floor: plain(figure),
+    limits: [most("floor", bound)],
+  })),
+  start: async ({ environment, quick }) => {
+    const probe = (figure: string, operation: string, total: number, nodes: number): Probe => ({
+      gives: [figure, `plain ${figure}`],
+      run: async () => {
+        const slices = quick ? 2 : 40;
+        const count = quick ? 1000 : total / slices;
+        const argv = [dsm, "run", "-n", "2", "--nodes", String(nodes), "--", program("local"), operation];
+        const lines = await numbers([...argv, String(count), String(slices)], environment);
+        return { [`plain ${figure}`]: medianOf(lines, 0) / count, [figure]: medianOf(lines, 1) / count };
+      },
+    });
+    return {
+      probes: [
+        probe("direct store", "store", 1e8, 1),
+        probe("direct atomic", "atomic", 1e7, 1),
+        probe("direct load", "load", 1e8, 1),
+        probe("trapped load", "load", 1e8, 2),
+      ],
+    };
+  },
+};

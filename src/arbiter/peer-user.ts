@@ -1,0 +1,45 @@
+/**
+ * Who is at the other end of a Unix socket. Bun does not say, so the kernel is asked: getsockopt with SO_PEERCRED. By
+ * bun:ffi, not koffi: a compiled program would have to write koffi's native module to a file first, and load that.
+ */
+
+import { dlopen, ptr } from "bun:ffi";
+import { constants, lstatSync } from "node:fs";
+
+const SOL_SOCKET = 1;
+const SO_PEERCRED = 17;
+
+/** Null where Bun runs without its JIT (BUN_JSC_useJIT=0), which bun:ffi needs. */
+function loadGetsockopt() {
+  try {
+    return dlopen("libc.so.6", { getsockopt: { args: ["i32", "i32", "i32", "ptr", "ptr"], returns: "i32" } }).symbols
+      .getsockopt;
+  } catch {
+    return null;
+  }
+}
+
+const getsockopt = loadGetsockopt();
+/** pid, uid and gid. */
+const credentials = new Uint32Array(3);
+const size = new Uint32Array(1);
+
+/**
+ * Whether only processes of our own user get through to us by a socket in this folder: the kernel tells who they are,
+ * or else the folder lets nobody else in.
+ */
+export function canTellPeers(folder: string): boolean {
+  if (getsockopt !== null) return true;
+  const { mode, uid } = lstatSync(folder);
+  return (mode & constants.S_IFMT) === constants.S_IFDIR && uid === process.geteuid?.() && (mode & 0o077) === 0;
+}
+
+/** Whether our own user's process connected. Where the kernel cannot be asked, canTellPeers() has seen to it. */
+export function isOwnPeer(socket: object): boolean {
+  if (getsockopt === null) return true;
+  // Not in Bun's types, but a socket has it.
+  const descriptor = (socket as { fd?: number }).fd ?? -1;
+  size[0] = credentials.byteLength;
+  const failed = getsockopt(descriptor, SOL_SOCKET, SO_PEERCRED, ptr(credentials), ptr(size)) !== 0;
+  return !failed && size[0] === credentials.byteLength && credentials[1] === process.geteuid?.();
+}

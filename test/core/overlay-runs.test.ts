@@ -1,0 +1,85 @@
+import { expect, test } from "bun:test";
+import { OverlayMap } from "../../src/core/overlay.ts";
+import { countMasked, type Run, runs, viewOf } from "../support/core-frames.ts";
+import { Random } from "../support/core-random.ts";
+
+const SIZE = 512;
+
+test("what others publish goes past the bytes that have a later store of this node, in runs of every form", () => {
+  for (let seed = 0; seed < 300; seed += 1) {
+    const random = new Random(seed);
+    const bytes = random.bytes(SIZE);
+    let calls = 0;
+    const overlay = new OverlayMap(bytes, () => {
+      calls += 1;
+    });
+    // What the node sees, and what the order says, byte by byte.
+    const seen = new Uint8Array(bytes);
+    const ordered = new Uint8Array(bytes);
+    const pending = new Set<number>();
+    const own: { offset: number; body: Uint8Array }[] = [];
+    for (let step = 0; step < 12; step += 1) {
+      if (random.oneIn(3) && own.length < 4) {
+        // A store of this node: in the map at once.
+        const body = random.bytes(random.pick([1, 2, 8, 20]));
+        const offset = random.below(SIZE - body.length + 1);
+        overlay.add(offset, body.length, bytes.slice(offset, offset + body.length), 0);
+        bytes.set(body, offset);
+        seen.set(body, offset);
+        for (let at = 0; at < body.length; at += 1) pending.add(offset + at);
+        own.push({ offset, body });
+        continue;
+      }
+      const list: Run[] = [];
+      for (let run = random.between(1, 5); run > 0; run -= 1) {
+        const masks = random.bytes(random.between(1, 12));
+        const changes = random.bytes(countMasked(masks));
+        const plain = random.bytes(random.between(1, 40));
+        if (random.oneIn(2)) list.push([random.below(SIZE - plain.length + 1), plain]);
+        else if (changes.length > 0) list.push([8 * random.below(SIZE / 8 - masks.length + 1), changes, masks]);
+      }
+      const body = runs(list);
+      overlay.publish(viewOf(body), 0, body.length);
+      for (const [offset, changes, masks] of list) {
+        let from = 0;
+        for (let at = 0; at < (masks === undefined ? (changes as Uint8Array).length : 8 * masks.length); at += 1) {
+          if (masks !== undefined && (((masks[at >> 3] as number) >> (at & 7)) & 1) === 0) continue;
+          const value = (changes as Uint8Array)[from] as number;
+          from += 1;
+          ordered[offset + at] = value;
+          if (!pending.has(offset + at)) seen[offset + at] = value;
+        }
+      }
+      expect(Buffer.compare(bytes, seen)).toBe(0);
+      expect(Buffer.compare(overlay.ordered(0, SIZE), ordered)).toBe(0);
+    }
+    // Its own come back, in their order: then both are the same.
+    for (const { offset, body } of own) {
+      overlay.settles = true;
+      overlay.store(offset, viewOf(body), 0, body.length);
+      overlay.settles = false;
+      ordered.set(body, offset);
+      expect(Buffer.compare(overlay.ordered(0, SIZE), ordered)).toBe(0);
+    }
+    expect(overlay.pendingLines).toBe(0);
+    expect(calls).toBe(0);
+  }
+});
+
+test("a large publication is applied at once only while no store of this node is pending", () => {
+  const calls: number[] = [];
+  const overlay = new OverlayMap(new Uint8Array(4096), (_map, _source, _from, end) => calls.push(end));
+  const body = runs([[0, 2000]]);
+  overlay.publish(viewOf(body), 0, body.length);
+  expect(calls).toEqual([body.length]);
+  overlay.add(4000, 1, Uint8Array.of(0), 0);
+  overlay.publish(viewOf(body), 0, body.length);
+  expect([calls.length, overlay.bytes[1]]).toEqual([1, 2]);
+  // Its own, from the ring: counted off, and not written again.
+  overlay.settles = true;
+  const own = runs([[4000, 1]]);
+  overlay.publish(viewOf(own), 0, own.length);
+  overlay.settles = false;
+  overlay.publish(viewOf(body), 0, body.length);
+  expect([calls.length, overlay.pendingLines]).toEqual([2, 0]);
+});

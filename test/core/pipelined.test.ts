@@ -1,0 +1,187 @@
+/**
+ * Runs the simulator of pipelined sessions over many seeds. DSM_SEEDS=N runs N of them; DSM_SEED=N runs that one alone.
+ */
+import { describe, expect, test } from "bun:test";
+import { MapBytes } from "../../src/core/memory.ts";
+import { OverlayMap } from "../../src/core/overlay.ts";
+import { Replica } from "../../src/core/replica.ts";
+import { Ring, type RingLock } from "../../src/core/ring.ts";
+import { Violation } from "../support/core-cluster.ts";
+import { type Report, type SimulatorOptions, simulate } from "./pipelined-simulator.ts";
+
+const only = process.env.DSM_SEED;
+const seeds =
+  only === undefined ? Array.from({ length: Number(process.env.DSM_SEEDS ?? 150) }, (_, seed) => seed) : [Number(only)];
+
+function run(seed: number, options?: SimulatorOptions): Report {
+  try {
+    return simulate(seed, options);
+  } catch (error) {
+    throw new Error(`seed ${seed}: ${(error as Error).message}; DSM_SEED=${seed} runs it alone`, { cause: error });
+  }
+}
+
+test(
+  `${seeds.length} seeds keep every promise`,
+  () => {
+    const total: Record<string, number> = {};
+    for (const seed of seeds) {
+      for (const [key, count] of Object.entries(run(seed))) total[key] = (total[key] ?? 0) + count;
+    }
+    if (only !== undefined) return;
+    // A simulator that does nothing finds nothing.
+    expect(total.entries).toBeGreaterThan(40 * seeds.length);
+    expect(total.queued).toBeGreaterThan(30 * seeds.length);
+    for (const key of ["fences", "doorbells", "shadowed"]) expect(total[key]).toBeGreaterThan(seeds.length);
+    expect(total.broken).toBeGreaterThan(seeds.length / 5);
+    expect(total.redone).toBeGreaterThan(seeds.length / 10);
+    expect(total.full).toBeGreaterThan(0);
+  },
+  60_000 + 200 * seeds.length,
+);
+
+test("one seed is one run", () => {
+  expect(run(seeds[0] as number)).toEqual(run(seeds[0] as number));
+});
+
+/** A replica that does not look into its ring while `method` runs, but behind it. */
+function replicaThatLooksAfter(method: "entries" | "receive"): SimulatorOptions {
+  return {
+    makeReplica: (...args) =>
+      new (class extends Replica {
+        #blind = false;
+        override takeQueued(): number {
+          return this.#blind ? 0 : super.takeQueued();
+        }
+        #blindly(work: () => void): void {
+          this.#blind = true;
+          work();
+          this.#blind = false;
+          this.takeQueued();
+        }
+        override entries(chunk: Uint8Array): void {
+          if (method === "entries") this.#blindly(() => super.entries(chunk));
+          else super.entries(chunk);
+        }
+        override receive(index: number, chunk: Uint8Array): void {
+          if (method === "receive") this.#blindly(() => super.receive(index, chunk));
+          else super.receive(index, chunk);
+        }
+      })(...args),
+  };
+}
+
+const ringOf = (Type: typeof Ring): SimulatorOptions => ({ makeRing: (bytes, lock) => new Type(bytes, lock) });
+const lockThat = (change: (lock: RingLock) => Partial<RingLock>): SimulatorOptions => ({
+  makeRing: (bytes, lock) => new Ring(bytes, { ...lock, ...change(lock) }),
+});
+
+/** Runs `work` with a method of OverlayMap replaced. */
+function withOverlay<Name extends "store" | "atomic" | "equals" | "zero" | "redo">(
+  name: Name,
+  replacement: (original: OverlayMap[Name]) => OverlayMap[Name],
+): (work: () => void) => void {
+  return (work) => {
+    const original = OverlayMap.prototype[name];
+    OverlayMap.prototype[name] = replacement(original);
+    try {
+      work();
+    } finally {
+      OverlayMap.prototype[name] = original;
+    }
+  };
+}
+
+const plainly = (work: () => void): void => work();
+const nothing = (): void => {};
+
+describe("the simulator notices a replica that", () => {
+  const broken: [string, SimulatorOptions, ((work: () => void) => void)?][] = [
+    ["looks into the ring after a request instead of before", replicaThatLooksAfter("receive")],
+    ["looks into the ring after it has changed the map", replicaThatLooksAfter("entries")],
+    [
+      "writes over pending stores",
+      {},
+      withOverlay(
+        "store",
+        (original) =>
+          function (this: OverlayMap, ...args) {
+            (this.settles ? original : MapBytes.prototype.store).apply(this, args);
+          },
+      ),
+    ],
+    ["executes an atomic on what its processes see", {}, withOverlay("atomic", () => MapBytes.prototype.atomic)],
+    ["compares a sleep with what its processes see", {}, withOverlay("equals", () => MapBytes.prototype.equals)],
+    ["zeroes a block with pending stores", {}, withOverlay("zero", () => MapBytes.prototype.zero)],
+    ["does not do again what a process has left half done", {}, withOverlay("redo", () => nothing)],
+    ["thinks that nobody dies with the lock", lockThat((lock) => ({ acquire: () => lock.acquire() && false }))],
+    [
+      "gives room back when it has taken a store",
+      ringOf(
+        class extends Ring {
+          override take(...[handle, size]: Parameters<Ring["take"]>): number {
+            return super.take((...record) => {
+              handle(...record);
+              super.giveBack();
+            }, size);
+          }
+          override giveBack(): void {}
+        },
+      ),
+    ],
+    [
+      "sleeps without looking again",
+      ringOf(
+        class extends Ring {
+          override sleep(): boolean {
+            super.sleep();
+            return true;
+          }
+          override get awake(): boolean {
+            return false;
+          }
+        },
+      ),
+    ],
+    [
+      "never says that pages are shadowed",
+      ringOf(
+        class extends Ring {
+          override set shadowed(_shadowed: boolean) {}
+        },
+      ),
+    ],
+    [
+      "answers a fence one store too early",
+      ringOf(
+        class extends Ring {
+          constructor(...parts: ConstructorParameters<typeof Ring>) {
+            super(...parts);
+            let returned = 0;
+            Object.defineProperty(this, "returned", {
+              get: () => Math.min(this.taken, returned + 1),
+              set: () => {
+                returned += 1;
+              },
+            });
+          }
+        },
+      ),
+    ],
+  ];
+  const notices = (_name: string, options: SimulatorOptions, around = plainly): void => {
+    let caught = 0;
+    around(() => {
+      for (let seed = 0; seed < 120 && caught < 3; seed += 1) {
+        try {
+          simulate(seed, options);
+        } catch (error) {
+          if (!(error instanceof Violation)) throw error;
+          caught += 1;
+        }
+      }
+    });
+    expect(caught).toBeGreaterThan(0);
+  };
+  test.each(broken)("%s", notices, 60_000);
+});

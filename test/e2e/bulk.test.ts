@@ -1,0 +1,89 @@
+/** Much published at once: every byte arrives, none that nobody wrote, and all of it or nothing. */
+import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import type { Actor } from "../support/e2e-actor.ts";
+import { Cluster, eventually } from "../support/e2e-cluster.ts";
+
+setDefaultTimeout(120_000);
+
+let cluster: Cluster;
+beforeAll(async () => {
+  cluster = await Cluster.start();
+});
+afterEach(() => cluster.settled());
+afterAll(() => cluster.close());
+
+const MIB = 1 << 20;
+
+const released = (nodes: string[]) => ({
+  ...{ session: cluster.session(), nodes, size: "1MiB", environment: { DSM_ORDER: "release" } },
+});
+
+test("two processes on two nodes write bytes of the same doubles and integers between barriers", async () => {
+  await cluster.runWell([cluster.program("bulk"), "interleaved"], released(["a", "b"]));
+});
+
+test("two holes over the same words, filled at once, each bring the bytes that were written in them", async () => {
+  const [a, b] = (await cluster.actors(["a", "b"])) as [Actor, Actor];
+  const holes = await Promise.all([a, b].map((actor) => actor.number("dig 4096 8192")));
+  for (let at = 0; at < 100; at += 1) await (at % 3 === 0 ? a : b).do(`store 1 ${4096 + 7 * at} ${1 + at}`);
+  await Promise.all([a.do(`fill ${holes[0]}`), b.do(`fill ${holes[1]}`)]);
+  await Promise.all([a.do("barrier"), b.do("barrier")]);
+  for (const actor of [a, b]) {
+    for (let at = 0; at < 100; at += 1) expect(await actor.number(`peek 1 ${4096 + 7 * at}`)).toBe(1 + at);
+    expect(await actor.number("count 4096 8192 0")).toBe(8192 - 100);
+  }
+  await Promise.all([a.leave(), b.leave()]);
+});
+
+test("a word of which some bytes are published is never seen torn", async () => {
+  await cluster.runWell([cluster.program("bulk"), "torn"], released(["a", "a", "b"]));
+});
+
+/** Bytes that have come to a server and that it has not read. */
+function unread(port: number): number {
+  let bytes = 0;
+  for (const line of readFileSync("/proc/net/tcp", "latin1").split("\n").slice(1)) {
+    const [, local, , state, queues] = line.trim().split(/\s+/);
+    if (local?.endsWith(`:${port.toString(16).toUpperCase().padStart(4, "0")}`) === true && state === "01") {
+      bytes += Number.parseInt(queues?.split(":")[1] ?? "0", 16);
+    }
+  }
+  return bytes;
+}
+
+test("of a process killed in the middle of a large publication nothing is seen, and nothing is left", async () => {
+  const [a, b, c] = (await cluster.actors(["a", "a", "b"], { size: "32MiB" })) as [Actor, Actor, Actor];
+  const { pid, port } = await cluster.status(a.session);
+  const hole = await a.number(`dig 4096 ${24 * MIB}`);
+  await a.do(`stos 4096 ${24 * MIB} 6`);
+  // While the server does nothing the publication cannot come to its end, but its first parts are on their way.
+  process.kill(pid, "SIGSTOP");
+  const filled = a.ask(`fill ${hole}`).then(
+    () => "filled",
+    () => "killed",
+  );
+  await eventually("parts of the publication are at the server", () => unread(port) > 16 << 10);
+  const arbiter = cluster.arbiter(a.session, "a");
+  const maps = (): string => readFileSync(`/proc/${arbiter}/maps`, "latin1");
+  expect(maps()).toContain("dsm-staging");
+  a.kill("SIGKILL");
+  expect(await filled).toBe("killed");
+  process.kill(pid, "SIGCONT");
+  await cluster.untilState(a.session, 0, "lost");
+  for (const actor of [b, c]) expect(await actor.number(`count 0 ${32 * MIB} 6`)).toBe(0);
+  expect(maps()).not.toContain("dsm-s");
+  // The same place, by others of the same node and of the other, as if nothing had been.
+  for (const [actor, other, value] of [
+    [b, c, 7],
+    [c, b, 8],
+  ] as const) {
+    const again = await actor.number(`dig 100 ${9 * MIB}`);
+    await actor.do(`stos 100 ${9 * MIB} ${value}`);
+    await actor.do(`fill ${again}`);
+    // Behind it in the order, so it is on the other node too.
+    await other.do("add 0 1");
+    expect(await other.number(`count 0 ${32 * MIB} ${value}`)).toBe(9 * MIB);
+  }
+  await Promise.all([b.leave(), c.leave()]);
+});

@@ -1,0 +1,260 @@
+/** The order `pipelined` between real processes: what arrives, and who dies or stops where. */
+import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { closeSync, openSync, readdirSync, readFileSync, readSync, writeSync } from "node:fs";
+import { join } from "node:path";
+import { PAGE_SIZE } from "../../src/core/limits.ts";
+import { arbiterKey } from "../../src/core/names.ts";
+import { RING } from "../../src/core/protocol.ts";
+import { pageRound } from "../../src/core/size.ts";
+import type { Actor } from "../support/e2e-actor.ts";
+import { Cluster, eventually } from "../support/e2e-cluster.ts";
+
+setDefaultTimeout(120_000);
+
+let cluster: Cluster;
+beforeAll(async () => {
+  cluster = await Cluster.start();
+});
+afterEach(() => cluster.settled());
+afterAll(() => cluster.close());
+
+const environment = { DSM_ORDER: "pipelined" };
+/** What actors have. */
+const SIZE = 64 << 10;
+const actors = (nodes: string[]): Promise<Actor[]> => cluster.actors(nodes, { environment });
+const three = async (): Promise<[Actor, Actor, Actor]> => (await actors(["a", "b", "b"])) as [Actor, Actor, Actor];
+
+/** The header of a node's ring. */
+class RingHeader {
+  readonly #file: number;
+
+  constructor(session: string, node: string) {
+    const key = arbiterKey(cluster.daemonAddress, session, node);
+    const name = readdirSync("/dev/shm").find((name) => name.includes(key));
+    this.#file = openSync(join("/dev/shm", name as string), "r+");
+  }
+
+  #at = (place: readonly [number, number]): number => SIZE + pageRound(SIZE / PAGE_SIZE) + place[0];
+
+  /** Process id of who holds the lock. */
+  get owner(): number {
+    const word = new Uint32Array(1);
+    readSync(this.#file, word, 0, 4, this.#at(RING.lock));
+    return word[0] as number;
+  }
+
+  set(place: readonly [number, number], value: number): void {
+    writeSync(this.#file, Uint32Array.of(value), 0, 4, this.#at(place));
+  }
+
+  [Symbol.dispose](): void {
+    closeSync(this.#file);
+  }
+}
+
+const statesOf = (pid: number): string[] =>
+  readdirSync(`/proc/${pid}/task`).map((task) => {
+    const stat = readFileSync(`/proc/${pid}/task/${task}/stat`, "latin1");
+    return stat.slice(stat.lastIndexOf(")") + 2, stat.lastIndexOf(")") + 3);
+  });
+
+/** Stops the process. True: with the lock in its hands. */
+async function stopWithLock(pid: number, ring: RingHeader): Promise<boolean> {
+  process.kill(pid, "SIGSTOP");
+  // A first thread that has ended stays as it is.
+  await eventually("it has stopped", () => statesOf(pid).every((state) => "TZ".includes(state)));
+  return ring.owner === pid;
+}
+
+/** Stops and continues the process until it stands still with the lock in its hands. */
+async function catchWithLock(pid: number, ring: RingHeader): Promise<void> {
+  await eventually("it is stopped while it has the lock", async () => {
+    if (await stopWithLock(pid, ring)) return true;
+    process.kill(pid, "SIGCONT");
+    return false;
+  });
+}
+
+/** How often the process has given the processor away. */
+function pausesOf(pid: number): number {
+  return Number(/^voluntary_ctxt_switches:\s*(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]);
+}
+
+/** Waits until the arbiter has found the lock taken some times: it pauses in between. */
+async function untilItHasWaited(arbiter: number): Promise<void> {
+  const before = pausesOf(arbiter);
+  await eventually("the arbiter has waited for the lock", () => pausesOf(arbiter) > before + 100);
+}
+
+/** Both nodes see the same stores of a row, and no more come. */
+async function expectSameTrail(actors: Actor[], offset: number): Promise<number> {
+  // What is asked of both comes after all that was queued on either.
+  for (const actor of actors) await actor.do("fence");
+  const [first, ...others] = await Promise.all(actors.map((actor) => actor.number(`trailed ${offset}`)));
+  for (const other of others) expect(other).toBe(first as number);
+  return first as number;
+}
+
+test("whatever is stored arrives: more than the ring holds, in large and in small pieces, in several runs", async () => {
+  await cluster.runWell([cluster.program("pipelined"), "values"], {
+    session: cluster.session(),
+    nodes: ["a", "b", "b"],
+    size: "12MiB",
+    environment,
+  });
+});
+
+test("words that threads of all processes store to are never torn, and end the same everywhere", async () => {
+  const [first, ...others] = await cluster.runWell([cluster.program("pipelined"), "words"], {
+    session: cluster.session(),
+    nodes: ["a", "b", "b"],
+    size: "64KiB",
+    environment,
+  });
+  expect(first).toMatch(/^[0-9a-f]{16}\n$/);
+  expect(others).toEqual([first as string, first as string]);
+});
+
+test("the session says its order", async () => {
+  const [a] = (await actors(["a", "b"])) as [Actor, Actor];
+  expect((await cluster.status(a.session)).order).toBe("pipelined");
+  const { stdout } = await cluster.dsm(["sessions", a.session]);
+  expect(stdout).toContain("pipelined");
+});
+
+test("in direct mode nobody has a ring", async () => {
+  const both = await actors(["a", "a"]);
+  for (const { pid } of both) {
+    const mappings = readFileSync(`/proc/${pid}/maps`, "latin1").split("\n");
+    expect(mappings.filter((line) => line.includes("/dev/shm/dsm"))).toHaveLength(1);
+  }
+});
+
+describe("a process that is stopped", () => {
+  test("while it has the lock holds up its node, and then all go on", async () => {
+    const [a, b, c] = await three();
+    using ring = new RingHeader(a.session, "b");
+    void c.ask("flood 32768");
+    await catchWithLock(c.pid, ring);
+    await a.do("store 8 4096 5");
+    const store = b.do("store 8 8192 6");
+    const fence = b.do("fence");
+    await untilItHasWaited(cluster.arbiter(a.session, "b"));
+    expect(ring.owner).toBe(c.pid);
+    process.kill(c.pid, "SIGCONT");
+    await Promise.all([store, fence]);
+    await a.do("fence");
+    expect(await b.number("load 8 4096")).toBe(5);
+    expect(await a.number("load 8 8192")).toBe(6);
+  });
+
+  test("and whose first thread has ended keeps the lock", async () => {
+    const [a, b, c] = await three();
+    using ring = new RingHeader(a.session, "b");
+    await c.do("hand_over");
+    await c.do("begin 0 flood 32768");
+    await eventually("its first thread has ended", () => statesOf(c.pid).includes("Z"));
+    await catchWithLock(c.pid, ring);
+    await a.do("store 8 4096 5");
+    await untilItHasWaited(cluster.arbiter(a.session, "b"));
+    expect(ring.owner).toBe(c.pid);
+    process.kill(c.pid, "SIGCONT");
+    await a.do("fence");
+    expect(await b.number("load 8 4096")).toBe(5);
+  });
+});
+
+describe("a process that is killed", () => {
+  test("while it has the lock: those of its node go on, and what it stored before is there", async () => {
+    const [a, b, c] = await three();
+    using ring = new RingHeader(a.session, "b");
+    await c.do("begin 0 trail 0");
+    await eventually("it stores", async () => (await b.number("peek 8 0")) > 0);
+    void c.ask("flood 32768");
+    await catchWithLock(c.pid, ring);
+    c.kill("SIGKILL");
+    expect(await b.ask("barrier")).toMatch(/^DSM_LOST process 2 /);
+    expect(await expectSameTrail([a, b], 0)).toBeGreaterThan(0);
+    await b.do("stos 0 512 7");
+    await b.do("fence");
+    expect(await a.number("count 0 512 7")).toBe(512);
+    await Promise.all([a.leave(), b.leave()]);
+  });
+
+  test("one after the other, anywhere in a burst: the stores of each are there up to one of them", async () => {
+    const nodes = ["a", "b", ...Array.from({ length: 6 }, () => "b")];
+    const [a, b, ...storing] = (await actors(nodes)) as [Actor, Actor, ...Actor[]];
+    // Stores from the other node as well, so that the arbiter takes the lock.
+    await a.do("begin 0 trail 32768");
+    for (const [i, actor] of storing.entries()) void actor.ask(`trail ${512 * i}`);
+    for (const [i, actor] of storing.entries()) {
+      await eventually("it stores", async () => (await b.number(`peek 8 ${512 * i}`)) > 0);
+      actor.kill("SIGKILL");
+      await actor.end();
+    }
+    expect(await b.ask("barrier")).toMatch(/^DSM_LOST /);
+    for (const i of storing.keys()) expect(await expectSameTrail([a, b], 512 * i)).toBeGreaterThan(0);
+    await b.leave();
+  });
+
+  test("or becomes another program while one of its threads stores: its node goes on", async () => {
+    const [a, b, ...becoming] = (await actors(["a", "b", "b", "b", "b"])) as [Actor, Actor, ...Actor[]];
+    for (const [i, actor] of becoming.entries()) {
+      await actor.do(`begin 0 trail ${512 * i}`);
+      await actor.do("begin 1 flood 32768");
+      await eventually("it stores", async () => (await b.number(`peek 8 ${512 * i}`)) > 0);
+      void actor.ask("become cat");
+    }
+    expect(await b.ask("barrier")).toMatch(/^DSM_LOST /);
+    for (const i of becoming.keys()) {
+      expect((await cluster.status(a.session)).ranks[2 + i]?.state).toMatch(/^(running|lost)$/);
+      await cluster.untilState(a.session, 2 + i, "lost");
+      expect(await expectSameTrail([a, b], 512 * i)).toBeGreaterThan(0);
+    }
+    await Promise.all([a.leave(), b.leave()]);
+  });
+});
+
+describe("an arbiter that is killed", () => {
+  const gone = (session: string): string =>
+    `dsm: the arbiter of session "${session}" is gone: a store cannot be shared any more\n`;
+
+  for (const withLock of [false, true]) {
+    test(`${withLock ? "with the lock" : "in a burst"} ends who stores, and the others' next call says so`, async () => {
+      const [a, b, c] = await three();
+      using ring = new RingHeader(a.session, "b");
+      const arbiter = cluster.arbiter(a.session, "b");
+      await a.do("begin 0 trail 1024");
+      void c.ask("trail 0");
+      if (withLock) await catchWithLock(arbiter, ring);
+      process.kill(arbiter, "SIGKILL");
+      const { signal, stderr } = await c.end();
+      expect({ signal, stderr }).toEqual({ signal: "SIGBUS", stderr: gone(a.session) });
+      for (const call of ["fence", "barrier"]) expect(await b.ask(call)).toMatch(/^DSM_UNREACHABLE /);
+      expect(await a.ask("barrier")).toMatch(/^DSM_LOST /);
+      a.kill("SIGKILL");
+      // The next arbiter of the user removes what this one left behind.
+      const [next] = await cluster.actors(["b"]);
+      await next?.leave();
+    });
+  }
+});
+
+test("a process that scribbles in the ring ends its node's session, and nobody else's", async () => {
+  for (const [place, value] of [
+    [RING.tail, 12],
+    [RING.tail, 0x12345678],
+  ] as const) {
+    const [a, b] = (await actors(["a", "b"])) as [Actor, Actor];
+    using ring = new RingHeader(a.session, "b");
+    await b.do("store 8 0 1");
+    await b.do("fence");
+    ring.set(place, value);
+    expect(await b.ask("fence")).toMatch(/^DSM_/);
+    expect(await b.ask("fence")).toMatch(/^DSM_UNREACHABLE /);
+    expect(await a.ask("barrier")).toMatch(/^DSM_LOST /);
+    expect(await a.number("load 8 0")).toBe(1);
+    await a.leave();
+    await b.end();
+  }
+});
