@@ -13,6 +13,9 @@ struct dsm_attach {
   uint32_t reserved;
 };
 
+/* What a barrier passed on a channel of one's own says of how many are in an elastic session. */
+int dsm_set_processes(dsm_session *session, uint32_t processes);
+
 int dsm_attach_info(const dsm_session *session, struct dsm_attach *attach);
 
 /* What is read from the descriptor of dsm_open_start(). */

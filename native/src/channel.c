@@ -11,6 +11,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "../include/dsm/dsm.h"
 #include "clock.h"
 
 /* System calls are made by syscall(): the fault handlers come here, and glibc's own forms of these are points where a
@@ -176,7 +177,7 @@ static int attach(struct channel_pool *pool) {
   if (channel_send(fd, &hello, sizeof hello) == 0 && channel_receive(fd, &reply) == 0) {
     if (reply.header.kind == WIRE_REPLY && reply.header.op == 0)
       return fd;
-    errno = ECONNREFUSED;
+    errno = reply.header.op == DSM_LIMIT ? EUSERS : ECONNREFUSED;
   }
   int saved = errno;
   syscall(SYS_close, fd);
@@ -197,34 +198,80 @@ int channel_pool_init(struct channel_pool *pool) {
   return 0;
 }
 
-static int claim(struct channel_pool *pool, int wait) {
-  unsigned limit = wait ? CHANNELS_MAX - CHANNELS_RESERVE : CHANNELS_MAX;
+int channel_is_short(int error) {
+  return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM || error == EUSERS;
+}
+
+int channel_pool_connect(struct channel_pool *pool) {
+  int slot = channel_claim(pool, CHANNEL_STORE);
+  int fd = channel_descriptor(pool, slot);
+  int saved = errno;
+  channel_release(pool, slot);
+  errno = saved;
+  return fd < 0 ? -1 : 0;
+}
+
+/* A free channel from `first` on that is connected, or that is not. -1: there is none. */
+static int claim_opened(struct channel_pool *pool, unsigned first, unsigned limit, int connected) {
+  unsigned opened = atomic_load(&pool->opened);
+  for (unsigned i = first; i < opened && i < limit; i++) {
+    unsigned free_state = SLOT_FREE;
+    if (atomic_load_explicit(&pool->slots[i].state, memory_order_relaxed) != SLOT_FREE ||
+        !atomic_compare_exchange_strong(&pool->slots[i].state, &free_state, SLOT_BUSY))
+      continue;
+    if ((pool->slots[i].fd >= 0) == connected)
+      return (int)i;
+    /* Not one that anybody has waited for. */
+    atomic_store(&pool->slots[i].state, SLOT_FREE);
+  }
+  return -1;
+}
+
+/* A channel that nobody has used. -1: all are in use. */
+static int claim_new(struct channel_pool *pool, unsigned limit) {
+  unsigned opened = atomic_load(&pool->opened);
+  while (opened < limit) {
+    if (!atomic_compare_exchange_strong(&pool->opened, &opened, opened + 1))
+      continue;
+    /* Ours alone until it is released: nobody claims what is not marked free. */
+    atomic_store(&pool->slots[opened].state, SLOT_BUSY);
+    return (int)opened;
+  }
+  return -1;
+}
+
+static int claim(struct channel_pool *pool, enum channel_use use) {
+  unsigned first = use == CHANNEL_STORE ? 0 : 1;
+  unsigned limit = use == CHANNEL_WAIT ? CHANNELS_MAX - CHANNELS_RESERVE : CHANNELS_MAX;
   for (;;) {
-    unsigned released = atomic_load(&pool->released);
-    unsigned opened = atomic_load(&pool->opened);
-    for (unsigned i = 0; i < opened && i < limit; i++) {
-      unsigned free_state = SLOT_FREE;
-      if (atomic_load_explicit(&pool->slots[i].state, memory_order_relaxed) == SLOT_FREE &&
-          atomic_compare_exchange_strong(&pool->slots[i].state, &free_state, SLOT_BUSY))
-        return (int)i;
-    }
-    if (opened < limit) {
-      if (!atomic_compare_exchange_strong(&pool->opened, &opened, opened + 1))
-        continue;
-      /* Ours alone until it is released: nobody claims what is not marked free. */
-      atomic_store(&pool->slots[opened].state, SLOT_BUSY);
-      return (int)opened;
-    }
-    if (wait)
+    int slot = claim_opened(pool, first, limit, 1);
+    if (slot < 0)
+      slot = claim_opened(pool, first, limit, 0);
+    if (slot < 0)
+      slot = claim_new(pool, limit);
+    if (slot >= 0 && (use != CHANNEL_STORE || channel_descriptor(pool, slot) >= 0 || slot == 0 ||
+                      !channel_is_short(errno)))
+      return slot;
+    if (slot >= 0)
+      channel_release(pool, slot);
+    else if (use == CHANNEL_WAIT)
       return -1;
-    syscall(SYS_futex, &pool->released, FUTEX_WAIT_PRIVATE, released, NULL, NULL, 0);
+    /* Announced first and looked then: whoever releases one either sees us waiting or is seen. */
+    atomic_fetch_add(&pool->waiting, 1);
+    unsigned released = atomic_load(&pool->released);
+    slot = claim_opened(pool, first, limit, 1);
+    if (slot < 0)
+      syscall(SYS_futex, &pool->released, FUTEX_WAIT_PRIVATE, released, NULL, NULL, 0);
+    atomic_fetch_sub(&pool->waiting, 1);
+    if (slot >= 0)
+      return slot;
   }
 }
 
-int channel_claim(struct channel_pool *pool, int wait) {
-  int slot = claim(pool, wait);
+int channel_claim(struct channel_pool *pool, enum channel_use use) {
+  int slot = claim(pool, use);
   if (slot >= 0)
-    pool->slots[slot].waits = wait != 0;
+    pool->slots[slot].waits = use == CHANNEL_WAIT;
   return slot;
 }
 
@@ -237,7 +284,7 @@ int channel_descriptor(struct channel_pool *pool, int slot) {
 void channel_release(struct channel_pool *pool, int slot) {
   atomic_store(&pool->slots[slot].state, SLOT_FREE);
   atomic_fetch_add(&pool->released, 1);
-  if (atomic_load(&pool->opened) == CHANNELS_MAX)
+  if (atomic_load(&pool->waiting) > 0)
     syscall(SYS_futex, &pool->released, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }
 

@@ -23,6 +23,14 @@ struct reply {
   uint8_t body[REPLY_BODY_MAX + 1]; /* text is zero-terminated */
 };
 
+/* What a channel is claimed for. Stores are made with all signals blocked, so whoever has the first channel, which is
+ * theirs alone and always connected, gives it back soon: without a descriptor for a further one they wait for it. */
+enum channel_use {
+  CHANNEL_STORE = 0, /* a store or a publication */
+  CHANNEL_WAIT = 1,  /* a request that may wait for others */
+  CHANNEL_SHORT = 2, /* any other */
+};
+
 /* Whether polling for an answer pays. A hint that threads share without a lock. */
 struct channel_polling {
   atomic_uint pause; /* how many waits the last failure made sleep at once; 0: the last polling paid */
@@ -35,10 +43,11 @@ struct channel_pool {
   uint16_t rank;
   atomic_uint opened;    /* slots ever opened: those below may be free */
   atomic_uint released;  /* counts releases; futex of those who wait for a slot */
+  atomic_uint waiting;   /* how many do */
   struct channel {
     atomic_uint state;
     int fd;
-    int waits; /* what it was claimed for: channel_claim()'s `wait` */
+    int waits; /* it was claimed for CHANNEL_WAIT */
   } *slots; /* CHANNELS_MAX of them */
   int polls; /* 0: this process has one core only */
   struct channel_polling polling[2]; /* of stores and their like, which others answer at once; and of waits */
@@ -65,10 +74,15 @@ int channel_answer(struct channel_pool *pool, int slot, struct reply *reply);
 /* 0, or -1: no memory. */
 int channel_pool_init(struct channel_pool *pool);
 
-/* Claims a channel. A store (`wait` 0) waits until one is free; a wait gets -1 when only the reserve is. handler-safe. */
-int channel_claim(struct channel_pool *pool, int wait);
-/* The descriptor of a claimed channel, connected if need be, or -1 with errno. handler-safe. */
+/* Connects the channel that only stores use. 0, or -1 with errno. */
+int channel_pool_connect(struct channel_pool *pool);
+
+/* Claims a channel: waits until one is free. A wait gets -1 when only the reserve is. handler-safe. */
+int channel_claim(struct channel_pool *pool, enum channel_use use);
+/* The descriptor of a claimed channel, connected if need be, or -1 with errno; channel_is_short() tells whether that is
+ * for want of descriptors or memory, here or (EUSERS) at the arbiter, and no reason to give it up. handler-safe. */
 int channel_descriptor(struct channel_pool *pool, int slot);
+int channel_is_short(int error);
 /* Gives it back. handler-safe. */
 void channel_release(struct channel_pool *pool, int slot);
 

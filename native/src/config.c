@@ -59,6 +59,7 @@ int dsm_config_init(dsm_config *config) {
   config->autostart = 1;
   config->direct = 1;
   config->order = variable("DSM_ORDER");
+  config->on_loss = variable("DSM_ON_LOSS");
 
   unsigned long number;
   const char *text;
@@ -85,6 +86,11 @@ int dsm_config_init(dsm_config *config) {
     if (parse_number(text, 1, &number) != 0)
       return dsm_fail(DSM_INVALID, "DSM_AUTOSTART is \"%s\"; set 0 or 1", text);
     config->autostart = (int32_t)number;
+  }
+  if ((text = variable("DSM_ELASTIC")) != NULL) {
+    if (parse_number(text, 1, &number) != 0)
+      return dsm_fail(DSM_INVALID, "DSM_ELASTIC is \"%s\"; set 0 or 1", text);
+    config->elastic = (int32_t)number;
   }
   if ((text = variable("DSM_DIRECT")) != NULL) {
     if (parse_number(text, 1, &number) != 0)

@@ -136,6 +136,10 @@ static void set_bits(uint64_t *bits, uint64_t first, uint64_t end) {
 /* Gives this process copies of the pages, mapped in their place with `protection`. Lock held. 0, or -1. */
 static int copy_pages(dsm_session *session, uint64_t first, uint64_t end, int protection) {
   struct hole_table *table = &session->holes;
+  /* Want of memory is found out here and not by the copy, as a SIGBUS. */
+  if ((!is_backed(table, first) || !is_backed(table, end - 1)) &&
+      syscall(SYS_fallocate, table->shadow_fd, 0, first * PAGE_BYTES, (end - first) * PAGE_BYTES) != 0)
+    return -1;
   size_t bytes = (size_t)(end - first) * PAGE_BYTES;
   if (end - first >= POPULATE_PAGES_MIN && !is_backed(table, first) && !is_backed(table, end - 1)) {
     /* Where the kernel is older than that (Linux 5.14) the copies do it. */
@@ -228,6 +232,8 @@ int hole_fault(dsm_session *session, uintptr_t address, int atomic) {
   const struct hole *hole = hole_at(table, offset);
   if (hole != NULL)
     opened = is_inner(hole, offset) && (is_open(table, page) || open_pages(session, hole, offset) == 0);
+  else if (table->releases && atomic_load(&session->dead))
+    opened = -1;
   else if (!atomic && may_loosen(table, page))
     opened = is_open(table, page) || open_loose(session, page);
   unlock(table);
@@ -624,7 +630,7 @@ static int begin_publication(dsm_session *session, struct publication *publicati
   };
   if (session->direct)
     return -1;
-  int slot = channel_claim(&session->channels, 0);
+  int slot = channel_claim(&session->channels, CHANNEL_STORE);
   publication->fd = channel_descriptor(&session->channels, slot);
   publication->failed = publication->fd < 0;
   return slot;
@@ -685,8 +691,10 @@ static int release_locked(dsm_session *session) {
       }
       uint64_t from = first * PAGE_BYTES, to = page * PAGE_BYTES;
       if (closing) {
-        if (session_map_replica(session, from, to - from) != 0)
+        if (session_map_replica(session, from, to - from) != 0) {
+          atomic_store(&session->dead, 1);
           return -1;
+        }
         for (uint64_t i = first; i < page; i++) {
           table->loose[i / 64] &= ~(1ull << (i % 64));
           table->opened[i / 64] &= ~(1ull << (i % 64));
@@ -702,8 +710,11 @@ static int release_locked(dsm_session *session) {
     }
     if (!any)
       return 0;
-    if (!closing && end_publication(&publication, slot) != DSM_OK)
+    if (!closing && end_publication(&publication, slot) != DSM_OK) {
+      /* The pages stay as they are, so that what was written there can be saved; a further store finds the session dead. */
+      atomic_store(&session->dead, 1);
       return -1;
+    }
   }
   table->openings = 0;
   table->last_opened = UINT64_MAX - 1;

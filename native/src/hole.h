@@ -75,7 +75,8 @@ int hole_release(dsm_session *session);
 /* Unmaps what the holes used and puts the replica back everywhere; unfilled holes vanish. */
 void hole_drop_all(dsm_session *session);
 
-/* 1 if `address` is in a page that is now open for writing; 0 if the store there is to be captured. handler-safe. */
+/* 1 if `address` is in a page that is now open for writing; 0 if the store there is to be captured; -1: under release,
+ * and the arbiter is gone. handler-safe. */
 int hole_fault(dsm_session *session, uintptr_t address, int atomic);
 
 /* A store of several runs, and how far it has got. */

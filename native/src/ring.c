@@ -61,7 +61,7 @@ void ring_close(dsm_session *session) {
 static int ring_doorbell(dsm_session *session) {
   struct wire_header header = {.size = sizeof header, .kind = WIRE_DOORBELL};
   struct channel_pool *pool = &session->channels;
-  int slot = channel_claim(pool, 0);
+  int slot = channel_claim(pool, CHANNEL_STORE);
   int fd = channel_descriptor(pool, slot);
   int sent = fd < 0 ? -1 : channel_send(fd, &header, sizeof header);
   channel_release(pool, slot);

@@ -24,6 +24,7 @@
 #define DEFAULT_DAEMON "127.0.0.1:4200"
 /* Between two attempts to join while an ended session's arbiter goes away. */
 #define RETRY_PAUSE_NS 2000000
+#define DESCRIPTORS_AFTER_JOIN 4
 /* Maps of sessions this process has left, for which a store still gets a message of its own. With the open ones they
  * fill the table of regions. */
 #define LEFT_MAX 32
@@ -74,7 +75,7 @@ static uint32_t padded(uint32_t size) {
 
 int session_publish(dsm_session *session, const struct dsm_run *runs, uint32_t count) {
   struct channel_pool *pool = &session->channels;
-  int slot = channel_claim(pool, 0);
+  int slot = channel_claim(pool, CHANNEL_STORE);
   struct channel_writer writer;
   writer.fd = channel_descriptor(pool, slot);
   writer.length = 0;
@@ -117,7 +118,10 @@ static int share(dsm_session *session, const struct dsm_run *runs, uint32_t coun
 }
 
 static int sink_fault(void *context, uintptr_t address, int atomic) {
-  return hole_fault(context, address, atomic);
+  int opened = hole_fault(context, address, atomic);
+  if (opened < 0)
+    say_gone(context);
+  return opened;
 }
 
 /* A store into a hole that finds no page, and nothing else, is not the arbiter's fault. */
@@ -185,7 +189,7 @@ static int sink_atomic(void *context, enum dsm_atomic_op op, uint32_t width, uin
   if (compare != NULL)
     memcpy(frame.compare, compare, width);
   struct channel_pool *pool = &session->channels;
-  int slot = channel_claim(pool, 0);
+  int slot = channel_claim(pool, CHANNEL_STORE);
   int fd = channel_descriptor(pool, slot);
   int sent = fd < 0 ? -1 : channel_send(fd, &frame, sizeof frame);
   struct reply reply;
@@ -243,6 +247,11 @@ static void await_calls(dsm_session *session) {
     syscall(SYS_futex, &session->calls, FUTEX_WAIT_PRIVATE, calls, NULL, NULL, 0);
 }
 
+static const char *shortage(int error) {
+  return error == EUSERS ? "the arbiter has all the connections it can have; it needs a higher limit of open files"
+                         : strerror(error);
+}
+
 /* 1 when an answer can be read, 0 after the time. */
 static int await_answer(int fd, int timeout_ms) {
   struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
@@ -260,11 +269,16 @@ static int await_answer(int fd, int timeout_ms) {
 int session_request(dsm_session *session, struct wire_header *header, const void *body, size_t body_size, int wait,
                     int timeout_ms) {
   struct channel_pool *pool = &session->channels;
-  int slot = channel_claim(pool, wait);
+  int slot = channel_claim(pool, wait ? CHANNEL_WAIT : CHANNEL_SHORT);
   if (slot < 0)
     return dsm_fail(DSM_LIMIT, "%d threads of this process wait already, the limit", CHANNELS_MAX - CHANNELS_RESERVE);
   struct channel_writer writer;
   writer.fd = channel_descriptor(pool, slot);
+  if (writer.fd < 0 && channel_is_short(errno)) {
+    int error = errno;
+    channel_release(pool, slot);
+    return dsm_fail(DSM_LIMIT, "no further connection to the arbiter: %s", shortage(error));
+  }
   writer.length = 0;
   writer.failed = writer.fd < 0;
   header->size = (uint32_t)(sizeof *header + ((body_size + 7) & ~(size_t)7));
@@ -301,6 +315,20 @@ static int order_number(const char *name) {
   return -1;
 }
 
+static const char *const on_loss_names[] = {
+    [ON_LOSS_ANY] = "", [ON_LOSS_FAIL] = "fail", [ON_LOSS_CONTINUE] = "continue"};
+#define ON_LOSSES ((int)(sizeof on_loss_names / sizeof on_loss_names[0]))
+
+/* The number of an answer to losses (NULL: any), or -1. */
+static int on_loss_number(const char *name) {
+  if (name == NULL)
+    return ON_LOSS_ANY;
+  for (int i = 1; i < ON_LOSSES; i++)
+    if (strcmp(on_loss_names[i], name) == 0)
+      return i;
+  return -1;
+}
+
 /* Complete settings: what the caller left out, filled in; all of it checked. */
 static int complete_config(dsm_config *config, char node[DSM_NAME_MAX + 1]) {
   int status = session_check_name("session", config->session);
@@ -330,6 +358,8 @@ static int complete_config(dsm_config *config, char node[DSM_NAME_MAX + 1]) {
     return dsm_fail(DSM_INVALID, "rank is %d; use 0 to processes - 1, or -1 for any", config->rank);
   if (order_number(config->order) < 0)
     return dsm_fail(DSM_INVALID, "there is no order \"%.40s\"; choose sequential, release or pipelined", config->order);
+  if (on_loss_number(config->on_loss) < 0)
+    return dsm_fail(DSM_INVALID, "\"%.40s\" is no answer to a loss; choose fail or continue", config->on_loss);
   if (config->join_timeout_ms == 0)
     config->join_timeout_ms = JOIN_TIMEOUT_MS;
   return DSM_OK;
@@ -351,8 +381,10 @@ static int say_hello(int fd, const dsm_config *config, long long deadline, struc
   hello.body.processes = config->processes;
   hello.body.size = config->size;
   hello.body.wished_rank = (uint32_t)(config->rank + 1);
-  hello.body.order = (uint16_t)order_number(config->order);
+  hello.body.order = (uint8_t)order_number(config->order);
   hello.body.no_direct = !config->direct;
+  hello.body.elastic = config->elastic != 0;
+  hello.body.on_loss = (uint8_t)on_loss_number(config->on_loss);
   memcpy(hello.body.session, config->session, strlen(config->session));
   /* An arbiter that ends just now answers nothing: the next attempt finds, or starts, the one that follows. */
   if (channel_send(fd, &hello, sizeof hello) != 0)
@@ -405,7 +437,9 @@ static int joined_is_sound(const dsm_config *config, const struct wire_joined *j
          joined->size <= DSM_SIZE_MAX && joined->size % PAGE_BYTES == 0 &&
          (config->size == 0 || joined->size == config->size) && joined->processes >= 1 &&
          joined->processes <= DSM_PROCESSES_MAX &&
-         (config->processes == 0 || joined->processes == config->processes) && rank < joined->processes &&
+         joined->elastic <= 1 &&
+         (config->processes == 0 || joined->elastic || joined->processes == config->processes) &&
+         rank < (joined->elastic ? DSM_PROCESSES_MAX : joined->processes) &&
          joined->order > ORDER_ANY && joined->order < ORDERS && joined->direct <= 1 &&
          length > sizeof place - 1 && length < sizeof joined->map_path &&
          memcmp(joined->map_path, place, sizeof place - 1) == 0 &&
@@ -504,13 +538,29 @@ static void release_resources(dsm_session *session) {
   session->map_fd = -1;
 }
 
+/* Descriptors that a session needs as soon as it has begun: its stores' connection, the map, and under release the
+ * memory of holes. Who cannot have them is not to join: the others would lose a process. */
+static int check_descriptors(void) {
+  int spare[DESCRIPTORS_AFTER_JOIN];
+  int count = 0;
+  while (count < DESCRIPTORS_AFTER_JOIN && (spare[count] = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0)
+    count++;
+  int error = errno;
+  for (int i = 0; i < count; i++)
+    close(spare[i]);
+  return count == DESCRIPTORS_AFTER_JOIN ? DSM_OK
+                                         : dsm_fail(DSM_LIMIT, "no file descriptors to join with: %s", strerror(error));
+}
+
 /* Joins: a connection to the arbiter and its answer. Tries again while sessions of this name are just ending. */
 static int join(const dsm_config *config, const struct arbiter_place *place, int *fd, struct reply *reply) {
   long long deadline = now_ms() + config->join_timeout_ms;
   for (;;) {
     int status = arbiter_connect(config, place, fd);
     if (status == DSM_OK) {
-      status = say_hello(*fd, config, deadline, reply);
+      status = check_descriptors();
+      if (status == DSM_OK)
+        status = say_hello(*fd, config, deadline, reply);
       if (status == DSM_OK)
         return DSM_OK;
       close(*fd);
@@ -569,6 +619,8 @@ int dsm_open(const dsm_config *given, dsm_session **result) {
     session->base = joined->base;
     session->size = joined->size;
     session->order = (int)joined->order;
+    session->on_loss = (int)joined->on_loss;
+    session->elastic = joined->elastic == 1;
     session->direct = joined->direct == 1;
     memcpy(session->name, config.session, strlen(config.session));
     memcpy(session->node, joined->node_name, DSM_NAME_MAX);
@@ -577,13 +629,19 @@ int dsm_open(const dsm_config *given, dsm_session **result) {
     session->channels.rank = (uint16_t)session->rank;
     char path[sizeof joined->map_path + 1] = {0};
     memcpy(path, joined->map_path, sizeof joined->map_path);
+    /* Stores must not depend on a descriptor that is free when they are made. */
+    if (channel_pool_connect(&session->channels) != 0)
+      status = channel_is_short(errno)
+                   ? dsm_fail(DSM_LIMIT, "no further connection to the arbiter: %s", shortage(errno))
+                   : dsm_fail(DSM_UNREACHABLE, "the arbiter of session \"%s\" is gone", session->name);
     pthread_mutex_lock(&sessions_lock);
     unsigned open_sessions = 0;
     for (dsm_session *other = sessions; other != NULL; other = other->next)
       open_sessions++;
-    status = open_sessions < DSM_SESSIONS_MAX
-                 ? map_session(session, path)
-                 : dsm_fail(DSM_LIMIT, "this process has %u sessions, the limit; leave one first", open_sessions);
+    if (status == DSM_OK)
+      status = open_sessions < DSM_SESSIONS_MAX
+                   ? map_session(session, path)
+                   : dsm_fail(DSM_LIMIT, "this process has %u sessions, the limit; leave one first", open_sessions);
     if (status == DSM_OK) {
       session->next = sessions;
       sessions = session;
@@ -676,7 +734,12 @@ int dsm_rank(const dsm_session *session) {
 }
 
 int dsm_processes(const dsm_session *session) {
-  return (int)session->processes;
+  return (int)atomic_load(&session->processes);
+}
+
+void session_count(dsm_session *session, uint64_t processes) {
+  if (session->elastic && processes > 0)
+    atomic_store(&session->processes, (uint32_t)processes);
 }
 
 void *dsm_address(const dsm_session *session) {
@@ -699,11 +762,20 @@ const char *dsm_order(const dsm_session *session) {
   return order_names[session->order > 0 && session->order < ORDERS ? session->order : ORDER_SEQUENTIAL];
 }
 
+const char *dsm_on_loss(const dsm_session *session) {
+  return on_loss_names[session->on_loss > 0 && session->on_loss < ON_LOSSES ? session->on_loss : ON_LOSS_FAIL];
+}
+
 int dsm_is_direct(const dsm_session *session) {
   return session->direct;
 }
 
 /* ---- For the TypeScript client ---- */
+
+int dsm_set_processes(dsm_session *session, uint32_t processes) {
+  session_count(session, processes);
+  return DSM_OK;
+}
 
 int dsm_attach_info(const dsm_session *session, struct dsm_attach *attach) {
   int status = session_check(session);
@@ -735,6 +807,7 @@ static void free_opening(struct opening *opening) {
   free((char *)opening->config.daemon);
   free((char *)opening->config.binary);
   free((char *)opening->config.order);
+  free((char *)opening->config.on_loss);
   if (opening->fd >= 0)
     close(opening->fd);
   free(opening);
@@ -795,7 +868,7 @@ int dsm_open_start(const dsm_config *config, int *fd) {
   opening->fd = -1;
   opening->config = *config;
   const char **texts[] = {&opening->config.session, &opening->config.node, &opening->config.daemon,
-                          &opening->config.binary, &opening->config.order};
+                          &opening->config.binary, &opening->config.order, &opening->config.on_loss};
   int copied = 1;
   for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
     if (*texts[i] != NULL && (*texts[i] = strdup(*texts[i])) == NULL)

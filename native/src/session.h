@@ -19,17 +19,21 @@
 /* Numbers are part of the wire protocol. */
 enum session_order { ORDER_ANY = 0, ORDER_SEQUENTIAL = 1, ORDER_RELEASE = 2, ORDER_PIPELINED = 3 };
 
+enum session_on_loss { ON_LOSS_ANY = 0, ON_LOSS_FAIL = 1, ON_LOSS_CONTINUE = 2 };
+
 struct dsm_session {
   char name[DSM_NAME_MAX + 1];
   char node[DSM_NAME_MAX + 1];
   uint32_t rank;
-  uint32_t processes;
+  _Atomic uint32_t processes; /* of an elastic session: when it was counted last */
   uintptr_t base;
   uint64_t size;
   pid_t pid;      /* the process that joined */
   int main_fd;    /* connection whose end is this process's end */
   int map_fd;     /* the replica's file; read-only but in direct mode and under pipelined */
   int order;      /* enum session_order */
+  int elastic;    /* processes may join while it runs */
+  int on_loss;    /* enum session_on_loss */
   int direct;     /* all processes are on this node and share the replica read-write */
   int region;     /* index of the region */
   atomic_int left; /* this process has left; the handle stays so that later calls can be told */
@@ -45,6 +49,9 @@ struct dsm_session {
 
 /* DSM_OK, or DSM_INVALID with the reason. */
 int session_check_name(const char *what, const char *name);
+
+/* A barrier had so many processes: an elastic session has. */
+void session_count(dsm_session *session, uint64_t processes);
 
 /* DSM_OK if the session may be used by this process now. */
 int session_check(const dsm_session *session);

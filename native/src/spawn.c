@@ -250,7 +250,7 @@ static int start_arbiter(const dsm_config *config, const struct arbiter_place *p
   char processes[16], size[24];
   snprintf(processes, sizeof processes, "%u", config->processes);
   snprintf(size, sizeof size, "%llu", (unsigned long long)config->size);
-  char *arguments[24];
+  char *arguments[32];
   int count = 0;
   arguments[count++] = path;
   arguments[count++] = "arbiter";
@@ -276,6 +276,12 @@ static int start_arbiter(const dsm_config *config, const struct arbiter_place *p
     arguments[count++] = "--order";
     arguments[count++] = (char *)config->order;
   }
+  if (config->on_loss != NULL) {
+    arguments[count++] = "--on-loss";
+    arguments[count++] = (char *)config->on_loss;
+  }
+  if (config->elastic)
+    arguments[count++] = "--elastic";
   if (!config->autostart)
     arguments[count++] = "--no-autostart";
   arguments[count] = NULL;

@@ -26,6 +26,8 @@ static const char *const names[] = {
     [DSM_PROTOCOL] = "DSM_PROTOCOL",
     [DSM_SYSTEM] = "DSM_SYSTEM",
     [DSM_REFUSED] = "DSM_REFUSED",
+    [DSM_OWNER_DIED] = "DSM_OWNER_DIED",
+    [DSM_NOT_OWNER] = "DSM_NOT_OWNER",
 };
 #define NAMES ((int)(sizeof names / sizeof names[0]))
 

@@ -1,4 +1,4 @@
-/* Barriers, semaphores and fences of the session interface. */
+/* Barriers, semaphores, locks, sleeping and fences of the session interface. */
 #include <string.h>
 
 #include "session.h"
@@ -7,7 +7,10 @@
 /* The end of a wait. Pages that other threads have opened meanwhile lack what others published before they let us go
  * on: they are closed again. A status. */
 static int catch_up(dsm_session *session, int status) {
-  return status == DSM_OK ? release_stores(session) : status;
+  if (status != DSM_OK && status != DSM_OWNER_DIED)
+    return status;
+  int caught_up = release_stores(session);
+  return caught_up == DSM_OK ? status : caught_up;
 }
 
 int dsm_barrier_wait(dsm_session *session) {
@@ -18,7 +21,11 @@ int dsm_barrier_wait(dsm_session *session) {
   status = release_stores(session);
   if (status == DSM_OK)
     status = catch_up(session, session_request(session, &header, NULL, 0, 1, -1));
+  if (status == DSM_OK)
+    session_count(session, header.offset);
   session_end(session);
+  if (status == DSM_BUSY)
+    return dsm_fail(status, "this process is in a barrier already");
   return status;
 }
 
@@ -71,6 +78,55 @@ int dsm_sem_timedwait(dsm_session *session, const char *name, uint32_t initial, 
 
 int dsm_sem_post(dsm_session *session, const char *name, uint32_t initial) {
   return semaphore(session, WIRE_SEM_POST, name, initial, 0, -1);
+}
+
+/* `op`: 1 to try only, or to unlock unmended. */
+static int lock(dsm_session *session, uint8_t kind, const char *name, uint8_t op, int timeout_ms) {
+  int status = session_begin(session);
+  if (status != DSM_OK)
+    return status;
+  status = session_check_name("lock", name);
+  if (status == DSM_OK)
+    status = release_stores(session);
+  if (status == DSM_OK) {
+    size_t length = strlen(name);
+    struct wire_header header = {.kind = kind, .op = op, .length = (uint32_t)length};
+    status = session_request(session, &header, name, length, kind == WIRE_LOCK, timeout_ms);
+    if (kind == WIRE_LOCK)
+      status = catch_up(session, status);
+    if (status == DSM_AGAIN)
+      status = dsm_fail(status, "another process has lock \"%s\" now", name);
+    else if (status == DSM_TIMEOUT)
+      status = dsm_fail(status, "other processes had lock \"%s\" for %d ms", name, timeout_ms);
+    else if (status == DSM_BUSY)
+      status = dsm_fail(status, "this process has lock \"%s\", or waits for it, already", name);
+    else if (status == DSM_NOT_OWNER)
+      status = dsm_fail(status, "this process does not have lock \"%s\"", name);
+  }
+  session_end(session);
+  return status;
+}
+
+int dsm_lock(dsm_session *session, const char *name) {
+  return lock(session, WIRE_LOCK, name, 0, -1);
+}
+
+int dsm_lock_try(dsm_session *session, const char *name) {
+  return lock(session, WIRE_LOCK, name, 1, -1);
+}
+
+int dsm_lock_timed(dsm_session *session, const char *name, uint32_t timeout_ms) {
+  if (timeout_ms > INT32_MAX)
+    return dsm_fail(DSM_INVALID, "a timeout of %u ms is beyond the limit of %d", timeout_ms, INT32_MAX);
+  return lock(session, WIRE_LOCK, name, 0, (int)timeout_ms);
+}
+
+int dsm_unlock(dsm_session *session, const char *name) {
+  return lock(session, WIRE_UNLOCK, name, 0, -1);
+}
+
+int dsm_unlock_unmended(dsm_session *session, const char *name) {
+  return lock(session, WIRE_UNLOCK, name, 1, -1);
 }
 
 /* Whether `width` bytes at `address` are in the map and can be slept on. */

@@ -58,6 +58,10 @@ enum wire_kind {
   WIRE_NAMED = 27,
   WIRE_SLEEP = 28,
   WIRE_WAKE = 29,
+  WIRE_LOCK = 30,
+  WIRE_UNLOCK = 31,
+  WIRE_MAP = 32,
+  WIRE_SNAPSHOT = 33,
 };
 
 enum wire_publish_op {
@@ -96,8 +100,10 @@ struct wire_process_hello {
   uint32_t processes;
   uint64_t size;
   uint32_t wished_rank;
-  uint16_t order;
-  uint16_t no_direct;
+  uint8_t order;
+  uint8_t elastic;
+  uint8_t no_direct;
+  uint8_t on_loss;
   char session[64];
 };
 _Static_assert(offsetof(struct wire_process_hello, pid) == 0, "process_hello.pid");
@@ -105,7 +111,9 @@ _Static_assert(offsetof(struct wire_process_hello, processes) == 4, "process_hel
 _Static_assert(offsetof(struct wire_process_hello, size) == 8, "process_hello.size");
 _Static_assert(offsetof(struct wire_process_hello, wished_rank) == 16, "process_hello.wished_rank");
 _Static_assert(offsetof(struct wire_process_hello, order) == 20, "process_hello.order");
+_Static_assert(offsetof(struct wire_process_hello, elastic) == 21, "process_hello.elastic");
 _Static_assert(offsetof(struct wire_process_hello, no_direct) == 22, "process_hello.no_direct");
+_Static_assert(offsetof(struct wire_process_hello, on_loss) == 23, "process_hello.on_loss");
 _Static_assert(offsetof(struct wire_process_hello, session) == 24, "process_hello.session");
 _Static_assert(sizeof(struct wire_process_hello) == 88, "process_hello");
 
@@ -119,6 +127,8 @@ struct wire_joined {
   char map_path[160];
   uint32_t order;
   uint32_t direct;
+  uint32_t on_loss;
+  uint32_t elastic;
 };
 _Static_assert(offsetof(struct wire_joined, base) == 0, "joined.base");
 _Static_assert(offsetof(struct wire_joined, size) == 8, "joined.size");
@@ -129,6 +139,8 @@ _Static_assert(offsetof(struct wire_joined, node_name) == 32, "joined.node_name"
 _Static_assert(offsetof(struct wire_joined, map_path) == 96, "joined.map_path");
 _Static_assert(offsetof(struct wire_joined, order) == 256, "joined.order");
 _Static_assert(offsetof(struct wire_joined, direct) == 260, "joined.direct");
-_Static_assert(sizeof(struct wire_joined) == 264, "joined");
+_Static_assert(offsetof(struct wire_joined, on_loss) == 264, "joined.on_loss");
+_Static_assert(offsetof(struct wire_joined, elastic) == 268, "joined.elastic");
+_Static_assert(sizeof(struct wire_joined) == 272, "joined");
 
 #endif

@@ -5,10 +5,17 @@ import { dirname } from "node:path";
 import type { Socket } from "bun";
 import type { Security } from "../core/auth.ts";
 import type { Directory, FindRequest, SessionAddress } from "../core/directory.ts";
-import { DsmError, statusOf } from "../core/errors.ts";
+import { DsmError, Status, statusOf } from "../core/errors.ts";
 import { freeNow } from "../core/frames.ts";
-import { ARBITER_UNUSED_TIMEOUT_MS, GREETING_TIMEOUT_MS, OUTBOX_HIGH } from "../core/limits.ts";
+import {
+  ARBITER_UNUSED_TIMEOUT_MS,
+  CHANNELS_MAX,
+  GREETING_TIMEOUT_MS,
+  OUTBOX_HIGH,
+  REFUSALS_MAX,
+} from "../core/limits.ts";
 import type { OrderedLog } from "../core/log.ts";
+import type { OnLoss } from "../core/loss.ts";
 import type { ApplyRuns } from "../core/memory.ts";
 import { arbiterKey, checkName, checkProcesses } from "../core/names.ts";
 import type { Order } from "../core/order.ts";
@@ -30,6 +37,10 @@ export interface ArbiterOptions {
   processes?: number;
   size?: number;
   order?: Order;
+  onLoss?: OnLoss;
+  elastic?: boolean;
+  /** Connections that the limit of open files allows; left out: CHANNELS_MAX. */
+  connectionsMax?: number;
   /** Unix socket to listen on. */
   socket: string;
   directory: Directory;
@@ -65,6 +76,7 @@ export async function startArbiter(options: ArbiterOptions): Promise<Arbiter> {
 }
 
 interface Client {
+  /** -1: there are too many, and it is told. */
   channel: number;
   outbox: Outbox;
   closing: boolean;
@@ -82,8 +94,12 @@ class ArbiterShell {
   #replica: Replica | undefined;
   #map: MapFile | undefined;
   #early: Uint8Array[] = [];
+  /** The map has all its bytes. */
+  readonly #ready = Promise.withResolvers<void>();
   #listener: ReturnType<typeof Bun.listen<Client>> | undefined;
   #socketIdentity = "";
+  /** Connections that were told there are too many, and are not closed. */
+  #refusals = 0;
   #paused = false;
   #watching = false;
   #done = false;
@@ -96,6 +112,8 @@ class ArbiterShell {
     this.ended = new Promise((resolve) => {
       this.#resolve = resolve;
     });
+    // start() may come to wait for it only after it was rejected.
+    this.#ready.promise.catch(() => {});
   }
 
   async start(): Promise<void> {
@@ -106,6 +124,8 @@ class ArbiterShell {
       this.#map = createMap(arbiterKey(directory.address, session, node), size, order === "pipelined");
       this.#replica = this.#makeReplica(welcome, this.#map);
       for (const bytes of this.#early.splice(0)) this.#replica.entries(bytes);
+      if (this.#replica.ready) this.#ready.resolve();
+      await this.#ready.promise;
       // Ended while we came: the next session of this name has an arbiter of its own.
       if (this.#done) throw new DsmError("DSM_ENDED", `session "${session}" has ended`);
       this.#listen();
@@ -120,13 +140,15 @@ class ArbiterShell {
 
   /** Finds the session's server. One that has ended meanwhile is passed over: the directory then starts the next. */
   async #join(): Promise<Welcome> {
-    const { session, node, processes, size, order, directory, security } = this.#options;
+    const { session, node, processes, size, order, onLoss, elastic, directory, security } = this.#options;
     let after: string | undefined;
     for (let attempt = 1; ; attempt += 1) {
       const request: FindRequest = { name: session };
       if (processes !== undefined) request.processes = processes;
       if (size !== undefined) request.size = size;
       if (order !== undefined) request.order = order;
+      if (onLoss !== undefined) request.onLoss = onLoss;
+      if (elastic === true) request.elastic = true;
       if (after !== undefined) request.after = after;
       const address: SessionAddress = await directory.find(request);
       const log = new ServerLog(address.host, address.port, security);
@@ -137,6 +159,8 @@ class ArbiterShell {
           processes: processes ?? 0,
           size: size === undefined ? 0 : pageRound(size),
           order: order ?? "",
+          onLoss: onLoss ?? "",
+          elastic: elastic === true,
         };
         const welcome = await log.open(hello, {
           entries: (bytes) => this.#entries(bytes),
@@ -195,11 +219,13 @@ class ArbiterShell {
 
   #entries(bytes: Uint8Array): void {
     if (this.#replica === undefined) {
-      // Between the welcome and the map only other nodes' joins can come, a few bytes each.
+      // Between the welcome and the map only what came in one chunk with it, and other nodes' joins.
       this.#early.push(new Uint8Array(bytes));
       return;
     }
-    if (this.#try(() => this.#replica?.entries(bytes))) this.#settle();
+    if (!this.#try(() => this.#replica?.entries(bytes))) return;
+    if (this.#replica.ready) this.#ready.resolve();
+    this.#settle();
   }
 
   /** False: the order, or the ring of our own processes' stores, is damaged, and with it this replica is of no use. */
@@ -239,6 +265,7 @@ class ArbiterShell {
   /** Without the order nothing can go on here: everybody who waits is told, and the arbiter ends. */
   #lost(error: DsmError): void {
     if (this.#finished) return;
+    this.#ready.reject(error);
     if (this.#done) {
       this.finish(0);
       return;
@@ -318,8 +345,10 @@ class ArbiterShell {
   }
 
   #open(socket: ClientSocket): void {
+    const room = this.#clients.size < (this.#options.connectionsMax ?? CHANNELS_MAX);
     // The folder of the socket keeps other users out already, where it is ours; with --socket it may be any.
-    const channel = isOwnPeer(socket) ? (this.#replica?.connect() ?? -1) : -1;
+    const own = isOwnPeer(socket);
+    const channel = room && own ? (this.#replica?.connect() ?? -1) : -1;
     socket.data = {
       channel,
       outbox: new Outbox((bytes) => socket.write(bytes)),
@@ -328,13 +357,31 @@ class ArbiterShell {
         if (this.#replica?.isGreeted(channel) !== true) socket.terminate();
       }, GREETING_TIMEOUT_MS),
     };
-    if (channel < 0 || this.#done) {
+    if (this.#done || !own) {
       socket.data.closing = true;
+      if (channel < 0) this.#refusals += 1;
       socket.terminate();
+      return;
+    }
+    if (channel < 0) {
+      this.#refuse(socket);
       return;
     }
     this.#clients.set(channel, socket);
     if (this.#paused) socket.pause();
+  }
+
+  #refuse(socket: ClientSocket): void {
+    const text = `the arbiter has ${this.#clients.size} connections, all it can have; give it a higher limit of open files`;
+    socket.data.closing = true;
+    this.#refusals += 1;
+    if (this.#refusals > REFUSALS_MAX) {
+      socket.terminate();
+      return;
+    }
+    socket.write(encode({ kind: Kind.FAIL, op: Status.LIMIT, body: encodeText(text) }));
+    // We read on, and forget it: whoever is still writing to a closed connection does not get what it was told.
+    socket.shutdown();
   }
 
   #closeIfSent(socket: ClientSocket): void {
@@ -344,6 +391,7 @@ class ArbiterShell {
   #closed(socket: ClientSocket): void {
     const { channel, timer } = socket.data;
     clearTimeout(timer);
+    if (channel < 0) this.#refusals -= 1;
     if (this.#clients.get(channel) !== socket) return;
     this.#clients.delete(channel);
     if (this.#try(() => this.#replica?.disconnect(channel))) this.#settle();

@@ -6,15 +6,20 @@ import { DsmError } from "../core/errors.ts";
 import { NAME_MAX } from "../core/limits.ts";
 import { arbiterSocketPath } from "../core/names.ts";
 import { loadApplyRuns } from "./apply-runs.ts";
+import { connectionsMax } from "./descriptors.ts";
 import { createDirectory } from "./directory.ts";
 import { messages } from "./messages.ts";
 import {
   daemonOption,
+  elasticOption,
   fromEnvironment,
+  onLossOption,
   orderOption,
   readAutostart,
   readDaemon,
+  readElastic,
   readName,
+  readOnLoss,
   readOrder,
   readProcesses,
   readSize,
@@ -33,6 +38,8 @@ export default defineCommand({
     processes: { type: "string", description: "Processes the session is for [DSM_PROCESSES]", valueHint: "N" },
     size: { type: "string", description: "Shared memory, such as 64KiB [DSM_SIZE]", valueHint: "BYTES" },
     ...orderOption,
+    ...onLossOption,
+    ...elasticOption,
     socket: { type: "string", description: "Unix socket to listen on", valueHint: "PATH" },
     "status-fd": { type: "string", description: "Descriptor to report the start on [1]", valueHint: "FD" },
     autostart: {
@@ -59,6 +66,7 @@ export default defineCommand({
       const processes = fromEnvironment(args.processes, "DSM_PROCESSES");
       const size = fromEnvironment(args.size, "DSM_SIZE");
       const order = fromEnvironment(args.order, "DSM_ORDER");
+      const onLoss = fromEnvironment(args["on-loss"], "DSM_ON_LOSS");
       const node = readName("node", fromEnvironment(args.node, "DSM_NODE") ?? hostname().slice(0, NAME_MAX));
       const { address, host } = readDaemon(args.daemon);
       const security = readSecurity(host);
@@ -69,6 +77,9 @@ export default defineCommand({
         ...(processes === undefined ? {} : { processes: readProcesses(processes) }),
         ...(size === undefined ? {} : { size: readSize(size) }),
         ...(order === undefined ? {} : { order: readOrder(order) }),
+        ...(onLoss === undefined ? {} : { onLoss: readOnLoss(onLoss) }),
+        connectionsMax: connectionsMax("arbiter"),
+        elastic: readElastic(args.elastic),
         applyRuns: await loadApplyRuns(),
         socket: args.socket ?? arbiterSocketPath(runtimeDirectory(), address, session, node),
         security,

@@ -314,7 +314,8 @@ async function startLocalDaemon(host: string, port: number): Promise<boolean> {
   }
 }
 
-async function firstLine(stream: ReadableStream<Uint8Array>): Promise<string> {
+/** What comes up to the first end of a line, or to the end. */
+export async function firstLine(stream: ReadableStream<Uint8Array>): Promise<string> {
   const decoder = new TextDecoder();
   let text = "";
   const reader = stream.getReader();

@@ -3,6 +3,7 @@ import { parseArgs } from "node:util";
 import type { ArgsDef } from "citty";
 import { DsmError } from "../core/errors.ts";
 import { DEFAULT_HOST, DEFAULT_PORT } from "../core/limits.ts";
+import { checkOnLoss, ON_LOSS, type OnLoss } from "../core/loss.ts";
 import { checkName, checkProcesses, formatAddress, parseAddress } from "../core/names.ts";
 import { checkOrder, ORDERS, type Order } from "../core/order.ts";
 import { checkSize, parseSize } from "../core/size.ts";
@@ -100,6 +101,30 @@ export const orderOption = {
   },
 } as const;
 
+export const onLossOption = {
+  "on-loss": {
+    type: "string",
+    description: `What happens when a process dies: ${ON_LOSS.join(", ")} [DSM_ON_LOSS, else fail]`,
+    valueHint: "ANSWER",
+  },
+} as const;
+
+export const elasticOption = {
+  elastic: { type: "boolean", description: "Processes may join while it runs, leave, and come again [DSM_ELASTIC]" },
+} as const;
+
+export function readElastic(given: boolean | undefined): boolean {
+  return given ?? process.env.DSM_ELASTIC === "1";
+}
+
+export const restoreOption = {
+  restore: {
+    type: "string",
+    description: "Begin with the memory and state of this snapshot (see dsm snapshot)",
+    valueHint: "FILE",
+  },
+} as const;
+
 export function readAutostart(given: boolean | undefined): boolean {
   return given !== false && process.env.DSM_AUTOSTART !== "0";
 }
@@ -121,6 +146,11 @@ export function readSize(text: string): number {
 export function readOrder(text: string): Order {
   checked(text, checkOrder(text));
   return text as Order;
+}
+
+export function readOnLoss(text: string): OnLoss {
+  checked(text, checkOnLoss(text));
+  return text as OnLoss;
 }
 
 export function readPort(text: string): number {

@@ -3,23 +3,30 @@ import { constants, hostname } from "node:os";
 import { defineCommand } from "citty";
 import { DsmError } from "../core/errors.ts";
 import { NAME_MAX } from "../core/limits.ts";
-import { createDirectory } from "./directory.ts";
+import { inheritedEnvironment } from "../daemon/spawn.ts";
+import { createDirectory, firstLine } from "./directory.ts";
 import { messages } from "./messages.ts";
 import {
   daemonOption,
+  elasticOption,
   fromEnvironment,
   invalid,
+  onLossOption,
   orderOption,
   readDaemon,
+  readElastic,
   readName,
+  readOnLoss,
   readOrder,
   readProcesses,
   readSize,
   readWhole,
+  restoreOption,
   UsageError,
 } from "./options.ts";
 import { findProgram, type Program } from "./program.ts";
-import { selfEnvironment } from "./self.ts";
+import { selfCommand, selfEnvironment } from "./self.ts";
+import { readSnapshotImage } from "./snapshot-file.ts";
 import { TaggedOutput } from "./tag.ts";
 
 const DEFAULT_SIZE_TEXT = "1MiB";
@@ -50,6 +57,9 @@ const args = {
     valueHint: "BYTES",
   },
   ...orderOption,
+  ...onLossOption,
+  ...elasticOption,
+  ...restoreOption,
   ...daemonOption,
   autostart: {
     type: "boolean",
@@ -74,17 +84,21 @@ export default defineCommand({
   async run({ args, rawArgs }) {
     const programArgs = rawArgs.slice(rawArgs.indexOf("--") + 1);
     if (programArgs.length === 0) throw new UsageError("no program given");
-    const given = fromEnvironment(args.processes, "DSM_PROCESSES");
+    const saved = args.restore === undefined ? undefined : readSnapshotImage(args.restore).config;
+    const given = fromEnvironment(args.processes, "DSM_PROCESSES") ?? saved?.processes.toString();
     if (given === undefined) throw new UsageError("the number of processes is missing; give -n N");
     const processes = readProcesses(given);
     const nodes = readWhole("nodes", args.nodes);
     if (nodes < 1 || nodes > processes) {
       throw invalid(`${nodes} nodes for ${processes} processes; give 1 to ${processes} nodes`);
     }
-    const size = fromEnvironment(args.size, "DSM_SIZE") ?? DEFAULT_SIZE_TEXT;
+    const size = fromEnvironment(args.size, "DSM_SIZE") ?? saved?.size.toString() ?? DEFAULT_SIZE_TEXT;
     readSize(size);
     const order = fromEnvironment(args.order, "DSM_ORDER");
     if (order !== undefined) readOrder(order);
+    const onLoss = fromEnvironment(args["on-loss"], "DSM_ON_LOSS");
+    if (onLoss !== undefined) readOnLoss(onLoss);
+    const elastic = readElastic(args.elastic) || saved?.elastic === true;
     const daemon = readDaemon(args.daemon);
     const session = readName("session", fromEnvironment(args.session, "DSM_SESSION") ?? `run-${crypto.randomUUID()}`);
 
@@ -93,12 +107,21 @@ export default defineCommand({
       messages.error(program.error);
       return program.exitCode;
     }
+    const options = {
+      ...{ session, processes, size, daemon: daemon.address },
+      ...(order === undefined ? {} : { order }),
+      ...(onLoss === undefined ? {} : { "on-loss": onLoss }),
+    };
+    const server =
+      args.restore === undefined ? null : await restoredServer(args.restore, options, elastic, args.autostart);
     const environment: Record<string, string> = {
       ...(process.env as Record<string, string>),
       DSM_SESSION: session,
       DSM_PROCESSES: String(processes),
       DSM_SIZE: size,
       ...(order === undefined ? {} : { DSM_ORDER: order }),
+      ...(onLoss === undefined ? {} : { DSM_ON_LOSS: onLoss }),
+      ...(elastic ? { DSM_ELASTIC: "1" } : {}),
       DSM_DAEMON: daemon.address,
       ...selfEnvironment(),
       ...(args.autostart ? {} : { DSM_AUTOSTART: "0" }),
@@ -106,6 +129,9 @@ export default defineCommand({
     };
     const code = await new Run(program, environment, processes, nodes, args.tag === true).done;
     if (code !== 0) await removeUnjoined(daemon.address, session);
+    // By now the session has ended, or nobody came to it.
+    server?.kill();
+    await server?.exited;
     return code;
   },
 });
@@ -274,6 +300,39 @@ function hasLiving(groups: Set<number>): boolean {
 function nodeName(index: number): string {
   const suffix = `-${index}`;
   return `${hostname().slice(0, NAME_MAX - suffix.length)}${suffix}`;
+}
+
+/** Starts the server of a session that begins with a snapshot, and waits until it is known to the daemon. */
+async function restoredServer(
+  file: string,
+  options: Record<string, string | number>,
+  elastic: boolean,
+  autostart: boolean,
+): Promise<Bun.Subprocess> {
+  const words = Object.entries(options).map(([option, value]) => `--${option}=${value}`);
+  const server = Bun.spawn({
+    cmd: [
+      ...selfCommand(),
+      "server",
+      `--restore=${file}`,
+      ...words,
+      ...(elastic ? ["--elastic"] : []),
+      ...(autostart ? [] : ["--no-autostart"]),
+    ],
+    env: inheritedEnvironment(process.env),
+    stdio: ["ignore", "pipe", "pipe"],
+    // A signal to our group is passed on to the processes; the server ends behind them.
+    detached: true,
+  });
+  const said = await firstLine(server.stdout);
+  if (said.startsWith("dsm server: ")) return server;
+  const reason = (await server.stderr.text())
+    .trim()
+    .split("\n")
+    .at(-1)
+    ?.replace(/^dsm: /, "");
+  await server.exited;
+  throw new DsmError("DSM_SYSTEM", reason || "the server of the restored session did not start");
 }
 
 /** Processes that failed before they joined leave a session nobody will come to. */

@@ -1,27 +1,35 @@
 import { defineCommand } from "citty";
+import { slotOf } from "../core/image.ts";
 import { ADDRESS_SLOTS, DEFAULT_HOST } from "../core/limits.ts";
 import { formatAddress, isLoopback } from "../core/names.ts";
 import { startServer } from "../server/server.ts";
 import { loadApplyRuns } from "./apply-runs.ts";
 import { warnReadable } from "./daemon.ts";
+import { connectionsMax } from "./descriptors.ts";
 import { createDirectory } from "./directory.ts";
 import { messages, print } from "./messages.ts";
 import {
   daemonOption,
+  elasticOption,
   fromEnvironment,
   invalid,
+  onLossOption,
   orderOption,
   readAutostart,
   readDaemon,
+  readElastic,
   readName,
+  readOnLoss,
   readOrder,
   readPort,
   readProcesses,
   readSize,
   readWhole,
+  restoreOption,
   UsageError,
 } from "./options.ts";
 import { readSecurity, readTls, readTlsFiles, tlsOptions } from "./security.ts";
+import { readSnapshot } from "./snapshot-file.ts";
 
 export default defineCommand({
   meta: { name: "server", description: "Run the server of one session (the daemon starts it when it is needed)" },
@@ -30,6 +38,9 @@ export default defineCommand({
     processes: { type: "string", description: "Processes the session is for [DSM_PROCESSES]", valueHint: "N" },
     size: { type: "string", description: "Shared memory, such as 64KiB [DSM_SIZE, else 1MiB]", valueHint: "BYTES" },
     ...orderOption,
+    ...onLossOption,
+    ...elasticOption,
+    ...restoreOption,
     host: { type: "string", description: "Address to listen on", valueHint: "ADDRESS", default: DEFAULT_HOST },
     port: { type: "string", description: "Port to listen on; 0 takes a free one", default: "0" },
     ...tlsOptions,
@@ -44,12 +55,15 @@ export default defineCommand({
     slot: { type: "string", description: "Address slot of the map (given by the daemon)", valueHint: "K" },
   },
   async run({ args }) {
-    const session = fromEnvironment(args.session, "DSM_SESSION");
+    const restore = args.restore === undefined ? undefined : readSnapshot(args.restore);
+    const saved = restore?.image.config;
+    const session = fromEnvironment(args.session, "DSM_SESSION") ?? saved?.name;
     if (session === undefined) throw new UsageError("the session is missing; give --session NAME");
-    const processes = fromEnvironment(args.processes, "DSM_PROCESSES");
+    const processes = fromEnvironment(args.processes, "DSM_PROCESSES") ?? saved?.processes.toString();
     if (processes === undefined) throw new UsageError("the number of processes is missing; give --processes N");
-    const size = fromEnvironment(args.size, "DSM_SIZE");
-    const order = fromEnvironment(args.order, "DSM_ORDER");
+    const size = fromEnvironment(args.size, "DSM_SIZE") ?? saved?.size.toString();
+    const order = fromEnvironment(args.order, "DSM_ORDER") ?? saved?.order;
+    const onLoss = fromEnvironment(args["on-loss"], "DSM_ON_LOSS") ?? saved?.onLoss;
     const daemon = readDaemon(args.daemon);
     const { instance } = args;
     if (instance !== undefined && !/^[0-9a-f]{16}$/.test(instance)) {
@@ -65,6 +79,7 @@ export default defineCommand({
       processes: readProcesses(processes),
       ...(size === undefined ? {} : { size: readSize(size) }),
       ...(order === undefined ? {} : { order: readOrder(order) }),
+      ...(onLoss === undefined ? {} : { onLoss: readOnLoss(onLoss) }),
       host: args.host,
       port: readPort(args.port),
       directory: createDirectory({
@@ -75,8 +90,12 @@ export default defineCommand({
       }),
       ...(byHand ? {} : { instance }),
       ...(args.slot === undefined ? {} : { slot: readSlot(args.slot) }),
-      applyRuns: await loadApplyRuns(),
+      // Pointers into the map stay what they were.
+      ...(restore === undefined ? {} : { restore, slot: slotOf(restore.image.config.base) }),
       endUnused: !byHand,
+      connectionsMax: connectionsMax("server"),
+      elastic: readElastic(args.elastic) || saved?.elastic === true,
+      applyRuns: await loadApplyRuns(),
       security: readSecurity(args.host, tls),
     });
     for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => server.stop());

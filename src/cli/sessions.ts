@@ -8,6 +8,9 @@ import { print, printJson } from "./messages.ts";
 import { daemonOption, jsonOption, readDaemon, readName } from "./options.ts";
 import { table } from "./table.ts";
 
+/** Names of locks shown for one process. */
+const HELD_SHOWN = 4;
+
 export default defineCommand({
   meta: { name: "sessions", description: "List the running sessions, or show one" },
   args: {
@@ -43,14 +46,31 @@ function listing(sessions: SessionSummary[]): string {
 }
 
 function full(detail: SessionDetail): string {
-  const { name, instance, host, port, pid, processes, present, size, order, direct, entries, bytes, ranks } = detail;
+  const {
+    name,
+    instance,
+    host,
+    port,
+    pid,
+    processes,
+    present,
+    size,
+    order,
+    onLoss,
+    elastic,
+    direct,
+    entries,
+    bytes,
+    ranks,
+  } = detail;
   const state = !detail.answered ? "its server does not answer" : detail.started ? "running" : "waiting for processes";
   const facts = table([
     ["session", name],
     ["state", state],
-    ["processes", `${present} of ${processes}`],
+    ["processes", elastic ? `${present}, elastic` : `${present} of ${processes}`],
     ["size", `${formatSize(size)} (${size} bytes)`],
     ["order", direct ? `${order}, in direct mode: all on one node, no store is sent` : order],
+    ["on loss", onLoss],
     ["server", `${formatAddress(host, port)}, process ${pid}, instance ${instance}`],
     ["ordered", `${entries} entries, ${bytes} bytes published`],
   ]);
@@ -59,9 +79,16 @@ function full(detail: SessionDetail): string {
   return `${facts}\n\n${table([["RANK", "NODE", "PID", "STATE"], ...rows])}`;
 }
 
-function stateText({ state, on }: RankStatus): string {
+function stateText(rank: RankStatus): string {
+  const held = (rank.holds ?? []).map((name) => `"${name}"`);
+  const holding = held.length === 0 ? "" : `; has lock ${held.slice(0, HELD_SHOWN).join(", ")}`;
+  return `${doingText(rank)}${holding}${held.length > HELD_SHOWN ? ` and ${held.length - HELD_SHOWN} more` : ""}`;
+}
+
+function doingText({ state, on }: RankStatus): string {
   if (state === "barrier") return "in a barrier";
   if (state === "semaphore") return `waiting for semaphore "${on}"`;
+  if (state === "lock") return `waiting for lock "${on}"`;
   if (state === "sleeping") return `sleeping on byte ${on}`;
   return state;
 }

@@ -9,7 +9,16 @@ import { DsmError, Status, statusCode } from "../core/errors.ts";
 import { FrameReader } from "../core/frames.ts";
 import { CHANNEL_REQUESTS_MAX, FRAME_MAX } from "../core/limits.ts";
 import { Outbox } from "../core/outbox.ts";
-import { bodyText, encode, encodeGreeting, encodeText, HEADER_SIZE, Kind, ProtocolError } from "../core/protocol.ts";
+import {
+  bodyText,
+  encode,
+  encodeGreeting,
+  encodeText,
+  getUint64,
+  HEADER_SIZE,
+  Kind,
+  ProtocolError,
+} from "../core/protocol.ts";
 
 /** What an arbiter wants to know of who opens a further channel. */
 export interface Attachment {
@@ -25,9 +34,11 @@ export interface Reply {
   status: Status;
   /** Why, in words; "" for OK, and where the status says it all. */
   text: string;
+  /** What the operation gives: of a barrier, how many were in it. */
+  value: number;
 }
 
-/** Where a request stands; `cancel()` takes back a semaphore wait that was not granted yet, or a sleep. */
+/** Where a request stands; `cancel()` takes back a wait for a semaphore or lock that was not granted yet, or a sleep. */
 export interface Request {
   /** Rejects with a DsmError when the connection ends first. */
   reply: Promise<Reply>;
@@ -114,10 +125,27 @@ export class Channel {
     return this.#wait((tag) => encode({ kind: Kind.SLEEP, tag, offset, length: width, body: expected }));
   }
 
+  /** With `only` the reply is AGAIN where the request would have to wait; OWNER_DIED: locked, the last owner is gone. */
+  lock(name: string, only: boolean): Request {
+    const body = encodeText(name);
+    return this.#wait((tag) => encode({ kind: Kind.LOCK, tag, op: only ? 1 : 0, length: body.length, body }));
+  }
+
+  /** `unmended`: the next owner is to be told of a dead one, as this one was. */
+  async unlock(name: string, unmended: boolean): Promise<Reply> {
+    const body = encodeText(name);
+    return this.#give((tag) => encode({ kind: Kind.UNLOCK, tag, op: unmended ? 1 : 0, length: body.length, body }));
+  }
+
   async semaphorePost(name: string, initial: number): Promise<Reply> {
     const body = encodeText(name);
-    const frame = (tag: number): Uint8Array =>
-      encode({ kind: Kind.SEM_POST, tag, offset: 1, aux: initial, length: body.length, body });
+    return this.#give((tag) =>
+      encode({ kind: Kind.SEM_POST, tag, offset: 1, aux: initial, length: body.length, body }),
+    );
+  }
+
+  /** A request that waits for nobody and lets others go on: it has its own part of the limit. */
+  async #give(frame: (tag: number) => Uint8Array): Promise<Reply> {
     if (this.#ended !== undefined) throw this.#ended;
     const { promise, resolve, reject } = Promise.withResolvers<Reply>();
     const pending = { resolve, reject, isPost: true };
@@ -206,7 +234,7 @@ export class Channel {
       const next = this.#queue.shift();
       if (next !== undefined) this.#begin(next.pending, next.frame);
     }
-    pending.resolve({ status, text });
+    pending.resolve({ status, text, value: getUint64(view, at + 24) });
     this.#rest();
   }
 

@@ -1,6 +1,7 @@
 /** What join() is asked to do: its options, completed from the environment and checked. */
 import { DsmError } from "../core/errors.ts";
 import { DEFAULT_PORT, JOIN_TIMEOUT_MS } from "../core/limits.ts";
+import { checkOnLoss, type OnLoss } from "../core/loss.ts";
 import { checkName, checkProcesses, formatAddress, parseAddress } from "../core/names.ts";
 import { checkOrder, type Order } from "../core/order.ts";
 import { checkSize, parseSize } from "../core/size.ts";
@@ -36,6 +37,17 @@ export interface JoinOptions {
    */
   order?: Order | undefined;
   /**
+   * What happens when a process dies without leaving, the same for all who join. `DSM_ON_LOSS`. "fail": waits of all
+   * others, pending and later ones, reject with DSM_LOST. "continue": the others go on, barriers count those that are
+   * there, and locks of the dead pass on with "owner-died". Left out: whatever the session has, "fail" for a new one.
+   */
+  onLoss?: OnLoss | undefined;
+  /**
+   * True: processes may join the session while it runs, leave, and come again; `processes` is how many it begins with.
+   * `DSM_ELASTIC` (0 or 1). Left out: whatever the session is, a new one is not.
+   */
+  elastic?: boolean | undefined;
+  /**
    * False: no direct mode, in which processes that are all on one node store to the map without being trapped. One
    * process that says so is enough. `DSM_DIRECT` (0 or 1). Left out: true.
    */
@@ -58,6 +70,10 @@ export interface JoinConfig {
   autostart: boolean;
   /** Null: whatever the session has. */
   order: Order | null;
+  /** Null: whatever the session has. */
+  onLoss: OnLoss | null;
+  /** False: whatever the session is. */
+  elastic: boolean;
   direct: boolean;
 }
 
@@ -100,6 +116,8 @@ export function readConfig(options: JoinOptions, environment: Record<string, str
     joinTimeoutMs,
     autostart: readFlag(given("autostart", "DSM_AUTOSTART")) ?? true,
     order: readOrder(given("order", "DSM_ORDER")),
+    onLoss: readOnLoss(given("onLoss", "DSM_ON_LOSS")),
+    elastic: readFlag(given("elastic", "DSM_ELASTIC")) ?? false,
     direct: readFlag(given("direct", "DSM_DIRECT")) ?? true,
   };
 }
@@ -150,6 +168,13 @@ function readOrder(given: Given): Order | null {
   const wrong = order === null ? null : checkOrder(order);
   if (wrong !== null) throw invalid(`${given.from}: ${wrong}`);
   return order as Order | null;
+}
+
+function readOnLoss(given: Given): OnLoss | null {
+  const onLoss = readText(given);
+  const wrong = onLoss === null ? null : checkOnLoss(onLoss);
+  if (wrong !== null) throw invalid(`${given.from}: ${wrong}`);
+  return onLoss as OnLoss | null;
 }
 
 function readFlag({ from, value }: Given): boolean | null {

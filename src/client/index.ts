@@ -12,9 +12,11 @@
  * ```
  */
 export { type DsmCode, DsmError } from "../core/errors.ts";
+export type { OnLoss } from "../core/loss.ts";
 export type { Order } from "../core/order.ts";
 export type { JoinOptions } from "./config.ts";
 export type { Hole } from "./hole.ts";
+export type { Lock, LockOutcome } from "./lock.ts";
 export type { Semaphore } from "./semaphore.ts";
 export { type AllocOptions, join, type Range, type ReadOptions, type Session, type ViewType } from "./session.ts";
 export type { IntegerArray, WaitOptions, WaitOutcome } from "./waiting.ts";

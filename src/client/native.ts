@@ -4,9 +4,11 @@ import { join } from "node:path";
 import { getSystemErrorName } from "node:util";
 import type * as Koffi from "koffi";
 import { DsmError, Status, statusCode } from "../core/errors.ts";
+import type { OnLoss } from "../core/loss.ts";
 import type { Order } from "../core/order.ts";
 import type { Attachment } from "./channel.ts";
 import type { JoinConfig } from "./config.ts";
+import type { LockOutcome } from "./lock.ts";
 import type { WaitOutcome } from "./waiting.ts";
 
 /** `dsm_session *`, valid from open() to close(). */
@@ -20,6 +22,7 @@ export interface Opened {
   name: string;
   node: string;
   order: Order;
+  onLoss: OnLoss;
   /** Direct mode: the map is shared read-write by the processes of this node, and they are all. */
   direct: boolean;
   /** Bytes. */
@@ -65,6 +68,11 @@ export class Library {
   readonly #semaphoreTryWait: Call;
   readonly #semaphoreTimedWait: Call;
   readonly #semaphorePost: Call;
+  readonly #lock: Call;
+  readonly #lockTry: Call;
+  readonly #lockTimed: Call;
+  readonly #unlock: Call;
+  readonly #unlockUnmended: Call;
   readonly #dig: Call;
   readonly #fill: Call;
   readonly #fillText: Call;
@@ -84,6 +92,8 @@ export class Library {
   readonly #node: (session: SessionPointer) => string;
   readonly #name: (session: SessionPointer) => string;
   readonly #order: (session: SessionPointer) => string;
+  readonly #setProcesses: Call;
+  readonly #onLoss: (session: SessionPointer) => string;
   readonly #isDirect: (session: SessionPointer) => number;
 
   constructor() {
@@ -104,6 +114,8 @@ export class Library {
       binary: "const char *",
       order: "const char *",
       direct: "int32_t",
+      on_loss: "const char *",
+      elastic: "int32_t",
     });
     const attachment = koffi.struct({
       socket: koffi.array("uint8_t", SOCKET_SIZE, "Typed"),
@@ -126,6 +138,11 @@ export class Library {
     this.#semaphoreTryWait = call("dsm_sem_trywait", session, "const char *", "uint32_t");
     this.#semaphoreTimedWait = call("dsm_sem_timedwait", session, "const char *", "uint32_t", "uint32_t");
     this.#semaphorePost = call("dsm_sem_post", session, "const char *", "uint32_t");
+    this.#lock = call("dsm_lock", session, "const char *");
+    this.#lockTry = call("dsm_lock_try", session, "const char *");
+    this.#lockTimed = call("dsm_lock_timed", session, "const char *", "uint32_t");
+    this.#unlock = call("dsm_unlock", session, "const char *");
+    this.#unlockUnmended = call("dsm_unlock_unmended", session, "const char *");
     this.#dig = call("dsm_hole_dig", session, "uint64_t", "size_t", out("int"));
     this.#fill = call("dsm_hole_fill", session, "int");
     this.#fillText = call("dsm_hole_fill_text", session, "int", out("uint8_t"), "size_t");
@@ -147,6 +164,8 @@ export class Library {
     this.#node = get("dsm_node", "const char *");
     this.#name = get("dsm_name", "const char *");
     this.#order = get("dsm_order", "const char *");
+    this.#setProcesses = call("dsm_set_processes", session, "uint32_t");
+    this.#onLoss = get("dsm_on_loss", "const char *");
     this.#isDirect = get("dsm_is_direct", "int");
   }
 
@@ -167,6 +186,8 @@ export class Library {
       binary: findBinary(),
       order: config.order,
       direct: config.direct ? 1 : 0,
+      on_loss: config.onLoss,
+      elastic: config.elastic ? 1 : 0,
     };
     const descriptor = [-1];
     this.#check(this.#openStart(native, descriptor));
@@ -189,6 +210,7 @@ export class Library {
       name: this.#name(pointer),
       node: this.#node(pointer),
       order: this.#order(pointer) as Order,
+      onLoss: this.#onLoss(pointer) as OnLoss,
       direct: this.#isDirect(pointer) === 1,
       size,
       address,
@@ -232,6 +254,28 @@ export class Library {
     this.#check(this.#semaphorePost(pointer, name, initial));
   }
 
+  /** `timeoutMs` left out: no limit. */
+  lock(pointer: SessionPointer, name: string, timeoutMs?: number): LockOutcome {
+    const status = timeoutMs === undefined ? this.#lock(pointer, name) : this.#lockTimed(pointer, name, timeoutMs);
+    return this.#locked(status);
+  }
+
+  /** False where it would have had to wait. */
+  lockTry(pointer: SessionPointer, name: string): LockOutcome | false {
+    const status = this.#lockTry(pointer, name);
+    return status === Status.AGAIN ? false : this.#locked(status);
+  }
+
+  #locked(status: number): LockOutcome {
+    if (status === Status.OWNER_DIED) return "owner-died";
+    this.#check(status);
+    return "ok";
+  }
+
+  unlock(pointer: SessionPointer, name: string, unmended: boolean): void {
+    this.#check(unmended ? this.#unlockUnmended(pointer, name) : this.#unlock(pointer, name));
+  }
+
   /** Returns the hole's number. */
   dig(pointer: SessionPointer, address: bigint, size: number): number {
     const hole = [0];
@@ -246,6 +290,16 @@ export class Library {
   /** Like fill(), on another thread. */
   async fillLater(pointer: SessionPointer, hole: number): Promise<void> {
     await later(this.#fillText, pointer, hole);
+  }
+
+  /** Processes in the session; of an elastic one, those there when this process last joined or passed a barrier. */
+  processes(pointer: SessionPointer): number {
+    return this.#processes(pointer);
+  }
+
+  /** What a barrier says that was passed on a channel of our own. */
+  setProcesses(pointer: SessionPointer, processes: number): void {
+    this.#check(this.#setProcesses(pointer, processes));
   }
 
   fence(pointer: SessionPointer): void {

@@ -1,12 +1,14 @@
 import { DsmError } from "../core/errors.ts";
 import { isAlignment } from "../core/heap.ts";
 import { ALIGN_MAX } from "../core/limits.ts";
+import type { OnLoss } from "../core/loss.ts";
 import { checkName } from "../core/names.ts";
 import type { Order } from "../core/order.ts";
 import { Channel } from "./channel.ts";
 import { invalid, type JoinOptions, readConfig } from "./config.ts";
 import { serveReadSync } from "./fs.ts";
 import { Hole } from "./hole.ts";
+import { Lock } from "./lock.ts";
 import { checkReply, Membership } from "./membership.ts";
 import { loadLibrary } from "./native.ts";
 import { Semaphore } from "./semaphore.ts";
@@ -108,19 +110,20 @@ export async function join(options: JoinOptions = {}): Promise<Session> {
  * program joins a session at the same address, 512 sessions of one daemon later at the earliest: the view then shows
  * that one.
  *
- * A process that ends without leaving is lost: barriers and waits of all others then fail with DSM_LOST.
+ * A process that ends without leaving is lost: barriers and waits of all others then fail with DSM_LOST, unless the
+ * session was joined with `onLoss: "continue"`.
  */
 export class Session {
   /** Number of this process in the session, 0 to `processes - 1`. */
   readonly rank: number;
-  /** Processes in the session. */
-  readonly processes: number;
   /** Name of this process's node. */
   readonly node: string;
   /** Name of the session. */
   readonly name: string;
   /** How strictly stores are ordered. */
   readonly order: Order;
+  /** What happens when a process dies without leaving. */
+  readonly onLoss: OnLoss;
   /** Whether all processes are on one node and share its memory directly: a store costs what a store costs. */
   readonly direct: boolean;
   /** Bytes in the map: whole pages of 4096. */
@@ -134,17 +137,25 @@ export class Session {
 
   /** @internal Use `join()`. */
   constructor(membership: Membership) {
-    const { rank, processes, node, name, order, direct, size, address, buffer } = membership.facts;
+    const { rank, node, name, order, onLoss, direct, size, address, buffer } = membership.facts;
     this.rank = rank;
-    this.processes = processes;
     this.node = node;
     this.name = name;
     this.order = order;
+    this.onLoss = onLoss;
     this.direct = direct;
     this.size = size;
     this.address = address;
     this.buffer = buffer;
     this.#membership = membership;
+  }
+
+  /**
+   * Processes in the session. Of an elastic one: those that were there when this process joined, or in the last barrier
+   * it passed.
+   */
+  get processes(): number {
+    return this.#membership.library.processes(this.#membership.facts.pointer);
   }
 
   /**
@@ -179,7 +190,9 @@ export class Session {
     this.#checkBarrier();
     this.#inBarrier = true;
     try {
-      checkReply(await replyTo(this.#membership, (channel) => channel.barrier()), "the barrier failed");
+      const reply = await replyTo(this.#membership, (channel) => channel.barrier());
+      checkReply(reply, "the barrier failed");
+      if (!this.#membership.left) this.#membership.library.setProcesses(this.#membership.pointer, reply.value);
     } finally {
       this.#inBarrier = false;
     }
@@ -204,6 +217,15 @@ export class Session {
   semaphore(name: string, initial = 1): Semaphore {
     this.#membership.check();
     return new Semaphore(this.#membership, name, initial);
+  }
+
+  /**
+   * The lock of that name (1 to 63 bytes, no "/"). It begins to exist at its first use by any process; at most 4096 in a
+   * session. Fails with DSM_INVALID, DSM_LEFT after leaving.
+   */
+  lock(name: string): Lock {
+    this.#membership.check();
+    return new Lock(this.#membership, name);
   }
 
   /**

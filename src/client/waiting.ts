@@ -65,7 +65,7 @@ export async function replyTo(
     const reply = await request.reply;
     if (signal?.aborted) {
       try {
-        if (reply.status === Status.OK) await giveBack();
+        if (reply.status === Status.OK || reply.status === Status.OWNER_DIED) await giveBack();
       } catch {
         // With the session gone there is nobody to give it to.
       }

@@ -1,5 +1,6 @@
 /** What the session daemon keeps and says: the types of its HTTP API, and how shells reach it. */
 
+import type { OnLoss } from "./loss.ts";
 import type { Order } from "./order.ts";
 
 /** Where a session's server is. */
@@ -13,6 +14,9 @@ export interface SessionAddress {
   /** Bytes of the map, whole pages. */
   size: number;
   order: Order;
+  onLoss: OnLoss;
+  /** Processes may join while it runs; `processes` is how many it begins with. */
+  elastic: boolean;
 }
 
 export interface SessionSummary extends SessionAddress {
@@ -26,9 +30,11 @@ export interface RankStatus {
   rank: number;
   node: string;
   pid: number;
-  state: "joining" | "running" | "barrier" | "semaphore" | "sleeping" | "left" | "lost";
-  /** Name of the semaphore it waits on, or the place in the map it sleeps on. */
+  state: "joining" | "running" | "barrier" | "semaphore" | "lock" | "sleeping" | "left" | "lost";
+  /** Name of the semaphore or lock it waits on, or the place in the map it sleeps on. */
   on?: string;
+  /** Names of the locks it has; left out if none. */
+  holds?: string[];
 }
 
 /** What a server answers to a STATUS frame. */
@@ -68,6 +74,10 @@ export interface FindRequest {
   size?: number;
   /** Left out: whatever the session has, DEFAULT_ORDER for a new one. */
   order?: Order;
+  /** Left out: whatever the session has, DEFAULT_ON_LOSS for a new one. */
+  onLoss?: OnLoss;
+  /** Whether it is to be elastic. Left out: whatever the session is, a new one is not. */
+  elastic?: boolean;
   /** An instance known to have ended: the directory gives another one. */
   after?: string;
 }

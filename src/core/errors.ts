@@ -19,6 +19,8 @@ export const Status = {
   PROTOCOL: 16,
   SYSTEM: 17,
   REFUSED: 18,
+  OWNER_DIED: 19,
+  NOT_OWNER: 20,
 } as const;
 export type Status = (typeof Status)[keyof typeof Status];
 

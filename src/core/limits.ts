@@ -18,6 +18,7 @@ export const NODES_MAX = 256;
 export const NAME_MAX = 63;
 export const SEMAPHORES_MAX = 4096;
 export const SEMAPHORE_VALUE_MAX = 0x7fffffff;
+export const LOCKS_MAX = 4096;
 /** Blocks that allocation has given out. */
 export const BLOCKS_MAX = 65536;
 /** Largest alignment of a block: a page. */
@@ -46,6 +47,16 @@ export const STORE_MAX = 64 << 10;
 export const CHANNELS_MAX = 4096;
 /** Connections of arbiters and of status readers to one server. */
 export const LINKS_MAX = 1024;
+/** Descriptors that a role keeps for itself: files, the listener, the runtime's own, and connections it is refusing. */
+export const DESCRIPTORS_RESERVE = 48;
+/** Connections being refused at once: they were told why, and have not closed their end. More are cut off. */
+export const REFUSALS_MAX = 16;
+/** With fewer connections than that a role does not begin. */
+export const CONNECTIONS_MIN = 8;
+/** Snapshots of one session taken at once. Each costs the pages that change meanwhile, at most the size of the map. */
+export const PICTURES_MAX = 4;
+/** Whoever takes a snapshot and takes nothing of it for so long is given up. */
+export const PICTURE_STALL_MS = 30_000;
 /** Connections to one server that have not proven that they know the token; the oldest makes room for the next. */
 export const UNPROVEN_LINKS_MAX = 64;
 /** Bytes of the shared token. */
@@ -79,6 +90,7 @@ export const ARBITER_UNUSED_TIMEOUT_MS = 5_000;
 export const DAEMON_IDLE_MS = 60_000;
 
 if (OUTBOX_HIGH < 2 * FRAME_MAX || OUTBOX_MAX < 8 * OUTBOX_HIGH) throw new Error("limits: outbox limits");
+if (DESCRIPTORS_RESERVE < 2 * REFUSALS_MAX) throw new Error("limits: descriptors for refusals");
 if (STORE_MAX + 4096 > FRAME_MAX) throw new Error("limits: a store must fit a frame");
 if (ADDRESS_FIRST + ADDRESS_SLOTS * ADDRESS_STRIDE > 0x7000_0000_0000) throw new Error("limits: address slots");
 if (SIZE_MAX > ADDRESS_STRIDE) throw new Error("limits: a map must fit its slot");

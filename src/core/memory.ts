@@ -25,9 +25,15 @@ const APPLY_CALL_MIN = 1024;
 /** Does what MapBytes.publish() does, faster: the runs between `from` and `end` of `source`, which are well formed. */
 export type ApplyRuns = (map: Uint8Array, source: DataView, from: number, end: number) => void;
 
+/** Who wants to see bytes of a map before they change. */
+export interface MapWatcher {
+  changes(offset: number, length: number): void;
+}
+
 export class MapBytes {
   readonly bytes: Uint8Array;
   readonly view: DataView;
+  readonly watchers = new Set<MapWatcher>();
   readonly #applyRuns: ApplyRuns | null;
   /** One word, put together from its bytes. */
   readonly #word = new DataView(new ArrayBuffer(8));
@@ -45,6 +51,7 @@ export class MapBytes {
   /** Puts `length` bytes of `source` at `offset`. The caller has checked that they fit. */
   store(offset: number, source: DataView, from: number, length: number): void {
     const { view } = this;
+    if (this.watchers.size > 0) this.#announce(offset, length);
     switch (length) {
       case 1:
         view.setUint8(offset, source.getUint8(from));
@@ -61,6 +68,15 @@ export class MapBytes {
       default:
         this.#storeBlock(offset, source, from, length);
     }
+  }
+
+  zero(offset: number, length: number): void {
+    if (this.watchers.size > 0) this.#announce(offset, length);
+    this.bytes.fill(0, offset, offset + length);
+  }
+
+  #announce(offset: number, length: number): void {
+    for (const watcher of this.watchers) watcher.changes(offset, length);
   }
 
   #storeBlock(offset: number, source: DataView, from: number, length: number): void {
@@ -118,6 +134,7 @@ export class MapBytes {
     old: DataView,
     oldAt: number,
   ): void {
+    if (this.watchers.size > 0) this.#announce(offset, width);
     if (width === 16) {
       this.#atomic16(op, offset, source, from, old, oldAt);
       return;
@@ -152,10 +169,6 @@ export class MapBytes {
     view.setBigUint64(offset + 8, after >> 64n, true);
   }
 
-  zero(offset: number, length: number): void {
-    this.bytes.fill(0, offset, offset + length);
-  }
-
   /** Whether the 1, 2, 4 or 8 bytes at `offset` equal those at `from`. One load: processes may be storing there. */
   equals(offset: number, length: number, source: DataView, from: number): boolean {
     return read(this.view, offset, length) === read(source, from, length);
@@ -166,6 +179,7 @@ export class MapBytes {
     const elsewhere = end - from >= APPLY_CALL_MIN && this.isPlain ? this.#applyRuns : null;
     let bytes = 0;
     for (let at = from; at < end; at += runSize(source, at)) {
+      if (this.watchers.size > 0) this.#announce(runOffset(source, at), runLength(source, at));
       if (runIsMasked(source, at)) {
         bytes += runChanges(source, at);
         if (elsewhere === null) this.#storeMasked(source, at);

@@ -3,7 +3,7 @@ import { NAME_MAX, PROCESSES_MAX } from "./limits.ts";
 const encoder = new TextEncoder();
 
 /** The reason why `name` cannot be used, in one line, or null. Names travel in frames, URLs and file names. */
-export function checkName(kind: "session" | "node" | "semaphore" | "block", name: string): string | null {
+export function checkName(kind: "session" | "node" | "semaphore" | "lock" | "block", name: string): string | null {
   if (name.length === 0) return `the ${kind} name is empty; give it 1 to ${NAME_MAX} bytes`;
   const bytes = encoder.encode(name).length;
   if (bytes > NAME_MAX) return `the ${kind} name has ${bytes} bytes; the limit is ${NAME_MAX}`;

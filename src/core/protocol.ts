@@ -85,7 +85,7 @@ export const Kind = {
   SEM_WAIT: 22,
   /** body: name, length: its bytes, aux: initial value, offset: how much to add, 0 or 1. */
   SEM_POST: 23,
-  /** Takes back the wait or sleep with the same tag: it ends with TIMEOUT if it was still waiting. */
+  /** Takes back the wait, sleep or lock with the same tag: it ends with TIMEOUT if it was still waiting. */
   SEM_CANCEL: 24,
   /** offset: bytes wanted, aux: alignment. Reply offset: where the block is. */
   ALLOC: 25,
@@ -100,6 +100,21 @@ export const Kind = {
   SLEEP: 28,
   /** offset: place, aux: how many sleepers to wake. Reply offset: how many were. */
   WAKE: 29,
+  /** body: name, length: its bytes, op: 1 for try. OWNER_DIED in the answer: it is locked, but its last owner died with it. */
+  LOCK: 30,
+  /** body: name, length: its bytes, op: 1 to hand on OWNER_DIED as well: what the lock guards was not put in order. */
+  UNLOCK: 31,
+
+  /**
+   * A piece of a map at one point of the order. body: runs as in PUBLISH, length: their bytes, at most PUBLISH_PART_MAX,
+   * seq: behind which entry, op: 1 if more pieces follow, 0 for the last one. What no run names is zero. See picture.ts.
+   */
+  MAP: 32,
+  /**
+   * First frame of one who wants a picture of the session. Answer: REPLY with JSON (a SessionImage), then MAP to the last
+   * one, all as at one place of the order; or FAIL.
+   */
+  SNAPSHOT: 33,
 } as const;
 export type Kind = (typeof Kind)[keyof typeof Kind];
 
@@ -107,7 +122,7 @@ export type Kind = (typeof Kind)[keyof typeof Kind];
 export const NO_TAG = 0xffffffff;
 
 export const ORDERED_FIRST = Kind.JOIN;
-export const ORDERED_LAST = Kind.WAKE;
+export const ORDERED_LAST = Kind.UNLOCK;
 
 /** Equal to `enum dsm_atomic_op` in region.h. */
 export const AtomicOp = { ADD: 1, AND: 2, OR: 3, XOR: 4, XCHG: 5, CMPXCHG: 6, NEG: 7 } as const;
@@ -125,8 +140,10 @@ export const PROCESS_HELLO = {
   processes: [4, 4], // 0: whatever the session has
   size: [8, 8], // 0: whatever the session has
   wishedRank: [16, 4], // rank + 1, or 0
-  order: [20, 2], // number of the order, 0: whatever the session has
-  noDirect: [22, 2], // 1: this process does not want direct mode
+  order: [20, 1], // number of the order, 0: whatever the session has
+  elastic: [21, 1], // 1: the session is to be elastic
+  noDirect: [22, 1], // 1: this process does not want direct mode
+  onLoss: [23, 1], // number of the choice, 0: whatever the session has
   session: [24, 64], // zero-padded
 } as const;
 export const PROCESS_HELLO_SIZE = 88;
@@ -143,8 +160,10 @@ export const JOINED = {
   order: [256, 4],
   /** 1: all processes are on one node, which maps the memory read-write. */
   direct: [260, 4],
+  onLoss: [264, 4],
+  elastic: [268, 4],
 } as const;
-export const JOINED_SIZE = 264;
+export const JOINED_SIZE = 272;
 
 /**
  * Pipelined: the ring in which the processes of a node queue their stores, behind the map's file and its page marks. All
@@ -406,6 +425,10 @@ export function checkOperation(view: DataView, at: number, mapSize: number, orde
       if (view.getUint8(at + 5) > 1) return "semaphore: no such flag";
       if (kind === Kind.SEM_POST && !(getUint64(view, at + 24) <= 1)) return "semaphore: a post adds 0 or 1";
       return null;
+    case Kind.LOCK:
+    case Kind.UNLOCK:
+      if (length < 1 || length > NAME_MAX || padded(length) !== body) return "lock: bad name length";
+      return view.getUint8(at + 5) > 1 ? "lock: no such flag" : null;
     case Kind.ALLOC:
     case Kind.NAMED:
       if (kind === Kind.ALLOC ? body !== 0 : length < 1 || length > NAME_MAX || padded(length) !== body) {
@@ -435,6 +458,15 @@ export function checkOperation(view: DataView, at: number, mapSize: number, orde
     default:
       return `no ordered operation has kind ${kind}`;
   }
+}
+
+/** Whether the MAP frame at `at` is well formed for a map of `mapSize` bytes. Null, or what is wrong. */
+export function checkMap(view: DataView, at: number, mapSize: number): string | null {
+  const size = view.getUint32(at, true);
+  const length = view.getUint32(at + 32, true);
+  if (length !== size - HEADER_SIZE || length > PUBLISH_PART_MAX) return "map: length does not fit its frame";
+  if (view.getUint8(at + 5) > 1) return "map: no such flag";
+  return checkRuns(view, at + HEADER_SIZE, at + size, mapSize, false);
 }
 
 function inMap(view: DataView, at: number, length: number, mapSize: number): boolean {

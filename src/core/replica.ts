@@ -9,11 +9,14 @@
 import { Status } from "./errors.ts";
 import { FrameReader, PartPool } from "./frames.ts";
 import { CHANNEL_REQUESTS_MAX, CHANNELS_MAX, FRAME_MAX, GREETING_FRAME_MAX, PAGE_SIZE } from "./limits.ts";
+import { onLossNumber, onLossOfNumber } from "./loss.ts";
 import { type ApplyRuns, MapBytes } from "./memory.ts";
 import { orderNumber, orderOfNumber } from "./order.ts";
 import { OverlayMap } from "./overlay.ts";
+import { MapOp } from "./picture.ts";
 import {
   checkGreeting,
+  checkMap,
   checkOperation,
   encode,
   encodeText,
@@ -42,7 +45,7 @@ import {
 } from "./protocol.ts";
 import type { Ring } from "./ring.ts";
 import { checkExpectations, stagedLimit, type Welcome } from "./sequencer.ts";
-import { type Effects, Session } from "./session.ts";
+import { bringsMap, type Effects, Session } from "./session.ts";
 
 export interface ReplicaOutput {
   /** Whole frames for the log; valid during the call only, or, with `sent`, until that is called. */
@@ -105,9 +108,11 @@ interface Channel {
 const REASONS: Partial<Record<Status, string>> = {
   [Status.FULL]: "the session has all its processes already; this is one too many",
   [Status.ENDED]: "the session has ended",
-  [Status.LIMIT]: "a limit of the session is reached (semaphores, waiting requests, or processes waiting for its end)",
+  [Status.LIMIT]:
+    "a limit of the session is reached (semaphores, locks, waiting requests, or processes waiting for its end)",
   [Status.OVERFLOW]: "the semaphore has its largest value already",
-  [Status.BUSY]: "this process is in a barrier already",
+  [Status.BUSY]: "this process is in the barrier, or has or waits for that lock, already",
+  [Status.NOT_OWNER]: "this process does not have that lock",
   [Status.LEFT]: "this process has left the session",
   [Status.NO_MEMORY]: "the map has no gap of that size; allocate less, free blocks, or make the session larger",
   [Status.MISMATCH]: "the block of that name has another size; give all the same",
@@ -139,6 +144,7 @@ export class Replica {
   readonly #ring: Ring | null;
   readonly #overlay: OverlayMap | null;
   #holdsLock = false;
+  #awaitsMap: boolean;
   #fences: { upTo: number; tag: number }[] = [];
   /** Operations passed on that have not come back with their place. */
   #unreturned = 0;
@@ -184,6 +190,12 @@ export class Replica {
       ended: () => {},
     };
     this.session = Session.restore(welcome.snapshot, this.#memory, this.#effects);
+    this.#awaitsMap = bringsMap(welcome.snapshot);
+  }
+
+  /** Whether the bytes of the map are there: before, no process may be let in. */
+  get ready(): boolean {
+    return !this.#awaitsMap;
   }
 
   /** Whether a process ever came. */
@@ -201,8 +213,13 @@ export class Replica {
 
   #entry(view: DataView, at: number): void {
     const kind = view.getUint8(at + 4);
+    if (kind === Kind.MAP) {
+      this.#mapPiece(view, at);
+      return;
+    }
     const wrong = checkOperation(view, at, this.session.config.size, true);
     if (wrong !== null) throw new ProtocolError(`an entry of the order is damaged: ${wrong}`);
+    if (this.#awaitsMap) throw new ProtocolError("an entry of the order comes before the map it belongs to");
     if (kind === Kind.PUBLISH && view.getUint8(at + 5) > PublishOp.MORE) {
       throw new ProtocolError("an entry of the order is damaged: publish: no such flag");
     }
@@ -218,6 +235,15 @@ export class Replica {
     const queued = mine && view.getUint32(at + 8, true) === NO_TAG && (kind === Kind.STORE || kind === Kind.PUBLISH);
     if (queued && this.#overlay !== null) this.#applyQueued(this.#overlay, view, at);
     else this.#apply(view, at);
+  }
+
+  /** Of the map that the session began with. */
+  #mapPiece(view: DataView, at: number): void {
+    if (!this.#awaitsMap) throw new ProtocolError("a piece of a map that nobody asked for");
+    const wrong = checkMap(view, at, this.session.config.size);
+    if (wrong !== null) throw new ProtocolError(wrong);
+    this.#memory.publish(view, at + HEADER_SIZE, at + view.getUint32(at, true));
+    this.#awaitsMap = view.getUint8(at + 5) !== MapOp.LAST;
   }
 
   #apply(view: DataView, at: number): void {
@@ -602,12 +628,24 @@ export class Replica {
     if (name !== config.name) throw new ProtocolError(`this arbiter serves "${config.name}", not "${name}"`);
     const processes = view.getUint32(body + PROCESS_HELLO.processes[0], true);
     const size = getUint64(view, body + PROCESS_HELLO.size[0]);
-    const orderWished = view.getUint16(body + PROCESS_HELLO.order[0], true);
+    const orderWished = view.getUint8(body + PROCESS_HELLO.order[0]);
     const order = orderOfNumber(orderWished);
     if (order === null && orderWished !== 0) {
       throw new ProtocolError(`there is no order of number ${orderWished}`, Status.INVALID);
     }
-    const mismatch = checkExpectations(config, processes, size, order ?? "");
+    const onLossWished = view.getUint8(body + PROCESS_HELLO.onLoss[0]);
+    const onLoss = onLossOfNumber(onLossWished);
+    if (onLoss === null && onLossWished !== 0) {
+      throw new ProtocolError(`there is no answer to a loss of number ${onLossWished}`, Status.INVALID);
+    }
+    const mismatch = checkExpectations(
+      config,
+      processes,
+      size,
+      order ?? "",
+      onLoss ?? "",
+      view.getUint8(body + PROCESS_HELLO.elastic[0]) === 1,
+    );
     if (mismatch !== null) throw new ProtocolError(mismatch, Status.MISMATCH);
     if (this.#done || phase === "ended") throw new ProtocolError("the session has ended", Status.ENDED);
     const pid = view.getUint32(body + PROCESS_HELLO.pid[0], true);
@@ -639,7 +677,7 @@ export class Replica {
     this.#propose(
       encode({
         kind: Kind.JOIN,
-        op: view.getUint16(body + PROCESS_HELLO.noDirect[0], true) === 1 ? 1 : 0,
+        op: view.getUint8(body + PROCESS_HELLO.noDirect[0]) === 1 ? 1 : 0,
         node: this.#node,
         tag: (channel.index << 16) >>> 0,
         offset: process.pid,
@@ -736,12 +774,15 @@ export class Replica {
     setUint64(view, JOINED.base[0], config.base);
     setUint64(view, JOINED.size[0], config.size);
     body.set(process.token, JOINED.token[0]);
-    view.setUint32(JOINED.processes[0], config.processes, true);
+    const elastic = config.elastic === true;
+    view.setUint32(JOINED.processes[0], elastic ? this.session.present : config.processes, true);
+    view.setUint32(JOINED.elastic[0], elastic ? 1 : 0, true);
     view.setUint32(JOINED.node[0], this.#node, true);
     body.set(encodeText(this.#nodeName), JOINED.nodeName[0]);
     body.set(encodeText(this.#mapPath), JOINED.mapPath[0]);
     view.setUint32(JOINED.order[0], orderNumber(config.order), true);
     view.setUint32(JOINED.direct[0], this.session.direct ? 1 : 0, true);
+    view.setUint32(JOINED.onLoss[0], onLossNumber(config.onLoss), true);
     this.#out.reply(channel.index, encode({ kind: Kind.REPLY, aux: rank, body }));
   }
 
@@ -878,6 +919,8 @@ function isAnswered(kind: number, view: DataView, at: number): boolean {
 
 function reason(status: Status, aux: number): string {
   if (status === Status.LOST) return `process ${aux} of the session was lost (it ended without leaving)`;
+  if (status === Status.OWNER_DIED)
+    return `process ${aux} ended while it had the lock; what it guards may be half done`;
   return REASONS[status] ?? "";
 }
 

@@ -9,10 +9,12 @@
 import type { ServerStatus } from "./directory.ts";
 import { Status } from "./errors.ts";
 import { FrameReader, PartPool } from "./frames.ts";
-import { FRAME_MAX, GREETING_FRAME_MAX, LINKS_MAX, NODES_MAX } from "./limits.ts";
+import { FRAME_MAX, GREETING_FRAME_MAX, LINKS_MAX, NODES_MAX, PICTURES_MAX } from "./limits.ts";
+import { checkOnLoss, type OnLoss } from "./loss.ts";
 import { type ApplyRuns, MapBytes } from "./memory.ts";
 import { checkName } from "./names.ts";
 import { checkOrder, type Order } from "./order.ts";
+import { Picture } from "./picture.ts";
 import {
   bodyText,
   checkGreeting,
@@ -27,7 +29,7 @@ import {
   PublishOp,
   setUint64,
 } from "./protocol.ts";
-import { type Effects, Session, type SessionConfig, type SessionSnapshot } from "./session.ts";
+import { bringsMap, type Effects, Session, type SessionConfig, type SessionSnapshot } from "./session.ts";
 
 export interface SequencerOutput {
   /** To one link. */
@@ -52,6 +54,10 @@ export interface NodeHello {
   size: number;
   /** "" expects nothing. */
   order: Order | "";
+  /** "" expects nothing. */
+  onLoss: OnLoss | "";
+  /** The session is to be elastic; left out: whatever it is. */
+  elastic?: boolean;
 }
 
 export interface Welcome {
@@ -65,12 +71,15 @@ export interface StatusReport extends ServerStatus {
   instance: string;
   phase: string;
   order: Order;
+  onLoss: OnLoss;
+  elastic: boolean;
   direct: boolean;
   size: number;
   base: string;
   processes: number;
   nodes: string[];
   semaphores: ReturnType<Session["semaphores"]>;
+  locks: ReturnType<Session["locks"]>;
 }
 
 interface Link {
@@ -102,6 +111,9 @@ export class Sequencer {
   readonly session: Session;
   readonly #out: SequencerOutput;
   readonly #links = new Map<number, Link>();
+  readonly #memory: MapBytes;
+  /** Pictures being sent, by link. */
+  readonly #pictures = new Map<number, Picture>();
   #nextNode = 1;
   #batch = new Uint8Array(64 << 10);
   #batchView = new DataView(this.#batch.buffer);
@@ -129,7 +141,8 @@ export class Sequencer {
         out.ended();
       },
     };
-    this.session = new Session(config, new MapBytes(memory, applyRuns), effects);
+    this.#memory = new MapBytes(memory, applyRuns);
+    this.session = new Session(config, this.#memory, effects);
   }
 
   /** Whether any process ever joined. */
@@ -152,7 +165,12 @@ export class Sequencer {
     return true;
   }
 
-  /** Whether the link has said who it is. */
+  /** Whether nextPiece() has something to send on the link. */
+  hasPicture(id: number): boolean {
+    return this.#pictures.has(id);
+  }
+
+  /** Whether the link is a node of the session. */
   isWelcomed(id: number): boolean {
     return (this.#links.get(id)?.node ?? -1) >= 0;
   }
@@ -174,6 +192,8 @@ export class Sequencer {
     const link = this.#links.get(id);
     if (link === undefined) return;
     this.#links.delete(id);
+    this.#pictures.get(id)?.end();
+    this.#pictures.delete(id);
     for (const parts of link.staged.values()) for (const part of parts) this.#parts.give(part);
     link.staged.clear();
     if (link.node < 0) return;
@@ -197,10 +217,16 @@ export class Sequencer {
       return;
     }
     if (!this.#links.has(link.id)) return;
-    if (kind !== Kind.HELLO && kind !== Kind.STATUS) throw new ProtocolError("the peer did not greet");
+    if (kind !== Kind.HELLO && kind !== Kind.STATUS && kind !== Kind.SNAPSHOT)
+      throw new ProtocolError("the peer did not greet");
     checkGreeting(view, at);
+    if (this.#pictures.has(link.id)) throw new ProtocolError("a snapshot is under way on this connection");
     if (kind === Kind.STATUS) {
       this.#out.send(link.id, encode({ kind: Kind.REPLY, body: encodeJson(this.status()) }));
+      return;
+    }
+    if (kind === Kind.SNAPSHOT) {
+      this.#picture(link);
       return;
     }
     this.#hello(link, bodyText(bytes, at + HEADER_SIZE, Math.min(view.getUint32(at + 32, true), size - HEADER_SIZE)));
@@ -213,7 +239,7 @@ export class Sequencer {
       throw new ProtocolError(`this server has session "${config.name}", not "${hello.session}"`, Status.REFUSED);
     }
     if (this.session.phase === "ended") throw new ProtocolError(`session "${config.name}" has ended`, Status.ENDED);
-    const mismatch = checkExpectations(config, hello.processes, hello.size, hello.order);
+    const mismatch = checkExpectations(config, hello.processes, hello.size, hello.order, hello.onLoss, hello.elastic);
     if (mismatch !== null) throw new ProtocolError(mismatch, Status.MISMATCH);
     let nodes = 0;
     for (const other of this.#links.values()) {
@@ -239,6 +265,39 @@ export class Sequencer {
     this.#nextNode += 1;
     const welcome: Welcome = { node: link.node, snapshot: this.session.snapshot() };
     this.#out.send(link.id, encode({ kind: Kind.WELCOME, body: encodeJson(welcome) }));
+    // At once and ahead of all entries. In an elastic session that runs others wait while much of it is on its way.
+    if (bringsMap(welcome.snapshot)) this.#sendMap(link);
+  }
+
+  #sendMap(link: Link): void {
+    const picture = new Picture(this.#memory, this.session.seq);
+    for (let frame = picture.next(); frame !== null; frame = picture.next()) this.#out.send(link.id, frame);
+  }
+
+  /** Begins a picture, which the shell then takes piece by piece with nextPiece(). */
+  #picture(link: Link): void {
+    const { session } = this;
+    if (session.direct) {
+      throw new ProtocolError(
+        `session "${session.config.name}" is in direct mode: the server does not have its bytes; run it with DSM_DIRECT=0`,
+        Status.REFUSED,
+      );
+    }
+    if (this.#pictures.size >= PICTURES_MAX) {
+      throw new ProtocolError(`${PICTURES_MAX} snapshots of the session are being taken; try again`, Status.LIMIT);
+    }
+    this.#out.send(link.id, encode({ kind: Kind.REPLY, body: encodeJson(session.image()) }));
+    this.#pictures.set(link.id, new Picture(this.#memory, session.seq));
+  }
+
+  /** Sends the next piece of the link's picture. False: there is none, or this was the last. */
+  nextPiece(id: number): boolean {
+    const picture = this.#pictures.get(id);
+    const frame = picture?.next() ?? null;
+    if (picture === undefined || frame === null) return false;
+    this.#out.send(id, frame);
+    if (picture.done) this.#pictures.delete(id);
+    return !picture.done;
   }
 
   #operation(link: Link, kind: number, view: DataView, at: number, size: number, bytes: Uint8Array): void {
@@ -357,6 +416,8 @@ export class Sequencer {
       phase: session.phase,
       started: session.phase !== "joining",
       order: session.config.order,
+      onLoss: session.config.onLoss,
+      elastic: session.config.elastic === true,
       direct: session.direct,
       size,
       base: `0x${base.toString(16)}`,
@@ -367,6 +428,7 @@ export class Sequencer {
       nodes: [...this.#links.values()].filter(({ node }) => node >= 0).map((link) => link.name),
       ranks,
       semaphores: session.semaphores(),
+      locks: session.locks(),
     };
   }
 }
@@ -390,6 +452,8 @@ export function checkExpectations(
   processes: number,
   size: number,
   order: Order | "",
+  onLoss: OnLoss | "" = "",
+  elastic = false,
 ): string | null {
   if (processes !== 0 && processes !== config.processes) {
     return `session "${config.name}" is for ${config.processes} processes, not ${processes}; give all the same number`;
@@ -399,6 +463,12 @@ export function checkExpectations(
   }
   if (order !== "" && order !== config.order) {
     return `session "${config.name}" has the order ${config.order}, not ${order}; give all the same order`;
+  }
+  if (onLoss !== "" && onLoss !== config.onLoss) {
+    return `session "${config.name}" answers a loss with ${config.onLoss}, not ${onLoss}; give all the same on_loss`;
+  }
+  if (elastic && config.elastic !== true) {
+    return `session "${config.name}" is not elastic; its first process has to ask for that`;
   }
   return null;
 }
@@ -411,7 +481,7 @@ function parseHello(text: string): NodeHello {
     throw new ProtocolError("the greeting is not JSON");
   }
   if (typeof value !== "object" || value === null) throw new ProtocolError("the greeting is not an object");
-  const { session, node, processes, size, order } = value as Record<string, unknown>;
+  const { session, node, processes, size, order, onLoss = "", elastic } = value as Record<string, unknown>;
   if (typeof session !== "string" || typeof node !== "string") throw new ProtocolError("the greeting lacks a name");
   const bad = checkName("node", node);
   if (bad !== null) throw new ProtocolError(bad, Status.INVALID);
@@ -421,5 +491,16 @@ function parseHello(text: string): NodeHello {
   if (typeof order !== "string" || (order !== "" && checkOrder(order) !== null)) {
     throw new ProtocolError("the greeting lacks an order");
   }
-  return { session, node, processes: processes as number, size: size as number, order: order as Order | "" };
+  if (typeof onLoss !== "string" || (onLoss !== "" && checkOnLoss(onLoss) !== null)) {
+    throw new ProtocolError("the greeting lacks an answer to losses");
+  }
+  return {
+    session,
+    node,
+    processes: processes as number,
+    size: size as number,
+    order: order as Order | "",
+    onLoss: onLoss as OnLoss | "",
+    elastic: elastic === true,
+  };
 }

@@ -9,7 +9,9 @@
  */
 import { Status } from "./errors.ts";
 import { type Block, Heap } from "./heap.ts";
+import type { SessionImage } from "./image.ts";
 import {
+  LOCKS_MAX,
   PAGE_SIZE,
   PROCESSES_MAX,
   SEMAPHORE_VALUE_MAX,
@@ -18,6 +20,7 @@ import {
   SLEEPERS_MAX,
   WAITING_JOINS_MAX,
 } from "./limits.ts";
+import type { OnLoss } from "./loss.ts";
 import type { MapBytes } from "./memory.ts";
 import { checkName } from "./names.ts";
 import type { Order } from "./order.ts";
@@ -33,6 +36,9 @@ export interface SessionConfig {
   /** Address of the map in every process. */
   base: number;
   order: Order;
+  onLoss: OnLoss;
+  /** Processes may join while it runs, leave, and come again; `processes` is how many it begins with. */
+  elastic?: boolean;
 }
 
 export interface Effects {
@@ -40,8 +46,10 @@ export interface Effects {
   wrote(offset: number, length: number): void;
   watching: boolean;
   /**
-   * The request that `node` tagged `tag` is answered. `aux` is the rank for a join, the lost rank for LOST. After an
-   * atomic operation `session.old` holds the value before it, after an allocation or a wake `session.value` the result.
+   * The request that `node` tagged `tag` is answered. `aux` is the rank for a join, the lost rank for LOST,
+   * who had the lock before for OWNER_DIED. After an
+   * atomic operation `session.old` holds the value before it, after an allocation or a wake `session.value` the result,
+   * after a barrier how many were in it.
    */
   complete(node: number, tag: number, status: Status, aux: number): void;
   /** A join got its rank; its answer comes when the session starts. */
@@ -82,6 +90,15 @@ interface Semaphore extends Queue {
   value: number;
 }
 
+/** A lock belongs to a process. It passes on when its owner unlocks it, and also when its owner is gone. */
+interface Lock extends Queue {
+  name: string;
+  /** Rank, or -1. */
+  owner: number;
+  /** Rank that went while it had the lock, if what that left behind has not been put in order since; -1: none. */
+  died: number;
+}
+
 /** Those who sleep on a place of the map until somebody wakes them there. */
 interface Sleepers extends Queue {
   offset: number;
@@ -99,18 +116,23 @@ export interface SessionSnapshot {
   mayBeDirect: boolean;
   processes: Process[];
   semaphores: Semaphore[];
+  locks: Lock[];
   sleepers: Sleepers[];
   blocks: Block[];
   waitingJoins: Waiter[];
+  /** The session began with an image, and with the bytes of its map. */
+  restored: boolean;
 }
 
 export interface RankReport {
   rank: number;
   node: string;
   pid: number;
-  state: "joining" | "running" | "barrier" | "semaphore" | "sleeping" | "left" | "lost";
-  /** Name of the semaphore waited on, or the place in the map slept on. */
+  state: "joining" | "running" | "barrier" | "semaphore" | "lock" | "sleeping" | "left" | "lost";
+  /** Name of the semaphore or lock waited on, or the place in the map slept on. */
   on?: string;
+  /** Names of the locks it has; left out if none. */
+  holds?: string[];
 }
 
 const waiterKey = (node: number, tag: number): number => node * 2 ** 32 + tag;
@@ -131,12 +153,14 @@ export class Session {
   /** By rank. */
   readonly #processes = new Map<number, Process>();
   readonly #semaphores = new Map<string, Semaphore>();
+  readonly #locks = new Map<string, Lock>();
   readonly #sleepers = new Map<number, Sleepers>();
   /** Which queue each waiting request is in. */
   readonly #waits = new Map<number, Queue>();
   #heap: Heap;
   #value = 0;
   #waitingJoins: Waiter[] = [];
+  #restored = false;
 
   constructor(config: SessionConfig, memory: MapBytes, effects: Effects) {
     if (config.processes < 1 || config.processes > PROCESSES_MAX) throw new RangeError("session: processes");
@@ -183,6 +207,11 @@ export class Session {
   /** Whether everybody who has joined is still here. */
   get everybodyHere(): boolean {
     return this.#present().length === this.config.processes;
+  }
+
+  /** How many processes have joined and not gone. */
+  get present(): number {
+    return this.#present().length;
   }
 
   /** Ranks of `node` that have neither left nor been lost. */
@@ -254,6 +283,12 @@ export class Session {
       case Kind.SEM_POST:
         this.#semaphore(kind, view, at, rank, node, tag);
         return;
+      case Kind.LOCK:
+        this.#lock(nameAt(view, at), view.getUint8(at + 5) === 1, rank, node, tag);
+        return;
+      case Kind.UNLOCK:
+        this.#unlock(nameAt(view, at), view.getUint8(at + 5) === 1, rank, node, tag);
+        return;
       case Kind.SEM_CANCEL:
         this.#cancel(node, tag);
         return;
@@ -277,21 +312,30 @@ export class Session {
 
   #join(view: DataView, at: number, node: number, tag: number): void {
     const wished = view.getUint32(at + 36, true) - 1;
-    const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
-    const nodeName = bodyText(bytes, at + HEADER_SIZE, view.getUint32(at + 32, true));
+    const nodeName = nameAt(view, at);
     const { processes } = this.config;
     if (this.#phase === "ended") {
       this.#effects.complete(node, tag, Status.ENDED, 0);
       return;
     }
-    if (this.#phase === "running") {
+    const running = this.#phase === "running";
+    if (running && this.config.elastic !== true) {
       this.#joinLater(node, tag);
       return;
     }
+    if (this.present >= PROCESSES_MAX) {
+      this.#effects.complete(node, tag, Status.FULL, 0);
+      return;
+    }
+    // Of those who have gone from an elastic session others have the rank.
+    const taken = (rank: number): boolean => {
+      const process = this.#processes.get(rank);
+      return process !== undefined && isPresent(process);
+    };
     let rank = wished;
-    if (rank < 0 || rank >= processes || this.#processes.has(rank)) {
+    if (rank < 0 || rank >= (running ? PROCESSES_MAX : processes) || taken(rank)) {
       rank = 0;
-      while (this.#processes.has(rank)) rank += 1;
+      while (taken(rank)) rank += 1;
     }
     this.#processes.set(rank, {
       rank,
@@ -304,7 +348,13 @@ export class Session {
     });
     if (view.getUint8(at + 5) === 1) this.#mayBeDirect = false;
     this.#effects.ranked(node, tag, rank);
-    if (this.#processes.size === processes) this.#start();
+    if (running) this.#begin(this.#processes.get(rank) as Process);
+    else if (this.#processes.size === processes) this.#start();
+  }
+
+  #begin(process: Process): void {
+    process.state = "running";
+    this.#effects.complete(process.node, process.joinTag, Status.OK, process.rank);
   }
 
   /**
@@ -319,7 +369,8 @@ export class Session {
 
   #start(): void {
     this.#phase = "running";
-    this.#direct = this.#mayBeDirect && new Set(this.#present().map(({ node }) => node)).size === 1;
+    const mayBeDirect = this.#mayBeDirect && this.config.elastic !== true;
+    this.#direct = mayBeDirect && new Set(this.#present().map(({ node }) => node)).size === 1;
     for (const process of this.#byRank()) process.state = "running";
     for (const process of this.#byRank()) {
       this.#effects.complete(process.node, process.joinTag, Status.OK, process.rank);
@@ -344,14 +395,15 @@ export class Session {
     if (this.#present().length === 0) {
       this.#end();
     } else if (this.#phase === "running") {
-      if (lost) this.#lose(rank);
+      if (lost && this.#lostRank < 0) this.#lostRank = rank;
+      if (lost && this.config.onLoss === "fail") this.#lose();
       else this.#releaseBarrier();
+      this.#passLocksOf(rank);
     }
   }
 
   /** A lost process will never arrive or post: whoever waits is told at once. */
-  #lose(rank: number): void {
-    if (this.#lostRank < 0) this.#lostRank = rank;
+  #lose(): void {
     for (const process of this.#byRank()) {
       if (process.barrierTag < 0) continue;
       const tag = process.barrierTag;
@@ -390,11 +442,13 @@ export class Session {
     const present = this.#present();
     if (present.some((process) => process.barrierTag < 0)) return;
     this.#barriers += 1;
+    this.#value = present.length;
     for (const process of present) {
       const tag = process.barrierTag;
       process.barrierTag = -1;
       this.#effects.complete(process.node, tag, Status.OK, 0);
     }
+    this.#value = 0;
   }
 
   #semaphore(kind: number, view: DataView, at: number, rank: number, node: number, tag: number): void {
@@ -404,8 +458,7 @@ export class Session {
       this.#effects.complete(node, tag, refusal, this.#lostRank);
       return;
     }
-    const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
-    const name = bodyText(bytes, at + HEADER_SIZE, view.getUint32(at + 32, true));
+    const name = nameAt(view, at);
     let semaphore = this.#semaphores.get(name);
     if (semaphore === undefined) {
       if (checkName("semaphore", name) !== null) {
@@ -449,8 +502,76 @@ export class Session {
     }
   }
 
+  #lock(name: string, only: boolean, rank: number, node: number, tag: number): void {
+    const refusal = this.#refusal(rank, node);
+    if (refusal !== Status.OK) {
+      this.#effects.complete(node, tag, refusal, this.#lostRank);
+      return;
+    }
+    let lock = this.#locks.get(name);
+    if (lock === undefined) {
+      const refused =
+        checkName("lock", name) !== null ? Status.INVALID : this.#locks.size >= LOCKS_MAX ? Status.LIMIT : Status.OK;
+      if (refused !== Status.OK) {
+        this.#effects.complete(node, tag, refused, 0);
+        return;
+      }
+      lock = { name, owner: -1, died: -1, waiters: [] };
+      this.#locks.set(name, lock);
+    }
+    // A process that waits for itself would wait for ever.
+    if (lock.owner === rank || lock.waiters.some((waiter) => waiter.rank === rank)) {
+      this.#effects.complete(node, tag, Status.BUSY, 0);
+    } else if (lock.owner < 0) {
+      this.#grant(lock, { node, tag, rank });
+    } else if (only) {
+      this.#effects.complete(node, tag, Status.AGAIN, 0);
+    } else {
+      lock.waiters.push({ node, tag, rank });
+      this.#waits.set(waiterKey(node, tag), lock);
+    }
+  }
+
+  #grant(lock: Lock, { node, tag, rank }: Waiter): void {
+    const { died } = lock;
+    lock.owner = rank;
+    this.#effects.complete(node, tag, died < 0 ? Status.OK : Status.OWNER_DIED, Math.max(died, 0));
+  }
+
+  /** Unlocking stays possible after a loss: survivors may still hand on what they hold. */
+  #unlock(name: string, keepsMark: boolean, rank: number, node: number, tag: number): void {
+    const lock = this.#locks.get(name);
+    if (!this.mayIssue(rank, node)) {
+      this.#effects.complete(node, tag, Status.LEFT, 0);
+    } else if (lock === undefined || lock.owner !== rank) {
+      this.#effects.complete(node, tag, Status.NOT_OWNER, 0);
+    } else {
+      if (!keepsMark) lock.died = -1;
+      this.#passOn(lock);
+      this.#effects.complete(node, tag, Status.OK, 0);
+    }
+  }
+
+  #passOn(lock: Lock): void {
+    lock.owner = -1;
+    const next = lock.waiters.shift();
+    if (next === undefined) return;
+    this.#waits.delete(waiterKey(next.node, next.tag));
+    this.#grant(lock, next);
+  }
+
+  /** Whoever goes with a lock, dead or not, may have left behind what it guards by half. */
+  #passLocksOf(rank: number): void {
+    for (const lock of this.#locks.values()) {
+      if (lock.owner !== rank) continue;
+      lock.died = rank;
+      this.#passOn(lock);
+    }
+  }
+
   *#queues(): Generator<Queue> {
     yield* this.#semaphores.values();
+    yield* this.#locks.values();
     yield* this.#sleepers.values();
   }
 
@@ -463,8 +584,7 @@ export class Session {
     const align = view.getUint32(at + 36, true);
     let name = "";
     if (kind === Kind.NAMED) {
-      const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
-      name = bodyText(bytes, at + HEADER_SIZE, view.getUint32(at + 32, true));
+      name = nameAt(view, at);
       const block = this.#heap.named(name);
       if (block !== undefined || checkName("block", name) !== null) {
         this.#value = block?.offset ?? 0;
@@ -568,7 +688,7 @@ export class Session {
 
   #refusal(rank: number, node: number): Status {
     if (!this.mayIssue(rank, node)) return Status.LEFT;
-    return this.#lostRank >= 0 ? Status.LOST : Status.OK;
+    return this.#lostRank >= 0 && this.config.onLoss === "fail" ? Status.LOST : Status.OK;
   }
 
   #byRank(): Process[] {
@@ -591,10 +711,32 @@ export class Session {
       mayBeDirect: this.#mayBeDirect,
       processes: this.#byRank(),
       semaphores: [...this.#semaphores.values()],
+      locks: [...this.#locks.values()],
       sleepers: [...this.#sleepers.values()],
       blocks: [...this.#heap.blocks],
       waitingJoins: this.#waitingJoins,
+      restored: this.#restored,
     });
+  }
+
+  /** What a later session can begin with. Who waits, and who is there, is no part of it. */
+  image(): SessionImage {
+    return structuredClone({
+      config: this.config,
+      seq: this.#seq,
+      semaphores: [...this.#semaphores.values()].map(({ name, value }) => ({ name, value })),
+      locks: [...this.#locks.values()].map(({ name, owner, died }) => ({ name, died: owner < 0 ? died : owner })),
+      blocks: [...this.#heap.blocks],
+    });
+  }
+
+  /** For a session that has not begun, over memory that has the image's bytes. */
+  adopt(image: SessionImage): void {
+    if (this.#seq !== 0 || image.config.size !== this.config.size) throw new RangeError("session: image");
+    this.#restored = true;
+    this.#heap = new Heap(this.config.size, image.blocks);
+    for (const { name, value } of image.semaphores) this.#semaphores.set(name, { name, value, waiters: [] });
+    for (const { name, died } of image.locks) this.#locks.set(name, { name, owner: -1, died, waiters: [] });
   }
 
   /** A session in the state of `snapshot`, over memory in the state that belongs to it. */
@@ -609,9 +751,11 @@ export class Session {
     session.#direct = copy.direct;
     session.#mayBeDirect = copy.mayBeDirect;
     session.#waitingJoins = copy.waitingJoins;
+    session.#restored = copy.restored;
     for (const process of copy.processes) session.#processes.set(process.rank, process);
     session.#heap = new Heap(copy.config.size, copy.blocks);
     for (const semaphore of copy.semaphores) session.#semaphores.set(semaphore.name, semaphore);
+    for (const lock of copy.locks) session.#locks.set(lock.name, lock);
     for (const sleepers of copy.sleepers) session.#sleepers.set(sleepers.offset, sleepers);
     for (const queue of session.#queues()) {
       for (const waiter of queue.waiters) session.#waits.set(waiterKey(waiter.node, waiter.tag), queue);
@@ -629,14 +773,23 @@ export class Session {
     for (const semaphore of this.#semaphores.values()) {
       for (const { rank } of semaphore.waiters) waitsOn.set(rank, semaphore.name);
     }
+    const locksOn = new Map<number, string>();
+    const held = new Map<number, string[]>();
+    for (const { name, owner, waiters } of this.#locks.values()) {
+      for (const { rank } of waiters) locksOn.set(rank, name);
+      if (owner >= 0) held.set(owner, [...(held.get(owner) ?? []), name]);
+    }
     return this.#byRank().map(({ rank, nodeName, pid, state, barrierTag }) => {
-      const on = waitsOn.get(rank);
-      if (state === "running" && barrierTag >= 0) return { rank, node: nodeName, pid, state: "barrier" };
-      if (state === "running" && on !== undefined) return { rank, node: nodeName, pid, state: "semaphore", on };
+      const holds = held.get(rank);
+      const who = { rank, node: nodeName, pid, ...(holds && { holds }) };
+      if (state !== "running") return { ...who, state };
+      if (barrierTag >= 0) return { ...who, state: "barrier" };
+      const semaphore = waitsOn.get(rank);
+      if (semaphore !== undefined) return { ...who, state: "semaphore", on: semaphore };
+      const lock = locksOn.get(rank);
+      if (lock !== undefined) return { ...who, state: "lock", on: lock };
       const place = sleepsOn.get(rank);
-      if (state === "running" && place !== undefined)
-        return { rank, node: nodeName, pid, state: "sleeping", on: place };
-      return { rank, node: nodeName, pid, state };
+      return place === undefined ? { ...who, state } : { ...who, state: "sleeping", on: place };
     });
   }
 
@@ -647,6 +800,27 @@ export class Session {
       waiters: waiters.map(({ rank }) => rank),
     }));
   }
+
+  /** `owner` is -1 where nobody has the lock. */
+  locks(): { name: string; owner: number; waiters: number[] }[] {
+    return [...this.#locks.values()].map(({ name, owner, waiters }) => ({
+      name,
+      owner,
+      waiters: waiters.map(({ rank }) => rank),
+    }));
+  }
 }
+
+function nameAt(view: DataView, at: number): string {
+  const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+  return bodyText(bytes, at + HEADER_SIZE, view.getUint32(at + 32, true));
+}
+
+/**
+ * Whether MAP frames follow a welcome with this snapshot. A node that comes after the start needs no bytes unless the
+ * session is elastic: it has no processes in it.
+ */
+export const bringsMap = ({ config, restored, phase }: SessionSnapshot): boolean =>
+  phase === "joining" ? restored : phase === "running" && config.elastic === true;
 
 const isPresent = (process: Process): boolean => process.state === "running" || process.state === "joining";

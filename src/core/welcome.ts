@@ -4,6 +4,7 @@ import {
   ADDRESS_SLOTS,
   ADDRESS_STRIDE,
   BLOCKS_MAX,
+  LOCKS_MAX,
   NAME_MAX,
   PROCESSES_MAX,
   SEMAPHORE_VALUE_MAX,
@@ -11,6 +12,7 @@ import {
   SLEEPERS_MAX,
   WAITING_JOINS_MAX,
 } from "./limits.ts";
+import { checkOnLoss } from "./loss.ts";
 import { checkName, checkProcesses } from "./names.ts";
 import { checkOrder } from "./order.ts";
 import { ProtocolError } from "./protocol.ts";
@@ -37,20 +39,23 @@ export function parseWelcome(text: string, hello: NodeHello): Welcome {
   const config = fields(snapshot.config, "config");
   if (config.name !== hello.session) throw wrong("config.name is another session's");
   if (typeof config.instance !== "string" || !/^[\w-]{1,64}$/.test(config.instance)) throw wrong("config.instance");
-  const { processes, size, base, order } = config;
+  const { processes, size, base, order, onLoss, elastic } = config;
   if (typeof processes !== "number" || checkProcesses(processes) !== null) throw wrong("config.processes");
   if (typeof size !== "number" || checkSize(size) !== null || pageRound(size) !== size) throw wrong("config.size");
   if (typeof order !== "string" || checkOrder(order) !== null) throw wrong("config.order");
+  if (typeof onLoss !== "string" || checkOnLoss(onLoss) !== null) throw wrong("config.onLoss");
+  if (elastic !== undefined && typeof elastic !== "boolean") throw wrong("config.elastic");
   whole(config, "base", ADDRESS_FIRST, ADDRESS_FIRST + (ADDRESS_SLOTS - 1) * ADDRESS_STRIDE);
   if (((base as number) - ADDRESS_FIRST) % ADDRESS_STRIDE !== 0) throw wrong("config.base");
 
   if (!["joining", "running", "ended"].includes(snapshot.phase as string)) throw wrong("phase");
   for (const field of ["seq", "published", "barriers"]) whole(snapshot, field, 0, Number.MAX_SAFE_INTEGER);
   whole(snapshot, "lostRank", -1, PROCESSES_MAX - 1);
-  for (const field of ["direct", "mayBeDirect"]) if (typeof snapshot[field] !== "boolean") throw wrong(field);
+  for (const field of ["direct", "mayBeDirect", "restored"])
+    if (typeof snapshot[field] !== "boolean") throw wrong(field);
 
-  for (const process of list(snapshot, "processes", processes)) {
-    whole(process, "rank", 0, processes - 1);
+  for (const process of list(snapshot, "processes", elastic === true ? PROCESSES_MAX : processes)) {
+    whole(process, "rank", 0, (elastic === true ? PROCESSES_MAX : processes) - 1);
     whole(process, "node", 0, WORD_MAX);
     whole(process, "pid", 0, WORD_MAX);
     whole(process, "joinTag", 0, WORD_MAX);
@@ -62,6 +67,12 @@ export function parseWelcome(text: string, hello: NodeHello): Welcome {
     name(semaphore, "name", "semaphore");
     whole(semaphore, "value", 0, SEMAPHORE_VALUE_MAX);
     waiters(semaphore, "waiters", WAITERS_MAX);
+  }
+  for (const lock of list(snapshot, "locks", LOCKS_MAX)) {
+    name(lock, "name", "lock");
+    whole(lock, "owner", -1, PROCESSES_MAX - 1);
+    whole(lock, "died", -1, PROCESSES_MAX - 1);
+    waiters(lock, "waiters", PROCESSES_MAX);
   }
   for (const sleepers of list(snapshot, "sleepers", SLEEPERS_MAX)) {
     whole(sleepers, "offset", 0, size - 1);

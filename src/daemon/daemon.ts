@@ -27,6 +27,7 @@ import {
 import type { FindRequest, Health, Registration, ServerStatus, SessionDetail } from "../core/directory.ts";
 import { DsmError } from "../core/errors.ts";
 import { ADDRESS_SLOTS, DAEMON_IDLE_MS, GREETING_TIMEOUT_MS, PROTOCOL_VERSION, VERSION } from "../core/limits.ts";
+import { checkOnLoss, DEFAULT_ON_LOSS, type OnLoss } from "../core/loss.ts";
 import { checkName, checkProcesses, formatAddress, isLoopback } from "../core/names.ts";
 import { checkOrder, DEFAULT_ORDER, type Order } from "../core/order.ts";
 import { checkSize } from "../core/size.ts";
@@ -349,6 +350,8 @@ function readFind(body: Record<string, unknown>): FindRequest {
   if (body.processes !== undefined) request.processes = readNumber(body, "processes", checkProcesses);
   if (body.size !== undefined) request.size = readNumber(body, "size", checkSize);
   if (body.order !== undefined) request.order = readOrder(body.order);
+  if (body.onLoss !== undefined) request.onLoss = readOnLoss(body.onLoss);
+  if (body.elastic === true) request.elastic = true;
   if (body.after !== undefined) request.after = readInstance(body.after, "after");
   return request;
 }
@@ -373,6 +376,8 @@ function readRegistration(name: string, body: Record<string, unknown>, peer: str
     processes: readNumber(body, "processes", checkProcesses),
     size: readNumber(body, "size", checkSize),
     order: body.order === undefined ? DEFAULT_ORDER : readOrder(body.order),
+    onLoss: body.onLoss === undefined ? DEFAULT_ON_LOSS : readOnLoss(body.onLoss),
+    elastic: body.elastic === true,
     slot: readNumber(body, "slot", between(0, ADDRESS_SLOTS - 1, "slot")),
   };
 }
@@ -381,6 +386,12 @@ function readOrder(order: unknown): Order {
   if (typeof order !== "string") throw new DsmError("DSM_INVALID", "order is missing or not a text");
   check(checkOrder(order));
   return order as Order;
+}
+
+function readOnLoss(onLoss: unknown): OnLoss {
+  if (typeof onLoss !== "string") throw new DsmError("DSM_INVALID", "onLoss is missing or not a text");
+  check(checkOnLoss(onLoss));
+  return onLoss as OnLoss;
 }
 
 function readInstance(instance: unknown, field: string): string {

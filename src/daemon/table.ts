@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import type { FindRequest, SessionAddress, SessionSummary } from "../core/directory.ts";
 import { DsmError } from "../core/errors.ts";
 import { ADDRESS_SLOTS, DEFAULT_SIZE, SESSIONS_MAX } from "../core/limits.ts";
+import { DEFAULT_ON_LOSS, type OnLoss } from "../core/loss.ts";
 import { DEFAULT_ORDER, type Order } from "../core/order.ts";
 import { pageRound } from "../core/size.ts";
 import { isListening } from "./link.ts";
@@ -22,6 +23,8 @@ export interface Entry {
   readonly processes: number;
   readonly size: number;
   readonly order: Order;
+  readonly onLoss: OnLoss;
+  readonly elastic: boolean;
   /** Null for a server that was started by hand. */
   readonly server: SpawnedServer | null;
   host: string;
@@ -118,12 +121,12 @@ export class Table {
       return false;
     }
     this.#checkRoom();
-    const { name, instance, slot, processes, size, order } = address;
+    const { name, instance, slot, processes, size, order, onLoss, elastic } = address;
     const registered = Promise.withResolvers<void>();
     registered.resolve();
     if (!this.#slots.has(slot)) this.#slots.set(slot, instance);
     this.#entries.set(name, {
-      ...{ name, instance, slot, processes, size, order, host, port, pid, peer, registered },
+      ...{ name, instance, slot, processes, size, order, onLoss, elastic, host, port, pid, peer, registered },
       server: null,
       running: true,
     });
@@ -177,6 +180,8 @@ export class Table {
     const instance = Buffer.from(crypto.getRandomValues(new Uint8Array(8))).toString("hex");
     const size = pageRound(request.size ?? DEFAULT_SIZE);
     const order = request.order ?? DEFAULT_ORDER;
+    const onLoss = request.onLoss ?? DEFAULT_ON_LOSS;
+    const elastic = request.elastic === true;
     const registered = Promise.withResolvers<void>();
     // Whoever waits gets the reason; if nobody does, it is in the log.
     registered.promise.catch(() => {});
@@ -186,6 +191,7 @@ export class Table {
       processes,
       size,
       order,
+      "on-loss": onLoss,
       host: serverHost,
       port: 0,
       daemon: this.#options.daemonAddress(),
@@ -195,7 +201,11 @@ export class Table {
     let server: SpawnedServer;
     try {
       server = spawnServer(
-        [...serverCommand, ...Object.entries(options).map(([option, value]) => `--${option}=${value}`)],
+        [
+          ...serverCommand,
+          ...Object.entries(options).map(([option, value]) => `--${option}=${value}`),
+          ...(elastic ? ["--elastic"] : []),
+        ],
         serverEnvironment,
         (line) => log(`session "${name}": ${line}`),
       );
@@ -205,7 +215,7 @@ export class Table {
     }
     this.#slots.set(slot, instance);
     const entry: Entry = {
-      ...{ name, instance, slot, processes, size, order, server, registered },
+      ...{ name, instance, slot, processes, size, order, onLoss, elastic, server, registered },
       ...{ host: "", port: 0, pid: server.pid, peer: "", running: false },
     };
     this.#entries.set(name, entry);
@@ -264,8 +274,8 @@ export function summary(entry: Entry, host: string): SessionSummary {
 }
 
 export function address(entry: Entry, host: string): SessionAddress {
-  const { name, instance, port, processes, size, order } = entry;
-  return { name, instance, host, port, processes, size, order };
+  const { name, instance, port, processes, size, order, onLoss, elastic } = entry;
+  return { name, instance, host, port, processes, size, order, onLoss, elastic };
 }
 
 function checkSame(entry: Entry, request: FindRequest): void {
@@ -288,6 +298,15 @@ function checkSame(entry: Entry, request: FindRequest): void {
       "DSM_MISMATCH",
       `session "${entry.name}" has the order ${entry.order}, not ${request.order}; all who join must say the same`,
     );
+  }
+  if (request.onLoss !== undefined && request.onLoss !== entry.onLoss) {
+    throw new DsmError(
+      "DSM_MISMATCH",
+      `session "${entry.name}" answers a loss with ${entry.onLoss}, not ${request.onLoss}; all who join must say the same`,
+    );
+  }
+  if (request.elastic === true && !entry.elastic) {
+    throw new DsmError("DSM_MISMATCH", `session "${entry.name}" is not elastic; its first process has to ask for that`);
   }
 }
 

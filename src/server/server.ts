@@ -3,20 +3,25 @@ import { randomBytes } from "node:crypto";
 import type { Socket, TCPSocketListener } from "bun";
 import { checkListening, LinkGuard, mustProve, NONCE_SIZE, OPEN, type Security } from "../core/auth.ts";
 import type { Directory } from "../core/directory.ts";
-import { DsmError } from "../core/errors.ts";
+import { DsmError, Status } from "../core/errors.ts";
 import { freeNow } from "../core/frames.ts";
+import type { SessionImage } from "../core/image.ts";
 import {
   ADDRESS_FIRST,
   ADDRESS_SLOTS,
   ADDRESS_STRIDE,
   DEFAULT_SIZE,
   GREETING_TIMEOUT_MS,
+  LINKS_MAX,
   OUTBOX_HIGH,
   OUTBOX_MAX,
+  PICTURE_STALL_MS,
+  REFUSALS_MAX,
   UNPROVEN_LINKS_MAX,
   UNUSED_AGAIN_TIMEOUT_MS,
   UNUSED_TIMEOUT_MS,
 } from "../core/limits.ts";
+import { DEFAULT_ON_LOSS, type OnLoss } from "../core/loss.ts";
 import type { ApplyRuns } from "../core/memory.ts";
 import { checkName, checkProcesses, fnv1a64 } from "../core/names.ts";
 import { DEFAULT_ORDER, type Order } from "../core/order.ts";
@@ -32,9 +37,17 @@ export interface ServerOptions {
   size?: number;
   /** How strictly stores are ordered; left out: DEFAULT_ORDER. */
   order?: Order;
+  /** What happens when a process dies; left out: DEFAULT_ON_LOSS. */
+  onLoss?: OnLoss;
   host: string;
   /** 0: any free port. */
   port: number;
+  /** Processes may join while it runs. */
+  elastic?: boolean;
+  /** What the session begins with: an image, and the bytes of its map, which are the server's from then on. */
+  restore?: { image: SessionImage; map: Uint8Array };
+  /** Connections that the limit of open files allows; left out: LINKS_MAX. */
+  connectionsMax?: number;
   /** Where the server registers itself; null: nowhere. */
   directory: Directory | null;
   /** Which run of the session's name; left out: a new one. */
@@ -62,20 +75,28 @@ interface Link {
   guard: LinkGuard;
   outbox: Outbox;
   welcomed: boolean;
+  /** There are too many, and it is told. */
+  refused: boolean;
   closing: boolean;
   timer: Timer;
 }
 
 type LinkSocket = Socket<Link>;
 
+const PIECES_AT_ONCE = 4;
+
 /** Starts the server of a new session. Throws DsmError when an option is bad, the port is taken or memory is short. */
 export async function startServer(options: ServerOptions): Promise<Server> {
   const size = pageRound(options.size ?? DEFAULT_SIZE);
   const bad = checkName("session", options.session) ?? checkProcesses(options.processes) ?? checkSize(size);
   if (bad !== null) throw new DsmError("DSM_INVALID", bad);
+  if (options.restore !== undefined && options.restore.map.length !== size) {
+    throw new DsmError("DSM_MISMATCH", `the snapshot has a map of ${options.restore.map.length} bytes, not ${size}`);
+  }
   const slot = options.slot ?? Number(BigInt(`0x${fnv1a64(options.session)}`) % BigInt(ADDRESS_SLOTS));
   if (!(slot >= 0 && slot < ADDRESS_SLOTS)) throw new DsmError("DSM_INVALID", `slot ${slot} is not possible`);
   const order = options.order ?? DEFAULT_ORDER;
+  const onLoss = options.onLoss ?? DEFAULT_ON_LOSS;
   const security = options.security ?? OPEN;
   const refused = checkListening(security, options.host);
   if (refused !== null) throw new DsmError("DSM_INVALID", refused);
@@ -89,8 +110,12 @@ export async function startServer(options: ServerOptions): Promise<Server> {
       size,
       base: ADDRESS_FIRST + slot * ADDRESS_STRIDE,
       order,
+      onLoss,
+      ...(options.elastic === true ? { elastic: true } : {}),
     },
-    allocate(size),
+    options.restore?.map ?? allocate(size),
+    options.restore?.image ?? null,
+    options.connectionsMax ?? LINKS_MAX,
     options.applyRuns ?? null,
   );
   const { host, port } = server.listen(options.host, options.port, security);
@@ -104,6 +129,8 @@ export async function startServer(options: ServerOptions): Promise<Server> {
       processes: options.processes,
       size,
       order,
+      onLoss,
+      elastic: options.elastic === true,
       slot,
     };
     try {
@@ -142,16 +169,27 @@ class ServerShell {
   #listener: TCPSocketListener<Link> | undefined;
   /** What a link may be behind by: one largest publication comes on top, because it goes out as a whole. */
   readonly #outboxLimit: number;
+  readonly #connectionsMax: number;
   /** Whose bytes are being handled. */
   #asker: LinkSocket | undefined;
   #nextLink = 1;
+  /** Connections that were told there are too many, and are not closed. */
+  #refusals = 0;
+  #tls = false;
   #paused = false;
   #finishing = false;
   #finish: (code: number) => void = () => {};
   #unused: Timer | undefined;
   #endsUnused = false;
 
-  constructor(config: ConstructorParameters<typeof Sequencer>[0], memory: Uint8Array, applyRuns: ApplyRuns | null) {
+  constructor(
+    config: ConstructorParameters<typeof Sequencer>[0],
+    memory: Uint8Array,
+    image: SessionImage | null,
+    connectionsMax: number,
+    applyRuns: ApplyRuns | null,
+  ) {
+    this.#connectionsMax = connectionsMax;
     this.ended = new Promise((resolve) => {
       this.#finish = resolve;
     });
@@ -172,11 +210,13 @@ class ServerShell {
       },
     };
     this.#sequencer = new Sequencer(config, memory, output, applyRuns);
+    if (image !== null) this.#sequencer.session.adopt(image);
   }
 
   listen(host: string, port: number, security: Security): { host: string; port: number } {
     this.#token = mustProve(security, host) ? security.token : null;
     const { tls } = security;
+    this.#tls = tls !== null;
     try {
       const listener = Bun.listen<Link>({
         hostname: host,
@@ -192,6 +232,7 @@ class ServerShell {
           drain: (socket) => {
             socket.data.outbox.drain();
             this.#closeIfSent(socket);
+            this.#sendPicture(socket);
             this.#regulate();
             this.#checkFinished();
           },
@@ -230,16 +271,22 @@ class ServerShell {
     this.#nextLink += 1;
     socket.setNoDelay(true);
     const outbox = new Outbox((bytes) => socket.write(bytes), this.#outboxLimit);
+    const full = this.#sockets.size >= Math.min(this.#connectionsMax, LINKS_MAX);
     socket.data = {
       id,
       guard: new LinkGuard(this.#token, randomBytes(NONCE_SIZE), (bytes) => outbox.send(bytes)),
       outbox,
       welcomed: false,
+      refused: full && this.#unproven.size === 0,
       closing: false,
       timer: setTimeout(() => {
         if (!this.#sequencer.isWelcomed(id)) socket.terminate();
       }, GREETING_TIMEOUT_MS),
     };
+    if (socket.data.refused) {
+      this.#refuse(socket);
+      return;
+    }
     this.#sockets.set(id, socket);
     if (this.#token === null) {
       this.#connect(socket);
@@ -248,7 +295,7 @@ class ServerShell {
     this.#unproven.add(socket);
     // Strangers that keep connections can displace each other, and nobody who has proven who it is.
     const [oldest] = this.#unproven;
-    if (this.#unproven.size > UNPROVEN_LINKS_MAX) oldest?.terminate();
+    if (full || this.#unproven.size > UNPROVEN_LINKS_MAX) oldest?.terminate();
   }
 
   #connect(socket: LinkSocket): void {
@@ -264,6 +311,7 @@ class ServerShell {
       this.#sequencer.receive(link.id, chunk);
       this.#asker = undefined;
       freeNow(chunk);
+      this.#sendPicture(socket);
     } else {
       this.#authenticate(socket, chunk);
     }
@@ -278,6 +326,7 @@ class ServerShell {
       if (!guard.open) return;
       if (this.#unproven.delete(socket)) this.#connect(socket);
       if (rest.length > 0) this.#sequencer.receive(id, rest);
+      this.#sendPicture(socket);
     } catch (error) {
       if (!(error instanceof ProtocolError)) throw error;
       outbox.send(encode({ kind: Kind.FAIL, op: error.status, body: encodeText(error.message) }));
@@ -342,6 +391,40 @@ class ServerShell {
     }
   }
 
+  /**
+   * A few pieces of a picture whenever the link has taken what it got, and then everybody else has a turn: so it neither
+   * fills a queue nor holds up the order.
+   */
+  #sendPicture(socket: LinkSocket): void {
+    const link = socket.data;
+    if (!this.#sequencer.hasPicture(link.id) || link.outbox.size > 0) return;
+    clearTimeout(link.timer);
+    let more = true;
+    for (let piece = 0; more && piece < PIECES_AT_ONCE && link.outbox.size === 0; piece += 1) {
+      more = this.#sequencer.nextPiece(link.id);
+    }
+    if (!more) {
+      this.#close(socket);
+      return;
+    }
+    link.timer = setTimeout(() => socket.terminate(), PICTURE_STALL_MS);
+    if (link.outbox.size === 0) setImmediate(() => this.#sendPicture(socket));
+  }
+
+  #refuse(socket: LinkSocket): void {
+    const text = `the session's server has ${this.#sockets.size} connections, all it can have`;
+    socket.data.closing = true;
+    this.#refusals += 1;
+    // Over TLS nothing can be said before the handshake.
+    if (this.#refusals > REFUSALS_MAX || this.#tls) {
+      socket.terminate();
+      return;
+    }
+    socket.write(encode({ kind: Kind.FAIL, op: Status.LIMIT, body: encodeText(text) }));
+    // We read on, and forget it: whoever is still writing to a closed connection does not get what it was told.
+    socket.shutdown();
+  }
+
   #close(socket: LinkSocket): void {
     socket.data.closing = true;
     this.#closeIfSent(socket);
@@ -353,9 +436,10 @@ class ServerShell {
 
   #closed(socket: LinkSocket): void {
     const link = socket.data;
-    if (!this.#sockets.delete(link.id)) return;
     this.#unproven.delete(socket);
     clearTimeout(link.timer);
+    if (link.refused) this.#refusals -= 1;
+    if (!this.#sockets.delete(link.id)) return;
     this.#sequencer.disconnect(link.id);
     if (this.#endsUnused && link.welcomed && !this.#sequencer.hadProcess) this.endUnused(UNUSED_AGAIN_TIMEOUT_MS);
     this.#regulate();

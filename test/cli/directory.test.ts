@@ -243,7 +243,18 @@ describe("the command line", () => {
     expect((await place.dsm(["--version"])).stdout).toBe("0.1.0\n");
     const help = await place.dsm(["--help"]);
     expect(help.code).toBe(0);
-    const commands = ["run", "sessions", "remove", "doctor", "install", "uninstall", "licenses", "daemon", "server"];
+    const commands = [
+      "run",
+      "sessions",
+      "snapshot",
+      "remove",
+      "doctor",
+      "install",
+      "uninstall",
+      "licenses",
+      "daemon",
+      "server",
+    ];
     for (const command of [...commands, "arbiter"]) {
       expect(help.stdout).toContain(` ${command} `);
       const own = await place.dsm([command, "--help"]);

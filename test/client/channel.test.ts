@@ -60,7 +60,7 @@ describe("barrier", () => {
     await channel.semaphorePost("elsewhere", 0);
     expect(done).toBeFalse();
     memberOf(1).send({ kind: Kind.BARRIER });
-    expect(await reply).toEqual({ status: Status.OK, text: "" });
+    expect(await reply).toEqual({ status: Status.OK, text: "", value: 2 });
   });
 
   test("a second one at once is refused", async () => {
@@ -82,7 +82,7 @@ describe("barrier", () => {
   test("tells which process was lost", async () => {
     const reply = channel.barrier().reply;
     memberOf(1).die();
-    expect(await reply).toEqual({ status: Status.LOST, text: expect.stringContaining("process 1") });
+    expect(await reply).toEqual({ status: Status.LOST, text: expect.stringContaining("process 1"), value: 0 });
   });
 });
 
@@ -178,7 +178,7 @@ describe("sleeps", () => {
   });
 
   test("do not begin where the map holds another value", async () => {
-    expect(await channel.sleep(8, 1, value(1)).reply).toEqual({ status: Status.AGAIN, text: "" });
+    expect(await channel.sleep(8, 1, value(1)).reply).toEqual({ status: Status.AGAIN, text: "", value: 0 });
   });
 
   test("that are taken back take no wake-up, and one that came before stands", async () => {

@@ -12,6 +12,8 @@ const environment = {
   DSM_JOIN_TIMEOUT_MS: "1000",
   DSM_AUTOSTART: "0",
   DSM_ORDER: "release",
+  DSM_ON_LOSS: "continue",
+  DSM_ELASTIC: "1",
   DSM_DIRECT: "0",
 };
 
@@ -26,6 +28,8 @@ test("everything from the environment", () => {
     joinTimeoutMs: 1000,
     autostart: false,
     order: "release",
+    onLoss: "continue",
+    elastic: true,
     direct: false,
   });
 });
@@ -41,6 +45,8 @@ test("what the code says wins", () => {
     joinTimeoutMs: 5,
     autostart: true,
     order: "sequential",
+    onLoss: "fail",
+    elastic: false,
     direct: true,
   };
   expect<object>(readConfig(options, environment)).toEqual({ ...options, size: 2 ** 20 });
@@ -57,6 +63,8 @@ test("what nobody says is the library's or the session's to decide", () => {
     joinTimeoutMs: 300_000,
     autostart: true,
     order: null,
+    onLoss: null,
+    elastic: false,
     direct: true,
   });
 });
@@ -102,6 +110,12 @@ describe("is refused, with what was wrong:", () => {
       {},
     ],
     ['DSM_ORDER: there is no order "Release"', { session: "s" }, { DSM_ORDER: "Release" }],
+    [
+      'onLoss: "ignore" is no answer to a loss; choose fail or continue',
+      { session: "s", onLoss: "ignore" as never },
+      {},
+    ],
+    ['DSM_ON_LOSS: "Fail" is no', { session: "s" }, { DSM_ON_LOSS: "Fail" }],
     ["order is 2; give a string", { session: "s", order: 2 as never }, {}],
   ];
   test.each(wrong)("%s", (message, options, environment) => {

@@ -92,7 +92,16 @@ class Play {
 
   constructor(processes: number, options: ClusterOptions = {}, config: Partial<SessionConfig> = {}) {
     this.cluster = new Cluster(
-      { name: "s", instance: "1", processes, size: SIZE, base: 2 ** 45, order: "sequential", ...config },
+      {
+        name: "s",
+        instance: "1",
+        processes,
+        size: SIZE,
+        base: 2 ** 45,
+        order: "sequential",
+        onLoss: "fail",
+        ...config,
+      },
       {
         onEnded: () => {
           this.ended = true;

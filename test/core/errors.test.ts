@@ -31,7 +31,7 @@ test("codes and numbers come back from each other", () => {
     expect(statusCode(number)).toBe(`DSM_${name}` as ReturnType<typeof statusCode>);
     expect(statusOf(statusCode(number))).toBe(number);
   }
-  for (const unknown of [-1, 19, 255, Number.NaN]) expect(statusCode(unknown)).toBe("DSM_PROTOCOL");
+  for (const unknown of [-1, 21, 255, Number.NaN]) expect(statusCode(unknown)).toBe("DSM_PROTOCOL");
 });
 
 test("a DsmError has its code and one line", () => {

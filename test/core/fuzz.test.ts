@@ -30,6 +30,7 @@ const config: SessionConfig = {
   size: SIZE,
   base: 2 ** 45,
   order: "sequential",
+  onLoss: "fail",
 };
 
 /** One valid frame of any kind, as somebody on node `node` would send it. */
@@ -60,6 +61,8 @@ function validFrame(random: Random, node: number): Uint8Array {
     { kind: Kind.NAMED, offset: 64, aux: 8, body: encodeText("block") },
     { kind: Kind.FREE, offset: random.pick([0, 64, 2000]) },
     { kind: Kind.SLEEP, op: random.below(2), offset: 4000, length: 8, body: new Uint8Array(8) },
+    { kind: Kind.LOCK, op: random.below(2), body: encodeText("lock") },
+    { kind: Kind.UNLOCK, op: random.below(2), body: encodeText("lock") },
     { kind: Kind.WAKE, offset: 4000, aux: random.below(3) },
     { kind: Kind.SHADOW, offset: 0, length: 10, aux: 5, seq: 3 },
     { kind: Kind.UNSHADOW, offset: 0, length: 10, aux: 5 },

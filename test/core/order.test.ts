@@ -20,16 +20,26 @@ test("checkOrder takes the orders there are and names them to whoever wants anot
 });
 
 describe("checkExpectations", () => {
-  const config = { name: "s", instance: "1", processes: 3, size: 8192, base: 0, order: "release" } as const;
+  const config = {
+    name: "s",
+    instance: "1",
+    processes: 3,
+    size: 8192,
+    base: 0,
+    order: "release",
+    onLoss: "continue",
+  } as const;
 
   test("whoever expects nothing, or what there is, is welcome", () => {
     expect(checkExpectations(config, 0, 0, "")).toBeNull();
     expect(checkExpectations(config, 3, 8192, "release")).toBeNull();
+    expect(checkExpectations(config, 3, 8192, "release", "continue")).toBeNull();
   });
 
   test("each difference is named", () => {
     expect(checkExpectations(config, 2, 8192, "release")).toContain("is for 3 processes, not 2");
     expect(checkExpectations(config, 3, 4096, "release")).toContain("has a map of 8192 bytes, not 4096");
     expect(checkExpectations(config, 3, 8192, "sequential")).toContain("has the order release, not sequential");
+    expect(checkExpectations(config, 3, 8192, "release", "fail")).toContain("answers a loss with continue, not fail");
   });
 });

@@ -159,6 +159,7 @@ class Simulator {
       size: SIZE,
       base: 0x2000_0000_0000,
       order: "pipelined",
+      onLoss: "fail",
     };
     this.#order = this.#newSession(new Uint8Array(SIZE));
     this.#cluster = new Cluster(this.#config, {

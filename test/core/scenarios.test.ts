@@ -2,6 +2,7 @@
 import { expect, test } from "bun:test";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { PAGE_SIZE } from "../../src/core/limits.ts";
+import type { OnLoss } from "../../src/core/loss.ts";
 import type { Order } from "../../src/core/order.ts";
 import { Stage } from "../support/core-stage.ts";
 
@@ -14,10 +15,11 @@ function play(text: string): string {
   for (const line of text.split("\n")) {
     if (line.startsWith(">")) continue;
     lines.push(line);
-    const [verb, processes, pages, order] = line.trim().split(/\s+/);
+    const [verb, processes, pages, order, onLoss, elastic] = line.trim().split(/\s+/);
     if (line.trim() === "" || line.startsWith("#")) continue;
     if (verb === "session") {
-      stage = new Stage(Number(processes), Number(pages ?? 1) * PAGE_SIZE, order as Order | undefined);
+      const more = [order as Order | undefined, onLoss as OnLoss | undefined, elastic === "elastic"] as const;
+      stage = new Stage(Number(processes), Number(pages ?? 1) * PAGE_SIZE, ...more);
     } else {
       if (stage === undefined) throw new Error("a scenario begins with a session");
       lines.push(...stage.play(line).map((effect) => `> ${effect}`));

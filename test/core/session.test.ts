@@ -1,6 +1,13 @@
 import { describe, expect, test } from "bun:test";
 import { Status } from "../../src/core/errors.ts";
-import { BLOCKS_MAX, PROCESSES_MAX, SEMAPHORES_MAX, SLEEPERS_MAX, WAITING_JOINS_MAX } from "../../src/core/limits.ts";
+import {
+  BLOCKS_MAX,
+  LOCKS_MAX,
+  PROCESSES_MAX,
+  SEMAPHORES_MAX,
+  SLEEPERS_MAX,
+  WAITING_JOINS_MAX,
+} from "../../src/core/limits.ts";
 import { MapBytes } from "../../src/core/memory.ts";
 import { AtomicOp, encode, encodeText, type Frame, Kind } from "../../src/core/protocol.ts";
 import { type Effects, Session, type SessionConfig } from "../../src/core/session.ts";
@@ -14,6 +21,7 @@ const config = (processes: number): SessionConfig => ({
   size: SIZE,
   base: 2 ** 45,
   order: "sequential",
+  onLoss: "fail",
 });
 
 /** A session and everything it says, one line each. */
@@ -478,6 +486,15 @@ describe("limits", () => {
     for (let count = 0; count < SEMAPHORES_MAX; count += 1) expect(use(`s${count}`)).toEqual(["1/1 status 0, 0"]);
     expect(use("one more")).toEqual([`1/1 status ${Status.LIMIT}, 0`]);
     expect(use("s7")).toEqual(["1/1 status 0, 0"]);
+  });
+
+  test("locks", () => {
+    const machine = new Machine(1);
+    machine.join(1, 0);
+    const lock = (name: string) => machine.apply({ kind: Kind.LOCK, node: 1, tag: 1, body: encodeText(name) });
+    for (let count = 0; count < LOCKS_MAX; count += 1) expect(lock(`s${count}`)).toEqual(["1/1 status 0, 0"]);
+    expect(lock("one more")).toEqual([`1/1 status ${Status.LIMIT}, 0`]);
+    expect(lock("s7")).toEqual([`1/1 status ${Status.BUSY}, 0`]);
   });
 
   test("sleepers, whatever else waits included", () => {

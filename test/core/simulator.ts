@@ -57,6 +57,7 @@ const EVERYBODY = 0xffffffff;
 const SNAPSHOT_EVERY = 8;
 const SEMAPHORES = { mutex: 1, items: 0, pool: 3 } as const;
 type SemaphoreName = keyof typeof SEMAPHORES;
+const LOCKS = ["red", "blue"];
 
 export interface Report {
   entries: number;
@@ -69,6 +70,9 @@ export interface Report {
   woken: number;
   refused: number;
   blocks: number;
+  /** Locks taken, and those of them whose last owner had died. */
+  locked: number;
+  inherited: number;
 }
 
 interface Request {
@@ -88,6 +92,9 @@ interface Request {
     | "alloc"
     | "named"
     | "free"
+    | "lock"
+    | "trylock"
+    | "unlock"
     | "leave"
     | "shadow"
     | "unshadow";
@@ -195,6 +202,8 @@ class Simulator {
     woken: 0,
     refused: 0,
     blocks: 0,
+    locked: 0,
+    inherited: 0,
   };
   // What this seed makes happen.
   readonly #expected: number;
@@ -225,6 +234,7 @@ class Simulator {
       size: SIZE,
       base: 0x2000_0000_0000,
       order: "sequential",
+      onLoss: random.oneIn(3) ? "continue" : "fail",
     };
     this.#order = new Order(() => new Session(config, new MapBytes(new Uint8Array(SIZE)), NO_EFFECTS));
     this.#cluster = new Cluster(config, {
@@ -410,7 +420,7 @@ class Simulator {
     if (request !== null) {
       if (request.parts !== undefined && isHalf(request) && random.oneIn(2)) {
         this.#send(thread, request.parts.shift() as Frame);
-      } else if ((request.what === "wait" || request.what === "sleep") && !request.canceled && random.oneIn(8)) {
+      } else if (CANCELED.has(request.what) && !request.canceled && random.oneIn(8)) {
         request.canceled = true;
         this.#send(thread, { kind: Kind.SEM_CANCEL, tag: request.tag });
       } else if (this.#closes && !thread.main && random.oneIn(12)) {
@@ -429,7 +439,8 @@ class Simulator {
     else if (choice < 80) this.#sleep(thread);
     else if (choice < 83) this.#wake(thread);
     else if (choice < 88) this.#change(thread);
-    else if (choice < 94) this.#block(thread);
+    else if (choice < 92) this.#block(thread);
+    else if (choice < 95) this.#lock(thread);
     else if (choice < 98) this.#attach(thread.process);
     else if (this.#closes && !thread.main) this.#close(thread);
     else if (random.oneIn(20)) this.#leave(thread);
@@ -588,6 +599,20 @@ class Simulator {
 
   #wakeAll(thread: Thread, word: Word): void {
     this.#ask(thread, "wake", { kind: Kind.WAKE, offset: word.offset, aux: EVERYBODY }, { word });
+  }
+
+  /** Mostly unlocks what its process has. */
+  #lock(thread: Thread): void {
+    const random = this.#random;
+    const has = LOCKS.filter((name) => this.#order.ownerOf(name) === thread.process.rank);
+    if (has.length > 0 && !random.oneIn(6)) {
+      this.#ask(thread, "unlock", { kind: Kind.UNLOCK, op: random.below(2), body: encodeText(random.pick(has)) });
+    } else if (random.oneIn(8)) {
+      this.#ask(thread, "unlock", { kind: Kind.UNLOCK, body: encodeText(random.pick(LOCKS)) });
+    } else {
+      const what = random.oneIn(4) ? "trylock" : "lock";
+      this.#ask(thread, what, { kind: Kind.LOCK, op: what === "lock" ? 0 : 1, body: encodeText(random.pick(LOCKS)) });
+    }
   }
 
   #block(thread: Thread): void {
@@ -780,6 +805,8 @@ class Simulator {
     // Whoever was woken sees what was done before it was.
     thread.place = Math.max(thread.place, verdict.index);
     if (request.what === "sleep" && status === Status.OK) this.#report.woken += 1;
+    if (request.what === "lock" && (status === Status.OK || status === Status.OWNER_DIED)) this.#report.locked += 1;
+    if (status === Status.OWNER_DIED) this.#report.inherited += 1;
     if (request.what === "sleep" && status === Status.AGAIN) this.#report.refused += 1;
   }
 
@@ -799,6 +826,14 @@ class Simulator {
         const canceled = request.canceled === true ? [Status.TIMEOUT] : [];
         return [Status.OK, Status.AGAIN, ...canceled, ...left, ...lost];
       }
+      case "lock":
+      case "trylock": {
+        const canceled = request.canceled === true ? [Status.TIMEOUT] : [];
+        const busy = request.what === "lock" ? [Status.BUSY] : [Status.BUSY, Status.AGAIN];
+        return [Status.OK, Status.OWNER_DIED, ...busy, ...canceled, ...left, ...lost];
+      }
+      case "unlock":
+        return [Status.OK, Status.NOT_OWNER, ...left];
       case "alloc":
         return [Status.OK, Status.NO_MEMORY, ...left];
       case "named":
@@ -931,7 +966,7 @@ class Simulator {
     const { session } = this.#order;
     const semaphores = new Map(session.semaphores().map(({ name, value }) => [name, value]));
     const report = session.report();
-    const missing = report.some(({ state }) => state === "running" || state === "semaphore" || state === "sleeping");
+    const missing = report.some(({ state }) => ["running", "semaphore", "lock", "sleeping"].includes(state));
     for (const { pid, state, threads } of this.#processes) {
       for (const thread of threads) {
         const { open, request } = thread;
@@ -939,12 +974,21 @@ class Simulator {
         const waits =
           (request.what === "join" && session.phase !== "ended" && (state === "joining" || state === "dead")) ||
           (request.what === "sleep" && this.#sleepsRightly(thread, request)) ||
+          (request.what === "lock" &&
+            this.#order.queues(thread.process.node.number, thread.channel.index, request.tag)) ||
           (request.what === "barrier" && missing && !this.#order.lost) ||
-          (request.what === "wait" && semaphores.get(request.semaphore as string) === 0 && !this.#order.lost);
+          (request.what === "wait" &&
+            this.#isEmpty(semaphores, request.semaphore as SemaphoreName) &&
+            !this.#order.lost);
         if (!isHalf(request) && !waits)
           throw new Violation(`process ${pid} waits for its ${request.what} without reason`);
       }
     }
+  }
+
+  /** A wait that is the first use has its place in the order only when somebody waits for what comes behind it. */
+  #isEmpty(values: Map<string, number>, name: SemaphoreName): boolean {
+    return (values.get(name) ?? SEMAPHORES[name]) === 0;
   }
 
   /** Nobody has woken it, and nobody who changed what it saw has woken those who had seen it. */
@@ -1003,7 +1047,12 @@ function breakWord({ request }: Thread): void {
 }
 
 /** Requests of which the reference in Order knows the answer. */
-const JUDGED: ReadonlySet<Request["what"]> = new Set(["sleep", "wake", "alloc", "named", "free"]);
+const JUDGED: ReadonlySet<Request["what"]> = new Set([
+  ...(["sleep", "wake", "alloc", "named", "free"] as const),
+  ...(["lock", "trylock", "unlock"] as const),
+]);
+/** Requests that can be taken back. */
+const CANCELED: ReadonlySet<Request["what"]> = new Set(["wait", "sleep", "lock"]);
 
 const NO_EFFECTS = {
   watching: false,
@@ -1065,6 +1114,8 @@ class Order {
   /** Allocation and sleeping once more, as plainly as possible: blocks by place, sleepers as they came. */
   blocks: Block[] = [];
   #sleepers: { at: number; rank: number; offset: number }[] = [];
+  /** Locks as plainly: who has it (-1: nobody), whether the one before went with it, and who waits. */
+  #locks: PlainLock[] = plainLocks();
   readonly #verdicts = new Map<number, Verdict>();
   readonly #makeSession: () => Session;
   readonly #entries = new Map<number, Entry>();
@@ -1081,7 +1132,7 @@ class Order {
 
   /** Whether a process was lost somewhere in the order. */
   get lost(): boolean {
-    return this.session.lostRank >= 0;
+    return this.session.lostRank >= 0 && this.session.config.onLoss === "fail";
   }
 
   placeOf(node: number, channel: number, tag: number): Entry | undefined {
@@ -1094,6 +1145,16 @@ class Order {
     const verdict = this.#verdicts.get(at);
     this.#verdicts.delete(at);
     return verdict;
+  }
+
+  ownerOf(name: string): number {
+    return this.#locks.find((lock) => lock.name === name)?.owner ?? -1;
+  }
+
+  /** Whether that request waits for a lock that somebody has. */
+  queues(node: number, channel: number, tag: number): boolean {
+    const mine = key(node, channel * 0x10000 + tag);
+    return this.#locks.some(({ owner, queue }) => owner >= 0 && queue.some(({ at }) => at === mine));
   }
 
   /** Where anybody sleeps. */
@@ -1153,6 +1214,7 @@ class Order {
     for (const map of [this.snapshots, this.posts, this.#entries]) map.clear();
     this.blocks = [];
     this.#sleepers = [];
+    this.#locks = plainLocks();
     for (const { frame } of kept) {
       // Those who asked are gone with the node.
       this.#verdicts.clear();
@@ -1194,9 +1256,19 @@ class Order {
     const zeroed = this.#judge(at, frame, before, index);
     if (zeroed !== null) after.fill(0, zeroed.offset, zeroed.offset + zeroed.size);
     this.frames.push({ frame, entry, zeroed });
+    const rank = view.getUint16(6, true);
+    const goes = kind === Kind.LEAVE && this.session.presentOn(view.getUint32(12, true)).includes(rank);
     this.session.apply(view, 0);
     if (kind === Kind.LEAVE && this.lost && this.session.phase === "running") {
       for (const sleeper of this.#sleepers.splice(0)) this.#say(sleeper.at, Status.LOST, 0, index);
+      for (const { queue } of this.#locks) {
+        for (const waiter of queue.splice(0)) this.#say(waiter.at, Status.LOST, 0, index);
+      }
+    }
+    for (const lock of goes ? this.#locks : []) {
+      if (lock.owner !== rank) continue;
+      lock.died = true;
+      this.#passOn(lock, index);
     }
     if (kind !== Kind.PUBLISH || view.getUint8(5) !== 1) this.completed.push(index);
     if (index % SNAPSHOT_EVERY === 0) this.snapshots.set(index, JSON.stringify(this.session.snapshot()));
@@ -1205,6 +1277,13 @@ class Order {
   #say(at: number, status: Status, value: number, index: number): void {
     if (this.#verdicts.has(at)) throw new Violation("a request has two answers");
     this.#verdicts.set(at, { status, value, index });
+  }
+
+  #passOn(lock: PlainLock, index: number): void {
+    const next = lock.queue.shift();
+    lock.owner = next?.rank ?? -1;
+    if (next === undefined) return;
+    this.#say(next.at, lock.died ? Status.OWNER_DIED : Status.OK, 0, index);
   }
 
   /** What the reference says of the frame, before the session does. Returns the block it gives out. */
@@ -1245,11 +1324,43 @@ class Order {
         this.#say(at, Status.OK, woken.length, index);
         return null;
       }
+      case Kind.LOCK: {
+        const lock = this.#locks.find((one) => one.name === bodyText(frame, HEADER_SIZE, length)) as PlainLock;
+        if (left) this.#say(at, Status.LEFT, 0, index);
+        else if (this.lost) this.#say(at, Status.LOST, 0, index);
+        else if (lock.owner === rank || lock.queue.some((waiter) => waiter.rank === rank))
+          this.#say(at, Status.BUSY, 0, index);
+        else if (lock.owner >= 0 && view.getUint8(5) === 1) this.#say(at, Status.AGAIN, 0, index);
+        else {
+          lock.queue.push({ at, rank });
+          if (lock.owner < 0) this.#passOn(lock, index);
+        }
+        return null;
+      }
+      case Kind.UNLOCK: {
+        const lock = this.#locks.find((one) => one.name === bodyText(frame, HEADER_SIZE, length)) as PlainLock;
+        if (left) this.#say(at, Status.LEFT, 0, index);
+        else if (lock.owner !== rank) this.#say(at, Status.NOT_OWNER, 0, index);
+        else {
+          lock.died &&= view.getUint8(5) === 1;
+          this.#passOn(lock, index);
+          this.#say(at, Status.OK, 0, index);
+        }
+        return null;
+      }
       case Kind.SEM_CANCEL:
         for (const sleeper of take((sleeper) => sleeper.at === at)) this.#say(sleeper.at, Status.TIMEOUT, 0, index);
+        for (const lock of this.#locks) {
+          if (lock.queue.some((waiter) => waiter.at === at)) this.#say(at, Status.TIMEOUT, 0, index);
+          lock.queue = lock.queue.filter((waiter) => waiter.at !== at);
+        }
         return null;
       case Kind.LEAVE:
         if (!this.session.presentOn(node).includes(rank)) return null;
+        for (const lock of this.#locks) {
+          for (const waiter of lock.queue) if (waiter.rank === rank) this.#say(waiter.at, Status.LEFT, 0, index);
+          lock.queue = lock.queue.filter((waiter) => waiter.rank !== rank);
+        }
         for (const sleeper of take((sleeper) => sleeper.rank === rank)) this.#say(sleeper.at, Status.LEFT, 0, index);
         return null;
       case Kind.FREE: {
@@ -1303,6 +1414,15 @@ function firstFit(blocks: readonly Block[], size: number, align: number): number
     place + size <= SIZE && blocks.every((block) => place + size <= block.offset || block.offset + block.size <= place);
   return places.find(fits) ?? null;
 }
+
+interface PlainLock {
+  name: string;
+  owner: number;
+  died: boolean;
+  queue: { at: number; rank: number }[];
+}
+
+const plainLocks = (): PlainLock[] => LOCKS.map((name) => ({ name, owner: -1, died: false, queue: [] }));
 
 /** Node and stamped tag as one number. */
 const key = (node: number, tag: number): number => node * 2 ** 32 + tag;

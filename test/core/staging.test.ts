@@ -6,7 +6,15 @@ import { type Channel, Cluster, processHello } from "../support/core-cluster.ts"
 import { type Run, runs, viewOf } from "../support/core-frames.ts";
 
 const SIZE = 1 << 16;
-const config: SessionConfig = { name: "s", instance: "0", processes: 2, size: SIZE, base: 0, order: "sequential" };
+const config: SessionConfig = {
+  name: "s",
+  instance: "0",
+  processes: 2,
+  size: SIZE,
+  base: 0,
+  order: "sequential",
+  onLoss: "fail",
+};
 
 interface Actor {
   channel: Channel;

@@ -8,13 +8,17 @@ import { Session } from "../../src/core/session.ts";
 import { parseWelcome } from "../../src/core/welcome.ts";
 
 const SIZE = 8192;
-const hello: NodeHello = { session: "s", node: "n", processes: 0, size: 0, order: "" };
+const hello: NodeHello = { session: "s", node: "n", processes: 0, size: 0, order: "", onLoss: "" };
 const effects = { watching: false, wrote() {}, complete() {}, ranked() {}, gone() {}, ended() {} };
 
 /** A session with something of everything in it, as its server would send it. */
 function welcome(): Welcome {
   const config = { name: "s", instance: "0123456789abcdef", processes: 3, size: SIZE, base: ADDRESS_FIRST };
-  const session = new Session({ ...config, order: "sequential" }, new MapBytes(new Uint8Array(SIZE)), effects);
+  const session = new Session(
+    { ...config, order: "sequential", onLoss: "fail" },
+    new MapBytes(new Uint8Array(SIZE)),
+    effects,
+  );
   const apply = (frame: Parameters<typeof encode>[0]): void => {
     session.apply(new DataView(encode(frame).buffer), 0);
   };

@@ -47,7 +47,7 @@ const GUARD = 4096;
 const GUARD_BYTE = 0xa5;
 
 function config(processes: number, order: Order = "sequential"): SessionConfig {
-  return { name: "s", instance: "1", processes, size: SIZE, base: 2 ** 45, order };
+  return { name: "s", instance: "1", processes, size: SIZE, base: 2 ** 45, order, onLoss: "fail" };
 }
 
 /** Memory with other memory before and behind it, as a map file in a process has. */

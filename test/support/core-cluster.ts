@@ -4,6 +4,7 @@
  */
 import { FrameReader } from "../../src/core/frames.ts";
 import { FRAME_MAX, PAGE_SIZE, WELCOME_MAX } from "../../src/core/limits.ts";
+import { type OnLoss, onLossNumber } from "../../src/core/loss.ts";
 import { type Order, orderNumber } from "../../src/core/order.ts";
 import {
   bodyText,
@@ -152,6 +153,11 @@ export class Cluster {
     return pipe;
   }
 
+  /** Number of the newest connection to the server. */
+  get lastLink(): number {
+    return this.#nextLink - 1;
+  }
+
   /** A connection to the server, from somebody who may be anybody. */
   link(name: string, receive: (chunk: Uint8Array) => void, closed: () => void): Pipe {
     const id = this.#nextLink;
@@ -171,7 +177,15 @@ export class Cluster {
 
   /** A node that greets the server. Its replica is there once the welcome has been delivered. */
   node(name: string, hello: Partial<NodeHello> = {}): Node {
-    const everything = { session: this.config.name, node: name, processes: 0, size: 0, order: "" as const, ...hello };
+    const everything = {
+      session: this.config.name,
+      node: name,
+      processes: 0,
+      size: 0,
+      order: "" as const,
+      onLoss: "" as const,
+      ...hello,
+    };
     const node = new Node(this, name, everything);
     this.nodes.push(node);
     return node;
@@ -369,6 +383,8 @@ export interface Wishes {
   processes?: number;
   size?: number;
   order?: Order | "";
+  onLoss?: OnLoss | "";
+  elastic?: boolean;
   /** It does not want direct mode. */
   noDirect?: boolean;
 }
@@ -382,8 +398,11 @@ export function processHello(session: string, pid: number, wishes: Wishes = {}):
   view.setUint32(PROCESS_HELLO.processes[0], wishes.processes ?? 0, true);
   setUint64(view, PROCESS_HELLO.size[0], wishes.size ?? 0);
   view.setUint32(PROCESS_HELLO.wishedRank[0], (wishes.rank ?? -1) + 1, true);
-  view.setUint16(PROCESS_HELLO.order[0], order === "" ? 0 : orderNumber(order), true);
-  view.setUint16(PROCESS_HELLO.noDirect[0], wishes.noDirect === true ? 1 : 0, true);
+  view.setUint8(PROCESS_HELLO.order[0], order === "" ? 0 : orderNumber(order));
+  view.setUint8(PROCESS_HELLO.elastic[0], wishes.elastic === true ? 1 : 0);
+  view.setUint8(PROCESS_HELLO.noDirect[0], wishes.noDirect === true ? 1 : 0);
+  const onLoss = wishes.onLoss ?? "";
+  view.setUint8(PROCESS_HELLO.onLoss[0], onLoss === "" ? 0 : onLossNumber(onLoss));
   body.set(encodeText(session), PROCESS_HELLO.session[0]);
   return encodeGreeting(Kind.HELLO, body);
 }

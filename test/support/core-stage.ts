@@ -3,6 +3,7 @@
  * it that begin with ">" are what comes of it, in order. README.txt beside them says what the lines mean.
  */
 import { Status } from "../../src/core/errors.ts";
+import { DEFAULT_ON_LOSS, type OnLoss } from "../../src/core/loss.ts";
 import { DEFAULT_ORDER, type Order } from "../../src/core/order.ts";
 import {
   AtomicOp,
@@ -47,9 +48,15 @@ export class Stage {
   #effects: string[] = [];
   #nextPid = 101;
 
-  constructor(processes: number, size: number, order: Order = DEFAULT_ORDER) {
+  constructor(
+    processes: number,
+    size: number,
+    order: Order = DEFAULT_ORDER,
+    onLoss: OnLoss = DEFAULT_ON_LOSS,
+    elastic = false,
+  ) {
     this.#cluster = new Cluster(
-      { name: "demo", instance: "0123456789abcdef", processes, size, base: 0x2000_0000_0000, order },
+      { name: "demo", instance: "0123456789abcdef", processes, size, base: 0x2000_0000_0000, order, onLoss, elastic },
       {
         onEnded: () => this.#say("the session has ended"),
         shadow: (pid) =>
@@ -93,6 +100,8 @@ export class Stage {
           processes: number("expects", 0),
           size: number("size", 0),
           order: (option("order") ?? "") as Order | "",
+          onLoss: (option("onloss") ?? "") as OnLoss | "",
+          elastic: words.includes("elastic"),
         });
         return;
       }
@@ -117,6 +126,8 @@ export class Stage {
           processes: number("expects", 0),
           size: number("size", 0),
           order: (option("order") ?? "") as Order | "",
+          onLoss: (option("onloss") ?? "") as OnLoss | "",
+          elastic: words.includes("elastic"),
           noDirect: words.includes("ordered"),
         };
         actor.asked.set(0, "join");
@@ -241,6 +252,14 @@ export class Stage {
         this.#ask(actor, { kind: Kind.SEM_POST, offset, body: encodeText(word(0)), ...initial }, `${verb} ${word(0)}`);
         return;
       }
+      case "lock":
+      case "trylock":
+      case "unlock": {
+        const kind = verb === "unlock" ? Kind.UNLOCK : Kind.LOCK;
+        const op = verb === "trylock" || words.includes("unmended") ? 1 : 0;
+        this.#ask(actor, { kind, op, body: encodeText(word(0)) }, `${verb} ${word(0)}`);
+        return;
+      }
       case "alloc":
       case "named": {
         const [name, size] = verb === "named" ? [word(0), word(1)] : ["", word(0)];
@@ -263,7 +282,7 @@ export class Stage {
         this.#ask(actor, { kind: Kind.WAKE, offset: Number(word(0)), aux: Number(words[1] ?? 1) }, "wake");
         return;
       case "cancel":
-        // Takes back the wait or sleep that was asked last.
+        // Takes back the wait, lock or sleep that was asked last.
         actor.channel.up.push(encode({ kind: Kind.SEM_CANCEL, tag: actor.nextTag - 1 }));
         return;
       case "leave":
@@ -436,15 +455,21 @@ export class Stage {
   }
 
   #status(): void {
-    const { phase, direct, present, entries, bytes, nodes, ranks, semaphores } = this.#cluster.sequencer.status();
+    const { phase, direct, present, entries, bytes, nodes, ranks, semaphores, locks } =
+      this.#cluster.sequencer.status();
     this.#say(
       `${phase}${direct ? ", direct" : ""}, ${present} present, ${entries} entries, ${bytes} bytes, nodes ${nodes.join(" ") || "none"}`,
     );
-    for (const { rank, node, pid, state, on } of ranks) {
-      this.#say(`rank ${rank}: ${state}${on === undefined ? "" : ` on ${on}`}, node ${node}, process ${pid}`);
+    for (const { rank, node, pid, state, on, holds } of ranks) {
+      const has = holds === undefined ? "" : `, has ${holds.join(" ")}`;
+      this.#say(`rank ${rank}: ${state}${on === undefined ? "" : ` on ${on}`}, node ${node}, process ${pid}${has}`);
     }
     for (const { name, value, waiters } of semaphores) {
       this.#say(`semaphore ${name}: ${value}${waiters.length === 0 ? "" : `, ranks waiting ${waiters.join(" ")}`}`);
+    }
+    for (const { name, owner, waiters } of locks) {
+      const waiting = waiters.length === 0 ? "" : `, ranks waiting ${waiters.join(" ")}`;
+      this.#say(`lock ${name}: ${owner < 0 ? "free" : `rank ${owner} has it`}${waiting}`);
     }
   }
 }

@@ -42,7 +42,7 @@ enum dsm_status {
   DSM_ENDED = 8,        /* the session has ended */
   DSM_OVERFLOW = 9,     /* a semaphore would pass DSM_SEM_MAX */
   DSM_LIMIT = 10,       /* a stated limit is reached (semaphores, holes, sessions ...) */
-  DSM_BUSY = 11,        /* this process is already in a barrier */
+  DSM_BUSY = 11,        /* this process is in the barrier, or has or waits for the lock, already */
   DSM_LEFT = 12,        /* this process has left the session */
   DSM_NO_MEMORY = 13,   /* out of memory or out of room in /dev/shm */
   DSM_FORKED = 14,      /* called in a child of the process that joined */
@@ -50,9 +50,11 @@ enum dsm_status {
   DSM_PROTOCOL = 16,    /* the other side sent something that is not dsm */
   DSM_SYSTEM = 17,      /* a system call failed; dsm_last_error() has its reason */
   DSM_REFUSED = 18,     /* refused by the daemon (unknown session, bad request) */
+  DSM_OWNER_DIED = 19,  /* locked, but the last owner ended while it had the lock */
+  DSM_NOT_OWNER = 20,   /* this process does not have the lock */
 };
 
-#define DSM_NAME_MAX 63            /* bytes in a session, node or semaphore name */
+#define DSM_NAME_MAX 63            /* bytes in a session, node, semaphore, lock or block name */
 #define DSM_PROCESSES_MAX 1024     /* processes in a session */
 #define DSM_SIZE_MAX (1ull << 32)  /* bytes in a map: 4 GiB */
 #define DSM_SEM_MAX 0x7fffffff     /* value of a semaphore */
@@ -74,11 +76,13 @@ typedef struct dsm_config {
   const char *binary;       /* path of the dsm binary; NULL: DSM_BIN, beside the library, PATH */
   const char *order;        /* "sequential", "release" or "pipelined"; NULL: what the session has, sequential for a new one */
   int32_t direct;           /* 0: no direct mode, even if all processes are on one node */
+  const char *on_loss;      /* "fail" or "continue"; NULL: whatever the session has, fail for a new one */
+  int32_t elastic;          /* 1: processes may join while it runs; 0: whatever the session is, a new one is not */
 } dsm_config;
 
 /* Fills `config` from the environment: DSM_SESSION, DSM_NODE, DSM_DAEMON, DSM_PROCESSES, DSM_SIZE (bytes, or with a
- * suffix KiB, MiB, GiB), DSM_RANK, DSM_JOIN_TIMEOUT_MS, DSM_AUTOSTART, DSM_BIN, DSM_ORDER, DSM_DIRECT (0 or 1). A variable that is set but cannot be
- * read gives DSM_INVALID. Strings point into the environment. */
+ * suffix KiB, MiB, GiB), DSM_RANK, DSM_JOIN_TIMEOUT_MS, DSM_AUTOSTART, DSM_BIN, DSM_ORDER, DSM_DIRECT (0 or 1),
+ * DSM_ON_LOSS, DSM_ELASTIC (0 or 1). A variable that is set but cannot be read gives DSM_INVALID. Strings point into the environment. */
 int dsm_config_init(dsm_config *config);
 
 /* Joins the session (NULL: configured by the environment alone), creating it if it is not there, and waits until all
@@ -91,12 +95,18 @@ int dsm_open(const dsm_config *config, dsm_session **session);
 int dsm_close(dsm_session *session);
 
 int dsm_rank(const dsm_session *session);           /* 0 to processes - 1 */
-int dsm_processes(const dsm_session *session);      /* processes in the session */
+/* Processes in the session. Of an elastic one, which processes may join while it runs, leave, and come to again: those
+ * that were there when this process joined, or in the last barrier it passed. A barrier waits for all who are there. */
+int dsm_processes(const dsm_session *session);
 void *dsm_address(const dsm_session *session);      /* first byte of the map, the same in every process */
 size_t dsm_size(const dsm_session *session);        /* bytes in the map, whole pages */
 const char *dsm_node(const dsm_session *session);   /* name of this process's node */
 const char *dsm_name(const dsm_session *session);   /* name of the session */
 const char *dsm_order(const dsm_session *session);  /* "sequential", "release" or "pipelined" */
+/* What happens when a process dies without leaving. "fail": barriers, waits, sleeps and locks of all others, pending and
+ * later ones, give DSM_LOST, and dsm_last_error() names the lost rank; stores, loads, posts, unlocks and leaving go on,
+ * so that what was reached can be saved. "continue": the others go on without it; barriers count those that are there. */
+const char *dsm_on_loss(const dsm_session *session);
 /* 1 in direct mode: all processes are on one node and share its memory as threads do; a store costs what a store costs,
  * and what may be relied on is x86-TSO. */
 int dsm_is_direct(const dsm_session *session);
@@ -110,6 +120,20 @@ int dsm_sem_wait(dsm_session *session, const char *name, uint32_t initial);
 int dsm_sem_trywait(dsm_session *session, const char *name, uint32_t initial);  /* DSM_AGAIN instead of waiting */
 int dsm_sem_timedwait(dsm_session *session, const char *name, uint32_t initial, uint32_t timeout_ms);
 int dsm_sem_post(dsm_session *session, const char *name, uint32_t initial);
+
+/* Named locks, shared by the session, first come first served. A lock exists from its first use on, and a process has
+ * it, not a thread: DSM_BUSY if this process has it or waits for it already, in whichever thread. Locking and unlocking
+ * are synchronising operations like those of semaphores.
+ *
+ * DSM_OWNER_DIED: this process has the lock now, as with DSM_OK, but the last owner died or left the session while it
+ * had it; put in order what the lock guards. (After a death this is for sessions with on_loss "continue"; in others
+ * waiting for a lock then gives DSM_LOST.) */
+int dsm_lock(dsm_session *session, const char *name);
+int dsm_lock_try(dsm_session *session, const char *name);                           /* DSM_AGAIN instead of waiting */
+int dsm_lock_timed(dsm_session *session, const char *name, uint32_t timeout_ms);    /* DSM_TIMEOUT after that time */
+int dsm_unlock(dsm_session *session, const char *name);                             /* DSM_NOT_OWNER: it is not ours */
+/* Like dsm_unlock, by one who was told DSM_OWNER_DIED and has not put things in order: the next owner is told, too. */
+int dsm_unlock_unmended(dsm_session *session, const char *name);
 
 /* Makes [address, address + size) a hole: what this process writes there is seen by no other process until the hole is
  * filled. Filling publishes exactly the bytes that changed, as one entry of the order. Holes may not overlap. */

@@ -264,11 +264,23 @@ static void perform(const char *command, char *answer) {
   else if (IS("wait")) answer_status(answer, dsm_sem_wait(session, name, (uint32_t)initial));
   else if (IS("try")) answer_status(answer, dsm_sem_trywait(session, name, (uint32_t)initial));
   else if (IS("timed")) answer_status(answer, dsm_sem_timedwait(session, name, (uint32_t)initial, (uint32_t)timeout));
+  else if (IS("lock")) answer_status(answer, dsm_lock(session, name));
+  else if (IS("trylock")) answer_status(answer, dsm_lock_try(session, name));
+  else if (IS("timedlock")) answer_status(answer, dsm_lock_timed(session, name, (uint32_t)initial));
+  else if (IS("unlock")) answer_status(answer, dsm_unlock(session, name));
+  else if (IS("unmended")) answer_status(answer, dsm_unlock_unmended(session, name));
+  else if (IS("wakeall")) answer_status(answer, dsm_wake(session, at(n[0]), UINT32_MAX, NULL));
+  else if (IS("onloss")) snprintf(answer, LINE, "ok %s", dsm_on_loss(session));
   else if (IS("post")) answer_status(answer, dsm_sem_post(session, name, (uint32_t)initial));
   else if (IS("fill_names")) answer_status(answer, use_names(n[0]));
   else if (IS("alloc")) {
     void *block = NULL;
     status = dsm_alloc(session, n[0], 8, &block);
+    if (status == DSM_OK) answer_number(answer, (uintptr_t)block - (uintptr_t)dsm_address(session));
+    else answer_status(answer, status);
+  } else if (IS("named")) {
+    void *block = NULL;
+    status = dsm_named(session, name, initial, &block);
     if (status == DSM_OK) answer_number(answer, (uintptr_t)block - (uintptr_t)dsm_address(session));
     else answer_status(answer, status);
   } else if (IS("fence")) answer_status(answer, dsm_fence(session));

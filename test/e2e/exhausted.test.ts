@@ -1,0 +1,205 @@
+/** A machine that runs out: of room in /dev/shm, of file descriptors. Who asks is told, and nobody else suffers. */
+import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { readdirSync } from "node:fs";
+import type { Actor } from "../support/e2e-actor.ts";
+import { Cluster, eventually } from "../support/e2e-cluster.ts";
+
+setDefaultTimeout(120_000);
+
+let cluster: Cluster;
+beforeAll(async () => {
+  cluster = await Cluster.start();
+});
+afterEach(() => cluster.settled());
+afterAll(() => cluster.close());
+
+const descriptors = (pid: number): number => readdirSync(`/proc/${pid}/fd`).length;
+
+/** From now on the process may have so many descriptors. */
+function limitFiles(pid: number, files: number): void {
+  const { exitCode, stderr } = Bun.spawnSync(["prlimit", `--pid=${pid}`, `--nofile=${files}:1000`]);
+  if (exitCode !== 0) throw new Error(stderr.toString());
+}
+
+/** A command whose processes, and those they start, may have so many descriptors. */
+const withFiles = (files: number, ...command: string[]): string[] => [
+  "sh",
+  "-c",
+  `ulimit -n ${files} && exec "$@"`,
+  "sh",
+  ...command,
+];
+
+/** The same with a /dev/shm of their own. */
+const withShm = (size: string, ...command: string[]): string[] => [
+  ...["unshare", "-m", "sh", "-c", `mount -t tmpfs -o size=${size} none /dev/shm && exec "$@"`, "sh"],
+  ...command,
+];
+
+const mayMount = Bun.spawnSync(withShm("1m", "true")).exitCode === 0;
+
+test.if(mayMount)(
+  "a map that does not fit in /dev/shm: joining says so, and the other node is not harmed",
+  async () => {
+    const session = cluster.session();
+    const common = { session, processes: 2, size: "4MiB" };
+    const a = cluster.actor({ ...common, node: "a" });
+    const opening = a.do("open");
+    await cluster.untilPresent(session, 1);
+    const small = cluster.actor({ ...common, node: "b" }, withShm("2m", cluster.program("actor")));
+    expect(await small.ask("open")).toMatch(
+      /^DSM_NO_MEMORY a map of 4(\.\d)? ?MiB does not fit in \/dev\/shm \(2 ?MiB free\); choose a smaller size$/,
+    );
+    expect(await small.end()).toMatchObject({ code: 0, stderr: "" });
+    const b = cluster.actor({ ...common, node: "b" });
+    await Promise.all([opening, b.do("open")]);
+    await Promise.all([a.do("barrier"), b.do("barrier")]);
+    await Promise.all([a.leave(), b.leave()]);
+  },
+);
+
+for (const order of ["sequential", "release", "pipelined"]) {
+  test.if(mayMount)(
+    `${order}: a /dev/shm that fills up when the map is there does no harm: its memory is reserved`,
+    async () => {
+      const SIZE = 1 << 20;
+      const common = { session: cluster.session(), processes: 2, size: "1MiB", environment: { DSM_ORDER: order } };
+      const a = cluster.actor({ ...common, node: "a" }, withShm("4m", cluster.program("actor")));
+      const b = cluster.actor({ ...common, node: "b" });
+      await Promise.all([a.do("open"), b.do("open")]);
+      const fill = ["sh", "-c", "head -c 16m /dev/zero > /dev/shm/rest"];
+      const { exitCode } = Bun.spawnSync(["nsenter", `--target=${a.pid}`, "--mount", ...fill], { stderr: "ignore" });
+      expect(exitCode).not.toBe(0);
+      await b.do(`publish 0 ${SIZE} 3`);
+      expect(await a.number(`count 0 ${SIZE} 3`)).toBe(SIZE);
+      await a.do(`stos 0 ${SIZE} 4`);
+      await a.do("publish 4096 8192 5");
+      await a.do("add 0 0");
+      await a.do("fence");
+      expect(await b.number("count 4096 8192 5")).toBe(8192);
+      expect(await b.number(`count 0 ${SIZE} 4`)).toBe(SIZE - 8192);
+      await Promise.all([a.leave(), b.leave()]);
+    },
+  );
+}
+
+for (const order of ["sequential", "release", "pipelined"]) {
+  test(`${order}: a process out of descriptors: a call that wants one says so, stores and all else go on`, async () => {
+    const environment = { DSM_ORDER: order };
+    const [a, b] = (await cluster.actors(["a", "b"], { environment })) as [Actor, Actor];
+    limitFiles(a.pid, descriptors(a.pid));
+    const none = "DSM_LIMIT no further connection to the arbiter: Too many open files";
+    for (const call of ["barrier", "wait s 1", "post s", "lock l"])
+      expect([call, await a.ask(call)]).toEqual([call, none]);
+    if (order !== "release")
+      expect(await a.ask("dig 0 8192")).toBe("DSM_NO_MEMORY no memory for a hole: Too many open files");
+    // Several threads have one connection between them.
+    for (let thread = 0; thread < 8; thread += 1) await a.do(`begin ${thread} stos ${thread * 512} 512 ${thread + 1}`);
+    for (let thread = 0; thread < 8; thread += 1) await a.do(`end ${thread}`);
+    await a.do("add 8192 3");
+    await a.do("add 8192 3");
+    limitFiles(a.pid, 100);
+    await a.do("fence");
+    for (let thread = 0; thread < 8; thread += 1) {
+      expect(await b.number(`count ${thread * 512} 512 ${thread + 1}`)).toBe(512);
+    }
+    expect(await b.number("load 8 8192")).toBe(6);
+    await a.do("publish 0 8192 7");
+    await Promise.all([a.do("barrier"), b.do("barrier")]);
+    expect(await b.number("count 0 8192 7")).toBe(8192);
+    await Promise.all([a.leave(), b.leave()]);
+  });
+}
+
+test("a process that has no descriptors left to join with says so and leaves nothing behind", async () => {
+  const session = cluster.session();
+  const a = cluster.actor({ session, processes: 2, node: "a" });
+  const opening = a.do("open");
+  await cluster.untilPresent(session, 1);
+  // None for the connection, or too few for what comes behind it: nobody is to lose a process by that.
+  for (const more of [0, 1, 2, 4]) {
+    const b = cluster.actor({ session, processes: 2, node: "a" });
+    await b.ask("sleep 0");
+    limitFiles(b.pid, descriptors(b.pid) + more);
+    expect(await b.ask("open")).toMatch(/^DSM_(LIMIT|SYSTEM) .*Too many open files$/);
+    expect(await b.end()).toMatchObject({ code: 0, stderr: "" });
+  }
+  const b = cluster.actor({ session, processes: 2, node: "a" });
+  await b.ask("sleep 0");
+  limitFiles(b.pid, descriptors(b.pid) + 5);
+  await Promise.all([opening, b.do("open")]);
+  await b.do("store 4 0 1");
+  await Promise.all([a.leave(), b.leave()]);
+});
+
+test("an arbiter that has all the connections it can have tells who wants one more, and serves the others", async () => {
+  const common = { session: cluster.session(), processes: 2 };
+  // 60 files are 12 connections: 2 of each process are in use, and each waiting thread wants one.
+  const a = cluster.actor({ ...common, node: "a" }, withFiles(60, cluster.program("actor")));
+  const opening = a.do("open");
+  await cluster.untilPresent(common.session, 1);
+  const b = cluster.actor({ ...common, node: "b" });
+  await Promise.all([opening, b.do("open")]);
+  for (let thread = 0; thread < 10; thread += 1) await a.do(`begin ${thread} wait gate 0`);
+  await eventually("ten wait", async () => {
+    const report = await cluster.command(["true"]).then(() => cluster.status(common.session));
+    return report.entries >= 2 + 10;
+  });
+  expect(await a.ask("barrier")).toBe(
+    "DSM_LIMIT no further connection to the arbiter: the arbiter has all the connections it can have; it needs a higher limit of open files",
+  );
+  await a.do("store 4 0 7");
+  await a.do("add 0 1");
+  expect(await b.number("load 4 0")).toBe(8);
+  // One more process is told as well.
+  const late = cluster.actor({ ...common, node: "a" });
+  expect(await late.ask("open")).toMatch(/^DSM_LIMIT the arbiter has 12 connections, all it can have/);
+  await late.end();
+  for (let thread = 0; thread < 10; thread += 1) await b.do("post gate");
+  for (let thread = 0; thread < 10; thread += 1) expect(await a.ask(`end ${thread}`)).toBe("ok");
+  await Promise.all([a.do("barrier"), b.do("barrier")]);
+  await Promise.all([a.leave(), b.leave()]);
+});
+
+test("an arbiter that may open hardly any files does not begin, and says so", async () => {
+  const a = cluster.actor({ session: cluster.session(), processes: 1 }, withFiles(40, cluster.program("actor")));
+  expect(await a.ask("open")).toBe("DSM_LIMIT the arbiter may open 40 files; it needs 56 or more (ulimit -n)");
+  await a.end();
+});
+
+test("a server that has all the connections it can have tells who wants one more, and serves the others", async () => {
+  const processes = 10;
+  const session = cluster.session();
+  const server = cluster.spawn(withFiles(57, cluster.environment.DSM_BIN as string, "server", "--size=64KiB"), {
+    session,
+    processes,
+  });
+  await eventually("the server has registered", async () =>
+    (await cluster.sessions()).some(({ name }) => name === session),
+  );
+  const actors = Array.from({ length: processes }, (_, i) => cluster.actor({ session, processes, node: `n${i}` }));
+  const opened = actors.map((actor) => actor.ask("open"));
+  const answers = await Promise.race([
+    Promise.all(opened),
+    // Nine are in and wait for the tenth.
+    Promise.any(opened),
+  ]);
+  expect(answers).toMatch(/^DSM_LIMIT the session's server has 9 connections, all it can have$/);
+  server.kill();
+  for (const answer of await Promise.all(opened)) expect(answer).toMatch(/^DSM_(LIMIT|UNREACHABLE) /);
+  await Promise.all(actors.map((actor) => actor.end()));
+});
+
+test("a daemon out of descriptors cannot start a server, says so, and goes on", async () => {
+  const [a] = (await cluster.actors(["a"])) as [Actor];
+  const daemon = cluster.processes("daemon")[0] as number;
+  // What asks it is a connection, too; the pipe to a server is what cannot be had.
+  limitFiles(daemon, descriptors(daemon) + 1);
+  const other = cluster.actor({ session: cluster.session(), processes: 1 });
+  expect(await other.ask("open")).toMatch(/^DSM_SYSTEM the server of session ".*" cannot be started: .*EMFILE/);
+  await other.end();
+  await a.do("barrier");
+  limitFiles(daemon, 1000);
+  const [again] = (await cluster.actors(["a"])) as [Actor];
+  await Promise.all([a.leave(), again.leave()]);
+});
