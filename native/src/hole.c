@@ -137,7 +137,10 @@ static void set_bits(uint64_t *bits, uint64_t first, uint64_t end) {
 static int copy_pages(dsm_session *session, uint64_t first, uint64_t end, int protection) {
   struct hole_table *table = &session->holes;
   /* Want of memory is found out here and not by the copy, as a SIGBUS. */
-  if ((!is_backed(table, first) || !is_backed(table, end - 1)) &&
+  int backed = 1;
+  for (uint64_t page = first; page < end; page++)
+    backed &= is_backed(table, page);
+  if (!backed &&
       syscall(SYS_fallocate, table->shadow_fd, 0, first * PAGE_BYTES, (end - first) * PAGE_BYTES) != 0)
     return -1;
   size_t bytes = (size_t)(end - first) * PAGE_BYTES;

@@ -110,7 +110,15 @@ describe("a record is refused that is", () => {
   test.each(damaged)("%s", (_what, damage) => {
     const ring = emptyRing();
     const cluster = new Cluster(
-      { name: "s", instance: "1", processes: 1, size: 4096, base: 0x2000_0000_0000, order: "pipelined" },
+      {
+        name: "s",
+        instance: "1",
+        processes: 1,
+        size: 4096,
+        base: 0x2000_0000_0000,
+        order: "pipelined",
+        onLoss: "fail",
+      },
       { ring: () => new Ring(ring, { acquire: () => false, release: () => {}, admit: () => true }) },
     );
     const node = cluster.node("a");
