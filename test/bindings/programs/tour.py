@@ -21,7 +21,7 @@ def tour(session: dsm.Session) -> None:
     table[rank] = rank + 1
     grid[rank] += np.arange(500) * 0.5 + rank  # vector stores
     session.barrier()
-    assert table.sum() == processes * (processes + 1) // 2
+    assert table[:processes].sum() == processes * (processes + 1) // 2
     assert all(grid[other, 499] == 249.5 + other for other in range(processes))
     for _ in range(20):
         with session.lock("turn"):
