@@ -56,7 +56,7 @@ test(
     expect(total.loads).toBeGreaterThan(10 * seeds.length);
     expect(total.lost).toBeGreaterThan(seeds.length / 4);
     expect(total.direct).toBeGreaterThan(seeds.length / 5);
-    expect(total.inherited).toBeGreaterThan(seeds.length / 50);
+    expect(total.inherited).toBeGreaterThan(seeds.length / 100);
     for (const count of [total.woken, total.refused, total.blocks, total.locked])
       expect(count).toBeGreaterThan(seeds.length / 2);
   },
