@@ -31,17 +31,20 @@ static void settle(void) {
   nanosleep(&pause, NULL);
 }
 
+static volatile int bare_traps;
+
 /* Steps over the store below, whose length is known. */
 static void bare_handler(int signo, siginfo_t *info, void *context) {
   (void)signo, (void)info;
   ((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP] += 3;
+  bare_traps++;
 }
 
 static inline void store_gpr(void *at) {
-  __asm__ volatile("movq %%rax, (%0)" ::"r"(at) : "memory");
+  __asm__ volatile("movq %%rax, (%0)" ::"D"(at) : "memory"); /* 3 bytes in this register, 4 in some */
 }
 static inline void store_vector(void *at) {
-  __asm__ volatile("movups %%xmm0, (%0)" ::"r"(at) : "memory");
+  __asm__ volatile("movups %%xmm0, (%0)" ::"D"(at) : "memory");
 }
 
 int main(int argc, char **argv) {
@@ -73,6 +76,10 @@ int main(int argc, char **argv) {
       store_gpr(page);
     long long bare_ns = now_ns() - start;
     sigaction(SIGSEGV, &ours, NULL);
+    if (bare_traps != count * (round + 1)) {
+      fprintf(stderr, "burst: not every bare store trapped\n");
+      return 1;
+    }
 
     start = now_ns();
     for (int i = 0; i < count; i++)

@@ -41,7 +41,7 @@ static void bare_handler(int signo, siginfo_t *info, void *context) {
 
 static void store_gpr(int i) {
   (void)i;
-  __asm__ volatile("movq %%rax, (%0)" ::"r"(map) : "memory");
+  __asm__ volatile("movq %%rax, (%0)" ::"D"(map) : "memory"); /* 3 bytes in this register, 4 in some */
 }
 static void store_vector(int i) {
   (void)i;

@@ -59,6 +59,18 @@ static void publish(const uint8_t *body, uint32_t length) {
     uint64_t run;
     memcpy(&run, body + at, 8);
     uint64_t offset = run & 0xffffffffff, bytes = run >> 40;
+    if ((bytes & WIRE_RUN_MASKED) != 0) {
+      uint32_t words = (uint32_t)((bytes & ~(uint64_t)WIRE_RUN_MASKED) >> WIRE_RUN_BYTES_BITS) + 1;
+      uint32_t changes = (uint32_t)(bytes & ((1u << WIRE_RUN_BYTES_BITS) - 1)) + 1, used = 0;
+      const uint8_t *masks = body + at + 8, *from = masks + ((words + 7) & ~7u);
+      CHECK(offset + 8 * words <= the->size);
+      for (uint32_t i = 0; i < 8 * words; i++) {
+        if ((masks[i / 8] >> i % 8 & 1) != 0) the->map[offset + i] = from[used++];
+      }
+      CHECK(used == changes);
+      at += 8 + ((words + 7) & ~7u) + ((changes + 7) & ~7u);
+      continue;
+    }
     CHECK(bytes >= 1 && offset + bytes <= the->size && at + 8 + bytes <= length);
     memcpy(the->map + offset, body + at + 8, bytes);
     at += 8 + (uint32_t)((bytes + 7) & ~7u);
@@ -159,12 +171,16 @@ static void *accept_all(void *nothing) {
   }
 }
 
+static void remove_map(void) { unlink(the->path); }
+
 void arbiter_start(struct arbiter *arbiter, const dsm_config *config) {
   struct arbiter_place place;
   CHECK(arbiter_locate(config, &place) == DSM_OK);
   the = arbiter;
   size_t bytes = arbiter->size + arbiter->size / PAGE_BYTES;
-  snprintf(arbiter->path, sizeof arbiter->path, "%s.map", place.socket);
+  /* The library believes nobody who has maps elsewhere. */
+  snprintf(arbiter->path, sizeof arbiter->path, "/dev/shm/dsm-fuzz-%d", (int)getpid());
+  atexit(remove_map);
   arbiter->map_fd = open(arbiter->path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
   CHECK(arbiter->map_fd >= 0 && ftruncate(arbiter->map_fd, (off_t)((bytes + PAGE_BYTES - 1) & ~(PAGE_BYTES - 1ul))) == 0);
   arbiter->map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, arbiter->map_fd, 0);

@@ -1,5 +1,6 @@
-/* An arbiter within the program under test, for tests of the library that need nothing else: the map is a file beside
- * the socket (in XDG_RUNTIME_DIR, for the caller to remove), and each connection has a thread. It answers as the real one does, or with what a test gives it. */
+/* An arbiter within the program under test, for tests of the library that need nothing else: the map is a file in
+ * /dev/shm, removed when the program ends, and each connection has a thread. It answers as the real one does, or with
+ * what a test gives it. */
 #ifndef ARBITER_H
 #define ARBITER_H
 

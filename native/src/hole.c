@@ -22,6 +22,9 @@
  * this many is given whole chunks from then on, which merge. */
 #define OPENINGS_MAX 8192u
 #define CHUNK_PAGES 512u
+/* Under release: captured stores to a page after which it is opened. Structures with a lock or a counter in them are
+ * rarely stored to so often between two synchronising operations; arrays are. */
+#define STORES_TO_OPEN 16u
 /* From this many pages on their memory is asked for at once: a fault for each page of a copy costs more than the copy. */
 #define POPULATE_PAGES_MIN 8u
 /* A publication with no more runs than this goes to the arbiter as one frame; the parts of a larger one are taken from the
@@ -102,21 +105,15 @@ static int may_loosen(struct hole_table *table, uint64_t page) {
   return table->releases && table->atomics[page] == 0 && !page_shared(table, NULL, page * PAGE_BYTES);
 }
 
-/* Which pages to open for a write to `page`, which is not open: [*first, *end). Without a hole: under release. */
+/* How many pages to prepare for a write to `page`: more each time while a process writes one after the other. */
+static uint32_t next_run(const struct hole_table *table, uint64_t page) {
+  uint32_t run = page == table->last_opened + 1 ? table->run_of_pages * 2 : 1;
+  return run < PAGES_AT_ONCE_MAX ? run : PAGES_AT_ONCE_MAX;
+}
+
+/* Which pages of a hole to open for a write to `page`, which is not open: [*first, *end). */
 static void choose_pages(struct hole_table *table, const struct hole *hole, uint64_t page, uint64_t *first,
-                         uint64_t *end, uint64_t pages) {
-  if (hole == NULL) {
-    uint32_t run = page == table->last_opened + 1 ? table->run_of_pages * 2 : 1;
-    if (run > PAGES_AT_ONCE_MAX)
-      run = PAGES_AT_ONCE_MAX;
-    if (table->openings >= OPENINGS_MAX)
-      run = CHUNK_PAGES;
-    *first = page;
-    *end = page + 1;
-    while (*end < page + run && *end < pages && !is_open(table, *end) && may_loosen(table, *end))
-      ++*end;
-    return;
-  }
+                         uint64_t *end) {
   uint64_t inner_first = hole->inner_from / PAGE_BYTES, inner_end = hole->inner_to / PAGE_BYTES;
   if (table->openings >= OPENINGS_MAX) {
     uint64_t chunk = page / CHUNK_PAGES * CHUNK_PAGES;
@@ -124,20 +121,21 @@ static void choose_pages(struct hole_table *table, const struct hole *hole, uint
     *end = chunk + CHUNK_PAGES < inner_end ? chunk + CHUNK_PAGES : inner_end;
     return;
   }
-  uint32_t run = page == table->last_opened + 1 ? table->run_of_pages * 2 : 1;
-  if (run > PAGES_AT_ONCE_MAX)
-    run = PAGES_AT_ONCE_MAX;
+  uint32_t run = next_run(table, page);
   *first = page;
   *end = page + 1;
   while (*end < page + run && *end < inner_end && !is_open(table, *end))
     ++*end;
 }
 
-/* Opens the page, and the pages behind it if this process writes one after the other. Lock held. 0, or -1. */
-static int open_pages(dsm_session *session, const struct hole *hole, uint64_t offset) {
+static void set_bits(uint64_t *bits, uint64_t first, uint64_t end) {
+  for (uint64_t page = first; page < end; page++)
+    bits[page / 64] |= 1ull << (page % 64);
+}
+
+/* Gives this process copies of the pages, mapped in their place with `protection`. Lock held. 0, or -1. */
+static int copy_pages(dsm_session *session, uint64_t first, uint64_t end, int protection) {
   struct hole_table *table = &session->holes;
-  uint64_t first, end;
-  choose_pages(table, hole, offset / PAGE_BYTES, &first, &end, session->size / PAGE_BYTES);
   /* Want of memory is found out here and not by the copy, as a SIGBUS. */
   if (syscall(SYS_fallocate, table->shadow_fd, 0, first * PAGE_BYTES, (end - first) * PAGE_BYTES) != 0)
     return -1;
@@ -148,7 +146,7 @@ static int open_pages(dsm_session *session, const struct hole *hole, uint64_t of
     madvise(table->twin + first * PAGE_BYTES, bytes, MADV_POPULATE_WRITE);
   }
   for (uint64_t page = first; page < end; page++) {
-    if (is_open(table, page))
+    if (is_open(table, page) || is_loose(table, page))
       continue;
     /* The replica may change while we copy, a word at a time; the twin is made from the copy, so both begin the
      * same. */
@@ -157,34 +155,86 @@ static int open_pages(dsm_session *session, const struct hole *hole, uint64_t of
     memcpy(table->twin + at, table->shadow + at, PAGE_BYTES);
   }
   void *place = (void *)(session->base + first * PAGE_BYTES);
-  if (mmap(place, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_POPULATE, table->shadow_fd,
+  if (mmap(place, bytes, protection, MAP_SHARED | MAP_FIXED | MAP_POPULATE, table->shadow_fd,
            (off_t)(first * PAGE_BYTES)) == MAP_FAILED)
     return -1;
   madvise(place, bytes, MADV_DONTFORK);
-  for (uint64_t page = first; page < end; page++) {
-    table->opened[page / 64] |= 1ull << (page % 64);
-    table->backed[page / 64] |= 1ull << (page % 64);
-    if (hole == NULL)
-      table->loose[page / 64] |= 1ull << (page % 64);
-  }
+  set_bits(table->backed, first, end);
   table->openings++;
+  return 0;
+}
+
+/* Opens the page of a hole, and the pages behind it if this process writes one after the other. Lock held. 0, or -1. */
+static int open_pages(dsm_session *session, const struct hole *hole, uint64_t offset) {
+  struct hole_table *table = &session->holes;
+  uint64_t first, end;
+  choose_pages(table, hole, offset / PAGE_BYTES, &first, &end);
+  if (copy_pages(session, first, end, PROT_READ | PROT_WRITE) != 0)
+    return -1;
+  set_bits(table->opened, first, end);
   table->last_opened = end - 1;
   table->run_of_pages = (uint32_t)(end - first);
   return 0;
+}
+
+/* The page becomes this process's own, but stays closed: its stores are still captured. Lock held. 0, or -1. */
+static int loosen_page(dsm_session *session, uint64_t page) {
+  struct hole_table *table = &session->holes;
+  if (copy_pages(session, page, page + 1, PROT_READ) != 0)
+    return -1;
+  set_bits(table->loose, page, page + 1);
+  table->stores[page] = 0;
+  return 0;
+}
+
+/* A plain store under release to a page that is not open: whether the page is open now. A page is opened when enough has
+ * been stored there, or to the page before it; until then an atomic operation there still traps. Pages ahead are only
+ * made ready, and trap once more, until the process has filled so many in a row that the next ones are surely filled
+ * too. Lock held. */
+static int open_loose(dsm_session *session, uint64_t page) {
+  struct hole_table *table = &session->holes;
+  int follows = page == table->last_opened + 1;
+  int is_many = table->openings >= OPENINGS_MAX;
+  int is_ready = is_loose(table, page);
+  if (!is_many && !follows && !(is_ready && table->stores[page] >= STORES_TO_OPEN))
+    return 0;
+  uint64_t opened_end = page + 1;
+  if (!is_ready || is_many) {
+    uint32_t run = is_many ? CHUNK_PAGES : next_run(table, page);
+    int ahead = is_many || (follows && table->run_of_pages == PAGES_AT_ONCE_MAX);
+    uint64_t end = page + 1;
+    while (end < page + run && end < session->size / PAGE_BYTES && !is_loose(table, end) && may_loosen(table, end))
+      end++;
+    if (copy_pages(session, page, end, PROT_READ | (ahead ? PROT_WRITE : 0)) != 0)
+      return 0;
+    memset(table->stores + page, 0, end - page);
+    set_bits(table->loose, page, end);
+    table->run_of_pages = run;
+    if (ahead)
+      opened_end = end;
+    is_ready = !ahead;
+  }
+  if (is_ready && mprotect((void *)(session->base + page * PAGE_BYTES), PAGE_BYTES, PROT_READ | PROT_WRITE) != 0)
+    return 0;
+  set_bits(table->opened, page, opened_end);
+  table->last_opened = opened_end - 1;
+  return 1;
 }
 
 int hole_fault(dsm_session *session, uintptr_t address, int atomic) {
   struct hole_table *table = &session->holes;
   if (atomic_load_explicit(&table->count, memory_order_acquire) == 0)
     return 0;
-  uint64_t offset = address - session->base;
+  uint64_t offset = address - session->base, page = offset / PAGE_BYTES;
   int opened = 0;
   lock(table);
   const struct hole *hole = hole_at(table, offset);
   if (hole == NULL && table->releases && atomic_load(&session->dead))
     opened = -1;
-  else if (hole != NULL ? is_inner(hole, offset) : !atomic && may_loosen(table, offset / PAGE_BYTES))
-    opened = is_open(table, offset / PAGE_BYTES) || open_pages(session, hole, offset) == 0;
+  else if (hole != NULL)
+    opened = is_inner(hole, offset) && (is_open(table, page) || open_pages(session, hole, offset) == 0);
+  else if (!atomic && may_loosen(table, page))
+    opened = is_open(table, page) || open_loose(session, page);
   unlock(table);
   return opened;
 }
@@ -219,10 +269,16 @@ int hole_store(dsm_session *session, struct hole_store *store, struct dsm_run *r
       }
       if (table->releases && to > PAGE_FLOOR(at) + PAGE_BYTES)
         to = PAGE_FLOOR(at) + PAGE_BYTES;
-      if (table->releases && is_open(table, at / PAGE_BYTES))
+      uint64_t page = at / PAGE_BYTES;
+      int ours = table->releases && (is_open(table, page) || is_loose(table, page) ||
+                                     (may_loosen(table, page) && loosen_page(session, page) == 0));
+      if (ours) {
         copy_words(table->shadow + at, bytes, to - at);
-      else
+        if (table->stores[page] < STORES_TO_OPEN)
+          table->stores[page]++;
+      } else {
         rest[left++] = (struct dsm_run){.offset = at, .length = (uint32_t)(to - at), .bytes = bytes};
+      }
     }
     store->done += (uint32_t)(to - at);
     if (store->done == store->runs->length) {
@@ -319,12 +375,14 @@ static void free_shadow(dsm_session *session) {
   free(table->holes);
   free(table->loose);
   free(table->backed);
+  free(table->stores);
   if (table->shadow_fd >= 0)
     close(table->shadow_fd);
   if (table->staging_fd >= 0)
     close(table->staging_fd);
   table->shadow = table->twin = table->alias = table->staging = NULL;
   table->opened = table->loose = table->backed = NULL;
+  table->stores = NULL;
   table->holes = NULL;
   table->shadow_fd = table->staging_fd = -1;
 }
@@ -340,12 +398,13 @@ static int make_shadow(dsm_session *session) {
   table->holes = calloc(DSM_HOLES_MAX, sizeof *table->holes);
   table->loose = calloc(1, bitmap_bytes(session));
   table->backed = calloc(1, bitmap_bytes(session));
+  table->stores = calloc(1, session->size / PAGE_BYTES);
   table->shadow = map_file(table->shadow_fd, session->size, PROT_READ | PROT_WRITE);
   table->alias = map_file(session->map_fd, session->size, session->direct ? PROT_READ | PROT_WRITE : PROT_READ);
   table->twin = map_anonymous(session->size);
   table->opened = map_anonymous(bitmap_bytes(session));
-  if (table->holes == NULL || table->loose == NULL || table->backed == NULL || table->shadow == MAP_FAILED ||
-      table->twin == MAP_FAILED || table->opened == MAP_FAILED || table->alias == MAP_FAILED)
+  if (table->holes == NULL || table->loose == NULL || table->backed == NULL || table->stores == NULL ||
+      table->shadow == MAP_FAILED || table->twin == MAP_FAILED || table->opened == MAP_FAILED || table->alias == MAP_FAILED)
     goto failed;
   if (!session->direct) {
     table->staging_fd = memfd_create("dsm-staging", MFD_CLOEXEC);

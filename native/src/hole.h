@@ -7,11 +7,12 @@
  * hole go into the shadow, those outside are ordered as ever. The arbiter keeps the shadow's bytes outside the hole
  * current, between one entry and the next, so this process still sees the order there.
  *
- * Under `release` the whole map is such a region all the time: every write opens its page, and each synchronising
- * operation publishes what changed on the open pages as one entry and closes them. A page on which any process has
- * executed an atomic operation is never opened again: its stores are captured one by one. (An atomic operation on a page
- * that is open just then stays private until the next synchronising operation, so atomic variables and plainly written
- * data of one phase do not belong on one page.)
+ * Under `release` the whole map is such a region all the time: a store makes its page this process's own, and each
+ * synchronising operation publishes what changed on these pages as one entry and gives them back. The page is mapped
+ * read-only at first and stores there are captured; only when it has had several, or follows one that is open, is it
+ * opened. So an atomic operation beside a few plainly stored words traps, publishes them and is ordered. A page on
+ * which any process has executed an atomic operation is never opened again: its stores are captured and published one by
+ * one. (An atomic operation on a page that is open just then stays private until the next synchronising operation.)
  *
  * In direct mode the map is shared read-write. A hole's whole pages are closed to writes when it is dug, so that they
  * can be opened as above, and filling copies what changed into the map; its edges are not private.
@@ -21,7 +22,7 @@
  * at a time: one half is filled while the arbiter takes the other. Twin and diff are those of Munin (Carter, Bennett and Zwaenepoel, SOSP 1991).
  *
  * Invariant: outside of dig and fill, every page of the map is mapped from the replica, read-only, except opened pages
- * (shadow, read-write) and edge pages (shadow, read-only). */
+ * (shadow, read-write), loose pages and edge pages (shadow, read-only). */
 #ifndef DSM_HOLE_H
 #define DSM_HOLE_H
 
@@ -46,7 +47,8 @@ struct hole_table {
   uint8_t *shadow;  /* read-write alias of it */
   uint8_t *twin;
   uint64_t *opened; /* a bit a page */
-  uint64_t *loose;  /* under release: those of the opened pages that lie in no hole */
+  uint64_t *loose;  /* under release: pages in no hole that are this process's own, opened or not */
+  uint8_t *stores;  /* stores captured on each such page before it was opened, at most STORES_TO_OPEN */
   atomic_int releases; /* the order is release: pages outside holes open too. Written under the lock, asked without */
   int staging_fd;   /* anonymous file of WIRE_STAGING_SIZE that the arbiter takes the parts of a publication from */
   uint8_t *staging; /* read-write alias of it */

@@ -365,17 +365,6 @@ static int complete_config(dsm_config *config, char node[DSM_NAME_MAX + 1]) {
   return DSM_OK;
 }
 
-/* Whether the answer tells of a session there can be: everything else relies on these numbers. */
-static int is_welcome(const struct reply *reply) {
-  struct wire_joined joined;
-  if (reply->header.kind != WIRE_REPLY || reply->header.length != sizeof joined)
-    return 0;
-  memcpy(&joined, reply->body, sizeof joined);
-  return joined.base > 0 && joined.base % PAGE_BYTES == 0 && joined.size > 0 && joined.size % PAGE_BYTES == 0 &&
-         joined.size <= DSM_SIZE_MAX && joined.processes <= DSM_PROCESSES_MAX &&
-         reply->header.aux < joined.processes && joined.order > ORDER_ANY && joined.order < (uint32_t)ORDERS;
-}
-
 /* Says hello and waits for the session to start. A status; DSM_ENDED: try again, another session will follow. */
 static int say_hello(int fd, const dsm_config *config, long long deadline, struct reply *reply) {
   struct {
@@ -408,7 +397,7 @@ static int say_hello(int fd, const dsm_config *config, long long deadline, struc
     return errno == EPROTO ? dsm_fail(DSM_PROTOCOL, "the arbiter's answer is no dsm frame") : DSM_ENDED;
   if ((reply->header.kind == WIRE_FAIL || reply->header.kind == WIRE_REPLY) && reply->header.op != DSM_OK)
     return dsm_fail(reply->header.op, "%s", (const char *)reply->body);
-  if (!is_welcome(reply))
+  if (reply->header.kind != WIRE_REPLY || reply->header.length != sizeof(struct wire_joined))
     return dsm_fail(DSM_PROTOCOL, "the arbiter's answer is not the one expected");
   return DSM_OK;
 }

@@ -61,9 +61,6 @@ const FIND_ATTEMPTS = 100;
 /** Time between a server's end and the directory's knowledge of it. */
 const FIND_PAUSE_MS = 10;
 
-/** How long the ring is watched after it was last found filled. */
-const RING_WATCH_MS = navigator.hardwareConcurrency > 1 ? 0.1 : 0;
-
 /** Joins the node to the session and listens for its processes. Throws DsmError; then nothing is left behind. */
 export async function startArbiter(options: ArbiterOptions): Promise<Arbiter> {
   const bad =
@@ -244,13 +241,12 @@ class ArbiterShell {
   }
 
   /**
-   * A process rings only when we sleep, so we look into the ring for a while after it was last found filled: a burst of
-   * stores then costs one wake-up. On a machine with one processor that would only take it from those who store.
+   * A process rings only when we sleep, so we look into the ring again until there is nothing new: a burst of stores then
+   * costs few wake-ups. Watching longer would take the processor from those who store and from the server.
    */
   #watchRing(): void {
     if (this.#watching || this.#replica?.awake !== true) return;
     this.#watching = true;
-    let last = performance.now();
     const look = (): void => {
       const replica = this.#replica;
       if (this.#finished || replica === undefined) return;
@@ -260,9 +256,7 @@ class ArbiterShell {
       });
       if (!well) return;
       this.#settle();
-      const now = performance.now();
-      if (taken > 0) last = now;
-      if (now - last >= RING_WATCH_MS && replica.sleep()) this.#watching = false;
+      if (taken === 0 && replica.sleep()) this.#watching = false;
       else setImmediate(look);
     };
     setImmediate(look);

@@ -26,6 +26,7 @@ const SOURCES = {
   "koffi.node": "native/build/koffi.node",
   "dsm.h": "native/include/dsm/dsm.h",
   "dsm_util.h": "native/include/dsm/dsm_util.h",
+  "dsm.hpp": "native/bindings/cpp/dsm/dsm.hpp",
   "preload.js": "dist/client/preload.js",
   "licenses.txt": "dist/licenses.txt",
 } as const;

@@ -1,6 +1,7 @@
 /** The files inside a compiled `dsm`. Imported only there: from source the files may not have been built yet. */
 import preload from "../../dist/client/preload.js" with { type: "file" };
 import licenses from "../../dist/licenses.txt" with { type: "file" };
+import cppHeader from "../../native/bindings/cpp/dsm/dsm.hpp" with { type: "file" };
 import koffi from "../../native/build/koffi.node" with { type: "file" };
 import libdsmArchive from "../../native/build/libdsm.a" with { type: "file" };
 import libdsm from "../../native/build/libdsm.so" with { type: "file" };
@@ -18,6 +19,7 @@ export const EMBEDDED: Record<AssetName, string> = {
   "koffi.node": koffi,
   "dsm.h": header,
   "dsm_util.h": utilHeader,
+  "dsm.hpp": cppHeader,
   "preload.js": preload as unknown as string,
   "licenses.txt": licenses,
 };

@@ -14,6 +14,11 @@ declare module "*.h" {
   const path: string;
   export default path;
 }
+
+declare module "*.hpp" {
+  const path: string;
+  export default path;
+}
 declare module "*/dist/client/preload.js" {
   const path: string;
   export default path;

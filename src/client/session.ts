@@ -94,13 +94,10 @@ export async function join(options: JoinOptions = {}): Promise<Session> {
  *   barrier, waiting for or posting a semaphore, `Atomics.*`, `waitFor()`, `notify()`, `fence()`, `alloc()`, `named()`,
  *   `free()`, leaving. Each publishes all that the process has changed since the last one, then does its work, so
  *   whoever synchronises with it finds the stores in place. While much is published the program is blocked, also by the
- *   promise forms. What is stored while a wait is under way is published when it ends. Keep what is used with `Atomics`
- *   on pages (of 4096 bytes) to which nothing else is stored: on a page that this process has stored to since its last
- *   synchronising operation, an atomic operation is an ordinary one.
- * - "pipelined": a store is queued and the program goes on. All processes of this node see it at once, those of other
- *   nodes soon and in order: as on an x86 processor, were each node one processor. A barrier, a semaphore, `Atomics.*`,
- *   and every other call that asks the session for something come after all stores of this node before them; `fence()`
- *   waits until they are in place.
+ *   promise forms. What is stored while a wait is under way is published when it ends. Do not put what is used with
+ *   `Atomics` beside arrays: on a page (of 4096 bytes) to which this process has stored more than 16 times since its last
+ *   synchronising operation, or that lies in an array it is filling, an atomic operation is an ordinary one, unless some
+ *   process has executed one on that page before.
  *
  * In direct mode (`direct`) processes share the memory as threads do, and the hardware orders it, whatever `order` says.
  *

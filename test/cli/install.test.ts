@@ -27,6 +27,7 @@ const INSTALLED = [
   "bin/dsm_daemon",
   "bin/dsm_server",
   "include/dsm/dsm.h",
+  "include/dsm/dsm.hpp",
   "include/dsm/dsm_util.h",
   "lib/libdsm.a",
   "lib/libdsm.so",

@@ -19,7 +19,6 @@ describe.each([
   ["sequential, two nodes", 2, { DSM_ORDER: "sequential" }],
   ["release, two nodes", 2, { DSM_ORDER: "release" }],
   ["pipelined, two nodes", 2, { DSM_ORDER: "pipelined" }],
-  ["pipelined, one node", 1, { DSM_ORDER: "pipelined", DSM_DIRECT: "0" }],
   ["trapped, one node", 1, { DSM_DIRECT: "0" }],
   ["direct", 1, { DSM_DIRECT: "1" }],
 ])("%s", (_, nodes, environment) => {

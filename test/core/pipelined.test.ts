@@ -4,9 +4,12 @@
 import { describe, expect, test } from "bun:test";
 import { MapBytes } from "../../src/core/memory.ts";
 import { OverlayMap } from "../../src/core/overlay.ts";
+import { Kind, PublishOp, RING_SIZE, setUint64 } from "../../src/core/protocol.ts";
 import { Replica } from "../../src/core/replica.ts";
 import { Ring, type RingLock } from "../../src/core/ring.ts";
-import { Violation } from "../support/core-cluster.ts";
+import { Cluster, processHello, Violation } from "../support/core-cluster.ts";
+import { viewOf } from "../support/core-frames.ts";
+import { emptyRing, RingWriter } from "../support/core-ring-writer.ts";
 import { type Report, type SimulatorOptions, simulate } from "./pipelined-simulator.ts";
 
 const only = process.env.DSM_SEED;
@@ -92,8 +95,53 @@ function withOverlay<Name extends "store" | "atomic" | "equals" | "zero" | "redo
   };
 }
 
-const plainly = (work: () => void): void => work();
 const nothing = (): void => {};
+
+describe("a record is refused that is", () => {
+  const damaged: [string, (frame: DataView) => void][] = [
+    ["no store", (frame) => frame.setUint8(4, Kind.ATOMIC)],
+    ["a part of a publication", (frame) => [frame.setUint8(4, Kind.PUBLISH), frame.setUint8(5, PublishOp.MORE)]],
+    ["of a process that is not there", (frame) => frame.setUint16(6, 1, true)],
+    ["outside the map", (frame) => setUint64(frame, 24, 4096 - 7)],
+    ["far outside the map", (frame) => setUint64(frame, 24, 2 ** 52)],
+    ["longer than its frame", (frame) => frame.setUint32(32, 16, true)],
+    ["empty", (frame) => frame.setUint32(32, 0, true)],
+  ];
+  test.each(damaged)("%s", (_what, damage) => {
+    const ring = emptyRing();
+    const cluster = new Cluster(
+      {
+        name: "s",
+        instance: "1",
+        processes: 1,
+        size: 4096,
+        base: 0x2000_0000_0000,
+        order: "pipelined",
+        onLoss: "fail",
+      },
+      { ring: () => new Ring(ring, { acquire: () => false, release: () => {}, admit: () => true }) },
+    );
+    const node = cluster.node("a");
+    cluster.settle();
+    const channel = node.connect("p", nothing, nothing);
+    channel.up.push(processHello("s", 7, { noDirect: true }));
+    cluster.settle();
+    const writer = new RingWriter(ring, node.memory, 7);
+    const at = writer.tail % RING_SIZE;
+    writer.store(0, [8, new Uint8Array(8).fill(1)]);
+    expect(node.replica?.takeQueued()).toBe(1);
+    cluster.settle();
+    const second = writer.tail % RING_SIZE;
+    expect(second).toBe(at + 56);
+    writer.store(0, [16, new Uint8Array(8).fill(2)]);
+    damage(viewOf(writer.data.subarray(second)));
+    expect(() => node.replica?.takeQueued()).toThrow("a process of this node has damaged the ring of its stores");
+    cluster.settle();
+    expect(Buffer.compare(cluster.memory, new Uint8Array(4096).fill(1, 8, 16))).toBe(0);
+  });
+});
+
+const plainly = (work: () => void): void => work();
 
 describe("the simulator notices a replica that", () => {
   const broken: [string, SimulatorOptions, ((work: () => void) => void)?][] = [

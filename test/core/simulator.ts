@@ -517,7 +517,7 @@ class Simulator {
     const parts: Frame[] = [];
     const tag = random.below(this.#tags);
     for (let part = thread.process.direct ? 1 : random.pick([1, 1, 2, 4]); part > 0; part -= 1) {
-      const list: Run[] = [];
+      const list = random.oneIn(2) ? this.#differences() : [];
       for (let run = random.below(4); run > 0; run -= 1) {
         const length = random.pick([1, 2, 8, 20]);
         const masks = random.bytes(random.between(1, 4));
@@ -529,6 +529,19 @@ class Simulator {
     }
     thread.request = { what: "publish", tag, parts };
     this.#send(thread, parts.shift() as Frame);
+  }
+
+  /** Runs as from comparing pages (holes, `release`): ascending, short, several to a word that others write in too. */
+  #differences(): Run[] {
+    const random = this.#random;
+    const list: Run[] = [];
+    const end = this.#offset(24) + 24;
+    for (let at = end - 24 + random.below(4); at < end; ) {
+      const length = Math.min(random.pick([1, 1, 2, 3, 9]), end - at);
+      list.push([at, random.bytes(length)]);
+      at += length + 1 + random.below(5);
+    }
+    return list;
   }
 
   #barrier(thread: Thread): void {

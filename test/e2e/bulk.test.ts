@@ -87,3 +87,21 @@ test("of a process killed in the middle of a large publication nothing is seen, 
   }
   await Promise.all([b.leave(), c.leave()]);
 });
+
+test("one who publishes a few MiB does not wait for a node that is stopped", async () => {
+  const [a, b, c] = (await cluster.actors(["a", "b", "c"], { size: "8MiB" })) as [Actor, Actor, Actor];
+  const slow = cluster.arbiter(a.session, "c");
+  const hole = await a.number(`dig 0 ${3 * MIB}`);
+  await a.do(`stos 0 ${3 * MIB} 6`);
+  process.kill(slow, "SIGSTOP");
+  try {
+    await a.do(`fill ${hole}`);
+    await b.do("add 8388600 1");
+    for (const actor of [a, b]) expect(await actor.number(`count 0 ${8 * MIB} 6`)).toBe(3 * MIB);
+  } finally {
+    process.kill(slow, "SIGCONT");
+  }
+  await c.do("add 8388600 1");
+  expect(await c.number(`count 0 ${8 * MIB} 6`)).toBe(3 * MIB);
+  await Promise.all([a.leave(), b.leave(), c.leave()]);
+});

@@ -15,8 +15,9 @@ beforeAll(async () => {
 afterEach(() => cluster.settled());
 afterAll(() => cluster.close());
 
-/** Under release a plain store waits for the next synchronising operation, and these publish by plain stores alone. */
+/** Right as ordinary C11: what another process is to see may be published by a plain store with release order. */
 const TSO = ["sequential", "pipelined"];
+/** Right under release too, as algorithms.c writes them there: with exchanges, or dsm_fence, for such stores. */
 const ALL = [...TSO, "release"];
 
 interface Algorithm {
@@ -30,7 +31,8 @@ interface Algorithm {
 
 const ALGORITHMS: Algorithm[] = [
   { name: "spinlock", what: "a spinlock of atomic_flag guards plain words", times: 1500, orders: ALL },
-  { name: "pthread", what: "a pthread spinlock in the map guards plain words", times: 1500, orders: ALL },
+  // pthread_spin_unlock is a plain store, and not ours to write differently.
+  { name: "pthread", what: "a pthread spinlock in the map guards plain words", times: 1500, orders: TSO },
   { name: "ticket", what: "a ticket lock guards plain words", times: 1000, orders: ALL },
   { name: "peterson", what: "Peterson's lock of seq_cst stores guards plain words", times: 600, orders: ALL },
   // A store followed by a load of another location, without a fence: the queue of pipelined may keep the store.
@@ -40,7 +42,7 @@ const ALGORITHMS: Algorithm[] = [
     times: 600,
     orders: ["sequential"],
   },
-  { name: "seqlock", what: "a seqlock's readers see what belongs together", times: 3000, orders: TSO },
+  { name: "seqlock", what: "a seqlock's readers see what belongs together", times: 3000, orders: ALL },
   {
     name: "treiber",
     what: "a Treiber stack with a counter (cmpxchg16b) passes on every item once",
@@ -51,9 +53,9 @@ const ALGORITHMS: Algorithm[] = [
     name: "ring",
     what: "rings of one producer and one consumer pass on every item in order",
     times: 6000,
-    orders: TSO,
+    orders: ALL,
   },
-  { name: "deque", what: "a work-stealing deque (Chase and Lev) gives out every item once", times: 3000, orders: TSO },
+  { name: "deque", what: "a work-stealing deque (Chase and Lev) gives out every item once", times: 3000, orders: ALL },
 ];
 
 /** What the processes print, as patterns: rank 0, and the others. */
@@ -73,12 +75,15 @@ for (const order of ORDERS) {
   for (const nodes of [
     ["a", "b"],
     ["a", "b", "c", "d"],
-    ["a", "a", "b", "b"],
+    // The queue of pipelined is a node's; under release a process shares nothing with another one of its node.
+    ...(order === "release" ? [] : [["a", "a", "b", "b"]]),
   ]) {
     describe(`${order}, nodes ${nodes.join(" ")}`, () => {
       for (const { name, what, times, orders } of ALGORITHMS) {
         test.if(orders.includes(order))(what, async () => {
-          const each = nodes.length === 2 ? times : Math.floor(times / 4);
+          // Acquiring is a round trip under release.
+          const most = order === "release" ? Math.floor(times / 4) : times;
+          const each = nodes.length === 2 ? most : Math.floor(most / 4);
           const said = await cluster.runWell([program, name, String(each)], {
             session: cluster.session(),
             nodes,

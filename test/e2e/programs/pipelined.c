@@ -66,16 +66,16 @@ static void write_part(void) {
     _mm_maskmoveu_si128(word, odd, (char *)part + at);
     _mm_maskmoveu_si128(word, _mm_xor_si128(odd, _mm_set1_epi8((char)0x80)), (char *)part + at);
   }
-  memcpy(part + at, bytes + at, MIB - at);
+  memcpy(part + at, bytes + at, MIB / 8);
+  at += MIB / 8;
   /* More than the ring holds at once: a byte too many on either side, and then what belongs there. */
   size_t count = MIB + 2;
-  uint8_t *to = part + MIB - 1;
+  uint8_t *to = part + at - 1;
   __asm__ volatile("rep stosb" : "+D"(to), "+c"(count) : "a"(0xaa) : "memory");
-  count = 2 * MIB + 1;
-  to = part + MIB - 1;
-  const uint8_t *from = bytes + MIB - 1;
+  count = PART - at + 1;
+  to = part + at - 1;
+  const uint8_t *from = bytes + at - 1;
   __asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(count)::"memory");
-  memcpy(part + 3 * MIB, bytes + 3 * MIB, PART - 3 * MIB);
 }
 
 static void values(void) {

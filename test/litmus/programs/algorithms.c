@@ -3,6 +3,11 @@
  *
  *   algorithms NAME TIMES
  *
+ * Only for the order `release` they are written a little differently. There a plain store publishes nothing, not even
+ * one with release order, which x86 has no instruction of its own for; and what a process has not synchronised since may
+ * be old. So stores that publish are exchanges (store_release), loads that rely on what they see to have been published
+ * are read-modify-writes (load_acquire), and atomics are on other pages than plain data.
+ *
  * Checks itself; rank 0 prints what was done. */
 #include "side.h"
 
@@ -15,7 +20,14 @@ static int rank, processes;
 static unsigned long times;
 static void *map;
 
-enum { PROCESSES_MAX = 8 };
+enum { PROCESSES_MAX = 8, PAGE = 4096 };
+
+/* The session's order is release. */
+static bool releases;
+
+#define store_release(at, value) \
+  (releases ? (void)atomic_exchange(at, value) : atomic_store_explicit(at, value, memory_order_release))
+#define load_acquire(at) (releases ? atomic_fetch_add(at, 0) : atomic_load_explicit(at, memory_order_acquire))
 
 static void barrier(void) {
   CHECK_OK(dsm_barrier_wait(session));
@@ -52,11 +64,13 @@ static void check_guarded(const struct guarded *guarded) {
 static void spinlock(void) {
   struct {
     atomic_flag lock;
-    alignas(64) struct guarded guarded;
+    alignas(PAGE) struct guarded guarded;
   } *shared = map;
   for (unsigned long i = 0; i < times; i++) {
     while (atomic_flag_test_and_set_explicit(&shared->lock, memory_order_acquire)) sched_yield();
     critical_section(&shared->guarded);
+    /* There is no exchange of a flag for false. */
+    if (releases) CHECK_OK(dsm_fence(session));
     atomic_flag_clear_explicit(&shared->lock, memory_order_release);
   }
   check_guarded(&shared->guarded);
@@ -80,13 +94,14 @@ static void pthread_lock(void) {
 static void ticket(void) {
   struct {
     _Atomic uint32_t next, serving;
-    alignas(64) struct guarded guarded;
+    alignas(PAGE) struct guarded guarded;
   } *shared = map;
   for (unsigned long i = 0; i < times; i++) {
     uint32_t mine = atomic_fetch_add_explicit(&shared->next, 1, memory_order_relaxed);
-    while (atomic_load_explicit(&shared->serving, memory_order_acquire) != mine) sched_yield();
+    while (atomic_load_explicit(&shared->serving, memory_order_relaxed) != mine) sched_yield();
+    CHECK(load_acquire(&shared->serving) == mine);
     critical_section(&shared->guarded);
-    atomic_store_explicit(&shared->serving, mine + 1, memory_order_release);
+    store_release(&shared->serving, mine + 1);
   }
   check_guarded(&shared->guarded);
 }
@@ -97,7 +112,7 @@ static void peterson(void) {
   struct {
     alignas(64) _Atomic int32_t level[PROCESSES_MAX];
     alignas(64) _Atomic int32_t victim[PROCESSES_MAX];
-    alignas(64) struct guarded guarded;
+    alignas(PAGE) struct guarded guarded;
   } *shared = map;
   for (unsigned long i = 0; i < times; i++) {
     for (int level = 1; level < processes; level++) {
@@ -151,18 +166,19 @@ static void seqlock(void) {
   if (rank == 0) {
     for (uint64_t i = 1; i <= times; i++) {
       uint32_t sequence = atomic_load_explicit(&shared->sequence, memory_order_relaxed);
-      atomic_store_explicit(&shared->sequence, sequence + 1, memory_order_relaxed);
+      if (releases) store_release(&shared->sequence, sequence + 1);
+      else atomic_store_explicit(&shared->sequence, sequence + 1, memory_order_relaxed);
       atomic_thread_fence(memory_order_release);
       for (uint64_t w = 0; w < WORDS; w++) {
         atomic_store_explicit(&shared->words[w], i * (w + 1), memory_order_relaxed);
       }
-      atomic_store_explicit(&shared->sequence, sequence + 2, memory_order_release);
+      store_release(&shared->sequence, sequence + 2);
     }
     atomic_store(&shared->done, 1);
   } else {
     while (atomic_load(&shared->done) == 0 || last != times) {
       uint64_t words[WORDS];
-      uint32_t before = atomic_load_explicit(&shared->sequence, memory_order_acquire);
+      uint32_t before = load_acquire(&shared->sequence);
       for (int w = 0; w < WORDS; w++) {
         words[w] = atomic_load_explicit(&shared->words[w], memory_order_relaxed);
         /* Its loads cost nothing: without a rest it would hardly ever be in the middle when the writer comes. */
@@ -226,7 +242,11 @@ static bool exchange_head(union stack_head *head, union stack_head *expected, un
 
 /* The two words are not read at once: what does not belong together, the exchange refuses. */
 static union stack_head read_head(union stack_head *head) {
-  union stack_head seen;
+  union stack_head seen = {{NULL, 0}};
+  if (releases) {
+    exchange_head(head, &seen, seen); /* the acquire, which also reads */
+    return seen;
+  }
   seen.changes = __atomic_load_n(&head->changes, __ATOMIC_ACQUIRE);
   seen.top = __atomic_load_n(&head->top, __ATOMIC_ACQUIRE);
   return seen;
@@ -261,9 +281,9 @@ static void treiber(void) {
   enum { NODES = 6 };
   struct {
     union stack_head free, full;
-    alignas(64) _Atomic uint64_t produced, consumed;
-    struct stack_node nodes[NODES];
-    alignas(64) _Atomic uint64_t taken[];
+    alignas(64) _Atomic uint64_t consumed;
+    alignas(PAGE) struct stack_node nodes[NODES];
+    alignas(PAGE) _Atomic uint64_t taken[];
   } *shared = map;
   uint64_t items = times * (uint64_t)processes;
   if (rank == 0) {
@@ -297,9 +317,9 @@ static void treiber(void) {
 static void ring(void) {
   enum { SLOTS = 16 };
   struct ring {
-    alignas(64) _Atomic uint32_t written;
+    alignas(PAGE) _Atomic uint32_t written;
     alignas(64) _Atomic uint32_t read;
-    alignas(64) struct {
+    alignas(PAGE) struct {
       uint64_t number, check;
     } slots[SLOTS];
   } *rings = map;
@@ -308,20 +328,22 @@ static void ring(void) {
   while (sent < times || received < times) {
     bool moved = false;
     uint32_t at = atomic_load_explicit(&out->written, memory_order_relaxed);
-    if (sent < times && at - atomic_load_explicit(&out->read, memory_order_acquire) < SLOTS) {
+    if (sent < times && at - atomic_load_explicit(&out->read, memory_order_relaxed) < SLOTS) {
+      CHECK(at - load_acquire(&out->read) < SLOTS);
       volatile uint64_t *slot = &out->slots[at % SLOTS].number;
       slot[0] = sent;
       slot[1] = ~sent * 0x9e3779b97f4a7c15u;
-      atomic_store_explicit(&out->written, at + 1, memory_order_release);
+      store_release(&out->written, at + 1);
       sent++;
       moved = true;
     }
     at = atomic_load_explicit(&in->read, memory_order_relaxed);
-    if (atomic_load_explicit(&in->written, memory_order_acquire) != at) {
+    if (atomic_load_explicit(&in->written, memory_order_relaxed) != at) {
+      CHECK(load_acquire(&in->written) != at);
       volatile uint64_t *slot = &in->slots[at % SLOTS].number;
       CHECK(slot[0] == received);
       CHECK(slot[1] == ~received * 0x9e3779b97f4a7c15u);
-      atomic_store_explicit(&in->read, at + 1, memory_order_release);
+      store_release(&in->read, at + 1);
       received++;
       moved = true;
     }
@@ -336,18 +358,24 @@ static void ring(void) {
 struct deque {
   alignas(64) _Atomic int64_t top;
   alignas(64) _Atomic int64_t bottom;
-  alignas(64) _Atomic uint64_t items[64];
+  alignas(PAGE) _Atomic uint64_t items[64];
 };
 
 enum { DEQUE_SLOTS = 64, NOTHING = -1, LOST_RACE = -2 };
 
+/* In release all stores to an atomic are atomic: a plain one would give the process a copy of the page. */
+static void put_bottom(struct deque *deque, int64_t bottom, bool publishes) {
+  if (publishes) atomic_thread_fence(memory_order_release);
+  if (releases) atomic_exchange(&deque->bottom, bottom);
+  else atomic_store_explicit(&deque->bottom, bottom, memory_order_relaxed);
+}
+
 static bool deque_push(struct deque *deque, uint64_t item) {
   int64_t bottom = atomic_load_explicit(&deque->bottom, memory_order_relaxed);
-  int64_t top = atomic_load_explicit(&deque->top, memory_order_acquire);
+  int64_t top = load_acquire(&deque->top);
   if (bottom - top >= DEQUE_SLOTS) return false;
   atomic_store_explicit(&deque->items[bottom % DEQUE_SLOTS], item, memory_order_relaxed);
-  atomic_thread_fence(memory_order_release);
-  atomic_store_explicit(&deque->bottom, bottom + 1, memory_order_relaxed);
+  put_bottom(deque, bottom + 1, true);
   return true;
 }
 
@@ -356,21 +384,21 @@ static int64_t deque_take(struct deque *deque) {
   atomic_store_explicit(&deque->bottom, bottom, memory_order_seq_cst); /* an exchange: the fence of the paper */
   int64_t top = atomic_load_explicit(&deque->top, memory_order_seq_cst);
   if (top > bottom) {
-    atomic_store_explicit(&deque->bottom, bottom + 1, memory_order_relaxed);
+    put_bottom(deque, bottom + 1, false);
     return NOTHING;
   }
   int64_t item = (int64_t)atomic_load_explicit(&deque->items[bottom % DEQUE_SLOTS], memory_order_relaxed);
   if (top == bottom) {
     if (!atomic_compare_exchange_strong(&deque->top, &top, top + 1)) item = NOTHING;
-    atomic_store_explicit(&deque->bottom, bottom + 1, memory_order_relaxed);
+    put_bottom(deque, bottom + 1, false);
   }
   return item;
 }
 
 static int64_t deque_steal(struct deque *deque) {
-  int64_t top = atomic_load_explicit(&deque->top, memory_order_acquire);
+  int64_t top = load_acquire(&deque->top);
   atomic_thread_fence(memory_order_seq_cst);
-  int64_t bottom = atomic_load_explicit(&deque->bottom, memory_order_acquire);
+  int64_t bottom = load_acquire(&deque->bottom);
   if (top >= bottom) return NOTHING;
   int64_t item = (int64_t)atomic_load_explicit(&deque->items[top % DEQUE_SLOTS], memory_order_relaxed);
   if (!atomic_compare_exchange_strong(&deque->top, &top, top + 1)) return LOST_RACE;
@@ -381,7 +409,7 @@ static int64_t deque_steal(struct deque *deque) {
 static void deque(void) {
   struct {
     struct deque deque;
-    alignas(64) _Atomic uint64_t done;
+    alignas(PAGE) _Atomic uint64_t done;
     alignas(64) _Atomic uint64_t stolen;
     alignas(64) _Atomic uint64_t taken[];
   } *shared = map;
@@ -436,6 +464,7 @@ int main(int argc, char **argv) {
   processes = dsm_processes(session);
   map = dsm_address(session);
   CHECK(processes <= PROCESSES_MAX);
+  releases = strcmp(dsm_order(session), "release") == 0;
   int found = 0;
   for (size_t i = 0; i < sizeof algorithms / sizeof algorithms[0]; i++) {
     if (strcmp(argv[1], algorithms[i].name) != 0) continue;

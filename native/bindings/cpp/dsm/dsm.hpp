@@ -1,0 +1,300 @@
+// dsm for C++20: sessions, blocks, holes, semaphores and locks as objects, over the C interface in dsm/dsm.h.
+//
+//   dsm::session session;                                // settings from DSM_*, which `dsm run` sets
+//   auto grid = session.named<double>("grid", 1024);     // std::span<double>, the same in every process
+//   grid[session.rank()] += 1.0;                         // a plain write, shared by all
+//   session.barrier();
+//
+// Every call that fails throws dsm::error, which carries the status and its words. What is moved from, or was left,
+// fails with DSM_INVALID or DSM_LEFT. Threads: as in dsm.h; objects themselves are not to be changed by two at once.
+#ifndef DSM_HPP
+#define DSM_HPP
+
+#include <dsm/dsm.h>
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <new>
+#include <optional>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+namespace dsm {
+
+// A call's failure: code() is an `enum dsm_status`, what() the reason.
+class error : public std::runtime_error {
+ public:
+  error(int code, const char *reason)
+      : std::runtime_error(std::string(dsm_status_name(code)) + ": " + reason), code_(code) {}
+  int code() const noexcept { return code_; }
+
+ private:
+  int code_;
+};
+
+namespace detail {
+inline void check(int status) {
+  if (status != DSM_OK) throw error(status, dsm_last_error());
+}
+}  // namespace detail
+
+// What may lie in the map: other processes see its bytes, so it must mean something there. Pointers into the map do.
+template <class T>
+concept shareable = std::is_trivially_copyable_v<T> && std::is_trivially_destructible_v<T>;
+
+// A pointer to something in the map, which means the same in every process of the session and may itself lie there.
+// An ordinary pointer would do too: this one says so in its type, and converts.
+template <class T>
+class ptr {
+ public:
+  using element_type = T;
+  constexpr ptr() noexcept = default;
+  constexpr ptr(std::nullptr_t) noexcept {}
+  constexpr explicit ptr(T *to) noexcept : to_(to) {}
+  constexpr T *get() const noexcept { return to_; }
+  constexpr T &operator*() const noexcept { return *to_; }
+  constexpr T *operator->() const noexcept { return to_; }
+  constexpr T &operator[](std::ptrdiff_t index) const noexcept { return to_[index]; }
+  constexpr explicit operator bool() const noexcept { return to_ != nullptr; }
+  friend constexpr auto operator<=>(ptr, ptr) noexcept = default;
+
+ private:
+  T *to_ = nullptr;
+};
+
+// How to join; what is not set comes from DSM_* variables.
+class config {
+ public:
+  config() { detail::check(dsm_config_init(&raw_)); }
+  config &session(std::string name) { return keep(name_, std::move(name), raw_.session); }
+  config &node(std::string name) { return keep(node_, std::move(name), raw_.node); }
+  config &daemon(std::string address) { return keep(daemon_, std::move(address), raw_.daemon); }
+  config &order(std::string name) { return keep(order_, std::move(name), raw_.order); }
+  config &processes(std::uint32_t count) { return raw_.processes = count, *this; }
+  config &size(std::uint64_t bytes) { return raw_.size = bytes, *this; }
+  config &rank(std::int32_t wished) { return raw_.rank = wished, *this; }
+  config &join_timeout(std::chrono::milliseconds time) {
+    return raw_.join_timeout_ms = static_cast<std::uint32_t>(time.count()), *this;
+  }
+  config &direct(bool allowed) { return raw_.direct = allowed ? 1 : 0, *this; }
+  // Valid as long as this object is.
+  const dsm_config *raw() const noexcept { return &raw_; }
+
+  config(const config &) = delete;
+  config &operator=(const config &) = delete;
+
+ private:
+  config &keep(std::string &place, std::string &&text, const char *&raw) {
+    place = std::move(text);
+    raw = place.c_str();
+    return *this;
+  }
+  dsm_config raw_{};
+  std::string name_, node_, daemon_, order_;
+};
+
+// A hole over part of the map. Filled by fill() or at the end of its scope; only fill() can say that it failed.
+class hole {
+ public:
+  hole(dsm_session *session, void *address, std::size_t bytes) : session_(session) {
+    detail::check(dsm_hole_dig(session, address, bytes, &id_));
+  }
+  hole(hole &&other) noexcept : session_(other.session_), id_(std::exchange(other.id_, 0)) {}
+  hole &operator=(hole &&) = delete;
+  ~hole() {
+    if (id_ != 0) dsm_hole_fill(session_, id_);
+  }
+  void fill() { detail::check(dsm_hole_fill(session_, std::exchange(id_, 0))); }
+
+ private:
+  dsm_session *session_;
+  int id_ = 0;
+};
+
+// A named semaphore of the session.
+class semaphore {
+ public:
+  semaphore(dsm_session *session, std::string name, std::uint32_t initial)
+      : session_(session), name_(std::move(name)), initial_(initial) {}
+  void wait() { detail::check(dsm_sem_wait(session_, name_.c_str(), initial_)); }
+  void post() { detail::check(dsm_sem_post(session_, name_.c_str(), initial_)); }
+  bool try_wait() { return taken(dsm_sem_trywait(session_, name_.c_str(), initial_), DSM_AGAIN); }
+  bool wait_for(std::chrono::milliseconds time) {
+    return taken(dsm_sem_timedwait(session_, name_.c_str(), initial_, static_cast<std::uint32_t>(time.count())),
+                 DSM_TIMEOUT);
+  }
+
+ private:
+  static bool taken(int status, int otherwise) {
+    if (status == otherwise) return false;
+    detail::check(status);
+    return true;
+  }
+  dsm_session *session_;
+  std::string name_;
+  std::uint32_t initial_;
+};
+
+// A mutex across nodes, for std::scoped_lock, std::unique_lock and their like: a semaphore that begins at 1.
+class mutex {
+ public:
+  mutex(dsm_session *session, std::string name) : semaphore_(session, std::move(name), 1) {}
+  void lock() { semaphore_.wait(); }
+  bool try_lock() { return semaphore_.try_wait(); }
+  template <class Rep, class Period>
+  bool try_lock_for(std::chrono::duration<Rep, Period> time) {
+    return semaphore_.wait_for(std::chrono::ceil<std::chrono::milliseconds>(time));
+  }
+  void unlock() { semaphore_.post(); }
+
+ private:
+  semaphore semaphore_;
+};
+
+// Gives out blocks of the map, for standard containers. Their elements then lie in the map; the container itself lies
+// where it was made, so what another process is to read must be reached through pointers that it knows. Threads and
+// processes that change one container at once need a lock, as ever.
+template <class T>
+class allocator {
+ public:
+  using value_type = T;
+  explicit allocator(dsm_session *session) noexcept : session_(session) {}
+  template <class U>
+  allocator(const allocator<U> &other) noexcept : session_(other.session()) {}
+  T *allocate(std::size_t count) {
+    static_assert(alignof(T) <= 4096, "the map aligns to a page at most");
+    if (count > std::numeric_limits<std::size_t>::max() / sizeof(T)) throw std::bad_array_new_length();
+    void *block = nullptr;
+    int status = dsm_alloc(session_, count == 0 ? 1 : count * sizeof(T), alignof(T) < 16 ? 16 : alignof(T), &block);
+    if (status == DSM_NO_MEMORY) throw std::bad_alloc();
+    detail::check(status);
+    return static_cast<T *>(block);
+  }
+  void deallocate(T *block, std::size_t) noexcept { dsm_free(session_, block); }
+  dsm_session *session() const noexcept { return session_; }
+  template <class U>
+  friend bool operator==(const allocator &a, const allocator<U> &b) noexcept {
+    return a.session() == b.session();
+  }
+
+ private:
+  dsm_session *session_;
+};
+
+// This process's place in a session, and the memory it shares. Leaves at the end of its scope.
+class session {
+ public:
+  session() { detail::check(dsm_open(nullptr, &raw_)); }
+  explicit session(const config &how) { detail::check(dsm_open(how.raw(), &raw_)); }
+  session(session &&other) noexcept : raw_(std::exchange(other.raw_, nullptr)) {}
+  session &operator=(session &&other) noexcept {
+    if (this != &other) {
+      if (raw_ != nullptr) dsm_close(raw_);
+      raw_ = std::exchange(other.raw_, nullptr);
+    }
+    return *this;
+  }
+  ~session() {
+    if (raw_ != nullptr) dsm_close(raw_);
+  }
+  // Leaves now, and says if that failed. Views keep the map's last state.
+  void leave() { detail::check(dsm_close(std::exchange(raw_, nullptr))); }
+
+  dsm_session *raw() const noexcept { return raw_; }
+  int rank() const noexcept { return dsm_rank(raw_); }
+  int processes() const noexcept { return dsm_processes(raw_); }
+  std::string node() const { return dsm_node(raw_); }
+  std::string name() const { return dsm_name(raw_); }
+  std::string order() const { return dsm_order(raw_); }
+  bool is_direct() const noexcept { return dsm_is_direct(raw_) != 0; }
+
+  // The whole map.
+  std::span<std::byte> bytes() const noexcept {
+    return {static_cast<std::byte *>(dsm_address(raw_)), dsm_size(raw_)};
+  }
+  // `count` elements (all that fit, if not said) from byte `offset` of the map on.
+  template <shareable T>
+  std::span<T> view(std::size_t offset = 0, std::optional<std::size_t> count = std::nullopt) const {
+    std::size_t size = dsm_size(raw_);
+    std::size_t room = offset <= size ? (size - offset) / sizeof(T) : 0;
+    if (offset > size || offset % alignof(T) != 0 || count.value_or(room) > room)
+      throw error(DSM_INVALID, "the view is not aligned, or not inside the map");
+    return {reinterpret_cast<T *>(bytes().data() + offset), count.value_or(room)};
+  }
+
+  // The block of that name: the same in every process, zeroed at first use.
+  template <shareable T>
+  std::span<T> named(const std::string &name, std::size_t count) {
+    void *block = nullptr;
+    detail::check(dsm_named(raw_, name.c_str(), bytes_of<T>(count), &block));
+    return {static_cast<T *>(block), count};
+  }
+  template <shareable T>
+  T &named(const std::string &name) {
+    return named<T>(name, 1)[0];
+  }
+  // A new block, zeroed; any process may free it.
+  template <shareable T>
+  std::span<T> alloc(std::size_t count, std::size_t align = alignof(T) < 16 ? 16 : alignof(T)) {
+    void *block = nullptr;
+    detail::check(dsm_alloc(raw_, bytes_of<T>(count), align, &block));
+    return {static_cast<T *>(block), count};
+  }
+  template <shareable T>
+  void free(std::span<T> block) {
+    detail::check(dsm_free(raw_, block.data()));
+  }
+  template <class T>
+  dsm::allocator<T> allocator() const noexcept {
+    return dsm::allocator<T>(raw_);
+  }
+
+  void barrier() { detail::check(dsm_barrier_wait(raw_)); }
+  void fence() { detail::check(dsm_fence(raw_)); }
+  dsm::semaphore semaphore(std::string name, std::uint32_t initial = 1) {
+    return dsm::semaphore(raw_, std::move(name), initial);
+  }
+  dsm::mutex mutex(std::string name) { return dsm::mutex(raw_, std::move(name)); }
+  template <class T>
+  [[nodiscard]] dsm::hole hole(std::span<T> part) {
+    return dsm::hole(raw_, part.data(), part.size_bytes());
+  }
+
+  // Sleeps while `place` holds `value`. False: nobody woke us in that time.
+  template <shareable T>
+    requires(sizeof(T) == 1 || sizeof(T) == 2 || sizeof(T) == 4 || sizeof(T) == 8)
+  bool wait_while(const T &place, T value, std::optional<std::chrono::milliseconds> time = std::nullopt) {
+    std::uint64_t wide = 0;
+    std::memcpy(&wide, &value, sizeof value);
+    int status = dsm_wait_while(raw_, &place, sizeof value, wide, time ? static_cast<std::int32_t>(time->count()) : -1);
+    if (status == DSM_TIMEOUT) return false;
+    if (status != DSM_AGAIN) detail::check(status);
+    return true;
+  }
+  // Wakes at most `count` that sleep at `place`, and returns how many.
+  template <shareable T>
+  std::uint32_t wake(const T &place, std::uint32_t count = 1) {
+    std::uint32_t woken = 0;
+    detail::check(dsm_wake(raw_, &place, count, &woken));
+    return woken;
+  }
+
+ private:
+  template <class T>
+  static std::size_t bytes_of(std::size_t count) {
+    if (count > std::numeric_limits<std::size_t>::max() / sizeof(T))
+      throw error(DSM_INVALID, "more elements than memory can hold");
+    return count * sizeof(T);
+  }
+  dsm_session *raw_ = nullptr;
+};
+
+}  // namespace dsm
+
+#endif

@@ -1,0 +1,135 @@
+// Everything dsm.hpp offers, once, by every process of the session; rank 0 says "ok" when all has come out right.
+#include <dsm/dsm.hpp>
+
+#include <atomic>
+#include <cstdio>
+#include <mutex>
+#include <numeric>
+#include <vector>
+
+namespace {
+
+struct point {
+  double x, y;
+  dsm::ptr<point> next;
+};
+
+void expect(bool good, const char *what) {
+  if (good) return;
+  std::fprintf(stderr, "tour: %s\n", what);
+  std::exit(1);
+}
+
+template <class Call>
+int code_of(Call call) {
+  try {
+    call();
+  } catch (const dsm::error &error) {
+    return error.code();
+  }
+  return DSM_OK;
+}
+
+void tour(dsm::session &session) {
+  const int rank = session.rank(), processes = session.processes();
+  auto table = session.named<int>("table", 256);
+  auto &total = session.named<long>("total");
+  auto &counter = session.named<std::atomic<int>>("counter");
+  auto &head = session.named<dsm::ptr<point>>("head");
+
+  table[static_cast<std::size_t>(rank)] = rank + 1;
+  counter.fetch_add(5);
+  {
+    auto mutex = session.mutex("turn");
+    std::scoped_lock lock(mutex);
+    total += rank + 1;
+  }
+  session.barrier();
+  expect(std::accumulate(table.begin(), table.end(), 0) == processes * (processes + 1) / 2, "the table's sum");
+  expect(counter == 5 * processes, "the counter");
+  expect(total == processes * (processes + 1) / 2, "the total");
+
+  // A list over all processes: each puts its point in front of the one before.
+  for (int turn = 0; turn < processes; turn++) {
+    if (turn == rank) {
+      point *mine = session.alloc<point>(1).data();
+      *mine = {1.0 * rank, 0.5, head};
+      head = dsm::ptr<point>(mine);
+    }
+    session.barrier();
+  }
+  int length = 0;
+  for (auto at = head; at; at = at->next) length += static_cast<int>(at->x == processes - 1 - length);
+  expect(length == processes, "the list");
+
+  // A container whose elements lie in the map.
+  auto &shared = session.named<std::span<int>>("numbers");
+  if (rank == 0) {
+    std::vector<int, dsm::allocator<int>> numbers(session.allocator<int>());
+    for (int i = 0; i < 1000; i++) numbers.push_back(i);
+    shared = session.alloc<int>(numbers.size());
+    std::copy(numbers.begin(), numbers.end(), shared.begin());
+  }
+  session.barrier();
+  expect(std::accumulate(shared.begin(), shared.end(), 0) == 499500, "the vector's elements");
+
+  auto part = session.named<unsigned char>("picture", 20000);
+  auto mine = part.subspan(static_cast<std::size_t>(rank) * 20000 / static_cast<std::size_t>(processes), 100);
+  {
+    auto hole = session.hole(mine);
+    for (auto &byte : mine) byte = static_cast<unsigned char>(rank + 1);
+    if (rank == 0) hole.fill();
+  }
+  session.barrier();
+  for (int other = 0; other < processes; other++)
+    expect(part[static_cast<std::size_t>(other) * 20000 / static_cast<std::size_t>(processes) + 99] == other + 1,
+           "a hole that was filled");
+
+  auto &flag = session.named<std::atomic<std::uint32_t>>("flag");
+  auto &asleep = reinterpret_cast<std::uint32_t &>(flag);
+  if (rank == 0) {
+    flag = 1;
+    session.wake(asleep, 1000);
+  } else {
+    while (flag == 0) session.wait_while(asleep, 0u);
+  }
+  session.barrier();
+  expect(!session.wait_while(asleep, 1u, std::chrono::milliseconds(1)), "a wait that ends");
+
+  auto items = session.semaphore("items", 0);
+  if (rank == 0)
+    for (int i = 1; i < processes; i++) items.post();
+  else
+    items.wait();
+  session.barrier();
+  expect(!items.try_wait() && !items.wait_for(std::chrono::milliseconds(1)), "an empty semaphore");
+
+  expect(code_of([&] { session.view<double>(4); }) == DSM_INVALID, "a view that is not aligned");
+  expect(code_of([&] { session.view<double>(0, SIZE_MAX / 8); }) == DSM_INVALID, "a view beyond the map");
+  expect(code_of([&] { session.named<int>("table", 255); }) == DSM_MISMATCH, "a block of another size");
+  expect(code_of([&] { session.free(table.subspan(1)); }) == DSM_INVALID, "a block that is none");
+  bool none = false;
+  try {
+    std::vector<char, dsm::allocator<char>> large(std::size_t{1} << 40, session.allocator<char>());
+  } catch (const std::bad_alloc &) {
+    none = true;
+  }
+  expect(none, "more than the map can hold");
+  session.barrier();
+}
+
+}  // namespace
+
+int main() {
+  try {
+    dsm::session first;
+    dsm::session session = std::move(first);
+    tour(session);
+    const bool says = session.rank() == 0;
+    session.leave();
+    if (says) std::puts("ok");
+  } catch (const dsm::error &error) {
+    std::fprintf(stderr, "tour: %s\n", error.what());
+    return 1;
+  }
+}
