@@ -14,9 +14,11 @@ import {
   orderOption,
   readAutostart,
   readDaemon,
+  readHeartbeatTimeout,
   readName,
   readOrder,
   readProcesses,
+  readReconnectTimeout,
   readSize,
   readWhole,
   UsageError,
@@ -62,6 +64,8 @@ export default defineCommand({
       const node = readName("node", fromEnvironment(args.node, "DSM_NODE") ?? hostname().slice(0, NAME_MAX));
       const { address, host } = readDaemon(args.daemon);
       const security = readSecurity(host);
+      const reconnectMs = fromEnvironment(undefined, "DSM_RECONNECT_TIMEOUT_MS");
+      const heartbeatMs = fromEnvironment(undefined, "DSM_HEARTBEAT_TIMEOUT_MS");
       readName("session", session);
       const arbiter = await startArbiter({
         session,
@@ -70,6 +74,8 @@ export default defineCommand({
         ...(size === undefined ? {} : { size: readSize(size) }),
         ...(order === undefined ? {} : { order: readOrder(order) }),
         applyRuns: await loadApplyRuns(),
+        ...(reconnectMs === undefined ? {} : { reconnectMs: readReconnectTimeout(reconnectMs) }),
+        ...(heartbeatMs === undefined ? {} : { heartbeatMs: readHeartbeatTimeout(heartbeatMs) }),
         socket: args.socket ?? arbiterSocketPath(runtimeDirectory(), address, session, node),
         security,
         directory: createDirectory({
