@@ -13,6 +13,8 @@ for (const name of [
   "SIZE",
   "RANK",
   "JOIN_TIMEOUT_MS",
+  "RECONNECT_TIMEOUT_MS",
+  "HEARTBEAT_TIMEOUT_MS",
   "AUTOSTART",
   "BIN",
   "LIBRARY",

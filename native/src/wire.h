@@ -44,6 +44,8 @@ enum wire_kind {
   WIRE_TAKEN = 11,
   WIRE_CHALLENGE = 14,
   WIRE_PROOF = 15,
+  WIRE_PING = 12,
+  WIRE_STATE = 13,
   WIRE_JOIN = 16,
   WIRE_LEAVE = 17,
   WIRE_STORE = 18,

@@ -65,7 +65,10 @@ class Arbiter {
         open: (socket: Socket) => {
           socket.setNoDelay(true);
           this.#outbox = new Outbox((bytes) => socket.write(bytes));
-          const hello: NodeHello = { session, node: `n${this.#index}`, processes: 0, size: 0, order: "", onLoss: "" };
+          const hello: NodeHello = {
+            ...{ session, node: `n${this.#index}`, processes: 0, size: 0, order: "", onLoss: "" },
+            ...{ secret: "", reconnectMs: 0, heartbeatMs: 0, process: "", resume: null },
+          };
           this.#outbox.send(encodeGreeting(Kind.HELLO, encodeJson(hello)));
         },
         data: (_socket, chunk) => this.#data(chunk),

@@ -8,10 +8,14 @@ import type { Directory, FindRequest, SessionAddress } from "../core/directory.t
 import { DsmError, Status, statusOf } from "../core/errors.ts";
 import { freeNow } from "../core/frames.ts";
 import {
+  ADDRESS_FIRST,
+  ADDRESS_STRIDE,
   ARBITER_UNUSED_TIMEOUT_MS,
   CHANNELS_MAX,
   GREETING_TIMEOUT_MS,
+  HEARTBEAT_TIMEOUT_MS,
   OUTBOX_HIGH,
+  RECONNECT_TIMEOUT_MS,
   REFUSALS_MAX,
 } from "../core/limits.ts";
 import type { OrderedLog } from "../core/log.ts";
@@ -23,12 +27,12 @@ import { failStop, Outbox } from "../core/outbox.ts";
 import { encode, encodeText, Kind, ProtocolError, RING_HEADER_SIZE } from "../core/protocol.ts";
 import { Replica, type ReplicaOutput } from "../core/replica.ts";
 import { Ring } from "../core/ring.ts";
-import type { NodeHello, Welcome } from "../core/sequencer.ts";
+import type { NodeHello, Resumed, Welcome } from "../core/sequencer.ts";
 import { checkSize, pageRound } from "../core/size.ts";
-import { createMap, type MapFile, openShared, removeFile, removeStaleMaps } from "./map-file.ts";
+import { createMap, type MapFile, openShared, ownProcess, removeFile, removeStaleMaps } from "./map-file.ts";
 import { canTellPeers, isOwnPeer } from "./peer-user.ts";
 import { FileRingLock } from "./ring-lock.ts";
-import { ServerLog } from "./server-log.ts";
+import { type ServerAddress, ServerLog } from "./server-log.ts";
 
 export interface ArbiterOptions {
   session: string;
@@ -41,6 +45,10 @@ export interface ArbiterOptions {
   elastic?: boolean;
   /** Connections that the limit of open files allows; left out: CHANNELS_MAX. */
   connectionsMax?: number;
+  /** How long a broken connection to the server may last; left out: RECONNECT_TIMEOUT_MS. 0: it ends the session here. */
+  reconnectMs?: number;
+  /** How long a connection may be silent; left out: HEARTBEAT_TIMEOUT_MS. */
+  heartbeatMs?: number;
   /** Unix socket to listen on. */
   socket: string;
   directory: Directory;
@@ -141,6 +149,7 @@ class ArbiterShell {
   /** Finds the session's server. One that has ended meanwhile is passed over: the directory then starts the next. */
   async #join(): Promise<Welcome> {
     const { session, node, processes, size, order, onLoss, elastic, directory, security } = this.#options;
+    const { reconnectMs = RECONNECT_TIMEOUT_MS, heartbeatMs = HEARTBEAT_TIMEOUT_MS } = this.#options;
     let after: string | undefined;
     for (let attempt = 1; ; attempt += 1) {
       const request: FindRequest = { name: session };
@@ -151,7 +160,7 @@ class ArbiterShell {
       if (elastic === true) request.elastic = true;
       if (after !== undefined) request.after = after;
       const address: SessionAddress = await directory.find(request);
-      const log = new ServerLog(address.host, address.port, security);
+      const log = new ServerLog(address, { heartbeatMs, locate: (known) => this.#locate(address, known) }, security);
       try {
         const hello: NodeHello = {
           session,
@@ -161,9 +170,16 @@ class ArbiterShell {
           order: order ?? "",
           onLoss: onLoss ?? "",
           elastic: elastic === true,
+          secret: randomBytes(16).toString("hex"),
+          ...{ reconnectMs, heartbeatMs, process: ownProcess(), resume: null },
         };
         const welcome = await log.open(hello, {
           entries: (bytes) => this.#entries(bytes),
+          interrupted: () => this.#interrupted(),
+          position: () => (this.#replica as Replica).position,
+          promise: (epoch) => (this.#replica as Replica).promise(epoch),
+          state: () => (this.#replica as Replica).state(),
+          resumed: (resumed) => this.#resumed(resumed),
           lost: (error) => this.#lost(error),
           drained: () => this.#settle(),
         });
@@ -176,6 +192,13 @@ class ArbiterShell {
         else throw error;
       }
     }
+  }
+
+  /** The daemon knows where the server is now, or starts another one. */
+  async #locate(session: SessionAddress, known: ServerAddress): Promise<ServerAddress> {
+    const base = this.#replica?.session.config.base ?? ADDRESS_FIRST;
+    const slot = Math.round((base - ADDRESS_FIRST) / ADDRESS_STRIDE);
+    return this.#options.directory.succeed({ ...session, ...known, slot });
   }
 
   #makeReplica(welcome: Welcome, map: MapFile): Replica {
@@ -262,6 +285,23 @@ class ArbiterShell {
     setImmediate(look);
   }
 
+  /** Whoever has stored waits until the server is there again: its operations are kept by the replica. */
+  #interrupted(): void {
+    if (this.#replica?.ready === false) {
+      this.#lost(new DsmError("DSM_UNREACHABLE", "the server was lost while it sent the map; join again"));
+      return;
+    }
+    this.#replica?.interrupted();
+    this.#pending.clear();
+    this.#settle();
+  }
+
+  #resumed(resumed: Resumed): void {
+    this.#pending.clear();
+    this.#replica?.resumed(resumed);
+    this.#settle();
+  }
+
   /** Without the order nothing can go on here: everybody who waits is told, and the arbiter ends. */
   #lost(error: DsmError): void {
     if (this.#finished) return;
@@ -278,7 +318,8 @@ class ArbiterShell {
   /** After every event: what was proposed goes out, and the end is noticed. */
   #settle(): void {
     const log = this.#log;
-    if (log !== undefined) this.#pending.flush((bytes) => log.append(bytes));
+    if (log?.away === true) this.#pending.clear();
+    else if (log !== undefined) this.#pending.flush((bytes) => log.append(bytes));
     this.#regulate();
     this.#watchRing();
     if (this.#done) this.#finishWhenSent();
@@ -288,12 +329,14 @@ class ArbiterShell {
     for (const socket of this.#clients.values()) if (socket.data.outbox.size > 0) return;
     // What was decided here in direct mode has to reach the server.
     if ((this.#log?.queued ?? 0) > 0) return;
+    if (this.#log?.away === true && (this.#replica?.unreturnedBytes ?? 0) > 0) return;
     this.finish(0);
   }
 
   /** While the way to the server is full we take nothing more from our processes: their stores wait. */
   #regulate(): void {
-    const behind = (this.#log?.queued ?? 0) > OUTBOX_HIGH;
+    const waiting = this.#log?.away === true ? this.#replica?.unreturnedBytes : this.#log?.queued;
+    const behind = (waiting ?? 0) > OUTBOX_HIGH;
     if (behind === this.#paused) return;
     this.#paused = behind;
     for (const socket of this.#clients.values()) {
@@ -440,6 +483,10 @@ class Batch {
     }
     this.#bytes.set(frame, this.#length);
     this.#length = need;
+  }
+
+  clear(): void {
+    this.#length = 0;
   }
 
   flush(send: (bytes: Uint8Array) => void): void {

@@ -1,8 +1,19 @@
 /** The replica's file in /dev/shm: made with all its memory reserved, found again by nobody once its arbiter is gone. */
-import { closeSync, constants, openSync, readdirSync, readFileSync, statfsSync, unlinkSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  constants,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  statfsSync,
+  unlinkSync,
+  writeSync,
+} from "node:fs";
 import { basename } from "node:path";
 import { DsmError } from "../core/errors.ts";
 import { PAGE_SIZE } from "../core/limits.ts";
+import { formatProcess } from "../core/process.ts";
 import { RING_HEADER_SIZE, RING_SIZE } from "../core/protocol.ts";
 import { formatSize, pageRound } from "../core/size.ts";
 
@@ -36,6 +47,18 @@ export function startTime(pid: number): string | null {
     return ended && readdirSync(`/proc/${pid}/task`).length <= 1 ? null : (fields[19] ?? null);
   } catch {
     return null;
+  }
+}
+
+/** This process, as others on this host may know it. "": /proc does not say. */
+export function ownProcess(): string {
+  try {
+    const boot = readFileSync("/proc/sys/kernel/random/boot_id", "latin1").trim();
+    const namespace = readlinkSync("/proc/self/ns/pid");
+    const start = startTime(process.pid);
+    return start === null ? "" : formatProcess({ boot, namespace, pid: process.pid, start });
+  } catch {
+    return "";
   }
 }
 

@@ -1,136 +1,198 @@
-/** The embedded engine of an OrderedLog, seen from an arbiter: `dsm server` over TCP. */
+/**
+ * The embedded engine of an OrderedLog, seen from an arbiter: `dsm server` over TCP. A connection that breaks, or on
+ * which nothing comes any more, is made again until the time for that is over.
+ */
 import { randomBytes } from "node:crypto";
 import type { Socket } from "bun";
 import { LinkProver, mustProve, NONCE_SIZE, OPEN, type Security } from "../core/auth.ts";
 import { DsmError, statusCode } from "../core/errors.ts";
 import { FrameReader, freeNow } from "../core/frames.ts";
-import { FRAME_MAX, GREETING_TIMEOUT_MS, WELCOME_MAX } from "../core/limits.ts";
+import {
+  ACK_BYTES,
+  FRAME_MAX,
+  GREETING_TIMEOUT_MS,
+  HEARTBEATS,
+  OUTBOX_HIGH,
+  RECONNECT_PAUSE_MAX_MS,
+  RECONNECT_PAUSE_MIN_MS,
+  WELCOME_MAX,
+} from "../core/limits.ts";
 import type { LogFollower, OrderedLog } from "../core/log.ts";
 import { formatAddress } from "../core/names.ts";
 import { failStop, Outbox } from "../core/outbox.ts";
-import { bodyText, encodeGreeting, encodeJson, HEADER_SIZE, Kind, ProtocolError } from "../core/protocol.ts";
-import type { NodeHello, Welcome } from "../core/sequencer.ts";
+import { bodyText, encode, encodeGreeting, encodeJson, HEADER_SIZE, Kind, ProtocolError } from "../core/protocol.ts";
+import type { NodeHello, Resumed, Welcome } from "../core/sequencer.ts";
 import { parseWelcome } from "../core/welcome.ts";
 
+/** One attempt to come back has at least this long. */
+const RESUME_TIMEOUT_MIN_MS = 1_000;
+
+/** Why a connection is no more, in words that follow "the server of session ... at ...". */
+class Broken extends Error {}
+
+interface Connection {
+  readonly queued: number;
+  /** `sent`: see append(). */
+  send(bytes: Uint8Array, sent?: () => void): void;
+  /** What was sent still goes out. */
+  end(): void;
+}
+
+interface Handlers {
+  /** The first frame, and whether it is for one that came back. */
+  welcomed(body: string, resumed: boolean): void;
+  entries(bytes: Uint8Array): void;
+  drained(): void;
+  /** The last call. DsmError: the server does not want us (any more). */
+  closed(why: Broken | DsmError): void;
+  /** The last entry that has been applied. */
+  applied(): number;
+  /** All that a server needs to take over. */
+  state(): Iterator<Uint8Array>;
+}
+
+export interface ServerAddress {
+  host: string;
+  port: number;
+  epoch: number;
+}
+
+export interface ServerLogOptions {
+  heartbeatMs: number;
+  /** Where the session's server is now: asked when it cannot be reached. Throws DsmError. */
+  locate(known: ServerAddress): Promise<ServerAddress>;
+}
+
 export class ServerLog implements OrderedLog {
-  readonly #host: string;
-  readonly #port: number;
-  readonly #security: Security;
-  #socket: Socket | undefined;
-  #outbox: Outbox | undefined;
+  #address: ServerAddress;
+  readonly #options: ServerLogOptions;
+  #connection: Connection | null = null;
   #closed = false;
 
-  constructor(host: string, port: number, security: Security = OPEN) {
-    this.#host = host;
-    this.#port = port;
+  readonly #security: Security;
+
+  constructor(address: ServerAddress, options: ServerLogOptions, security: Security = OPEN) {
+    this.#address = address;
     this.#security = security;
+    this.#options = options;
   }
 
   get queued(): number {
-    return this.#outbox?.size ?? 0;
+    return this.#connection?.queued ?? 0;
+  }
+
+  get away(): boolean {
+    return this.#connection === null;
   }
 
   /** Throws DSM_UNREACHABLE when nobody is there (any more), else what the server says against us. */
-  open(hello: NodeHello, follower: LogFollower): Promise<Welcome> {
-    const address = formatAddress(this.#host, this.#port);
-    return new Promise((resolve, reject) => {
-      let welcomed = false;
-      const fail = (error: DsmError): void => {
-        clearTimeout(timer);
-        if (welcomed) {
-          if (!this.#closed) follower.lost(error);
-        } else {
-          reject(error);
-        }
-        this.close();
-      };
-      const gone = (why: string): void =>
-        fail(new DsmError("DSM_UNREACHABLE", `the server of session "${hello.session}" at ${address} ${why}`));
-      const timer = setTimeout(() => gone("does not answer"), GREETING_TIMEOUT_MS);
-      const { token, tls } = this.#security;
-      const proves = mustProve(this.#security, this.#host);
-      const prover = new LinkProver(token, proves, randomBytes(NONCE_SIZE), (bytes) => this.append(bytes));
-      /** Goes one step on before the greeting, and greets once the server has proven itself. */
-      const prove = (step: () => void): void => {
-        step();
-        if (prover.open) this.append(encodeGreeting(Kind.HELLO, encodeJson(hello)));
-      };
-      const guarded = (action: () => void): void => {
-        if (this.#closed) return;
-        try {
-          action();
-        } catch (error) {
-          if (error instanceof DsmError) fail(error);
-          else if (error instanceof ProtocolError) {
-            fail(new DsmError("DSM_PROTOCOL", `what listens at ${address} is no dsm server: ${error.message}`));
-          } else throw error;
-        }
-      };
-      const reader = new FrameReader(WELCOME_MAX);
-      const greet = (chunk: Uint8Array): void => {
-        // Entries may follow the welcome in one chunk: what is behind it goes on as it is.
-        reader.push(chunk, (view, at, size, bytes) => {
-          if (welcomed && view.getUint8(at + 4) !== Kind.FAIL) {
-            follower.entries(bytes.subarray(at, at + size));
-            return;
-          }
-          const body = bodyText(bytes, at + HEADER_SIZE, Math.min(view.getUint32(at + 32, true), size - HEADER_SIZE));
-          const kind = view.getUint8(at + 4);
-          if (kind === Kind.FAIL) throw new DsmError(statusCode(view.getUint8(at + 5)), body);
-          if (kind !== Kind.WELCOME) throw new ProtocolError("no welcome");
-          const welcome = parseWelcome(body, hello);
-          welcomed = true;
-          reader.limit = FRAME_MAX;
-          clearTimeout(timer);
-          resolve(welcome);
-        });
-      };
-      Bun.connect({
-        hostname: this.#host,
-        port: this.#port,
-        ...(tls === null ? {} : { tls: { ...tls, rejectUnauthorized: true } }),
-        socket: {
-          open: (socket) => {
-            socket.setNoDelay(true);
-            this.#socket = socket;
-            this.#outbox = new Outbox((bytes) => socket.write(bytes));
-            if (tls === null) guarded(() => prove(() => prover.begin()));
-          },
-          handshake: (socket, success, error) => {
-            if (tls === null) return;
-            if (success && socket.authorized) guarded(() => prove(() => prover.begin()));
-            else fail(new DsmError("DSM_REFUSED", `no TLS with the server at ${address}: ${tlsReason(error)}`));
-          },
-          data: (_socket, chunk) =>
-            guarded(() => {
-              if (prover.open) {
-                greet(chunk);
-                freeNow(chunk);
-              } else prove(() => prover.receive(chunk));
-            }),
-          drain: () => {
-            this.#outbox?.drain();
-            follower.drained();
-          },
-          close: () =>
-            gone(tls === null || prover.open ? "closed the connection" : "closed it; it may refuse our certificate"),
-          error: (_socket, error) => {
-            failStop(error);
-            gone(`failed: ${error.message}`);
-          },
-          connectError: (_socket, error) => gone(`cannot be reached: ${error.message}`),
-        },
-      }).catch((error: Error) => gone(`cannot be reached: ${error.message}`));
-    });
+  async open(hello: NodeHello, follower: LogFollower): Promise<Welcome> {
+    try {
+      return parseWelcome(await this.#connect(hello, follower, false), hello);
+    } catch (error) {
+      throw this.#explain(hello, error);
+    }
   }
 
   append(bytes: Uint8Array, sent?: () => void): void {
-    if (this.#outbox !== undefined && !this.#outbox.send(bytes, sent)) this.#socket?.terminate();
+    this.#connection?.send(bytes, sent);
   }
 
   close(): void {
+    if (this.#closed) return;
     this.#closed = true;
-    this.#socket?.end();
+    this.#connection?.send(encode({ kind: Kind.PING, op: 1 }));
+    this.#connection?.end();
+  }
+
+  #explain(hello: NodeHello, error: unknown): unknown {
+    if (!(error instanceof Broken)) return error;
+    const address = formatAddress(this.#address.host, this.#address.port);
+    return new DsmError("DSM_UNREACHABLE", `the server of session "${hello.session}" at ${address} ${error.message}`);
+  }
+
+  /** Settles with the server's welcome. From then on the end of the connection goes to #interrupted(). */
+  #connect(hello: NodeHello, follower: LogFollower, resumes: boolean): Promise<string> {
+    return new Promise((resolve, reject) => {
+      let connection: Connection | null = null;
+      const greeting = encodeGreeting(Kind.HELLO, encodeJson(hello));
+      const { heartbeatMs } = this.#options;
+      const greetingMs = resumes ? Math.max(heartbeatMs, RESUME_TIMEOUT_MIN_MS) : GREETING_TIMEOUT_MS;
+      const { host, port } = this.#address;
+      connection = connect(host, port, this.#security, greeting, greetingMs, heartbeatMs, {
+        welcomed: (body, resumed) => {
+          if (resumed !== resumes) throw new ProtocolError("the welcome is for somebody else");
+          this.#connection = connection;
+          // Entries follow at once: the follower must know before they come.
+          if (resumes) follower.resumed(JSON.parse(body) as Resumed);
+          resolve(body);
+        },
+        entries: (bytes) => {
+          if (!this.#closed) follower.entries(bytes);
+        },
+        drained: () => follower.drained(),
+        applied: () => follower.position().seq,
+        state: () => follower.state(),
+        closed: (why) => {
+          if (this.#connection === connection && connection !== null) {
+            this.#connection = null;
+            if (!this.#closed) this.#interrupted(hello, follower, why);
+          } else {
+            reject(why);
+          }
+        },
+      });
+    });
+  }
+
+  #interrupted(hello: NodeHello, follower: LogFollower, why: Broken | DsmError): void {
+    if (why instanceof DsmError || hello.reconnectMs === 0) {
+      follower.lost(this.#explain(hello, why) as DsmError);
+      return;
+    }
+    follower.interrupted();
+    void this.#reconnect(hello, follower);
+  }
+
+  async #reconnect(hello: NodeHello, follower: LogFollower): Promise<void> {
+    const deadline = performance.now() + hello.reconnectMs;
+    for (let pause = RECONNECT_PAUSE_MIN_MS; ; pause = Math.min(2 * pause, RECONNECT_PAUSE_MAX_MS)) {
+      try {
+        await this.#connect({ ...hello, resume: follower.position() }, follower, true);
+        return;
+      } catch (error) {
+        if (this.#closed) return;
+        if (!(error instanceof Broken) && !(error instanceof DsmError)) throw error;
+        const mayPass = error instanceof Broken || error.code === "DSM_AGAIN";
+        if (!mayPass || performance.now() >= deadline) {
+          follower.lost(this.#explain(hello, error) as DsmError);
+          return;
+        }
+      }
+      await Bun.sleep(pause);
+      if (!(await this.#locate(hello, follower))) return;
+    }
+  }
+
+  /** Asks where the server is now. False: there is nothing to go on with. */
+  async #locate(hello: NodeHello, follower: LogFollower): Promise<boolean> {
+    if (this.#closed) return false;
+    let found = this.#address;
+    try {
+      found = await this.#options.locate(this.#address);
+    } catch (error) {
+      if (!(error instanceof DsmError)) throw error;
+      if (error.code === "DSM_ENDED" && !this.#closed) {
+        const message = `the server of session "${hello.session}" is gone, and the session with it`;
+        follower.lost(new DsmError("DSM_UNREACHABLE", message));
+        return false;
+      }
+      // Without a daemon the server may still be where it was.
+    }
+    if (this.#closed) return false;
+    // From here on an older server is not listened to, whatever becomes of this one.
+    if (follower.promise(found.epoch)) this.#address = found;
+    return true;
   }
 }
 
@@ -138,4 +200,174 @@ function tlsReason(error: Error | null): string {
   const code = (error as { code?: string } | null)?.code;
   if (code === "EPROTO") return "it does not speak TLS, or refuses our certificate (DSM_TLS_CERT)";
   return error?.message || code || "its certificate is not good";
+}
+
+function connect(
+  host: string,
+  port: number,
+  security: Security,
+  greeting: Uint8Array,
+  greetingMs: number,
+  heartbeatMs: number,
+  handlers: Handlers,
+): Connection {
+  let socket: Socket | undefined;
+  let outbox: Outbox | undefined;
+  let welcomed = false;
+  let ended = false;
+  /** Heartbeats since anything came, whether anything was sent since the last, bytes not acknowledged. */
+  let silent = 0;
+  let sent = false;
+  let unacknowledged = 0;
+  let heartbeat: Timer | undefined;
+
+  const close = (why: Broken | DsmError): void => {
+    if (ended) return;
+    ended = true;
+    clearTimeout(timer);
+    clearInterval(heartbeat);
+    socket?.terminate();
+    handlers.closed(why);
+  };
+  const timer = setTimeout(() => close(new Broken("does not answer")), greetingMs);
+  /** The state that a server that takes over wants, as far as it was not sent. */
+  let state: Iterator<Uint8Array> | null = null;
+  const handOver = (): void => {
+    while (state !== null && !ended && (outbox?.size ?? 0) < OUTBOX_HIGH) {
+      const piece = state.next();
+      if (piece.done === true) state = null;
+      else send(piece.value);
+    }
+  };
+  const send = (bytes: Uint8Array, left?: () => void): void => {
+    sent = true;
+    if (outbox !== undefined && !outbox.send(bytes, left)) close(new Broken("takes no more"));
+  };
+  const acknowledge = (): void => {
+    unacknowledged = 0;
+    send(encode({ kind: Kind.PING, offset: handlers.applied() }));
+  };
+  const beat = (): void => {
+    silent += 1;
+    if (silent > HEARTBEATS) close(new Broken("does not answer"));
+    else if (!sent && outbox?.size === 0) acknowledge();
+    sent = false;
+  };
+
+  const reader = new FrameReader(WELCOME_MAX);
+  const read = (chunk: Uint8Array): void => {
+    // Entries may follow the welcome in one chunk.
+    reader.push(chunk, (view, at, size, bytes) => {
+      if (ended) return;
+      const kind = view.getUint8(at + 4);
+      if (welcomed && kind !== Kind.FAIL) {
+        unacknowledged += size;
+        handlers.entries(bytes.subarray(at, at + size));
+        return;
+      }
+      const body = bodyText(bytes, at + HEADER_SIZE, Math.min(view.getUint32(at + 32, true), size - HEADER_SIZE));
+      if (kind === Kind.FAIL) throw new DsmError(statusCode(view.getUint8(at + 5)), body);
+      if (kind === Kind.PING) {
+        // It waits for others.
+        timer.refresh();
+        return;
+      }
+      if (kind === Kind.STATE) {
+        state = handlers.state();
+        handOver();
+        return;
+      }
+      if (kind !== Kind.WELCOME) throw new ProtocolError("no welcome");
+      welcomed = true;
+      reader.limit = FRAME_MAX;
+      clearTimeout(timer);
+      heartbeat = setInterval(beat, heartbeatMs / HEARTBEATS);
+      handlers.welcomed(body, view.getUint8(at + 5) === 1);
+    });
+    if (unacknowledged >= ACK_BYTES) acknowledge();
+  };
+
+  const { token, tls } = security;
+  const prover = new LinkProver(token, mustProve(security, host), randomBytes(NONCE_SIZE), send);
+  /** Goes one step on before the greeting, and greets once the server has proven itself. */
+  const prove = (step: () => void): void => {
+    step();
+    if (prover.open) send(greeting);
+  };
+  const guarded = (action: () => void): void => {
+    if (ended) return;
+    try {
+      action();
+    } catch (error) {
+      if (error instanceof DsmError) close(error);
+      else if (error instanceof ProtocolError || error instanceof SyntaxError) {
+        const address = formatAddress(host, port);
+        close(new DsmError("DSM_PROTOCOL", `what listens at ${address} is no dsm server: ${error.message}`));
+      } else throw error;
+    }
+  };
+
+  Bun.connect({
+    hostname: host,
+    port,
+    ...(tls === null ? {} : { tls: { ...tls, rejectUnauthorized: true } }),
+    socket: {
+      open: (opened) => {
+        socket = opened;
+        if (ended) {
+          opened.terminate();
+          return;
+        }
+        opened.setNoDelay(true);
+        outbox = new Outbox((bytes) => opened.write(bytes));
+        if (tls === null) guarded(() => prove(() => prover.begin()));
+      },
+      handshake: (opened, success, error) => {
+        if (tls === null) return;
+        if (success && opened.authorized) guarded(() => prove(() => prover.begin()));
+        else
+          close(
+            new DsmError("DSM_REFUSED", `no TLS with the server at ${formatAddress(host, port)}: ${tlsReason(error)}`),
+          );
+      },
+      data: (_socket, chunk) => {
+        silent = 0;
+        guarded(() => {
+          if (prover.open) {
+            read(chunk);
+            freeNow(chunk);
+          } else prove(() => prover.receive(chunk));
+        });
+      },
+      drain: () => {
+        outbox?.drain();
+        handOver();
+        handlers.drained();
+      },
+      close: () =>
+        close(
+          new Broken(
+            tls === null || prover.open ? "closed the connection" : "closed it; it may refuse our certificate",
+          ),
+        ),
+      error: (_socket, error) => {
+        failStop(error);
+        close(new Broken(`failed: ${error.message}`));
+      },
+      connectError: (_socket, error) => close(new Broken(`cannot be reached: ${error.message}`)),
+    },
+  }).catch((error: Error) => close(new Broken(`cannot be reached: ${error.message}`)));
+
+  return {
+    get queued() {
+      return outbox?.size ?? 0;
+    },
+    send,
+    end: () => {
+      ended = true;
+      clearTimeout(timer);
+      clearInterval(heartbeat);
+      socket?.end();
+    },
+  };
 }

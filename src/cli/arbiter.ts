@@ -18,10 +18,12 @@ import {
   readAutostart,
   readDaemon,
   readElastic,
+  readHeartbeatTimeout,
   readName,
   readOnLoss,
   readOrder,
   readProcesses,
+  readReconnectTimeout,
   readSize,
   readWhole,
   UsageError,
@@ -70,6 +72,8 @@ export default defineCommand({
       const node = readName("node", fromEnvironment(args.node, "DSM_NODE") ?? hostname().slice(0, NAME_MAX));
       const { address, host } = readDaemon(args.daemon);
       const security = readSecurity(host);
+      const reconnectMs = fromEnvironment(undefined, "DSM_RECONNECT_TIMEOUT_MS");
+      const heartbeatMs = fromEnvironment(undefined, "DSM_HEARTBEAT_TIMEOUT_MS");
       readName("session", session);
       const arbiter = await startArbiter({
         session,
@@ -81,6 +85,8 @@ export default defineCommand({
         connectionsMax: connectionsMax("arbiter"),
         elastic: readElastic(args.elastic),
         applyRuns: await loadApplyRuns(),
+        ...(reconnectMs === undefined ? {} : { reconnectMs: readReconnectTimeout(reconnectMs) }),
+        ...(heartbeatMs === undefined ? {} : { heartbeatMs: readHeartbeatTimeout(heartbeatMs) }),
         socket: args.socket ?? arbiterSocketPath(runtimeDirectory(), address, session, node),
         security,
         directory: createDirectory({

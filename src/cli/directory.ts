@@ -21,6 +21,7 @@ import type {
   SessionAddress,
   SessionDetail,
   SessionSummary,
+  SuccessionRequest,
 } from "../core/directory.ts";
 import { type DsmCode, DsmError, Status } from "../core/errors.ts";
 import { DAEMON_IDLE_MS, PROTOCOL_VERSION } from "../core/limits.ts";
@@ -260,11 +261,16 @@ export function createDirectory(options: DirectoryOptions): Directory {
         `there is no session "${request.name}" at ${address}; say how many processes it has to start it`,
       );
     },
+    async succeed({ name, ...request }: SuccessionRequest) {
+      const found = await ask(() => call<SessionAddress>("POST", `${path(name)}/successor`, request, FIND_TIMEOUT_MS));
+      if (found) return found;
+      throw new DsmError("DSM_ENDED", `session "${name}" has ended`);
+    },
     async register({ name, ...registration }: Registration) {
       await ask(() => call("PUT", path(name), registration));
     },
-    async remove(name: string, instance?: string) {
-      const query = instance === undefined ? "" : `?instance=${instance}`;
+    async remove(name: string, server?: { instance: string; epoch: number }) {
+      const query = server === undefined ? "" : `?instance=${server.instance}&epoch=${server.epoch}`;
       return (await ask(() => call("DELETE", `${path(name)}${query}`))) !== null;
     },
     async list() {

@@ -2,7 +2,7 @@
 import { parseArgs } from "node:util";
 import type { ArgsDef } from "citty";
 import { DsmError } from "../core/errors.ts";
-import { DEFAULT_HOST, DEFAULT_PORT } from "../core/limits.ts";
+import { DEFAULT_HOST, DEFAULT_PORT, HEARTBEAT_TIMEOUT_MIN_MS, RECONNECT_TIMEOUT_MAX_MS } from "../core/limits.ts";
 import { checkOnLoss, ON_LOSS, type OnLoss } from "../core/loss.ts";
 import { checkName, checkProcesses, formatAddress, parseAddress } from "../core/names.ts";
 import { checkOrder, ORDERS, type Order } from "../core/order.ts";
@@ -156,6 +156,19 @@ export function readOnLoss(text: string): OnLoss {
 export function readPort(text: string): number {
   const port = readWhole("port", text);
   return checked(port, port <= 65535 ? null : `port ${text} does not exist; the last one is 65535`);
+}
+
+export function readReconnectTimeout(text: string): number {
+  const ms = readWhole("DSM_RECONNECT_TIMEOUT_MS", text);
+  const most = RECONNECT_TIMEOUT_MAX_MS;
+  return checked(ms, ms <= most ? null : `DSM_RECONNECT_TIMEOUT_MS ${text} is too long; the longest is ${most}`);
+}
+
+export function readHeartbeatTimeout(text: string): number {
+  const ms = readWhole("DSM_HEARTBEAT_TIMEOUT_MS", text);
+  const [least, most] = [HEARTBEAT_TIMEOUT_MIN_MS, RECONNECT_TIMEOUT_MAX_MS];
+  const good = ms >= least && ms <= most;
+  return checked(ms, good ? null : `DSM_HEARTBEAT_TIMEOUT_MS ${text} is not possible; use ${least} to ${most}`);
 }
 
 export function readWhole(what: string, text: string): number {

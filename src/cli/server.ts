@@ -52,6 +52,12 @@ export default defineCommand({
       negativeDescription: "Never start a daemon [DSM_AUTOSTART=0]",
     },
     instance: { type: "string", description: "Which run of the name this is (given by the daemon)", valueHint: "ID" },
+    epoch: { type: "string", description: "Which server of the session this is (given by the daemon)", valueHint: "N" },
+    predecessor: {
+      type: "string",
+      description: "Whether the server before is gone or silent (given by the daemon)",
+      valueHint: "STATE",
+    },
     slot: { type: "string", description: "Address slot of the map (given by the daemon)", valueHint: "K" },
   },
   async run({ args }) {
@@ -89,6 +95,8 @@ export default defineCommand({
         note: (text) => messages.info(text),
       }),
       ...(byHand ? {} : { instance }),
+      ...(args.epoch === undefined ? {} : { epoch: readWhole("epoch", args.epoch) }),
+      predecessor: args.predecessor === "silent" ? "silent" : "gone",
       ...(args.slot === undefined ? {} : { slot: readSlot(args.slot) }),
       // Pointers into the map stay what they were.
       ...(restore === undefined ? {} : { restore, slot: slotOf(restore.image.config.base) }),

@@ -6,8 +6,10 @@ import type { Order } from "./order.ts";
 /** Where a session's server is. */
 export interface SessionAddress {
   name: string;
-  /** Which run of that name: 16 hex digits, new for every server. */
+  /** Which run of that name: 16 hex digits, the same for all servers of one session. */
   instance: string;
+  /** Which server of the session this is, from 1: the next one takes over when it is lost. */
+  epoch: number;
   host: string;
   port: number;
   processes: number;
@@ -39,6 +41,8 @@ export interface RankStatus {
 
 /** What a server answers to a STATUS frame. */
 export interface ServerStatus {
+  instance: string;
+  epoch: number;
   /** Whether all processes are on one node and share its memory directly. */
   direct: boolean;
   /** Whether all processes have joined. */
@@ -82,6 +86,11 @@ export interface FindRequest {
   after?: string;
 }
 
+/** What an arbiter knows of a session whose server it cannot reach. */
+export interface SuccessionRequest extends SessionAddress {
+  slot: number;
+}
+
 export interface Registration extends SessionAddress {
   pid: number;
   /** Which address slot the map has, 0 to ADDRESS_SLOTS - 1. */
@@ -96,9 +105,15 @@ export interface Directory {
   /** "host:port" of the daemon. */
   readonly address: string;
   find(request: FindRequest): Promise<SessionAddress>;
+  /**
+   * Where the server of a session is now: still there, or another one that takes over because it is gone. DSM_ENDED: the
+   * session is over.
+   */
+  succeed(request: SuccessionRequest): Promise<SessionAddress>;
+  /** DSM_ENDED: another server has taken over. */
   register(registration: Registration): Promise<void>;
-  /** With `instance`: a server takes itself off. Without: the daemon ends the server. False when it is not there. */
-  remove(name: string, instance?: string): Promise<boolean>;
+  /** With a server: it takes itself off. Without: the daemon ends the server. False when it is not there. */
+  remove(name: string, server?: { instance: string; epoch: number }): Promise<boolean>;
   list(): Promise<SessionSummary[]>;
   /** Null when there is no such session. */
   get(name: string): Promise<SessionDetail | null>;

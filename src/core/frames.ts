@@ -80,6 +80,11 @@ export class FrameReader {
     return copy.subarray(0, size);
   }
 
+  /** A copy of them. */
+  get partial(): Uint8Array {
+    return this.#partial.slice(0, this.#have);
+  }
+
   /** Throws ProtocolError on a size that cannot be; what `handle` throws passes through. The stream is then unusable. */
   push(chunk: Uint8Array, handle: FrameHandler): void {
     let at = 0;

@@ -76,14 +76,44 @@ export const OUTBOX_MAX = 256 << 20;
 
 /** Parts of publications (512 KiB) whose memory a server keeps for the next ones: enough for one of 64 MiB. */
 export const SPARE_PARTS_MAX = 150;
+/** Bytes of the order that a server keeps for nodes whose connection is broken, beyond which all others wait for them. A
+ * publication is kept whole, however large. */
+export const TAIL_HIGH = 16 << 20;
+/** A node says after so many bytes of the order how far it has applied it. */
+export const ACK_BYTES = 256 << 10;
+/** Numbers that a session's servers give to nodes, one after the other. */
+export const NODE_NUMBER_MAX = 65_535;
 
 export const JOIN_TIMEOUT_MS = 300_000;
+/** A broken connection between arbiter and server is given up after this long (DSM_RECONNECT_TIMEOUT_MS), */
+export const RECONNECT_TIMEOUT_MS = 30_000;
+/** which may be set up to this; */
+export const RECONNECT_TIMEOUT_MAX_MS = 3_600_000;
+/** the time between two attempts doubles from the first of these to the second. */
+export const RECONNECT_PAUSE_MIN_MS = 10;
+export const RECONNECT_PAUSE_MAX_MS = 500;
+/** A connection on which nothing came for this long is broken (DSM_HEARTBEAT_TIMEOUT_MS), */
+export const HEARTBEAT_TIMEOUT_MS = 10_000;
+/** which may be set from this on. */
+export const HEARTBEAT_TIMEOUT_MIN_MS = 100;
+/** Beats in that time: an end that has nothing to say sends as many. */
+export const HEARTBEATS = 5;
 /** A peer must have said who it is after this long. */
 export const GREETING_TIMEOUT_MS = 10_000;
 /** A server nobody came to ends after this long, */
 export const UNUSED_TIMEOUT_MS = 30_000;
 /** and this long after the last arbiter has gone without a process. */
 export const UNUSED_AGAIN_TIMEOUT_MS = 1_000;
+/** A server that takes over gives nodes that are only joining this long to say so, */
+export const JOINING_SETTLE_MS = 3_000;
+/** and tells those who wait that it is there. */
+export const RECOVERY_BEAT_MS = 500;
+/** A server tells the daemon where it is: a daemon that has begun anew learns of it. */
+export const REGISTER_INTERVAL_MS = 5_000;
+/** Who looks for a session whose server has just died waits this long for its arbiters to ask for another server. */
+export const ORPHAN_MS = 1_000;
+/** Servers of one session. */
+export const EPOCH_MAX = 100_000;
 /** An arbiter ends after this long without a process: the one that started it comes at once, or never. */
 export const ARBITER_UNUSED_TIMEOUT_MS = 5_000;
 /** A daemon that was started by itself ends this long after its last session. */

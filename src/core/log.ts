@@ -3,11 +3,21 @@
  * TCP; a replicated log can stand behind the same interface, and nothing above it knows which one runs.
  */
 import type { DsmError } from "./errors.ts";
-import type { NodeHello, Welcome } from "./sequencer.ts";
+import type { NodeHello, Resume, Resumed, Welcome } from "./sequencer.ts";
 
 export interface LogFollower {
   /** Entries in order, whole frames or pieces of them as they came; valid during the call only. */
   entries(bytes: Uint8Array): void;
+  /** Entries do not come for a while, and what is appended meanwhile is not passed on. */
+  interrupted(): void;
+  /** Where the follower is, to go on from. */
+  position(): Resume;
+  /** From now on it follows no engine older than this. False: it follows a newer one already. */
+  promise(epoch: number): boolean;
+  /** All that an engine needs to take over, in frames. */
+  state(): Iterator<Uint8Array>;
+  /** The log goes on: entries follow. What it has not ordered is to be appended again, in its order. */
+  resumed(resumed: Resumed): void;
   /** No more entries will come. DSM_ENDED: because the session has ended. */
   lost(error: DsmError): void;
   /** What append() handed over is on its way; more may be appended. */
@@ -22,5 +32,8 @@ export interface OrderedLog {
   append(bytes: Uint8Array, sent?: () => void): void;
   /** Bytes handed to append() that have not left yet. */
   readonly queued: number;
+  /** Whether it is interrupted. */
+  readonly away: boolean;
+  /** The node needs its place no more. */
   close(): void;
 }

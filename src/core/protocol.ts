@@ -28,7 +28,7 @@ export const HEADER = {
   rank: [6, 2], // issuing process
   tag: [8, 4], // chosen by the asker, comes back in the reply
   node: [12, 4], // issuing node
-  seq: [16, 8], // place in the order, 0 until the server gave one
+  seq: [16, 8], // from a process: 0; from an arbiter: running number of its proposals; from the server: place in the order
   offset: [24, 8], // place in the map, or a number the kind gives a meaning
   length: [32, 4], // bytes (or runs) the body holds
   aux: [36, 4],
@@ -38,7 +38,7 @@ export const HEADER_SIZE = 40;
 export const Kind = {
   /** First frame of a connection. offset: MAGIC, aux: PROTOCOL_VERSION. */
   HELLO: 1,
-  /** The server's answer to an arbiter: JSON. */
+  /** The server's answer to an arbiter: JSON. op: 1 to an arbiter that comes back. */
   WELCOME: 2,
   /** Answer to a request. op: status, seq: place in the order, aux and body by kind; text when status is an error. */
   REPLY: 3,
@@ -64,10 +64,21 @@ export const Kind = {
   CHALLENGE: 14,
   /** Answer to CHALLENGE, and the server's answer to that. body: proof. */
   PROOF: 15,
+  /**
+   * Between arbiter and server, when there was nothing else to say for a while. From an arbiter: offset: the last entry of
+   * the order it has applied, op: 1 for the last frame of an arbiter that needs its place no more. From the server:
+   * offset: the last entry that all nodes have applied.
+   */
+  PING: 12,
+  /**
+   * From a server that takes over: hand over your state. From the arbiter: a piece of it. op: StateOp, length: bytes in
+   * the body, at most STATE_PIECE_MAX, offset: place in the map.
+   */
+  STATE: 13,
 
   /** offset: pid, aux: wished rank + 1 or 0, op: 1 if not in direct mode, body: name of the node, length: its bytes. */
   JOIN: 16,
-  /** op: 0 left, 1 lost. */
+  /** op: 0 left, 1 lost, aux: 1 if the server gave its node up: nothing of the node follows. */
   LEAVE: 17,
   /** body: `length` bytes to put at `offset`. */
   STORE: 18,
@@ -129,6 +140,10 @@ export const AtomicOp = { ADD: 1, AND: 2, OR: 3, XOR: 4, XCHG: 5, CMPXCHG: 6, NE
 export type AtomicOp = (typeof AtomicOp)[keyof typeof AtomicOp];
 
 export const PublishOp = { LAST: 0, MORE: 1, ABANDON: 2, STAGED: 3 } as const;
+/** JSON; bytes of the map, of which what is not sent is zero; entries of the order as they lie; all has been sent. */
+export const StateOp = { SESSION: 1, MAP: 2, ENTRIES: 3, LAST: 4 } as const;
+/** Most bytes of state in one frame. */
+export const STATE_PIECE_MAX = 256 << 10;
 
 /** "dsmwire" and a zero byte, read as two little-endian words. */
 export const MAGIC_LOW = 0x776d7364;

@@ -5,10 +5,22 @@
  * A process has one main channel, whose end is the process's end, and may attach further ones so that several threads
  * (and promises) have requests under way at once. A request is known by its tag; in the order the tag's high half is
  * the channel it came from, so an answer finds its way without a table.
+ *
+ * The connection to the server may break and come back. Invariants: each entry of the order is applied once, in sequence,
+ * and one of several parts only when all parts are there; each operation passed on is kept until it comes back with its
+ * place, and those that the server has not ordered are passed on again, in their order; entries that another node may
+ * lack are in the tail.
  */
 import { Status } from "./errors.ts";
 import { FrameReader, PartPool } from "./frames.ts";
-import { CHANNEL_REQUESTS_MAX, CHANNELS_MAX, FRAME_MAX, GREETING_FRAME_MAX, PAGE_SIZE } from "./limits.ts";
+import {
+  CHANNEL_REQUESTS_MAX,
+  CHANNELS_MAX,
+  FRAME_MAX,
+  GREETING_FRAME_MAX,
+  NODE_NUMBER_MAX,
+  PAGE_SIZE,
+} from "./limits.ts";
 import { onLossNumber, onLossOfNumber } from "./loss.ts";
 import { type ApplyRuns, MapBytes } from "./memory.ts";
 import { orderNumber, orderOfNumber } from "./order.ts";
@@ -19,6 +31,7 @@ import {
   checkMap,
   checkOperation,
   encode,
+  encodeJson,
   encodeText,
   fieldText,
   getUint64,
@@ -41,11 +54,15 @@ import {
   runOffset,
   runSize,
   STAGING_SIZE,
+  STATE_PIECE_MAX,
+  StateOp,
   setUint64,
 } from "./protocol.ts";
+import type { NodeState } from "./recovery.ts";
 import type { Ring } from "./ring.ts";
-import { checkExpectations, stagedLimit, type Welcome } from "./sequencer.ts";
+import { checkExpectations, type Resume, type Resumed, stagedLimit, type Welcome } from "./sequencer.ts";
 import { bringsMap, type Effects, Session } from "./session.ts";
+import { Tail } from "./tail.ts";
 
 export interface ReplicaOutput {
   /** Whole frames for the log; valid during the call only, or, with `sent`, until that is called. */
@@ -64,6 +81,13 @@ export interface ReplicaOutput {
   unmap(memory: Uint8Array): void;
   /** The last process of this node is gone, or the session has ended. */
   done(): void;
+}
+
+/** A part of a publication of this node, until the publication has come back. */
+interface KeptPart {
+  bytes: Uint8Array<ArrayBuffer>;
+  /** Tells its process that the part has left; null once it has. */
+  taken: (() => void) | null;
 }
 
 /** A page of which one process has a copy of its own, because holes of it cover the page in part. */
@@ -123,6 +147,11 @@ const REASONS: Partial<Record<Status, string>> = {
 
 export class Replica {
   readonly session: Session;
+  /** The last entry before the epoch of each server that has taken over, and the newest that we have turned to. */
+  #starts: number[];
+  #promised: number;
+  /** Whether it has the bytes of the map from the beginning. */
+  readonly #whole: boolean;
   readonly #node: number;
   readonly #nodeName: string;
   readonly #mapPath: string;
@@ -130,7 +159,14 @@ export class Replica {
   readonly #memory: MapBytes;
   readonly #out: ReplicaOutput;
   readonly #effects: Effects;
-  readonly #log = new FrameReader(FRAME_MAX);
+  #log = new FrameReader(FRAME_MAX);
+  /** Parts of the publication whose last part comes next. */
+  #entryParts: Uint8Array[] = [];
+  #partsBytes = 0;
+  /** Entries that another node may lack. */
+  readonly #tail: Tail;
+  /** The last entry that came from the log. */
+  #confirmed: number;
   readonly #channels: (Channel | undefined)[] = [];
   #freeChannels: number[] = [];
   readonly #processes = new Set<Process>();
@@ -146,8 +182,13 @@ export class Replica {
   #holdsLock = false;
   #awaitsMap: boolean;
   #fences: { upTo: number; tag: number }[] = [];
-  /** Operations passed on that have not come back with their place. */
-  #unreturned = 0;
+  /** Operations passed on that have not come back with their place, by their running numbers. */
+  readonly #proposals = new Tail(0);
+  #proposed = 0;
+  #returned = 0;
+  /** Parts of publications passed on: by the number of the last part, or by tag as long as it has not come. */
+  readonly #partsOf = new Map<number, KeptPart[]>();
+  readonly #partsByTag = new Map<number, KeptPart[]>();
   /** Operations decided here (direct mode) that have not come back. */
   #decided = 0;
   #hadProcess = false;
@@ -168,6 +209,9 @@ export class Replica {
     applyRuns: ApplyRuns | null = null,
   ) {
     this.#node = welcome.node;
+    this.#promised = welcome.epoch;
+    this.#starts = welcome.starts;
+    this.#whole = welcome.snapshot.phase === "joining" || bringsMap(welcome.snapshot);
     this.#nodeName = nodeName;
     this.#mapPath = mapPath;
     this.#atomics = atomics;
@@ -190,6 +234,8 @@ export class Replica {
       ended: () => {},
     };
     this.session = Session.restore(welcome.snapshot, this.#memory, this.#effects);
+    this.#tail = new Tail(welcome.base);
+    this.#confirmed = welcome.base;
     this.#awaitsMap = bringsMap(welcome.snapshot);
   }
 
@@ -207,34 +253,165 @@ export class Replica {
 
   /** Entries from the log. Throws ProtocolError when they are not the order: the replica is then of no use. */
   entries(chunk: Uint8Array): void {
-    this.#locked(() => this.#log.push(chunk, (view, at) => this.#entry(view, at)));
+    this.#locked(() => this.#log.push(chunk, (view, at, size, bytes) => this.#entry(view, at, size, bytes)));
     this.#checkDone();
   }
 
-  #entry(view: DataView, at: number): void {
+  #entry(view: DataView, at: number, size: number, bytes: Uint8Array): void {
     const kind = view.getUint8(at + 4);
     if (kind === Kind.MAP) {
       this.#mapPiece(view, at);
       return;
     }
+    if (kind === Kind.PING) {
+      const applied = getUint64(view, at + 24);
+      if (!(applied <= this.#confirmed))
+        throw new ProtocolError("the server says that we have applied what we have not");
+      this.#tail.drop(applied);
+      return;
+    }
     const wrong = checkOperation(view, at, this.session.config.size, true);
     if (wrong !== null) throw new ProtocolError(`an entry of the order is damaged: ${wrong}`);
     if (this.#awaitsMap) throw new ProtocolError("an entry of the order comes before the map it belongs to");
-    if (kind === Kind.PUBLISH && view.getUint8(at + 5) > PublishOp.MORE) {
+    const isPublication = kind === Kind.PUBLISH;
+    const more = isPublication && view.getUint8(at + 5) === PublishOp.MORE;
+    if (isPublication && view.getUint8(at + 5) > PublishOp.MORE) {
       throw new ProtocolError("an entry of the order is damaged: publish: no such flag");
     }
+    const node = view.getUint32(at + 12, true);
+    if (node > NODE_NUMBER_MAX) throw new ProtocolError("an entry of the order is damaged: no such node");
     const seq = getUint64(view, at + 16);
+    if (seq !== this.#confirmed + 1) throw new ProtocolError("an entry of the order is missing");
+    const [first] = this.#entryParts;
+    if (first !== undefined && !(isPublication && sameSender(first, view, at))) {
+      throw new ProtocolError("a publication of the order is cut in two");
+    }
+    if (more) {
+      this.#keepPart(bytes, at, size);
+      return;
+    }
+    if (node === this.#node) this.#return();
+    this.#confirmed = seq;
     if (this.#decided > 0 && seq <= this.session.seq) {
       // Our own decision, as the server repeats it.
       this.#decided -= 1;
       return;
     }
-    if (seq !== this.session.seq + 1) throw new ProtocolError("an entry of the order is missing");
-    const mine = view.getUint32(at + 12, true) === this.#node;
-    if (mine && !(kind === Kind.PUBLISH && view.getUint8(at + 5) === PublishOp.MORE)) this.#unreturned -= 1;
-    const queued = mine && view.getUint32(at + 8, true) === NO_TAG && (kind === Kind.STORE || kind === Kind.PUBLISH);
+    // What the snapshot in our welcome had already is for others only.
+    const isNew = seq > this.session.seq;
+    for (const part of this.#entryParts.splice(0)) {
+      this.#tail.adopt(part, seq);
+      if (isNew) this.#apply(new DataView(part.buffer), 0);
+    }
+    this.#partsBytes = 0;
+    this.#tail.push(view, bytes, at, size, seq);
+    const queued =
+      node === this.#node && view.getUint32(at + 8, true) === NO_TAG && (kind === Kind.STORE || isPublication);
     if (queued && this.#overlay !== null) this.#applyQueued(this.#overlay, view, at);
-    else this.#apply(view, at);
+    else if (isNew) this.#apply(view, at);
+  }
+
+  /** Nothing of a publication is in the map before all of it is: if the rest never comes, there is nothing to undo. */
+  #keepPart(bytes: Uint8Array, at: number, size: number): void {
+    this.#partsBytes += size;
+    if (this.#partsBytes > stagedLimit(this.session.config.size)) {
+      throw new ProtocolError("a publication of the order is larger than the map can be");
+    }
+    this.#entryParts.push(new Uint8Array(bytes.subarray(at, at + size)));
+  }
+
+  /** An operation of ours has come back. */
+  #return(): void {
+    if (this.#returned === this.#proposed)
+      throw new ProtocolError("an entry of the order that this node did not ask for");
+    this.#returned += 1;
+    for (const { bytes } of this.#partsOf.get(this.#returned) ?? []) this.#parts.give(bytes);
+    this.#partsOf.delete(this.#returned);
+    this.#proposals.drop(this.#returned);
+  }
+
+  /** How far the order has come here, for a server that may not know. */
+  get position(): Resume {
+    const { config, seq, phase, nodes } = this.session;
+    const whole = this.#whole && this.#tail.last === seq;
+    return {
+      ...{ instance: config.instance, node: this.#node, seq: this.#confirmed, applied: seq },
+      ...{
+        epoch: this.#starts.findLastIndex((start) => start < seq) + 1 || 1,
+        promised: this.#promised,
+        whole,
+        nodes,
+        joining: phase === "joining",
+      },
+    };
+  }
+
+  /** From now on no server of an older epoch is followed. False: a newer one was promised that before. */
+  promise(epoch: number): boolean {
+    if (epoch < this.#promised) return false;
+    this.#promised = epoch;
+    return true;
+  }
+
+  /**
+   * All that a server needs to take over, in STATE frames. Nothing of the order comes meanwhile; what is decided here in
+   * direct mode is passed on afterwards.
+   */
+  *state(): Generator<Uint8Array> {
+    const { direct } = this.session;
+    const { base } = this.#tail;
+    const entries = [...this.#tail.after(base)];
+    const state: NodeState = { snapshot: this.session.snapshot(), starts: this.#starts, base };
+    yield* pieces(StateOp.SESSION, encodeJson(state));
+    // In direct mode the map is the processes' own, and no server has use for it.
+    for (let offset = 0; offset < this.#memory.size && !direct; offset += PAGE_SIZE) {
+      const page = this.#ordered(offset);
+      if (page.some((byte) => byte !== 0)) yield encode({ kind: Kind.STATE, op: StateOp.MAP, offset, body: page });
+    }
+    for (const piece of entries) yield* pieces(StateOp.ENTRIES, piece);
+    yield encode({ kind: Kind.STATE, op: StateOp.LAST });
+  }
+
+  /** A page as the order has it: what processes have queued comes later. */
+  #ordered(offset: number): Uint8Array {
+    let page = this.#memory.bytes.subarray(offset, offset + PAGE_SIZE);
+    const overlay = this.#overlay;
+    if (overlay !== null) {
+      this.#locked(() => {
+        page = overlay.ordered(offset, PAGE_SIZE);
+      });
+    }
+    return page;
+  }
+
+  /** Bytes of operations passed on that have not come back. */
+  get unreturnedBytes(): number {
+    return this.#proposals.bytes;
+  }
+
+  /** The connection to the server is broken: what was not whole will come again. */
+  interrupted(): void {
+    this.#log = new FrameReader(FRAME_MAX);
+    this.#entryParts = [];
+    this.#partsBytes = 0;
+  }
+
+  /** A server has us again: what it has not ordered is passed on once more. Throws ProtocolError. */
+  resumed({ node, ordered, epoch, starts }: Resumed): void {
+    if (epoch < this.#promised) throw new ProtocolError("a server that was replaced by another");
+    this.#promised = epoch;
+    this.#starts = starts;
+    if (node !== this.#node || !(ordered >= this.#returned && ordered <= this.#proposed)) {
+      throw new ProtocolError("the server takes us for another node");
+    }
+    const reader = new FrameReader(FRAME_MAX);
+    for (const piece of this.#proposals.after(ordered)) {
+      reader.push(piece, (view, at, size, bytes) => {
+        for (const part of this.#partsOf.get(getUint64(view, at + 16)) ?? []) this.#proposePart(part);
+        this.#out.propose(bytes.subarray(at, at + size));
+      });
+    }
+    for (const parts of this.#partsByTag.values()) for (const part of parts) this.#proposePart(part);
   }
 
   /** Of the map that the session began with. */
@@ -314,8 +491,9 @@ export class Replica {
     });
     view.setUint32(8, NO_TAG, true);
     view.setUint32(12, this.#node, true);
-    this.#unreturned += 1;
-    this.#out.propose(bytes.subarray(0, size));
+    const frame = bytes.subarray(0, size);
+    this.#keep(view, frame);
+    this.#out.propose(frame);
   }
 
   /** The lock's owner died: if it had moved the tail, the newest record is its own, and may not be in the map. */
@@ -423,6 +601,8 @@ export class Replica {
   /** What was published by half must not meet a later publication of this channel's number and tag. */
   #abandon(channel: Channel, process: Process): void {
     for (const tag of channel.publishing.keys()) {
+      for (const { bytes } of this.#partsByTag.get(tag) ?? []) this.#parts.give(bytes);
+      this.#partsByTag.delete(tag);
       this.#out.propose(
         encode({ kind: Kind.PUBLISH, op: PublishOp.ABANDON, rank: process.rank, tag, node: this.#node }),
       );
@@ -519,6 +699,7 @@ export class Replica {
     if (kind === Kind.LEAVE) {
       process.state = "leaving";
       view.setUint8(at + 5, 0);
+      view.setUint32(at + 36, 0, true);
     }
     view.setUint16(at + 6, process.rank, true);
     view.setUint32(at + 8, stamped, true);
@@ -544,14 +725,45 @@ export class Replica {
       }
       view.setUint8(5, 1);
     }
-    if (!direct || this.#unreturned > 0) {
-      if (view.getUint8(4) !== Kind.PUBLISH || view.getUint8(5) === PublishOp.LAST) this.#unreturned += 1;
-      this.#out.propose(frame);
+    const decides = direct && this.#returned + this.#decided === this.#proposed;
+    this.#keep(view, frame);
+    this.#out.propose(frame);
+    if (!decides) return;
+    this.#tail.push(view, frame, 0, frame.length, this.session.seq + 1);
+    this.#decided += 1;
+    this.#apply(view, 0);
+  }
+
+  /** Numbers an operation and keeps it, in case it has to be passed on again. */
+  #keep(view: DataView, frame: Uint8Array): void {
+    const tag = view.getUint32(8, true);
+    const isPublication = view.getUint8(4) === Kind.PUBLISH;
+    if (isPublication && view.getUint8(5) === PublishOp.MORE) {
+      setUint64(view, 16, 0);
+      this.#keepOwnPart(tag, { bytes: new Uint8Array(frame), taken: null });
       return;
     }
-    this.#out.propose(frame);
-    this.#apply(view, 0);
-    this.#decided += 1;
+    this.#proposed += 1;
+    setUint64(view, 16, this.#proposed);
+    this.#proposals.push(view, frame, 0, frame.length, this.#proposed);
+    const parts = isPublication ? this.#partsByTag.get(tag) : undefined;
+    if (parts === undefined) return;
+    this.#partsByTag.delete(tag);
+    this.#partsOf.set(this.#proposed, parts);
+  }
+
+  #keepOwnPart(tag: number, part: KeptPart): void {
+    const parts = this.#partsByTag.get(tag);
+    if (parts === undefined) this.#partsByTag.set(tag, [part]);
+    else parts.push(part);
+  }
+
+  /** Again, when a connection broke: then its process hears now that it is taken, if it has not yet. */
+  #proposePart(part: KeptPart): void {
+    this.#out.propose(part.bytes, () => {
+      part.taken?.();
+      part.taken = null;
+    });
   }
 
   /**
@@ -594,11 +806,15 @@ export class Replica {
     if (wrong !== null) throw new ProtocolError(wrong);
     this.#publishMore(channel, process, stamped, size);
     process.stagedParts += 1;
-    this.#out.propose(part, () => {
-      process.stagedParts -= 1;
-      this.#parts.give(part);
-      taken();
-    });
+    const kept: KeptPart = {
+      bytes: part,
+      taken: () => {
+        process.stagedParts -= 1;
+        taken();
+      },
+    };
+    this.#keepOwnPart(stamped, kept);
+    this.#proposePart(kept);
   }
 
   /** One that publishes more than there can be is stopped here: the server would end all of the node for it. */
@@ -910,6 +1126,21 @@ function isPlain(view: DataView): boolean {
 function stampedTag(channel: Channel, tag: number): number {
   if (tag > 0xffff) throw new ProtocolError("a tag has 16 bits");
   return ((channel.index << 16) | tag) >>> 0;
+}
+
+function* pieces(op: number, bytes: Uint8Array): Generator<Uint8Array> {
+  for (let at = 0; at < bytes.length; at += STATE_PIECE_MAX) {
+    yield encode({ kind: Kind.STATE, op, body: bytes.subarray(at, at + STATE_PIECE_MAX) });
+  }
+}
+
+/** Whether the frame at `at` is of the same publication as the part. */
+function sameSender(part: Uint8Array, view: DataView, at: number): boolean {
+  const first = new DataView(part.buffer);
+  return (
+    first.getUint32(8, true) === view.getUint32(at + 8, true) &&
+    first.getUint32(12, true) === view.getUint32(at + 12, true)
+  );
 }
 
 /** A part that is not the last and a cancel have no answer of their own. */

@@ -5,11 +5,26 @@
  * Invariants: the entries handed to `broadcast` are the order, each once, in sequence; a link gets them from the
  * snapshot in its WELCOME on, with none missing; an operation that breaks a rule of its frame ends its link and leaves
  * no trace; the parts of a publication lie in the order one behind the other.
+ *
+ * A node has its place while its connection is broken. Invariants: what a node has not applied yet is in the tail, as
+ * long as it has its place; a node's operations enter the order once each, in the order of their running numbers; a node
+ * that was given up gets no place any more, so whoever was told of its loss is never contradicted.
  */
 import type { ServerStatus } from "./directory.ts";
 import { Status } from "./errors.ts";
 import { FrameReader, PartPool } from "./frames.ts";
-import { FRAME_MAX, GREETING_FRAME_MAX, LINKS_MAX, NODES_MAX, PICTURES_MAX } from "./limits.ts";
+import {
+  ACK_BYTES,
+  FRAME_MAX,
+  GREETING_FRAME_MAX,
+  HEARTBEAT_TIMEOUT_MIN_MS,
+  LINKS_MAX,
+  NODE_NUMBER_MAX,
+  NODES_MAX,
+  PICTURES_MAX,
+  RECONNECT_TIMEOUT_MAX_MS,
+  TAIL_HIGH,
+} from "./limits.ts";
 import { checkOnLoss, type OnLoss } from "./loss.ts";
 import { type ApplyRuns, MapBytes } from "./memory.ts";
 import { checkName } from "./names.ts";
@@ -22,6 +37,7 @@ import {
   encode,
   encodeJson,
   encodeText,
+  getUint64,
   HEADER_SIZE,
   Kind,
   NO_TAG,
@@ -29,7 +45,9 @@ import {
   PublishOp,
   setUint64,
 } from "./protocol.ts";
-import { bringsMap, type Effects, Session, type SessionConfig, type SessionSnapshot } from "./session.ts";
+import type { Recovered } from "./recovery.ts";
+import { bringsMap, type Effects, GIVEN_UP, Session, type SessionConfig, type SessionSnapshot } from "./session.ts";
+import { Tail } from "./tail.ts";
 
 export interface SequencerOutput {
   /** To one link. */
@@ -39,8 +57,18 @@ export interface SequencerOutput {
    * have it. (Not at all if one of them is given up.) Link `last` is in no hurry: what others are sent may go first.
    */
   broadcast(bytes: Uint8Array, sent?: () => void, last?: number): void;
+  /** From now on the link gets what is broadcast. It is broken when nothing comes for so long; 0: never. */
+  welcomed(link: number, heartbeatMs: number): void;
   /** Close the link after what was sent. */
   close(link: number): void;
+  /** Close the link at once: its node has another one. */
+  drop(link: number): void;
+  /** The node's connection is broken. It is to be given up if it does not come back in time, or its process ends. */
+  away(node: number, place: AwayNode): void;
+  /** It came back, or is given up. */
+  settled(node: number): void;
+  /** Another server has taken over: nobody listens to this one any more. */
+  replaced(): void;
   /** The session has ended; what was broadcast is to be delivered first. */
   ended(): void;
 }
@@ -58,17 +86,64 @@ export interface NodeHello {
   onLoss: OnLoss | "";
   /** The session is to be elastic; left out: whatever it is. */
   elastic?: boolean;
+  /** Chosen by the arbiter, at most 64 bytes: what it shows when it comes back. "": it will not. */
+  secret: string;
+  /** How long its place is to be kept while its connection is broken, at most RECONNECT_TIMEOUT_MAX_MS; 0: not at all. */
+  reconnectMs: number;
+  /** How long its connection may be silent before it counts as broken, at least HEARTBEAT_TIMEOUT_MIN_MS; 0: forever. */
+  heartbeatMs: number;
+  /** Which process the arbiter is, at most 200 bytes: whoever is on its host can see whether that one lives. "": unknown. */
+  process: string;
+  /** Of an arbiter that comes back. */
+  resume: Resume | null;
+}
+
+/** Where an arbiter that comes back is. */
+export interface Resume {
+  instance: string;
+  node: number;
+  /** The last entry it got from a server. */
+  seq: number;
+  /** The last entry it has applied: beyond `seq` only what it decided itself in direct mode. */
+  applied: number;
+  /** Which server ordered the last entry it has, and the newest server it has turned to: it follows no older one. */
+  epoch: number;
+  promised: number;
+  /** Whether it has the bytes of the map: a node that came after the start of the session has not. */
+  whole: boolean;
+  /** As far as it knows: the nodes with processes, and whether some may still join. */
+  nodes: number[];
+  joining: boolean;
+}
+
+export interface AwayNode {
+  reconnectMs: number;
+  process: string;
 }
 
 export interface Welcome {
   node: number;
   snapshot: SessionSnapshot;
+  /** Which server of the session this is, from 1. */
+  epoch: number;
+  /** The last entry before each epoch. */
+  starts: number[];
+  /** Entries behind this one follow: up to the snapshot they are for nodes that may lack them if the server is lost. */
+  base: number;
+}
+
+/** The answer to an arbiter that comes back; the entries it lacks follow. */
+export interface Resumed {
+  node: number;
+  /** How many of its proposals are in the order: it is to send the others again. */
+  ordered: number;
+  epoch: number;
+  starts: number[];
 }
 
 /** The answer to a STATUS frame: what the directory shows, and more for those who ask the server itself. */
 export interface StatusReport extends ServerStatus {
   name: string;
-  instance: string;
   phase: string;
   order: Order;
   onLoss: OnLoss;
@@ -82,6 +157,19 @@ export interface StatusReport extends ServerStatus {
   locks: ReturnType<Session["locks"]>;
 }
 
+/** A node that belongs to the session, connected or not. */
+interface Place extends AwayNode {
+  node: number;
+  name: string;
+  secret: string;
+  /** -1 while it is away. */
+  link: number;
+  /** The last entry it is known to have applied. */
+  applied: number;
+  /** Running number of the last proposal taken from it. */
+  taken: number;
+}
+
 interface Link {
   id: number;
   reader: FrameReader;
@@ -89,7 +177,6 @@ interface Link {
   node: number;
   /** Told to come back when the session has ended. */
   waiting: boolean;
-  name: string;
   /** Parts of publications that are not complete, by tag. */
   staged: Map<number, Uint8Array<ArrayBuffer>[]>;
   /** Their bytes, by the rank that publishes. */
@@ -114,16 +201,27 @@ export class Sequencer {
   readonly #memory: MapBytes;
   /** Pictures being sent, by link. */
   readonly #pictures = new Map<number, Picture>();
+  /** By node number. */
+  readonly #places = new Map<number, Place>();
   #nextNode = 1;
-  #batch = new Uint8Array(64 << 10);
-  #batchView = new DataView(this.#batch.buffer);
-  #batched = 0;
-  /** Whether what is in the batch is waited for: see mayOnlyWait(). */
+  /** Whether something of the order has not been sent that is waited for: see mayOnlyWait(). */
   #due = false;
+  readonly #epoch: number;
+  readonly #starts: number[];
+  readonly #tail: Tail;
+  /** Bytes of the order since the nodes were last told how far all of them are. */
+  #untold = 0;
   #hadProcess = false;
   readonly #parts = new PartPool();
 
-  constructor(config: SessionConfig, memory: Uint8Array, out: SequencerOutput, applyRuns: ApplyRuns | null = null) {
+  /** `recovered`: what a server that takes over has learnt; `memory` then holds the bytes of the map. */
+  constructor(
+    config: SessionConfig,
+    memory: Uint8Array,
+    out: SequencerOutput,
+    applyRuns: ApplyRuns | null = null,
+    recovered: Recovered | null = null,
+  ) {
     this.#out = out;
     const effects: Effects = {
       ...NO_EFFECTS,
@@ -141,8 +239,30 @@ export class Sequencer {
         out.ended();
       },
     };
-    this.#memory = new MapBytes(memory, applyRuns);
-    this.session = new Session(config, this.#memory, effects);
+    this.#epoch = recovered?.epoch ?? 1;
+    this.#starts = recovered?.starts ?? [0];
+    this.#tail = recovered?.tail ?? new Tail(0, true);
+    const map = new MapBytes(memory, applyRuns);
+    this.#memory = map;
+    this.session =
+      recovered === null ? new Session(config, map, effects) : Session.restore(recovered.snapshot, map, effects);
+    if (recovered !== null) this.#takeOver(recovered);
+  }
+
+  /** The nodes that have reported get their places; whoever was waited for in vain is lost. */
+  #takeOver({ snapshot, nodes }: Recovered): void {
+    this.#hadProcess = true;
+    this.#nextNode = Math.max(1, snapshot.ordered.length);
+    for (const hello of nodes) {
+      const { node, seq } = hello.resume as Resume;
+      this.#nextNode = Math.max(this.#nextNode, node + 1);
+      if (this.session.orderedOf(node) === GIVEN_UP) continue;
+      const { secret, reconnectMs, process } = hello;
+      const place = { node, name: hello.node, secret, reconnectMs, process };
+      this.#places.set(node, { ...place, link: -1, applied: Math.max(seq, this.#tail.base), taken: 0 });
+    }
+    for (const node of this.session.nodes) if (!this.#places.has(node)) this.#lose(node);
+    for (const place of this.#places.values()) this.#out.away(place.node, place);
   }
 
   /** Whether any process ever joined. */
@@ -158,7 +278,6 @@ export class Sequencer {
       reader: new FrameReader(GREETING_FRAME_MAX, this.#parts),
       node: -1,
       waiting: false,
-      name: "",
       staged: new Map(),
       stagedBytes: new Map(),
     });
@@ -187,8 +306,21 @@ export class Sequencer {
     if (this.#due) this.#flush();
   }
 
-  /** The connection is gone: so are the node's processes. */
-  disconnect(id: number): void {
+  /** Whether everybody is to wait for a node that is away, because no more of what it will need can be kept. */
+  get full(): boolean {
+    if (this.#tail.bytes <= TAIL_HIGH) return false;
+    for (const place of this.#places.values()) if (place.link < 0) return true;
+    return false;
+  }
+
+  /** Whether some node may still come for the rest of the order. */
+  get awaited(): boolean {
+    for (const place of this.#places.values()) if (place.link < 0) return true;
+    return false;
+  }
+
+  /** The connection is gone. Its node may come back, unless it is known to be `gone`: then its processes are lost. */
+  disconnect(id: number, gone = false): void {
     const link = this.#links.get(id);
     if (link === undefined) return;
     this.#links.delete(id);
@@ -196,18 +328,53 @@ export class Sequencer {
     this.#pictures.delete(id);
     for (const parts of link.staged.values()) for (const part of parts) this.#parts.give(part);
     link.staged.clear();
-    if (link.node < 0) return;
-    for (const rank of this.session.presentOn(link.node)) {
-      const frame = encode({ kind: Kind.LEAVE, op: 1, rank, node: link.node, tag: NO_TAG });
+    const place = this.#places.get(link.node);
+    if (place === undefined) return;
+    place.link = -1;
+    if (gone || place.reconnectMs === 0) this.giveUp(place.node);
+    else this.#out.away(place.node, { reconnectMs: place.reconnectMs, process: place.process });
+  }
+
+  /** The node will not come back: its processes are lost. */
+  giveUp(node: number): void {
+    const place = this.#places.get(node);
+    if (place === undefined || place.link >= 0) return;
+    this.#places.delete(node);
+    this.#lose(node);
+    this.#out.settled(node);
+    this.#trim();
+  }
+
+  #lose(node: number): void {
+    for (const rank of this.session.presentOn(node)) {
+      const frame = encode({ kind: Kind.LEAVE, op: 1, rank, node, tag: NO_TAG, aux: 1 });
       this.#append(frame, new DataView(frame.buffer), 0, frame.length);
     }
     this.#flush();
   }
 
+  /** Says on a link that we are there, and how far all nodes are. */
+  beat(id: number): void {
+    if (this.isWelcomed(id)) this.#out.send(id, encode({ kind: Kind.PING, offset: this.#tail.base }));
+  }
+
   #fail(link: Link, status: Status, message: string): void {
     this.#out.send(link.id, encode({ kind: Kind.FAIL, op: status, body: encodeText(message) }));
-    this.disconnect(link.id);
+    this.disconnect(link.id, true);
     this.#out.close(link.id);
+  }
+
+  /** All nodes have applied the order up to here, or so they say. */
+  #trim(): void {
+    let applied = this.session.seq;
+    for (const place of this.#places.values()) applied = Math.min(applied, place.applied);
+    if (applied <= this.#tail.base) return;
+    const before = this.#tail.bytes;
+    this.#tail.drop(applied);
+    this.#untold += before - this.#tail.bytes;
+    if (this.#untold < ACK_BYTES) return;
+    this.#untold = 0;
+    for (const { link } of this.#places.values()) if (link >= 0) this.beat(link);
   }
 
   #frame(link: Link, view: DataView, at: number, size: number, bytes: Uint8Array): void {
@@ -229,11 +396,13 @@ export class Sequencer {
       this.#picture(link);
       return;
     }
-    this.#hello(link, bodyText(bytes, at + HEADER_SIZE, Math.min(view.getUint32(at + 32, true), size - HEADER_SIZE)));
+    const length = Math.min(view.getUint32(at + 32, true), size - HEADER_SIZE);
+    const hello = parseHello(bodyText(bytes, at + HEADER_SIZE, length));
+    if (hello.resume === null) this.#hello(link, hello);
+    else this.#resume(link, hello, hello.resume);
   }
 
-  #hello(link: Link, text: string): void {
-    const hello = parseHello(text);
+  #hello(link: Link, hello: NodeHello): void {
     const { config } = this.session;
     if (hello.session !== config.name) {
       throw new ProtocolError(`this server has session "${config.name}", not "${hello.session}"`, Status.REFUSED);
@@ -241,12 +410,9 @@ export class Sequencer {
     if (this.session.phase === "ended") throw new ProtocolError(`session "${config.name}" has ended`, Status.ENDED);
     const mismatch = checkExpectations(config, hello.processes, hello.size, hello.order, hello.onLoss, hello.elastic);
     if (mismatch !== null) throw new ProtocolError(mismatch, Status.MISMATCH);
-    let nodes = 0;
-    for (const other of this.#links.values()) {
-      if (other.node < 0) continue;
-      nodes += 1;
+    for (const other of this.#places.values()) {
       // A node whose processes are all gone is only closing its connection still. In direct mode we hear of that last.
-      const leaving = this.session.direct || this.session.presentOn(other.node).length === 0;
+      const leaving = this.session.direct || this.session.presentOn(other.node).length === 0 || other.link < 0;
       if (other.name === hello.node && leaving) {
         throw new ProtocolError(`node "${hello.node}" is leaving session "${config.name}"; try again`, Status.AGAIN);
       }
@@ -257,16 +423,22 @@ export class Sequencer {
         );
       }
     }
-    if (nodes >= NODES_MAX) throw new ProtocolError(`the session has ${NODES_MAX} nodes, the limit`, Status.LIMIT);
-    this.#flush();
-    link.node = this.#nextNode;
-    link.name = hello.node;
-    link.reader.limit = FRAME_MAX;
+    if (this.#places.size >= NODES_MAX) {
+      throw new ProtocolError(`the session has ${NODES_MAX} nodes, the limit`, Status.LIMIT);
+    }
+    if (this.#nextNode > NODE_NUMBER_MAX) throw new ProtocolError("the session has had too many nodes", Status.LIMIT);
+    const node = this.#nextNode;
     this.#nextNode += 1;
-    const welcome: Welcome = { node: link.node, snapshot: this.session.snapshot() };
-    this.#out.send(link.id, encode({ kind: Kind.WELCOME, body: encodeJson(welcome) }));
+    const { secret, reconnectMs, process } = hello;
+    const place = { node, name: hello.node, secret, reconnectMs, process };
+    const { base } = this.#tail;
+    this.#places.set(node, { ...place, link: link.id, applied: base, taken: 0 });
+    const about = { epoch: this.#epoch, starts: this.#starts, base };
+    const welcome: Welcome = { node, snapshot: this.session.snapshot(), ...about };
+    this.#welcome(link, hello, node, encode({ kind: Kind.WELCOME, body: encodeJson(welcome) }));
     // At once and ahead of all entries. In an elastic session that runs others wait while much of it is on its way.
     if (bringsMap(welcome.snapshot)) this.#sendMap(link);
+    for (const piece of this.#tail.after(base)) this.#out.send(link.id, piece);
   }
 
   #sendMap(link: Link): void {
@@ -300,11 +472,81 @@ export class Sequencer {
     return !picture.done;
   }
 
+  /** From here on the link gets what is broadcast. */
+  #welcome(link: Link, { heartbeatMs }: NodeHello, node: number, welcome: Uint8Array): void {
+    this.#flush();
+    link.node = node;
+    link.reader.limit = FRAME_MAX;
+    this.#out.welcomed(link.id, heartbeatMs);
+    this.#out.send(link.id, welcome);
+  }
+
+  #resume(link: Link, hello: NodeHello, { instance, node, seq, applied, epoch, promised }: Resume): void {
+    const { session } = this;
+    if (promised > this.#epoch) {
+      this.#out.replaced();
+      throw new ProtocolError("this server was replaced by another", Status.AGAIN);
+    }
+    const place = this.#places.get(node);
+    if (instance !== session.config.instance) {
+      throw new ProtocolError(`session "${session.config.name}" has ended`, Status.ENDED);
+    }
+    if (place === undefined || place.secret === "" || place.secret !== hello.secret) {
+      const why = "was away too long; its processes count as lost";
+      throw new ProtocolError(`node "${hello.node}" ${why}`, Status.UNREACHABLE);
+    }
+    const ordered = session.orderedOf(node);
+    // It cannot know more than we gave it, but for what it decided by itself.
+    const decides = session.direct && session.presentOn(node).length > 0;
+    const most = epoch < this.#epoch ? (this.#starts[epoch] as number) : session.seq;
+    const isPrefix = epoch <= this.#epoch && seq <= most && (applied <= most || decides);
+    if (ordered === GIVEN_UP || seq < place.applied || !isPrefix) {
+      throw new ProtocolError(`node "${hello.node}" has another order than the server`);
+    }
+    if (place.link >= 0) this.#replace(place.link);
+    else this.#out.settled(node);
+    place.link = link.id;
+    place.taken = ordered;
+    const resumed: Resumed = { node, ordered, epoch: this.#epoch, starts: this.#starts };
+    this.#welcome(link, hello, node, encode({ kind: Kind.WELCOME, op: 1, body: encodeJson(resumed) }));
+    for (const piece of this.#tail.after(seq)) this.#out.send(link.id, piece);
+    this.#taken(place, seq);
+  }
+
+  /** The node has noticed before us that its old connection is broken. */
+  #replace(id: number): void {
+    this.#links.delete(id);
+    this.#out.drop(id);
+  }
+
+  #taken(place: Place, applied: number): void {
+    if (!(applied > place.applied && applied <= this.session.seq)) return;
+    place.applied = applied;
+    this.#flush();
+    this.#trim();
+  }
+
+  #ping(link: Link, view: DataView, at: number): void {
+    const place = this.#places.get(link.node) as Place;
+    if (view.getUint8(at + 5) === 1) {
+      this.disconnect(link.id, true);
+      this.#out.close(link.id);
+    } else {
+      this.#taken(place, getUint64(view, at + 24));
+    }
+  }
+
   #operation(link: Link, kind: number, view: DataView, at: number, size: number, bytes: Uint8Array): void {
+    if (!this.#links.has(link.id)) return;
+    if (kind === Kind.PING) {
+      this.#ping(link, view, at);
+      return;
+    }
     const wrong = checkOperation(view, at, this.session.config.size);
     if (wrong !== null) throw new ProtocolError(wrong);
     if (view.getUint32(at + 12, true) !== link.node) throw new ProtocolError("an operation of another node");
     if (this.session.phase === "ended") return;
+    if (!this.#isNext(link, kind, view, at)) return;
     if (this.session.direct && !this.#isDirectNode(link)) {
       this.#turnAway(link);
       return;
@@ -315,6 +557,17 @@ export class Sequencer {
     if (needsRank && !this.session.mayIssue(view.getUint16(at + 6, true), link.node)) return;
     if (kind === Kind.PUBLISH) this.#publish(link, view, at, size, bytes);
     else this.#append(bytes, view, at, size);
+  }
+
+  /** Whether the operation is to be ordered now: one that was ordered before is not ordered twice. */
+  #isNext(link: Link, kind: number, view: DataView, at: number): boolean {
+    if (kind === Kind.PUBLISH && view.getUint8(at + 5) !== PublishOp.LAST) return true;
+    const place = this.#places.get(link.node) as Place;
+    const number = getUint64(view, at + 16);
+    if (number > 0 && number <= place.taken) return false;
+    if (number !== place.taken + 1) throw new ProtocolError("an operation is missing");
+    place.taken = number;
+    return true;
   }
 
   /** In direct mode the one node decides for itself and tells us; nothing may come in between from others. */
@@ -366,11 +619,12 @@ export class Sequencer {
       const partView = new DataView(part.buffer, part.byteOffset, part.length);
       unstage(link, part);
       setUint64(partView, 16, this.session.seq + 1);
-      let users = 2;
+      let users = 3;
       const done = (): void => {
         users -= 1;
         if (users === 0) this.#parts.give(part);
       };
+      this.#tail.adopt(part, this.session.seq + 1, done);
       // Its own node waits for the answer only; others wait for the bytes.
       this.#out.broadcast(part, done, link.id);
       this.session.apply(partView, 0);
@@ -381,29 +635,15 @@ export class Sequencer {
 
   /** Gives the frame its place, and applies it here. All parts of a publication have the place of the last. */
   #append(bytes: Uint8Array, view: DataView, at: number, size: number): void {
-    if (this.#batched + size > this.#batch.length) this.#room(size);
-    const to = this.#batched;
-    this.#batch.set(at === 0 && bytes.length === size ? bytes : bytes.subarray(at, at + size), to);
-    setUint64(this.#batchView, to + 16, this.session.seq + 1);
-    this.#batched += size;
+    this.#tail.push(view, bytes, at, size, this.session.seq + 1);
     // In direct mode the node has decided before us, and wants to hear that we follow.
     if (this.session.direct || !mayOnlyWait(view.getUint8(at + 4))) this.#due = true;
     this.session.apply(view, at);
   }
 
-  #room(size: number): void {
-    this.#flush();
-    if (size <= this.#batch.length) return;
-    this.#batch = new Uint8Array(FRAME_MAX);
-    this.#batchView = new DataView(this.#batch.buffer);
-  }
-
   #flush(): void {
-    if (this.#batched === 0) return;
-    const batch = this.#batch.subarray(0, this.#batched);
-    this.#batched = 0;
     this.#due = false;
-    this.#out.broadcast(batch);
+    for (const entries of this.#tail.fresh()) this.#out.broadcast(entries);
   }
 
   status(): StatusReport {
@@ -413,6 +653,7 @@ export class Sequencer {
     return {
       name,
       instance,
+      epoch: this.#epoch,
       phase: session.phase,
       started: session.phase !== "joining",
       order: session.config.order,
@@ -425,7 +666,7 @@ export class Sequencer {
       present: ranks.filter(({ state }) => state !== "left" && state !== "lost").length,
       entries: session.seq,
       bytes: session.published,
-      nodes: [...this.#links.values()].filter(({ node }) => node >= 0).map((link) => link.name),
+      nodes: [...this.#places.values()].map(({ name }) => name),
       ranks,
       semaphores: session.semaphores(),
       locks: session.locks(),
@@ -473,7 +714,7 @@ export function checkExpectations(
   return null;
 }
 
-function parseHello(text: string): NodeHello {
+export function parseHello(text: string): NodeHello {
   let value: unknown;
   try {
     value = JSON.parse(text);
@@ -481,7 +722,19 @@ function parseHello(text: string): NodeHello {
     throw new ProtocolError("the greeting is not JSON");
   }
   if (typeof value !== "object" || value === null) throw new ProtocolError("the greeting is not an object");
-  const { session, node, processes, size, order, onLoss = "", elastic } = value as Record<string, unknown>;
+  const {
+    session,
+    node,
+    processes,
+    size,
+    order,
+    onLoss = "",
+    elastic,
+    secret = "",
+    reconnectMs = 0,
+    process = "",
+  } = value as Record<string, unknown>;
+  const { heartbeatMs = 0, resume = null } = value as Record<string, unknown>;
   if (typeof session !== "string" || typeof node !== "string") throw new ProtocolError("the greeting lacks a name");
   const bad = checkName("node", node);
   if (bad !== null) throw new ProtocolError(bad, Status.INVALID);
@@ -494,13 +747,34 @@ function parseHello(text: string): NodeHello {
   if (typeof onLoss !== "string" || (onLoss !== "" && checkOnLoss(onLoss) !== null)) {
     throw new ProtocolError("the greeting lacks an answer to losses");
   }
+  if (typeof secret !== "string" || secret.length > 64 || typeof process !== "string" || process.length > 200) {
+    throw new ProtocolError("the greeting lacks a secret or a process");
+  }
+  const wait = reconnectMs as number;
+  if (!(Number.isSafeInteger(wait) && wait >= 0 && wait <= RECONNECT_TIMEOUT_MAX_MS)) {
+    throw new ProtocolError("the greeting lacks a time to keep its place for");
+  }
+  const silence = heartbeatMs as number;
+  if (!(silence === 0 || (Number.isSafeInteger(silence) && silence >= HEARTBEAT_TIMEOUT_MIN_MS))) {
+    throw new ProtocolError("the greeting lacks a time to be silent");
+  }
   return {
-    session,
-    node,
-    processes: processes as number,
-    size: size as number,
-    order: order as Order | "",
-    onLoss: onLoss as OnLoss | "",
-    elastic: elastic === true,
+    ...{ session, node, secret, process, reconnectMs: wait, heartbeatMs: silence },
+    ...{ processes: processes as number, size: size as number, order: order as Order | "" },
+    ...{ onLoss: onLoss as OnLoss | "", elastic: elastic === true },
+    resume: parseResume(resume),
   };
+}
+
+function parseResume(value: unknown): Resume | null {
+  if (value === null) return null;
+  const { instance, node, seq, applied, epoch, promised, whole, nodes, joining } = value as Record<string, unknown>;
+  const numbers = [node, seq, applied, epoch, promised, ...(Array.isArray(nodes) ? nodes : [null])];
+  const good =
+    numbers.every((number) => Number.isSafeInteger(number) && (number as number) >= 0) &&
+    typeof instance === "string" &&
+    typeof whole === "boolean" &&
+    typeof joining === "boolean";
+  if (!good) throw new ProtocolError("the greeting does not say where its node is");
+  return value as Resume;
 }

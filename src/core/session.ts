@@ -122,7 +122,12 @@ export interface SessionSnapshot {
   waitingJoins: Waiter[];
   /** The session began with an image, and with the bytes of its map. */
   restored: boolean;
+  /** How many entries of each node, by its number, are in the order, or GIVEN_UP. */
+  ordered: number[];
 }
+
+/** In place of the number of entries of a node that was away too long: nothing of it can follow. */
+export const GIVEN_UP = -1;
 
 export interface RankReport {
   rank: number;
@@ -161,6 +166,7 @@ export class Session {
   #value = 0;
   #waitingJoins: Waiter[] = [];
   #restored = false;
+  #ordered: number[] = [];
 
   constructor(config: SessionConfig, memory: MapBytes, effects: Effects) {
     if (config.processes < 1 || config.processes > PROCESSES_MAX) throw new RangeError("session: processes");
@@ -198,6 +204,16 @@ export class Session {
     return this.#lostRank;
   }
 
+  /** How many of the node's operations have been ordered: whether one more is to be asked for again. GIVEN_UP: none. */
+  orderedOf(node: number): number {
+    return this.#ordered[node] ?? 0;
+  }
+
+  /** Numbers of the nodes that have processes here. */
+  get nodes(): number[] {
+    return [...new Set(this.#present().map(({ node }) => node))];
+  }
+
   /** Whether `rank` lives on `node` and may issue operations. */
   mayIssue(rank: number, node: number): boolean {
     const process = this.#processes.get(rank);
@@ -232,6 +248,7 @@ export class Session {
     const offset = kind >= Kind.STORE && kind <= Kind.ATOMIC ? getUint64(view, at + 24) : 0;
     const tag = view.getUint32(at + 8, true);
     const node = view.getUint32(at + 12, true);
+    if (kind !== Kind.PUBLISH || view.getUint8(at + 5) !== 1) this.#count(node, kind, view, at);
     switch (kind) {
       case Kind.STORE: {
         const length = view.getUint32(at + 32, true);
@@ -308,6 +325,13 @@ export class Session {
       default:
         throw new RangeError(`session: entry of kind ${kind} was let through`);
     }
+  }
+
+  #count(node: number, kind: number, view: DataView, at: number): void {
+    const ordered = this.#ordered;
+    while (ordered.length <= node) ordered.push(0);
+    if (kind === Kind.LEAVE && view.getUint32(at + 36, true) === 1) ordered[node] = GIVEN_UP;
+    else if (ordered[node] !== GIVEN_UP) ordered[node] = (ordered[node] as number) + 1;
   }
 
   #join(view: DataView, at: number, node: number, tag: number): void {
@@ -716,6 +740,7 @@ export class Session {
       blocks: [...this.#heap.blocks],
       waitingJoins: this.#waitingJoins,
       restored: this.#restored,
+      ordered: this.#ordered,
     });
   }
 
@@ -752,6 +777,7 @@ export class Session {
     session.#mayBeDirect = copy.mayBeDirect;
     session.#waitingJoins = copy.waitingJoins;
     session.#restored = copy.restored;
+    session.#ordered = copy.ordered;
     for (const process of copy.processes) session.#processes.set(process.rank, process);
     session.#heap = new Heap(copy.config.size, copy.blocks);
     for (const semaphore of copy.semaphores) session.#semaphores.set(semaphore.name, semaphore);

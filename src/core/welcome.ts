@@ -4,8 +4,10 @@ import {
   ADDRESS_SLOTS,
   ADDRESS_STRIDE,
   BLOCKS_MAX,
+  EPOCH_MAX,
   LOCKS_MAX,
   NAME_MAX,
+  NODE_NUMBER_MAX,
   PROCESSES_MAX,
   SEMAPHORE_VALUE_MAX,
   SEMAPHORES_MAX,
@@ -17,6 +19,7 @@ import { checkName, checkProcesses } from "./names.ts";
 import { checkOrder } from "./order.ts";
 import { ProtocolError } from "./protocol.ts";
 import type { NodeHello, Welcome } from "./sequencer.ts";
+import { GIVEN_UP } from "./session.ts";
 import { checkSize, pageRound } from "./size.ts";
 
 type Fields = Record<string, unknown>;
@@ -35,6 +38,9 @@ export function parseWelcome(text: string, hello: NodeHello): Welcome {
   }
   const welcome = fields(value, "it");
   whole(welcome, "node", 0, WORD_MAX);
+  whole(welcome, "epoch", 1, EPOCH_MAX);
+  whole(welcome, "base", 0, Number.MAX_SAFE_INTEGER);
+  numbers(welcome, "starts", 0, EPOCH_MAX);
   const snapshot = fields(welcome.snapshot, "snapshot");
   const config = fields(snapshot.config, "config");
   if (config.name !== hello.session) throw wrong("config.name is another session's");
@@ -86,6 +92,7 @@ export function parseWelcome(text: string, hello: NodeHello): Welcome {
     if (block.name !== "") name(block, "name", "block");
   }
   waiters(snapshot, "waitingJoins", WAITING_JOINS_MAX);
+  numbers(snapshot, "ordered", GIVEN_UP, NODE_NUMBER_MAX + 1);
   return value as Welcome;
 }
 
@@ -112,6 +119,12 @@ function list(of: Fields, field: string, most: number): Fields[] {
   const value = of[field];
   if (!Array.isArray(value) || value.length > most) throw wrong(field);
   return value.map((one) => fields(one, `one of the ${field}`));
+}
+
+function numbers(of: Fields, field: string, least: number, most: number): void {
+  const value = of[field];
+  const good = (one: unknown): boolean => Number.isSafeInteger(one) && (one as number) >= least;
+  if (!Array.isArray(value) || value.length > most || !value.every(good)) throw wrong(field);
 }
 
 function waiters(of: Fields, field: string, most: number): void {

@@ -6,7 +6,9 @@
  *   GET    /v1/sessions/NAME    200 SessionDetail
  *   POST   /v1/sessions         FindRequest: 200 SessionAddress of a session that was there, 201 of one now started
  *   PUT    /v1/sessions/NAME    Registration without its name: 201, or 200 for an instance the daemon knows
- *   DELETE /v1/sessions/NAME    204; ?instance=ID only if that instance has the name
+ *   DELETE /v1/sessions/NAME    204; ?instance=ID&epoch=N only if that server has the name
+ *   POST   /v1/sessions/NAME/successor
+ *                               SuccessionRequest without its name: 200 SessionAddress of the server that is there now
  *
  * Errors are {"error": {"code", "message"}} with a status of 400 and above. Where a token is demanded, requests without
  * a proof get a challenge and 401, and answers carry the daemon's own proof: auth.ts describes the scheme. Web pages
@@ -24,9 +26,23 @@ import {
   type Security,
   TOKEN_ADVICE,
 } from "../core/auth.ts";
-import type { FindRequest, Health, Registration, ServerStatus, SessionDetail } from "../core/directory.ts";
+import type {
+  FindRequest,
+  Health,
+  Registration,
+  ServerStatus,
+  SessionDetail,
+  SuccessionRequest,
+} from "../core/directory.ts";
 import { DsmError } from "../core/errors.ts";
-import { ADDRESS_SLOTS, DAEMON_IDLE_MS, GREETING_TIMEOUT_MS, PROTOCOL_VERSION, VERSION } from "../core/limits.ts";
+import {
+  ADDRESS_SLOTS,
+  DAEMON_IDLE_MS,
+  EPOCH_MAX,
+  GREETING_TIMEOUT_MS,
+  PROTOCOL_VERSION,
+  VERSION,
+} from "../core/limits.ts";
 import { checkOnLoss, DEFAULT_ON_LOSS, type OnLoss } from "../core/loss.ts";
 import { checkName, checkProcesses, formatAddress, isLoopback } from "../core/names.ts";
 import { checkOrder, DEFAULT_ORDER, type Order } from "../core/order.ts";
@@ -70,6 +86,7 @@ export function startDaemon(options: DaemonOptions): Daemon {
   let idle: ReturnType<typeof setTimeout> | undefined;
   const table = new Table({
     serverCommand: options.serverCommand,
+    security,
     serverEnvironment: options.serverEnvironment ?? {},
     serverHost: options.host,
     daemonAddress: () => formatAddress(isWildcard(options.host) ? loopbackOf(options.host) : options.host, port),
@@ -199,6 +216,7 @@ const HTTP_STATUS: Partial<Record<string, number>> = {
   DSM_INVALID: 400,
   DSM_REFUSED: 404,
   DSM_MISMATCH: 409,
+  DSM_ENDED: 410,
   DSM_LIMIT: 503,
   DSM_SYSTEM: 503,
 };
@@ -264,6 +282,14 @@ async function answer(
     const { entry, created } = await table.find(wanted);
     return Response.json(address(entry, hostOf(entry)), { status: created ? 201 : 200 });
   }
+  const succession = /^\/v1\/sessions\/([^/]+)\/successor$/.exec(url.pathname);
+  if (succession) {
+    checkMethod(request, ["POST"]);
+    const name = readName(decodeName(succession[1] as string));
+    const wanted = readServer(name, await readBody(request));
+    const found = await table.succeed(wanted, (entry) => reachable(entry, hostOf));
+    return Response.json(found instanceof Object && "registered" in found ? address(found, hostOf(found)) : found);
+  }
   const path = /^\/v1\/sessions\/([^/]+)$/.exec(url.pathname);
   if (!path) throw new HttpError(404, "DSM_REFUSED", `there is nothing at ${url.pathname}; the API is under /v1`);
   checkMethod(request, ["GET", "PUT", "DELETE"]);
@@ -278,7 +304,7 @@ async function answer(
     const removed =
       instance === null
         ? await table.end(name, (entry) => isLoopback(entry.peer) || entry.peer === reached)
-        : table.unregister(name, instance);
+        : table.unregister(name, instance, readEpoch(url.searchParams.get("epoch")));
     if (!removed) throw missing(name);
     return new Response(null, { status: 204 });
   }
@@ -293,7 +319,9 @@ async function answer(
   } satisfies SessionDetail);
 }
 
-const UNKNOWN: ServerStatus = { started: false, direct: false, present: 0, entries: 0, bytes: 0, ranks: [] };
+const UNKNOWN: ServerStatus = {
+  ...{ instance: "", epoch: 0, started: false, direct: false, present: 0, entries: 0, bytes: 0, ranks: [] },
+};
 
 function missing(name: string): DsmError {
   return new DsmError("DSM_REFUSED", `there is no session "${name}"`);
@@ -357,22 +385,23 @@ function readFind(body: Record<string, unknown>): FindRequest {
 }
 
 function readRegistration(name: string, body: Record<string, unknown>, peer: string): Registration {
-  const host = body.host;
-  if (typeof host !== "string" || !/^[\w.:-]{1,255}$/.test(host)) {
-    throw new DsmError("DSM_INVALID", "host is missing or not a host name or address");
-  }
+  const host = readHost(body.host);
   if (isLoopback(host) && !isLoopback(peer)) {
     throw new DsmError(
       "DSM_INVALID",
       `the server listens on ${host} but the daemon is on another host; start it with --host and its own address`,
     );
   }
+  return { ...readServer(name, body), pid: readNumber(body, "pid", between(1, 2 ** 31, "pid")) };
+}
+
+function readServer(name: string, body: Record<string, unknown>): SuccessionRequest {
   return {
     name,
-    host,
+    host: readHost(body.host),
     instance: readInstance(body.instance, "instance"),
+    epoch: body.epoch === undefined ? 1 : readNumber(body, "epoch", between(1, EPOCH_MAX, "epoch")),
     port: readNumber(body, "port", between(1, 65535, "port")),
-    pid: readNumber(body, "pid", between(1, 2 ** 31, "pid")),
     processes: readNumber(body, "processes", checkProcesses),
     size: readNumber(body, "size", checkSize),
     order: body.order === undefined ? DEFAULT_ORDER : readOrder(body.order),
@@ -380,6 +409,20 @@ function readRegistration(name: string, body: Record<string, unknown>, peer: str
     elastic: body.elastic === true,
     slot: readNumber(body, "slot", between(0, ADDRESS_SLOTS - 1, "slot")),
   };
+}
+
+function readHost(host: unknown): string {
+  if (typeof host === "string" && /^[\w.:-]{1,255}$/.test(host)) return host;
+  throw new DsmError("DSM_INVALID", "host is missing or not a host name or address");
+}
+
+function readEpoch(text: string | null): number {
+  return text === null ? 1 : Number(text);
+}
+
+/** Where the daemon itself finds a server. */
+function reachable(entry: Entry, hostOf: (entry: Entry) => string): string {
+  return isWildcard(entry.host) && entry.server ? loopbackOf(entry.host) : hostOf(entry);
 }
 
 function readOrder(order: unknown): Order {

@@ -8,6 +8,47 @@ import { bodyText, encodeGreeting, HEADER_SIZE, Kind } from "../core/protocol.ts
 /** A server that has not answered after this long counts as gone. */
 export const LINK_TIMEOUT_MS = 3_000;
 
+/**
+ * How the server of an instance is: "there", with the epoch it says; "gone" if nothing of the kind listens at its place
+ * any more; "silent" if it may be there and does not answer.
+ */
+export async function findServer(
+  host: string,
+  port: number,
+  instance: string,
+  security: Security,
+): Promise<{ state: "there"; epoch: number } | { state: "gone" | "silent" }> {
+  const status = await askStatus(host, port, security);
+  if (status !== null)
+    return status.instance === instance ? { state: "there", epoch: status.epoch } : { state: "gone" };
+  return { state: (await isRefused(host, port)) ? "gone" : "silent" };
+}
+
+/** Whether the host itself says that nothing listens there: then no server has that port. */
+function isRefused(host: string, port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(() => resolve(false), LINK_TIMEOUT_MS);
+    const settle = (answer: boolean): void => {
+      clearTimeout(timer);
+      resolve(answer);
+    };
+    const refused = (error: Error): void => settle((error as NodeJS.ErrnoException).code === "ECONNREFUSED");
+    Bun.connect({
+      hostname: host,
+      port,
+      socket: {
+        open(socket) {
+          socket.terminate();
+          settle(false);
+        },
+        data() {},
+        connectError: (_socket, error) => refused(error),
+        close() {},
+      },
+    }).catch(refused);
+  });
+}
+
 /** Whether something takes connections there. */
 export function isListening(host: string, port: number): Promise<boolean> {
   return new Promise((resolve) => {

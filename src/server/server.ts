@@ -1,5 +1,6 @@
 /** `dsm server`: the sequencer's shell. Carries bytes between TCP connections and the core, and nothing else. */
 import { randomBytes } from "node:crypto";
+import { readFileSync, readlinkSync } from "node:fs";
 import type { Socket, TCPSocketListener } from "bun";
 import { checkListening, LinkGuard, mustProve, NONCE_SIZE, OPEN, type Security } from "../core/auth.ts";
 import type { Directory } from "../core/directory.ts";
@@ -12,11 +13,17 @@ import {
   ADDRESS_STRIDE,
   DEFAULT_SIZE,
   GREETING_TIMEOUT_MS,
+  HEARTBEAT_TIMEOUT_MS,
+  HEARTBEATS,
+  JOINING_SETTLE_MS,
   LINKS_MAX,
   OUTBOX_HIGH,
   OUTBOX_MAX,
   PICTURE_STALL_MS,
+  RECONNECT_TIMEOUT_MS,
+  RECOVERY_BEAT_MS,
   REFUSALS_MAX,
+  REGISTER_INTERVAL_MS,
   UNPROVEN_LINKS_MAX,
   UNUSED_AGAIN_TIMEOUT_MS,
   UNUSED_TIMEOUT_MS,
@@ -26,8 +33,11 @@ import type { ApplyRuns } from "../core/memory.ts";
 import { checkName, checkProcesses, fnv1a64 } from "../core/names.ts";
 import { DEFAULT_ORDER, type Order } from "../core/order.ts";
 import { failStop, Outbox } from "../core/outbox.ts";
+import { parseProcess, startOf } from "../core/process.ts";
 import { encode, encodeText, Kind, ProtocolError } from "../core/protocol.ts";
-import { Sequencer, type SequencerOutput, STAGED_PER_MAP_BYTE } from "../core/sequencer.ts";
+import { Recovery, type RecoveryConfig } from "../core/recovery.ts";
+import { type AwayNode, Sequencer, type SequencerOutput, STAGED_PER_MAP_BYTE } from "../core/sequencer.ts";
+import type { SessionConfig } from "../core/session.ts";
 import { checkSize, pageRound } from "../core/size.ts";
 
 export interface ServerOptions {
@@ -52,6 +62,10 @@ export interface ServerOptions {
   directory: Directory | null;
   /** Which run of the session's name; left out: a new one. */
   instance?: string;
+  /** Which server of the session this is; left out: the first. */
+  epoch?: number;
+  /** Of a later one: whether the one before is known to be gone, or only does not answer. */
+  predecessor?: "gone" | "silent";
   /** Address slot of the map; left out: chosen by the session's name. */
   slot?: number;
   /** How publications are applied to the map, if not in JavaScript. */
@@ -70,6 +84,13 @@ export interface Server {
   stop(): void;
 }
 
+/** How often the arbiter of a node that is away is looked for on this host. */
+const AWAY_WATCH_MS = 20;
+
+interface AwayTimers {
+  stop(): void;
+}
+
 interface Link {
   id: number;
   guard: LinkGuard;
@@ -79,6 +100,10 @@ interface Link {
   refused: boolean;
   closing: boolean;
   timer: Timer;
+  heartbeat: Timer | undefined;
+  /** Heartbeats since anything came, and whether anything was sent since the last. */
+  silent: number;
+  sent: boolean;
 }
 
 type LinkSocket = Socket<Link>;
@@ -101,8 +126,11 @@ export async function startServer(options: ServerOptions): Promise<Server> {
   const refused = checkListening(security, options.host);
   if (refused !== null) throw new DsmError("DSM_INVALID", refused);
   const instance = options.instance ?? randomBytes(8).toString("hex");
+  const epoch = options.epoch ?? 1;
 
   const server = new ServerShell(
+    epoch,
+    options.predecessor !== "silent",
     {
       name: options.session,
       instance,
@@ -122,9 +150,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
   if (options.directory !== null) {
     const registration = {
       name: options.session,
-      instance,
-      host,
-      port,
+      ...{ instance, epoch, host, port },
       pid: process.pid,
       processes: options.processes,
       size,
@@ -139,12 +165,22 @@ export async function startServer(options: ServerOptions): Promise<Server> {
       server.stop();
       throw error;
     }
+    // A daemon that has begun anew learns of us, and we learn of a server that has taken over.
+    const registering = setInterval(() => {
+      options.directory?.register(registration).catch((error) => {
+        if (error instanceof DsmError && error.code === "DSM_ENDED") server.replaced();
+      });
+    }, REGISTER_INTERVAL_MS);
+    void server.over.then(() => clearInterval(registering));
   }
   if (options.endUnused === true) server.endUnused();
   const { directory } = options;
+  // The session is over either way; a daemon that is gone knows nothing of it any more.
+  const removed = server.over.then((isOurs) =>
+    isOurs ? directory?.remove(options.session, { instance, epoch }).catch(() => false) : false,
+  );
   const ended = server.ended.then(async (code) => {
-    // The session is over either way; a daemon that is gone knows nothing of it any more.
-    await directory?.remove(options.session, instance).catch(() => false);
+    await removed;
     return code;
   });
   return { host, port, ended, stop: () => server.stop() };
@@ -159,8 +195,19 @@ function allocate(size: number): Uint8Array {
 }
 
 class ServerShell {
+  /** Settles when everybody was told of the end. */
   readonly ended: Promise<number>;
-  readonly #sequencer: Sequencer;
+  /** Settles when this server has nothing more to do. False: the session goes on with another one. */
+  readonly over: Promise<boolean>;
+  readonly #away = new Map<number, AwayTimers>();
+  readonly #name: string;
+  /** A server that takes over first learns the order, then goes on with it. */
+  #sequencer: Sequencer | null = null;
+  #recovery: Recovery | null = null;
+  #recoveryTimers: AwayTimers | null = null;
+  readonly #config: SessionConfig;
+  readonly #applyRuns: ApplyRuns | null;
+  readonly #memory: Uint8Array;
   readonly #sockets = new Map<number, LinkSocket>();
   /** Links that have to prove themselves first, the oldest first. The sequencer knows nothing of them. */
   readonly #unproven = new Set<LinkSocket>();
@@ -178,12 +225,17 @@ class ServerShell {
   #tls = false;
   #paused = false;
   #finishing = false;
+  #closed = false;
   #finish: (code: number) => void = () => {};
+  #end: (isOurs: boolean) => void = () => {};
   #unused: Timer | undefined;
   #endsUnused = false;
 
+  /** `epoch`: above 1 it takes over; `certain`: its predecessor is known to be gone. */
   constructor(
-    config: ConstructorParameters<typeof Sequencer>[0],
+    epoch: number,
+    certain: boolean,
+    config: SessionConfig,
     memory: Uint8Array,
     image: SessionImage | null,
     connectionsMax: number,
@@ -193,24 +245,115 @@ class ServerShell {
     this.ended = new Promise((resolve) => {
       this.#finish = resolve;
     });
+    this.over = new Promise((resolve) => {
+      this.#end = resolve;
+    });
+    this.#name = config.name;
+    this.#config = config;
+    this.#memory = memory;
     this.#outboxLimit = OUTBOX_MAX + memory.length * STAGED_PER_MAP_BYTE;
-    const output: SequencerOutput = {
+    this.#applyRuns = applyRuns;
+    if (epoch === 1) {
+      this.#sequencer = new Sequencer(config, memory, this.#output(), applyRuns);
+      if (image !== null) this.#sequencer.session.adopt(image);
+    } else this.#recovery = this.#recover({ config, epoch, certain });
+  }
+
+  /** Waits for the nodes of the session, then goes on where the farthest of them is. */
+  #recover(known: RecoveryConfig): Recovery {
+    let waitMs = 0;
+    let timeout: Timer | undefined;
+    let stall: Timer | undefined;
+    const recovery = new Recovery(known, this.#memory, {
+      ...this.#toLinks(),
+      waits: (reconnectMs) => {
+        if (reconnectMs > waitMs) wait(reconnectMs);
+      },
+      failed: () => this.#close(true),
+      recovered: (recovered, greetings) => {
+        this.#recoveryTimers?.stop();
+        this.#recovery = null;
+        const sequencer = new Sequencer(this.#config, this.#memory, this.#output(), this.#applyRuns, recovered);
+        this.#sequencer = sequencer;
+        // In turn: each may lead to anything.
+        for (const id of greetings.keys()) sequencer.connect(id);
+        for (const [id, greeting] of greetings) sequencer.receive(id, greeting);
+        if (sequencer.session.phase === "ended") this.#ended();
+        this.#regulate();
+        this.#checkFinished();
+      },
+    });
+    const begun = performance.now();
+    const wait = (ms: number): void => {
+      waitMs = ms;
+      clearTimeout(timeout);
+      timeout = setTimeout(
+        () => {
+          recovery.expire();
+          stall ??= setInterval(() => recovery.expire(), HEARTBEAT_TIMEOUT_MS);
+        },
+        Math.max(0, ms - (performance.now() - begun)),
+      );
+    };
+    // Nobody at all: as long as everybody waits who has said nothing else.
+    timeout = setTimeout(() => recovery.expire(), RECONNECT_TIMEOUT_MS);
+    const settle = setTimeout(() => recovery.settle(), JOINING_SETTLE_MS);
+    const beat = setInterval(() => recovery.beat(), RECOVERY_BEAT_MS);
+    this.#recoveryTimers = {
+      stop: () => {
+        for (const timer of [timeout, settle]) clearTimeout(timer);
+        for (const timer of [stall, beat]) clearInterval(timer);
+      },
+    };
+    return recovery;
+  }
+
+  #toLinks(): Pick<SequencerOutput, "send" | "close" | "drop"> {
+    return {
       send: (id, bytes) => {
         const socket = this.#sockets.get(id);
         if (socket !== undefined) this.#send(socket, bytes);
       },
-      broadcast: (bytes, sent, last) => this.#broadcast(bytes, sent, last),
       close: (id) => {
         const socket = this.#sockets.get(id);
-        if (socket !== undefined) this.#close(socket);
+        if (socket !== undefined) this.#closeLink(socket);
       },
-      ended: () => {
-        this.#finishing = true;
-        this.#listener?.stop();
-      },
+      drop: (id) => this.#sockets.get(id)?.terminate(),
     };
-    this.#sequencer = new Sequencer(config, memory, output, applyRuns);
-    if (image !== null) this.#sequencer.session.adopt(image);
+  }
+
+  #output(): SequencerOutput {
+    return {
+      ...this.#toLinks(),
+      broadcast: (bytes, sent, last) => this.#broadcast(bytes, sent, last),
+      welcomed: (id, heartbeatMs) => {
+        const socket = this.#sockets.get(id);
+        if (socket !== undefined) this.#welcomed(socket, heartbeatMs);
+      },
+      away: (node, place) => this.#awaits(node, place),
+      settled: (node) => {
+        this.#away.get(node)?.stop();
+        this.#away.delete(node);
+      },
+      replaced: () => this.replaced(),
+      ended: () => this.#ended(),
+    };
+  }
+
+  #ended(): void {
+    this.#finishing = true;
+    this.#end(true);
+  }
+
+  get #core(): Sequencer | Recovery {
+    return (this.#sequencer ?? this.#recovery) as Sequencer | Recovery;
+  }
+
+  /** The session goes on with another server: nobody is told anything by this one. */
+  replaced(): void {
+    if (this.#closed) return;
+    for (const socket of [...this.#sockets.values()]) socket.terminate();
+    this.#close(false);
   }
 
   listen(host: string, port: number, security: Security): { host: string; port: number } {
@@ -236,7 +379,7 @@ class ServerShell {
             this.#regulate();
             this.#checkFinished();
           },
-          close: (socket) => this.#closed(socket),
+          close: (socket) => this.#linkClosed(socket),
           error: (socket, error) => {
             failStop(error);
             socket.terminate();
@@ -255,15 +398,68 @@ class ServerShell {
     this.#endsUnused = true;
     clearTimeout(this.#unused);
     this.#unused = setTimeout(() => {
-      if (!this.#sequencer.hadProcess && this.#sockets.size === this.#unproven.size) this.stop();
+      if (this.#sequencer?.hadProcess === false && this.#sockets.size === this.#unproven.size) this.stop();
     }, timeoutMs);
   }
 
+  /** Ends the session for everybody: nobody is to look for another server. */
   stop(): void {
+    const why = encodeText(`the server of session "${this.#name}" was stopped`);
+    for (const socket of [...this.#sockets.values()]) {
+      if (socket.data.welcomed) this.#send(socket, encode({ kind: Kind.FAIL, op: Status.UNREACHABLE, body: why }));
+    }
+    this.#close(true);
+  }
+
+  #close(isOurs: boolean): void {
+    this.#closed = true;
+    this.#recoveryTimers?.stop();
     clearTimeout(this.#unused);
-    this.#listener?.stop(true);
-    for (const socket of [...this.#sockets.values()]) socket.terminate();
+    this.#listener?.stop();
+    for (const { stop } of this.#away.values()) stop();
+    for (const socket of [...this.#sockets.values()]) socket.end();
+    this.#end(isOurs);
     this.#finish(0);
+  }
+
+  #welcomed(socket: LinkSocket, heartbeatMs: number): void {
+    const link = socket.data;
+    link.welcomed = true;
+    if (this.#paused) socket.pause();
+    if (heartbeatMs > 0) link.heartbeat = setInterval(() => this.#beat(socket), heartbeatMs / HEARTBEATS);
+  }
+
+  /** Says that we are there when there is nothing else to say, and finds a link of which nothing is heard any more. */
+  #beat(socket: LinkSocket): void {
+    const link = socket.data;
+    // While we do not read we hear nothing.
+    link.silent = this.#paused ? 0 : link.silent + 1;
+    if (link.silent > HEARTBEATS) {
+      socket.terminate();
+      return;
+    }
+    if (!link.sent && link.outbox.size === 0) this.#sequencer?.beat(link.id);
+    link.sent = false;
+  }
+
+  /** Keeps the node's place until its time is over, or until its arbiter is seen to have ended. */
+  #awaits(node: number, { reconnectMs, process }: AwayNode): void {
+    const giveUp = (): void => {
+      this.#sequencer?.giveUp(node);
+      this.#regulate();
+      this.#checkFinished();
+    };
+    const timeout = setTimeout(giveUp, reconnectMs);
+    // The kernel closes a process's connections a moment before it counts as ended.
+    const watch = setInterval(() => {
+      if (hasEnded(process)) giveUp();
+    }, AWAY_WATCH_MS);
+    this.#away.set(node, {
+      stop: () => {
+        clearTimeout(timeout);
+        clearInterval(watch);
+      },
+    });
   }
 
   #open(socket: LinkSocket): void {
@@ -279,8 +475,9 @@ class ServerShell {
       welcomed: false,
       refused: full && this.#unproven.size === 0,
       closing: false,
+      ...{ heartbeat: undefined, silent: 0, sent: false },
       timer: setTimeout(() => {
-        if (!this.#sequencer.isWelcomed(id)) socket.terminate();
+        if (!this.#core.isWelcomed(id)) socket.terminate();
       }, GREETING_TIMEOUT_MS),
     };
     if (socket.data.refused) {
@@ -299,16 +496,16 @@ class ServerShell {
   }
 
   #connect(socket: LinkSocket): void {
-    if (!this.#sequencer.connect(socket.data.id)) socket.terminate();
-    else if (this.#paused) socket.pause();
+    if (!this.#core.connect(socket.data.id)) socket.terminate();
   }
 
   #data(socket: LinkSocket, chunk: Uint8Array): void {
     const link = socket.data;
     if (link.closing) return;
+    link.silent = 0;
     if (link.guard.open) {
       this.#asker = socket;
-      this.#sequencer.receive(link.id, chunk);
+      this.#core.receive(link.id, chunk);
       this.#asker = undefined;
       freeNow(chunk);
       this.#sendPicture(socket);
@@ -325,18 +522,18 @@ class ServerShell {
       const rest = guard.receive(chunk);
       if (!guard.open) return;
       if (this.#unproven.delete(socket)) this.#connect(socket);
-      if (rest.length > 0) this.#sequencer.receive(id, rest);
+      if (rest.length > 0) this.#core.receive(id, rest);
       this.#sendPicture(socket);
     } catch (error) {
       if (!(error instanceof ProtocolError)) throw error;
       outbox.send(encode({ kind: Kind.FAIL, op: error.status, body: encodeText(error.message) }));
-      this.#close(socket);
+      this.#closeLink(socket);
     }
   }
 
   #send(socket: LinkSocket, bytes: Uint8Array, sent?: () => void): void {
     const link = socket.data;
-    if (!link.welcomed && this.#sequencer.isWelcomed(link.id)) link.welcomed = true;
+    link.sent = true;
     if (!link.outbox.send(bytes, sent)) socket.terminate();
   }
 
@@ -377,15 +574,17 @@ class ServerShell {
     }
   }
 
-  /** While any link is far behind we read from none: writers wait, queues stay bounded. */
+  /** While any node is far behind, or away for long, we read from none: writers wait, queues stay bounded. */
   #regulate(): void {
     this.#releaseHeld();
-    let behind = false;
+    let behind = this.#sequencer?.full ?? false;
     for (const socket of this.#sockets.values()) behind ||= socket.data.outbox.size > OUTBOX_HIGH;
     if (behind === this.#paused) return;
     this.#paused = behind;
     for (const socket of this.#sockets.values()) {
-      if (this.#unproven.has(socket)) continue;
+      // Whoever comes (back) has to be heard.
+      if (!socket.data.welcomed) continue;
+      socket.data.silent = 0;
       if (behind) socket.pause();
       else socket.resume();
     }
@@ -397,14 +596,15 @@ class ServerShell {
    */
   #sendPicture(socket: LinkSocket): void {
     const link = socket.data;
-    if (!this.#sequencer.hasPicture(link.id) || link.outbox.size > 0) return;
+    const sequencer = this.#sequencer;
+    if (sequencer?.hasPicture(link.id) !== true || link.outbox.size > 0) return;
     clearTimeout(link.timer);
     let more = true;
     for (let piece = 0; more && piece < PIECES_AT_ONCE && link.outbox.size === 0; piece += 1) {
-      more = this.#sequencer.nextPiece(link.id);
+      more = sequencer.nextPiece(link.id);
     }
     if (!more) {
-      this.#close(socket);
+      this.#closeLink(socket);
       return;
     }
     link.timer = setTimeout(() => socket.terminate(), PICTURE_STALL_MS);
@@ -425,7 +625,7 @@ class ServerShell {
     socket.shutdown();
   }
 
-  #close(socket: LinkSocket): void {
+  #closeLink(socket: LinkSocket): void {
     socket.data.closing = true;
     this.#closeIfSent(socket);
   }
@@ -434,24 +634,49 @@ class ServerShell {
     if (socket.data.closing && socket.data.outbox.size === 0) socket.end();
   }
 
-  #closed(socket: LinkSocket): void {
+  #linkClosed(socket: LinkSocket): void {
     const link = socket.data;
     this.#unproven.delete(socket);
     clearTimeout(link.timer);
+    clearInterval(link.heartbeat);
     if (link.refused) this.#refusals -= 1;
-    if (!this.#sockets.delete(link.id)) return;
-    this.#sequencer.disconnect(link.id);
-    if (this.#endsUnused && link.welcomed && !this.#sequencer.hadProcess) this.endUnused(UNUSED_AGAIN_TIMEOUT_MS);
+    if (!this.#sockets.delete(link.id) || this.#closed) return;
+    this.#core.disconnect(link.id);
+    if (this.#endsUnused && link.welcomed && this.#sequencer?.hadProcess === false) {
+      this.endUnused(UNUSED_AGAIN_TIMEOUT_MS);
+    }
     this.#regulate();
     this.#checkFinished();
   }
 
   /** After the end: everybody has all entries, then the connections go. */
   #checkFinished(): void {
-    if (!this.#finishing) return;
+    if (!this.#finishing || this.#sequencer?.awaited !== false) return;
     for (const socket of this.#sockets.values()) if (socket.data.outbox.size > 0) return;
-    for (const socket of [...this.#sockets.values()]) socket.end();
-    clearTimeout(this.#unused);
-    this.#finish(0);
+    this.#close(true);
   }
 }
+
+/** Whether the process is known to have ended: it was on this host. */
+function hasEnded(arbiter: string): boolean {
+  const identity = parseProcess(arbiter);
+  if (identity === null || identity.boot !== BOOT || identity.namespace !== NAMESPACE) return false;
+  try {
+    process.kill(identity.pid, 0);
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "ESRCH";
+  }
+  const stat = read(() => readFileSync(`/proc/${identity.pid}/stat`, "latin1"));
+  return stat !== "" && startOf(stat) !== identity.start;
+}
+
+function read(file: () => string): string {
+  try {
+    return file();
+  } catch {
+    return "";
+  }
+}
+
+const BOOT = read(() => readFileSync("/proc/sys/kernel/random/boot_id", "latin1")).trim();
+const NAMESPACE = read(() => readlinkSync("/proc/self/ns/pid"));

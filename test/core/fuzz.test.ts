@@ -277,7 +277,10 @@ describe("damage from", () => {
 });
 
 describe("what a peer can make us keep is bounded:", () => {
-  const silent = { send(): void {}, broadcast(): void {}, close(): void {}, ended(): void {} };
+  const silent = {
+    ...{ send(): void {}, broadcast(): void {}, close(): void {}, drop(): void {}, welcomed(): void {} },
+    ...{ away(): void {}, replaced(): void {}, settled(): void {}, ended(): void {} },
+  };
 
   test("links", () => {
     const sequencer = new Sequencer(config, new Uint8Array(SIZE), silent);

@@ -1496,6 +1496,8 @@ function execute(memory: Uint8Array, frame: Uint8Array): Uint8Array | null {
   }
 }
 
+const isPart = ({ frame }: Recorded): boolean => frame[4] === Kind.PUBLISH && frame[5] === 1;
+
 /** How far in the order a node's replica is. */
 class Position {
   readonly node: Node;
@@ -1506,11 +1508,14 @@ class Position {
   /** A node that came after stores were made has no bytes: no process can run there. */
   readonly #late: boolean;
   #received = 0;
+  /** Frames it has been given: an entry in parts is applied with its last. */
+  #given: number;
 
   constructor(node: Node, order: Order) {
     this.node = node;
     this.#order = order;
     this.index = order.completed[node.replica?.session.seq ?? 0] as number;
+    this.#given = this.index;
     this.#start = order.ends[this.index] as number;
     this.#late = node.welcome?.snapshot.phase !== "joining";
   }
@@ -1518,8 +1523,9 @@ class Position {
   check(): void {
     if (this.node.received === this.#received || this.node.lost) return;
     this.#received = this.node.received;
-    const { ends, versions, snapshots } = this.#order;
-    while ((ends[this.index + 1] ?? Number.POSITIVE_INFINITY) <= this.#start + this.#received) this.index += 1;
+    const { ends, frames, versions, snapshots } = this.#order;
+    while ((ends[this.#given + 1] ?? Number.POSITIVE_INFINITY) <= this.#start + this.#received) this.#given += 1;
+    for (this.index = this.#given; this.index > 0 && isPart(frames[this.index - 1] as Recorded); ) this.index -= 1;
     if (!this.#late && Buffer.compare(this.node.memory, versions[this.index] as Uint8Array) !== 0) {
       throw new Violation(`the bytes of ${this.node.name} behind entry ${this.index} are wrong`);
     }

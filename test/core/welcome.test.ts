@@ -8,7 +8,10 @@ import { Session } from "../../src/core/session.ts";
 import { parseWelcome } from "../../src/core/welcome.ts";
 
 const SIZE = 8192;
-const hello: NodeHello = { session: "s", node: "n", processes: 0, size: 0, order: "", onLoss: "" };
+const hello: NodeHello = {
+  ...{ session: "s", node: "n", processes: 0, size: 0, order: "", onLoss: "" },
+  ...{ secret: "", reconnectMs: 0, heartbeatMs: 0, process: "", resume: null },
+};
 const effects = { watching: false, wrote() {}, complete() {}, ranked() {}, gone() {}, ended() {} };
 
 /** A session with something of everything in it, as its server would send it. */
@@ -32,7 +35,7 @@ function welcome(): Welcome {
   apply({ kind: Kind.BARRIER, node: 3, tag: 10, rank: 2 });
   apply({ kind: Kind.LEAVE, op: 0, node: 3, tag: 11, rank: 2 });
   apply({ kind: Kind.JOIN, node: 3, tag: 12, offset: 103, body: encodeText("n") });
-  return { node: 4, snapshot: session.snapshot() };
+  return { node: 4, snapshot: session.snapshot(), epoch: 1, starts: [0], base: 0 };
 }
 
 test("what a server sends is taken as it is", () => {

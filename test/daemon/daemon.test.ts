@@ -221,6 +221,53 @@ describe("servers that end", () => {
   });
 });
 
+describe("a successor", () => {
+  const made = async (name: string): Promise<SessionAddress & { slot: number }> => {
+    const { body } = await send("POST", `${daemon.url}/sessions`, { name, processes: 1 });
+    return { ...(body as SessionAddress), slot: 0 };
+  };
+  const ask = (request: SessionAddress): Promise<{ status: number; body: unknown }> =>
+    send("POST", `${daemon.url}/sessions/${request.name}/successor`, request);
+
+  test("is not started for a server that is there", async () => {
+    const first = await made("there");
+    expect(await ask(first)).toMatchObject({ status: 200, body: { epoch: 1, port: first.port } });
+  });
+
+  test("is started once for a server that is gone, and its predecessor may not come back", async () => {
+    const first = await made("gone");
+    const { pid } = (await send("GET", `${daemon.url}/sessions/gone`)).body as SessionDetail;
+    process.kill(pid, "SIGKILL");
+    const [one, other] = await Promise.all([ask(first), ask(first)]);
+    expect(one).toMatchObject({ status: 200, body: { instance: first.instance, epoch: 2 } });
+    expect(other.body).toEqual(one.body);
+    const detail = (await send("GET", `${daemon.url}/sessions/gone`)).body as SessionDetail;
+    expect(detail).toMatchObject({ answered: true, epoch: 2 });
+    const { name: _, ...registration } = first;
+    // The old one, and another one of the same epoch.
+    for (const epoch of [1, 2]) {
+      const late = await send("PUT", `${daemon.url}/sessions/gone`, { ...registration, epoch, pid: process.pid });
+      expect([late.status, problem(late.body).code]).toEqual([410, "DSM_ENDED"]);
+    }
+    expect((await send("DELETE", `${daemon.url}/sessions/gone`)).status).toBe(204);
+    const over = await ask(first);
+    expect([over.status, problem(over.body).code]).toEqual([410, "DSM_ENDED"]);
+  });
+
+  test("is started by a daemon that never knew the session, if nobody has its place any more", async () => {
+    const lost = { ...(await made("unknown")), instance: "00000000000000cc", name: "other" };
+    // Another session's server has that port now.
+    expect(await ask(lost)).toMatchObject({ status: 200, body: { instance: "00000000000000cc", epoch: 2 } });
+    expect((await send("DELETE", `${daemon.url}/sessions/other`)).status).toBe(204);
+  });
+
+  test("of another run of the name is not started", async () => {
+    const first = await made("later");
+    const over = await ask({ ...first, instance: "00000000000000dd" });
+    expect([over.status, problem(over.body).code]).toEqual([410, "DSM_ENDED"]);
+  });
+});
+
 describe("servers started by hand", () => {
   const listener = (): Bun.TCPSocketListener => {
     return Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });

@@ -148,24 +148,18 @@ describe("an arbiter that is killed", () => {
   });
 });
 
-test("a server that is killed: calls fail, stores end their process, and the arbiters end by themselves", async () => {
+test("a server that is killed: another one takes over, and nobody notices more than a pause", async () => {
   const [a, b, c] = await three();
+  await a.do("store 4 64 5");
   const barrier = b.ask("barrier");
   await cluster.untilState(a.session, 1, "barrier");
   process.kill(await serverOf(a.session), "SIGKILL");
-  expect(await barrier).toMatch(/^DSM_UNREACHABLE /);
-  await eventually("the arbiters have ended", () => cluster.processes("arbiter").length === 0);
-  expect(await a.ask("barrier")).toBe(`DSM_UNREACHABLE the arbiter of session "${a.session}" is gone`);
-  void c.ask("store 4 0 6");
-  expect(await c.end()).toMatchObject({ signal: "SIGBUS" });
-  // The name is free at once.
-  const again = await cluster.actors(["a", "b"], { session: a.session });
-  await Promise.all(again.map((actor) => actor.do("barrier")));
-  await Promise.all(again.map((actor) => actor.leave()));
-  for (const actor of [a, b]) {
-    expect(await actor.ask("leave")).toMatch(/^DSM_UNREACHABLE /);
-    expect(await actor.end()).toMatchObject({ code: 0 });
-  }
+  await c.do("store 4 0 6");
+  expect([await a.number("load 4 0"), await c.number("peek 4 64")]).toEqual([6, 5]);
+  await Promise.all([a.do("barrier"), c.do("barrier")]);
+  expect(await barrier).toBe("ok");
+  expect((await cluster.status(a.session)).epoch).toBe(2);
+  await Promise.all([a, b, c].map((actor) => actor.leave()));
 });
 
 test("a daemon that is killed: sessions go on to their end, and the next daemon starts new ones", async () => {
@@ -258,8 +252,10 @@ test("an arbiter that is stopped makes writers wait: queues stay bounded, and th
     return still === 40;
   });
   expect(published).toBeLessThan(rounds);
-  // A queue of OUTBOX_HIGH, what was under way when it was full, and a garbage collector's generosity.
-  for (const [pid, bytes] of peak) expect(bytes - (before.get(pid) as number)).toBeLessThan(64 * MIB + 2 * OUTBOX_HIGH);
+  // A queue of OUTBOX_HIGH, what was under way when it was full, publications that are kept until all nodes have them or
+  // they have come back, and a garbage collector's generosity.
+  const most = 64 * MIB + 2 * OUTBOX_HIGH + 3 * 16 * MIB;
+  for (const [pid, bytes] of peak) expect(bytes - (before.get(pid) as number)).toBeLessThan(most);
 
   process.kill(slow, "SIGCONT");
   await publishing;

@@ -467,7 +467,10 @@ describe("Sequencer and Replica", () => {
   });
 
   test("links that were not welcomed keep little, whatever they send", () => {
-    const silent = { send(): void {}, broadcast(): void {}, close(): void {}, ended(): void {} };
+    const silent = {
+      ...{ send(): void {}, broadcast(): void {}, close(): void {}, drop(): void {}, welcomed(): void {} },
+      ...{ away(): void {}, replaced(): void {}, settled(): void {}, ended(): void {} },
+    };
     const sequencer = new Sequencer(config(1), new Uint8Array(SIZE), silent);
     const chunk = new Uint8Array(64 << 10);
     const used = (): number => {

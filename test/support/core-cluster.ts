@@ -12,8 +12,10 @@ import {
   encodeGreeting,
   encodeJson,
   encodeText,
+  getUint64,
   HEADER_SIZE,
   Kind,
+  ORDERED_FIRST,
   PROCESS_HELLO,
   PROCESS_HELLO_SIZE,
   ProtocolError,
@@ -143,6 +145,12 @@ export class Cluster {
         this.#links.get(link)?.end();
         this.#links.delete(link);
       },
+      welcomed: () => {},
+      drop: (link) => this.#links.delete(link),
+      // A node that loses its connection here is dead.
+      away: (node) => this.sequencer.giveUp(node),
+      settled: () => {},
+      replaced: () => {},
       ended: () => options.onEnded?.(),
     });
   }
@@ -178,12 +186,8 @@ export class Cluster {
   /** A node that greets the server. Its replica is there once the welcome has been delivered. */
   node(name: string, hello: Partial<NodeHello> = {}): Node {
     const everything = {
-      session: this.config.name,
-      node: name,
-      processes: 0,
-      size: 0,
-      order: "" as const,
-      onLoss: "" as const,
+      ...{ session: this.config.name, node: name, processes: 0, size: 0, order: "" as const, onLoss: "" as const },
+      ...{ secret: "", reconnectMs: 0, heartbeatMs: 0, process: "", resume: null },
       ...hello,
     };
     const node = new Node(this, name, everything);
@@ -276,7 +280,10 @@ export class Node {
   }
 
   #entries(bytes: Uint8Array): void {
-    this.received += bytes.length;
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    // What the welcome's snapshot had already is not applied.
+    const isNew = getUint64(view, 16) > (this.welcome?.snapshot.seq ?? 0);
+    if (view.getUint8(4) >= ORDERED_FIRST && isNew) this.received += bytes.length;
     try {
       this.replica?.entries(bytes);
     } catch (error) {

@@ -333,7 +333,7 @@ export class Stage {
     pipe.push(greeting);
   }
 
-  #node(name: string, hello: NodeHello): void {
+  #node(name: string, hello: Partial<NodeHello>): void {
     const node = this.#cluster.node(name, hello);
     this.#nodes.set(name, node);
     node.onEvent = (event) => {

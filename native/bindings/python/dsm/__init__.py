@@ -47,6 +47,8 @@ class _Config(ctypes.Structure):
         ("binary", c_char_p),
         ("order", c_char_p),
         ("direct", c_int32),
+        ("on_loss", c_char_p),
+        ("elastic", c_int32),
     ]
 
 
@@ -116,19 +118,21 @@ def join(
     node: Optional[str] = None,
     daemon: Optional[str] = None,
     order: Optional[str] = None,
+    on_loss: Optional[str] = None,
+    elastic: Optional[bool] = None,
     rank: Optional[int] = None,
     join_timeout_ms: Optional[int] = None,
     direct: Optional[bool] = None,
 ) -> "Session":
     """Joins a session, creating it if it is not there, and waits until all its processes have joined.
 
-    What is left out comes from DSM_SESSION, DSM_PROCESSES, DSM_SIZE, DSM_NODE, DSM_DAEMON, DSM_ORDER, DSM_RANK,
-    DSM_JOIN_TIMEOUT_MS and DSM_DIRECT. `size` is in bytes.
+    What is left out comes from DSM_SESSION, DSM_PROCESSES, DSM_SIZE, DSM_NODE, DSM_DAEMON, DSM_ORDER, DSM_ON_LOSS,
+    DSM_ELASTIC, DSM_RANK, DSM_JOIN_TIMEOUT_MS and DSM_DIRECT. `size` is in bytes.
     """
     library = _load()
     config = _Config()
     _check(library.dsm_config_init(byref(config)))
-    texts = {"session": session, "node": node, "daemon": daemon, "order": order}
+    texts = {"session": session, "node": node, "daemon": daemon, "order": order, "on_loss": on_loss}
     for field, text in texts.items():
         if text is not None:
             setattr(config, field, _name(field, text))
@@ -142,6 +146,8 @@ def join(
         setattr(config, field, number)
     if direct is not None:
         config.direct = int(direct)
+    if elastic is not None:
+        config.elastic = int(elastic)
     pointer = c_void_p()
     _check(library.dsm_open(byref(config), byref(pointer)))
     return Session(pointer)

@@ -1,0 +1,27 @@
+/** Which process somebody is, so that whoever is on the same host can see whether that one is still alive. */
+
+/** A process by the boot of its host, its process namespace, its id there and its start in clock ticks since boot. */
+export interface ProcessIdentity {
+  boot: string;
+  namespace: string;
+  pid: number;
+  start: string;
+}
+
+export const formatProcess = ({ boot, namespace, pid, start }: ProcessIdentity): string =>
+  [boot, namespace, pid, start].join(" ");
+
+/** Null: nothing is known of it. */
+export function parseProcess(text: string): ProcessIdentity | null {
+  const [boot, namespace, pid, start, ...more] = text.split(" ");
+  if (boot === undefined || namespace === undefined || start === undefined || more.length > 0) return null;
+  const number = Number(pid);
+  return Number.isSafeInteger(number) && number > 0 ? { boot, namespace, pid: number, start } : null;
+}
+
+/** Start time in /proc/PID/stat (field 22), or null when the process has ended and is only listed still. */
+export function startOf(stat: string): string | null {
+  // The second field is the program's name in parentheses and may hold anything.
+  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  return fields[0] === "Z" || fields[0] === "X" ? null : (fields[19] ?? null);
+}

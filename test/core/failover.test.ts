@@ -1,0 +1,112 @@
+/**
+ * Runs the simulator of broken connections and dying servers over many seeds. DSM_SEEDS=N runs N of them; DSM_SEED=N runs
+ * that one alone.
+ */
+import { describe, expect, test } from "bun:test";
+import { Kind, StateOp } from "../../src/core/protocol.ts";
+import { Replica } from "../../src/core/replica.ts";
+import type { Resume, Resumed } from "../../src/core/sequencer.ts";
+import { type FailoverOptions, type FailoverReport, simulateFailover } from "./failover.ts";
+
+const only = process.env.DSM_SEED;
+const seeds =
+  only === undefined ? Array.from({ length: Number(process.env.DSM_SEEDS ?? 500) }, (_, seed) => seed) : [Number(only)];
+
+function run(seed: number, options?: FailoverOptions): FailoverReport {
+  try {
+    return simulateFailover(seed, options);
+  } catch (error) {
+    throw new Error(`seed ${seed}: ${(error as Error).message}; DSM_SEED=${seed} runs it alone`, { cause: error });
+  }
+}
+
+test(
+  `${seeds.length} seeds of broken connections and dying servers keep every promise`,
+  () => {
+    const total: FailoverReport = {
+      ...{ entries: 0, answers: 0, resumed: 0, epochs: 0, direct: 0, lost: 0, replaced: 0 },
+    };
+    for (const seed of seeds) {
+      const report = run(seed);
+      for (const key of Object.keys(total) as (keyof FailoverReport)[]) total[key] += report[key];
+    }
+    if (only !== undefined) return;
+    // A simulator that does nothing finds nothing.
+    expect(total.entries).toBeGreaterThan(20 * seeds.length);
+    expect(total.resumed).toBeGreaterThan(seeds.length);
+    expect(total.epochs).toBeGreaterThan(2 * seeds.length);
+    for (const count of [total.direct, total.lost, total.replaced]) expect(count).toBeGreaterThan(seeds.length / 40);
+  },
+  60_000 + 100 * seeds.length,
+);
+
+test("one seed is one run", () => {
+  expect(run(seeds[0] as number)).toEqual(run(seeds[0] as number));
+});
+
+type Arguments = ConstructorParameters<typeof Replica>;
+
+/** A replica that says something else of where it is. */
+const positionThat = (change: (position: Resume) => Partial<Resume>): FailoverOptions => ({
+  makeReplica: (...args: Arguments) =>
+    new (class extends Replica {
+      override get position(): Resume {
+        const position = super.position;
+        return { ...position, ...change(position) };
+      }
+    })(...args),
+});
+
+/** A replica that hears something else of how much of its own is ordered. */
+const resumedThat = (change: (resumed: Resumed) => Partial<Resumed>): FailoverOptions => ({
+  makeReplica: (...args: Arguments) =>
+    new (class extends Replica {
+      override resumed(resumed: Resumed): void {
+        super.resumed({ ...resumed, ...change(resumed) });
+      }
+    })(...args),
+});
+
+/** A replica whose state goes through `keep`. */
+const stateThat = (keep: (frame: Uint8Array) => boolean): FailoverOptions => ({
+  makeReplica: (...args: Arguments) =>
+    new (class extends Replica {
+      override *state(): Generator<Uint8Array> {
+        for (const frame of super.state()) if (keep(frame)) yield frame;
+      }
+    })(...args),
+});
+
+describe("the simulator notices a replica that", () => {
+  const broken: [string, FailoverOptions][] = [
+    ["passes on one proposal too few", resumedThat(({ ordered }) => ({ ordered: ordered + 1 }))],
+    ["goes on behind an entry it has not got", positionThat(({ seq }) => ({ seq: seq + 1 }))],
+    ["goes on before an entry it has applied", positionThat(({ seq }) => ({ seq: Math.max(0, seq - 1) }))],
+    [
+      "says that it has applied less than it has",
+      positionThat(({ applied }) => ({ applied: Math.max(0, applied - 3) })),
+    ],
+    ["knows of no other nodes", positionThat(({ node }) => ({ nodes: [node] }))],
+    ["hands over a map with holes", stateThat((frame) => frame[4] !== Kind.STATE || frame[5] !== StateOp.MAP)],
+    [
+      "keeps half of an entry of a connection that broke",
+      {
+        makeReplica: (...args) =>
+          new (class extends Replica {
+            override interrupted(): void {}
+          })(...args),
+      },
+    ],
+  ];
+  test.each(broken)("%s", (_name, options) => {
+    let caught = 0;
+    for (let seed = 0; seed < 60 && caught === 0; seed += 1) {
+      try {
+        simulateFailover(seed, options);
+      } catch {
+        caught += 1;
+      }
+    }
+    expect(caught).toBeGreaterThan(0);
+  });
+});

@@ -1,0 +1,169 @@
+/** Connections that break or fall silent, servers that die or stop, daemons that die: sessions go on. */
+import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import type { SessionSummary } from "../../src/core/directory.ts";
+import type { Actor } from "../support/e2e-actor.ts";
+import { Cluster, DSM, eventually } from "../support/e2e-cluster.ts";
+import { TcpProxy } from "../support/e2e-proxy.ts";
+
+setDefaultTimeout(120_000);
+
+let cluster: Cluster;
+const proxies: TcpProxy[] = [];
+beforeAll(async () => {
+  cluster = await Cluster.start();
+});
+afterEach(async () => {
+  await cluster.settled();
+  for (const proxy of proxies.splice(0)) proxy.close();
+});
+afterAll(() => cluster.close());
+
+const HEARTBEAT = { DSM_HEARTBEAT_TIMEOUT_MS: "500" };
+const ROUNDS = 200;
+
+/** A session whose arbiters reach the server through a proxy. */
+async function throughProxy(environment: Record<string, string> = {}): Promise<[TcpProxy, Actor, Actor]> {
+  const session = cluster.session();
+  const request = { name: session, processes: 2, size: 65536 };
+  const post = { method: "POST", headers: { "content-type": "application/json" } };
+  const sessions = `http://${cluster.daemonAddress}/v1/sessions`;
+  const made = (await (await fetch(sessions, { ...post, body: JSON.stringify(request) })).json()) as SessionSummary;
+  const proxy = new TcpProxy({ hostname: "127.0.0.1", port: made.port });
+  proxies.push(proxy);
+  const { pid } = await cluster.status(session);
+  const body = JSON.stringify({ ...made, pid, slot: 0, port: proxy.port });
+  expect((await fetch(`${sessions}/${session}`, { ...post, method: "PUT", body })).status).toBe(200);
+  const [a, b] = (await cluster.actors(["a", "b"], { session, environment })) as [Actor, Actor];
+  expect(proxy.connections).toBe(2);
+  return [proxy, a, b];
+}
+
+const serverOf = async (session: string): Promise<number> => (await cluster.status(session)).pid;
+
+/** Both add, store and meet in barriers while `disturb` does what it does; then nothing is lost or done twice. */
+async function work(a: Actor, b: Actor, disturb: (round: number) => void | Promise<void>): Promise<void> {
+  const each = async (actor: Actor, place: number): Promise<void> => {
+    for (let round = 1; round <= ROUNDS; round += 1) {
+      if (actor === a) await disturb(round);
+      expect(await actor.ask("add 0 1")).toMatch(/^ok /);
+      await actor.do(`store 4 ${place} ${round}`);
+      if (round % 100 === 0) {
+        await actor.do("barrier");
+        expect(await actor.number(`load 4 ${place === 64 ? 128 : 64}`)).toBeGreaterThanOrEqual(round);
+        await actor.do(`publish 4096 8192 ${round / 100}`);
+      }
+    }
+    await actor.do("barrier");
+  };
+  await Promise.all([each(a, 64), each(b, 128)]);
+  for (const actor of [a, b]) {
+    expect(await actor.number("load 8 0")).toBe(2 * ROUNDS);
+    expect(await actor.number("load 4 64")).toBe(ROUNDS);
+    expect(await actor.number("load 4 128")).toBe(ROUNDS);
+    expect(await actor.number(`count 4096 8192 ${ROUNDS / 100}`)).toBe(8192);
+  }
+  await Promise.all([a.do("barrier"), b.do("barrier")]);
+  await Promise.all([a.leave(), b.leave()]);
+}
+
+describe("a connection between arbiter and server", () => {
+  test("that is cut again and again is made again, and nothing is lost or done twice", async () => {
+    const [proxy, a, b] = await throughProxy();
+    await work(a, b, (round) => {
+      if (round % 30 === 0) proxy.cut();
+    });
+    expect(proxy.connections).toBeGreaterThan(6);
+  });
+
+  test("on which nothing goes through any more is given up and made again", async () => {
+    const [proxy, a, b] = await throughProxy(HEARTBEAT);
+    await work(a, b, async (round) => {
+      if (round === 50) proxy.silent = true;
+    });
+    expect((await cluster.sessions()).length).toBe(0);
+  });
+
+  test("that is not made again in time ends the session for its node, and the others learn of the loss", async () => {
+    const [proxy, a, b] = await throughProxy({ DSM_RECONNECT_TIMEOUT_MS: "0" });
+    const barrier = a.ask("barrier");
+    await cluster.untilState(a.session, 0, "barrier");
+    proxy.cut();
+    expect(await barrier).toMatch(/^DSM_UNREACHABLE /);
+    expect(await b.ask("barrier")).toMatch(/^DSM_UNREACHABLE /);
+  });
+});
+
+test("an arbiter that is stopped for longer than a silence may last comes back", async () => {
+  const [a, b] = (await cluster.actors(["a", "b"], { environment: HEARTBEAT })) as [Actor, Actor];
+  const arbiter = cluster.arbiter(a.session, "a");
+  await work(a, b, async (round) => {
+    if (round !== 50) return;
+    process.kill(arbiter, "SIGSTOP");
+    await Bun.sleep(1500);
+    process.kill(arbiter, "SIGCONT");
+  });
+});
+
+describe("a server", () => {
+  test("that is killed again and again is followed by others", async () => {
+    const [a, b] = (await cluster.actors(["a", "b"])) as [Actor, Actor];
+    const { session } = a;
+    await work(a, b, async (round) => {
+      if (round % 100 === 50) process.kill(await serverOf(session), "SIGKILL");
+    });
+  });
+
+  test("that is killed while a session is direct is followed by another", async () => {
+    const [a, b] = (await cluster.actors(["a", "a"])) as [Actor, Actor];
+    const { session } = a;
+    expect((await cluster.status(session)).direct).toBe(true);
+    await work(a, b, async (round) => {
+      if (round === 50) process.kill(await serverOf(session), "SIGKILL");
+    });
+  });
+
+  test("that stops, is replaced and wakes up again is listened to by nobody, and ends", async () => {
+    const session = cluster.session();
+    // By hand: the daemon cannot end it.
+    const old = cluster.spawn([DSM, "server", "--size=64KiB"], { session, processes: 2 });
+    await eventually("the session is there", async () =>
+      (await cluster.sessions()).some(({ name }) => name === session),
+    );
+    const [a, b] = (await cluster.actors(["a", "b"], { session, environment: HEARTBEAT })) as [Actor, Actor];
+    expect(await serverOf(session)).toBe(old.pid);
+    await work(a, b, async (round) => {
+      if (round === 50) old.kill("SIGSTOP");
+      if (round === 180) {
+        expect((await cluster.status(session)).epoch).toBe(2);
+        old.kill("SIGCONT");
+        expect(await old.exited).toBe(0);
+      }
+    });
+  });
+});
+
+describe("a daemon that is killed", () => {
+  test("and started again learns of the sessions that go on", async () => {
+    const [a, b] = (await cluster.actors(["a", "b"])) as [Actor, Actor];
+    const port = Number(cluster.daemonAddress.split(":")[1]);
+    await cluster.killDaemon();
+    await cluster.startDaemon(port);
+    const known = async (): Promise<boolean> => (await cluster.sessions()).some(({ name }) => name === a.session);
+    await eventually("the daemon knows the session", known);
+    // And can start another server for it.
+    await work(a, b, async (round) => {
+      if (round === 50) process.kill(await serverOf(a.session), "SIGKILL");
+    });
+  });
+
+  test("and then the server: the new daemon, which may not know it, starts another", async () => {
+    const [a, b] = (await cluster.actors(["a", "b"])) as [Actor, Actor];
+    const port = Number(cluster.daemonAddress.split(":")[1]);
+    const server = await serverOf(a.session);
+    await cluster.killDaemon();
+    await cluster.startDaemon(port);
+    // Before, or just when, it tells the new daemon of itself.
+    process.kill(server, "SIGKILL");
+    await work(a, b, () => {});
+  });
+});
