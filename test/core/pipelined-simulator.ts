@@ -83,6 +83,8 @@ interface Place {
   memory: Uint8Array;
   entries: number;
   received: number;
+  /** Of the entry that has not all of its parts. */
+  parts: DataView[];
   watching: boolean;
   dirty: boolean;
 }
@@ -207,6 +209,7 @@ class Simulator {
       memory,
       entries: 0,
       received: 0,
+      parts: [],
       watching: false,
       dirty: true,
     });
@@ -544,11 +547,14 @@ class Simulator {
       const frame = this.#entries[place.entries];
       if (frame === undefined) throw new Violation(`${node.name} has entries that the server has not`);
       const view = viewOf(frame);
-      place.session.apply(view, 0);
+      const kind = view.getUint8(4);
       place.entries += 1;
       place.received += frame.length;
+      place.parts.push(view);
+      // An entry in parts is applied with its last.
+      if (kind === Kind.PUBLISH && view.getUint8(5) === PublishOp.MORE) continue;
+      for (const part of place.parts.splice(0)) place.session.apply(part, 0);
       place.dirty = true;
-      const kind = view.getUint8(4);
       const isQueued = view.getUint32(8, true) === NO_TAG && (kind === Kind.STORE || kind === Kind.PUBLISH);
       if (isQueued && view.getUint32(12, true) === node.number) place.applied += 1;
     }
