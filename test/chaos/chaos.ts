@@ -29,11 +29,10 @@ type Fault =
   | { kind: "delay"; ms: number }
   | { kind: "cut" };
 
-/**
- * What a session goes on after as if nothing had been. Once a cut connection is taken up again, or a dead server has a
- * successor, "cut" and "kill server" belong here: from then on nobody may notice those.
- */
-const SURVIVED: ReadonlySet<Fault["kind"]> = new Set(["pause", "pause arbiter", "pause server", "delay"]);
+/** What a session goes on after as if nothing had been. */
+const SURVIVED: ReadonlySet<Fault["kind"]> = new Set([
+  ...(["pause", "pause arbiter", "pause server", "delay", "cut", "kill server"] as const),
+]);
 
 interface Plan {
   /** The node of each process. Those of node "a" reach the server through the proxy. */
