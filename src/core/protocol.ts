@@ -15,6 +15,7 @@ import {
   CHANNEL_REQUESTS_MAX,
   FRAME_MAX,
   NAME_MAX,
+  NODE_NUMBER_MAX,
   PROTOCOL_VERSION,
   SEMAPHORE_VALUE_MAX,
   STORE_MAX,
@@ -415,6 +416,7 @@ export function checkOperation(view: DataView, at: number, mapSize: number, orde
   const kind = view.getUint8(at + 4);
   const length = view.getUint32(at + 32, true);
   const body = size - HEADER_SIZE;
+  if (view.getUint32(at + 12, true) > NODE_NUMBER_MAX) return "no node has that number";
   switch (kind) {
     case Kind.STORE: {
       if (length < 1 || length > STORE_MAX || padded(length) !== body) return "store: length does not fit its frame";
