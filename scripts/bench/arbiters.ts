@@ -5,7 +5,7 @@
  */
 import type { Socket } from "bun";
 import { FrameReader } from "../../src/core/frames.ts";
-import { WELCOME_MAX } from "../../src/core/limits.ts";
+import { ACK_BYTES, WELCOME_MAX } from "../../src/core/limits.ts";
 import { Outbox } from "../../src/core/outbox.ts";
 import {
   bodyText,
@@ -13,9 +13,11 @@ import {
   encodeGreeting,
   encodeJson,
   encodeText,
+  getUint64,
   HEADER_SIZE,
   Kind,
   NO_TAG,
+  setUint64,
 } from "../../src/core/protocol.ts";
 import type { NodeHello, Welcome } from "../../src/core/sequencer.ts";
 
@@ -51,7 +53,10 @@ class Arbiter {
   #joins = 0;
   #batch: Uint8Array = new Uint8Array(0);
   #batches = batchesEach;
-  #receivedBytes = 0;
+  #received = 0;
+  #unacknowledged = 0;
+  /** Running number of the last operation it has asked for. */
+  #asked = 0;
 
   constructor(index: number) {
     this.#index = index;
@@ -87,27 +92,35 @@ class Arbiter {
   join(): Promise<void> {
     const body = encodeText(`n${this.#index}`);
     const [offset, aux] = [process.pid, this.#index + 1];
-    this.#outbox?.send(encode({ kind: Kind.JOIN, node: this.#node, tag: this.#index, offset, aux, body }));
+    this.#asked = 1;
+    this.#outbox?.send(
+      encode({ kind: Kind.JOIN, seq: this.#asked, node: this.#node, tag: this.#index, offset, aux, body }),
+    );
     return this.everybodyJoined.promise;
   }
 
   /** Sends while few enough entries are under way. */
   work(): void {
-    while (this.#batches > 0 && this.#outbox?.size === 0 && sent - this.#receivedBytes / STORE_FRAME < WINDOW) {
+    while (this.#batches > 0 && this.#outbox?.size === 0 && sent - this.#received < WINDOW) {
       this.#batches -= 1;
       sent += BATCH;
+      const view = new DataView(this.#batch.buffer);
+      for (let at = 0; at < this.#batch.length; at += STORE_FRAME) setUint64(view, at + 16, ++this.#asked);
       this.#outbox.send(this.#batch);
     }
   }
 
   #data(chunk: Uint8Array): void {
-    // From here on nothing comes but stores, all of one size.
-    if (this.#joins === arbiters) this.#count(chunk.length);
-    else this.#reader.push(chunk, (view, at, size, bytes) => this.#frame(view, at, size, bytes));
+    this.#reader.push(chunk, (view, at, size, bytes) => this.#frame(view, at, size, bytes));
+    if (this.#received > 0) this.work();
   }
 
   #frame(view: DataView, at: number, size: number, bytes: Uint8Array): void {
     const kind = view.getUint8(at + 4);
+    if (kind === Kind.STORE) {
+      this.#count(size, getUint64(view, at + 16));
+      return;
+    }
     const text = bodyText(bytes, at + HEADER_SIZE, Math.min(view.getUint32(at + 32, true), size - HEADER_SIZE));
     if (kind === Kind.FAIL) throw new Error(`the server says: ${text}`);
     if (kind === Kind.WELCOME) {
@@ -121,13 +134,16 @@ class Arbiter {
     }
   }
 
-  #count(bytes: number): void {
-    this.#receivedBytes += bytes;
-    if (this.#receivedBytes === entries * STORE_FRAME) {
-      complete += 1;
-      if (complete === arbiters) done.resolve();
+  #count(size: number, seq: number): void {
+    this.#received += 1;
+    this.#unacknowledged += size;
+    if (this.#unacknowledged >= ACK_BYTES) {
+      this.#unacknowledged = 0;
+      this.#outbox?.send(encode({ kind: Kind.PING, offset: seq }));
     }
-    this.work();
+    if (this.#received < entries) return;
+    complete += 1;
+    if (complete === arbiters) done.resolve();
   }
 
   #stores(): Uint8Array {
