@@ -53,6 +53,11 @@ struct channel_pool {
   struct channel_polling polling[2]; /* of stores and their like, which others answer at once; and of waits */
 };
 
+/* What a run or a body of so many bytes takes in a frame. */
+static inline uint32_t padded(uint32_t size) {
+  return (size + 7) & ~7u;
+}
+
 #pragma GCC visibility push(hidden)
 
 /* Connects to a Unix socket of this user's. A descriptor, or -1 with errno (EPERM: another user listens there).

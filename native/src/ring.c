@@ -104,10 +104,6 @@ static void give_lock(const struct ring *ring) {
   atomic_exchange(word(ring, WIRE_RING_LOCK), 0);
 }
 
-static uint32_t padded(uint32_t size) {
-  return (size + 7) & ~7u;
-}
-
 static uint8_t *put(uint8_t *at, const void *bytes, uint32_t length) {
   /* What pads it travels too: nothing of what the ring held before. */
   memset(at + padded(length) - 8, 0, 8);

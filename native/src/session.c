@@ -69,10 +69,6 @@ static int finish_request(dsm_session *session, int slot, int sent, struct reply
   return failed ? -1 : 0;
 }
 
-static uint32_t padded(uint32_t size) {
-  return (size + 7) & ~7u;
-}
-
 int session_publish(dsm_session *session, const struct dsm_run *runs, uint32_t count) {
   struct channel_pool *pool = &session->channels;
   int slot = channel_claim(pool, CHANNEL_STORE);
