@@ -6,7 +6,7 @@ import type { Socket } from "bun";
 import type { Security } from "../core/auth.ts";
 import type { Directory, FindRequest, SessionAddress } from "../core/directory.ts";
 import { DsmError, Status, statusOf } from "../core/errors.ts";
-import { freeNow } from "../core/frames.ts";
+import { freeNow, PartPool } from "../core/frames.ts";
 import {
   ADDRESS_FIRST,
   ADDRESS_STRIDE,
@@ -98,6 +98,7 @@ class ArbiterShell {
   readonly #options: ArbiterOptions;
   readonly #clients = new Map<number, ClientSocket>();
   readonly #pending = new Batch();
+  readonly #parts = new PartPool();
   #log: OrderedLog | undefined;
   #replica: Replica | undefined;
   #map: MapFile | undefined;
@@ -160,7 +161,11 @@ class ArbiterShell {
       if (elastic === true) request.elastic = true;
       if (after !== undefined) request.after = after;
       const address: SessionAddress = await directory.find(request);
-      const log = new ServerLog(address, { heartbeatMs, locate: (known) => this.#locate(address, known) }, security);
+      const log = new ServerLog(
+        address,
+        { heartbeatMs, locate: (known) => this.#locate(address, known), parts: this.#parts },
+        security,
+      );
       try {
         const hello: NodeHello = {
           session,
@@ -175,7 +180,10 @@ class ArbiterShell {
         };
         const welcome = await log.open(hello, {
           entries: (bytes) => this.#entries(bytes),
+          part: (frame) => this.#part(frame),
           interrupted: () => this.#interrupted(),
+          // The first entries may come before there is a replica.
+          applied: () => ({ seq: this.#replica?.confirmed ?? 0, bytes: this.#replica?.keptBytes ?? 0 }),
           position: () => (this.#replica as Replica).position,
           promise: (epoch) => (this.#replica as Replica).promise(epoch),
           state: () => (this.#replica as Replica).state(),
@@ -226,7 +234,7 @@ class ArbiterShell {
       },
     };
     const { node, applyRuns } = this.#options;
-    return new Replica(welcome, node, map.path, map.bytes, map.atomics, output, ring, applyRuns);
+    return new Replica(welcome, node, map.path, map.bytes, map.atomics, output, ring, applyRuns, this.#parts);
   }
 
   /** Small frames of one event go together; large ones as they are, behind those. */
@@ -249,6 +257,11 @@ class ArbiterShell {
     if (!this.#try(() => this.#replica?.entries(bytes))) return;
     if (this.#replica.ready) this.#ready.resolve();
     this.#settle();
+  }
+
+  #part(frame: Uint8Array<ArrayBuffer>): void {
+    if (this.#replica === undefined) this.#entries(frame);
+    else this.#try(() => this.#replica?.part(frame));
   }
 
   /** False: the order, or the ring of our own processes' stores, is damaged, and with it this replica is of no use. */

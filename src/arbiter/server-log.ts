@@ -6,7 +6,7 @@ import { randomBytes } from "node:crypto";
 import type { Socket } from "bun";
 import { LinkProver, mustProve, NONCE_SIZE, OPEN, type Security } from "../core/auth.ts";
 import { DsmError, statusCode } from "../core/errors.ts";
-import { FrameReader, freeNow } from "../core/frames.ts";
+import { FrameReader, freeNow, type PartPool } from "../core/frames.ts";
 import {
   ACK_BYTES,
   FRAME_MAX,
@@ -20,9 +20,21 @@ import {
 import type { LogFollower, OrderedLog } from "../core/log.ts";
 import { formatAddress } from "../core/names.ts";
 import { failStop, Outbox } from "../core/outbox.ts";
-import { bodyText, encode, encodeGreeting, encodeJson, HEADER_SIZE, Kind, ProtocolError } from "../core/protocol.ts";
+import {
+  bodyText,
+  encode,
+  encodeGreeting,
+  encodeJson,
+  HEADER_SIZE,
+  Kind,
+  ProtocolError,
+  PublishOp,
+} from "../core/protocol.ts";
 import type { NodeHello, Resumed, Welcome } from "../core/sequencer.ts";
 import { parseWelcome } from "../core/welcome.ts";
+
+/** Smaller parts are copied by who keeps them. */
+const OWN_PART_MIN = 64 << 10;
 
 /** One attempt to come back has at least this long. */
 const RESUME_TIMEOUT_MIN_MS = 1_000;
@@ -42,11 +54,12 @@ interface Handlers {
   /** The first frame, and whether it is for one that came back. */
   welcomed(body: string, resumed: boolean): void;
   entries(bytes: Uint8Array): void;
+  part(frame: Uint8Array<ArrayBuffer>): void;
   drained(): void;
   /** The last call. DsmError: the server does not want us (any more). */
   closed(why: Broken | DsmError): void;
-  /** The last entry that has been applied. */
-  applied(): number;
+  /** The last entry that came, and the bytes of all that did. */
+  applied(): { seq: number; bytes: number };
   /** All that a server needs to take over. */
   state(): Iterator<Uint8Array>;
 }
@@ -61,6 +74,8 @@ export interface ServerLogOptions {
   heartbeatMs: number;
   /** Where the session's server is now: asked when it cannot be reached. Throws DsmError. */
   locate(known: ServerAddress): Promise<ServerAddress>;
+  /** Memory for the parts of large publications that the follower gets, who gives it back. */
+  parts: PartPool;
 }
 
 export class ServerLog implements OrderedLog {
@@ -119,7 +134,7 @@ export class ServerLog implements OrderedLog {
       const { heartbeatMs } = this.#options;
       const greetingMs = resumes ? Math.max(heartbeatMs, RESUME_TIMEOUT_MIN_MS) : GREETING_TIMEOUT_MS;
       const { host, port } = this.#address;
-      connection = connect(host, port, this.#security, greeting, greetingMs, heartbeatMs, {
+      connection = connect(host, port, this.#security, greeting, greetingMs, heartbeatMs, this.#options.parts, {
         welcomed: (body, resumed) => {
           if (resumed !== resumes) throw new ProtocolError("the welcome is for somebody else");
           this.#connection = connection;
@@ -130,8 +145,11 @@ export class ServerLog implements OrderedLog {
         entries: (bytes) => {
           if (!this.#closed) follower.entries(bytes);
         },
+        part: (frame) => {
+          if (!this.#closed) follower.part(frame);
+        },
         drained: () => follower.drained(),
-        applied: () => follower.position().seq,
+        applied: () => follower.applied(),
         state: () => follower.state(),
         closed: (why) => {
           if (this.#connection === connection && connection !== null) {
@@ -209,16 +227,17 @@ function connect(
   greeting: Uint8Array,
   greetingMs: number,
   heartbeatMs: number,
+  parts: PartPool,
   handlers: Handlers,
 ): Connection {
   let socket: Socket | undefined;
   let outbox: Outbox | undefined;
   let welcomed = false;
   let ended = false;
-  /** Heartbeats since anything came, whether anything was sent since the last, bytes not acknowledged. */
+  /** Heartbeats since anything came, whether anything was sent since the last, and bytes acknowledged. */
   let silent = 0;
   let sent = false;
-  let unacknowledged = 0;
+  let acknowledged = 0;
   let heartbeat: Timer | undefined;
 
   const close = (why: Broken | DsmError): void => {
@@ -244,8 +263,9 @@ function connect(
     if (outbox !== undefined && !outbox.send(bytes, left)) close(new Broken("takes no more"));
   };
   const acknowledge = (): void => {
-    unacknowledged = 0;
-    send(encode({ kind: Kind.PING, offset: handlers.applied() }));
+    const { seq, bytes } = handlers.applied();
+    acknowledged = bytes;
+    send(encode({ kind: Kind.PING, offset: seq }));
   };
   const beat = (): void => {
     silent += 1;
@@ -254,15 +274,16 @@ function connect(
     sent = false;
   };
 
-  const reader = new FrameReader(WELCOME_MAX);
+  const reader = new FrameReader(WELCOME_MAX, parts);
   const read = (chunk: Uint8Array): void => {
     // Entries may follow the welcome in one chunk.
     reader.push(chunk, (view, at, size, bytes) => {
       if (ended) return;
       const kind = view.getUint8(at + 4);
       if (welcomed && kind !== Kind.FAIL) {
-        unacknowledged += size;
-        handlers.entries(bytes.subarray(at, at + size));
+        const isPart = kind === Kind.PUBLISH && view.getUint8(at + 5) === PublishOp.MORE && size >= OWN_PART_MIN;
+        if (isPart) handlers.part(reader.take(at, size, bytes));
+        else handlers.entries(bytes.subarray(at, at + size));
         return;
       }
       const body = bodyText(bytes, at + HEADER_SIZE, Math.min(view.getUint32(at + 32, true), size - HEADER_SIZE));
@@ -284,7 +305,7 @@ function connect(
       heartbeat = setInterval(beat, heartbeatMs / HEARTBEATS);
       handlers.welcomed(body, view.getUint8(at + 5) === 1);
     });
-    if (unacknowledged >= ACK_BYTES) acknowledge();
+    if (welcomed && handlers.applied().bytes - acknowledged >= ACK_BYTES) acknowledge();
   };
 
   const { token, tls } = security;

@@ -8,8 +8,12 @@ import type { NodeHello, Resume, Resumed, Welcome } from "./sequencer.ts";
 export interface LogFollower {
   /** Entries in order, whole frames or pieces of them as they came; valid during the call only. */
   entries(bytes: Uint8Array): void;
+  /** One whole frame among them, a part of a large publication; its memory is the follower's from then on. */
+  part(frame: Uint8Array<ArrayBuffer>): void;
   /** Entries do not come for a while, and what is appended meanwhile is not passed on. */
   interrupted(): void;
+  /** The last entry that came, and the bytes of all that did: with what a publication of its own has in other parts. */
+  applied(): { seq: number; bytes: number };
   /** Where the follower is, to go on from. */
   position(): Resume;
   /** From now on it follows no engine older than this. False: it follows a newer one already. */

@@ -22,7 +22,6 @@ export class Outbox {
   /** Bytes of the first chunk that are written. */
   #sent = 0;
   #size = 0;
-  #held = false;
 
   /** `limit`: most bytes that may wait. */
   constructor(write: Write, limit: number = OUTBOX_MAX) {
@@ -43,7 +42,7 @@ export class Outbox {
   send(bytes: Uint8Array, sent?: () => void): boolean {
     if (this.#size > 0 && bytes.length >= DRAIN_FIRST) this.drain();
     let written = 0;
-    if (this.#size === 0 && !this.#held) {
+    if (this.#size === 0) {
       written = Math.max(this.#write(bytes), 0);
       if (written === bytes.length) {
         sent?.();
@@ -57,19 +56,8 @@ export class Outbox {
     return true;
   }
 
-  get held(): boolean {
-    return this.#held;
-  }
-
-  /** While it is held back nothing is written. */
-  set held(held: boolean) {
-    this.#held = held;
-    if (!held) this.drain();
-  }
-
   /** The connection takes bytes again. */
   drain(): void {
-    if (this.#held) return;
     while (this.#chunks.length > 0) {
       const { bytes, sent } = this.#chunks[0] as Chunk;
       const written = Math.max(this.#write(this.#sent === 0 ? bytes : bytes.subarray(this.#sent)), 0);

@@ -88,6 +88,8 @@ interface KeptPart {
   bytes: Uint8Array<ArrayBuffer>;
   /** Tells its process that the part has left; null once it has. */
   taken: (() => void) | null;
+  /** How many connections, those that broke meanwhile too, have it to send: nobody else may use the memory. */
+  leaving: number;
 }
 
 /** A page of which one process has a copy of its own, because holes of it cover the page in part. */
@@ -161,8 +163,10 @@ export class Replica {
   readonly #effects: Effects;
   #log = new FrameReader(FRAME_MAX);
   /** Parts of the publication whose last part comes next. */
-  #entryParts: Uint8Array[] = [];
+  #entryParts: Uint8Array<ArrayBuffer>[] = [];
   #partsBytes = 0;
+  /** The frame that part() was given. */
+  #owned: Uint8Array<ArrayBuffer> | null = null;
   /** Entries that another node may lack. */
   readonly #tail: Tail;
   /** The last entry that came from the log. */
@@ -172,7 +176,7 @@ export class Replica {
   readonly #processes = new Set<Process>();
   readonly #byRank = new Map<number, Process>();
   readonly #shadows = new Set<Shadow>();
-  readonly #parts = new PartPool();
+  readonly #parts: PartPool;
   readonly #reply = new Uint8Array(HEADER_SIZE + 16);
   readonly #replyView = new DataView(this.#reply.buffer);
   #answersAtomic = false;
@@ -196,7 +200,7 @@ export class Replica {
 
   /**
    * `atomics`: a byte for each page, which is set once an atomic operation was executed there. `ring`: of a session of
-   * the order `pipelined`.
+   * the order `pipelined`. `parts`: where the memory that part() gets is from.
    */
   constructor(
     welcome: Welcome,
@@ -207,7 +211,9 @@ export class Replica {
     out: ReplicaOutput,
     ring: Ring | null = null,
     applyRuns: ApplyRuns | null = null,
+    parts: PartPool = new PartPool(),
   ) {
+    this.#parts = parts;
     this.#node = welcome.node;
     this.#promised = welcome.epoch;
     this.#starts = welcome.starts;
@@ -257,6 +263,13 @@ export class Replica {
     this.#checkDone();
   }
 
+  /** A part of a publication, as a whole frame between those of entries(), in memory that is ours from now on. */
+  part(frame: Uint8Array<ArrayBuffer>): void {
+    this.#owned = frame;
+    this.#log.push(frame, (view, at, size, bytes) => this.#entry(view, at, size, bytes));
+    this.#owned = null;
+  }
+
   #entry(view: DataView, at: number, size: number, bytes: Uint8Array): void {
     const kind = view.getUint8(at + 4);
     if (kind === Kind.MAP) {
@@ -290,7 +303,7 @@ export class Replica {
       this.#keepPart(bytes, at, size);
       return;
     }
-    if (node === this.#node) this.#return();
+    const own = node === this.#node ? this.#return() : [];
     this.#confirmed = seq;
     if (this.#decided > 0 && seq <= this.session.seq) {
       // Our own decision, as the server repeats it.
@@ -299,10 +312,16 @@ export class Replica {
     }
     // What the snapshot in our welcome had already is for others only.
     const isNew = seq > this.session.seq;
-    for (const part of this.#entryParts.splice(0)) {
-      this.#tail.adopt(part, seq);
-      if (isNew) this.#apply(new DataView(part.buffer), 0);
+    if (own.length > 0 && !(isPublication && sameSender((own[0] as KeptPart).bytes, view, at))) {
+      throw new ProtocolError("an operation of ours comes back out of turn");
     }
+    // Of our own publications the server sends only the last part, unless it cannot know whether we have the others.
+    const received = this.#entryParts.splice(0);
+    for (const part of own) {
+      if (received.length > 0) this.#giveBack(part);
+      else this.#adopt(part.bytes, seq, isNew, () => this.#giveBack(part));
+    }
+    for (const part of received) this.#adopt(part, seq, isNew, () => this.#parts.give(part));
     this.#partsBytes = 0;
     this.#tail.push(view, bytes, at, size, seq);
     const queued =
@@ -311,23 +330,36 @@ export class Replica {
     else if (isNew) this.#apply(view, at);
   }
 
+  #adopt(part: Uint8Array<ArrayBuffer>, seq: number, isNew: boolean, dropped: () => void): void {
+    const view = new DataView(part.buffer, part.byteOffset, part.length);
+    setUint64(view, 16, seq);
+    this.#tail.adopt(part, seq, dropped);
+    if (isNew) this.#apply(view, 0);
+  }
+
   /** Nothing of a publication is in the map before all of it is: if the rest never comes, there is nothing to undo. */
   #keepPart(bytes: Uint8Array, at: number, size: number): void {
     this.#partsBytes += size;
     if (this.#partsBytes > stagedLimit(this.session.config.size)) {
       throw new ProtocolError("a publication of the order is larger than the map can be");
     }
-    this.#entryParts.push(new Uint8Array(bytes.subarray(at, at + size)));
+    const owned = this.#owned;
+    this.#entryParts.push(owned?.length === size ? owned : new Uint8Array(bytes.subarray(at, at + size)));
   }
 
-  /** An operation of ours has come back. */
-  #return(): void {
+  /** An operation of ours has come back. Returns the parts that belong to it. */
+  #return(): KeptPart[] {
     if (this.#returned === this.#proposed)
       throw new ProtocolError("an entry of the order that this node did not ask for");
     this.#returned += 1;
-    for (const { bytes } of this.#partsOf.get(this.#returned) ?? []) this.#parts.give(bytes);
+    const parts = this.#partsOf.get(this.#returned) ?? [];
     this.#partsOf.delete(this.#returned);
     this.#proposals.drop(this.#returned);
+    return parts;
+  }
+
+  #giveBack(part: KeptPart): void {
+    if (part.leaving === 0) this.#parts.give(part.bytes);
   }
 
   /** How far the order has come here, for a server that may not know. */
@@ -344,6 +376,16 @@ export class Replica {
         joining: phase === "joining",
       },
     };
+  }
+
+  /** The last entry that came from the log. */
+  get confirmed(): number {
+    return this.#confirmed;
+  }
+
+  /** Bytes of all entries that were kept for others. */
+  get keptBytes(): number {
+    return this.#tail.total;
   }
 
   /** From now on no server of an older epoch is followed. False: a newer one was promised that before. */
@@ -601,7 +643,7 @@ export class Replica {
   /** What was published by half must not meet a later publication of this channel's number and tag. */
   #abandon(channel: Channel, process: Process): void {
     for (const tag of channel.publishing.keys()) {
-      for (const { bytes } of this.#partsByTag.get(tag) ?? []) this.#parts.give(bytes);
+      for (const part of this.#partsByTag.get(tag) ?? []) this.#giveBack(part);
       this.#partsByTag.delete(tag);
       this.#out.propose(
         encode({ kind: Kind.PUBLISH, op: PublishOp.ABANDON, rank: process.rank, tag, node: this.#node }),
@@ -740,7 +782,7 @@ export class Replica {
     const isPublication = view.getUint8(4) === Kind.PUBLISH;
     if (isPublication && view.getUint8(5) === PublishOp.MORE) {
       setUint64(view, 16, 0);
-      this.#keepOwnPart(tag, { bytes: new Uint8Array(frame), taken: null });
+      this.#keepOwnPart(tag, { bytes: new Uint8Array(frame), taken: null, leaving: 0 });
       return;
     }
     this.#proposed += 1;
@@ -760,7 +802,9 @@ export class Replica {
 
   /** Again, when a connection broke: then its process hears now that it is taken, if it has not yet. */
   #proposePart(part: KeptPart): void {
+    part.leaving += 1;
     this.#out.propose(part.bytes, () => {
+      part.leaving -= 1;
       part.taken?.();
       part.taken = null;
     });
@@ -812,6 +856,7 @@ export class Replica {
         process.stagedParts -= 1;
         taken();
       },
+      leaving: 0,
     };
     this.#keepOwnPart(stamped, kept);
     this.#proposePart(kept);
@@ -1136,7 +1181,7 @@ function* pieces(op: number, bytes: Uint8Array): Generator<Uint8Array> {
 
 /** Whether the frame at `at` is of the same publication as the part. */
 function sameSender(part: Uint8Array, view: DataView, at: number): boolean {
-  const first = new DataView(part.buffer);
+  const first = new DataView(part.buffer, part.byteOffset);
   return (
     first.getUint32(8, true) === view.getUint32(at + 8, true) &&
     first.getUint32(12, true) === view.getUint32(at + 12, true)

@@ -53,10 +53,10 @@ export interface SequencerOutput {
   /** To one link. */
   send(link: number, bytes: Uint8Array): void;
   /**
-   * To every welcomed link. `bytes` is valid during the call only; or, with `sent`, until that is called: when all links
-   * have it. (Not at all if one of them is given up.) Link `last` is in no hurry: what others are sent may go first.
+   * To every welcomed link but `except`. `bytes` is valid during the call only; or, with `sent`, until that is called:
+   * when all links have it. (Not at all if one of them is given up.)
    */
-  broadcast(bytes: Uint8Array, sent?: () => void, last?: number): void;
+  broadcast(bytes: Uint8Array, sent?: () => void, except?: number): void;
   /** From now on the link gets what is broadcast. It is broken when nothing comes for so long; 0: never. */
   welcomed(link: number, heartbeatMs: number): void;
   /** Close the link after what was sent. */
@@ -625,7 +625,7 @@ export class Sequencer {
         if (users === 0) this.#parts.give(part);
       };
       this.#tail.adopt(part, this.session.seq + 1, done);
-      // Its own node waits for the answer only; others wait for the bytes.
+      // Its own node has the bytes, and applies them when the last part comes back.
       this.#out.broadcast(part, done, link.id);
       this.session.apply(partView, 0);
       done();

@@ -34,6 +34,7 @@ export class Tail {
   #base: number;
   #last: number;
   #bytes = 0;
+  #total = 0;
 
   /** An empty one behind number `base`. `hasFresh`: somebody will call fresh(). */
   constructor(base: number, hasFresh = false) {
@@ -53,6 +54,11 @@ export class Tail {
   /** Bytes of the frames that are here. */
   get bytes(): number {
     return this.#bytes;
+  }
+
+  /** Bytes of all frames that ever were here. */
+  get total(): number {
+    return this.#total;
   }
 
   /** Copies the frame at `at` of `bytes`, and of `view` of the same bytes, to the end and gives it its number. */
@@ -86,6 +92,7 @@ export class Tail {
     block.last = number;
     this.#last = number;
     this.#bytes += size;
+    this.#total += size;
   }
 
   #room(size: number): Block {

@@ -325,7 +325,7 @@ class ServerShell {
   #output(): SequencerOutput {
     return {
       ...this.#toLinks(),
-      broadcast: (bytes, sent, last) => this.#broadcast(bytes, sent, last),
+      broadcast: (bytes, sent, except) => this.#broadcast(bytes, sent, except),
       welcomed: (id, heartbeatMs) => {
         const socket = this.#sockets.get(id);
         if (socket !== undefined) this.#welcomed(socket, heartbeatMs);
@@ -537,7 +537,7 @@ class ServerShell {
     if (!link.outbox.send(bytes, sent)) socket.terminate();
   }
 
-  #broadcast(bytes: Uint8Array, sent: (() => void) | undefined, last: number | undefined): void {
+  #broadcast(bytes: Uint8Array, sent: (() => void) | undefined, except: number | undefined): void {
     let waiting = 1;
     const sentToOne =
       sent &&
@@ -546,10 +546,8 @@ class ServerShell {
         if (waiting === 0) sent();
       });
     const sendTo = (socket: LinkSocket): void => {
-      if (!socket.data.welcomed) return;
+      if (!socket.data.welcomed || socket.data.id === except) return;
       waiting += 1;
-      // Until the others have nearly all: #releaseHeld().
-      if (socket.data.id === last) socket.data.outbox.held = true;
       this.#send(socket, bytes, sentToOne);
     };
     // Whose process waits gets it first: waking the others takes time too.
@@ -559,24 +557,8 @@ class ServerShell {
     sentToOne?.();
   }
 
-  /** Lets those go on that were held back, when nobody else is far behind. */
-  #releaseHeld(): void {
-    let held = false;
-    for (const { data } of this.#sockets.values()) {
-      held ||= data.outbox.held;
-      if (!data.outbox.held && data.outbox.size > OUTBOX_HIGH) return;
-    }
-    if (!held) return;
-    for (const socket of this.#sockets.values()) {
-      if (!socket.data.outbox.held) continue;
-      socket.data.outbox.held = false;
-      this.#closeIfSent(socket);
-    }
-  }
-
   /** While any node is far behind, or away for long, we read from none: writers wait, queues stay bounded. */
   #regulate(): void {
-    this.#releaseHeld();
     let behind = this.#sequencer?.full ?? false;
     for (const socket of this.#sockets.values()) behind ||= socket.data.outbox.size > OUTBOX_HIGH;
     if (behind === this.#paused) return;

@@ -138,9 +138,11 @@ class Server {
   #sequencer(recovered: Recovered | null): Sequencer {
     const out = {
       send: (id: number, bytes: Uint8Array) => this.#send(id, bytes),
-      broadcast: (bytes: Uint8Array) => {
+      broadcast: (bytes: Uint8Array, _sent?: () => void, except?: number) => {
         if (this.recovering) return;
-        for (const link of this.links.values()) if (this.core.isWelcomed(link.id)) link.down.push(bytes);
+        for (const link of this.links.values()) {
+          if (link.id !== except && this.core.isWelcomed(link.id)) link.down.push(bytes);
+        }
       },
       close: (id: number) => this.#close(id),
       drop: (id: number) => this.#close(id),

@@ -138,18 +138,6 @@ test("bytes lent to it are not copied, and given back when they are written", ()
   expect(taken).toEqual([1, 2, 3, 4, 50, 6]);
 });
 
-test("while it is held back nothing is written, and then everything in order", () => {
-  const { outbox, taken, takes, calls } = connection();
-  outbox.held = true;
-  outbox.send(Uint8Array.of(1, 2));
-  outbox.send(new Uint8Array(100 << 10).fill(3));
-  outbox.drain();
-  expect([calls(), outbox.size]).toEqual([0, 2 + (100 << 10)]);
-  takes.push(2, 100 << 10);
-  outbox.held = false;
-  expect([taken.length, taken[1], taken[2], outbox.size]).toEqual([2 + (100 << 10), 2, 3, 0]);
-});
-
 test("what waits is tried again before a large piece is added", () => {
   const { outbox, takes, calls } = connection();
   outbox.send(Uint8Array.of(1));

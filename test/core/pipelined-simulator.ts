@@ -548,11 +548,13 @@ class Simulator {
       if (frame === undefined) throw new Violation(`${node.name} has entries that the server has not`);
       const view = viewOf(frame);
       const kind = view.getUint8(4);
+      const isPart = kind === Kind.PUBLISH && view.getUint8(5) === PublishOp.MORE;
       place.entries += 1;
-      place.received += frame.length;
+      // It is not sent the parts that it has itself.
+      if (!isPart || view.getUint32(12, true) !== node.number) place.received += frame.length;
       place.parts.push(view);
       // An entry in parts is applied with its last.
-      if (kind === Kind.PUBLISH && view.getUint8(5) === PublishOp.MORE) continue;
+      if (isPart) continue;
       for (const part of place.parts.splice(0)) place.session.apply(part, 0);
       place.dirty = true;
       const isQueued = view.getUint32(8, true) === NO_TAG && (kind === Kind.STORE || kind === Kind.PUBLISH);

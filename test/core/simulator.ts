@@ -1497,6 +1497,7 @@ function execute(memory: Uint8Array, frame: Uint8Array): Uint8Array | null {
 }
 
 const isPart = ({ frame }: Recorded): boolean => frame[4] === Kind.PUBLISH && frame[5] === 1;
+const ownerOf = ({ frame }: Recorded): number => new DataView(frame.buffer, frame.byteOffset).getUint32(12, true);
 
 /** How far in the order a node's replica is. */
 class Position {
@@ -1508,6 +1509,7 @@ class Position {
   /** A node that came after stores were made has no bytes: no process can run there. */
   readonly #late: boolean;
   #received = 0;
+  #kept = 0;
   /** Frames it has been given: an entry in parts is applied with its last. */
   #given: number;
 
@@ -1524,7 +1526,12 @@ class Position {
     if (this.node.received === this.#received || this.node.lost) return;
     this.#received = this.node.received;
     const { ends, frames, versions, snapshots } = this.#order;
-    while ((ends[this.#given + 1] ?? Number.POSITIVE_INFINITY) <= this.#start + this.#received) this.#given += 1;
+    for (; this.#given < frames.length; this.#given += 1) {
+      const next = frames[this.#given] as Recorded;
+      // It is not sent the parts that it has itself.
+      if (isPart(next) && ownerOf(next) === this.node.number) this.#kept += next.frame.length;
+      else if ((ends[this.#given + 1] as number) > this.#start + this.#received + this.#kept) break;
+    }
     for (this.index = this.#given; this.index > 0 && isPart(frames[this.index - 1] as Recorded); ) this.index -= 1;
     if (!this.#late && Buffer.compare(this.node.memory, versions[this.index] as Uint8Array) !== 0) {
       throw new Violation(`the bytes of ${this.node.name} behind entry ${this.index} are wrong`);

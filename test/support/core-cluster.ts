@@ -137,9 +137,11 @@ export class Cluster {
     this.memory = options.memory?.(config.size) ?? new Uint8Array(config.size);
     this.sequencer = new Sequencer(config, this.memory, {
       send: (link, bytes) => this.#links.get(link)?.push(bytes),
-      broadcast: (bytes) => {
+      broadcast: (bytes, _sent, except) => {
         this.#order.push(bytes.slice(), (_view, at, size, frames) => options.onEntry?.(frames.subarray(at, at + size)));
-        for (const [link, down] of this.#links) if (this.sequencer.isWelcomed(link)) down.push(bytes);
+        for (const [link, down] of this.#links) {
+          if (link !== except && this.sequencer.isWelcomed(link)) down.push(bytes);
+        }
       },
       close: (link) => {
         this.#links.get(link)?.end();
