@@ -55,8 +55,9 @@ export const hops: Group = {
   start: async ({ environment, directory, quick }) => {
     const rounds = quick ? "20" : "2000";
     const path = join(directory, "relay.sock");
-    const beside: Beside[] = [await startBeside(script("relay", "echo"), environment)];
-    beside.push(await startBeside(script("relay", "relay", path, beside[0]?.line as string), environment));
+    const far = join(directory, "echo.sock");
+    const beside: Beside[] = [await startBeside(script("relay", "echo", far), environment)];
+    beside.push(await startBeside(script("relay", "relay", path, far), environment));
     const latency = async (argv: string[]) => medianOf(await numbers([...argv, rounds], environment)) / 1000;
     const probe = (figure: string, argv: string[]): Probe => ({
       gives: [figure],

@@ -1,40 +1,34 @@
 /**
- * The hops of a sequential store without dsm: a Unix socket into one Bun process, TCP into a second one, and back.
- * `bun relay.ts echo` is the far process and prints its port; `bun relay.ts relay SOCKET PORT` the near one.
+ * The hops of a sequential store without dsm: a Unix socket into one Bun process, from there one into a second one, and
+ * back. `bun relay.ts echo SOCKET` is the far process, `bun relay.ts relay SOCKET FAR` the near one.
  */
 import type { Socket } from "bun";
 
 const REPLY_FRAME = 40;
-const [, , role, path, port] = process.argv;
+const [, , role, path = "", farPath = ""] = process.argv;
 
 if (role === "echo") {
-  const listener = Bun.listen({
-    hostname: "127.0.0.1",
-    port: 0,
+  Bun.listen({
+    unix: path,
     socket: {
-      open: (socket) => {
-        socket.setNoDelay(true);
-      },
       data: (socket, chunk) => {
         socket.write(chunk.subarray(0, REPLY_FRAME));
       },
     },
   });
-  console.log(listener.port);
+  console.log("ready");
 } else {
   let client: Socket | undefined;
   const far = await Bun.connect({
-    hostname: "127.0.0.1",
-    port: Number(port),
+    unix: farPath,
     socket: {
       data: (_socket, chunk) => {
         client?.write(chunk);
       },
     },
   });
-  far.setNoDelay(true);
   Bun.listen({
-    unix: path as string,
+    unix: path,
     socket: {
       open: (socket) => {
         client = socket;

@@ -34,6 +34,9 @@ export function canTellPeers(folder: string): boolean {
   return (mode & constants.S_IFMT) === constants.S_IFDIR && uid === process.geteuid?.() && (mode & 0o077) === 0;
 }
 
+/** Whether the kernel says who is at the other end, wherever the socket is. */
+export const tellsPeers = getsockopt !== null;
+
 /** Whether our own user's process connected. Where the kernel cannot be asked, canTellPeers() has seen to it. */
 export function isOwnPeer(socket: object): boolean {
   if (getsockopt === null) return true;

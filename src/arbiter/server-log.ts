@@ -18,7 +18,7 @@ import {
   WELCOME_MAX,
 } from "../core/limits.ts";
 import type { LogFollower, OrderedLog } from "../core/log.ts";
-import { formatAddress } from "../core/names.ts";
+import { formatAddress, serverSocketName } from "../core/names.ts";
 import { failStop, Outbox } from "../core/outbox.ts";
 import {
   bodyText,
@@ -32,6 +32,7 @@ import {
 } from "../core/protocol.ts";
 import type { NodeHello, Resumed, Welcome } from "../core/sequencer.ts";
 import { parseWelcome } from "../core/welcome.ts";
+import { isOwnPeer, tellsPeers } from "./peer-user.ts";
 
 /** Smaller parts are copied by who keeps them. */
 const OWN_PART_MIN = 64 << 10;
@@ -79,6 +80,7 @@ export interface ServerLogOptions {
 }
 
 export class ServerLog implements OrderedLog {
+  readonly #instance: string;
   #address: ServerAddress;
   readonly #options: ServerLogOptions;
   #connection: Connection | null = null;
@@ -86,7 +88,8 @@ export class ServerLog implements OrderedLog {
 
   readonly #security: Security;
 
-  constructor(address: ServerAddress, options: ServerLogOptions, security: Security = OPEN) {
+  constructor(address: ServerAddress & { instance: string }, options: ServerLogOptions, security: Security = OPEN) {
+    this.#instance = address.instance;
     this.#address = address;
     this.#security = security;
     this.#options = options;
@@ -133,33 +136,41 @@ export class ServerLog implements OrderedLog {
       const greeting = encodeGreeting(Kind.HELLO, encodeJson(hello));
       const { heartbeatMs } = this.#options;
       const greetingMs = resumes ? Math.max(heartbeatMs, RESUME_TIMEOUT_MIN_MS) : GREETING_TIMEOUT_MS;
-      const { host, port } = this.#address;
-      connection = connect(host, port, this.#security, greeting, greetingMs, heartbeatMs, this.#options.parts, {
-        welcomed: (body, resumed) => {
-          if (resumed !== resumes) throw new ProtocolError("the welcome is for somebody else");
-          this.#connection = connection;
-          // Entries follow at once: the follower must know before they come.
-          if (resumes) follower.resumed(JSON.parse(body) as Resumed);
-          resolve(body);
+      connection = connect(
+        this.#instance,
+        this.#address,
+        this.#security,
+        greeting,
+        greetingMs,
+        heartbeatMs,
+        this.#options.parts,
+        {
+          welcomed: (body, resumed) => {
+            if (resumed !== resumes) throw new ProtocolError("the welcome is for somebody else");
+            this.#connection = connection;
+            // Entries follow at once: the follower must know before they come.
+            if (resumes) follower.resumed(JSON.parse(body) as Resumed);
+            resolve(body);
+          },
+          entries: (bytes) => {
+            if (!this.#closed) follower.entries(bytes);
+          },
+          part: (frame) => {
+            if (!this.#closed) follower.part(frame);
+          },
+          drained: () => follower.drained(),
+          applied: () => follower.applied(),
+          state: () => follower.state(),
+          closed: (why) => {
+            if (this.#connection === connection && connection !== null) {
+              this.#connection = null;
+              if (!this.#closed) this.#interrupted(hello, follower, why);
+            } else {
+              reject(why);
+            }
+          },
         },
-        entries: (bytes) => {
-          if (!this.#closed) follower.entries(bytes);
-        },
-        part: (frame) => {
-          if (!this.#closed) follower.part(frame);
-        },
-        drained: () => follower.drained(),
-        applied: () => follower.applied(),
-        state: () => follower.state(),
-        closed: (why) => {
-          if (this.#connection === connection && connection !== null) {
-            this.#connection = null;
-            if (!this.#closed) this.#interrupted(hello, follower, why);
-          } else {
-            reject(why);
-          }
-        },
-      });
+      );
     });
   }
 
@@ -220,9 +231,10 @@ function tlsReason(error: Error | null): string {
   return error?.message || code || "its certificate is not good";
 }
 
+/** By the server's Unix socket if it is on this host, and ours, else by TCP. */
 function connect(
-  host: string,
-  port: number,
+  instance: string,
+  { host, port, epoch }: ServerAddress,
   security: Security,
   greeting: Uint8Array,
   greetingMs: number,
@@ -308,7 +320,9 @@ function connect(
     if (welcomed && handlers.applied().bytes - acknowledged >= ACK_BYTES) acknowledge();
   };
 
-  const { token, tls } = security;
+  const { token } = security;
+  /** Nobody can listen in to a Unix socket. */
+  let tls = security.tls;
   const prover = new LinkProver(token, mustProve(security, host), randomBytes(NONCE_SIZE), send);
   /** Goes one step on before the greeting, and greets once the server has proven itself. */
   const prove = (step: () => void): void => {
@@ -328,56 +342,97 @@ function connect(
     }
   };
 
-  Bun.connect({
-    hostname: host,
-    port,
-    ...(tls === null ? {} : { tls: { ...tls, rejectUnauthorized: true } }),
-    socket: {
-      open: (opened) => {
-        socket = opened;
-        if (ended) {
-          opened.terminate();
-          return;
-        }
-        opened.setNoDelay(true);
-        outbox = new Outbox((bytes) => opened.write(bytes));
-        if (tls === null) guarded(() => prove(() => prover.begin()));
-      },
-      handshake: (opened, success, error) => {
-        if (tls === null) return;
-        if (success && opened.authorized) guarded(() => prove(() => prover.begin()));
-        else
-          close(
-            new DsmError("DSM_REFUSED", `no TLS with the server at ${formatAddress(host, port)}: ${tlsReason(error)}`),
-          );
-      },
-      data: (_socket, chunk) => {
-        silent = 0;
-        guarded(() => {
-          if (prover.open) {
-            read(chunk);
-            freeNow(chunk);
-          } else prove(() => prover.receive(chunk));
-        });
-      },
-      drain: () => {
-        outbox?.drain();
-        handOver();
-        handlers.drained();
-      },
-      close: () =>
-        close(
-          new Broken(
-            tls === null || prover.open ? "closed the connection" : "closed it; it may refuse our certificate",
-          ),
-        ),
-      error: (_socket, error) => {
-        failStop(error);
-        close(new Broken(`failed: ${error.message}`));
-      },
-      connectError: (_socket, error) => close(new Broken(`cannot be reached: ${error.message}`)),
+  const opened = (connected: Socket): void => {
+    socket = connected;
+    if (ended) {
+      connected.terminate();
+      return;
+    }
+    outbox = new Outbox((bytes) => connected.write(bytes));
+    if (tls === null) guarded(() => prove(() => prover.begin()));
+  };
+  const common = {
+    data: (_socket: Socket, chunk: Uint8Array) => {
+      silent = 0;
+      guarded(() => {
+        if (prover.open) {
+          read(chunk);
+          freeNow(chunk);
+        } else prove(() => prover.receive(chunk));
+      });
     },
-  }).catch((error: Error) => close(new Broken(`cannot be reached: ${error.message}`)));
+    drain: () => {
+      outbox?.drain();
+      handOver();
+      handlers.drained();
+    },
+  };
+  const closed = (): void =>
+    close(
+      new Broken(tls === null || prover.open ? "closed the connection" : "closed it; it may refuse our certificate"),
+    );
+  const failed = (error: Error): void => {
+    failStop(error);
+    close(new Broken(`failed: ${error.message}`));
+  };
+  const notReached = (error: Error): void => close(new Broken(`cannot be reached: ${error.message}`));
+
+  const overTcp = (): void => {
+    if (ended) return;
+    tls = security.tls;
+    Bun.connect({
+      hostname: host,
+      port,
+      ...(tls === null ? {} : { tls: { ...tls, rejectUnauthorized: true } }),
+      socket: {
+        ...common,
+        open: (connected) => {
+          connected.setNoDelay(true);
+          opened(connected);
+        },
+        handshake: (connected, success, error) => {
+          if (tls === null) return;
+          if (success && connected.authorized) guarded(() => prove(() => prover.begin()));
+          else
+            close(
+              new DsmError(
+                "DSM_REFUSED",
+                `no TLS with the server at ${formatAddress(host, port)}: ${tlsReason(error)}`,
+              ),
+            );
+        },
+        close: closed,
+        error: (_socket, error) => failed(error),
+        connectError: (_socket, error) => notReached(error),
+      },
+    }).catch(notReached);
+  };
+  const overUnix = (): void => {
+    let own = false;
+    let tried = false;
+    const goOn = (): void => {
+      if (tried) return;
+      tried = true;
+      overTcp();
+    };
+    tls = null;
+    Bun.connect({
+      unix: serverSocketName(instance, epoch, port),
+      socket: {
+        ...common,
+        open: (connected) => {
+          own = isOwnPeer(connected);
+          if (own) opened(connected);
+          else connected.terminate();
+        },
+        close: () => (own ? closed() : goOn()),
+        error: (_socket, error) => (own ? failed(error) : goOn()),
+        connectError: goOn,
+      },
+    }).catch(goOn);
+  };
+  if (tellsPeers) overUnix();
+  else overTcp();
 
   return {
     get queued() {

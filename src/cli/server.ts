@@ -1,4 +1,5 @@
 import { defineCommand } from "citty";
+import { isOwnPeer, tellsPeers } from "../arbiter/peer-user.ts";
 import { slotOf } from "../core/image.ts";
 import { ADDRESS_SLOTS, DEFAULT_HOST } from "../core/limits.ts";
 import { formatAddress, isLoopback } from "../core/names.ts";
@@ -105,6 +106,7 @@ export default defineCommand({
       elastic: readElastic(args.elastic) || saved?.elastic === true,
       applyRuns: await loadApplyRuns(),
       security: readSecurity(args.host, tls),
+      isOwnPeer: tellsPeers ? isOwnPeer : null,
     });
     for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => server.stop());
     if (byHand) {

@@ -42,6 +42,15 @@ export function arbiterSocketPath(directory: string, daemon: string, session: st
   return `${directory}/a-${arbiterKey(daemon, session, node)}.sock`;
 }
 
+/**
+ * The Unix socket of the server that listens on this TCP port, for arbiters on its own host: an abstract one, which only
+ * processes of the same network namespace can reach, as it is with loopback, and which leaves no file behind. Who listens
+ * there has to be looked at: any user may take the name.
+ */
+export function serverSocketName(instance: string, epoch: number, port: number): string {
+  return `\0dsm-${instance}-${epoch}-${port}`;
+}
+
 /** "host:port" split; IPv6 addresses stand in brackets. Null when it is not of that form. */
 export function parseAddress(address: string): { host: string; port: number } | null {
   const match = /^(?:\[([0-9a-f:.]+)\]|([^\s:/[\]]+)):(\d{1,5})$/i.exec(address);
