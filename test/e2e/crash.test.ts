@@ -21,6 +21,7 @@ async function three(): Promise<[Actor, Actor, Actor]> {
 
 /** A killed arbiter leaves its socket and its map to the next session, whichever it is. */
 async function clear(): Promise<void> {
+  await cluster.untilSilent();
   const [one] = await cluster.actors(["c"]);
   await one?.leave();
 }

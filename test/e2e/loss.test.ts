@@ -202,6 +202,7 @@ describe("an arbiter that is killed", () => {
 
 /** A killed arbiter leaves its socket and its map to the next session, whichever it is. */
 async function clear(): Promise<void> {
+  await cluster.untilSilent();
   const [one] = await cluster.actors(["c"]);
   await one?.leave();
 }

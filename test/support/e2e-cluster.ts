@@ -286,6 +286,25 @@ export class Cluster {
     return clusterProcesses(this.runtime).filter(({ pid }) => pid !== this.#daemon?.pid);
   }
 
+  /** Waits until nobody listens in the run-time folder: a killed arbiter's socket refuses only once all of it has ended. */
+  async untilSilent(): Promise<void> {
+    const paths = this.sockets().filter((name) => name.endsWith(".sock"));
+    for (const name of paths) {
+      await eventually(`nobody listens at ${name}`, () => this.#refuses(join(this.runtime, "dsm", name)));
+    }
+  }
+
+  #refuses(path: string): Promise<boolean> {
+    return new Promise((resolve) => {
+      const refused = (): void => resolve(true);
+      const listens = (socket: { end(): void }): void => {
+        socket.end();
+        resolve(false);
+      };
+      Bun.connect({ unix: path, socket: { open: listens, data() {}, connectError: refused } }).catch(refused);
+    });
+  }
+
   /** Files in the run-time folder: sockets and locks. */
   sockets(): string[] {
     try {
