@@ -75,22 +75,25 @@ async function licensesStep() {
   });
 }
 
-/** One file that runs from wherever libdsm.so and koffi.node lie beside it. */
+/** What runs from wherever libdsm.so and koffi.node lie beside it: "dsm" for scripts, and the part of `dsm header`. */
 async function clientStep() {
   return runStep({
     name: "client",
     inputs: [...(await files("src/client/**/*.ts", "src/core/**/*.ts")), "package-lock.json", "scripts/build.ts"],
     facts: [Bun.version],
-    outputs: ["dist/client/preload.js"],
+    outputs: ["dist/client/preload.js", "dist/client/header.js"],
     run: async () => {
-      const bundle = await Bun.build({
-        entrypoints: [join(root, "src/client/preload.ts")],
-        ...bundling,
-        plugins: [koffiFrom({ path: "./koffi.node", external: true })],
-      });
-      const [output] = bundle.outputs;
-      if (!bundle.success || output === undefined) throw bundleError("src/client/preload.ts", bundle.logs);
-      await replaceFile(join(root, "dist/client/preload.js"), output);
+      for (const name of ["preload", "header"]) {
+        const entry = `src/client/${name}.ts`;
+        const bundle = await Bun.build({
+          entrypoints: [join(root, entry)],
+          ...bundling,
+          plugins: [koffiFrom({ path: "./koffi.node", external: true })],
+        });
+        const [output] = bundle.outputs;
+        if (!bundle.success || output === undefined) throw bundleError(entry, bundle.logs);
+        await replaceFile(join(root, `dist/client/${name}.js`), output);
+      }
     },
   });
 }
@@ -105,6 +108,7 @@ async function executableStep() {
       ...(await files("src/**/*.ts", "native/include/**/*.h")),
       ...embedded,
       "dist/client/preload.js",
+      "dist/client/header.js",
       "dist/licenses.txt",
       "package.json",
       "package-lock.json",
