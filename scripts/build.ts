@@ -7,7 +7,7 @@ import { join } from "node:path";
 import type { BunPlugin } from "bun";
 import { collectNotices, writeLicenses } from "./licenses.ts";
 import { buildNative } from "./native.ts";
-import { BuildError, files, progress, replaceFile, root, runScript, runStep, withBuildLock } from "./steps.ts";
+import { BuildError, command, files, progress, replaceFile, root, runScript, runStep, withBuildLock } from "./steps.ts";
 
 const koffiModule = "node_modules/@koromix/koffi-linux-x64/linux_x64/koffi.node";
 const executable = "dist/dsm";
@@ -37,7 +37,13 @@ async function build(quiet: boolean): Promise<void> {
     // Loaded here so that a protocol.ts that does not compile is reported by this build.
     await (await import("./wire.ts")).writeWire();
     await buildNative();
-    const results = [await koffiStep(), await licensesStep(), await clientStep(), await executableStep()];
+    const results = [
+      await koffiStep(),
+      await licensesStep(),
+      await clientStep(),
+      await nodeStep(),
+      await executableStep(),
+    ];
     if (!quiet && results.every((result) => result === "skipped")) progress.info(`${executable} is up to date`);
   });
 }
@@ -94,6 +100,40 @@ async function clientStep() {
         if (!bundle.success || output === undefined) throw bundleError(entry, bundle.logs);
         await replaceFile(join(root, `dist/client/${name}.js`), output);
       }
+    },
+  });
+}
+
+/** "dsm" for Node: one module, which finds koffi as an installed package, and the types of it. */
+async function nodeStep() {
+  return runStep({
+    name: "client for Node",
+    inputs: [...(await files("src/client/**/*.ts", "src/core/**/*.ts")), "package-lock.json", "scripts/build.ts"],
+    facts: [Bun.version],
+    outputs: ["dist/client/index.js", "dist/client/types/client/index.d.ts"],
+    run: async () => {
+      const entry = "src/client/index.ts";
+      const bundle = await Bun.build({
+        entrypoints: [join(root, entry)],
+        ...bundling,
+        target: "node",
+        external: ["koffi"],
+      });
+      const [output] = bundle.outputs;
+      if (!bundle.success || output === undefined) throw bundleError(entry, bundle.logs);
+      const types = join(root, "dist/client/types");
+      await rm(types, { recursive: true, force: true });
+      await command([
+        ...[process.execPath, join(root, "node_modules/typescript/bin/tsc"), "--ignoreConfig", entry],
+        ...["--declaration", "--emitDeclarationOnly", "--stripInternal", "--rootDir", "src", "--outDir", types],
+        ...["--target", "esnext", "--module", "preserve", "--moduleResolution", "bundler", "--types", "bun-types"],
+        ...["--allowImportingTsExtensions", "--strict", "--exactOptionalPropertyTypes", "--skipLibCheck"],
+      ]);
+      for (const path of await files("dist/client/types/**/*.d.ts")) {
+        const file = Bun.file(join(root, path));
+        await Bun.write(file, (await file.text()).replace(/(from "\.[^"]*)\.ts"/g, '$1.js"'));
+      }
+      await replaceFile(join(root, "dist/client/index.js"), output);
     },
   });
 }

@@ -10,6 +10,8 @@
  * await session.barrier();
  * console.log(sum[0]); // 6n in every process
  * ```
+ *
+ * Under Bun, and under Node 20 and later.
  */
 export { type DsmCode, DsmError } from "../core/errors.ts";
 export type { OnLoss } from "../core/loss.ts";
