@@ -3,6 +3,7 @@
  * read and write one element of a typed array: what a store costs is what a store to a typed array costs.
  */
 import { DsmError } from "../core/errors.ts";
+import { PAGE_SIZE } from "../core/limits.ts";
 import { checkName } from "../core/names.ts";
 import {
   type ArrayField,
@@ -82,7 +83,10 @@ type Part<T> =
 
 /** What every struct has beside its fields. */
 export interface SharedParts<F extends Fields> {
-  /** The atomic operations of the integer fields, such as `shared.$atomic.turn.add(1)`. */
+  /**
+   * The atomic operations of the integer fields, such as `shared.$atomic.turn.add(1)`. They are atomic also where the
+   * fields lie beside arrays, in every order: under `release` the first use sees to that, by a `fence()` and a round trip.
+   */
   readonly $atomic: AtomicFields<F>;
   /** All bytes of the struct: for `session.hole(shared.$bytes)`, for a copy, for other views. */
   readonly $bytes: Uint8Array<ArrayBuffer>;
@@ -153,16 +157,29 @@ class SharedStruct {
   }
 
   get $atomic(): Record<string, AtomicField<number | bigint>> {
-    this.#atomic ??= Object.freeze(
-      Object.fromEntries(
-        this.#type.members.flatMap(({ name, offset, field }) => {
-          if (!isIntegerKind(field.kind)) return [];
-          const { session, [field.kind]: view } = this.#memory;
-          return [[name, new AtomicField(session, view, (this.#base + offset) / field.size)]];
-        }),
-      ),
-    );
+    this.#atomic ??= this.#makeAtomic();
     return this.#atomic;
+  }
+
+  #makeAtomic(): Record<string, AtomicField<number | bigint>> {
+    const { session, u8 } = this.#memory;
+    const fields: Record<string, AtomicField<number | bigint>> = {};
+    const pages = new Map<number, number>();
+    for (const { name, offset, field } of this.#type.members) {
+      if (!isIntegerKind(field.kind)) continue;
+      const at = this.#base + offset;
+      fields[name] = new AtomicField(session, this.#memory[field.kind], at / field.size);
+      pages.set(Math.floor((u8.byteOffset + at) / PAGE_SIZE), at);
+    }
+    // Under release a page that this process is storing to is its own until the next synchronising operation, and so is an
+    // atomic operation there, unless one was executed on that page before. So one is, with no page its own.
+    if (session.order === "release" && !session.direct) {
+      for (const at of pages.values()) {
+        session.fence();
+        Atomics.add(u8, at, 0);
+      }
+    }
+    return Object.freeze(fields);
   }
 
   get $bytes(): Uint8Array<ArrayBuffer> {

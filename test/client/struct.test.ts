@@ -133,6 +133,43 @@ describe.each([
   });
 });
 
+test("atomic operations are atomic under release, too, where the same page is full of plain stores", async () => {
+  const puppets = await cluster.join({ processes: 2, nodes: 2, environment: { DSM_ORDER: "release" } });
+  await Promise.all(
+    puppets.map((puppet) =>
+      puppet.run(async ({ dsm, session }) => {
+        const { i32, struct, u8 } = dsm;
+        const slots = u8.array(100);
+        const inner = struct({ count: i32, slots: struct({ mine: slots }).array(2) });
+        const shared = session.struct("s", {
+          count: i32,
+          mine: struct({ slots }).array(2),
+          far: u8.array(5000),
+          inner,
+        });
+        await session.barrier();
+        for (let round = 0; round < 50; round++) {
+          for (let i = 0; i < 100; i++) {
+            shared.mine[session.rank]!.slots[i] = round;
+            shared.inner.slots[session.rank]!.mine[i] = round;
+          }
+          shared.inner.$atomic.count.add(1);
+          shared.$atomic.count.add(1);
+        }
+        await session.barrier();
+      }),
+    ),
+  );
+  const read = await puppets[1]?.run(({ dsm, session }) => {
+    const { i32, struct, u8 } = dsm;
+    const slots = u8.array(100);
+    const inner = struct({ count: i32, slots: struct({ mine: slots }).array(2) });
+    const shared = session.struct("s", { count: i32, mine: struct({ slots }).array(2), far: u8.array(5000), inner });
+    return [shared.count, shared.inner.count, ...shared.mine.map(({ slots }) => slots[99])];
+  });
+  expect(read).toEqual([100, 100, 49, 49]);
+});
+
 test("+= of a field under its lock by both, and locks of an array's structs are one each", async () => {
   const puppets = await pair("sequential", 2);
   const add = (puppet: Puppet) =>
