@@ -47,5 +47,5 @@ export type { Hole } from "./hole.ts";
 export type { HeldLock, Lock, LockOutcome } from "./lock.ts";
 export type { Semaphore } from "./semaphore.ts";
 export { type AllocOptions, join, type Range, type ReadOptions, type Session, type ViewType } from "./session.ts";
-export type { ArrayOf, AtomicField, AtomicFields, Grid, Shared, SharedParts } from "./struct.ts";
+export type { ArrayOf, AtomicField, AtomicFields, Grid, Shared, SharedFields, SharedParts } from "./struct.ts";
 export type { IntegerArray, WaitOptions, WaitOutcome } from "./waiting.ts";

@@ -13,7 +13,7 @@ import { Lock } from "./lock.ts";
 import { checkReply, Membership } from "./membership.ts";
 import { loadLibrary } from "./native.ts";
 import { Semaphore } from "./semaphore.ts";
-import { openStruct, type Shared } from "./struct.ts";
+import { openStruct, type SharedFields } from "./struct.ts";
 import {
   type IntegerArray,
   notify,
@@ -343,7 +343,7 @@ export class Session {
    *
    * Fails with DSM_MISMATCH (other processes have given other fields), and as `named()` does.
    */
-  struct<F extends Fields>(name: string, fields: F | StructType<F>): Shared<F> {
+  struct<F extends Fields>(name: string, fields: F | StructType<F>): SharedFields<F> {
     return openStruct(this, name, fields);
   }
 

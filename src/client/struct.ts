@@ -57,8 +57,15 @@ export type Grid<View> = View & {
   row(...indices: number[]): View;
 };
 
-/** A struct in the shared memory. Numbers, bools and texts can be assigned; arrays and structs are changed inside. */
-export type Shared<F extends Fields> = {
+/**
+ * A struct in the shared memory, by its definition or its fields: `Shared<typeof state>`. Numbers, bools and texts can be
+ * assigned; arrays and structs are changed inside.
+ */
+export type Shared<T extends Fields | StructType> =
+  T extends StructType<infer F> ? SharedFields<F> : T extends Fields ? SharedFields<T> : never;
+
+/** What `Shared` is for fields. */
+export type SharedFields<F extends Fields> = {
   -readonly [Name in keyof F as F[Name] extends Scalar | Text ? Name : never]: F[Name] extends Scalar<infer Kind>
     ? ValueOf<Kind>
     : string;
@@ -76,7 +83,7 @@ type Part<T> =
         : T extends StructType<infer F>
           ? Shared<F>
           : T extends StructArray<infer F>
-            ? readonly Shared<F>[]
+            ? readonly SharedFields<F>[]
             : T extends Fields
               ? Shared<T>
               : never;
@@ -499,7 +506,11 @@ export class AtomicField<Value extends number | bigint> {
 }
 
 /** The struct of that name in the session. */
-export function openStruct<F extends Fields>(session: Session, name: string, fields: F | StructType<F>): Shared<F> {
+export function openStruct<F extends Fields>(
+  session: Session,
+  name: string,
+  fields: F | StructType<F>,
+): SharedFields<F> {
   const type = struct(fields);
   // Beside the block, not in it: a C program gets the struct by dsm_named() and its size alone.
   const layout = layoutBlock(name);
@@ -515,7 +526,7 @@ export function openStruct<F extends Fields>(session: Session, name: string, fie
     );
   }
   const block = session.named(name, type.size);
-  return new (classOf(type as StructType))(new Memory(session, name, block), 0, name) as unknown as Shared<F>;
+  return new (classOf(type as StructType))(new Memory(session, name, block), 0, name) as unknown as SharedFields<F>;
 }
 
 /** What is wrong with the name of a lock; the longest of an array is that of its last element. */

@@ -76,7 +76,9 @@ void [before, big, shared.$atomic.turn.waitFor(0, { timeoutMs: 1 }), shared.$ato
 // The same by a definition, and as a parameter.
 const defined = session.struct("point", point);
 check<Same<typeof defined.x, number>>();
-const length = ({ x, y }: Shared<typeof point.fields>): number => Math.hypot(x, y);
+check<Same<Shared<typeof point>, typeof defined>>();
+check<Same<Shared<typeof point>, Shared<{ readonly x: typeof f64; readonly y: typeof f64 }>>>();
+const length = ({ x, y }: Shared<typeof point>): number => Math.hypot(x, y);
 length(defined);
 length(shared.at);
 
