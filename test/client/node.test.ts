@@ -44,7 +44,7 @@ const BUN = [process.execPath];
 
 describe("a tour of the package", () => {
   test.each([
-    ["sequential", ["a", "b", "b"], 500],
+    ["sequential", ["a", "b", "b"], 300],
     ["release", ["a", "b", "b"], 100_000],
     ["pipelined", ["a", "b", "b"], 100_000],
     ["sequential", ["a", "a", "a"], 100_000],
@@ -64,12 +64,12 @@ describe("a tour of the package", () => {
       tiers.map((flags) => [NODE, ...flags]),
       ["a", "b", "a", "b"],
       "pipelined",
-      5_000,
+      2_000,
     );
   });
 
   test.each(["sequential", "release"])("Node and Bun in one session, order %s", async (order) => {
-    await tour([[NODE, "--expose-gc"], BUN, [NODE]], ["a", "a", "b"], order, 300);
+    await tour([[NODE, "--expose-gc"], BUN, [NODE]], ["a", "a", "b"], order, 100);
   });
 });
 

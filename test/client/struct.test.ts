@@ -148,7 +148,7 @@ test("atomic operations are atomic under release, too, where the same page is fu
           inner,
         });
         await session.barrier();
-        for (let round = 0; round < 50; round++) {
+        for (let round = 0; round < 20; round++) {
           for (let i = 0; i < 100; i++) {
             shared.mine[session.rank]!.slots[i] = round;
             shared.inner.slots[session.rank]!.mine[i] = round;
@@ -167,7 +167,7 @@ test("atomic operations are atomic under release, too, where the same page is fu
     const shared = session.struct("s", { count: i32, mine: struct({ slots }).array(2), far: u8.array(5000), inner });
     return [shared.count, shared.inner.count, ...shared.mine.map(({ slots }) => slots[99])];
   });
-  expect(read).toEqual([100, 100, 49, 49]);
+  expect(read).toEqual([40, 40, 19, 19]);
 });
 
 test("+= of a field under its lock by both, and locks of an array's structs are one each", async () => {
