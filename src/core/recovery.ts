@@ -13,7 +13,7 @@
  */
 import { Status } from "./errors.ts";
 import { FrameReader } from "./frames.ts";
-import { FRAME_MAX, GREETING_FRAME_MAX, LINKS_MAX } from "./limits.ts";
+import { FRAME_MAX, GREETING_FRAME_MAX, LINKS_MAX, WELCOME_MAX } from "./limits.ts";
 import { MapBytes } from "./memory.ts";
 import {
   bodyText,
@@ -286,7 +286,7 @@ export class Recovery {
     const body = bytes.subarray(at + HEADER_SIZE, at + Math.min(size, HEADER_SIZE + view.getUint32(at + 32, true)));
     switch (view.getUint8(at + 5)) {
       case StateOp.SESSION:
-        transfer.json.push(new Uint8Array(body));
+        transfer.session(body);
         return;
       case StateOp.MAP: {
         const offset = getUint64(view, at + 24);
@@ -331,13 +331,22 @@ function isFarther(one: Resume, other: Resume): boolean {
 /** The state of one node, as it comes. */
 class Transfer {
   readonly link: Link;
-  readonly json: Uint8Array[] = [];
+  readonly #json: Uint8Array[] = [];
+  #jsonSize = 0;
   readonly #reader = new FrameReader(FRAME_MAX);
   #tail: Tail | null = null;
   #state: NodeState | null = null;
 
   constructor(link: Link) {
     this.link = link;
+  }
+
+  /** A piece of all that is not map or entries: as much as a welcome may hold of it. */
+  session(bytes: Uint8Array): void {
+    this.#jsonSize += bytes.length;
+    if (this.#jsonSize > WELCOME_MAX)
+      throw new ProtocolError("the state is larger than a session can be", Status.LIMIT);
+    this.#json.push(new Uint8Array(bytes));
   }
 
   entries(bytes: Uint8Array): void {
@@ -352,7 +361,7 @@ class Transfer {
   /** What is told before the entries is whole. */
   #begin(): Tail {
     if (this.#tail !== null) return this.#tail;
-    const text = Buffer.concat(this.json).toString("utf8");
+    const text = Buffer.concat(this.#json).toString("utf8");
     try {
       this.#state = JSON.parse(text) as NodeState;
     } catch {
