@@ -1,11 +1,12 @@
 /** A machine that runs out: of room in /dev/shm, of file descriptors. Who asks is told, and nobody else suffers. */
 import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { readdirSync } from "node:fs";
+import { join } from "node:path";
 import { CHANNEL_REQUESTS_MAX, WAITING_MAX } from "../../src/core/limits.ts";
 import { encode, encodeGreeting, encodeText, JOINED, Kind } from "../../src/core/protocol.ts";
 import { processHello } from "../support/core-cluster.ts";
 import type { Actor } from "../support/e2e-actor.ts";
-import { Cluster, eventually } from "../support/e2e-cluster.ts";
+import { Cluster, eventually, ROOT } from "../support/e2e-cluster.ts";
 import { Peer, type Reply } from "../support/e2e-peer.ts";
 
 setDefaultTimeout(120_000);
@@ -210,6 +211,30 @@ test("a daemon out of descriptors cannot start a server, says so, and goes on", 
   limitFiles(daemon, 1000);
   const [again] = (await cluster.actors(["a"])) as [Actor];
   await Promise.all([a.leave(), again.leave()]);
+});
+
+test("a process without memory for a page of its hole ends with a message, and only it", async () => {
+  const preload = join(cluster.folder, "no_room.so");
+  const source = join(ROOT, "test/e2e/programs/no_room.c");
+  const { code, stderr } = await cluster.command([
+    ...["gcc", "-std=gnu11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"],
+    ...[source, "-o", preload],
+  ]);
+  expect([code, stderr]).toEqual([0, ""]);
+  const common = { session: cluster.session(), processes: 2 };
+  const a = cluster.actor({ ...common, node: "a" });
+  const b = cluster.actor({ ...common, node: "b", environment: { LD_PRELOAD: preload } });
+  await Promise.all([a.do("open"), b.do("open")]);
+  await b.do("store 4 0 1");
+  await b.do("dig 4096 4096");
+  // Loads there go on.
+  expect(await b.number("load 4 4096")).toBe(0);
+  void b.ask("store 4 4096 7");
+  const end = await b.end();
+  expect(end).toMatchObject({ signal: "SIGBUS", stderr: expect.stringMatching(/^dsm: .*memory.*\n$/) });
+  expect(await a.ask("barrier")).toMatch(/^DSM_LOST process 1 /);
+  expect([await a.number("load 4 0"), await a.number("load 4 4096")]).toEqual([1, 0]);
+  await a.leave();
 });
 
 test("a session in which as many wait as can: one more is told so, others go on, and who comes later is welcomed", async () => {

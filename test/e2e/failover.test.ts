@@ -115,6 +115,31 @@ describe("a server", () => {
     });
   }
 
+  test("that is killed together with an arbiter: what the others were told stays, and they learn of the loss", async () => {
+    const environment = { DSM_ON_LOSS: "continue", DSM_RECONNECT_TIMEOUT_MS: "2000" };
+    const actors = await cluster.actors(["a", "b", "c"], { environment });
+    const [a, b, c] = actors as [Actor, Actor, Actor];
+    await b.do("lock door");
+    for (let round = 1; round <= 20; round += 1) {
+      await Promise.all([a.do("add 0 1"), b.do("add 0 1"), c.do("add 0 1")]);
+      await a.do(`store 4 64 ${round}`);
+    }
+    const doomed = [await serverOf(a.session), cluster.arbiter(a.session, "b")];
+    for (const pid of doomed) process.kill(pid, "SIGKILL");
+    await a.do("store 4 128 7");
+    expect(await c.ask("lock door")).toMatch(/^DSM_OWNER_DIED process 1 /);
+    expect(await c.number("load 8 0")).toBe(60);
+    expect([await c.number("load 4 64"), await c.number("load 4 128")]).toEqual([20, 7]);
+    expect(await b.ask("barrier")).toMatch(/^DSM_UNREACHABLE /);
+    await Promise.all([a.do("barrier"), c.do("barrier")]);
+    await Promise.all([a.leave(), c.leave()]);
+    await b.end();
+    await cluster.untilSilent();
+    // Clears away what the arbiter left.
+    const [next] = await cluster.actors(["b"]);
+    await next?.leave();
+  });
+
   test("of an elastic session that is killed is followed by another, and whoever comes then has all", async () => {
     const session = cluster.session();
     const environment = { DSM_ELASTIC: "1" };
