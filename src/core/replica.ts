@@ -376,7 +376,8 @@ export class Replica {
         promised: this.#promised,
         whole,
         nodes,
-        joining: phase === "joining",
+        // Of an elastic session those that are ahead of us may have nodes that we do not know of.
+        joining: phase === "joining" || config.elastic === true,
       },
     };
   }
