@@ -100,8 +100,12 @@ export class NodeLink {
     });
   }
 
-  /** Resolves when it has been taken off our hands; without an error if there is nobody any more. */
+  /**
+   * Resolves when it has been taken off our hands; without an error if there is nobody any more, or nobody yet: what comes
+   * before the hello would get into what is being copied.
+   */
   send(kind: Launch, rank = 0, payload: Uint8Array | string | object = ""): Promise<void> {
+    if (!this.#ready) return Promise.resolve();
     return this.#write(launchFrame(kind, rank, payload));
   }
 
