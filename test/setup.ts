@@ -32,11 +32,15 @@ for (const name of [
   "ORDER",
   "DIRECT",
   "TOKEN",
+  "TOKEN_FILE",
+  "SSH",
   "TLS_CERT",
   "TLS_KEY",
   "TLS_CA",
 ]) {
   delete process.env[`DSM_${name}`];
 }
+// Nor do they belong to the job of a scheduler in which they may be run.
+for (const name of Object.keys(process.env)) if (/^(SLURM|PBS)_/.test(name)) delete process.env[name];
 
 await ensureBuilt();

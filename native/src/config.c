@@ -1,5 +1,6 @@
 /* Where a session's settings come from: the environment, checked. */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -47,15 +48,49 @@ static const char *variable(const char *name) {
   return value != NULL && value[0] != 0 ? value : NULL;
 }
 
+/* Where nothing names a session and this is a task that Slurm's srun has started, its step is the session. A step on many
+ * nodes looks for the daemon where srun was called. src/core/hosts.ts does the same. */
+static int slurm_step(dsm_config *config) {
+  static char session[DSM_NAME_MAX + 1], daemon[64];
+  const char *job = variable("SLURM_JOB_ID"), *step = variable("SLURM_STEP_ID");
+  const char *tasks = variable("SLURM_STEP_NUM_TASKS"), *rank = variable("SLURM_PROCID");
+  if (job == NULL || step == NULL || tasks == NULL || rank == NULL)
+    return DSM_OK;
+  unsigned long number;
+  if (parse_number(tasks, UINT32_MAX, &number) != 0 || number == 0)
+    return dsm_fail(DSM_INVALID, "SLURM_STEP_NUM_TASKS is \"%s\"; set DSM_SESSION and DSM_PROCESSES", tasks);
+  config->processes = (uint32_t)number;
+  if (parse_number(rank, DSM_PROCESSES_MAX - 1, &number) != 0)
+    return dsm_fail(DSM_INVALID, "SLURM_PROCID is \"%s\"; set DSM_SESSION and DSM_RANK", rank);
+  config->rank = (int32_t)number;
+  /* The same text for all threads, whoever writes it. */
+  snprintf(session, sizeof session, "slurm-%s.%s", job, step);
+  config->session = session;
+  config->node = variable("SLURMD_NODENAME");
+  const char *nodes = variable("SLURM_STEP_NUM_NODES"), *home = variable("SLURM_LAUNCH_NODE_IPADDR");
+  if (nodes != NULL && home != NULL && parse_number(nodes, UINT32_MAX, &number) == 0 && number > 1) {
+    snprintf(daemon, sizeof daemon, strchr(home, ':') != NULL ? "[%s]:4200" : "%s:4200", home);
+    config->daemon = daemon;
+  }
+  return DSM_OK;
+}
+
 int dsm_config_init(dsm_config *config) {
   if (config == NULL)
     return dsm_fail(DSM_INVALID, "dsm_config_init: config is NULL");
   memset(config, 0, sizeof *config);
-  config->session = getenv("DSM_SESSION");
-  config->node = variable("DSM_NODE");
-  config->daemon = variable("DSM_DAEMON");
-  config->binary = variable("DSM_BIN");
   config->rank = -1;
+  config->session = getenv("DSM_SESSION");
+  if (variable("DSM_SESSION") == NULL) {
+    int status = slurm_step(config);
+    if (status != DSM_OK)
+      return status;
+  }
+  if (variable("DSM_NODE") != NULL)
+    config->node = variable("DSM_NODE");
+  if (variable("DSM_DAEMON") != NULL)
+    config->daemon = variable("DSM_DAEMON");
+  config->binary = variable("DSM_BIN");
   config->autostart = 1;
   config->direct = 1;
   config->order = variable("DSM_ORDER");

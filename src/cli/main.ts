@@ -26,6 +26,8 @@ async function main(programName: string, rawArgs: string[]): Promise<number> {
     await print(await (await import("./help.ts")).generalHelp());
     return first === undefined ? 2 : 0;
   }
+  // Not for people: what `dsm run` starts on other hosts.
+  if (first === "node") return (await import("./node.ts")).runNode();
   const load = Object.hasOwn(COMMANDS, first) ? COMMANDS[first] : undefined;
   if (!load) throw unknown(first);
   return runOne(await load(), args.slice(1), first);

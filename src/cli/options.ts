@@ -83,6 +83,18 @@ function unknownOption(given: string, args: ArgsDef): UsageError {
   return new UsageError(`unknown option ${given}${meant === null ? "" : `; did you mean --${meant}?`}`, meant !== null);
 }
 
+/** All values of an option that may be repeated. */
+export function repeatedOption(rawArgs: string[], args: ArgsDef, name: string): string[] {
+  const options = parseOptions(args);
+  const { values } = parseArgs({
+    args: rawArgs,
+    options: { ...options, [name]: { ...options[name], type: "string", multiple: true } },
+    strict: false,
+    allowPositionals: true,
+  });
+  return (values[name] ?? []) as string[];
+}
+
 /** Where a program of its own begins in the arguments: after "--", or at the first argument that is no option. */
 export function splitProgram(rawArgs: string[], args: ArgsDef): { own: string[]; program: string[] } {
   const { tokens } = parseArgs({

@@ -16,6 +16,11 @@ const NOT_EXECUTABLE = 126;
 const PYTHON = /^python(?:3(?:\.\d+)?)?$|\.py$/;
 const SCRIPT = /\.(?:[mc]?[jt]s|[jt]sx)$/;
 
+/** Whether it names a file, and not a program to be looked for in the PATH. */
+export function isPath(name: string): boolean {
+  return name.includes("/") || SCRIPT.test(name) || name.endsWith(".py");
+}
+
 export async function findProgram(words: string[]): Promise<Program | { error: string; exitCode: number }> {
   const [name, ...rest] = words as [string, ...string[]];
   if (SCRIPT.test(name)) {

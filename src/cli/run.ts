@@ -1,10 +1,12 @@
-import { readdirSync, readFileSync } from "node:fs";
 import { constants, hostname } from "node:os";
 import { DsmError } from "../core/errors.ts";
+import { placeRanks, totalSlots } from "../core/hosts.ts";
 import { NAME_MAX } from "../core/limits.ts";
 import { inheritedEnvironment } from "../daemon/spawn.ts";
 import { command } from "./command.ts";
 import { createDirectory } from "./directory.ts";
+import { chooseHosts, hostOptions, isHere, readVariables } from "./host-options.ts";
+import { runOnHosts } from "./hosts-run.ts";
 import { lines } from "./lines.ts";
 import { messages } from "./messages.ts";
 import {
@@ -22,14 +24,16 @@ import {
   readProcesses,
   readSize,
   readWhole,
+  repeatedOption,
   restoreOption,
   UsageError,
 } from "./options.ts";
+import { hasLiving, signalGroup, signalNumber } from "./process-group.ts";
 import { findProgram, type Program } from "./program.ts";
 import { type Progress, startProgress } from "./progress.ts";
 import { selfCommand, selfEnvironment } from "./self.ts";
 import { readSnapshotImage } from "./snapshot-file.ts";
-import { TaggedOutput } from "./tag.ts";
+import { LineOutput } from "./tag.ts";
 
 const DEFAULT_SIZE_TEXT = "1MiB";
 /** How long the others may take to end after one has failed, before they are killed. */
@@ -39,7 +43,7 @@ const ASKED_END_TIMEOUT_MS = 5_000;
 /** How long output may still come from pipes that a process left open to somebody else. */
 const OUTPUT_TIMEOUT_MS = 1_000;
 
-const args = {
+const runArgs = {
   processes: {
     type: "string",
     alias: "n",
@@ -48,9 +52,8 @@ const args = {
   },
   nodes: {
     type: "string",
-    description: "Simulated nodes to spread them over, in blocks of ranks",
+    description: "Simulated nodes to spread them over, in blocks of ranks [1]",
     valueHint: "N",
-    default: "1",
   },
   session: { type: "string", description: "Name of the session [DSM_SESSION, else a new one]", valueHint: "SESSION" },
   size: {
@@ -62,6 +65,7 @@ const args = {
   ...onLossOption,
   ...elasticOption,
   ...restoreOption,
+  ...hostOptions,
   ...daemonOption,
   autostart: {
     type: "boolean",
@@ -83,12 +87,13 @@ export default command({
     name: "run",
     description: "Start a program as the processes of one session",
   },
-  args,
+  args: runArgs,
   takesProgram: true,
   manual: {
     details: [
       "The processes get DSM_SESSION, DSM_PROCESSES, DSM_RANK and what else the library needs to join. Standard input goes to process 0; signals go to all. The first process that fails ends the others, and its exit code is that of dsm run.",
       'A program that ends in .ts or .js runs on the built-in Bun and can import "dsm"; one that ends in .py runs on python3 and can import dsm. Nothing needs to be installed for either. Everything else is an executable: looked for in the PATH, or given with a slash.',
+      "With --hosts or --hostfile, and in an allocation of Slurm or PBS, the processes are started on those hosts over ssh, each of which is a node. A host that has not this very dsm gets a copy of it. The program must be there at the same path, if --copy does not take it along. The processes get the DSM_ variables, what their host gives to who logs in, and what --env names.",
     ],
     examples: [
       { does: "4 processes on 2 simulated nodes", line: "dsm run -n 4 --nodes 2 -- hello.ts" },
@@ -96,6 +101,7 @@ export default command({
         does: "A C program with 1 GiB of shared memory, every line of output marked with its rank",
         line: "dsm run -n 2 --size 1GiB --order release --tag -- ./heat --steps 100",
       },
+      { does: "8 processes on two other machines, over ssh", line: "dsm run --hosts n1:4,n2:4 -- ./heat" },
       { does: "Go on from a saved session", line: "dsm run --restore heat.snap -- ./heat" },
     ],
     exits: {
@@ -108,10 +114,15 @@ export default command({
     const programArgs = rawArgs.slice(rawArgs.indexOf("--") + 1);
     if (programArgs.length === 0) throw new UsageError("no program given");
     const saved = args.restore === undefined ? undefined : readSnapshotImage(args.restore).config;
-    const given = fromEnvironment(args.processes, "DSM_PROCESSES") ?? saved?.processes.toString();
+    const chosen = chooseHosts(args, process.env);
+    const slots = chosen === null ? undefined : (chosen.processes ?? totalSlots(chosen.hosts));
+    const given = fromEnvironment(args.processes, "DSM_PROCESSES") ?? saved?.processes.toString() ?? slots?.toString();
     if (given === undefined) throw new UsageError("the number of processes is missing; give -n N");
     const processes = readProcesses(given);
-    const nodes = readWhole("nodes", args.nodes);
+    const shares = chosen === null ? null : placeRanks(chosen.hosts, processes, args.oversubscribe === true);
+    // In an allocation of this machine alone nothing is to be reached.
+    const far = shares !== null && !(chosen?.allocated && shares.every(({ host }) => isHere(host)));
+    const nodes = readWhole("nodes", args.nodes ?? "1");
     if (nodes < 1 || nodes > processes) {
       throw invalid(`${nodes} nodes for ${processes} processes; give 1 to ${processes} nodes`);
     }
@@ -125,30 +136,60 @@ export default command({
     const daemon = readDaemon(args.daemon);
     const session = readName("session", fromEnvironment(args.session, "DSM_SESSION") ?? `run-${crypto.randomUUID()}`);
 
-    const program = await findProgram(programArgs);
-    if ("error" in program) {
-      messages.error(program.error);
-      return program.exitCode;
-    }
-    const options = {
-      ...{ session, processes, size, daemon: daemon.address },
-      ...(order === undefined ? {} : { order }),
-      ...(onLoss === undefined ? {} : { "on-loss": onLoss }),
-    };
-    const server =
-      args.restore === undefined ? null : await restoredServer(args.restore, options, elastic, args.autostart);
-    const environment: Record<string, string> = {
-      ...(process.env as Record<string, string>),
+    const variables = readVariables(
+      repeatedOption(rawArgs.slice(0, rawArgs.indexOf("--")), runArgs, "env"),
+      process.env,
+    );
+    const settings: Record<string, string> = {
       DSM_SESSION: session,
       DSM_PROCESSES: String(processes),
       DSM_SIZE: size,
       ...(order === undefined ? {} : { DSM_ORDER: order }),
       ...(onLoss === undefined ? {} : { DSM_ON_LOSS: onLoss }),
       ...(elastic ? { DSM_ELASTIC: "1" } : {}),
+    };
+    const options = {
+      ...{ session, processes, size },
+      ...(order === undefined ? {} : { order }),
+      ...(onLoss === undefined ? {} : { "on-loss": onLoss }),
+    };
+    const { restore } = args;
+    if (far) {
+      return await runOnHosts({
+        ...{ shares, session, words: programArgs, tag: args.tag === true, copy: args.copy === true },
+        environment: { ...travelling(process.env), ...settings, ...variables },
+        ssh: readWords("ssh", fromEnvironment(args.ssh, "DSM_SSH") ?? "ssh"),
+        interface: args.interface,
+        daemon: fromEnvironment(args.daemon, "DSM_DAEMON") === undefined ? null : daemon.address,
+        server:
+          restore === undefined
+            ? null
+            : (host, address, environment) =>
+                restoredServer(restore, { ...options, host, daemon: address }, elastic, false, environment),
+      });
+    }
+    for (const option of ["hosts", "hostfile", "oversubscribe", "interface", "ssh", "copy"] as const) {
+      if (args[option] !== undefined && chosen === null)
+        throw new UsageError(`--${option} needs --hosts or --hostfile`);
+    }
+
+    const program = await findProgram(programArgs);
+    if ("error" in program) {
+      messages.error(program.error);
+      return program.exitCode;
+    }
+    const server =
+      restore === undefined
+        ? null
+        : await restoredServer(restore, { ...options, daemon: daemon.address }, elastic, args.autostart);
+    const environment: Record<string, string> = {
+      ...(process.env as Record<string, string>),
+      ...settings,
       DSM_DAEMON: daemon.address,
       ...selfEnvironment(),
       ...(args.autostart ? {} : { DSM_AUTOSTART: "0" }),
       ...program.environment,
+      ...variables,
     };
     const code = await new Run(program, environment, processes, nodes, args.tag === true).done;
     if (code !== 0) await removeUnjoined(daemon.address, session);
@@ -158,6 +199,23 @@ export default command({
     return code;
   },
 });
+
+/** Variables that mean this machine, or are handed over in another way. */
+const STAYING = ["TOKEN", "TOKEN_FILE", "BIN", "LIBRARY", "NODE", "RANK", "SSH", "DAEMON", "AUTOSTART"];
+
+/** The settings of dsm that go along to other hosts. */
+function travelling(environment: Record<string, string | undefined>): Record<string, string> {
+  const kept = Object.entries(environment).filter(
+    ([name, value]) => /^DSM_/.test(name) && value !== undefined && !STAYING.includes(name.slice(4)),
+  );
+  return Object.fromEntries(kept) as Record<string, string>;
+}
+
+function readWords(option: string, text: string): string[] {
+  const words = text.trim().split(/\s+/);
+  if (words[0] === "") throw new UsageError(`--${option} is empty`);
+  return words;
+}
 
 /** All processes of one `dsm run`. Each leads a session of its own, so that a signal reaches all it has started. */
 class Run {
@@ -183,7 +241,7 @@ class Run {
     nodes: number,
     tag: boolean,
   ): Promise<number> {
-    const output = tag ? new TaggedOutput(() => this.#fail(128 + constants.signals.SIGPIPE)) : null;
+    const output = tag ? new LineOutput(true, () => this.#fail(128 + constants.signals.SIGPIPE)) : null;
     const endings: Promise<void>[] = [];
     for (let rank = 0; rank < processes && this.#failure === 0; rank++) {
       let child: Bun.Subprocess;
@@ -293,33 +351,6 @@ class Run {
   }
 }
 
-/** Signals without a name, the real-time ones, come as numbers. */
-function signalNumber(signal: NodeJS.Signals | number): number {
-  return typeof signal === "number" ? signal : constants.signals[signal];
-}
-
-function signalGroup(leader: number, signal: NodeJS.Signals | 0): boolean {
-  try {
-    return process.kill(-leader, signal);
-  } catch {
-    return false;
-  }
-}
-
-/** Whether any process of these groups lives. A dead one stays in its group until its parent has collected it. */
-function hasLiving(groups: Set<number>): boolean {
-  return readdirSync("/proc").some((name) => {
-    if (!/^\d+$/.test(name)) return false;
-    try {
-      const stat = readFileSync(`/proc/${name}/stat`, "latin1");
-      const [state, , group] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-      return groups.has(Number(group)) && state !== "Z" && state !== "X";
-    } catch {
-      return false;
-    }
-  });
-}
-
 function nodeName(index: number): string {
   const suffix = `-${index}`;
   return `${hostname().slice(0, NAME_MAX - suffix.length)}${suffix}`;
@@ -331,6 +362,7 @@ async function restoredServer(
   options: Record<string, string | number>,
   elastic: boolean,
   autostart: boolean,
+  environment: Record<string, string> = {},
 ): Promise<Bun.Subprocess> {
   const words = Object.entries(options).map(([option, value]) => `--${option}=${value}`);
   const server = Bun.spawn({
@@ -343,7 +375,7 @@ async function restoredServer(
       ...(elastic ? ["--elastic"] : []),
       ...(autostart ? [] : ["--no-autostart"]),
     ],
-    env: inheritedEnvironment(process.env),
+    env: { ...inheritedEnvironment(process.env), ...environment },
     stdio: ["ignore", "pipe", "pipe"],
     // A signal to our group is passed on to the processes; the server ends behind them.
     detached: true,

@@ -93,9 +93,9 @@ export function readCertificate(path: string): { text: string; certificate: X509
   }
 }
 
-/** A file that only this user can read. A key may be a link, as tools that renew certificates make them. */
+/** A file that only this user can read. What the user names may be a link, as tools that renew certificates make them. */
 function readSecret(path: string, what: "token" | "key", most: number): string {
-  const links = what === "key" ? 0 : constants.O_NOFOLLOW;
+  const links = what === "key" || path === process.env.DSM_TOKEN_FILE ? 0 : constants.O_NOFOLLOW;
   let fd: number;
   try {
     fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | links);
@@ -122,9 +122,15 @@ class MissingFile extends DsmError {
   }
 }
 
-/** $XDG_CONFIG_HOME/dsm/token, or ~/.config/dsm/token. */
+/** $DSM_TOKEN_FILE, else $XDG_CONFIG_HOME/dsm/token, or ~/.config/dsm/token. */
 export function tokenPath(): string {
-  const { XDG_CONFIG_HOME } = process.env;
+  const { XDG_CONFIG_HOME, DSM_TOKEN_FILE } = process.env;
+  if (DSM_TOKEN_FILE) {
+    if (!isAbsolute(DSM_TOKEN_FILE)) {
+      throw invalid(`DSM_TOKEN_FILE is "${DSM_TOKEN_FILE}"; give the whole path, from / on`);
+    }
+    return DSM_TOKEN_FILE;
+  }
   const base = XDG_CONFIG_HOME && isAbsolute(XDG_CONFIG_HOME) ? XDG_CONFIG_HOME : join(homedir(), ".config");
   return join(base, "dsm", "token");
 }
@@ -135,7 +141,7 @@ export function readTokenFile(path = tokenPath()): Uint8Array | null {
   try {
     text = readSecret(path, "token", TOKEN_FILE_MAX).trim();
   } catch (error) {
-    if (error instanceof MissingFile) return null;
+    if (error instanceof MissingFile && path !== process.env.DSM_TOKEN_FILE) return null;
     throw error;
   }
   const wrong = checkToken(text);

@@ -1,39 +1,59 @@
-/** Output of many processes on one terminal: whole lines, each marked with its rank. */
-import { writeSync } from "node:fs";
+/** Output of many processes on one terminal: whole lines, which may be marked with the rank. */
+import { write } from "node:fs";
+import { promisify } from "node:util";
 
 /** A longer line is broken here: one without an end must not fill the memory. */
 const LINE_MAX = 64 << 10;
 
-export class TaggedOutput {
+export class LineOutput {
+  readonly #tagged: boolean;
   readonly #closed: () => void;
   /** Lines go out one after the other, whoever they come from. */
   #last: Promise<void> = Promise.resolve();
 
   /** `closed` is called when nobody reads the output any more. */
-  constructor(closed: () => void) {
+  constructor(tagged: boolean, closed: () => void) {
+    this.#tagged = tagged;
     this.#closed = closed;
   }
 
   /** Passes on the lines of one stream until it ends. */
   async copy(rank: number, fd: 1 | 2, stream: ReadableStream<Uint8Array>): Promise<void> {
-    const tag = new TextEncoder().encode(`[${rank}] `);
+    const lines = this.lines(rank, fd);
+    for await (const chunk of stream) await lines.push(chunk);
+    await lines.end();
+  }
+
+  /** For a stream that comes in chunks. What they return resolves when there is room for more. */
+  lines(rank: number, fd: 1 | 2): { push(chunk: Uint8Array): Promise<void>; end(): Promise<void> } {
+    const tag = new TextEncoder().encode(this.#tagged ? `[${rank}] ` : "");
     let rest = new Uint8Array(0);
-    for await (const chunk of stream) {
-      const bytes = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
-      const lines: Uint8Array[] = [];
-      let start = 0;
-      for (;;) {
-        const newline = bytes.indexOf(0x0a, start);
-        let end = newline < 0 ? bytes.length : newline;
-        if (end - start > LINE_MAX) end = start + LINE_MAX;
-        else if (newline < 0) break;
-        lines.push(tag, bytes.subarray(start, end), NEWLINE);
-        start = end === newline ? end + 1 : end;
-      }
-      rest = bytes.slice(start);
-      if (lines.length > 0) await this.#write(fd, Buffer.concat(lines));
-    }
-    if (rest.length > 0) await this.#write(fd, Buffer.concat([tag, rest, NEWLINE]));
+    return {
+      push: async (chunk) => {
+        const bytes = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
+        const lines: Uint8Array[] = [];
+        let start = 0;
+        if (!this.#tagged) {
+          // Byte for byte what the process wrote, however long its lines are.
+          start = bytes.length > LINE_MAX ? bytes.length : bytes.lastIndexOf(0x0a) + 1;
+          if (start > 0) lines.push(bytes.subarray(0, start));
+        }
+        while (this.#tagged) {
+          const newline = bytes.indexOf(0x0a, start);
+          let end = newline < 0 ? bytes.length : newline;
+          if (end - start > LINE_MAX) end = start + LINE_MAX;
+          else if (newline < 0) break;
+          lines.push(tag, bytes.subarray(start, end), NEWLINE);
+          start = end === newline ? end + 1 : end;
+        }
+        rest = bytes.slice(start);
+        if (lines.length > 0) await this.#write(fd, Buffer.concat(lines));
+      },
+      end: async () => {
+        if (rest.length > 0) await this.#write(fd, Buffer.concat(this.#tagged ? [tag, rest, NEWLINE] : [rest]));
+        rest = new Uint8Array(0);
+      },
+    };
   }
 
   async flush(): Promise<void> {
@@ -54,11 +74,14 @@ export class TaggedOutput {
 
 const NEWLINE = new Uint8Array([0x0a]);
 
-async function writeAll(fd: 1 | 2, bytes: Uint8Array): Promise<void> {
+const writeSome = promisify(write);
+
+/** Not synchronously: while nobody reads, signals must still be heard. */
+export async function writeAll(fd: number, bytes: Uint8Array): Promise<void> {
   let at = 0;
   while (at < bytes.length) {
     try {
-      at += writeSync(fd, bytes, at);
+      at += (await writeSome(fd, bytes, at)).bytesWritten;
     } catch (error) {
       // Somebody who shares the terminal or pipe has made it non-blocking, and it is full.
       if ((error as { code?: string }).code !== "EAGAIN") throw error;

@@ -33,6 +33,8 @@ export const VARIABLES: readonly (readonly [name: string, meaning: string])[] = 
     `A connection on which nothing came for this long is broken, in milliseconds; ${HEARTBEAT_TIMEOUT_MS} if not set, at least ${HEARTBEAT_TIMEOUT_MIN_MS}.`,
   ],
   ["DSM_TOKEN", "The shared token, instead of the one in the file; demanded on loopback too."],
+  ["DSM_TOKEN_FILE", "Whole path of another file with the token than the one below."],
+  ["DSM_SSH", "ssh with its options, for dsm run --hosts."],
   ["DSM_TLS_CA", "Whole path of the authority's certificate, as PEM. With these three: TLS everywhere."],
   ["DSM_TLS_CERT", "Whole path of this host's certificate."],
   ["DSM_TLS_KEY", "Whole path of its private key."],
@@ -44,7 +46,10 @@ export const VARIABLES: readonly (readonly [name: string, meaning: string])[] = 
 
 export const FILES: readonly (readonly [path: string, meaning: string])[] = [
   ["~/.config/dsm/token", "The shared token of a cluster, 16 to 256 bytes, readable by its owner alone."],
-  ["~/.cache/dsm/", "What the program has inside and programs must load: the library and its like."],
+  [
+    "~/.cache/dsm/",
+    "What the program has inside and programs must load: the library and its like; and copies of dsm itself, from dsm run --hosts.",
+  ],
   ["$XDG_RUNTIME_DIR/dsm/", "Sockets of this user's arbiters."],
   ["/dev/shm/dsm*", "Replicas of the memory of running sessions."],
   ["PREFIX/share/dsm/manifest", "What dsm install has put under a prefix."],

@@ -1,5 +1,6 @@
 /** What join() is asked to do: its options, completed from the environment and checked. */
 import { DsmError } from "../core/errors.ts";
+import { slurmStep } from "../core/hosts.ts";
 import { DEFAULT_PORT, JOIN_TIMEOUT_MS } from "../core/limits.ts";
 import { checkOnLoss, type OnLoss } from "../core/loss.ts";
 import { checkName, checkProcesses, formatAddress, parseAddress } from "../core/names.ts";
@@ -8,7 +9,10 @@ import { checkSize, parseSize } from "../core/size.ts";
 
 /** How to join a session. What is given here wins over the environment variable named with each option. */
 export interface JoinOptions {
-  /** Name of the session: 1 to 63 bytes of UTF-8, no "/" and no control characters. `DSM_SESSION`. Required. */
+  /**
+   * Name of the session: 1 to 63 bytes of UTF-8, no "/" and no control characters. `DSM_SESSION`. Required, except in a
+   * task that Slurm's srun has started: its step is then the session, and its tasks are the processes and their ranks.
+   */
   session?: string | undefined;
   /**
    * Processes in the session, 1 to 1024; join() waits for all of them. `DSM_PROCESSES`. Left out: whatever the session
@@ -87,10 +91,11 @@ interface Given {
 
 /** Throws DsmError DSM_INVALID, which names the option or variable that is wrong. */
 export function readConfig(options: JoinOptions, environment: Record<string, string | undefined>): JoinConfig {
+  const step = options.session === undefined && !environment.DSM_SESSION ? slurmStep(environment) : {};
   const given = (option: keyof JoinOptions, variable: string): Given => {
     if (options[option] !== undefined) return { from: option, value: options[option] };
     // A variable that is set to nothing counts as not set.
-    return { from: variable, value: environment[variable] || undefined };
+    return { from: variable, value: environment[variable] || step[variable] || undefined };
   };
 
   const session = readName("session", given("session", "DSM_SESSION"));

@@ -16,6 +16,10 @@ export const PROCESSES_MAX = 1024;
 export const NODES_MAX = 256;
 /** Bytes of a session, node or semaphore name in UTF-8. */
 export const NAME_MAX = 63;
+/** Bytes of a host's name with its user, on the command line of ssh. */
+export const HOST_NAME_MAX = 255;
+/** Payload of one frame between `dsm run` and a node: the orders, which hold an environment and arguments. */
+export const LAUNCH_FRAME_MAX = 4 << 20;
 export const SEMAPHORES_MAX = 4096;
 export const SEMAPHORE_VALUE_MAX = 0x7fffffff;
 export const LOCKS_MAX = 4096;

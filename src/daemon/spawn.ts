@@ -36,7 +36,7 @@ export function spawnServer(
 }
 
 /** A user's, not a session's. */
-const SECURITY_VARIABLES = ["DSM_TOKEN", "DSM_TLS_CERT", "DSM_TLS_KEY", "DSM_TLS_CA"];
+const SECURITY_VARIABLES = ["DSM_TOKEN", "DSM_TOKEN_FILE", "DSM_TLS_CERT", "DSM_TLS_KEY", "DSM_TLS_CA"];
 
 /** A process of one session starts the daemon, and the daemon servers of others: no DSM_ variable of it may come through. */
 export function inheritedEnvironment(environment: Record<string, string | undefined>): Record<string, string> {

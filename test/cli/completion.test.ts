@@ -25,8 +25,8 @@ describe("what is offered", () => {
   });
 
   test("options, but not again those that are given", async () => {
-    expect(await offered("run", "--o")).toEqual(["--order", "--on-loss"]);
-    expect(await offered("run", "--order", "release", "--o")).toEqual(["--on-loss"]);
+    expect(await offered("run", "--o")).toEqual(["--order", "--on-loss", "--oversubscribe"]);
+    expect(await offered("run", "--order", "release", "--o")).toEqual(["--on-loss", "--oversubscribe"]);
     expect(await offered("run", "--no-a")).toEqual(["--no-autostart"]);
     expect(await offered("doctor", "")).toEqual(["--daemon", "--json", "--help"]);
   });

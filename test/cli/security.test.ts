@@ -45,6 +45,26 @@ function writeToken(text: string, mode = 0o600): void {
   chmodSync(token, mode);
 }
 
+describe("the file that DSM_TOKEN_FILE names", () => {
+  afterEach(() => {
+    delete process.env.DSM_TOKEN_FILE;
+  });
+
+  test("may be a link, and must be there", () => {
+    writeToken("a-token-of-many-letters");
+    const link = join(place.folder, "link");
+    symlinkSync(token, link);
+    process.env.DSM_TOKEN_FILE = link;
+    expect(new TextDecoder().decode(readTokenFile() as Uint8Array)).toBe("a-token-of-many-letters");
+    chmodSync(token, 0o640);
+    expect(() => readTokenFile()).toThrow("can be read by others");
+    rmSync(token);
+    expect(() => readTokenFile()).toThrow(`the token ${link} is not there`);
+    process.env.DSM_TOKEN_FILE = "token";
+    expect(() => readTokenFile()).toThrow('DSM_TOKEN_FILE is "token"; give the whole path, from / on');
+  });
+});
+
 describe("the token's file", () => {
   test("is made once, by whoever is first, for its user alone", async () => {
     expect(readTokenFile(token)).toBeNull();

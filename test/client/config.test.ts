@@ -52,6 +52,40 @@ test("what the code says wins", () => {
   expect<object>(readConfig(options, environment)).toEqual({ ...options, size: 2 ** 20 });
 });
 
+describe("in a task of Slurm's srun", () => {
+  const task = {
+    SLURM_JOB_ID: "17",
+    SLURM_STEP_ID: "2",
+    SLURM_STEP_NUM_TASKS: "4",
+    SLURM_STEP_NUM_NODES: "2",
+    SLURM_PROCID: "3",
+    SLURMD_NODENAME: "n2",
+    SLURM_LAUNCH_NODE_IPADDR: "10.0.0.9",
+  };
+
+  test("the step is the session, and its daemon where srun was called", () => {
+    expect(readConfig({}, task)).toMatchObject({
+      ...{ session: "slurm-17.2", processes: 4, rank: 3, node: "n2", daemon: "10.0.0.9:4200" },
+    });
+    expect(readConfig({}, { ...task, SLURM_STEP_NUM_NODES: "1" }).daemon).toBeNull();
+    expect(readConfig({}, { ...task, SLURM_LAUNCH_NODE_IPADDR: "fd00::9" }).daemon).toBe("[fd00::9]:4200");
+  });
+
+  test("what is said otherwise wins, and whoever names a session says the rest too", () => {
+    expect(readConfig({ processes: 8 }, { ...task, DSM_DAEMON: "10.0.0.1:1", DSM_NODE: "own" })).toMatchObject({
+      ...{ session: "slurm-17.2", processes: 8, rank: 3, node: "own", daemon: "10.0.0.1:1" },
+    });
+    for (const named of [readConfig({ session: "s" }, task), readConfig({}, { ...task, DSM_SESSION: "s" })]) {
+      expect(named).toMatchObject({ session: "s", processes: 0, rank: -1, node: null, daemon: null });
+    }
+  });
+
+  test("a batch script is none", () => {
+    const { SLURM_STEP_ID, SLURM_STEP_NUM_TASKS, ...batch } = task;
+    expect(() => readConfig({}, batch)).toThrow("no session named");
+  });
+});
+
 test("what nobody says is the library's or the session's to decide", () => {
   expect(readConfig({ session: "s" }, {})).toEqual({
     session: "s",

@@ -82,7 +82,10 @@ typedef struct dsm_config {
 
 /* Fills `config` from the environment: DSM_SESSION, DSM_NODE, DSM_DAEMON, DSM_PROCESSES, DSM_SIZE (bytes, or with a
  * suffix KiB, MiB, GiB), DSM_RANK, DSM_JOIN_TIMEOUT_MS, DSM_AUTOSTART, DSM_BIN, DSM_ORDER, DSM_DIRECT (0 or 1),
- * DSM_ON_LOSS, DSM_ELASTIC (0 or 1). A variable that is set but cannot be read gives DSM_INVALID. Strings point into the environment. */
+ * DSM_ON_LOSS, DSM_ELASTIC (0 or 1). A variable that is set but cannot be read gives DSM_INVALID. Strings point into the environment.
+ * Without DSM_SESSION, in a task that Slurm's srun has started, the step is the session, "slurm-JOB.STEP": processes, rank and
+ * node are SLURM_STEP_NUM_TASKS, SLURM_PROCID and SLURMD_NODENAME, and a step on many nodes looks for the daemon at
+ * SLURM_LAUNCH_NODE_IPADDR:4200, all if the DSM_ variable is not set. */
 int dsm_config_init(dsm_config *config);
 
 /* Joins the session (NULL: configured by the environment alone), creating it if it is not there, and waits until all

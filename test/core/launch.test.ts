@@ -1,0 +1,54 @@
+import { describe, expect, test } from "bun:test";
+import fc from "fast-check";
+import { Launch, type LaunchFrame, LaunchReader, launchFrame, launchJson } from "../../src/core/launch.ts";
+import { LAUNCH_FRAME_MAX } from "../../src/core/limits.ts";
+
+const frame = fc.record({
+  kind: fc.constantFrom(...Object.values(Launch)),
+  rank: fc.integer({ min: 0, max: 1023 }),
+  payload: fc.uint8Array({ maxLength: 200 }),
+});
+
+describe("frames", () => {
+  test("arrive as they were sent, however the stream is cut", () => {
+    fc.assert(
+      fc.property(
+        fc.array(frame, { maxLength: 10 }),
+        fc.infiniteStream(fc.integer({ min: 1, max: 50 })),
+        (sent, cuts) => {
+          const stream = Buffer.concat(sent.map(({ kind, rank, payload }) => launchFrame(kind, rank, payload)));
+          const reader = new LaunchReader();
+          const got: LaunchFrame[] = [];
+          for (let at = 0; at < stream.length; ) {
+            const end = at + (cuts.next().value as number);
+            got.push(...reader.push(stream.subarray(at, end)));
+            at = end;
+          }
+          expect(got).toEqual(sent);
+        },
+      ),
+    );
+  });
+
+  test("carry JSON and text", () => {
+    const [json, text] = new LaunchReader().push(
+      Buffer.concat([launchFrame(Launch.EXIT, 3, { code: 7, signal: null }), launchFrame(Launch.SIGNAL, 0, "SIGINT")]),
+    ) as [LaunchFrame, LaunchFrame];
+    expect(json.rank).toBe(3);
+    expect(launchJson<object>(json)).toEqual({ code: 7, signal: null });
+    expect(new TextDecoder().decode(text.payload)).toBe("SIGINT");
+  });
+
+  test.each([
+    ["a text", Buffer.from("Welcome to n1!\n")],
+    ["one of an unknown kind", Buffer.from([0, 0, 0, 0, 13, 0, 0, 0])],
+    ["one of kind 0", Buffer.from([0, 0, 0, 0, 0, 0, 0, 0])],
+    ["one that is too large", Buffer.from([1, 0, 0x40, 0, 1, 0, 0, 0])],
+  ])("%s is refused", (_, bytes) => {
+    expect(() => new LaunchReader().push(bytes)).toThrow("what came is no launch frame");
+  });
+
+  test("too large ones are not made", () => {
+    expect(() => launchFrame(Launch.STDOUT, 0, new Uint8Array(LAUNCH_FRAME_MAX + 1))).toThrow(RangeError);
+  });
+});
