@@ -27,6 +27,7 @@ import {
   encodeJson,
   HEADER_SIZE,
   Kind,
+  PingOp,
   ProtocolError,
   PublishOp,
 } from "../core/protocol.ts";
@@ -119,7 +120,7 @@ export class ServerLog implements OrderedLog {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.#connection?.send(encode({ kind: Kind.PING, op: 1 }));
+    this.#connection?.send(encode({ kind: Kind.PING, op: PingOp.LEAVING }));
     this.#connection?.end();
   }
 
@@ -274,10 +275,10 @@ function connect(
     sent = true;
     if (outbox !== undefined && !outbox.send(bytes, left)) close(new Broken("takes no more"));
   };
-  const acknowledge = (): void => {
+  const acknowledge = (op: number = PingOp.BEAT): void => {
     const { seq, bytes } = handlers.applied();
     acknowledged = bytes;
-    send(encode({ kind: Kind.PING, offset: seq }));
+    send(encode({ kind: Kind.PING, op, offset: seq }));
   };
   const beat = (): void => {
     silent += 1;
@@ -296,6 +297,7 @@ function connect(
         const isPart = kind === Kind.PUBLISH && view.getUint8(at + 5) === PublishOp.MORE && size >= OWN_PART_MIN;
         if (isPart) handlers.part(reader.take(at, size, bytes));
         else handlers.entries(bytes.subarray(at, at + size));
+        if (kind === Kind.PING && view.getUint8(at + 5) === PingOp.ASK) acknowledge(PingOp.ANSWER);
         return;
       }
       const body = bodyText(bytes, at + HEADER_SIZE, Math.min(view.getUint32(at + 32, true), size - HEADER_SIZE));

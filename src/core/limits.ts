@@ -66,6 +66,24 @@ export const TOKEN_MAX = 256;
 export const CHALLENGE_LIFETIME_MS = 30_000;
 /** Proven requests to one daemon in that time. */
 export const PROVEN_REQUESTS_MAX = 65536;
+/** Cells of the map of which a server says who wrote there last and how often, */
+export const HEAT_CELLS_MAX = 4096;
+/** and their least size. */
+export const HEAT_CELL_MIN = 64;
+/** Semaphores, locks and named blocks, of each kind, that the status of a session shows; more are counted. */
+export const SHOWN_MAX = 256;
+/** Ranks it shows as waiting for semaphores, and for locks, in all. */
+export const WAITERS_SHOWN_MAX = 4096;
+/** Bytes of the map in one answer of the daemon. */
+export const MEMORY_READ_MAX = 64 << 10;
+/** Who may watch sessions through one daemon at once, */
+export const WATCHERS_MAX = 32;
+/** and how often each is told; and how often if it does not say. */
+export const WATCH_INTERVAL_MIN_MS = 100;
+export const WATCH_INTERVAL_MAX_MS = 60_000;
+export const WATCH_INTERVAL_MS = 500;
+/** Who watches and takes nothing for so long is given up. */
+export const WATCH_STALL_MS = 30_000;
 /** Requests one channel may have under way. */
 export const CHANNEL_REQUESTS_MAX = 1024;
 /** Bytes waiting for a slow reader beyond which we stop reading from those who cause more. */
