@@ -12,6 +12,7 @@ import { checkArguments, splitProgram, UsageError } from "./options.ts";
 const COMMANDS: Record<string, () => Promise<CommandDef<any>>> = {
   run: async () => (await import("./run.ts")).default,
   sessions: async () => (await import("./sessions.ts")).default,
+  top: async () => (await import("./top.ts")).default,
   snapshot: async () => (await import("./snapshot.ts")).default,
   remove: async () => (await import("./remove.ts")).default,
   doctor: async () => (await import("./doctor.ts")).default,
