@@ -13,6 +13,7 @@ const COMMANDS: Record<string, () => Promise<CommandDef<any>>> = {
   run: async () => (await import("./run.ts")).default,
   sessions: async () => (await import("./sessions.ts")).default,
   top: async () => (await import("./top.ts")).default,
+  why: async () => (await import("./why.ts")).default,
   snapshot: async () => (await import("./snapshot.ts")).default,
   remove: async () => (await import("./remove.ts")).default,
   doctor: async () => (await import("./doctor.ts")).default,

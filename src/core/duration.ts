@@ -2,7 +2,7 @@
 
 /** Such as "85 us", "1.2 ms", "2.3 s", "4 min 05 s", "2 h 03 min". */
 export function formatDuration(ms: number): string {
-  if (ms < 1) return `${Math.round(ms * 1000)} us`;
+  if (ms < 0.9995) return `${Math.round(ms * 1000)} us`;
   if (ms < 10) return `${ms.toFixed(1)} ms`;
   if (ms < 999.5) return `${Math.round(ms)} ms`;
   const seconds = ms / 1000;
