@@ -8,7 +8,7 @@ import { arbiterSocketPath } from "../core/names.ts";
 import { loadApplyRuns } from "./apply-runs.ts";
 import { connectionsMax } from "./descriptors.ts";
 import { createDirectory } from "./directory.ts";
-import { messages } from "./messages.ts";
+import { logFormatOption, messages, useLogFormat } from "./messages.ts";
 import {
   daemonOption,
   elasticOption,
@@ -50,8 +50,10 @@ export default defineCommand({
       description: "Start a local daemon if none is running [DSM_AUTOSTART]",
       negativeDescription: "Never start a daemon [DSM_AUTOSTART=0]",
     },
+    ...logFormatOption,
   },
   async run({ args }) {
+    useLogFormat(args["log-format"], "arbiter", fromEnvironment(args.session, "DSM_SESSION"));
     const session = fromEnvironment(args.session, "DSM_SESSION");
     if (session === undefined) throw new UsageError("the session is missing; give --session NAME");
     const statusFd = args["status-fd"];

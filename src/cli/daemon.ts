@@ -6,7 +6,7 @@ import { DEFAULT_HOST, DEFAULT_PORT } from "../core/limits.ts";
 import { formatAddress, isLoopback } from "../core/names.ts";
 import { type Daemon, startDaemon } from "../daemon/daemon.ts";
 import { createDirectory } from "./directory.ts";
-import { messages, print } from "./messages.ts";
+import { logFormatOption, logsJson, messages, print, sessionMessage, useLogFormat } from "./messages.ts";
 import { readPort } from "./options.ts";
 import {
   makeTokenFile,
@@ -30,9 +30,11 @@ export default defineCommand({
     },
     port: { type: "string", description: "Port to listen on; 0 takes a free one", default: String(DEFAULT_PORT) },
     ...tlsOptions,
+    ...logFormatOption,
     autostarted: { type: "boolean", description: "End a minute after the last session (used by dsm itself)" },
   },
   async run({ args }) {
+    useLogFormat(args["log-format"], "daemon");
     const autostarted = args.autostarted === true;
     const host = args.host;
     const port = readPort(args.port);
@@ -48,8 +50,10 @@ export default defineCommand({
         ...{ host, port, autostarted, security },
         serverEnvironment: securityEnvironment(security, host, files),
         serverCommand: [...selfCommand(), "server"],
-        log: (line) => {
-          if (!autostarted) messages.info(line);
+        log: (line, session) => {
+          if (autostarted) return;
+          if (session === undefined) messages.info(line);
+          else sessionMessage(session, line);
         },
       });
     } catch (error) {
@@ -63,6 +67,7 @@ export default defineCommand({
       writeSync(1, `ready ${address}\n`);
     } else {
       await print(`dsm daemon: listening on ${address}`);
+      if (logsJson()) messages.info(`listening on ${address}`);
       warnReadable(host, tls);
     }
     await daemon.ended;

@@ -5,7 +5,7 @@ import { DsmError } from "../core/errors.ts";
 import { NAME_MAX } from "../core/limits.ts";
 import { inheritedEnvironment } from "../daemon/spawn.ts";
 import { createDirectory, firstLine } from "./directory.ts";
-import { messages } from "./messages.ts";
+import { logFormatOption, messages, useLogFormat } from "./messages.ts";
 import {
   daemonOption,
   elasticOption,
@@ -67,6 +67,7 @@ const args = {
     description: "Start a local daemon if none is running [DSM_AUTOSTART]",
     negativeDescription: "Never start a daemon [DSM_AUTOSTART=0]",
   },
+  ...logFormatOption,
   tag: { type: "boolean", description: "Begin every line of output with the rank, as [0]" },
   program: {
     type: "positional",
@@ -82,6 +83,7 @@ export default defineCommand({
   },
   args,
   async run({ args, rawArgs }) {
+    useLogFormat(args["log-format"], "run", fromEnvironment(args.session, "DSM_SESSION"));
     const programArgs = rawArgs.slice(rawArgs.indexOf("--") + 1);
     if (programArgs.length === 0) throw new UsageError("no program given");
     const saved = args.restore === undefined ? undefined : readSnapshotImage(args.restore).config;
@@ -101,6 +103,7 @@ export default defineCommand({
     const elastic = readElastic(args.elastic) || saved?.elastic === true;
     const daemon = readDaemon(args.daemon);
     const session = readName("session", fromEnvironment(args.session, "DSM_SESSION") ?? `run-${crypto.randomUUID()}`);
+    useLogFormat(args["log-format"], "run", session);
 
     const program = await findProgram(programArgs);
     if ("error" in program) {

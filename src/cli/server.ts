@@ -8,7 +8,7 @@ import { loadApplyRuns } from "./apply-runs.ts";
 import { warnReadable } from "./daemon.ts";
 import { connectionsMax } from "./descriptors.ts";
 import { createDirectory } from "./directory.ts";
-import { messages, print } from "./messages.ts";
+import { logFormatOption, logsJson, messages, print, useLogFormat } from "./messages.ts";
 import {
   daemonOption,
   elasticOption,
@@ -60,8 +60,10 @@ export default defineCommand({
       valueHint: "STATE",
     },
     slot: { type: "string", description: "Address slot of the map (given by the daemon)", valueHint: "K" },
+    ...logFormatOption,
   },
   async run({ args }) {
+    useLogFormat(args["log-format"], "server", fromEnvironment(args.session, "DSM_SESSION"));
     const restore = args.restore === undefined ? undefined : readSnapshot(args.restore);
     const saved = restore?.image.config;
     const session = fromEnvironment(args.session, "DSM_SESSION") ?? saved?.name;
@@ -111,7 +113,9 @@ export default defineCommand({
     for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => server.stop());
     if (byHand) {
       warnReadable(args.host, tls);
-      await print(`dsm server: session "${session}" is listening on ${formatAddress(server.host, server.port)}`);
+      const where = `session "${session}" is listening on ${formatAddress(server.host, server.port)}`;
+      await print(`dsm server: ${where}`);
+      if (logsJson()) messages.info(where);
     }
     return server.ended;
   },

@@ -2,6 +2,7 @@
  * The session daemon: the directory of sessions behind an HTTP API.
  *
  *   GET    /v1/health           200 Health
+ *   GET    /metrics             200 all sessions in Prometheus's text format
  *   GET    /v1/sessions         200 {"sessions": SessionSummary[]}
  *   GET    /v1/sessions/NAME    200 SessionDetail; ?heat=1: with heat
  *   GET    /v1/sessions/NAME/memory?offset=N&length=N
@@ -54,6 +55,7 @@ import {
   WATCH_INTERVAL_MS,
 } from "../core/limits.ts";
 import { checkOnLoss, DEFAULT_ON_LOSS, type OnLoss } from "../core/loss.ts";
+import { METRICS_TYPE, metricsText } from "../core/metrics.ts";
 import { checkName, checkProcesses, formatAddress, isLoopback } from "../core/names.ts";
 import { checkOrder, DEFAULT_ORDER, type Order } from "../core/order.ts";
 import { checkSize } from "../core/size.ts";
@@ -63,6 +65,8 @@ import { EVENT_STREAM, Watchers } from "./watch.ts";
 
 const BODY_MAX = 64 << 10;
 const SWEEP_INTERVAL_MS = 5_000;
+/** Servers that are asked for metrics at the same time. */
+const ASKED_AT_ONCE = 64;
 
 export interface DaemonOptions {
   host: string;
@@ -72,7 +76,8 @@ export interface DaemonOptions {
   serverCommand: string[];
   /** Started by a client, not by hand: ends by itself `idleMs` after its last session. */
   autostarted: boolean;
-  log(line: string): void;
+  /** `session`: which one the line is about. */
+  log(line: string, session?: string): void;
   idleMs?: number;
   /** What its clients must prove, and TLS; left out: nothing, which is possible on loopback only. */
   security?: Security;
@@ -293,12 +298,30 @@ async function answer(parts: Parts, request: Request, { peer, gone, mayStay }: A
     return entry.server || isLoopback(entry.peer) ? reached : entry.peer;
   };
 
+  const detailOf = async (entry: Entry, withHeat: boolean): Promise<SessionDetail> => {
+    const host = hostOf(entry);
+    const status = await askStatus(host, entry.port, security, withHeat);
+    const { instance: _, epoch: __, ...known } = status ?? NOTHING_KNOWN;
+    return { ...known, ...summary(entry, host), answered: status !== null };
+  };
+
   if (url.pathname === "/v1/health") {
     checkMethod(request, ["GET"]);
     const { autostarted } = options;
     return Response.json({
       ...{ service: "dsm", version: VERSION, protocol: PROTOCOL_VERSION, pid: process.pid, autostarted },
     } satisfies Health);
+  }
+  if (url.pathname === "/metrics") {
+    checkMethod(request, ["GET"]);
+    mayStay(START_TIMEOUT_S);
+    const sessions: SessionDetail[] = [];
+    const entries = table.running();
+    while (entries.length > 0) {
+      const some = entries.splice(0, ASKED_AT_ONCE);
+      sessions.push(...(await Promise.all(some.map((entry) => detailOf(entry, false)))));
+    }
+    return new Response(metricsText(VERSION, sessions), { headers: { "content-type": METRICS_TYPE } });
   }
   if (url.pathname === "/v1/sessions") {
     checkMethod(request, ["GET", "POST"]);
@@ -318,12 +341,6 @@ async function answer(parts: Parts, request: Request, { peer, gone, mayStay }: A
     const found = await table.succeed(wanted, (entry) => reachable(entry, hostOf));
     return Response.json(found instanceof Object && "registered" in found ? address(found, hostOf(found)) : found);
   }
-  const detailOf = async (entry: Entry, withHeat: boolean): Promise<SessionDetail> => {
-    const host = hostOf(entry);
-    const status = await askStatus(host, entry.port, security, withHeat);
-    const { instance: _, epoch: __, ...known } = status ?? NOTHING_KNOWN;
-    return { ...known, ...summary(entry, host), answered: status !== null };
-  };
   const view = /^\/v1\/sessions\/([^/]+)\/(memory|watch)$/.exec(url.pathname);
   if (view) {
     checkMethod(request, ["GET"]);

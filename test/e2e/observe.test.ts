@@ -83,6 +83,11 @@ test("counts, states, semaphores, locks, blocks, heat and bytes are those of the
   await b.do("barrier");
   await a.do("end 0");
   expect((await detail(session)).barriers).toBe(1);
+  const metrics = await fetch(`http://${cluster.daemonAddress}/metrics`);
+  expect(metrics.headers.get("content-type")).toBe("text/plain; version=0.0.4; charset=utf-8");
+  const lines = (await metrics.text()).split("\n");
+  expect(lines).toContain(`dsm_session_barriers_total{session="${session}"} 1`);
+  expect(lines).toContain(`dsm_rank_written_bytes_total{session="${session}",rank="0",node="one"} 80`);
   await eventually("both nodes have a round trip", async () =>
     (await detail(session)).ranks.every(({ roundTripUs }) => (roundTripUs ?? 0) > 0),
   );
