@@ -20,6 +20,7 @@ for (const name of [
   "LIBRARY",
   "ORDER",
   "DIRECT",
+  "QUIET",
   "TOKEN",
   "TLS_CERT",
   "TLS_KEY",
