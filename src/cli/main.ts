@@ -14,6 +14,7 @@ const COMMANDS: Record<string, () => Promise<CommandDef<any>>> = {
   sessions: async () => (await import("./sessions.ts")).default,
   top: async () => (await import("./top.ts")).default,
   why: async () => (await import("./why.ts")).default,
+  trace: async () => (await import("./trace.ts")).default,
   snapshot: async () => (await import("./snapshot.ts")).default,
   remove: async () => (await import("./remove.ts")).default,
   doctor: async () => (await import("./doctor.ts")).default,

@@ -8,12 +8,14 @@
 import type { Heat } from "./directory.ts";
 import { HEAT_CELL_MIN, HEAT_CELLS_MAX, PROCESSES_MAX } from "./limits.ts";
 import { bodyText, getUint64, HEADER_SIZE, Kind, runLength, runOffset, runSize } from "./protocol.ts";
+import { TraceBuffer } from "./trace.ts";
 
 export type WaitState = "barrier" | "semaphore" | "lock" | "sleeping";
 
 /** A request that is not answered yet because its process waits. */
 interface Wait {
   rank: number;
+  kind: number;
   state: WaitState;
   /** Name of the semaphore or lock, or the place; "" for a barrier. */
   on: string;
@@ -49,6 +51,10 @@ export class Activity {
   #ownNode = -1;
   #ownTag = -1;
   #answered = false;
+  /** What parts of the publication that comes next have written; its last follows at once. */
+  #partBytes = 0;
+  /** Of who traces the session, or null. */
+  #trace: TraceBuffer | null = null;
 
   /** `running`: the session began before this server did. */
   constructor(mapSize: number, now_ms: number, running: boolean) {
@@ -85,23 +91,27 @@ export class Activity {
     if (wait === undefined) return;
     this.#waits.delete(key);
     this.#changed_ms[wait.rank] = this.now_ms;
+    this.#trace?.waited(this.now_ms, wait.rank, wait.kind, key);
   }
 
   /** After the entry at `at` was applied, which wrote so many bytes. */
   applied(view: DataView, at: number, bytes: number): void {
     const kind = view.getUint8(at + 4);
     const rank = view.getUint16(at + 6, true);
+    // Of a JOIN nobody has the rank yet: ranked() counts it.
+    if (kind === Kind.JOIN) return;
+    this.#trace?.entry(this.now_ms, view, at, bytes + this.#partBytes);
     if (kind === Kind.STORE || kind === Kind.ATOMIC) {
       this.#count(rank, bytes);
       this.#touch(rank, getUint64(view, at + 24), bytes);
     } else if (kind === Kind.PUBLISH) {
+      this.#partBytes = 0;
       this.#count(rank, bytes);
       this.#touchRuns(rank, view, at);
-    } else if (kind !== Kind.JOIN) {
-      // Of a JOIN nobody has the rank yet: ranked() counts it.
+    } else {
       this.entries[rank] = (this.entries[rank] as number) + 1;
       const state = WAIT_STATES[kind];
-      if (state !== undefined && !this.#answered) this.#beginWait(view, at, rank, state);
+      if (state !== undefined && !this.#answered) this.#beginWait(view, at, rank, kind, state);
     }
   }
 
@@ -109,6 +119,7 @@ export class Activity {
   appliedPart(view: DataView, at: number, bytes: number): void {
     const rank = view.getUint16(at + 6, true);
     this.bytes[rank] = (this.bytes[rank] as number) + bytes;
+    this.#partBytes += bytes;
     this.#touchRuns(rank, view, at);
   }
 
@@ -142,15 +153,17 @@ export class Activity {
     }
   }
 
-  #beginWait(view: DataView, at: number, rank: number, state: WaitState): void {
+  #beginWait(view: DataView, at: number, rank: number, kind: number, state: WaitState): void {
     let on = "";
     if (state === "sleeping") on = `0x${getUint64(view, at + 24).toString(16)}`;
     else if (state !== "barrier") {
       const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
       on = bodyText(bytes, at + HEADER_SIZE, view.getUint32(at + 32, true));
     }
-    this.#waits.set(keyOf(this.#ownNode, this.#ownTag), { rank, state, on, since_ms: this.now_ms });
+    const key = keyOf(this.#ownNode, this.#ownTag);
+    this.#waits.set(key, { rank, kind, state, on, since_ms: this.now_ms });
     this.#changed_ms[rank] = this.now_ms;
+    this.#trace?.waits(this.now_ms, rank, kind, key, on);
   }
 
   /** A process got its rank; in an elastic session somebody else may have had it. */
@@ -190,6 +203,17 @@ export class Activity {
   lastWriteMs(rank: number): number | null {
     const wrote_ms = this.#wrote_ms[rank] as number;
     return Number.isNaN(wrote_ms) ? null : this.now_ms - wrote_ms;
+  }
+
+  /** Notes all that happens from here on. Waits that have begun before begin with their true time. */
+  beginTrace(): TraceBuffer {
+    this.#trace = new TraceBuffer();
+    for (const [key, wait] of this.#waits) this.#trace.waits(wait.since_ms, wait.rank, wait.kind, key, wait.on);
+    return this.#trace;
+  }
+
+  endTrace(): void {
+    this.#trace = null;
   }
 
   heat(): Heat {

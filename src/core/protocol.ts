@@ -126,6 +126,11 @@ export const Kind = {
    * one, all as at one place of the order; or FAIL.
    */
   SNAPSHOT: 33,
+  /**
+   * First frame of one who wants to see what happens. Answer: REPLY with JSON (TraceInfo), then TRACE again and again, every
+   * TRACE_INTERVAL_MS (length: bytes of records in the body, aux: how many more were dropped; see trace.ts); or FAIL.
+   */
+  TRACE: 34,
 } as const;
 export type Kind = (typeof Kind)[keyof typeof Kind];
 

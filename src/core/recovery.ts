@@ -205,10 +205,11 @@ export class Recovery {
       }
       return;
     }
-    if (kind !== Kind.HELLO && kind !== Kind.STATUS) throw new ProtocolError("the peer did not greet");
+    const looks = kind === Kind.STATUS || kind === Kind.TRACE;
+    if (kind !== Kind.HELLO && !looks) throw new ProtocolError("the peer did not greet");
     checkGreeting(view, at);
-    if (kind === Kind.STATUS) {
-      if (view.getUint8(at + 5) === StatusOp.MEMORY) {
+    if (looks) {
+      if (kind === Kind.TRACE || view.getUint8(at + 5) === StatusOp.MEMORY) {
         throw new ProtocolError("another server is taking the session over; try again", Status.AGAIN);
       }
       this.#out.send(link.id, encode({ kind: Kind.REPLY, body: encodeJson(this.status()) }));

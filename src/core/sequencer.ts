@@ -54,6 +54,7 @@ import {
 import type { Recovered } from "./recovery.ts";
 import { bringsMap, type Effects, GIVEN_UP, Session, type SessionConfig, type SessionSnapshot } from "./session.ts";
 import { Tail } from "./tail.ts";
+import type { TraceBuffer, TraceInfo } from "./trace.ts";
 
 export interface SequencerOutput {
   /** To one link. */
@@ -200,6 +201,7 @@ export const STAGED_PER_MAP_BYTE = 1.25;
  */
 export const stagedLimit = (mapSize: number): number => mapSize * STAGED_PER_MAP_BYTE + FRAME_MAX;
 
+const GREETINGS: ReadonlySet<number> = new Set([Kind.HELLO, Kind.STATUS, Kind.SNAPSHOT, Kind.TRACE]);
 const UNMEASURED = { asked_ms: Number.NaN, roundTrip_ms: Number.NaN };
 
 const NO_EFFECTS = { watching: false, wrote(): void {}, complete(): void {}, ranked(): void {}, gone(): void {} };
@@ -224,6 +226,8 @@ export class Sequencer {
   #hadProcess = false;
   readonly #parts = new PartPool();
   readonly #activity: Activity;
+  /** Who traces the session, and what it has not been sent. */
+  #trace: { link: number; buffer: TraceBuffer } | null = null;
 
   /** `recovered`: what a server that takes over has learnt; `memory` then holds the bytes of the map. */
   constructor(
@@ -311,6 +315,20 @@ export class Sequencer {
     return this.#pictures.has(id);
   }
 
+  /** Whether the link traces the session. */
+  traces(id: number): boolean {
+    return this.#trace?.link === id;
+  }
+
+  /** Sends who traces what has happened since it was last sent something; `always`: also that nothing has. */
+  sendTrace(always: boolean): void {
+    if (this.#trace === null) return;
+    const { link, buffer } = this.#trace;
+    const { records, dropped } = buffer.take();
+    if (!always && records.length === 0 && dropped === 0) return;
+    this.#out.send(link, encode({ kind: Kind.TRACE, aux: Math.min(dropped, 0xffffffff), body: records }));
+  }
+
   /** Whether the link is a node of the session. */
   isWelcomed(id: number): boolean {
     return (this.#links.get(id)?.node ?? -1) >= 0;
@@ -348,6 +366,10 @@ export class Sequencer {
     this.#links.delete(id);
     this.#pictures.get(id)?.end();
     this.#pictures.delete(id);
+    if (this.traces(id)) {
+      this.#trace = null;
+      this.#activity.endTrace();
+    }
     for (const parts of link.staged.values()) for (const part of parts) this.#parts.give(part);
     link.staged.clear();
     const place = this.#places.get(link.node);
@@ -416,16 +438,20 @@ export class Sequencer {
       return;
     }
     if (!this.#links.has(link.id)) return;
-    if (kind !== Kind.HELLO && kind !== Kind.STATUS && kind !== Kind.SNAPSHOT)
-      throw new ProtocolError("the peer did not greet");
+    if (!GREETINGS.has(kind)) throw new ProtocolError("the peer did not greet");
     checkGreeting(view, at);
     if (this.#pictures.has(link.id)) throw new ProtocolError("a snapshot is under way on this connection");
+    if (this.traces(link.id)) throw new ProtocolError("a trace is under way on this connection");
     if (kind === Kind.STATUS) {
       this.#tell(link, view, at);
       return;
     }
     if (kind === Kind.SNAPSHOT) {
       this.#picture(link);
+      return;
+    }
+    if (kind === Kind.TRACE) {
+      this.#beginTrace(link);
       return;
     }
     const length = Math.min(view.getUint32(at + 32, true), size - HEADER_SIZE);
@@ -502,6 +528,17 @@ export class Sequencer {
   #sendMap(link: Link): void {
     const picture = new Picture(this.#memory, this.session.seq);
     for (let frame = picture.next(); frame !== null; frame = picture.next()) this.#out.send(link.id, frame);
+  }
+
+  #beginTrace(link: Link): void {
+    const { session } = this;
+    if (this.#trace !== null) throw new ProtocolError("somebody traces the session already; try again", Status.LIMIT);
+    const info: TraceInfo = {
+      ...{ session: session.config.name, time_ms: this.#activity.now_ms, direct: session.direct },
+      ranks: session.report().map(({ rank, node, pid }) => ({ rank, node, pid })),
+    };
+    this.#out.send(link.id, encode({ kind: Kind.REPLY, body: encodeJson(info) }));
+    this.#trace = { link: link.id, buffer: this.#activity.beginTrace() };
   }
 
   /** Begins a picture, which the shell then takes piece by piece with nextPiece(). */

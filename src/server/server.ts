@@ -24,6 +24,7 @@ import {
   RECOVERY_BEAT_MS,
   REFUSALS_MAX,
   REGISTER_INTERVAL_MS,
+  TRACE_INTERVAL_MS,
   UNPROVEN_LINKS_MAX,
   UNUSED_AGAIN_TIMEOUT_MS,
   UNUSED_TIMEOUT_MS,
@@ -107,6 +108,7 @@ interface Link {
   /** There are too many, and it is told. */
   refused: boolean;
   closing: boolean;
+  tracing: boolean;
   timer: Timer;
   heartbeat: Timer | undefined;
   /** Heartbeats since anything came. */
@@ -511,6 +513,7 @@ class ServerShell {
       welcomed: false,
       refused: full && this.#unproven.size === 0,
       closing: false,
+      tracing: false,
       ...{ heartbeat: undefined, silent: 0 },
       timer: setTimeout(() => {
         if (!this.#core.isWelcomed(id)) socket.terminate();
@@ -546,6 +549,7 @@ class ServerShell {
       this.#asker = undefined;
       freeNow(chunk);
       this.#sendPicture(socket);
+      this.#beginTrace(socket);
     } else {
       this.#authenticate(socket, chunk);
     }
@@ -562,6 +566,7 @@ class ServerShell {
       this.#tellTime();
       if (rest.length > 0) this.#core.receive(id, rest);
       this.#sendPicture(socket);
+      this.#beginTrace(socket);
     } catch (error) {
       if (!(error instanceof ProtocolError)) throw error;
       outbox.send(encode({ kind: Kind.FAIL, op: error.status, body: encodeText(error.message) }));
@@ -629,6 +634,25 @@ class ServerShell {
     if (link.outbox.size === 0) setImmediate(() => this.#sendPicture(socket));
   }
 
+  /** Who traces gets what has happened every so often, as long as it takes it. */
+  #beginTrace(socket: LinkSocket): void {
+    const link = socket.data;
+    if (link.tracing || this.#sequencer?.traces(link.id) !== true) return;
+    link.tracing = true;
+    clearTimeout(link.timer);
+    let stalled_ms = 0;
+    const send = (): void => {
+      stalled_ms = link.outbox.size > 0 ? stalled_ms + TRACE_INTERVAL_MS : 0;
+      if (stalled_ms > PICTURE_STALL_MS) {
+        socket.terminate();
+        return;
+      }
+      if (stalled_ms === 0) this.#sequencer?.sendTrace(true);
+      link.timer = setTimeout(send, TRACE_INTERVAL_MS);
+    };
+    link.timer = setTimeout(send, TRACE_INTERVAL_MS);
+  }
+
   #refuse(socket: LinkSocket): void {
     const text = `the session's server has ${this.#sockets.size} connections, all it can have`;
     socket.data.closing = true;
@@ -671,6 +695,7 @@ class ServerShell {
   /** After the end: everybody has all entries, then the connections go. */
   #checkFinished(): void {
     if (!this.#finishing || this.#sequencer?.awaited !== false) return;
+    this.#sequencer.sendTrace(false);
     for (const socket of this.#sockets.values()) if (socket.data.outbox.size > 0) return;
     this.#close(true);
   }
