@@ -29,6 +29,10 @@ const SOURCES = {
   "dsm.hpp": "native/bindings/cpp/dsm/dsm.hpp",
   "preload.js": "dist/client/preload.js",
   "licenses.txt": "dist/licenses.txt",
+  "dashboard.html": "dist/dashboard/dashboard.html",
+  "dashboard.js": "dist/dashboard/dashboard.js",
+  "dashboard.css": "dist/dashboard/dashboard.css",
+  "dashboard.svg": "dist/dashboard/dashboard.svg",
 } as const;
 
 export type AssetName = keyof typeof SOURCES;

@@ -5,6 +5,7 @@ import { DsmError } from "../core/errors.ts";
 import { DEFAULT_HOST, DEFAULT_PORT } from "../core/limits.ts";
 import { formatAddress, isLoopback } from "../core/names.ts";
 import { type Daemon, startDaemon } from "../daemon/daemon.ts";
+import { readAsset } from "./assets.ts";
 import { createDirectory } from "./directory.ts";
 import { logFormatOption, logsJson, messages, print, sessionMessage, useLogFormat } from "./messages.ts";
 import { readPort } from "./options.ts";
@@ -50,6 +51,7 @@ export default defineCommand({
         ...{ host, port, autostarted, security },
         serverEnvironment: securityEnvironment(security, host, files),
         serverCommand: [...selfCommand(), "server"],
+        readPage: readAsset,
         log: (line, session) => {
           if (autostarted) return;
           if (session === undefined) messages.info(line);

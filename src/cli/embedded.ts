@@ -1,5 +1,9 @@
 /** The files inside a compiled `dsm`. Imported only there: from source the files may not have been built yet. */
 import preload from "../../dist/client/preload.js" with { type: "file" };
+import dashboardStyle from "../../dist/dashboard/dashboard.css" with { type: "file" };
+import dashboardPage from "../../dist/dashboard/dashboard.html" with { type: "file" };
+import dashboardScript from "../../dist/dashboard/dashboard.js" with { type: "file" };
+import dashboardIcon from "../../dist/dashboard/dashboard.svg" with { type: "file" };
 import licenses from "../../dist/licenses.txt" with { type: "file" };
 import cppHeader from "../../native/bindings/cpp/dsm/dsm.hpp" with { type: "file" };
 import koffi from "../../native/build/koffi.node" with { type: "file" };
@@ -22,4 +26,8 @@ export const EMBEDDED: Record<AssetName, string> = {
   "dsm.hpp": cppHeader,
   "preload.js": preload as unknown as string,
   "licenses.txt": licenses,
+  "dashboard.html": dashboardPage as unknown as string,
+  "dashboard.js": dashboardScript as unknown as string,
+  "dashboard.css": dashboardStyle,
+  "dashboard.svg": dashboardIcon,
 };

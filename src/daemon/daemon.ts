@@ -15,10 +15,11 @@
  *   DELETE /v1/sessions/NAME    204; ?instance=ID&epoch=N only if that server has the name
  *   POST   /v1/sessions/NAME/successor
  *                               SuccessionRequest without its name: 200 SessionAddress of the server that is there now
+ *   GET    /                    the dashboard, a page over this API: page.ts
  *
  * Errors are {"error": {"code", "message"}} with a status of 400 and above. Where a token is demanded, requests without
  * a proof get a challenge and 401, and answers carry the daemon's own proof: auth.ts describes the scheme. That of an
- * event stream is for its beginning, without a body. Web pages
+ * event stream is for its beginning, without a body. Web pages but our own
  * are refused, whatever name they reach us by.
  */
 import { randomBytes } from "node:crypto";
@@ -60,6 +61,7 @@ import { checkName, checkProcesses, formatAddress, isLoopback } from "../core/na
 import { checkOrder, DEFAULT_ORDER, type Order } from "../core/order.ts";
 import { checkSize } from "../core/size.ts";
 import { askStatus, readMemory } from "./link.ts";
+import { isPagePath, type ReadPage, servePage } from "./page.ts";
 import { address, type Entry, START_TIMEOUT_MS, summary, Table } from "./table.ts";
 import { EVENT_STREAM, Watchers } from "./watch.ts";
 
@@ -81,6 +83,8 @@ export interface DaemonOptions {
   idleMs?: number;
   /** What its clients must prove, and TLS; left out: nothing, which is possible on loopback only. */
   security?: Security;
+  /** Where the files of the dashboard are; left out: there is none. */
+  readPage?: ReadPage;
   /** Variables by which the servers it starts demand the same. */
   serverEnvironment?: Record<string, string>;
 }
@@ -220,6 +224,11 @@ function listen(options: DaemonOptions, security: Security, answerRequest: Answe
         const peer = plainAddress(bunServer.requestIP(request)?.address ?? "");
         try {
           checkSource(request, options, security);
+          const { pathname } = new URL(request.url);
+          if (options.readPage !== undefined && isPagePath(pathname)) {
+            checkMethod(request, ["GET", "HEAD"]);
+            return await servePage(pathname, options.readPage);
+          }
           const mayStay = (seconds: number): void => bunServer.timeout(request, seconds);
           return await answerRequest(request, { peer, gone: request.signal, mayStay });
         } catch (error) {
@@ -273,13 +282,21 @@ function problem(status: number, code: string, message: string, headers: Record<
 }
 
 /**
- * No web page has business here. Browsers say of all they send for one where it comes from; and a page whose name was
- * made to lead to this machine still asks for that name, which is none of ours.
+ * No web page but our own, which only reads, has business here. Browsers say of all they send for one where it comes
+ * from; and a page whose name was made to lead to this machine still asks for that name, which is none of ours. A link
+ * on any page may lead to ours, which does nothing by itself that a link could tell it.
  */
 function checkSource(request: Request, options: DaemonOptions, security: Security): void {
-  const { headers } = request;
+  const { headers, method } = request;
+  const { origin: own, pathname } = new URL(request.url);
+  const reads = method === "GET" || method === "HEAD";
+  const origin = headers.get("origin");
   const site = headers.get("sec-fetch-site");
-  if (headers.has("origin") || (site !== null && site !== "none")) {
+  // Where neither TLS nor a loopback address makes a connection trustworthy, browsers say only the origin, if anything.
+  const unsaid = site === null || site === "none";
+  const ours = (unsaid && origin === null) || (reads && (site === null || site === "same-origin"));
+  const followed = reads && headers.get("sec-fetch-dest") === "document" && isPagePath(pathname);
+  if (!(ours || followed) || (origin !== null && origin !== own)) {
     throw new HttpError(403, "DSM_REFUSED", "requests from web pages are refused");
   }
   if (mustProve(security, options.host)) return;

@@ -440,7 +440,6 @@ describe("web pages", () => {
     ["of a hidden origin", { origin: "null" }],
     ["that load an image", { "sec-fetch-site": "cross-site" }],
     ["of another port here", { "sec-fetch-site": "same-site" }],
-    ["of our own origin", { "sec-fetch-site": "same-origin" }],
     ["whose name was made to lead here", { host: "example.org:4200" }],
   ] as const) {
     test(`${what} are refused, and told nothing`, async () => {
@@ -452,6 +451,19 @@ describe("web pages", () => {
       }
     });
   }
+
+  test("our own page may read, and do nothing else", async () => {
+    const own = { "sec-fetch-site": "same-origin", origin: `http://127.0.0.1:${daemon.daemon.port}` };
+    for (const headers of [own, { "sec-fetch-site": "same-origin" }, { origin: own.origin }]) {
+      expect((await fetch(`${daemon.url}/sessions`, { headers })).status).toBe(200);
+      for (const method of ["POST", "PUT", "DELETE", "OPTIONS"]) {
+        const { status } = await fetch(`${daemon.url}/sessions/x`, { method, headers });
+        expect([method, status]).toEqual([method, 403]);
+      }
+    }
+    const foreign = { ...own, "sec-fetch-site": "same-site" };
+    expect((await fetch(`${daemon.url}/sessions`, { headers: foreign })).status).toBe(403);
+  });
 
   test("a person may look: nobody sent the browser here", async () => {
     const headers = { "sec-fetch-site": "none", host: `localhost:${daemon.daemon.port}` };
