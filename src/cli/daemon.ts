@@ -21,7 +21,11 @@ import {
 import { selfCommand } from "./self.ts";
 
 export default defineCommand({
-  meta: { name: "daemon", description: "Run the session daemon: the directory of sessions, one per cluster" },
+  meta: {
+    name: "daemon",
+    description:
+      "Run the session daemon: the directory of sessions, one per cluster, and their dashboard at its address",
+  },
   args: {
     host: {
       type: "string",

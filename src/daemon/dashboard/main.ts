@@ -75,7 +75,11 @@ function showList(): void {
           "a",
           { href: `#/${encodeURIComponent(one.name)}`, "aria-current": one.name === name ? "page" : false },
           element("span", { class: "name" }, one.name),
-          element("span", { class: "quiet" }, `${one.processes} × ${bytes(one.size)}, ${one.order}`),
+          element(
+            "span",
+            { class: "quiet" },
+            `${one.processes} ${one.processes === 1 ? "process" : "processes"}, ${bytes(one.size)}`,
+          ),
         ),
       ),
     ),
@@ -175,13 +179,13 @@ function askToken(error: TokenNeeded): void {
     const port = location.port || "80";
     say(
       "This daemon demands a token, and this connection is not safe for one.",
-      "Whoever is on the way could change this page and take the token. Start the daemon with TLS (",
-      element("code", {}, "dsm cert --help"),
-      "), or reach it through ssh: ",
+      "Whoever is on the way could change this page and take the token. Reach the daemon through ssh: ",
       element("code", {}, `ssh -L ${port}:${location.host} ${location.hostname}`),
       ", then open ",
       element("code", {}, `http://127.0.0.1:${port}/`),
-      ".",
+      ". Or start it with TLS (",
+      element("code", {}, "dsm cert --help"),
+      ") and open it by https.",
     );
     listing = setTimeout(refresh, 5 * LIST_INTERVAL_MS);
     return;
