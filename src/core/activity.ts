@@ -120,6 +120,8 @@ export class Activity {
     const rank = view.getUint16(at + 6, true);
     this.bytes[rank] = (this.bytes[rank] as number) + bytes;
     this.#partBytes += bytes;
+    // The last one, which is the entry, may bring nothing more.
+    if (bytes > 0) this.#wrote_ms[rank] = this.now_ms;
     this.#touchRuns(rank, view, at);
   }
 

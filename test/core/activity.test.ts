@@ -116,6 +116,13 @@ describe("counts", () => {
     expect(writes.reduce((sum, count) => sum + count, 0)).toBe(3 * Math.ceil(4000 / CELL));
   });
 
+  test("a publication has written even if its last part brings nothing more", () => {
+    at(1700);
+    const tag = process(0).ask({ kind: Kind.PUBLISH, op: 1, body: encode(publication([[0, 4000]])).subarray(40) });
+    process(0).ask({ kind: Kind.PUBLISH, op: 0, body: new Uint8Array(0), tag });
+    expect(rank(0)).toMatchObject({ entries: 2, bytes: 4000, lastWriteMs: 0 });
+  });
+
   test("in direct mode no store is seen, and what is asked of the session is", () => {
     begin(1, SIZE, 1);
     expect(status().direct).toBe(true);
