@@ -8,10 +8,15 @@ export const CHROMIUM =
 
 export const NO_BROWSER = "Chromium is not installed: apt-get install chromium, or set BUN_CHROME_PATH";
 
+/** In this browser, a name for 127.0.0.1. */
+export const OTHER_NAME = "dsm.test";
+
 const ARGUMENTS = [
   // Root has no other way; and what is opened is our own daemon's.
   ...["--no-sandbox", "--disable-quic", "--disable-background-networking", "--disable-component-update"],
   ...["--disable-sync", "--disable-default-apps", "--disable-breakpad", "--hide-scrollbars"],
+  // A name of this machine that does not look like it.
+  `--host-resolver-rules=MAP ${OTHER_NAME} 127.0.0.1`,
 ];
 
 const END_TIMEOUT_MS = 20_000;

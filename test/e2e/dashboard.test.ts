@@ -1,6 +1,6 @@
 /** The dashboard, in a real browser, of real sessions whose true figures are known. */
 import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import type { Browser } from "../../scripts/browser.ts";
+import { type Browser, OTHER_NAME } from "../../scripts/browser.ts";
 import type { SessionDetail } from "../../src/core/directory.ts";
 import type { Actor } from "../support/e2e-actor.ts";
 import { Page, withoutBrowser } from "../support/e2e-browser.ts";
@@ -280,6 +280,12 @@ describe.skipIf(missing !== null)("dashboard", () => {
     await page.look(DESK);
   });
 
+  test("by a name that was made to lead here there is no page", async () => {
+    await browser.open(cluster.daemonAddress.replace("127.0.0.1", `http://${OTHER_NAME}`));
+    expect(await page.text("body")).toContain(`this daemon is reached by loopback addresses, not as ${OTHER_NAME}`);
+    expect(browser.complaints.splice(0)).toEqual([expect.stringContaining("403")]);
+  });
+
   test("in direct mode it says what it does not see", async () => {
     const [a] = await cluster.actors(["one", "one"]);
     await show(a?.session as string);
@@ -351,6 +357,11 @@ describe.skipIf(missing !== null)("dashboard", () => {
         0,
         "",
       ]);
+      // What is typed where anybody on the way could have changed the page is no secret any more.
+      await browser.open(guarded.daemonAddress.replace("127.0.0.1", `http://${OTHER_NAME}`));
+      await page.untilText("main h2", "This daemon demands a token, and this connection is not safe for one.");
+      expect(await page.text("main")).toContain(`ssh -L ${guarded.daemonAddress.split(":")[1]}:`);
+      expect(await browser.evaluate("document.querySelector('input')")).toBeNull();
       await browser.open("about:blank");
       await a?.do("leave");
       await guarded.settled();

@@ -62,7 +62,7 @@ export class SessionView {
       this.#waits,
       this.#said,
       this.#figures,
-      section("ranks", "Ranks", this.#ranks.element),
+      section("ranks", "Ranks", element("div", { class: "many" }, this.#ranks.element)),
       section(
         "memory",
         "Memory",

@@ -64,7 +64,8 @@ export class Timeline {
       ({ lane }) => String(lane.rank),
     );
     this.#table.element.classList.add("timeline");
-    this.element = element("div", {}, this.#words, this.#table.element, legend());
+    const lanes = element("div", { class: "many" }, this.#table.element);
+    this.element = element("div", {}, this.#words, lanes, legend());
     const redraw = () => this.#table.show(this.#shown);
     new ResizeObserver(redraw).observe(this.element);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
