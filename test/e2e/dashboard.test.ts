@@ -283,7 +283,9 @@ describe.skipIf(missing !== null)("dashboard", () => {
   test("by a name that was made to lead here there is no page", async () => {
     await browser.open(cluster.daemonAddress.replace("127.0.0.1", `http://${OTHER_NAME}`));
     expect(await page.text("body")).toContain(`this daemon is reached by loopback addresses, not as ${OTHER_NAME}`);
-    expect(browser.complaints.splice(0)).toEqual([expect.stringContaining("403")]);
+    await browser.open("about:blank");
+    // The page, and maybe an icon for it.
+    expect(browser.complaints.splice(0).filter((text) => !text.includes("403"))).toEqual([]);
   });
 
   test("in direct mode it says what it does not see", async () => {
@@ -312,13 +314,13 @@ describe.skipIf(missing !== null)("dashboard", () => {
     expect(await browser.evaluate("document.querySelector('.over').hidden")).toBe(true);
     // That the daemon did not answer is no fault of the page's.
     expect(
-      browser.complaints.splice(0).filter((text) => !/ERR_CONNECTION_REFUSED|ERR_INCOMPLETE|404/.test(text)),
+      browser.complaints.splice(0).filter((text) => !/ERR_CONNECTION_|ERR_INCOMPLETE|ERR_EMPTY|404/.test(text)),
     ).toEqual([]);
 
     const response = await fetch(`${origin}/v1/sessions/${session}`, { method: "DELETE" });
     expect(response.status).toBe(204);
     await page.untilText(".over", "This session has ended");
-    expect(browser.complaints.splice(0).filter((text) => !/ERR_INCOMPLETE|404/.test(text))).toEqual([]);
+    expect(browser.complaints.splice(0).filter((text) => !/ERR_CONNECTION_|ERR_INCOMPLETE|404/.test(text))).toEqual([]);
   });
 
   describe("with a token", () => {
