@@ -12,6 +12,8 @@ import { Inspector } from "./inspector.ts";
 import { Timeline } from "./timeline.ts";
 
 const LASTING_MS = 1_000;
+/** Between two samples there are many shorter times. */
+const STATE_MIN_MS = 10;
 /** A session of a thousand ranks may have a thousand reasons to wait. */
 const SENTENCES_MAX = 6;
 
@@ -296,7 +298,7 @@ function showState(cell: HTMLElement, { status }: RankRow): void {
   const words = cell.children[0] as HTMLElement;
   setText(words, `${STATES[state]}${name}${has}`);
   words.dataset.state = state;
-  setText(cell.children[1] as Element, formatDuration(stateMs));
+  setText(cell.children[1] as Element, stateMs < STATE_MIN_MS ? "" : formatDuration(stateMs));
 }
 
 /** Semaphores, locks and named blocks, each a table where there are any. */
