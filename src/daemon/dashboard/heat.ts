@@ -1,6 +1,6 @@
 /** The map as a grid, a cell for each piece of it: who wrote there last, and how often. */
 import type { BlockStatus, Heat } from "../../core/directory.ts";
-import { element, rankMark, setAttribute } from "./dom.ts";
+import { element, rankMark, setAttribute, setText } from "./dom.ts";
 import { address, bytes, count } from "./format.ts";
 import { RANK_COLOURS } from "./limits.ts";
 
@@ -49,6 +49,8 @@ export class HeatMap {
   #columns = 0;
   #focused = 0;
   #selected = -1;
+  /** The one that is described below the map. */
+  #at = -1;
 
   /** `select`: called with the cell that was chosen. */
   constructor(select: (cell: number) => void) {
@@ -73,7 +75,9 @@ export class HeatMap {
     this.#facts = facts;
     if (before === null || before.writers.length !== heat.writers.length || before.cell !== heat.cell) {
       this.#columns = 0;
+      this.#at = -1;
       this.#layOut();
+      this.#sayPointed();
       return;
     }
     for (let i = 0; i < heat.writers.length; i++) {
@@ -82,6 +86,7 @@ export class HeatMap {
       if (fresh) this.#paint(cell, i);
       if (fresh !== cell.hasAttribute("data-fresh")) cell.toggleAttribute("data-fresh", fresh);
     }
+    this.#sayPointed();
   }
 
   /** Marks a cell as the chosen one. */
@@ -167,8 +172,16 @@ export class HeatMap {
 
   #point(cell: number | null): void {
     if (cell === null) return;
-    this.#pointed.textContent =
-      cell >= 0 ? this.describe(cell) : "Click a cell, or press Enter on it, to see its bytes. Arrow keys move.";
+    this.#at = cell;
+    this.#sayPointed();
+  }
+
+  #sayPointed(): void {
+    const words =
+      this.#at >= 0
+        ? this.describe(this.#at)
+        : "Click a cell, or press Enter on it, to see its bytes. Arrow keys move.";
+    setText(this.#pointed, words);
   }
 
   #choose(cell: number | null): void {

@@ -13,7 +13,7 @@ import { Timeline } from "./timeline.ts";
 
 const LASTING_MS = 1_000;
 /** Between two samples there are many shorter times. */
-const STATE_MIN_MS = 10;
+const BRIEF_MS = 10;
 /** A session of a thousand ranks may have a thousand reasons to wait. */
 const SENTENCES_MAX = 6;
 
@@ -279,14 +279,18 @@ function rankTable(): Table<RankRow> {
       {
         title: "Last write",
         figure: true,
-        fill: (cell, { status }) =>
-          setText(cell, status.lastWriteMs === null ? "–" : `${formatDuration(status.lastWriteMs)} ago`),
+        fill: (cell, { status }) => setText(cell, lastWrite(status)),
       },
     ],
     ({ status }) => String(status.rank),
   );
   table.element.classList.add("ranks");
   return table;
+}
+
+function lastWrite({ lastWriteMs }: RankStatus): string {
+  if (lastWriteMs === null) return "–";
+  return lastWriteMs < BRIEF_MS ? "now" : `${formatDuration(lastWriteMs)} ago`;
 }
 
 function showState(cell: HTMLElement, { status }: RankRow): void {
@@ -298,7 +302,7 @@ function showState(cell: HTMLElement, { status }: RankRow): void {
   const words = cell.children[0] as HTMLElement;
   setText(words, `${STATES[state]}${name}${has}`);
   words.dataset.state = state;
-  setText(cell.children[1] as Element, stateMs < STATE_MIN_MS ? "" : formatDuration(stateMs));
+  setText(cell.children[1] as Element, stateMs < BRIEF_MS ? "" : formatDuration(stateMs));
 }
 
 /** Semaphores, locks and named blocks, each a table where there are any. */
