@@ -1,4 +1,5 @@
 /** The files inside a compiled `dsm`. Imported only there: from source the files may not have been built yet. */
+import headerPrinter from "../../dist/client/header.js" with { type: "file" };
 import preload from "../../dist/client/preload.js" with { type: "file" };
 import licenses from "../../dist/licenses.txt" with { type: "file" };
 import cppHeader from "../../native/bindings/cpp/dsm/dsm.hpp" with { type: "file" };
@@ -21,5 +22,6 @@ export const EMBEDDED: Record<AssetName, string> = {
   "dsm_util.h": utilHeader,
   "dsm.hpp": cppHeader,
   "preload.js": preload as unknown as string,
+  "header.js": headerPrinter as unknown as string,
   "licenses.txt": licenses,
 };

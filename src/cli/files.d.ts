@@ -23,3 +23,7 @@ declare module "*/dist/client/preload.js" {
   const path: string;
   export default path;
 }
+declare module "*/dist/client/header.js" {
+  const path: string;
+  export default path;
+}
