@@ -7,7 +7,7 @@ import { join } from "node:path";
 import type { BunPlugin } from "bun";
 import { collectNotices, writeLicenses } from "./licenses.ts";
 import { buildNative } from "./native.ts";
-import { BuildError, files, progress, replaceFile, root, runScript, runStep, withBuildLock } from "./steps.ts";
+import { BuildError, command, files, progress, replaceFile, root, runScript, runStep, withBuildLock } from "./steps.ts";
 
 const koffiModule = "node_modules/@koromix/koffi-linux-x64/linux_x64/koffi.node";
 const executable = "dist/dsm";
@@ -41,6 +41,7 @@ async function build(quiet: boolean): Promise<void> {
       await koffiStep(),
       await licensesStep(),
       await clientStep(),
+      await nodeStep(),
       await dashboardStep(),
       await executableStep(),
     ];
@@ -81,22 +82,59 @@ async function licensesStep() {
   });
 }
 
-/** One file that runs from wherever libdsm.so and koffi.node lie beside it. */
+/** What runs from wherever libdsm.so and koffi.node lie beside it: "dsm" for scripts, and the part of `dsm header`. */
 async function clientStep() {
   return runStep({
     name: "client",
     inputs: [...(await files("src/client/**/*.ts", "src/core/**/*.ts")), "package-lock.json", "scripts/build.ts"],
     facts: [Bun.version],
-    outputs: ["dist/client/preload.js"],
+    outputs: ["dist/client/preload.js", "dist/client/header.js"],
     run: async () => {
+      for (const name of ["preload", "header"]) {
+        const entry = `src/client/${name}.ts`;
+        const bundle = await Bun.build({
+          entrypoints: [join(root, entry)],
+          ...bundling,
+          plugins: [koffiFrom({ path: "./koffi.node", external: true })],
+        });
+        const [output] = bundle.outputs;
+        if (!bundle.success || output === undefined) throw bundleError(entry, bundle.logs);
+        await replaceFile(join(root, `dist/client/${name}.js`), output);
+      }
+    },
+  });
+}
+
+/** "dsm" for Node: one module, which finds koffi as an installed package, and the types of it. */
+async function nodeStep() {
+  return runStep({
+    name: "client for Node",
+    inputs: [...(await files("src/client/**/*.ts", "src/core/**/*.ts")), "package-lock.json", "scripts/build.ts"],
+    facts: [Bun.version],
+    outputs: ["dist/client/index.js", "dist/client/types/client/index.d.ts"],
+    run: async () => {
+      const entry = "src/client/index.ts";
       const bundle = await Bun.build({
-        entrypoints: [join(root, "src/client/preload.ts")],
+        entrypoints: [join(root, entry)],
         ...bundling,
-        plugins: [koffiFrom({ path: "./koffi.node", external: true })],
+        target: "node",
+        external: ["koffi"],
       });
       const [output] = bundle.outputs;
-      if (!bundle.success || output === undefined) throw bundleError("src/client/preload.ts", bundle.logs);
-      await replaceFile(join(root, "dist/client/preload.js"), output);
+      if (!bundle.success || output === undefined) throw bundleError(entry, bundle.logs);
+      const types = join(root, "dist/client/types");
+      await rm(types, { recursive: true, force: true });
+      await command([
+        ...[process.execPath, join(root, "node_modules/typescript/bin/tsc"), "--ignoreConfig", entry],
+        ...["--declaration", "--emitDeclarationOnly", "--stripInternal", "--rootDir", "src", "--outDir", types],
+        ...["--target", "esnext", "--module", "preserve", "--moduleResolution", "bundler", "--types", "bun-types"],
+        ...["--allowImportingTsExtensions", "--strict", "--exactOptionalPropertyTypes", "--skipLibCheck"],
+      ]);
+      for (const path of await files("dist/client/types/**/*.d.ts")) {
+        const file = Bun.file(join(root, path));
+        await Bun.write(file, (await file.text()).replace(/(from "\.[^"]*)\.ts"/g, '$1.js"'));
+      }
+      await replaceFile(join(root, "dist/client/index.js"), output);
     },
   });
 }
@@ -137,6 +175,7 @@ async function executableStep() {
       ...(await files("src/**/*.ts", "native/include/**/*.h")),
       ...embedded,
       "dist/client/preload.js",
+      "dist/client/header.js",
       "dist/licenses.txt",
       ...(await files("dist/dashboard/*")),
       "package.json",

@@ -28,6 +28,7 @@ const SOURCES = {
   "dsm_util.h": "native/include/dsm/dsm_util.h",
   "dsm.hpp": "native/bindings/cpp/dsm/dsm.hpp",
   "preload.js": "dist/client/preload.js",
+  "header.js": "dist/client/header.js",
   "licenses.txt": "dist/licenses.txt",
   "dashboard.html": "dist/dashboard/dashboard.html",
   "dashboard.js": "dist/dashboard/dashboard.js",
@@ -47,11 +48,12 @@ export async function readAsset(name: AssetName): Promise<Uint8Array> {
  * The files a script on the embedded Bun needs, by path. From a compiled program they are copied to the user's cache,
  * side by side: what is inside cannot be loaded in place.
  */
-export async function runtimeFiles(): Promise<{ library: string; preload: string }> {
+export async function runtimeFiles(): Promise<{ library: string; preload: string; header: string }> {
   if (!isCompiled) {
-    return { library: sourceFile(SOURCES["libdsm.so"]), preload: sourceFile("src/client/preload.ts") };
+    const [preload, header] = ["src/client/preload.ts", "src/client/header.ts"].map(sourceFile) as [string, string];
+    return { library: sourceFile(SOURCES["libdsm.so"]), preload, header };
   }
-  const names = ["libdsm.so", "koffi.node", "preload.js"] as const;
+  const names = ["libdsm.so", "koffi.node", "preload.js", "header.js"] as const;
   const contents = await Promise.all(names.map(readAsset));
   const hash = new Bun.CryptoHasher("sha256");
   for (const content of contents) hash.update(new Bun.CryptoHasher("sha256").update(content).digest());
@@ -59,7 +61,8 @@ export async function runtimeFiles(): Promise<{ library: string; preload: string
     hash.digest("hex").slice(0, 32),
     Object.fromEntries(names.map((name, i) => [name, contents[i] as Uint8Array])),
   );
-  return { library: join(folder, "libdsm.so"), preload: join(folder, "preload.js") };
+  const [library, preload, header] = ["libdsm.so", "preload.js", "header.js"].map((name) => join(folder, name));
+  return { library, preload, header } as { library: string; preload: string; header: string };
 }
 
 /** Puts files into a folder of that name in the user's cache, or finds them there, unchanged; returns the folder. */

@@ -1,4 +1,5 @@
 /** The files inside a compiled `dsm`. Imported only there: from source the files may not have been built yet. */
+import headerPrinter from "../../dist/client/header.js" with { type: "file" };
 import preload from "../../dist/client/preload.js" with { type: "file" };
 import dashboardStyle from "../../dist/dashboard/dashboard.css" with { type: "file" };
 import dashboardPage from "../../dist/dashboard/dashboard.html" with { type: "file" };
@@ -25,6 +26,7 @@ export const EMBEDDED: Record<AssetName, string> = {
   "dsm_util.h": utilHeader,
   "dsm.hpp": cppHeader,
   "preload.js": preload as unknown as string,
+  "header.js": headerPrinter as unknown as string,
   "licenses.txt": licenses,
   "dashboard.html": dashboardPage as unknown as string,
   "dashboard.js": dashboardScript as unknown as string,

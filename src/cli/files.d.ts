@@ -35,3 +35,7 @@ declare module "*.svg" {
   const path: string;
   export default path;
 }
+declare module "*/dist/client/header.js" {
+  const path: string;
+  export default path;
+}

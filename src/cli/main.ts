@@ -18,6 +18,7 @@ const COMMANDS: Record<string, () => Promise<CommandDef<any>>> = {
   snapshot: async () => (await import("./snapshot.ts")).default,
   remove: async () => (await import("./remove.ts")).default,
   doctor: async () => (await import("./doctor.ts")).default,
+  header: async () => (await import("./header.ts")).default,
   cert: async () => (await import("./cert.ts")).default,
   install: async () => (await import("./install.ts")).default,
   uninstall: async () => (await import("./uninstall.ts")).default,

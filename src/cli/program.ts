@@ -18,16 +18,16 @@ const SCRIPT = /\.(?:[mc]?[jt]s|[jt]sx)$/;
 export async function findProgram(words: string[]): Promise<Program | { error: string; exitCode: number }> {
   const [name, ...rest] = words as [string, ...string[]];
   if (SCRIPT.test(name)) {
-    const problem = checkFile(name, constants.R_OK, "read");
+    const problem = checkFile(name, "R_OK", "read");
     return problem ?? scriptProgram(resolve(name), rest);
   }
   if (!name.includes("/")) {
     const found = Bun.which(name, { PATH: process.env.PATH ?? "" });
     if (found) return { command: [found, ...rest], environment: {} };
-    const here = checkFile(name, constants.X_OK, "executed") === null ? `; for the one here write ./${name}` : "";
+    const here = checkFile(name, "X_OK", "executed") === null ? `; for the one here write ./${name}` : "";
     return { error: `program "${name}" was not found in the PATH${here}`, exitCode: NOT_FOUND };
   }
-  const problem = checkFile(name, constants.X_OK, "executed");
+  const problem = checkFile(name, "X_OK", "executed");
   return problem ?? { command: [resolve(name), ...rest], environment: {} };
 }
 
@@ -41,7 +41,12 @@ export async function scriptProgram(script: string, rest: string[]): Promise<Pro
   };
 }
 
-function checkFile(name: string, mode: number, what: string): { error: string; exitCode: number } | null {
+/** Null: it is a file that may be read, or executed. */
+export function checkFile(
+  name: string,
+  mode: "R_OK" | "X_OK",
+  what: string,
+): { error: string; exitCode: number } | null {
   try {
     if (!statSync(name).isFile()) return { error: `program "${name}" is not a file`, exitCode: NOT_EXECUTABLE };
   } catch (error) {
@@ -50,7 +55,7 @@ function checkFile(name: string, mode: number, what: string): { error: string; e
     return { error: `program "${name}" cannot be reached: ${code}`, exitCode: NOT_EXECUTABLE };
   }
   try {
-    accessSync(name, mode);
+    accessSync(name, constants[mode]);
     return null;
   } catch {
     return { error: `program "${name}" may not be ${what}; check its permissions`, exitCode: NOT_EXECUTABLE };

@@ -4,7 +4,6 @@
  *
  * The connection keeps the program alive while something is under way and at no other time.
  */
-import type { Socket } from "bun";
 import { DsmError, Status, statusCode } from "../core/errors.ts";
 import { FrameReader } from "../core/frames.ts";
 import { CHANNEL_REQUESTS_MAX, FRAME_MAX } from "../core/limits.ts";
@@ -19,6 +18,7 @@ import {
   Kind,
   ProtocolError,
 } from "../core/protocol.ts";
+import { type Connection, connect, deferred } from "./runtime.ts";
 
 /** What an arbiter wants to know of who opens a further channel. */
 export interface Attachment {
@@ -71,8 +71,8 @@ export class Channel {
   readonly #outbox: Outbox;
   readonly #pending = new Map<number, Pending>();
   readonly #queue: QueuedPost[] = [];
-  readonly #attached = Promise.withResolvers<void>();
-  #socket: Socket | undefined;
+  readonly #attached = deferred<void>();
+  #socket: Connection | undefined;
   #nextTag = ATTACH_TAG + 1;
   #posts = 0;
   /** Why nothing more can be asked, once that is so. */
@@ -88,14 +88,11 @@ export class Channel {
   static async open({ socket: path, token, rank }: Attachment): Promise<Channel> {
     const channel = new Channel();
     try {
-      channel.#socket = await Bun.connect({
-        unix: path,
-        socket: {
-          data: (_, chunk) => channel.#receive(chunk),
-          drain: () => channel.#outbox.drain(),
-          close: () => channel.#end(new DsmError("DSM_UNREACHABLE", "the arbiter has ended")),
-          error: (_, error) => channel.#end(new DsmError("DSM_UNREACHABLE", `the arbiter is lost: ${error.message}`)),
-        },
+      channel.#socket = await connect(path, {
+        data: (chunk) => channel.#receive(chunk),
+        drain: () => channel.#outbox.drain(),
+        close: () => channel.#end(new DsmError("DSM_UNREACHABLE", "the arbiter has ended")),
+        error: (error) => channel.#end(new DsmError("DSM_UNREACHABLE", `the arbiter is lost: ${error.message}`)),
       });
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
@@ -147,7 +144,7 @@ export class Channel {
   /** A request that waits for nobody and lets others go on: it has its own part of the limit. */
   async #give(frame: (tag: number) => Uint8Array): Promise<Reply> {
     if (this.#ended !== undefined) throw this.#ended;
-    const { promise, resolve, reject } = Promise.withResolvers<Reply>();
+    const { promise, resolve, reject } = deferred<Reply>();
     const pending = { resolve, reject, isPost: true };
     if (this.#posts < POSTS_MAX) {
       this.#begin(pending, frame);
@@ -169,7 +166,7 @@ export class Channel {
     if (this.#pending.size - this.#posts >= WAITS_MAX) {
       throw new DsmError("DSM_LIMIT", `${WAITS_MAX} waits of this process are under way, the limit; await some first`);
     }
-    const { promise, resolve, reject } = Promise.withResolvers<Reply>();
+    const { promise, resolve, reject } = deferred<Reply>();
     const tag = this.#begin({ resolve, reject, isPost: false }, frame);
     const cancel = (): void => {
       // The tag may have been given to another request since this one ended.

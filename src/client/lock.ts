@@ -130,11 +130,49 @@ export class Lock {
     return value;
   }
 
+  /**
+   * Locks until the end of the scope: `await using held = await lock.hold()`. Like lock(), and unlocks at the end, also
+   * when the scope is left by an error. Where `held.outcome` is "owner-died" call `held.mended()` once what the lock guards
+   * is in order again; without it the next owner is told, too.
+   */
+  async hold(options: WaitOptions = {}): Promise<HeldLock> {
+    const outcome = await this.lock(options);
+    return new HeldLock(outcome, (unmended) => this.#unlock(unmended));
+  }
+
   #isOurs(): DsmError {
     return new DsmError("DSM_BUSY", `this process has lock "${this.name}", or waits for it, already`);
   }
 
   #timedOut(timeoutMs: number | undefined): string {
     return `lock "${this.name}" was not free within ${timeoutMs} ms`;
+  }
+}
+
+/** A lock that this process has until the end of the scope. */
+export class HeldLock implements AsyncDisposable {
+  /** How locking went. */
+  readonly outcome: LockOutcome;
+  readonly #unlock: (unmended: boolean) => Promise<void>;
+  #unmended: boolean;
+  #released = false;
+
+  /** @internal Use `lock.hold()`. */
+  constructor(outcome: LockOutcome, unlock: (unmended: boolean) => Promise<void>) {
+    this.outcome = outcome;
+    this.#unlock = unlock;
+    this.#unmended = outcome === "owner-died";
+  }
+
+  /** What the lock guards is in order again, after "owner-died". */
+  mended(): void {
+    this.#unmended = false;
+  }
+
+  /** Unlocks, unless that was done. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#released) return;
+    this.#released = true;
+    await this.#unlock(this.#unmended);
   }
 }

@@ -1,6 +1,7 @@
 /** libdsm through koffi: where the library is, and its calls with their types. */
-import { closeSync, existsSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { getSystemErrorName } from "node:util";
 import type * as Koffi from "koffi";
 import { DsmError, Status, statusCode } from "../core/errors.ts";
@@ -9,6 +10,7 @@ import type { Order } from "../core/order.ts";
 import type { Attachment } from "./channel.ts";
 import type { JoinConfig } from "./config.ts";
 import type { LockOutcome } from "./lock.ts";
+import { readToEnd } from "./runtime.ts";
 import type { WaitOutcome } from "./waiting.ts";
 
 /** `dsm_session *`, valid from open() to close(). */
@@ -46,8 +48,10 @@ const TEXT_SIZE = 512;
 const SOCKET_SIZE = 108;
 const TOKEN_SIZE = 8;
 
-/** The package's folder: this file is in src/client of it, the bundle of it in dist/client. */
-const packageRoot = join(import.meta.dir, "..", "..");
+/** The folder of this file, or of the bundle of it. */
+const here = fileURLToPath(new URL(".", import.meta.url));
+/** The package's folder: this file is in src/client of it, the bundle in dist/client. */
+const packageRoot = join(here, "..", "..");
 
 let loaded: Library | undefined;
 
@@ -357,15 +361,6 @@ export class Library {
   }
 }
 
-/** All that comes from a pipe until its other end is closed; closes it. */
-async function readToEnd(descriptor: number): Promise<Uint8Array> {
-  try {
-    return await new Response(Bun.file(descriptor).stream()).bytes();
-  } finally {
-    closeSync(descriptor);
-  }
-}
-
 /** Runs a `_text` call on another thread, whose dsm_last_error() cannot be asked from here. */
 async function later(call: Call, ...values: unknown[]): Promise<void> {
   const text = new Uint8Array(TEXT_SIZE);
@@ -400,7 +395,7 @@ function findLibrary(): string {
     if (existsSync(named)) return named;
     throw new DsmError("DSM_SYSTEM", `DSM_LIBRARY is "${named}", but there is no such file`);
   }
-  for (const path of [join(import.meta.dir, "libdsm.so"), join(packageRoot, "native/build/libdsm.so")]) {
+  for (const path of [join(here, "libdsm.so"), join(packageRoot, "native/build/libdsm.so")]) {
     if (existsSync(path)) return path;
   }
   return "libdsm.so";

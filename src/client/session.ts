@@ -4,6 +4,7 @@ import { ALIGN_MAX } from "../core/limits.ts";
 import type { OnLoss } from "../core/loss.ts";
 import { checkName } from "../core/names.ts";
 import type { Order } from "../core/order.ts";
+import type { Fields, StructType } from "../core/struct.ts";
 import { Channel } from "./channel.ts";
 import { invalid, type JoinOptions, readConfig } from "./config.ts";
 import { serveReadSync } from "./fs.ts";
@@ -12,6 +13,7 @@ import { Lock } from "./lock.ts";
 import { checkReply, Membership } from "./membership.ts";
 import { loadLibrary } from "./native.ts";
 import { Semaphore } from "./semaphore.ts";
+import { openStruct, type SharedFields } from "./struct.ts";
 import {
   type IntegerArray,
   notify,
@@ -322,6 +324,27 @@ export class Session {
     const wrong = checkName("block", name);
     if (wrong !== null) throw invalid(wrong);
     return this.#viewAt(type, library.named(pointer, name, this.#blockSize(type, length)), length);
+  }
+
+  /**
+   * An object over the block of that name (1 to 56 bytes, no "/") whose properties are the shared memory:
+   *
+   * ```ts
+   * const shared = session.struct("state", { turn: i32, sum: f64, grid: f32.array(512, 512), name: utf8(32), lock: mutex });
+   * shared.sum += chunk; // a load and a store, as of a variable
+   * shared.grid[i * 512 + j] = 1; // arrays are typed arrays
+   * shared.$atomic.turn.add(1); // one step for all
+   * await shared.lock.use(() => (shared.name = "Ada"));
+   * ```
+   *
+   * The same in every process, made at first use and zeroed then, with the layout of the C struct of the same fields:
+   * `dsm header` prints that. An assignment to a number or bool is one store; what does not fit is converted as by a typed
+   * array. Blocks the program for the time of two round trips and an atomic operation.
+   *
+   * Fails with DSM_MISMATCH (other processes have given other fields), and as `named()` does.
+   */
+  struct<F extends Fields>(name: string, fields: F | StructType<F>): SharedFields<F> {
+    return openStruct(this, name, fields);
   }
 
   #blockSize({ BYTES_PER_ELEMENT = 1 }: AnyViewType, length: number): number {

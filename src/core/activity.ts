@@ -103,7 +103,8 @@ export class Activity {
     this.#trace?.entry(this.now_ms, view, at, bytes + this.#partBytes);
     if (kind === Kind.STORE || kind === Kind.ATOMIC) {
       this.#count(rank, bytes);
-      this.#touch(rank, getUint64(view, at + 24), bytes);
+      // A map has at most 2^32 bytes.
+      this.#touch(rank, view.getUint32(at + 24, true), bytes);
     } else if (kind === Kind.PUBLISH) {
       this.#partBytes = 0;
       this.#count(rank, bytes);
@@ -132,8 +133,11 @@ export class Activity {
   }
 
   #touch(rank: number, offset: number, length: number): void {
+    const first = offset >>> this.#shift;
     const last = (offset + length - 1) >>> this.#shift;
-    for (let cell = offset >>> this.#shift; cell <= last; cell += 1) {
+    this.#writers[first] = rank;
+    this.#writes[first] = (this.#writes[first] as number) + 1;
+    for (let cell = first + 1; cell <= last; cell += 1) {
       this.#writers[cell] = rank;
       this.#writes[cell] = (this.#writes[cell] as number) + 1;
     }

@@ -23,6 +23,13 @@ export const LOCKS_MAX = 4096;
 export const BLOCKS_MAX = 65536;
 /** Largest alignment of a block: a page. */
 export const ALIGN_MAX = 4096;
+/** Fields of a struct, its nested structs' own not counted; how deep those may be nested, */
+export const STRUCT_FIELDS_MAX = 1024;
+export const STRUCT_DEPTH_MAX = 16;
+/** how many may be in an array (each is an object of the program), */
+export const STRUCT_ARRAY_MAX = 65536;
+/** and bytes of one text in it. */
+export const UTF8_MAX = 65536;
 /** Requests of a session that may sleep on values of the map. */
 export const SLEEPERS_MAX = 65536;
 /** Joiners that may wait for a running session to end and the next of that name to begin. */

@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from
 import { readFileSync } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
-import { readChallenge } from "../../src/core/auth.ts";
+import { HTTP_PROOF_HEADER, readChallenge } from "../../src/core/auth.ts";
 import type { SessionAddress, SessionDetail, SessionSummary } from "../../src/core/directory.ts";
 import { ADDRESS_SLOTS, PROTOCOL_VERSION, VERSION } from "../../src/core/limits.ts";
 import { type Daemon, type DaemonOptions, startDaemon } from "../../src/daemon/daemon.ts";
@@ -475,6 +475,26 @@ describe("with a token", () => {
   let guarded: Running;
   beforeEach(() => {
     guarded = start({ security: SECURITY, serverEnvironment: { DSM_TOKEN: TEXT } });
+  });
+
+  test("says nothing of its sessions without a proof, and proves itself at the beginning of a stream", async () => {
+    await signedFetch(TOKEN, "POST", `${guarded.url}/sessions`, { name: "s", processes: 1 });
+    const root = guarded.url.replace("/v1", "");
+    for (const path of ["/metrics", "/v1/sessions/s/watch", "/v1/sessions/s/memory", "/v1/sessions/s?heat=1"]) {
+      expect([path, (await fetch(`${root}${path}`)).status]).toEqual([path, 401]);
+    }
+    const metrics = await signedFetch(TOKEN, "GET", `${root}/metrics`);
+    expect(await metrics.text()).toContain('dsm_session_up{session="s"} 1\n');
+    const url = `${guarded.url}/sessions/s/watch?interval_ms=100`;
+    const { authorization, answer } = await signed(TOKEN, "GET", url);
+    const hangUp = new AbortController();
+    const response = await fetch(url, { headers: { authorization }, signal: hangUp.signal });
+    expect([response.status, response.headers.get("content-type")]).toEqual([200, "text/event-stream"]);
+    expect(response.headers.get(HTTP_PROOF_HEADER)).toBe(answer(200, ""));
+    const reader = (response.body as ReadableStream<Uint8Array>).getReader();
+    const first = new TextDecoder().decode((await reader.read()).value);
+    expect(first).toMatch(/^data: \{.*"name":"s".*\}\n\n$/);
+    hangUp.abort();
   });
 
   test("refuses whoever proves nothing, or something else, and says only that", async () => {
