@@ -1,7 +1,7 @@
 /** Throughput and latency over the last minutes. */
 import uPlot from "uplot";
 import { formatDuration } from "../../core/duration.ts";
-import { element, rankMark, setAttribute, setText } from "./dom.ts";
+import { element, rankMark, setText } from "./dom.ts";
 import { bytes, short } from "./format.ts";
 import { HISTORY_MS, type Point } from "./history.ts";
 import { RANK_COLOURS } from "./limits.ts";
@@ -22,7 +22,6 @@ export interface Line {
 /** One chart with its title, a sentence that says the same, and what its lines are. */
 export class Chart {
   readonly element: HTMLElement;
-  readonly #title: string;
   readonly #unit: (value: number) => string;
   readonly #steps: number[] | undefined;
   readonly #place = element("div", { class: "plot", "aria-hidden": "true" });
@@ -34,15 +33,14 @@ export class Chart {
   #span_s = SPAN_MIN_MS / 1000;
 
   /** `steps`: of the lines across, where others than 1, 2, 5 times a power of ten are round. */
-  constructor(title: string, unit: (value: number) => string, steps?: number[]) {
-    this.#title = title;
+  constructor(title: string, unit: (value: number) => string, gone: AbortSignal, steps?: number[]) {
     this.#unit = unit;
     this.#steps = steps;
     const caption = element("figcaption", {}, element("h4", {}, title), this.#words, this.#legend);
     this.element = element("figure", { class: "chart" }, caption, this.#place);
     new ResizeObserver(() => this.#fit()).observe(this.#place);
     // The colours of a canvas do not change by themselves.
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#make());
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#make(), { signal: gone });
   }
 
   show(points: readonly Point[], lines: Line[]): void {
@@ -88,7 +86,6 @@ export class Chart {
       this.#words,
       `${current === "" ? "" : `Now ${current}; `}at most ${highest} in ${formatDuration(shown_ms)}.`,
     );
-    setAttribute(this.#place, "data-lines", String(lines.length));
   }
 
   #ranks: (number | null)[] = [];
@@ -140,7 +137,6 @@ export class Chart {
       this.#data,
       this.#place,
     );
-    setAttribute(this.#place, "data-title", this.#title);
   }
 
   #fit(): void {
@@ -163,11 +159,15 @@ const powersOfTwo = Array.from({ length: 44 }, (_, i) => 2 ** i);
 /** The three charts of a session. */
 export class Charts {
   readonly element: HTMLElement;
-  readonly #entries = new Chart("Entries per second", perSecond);
-  readonly #bytes = new Chart("Bytes per second", bytesPerSecond, powersOfTwo);
-  readonly #roundTrip = new Chart("Round trip to each node", microseconds);
+  readonly #entries: Chart;
+  readonly #bytes: Chart;
+  readonly #roundTrip: Chart;
 
-  constructor() {
+  /** `gone`: when they are not shown any more. */
+  constructor(gone: AbortSignal) {
+    this.#entries = new Chart("Entries per second", perSecond, gone);
+    this.#bytes = new Chart("Bytes per second", bytesPerSecond, gone, powersOfTwo);
+    this.#roundTrip = new Chart("Round trip to each node", microseconds, gone);
     this.element = element(
       "div",
       { class: "charts" },

@@ -109,8 +109,9 @@ function choose(): void {
 
 function open(name: string, instance: string): void {
   shown?.stop.abort();
-  const view = new SessionView(name, api);
-  shown = { name, instance, view, stop: new AbortController(), ended: false };
+  const stop = new AbortController();
+  const view = new SessionView(name, api, stop.signal);
+  shown = { name, instance, view, stop, ended: false };
   main.replaceChildren(view.element);
   document.title = `${name} – dsm`;
   showList();
@@ -167,7 +168,7 @@ function missing(name: string): void {
   say(`There is no session “${name}”.`, "It has ended, or has not begun; it appears here by itself when it does.");
 }
 
-/** The daemon wants a proof that we know the token. It is asked for only where a proof can be made, and is kept from no one. */
+/** The daemon wants a proof that we know the token. It is asked for only where a proof can be made. */
 function askToken(error: TokenNeeded): void {
   clearTimeout(listing);
   setLink("locked", "the daemon demands a token");
@@ -232,6 +233,7 @@ function askToken(error: TokenNeeded): void {
 }
 
 window.addEventListener("hashchange", () => {
+  if (asking) return;
   const name = chosenName();
   if (name !== null && name !== shown?.name) close();
   choose();

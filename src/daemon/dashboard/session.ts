@@ -42,13 +42,16 @@ export class SessionView {
   readonly #heat: HeatMap;
   readonly #inspector: Inspector;
   readonly #mapFacts = element("p", { class: "quiet" });
-  readonly #charts = new Charts();
-  readonly #timeline = new Timeline();
+  readonly #charts: Charts;
+  readonly #timeline: Timeline;
   readonly #things = new Things();
   #detail: SessionDetail | null = null;
   #selected = -1;
 
-  constructor(name: string, api: Api) {
+  /** `gone`: when it is not shown any more. */
+  constructor(name: string, api: Api, gone: AbortSignal) {
+    this.#charts = new Charts(gone);
+    this.#timeline = new Timeline(gone);
     this.#heat = new HeatMap((cell) => this.#choose(cell));
     this.#inspector = new Inspector(
       (offset, length) => api.memory(name, offset, length),

@@ -48,7 +48,7 @@ export class Timeline {
   readonly #table: Table<Row>;
   #shown: Row[] = [];
 
-  constructor() {
+  constructor(gone: AbortSignal) {
     this.#table = new Table<Row>(
       "Waits of each rank over time",
       [
@@ -65,10 +65,10 @@ export class Timeline {
     );
     this.#table.element.classList.add("timeline");
     const lanes = element("div", { class: "many" }, this.#table.element);
-    this.element = element("div", {}, this.#words, lanes, legend());
+    this.element = element("div", {}, this.#words, lanes, legend(gone));
     const redraw = () => this.#table.show(this.#shown);
     new ResizeObserver(redraw).observe(this.element);
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw, { signal: gone });
   }
 
   show(history: History, now_ms: number): void {
@@ -173,7 +173,7 @@ function draw(
   }
 }
 
-function legend(): HTMLElement {
+function legend(gone: AbortSignal): HTMLElement {
   const parts = LEGEND.map(([look, words]) => {
     const canvas = element("canvas", { "aria-hidden": "true" });
     const paint = () => {
@@ -181,7 +181,7 @@ function legend(): HTMLElement {
       if (context !== null) draw(context, coloursOf(canvas), look, 0, canvas.clientWidth);
     };
     new ResizeObserver(paint).observe(canvas);
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paint);
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paint, { signal: gone });
     return element("span", { class: "step" }, canvas, words);
   });
   return element(
