@@ -145,7 +145,10 @@ function stateText({ state, on, stateMs }: RankStatus, width: number): string {
   if (!["barrier", "semaphore", "lock", "sleeping"].includes(state)) return cut(state, width);
   const since = `since ${formatDuration(stateMs)}`;
   if (state === "barrier") return cut(`in barrier ${since}`, width);
-  if (state === "sleeping") return cut(`asleep on ${on} ${since}`, width);
+  if (state === "sleeping") {
+    const asleep = `asleep on ${on} ${since}`;
+    return cut(asleep.length <= width ? asleep : `on ${on} ${since}`, width);
+  }
   const name = on ?? "";
   const rest = `" ${since}`;
   const long = state === "lock" ? 'waits for lock "' : 'waits on "';

@@ -115,7 +115,7 @@ export function* readRecords(body: Uint8Array): Generator<TraceRecord> {
   }
 }
 
-/** One event of the format: `ts` and `dur` are microseconds. */
+/** One event of the format: `ts` and `dur` are microseconds, from the beginning of the trace. */
 export interface TraceEvent {
   name: string;
   ph: "X" | "i" | "C" | "M";
@@ -239,8 +239,12 @@ export class ChromeTrace {
         : kind === Kind.SLEEP
           ? `asleep on ${name}`
           : `waits for ${kind === Kind.LOCK ? "lock" : "semaphore"} "${name}"`;
-    const dur = Math.max(0, this.#ts(until_ms) - this.#ts(time_ms));
-    return { name: what, cat: "wait", ph: "X", ts: this.#ts(time_ms), dur, ...this.#at(rank, lane), args };
+    // Viewers drop what is before 0, and nobody wants to see an hour of nothing.
+    const ts = Math.max(0, this.#ts(time_ms));
+    const before_ms = Math.round(this.#info.time_ms - time_ms);
+    const known = before_ms > 0 ? { "waited before the trace, ms": before_ms, ...args } : args;
+    const dur = Math.max(0, this.#ts(until_ms) - ts);
+    return { name: what, cat: "wait", ph: "X", ts, dur, ...this.#at(rank, lane), args: known };
   }
 
   /** Entries and bytes of each rank in each COUNTER_MS that are over. */

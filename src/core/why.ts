@@ -81,6 +81,7 @@ function doing({ state, on, stateMs, lastWriteMs }: RankStatus, { direct }: Sess
   if (state !== "running") return state;
   // In direct mode nobody sees stores.
   if (direct) return `has been running ${since}`;
+  if (lastWriteMs === 0) return "has just written";
   return lastWriteMs === null ? "has written nothing yet" : `last wrote ${formatDuration(lastWriteMs)} ago`;
 }
 
@@ -238,7 +239,8 @@ function nobody({ direct }: SessionDetail, here: RankStatus[]): string {
   const wrote = here.flatMap(({ lastWriteMs }) => (lastWriteMs === null ? [] : [lastWriteMs]));
   if (here.length === 0) return "nobody waits: no process is there";
   if (direct) return `nobody waits: ${many}, in direct mode`;
-  const last =
-    wrote.length === 0 ? "nothing was written yet" : `the last write was ${formatDuration(Math.min(...wrote))} ago`;
+  const newest = wrote.length === 0 ? null : Math.min(...wrote);
+  const ago = newest === 0 ? "just now" : `${formatDuration(newest ?? 0)} ago`;
+  const last = newest === null ? "nothing was written yet" : `the last write was ${ago}`;
   return `nobody waits: ${many}, ${last}`;
 }

@@ -89,7 +89,7 @@ test("a session shows its ranks, what they wait on and since when, semaphores an
       rank(1, { state: "semaphore", on: "sum", stateMs: 61_000, roundTripUs: 1234 }),
       rank(2, { state: "lock", on: "a lock with quite a long name", stateMs: 4000 }),
       rank(3, { state: "lost", stateMs: 9000 }),
-      rank(4, { state: "sleeping", on: "0x40", stateMs: 5 }),
+      rank(4, { state: "sleeping", on: "0x40000000", stateMs: 5 }),
       rank(5, { state: "left" }),
     ],
     semaphores: [
@@ -109,7 +109,7 @@ test("a session shows its ranks, what they wait on and since when, semaphores an
     '    1 alpha          801 on "sum" since 1 min 01 s           0        0  1.2 ms',
     '    2 beta           802 lock "a lock ~" since 4.0 s         0        0       -',
     "    3 beta           803 lost                                0        0       -",
-    "    4 beta           804 asleep on 0x40 since 5.0 ms         0        0       -",
+    "    4 beta           804 on 0x40000000 since 5.0 ms          0        0       -",
     "    5 beta           805 left                                0        0       -",
     " SEMAPHORE                     VALUE  and 4 more",
     " sum                               0  1 waiting: rank 1",

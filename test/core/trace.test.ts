@@ -134,7 +134,10 @@ describe("events", () => {
     const all = events(given, 2000);
     expect(of(all, "X")).toEqual([
       { name: 'waits for lock "queue"', cat: "wait", ph: "X", ts: 100_000, dur: 100_000, pid: 1, tid: 0, args: {} },
-      { name: "in barrier", cat: "wait", ph: "X", ts: -100_000, dur: 400_500, pid: 2, tid: 1, args: {} },
+      {
+        ...{ name: "in barrier", cat: "wait", ph: "X", ts: 0, dur: 300_500, pid: 2, tid: 1 },
+        args: { "waited before the trace, ms": 100 },
+      },
       {
         ...{ name: "asleep on 0x40", cat: "wait", ph: "X", ts: 150_000, dur: 850_000, pid: 1, tid: 10_000 },
         args: { unfinished: "it still waits" },

@@ -23,6 +23,9 @@ const texts = (detail: SessionDetail): string[] => explain(detail).map(({ text }
 
 test("nobody waits", () => {
   const running = session([rank(0), rank(1, { lastWriteMs: 200 })]);
+  expect(texts(session([rank(0, { lastWriteMs: 0 })]))).toEqual([
+    "nobody waits: 1 process runs, the last write was just now",
+  ]);
   expect(texts(running)).toEqual(["nobody waits: 2 processes run, the last write was 200 ms ago"]);
   expect(isAnybodyWaiting(running)).toBe(false);
   expect(texts(session([rank(0, { lastWriteMs: null })]))).toEqual([
@@ -45,6 +48,9 @@ test("a barrier: who has not arrived, and what they do", () => {
   expect(texts(session([inBarrier(0), rank(1)], { direct: true }))).toEqual([
     "rank 0 is in barrier 17 for 2.3 s; not there: rank 1 (node b, pid 811) has been running for 1 min 00 s",
   ]);
+  expect(texts(session([inBarrier(0), rank(1, { lastWriteMs: 0 })]))[0]).toEndWith(
+    "(node b, pid 811) has just written",
+  );
   // Whoever has left is not waited for.
   expect(texts(session([inBarrier(0), rank(1, { state: "left" }), rank(2)]))[0]).not.toContain("rank 1");
   const many = session([inBarrier(0), ...Array.from({ length: 12 }, (_, i) => rank(1 + i))]);
