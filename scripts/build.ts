@@ -8,6 +8,7 @@ import type { BunPlugin } from "bun";
 import { collectNotices, writeLicenses } from "./licenses.ts";
 import { buildNative } from "./native.ts";
 import { BuildError, command, files, progress, replaceFile, root, runScript, runStep, withBuildLock } from "./steps.ts";
+import { typesStep } from "./types.ts";
 
 const koffiModule = "node_modules/@koromix/koffi-linux-x64/linux_x64/koffi.node";
 const executable = "dist/dsm";
@@ -42,6 +43,7 @@ async function build(quiet: boolean): Promise<void> {
       await licensesStep(),
       await clientStep(),
       await nodeStep(),
+      await typesStep(),
       await dashboardStep(),
       await executableStep(),
     ];
@@ -172,10 +174,11 @@ async function executableStep() {
   return runStep({
     name: "dsm",
     inputs: [
-      ...(await files("src/**/*.ts", "native/include/**/*.h")),
+      ...(await files("src/**/*.ts", "native/include/**/*.h", "native/bindings/{cpp,python}/**/*.{hpp,py,toml}")),
       ...embedded,
       "dist/client/preload.js",
       "dist/client/header.js",
+      "dist/client/types.txt",
       "dist/licenses.txt",
       ...(await files("dist/dashboard/*")),
       "package.json",

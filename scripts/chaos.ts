@@ -29,6 +29,11 @@ function positive(name: string, text: string): number {
   return value;
 }
 
+function quantile(values: readonly number[], part: number): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  return sorted[Math.min(sorted.length - 1, Math.floor(part * sorted.length))] as number;
+}
+
 await runScript(async () => {
   const values = read(process.argv.slice(2));
   const seed = positive("seed", values.seed);
@@ -37,13 +42,24 @@ await runScript(async () => {
   await ensureBuilt();
   const end = performance.now() + 60_000 * minutes;
   let done = 0;
+  const faults = new Map<string, number>();
+  const recoveries: number[] = [];
   await Chaos.run(async (chaos) => {
     for (; done < rounds && performance.now() < end; done += 1) {
-      const { plan, ends, rounds: played, acknowledged } = await chaos.round(seed + done);
+      const { plan, ends, rounds: played, acknowledged, ...what } = await chaos.round(seed + done);
+      for (const kind of what.faults) faults.set(kind, (faults.get(kind) ?? 0) + 1);
+      recoveries.push(...what.recoveriesMs);
       console.log(`${seed + done}  ${plan}  ->  ${ends.join(", ")} (${played} rounds, ${acknowledged} counted)`);
     }
   }).catch((error: Error) => {
     throw new BuildError(`${error.message}\nAgain: npm run chaos -- --rounds 1 --seed ${seed + done}`);
   });
+  progress.info([...faults].map(([kind, count]) => `${kind} ${count}`).join(", "));
+  if (recoveries.length > 0) {
+    const [median, max] = [0.5, 1].map((part) => quantile(recoveries, part).toFixed(0));
+    progress.info(
+      `server lost to next operation acknowledged: ${recoveries.length} times, median ${median} ms, most ${max} ms`,
+    );
+  }
   progress.success(`${done} sessions, every promise kept`);
 });

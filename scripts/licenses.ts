@@ -21,7 +21,7 @@ async function bundledPackages(): Promise<Notice[]> {
     if (notices.has(name)) continue;
     const folder = join("node_modules", name);
     const manifest = await Bun.file(join(root, folder, "package.json")).json();
-    const file = readdirSync(join(root, folder)).find((entry) => /^licen[cs]e(\.\w+)?$/i.test(entry));
+    const file = readdirSync(join(root, folder)).find((entry) => /^licen[cs]e([-.]\w+)*$/i.test(entry));
     if (file === undefined) throw new BuildError(`${folder} has no licence file; it cannot go into dist/dsm`);
     notices.set(name, { name: `${name} ${manifest.version}`, license: manifest.license, file: join(folder, file) });
     waiting.push(...Object.keys(manifest.dependencies ?? {}));

@@ -19,6 +19,7 @@ import {
   replaceFile,
   runScript,
   runStep,
+  stepProgress,
   tool,
   withBuildLock,
 } from "./steps.ts";
@@ -61,12 +62,15 @@ async function compile(cc: string, kit: string, sources: string[]): Promise<void
   const objectOf = (source: string) => join(part, `${basename(source, ".c")}.o`);
 
   const waiting = [...sources];
+  const bar = stepProgress("libdsm", sources.length);
+  let compiled = 0;
   const worker = async () => {
     for (let source = waiting.shift(); source !== undefined; source = waiting.shift()) {
       await command([cc, ...compileFlags, `-I${kit}/include`, "-c", source, "-o", objectOf(source)]);
+      bar.at(++compiled);
     }
   };
-  await Promise.all(Array.from({ length: availableParallelism() }, worker));
+  await Promise.all(Array.from({ length: availableParallelism() }, worker)).finally(bar.end);
   const objects = sources.map(objectOf);
 
   const [so, debug, whole, archive] = ["libdsm.so", "libdsm.so.debug", "dsm.o", "libdsm.a"].map((name) =>

@@ -8,6 +8,7 @@ import { mkdir, open, rename, rm } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { createConsola } from "consola";
 import koffi from "koffi";
+import { type Progress, startProgress } from "../src/cli/progress.ts";
 
 /** The project's folder, absolute. */
 export const root = join(import.meta.dir, "..");
@@ -16,6 +17,11 @@ export const nativeBuild = join(root, "native/build");
 
 /** Progress, on stderr. The level is fixed: consola would be silent in a child of the test runner. */
 export const progress = createConsola({ level: 3, stdout: process.stderr });
+
+/** A bar for the parts of one step, on a terminal; elsewhere lines, if it takes long. */
+export function stepProgress(what: string, parts: number): Progress {
+  return startProgress(what, parts, { line: (text) => progress.info(text), amount: (value) => `${value} parts` });
+}
 
 /** A build that cannot go on; the message is for the person building. */
 export class BuildError extends Error {
@@ -48,10 +54,21 @@ export function compiler(): string {
   throw new BuildError(`gcc is not installed. Install ${packageOf.cc}.`);
 }
 
-/** Runs a command to its end and returns what it printed to stdout; throws a BuildError with its output on failure. */
-export async function command(argv: string[], cwd: string = root): Promise<string> {
+/**
+ * Runs a command to its end and returns what it printed to stdout; throws a BuildError with its output on failure.
+ * `heard` gets what comes on stdout as it comes.
+ */
+export async function command(argv: string[], cwd: string = root, heard?: (text: string) => void): Promise<string> {
   const child = Bun.spawn(argv, { cwd, stdin: "ignore", stdout: "pipe", stderr: "pipe" });
-  const [stdout, stderr, code] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited]);
+  const listen = async (): Promise<string> => {
+    let said = "";
+    for await (const text of child.stdout.pipeThrough(new TextDecoderStream())) {
+      said += text;
+      heard?.(text);
+    }
+    return said;
+  };
+  const [stdout, stderr, code] = await Promise.all([listen(), child.stderr.text(), child.exited]);
   if (code !== 0) {
     const said = `${stderr}${stdout}`.trimEnd().split("\n").slice(-60).join("\n");
     throw new BuildError(`${argv.join(" ")}\nended with code ${code}:\n${said}`);

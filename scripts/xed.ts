@@ -7,6 +7,7 @@
 import { existsSync } from "node:fs";
 import { mkdir, readdir, rename, rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
+import type { Progress } from "../src/cli/progress.ts";
 import {
   BuildError,
   command,
@@ -15,6 +16,7 @@ import {
   nativeBuild,
   progress,
   runScript,
+  stepProgress,
   tool,
   withBuildLock,
 } from "./steps.ts";
@@ -54,6 +56,29 @@ export async function xedKit(): Promise<string> {
   });
 }
 
+/** XED's build says how many of its tasks run, wait and are done; it has several rounds of them. */
+class TaskBars {
+  #bar: Progress | undefined;
+  #total = 0;
+
+  hear(text: string): void {
+    const said = [...text.matchAll(/\bR: (\d+) P: (\d+) C: (\d+)\b/g)].at(-1);
+    if (said === undefined) return;
+    const [running, waiting, done] = said.slice(1).map(Number) as [number, number, number];
+    const total = running + waiting + done;
+    if (total !== this.#total) {
+      this.end();
+      this.#total = total;
+      this.#bar = stepProgress("XED", total);
+    }
+    this.#bar?.at(done);
+  }
+
+  end(): void {
+    this.#bar?.end();
+  }
+}
+
 /** Fetches and builds into `home`, and gives the result its name `kit` only when it is whole. */
 async function build(cc: string, home: string, kit: string): Promise<void> {
   const python = tool("python3");
@@ -64,9 +89,11 @@ async function build(cc: string, home: string, kit: string): Promise<void> {
   const [source, objects, part] = [join(home, "source"), join(home, "objects"), join(home, "part")];
   await mkdir(objects, { recursive: true });
   await command([cargo, "vendor", "--locked", "--quiet", "--manifest-path", "native/xed/Cargo.toml", source]);
+  const bars = new TaskBars();
   await command(
     [
       python,
+      "-u", // or its progress comes when all is over
       "-B", // leave no compiled Python files in the source
       join(source, "xed-sys/xed/mfile.py"),
       ...buildOptions,
@@ -76,7 +103,8 @@ async function build(cc: string, home: string, kit: string): Promise<void> {
       "install",
     ],
     home,
-  );
+    (text) => bars.hear(text),
+  ).finally(() => bars.end());
   for (const path of needed) {
     if (!existsSync(join(part, path))) throw new BuildError(`XED's build ended well but made no ${path}`);
   }

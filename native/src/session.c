@@ -134,7 +134,7 @@ static int sink_fault(void *context, uintptr_t address, int atomic) {
 
 /* A store into a hole that finds no page, and nothing else, is not the arbiter's fault. */
 static void say_no_page(void) {
-  static const char text[] = "dsm: a page of a hole cannot be mapped: the process has no room for more mappings\n";
+  static const char text[] = "dsm: no memory for a page of a hole, or no room for one more mapping: the store cannot be kept\n";
   say(text, sizeof text - 1);
 }
 

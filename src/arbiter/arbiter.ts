@@ -277,11 +277,12 @@ class ArbiterShell {
   }
 
   /**
-   * A process rings only when we sleep, so we look into the ring again until there is nothing new: a burst of stores then
-   * costs few wake-ups. Watching longer would take the processor from those who store and from the server.
+   * A process rings only when we sleep, so a burst of stores costs few wake-ups. While anything of ours is under way we do
+   * not look into the ring: when it comes back, the replica takes what has gathered, all at once. Looking all the time
+   * would send a few stores at a time, and take the processor from those who store and from the server.
    */
   #watchRing(): void {
-    if (this.#watching || this.#replica?.awake !== true) return;
+    if (this.#watching || this.#replica?.awake !== true || this.#replica.unreturnedBytes > 0) return;
     this.#watching = true;
     const look = (): void => {
       const replica = this.#replica;
@@ -291,9 +292,9 @@ class ArbiterShell {
         taken = replica.takeQueued();
       });
       if (!well) return;
-      this.#settle();
-      if (taken === 0 && replica.sleep()) this.#watching = false;
-      else setImmediate(look);
+      const asleep = taken === 0 && replica.sleep();
+      this.#watching = false;
+      if (!asleep) this.#settle();
     };
     setImmediate(look);
   }

@@ -289,17 +289,33 @@ function connect(
 
   const reader = new FrameReader(WELCOME_MAX, parts);
   const read = (chunk: Uint8Array): void => {
+    /** Entries that lie side by side in the chunk and are handed over at once: [from, to). */
+    let from = 0;
+    let to = 0;
+    /** The server measures how long an answer takes. */
+    let asked = false;
+    const handOn = (): void => {
+      if (to > from && !ended) handlers.entries(chunk.subarray(from, to));
+      to = from;
+    };
     // Entries may follow the welcome in one chunk.
     reader.push(chunk, (view, at, size, bytes) => {
       if (ended) return;
       const kind = view.getUint8(at + 4);
       if (welcomed && kind !== Kind.FAIL) {
+        if (kind === Kind.PING && view.getUint8(at + 5) === PingOp.ASK) asked = true;
         const isPart = kind === Kind.PUBLISH && view.getUint8(at + 5) === PublishOp.MORE && size >= OWN_PART_MIN;
+        if (bytes === chunk && !isPart) {
+          if (to === from) from = at;
+          to = at + size;
+          return;
+        }
+        handOn();
         if (isPart) handlers.part(reader.take(at, size, bytes));
         else handlers.entries(bytes.subarray(at, at + size));
-        if (kind === Kind.PING && view.getUint8(at + 5) === PingOp.ASK) acknowledge(PingOp.ANSWER);
         return;
       }
+      handOn();
       const body = bodyText(bytes, at + HEADER_SIZE, Math.min(view.getUint32(at + 32, true), size - HEADER_SIZE));
       if (kind === Kind.FAIL) throw new DsmError(statusCode(view.getUint8(at + 5)), body);
       if (kind === Kind.PING) {
@@ -319,7 +335,10 @@ function connect(
       heartbeat = setInterval(beat, heartbeatMs / HEARTBEATS);
       handlers.welcomed(body, view.getUint8(at + 5) === 1);
     });
-    if (welcomed && handlers.applied().bytes - acknowledged >= ACK_BYTES) acknowledge();
+    handOn();
+    if (ended || !welcomed) return;
+    if (asked) acknowledge(PingOp.ANSWER);
+    else if (handlers.applied().bytes - acknowledged >= ACK_BYTES) acknowledge();
   };
 
   const { token } = security;

@@ -1,11 +1,11 @@
 import { writeSync } from "node:fs";
 import { hostname } from "node:os";
-import { defineCommand } from "citty";
 import { startArbiter } from "../arbiter/arbiter.ts";
 import { DsmError } from "../core/errors.ts";
 import { NAME_MAX } from "../core/limits.ts";
 import { arbiterSocketPath } from "../core/names.ts";
 import { loadApplyRuns } from "./apply-runs.ts";
+import { command } from "./command.ts";
 import { connectionsMax } from "./descriptors.ts";
 import { createDirectory } from "./directory.ts";
 import { logFormatOption, messages, useLogFormat } from "./messages.ts";
@@ -31,10 +31,10 @@ import {
 import { runtimeDirectory } from "./runtime-directory.ts";
 import { readSecurity } from "./security.ts";
 
-export default defineCommand({
+export default command({
   meta: { name: "arbiter", description: "Run one node's arbiter for a session (the library starts it)" },
   args: {
-    session: { type: "string", description: "Name of the session [DSM_SESSION]", valueHint: "NAME" },
+    session: { type: "string", description: "Name of the session [DSM_SESSION]", valueHint: "SESSION" },
     node: { type: "string", description: "Name of this node [DSM_NODE, else the host's name]", valueHint: "NAME" },
     ...daemonOption,
     processes: { type: "string", description: "Processes the session is for [DSM_PROCESSES]", valueHint: "N" },
@@ -51,6 +51,15 @@ export default defineCommand({
       negativeDescription: "Never start a daemon [DSM_AUTOSTART=0]",
     },
     ...logFormatOption,
+  },
+  manual: {
+    details: [
+      "The first process of a session on a node starts it, and it ends with the last. Its start is told in lines: note TEXT, then ready, or error CODE TEXT.",
+    ],
+    examples: [
+      { does: "By hand, to see its messages", line: "dsm arbiter --session heat --processes 4" },
+      { does: "As another node on the same host", line: "dsm arbiter --session heat --processes 4 --node b" },
+    ],
   },
   async run({ args }) {
     useLogFormat(args["log-format"], "arbiter", fromEnvironment(args.session, "DSM_SESSION"));

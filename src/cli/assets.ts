@@ -27,8 +27,11 @@ const SOURCES = {
   "dsm.h": "native/include/dsm/dsm.h",
   "dsm_util.h": "native/include/dsm/dsm_util.h",
   "dsm.hpp": "native/bindings/cpp/dsm/dsm.hpp",
+  "dsm.py": "native/bindings/python/dsm/__init__.py",
+  "pyproject.toml": "native/bindings/python/pyproject.toml",
   "preload.js": "dist/client/preload.js",
   "header.js": "dist/client/header.js",
+  "dsm.d.ts": "dist/client/types.txt",
   "licenses.txt": "dist/licenses.txt",
   "dashboard.html": "dist/dashboard/dashboard.html",
   "dashboard.js": "dist/dashboard/dashboard.js",
@@ -63,6 +66,20 @@ export async function runtimeFiles(): Promise<{ library: string; preload: string
   );
   const [library, preload, header] = ["libdsm.so", "preload.js", "header.js"].map((name) => join(folder, name));
   return { library, preload, header } as { library: string; preload: string; header: string };
+}
+
+/**
+ * What a Python program needs that imports dsm: the library, and the folder with the module. From a compiled program
+ * they are in the user's cache.
+ */
+export async function pythonFiles(): Promise<{ library: string; path: string }> {
+  if (!isCompiled) {
+    return { library: sourceFile(SOURCES["libdsm.so"]), path: join(sourceRoot, "native/bindings/python") };
+  }
+  const [library, module] = await Promise.all([readAsset("libdsm.so"), readAsset("dsm.py")]);
+  const version = new Bun.CryptoHasher("sha256").update(library).update(module).digest("hex").slice(0, 32);
+  const path = placeInCache(version, { "libdsm.so": library, "dsm.py": module });
+  return { library: join(path, "libdsm.so"), path };
 }
 
 /** Puts files into a folder of that name in the user's cache, or finds them there, unchanged; returns the folder. */

@@ -4,9 +4,9 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { isIP } from "node:net";
 import { join, resolve } from "node:path";
 import { promisify } from "node:util";
-import { defineCommand } from "citty";
 import forge from "node-forge";
 import { DsmError } from "../core/errors.ts";
+import { command } from "./command.ts";
 import { print, printJson } from "./messages.ts";
 import { invalid, jsonOption, MANY, readWhole, UsageError } from "./options.ts";
 
@@ -23,18 +23,27 @@ const HOSTS_MAX = 256;
 /** A daemon's own servers and clients reach it by these. */
 const LOOPBACK = ["localhost", "127.0.0.1", "::1"];
 
-export default defineCommand({
+export default command({
   meta: { name: "cert", description: "Make certificates for a cluster: one private authority, one for each host" },
   args: {
     out: { type: "string", description: "Folder to put them in", valueHint: "DIR", default: "dsm-certs" },
-    days: { type: "string", description: "Days the certificates are good for", valueHint: "N", default: "365" },
+    days: { type: "string", description: "Days the certificates are good for", valueHint: "DAYS", default: "365" },
     ...jsonOption,
     hosts: {
       type: "positional",
       required: false,
       description: "Addresses or names by which the hosts are reached",
-      valueHint: MANY,
+      valueHint: `HOST${MANY}`,
     },
+  },
+  manual: {
+    details: [
+      "Makes ca.pem and ca-key.pem in the folder if they are not there, and HOST.pem and HOST-key.pem for each host. Give each host its own two files and ca.pem, and name them in DSM_TLS_CERT, DSM_TLS_KEY and DSM_TLS_CA; keep ca-key.pem to yourself.",
+    ],
+    examples: [
+      { does: "Certificates for two machines, good for a year", line: "dsm cert 10.0.0.1 10.0.0.2" },
+      { does: "For one more, signed by the same authority, for 30 days", line: "dsm cert --days 30 node3.example.org" },
+    ],
   },
   async run({ args }) {
     const hosts = [...new Set(args._)];

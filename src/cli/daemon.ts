@@ -1,11 +1,11 @@
 import { writeSync } from "node:fs";
-import { defineCommand } from "citty";
 import type { Tls } from "../core/auth.ts";
 import { DsmError } from "../core/errors.ts";
 import { DEFAULT_HOST, DEFAULT_PORT } from "../core/limits.ts";
 import { formatAddress, isLoopback } from "../core/names.ts";
 import { type Daemon, startDaemon } from "../daemon/daemon.ts";
 import { readAsset } from "./assets.ts";
+import { command } from "./command.ts";
 import { createDirectory } from "./directory.ts";
 import { logFormatOption, logsJson, messages, print, sessionMessage, useLogFormat } from "./messages.ts";
 import { readPort } from "./options.ts";
@@ -20,12 +20,8 @@ import {
 } from "./security.ts";
 import { selfCommand } from "./self.ts";
 
-export default defineCommand({
-  meta: {
-    name: "daemon",
-    description:
-      "Run the session daemon: the directory of sessions, one per cluster, and their dashboard at its address",
-  },
+export default command({
+  meta: { name: "daemon", description: "Run the session daemon: the directory of sessions, one per cluster" },
   args: {
     host: {
       type: "string",
@@ -33,10 +29,29 @@ export default defineCommand({
       valueHint: "ADDRESS",
       default: DEFAULT_HOST,
     },
-    port: { type: "string", description: "Port to listen on; 0 takes a free one", default: String(DEFAULT_PORT) },
+    port: {
+      type: "string",
+      description: "Port to listen on; 0 takes a free one",
+      valueHint: "PORT",
+      default: String(DEFAULT_PORT),
+    },
     ...tlsOptions,
     ...logFormatOption,
     autostarted: { type: "boolean", description: "End a minute after the last session (used by dsm itself)" },
+  },
+  manual: {
+    details: [
+      "On loopback it is started by whoever needs it and ends a minute after its last session. For several machines start it by hand on one of them with --host; it makes a token, which the others need too.",
+      "Opened in a browser, its address is the dashboard: what every session does, who waits for whom, and the memory live. From another machine it is reached by ssh -L 4200:ADDRESS:4200 ADDRESS.",
+    ],
+    examples: [
+      { does: "For this machine alone, until ^C", line: "dsm daemon" },
+      { does: "For a cluster", line: "dsm daemon --host 10.0.0.1" },
+      {
+        does: "The same with TLS",
+        line: "dsm daemon --host 10.0.0.1 --tls-ca ca.pem --tls-cert 10.0.0.1.pem --tls-key 10.0.0.1-key.pem",
+      },
+    ],
   },
   async run({ args }) {
     useLogFormat(args["log-format"], "daemon");

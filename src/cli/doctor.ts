@@ -1,20 +1,22 @@
 import { mkdtempSync, readFileSync, rmSync, statfsSync, writeFileSync } from "node:fs";
 import { release, tmpdir } from "node:os";
 import { join } from "node:path";
-import { defineCommand } from "citty";
 import { OPEN } from "../core/auth.ts";
 import { DsmError } from "../core/errors.ts";
 import { isLoopback } from "../core/names.ts";
 import { formatSize } from "../core/size.ts";
 import { startDaemon } from "../daemon/daemon.ts";
 import { runtimeFiles } from "./assets.ts";
+import { command } from "./command.ts";
 import { createDirectory } from "./directory.ts";
+import { lines } from "./lines.ts";
 import { print, printJson } from "./messages.ts";
 import { daemonOption, jsonOption, readDaemon } from "./options.ts";
 import { scriptProgram } from "./program.ts";
 import { runtimeDirectory } from "./runtime-directory.ts";
 import { readCertificate, readSecurity, readTls, readTlsFiles, readTokenFile, tokenPath } from "./security.ts";
 import { isCompiled, selfCommand, selfEnvironment } from "./self.ts";
+import { styled } from "./style.ts";
 import { table } from "./table.ts";
 
 export interface Finding {
@@ -34,9 +36,17 @@ const CHAIN_TIMEOUT_MS = 30_000;
 const SOCKET_PATH_MAX = 108;
 const SOCKET_NAME_MAX = "/a-0123456789abcdef.sock.4194304".length;
 
-export default defineCommand({
+export default command({
   meta: { name: "doctor", description: "Check whether this machine can run dsm, and say what to do if not" },
   args: { ...daemonOption, ...jsonOption },
+  manual: {
+    details: ["The last check is a real one: a process joins a session of its own, stores, and leaves."],
+    examples: [
+      { does: "Check this machine", line: "dsm doctor" },
+      { does: "Check that the daemon of a cluster is reached from here", line: "dsm doctor --daemon 10.0.0.1:4200" },
+    ],
+    exits: { "1": "A check failed." },
+  },
   async run({ args }) {
     const daemon = readDaemon(args.daemon);
     const findings = [checkCpu(), checkKernel(), checkSharedMemory(), checkAddressSpace(), checkRuntimeDirectory()];
@@ -51,7 +61,11 @@ export default defineCommand({
   },
 });
 
-const MARKS = { ok: "ok", warning: "warning", failure: "FAILURE" };
+const MARKS = {
+  ok: styled("green", "ok"),
+  warning: styled("yellow", "warning"),
+  failure: styled(["bold", "red"], "FAILURE"),
+};
 
 function report(findings: Finding[]): string {
   const rows = findings.flatMap(({ check, state, found, advice }) => [
@@ -297,17 +311,6 @@ async function checkChain(): Promise<Finding> {
       await daemon.ended;
     }
     rmSync(folder, { recursive: true, force: true });
-  }
-}
-
-async function* lines(stream: ReadableStream<Uint8Array>): AsyncGenerator<string> {
-  const decoder = new TextDecoder();
-  let rest = "";
-  for await (const chunk of stream) {
-    rest += decoder.decode(chunk, { stream: true });
-    const whole = rest.split("\n");
-    rest = whole.pop() as string;
-    yield* whole;
   }
 }
 

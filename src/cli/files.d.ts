@@ -15,6 +15,11 @@ declare module "*.h" {
   export default path;
 }
 
+declare module "*.py" {
+  const path: string;
+  export default path;
+}
+
 declare module "*.hpp" {
   const path: string;
   export default path;

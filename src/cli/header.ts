@@ -1,17 +1,29 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { defineCommand } from "citty";
 import { DsmError } from "../core/errors.ts";
+import { command } from "./command.ts";
 import { print } from "./messages.ts";
 import { checkFile, scriptProgram } from "./program.ts";
 
-export default defineCommand({
+export default command({
   meta: { name: "header", description: "Print the C header of the structs that a TypeScript module exports" },
   args: {
-    module: { type: "positional", required: true, description: "Module with: export const state = struct({ ... })" },
+    module: {
+      type: "positional",
+      required: true,
+      description: "Module with: export const state = struct({ ... })",
+      valueHint: "FILE",
+    },
     export: { type: "string", description: "Only the struct exported by that name", valueHint: "NAME" },
     out: { type: "string", description: "File to write instead", valueHint: "FILE" },
+  },
+  manual: {
+    details: ["A C program that includes it reads and writes the very fields that the TypeScript program has."],
+    examples: [
+      { does: "The structs of state.ts, as C", line: "dsm header state.ts" },
+      { does: "One of them, into a file", line: "dsm header state.ts --export state --out state.h" },
+    ],
   },
   async run({ args }) {
     const problem = checkFile(args.module, "R_OK", "read");
@@ -21,10 +33,10 @@ export default defineCommand({
     const folder = mkdtempSync(join(tmpdir(), "dsm-header-"));
     try {
       const made = join(folder, "header");
-      const { command, environment } = await scriptProgram(header, [resolve(args.module), made, args.export ?? ""]);
+      const program = await scriptProgram(header, [resolve(args.module), made, args.export ?? ""]);
       const child = Bun.spawn({
-        cmd: command,
-        env: { ...process.env, ...environment },
+        cmd: program.command,
+        env: { ...process.env, ...program.environment },
         // What the module prints is not part of the header.
         stdio: ["ignore", 2, 2],
       });

@@ -1,21 +1,26 @@
 import {
+  closeSync,
   existsSync,
   lstatSync,
   mkdirSync,
+  openSync,
   readFileSync,
   renameSync,
   rmSync,
   symlinkSync,
-  writeFileSync,
+  writeSync,
 } from "node:fs";
 import { dirname, join, resolve } from "node:path";
-import { defineCommand } from "citty";
 import { DsmError } from "../core/errors.ts";
 import { VERSION } from "../core/limits.ts";
 import { readAsset } from "./assets.ts";
+import { command } from "./command.ts";
+import { completionScript, ZSH_HEADER } from "./completion.ts";
+import { manualPage } from "./man.ts";
 import { MANIFEST, type Manifest, manifestText, readManifest, removeEmpty, removeFile } from "./manifest.ts";
 import { print, printJson } from "./messages.ts";
 import { jsonOption } from "./options.ts";
+import { startProgress } from "./progress.ts";
 import { isCompiled, sourceRoot } from "./self.ts";
 
 export const prefixOption = {
@@ -24,12 +29,21 @@ export const prefixOption = {
 
 type Item = { path: string; mode: number; content: Uint8Array } | { path: string; target: string };
 
-export default defineCommand({
-  meta: { name: "install", description: "Install the C library, its headers and dsm itself" },
+export default command({
+  meta: { name: "install", description: "Install dsm itself, the C library and what belongs to them" },
   args: {
     ...prefixOption,
     force: { type: "boolean", description: "Overwrite files that dsm did not install" },
     ...jsonOption,
+  },
+  manual: {
+    details: [
+      "Puts headers, libraries, a pkg-config file, dsm and its links, the Python package, this manual page and completion for bash, zsh and fish under the prefix, and a list of them into share/dsm/manifest.",
+    ],
+    examples: [
+      { does: "For everybody on this machine", line: "sudo dsm install" },
+      { does: "For yourself", line: "dsm install --prefix ~/.local" },
+    ],
   },
   async run({ args }) {
     const prefix = resolve(args.prefix);
@@ -38,13 +52,17 @@ export default defineCommand({
 
     const made: string[] = [];
     const placed: string[] = [];
+    const total = items.reduce((sum, item) => sum + sizeOf(item), 0);
+    const progress = startProgress(`copying to ${prefix}`, total);
+    let copied = 0;
     try {
       for (const { path } of items) checkTarget(prefix, path, before, args.force === true);
       for (const item of items) {
         makeParents(prefix, item.path, made);
         // Known before it is written: an install that fails half way takes its files back.
         if (!existsSync(join(prefix, item.path))) placed.push(item.path);
-        put(prefix, item);
+        put(prefix, item, (done) => progress.at(copied + done));
+        copied += sizeOf(item);
       }
       for (const path of before?.files ?? []) {
         if (path !== MANIFEST && !items.some((item) => item.path === path)) removeFile(join(prefix, path));
@@ -57,6 +75,7 @@ export default defineCommand({
       const content = new TextEncoder().encode(manifestText(manifest, VERSION));
       put(prefix, { path: MANIFEST, mode: 0o644, content });
     } catch (error) {
+      progress.end();
       for (const path of placed) removeFile(join(prefix, path));
       removeEmpty(prefix, made);
       const { code, path, message } = error as { code?: string; path?: string; message?: string };
@@ -64,7 +83,7 @@ export default defineCommand({
       const advice = code === "EACCES" || code === "EPERM" ? "; use sudo, or --prefix with a folder of your own" : "";
       throw new DsmError("DSM_SYSTEM", `${path ?? prefix} cannot be written: ${code ?? message}${advice}`);
     }
-
+    progress.end();
     if (args.json) {
       await printJson({ prefix, files: [...items.map(({ path }) => path), MANIFEST] });
     } else {
@@ -92,6 +111,12 @@ async function itemsFor(prefix: string): Promise<Item[]> {
     text("lib/libdsm.so", linkerScript(prefix)),
     await file("lib/libxed.a", 0o644, "libxed.a"),
     text("lib/pkgconfig/dsm.pc", pkgConfig(prefix)),
+    await file("share/dsm/python/dsm/__init__.py", 0o644, "dsm.py"),
+    await file("share/dsm/python/pyproject.toml", 0o644, "pyproject.toml"),
+    text("share/man/man1/dsm.1", await manualPage()),
+    text("share/bash-completion/completions/dsm", completionScript("bash")),
+    text("share/zsh/site-functions/_dsm", ZSH_HEADER + completionScript("zsh")),
+    text("share/fish/vendor_completions.d/dsm.fish", completionScript("fish")),
     { path: "bin/dsm", mode: 0o755, content: program() },
     ...["dsm_daemon", "dsm_server", "dsm_arbiter"].map((name) => ({ path: `bin/${name}`, target: "dsm" })),
   ];
@@ -152,13 +177,28 @@ function makeParents(prefix: string, path: string, made: string[]): void {
   }
 }
 
+const sizeOf = (item: Item): number => ("content" in item ? item.content.length : 0);
+
+const PIECE_SIZE = 4 << 20;
+
+function writeInPieces(path: string, content: Uint8Array, mode: number, progress: (done: number) => void): void {
+  const fd = openSync(path, "wx", mode);
+  try {
+    for (let at = 0; at < content.length; progress(at)) {
+      at += writeSync(fd, content, at, Math.min(PIECE_SIZE, content.length - at));
+    }
+  } finally {
+    closeSync(fd);
+  }
+}
+
 /** Writes beside the target and renames: a program that runs from the old file goes on. */
-function put(prefix: string, item: Item): void {
+function put(prefix: string, item: Item, progress: (done: number) => void = () => {}): void {
   const target = join(prefix, item.path);
   const temporary = `${target}.${process.pid}.new`;
   try {
     if ("target" in item) symlinkSync(item.target, temporary);
-    else writeFileSync(temporary, item.content, { flag: "wx", mode: item.mode });
+    else writeInPieces(temporary, item.content, item.mode, progress);
     renameSync(temporary, target);
   } catch (error) {
     rmSync(temporary, { force: true });

@@ -1,11 +1,17 @@
-import { defineCommand } from "citty";
 import { readAsset } from "./assets.ts";
+import { command } from "./command.ts";
 import { print, printJson } from "./messages.ts";
 import { jsonOption } from "./options.ts";
 
-export default defineCommand({
+export default command({
   meta: { name: "licenses", description: "Show the licence of dsm and of everything this program contains" },
   args: { ...jsonOption },
+  manual: {
+    examples: [
+      { does: "Read them", line: "dsm licenses | less" },
+      { does: "The same for a program", line: "dsm licenses --json" },
+    ],
+  },
   async run({ args }) {
     const text = new TextDecoder().decode(await readAsset("licenses.txt"));
     if (args.json) await printJson({ licenses: text });

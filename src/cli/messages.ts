@@ -2,6 +2,10 @@
 import { writeSync } from "node:fs";
 import { createConsola } from "consola/core";
 import { DsmError } from "../core/errors.ts";
+import { isColoured, styled } from "./style.ts";
+
+/** Of the program's name before the line. */
+const COLOURS: { [type: string]: "red" | "yellow" } = { error: "red", warn: "yellow" };
 
 /** What every line has beside its message where logs are JSON; null: they are text. */
 let fields: { role: string; session?: string } | null = null;
@@ -38,9 +42,10 @@ export const messages = createConsola({
         const text = entry.args.map(String).join(" ").replaceAll("\n", " ");
         const { session } = entry as { session?: string };
         const about = session === undefined ? {} : { session };
+        const colour = isColoured(process.stderr) ? COLOURS[entry.type] : undefined;
         const line =
           fields === null
-            ? `dsm: ${text}`
+            ? `${colour === undefined ? "dsm:" : styled(colour, "dsm:")} ${text}`
             : JSON.stringify({ time: entry.date.toISOString(), level: entry.type, ...fields, ...about, message: text });
         try {
           writeSync(2, `${line}\n`);
@@ -52,9 +57,9 @@ export const messages = createConsola({
   ],
 });
 
-/** Writes a report to stdout and returns once it is out. Colours are for terminals only. */
+/** Writes a report to stdout and returns once it is out. Colours are taken out where none are wanted. */
 export async function print(text: string): Promise<void> {
-  const shown = process.stdout.isTTY ? text : Bun.stripANSI(text).replace(/ +$/gm, "");
+  const shown = isColoured(process.stdout) ? text : Bun.stripANSI(text).replace(/ +$/gm, "");
   await Bun.write(Bun.stdout, shown.endsWith("\n") ? shown : `${shown}\n`);
 }
 

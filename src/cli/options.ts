@@ -7,10 +7,18 @@ import { checkOnLoss, ON_LOSS, type OnLoss } from "../core/loss.ts";
 import { checkName, checkProcesses, formatAddress, parseAddress } from "../core/names.ts";
 import { checkOrder, ORDERS, type Order } from "../core/order.ts";
 import { checkSize, parseSize } from "../core/size.ts";
+import { nearest } from "./suggest.ts";
 
 /** The command line itself is wrong: exit code 2. */
 export class UsageError extends Error {
   override readonly name = "UsageError";
+  /** Whether the message says what to do already. */
+  readonly advised: boolean;
+
+  constructor(message: string, advised = false) {
+    super(message);
+    this.advised = advised;
+  }
 }
 
 export const daemonOption = {
@@ -38,13 +46,13 @@ function parseOptions(args: ArgsDef): ParseOptions {
   return options;
 }
 
-/** Hint of an argument that may be given several times. */
-export const MANY = "HOST...";
+/** What the hint of an argument that may be given several times ends in. */
+export const MANY = "...";
 
 /** Throws UsageError for options the command does not have, values left out, and arguments too many. */
 export function checkArguments(rawArgs: string[], args: ArgsDef): void {
   const named = Object.values(args).filter((definition) => definition.type === "positional");
-  const most = named.some(({ valueHint }) => valueHint === MANY) ? Number.POSITIVE_INFINITY : named.length;
+  const most = named.some(({ valueHint }) => valueHint?.endsWith(MANY)) ? Number.POSITIVE_INFINITY : named.length;
   try {
     const { positionals } = parseArgs({
       args: rawArgs,
@@ -54,11 +62,25 @@ export function checkArguments(rawArgs: string[], args: ArgsDef): void {
       allowNegative: true,
     });
     if (positionals.length > most) throw new UsageError(`unexpected argument "${positionals[most]}"`);
+    const missing = Object.entries(args).filter(
+      ([, { type, required }]) => type === "positional" && required !== false,
+    )[positionals.length];
+    if (missing) throw new UsageError(`${missing[1].valueHint ?? missing[0].toUpperCase()} is missing`);
   } catch (error) {
     if (error instanceof UsageError) throw error;
-    const message = error instanceof Error ? error.message : String(error);
+    const { code, message } = error as { code?: string; message: string };
+    const unknown = code === "ERR_PARSE_ARGS_UNKNOWN_OPTION" ? /'(-[^']+)'/.exec(message)?.[1] : undefined;
+    if (unknown !== undefined) throw unknownOption(unknown, args);
     throw new UsageError((message.split(". ")[0] as string).replace(/^./, (letter) => letter.toLowerCase()));
   }
+}
+
+function unknownOption(given: string, args: ArgsDef): UsageError {
+  const names = Object.entries(parseOptions(args)).flatMap(([name, { type }]) =>
+    type === "boolean" ? [name, `no-${name}`] : [name],
+  );
+  const meant = given.startsWith("--") ? nearest(given.slice(2), names) : null;
+  return new UsageError(`unknown option ${given}${meant === null ? "" : `; did you mean --${meant}?`}`, meant !== null);
 }
 
 /** Where a program of its own begins in the arguments: after "--", or at the first argument that is no option. */

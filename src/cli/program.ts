@@ -1,6 +1,6 @@
 /** What `dsm run` is to start: an executable, or a script for the embedded Bun. */
 import { accessSync, constants, statSync } from "node:fs";
-import { resolve } from "node:path";
+import { basename, resolve } from "node:path";
 import { isCompiled } from "./self.ts";
 
 export interface Program {
@@ -13,6 +13,7 @@ export interface Program {
 const NOT_FOUND = 127;
 const NOT_EXECUTABLE = 126;
 
+const PYTHON = /^python(?:3(?:\.\d+)?)?$|\.py$/;
 const SCRIPT = /\.(?:[mc]?[jt]s|[jt]sx)$/;
 
 export async function findProgram(words: string[]): Promise<Program | { error: string; exitCode: number }> {
@@ -21,6 +22,7 @@ export async function findProgram(words: string[]): Promise<Program | { error: s
     const problem = checkFile(name, "R_OK", "read");
     return problem ?? scriptProgram(resolve(name), rest);
   }
+  if (PYTHON.test(basename(name))) return pythonProgram(words);
   if (!name.includes("/")) {
     const found = Bun.which(name, { PATH: process.env.PATH ?? "" });
     if (found) return { command: [found, ...rest], environment: {} };
@@ -29,6 +31,31 @@ export async function findProgram(words: string[]): Promise<Program | { error: s
   }
   const problem = checkFile(name, "X_OK", "executed");
   return problem ?? { command: [resolve(name), ...rest], environment: {} };
+}
+
+/** A Python script that is no executable of its own runs on python3. Both it and an interpreter can import dsm. */
+async function pythonProgram(words: string[]): Promise<Program | { error: string; exitCode: number }> {
+  const [name, ...rest] = words as [string, ...string[]];
+  const isScript = name.endsWith(".py");
+  const problem = isScript ? checkFile(name, "R_OK", "read") : null;
+  if (problem) return problem;
+  const interpreter = isScript && checkFile(name, "X_OK", "executed") !== null ? "python3" : null;
+  const executable = interpreter ?? (isScript ? resolve(name) : name);
+  const found = Bun.which(executable, { PATH: process.env.PATH ?? "" });
+  if (found === null) {
+    const error = `"${executable}" was not found in the PATH${interpreter === null ? "" : `; ${name} needs it`}`;
+    return { error, exitCode: NOT_FOUND };
+  }
+  const { pythonFiles } = await import("./assets.ts");
+  const { library, path } = await pythonFiles();
+  return {
+    command: [found, ...(interpreter === null ? [] : [resolve(name)]), ...rest],
+    environment: {
+      DSM_LIBRARY: process.env.DSM_LIBRARY || library,
+      // Behind the user's own folders, before what is installed: the module of this very version.
+      PYTHONPATH: process.env.PYTHONPATH ? `${process.env.PYTHONPATH}:${path}` : path,
+    },
+  };
 }
 
 /** A script runs on this very program, acting as `bun`, with the module "dsm" loaded before it. */

@@ -1,14 +1,20 @@
-import { defineCommand } from "citty";
 import { DsmError } from "../core/errors.ts";
+import { command } from "./command.ts";
 import { createDirectory } from "./directory.ts";
 import { messages } from "./messages.ts";
 import { daemonOption, readDaemon, readName } from "./options.ts";
 
-export default defineCommand({
+export default command({
   meta: { name: "remove", description: "End a session: its processes get an error from their next call" },
   args: {
-    name: { type: "positional", required: true, description: "Session to end" },
+    name: { type: "positional", required: true, description: "Session to end", valueHint: "SESSION" },
     ...daemonOption,
+  },
+  manual: {
+    examples: [
+      { does: "End session heat", line: "dsm remove heat" },
+      { does: "End one of a daemon elsewhere", line: "dsm remove heat --daemon 10.0.0.1:4200" },
+    ],
   },
   async run({ args }) {
     const { address } = readDaemon(args.daemon);

@@ -1,10 +1,11 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { constants, hostname } from "node:os";
-import { defineCommand } from "citty";
 import { DsmError } from "../core/errors.ts";
 import { NAME_MAX } from "../core/limits.ts";
 import { inheritedEnvironment } from "../daemon/spawn.ts";
-import { createDirectory, firstLine } from "./directory.ts";
+import { command } from "./command.ts";
+import { createDirectory } from "./directory.ts";
+import { lines } from "./lines.ts";
 import { logFormatOption, messages, useLogFormat } from "./messages.ts";
 import {
   daemonOption,
@@ -25,6 +26,7 @@ import {
   UsageError,
 } from "./options.ts";
 import { findProgram, type Program } from "./program.ts";
+import { type Progress, startProgress } from "./progress.ts";
 import { selfCommand, selfEnvironment } from "./self.ts";
 import { readSnapshotImage } from "./snapshot-file.ts";
 import { TaggedOutput } from "./tag.ts";
@@ -50,7 +52,7 @@ const args = {
     valueHint: "N",
     default: "1",
   },
-  session: { type: "string", description: "Name of the session [DSM_SESSION, else a new one]", valueHint: "NAME" },
+  session: { type: "string", description: "Name of the session [DSM_SESSION, else a new one]", valueHint: "SESSION" },
   size: {
     type: "string",
     description: `Shared memory, such as 65536, 64KiB, 1GiB [DSM_SIZE, else ${DEFAULT_SIZE_TEXT}]`,
@@ -72,16 +74,37 @@ const args = {
   program: {
     type: "positional",
     required: false,
-    description: 'Program and its arguments; a .ts or .js file runs on the built-in Bun and can import "dsm"',
+    description: "Program and its arguments, which are all that follows",
+    valueHint: "PROGRAM",
   },
 } as const;
 
-export default defineCommand({
+export default command({
   meta: {
     name: "run",
-    description: "Start a program as the processes of one session: dsm run -n 4 -- PROGRAM ARGS...",
+    description: "Start a program as the processes of one session",
   },
   args,
+  takesProgram: true,
+  manual: {
+    details: [
+      "The processes get DSM_SESSION, DSM_PROCESSES, DSM_RANK and what else the library needs to join. Standard input goes to process 0; signals go to all. The first process that fails ends the others, and its exit code is that of dsm run.",
+      'A program that ends in .ts or .js runs on the built-in Bun and can import "dsm"; one that ends in .py runs on python3 and can import dsm. Nothing needs to be installed for either. Everything else is an executable: looked for in the PATH, or given with a slash.',
+    ],
+    examples: [
+      { does: "4 processes on 2 simulated nodes", line: "dsm run -n 4 --nodes 2 -- hello.ts" },
+      {
+        does: "A C program with 1 GiB of shared memory, every line of output marked with its rank",
+        line: "dsm run -n 2 --size 1GiB --order release --tag -- ./heat --steps 100",
+      },
+      { does: "Go on from a saved session", line: "dsm run --restore heat.snap -- ./heat" },
+    ],
+    exits: {
+      "126": "The program is there but cannot be started.",
+      "127": "There is no such program.",
+      "128+N": "A process was ended by signal N. Any other code is that of the first process that failed.",
+    },
+  },
   async run({ args, rawArgs }) {
     useLogFormat(args["log-format"], "run", fromEnvironment(args.session, "DSM_SESSION"));
     const programArgs = rawArgs.slice(rawArgs.indexOf("--") + 1);
@@ -318,6 +341,7 @@ async function restoredServer(
       ...selfCommand(),
       "server",
       `--restore=${file}`,
+      "--report-progress",
       ...words,
       ...(elastic ? ["--elastic"] : []),
       ...(autostart ? [] : ["--no-autostart"]),
@@ -327,8 +351,19 @@ async function restoredServer(
     // A signal to our group is passed on to the processes; the server ends behind them.
     detached: true,
   });
-  const said = await firstLine(server.stdout);
-  if (said.startsWith("dsm server: ")) return server;
+  let progress: Progress | undefined;
+  let ready = false;
+  for await (const line of lines(server.stdout)) {
+    const [, done, total] = /^progress (\d+) (\d+)$/.exec(line) ?? [];
+    if (done === undefined) {
+      ready = line.startsWith("dsm server: ");
+      break;
+    }
+    progress ??= startProgress(`reading ${file}`, Number(total));
+    progress.at(Number(done));
+  }
+  progress?.end();
+  if (ready) return server;
   const reason = (await server.stderr.text())
     .trim()
     .split("\n")

@@ -1,10 +1,11 @@
-import { defineCommand } from "citty";
+import { writeSync } from "node:fs";
 import { isOwnPeer, tellsPeers } from "../arbiter/peer-user.ts";
 import { slotOf } from "../core/image.ts";
 import { ADDRESS_SLOTS, DEFAULT_HOST } from "../core/limits.ts";
 import { formatAddress, isLoopback } from "../core/names.ts";
 import { startServer } from "../server/server.ts";
 import { loadApplyRuns } from "./apply-runs.ts";
+import { command } from "./command.ts";
 import { warnReadable } from "./daemon.ts";
 import { connectionsMax } from "./descriptors.ts";
 import { createDirectory } from "./directory.ts";
@@ -29,13 +30,14 @@ import {
   restoreOption,
   UsageError,
 } from "./options.ts";
+import { type Progress, startProgress } from "./progress.ts";
 import { readSecurity, readTls, readTlsFiles, tlsOptions } from "./security.ts";
 import { readSnapshot } from "./snapshot-file.ts";
 
-export default defineCommand({
+export default command({
   meta: { name: "server", description: "Run the server of one session (the daemon starts it when it is needed)" },
   args: {
-    session: { type: "string", description: "Name of the session [DSM_SESSION]", valueHint: "NAME" },
+    session: { type: "string", description: "Name of the session [DSM_SESSION]", valueHint: "SESSION" },
     processes: { type: "string", description: "Processes the session is for [DSM_PROCESSES]", valueHint: "N" },
     size: { type: "string", description: "Shared memory, such as 64KiB [DSM_SIZE, else 1MiB]", valueHint: "BYTES" },
     ...orderOption,
@@ -43,7 +45,7 @@ export default defineCommand({
     ...elasticOption,
     ...restoreOption,
     host: { type: "string", description: "Address to listen on", valueHint: "ADDRESS", default: DEFAULT_HOST },
-    port: { type: "string", description: "Port to listen on; 0 takes a free one", default: "0" },
+    port: { type: "string", description: "Port to listen on; 0 takes a free one", valueHint: "PORT", default: "0" },
     ...tlsOptions,
     ...daemonOption,
     autostart: {
@@ -59,12 +61,19 @@ export default defineCommand({
       description: "Whether the server before is gone or silent (given by the daemon)",
       valueHint: "STATE",
     },
+    "report-progress": { type: "boolean", description: "Say how far the snapshot is read, for dsm run" },
     slot: { type: "string", description: "Address slot of the map (given by the daemon)", valueHint: "K" },
     ...logFormatOption,
   },
+  manual: {
+    examples: [
+      { does: "By hand, to choose where it runs", line: "dsm server --session heat --processes 4 --size 64MiB" },
+      { does: "Begin a session with a snapshot", line: "dsm server --restore heat.snap" },
+    ],
+  },
   async run({ args }) {
     useLogFormat(args["log-format"], "server", fromEnvironment(args.session, "DSM_SESSION"));
-    const restore = args.restore === undefined ? undefined : readSnapshot(args.restore);
+    const restore = args.restore === undefined ? undefined : restored(args.restore, args["report-progress"] === true);
     const saved = restore?.image.config;
     const session = fromEnvironment(args.session, "DSM_SESSION") ?? saved?.name;
     if (session === undefined) throw new UsageError("the session is missing; give --session NAME");
@@ -120,6 +129,25 @@ export default defineCommand({
     return server.ended;
   },
 });
+
+/** Reads the snapshot, with a bar, or with a line for dsm run at every hundredth. */
+function restored(file: string, report: boolean): ReturnType<typeof readSnapshot> {
+  let shown = 0;
+  let progress: Progress | undefined;
+  try {
+    return readSnapshot(file, (done, total) => {
+      if (!report) {
+        progress ??= startProgress(`reading ${file}`, total);
+        progress.at(done);
+      } else if (done - shown >= total / 100) {
+        shown = done;
+        writeSync(1, `progress ${done} ${total}\n`);
+      }
+    });
+  } finally {
+    progress?.end();
+  }
+}
 
 function readSlot(text: string): number {
   const slot = readWhole("slot", text);

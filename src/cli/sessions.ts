@@ -1,8 +1,8 @@
-import { defineCommand } from "citty";
 import type { RankStatus, SessionDetail, SessionSummary } from "../core/directory.ts";
 import { DsmError } from "../core/errors.ts";
 import { formatAddress } from "../core/names.ts";
 import { formatSize } from "../core/size.ts";
+import { command } from "./command.ts";
 import { createDirectory } from "./directory.ts";
 import { print, printJson } from "./messages.ts";
 import { daemonOption, jsonOption, readDaemon, readName } from "./options.ts";
@@ -11,12 +11,22 @@ import { table } from "./table.ts";
 /** Names of locks shown for one process. */
 const HELD_SHOWN = 4;
 
-export default defineCommand({
+export default command({
   meta: { name: "sessions", description: "List the running sessions, or show one" },
   args: {
-    name: { type: "positional", required: false, description: "Session to show in full" },
+    name: { type: "positional", required: false, description: "Session to show in full", valueHint: "SESSION" },
     ...daemonOption,
     ...jsonOption,
+  },
+  manual: {
+    examples: [
+      { does: "What runs", line: "dsm sessions" },
+      { does: "Who waits for what in one session", line: "dsm sessions heat" },
+      {
+        does: "The same for a program, of a daemon elsewhere",
+        line: "dsm sessions heat --json --daemon 10.0.0.1:4200",
+      },
+    ],
   },
   async run({ args }) {
     const { address } = readDaemon(args.daemon);

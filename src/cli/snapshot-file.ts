@@ -186,10 +186,17 @@ export function readSnapshotImage(path: string): SessionImage {
   }
 }
 
-/** All of the file. Throws DsmError: DSM_INVALID when it is damaged or no snapshot, DSM_NO_MEMORY. */
-export function readSnapshot(path: string): { image: SessionImage; map: Uint8Array } {
+/**
+ * All of the file. Throws DsmError: DSM_INVALID when it is damaged or no snapshot, DSM_NO_MEMORY. `progress` is told of
+ * every piece: bytes read so far, bytes of the file.
+ */
+export function readSnapshot(
+  path: string,
+  progress: (done: number, total: number) => void = () => {},
+): { image: SessionImage; map: Uint8Array } {
   const reader = new Reader(path);
   try {
+    const total = reader.left;
     const image = readHead(path, reader);
     const memory = new MapBytes(allocate(image.config.size));
     for (let last = false; !last; ) {
@@ -202,6 +209,7 @@ export function readSnapshot(path: string): { image: SessionImage; map: Uint8Arr
       if (wrong !== null) throw reader.damaged(wrong);
       memory.publish(view, HEADER_SIZE, piece.length);
       last = piece[5] === MapOp.LAST;
+      progress(total - reader.left, total);
     }
     reader.end();
     return { image, map: memory.bytes };

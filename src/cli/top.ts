@@ -1,11 +1,12 @@
 import { writeSync } from "node:fs";
 import { constants } from "node:os";
-import { defineCommand } from "citty";
 import type { Directory, SessionDetail, SessionSummary } from "../core/directory.ts";
 import { DsmError } from "../core/errors.ts";
+import { command } from "./command.ts";
 import { createDirectory } from "./directory.ts";
 import { print, printJson } from "./messages.ts";
 import { daemonOption, invalid, jsonOption, readDaemon, readName, UsageError } from "./options.ts";
+import { isColoured } from "./style.ts";
 import { type Line, type Look, newModel, press, rated, readKeys, type TopModel, view } from "./top-view.ts";
 
 /** Sessions of which more is asked than that they are there. */
@@ -14,14 +15,25 @@ const WRITE_TRIES = 200;
 const INTERVAL_MIN_MS = 100;
 const INTERVAL_MAX_MS = 60_000;
 
-export default defineCommand({
+export default command({
   meta: { name: "top", description: "Show the running sessions live: who writes how much, who waits for what" },
   args: {
-    name: { type: "positional", required: false, description: "Session to show in full" },
+    name: { type: "positional", required: false, description: "Session to show in full", valueHint: "SESSION" },
     interval: { type: "string", description: "Seconds between two looks", valueHint: "SECONDS", default: "1" },
     once: { type: "boolean", description: "Look twice, print once and end: for scripts, and without a terminal" },
     ...jsonOption,
     ...daemonOption,
+  },
+  manual: {
+    details: [
+      "Keys: up, down, j and k choose, Enter shows the chosen session in full, Esc goes back, s sorts by the next column, ? helps, q quits. In direct mode stores do not leave the processes, and are not counted.",
+    ],
+    examples: [
+      { does: "All sessions, live", line: "dsm top" },
+      { does: "One of them, twice a second", line: "dsm top heat --interval 0.5" },
+      { does: "For a script", line: "dsm top heat --json" },
+    ],
+    exits: { "130": "It was left with ^C." },
   },
   async run({ args }) {
     const { address } = readDaemon(args.daemon);
@@ -115,7 +127,7 @@ class Screen {
   #over = false;
   /** A terminal that knows no escape sequences gets one picture behind the other. */
   readonly #dumb = process.env.TERM === "dumb" || !process.env.TERM;
-  readonly #colours = !this.#dumb && !process.env.NO_COLOR;
+  readonly #colours = !this.#dumb && isColoured(process.stdout);
   readonly #onExit = (): void => this.#restore();
 
   constructor(model: TopModel, sampler: Sampler, interval_ms: number) {

@@ -1,10 +1,10 @@
 import { closeSync, openSync, renameSync, rmSync, writeSync } from "node:fs";
-import { defineCommand } from "citty";
 import { DsmError } from "../core/errors.ts";
 import { TRACE_SECONDS_MAX } from "../core/limits.ts";
 import { bodyText, Kind, ProtocolError } from "../core/protocol.ts";
 import { formatSize } from "../core/size.ts";
 import { ChromeTrace, readRecords, type TraceEvent, type TraceInfo } from "../core/trace.ts";
+import { command } from "./command.ts";
 import { createDirectory } from "./directory.ts";
 import { messages, print, printJson } from "./messages.ts";
 import { daemonOption, invalid, jsonOption, readDaemon, readName, UsageError } from "./options.ts";
@@ -16,14 +16,23 @@ const LAST_TIMEOUT_MS = 5_000;
 /** Text of events is written in pieces of about this many characters. */
 const PIECE = 64 << 10;
 
-export default defineCommand({
+export default command({
   meta: { name: "trace", description: "Write what happens in a running session for Perfetto: waits, traps, entries" },
   args: {
-    name: { type: "positional", required: true, description: "Session to trace" },
+    name: { type: "positional", required: true, description: "Session to trace", valueHint: "SESSION" },
     out: { type: "string", description: "File to write; open it at ui.perfetto.dev", valueHint: "FILE" },
     seconds: { type: "string", description: "How long; ^C ends it sooner", valueHint: "S", default: "10" },
     ...daemonOption,
     ...jsonOption,
+  },
+  manual: {
+    details: [
+      "Each node is a process of the trace, each rank a thread: its waits are spans, every entry of it an instant with its place and size. What comes faster than the server can send it is dropped, and counted. One trace of a session at a time; nothing is slower while nobody traces.",
+    ],
+    examples: [
+      { does: "Ten seconds of session heat", line: "dsm trace heat --out heat.json" },
+      { does: "Half a second", line: "dsm trace heat --out heat.json --seconds 0.5" },
+    ],
   },
   async run({ args }) {
     if (args.out === undefined) throw new UsageError("the file is missing; give --out FILE");

@@ -1,14 +1,21 @@
 import { join, resolve } from "node:path";
-import { defineCommand } from "citty";
 import { DsmError } from "../core/errors.ts";
+import { command } from "./command.ts";
 import { prefixOption } from "./install.ts";
 import { MANIFEST, readManifest, removeEmpty, removeFile } from "./manifest.ts";
 import { print, printJson } from "./messages.ts";
 import { jsonOption } from "./options.ts";
 
-export default defineCommand({
+export default command({
   meta: { name: "uninstall", description: "Remove exactly what dsm install has put there" },
   args: { ...prefixOption, ...jsonOption },
+  manual: {
+    details: ["Files that dsm has not installed stay, and so do the folders that hold them."],
+    examples: [
+      { does: "Undo sudo dsm install", line: "sudo dsm uninstall" },
+      { does: "Undo an install for yourself", line: "dsm uninstall --prefix ~/.local" },
+    ],
+  },
   async run({ args }) {
     const prefix = resolve(args.prefix);
     const manifest = readManifest(prefix);

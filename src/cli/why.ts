@@ -1,6 +1,6 @@
-import { defineCommand } from "citty";
 import { DsmError } from "../core/errors.ts";
 import { explain, isAnybodyWaiting } from "../core/why.ts";
+import { command } from "./command.ts";
 import { createDirectory } from "./directory.ts";
 import { print, printJson } from "./messages.ts";
 import { daemonOption, jsonOption, readDaemon, readName } from "./options.ts";
@@ -8,15 +8,25 @@ import { daemonOption, jsonOption, readDaemon, readName } from "./options.ts";
 /** Told apart from failures, which are 1, and a wrong command line, which is 2. */
 const SOMEBODY_WAITS = 3;
 
-export default defineCommand({
+export default command({
   meta: {
     name: "why",
-    description: "Say in words who waits for what and who has not arrived; exit code 3 if anybody waits, else 0",
+    description: "Say in words who waits for what, and who has not arrived",
   },
   args: {
-    name: { type: "positional", required: true, description: "Session that hangs" },
+    name: { type: "positional", required: true, description: "Session that hangs", valueHint: "SESSION" },
     ...jsonOption,
     ...daemonOption,
+  },
+  manual: {
+    details: [
+      "Names who is in a barrier and who has not come to it, who waits for which semaphore or lock and who has that, circles of processes that wait for each other, sleepers, processes that were lost, and those that have not joined.",
+    ],
+    examples: [
+      { does: "Why session heat hangs", line: "dsm why heat" },
+      { does: "The same for a program", line: "dsm why heat --json" },
+    ],
+    exits: { [SOMEBODY_WAITS]: "Somebody waits." },
   },
   async run({ args }) {
     const { address } = readDaemon(args.daemon);

@@ -30,8 +30,8 @@ export const STRUCT_DEPTH_MAX = 16;
 export const STRUCT_ARRAY_MAX = 65536;
 /** and bytes of one text in it. */
 export const UTF8_MAX = 65536;
-/** Requests of a session that may sleep on values of the map. */
-export const SLEEPERS_MAX = 65536;
+/** Requests of a session that may wait at once, for semaphores and locks and on values of the map. */
+export const WAITING_MAX = 65536;
 /** Joiners that may wait for a running session to end and the next of that name to begin. */
 export const WAITING_JOINS_MAX = 1024;
 /** Sessions of one daemon. */
@@ -44,7 +44,7 @@ export const ADDRESS_SLOTS = 512;
 
 /** Largest frame of any kind but WELCOME. */
 export const FRAME_MAX = 1 << 20;
-/** Largest WELCOME: all that a session can hold at its limits. Only a node that greets takes so much, and only once. */
+/** Largest WELCOME: more than a session can hold at its limits. Only a node that greets takes so much, and only once. */
 export const WELCOME_MAX = 32 << 20;
 /** Largest frame taken from a peer that has not been welcomed. */
 export const GREETING_FRAME_MAX = 4096;

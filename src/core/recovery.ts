@@ -5,7 +5,7 @@
  * Invariants:
  * - A node that reports here has promised to follow no server of an older epoch any more. If the old server is not known
  *   to be gone, nothing is ordered before all nodes with processes have promised: then nobody is left whom the old one
- *   could serve, and there is never more than one order.
+ *   could serve, and there is never more than one order. As long as nodes may still come, nobody knows them all.
  * - Of all logs the one with the newest epoch in its last entry is taken, of these the longest (as in Raft, Ongaro and
  *   Ousterhout, 2014). Every other log is a beginning of it, or its node is refused. So every
  *   entry that a node has applied, and thus acknowledged, survives as long as one node that applied it reports in time.
@@ -14,7 +14,7 @@
 import { NOTHING_KNOWN } from "./directory.ts";
 import { Status } from "./errors.ts";
 import { FrameReader } from "./frames.ts";
-import { FRAME_MAX, GREETING_FRAME_MAX, LINKS_MAX } from "./limits.ts";
+import { FRAME_MAX, GREETING_FRAME_MAX, LINKS_MAX, WELCOME_MAX } from "./limits.ts";
 import { MapBytes } from "./memory.ts";
 import {
   bodyText,
@@ -159,7 +159,10 @@ export class Recovery {
   expire(): void {
     const source = this.#transfer?.link;
     for (const report of this.#reports.values()) if (report.link === null) report.missed += 1;
-    const isAnybody = [...this.#reports.values()].some(({ missed, left }) => missed < MISSED_MAX && !left);
+    // Whoever has not all of it cannot hand it over, however long it stays.
+    const isAnybody = [...this.#reports.values()].some(
+      ({ missed, left, resume }) => missed < MISSED_MAX && !left && resume.whole,
+    );
     if (this.#late && !isAnybody) {
       this.#fails("none of its nodes has come back");
       return;
@@ -257,6 +260,11 @@ export class Recovery {
     const all = farthest.nodes.every((node) => this.#reports.has(node));
     if (!all && !this.#late) return;
     if (farthest.joining && !this.#joined) return;
+    // Some may have come that it has not heard of, and the server before may still serve them.
+    if (farthest.joining && !this.#known.certain) {
+      if (this.#late) this.#fails("nodes may have come of which those that are here do not know");
+      return;
+    }
     if (!all && !this.#known.certain) {
       this.#fails("not all of its nodes have come back, and the server before may still serve them");
       return;
@@ -285,7 +293,7 @@ export class Recovery {
     const body = bytes.subarray(at + HEADER_SIZE, at + Math.min(size, HEADER_SIZE + view.getUint32(at + 32, true)));
     switch (view.getUint8(at + 5)) {
       case StateOp.SESSION:
-        transfer.json.push(new Uint8Array(body));
+        transfer.session(body);
         return;
       case StateOp.MAP: {
         const offset = getUint64(view, at + 24);
@@ -330,13 +338,22 @@ function isFarther(one: Resume, other: Resume): boolean {
 /** The state of one node, as it comes. */
 class Transfer {
   readonly link: Link;
-  readonly json: Uint8Array[] = [];
+  readonly #json: Uint8Array[] = [];
+  #jsonSize = 0;
   readonly #reader = new FrameReader(FRAME_MAX);
   #tail: Tail | null = null;
   #state: NodeState | null = null;
 
   constructor(link: Link) {
     this.link = link;
+  }
+
+  /** A piece of all that is not map or entries: as much as a welcome may hold of it. */
+  session(bytes: Uint8Array): void {
+    this.#jsonSize += bytes.length;
+    if (this.#jsonSize > WELCOME_MAX)
+      throw new ProtocolError("the state is larger than a session can be", Status.LIMIT);
+    this.#json.push(new Uint8Array(bytes));
   }
 
   entries(bytes: Uint8Array): void {
@@ -351,7 +368,7 @@ class Transfer {
   /** What is told before the entries is whole. */
   #begin(): Tail {
     if (this.#tail !== null) return this.#tail;
-    const text = Buffer.concat(this.json).toString("utf8");
+    const text = Buffer.concat(this.#json).toString("utf8");
     try {
       this.#state = JSON.parse(text) as NodeState;
     } catch {

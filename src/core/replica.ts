@@ -92,6 +92,8 @@ interface KeptPart {
   leaving: number;
 }
 
+const NO_PARTS: readonly KeptPart[] = [];
+
 /** A page of which one process has a copy of its own, because holes of it cover the page in part. */
 interface Shadow {
   page: number;
@@ -303,7 +305,7 @@ export class Replica {
       this.#keepPart(bytes, at, size);
       return;
     }
-    const own = node === this.#node ? this.#return() : [];
+    const own = node === this.#node ? this.#return() : NO_PARTS;
     this.#confirmed = seq;
     if (this.#decided > 0 && seq <= this.session.seq) {
       // Our own decision, as the server repeats it.
@@ -316,13 +318,13 @@ export class Replica {
       throw new ProtocolError("an operation of ours comes back out of turn");
     }
     // Of our own publications the server sends only the last part, unless it cannot know whether we have the others.
-    const received = this.#entryParts.splice(0);
-    for (const part of own) {
-      if (received.length > 0) this.#giveBack(part);
-      else this.#adopt(part.bytes, seq, isNew, () => this.#giveBack(part));
+    if (this.#entryParts.length > 0) {
+      for (const part of own) this.#giveBack(part);
+      for (const part of this.#entryParts.splice(0)) this.#adopt(part, seq, isNew, () => this.#parts.give(part));
+      this.#partsBytes = 0;
+    } else {
+      for (const part of own) this.#adopt(part.bytes, seq, isNew, () => this.#giveBack(part));
     }
-    for (const part of received) this.#adopt(part, seq, isNew, () => this.#parts.give(part));
-    this.#partsBytes = 0;
     this.#tail.push(view, bytes, at, size, seq);
     const queued =
       node === this.#node && view.getUint32(at + 8, true) === NO_TAG && (kind === Kind.STORE || isPublication);
@@ -348,13 +350,14 @@ export class Replica {
   }
 
   /** An operation of ours has come back. Returns the parts that belong to it. */
-  #return(): KeptPart[] {
+  #return(): readonly KeptPart[] {
     if (this.#returned === this.#proposed)
       throw new ProtocolError("an entry of the order that this node did not ask for");
     this.#returned += 1;
-    const parts = this.#partsOf.get(this.#returned) ?? [];
-    this.#partsOf.delete(this.#returned);
     this.#proposals.drop(this.#returned);
+    const parts = this.#partsOf.get(this.#returned);
+    if (parts === undefined) return NO_PARTS;
+    this.#partsOf.delete(this.#returned);
     return parts;
   }
 
@@ -373,7 +376,8 @@ export class Replica {
         promised: this.#promised,
         whole,
         nodes,
-        joining: phase === "joining",
+        // Of an elastic session those that are ahead of us may have nodes that we do not know of.
+        joining: phase === "joining" || config.elastic === true,
       },
     };
   }

@@ -29,6 +29,9 @@ export interface RingLock {
 /** A record, whole: the frame first. Valid during the call only. */
 export type RecordHandler = (view: DataView, bytes: Uint8Array, size: number) => void;
 
+/** Up to this size words are copied one by one: a view of a piece costs more. */
+const WORD_COPY_MAX = 96;
+
 const word = (place: readonly [number, number]): number => place[0] / 4;
 
 export class Ring {
@@ -83,12 +86,12 @@ export class Ring {
       }
       const room = Math.min(RING_RECORD_MAX, RING_SIZE - at, left);
       // A process could change it while we look: what is checked and used is a copy.
-      if (!(frameSize >= HEADER_SIZE && frameSize <= room)) throw damaged();
-      this.#record.set(this.#data.subarray(at, at + frameSize));
+      if (!(frameSize >= HEADER_SIZE && frameSize <= room && frameSize % 8 === 0)) throw damaged();
+      this.#copy(at, 0, frameSize);
       this.#view.setUint32(0, frameSize, true);
       const size = recordSize(this.#view, frameSize);
       if (size % 8 !== 0 || size > room) throw damaged();
-      this.#record.set(this.#data.subarray(at + frameSize, at + size), frameSize);
+      this.#copy(at + frameSize, frameSize, size - frameSize);
       this.#taken = (this.#taken + size) >>> 0;
       left -= size;
       this.#room.push(skipped + size);
@@ -99,6 +102,14 @@ export class Ring {
       handle(this.#view, this.#record, frameSize);
     }
     return count;
+  }
+
+  #copy(from: number, to: number, size: number): void {
+    if (size <= WORD_COPY_MAX) {
+      for (let i = 0; i < size; i += 4) this.#view.setUint32(to + i, this.#sizes.getUint32(from + i, true), true);
+    } else {
+      this.#record.set(this.#data.subarray(from, from + size), to);
+    }
   }
 
   /** The frame of the newest record. */

@@ -17,8 +17,8 @@ import {
   SEMAPHORE_VALUE_MAX,
   SEMAPHORES_MAX,
   SIZE_MAX,
-  SLEEPERS_MAX,
   WAITING_JOINS_MAX,
+  WAITING_MAX,
 } from "./limits.ts";
 import type { OnLoss } from "./loss.ts";
 import type { MapBytes } from "./memory.ts";
@@ -528,9 +528,22 @@ export class Session {
     } else if (only) {
       this.#effects.complete(node, tag, Status.AGAIN, 0);
     } else {
-      semaphore.waiters.push({ node, tag, rank });
-      this.#waits.set(waiterKey(node, tag), semaphore);
+      this.#enqueue(semaphore, { node, tag, rank });
     }
+  }
+
+  /** All that wait are in every welcome, so they must not become more than fit there. */
+  #enqueue(queue: Queue, waiter: Waiter): boolean {
+    const { node, tag } = waiter;
+    const key = waiterKey(node, tag);
+    const refused = this.#waits.has(key) ? Status.BUSY : this.#waits.size >= WAITING_MAX ? Status.LIMIT : Status.OK;
+    if (refused === Status.OK) {
+      queue.waiters.push(waiter);
+      this.#waits.set(key, queue);
+    } else {
+      this.#effects.complete(node, tag, refused, 0);
+    }
+    return refused === Status.OK;
   }
 
   #lock(name: string, only: boolean, rank: number, node: number, tag: number): void {
@@ -558,8 +571,7 @@ export class Session {
     } else if (only) {
       this.#effects.complete(node, tag, Status.AGAIN, 0);
     } else {
-      lock.waiters.push({ node, tag, rank });
-      this.#waits.set(waiterKey(node, tag), lock);
+      this.#enqueue(lock, { node, tag, rank });
     }
   }
 
@@ -655,17 +667,8 @@ export class Session {
       this.#effects.complete(node, tag, Status.AGAIN, 0);
       return;
     }
-    if (this.#waits.size >= SLEEPERS_MAX) {
-      this.#effects.complete(node, tag, Status.LIMIT, 0);
-      return;
-    }
-    let sleepers = this.#sleepers.get(offset);
-    if (sleepers === undefined) {
-      sleepers = { offset, waiters: [] };
-      this.#sleepers.set(offset, sleepers);
-    }
-    sleepers.waiters.push({ node, tag, rank });
-    this.#waits.set(waiterKey(node, tag), sleepers);
+    const sleepers = this.#sleepers.get(offset) ?? { offset, waiters: [] };
+    if (this.#enqueue(sleepers, { node, tag, rank })) this.#sleepers.set(offset, sleepers);
   }
 
   /** Whether the place that the SLEEP at `at` names holds the value it expects. */

@@ -11,8 +11,8 @@ import {
   PROCESSES_MAX,
   SEMAPHORE_VALUE_MAX,
   SEMAPHORES_MAX,
-  SLEEPERS_MAX,
   WAITING_JOINS_MAX,
+  WAITING_MAX,
 } from "./limits.ts";
 import { checkOnLoss } from "./loss.ts";
 import { checkName, checkProcesses } from "./names.ts";
@@ -25,8 +25,6 @@ import { checkSize, pageRound } from "./size.ts";
 type Fields = Record<string, unknown>;
 
 const WORD_MAX = 0xffffffff;
-/** Of all queues together. */
-const WAITERS_MAX = SLEEPERS_MAX + SEMAPHORES_MAX * PROCESSES_MAX;
 
 /** The WELCOME's body as what answers `hello`. Throws ProtocolError. */
 export function parseWelcome(text: string, hello: NodeHello): Welcome {
@@ -72,7 +70,7 @@ export function parseWelcome(text: string, hello: NodeHello): Welcome {
   for (const semaphore of list(snapshot, "semaphores", SEMAPHORES_MAX)) {
     name(semaphore, "name", "semaphore");
     whole(semaphore, "value", 0, SEMAPHORE_VALUE_MAX);
-    waiters(semaphore, "waiters", WAITERS_MAX);
+    waiters(semaphore, "waiters", WAITING_MAX);
   }
   for (const lock of list(snapshot, "locks", LOCKS_MAX)) {
     name(lock, "name", "lock");
@@ -80,9 +78,9 @@ export function parseWelcome(text: string, hello: NodeHello): Welcome {
     whole(lock, "died", -1, PROCESSES_MAX - 1);
     waiters(lock, "waiters", PROCESSES_MAX);
   }
-  for (const sleepers of list(snapshot, "sleepers", SLEEPERS_MAX)) {
+  for (const sleepers of list(snapshot, "sleepers", WAITING_MAX)) {
     whole(sleepers, "offset", 0, size - 1);
-    waiters(sleepers, "waiters", SLEEPERS_MAX);
+    waiters(sleepers, "waiters", WAITING_MAX);
   }
   let end = 0;
   for (const block of list(snapshot, "blocks", BLOCKS_MAX)) {

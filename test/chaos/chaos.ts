@@ -27,12 +27,17 @@ type Fault =
   | { kind: "kill arbiter"; node: string }
   | { kind: "kill server" }
   | { kind: "delay"; ms: number }
-  | { kind: "cut" };
+  | { kind: "cut" }
+  | { kind: "silence" };
 
 /** What a session goes on after as if nothing had been. */
 const SURVIVED: ReadonlySet<Fault["kind"]> = new Set([
-  ...(["pause", "pause arbiter", "pause server", "delay", "cut", "kill server"] as const),
+  ...(["pause", "pause arbiter", "pause server", "delay", "cut", "silence", "kill server"] as const),
 ]);
+/** A silence that lasts longer breaks a connection; a pause may be shorter or longer. */
+const HEARTBEAT_MS = 1000;
+/** How often it is looked whether a session goes on again. */
+const LOOK_MS = 2;
 
 interface Plan {
   /** The node of each process. Those of node "a" reach the server through the proxy. */
@@ -51,6 +56,9 @@ export interface Round {
   ends: string[];
   rounds: number;
   acknowledged: number;
+  faults: Fault["kind"][];
+  /** From the death of a server to the next operation that was acknowledged, each time nothing else was wrong. */
+  recoveriesMs: number[];
 }
 
 function makePlan(seed: number): Plan {
@@ -59,7 +67,7 @@ function makePlan(seed: number): Plan {
   const nodes = Array.from({ length: random.between(names.length, 5) }, (_, at) => names[at % names.length] as string);
   const pick = (): Fault => {
     const rank = random.below(nodes.length);
-    const ms = random.between(20, 400);
+    const ms = random.oneIn(6) ? random.between(HEARTBEAT_MS, 2.5 * HEARTBEAT_MS) : random.between(20, 400);
     const node = random.pick(names);
     // What lets all go on is more common: what ends the session comes last anyway.
     return random.pick<Fault>([
@@ -69,6 +77,7 @@ function makePlan(seed: number): Plan {
       { kind: "pause arbiter", node, ms },
       { kind: "pause server", ms },
       { kind: "delay", ms: random.between(1, 20) },
+      { kind: "silence" },
       { kind: "kill", rank },
       { kind: "kill", rank },
       { kind: "kill", rank },
@@ -160,6 +169,24 @@ function signal(pid: number | undefined, name: NodeJS.Signals): void {
   }
 }
 
+/** How long it takes until the server, which is killed now, has a successor and some process has counted on. */
+async function recovery(workers: readonly Worker[]): Promise<number | null> {
+  const begin = performance.now();
+  const counted = async (worker: Worker): Promise<bigint> =>
+    new BigUint64Array(await Bun.file(worker.log).arrayBuffer())
+      .subarray(COUNTERS, 2 * COUNTERS)
+      .reduce((sum, count) => sum + count, 0n);
+  // What was under way when it died may still be acknowledged.
+  const total = async (): Promise<bigint> => (await Promise.all(workers.map(counted))).reduce((a, b) => a + b);
+  await Bun.sleep(10 * LOOK_MS);
+  const before = await total();
+  while (workers.every(({ alive }) => alive) && performance.now() < begin + LIVENESS_MS) {
+    if ((await total()) > before) return performance.now() - begin;
+    await Bun.sleep(LOOK_MS);
+  }
+  return null;
+}
+
 /** Rejects when it takes longer than anything may, with what is the matter. */
 async function inTime<Value>(what: string, promise: Promise<Value>, state: () => string): Promise<Value> {
   let timer: Timer | undefined;
@@ -240,10 +267,14 @@ export class Chaos {
 
     const server = (await this.#cluster.status(session)).pid;
     const killed: number[] = [];
+    const recoveries: Promise<number | null>[] = [];
+    const undisturbed = plan.faults.every(({ fault }) => ["kill server", "delay", "cut"].includes(fault.kind));
     for (const { afterMs, fault } of plan.faults) {
       await Bun.sleep(afterMs);
+      if (fault.kind === "kill server" && undisturbed) recoveries.push(recovery(workers));
       await this.#commit(fault, session, server, workers, killed);
     }
+    const recovered = await Promise.all(recoveries);
     await Bun.sleep(plan.restMs);
     for (const worker of workers) worker.tell("stop");
     // Who has learnt of a loss reads the counters when nobody counts any more.
@@ -258,7 +289,11 @@ export class Chaos {
     const result = await this.#judge(plan, workers);
     for (const pid of killed) await this.#gone(pid);
     await this.#after();
-    return { plan: describe(plan), ...result, ends: result.ends.map((end, rank) => `${nodes[rank]} ${end}`) };
+    return {
+      ...{ plan: describe(plan), ...result, ends: result.ends.map((end, rank) => `${nodes[rank]} ${end}`) },
+      faults: plan.faults.map(({ fault }) => fault.kind),
+      recoveriesMs: recovered.filter((ms) => ms !== null),
+    };
   }
 
   #start(session: string, { nodes, order, seed }: Plan): Worker[] {
@@ -267,7 +302,7 @@ export class Chaos {
       const daemon = node === "a" ? { DSM_DAEMON: this.#proxy.address } : {};
       const child = this.#cluster.spawn([this.#program, log, String(seed)], {
         ...{ session, node, rank, processes: nodes.length, size: "256KiB" },
-        environment: { DSM_ORDER: order, ...daemon },
+        environment: { DSM_ORDER: order, DSM_HEARTBEAT_TIMEOUT_MS: String(HEARTBEAT_MS), ...daemon },
       });
       return new Worker(child, node, log);
     });
@@ -306,11 +341,14 @@ export class Chaos {
         return;
       case "cut":
         this.#proxy.cut();
+        return;
+      case "silence":
+        this.#proxy.silence();
     }
   }
 
   /** Whether everybody ended as what was done explains, and the counters are right. */
-  async #judge(plan: Plan, workers: Worker[]): Promise<Omit<Round, "plan">> {
+  async #judge(plan: Plan, workers: Worker[]): Promise<Pick<Round, "ends" | "acknowledged" | "rounds">> {
     const faults = plan.faults.map(({ fault }) => fault).filter(({ kind }) => !SURVIVED.has(kind));
     const mayLose = faults.length > 0;
     const logs = await Promise.all(

@@ -1,9 +1,17 @@
-/** Atomic operations, stores and semaphores of real processes on several nodes are linearizable, whoever is killed. */
+/** Atomic operations, stores, semaphores and locks of real processes on several nodes are linearizable, whoever is killed. */
 import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { Random } from "../support/core-random.ts";
-import { Cluster } from "../support/e2e-cluster.ts";
+import { Cluster, eventually } from "../support/e2e-cluster.ts";
 import { compileProgram } from "../support/e2e-program.ts";
-import { type Call, checkHistory, semaphore, type WordOperation, word } from "../support/linearizability.ts";
+import {
+  type Call,
+  checkHistory,
+  type LockOperation,
+  lock,
+  semaphore,
+  type WordOperation,
+  word,
+} from "../support/linearizability.ts";
 import { type History, type HistoryOptions, record, SEMAPHORE_VALUE } from "./history.ts";
 
 setDefaultTimeout(120_000);
@@ -22,7 +30,10 @@ afterAll(() => cluster.close());
 
 async function recorded(options: Omit<HistoryOptions, "seed">): Promise<History> {
   const history = await record(cluster, program, { ...options, seed: SEED });
-  const wrong = checkHistory(word, history.words) ?? checkHistory(semaphore(SEMAPHORE_VALUE), history.semaphores);
+  const wrong =
+    checkHistory(word, history.words) ??
+    checkHistory(semaphore(SEMAPHORE_VALUE), history.semaphores) ??
+    checkHistory(lock, history.locks);
   if (wrong !== null) {
     const show = (_: string, value: unknown): unknown =>
       typeof value === "bigint" ? `0x${value.toString(16)}` : value;
@@ -79,6 +90,49 @@ describe("linearizable:", () => {
     });
   }
 
+  test("sequential order, while the server is killed again and again", async () => {
+    const nodes = ["a", "b", "c", "a"];
+    const disturb = async (session: string): Promise<void> => {
+      for (let death = 0; death < 3; death += 1) {
+        const { pid, entries } = await cluster.status(session);
+        process.kill(pid, "SIGKILL");
+        await eventually("another server is further", async () => {
+          const now = await cluster.status(session).catch(() => null);
+          return now !== null && now.pid !== pid && now.entries > entries + 200;
+        });
+      }
+    };
+    const history = await recorded({ nodes, order: "sequential", operations: 2000, threads: 2, disturb });
+    expect(history.outcomes).toEqual(nodes.map(() => endedWell));
+  });
+
+  for (const order of ["sequential", "pipelined"] as const) {
+    test(`locks under ${order} order, with owners killed; and the same history with one wrong result is not`, async () => {
+      const nodes = ["a", "b", "c", "a", "b", "c"];
+      const dies = { 1: 300, 3: 600, 5: 900 };
+      const history = await recorded({ nodes, order, operations: 1500, threads: 2, dies, locks: true });
+      const killed = { code: null, signal: "SIGKILL", stdout: "", stderr: "" };
+      expect(history.outcomes).toMatchObject(nodes.map((_, rank) => (rank in dies ? killed : endedWell)));
+      const taken = history.locks.filter(({ operation }) => operation.kind === "lock" && operation.result === "ok");
+      expect(taken.length).toBeGreaterThan(300);
+      expect(overlaps(history.locks)).toBeGreaterThan(300);
+      const results = new Set(history.locks.map(({ operation }) => operation.result));
+      for (const result of ["ok", "died", "again", "timeout", "busy", "not-owner"] as const)
+        expect(results).toContain(result);
+
+      const random = new Random(SEED);
+      const deaths = history.locks.filter(({ operation }) => operation.kind === "die");
+      const early = taken.filter((call) => deaths.every(({ invoked }) => (call.returned as bigint) < invoked));
+      for (let round = 0; round < 10; round += 1) {
+        const victim = random.pick(early);
+        // When nobody had died, when somebody else had it, and not given to the one who unlocked it later.
+        expect(refusedLock(history, victim, { ...victim.operation, result: "died" })).toBe(true);
+        expect(refusedLock(history, victim, { ...victim.operation, result: "busy" })).toBe(true);
+        expect(refusedLock(history, victim, { ...victim.operation, owner: 9 })).toBe(true);
+      }
+    });
+  }
+
   test("direct mode", async () => {
     const nodes = ["a", "a", "a"];
     const history = await recorded({ nodes, order: "sequential", operations: 2000, threads: 2 });
@@ -105,4 +159,9 @@ function refused(history: History, victim: Call<WordOperation>, result: bigint):
   const changed = { ...victim, operation: { ...victim.operation, result } };
   const others = history.words.filter((call) => call.object === victim.object && call !== victim);
   return checkHistory(word, [...others, changed]) !== null;
+}
+
+function refusedLock(history: History, victim: Call<LockOperation>, operation: LockOperation): boolean {
+  const others = history.locks.filter((call) => call.object === victim.object && call !== victim);
+  return checkHistory(lock, [...others, { ...victim, operation }]) !== null;
 }

@@ -14,6 +14,8 @@ interface Direction {
 
 interface Side {
   out: Direction;
+  /** Nothing goes through any more, and nobody is told. */
+  silent: boolean;
 }
 
 export class NodeProxy {
@@ -76,6 +78,7 @@ export class NodeProxy {
 
   readonly #handlers = {
     data: (socket: Socket<Side>, chunk: Uint8Array): void => {
+      if (socket.data.silent) return;
       const [least, most] = this.delayMs;
       const { out } = socket.data;
       const due = performance.now() + least + Math.random() * (most - least);
@@ -85,6 +88,7 @@ export class NodeProxy {
     drain: (): void => {},
     close: (socket: Socket<Side>): void => {
       this.#sockets.delete(socket);
+      if (socket.data.silent) return;
       socket.data.out.ended = true;
       void this.#move(socket.data.out);
     },
@@ -94,14 +98,14 @@ export class NodeProxy {
   async #accept(socket: Socket<Side>, port: number): Promise<void> {
     const direction = (): Direction => ({ to: undefined, waiting: [], ended: false, moving: false });
     const [up, down] = [direction(), direction()];
-    socket.data = { out: up };
+    socket.data = { out: up, silent: false };
     down.to = socket;
     this.#sockets.add(socket);
     try {
       up.to = await Bun.connect<Side>({
         hostname: "127.0.0.1",
         port,
-        data: { out: down },
+        data: { out: down, silent: false },
         socket: { open: (other) => void this.#sockets.add(other), ...this.#handlers },
       });
       void this.#move(up);
@@ -134,6 +138,14 @@ export class NodeProxy {
     for (const socket of [...this.#sockets]) {
       socket.data.out.waiting.length = 0;
       socket.terminate();
+    }
+  }
+
+  /** The connections there are fall silent; new ones are as ever. */
+  silence(): void {
+    for (const socket of this.#sockets) {
+      socket.data.out.waiting.length = 0;
+      socket.data.silent = true;
     }
   }
 

@@ -260,7 +260,7 @@ test("prints, takes one export with what it needs, and says what is wrong", asyn
 
   const keyword = 'import { struct, u8 } from "dsm";\nexport const wrong = struct({ a: { class: u8 } });\n';
   for (const [args, code, message] of [
-    [[], 2, "argument: MODULE"],
+    [[], 2, "FILE is missing"],
     [[join(cluster.folder, "missing.ts")], 1, "there is no module"],
     [[definition, "--export", "point2"], 1, 'both.ts exports no struct "point2"; it has alone, both, point, state'],
     [[write("none.ts", "export const a = 1;\n")], 1, "none.ts exports no struct; write: export const state"],

@@ -34,7 +34,13 @@ const INSTALLED = [
   "lib/libdsm.so.0",
   "lib/libxed.a",
   "lib/pkgconfig/dsm.pc",
+  "share/bash-completion/completions/dsm",
   "share/dsm/manifest",
+  "share/dsm/python/dsm/__init__.py",
+  "share/dsm/python/pyproject.toml",
+  "share/fish/vendor_completions.d/dsm.fish",
+  "share/man/man1/dsm.1",
+  "share/zsh/site-functions/_dsm",
 ];
 
 test("installs what a C program needs, and takes exactly that away again", async () => {

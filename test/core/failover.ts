@@ -8,6 +8,8 @@
  * - at the end all nodes are equal to a reference that has applied the order once;
  * - a mutex has one holder, an atomic addition gives the value of its place;
  * - once faults stop everybody is answered.
+ *
+ * In some sessions, elastic ones, nodes come while it runs, with a picture of the memory.
  */
 import { Status } from "../../src/core/errors.ts";
 import { FrameReader } from "../../src/core/frames.ts";
@@ -26,11 +28,12 @@ import {
 } from "../../src/core/protocol.ts";
 import { type Recovered, Recovery } from "../../src/core/recovery.ts";
 import { Replica } from "../../src/core/replica.ts";
-import { type NodeHello, type Resumed, Sequencer, type Welcome } from "../../src/core/sequencer.ts";
+import { type AwayNode, type NodeHello, type Resumed, Sequencer, type Welcome } from "../../src/core/sequencer.ts";
 import { Session, type SessionConfig } from "../../src/core/session.ts";
 import { Pipe, processHello, Violation } from "../support/core-cluster.ts";
 import { publication, type Run, viewOf } from "../support/core-frames.ts";
 import { Random } from "../support/core-random.ts";
+import { showFrame, type Trace } from "../support/core-trace.ts";
 
 const SIZE = 8192;
 /** Where additions go; all else is stored elsewhere. */
@@ -47,11 +50,15 @@ export interface FailoverReport {
   lost: number;
   /** Servers that met somebody who had promised to follow another. */
   replaced: number;
+  /** Nodes that came with a picture of the memory. */
+  pictures: number;
 }
 
 export interface FailoverOptions {
   makeReplica?: (...args: ConstructorParameters<typeof Replica>) => Replica;
   makeSequencer?: (...args: ConstructorParameters<typeof Sequencer>) => Sequencer;
+  /** Is told of every step. */
+  trace?: Trace;
 }
 
 interface Link {
@@ -98,8 +105,11 @@ class Server {
   state: "up" | "stopped" | "dead" = "up";
   core: Sequencer | Recovery;
   readonly links = new Map<number, Link>();
-  readonly away = new Set<number>();
+  /** Names of the nodes that are away, by number. */
+  readonly away = new Map<number, string>();
   failed = false;
+  /** It has been alone for longer than any node looks for a server. */
+  abandoned = false;
   /** Link of the node that is to hand over its state. */
   source = -1;
   #nextLink = 1;
@@ -121,12 +131,16 @@ class Server {
       drop: (id) => this.#close(id),
       waits: () => {},
       failed: (why) => {
+        simulator.say(`server ${epoch} cannot take over: ${why}`);
         if (!simulator.mayFail(certain)) throw new Violation(`a server could not take over: ${why}`);
         this.failed = true;
         this.state = "dead";
+        for (const { down } of this.links.values()) down.end();
       },
       recovered: (recovered, greetings) => {
+        simulator.say(`server ${epoch} goes on behind entry ${recovered.snapshot.seq}`);
         simulator.truncate(this, recovered);
+        simulator.leaveOldServers(this);
         const sequencer = this.#sequencer(recovered);
         this.core = sequencer;
         for (const id of greetings.keys()) sequencer.connect(id);
@@ -147,7 +161,7 @@ class Server {
       close: (id: number) => this.#close(id),
       drop: (id: number) => this.#close(id),
       welcomed: () => {},
-      away: (node: number) => this.away.add(node),
+      away: (node: number, { process }: AwayNode) => this.away.set(node, process),
       settled: (node: number) => this.away.delete(node),
       replaced: () => {
         this.simulator.report.replaced += 1;
@@ -209,7 +223,8 @@ class Node {
   link: Link | null = null;
   /** It has applied nothing yet. */
   fresh = true;
-  state: "alive" | "dead" | "refused" | "done" = "alive";
+  /** "gone": its server was lost while it sent the map, before any process had joined. */
+  state: "alive" | "dead" | "refused" | "done" | "gone" = "alive";
   readonly processes: Process[] = [];
   #reader = new FrameReader(WELCOME_MAX);
   /** The state it hands over, as far as it was not sent. */
@@ -228,11 +243,12 @@ class Node {
   connect(server: Server): void {
     const hello: NodeHello = {
       ...{ session: "simulated", node: this.name, processes: 0, size: 0, order: "" as const, onLoss: "" as const },
-      ...{ secret: this.secret, reconnectMs: 1000, heartbeatMs: 0, process: "" },
+      ...{ secret: this.secret, reconnectMs: 1000, heartbeatMs: 0, process: this.name },
       resume: this.replica?.position ?? null,
     };
     this.#reader = new FrameReader(WELCOME_MAX);
     this.#handing = null;
+    this.simulator.say(`${this.name} turns to server ${server.epoch}`);
     this.link = server.accept(this);
     this.link.up.push(encodeGreeting(Kind.HELLO, encodeJson(hello)));
   }
@@ -283,6 +299,7 @@ class Node {
   #welcomed(welcome: Welcome): void {
     const { makeReplica } = this.simulator.options;
     const make = makeReplica ?? ((...args) => new Replica(...args));
+    this.simulator.say(`${this.name} is welcomed behind entry ${welcome.snapshot.seq}`);
     this.replica = make(welcome, this.name, "/map", this.memory, new Uint8Array(2), {
       propose: (bytes) => {
         if (this.link?.welcomed === true) this.link.up.push(bytes);
@@ -295,6 +312,7 @@ class Node {
         if (this.state === "alive") this.#done();
       },
     });
+    if (!this.replica.ready) this.simulator.report.pictures += 1;
     const { session } = this.replica;
     const apply = session.apply.bind(session);
     session.apply = (view, at) => {
@@ -326,21 +344,25 @@ class Node {
 
   /** It is without connection from here on. */
   cut(): void {
+    this.simulator.say(`${this.name} is without connection`);
     this.link = null;
     this.#handing = null;
     this.replica?.interrupted();
+    // src/arbiter/arbiter.ts gives up, too: nobody has joined there.
+    if (this.replica?.ready === false) this.state = "gone";
   }
 
   say(channel: number, frame: Uint8Array): void {
+    this.simulator.say(`a process of ${this.name} asks on channel ${channel}: ${showFrame(frame)}`);
     this.replica?.receive(channel, frame);
   }
 }
 
 class Simulator {
   readonly options: FailoverOptions;
-  readonly config: SessionConfig;
+  config: SessionConfig;
   readonly report: FailoverReport = {
-    ...{ entries: 0, answers: 0, resumed: 0, epochs: 1, direct: 0, lost: 0, replaced: 0 },
+    ...{ entries: 0, answers: 0, resumed: 0, epochs: 1, direct: 0, lost: 0, replaced: 0, pictures: 0 },
   };
   readonly #random: Random;
   readonly #nodes: Node[] = [];
@@ -361,12 +383,16 @@ class Simulator {
   readonly #deaths: boolean;
   readonly #stops: boolean;
   readonly #losses: boolean;
+  /** So many nodes are still to come. */
+  #late: number;
 
   constructor(seed: number, options: FailoverOptions) {
     const random = new Random(seed);
     this.#random = random;
     this.options = options;
-    const nodes = random.between(1, 3);
+    const elastic = random.oneIn(4);
+    this.#late = elastic ? random.between(1, 3) : 0;
+    const nodes = random.between(1, elastic ? 2 : 3);
     this.#perNode = random.between(1, 2);
     this.#breaks = !random.oneIn(4);
     this.#deaths = !random.oneIn(3);
@@ -374,15 +400,16 @@ class Simulator {
     this.#losses = random.oneIn(4);
     this.config = {
       ...{ name: "simulated", instance: "0123456789abcdef", processes: nodes * this.#perNode, size: SIZE },
-      ...{ base: 0x2000_0000_0000, order: "sequential", onLoss: "fail" },
+      ...{ base: 0x2000_0000_0000, order: "sequential", onLoss: "fail", elastic },
     };
     for (let node = 1; node <= nodes; node += 1) this.#nodes.push(new Node(this, `node${node}`));
   }
 
   run(): FailoverReport {
     this.#servers.push(new Server(this, 1, true));
-    const steps = this.#random.between(200, 1200);
+    const steps = this.#random.oneIn(12) ? this.#random.between(500, 1200) : this.#random.between(100, 500);
     for (let step = 0; step < steps; step += 1) {
+      this.say(`-- step ${step}`);
       if (!this.#random.oneIn(3) && this.#deliver()) continue;
       this.#act();
     }
@@ -392,12 +419,16 @@ class Simulator {
     return this.report;
   }
 
+  say(line: string): void {
+    this.options.trace?.(line);
+  }
+
   get #server(): Server {
     return this.#servers.at(-1) as Server;
   }
 
   pipe(name: string, receive: (chunk: Uint8Array) => void, closed: () => void): Pipe {
-    const pipe = new Pipe(name, receive, closed);
+    const pipe = new Pipe(name, receive, closed, this.options.trace);
     this.#pipes.push(pipe);
     return pipe;
   }
@@ -432,6 +463,10 @@ class Simulator {
     const random = this.#random;
     if (this.#faults && random.oneIn(12)) this.#fault();
     this.#mend();
+    if (this.#late > 0 && random.oneIn(40)) {
+      this.#late -= 1;
+      this.#nodes.push(new Node(this, `node${this.#nodes.length + 1}`));
+    }
     const node = random.pick(this.#nodes);
     if (node.state !== "alive") return;
     if (node.link === null) {
@@ -439,7 +474,7 @@ class Simulator {
       return;
     }
     if (node.hand()) return;
-    if (node.replica === null) return;
+    if (node.replica?.ready !== true) return;
     if (node.processes.length < this.#perNode) {
       this.#join(node);
       return;
@@ -458,14 +493,17 @@ class Simulator {
     if (choice < 5 && this.#breaks && links.length > 0) {
       const link = random.pick(links);
       if (random.oneIn(3)) {
+        this.say(`the connection of ${link.node.name} to ${link.server.epoch} falls silent`);
         link.silent = true;
       } else {
+        this.say(`the connection of ${link.node.name} to ${link.server.epoch} breaks`);
         link.up.end(random.below(200));
         link.down.end(random.below(200));
       }
     } else if (choice < 7 && this.#deaths && this.#server.epoch < 8) {
       this.#killServer(this.#server);
     } else if (choice < 8 && this.#stops && this.#server.state === "up") {
+      this.say(`server ${this.#server.epoch} stops`);
       this.#server.state = "stopped";
     } else if (choice < 9 && this.#losses && random.oneIn(4)) {
       const alive = this.#nodes.filter(({ state }) => state === "alive");
@@ -474,6 +512,7 @@ class Simulator {
   }
 
   #killServer(server: Server): void {
+    this.say(`server ${server.epoch} dies`);
     server.state = "dead";
     for (const { up, down } of server.links.values()) {
       up.end(up.size);
@@ -515,12 +554,16 @@ class Simulator {
         continue;
       }
       for (const id of [...server.links.keys()]) if (random.oneIn(10)) server.core.beat(id);
-      for (const number of [...server.away]) {
-        const node = this.#nodes.find((one) => one.number === number);
-        const gone = node === undefined || node.state !== "alive";
+      for (const [number, name] of [...server.away]) {
+        const node = this.#nodes.find((one) => one.name === name);
+        // One that broke off before it was welcomed does not come back as who it was to be.
+        const other = node?.replica === null ? node.link?.server !== server : node?.number !== number;
+        const gone = node?.state !== "alive" || other;
         // One that was replaced may give up whom it likes when nobody listens to it any more.
         const alone = server !== this.#server && server.links.size === 0;
-        if (gone ? random.oneIn(10) : alone && random.oneIn(10)) server.core.giveUp(number);
+        if (!(gone ? random.oneIn(10) : alone && random.oneIn(10))) continue;
+        if (!gone) server.abandoned = true;
+        server.core.giveUp(number);
       }
     }
   }
@@ -529,9 +572,9 @@ class Simulator {
   #connect(node: Node): void {
     const random = this.#random;
     let server = this.#server;
-    const old = this.#servers.filter(({ state }) => state === "up");
-    // Whoever asks the wrong one is sent away.
-    if (this.#faults && random.oneIn(20) && old.length > 0) server = random.pick(old);
+    const old = this.#servers.filter(({ state, abandoned }) => state === "up" && !abandoned);
+    // Whoever asks the wrong one is sent away. Who is new has just heard from the daemon which is the right one.
+    if (this.#faults && node.replica !== null && random.oneIn(20) && old.length > 0) server = random.pick(old);
     if (server.state !== "up" && server === this.#server) {
       // Nobody can hand over what nobody has: then the session begins anew.
       const anew = this.#alive().every(({ replica }) => replica === null);
@@ -552,9 +595,11 @@ class Simulator {
     for (const server of this.#servers) this.#killServer(server);
     for (const node of this.#nodes) if (node.replica !== null) node.state = "dead";
     this.#order.length = 0;
+    this.config = { ...this.config, instance: `${this.config.instance}0` };
   }
 
   lose(node: Node, how: "dead" | "refused"): void {
+    this.say(`${node.name} is ${how}`);
     node.state = how;
     this.report.lost += 1;
     for (const process of node.processes) if (process.state !== "left") process.state = "lost";
@@ -568,6 +613,8 @@ class Simulator {
   mayRefuse(node: Node, link: Link): boolean {
     // One that had not come all the way has nothing that would be lost.
     if (node.replica === null || !node.replica.position.whole) return true;
+    // Its welcome to a session that began and ended while it was under way.
+    if (node.replica.session.config.instance !== this.config.instance) return true;
     // An old server that nobody should ask says no more than that it has not waited for ever.
     return (
       link.server.failed ||
@@ -577,7 +624,10 @@ class Simulator {
   }
 
   mayFail(certain: boolean): boolean {
-    if (this.#alive().length === 0) return true;
+    // Whoever is only coming has nothing to go on with.
+    if (this.#alive().every(({ replica }) => replica?.position.whole !== true)) return true;
+    // Nobody knows who else the server before may serve.
+    if (!certain && this.#alive().some(({ replica }) => replica?.position.joining === true)) return true;
     const lost = this.#nodes.filter(({ state }) => state === "dead" || state === "refused");
     return lost.length > 0 && (!certain || lost.length === this.#nodes.length);
   }
@@ -587,6 +637,7 @@ class Simulator {
   /** A node is about to apply a frame at a place. */
   applies(node: Node, seq: number, view: DataView, at: number): void {
     const frame = new Uint8Array(view.buffer, view.byteOffset + at, view.getUint32(at, true)).slice();
+    this.options.trace?.(`${node.name} applies ${seq}: ${showFrame(frame)}`);
     // An arbiter's own number, or the place.
     frame.fill(0, 16, 24);
     const more = frame[4] === Kind.PUBLISH && frame[5] === 1;
@@ -607,6 +658,16 @@ class Simulator {
       entry.complete = !more;
     } else if (known === undefined || Buffer.compare(known, frame) !== 0) {
       throw new Violation(`${node.name} applies another entry ${seq} than others have`);
+    }
+  }
+
+  /** Who is new does not wait for a server so long that another takes over, or turns to it when it has just been told. */
+  leaveOldServers(newest: Server): void {
+    for (const node of this.#alive()) {
+      const { link } = node;
+      if (node.replica !== null || link === null || link.server === newest) continue;
+      link.up.end();
+      node.cut();
     }
   }
 
@@ -690,6 +751,7 @@ class Simulator {
   }
 
   heard(node: Node, channel: number, frame: Uint8Array): void {
+    this.options.trace?.(`a process of ${node.name} hears on channel ${channel}: ${showFrame(frame)}`);
     if (node.state === "dead" || node.state === "refused") return;
     const process = node.processes.find((one) => one.channel === channel);
     const view = viewOf(frame);
@@ -708,7 +770,8 @@ class Simulator {
     process.request = null;
     this.report.answers += 1;
     // A node that has left may have been the only one to know that.
-    const mayBe = (state: Node["state"]) => state !== "alive" && (state !== "done" || this.#server.epoch > 1);
+    const mayBe = (state: Node["state"]) =>
+      state !== "alive" && state !== "gone" && (state !== "done" || this.#server.epoch > 1);
     const lost = this.#nodes.some(({ state }) => mayBe(state));
     if (status === Status.LOST && lost && (request.what === "lock" || request.what === "barrier")) return;
     // The only one that had joined died, and the session with it.
@@ -746,8 +809,8 @@ class Simulator {
   #quiet(): boolean {
     if (this.#pipes.some((pipe) => this.#flows(pipe))) return false;
     if (this.#server.recovering || this.#server.state !== "up") return this.#alive().length === 0;
-    const gone = this.#nodes.filter(({ state }) => state !== "alive").map(({ number }) => number);
-    if (gone.some((number) => this.#server.away.has(number))) return false;
+    const away = new Set(this.#server.away.values());
+    if (this.#nodes.some(({ name, state }) => state !== "alive" && away.has(name))) return false;
     const joined = this.#alive().every(({ processes }) => processes.length === this.#perNode);
     return joined && this.#alive().every(({ link }) => link?.welcomed === true && !link.silent);
   }
@@ -766,12 +829,13 @@ class Simulator {
       for (const node of this.#alive()) {
         if (node.link === null) this.#connect(node);
         else if (node.hand()) continue;
-        else if (node.replica !== null && node.processes.length < this.#perNode) this.#join(node);
+        else if (node.replica?.ready === true && node.processes.length < this.#perNode) this.#join(node);
       }
     }
   }
 
   #finish(): void {
+    this.say("-- the faults stop");
     this.#faults = false;
     this.#settle();
     // A session that never began because somebody died before has nobody to finish.
@@ -828,8 +892,10 @@ class Simulator {
       const same = core.session.direct || Buffer.compare(this.#server.memory, memory) === 0;
       if (!same) throw new Violation("the bytes of the server differ");
     }
-    for (const { name, state, replica, memory: bytes } of this.#nodes) {
+    for (const { name, state, replica, processes, memory: bytes } of this.#nodes) {
       if (replica === null || (state !== "alive" && state !== "done")) continue;
+      // The session was over when it came: it had nobody to be told anything.
+      if (state === "done" && processes.every((process) => process.state === "lost")) continue;
       if (replica.session.seq !== reference.seq) throw new Violation(`${name} lacks entries`);
       const [got, expected] = [replica.session, reference].map((session) => JSON.stringify(session.snapshot()));
       if (got !== expected) throw new Violation(`${name} differs:\n${got}\n${expected}`);

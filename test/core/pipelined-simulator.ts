@@ -33,6 +33,7 @@ import { type Channel, Cluster, type Node, processHello, Violation } from "../su
 import { publication, viewOf } from "../support/core-frames.ts";
 import { Random } from "../support/core-random.ts";
 import { emptyRing, RingWriter, type Step } from "../support/core-ring-writer.ts";
+import { showFrame, type Trace } from "../support/core-trace.ts";
 
 /** One page. */
 const SIZE = 4096;
@@ -60,6 +61,8 @@ type RingParts = [bytes: Uint8Array, lock: RingLock];
 export interface SimulatorOptions {
   makeReplica?: (...args: ConstructorParameters<typeof Replica>) => Replica;
   makeRing?: (...parts: RingParts) => Ring;
+  /** Is told of every step. */
+  trace?: Trace;
 }
 
 type Runs = readonly (readonly [number, Uint8Array])[];
@@ -152,7 +155,7 @@ class Simulator {
     this.#random = random;
     this.#options = options;
     this.#losses = random.oneIn(2);
-    this.#heavy = random.oneIn(6);
+    this.#heavy = random.oneIn(12);
     this.#holes = random.oneIn(3);
     this.#config = {
       name: "simulated",
@@ -165,6 +168,7 @@ class Simulator {
     };
     this.#order = this.#newSession(new Uint8Array(SIZE));
     this.#cluster = new Cluster(this.#config, {
+      ...(options.trace && { trace: options.trace }),
       onEntry: (bytes) => this.#announced(bytes),
       makeReplica: (...args) => this.#makeReplica(args),
       ring: (node) => this.#makeRing(node),
@@ -182,14 +186,20 @@ class Simulator {
     this.#drain();
     for (let pid = 1; pid <= this.#config.processes; pid += 1) this.#join(pid, random.pick(nodes));
     this.#drain();
-    const steps = this.#heavy ? 1800 : random.between(300, 900);
+    const few = random.oneIn(12) ? random.between(500, 900) : random.between(100, 400);
+    const steps = this.#heavy ? 1800 : few;
     for (let step = 0; step < steps; step += 1) {
+      this.#say(`-- step ${step}`);
       this.#step();
       this.#check(step % 16 === 0);
     }
     this.#finish();
     this.#report.entries = this.#order.seq;
     return this.#report;
+  }
+
+  #say(line: string): void {
+    this.#options.trace?.(line);
   }
 
   // --- The parts -------------------------------------------------------------------------------------------------
@@ -237,6 +247,7 @@ class Simulator {
       while (words.owner === owner.pid) this.#advance(owner);
     }
     const broken = words.owner !== 0;
+    if (broken) this.#say(`the arbiter takes the lock of process ${words.owner}, which died before ${owner?.step}`);
     if (broken) this.#report.broken += 1;
     if (broken && (owner?.step === "queued" || owner?.step === "half")) this.#report.redone += 1;
     words.owner = ARBITER;
@@ -269,7 +280,11 @@ class Simulator {
     if (this.#losses && random.oneIn(250)) this.#kill();
     if (this.#losses && random.oneIn(1200)) {
       const up = [...this.#places.values()].filter(({ node }) => !node.lost);
-      if (up.length > 1) random.pick(up).node.lose(random.below(200));
+      if (up.length > 1) {
+        const { node } = random.pick(up);
+        this.#say(`${node.name} dies`);
+        node.lose(random.below(200));
+      }
     }
     const choice = random.below(10);
     // Until a ring is full the network has to stand still for a while.
@@ -340,6 +355,7 @@ class Simulator {
     // Preferably whoever has a lock.
     const owners = running.filter(({ pid, place }) => place.words.owner === pid);
     const process = this.#random.pick(owners.length > 0 ? owners : running);
+    this.#say(`process ${process.pid} dies before ${process.step ?? "its next step"}`);
     process.state = "dead";
     process.channel.up.end();
   }
@@ -412,6 +428,7 @@ class Simulator {
       return;
     }
     process.step = value as Step;
+    this.#say(`process ${process.pid}, before ${value}, stores ${showRuns(process.runs)}`);
     if (value === "full") this.#report.full += 1;
     if (value !== "queued") return;
     this.#report.queued += 1;
@@ -503,6 +520,7 @@ class Simulator {
   }
 
   #send(process: Process, frame: Frame, request: Request): void {
+    this.#options.trace?.(`process ${process.pid} asks: ${showFrame(encode({ ...frame, tag: request.op }))}`);
     const { place, channel } = process;
     request.after = place.queued.length;
     this.#asked.set(`${place.node.number} ${((channel.index << 16) | request.op) >>> 0}`, request.after);
@@ -518,6 +536,7 @@ class Simulator {
     const kind = view.getUint8(4);
     const tag = view.getUint32(8, true);
     const number = view.getUint32(12, true);
+    this.#options.trace?.(`the server orders ${showFrame(frame)}`);
     const place = [...this.#places.values()].find(({ node }) => node.number === number);
     if (place === undefined) throw new Violation("an entry of a node that is not there");
     if (tag === NO_TAG && (kind === Kind.STORE || kind === Kind.PUBLISH)) {
@@ -620,6 +639,7 @@ class Simulator {
   #hears(process: Process, frame: Uint8Array): void {
     if (process.state === "dead") return;
     const view = viewOf(frame);
+    this.#options.trace?.(`process ${process.pid} hears: ${showFrame(frame)}`);
     if (view.getUint8(4) !== Kind.REPLY) throw new Violation(`a process is told ${new TextDecoder().decode(frame)}`);
     const status = view.getUint8(5);
     if (process.state === "joining") {
@@ -684,3 +704,5 @@ class Simulator {
     }
   }
 }
+
+const showRuns = (runs: Runs): string => runs.map(([offset, { length }]) => `${length} bytes at ${offset}`).join(", ");

@@ -1,6 +1,4 @@
-/**
- * Runs the simulator of pipelined sessions over many seeds. DSM_SEEDS=N runs N of them; DSM_SEED=N runs that one alone.
- */
+/** Runs the simulator of pipelined sessions over many seeds (DSM_SEEDS=N: N of them). */
 import { describe, expect, test } from "bun:test";
 import { MapBytes } from "../../src/core/memory.ts";
 import { OverlayMap } from "../../src/core/overlay.ts";
@@ -10,41 +8,25 @@ import { Ring, type RingLock } from "../../src/core/ring.ts";
 import { Cluster, processHello, Violation } from "../support/core-cluster.ts";
 import { viewOf } from "../support/core-frames.ts";
 import { emptyRing, RingWriter } from "../support/core-ring-writer.ts";
-import { type Report, type SimulatorOptions, simulate } from "./pipelined-simulator.ts";
+import { type SimulatorOptions, simulate } from "./pipelined-simulator.ts";
+import { expectMore, runSeeds } from "./simulations.ts";
 
-const only = process.env.DSM_SEED;
-const seeds =
-  only === undefined ? Array.from({ length: Number(process.env.DSM_SEEDS ?? 150) }, (_, seed) => seed) : [Number(only)];
-
-function run(seed: number, options?: SimulatorOptions): Report {
-  try {
-    return simulate(seed, options);
-  } catch (error) {
-    throw new Error(`seed ${seed}: ${(error as Error).message}; DSM_SEED=${seed} runs it alone`, { cause: error });
-  }
-}
-
-test(
-  `${seeds.length} seeds keep every promise`,
-  () => {
-    const total: Record<string, number> = {};
-    for (const seed of seeds) {
-      for (const [key, count] of Object.entries(run(seed))) total[key] = (total[key] ?? 0) + count;
-    }
-    if (only !== undefined) return;
-    // A simulator that does nothing finds nothing.
-    expect(total.entries).toBeGreaterThan(40 * seeds.length);
-    expect(total.queued).toBeGreaterThan(30 * seeds.length);
-    for (const key of ["fences", "doorbells", "shadowed"]) expect(total[key]).toBeGreaterThan(seeds.length);
-    expect(total.broken).toBeGreaterThan(seeds.length / 5);
-    expect(total.redone).toBeGreaterThan(seeds.length / 10);
-    expect(total.full).toBeGreaterThan(0);
-  },
-  60_000 + 200 * seeds.length,
-);
+test("every promise is kept", () => {
+  const least = {
+    entries: 20,
+    queued: 15,
+    fences: 1,
+    doorbells: 2,
+    shadowed: 1,
+    broken: 0.1,
+    redone: 0.05,
+    full: 0.001,
+  };
+  expectMore(runSeeds("pipelined"), least);
+}, 300_000);
 
 test("one seed is one run", () => {
-  expect(run(seeds[0] as number)).toEqual(run(seeds[0] as number));
+  expect(simulate(3)).toEqual(simulate(3, { trace: () => {} }));
 });
 
 /** A replica that does not look into its ring while `method` runs, but behind it. */

@@ -5,8 +5,8 @@ import {
   LOCKS_MAX,
   PROCESSES_MAX,
   SEMAPHORES_MAX,
-  SLEEPERS_MAX,
   WAITING_JOINS_MAX,
+  WAITING_MAX,
 } from "../../src/core/limits.ts";
 import { MapBytes } from "../../src/core/memory.ts";
 import { AtomicOp, encode, encodeText, type Frame, Kind } from "../../src/core/protocol.ts";
@@ -501,13 +501,41 @@ describe("limits", () => {
     const machine = started(2);
     const sleep = (tag: number) => machine.apply({ kind: Kind.SLEEP, node: 1, tag, length: 8, body: word(0) });
     machine.apply({ kind: Kind.SEM_WAIT, node: 2, rank: 1, tag: 7, aux: 0, body: encodeText("gate") });
-    for (let tag = 1; tag < SLEEPERS_MAX; tag += 1) sleep(tag);
+    for (let tag = 1; tag < WAITING_MAX; tag += 1) sleep(tag);
     expect(machine.said).toEqual([]);
     expect(sleep(0)).toEqual([`1/0 status ${Status.LIMIT}, 0`]);
     machine.apply({ kind: Kind.WAKE, node: 1, tag: 0, aux: 1 });
     expect(sleep(0)).toEqual([]);
-    expect(machine.apply({ kind: Kind.WAKE, node: 2, rank: 1, tag: 9, aux: 0xffffffff }).length).toBe(SLEEPERS_MAX);
-    expect(machine.session.value).toBe(SLEEPERS_MAX - 1);
+    expect(machine.apply({ kind: Kind.WAKE, node: 2, rank: 1, tag: 9, aux: 0xffffffff }).length).toBe(WAITING_MAX);
+    expect(machine.session.value).toBe(WAITING_MAX - 1);
+  });
+
+  test("what waits for semaphores and locks, sleepers included", () => {
+    const machine = started(2);
+    const name = (text: string) => ({ body: encodeText(text) });
+    machine.apply({ kind: Kind.LOCK, node: 2, rank: 1, tag: 0, ...name("door") });
+    machine.apply({ kind: Kind.SLEEP, node: 1, tag: 0, length: 8, body: word(0) });
+    for (let tag = 1; tag < WAITING_MAX; tag += 1) {
+      machine.apply({ kind: Kind.SEM_WAIT, node: 1, tag, ...name(`gate${tag % 7}`) });
+    }
+    machine.said.splice(0);
+    const refused = (tag: number) => [`1/${tag} status ${Status.LIMIT}, 0`];
+    const tag = WAITING_MAX;
+    expect(machine.apply({ kind: Kind.SEM_WAIT, node: 1, tag, ...name("gate1") })).toEqual(refused(tag));
+    expect(machine.apply({ kind: Kind.LOCK, node: 1, tag, ...name("door") })).toEqual(refused(tag));
+    expect(machine.apply({ kind: Kind.SLEEP, node: 1, tag, length: 8, body: word(0) })).toEqual(refused(tag));
+    // What need not wait goes on, and makes room.
+    const post = { kind: Kind.SEM_POST, node: 2, rank: 1, tag: 9, offset: 1, ...name("gate1") };
+    expect(machine.apply(post)).toEqual(["1/1 status 0, 0", "2/9 status 0, 0"]);
+    expect(machine.apply({ kind: Kind.LOCK, node: 1, tag, ...name("door") })).toEqual([]);
+  });
+
+  test("a tag that waits does not wait once more, as one who does not keep to the rules may ask", () => {
+    const machine = started(2);
+    const wait = { kind: Kind.SEM_WAIT, node: 1, tag: 7, body: encodeText("gate") };
+    expect(machine.apply(wait)).toEqual([]);
+    expect(machine.apply(wait)).toEqual([`1/7 status ${Status.BUSY}, 0`]);
+    expect(machine.session.snapshot().semaphores[0]?.waiters.length).toBe(1);
   });
 
   test("blocks", () => {

@@ -1,7 +1,4 @@
-/**
- * Runs the simulator over many seeds. DSM_SEEDS=N runs N of them; DSM_SEED=N runs that one alone, which is how a seed
- * that a failure names is looked at.
- */
+/** Runs the simulator over many seeds (DSM_SEEDS=N: N of each kind); `npm run simulate` shows what one of them does. */
 import { describe, expect, test } from "bun:test";
 import { FrameReader } from "../../src/core/frames.ts";
 import { FRAME_MAX } from "../../src/core/limits.ts";
@@ -17,55 +14,44 @@ import {
 import { Replica, type ReplicaOutput } from "../../src/core/replica.ts";
 import { Violation } from "../support/core-cluster.ts";
 import { viewOf } from "../support/core-frames.ts";
-import { type Report, type SimulatorOptions, simulate } from "./simulator.ts";
+import { allSeeds, type Counts, expectMore, runSeed, runSeeds } from "./simulations.ts";
+import { FLAVOURS, type Flavour, type SimulatorOptions, simulate } from "./simulator.ts";
 
-const only = process.env.DSM_SEED;
-const seeds =
-  only === undefined ? Array.from({ length: Number(process.env.DSM_SEEDS ?? 600) }, (_, seed) => seed) : [Number(only)];
+/** What a simulator that does nothing would not reach, for each seed on average. */
+const LEAST: Record<Flavour, Counts> = {
+  sequencer: { entries: 15, loads: 3, lost: 0.25, woken: 0.1, refused: 0.1, blocks: 0.3, locked: 0.1 },
+  direct: { entries: 15, loads: 3, direct: 0.5, woken: 0.1, refused: 0.1, blocks: 0.3, locked: 0.1 },
+  locks: { entries: 15, locked: 2, inherited: 0.1, lost: 0.5 },
+  elastic: { entries: 20, pictures: 1, lost: 0.5, woken: 0.1, locked: 0.1 },
+};
 
-function run(seed: number, options?: SimulatorOptions): Report {
-  try {
-    return simulate(seed, options);
-  } catch (error) {
-    throw new Error(`seed ${seed}: ${(error as Error).message}; DSM_SEED=${seed} runs it alone`, { cause: error });
+describe("every promise is kept:", () => {
+  for (const flavour of FLAVOURS) {
+    test(`${flavour}`, () => expectMore(runSeeds(flavour), LEAST[flavour]), 300_000);
   }
-}
-
-test(
-  `${seeds.length} seeds keep every promise`,
-  () => {
-    const total: Report = {
-      entries: 0,
-      answers: 0,
-      loads: 0,
-      lost: 0,
-      direct: 0,
-      woken: 0,
-      refused: 0,
-      blocks: 0,
-      locked: 0,
-      inherited: 0,
-    };
-    for (const seed of seeds) {
-      const report = run(seed);
-      for (const key of Object.keys(total) as (keyof Report)[]) total[key] += report[key];
-    }
-    if (only !== undefined) return;
-    // A simulator that does nothing finds nothing.
-    expect(total.entries).toBeGreaterThan(30 * seeds.length);
-    expect(total.loads).toBeGreaterThan(10 * seeds.length);
-    expect(total.lost).toBeGreaterThan(seeds.length / 4);
-    expect(total.direct).toBeGreaterThan(seeds.length / 5);
-    expect(total.inherited).toBeGreaterThan(seeds.length / 100);
-    for (const count of [total.woken, total.refused, total.blocks, total.locked])
-      expect(count).toBeGreaterThan(seeds.length / 2);
-  },
-  60_000 + 100 * seeds.length,
-);
-
-test("one seed is one run", () => {
-  expect(run(seeds[0] as number)).toEqual(run(seeds[0] as number));
 });
+
+test("one seed is one run, with and without a trace", () => {
+  for (const flavour of FLAVOURS) {
+    const lines: string[][] = [[], []];
+    const reports = lines.map((list) => simulate(5, { flavour, trace: (line) => list.push(line) }));
+    expect(reports).toEqual([simulate(5, { flavour }), simulate(5, { flavour })]);
+    expect(lines[0]).toEqual(lines[1] as string[]);
+    expect(lines[0]?.length).toBeGreaterThan(100);
+  }
+});
+
+test("a seed that fails says how to run it again, and what it did last", () => {
+  const silent = answersThat(() => {});
+  const run = (seed: number, trace?: (line: string) => void): Counts => ({
+    ...simulate(seed, { ...silent, ...(trace && { trace }) }),
+  });
+  const failure = (): unknown => runSeed("locks", 7, { seeds: 1, run });
+  expect(failure).toThrow(/^seed 7 of locks: .*; all of its trace: npm run simulate -- --kind locks --seed 7\n/);
+  expect(failure).toThrow(/\nthe server orders LEAVE /);
+});
+
+test("npm test runs at least 10,000 seeds", () => expect(allSeeds()).toBeGreaterThanOrEqual(10_000));
 
 type ReplicaArguments = ConstructorParameters<typeof Replica>;
 
@@ -343,11 +329,11 @@ describe("the simulator notices a replica that", () => {
     "%s",
     (_name, options) => {
       let caught = 0;
-      for (let seed = 0; seed < 60; seed += 1) {
+      for (let seed = 0; seed < 400 && caught === 0; seed += 1) {
         held = null;
         last = null;
         try {
-          simulate(seed, options);
+          simulate(seed, { ...options, flavour: FLAVOURS[seed % FLAVOURS.length] as Flavour });
         } catch (error) {
           if (!(error instanceof Violation)) throw error;
           caught += 1;

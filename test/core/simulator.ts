@@ -8,7 +8,8 @@
  * plain reference memory holds at its place.
  *
  * In a direct session the node decides the order and the server must broadcast just that; its processes write its
- * memory themselves, and nobody else may change what they wrote.
+ * memory themselves, and nobody else may change what they wrote. In an elastic session nodes and processes come at any
+ * time, with a picture of the memory, and go.
  */
 import { Status } from "../../src/core/errors.ts";
 import type { Block } from "../../src/core/heap.ts";
@@ -47,6 +48,7 @@ import {
 } from "../support/core-cluster.ts";
 import { countMasked, publication, type Run, viewOf } from "../support/core-frames.ts";
 import { Random } from "../support/core-random.ts";
+import { showFrame, type Trace } from "../support/core-trace.ts";
 
 const SIZE = 8192;
 const PAGE = 4096;
@@ -54,7 +56,7 @@ const PAGE = 4096;
 const WORDS = 64;
 const EVERYBODY = 0xffffffff;
 /** Snapshots are compared at every so many entries: they are slow to take. */
-const SNAPSHOT_EVERY = 8;
+const SNAPSHOT_EVERY = 16;
 const SEMAPHORES = { mutex: 1, items: 0, pool: 3 } as const;
 type SemaphoreName = keyof typeof SEMAPHORES;
 const LOCKS = ["red", "blue"];
@@ -66,6 +68,8 @@ export interface Report {
   lost: number;
   /** Sessions that ran in direct mode. */
   direct: number;
+  /** Nodes that came with a picture of the memory. */
+  pictures: number;
   /** Sleeps that a wake ended, sleeps that were not begun, and blocks given out. */
   woken: number;
   refused: number;
@@ -158,9 +162,19 @@ interface Process {
   holes: Hole[];
 }
 
+/**
+ * What a session is: "sequencer" as most are, "direct" all on one node, "locks" with locks that pass from those who die to
+ * others, "elastic" with nodes and processes that come while it runs.
+ */
+export const FLAVOURS = ["sequencer", "direct", "locks", "elastic"] as const;
+export type Flavour = (typeof FLAVOURS)[number];
+
 export interface SimulatorOptions {
   makeReplica?: ClusterOptions["makeReplica"];
-  steps?: number;
+  /** "sequencer" if left out. */
+  flavour?: Flavour;
+  /** Is told of every step. */
+  trace?: Trace;
 }
 
 export function simulate(seed: number, options: SimulatorOptions = {}): Report {
@@ -169,6 +183,8 @@ export function simulate(seed: number, options: SimulatorOptions = {}): Report {
 
 class Simulator {
   readonly #random: Random;
+  readonly #flavour: Flavour;
+  readonly #trace: Trace | null;
   readonly #steps: number;
   readonly #cluster: Cluster;
   readonly #order: Order;
@@ -199,6 +215,7 @@ class Simulator {
     loads: 0,
     lost: 0,
     direct: 0,
+    pictures: 0,
     woken: 0,
     refused: 0,
     blocks: 0,
@@ -219,13 +236,17 @@ class Simulator {
   constructor(seed: number, options: SimulatorOptions) {
     const random = new Random(seed);
     this.#random = random;
-    this.#steps = options.steps ?? 600 + random.below(900);
-    this.#expected = random.between(1, 5);
+    const flavour = options.flavour ?? "sequencer";
+    this.#flavour = flavour;
+    this.#trace = options.trace ?? null;
+    // Most mistakes show early, some only after long.
+    this.#steps = random.oneIn(12) ? random.between(600, 1500) : random.between(80, 400);
+    this.#expected = random.between(1, flavour === "elastic" ? 3 : 5);
     this.#tags = random.oneIn(2) ? 2 : 0x10000;
-    this.#losses = random.oneIn(3);
+    this.#losses = flavour === "locks" || random.oneIn(3);
     this.#closes = random.oneIn(2);
     this.#strangers = random.oneIn(4);
-    this.#mode = random.pick(["ordered", "ordered", "direct", "any"]);
+    this.#mode = flavour === "direct" ? "direct" : random.pick(["ordered", "ordered", "any"]);
     this.#extra = random.pick([0, 0, 1, 2]);
     const config: SessionConfig = {
       name: "simulated",
@@ -234,12 +255,17 @@ class Simulator {
       size: SIZE,
       base: 0x2000_0000_0000,
       order: "sequential",
-      onLoss: random.oneIn(3) ? "continue" : "fail",
+      onLoss: flavour === "locks" || random.oneIn(3) ? "continue" : "fail",
+      elastic: flavour === "elastic",
     };
     this.#order = new Order(() => new Session(config, new MapBytes(new Uint8Array(SIZE)), NO_EFFECTS));
     this.#cluster = new Cluster(config, {
       ...(options.makeReplica && { makeReplica: options.makeReplica }),
-      onEntry: (bytes) => this.#order.announce(bytes),
+      ...(options.trace && { trace: options.trace }),
+      onEntry: (bytes) => {
+        this.#trace?.(`the server orders ${showFrame(bytes)}`);
+        this.#order.announce(bytes);
+      },
       onPropose: (node, bytes) => this.#proposed(node, bytes),
       shadow: (pid) => this.#processes.find((process) => process.pid === pid)?.shadow ?? null,
     });
@@ -248,9 +274,11 @@ class Simulator {
   run(): Report {
     for (let node = this.#random.between(1, 3); node > 0; node -= 1) this.#addNode();
     for (let step = 0; step < this.#steps; step += 1) {
+      this.#trace?.(`-- step ${step}`);
       if (!this.#random.oneIn(3) && this.#deliver()) continue;
       this.#act();
     }
+    this.#trace?.("-- all go");
     this.#finish();
     this.#report.entries = this.#order.session.seq;
     this.#report.lost = this.#lost;
@@ -262,11 +290,17 @@ class Simulator {
   // --- The network -----------------------------------------------------------------------------------------------
 
   #addNode(): void {
-    const node = this.#cluster.node(`node${this.#nextNode}`);
-    this.#nextNode += 1;
+    // One that has gone may come again.
+    const gone = this.#cluster.nodes.filter(({ name, done, lost }) => done && lost && !this.#isUp(name));
+    const again = this.#flavour === "elastic" && this.#random.oneIn(2) ? gone.at(0) : undefined;
+    const node = this.#cluster.node(again?.name ?? `node${this.#nextNode}`);
+    if (again === undefined) this.#nextNode += 1;
+    this.#trace?.(`${node.name} comes`);
     node.onEvent = (event) => {
-      if (event === "welcomed") this.#positions.set(node, new Position(node, this.#order));
-      if (event !== "lost") return;
+      this.#trace?.(`${node.name} is ${event}`);
+      if (event === "welcomed") this.#welcomed(node);
+      if (event === "done" && this.#flavour === "elastic") node.leave();
+      if (event !== "lost" || node.done) return;
       if (node.fault !== null) throw new Violation(`${node.name}: ${node.fault}`);
       if (node === this.#decider) this.#order.deciderLost = true;
       const here = this.#processes.filter((process) => process.node === node);
@@ -275,6 +309,15 @@ class Simulator {
       else if (here.some(({ state }) => state === "running" || state === "going"))
         throw new Violation(`${node.name} has processes in the session and is turned away: ${node.refusal}`);
     };
+  }
+
+  #isUp(name: string): boolean {
+    return this.#cluster.nodes.some((node) => node.name === name && !node.lost);
+  }
+
+  #welcomed(node: Node): void {
+    this.#positions.set(node, new Position(node, this.#order));
+    if (node.replica?.ready === false) this.#report.pictures += 1;
   }
 
   /** A node hands an operation to the log. Where it decides by itself, it applies it before anything else happens. */
@@ -355,14 +398,15 @@ class Simulator {
     const random = this.#random;
     if (this.#strangers && random.oneIn(60)) this.#stranger();
     if (this.#losses && random.oneIn(300)) this.#lose();
-    if (random.oneIn(200)) this.#addNode();
+    if (random.oneIn(this.#flavour === "elastic" ? 40 : 200)) this.#addNode();
     if (random.oneIn(20)) this.#exit();
     const joined = this.#processes.length;
+    const elastic = this.#flavour === "elastic";
     const early = joined < this.#expected + this.#extra;
-    if (random.oneIn(early ? 2 : 150)) {
+    if (random.oneIn(early ? 2 : elastic ? 15 : 150)) {
       const nodes = this.#nodesUp();
       const together = early && this.#mode === "direct" && !random.oneIn(20);
-      if (nodes.length > 0 && joined < 2 * this.#expected + 2) {
+      if (nodes.length > 0 && joined < 2 * this.#expected + (elastic ? 12 : 2)) {
         this.#join(together ? (nodes[0] as Node) : random.pick(nodes));
       }
       return;
@@ -375,7 +419,7 @@ class Simulator {
   }
 
   #nodesUp(): Node[] {
-    return this.#cluster.nodes.filter((node) => node.replica !== null && !node.lost && !node.done);
+    return this.#cluster.nodes.filter((node) => node.replica?.ready === true && !node.lost && !node.done);
   }
 
   #join(node: Node): void {
@@ -397,8 +441,9 @@ class Simulator {
     this.#processes.push(process);
     const thread = this.#thread(process, true);
     thread.request = { what: "join", tag: 0 };
-    const rank = this.#random.between(-1, this.#expected);
+    const rank = this.#random.between(-1, this.#expected + (this.#flavour === "elastic" ? 4 : 0));
     const noDirect = this.#mode === "ordered" || (this.#mode === "any" && this.#random.oneIn(4));
+    this.#trace?.(`process ${pid} joins on ${node.name}, channel ${thread.channel.index}, and wishes rank ${rank}`);
     thread.channel.up.push(processHello("simulated", pid, { rank, noDirect }));
   }
 
@@ -428,6 +473,10 @@ class Simulator {
       }
       return;
     }
+    if (this.#flavour === "locks" && random.oneIn(2)) {
+      this.#lock(thread);
+      return;
+    }
     const choice = random.below(100);
     if (choice < 20) this.#load(thread);
     else if (choice < 35) this.#store(thread);
@@ -443,7 +492,7 @@ class Simulator {
     else if (choice < 95) this.#lock(thread);
     else if (choice < 98) this.#attach(thread.process);
     else if (this.#closes && !thread.main) this.#close(thread);
-    else if (random.oneIn(20)) this.#leave(thread);
+    else if (random.oneIn(this.#flavour === "elastic" ? 2 : 20)) this.#leave(thread);
   }
 
   /** Mostly few words that everybody fights for, some of them across the edge of a page, and seldom anywhere. */
@@ -454,7 +503,8 @@ class Simulator {
   }
 
   /** A process in direct mode writes by itself, whenever it likes. */
-  #write({ node }: Process, offset: number, bytes: Uint8Array): void {
+  #write({ node, pid }: Process, offset: number, bytes: Uint8Array): void {
+    this.#trace?.(`process ${pid} writes ${bytes.length} bytes at ${offset}`);
     node.memory.set(bytes, offset);
     this.#shared.set(bytes, offset);
     this.#changes += 1;
@@ -473,6 +523,7 @@ class Simulator {
 
   #send(thread: Thread, frame: Frame): void {
     const bytes = encode(frame);
+    this.#trace?.(`process ${thread.process.pid} asks on channel ${thread.channel.index}: ${showFrame(bytes)}`);
     this.#order.expect(thread.process.node.number, thread.channel.index, thread.process.rank, bytes);
     thread.channel.up.push(bytes);
   }
@@ -670,6 +721,7 @@ class Simulator {
 
   /** A thread's connection ends, whatever it has under way. */
   #close(thread: Thread): void {
+    this.#trace?.(`process ${thread.process.pid} closes channel ${thread.channel.index}`);
     thread.open = false;
     breakWord(thread);
     thread.channel.up.end();
@@ -698,6 +750,7 @@ class Simulator {
 
   /** What it had sent may arrive in part, down to a piece of a frame. */
   #die(process: Process): void {
+    this.#trace?.(`process ${process.pid}, rank ${process.rank}, which was ${process.state}, dies`);
     if (process.state === "running" || process.state === "joining" || process.state === "going") this.#lost += 1;
     process.state = "dead";
     for (const thread of process.threads) {
@@ -749,6 +802,7 @@ class Simulator {
     if (!thread.open) return;
     const view = viewOf(frame);
     const { process, request } = thread;
+    this.#trace?.(`process ${process.pid} hears on channel ${thread.channel.index}: ${showFrame(frame)}`);
     const status = view.getUint8(5) as Status;
     const text = bodyText(frame, HEADER_SIZE, view.getUint32(32, true));
     if (view.getUint8(4) === Kind.FAIL) {
@@ -858,7 +912,9 @@ class Simulator {
         process.direct = view.getUint32(HEADER_SIZE + JOINED.direct[0], true) === 1;
         if (process.direct !== this.#order.session.direct) throw new Violation("a process is told the wrong mode");
         process.token = new Uint8Array(view.buffer, view.byteOffset + HEADER_SIZE + JOINED.token[0], 8).slice();
-        if (this.#processes.some((other) => other !== process && other.rank === process.rank)) {
+        process.barriersPassed = this.#order.barriersBefore(process.node.number, thread.channel.index);
+        process.barriersEntered = process.barriersPassed;
+        if (this.#processes.some((other) => other !== process && this.#keepsRank(other, process.rank))) {
           throw new Violation(`rank ${process.rank} is given twice`);
         }
         return;
@@ -896,6 +952,11 @@ class Simulator {
         if (ok) this.#dug(process, request);
         return;
     }
+  }
+
+  /** In an elastic session others get the ranks of those who go. */
+  #keepsRank({ rank, state }: Process, taken: number): boolean {
+    return rank === taken && (this.#flavour !== "elastic" || state === "running");
   }
 
   /** A store, atomic or publication is done: it has its place, behind all its thread saw, and its node has it. */
@@ -1051,6 +1112,8 @@ const JUDGED: ReadonlySet<Request["what"]> = new Set([
   ...(["sleep", "wake", "alloc", "named", "free"] as const),
   ...(["lock", "trylock", "unlock"] as const),
 ]);
+/** Entries that change memory. */
+const WRITES: ReadonlySet<number> = new Set([Kind.STORE, Kind.ATOMIC, Kind.PUBLISH, Kind.ALLOC, Kind.NAMED]);
 /** Requests that can be taken back. */
 const CANCELED: ReadonlySet<Request["what"]> = new Set(["wait", "sleep", "lock"]);
 
@@ -1121,6 +1184,8 @@ class Order {
   readonly #entries = new Map<number, Entry>();
   /** What each channel has sent that has no place yet, by node and tag. */
   readonly #expected = new Map<number, Uint8Array[]>();
+  /** Barriers that were over when a process joined, by its node and main channel. */
+  readonly #barriers = new Map<number, number>();
   /** How many frames the server has broadcast. */
   #announced = 0;
   #open = -1;
@@ -1137,6 +1202,10 @@ class Order {
 
   placeOf(node: number, channel: number, tag: number): Entry | undefined {
     return this.#entries.get(key(node, channel * 0x10000 + tag));
+  }
+
+  barriersBefore(node: number, channel: number): number {
+    return this.#barriers.get(key(node, channel * 0x10000)) ?? 0;
   }
 
   /** The answer to a request, once. */
@@ -1242,7 +1311,7 @@ class Order {
     const kind = view.getUint8(4);
     const at = key(view.getUint32(12, true), view.getUint32(8, true));
     const before = this.versions.at(-1) as Uint8Array;
-    const after = before.slice();
+    const after = WRITES.has(kind) ? before.slice() : before;
     const old = execute(after, frame);
     this.versions.push(after);
     this.ends.push((this.ends.at(-1) as number) + frame.length);
@@ -1256,6 +1325,7 @@ class Order {
     const zeroed = this.#judge(at, frame, before, index);
     if (zeroed !== null) after.fill(0, zeroed.offset, zeroed.offset + zeroed.size);
     this.frames.push({ frame, entry, zeroed });
+    if (kind === Kind.JOIN) this.#barriers.set(at, this.session.snapshot().barriers);
     const rank = view.getUint16(6, true);
     const goes = kind === Kind.LEAVE && this.session.presentOn(view.getUint32(12, true)).includes(rank);
     this.session.apply(view, 0);
@@ -1519,7 +1589,7 @@ class Position {
     this.index = order.completed[node.replica?.session.seq ?? 0] as number;
     this.#given = this.index;
     this.#start = order.ends[this.index] as number;
-    this.#late = node.welcome?.snapshot.phase !== "joining";
+    this.#late = node.welcome?.snapshot.phase !== "joining" && node.replica?.ready === true;
   }
 
   check(): void {

@@ -1,8 +1,24 @@
 /** A welcome is taken whole or not at all, whatever part of it lies. */
 import { describe, expect, test } from "bun:test";
-import { ADDRESS_FIRST, ADDRESS_STRIDE } from "../../src/core/limits.ts";
+import {
+  ADDRESS_FIRST,
+  ADDRESS_SLOTS,
+  ADDRESS_STRIDE,
+  BLOCKS_MAX,
+  EPOCH_MAX,
+  LOCKS_MAX,
+  NAME_MAX,
+  NODE_NUMBER_MAX,
+  PROCESSES_MAX,
+  SEMAPHORE_VALUE_MAX,
+  SEMAPHORES_MAX,
+  SIZE_MAX,
+  WAITING_JOINS_MAX,
+  WAITING_MAX,
+  WELCOME_MAX,
+} from "../../src/core/limits.ts";
 import { MapBytes } from "../../src/core/memory.ts";
-import { encode, encodeText, Kind, ProtocolError } from "../../src/core/protocol.ts";
+import { encode, encodeJson, encodeText, HEADER_SIZE, Kind, ProtocolError } from "../../src/core/protocol.ts";
 import type { NodeHello, Welcome } from "../../src/core/sequencer.ts";
 import { Session } from "../../src/core/session.ts";
 import { parseWelcome } from "../../src/core/welcome.ts";
@@ -97,4 +113,44 @@ describe("a lie in its place is found:", () => {
   test("no JSON", () => {
     for (const text of ["", "{", "[]", "7", "null"]) expect(() => parseWelcome(text, hello)).toThrow(ProtocolError);
   });
+});
+
+test("the welcome of a session at all its limits fits its frame, and is taken", () => {
+  // Quotes take two bytes in JSON.
+  const name = (number: number): string => String(number).padStart(NAME_MAX, '"');
+  const waiter = (number: number) => ({ node: NODE_NUMBER_MAX, tag: 0xffff_ffff - number, rank: PROCESSES_MAX - 1 });
+  const list = <Value>(length: number, make: (number: number) => Value): Value[] =>
+    Array.from({ length }, (_, number) => make(number));
+  const most = Number.MAX_SAFE_INTEGER;
+  const all: Welcome = {
+    ...{ node: NODE_NUMBER_MAX, epoch: EPOCH_MAX, starts: list(EPOCH_MAX, () => most), base: most },
+    snapshot: {
+      config: {
+        ...{ name: name(0), instance: "0".repeat(64), processes: PROCESSES_MAX, size: SIZE_MAX },
+        ...{ base: ADDRESS_FIRST + (ADDRESS_SLOTS - 1) * ADDRESS_STRIDE, order: "sequential", onLoss: "continue" },
+        elastic: true,
+      },
+      ...{ phase: "running", seq: most, published: most, barriers: most, lostRank: PROCESSES_MAX - 1 },
+      ...{ direct: false, mayBeDirect: false, restored: false },
+      processes: list(PROCESSES_MAX, (rank) => ({
+        ...{ rank, node: NODE_NUMBER_MAX, nodeName: name(rank), pid: 0xffff_ffff, state: "running" as const },
+        ...{ joinTag: 0xffff_ffff, barrierTag: 0xffff_ffff },
+      })),
+      semaphores: list(SEMAPHORES_MAX, (n) => ({ name: name(n), value: SEMAPHORE_VALUE_MAX, waiters: [] })),
+      locks: list(LOCKS_MAX, (n) => ({
+        name: name(n),
+        owner: PROCESSES_MAX - 1,
+        died: PROCESSES_MAX - 1,
+        waiters: [],
+      })),
+      // The longest way to wait: each at a place of its own.
+      sleepers: list(WAITING_MAX, (n) => ({ offset: SIZE_MAX - 8 * (n + 1), waiters: [waiter(n)] })),
+      blocks: list(BLOCKS_MAX, (n) => ({ offset: SIZE_MAX - 0xffff * (BLOCKS_MAX - n), size: 0xffff, name: name(n) })),
+      waitingJoins: list(WAITING_JOINS_MAX, waiter),
+      ordered: list(NODE_NUMBER_MAX + 1, () => most),
+    },
+  };
+  const body = encodeJson(all);
+  expect(body.length + HEADER_SIZE).toBeLessThan(WELCOME_MAX);
+  expect(parseWelcome(new TextDecoder().decode(body), { ...hello, session: name(0) })).toEqual(all);
 });

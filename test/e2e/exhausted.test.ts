@@ -1,8 +1,13 @@
 /** A machine that runs out: of room in /dev/shm, of file descriptors. Who asks is told, and nobody else suffers. */
 import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { readdirSync } from "node:fs";
+import { join } from "node:path";
+import { CHANNEL_REQUESTS_MAX, WAITING_MAX } from "../../src/core/limits.ts";
+import { encode, encodeGreeting, encodeText, JOINED, Kind } from "../../src/core/protocol.ts";
+import { processHello } from "../support/core-cluster.ts";
 import type { Actor } from "../support/e2e-actor.ts";
-import { Cluster, eventually } from "../support/e2e-cluster.ts";
+import { Cluster, eventually, ROOT } from "../support/e2e-cluster.ts";
+import { Peer, type Reply } from "../support/e2e-peer.ts";
 
 setDefaultTimeout(120_000);
 
@@ -206,4 +211,68 @@ test("a daemon out of descriptors cannot start a server, says so, and goes on", 
   limitFiles(daemon, 1000);
   const [again] = (await cluster.actors(["a"])) as [Actor];
   await Promise.all([a.leave(), again.leave()]);
+});
+
+test("a process without memory for a page of its hole ends with a message, and only it", async () => {
+  const preload = join(cluster.folder, "no_room.so");
+  const source = join(ROOT, "test/e2e/programs/no_room.c");
+  const { code, stderr } = await cluster.command([
+    ...["gcc", "-std=gnu11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"],
+    ...[source, "-o", preload],
+  ]);
+  expect([code, stderr]).toEqual([0, ""]);
+  const common = { session: cluster.session(), processes: 2 };
+  const a = cluster.actor({ ...common, node: "a" });
+  const b = cluster.actor({ ...common, node: "b", environment: { LD_PRELOAD: preload } });
+  await Promise.all([a.do("open"), b.do("open")]);
+  await b.do("store 4 0 1");
+  await b.do("dig 4096 4096");
+  // Loads there go on.
+  expect(await b.number("load 4 4096")).toBe(0);
+  void b.ask("store 4 4096 7");
+  const end = await b.end();
+  expect(end).toMatchObject({ signal: "SIGBUS", stderr: expect.stringMatching(/^dsm: .*memory.*\n$/) });
+  expect(await a.ask("barrier")).toMatch(/^DSM_LOST process 1 /);
+  expect([await a.number("load 4 0"), await a.number("load 4 4096")]).toEqual([1, 0]);
+  await a.leave();
+});
+
+test("a session in which as many wait as can: one more is told so, others go on, and who comes later is welcomed", async () => {
+  const session = cluster.session();
+  const environment = { DSM_ELASTIC: "1", DSM_ON_LOSS: "continue" };
+  const a = cluster.actor({ session, node: "a", processes: 1, environment });
+  await a.do("open");
+  // A process that keeps to the frames, but not to what a library would let it do.
+  const socket = { unix: cluster.arbiterSocket(session, "a") };
+  const greedy = await Peer.connect(socket);
+  greedy.send(processHello(session, process.pid));
+  const joined = (await greedy.frame()) as Reply;
+  expect([joined.kind, joined.op]).toEqual([Kind.REPLY, 0]);
+  const token = joined.body.slice(JOINED.token[0], JOINED.token[0] + 8);
+  const waits = Buffer.concat(
+    Array.from({ length: CHANNEL_REQUESTS_MAX }, (_, tag) =>
+      encode({ kind: Kind.SEM_WAIT, tag, body: encodeText(`gate ${tag % 100}`) }),
+    ),
+  );
+  for (let channel = 0; channel < WAITING_MAX / CHANNEL_REQUESTS_MAX; channel += 1) {
+    const peer = await Peer.connect(socket);
+    peer.send(encodeGreeting(Kind.ATTACH, token, { rank: 1, tag: 1 }));
+    expect((await peer.frame())?.op).toBe(0);
+    peer.send(waits);
+  }
+  const limit = /^DSM_LIMIT a limit of the session is reached \(.*waiting requests/;
+  await eventually("all of them wait", async () => limit.test(await a.ask("timed other 0 1")));
+  expect(await a.ask("wait other 0")).toMatch(limit);
+  await a.do("store 8 0 7");
+  await a.do("lock free");
+  await a.do("try ready 1");
+  const late = cluster.actor({ session, node: "b" });
+  await late.do("open");
+  expect(await late.number("load 8 0")).toBe(7);
+  expect(await late.ask("lock free")).toMatch(limit);
+  // With the one that waits too much goes all its waiting.
+  greedy.end();
+  await eventually("there is room again", async () => (await a.ask("timed other 0 1")).startsWith("DSM_TIMEOUT"));
+  await Promise.all([a.do("barrier"), late.do("barrier")]);
+  await Promise.all([a.leave(), late.leave()]);
 });

@@ -105,12 +105,71 @@ test("an arbiter that is stopped for longer than a silence may last comes back",
 });
 
 describe("a server", () => {
-  test("that is killed again and again is followed by others", async () => {
-    const [a, b] = (await cluster.actors(["a", "b"])) as [Actor, Actor];
-    const { session } = a;
-    await work(a, b, async (round) => {
-      if (round % 100 === 50) process.kill(await serverOf(session), "SIGKILL");
+  for (const order of ["sequential", "release", "pipelined"]) {
+    test(`that is killed again and again is followed by others: ${order} order`, async () => {
+      const [a, b] = (await cluster.actors(["a", "b"], { environment: { DSM_ORDER: order } })) as [Actor, Actor];
+      const { session } = a;
+      await work(a, b, async (round) => {
+        if (round % 100 === 50) process.kill(await serverOf(session), "SIGKILL");
+      });
     });
+  }
+
+  test("that is killed together with an arbiter: what the others were told stays, and they learn of the loss", async () => {
+    const environment = { DSM_ON_LOSS: "continue", DSM_RECONNECT_TIMEOUT_MS: "2000" };
+    const actors = await cluster.actors(["a", "b", "c"], { environment });
+    const [a, b, c] = actors as [Actor, Actor, Actor];
+    await b.do("lock door");
+    for (let round = 1; round <= 20; round += 1) {
+      await Promise.all([a.do("add 0 1"), b.do("add 0 1"), c.do("add 0 1")]);
+      await a.do(`store 4 64 ${round}`);
+    }
+    const doomed = [await serverOf(a.session), cluster.arbiter(a.session, "b")];
+    for (const pid of doomed) process.kill(pid, "SIGKILL");
+    await a.do("store 4 128 7");
+    expect(await c.ask("lock door")).toMatch(/^DSM_OWNER_DIED process 1 /);
+    expect(await c.number("load 8 0")).toBe(60);
+    expect([await c.number("load 4 64"), await c.number("load 4 128")]).toEqual([20, 7]);
+    expect(await b.ask("barrier")).toMatch(/^DSM_UNREACHABLE /);
+    await Promise.all([a.do("barrier"), c.do("barrier")]);
+    await Promise.all([a.leave(), c.leave()]);
+    await b.end();
+    await cluster.untilSilent();
+    // Clears away what the arbiter left.
+    const [next] = await cluster.actors(["b"]);
+    await next?.leave();
+  });
+
+  test("of an elastic session that is killed is followed by another, and whoever comes then has all", async () => {
+    const session = cluster.session();
+    const environment = { DSM_ELASTIC: "1" };
+    const [a, b] = ["a", "b"].map((node) => cluster.actor({ session, node, processes: 1, environment })) as [
+      Actor,
+      Actor,
+    ];
+    await a.do("open");
+    await b.do("open");
+    await b.do("store 4 64 7");
+    process.kill(await serverOf(session), "SIGKILL");
+    await a.do("store 4 128 8");
+    const c = cluster.actor({ session, node: "c", environment });
+    await c.do("open");
+    expect([await c.number("load 4 64"), await c.number("load 4 128")]).toEqual([7, 8]);
+    await Promise.all([a, b, c].map((actor) => actor.do("barrier")));
+    await Promise.all([a, b, c].map((actor) => actor.leave()));
+  });
+
+  test("that only stops, out of reach of the daemon, ends an elastic session, of which nobody knows all nodes", async () => {
+    const session = cluster.session();
+    const old = cluster.spawn([DSM, "server", "--size=64KiB", "--elastic"], { session, processes: 1 });
+    await eventually("the session is there", async () =>
+      (await cluster.sessions()).some(({ name }) => name === session),
+    );
+    const environment = { ...HEARTBEAT, DSM_ELASTIC: "1", DSM_RECONNECT_TIMEOUT_MS: "4000" };
+    const a = cluster.actor({ session, node: "a", processes: 1, environment });
+    await a.do("open");
+    old.kill("SIGSTOP");
+    expect(await a.ask("barrier")).toMatch(/^DSM_UNREACHABLE /);
   });
 
   test("that is killed while a session is direct is followed by another", async () => {

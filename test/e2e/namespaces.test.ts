@@ -43,6 +43,23 @@ afterAll(async () => {
   for (const host of ["a", "b"] as const) Bun.spawnSync(["ip", "netns", "del", names[host]]);
 });
 
+/** The session's server, on the daemon's host, dies; both go on with another one. */
+async function failOver(of: Cluster, [a, b]: [Actor, Actor]): Promise<void> {
+  const { pid } = await of.status(a.session);
+  await b.do("store 8 24 1");
+  process.kill(pid, "SIGKILL");
+  await Promise.all(
+    [a, b].map(async (actor) => {
+      for (let i = 0; i < 20; i += 1) await actor.do("add 32 1");
+    }),
+  );
+  expect(await a.number("load 8 32")).toBe(40);
+  expect(await a.number("load 8 24")).toBe(1);
+  const now = await of.status(a.session);
+  expect([now.pid === pid, now.epoch]).toEqual([false, 2]);
+  await Promise.all([a.do("barrier"), b.do("barrier")]);
+}
+
 /** Actors of one session, each on its host. */
 async function actors(
   hosts: Host[],
@@ -83,6 +100,14 @@ test("a session over both, its server where the daemon is", async () => {
   await work([a, b]);
   await Promise.all([a.leave(), b.leave()]);
 });
+
+for (const order of ["sequential", "release", "pipelined"]) {
+  test(`a server that dies is followed by another, for both hosts: ${order} order`, async () => {
+    const pair = (await actors(["a", "b"], { DSM_ORDER: order })) as [Actor, Actor];
+    await failOver(cluster, pair);
+    await Promise.all(pair.map((actor) => actor.leave()));
+  });
+}
 
 describe("who comes without the token", () => {
   for (const [what, environment, reason] of [
@@ -147,6 +172,7 @@ test("token and TLS: each host with a certificate of its own", async () => {
     ) as [Actor, Actor];
     await Promise.all([a.do("open"), b.do("open")]);
     await work([a, b]);
+    await failOver(secure, [a, b]);
     // Without TLS, or where the certificate is another host's: no way in, and nobody who is followed.
     const plain = { DSM_TLS_CA: "", DSM_TLS_CERT: "", DSM_TLS_KEY: "" };
     const third = secure.actor({ ...options, node: "c", environment: plain }, [...on("b"), program]);

@@ -25,6 +25,7 @@ import { Replica, type ReplicaOutput } from "../../src/core/replica.ts";
 import type { Ring } from "../../src/core/ring.ts";
 import { type NodeHello, Sequencer, type Welcome } from "../../src/core/sequencer.ts";
 import type { SessionConfig } from "../../src/core/session.ts";
+import type { Trace } from "./core-trace.ts";
 
 /** A promise that was broken. */
 export class Violation extends Error {
@@ -40,9 +41,11 @@ export class Pipe {
   #from = 0;
   #to = 0;
   #end: "open" | "ending" | "ended" = "open";
+  readonly #trace: Trace | null;
 
-  constructor(name: string, receive: (chunk: Uint8Array) => void, closed: () => void) {
+  constructor(name: string, receive: (chunk: Uint8Array) => void, closed: () => void, trace: Trace | null = null) {
     this.name = name;
+    this.#trace = trace;
     this.#receive = receive;
     this.#closed = closed;
   }
@@ -86,6 +89,7 @@ export class Pipe {
     if (this.size > 0) {
       const chunk = Buffer.from(this.#bytes.subarray(this.#from, this.#from + Math.min(limit, this.size)));
       this.#from += chunk.length;
+      this.#trace?.(`${this.name}: ${chunk.length} bytes arrive, ${this.size} are under way`);
       if (this.#from === this.#to) {
         this.#from = 0;
         this.#to = 0;
@@ -95,6 +99,7 @@ export class Pipe {
       chunk.fill(0xee);
     } else if (this.#end === "ending") {
       this.#end = "ended";
+      this.#trace?.(`${this.name}: the end arrives`);
       this.#closed();
     }
   }
@@ -118,6 +123,8 @@ export interface ClusterOptions {
   memory?: (size: number) => Uint8Array;
   /** Pipelined: the ring of a node. */
   ring?: (node: Node) => Ring;
+  /** Is told what moves. */
+  trace?: Trace;
 }
 
 export class Cluster {
@@ -158,7 +165,7 @@ export class Cluster {
   }
 
   pipe(name: string, receive: (chunk: Uint8Array) => void, closed: () => void): Pipe {
-    const pipe = new Pipe(name, receive, closed);
+    const pipe = new Pipe(name, receive, closed, this.options.trace);
     this.pipes.push(pipe);
     return pipe;
   }
@@ -365,6 +372,12 @@ export class Node {
     };
     this.#channels.set(index, channel);
     return channel;
+  }
+
+  /** Its last process has left: it tells the server so. */
+  leave(): void {
+    this.up.push(encode({ kind: Kind.PING, op: 1 }));
+    this.up.end();
   }
 
   /** The node dies, or loses its server: its link ends and so do its channels. `lose` bytes to the server with it. */

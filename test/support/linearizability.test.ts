@@ -176,14 +176,46 @@ describe("a semaphore", () => {
 describe("a lock", () => {
   const on = (when: string, owner: number, kind: LockOperation["kind"], result: LockOperation["result"] = "ok") =>
     call<LockOperation>(when, { kind, owner, result });
+  const dies = (when: string, owner: number) => on(when, owner, "die", null);
   const holds = (...calls: Call<LockOperation>[]) => checkHistory(lock, calls) === null;
 
   test("has one holder, who gives it back", () => {
     expect(holds(on("1-2", 0, "lock"), on("3-4", 0, "unlock"), on("5-6", 1, "lock"))).toBe(true);
     expect(holds(on("1-2", 0, "lock"), on("3-4", 1, "lock"))).toBe(false);
     expect(holds(on("1-2", 0, "lock"), on("3-4", 1, "unlock"))).toBe(false);
+    expect(holds(on("1-2", 0, "lock"), on("3-4", 1, "unlock", "not-owner"))).toBe(true);
+    expect(holds(on("1-2", 0, "unlock", "not-owner"), on("3-4", 0, "lock"))).toBe(true);
     expect(holds(on("1-2", 0, "lock"), on("3-8", 1, "lock"), on("5-6", 0, "unlock"))).toBe(true);
     expect(holds(on("1-2", 0, "lock"), on("3-4", 1, "try", "again"))).toBe(true);
     expect(holds(on("1-2", 1, "try", "again"))).toBe(false);
+    expect(holds(on("1-2", 0, "lock"), on("3-4", 0, "lock", "busy"))).toBe(true);
+    expect(holds(on("1-2", 0, "lock"), on("3-4", 1, "lock", "busy"))).toBe(false);
+    expect(holds(on("1-2", 0, "lock"), on("3-4", 1, "timed", "timeout"), on("5-6", 0, "unlock"))).toBe(true);
+  });
+
+  test("passes on when its owner dies, and the next one is told until somebody has mended it", () => {
+    expect(holds(on("1-2", 0, "lock"), dies("3-", 0), on("4-5", 1, "lock", "died"))).toBe(true);
+    expect(holds(on("1-2", 0, "lock"), dies("3-", 0), on("4-5", 1, "lock", "ok"))).toBe(false);
+    expect(holds(on("1-2", 0, "lock"), on("4-5", 1, "lock", "died"))).toBe(false);
+    expect(holds(on("1-2", 0, "lock"), on("3-4", 0, "unlock"), dies("5-", 0), on("6-7", 1, "lock", "died"))).toBe(
+      false,
+    );
+    const inherited = [on("1-2", 0, "lock"), dies("3-", 0), on("4-5", 1, "lock", "died")];
+    expect(holds(...inherited, on("6-7", 1, "unlock"), on("8-9", 2, "lock", "ok"))).toBe(true);
+    expect(holds(...inherited, on("6-7", 1, "unlock"), on("8-9", 2, "lock", "died"))).toBe(false);
+    expect(holds(...inherited, on("6-7", 1, "unmended"), on("8-9", 2, "lock", "died"))).toBe(true);
+    expect(holds(...inherited, on("6-7", 1, "unmended"), on("8-9", 2, "lock", "ok"))).toBe(false);
+  });
+
+  test("what a process had under way when it died may have been done, but not after", () => {
+    expect(holds(on("1-", 0, "lock", null), dies("2-", 0), on("3-4", 1, "lock", "died"))).toBe(true);
+    expect(holds(on("1-", 0, "lock", null), dies("2-", 0), on("3-4", 1, "lock", "ok"))).toBe(true);
+    // That it is free again is seen: it was not locked after its owner's death.
+    const free = [on("1-2", 1, "lock"), on("3-4", 1, "unlock")];
+    expect(holds(...free, on("5-", 0, "lock", null), dies("6-", 0), on("7-8", 1, "try", "again"))).toBe(true);
+    const seen = [on("7-8", 1, "lock", "died"), on("9-10", 1, "unlock"), on("11-12", 2, "try", "again")];
+    expect(holds(...free, on("5-", 0, "lock", null), dies("6-", 0), ...seen)).toBe(false);
+    // An unlock that did not come back.
+    expect(holds(on("1-2", 0, "lock"), on("3-", 0, "unlock", null), dies("4-", 0), on("5-6", 1, "lock"))).toBe(true);
   });
 });

@@ -191,22 +191,58 @@ export const semaphore = (value: number): Model<number, SemaphoreOperation> => (
   },
 });
 
-/** A mutual-exclusion lock, held by a process. `lost`, `timeout`: not taken. null: it never returned. */
+/**
+ * A robust lock, which a process has. `died`: locked, the owner before died with it (and nobody has mended that).
+ * `lost`, `timeout`: not locked. null: it never returned. `die` is the end of a process that was killed: what it does
+ * comes before, what it had is free.
+ */
 export interface LockOperation {
-  kind: "lock" | "try" | "unlock";
+  kind: "lock" | "try" | "timed" | "unlock" | "unmended" | "die";
   owner: number;
-  result: "ok" | "again" | "timeout" | "lost" | null;
+  result: "ok" | "died" | "again" | "timeout" | "lost" | "busy" | "not-owner" | null;
 }
 
-const FREE = -1;
+export interface LockState {
+  /** Rank, or NOBODY. */
+  owner: number;
+  /** The next owner is to be told that one died. */
+  marked: boolean;
+  /** Ranks of the dead, as bits. */
+  dead: number;
+}
 
-export const lock: Model<number, LockOperation> = {
-  initial: () => FREE,
-  key: String,
+const NOBODY = -1;
+
+export const lock: Model<LockState, LockOperation> = {
+  initial: () => ({ owner: NOBODY, marked: false, dead: 0 }),
+  key: ({ owner, marked, dead }) => `${owner}${marked ? " marked" : ""} ${dead}`,
   step(state, { kind, owner, result }) {
-    if (result === "lost" || result === "timeout") return state;
-    if (result === "again") return kind === "try" && state !== FREE ? state : null;
-    if (kind === "unlock") return state === owner ? FREE : null;
-    return state === FREE ? owner : null;
+    const bit = 1 << owner;
+    if ((state.dead & bit) !== 0) return null;
+    const isOurs = state.owner === owner;
+    if (kind === "die") {
+      const dead = state.dead | bit;
+      return isOurs ? { owner: NOBODY, marked: true, dead } : { ...state, dead };
+    }
+    if (kind === "unlock" || kind === "unmended") {
+      if (result === "not-owner" || (result === null && !isOurs)) return isOurs ? null : state;
+      if (!isOurs || (result !== "ok" && result !== null)) return null;
+      return { ...state, owner: NOBODY, marked: kind === "unmended" && state.marked };
+    }
+    const isFree = state.owner === NOBODY;
+    switch (result) {
+      case "lost":
+      case "timeout":
+        return state;
+      case "busy":
+        return isOurs ? state : null;
+      case "again":
+        return kind === "try" && !isFree && !isOurs ? state : null;
+      case "ok":
+      case "died":
+        return isFree && state.marked === (result === "died") ? { ...state, owner } : null;
+      default:
+        return isFree ? { ...state, owner } : state;
+    }
   },
 };

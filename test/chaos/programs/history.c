@@ -1,7 +1,8 @@
-/* history LOG SEED OPERATIONS THREADS DIE_AT STORES: does OPERATIONS random operations on each of THREADS threads, on words
- * and semaphores that all processes of the session share, and logs each with the times of its call and its return.
- * The log is a file mapped in, so that it is there when the process has been killed: at DIE_AT operations (0: never)
- * it kills itself, from a thread of its own, whatever the others are in the middle of. STORES 0: no plain stores. */
+/* history LOG SEED OPERATIONS THREADS DIE_AT STORES LOCKS: does OPERATIONS random operations on each of THREADS threads, on
+ * words and semaphores that all processes of the session share, and logs each with the times of its call and its return.
+ * The log is a file mapped in, so that it is there when the process has been killed: at DIE_AT operations (0: never) it
+ * kills itself, whatever its threads are in the middle of. STORES 0: no plain stores. LOCKS 1: named locks in place of
+ * semaphores, one for each thread; it then dies when it next has one. */
 #include <dsm/dsm.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -15,6 +16,7 @@
 
 /* Known to test/chaos/history.ts. */
 enum { STORE, ADD, OR, AND, XOR, EXCHANGE, COMPARE, WORD_KINDS, WAIT = 16, TRY, TIMED, POST };
+enum { LOCK = 32, LOCK_TRY, LOCK_TIMED, UNLOCK, UNLOCK_UNMENDED };
 enum { WORDS = 4, SEMAPHORES = 2, SEMAPHORE_VALUE = 2 };
 struct record {
   uint64_t invoked, returned; /* ns; 0: not yet */
@@ -26,7 +28,7 @@ _Static_assert(sizeof(struct record) == 64, "known to the reader");
 
 static dsm_session *session;
 static struct record *records; /* OPERATIONS for each thread */
-static uint64_t seed, operations, threads, die_at, stores;
+static uint64_t seed, operations, threads, die_at, stores, locks;
 static uint64_t done;
 
 static uint64_t now(void) {
@@ -84,19 +86,45 @@ static int on_semaphore(uint32_t kind, uint32_t object) {
   }
 }
 
+static int on_lock(uint32_t kind, uint32_t object) {
+  char name[8] = {'l', (char)('0' + object), 0};
+  switch (kind) {
+    case LOCK: return dsm_lock(session, name);
+    case LOCK_TRY: return dsm_lock_try(session, name);
+    case LOCK_TIMED: return dsm_lock_timed(session, name, 1);
+    case UNLOCK: return dsm_unlock(session, name);
+    default: return dsm_unlock_unmended(session, name);
+  }
+}
+
+/* A lock is a process's: of each process one thread uses it. Mostly unlocks what it has, and locks what it has not. */
+static void use_lock(uint64_t thread, uint64_t *count, uint64_t draw, int last, int *has) {
+  uint32_t kind = LOCK + (uint32_t)(draw >> 8) % 3;
+  if (last || (*has ? (draw >> 16 & 7) != 0 : (draw >> 16 & 15) == 0)) kind = UNLOCK + (uint32_t)(draw >> 24) % 2;
+  struct record *r = begin(thread, count, (struct record){.kind = kind, .object = (uint32_t)thread});
+  r->status = (uint32_t)on_lock(kind, r->object);
+  if (kind >= UNLOCK) *has = 0;
+  else if (r->status == DSM_OK || r->status == DSM_OWNER_DIED) *has = 1;
+  end(r);
+  /* With the lock, and with the other threads in the middle of something. */
+  if (*has && die_at > 0 && __atomic_load_n(&done, __ATOMIC_SEQ_CST) >= die_at) kill(getpid(), SIGKILL);
+}
+
 static void *work(void *argument) {
   uint64_t thread = (uint64_t)argument, count = 0, seen[WORDS] = {0};
   uint64_t random = seed * 1000003 + (uint64_t)dsm_rank(session) * 64 + thread;
-  int held = -1; /* the one semaphore this thread has taken: nobody waits for two, so nobody waits for ever */
+  int has = 0, held = -1; /* the one semaphore this thread has taken: nobody waits for two, so nobody waits for ever */
   while (count < operations) {
     uint64_t draw = next_random(&random);
     int last = count + 1 == operations;
-    if (held >= 0 && (last || draw % 4 == 0)) {
+    if (locks && (draw % 4 == 0 || last)) {
+      use_lock(thread, &count, draw, last, &has);
+    } else if (held >= 0 && (last || draw % 4 == 0)) {
       struct record *r = begin(thread, &count, (struct record){.kind = POST, .object = (uint32_t)held});
       r->status = (uint32_t)on_semaphore(POST, r->object);
       end(r);
       held = -1;
-    } else if (held < 0 && !last && draw % 8 == 0) {
+    } else if (!locks && held < 0 && !last && draw % 8 == 0) {
       uint32_t kind = WAIT + (uint32_t)(draw >> 8) % 3;
       struct record call = {.kind = kind, .object = (uint32_t)(draw >> 16) % SEMAPHORES};
       struct record *r = begin(thread, &count, call);
@@ -134,12 +162,13 @@ static int complain(const char *what) {
 }
 
 int main(int argc, char **argv) {
-  if (argc != 7) return 2;
+  if (argc != 8) return 2;
   seed = strtoull(argv[2], NULL, 10);
   operations = strtoull(argv[3], NULL, 10);
   threads = strtoull(argv[4], NULL, 10);
   die_at = strtoull(argv[5], NULL, 10);
   stores = strtoull(argv[6], NULL, 10);
+  locks = strtoull(argv[7], NULL, 10);
   size_t size = sizeof(struct record) * operations * threads;
   int fd = open(argv[1], O_RDWR | O_CREAT | O_TRUNC, 0600);
   if (fd < 0 || ftruncate(fd, (off_t)size) != 0) return 2;
@@ -149,10 +178,10 @@ int main(int argc, char **argv) {
   if (dsm_barrier_wait(session) != DSM_OK) return complain("barrier");
   pthread_t workers[16], killer;
   if (threads > 16) return 2;
-  if (die_at > 0 && pthread_create(&killer, NULL, die, NULL) != 0) return 2;
+  if (die_at > 0 && !locks && pthread_create(&killer, NULL, die, NULL) != 0) return 2;
   for (uint64_t i = 0; i < threads; i++)
     if (pthread_create(&workers[i], NULL, work, (void *)i) != 0) return 2;
   for (uint64_t i = 0; i < threads; i++) pthread_join(workers[i], NULL);
-  if (die_at > 0) pthread_join(killer, NULL); /* it does not come back */
+  if (die_at > 0 && !locks) pthread_join(killer, NULL); /* it does not come back */
   return dsm_close(session) == DSM_OK ? 0 : complain("close");
 }

@@ -11,7 +11,8 @@ Writing through a NumPy array, a memoryview or ctypes is the whole interface: st
 every process of the session, as its order says (see dsm.h). Python's own atomicity stops at one process: use
 Session.lock() or a semaphore for read-modify-write.
 
-libdsm.so is looked for in DSM_LIBRARY, then where `dsm install` put it, by the system's rules. Calls that wait give the
+libdsm.so is taken from DSM_LIBRARY, which `dsm run` sets; else from where `dsm install` put it: beside the `dsm` in the
+PATH, or where the system looks. Calls that wait give the
 interpreter's lock back. Every failure is a dsm.Error with a `code` such as "DSM_TIMEOUT".
 """
 
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 from contextlib import contextmanager
 from ctypes import POINTER, byref, c_char_p, c_int, c_int32, c_size_t, c_uint32, c_uint64, c_void_p
 from typing import Any, Iterator, Optional
@@ -56,10 +58,18 @@ _OK, _AGAIN, _TIMEOUT = 0, 1, 2
 _library: Optional[ctypes.CDLL] = None
 
 
+def _installed() -> str:
+    # What is called libdsm.so there is a script for the linker.
+    name = "libdsm.so.0"
+    program = shutil.which("dsm")
+    path = os.path.join(os.path.dirname(os.path.realpath(program)), "../lib", name) if program else name
+    return path if os.path.exists(path) else name
+
+
 def _load() -> ctypes.CDLL:
     global _library
     if _library is None:
-        path = os.environ.get("DSM_LIBRARY") or "libdsm.so"
+        path = os.environ.get("DSM_LIBRARY") or _installed()
         try:
             library = ctypes.CDLL(path)
         except OSError as error:
