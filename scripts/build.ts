@@ -44,6 +44,7 @@ async function build(quiet: boolean): Promise<void> {
       await clientStep(),
       await nodeStep(),
       await typesStep(),
+      await dashboardStep(),
       await executableStep(),
     ];
     if (!quiet && results.every((result) => result === "skipped")) progress.info(`${executable} is up to date`);
@@ -140,6 +141,32 @@ async function nodeStep() {
   });
 }
 
+/** The files of the daemon's page; their names are constants, so that the executable can embed them. */
+async function dashboardStep() {
+  const source = "src/daemon/dashboard";
+  const made = "dist/dashboard";
+  return runStep({
+    name: "dashboard",
+    inputs: [...(await files(`${source}/*`, "src/core/*.ts")), "package-lock.json", "scripts/build.ts"],
+    facts: [Bun.version],
+    outputs: ["html", "js", "css", "svg"].map((ending) => `${made}/dashboard.${ending}`),
+    run: async () => {
+      const bundle = await Bun.build({
+        entrypoints: ["main.ts", "dashboard.css"].map((name) => join(root, source, name)),
+        ...{ target: "browser", minify: true, throw: false },
+      });
+      if (!bundle.success) throw bundleError(source, bundle.logs);
+      for (const output of bundle.outputs) {
+        const ending = output.path.endsWith(".css") ? "css" : "js";
+        await replaceFile(join(root, `${made}/dashboard.${ending}`), output);
+      }
+      for (const name of ["dashboard.html", "dashboard.svg"]) {
+        await replaceFile(join(root, made, name), Bun.file(join(root, source, name)));
+      }
+    },
+  });
+}
+
 async function executableStep() {
   const embedded = ["libdsm.so", "libdsm-runs.so", "libdsm.a", "libxed.a", "koffi.node"].map(
     (name) => `native/build/${name}`,
@@ -153,6 +180,7 @@ async function executableStep() {
       "dist/client/header.js",
       "dist/client/types.txt",
       "dist/licenses.txt",
+      ...(await files("dist/dashboard/*")),
       "package.json",
       "package-lock.json",
       "scripts/build.ts",

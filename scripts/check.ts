@@ -2,8 +2,11 @@
 import { join } from "node:path";
 import { BuildError, command, progress, root, runScript } from "./steps.ts";
 
+const tsc = [process.execPath, join(root, "node_modules/typescript/bin/tsc"), "--noEmit", "--pretty", "false"];
+
 const checks: Array<[name: string, argv: string[]]> = [
-  ["types", [process.execPath, join(root, "node_modules/typescript/bin/tsc"), "--noEmit", "--pretty", "false"]],
+  ["types", tsc],
+  ["types of the dashboard", [...tsc, "-p", join(root, "src/daemon/dashboard")]],
   ["format and lint", [join(root, "node_modules/@biomejs/cli-linux-x64/biome"), "ci", "--colors=off", "."]],
   ["native/src/wire.h", [process.execPath, join(root, "scripts/wire.ts"), "--check"]],
 ];

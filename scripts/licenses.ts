@@ -9,10 +9,14 @@ interface Notice {
   file: string;
 }
 
-/** The packages under "dependencies" and theirs in turn; all of them may be in the bundle. */
+/** Bundled into the daemon's page, and needed for nothing else. */
+const PAGE_PACKAGES = ["uplot"];
+
+/** The packages under "dependencies" and theirs in turn, all of which may be in the bundle, and those of the page. */
 async function bundledPackages(): Promise<Notice[]> {
   const notices = new Map<string, Notice>();
-  const waiting = Object.keys((await Bun.file(join(root, "package.json")).json()).dependencies);
+  const { dependencies } = await Bun.file(join(root, "package.json")).json();
+  const waiting = [...Object.keys(dependencies), ...PAGE_PACKAGES];
   for (let name = waiting.shift(); name !== undefined; name = waiting.shift()) {
     if (notices.has(name)) continue;
     const folder = join("node_modules", name);

@@ -31,6 +31,7 @@ for (const name of [
   "LIBRARY",
   "ORDER",
   "DIRECT",
+  "QUIET",
   "TOKEN",
   "TOKEN_FILE",
   "SSH",

@@ -103,8 +103,20 @@ int session_publish(dsm_session *session, const struct dsm_run *runs, uint32_t c
   return finish_request(session, slot, writer_flush(&writer), &reply) == 0 && reply.header.op == DSM_OK ? 0 : -1;
 }
 
+/* Says it once. A reader of stderr that does not read must not hold up a store: then nothing is said. */
+static void advise(dsm_session *session) {
+  struct advice_figures figures;
+  char text[400];
+  struct pollfd out = {.fd = STDERR_FILENO, .events = POLLOUT};
+  if (advice_due(&session->advice, now_ns(), &figures) && syscall(SYS_poll, &out, 1, 0) == 1 &&
+      (out.revents & POLLOUT) != 0)
+    say(text, advice_text(text, sizeof text, session->rank, &figures));
+}
+
 /* What lies in no hole. 0, or -1: the arbiter is gone. */
 static int share(dsm_session *session, const struct dsm_run *runs, uint32_t count) {
+  if (count == 1 && advice_note(&session->advice, runs[0].offset, runs[0].length))
+    advise(session);
   if (session->ring.header != NULL) {
     int queued = ring_store(session, runs, count);
     if (queued != 0)
@@ -483,6 +495,9 @@ static int map_session(dsm_session *session, const char *path) {
       return status;
     }
   }
+  const char *quiet = getenv("DSM_QUIET");
+  int silent = session->order == ORDER_RELEASE || (quiet != NULL && quiet[0] != 0);
+  advice_begin(&session->advice, silent, now_ns());
   session->region = dsm_region_add(session->base, session->size, &sink, session);
   if (session->region < 0) {
     ring_close(session);

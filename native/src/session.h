@@ -6,6 +6,7 @@
 #include <sys/types.h>
 
 #include "../include/dsm/dsm.h"
+#include "advice.h"
 #include "channel.h"
 #include "hole.h"
 #include "region.h"
@@ -42,6 +43,7 @@ struct dsm_session {
   struct channel_pool channels;
   struct hole_table holes;
   struct ring ring;
+  struct advice advice;
   struct dsm_session *next; /* list of open sessions */
 };
 

@@ -196,7 +196,8 @@ static int status_line(char *line) {
   if (strcmp(line, "ready") == 0)
     return DSM_OK;
   if (strncmp(line, "note ", 5) == 0) {
-    if (getenv("DSM_QUIET") == NULL)
+    const char *quiet = getenv("DSM_QUIET");
+    if (quiet == NULL || quiet[0] == 0)
       fprintf(stderr, "dsm: %s\n", line + 5);
     return -1;
   }

@@ -62,6 +62,7 @@ enum wire_kind {
   WIRE_UNLOCK = 31,
   WIRE_MAP = 32,
   WIRE_SNAPSHOT = 33,
+  WIRE_TRACE = 34,
 };
 
 enum wire_publish_op {

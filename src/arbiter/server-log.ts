@@ -27,6 +27,7 @@ import {
   encodeJson,
   HEADER_SIZE,
   Kind,
+  PingOp,
   ProtocolError,
   PublishOp,
 } from "../core/protocol.ts";
@@ -119,7 +120,7 @@ export class ServerLog implements OrderedLog {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.#connection?.send(encode({ kind: Kind.PING, op: 1 }));
+    this.#connection?.send(encode({ kind: Kind.PING, op: PingOp.LEAVING }));
     this.#connection?.end();
   }
 
@@ -274,10 +275,10 @@ function connect(
     sent = true;
     if (outbox !== undefined && !outbox.send(bytes, left)) close(new Broken("takes no more"));
   };
-  const acknowledge = (): void => {
+  const acknowledge = (op: number = PingOp.BEAT): void => {
     const { seq, bytes } = handlers.applied();
     acknowledged = bytes;
-    send(encode({ kind: Kind.PING, offset: seq }));
+    send(encode({ kind: Kind.PING, op, offset: seq }));
   };
   const beat = (): void => {
     silent += 1;
@@ -291,6 +292,8 @@ function connect(
     /** Entries that lie side by side in the chunk and are handed over at once: [from, to). */
     let from = 0;
     let to = 0;
+    /** The server measures how long an answer takes. */
+    let asked = false;
     const handOn = (): void => {
       if (to > from && !ended) handlers.entries(chunk.subarray(from, to));
       to = from;
@@ -300,6 +303,7 @@ function connect(
       if (ended) return;
       const kind = view.getUint8(at + 4);
       if (welcomed && kind !== Kind.FAIL) {
+        if (kind === Kind.PING && view.getUint8(at + 5) === PingOp.ASK) asked = true;
         const isPart = kind === Kind.PUBLISH && view.getUint8(at + 5) === PublishOp.MORE && size >= OWN_PART_MIN;
         if (bytes === chunk && !isPart) {
           if (to === from) from = at;
@@ -332,7 +336,9 @@ function connect(
       handlers.welcomed(body, view.getUint8(at + 5) === 1);
     });
     handOn();
-    if (welcomed && handlers.applied().bytes - acknowledged >= ACK_BYTES) acknowledge();
+    if (ended || !welcomed) return;
+    if (asked) acknowledge(PingOp.ANSWER);
+    else if (handlers.applied().bytes - acknowledged >= ACK_BYTES) acknowledge();
   };
 
   const { token } = security;

@@ -8,7 +8,7 @@ import { loadApplyRuns } from "./apply-runs.ts";
 import { command } from "./command.ts";
 import { connectionsMax } from "./descriptors.ts";
 import { createDirectory } from "./directory.ts";
-import { messages } from "./messages.ts";
+import { logFormatOption, messages, useLogFormat } from "./messages.ts";
 import {
   daemonOption,
   elasticOption,
@@ -50,6 +50,7 @@ export default command({
       description: "Start a local daemon if none is running [DSM_AUTOSTART]",
       negativeDescription: "Never start a daemon [DSM_AUTOSTART=0]",
     },
+    ...logFormatOption,
   },
   manual: {
     details: [
@@ -61,6 +62,7 @@ export default command({
     ],
   },
   async run({ args }) {
+    useLogFormat(args["log-format"], "arbiter", fromEnvironment(args.session, "DSM_SESSION"));
     const session = fromEnvironment(args.session, "DSM_SESSION");
     if (session === undefined) throw new UsageError("the session is missing; give --session NAME");
     const statusFd = args["status-fd"];

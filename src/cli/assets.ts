@@ -33,6 +33,10 @@ const SOURCES = {
   "header.js": "dist/client/header.js",
   "dsm.d.ts": "dist/client/types.txt",
   "licenses.txt": "dist/licenses.txt",
+  "dashboard.html": "dist/dashboard/dashboard.html",
+  "dashboard.js": "dist/dashboard/dashboard.js",
+  "dashboard.css": "dist/dashboard/dashboard.css",
+  "dashboard.svg": "dist/dashboard/dashboard.svg",
 } as const;
 
 export type AssetName = keyof typeof SOURCES;

@@ -4,9 +4,10 @@ import { DsmError } from "../core/errors.ts";
 import { DEFAULT_HOST, DEFAULT_PORT } from "../core/limits.ts";
 import { formatAddress, isLoopback } from "../core/names.ts";
 import { type Daemon, startDaemon } from "../daemon/daemon.ts";
+import { readAsset } from "./assets.ts";
 import { command } from "./command.ts";
 import { createDirectory } from "./directory.ts";
-import { messages, print } from "./messages.ts";
+import { logFormatOption, logsJson, messages, print, sessionMessage, useLogFormat } from "./messages.ts";
 import { readPort } from "./options.ts";
 import {
   makeTokenFile,
@@ -35,11 +36,13 @@ export default command({
       default: String(DEFAULT_PORT),
     },
     ...tlsOptions,
+    ...logFormatOption,
     autostarted: { type: "boolean", description: "End a minute after the last session (used by dsm itself)" },
   },
   manual: {
     details: [
       "On loopback it is started by whoever needs it and ends a minute after its last session. For several machines start it by hand on one of them with --host; it makes a token, which the others need too.",
+      "Opened in a browser, its address is the dashboard: what every session does, who waits for whom, and the memory live. From another machine it is reached by ssh -L 4200:ADDRESS:4200 ADDRESS.",
     ],
     examples: [
       { does: "For this machine alone, until ^C", line: "dsm daemon" },
@@ -51,6 +54,7 @@ export default command({
     ],
   },
   async run({ args }) {
+    useLogFormat(args["log-format"], "daemon");
     const autostarted = args.autostarted === true;
     const host = args.host;
     const port = readPort(args.port);
@@ -66,8 +70,11 @@ export default command({
         ...{ host, port, autostarted, security },
         serverEnvironment: securityEnvironment(security, host, files),
         serverCommand: [...selfCommand(), "server"],
-        log: (line) => {
-          if (!autostarted) messages.info(line);
+        readPage: readAsset,
+        log: (line, session) => {
+          if (autostarted) return;
+          if (session === undefined) messages.info(line);
+          else sessionMessage(session, line);
         },
       });
     } catch (error) {
@@ -81,6 +88,7 @@ export default command({
       writeSync(1, `ready ${address}\n`);
     } else {
       await print(`dsm daemon: listening on ${address}`);
+      if (logsJson()) messages.info(`listening on ${address}`);
       warnReadable(host, tls);
     }
     await daemon.ended;

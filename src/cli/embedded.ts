@@ -2,6 +2,10 @@
 import headerPrinter from "../../dist/client/header.js" with { type: "file" };
 import preload from "../../dist/client/preload.js" with { type: "file" };
 import types from "../../dist/client/types.txt" with { type: "file" };
+import dashboardStyle from "../../dist/dashboard/dashboard.css" with { type: "file" };
+import dashboardPage from "../../dist/dashboard/dashboard.html" with { type: "file" };
+import dashboardScript from "../../dist/dashboard/dashboard.js" with { type: "file" };
+import dashboardIcon from "../../dist/dashboard/dashboard.svg" with { type: "file" };
 import licenses from "../../dist/licenses.txt" with { type: "file" };
 import cppHeader from "../../native/bindings/cpp/dsm/dsm.hpp" with { type: "file" };
 import pythonModule from "../../native/bindings/python/dsm/__init__.py" with { type: "file" };
@@ -30,4 +34,8 @@ export const EMBEDDED: Record<AssetName, string> = {
   "header.js": headerPrinter as unknown as string,
   "dsm.d.ts": types,
   "licenses.txt": licenses,
+  "dashboard.html": dashboardPage as unknown as string,
+  "dashboard.js": dashboardScript as unknown as string,
+  "dashboard.css": dashboardStyle,
+  "dashboard.svg": dashboardIcon,
 };

@@ -28,6 +28,18 @@ declare module "*/dist/client/preload.js" {
   const path: string;
   export default path;
 }
+declare module "*/dist/dashboard/dashboard.js" {
+  const path: string;
+  export default path;
+}
+declare module "*.css" {
+  const path: string;
+  export default path;
+}
+declare module "*.svg" {
+  const path: string;
+  export default path;
+}
 declare module "*/dist/client/header.js" {
   const path: string;
   export default path;

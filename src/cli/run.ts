@@ -8,7 +8,7 @@ import { createDirectory } from "./directory.ts";
 import { chooseHosts, hostOptions, isHere, readVariables } from "./host-options.ts";
 import { runOnHosts } from "./hosts-run.ts";
 import { lines } from "./lines.ts";
-import { messages } from "./messages.ts";
+import { logFormatOption, messages, useLogFormat } from "./messages.ts";
 import {
   daemonOption,
   elasticOption,
@@ -73,6 +73,7 @@ const runArgs = {
     description: "Start a local daemon if none is running [DSM_AUTOSTART]",
     negativeDescription: "Never start a daemon [DSM_AUTOSTART=0]",
   },
+  ...logFormatOption,
   tag: { type: "boolean", description: "Begin every line of output with the rank, as [0]" },
   program: {
     type: "positional",
@@ -111,6 +112,7 @@ export default command({
     },
   },
   async run({ args, rawArgs }) {
+    useLogFormat(args["log-format"], "run", fromEnvironment(args.session, "DSM_SESSION"));
     const programArgs = rawArgs.slice(rawArgs.indexOf("--") + 1);
     if (programArgs.length === 0) throw new UsageError("no program given");
     const saved = args.restore === undefined ? undefined : readSnapshotImage(args.restore).config;
@@ -135,6 +137,7 @@ export default command({
     const elastic = readElastic(args.elastic) || saved?.elastic === true;
     const daemon = readDaemon(args.daemon);
     const session = readName("session", fromEnvironment(args.session, "DSM_SESSION") ?? `run-${crypto.randomUUID()}`);
+    useLogFormat(args["log-format"], "run", session);
 
     const variables = readVariables(
       repeatedOption(rawArgs.slice(0, rawArgs.indexOf("--")), runArgs, "env"),

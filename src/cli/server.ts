@@ -9,7 +9,7 @@ import { command } from "./command.ts";
 import { warnReadable } from "./daemon.ts";
 import { connectionsMax } from "./descriptors.ts";
 import { createDirectory } from "./directory.ts";
-import { messages, print } from "./messages.ts";
+import { logFormatOption, logsJson, messages, print, useLogFormat } from "./messages.ts";
 import {
   daemonOption,
   elasticOption,
@@ -63,6 +63,7 @@ export default command({
     },
     "report-progress": { type: "boolean", description: "Say how far the snapshot is read, for dsm run" },
     slot: { type: "string", description: "Address slot of the map (given by the daemon)", valueHint: "K" },
+    ...logFormatOption,
   },
   manual: {
     examples: [
@@ -71,6 +72,7 @@ export default command({
     ],
   },
   async run({ args }) {
+    useLogFormat(args["log-format"], "server", fromEnvironment(args.session, "DSM_SESSION"));
     const restore = args.restore === undefined ? undefined : restored(args.restore, args["report-progress"] === true);
     const saved = restore?.image.config;
     const session = fromEnvironment(args.session, "DSM_SESSION") ?? saved?.name;
@@ -120,7 +122,9 @@ export default command({
     for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => server.stop());
     if (byHand) {
       warnReadable(args.host, tls);
-      await print(`dsm server: session "${session}" is listening on ${formatAddress(server.host, server.port)}`);
+      const where = `session "${session}" is listening on ${formatAddress(server.host, server.port)}`;
+      await print(`dsm server: ${where}`);
+      if (logsJson()) messages.info(where);
     }
     return server.ended;
   },

@@ -40,6 +40,7 @@ export const VARIABLES: readonly (readonly [name: string, meaning: string])[] = 
   ["DSM_TLS_KEY", "Whole path of its private key."],
   ["DSM_BIN", "Path of the dsm program, for programs that cannot find it."],
   ["DSM_LIBRARY", "Path of libdsm.so, for Python programs; dsm run sets it."],
+  ["DSM_QUIET", "1: no notes and no advice on stderr, such as that a hole would be faster."],
   ["NO_COLOR", "Set to anything: no colours. They are for terminals only, and not for TERM=dumb."],
   ["FORCE_COLOR", "Set: colours everywhere. 0: none anywhere."],
 ];

@@ -37,6 +37,48 @@ export interface RankStatus {
   on?: string;
   /** Names of the locks it has; left out if none. */
   holds?: string[];
+  /** For how long it has been in this state, on the server's clock. */
+  stateMs: number;
+  /** Entries of this rank in the order so far: stores, atomics, publications, barriers and all else. */
+  entries: number;
+  /** Bytes that these have written. In direct mode stores do not leave the process and are not seen. */
+  bytes: number;
+  /** How long ago its last entry was that wrote; null: none yet. */
+  lastWriteMs: number | null;
+  /** The last round trip measured between the server and its node, in microseconds; null: none. */
+  roundTripUs: number | null;
+}
+
+export interface SemaphoreStatus {
+  name: string;
+  value: number;
+  /** Ranks, who came first first; of several threads of one it is there once. */
+  waiters: number[];
+}
+
+export interface LockStatus {
+  name: string;
+  /** Rank, or null. */
+  owner: number | null;
+  waiters: number[];
+}
+
+export interface BlockStatus {
+  name: string;
+  /** Where it begins in the map. */
+  offset: number;
+  /** Bytes. */
+  size: number;
+}
+
+/** Who has written where. In direct mode stores are not seen. */
+export interface Heat {
+  /** Bytes of a cell; the last one may be cut short by the end of the map. */
+  cell: number;
+  /** By cell: the rank that wrote there last, -1: nobody. At most HEAT_CELLS_MAX. */
+  writers: number[];
+  /** By cell: how many entries wrote there. */
+  writes: number[];
 }
 
 /** What a server answers to a STATUS frame. */
@@ -54,7 +96,32 @@ export interface ServerStatus {
   /** Bytes of stores, atomics and publications ordered so far. */
   bytes: number;
   ranks: RankStatus[];
+  /** The server's clock when it answered: with two answers differences become rates. */
+  time_ms: number;
+  /** How long the session has run: since all had joined, or since its server took over from another, as all counts here. */
+  started_ms: number;
+  /** Barriers passed so far. */
+  barriers: number;
+  /** Bytes of the order that the server still holds, for nodes that may lack them. */
+  logBytes: number;
+  /** At most SHOWN_MAX of each; if there are more, those for which somebody waits, and `...LeftOut` says how many not. */
+  semaphores: SemaphoreStatus[];
+  semaphoresLeftOut: number;
+  locks: LockStatus[];
+  locksLeftOut: number;
+  /** Blocks that have names. */
+  blocks: BlockStatus[];
+  blocksLeftOut: number;
+  /** Only where it was asked for. */
+  heat?: Heat;
 }
+
+/** Of a server of which nothing is known. */
+export const NOTHING_KNOWN: Readonly<ServerStatus> = {
+  ...{ instance: "", epoch: 0, started: false, direct: false, present: 0, entries: 0, bytes: 0, ranks: [] },
+  ...{ time_ms: 0, started_ms: 0, barriers: 0, logBytes: 0 },
+  ...{ semaphores: [], semaphoresLeftOut: 0, locks: [], locksLeftOut: 0, blocks: [], blocksLeftOut: 0 },
+};
 
 export interface SessionDetail extends SessionSummary, ServerStatus {
   /** Whether the server answered; if not, what it would have said is zero or empty. */

@@ -77,6 +77,29 @@ export const TOKEN_MAX = 256;
 export const CHALLENGE_LIFETIME_MS = 30_000;
 /** Proven requests to one daemon in that time. */
 export const PROVEN_REQUESTS_MAX = 65536;
+/** Cells of the map of which a server says who wrote there last and how often, */
+export const HEAT_CELLS_MAX = 4096;
+/** and their least size. */
+export const HEAT_CELL_MIN = 64;
+/** Semaphores, locks and named blocks, of each kind, that the status of a session shows; more are counted. */
+export const SHOWN_MAX = 256;
+/** Ranks it shows as waiting for semaphores, and for locks, in all. */
+export const WAITERS_SHOWN_MAX = 4096;
+/** Bytes of the map in one answer of the daemon. */
+export const MEMORY_READ_MAX = 64 << 10;
+/** Who may watch sessions through one daemon at once, */
+export const WATCHERS_MAX = 32;
+/** and how often each is told; and how often if it does not say. */
+export const WATCH_INTERVAL_MIN_MS = 100;
+export const WATCH_INTERVAL_MAX_MS = 60_000;
+export const WATCH_INTERVAL_MS = 500;
+/** Who watches and takes nothing for so long is given up. */
+export const WATCH_STALL_MS = 30_000;
+/** Bytes of what happens that a server keeps for who traces the session, of whom there is one at a time. */
+export const TRACE_BUFFER_BYTES = 512 << 10;
+/** It sends them so often. */
+export const TRACE_INTERVAL_MS = 20;
+export const TRACE_SECONDS_MAX = 3600;
 /** Requests one channel may have under way. */
 export const CHANNEL_REQUESTS_MAX = 1024;
 /** Bytes waiting for a slow reader beyond which we stop reading from those who cause more. */
@@ -132,6 +155,7 @@ export const DAEMON_IDLE_MS = 60_000;
 
 if (OUTBOX_HIGH < 2 * FRAME_MAX || OUTBOX_MAX < 8 * OUTBOX_HIGH) throw new Error("limits: outbox limits");
 if (DESCRIPTORS_RESERVE < 2 * REFUSALS_MAX) throw new Error("limits: descriptors for refusals");
+if (TRACE_BUFFER_BYTES + 4096 > FRAME_MAX) throw new Error("limits: a trace must fit a frame");
 if (STORE_MAX + 4096 > FRAME_MAX) throw new Error("limits: a store must fit a frame");
 if (ADDRESS_FIRST + ADDRESS_SLOTS * ADDRESS_STRIDE > 0x7000_0000_0000) throw new Error("limits: address slots");
 if (SIZE_MAX > ADDRESS_STRIDE) throw new Error("limits: a map must fit its slot");

@@ -44,7 +44,8 @@ export const Kind = {
   REPLY: 3,
   /** First frame of a further channel of a process: offset: MAGIC, aux: version, rank, body: token (8 bytes). */
   ATTACH: 4,
-  /** First frame of one who asks how the session is. Answer: REPLY with JSON. */
+  /** First frame of one who asks how the session is. op: StatusOp, body for MEMORY: offset and length, 8 bytes each. Answer:
+   * REPLY with JSON, or with the bytes of the map. */
   STATUS: 5,
   /** The connection ends; op: status, body: why, in words. */
   FAIL: 6,
@@ -66,8 +67,7 @@ export const Kind = {
   PROOF: 15,
   /**
    * Between arbiter and server, when there was nothing else to say for a while. From an arbiter: offset: the last entry of
-   * the order it has applied, op: 1 for the last frame of an arbiter that needs its place no more. From the server:
-   * offset: the last entry that all nodes have applied.
+   * the order it has applied. From the server: offset: the last entry that all nodes have applied. op: PingOp.
    */
   PING: 12,
   /**
@@ -126,6 +126,11 @@ export const Kind = {
    * one, all as at one place of the order; or FAIL.
    */
   SNAPSHOT: 33,
+  /**
+   * First frame of one who wants to see what happens. Answer: REPLY with JSON (TraceInfo), then TRACE again and again, every
+   * TRACE_INTERVAL_MS (length: bytes of records in the body, aux: how many more were dropped; see trace.ts); or FAIL.
+   */
+  TRACE: 34,
 } as const;
 export type Kind = (typeof Kind)[keyof typeof Kind];
 
@@ -138,6 +143,11 @@ export const ORDERED_LAST = Kind.UNLOCK;
 /** Equal to `enum dsm_atomic_op` in region.h. */
 export const AtomicOp = { ADD: 1, AND: 2, OR: 3, XOR: 4, XCHG: 5, CMPXCHG: 6, NEG: 7 } as const;
 export type AtomicOp = (typeof AtomicOp)[keyof typeof AtomicOp];
+
+/** What is wanted of a STATUS: the facts, with heat, or bytes of the map. */
+export const StatusOp = { FACTS: 0, HEAT: 1, MEMORY: 2 } as const;
+/** LEAVING: the last frame of an arbiter that needs its place no more. ASK: the server wants an ANSWER at once. */
+export const PingOp = { BEAT: 0, LEAVING: 1, ASK: 2, ANSWER: 3 } as const;
 
 export const PublishOp = { LAST: 0, MORE: 1, ABANDON: 2, STAGED: 3 } as const;
 /** JSON; bytes of the map, of which what is not sent is zero; entries of the order as they lie; all has been sent. */

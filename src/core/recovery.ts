@@ -11,6 +11,7 @@
  *   entry that a node has applied, and thus acknowledged, survives as long as one node that applied it reports in time.
  * - Nobody is sent an entry before the state is whole.
  */
+import { NOTHING_KNOWN } from "./directory.ts";
 import { Status } from "./errors.ts";
 import { FrameReader } from "./frames.ts";
 import { FRAME_MAX, GREETING_FRAME_MAX, LINKS_MAX, WELCOME_MAX } from "./limits.ts";
@@ -24,8 +25,10 @@ import {
   getUint64,
   HEADER_SIZE,
   Kind,
+  PingOp,
   ProtocolError,
   StateOp,
+  StatusOp,
 } from "./protocol.ts";
 import { type NodeHello, parseHello, type Resume, type StatusReport } from "./sequencer.ts";
 import type { SessionConfig, SessionSnapshot } from "./session.ts";
@@ -178,9 +181,9 @@ export class Recovery {
     const { config, epoch } = this.#known;
     const { name, instance, size, base, processes, order, onLoss, elastic = false } = config;
     return {
+      ...NOTHING_KNOWN,
       ...{ name, instance, epoch, phase: "recovering", order, size, base: `0x${base.toString(16)}`, processes },
-      ...{ started: true, direct: false, present: 0, entries: 0, bytes: 0, nodes: [], ranks: [], semaphores: [] },
-      ...{ onLoss, elastic, locks: [] },
+      ...{ started: true, nodes: [], onLoss, elastic },
     };
   }
 
@@ -194,7 +197,7 @@ export class Recovery {
     if (!this.#links.has(link.id) || this.#over) return;
     const kind = view.getUint8(at + 4);
     if (link.hello !== null) {
-      if (kind === Kind.PING && view.getUint8(at + 5) === 1) {
+      if (kind === Kind.PING && view.getUint8(at + 5) === PingOp.LEAVING) {
         for (const report of this.#reports.values()) if (report.link === link) report.left = true;
         this.disconnect(link.id);
         this.#out.close(link.id);
@@ -205,9 +208,13 @@ export class Recovery {
       }
       return;
     }
-    if (kind !== Kind.HELLO && kind !== Kind.STATUS) throw new ProtocolError("the peer did not greet");
+    const looks = kind === Kind.STATUS || kind === Kind.TRACE;
+    if (kind !== Kind.HELLO && !looks) throw new ProtocolError("the peer did not greet");
     checkGreeting(view, at);
-    if (kind === Kind.STATUS) {
+    if (looks) {
+      if (kind === Kind.TRACE || view.getUint8(at + 5) === StatusOp.MEMORY) {
+        throw new ProtocolError("another server is taking the session over; try again", Status.AGAIN);
+      }
       this.#out.send(link.id, encode({ kind: Kind.REPLY, body: encodeJson(this.status()) }));
       return;
     }

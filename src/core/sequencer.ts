@@ -10,7 +10,8 @@
  * long as it has its place; a node's operations enter the order once each, in the order of their running numbers; a node
  * that was given up gets no place any more, so whoever was told of its loss is never contradicted.
  */
-import type { ServerStatus } from "./directory.ts";
+import { Activity } from "./activity.ts";
+import type { LockStatus, SemaphoreStatus, ServerStatus } from "./directory.ts";
 import { Status } from "./errors.ts";
 import { FrameReader, PartPool } from "./frames.ts";
 import {
@@ -19,11 +20,14 @@ import {
   GREETING_FRAME_MAX,
   HEARTBEAT_TIMEOUT_MIN_MS,
   LINKS_MAX,
+  MEMORY_READ_MAX,
   NODE_NUMBER_MAX,
   NODES_MAX,
   PICTURES_MAX,
   RECONNECT_TIMEOUT_MAX_MS,
+  SHOWN_MAX,
   TAIL_HIGH,
+  WAITERS_SHOWN_MAX,
 } from "./limits.ts";
 import { checkOnLoss, type OnLoss } from "./loss.ts";
 import { type ApplyRuns, MapBytes } from "./memory.ts";
@@ -41,13 +45,16 @@ import {
   HEADER_SIZE,
   Kind,
   NO_TAG,
+  PingOp,
   ProtocolError,
   PublishOp,
+  StatusOp,
   setUint64,
 } from "./protocol.ts";
 import type { Recovered } from "./recovery.ts";
 import { bringsMap, type Effects, GIVEN_UP, Session, type SessionConfig, type SessionSnapshot } from "./session.ts";
 import { Tail } from "./tail.ts";
+import type { TraceBuffer, TraceInfo } from "./trace.ts";
 
 export interface SequencerOutput {
   /** To one link. */
@@ -153,8 +160,6 @@ export interface StatusReport extends ServerStatus {
   base: string;
   processes: number;
   nodes: string[];
-  semaphores: ReturnType<Session["semaphores"]>;
-  locks: ReturnType<Session["locks"]>;
 }
 
 /** A node that belongs to the session, connected or not. */
@@ -168,6 +173,10 @@ interface Place extends AwayNode {
   applied: number;
   /** Running number of the last proposal taken from it. */
   taken: number;
+  /** When it was asked for an answer that has not come; NaN: it was not. */
+  asked_ms: number;
+  /** NaN: not measured. */
+  roundTrip_ms: number;
 }
 
 interface Link {
@@ -192,6 +201,9 @@ export const STAGED_PER_MAP_BYTE = 1.25;
  */
 export const stagedLimit = (mapSize: number): number => mapSize * STAGED_PER_MAP_BYTE + FRAME_MAX;
 
+const GREETINGS: ReadonlySet<number> = new Set([Kind.HELLO, Kind.STATUS, Kind.SNAPSHOT, Kind.TRACE]);
+const UNMEASURED = { asked_ms: Number.NaN, roundTrip_ms: Number.NaN };
+
 const NO_EFFECTS = { watching: false, wrote(): void {}, complete(): void {}, ranked(): void {}, gone(): void {} };
 
 export class Sequencer {
@@ -213,6 +225,9 @@ export class Sequencer {
   #untold = 0;
   #hadProcess = false;
   readonly #parts = new PartPool();
+  readonly #activity: Activity;
+  /** Who traces the session, and what it has not been sent. */
+  #trace: { link: number; buffer: TraceBuffer } | null = null;
 
   /** `recovered`: what a server that takes over has learnt; `memory` then holds the bytes of the map. */
   constructor(
@@ -221,16 +236,22 @@ export class Sequencer {
     out: SequencerOutput,
     applyRuns: ApplyRuns | null = null,
     recovered: Recovered | null = null,
+    now_ms = 0,
   ) {
     this.#out = out;
+    const activity = new Activity(config.size, now_ms, recovered !== null);
+    this.#activity = activity;
     const effects: Effects = {
       ...NO_EFFECTS,
-      complete: () => {
+      complete: (node, tag) => {
         this.#due = true;
+        activity.completed(node, tag);
       },
-      ranked: () => {
+      ranked: (_node, _tag, rank) => {
         this.#hadProcess = true;
+        activity.ranked(rank);
       },
+      gone: (_node, rank) => activity.gone(rank),
       ended: () => {
         this.#flush();
         for (const link of this.#links.values()) {
@@ -258,11 +279,16 @@ export class Sequencer {
       this.#nextNode = Math.max(this.#nextNode, node + 1);
       if (this.session.orderedOf(node) === GIVEN_UP) continue;
       const { secret, reconnectMs, process } = hello;
-      const place = { node, name: hello.node, secret, reconnectMs, process };
+      const place = { node, name: hello.node, secret, reconnectMs, process, ...UNMEASURED };
       this.#places.set(node, { ...place, link: -1, applied: Math.max(seq, this.#tail.base), taken: 0 });
     }
     for (const node of this.session.nodes) if (!this.#places.has(node)) this.#lose(node);
     for (const place of this.#places.values()) this.#out.away(place.node, place);
+  }
+
+  /** What time it is, for what status() says: in milliseconds since 1970, not going back. */
+  set clock(now_ms: number) {
+    this.#activity.now_ms = now_ms;
   }
 
   /** Whether any process ever joined. */
@@ -287,6 +313,20 @@ export class Sequencer {
   /** Whether nextPiece() has something to send on the link. */
   hasPicture(id: number): boolean {
     return this.#pictures.has(id);
+  }
+
+  /** Whether the link traces the session. */
+  traces(id: number): boolean {
+    return this.#trace?.link === id;
+  }
+
+  /** Sends who traces what has happened since it was last sent something; `always`: also that nothing has. */
+  sendTrace(always: boolean): void {
+    if (this.#trace === null) return;
+    const { link, buffer } = this.#trace;
+    const { records, dropped } = buffer.take();
+    if (!always && records.length === 0 && dropped === 0) return;
+    this.#out.send(link, encode({ kind: Kind.TRACE, aux: Math.min(dropped, 0xffffffff), body: records }));
   }
 
   /** Whether the link is a node of the session. */
@@ -326,11 +366,16 @@ export class Sequencer {
     this.#links.delete(id);
     this.#pictures.get(id)?.end();
     this.#pictures.delete(id);
+    if (this.traces(id)) {
+      this.#trace = null;
+      this.#activity.endTrace();
+    }
     for (const parts of link.staged.values()) for (const part of parts) this.#parts.give(part);
     link.staged.clear();
     const place = this.#places.get(link.node);
     if (place === undefined) return;
     place.link = -1;
+    place.asked_ms = Number.NaN;
     if (gone || place.reconnectMs === 0) this.giveUp(place.node);
     else this.#out.away(place.node, { reconnectMs: place.reconnectMs, process: place.process });
   }
@@ -353,9 +398,18 @@ export class Sequencer {
     this.#flush();
   }
 
-  /** Says on a link that we are there, and how far all nodes are. */
+  /** Says on a link that we are there, and how far all nodes are; and measures how long its answer takes. */
   beat(id: number): void {
-    if (this.isWelcomed(id)) this.#out.send(id, encode({ kind: Kind.PING, offset: this.#tail.base }));
+    const place = this.#places.get(this.#links.get(id)?.node ?? -1);
+    if (place === undefined) return;
+    const op = Number.isNaN(place.asked_ms) ? PingOp.ASK : PingOp.BEAT;
+    if (op === PingOp.ASK) place.asked_ms = this.#activity.now_ms;
+    this.#out.send(id, encode({ kind: Kind.PING, op, offset: this.#tail.base }));
+  }
+
+  /** Asks all nodes that are not asked already: somebody looks at the session, and is to see what is now. */
+  #measure(): void {
+    for (const { link, asked_ms } of this.#places.values()) if (link >= 0 && Number.isNaN(asked_ms)) this.beat(link);
   }
 
   #fail(link: Link, status: Status, message: string): void {
@@ -384,22 +438,52 @@ export class Sequencer {
       return;
     }
     if (!this.#links.has(link.id)) return;
-    if (kind !== Kind.HELLO && kind !== Kind.STATUS && kind !== Kind.SNAPSHOT)
-      throw new ProtocolError("the peer did not greet");
+    if (!GREETINGS.has(kind)) throw new ProtocolError("the peer did not greet");
     checkGreeting(view, at);
     if (this.#pictures.has(link.id)) throw new ProtocolError("a snapshot is under way on this connection");
+    if (this.traces(link.id)) throw new ProtocolError("a trace is under way on this connection");
     if (kind === Kind.STATUS) {
-      this.#out.send(link.id, encode({ kind: Kind.REPLY, body: encodeJson(this.status()) }));
+      this.#tell(link, view, at);
       return;
     }
     if (kind === Kind.SNAPSHOT) {
       this.#picture(link);
       return;
     }
+    if (kind === Kind.TRACE) {
+      this.#beginTrace(link);
+      return;
+    }
     const length = Math.min(view.getUint32(at + 32, true), size - HEADER_SIZE);
     const hello = parseHello(bodyText(bytes, at + HEADER_SIZE, length));
     if (hello.resume === null) this.#hello(link, hello);
     else this.#resume(link, hello, hello.resume);
+  }
+
+  #tell(link: Link, view: DataView, at: number): void {
+    const op = view.getUint8(at + 5);
+    if (op > StatusOp.MEMORY) throw new ProtocolError("no such status");
+    const body = op === StatusOp.MEMORY ? this.#read(view, at) : encodeJson(this.status(op === StatusOp.HEAT));
+    this.#out.send(link.id, encode({ kind: Kind.REPLY, op: Status.OK, seq: this.session.seq, body }));
+    if (op !== StatusOp.MEMORY) this.#measure();
+  }
+
+  /** The bytes of the map that a STATUS asks for, as they are now. */
+  #read(view: DataView, at: number): Uint8Array {
+    const { session } = this;
+    if (session.direct) {
+      throw new ProtocolError(
+        `session "${session.config.name}" is in direct mode: the server does not have its bytes; run it with DSM_DIRECT=0`,
+        Status.REFUSED,
+      );
+    }
+    if (view.getUint32(at, true) < HEADER_SIZE + 16) throw new ProtocolError("no place in the map");
+    const offset = getUint64(view, at + HEADER_SIZE);
+    const length = getUint64(view, at + HEADER_SIZE + 8);
+    if (!(length <= MEMORY_READ_MAX && offset + length <= session.config.size)) {
+      throw new ProtocolError("the map has no such bytes", Status.INVALID);
+    }
+    return this.#memory.bytes.subarray(offset, offset + length);
   }
 
   #hello(link: Link, hello: NodeHello): void {
@@ -430,7 +514,7 @@ export class Sequencer {
     const node = this.#nextNode;
     this.#nextNode += 1;
     const { secret, reconnectMs, process } = hello;
-    const place = { node, name: hello.node, secret, reconnectMs, process };
+    const place = { node, name: hello.node, secret, reconnectMs, process, ...UNMEASURED };
     const { base } = this.#tail;
     this.#places.set(node, { ...place, link: link.id, applied: base, taken: 0 });
     const about = { epoch: this.#epoch, starts: this.#starts, base };
@@ -444,6 +528,17 @@ export class Sequencer {
   #sendMap(link: Link): void {
     const picture = new Picture(this.#memory, this.session.seq);
     for (let frame = picture.next(); frame !== null; frame = picture.next()) this.#out.send(link.id, frame);
+  }
+
+  #beginTrace(link: Link): void {
+    const { session } = this;
+    if (this.#trace !== null) throw new ProtocolError("somebody traces the session already; try again", Status.LIMIT);
+    const info: TraceInfo = {
+      ...{ session: session.config.name, time_ms: this.#activity.now_ms, direct: session.direct },
+      ranks: session.report().map(({ rank, node, pid }) => ({ rank, node, pid })),
+    };
+    this.#out.send(link.id, encode({ kind: Kind.REPLY, body: encodeJson(info) }));
+    this.#trace = { link: link.id, buffer: this.#activity.beginTrace() };
   }
 
   /** Begins a picture, which the shell then takes piece by piece with nextPiece(). */
@@ -506,6 +601,7 @@ export class Sequencer {
     if (place.link >= 0) this.#replace(place.link);
     else this.#out.settled(node);
     place.link = link.id;
+    place.asked_ms = Number.NaN;
     place.taken = ordered;
     const resumed: Resumed = { node, ordered, epoch: this.#epoch, starts: this.#starts };
     this.#welcome(link, hello, node, encode({ kind: Kind.WELCOME, op: 1, body: encodeJson(resumed) }));
@@ -528,12 +624,17 @@ export class Sequencer {
 
   #ping(link: Link, view: DataView, at: number): void {
     const place = this.#places.get(link.node) as Place;
-    if (view.getUint8(at + 5) === 1) {
+    const op = view.getUint8(at + 5);
+    if (op === PingOp.LEAVING) {
       this.disconnect(link.id, true);
       this.#out.close(link.id);
-    } else {
-      this.#taken(place, getUint64(view, at + 24));
+      return;
     }
+    if (op === PingOp.ANSWER && !Number.isNaN(place.asked_ms)) {
+      place.roundTrip_ms = this.#activity.now_ms - place.asked_ms;
+      place.asked_ms = Number.NaN;
+    }
+    this.#taken(place, getUint64(view, at + 24));
   }
 
   #operation(link: Link, kind: number, view: DataView, at: number, size: number, bytes: Uint8Array): void {
@@ -627,7 +728,9 @@ export class Sequencer {
       this.#tail.adopt(part, this.session.seq + 1, done);
       // Its own node has the bytes, and applies them when the last part comes back.
       this.#out.broadcast(part, done, link.id);
+      const before = this.session.published;
       this.session.apply(partView, 0);
+      this.#activity.appliedPart(partView, 0, this.session.published - before);
       done();
     }
     this.#append(bytes, view, at, size);
@@ -638,7 +741,12 @@ export class Sequencer {
     this.#tail.push(view, bytes, at, size, this.session.seq + 1);
     // In direct mode the node has decided before us, and wants to hear that we follow.
     if (this.session.direct || !mayOnlyWait(view.getUint8(at + 4))) this.#due = true;
-    this.session.apply(view, at);
+    const { session } = this;
+    const { published, phase } = session;
+    this.#activity.begins(view, at);
+    session.apply(view, at);
+    this.#activity.applied(view, at, session.published - published);
+    if (phase === "joining" && session.phase !== phase) this.#activity.started();
   }
 
   #flush(): void {
@@ -646,10 +754,25 @@ export class Sequencer {
     for (const entries of this.#tail.fresh()) this.#out.broadcast(entries);
   }
 
-  status(): StatusReport {
+  status(withHeat = false): StatusReport {
     const { session } = this;
+    const activity = this.#activity;
     const { name, instance, size, base, processes } = session.config;
-    const ranks = session.report();
+    const roundTrips = new Map([...this.#places.values()].map(({ name, roundTrip_ms }) => [name, roundTrip_ms]));
+    const ranks = session.report().map((report) => {
+      const { rank, node, state, on } = report;
+      const roundTrip_ms = roundTrips.get(node) ?? Number.NaN;
+      return {
+        ...report,
+        stateMs: Math.round(activity.stateMs(rank, state, on)),
+        entries: activity.entries[rank] as number,
+        bytes: activity.bytes[rank] as number,
+        lastWriteMs: rounded(activity.lastWriteMs(rank)),
+        roundTripUs: Number.isNaN(roundTrip_ms) ? null : Math.round(roundTrip_ms * 1000),
+      };
+    });
+    const named = session.blocks.filter(({ name }) => name !== "");
+    const shown = new Shown();
     return {
       name,
       instance,
@@ -668,9 +791,43 @@ export class Sequencer {
       bytes: session.published,
       nodes: [...this.#places.values()].map(({ name }) => name),
       ranks,
-      semaphores: session.semaphores(),
-      locks: session.locks(),
+      time_ms: Math.floor(activity.now_ms),
+      started_ms: Math.round(activity.running_ms),
+      barriers: session.barriers,
+      logBytes: this.#tail.bytes,
+      ...shown.semaphores(session.semaphores()),
+      ...shown.locks(session.locks().map((lock) => ({ ...lock, owner: lock.owner < 0 ? null : lock.owner }))),
+      blocks: named.slice(0, SHOWN_MAX).map(({ name, offset, size }) => ({ name, offset, size })),
+      blocksLeftOut: Math.max(0, named.length - SHOWN_MAX),
+      ...(withHeat ? { heat: activity.heat() } : {}),
     };
+  }
+}
+
+const rounded = (ms: number | null): number | null => (ms === null ? null : Math.round(ms));
+
+/** Cuts lists down to what fits a frame: if not all fit, those for which somebody waits come first. */
+class Shown {
+  #waiters = WAITERS_SHOWN_MAX;
+
+  semaphores(all: SemaphoreStatus[]): Pick<ServerStatus, "semaphores" | "semaphoresLeftOut"> {
+    return { semaphores: this.#cut(all), semaphoresLeftOut: Math.max(0, all.length - SHOWN_MAX) };
+  }
+
+  locks(all: LockStatus[]): Pick<ServerStatus, "locks" | "locksLeftOut"> {
+    return { locks: this.#cut(all), locksLeftOut: Math.max(0, all.length - SHOWN_MAX) };
+  }
+
+  #cut<Queue extends { waiters: number[] }>(all: Queue[]): Queue[] {
+    const waitedFor = all.filter(({ waiters }) => waiters.length > 0);
+    const others = all.filter(({ waiters }) => waiters.length === 0);
+    const shown = all.length <= SHOWN_MAX ? all : [...waitedFor, ...others].slice(0, SHOWN_MAX);
+    return shown.map((queue) => {
+      // Several threads of a process may wait for the same.
+      const waiters = [...new Set(queue.waiters)].slice(0, this.#waiters);
+      this.#waiters -= waiters.length;
+      return { ...queue, waiters };
+    });
   }
 }
 

@@ -203,6 +203,13 @@ export class Session {
   get lostRank(): number {
     return this.#lostRank;
   }
+  /** How many barriers everybody has passed. */
+  get barriers(): number {
+    return this.#barriers;
+  }
+  get blocks(): readonly Block[] {
+    return this.#heap.blocks;
+  }
 
   /** How many of the node's operations have been ordered: whether one more is to be asked for again. GIVEN_UP: none. */
   orderedOf(node: number): number {

@@ -2,16 +2,24 @@
  * The session daemon: the directory of sessions behind an HTTP API.
  *
  *   GET    /v1/health           200 Health
+ *   GET    /metrics             200 all sessions in Prometheus's text format
  *   GET    /v1/sessions         200 {"sessions": SessionSummary[]}
- *   GET    /v1/sessions/NAME    200 SessionDetail
+ *   GET    /v1/sessions/NAME    200 SessionDetail; ?heat=1: with heat
+ *   GET    /v1/sessions/NAME/memory?offset=N&length=N
+ *                               200 application/octet-stream: the bytes of the map as the server has them now, at most
+ *                               MEMORY_READ_MAX; 409 in direct mode
+ *   GET    /v1/sessions/NAME/watch?interval_ms=N
+ *                               200 text/event-stream: SessionDetail with heat, every so often; 503 if too many watch
  *   POST   /v1/sessions         FindRequest: 200 SessionAddress of a session that was there, 201 of one now started
  *   PUT    /v1/sessions/NAME    Registration without its name: 201, or 200 for an instance the daemon knows
  *   DELETE /v1/sessions/NAME    204; ?instance=ID&epoch=N only if that server has the name
  *   POST   /v1/sessions/NAME/successor
  *                               SuccessionRequest without its name: 200 SessionAddress of the server that is there now
+ *   GET    /                    the dashboard, a page over this API: page.ts
  *
  * Errors are {"error": {"code", "message"}} with a status of 400 and above. Where a token is demanded, requests without
- * a proof get a challenge and 401, and answers carry the daemon's own proof: auth.ts describes the scheme. Web pages
+ * a proof get a challenge and 401, and answers carry the daemon's own proof: auth.ts describes the scheme. That of an
+ * event stream is for its beginning, without a body. Web pages but our own
  * are refused, whatever name they reach us by.
  */
 import { randomBytes } from "node:crypto";
@@ -26,13 +34,13 @@ import {
   type Security,
   TOKEN_ADVICE,
 } from "../core/auth.ts";
-import type {
-  FindRequest,
-  Health,
-  Registration,
-  ServerStatus,
-  SessionDetail,
-  SuccessionRequest,
+import {
+  type FindRequest,
+  type Health,
+  NOTHING_KNOWN,
+  type Registration,
+  type SessionDetail,
+  type SuccessionRequest,
 } from "../core/directory.ts";
 import { DsmError } from "../core/errors.ts";
 import {
@@ -40,18 +48,27 @@ import {
   DAEMON_IDLE_MS,
   EPOCH_MAX,
   GREETING_TIMEOUT_MS,
+  MEMORY_READ_MAX,
   PROTOCOL_VERSION,
   VERSION,
+  WATCH_INTERVAL_MAX_MS,
+  WATCH_INTERVAL_MIN_MS,
+  WATCH_INTERVAL_MS,
 } from "../core/limits.ts";
 import { checkOnLoss, DEFAULT_ON_LOSS, type OnLoss } from "../core/loss.ts";
+import { METRICS_TYPE, metricsText } from "../core/metrics.ts";
 import { checkName, checkProcesses, formatAddress, isLoopback } from "../core/names.ts";
 import { checkOrder, DEFAULT_ORDER, type Order } from "../core/order.ts";
 import { checkSize } from "../core/size.ts";
-import { askStatus } from "./link.ts";
+import { askStatus, readMemory } from "./link.ts";
+import { isPagePath, type ReadPage, servePage } from "./page.ts";
 import { address, type Entry, START_TIMEOUT_MS, summary, Table } from "./table.ts";
+import { EVENT_STREAM, Watchers } from "./watch.ts";
 
 const BODY_MAX = 64 << 10;
 const SWEEP_INTERVAL_MS = 5_000;
+/** Servers that are asked for metrics at the same time. */
+const ASKED_AT_ONCE = 64;
 
 export interface DaemonOptions {
   host: string;
@@ -61,10 +78,13 @@ export interface DaemonOptions {
   serverCommand: string[];
   /** Started by a client, not by hand: ends by itself `idleMs` after its last session. */
   autostarted: boolean;
-  log(line: string): void;
+  /** `session`: which one the line is about. */
+  log(line: string, session?: string): void;
   idleMs?: number;
   /** What its clients must prove, and TLS; left out: nothing, which is possible on loopback only. */
   security?: Security;
+  /** Where the files of the dashboard are; left out: there is none. */
+  readPage?: ReadPage;
   /** Variables by which the servers it starts demand the same. */
   serverEnvironment?: Record<string, string>;
 }
@@ -93,7 +113,8 @@ export function startDaemon(options: DaemonOptions): Daemon {
     log: options.log,
     changed: watchIdle,
   });
-  const answerRequest: Answer = (request, peer, slow) => answer(table, options, security, request, peer, slow);
+  const watchers = new Watchers();
+  const answerRequest: Answer = (request, asker) => answer({ table, watchers, options, security }, request, asker);
   const demanded = mustProve(security, options.host) ? security.token : null;
   const server = listen(
     options,
@@ -112,31 +133,52 @@ export function startDaemon(options: DaemonOptions): Daemon {
   function stop(): void {
     clearTimeout(idle);
     clearInterval(sweep);
+    watchers.stop();
     server.stop(true).then(() => ended.resolve());
   }
 
   return { host: options.host, port, ended: ended.promise, stop };
 }
 
-/** `slow`: called before what may take longer than a stranger may stay: a server is started. */
-type Answer = (request: Request, peer: string, slow: () => void) => Promise<Response>;
+/** Who asks. */
+interface Asker {
+  /** Its address. */
+  peer: string;
+  /** When it has hung up. */
+  gone: AbortSignal;
+  /** Called before what may take longer than a stranger may stay: a server is started, or it watches. 0: as long as it wants. */
+  mayStay(seconds: number): void;
+}
+
+type Answer = (request: Request, asker: Asker) => Promise<Response>;
+
+interface Parts {
+  table: Table;
+  watchers: Watchers;
+  options: DaemonOptions;
+  security: Security;
+}
 
 const START_TIMEOUT_S = Math.ceil((2 * START_TIMEOUT_MS) / 1000);
 
 /** Answers only requests that prove that they know the token, and proves in each answer that the daemon does. */
 function guarded(token: Uint8Array, options: DaemonOptions, answerRequest: Answer): Answer {
   const guard = new RequestGuard(token, randomBytes(32));
-  return async (request, peer, slow) => {
+  return async (request, asker) => {
     const { pathname, search } = new URL(request.url);
     const target = `${request.headers.get("host")}${pathname}${search}`;
     const signed = { method: request.method, target };
     const proof = guard.check(request.headers.get("authorization"), signed, performance.now());
     if (typeof proof === "string") throw unproven(proof, guard);
     const response = await checkedBody(request, proof)
-      .then((checked) => answerRequest(checked, peer, slow))
+      .then((checked) => answerRequest(checked, asker))
       .catch((error) => failure(error, options.log));
-    const bytes = await response.bytes();
     const { status, headers } = response;
+    if (headers.get("content-type") === EVENT_STREAM) {
+      headers.set(HTTP_PROOF_HEADER, guard.sign(proof, status, new Uint8Array(0)));
+      return new Response(response.body, { status, headers });
+    }
+    const bytes = await response.bytes();
     headers.set(HTTP_PROOF_HEADER, guard.sign(proof, status, bytes));
     return new Response(status === 204 ? null : bytes, { status, headers });
   };
@@ -182,7 +224,13 @@ function listen(options: DaemonOptions, security: Security, answerRequest: Answe
         const peer = plainAddress(bunServer.requestIP(request)?.address ?? "");
         try {
           checkSource(request, options, security);
-          return await answerRequest(request, peer, () => bunServer.timeout(request, START_TIMEOUT_S));
+          const { pathname } = new URL(request.url);
+          if (options.readPage !== undefined && isPagePath(pathname)) {
+            checkMethod(request, ["GET", "HEAD"]);
+            return await servePage(pathname, options.readPage);
+          }
+          const mayStay = (seconds: number): void => bunServer.timeout(request, seconds);
+          return await answerRequest(request, { peer, gone: request.signal, mayStay });
         } catch (error) {
           return failure(error, options.log);
         }
@@ -234,13 +282,21 @@ function problem(status: number, code: string, message: string, headers: Record<
 }
 
 /**
- * No web page has business here. Browsers say of all they send for one where it comes from; and a page whose name was
- * made to lead to this machine still asks for that name, which is none of ours.
+ * No web page but our own, which only reads, has business here. Browsers say of all they send for one where it comes
+ * from; and a page whose name was made to lead to this machine still asks for that name, which is none of ours. A link
+ * on any page may lead to ours, which does nothing by itself that a link could tell it.
  */
 function checkSource(request: Request, options: DaemonOptions, security: Security): void {
-  const { headers } = request;
+  const { headers, method } = request;
+  const { origin: own, pathname } = new URL(request.url);
+  const reads = method === "GET" || method === "HEAD";
+  const origin = headers.get("origin");
   const site = headers.get("sec-fetch-site");
-  if (headers.has("origin") || (site !== null && site !== "none")) {
+  // Where neither TLS nor a loopback address makes a connection trustworthy, browsers say only the origin, if anything.
+  const unsaid = site === null || site === "none";
+  const ours = (unsaid && origin === null) || (reads && (site === null || site === "same-origin"));
+  const followed = reads && headers.get("sec-fetch-dest") === "document" && isPagePath(pathname);
+  if (!(ours || followed) || (origin !== null && origin !== own)) {
     throw new HttpError(403, "DSM_REFUSED", "requests from web pages are refused");
   }
   if (mustProve(security, options.host)) return;
@@ -250,19 +306,20 @@ function checkSource(request: Request, options: DaemonOptions, security: Securit
   }
 }
 
-async function answer(
-  table: Table,
-  options: DaemonOptions,
-  security: Security,
-  request: Request,
-  peer: string,
-  slow: () => void,
-): Promise<Response> {
+async function answer(parts: Parts, request: Request, { peer, gone, mayStay }: Asker): Promise<Response> {
+  const { table, watchers, options, security } = parts;
   const url = new URL(request.url);
   const reached = url.hostname.replace(/^\[|\]$/g, "");
   const hostOf = (entry: Entry): string => {
     if (!isWildcard(entry.host)) return entry.host;
     return entry.server || isLoopback(entry.peer) ? reached : entry.peer;
+  };
+
+  const detailOf = async (entry: Entry, withHeat: boolean): Promise<SessionDetail> => {
+    const host = hostOf(entry);
+    const status = await askStatus(host, entry.port, security, withHeat);
+    const { instance: _, epoch: __, ...known } = status ?? NOTHING_KNOWN;
+    return { ...known, ...summary(entry, host), answered: status !== null };
   };
 
   if (url.pathname === "/v1/health") {
@@ -272,13 +329,24 @@ async function answer(
       ...{ service: "dsm", version: VERSION, protocol: PROTOCOL_VERSION, pid: process.pid, autostarted },
     } satisfies Health);
   }
+  if (url.pathname === "/metrics") {
+    checkMethod(request, ["GET"]);
+    mayStay(START_TIMEOUT_S);
+    const sessions: SessionDetail[] = [];
+    const entries = table.running();
+    while (entries.length > 0) {
+      const some = entries.splice(0, ASKED_AT_ONCE);
+      sessions.push(...(await Promise.all(some.map((entry) => detailOf(entry, false)))));
+    }
+    return new Response(metricsText(VERSION, sessions), { headers: { "content-type": METRICS_TYPE } });
+  }
   if (url.pathname === "/v1/sessions") {
     checkMethod(request, ["GET", "POST"]);
     if (request.method === "GET") {
       return Response.json({ sessions: table.running().map((entry) => summary(entry, hostOf(entry))) });
     }
     const wanted = readFind(await readBody(request));
-    slow();
+    mayStay(START_TIMEOUT_S);
     const { entry, created } = await table.find(wanted);
     return Response.json(address(entry, hostOf(entry)), { status: created ? 201 : 200 });
   }
@@ -289,6 +357,24 @@ async function answer(
     const wanted = readServer(name, await readBody(request));
     const found = await table.succeed(wanted, (entry) => reachable(entry, hostOf));
     return Response.json(found instanceof Object && "registered" in found ? address(found, hostOf(found)) : found);
+  }
+  const view = /^\/v1\/sessions\/([^/]+)\/(memory|watch)$/.exec(url.pathname);
+  if (view) {
+    checkMethod(request, ["GET"]);
+    const name = readName(decodeName(view[1] as string));
+    const entry = table.get(name);
+    if (!entry) throw missing(name);
+    if (view[2] === "memory") return memory(entry, hostOf(entry), url.searchParams, security);
+    const interval_ms = readQuery(url.searchParams, "interval_ms", WATCH_INTERVAL_MS);
+    check(between(WATCH_INTERVAL_MIN_MS, WATCH_INTERVAL_MAX_MS, "interval_ms")(interval_ms));
+    const ask = async (): Promise<SessionDetail | null> => {
+      const now = table.get(name);
+      // Another server of the same session goes on with it; another session of the name does not.
+      return now?.instance === entry.instance ? detailOf(now, true) : null;
+    };
+    const response = watchers.watch(ask, interval_ms, gone);
+    mayStay(0);
+    return response;
   }
   const path = /^\/v1\/sessions\/([^/]+)$/.exec(url.pathname);
   if (!path) throw new HttpError(404, "DSM_REFUSED", `there is nothing at ${url.pathname}; the API is under /v1`);
@@ -310,18 +396,33 @@ async function answer(
   }
   const entry = table.get(name);
   if (!entry) throw missing(name);
-  const host = hostOf(entry);
-  const status = await askStatus(host, entry.port, security);
-  const { started, direct, present, entries, bytes, ranks } = status ?? UNKNOWN;
-  return Response.json({
-    ...summary(entry, host),
-    ...{ answered: status !== null, started, direct, present, entries, bytes, ranks },
-  } satisfies SessionDetail);
+  return Response.json(await detailOf(entry, url.searchParams.get("heat") === "1"));
 }
 
-const UNKNOWN: ServerStatus = {
-  ...{ instance: "", epoch: 0, started: false, direct: false, present: 0, entries: 0, bytes: 0, ranks: [] },
-};
+async function memory(entry: Entry, host: string, query: URLSearchParams, security: Security): Promise<Response> {
+  const offset = readQuery(query, "offset", 0);
+  const length = readQuery(query, "length", Math.min(MEMORY_READ_MAX, entry.size - Math.min(offset, entry.size)));
+  check(between(0, entry.size - 1, "offset")(offset));
+  check(between(1, Math.min(MEMORY_READ_MAX, entry.size - offset), "length")(length));
+  const bytes = await readMemory(host, entry.port, security, offset, length).catch((error) => {
+    throw error instanceof DsmError && error.code === "DSM_REFUSED"
+      ? new HttpError(409, error.code, error.message)
+      : error;
+  });
+  if (bytes === null) {
+    throw new HttpError(503, "DSM_UNREACHABLE", `the server of session "${entry.name}" does not answer; try again`);
+  }
+  return new Response(bytes as Uint8Array<ArrayBuffer>, {
+    headers: { "content-type": "application/octet-stream", "cache-control": "no-store" },
+  });
+}
+
+function readQuery(query: URLSearchParams, field: string, otherwise: number): number {
+  const text = query.get(field);
+  if (text === null) return otherwise;
+  if (!/^\d{1,15}$/.test(text)) throw new DsmError("DSM_INVALID", `${field} is not a whole number`);
+  return Number(text);
+}
 
 function missing(name: string): DsmError {
   return new DsmError("DSM_REFUSED", `there is no session "${name}"`);

@@ -1,9 +1,10 @@
 /** The daemon's own connections to servers: is one there, and how is its session? */
 import { randomBytes } from "node:crypto";
-import { LinkProver, mustProve, NONCE_SIZE, type Security } from "../core/auth.ts";
-import type { RankStatus, ServerStatus } from "../core/directory.ts";
-import { FRAME_MAX, PROCESSES_MAX } from "../core/limits.ts";
-import { bodyText, encodeGreeting, HEADER_SIZE, Kind } from "../core/protocol.ts";
+import { LinkProver, mustProve, NONCE_SIZE, plainText, type Security } from "../core/auth.ts";
+import type { ServerStatus } from "../core/directory.ts";
+import { DsmError, Status, statusCode } from "../core/errors.ts";
+import { FRAME_MAX, HEAT_CELLS_MAX, PROCESSES_MAX, SHOWN_MAX } from "../core/limits.ts";
+import { bodyText, encodeGreeting, HEADER_SIZE, Kind, StatusOp, setUint64 } from "../core/protocol.ts";
 
 /** A server that has not answered after this long counts as gone. */
 export const LINK_TIMEOUT_MS = 3_000;
@@ -80,13 +81,56 @@ export function isListening(host: string, port: number): Promise<boolean> {
   });
 }
 
+/** A server's answer to one frame. */
+interface ServerAnswer {
+  kind: number;
+  status: number;
+  body: Uint8Array;
+}
+
 /** Sends a STATUS frame and returns the answer; null when none comes, or none that can be read or trusted. */
-export function askStatus(host: string, port: number, security: Security): Promise<ServerStatus | null> {
+export async function askStatus(
+  host: string,
+  port: number,
+  security: Security,
+  withHeat = false,
+): Promise<ServerStatus | null> {
+  const op = withHeat ? StatusOp.HEAT : StatusOp.FACTS;
+  const answer = await ask(host, port, security, encodeGreeting(Kind.STATUS, new Uint8Array(0), { op }));
+  if (answer?.kind !== Kind.REPLY || answer.status !== Status.OK) return null;
+  try {
+    return checkStatus(JSON.parse(bodyText(answer.body, 0, answer.body.length)));
+  } catch {
+    return null;
+  }
+}
+
+/** The bytes of the map there, as the server has them now. Null when it does not answer. Throws what it refuses with. */
+export async function readMemory(
+  host: string,
+  port: number,
+  security: Security,
+  offset: number,
+  length: number,
+): Promise<Uint8Array | null> {
+  const body = new Uint8Array(16);
+  const view = new DataView(body.buffer);
+  setUint64(view, 0, offset);
+  setUint64(view, 8, length);
+  const answer = await ask(host, port, security, encodeGreeting(Kind.STATUS, body, { op: StatusOp.MEMORY }));
+  if (answer?.kind === Kind.FAIL) {
+    throw new DsmError(statusCode(answer.status), plainText(bodyText(answer.body, 0, answer.body.length)));
+  }
+  return answer?.kind === Kind.REPLY && answer.body.length === length ? answer.body : null;
+}
+
+/** Sends one frame, once the server has proven itself, and returns the first of its answer. */
+function ask(host: string, port: number, security: Security, greeting: Uint8Array): Promise<ServerAnswer | null> {
   return new Promise((resolve) => {
     let received = new Uint8Array(0);
     let open: { terminate(): void } | null = null;
     let settled = false;
-    const settle = (answer: ServerStatus | null): void => {
+    const settle = (answer: ServerAnswer | null): void => {
       if (settled) return;
       settled = true;
       clearTimeout(timer);
@@ -100,7 +144,7 @@ export function askStatus(host: string, port: number, security: Security): Promi
     const prove = (step: () => void): void => {
       try {
         step();
-        if (prover.open) send(encodeGreeting(Kind.STATUS, new Uint8Array(0)));
+        if (prover.open) send(greeting);
       } catch {
         settle(null);
       }
@@ -129,7 +173,7 @@ export function askStatus(host: string, port: number, security: Security): Promi
           joined.set(received);
           joined.set(chunk, received.length);
           received = joined;
-          const answer = readStatus(received);
+          const answer = readAnswer(received);
           if (answer !== undefined) settle(answer);
         },
         connectError: () => settle(null),
@@ -146,38 +190,62 @@ export function askStatus(host: string, port: number, security: Security): Promi
   });
 }
 
-/** Undefined: more bytes are needed. */
-function readStatus(bytes: Uint8Array): ServerStatus | null | undefined {
+/** Undefined: more bytes are needed. Null: that is no answer. */
+function readAnswer(bytes: Uint8Array): ServerAnswer | null | undefined {
   if (bytes.length < HEADER_SIZE) return undefined;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   const size = view.getUint32(0, true);
   const length = view.getUint32(32, true);
-  if (size > FRAME_MAX || bytes[4] !== Kind.REPLY || bytes[5] !== 0 || HEADER_SIZE + length > size) return null;
+  if (size > FRAME_MAX || HEADER_SIZE + length > size) return null;
   if (bytes.length < size) return undefined;
-  try {
-    return checkStatus(JSON.parse(bodyText(bytes, HEADER_SIZE, length)));
-  } catch {
-    return null;
-  }
+  const [kind, status] = [bytes[4] as number, bytes[5] as number];
+  return { kind, status, body: bytes.subarray(HEADER_SIZE, HEADER_SIZE + length) };
 }
 
 /** The answer if it is one, else null. */
 function checkStatus(value: unknown): ServerStatus | null {
-  if (typeof value !== "object" || value === null) return null;
-  const { direct, started, present, entries, bytes, ranks } = value as Record<keyof ServerStatus, unknown>;
+  if (!isObject(value)) return null;
+  const { instance, epoch, direct, started, present, entries, bytes, ranks } = value;
+  const { time_ms, started_ms, barriers, logBytes, semaphores, locks, blocks, heat } = value;
+  const { semaphoresLeftOut, locksLeftOut, blocksLeftOut } = value;
+  const counts = [epoch, present, entries, bytes, time_ms, started_ms, barriers, logBytes];
   const good =
+    typeof instance === "string" &&
     typeof direct === "boolean" &&
     typeof started === "boolean" &&
-    [present, entries, bytes].every((count) => Number.isSafeInteger(count) && (count as number) >= 0) &&
-    Array.isArray(ranks) &&
-    ranks.length <= PROCESSES_MAX &&
-    ranks.every(isRank);
-  return good ? (value as ServerStatus) : null;
+    [...counts, semaphoresLeftOut, locksLeftOut, blocksLeftOut].every(isCount) &&
+    isList(ranks, PROCESSES_MAX, isRank) &&
+    isList(semaphores, SHOWN_MAX, ({ name, value, waiters }) => isText(name) && isCount(value) && isRanks(waiters)) &&
+    isList(locks, SHOWN_MAX, ({ name, owner, waiters }) => isText(name) && isMaybe(owner) && isRanks(waiters)) &&
+    isList(blocks, SHOWN_MAX, ({ name, offset, size }) => isText(name) && isCount(offset) && isCount(size)) &&
+    (heat === undefined || isHeat(heat));
+  return good ? (value as unknown as ServerStatus) : null;
 }
 
-function isRank(value: unknown): boolean {
-  if (typeof value !== "object" || value === null) return false;
-  const { rank, node, pid, state, on } = value as Record<keyof RankStatus, unknown>;
-  const texts = [node, state, on ?? ""];
-  return Number.isSafeInteger(rank) && Number.isSafeInteger(pid) && texts.every((text) => typeof text === "string");
+type Fields = Record<string, unknown>;
+const isObject = (value: unknown): value is Fields => typeof value === "object" && value !== null;
+const isText = (value: unknown): boolean => typeof value === "string";
+const isCount = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) >= 0;
+const isMaybe = (value: unknown): boolean => value === null || isCount(value);
+const isList = (value: unknown, most: number, good: (item: Fields) => boolean): boolean =>
+  Array.isArray(value) && value.length <= most && value.every((item) => isObject(item) && good(item));
+const isRanks = (value: unknown): boolean =>
+  Array.isArray(value) && value.length <= PROCESSES_MAX && value.every(isCount);
+
+function isHeat(value: unknown): boolean {
+  if (!isObject(value) || !isCount(value.cell) || value.cell === 0) return false;
+  const { writers, writes } = value;
+  if (!Array.isArray(writers) || !Array.isArray(writes)) return false;
+  const cells = writers.length === writes.length && writers.length <= HEAT_CELLS_MAX;
+  return cells && writers.every((rank) => rank === -1 || isCount(rank)) && writes.every(isCount);
+}
+
+function isRank({ rank, node, pid, state, on, holds, ...counts }: Fields): boolean {
+  const { stateMs, entries, bytes, lastWriteMs, roundTripUs } = counts;
+  return (
+    [rank, pid, stateMs, entries, bytes].every(isCount) &&
+    [lastWriteMs, roundTripUs].every(isMaybe) &&
+    [node, state, on ?? ""].every(isText) &&
+    (holds === undefined || (Array.isArray(holds) && holds.every(isText)))
+  );
 }

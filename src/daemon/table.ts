@@ -58,7 +58,8 @@ export interface TableOptions {
   serverHost: string;
   /** "host:port" at which servers find the daemon. */
   daemonAddress(): string;
-  log(line: string): void;
+  /** A line, and the session that it is about. */
+  log(line: string, session: string): void;
   /** Called whenever the number of sessions has changed. */
   changed(): void;
 }
@@ -157,7 +158,7 @@ export class Table {
       Object.assign(entry, { host, port, pid, peer, running: true, orphaned: null });
       entry.registered.resolve();
       // It says so again and again.
-      if (!again) this.#options.log(`session "${entry.name}" runs on port ${port} (process ${pid})`);
+      if (!again) this.#options.log(`session "${entry.name}" runs on port ${port} (process ${pid})`, entry.name);
       return false;
     }
     this.#checkRoom();
@@ -169,7 +170,7 @@ export class Table {
       ...{ name, instance, epoch, slot, processes, size, order, onLoss, elastic, host, port, pid, peer, registered },
       ...{ server: null, running: true, orphaned: null },
     });
-    this.#options.log(`session "${name}" was started by hand at ${host}:${port} (process ${pid})`);
+    this.#options.log(`session "${name}" was started by hand at ${host}:${port} (process ${pid})`, name);
     this.#options.changed();
     return true;
   }
@@ -252,7 +253,7 @@ export class Table {
     const orphaned = Promise.withResolvers<void>();
     entry.orphaned = orphaned;
     entry.running = false;
-    this.#options.log(`session "${entry.name}": its server ${reason}`);
+    this.#options.log(`session "${entry.name}": its server ${reason}`, entry.name);
     setTimeout(() => {
       if (this.#entries.get(entry.name) === entry && entry.orphaned === orphaned) this.#drop(entry, "has ended");
       orphaned.resolve();
@@ -331,7 +332,7 @@ export class Table {
           ...(elastic ? ["--elastic"] : []),
         ],
         serverEnvironment,
-        (line) => log(`session "${name}": ${line}`),
+        (line) => log(`session "${name}": ${line}`, name),
       );
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
@@ -375,7 +376,7 @@ export class Table {
     // A spawned server has its slot until its process is gone.
     const mayRelease = !entry.server || entry.orphaned !== null;
     if (mayRelease && this.#slots.get(entry.slot) === entry.instance) this.#slots.delete(entry.slot);
-    this.#options.log(`session "${entry.name}" ${reason}`);
+    this.#options.log(`session "${entry.name}" ${reason}`, entry.name);
     this.#options.changed();
   }
 

@@ -24,6 +24,7 @@ import {
   RECOVERY_BEAT_MS,
   REFUSALS_MAX,
   REGISTER_INTERVAL_MS,
+  TRACE_INTERVAL_MS,
   UNPROVEN_LINKS_MAX,
   UNUSED_AGAIN_TIMEOUT_MS,
   UNUSED_TIMEOUT_MS,
@@ -89,6 +90,9 @@ export interface Server {
   stop(): void;
 }
 
+/** The time since 1970, which does not go back when somebody sets the clock. */
+const now_ms = (): number => performance.timeOrigin + performance.now();
+
 /** How often the arbiter of a node that is away is looked for on this host. */
 const AWAY_WATCH_MS = 20;
 
@@ -104,11 +108,11 @@ interface Link {
   /** There are too many, and it is told. */
   refused: boolean;
   closing: boolean;
+  tracing: boolean;
   timer: Timer;
   heartbeat: Timer | undefined;
-  /** Heartbeats since anything came, and whether anything was sent since the last. */
+  /** Heartbeats since anything came. */
   silent: number;
-  sent: boolean;
 }
 
 type LinkSocket = Socket<Link>;
@@ -261,7 +265,7 @@ class ServerShell {
     this.#outboxLimit = OUTBOX_MAX + memory.length * STAGED_PER_MAP_BYTE;
     this.#applyRuns = applyRuns;
     if (epoch === 1) {
-      this.#sequencer = new Sequencer(config, memory, this.#output(), applyRuns);
+      this.#sequencer = new Sequencer(config, memory, this.#output(), applyRuns, null, now_ms());
       if (image !== null) this.#sequencer.session.adopt(image);
     } else this.#recovery = this.#recover({ config, epoch, certain });
   }
@@ -280,7 +284,8 @@ class ServerShell {
       recovered: (recovered, greetings) => {
         this.#recoveryTimers?.stop();
         this.#recovery = null;
-        const sequencer = new Sequencer(this.#config, this.#memory, this.#output(), this.#applyRuns, recovered);
+        const output = this.#output();
+        const sequencer = new Sequencer(this.#config, this.#memory, output, this.#applyRuns, recovered, now_ms());
         this.#sequencer = sequencer;
         // In turn: each may lead to anything.
         for (const id of greetings.keys()) sequencer.connect(id);
@@ -455,7 +460,7 @@ class ServerShell {
     if (heartbeatMs > 0) link.heartbeat = setInterval(() => this.#beat(socket), heartbeatMs / HEARTBEATS);
   }
 
-  /** Says that we are there when there is nothing else to say, and finds a link of which nothing is heard any more. */
+  /** Says that we are there, measures how long the answer takes, and finds a link of which nothing is heard any more. */
   #beat(socket: LinkSocket): void {
     const link = socket.data;
     // While we do not read we hear nothing.
@@ -464,13 +469,20 @@ class ServerShell {
       socket.terminate();
       return;
     }
-    if (!link.sent && link.outbox.size === 0) this.#sequencer?.beat(link.id);
-    link.sent = false;
+    if (link.outbox.size === 0) {
+      this.#tellTime();
+      this.#sequencer?.beat(link.id);
+    }
+  }
+
+  #tellTime(): void {
+    if (this.#sequencer !== null) this.#sequencer.clock = now_ms();
   }
 
   /** Keeps the node's place until its time is over, or until its arbiter is seen to have ended. */
   #awaits(node: number, { reconnectMs, process }: AwayNode): void {
     const giveUp = (): void => {
+      this.#tellTime();
       this.#sequencer?.giveUp(node);
       this.#regulate();
       this.#checkFinished();
@@ -501,7 +513,8 @@ class ServerShell {
       welcomed: false,
       refused: full && this.#unproven.size === 0,
       closing: false,
-      ...{ heartbeat: undefined, silent: 0, sent: false },
+      tracing: false,
+      ...{ heartbeat: undefined, silent: 0 },
       timer: setTimeout(() => {
         if (!this.#core.isWelcomed(id)) socket.terminate();
       }, GREETING_TIMEOUT_MS),
@@ -531,10 +544,12 @@ class ServerShell {
     link.silent = 0;
     if (link.guard.open) {
       this.#asker = socket;
+      this.#tellTime();
       this.#core.receive(link.id, chunk);
       this.#asker = undefined;
       freeNow(chunk);
       this.#sendPicture(socket);
+      this.#beginTrace(socket);
     } else {
       this.#authenticate(socket, chunk);
     }
@@ -548,8 +563,10 @@ class ServerShell {
       const rest = guard.receive(chunk);
       if (!guard.open) return;
       if (this.#unproven.delete(socket)) this.#connect(socket);
+      this.#tellTime();
       if (rest.length > 0) this.#core.receive(id, rest);
       this.#sendPicture(socket);
+      this.#beginTrace(socket);
     } catch (error) {
       if (!(error instanceof ProtocolError)) throw error;
       outbox.send(encode({ kind: Kind.FAIL, op: error.status, body: encodeText(error.message) }));
@@ -558,9 +575,7 @@ class ServerShell {
   }
 
   #send(socket: LinkSocket, bytes: Uint8Array, sent?: () => void): void {
-    const link = socket.data;
-    link.sent = true;
-    if (!link.outbox.send(bytes, sent)) socket.terminate();
+    if (!socket.data.outbox.send(bytes, sent)) socket.terminate();
   }
 
   #broadcast(bytes: Uint8Array, sent: (() => void) | undefined, except: number | undefined): void {
@@ -619,6 +634,25 @@ class ServerShell {
     if (link.outbox.size === 0) setImmediate(() => this.#sendPicture(socket));
   }
 
+  /** Who traces gets what has happened every so often, as long as it takes it. */
+  #beginTrace(socket: LinkSocket): void {
+    const link = socket.data;
+    if (link.tracing || this.#sequencer?.traces(link.id) !== true) return;
+    link.tracing = true;
+    clearTimeout(link.timer);
+    let stalled_ms = 0;
+    const send = (): void => {
+      stalled_ms = link.outbox.size > 0 ? stalled_ms + TRACE_INTERVAL_MS : 0;
+      if (stalled_ms > PICTURE_STALL_MS) {
+        socket.terminate();
+        return;
+      }
+      if (stalled_ms === 0) this.#sequencer?.sendTrace(true);
+      link.timer = setTimeout(send, TRACE_INTERVAL_MS);
+    };
+    link.timer = setTimeout(send, TRACE_INTERVAL_MS);
+  }
+
   #refuse(socket: LinkSocket): void {
     const text = `the session's server has ${this.#sockets.size} connections, all it can have`;
     socket.data.closing = true;
@@ -649,6 +683,7 @@ class ServerShell {
     clearInterval(link.heartbeat);
     if (link.refused) this.#refusals -= 1;
     if (!this.#sockets.delete(link.id) || this.#closed) return;
+    this.#tellTime();
     this.#core.disconnect(link.id);
     if (this.#endsUnused && link.welcomed && this.#sequencer?.hadProcess === false) {
       this.endUnused(UNUSED_AGAIN_TIMEOUT_MS);
@@ -660,6 +695,7 @@ class ServerShell {
   /** After the end: everybody has all entries, then the connections go. */
   #checkFinished(): void {
     if (!this.#finishing || this.#sequencer?.awaited !== false) return;
+    this.#sequencer.sendTrace(false);
     for (const socket of this.#sockets.values()) if (socket.data.outbox.size > 0) return;
     this.#close(true);
   }

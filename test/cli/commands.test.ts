@@ -1,6 +1,6 @@
 /** Every command of dsm: its help, that it does what it is for, and what it says when it is used wrongly. */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { COMMANDS } from "../../src/cli/commands.ts";
 import { checkArguments, splitProgram } from "../../src/cli/options.ts";
@@ -84,6 +84,29 @@ const CASES: Record<string, Case> = {
       expect(JSON.parse(await good("sessions", "listed", "--json"))).toMatchObject({ name: "listed", processes: 1 });
     },
     misuse: { args: ["a", "b"], says: 'unexpected argument "b"', code: 2 },
+  },
+  top: {
+    works: async () => {
+      await session("shown");
+      expect(await good("top", "--once", "--interval", "0.1")).toMatch(/^.shown +1 of 1 +0 /m);
+    },
+    misuse: { args: [], says: "top needs a terminal; give --once or --json", code: 2 },
+  },
+  why: {
+    works: async () => {
+      await session("running");
+      expect(await good("why", "running")).toStartWith("nobody waits: 1 process runs");
+    },
+    misuse: { args: [], says: "SESSION is missing", code: 2 },
+  },
+  trace: {
+    works: async () => {
+      await session("traced");
+      const file = join(place.folder, "trace.json");
+      expect(await good("trace", "traced", "--out", file, "--seconds", "0.1")).toContain(file);
+      expect(JSON.parse(readFileSync(file, "utf8"))).toMatchObject({ displayTimeUnit: "ms" });
+    },
+    misuse: { args: ["traced"], says: "the file is missing; give --out FILE", code: 2 },
   },
   snapshot: {
     works: async () => {

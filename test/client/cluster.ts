@@ -125,7 +125,13 @@ export class Cluster implements AsyncDisposable {
     this.#directory = directory;
     this.#daemon = daemon;
     this.address = address;
-    this.environment = { ...process.env, XDG_RUNTIME_DIR: directory, DSM_DAEMON: address, DSM_BIN: binary };
+    this.environment = {
+      ...process.env,
+      XDG_RUNTIME_DIR: directory,
+      DSM_DAEMON: address,
+      DSM_BIN: binary,
+      DSM_QUIET: "1",
+    };
   }
 
   static async start(): Promise<Cluster> {

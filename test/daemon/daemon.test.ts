@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from
 import { readFileSync } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
-import { readChallenge } from "../../src/core/auth.ts";
+import { HTTP_PROOF_HEADER, readChallenge } from "../../src/core/auth.ts";
 import type { SessionAddress, SessionDetail, SessionSummary } from "../../src/core/directory.ts";
 import { ADDRESS_SLOTS, PROTOCOL_VERSION, VERSION } from "../../src/core/limits.ts";
 import { type Daemon, type DaemonOptions, startDaemon } from "../../src/daemon/daemon.ts";
@@ -440,7 +440,6 @@ describe("web pages", () => {
     ["of a hidden origin", { origin: "null" }],
     ["that load an image", { "sec-fetch-site": "cross-site" }],
     ["of another port here", { "sec-fetch-site": "same-site" }],
-    ["of our own origin", { "sec-fetch-site": "same-origin" }],
     ["whose name was made to lead here", { host: "example.org:4200" }],
   ] as const) {
     test(`${what} are refused, and told nothing`, async () => {
@@ -453,6 +452,19 @@ describe("web pages", () => {
     });
   }
 
+  test("our own page may read, and do nothing else", async () => {
+    const own = { "sec-fetch-site": "same-origin", origin: `http://127.0.0.1:${daemon.daemon.port}` };
+    for (const headers of [own, { "sec-fetch-site": "same-origin" }, { origin: own.origin }]) {
+      expect((await fetch(`${daemon.url}/sessions`, { headers })).status).toBe(200);
+      for (const method of ["POST", "PUT", "DELETE", "OPTIONS"]) {
+        const { status } = await fetch(`${daemon.url}/sessions/x`, { method, headers });
+        expect([method, status]).toEqual([method, 403]);
+      }
+    }
+    const foreign = { ...own, "sec-fetch-site": "same-site" };
+    expect((await fetch(`${daemon.url}/sessions`, { headers: foreign })).status).toBe(403);
+  });
+
   test("a person may look: nobody sent the browser here", async () => {
     const headers = { "sec-fetch-site": "none", host: `localhost:${daemon.daemon.port}` };
     expect((await fetch(`${daemon.url}/health`, { headers })).status).toBe(200);
@@ -463,6 +475,26 @@ describe("with a token", () => {
   let guarded: Running;
   beforeEach(() => {
     guarded = start({ security: SECURITY, serverEnvironment: { DSM_TOKEN: TEXT } });
+  });
+
+  test("says nothing of its sessions without a proof, and proves itself at the beginning of a stream", async () => {
+    await signedFetch(TOKEN, "POST", `${guarded.url}/sessions`, { name: "s", processes: 1 });
+    const root = guarded.url.replace("/v1", "");
+    for (const path of ["/metrics", "/v1/sessions/s/watch", "/v1/sessions/s/memory", "/v1/sessions/s?heat=1"]) {
+      expect([path, (await fetch(`${root}${path}`)).status]).toEqual([path, 401]);
+    }
+    const metrics = await signedFetch(TOKEN, "GET", `${root}/metrics`);
+    expect(await metrics.text()).toContain('dsm_session_up{session="s"} 1\n');
+    const url = `${guarded.url}/sessions/s/watch?interval_ms=100`;
+    const { authorization, answer } = await signed(TOKEN, "GET", url);
+    const hangUp = new AbortController();
+    const response = await fetch(url, { headers: { authorization }, signal: hangUp.signal });
+    expect([response.status, response.headers.get("content-type")]).toEqual([200, "text/event-stream"]);
+    expect(response.headers.get(HTTP_PROOF_HEADER)).toBe(answer(200, ""));
+    const reader = (response.body as ReadableStream<Uint8Array>).getReader();
+    const first = new TextDecoder().decode((await reader.read()).value);
+    expect(first).toMatch(/^data: \{.*"name":"s".*\}\n\n$/);
+    hangUp.abort();
   });
 
   test("refuses whoever proves nothing, or something else, and says only that", async () => {

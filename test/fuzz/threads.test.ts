@@ -11,7 +11,10 @@ test("several threads in all of the library at once: no data race", async () => 
   try {
     const env = { ...process.env, XDG_RUNTIME_DIR: folder, TSAN_OPTIONS: "halt_on_error=0" };
     const child = Bun.spawn([program], { env, stdin: "pipe", stdout: "pipe", stderr: "pipe" });
-    expect(await outcome(child)).toEqual({ code: 0, signal: null, stdout: "ok\n", stderr: "" });
+    const { stderr, ...others } = await outcome(child);
+    // It stores one by one, thousands of times a second: where it is fast it is told so, by one of its threads.
+    const rest = stderr.replace(/^dsm: rank 0 makes \d+ single stores a second [^\n]*\n/, "");
+    expect({ ...others, stderr: rest }).toEqual({ code: 0, signal: null, stdout: "ok\n", stderr: "" });
   } finally {
     rmSync(folder, { recursive: true });
   }

@@ -469,7 +469,7 @@ export class Stage {
     }
     for (const { name, owner, waiters } of locks) {
       const waiting = waiters.length === 0 ? "" : `, ranks waiting ${waiters.join(" ")}`;
-      this.#say(`lock ${name}: ${owner < 0 ? "free" : `rank ${owner} has it`}${waiting}`);
+      this.#say(`lock ${name}: ${owner === null ? "free" : `rank ${owner} has it`}${waiting}`);
     }
   }
 }

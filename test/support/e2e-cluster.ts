@@ -84,6 +84,8 @@ export class Cluster {
       XDG_CONFIG_HOME: join(this.folder, "config"),
       TMPDIR: this.folder,
       NO_COLOR: "1",
+      // Programs of tests store as they must, and what they say on stderr is compared.
+      DSM_QUIET: "1",
       DSM_BIN: dsm,
       ...environment,
     };

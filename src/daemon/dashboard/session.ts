@@ -1,0 +1,361 @@
+/** One session, shown from one sample to the next. */
+import type { BlockStatus, LockStatus, RankStatus, SemaphoreStatus, SessionDetail } from "../../core/directory.ts";
+import { formatDuration } from "../../core/duration.ts";
+import { explain, type Finding, rankList } from "../../core/why.ts";
+import type { Api } from "./api.ts";
+import { Charts } from "./charts.ts";
+import { element, rankMark, section, setText, Table } from "./dom.ts";
+import { address, bytes, count, short } from "./format.ts";
+import { HeatMap, showRanksIn } from "./heat.ts";
+import { History, isWaiting, nodesOf } from "./history.ts";
+import { Inspector } from "./inspector.ts";
+import { Timeline } from "./timeline.ts";
+
+const LASTING_MS = 1_000;
+/** Between two samples there are many shorter times. */
+const BRIEF_MS = 10;
+/** A session of a thousand ranks may have a thousand reasons to wait. */
+const SENTENCES_MAX = 6;
+
+interface RankRow {
+  status: RankStatus;
+  /** A second; null: there are no two samples yet. */
+  entries: number | null;
+  bytes: number | null;
+}
+
+const NOTE_DIRECT =
+  "Direct mode: all processes are on one node and share its memory, so stores are not seen. Entries and bytes count only " +
+  "what goes through the session's server, such as barriers, semaphores and locks; the map's bytes are not there to be " +
+  "shown. DSM_DIRECT=0 turns direct mode off.";
+
+export class SessionView {
+  readonly element: HTMLElement;
+  readonly #history = new History();
+  readonly #facts = element("p", { class: "facts" });
+  readonly #note = element("p", { class: "note", hidden: true }, NOTE_DIRECT);
+  readonly #over = element("p", { class: "note over", role: "status", hidden: true });
+  readonly #waits = element("ul", { class: "waits", "aria-label": "Who waits for what" });
+  readonly #said = element("p", { class: "unseen", role: "status" });
+  readonly #figures = element("dl", { class: "figures" });
+  readonly #ranks = rankTable();
+  readonly #heat: HeatMap;
+  readonly #inspector: Inspector;
+  readonly #mapFacts = element("p", { class: "quiet" });
+  readonly #charts: Charts;
+  readonly #timeline: Timeline;
+  readonly #things = new Things();
+  #detail: SessionDetail | null = null;
+  #selected = -1;
+
+  /** `gone`: when it is not shown any more. */
+  constructor(name: string, api: Api, gone: AbortSignal) {
+    this.#charts = new Charts(gone);
+    this.#timeline = new Timeline(gone);
+    this.#heat = new HeatMap((cell) => this.#choose(cell));
+    this.#inspector = new Inspector(
+      (offset, length) => api.memory(name, offset, length),
+      (by) => this.#choose(this.#selected + by),
+      (offset) => this.#goTo(offset),
+    );
+    this.element = element(
+      "div",
+      { class: "session" },
+      element("header", { class: "title" }, element("h2", { id: "session-name" }, name), this.#facts),
+      this.#over,
+      this.#note,
+      this.#waits,
+      this.#said,
+      this.#figures,
+      section("ranks", "Ranks", element("div", { class: "many" }, this.#ranks.element)),
+      section(
+        "memory",
+        "Memory",
+        this.#mapFacts,
+        element("div", { class: "memory" }, this.#heat.element, this.#inspector.element),
+      ),
+      section("timeline", "Barriers and waits", this.#timeline.element),
+      section("rates", "Throughput and latency", this.#charts.element),
+      section("things", "Semaphores, locks and named blocks", this.#things.element),
+    );
+  }
+
+  /** Takes a sample. */
+  show(detail: SessionDetail): void {
+    this.#over.hidden = true;
+    this.element.classList.remove("stale");
+    this.#history.add(detail);
+    // What a server that does not answer would have said is not nothing: the last figures stay.
+    const { answered } = detail;
+    if (!answered && this.#detail?.answered) {
+      this.#showWaits(detail);
+      return;
+    }
+    this.#detail = detail;
+    this.#note.hidden = !detail.direct;
+    setText(this.#facts, facts(detail));
+    this.#showWaits(detail);
+    this.#showFigures(detail);
+    const rates = this.#history.rates;
+    this.#ranks.show(
+      detail.ranks.map((status, i) => ({ status, entries: rates?.entries[i] ?? null, bytes: rates?.bytes[i] ?? null })),
+    );
+    this.#showMemory(detail);
+    const nodes = nodesOf(detail).map((name) => ({
+      name,
+      rank: detail.ranks.find(({ node }) => node === name)?.rank ?? 0,
+    }));
+    this.#charts.show(
+      this.#history.points,
+      detail.ranks.map(({ rank }) => rank),
+      nodes,
+    );
+    this.#timeline.show(this.#history, detail.time_ms);
+    this.#things.show(detail);
+  }
+
+  /** What is shown is the last that was seen. */
+  stale(why: string): void {
+    this.element.classList.add("stale");
+    this.#over.hidden = false;
+    setText(this.#over, why);
+  }
+
+  #showWaits(detail: SessionDetail): void {
+    const findings = detail.answered ? lasting(detail) : [];
+    this.#waits.classList.toggle(
+      "held-up",
+      findings.some(({ waiting }) => waiting.length > 0),
+    );
+    const sentences = findings
+      .slice(0, SENTENCES_MAX)
+      .map(({ text }) => `${text.charAt(0).toUpperCase()}${text.slice(1)}.`);
+    if (findings.length > SENTENCES_MAX) sentences.push(`And ${findings.length - SENTENCES_MAX} more.`);
+    if (!detail.answered) sentences.push("The server of the session does not answer.");
+    else if (findings.length === 0) sentences.push("No rank has waited longer than a second.");
+    while (this.#waits.children.length > sentences.length) this.#waits.lastElementChild?.remove();
+    sentences.forEach((text, i) => {
+      setText(this.#waits.children[i] ?? this.#waits.appendChild(element("li")), text);
+    });
+    // Times change all the time. What is announced is only that somebody else waits, or for something else.
+    const key = findings.map(({ kind, waiting, for: awaited }) => `${kind} ${waiting} ${awaited}`).join();
+    if (this.#said.dataset.key === key) return;
+    this.#said.dataset.key = key;
+    setText(this.#said, sentences.join(" "));
+  }
+
+  #showFigures(detail: SessionDetail): void {
+    const rates = this.#history.rates;
+    const sum = (values: number[]) => values.reduce((total, value) => total + value, 0);
+    const figures: [name: string, value: string, more: string][] = [
+      ["Entries", rates === null ? "–" : `${short(sum(rates.entries))}/s`, `${count(detail.entries)} in all`],
+      ["Written", rates === null ? "–" : `${bytes(sum(rates.bytes))}/s`, `${bytes(detail.bytes)} in all`],
+      ["Barriers", count(detail.barriers), "passed"],
+      ["Waiting", count(detail.ranks.filter(isWaiting).length), `of ${detail.present} in the session`],
+      ["Log", bytes(detail.logBytes), "held by the server"],
+    ];
+    if (this.#figures.childElementCount === 0) {
+      for (const [name] of figures) {
+        const key = name.toLowerCase();
+        this.#figures.append(
+          element(
+            "div",
+            { "data-figure": key },
+            element("dt", {}, name),
+            element("dd", { class: "value" }),
+            element("dd", { class: "more" }),
+          ),
+        );
+      }
+    }
+    figures.forEach(([, value, more], i) => {
+      const place = this.#figures.children[i] as HTMLElement;
+      setText(place.children[1] as Element, value);
+      setText(place.children[2] as Element, more);
+    });
+  }
+
+  #showMemory(detail: SessionDetail): void {
+    const { heat, size, blocks } = detail;
+    if (heat === undefined) return;
+    this.#heat.show(heat, { size, blocks });
+    showRanksIn(
+      this.#heat,
+      detail.ranks.map(({ rank }) => rank),
+    );
+    const written = heat.writers.filter((writer) => writer >= 0).length;
+    setText(
+      this.#mapFacts,
+      `${bytes(size)} in ${count(heat.writers.length)} cells of ${bytes(heat.cell)}; ${written === 0 ? "none" : count(written)} written so far. ` +
+        "Outlined cells were written since the last sample.",
+    );
+    if (this.#selected >= 0) this.#inspect();
+  }
+
+  #choose(cell: number): void {
+    const heat = this.#heat.heat;
+    if (heat === null || cell < 0 || cell >= heat.writers.length) return;
+    this.#selected = cell;
+    this.#heat.mark(cell);
+    this.#inspect();
+  }
+
+  #goTo(offset: number): boolean {
+    const heat = this.#heat.heat;
+    if (heat === null || this.#detail === null || offset >= this.#detail.size) return false;
+    this.#choose(Math.floor(offset / heat.cell));
+    return true;
+  }
+
+  #inspect(): void {
+    const { heat } = this.#heat;
+    if (heat === null) return;
+    const cell = this.#selected;
+    this.#inspector.show({
+      ...{ cell, ...this.#heat.range(cell), version: heat.writes[cell] as number },
+      description: this.#heat.describe(cell),
+      unreadable: this.#detail?.direct ? "In direct mode its bytes cannot be read from here." : null,
+    });
+  }
+}
+
+/** What lasts: shorter waits belong to a program that runs well, and would only flicker. */
+function lasting(detail: SessionDetail): Finding[] {
+  const stateMs = new Map(detail.ranks.map((rank) => [rank.rank, rank.stateMs]));
+  return explain(detail).filter(({ kind, waiting }) => {
+    if (kind === "nobody") return false;
+    return kind === "lost" || kind === "joining" || waiting.some((rank) => (stateMs.get(rank) ?? 0) >= LASTING_MS);
+  });
+}
+
+function facts(detail: SessionDetail): string {
+  const nodes = nodesOf(detail).length;
+  const parts = [
+    `order ${detail.order}`,
+    `${detail.processes} ${detail.processes === 1 ? "process" : "processes"}${detail.elastic ? " to begin with, elastic" : ""}`,
+    ...(nodes > 0 ? [`${nodes} ${nodes === 1 ? "node" : "nodes"}`] : []),
+    bytes(detail.size),
+    `on loss: ${detail.onLoss}`,
+    `server ${detail.host}:${detail.port}, pid ${detail.pid}${detail.epoch > 1 ? `, the ${ordinal(detail.epoch)} one` : ""}`,
+    ...(detail.started ? [`running for ${formatDuration(detail.started_ms)}`] : []),
+  ];
+  return parts.join(" · ");
+}
+
+function ordinal(n: number): string {
+  const last = n % 10;
+  const ending =
+    n % 100 >= 11 && n % 100 <= 13 ? "th" : last === 1 ? "st" : last === 2 ? "nd" : last === 3 ? "rd" : "th";
+  return `${n}${ending}`;
+}
+
+const STATES: Record<RankStatus["state"], string> = {
+  joining: "joins",
+  running: "runs",
+  barrier: "in barrier",
+  semaphore: "on semaphore",
+  lock: "for lock",
+  sleeping: "sleeps at",
+  left: "has left",
+  lost: "lost",
+};
+
+function rankTable(): Table<RankRow> {
+  const rate = (value: number | null, shown: (value: number) => string) => (value === null ? "–" : `${shown(value)}/s`);
+  const table = new Table<RankRow>(
+    "Ranks of the session",
+    [
+      { title: "Rank", fill: (cell, { status }) => cell.firstChild ?? cell.append(rankMark(status.rank)) },
+      { title: "Node", fill: (cell, { status }) => setText(cell, status.node) },
+      { title: "Pid", figure: true, fill: (cell, { status }) => setText(cell, String(status.pid)) },
+      { title: "State", fill: showState },
+      { title: "Entries/s", figure: true, fill: (cell, { entries }) => setText(cell, rate(entries, short)) },
+      { title: "Bytes/s", figure: true, fill: (cell, row) => setText(cell, rate(row.bytes, bytes)) },
+      { title: "Entries", figure: true, fill: (cell, { status }) => setText(cell, count(status.entries)) },
+      { title: "Bytes", figure: true, fill: (cell, { status }) => setText(cell, bytes(status.bytes)) },
+      {
+        title: "Round trip",
+        figure: true,
+        fill: (cell, { status }) =>
+          setText(cell, status.roundTripUs === null ? "–" : formatDuration(status.roundTripUs / 1000)),
+      },
+      {
+        title: "Last write",
+        figure: true,
+        fill: (cell, { status }) => setText(cell, lastWrite(status)),
+      },
+    ],
+    ({ status }) => String(status.rank),
+  );
+  table.element.classList.add("ranks");
+  return table;
+}
+
+function lastWrite({ lastWriteMs }: RankStatus): string {
+  if (lastWriteMs === null) return "–";
+  return lastWriteMs < BRIEF_MS ? "now" : `${formatDuration(lastWriteMs)} ago`;
+}
+
+function showState(cell: HTMLElement, { status }: RankRow): void {
+  const { state, on, stateMs, holds } = status;
+  if (cell.childElementCount === 0)
+    cell.append(element("span", { class: "state" }), " ", element("span", { class: "times" }));
+  const name = on === undefined ? "" : state === "sleeping" ? ` ${on}` : ` "${on}"`;
+  const has = holds === undefined || holds.length === 0 ? "" : `, has ${holds.map((lock) => `"${lock}"`).join(", ")}`;
+  const words = cell.children[0] as HTMLElement;
+  setText(words, `${STATES[state]}${name}${has}`);
+  words.dataset.state = state;
+  setText(cell.children[1] as Element, stateMs < BRIEF_MS ? "" : formatDuration(stateMs));
+}
+
+/** Semaphores, locks and named blocks, each a table where there are any. */
+class Things {
+  readonly element = element("div", { class: "things" });
+  readonly #semaphores = new Table<SemaphoreStatus>(
+    "Semaphores",
+    [
+      { title: "Semaphore", fill: (cell, { name }) => setText(cell, name) },
+      { title: "Value", figure: true, fill: (cell, { value }) => setText(cell, count(value)) },
+      { title: "Waiting", fill: (cell, { waiters }) => setText(cell, waiters.length === 0 ? "–" : rankList(waiters)) },
+    ],
+    ({ name }) => name,
+  );
+  readonly #locks = new Table<LockStatus>(
+    "Locks",
+    [
+      { title: "Lock", fill: (cell, { name }) => setText(cell, name) },
+      { title: "Owner", fill: (cell, { owner }) => setText(cell, owner === null ? "free" : `rank ${owner}`) },
+      { title: "Waiting", fill: (cell, { waiters }) => setText(cell, waiters.length === 0 ? "–" : rankList(waiters)) },
+    ],
+    ({ name }) => name,
+  );
+  readonly #blocks = new Table<BlockStatus>(
+    "Named blocks",
+    [
+      { title: "Block", fill: (cell, { name }) => setText(cell, name) },
+      { title: "Place", figure: true, fill: (cell, { offset }) => setText(cell, address(offset)) },
+      { title: "Size", figure: true, fill: (cell, { size }) => setText(cell, bytes(size)) },
+    ],
+    ({ name }) => name,
+  );
+  readonly #none = element("p", { class: "quiet" }, "This session has none so far.");
+  readonly #more = element("p", { class: "quiet" });
+
+  constructor() {
+    this.element.append(this.#none, this.#semaphores.element, this.#locks.element, this.#blocks.element, this.#more);
+  }
+
+  show(detail: SessionDetail): void {
+    const { semaphores, locks, blocks } = detail;
+    this.#semaphores.show(semaphores);
+    this.#locks.show(locks);
+    this.#blocks.show(blocks);
+    this.#semaphores.element.hidden = semaphores.length === 0;
+    this.#locks.element.hidden = locks.length === 0;
+    this.#blocks.element.hidden = blocks.length === 0;
+    this.#none.hidden = semaphores.length + locks.length + blocks.length > 0;
+    const left = detail.semaphoresLeftOut + detail.locksLeftOut + detail.blocksLeftOut;
+    this.#more.hidden = left === 0;
+    setText(this.#more, `${count(left)} more are not shown.`);
+  }
+}

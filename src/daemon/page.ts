@@ -1,0 +1,42 @@
+/**
+ * The dashboard as the daemon serves it: a few files that are the same for everybody and hold nothing of any session. What
+ * the page then shows it asks of the API, by whose rules. scripts/build.ts makes the files of src/daemon/dashboard/.
+ */
+
+const FILES = {
+  "/": { name: "dashboard.html", type: "text/html; charset=utf-8" },
+  "/dashboard.js": { name: "dashboard.js", type: "text/javascript; charset=utf-8" },
+  "/dashboard.css": { name: "dashboard.css", type: "text/css; charset=utf-8" },
+  "/dashboard.svg": { name: "dashboard.svg", type: "image/svg+xml" },
+} as const;
+
+export type PageFile = (typeof FILES)[keyof typeof FILES]["name"];
+
+/** Reads a file of the page. */
+export type ReadPage = (name: PageFile) => Promise<Uint8Array>;
+
+/**
+ * Everything the page uses comes from the daemon itself, no other page may show it in a frame, and it sends no form
+ * anywhere.
+ */
+const HEADERS = {
+  "content-security-policy":
+    "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'",
+  "x-content-type-options": "nosniff",
+  "x-frame-options": "DENY",
+  "referrer-policy": "no-referrer",
+  "cross-origin-resource-policy": "same-origin",
+  // A daemon of another version has another page.
+  "cache-control": "no-store",
+};
+
+/** Whether a file of the page has that path. */
+export function isPagePath(path: string): path is keyof typeof FILES {
+  return Object.hasOwn(FILES, path);
+}
+
+export async function servePage(path: keyof typeof FILES, read: ReadPage): Promise<Response> {
+  const { name, type } = FILES[path];
+  const content = await read(name);
+  return new Response(content as Uint8Array<ArrayBuffer>, { headers: { ...HEADERS, "content-type": type } });
+}

@@ -1,0 +1,67 @@
+/** Those who watch a session: a stream of server-sent events for each, as long as somebody reads it. */
+import type { SessionDetail } from "../core/directory.ts";
+import { DsmError } from "../core/errors.ts";
+import { WATCH_STALL_MS, WATCHERS_MAX } from "../core/limits.ts";
+
+export class Watchers {
+  /** How each is ended. */
+  readonly #open = new Set<() => void>();
+
+  get size(): number {
+    return this.#open.size;
+  }
+
+  /**
+   * Sends what `ask` says at once and then every so often: `data:` with a SessionDetail. When it says null the session
+   * is over: `event: end`, and the stream ends. Nothing is asked any more once the client is gone. Throws DSM_LIMIT.
+   */
+  watch(ask: () => Promise<SessionDetail | null>, interval_ms: number, gone: AbortSignal): Response {
+    if (this.#open.size >= WATCHERS_MAX) {
+      throw new DsmError("DSM_LIMIT", `${WATCHERS_MAX} watch sessions of this daemon already, its limit; try again`);
+    }
+    let timer: Timer | undefined;
+    let over = false;
+    let stalled_ms = 0;
+    const stop = (): void => {
+      over = true;
+      clearTimeout(timer);
+      gone.removeEventListener("abort", stop);
+      this.#open.delete(stop);
+    };
+    const tell = async (controller: ReadableStreamDefaultController<string>): Promise<void> => {
+      // Whoever reads slowly gets fewer events, not a queue of old ones.
+      stalled_ms = (controller.desiredSize ?? 0) > 0 ? 0 : stalled_ms + interval_ms;
+      if (stalled_ms > WATCH_STALL_MS) {
+        stop();
+        controller.error(new Error("nobody reads"));
+        return;
+      }
+      if (stalled_ms === 0) {
+        const detail = await ask();
+        if (over) return;
+        controller.enqueue(detail === null ? "event: end\ndata: {}\n\n" : `data: ${JSON.stringify(detail)}\n\n`);
+        if (detail === null) {
+          stop();
+          controller.close();
+          return;
+        }
+      }
+      timer = setTimeout(() => void tell(controller).catch(stop), interval_ms);
+    };
+    const stream = new ReadableStream<string>({
+      start: (controller) => void tell(controller).catch(stop),
+      cancel: stop,
+    });
+    this.#open.add(stop);
+    gone.addEventListener("abort", stop);
+    return new Response(stream.pipeThrough(new TextEncoderStream()), {
+      headers: { "content-type": EVENT_STREAM, "cache-control": "no-store" },
+    });
+  }
+
+  stop(): void {
+    for (const stop of [...this.#open]) stop();
+  }
+}
+
+export const EVENT_STREAM = "text/event-stream";

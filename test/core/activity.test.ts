@@ -1,0 +1,271 @@
+/** What the server notes of the order, with a clock that the test sets. */
+import { beforeEach, describe, expect, test } from "bun:test";
+import type { Heat, RankStatus } from "../../src/core/directory.ts";
+import { FRAME_MAX, HEAT_CELLS_MAX, SHOWN_MAX } from "../../src/core/limits.ts";
+import {
+  AtomicOp,
+  encode,
+  encodeGreeting,
+  encodeText,
+  type Frame,
+  Kind,
+  PingOp,
+  StatusOp,
+} from "../../src/core/protocol.ts";
+import type { StatusReport } from "../../src/core/sequencer.ts";
+import { type Channel, Cluster, type Node, processHello } from "../support/core-cluster.ts";
+import { publication } from "../support/core-frames.ts";
+
+const SIZE = 1 << 20;
+const CELL = SIZE / HEAT_CELLS_MAX;
+
+let cluster: Cluster;
+let nodes: Node[];
+let processes: Process[];
+
+class Process {
+  readonly #channel: Channel;
+  #tag = 0;
+
+  constructor(node: Node, pid: number) {
+    this.#channel = node.connect(
+      `p${pid}`,
+      () => {},
+      () => {},
+    );
+    this.#channel.up.push(processHello("s", pid));
+  }
+
+  /** Sends a request; its tag. */
+  ask(frame: Frame): number {
+    this.#tag += 1;
+    this.#channel.up.push(encode({ tag: this.#tag, ...frame }));
+    cluster.settle();
+    return this.#tag;
+  }
+
+  store(offset: number, length: number): void {
+    this.ask({ kind: Kind.STORE, offset, body: new Uint8Array(length).fill(1), length });
+  }
+
+  die(): void {
+    this.#channel.up.end();
+    cluster.settle();
+  }
+}
+
+const named = (kind: Kind, name: string, fields: Partial<Frame> = {}): Frame => ({
+  kind,
+  body: encodeText(name),
+  ...fields,
+});
+const at = (now_ms: number): void => {
+  cluster.sequencer.clock = now_ms;
+};
+const status = (): StatusReport => cluster.sequencer.status(true);
+const rank = (number: number): RankStatus => status().ranks[number] as RankStatus;
+
+function begin(count: number, size: number, nodeCount = 2): void {
+  cluster = new Cluster({
+    ...{ name: "s", instance: "1", processes: count, size, base: 2 ** 45, order: "sequential" as const },
+    onLoss: "continue" as const,
+  });
+  at(1000);
+  nodes = Array.from({ length: nodeCount }, (_, index) => cluster.node(`n${index}`));
+  cluster.settle();
+  processes = Array.from({ length: count }, (_, pid) => new Process(nodes[pid % nodeCount] as Node, 100 + pid));
+  cluster.settle();
+}
+
+beforeEach(() => begin(2, SIZE));
+
+const process = (number: number): Process => processes[number] as Process;
+
+describe("counts", () => {
+  test("entries, bytes and the time of the last write, by rank", () => {
+    expect(rank(0)).toMatchObject({ entries: 1, bytes: 0, lastWriteMs: null });
+    at(2000);
+    process(0).store(0, 8);
+    process(0).store(8, 4);
+    at(2500);
+    process(1).ask({ kind: Kind.ATOMIC, op: AtomicOp.ADD, offset: 64, length: 8, body: new Uint8Array(32) });
+    at(3000);
+    process(1).ask(named(Kind.SEM_POST, "x", { offset: 1 }));
+    expect(rank(0)).toMatchObject({ entries: 3, bytes: 12, lastWriteMs: 1000 });
+    expect(rank(1)).toMatchObject({ entries: 3, bytes: 8, lastWriteMs: 500 });
+    const { entries, bytes, ranks, time_ms, started_ms, logBytes } = status();
+    expect([entries, bytes]).toEqual([6, 20]);
+    expect(ranks.reduce((sum, { entries }) => sum + entries, 0)).toBe(entries);
+    expect([time_ms, started_ms]).toEqual([3000, 2000]);
+    // Nobody here says how far it is, so the server holds all: six frames of 40 bytes and their bodies.
+    expect(logBytes).toBe(6 * 40 + 8 + 8 + 8 + 8 + 32 + 8);
+  });
+
+  test("a publication is one entry, however many parts", () => {
+    const part = (from: number): Uint8Array => {
+      const frame = publication([[from, 4000]]);
+      return encode(frame).subarray(40);
+    };
+    const tag = process(0).ask({ kind: Kind.PUBLISH, op: 1, body: part(0) });
+    process(0).ask({ kind: Kind.PUBLISH, op: 1, body: part(8192), tag });
+    expect(rank(0)).toMatchObject({ entries: 1, bytes: 0 });
+    at(1700);
+    process(0).ask({ kind: Kind.PUBLISH, op: 0, body: part(16384), tag });
+    expect(rank(0)).toMatchObject({ entries: 2, bytes: 12000, lastWriteMs: 0 });
+    const { writes } = status().heat as Heat;
+    expect(writes.reduce((sum, count) => sum + count, 0)).toBe(3 * Math.ceil(4000 / CELL));
+  });
+
+  test("a publication has written even if its last part brings nothing more", () => {
+    at(1700);
+    const tag = process(0).ask({ kind: Kind.PUBLISH, op: 1, body: encode(publication([[0, 4000]])).subarray(40) });
+    process(0).ask({ kind: Kind.PUBLISH, op: 0, body: new Uint8Array(0), tag });
+    expect(rank(0)).toMatchObject({ entries: 2, bytes: 4000, lastWriteMs: 0 });
+  });
+
+  test("in direct mode no store is seen, and what is asked of the session is", () => {
+    begin(1, SIZE, 1);
+    expect(status().direct).toBe(true);
+    process(0).ask({ kind: Kind.BARRIER });
+    expect(status().barriers).toBe(1);
+    expect(rank(0)).toMatchObject({ entries: 2, bytes: 0, lastWriteMs: null, state: "running" });
+  });
+});
+
+describe("states", () => {
+  test("have a time since when they are", () => {
+    expect(rank(1)).toMatchObject({ state: "running", stateMs: 0 });
+    at(4000);
+    process(0).ask({ kind: Kind.BARRIER });
+    at(4500);
+    expect(rank(0)).toMatchObject({ state: "barrier", stateMs: 500 });
+    expect(rank(1)).toMatchObject({ state: "running", stateMs: 3500 });
+    process(1).ask({ kind: Kind.BARRIER });
+    at(4600);
+    expect(rank(0)).toMatchObject({ state: "running", stateMs: 100 });
+    expect(status().barriers).toBe(1);
+
+    process(0).ask(named(Kind.SEM_WAIT, "gate"));
+    process(1).ask(named(Kind.LOCK, "queue"));
+    at(4700);
+    expect(rank(0)).toMatchObject({ state: "semaphore", on: "gate", stateMs: 100 });
+    // It has never waited: it came to the barrier last, and the lock was free.
+    expect(rank(1)).toMatchObject({ state: "running", stateMs: 3700, holds: ["queue"] });
+    process(1).ask(named(Kind.SEM_POST, "gate", { offset: 1 }));
+    process(0).ask(named(Kind.LOCK, "queue"));
+    at(4800);
+    expect(rank(0)).toMatchObject({ state: "lock", on: "queue", stateMs: 100 });
+    process(1).ask(named(Kind.UNLOCK, "queue"));
+    expect(rank(0)).toMatchObject({ state: "running", stateMs: 0 });
+    process(1).ask({ kind: Kind.SLEEP, offset: 0x40, length: 4, body: new Uint8Array(8) });
+    at(5000);
+    expect(rank(1)).toMatchObject({ state: "sleeping", on: "0x40", stateMs: 200 });
+    expect(status().semaphores).toEqual([{ name: "gate", value: 0, waiters: [] }]);
+    expect(status().locks).toEqual([{ name: "queue", owner: 0, waiters: [] }]);
+  });
+
+  test("a wait that is taken back is none, and one of several threads is the one that is shown", () => {
+    const first = process(0).ask(named(Kind.SEM_WAIT, "gate"));
+    at(2000);
+    process(0).ask(named(Kind.SEM_WAIT, "gate"));
+    at(3000);
+    expect(rank(0)).toMatchObject({ state: "semaphore", stateMs: 2000 });
+    expect(status().semaphores[0]?.waiters).toEqual([0]);
+    process(0).ask({ kind: Kind.SEM_CANCEL, tag: first });
+    expect(rank(0)).toMatchObject({ state: "semaphore", stateMs: 1000 });
+    process(0).ask({ kind: Kind.SEM_CANCEL, tag: first + 1 });
+    expect(rank(0)).toMatchObject({ state: "running", stateMs: 0 });
+  });
+
+  test("of those who are gone", () => {
+    process(0).ask(named(Kind.SEM_WAIT, "gate"));
+    at(5000);
+    process(0).die();
+    at(6000);
+    expect(rank(0)).toMatchObject({ state: "lost", stateMs: 1000 });
+  });
+});
+
+describe("heat", () => {
+  test("says who wrote last, and how often", () => {
+    process(0).store(0, 8);
+    process(0).store(CELL - 4, 8);
+    process(1).store(CELL * 5, 1);
+    process(1).store(SIZE - 1, 1);
+    const { cell, writers, writes } = status().heat as Heat;
+    expect([cell, writers.length, writes.length]).toEqual([CELL, HEAT_CELLS_MAX, HEAT_CELLS_MAX]);
+    expect(writes.slice(0, 6)).toEqual([2, 1, 0, 0, 0, 1]);
+    expect(writers.slice(0, 6)).toEqual([0, 0, -1, -1, -1, 1]);
+    expect([writers.at(-1), writes.at(-1)]).toEqual([1, 1]);
+    process(1).store(0, 8);
+    expect((status().heat as Heat).writers[0]).toBe(1);
+    expect(cluster.sequencer.status().heat).toBeUndefined();
+  });
+
+  test("of a publication: once for each cell, by masked runs too", () => {
+    process(0).ask(
+      publication([
+        [8, 8],
+        [32, 8],
+        [CELL - 8, 2 * CELL],
+        [CELL * 3 - 8, 8],
+        [CELL * 4, Uint8Array.of(1, 2), Uint8Array.of(1, 0, 0x80)],
+      ]),
+    );
+    expect((status().heat as Heat).writes.slice(0, 5)).toEqual([1, 1, 1, 0, 1]);
+  });
+
+  test("a small map has cells of 64 bytes, a large one at most 4096", () => {
+    begin(1, 8192);
+    expect((status().heat as Heat).writers).toHaveLength(128);
+    begin(1, 4096 * 4097);
+    const { cell, writers } = status().heat as Heat;
+    expect([cell, writers.length]).toEqual([8192, 2049]);
+  });
+});
+
+test("at most so many semaphores and blocks are shown, those waited for among them", () => {
+  for (let i = 0; i <= SHOWN_MAX; i += 1) process(0).ask(named(Kind.SEM_POST, `s${i}`, { offset: 1 }));
+  for (let i = 0; i < SHOWN_MAX + 2; i += 1) process(0).ask(named(Kind.NAMED, `b${i}`, { offset: 8, aux: 8 }));
+  process(1).ask(named(Kind.SEM_WAIT, "last"));
+  const { semaphores, semaphoresLeftOut, blocks, blocksLeftOut } = status();
+  expect([semaphores.length, semaphoresLeftOut, blocks.length, blocksLeftOut]).toEqual([SHOWN_MAX, 2, SHOWN_MAX, 2]);
+  expect(semaphores[0]).toEqual({ name: "last", value: 0, waiters: [1] });
+  expect(blocks[1]).toEqual({ name: "b1", offset: 8, size: 8 });
+  expect(JSON.stringify(status()).length).toBeLessThan(FRAME_MAX);
+});
+
+describe("a round trip", () => {
+  const answers: Uint8Array[] = [];
+  const stranger = () => {
+    answers.length = 0;
+    return cluster.link(
+      "stranger",
+      (chunk) => answers.push(new Uint8Array(chunk)),
+      () => {},
+    );
+  };
+  const ask = (op: number): void => {
+    stranger().push(encodeGreeting(Kind.STATUS, new Uint8Array(0), { op }));
+    cluster.settle();
+  };
+
+  test("is measured when somebody asks, once at a time", () => {
+    const up = (nodes[0] as Node).up;
+    const answer = encode({ kind: Kind.PING, op: PingOp.ANSWER, offset: 2 });
+    ask(StatusOp.FACTS);
+    expect(rank(0).roundTripUs).toBeNull();
+    at(1000.25);
+    ask(StatusOp.FACTS);
+    at(1001.5);
+    up.push(answer);
+    cluster.settle();
+    expect(rank(0).roundTripUs).toBe(1500);
+    // Nobody had asked it again.
+    at(1009);
+    up.push(answer);
+    cluster.settle();
+    expect(rank(0).roundTripUs).toBe(1500);
+    expect(rank(1).roundTripUs).toBeNull();
+  });
+});
