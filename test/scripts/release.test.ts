@@ -93,6 +93,9 @@ test("the .deb says what it is and what it needs, and its files are those it lis
   expect(run([join(place, "program")])).toBe("DSM_TIMEOUT\n");
   expect(readFileSync(join(library, "libdsm.so"), "utf8")).toContain('INPUT("/usr/lib/x86_64-linux-gnu/libdsm.so.0")');
   expect(readFileSync(join(library, "pkgconfig/dsm.pc"), "utf8")).toMatch(/^libdir=.*\/lib\/x86_64-linux-gnu$/m);
+  const [man, ...completions] = ["man/man1/dsm.1.gz", "bash-completion/completions/dsm", "zsh/vendor-completions/_dsm"];
+  expect(run(["gzip", "--decompress", "--stdout", join(place, "usr/share", man as string)])).toContain("\n.TH DSM 1 ");
+  for (const path of completions) expect(readFileSync(join(place, "usr/share", path), "utf8")).toContain("dsm");
   // Everything belongs to root, and nothing is for others to write.
   const listing = run(["dpkg-deb", "--contents", deb]).trim().split("\n");
   expect(listing.filter((line) => !/^(l|.r[w-][x-]r-[x-]r-[x-] root\/root )/.test(line))).toEqual([]);
