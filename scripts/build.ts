@@ -61,6 +61,12 @@ function koffiFrom(nativeModule: { path: string; external?: boolean }): BunPlugi
     setup(build) {
       build.onResolve({ filter: /^koffi$/ }, () => ({ path: join(root, "node_modules/koffi/index.cjs") }));
       build.onResolve({ filter: /^@koromix\/koffi-linux-x64$/ }, () => nativeModule);
+      // It looks beside itself for what is embedded here. Where that was when this was built is nobody's business, and
+      // would make two builds differ.
+      build.onLoad({ filter: /\/koffi\/src\/koffi\/index\.cjs$/ }, async ({ path }) => ({
+        loader: "js",
+        contents: `var __dirname = "/koffi", __filename = "/koffi/index.cjs";\n${await Bun.file(path).text()}`,
+      }));
     },
   };
 }
@@ -165,6 +171,20 @@ async function dashboardStep() {
       }
     },
   });
+}
+
+/**
+ * The client as a program of its own can import it, in `folder`; koffi's compiled part is the module named.
+ */
+export async function bundleClient(folder: string, koffi: string): Promise<void> {
+  const bundle = await Bun.build({
+    entrypoints: [join(root, "src/client/index.ts")],
+    ...bundling,
+    target: "node", // which is what Bun takes as well
+    outdir: folder,
+    plugins: [koffiFrom({ path: koffi, external: true })],
+  });
+  if (!bundle.success) throw bundleError("src/client/index.ts", bundle.logs);
 }
 
 async function executableStep() {

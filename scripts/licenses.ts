@@ -10,7 +10,7 @@ interface Notice {
 }
 
 /** Bundled into the daemon's page, and needed for nothing else. */
-const PAGE_PACKAGES = ["uplot"];
+export const PAGE_PACKAGES = ["uplot"];
 
 /** The packages under "dependencies" and theirs in turn, all of which may be in the bundle, and those of the page. */
 async function bundledPackages(): Promise<Notice[]> {

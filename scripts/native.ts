@@ -4,11 +4,13 @@
  *
  * Seen from outside is what is declared with default visibility: the public headers, what the TypeScript client needs
  * (attach.h), and read() and its relatives (interpose.c). libdsm.so has XED inside; libdsm.a does not, because programs
- * written for libdsm name -lxed themselves. Both run with glibc 2.28 and later: test/native/exports.test.ts.
+ * written for libdsm name -lxed themselves. All run with glibc 2.28 and later, and their bytes do not depend on where
+ * they were built.
  */
 import { mkdir, rename, rm } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { basename, join } from "node:path";
+import { checkGlibc } from "./glibc.ts";
 import {
   BuildError,
   command,
@@ -17,6 +19,7 @@ import {
   fingerprint,
   nativeBuild,
   replaceFile,
+  root,
   runScript,
   runStep,
   stepProgress,
@@ -29,6 +32,8 @@ const compileFlags = [
   ..."-std=gnu11 -D_GNU_SOURCE= -O2 -g -fPIC -fno-plt -fvisibility=hidden -Wall -Wextra -Werror".split(" "),
   "-Inative/include",
   "-Inative/src",
+  ..."-include native/src/glibc.h".split(" "),
+  `-ffile-prefix-map=${root}=.`,
 ];
 // No soname: `dsm install` lets programs ask for the library by its full path, which a soname would replace.
 const linkFlags = "-shared -Wl,--exclude-libs,ALL -Wl,--gc-sections"
@@ -44,7 +49,10 @@ export async function buildNative(): Promise<string> {
     if (sources.length === 0) throw new BuildError("native/src has no C files");
     await runStep({
       name: "libdsm",
-      inputs: [...sources, ...(await files("native/src/*.h", "native/include/**/*.h", "scripts/native.ts"))],
+      inputs: [
+        ...sources,
+        ...(await files("native/src/*.h", "native/include/**/*.h", "scripts/native.ts", "scripts/glibc.ts")),
+      ],
       facts: [await command([cc, "--version"]), await fingerprint([join(kit, "lib/libxed.a")])],
       outputs: ["libdsm.so", "libdsm.so.debug", "libdsm-runs.so", "libdsm.a", "libxed.a"].map(
         (name) => `native/build/${name}`,
@@ -86,6 +94,7 @@ async function compile(cc: string, kit: string, sources: string[]): Promise<void
   // What arbiter and server use of it, which is little.
   const runs = join(part, "libdsm-runs.so");
   await command([cc, ...linkFlags, "-s", "-o", runs, objectOf("native/src/runs.c")]);
+  await checkGlibc([so, runs]);
 
   // One object in which hidden symbols are local, so that none of them can clash with a program's own names.
   await command([cc, "-r", "-nostdlib", "-o", whole, ...objects]);

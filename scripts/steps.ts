@@ -34,6 +34,10 @@ const packageOf: Record<string, string> = {
   objcopy: "binutils: apt-get install binutils",
   strip: "binutils: apt-get install binutils",
   ar: "binutils: apt-get install binutils",
+  objdump: "binutils: apt-get install binutils",
+  git: "git: apt-get install git",
+  tar: "GNU tar: apt-get install tar",
+  "dpkg-deb": "dpkg: apt-get install dpkg",
   python3: "Python 3: apt-get install python3",
   cargo: "cargo (Rust's package manager): apt-get install cargo, or set XED_KIT to an installed XED kit",
 };

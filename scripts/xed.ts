@@ -29,6 +29,8 @@ const buildOptions = [
   "--extra-ccflags=-fPIC",
   "--static-stripped",
 ];
+/** It numbers symbols in the order of a Python set, which differs from run to run otherwise. */
+const buildEnvironment = "PYTHONHASHSEED=0";
 
 /**
  * Folder of a XED kit with include/xed/ and lib/libxed.a, absolute. libxed.a is position-independent when built here,
@@ -46,7 +48,10 @@ export async function xedKit(): Promise<string> {
     return kit;
   }
   const cc = compiler();
-  const pin = await fingerprint(["native/xed/Cargo.lock"], [await command([cc, "--version"]), ...buildOptions]);
+  const pin = await fingerprint(
+    ["native/xed/Cargo.lock"],
+    [await command([cc, "--version"]), ...buildOptions, buildEnvironment],
+  );
   const home = join(nativeBuild, "xed");
   const kit = join(home, `kit-${pin.slice(0, 16)}`);
   if (existsSync(kit)) return kit;
@@ -92,6 +97,8 @@ async function build(cc: string, home: string, kit: string): Promise<void> {
   const bars = new TaskBars();
   await command(
     [
+      "env",
+      buildEnvironment,
       python,
       "-u", // or its progress comes when all is over
       "-B", // leave no compiled Python files in the source

@@ -27,7 +27,8 @@ export const prefixOption = {
   prefix: { type: "string", description: "Where to", valueHint: "DIR", default: "/usr/local" },
 } as const;
 
-type Item = { path: string; mode: number; content: Uint8Array } | { path: string; target: string };
+/** A file or link, its path relative to the prefix. */
+export type Item = { path: string; mode: number; content: Uint8Array } | { path: string; target: string };
 
 export default command({
   meta: { name: "install", description: "Install dsm itself, the C library and what belongs to them" },
@@ -93,7 +94,8 @@ export default command({
   },
 });
 
-async function itemsFor(prefix: string): Promise<Item[]> {
+/** All there is to install under the prefix; `lib` is the folder in it for libraries. */
+export async function itemsFor(prefix: string, lib = "lib"): Promise<Item[]> {
   const file = async (path: string, mode: number, name: Parameters<typeof readAsset>[0]): Promise<Item> => ({
     ...{ path, mode },
     content: await readAsset(name),
@@ -106,11 +108,11 @@ async function itemsFor(prefix: string): Promise<Item[]> {
     await file("include/dsm/dsm.h", 0o644, "dsm.h"),
     await file("include/dsm/dsm_util.h", 0o644, "dsm_util.h"),
     await file("include/dsm/dsm.hpp", 0o644, "dsm.hpp"),
-    await file("lib/libdsm.a", 0o644, "libdsm.a"),
-    await file("lib/libdsm.so.0", 0o755, "libdsm.so"),
-    text("lib/libdsm.so", linkerScript(prefix)),
-    await file("lib/libxed.a", 0o644, "libxed.a"),
-    text("lib/pkgconfig/dsm.pc", pkgConfig(prefix)),
+    await file(`${lib}/libdsm.a`, 0o644, "libdsm.a"),
+    await file(`${lib}/libdsm.so.0`, 0o755, "libdsm.so"),
+    text(`${lib}/libdsm.so`, linkerScript(join(prefix, lib))),
+    await file(`${lib}/libxed.a`, 0o644, "libxed.a"),
+    text(`${lib}/pkgconfig/dsm.pc`, pkgConfig(prefix, lib)),
     await file("share/dsm/python/dsm/__init__.py", 0o644, "dsm.py"),
     await file("share/dsm/python/pyproject.toml", 0o644, "pyproject.toml"),
     text("share/man/man1/dsm.1", await manualPage()),
@@ -132,10 +134,10 @@ function program(): Uint8Array {
   }
 }
 
-function pkgConfig(prefix: string): string {
+function pkgConfig(prefix: string, lib: string): string {
   return `prefix=${prefix}
 includedir=\${prefix}/include
-libdir=\${prefix}/lib
+libdir=\${prefix}/${lib}
 
 Name: dsm
 Description: Distributed shared memory
@@ -149,8 +151,8 @@ Libs: -L\${libdir} -ldsm -lpthread -lrt -lxed
  * What `-ldsm` finds first. The library has no soname, so that a program linked through this script asks for it by its
  * full path: it starts whatever the prefix is, without LD_LIBRARY_PATH, rpath or ldconfig.
  */
-function linkerScript(prefix: string): string {
-  return `/* GNU ld script */\nINPUT("${join(prefix, "lib/libdsm.so.0")}")\n`;
+function linkerScript(folder: string): string {
+  return `/* GNU ld script */\nINPUT("${join(folder, "libdsm.so.0")}")\n`;
 }
 
 function checkTarget(prefix: string, path: string, before: Manifest | null, force: boolean): void {

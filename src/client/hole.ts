@@ -9,8 +9,9 @@ import type { Membership } from "./membership.ts";
  * error. A hole that is open when the process leaves the session is dropped unpublished.
  */
 export class Hole {
-  /** First byte of the hole in the map, and its bytes. */
+  /** First byte of the hole in the map. */
   readonly offset: number;
+  /** Bytes. */
   readonly length: number;
   readonly #membership: Membership;
   readonly #id: number;
@@ -42,10 +43,12 @@ export class Hole {
     this.#filled = true;
   }
 
+  /** Fills it, if it was not filled. */
   [Symbol.dispose](): void {
     if (!this.#filled) this.fillSync();
   }
 
+  /** Fills it, if it was not filled. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (!this.#filled) await this.fill();
   }

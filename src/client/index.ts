@@ -12,6 +12,8 @@
  * ```
  *
  * Under Bun, and under Node 20 and later.
+ *
+ * @packageDocumentation
  */
 export { type DsmCode, DsmError } from "../core/errors.ts";
 export type { OnLoss } from "../core/loss.ts";

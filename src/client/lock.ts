@@ -20,6 +20,7 @@ export type LockOutcome = "ok" | "owner-died";
  * has stored.
  */
 export class Lock {
+  /** Its name in the session. */
   readonly name: string;
   readonly #membership: Membership;
 

@@ -1,5 +1,6 @@
 /** libdsm through koffi: where the library is, and its calls with their types. */
 import { existsSync } from "node:fs";
+import { createRequire } from "node:module";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { getSystemErrorName } from "node:util";
@@ -388,7 +389,7 @@ function load(koffi: typeof Koffi): Koffi.LibraryHandle {
   }
 }
 
-/** DSM_LIBRARY, beside the bundle, in the package, or where the dynamic linker finds an installed one. */
+/** DSM_LIBRARY, beside the bundle, in the package, in that for this platform, or where the dynamic linker finds one. */
 function findLibrary(): string {
   const named = process.env.DSM_LIBRARY;
   if (named) {
@@ -398,13 +399,22 @@ function findLibrary(): string {
   for (const path of [join(here, "libdsm.so"), join(packageRoot, "native/build/libdsm.so")]) {
     if (existsSync(path)) return path;
   }
-  return "libdsm.so";
+  return inPlatformPackage("lib/libdsm.so") ?? "libdsm.so";
 }
 
-/** The dsm program that plays the arbiter: DSM_BIN, or the package's; null lets libdsm look for one. */
+/** The dsm program that plays the arbiter: DSM_BIN, or the packages'; null lets libdsm look for one. */
 function findBinary(): string | null {
   const named = process.env.DSM_BIN;
   if (named) return named;
   const built = join(packageRoot, "dist/dsm");
-  return existsSync(built) ? built : null;
+  return existsSync(built) ? built : inPlatformPackage("bin/dsm");
+}
+
+/** A file of the package with what is compiled, which is installed beside the published form of this one; else null. */
+function inPlatformPackage(path: string): string | null {
+  try {
+    return createRequire(import.meta.url).resolve(`@dsm/linux-x64/${path}`);
+  } catch {
+    return null;
+  }
 }

@@ -17,6 +17,7 @@ import { checkTimeout, replyTo, type WaitOptions } from "./waiting.ts";
  * has stored, for which the promise forms block the program as `session.fence()` does.
  */
 export class Semaphore {
+  /** Its name in the session. */
   readonly name: string;
   readonly #membership: Membership;
   readonly #initial: number;

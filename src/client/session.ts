@@ -27,11 +27,13 @@ import {
 /** A typed array's or DataView's constructor. */
 export interface ViewType<View extends ArrayBufferView<ArrayBuffer>> {
   new (buffer: ArrayBuffer, byteOffset: number, length: number): View;
+  /** Of the constructor, such as "Float64Array". */
   readonly name: string;
   /** DataView has none: its elements are bytes. */
   readonly BYTES_PER_ELEMENT?: number;
 }
 
+/** How a block is to lie. */
 export interface AllocOptions {
   /** The block begins at a multiple of so many bytes: a power of two up to 4096. Default: 16. */
   align?: number | undefined;
@@ -44,7 +46,9 @@ type AnyViewType = ViewType<AnyView>;
 
 /** A part of the map, in bytes. */
 export interface Range {
+  /** First byte. */
   offset: number;
+  /** Bytes. */
   length: number;
 }
 

@@ -4,6 +4,7 @@ import type { Channel, Reply, Request } from "./channel.ts";
 import { invalid } from "./config.ts";
 import { checkReply, type Membership } from "./membership.ts";
 
+/** How long to wait, and what takes the wait back. */
 export interface WaitOptions {
   /** How long to wait, in whole milliseconds, 0 to 2147483647. Default: for ever. */
   timeoutMs?: number | undefined;
@@ -11,6 +12,7 @@ export interface WaitOptions {
   signal?: AbortSignal | undefined;
 }
 
+/** "ok": woken. "not-equal": the value was another one already. "timed-out": nobody woke us in time. */
 export type WaitOutcome = "ok" | "not-equal" | "timed-out";
 
 /** A view with elements of 1, 2, 4 or 8 bytes that can be slept on. */

@@ -24,6 +24,7 @@ export const Status = {
 } as const;
 export type Status = (typeof Status)[keyof typeof Status];
 
+/** What went wrong, such as "DSM_TIMEOUT"; all of them are described under `enum dsm_status` in dsm.h. */
 export type DsmCode = `DSM_${Exclude<keyof typeof Status, "OK">}`;
 
 const NAMES = new Map<number, DsmCode>();
@@ -40,7 +41,9 @@ export function statusOf(code: DsmCode): Status {
 
 /** What every part of dsm throws: one line for people, a code for programs. */
 export class DsmError extends Error {
+  /** Always "DsmError". */
   override readonly name = "DsmError";
+  /** What went wrong, for programs. */
   readonly code: DsmCode;
 
   constructor(code: DsmCode, message: string) {

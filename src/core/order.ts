@@ -1,5 +1,6 @@
 /** How strictly a session orders its stores. Numbers travel in frames and equal `enum dsm_order` in dsm.h; 0 is "any". */
 export const ORDERS = ["sequential", "release", "pipelined"] as const;
+/** What others see of a session's stores, and when. */
 export type Order = (typeof ORDERS)[number];
 
 export const DEFAULT_ORDER: Order = "sequential";

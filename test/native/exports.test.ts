@@ -1,20 +1,43 @@
 /** What libdsm.so asks of the system it runs on, and what it shows. */
 import { expect, test } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { command, nativeBuild, tool } from "../../scripts/steps.ts";
+import { checkGlibc, neededVersions } from "../../scripts/glibc.ts";
+import { BuildError, command, compiler, nativeBuild, root, tool } from "../../scripts/steps.ts";
 
 const library = join(nativeBuild, "libdsm.so");
 const symbols = (await command([tool("objdump"), "-T", library])).split("\n").filter((line) => line.includes("\t"));
 
-test("libdsm.so needs no glibc newer than 2.28", () => {
-  const needed = symbols.flatMap((line) => line.match(/\(GLIBC_(\d+)\.(\d+)(?:\.\d+)?\) (\S+)/)?.slice(1, 4) ?? []);
-  const newer = [];
-  for (let i = 0; i < needed.length; i += 3) {
-    const [major, minor, symbol] = needed.slice(i, i + 3) as [string, string, string];
-    if (Number(major) * 1000 + Number(minor) > 2028) newer.push(`${symbol} of ${major}.${minor}`);
+const shipped = ["libdsm.so", "libdsm-runs.so", "koffi.node"].map((name) => join(nativeBuild, name));
+
+test("what is shipped needs no glibc newer than 2.28", async () => {
+  const all = [...shipped, join(root, "dist/dsm")];
+  for (const path of all) expect(await neededVersions(path)).toContain("GLIBC_2.2.5");
+  await checkGlibc(all);
+});
+
+test("a symbol of a newer glibc is named, with its version and the file", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "dsm-glibc-"));
+  try {
+    const [libc, program] = [join(folder, "libc.so"), join(folder, "program.so")];
+    await Bun.write(join(folder, "libc.c"), "void newer(void) {}\nvoid older(void) {}\n");
+    await Bun.write(join(folder, "libc.map"), "GLIBC_2.28 { older; };\nGLIBC_2.34 { newer; } GLIBC_2.28;\n");
+    const shared = [compiler(), "-shared", "-fPIC", "-nostdlib"];
+    await command([...shared, `${folder}/libc.c`, `-Wl,--version-script=${folder}/libc.map`, "-o", libc]);
+    const build = async (calls: string): Promise<void> => {
+      await Bun.write(join(folder, "program.c"), `void newer(void), older(void);\nvoid run(void) { ${calls} }\n`);
+      await command([...shared, join(folder, "program.c"), libc, "-o", program]);
+    };
+    await build("older();");
+    await checkGlibc([program]);
+    await build("older(); newer();");
+    const failure = await checkGlibc([program]).catch((error: Error) => error);
+    expect(failure).toBeInstanceOf(BuildError);
+    expect((failure as Error).message).toEndWith("\nprogram.so needs newer of GLIBC_2.34");
+  } finally {
+    rmSync(folder, { recursive: true });
   }
-  expect(needed.length / 3).toBeGreaterThan(50);
-  expect(newer).toEqual([]);
 });
 
 test("libdsm.so needs no library but the C library", async () => {

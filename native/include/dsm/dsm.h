@@ -61,6 +61,7 @@ enum dsm_status {
 #define DSM_HOLES_MAX 64           /* open holes of one process in one session */
 #define DSM_SESSIONS_MAX 32        /* open sessions of one process */
 
+/* This process's place in a session. From dsm_open() until dsm_close(). */
 typedef struct dsm_session dsm_session;
 
 /* How to open a session. Fill with dsm_config_init(), then change what the program decides itself. */
@@ -191,6 +192,7 @@ const char *dsm_status_name(int status);
 
 /* ---- The libdsm interface: errors are printed to stderr and end the process. ---- */
 
+/* What dsm_init2() wants to know. */
 typedef struct dsm_cfg {
   unsigned int lproc;   /* processes to run here: lproc - 1 are forked */
   unsigned int tproc;   /* processes in the whole session */
@@ -205,11 +207,11 @@ void *dsm_init(const char *sid, unsigned int lproc, unsigned int tproc, size_t m
 void *dsm_init2(dsm_cfg *cfg);
 
 int dsm_get_gid(void);                  /* this process's rank in the session */
-void dsm_barrier(void);
+void dsm_barrier(void);                 /* waits until every process that has not left is in it */
 void dsm_post_sem(const char *sem_name); /* a named semaphore starts at 1 */
-void dsm_wait_sem(const char *sem_name);
+void dsm_wait_sem(const char *sem_name); /* takes one from it, waiting while it is 0 */
 int dsm_dig_hole(void *addr, size_t size); /* a positive number, or -1 */
-void dsm_fill_hole(int id);
+void dsm_fill_hole(int id);                /* publishes what has changed in the hole of that number */
 
 /* Waits for all processes, leaves the session, and collects the forked processes: only the process that called
  * dsm_init returns, the forked ones exit. */
