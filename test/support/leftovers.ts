@@ -75,8 +75,9 @@ function files(): string[] {
   const folders = ["/dev/shm", tmpdir(), "/tmp", process.env.XDG_RUNTIME_DIR ?? `/run/user/${user}`];
   const found = [...new Set(folders)].flatMap((folder) => names(folder).map((name) => join(folder, name)));
   const ours = found.filter((path) => /\/dsm[^/]*$/.test(path));
-  // The folder of sockets stays, and is to be empty.
-  return ours.flatMap((path) => (path.endsWith("/dsm") ? names(path).map((name) => join(path, name)) : [path]));
+  // The folders of sockets stay, and are to be empty.
+  const stays = (path: string): boolean => path.endsWith("/dsm") || path.endsWith(`/dsm-${user}`);
+  return ours.flatMap((path) => (stays(path) ? names(path).map((name) => join(path, name)) : [path]));
 }
 
 function names(folder: string): string[] {
