@@ -5,8 +5,14 @@ import { type Cluster, ROOT } from "../support/e2e-cluster.ts";
 import { type Order, outcomes, parse, type Statement } from "./model.ts";
 import type { Claim, LitmusTest } from "./table.ts";
 
-/** Threads of each process that take turns with the instances: a store waits for a round trip, many can at once. */
-const THREADS = 16;
+/**
+ * Threads of each process that share the instances. Under sequential each store waits for a round trip: the more are under
+ * way, the more go with one wake-up. Otherwise threads mostly wait for each other.
+ */
+const threadsOf = (order: Order, column: number): number => {
+  if (order === "hardware") return 1;
+  return order === "sequential" && column === 1 ? 128 : 16;
+};
 /** Instances of a test that lie side by side in the map; a multiple of every test's threads times its column. */
 const ROUND = 20_480;
 /**
@@ -69,7 +75,7 @@ export function expected(test: LitmusTest, order: Order, nodes: string[]): strin
 
 function describeTest(test: LitmusTest, order: Order, nodes: string[]): string {
   return [
-    `test ${test.name} ${order === "hardware" ? 1 : THREADS} ${test.column ?? 1}`,
+    `test ${test.name} ${threadsOf(order, test.column ?? 1)} ${test.column ?? 1}`,
     ...test.processes.map((process) => `process ${parse(process).map(token).join(" ")}`),
     `show ${test.shows}`,
     ...expected(test, order, nodes).map((outcome) => `expect ${outcome}`),

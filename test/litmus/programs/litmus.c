@@ -43,12 +43,13 @@
 enum {
   PROCESSES_MAX = 4,
   STEPS_MAX = 12,
-  THREADS_MAX = 32,
+  THREADS_MAX = 128,
   REGISTERS = 8,
   LOCATIONS = 3,
   EXPECTED_MAX = 64,
   TESTS_MAX = 256,
   LINE = 64, /* a location has a cache line of its own: vector stores fill it */
+  SCRIBBLERS_MAX = LINE / 2, /* threads that write 16 bits each beside the locations */
   PAGE = 4096,
   PAGE_SLOTS = PAGE / LINE - PROCESSES_MAX, /* under release: the other lines of a page are a process's own */
 };
@@ -298,7 +299,7 @@ static void run_step(struct worker *worker, const struct step *step, uint32_t in
 /* ---- what release needs to show anything ---- */
 
 /* What each thread of this process has written beside the locations: it must be there at the end. */
-static uint16_t *scribbles[THREADS_MAX];
+static uint16_t *scribbles[SCRIBBLERS_MAX];
 
 static volatile uint16_t *scribble_at(int thread, size_t page) {
   return (volatile uint16_t *)(map + page * PAGE + (size_t)(PAGE_SLOTS + rank) * LINE) + thread;
@@ -324,7 +325,7 @@ static void check_scribbles(int threads) {
 }
 
 static void make_scribbles(void) {
-  for (int i = 0; i < THREADS_MAX; i++) CHECK((scribbles[i] = calloc(part / PAGE, sizeof **scribbles)) != NULL);
+  for (int i = 0; i < SCRIBBLERS_MAX; i++) CHECK((scribbles[i] = calloc(part / PAGE, sizeof **scribbles)) != NULL);
 }
 
 /* ---- running ---- */
@@ -458,6 +459,7 @@ static bool all_seen(const struct test *test) {
 }
 
 static void run_test(const struct test *test, uint64_t least, uint64_t most) {
+  CHECK(!releases || test->threads <= SCRIBBLERS_MAX);
   CHECK(round_size % (uint32_t)(test->threads * test->column) == 0);
   uint64_t start = now_ns(), done = 0;
   kinds = 0;
