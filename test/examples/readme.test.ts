@@ -23,6 +23,8 @@ setDefaultTimeout(300_000);
 /** Commands that the test does not run, with the reason; by their whole text, in whichever README. */
 const NOT_RUN: Record<string, string> = {
   "apt-get install gcc libc6-dev python3": "changes the machine; who runs this test has them",
+  "dsm run --hosts n1:4,n2:4 -- ./program": "hosts of the reader's; test/e2e/hosts.test.ts runs such a one",
+  "dsm run --hostfile cluster --copy -- prog.ts": "the same",
 };
 
 /** Commands of which the test runs another form, with the reason. */
