@@ -1,7 +1,7 @@
 /**
  * What a run of the tests leaves behind: processes, by a mark in their environment; sockets, maps and folders, by what
- * was there before. (Where other runs, or sessions of somebody's own, are under way at the same time files are theirs as
- * well as ours: then only CI, which is alone on its machine, looks at them.)
+ * was there before. Where another worker of this run, other runs, or sessions of somebody's own are under way at the same
+ * time, files are theirs as well as ours, and are not looked at; CI looks at them behind its run.
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -42,14 +42,14 @@ export class Leftovers {
   #look(): string[] {
     const all = this.#processes();
     const left = all.filter(({ ours }) => ours).map(({ pid, args }) => `process ${pid}: ${args.join(" ")}`);
-    const isAlone = process.env.CI === "true" || !all.some(({ ours, args }) => !ours && isDsm(args));
+    const isAlone = !all.some(({ ours, args }) => !ours && isDsm(args));
     if (!isAlone) return left;
     return [...left, ...files().filter((path) => !this.#before.has(path))];
   }
 
   #processes(): Living[] {
     return readdirSync("/proc")
-      .filter((name) => /^\d+$/.test(name) && name !== String(process.pid))
+      .filter((name) => /^\d+$/.test(name) && ![process.pid, process.ppid].includes(Number(name)))
       .flatMap((pid) => {
         try {
           // One that has ended, and waits for its parent, shows neither.
