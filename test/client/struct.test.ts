@@ -215,6 +215,8 @@ test("texts are as long as they may be, and what is too long leaves what was the
     one.run(({ state: { shared } }, text) => void Object.assign(shared, { name: text }), text);
   const seen = () =>
     two.run(({ state: { shared } }) => {
+      // Has its place behind what the other has stored, so that is here too.
+      shared.$atomic.c.add(0);
       const block = shared.$bytes as Uint8Array;
       const at = shared.row.byteOffset - shared.$bytes.byteOffset - 9;
       return [shared.name, Buffer.from(block.subarray(at, at + 8)).toString("hex")];
