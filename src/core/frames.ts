@@ -30,6 +30,31 @@ export class PartPool {
   }
 }
 
+/** Bytes, and a view of the same. */
+export interface Viewed {
+  bytes: Uint8Array;
+  view: DataView;
+}
+
+/** Up to this size words are copied one by one: a view of a piece costs more. */
+const WORD_COPY_MAX = 96;
+
+/** Copies `size` bytes, whole words of 4. */
+export function copyWords(
+  target: Viewed,
+  to: number,
+  bytes: Uint8Array,
+  view: DataView,
+  from: number,
+  size: number,
+): void {
+  if (size <= WORD_COPY_MAX) {
+    for (let i = 0; i < size; i += 4) target.view.setUint32(to + i, view.getUint32(from + i, true), true);
+  } else {
+    target.bytes.set(from === 0 && bytes.length === size ? bytes : bytes.subarray(from, from + size), to);
+  }
+}
+
 /** Smaller ones are left to the garbage collector. */
 const FREE_NOW_MIN = 32 << 10;
 

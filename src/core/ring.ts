@@ -6,6 +6,7 @@
  * nothing of another node's ever comes over a store that it has not counted in. Room is given back when the record's
  * entry has been applied here: what is under way is never more than the ring.
  */
+import { copyWords } from "./frames.ts";
 import {
   HEADER_SIZE,
   ProtocolError,
@@ -29,9 +30,6 @@ export interface RingLock {
 /** A record, whole: the frame first. Valid during the call only. */
 export type RecordHandler = (view: DataView, bytes: Uint8Array, size: number) => void;
 
-/** Up to this size words are copied one by one: a view of a piece costs more. */
-const WORD_COPY_MAX = 96;
-
 const word = (place: readonly [number, number]): number => place[0] / 4;
 
 export class Ring {
@@ -41,6 +39,7 @@ export class Ring {
   readonly #sizes: DataView;
   readonly #record = new Uint8Array(RING_RECORD_MAX);
   readonly #view = new DataView(this.#record.buffer);
+  readonly #copied = { bytes: this.#record, view: this.#view };
   /** Everything before it has been taken; before #head it has been applied too. What the ring says of it is not asked. */
   #taken = RING_START;
   #head = RING_START;
@@ -105,11 +104,7 @@ export class Ring {
   }
 
   #copy(from: number, to: number, size: number): void {
-    if (size <= WORD_COPY_MAX) {
-      for (let i = 0; i < size; i += 4) this.#view.setUint32(to + i, this.#sizes.getUint32(from + i, true), true);
-    } else {
-      this.#record.set(this.#data.subarray(from, from + size), to);
-    }
+    copyWords(this.#copied, to, this.#data, this.#sizes, from, size);
   }
 
   /** The frame of the newest record. */

@@ -7,15 +7,12 @@
  * number above `base` that was ever pushed is still here. Memory is given back block by block, so frames at or below
  * `base` may be here too.
  */
+import { copyWords, type Viewed } from "./frames.ts";
 import { setUint64 } from "./protocol.ts";
 
 const BLOCK_SIZE = 64 << 10;
-/** Up to this size words are copied one by one: a view of a piece costs more. */
-const WORD_COPY_MAX = 96;
 
-interface Block {
-  bytes: Uint8Array;
-  view: DataView;
+interface Block extends Viewed {
   end: number;
   /** Number of the newest frame in it. */
   last: number;
@@ -64,11 +61,7 @@ export class Tail {
   /** Copies the frame at `at` of `bytes`, and of `view` of the same bytes, to the end and gives it its number. */
   push(view: DataView, bytes: Uint8Array, at: number, size: number, number: number): void {
     const block = this.#room(size);
-    if (size <= WORD_COPY_MAX) {
-      for (let i = 0; i < size; i += 4) block.view.setUint32(block.end + i, view.getUint32(at + i, true), true);
-    } else {
-      block.bytes.set(at === 0 && bytes.length === size ? bytes : bytes.subarray(at, at + size), block.end);
-    }
+    copyWords(block, block.end, bytes, view, at, size);
     setUint64(block.view, block.end + 16, number);
     block.end += size;
     this.#pushed(block, size, number);
