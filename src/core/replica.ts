@@ -62,6 +62,7 @@ import type { NodeState } from "./recovery.ts";
 import type { Ring } from "./ring.ts";
 import { checkExpectations, type Resume, type Resumed, stagedLimit, type Welcome } from "./sequencer.ts";
 import { bringsMap, type Effects, Session } from "./session.ts";
+import { StoreBatch } from "./store-batch.ts";
 import { Tail } from "./tail.ts";
 
 export interface ReplicaOutput {
@@ -185,6 +186,7 @@ export class Replica {
   /** Pipelined: where the node's processes queue their stores, and who waits until how many of them are applied. */
   readonly #ring: Ring | null;
   readonly #overlay: OverlayMap | null;
+  readonly #batch: StoreBatch;
   #holdsLock = false;
   #awaitsMap: boolean;
   #fences: { upTo: number; tag: number }[] = [];
@@ -224,6 +226,7 @@ export class Replica {
     this.#mapPath = mapPath;
     this.#atomics = atomics;
     this.#ring = ring;
+    this.#batch = new StoreBatch(welcome.node);
     this.#overlay = ring === null ? null : new OverlayMap(memory, applyRuns);
     this.#memory = this.#overlay ?? new MapBytes(memory, applyRuns);
     this.#out = out;
@@ -505,12 +508,15 @@ export class Replica {
 
   /** Passes on the stores that processes have queued. Returns how many. Throws ProtocolError: the ring is damaged. */
   takeQueued(): number {
+    const ring = this.#ring;
     const overlay = this.#overlay;
-    if (this.#ring === null || overlay === null) return 0;
-    return this.#ring.take(
-      (view, bytes, size) => this.#queued(overlay, view, bytes, size),
+    if (ring === null || overlay === null) return 0;
+    const count = ring.take(
+      (view, bytes, size) => this.#queued(ring, overlay, view, bytes, size),
       (view, size) => this.#recordSize(view, size),
     );
+    this.#proposeBatch(ring);
+    return count;
   }
 
   /** A frame that is no store gives a size no record can have. */
@@ -529,16 +535,22 @@ export class Replica {
     return record;
   }
 
-  #queued(overlay: OverlayMap, view: DataView, bytes: Uint8Array, size: number): void {
+  #queued(ring: Ring, overlay: OverlayMap, view: DataView, bytes: Uint8Array, size: number): void {
     let old = size;
     eachRun(view, 0, (offset, _from, length) => {
       overlay.add(offset, length, bytes, old);
       old += padded(length);
     });
-    view.setUint32(8, NO_TAG, true);
-    view.setUint32(12, this.#node, true);
-    const frame = bytes.subarray(0, size);
-    this.#keep(view, frame);
+    if (this.#batch.add(view, bytes, size)) return;
+    this.#proposeBatch(ring);
+    this.#batch.add(view, bytes, size);
+  }
+
+  #proposeBatch(ring: Ring): void {
+    const frame = this.#batch.take();
+    if (frame === null) return;
+    ring.closeEntry();
+    this.#keep(new DataView(frame.buffer, frame.byteOffset, frame.length), frame);
     this.#out.propose(frame);
   }
 

@@ -3,8 +3,8 @@
  *
  * A process takes the lock, writes its record, moves the tail, writes the map, and gives the lock back. The arbiter
  * takes every record up to the tail into the order, and holds the lock while it changes the map, with the ring empty: so
- * nothing of another node's ever comes over a store that it has not counted in. Room is given back when the record's
- * entry has been applied here: what is under way is never more than the ring.
+ * nothing of another node's ever comes over a store that it has not counted in. Several records may become one entry.
+ * Their room is given back when the entry has been applied here: what is under way is never more than the ring.
  */
 import { copyWords } from "./frames.ts";
 import {
@@ -43,12 +43,14 @@ export class Ring {
   /** Everything before it has been taken; before #head it has been applied too. What the ring says of it is not asked. */
   #taken = RING_START;
   #head = RING_START;
-  /** Bytes of the ring that each record under way takes up, oldest first, from #first on. */
+  /** Bytes of the ring that the records of each entry under way take up, oldest first, from #first on. */
   #room: number[] = [];
   #first = 0;
+  /** And those of records that are in no entry yet. */
+  #open = 0;
   #last = false;
   #sleeps = 0;
-  /** Records taken, and records whose entries have been applied, since the beginning. */
+  /** Entries that were made, and those that have been applied, since the beginning. */
   taken = 0;
   returned = 0;
 
@@ -63,7 +65,10 @@ export class Ring {
     this.sleep();
   }
 
-  /** Hands over the records that have come, oldest first. Returns how many. Throws ProtocolError: the ring is damaged. */
+  /**
+   * Hands over the records that have come, oldest first. Returns how many. Whoever gets them says with closeEntry() which
+   * were one entry. Throws ProtocolError: the ring is damaged.
+   */
   take(handle: RecordHandler, recordSize: (view: DataView, frameSize: number) => number): number {
     const tail = Atomics.load(this.#words, word(RING.tail));
     let left = (tail - this.#taken) >>> 0;
@@ -93,12 +98,11 @@ export class Ring {
       this.#copy(at + frameSize, frameSize, size - frameSize);
       this.#taken = (this.#taken + size) >>> 0;
       left -= size;
-      this.#room.push(skipped + size);
-      skipped = 0;
       this.#last = true;
-      this.taken += 1;
       count += 1;
       handle(this.#view, this.#record, frameSize);
+      this.#open += skipped + size;
+      skipped = 0;
     }
     return count;
   }
@@ -112,7 +116,14 @@ export class Ring {
     return this.#last ? this.#view : null;
   }
 
-  /** The entry of the oldest record under way has been applied. */
+  /** The records that were handed over since the last call, but for one that is being handed over now, are one entry. */
+  closeEntry(): void {
+    this.#room.push(this.#open);
+    this.#open = 0;
+    this.taken += 1;
+  }
+
+  /** The oldest entry under way has been applied. */
   giveBack(): void {
     const room = this.#room[this.#first];
     if (room === undefined) throw new ProtocolError("an entry of the order is damaged: this node has not queued it");

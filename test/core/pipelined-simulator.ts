@@ -5,7 +5,7 @@
  *
  * - its map is what the order says as far as the node has applied it, and over it the stores of the node that are still
  *   under way, in the order in which they were queued;
- * - its stores come into the order as they were queued, each once, and whole;
+ * - its stores come into the order as they were queued, each once, and whole; an entry has those of one process;
  * - what a process asks for comes after all that was queued on its node before;
  * - a fence is answered when all that was queued before it has been applied;
  * - the ring's room is given back when the entry has been applied;
@@ -48,6 +48,8 @@ export interface Report {
   queued: number;
   full: number;
   shadowed: number;
+  /** Entries that had several of them. */
+  together: number;
   /** Locks taken over from the dead, of which a store was done again. */
   broken: number;
   redone: number;
@@ -68,6 +70,7 @@ export interface SimulatorOptions {
 type Runs = readonly (readonly [number, Uint8Array])[];
 
 interface Queued {
+  rank: number;
   runs: Runs;
   /** The ring's tail behind it. */
   end: number;
@@ -127,6 +130,8 @@ class Simulator {
   readonly #places = new Map<Node, Place>();
   readonly #processes: Process[] = [];
   readonly #entries: Uint8Array[] = [];
+  /** How many queued stores an entry has. */
+  readonly #stores = new Map<Uint8Array, number>();
   /** What is in the order so far, and the value before each atomic operation, by its place. */
   readonly #order: Session;
   readonly #olds = new Map<number, Uint8Array>();
@@ -143,6 +148,7 @@ class Simulator {
     entries: 0,
     queued: 0,
     full: 0,
+    together: 0,
     shadowed: 0,
     broken: 0,
     redone: 0,
@@ -432,7 +438,7 @@ class Simulator {
     if (value === "full") this.#report.full += 1;
     if (value !== "queued") return;
     this.#report.queued += 1;
-    place.queued.push({ runs: process.runs, end: place.words.tail });
+    place.queued.push({ rank: process.rank, runs: process.runs, end: place.words.tail });
   }
 
   #askStore(process: Process, runs: Runs): void {
@@ -540,16 +546,7 @@ class Simulator {
     const place = [...this.#places.values()].find(({ node }) => node.number === number);
     if (place === undefined) throw new Violation("an entry of a node that is not there");
     if (tag === NO_TAG && (kind === Kind.STORE || kind === Kind.PUBLISH)) {
-      const queued = place.queued[place.ordered];
-      if (queued === undefined) throw new Violation("an entry that nobody has queued");
-      place.ordered += 1;
-      const [offset, body] = queued.runs[0] as readonly [number, Uint8Array];
-      const expected = encode(queued.runs.length === 1 ? { kind: Kind.STORE, offset, body } : publication(queued.runs));
-      const same =
-        frame.length === expected.length &&
-        Buffer.compare(frame.subarray(24), expected.subarray(24)) === 0 &&
-        frame[4] === expected[4];
-      if (!same) throw new Violation("an entry is not what was queued next");
+      this.#stores.set(frame, this.#orderedStores(place, frame));
     } else {
       const after = this.#asked.get(`${number} ${tag}`);
       if (after !== undefined && place.ordered < after) throw new Violation("a request comes before an earlier store");
@@ -557,6 +554,31 @@ class Simulator {
     this.#entries.push(frame);
     this.#order.apply(view, 0);
     if (kind === Kind.ATOMIC) this.#olds.set(this.#order.seq, new Uint8Array(this.#order.old.buffer.slice(0)));
+  }
+
+  /** Of how many stores the entry is, which are to be the next that were queued on its node. */
+  #orderedStores(place: Place, frame: Uint8Array): number {
+    const rank = viewOf(frame).getUint16(6, true);
+    const runs: (readonly [number, Uint8Array])[] = [];
+    const first = place.ordered;
+    // As many as would make an entry of that size.
+    let stores: Frame = { kind: Kind.STORE };
+    do {
+      const queued = place.queued[place.ordered];
+      if (queued === undefined) throw new Violation("an entry that nobody has queued");
+      if (queued.rank !== rank) throw new Violation("an entry with a store of another process");
+      place.ordered += 1;
+      runs.push(...queued.runs);
+      const [offset, body] = runs[0] as readonly [number, Uint8Array];
+      stores = runs.length === 1 ? { kind: Kind.STORE, offset, body } : publication(runs);
+    } while (encode(stores).length < frame.length);
+    const expected = encode(stores);
+    if (Buffer.compare(frame.subarray(24), expected.subarray(24)) !== 0 || frame[4] !== expected[4]) {
+      throw new Violation("an entry is not what was queued next");
+    }
+    const count = place.ordered - first;
+    if (count > 1) this.#report.together += 1;
+    return count;
   }
 
   /** Follows the order as far as the node has been given it. */
@@ -576,8 +598,7 @@ class Simulator {
       if (isPart) continue;
       for (const part of place.parts.splice(0)) place.session.apply(part, 0);
       place.dirty = true;
-      const isQueued = view.getUint32(8, true) === NO_TAG && (kind === Kind.STORE || kind === Kind.PUBLISH);
-      if (isQueued && view.getUint32(12, true) === node.number) place.applied += 1;
+      if (view.getUint32(12, true) === node.number) place.applied += this.#stores.get(frame) ?? 0;
     }
   }
 

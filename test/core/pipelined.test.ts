@@ -5,6 +5,7 @@ import { OverlayMap } from "../../src/core/overlay.ts";
 import { Kind, PublishOp, RING_SIZE, setUint64 } from "../../src/core/protocol.ts";
 import { Replica } from "../../src/core/replica.ts";
 import { Ring, type RingLock } from "../../src/core/ring.ts";
+import { StoreBatch } from "../../src/core/store-batch.ts";
 import { Cluster, processHello, Violation } from "../support/core-cluster.ts";
 import { viewOf } from "../support/core-frames.ts";
 import { emptyRing, RingWriter } from "../support/core-ring-writer.ts";
@@ -21,6 +22,7 @@ test("every promise is kept", () => {
     broken: 0.1,
     redone: 0.05,
     full: 0.001,
+    together: 0.01,
   };
   expectMore(runSeeds("pipelined"), least);
 }, 300_000);
@@ -146,14 +148,28 @@ describe("the simulator notices a replica that", () => {
     ["does not do again what a process has left half done", {}, withOverlay("redo", () => nothing)],
     ["thinks that nobody dies with the lock", lockThat((lock) => ({ acquire: () => lock.acquire() && false }))],
     [
+      "puts stores of two processes into one entry",
+      {},
+      (work) => {
+        const { add } = StoreBatch.prototype;
+        StoreBatch.prototype.add = function (view, bytes, size) {
+          view.setUint16(6, 0, true);
+          return add.call(this, view, bytes, size);
+        };
+        try {
+          work();
+        } finally {
+          StoreBatch.prototype.add = add;
+        }
+      },
+    ],
+    [
       "gives room back when it has taken a store",
       ringOf(
         class extends Ring {
-          override take(...[handle, size]: Parameters<Ring["take"]>): number {
-            return super.take((...record) => {
-              handle(...record);
-              super.giveBack();
-            }, size);
+          override closeEntry(): void {
+            super.closeEntry();
+            super.giveBack();
           }
           override giveBack(): void {}
         },

@@ -53,7 +53,10 @@ interface Taken {
 
 function take(): Taken[] {
   const taken: Taken[] = [];
+  let open = false;
   const count = ring.take((view, record, size) => {
+    if (open) ring.closeEntry();
+    open = true;
     taken.push({
       kind: view.getUint8(4),
       size,
@@ -61,6 +64,7 @@ function take(): Taken[] {
       old: record.slice(size, sizeOf(view, size)),
     });
   }, sizeOf);
+  if (open) ring.closeEntry();
   expect(count).toBe(taken.length);
   return taken;
 }
@@ -173,6 +177,23 @@ test("the newest record stays to be done again", () => {
   expect([ring.taken, ring.returned]).toEqual([2, 0]);
   ring.giveBack();
   expect([ring.taken, ring.returned]).toEqual([2, 1]);
+});
+
+test("records that are one entry are given back together", () => {
+  for (let i = 0; i < 3; i += 1) writer.store(0, [0, Uint8Array.of(i)]);
+  const start = writer.head;
+  let seen = 0;
+  ring.take(() => {
+    seen += 1;
+    // The third is being handed over: it is none of this entry's.
+    if (seen === 3) ring.closeEntry();
+  }, sizeOf);
+  ring.closeEntry();
+  expect([ring.taken, ring.returned]).toEqual([2, 0]);
+  ring.giveBack();
+  expect((writer.head - start) >>> 0).toBe(2 * (HEADER_SIZE + 16));
+  ring.giveBack();
+  expect(writer.head).toBe(writer.tail);
 });
 
 test("more entries than records are no order", () => {

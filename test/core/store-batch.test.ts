@@ -1,0 +1,92 @@
+import { beforeEach, expect, test } from "bun:test";
+import { STORE_MAX } from "../../src/core/limits.ts";
+import {
+  checkOperation,
+  encode,
+  HEADER_SIZE,
+  Kind,
+  NO_TAG,
+  PUBLISH_PART_MAX,
+  RING_RECORD_MAX,
+} from "../../src/core/protocol.ts";
+import { StoreBatch } from "../../src/core/store-batch.ts";
+import { publication, type Run, viewOf } from "../support/core-frames.ts";
+
+const NODE = 3;
+let batch: StoreBatch;
+
+beforeEach(() => {
+  batch = new StoreBatch(NODE);
+});
+
+/** As ring.c writes it. */
+function record(rank: number, runs: readonly Run[]): Uint8Array {
+  const [offset, body] = runs[0] as readonly [number, Uint8Array];
+  return runs.length === 1
+    ? encode({ kind: Kind.STORE, rank, tag: NO_TAG, offset, body })
+    : encode({ ...publication(runs), rank, tag: NO_TAG });
+}
+
+function add(rank: number, ...runs: Run[]): boolean {
+  const frame = record(rank, runs);
+  return batch.add(viewOf(frame), frame, frame.length);
+}
+
+const inPlace = (frame: Uint8Array): Uint8Array => {
+  viewOf(frame).setUint32(12, NODE, true);
+  return frame;
+};
+
+const store = (offset: number, ...bytes: number[]): Run => [offset, Uint8Array.from(bytes)];
+
+test("nothing makes no entry", () => {
+  expect(batch.take()).toBeNull();
+  add(0, store(8, 1));
+  batch.take();
+  expect(batch.take()).toBeNull();
+});
+
+test("a store alone stays a store, wherever in the map", () => {
+  for (const offset of [0, 7, 2 ** 32 - 8, 2 ** 35 + 9]) {
+    for (const length of [1, 3, 8, 64, 97, STORE_MAX]) {
+      const run: Run = [offset, new Uint8Array(length).fill(length % 251)];
+      expect(add(5, run)).toBe(true);
+      expect(Buffer.compare(batch.take() as Uint8Array, inPlace(record(5, [run])))).toBe(0);
+    }
+  }
+});
+
+test("stores of one process are one publication, in their sequence", () => {
+  const runs = [store(8, 1, 2, 3), store(8, 4), store(2 ** 35, 5, 6, 7, 8, 9, 10, 11, 12, 13)] as const;
+  add(2, runs[0]);
+  add(2, runs[1], runs[2]);
+  add(2, runs[0]);
+  const frame = batch.take() as Uint8Array;
+  expect(Buffer.compare(frame, inPlace(record(2, [...runs, runs[0]])))).toBe(0);
+  expect(checkOperation(viewOf(frame), 0, 2 ** 36)).toBeNull();
+  // Nothing of it is left in the next one.
+  add(1, store(0, 1));
+  expect(Buffer.compare(batch.take() as Uint8Array, inPlace(record(1, [store(0, 1)])))).toBe(0);
+});
+
+test("a store of another process is left for the next entry", () => {
+  add(0, store(8, 1));
+  expect(add(1, store(16, 2))).toBe(false);
+  expect(Buffer.compare(batch.take() as Uint8Array, inPlace(record(0, [store(8, 1)])))).toBe(0);
+  expect(add(1, store(16, 2))).toBe(true);
+});
+
+test("an entry has an end, and what was begun before fits a part", () => {
+  const large = new Uint8Array(RING_RECORD_MAX / 2 - HEADER_SIZE - 16);
+  const small = store(0, 1);
+  let count = 0;
+  while (add(0, small)) count += 1;
+  expect(count).toBeGreaterThan(100);
+  batch.take();
+  for (let i = 1; i < count; i += 1) add(0, small);
+  expect(add(0, [0, large], [0, large])).toBe(true);
+  expect(add(0, small)).toBe(false);
+  const frame = batch.take() as Uint8Array;
+  expect(frame.length - HEADER_SIZE).toBeLessThanOrEqual(PUBLISH_PART_MAX);
+  expect(checkOperation(viewOf(frame), 0, 1 << 20)).toBeNull();
+});
