@@ -17,19 +17,31 @@ import { MapBytes } from "./memory.ts";
 import { type AtomicOp, ProtocolError } from "./protocol.ts";
 
 const LINE = 64;
+const WORDS = LINE / 8;
 
 export class OverlayMap extends MapBytes {
   /** Lines of which some byte has a store pending, and the slot of each. */
   readonly #lines = new Map<number, number>();
   readonly #free: number[] = [];
   #slots = 0;
-  /** By slot: what the order says, and how many stores are pending, of each byte; and pending bytes of the line. */
+  /** By slot and byte: what the order says, and the number of the newest entry of this node that changes it. */
   #ordered = new Uint8Array(0);
-  #pending = new Uint16Array(0);
-  #totals = new Uint32Array(0);
+  #newest = new Float64Array(0);
+  /** By slot and word: the newest entry that changes all of it with one store. */
+  #newestWhole = new Float64Array(0);
+  /** By slot: the newest entry that changes some of it, and its line. */
+  #newestOfLine = new Float64Array(0);
+  #lineOf = new Float64Array(0);
+  /** Entries are numbered as they are queued. A byte has stores pending while its newest entry is behind #settled. */
+  #settled = 0;
+  #open = 1;
+  /** The slots that each entry behind #settled changes; the last one is open. */
+  #touched: number[][] = [[]];
+  /** The line that was looked for last, and its slot. */
+  #lastLine = -1;
+  #lastSlot = -1;
   readonly #scratch = new DataView(new ArrayBuffer(16));
-  /** What store() and publish() are given is an entry of this node's own, counted in by add() before. */
-  settles = false;
+  #settles = false;
 
   /** Lines of 64 bytes in which stores are pending. */
   get pendingLines(): number {
@@ -37,51 +49,102 @@ export class OverlayMap extends MapBytes {
   }
 
   /**
-   * A store that is in the map (or will be, before anybody can look): `old` is what the map held before it. As all that
-   * is pending is in the ring, and no run of a record takes less than 24 bytes of it, 16 bits count the stores of a byte.
+   * A store that is in the map (or will be, before anybody can look), of the entry that closeEntry() ends: `old` has at
+   * `oldAt` what the map held before it.
    */
-  add(offset: number, length: number, old: Uint8Array, oldAt: number): void {
+  add(offset: number, length: number, old: DataView, oldAt: number): void {
     const end = offset + length;
     for (let from = offset; from < end; ) {
       const line = Math.floor(from / LINE);
       const next = Math.min(end, (line + 1) * LINE);
-      const slot = this.#slotFor(line);
-      let fresh = 0;
-      for (let at = slot * LINE + (from % LINE), source = oldAt + from - offset, n = next - from; n > 0; n -= 1) {
-        const pending = this.#pending[at] as number;
-        if (pending === 0) {
-          this.#ordered[at] = old[source] as number;
-          fresh += 1;
-        }
-        this.#pending[at] = pending + 1;
-        at += 1;
-        source += 1;
+      const slot = this.#touch(line);
+      const place = slot * LINE + (from % LINE);
+      const isWord = next - from === 8 && from % 8 === 0;
+      if (!isWord || this.#newestWhole[place / 8] !== this.#open) {
+        this.#addBytes(place, next - from, old, oldAt + from - offset);
+        if (isWord) this.#newestWhole[place / 8] = this.#open;
       }
-      this.#totals[slot] = (this.#totals[slot] as number) + fresh;
       from = next;
     }
   }
 
-  #slotFor(line: number): number {
-    const known = this.#lines.get(line);
-    if (known !== undefined) return known;
-    const slot = this.#free.pop() ?? this.#slots;
-    if (slot === this.#slots) this.#grow();
-    this.#lines.set(line, slot);
+  #addBytes(place: number, length: number, old: DataView, oldAt: number): void {
+    for (let i = 0; i < length; i += 1) {
+      if (!this.#isPendingAt(place + i)) this.#ordered[place + i] = old.getUint8(oldAt + i);
+      this.#newest[place + i] = this.#open;
+    }
+  }
+
+  /** What was added since the last call comes back as one entry. */
+  closeEntry(): void {
+    this.#open += 1;
+    this.#touched.push([]);
+  }
+
+  /** `apply` gives store() or publish() the oldest entry that has not come back. */
+  settle(apply: () => void): void {
+    const slots = this.#touched.length > 1 ? this.#touched.shift() : undefined;
+    if (slots === undefined) throw neverPending();
+    this.#settles = true;
+    try {
+      apply();
+    } finally {
+      this.#settles = false;
+    }
+    this.#settled += 1;
+    for (const slot of slots) {
+      if (this.#newestOfLine[slot] !== this.#settled) continue;
+      this.#lines.delete(this.#lineOf[slot] as number);
+      this.#free.push(slot);
+      if (slot === this.#lastSlot) this.#lastLine = -1;
+    }
+  }
+
+  #isPendingAt(place: number): boolean {
+    return (this.#newest[place] as number) > this.#settled;
+  }
+
+  /** The line's slot, for a store of the open entry. */
+  #touch(line: number): number {
+    let slot = this.#slotOf(line);
+    if (slot < 0) {
+      slot = this.#free.pop() ?? this.#slots;
+      if (slot === this.#slots) this.#grow();
+      this.#lines.set(line, slot);
+      this.#lineOf[slot] = line;
+      this.#lastLine = line;
+      this.#lastSlot = slot;
+    }
+    if (this.#newestOfLine[slot] !== this.#open) {
+      this.#newestOfLine[slot] = this.#open;
+      this.#touched.at(-1)?.push(slot);
+    }
+    return slot;
+  }
+
+  /** -1: nothing of the line is pending. Stores that follow one another are often in one line. */
+  #slotOf(line: number): number {
+    if (line === this.#lastLine) return this.#lastSlot;
+    const slot = this.#lines.get(line);
+    if (slot === undefined) return -1;
+    this.#lastLine = line;
+    this.#lastSlot = slot;
     return slot;
   }
 
   #grow(): void {
     this.#slots += 1;
-    if (this.#slots <= this.#totals.length) return;
-    const room = Math.max(64, 2 * this.#totals.length);
-    const grown = <T extends Uint8Array | Uint16Array | Uint32Array>(to: T, from: T): T => {
+    if (this.#slots <= this.#newestOfLine.length) return;
+    const room = Math.max(64, 2 * this.#newestOfLine.length);
+    const grown = <T extends Uint8Array | Float64Array>(to: T, from: T): T => {
       to.set(from);
       return to;
     };
     this.#ordered = grown(new Uint8Array(room * LINE), this.#ordered);
-    this.#pending = grown(new Uint16Array(room * LINE), this.#pending);
-    this.#totals = grown(new Uint32Array(room), this.#totals);
+    this.#newest = grown(new Float64Array(room * LINE), this.#newest);
+    this.#newestWhole = grown(new Float64Array(room * WORDS), this.#newestWhole);
+    this.#newestOfLine = grown(new Float64Array(room), this.#newestOfLine);
+    this.#lineOf = grown(new Float64Array(room), this.#lineOf);
   }
 
   /** Completes what a process that died has put in the ring but maybe not in the map. */
@@ -90,33 +153,29 @@ export class OverlayMap extends MapBytes {
   }
 
   override store(offset: number, source: DataView, from: number, length: number): void {
-    if (this.settles) this.#settle(offset, source, from, length);
+    if (this.#settles) this.#catchUp(offset, source, from, length);
     else if (this.#lines.size === 0) super.store(offset, source, from, length);
     else this.#storeLines(offset, source, from, length);
   }
 
-  /** The entry of a pending store: the order has caught up with it. The map holds it, or a later one, already. */
-  #settle(offset: number, source: DataView, from: number, length: number): void {
+  /**
+   * A pending store whose entry has come: the map holds it, or a later one, already. What the order says matters only
+   * where a later entry of this node is pending still.
+   */
+  #catchUp(offset: number, source: DataView, from: number, length: number): void {
+    const entry = this.#settled + 1;
     const end = offset + length;
     for (let to = offset; to < end; ) {
       const line = Math.floor(to / LINE);
       const next = Math.min(end, (line + 1) * LINE);
-      const slot = this.#lines.get(line);
-      if (slot === undefined) throw neverPending();
-      let done = 0;
-      for (let at = slot * LINE + (to % LINE), n = next - to; n > 0; n -= 1) {
-        const pending = this.#pending[at] as number;
-        if (pending === 0) throw neverPending();
-        this.#ordered[at] = source.getUint8(from + next - n - offset);
-        this.#pending[at] = pending - 1;
-        if (pending === 1) done += 1;
-        at += 1;
-      }
-      const total = (this.#totals[slot] as number) - done;
-      this.#totals[slot] = total;
-      if (total === 0) {
-        this.#lines.delete(line);
-        this.#free.push(slot);
+      const slot = this.#slotOf(line);
+      if (slot < 0) throw neverPending();
+      const place = slot * LINE + (to % LINE);
+      const isWhole = next - to === 8 && to % 8 === 0 && (this.#newestWhole[place / 8] as number) >= entry;
+      const isLast = this.#newestOfLine[slot] === entry;
+      for (let i = isWhole && isLast ? 8 : 0; i < next - to; i += 1) {
+        if (!((this.#newest[place + i] as number) >= entry)) throw neverPending();
+        if (!isLast) this.#ordered[place + i] = source.getUint8(from + to - offset + i);
       }
       to = next;
     }
@@ -128,8 +187,8 @@ export class OverlayMap extends MapBytes {
     for (let at = offset; at < end; ) {
       const line = Math.floor(at / LINE);
       const next = Math.min(end, (line + 1) * LINE);
-      const slot = this.#lines.get(line);
-      if (slot === undefined) super.store(at, source, from + at - offset, next - at);
+      const slot = this.#slotOf(line);
+      if (slot < 0) super.store(at, source, from + at - offset, next - at);
       else this.#storeAround(slot, at, source, from + at - offset, next - at);
       at = next;
     }
@@ -144,7 +203,7 @@ export class OverlayMap extends MapBytes {
       for (let at = Math.max(word, offset); at < Math.min(word + 8, end); at += 1) {
         const value = source.getUint8(from + at - offset);
         const place = slot * LINE + (at % LINE);
-        if (this.#pending[place] === 0) scratch.setUint8(at - word, value);
+        if (!this.#isPendingAt(place)) scratch.setUint8(at - word, value);
         else this.#ordered[place] = value;
       }
       this.view.setBigUint64(word, scratch.getBigUint64(0, true), true);
@@ -152,20 +211,20 @@ export class OverlayMap extends MapBytes {
   }
 
   protected override get isPlain(): boolean {
-    return !this.settles && this.#lines.size === 0;
+    return !this.#settles && this.#lines.size === 0;
   }
 
   protected override storeMaskedWord(offset: number, mask: number, source: DataView, from: number): number {
-    if (this.settles) throw new Error("overlay: a masked run is never queued");
-    const slot = this.#lines.get(Math.floor(offset / LINE));
-    if (slot === undefined) return super.storeMaskedWord(offset, mask, source, from);
+    if (this.#settles) throw new Error("overlay: a masked run is never queued");
+    const slot = this.#slotOf(Math.floor(offset / LINE));
+    if (slot < 0) return super.storeMaskedWord(offset, mask, source, from);
     const scratch = this.#scratch;
     scratch.setBigUint64(0, this.view.getBigUint64(offset, true), true);
     let next = from;
     for (let byte = 0; byte < 8; byte += 1) {
       if (((mask >> byte) & 1) === 0) continue;
       const place = slot * LINE + ((offset + byte) % LINE);
-      if (this.#pending[place] === 0) scratch.setUint8(byte, source.getUint8(next));
+      if (!this.#isPendingAt(place)) scratch.setUint8(byte, source.getUint8(next));
       else this.#ordered[place] = source.getUint8(next);
       next += 1;
     }
@@ -228,7 +287,7 @@ export class OverlayMap extends MapBytes {
       const end = Math.min(offset + length, (line + 1) * LINE);
       for (let at = first; at < end; at += 1) {
         const place = slot * LINE + (at % LINE);
-        if (this.#pending[place] !== 0) copy[at - offset] = this.#ordered[place] as number;
+        if (this.#isPendingAt(place)) copy[at - offset] = this.#ordered[place] as number;
       }
     };
     if (this.#lines.size * LINE < length) {

@@ -536,20 +536,22 @@ export class Replica {
   }
 
   #queued(ring: Ring, overlay: OverlayMap, view: DataView, bytes: Uint8Array, size: number): void {
+    if (!this.#batch.add(view, bytes, size)) {
+      this.#proposeBatch(ring);
+      this.#batch.add(view, bytes, size);
+    }
     let old = size;
     eachRun(view, 0, (offset, _from, length) => {
-      overlay.add(offset, length, bytes, old);
+      overlay.add(offset, length, view, old);
       old += padded(length);
     });
-    if (this.#batch.add(view, bytes, size)) return;
-    this.#proposeBatch(ring);
-    this.#batch.add(view, bytes, size);
   }
 
   #proposeBatch(ring: Ring): void {
     const frame = this.#batch.take();
     if (frame === null) return;
     ring.closeEntry();
+    this.#overlay?.closeEntry();
     this.#keep(new DataView(frame.buffer, frame.byteOffset, frame.length), frame);
     this.#out.propose(frame);
   }
@@ -563,9 +565,7 @@ export class Replica {
 
   /** An entry that was queued here: its bytes are in the map since then. */
   #applyQueued(overlay: OverlayMap, view: DataView, at: number): void {
-    overlay.settles = true;
-    this.#apply(view, at);
-    overlay.settles = false;
+    overlay.settle(() => this.#apply(view, at));
     this.#ring?.giveBack();
     const returned = this.#ring?.returned ?? 0;
     while ((this.#fences[0]?.upTo ?? Number.POSITIVE_INFINITY) <= returned) {

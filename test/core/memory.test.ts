@@ -295,7 +295,8 @@ describe("publish", () => {
   test("of another node's goes around what this node has pending, also in the word between two runs", () => {
     const map = new OverlayMap(new Uint8Array(64).fill(1));
     // This node has stored a 5 at byte 2.
-    map.add(2, 1, map.bytes.slice(), 2);
+    map.add(2, 1, viewOf(map.bytes.slice()), 2);
+    map.closeEntry();
     map.bytes[2] = 5;
     const body = runs([
       [0, Uint8Array.of(7)],
@@ -304,9 +305,8 @@ describe("publish", () => {
     map.publish(viewOf(body), 0, body.length);
     expect([...map.bytes.subarray(0, 8)]).toEqual([7, 1, 5, 1, 1, 1, 8, 1]);
     expect([...map.ordered(0, 8)]).toEqual([7, 1, 1, 1, 1, 1, 8, 1]);
-    map.settles = true;
     const own = runs([[2, Uint8Array.of(5)]]);
-    map.publish(viewOf(own), 0, own.length);
+    map.settle(() => map.publish(viewOf(own), 0, own.length));
     expect([...map.bytes.subarray(0, 8)]).toEqual([7, 1, 5, 1, 1, 1, 8, 1]);
     expect(map.pendingLines).toBe(0);
   });

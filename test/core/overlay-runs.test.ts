@@ -23,7 +23,8 @@ test("what others publish goes past the bytes that have a later store of this no
         // A store of this node: in the map at once.
         const body = random.bytes(random.pick([1, 2, 8, 20]));
         const offset = random.below(SIZE - body.length + 1);
-        overlay.add(offset, body.length, bytes.slice(offset, offset + body.length), 0);
+        overlay.add(offset, body.length, viewOf(bytes.slice(offset, offset + body.length)), 0);
+        overlay.closeEntry();
         bytes.set(body, offset);
         seen.set(body, offset);
         for (let at = 0; at < body.length; at += 1) pending.add(offset + at);
@@ -55,9 +56,7 @@ test("what others publish goes past the bytes that have a later store of this no
     }
     // Its own come back, in their order: then both are the same.
     for (const { offset, body } of own) {
-      overlay.settles = true;
-      overlay.store(offset, viewOf(body), 0, body.length);
-      overlay.settles = false;
+      overlay.settle(() => overlay.store(offset, viewOf(body), 0, body.length));
       ordered.set(body, offset);
       expect(Buffer.compare(overlay.ordered(0, SIZE), ordered)).toBe(0);
     }
@@ -72,14 +71,13 @@ test("a large publication is applied at once only while no store of this node is
   const body = runs([[0, 2000]]);
   overlay.publish(viewOf(body), 0, body.length);
   expect(calls).toEqual([body.length]);
-  overlay.add(4000, 1, Uint8Array.of(0), 0);
+  overlay.add(4000, 1, viewOf(Uint8Array.of(0)), 0);
+  overlay.closeEntry();
   overlay.publish(viewOf(body), 0, body.length);
   expect([calls.length, overlay.bytes[1]]).toEqual([1, 2]);
   // Its own, from the ring: counted off, and not written again.
-  overlay.settles = true;
   const own = runs([[4000, 1]]);
-  overlay.publish(viewOf(own), 0, own.length);
-  overlay.settles = false;
+  overlay.settle(() => overlay.publish(viewOf(own), 0, own.length));
   overlay.publish(viewOf(body), 0, body.length);
   expect([calls.length, overlay.pendingLines]).toEqual([2, 0]);
 });

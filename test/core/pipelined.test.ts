@@ -134,13 +134,23 @@ describe("the simulator notices a replica that", () => {
     [
       "writes over pending stores",
       {},
-      withOverlay(
-        "store",
-        (original) =>
-          function (this: OverlayMap, ...args) {
-            (this.settles ? original : MapBytes.prototype.store).apply(this, args);
-          },
-      ),
+      (work) => {
+        let settles = false;
+        const { settle } = OverlayMap.prototype;
+        OverlayMap.prototype.settle = function (apply) {
+          settles = true;
+          settle.call(this, apply);
+          settles = false;
+        };
+        withOverlay(
+          "store",
+          (original) =>
+            function (this: OverlayMap, ...args) {
+              (settles ? original : MapBytes.prototype.store).apply(this, args);
+            },
+        )(work);
+        OverlayMap.prototype.settle = settle;
+      },
     ],
     ["executes an atomic on what its processes see", {}, withOverlay("atomic", () => MapBytes.prototype.atomic)],
     ["compares a sleep with what its processes see", {}, withOverlay("equals", () => MapBytes.prototype.equals)],
