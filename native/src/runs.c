@@ -287,19 +287,23 @@ static const uint8_t *apply_masked(uint8_t *to, const uint8_t *masks, uint32_t w
   return next;
 }
 
-void dsm_apply_runs(uint8_t *map, const uint8_t *runs, uint32_t size) {
+uint32_t dsm_apply_runs(uint8_t *map, const uint8_t *runs, uint32_t size) {
   const uint8_t *end = runs + size;
+  uint32_t bytes = 0;
   while (runs < end) {
     uint64_t header = load(runs);
     uint64_t offset = header & 0xffffffffffull;
     uint32_t length = (uint32_t)(header >> 40);
     if ((length & WIRE_RUN_MASKED) == 0) {
       apply_plain(map + offset, runs + 8, length);
+      bytes += length;
       runs += 8 + ((length + 7) & ~7u);
     } else {
       uint32_t words = (length >> WIRE_RUN_BYTES_BITS & (WIRE_RUN_WORDS_MAX - 1)) + 1;
       uint32_t count = (length & ((1u << WIRE_RUN_BYTES_BITS) - 1)) + 1;
       runs = apply_masked(map + offset, runs + 8, words, count, end);
+      bytes += count;
     }
   }
+  return bytes;
 }

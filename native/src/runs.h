@@ -33,8 +33,8 @@ void runs_copy(uint8_t *map, const uint8_t *now, const uint8_t *then, uint64_t f
 
 #pragma GCC visibility pop
 
-/* Applies well-formed runs to a map that nobody else writes to. Every aligned word is written once, as a whole. Called
- * from TypeScript. */
-__attribute__((visibility("default"))) void dsm_apply_runs(uint8_t *map, const uint8_t *runs, uint32_t size);
+/* Applies well-formed runs to a map that nobody else writes to. Every aligned word is written once, as a whole. Returns
+ * how many bytes they change. Called from TypeScript. */
+__attribute__((visibility("default"))) uint32_t dsm_apply_runs(uint8_t *map, const uint8_t *runs, uint32_t size);
 
 #endif

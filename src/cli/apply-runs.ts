@@ -7,7 +7,7 @@ import { runsLibrary } from "./assets.ts";
 export async function loadApplyRuns(): Promise<ApplyRuns | null> {
   try {
     const library = dlopen(await runsLibrary(), {
-      dsm_apply_runs: { args: ["ptr", "ptr", "u32"], returns: "void" },
+      dsm_apply_runs: { args: ["ptr", "ptr", "u32"], returns: "u32" },
     });
     const apply = library.symbols.dsm_apply_runs;
     return (map, source, from, end) => apply(ptr(map), ptr(source, from), end - from);

@@ -7,7 +7,7 @@
  */
 import type { Heat } from "./directory.ts";
 import { HEAT_CELL_MIN, HEAT_CELLS_MAX, PROCESSES_MAX } from "./limits.ts";
-import { bodyText, getUint64, HEADER_SIZE, Kind, runLength, runOffset, runSize } from "./protocol.ts";
+import { bodyText, getUint64, HEADER_SIZE, Kind, runLength, runSize } from "./protocol.ts";
 import { TraceBuffer } from "./trace.ts";
 
 export type WaitState = "barrier" | "semaphore" | "lock" | "sleeping";
@@ -148,7 +148,8 @@ export class Activity {
     const end = at + view.getUint32(at, true);
     let done = -1;
     for (let run = at + HEADER_SIZE; run < end; run += runSize(view, run)) {
-      const offset = runOffset(view, run);
+      // A map has at most 2^32 bytes.
+      const offset = view.getUint32(run, true);
       const first = offset >>> this.#shift;
       const last = (offset + runLength(view, run) - 1) >>> this.#shift;
       for (let cell = first === done ? first + 1 : first; cell <= last; cell += 1) {

@@ -19,24 +19,41 @@ import { type AtomicOp, ProtocolError } from "./protocol.ts";
 const LINE = 64;
 const WORDS = LINE / 8;
 
+/** An entry of this node that has not come back. */
+interface Queued {
+  /** Bytes that its runs have. */
+  bytes: number;
+  /** The slots of the lines that it changes. */
+  slots: number[];
+  /** What it leaves in bytes that a later entry changes too: place and value by turns. */
+  under: number[];
+}
+
 export class OverlayMap extends MapBytes {
   /** Lines of which some byte has a store pending, and the slot of each. */
   readonly #lines = new Map<number, number>();
   readonly #free: number[] = [];
   #slots = 0;
-  /** By slot and byte: what the order says, and the number of the newest entry of this node that changes it. */
+  /** By slot and byte: what the order says, also as words of 4. */
   #ordered = new Uint8Array(0);
+  #orderedWords = new Uint32Array(0);
+  /**
+   * Entries are numbered as they are queued. The newest that changes a byte: the larger of #newest of the byte and
+   * #newestWhole of its word of 8, which is changed as a whole. By slot and word: the newest that changes any of it.
+   */
   #newest = new Float64Array(0);
-  /** By slot and word: the newest entry that changes all of it with one store. */
   #newestWhole = new Float64Array(0);
-  /** By slot: the newest entry that changes some of it, and its line. */
+  #newestAny = new Float64Array(0);
+  /** By slot: the newest that changes some of it, and its line. */
   #newestOfLine = new Float64Array(0);
   #lineOf = new Float64Array(0);
-  /** Entries are numbered as they are queued. A byte has stores pending while its newest entry is behind #settled. */
+  /** A byte has stores pending while the newest entry that changes it is behind #settled. */
   #settled = 0;
   #open = 1;
-  /** The slots that each entry behind #settled changes; the last one is open. */
-  #touched: number[][] = [[]];
+  /** The entries behind #settled, oldest first, from #first on; the last one is open. */
+  #queued: Queued[] = [{ bytes: 0, slots: [], under: [] }];
+  #first = 0;
+  #last = this.#queued[0] as Queued;
   /** The line that was looked for last, and its slot. */
   #lastLine = -1;
   #lastSlot = -1;
@@ -53,45 +70,78 @@ export class OverlayMap extends MapBytes {
    * `oldAt` what the map held before it.
    */
   add(offset: number, length: number, old: DataView, oldAt: number): void {
+    this.#last.bytes += length;
     const end = offset + length;
     for (let from = offset; from < end; ) {
       const line = Math.floor(from / LINE);
       const next = Math.min(end, (line + 1) * LINE);
-      const slot = this.#touch(line);
-      const place = slot * LINE + (from % LINE);
-      const isWord = next - from === 8 && from % 8 === 0;
-      if (!isWord || this.#newestWhole[place / 8] !== this.#open) {
-        this.#addBytes(place, next - from, old, oldAt + from - offset);
-        if (isWord) this.#newestWhole[place / 8] = this.#open;
-      }
+      this.#addBytes(this.#touch(line) * LINE + (from % LINE), next - from, old, oldAt + from - offset);
       from = next;
     }
   }
 
+  /** The same for an aligned word of 8 bytes, below 2^32: `low` and `high` are what it held. */
+  addWord(offset: number, low: number, high: number): void {
+    this.#last.bytes += 8;
+    const place = this.#touch(offset >>> 6) * LINE + (offset & 63);
+    const word = place >>> 3;
+    if (this.#newestWhole[word] === this.#open) return;
+    if ((this.#newestAny[word] as number) <= this.#settled) {
+      this.#orderedWords[2 * word] = low;
+      this.#orderedWords[2 * word + 1] = high;
+    } else {
+      this.#scratch.setUint32(0, low, true);
+      this.#scratch.setUint32(4, high, true);
+      this.#addBytes(place, 8, this.#scratch, 0);
+    }
+    this.#newestWhole[word] = this.#open;
+    this.#newestAny[word] = this.#open;
+  }
+
   #addBytes(place: number, length: number, old: DataView, oldAt: number): void {
+    const open = this.#open;
     for (let i = 0; i < length; i += 1) {
-      if (!this.#isPendingAt(place + i)) this.#ordered[place + i] = old.getUint8(oldAt + i);
-      this.#newest[place + i] = this.#open;
+      const at = place + i;
+      const newest = this.#newestAt(at);
+      if (newest !== open) {
+        const value = old.getUint8(oldAt + i);
+        if (newest <= this.#settled) this.#ordered[at] = value;
+        else (this.#queued[this.#first + newest - this.#settled - 1] as Queued).under.push(at, value);
+        this.#newest[at] = open;
+      }
+      this.#newestAny[at >>> 3] = open;
     }
   }
 
   /** What was added since the last call comes back as one entry. */
   closeEntry(): void {
     this.#open += 1;
-    this.#touched.push([]);
+    this.#last = { bytes: 0, slots: [], under: [] };
+    this.#queued.push(this.#last);
   }
 
-  /** `apply` gives store() or publish() the oldest entry that has not come back. */
+  /**
+   * The oldest entry of this node has come back: the map holds what it stores, or later stores, already. `apply` may call
+   * store() or publish() with it.
+   */
   settle(apply: () => void): void {
-    const slots = this.#touched.length > 1 ? this.#touched.shift() : undefined;
-    if (slots === undefined) throw neverPending();
+    if (this.#settled + 1 >= this.#open) {
+      throw new ProtocolError("an entry of the order is damaged: this node has not queued it");
+    }
+    const { slots, under } = this.#queued[this.#first] as Queued;
     this.#settles = true;
     try {
       apply();
     } finally {
       this.#settles = false;
     }
+    for (let i = 0; i < under.length; i += 2) this.#ordered[under[i] as number] = under[i + 1] as number;
     this.#settled += 1;
+    this.#first += 1;
+    if (this.#first > 1024 && this.#first * 2 > this.#queued.length) {
+      this.#queued = this.#queued.slice(this.#first);
+      this.#first = 0;
+    }
     for (const slot of slots) {
       if (this.#newestOfLine[slot] !== this.#settled) continue;
       this.#lines.delete(this.#lineOf[slot] as number);
@@ -100,8 +150,12 @@ export class OverlayMap extends MapBytes {
     }
   }
 
+  #newestAt(place: number): number {
+    return Math.max(this.#newest[place] as number, this.#newestWhole[place >>> 3] as number);
+  }
+
   #isPendingAt(place: number): boolean {
-    return (this.#newest[place] as number) > this.#settled;
+    return this.#newestAt(place) > this.#settled;
   }
 
   /** The line's slot, for a store of the open entry. */
@@ -117,7 +171,7 @@ export class OverlayMap extends MapBytes {
     }
     if (this.#newestOfLine[slot] !== this.#open) {
       this.#newestOfLine[slot] = this.#open;
-      this.#touched.at(-1)?.push(slot);
+      this.#last.slots.push(slot);
     }
     return slot;
   }
@@ -141,8 +195,10 @@ export class OverlayMap extends MapBytes {
       return to;
     };
     this.#ordered = grown(new Uint8Array(room * LINE), this.#ordered);
+    this.#orderedWords = new Uint32Array(this.#ordered.buffer);
     this.#newest = grown(new Float64Array(room * LINE), this.#newest);
     this.#newestWhole = grown(new Float64Array(room * WORDS), this.#newestWhole);
+    this.#newestAny = grown(new Float64Array(room * WORDS), this.#newestAny);
     this.#newestOfLine = grown(new Float64Array(room), this.#newestOfLine);
     this.#lineOf = grown(new Float64Array(room), this.#lineOf);
   }
@@ -153,32 +209,13 @@ export class OverlayMap extends MapBytes {
   }
 
   override store(offset: number, source: DataView, from: number, length: number): void {
-    if (this.#settles) this.#catchUp(offset, source, from, length);
-    else if (this.#lines.size === 0) super.store(offset, source, from, length);
+    if (this.#settles) return;
+    if (this.#lines.size === 0) super.store(offset, source, from, length);
     else this.#storeLines(offset, source, from, length);
   }
 
-  /**
-   * A pending store whose entry has come: the map holds it, or a later one, already. What the order says matters only
-   * where a later entry of this node is pending still.
-   */
-  #catchUp(offset: number, source: DataView, from: number, length: number): void {
-    const entry = this.#settled + 1;
-    const end = offset + length;
-    for (let to = offset; to < end; ) {
-      const line = Math.floor(to / LINE);
-      const next = Math.min(end, (line + 1) * LINE);
-      const slot = this.#slotOf(line);
-      if (slot < 0) throw neverPending();
-      const place = slot * LINE + (to % LINE);
-      const isWhole = next - to === 8 && to % 8 === 0 && (this.#newestWhole[place / 8] as number) >= entry;
-      const isLast = this.#newestOfLine[slot] === entry;
-      for (let i = isWhole && isLast ? 8 : 0; i < next - to; i += 1) {
-        if (!((this.#newest[place + i] as number) >= entry)) throw neverPending();
-        if (!isLast) this.#ordered[place + i] = source.getUint8(from + to - offset + i);
-      }
-      to = next;
-    }
+  override publish(source: DataView, from: number, end: number): number {
+    return this.#settles ? (this.#queued[this.#first] as Queued).bytes : super.publish(source, from, end);
   }
 
   /** A store of another node: line by line, past the bytes that have a later store pending. */
@@ -211,11 +248,10 @@ export class OverlayMap extends MapBytes {
   }
 
   protected override get isPlain(): boolean {
-    return !this.#settles && this.#lines.size === 0;
+    return this.#lines.size === 0;
   }
 
   protected override storeMaskedWord(offset: number, mask: number, source: DataView, from: number): number {
-    if (this.#settles) throw new Error("overlay: a masked run is never queued");
     const slot = this.#slotOf(Math.floor(offset / LINE));
     if (slot < 0) return super.storeMaskedWord(offset, mask, source, from);
     const scratch = this.#scratch;
@@ -301,6 +337,3 @@ export class OverlayMap extends MapBytes {
     return copy;
   }
 }
-
-const neverPending = (): ProtocolError =>
-  new ProtocolError("an entry of the order is damaged: this node has not queued it");

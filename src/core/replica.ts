@@ -59,7 +59,7 @@ import {
   setUint64,
 } from "./protocol.ts";
 import type { NodeState } from "./recovery.ts";
-import type { Ring } from "./ring.ts";
+import type { RecordTaker, Ring } from "./ring.ts";
 import { checkExpectations, type Resume, type Resumed, stagedLimit, type Welcome } from "./sequencer.ts";
 import { bringsMap, type Effects, Session } from "./session.ts";
 import { StoreBatch } from "./store-batch.ts";
@@ -134,6 +134,9 @@ interface Channel {
   open: boolean;
 }
 
+/** Bytes of the largest vector store. */
+const WORDS_MAX = 64;
+
 const REASONS: Partial<Record<Status, string>> = {
   [Status.FULL]: "the session has all its processes already; this is one too many",
   [Status.ENDED]: "the session has ended",
@@ -187,6 +190,14 @@ export class Replica {
   readonly #ring: Ring | null;
   readonly #overlay: OverlayMap | null;
   readonly #batch: StoreBatch;
+  readonly #taker: RecordTaker = {
+    quick: (words, at, room) => this.#takeWords(words, at, room),
+    size: (view, size) =>
+      this.#mayQueue(view.getUint16(6, true)) ? this.#storeSize(view, size) : Number.POSITIVE_INFINITY,
+    record: (view, bytes, size) => this.#takeRecord(view, bytes, size),
+  };
+  /** A rank that may queue stores: the last one that was looked for. */
+  #queuesRank = -1;
   #holdsLock = false;
   #awaitsMap: boolean;
   #fences: { upTo: number; tag: number }[] = [];
@@ -308,6 +319,11 @@ export class Replica {
       this.#keepPart(bytes, at, size);
       return;
     }
+    const queued =
+      node === this.#node && view.getUint32(at + 8, true) === NO_TAG && (kind === Kind.STORE || isPublication);
+    if (queued && this.#overlay !== null && !this.#isOldest(view, bytes, at, size)) {
+      throw new ProtocolError("an entry of the order is damaged: this node has not queued it");
+    }
     const own = node === this.#node ? this.#return() : NO_PARTS;
     this.#confirmed = seq;
     if (this.#decided > 0 && seq <= this.session.seq) {
@@ -329,10 +345,16 @@ export class Replica {
       for (const part of own) this.#adopt(part.bytes, seq, isNew, () => this.#giveBack(part));
     }
     this.#tail.push(view, bytes, at, size, seq);
-    const queued =
-      node === this.#node && view.getUint32(at + 8, true) === NO_TAG && (kind === Kind.STORE || isPublication);
     if (queued && this.#overlay !== null) this.#applyQueued(this.#overlay, view, at);
     else if (isNew) this.#apply(view, at);
+  }
+
+  /** Whether the frame is what we passed on first of all that has not come back, but for its number. */
+  #isOldest(view: DataView, bytes: Uint8Array, at: number, size: number): boolean {
+    const { oldest } = this.#proposals;
+    if (oldest?.length !== size) return false;
+    const same = view.getUint32(at + 4, true) === new DataView(oldest.buffer, oldest.byteOffset).getUint32(4, true);
+    return same && Buffer.compare(bytes.subarray(at + 24, at + size), oldest.subarray(24)) === 0;
   }
 
   #adopt(part: Uint8Array<ArrayBuffer>, seq: number, isNew: boolean, dropped: () => void): void {
@@ -509,24 +531,54 @@ export class Replica {
   /** Passes on the stores that processes have queued. Returns how many. Throws ProtocolError: the ring is damaged. */
   takeQueued(): number {
     const ring = this.#ring;
-    const overlay = this.#overlay;
-    if (ring === null || overlay === null) return 0;
-    const count = ring.take(
-      (view, bytes, size) => this.#queued(ring, overlay, view, bytes, size),
-      (view, size) => this.#recordSize(view, size),
-    );
+    if (ring === null) return 0;
+    this.#queuesRank = -1;
+    const count = ring.take(this.#taker);
     this.#proposeBatch(ring);
     return count;
   }
 
+  /** Nearly all stores are of a few aligned words, and there may be a million of them in a second. */
+  #takeWords(words: Uint32Array, at: number, room: number): number {
+    const kind = words[at + 1] as number;
+    const offset = words[at + 6] as number;
+    const length = words[at + 8] as number;
+    const size = HEADER_SIZE + 2 * length;
+    const isWords =
+      words[at] === HEADER_SIZE + length &&
+      (kind & 0xffff) === Kind.STORE &&
+      words[at + 7] === 0 &&
+      (offset | length) % 8 === 0 &&
+      length > 0 &&
+      length <= WORDS_MAX &&
+      size <= room &&
+      offset + length <= this.#memory.size;
+    if (!isWords || !this.#mayQueue(kind >>> 16)) return 0;
+    const from = at + HEADER_SIZE / 4;
+    if (!this.#batch.addWords(kind >>> 16, offset, length, words, from)) {
+      this.#proposeBatch(this.#ring as Ring);
+      this.#batch.addWords(kind >>> 16, offset, length, words, from);
+    }
+    const overlay = this.#overlay as OverlayMap;
+    for (let done = 0, old = from + length / 4; done < length; done += 8, old += 2) {
+      overlay.addWord(offset + done, words[old] as number, words[old + 1] as number);
+    }
+    return size;
+  }
+
+  /** Whether a process of this node has the rank. Nobody's state changes while records are taken. */
+  #mayQueue(rank: number): boolean {
+    if (rank === this.#queuesRank) return true;
+    if (this.#byRank.get(rank)?.state !== "running") return false;
+    this.#queuesRank = rank;
+    return true;
+  }
+
   /** A frame that is no store gives a size no record can have. */
-  #recordSize(view: DataView, size: number): number {
+  #storeSize(view: DataView, size: number): number {
     const kind = view.getUint8(4);
     const isStore = kind === Kind.STORE || (kind === Kind.PUBLISH && view.getUint8(5) === PublishOp.LAST);
-    const rank = view.getUint16(6, true);
-    const known = this.#byRank.get(rank)?.state === "running";
-    if (!isStore || !known || checkOperation(view, 0, this.session.config.size) !== null)
-      return Number.POSITIVE_INFINITY;
+    if (!isStore || checkOperation(view, 0, this.session.config.size) !== null) return Number.POSITIVE_INFINITY;
     if (!isPlain(view)) return Number.POSITIVE_INFINITY;
     let record = size;
     eachRun(view, 0, (_offset, _from, length) => {
@@ -535,14 +587,14 @@ export class Replica {
     return record;
   }
 
-  #queued(ring: Ring, overlay: OverlayMap, view: DataView, bytes: Uint8Array, size: number): void {
+  #takeRecord(view: DataView, bytes: Uint8Array, size: number): void {
     if (!this.#batch.add(view, bytes, size)) {
-      this.#proposeBatch(ring);
+      this.#proposeBatch(this.#ring as Ring);
       this.#batch.add(view, bytes, size);
     }
     let old = size;
     eachRun(view, 0, (offset, _from, length) => {
-      overlay.add(offset, length, view, old);
+      this.#overlay?.add(offset, length, view, old);
       old += padded(length);
     });
   }
@@ -558,9 +610,9 @@ export class Replica {
 
   /** The lock's owner died: if it had moved the tail, the newest record is its own, and may not be in the map. */
   #redoLast(ring: Ring): void {
-    const { last } = ring;
-    if (last === null || ring.taken === ring.returned) return;
-    eachRun(last, 0, (offset, from, length) => this.#overlay?.redo(offset, last, from, length));
+    // Its process may be known to be gone.
+    const last = ring.last({ size: (view, size) => this.#storeSize(view, size) });
+    if (last !== null) eachRun(last, 0, (offset, from, length) => this.#overlay?.redo(offset, last, from, length));
   }
 
   /** An entry that was queued here: its bytes are in the map since then. */

@@ -27,8 +27,18 @@ export interface RingLock {
   admit(pid: number): boolean;
 }
 
-/** A record, whole: the frame first. Valid during the call only. */
-export type RecordHandler = (view: DataView, bytes: Uint8Array, size: number) => void;
+/** Who gets the records. */
+export interface RecordTaker {
+  /**
+   * A record of at most `room` bytes at `at` of the ring's words, which processes may change meanwhile: each word is read
+   * once. Returns its size if it is one that can be taken so, and has been, else 0: then it comes to record().
+   */
+  quick(words: Uint32Array, at: number, room: number): number;
+  /** Size of the record whose frame is in `view`, with the old bytes behind it; any that cannot be if it is no store. */
+  size(view: DataView, frameSize: number): number;
+  /** A copy of the record, whole: the frame first. Valid during the call only. */
+  record(view: DataView, bytes: Uint8Array, frameSize: number): void;
+}
 
 const word = (place: readonly [number, number]): number => place[0] / 4;
 
@@ -36,6 +46,7 @@ export class Ring {
   readonly lock: RingLock;
   readonly #words: Uint32Array;
   readonly #data: Uint8Array;
+  readonly #dataWords: Uint32Array;
   readonly #sizes: DataView;
   readonly #record = new Uint8Array(RING_RECORD_MAX);
   readonly #view = new DataView(this.#record.buffer);
@@ -48,7 +59,9 @@ export class Ring {
   #first = 0;
   /** And those of records that are in no entry yet. */
   #open = 0;
-  #last = false;
+  /** Where the newest record is, and its frame's size; -1: there was none. */
+  #lastAt = -1;
+  #lastSize = 0;
   #sleeps = 0;
   /** Entries that were made, and those that have been applied, since the beginning. */
   taken = 0;
@@ -59,6 +72,7 @@ export class Ring {
     this.lock = lock;
     this.#words = new Uint32Array(bytes.buffer, bytes.byteOffset, RING_HEADER_SIZE / 4);
     this.#data = bytes.subarray(RING_HEADER_SIZE, RING_HEADER_SIZE + RING_SIZE);
+    this.#dataWords = new Uint32Array(this.#data.buffer, this.#data.byteOffset, RING_SIZE / 4);
     this.#sizes = new DataView(this.#data.buffer, this.#data.byteOffset, RING_SIZE);
     Atomics.store(this.#words, word(RING.tail), RING_START);
     Atomics.store(this.#words, word(RING.head), RING_START);
@@ -69,7 +83,7 @@ export class Ring {
    * Hands over the records that have come, oldest first. Returns how many. Whoever gets them says with closeEntry() which
    * were one entry. Throws ProtocolError: the ring is damaged.
    */
-  take(handle: RecordHandler, recordSize: (view: DataView, frameSize: number) => number): number {
+  take(taker: RecordTaker): number {
     const tail = Atomics.load(this.#words, word(RING.tail));
     let left = (tail - this.#taken) >>> 0;
     if (left === 0) return 0;
@@ -79,41 +93,60 @@ export class Ring {
     let skipped = 0;
     while (left > 0) {
       const at = this.#taken % RING_SIZE;
-      const frameSize = this.#sizes.getUint32(at, true);
-      if (frameSize === RING_WRAP) {
-        skipped += RING_SIZE - at;
-        // A record follows.
-        if (RING_SIZE - at >= left) throw damaged();
-        left -= RING_SIZE - at;
-        this.#taken = (this.#taken + RING_SIZE - at) >>> 0;
-        continue;
-      }
       const room = Math.min(RING_RECORD_MAX, RING_SIZE - at, left);
-      // A process could change it while we look: what is checked and used is a copy.
-      if (!(frameSize >= HEADER_SIZE && frameSize <= room && frameSize % 8 === 0)) throw damaged();
-      this.#copy(at, 0, frameSize);
-      this.#view.setUint32(0, frameSize, true);
-      const size = recordSize(this.#view, frameSize);
-      if (size % 8 !== 0 || size > room) throw damaged();
-      this.#copy(at + frameSize, frameSize, size - frameSize);
+      let size = room < HEADER_SIZE ? 0 : taker.quick(this.#dataWords, at >>> 2, room);
+      if (size === 0) {
+        const frameSize = this.#dataWords[at >>> 2] as number;
+        if (frameSize === RING_WRAP) {
+          skipped += RING_SIZE - at;
+          // A record follows.
+          if (RING_SIZE - at >= left) throw damaged();
+          left -= RING_SIZE - at;
+          this.#taken = (this.#taken + RING_SIZE - at) >>> 0;
+          continue;
+        }
+        size = this.#copyRecord(taker, at, frameSize, room);
+        taker.record(this.#view, this.#record, frameSize);
+        this.#lastSize = frameSize;
+      } else {
+        // Behind the frame of a STORE are as many old bytes as it has new ones.
+        this.#lastSize = HEADER_SIZE + (size - HEADER_SIZE) / 2;
+      }
+      this.#lastAt = at;
       this.#taken = (this.#taken + size) >>> 0;
       left -= size;
-      this.#last = true;
       count += 1;
-      handle(this.#view, this.#record, frameSize);
       this.#open += skipped + size;
       skipped = 0;
     }
     return count;
   }
 
+  /** A process could change it while we look: what is checked and used is a copy. Returns the record's size. */
+  #copyRecord(taker: RecordTaker, at: number, frameSize: number, room: number): number {
+    if (!(frameSize >= HEADER_SIZE && frameSize <= room && frameSize % 8 === 0)) throw damaged();
+    this.#copy(at, 0, frameSize);
+    this.#view.setUint32(0, frameSize, true);
+    const size = taker.size(this.#view, frameSize);
+    if (size % 8 !== 0 || size > room) throw damaged();
+    this.#copy(at + frameSize, frameSize, size - frameSize);
+    return size;
+  }
+
   #copy(from: number, to: number, size: number): void {
     copyWords(this.#copied, to, this.#data, this.#sizes, from, size);
   }
 
-  /** The frame of the newest record. */
-  get last(): DataView | null {
-    return this.#last ? this.#view : null;
+  /**
+   * A copy of the frame of the newest record, whose entry has not been applied; it is checked as any other. Throws
+   * ProtocolError: a process has changed it.
+   */
+  last(taker: Pick<RecordTaker, "size">): DataView | null {
+    if (this.#lastAt < 0 || this.taken === this.returned) return null;
+    this.#copy(this.#lastAt, 0, this.#lastSize);
+    this.#view.setUint32(0, this.#lastSize, true);
+    if (!Number.isFinite(taker.size(this.#view, this.#lastSize))) throw damaged();
+    return this.#view;
   }
 
   /** The records that were handed over since the last call, but for one that is being handed over now, are one entry. */

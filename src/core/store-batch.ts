@@ -16,6 +16,7 @@ const BATCH_SIZE = 16 << 10;
 export class StoreBatch {
   readonly #bytes = new Uint8Array(HEADER_SIZE + BATCH_SIZE + RING_RECORD_MAX);
   readonly #view = new DataView(this.#bytes.buffer);
+  readonly #words = new Uint32Array(this.#bytes.buffer);
   readonly #target = { bytes: this.#bytes, view: this.#view };
   readonly #node: number;
   #end = HEADER_SIZE;
@@ -26,12 +27,17 @@ export class StoreBatch {
     this.#node = node;
   }
 
-  /** Adds the runs of a STORE or PUBLISH of `size` bytes. False: take what is here first. */
-  add(frame: DataView, bytes: Uint8Array, size: number): boolean {
-    const rank = frame.getUint16(6, true);
+  /** Whether a store of the rank belongs into this entry; if not, take() comes first. */
+  #takes(rank: number): boolean {
     if (this.#stores > 0 && (rank !== this.#rank || this.#end > HEADER_SIZE + BATCH_SIZE)) return false;
     this.#rank = rank;
     this.#stores += 1;
+    return true;
+  }
+
+  /** Adds the runs of a STORE or PUBLISH of `size` bytes. False: take what is here first. */
+  add(frame: DataView, bytes: Uint8Array, size: number): boolean {
+    if (!this.#takes(frame.getUint16(6, true))) return false;
     const view = this.#view;
     let at = this.#end;
     if (frame.getUint8(4) === Kind.STORE) {
@@ -41,6 +47,17 @@ export class StoreBatch {
     }
     copyWords(this.#target, at, bytes, frame, HEADER_SIZE, size - HEADER_SIZE);
     this.#end = at + size - HEADER_SIZE;
+    return true;
+  }
+
+  /** Adds the store of `length` bytes, whole words that lie at `from` of `words`, below 2^32. False: as add(). */
+  addWords(rank: number, offset: number, length: number, words: Uint32Array, from: number): boolean {
+    if (!this.#takes(rank)) return false;
+    const at = this.#end >>> 2;
+    this.#words[at] = offset;
+    this.#words[at + 1] = length << 8;
+    for (let i = 0; i < length >>> 2; i += 1) this.#words[at + 2 + i] = words[from + i] as number;
+    this.#end += RUN_HEADER_SIZE + length;
     return true;
   }
 
@@ -63,6 +80,9 @@ export class StoreBatch {
     view.setUint16(at + 6, this.#rank, true);
     view.setUint32(at + 8, NO_TAG, true);
     view.setUint32(at + 12, this.#node, true);
+    // Its number is given later.
+    view.setUint32(at + 16, 0, true);
+    view.setUint32(at + 20, 0, true);
     view.setUint32(at + 24, alone ? low : 0, true);
     view.setUint32(at + 28, alone ? high : 0, true);
     view.setUint32(at + 32, alone ? length : end - HEADER_SIZE, true);

@@ -32,6 +32,8 @@ export class Tail {
   #last: number;
   #bytes = 0;
   #total = 0;
+  /** Where the oldest frame behind #base begins in the oldest block. */
+  #oldestAt = 0;
 
   /** An empty one behind number `base`. `hasFresh`: somebody will call fresh(). */
   constructor(base: number, hasFresh = false) {
@@ -125,6 +127,7 @@ export class Tail {
     for (const block of this.#blocks) {
       if (block.last > number) break;
       count += 1;
+      this.#oldestAt = 0;
       this.#bytes -= block.end;
       block.dropped?.();
       if (block.own && block.bytes.length === BLOCK_SIZE) {
@@ -132,9 +135,23 @@ export class Tail {
         this.#spare = block;
       }
     }
-    if (count === 0) return;
-    this.#blocks.splice(0, count);
-    if (this.#blocks.length === 0) this.#freshFrom = 0;
+    if (count > 0) this.#blocks.splice(0, count);
+    const [first] = this.#blocks;
+    if (first === undefined) {
+      this.#freshFrom = 0;
+      return;
+    }
+    while (seqOf(first.view, this.#oldestAt) <= this.#base) {
+      this.#oldestAt += first.view.getUint32(this.#oldestAt, true);
+    }
+  }
+
+  /** The oldest frame behind `base`, or null: valid until the next drop(). */
+  get oldest(): Uint8Array | null {
+    const [first] = this.#blocks;
+    if (first === undefined) return null;
+    const at = this.#oldestAt;
+    return first.bytes.subarray(at, at + first.view.getUint32(at, true));
   }
 
   /** The frames behind `number` in pieces of whole frames, as they lie: valid until the next drop(). */
@@ -142,7 +159,7 @@ export class Tail {
     if (number < this.#base) throw new RangeError("tail: what is asked for is here no more");
     for (const block of this.#blocks) {
       if (block.last <= number) continue;
-      let at = 0;
+      let at = block === this.#blocks[0] ? this.#oldestAt : 0;
       while (at < block.end && seqOf(block.view, at) <= number) at += block.view.getUint32(at, true);
       yield block.bytes.subarray(at, block.end);
     }

@@ -260,7 +260,10 @@ describe("publish", () => {
 
   test("hands large bodies to whoever applies them faster", () => {
     const calls: number[][] = [];
-    const map = new MapBytes(new Uint8Array(8192), (_map, _source, from, end) => calls.push([from, end]));
+    const map = new MapBytes(new Uint8Array(8192), (_map, _source, from, end) => {
+      calls.push([from, end]);
+      return 2002;
+    });
     const body = runs([
       [0, 2000],
       [4096, Uint8Array.of(1, 2), Uint8Array.of(3)],

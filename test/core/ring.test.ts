@@ -11,7 +11,7 @@ import {
   RING_WRAP,
   runLength,
 } from "../../src/core/protocol.ts";
-import { Ring, type RingLock } from "../../src/core/ring.ts";
+import { type RecordTaker, Ring, type RingLock } from "../../src/core/ring.ts";
 import { viewOf } from "../support/core-frames.ts";
 import { Random } from "../support/core-random.ts";
 import { emptyRing, RingWriter } from "../support/core-ring-writer.ts";
@@ -44,6 +44,13 @@ function sizeOf(view: DataView, frameSize: number): number {
   return size;
 }
 
+/** Takes all records as copies. */
+const taker = (record: RecordTaker["record"], size: RecordTaker["size"] = sizeOf): RecordTaker => ({
+  quick: () => 0,
+  size,
+  record,
+});
+
 interface Taken {
   kind: number;
   size: number;
@@ -54,7 +61,7 @@ interface Taken {
 function take(): Taken[] {
   const taken: Taken[] = [];
   let open = false;
-  const count = ring.take((view, record, size) => {
+  const copies = taker((view, record, size) => {
     if (open) ring.closeEntry();
     open = true;
     taken.push({
@@ -63,7 +70,8 @@ function take(): Taken[] {
       frame: record.slice(0, size),
       old: record.slice(size, sizeOf(view, size)),
     });
-  }, sizeOf);
+  });
+  const count = ring.take(copies);
   if (open) ring.closeEntry();
   expect(count).toBe(taken.length);
   return taken;
@@ -165,29 +173,66 @@ test("what is not before the tail is not seen, whoever ended where", () => {
   for (const step of writer.steps(0, [[0, Uint8Array.of(1)]])) if (step === "queued") break;
   expect(map[0]).toBe(0);
   expect(take().length).toBe(1);
-  expect(ring.last?.getUint8(HEADER_SIZE)).toBe(1);
+  expect(ring.last({ size: sizeOf })?.getUint8(HEADER_SIZE)).toBe(1);
 });
 
 test("the newest record stays to be done again", () => {
-  expect(ring.last).toBeNull();
+  expect(ring.last({ size: sizeOf })).toBeNull();
   writer.store(0, [0, Uint8Array.of(1)]);
   writer.store(0, [8, Uint8Array.of(2)]);
   take();
-  expect(ring.last?.getUint8(HEADER_SIZE)).toBe(2);
+  expect(ring.last({ size: sizeOf })?.getUint8(HEADER_SIZE)).toBe(2);
   expect([ring.taken, ring.returned]).toEqual([2, 0]);
   ring.giveBack();
   expect([ring.taken, ring.returned]).toEqual([2, 1]);
+  ring.giveBack();
+  expect(ring.last({ size: sizeOf })).toBeNull();
+});
+
+test("the newest record is no good any more when a process has changed it", () => {
+  writer.store(0, [0, Uint8Array.of(1)]);
+  take();
+  expect(() => ring.last({ size: () => Number.POSITIVE_INFINITY })).toThrow(ProtocolError);
+});
+
+test("the store of a word is offered in place first, and taken there once", () => {
+  const seen: number[][] = [];
+  const copied: number[] = [];
+  const both: RecordTaker = {
+    quick: (words, at) => {
+      if (words[at + 8] !== 8) return 0;
+      seen.push([...words.subarray(at + 6, at + HEADER_SIZE / 4 + 4)]);
+      return HEADER_SIZE + 16;
+    },
+    size: sizeOf,
+    record: (view) => copied.push(view.getUint32(24, true)),
+  };
+  map.set([1, 0, 0, 0, 2, 0, 0, 0], 16);
+  writer.store(0, [16, Uint8Array.of(3, 0, 0, 0, 4, 0, 0, 0)]);
+  writer.store(0, [24, Uint8Array.of(5)]);
+  writer.store(0, [32, new Uint8Array(8)]);
+  expect(ring.take(both)).toBe(3);
+  expect(seen).toEqual([
+    [16, 0, 8, 0, 3, 4, 1, 2],
+    [32, 0, 8, 0, 0, 0, 0, 0],
+  ]);
+  expect(copied).toEqual([24]);
+  ring.closeEntry();
+  expect(ring.last({ size: sizeOf })?.getUint32(24, true)).toBe(32);
+  ring.giveBack();
+  expect(writer.head).toBe(writer.tail);
 });
 
 test("records that are one entry are given back together", () => {
   for (let i = 0; i < 3; i += 1) writer.store(0, [0, Uint8Array.of(i)]);
   const start = writer.head;
   let seen = 0;
-  ring.take(() => {
+  const closing = taker(() => {
     seen += 1;
     // The third is being handed over: it is none of this entry's.
     if (seen === 3) ring.closeEntry();
-  }, sizeOf);
+  });
+  ring.take(closing);
   ring.closeEntry();
   expect([ring.taken, ring.returned]).toEqual([2, 0]);
   ring.giveBack();
@@ -274,10 +319,12 @@ describe("a damaged ring is noticed:", () => {
   function edge(size: number, tail = size): void {
     const quarter = (RING_SIZE - 64) / 4;
     for (let record = 0; record < 4; record += 1) put(quarter, quarter);
-    ring.take(
+    const nothing = taker(
       () => {},
       (_view, frameSize) => frameSize,
     );
+    ring.take(nothing);
+    ring.closeEntry();
     while (ring.returned < ring.taken) ring.giveBack();
     expect(writer.tail % RING_SIZE).toBe(RING_SIZE - 64);
     put(size, tail);
@@ -291,7 +338,7 @@ describe("a damaged ring is noticed:", () => {
     writer.store(0, [0, new Uint8Array(64).fill(5)]);
     const at = RING_START % RING_SIZE;
     let frame = new Uint8Array(0);
-    ring.take(
+    const scribbled = taker(
       (_view, record, size) => {
         frame = record.slice(0, size);
       },
@@ -301,6 +348,7 @@ describe("a damaged ring is noticed:", () => {
         return size + padded(view.getUint32(32, true));
       },
     );
+    ring.take(scribbled);
     expect(frame.length).toBe(HEADER_SIZE + 64);
     expect(frame.subarray(HEADER_SIZE).every((byte) => byte === 5)).toBe(true);
   });
@@ -328,7 +376,7 @@ describe("a damaged ring is noticed:", () => {
       }
       scribbler.tail = random.pick([random.next(), RING_START + 8 * random.below(1 << 10)]);
       try {
-        fresh.take(() => {}, sizeOf);
+        fresh.take(taker(() => {}));
       } catch (error) {
         if (!(error instanceof ProtocolError)) throw error;
         refused += 1;

@@ -69,6 +69,21 @@ test("stores of one process are one publication, in their sequence", () => {
   expect(Buffer.compare(batch.take() as Uint8Array, inPlace(record(1, [store(0, 1)])))).toBe(0);
 });
 
+test("words are taken where they lie", () => {
+  const words = Uint32Array.of(99, 1, 2, 3, 4, 99);
+  const bytes = new Uint8Array(words.buffer, 4, 16);
+  expect(batch.addWords(2, 2 ** 32 - 64, 16, words, 1)).toBe(true);
+  expect(Buffer.compare(batch.take() as Uint8Array, inPlace(record(2, [[2 ** 32 - 64, bytes]])))).toBe(0);
+  batch.addWords(2, 8, 8, words, 3);
+  expect(batch.addWords(1, 8, 8, words, 1)).toBe(false);
+  batch.addWords(2, 24, 16, words, 1);
+  const both = record(2, [
+    [8, bytes.subarray(8)],
+    [24, bytes],
+  ]);
+  expect(Buffer.compare(batch.take() as Uint8Array, inPlace(both))).toBe(0);
+});
+
 test("a store of another process is left for the next entry", () => {
   add(0, store(8, 1));
   expect(add(1, store(16, 2))).toBe(false);
