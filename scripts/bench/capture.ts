@@ -51,7 +51,7 @@ export const pipelined: Group = {
         gives: ["burst bare", "burst gpr", "burst vector"],
         run: async () => {
           const lines = await numbers(
-            [dsm, "run", "-n", "2", "--nodes", "2", "--", program("burst"), "2000", quick ? "3" : "40"],
+            [dsm, "run", "-n", "2", "--nodes", "2", "--", program("burst"), "2000", quick ? "3" : "200"],
             { ...environment, DSM_ORDER: "pipelined" },
           );
           const [none, gpr, vector] = [0, 1, 2].map((column) => medianOf(lines, column) / 1000) as [

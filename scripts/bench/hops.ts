@@ -53,7 +53,7 @@ export const hops: Group = {
     },
   ],
   start: async ({ environment, directory, quick }) => {
-    const rounds = quick ? "20" : "2000";
+    const rounds = quick ? "20" : "12000";
     const path = join(directory, "relay.sock");
     const far = join(directory, "echo.sock");
     const beside: Beside[] = [await startBeside(script("relay", "echo", far), environment)];
