@@ -1,0 +1,70 @@
+import { expect, test } from "bun:test";
+import { encode, getUint64, Kind } from "../../src/core/protocol.ts";
+import { Tail } from "../../src/core/tail.ts";
+import { viewOf } from "../support/core-frames.ts";
+import { Random } from "../support/core-random.ts";
+
+/** Frames of different sizes that can be told apart: number and size of each. */
+function framesIn(pieces: Iterable<Uint8Array>): [number, number][] {
+  const found: [number, number][] = [];
+  for (const piece of pieces) {
+    const view = viewOf(piece);
+    for (let at = 0; at < piece.length; at += view.getUint32(at, true)) {
+      found.push([getUint64(view, at + 16), view.getUint32(at, true)]);
+    }
+  }
+  return found;
+}
+
+test("what is kept are the frames behind the base, in their sequence, whatever was dropped before", () => {
+  for (let seed = 0; seed < 40; seed += 1) {
+    const random = new Random(seed);
+    const base = random.below(2) * 2 ** 33;
+    const tail = new Tail(base, true);
+    let kept: [number, number][] = [];
+    let fresh: [number, number][] = [];
+    let number = base;
+    for (let step = 0; step < 400; step += 1) {
+      if (random.below(5) > 0) {
+        // Parts of a publication have one number.
+        if (random.below(4) > 0 || tail.base >= number) number += 1;
+        const body = new Uint8Array(random.pick([0, 8, 40, 4000, 30_000, 70_000]));
+        const frame = encode({ kind: Kind.STORE, seq: number, body });
+        if (random.oneIn(6)) tail.adopt(frame, number);
+        else {
+          const place = 8 * random.below(3);
+          const bytes = new Uint8Array(place + frame.length);
+          bytes.set(frame, place);
+          tail.push(viewOf(bytes), bytes, place, frame.length, number);
+          fresh.push([number, frame.length]);
+        }
+        kept.push([number, frame.length]);
+      } else {
+        expect(framesIn(tail.fresh())).toEqual(fresh);
+        fresh = [];
+        const upTo = random.between(tail.base, number + 2);
+        tail.drop(upTo);
+        kept = kept.filter(([seq]) => seq > upTo);
+        expect(tail.base).toBeLessThanOrEqual(number);
+      }
+      const { oldest } = tail;
+      expect(oldest === null ? [] : framesIn([oldest])).toEqual(kept.slice(0, 1));
+      const from = random.between(tail.base, number);
+      expect(framesIn(tail.after(from))).toEqual(kept.filter(([seq]) => seq > from));
+      expect(tail.bytes).toBeGreaterThanOrEqual(kept.reduce((sum, [, size]) => sum + size, 0));
+    }
+    tail.fresh();
+    tail.drop(number);
+    expect([tail.oldest, [...tail.after(number)], tail.bytes]).toEqual([null, [], 0]);
+  }
+});
+
+test("a number never goes down, and what was dropped is not asked for", () => {
+  const tail = new Tail(4);
+  const frame = encode({ kind: Kind.STORE, seq: 6 });
+  tail.push(viewOf(frame), frame, 0, frame.length, 6);
+  expect(() => tail.push(viewOf(frame), frame, 0, frame.length, 5)).toThrow(RangeError);
+  tail.drop(5);
+  expect(tail.oldest?.length).toBe(frame.length);
+  expect(() => [...tail.after(4)]).toThrow(RangeError);
+});
