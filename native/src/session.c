@@ -27,18 +27,64 @@
 #define DESCRIPTORS_AFTER_JOIN 4
 /* Maps of sessions this process has left, for which a store still gets a message of its own. With the open ones they
  * fill the table of regions. */
-#define LEFT_MAX 32
+#define LEFT_REGIONS_MAX 32
 
 static pthread_mutex_t sessions_lock = PTHREAD_MUTEX_INITIALIZER;
 static dsm_session *sessions;
 
-/* Ranges that hold private copies of maps left behind. The newest LEFT_MAX have a region. */
+/* Ranges that hold private copies of maps left behind. The newest LEFT_REGIONS_MAX have a region. */
 static struct left {
   uintptr_t base;
   uint64_t size;
   int region; /* -1: none any more */
   struct left *next;
 } *left_maps;
+
+/* Handles of sessions this process has left, oldest first: DSM_LEFT_MAX of them, which answer DSM_LEFT. Older ones are
+ * spare, and become those of new sessions. None is freed: a thread that leaves session_end() may still look at it. */
+static dsm_session *left_oldest, *left_newest, *spare;
+static unsigned left_count;
+
+/* A handle, all zero, or NULL: no memory. */
+static dsm_session *take_handle(void) {
+  pthread_mutex_lock(&sessions_lock);
+  dsm_session *session = spare;
+  if (session != NULL)
+    spare = session->next;
+  pthread_mutex_unlock(&sessions_lock);
+  if (session == NULL)
+    return calloc(1, sizeof *session);
+  memset(session, 0, sizeof *session);
+  return session;
+}
+
+/* Of a session that did not come to be. */
+static void give_handle(dsm_session *session) {
+  pthread_mutex_lock(&sessions_lock);
+  session->next = spare;
+  spare = session;
+  pthread_mutex_unlock(&sessions_lock);
+}
+
+/* Of a session that was left, and of which nothing else remains. */
+static void keep_handle(dsm_session *session) {
+  dsm_session *oldest = NULL;
+  pthread_mutex_lock(&sessions_lock);
+  session->next = NULL;
+  if (left_newest != NULL)
+    left_newest->next = session;
+  else
+    left_oldest = session;
+  left_newest = session;
+  if (++left_count > DSM_LEFT_MAX) {
+    oldest = left_oldest;
+    left_oldest = oldest->next;
+    left_count--;
+  }
+  pthread_mutex_unlock(&sessions_lock);
+  if (oldest != NULL)
+    give_handle(oldest);
+}
 
 /* ---- The sink: what the fault handlers call. All of it handler-safe. ---- */
 
@@ -606,7 +652,7 @@ int dsm_open(const dsm_config *given, dsm_session **result) {
     return status;
   watch_forks();
 
-  dsm_session *session = calloc(1, sizeof *session);
+  dsm_session *session = take_handle();
   if (session == NULL)
     return dsm_fail(DSM_NO_MEMORY, "no memory for a session");
   session->map_fd = -1;
@@ -614,7 +660,7 @@ int dsm_open(const dsm_config *given, dsm_session **result) {
   session->pid = getpid();
   session->main_fd = -1;
   if (channel_pool_init(&session->channels) != 0) {
-    free(session);
+    give_handle(session);
     return dsm_fail(DSM_NO_MEMORY, "no memory for a session");
   }
   hole_table_init(&session->holes);
@@ -661,7 +707,7 @@ int dsm_open(const dsm_config *given, dsm_session **result) {
   }
   if (status != DSM_OK) {
     release_resources(session);
-    free(session);
+    give_handle(session);
     return status;
   }
   *result = session;
@@ -697,7 +743,7 @@ static void remember_left(const dsm_session *session) {
   left_maps = left;
   int count = 0;
   for (; left != NULL; left = left->next) {
-    if (left->region < 0 || ++count <= LEFT_MAX)
+    if (left->region < 0 || ++count <= LEFT_REGIONS_MAX)
       continue;
     dsm_region_remove(left->region);
     left->region = -1;
@@ -737,6 +783,7 @@ int dsm_close(dsm_session *session) {
   remember_left(session);
   pthread_mutex_unlock(&sessions_lock);
   release_resources(session);
+  keep_handle(session);
   return status;
 }
 

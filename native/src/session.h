@@ -37,14 +37,14 @@ struct dsm_session {
   int on_loss;    /* enum session_on_loss */
   int direct;     /* all processes are on this node and share the replica read-write */
   int region;     /* index of the region */
-  atomic_int left; /* this process has left; the handle stays so that later calls can be told */
+  atomic_int left; /* this process has left; the handle stays for a while, so that later calls can be told */
   atomic_int dead; /* the arbiter is gone: nothing can be ordered any more */
   atomic_uint calls; /* under way in any thread; leaving waits for their end */
   struct channel_pool channels;
   struct hole_table holes;
   struct ring ring;
   struct advice advice;
-  struct dsm_session *next; /* list of open sessions */
+  struct dsm_session *next; /* list of open sessions, of left ones, or of spare handles */
 };
 
 #pragma GCC visibility push(hidden)

@@ -10,6 +10,8 @@ export class Membership {
   /** Stores are kept back until the next synchronising operation. */
   readonly #keepsStores: boolean;
   #left = false;
+  /** Those of the session when this process left: libdsm's handle may be another session's some time after that. */
+  #lastProcesses = 0;
   /** Calls on other threads that still use the session. */
   readonly #calls = new Set<Promise<void>>();
 
@@ -22,6 +24,10 @@ export class Membership {
 
   get left(): boolean {
     return this.#left;
+  }
+
+  get processes(): number {
+    return this.#left ? this.#lastProcesses : this.library.processes(this.facts.pointer);
   }
 
   /** For a call of libdsm. Throws DSM_LEFT. */
@@ -63,9 +69,14 @@ export class Membership {
     return call;
   }
 
+  #setLeft(): void {
+    this.#lastProcesses = this.processes;
+    this.#left = true;
+  }
+
   async leave(): Promise<void> {
     this.check();
-    this.#left = true;
+    this.#setLeft();
     await Promise.allSettled(this.#calls);
     try {
       await this.library.closeLater(this.facts.pointer);
@@ -79,7 +90,7 @@ export class Membership {
     if (this.#calls.size > 0) {
       throw new DsmError("DSM_BUSY", "a hole is being filled; await its fill() before leaveSync(), or call leave()");
     }
-    this.#left = true;
+    this.#setLeft();
     try {
       this.library.close(this.facts.pointer);
     } finally {

@@ -161,7 +161,7 @@ export class Session {
    * it passed.
    */
   get processes(): number {
-    return this.#membership.library.processes(this.#membership.facts.pointer);
+    return this.#membership.processes;
   }
 
   /**

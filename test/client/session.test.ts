@@ -343,9 +343,9 @@ describe("leaving", () => {
         }
       }
       const bytes = new Uint8Array(session.buffer);
-      return [...codes, bytes[99], bytes[100], bytes[199], bytes[200], session.rank, session.size];
+      return [...codes, bytes[99], bytes[100], bytes[199], bytes[200], session.rank, session.size, session.processes];
     });
-    expect(codes).toEqual(["DSM_LEFT", 0, 7, 7, 0, 0, 65536]);
+    expect(codes).toEqual(["DSM_LEFT", 0, 7, 7, 0, 0, 65536, 2]);
     // The other goes on alone.
     await second.run(({ session }) => session.barrierSync());
   });

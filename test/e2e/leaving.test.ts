@@ -79,6 +79,19 @@ describe("after leaving", () => {
   });
 });
 
+test("what a process keeps of the sessions it has left does not grow with their number", async () => {
+  const session = cluster.session();
+  // One that goes on all the time, on the same node, so that nothing has to be started for each of 160.
+  const environment = { DSM_ELASTIC: "1", DSM_DIRECT: "0" };
+  const keeper = cluster.actor({ session, node: "a", processes: 1, environment });
+  await keeper.do("open");
+  const guest = cluster.spawn([cluster.program("leaving"), "come_and_go", "160"], { session, node: "a", environment });
+  const [stderr, code] = await Promise.all([guest.stderr.text(), guest.exited]);
+  expect({ stderr, code }).toEqual({ stderr: "", code: 0 });
+  expect(await keeper.number("load 8 0")).toBe(160);
+  await keeper.leave();
+});
+
 describe("a child forked after joining", () => {
   const FORKED = "dsm: this process was forked after joining the session; the map belongs to its parent";
 

@@ -60,8 +60,9 @@ enum dsm_status {
 #define DSM_SEM_MAX 0x7fffffff     /* value of a semaphore */
 #define DSM_HOLES_MAX 64           /* open holes of one process in one session */
 #define DSM_SESSIONS_MAX 32        /* open sessions of one process */
+#define DSM_LEFT_MAX 128           /* sessions that one process has left and that are still told from open ones */
 
-/* This process's place in a session. From dsm_open() until dsm_close(). */
+/* This process's place in a session. From dsm_open() until dsm_close(), and known to be left for a while after it. */
 typedef struct dsm_session dsm_session;
 
 /* How to open a session. Fill with dsm_config_init(), then change what the program decides itself. */
@@ -93,9 +94,9 @@ int dsm_config_init(dsm_config *config);
  * its processes have joined. On success *session is the session. */
 int dsm_open(const dsm_config *config, dsm_session **session);
 
-/* Leaves the session. Any later call with it gives DSM_LEFT (the handle itself, a few hundred bytes, is kept for that).
- * The map's last state stays readable at its address, as a private copy; a store to
- * it ends the process with a message. Open holes are dropped unpublished. */
+/* Leaves the session. A later call with it gives DSM_LEFT until this process has left DSM_LEFT_MAX further sessions; after
+ * that the handle may be another session's and must not be used. The map's last state stays readable at its address, as a
+ * private copy; a store to it ends the process with a message. Open holes are dropped unpublished. */
 int dsm_close(dsm_session *session);
 
 int dsm_rank(const dsm_session *session);           /* 0 to processes - 1 */

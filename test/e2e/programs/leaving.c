@@ -2,6 +2,7 @@
  * which one. */
 #include "check.h"
 
+#include <malloc.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <string.h>
@@ -73,6 +74,36 @@ static void in_a_row(unsigned long times) {
     for (int p = 0; p < processes; p++) CHECK(values[p] == i); /* the copy */
     CHECK(dsm_barrier_wait(session) == DSM_LEFT);
   }
+}
+
+/* ---- come_and_go TIMES: what a process keeps of the sessions it has left does not grow with their number ---- */
+
+static void come_and_go(unsigned long times) {
+  dsm_session **handles = calloc(times, sizeof *handles);
+  CHECK(handles != NULL && times > DSM_LEFT_MAX + 20);
+  size_t heap = 0;
+  for (unsigned long i = 0; i < times; i++) {
+    CHECK_OK(dsm_open(NULL, &handles[i]));
+    uint64_t *map = dsm_address(handles[i]);
+    int hole;
+    __atomic_fetch_add(&map[0], 1, __ATOMIC_SEQ_CST);
+    CHECK_OK(dsm_hole_dig(handles[i], &map[1000], 800, &hole));
+    map[1000] = i;
+    if (i % 2 == 0) CHECK_OK(dsm_hole_fill(handles[i], hole));
+    CHECK_OK(dsm_close(handles[i]));
+    if (i == DSM_LEFT_MAX + 10) heap = mallinfo2().uordblks;
+  }
+  CHECK(mallinfo2().uordblks == heap);
+  unsigned long newest = times - DSM_LEFT_MAX, different = 0;
+  for (unsigned long i = newest; i < times; i++) CHECK(dsm_barrier_wait(handles[i]) == DSM_LEFT);
+  for (unsigned long i = 0; i < times; i++) {
+    int is_new = 1;
+    for (unsigned long j = 0; j < i; j++) is_new &= handles[j] != handles[i];
+    CHECK(is_new || i > DSM_LEFT_MAX); /* none is used again too soon */
+    different += (unsigned long)is_new;
+  }
+  CHECK(different == DSM_LEFT_MAX + 1);
+  free(handles);
 }
 
 /* ---- several N: N sessions open in one process at once ---- */
@@ -170,6 +201,7 @@ int main(int argc, char **argv) {
   unsigned long number = strtoul(argv[2], NULL, 10);
   if (strcmp(argv[1], "threads") == 0) threads(number);
   else if (strcmp(argv[1], "in_a_row") == 0) in_a_row(number);
+  else if (strcmp(argv[1], "come_and_go") == 0) come_and_go(number);
   else if (strcmp(argv[1], "several") == 0) several(number);
   else if (strcmp(argv[1], "forked") == 0) forked(number);
   else CHECK(!"a known program");

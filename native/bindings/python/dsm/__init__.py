@@ -168,7 +168,7 @@ class Session:
 
     def __init__(self, pointer: c_void_p) -> None:
         library = _load()
-        self._pointer = pointer
+        self._handle = pointer
         self._left = False
         self.rank: int = library.dsm_rank(pointer)
         self.processes: int = library.dsm_processes(pointer)
@@ -181,6 +181,13 @@ class Session:
         self.buffer = memoryview((ctypes.c_uint8 * self.size).from_address(self.address)).cast("B")
         """All of the shared memory, as writable bytes."""
 
+    @property
+    def _pointer(self) -> c_void_p:
+        # libdsm itself knows for a while only that a session was left.
+        if self._left:
+            raise Error("DSM_LEFT", f'this process has left session "{self.name}"')
+        return self._handle
+
     def __enter__(self) -> "Session":
         return self
 
@@ -190,8 +197,9 @@ class Session:
 
     def leave(self) -> None:
         """Leaves the session. Arrays over the map keep its last state, read-only: a store then ends the program."""
+        pointer = self._pointer
         self._left = True
-        _check(_load().dsm_close(self._pointer))
+        _check(_load().dsm_close(pointer))
 
     def barrier(self) -> None:
         """Waits until every process that has not left is in the barrier."""
