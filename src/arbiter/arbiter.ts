@@ -29,8 +29,8 @@ import { Replica, type ReplicaOutput } from "../core/replica.ts";
 import { Ring } from "../core/ring.ts";
 import type { NodeHello, Resumed, Welcome } from "../core/sequencer.ts";
 import { checkSize, pageRound } from "../core/size.ts";
+import { canTellPeers, isOwnPeer } from "../link/peer-user.ts";
 import { createMap, type MapFile, openShared, ownProcess, removeFile, removeStaleMaps } from "./map-file.ts";
-import { canTellPeers, isOwnPeer } from "./peer-user.ts";
 import { FileRingLock } from "./ring-lock.ts";
 import { type ServerAddress, ServerLog } from "./server-log.ts";
 

@@ -33,7 +33,7 @@ import {
 } from "../core/protocol.ts";
 import type { NodeHello, Resumed, Welcome } from "../core/sequencer.ts";
 import { parseWelcome } from "../core/welcome.ts";
-import { isOwnPeer, tellsPeers } from "./peer-user.ts";
+import { isOwnPeer, tellsPeers } from "../link/peer-user.ts";
 
 /** Smaller parts are copied by who keeps them. */
 const OWN_PART_MIN = 64 << 10;

@@ -1,8 +1,8 @@
 import { writeSync } from "node:fs";
-import { isOwnPeer, tellsPeers } from "../arbiter/peer-user.ts";
 import { slotOf } from "../core/image.ts";
 import { ADDRESS_SLOTS, DEFAULT_HOST } from "../core/limits.ts";
 import { formatAddress, isLoopback } from "../core/names.ts";
+import { isOwnPeer, tellsPeers } from "../link/peer-user.ts";
 import { startServer } from "../server/server.ts";
 import { loadApplyRuns } from "./apply-runs.ts";
 import { command } from "./command.ts";
