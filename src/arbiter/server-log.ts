@@ -2,9 +2,8 @@
  * The embedded engine of an OrderedLog, seen from an arbiter: `dsm server` over TCP. A connection that breaks, or on
  * which nothing comes any more, is made again until the time for that is over.
  */
-import { randomBytes } from "node:crypto";
 import type { Socket } from "bun";
-import { LinkProver, mustProve, NONCE_SIZE, OPEN, type Security } from "../core/auth.ts";
+import { OPEN, type Security } from "../core/auth.ts";
 import { DsmError, statusCode } from "../core/errors.ts";
 import { FrameReader, freeNow, type PartPool } from "../core/frames.ts";
 import {
@@ -33,6 +32,7 @@ import {
 } from "../core/protocol.ts";
 import type { NodeHello, Resumed, Welcome } from "../core/sequencer.ts";
 import { parseWelcome } from "../core/welcome.ts";
+import { greetServer, type LinkEnd } from "../link/greet-server.ts";
 import { isOwnPeer, tellsPeers } from "../link/peer-user.ts";
 
 /** Smaller parts are copied by who keeps them. */
@@ -341,116 +341,71 @@ function connect(
     else if (handlers.applied().bytes - acknowledged >= ACK_BYTES) acknowledge();
   };
 
-  const { token } = security;
-  /** Nobody can listen in to a Unix socket. */
-  let tls = security.tls;
-  const prover = new LinkProver(token, mustProve(security, host), randomBytes(NONCE_SIZE), send);
-  /** Goes one step on before the greeting, and greets once the server has proven itself. */
-  const prove = (step: () => void): void => {
-    step();
-    if (prover.open) send(greeting);
-  };
-  const guarded = (action: () => void): void => {
-    if (ended) return;
-    try {
-      action();
-    } catch (error) {
-      if (error instanceof DsmError) close(error);
-      else if (error instanceof ProtocolError || error instanceof SyntaxError) {
-        const address = formatAddress(host, port);
-        close(new DsmError("DSM_PROTOCOL", `what listens at ${address} is no dsm server: ${error.message}`));
-      } else throw error;
-    }
+  const refuse = (error: unknown): void => {
+    if (error instanceof DsmError) close(error);
+    else if (error instanceof ProtocolError || error instanceof SyntaxError) {
+      const address = formatAddress(host, port);
+      close(new DsmError("DSM_PROTOCOL", `what listens at ${address} is no dsm server: ${error.message}`));
+    } else throw error;
   };
 
-  const opened = (connected: Socket): void => {
-    socket = connected;
-    if (ended) {
-      connected.terminate();
-      return;
-    }
-    outbox = new Outbox((bytes) => connected.write(bytes));
-    if (tls === null) guarded(() => prove(() => prover.begin()));
-  };
   const common = {
-    data: (_socket: Socket, chunk: Uint8Array) => {
-      silent = 0;
-      guarded(() => {
-        if (prover.open) {
-          read(chunk);
-          freeNow(chunk);
-        } else prove(() => prover.receive(chunk));
-      });
+    open: (connected: Socket): typeof send | null => {
+      socket = connected;
+      if (ended) return null;
+      outbox = new Outbox((bytes) => connected.write(bytes));
+      return send;
     },
-    drain: () => {
+    data: (chunk: Uint8Array): void => {
+      silent = 0;
+      if (ended) return;
+      try {
+        read(chunk);
+        freeNow(chunk);
+      } catch (error) {
+        refuse(error);
+      }
+    },
+    drain: (): void => {
       outbox?.drain();
       handOver();
       handlers.drained();
     },
+    refused: refuse,
+    over: ({ how, words, error }: LinkEnd): void => {
+      if (how === "failed") failStop(error as Error);
+      const noTls = `no TLS with the server at ${formatAddress(host, port)}: ${tlsReason(error)}`;
+      close(how === "untrusted" ? new DsmError("DSM_REFUSED", noTls) : new Broken(words));
+    },
   };
-  const closed = (): void =>
-    close(
-      new Broken(tls === null || prover.open ? "closed the connection" : "closed it; it may refuse our certificate"),
-    );
-  const failed = (error: Error): void => {
-    failStop(error);
-    close(new Broken(`failed: ${error.message}`));
-  };
-  const notReached = (error: Error): void => close(new Broken(`cannot be reached: ${error.message}`));
-
   const overTcp = (): void => {
     if (ended) return;
-    tls = security.tls;
-    Bun.connect({
-      hostname: host,
-      port,
-      ...(tls === null ? {} : { tls: { ...tls, rejectUnauthorized: true } }),
-      socket: {
-        ...common,
-        open: (connected) => {
-          connected.setNoDelay(true);
-          opened(connected);
-        },
-        handshake: (connected, success, error) => {
-          if (tls === null) return;
-          if (success && connected.authorized) guarded(() => prove(() => prover.begin()));
-          else
-            close(
-              new DsmError(
-                "DSM_REFUSED",
-                `no TLS with the server at ${formatAddress(host, port)}: ${tlsReason(error)}`,
-              ),
-            );
-        },
-        close: closed,
-        error: (_socket, error) => failed(error),
-        connectError: (_socket, error) => notReached(error),
+    greetServer({ host, port }, security, greeting, {
+      ...common,
+      open: (connected) => {
+        connected.setNoDelay(true);
+        return common.open(connected);
       },
-    }).catch(notReached);
+    });
   };
   const overUnix = (): void => {
     let own = false;
     let tried = false;
-    const goOn = (): void => {
-      if (tried) return;
-      tried = true;
-      overTcp();
-    };
-    tls = null;
-    Bun.connect({
-      unix: serverSocketName(instance, epoch, port),
-      socket: {
-        ...common,
-        open: (connected) => {
-          own = isOwnPeer(connected);
-          if (own) opened(connected);
-          else connected.terminate();
-        },
-        close: () => (own ? closed() : goOn()),
-        error: (_socket, error) => (own ? failed(error) : goOn()),
-        connectError: goOn,
+    const unix = serverSocketName(instance, epoch, port);
+    greetServer({ host, port, unix }, security, greeting, {
+      ...common,
+      open: (connected) => {
+        own = isOwnPeer(connected);
+        return own ? common.open(connected) : null;
       },
-    }).catch(goOn);
+      over: (end) => {
+        if (own) common.over(end);
+        else if (!tried) {
+          tried = true;
+          overTcp();
+        }
+      },
+    });
   };
   if (tellsPeers) overUnix();
   else overTcp();

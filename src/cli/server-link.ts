@@ -1,11 +1,11 @@
 /** A connection to a session's server, for what is asked of it and no daemon: snapshots and traces. */
-import { randomBytes } from "node:crypto";
-import { LinkProver, mustProve, NONCE_SIZE, plainText } from "../core/auth.ts";
+import { plainText } from "../core/auth.ts";
 import { DsmError, statusCode } from "../core/errors.ts";
 import { FrameReader } from "../core/frames.ts";
 import { GREETING_TIMEOUT_MS, WELCOME_MAX } from "../core/limits.ts";
 import { formatAddress } from "../core/names.ts";
 import { bodyText, encodeGreeting, HEADER_SIZE, Kind, ProtocolError } from "../core/protocol.ts";
+import { greetServer } from "../link/greet-server.ts";
 import { readSecurity } from "./security.ts";
 
 /** A frame as it came; `body` is valid during the call only. */
@@ -59,50 +59,22 @@ export function openServerLink(
     if (kind === Kind.FAIL) throw new DsmError(statusCode(op), plainText(bodyText(body, 0, length)));
     take({ kind, op, aux: view.getUint32(at + 36, true), body, bytes: bytes.subarray(at, at + size) });
   };
-  const security = readSecurity(host);
-  const { token, tls } = security;
-  let send: (bytes: Uint8Array) => void = () => {};
-  const prover = new LinkProver(token, mustProve(security, host), randomBytes(NONCE_SIZE), (bytes) => send(bytes));
-  const prove = (step: () => void): void => {
-    try {
-      step();
-      if (prover.open) send(encodeGreeting(kind, new Uint8Array(0)));
-    } catch (error) {
-      fail(error instanceof ProtocolError ? new DsmError(statusCode(error.status), error.message) : error);
-    }
-  };
-  Bun.connect({
-    hostname: host,
-    port,
-    ...(tls === null ? {} : { tls: { ...tls, rejectUnauthorized: true } }),
-    socket: {
-      open: (opened) => {
-        socket = opened;
-        send = (bytes) => opened.write(bytes);
-        if (over) opened.terminate();
-        else if (tls === null) prove(() => prover.begin());
-      },
-      handshake: (opened, success) => {
-        if (tls === null) return;
-        if (success && opened.authorized) prove(() => prover.begin());
-        else gone("has no certificate that counts here");
-      },
-      data: (_socket, chunk) => {
-        if (over) return;
-        if (!prover.open) {
-          prove(() => prover.receive(chunk));
-          return;
-        }
-        try {
-          reader.push(chunk, frame);
-        } catch (error) {
-          fail(error);
-        }
-      },
-      close: () => gone("closed the connection"),
-      error: (_socket, error) => gone(`failed: ${error.message}`),
-      connectError: (_socket, error) => gone(`cannot be reached: ${error.message}`),
+  greetServer({ host, port }, readSecurity(host), encodeGreeting(kind, new Uint8Array(0)), {
+    open(opened) {
+      socket = opened;
+      return over ? null : (bytes) => opened.write(bytes);
     },
-  }).catch((error: Error) => gone(`cannot be reached: ${error.message}`));
+    data(chunk) {
+      if (over) return;
+      try {
+        reader.push(chunk, frame);
+      } catch (error) {
+        fail(error);
+      }
+    },
+    refused: (error) =>
+      fail(error instanceof ProtocolError ? new DsmError(statusCode(error.status), error.message) : error),
+    over: ({ words }) => gone(words),
+  });
   return { failed, close };
 }

@@ -1,10 +1,10 @@
 /** The daemon's own connections to servers: is one there, and how is its session? */
-import { randomBytes } from "node:crypto";
-import { LinkProver, mustProve, NONCE_SIZE, plainText, type Security } from "../core/auth.ts";
+import { plainText, type Security } from "../core/auth.ts";
 import type { ServerStatus } from "../core/directory.ts";
 import { DsmError, Status, statusCode } from "../core/errors.ts";
 import { FRAME_MAX, HEAT_CELLS_MAX, PROCESSES_MAX, SHOWN_MAX } from "../core/limits.ts";
 import { bodyText, encodeGreeting, HEADER_SIZE, Kind, StatusOp, setUint64 } from "../core/protocol.ts";
+import { greetServer } from "../link/greet-server.ts";
 
 /** A server that has not answered after this long counts as gone. */
 export const LINK_TIMEOUT_MS = 3_000;
@@ -138,55 +138,22 @@ function ask(host: string, port: number, security: Security, greeting: Uint8Arra
       resolve(answer);
     };
     const timer = setTimeout(() => settle(null), LINK_TIMEOUT_MS);
-    const { token, tls } = security;
-    let send: (bytes: Uint8Array) => void = () => {};
-    const prover = new LinkProver(token, mustProve(security, host), randomBytes(NONCE_SIZE), (bytes) => send(bytes));
-    const prove = (step: () => void): void => {
-      try {
-        step();
-        if (prover.open) send(greeting);
-      } catch {
-        settle(null);
-      }
-    };
-    Bun.connect({
-      hostname: host,
-      port,
-      ...(tls === null ? {} : { tls: { ...tls, rejectUnauthorized: true } }),
-      socket: {
-        open(socket) {
-          open = socket;
-          send = (bytes) => socket.write(bytes);
-          if (tls === null) prove(() => prover.begin());
-        },
-        handshake(socket, success) {
-          if (tls === null) return;
-          if (success && socket.authorized) prove(() => prover.begin());
-          else settle(null);
-        },
-        data(_socket, chunk) {
-          if (!prover.open) {
-            prove(() => prover.receive(chunk));
-            return;
-          }
-          const joined = new Uint8Array(received.length + chunk.length);
-          joined.set(received);
-          joined.set(chunk, received.length);
-          received = joined;
-          const answer = readAnswer(received);
-          if (answer !== undefined) settle(answer);
-        },
-        connectError: () => settle(null),
-        close: () => settle(null),
-        error: () => settle(null),
-      },
-    }).then(
-      (socket) => {
+    greetServer({ host, port }, security, greeting, {
+      open(socket) {
         open = socket;
-        if (settled) socket.terminate();
+        return settled ? null : (bytes) => socket.write(bytes);
       },
-      () => settle(null),
-    );
+      data(chunk) {
+        const joined = new Uint8Array(received.length + chunk.length);
+        joined.set(received);
+        joined.set(chunk, received.length);
+        received = joined;
+        const answer = readAnswer(received);
+        if (answer !== undefined) settle(answer);
+      },
+      refused: () => settle(null),
+      over: () => settle(null),
+    });
   });
 }
 
