@@ -22,62 +22,41 @@ export async function findServer(
   const status = await askStatus(host, port, security);
   if (status !== null)
     return status.instance === instance ? { state: "there", epoch: status.epoch } : { state: "gone" };
-  return { state: (await isRefused(host, port)) ? "gone" : "silent" };
-}
-
-/** Whether the host itself says that nothing listens there: then no server has that port. */
-function isRefused(host: string, port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const timer = setTimeout(() => resolve(false), LINK_TIMEOUT_MS);
-    const settle = (answer: boolean): void => {
-      clearTimeout(timer);
-      resolve(answer);
-    };
-    const refused = (error: Error): void => settle((error as NodeJS.ErrnoException).code === "ECONNREFUSED");
-    Bun.connect({
-      hostname: host,
-      port,
-      socket: {
-        open(socket) {
-          socket.terminate();
-          settle(false);
-        },
-        data() {},
-        connectError: (_socket, error) => refused(error),
-        close() {},
-      },
-    }).catch(refused);
-  });
+  return { state: (await knock(host, port)) === "refused" ? "gone" : "silent" };
 }
 
 /** Whether something takes connections there. */
-export function isListening(host: string, port: number): Promise<boolean> {
+export async function isListening(host: string, port: number): Promise<boolean> {
+  return (await knock(host, port)) === "listens";
+}
+
+/** "refused": the host itself says that nothing listens there, so no server has that port. */
+function knock(host: string, port: number): Promise<"listens" | "refused" | "silent"> {
   return new Promise((resolve) => {
     let settled = false;
-    const settle = (answer: boolean): void => {
+    const settle = (answer: "listens" | "refused" | "silent"): void => {
       settled = true;
       clearTimeout(timer);
       resolve(answer);
     };
-    const timer = setTimeout(() => settle(false), LINK_TIMEOUT_MS);
+    const timer = setTimeout(() => settle("silent"), LINK_TIMEOUT_MS);
+    const failed = (error: Error): void =>
+      settle((error as NodeJS.ErrnoException).code === "ECONNREFUSED" ? "refused" : "silent");
     Bun.connect({
       hostname: host,
       port,
       socket: {
         open(socket) {
           socket.terminate();
-          settle(true);
+          settle("listens");
         },
         data() {},
-        connectError: () => settle(false),
+        connectError: (_socket, error) => failed(error),
         close() {},
       },
-    }).then(
-      (socket) => {
-        if (settled) socket.terminate();
-      },
-      () => settle(false),
-    );
+    }).then((socket) => {
+      if (settled) socket.terminate();
+    }, failed);
   });
 }
 
