@@ -18,21 +18,17 @@ import { isLoopback, parseAddress } from "../core/names.ts";
 import { formatSize } from "../core/size.ts";
 import { inheritedEnvironment } from "../daemon/spawn.ts";
 import { createDirectory, firstLine } from "./directory.ts";
+import { END_TIMEOUT_MS, Ending } from "./ending.ts";
 import { interfaceAddress, isHere, localAddresses } from "./host-options.ts";
 import { messages } from "./messages.ts";
 import { type Binary, NodeLink, ownBinary } from "./node-link.ts";
 import { invalid } from "./options.ts";
-import { signalNumber } from "./process-group.ts";
 import { isPath } from "./program.ts";
 import { type Progress, startProgress } from "./progress.ts";
 import { readSecurity, readTls, readTlsFiles } from "./security.ts";
 import { selfCommand } from "./self.ts";
 import { LineOutput } from "./tag.ts";
 
-/** How long the others may take to end after one has failed, before they are killed. */
-const END_TIMEOUT_MS = 2_000;
-/** How long they may take after somebody asked `dsm run` itself to end. */
-const ASKED_END_TIMEOUT_MS = 5_000;
 /** How long a host may take to say that all is over there, after its processes were killed or it was told to end. */
 const FAREWELL_TIMEOUT_MS = 10_000;
 const INPUT_CHUNK = 64 << 10;
@@ -78,42 +74,49 @@ class Conductor {
   #begun = false;
   /** A host did not say that all is over there, or nobody takes the output. */
   #gaveUp = false;
-  #failure = 0;
-  #interrupts = 0;
-  readonly #passed = new Set<string>();
-  #kill: ReturnType<typeof setTimeout> | undefined;
-  #killDue = Number.POSITIVE_INFINITY;
+  #giveUp: ReturnType<typeof setTimeout> | undefined;
+  readonly #ending = new Ending({
+    send: (signal) => Promise.all(this.#links.map((link) => link.send(Launch.SIGNAL, 0, signal))),
+    interruptedMs: 0,
+    begun: () => this.#begun,
+    abandon: () => {
+      for (const link of this.#links) link.close();
+      this.#leaveIn(END_TIMEOUT_MS);
+    },
+    killed: () => this.#leaveIn(FAREWELL_TIMEOUT_MS),
+  });
   #inputTaken: (more: boolean) => void = () => {};
   readonly #progress = new CopyProgress();
 
   constructor(run: HostsRun) {
     this.#run = run;
-    this.#output = new LineOutput(run.tag, () => this.#fail(128 + constants.signals.SIGPIPE));
+    this.#output = new LineOutput(run.tag, () => this.#ending.fail(128 + constants.signals.SIGPIPE));
   }
 
   async run(): Promise<number> {
-    this.#passSignals();
+    this.#ending.passSignals();
     let server: Bun.Subprocess | null = null;
     try {
       const first = await this.#connect();
-      if (this.#failure !== 0) return this.#failure;
+      if (this.#ending.failure !== 0) return this.#ending.failure;
       this.#home = await this.#settle(first);
       const { address, token } = this.#home;
       if (this.#run.server !== null) {
         const environment = token === null ? {} : { DSM_TOKEN: token };
         server = await this.#run.server((parseAddress(address) as { host: string }).host, address, environment);
       }
-      if (this.#failure === 0) await this.#order(address, token);
+      if (this.#ending.failure === 0) await this.#order(address, token);
       await Promise.all(this.#links.map((link) => link.ended));
-      return this.#failure;
+      return this.#ending.failure;
     } catch (error) {
       // What was interrupted may well have failed for that reason.
-      if (this.#failure !== 0 && error instanceof DsmError) return this.#failure;
-      this.#failure ||= 1;
+      if (this.#ending.failure !== 0 && error instanceof DsmError) return this.#ending.failure;
+      this.#ending.failure ||= 1;
       throw error;
     } finally {
       await this.#leave();
-      clearTimeout(this.#kill);
+      this.#ending.stop();
+      clearTimeout(this.#giveUp);
       if (!this.#gaveUp) await this.#output.flush();
       await this.#closeHome();
       server?.kill();
@@ -226,16 +229,18 @@ class Conductor {
       case Launch.INPUT_TAKEN:
         this.#inputTaken(payload.length === 0);
         break;
-      case Launch.EXIT:
-        this.#ended(link, rank, launchJson<RankEnd>(frame));
+      case Launch.EXIT: {
+        const { code, signal } = launchJson<RankEnd>(frame);
+        this.#ending.ended(`process ${rank} on ${link.host}`, code, signal as NodeJS.Signals | null);
         break;
+      }
       case Launch.PROBLEM: {
         const { message, exitCode } = launchJson<NodeProblem>(frame);
         const advice = exitCode === 127 && !this.#run.copy ? "; --copy copies the program's file to all hosts" : "";
-        if (this.#failure === 0) messages.error(`${link.host}: ${message}${advice}`);
+        if (this.#ending.failure === 0) messages.error(`${link.host}: ${message}${advice}`);
         this.#done.add(link);
         link.close();
-        this.#fail(exitCode);
+        this.#ending.fail(exitCode);
         break;
       }
       case Launch.DONE:
@@ -254,86 +259,23 @@ class Conductor {
     return made;
   }
 
-  #ended(link: NodeLink, rank: number, { code, signal }: RankEnd): void {
-    if (signal !== null) {
-      // A shell would say as much. Those we have signalled ourselves need no words.
-      const ours = this.#failure !== 0 || this.#passed.has(String(signal)) || this.#killDue < Number.POSITIVE_INFINITY;
-      if (!ours) messages.error(`process ${rank} on ${link.host} was ended by ${signal}`);
-      this.#fail(128 + signalNumber(signal as NodeJS.Signals));
-    }
-    if (code !== null && code !== 0) this.#fail(code);
-  }
-
   /** A connection has ended; before its host was done, that is a failure. */
   #lost(link: NodeLink): void {
     if (this.#done.has(link) || !this.#begun || this.#gaveUp) return;
     const why = link.lastWords === "" ? "" : ` (${link.lastWords})`;
-    if (this.#failure === 0) messages.error(`the connection to ${link.host} was lost${why}`);
-    this.#fail(1);
-  }
-
-  /** The first failure decides the exit code and ends the rest. */
-  #fail(code: number): void {
-    if (this.#failure !== 0) return;
-    this.#failure = code;
-    if (!this.#begun) {
-      for (const link of this.#links) link.close();
-      this.#leaveIn(END_TIMEOUT_MS);
-      return;
-    }
-    this.#signalAll("SIGTERM");
-    this.#killAfter(END_TIMEOUT_MS);
-  }
-
-  #killAfter(milliseconds: number): void {
-    const due = performance.now() + milliseconds;
-    if (due >= this.#killDue) return;
-    this.#killDue = due;
-    clearTimeout(this.#kill);
-    this.#kill = setTimeout(() => {
-      this.#signalAll("SIGKILL");
-      this.#leaveIn(FAREWELL_TIMEOUT_MS);
-    }, milliseconds);
+    if (this.#ending.failure === 0) messages.error(`the connection to ${link.host} was lost${why}`);
+    this.#ending.fail(1);
   }
 
   /** Gives up, after that time, the connections that are still there. */
   #leaveIn(milliseconds: number): void {
-    clearTimeout(this.#kill);
-    this.#kill = setTimeout(() => {
+    this.#ending.stop();
+    clearTimeout(this.#giveUp);
+    this.#giveUp = setTimeout(() => {
       this.#gaveUp = true;
-      this.#failure ||= 128 + constants.signals.SIGKILL;
+      this.#ending.failure ||= 128 + constants.signals.SIGKILL;
       for (const link of this.#links) link.kill();
     }, milliseconds);
-  }
-
-  #signalAll(signal: NodeJS.Signals): Promise<unknown> {
-    this.#passed.add(signal);
-    return Promise.all(this.#links.map((link) => link.send(Launch.SIGNAL, 0, signal)));
-  }
-
-  #passSignals(): void {
-    const ask = (signal: NodeJS.Signals): void => {
-      if (!this.#begun) {
-        this.#fail(128 + constants.signals[signal]);
-        return;
-      }
-      void this.#signalAll(signal);
-      if (signal !== "SIGINT") this.#killAfter(ASKED_END_TIMEOUT_MS);
-    };
-    process.on("SIGINT", () => {
-      this.#interrupts++;
-      // Programs may have their own use for one interrupt; whoever asks twice means it.
-      if (this.#interrupts > 1 && this.#begun) this.#killAfter(0);
-      else ask("SIGINT");
-    });
-    for (const signal of ["SIGTERM", "SIGHUP"] as const) process.on(signal, () => ask(signal));
-    process.on("SIGTSTP", async () => {
-      await this.#signalAll("SIGSTOP");
-      process.kill(process.pid, "SIGSTOP");
-    });
-    for (const signal of ["SIGCONT", "SIGUSR1", "SIGUSR2", "SIGWINCH"] as const) {
-      process.on(signal, () => void this.#signalAll(signal));
-    }
   }
 
   /** Standard input goes to rank 0, a piece at a time: the next when it has taken the last. */
@@ -377,7 +319,7 @@ class Conductor {
       home.token === null ? readSecurity(host, tls) : { token: Buffer.from(home.token), always: true, tls };
     try {
       const directory = createDirectory({ address: home.address, autostart: false, security });
-      const detail = own || this.#failure !== 0 ? await directory.get(this.#run.session) : null;
+      const detail = own || this.#ending.failure !== 0 ? await directory.get(this.#run.session) : null;
       // In somebody else's daemon it may be somebody else's session.
       if (detail !== null && (own || (detail.answered && detail.present === 0))) {
         await directory.remove(this.#run.session);

@@ -5,6 +5,7 @@ import { NAME_MAX } from "../core/limits.ts";
 import { inheritedEnvironment } from "../daemon/spawn.ts";
 import { command } from "./command.ts";
 import { createDirectory } from "./directory.ts";
+import { END_TIMEOUT_MS, Ending } from "./ending.ts";
 import { chooseHosts, hostOptions, isHere, readVariables } from "./host-options.ts";
 import { runOnHosts } from "./hosts-run.ts";
 import { lines } from "./lines.ts";
@@ -28,7 +29,7 @@ import {
   restoreOption,
   UsageError,
 } from "./options.ts";
-import { hasLiving, signalGroup, signalNumber } from "./process-group.ts";
+import { hasLiving, signalGroup } from "./process-group.ts";
 import { findProgram, type Program } from "./program.ts";
 import { type Progress, startProgress } from "./progress.ts";
 import { selfCommand, selfEnvironment } from "./self.ts";
@@ -36,10 +37,6 @@ import { readSnapshotImage } from "./snapshot-file.ts";
 import { LineOutput } from "./tag.ts";
 
 const DEFAULT_SIZE_TEXT = "1MiB";
-/** How long the others may take to end after one has failed, before they are killed. */
-const END_TIMEOUT_MS = 2_000;
-/** How long they may take after somebody asked `dsm run` itself to end. */
-const ASKED_END_TIMEOUT_MS = 5_000;
 /** How long output may still come from pipes that a process left open to somebody else. */
 const OUTPUT_TIMEOUT_MS = 1_000;
 
@@ -226,14 +223,15 @@ class Run {
   readonly done: Promise<number>;
   readonly #ranks: Bun.Subprocess[] = [];
   readonly #outputs: Promise<void>[] = [];
-  #failure = 0;
-  #interrupts = 0;
-  readonly #passed = new Set<string>();
-  #kill: ReturnType<typeof setTimeout> | undefined;
-  #killDue = Number.POSITIVE_INFINITY;
+  readonly #ending = new Ending({
+    send: (signal) => {
+      for (const child of this.#ranks) signalGroup(child.pid, signal);
+    },
+    interruptedMs: END_TIMEOUT_MS,
+  });
 
   constructor(program: Program, environment: Record<string, string>, processes: number, nodes: number, tag: boolean) {
-    this.#passSignals();
+    this.#ending.passSignals();
     this.done = this.#run(program, environment, processes, nodes, tag);
   }
 
@@ -244,9 +242,9 @@ class Run {
     nodes: number,
     tag: boolean,
   ): Promise<number> {
-    const output = tag ? new LineOutput(true, () => this.#fail(128 + constants.signals.SIGPIPE)) : null;
+    const output = tag ? new LineOutput(true, () => this.#ending.fail(128 + constants.signals.SIGPIPE)) : null;
     const endings: Promise<void>[] = [];
-    for (let rank = 0; rank < processes && this.#failure === 0; rank++) {
+    for (let rank = 0; rank < processes && this.#ending.failure === 0; rank++) {
       let child: Bun.Subprocess;
       try {
         child = Bun.spawn({
@@ -264,7 +262,7 @@ class Run {
       } catch (error) {
         const reason = error instanceof Error ? error.message : String(error);
         messages.error(`process ${rank} cannot be started: ${reason}`);
-        this.#fail(126);
+        this.#ending.fail(126);
         break;
       }
       this.#ranks.push(child);
@@ -272,73 +270,16 @@ class Run {
         this.#outputs.push(output.copy(rank, 1, child.stdout as ReadableStream<Uint8Array>));
         this.#outputs.push(output.copy(rank, 2, child.stderr as ReadableStream<Uint8Array>));
       }
-      endings.push(child.exited.then(() => this.#ended(child)));
+      endings.push(child.exited.then(() => this.#ending.ended(`process ${rank}`, child.exitCode, child.signalCode)));
     }
     await Promise.all(endings);
     await this.#endGroups();
-    clearTimeout(this.#kill);
+    this.#ending.stop();
     if (output) {
       await Promise.race([Promise.all(this.#outputs), Bun.sleep(OUTPUT_TIMEOUT_MS)]);
       await output.flush();
     }
-    return this.#failure;
-  }
-
-  #ended(child: Bun.Subprocess): void {
-    const { exitCode, signalCode } = child;
-    if (signalCode) {
-      // A shell would say as much. Those we have signalled ourselves need no words.
-      const ours =
-        this.#failure !== 0 || this.#passed.has(String(signalCode)) || this.#killDue < Number.POSITIVE_INFINITY;
-      if (!ours) messages.error(`process ${this.#ranks.indexOf(child)} was ended by ${signalCode}`);
-      this.#fail(128 + signalNumber(signalCode));
-    }
-    if (exitCode !== null && exitCode !== 0) this.#fail(exitCode);
-  }
-
-  /** The first failure decides the exit code and ends the rest. */
-  #fail(code: number): void {
-    if (this.#failure !== 0) return;
-    this.#failure = code;
-    this.#signalAll("SIGTERM");
-    this.#killAfter(END_TIMEOUT_MS);
-  }
-
-  #killAfter(milliseconds: number): void {
-    const due = performance.now() + milliseconds;
-    if (due >= this.#killDue) return;
-    this.#killDue = due;
-    clearTimeout(this.#kill);
-    this.#kill = setTimeout(() => this.#signalAll("SIGKILL"), milliseconds);
-  }
-
-  #signalAll(signal: NodeJS.Signals): void {
-    this.#passed.add(signal);
-    for (const child of this.#ranks) signalGroup(child.pid, signal);
-  }
-
-  #passSignals(): void {
-    process.on("SIGINT", () => {
-      this.#interrupts++;
-      this.#signalAll("SIGINT");
-      // Programs may have their own use for one interrupt; whoever asks twice means it.
-      if (this.#interrupts > 1) this.#killAfter(END_TIMEOUT_MS);
-    });
-    for (const signal of ["SIGTERM", "SIGHUP"] as const) {
-      process.on(signal, () => {
-        this.#signalAll(signal);
-        this.#killAfter(ASKED_END_TIMEOUT_MS);
-      });
-    }
-    // Ranks do not belong to the terminal: what it does to `dsm run` is passed on.
-    process.on("SIGTSTP", () => {
-      this.#signalAll("SIGSTOP");
-      process.kill(process.pid, "SIGSTOP");
-    });
-    process.on("SIGCONT", () => this.#signalAll("SIGCONT"));
-    for (const signal of ["SIGUSR1", "SIGUSR2", "SIGWINCH"] as const) {
-      process.on(signal, () => this.#signalAll(signal));
-    }
+    return this.#ending.failure;
   }
 
   /** Ends what the ranks have left running behind them. Nothing tells when a group is empty, so it is asked. */
@@ -348,8 +289,7 @@ class Run {
       return groups.length > 0 && hasLiving(new Set(groups));
     };
     if (!alive()) return;
-    this.#signalAll("SIGTERM");
-    this.#killAfter(END_TIMEOUT_MS);
+    this.#ending.end();
     while (alive()) await Bun.sleep(10);
   }
 }
