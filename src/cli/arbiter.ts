@@ -10,6 +10,7 @@ import { connectionsMax } from "./descriptors.ts";
 import { createDirectory } from "./directory.ts";
 import { logFormatOption, messages, useLogFormat } from "./messages.ts";
 import {
+  autostartOption,
   daemonOption,
   elasticOption,
   fromEnvironment,
@@ -44,12 +45,7 @@ export default command({
     ...elasticOption,
     socket: { type: "string", description: "Unix socket to listen on", valueHint: "PATH" },
     "status-fd": { type: "string", description: "Descriptor to report the start on [1]", valueHint: "FD" },
-    autostart: {
-      type: "boolean",
-      default: true,
-      description: "Start a local daemon if none is running [DSM_AUTOSTART]",
-      negativeDescription: "Never start a daemon [DSM_AUTOSTART=0]",
-    },
+    ...autostartOption,
     ...logFormatOption,
   },
   manual: {

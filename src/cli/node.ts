@@ -20,7 +20,7 @@ import { inheritedEnvironment } from "../daemon/spawn.ts";
 import { runtimeFiles } from "./assets.ts";
 import { createDirectory } from "./directory.ts";
 import { UsageError } from "./options.ts";
-import { hasLiving, signalGroup } from "./process-group.ts";
+import { anyLives, signalGroup } from "./process-group.ts";
 import { findProgram, type Program } from "./program.ts";
 import { runtimeDirectory } from "./runtime-directory.ts";
 import { readSecurity } from "./security.ts";
@@ -254,10 +254,7 @@ class Node {
 
   /** Ends what the ranks have left running behind them. Nothing tells when a group is empty, so it is asked. */
   async #endGroups(): Promise<void> {
-    const alive = (): boolean => {
-      const groups = this.#ranks.map(({ pid }) => pid).filter((pid) => signalGroup(pid, 0));
-      return groups.length > 0 && hasLiving(new Set(groups));
-    };
+    const alive = (): boolean => anyLives(this.#ranks.map(({ pid }) => pid));
     if (!alive()) return;
     this.#end();
     while (alive()) await Bun.sleep(10);

@@ -159,6 +159,15 @@ export const restoreOption = {
   },
 } as const;
 
+export const autostartOption = {
+  autostart: {
+    type: "boolean",
+    default: true,
+    description: "Start a local daemon if none is running [DSM_AUTOSTART]",
+    negativeDescription: "Never start a daemon [DSM_AUTOSTART=0]",
+  },
+} as const;
+
 export function readAutostart(given: boolean | undefined): boolean {
   return given !== false && process.env.DSM_AUTOSTART !== "0";
 }

@@ -15,8 +15,10 @@ export function signalGroup(leader: number, signal: NodeJS.Signals | 0): boolean
   }
 }
 
-/** Whether any process of these groups lives. A dead one stays in its group until its parent has collected it. */
-export function hasLiving(groups: Set<number>): boolean {
+/** Whether any process of their groups lives. A dead one stays in its group until its parent has collected it. */
+export function anyLives(leaders: readonly number[]): boolean {
+  const groups = new Set(leaders.filter((leader) => signalGroup(leader, 0)));
+  if (groups.size === 0) return false;
   return readdirSync("/proc").some((name) => {
     if (!/^\d+$/.test(name)) return false;
     try {

@@ -11,6 +11,7 @@ import { runOnHosts } from "./hosts-run.ts";
 import { lines } from "./lines.ts";
 import { logFormatOption, messages, useLogFormat } from "./messages.ts";
 import {
+  autostartOption,
   daemonOption,
   elasticOption,
   fromEnvironment,
@@ -29,7 +30,7 @@ import {
   restoreOption,
   UsageError,
 } from "./options.ts";
-import { hasLiving, signalGroup } from "./process-group.ts";
+import { anyLives, signalGroup } from "./process-group.ts";
 import { findProgram, type Program } from "./program.ts";
 import { type Progress, startProgress } from "./progress.ts";
 import { selfCommand, selfEnvironment } from "./self.ts";
@@ -64,12 +65,7 @@ const runArgs = {
   ...restoreOption,
   ...hostOptions,
   ...daemonOption,
-  autostart: {
-    type: "boolean",
-    default: true,
-    description: "Start a local daemon if none is running [DSM_AUTOSTART]",
-    negativeDescription: "Never start a daemon [DSM_AUTOSTART=0]",
-  },
+  ...autostartOption,
   ...logFormatOption,
   tag: { type: "boolean", description: "Begin every line of output with the rank, as [0]" },
   program: {
@@ -284,10 +280,7 @@ class Run {
 
   /** Ends what the ranks have left running behind them. Nothing tells when a group is empty, so it is asked. */
   async #endGroups(): Promise<void> {
-    const alive = (): boolean => {
-      const groups = this.#ranks.map(({ pid }) => pid).filter((pid) => signalGroup(pid, 0));
-      return groups.length > 0 && hasLiving(new Set(groups));
-    };
+    const alive = (): boolean => anyLives(this.#ranks.map(({ pid }) => pid));
     if (!alive()) return;
     this.#ending.end();
     while (alive()) await Bun.sleep(10);

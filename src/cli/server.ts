@@ -11,6 +11,7 @@ import { connectionsMax } from "./descriptors.ts";
 import { createDirectory } from "./directory.ts";
 import { logFormatOption, logsJson, messages, print, useLogFormat } from "./messages.ts";
 import {
+  autostartOption,
   daemonOption,
   elasticOption,
   fromEnvironment,
@@ -48,12 +49,7 @@ export default command({
     port: { type: "string", description: "Port to listen on; 0 takes a free one", valueHint: "PORT", default: "0" },
     ...tlsOptions,
     ...daemonOption,
-    autostart: {
-      type: "boolean",
-      default: true,
-      description: "Start a local daemon if none is running [DSM_AUTOSTART]",
-      negativeDescription: "Never start a daemon [DSM_AUTOSTART=0]",
-    },
+    ...autostartOption,
     instance: { type: "string", description: "Which run of the name this is (given by the daemon)", valueHint: "ID" },
     epoch: { type: "string", description: "Which server of the session this is (given by the daemon)", valueHint: "N" },
     predecessor: {

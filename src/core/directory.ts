@@ -2,6 +2,7 @@
 
 import type { OnLoss } from "./loss.ts";
 import type { Order } from "./order.ts";
+import type { RankReport } from "./session.ts";
 
 /** Where a session's server is. */
 export interface SessionAddress {
@@ -28,15 +29,7 @@ export interface SessionSummary extends SessionAddress {
   spawned: boolean;
 }
 
-export interface RankStatus {
-  rank: number;
-  node: string;
-  pid: number;
-  state: "joining" | "running" | "barrier" | "semaphore" | "lock" | "sleeping" | "left" | "lost";
-  /** Name of the semaphore or lock it waits on, or the place in the map it sleeps on. */
-  on?: string;
-  /** Names of the locks it has; left out if none. */
-  holds?: string[];
+export interface RankStatus extends RankReport {
   /** For how long it has been in this state, on the server's clock. */
   stateMs: number;
   /** Entries of this rank in the order so far: stores, atomics, publications, barriers and all else. */
