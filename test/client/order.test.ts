@@ -20,9 +20,76 @@ const together = async (
   environment: Environment,
   size = "64KiB",
 ): Promise<Puppet[]> => cluster.join({ processes, nodes, size, environment });
+const two = async (nodes: number, environment: Environment, size?: string): Promise<[Puppet, Puppet]> =>
+  (await together(2, nodes, environment, size)) as [Puppet, Puppet];
 /** Two processes, each a node. */
-const released = async (size?: string): Promise<[Puppet, Puppet]> =>
-  (await together(2, 2, { DSM_ORDER: "release" }, size)) as [Puppet, Puppet];
+const released = (size?: string): Promise<[Puppet, Puppet]> => two(2, { DSM_ORDER: "release" }, size);
+
+/** Two processes write every other element, round after round. Returns what each finds wrong, or "none". */
+const alternate = (
+  puppets: Puppet[],
+  form: "promise" | "sync",
+  sizes: { bytes: number; words: number; rounds: number },
+): Promise<string[]> =>
+  Promise.all(
+    puppets.map((puppet) =>
+      puppet.run(
+        async ({ session }, form, sizes) => {
+          const barrier = (): unknown => (form === "sync" ? session.barrierSync() : session.barrier());
+          const bytes = session.view(Uint8Array, 0, sizes.bytes);
+          const words = session.view(Float64Array, 32_768, sizes.words);
+          for (let round = 1; round <= sizes.rounds; round += 1) {
+            for (let i = session.rank; i < bytes.length; i += 2) bytes[i] = round + i;
+            for (let i = 1 - session.rank; i < words.length; i += 2) words[i] = round + i / 8;
+            await barrier();
+            for (let i = 0; i < bytes.length; i += 1) {
+              if (bytes[i] !== ((round + i) & 0xff)) return `round ${round}: byte ${i} is ${bytes[i]}`;
+            }
+            for (let i = 0; i < words.length; i += 1) {
+              if (words[i] !== round + i / 8) return `round ${round}: word ${i} is ${words[i]}`;
+            }
+            await barrier();
+          }
+          return "none";
+        },
+        form,
+        sizes,
+      ),
+    ),
+  );
+
+/** Two processes count, then hand 100 numbers on in turn. Returns what each finds wrong, or the count. */
+const takeTurns = (
+  puppets: Puppet[],
+  offsets: { turn: number; counter: number; data: number },
+  times: { count: number; turns: number },
+): Promise<(string | number)[]> =>
+  Promise.all(
+    puppets.map((puppet) =>
+      puppet.run(
+        ({ session }, offsets, times) => {
+          const turn = session.view(Int32Array, offsets.turn, 1);
+          const counter = session.view(BigInt64Array, offsets.counter, 1);
+          const data = session.view(Float64Array, offsets.data, 100);
+          for (let i = 0; i < times.count; i += 1) Atomics.add(counter, 0, 1n);
+          for (let mine = session.rank; mine < times.turns; mine += 2) {
+            for (let now = Atomics.load(turn, 0); now !== mine; now = Atomics.load(turn, 0)) {
+              session.waitForSync(turn, 0, now);
+            }
+            for (let i = 0; i < data.length; i += 1)
+              if (data[i] !== mine) return `turn ${mine}: element ${i} is ${data[i]}`;
+            data.fill(mine + 1);
+            Atomics.store(turn, 0, mine + 1);
+            session.notify(turn, 0);
+          }
+          session.barrierSync();
+          return Number(counter[0]);
+        },
+        offsets,
+        times,
+      ),
+    ),
+  );
 
 describe("joining", () => {
   const joinCode = (puppet: Puppet, options: import("dsm").JoinOptions) =>
@@ -137,28 +204,8 @@ describe("release", () => {
   test.each(["promise", "sync"] as const)(
     "elements that two processes write in turn are all right after a barrier (%s)",
     async (form) => {
-      const puppets = await released();
-      const wrong = puppets.map((puppet) =>
-        puppet.run(async ({ session }, form) => {
-          const barrier = (): unknown => (form === "sync" ? session.barrierSync() : session.barrier());
-          const bytes = session.view(Uint8Array, 0, 32_768);
-          const words = session.view(Float64Array, 32_768);
-          for (let round = 1; round <= 20; round += 1) {
-            for (let i = session.rank; i < bytes.length; i += 2) bytes[i] = round + i;
-            for (let i = 1 - session.rank; i < words.length; i += 2) words[i] = round + i / 8;
-            await barrier();
-            for (let i = 0; i < bytes.length; i += 1) {
-              if (bytes[i] !== ((round + i) & 0xff)) return `round ${round}: byte ${i} is ${bytes[i]}`;
-            }
-            for (let i = 0; i < words.length; i += 1) {
-              if (words[i] !== round + i / 8) return `round ${round}: word ${i} is ${words[i]}`;
-            }
-            await barrier();
-          }
-          return "none";
-        }, form),
-      );
-      expect(await Promise.all(wrong)).toEqual(["none", "none"]);
+      const wrong = await alternate(await released(), form, { bytes: 32_768, words: 4096, rounds: 20 });
+      expect(wrong).toEqual(["none", "none"]);
     },
   );
 
@@ -242,36 +289,17 @@ describe("release", () => {
   });
 
   test("Atomics are atomic, and hand on what was stored before them", async () => {
-    const puppets = await released();
-    const wrong = puppets.map((puppet) =>
-      puppet.run(({ session }) => {
-        // The atomic variables have a page to themselves.
-        const turn = session.view(Int32Array, 4096, 1);
-        const counter = session.view(BigInt64Array, 4096 + 64, 1);
-        const data = session.view(Float64Array, 0, 100);
-        for (let i = 0; i < 5000; i += 1) Atomics.add(counter, 0, 1n);
-        for (let mine = session.rank; mine < 2000; mine += 2) {
-          for (let now = Atomics.load(turn, 0); now !== mine; now = Atomics.load(turn, 0)) {
-            session.waitForSync(turn, 0, now);
-          }
-          for (let i = 0; i < data.length; i += 1)
-            if (data[i] !== mine) return `turn ${mine}: element ${i} is ${data[i]}`;
-          data.fill(mine + 1);
-          Atomics.store(turn, 0, mine + 1);
-          session.notify(turn, 0);
-        }
-        session.barrierSync();
-        return Number(counter[0]);
-      }),
-    );
-    expect(await Promise.all(wrong)).toEqual([10_000, 10_000]);
+    // The atomic variables have a page to themselves.
+    const offsets = { turn: 4096, counter: 4096 + 64, data: 0 };
+    const counts = await takeTurns(await released(), offsets, { count: 5000, turns: 2000 });
+    expect(counts).toEqual([10_000, 10_000]);
   });
 
   test.each([
     ["JIT-compiled", {}],
     ["interpreted", { BUN_JSC_useJIT: "0" }],
   ])("Atomics.store on every integer type is an atomic operation (%s)", async (_, environment) => {
-    const [first, second] = (await together(2, 2, { DSM_ORDER: "release", ...environment })) as [Puppet, Puppet];
+    const [first, second] = await two(2, { DSM_ORDER: "release", ...environment });
     const types = ["Int8", "Uint8", "Int16", "Uint16", "Int32", "Uint32", "BigInt64", "BigUint64"];
     for (const [index, type] of types.entries()) {
       const seen = second.run(
@@ -339,8 +367,7 @@ describe("release", () => {
 
 describe("pipelined", () => {
   /** Two processes, each a node. */
-  const pipelined = async (size?: string): Promise<[Puppet, Puppet]> =>
-    (await together(2, 2, { DSM_ORDER: "pipelined" }, size)) as [Puppet, Puppet];
+  const pipelined = (size?: string): Promise<[Puppet, Puppet]> => two(2, { DSM_ORDER: "pipelined" }, size);
 
   test("what is stored is seen elsewhere without any further operation, and after a fence it is ordered", async () => {
     const [first, second] = await pipelined();
@@ -368,54 +395,15 @@ describe("pipelined", () => {
   test.each(["promise", "sync"] as const)(
     "elements that two processes write in turn are all right after a barrier (%s)",
     async (form) => {
-      const puppets = await pipelined();
-      const wrong = puppets.map((puppet) =>
-        puppet.run(async ({ session }, form) => {
-          const barrier = (): unknown => (form === "sync" ? session.barrierSync() : session.barrier());
-          const bytes = session.view(Uint8Array, 0, 4096);
-          const words = session.view(Float64Array, 32_768, 2048);
-          for (let round = 1; round <= 10; round += 1) {
-            for (let i = session.rank; i < bytes.length; i += 2) bytes[i] = round + i;
-            for (let i = 1 - session.rank; i < words.length; i += 2) words[i] = round + i / 8;
-            await barrier();
-            for (let i = 0; i < bytes.length; i += 1) {
-              if (bytes[i] !== ((round + i) & 0xff)) return `round ${round}: byte ${i} is ${bytes[i]}`;
-            }
-            for (let i = 0; i < words.length; i += 1) {
-              if (words[i] !== round + i / 8) return `round ${round}: word ${i} is ${words[i]}`;
-            }
-            await barrier();
-          }
-          return "none";
-        }, form),
-      );
-      expect(await Promise.all(wrong)).toEqual(["none", "none"]);
+      const wrong = await alternate(await pipelined(), form, { bytes: 4096, words: 2048, rounds: 10 });
+      expect(wrong).toEqual(["none", "none"]);
     },
   );
 
   test("Atomics are atomic, and hand on what was stored before them", async () => {
-    const puppets = await pipelined();
-    const wrong = puppets.map((puppet) =>
-      puppet.run(({ session }) => {
-        const turn = session.view(Int32Array, 0, 1);
-        const counter = session.view(BigInt64Array, 64, 1);
-        const data = session.view(Float64Array, 128, 100);
-        for (let i = 0; i < 1000; i += 1) Atomics.add(counter, 0, 1n);
-        for (let mine = session.rank; mine < 200; mine += 2) {
-          for (let now = Atomics.load(turn, 0); now !== mine; now = Atomics.load(turn, 0)) {
-            session.waitForSync(turn, 0, now);
-          }
-          for (let i = 0; i < data.length; i += 1)
-            if (data[i] !== mine) return `turn ${mine}: element ${i} is ${data[i]}`;
-          data.fill(mine + 1);
-          Atomics.store(turn, 0, mine + 1);
-          session.notify(turn, 0);
-        }
-        session.barrierSync();
-        return Number(counter[0]);
-      }),
-    );
-    expect(await Promise.all(wrong)).toEqual([2000, 2000]);
+    const offsets = { turn: 0, counter: 64, data: 128 };
+    const counts = await takeTurns(await pipelined(), offsets, { count: 1000, turns: 200 });
+    expect(counts).toEqual([2000, 2000]);
   });
 
   test("many times what the ring holds, by fill, set and element by element", async () => {
@@ -545,7 +533,7 @@ describe("direct mode", () => {
   );
 
   test("holes, blocks and names work", async () => {
-    const [first, second] = (await together(2, 1, {})) as [Puppet, Puppet];
+    const [first, second] = await two(1, {});
     await first.run(({ session, state }) => {
       const grid = session.named("grid", Uint8Array, 20_000);
       state.hole = session.hole(grid);
@@ -578,7 +566,7 @@ describe("direct mode", () => {
   });
 
   test("a lost process is noticed", async () => {
-    const [first, second] = (await together(2, 1, {})) as [Puppet, Puppet];
+    const [first, second] = await two(1, {});
     const barrier = first.codeOf(({ session }) => session.barrier());
     const sleep = first.codeOf(({ session }) => session.waitFor(session.view(Int32Array), 0, 0));
     second.process.kill("SIGKILL");
