@@ -6,29 +6,17 @@
  * sparse: the same with every hundredth page written. release: writes every word, then waits in a barrier; both count.
  *
  * noise changes (nearly) all bytes of a word, double and integer leave the high bytes of neighbouring words alike. */
-#include <dsm/dsm.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "session.h"
+
 #define PAGE_WORDS 512u
 #define SPARSE_PAGES 100u
 #define POLL_NS 50000
-
-static long long now_ns(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return now.tv_sec * 1000000000ll + now.tv_nsec;
-}
-
-static void check(int status) {
-  if (status == DSM_OK)
-    return;
-  fprintf(stderr, "bulk: %s\n", dsm_last_error());
-  exit(1);
-}
 
 enum pattern { NOISE, DOUBLE, INTEGER };
 

@@ -2,7 +2,6 @@
  * Rank 0 prints for every round the nanoseconds per operation of a bare SIGSEGV round trip, of a store of a general
  * register and of a store of an XMM register. COUNT stores fit the ring; that they are in place is waited for outside
  * the timing. The other ranks wait in a barrier, so that their nodes follow the order. */
-#include <dsm/dsm.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -12,18 +11,7 @@
 #include <time.h>
 #include <ucontext.h>
 
-static long long now_ns(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return now.tv_sec * 1000000000ll + now.tv_nsec;
-}
-
-static void check(int status) {
-  if (status == DSM_OK)
-    return;
-  fprintf(stderr, "burst: %s\n", dsm_last_error());
-  exit(1);
-}
+#include "session.h"
 
 /* Lets the arbiters and the server finish what the last burst gave them, and sleep. */
 static void settle(void) {

@@ -5,16 +5,11 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <time.h>
+
+#include "../src/clock.h"
 
 #define STORE_FRAME 48
 #define REPLY_FRAME 40
-
-static long long now_ns(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return now.tv_sec * 1000000000ll + now.tv_nsec;
-}
 
 int main(int argc, char **argv) {
   if (argc != 3 || atoi(argv[2]) < 1) {

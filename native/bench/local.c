@@ -1,29 +1,16 @@
 /* What a store, a load or an atomic costs where nothing traps: local store|load|atomic COUNT SLICES. Joins the session in
  * the environment. Rank 0 does COUNT operations SLICES times, in turns on plain shared memory and on the map, and prints
  * the nanoseconds of both, one slice a line. The other ranks wait in a barrier. Stores need direct mode. */
-#include <dsm/dsm.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
+
+#include "session.h"
 
 /* Two pages: what is compared is memory that is shared with memory that is shared, not caches. */
 #define WORDS 1024u
-
-static long long now_ns(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return now.tv_sec * 1000000000ll + now.tv_nsec;
-}
-
-static void check(int status) {
-  if (status == DSM_OK)
-    return;
-  fprintf(stderr, "local: %s\n", dsm_last_error());
-  exit(1);
-}
 
 /* One copy of each loop for both memories, so that its alignment is the same. */
 static __attribute__((noinline)) void store(volatile uint64_t *words, long count) {

@@ -1,25 +1,12 @@
 /* Times one operation of a session: operations KIND ROUNDS, KIND one of store, atomic, barrier. Joins the session in the
  * environment; rank 0 prints the nanoseconds of every round, one a line. For store and atomic the other ranks wait in a
  * barrier, so that their nodes follow the order but ask for nothing. */
-#include <dsm/dsm.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-static long long now_ns(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return now.tv_sec * 1000000000ll + now.tv_nsec;
-}
-
-static void check(int status) {
-  if (status == DSM_OK)
-    return;
-  fprintf(stderr, "operations: %s\n", dsm_last_error());
-  exit(1);
-}
+#include "session.h"
 
 int main(int argc, char **argv) {
   if (argc != 3 || atoi(argv[2]) < 1) {

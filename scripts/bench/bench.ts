@@ -80,7 +80,7 @@ export async function compilePrograms(): Promise<void> {
   const compile = (name: string, cc: string) =>
     command([cc, ...flags, `native/bench/${name}.c`, "-o", program(name), ...(extra[name] ?? library)]);
   const inputs = await files(
-    "native/bench/*.c",
+    "native/bench/*.[ch]",
     "native/src/*.[ch]",
     "native/include/**/*.h",
     "scripts/bench/bench.ts",
