@@ -13,20 +13,19 @@ interface Way {
 }
 
 /**
- * Under sequential each store waits for a round trip: the more are under way, the more go with one wake-up. Under the
- * others a synchronising operation holds up all threads of the process, so most columns are done step by step where a
- * step is one.
+ * Where steps are answered one by one (stores under sequential, atomics), many are under way at once, so that many go with
+ * one wake-up. Where one holds up all threads of the process, as a fence or a hole does, most columns are done step by step.
  */
 function wayOf(test: LitmusTest, order: Order): Way {
   if (order === "hardware") return { threads: 1, column: 1, rows: 16 };
   if (test.together === true) return { threads: order === "sequential" ? 128 : 16, column: 32, rows: 0 };
   const statements = test.processes.flatMap(parse);
   if (statements.some((each) => each.kind === "store" && each.how === "hole"))
-    return { threads: 16, column: 64, rows: 1 };
-  if (order === "sequential") return { threads: 128, column: 8, rows: 8 };
-  const plain = statements.every(({ kind }) => ["load", "store", "mfence"].includes(kind));
+    return { threads: 64, column: 64, rows: 1 };
+  if (order === "sequential") return { threads: 128, column: 16, rows: 6 };
   if (statements.some(({ kind }) => kind === "atomic")) return { threads: 64, column: 32, rows: 1 };
-  return { threads: order === "release" ? 32 : 16, column: 32, rows: plain ? 8 : 1 };
+  const isPlain = statements.every(({ kind }) => ["load", "store", "mfence"].includes(kind));
+  return { threads: order === "release" ? 32 : 16, column: 32, rows: isPlain ? 8 : 1 };
 }
 /** Instances of a test that lie side by side in the map; a multiple of every test's threads times its column. */
 const ROUND = 20_480;

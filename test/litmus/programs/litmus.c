@@ -498,6 +498,21 @@ static void *work(void *argument) {
   return NULL;
 }
 
+/* This process and what it starts from here on, which is its node's arbiter at first, have one processor, the same for
+ * all of a node, or all of them. On one, all threads that can go on do so before the arbiter sees what they have stored,
+ * and the library sleeps while it waits: to be woken, or to ask again and again, one by one takes many times as long. */
+static void place(bool together) {
+  static cpu_set_t all;
+  if (CPU_COUNT(&all) == 0) CHECK(sched_getaffinity(0, sizeof all, &all) == 0);
+  const char *node = getenv("DSM_NODE");
+  int skip = node == NULL ? 0 : node[0] % CPU_COUNT(&all), cpu = 0;
+  while (!CPU_ISSET(cpu, &all) || skip-- > 0) cpu++;
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  CPU_SET(cpu, &one);
+  CHECK(sched_setaffinity(0, sizeof one, together ? &one : &all) == 0);
+}
+
 static void meet_all(void) {
   if (session != NULL) CHECK_OK(dsm_barrier_wait(session));
   else meet(&side->all, (uint32_t)processes);
@@ -505,6 +520,7 @@ static void meet_all(void) {
 
 static void run_round(const struct test *test, uint32_t scatter) {
   static struct worker workers[THREADS_MAX];
+  if (session != NULL) place((scatter >> 27 & 7) > 0);
   pthread_barrier_t threads;
   pthread_barrier_init(&threads, NULL, (unsigned)test->threads);
   for (int i = 0; i < test->threads; i++) {
@@ -621,15 +637,8 @@ int main(int argc, char **argv) {
     side = side_map(argv[2], side_size + part);
     map = (uint8_t *)side + side_size;
   } else {
-    /* With a processor of its own only, the library sleeps while it waits for an answer. To ask for it again and again
-     * takes, where so many wait, the time of those who answer. */
-    cpu_set_t all, one;
-    CHECK(sched_getaffinity(0, sizeof all, &all) == 0);
-    CPU_ZERO(&one);
-    CPU_SET(sched_getcpu(), &one);
-    CHECK(sched_setaffinity(0, sizeof one, &one) == 0);
+    place(true);
     CHECK_OK(dsm_open(NULL, &session));
-    CHECK(sched_setaffinity(0, sizeof all, &all) == 0);
     rank = dsm_rank(session);
     processes = dsm_processes(session);
     map = dsm_address(session);
