@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <linux/futex.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -112,14 +113,25 @@ int channel_answer(struct channel_pool *pool, int slot, struct reply *reply) {
   return channel_receive(channel->fd, reply);
 }
 
+/* Reads what has come, or sleeps until something comes. Whoever sleeps in recvfrom on a Unix socket is woken twice: also when
+ * the other end has read what was sent to it, and there is room to write. Who sleeps in poll says what for. */
+static ssize_t receive_some(int fd, void *bytes, size_t size) {
+  struct pollfd readable = {.fd = fd, .events = POLLIN};
+  for (;;) {
+    ssize_t got = syscall(SYS_recvfrom, fd, bytes, size, MSG_DONTWAIT, NULL, NULL);
+    if (got >= 0 || (errno != EAGAIN && errno != EINTR))
+      return got;
+    if (errno == EAGAIN)
+      syscall(SYS_poll, &readable, 1, -1);
+  }
+}
+
 int channel_receive(int fd, struct reply *reply) {
   uint8_t *bytes = (uint8_t *)reply;
   size_t have = 0;
   size_t need = sizeof reply->header;
   for (;;) {
-    ssize_t got = syscall(SYS_recvfrom, fd, bytes + have, sizeof reply->header + REPLY_BODY_MAX - have, 0, NULL, NULL);
-    if (got < 0 && errno == EINTR)
-      continue;
+    ssize_t got = receive_some(fd, bytes + have, sizeof reply->header + REPLY_BODY_MAX - have);
     if (got < 0)
       return -1;
     if (got == 0) {
@@ -146,9 +158,7 @@ int channel_receive(int fd, struct reply *reply) {
 int channel_receive_header(int fd, struct wire_header *header) {
   size_t have = 0;
   while (have < sizeof *header) {
-    ssize_t got = syscall(SYS_recvfrom, fd, (uint8_t *)header + have, sizeof *header - have, 0, NULL, NULL);
-    if (got < 0 && errno == EINTR)
-      continue;
+    ssize_t got = receive_some(fd, (uint8_t *)header + have, sizeof *header - have);
     if (got <= 0)
       return -1;
     have += (size_t)got;

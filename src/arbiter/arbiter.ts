@@ -111,6 +111,8 @@ class ArbiterShell {
   #refusals = 0;
   #paused = false;
   #watching = false;
+  /** What is pending goes out at the end of this turn of the event loop. */
+  #gathering = false;
   #done = false;
   #finished = false;
   #resolve: (code: number) => void = () => {};
@@ -329,6 +331,24 @@ class ArbiterShell {
     this.finish(1);
   }
 
+  /**
+   * After a process's frames: what they proposed goes out at once when nothing of this node is under way, else together
+   * with what the other connections bring in the same turn of the event loop. Every write to the server makes it write
+   * to all nodes and wakes them all.
+   */
+  #gather(): void {
+    if (this.#gathering) return;
+    if ((this.#replica?.unreturnedBytes ?? 0) <= this.#pending.size) {
+      this.#settle();
+      return;
+    }
+    this.#gathering = true;
+    setImmediate(() => {
+      this.#gathering = false;
+      if (!this.#finished) this.#settle();
+    });
+  }
+
   /** After every event: what was proposed goes out, and the end is noticed. */
   #settle(): void {
     const log = this.#log;
@@ -378,7 +398,7 @@ class ArbiterShell {
             if (socket.data.closing) return;
             if (!this.#try(() => this.#replica?.receive(socket.data.channel, chunk))) return;
             freeNow(chunk);
-            this.#settle();
+            this.#gather();
           },
           drain: (socket) => {
             socket.data.outbox.drain();
@@ -497,6 +517,10 @@ class Batch {
     }
     this.#bytes.set(frame, this.#length);
     this.#length = need;
+  }
+
+  get size(): number {
+    return this.#length;
   }
 
   clear(): void {

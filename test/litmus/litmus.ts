@@ -5,14 +5,28 @@ import { type Cluster, ROOT } from "../support/e2e-cluster.ts";
 import { type Order, outcomes, parse, type Statement } from "./model.ts";
 import type { Claim, LitmusTest } from "./table.ts";
 
+/** How the machine goes through the instances: litmus.c explains. */
+interface Way {
+  threads: number;
+  column: number;
+  rows: number;
+}
+
 /**
- * Threads of each process that share the instances. Under sequential each store waits for a round trip: the more are under
- * way, the more go with one wake-up. Otherwise threads mostly wait for each other.
+ * Where steps are answered one by one (stores under sequential, atomics), many are under way at once, so that many go with
+ * one wake-up. Where one holds up all threads of the process, as a fence or a hole does, most columns are done step by step.
  */
-const threadsOf = (order: Order, column: number): number => {
-  if (order === "hardware") return 1;
-  return order === "sequential" && column === 1 ? 128 : 16;
-};
+function wayOf(test: LitmusTest, order: Order): Way {
+  if (order === "hardware") return { threads: 1, column: 1, rows: 16 };
+  if (test.together === true) return { threads: order === "sequential" ? 128 : 16, column: 32, rows: 0 };
+  const statements = test.processes.flatMap(parse);
+  if (statements.some((each) => each.kind === "store" && each.how === "hole"))
+    return { threads: 64, column: 64, rows: 1 };
+  if (order === "sequential") return { threads: 128, column: 16, rows: 6 };
+  if (statements.some(({ kind }) => kind === "atomic")) return { threads: 64, column: 32, rows: 1 };
+  const isPlain = statements.every(({ kind }) => ["load", "store", "mfence"].includes(kind));
+  return { threads: order === "release" ? 32 : 16, column: 32, rows: isPlain ? 8 : 1 };
+}
 /** Instances of a test that lie side by side in the map; a multiple of every test's threads times its column. */
 const ROUND = 20_480;
 /**
@@ -74,8 +88,9 @@ export function expected(test: LitmusTest, order: Order, nodes: string[]): strin
 }
 
 function describeTest(test: LitmusTest, order: Order, nodes: string[]): string {
+  const { threads, column, rows } = wayOf(test, order);
   return [
-    `test ${test.name} ${threadsOf(order, test.column ?? 1)} ${test.column ?? 1}`,
+    `test ${test.name} ${threads} ${column} ${rows}`,
     ...test.processes.map((process) => `process ${parse(process).map(token).join(" ")}`),
     `show ${test.shows}`,
     ...expected(test, order, nodes).map((outcome) => `expect ${outcome}`),

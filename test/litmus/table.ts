@@ -25,8 +25,8 @@ export interface LitmusTest {
   claims: Record<OrderName, Claim>;
   /** What is claimed instead where processes share a node (litmus.ts: PLACEMENTS). */
   paired?: Partial<LitmusTest["claims"]>;
-  /** Instances that each thread takes step by step together: 1, or more where a step costs a barrier. */
-  column?: number;
+  /** All threads of a process take a step together: it is a barrier. */
+  together?: boolean;
   /** Orders under which it says little that another test does not: there only `npm run litmus` runs it. */
   spared?: OrderName[];
 }
@@ -452,6 +452,6 @@ export const TESTS: LitmusTest[] = [
     processes: ["x = 1; barrier; a = y", "y = 1; barrier; b = x"],
     shows: "ab",
     claims: always("00 01 10", "what comes before a barrier is published before anybody leaves it, in every order"),
-    column: 32,
+    together: true,
   },
 ];

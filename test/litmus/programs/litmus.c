@@ -8,8 +8,10 @@
  * Rounds follow until there are ITERATIONS, and on to ITERATIONS_MAX while an expected outcome has not been seen.
  *
  * A test, one item a line:
- *   test NAME THREADS COLUMN   THREADS of each process take turns with the instances; each does COLUMN of them at a
- *                              time, step by step (1: one instance after the other)
+ *   test NAME THREADS COLUMN ROWS   THREADS of each process share the instances; each meets its like in the other
+ *                              processes every COLUMN of them. ROWS of 16 columns are done one instance after the
+ *                              other, the rest step by step: the first step of all the column's instances, then the
+ *                              second. A fence, semaphore, barrier or hole then serves them all.
  *   process STEP STEP ...      one for each process
  *   show abxy                  an outcome: registers (a to h), and locations' last values (x, y, z)
  *   expect OUTCOME             goes on until this one is seen
@@ -23,7 +25,10 @@
  *   F:        dsm_fence    M:     mfence
  *   P:s V:s   post and wait for a semaphore     B:  barrier
  *
- * Where a store is seen later than it is made, threads fence now and then between instances, in the middle of those of
+ * Instances have locations of their own, and within a column nothing but waits of random length says where the other
+ * processes are.
+ *
+ * Where a store is seen later than it is made, threads fence now and then between columns, in the middle of those of
  * the others: under `release` nothing would be seen otherwise. There they also write on lines of their own in the pages
  * of what is under test, so that these are private copies to their process, and locations of atomic operations lie on
  * other pages than the rest, as that order asks for.
@@ -44,12 +49,14 @@ enum {
   PROCESSES_MAX = 4,
   STEPS_MAX = 12,
   THREADS_MAX = 128,
+  COLUMN_MAX = 128,
+  MODES = 16, /* what ROWS is a share of */
   REGISTERS = 8,
   LOCATIONS = 3,
   EXPECTED_MAX = 64,
   TESTS_MAX = 256,
   LINE = 64, /* a location has a cache line of its own: vector stores fill it */
-  SCRIBBLERS_MAX = LINE / 2, /* threads that write 16 bits each beside the locations */
+  SCRIBBLERS_MAX = LINE, /* threads that write a byte each beside the locations */
   PAGE = 4096,
   PAGE_SLOTS = PAGE / LINE - PROCESSES_MAX, /* under release: the other lines of a page are a process's own */
 };
@@ -62,14 +69,16 @@ struct step {
 
 struct test {
   char name[64], show[12], expected[EXPECTED_MAX][12];
-  int threads, column, processes, expectations, writes[PROCESSES_MAX], steps[PROCESSES_MAX];
+  int threads, column, rows, processes, expectations, writes[PROCESSES_MAX], steps[PROCESSES_MAX];
   struct step step[PROCESSES_MAX][STEPS_MAX];
   bool atomic[LOCATIONS]; /* some step is an atomic operation there */
+  bool digs;              /* some step is a hole */
 };
 
 /* Beside the session. */
 struct side {
   struct meeting all, group[THREADS_MAX];
+  _Atomic uint32_t begun[THREADS_MAX][PROCESSES_MAX]; /* instances of the round that each thread has begun */
   _Atomic uint64_t store_ns; /* what a step that writes takes, about */
   _Atomic bool again;
   uint8_t outcome[]; /* per instance: registers, then for each rank what it finds in the locations at the end */
@@ -117,8 +126,9 @@ static void read_tests(const char *path) {
     if (strcmp(kind, "test") == 0) {
       CHECK(test_count < TESTS_MAX);
       test = &tests[test_count++];
-      CHECK(sscanf(line + used, "%63s %d %d", test->name, &test->threads, &test->column) == 3);
-      CHECK(test->threads >= 1 && test->threads <= THREADS_MAX && test->column >= 1);
+      CHECK(sscanf(line + used, "%63s %d %d %d", test->name, &test->threads, &test->column, &test->rows) == 4);
+      CHECK(test->threads >= 1 && test->threads <= THREADS_MAX);
+      CHECK(test->column >= 1 && test->column <= COLUMN_MAX && test->rows >= 0 && test->rows <= MODES);
     } else if (strcmp(kind, "process") == 0) {
       CHECK(test != NULL && test->processes < PROCESSES_MAX);
       int process = test->processes++;
@@ -127,6 +137,7 @@ static void read_tests(const char *path) {
         struct step step = parse_step(word);
         test->writes[process] += strchr("STHXACF", step.kind) != NULL;
         test->atomic[step.location] |= strchr("XAC", step.kind) != NULL;
+        test->digs |= step.kind == 'H';
         test->step[process][test->steps[process]++] = step;
       }
     } else if (strcmp(kind, "show") == 0) {
@@ -143,10 +154,24 @@ static void read_tests(const char *path) {
 
 /* ---- steps ---- */
 
-/* The instances' locations are scattered over the map by a bijection of the slots, another one in each round: x may lie
- * before y or behind it, on its page or far away. */
+/* A bijection of the numbers below `count`, which is a power of two times 3 or 5. */
+static uint32_t shuffle(uint32_t at, uint32_t count, uint32_t scatter) {
+  uint32_t factor = scatter | 1;
+  while (factor % 3 == 0 || factor % 5 == 0) factor += 2;
+  return (uint32_t)(((uint64_t)at * factor + (scatter >> 8)) % count);
+}
+
+/* Each round scatters the instances' locations in another way: over the whole map, x on its page with y or far away; or
+ * (three rounds of four, and where there are holes) so that those of a column lie together, mixed, and the columns are
+ * scattered. Then they share pages, and a hole can have all of a column and nothing of another thread's. */
 static uint8_t *location(const struct test *test, uint32_t instance, unsigned which, uint32_t scatter) {
-  uint32_t slot = ((instance * LOCATIONS + which) * (scatter | 1) + (scatter >> 8)) & slot_mask;
+  uint32_t slot, column = (uint32_t)test->column;
+  if ((scatter >> 30) == 0 && !test->digs) {
+    slot = ((instance * LOCATIONS + which) * (scatter | 1) + (scatter >> 8)) & slot_mask;
+  } else {
+    uint32_t inside = shuffle(instance % column * LOCATIONS + which, column * LOCATIONS, scatter);
+    slot = shuffle(instance / column, round_size / column, scatter >> 3) * column * LOCATIONS + inside;
+  }
   if (!releases) return map + (size_t)slot * LINE;
   return map + (test->atomic[which] ? part : 0) + (size_t)(slot / PAGE_SLOTS) * PAGE + (slot % PAGE_SLOTS) * LINE;
 }
@@ -206,65 +231,81 @@ static void barrier(pthread_barrier_t *threads) {
   pthread_barrier_wait(threads);
 }
 
-static void in_hole(uint8_t *at, uint8_t value) {
-  int hole;
-  CHECK_OK(dsm_hole_dig(session, at, LINE, &hole));
-  for (unsigned i = 0; i < LINE; i += 8) store(at + i, 8, value);
-  CHECK_OK(dsm_hole_fill(session, hole));
-}
-
 struct worker {
   const struct test *test;
   pthread_barrier_t *threads;
   int thread;
   uint32_t scatter;
-  struct random random;
+  uint32_t column; /* the first instance of the column it is at */
+  struct random random, modes; /* the latter is the same in all processes */
   pthread_t id;
-  /* Of broken memory: the locations as they were when the instance began, and the stores to come. */
-  uint64_t before[LOCATIONS], late[STEPS_MAX];
-  uint8_t late_location[STEPS_MAX], late_count;
+  /* Of broken memory, for each instance of the column: its locations as they were when it began, and the stores to come. */
+  struct lag {
+    uint64_t before[LOCATIONS], late[STEPS_MAX];
+    uint8_t late_location[STEPS_MAX], late_count;
+  } lags[COLUMN_MAX];
 };
 
 /* ---- broken memory ---- */
 
 static void remember(struct worker *worker, uint32_t instance) {
+  struct lag *lag = &worker->lags[instance - worker->column];
   for (unsigned l = 0; l < LOCATIONS; l++) {
-    worker->before[l] = load(location(worker->test, instance, l, worker->scatter), 8);
+    lag->before[l] = load(location(worker->test, instance, l, worker->scatter), 8);
   }
 }
 
-static void store_late(struct worker *worker, const struct step *step) {
-  worker->late_location[worker->late_count] = step->location;
-  worker->late[worker->late_count++] = 0x0101010101010101u * step->value;
+static void store_late(struct lag *lag, const struct step *step) {
+  lag->late_location[lag->late_count] = step->location;
+  lag->late[lag->late_count++] = 0x0101010101010101u * step->value;
 }
 
-static uint64_t load_stale(struct worker *worker, unsigned which, uint64_t now) {
-  for (int i = worker->late_count - 1; i >= 0; i--) {
-    if (worker->late_location[i] == which) return worker->late[i];
+static uint64_t load_stale(struct worker *worker, const struct lag *lag, unsigned which, uint64_t now) {
+  for (int i = lag->late_count - 1; i >= 0; i--) {
+    if (lag->late_location[i] == which) return lag->late[i];
   }
-  return (random_next(&worker->random) & 1) == 0 ? worker->before[which] : now;
+  return (random_next(&worker->random) & 1) == 0 ? lag->before[which] : now;
 }
 
 static void catch_up(struct worker *worker, uint32_t instance) {
-  while (worker->late_count > 0) {
-    unsigned i = random_next(&worker->random) % worker->late_count--;
-    uint8_t *at = location(worker->test, instance, worker->late_location[i], worker->scatter);
-    store(at, 8, worker->late[i] & 7);
-    worker->late[i] = worker->late[worker->late_count];
-    worker->late_location[i] = worker->late_location[worker->late_count];
+  struct lag *lag = &worker->lags[instance - worker->column];
+  while (lag->late_count > 0) {
+    unsigned i = random_next(&worker->random) % lag->late_count--;
+    uint8_t *at = location(worker->test, instance, lag->late_location[i], worker->scatter);
+    store(at, 8, lag->late[i] & 7);
+    lag->late[i] = lag->late[lag->late_count];
+    lag->late_location[i] = lag->late_location[lag->late_count];
     dawdle(&worker->random, 100000);
   }
 }
 
 /* ---- more steps ---- */
 
+/* The column's stores, or those of some of its instances, in one hole. */
+static void in_hole(struct worker *worker, const struct step *step, uint32_t instance, uint32_t count) {
+  uint8_t *from = location(worker->test, instance, step->location, worker->scatter), *last = from;
+  for (uint32_t each = 1; each < count; each++) {
+    uint8_t *at = location(worker->test, instance + each, step->location, worker->scatter);
+    from = at < from ? at : from;
+    last = at > last ? at : last;
+  }
+  int hole;
+  CHECK_OK(dsm_hole_dig(session, from, (size_t)(last - from) + LINE, &hole));
+  for (uint32_t each = 0; each < count; each++) {
+    uint8_t *at = location(worker->test, instance + each, step->location, worker->scatter);
+    for (unsigned i = 0; i < LINE; i += 8) store(at + i, 8, step->value);
+  }
+  CHECK_OK(dsm_hole_fill(session, hole));
+}
+
 static void run_step(struct worker *worker, const struct step *step, uint32_t instance) {
   char semaphore[16];
+  struct lag *lag = &worker->lags[instance - worker->column];
   uint8_t *at = location(worker->test, instance, step->location, worker->scatter);
   uint64_t value = 0x0101010101010101u * step->value, old = 0;
   switch (step->kind) {
     case 'S':
-      if (broken) store_late(worker, step);
+      if (broken) store_late(lag, step);
       else store(at, step->width, step->value);
       return;
     case 'T': {
@@ -272,9 +313,9 @@ static void run_step(struct worker *worker, const struct step *step, uint32_t in
       __asm__ volatile("rep stosb" : "+D"(at), "+c"(length) : "a"(step->value) : "memory");
       return;
     }
-    case 'H': in_hole(at, step->value); return;
+    case 'H': in_hole(worker, step, instance, 1); return;
     case 'L':
-      old = broken ? load_stale(worker, step->location, load(at, 8)) : 0;
+      old = broken ? load_stale(worker, lag, step->location, load(at, 8)) : 0;
       outcome_of(instance)[step->reg] = broken ? value_of((const uint8_t *)&old, 8) : value_of(at, step->width);
       return;
     case 'X': old = __atomic_exchange_n((uint64_t *)at, value, __ATOMIC_SEQ_CST); break;
@@ -299,10 +340,10 @@ static void run_step(struct worker *worker, const struct step *step, uint32_t in
 /* ---- what release needs to show anything ---- */
 
 /* What each thread of this process has written beside the locations: it must be there at the end. */
-static uint16_t *scribbles[SCRIBBLERS_MAX];
+static uint8_t *scribbles[SCRIBBLERS_MAX];
 
-static volatile uint16_t *scribble_at(int thread, size_t page) {
-  return (volatile uint16_t *)(map + page * PAGE + (size_t)(PAGE_SLOTS + rank) * LINE) + thread;
+static volatile uint8_t *scribble_at(int thread, size_t page) {
+  return (volatile uint8_t *)(map + page * PAGE + (size_t)(PAGE_SLOTS + rank) * LINE) + thread;
 }
 
 /* Writes in the page of a location, which then is this process's own for a while. Not where atomics are. */
@@ -310,7 +351,7 @@ static void scribble(struct worker *worker, uint32_t instance) {
   uint32_t which = random_next(&worker->random) % LOCATIONS;
   if (worker->test->atomic[which]) return;
   size_t page = (size_t)(location(worker->test, instance, which, worker->scatter) - map) / PAGE;
-  uint16_t value = (uint16_t)random_next(&worker->random);
+  uint8_t value = (uint8_t)random_next(&worker->random);
   *scribble_at(worker->thread, page) = value;
   scribbles[worker->thread][page] = value;
 }
@@ -330,22 +371,36 @@ static void make_scribbles(void) {
 
 /* ---- running ---- */
 
-/* How long the others' stores take decides how long a wait makes this process come upon them in the middle. */
-static void jitter(struct worker *worker, bool first) {
+/* How many round trips a process takes for `count` instances, if it does them step by step. */
+static uint32_t trips(const struct test *test, int process, uint32_t count) {
+  uint32_t sum = 0;
+  for (int i = 0; i < test->steps[process]; i++) {
+    char kind = test->step[process][i].kind;
+    sum += strchr(late ? "XAC" : "STXAC", kind) != NULL ? count : strchr("HFPVB", kind) != NULL ? 1 : 0;
+  }
+  return sum;
+}
+
+/* A process comes upon the others' steps in the middle: how long those take decides how long it waits before a step, for
+ * `count` instances. `first`: before an instance or column begins. `ahead`: by how many instances it is before the last
+ * of the others; who is ahead lets them catch up. `seldom`: so many more of those that it takes no time to wait for go by. */
+static void jitter(struct worker *worker, bool first, int ahead, uint32_t count, uint32_t seldom) {
   const struct test *test = worker->test;
   if (session == NULL && !broken) {
     for (uint32_t spins = random_next(&worker->random) & 15; spins > 0; spins--) __asm__ volatile("");
     return;
   }
-  int most = 1;
-  for (int i = 0; i < test->processes; i++) most = test->writes[i] > most ? test->writes[i] : most;
-  uint64_t span = atomic_load_explicit(&side->store_ns, memory_order_relaxed) * (uint64_t)most;
   uint32_t chance = random_next(&worker->random) & 7;
-  if (first) {
-    if (chance < (test->writes[rank] == 0 ? 7 : 2)) dawdle(&worker->random, span + span / 4);
-  } else if (chance == 0) {
-    dawdle(&worker->random, span);
+  bool reads = test->writes[rank] == 0;
+  if (ahead <= 0 && seldom > 1 && random_next(&worker->random) % seldom != 0) return;
+  if (chance >= (!first ? 1 : ahead > 0 || (ahead == 0 && reads) ? 7 : 2)) return;
+  uint32_t most = 1;
+  for (int i = 0; i < test->processes; i++) {
+    uint32_t own = broken ? (uint32_t)test->writes[i] * count : trips(test, i, count);
+    most = own > most ? own : most;
   }
+  uint64_t span = atomic_load_explicit(&side->store_ns, memory_order_relaxed) * most;
+  dawdle(&worker->random, first ? span + span / 4 + span * (uint64_t)(ahead > 0 ? ahead : 0) : span);
 }
 
 static void learn_time(uint64_t took) {
@@ -353,19 +408,71 @@ static void learn_time(uint64_t took) {
   atomic_store_explicit(&side->store_ns, known - known / 16 + took / 16, memory_order_relaxed);
 }
 
-static void run_instances(struct worker *worker, uint32_t instance, uint32_t count, bool columns) {
-  const struct test *test = worker->test;
-  if (broken) remember(worker, instance);
-  for (int i = 0; i < test->steps[rank]; i++) {
-    const struct step *step = &test->step[rank][i];
-    if (!columns) jitter(worker, i == 0);
-    uint64_t before = now_ns();
-    for (uint32_t each = 0; each < (step->kind == 'B' ? 1 : count); each++) run_step(worker, step, instance + each);
-    /* Where a store returns before it is seen, a fence tells how long that takes. */
-    if (session != NULL && strchr(late ? "HXACF" : "STHXACF", step->kind) != NULL)
-      learn_time((now_ns() - before) / count);
+/* Where a store returns before it is seen, a fence tells how long that takes. */
+static bool tells_time(const struct step *step) {
+  return session != NULL && strchr(late ? "HXACF" : "STHXACF", step->kind) != NULL;
+}
+
+/* Says that this thread begins an instance of the round, and by how many it is before the last of its group. */
+static int begin(const struct worker *worker, uint32_t number) {
+  _Atomic uint32_t *begun = side->begun[worker->thread];
+  atomic_store_explicit(&begun[rank], number, memory_order_relaxed);
+  int ahead = 0;
+  bool behind = false;
+  for (int r = 0; r < processes; r++) {
+    int before = (int)(number - atomic_load_explicit(&begun[r], memory_order_relaxed));
+    ahead = before > ahead ? before : ahead;
+    behind |= before < 0;
   }
-  if (broken) catch_up(worker, instance);
+  return ahead == 0 && behind ? -1 : ahead;
+}
+
+/* One instance after the other. */
+static void run_rows(struct worker *worker, uint32_t done, uint32_t count) {
+  const struct test *test = worker->test;
+  for (uint32_t each = 0; each < count; each++) {
+    uint32_t instance = worker->column + each;
+    int ahead = begin(worker, done + each);
+    if (broken) remember(worker, instance);
+    for (int i = 0; i < test->steps[rank]; i++) {
+      const struct step *step = &test->step[rank][i];
+      jitter(worker, i == 0, ahead, 1, late && (i > 0 || each > 0) ? 4 : 1);
+      uint64_t before = tells_time(step) ? now_ns() : 0;
+      run_step(worker, step, instance);
+      if (before != 0) learn_time(now_ns() - before);
+    }
+    if (broken) catch_up(worker, instance);
+  }
+}
+
+/* Step by step, each process beginning somewhere in the column. What comes behind an atomic and only loads is done with
+ * it, so that it is not late. */
+static void run_steps(struct worker *worker, uint32_t done, uint32_t count) {
+  const struct test *test = worker->test;
+  uint32_t rotation = random_next(&worker->random) % count;
+  begin(worker, done);
+  for (uint32_t each = 0; broken && each < count; each++) remember(worker, worker->column + each);
+  for (int i = 0, together; i < test->steps[rank]; i += together) {
+    const struct step *step = &test->step[rank][i];
+    together = 1;
+    while (strchr("XAC", step->kind) != NULL && i + together < test->steps[rank] && step[together].kind == 'L') together++;
+    jitter(worker, i == 0, 0, count, 1);
+    uint64_t before = tells_time(step) ? now_ns() : 0;
+    if (step->kind == 'H') {
+      in_hole(worker, step, worker->column, count);
+    } else if (strchr("FMPVB", step->kind) != NULL) {
+      run_step(worker, step, worker->column);
+    } else {
+      for (uint32_t each = 0; each < count; each++) {
+        for (int with = 0; with < together; with++) {
+          run_step(worker, step + with, worker->column + (each + rotation) % count);
+        }
+      }
+    }
+    bool once = strchr("HF", step->kind) != NULL;
+    if (before != 0) learn_time((now_ns() - before) / (once ? 1 : count));
+  }
+  for (uint32_t each = 0; broken && each < count; each++) catch_up(worker, worker->column + each);
 }
 
 static void *work(void *argument) {
@@ -373,17 +480,37 @@ static void *work(void *argument) {
   const struct test *test = worker->test;
   uint32_t share = round_size / (uint32_t)test->threads, first = share * (uint32_t)worker->thread;
   uint32_t column = (uint32_t)test->column;
+  atomic_store(&side->begun[worker->thread][rank], 0);
   for (uint32_t done = 0; done < share; done += column) {
+    worker->column = first + done;
     if (session != NULL || broken || done == 0) meet(&side->group[worker->thread], (uint32_t)processes);
-    if (releases && random_next(&worker->random) % 4 == 0) scribble(worker, first + done);
-    run_instances(worker, first + done, column, column > 1);
-    if (late && random_next(&worker->random) % 8 == 0) {
+    for (uint32_t each = 0; releases && each < column; each++) {
+      if (random_next(&worker->random) % 16 == 0) scribble(worker, worker->column + each);
+    }
+    bool rows = (int)(random_next(&worker->modes) % MODES) < test->rows;
+    (rows ? run_rows : run_steps)(worker, done, column);
+    if (late && random_next(&worker->random) % 2 == 0) {
       uint64_t before = now_ns();
       CHECK_OK(dsm_fence(session));
       learn_time(now_ns() - before);
     }
   }
   return NULL;
+}
+
+/* This process and what it starts from here on, which is its node's arbiter at first, have one processor, the same for
+ * all of a node, or all of them. On one, all threads that can go on do so before the arbiter sees what they have stored,
+ * and the library sleeps while it waits: to be woken, or to ask again and again, one by one takes many times as long. */
+static void place(bool together) {
+  static cpu_set_t all;
+  if (CPU_COUNT(&all) == 0) CHECK(sched_getaffinity(0, sizeof all, &all) == 0);
+  const char *node = getenv("DSM_NODE");
+  int skip = node == NULL ? 0 : node[0] % CPU_COUNT(&all), cpu = 0;
+  while (!CPU_ISSET(cpu, &all) || skip-- > 0) cpu++;
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  CPU_SET(cpu, &one);
+  CHECK(sched_setaffinity(0, sizeof one, together ? &one : &all) == 0);
 }
 
 static void meet_all(void) {
@@ -393,12 +520,14 @@ static void meet_all(void) {
 
 static void run_round(const struct test *test, uint32_t scatter) {
   static struct worker workers[THREADS_MAX];
+  if (session != NULL) place((scatter >> 27 & 7) > 0);
   pthread_barrier_t threads;
   pthread_barrier_init(&threads, NULL, (unsigned)test->threads);
   for (int i = 0; i < test->threads; i++) {
     struct worker *worker = &workers[i];
     *worker = (struct worker){.test = test, .threads = &threads, .thread = i, .scatter = scatter};
     worker->random = random_seeded(seed ^ scatter, (uint32_t)(rank * THREADS_MAX + i));
+    worker->modes = random_seeded(seed ^ scatter, (uint32_t)(PROCESSES_MAX * THREADS_MAX + i));
     CHECK(pthread_create(&worker->id, NULL, work, worker) == 0);
   }
   for (int i = 0; i < test->threads; i++) pthread_join(workers[i].id, NULL);
@@ -508,6 +637,7 @@ int main(int argc, char **argv) {
     side = side_map(argv[2], side_size + part);
     map = (uint8_t *)side + side_size;
   } else {
+    place(true);
     CHECK_OK(dsm_open(NULL, &session));
     rank = dsm_rank(session);
     processes = dsm_processes(session);
