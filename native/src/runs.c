@@ -8,6 +8,8 @@
 /* Neighbouring words that are the same end a run when there are this many: a new run then takes no more. */
 #define GAP_WORDS 16u
 #define PAGE_WORDS (RUNS_PAGE_BYTES / 8)
+/* So many bytes ahead memory is asked for: wrong guesses about masks keep the processor from doing it by itself. */
+#define AHEAD 2048
 
 _Static_assert(PAGE_WORDS == WIRE_RUN_WORDS_MAX, "a masked run covers a page");
 _Static_assert(RUNS_PAGE_BYTES == 1u << WIRE_RUN_BYTES_BITS, "and all of its bytes");
@@ -31,29 +33,36 @@ static uint64_t spread(uint8_t mask) {
   return ((bits + 0x7f7f7f7f7f7f7f7full) >> 7 & 0x0101010101010101ull) * 0xff;
 }
 
-/* A bit for every byte of the 8 that differs. SSE2, which every x86-64 has: registers are in the signal frame, so this
- * may run in a handler. Returns 1 if any differs; `whole` is cleared unless all do. */
+/* A bit for every byte that differs, of 16. SSE2, which every x86-64 has: registers are in the signal frame, so this may
+ * run in a handler. */
+static inline uint64_t differ_16(const uint8_t *now, const uint8_t *then) {
+  __m128i a = _mm_loadu_si128((const __m128i *)(const void *)now);
+  __m128i b = _mm_loadu_si128((const __m128i *)(const void *)then);
+  return (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(a, b)) ^ 0xffff;
+}
+
+/* A mask for each word. Returns 1 if any byte differs; `whole` is cleared unless all do. */
 static int compare_words(const uint8_t *now, const uint8_t *then, uint8_t *masks, uint32_t words, int *whole) {
   uint32_t i = 0;
-  unsigned any = 0, all = 0xffff;
-  for (; i + 2 <= words; i += 2) {
-    __m128i a = _mm_loadu_si128((const __m128i *)(const void *)(now + 8 * i));
-    __m128i b = _mm_loadu_si128((const __m128i *)(const void *)(then + 8 * i));
-    unsigned differ = (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(a, b)) ^ 0xffff;
-    uint16_t pair = (uint16_t)differ;
-    memcpy(masks + i, &pair, sizeof pair);
-    any |= differ;
-    all &= differ;
+  uint64_t any = 0, all = ~0ull;
+  for (; i + 8 <= words; i += 8, now += 64, then += 64) {
+    __builtin_prefetch(now + AHEAD);
+    __builtin_prefetch(then + AHEAD);
+    uint64_t eight = differ_16(now, then) | differ_16(now + 16, then + 16) << 16 |
+                     differ_16(now + 32, then + 32) << 32 | differ_16(now + 48, then + 48) << 48;
+    memcpy(masks + i, &eight, sizeof eight);
+    any |= eight;
+    all &= eight;
   }
-  if (i < words) {
-    __m128i a = _mm_loadl_epi64((const __m128i *)(const void *)(now + 8 * i));
-    __m128i b = _mm_loadl_epi64((const __m128i *)(const void *)(then + 8 * i));
+  for (; i < words; i++, now += 8, then += 8) {
+    __m128i a = _mm_loadl_epi64((const __m128i *)(const void *)now);
+    __m128i b = _mm_loadl_epi64((const __m128i *)(const void *)then);
     unsigned differ = ((unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(a, b)) ^ 0xffff) & 0xff;
     masks[i] = (uint8_t)differ;
     any |= differ;
-    all &= differ | 0xff00;
+    all &= differ | ~0xffull;
   }
-  *whole = all == 0xffff;
+  *whole = all == ~0ull;
   return any != 0;
 }
 
@@ -95,32 +104,69 @@ static inline __attribute__((always_inline)) struct span span_of(uint8_t mask) {
   return span;
 }
 
-/* Appends the bytes of `word` that the mask has. May write 8 bytes whatever their number. */
-static uint8_t *pack(uint8_t *to, uint64_t word, uint8_t mask) {
-  struct span span = span_of(mask);
-  if (span.count > 0) {
-    word >>= span.shift;
+/* How the bytes that a mask has lie in a word: all but one gap of neighbours, if it is not `hard`. */
+struct form {
+  uint8_t below; /* bits of the bytes below the gap */
+  uint8_t gap;   /* bits of the gap; 0 if there is none, or nothing else */
+  uint8_t count; /* bytes that the mask has */
+  uint8_t hard;
+};
+
+#define LACKS(mask) (0xff & ~(mask))
+#define BELOW(mask) __builtin_ctz(LACKS(mask) | 0x100)
+#define GAP(mask) (LACKS(mask) >> BELOW(mask))
+#define IS_SIMPLE(mask) ((GAP(mask) & (GAP(mask) + 1)) == 0 && (mask) != 0)
+#define FORM(mask) \
+  {8 * (BELOW(mask) & 7), 8 * (IS_SIMPLE(mask) ? __builtin_popcount(LACKS(mask)) : 0), __builtin_popcount(mask), \
+   !IS_SIMPLE(mask) && (mask) != 0}
+#define FORMS_4(mask) FORM(mask), FORM((mask) + 1), FORM((mask) + 2), FORM((mask) + 3)
+#define FORMS_16(mask) FORMS_4(mask), FORMS_4((mask) + 4), FORMS_4((mask) + 8), FORMS_4((mask) + 12)
+#define FORMS_64(mask) FORMS_16(mask), FORMS_16((mask) + 16), FORMS_16((mask) + 32), FORMS_16((mask) + 48)
+static const struct form forms[256] = {FORMS_64(0), FORMS_64(64), FORMS_64(128), FORMS_64(192)};
+
+/* Appends the bytes of `word` that the mask has. May write 8 bytes whatever their number. Without a branch but the one
+ * that is hardly ever taken: which masks come is anybody's guess, and a wrong guess costs more than all of this. */
+static inline uint8_t *pack(uint8_t *to, uint64_t word, uint8_t mask) {
+  struct form form = forms[mask];
+  uint8_t *end = to + form.count;
+  if (!form.hard) {
+    uint64_t below = ~(~0ull << form.below);
+    word = (word & below) | (word >> form.gap & ~below);
     memcpy(to, &word, 8);
-    return to + span.count;
+    return end;
   }
   for (; mask != 0; mask &= (uint8_t)(mask - 1))
     *to++ = (uint8_t)(word >> 8 * __builtin_ctz(mask));
-  return to;
+  return end;
 }
 
 /* The word with the bytes that the mask has from `*from`, where 8 bytes may be read. */
-static uint64_t unpack(uint64_t word, uint8_t mask, const uint8_t **from) {
-  struct span span = span_of(mask);
-  if (span.count > 0) {
-    word = (word & ~span.change) | (load(*from) << span.shift & span.change);
-    *from += span.count;
-    return word;
+static inline uint64_t unpack(uint64_t word, uint8_t mask, const uint8_t **from) {
+  struct form form = forms[mask];
+  const uint8_t *at = *from;
+  *from += form.count;
+  if (!form.hard) {
+    uint64_t bytes = load(at), below = ~(~0ull << form.below), change = spread(mask);
+    bytes = (bytes & below) | (bytes << form.gap & ~below);
+    return (word & ~change) | (bytes & change);
   }
   for (; mask != 0; mask &= (uint8_t)(mask - 1)) {
     unsigned shift = 8 * (unsigned)__builtin_ctz(mask);
-    word = (word & ~(0xffull << shift)) | (uint64_t)*(*from)++ << shift;
+    word = (word & ~(0xffull << shift)) | (uint64_t)*at++ << shift;
   }
   return word;
+}
+
+/* 8 words. Every aligned word is written as a whole: a store of 16 bytes is never divided within one. */
+static inline void copy_8(uint8_t *to, const uint8_t *from) {
+  __m128i a = _mm_loadu_si128((const __m128i *)(const void *)from);
+  __m128i b = _mm_loadu_si128((const __m128i *)(const void *)(from + 16));
+  __m128i c = _mm_loadu_si128((const __m128i *)(const void *)(from + 32));
+  __m128i d = _mm_loadu_si128((const __m128i *)(const void *)(from + 48));
+  _mm_storeu_si128((__m128i *)(void *)to, a);
+  _mm_storeu_si128((__m128i *)(void *)(to + 16), b);
+  _mm_storeu_si128((__m128i *)(void *)(to + 32), c);
+  _mm_storeu_si128((__m128i *)(void *)(to + 48), d);
 }
 
 /* Of 8 masks that are all the same one, and that one of neighbours: its span. Else one with count 0. */
@@ -161,11 +207,13 @@ static void add_masked(struct run_writer *writer, uint64_t offset, const uint8_t
   at += padded;
   uint8_t *begin = at;
   for (uint32_t i = 0; i < words;) {
-    struct span span = i + 8 <= words ? span_of_8(masks + i) : (struct span){.count = 0};
-    if (span.count == 8) {
-      memcpy(at, bytes + 8 * i, 64);
+    if (i + 8 <= words && load(masks + i) == ~0ull) {
+      copy_8(at, bytes + 8 * i);
       at += 64, i += 8;
-    } else if (span.count > 0) {
+      continue;
+    }
+    struct span span = i + 8 <= words ? span_of_8(masks + i) : (struct span){.count = 0};
+    if (span.count > 0) {
       for (uint32_t end = i + 8; i < end; i++, at += span.count) {
         uint64_t word = load(bytes + 8 * i) >> span.shift;
         memcpy(at, &word, 8);
@@ -182,6 +230,10 @@ static void add_masked(struct run_writer *writer, uint64_t offset, const uint8_t
   memset(at, 0, rest);
   writer->length += 8 + padded + count + rest;
   writer->joins = RUNS_JOIN_NONE;
+}
+
+static int has_no_zero(uint64_t bytes) {
+  return ((bytes - 0x0101010101010101ull) & ~bytes & 0x8080808080808080ull) == 0;
 }
 
 int runs_add(struct run_writer *writer, const uint8_t *now, const uint8_t *then, uint64_t from, uint64_t to) {
@@ -203,9 +255,12 @@ int runs_add(struct run_writer *writer, const uint8_t *now, const uint8_t *then,
       continue;
     }
     uint32_t begin = i, end = i + 1;
-    for (i = end; i < words && i - end < GAP_WORDS; i++)
-      if (masks[i] != 0)
+    for (i = end; i < words && i - end < GAP_WORDS; i++) {
+      while (i + 8 <= words && has_no_zero(load(masks + i)))
+        end = i += 8;
+      if (i < words && masks[i] != 0)
         end = i + 1;
+    }
     i = end;
     add_masked(writer, first + 8 * begin, now + first + 8 * begin, masks + begin, end - begin);
   }
@@ -266,6 +321,13 @@ static const uint8_t *apply_masked(uint8_t *to, const uint8_t *masks, uint32_t w
   const uint8_t *next = from + ((count + 7) & ~7u);
   uint8_t last[24];
   for (uint32_t i = 0; i < words;) {
+    if (i + 8 <= words && end - from >= 72 && load(masks + i) == ~0ull) {
+      __builtin_prefetch(from + AHEAD);
+      __builtin_prefetch(to + 8 * i + AHEAD, 1);
+      copy_8(to + 8 * i, from);
+      from += 64, i += 8;
+      continue;
+    }
     struct span span = i + 8 <= words && end - from >= 72 ? span_of_8(masks + i) : (struct span){.count = 0};
     if (span.count > 0) {
       for (uint32_t stop = i + 8; i < stop; i++, from += span.count)

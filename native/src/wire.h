@@ -63,6 +63,7 @@ enum wire_kind {
   WIRE_MAP = 32,
   WIRE_SNAPSHOT = 33,
   WIRE_TRACE = 34,
+  WIRE_SHARE = 35,
 };
 
 enum wire_publish_op {
@@ -70,6 +71,7 @@ enum wire_publish_op {
   WIRE_PUBLISH_MORE = 1,
   WIRE_PUBLISH_ABANDON = 2,
   WIRE_PUBLISH_STAGED = 3,
+  WIRE_PUBLISH_LENT = 4,
 };
 
 struct wire_header {

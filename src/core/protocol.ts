@@ -88,7 +88,8 @@ export const Kind = {
    * length: bytes of runs in the body, op: 1 if more parts of this entry follow, 2 (from an arbiter only, without runs)
    * if the rest will never come and the parts before are to be forgotten: that never enters the order. op: 3 (from a
    * process only, without a body): as 1, but the `length` bytes of runs are at `offset` of the process's staging area,
-   * whose descriptor there is seq. Answer: TAKEN.
+   * whose descriptor there is seq. Answer: TAKEN. op: 4 (between arbiter and server, without a body): as 1, but the frame
+   * is at `offset` of the memory that the sender shares, and aux is its slot's counter.
    */
   PUBLISH: 20,
   BARRIER: 21,
@@ -131,6 +132,12 @@ export const Kind = {
    * TRACE_INTERVAL_MS (length: bytes of records in the body, aux: how many more were dropped; see trace.ts); or FAIL.
    */
   TRACE: 34,
+  /**
+   * Between arbiter and server on one host, either way: op: ShareOp; an offer of memory in which parts of publications lie:
+   * offset: pid of its owner, aux: the owner's descriptor of it, body: 8 bytes that are in it; or that what was offered is
+   * mapped, and parts may be LENT from now on. See lending.ts.
+   */
+  SHARE: 35,
 } as const;
 export type Kind = (typeof Kind)[keyof typeof Kind];
 
@@ -149,7 +156,7 @@ export const StatusOp = { FACTS: 0, HEAT: 1, MEMORY: 2 } as const;
 /** LEAVING: the last frame of an arbiter that needs its place no more. ASK: the server wants an ANSWER at once. */
 export const PingOp = { BEAT: 0, LEAVING: 1, ASK: 2, ANSWER: 3 } as const;
 
-export const PublishOp = { LAST: 0, MORE: 1, ABANDON: 2, STAGED: 3 } as const;
+export const PublishOp = { LAST: 0, MORE: 1, ABANDON: 2, STAGED: 3, LENT: 4 } as const;
 /** JSON; bytes of the map, of which what is not sent is zero; entries of the order as they lie; all has been sent. */
 export const StateOp = { SESSION: 1, MAP: 2, ENTRIES: 3, LAST: 4 } as const;
 /** Most bytes of state in one frame. */
