@@ -52,7 +52,8 @@ struct hole_table {
   atomic_int releases; /* the order is release: pages outside holes open too. Written under the lock, asked without */
   int staging_fd;   /* anonymous file of WIRE_STAGING_SIZE that the arbiter takes the parts of a publication from */
   uint8_t *staging; /* read-write alias of it */
-  uint64_t *backed; /* a bit a page: its shadow and twin have memory */
+  uint64_t *backed; /* a bit a page: its shadow and twin have memory, and if no hole has it, they only keep it */
+  uint64_t backed_pages; /* how many bits are set */
   uint8_t *alias;   /* the map at another place; in direct mode writable where a hole has its pages closed */
   const uint8_t *atomics; /* a byte a page, written by the arbiter: not 0 once an atomic operation was executed there */
   uint64_t last_opened;  /* page opened last, and how many were opened at once: sequential writers get more at once */

@@ -805,32 +805,47 @@ export class Sequencer {
     }
     link.staged.delete(tag);
     this.#flush();
-    for (const part of all) {
+    const seq = this.session.seq + 1;
+    const toApply = all.map((part) => {
       // The part goes to all links as it is: a large publication lies in memory once, however many are behind.
       const partView = new DataView(part.buffer, part.byteOffset, part.length);
       unstage(link, part);
-      setUint64(partView, 16, this.session.seq + 1);
+      setUint64(partView, 16, seq);
       let users = 3;
       const done = (): void => {
         users -= 1;
         if (users === 0) this.#parts.give(part);
       };
-      this.#tail.adopt(part, this.session.seq + 1, done);
+      this.#tail.adopt(part, seq, done);
       // Its own node has the bytes, and applies them when the last part comes back.
       this.#out.broadcast(part, done, link.id);
+      return { partView, done };
+    });
+    this.#push(bytes, view, at, size);
+    // All of it: so the nodes apply it while we do.
+    this.#flush();
+    for (const { partView, done } of toApply) {
       const before = this.session.published;
       this.session.apply(partView, 0);
       this.#activity.appliedPart(partView, 0, this.session.published - before);
       done();
     }
-    this.#append(bytes, view, at, size);
+    this.#apply(view, at);
   }
 
   /** Gives the frame its place, and applies it here. All parts of a publication have the place of the last. */
   #append(bytes: Uint8Array, view: DataView, at: number, size: number): void {
+    this.#push(bytes, view, at, size);
+    this.#apply(view, at);
+  }
+
+  #push(bytes: Uint8Array, view: DataView, at: number, size: number): void {
     this.#tail.push(view, bytes, at, size, this.session.seq + 1);
     // In direct mode the node has decided before us, and wants to hear that we follow.
     if (this.session.direct || !mayOnlyWait(view.getUint8(at + 4))) this.#due = true;
+  }
+
+  #apply(view: DataView, at: number): void {
     const { session } = this;
     const { published, phase } = session;
     this.#activity.begins(view, at);
