@@ -197,38 +197,82 @@ static void add_plain(struct run_writer *writer, uint64_t offset, const uint8_t 
   writer->joins = offset + length;
 }
 
+/* How many of the masks have all bits. 16 may be read behind the last. */
+static uint32_t count_whole(const uint8_t *masks, uint32_t words) {
+  __m128i count = _mm_setzero_si128();
+  for (uint32_t i = 0; i < words; i += 16) {
+    __m128i all = _mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)(const void *)(masks + i)), _mm_set1_epi8(-1));
+    if (words - i < 16) {
+      unsigned bits = (unsigned)_mm_movemask_epi8(all) & (0xffffu >> (16 - (words - i)));
+      return (uint32_t)_mm_cvtsi128_si32(count) + (uint32_t)_mm_extract_epi16(count, 4) +
+             forms[bits & 0xff].count + forms[bits >> 8].count;
+    }
+    count = _mm_add_epi64(count, _mm_sad_epu8(_mm_sub_epi8(_mm_setzero_si128(), all), _mm_setzero_si128()));
+  }
+  return (uint32_t)_mm_cvtsi128_si32(count) + (uint32_t)_mm_extract_epi16(count, 4);
+}
+
+/* Appends the bytes that change in up to 8 words, and to `*rest` the masks of those that do not change as a whole.
+ * Returns where the next bytes go; `*bits`: which words change as a whole. */
+static inline uint8_t *add_8(uint8_t *at, const uint8_t *bytes, const uint8_t *masks, uint32_t words, uint8_t **rest,
+                             uint8_t *bits) {
+  unsigned whole = 0;
+  uint8_t *next = *rest;
+  for (uint32_t i = 0; i < words; i++) {
+    *next = masks[i];
+    next += masks[i] != 0xff;
+    whole |= (unsigned)(masks[i] == 0xff) << i;
+    at = pack(at, load(bytes + 8 * i), masks[i]);
+  }
+  *rest = next;
+  *bits = (uint8_t)whole;
+  return at;
+}
+
+/* `masks`: 16 may be read behind the last. */
 static void add_masked(struct run_writer *writer, uint64_t offset, const uint8_t *bytes, const uint8_t *masks,
                        uint32_t words) {
+  uint8_t whole[PAGE_WORDS / 8 + 8], rest[PAGE_WORDS + 8], *next = rest;
   uint8_t *run = writer->bytes + writer->length;
-  uint8_t *at = run + 8;
-  uint32_t padded = (words + 7) & ~7u;
-  store(at + padded - 8, 0);
-  memcpy(at, masks, words);
-  at += padded;
-  uint8_t *begin = at;
-  for (uint32_t i = 0; i < words;) {
-    if (i + 8 <= words && load(masks + i) == ~0ull) {
+  uint32_t groups = (words + 7) / 8, bits = (groups + 7) & ~7u, padded = (words + 7) & ~7u;
+  uint32_t left = words - count_whole(masks, words), left_padded = (left + 7) & ~7u;
+  int dense = 8 + bits + left_padded < padded;
+  uint8_t *begin = run + 8 + (dense ? 8 + bits + left_padded : padded);
+  uint8_t *at = begin;
+  for (uint32_t group = 0, i = 0; i < words; group++, i += 8) {
+    uint32_t here = words - i < 8 ? words - i : 8;
+    struct span span;
+    if (here == 8 && load(masks + i) == ~0ull) {
       copy_8(at, bytes + 8 * i);
-      at += 64, i += 8;
-      continue;
-    }
-    struct span span = i + 8 <= words ? span_of_8(masks + i) : (struct span){.count = 0};
-    if (span.count > 0) {
-      for (uint32_t end = i + 8; i < end; i++, at += span.count) {
-        uint64_t word = load(bytes + 8 * i) >> span.shift;
-        memcpy(at, &word, 8);
+      at += 64;
+      whole[group] = 0xff;
+    } else if (here == 8 && (span = span_of_8(masks + i)).count > 0) {
+      for (uint32_t word = i; word < i + 8; word++, at += span.count) {
+        uint64_t value = load(bytes + 8 * word) >> span.shift;
+        memcpy(at, &value, 8);
       }
+      memcpy(next, masks + i, 8);
+      next += 8;
+      whole[group] = 0;
     } else {
-      if (masks[i] != 0)
-        at = pack(at, load(bytes + 8 * i), masks[i]);
-      i++;
+      at = add_8(at, bytes + 8 * i, masks + i, here, &next, &whole[group]);
     }
   }
-  uint32_t count = (uint32_t)(at - begin);
-  write_header(run, offset, WIRE_RUN_MASKED | (words - 1) << WIRE_RUN_BYTES_BITS | (count - 1));
-  uint32_t rest = -count & 7;
-  memset(at, 0, rest);
-  writer->length += 8 + padded + count + rest;
+  if (dense) {
+    memset(whole + groups, 0, bits - groups);
+    memset(rest + left, 0, left_padded - left);
+    store(run + 8, left);
+    memcpy(run + 16, whole, bits);
+    memcpy(run + 16 + bits, rest, left_padded);
+  } else {
+    store(run + padded, 0);
+    memcpy(run + 8, masks, words);
+  }
+  uint32_t count = (uint32_t)(at - begin), behind = -count & 7;
+  uint32_t form = WIRE_RUN_MASKED | (dense ? WIRE_RUN_DENSE : 0);
+  write_header(run, offset, form | (words - 1) << WIRE_RUN_BYTES_BITS | (count - 1));
+  memset(at, 0, behind);
+  writer->length += (uint32_t)(at - run) + behind;
   writer->joins = RUNS_JOIN_NONE;
 }
 
@@ -237,7 +281,7 @@ static int has_no_zero(uint64_t bytes) {
 }
 
 int runs_add(struct run_writer *writer, const uint8_t *now, const uint8_t *then, uint64_t from, uint64_t to) {
-  uint8_t masks[PAGE_WORDS + 8];
+  uint8_t masks[PAGE_WORDS + 16];
   uint32_t words;
   int whole;
   if (writer->room - writer->length < RUNS_PAGE_MAX)
@@ -314,39 +358,47 @@ static void apply_plain(uint8_t *to, const uint8_t *from, uint32_t length) {
   }
 }
 
-/* Returns where the bytes behind the run begin. `end`: of what may be read. */
-static const uint8_t *apply_masked(uint8_t *to, const uint8_t *masks, uint32_t words, uint32_t count,
-                                   const uint8_t *end) {
-  const uint8_t *from = masks + ((words + 7) & ~7u);
-  const uint8_t *next = from + ((count + 7) & ~7u);
+/* Puts bytes at `from` where the masks have bits. `bits`: of a dense run, which words change as a whole, and have no
+ * mask; else NULL. `end`: of what may be read. */
+static void apply_masked(uint8_t *to, const uint8_t *bits, const uint8_t *masks, uint32_t words, const uint8_t *from,
+                         const uint8_t *end) {
   uint8_t last[24];
-  for (uint32_t i = 0; i < words;) {
-    if (i + 8 <= words && end - from >= 72 && load(masks + i) == ~0ull) {
-      __builtin_prefetch(from + AHEAD);
-      __builtin_prefetch(to + 8 * i + AHEAD, 1);
-      copy_8(to + 8 * i, from);
-      from += 64, i += 8;
-      continue;
+  for (uint32_t i = 0; i < words; i += 8, to += 64) {
+    uint32_t here = words - i < 8 ? words - i : 8;
+    unsigned whole = bits != NULL ? bits[i / 8] : 0;
+    if (here == 8 && end - from >= 72) {
+      if (whole == 0xff || (bits == NULL && load(masks) == ~0ull)) {
+        __builtin_prefetch(from + AHEAD);
+        __builtin_prefetch(to + AHEAD, 1);
+        copy_8(to, from);
+        from += 64;
+        masks += bits != NULL ? 0 : 8;
+        continue;
+      }
+      struct span span;
+      if (whole == 0 && (span = span_of_8(masks)).count > 0) {
+        for (uint32_t word = 0; word < 8; word++, from += span.count)
+          store(to + 8 * word, (load(to + 8 * word) & ~span.change) | (load(from) << span.shift & span.change));
+        masks += 8;
+        continue;
+      }
     }
-    struct span span = i + 8 <= words && end - from >= 72 ? span_of_8(masks + i) : (struct span){.count = 0};
-    if (span.count > 0) {
-      for (uint32_t stop = i + 8; i < stop; i++, from += span.count)
-        store(to + 8 * i, (load(to + 8 * i) & ~span.change) | (load(from) << span.shift & span.change));
-      continue;
+    for (uint32_t word = 0; word < here; word++) {
+      unsigned is_whole = whole >> word & 1;
+      uint8_t mask = (uint8_t)(*masks | -is_whole);
+      masks += 1 - is_whole;
+      if (end - from < 8) {
+        /* The last few: of a copy, behind which there is room. */
+        size_t left = (size_t)(end - from);
+        memmove(last, from, left);
+        memset(last + left, 0, sizeof last - left);
+        from = last;
+        end = last + sizeof last;
+      }
+      if (mask != 0)
+        store(to + 8 * word, unpack(load(to + 8 * word), mask, &from));
     }
-    if (end - from < 8) {
-      /* The last few: of a copy, behind which there is room. */
-      size_t left = (size_t)(end - from);
-      memmove(last, from, left);
-      memset(last + left, 0, sizeof last - left);
-      from = last;
-      end = last + sizeof last;
-    }
-    if (masks[i] != 0)
-      store(to + 8 * i, unpack(load(to + 8 * i), masks[i], &from));
-    i++;
   }
-  return next;
 }
 
 uint32_t dsm_apply_runs(uint8_t *map, const uint8_t *runs, uint32_t size) {
@@ -363,8 +415,15 @@ uint32_t dsm_apply_runs(uint8_t *map, const uint8_t *runs, uint32_t size) {
     } else {
       uint32_t words = (length >> WIRE_RUN_BYTES_BITS & (WIRE_RUN_WORDS_MAX - 1)) + 1;
       uint32_t count = (length & ((1u << WIRE_RUN_BYTES_BITS) - 1)) + 1;
-      runs = apply_masked(map + offset, runs + 8, words, count, end);
+      const uint8_t *bits = NULL, *masks = runs + 8, *from = masks + ((words + 7) & ~7u);
+      if ((length & WIRE_RUN_DENSE) != 0) {
+        bits = runs + 16;
+        masks = bits + (((words + 7) / 8 + 7) & ~7u);
+        from = masks + ((load(runs + 8) + 7) & ~7ull);
+      }
+      apply_masked(map + offset, bits, masks, words, from, end);
       bytes += count;
+      runs = from + ((count + 7) & ~7u);
     }
   }
   return bytes;

@@ -232,10 +232,15 @@ export const RING_START = 2 ** 32 - RING_SIZE;
  * words: the low 12 bits are the number of those bytes less 1, the next 9 the number of words less 1. Behind the 8 bytes
  * is a mask for each word (bit i: byte i changes), padded to 8, then the bytes that change, one behind the other, padded
  * to 8. So bytes that no one wrote do not travel, and a word is changed by one store.
+ *
+ * With the second highest bit set too the run is dense, which takes less where most words change as a whole: in place of
+ * the masks are how many masks there are (8 bytes), a bit for each word that changes as a whole, padded to 8 bytes, and
+ * the masks of the others, padded to 8.
  */
 export const RUN_HEADER_SIZE = 8;
 export const RUN_LENGTH_MAX = 0x7fffff;
 export const RUN_MASKED = 0x800000;
+export const RUN_DENSE = 0x400000;
 export const RUN_WORDS_MAX = 512;
 export const RUN_BYTES_BITS = 12;
 /** Most bytes of runs in one PUBLISH part. */
@@ -351,10 +356,17 @@ export const runLength = (view: DataView, at: number): number => {
 /** Of a masked run: its words, and how many of their bytes change. */
 export const runWords = (view: DataView, at: number): number => ((view.getUint32(at + 4, true) >>> 20) & 0x1ff) + 1;
 export const runChanges = (view: DataView, at: number): number => ((view.getUint32(at + 4, true) >>> 8) & 0xfff) + 1;
-/** Bytes of the frame that the run takes, with its header. */
+export const runIsDense = (view: DataView, at: number): boolean => (view.getUint32(at + 4, true) & 0x40000000) !== 0;
+/** Of a dense run: bytes of the bits, and how many words have masks. */
+export const runBits = (view: DataView, at: number): number => padded((runWords(view, at) + 7) >>> 3);
+export const runMasks = (view: DataView, at: number): number => view.getUint32(at + RUN_HEADER_SIZE, true) & 0x3ff;
+/** Of a masked run: bytes between its header and the bytes that change. */
+export const runMasksSize = (view: DataView, at: number): number =>
+  runIsDense(view, at) ? 8 + runBits(view, at) + padded(runMasks(view, at)) : padded(runWords(view, at));
+/** Bytes of the frame that the run takes, with its header. At least 16 bytes of it are there. */
 export const runSize = (view: DataView, at: number): number =>
   runIsMasked(view, at)
-    ? RUN_HEADER_SIZE + padded(runWords(view, at)) + padded(runChanges(view, at))
+    ? RUN_HEADER_SIZE + runMasksSize(view, at) + padded(runChanges(view, at))
     : RUN_HEADER_SIZE + padded(view.getUint32(at + 4, true) >>> 8);
 
 /** Writes one run at `at` and returns where the next one begins. */
@@ -401,6 +413,22 @@ function countBits(view: DataView, at: number, bytes: number): number {
   return count;
 }
 
+/** Whether a dense run says how many masks it has in the one way there is. */
+const hasDenseCount = (view: DataView, run: number): boolean =>
+  view.getUint32(run + RUN_HEADER_SIZE, true) === runMasks(view, run) &&
+  view.getUint32(run + RUN_HEADER_SIZE + 4, true) === 0;
+
+/** Whether it has a mask for each word that has no bit, and bits for its words only. */
+function hasDenseForm(view: DataView, run: number): boolean {
+  const words = runWords(view, run);
+  const masks = runMasks(view, run);
+  const bits = run + 2 * RUN_HEADER_SIZE;
+  for (let word = words; word < 8 * runBits(view, run); word += 1) {
+    if (((view.getUint8(bits + (word >>> 3)) >>> (word & 7)) & 1) !== 0) return false;
+  }
+  return countBits(view, bits, runBits(view, run)) === words - masks;
+}
+
 /** What is wrong with the runs between `from` and `end`, or null. */
 function checkRuns(view: DataView, from: number, end: number, mapSize: number, ordered: boolean): string | null {
   for (let run = from; run < end; ) {
@@ -415,16 +443,24 @@ function checkRuns(view: DataView, from: number, end: number, mapSize: number, o
       run = next;
       continue;
     }
+    if (run + 2 * RUN_HEADER_SIZE > end) return "publish: a run does not fit its frame";
     const next = run + runSize(view, run);
     if (next > end || next <= run + RUN_HEADER_SIZE) return "publish: a run does not fit its frame";
     const offset = runOffset(view, run);
     if (offset + runLength(view, run) > mapSize) return "publish: a run outside the map";
+    const isDense = runIsDense(view, run);
+    if (isDense && !hasDenseCount(view, run)) return "publish: a run of no known form";
     if (!ordered) {
-      const masks = padded(runWords(view, run));
-      if (offset % 8 !== 0 || (view.getUint32(run + 4, true) & 0x60000000) !== 0)
+      if (
+        offset % 8 !== 0 ||
+        (view.getUint32(run + 4, true) & 0x20000000) !== 0 ||
+        (isDense && !hasDenseForm(view, run))
+      )
         return "publish: a run of no known form";
-      if (countBits(view, run + RUN_HEADER_SIZE, masks) !== runChanges(view, run))
-        return "publish: masks of other bytes";
+      const masks = run + RUN_HEADER_SIZE + (isDense ? 8 + runBits(view, run) : 0);
+      const whole = isDense ? runWords(view, run) - runMasks(view, run) : 0;
+      const changes = 8 * whole + countBits(view, masks, run + RUN_HEADER_SIZE + runMasksSize(view, run) - masks);
+      if (changes !== runChanges(view, run)) return "publish: masks of other bytes";
     }
     run = next;
   }
@@ -533,6 +569,7 @@ export function wireHeader(): string {
     `#define WIRE_PUBLISH_PART_MAX ${PUBLISH_PART_MAX}u`,
     `#define WIRE_RUN_LENGTH_MAX ${RUN_LENGTH_MAX}u`,
     `#define WIRE_RUN_MASKED ${RUN_MASKED}u`,
+    `#define WIRE_RUN_DENSE ${RUN_DENSE}u`,
     `#define WIRE_RUN_WORDS_MAX ${RUN_WORDS_MAX}u`,
     `#define WIRE_RUN_BYTES_BITS ${RUN_BYTES_BITS}u`,
     `#define WIRE_STAGING_SIZE ${STAGING_SIZE}u`,
