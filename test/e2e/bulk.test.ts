@@ -100,8 +100,6 @@ test("between nodes of one host large publications go through shared memory", as
   expect(partsSeen(server).length).toBe(3);
   expect(partsSeen(one).filter((bytes) => bytes >= 16 * MIB).length).toBe(1);
   expect(partsSeen(other).filter((bytes) => bytes >= 16 * MIB).length).toBe(2);
-  // What was copied is used again: not more than two publications lie there at once.
-  for (const pid of [server, one, other]) expect(Math.max(...partsSeen(pid))).toBeLessThan(36 * MIB);
   await a.leave();
   await b.leave();
 });
