@@ -60,15 +60,26 @@ static void publish(const uint8_t *body, uint32_t length) {
     memcpy(&run, body + at, 8);
     uint64_t offset = run & 0xffffffffff, bytes = run >> 40;
     if ((bytes & WIRE_RUN_MASKED) != 0) {
-      uint32_t words = (uint32_t)((bytes & ~(uint64_t)WIRE_RUN_MASKED) >> WIRE_RUN_BYTES_BITS) + 1;
+      int dense = (bytes & WIRE_RUN_DENSE) != 0;
+      uint32_t words = (uint32_t)(bytes >> WIRE_RUN_BYTES_BITS & (WIRE_RUN_WORDS_MAX - 1)) + 1;
       uint32_t changes = (uint32_t)(bytes & ((1u << WIRE_RUN_BYTES_BITS) - 1)) + 1, used = 0;
-      const uint8_t *masks = body + at + 8, *from = masks + ((words + 7) & ~7u);
+      const uint8_t *masks = body + at + 8, *whole = masks + 8, *from = masks + ((words + 7) & ~7u);
+      if (dense) {
+        uint64_t count;
+        memcpy(&count, body + at + 8, 8);
+        CHECK(count < words);
+        masks = whole + (((words + 7) / 8 + 7) & ~7u);
+        from = masks + ((count + 7) & ~7ull);
+      }
       CHECK(offset + 8 * words <= the->size);
-      for (uint32_t i = 0; i < 8 * words; i++) {
-        if ((masks[i / 8] >> i % 8 & 1) != 0) the->map[offset + i] = from[used++];
+      for (uint32_t word = 0; word < words; word++) {
+        uint8_t mask = dense && (whole[word / 8] >> word % 8 & 1) != 0 ? 0xff : *masks++;
+        for (uint32_t i = 0; i < 8; i++) {
+          if ((mask >> i & 1) != 0) the->map[offset + 8 * word + i] = from[used++];
+        }
       }
       CHECK(used == changes);
-      at += 8 + ((words + 7) & ~7u) + ((changes + 7) & ~7u);
+      at = (uint32_t)(from - body) + ((changes + 7) & ~7u);
       continue;
     }
     CHECK(bytes >= 1 && offset + bytes <= the->size && at + 8 + bytes <= length);

@@ -27,6 +27,9 @@
 #define STORES_TO_OPEN 16u
 /* From this many pages on their memory is asked for at once: a fault for each page of a copy costs more than the copy. */
 #define POPULATE_PAGES_MIN 8u
+/* Pages of holes that were filled whose copies keep their memory for the next hole, as long as there are no more: new memory
+ * costs several times what is done with it. 64 MiB, for copy and twin each. */
+#define KEPT_PAGES_MAX 16384u
 /* A publication with no more runs than this goes to the arbiter as one frame; the parts of a larger one are taken from the
  * staging area. */
 #define INLINE_MAX (16u << 10)
@@ -79,6 +82,13 @@ static int is_open(const struct hole_table *table, uint64_t page) {
 
 static int is_backed(const struct hole_table *table, uint64_t page) {
   return (table->backed[page / 64] >> (page % 64)) & 1;
+}
+
+static void set_backed(struct hole_table *table, uint64_t page, int backed) {
+  if (is_backed(table, page) == backed)
+    return;
+  table->backed[page / 64] ^= 1ull << (page % 64);
+  table->backed_pages += backed ? 1 : -1ull;
 }
 
 static int is_loose(const struct hole_table *table, uint64_t page) {
@@ -163,7 +173,8 @@ static int copy_pages(dsm_session *session, uint64_t first, uint64_t end, int pr
            (off_t)(first * PAGE_BYTES)) == MAP_FAILED)
     return -1;
   madvise(place, bytes, MADV_DONTFORK);
-  set_bits(table->backed, first, end);
+  for (uint64_t page = first; page < end; page++)
+    set_backed(table, page, 1);
   table->openings++;
   return 0;
 }
@@ -388,6 +399,7 @@ static void free_shadow(dsm_session *session) {
   table->opened = table->loose = table->backed = NULL;
   table->stores = NULL;
   table->holes = NULL;
+  table->backed_pages = 0;
   table->shadow_fd = table->staging_fd = -1;
 }
 
@@ -407,6 +419,9 @@ static int make_shadow(dsm_session *session) {
   table->alias = map_file(session->map_fd, session->size, session->direct ? PROT_READ | PROT_WRITE : PROT_READ);
   table->twin = map_anonymous(session->size);
   table->opened = map_anonymous(bitmap_bytes(session));
+  /* A child has no use for it, and would make each of its pages cost a copy. */
+  if (table->twin != MAP_FAILED)
+    madvise(table->twin, session->size, MADV_DONTFORK);
   if (table->holes == NULL || table->loose == NULL || table->backed == NULL || table->stores == NULL ||
       table->shadow == MAP_FAILED || table->twin == MAP_FAILED || table->opened == MAP_FAILED || table->alias == MAP_FAILED)
     goto failed;
@@ -487,6 +502,8 @@ static int close_edge(dsm_session *session, const struct hole *hole, uint64_t fr
 static int open_edge(dsm_session *session, uint64_t from, uint64_t to) {
   struct hole_table *table = &session->holes;
   uint64_t page = PAGE_FLOOR(from);
+  /* What memory it has is in use now, and not kept for a use to come. */
+  set_backed(table, page / PAGE_BYTES, 0);
   if (session->direct)
     return DSM_OK;
   int status = tell_edge(session, WIRE_SHADOW, from, to);
@@ -780,7 +797,34 @@ static int publish_changes(dsm_session *session, const struct hole *hole) {
   return status == DSM_OK ? DSM_OK : dsm_fail(status, "the session refused what was written to the hole");
 }
 
-/* Gives the pages of the hole's inside back: replica in their place, shadow and twin without memory. */
+/* Takes the memory of the pages' shadow and twin from them. */
+static void drop_memory(struct hole_table *table, uint64_t first, uint64_t end) {
+  for (uint64_t page = first; page < end; page++)
+    set_backed(table, page, 0);
+  off_t from = (off_t)(first * PAGE_BYTES), length = (off_t)((end - first) * PAGE_BYTES);
+  fallocate(table->shadow_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, from, length);
+  madvise(table->twin + from, (size_t)length, MADV_DONTNEED);
+}
+
+/* Keeps the memory of few pages that are not open, those of the last hole rather than others. */
+static void limit_kept(dsm_session *session, uint64_t first, uint64_t end) {
+  struct hole_table *table = &session->holes;
+  uint64_t pages = session->size / PAGE_BYTES;
+  if (table->backed_pages <= KEPT_PAGES_MAX)
+    return;
+  for (uint64_t page = 0; page < pages; page++) {
+    uint64_t begin = page;
+    while (page < pages && (page < first || page >= end) && is_backed(table, page) && !is_open(table, page) &&
+           !is_loose(table, page))
+      page++;
+    if (page > begin)
+      drop_memory(table, begin, page);
+  }
+  if (end - first > KEPT_PAGES_MAX)
+    drop_memory(table, first, end);
+}
+
+/* Gives the pages of the hole's inside back: replica in their place. */
 static int close_inner(dsm_session *session, const struct hole *hole) {
   struct hole_table *table = &session->holes;
   if (hole->inner_from == hole->inner_to)
@@ -788,12 +832,10 @@ static int close_inner(dsm_session *session, const struct hole *hole) {
   uint64_t length = hole->inner_to - hole->inner_from;
   if (session_map_replica(session, hole->inner_from, length) != 0)
     return -1;
-  for (uint64_t page = hole->inner_from / PAGE_BYTES; page < hole->inner_to / PAGE_BYTES; page++) {
+  uint64_t first = hole->inner_from / PAGE_BYTES, end = hole->inner_to / PAGE_BYTES;
+  for (uint64_t page = first; page < end; page++)
     table->opened[page / 64] &= ~(1ull << (page % 64));
-    table->backed[page / 64] &= ~(1ull << (page % 64));
-  }
-  fallocate(table->shadow_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)hole->inner_from, (off_t)length);
-  madvise(table->twin + hole->inner_from, length, MADV_DONTNEED);
+  limit_kept(session, first, end);
   return 0;
 }
 

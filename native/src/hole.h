@@ -18,7 +18,7 @@
  * can be opened as above, and filling copies what changed into the map; its edges are not private.
  *
  * Filling compares shadow and twin and publishes the bytes that differ as one entry; then the replica takes the
- * shadow's place again. The runs of a large publication are put into a staging area that the arbiter maps too, half of it
+ * shadow's place again; shadow and twin keep their memory for the next hole, up to a limit. The runs of a large publication are put into a staging area that the arbiter maps too, half of it
  * at a time: one half is filled while the arbiter takes the other. Twin and diff are those of Munin (Carter, Bennett and Zwaenepoel, SOSP 1991).
  *
  * Invariant: outside of dig and fill, every page of the map is mapped from the replica, read-only, except opened pages
@@ -52,7 +52,8 @@ struct hole_table {
   atomic_int releases; /* the order is release: pages outside holes open too. Written under the lock, asked without */
   int staging_fd;   /* anonymous file of WIRE_STAGING_SIZE that the arbiter takes the parts of a publication from */
   uint8_t *staging; /* read-write alias of it */
-  uint64_t *backed; /* a bit a page: its shadow and twin have memory */
+  uint64_t *backed; /* a bit a page: its shadow and twin have memory, and if no hole has it, they only keep it */
+  uint64_t backed_pages; /* how many bits are set */
   uint8_t *alias;   /* the map at another place; in direct mode writable where a hole has its pages closed */
   const uint8_t *atomics; /* a byte a page, written by the arbiter: not 0 once an atomic operation was executed there */
   uint64_t last_opened;  /* page opened last, and how many were opened at once: sequential writers get more at once */

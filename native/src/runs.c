@@ -8,6 +8,8 @@
 /* Neighbouring words that are the same end a run when there are this many: a new run then takes no more. */
 #define GAP_WORDS 16u
 #define PAGE_WORDS (RUNS_PAGE_BYTES / 8)
+/* So many bytes ahead memory is asked for: wrong guesses about masks keep the processor from doing it by itself. */
+#define AHEAD 2048
 
 _Static_assert(PAGE_WORDS == WIRE_RUN_WORDS_MAX, "a masked run covers a page");
 _Static_assert(RUNS_PAGE_BYTES == 1u << WIRE_RUN_BYTES_BITS, "and all of its bytes");
@@ -31,29 +33,36 @@ static uint64_t spread(uint8_t mask) {
   return ((bits + 0x7f7f7f7f7f7f7f7full) >> 7 & 0x0101010101010101ull) * 0xff;
 }
 
-/* A bit for every byte of the 8 that differs. SSE2, which every x86-64 has: registers are in the signal frame, so this
- * may run in a handler. Returns 1 if any differs; `whole` is cleared unless all do. */
+/* A bit for every byte that differs, of 16. SSE2, which every x86-64 has: registers are in the signal frame, so this may
+ * run in a handler. */
+static inline uint64_t differ_16(const uint8_t *now, const uint8_t *then) {
+  __m128i a = _mm_loadu_si128((const __m128i *)(const void *)now);
+  __m128i b = _mm_loadu_si128((const __m128i *)(const void *)then);
+  return (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(a, b)) ^ 0xffff;
+}
+
+/* A mask for each word. Returns 1 if any byte differs; `whole` is cleared unless all do. */
 static int compare_words(const uint8_t *now, const uint8_t *then, uint8_t *masks, uint32_t words, int *whole) {
   uint32_t i = 0;
-  unsigned any = 0, all = 0xffff;
-  for (; i + 2 <= words; i += 2) {
-    __m128i a = _mm_loadu_si128((const __m128i *)(const void *)(now + 8 * i));
-    __m128i b = _mm_loadu_si128((const __m128i *)(const void *)(then + 8 * i));
-    unsigned differ = (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(a, b)) ^ 0xffff;
-    uint16_t pair = (uint16_t)differ;
-    memcpy(masks + i, &pair, sizeof pair);
-    any |= differ;
-    all &= differ;
+  uint64_t any = 0, all = ~0ull;
+  for (; i + 8 <= words; i += 8, now += 64, then += 64) {
+    __builtin_prefetch(now + AHEAD);
+    __builtin_prefetch(then + AHEAD);
+    uint64_t eight = differ_16(now, then) | differ_16(now + 16, then + 16) << 16 |
+                     differ_16(now + 32, then + 32) << 32 | differ_16(now + 48, then + 48) << 48;
+    memcpy(masks + i, &eight, sizeof eight);
+    any |= eight;
+    all &= eight;
   }
-  if (i < words) {
-    __m128i a = _mm_loadl_epi64((const __m128i *)(const void *)(now + 8 * i));
-    __m128i b = _mm_loadl_epi64((const __m128i *)(const void *)(then + 8 * i));
+  for (; i < words; i++, now += 8, then += 8) {
+    __m128i a = _mm_loadl_epi64((const __m128i *)(const void *)now);
+    __m128i b = _mm_loadl_epi64((const __m128i *)(const void *)then);
     unsigned differ = ((unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(a, b)) ^ 0xffff) & 0xff;
     masks[i] = (uint8_t)differ;
     any |= differ;
-    all &= differ | 0xff00;
+    all &= differ | ~0xffull;
   }
-  *whole = all == 0xffff;
+  *whole = all == ~0ull;
   return any != 0;
 }
 
@@ -95,32 +104,69 @@ static inline __attribute__((always_inline)) struct span span_of(uint8_t mask) {
   return span;
 }
 
-/* Appends the bytes of `word` that the mask has. May write 8 bytes whatever their number. */
-static uint8_t *pack(uint8_t *to, uint64_t word, uint8_t mask) {
-  struct span span = span_of(mask);
-  if (span.count > 0) {
-    word >>= span.shift;
+/* How the bytes that a mask has lie in a word: all but one gap of neighbours, if it is not `hard`. */
+struct form {
+  uint8_t below; /* bits of the bytes below the gap */
+  uint8_t gap;   /* bits of the gap; 0 if there is none, or nothing else */
+  uint8_t count; /* bytes that the mask has */
+  uint8_t hard;
+};
+
+#define LACKS(mask) (0xff & ~(mask))
+#define BELOW(mask) __builtin_ctz(LACKS(mask) | 0x100)
+#define GAP(mask) (LACKS(mask) >> BELOW(mask))
+#define IS_SIMPLE(mask) ((GAP(mask) & (GAP(mask) + 1)) == 0 && (mask) != 0)
+#define FORM(mask) \
+  {8 * (BELOW(mask) & 7), 8 * (IS_SIMPLE(mask) ? __builtin_popcount(LACKS(mask)) : 0), __builtin_popcount(mask), \
+   !IS_SIMPLE(mask) && (mask) != 0}
+#define FORMS_4(mask) FORM(mask), FORM((mask) + 1), FORM((mask) + 2), FORM((mask) + 3)
+#define FORMS_16(mask) FORMS_4(mask), FORMS_4((mask) + 4), FORMS_4((mask) + 8), FORMS_4((mask) + 12)
+#define FORMS_64(mask) FORMS_16(mask), FORMS_16((mask) + 16), FORMS_16((mask) + 32), FORMS_16((mask) + 48)
+static const struct form forms[256] = {FORMS_64(0), FORMS_64(64), FORMS_64(128), FORMS_64(192)};
+
+/* Appends the bytes of `word` that the mask has. May write 8 bytes whatever their number. Without a branch but the one
+ * that is hardly ever taken: which masks come is anybody's guess, and a wrong guess costs more than all of this. */
+static inline uint8_t *pack(uint8_t *to, uint64_t word, uint8_t mask) {
+  struct form form = forms[mask];
+  uint8_t *end = to + form.count;
+  if (!form.hard) {
+    uint64_t below = ~(~0ull << form.below);
+    word = (word & below) | (word >> form.gap & ~below);
     memcpy(to, &word, 8);
-    return to + span.count;
+    return end;
   }
   for (; mask != 0; mask &= (uint8_t)(mask - 1))
     *to++ = (uint8_t)(word >> 8 * __builtin_ctz(mask));
-  return to;
+  return end;
 }
 
 /* The word with the bytes that the mask has from `*from`, where 8 bytes may be read. */
-static uint64_t unpack(uint64_t word, uint8_t mask, const uint8_t **from) {
-  struct span span = span_of(mask);
-  if (span.count > 0) {
-    word = (word & ~span.change) | (load(*from) << span.shift & span.change);
-    *from += span.count;
-    return word;
+static inline uint64_t unpack(uint64_t word, uint8_t mask, const uint8_t **from) {
+  struct form form = forms[mask];
+  const uint8_t *at = *from;
+  *from += form.count;
+  if (!form.hard) {
+    uint64_t bytes = load(at), below = ~(~0ull << form.below), change = spread(mask);
+    bytes = (bytes & below) | (bytes << form.gap & ~below);
+    return (word & ~change) | (bytes & change);
   }
   for (; mask != 0; mask &= (uint8_t)(mask - 1)) {
     unsigned shift = 8 * (unsigned)__builtin_ctz(mask);
-    word = (word & ~(0xffull << shift)) | (uint64_t)*(*from)++ << shift;
+    word = (word & ~(0xffull << shift)) | (uint64_t)*at++ << shift;
   }
   return word;
+}
+
+/* 8 words. Every aligned word is written as a whole: a store of 16 bytes is never divided within one. */
+static inline void copy_8(uint8_t *to, const uint8_t *from) {
+  __m128i a = _mm_loadu_si128((const __m128i *)(const void *)from);
+  __m128i b = _mm_loadu_si128((const __m128i *)(const void *)(from + 16));
+  __m128i c = _mm_loadu_si128((const __m128i *)(const void *)(from + 32));
+  __m128i d = _mm_loadu_si128((const __m128i *)(const void *)(from + 48));
+  _mm_storeu_si128((__m128i *)(void *)to, a);
+  _mm_storeu_si128((__m128i *)(void *)(to + 16), b);
+  _mm_storeu_si128((__m128i *)(void *)(to + 32), c);
+  _mm_storeu_si128((__m128i *)(void *)(to + 48), d);
 }
 
 /* Of 8 masks that are all the same one, and that one of neighbours: its span. Else one with count 0. */
@@ -151,41 +197,91 @@ static void add_plain(struct run_writer *writer, uint64_t offset, const uint8_t 
   writer->joins = offset + length;
 }
 
+/* How many of the masks have all bits. 16 may be read behind the last. */
+static uint32_t count_whole(const uint8_t *masks, uint32_t words) {
+  __m128i count = _mm_setzero_si128();
+  for (uint32_t i = 0; i < words; i += 16) {
+    __m128i all = _mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)(const void *)(masks + i)), _mm_set1_epi8(-1));
+    if (words - i < 16) {
+      unsigned bits = (unsigned)_mm_movemask_epi8(all) & (0xffffu >> (16 - (words - i)));
+      return (uint32_t)_mm_cvtsi128_si32(count) + (uint32_t)_mm_extract_epi16(count, 4) +
+             forms[bits & 0xff].count + forms[bits >> 8].count;
+    }
+    count = _mm_add_epi64(count, _mm_sad_epu8(_mm_sub_epi8(_mm_setzero_si128(), all), _mm_setzero_si128()));
+  }
+  return (uint32_t)_mm_cvtsi128_si32(count) + (uint32_t)_mm_extract_epi16(count, 4);
+}
+
+/* Appends the bytes that change in up to 8 words, and to `*rest` the masks of those that do not change as a whole.
+ * Returns where the next bytes go; `*bits`: which words change as a whole. */
+static inline uint8_t *add_8(uint8_t *at, const uint8_t *bytes, const uint8_t *masks, uint32_t words, uint8_t **rest,
+                             uint8_t *bits) {
+  unsigned whole = 0;
+  uint8_t *next = *rest;
+  for (uint32_t i = 0; i < words; i++) {
+    *next = masks[i];
+    next += masks[i] != 0xff;
+    whole |= (unsigned)(masks[i] == 0xff) << i;
+    at = pack(at, load(bytes + 8 * i), masks[i]);
+  }
+  *rest = next;
+  *bits = (uint8_t)whole;
+  return at;
+}
+
+/* `masks`: 16 may be read behind the last. */
 static void add_masked(struct run_writer *writer, uint64_t offset, const uint8_t *bytes, const uint8_t *masks,
                        uint32_t words) {
+  uint8_t whole[PAGE_WORDS / 8 + 8], rest[PAGE_WORDS + 8], *next = rest;
   uint8_t *run = writer->bytes + writer->length;
-  uint8_t *at = run + 8;
-  uint32_t padded = (words + 7) & ~7u;
-  store(at + padded - 8, 0);
-  memcpy(at, masks, words);
-  at += padded;
-  uint8_t *begin = at;
-  for (uint32_t i = 0; i < words;) {
-    struct span span = i + 8 <= words ? span_of_8(masks + i) : (struct span){.count = 0};
-    if (span.count == 8) {
-      memcpy(at, bytes + 8 * i, 64);
-      at += 64, i += 8;
-    } else if (span.count > 0) {
-      for (uint32_t end = i + 8; i < end; i++, at += span.count) {
-        uint64_t word = load(bytes + 8 * i) >> span.shift;
-        memcpy(at, &word, 8);
+  uint32_t groups = (words + 7) / 8, bits = (groups + 7) & ~7u, padded = (words + 7) & ~7u;
+  uint32_t left = words - count_whole(masks, words), left_padded = (left + 7) & ~7u;
+  int dense = 8 + bits + left_padded < padded;
+  uint8_t *begin = run + 8 + (dense ? 8 + bits + left_padded : padded);
+  uint8_t *at = begin;
+  for (uint32_t group = 0, i = 0; i < words; group++, i += 8) {
+    uint32_t here = words - i < 8 ? words - i : 8;
+    struct span span;
+    if (here == 8 && load(masks + i) == ~0ull) {
+      copy_8(at, bytes + 8 * i);
+      at += 64;
+      whole[group] = 0xff;
+    } else if (here == 8 && (span = span_of_8(masks + i)).count > 0) {
+      for (uint32_t word = i; word < i + 8; word++, at += span.count) {
+        uint64_t value = load(bytes + 8 * word) >> span.shift;
+        memcpy(at, &value, 8);
       }
+      memcpy(next, masks + i, 8);
+      next += 8;
+      whole[group] = 0;
     } else {
-      if (masks[i] != 0)
-        at = pack(at, load(bytes + 8 * i), masks[i]);
-      i++;
+      at = add_8(at, bytes + 8 * i, masks + i, here, &next, &whole[group]);
     }
   }
-  uint32_t count = (uint32_t)(at - begin);
-  write_header(run, offset, WIRE_RUN_MASKED | (words - 1) << WIRE_RUN_BYTES_BITS | (count - 1));
-  uint32_t rest = -count & 7;
-  memset(at, 0, rest);
-  writer->length += 8 + padded + count + rest;
+  if (dense) {
+    memset(whole + groups, 0, bits - groups);
+    memset(rest + left, 0, left_padded - left);
+    store(run + 8, left);
+    memcpy(run + 16, whole, bits);
+    memcpy(run + 16 + bits, rest, left_padded);
+  } else {
+    store(run + padded, 0);
+    memcpy(run + 8, masks, words);
+  }
+  uint32_t count = (uint32_t)(at - begin), behind = -count & 7;
+  uint32_t form = WIRE_RUN_MASKED | (dense ? WIRE_RUN_DENSE : 0);
+  write_header(run, offset, form | (words - 1) << WIRE_RUN_BYTES_BITS | (count - 1));
+  memset(at, 0, behind);
+  writer->length += (uint32_t)(at - run) + behind;
   writer->joins = RUNS_JOIN_NONE;
 }
 
+static int has_no_zero(uint64_t bytes) {
+  return ((bytes - 0x0101010101010101ull) & ~bytes & 0x8080808080808080ull) == 0;
+}
+
 int runs_add(struct run_writer *writer, const uint8_t *now, const uint8_t *then, uint64_t from, uint64_t to) {
-  uint8_t masks[PAGE_WORDS + 8];
+  uint8_t masks[PAGE_WORDS + 16];
   uint32_t words;
   int whole;
   if (writer->room - writer->length < RUNS_PAGE_MAX)
@@ -203,9 +299,12 @@ int runs_add(struct run_writer *writer, const uint8_t *now, const uint8_t *then,
       continue;
     }
     uint32_t begin = i, end = i + 1;
-    for (i = end; i < words && i - end < GAP_WORDS; i++)
-      if (masks[i] != 0)
+    for (i = end; i < words && i - end < GAP_WORDS; i++) {
+      while (i + 8 <= words && has_no_zero(load(masks + i)))
+        end = i += 8;
+      if (i < words && masks[i] != 0)
         end = i + 1;
+    }
     i = end;
     add_masked(writer, first + 8 * begin, now + first + 8 * begin, masks + begin, end - begin);
   }
@@ -259,32 +358,47 @@ static void apply_plain(uint8_t *to, const uint8_t *from, uint32_t length) {
   }
 }
 
-/* Returns where the bytes behind the run begin. `end`: of what may be read. */
-static const uint8_t *apply_masked(uint8_t *to, const uint8_t *masks, uint32_t words, uint32_t count,
-                                   const uint8_t *end) {
-  const uint8_t *from = masks + ((words + 7) & ~7u);
-  const uint8_t *next = from + ((count + 7) & ~7u);
+/* Puts bytes at `from` where the masks have bits. `bits`: of a dense run, which words change as a whole, and have no
+ * mask; else NULL. `end`: of what may be read. */
+static void apply_masked(uint8_t *to, const uint8_t *bits, const uint8_t *masks, uint32_t words, const uint8_t *from,
+                         const uint8_t *end) {
   uint8_t last[24];
-  for (uint32_t i = 0; i < words;) {
-    struct span span = i + 8 <= words && end - from >= 72 ? span_of_8(masks + i) : (struct span){.count = 0};
-    if (span.count > 0) {
-      for (uint32_t stop = i + 8; i < stop; i++, from += span.count)
-        store(to + 8 * i, (load(to + 8 * i) & ~span.change) | (load(from) << span.shift & span.change));
-      continue;
+  for (uint32_t i = 0; i < words; i += 8, to += 64) {
+    uint32_t here = words - i < 8 ? words - i : 8;
+    unsigned whole = bits != NULL ? bits[i / 8] : 0;
+    if (here == 8 && end - from >= 72) {
+      if (whole == 0xff || (bits == NULL && load(masks) == ~0ull)) {
+        __builtin_prefetch(from + AHEAD);
+        __builtin_prefetch(to + AHEAD, 1);
+        copy_8(to, from);
+        from += 64;
+        masks += bits != NULL ? 0 : 8;
+        continue;
+      }
+      struct span span;
+      if (whole == 0 && (span = span_of_8(masks)).count > 0) {
+        for (uint32_t word = 0; word < 8; word++, from += span.count)
+          store(to + 8 * word, (load(to + 8 * word) & ~span.change) | (load(from) << span.shift & span.change));
+        masks += 8;
+        continue;
+      }
     }
-    if (end - from < 8) {
-      /* The last few: of a copy, behind which there is room. */
-      size_t left = (size_t)(end - from);
-      memmove(last, from, left);
-      memset(last + left, 0, sizeof last - left);
-      from = last;
-      end = last + sizeof last;
+    for (uint32_t word = 0; word < here; word++) {
+      unsigned is_whole = whole >> word & 1;
+      uint8_t mask = (uint8_t)(*masks | -is_whole);
+      masks += 1 - is_whole;
+      if (end - from < 8) {
+        /* The last few: of a copy, behind which there is room. */
+        size_t left = (size_t)(end - from);
+        memmove(last, from, left);
+        memset(last + left, 0, sizeof last - left);
+        from = last;
+        end = last + sizeof last;
+      }
+      if (mask != 0)
+        store(to + 8 * word, unpack(load(to + 8 * word), mask, &from));
     }
-    if (masks[i] != 0)
-      store(to + 8 * i, unpack(load(to + 8 * i), masks[i], &from));
-    i++;
   }
-  return next;
 }
 
 uint32_t dsm_apply_runs(uint8_t *map, const uint8_t *runs, uint32_t size) {
@@ -301,8 +415,15 @@ uint32_t dsm_apply_runs(uint8_t *map, const uint8_t *runs, uint32_t size) {
     } else {
       uint32_t words = (length >> WIRE_RUN_BYTES_BITS & (WIRE_RUN_WORDS_MAX - 1)) + 1;
       uint32_t count = (length & ((1u << WIRE_RUN_BYTES_BITS) - 1)) + 1;
-      runs = apply_masked(map + offset, runs + 8, words, count, end);
+      const uint8_t *bits = NULL, *masks = runs + 8, *from = masks + ((words + 7) & ~7u);
+      if ((length & WIRE_RUN_DENSE) != 0) {
+        bits = runs + 16;
+        masks = bits + (((words + 7) / 8 + 7) & ~7u);
+        from = masks + ((load(runs + 8) + 7) & ~7ull);
+      }
+      apply_masked(map + offset, bits, masks, words, from, end);
       bytes += count;
+      runs = from + ((count + 7) & ~7u);
     }
   }
   return bytes;

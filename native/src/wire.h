@@ -11,6 +11,7 @@
 #define WIRE_PUBLISH_PART_MAX 524288u
 #define WIRE_RUN_LENGTH_MAX 8388607u
 #define WIRE_RUN_MASKED 8388608u
+#define WIRE_RUN_DENSE 4194304u
 #define WIRE_RUN_WORDS_MAX 512u
 #define WIRE_RUN_BYTES_BITS 12u
 #define WIRE_STAGING_SIZE 1048576u
@@ -63,6 +64,7 @@ enum wire_kind {
   WIRE_MAP = 32,
   WIRE_SNAPSHOT = 33,
   WIRE_TRACE = 34,
+  WIRE_SHARE = 35,
 };
 
 enum wire_publish_op {
@@ -70,6 +72,7 @@ enum wire_publish_op {
   WIRE_PUBLISH_MORE = 1,
   WIRE_PUBLISH_ABANDON = 2,
   WIRE_PUBLISH_STAGED = 3,
+  WIRE_PUBLISH_LENT = 4,
 };
 
 struct wire_header {

@@ -1,5 +1,5 @@
 /** Large regions published to a second node, and what server and arbiter take of memory meanwhile. */
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
 import {
   type Bench,
   dsm,
@@ -143,7 +143,10 @@ function memory(bench: Bench): Probe {
   };
 }
 
-/** RssAnon + RssFile of a session's processes of one role. A file in /dev/shm is neither. */
+/**
+ * RssAnon + RssFile of a session's processes of one role, and what they share of their own: parts of publications. The map
+ * is none of these.
+ */
 function residentMiB(session: string, role: string): number[] {
   return readdirSync("/proc").flatMap((pid) => {
     try {
@@ -152,9 +155,19 @@ function residentMiB(session: string, role: string): number[] {
       if (argv[1] !== role || !argv.some((argument) => argument.endsWith(session))) return [];
       const status = readFileSync(`/proc/${pid}/status`, "utf8");
       const kib = (name: string) => Number(new RegExp(`^${name}:\\s*(\\d+) kB`, "m").exec(status)?.[1] ?? 0);
-      return [(kib("RssAnon") + kib("RssFile")) / 1024];
+      return [(kib("RssAnon") + kib("RssFile") + ownPartsKib(pid)) / 1024];
     } catch {
       return []; // it has ended meanwhile
     }
   });
+}
+
+/** Memory of its own in which a process has parts of publications: others have mapped it too. */
+function ownPartsKib(pid: string): number {
+  const own = readdirSync(`/proc/${pid}/fd`)
+    .map((fd) => `/proc/${pid}/fd/${fd}`)
+    .find((path) => readlinkSync(path).startsWith("/memfd:dsm-parts"));
+  if (own === undefined) return 0;
+  const mapping = new RegExp(`^\\S+ \\S+ \\S+ \\S+ ${statSync(own).ino} [\\s\\S]*?^Rss:\\s*(\\d+) kB`, "m");
+  return Number(mapping.exec(readFileSync(`/proc/${pid}/smaps`, "latin1"))?.[1] ?? 0);
 }

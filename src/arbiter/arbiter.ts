@@ -23,13 +23,14 @@ import type { OnLoss } from "../core/loss.ts";
 import type { ApplyRuns } from "../core/memory.ts";
 import { arbiterKey, checkName, checkProcesses } from "../core/names.ts";
 import type { Order } from "../core/order.ts";
-import { failStop, Outbox } from "../core/outbox.ts";
+import { failStop, Outbox, type Sent } from "../core/outbox.ts";
 import { encode, encodeText, Kind, ProtocolError, RING_HEADER_SIZE } from "../core/protocol.ts";
 import { Replica, type ReplicaOutput } from "../core/replica.ts";
 import { Ring } from "../core/ring.ts";
 import type { NodeHello, Resumed, Welcome } from "../core/sequencer.ts";
 import { checkSize, pageRound } from "../core/size.ts";
 import { canTellPeers, isOwnPeer } from "../link/peer-user.ts";
+import { sharing } from "../link/shared-memory.ts";
 import { createMap, type MapFile, openShared, ownProcess, removeFile, removeStaleMaps } from "./map-file.ts";
 import { FileRingLock } from "./ring-lock.ts";
 import { type ServerAddress, ServerLog } from "./server-log.ts";
@@ -165,7 +166,7 @@ class ArbiterShell {
       const address: SessionAddress = await directory.find(request);
       const log = new ServerLog(
         address,
-        { heartbeatMs, locate: (known) => this.#locate(address, known), parts: this.#parts },
+        { heartbeatMs, locate: (known) => this.#locate(address, known), parts: this.#parts, sharing },
         security,
       );
       try {
@@ -240,7 +241,7 @@ class ArbiterShell {
   }
 
   /** Small frames of one event go together; large ones as they are, behind those. */
-  #propose(bytes: Uint8Array, sent: (() => void) | undefined): void {
+  #propose(bytes: Uint8Array, sent: Sent | undefined): void {
     const log = this.#log;
     if (sent === undefined) {
       this.#pending.add(bytes);
@@ -262,8 +263,10 @@ class ArbiterShell {
   }
 
   #part(frame: Uint8Array<ArrayBuffer>): void {
-    if (this.#replica === undefined) this.#entries(frame);
-    else this.#try(() => this.#replica?.part(frame));
+    if (this.#replica === undefined) {
+      this.#entries(frame);
+      this.#parts.give(frame);
+    } else this.#try(() => this.#replica?.part(frame));
   }
 
   /** False: the order, or the ring of our own processes' stores, is damaged, and with it this replica is of no use. */

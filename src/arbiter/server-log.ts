@@ -6,6 +6,7 @@ import type { Socket } from "bun";
 import { OPEN, type Security } from "../core/auth.ts";
 import { DsmError, statusCode } from "../core/errors.ts";
 import { FrameReader, freeNow, type PartPool } from "../core/frames.ts";
+import { copyLent, openOffer, ShareOp, type Sharing } from "../core/lending.ts";
 import {
   ACK_BYTES,
   FRAME_MAX,
@@ -18,7 +19,7 @@ import {
 } from "../core/limits.ts";
 import type { LogFollower, OrderedLog } from "../core/log.ts";
 import { formatAddress, serverSocketName } from "../core/names.ts";
-import { failStop, Outbox } from "../core/outbox.ts";
+import { failStop, Outbox, type Sent } from "../core/outbox.ts";
 import {
   bodyText,
   encode,
@@ -47,7 +48,7 @@ class Broken extends Error {}
 interface Connection {
   readonly queued: number;
   /** `sent`: see append(). */
-  send(bytes: Uint8Array, sent?: () => void): void;
+  send(bytes: Uint8Array, sent?: Sent): void;
   /** What was sent still goes out. */
   end(): void;
 }
@@ -76,8 +77,10 @@ export interface ServerLogOptions {
   heartbeatMs: number;
   /** Where the session's server is now: asked when it cannot be reached. Throws DsmError. */
   locate(known: ServerAddress): Promise<ServerAddress>;
-  /** Memory for the parts of large publications that the follower gets, who gives it back. */
+  /** Memory for the parts of large publications that the follower gets, who gives it back, and of those it appends. */
   parts: PartPool;
+  /** How parts go to and from a server on this host; null: over the connection. */
+  sharing: Sharing | null;
 }
 
 export class ServerLog implements OrderedLog {
@@ -113,8 +116,9 @@ export class ServerLog implements OrderedLog {
     }
   }
 
-  append(bytes: Uint8Array, sent?: () => void): void {
-    this.#connection?.send(bytes, sent);
+  append(bytes: Uint8Array, sent?: Sent): void {
+    if (this.#connection === null) sent?.(true);
+    else this.#connection.send(bytes, sent);
   }
 
   close(): void {
@@ -145,6 +149,7 @@ export class ServerLog implements OrderedLog {
         greetingMs,
         heartbeatMs,
         this.#options.parts,
+        this.#options.sharing,
         {
           welcomed: (body, resumed) => {
             if (resumed !== resumes) throw new ProtocolError("the welcome is for somebody else");
@@ -241,6 +246,7 @@ function connect(
   greetingMs: number,
   heartbeatMs: number,
   parts: PartPool,
+  sharing: Sharing | null,
   handlers: Handlers,
 ): Connection {
   let socket: Socket | undefined;
@@ -252,6 +258,11 @@ function connect(
   let sent = false;
   let acknowledged = 0;
   let heartbeat: Timer | undefined;
+  /** It is the server's Unix socket. */
+  let local = false;
+  /** Memory of the server's in which parts lie, and whether it has ours. */
+  let lent: Uint8Array<ArrayBuffer> | null = null;
+  let borrows = false;
 
   const close = (why: Broken | DsmError): void => {
     if (ended) return;
@@ -259,6 +270,11 @@ function connect(
     clearTimeout(timer);
     clearInterval(heartbeat);
     socket?.terminate();
+    outbox?.clear();
+    if (lent !== null) sharing?.close(lent);
+    lent = null;
+    // Its frame may be being handled.
+    queueMicrotask(() => reader.end());
     handlers.closed(why);
   };
   const timer = setTimeout(() => close(new Broken("does not answer")), greetingMs);
@@ -271,9 +287,18 @@ function connect(
       else send(piece.value);
     }
   };
-  const send = (bytes: Uint8Array, left?: () => void): void => {
+  const send = (bytes: Uint8Array, left?: Sent): void => {
     sent = true;
-    if (outbox !== undefined && !outbox.send(bytes, left)) close(new Broken("takes no more"));
+    // A part stays where it is until it has come back from the server, or nobody wants it any more.
+    const reference = borrows && left !== undefined ? parts.reference(bytes) : null;
+    let taken = true;
+    if (outbox === undefined) left?.(true);
+    else if (reference === null) taken = outbox.send(bytes, left);
+    else {
+      taken = outbox.send(reference);
+      left?.(!taken);
+    }
+    if (!taken) close(new Broken("takes no more"));
   };
   const acknowledge = (op: number = PingOp.BEAT): void => {
     const { seq, bytes } = handlers.applied();
@@ -285,6 +310,24 @@ function connect(
     if (silent > HEARTBEATS) close(new Broken("does not answer"));
     else if (!sent && outbox?.size === 0) acknowledge();
     sent = false;
+  };
+
+  const share = (view: DataView, at: number): void => {
+    if (!local || sharing === null) throw new ProtocolError("it shares memory where nobody can");
+    const op = view.getUint8(at + 5);
+    if (op === ShareOp.ACCEPT) {
+      borrows = true;
+      return;
+    }
+    if (op !== ShareOp.OFFER || lent !== null) throw new ProtocolError("no offer of memory to share");
+    lent = openOffer(sharing, view, at);
+    if (lent !== null) send(encode({ kind: Kind.SHARE, op: ShareOp.ACCEPT }));
+  };
+  const borrow = (view: DataView, at: number): void => {
+    if (lent === null) throw new ProtocolError("no memory is lent");
+    const part = copyLent(lent, view, at, parts);
+    if (part === null) throw new Broken("went on without us");
+    handlers.part(part);
   };
 
   const reader = new FrameReader(WELCOME_MAX, parts);
@@ -304,6 +347,13 @@ function connect(
       const kind = view.getUint8(at + 4);
       if (welcomed && kind !== Kind.FAIL) {
         if (kind === Kind.PING && view.getUint8(at + 5) === PingOp.ASK) asked = true;
+        const isLent = kind === Kind.PUBLISH && view.getUint8(at + 5) === PublishOp.LENT;
+        if (isLent || kind === Kind.SHARE) {
+          handOn();
+          if (isLent) borrow(view, at);
+          else share(view, at);
+          return;
+        }
         const isPart = kind === Kind.PUBLISH && view.getUint8(at + 5) === PublishOp.MORE && size >= OWN_PART_MIN;
         if (bytes === chunk && !isPart) {
           if (to === from) from = at;
@@ -334,6 +384,8 @@ function connect(
       clearTimeout(timer);
       heartbeat = setInterval(beat, heartbeatMs / HEARTBEATS);
       handlers.welcomed(body, view.getUint8(at + 5) === 1);
+      const offer = local && sharing !== null ? parts.offer(sharing) : null;
+      if (offer !== null) send(offer);
     });
     handOn();
     if (ended || !welcomed) return;
@@ -342,7 +394,7 @@ function connect(
   };
 
   const refuse = (error: unknown): void => {
-    if (error instanceof DsmError) close(error);
+    if (error instanceof DsmError || error instanceof Broken) close(error);
     else if (error instanceof ProtocolError || error instanceof SyntaxError) {
       const address = formatAddress(host, port);
       close(new DsmError("DSM_PROTOCOL", `what listens at ${address} is no dsm server: ${error.message}`));
@@ -396,6 +448,7 @@ function connect(
       ...common,
       open: (connected) => {
         own = isOwnPeer(connected);
+        local = own;
         return own ? common.open(connected) : null;
       },
       over: (end) => {

@@ -3,6 +3,7 @@ import { slotOf } from "../core/image.ts";
 import { ADDRESS_SLOTS, DEFAULT_HOST } from "../core/limits.ts";
 import { formatAddress, isLoopback } from "../core/names.ts";
 import { isOwnPeer, tellsPeers } from "../link/peer-user.ts";
+import { sharing } from "../link/shared-memory.ts";
 import { startServer } from "../server/server.ts";
 import { loadApplyRuns } from "./apply-runs.ts";
 import { command } from "./command.ts";
@@ -114,6 +115,7 @@ export default command({
       applyRuns: await loadApplyRuns(),
       security: readSecurity(args.host, tls),
       isOwnPeer: tellsPeers ? isOwnPeer : null,
+      sharing,
     });
     for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => server.stop());
     if (byHand) {

@@ -2,27 +2,49 @@
  * Cuts a byte stream into frames. Whole frames are handed over where they lie in the received chunk; only a frame that
  * spans chunks is copied together, so memory is bounded by the largest frame allowed.
  */
+import { encodeOffer, LentSlots, type Sharing, SLOT_SIZE } from "./lending.ts";
 import { FRAME_MAX, SPARE_PARTS_MAX } from "./limits.ts";
-import { HEADER_SIZE, ProtocolError, PUBLISH_PART_MAX } from "./protocol.ts";
+import { HEADER_SIZE, ProtocolError } from "./protocol.ts";
 
 /** `bytes` is valid during the call only, and may be written to. */
 export type FrameHandler = (view: DataView, at: number, size: number, bytes: Uint8Array) => void;
 
-const PART_SIZE = HEADER_SIZE + PUBLISH_PART_MAX;
-
 /** Memory for the parts of large publications, which is used again: new memory costs more than what is done with it. */
 export class PartPool {
   #spare: Uint8Array<ArrayBuffer>[] = [];
+  #lent: LentSlots | null = null;
+  #offer: Uint8Array | null = null;
+
+  /**
+   * From now on parts lie in memory that others on this host may map, as long as there is room. Returns the SHARE frame
+   * that offers it, or null: there is none to be had.
+   */
+  offer(sharing: Sharing): Uint8Array | null {
+    if (this.#offer === null) {
+      const shareable = sharing.create();
+      if (shareable === null) return null;
+      this.#lent = new LentSlots(shareable.memory);
+      this.#offer = encodeOffer(shareable);
+    }
+    return this.#offer;
+  }
+
+  /** The frame that stands for a part at whom the memory is shared with, or null: it lies elsewhere. */
+  reference(part: Uint8Array): Uint8Array | null {
+    return this.#lent?.owns(part) === true ? this.#lent.reference(part) : null;
+  }
 
   /** At least `size` bytes with anything in them, and less than twice as many or 4096. */
   take(size: number): Uint8Array<ArrayBuffer> {
-    if (size > PART_SIZE || size <= PART_SIZE / 2) return new Uint8Array(Math.max(size, 4096));
-    return this.#spare.pop() ?? new Uint8Array(PART_SIZE);
+    if (size > SLOT_SIZE || size <= SLOT_SIZE / 2) return new Uint8Array(Math.max(size, 4096));
+    return this.#lent?.take() ?? this.#spare.pop() ?? new Uint8Array(SLOT_SIZE);
   }
 
   /** Gives back what take() gave, or a part of it; nobody may use it any more. */
   give(bytes: Uint8Array<ArrayBuffer>): void {
-    if (bytes.buffer.byteLength === PART_SIZE && this.#spare.length < SPARE_PARTS_MAX) {
+    if (this.#lent?.owns(bytes) === true) {
+      this.#lent.give(bytes);
+    } else if (bytes.buffer.byteLength === SLOT_SIZE && this.#spare.length < SPARE_PARTS_MAX) {
       this.#spare.push(new Uint8Array(bytes.buffer));
     } else {
       freeNow(bytes);
@@ -105,6 +127,13 @@ export class FrameReader {
     return copy.subarray(0, size);
   }
 
+  /** No more comes: the memory goes back to the pool. */
+  end(): void {
+    this.#pool.give(this.#partial);
+    this.#partial = new Uint8Array(0);
+    this.#have = 0;
+  }
+
   /** A copy of them. */
   get partial(): Uint8Array {
     return this.#partial.slice(0, this.#have);
@@ -138,7 +167,10 @@ export class FrameReader {
   }
 
   #keep(rest: Uint8Array, need: number): void {
-    if (this.#partial.length < need) this.#partial = this.#pool.take(need);
+    if (this.#partial.length < need) {
+      this.#pool.give(this.#partial);
+      this.#partial = this.#pool.take(need);
+    }
     this.#partial.set(rest);
     this.#have = rest.length;
     this.#need = need;
@@ -153,7 +185,7 @@ export class FrameReader {
       this.#have += take;
       at += take;
       if (this.#have < this.#need) return at;
-      const view = new DataView(this.#partial.buffer, 0, this.#have);
+      const view = new DataView(this.#partial.buffer, this.#partial.byteOffset, this.#have);
       const size = this.#check(view.getUint32(0, true));
       if (size === this.#have) {
         const frame = this.#partial;
@@ -164,6 +196,7 @@ export class FrameReader {
       if (this.#partial.length < size) {
         const grown = this.#pool.take(size);
         grown.set(this.#partial.subarray(0, this.#have));
+        this.#pool.give(this.#partial);
         this.#partial = grown;
       }
       this.#need = size;

@@ -3,6 +3,7 @@
  * TCP; a replicated log can stand behind the same interface, and nothing above it knows which one runs.
  */
 import type { DsmError } from "./errors.ts";
+import type { Sent } from "./outbox.ts";
 import type { NodeHello, Resume, Resumed, Welcome } from "./sequencer.ts";
 
 export interface LogFollower {
@@ -33,7 +34,7 @@ export interface OrderedLog {
   open(hello: NodeHello, follower: LogFollower): Promise<Welcome>;
   /** Asks for places in the order for whole frames; `bytes` is valid during the call only, or, with `sent`, until that is
    * called. */
-  append(bytes: Uint8Array, sent?: () => void): void;
+  append(bytes: Uint8Array, sent?: Sent): void;
   /** Bytes handed to append() that have not left yet. */
   readonly queued: number;
   /** Whether it is interrupted. */

@@ -7,11 +7,13 @@
  */
 import {
   AtomicOp,
-  padded,
   RUN_HEADER_SIZE,
+  runBits,
   runChanges,
+  runIsDense,
   runIsMasked,
   runLength,
+  runMasksSize,
   runOffset,
   runSize,
   runWords,
@@ -205,11 +207,15 @@ export class MapBytes {
 
   #storeMasked(source: DataView, run: number): void {
     const words = runWords(source, run);
-    const masks = run + RUN_HEADER_SIZE;
-    let from = masks + padded(words);
+    const isDense = runIsDense(source, run);
+    const bits = run + RUN_HEADER_SIZE + 8;
+    let masks = isDense ? bits + runBits(source, run) : run + RUN_HEADER_SIZE;
+    let from = run + RUN_HEADER_SIZE + runMasksSize(source, run);
     let to = runOffset(source, run);
     for (let i = 0; i < words; i += 1, to += 8) {
-      const mask = source.getUint8(masks + i);
+      const isWhole = isDense && ((source.getUint8(bits + (i >>> 3)) >>> (i & 7)) & 1) !== 0;
+      const mask = isWhole ? 0xff : source.getUint8(masks);
+      if (!isWhole) masks += 1;
       if (mask !== 0) from = this.storeMaskedWord(to, mask, source, from);
     }
   }

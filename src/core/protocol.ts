@@ -88,7 +88,8 @@ export const Kind = {
    * length: bytes of runs in the body, op: 1 if more parts of this entry follow, 2 (from an arbiter only, without runs)
    * if the rest will never come and the parts before are to be forgotten: that never enters the order. op: 3 (from a
    * process only, without a body): as 1, but the `length` bytes of runs are at `offset` of the process's staging area,
-   * whose descriptor there is seq. Answer: TAKEN.
+   * whose descriptor there is seq. Answer: TAKEN. op: 4 (between arbiter and server, without a body): as 1, but the frame
+   * is at `offset` of the memory that the sender shares, and aux is its slot's counter.
    */
   PUBLISH: 20,
   BARRIER: 21,
@@ -131,6 +132,12 @@ export const Kind = {
    * TRACE_INTERVAL_MS (length: bytes of records in the body, aux: how many more were dropped; see trace.ts); or FAIL.
    */
   TRACE: 34,
+  /**
+   * Between arbiter and server on one host, either way: op: ShareOp; an offer of memory in which parts of publications lie:
+   * offset: pid of its owner, aux: the owner's descriptor of it, body: 8 bytes that are in it; or that what was offered is
+   * mapped, and parts may be LENT from now on. See lending.ts.
+   */
+  SHARE: 35,
 } as const;
 export type Kind = (typeof Kind)[keyof typeof Kind];
 
@@ -149,7 +156,7 @@ export const StatusOp = { FACTS: 0, HEAT: 1, MEMORY: 2 } as const;
 /** LEAVING: the last frame of an arbiter that needs its place no more. ASK: the server wants an ANSWER at once. */
 export const PingOp = { BEAT: 0, LEAVING: 1, ASK: 2, ANSWER: 3 } as const;
 
-export const PublishOp = { LAST: 0, MORE: 1, ABANDON: 2, STAGED: 3 } as const;
+export const PublishOp = { LAST: 0, MORE: 1, ABANDON: 2, STAGED: 3, LENT: 4 } as const;
 /** JSON; bytes of the map, of which what is not sent is zero; entries of the order as they lie; all has been sent. */
 export const StateOp = { SESSION: 1, MAP: 2, ENTRIES: 3, LAST: 4 } as const;
 /** Most bytes of state in one frame. */
@@ -225,10 +232,15 @@ export const RING_START = 2 ** 32 - RING_SIZE;
  * words: the low 12 bits are the number of those bytes less 1, the next 9 the number of words less 1. Behind the 8 bytes
  * is a mask for each word (bit i: byte i changes), padded to 8, then the bytes that change, one behind the other, padded
  * to 8. So bytes that no one wrote do not travel, and a word is changed by one store.
+ *
+ * With the second highest bit set too the run is dense, which takes less where most words change as a whole: in place of
+ * the masks are how many masks there are (8 bytes), a bit for each word that changes as a whole, padded to 8 bytes, and
+ * the masks of the others, padded to 8.
  */
 export const RUN_HEADER_SIZE = 8;
 export const RUN_LENGTH_MAX = 0x7fffff;
 export const RUN_MASKED = 0x800000;
+export const RUN_DENSE = 0x400000;
 export const RUN_WORDS_MAX = 512;
 export const RUN_BYTES_BITS = 12;
 /** Most bytes of runs in one PUBLISH part. */
@@ -344,10 +356,17 @@ export const runLength = (view: DataView, at: number): number => {
 /** Of a masked run: its words, and how many of their bytes change. */
 export const runWords = (view: DataView, at: number): number => ((view.getUint32(at + 4, true) >>> 20) & 0x1ff) + 1;
 export const runChanges = (view: DataView, at: number): number => ((view.getUint32(at + 4, true) >>> 8) & 0xfff) + 1;
-/** Bytes of the frame that the run takes, with its header. */
+export const runIsDense = (view: DataView, at: number): boolean => (view.getUint32(at + 4, true) & 0x40000000) !== 0;
+/** Of a dense run: bytes of the bits, and how many words have masks. */
+export const runBits = (view: DataView, at: number): number => padded((runWords(view, at) + 7) >>> 3);
+export const runMasks = (view: DataView, at: number): number => view.getUint32(at + RUN_HEADER_SIZE, true) & 0x3ff;
+/** Of a masked run: bytes between its header and the bytes that change. */
+export const runMasksSize = (view: DataView, at: number): number =>
+  runIsDense(view, at) ? 8 + runBits(view, at) + padded(runMasks(view, at)) : padded(runWords(view, at));
+/** Bytes of the frame that the run takes, with its header. At least 16 bytes of it are there. */
 export const runSize = (view: DataView, at: number): number =>
   runIsMasked(view, at)
-    ? RUN_HEADER_SIZE + padded(runWords(view, at)) + padded(runChanges(view, at))
+    ? RUN_HEADER_SIZE + runMasksSize(view, at) + padded(runChanges(view, at))
     : RUN_HEADER_SIZE + padded(view.getUint32(at + 4, true) >>> 8);
 
 /** Writes one run at `at` and returns where the next one begins. */
@@ -394,6 +413,22 @@ function countBits(view: DataView, at: number, bytes: number): number {
   return count;
 }
 
+/** Whether a dense run says how many masks it has in the one way there is. */
+const hasDenseCount = (view: DataView, run: number): boolean =>
+  view.getUint32(run + RUN_HEADER_SIZE, true) === runMasks(view, run) &&
+  view.getUint32(run + RUN_HEADER_SIZE + 4, true) === 0;
+
+/** Whether it has a mask for each word that has no bit, and bits for its words only. */
+function hasDenseForm(view: DataView, run: number): boolean {
+  const words = runWords(view, run);
+  const masks = runMasks(view, run);
+  const bits = run + 2 * RUN_HEADER_SIZE;
+  for (let word = words; word < 8 * runBits(view, run); word += 1) {
+    if (((view.getUint8(bits + (word >>> 3)) >>> (word & 7)) & 1) !== 0) return false;
+  }
+  return countBits(view, bits, runBits(view, run)) === words - masks;
+}
+
 /** What is wrong with the runs between `from` and `end`, or null. */
 function checkRuns(view: DataView, from: number, end: number, mapSize: number, ordered: boolean): string | null {
   for (let run = from; run < end; ) {
@@ -408,16 +443,24 @@ function checkRuns(view: DataView, from: number, end: number, mapSize: number, o
       run = next;
       continue;
     }
+    if (run + 2 * RUN_HEADER_SIZE > end) return "publish: a run does not fit its frame";
     const next = run + runSize(view, run);
     if (next > end || next <= run + RUN_HEADER_SIZE) return "publish: a run does not fit its frame";
     const offset = runOffset(view, run);
     if (offset + runLength(view, run) > mapSize) return "publish: a run outside the map";
+    const isDense = runIsDense(view, run);
+    if (isDense && !hasDenseCount(view, run)) return "publish: a run of no known form";
     if (!ordered) {
-      const masks = padded(runWords(view, run));
-      if (offset % 8 !== 0 || (view.getUint32(run + 4, true) & 0x60000000) !== 0)
+      if (
+        offset % 8 !== 0 ||
+        (view.getUint32(run + 4, true) & 0x20000000) !== 0 ||
+        (isDense && !hasDenseForm(view, run))
+      )
         return "publish: a run of no known form";
-      if (countBits(view, run + RUN_HEADER_SIZE, masks) !== runChanges(view, run))
-        return "publish: masks of other bytes";
+      const masks = run + RUN_HEADER_SIZE + (isDense ? 8 + runBits(view, run) : 0);
+      const whole = isDense ? runWords(view, run) - runMasks(view, run) : 0;
+      const changes = 8 * whole + countBits(view, masks, run + RUN_HEADER_SIZE + runMasksSize(view, run) - masks);
+      if (changes !== runChanges(view, run)) return "publish: masks of other bytes";
     }
     run = next;
   }
@@ -526,6 +569,7 @@ export function wireHeader(): string {
     `#define WIRE_PUBLISH_PART_MAX ${PUBLISH_PART_MAX}u`,
     `#define WIRE_RUN_LENGTH_MAX ${RUN_LENGTH_MAX}u`,
     `#define WIRE_RUN_MASKED ${RUN_MASKED}u`,
+    `#define WIRE_RUN_DENSE ${RUN_DENSE}u`,
     `#define WIRE_RUN_WORDS_MAX ${RUN_WORDS_MAX}u`,
     `#define WIRE_RUN_BYTES_BITS ${RUN_BYTES_BITS}u`,
     `#define WIRE_STAGING_SIZE ${STAGING_SIZE}u`,

@@ -24,6 +24,7 @@ import {
 import { onLossNumber, onLossOfNumber } from "./loss.ts";
 import { type ApplyRuns, MapBytes } from "./memory.ts";
 import { orderNumber, orderOfNumber } from "./order.ts";
+import type { Sent } from "./outbox.ts";
 import { OverlayMap } from "./overlay.ts";
 import { MapOp } from "./picture.ts";
 import {
@@ -67,7 +68,7 @@ import { Tail } from "./tail.ts";
 
 export interface ReplicaOutput {
   /** Whole frames for the log; valid during the call only, or, with `sent`, until that is called. */
-  propose(bytes: Uint8Array, sent?: () => void): void;
+  propose(bytes: Uint8Array, sent?: Sent): void;
   /** To one channel; valid during the call only. */
   reply(channel: number, bytes: Uint8Array): void;
   /** Close the channel after what was sent. */
@@ -89,8 +90,10 @@ interface KeptPart {
   bytes: Uint8Array<ArrayBuffer>;
   /** Tells its process that the part has left; null once it has. */
   taken: (() => void) | null;
-  /** How many connections, those that broke meanwhile too, have it to send: nobody else may use the memory. */
+  /** How many connections have it to send: nobody else may use the memory. */
   leaving: number;
+  /** It is needed no more, but for those. */
+  dropped: boolean;
 }
 
 const NO_PARTS: readonly KeptPart[] = [];
@@ -387,6 +390,7 @@ export class Replica {
   }
 
   #giveBack(part: KeptPart): void {
+    part.dropped = true;
     if (part.leaving === 0) this.#parts.give(part.bytes);
   }
 
@@ -463,7 +467,7 @@ export class Replica {
   /** The connection to the server is broken: what was not whole will come again. */
   interrupted(): void {
     this.#log = new FrameReader(FRAME_MAX);
-    this.#entryParts = [];
+    for (const part of this.#entryParts.splice(0)) this.#parts.give(part);
     this.#partsBytes = 0;
   }
 
@@ -850,7 +854,7 @@ export class Replica {
     const isPublication = view.getUint8(4) === Kind.PUBLISH;
     if (isPublication && view.getUint8(5) === PublishOp.MORE) {
       setUint64(view, 16, 0);
-      this.#keepOwnPart(tag, { bytes: new Uint8Array(frame), taken: null, leaving: 0 });
+      this.#keepOwnPart(tag, { bytes: new Uint8Array(frame), taken: null, leaving: 0, dropped: false });
       return;
     }
     this.#proposed += 1;
@@ -871,8 +875,10 @@ export class Replica {
   /** Again, when a connection broke: then its process hears now that it is taken, if it has not yet. */
   #proposePart(part: KeptPart): void {
     part.leaving += 1;
-    this.#out.propose(part.bytes, () => {
+    this.#out.propose(part.bytes, (broken) => {
       part.leaving -= 1;
+      if (part.leaving === 0 && part.dropped) this.#parts.give(part.bytes);
+      if (broken === true) return;
       part.taken?.();
       part.taken = null;
     });
@@ -925,6 +931,7 @@ export class Replica {
         taken();
       },
       leaving: 0,
+      dropped: false,
     };
     this.#keepOwnPart(stamped, kept);
     this.#proposePart(kept);

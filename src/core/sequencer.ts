@@ -14,8 +14,10 @@ import { Activity } from "./activity.ts";
 import type { LockStatus, SemaphoreStatus, ServerStatus } from "./directory.ts";
 import { Status } from "./errors.ts";
 import { FrameReader, PartPool } from "./frames.ts";
+import { copyLent, openOffer, ShareOp, type Sharing } from "./lending.ts";
 import {
   ACK_BYTES,
+  CHANNELS_MAX,
   FRAME_MAX,
   GREETING_FRAME_MAX,
   HEARTBEAT_TIMEOUT_MIN_MS,
@@ -61,11 +63,15 @@ export interface SequencerOutput {
   send(link: number, bytes: Uint8Array): void;
   /**
    * To every welcomed link but `except`. `bytes` is valid during the call only; or, with `sent`, until that is called:
-   * when all links have it. (Not at all if one of them is given up.)
+   * when all links have it, or are gone.
    */
   broadcast(bytes: Uint8Array, sent?: () => void, except?: number): void;
   /** From now on the link gets what is broadcast. It is broken when nothing comes for so long; 0: never. */
   welcomed(link: number, heartbeatMs: number): void;
+  /** Null, or left out: parts of publications are not lent to the link, nor taken from it. */
+  sharing?(link: number): Sharing | null;
+  /** From now on the link may be sent the references of parts instead of the parts. */
+  borrows?(link: number): void;
   /** Close the link after what was sent. */
   close(link: number): void;
   /** Close the link at once: its node has another one. */
@@ -190,6 +196,10 @@ interface Link {
   staged: Map<number, Uint8Array<ArrayBuffer>[]>;
   /** Their bytes, by the rank that publishes. */
   stagedBytes: Map<number, number>;
+  /** Parts that were gone before they were copied: their publication was abandoned, by tag. */
+  missed: Set<number>;
+  /** Memory in which its parts lie. */
+  lent: { memory: Uint8Array<ArrayBuffer>; sharing: Sharing } | null;
 }
 
 /** A page costs at most an eighth more than it has bytes (RUNS_PAGE_MAX in runs.h); more is no honest publication. */
@@ -224,7 +234,7 @@ export class Sequencer {
   /** Bytes of the order since the nodes were last told how far all of them are. */
   #untold = 0;
   #hadProcess = false;
-  readonly #parts = new PartPool();
+  readonly #parts: PartPool;
   readonly #activity: Activity;
   /** Who traces the session, and what it has not been sent. */
   #trace: { link: number; buffer: TraceBuffer } | null = null;
@@ -237,8 +247,10 @@ export class Sequencer {
     applyRuns: ApplyRuns | null = null,
     recovered: Recovered | null = null,
     now_ms = 0,
+    parts: PartPool = new PartPool(),
   ) {
     this.#out = out;
+    this.#parts = parts;
     const activity = new Activity(config.size, now_ms, recovered !== null);
     this.#activity = activity;
     const effects: Effects = {
@@ -306,6 +318,8 @@ export class Sequencer {
       waiting: false,
       staged: new Map(),
       stagedBytes: new Map(),
+      missed: new Set(),
+      lent: null,
     });
     return true;
   }
@@ -370,14 +384,22 @@ export class Sequencer {
       this.#trace = null;
       this.#activity.endTrace();
     }
-    for (const parts of link.staged.values()) for (const part of parts) this.#parts.give(part);
-    link.staged.clear();
+    this.#forget(link);
     const place = this.#places.get(link.node);
     if (place === undefined) return;
     place.link = -1;
     place.asked_ms = Number.NaN;
     if (gone || place.reconnectMs === 0) this.giveUp(place.node);
     else this.#out.away(place.node, { reconnectMs: place.reconnectMs, process: place.process });
+  }
+
+  /** Nothing more comes from the link. */
+  #forget(link: Link): void {
+    for (const parts of link.staged.values()) for (const part of parts) this.#parts.give(part);
+    link.staged.clear();
+    link.reader.end();
+    link.lent?.sharing.close(link.lent.memory);
+    link.lent = null;
   }
 
   /** The node will not come back: its processes are lost. */
@@ -611,7 +633,9 @@ export class Sequencer {
 
   /** The node has noticed before us that its old connection is broken. */
   #replace(id: number): void {
+    const link = this.#links.get(id);
     this.#links.delete(id);
+    if (link !== undefined) this.#forget(link);
     this.#out.drop(id);
   }
 
@@ -643,6 +667,63 @@ export class Sequencer {
       this.#ping(link, view, at);
       return;
     }
+    if (kind === Kind.SHARE) {
+      this.#share(link, view, at);
+      return;
+    }
+    if (kind === Kind.PUBLISH && view.getUint8(at + 5) === PublishOp.LENT) {
+      this.#borrow(link, view, at);
+      return;
+    }
+    this.#checked(link, kind, view, at, size, bytes, null);
+  }
+
+  /** Who is on our host offers memory, or has taken what we offered. */
+  #share(link: Link, view: DataView, at: number): void {
+    const sharing = this.#out.sharing?.(link.id) ?? null;
+    if (sharing === null) throw new ProtocolError("memory cannot be shared over this connection");
+    const op = view.getUint8(at + 5);
+    if (op === ShareOp.ACCEPT) {
+      this.#out.borrows?.(link.id);
+      return;
+    }
+    if (op !== ShareOp.OFFER || link.lent !== null) throw new ProtocolError("no offer of memory to share");
+    const memory = openOffer(sharing, view, at);
+    if (memory === null) return;
+    link.lent = { memory, sharing };
+    this.#out.send(link.id, encode({ kind: Kind.SHARE, op: ShareOp.ACCEPT }));
+    const offer = this.#parts.offer(sharing);
+    if (offer !== null) this.#out.send(link.id, offer);
+  }
+
+  /** A part that lies in memory of the link's node. */
+  #borrow(link: Link, view: DataView, at: number): void {
+    if (link.lent === null) throw new ProtocolError("publish: no memory is lent");
+    const tag = view.getUint32(at + 8, true);
+    const part = copyLent(link.lent.memory, view, at, this.#parts);
+    if (part === null) {
+      if (link.missed.size === CHANNELS_MAX) throw new ProtocolError("publish: too many parts are gone");
+      link.missed.add(tag);
+      return;
+    }
+    try {
+      const partView = new DataView(part.buffer, part.byteOffset, part.length);
+      this.#checked(link, Kind.PUBLISH, partView, 0, part.length, part, part);
+    } finally {
+      if (link.staged.get(tag)?.at(-1) !== part) this.#parts.give(part);
+    }
+  }
+
+  /** `part`: the frame is ours, and may be kept. */
+  #checked(
+    link: Link,
+    kind: number,
+    view: DataView,
+    at: number,
+    size: number,
+    bytes: Uint8Array,
+    part: Uint8Array<ArrayBuffer> | null,
+  ): void {
     const wrong = checkOperation(view, at, this.session.config.size);
     if (wrong !== null) throw new ProtocolError(wrong);
     if (view.getUint32(at + 12, true) !== link.node) throw new ProtocolError("an operation of another node");
@@ -656,7 +737,7 @@ export class Sequencer {
     const abandons = kind === Kind.PUBLISH && view.getUint8(at + 5) === PublishOp.ABANDON;
     const needsRank = kind !== Kind.JOIN && kind !== Kind.LEAVE && !abandons;
     if (needsRank && !this.session.mayIssue(view.getUint16(at + 6, true), link.node)) return;
-    if (kind === Kind.PUBLISH) this.#publish(link, view, at, size, bytes);
+    if (kind === Kind.PUBLISH) this.#publish(link, view, at, size, bytes, part);
     else this.#append(bytes, view, at, size);
   }
 
@@ -684,7 +765,14 @@ export class Sequencer {
     link.waiting = true;
   }
 
-  #publish(link: Link, view: DataView, at: number, size: number, bytes: Uint8Array): void {
+  #publish(
+    link: Link,
+    view: DataView,
+    at: number,
+    size: number,
+    bytes: Uint8Array,
+    part: Uint8Array<ArrayBuffer> | null,
+  ): void {
     const tag = view.getUint32(at + 8, true);
     const op = view.getUint8(at + 5);
     const more = op === PublishOp.MORE;
@@ -695,8 +783,10 @@ export class Sequencer {
         this.#parts.give(part);
       }
       link.staged.delete(tag);
+      link.missed.delete(tag);
       return;
     }
+    if (!more && link.missed.has(tag)) throw new ProtocolError("publish: a part was gone before it was copied");
     if (!more && parts === undefined) {
       this.#append(bytes, view, at, size);
       return;
@@ -709,38 +799,53 @@ export class Sequencer {
         throw new ProtocolError("a publication larger than the map can be", Status.LIMIT);
       }
       link.stagedBytes.set(rank, bytesOfRank);
-      all.push(link.reader.take(at, size, bytes));
+      all.push(part ?? link.reader.take(at, size, bytes));
       link.staged.set(tag, all);
       return;
     }
     link.staged.delete(tag);
     this.#flush();
-    for (const part of all) {
+    const seq = this.session.seq + 1;
+    const toApply = all.map((part) => {
       // The part goes to all links as it is: a large publication lies in memory once, however many are behind.
       const partView = new DataView(part.buffer, part.byteOffset, part.length);
       unstage(link, part);
-      setUint64(partView, 16, this.session.seq + 1);
+      setUint64(partView, 16, seq);
       let users = 3;
       const done = (): void => {
         users -= 1;
         if (users === 0) this.#parts.give(part);
       };
-      this.#tail.adopt(part, this.session.seq + 1, done);
+      this.#tail.adopt(part, seq, done);
       // Its own node has the bytes, and applies them when the last part comes back.
       this.#out.broadcast(part, done, link.id);
+      return { partView, done };
+    });
+    this.#push(bytes, view, at, size);
+    // All of it: so the nodes apply it while we do.
+    this.#flush();
+    for (const { partView, done } of toApply) {
       const before = this.session.published;
       this.session.apply(partView, 0);
       this.#activity.appliedPart(partView, 0, this.session.published - before);
       done();
     }
-    this.#append(bytes, view, at, size);
+    this.#apply(view, at);
   }
 
   /** Gives the frame its place, and applies it here. All parts of a publication have the place of the last. */
   #append(bytes: Uint8Array, view: DataView, at: number, size: number): void {
+    this.#push(bytes, view, at, size);
+    this.#apply(view, at);
+  }
+
+  #push(bytes: Uint8Array, view: DataView, at: number, size: number): void {
     this.#tail.push(view, bytes, at, size, this.session.seq + 1);
     // In direct mode the node has decided before us, and wants to hear that we follow.
     if (this.session.direct || !mayOnlyWait(view.getUint8(at + 4))) this.#due = true;
+  }
+
+  #apply(view: DataView, at: number): void {
     const { session } = this;
     const { published, phase } = session;
     this.#activity.begins(view, at);

@@ -5,8 +5,9 @@ import type { Socket, TCPSocketListener, UnixSocketListener } from "bun";
 import { checkListening, LinkGuard, mustProve, NONCE_SIZE, OPEN, type Security } from "../core/auth.ts";
 import type { Directory } from "../core/directory.ts";
 import { DsmError, Status } from "../core/errors.ts";
-import { freeNow } from "../core/frames.ts";
+import { freeNow, PartPool } from "../core/frames.ts";
 import type { SessionImage } from "../core/image.ts";
+import type { Sharing } from "../core/lending.ts";
 import {
   ADDRESS_FIRST,
   ADDRESS_SLOTS,
@@ -33,10 +34,10 @@ import { DEFAULT_ON_LOSS, type OnLoss } from "../core/loss.ts";
 import type { ApplyRuns } from "../core/memory.ts";
 import { checkName, checkProcesses, fnv1a64, serverSocketName } from "../core/names.ts";
 import { DEFAULT_ORDER, type Order } from "../core/order.ts";
-import { failStop, Outbox } from "../core/outbox.ts";
+import { failStop, Outbox, type Sent } from "../core/outbox.ts";
 import { parseProcess, startOf } from "../core/process.ts";
 import { encode, encodeText, Kind, ProtocolError } from "../core/protocol.ts";
-import { Recovery, type RecoveryConfig } from "../core/recovery.ts";
+import { type Recovered, Recovery, type RecoveryConfig } from "../core/recovery.ts";
 import { type AwayNode, Sequencer, type SequencerOutput, STAGED_PER_MAP_BYTE } from "../core/sequencer.ts";
 import type { SessionConfig } from "../core/session.ts";
 import { checkSize, pageRound } from "../core/size.ts";
@@ -74,6 +75,8 @@ export interface ServerOptions {
    * of what TCP does. Null, or left out: by TCP only.
    */
   isOwnPeer?: ((socket: object) => boolean) | null;
+  /** How the parts of large publications go to and from arbiters that come by the Unix socket; null, or left out: through it. */
+  sharing?: Sharing | null;
   /** How publications are applied to the map, if not in JavaScript. */
   applyRuns?: ApplyRuns | null;
   /** Ends the server when no process has come after UNUSED_TIMEOUT_MS. For servers nobody watches. */
@@ -108,6 +111,9 @@ interface Link {
   /** There are too many, and it is told. */
   refused: boolean;
   closing: boolean;
+  /** It came by the Unix socket, and has our memory mapped. */
+  local: boolean;
+  borrows: boolean;
   tracing: boolean;
   timer: Timer;
   heartbeat: Timer | undefined;
@@ -154,6 +160,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
     options.restore?.image ?? null,
     options.connectionsMax ?? LINKS_MAX,
     options.applyRuns ?? null,
+    options.sharing ?? null,
   );
   const { host, port } = server.listen(options.host, options.port, security);
   if (options.isOwnPeer) server.listenHere(serverSocketName(instance, epoch, port), options.isOwnPeer);
@@ -217,6 +224,8 @@ class ServerShell {
   #recoveryTimers: AwayTimers | null = null;
   readonly #config: SessionConfig;
   readonly #applyRuns: ApplyRuns | null;
+  readonly #sharing: Sharing | null;
+  readonly #parts = new PartPool();
   readonly #memory: Uint8Array;
   readonly #sockets = new Map<number, LinkSocket>();
   /** Links that have to prove themselves first, the oldest first. The sequencer knows nothing of them. */
@@ -251,7 +260,9 @@ class ServerShell {
     image: SessionImage | null,
     connectionsMax: number,
     applyRuns: ApplyRuns | null,
+    sharing: Sharing | null,
   ) {
+    this.#sharing = sharing;
     this.#connectionsMax = connectionsMax;
     this.ended = new Promise((resolve) => {
       this.#finish = resolve;
@@ -265,7 +276,7 @@ class ServerShell {
     this.#outboxLimit = OUTBOX_MAX + memory.length * STAGED_PER_MAP_BYTE;
     this.#applyRuns = applyRuns;
     if (epoch === 1) {
-      this.#sequencer = new Sequencer(config, memory, this.#output(), applyRuns, null, now_ms());
+      this.#sequencer = this.#sequence(null);
       if (image !== null) this.#sequencer.session.adopt(image);
     } else this.#recovery = this.#recover({ config, epoch, certain });
   }
@@ -284,8 +295,7 @@ class ServerShell {
       recovered: (recovered, greetings) => {
         this.#recoveryTimers?.stop();
         this.#recovery = null;
-        const output = this.#output();
-        const sequencer = new Sequencer(this.#config, this.#memory, output, this.#applyRuns, recovered, now_ms());
+        const sequencer = this.#sequence(recovered);
         this.#sequencer = sequencer;
         // In turn: each may lead to anything.
         for (const id of greetings.keys()) sequencer.connect(id);
@@ -320,6 +330,11 @@ class ServerShell {
     return recovery;
   }
 
+  #sequence(recovered: Recovered | null): Sequencer {
+    const output = this.#output();
+    return new Sequencer(this.#config, this.#memory, output, this.#applyRuns, recovered, now_ms(), this.#parts);
+  }
+
   #toLinks(): Pick<SequencerOutput, "send" | "close" | "drop"> {
     return {
       send: (id, bytes) => {
@@ -338,6 +353,11 @@ class ServerShell {
     return {
       ...this.#toLinks(),
       broadcast: (bytes, sent, except) => this.#broadcast(bytes, sent, except),
+      sharing: (id) => (this.#sockets.get(id)?.data.local === true ? this.#sharing : null),
+      borrows: (id) => {
+        const socket = this.#sockets.get(id);
+        if (socket !== undefined) socket.data.borrows = true;
+      },
       welcomed: (id, heartbeatMs) => {
         const socket = this.#sockets.get(id);
         if (socket !== undefined) this.#welcomed(socket, heartbeatMs);
@@ -378,7 +398,7 @@ class ServerShell {
         port,
         ...(tls === null ? {} : { tls: { ...tls, requestCert: tls.ca !== undefined, rejectUnauthorized: true } }),
         socket: {
-          ...this.#handlers(() => true),
+          ...this.#handlers(null),
           // Data comes behind this only. A client without a good certificate is closed by Bun; we do not rely on that.
           handshake: (socket, success) => {
             if (!success || (tls?.ca !== undefined && !socket.authorized)) socket.terminate();
@@ -402,11 +422,12 @@ class ServerShell {
     }
   }
 
-  #handlers(isWelcome: (socket: object) => boolean) {
+  /** `isOwnPeer`: of the Unix socket. */
+  #handlers(isOwnPeer: ((socket: object) => boolean) | null) {
     return {
       open: (socket: LinkSocket) => {
-        this.#open(socket);
-        if (!isWelcome(socket)) socket.terminate();
+        this.#open(socket, isOwnPeer !== null);
+        if (isOwnPeer?.(socket) === false) socket.terminate();
       },
       data: (socket: LinkSocket, chunk: Uint8Array) => this.#data(socket, chunk),
       drain: (socket: LinkSocket) => {
@@ -500,7 +521,7 @@ class ServerShell {
     });
   }
 
-  #open(socket: LinkSocket): void {
+  #open(socket: LinkSocket, local: boolean): void {
     const id = this.#nextLink;
     this.#nextLink += 1;
     socket.setNoDelay(true);
@@ -513,7 +534,7 @@ class ServerShell {
       welcomed: false,
       refused: full && this.#unproven.size === 0,
       closing: false,
-      tracing: false,
+      ...{ local, borrows: false, tracing: false },
       ...{ heartbeat: undefined, silent: 0 },
       timer: setTimeout(() => {
         if (!this.#core.isWelcomed(id)) socket.terminate();
@@ -574,11 +595,12 @@ class ServerShell {
     }
   }
 
-  #send(socket: LinkSocket, bytes: Uint8Array, sent?: () => void): void {
+  #send(socket: LinkSocket, bytes: Uint8Array, sent?: Sent): void {
     if (!socket.data.outbox.send(bytes, sent)) socket.terminate();
   }
 
   #broadcast(bytes: Uint8Array, sent: (() => void) | undefined, except: number | undefined): void {
+    const reference = sent === undefined ? null : this.#parts.reference(bytes);
     let waiting = 1;
     const sentToOne =
       sent &&
@@ -588,6 +610,11 @@ class ServerShell {
       });
     const sendTo = (socket: LinkSocket): void => {
       if (!socket.data.welcomed || socket.data.id === except) return;
+      // A part stays where it is until all nodes have applied it: see Tail.
+      if (reference !== null && socket.data.borrows) {
+        this.#send(socket, reference);
+        return;
+      }
       waiting += 1;
       this.#send(socket, bytes, sentToOne);
     };
@@ -678,6 +705,7 @@ class ServerShell {
 
   #linkClosed(socket: LinkSocket): void {
     const link = socket.data;
+    link.outbox.clear();
     this.#unproven.delete(socket);
     clearTimeout(link.timer);
     clearInterval(link.heartbeat);

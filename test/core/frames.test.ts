@@ -151,3 +151,17 @@ test("a pool gives out again what it was given, never more than twice what is as
   const again = Array.from({ length: 2 * SPARE_PARTS_MAX }, () => pool.take(size).buffer);
   expect(many.filter(({ buffer }) => again.includes(buffer)).length).toBe(SPARE_PARTS_MAX);
 });
+
+test("a reader gives the memory of a frame that never came back to its pool", () => {
+  const pool = new PartPool();
+  const part = encode({ kind: Kind.PUBLISH, body: new Uint8Array(PUBLISH_PART_MAX) });
+  const reader = new FrameReader(FRAME_MAX, pool);
+  const begin = (): void => reader.push(part.subarray(0, 400_000), () => {});
+  const first = pool.take(part.length);
+  pool.give(first);
+  begin();
+  expect(pool.take(part.length).buffer).not.toBe(first.buffer);
+  reader.end();
+  expect(reader.pending).toBe(0);
+  expect(pool.take(part.length).buffer).toBe(first.buffer);
+});

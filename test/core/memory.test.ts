@@ -221,10 +221,11 @@ describe("publish", () => {
       for (let run = random.between(1, 4); run > 0; run -= 1) {
         const masks = random.bytes(random.between(1, 8));
         if (random.oneIn(2)) masks.fill(random.pick([0xff, 0x7f, 0x07, 0x80, 0x01]));
+        if (random.oneIn(4)) masks[random.below(masks.length)] = random.below(256);
         const first = random.below(256 / 8 - masks.length + 1);
         const changes = random.bytes(countMasked(masks));
         if (changes.length === 0) continue;
-        list.push([8 * first, changes, masks]);
+        list.push([8 * first, changes, masks, random.oneIn(2)]);
         let from = 0;
         for (let at = 0; at < 8 * masks.length; at += 1) {
           if ((((masks[at >> 3] as number) >> (at & 7)) & 1) === 0) continue;

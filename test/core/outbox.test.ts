@@ -147,3 +147,46 @@ test("what waits is tried again before a large piece is added", () => {
   outbox.send(new Uint8Array(100 << 10));
   expect([calls(), outbox.size]).toEqual([4, 0]);
 });
+
+test("what waits with `sent` is told once: that it has left, or that the connection broke", () => {
+  const { outbox, takes } = connection();
+  const told: string[] = [];
+  const sent = (name: string) => (broken?: boolean) => void told.push(`${name} ${broken === true ? "broken" : "left"}`);
+  takes.push(1, 2);
+  outbox.send(Uint8Array.of(1), sent("a"));
+  outbox.send(Uint8Array.of(2, 3, 4), sent("b"));
+  outbox.send(Uint8Array.of(5), sent("c"));
+  expect(told.splice(0)).toEqual(["a left"]);
+  takes.push(1);
+  outbox.drain();
+  expect(told.splice(0)).toEqual(["b left"]);
+  outbox.clear();
+  expect(told.splice(0)).toEqual(["c broken"]);
+  expect(outbox.size).toBe(0);
+  outbox.send(Uint8Array.of(6), sent("d"));
+  outbox.drain();
+  expect(told).toEqual(["d broken"]);
+});
+
+test("one whose connection breaks while it is written to tells it once", () => {
+  const told: (boolean | undefined)[] = [];
+  for (const when of ["send", "drain"]) {
+    let breaks = when === "send";
+    const outbox: Outbox = new Outbox((bytes) => {
+      if (breaks) outbox.clear();
+      return breaks ? bytes.length - 1 : 0;
+    });
+    outbox.send(Uint8Array.of(1, 2), (broken) => void told.push(broken));
+    breaks = true;
+    outbox.drain();
+    expect(told.splice(0)).toEqual([true]);
+    expect(outbox.size).toBe(0);
+  }
+});
+
+test("what is more than may wait is told at once that it does not leave", () => {
+  const told: (boolean | undefined)[] = [];
+  const outbox = new Outbox(() => 0, 4);
+  expect(outbox.send(new Uint8Array(5), (broken) => void told.push(broken))).toBe(false);
+  expect(told).toEqual([true]);
+});

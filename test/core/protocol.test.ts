@@ -30,8 +30,10 @@ import {
   RUN_HEADER_SIZE,
   RUN_LENGTH_MAX,
   runChanges,
+  runIsDense,
   runIsMasked,
   runLength,
+  runMasks,
   runOffset,
   runSize,
   runWords,
@@ -212,7 +214,33 @@ describe("numbers and text", () => {
       expect([runLength(view, 0), runChanges(view, 0), runSize(view, 0)]).toEqual([16, 1, 24]);
     }
   });
+
+  test("dense runs come back with their words and changes", () => {
+    for (const offset of [0, 8, 2 ** 32, 2 ** 40 - 8]) {
+      for (const words of [1, 7, 8, 64, 65, 511, 512]) {
+        for (const others of [0, 1, 8, 9].filter((some) => some <= words)) {
+          const masks = new Uint8Array(words).fill(0xff).fill(3, words - others);
+          const changes = 8 * (words - others) + 2 * others;
+          const run = runs([[offset, changes, masks, true]]);
+          const view = viewOf(run);
+          expect([runIsMasked(view, 0), runIsDense(view, 0), runOffset(view, 0)]).toEqual([true, true, offset]);
+          expect([runWords(view, 0), runLength(view, 0), runChanges(view, 0)]).toEqual([words, 8 * words, changes]);
+          expect([runSize(view, 0), runMasks(view, 0)]).toEqual([run.length, others]);
+        }
+      }
+    }
+  });
 });
+
+/** 65 words, of which the first and the last have masks. */
+function denseRun(change: (body: Uint8Array) => unknown = () => {}): Uint8Array {
+  const masks = new Uint8Array(65).fill(0xff);
+  masks[0] = 1;
+  masks[64] = 2;
+  const body = runs([[0, 63 * 8 + 2, masks, true]]);
+  change(body);
+  return body;
+}
 
 const maskedRun = (): Uint8Array => runs([[0, Uint8Array.of(1), Uint8Array.of(1)]]);
 
@@ -278,6 +306,9 @@ describe("checkOperation", () => {
     expect(check(publication([[0, 9]], { op: 1 }))).toBeNull();
     expect(check(publication([[MAP - 16, Uint8Array.of(1, 2, 3), Uint8Array.of(0x81, 0x10)]]))).toBeNull();
     expect(check(publication([[0, new Uint8Array(4096), new Uint8Array(512).fill(0xff)]]))).toBeNull();
+    expect(check(publication([[0, new Uint8Array(4096), new Uint8Array(512).fill(0xff), true]]))).toBeNull();
+    expect(check(publication([[MAP - 16, Uint8Array.of(1, 2, 3), Uint8Array.of(0x81, 0x10), true]]))).toBeNull();
+    expect(check({ kind: Kind.PUBLISH, body: denseRun() })).toBeNull();
     for (const name of ["a", "x".repeat(8), "x".repeat(NAME_MAX)]) {
       expect(check(semaphore(Kind.SEM_WAIT, name, { op: 1, aux: SEMAPHORE_VALUE_MAX }))).toBeNull();
       expect(check(semaphore(Kind.SEM_POST, name, { offset: 0 }))).toBeNull();
@@ -320,6 +351,16 @@ describe("checkOperation", () => {
     ["a masked run with fewer bytes than its masks", publication([[0, Uint8Array.of(1), Uint8Array.of(3)]])],
     ["a masked run with more bytes than its masks", publication([[0, Uint8Array.of(1, 2), Uint8Array.of(1)]])],
     ["a masked run of unknown form", { kind: Kind.PUBLISH, body: unknownForm() }],
+    ["a dense run that begins inside a word", { kind: Kind.PUBLISH, body: denseRun((body) => body.fill(4, 0, 1)) }],
+    ["a dense run with more masks than it says", { kind: Kind.PUBLISH, body: denseRun((body) => body.fill(1, 8, 9)) }],
+    ["a dense run with fewer masks than it says", { kind: Kind.PUBLISH, body: denseRun((body) => body.fill(3, 8, 9)) }],
+    ["a dense run with masks without end", { kind: Kind.PUBLISH, body: denseRun((body) => body.fill(0xff, 8, 12)) }],
+    ["a dense run with a number above", { kind: Kind.PUBLISH, body: denseRun((body) => body.fill(1, 12, 13)) }],
+    ["a dense run with bits of words behind", { kind: Kind.PUBLISH, body: denseRun((body) => body.fill(2, 24, 25)) }],
+    ["a dense run with a bit too few", { kind: Kind.PUBLISH, body: denseRun((body) => body.fill(0x7f, 17, 18)) }],
+    ["a dense run with another mask", { kind: Kind.PUBLISH, body: denseRun((body) => body.fill(3, 32, 33)) }],
+    ["a dense run that is cut off", { kind: Kind.PUBLISH, body: denseRun().subarray(0, 16) }],
+    ["a dense run of nothing but a header", { kind: Kind.PUBLISH, body: denseRun().subarray(0, 8) }],
     ["a masked run that is cut off", { kind: Kind.PUBLISH, body: maskedRun().subarray(0, 16) }],
     ["a publication with a run across the end of the map", publication([[MAP - 3, 4]])],
     ["a publication with a run far outside", publication([[2 ** 40 - 1, 1]])],

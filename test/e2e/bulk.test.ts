@@ -1,6 +1,6 @@
 /** Much published at once: every byte arrives, none that nobody wrote, and all of it or nothing. */
 import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import type { Actor } from "../support/e2e-actor.ts";
 import { Cluster, eventually } from "../support/e2e-cluster.ts";
 
@@ -73,6 +73,35 @@ test("of a process killed in the middle of a large publication nothing is seen, 
     expect(await other.number(`count 0 ${32 * MIB} ${value}`)).toBe(9 * MIB);
   }
   await Promise.all([b.leave(), c.leave()]);
+});
+
+/** Bytes that a process has touched of memory in which parts of publications lie: its own, and the other side's. */
+function partsSeen(pid: number): number[] {
+  const own = readdirSync(`/proc/${pid}/fd`).some((fd) => {
+    try {
+      return readlinkSync(`/proc/${pid}/fd/${fd}`).startsWith("/memfd:dsm-parts");
+    } catch {
+      return false;
+    }
+  });
+  expect(own).toBe(true);
+  const smaps = readFileSync(`/proc/${pid}/smaps`, "latin1");
+  return [...smaps.matchAll(/memfd:dsm-parts[\s\S]*?\nRss: +(\d+) kB/g)].map(([, kib]) => Number(kib) * 1024);
+}
+
+test("between nodes of one host large publications go through shared memory", async () => {
+  const [a, b] = (await cluster.actors(["a", "b"], { size: "16MiB" })) as [Actor, Actor];
+  const { pid: server } = await cluster.status(a.session);
+  const [one, other] = ["a", "b"].map((node) => cluster.arbiter(a.session, node)) as [number, number];
+  for (let round = 1; round <= 3; round += 1) await a.do(`publish 0 ${16 * MIB} ${round}`);
+  await b.do("add 0 1");
+  // The server has its own and those of two arbiters, one of whom publishes nothing.
+  expect(partsSeen(server).filter((bytes) => bytes >= 16 * MIB).length).toBe(2);
+  expect(partsSeen(server).length).toBe(3);
+  expect(partsSeen(one).filter((bytes) => bytes >= 16 * MIB).length).toBe(1);
+  expect(partsSeen(other).filter((bytes) => bytes >= 16 * MIB).length).toBe(2);
+  await a.leave();
+  await b.leave();
 });
 
 test("one who publishes a few MiB does not wait for a node that is stopped", async () => {

@@ -22,9 +22,9 @@ const HEARTBEAT = { DSM_HEARTBEAT_TIMEOUT_MS: "500" };
 const ROUNDS = 200;
 
 /** A session whose arbiters reach the server through a proxy. */
-async function throughProxy(environment: Record<string, string> = {}): Promise<[TcpProxy, Actor, Actor]> {
+async function throughProxy(environment: Record<string, string> = {}, size = 65536): Promise<[TcpProxy, Actor, Actor]> {
   const session = cluster.session();
-  const request = { name: session, processes: 2, size: 65536 };
+  const request = { name: session, processes: 2, size };
   const post = { method: "POST", headers: { "content-type": "application/json" } };
   const sessions = `http://${cluster.daemonAddress}/v1/sessions`;
   const made = (await (await fetch(sessions, { ...post, body: JSON.stringify(request) })).json()) as SessionSummary;
@@ -33,7 +33,7 @@ async function throughProxy(environment: Record<string, string> = {}): Promise<[
   const { pid } = await cluster.status(session);
   const body = JSON.stringify({ ...made, pid, slot: 0, port: proxy.port });
   expect((await fetch(`${sessions}/${session}`, { ...post, method: "PUT", body })).status).toBe(200);
-  const [a, b] = (await cluster.actors(["a", "b"], { session, environment })) as [Actor, Actor];
+  const [a, b] = (await cluster.actors(["a", "b"], { session, environment, size: `${size}` })) as [Actor, Actor];
   expect(proxy.connections).toBe(2);
   return [proxy, a, b];
 }
@@ -66,11 +66,40 @@ async function work(a: Actor, b: Actor, disturb: (round: number) => void | Promi
   await Promise.all([a.leave(), b.leave()]);
 }
 
+/** Both publish all of the map in turn, again and again, while `disturb` does what it does in the middle of it. */
+async function publish(
+  a: Actor,
+  b: Actor,
+  size: number,
+  disturb: (round: number) => void | Promise<void>,
+): Promise<void> {
+  for (let round = 1; round <= 12; round += 1) {
+    const [one, other] = round % 2 === 0 ? [a, b] : [b, a];
+    const published = one.do(`publish 0 ${size} ${round}`);
+    await disturb(round);
+    await published;
+    await Promise.all([a.do("barrier"), b.do("barrier")]);
+    for (const actor of [one, other]) expect(await actor.number(`count 0 ${size} ${round}`)).toBe(size);
+    await Promise.all([a.do("barrier"), b.do("barrier")]);
+  }
+  await Promise.all([a.leave(), b.leave()]);
+}
+
 describe("a connection between arbiter and server", () => {
   test("that is cut again and again is made again, and nothing is lost or done twice", async () => {
     const [proxy, a, b] = await throughProxy();
     await work(a, b, (round) => {
       if (round % 30 === 0) proxy.cut();
+    });
+    expect(proxy.connections).toBeGreaterThan(6);
+  });
+
+  test("that is cut in the middle of large publications is made again, and they are there as a whole", async () => {
+    const size = 4 << 20;
+    const [proxy, a, b] = await throughProxy({}, size);
+    await publish(a, b, size, async (round) => {
+      await Bun.sleep(round % 4);
+      proxy.cut();
     });
     expect(proxy.connections).toBeGreaterThan(6);
   });
@@ -113,6 +142,16 @@ describe("a server", () => {
       });
     });
   }
+
+  test("that is killed in the middle of large publications is followed by others, and they are there as a whole", async () => {
+    const [a, b] = (await cluster.actors(["a", "b"], { size: "4MiB" })) as [Actor, Actor];
+    const { session } = a;
+    await publish(a, b, 4 << 20, async (round) => {
+      if (round % 4 !== 3) return;
+      const pid = await serverOf(session);
+      process.kill(pid, "SIGKILL");
+    });
+  });
 
   test("that is killed together with an arbiter: what the others were told stays, and they learn of the loss", async () => {
     const environment = { DSM_ON_LOSS: "continue", DSM_RECONNECT_TIMEOUT_MS: "2000" };

@@ -6,7 +6,15 @@ import { join } from "node:path";
 import { command, compiler, root } from "../../scripts/steps.ts";
 import { loadApplyRuns } from "../../src/cli/apply-runs.ts";
 import { MapBytes } from "../../src/core/memory.ts";
-import { checkOperation, encode, HEADER_SIZE, Kind, runIsMasked, runSize } from "../../src/core/protocol.ts";
+import {
+  checkOperation,
+  encode,
+  HEADER_SIZE,
+  Kind,
+  runIsDense,
+  runIsMasked,
+  runSize,
+} from "../../src/core/protocol.ts";
 import { STAGED_PER_MAP_BYTE } from "../../src/core/sequencer.ts";
 import { countMasked, runs as encodeRuns, viewOf } from "../support/core-frames.ts";
 import { Random } from "../support/core-random.ts";
@@ -35,6 +43,7 @@ for (const [build, options] of Object.entries(builds)) {
     const view = viewOf(output);
     let masked = 0;
     let plain = 0;
+    let dense = 0;
     let cases = 0;
     for (let at = 0; at < output.length; cases += 1) {
       const [from, to, size] = [0, 8, 16].map((field) => Number(view.getBigUint64(at + field, true))) as [
@@ -64,12 +73,13 @@ for (const [build, options] of Object.entries(builds)) {
       expect(Buffer.compare(here.bytes, expected)).toBe(0);
       expect(Buffer.compare(after, expected)).toBe(0);
       for (let run = HEADER_SIZE; run < frame.length; run += runSize(viewOf(frame), run)) {
-        if (runIsMasked(viewOf(frame), run)) masked += 1;
-        else plain += 1;
+        if (!runIsMasked(viewOf(frame), run)) plain += 1;
+        else if (runIsDense(viewOf(frame), run)) dense += 1;
+        else masked += 1;
       }
     }
     expect(cases).toBe(600);
-    expect(Math.min(masked, plain)).toBeGreaterThan(100);
+    expect(Math.min(masked, plain, dense)).toBeGreaterThan(100);
   });
 }
 
@@ -80,11 +90,13 @@ function randomRun(random: Random): Uint8Array {
     return encodeRuns([[random.below(BYTES - length + 1), random.bytes(length)]]);
   }
   const masks = random.bytes(random.between(1, random.pick([2, 20, 512])));
+  if (random.oneIn(3)) masks.fill(0xff);
+  for (let some = random.below(4); some > 0; some -= 1) masks[random.below(masks.length)] = random.below(256);
   if (random.oneIn(2))
     masks.fill(random.pick([0xff, 0x7f, 0x07, 0xe0, 0x18, 0x01, 0x80, 0x55]), random.below(masks.length));
   if (countMasked(masks) === 0) masks[0] = 1;
   const offset = 8 * random.below(BYTES / 8 - masks.length + 1);
-  return encodeRuns([[offset, random.bytes(countMasked(masks)), masks]]);
+  return encodeRuns([[offset, random.bytes(countMasked(masks)), masks, random.oneIn(2)]]);
 }
 
 test("arbiter and server apply runs of every form as the core does", () => {

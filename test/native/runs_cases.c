@@ -31,7 +31,7 @@ static void fill(uint8_t *bytes) {
 
 /* Changes some bytes of a page in one of the ways programs do. */
 static void change(uint8_t *page) {
-  uint64_t way = below(8), some = 1 + below(64);
+  uint64_t way = below(9), some = 1 + below(64);
   uint64_t mask = way == 3 ? 0x00ffffffffffffffull : way == 4 ? 0x0000000000ffffffull : next();
   for (uint64_t word = 0; word < RUNS_PAGE_BYTES / 8; word++) {
     uint64_t value;
@@ -54,6 +54,9 @@ static void change(uint8_t *page) {
       break;
     case 6: /* single bytes, rarely */
       value ^= below(some * 4) == 0 ? 1ull << below(64) : 0;
+      break;
+    case 7: /* noise: nearly all bytes of nearly all words */
+      value ^= next();
       break;
     default: /* anything */
       value ^= next() & next() & mask;

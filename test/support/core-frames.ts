@@ -1,26 +1,53 @@
 /** Frames that many core tests build. */
-import { type Frame, Kind, padded, RUN_HEADER_SIZE, writeMaskedRun, writeRun } from "../../src/core/protocol.ts";
+import {
+  type Frame,
+  Kind,
+  padded,
+  RUN_BYTES_BITS,
+  RUN_DENSE,
+  RUN_HEADER_SIZE,
+  RUN_MASKED,
+  writeMaskedRun,
+  writeRun,
+} from "../../src/core/protocol.ts";
 
 export const viewOf = (bytes: Uint8Array): DataView => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 
-/** A run: where, and its bytes or how many bytes of 1, 2, 3 ...; of a masked run the masks of its words too. */
-export type Run = readonly [offset: number, bytes: number | Uint8Array, masks?: Uint8Array];
+/**
+ * A run: where, and its bytes or how many bytes of 1, 2, 3 ...; of a masked run the masks of its words too, and whether it is
+ * to be dense.
+ */
+export type Run = readonly [offset: number, bytes: number | Uint8Array, masks?: Uint8Array, dense?: boolean];
+
+/** A dense run by itself. */
+function denseRun(offset: number, bytes: Uint8Array, masks: Uint8Array): Uint8Array {
+  const rest = masks.filter((mask) => mask !== 0xff);
+  const bits = new Uint8Array(padded(Math.ceil(masks.length / 8)));
+  masks.forEach((mask, word) => {
+    if (mask === 0xff) bits[word >> 3] = (bits[word >> 3] as number) | (1 << (word & 7));
+  });
+  const run = new Uint8Array(16 + bits.length + padded(rest.length) + padded(bytes.length));
+  const view = viewOf(run);
+  const length = RUN_MASKED | RUN_DENSE | ((masks.length - 1) << RUN_BYTES_BITS) | (bytes.length - 1);
+  view.setUint32(0, offset >>> 0, true);
+  view.setUint32(4, ((length << 8) | Math.floor(offset / 2 ** 32)) >>> 0, true);
+  view.setUint32(8, rest.length, true);
+  run.set(bits, 16);
+  run.set(rest, 16 + bits.length);
+  run.set(bytes, 16 + bits.length + padded(rest.length));
+  return run;
+}
 
 export function runs(list: readonly Run[]): Uint8Array {
-  const contents = list.map(([offset, bytes, masks]): [number, Uint8Array, Uint8Array | undefined] => [
-    offset,
-    typeof bytes === "number" ? Uint8Array.from({ length: bytes }, (_, at) => at + 1) : bytes,
-    masks,
-  ]);
-  const size = (sum: number, [, bytes, masks]: (typeof contents)[0]): number =>
-    sum + RUN_HEADER_SIZE + padded(masks?.length ?? 0) + padded(bytes.length);
-  const body = new Uint8Array(contents.reduce(size, 0));
-  const view = viewOf(body);
-  let at = 0;
-  for (const [offset, bytes, masks] of contents) {
-    at = masks === undefined ? writeRun(view, at, offset, bytes) : writeMaskedRun(view, at, offset, masks, bytes);
-  }
-  return body;
+  const parts = list.map(([offset, some, masks, dense]) => {
+    const bytes = typeof some === "number" ? Uint8Array.from({ length: some }, (_, at) => at + 1) : some;
+    if (masks !== undefined && dense === true) return denseRun(offset, bytes, masks);
+    const run = new Uint8Array(RUN_HEADER_SIZE + padded(masks?.length ?? 0) + padded(bytes.length));
+    if (masks === undefined) writeRun(viewOf(run), 0, offset, bytes);
+    else writeMaskedRun(viewOf(run), 0, offset, masks, bytes);
+    return run;
+  });
+  return new Uint8Array(Buffer.concat(parts));
 }
 
 /** How many bytes masks stand for. */
