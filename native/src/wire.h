@@ -63,6 +63,8 @@ enum wire_kind {
   WIRE_MAP = 32,
   WIRE_SNAPSHOT = 33,
   WIRE_TRACE = 34,
+  WIRE_CHANGE = 35,
+  WIRE_COPY = 36,
 };
 
 enum wire_publish_op {
@@ -70,6 +72,12 @@ enum wire_publish_op {
   WIRE_PUBLISH_MORE = 1,
   WIRE_PUBLISH_ABANDON = 2,
   WIRE_PUBLISH_STAGED = 3,
+};
+
+enum wire_change_op {
+  WIRE_CHANGE_WATCH = 0,
+  WIRE_CHANGE_CLOSE = 1,
+  WIRE_CHANGE_CLOSED = 2,
 };
 
 struct wire_header {
