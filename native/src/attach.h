@@ -10,7 +10,7 @@ struct dsm_attach {
   char socket[108]; /* path of the arbiter's Unix socket */
   uint8_t token[8]; /* body of the ATTACH frame */
   uint32_t rank;
-  uint32_t reserved;
+  uint32_t changes; /* 1: it is in direct mode, or was, which may end: ask dsm_is_direct() each time */
 };
 
 /* What a barrier passed on a channel of one's own says of how many are in an elastic session. */

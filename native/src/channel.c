@@ -155,14 +155,33 @@ int channel_receive(int fd, struct reply *reply) {
   }
 }
 
-int channel_receive_header(int fd, struct wire_header *header) {
-  size_t have = 0;
-  while (have < sizeof *header) {
-    ssize_t got = receive_some(fd, (uint8_t *)header + have, sizeof *header - have);
-    if (got <= 0)
+static int receive_all(int fd, void *bytes, size_t size) {
+  for (size_t have = 0; have < size;) {
+    ssize_t got = receive_some(fd, (uint8_t *)bytes + have, size - have);
+    if (got <= 0) {
+      errno = got == 0 ? ECONNRESET : errno;
       return -1;
+    }
     have += (size_t)got;
   }
+  return 0;
+}
+
+int channel_receive_header(int fd, struct wire_header *header) {
+  return receive_all(fd, header, sizeof *header);
+}
+
+int channel_receive_frame(int fd, struct reply *reply) {
+  if (receive_all(fd, &reply->header, sizeof reply->header) != 0)
+    return -1;
+  size_t body = reply->header.size - sizeof reply->header;
+  if (body > REPLY_BODY_MAX || reply->header.length > body) {
+    errno = EPROTO;
+    return -1;
+  }
+  if (receive_all(fd, reply->body, body) != 0)
+    return -1;
+  reply->body[reply->header.length] = 0;
   return 0;
 }
 

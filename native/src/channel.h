@@ -72,6 +72,8 @@ int channel_receive(int fd, struct reply *reply);
 
 /* Reads the header of a frame that has no body, and nothing of the next. 0, or -1. handler-safe. */
 int channel_receive_header(int fd, struct wire_header *header);
+/* Reads one frame, and nothing of the next. As channel_receive(). */
+int channel_receive_frame(int fd, struct reply *reply);
 /* Reads the answer to what was sent on a claimed channel, as channel_receive(). Polls for up to 200 us before it sleeps,
  * unless that has not paid lately. handler-safe. */
 int channel_answer(struct channel_pool *pool, int slot, struct reply *reply);

@@ -97,11 +97,20 @@ static int is_loose(const struct hole_table *table, uint64_t page) {
 
 static int page_shared(struct hole_table *table, const struct hole *except, uint64_t page_offset);
 
+/* Which bytes of a hole are private: of one dug in direct mode those of its whole pages, also when that is over. */
+static uint64_t private_from(const struct hole *hole) {
+  return hole->whole_pages ? hole->inner_from : hole->from;
+}
+
+static uint64_t private_to(const struct hole *hole) {
+  return hole->whole_pages ? hole->inner_to : hole->to;
+}
+
 /* The hole that has this byte, or NULL. */
 static struct hole *hole_at(struct hole_table *table, uint64_t offset) {
   for (int i = 0; i < DSM_HOLES_MAX; i++)
-    if (table->holes[i].id != 0 && !table->holes[i].filling && offset >= table->holes[i].from &&
-        offset < table->holes[i].to)
+    if (table->holes[i].id != 0 && !table->holes[i].filling && offset >= private_from(&table->holes[i]) &&
+        offset < private_to(&table->holes[i]))
       return &table->holes[i];
   return NULL;
 }
@@ -265,8 +274,8 @@ int hole_store(dsm_session *session, struct hole_store *store, struct dsm_run *r
     const uint8_t *bytes = store->runs->bytes + store->done;
     const struct hole *hole = hole_at(table, at);
     if (hole != NULL) {
-      if (to > hole->to)
-        to = hole->to;
+      if (to > private_to(hole))
+        to = private_to(hole);
       if (is_inner(hole, at)) {
         if (to > PAGE_FLOOR(at) + PAGE_BYTES)
           to = PAGE_FLOOR(at) + PAGE_BYTES;
@@ -279,8 +288,9 @@ int hole_store(dsm_session *session, struct hole_store *store, struct dsm_run *r
     } else {
       for (int h = 0; h < DSM_HOLES_MAX; h++) {
         const struct hole *other = &table->holes[h];
-        if (other->id != 0 && !other->filling && other->from > at && other->from < to)
-          to = other->from;
+        if (other->id != 0 && !other->filling && private_from(other) > at && private_from(other) < to &&
+            private_from(other) < private_to(other))
+          to = private_from(other);
       }
       if (table->releases && to > PAGE_FLOOR(at) + PAGE_BYTES)
         to = PAGE_FLOOR(at) + PAGE_BYTES;
@@ -425,7 +435,7 @@ static int make_shadow(dsm_session *session) {
   if (table->holes == NULL || table->loose == NULL || table->backed == NULL || table->stores == NULL ||
       table->shadow == MAP_FAILED || table->twin == MAP_FAILED || table->opened == MAP_FAILED || table->alias == MAP_FAILED)
     goto failed;
-  if (!session->direct) {
+  if (!session->direct || session->elastic) {
     table->staging_fd = memfd_create("dsm-staging", MFD_CLOEXEC);
     if (table->staging_fd < 0 || ftruncate(table->staging_fd, WIRE_STAGING_SIZE) != 0)
       goto failed;
@@ -444,8 +454,6 @@ static int release_locked(dsm_session *session);
 
 /* Tells the arbiter which bytes of an edge page are the hole's (or no longer are). */
 static int tell_edge(dsm_session *session, uint8_t kind, uint64_t from, uint64_t to) {
-  if (session->direct)
-    return DSM_OK;
   struct wire_header header = {
       .kind = kind,
       .seq = (uint64_t)session->holes.shadow_fd,
@@ -460,7 +468,8 @@ static int tell_edge(dsm_session *session, uint8_t kind, uint64_t from, uint64_t
 static int page_shared(struct hole_table *table, const struct hole *except, uint64_t page_offset) {
   for (int i = 0; i < DSM_HOLES_MAX; i++) {
     const struct hole *hole = &table->holes[i];
-    if (hole != except && hole->id != 0 && hole->from < page_offset + PAGE_BYTES && hole->to > page_offset)
+    if (hole != except && hole->id != 0 && private_from(hole) < private_to(hole) &&
+        private_from(hole) < page_offset + PAGE_BYTES && private_to(hole) > page_offset)
       return 1;
   }
   return 0;
@@ -469,6 +478,8 @@ static int page_shared(struct hole_table *table, const struct hole *except, uint
 /* The parts of a hole that cover a page only partly: at most two, [0] before and [1] behind its whole pages. */
 static int edges(const struct hole *hole, uint64_t parts[2][2]) {
   int count = 0;
+  if (hole->whole_pages)
+    return 0;
   uint64_t head_end = hole->inner_from < hole->inner_to ? hole->inner_from : hole->to;
   if (hole->inner_from < hole->inner_to || PAGE_FLOOR(hole->from) == PAGE_FLOOR(hole->to - 1)) {
     if (hole->from < head_end) {
@@ -492,8 +503,6 @@ static int edges(const struct hole *hole, uint64_t parts[2][2]) {
 
 static int close_edge(dsm_session *session, const struct hole *hole, uint64_t from, uint64_t to) {
   uint64_t page = PAGE_FLOOR(from);
-  if (session->direct)
-    return DSM_OK;
   if (!page_shared(&session->holes, hole, page) && session_map_replica(session, page, PAGE_BYTES) != 0)
     return dsm_fail(DSM_SYSTEM, "cannot map a page: %s", strerror(errno));
   return tell_edge(session, WIRE_UNSHADOW, from, to);
@@ -504,8 +513,6 @@ static int open_edge(dsm_session *session, uint64_t from, uint64_t to) {
   uint64_t page = PAGE_FLOOR(from);
   /* What memory it has is in use now, and not kept for a use to come. */
   set_backed(table, page / PAGE_BYTES, 0);
-  if (session->direct)
-    return DSM_OK;
   int status = tell_edge(session, WIRE_SHADOW, from, to);
   if (status != DSM_OK)
     return status;
@@ -539,6 +546,7 @@ static int dig(dsm_session *session, void *address, size_t size, int *id) {
 
   sigset_t before;
   lock_blocking_signals(table, &before);
+  wanted.whole_pages = session->direct;
   /* Whoever leaves has dropped the holes already, or waits for the lock to do it. */
   int status = session_check(session);
   if (status == DSM_OK)
@@ -760,6 +768,12 @@ int release_stores(dsm_session *session) {
   return result == 0 ? DSM_OK : session_gone(session);
 }
 
+static void releases_begin(struct hole_table *table) {
+  table->releases = 1;
+  /* From now on every fault asks here. */
+  atomic_fetch_add(&table->count, 1);
+}
+
 int hole_begin_release(dsm_session *session) {
   int status = make_shadow(session);
   if (status != DSM_OK)
@@ -769,10 +783,41 @@ int hole_begin_release(dsm_session *session) {
   if (atomics == MAP_FAILED)
     return dsm_fail(DSM_NO_MEMORY, "cannot map the session's page marks: %s", strerror(errno));
   session->holes.atomics = atomics;
-  session->holes.releases = 1;
-  /* From now on every fault asks here. */
-  atomic_store(&session->holes.count, 1);
+  if (!session->direct)
+    releases_begin(&session->holes);
   return DSM_OK;
+}
+
+/* Closes what of the map is not closed, or this process's own: [from, to) pages. */
+static int close_pages(const dsm_session *session, uint64_t from, uint64_t to) {
+  return from < to ? mprotect((void *)(session->base + from * PAGE_BYTES), (to - from) * PAGE_BYTES, PROT_READ) : 0;
+}
+
+void hole_end_direct(dsm_session *session) {
+  struct hole_table *table = &session->holes;
+  sigset_t before;
+  lock_blocking_signals(table, &before);
+  if (session->direct) {
+    uint64_t pages = session->size / PAGE_BYTES, from = 0;
+    int failed = 0;
+    for (uint64_t page = 0; table->opened != NULL && page < pages; page++) {
+      if (!is_open(table, page))
+        continue;
+      failed |= close_pages(session, from, page);
+      from = page + 1;
+    }
+    failed |= close_pages(session, from, pages);
+    if (failed) {
+      /* What it stores would be missing elsewhere. */
+      static const char text[] = "dsm: a map cannot be closed to writes, and another node waits for that\n";
+      syscall(SYS_write, STDERR_FILENO, text, sizeof text - 1);
+      abort();
+    }
+    session->direct = 0;
+    if (table->atomics != NULL && !atomic_load(&session->left))
+      releases_begin(table);
+  }
+  unlock_restoring_signals(table, &before);
 }
 
 static int publish_changes(dsm_session *session, const struct hole *hole) {
@@ -781,7 +826,7 @@ static int publish_changes(dsm_session *session, const struct hole *hole) {
   int slot = begin_publication(session, &publication);
 
   uint64_t parts[2][2];
-  int count = session->direct ? 0 : edges(hole, parts);
+  int count = edges(hole, parts);
   int next = 0;
   if (count > 0 && parts[0][0] == hole->from)
     add_changes(&publication, parts[next][0], parts[next][1]), next++;

@@ -15,14 +15,15 @@
  * one. (An atomic operation on a page that is open just then stays private until the next synchronising operation.)
  *
  * In direct mode the map is shared read-write. A hole's whole pages are closed to writes when it is dug, so that they
- * can be opened as above, and filling copies what changed into the map; its edges are not private.
+ * can be opened as above, and filling copies what changed into the map; its edges are not private. When direct mode ends
+ * (hole_end_direct) all other pages are closed, too, and filling publishes what changed on the hole's whole pages.
  *
  * Filling compares shadow and twin and publishes the bytes that differ as one entry; then the replica takes the
  * shadow's place again; shadow and twin keep their memory for the next hole, up to a limit. The runs of a large publication are put into a staging area that the arbiter maps too, half of it
  * at a time: one half is filled while the arbiter takes the other. Twin and diff are those of Munin (Carter, Bennett and Zwaenepoel, SOSP 1991).
  *
- * Invariant: outside of dig and fill, every page of the map is mapped from the replica, read-only, except opened pages
- * (shadow, read-write), loose pages and edge pages (shadow, read-only). */
+ * Invariant: outside of dig and fill, every page of the map is mapped from the replica, read-only (in direct mode
+ * read-write, but in holes), except opened pages (shadow, read-write), loose pages and edge pages (shadow, read-only). */
 #ifndef DSM_HOLE_H
 #define DSM_HOLE_H
 
@@ -37,6 +38,7 @@ struct hole {
   uint64_t from, to;             /* bytes of the map */
   uint64_t inner_from, inner_to; /* its whole pages; equal if it has none */
   int filling;
+  int whole_pages; /* dug in direct mode: only its whole pages are private */
 };
 
 struct hole_table {
@@ -66,12 +68,16 @@ struct hole_table {
 
 void hole_table_init(struct hole_table *table);
 
-/* Prepares a session of the order release. A status. */
+/* Prepares a session of the order release, which in direct mode begins to be one when that ends. A status. */
 int hole_begin_release(dsm_session *session);
 
 /* Under release: publishes what this process has changed since the last time, and closes its pages. 0, or -1: the
  * arbiter is gone. handler-safe, for a caller that has blocked all signals. */
 int hole_release(dsm_session *session);
+
+/* Direct mode is over: when this returns no thread of the process writes to the map any more but to its holes, and what is
+ * stored from then on traps. Nothing if it is over already. Ends the process if the kernel refuses. */
+void hole_end_direct(dsm_session *session);
 
 /* Unmaps what the holes used and puts the replica back everywhere; unfilled holes vanish. */
 void hole_drop_all(dsm_session *session);

@@ -436,7 +436,8 @@ static int say_hello(int fd, const dsm_config *config, long long deadline, struc
   hello.body.size = config->size;
   hello.body.wished_rank = (uint32_t)(config->rank + 1);
   hello.body.order = (uint8_t)order_number(config->order);
-  hello.body.no_direct = !config->direct;
+  /* Its end is watched for by a thread. */
+  hello.body.no_direct = !config->direct ? 1 : session_has_threads() ? 0 : 2;
   hello.body.elastic = config->elastic != 0;
   hello.body.on_loss = (uint8_t)on_loss_number(config->on_loss);
   memcpy(hello.body.session, config->session, strlen(config->session));
@@ -501,7 +502,9 @@ static int joined_is_sound(const dsm_config *config, const struct wire_joined *j
 }
 
 static int map_session(dsm_session *session, const char *path) {
-  int pipelined = session->order == ORDER_PIPELINED && !session->direct;
+  /* What will be needed when direct mode ends is made now. */
+  int changes = session->direct && session->elastic;
+  int pipelined = session->order == ORDER_PIPELINED && (!session->direct || changes);
   session->map_fd = open(path, (session->direct || pipelined ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW);
   struct stat st;
   if (session->map_fd < 0 || syscall(SYS_fstat, session->map_fd, &st) != 0)
@@ -527,7 +530,7 @@ static int map_session(dsm_session *session, const char *path) {
     return dsm_fail(DSM_SYSTEM, "cannot install the fault handlers: %s", strerror(saved));
   }
   madvise(place, session->size, MADV_DONTFORK);
-  if (session->order == ORDER_RELEASE && !session->direct) {
+  if (session->order == ORDER_RELEASE && (!session->direct || changes)) {
     int status = hole_begin_release(session);
     if (status != DSM_OK) {
       munmap(place, session->size);
@@ -549,6 +552,16 @@ static int map_session(dsm_session *session, const char *path) {
     ring_close(session);
     munmap(place, session->size);
     return dsm_fail(DSM_LIMIT, "this process has too many maps; leave a session first");
+  }
+  if (changes) {
+    int status = watch_begin(session);
+    if (status != DSM_OK) {
+      dsm_region_remove(session->region);
+      hole_drop_all(session);
+      ring_close(session);
+      munmap(place, session->size);
+    }
+    return status;
   }
   return DSM_OK;
 }
@@ -750,6 +763,13 @@ static void remember_left(const dsm_session *session) {
   }
 }
 
+/* 0 with the answer, or -1: the arbiter is gone. */
+static int send_leave(dsm_session *session, const struct wire_header *leave, struct reply *answer) {
+  if (session->watch.on)
+    return watch_leave(session, leave, answer);
+  return channel_send(session->main_fd, leave, sizeof *leave) != 0 ? -1 : channel_receive(session->main_fd, answer);
+}
+
 int dsm_close(dsm_session *session) {
   if (session == NULL)
     return dsm_fail(DSM_INVALID, "the session is NULL");
@@ -760,12 +780,14 @@ int dsm_close(dsm_session *session) {
   int released = release_stores(session);
   /* Stores under way are finished, then holes being filled; later calls find the session left. */
   dsm_region_leave(session->region);
+  /* Whoever has left writes to the map no more. */
+  if (session->watch.on)
+    hole_end_direct(session);
   hole_drop_all(session);
   int status = released;
   struct wire_header leave = {.size = sizeof leave, .kind = WIRE_LEAVE};
   struct reply reply;
-  if (atomic_load(&session->dead) || channel_send(session->main_fd, &leave, sizeof leave) != 0 ||
-      channel_receive(session->main_fd, &reply) != 0)
+  if (atomic_load(&session->dead) || send_leave(session, &leave, &reply) != 0)
     status = dsm_fail(DSM_UNREACHABLE, "the arbiter of session \"%s\" is gone", session->name);
   else if (reply.header.kind != WIRE_REPLY || reply.header.op != DSM_OK)
     status = dsm_fail(reply.header.op != 0 ? reply.header.op : DSM_PROTOCOL, "%s", (const char *)reply.body);
@@ -782,6 +804,7 @@ int dsm_close(dsm_session *session) {
     }
   remember_left(session);
   pthread_mutex_unlock(&sessions_lock);
+  watch_stop(session);
   release_resources(session);
   keep_handle(session);
   return status;
@@ -843,6 +866,7 @@ int dsm_attach_info(const dsm_session *session, struct dsm_attach *attach) {
   memcpy(attach->socket, session->channels.path, sizeof attach->socket);
   memcpy(attach->token, &session->channels.token, sizeof attach->token);
   attach->rank = session->rank;
+  attach->changes = session->watch.on;
   return DSM_OK;
 }
 
@@ -889,9 +913,14 @@ static void *open_thread(void *argument) {
 extern int pthread_create_2_2_5(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *),
                                 void *argument) __attribute__((weak));
 __asm__(".symver pthread_create_2_2_5, pthread_create@GLIBC_2.2.5");
+extern int pthread_attr_setstacksize_2_2_5(pthread_attr_t *attributes, size_t size) __attribute__((weak));
+__asm__(".symver pthread_attr_setstacksize_2_2_5, pthread_attr_setstacksize@GLIBC_2.2.5");
 
-/* A detached thread in which no handler of the program runs. */
-static int start_thread(void *(*run)(void *), void *argument) {
+int session_has_threads(void) {
+  return pthread_create_2_2_5 != NULL;
+}
+
+int session_start_thread(void *(*run)(void *), void *argument, size_t stack) {
   pthread_attr_t attributes;
   pthread_t thread;
   sigset_t most, before;
@@ -903,6 +932,8 @@ static int start_thread(void *(*run)(void *), void *argument) {
   sigdelset(&most, SIGILL);
   pthread_attr_init(&attributes);
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  if (stack > 0 && pthread_attr_setstacksize_2_2_5 != NULL)
+    pthread_attr_setstacksize_2_2_5(&attributes, stack);
   sigprocmask(SIG_SETMASK, &most, &before);
   int error = pthread_create_2_2_5 == NULL ? ENOSYS : pthread_create_2_2_5(&thread, &attributes, run, argument);
   sigprocmask(SIG_SETMASK, &before, NULL);
@@ -936,7 +967,7 @@ int dsm_open_start(const dsm_config *config, int *fd) {
     error = errno;
   opening->fd = ends[1];
   if (error == 0)
-    error = start_thread(open_thread, opening);
+    error = session_start_thread(open_thread, opening, 0);
   if (error != 0) {
     free_opening(opening);
     if (ends[0] >= 0)

@@ -11,6 +11,7 @@
 #include "hole.h"
 #include "region.h"
 #include "ring.h"
+#include "watch.h"
 
 #define PAGE_BYTES 4096u
 #define JOIN_TIMEOUT_MS 300000u
@@ -30,16 +31,18 @@ struct dsm_session {
   uintptr_t base;
   uint64_t size;
   pid_t pid;      /* the process that joined */
-  int main_fd;    /* connection whose end is this process's end */
-  int map_fd;     /* the replica's file; read-only but in direct mode and under pipelined */
+  int main_fd;    /* connection whose end is this process's end; with a watch, that alone reads from it */
+  int map_fd;     /* the replica's file; read-only but in direct mode, also when that is over, and under pipelined */
   int order;      /* enum session_order */
   int elastic;    /* processes may join while it runs */
   int on_loss;    /* enum session_on_loss */
-  int direct;     /* all processes are on this node and share the replica read-write */
+  atomic_int direct; /* all processes are on this node and share the replica read-write. Changed, once, under the holes'
+                        lock; from then on the map is as in any other session */
   int region;     /* index of the region */
   atomic_int left; /* this process has left; the handle stays for a while, so that later calls can be told */
   atomic_int dead; /* the arbiter is gone: nothing can be ordered any more */
   atomic_uint calls; /* under way in any thread; leaving waits for their end */
+  struct watch watch;
   struct channel_pool channels;
   struct hole_table holes;
   struct ring ring;
@@ -76,6 +79,12 @@ int release_stores(dsm_session *session);
 
 /* Publishes runs as one entry and waits for its place. 0, or -1: the arbiter is gone. handler-safe. */
 int session_publish(dsm_session *session, const struct dsm_run *runs, uint32_t count);
+
+/* A detached thread in which no handler of the program runs, with `stack` bytes (0: as usual). 0, or an error number: ENOSYS
+ * where the program has no threads. */
+int session_start_thread(void *(*run)(void *), void *argument, size_t stack);
+/* Whether it can have one. */
+int session_has_threads(void);
 
 /* Maps [offset, offset + length) of the map, again, from the replica. 0, or -1 with errno. handler-safe. */
 int session_map_replica(const dsm_session *session, uint64_t offset, uint64_t length);

@@ -189,7 +189,7 @@ int dsm_fence(dsm_session *session) {
     return status;
   /* A sequential store returns when it is in place and has its number: only released and queued ones are left to wait for. */
   status = release_stores(session);
-  if (status == DSM_OK && session->ring.header != NULL) {
+  if (status == DSM_OK && session->ring.header != NULL && !session->direct) {
     struct wire_header header = {.kind = WIRE_FENCE};
     status = session_request(session, &header, NULL, 0, 1, -1);
   }

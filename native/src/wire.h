@@ -65,6 +65,8 @@ enum wire_kind {
   WIRE_SNAPSHOT = 33,
   WIRE_TRACE = 34,
   WIRE_SHARE = 35,
+  WIRE_CHANGE = 36,
+  WIRE_COPY = 37,
 };
 
 enum wire_publish_op {
@@ -73,6 +75,12 @@ enum wire_publish_op {
   WIRE_PUBLISH_ABANDON = 2,
   WIRE_PUBLISH_STAGED = 3,
   WIRE_PUBLISH_LENT = 4,
+};
+
+enum wire_change_op {
+  WIRE_CHANGE_WATCH = 0,
+  WIRE_CHANGE_CLOSE = 1,
+  WIRE_CHANGE_CLOSED = 2,
 };
 
 struct wire_header {

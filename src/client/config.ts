@@ -53,7 +53,7 @@ export interface JoinOptions {
   elastic?: boolean | undefined;
   /**
    * False: no direct mode, in which processes that are all on one node store to the map without being trapped. One
-   * process that says so is enough. `DSM_DIRECT` (0 or 1). Left out: true.
+   * process that says so is enough, and ends that of an elastic session. `DSM_DIRECT` (0 or 1). Left out: true.
    */
   direct?: boolean | undefined;
 }

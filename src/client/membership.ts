@@ -7,8 +7,6 @@ export class Membership {
   readonly library: Library;
   readonly facts: Opened;
   readonly #channel: Channel;
-  /** Stores are kept back until the next synchronising operation. */
-  readonly #keepsStores: boolean;
   #left = false;
   /** Those of the session when this process left: libdsm's handle may be another session's some time after that. */
   #lastProcesses = 0;
@@ -19,7 +17,18 @@ export class Membership {
     this.library = library;
     this.facts = facts;
     this.#channel = channel;
-    this.#keepsStores = facts.order === "release" && !facts.direct;
+  }
+
+  /** Whether the session is in direct mode, which of an elastic one may end. */
+  get direct(): boolean {
+    const { direct, changes, pointer } = this.facts;
+    if (this.#left || !changes) return direct;
+    return this.library.isDirect(pointer);
+  }
+
+  /** Stores are kept back until the next synchronising operation. */
+  get #keepsStores(): boolean {
+    return this.facts.order === "release" && !this.direct;
   }
 
   get left(): boolean {

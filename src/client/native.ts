@@ -26,8 +26,10 @@ export interface Opened {
   node: string;
   order: Order;
   onLoss: OnLoss;
-  /** Direct mode: the map is shared read-write by the processes of this node, and they are all. */
+  /** Direct mode when it joined: the map is shared read-write by the processes of this node, and they are all. */
   direct: boolean;
+  /** Direct mode may end: the library knows whether it has. */
+  changes: boolean;
   /** Bytes. */
   size: number;
   address: bigint;
@@ -126,7 +128,7 @@ export class Library {
       socket: koffi.array("uint8_t", SOCKET_SIZE, "Typed"),
       token: koffi.array("uint8_t", TOKEN_SIZE, "Typed"),
       rank: "uint32_t",
-      reserved: "uint32_t",
+      changes: "uint32_t",
     });
     const session = koffi.pointer(koffi.opaque());
     const call = (name: string, ...types: Type[]): Call => library.func(name, "int", types) as unknown as Call;
@@ -206,7 +208,7 @@ export class Library {
   #describe(pointer: SessionPointer): Opened {
     const size = Number(this.#size(pointer));
     const address = BigInt(this.#address(pointer));
-    const attachment = {} as { socket: Uint8Array; token: Uint8Array; rank: number };
+    const attachment = {} as { socket: Uint8Array; token: Uint8Array; rank: number; changes: number };
     this.#check(this.#attachment(pointer, attachment));
     return {
       pointer,
@@ -216,13 +218,18 @@ export class Library {
       node: this.#node(pointer),
       order: this.#order(pointer) as Order,
       onLoss: this.#onLoss(pointer) as OnLoss,
-      direct: this.#isDirect(pointer) === 1,
+      direct: this.isDirect(pointer),
+      changes: attachment.changes === 1,
       size,
       address,
       // The map stays where it is for as long as the program runs, also after leaving.
       buffer: this.#koffi.view(address, size),
       attachment: { socket: zeroTerminated(attachment.socket), token: attachment.token, rank: attachment.rank },
     };
+  }
+
+  isDirect(pointer: SessionPointer): boolean {
+    return this.#isDirect(pointer) === 1;
   }
 
   /** After it, whatever its outcome, the pointer is of no more use. */

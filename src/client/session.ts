@@ -84,7 +84,7 @@ export async function join(options: JoinOptions = {}): Promise<Session> {
     throw error;
   }
   const session = new Session(new Membership(library, facts, channel));
-  if (!session.direct) serveReadSync(session);
+  if (!facts.direct || facts.changes) serveReadSync(session);
   return session;
 }
 
@@ -106,6 +106,7 @@ export async function join(options: JoinOptions = {}): Promise<Session> {
  *   process has executed one on that page before.
  *
  * In direct mode (`direct`) processes share the memory as threads do, and the hardware orders it, whatever `order` says.
+ * In an elastic session do as if there were no direct mode: it may end at any time.
  *
  * Unless in direct mode, system calls cannot write to the map: they fail with EFAULT. Use `readSync()` of the session,
  * which is also what `fs.readSync()` does with a view of the map (but not a `readSync` imported by that name). Writing
@@ -130,8 +131,6 @@ export class Session {
   readonly order: Order;
   /** What happens when a process dies without leaving. */
   readonly onLoss: OnLoss;
-  /** Whether all processes are on one node and share its memory directly: a store costs what a store costs. */
-  readonly direct: boolean;
   /** Bytes in the map: whole pages of 4096. */
   readonly size: number;
   /** Where the map is, the same in every process of the session. */
@@ -143,17 +142,29 @@ export class Session {
 
   /** @internal Use `join()`. */
   constructor(membership: Membership) {
-    const { rank, node, name, order, onLoss, direct, size, address, buffer } = membership.facts;
+    const { rank, node, name, order, onLoss, size, address, buffer } = membership.facts;
     this.rank = rank;
     this.node = node;
     this.name = name;
     this.order = order;
     this.onLoss = onLoss;
-    this.direct = direct;
     this.size = size;
     this.address = address;
     this.buffer = buffer;
     this.#membership = membership;
+  }
+
+  /**
+   * Whether all processes are on one node and share its memory directly: a store costs what a store costs. In an elastic
+   * session that ends, by itself and at any time, when a process of another node joins.
+   */
+  get direct(): boolean {
+    return this.#membership.direct;
+  }
+
+  /** @internal Whether direct mode may end, or has ended. */
+  get changes(): boolean {
+    return this.#membership.facts.changes;
   }
 
   /**

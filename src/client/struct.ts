@@ -147,6 +147,37 @@ type Place = [memory: Memory, base: number, path: string];
  * One struct in the memory. A class per definition extends it by accessors. Each kind has functions of its own: a compiler
  * that specialises a function for what it has seen must not find all kinds in one.
  */
+/**
+ * Under release a page that this process is storing to is its own until the next synchronising operation, and so is an
+ * atomic operation there, unless one was executed on that page before. So one is, with no page its own.
+ */
+function mark(session: Session, u8: Uint8Array<ArrayBuffer>, pages: ReadonlyMap<number, number>): void {
+  for (const at of pages.values()) {
+    session.fence();
+    Atomics.add(u8, at, 0);
+  }
+}
+
+/** That, in a session whose direct mode may end, as soon as it has. */
+class LaterMarks {
+  readonly #session: Session;
+  readonly #u8: Uint8Array<ArrayBuffer>;
+  readonly #pages: ReadonlyMap<number, number>;
+  #made = false;
+
+  constructor(session: Session, u8: Uint8Array<ArrayBuffer>, pages: ReadonlyMap<number, number>) {
+    this.#session = session;
+    this.#u8 = u8;
+    this.#pages = pages;
+  }
+
+  make(): void {
+    if (this.#made || this.#session.direct) return;
+    this.#made = true;
+    mark(this.#session, this.#u8, this.#pages);
+  }
+}
+
 class SharedStruct {
   readonly #memory: Memory;
   readonly #base: number;
@@ -172,20 +203,16 @@ class SharedStruct {
     const { session, u8 } = this.#memory;
     const fields: Record<string, AtomicField<number | bigint>> = {};
     const pages = new Map<number, number>();
+    const mayLater = session.order === "release" && session.direct && session.changes;
+    const later = mayLater ? new LaterMarks(session, u8, pages) : null;
     for (const { name, offset, field } of this.#type.members) {
       if (!isIntegerKind(field.kind)) continue;
       const at = this.#base + offset;
-      fields[name] = new AtomicField(session, this.#memory[field.kind], at / field.size);
+      fields[name] = new AtomicField(session, this.#memory[field.kind], at / field.size, later);
       pages.set(Math.floor((u8.byteOffset + at) / PAGE_SIZE), at);
     }
-    // Under release a page that this process is storing to is its own until the next synchronising operation, and so is an
-    // atomic operation there, unless one was executed on that page before. So one is, with no page its own.
-    if (session.order === "release" && !session.direct) {
-      for (const at of pages.values()) {
-        session.fence();
-        Atomics.add(u8, at, 0);
-      }
-    }
+    if (later !== null) later.make();
+    else if (session.order === "release" && !session.direct) mark(session, u8, pages);
     return Object.freeze(fields);
   }
 
@@ -436,12 +463,20 @@ export class AtomicField<Value extends number | bigint> {
   /** Any integer array: the types of `Atomics` want to know which. */
   readonly #view: Int32Array;
   readonly #index: number;
+  readonly #later: LaterMarks | null;
 
   /** @internal Use `$atomic`. */
-  constructor(session: Session, view: IntegerArray, index: number) {
+  constructor(session: Session, view: IntegerArray, index: number, later: LaterMarks | null) {
     this.#session = session;
     this.#view = view as Int32Array;
     this.#index = index;
+    this.#later = later;
+  }
+
+  /** The view, for an operation. */
+  get #marked(): Int32Array {
+    this.#later?.make();
+    return this.#view;
   }
 
   /** The value. */
@@ -451,42 +486,42 @@ export class AtomicField<Value extends number | bigint> {
 
   /** Stores `value` and returns it. */
   store(value: Value): Value {
-    return Atomics.store(this.#view, this.#index, value as number) as Value;
+    return Atomics.store(this.#marked, this.#index, value as number) as Value;
   }
 
   /** Adds `value`, and returns what was there before. */
   add(value: Value): Value {
-    return Atomics.add(this.#view, this.#index, value as number) as Value;
+    return Atomics.add(this.#marked, this.#index, value as number) as Value;
   }
 
   /** Subtracts `value`, and returns what was there before. */
   sub(value: Value): Value {
-    return Atomics.sub(this.#view, this.#index, value as number) as Value;
+    return Atomics.sub(this.#marked, this.#index, value as number) as Value;
   }
 
   /** Keeps the bits that `value` has, and returns what was there before. */
   and(value: Value): Value {
-    return Atomics.and(this.#view, this.#index, value as number) as Value;
+    return Atomics.and(this.#marked, this.#index, value as number) as Value;
   }
 
   /** Sets the bits that `value` has, and returns what was there before. */
   or(value: Value): Value {
-    return Atomics.or(this.#view, this.#index, value as number) as Value;
+    return Atomics.or(this.#marked, this.#index, value as number) as Value;
   }
 
   /** Flips the bits that `value` has, and returns what was there before. */
   xor(value: Value): Value {
-    return Atomics.xor(this.#view, this.#index, value as number) as Value;
+    return Atomics.xor(this.#marked, this.#index, value as number) as Value;
   }
 
   /** Stores `value`, and returns what was there before. */
   exchange(value: Value): Value {
-    return Atomics.exchange(this.#view, this.#index, value as number) as Value;
+    return Atomics.exchange(this.#marked, this.#index, value as number) as Value;
   }
 
   /** Stores `replacement` where `expected` is there. Returns what was there before: `expected` if it was stored. */
   compareExchange(expected: Value, replacement: Value): Value {
-    return Atomics.compareExchange(this.#view, this.#index, expected as number, replacement as number) as Value;
+    return Atomics.compareExchange(this.#marked, this.#index, expected as number, replacement as number) as Value;
   }
 
   /** Sleeps while the value is `expected`, as `session.waitFor()` does. */

@@ -98,8 +98,8 @@ export class Activity {
   applied(view: DataView, at: number, bytes: number): void {
     const kind = view.getUint8(at + 4);
     const rank = view.getUint16(at + 6, true);
-    // Of a JOIN nobody has the rank yet: ranked() counts it.
-    if (kind === Kind.JOIN) return;
+    // Of a JOIN nobody has the rank yet: ranked() counts it. And the copy of a map is nobody's.
+    if (kind === Kind.JOIN || kind === Kind.COPY) return;
     this.#trace?.entry(this.now_ms, view, at, bytes + this.#partBytes);
     if (kind === Kind.STORE || kind === Kind.ATOMIC) {
       this.#count(rank, bytes);

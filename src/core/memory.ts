@@ -5,6 +5,7 @@
  * one store here too (a DataView setter), never a copy loop, and larger pieces go word by word from their first aligned
  * address upwards. 8-byte words travel as BigInt, because a Float64 would lose the payload of a NaN.
  */
+import { PAGE_SIZE } from "./limits.ts";
 import {
   AtomicOp,
   RUN_HEADER_SIZE,
@@ -75,6 +76,13 @@ export class MapBytes {
   zero(offset: number, length: number): void {
     if (this.watchers.size > 0) this.#announce(offset, length);
     this.bytes.fill(0, offset, offset + length);
+  }
+
+  /** Zeros everywhere. Memory that nobody has written to yet stays so. */
+  clear(): void {
+    for (let offset = 0; offset < this.size; offset += PAGE_SIZE) {
+      if (!isZero(this.bytes.subarray(offset, offset + PAGE_SIZE))) this.zero(offset, PAGE_SIZE);
+    }
   }
 
   #announce(offset: number, length: number): void {
@@ -236,6 +244,14 @@ export class MapBytes {
     this.view.setBigUint64(offset, word.getBigUint64(0, true), true);
     return next;
   }
+}
+
+export function isZero(page: Uint8Array): boolean {
+  const view = new DataView(page.buffer, page.byteOffset, page.length);
+  for (let at = 0; at < page.length; at += 8) {
+    if (view.getInt32(at, true) !== 0 || view.getInt32(at + 4, true) !== 0) return false;
+  }
+  return true;
 }
 
 function read(view: DataView, at: number, width: number): bigint {

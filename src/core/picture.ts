@@ -6,7 +6,7 @@
  * map's size. Pages of zeros are left out: whoever puts the pieces together begins with zeros.
  */
 import { PAGE_SIZE } from "./limits.ts";
-import type { MapBytes } from "./memory.ts";
+import { isZero, type MapBytes } from "./memory.ts";
 import { HEADER_SIZE, Kind, PUBLISH_PART_MAX, RUN_HEADER_SIZE, setUint64, writeRun } from "./protocol.ts";
 
 /** Pages looked at for one frame, so that a map of zeros does not hold up whoever sends it. */
@@ -80,12 +80,4 @@ export class Picture {
     this.#memory.watchers.delete(this);
     this.#kept.clear();
   }
-}
-
-function isZero(page: Uint8Array): boolean {
-  const view = new DataView(page.buffer, page.byteOffset, page.length);
-  for (let at = 0; at < page.length; at += 8) {
-    if (view.getInt32(at, true) !== 0 || view.getInt32(at + 4, true) !== 0) return false;
-  }
-  return true;
 }

@@ -138,6 +138,17 @@ export const Kind = {
    * mapped, and parts may be LENT from now on. See lending.ts.
    */
   SHARE: 35,
+  /**
+   * In an elastic session, about the end of direct mode. From the server to the arbiter of the one node that has processes:
+   * one of another node waits, change over. Between the arbiter and a process, on its main channel: op: ChangeOp. See
+   * change-over.ts.
+   */
+  CHANGE: 36,
+  /**
+   * An ordered operation of the arbiter whose node ends direct mode: the bytes of its map. op: CopyOp, of PIECE length:
+   * bytes of runs in the body, at most PUBLISH_PART_MAX.
+   */
+  COPY: 37,
 } as const;
 export type Kind = (typeof Kind)[keyof typeof Kind];
 
@@ -155,6 +166,11 @@ export type AtomicOp = (typeof AtomicOp)[keyof typeof AtomicOp];
 export const StatusOp = { FACTS: 0, HEAT: 1, MEMORY: 2 } as const;
 /** LEAVING: the last frame of an arbiter that needs its place no more. ASK: the server wants an ANSWER at once. */
 export const PingOp = { BEAT: 0, LEAVING: 1, ASK: 2, ANSWER: 3 } as const;
+
+/** WATCH, from a process: it may write to the map, and waits on this connection to be told to CLOSE it. CLOSED: it has. */
+export const ChangeOp = { WATCH: 0, CLOSE: 1, CLOSED: 2 } as const;
+/** BEGIN: what other nodes have of the map is nothing. END: the last piece was before, and direct mode is over. */
+export const CopyOp = { BEGIN: 0, PIECE: 1, END: 2 } as const;
 
 export const PublishOp = { LAST: 0, MORE: 1, ABANDON: 2, STAGED: 3, LENT: 4 } as const;
 /** JSON; bytes of the map, of which what is not sent is zero; entries of the order as they lie; all has been sent. */
@@ -174,7 +190,7 @@ export const PROCESS_HELLO = {
   wishedRank: [16, 4], // rank + 1, or 0
   order: [20, 1], // number of the order, 0: whatever the session has
   elastic: [21, 1], // 1: the session is to be elastic
-  noDirect: [22, 1], // 1: this process does not want direct mode
+  noDirect: [22, 1], // 1: this process does not want direct mode, 2: it could not be told of its end
   onLoss: [23, 1], // number of the choice, 0: whatever the session has
   session: [24, 64], // zero-padded
 } as const;
@@ -190,7 +206,7 @@ export const JOINED = {
   nodeName: [32, 64],
   mapPath: [96, 160],
   order: [256, 4],
-  /** 1: all processes are on one node, which maps the memory read-write. */
+  /** 1: all processes are on one node, and this one maps the memory read-write. */
   direct: [260, 4],
   onLoss: [264, 4],
   elastic: [268, 4],
@@ -535,6 +551,12 @@ export function checkOperation(view: DataView, at: number, mapSize: number, orde
     case Kind.BARRIER:
     case Kind.SEM_CANCEL:
       return body === 0 ? null : "unexpected body";
+    case Kind.COPY: {
+      const op = view.getUint8(at + 5);
+      if (length !== body || length > PUBLISH_PART_MAX) return "copy: length does not fit its frame";
+      if (op > CopyOp.END || (op !== CopyOp.PIECE && body !== 0)) return "copy: no such flag";
+      return checkRuns(view, at + HEADER_SIZE, at + size, mapSize, ordered);
+    }
     default:
       return `no ordered operation has kind ${kind}`;
   }
@@ -589,6 +611,10 @@ export function wireHeader(): string {
     "",
     "enum wire_publish_op {",
     ...Object.entries(PublishOp).map(([name, value]) => `  WIRE_PUBLISH_${name} = ${value},`),
+    "};",
+    "",
+    "enum wire_change_op {",
+    ...Object.entries(ChangeOp).map(([name, value]) => `  WIRE_CHANGE_${name} = ${value},`),
     "};",
     "",
   ];

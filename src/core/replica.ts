@@ -11,6 +11,7 @@
  * place, and those that the server has not ordered are passed on again, in their order; entries that another node may
  * lack are in the tail.
  */
+import { COPY_PACE, type CopyPace, encodeCopy, MapCopy } from "./change-over.ts";
 import { Status } from "./errors.ts";
 import { FrameReader, PartPool } from "./frames.ts";
 import {
@@ -28,6 +29,8 @@ import type { Sent } from "./outbox.ts";
 import { OverlayMap } from "./overlay.ts";
 import { MapOp } from "./picture.ts";
 import {
+  ChangeOp,
+  CopyOp,
   checkGreeting,
   checkMap,
   checkOperation,
@@ -115,6 +118,11 @@ interface Process {
   state: "joining" | "running" | "leaving" | "left";
   /** The process is there no more; as soon as its rank is known the order is told. */
   dead: boolean;
+  /** It is to trap also in direct mode. */
+  noDirect: boolean;
+  /** It was told that it may write to the map, and has not said that it does not any more; it waits to be told so. */
+  mayWrite: boolean;
+  watches: boolean;
   channels: Set<number>;
   /** Bytes of its publications of which the last part has not come. */
   publishingBytes: number;
@@ -134,11 +142,19 @@ interface Channel {
   requests: number;
   /** Publications of which the last part has not come: bytes so far, by tag. */
   publishing: Map<number, number>;
+  /** Frames that wait for the end of direct mode. */
+  held: number;
   open: boolean;
 }
 
 /** Bytes of the largest vector store. */
 const WORDS_MAX = 64;
+
+/** The end of direct mode, from when the processes are asked to close the map: see change-over.ts. */
+interface Change {
+  copy: MapCopy | null;
+  held: { channel: Channel; frame: Uint8Array }[];
+}
 
 const REASONS: Partial<Record<Status, string>> = {
   [Status.FULL]: "the session has all its processes already; this is one too many",
@@ -158,11 +174,12 @@ const REASONS: Partial<Record<Status, string>> = {
 
 export class Replica {
   readonly session: Session;
+  protected readonly copyPace: CopyPace = COPY_PACE;
   /** The last entry before the epoch of each server that has taken over, and the newest that we have turned to. */
   #starts: number[];
   #promised: number;
   /** Whether it has the bytes of the map from the beginning. */
-  readonly #whole: boolean;
+  #whole: boolean;
   readonly #node: number;
   readonly #nodeName: string;
   readonly #mapPath: string;
@@ -213,6 +230,11 @@ export class Replica {
   readonly #partsByTag = new Map<number, KeptPart[]>();
   /** Operations decided here (direct mode) that have not come back. */
   #decided = 0;
+  #change: Change | null = null;
+  /** Pipelined: the ring is not to be used before direct mode has ended. */
+  #ringWaits = false;
+  /** The connection to the server is broken. */
+  #away = false;
   #hadProcess = false;
   #done = false;
 
@@ -259,6 +281,7 @@ export class Replica {
       ended: () => {},
     };
     this.session = Session.restore(welcome.snapshot, this.#memory, this.#effects);
+    this.session.node = welcome.node;
     this.#tail = new Tail(welcome.base);
     this.#confirmed = welcome.base;
     this.#awaitsMap = bringsMap(welcome.snapshot);
@@ -279,7 +302,7 @@ export class Replica {
   /** Entries from the log. Throws ProtocolError when they are not the order: the replica is then of no use. */
   entries(chunk: Uint8Array): void {
     this.#locked(() => this.#log.push(chunk, (view, at, size, bytes) => this.#entry(view, at, size, bytes)));
-    this.#checkDone();
+    this.#settle();
   }
 
   /** A part of a publication, as a whole frame between those of entries(), in memory that is ours from now on. */
@@ -300,6 +323,10 @@ export class Replica {
       if (!(applied <= this.#confirmed))
         throw new ProtocolError("the server says that we have applied what we have not");
       this.#tail.drop(applied);
+      return;
+    }
+    if (kind === Kind.CHANGE) {
+      this.#beginChange();
       return;
     }
     const wrong = checkOperation(view, at, this.session.config.size, true);
@@ -397,7 +424,8 @@ export class Replica {
   /** How far the order has come here, for a server that may not know. */
   get position(): Resume {
     const { config, seq, phase, nodes } = this.session;
-    const whole = this.#whole && this.#tail.last === seq;
+    const others = this.session.direct && this.#byRank.size === 0;
+    const whole = this.#whole && !others && this.#tail.last === seq;
     return {
       ...{ instance: config.instance, node: this.#node, seq: this.#confirmed, applied: seq },
       ...{
@@ -469,6 +497,7 @@ export class Replica {
     this.#log = new FrameReader(FRAME_MAX);
     for (const part of this.#entryParts.splice(0)) this.#parts.give(part);
     this.#partsBytes = 0;
+    this.#away = true;
   }
 
   /** A server has us again: what it has not ordered is passed on once more. Throws ProtocolError. */
@@ -487,6 +516,10 @@ export class Replica {
       });
     }
     for (const parts of this.#partsByTag.values()) for (const part of parts) this.#proposePart(part);
+    this.#away = false;
+    // It may be another server, which has nothing of the map.
+    if (this.#change !== null) this.#change.copy = null;
+    this.#settle();
   }
 
   /** Of the map that the session began with. */
@@ -509,6 +542,8 @@ export class Replica {
     this.#answersAtomic = isAtomic;
     this.session.apply(view, at);
     this.#answersAtomic = false;
+    // The others have it from here on, too.
+    if (view.getUint8(at + 4) === Kind.COPY && !this.session.direct) this.#whole = true;
   }
 
   // --- Pipelined: the ring of this node's stores -----------------------------------------------------------------
@@ -669,6 +704,7 @@ export class Replica {
       process: null,
       requests: 0,
       publishing: new Map(),
+      held: 0,
       open: true,
     };
     return index;
@@ -683,17 +719,31 @@ export class Replica {
     if (channel === undefined || !channel.open) return;
     // What a process has stored comes before what it asks for.
     this.takeQueued();
-    try {
+    this.#guarded(channel, () =>
       channel.reader.push(chunk, (view, at, size, bytes) => {
         if (channel.open) this.#frame(channel, view, at, size, bytes);
-      });
+      }),
+    );
+    // In direct mode what was asked for is decided by now.
+    this.#settle();
+  }
+
+  /** Whoever sends what it may not is told so, and is gone. */
+  #guarded(channel: Channel, work: () => void): void {
+    const { index } = channel;
+    try {
+      work();
     } catch (error) {
       if (!(error instanceof ProtocolError)) throw error;
       this.#out.reply(index, encode({ kind: Kind.FAIL, op: error.status, body: encodeText(error.message) }));
       this.#out.close(index);
       this.disconnect(index);
     }
-    // In direct mode what was asked for is decided by now.
+  }
+
+  /** What follows from what has happened. */
+  #settle(): void {
+    this.#goOnChanging();
     this.#checkDone();
   }
 
@@ -709,7 +759,7 @@ export class Replica {
       if (process.channel === index) this.#processEnded(process);
     }
     if (channel.requests === 0) this.#release(channel);
-    this.#checkDone();
+    this.#settle();
   }
 
   /** What was published by half must not meet a later publication of this channel's number and tag. */
@@ -741,13 +791,13 @@ export class Replica {
     if (process.state === "left") {
       this.#processes.delete(process);
     } else if (process.rank >= 0 && process.state !== "leaving") {
-      this.#proposeLoss(process);
+      this.#proposeEnd(process, true);
     }
   }
 
-  #proposeLoss(process: Process): void {
+  #proposeEnd(process: Process, lost: boolean): void {
     process.state = "leaving";
-    this.#propose(encode({ kind: Kind.LEAVE, op: 1, rank: process.rank, node: this.#node, tag: NO_TAG }));
+    this.#propose(encode({ kind: Kind.LEAVE, op: lost ? 1 : 0, rank: process.rank, node: this.#node, tag: NO_TAG }));
   }
 
   #frame(channel: Channel, view: DataView, at: number, size: number, bytes: Uint8Array): void {
@@ -767,6 +817,14 @@ export class Replica {
     }
     const tag = view.getUint32(at + 8, true);
     if (process.state === "joining") throw new ProtocolError("a request before the session began");
+    if (kind === Kind.CHANGE) {
+      this.#hears(channel, process, view.getUint8(at + 5));
+      return;
+    }
+    if (this.#change !== null && process.state === "running" && (changesMap(kind) || channel.held > 0)) {
+      this.#hold(this.#change, channel, new Uint8Array(bytes.subarray(at, at + size)));
+      return;
+    }
     if (kind === Kind.PUBLISH && view.getUint8(at + 5) === PublishOp.STAGED) {
       this.#staged(channel, process, view, at);
       return;
@@ -985,6 +1043,8 @@ export class Replica {
     if (mismatch !== null) throw new ProtocolError(mismatch, Status.MISMATCH);
     if (this.#done || phase === "ended") throw new ProtocolError("the session has ended", Status.ENDED);
     const pid = view.getUint32(body + PROCESS_HELLO.pid[0], true);
+    // A session that is not elastic does not change over.
+    const refusal = view.getUint8(body + PROCESS_HELLO.noDirect[0]);
     if (this.#ring?.lock.admit(pid) === false) {
       throw new ProtocolError(
         "this node's arbiter does not see the process; start both in one process namespace",
@@ -998,6 +1058,9 @@ export class Replica {
       token: this.#out.token(),
       state: "joining",
       dead: false,
+      noDirect: refusal === 1 || (refusal === 2 && config.elastic === true),
+      mayWrite: false,
+      watches: false,
       channels: new Set([channel.index]),
       publishingBytes: 0,
       staging: null,
@@ -1013,7 +1076,7 @@ export class Replica {
     this.#propose(
       encode({
         kind: Kind.JOIN,
-        op: view.getUint8(body + PROCESS_HELLO.noDirect[0]) === 1 ? 1 : 0,
+        op: process.noDirect ? 1 : 0,
         node: this.#node,
         tag: (channel.index << 16) >>> 0,
         offset: process.pid,
@@ -1041,7 +1104,8 @@ export class Replica {
     if (process == null) return;
     process.rank = rank;
     this.#byRank.set(rank, process);
-    if (process.dead) this.#proposeLoss(process);
+    // One that gave up before it began, in a session that runs, has done nothing that anybody could miss.
+    if (process.dead) this.#proposeEnd(process, this.session.phase !== "running");
   }
 
   #gone(rank: number): void {
@@ -1049,6 +1113,8 @@ export class Replica {
     if (process === undefined) return;
     this.#byRank.delete(rank);
     process.state = "left";
+    // It has closed the map before it left, or has ended.
+    process.mayWrite = false;
     for (const shadow of process.shadows.values()) this.#dropShadow(shadow);
     process.shadows.clear();
     for (const memory of [process.shadow?.bytes, process.staging]) if (memory != null) this.#out.unmap(memory);
@@ -1117,9 +1183,87 @@ export class Replica {
     body.set(encodeText(this.#nodeName), JOINED.nodeName[0]);
     body.set(encodeText(this.#mapPath), JOINED.mapPath[0]);
     view.setUint32(JOINED.order[0], orderNumber(config.order), true);
-    view.setUint32(JOINED.direct[0], this.session.direct ? 1 : 0, true);
+    const direct = this.session.direct && this.#change === null && !process.noDirect;
+    view.setUint32(JOINED.direct[0], direct ? 1 : 0, true);
+    if (elastic) this.#beginsBeside(process, direct);
     view.setUint32(JOINED.onLoss[0], onLossNumber(config.onLoss), true);
     this.#out.reply(channel.index, encode({ kind: Kind.REPLY, aux: rank, body }));
+  }
+
+  // --- The end of direct mode: see change-over.ts ------------------------------------------------------------------
+
+  /** A process begins in an elastic session: it writes to the map, or finds others that do. */
+  #beginsBeside(process: Process, writes: boolean): void {
+    process.mayWrite = writes;
+    // It has the ring already, but stores come that way only when others are to hear of them.
+    if (writes && !this.#ringWaits) {
+      this.#ringWaits = true;
+      this.#setShadowed(true);
+    }
+    if (!writes) this.#beginChange();
+  }
+
+  /** Somebody wants to join who cannot share the map: all who write to it are asked to close it. */
+  #beginChange(): void {
+    const { direct, config } = this.session;
+    if (this.#change !== null || !direct || config.elastic !== true || this.#byRank.size === 0) return;
+    this.#change = { copy: null, held: [] };
+    for (const process of this.#processes) this.#askToClose(process);
+  }
+
+  #askToClose({ channel, mayWrite, watches }: Process): void {
+    if (mayWrite && watches) this.#out.reply(channel, encode({ kind: Kind.CHANGE, op: ChangeOp.CLOSE }));
+  }
+
+  #hears(channel: Channel, process: Process, op: number): void {
+    const isMain = process.channel === channel.index;
+    if (!isMain || (op !== ChangeOp.WATCH && op !== ChangeOp.CLOSED)) throw new ProtocolError("change: no such flag");
+    if (op === ChangeOp.CLOSED) {
+      process.mayWrite = false;
+    } else {
+      process.watches = true;
+      if (this.#change !== null) this.#askToClose(process);
+    }
+  }
+
+  /** What would change the map waits, and what comes behind it on its channel. */
+  #hold(change: Change, channel: Channel, frame: Uint8Array): void {
+    if (channel.held >= CHANNEL_REQUESTS_MAX) throw new ProtocolError("too many requests under way");
+    channel.held += 1;
+    change.held.push({ channel, frame });
+  }
+
+  /** When nobody writes to the map any more it is put into the order, piece by piece, as the server takes them. */
+  #goOnChanging(): void {
+    const change = this.#change;
+    if (change === null || this.#away || this.#byRank.size === 0) return;
+    if (this.#returned + this.#decided !== this.#proposed) return;
+    for (const { mayWrite } of this.#processes) if (mayWrite) return;
+    if (change.copy === null) {
+      change.copy = new MapCopy(this.#memory, this.#node, this.copyPace);
+      this.#propose(encodeCopy(CopyOp.BEGIN, this.#node));
+    }
+    while (this.#proposals.bytes < this.copyPace.ahead) {
+      const piece = change.copy.next();
+      if (piece === null) {
+        this.#propose(encodeCopy(CopyOp.END, this.#node));
+        this.#endChange(change);
+        return;
+      }
+      this.#propose(piece);
+    }
+  }
+
+  #endChange({ held }: Change): void {
+    this.#change = null;
+    this.#ringWaits = false;
+    this.#setShadowed(this.#shadows.size > 0);
+    for (const { channel } of held) channel.held = 0;
+    for (const { channel, frame } of held) {
+      if (!channel.open) continue;
+      const view = new DataView(frame.buffer, frame.byteOffset, frame.byteLength);
+      this.#guarded(channel, () => this.#frame(channel, view, 0, frame.length, frame));
+    }
   }
 
   #checkDone(): void {
@@ -1189,7 +1333,7 @@ export class Replica {
   #dropShadow(shadow: Shadow): void {
     this.#shadows.delete(shadow);
     this.#effects.watching = this.#shadows.size > 0;
-    if (this.#shadows.size === 0) this.#setShadowed(false);
+    if (this.#shadows.size === 0 && !this.#ringWaits) this.#setShadowed(false);
   }
 
   /** The hole's bytes follow the order again. */
@@ -1242,6 +1386,14 @@ function isPlain(view: DataView): boolean {
   for (let run = HEADER_SIZE; run < end; run += runSize(view, run)) if (runIsMasked(view, run)) return false;
   return true;
 }
+
+/** Whether a process that asks for it has the map changed, or is shown it as it is at one place of the order. */
+const changesMap = (kind: number): boolean =>
+  kind === Kind.STORE ||
+  kind === Kind.ATOMIC ||
+  kind === Kind.PUBLISH ||
+  kind === Kind.SHADOW ||
+  kind === Kind.UNSHADOW;
 
 function stampedTag(channel: Channel, tag: number): number {
   if (tag > 0xffff) throw new ProtocolError("a tag has 16 bits");

@@ -38,6 +38,7 @@ import { checkOrder, type Order } from "./order.ts";
 import { Picture } from "./picture.ts";
 import {
   bodyText,
+  ChangeOp,
   checkGreeting,
   checkOperation,
   encode,
@@ -200,6 +201,8 @@ interface Link {
   missed: Set<number>;
   /** Memory in which its parts lie. */
   lent: { memory: Uint8Array<ArrayBuffer>; sharing: Sharing } | null;
+  /** Joins that wait for the end of direct mode: see change-over.ts. */
+  held: number;
 }
 
 /** A page costs at most an eighth more than it has bytes (RUNS_PAGE_MAX in runs.h); more is no honest publication. */
@@ -211,6 +214,8 @@ export const STAGED_PER_MAP_BYTE = 1.25;
  */
 export const stagedLimit = (mapSize: number): number => mapSize * STAGED_PER_MAP_BYTE + FRAME_MAX;
 
+/** What is ordered also for whom has no rank: joins, ends, and what is the node's. */
+const RANKLESS: ReadonlySet<number> = new Set([Kind.JOIN, Kind.LEAVE, Kind.COPY]);
 const GREETINGS: ReadonlySet<number> = new Set([Kind.HELLO, Kind.STATUS, Kind.SNAPSHOT, Kind.TRACE]);
 const UNMEASURED = { asked_ms: Number.NaN, roundTrip_ms: Number.NaN };
 
@@ -236,6 +241,8 @@ export class Sequencer {
   #hadProcess = false;
   readonly #parts: PartPool;
   readonly #activity: Activity;
+  /** What the links' held counts, in the order in which it came. */
+  #held: { link: Link; frame: Uint8Array }[] = [];
   /** Who traces the session, and what it has not been sent. */
   #trace: { link: number; buffer: TraceBuffer } | null = null;
 
@@ -320,6 +327,7 @@ export class Sequencer {
       stagedBytes: new Map(),
       missed: new Set(),
       lent: null,
+      held: 0,
     });
     return true;
   }
@@ -385,6 +393,7 @@ export class Sequencer {
       this.#activity.endTrace();
     }
     this.#forget(link);
+    this.#forgetHeld(link);
     const place = this.#places.get(link.node);
     if (place === undefined) return;
     place.link = -1;
@@ -629,13 +638,17 @@ export class Sequencer {
     this.#welcome(link, hello, node, encode({ kind: Kind.WELCOME, op: 1, body: encodeJson(resumed) }));
     for (const piece of this.#tail.after(seq)) this.#out.send(link.id, piece);
     this.#taken(place, seq);
+    this.#askToChange();
   }
 
   /** The node has noticed before us that its old connection is broken. */
   #replace(id: number): void {
     const link = this.#links.get(id);
     this.#links.delete(id);
-    if (link !== undefined) this.#forget(link);
+    if (link !== undefined) {
+      this.#forgetHeld(link);
+      this.#forget(link);
+    }
     this.#out.drop(id);
   }
 
@@ -730,12 +743,15 @@ export class Sequencer {
     if (this.session.phase === "ended") return;
     if (!this.#isNext(link, kind, view, at)) return;
     if (this.session.direct && !this.#isDirectNode(link)) {
-      this.#turnAway(link);
+      if (this.session.config.elastic === true) this.#hold(link, kind, new Uint8Array(bytes.subarray(at, at + size)));
+      else this.#turnAway(link);
       return;
     }
+    if (kind === Kind.COPY && !(this.session.direct && this.session.config.elastic === true))
+      throw new ProtocolError("a copy of a map outside direct mode");
     // A rank that the order has already seen go may still have had requests on their way.
     const abandons = kind === Kind.PUBLISH && view.getUint8(at + 5) === PublishOp.ABANDON;
-    const needsRank = kind !== Kind.JOIN && kind !== Kind.LEAVE && !abandons;
+    const needsRank = !RANKLESS.has(kind) && !abandons;
     if (needsRank && !this.session.mayIssue(view.getUint16(at + 6, true), link.node)) return;
     if (kind === Kind.PUBLISH) this.#publish(link, view, at, size, bytes, part);
     else this.#append(bytes, view, at, size);
@@ -763,6 +779,39 @@ export class Sequencer {
       throw new ProtocolError("the session has all its processes already; this is one too many", Status.FULL);
     }
     link.waiting = true;
+  }
+
+  /** It waits until the one node has changed over. */
+  #hold(link: Link, kind: number, frame: Uint8Array): void {
+    // A node without processes has nothing else to ask for.
+    if (kind !== Kind.JOIN) return;
+    if (link.held >= CHANNELS_MAX) throw new ProtocolError("too many requests under way");
+    link.held += 1;
+    this.#held.push({ link, frame });
+    this.#askToChange();
+  }
+
+  /** Again and again: whoever changes over already knows. */
+  #askToChange(): void {
+    if (this.#held.length === 0) return;
+    this.#flush();
+    for (const node of this.session.nodes) {
+      const link = this.#places.get(node)?.link ?? -1;
+      if (link >= 0) this.#out.send(link, encode({ kind: Kind.CHANGE, op: ChangeOp.CLOSE }));
+    }
+  }
+
+  #forgetHeld(link: Link): void {
+    if (link.held > 0) this.#held = this.#held.filter((one) => one.link !== link);
+    link.held = 0;
+  }
+
+  /** Direct mode is over: whoever waited for that joins, in the order in which they came. */
+  #admit(): void {
+    for (const { link, frame } of this.#held.splice(0)) {
+      link.held = 0;
+      this.#append(frame, new DataView(frame.buffer), 0, frame.length);
+    }
   }
 
   #publish(
@@ -847,11 +896,12 @@ export class Sequencer {
 
   #apply(view: DataView, at: number): void {
     const { session } = this;
-    const { published, phase } = session;
+    const { published, phase, direct: wasDirect } = session;
     this.#activity.begins(view, at);
     session.apply(view, at);
     this.#activity.applied(view, at, session.published - published);
     if (phase === "joining" && session.phase !== phase) this.#activity.started();
+    if (wasDirect && !session.direct) this.#admit();
   }
 
   #flush(): void {

@@ -24,7 +24,17 @@ import type { OnLoss } from "./loss.ts";
 import type { MapBytes } from "./memory.ts";
 import { checkName } from "./names.ts";
 import type { Order } from "./order.ts";
-import { type AtomicOp, bodyText, getUint64, HEADER_SIZE, Kind, runLength, runOffset, runSize } from "./protocol.ts";
+import {
+  type AtomicOp,
+  bodyText,
+  CopyOp,
+  getUint64,
+  HEADER_SIZE,
+  Kind,
+  runLength,
+  runOffset,
+  runSize,
+} from "./protocol.ts";
 
 export interface SessionConfig {
   name: string;
@@ -113,6 +123,8 @@ export interface SessionSnapshot {
   barriers: number;
   lostRank: number;
   direct: boolean;
+  /** The end of direct mode has begun: some of the map may be in the order already. */
+  copying: boolean;
   mayBeDirect: boolean;
   processes: Process[];
   semaphores: Semaphore[];
@@ -144,6 +156,8 @@ const waiterKey = (node: number, tag: number): number => node * 2 ** 32 + tag;
 
 export class Session {
   readonly config: SessionConfig;
+  /** The node whose map this is: what it copies into the order is there already. -1: no node's. */
+  node = -1;
   /** The value before the last atomic operation, 16 bytes little-endian. */
   readonly old = new DataView(new ArrayBuffer(16));
   readonly #memory: MapBytes;
@@ -154,6 +168,7 @@ export class Session {
   #barriers = 0;
   #lostRank = -1;
   #direct = false;
+  #copying = false;
   #mayBeDirect = true;
   /** By rank. */
   readonly #processes = new Map<number, Process>();
@@ -191,7 +206,8 @@ export class Session {
   }
   /**
    * Direct mode: when the session started all processes were on one node and none refused. They share the map itself,
-   * the hardware keeps it coherent, and no store is ever ordered here.
+   * the hardware keeps it coherent, and no store is ever ordered here. In an elastic session it may end: see
+   * change-over.ts.
    */
   get direct(): boolean {
     return this.#direct;
@@ -329,6 +345,9 @@ export class Session {
       case Kind.WAKE:
         this.#wake(getUint64(view, at + 24), view.getUint32(at + 36, true), node, tag);
         return;
+      case Kind.COPY:
+        this.#copy(view, at, node);
+        return;
       default:
         throw new RangeError(`session: entry of kind ${kind} was let through`);
     }
@@ -400,12 +419,22 @@ export class Session {
 
   #start(): void {
     this.#phase = "running";
-    const mayBeDirect = this.#mayBeDirect && this.config.elastic !== true;
-    this.#direct = mayBeDirect && new Set(this.#present().map(({ node }) => node)).size === 1;
+    this.#direct = this.#mayBeDirect && new Set(this.#present().map(({ node }) => node)).size === 1;
     for (const process of this.#byRank()) process.state = "running";
     for (const process of this.#byRank()) {
       this.#effects.complete(process.node, process.joinTag, Status.OK, process.rank);
     }
+  }
+
+  /** The map of the node that ends direct mode: see change-over.ts. Nobody else has a process yet, so nobody looks. */
+  #copy(view: DataView, at: number, node: number): void {
+    if (!this.#direct) return;
+    const op = view.getUint8(at + 5);
+    this.#copying = op !== CopyOp.END;
+    this.#direct = op !== CopyOp.END;
+    if (node === this.node) return;
+    if (op === CopyOp.BEGIN) this.#memory.clear();
+    else this.#memory.publish(view, at + HEADER_SIZE, at + view.getUint32(at, true));
   }
 
   #leave(rank: number, node: number, tag: number, lost: boolean): void {
@@ -742,6 +771,7 @@ export class Session {
       barriers: this.#barriers,
       lostRank: this.#lostRank,
       direct: this.#direct,
+      copying: this.#copying,
       mayBeDirect: this.#mayBeDirect,
       processes: this.#byRank(),
       semaphores: [...this.#semaphores.values()],
@@ -784,6 +814,7 @@ export class Session {
     session.#barriers = copy.barriers;
     session.#lostRank = copy.lostRank;
     session.#direct = copy.direct;
+    session.#copying = copy.copying;
     session.#mayBeDirect = copy.mayBeDirect;
     session.#waitingJoins = copy.waitingJoins;
     session.#restored = copy.restored;
@@ -854,9 +885,9 @@ function nameAt(view: DataView, at: number): string {
 
 /**
  * Whether MAP frames follow a welcome with this snapshot. A node that comes after the start needs no bytes unless the
- * session is elastic: it has no processes in it.
+ * session is elastic: it has no processes in it. In direct mode the server has none, until they are copied.
  */
-export const bringsMap = ({ config, restored, phase }: SessionSnapshot): boolean =>
-  phase === "joining" ? restored : phase === "running" && config.elastic === true;
+export const bringsMap = ({ config, restored, phase, direct, copying }: SessionSnapshot): boolean =>
+  phase === "joining" ? restored : phase === "running" && config.elastic === true && (!direct || copying);
 
 const isPresent = (process: Process): boolean => process.state === "running" || process.state === "joining";

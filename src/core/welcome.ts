@@ -55,7 +55,7 @@ export function parseWelcome(text: string, hello: NodeHello): Welcome {
   if (!["joining", "running", "ended"].includes(snapshot.phase as string)) throw wrong("phase");
   for (const field of ["seq", "published", "barriers"]) whole(snapshot, field, 0, Number.MAX_SAFE_INTEGER);
   whole(snapshot, "lostRank", -1, PROCESSES_MAX - 1);
-  for (const field of ["direct", "mayBeDirect", "restored"])
+  for (const field of ["direct", "copying", "mayBeDirect", "restored"])
     if (typeof snapshot[field] !== "boolean") throw wrong(field);
 
   for (const process of list(snapshot, "processes", elastic === true ? PROCESSES_MAX : processes)) {

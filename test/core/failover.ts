@@ -9,7 +9,8 @@
  * - a mutex has one holder, an atomic addition gives the value of its place;
  * - once faults stop everybody is answered.
  *
- * In some sessions, elastic ones, nodes come while it runs, with a picture of the memory.
+ * In some sessions, elastic ones, nodes come while it runs, with a picture of the memory. If such a session is in direct
+ * mode its processes write to the memory by themselves, and then it changes over: at the end all nodes have what they wrote.
  */
 import { Status } from "../../src/core/errors.ts";
 import { FrameReader } from "../../src/core/frames.ts";
@@ -18,19 +19,21 @@ import { MapBytes } from "../../src/core/memory.ts";
 import {
   AtomicOp,
   bodyText,
+  ChangeOp,
   encode,
   encodeGreeting,
   encodeJson,
   encodeText,
   type Frame,
   HEADER_SIZE,
+  JOINED,
   Kind,
 } from "../../src/core/protocol.ts";
 import { type Recovered, Recovery } from "../../src/core/recovery.ts";
-import { Replica } from "../../src/core/replica.ts";
+import type { Replica } from "../../src/core/replica.ts";
 import { type AwayNode, type NodeHello, type Resumed, Sequencer, type Welcome } from "../../src/core/sequencer.ts";
 import { Session, type SessionConfig } from "../../src/core/session.ts";
-import { Pipe, processHello, Violation } from "../support/core-cluster.ts";
+import { Pipe, processHello, SmallSteps, Violation } from "../support/core-cluster.ts";
 import { publication, type Run, viewOf } from "../support/core-frames.ts";
 import { Random } from "../support/core-random.ts";
 import { showFrame, type Trace } from "../support/core-trace.ts";
@@ -52,6 +55,9 @@ export interface FailoverReport {
   replaced: number;
   /** Nodes that came with a picture of the memory. */
   pictures: number;
+  /** Sessions that changed over from direct mode, and copies of the memory that were begun for that. */
+  changed: number;
+  copies: number;
 }
 
 export interface FailoverOptions {
@@ -83,6 +89,11 @@ interface Process {
   node: Node;
   channel: number;
   state: "joining" | "running" | "left" | "lost";
+  rank: number;
+  /** It writes to the memory by itself; it has yet to say that it waits to be told to stop; it was told. */
+  writes: boolean;
+  unheard: boolean;
+  told: boolean;
   request: Request | null;
   nextTag: number;
   /** Ids of what it was told to be done, in its order. */
@@ -298,7 +309,7 @@ class Node {
 
   #welcomed(welcome: Welcome): void {
     const { makeReplica } = this.simulator.options;
-    const make = makeReplica ?? ((...args) => new Replica(...args));
+    const make = makeReplica ?? ((...args) => new SmallSteps(...args));
     this.simulator.say(`${this.name} is welcomed behind entry ${welcome.snapshot.seq}`);
     this.replica = make(welcome, this.name, "/map", this.memory, new Uint8Array(2), {
       propose: (bytes) => {
@@ -363,6 +374,7 @@ class Simulator {
   config: SessionConfig;
   readonly report: FailoverReport = {
     ...{ entries: 0, answers: 0, resumed: 0, epochs: 1, direct: 0, lost: 0, replaced: 0, pictures: 0 },
+    ...{ changed: 0, copies: 0 },
   };
   readonly #random: Random;
   readonly #nodes: Node[] = [];
@@ -483,7 +495,13 @@ class Simulator {
       node.link.up.push(encode({ kind: Kind.PING, offset: node.replica.position.seq }));
     }
     const process = random.pick(node.processes);
-    if (process.state === "running") this.#next(process);
+    if (process.state !== "running") return;
+    if (random.oneIn(2) && this.#changesOver(process)) return;
+    if (process.writes && random.oneIn(2)) {
+      node.memory.set(random.bytes(8), 8 * random.between(1, SIZE / 8 - 1));
+      return;
+    }
+    this.#next(process);
   }
 
   #fault(): void {
@@ -644,6 +662,7 @@ class Simulator {
     const number = this.#frames.get(node) ?? 0;
     this.#frames.set(node, more ? number + 1 : 0);
     if (node.state !== "alive") return;
+    this.#checkAlone(node, frame);
     // One that has just come was not told what was before.
     while (this.#order.length < seq - 1 && node.fresh) this.#order.push({ frames: [], complete: false });
     if (this.#order.length < seq) {
@@ -658,6 +677,21 @@ class Simulator {
       entry.complete = !more;
     } else if (known === undefined || Buffer.compare(known, frame) !== 0) {
       throw new Violation(`${node.name} applies another entry ${seq} than others have`);
+    }
+  }
+
+  /** What is done for one who does not write by itself any more is done beside nobody who does. */
+  #checkAlone(node: Node, frame: Uint8Array): void {
+    const view = viewOf(frame);
+    const kind = view.getUint8(4);
+    if (kind === Kind.COPY && view.getUint8(5) === 0) this.report.copies += 1;
+    if (kind === Kind.COPY && view.getUint8(5) === 2 && node.processes.length > 0) this.report.changed = 1;
+    const writers = node.processes.filter(({ writes, state }) => writes && state === "running");
+    if (writers.length === 0 || view.getUint32(12, true) !== node.number) return;
+    const changes = kind === Kind.STORE || kind === Kind.ATOMIC || kind === Kind.PUBLISH;
+    const rank = view.getUint16(6, true);
+    if (kind === Kind.COPY || (changes && writers.every((writer) => writer.rank !== rank))) {
+      throw new Violation(`${node.name} does ${showFrame(frame)} while others write`);
     }
   }
 
@@ -689,10 +723,27 @@ class Simulator {
   #join(node: Node): void {
     const channel = (node.replica as Replica).connect();
     const request: Request = { what: "join", id: 0, tag: 0, parts: [] };
-    const process: Process = { node, channel, state: "joining", request, nextTag: 1, done: [] };
+    const process: Process = {
+      ...{ node, channel, state: "joining", rank: -1, request, nextTag: 1, done: [] },
+      ...{ writes: false, unheard: false, told: false },
+    };
     node.processes.push(process);
     this.#processes.push(process);
     node.say(channel, processHello("simulated", this.#processes.length));
+  }
+
+  /** What libdsm does by itself in an elastic session in direct mode. False: nothing. */
+  #changesOver(process: Process): boolean {
+    if (process.state !== "running" || (!process.unheard && !process.told)) return false;
+    const op = process.unheard ? ChangeOp.WATCH : ChangeOp.CLOSED;
+    if (process.unheard) {
+      process.unheard = false;
+    } else {
+      process.told = false;
+      process.writes = false;
+    }
+    process.node.say(process.channel, encode({ kind: Kind.CHANGE, op }));
+    return true;
   }
 
   #ask(process: Process, what: Request["what"], frames: Frame[]): void {
@@ -755,6 +806,11 @@ class Simulator {
     if (node.state === "dead" || node.state === "refused") return;
     const process = node.processes.find((one) => one.channel === channel);
     const view = viewOf(frame);
+    if (frame[4] === Kind.CHANGE) {
+      if (process?.writes !== true || process.unheard || process.told) throw new Violation("told to close for nothing");
+      process.told = true;
+      return;
+    }
     const request = process?.request;
     const status = frame[5] as Status;
     const text = bodyText(frame, HEADER_SIZE, view.getUint32(32, true));
@@ -784,10 +840,14 @@ class Simulator {
     switch (request.what) {
       case "join":
         process.state = "running";
+        process.rank = view.getUint32(36, true);
+        process.writes = this.config.elastic === true && view.getUint32(HEADER_SIZE + JOINED.direct[0], true) === 1;
+        process.unheard = process.writes;
         if (node.replica?.session.direct === true) this.report.direct = 1;
         return;
       case "leave":
         process.state = "left";
+        process.writes = false;
         return;
       case "lock":
         if (this.#holder !== null) throw new Violation("two hold the mutex");
@@ -811,6 +871,7 @@ class Simulator {
     if (this.#server.recovering || this.#server.state !== "up") return this.#alive().length === 0;
     const away = new Set(this.#server.away.values());
     if (this.#nodes.some(({ name, state }) => state !== "alive" && away.has(name))) return false;
+    if (this.#processes.some(({ node, unheard, told }) => node.state === "alive" && (unheard || told))) return false;
     const joined = this.#alive().every(({ processes }) => processes.length === this.#perNode);
     return joined && this.#alive().every(({ link }) => link?.welcomed === true && !link.silent);
   }
@@ -828,7 +889,7 @@ class Simulator {
       this.#mend();
       for (const node of this.#alive()) {
         if (node.link === null) this.#connect(node);
-        else if (node.hand()) continue;
+        else if (node.hand() || node.processes.some((process) => this.#changesOver(process))) continue;
         else if (node.replica?.ready === true && node.processes.length < this.#perNode) this.#join(node);
       }
     }
@@ -899,6 +960,8 @@ class Simulator {
       if (replica.session.seq !== reference.seq) throw new Violation(`${name} lacks entries`);
       const [got, expected] = [replica.session, reference].map((session) => JSON.stringify(session.snapshot()));
       if (got !== expected) throw new Violation(`${name} differs:\n${got}\n${expected}`);
+      // What they wrote by themselves is in no order.
+      if (this.config.elastic === true && replica.session.direct) continue;
       if (Buffer.compare(bytes, memory) !== 0) throw new Violation(`the bytes of ${name} differ`);
     }
   }

@@ -9,7 +9,8 @@
  *
  * In a direct session the node decides the order and the server must broadcast just that; its processes write its
  * memory themselves, and nobody else may change what they wrote. In an elastic session nodes and processes come at any
- * time, with a picture of the memory, and go.
+ * time, with a picture of the memory, and go; if it begins as a direct one it changes over when others come, and then its
+ * node's memory must be what the order says, with all that was written there.
  */
 import { Status } from "../../src/core/errors.ts";
 import type { Block } from "../../src/core/heap.ts";
@@ -17,6 +18,8 @@ import { MapBytes } from "../../src/core/memory.ts";
 import {
   AtomicOp,
   bodyText,
+  ChangeOp,
+  CopyOp,
   encode,
   encodeGreeting,
   encodeText,
@@ -66,8 +69,9 @@ export interface Report {
   answers: number;
   loads: number;
   lost: number;
-  /** Sessions that ran in direct mode. */
+  /** Sessions that ran in direct mode to their end, and that changed over. */
   direct: number;
+  changed: number;
   /** Nodes that came with a picture of the memory. */
   pictures: number;
   /** Sleeps that a wake ended, sleeps that were not begun, and blocks given out. */
@@ -119,6 +123,8 @@ interface Sleep {
   /** Whether the place held the value when the sleep was asked for, and how often memory had changed by then. */
   equal: boolean;
   changes: number;
+  /** Its node decided, and may have found the value changed, which is in no order. */
+  decided: boolean;
 }
 
 interface Word {
@@ -156,8 +162,12 @@ interface Process {
   state: "joining" | "running" | "going" | "left" | "refused" | "dead";
   barriersEntered: number;
   barriersPassed: number;
-  /** It may write its node's memory. */
+  /** It may write its node's memory; it has yet to say that it waits to be told to stop; it was told. */
   direct: boolean;
+  unheard: boolean;
+  told: boolean;
+  /** It joined or was told when others wrote, and has its stores done by its node. */
+  traps: boolean;
   shadow: Uint8Array;
   holes: Hole[];
 }
@@ -197,6 +207,8 @@ class Simulator {
   }));
   /** In direct mode: the node that decides, and what its memory must be behind so many entries of the order. */
   #decider: Node | null = null;
+  /** It was one: what it has decided and not handed on may yet not have happened. */
+  #decided: Node | null = null;
   readonly #shared = new Uint8Array(SIZE);
   #sharedIndex = 0;
   /** How often the shared memory has changed. */
@@ -215,6 +227,7 @@ class Simulator {
     loads: 0,
     lost: 0,
     direct: 0,
+    changed: 0,
     pictures: 0,
     woken: 0,
     refused: 0,
@@ -246,7 +259,8 @@ class Simulator {
     this.#losses = flavour === "locks" || random.oneIn(3);
     this.#closes = random.oneIn(2);
     this.#strangers = random.oneIn(4);
-    this.#mode = flavour === "direct" ? "direct" : random.pick(["ordered", "ordered", "any"]);
+    const modes = ["ordered", flavour === "elastic" ? "direct" : "ordered", "any"] as const;
+    this.#mode = flavour === "direct" ? "direct" : random.pick(modes);
     this.#extra = random.pick([0, 0, 1, 2]);
     const config: SessionConfig = {
       name: "simulated",
@@ -283,6 +297,7 @@ class Simulator {
     this.#report.entries = this.#order.session.seq;
     this.#report.lost = this.#lost;
     this.#report.direct = this.#order.session.direct ? 1 : 0;
+    this.#report.changed = this.#decided === null ? 0 : 1;
     this.#report.blocks = this.#order.given;
     return this.#report;
   }
@@ -302,7 +317,7 @@ class Simulator {
       if (event === "done" && this.#flavour === "elastic") node.leave();
       if (event !== "lost" || node.done) return;
       if (node.fault !== null) throw new Violation(`${node.name}: ${node.fault}`);
-      if (node === this.#decider) this.#order.deciderLost = true;
+      if (node === this.#decider || node === this.#decided) this.#order.deciderLost = true;
       const here = this.#processes.filter((process) => process.node === node);
       // The server has turned it away: its processes, of which none is in the session, are told why.
       if (node.refusal === null) for (const process of here) this.#die(process);
@@ -324,7 +339,8 @@ class Simulator {
   #proposed(node: Node, bytes: Uint8Array): void {
     this.#settleProposal();
     const session = node.replica?.session;
-    if (session?.direct === true) this.#proposal = { node, frame: new Uint8Array(bytes), seq: session.seq };
+    const decides = session?.direct === true && session.presentOn(node.number).length > 0;
+    if (decides) this.#proposal = { node, frame: new Uint8Array(bytes), seq: session.seq };
   }
 
   /** What was decided is in the order from then on: whatever the server broadcasts must follow it. */
@@ -334,7 +350,20 @@ class Simulator {
     if (proposal === null || (proposal.node.replica as Replica).session.seq === proposal.seq) return;
     if (proposal.node !== this.#decider) throw new Violation(`${proposal.node.name} decides, but is not the one to`);
     setUint64(viewOf(proposal.frame), 16, proposal.seq + 1);
+    this.#checkAlone(proposal.node, proposal.frame);
     this.#order.add(proposal.frame);
+  }
+
+  /** What is done for one who does not write by itself is done beside nobody who does. */
+  #checkAlone(node: Node, frame: Uint8Array): void {
+    const writers = this.#processes.filter((process) => process.node === node && process.direct);
+    const kind = frame[4] as number;
+    const changes = kind === Kind.STORE || kind === Kind.ATOMIC || kind === Kind.PUBLISH;
+    const rank = viewOf(frame).getUint16(6, true);
+    const traps = this.#processes.some((one) => one.node === node && one.rank === rank && one.traps);
+    if (writers.length > 0 && (kind === Kind.COPY || (changes && traps))) {
+      throw new Violation(`${node.name} decides ${showFrame(frame)} while others write`);
+    }
   }
 
   /** Moves some bytes on some connection. False when nothing is under way. */
@@ -354,7 +383,10 @@ class Simulator {
   /** The memory of a direct session changes by what its processes write and by the few entries that write at all. */
   #followDecider(): void {
     const { session, frames, completed, snapshots } = this.#order;
-    if (!session.direct) return;
+    if (!session.direct) {
+      this.#endDirect();
+      return;
+    }
     this.#decider ??= this.#cluster.nodes.find(({ number }) => session.presentOn(number).length > 0) ?? null;
     const node = this.#decider;
     if (node === null || node.lost) return;
@@ -365,6 +397,8 @@ class Simulator {
     position.index = index;
     for (; this.#sharedIndex < index; this.#sharedIndex += 1) {
       const { frame, entry, zeroed } = frames[this.#sharedIndex] as Recorded;
+      // What it puts into the order it has.
+      if (frame[4] === Kind.COPY) continue;
       entry.old = execute(this.#shared, frame);
       if (zeroed !== null) this.#shared.fill(0, zeroed.offset, zeroed.offset + zeroed.size);
       this.#changes += 1;
@@ -378,6 +412,22 @@ class Simulator {
     }
   }
 
+  /** From here on its node is like any other. */
+  #endDirect(): void {
+    const node = this.#decider;
+    if (node === null) return;
+    this.#decider = null;
+    this.#decided = node;
+    if (node.lost) return;
+    const position = this.#positions.get(node) as Position;
+    position.decided(this.#order.completed[node.replica?.session.seq as number] as number);
+    // It had the pieces already, and nobody wrote meanwhile.
+    const { index } = position;
+    if (Buffer.compare(node.memory, this.#order.versions[index] as Uint8Array) !== 0) {
+      throw new Violation(`the memory of ${node.name} is not what it has put into the order`);
+    }
+  }
+
   #checkServer(): void {
     const { session } = this.#cluster.sequencer;
     if (session.seq === this.#serverSeq) return;
@@ -388,7 +438,7 @@ class Simulator {
   }
 
   #drain(): void {
-    while (this.#deliver());
+    while (this.#deliver() || this.#processes.some((process) => this.#changeOver(process)));
     this.#cluster.pipes = this.#cluster.pipes.filter((pipe) => pipe.open);
   }
 
@@ -414,6 +464,7 @@ class Simulator {
     const threads = this.#processes.flatMap(({ state, threads }) => (state === "running" ? threads : []));
     if (threads.length === 0) return;
     const thread = random.pick(threads);
+    if (random.oneIn(3) && this.#changeOver(thread.process)) return;
     if (thread.open) this.#next(thread);
     else if (thread.process.threads.every(({ open }) => !open)) throw new Violation("a running process is cut off");
   }
@@ -435,6 +486,9 @@ class Simulator {
       barriersEntered: 0,
       barriersPassed: 0,
       direct: false,
+      unheard: false,
+      told: false,
+      traps: false,
       shadow: new Uint8Array(SIZE),
       holes: [],
     };
@@ -442,9 +496,26 @@ class Simulator {
     const thread = this.#thread(process, true);
     thread.request = { what: "join", tag: 0 };
     const rank = this.#random.between(-1, this.#expected + (this.#flavour === "elastic" ? 4 : 0));
-    const noDirect = this.#mode === "ordered" || (this.#mode === "any" && this.#random.oneIn(4));
+    const late = this.#flavour === "elastic" && this.#order.session.phase === "running";
+    const refuses = (this.#mode === "any" && this.#random.oneIn(4)) || (late && this.#random.oneIn(6));
+    const noDirect = this.#mode === "ordered" || refuses;
     this.#trace?.(`process ${pid} joins on ${node.name}, channel ${thread.channel.index}, and wishes rank ${rank}`);
     thread.channel.up.push(processHello("simulated", pid, { rank, noDirect }));
+  }
+
+  /** What libdsm does by itself in an elastic session that is in direct mode. False: nothing. */
+  #changeOver(process: Process): boolean {
+    const { state, unheard, told, threads } = process;
+    const main = threads.find((thread) => thread.main && thread.open);
+    if (state !== "running" || main === undefined || (!unheard && !told)) return false;
+    if (unheard) process.unheard = false;
+    else {
+      closeMap(process);
+      process.traps = true;
+    }
+    this.#trace?.(`process ${process.pid} ${unheard ? "watches" : "has closed the map"}`);
+    main.channel.up.push(encode({ kind: Kind.CHANGE, op: unheard ? ChangeOp.WATCH : ChangeOp.CLOSED }));
+    return true;
   }
 
   #thread(process: Process, main: boolean): Thread {
@@ -512,7 +583,7 @@ class Simulator {
 
   /** What the processes of a node must see there now. */
   #expectedMemory({ process }: Thread, index: number): Uint8Array {
-    return process.direct ? this.#shared : (this.#order.versions[index] as Uint8Array);
+    return process.node === this.#decider ? this.#shared : (this.#order.versions[index] as Uint8Array);
   }
 
   #ask(thread: Thread, what: Request["what"], frame: Frame, more: Partial<Request> = {}): void {
@@ -625,7 +696,8 @@ class Simulator {
     const expected = random.oneIn(8) ? random.bytes(length) : seen;
     const body = random.bytes(8);
     body.set(expected);
-    const sleep = { offset, expected, equal: Buffer.compare(expected, seen) === 0, changes: this.#changes };
+    const equal = Buffer.compare(expected, seen) === 0;
+    const sleep = { offset, expected, equal, changes: this.#changes, decided: node === this.#decider };
     this.#ask(thread, "sleep", { kind: Kind.SLEEP, offset, length, body }, { sleep, ...(word && { word }) });
   }
 
@@ -716,6 +788,7 @@ class Simulator {
 
   #leave(thread: Thread): void {
     thread.process.state = "going";
+    closeMap(thread.process);
     this.#ask(thread, "leave", { kind: Kind.LEAVE });
   }
 
@@ -753,6 +826,7 @@ class Simulator {
     this.#trace?.(`process ${process.pid}, rank ${process.rank}, which was ${process.state}, dies`);
     if (process.state === "running" || process.state === "joining" || process.state === "going") this.#lost += 1;
     process.state = "dead";
+    closeMap(process);
     for (const thread of process.threads) {
       breakWord(thread);
       thread.open = false;
@@ -815,6 +889,12 @@ class Simulator {
       thread.channel.up.end();
       return;
     }
+    if (view.getUint8(4) === Kind.CHANGE) {
+      const inTime = process.direct && !process.unheard && !process.told;
+      if (process.state === "running" && (!inTime || !thread.main)) throw new Violation("told to close for nothing");
+      process.told = process.direct;
+      return;
+    }
     const tag = view.getUint32(8, true);
     if (request === null || request.tag !== tag) {
       throw new Violation(`process ${process.pid} gets an answer to tag ${tag}, which it did not ask (or twice)`);
@@ -841,7 +921,7 @@ class Simulator {
       // Its process was leaving: that was not even asked.
       if (status === Status.LEFT) return;
       const { sleep } = request;
-      if (!process.direct || sleep === undefined || status !== Status.AGAIN) {
+      if (sleep?.decided !== true || status !== Status.AGAIN) {
         throw new Violation(`a ${request.what} is answered before it has a place`);
       }
       // The node alone knows what it compared with.
@@ -910,7 +990,7 @@ class Simulator {
         if (!ok) return;
         process.rank = view.getUint32(36, true);
         process.direct = view.getUint32(HEADER_SIZE + JOINED.direct[0], true) === 1;
-        if (process.direct !== this.#order.session.direct) throw new Violation("a process is told the wrong mode");
+        this.#checkMode(process);
         process.token = new Uint8Array(view.buffer, view.byteOffset + HEADER_SIZE + JOINED.token[0], 8).slice();
         process.barriersPassed = this.#order.barriersBefore(process.node.number, thread.channel.index);
         process.barriersEntered = process.barriersPassed;
@@ -952,6 +1032,16 @@ class Simulator {
         if (ok) this.#dug(process, request);
         return;
     }
+  }
+
+  /** In an elastic session one may traps beside those who write, until that ends. */
+  #checkMode(process: Process): void {
+    const { session } = this.#order;
+    const elastic = this.#flavour === "elastic";
+    process.unheard = elastic && process.direct;
+    process.traps = elastic && !process.direct;
+    if (elastic ? process.direct && !session.direct : process.direct !== session.direct)
+      throw new Violation("a process is told the wrong mode");
   }
 
   /** In an elastic session others get the ranks of those who go. */
@@ -1099,6 +1189,13 @@ class Simulator {
   }
 }
 
+/** From here on it does not write to its node's memory by itself. */
+function closeMap(process: Process): void {
+  process.direct = false;
+  process.unheard = false;
+  process.told = false;
+}
+
 /** A publication of which not all parts have been sent. */
 const isHalf = ({ parts }: Request): boolean => parts !== undefined && parts.length > 0;
 
@@ -1113,7 +1210,9 @@ const JUDGED: ReadonlySet<Request["what"]> = new Set([
   ...(["lock", "trylock", "unlock"] as const),
 ]);
 /** Entries that change memory. */
-const WRITES: ReadonlySet<number> = new Set([Kind.STORE, Kind.ATOMIC, Kind.PUBLISH, Kind.ALLOC, Kind.NAMED]);
+const WRITES: ReadonlySet<number> = new Set([
+  ...([Kind.STORE, Kind.ATOMIC, Kind.PUBLISH, Kind.ALLOC, Kind.NAMED, Kind.COPY] as const),
+]);
 /** Requests that can be taken back. */
 const CANCELED: ReadonlySet<Request["what"]> = new Set(["wait", "sleep", "lock"]);
 
@@ -1507,6 +1606,14 @@ function execute(memory: Uint8Array, frame: Uint8Array): Uint8Array | null {
     case Kind.STORE:
       for (let at = 0; at < length; at += 1) memory[offset + at] = body[at] as number;
       return null;
+    case Kind.COPY:
+      if (view.getUint8(5) === CopyOp.BEGIN) memory.fill(0);
+      for (let run = 0; run < body.length; run += runSize(view, HEADER_SIZE + run)) {
+        const to = runOffset(view, HEADER_SIZE + run);
+        const bytes = runLength(view, HEADER_SIZE + run);
+        for (let at = 0; at < bytes; at += 1) memory[to + at] = body[run + 8 + at] as number;
+      }
+      return null;
     case Kind.PUBLISH:
       for (let run = 0; run < body.length; run += runSize(view, HEADER_SIZE + run)) {
         const to = runOffset(view, HEADER_SIZE + run);
@@ -1576,8 +1683,10 @@ class Position {
   index: number;
   readonly #order: Order;
   readonly #start: number;
-  /** A node that came after stores were made has no bytes: no process can run there. */
-  readonly #late: boolean;
+  /** A node that came after stores were made has no bytes: no process can run there, before it got them. */
+  #late: boolean;
+  /** So many frames it has decided itself. */
+  #decided = 0;
   #received = 0;
   #kept = 0;
   /** Frames it has been given: an entry in parts is applied with its last. */
@@ -1592,6 +1701,12 @@ class Position {
     this.#late = node.welcome?.snapshot.phase !== "joining" && node.replica?.ready === true;
   }
 
+  /** It does not decide any more; so far it has got. */
+  decided(index: number): void {
+    this.index = index;
+    this.#decided = index;
+  }
+
   check(): void {
     if (this.node.received === this.#received || this.node.lost) return;
     this.#received = this.node.received;
@@ -1601,8 +1716,10 @@ class Position {
       // It is not sent the parts that it has itself.
       if (isPart(next) && ownerOf(next) === this.node.number) this.#kept += next.frame.length;
       else if ((ends[this.#given + 1] as number) > this.#start + this.#received + this.#kept) break;
+      if (next.frame[4] === Kind.COPY && next.frame[5] === CopyOp.BEGIN) this.#late = false;
     }
     for (this.index = this.#given; this.index > 0 && isPart(frames[this.index - 1] as Recorded); ) this.index -= 1;
+    this.index = Math.max(this.index, this.#decided);
     if (!this.#late && Buffer.compare(this.node.memory, versions[this.index] as Uint8Array) !== 0) {
       throw new Violation(`the bytes of ${this.node.name} behind entry ${this.index} are wrong`);
     }

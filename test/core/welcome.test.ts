@@ -131,7 +131,7 @@ test("the welcome of a session at all its limits fits its frame, and is taken", 
         elastic: true,
       },
       ...{ phase: "running", seq: most, published: most, barriers: most, lostRank: PROCESSES_MAX - 1 },
-      ...{ direct: false, mayBeDirect: false, restored: false },
+      ...{ direct: false, copying: false, mayBeDirect: false, restored: false },
       processes: list(PROCESSES_MAX, (rank) => ({
         ...{ rank, node: NODE_NUMBER_MAX, nodeName: name(rank), pid: 0xffff_ffff, state: "running" as const },
         ...{ joinTag: 0xffff_ffff, barrierTag: 0xffff_ffff },

@@ -119,7 +119,7 @@ test("in TypeScript: processes says how many were in the last barrier", async ()
   await last.do("store 4 0 2");
   await last.do("wakeall 0");
   await last.leave();
-  expect(await grown).toMatchObject({ code: 0, stdout: "1 false\n2\n1\n", stderr: "" });
+  expect(await grown).toMatchObject({ code: 0, stdout: "1 true\n2\n1\n", stderr: "" });
 });
 
 test("a session that is not elastic is not made so by whoever comes later", async () => {

@@ -203,7 +203,7 @@ describe("a server", () => {
     await eventually("the session is there", async () =>
       (await cluster.sessions()).some(({ name }) => name === session),
     );
-    const environment = { ...HEARTBEAT, DSM_ELASTIC: "1", DSM_RECONNECT_TIMEOUT_MS: "4000" };
+    const environment = { ...HEARTBEAT, DSM_ELASTIC: "1", DSM_DIRECT: "0", DSM_RECONNECT_TIMEOUT_MS: "4000" };
     const a = cluster.actor({ session, node: "a", processes: 1, environment });
     await a.do("open");
     old.kill("SIGSTOP");

@@ -19,6 +19,7 @@ import {
   PROCESS_HELLO,
   PROCESS_HELLO_SIZE,
   ProtocolError,
+  RUN_HEADER_SIZE,
   setUint64,
 } from "../../src/core/protocol.ts";
 import { Replica, type ReplicaOutput } from "../../src/core/replica.ts";
@@ -103,6 +104,11 @@ export class Pipe {
       this.#closed();
     }
   }
+}
+
+/** Copies its map page by page, each when the one before has its place: much may happen in between. */
+export class SmallSteps extends Replica {
+  protected override readonly copyPace = { piece: RUN_HEADER_SIZE + PAGE_SIZE, ahead: 1 };
 }
 
 export interface ClusterOptions {
@@ -334,7 +340,7 @@ export class Node {
         this.onEvent("done");
       },
     };
-    const make = this.cluster.options.makeReplica ?? ((...args) => new Replica(...args));
+    const make = this.cluster.options.makeReplica ?? ((...args) => new SmallSteps(...args));
     const ring = this.cluster.options.ring?.(this) ?? null;
     this.replica = make(welcome, this.name, `/map/of/${this.name}`, this.memory, this.atomics, out, ring);
     this.onEvent("welcomed");

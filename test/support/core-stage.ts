@@ -8,6 +8,7 @@ import { DEFAULT_ORDER, type Order } from "../../src/core/order.ts";
 import {
   AtomicOp,
   bodyText,
+  ChangeOp,
   encode,
   encodeGreeting,
   encodeText,
@@ -285,6 +286,10 @@ export class Stage {
         // Takes back the wait, lock or sleep that was asked last.
         actor.channel.up.push(encode({ kind: Kind.SEM_CANCEL, tag: actor.nextTag - 1 }));
         return;
+      case "watch":
+      case "closed":
+        actor.channel.up.push(encode({ kind: Kind.CHANGE, op: verb === "watch" ? ChangeOp.WATCH : ChangeOp.CLOSED }));
+        return;
       case "leave":
         this.#ask(actor, { kind: Kind.LEAVE }, "leave");
         return;
@@ -392,6 +397,10 @@ export class Stage {
     const text = bodyText(frame, HEADER_SIZE, view.getUint32(32, true));
     if (kind === Kind.FAIL) {
       this.#say(`${actor.name}: fails, ${statusName(status)}: ${text}`);
+      return;
+    }
+    if (kind === Kind.CHANGE) {
+      this.#say(`${actor.name}: is to close the map`);
       return;
     }
     const tag = view.getUint32(8, true);

@@ -77,7 +77,7 @@ typedef struct dsm_config {
   int32_t autostart;        /* 1: start a local daemon where none listens on a loopback address; 0: never */
   const char *binary;       /* path of the dsm binary; NULL: DSM_BIN, beside the library, PATH */
   const char *order;        /* "sequential", "release" or "pipelined"; NULL: what the session has, sequential for a new one */
-  int32_t direct;           /* 0: no direct mode, even if all processes are on one node */
+  int32_t direct;           /* 0: no direct mode, even if all processes are on one node; ends that of an elastic session */
   const char *on_loss;      /* "fail" or "continue"; NULL: whatever the session has, fail for a new one */
   int32_t elastic;          /* 1: processes may join while it runs; 0: whatever the session is, a new one is not */
 } dsm_config;
@@ -113,7 +113,10 @@ const char *dsm_order(const dsm_session *session);  /* "sequential", "release" o
  * so that what was reached can be saved. "continue": the others go on without it; barriers count those that are there. */
 const char *dsm_on_loss(const dsm_session *session);
 /* 1 in direct mode: all processes are on one node and share its memory as threads do; a store costs what a store costs,
- * and what may be relied on is x86-TSO. */
+ * and what may be relied on is x86-TSO. In an elastic session direct mode ends, by itself and at any time, when a process
+ * of another node joins (or one with `direct` 0): no store is missed, and those made meanwhile wait. A thread of the
+ * library's own, which such a session has in each process until it is left, sees to that. Write such programs as if there
+ * were no direct mode; system calls that write to the map (see below) that are under way just then fail as they would. */
 int dsm_is_direct(const dsm_session *session);
 
 /* Waits until every process that has not left is in the barrier. */

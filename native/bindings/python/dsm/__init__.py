@@ -177,7 +177,6 @@ class Session:
         self.node: str = library.dsm_node(pointer).decode()
         self.name: str = library.dsm_name(pointer).decode()
         self.order: str = library.dsm_order(pointer).decode()
-        self.direct: bool = library.dsm_is_direct(pointer) != 0
         self.buffer = memoryview((ctypes.c_uint8 * self.size).from_address(self.address)).cast("B")
         """All of the shared memory, as writable bytes."""
 
@@ -187,6 +186,11 @@ class Session:
         if self._left:
             raise Error("DSM_LEFT", f'this process has left session "{self.name}"')
         return self._handle
+
+    @property
+    def direct(self) -> bool:
+        """Whether all processes are on one node and share its memory directly. Of an elastic session that may end."""
+        return _load().dsm_is_direct(self._pointer) != 0
 
     def __enter__(self) -> "Session":
         return self
