@@ -2,6 +2,7 @@
 #include "ring.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -21,6 +22,8 @@
 #define PAUSE_NS 50000
 /* So many sleeps between two calls on the arbiter: it may sleep too, or be gone. */
 #define PAUSES_TO_RING 100
+/* How often a process looks whether the arbiter is there, while that is awake and no doorbell is rung. */
+#define LOOK_NS 10000000
 
 _Static_assert(WIRE_RING_SIZE % PAGE_BYTES == 0 && (WIRE_RING_SIZE & (WIRE_RING_SIZE - 1)) == 0, "ring size");
 
@@ -68,6 +71,21 @@ static int ring_doorbell(dsm_session *session) {
   if (sent != 0)
     atomic_store(&session->dead, 1);
   return sent;
+}
+
+/* Whether the arbiter has closed the process's connection, or ended; asked rarely. */
+static int arbiter_gone(dsm_session *session) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+  long long now_ns = now.tv_sec * 1000000000ll + now.tv_nsec;
+  if (now_ns - atomic_load_explicit(&session->ring.looked_ns, memory_order_relaxed) < LOOK_NS)
+    return 0;
+  atomic_store_explicit(&session->ring.looked_ns, now_ns, memory_order_relaxed);
+  struct pollfd connection = {.fd = session->main_fd, .events = POLLRDHUP};
+  if (syscall(SYS_poll, &connection, 1, 0) != 1 || (connection.revents & (POLLRDHUP | POLLHUP | POLLERR)) == 0)
+    return 0;
+  atomic_store(&session->dead, 1);
+  return 1;
 }
 
 /* The n-th time that something was not yet as wanted. 0, or -1: the arbiter is gone. */
@@ -148,6 +166,8 @@ int ring_store(dsm_session *session, const struct dsm_run *runs, uint32_t count)
   uint32_t size = frame_size + old_size;
   if (size > WIRE_RING_RECORD_MAX)
     return 0;
+  if (atomic_load_explicit(&session->dead, memory_order_relaxed))
+    return -1;
 
   for (unsigned n = 0;; n++) {
     if (take_lock(session) != 0)
@@ -181,7 +201,7 @@ int ring_store(dsm_session *session, const struct dsm_run *runs, uint32_t count)
   _Atomic uint32_t *sleeping = word(ring, WIRE_RING_SLEEPING);
   uint32_t sleep = atomic_load_explicit(sleeping, memory_order_relaxed);
   if (sleep == 0)
-    return 1;
+    return arbiter_gone(session) ? -1 : 1;
   /* In this order: were we stopped between the two, others would go on ringing. A later sleep is left alone. */
   if (ring_doorbell(session) != 0)
     return -1;

@@ -8,6 +8,7 @@
 #ifndef DSM_RING_H
 #define DSM_RING_H
 
+#include <stdatomic.h>
 #include <stdint.h>
 
 #include "../include/dsm/dsm.h"
@@ -17,6 +18,7 @@ struct ring {
   uint8_t *header; /* NULL: the session has none */
   uint8_t *data;
   uint8_t *alias;  /* the map, writable */
+  _Atomic long long looked_ns; /* when it was last looked whether the arbiter is there */
 };
 
 #pragma GCC visibility push(hidden)

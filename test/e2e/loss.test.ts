@@ -1,7 +1,11 @@
 /** What becomes of a session when one of its processes or arbiters dies, by its on_loss. */
 import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { readdirSync } from "node:fs";
+import { join } from "node:path";
+import { RING, RING_HEADER_SIZE, RING_SIZE } from "../../src/core/protocol.ts";
+import { stateOf } from "../cli/dsm.ts";
 import type { Actor } from "../support/e2e-actor.ts";
-import { Cluster } from "../support/e2e-cluster.ts";
+import { Cluster, eventually } from "../support/e2e-cluster.ts";
 
 setDefaultTimeout(120_000);
 
@@ -174,6 +178,28 @@ describe("an arbiter that is killed", () => {
       });
     }
   }
+
+  test("pipelined: who only stores hears of it too, also when the arbiter was awake and nobody rings for it", async () => {
+    const [a, b, c] = await three(["a", "b", "b"], { DSM_ORDER: "pipelined", ...CONTINUE });
+    await b.do("store 4 4096 1");
+    await b.do("fence");
+    const arbiter = cluster.arbiter(a.session, "b");
+    const map = readdirSync("/dev/shm").find((name) => name.includes(`-${arbiter}-`)) as string;
+    const ring = Bun.mmap(join("/dev/shm", map), { shared: true }).subarray(-(RING_HEADER_SIZE + RING_SIZE));
+    process.kill(arbiter, "SIGSTOP");
+    await eventually("the arbiter stands", () => stateOf(arbiter) === "T");
+    new DataView(ring.buffer, ring.byteOffset).setUint32(RING.sleeping[0], 0, true);
+    process.kill(arbiter, "SIGKILL");
+    let stores = 0;
+    // Far fewer than would fill the ring.
+    while (stores < 5000 && (await b.ask("store 4 4096 2").catch(() => "ended")) === "ok") stores += 1;
+    expect(stores).toBeLessThan(5000);
+    expect((await b.end()).signal).toBe("SIGBUS");
+    c.kill("SIGKILL");
+    await c.end();
+    await a.leave();
+    await clear();
+  });
 
   test("in direct mode: calls fail at once, and stores go on in the memory that is left", async () => {
     const [a, b, c] = await three(["a", "a", "a"], {});
