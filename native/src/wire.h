@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define WIRE_VERSION 1u
+#define WIRE_VERSION 2u
 #define WIRE_MAGIC 0x00657269776d7364ull
 #define WIRE_FRAME_MAX 1048576u
 #define WIRE_PUBLISH_PART_MAX 524288u
