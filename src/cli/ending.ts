@@ -29,6 +29,9 @@ export class Ending {
   failure = 0;
   readonly #reach: Reach;
   readonly #passed = new Set<string>();
+  /** Exit code of the signal by which somebody asked for the end, and whether a process has failed since. */
+  #asked = 0;
+  #failedSince = false;
   #interrupts = 0;
   #kill: ReturnType<typeof setTimeout> | undefined;
   #killDue = Number.POSITIVE_INFINITY;
@@ -41,6 +44,7 @@ export class Ending {
   fail(code: number): void {
     if (this.failure !== 0) return;
     this.failure = code;
+    this.#failedSince = this.#asked !== 0;
     if (this.#begun) this.end();
     else this.#reach.abandon?.();
   }
@@ -51,7 +55,10 @@ export class Ending {
       // A shell would say as much. Those we have signalled ourselves need no words.
       const ours = this.failure !== 0 || this.#passed.has(String(signal)) || this.#killDue < Number.POSITIVE_INFINITY;
       if (!ours) messages.error(`${who} was ended by ${signal}`);
-      this.fail(128 + signalNumber(signal));
+      const failure = 128 + signalNumber(signal);
+      // Another may have failed because it heard of this one's end before it got the signal itself.
+      if (this.#failedSince && failure === this.#asked) this.failure = failure;
+      this.fail(failure);
     }
     if (code !== null && code !== 0) this.fail(code);
   }
@@ -96,8 +103,9 @@ export class Ending {
   }
 
   #ask(signal: NodeJS.Signals): void {
+    if (this.failure === 0) this.#asked = 128 + constants.signals[signal];
     if (this.#begun) this.#signal(signal);
-    else this.fail(128 + constants.signals[signal]);
+    else this.fail(this.#asked);
   }
 
   #killAfter(milliseconds: number): void {

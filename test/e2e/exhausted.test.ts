@@ -239,7 +239,8 @@ test("a process without memory for a page of its hole ends with a message, and o
 
 test("a session in which as many wait as can: one more is told so, others go on, and who comes later is welcomed", async () => {
   const session = cluster.session();
-  const environment = { DSM_ELASTIC: "1", DSM_ON_LOSS: "continue" };
+  // Not in direct mode, which lasts until all who may write to the map have closed it.
+  const environment = { DSM_ELASTIC: "1", DSM_ON_LOSS: "continue", DSM_DIRECT: "0" };
   const a = cluster.actor({ session, node: "a", processes: 1, environment });
   await a.do("open");
   // A process that keeps to the frames, but not to what a library would let it do.

@@ -3,6 +3,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, te
 import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Status } from "../../src/core/errors.ts";
+import { PROTOCOL_VERSION } from "../../src/core/limits.ts";
 import { encode, encodeText, Kind } from "../../src/core/protocol.ts";
 import type { Actor } from "../support/e2e-actor.ts";
 import { Cluster, DSM } from "../support/e2e-cluster.ts";
@@ -261,11 +262,11 @@ describe("a part of another protocol version", () => {
   const refusal = encode({ kind: Kind.FAIL, op: Status.VERSION, body: encodeText(TEXT) });
 
   test("the daemon", async () => {
-    const health = { service: "dsm", version: "9.9.9", protocol: 2, pid: 1, autostarted: false };
+    const health = { service: "dsm", version: "9.9.9", protocol: 77, pid: 1, autostarted: false };
     const other = Bun.serve({ hostname: "127.0.0.1", port: 0, fetch: () => Response.json(health) });
     expect(await refused({ DSM_DAEMON: `127.0.0.1:${other.port}` })).toBe(
-      `DSM_VERSION the session daemon at 127.0.0.1:${other.port} (dsm 9.9.9) speaks protocol version 2, ` +
-        "this is version 1; install the same dsm on both",
+      `DSM_VERSION the session daemon at 127.0.0.1:${other.port} (dsm 9.9.9) speaks protocol version 77, ` +
+        `this is version ${PROTOCOL_VERSION}; install the same dsm on both`,
     );
     await other.stop(true);
   });

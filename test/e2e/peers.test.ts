@@ -122,7 +122,7 @@ for (const [role, connect] of [
       const peer = await connect();
       peer.send(withVersion(encodeGreeting(Kind.HELLO, bytesOf(88, 0)), 77));
       expect((await peer.frame())?.text).toBe(
-        "the peer speaks protocol version 77, this is version 1; install the same dsm on both",
+        `the peer speaks protocol version 77, this is version ${PROTOCOL_VERSION}; install the same dsm on both`,
       );
     });
 
