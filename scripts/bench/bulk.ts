@@ -5,7 +5,7 @@ import {
   dsm,
   type Group,
   least,
-  median,
+  medianOf,
   most,
   mpirun,
   numbers,
@@ -66,9 +66,8 @@ export const bulk: Group = {
     const { environment, quick } = bench;
     const bytes = quick ? 1 << 20 : BYTES;
     const sink = await startBeside(script("stream", "sink", String(bytes)), environment);
-    const rounds = quick ? "2" : "6";
-    const gigabytes = async (argv: string[]) =>
-      bytes / median((await numbers([...argv, rounds], environment)).map(([ns]) => ns as number));
+    const rounds = quick ? "2" : "12";
+    const gigabytes = async (argv: string[]) => bytes / medianOf(await numbers([...argv, rounds], environment));
     const probe = (figure: string, argv: string[]): Probe => ({
       gives: [figure],
       run: async () => ({ [figure]: await gigabytes(argv) }),
@@ -88,10 +87,10 @@ export const bulk: Group = {
   },
 };
 
-function settings({ environment, quick }: Bench, kind: string) {
+function settings({ environment, quick }: Bench, kind: string, rounds: number) {
   const mib = quick ? 1 : MIB;
   return {
-    argv: [dsm, "run", "-n", "2", "--nodes", "2", "--", program("bulk"), kind, String(mib), quick ? "2" : "6"],
+    argv: [dsm, "run", "-n", "2", "--nodes", "2", "--", program("bulk"), kind, String(mib), String(rounds)],
     environment: {
       ...environment,
       DSM_SIZE: `${mib + 1}MiB`,
@@ -105,10 +104,10 @@ function publication(bench: Bench, gives: string[], kind: string): Probe {
   return {
     gives,
     run: async () => {
-      const { argv, environment } = settings(bench, kind);
+      const { argv, environment } = settings(bench, kind, bench.quick ? 2 : kind === "sparse" ? 60 : 12);
       const lines = await numbers(argv, environment);
-      const ns = median(lines.map((line) => line[0] as number));
-      const rate = median(lines.map(([took, bytes]) => (bytes as number) / (took as number)));
+      const ns = medianOf(lines);
+      const rate = medianOf(lines.map(([took, bytes]) => [(bytes as number) / (took as number)]));
       const [rateName, timeName] = gives as [string, string?];
       return {
         [rateName]: kind === "release" ? rate * 1000 : rate,
@@ -123,17 +122,17 @@ function memory(bench: Bench): Probe {
   return {
     gives: ["server MiB", "arbiter MiB"],
     run: async () => {
-      const { argv, environment, mapMiB } = settings(bench, "hole");
+      // However fast they are, so many rounds of a hole outlast some samples.
+      const { argv, environment, mapMiB } = settings(bench, "hole", bench.quick ? 50 : 6);
       const session = `memory-${crypto.randomUUID()}`;
       let [server, arbiter] = [0, 0];
       const sample = () => {
         server = Math.max(server, ...residentMiB(session, "server").map((mib) => mib - mapMiB));
         arbiter = Math.max(arbiter, ...residentMiB(session, "arbiter"));
       };
-      // However fast they are, so many rounds of a hole outlast some samples.
       const timer = setInterval(sample, bench.quick ? 10 : 50);
       try {
-        await numbers([...argv.slice(0, -1), bench.quick ? "50" : "6"], { ...environment, DSM_SESSION: session });
+        await numbers(argv, { ...environment, DSM_SESSION: session });
       } finally {
         clearInterval(timer);
       }
