@@ -301,7 +301,11 @@ export class Replica {
 
   /** Entries from the log. Throws ProtocolError when they are not the order: the replica is then of no use. */
   entries(chunk: Uint8Array): void {
-    this.#locked(() => this.#log.push(chunk, (view, at, size, bytes) => this.#entry(view, at, size, bytes)));
+    try {
+      this.#log.push(chunk, (view, at, size, bytes) => this.#entry(view, at, size, bytes));
+    } finally {
+      this.#unlock();
+    }
     this.#settle();
   }
 
@@ -375,8 +379,12 @@ export class Replica {
       for (const part of own) this.#adopt(part.bytes, seq, isNew, () => this.#giveBack(part));
     }
     this.#tail.push(view, bytes, at, size, seq);
-    if (queued && this.#overlay !== null) this.#applyQueued(this.#overlay, view, at);
-    else if (isNew) this.#apply(view, at);
+    if (queued && this.#overlay !== null) {
+      this.#applyQueued(this.#overlay, view, at);
+    } else if (isNew) {
+      this.#lock();
+      this.#apply(view, at);
+    }
   }
 
   /** Whether the frame is what we passed on first of all that has not come back, but for its number. */
@@ -391,7 +399,9 @@ export class Replica {
     const view = new DataView(part.buffer, part.byteOffset, part.length);
     setUint64(view, 16, seq);
     this.#tail.adopt(part, seq, dropped);
-    if (isNew) this.#apply(view, 0);
+    if (!isNew) return;
+    this.#lock();
+    this.#apply(view, 0);
   }
 
   /** Nothing of a publication is in the map before all of it is: if the rest never comes, there is nothing to undo. */
@@ -527,6 +537,7 @@ export class Replica {
     if (!this.#awaitsMap) throw new ProtocolError("a piece of a map that nobody asked for");
     const wrong = checkMap(view, at, this.session.config.size);
     if (wrong !== null) throw new ProtocolError(wrong);
+    this.#lock();
     this.#memory.publish(view, at + HEADER_SIZE, at + view.getUint32(at, true));
     this.#awaitsMap = view.getUint8(at + 5) !== MapOp.LAST;
   }
@@ -550,21 +561,32 @@ export class Replica {
 
   /** Runs `change`, which changes the map, with the ring empty and nobody storing. */
   #locked(change: () => void): void {
-    const ring = this.#ring;
-    if (ring === null || this.#holdsLock) {
-      change();
-      return;
-    }
-    const broken = ring.lock.acquire();
-    this.#holdsLock = true;
+    const held = this.#holdsLock;
     try {
-      this.takeQueued();
-      if (broken) this.#redoLast(ring);
+      this.#lock();
       change();
     } finally {
-      this.#holdsLock = false;
-      ring.lock.release();
+      if (!held) this.#unlock();
     }
+  }
+
+  /**
+   * Until #unlock() the ring is empty and nobody stores. Entries that were queued here change nothing in the map, and those
+   * who store the most do not wait for them.
+   */
+  #lock(): void {
+    const ring = this.#ring;
+    if (ring === null || this.#holdsLock) return;
+    const broken = ring.lock.acquire();
+    this.#holdsLock = true;
+    this.takeQueued();
+    if (broken) this.#redoLast(ring);
+  }
+
+  #unlock(): void {
+    if (!this.#holdsLock) return;
+    this.#holdsLock = false;
+    this.#ring?.release();
   }
 
   /** Passes on the stores that processes have queued. Returns how many. Throws ProtocolError: the ring is damaged. */

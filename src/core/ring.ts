@@ -59,7 +59,7 @@ export class Ring {
   #first = 0;
   /** And those of records that are in no entry yet. */
   #open = 0;
-  /** Where the newest record is, and its frame's size; -1: there was none. */
+  /** Where the newest record is that was taken since we last gave the lock back, and its frame's size; -1: there is none. */
   #lastAt = -1;
   #lastSize = 0;
   #sleeps = 0;
@@ -137,12 +137,19 @@ export class Ring {
     copyWords(this.#copied, to, this.#data, this.#sizes, from, size);
   }
 
+  /** Gives the lock back. */
+  release(): void {
+    this.#lastAt = -1;
+    this.lock.release();
+  }
+
   /**
-   * A copy of the frame of the newest record, whose entry has not been applied; it is checked as any other. Throws
-   * ProtocolError: a process has changed it.
+   * A copy of the frame of the newest record, if it was taken since the lock was last given back: whoever wrote it may not
+   * have written the map. Its entry may have come back, but nothing can have changed the map or the ring since. It is
+   * checked as any other. Throws ProtocolError: a process has changed it.
    */
   last(taker: Pick<RecordTaker, "size">): DataView | null {
-    if (this.#lastAt < 0 || this.taken === this.returned) return null;
+    if (this.#lastAt < 0) return null;
     this.#copy(this.#lastAt, 0, this.#lastSize);
     this.#view.setUint32(0, this.#lastSize, true);
     if (!Number.isFinite(taker.size(this.#view, this.#lastSize))) throw damaged();

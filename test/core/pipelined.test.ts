@@ -174,6 +174,26 @@ describe("the simulator notices a replica that", () => {
       },
     ],
     [
+      "takes a store whose entry came back for done",
+      ringOf(
+        class extends Ring {
+          override last(...taker: Parameters<Ring["last"]>): DataView | null {
+            return this.taken === this.returned ? null : super.last(...taker);
+          }
+        },
+      ),
+    ],
+    [
+      "does the newest store again although its process has given the lock away",
+      ringOf(
+        class extends Ring {
+          override release(): void {
+            this.lock.release();
+          }
+        },
+      ),
+    ],
+    [
       "gives room back when it has taken a store",
       ringOf(
         class extends Ring {

@@ -186,7 +186,13 @@ test("the newest record stays to be done again", () => {
   ring.giveBack();
   expect([ring.taken, ring.returned]).toEqual([2, 1]);
   ring.giveBack();
+  expect(ring.last({ size: sizeOf })?.getUint8(HEADER_SIZE)).toBe(2);
+  // Whoever wrote it has given the lock away, or we could not.
+  ring.release();
   expect(ring.last({ size: sizeOf })).toBeNull();
+  writer.store(0, [16, Uint8Array.of(3)]);
+  take();
+  expect(ring.last({ size: sizeOf })?.getUint8(HEADER_SIZE)).toBe(3);
 });
 
 test("the newest record is no good any more when a process has changed it", () => {
