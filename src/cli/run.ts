@@ -266,7 +266,12 @@ class Run {
         this.#outputs.push(output.copy(rank, 1, child.stdout as ReadableStream<Uint8Array>));
         this.#outputs.push(output.copy(rank, 2, child.stderr as ReadableStream<Uint8Array>));
       }
-      endings.push(child.exited.then(() => this.#ending.ended(`process ${rank}`, child.exitCode, child.signalCode)));
+      const ended = async (): Promise<void> => {
+        // One that failed because another was killed may be seen to end together with that one, which then comes first.
+        if (child.signalCode === null) await new Promise((resolve) => setImmediate(resolve));
+        this.#ending.ended(`process ${rank}`, child.exitCode, child.signalCode);
+      };
+      endings.push(child.exited.then(ended));
     }
     await Promise.all(endings);
     await this.#endGroups();
