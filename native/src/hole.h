@@ -19,8 +19,9 @@
  * (hole_end_direct) all other pages are closed, too, and filling publishes what changed on the hole's whole pages.
  *
  * Filling compares shadow and twin and publishes the bytes that differ as one entry; then the replica takes the
- * shadow's place again; shadow and twin keep their memory for the next hole, up to a limit. The runs of a large publication are put into a staging area that the arbiter maps too, half of it
- * at a time: one half is filled while the arbiter takes the other. Twin and diff are those of Munin (Carter, Bennett and Zwaenepoel, SOSP 1991).
+ * shadow's place again; shadow and twin keep their memory for the next hole, up to a limit. The runs of a large
+ * publication are put into a staging area that the arbiter maps too, half of it at a time: one half is filled while the
+ * arbiter takes the other. Twin and diff are those of Munin (Carter, Bennett and Zwaenepoel, SOSP 1991).
  *
  * Invariant: outside of dig and fill, every page of the map is mapped from the replica, read-only (in direct mode
  * read-write, but in holes), except opened pages (shadow, read-write), loose pages and edge pages (shadow, read-only). */

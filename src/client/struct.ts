@@ -144,10 +144,6 @@ class Memory {
 type Place = [memory: Memory, base: number, path: string];
 
 /**
- * One struct in the memory. A class per definition extends it by accessors. Each kind has functions of its own: a compiler
- * that specialises a function for what it has seen must not find all kinds in one.
- */
-/**
  * Under release a page that this process is storing to is its own until the next synchronising operation, and so is an
  * atomic operation there, unless one was executed on that page before. So one is, with no page its own.
  */
@@ -178,6 +174,10 @@ class LaterMarks {
   }
 }
 
+/**
+ * One struct in the memory. A class per definition extends it by accessors. Each kind has functions of its own: a compiler
+ * that specialises a function for what it has seen must not find all kinds in one.
+ */
 class SharedStruct {
   readonly #memory: Memory;
   readonly #base: number;

@@ -23,7 +23,7 @@
  */
 import { PAGE_SIZE } from "./limits.ts";
 import { isZero, type MapBytes } from "./memory.ts";
-import { CopyOp, HEADER_SIZE, Kind, NO_TAG, PUBLISH_PART_MAX, RUN_HEADER_SIZE, writeRun } from "./protocol.ts";
+import { CopyOp, encode, HEADER_SIZE, Kind, NO_TAG, PUBLISH_PART_MAX, RUN_HEADER_SIZE, writeRun } from "./protocol.ts";
 
 /** Most bytes of a piece, and bytes that are under way beyond which no more are sent. */
 export interface CopyPace {
@@ -34,20 +34,7 @@ export interface CopyPace {
 export const COPY_PACE: CopyPace = { piece: PUBLISH_PART_MAX, ahead: 4 * PUBLISH_PART_MAX };
 
 /** A COPY without bytes. */
-export function encodeCopy(op: number, node: number): Uint8Array<ArrayBuffer> {
-  return copyFrame(op, node, new Uint8Array(HEADER_SIZE), HEADER_SIZE);
-}
-
-function copyFrame(op: number, node: number, room: Uint8Array<ArrayBuffer>, size: number): Uint8Array<ArrayBuffer> {
-  const view = new DataView(room.buffer);
-  view.setUint32(0, size, true);
-  view.setUint8(4, Kind.COPY);
-  view.setUint8(5, op);
-  view.setUint32(8, NO_TAG, true);
-  view.setUint32(12, node, true);
-  view.setUint32(32, size - HEADER_SIZE, true);
-  return room.subarray(0, size);
-}
+export const encodeCopy = (op: number, node: number): Uint8Array => encode({ kind: Kind.COPY, op, tag: NO_TAG, node });
 
 /** The map of `node`, piece by piece; pages of zeros are left out. */
 export class MapCopy {
@@ -64,7 +51,7 @@ export class MapCopy {
   }
 
   /** The next piece, with its pages as they are now, or null behind the last. */
-  next(): Uint8Array<ArrayBuffer> | null {
+  next(): Uint8Array | null {
     const { bytes, size } = this.#memory;
     const frame = new Uint8Array(this.#room);
     const view = new DataView(frame.buffer);
@@ -73,6 +60,10 @@ export class MapCopy {
       const page = bytes.subarray(this.#offset, this.#offset + PAGE_SIZE);
       if (!isZero(page)) at = writeRun(view, at, this.#offset, page);
     }
-    return at > HEADER_SIZE ? copyFrame(CopyOp.PIECE, this.#node, frame, at) : null;
+    if (at === HEADER_SIZE) return null;
+    frame.set(encodeCopy(CopyOp.PIECE, this.#node));
+    view.setUint32(0, at, true);
+    view.setUint32(32, at - HEADER_SIZE, true);
+    return frame.subarray(0, at);
   }
 }

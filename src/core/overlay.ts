@@ -13,8 +13,10 @@
  *
  * Whoever calls add(), or a method that changes the map, holds the ring's lock or has no processes that store.
  */
+import { Fifo } from "./fifo.ts";
 import { MapBytes } from "./memory.ts";
-import { type AtomicOp, ProtocolError } from "./protocol.ts";
+import type { AtomicOp } from "./protocol.ts";
+import { notQueued } from "./ring.ts";
 
 const LINE = 64;
 const WORDS = LINE / 8;
@@ -50,15 +52,15 @@ export class OverlayMap extends MapBytes {
   /** A byte has stores pending while the newest entry that changes it is behind #settled. */
   #settled = 0;
   #open = 1;
-  /** The entries behind #settled, oldest first, from #first on; the last one is open. */
-  #queued: Queued[] = [{ bytes: 0, slots: [], under: [] }];
-  #first = 0;
-  #last = this.#queued[0] as Queued;
+  /** The entries behind #settled that are closed, and the open one. */
+  readonly #queued = new Fifo<Queued>();
+  #last: Queued = { bytes: 0, slots: [], under: [] };
   /** The line that was looked for last, and its slot. */
   #lastLine = -1;
   #lastSlot = -1;
   readonly #scratch = new DataView(new ArrayBuffer(16));
-  #settles = false;
+  /** The entry that settle() is about. */
+  #settles: Queued | null = null;
 
   /** Lines of 64 bytes in which stores are pending. */
   get pendingLines(): number {
@@ -106,7 +108,7 @@ export class OverlayMap extends MapBytes {
       if (newest !== open) {
         const value = old.getUint8(oldAt + i);
         if (newest <= this.#settled) this.#ordered[at] = value;
-        else (this.#queued[this.#first + newest - this.#settled - 1] as Queued).under.push(at, value);
+        else (this.#queued.at(newest - this.#settled - 1) as Queued).under.push(at, value);
         this.#newest[at] = open;
       }
       this.#newestAny[at >>> 3] = open;
@@ -116,8 +118,8 @@ export class OverlayMap extends MapBytes {
   /** What was added since the last call comes back as one entry. */
   closeEntry(): void {
     this.#open += 1;
-    this.#last = { bytes: 0, slots: [], under: [] };
     this.#queued.push(this.#last);
+    this.#last = { bytes: 0, slots: [], under: [] };
   }
 
   /**
@@ -125,23 +127,17 @@ export class OverlayMap extends MapBytes {
    * store() or publish() with it.
    */
   settle(apply: () => void): void {
-    if (this.#settled + 1 >= this.#open) {
-      throw new ProtocolError("an entry of the order is damaged: this node has not queued it");
-    }
-    const { slots, under } = this.#queued[this.#first] as Queued;
-    this.#settles = true;
+    const entry = this.#queued.shift();
+    if (entry === undefined) throw notQueued();
+    const { slots, under } = entry;
+    this.#settles = entry;
     try {
       apply();
     } finally {
-      this.#settles = false;
+      this.#settles = null;
     }
     for (let i = 0; i < under.length; i += 2) this.#ordered[under[i] as number] = under[i + 1] as number;
     this.#settled += 1;
-    this.#first += 1;
-    if (this.#first > 1024 && this.#first * 2 > this.#queued.length) {
-      this.#queued = this.#queued.slice(this.#first);
-      this.#first = 0;
-    }
     for (const slot of slots) {
       if (this.#newestOfLine[slot] !== this.#settled) continue;
       this.#lines.delete(this.#lineOf[slot] as number);
@@ -209,13 +205,13 @@ export class OverlayMap extends MapBytes {
   }
 
   override store(offset: number, source: DataView, from: number, length: number): void {
-    if (this.#settles) return;
+    if (this.#settles !== null) return;
     if (this.#lines.size === 0) super.store(offset, source, from, length);
     else this.#storeLines(offset, source, from, length);
   }
 
   override publish(source: DataView, from: number, end: number): number {
-    return this.#settles ? (this.#queued[this.#first] as Queued).bytes : super.publish(source, from, end);
+    return this.#settles?.bytes ?? super.publish(source, from, end);
   }
 
   /** A store of another node: line by line, past the bytes that have a later store pending. */

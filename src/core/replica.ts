@@ -23,7 +23,7 @@ import {
   PAGE_SIZE,
 } from "./limits.ts";
 import { onLossNumber, onLossOfNumber } from "./loss.ts";
-import { type ApplyRuns, MapBytes } from "./memory.ts";
+import { type ApplyRuns, isZero, MapBytes } from "./memory.ts";
 import { orderNumber, orderOfNumber } from "./order.ts";
 import type { Sent } from "./outbox.ts";
 import { OverlayMap } from "./overlay.ts";
@@ -63,7 +63,7 @@ import {
   setUint64,
 } from "./protocol.ts";
 import type { NodeState } from "./recovery.ts";
-import type { RecordTaker, Ring } from "./ring.ts";
+import { notQueued, type RecordTaker, type Ring } from "./ring.ts";
 import { checkExpectations, type Resume, type Resumed, stagedLimit, type Welcome } from "./sequencer.ts";
 import { bringsMap, type Effects, Session } from "./session.ts";
 import { StoreBatch } from "./store-batch.ts";
@@ -353,11 +353,10 @@ export class Replica {
       this.#keepPart(bytes, at, size);
       return;
     }
-    const queued =
+    const isQueued =
       node === this.#node && view.getUint32(at + 8, true) === NO_TAG && (kind === Kind.STORE || isPublication);
-    if (queued && this.#overlay !== null && !this.#isOldest(view, bytes, at, size)) {
-      throw new ProtocolError("an entry of the order is damaged: this node has not queued it");
-    }
+    const overlay = isQueued ? this.#overlay : null;
+    if (overlay !== null && !this.#isOldest(view, bytes, at, size)) throw notQueued();
     const own = node === this.#node ? this.#return() : NO_PARTS;
     this.#confirmed = seq;
     if (this.#decided > 0 && seq <= this.session.seq) {
@@ -379,8 +378,8 @@ export class Replica {
       for (const part of own) this.#adopt(part.bytes, seq, isNew, () => this.#giveBack(part));
     }
     this.#tail.push(view, bytes, at, size, seq);
-    if (queued && this.#overlay !== null) {
-      this.#applyQueued(this.#overlay, view, at);
+    if (overlay !== null) {
+      this.#applyQueued(overlay, view, at);
     } else if (isNew) {
       this.#lock();
       this.#apply(view, at);
@@ -479,7 +478,7 @@ export class Replica {
     // In direct mode the map is the processes' own, and no server has use for it.
     for (let offset = 0; offset < this.#memory.size && !direct; offset += PAGE_SIZE) {
       const page = this.#ordered(offset);
-      if (page.some((byte) => byte !== 0)) yield encode({ kind: Kind.STATE, op: StateOp.MAP, offset, body: page });
+      if (!isZero(page)) yield encode({ kind: Kind.STATE, op: StateOp.MAP, offset, body: page });
     }
     for (const piece of entries) yield* pieces(StateOp.ENTRIES, piece);
     yield encode({ kind: Kind.STATE, op: StateOp.LAST });
@@ -616,10 +615,8 @@ export class Replica {
       offset + length <= this.#memory.size;
     if (!isWords || !this.#mayQueue(kind >>> 16)) return 0;
     const from = at + HEADER_SIZE / 4;
-    if (!this.#batch.addWords(kind >>> 16, offset, length, words, from)) {
-      this.#proposeBatch(this.#ring as Ring);
-      this.#batch.addWords(kind >>> 16, offset, length, words, from);
-    }
+    if (!this.#batch.takes(kind >>> 16)) this.#proposeBatch(this.#ring as Ring);
+    this.#batch.addWords(kind >>> 16, offset, length, words, from);
     const overlay = this.#overlay as OverlayMap;
     for (let done = 0, old = from + length / 4; done < length; done += 8, old += 2) {
       overlay.addWord(offset + done, words[old] as number, words[old + 1] as number);
@@ -649,10 +646,8 @@ export class Replica {
   }
 
   #takeRecord(view: DataView, bytes: Uint8Array, size: number): void {
-    if (!this.#batch.add(view, bytes, size)) {
-      this.#proposeBatch(this.#ring as Ring);
-      this.#batch.add(view, bytes, size);
-    }
+    if (!this.#batch.takes(view.getUint16(6, true))) this.#proposeBatch(this.#ring as Ring);
+    this.#batch.add(view, bytes, size);
     let old = size;
     eachRun(view, 0, (offset, _from, length) => {
       this.#overlay?.add(offset, length, view, old);

@@ -6,6 +6,7 @@
  * nothing of another node's ever comes over a store that it has not counted in. Several records may become one entry.
  * Their room is given back when the entry has been applied here: what is under way is never more than the ring.
  */
+import { Fifo } from "./fifo.ts";
 import { copyWords } from "./frames.ts";
 import {
   HEADER_SIZE,
@@ -54,9 +55,8 @@ export class Ring {
   /** Everything before it has been taken; before #head it has been applied too. What the ring says of it is not asked. */
   #taken = RING_START;
   #head = RING_START;
-  /** Bytes of the ring that the records of each entry under way take up, oldest first, from #first on. */
-  #room: number[] = [];
-  #first = 0;
+  /** Bytes of the ring that the records of each entry under way take up. */
+  readonly #room = new Fifo<number>();
   /** And those of records that are in no entry yet. */
   #open = 0;
   /** Where the newest record is that was taken since we last gave the lock back, and its frame's size; -1: there is none. */
@@ -165,13 +165,8 @@ export class Ring {
 
   /** The oldest entry under way has been applied. */
   giveBack(): void {
-    const room = this.#room[this.#first];
-    if (room === undefined) throw new ProtocolError("an entry of the order is damaged: this node has not queued it");
-    this.#first += 1;
-    if (this.#first > 1024 && this.#first * 2 > this.#room.length) {
-      this.#room = this.#room.slice(this.#first);
-      this.#first = 0;
-    }
+    const room = this.#room.shift();
+    if (room === undefined) throw notQueued();
     this.returned += 1;
     this.#head = (this.#head + room) >>> 0;
     Atomics.store(this.#words, word(RING.head), this.#head);
@@ -204,5 +199,9 @@ export class Ring {
     Atomics.store(this.#words, word(RING.shadowed), shadowed ? 1 : 0);
   }
 }
+
+/** An entry of this node has come back that is not the one it queued first. */
+export const notQueued = (): ProtocolError =>
+  new ProtocolError("an entry of the order is damaged: this node has not queued it");
 
 const damaged = (): ProtocolError => new ProtocolError("a process of this node has damaged the ring of its stores");

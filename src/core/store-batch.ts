@@ -27,17 +27,15 @@ export class StoreBatch {
     this.#node = node;
   }
 
-  /** Whether a store of the rank belongs into this entry; if not, take() comes first. */
-  #takes(rank: number): boolean {
-    if (this.#stores > 0 && (rank !== this.#rank || this.#end > HEADER_SIZE + BATCH_SIZE)) return false;
-    this.#rank = rank;
-    this.#stores += 1;
-    return true;
+  /** Whether a store of the rank belongs into this entry. If not, take() comes before it is added. */
+  takes(rank: number): boolean {
+    return this.#stores === 0 || (rank === this.#rank && this.#end <= HEADER_SIZE + BATCH_SIZE);
   }
 
-  /** Adds the runs of a STORE or PUBLISH of `size` bytes. False: take what is here first. */
-  add(frame: DataView, bytes: Uint8Array, size: number): boolean {
-    if (!this.#takes(frame.getUint16(6, true))) return false;
+  /** Adds the runs of a STORE or PUBLISH of `size` bytes. */
+  add(frame: DataView, bytes: Uint8Array, size: number): void {
+    this.#rank = frame.getUint16(6, true);
+    this.#stores += 1;
     const view = this.#view;
     let at = this.#end;
     if (frame.getUint8(4) === Kind.STORE) {
@@ -47,18 +45,17 @@ export class StoreBatch {
     }
     copyWords(this.#target, at, bytes, frame, HEADER_SIZE, size - HEADER_SIZE);
     this.#end = at + size - HEADER_SIZE;
-    return true;
   }
 
-  /** Adds the store of `length` bytes, whole words that lie at `from` of `words`, below 2^32. False: as add(). */
-  addWords(rank: number, offset: number, length: number, words: Uint32Array, from: number): boolean {
-    if (!this.#takes(rank)) return false;
+  /** Adds the store of `length` bytes, whole words that lie at `from` of `words`, below 2^32. */
+  addWords(rank: number, offset: number, length: number, words: Uint32Array, from: number): void {
+    this.#rank = rank;
+    this.#stores += 1;
     const at = this.#end >>> 2;
     this.#words[at] = offset;
     this.#words[at + 1] = length << 8;
     for (let i = 0; i < length >>> 2; i += 1) this.#words[at + 2 + i] = words[from + i] as number;
     this.#end += RUN_HEADER_SIZE + length;
-    return true;
   }
 
   /** The frame of what was added, or null if nothing was. Valid until the next add(). */

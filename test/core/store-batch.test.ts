@@ -29,7 +29,15 @@ function record(rank: number, runs: readonly Run[]): Uint8Array {
 
 function add(rank: number, ...runs: Run[]): boolean {
   const frame = record(rank, runs);
-  return batch.add(viewOf(frame), frame, frame.length);
+  if (!batch.takes(rank)) return false;
+  batch.add(viewOf(frame), frame, frame.length);
+  return true;
+}
+
+function addWords(rank: number, ...words: [offset: number, length: number, words: Uint32Array, from: number]): boolean {
+  if (!batch.takes(rank)) return false;
+  batch.addWords(rank, ...words);
+  return true;
 }
 
 const inPlace = (frame: Uint8Array): Uint8Array => {
@@ -72,11 +80,11 @@ test("stores of one process are one publication, in their sequence", () => {
 test("words are taken where they lie", () => {
   const words = Uint32Array.of(99, 1, 2, 3, 4, 99);
   const bytes = new Uint8Array(words.buffer, 4, 16);
-  expect(batch.addWords(2, 2 ** 32 - 64, 16, words, 1)).toBe(true);
+  expect(addWords(2, 2 ** 32 - 64, 16, words, 1)).toBe(true);
   expect(Buffer.compare(batch.take() as Uint8Array, inPlace(record(2, [[2 ** 32 - 64, bytes]])))).toBe(0);
-  batch.addWords(2, 8, 8, words, 3);
-  expect(batch.addWords(1, 8, 8, words, 1)).toBe(false);
-  batch.addWords(2, 24, 16, words, 1);
+  addWords(2, 8, 8, words, 3);
+  expect(addWords(1, 8, 8, words, 1)).toBe(false);
+  addWords(2, 24, 16, words, 1);
   const both = record(2, [
     [8, bytes.subarray(8)],
     [24, bytes],
