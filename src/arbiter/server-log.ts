@@ -6,7 +6,7 @@ import type { Socket } from "bun";
 import { OPEN, type Security } from "../core/auth.ts";
 import { DsmError, statusCode } from "../core/errors.ts";
 import { FrameReader, freeNow, type PartPool } from "../core/frames.ts";
-import { copyLent, openOffer, ShareOp, type Sharing } from "../core/lending.ts";
+import { Borrowed, encodeAccept, type Sharing } from "../core/lending.ts";
 import {
   ACK_BYTES,
   FRAME_MAX,
@@ -261,7 +261,7 @@ function connect(
   /** It is the server's Unix socket. */
   let local = false;
   /** Memory of the server's in which parts lie, and whether it has ours. */
-  let lent: Uint8Array<ArrayBuffer> | null = null;
+  const borrowed = new Borrowed();
   let borrows = false;
 
   const close = (why: Broken | DsmError): void => {
@@ -271,8 +271,7 @@ function connect(
     clearInterval(heartbeat);
     socket?.terminate();
     outbox?.clear();
-    if (lent !== null) sharing?.close(lent);
-    lent = null;
+    borrowed.close();
     // Its frame may be being handled.
     queueMicrotask(() => reader.end());
     handlers.closed(why);
@@ -313,19 +312,12 @@ function connect(
   };
 
   const share = (view: DataView, at: number): void => {
-    if (!local || sharing === null) throw new ProtocolError("it shares memory where nobody can");
-    const op = view.getUint8(at + 5);
-    if (op === ShareOp.ACCEPT) {
-      borrows = true;
-      return;
-    }
-    if (op !== ShareOp.OFFER || lent !== null) throw new ProtocolError("no offer of memory to share");
-    lent = openOffer(sharing, view, at);
-    if (lent !== null) send(encode({ kind: Kind.SHARE, op: ShareOp.ACCEPT }));
+    const heard = borrowed.heard(local ? sharing : null, view, at);
+    if (heard === "borrows") borrows = true;
+    else if (heard === "lends") send(encodeAccept());
   };
   const borrow = (view: DataView, at: number): void => {
-    if (lent === null) throw new ProtocolError("no memory is lent");
-    const part = copyLent(lent, view, at, parts);
+    const part = borrowed.copy(view, at, parts);
     if (part === null) throw new Broken("went on without us");
     handlers.part(part);
   };

@@ -23,12 +23,12 @@ import type {
   SessionSummary,
   SuccessionRequest,
 } from "../core/directory.ts";
+import { inheritedEnvironment } from "../core/environment.ts";
 import { type DsmCode, DsmError, Status } from "../core/errors.ts";
 import { DAEMON_IDLE_MS, PROTOCOL_VERSION } from "../core/limits.ts";
 import { checkProcesses, formatAddress, isLoopback, parseAddress } from "../core/names.ts";
 import { checkOrder } from "../core/order.ts";
 import { checkSize } from "../core/size.ts";
-import { inheritedEnvironment } from "../daemon/spawn.ts";
 import { readSecurity } from "./security.ts";
 import { selfCommand } from "./self.ts";
 

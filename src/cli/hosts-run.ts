@@ -3,6 +3,7 @@ import { randomBytes } from "node:crypto";
 import { readFileSync, statSync } from "node:fs";
 import { constants } from "node:os";
 import { basename, resolve } from "node:path";
+import { inheritedEnvironment } from "../core/environment.ts";
 import { DsmError } from "../core/errors.ts";
 import { bareHost, type Share } from "../core/hosts.ts";
 import {
@@ -16,7 +17,6 @@ import {
 import { LAUNCH_FRAME_MAX, NAME_MAX, VERSION } from "../core/limits.ts";
 import { isLoopback, parseAddress } from "../core/names.ts";
 import { formatSize } from "../core/size.ts";
-import { inheritedEnvironment } from "../daemon/spawn.ts";
 import { createDirectory, firstLine } from "./directory.ts";
 import { END_TIMEOUT_MS, Ending } from "./ending.ts";
 import { interfaceAddress, isHere, localAddresses } from "./host-options.ts";

@@ -3,6 +3,7 @@ import { closeSync, openSync, unlinkSync, writeFileSync } from "node:fs";
 import { chmod, mkdtemp, open, rm } from "node:fs/promises";
 import { homedir, tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
+import { inheritedEnvironment } from "../core/environment.ts";
 import { DsmError } from "../core/errors.ts";
 import {
   Launch,
@@ -16,7 +17,6 @@ import {
 } from "../core/launch.ts";
 import { VERSION } from "../core/limits.ts";
 import { parseAddress } from "../core/names.ts";
-import { inheritedEnvironment } from "../daemon/spawn.ts";
 import { runtimeFiles } from "./assets.ts";
 import { createDirectory } from "./directory.ts";
 import { UsageError } from "./options.ts";

@@ -1,8 +1,8 @@
 import { constants, hostname } from "node:os";
+import { inheritedEnvironment } from "../core/environment.ts";
 import { DsmError } from "../core/errors.ts";
 import { placeRanks, totalSlots } from "../core/hosts.ts";
 import { NAME_MAX } from "../core/limits.ts";
-import { inheritedEnvironment } from "../daemon/spawn.ts";
 import { command } from "./command.ts";
 import { createDirectory } from "./directory.ts";
 import { END_TIMEOUT_MS, Ending } from "./ending.ts";

@@ -55,15 +55,7 @@ export const markOf = (memory: Uint8Array): Uint8Array => memory.subarray(MARK_A
 export const encodeOffer = ({ pid, descriptor, memory }: Shareable): Uint8Array =>
   encode({ kind: Kind.SHARE, op: ShareOp.OFFER, offset: pid, aux: descriptor, body: markOf(memory) });
 
-/** What the SHARE frame at `at` offers, mapped; null: it cannot be. Throws ProtocolError when the frame is no offer. */
-export function openOffer(sharing: Sharing, view: DataView, at: number): Uint8Array<ArrayBuffer> | null {
-  const pid = getUint64(view, at + 24);
-  if (view.getUint32(at, true) !== HEADER_SIZE + MARK_SIZE || !(pid >= 1 && pid <= 0x7fffffff)) {
-    throw new ProtocolError("no offer of memory to share");
-  }
-  const mark = new Uint8Array(view.buffer, view.byteOffset + at + HEADER_SIZE, MARK_SIZE);
-  return sharing.open(pid, view.getUint32(at + 36, true), mark);
-}
+export const encodeAccept = (): Uint8Array => encode({ kind: Kind.SHARE, op: ShareOp.ACCEPT });
 
 const countersOf = (memory: Uint8Array): Int32Array =>
   new Int32Array(memory.buffer, memory.byteOffset + COUNTERS_AT, SLOTS);
@@ -122,34 +114,74 @@ export class LentSlots {
   }
 }
 
-/**
- * The part that the LENT frame at `at` stands for, as a frame in memory from `take`, of which what is not used goes to `give`.
- * Null: it is not there any more. `memory`: what its owner shares with us. Throws ProtocolError when there is no such place.
- */
-export function copyLent(
-  memory: Uint8Array,
-  view: DataView,
-  at: number,
-  pool: { take(size: number): Uint8Array<ArrayBuffer>; give(bytes: Uint8Array<ArrayBuffer>): void },
-): Uint8Array<ArrayBuffer> | null {
-  const offset = getUint64(view, at + 24);
-  const length = view.getUint32(at + 32, true);
-  const slot = offset / SLOT_SIZE;
-  const fits = view.getUint32(at, true) === HEADER_SIZE && length <= PUBLISH_PART_MAX && length % 8 === 0;
-  if (!fits || !(Number.isInteger(slot) && slot < SLOTS)) throw new ProtocolError("publish: no such part is lent");
-  const size = HEADER_SIZE + length;
-  const part = pool.take(size).subarray(0, size);
-  // What was copied is looked at, and nothing that its owner could change meanwhile. The header is the frame's own.
-  part.set(new Uint8Array(view.buffer, view.byteOffset + at, HEADER_SIZE));
-  part.set(memory.subarray(offset + HEADER_SIZE, offset + size), HEADER_SIZE);
-  if (Atomics.load(countersOf(memory), slot) !== view.getInt32(at + 36, true)) {
-    pool.give(part);
-    return null;
+/** Where copies lie. */
+interface Pool {
+  take(size: number): Uint8Array<ArrayBuffer>;
+  give(bytes: Uint8Array<ArrayBuffer>): void;
+}
+
+/** What the SHARE frame at `at` offers, mapped; null: it cannot be. Throws ProtocolError when the frame is no offer. */
+function openOffer(sharing: Sharing, view: DataView, at: number): Uint8Array<ArrayBuffer> | null {
+  const pid = getUint64(view, at + 24);
+  if (view.getUint32(at, true) !== HEADER_SIZE + MARK_SIZE || !(pid >= 1 && pid <= 0x7fffffff)) {
+    throw new ProtocolError("no offer of memory to share");
   }
-  const header = new DataView(part.buffer, part.byteOffset, HEADER_SIZE);
-  header.setUint32(0, size, true);
-  header.setUint8(5, PublishOp.MORE);
-  setUint64(header, 24, 0);
-  header.setUint32(36, 0, true);
-  return part;
+  const mark = new Uint8Array(view.buffer, view.byteOffset + at + HEADER_SIZE, MARK_SIZE);
+  return sharing.open(pid, view.getUint32(at + 36, true), mark);
+}
+
+/** The other side: what the other end of a link lends us, from its offer on. */
+export class Borrowed {
+  #from: { memory: Uint8Array<ArrayBuffer>; sharing: Sharing } | null = null;
+
+  /**
+   * Takes the SHARE frame at `at`. "lends": its memory is mapped now, and encodeAccept() is to be sent; "borrows": it has
+   * mapped ours; "nothing": its memory cannot be mapped here. Throws ProtocolError when the frame is out of place.
+   * `sharing`: null when nothing can be shared over the link.
+   */
+  heard(sharing: Sharing | null, view: DataView, at: number): "lends" | "borrows" | "nothing" {
+    if (sharing === null) throw new ProtocolError("memory cannot be shared over this connection");
+    const op = view.getUint8(at + 5);
+    if (op === ShareOp.ACCEPT) return "borrows";
+    if (op !== ShareOp.OFFER || this.#from !== null) throw new ProtocolError("no offer of memory to share");
+    const memory = openOffer(sharing, view, at);
+    if (memory === null) return "nothing";
+    this.#from = { memory, sharing };
+    return "lends";
+  }
+
+  /**
+   * The part that the LENT frame at `at` stands for, as a frame in memory from the pool. Null: it is not there any more.
+   * Throws ProtocolError when there is no such place.
+   */
+  copy(view: DataView, at: number, pool: Pool): Uint8Array<ArrayBuffer> | null {
+    if (this.#from === null) throw new ProtocolError("publish: no memory is lent");
+    const { memory } = this.#from;
+    const offset = getUint64(view, at + 24);
+    const length = view.getUint32(at + 32, true);
+    const slot = offset / SLOT_SIZE;
+    const fits = view.getUint32(at, true) === HEADER_SIZE && length <= PUBLISH_PART_MAX && length % 8 === 0;
+    if (!fits || !(Number.isInteger(slot) && slot < SLOTS)) throw new ProtocolError("publish: no such part is lent");
+    const size = HEADER_SIZE + length;
+    const part = pool.take(size).subarray(0, size);
+    // What was copied is looked at, and nothing that its owner could change meanwhile. The header is the frame's own.
+    part.set(new Uint8Array(view.buffer, view.byteOffset + at, HEADER_SIZE));
+    part.set(memory.subarray(offset + HEADER_SIZE, offset + size), HEADER_SIZE);
+    if (Atomics.load(countersOf(memory), slot) !== view.getInt32(at + 36, true)) {
+      pool.give(part);
+      return null;
+    }
+    const header = new DataView(part.buffer, part.byteOffset, HEADER_SIZE);
+    header.setUint32(0, size, true);
+    header.setUint8(5, PublishOp.MORE);
+    setUint64(header, 24, 0);
+    header.setUint32(36, 0, true);
+    return part;
+  }
+
+  /** Nothing more comes from the other end. */
+  close(): void {
+    this.#from?.sharing.close(this.#from.memory);
+    this.#from = null;
+  }
 }

@@ -14,7 +14,7 @@ import { Activity } from "./activity.ts";
 import type { LockStatus, SemaphoreStatus, ServerStatus } from "./directory.ts";
 import { Status } from "./errors.ts";
 import { FrameReader, PartPool } from "./frames.ts";
-import { copyLent, openOffer, ShareOp, type Sharing } from "./lending.ts";
+import { Borrowed, encodeAccept, type Sharing } from "./lending.ts";
 import {
   ACK_BYTES,
   CHANNELS_MAX,
@@ -200,7 +200,7 @@ interface Link {
   /** Parts that were gone before they were copied: their publication was abandoned, by tag. */
   missed: Set<number>;
   /** Memory in which its parts lie. */
-  lent: { memory: Uint8Array<ArrayBuffer>; sharing: Sharing } | null;
+  borrowed: Borrowed;
   /** Joins that wait for the end of direct mode: see change-over.ts. */
   held: number;
 }
@@ -326,7 +326,7 @@ export class Sequencer {
       staged: new Map(),
       stagedBytes: new Map(),
       missed: new Set(),
-      lent: null,
+      borrowed: new Borrowed(),
       held: 0,
     });
     return true;
@@ -407,8 +407,7 @@ export class Sequencer {
     for (const parts of link.staged.values()) for (const part of parts) this.#parts.give(part);
     link.staged.clear();
     link.reader.end();
-    link.lent?.sharing.close(link.lent.memory);
-    link.lent = null;
+    link.borrowed.close();
   }
 
   /** The node will not come back: its processes are lost. */
@@ -694,26 +693,18 @@ export class Sequencer {
   /** Who is on our host offers memory, or has taken what we offered. */
   #share(link: Link, view: DataView, at: number): void {
     const sharing = this.#out.sharing?.(link.id) ?? null;
-    if (sharing === null) throw new ProtocolError("memory cannot be shared over this connection");
-    const op = view.getUint8(at + 5);
-    if (op === ShareOp.ACCEPT) {
-      this.#out.borrows?.(link.id);
-      return;
-    }
-    if (op !== ShareOp.OFFER || link.lent !== null) throw new ProtocolError("no offer of memory to share");
-    const memory = openOffer(sharing, view, at);
-    if (memory === null) return;
-    link.lent = { memory, sharing };
-    this.#out.send(link.id, encode({ kind: Kind.SHARE, op: ShareOp.ACCEPT }));
+    const heard = link.borrowed.heard(sharing, view, at);
+    if (heard === "borrows") this.#out.borrows?.(link.id);
+    if (heard !== "lends" || sharing === null) return;
+    this.#out.send(link.id, encodeAccept());
     const offer = this.#parts.offer(sharing);
     if (offer !== null) this.#out.send(link.id, offer);
   }
 
   /** A part that lies in memory of the link's node. */
   #borrow(link: Link, view: DataView, at: number): void {
-    if (link.lent === null) throw new ProtocolError("publish: no memory is lent");
     const tag = view.getUint32(at + 8, true);
-    const part = copyLent(link.lent.memory, view, at, this.#parts);
+    const part = link.borrowed.copy(view, at, this.#parts);
     if (part === null) {
       if (link.missed.size === CHANNELS_MAX) throw new ProtocolError("publish: too many parts are gone");
       link.missed.add(tag);

@@ -1,5 +1,6 @@
 /** Starting a session's server as a process of its own, which outlives the daemon. */
 import type { Subprocess } from "bun";
+import { inheritedEnvironment } from "../core/environment.ts";
 
 const STDERR_KEPT = 4096;
 
@@ -33,19 +34,6 @@ export function spawnServer(
     return child.signalCode ? `it was ended by ${child.signalCode}` : `it ended with exit code ${child.exitCode}`;
   });
   return { pid: child.pid, ended, kill: (signal) => child.kill(signal) };
-}
-
-/** A user's, not a session's. */
-const SECURITY_VARIABLES = ["DSM_TOKEN", "DSM_TOKEN_FILE", "DSM_TLS_CERT", "DSM_TLS_KEY", "DSM_TLS_CA"];
-
-/** A process of one session starts the daemon, and the daemon servers of others: no DSM_ variable of it may come through. */
-export function inheritedEnvironment(environment: Record<string, string | undefined>): Record<string, string> {
-  const kept: Record<string, string> = {};
-  for (const [name, value] of Object.entries(environment)) {
-    const session = name.startsWith("DSM_") && !SECURITY_VARIABLES.includes(name);
-    if (value !== undefined && !session && name !== "BUN_BE_BUN") kept[name] = value;
-  }
-  return kept;
 }
 
 async function readLines(child: Subprocess<"ignore", "ignore", "pipe">, log: (line: string) => void): Promise<string> {

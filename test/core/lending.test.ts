@@ -2,12 +2,12 @@
 import { describe, expect, test } from "bun:test";
 import { PartPool } from "../../src/core/frames.ts";
 import {
-  copyLent,
+  Borrowed,
+  encodeAccept,
   encodeOffer,
   LENT_SIZE,
   LentSlots,
   markOf,
-  openOffer,
   type Shareable,
   ShareOp,
   type Sharing,
@@ -71,33 +71,41 @@ const lender = (): { host: Host; pool: PartPool; memory: Uint8Array<ArrayBuffer>
   return { host, pool, memory: (host.made[0] as Shareable).memory, offer };
 };
 
+/** Who lends, and the other end of the link, which has mapped the memory. */
+const linked = (): { pool: PartPool; borrowed: Borrowed } => {
+  const { host, pool, offer } = lender();
+  const borrowed = new Borrowed();
+  borrowed.heard(host, viewOf(offer), 0);
+  return { pool, borrowed };
+};
+
 const statusOf = (frame: Uint8Array): string => `${frame[4]} ${frame[5]}`;
 
 describe("a part", () => {
   test("is copied from where its reference says, as it was", () => {
-    const { pool, memory } = lender();
+    const { pool, borrowed } = linked();
     const own = new PartPool();
     const parts = [1, 2, 3].map((value) => makePart(pool, value, 0, 300_000 + 8 * value, { tag: value, seq: 7 }));
     for (const part of parts) {
       const reference = pool.reference(part) as Uint8Array;
       expect(reference.length).toBe(HEADER_SIZE);
-      const copy = copyLent(memory, viewOf(reference), 0, own) as Uint8Array;
+      const copy = borrowed.copy(viewOf(reference), 0, own) as Uint8Array;
       expect(Buffer.compare(copy, part)).toBe(0);
       expect(copy.buffer).not.toBe(part.buffer);
     }
   });
 
   test("whose place was given out again meanwhile is not there", () => {
-    const { pool, memory } = lender();
+    const { pool, borrowed } = linked();
     const part = makePart(pool, 1);
     const old = pool.reference(part) as Uint8Array;
     pool.give(part as Uint8Array<ArrayBuffer>);
     // Nobody has it yet, so its bytes are what they were.
-    expect(copyLent(memory, viewOf(old), 0, new PartPool())).not.toBeNull();
+    expect(borrowed.copy(viewOf(old), 0, new PartPool())).not.toBeNull();
     const next = makePart(pool, 2);
     expect(next.byteOffset).toBe(part.byteOffset);
-    expect(copyLent(memory, viewOf(old), 0, new PartPool())).toBeNull();
-    expect(copyLent(memory, viewOf(pool.reference(next) as Uint8Array), 0, new PartPool())).not.toBeNull();
+    expect(borrowed.copy(viewOf(old), 0, new PartPool())).toBeNull();
+    expect(borrowed.copy(viewOf(pool.reference(next) as Uint8Array), 0, new PartPool())).not.toBeNull();
   });
 
   test("beyond what the memory has room for, and a small one, is not lent", () => {
@@ -129,24 +137,49 @@ describe("a part", () => {
     ["with a body", (view: DataView) => view.setUint32(0, HEADER_SIZE + 8, true)],
   ] as const) {
     test(`${what} cannot be`, () => {
-      const { pool, memory } = lender();
+      const { pool, borrowed } = linked();
       const reference = new Uint8Array(HEADER_SIZE + 8);
       reference.set(pool.reference(makePart(pool, 1)) as Uint8Array);
       change(viewOf(reference));
-      expect(() => copyLent(memory, viewOf(reference), 0, new PartPool())).toThrow(ProtocolError);
+      expect(() => borrowed.copy(viewOf(reference), 0, new PartPool())).toThrow(ProtocolError);
     });
   }
 });
 
-test("memory is opened only if it is what was offered", () => {
-  const { host, offer, memory } = lender();
-  expect(openOffer(host, viewOf(offer), 0)).toBe(memory);
-  const other = encodeOffer({ pid: 100, descriptor: 9, memory: new Uint8Array(LENT_SIZE) });
-  expect(openOffer(host, viewOf(other), 0)).toBeNull();
-  for (const bad of [{ offset: 0 }, { offset: 2 ** 33 }, { body: new Uint8Array(0) }]) {
-    const frame = encode({ kind: Kind.SHARE, offset: 100, aux: 9, body: markOf(memory), ...bad });
-    expect(() => openOffer(host, viewOf(frame), 0)).toThrow(ProtocolError);
-  }
+describe("memory", () => {
+  test("is borrowed only if it is what was offered", () => {
+    const { host, pool, offer, memory } = lender();
+    const borrowed = new Borrowed();
+    const other = encodeOffer({ pid: 100, descriptor: 9, memory: new Uint8Array(LENT_SIZE) });
+    expect(borrowed.heard(host, viewOf(other), 0)).toBe("nothing");
+    for (const bad of [{ offset: 0 }, { offset: 2 ** 33 }, { body: new Uint8Array(0) }, { op: 2 }]) {
+      const frame = encode({ kind: Kind.SHARE, offset: 100, aux: 9, body: markOf(memory), ...bad });
+      expect(() => borrowed.heard(host, viewOf(frame), 0)).toThrow(ProtocolError);
+    }
+    const reference = viewOf(pool.reference(makePart(pool, 1)) as Uint8Array);
+    expect(() => borrowed.copy(reference, 0, new PartPool())).toThrow(ProtocolError);
+    expect(borrowed.heard(host, viewOf(offer), 0)).toBe("lends");
+    expect(borrowed.copy(reference, 0, new PartPool())).not.toBeNull();
+    expect(() => borrowed.heard(host, viewOf(offer), 0)).toThrow(ProtocolError);
+    expect(() => borrowed.heard(null, viewOf(offer), 0)).toThrow(ProtocolError);
+  });
+
+  test("that is lent to the other end is heard of, and leaves what is borrowed from it as it is", () => {
+    const { pool, borrowed } = linked();
+    expect(borrowed.heard(new Host(), viewOf(encodeAccept()), 0)).toBe("borrows");
+    const reference = viewOf(pool.reference(makePart(pool, 1)) as Uint8Array);
+    expect(borrowed.copy(reference, 0, new PartPool())).not.toBeNull();
+  });
+
+  test("is given back once, when the link ends", () => {
+    const { host, offer, memory } = lender();
+    const borrowed = new Borrowed();
+    borrowed.close();
+    borrowed.heard(host, viewOf(offer), 0);
+    borrowed.close();
+    borrowed.close();
+    expect(host.closed).toEqual([memory]);
+  });
 });
 
 /** A server with nodes 1 and 2 on its host, each with a process, whose session runs. */
@@ -246,7 +279,7 @@ describe("a server", () => {
     const stage = new Stage();
     stage.offer();
     expect(stage.heard).toEqual([`${Kind.SHARE} ${ShareOp.ACCEPT}`, `${Kind.SHARE} ${ShareOp.OFFER}`]);
-    stage.sequencer.receive(2, encode({ kind: Kind.SHARE, op: ShareOp.ACCEPT }));
+    stage.sequencer.receive(2, encodeAccept());
     expect(stage.borrowers).toEqual([2]);
     const parts = [makePart(stage.pool, 5), makePart(stage.pool, 6, 500_000)];
     for (const part of parts) {
