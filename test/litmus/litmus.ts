@@ -207,7 +207,8 @@ export const PLACEMENTS: [Placement, number, (test: LitmusTest, order: Order) =>
   [
     "paired",
     4,
-    ({ name }, order) => name === "IRIW" || (order === "pipelined" && ["IRIW+adds", "CoRR2"].includes(name)),
+    ({ name }, order) =>
+      name === "IRIW" || (order === "pipelined" && ["IRIW+fences", "IRIW+adds", "CoRR2"].includes(name)),
   ],
 ];
 

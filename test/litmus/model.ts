@@ -195,6 +195,8 @@ function successors(order: Order, program: Step[][], owners: number[], state: St
           break;
         default:
           if (!settled(p) || (step.kind === "wait" && state.posted === 0)) break;
+          // dsm_fence waits for whatever its node has queued, others' stores too.
+          if (step.kind === "sync" && state.buffers[owners[p]!]!.length > 0) break;
           change((copy) => {
             copy.at[p]! += 1;
             if (step.kind === "post") copy.posted += 1;

@@ -381,6 +381,12 @@ export const TESTS: LitmusTest[] = [
       ...always("1010", "all replicas apply the two stores in the same order"),
       release: never("1010", SYNCED),
     },
+    paired: {
+      pipelined: never(
+        "1010",
+        "what a reader saw of its own node has its place once the fence is over: the other store, not seen then, has a later one",
+      ),
+    },
   },
   {
     name: "IRIW+adds",
