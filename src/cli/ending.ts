@@ -10,12 +10,19 @@ import { signalNumber } from "./process-group.ts";
 export const END_TIMEOUT_MS = 2_000;
 /** How long they may take after somebody asked `dsm run` itself to end. */
 const ASKED_END_TIMEOUT_MS = 5_000;
+/** How long a failure waits for the ends that may have caused it. */
+const CAUSE_TIMEOUT_MS = 2_000;
 
 export interface Reach {
   /** Sends it to all processes; may return a promise of their having it. */
   send(signal: NodeJS.Signals): unknown;
   /** How long they may take when somebody has interrupted twice; 0: they are not even interrupted again. */
   interruptedMs: number;
+  /**
+   * Resolves when all processes that are ending now, or have ended, have been reported to `ended`; undefined: they have.
+   * A process begins to end before anybody can hear of it, so who failed because of another one's end finds that here.
+   */
+  underway(): Promise<unknown> | undefined;
   /** Whether there may be processes yet; without it there may be from the beginning. */
   begun?(): boolean;
   /** Takes the place of signals as long as there are none. */
@@ -29,9 +36,8 @@ export class Ending {
   failure = 0;
   readonly #reach: Reach;
   readonly #passed = new Set<string>();
-  /** Exit code of the signal by which somebody asked for the end, and whether a process has failed since. */
-  #asked = 0;
-  #failedSince = false;
+  /** One has failed that may have done so because of another one's end. */
+  #judging = false;
   #interrupts = 0;
   #kill: ReturnType<typeof setTimeout> | undefined;
   #killDue = Number.POSITIVE_INFINITY;
@@ -44,23 +50,28 @@ export class Ending {
   fail(code: number): void {
     if (this.failure !== 0) return;
     this.failure = code;
-    this.#failedSince = this.#asked !== 0;
     if (this.#begun) this.end();
     else this.#reach.abandon?.();
   }
 
-  /** A process has ended; `who` is it in words. */
-  ended(who: string, code: number | null, signal: NodeJS.Signals | number | null): void {
+  /**
+   * A process has ended; `who` is it in words. One that was killed gives the exit code before one that failed on its own
+   * meanwhile: a library that tells of a lost process makes its program fail. Resolves when that is known.
+   */
+  async ended(who: string, code: number | null, signal: NodeJS.Signals | number | null): Promise<void> {
     if (signal !== null) {
       // A shell would say as much. Those we have signalled ourselves need no words.
       const ours = this.failure !== 0 || this.#passed.has(String(signal)) || this.#killDue < Number.POSITIVE_INFINITY;
       if (!ours) messages.error(`${who} was ended by ${signal}`);
-      const failure = 128 + signalNumber(signal);
-      // Another may have failed because it heard of this one's end before it got the signal itself.
-      if (this.#failedSince && failure === this.#asked) this.failure = failure;
-      this.fail(failure);
+      this.fail(128 + signalNumber(signal));
     }
-    if (code !== null && code !== 0) this.fail(code);
+    if (code === null || code === 0 || this.failure !== 0 || this.#judging) return;
+    const underway = this.#reach.underway();
+    if (underway !== undefined) {
+      this.#judging = true;
+      await within(underway, CAUSE_TIMEOUT_MS);
+    }
+    this.fail(code);
   }
 
   /** Asks all to end, and sees to it. */
@@ -103,9 +114,8 @@ export class Ending {
   }
 
   #ask(signal: NodeJS.Signals): void {
-    if (this.failure === 0) this.#asked = 128 + constants.signals[signal];
     if (this.#begun) this.#signal(signal);
-    else this.fail(this.#asked);
+    else this.fail(128 + constants.signals[signal]);
   }
 
   #killAfter(milliseconds: number): void {
@@ -123,4 +133,12 @@ export class Ending {
     this.#passed.add(signal);
     return this.#reach.send(signal);
   }
+}
+
+/** Resolves with the promise, or when the time is over. */
+async function within(promise: Promise<unknown>, milliseconds: number): Promise<void> {
+  const over = Promise.withResolvers<void>();
+  const timer = setTimeout(over.resolve, milliseconds);
+  await Promise.race([promise, over.promise]);
+  clearTimeout(timer);
 }

@@ -78,6 +78,7 @@ class Conductor {
   readonly #ending = new Ending({
     send: (signal) => Promise.all(this.#links.map((link) => link.send(Launch.SIGNAL, 0, signal))),
     interruptedMs: 0,
+    underway: () => this.#askEnded(),
     begun: () => this.#begun,
     abandon: () => {
       for (const link of this.#links) link.close();
@@ -85,6 +86,10 @@ class Conductor {
     },
     killed: () => this.#leaveIn(FAREWELL_TIMEOUT_MS),
   });
+  /** For each host that was asked which of its ranks have ended: what to call when it has told. */
+  readonly #asked = new Map<NodeLink, () => void>();
+  /** Failures whose cause is looked for. */
+  readonly #judged: Promise<void>[] = [];
   #inputTaken: (more: boolean) => void = () => {};
   readonly #progress = new CopyProgress();
 
@@ -107,6 +112,7 @@ class Conductor {
       }
       if (this.#ending.failure === 0) await this.#order(address, token);
       await Promise.all(this.#links.map((link) => link.ended));
+      await Promise.all(this.#judged);
       return this.#ending.failure;
     } catch (error) {
       // What was interrupted may well have failed for that reason.
@@ -231,7 +237,7 @@ class Conductor {
         break;
       case Launch.EXIT: {
         const { code, signal } = launchJson<RankEnd>(frame);
-        this.#ending.ended(`process ${rank} on ${link.host}`, code, signal as NodeJS.Signals | null);
+        this.#judged.push(this.#ending.ended(`process ${rank} on ${link.host}`, code, signal as NodeJS.Signals | null));
         break;
       }
       case Launch.PROBLEM: {
@@ -243,11 +249,26 @@ class Conductor {
         this.#ending.fail(exitCode);
         break;
       }
+      case Launch.ENDED_TOLD:
+        this.#asked.get(link)?.();
+        break;
       case Launch.DONE:
         this.#done.add(link);
         link.close();
         break;
     }
+  }
+
+  /** Resolves when every host has told of the ranks that had ended on it, or has none any more. */
+  #askEnded(): Promise<unknown> {
+    const asked = this.#links.filter((link) => !this.#done.has(link));
+    return Promise.all(
+      asked.map((link) => {
+        const told = new Promise<void>((resolve) => this.#asked.set(link, resolve));
+        void link.send(Launch.ASK_ENDED);
+        return Promise.race([told, link.ended]);
+      }),
+    );
   }
 
   #linesOf(rank: number, fd: 1 | 2): ReturnType<LineOutput["lines"]> {

@@ -20,7 +20,7 @@ import { parseAddress } from "../core/names.ts";
 import { runtimeFiles } from "./assets.ts";
 import { createDirectory } from "./directory.ts";
 import { UsageError } from "./options.ts";
-import { anyLives, signalGroup } from "./process-group.ts";
+import { anyLives, isEnding, signalGroup } from "./process-group.ts";
 import { findProgram, type Program } from "./program.ts";
 import { runtimeDirectory } from "./runtime-directory.ts";
 import { readSecurity } from "./security.ts";
@@ -80,6 +80,9 @@ class Node {
         break;
       case Launch.SIGNAL:
         this.#signal(new TextDecoder().decode(frame.payload) as NodeJS.Signals);
+        break;
+      case Launch.ASK_ENDED:
+        void this.#tellEnded();
         break;
       case Launch.INPUT:
         void this.#feed(frame.payload);
@@ -235,6 +238,12 @@ class Node {
       taken = false;
     }
     await this.#send(Launch.INPUT_TAKEN, 0, taken ? "" : "no more");
+  }
+
+  /** The EXIT of a rank is on its way before anything else is done about its end. */
+  async #tellEnded(): Promise<void> {
+    await Promise.all(this.#ranks.filter(({ pid }) => isEnding(pid)).map(({ exited }) => exited));
+    await this.#send(Launch.ENDED_TOLD);
   }
 
   #signal(signal: NodeJS.Signals): void {

@@ -20,13 +20,27 @@ export function anyLives(leaders: readonly number[]): boolean {
   const groups = new Set(leaders.filter((leader) => signalGroup(leader, 0)));
   if (groups.size === 0) return false;
   return readdirSync("/proc").some((name) => {
-    if (!/^\d+$/.test(name)) return false;
-    try {
-      const stat = readFileSync(`/proc/${name}/stat`, "latin1");
-      const [state, , group] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-      return groups.has(Number(group)) && state !== "Z" && state !== "X";
-    } catch {
-      return false;
-    }
+    const stat = /^\d+$/.test(name) ? readStat(name) : null;
+    return stat !== null && groups.has(stat.group) && !stat.dead;
   });
+}
+
+/** Whether the process has ended, or is about to: the kernel marks it before it closes any of its files. */
+export function isEnding(pid: number): boolean {
+  const stat = readStat(pid);
+  return stat === null || stat.dead || (stat.flags & PF_EXITING) !== 0;
+}
+
+/** Of the kernel's include/linux/sched.h. */
+const PF_EXITING = 4;
+
+function readStat(pid: number | string): { dead: boolean; group: number; flags: number } | null {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
+    // The name before it may have any characters.
+    const [state, , group, , , , flags] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    return { dead: state === "Z" || state === "X", group: Number(group), flags: Number(flags) };
+  } catch {
+    return null;
+  }
 }

@@ -30,7 +30,7 @@ import {
   restoreOption,
   UsageError,
 } from "./options.ts";
-import { anyLives, signalGroup } from "./process-group.ts";
+import { anyLives, isEnding, signalGroup } from "./process-group.ts";
 import { findProgram, type Program } from "./program.ts";
 import { type Progress, startProgress } from "./progress.ts";
 import { selfCommand, selfEnvironment } from "./self.ts";
@@ -218,12 +218,18 @@ class Run {
   /** Exit code of the first that failed; 0 if none did. */
   readonly done: Promise<number>;
   readonly #ranks: Bun.Subprocess[] = [];
+  /** Those whose end has not been seen yet. */
+  readonly #living = new Set<Bun.Subprocess>();
   readonly #outputs: Promise<void>[] = [];
   readonly #ending = new Ending({
     send: (signal) => {
       for (const child of this.#ranks) signalGroup(child.pid, signal);
     },
     interruptedMs: END_TIMEOUT_MS,
+    underway: () => {
+      const ending = [...this.#living].filter(({ pid }) => isEnding(pid));
+      return ending.length === 0 ? undefined : Promise.all(ending.map(({ exited }) => exited));
+    },
   });
 
   constructor(program: Program, environment: Record<string, string>, processes: number, nodes: number, tag: boolean) {
@@ -262,14 +268,14 @@ class Run {
         break;
       }
       this.#ranks.push(child);
+      this.#living.add(child);
       if (output) {
         this.#outputs.push(output.copy(rank, 1, child.stdout as ReadableStream<Uint8Array>));
         this.#outputs.push(output.copy(rank, 2, child.stderr as ReadableStream<Uint8Array>));
       }
-      const ended = async (): Promise<void> => {
-        // One that failed because another was killed may be seen to end together with that one, which then comes first.
-        if (child.signalCode === null) await new Promise((resolve) => setImmediate(resolve));
-        this.#ending.ended(`process ${rank}`, child.exitCode, child.signalCode);
+      const ended = (): Promise<void> => {
+        this.#living.delete(child);
+        return this.#ending.ended(`process ${rank}`, child.exitCode, child.signalCode);
       };
       endings.push(child.exited.then(ended));
     }

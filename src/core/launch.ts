@@ -29,6 +29,10 @@ export const Launch = {
   PROBLEM: 11,
   /** From the node: all its ranks and what they started have ended, and nothing more will come of it. */
   DONE: 12,
+  /** To the node: which ranks have ended? */
+  ASK_ENDED: 13,
+  /** From the node: the EXIT of each that had ended, or was about to, when the question came has been sent. */
+  ENDED_TOLD: 14,
 } as const;
 export type Launch = (typeof Launch)[keyof typeof Launch];
 
@@ -112,7 +116,7 @@ export class LaunchReader {
     while (bytes.length - at >= HEADER_SIZE) {
       const size = view.getUint32(at, true);
       const kind = view.getUint8(at + 4);
-      if (size > LAUNCH_FRAME_MAX || kind < Launch.HELLO || kind > Launch.DONE || view.getUint8(at + 5) !== 0) {
+      if (size > LAUNCH_FRAME_MAX || kind < Launch.HELLO || kind > Launch.ENDED_TOLD || view.getUint8(at + 5) !== 0) {
         throw new RangeError("what came is no launch frame");
       }
       const end = at + HEADER_SIZE + size;

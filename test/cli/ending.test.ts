@@ -5,9 +5,9 @@ const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP", "SIGTSTP", "SIGCONT", "SIGUSR1",
 const before = new Map(SIGNALS.map((signal) => [signal, process.listeners(signal)]));
 const endings: Ending[] = [];
 
-function start(): { ending: Ending; sent: string[] } {
+function start(underway: () => Promise<unknown> | undefined = () => undefined): { ending: Ending; sent: string[] } {
   const sent: string[] = [];
-  const ending = new Ending({ send: (signal) => sent.push(signal), interruptedMs: 1_000_000 });
+  const ending = new Ending({ send: (signal) => sent.push(signal), interruptedMs: 1_000_000, underway });
   ending.passSignals();
   endings.push(ending);
   return { ending, sent };
@@ -32,13 +32,32 @@ test("the first that fails gives the exit code and ends the rest", () => {
   expect([ending.failure, sent]).toEqual([3, ["SIGTERM"]]);
 });
 
-test("who fails because another got the signal first does not give the exit code", () => {
-  const { ending, sent } = start();
-  process.emit("SIGTERM", "SIGTERM");
-  ending.ended("process 1", 1, null);
-  ending.ended("process 0", null, "SIGTERM");
-  ending.ended("process 2", 5, null);
-  expect([ending.failure, sent]).toEqual([143, ["SIGTERM", "SIGTERM"]]);
+test("who fails because another was killed does not give the exit code, whichever is seen first", async () => {
+  const seen = Promise.withResolvers<void>();
+  const { ending, sent } = start(() => seen.promise);
+  const failed = ending.ended("process 1", 1, null);
+  void ending.ended("process 2", 5, null);
+  expect([ending.failure, sent]).toEqual([0, []]);
+  void ending.ended("process 0", null, "SIGTERM");
+  seen.resolve();
+  await failed;
+  expect([ending.failure, sent]).toEqual([143, ["SIGTERM"]]);
+});
+
+test("who fails while others end well gives the exit code", async () => {
+  const seen = Promise.withResolvers<void>();
+  const { ending } = start(() => seen.promise);
+  const failed = ending.ended("process 1", 3, null);
+  void ending.ended("process 0", 0, null);
+  seen.resolve();
+  await failed;
+  expect(ending.failure).toBe(3);
+});
+
+test("a host that does not tell of its processes holds up nothing for ever", async () => {
+  const { ending } = start(() => new Promise(() => {}));
+  await ending.ended("process 1", 3, null);
+  expect(ending.failure).toBe(3);
 });
 
 test("what had failed before somebody asked for the end does", () => {

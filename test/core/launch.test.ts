@@ -41,7 +41,7 @@ describe("frames", () => {
 
   test.each([
     ["a text", Buffer.from("Welcome to n1!\n")],
-    ["one of an unknown kind", Buffer.from([0, 0, 0, 0, 13, 0, 0, 0])],
+    ["one of an unknown kind", Buffer.from([0, 0, 0, 0, 15, 0, 0, 0])],
     ["one of kind 0", Buffer.from([0, 0, 0, 0, 0, 0, 0, 0])],
     ["one that is too large", Buffer.from([1, 0, 0x40, 0, 1, 0, 0, 0])],
   ])("%s is refused", (_, bytes) => {

@@ -111,6 +111,21 @@ describe("the end", () => {
     expect({ code, stderr }).toEqual({ code: 137, stderr: `dsm: process 3 on ${ADDRESS.b} was ended by SIGKILL\n` });
   });
 
+  test("when one is killed in a session, its death gives the exit code, not what the others make of it", async () => {
+    const script = join(hosts.folder, "killed.ts");
+    writeFileSync(
+      script,
+      `import { join } from "dsm";
+      const session = await join();
+      await session.barrier();
+      if (session.rank === 3) process.kill(process.pid, "SIGKILL");
+      await session.semaphore("never", 0).wait();`,
+    );
+    const { code, stderr } = await hosts.dsm(["run", ...BOTH, "--", script]);
+    expect(code).toBe(137);
+    expect(stderr).toContain(`process 3 on ${ADDRESS.b} was ended by SIGKILL`);
+  });
+
   test("^C reaches all, in the middle of a session, and nothing is left", async () => {
     const script = join(hosts.folder, "wait.ts");
     writeFileSync(

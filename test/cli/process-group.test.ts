@@ -1,0 +1,24 @@
+import { expect, test } from "bun:test";
+import { anyLives, isEnding } from "../../src/cli/process-group.ts";
+
+test("a process that has ended is known for it, collected or not", async () => {
+  // The second program never collects what the first has started.
+  const child = Bun.spawn({
+    cmd: ["sh", "-c", "sh -c 'read _' <&3 & echo $!; exec tail -f /dev/null"],
+    stdio: ["ignore", "pipe", "ignore", "pipe"],
+    detached: true,
+  });
+  const reader = child.stdout.getReader();
+  const inner = Number(new TextDecoder().decode((await reader.read()).value));
+  try {
+    expect([isEnding(inner), isEnding(child.pid), anyLives([child.pid])]).toEqual([false, false, true]);
+    process.kill(inner, "SIGKILL");
+    while (!isEnding(inner)) await Bun.sleep(5);
+    expect(process.kill(inner, 0)).toBe(true);
+    expect(isEnding(child.pid)).toBe(false);
+  } finally {
+    child.kill("SIGKILL");
+    await child.exited;
+  }
+  expect(isEnding(child.pid)).toBe(true);
+});
