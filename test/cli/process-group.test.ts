@@ -1,4 +1,5 @@
 import { expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
 import { anyLives, isEnding } from "../../src/cli/process-group.ts";
 
 test("a process that has ended is known for it, collected or not", async () => {
@@ -11,6 +12,8 @@ test("a process that has ended is known for it, collected or not", async () => {
   const reader = child.stdout.getReader();
   const inner = Number(new TextDecoder().decode((await reader.read()).value));
   try {
+    // The shell would collect it.
+    while (readFileSync(`/proc/${child.pid}/comm`, "utf8") !== "tail\n") await Bun.sleep(5);
     expect([isEnding(inner), isEnding(child.pid), anyLives([child.pid])]).toEqual([false, false, true]);
     process.kill(inner, "SIGKILL");
     while (!isEnding(inner)) await Bun.sleep(5);
