@@ -218,6 +218,8 @@ async function compileExecutable(): Promise<void> {
   const bundle = await Bun.build({
     entrypoints: [join(root, "src/cli/main.ts")],
     ...bundling,
+    // Chunks with bytecode: a command loads its own code only, and does not parse it first.
+    ...{ format: "esm", splitting: true, bytecode: true },
     plugins: [koffiFrom({ path: join(root, koffiModule) })],
     // Files in the folder where somebody calls dsm must not change what dsm is.
     compile: {

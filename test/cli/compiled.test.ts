@@ -11,6 +11,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
+import { COMMANDS } from "../../src/cli/commands.ts";
 import { createDirectory } from "../../src/cli/directory.ts";
 import { gone, isRunning, Place, until } from "./dsm.ts";
 
@@ -81,6 +82,14 @@ test("a cache that is a link to elsewhere, or cannot be written, is not used", (
   expect(readdirSync(own)).toHaveLength(1);
   expect(lstatSync(own).mode & 0o777).toBe(0o700);
   expect(run(["run", "-n1", "script.ts"], { XDG_CACHE_HOME: "/proc/nowhere" }).code).toBe(0);
+});
+
+test("every command is in it", () => {
+  for (const name of Object.keys(COMMANDS)) {
+    const { code, out, err } = run([name, "--help"]);
+    expect({ name, code, err }).toEqual({ name, code: 0, err: "" });
+    expect(out).toContain(`dsm ${name}`);
+  }
 });
 
 test("what lies in the current folder does not change what dsm is", () => {

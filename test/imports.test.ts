@@ -1,0 +1,68 @@
+/** What may import what: shells the core, never the core a shell, never one shell another; and nothing in a circle. */
+import { beforeAll, expect, test } from "bun:test";
+import { join } from "node:path";
+import { Glob } from "bun";
+
+const SOURCES = join(import.meta.dir, "../src");
+
+/** The folders of src, and what each may import of the others. The command line puts the roles together. */
+const MAY_IMPORT: Record<string, string[]> = {
+  core: [],
+  link: ["core"],
+  daemon: ["core", "link"],
+  server: ["core", "link"],
+  arbiter: ["core", "link"],
+  client: ["core"],
+  cli: ["core", "link", "daemon", "server", "arbiter"],
+};
+
+interface Import {
+  from: string;
+  to: string;
+  /** Loaded only when it is called for. */
+  lazy: boolean;
+}
+
+const imports: Import[] = [];
+beforeAll(async () => {
+  const transpiler = new Bun.Transpiler({ loader: "ts" });
+  for await (const from of new Glob("**/*.ts").scan(SOURCES)) {
+    if (from.endsWith(".d.ts")) continue;
+    const text = (await Bun.file(join(SOURCES, from)).text()).replace(/^#!.*/, "");
+    // Types alone are not among them: nothing is loaded for those.
+    for (const { path, kind } of transpiler.scanImports(text)) {
+      const to = path.startsWith(".") ? join(from, "..", path) : path;
+      imports.push({ from, to, lazy: kind === "dynamic-import" });
+    }
+  }
+});
+
+const folderOf = (file: string): string => file.split("/")[0] as string;
+
+test("imports point inward", () => {
+  const between = imports.filter(({ from, to }) => to.endsWith(".ts") && folderOf(to) !== folderOf(from));
+  expect(between.length).toBeGreaterThan(50);
+  expect(between.filter(({ from, to }) => !MAY_IMPORT[folderOf(from)]?.includes(folderOf(to)))).toEqual([]);
+});
+
+test("the core does no input and output: all it imports from outside is what computes", () => {
+  const outside = imports.filter(({ from, to }) => folderOf(from) === "core" && !to.endsWith(".ts"));
+  expect(outside.map(({ to }) => to)).toEqual(["node:crypto"]);
+});
+
+test("no module needs itself to begin: parts of the executable are loaded one after the other", () => {
+  const needs = new Map<string, string[]>();
+  for (const { from, to, lazy } of imports) if (!lazy) needs.set(from, [...(needs.get(from) ?? []), to]);
+  const done = new Set<string>();
+  const circleFrom = (file: string, way: string[]): string[] | null => {
+    if (way.includes(file)) return [...way.slice(way.indexOf(file)), file];
+    if (done.has(file)) return null;
+    for (const next of needs.get(file) ?? []) {
+      const circle = circleFrom(next, [...way, file]);
+      if (circle !== null) return circle;
+    }
+    done.add(file);
+    return null;
+  };
+  expect([...needs.keys()].map((file) => circleFrom(file, [])).filter((circle) => circle !== null)).toEqual([]);
+});
