@@ -1,6 +1,6 @@
 #include "runs.h"
 
-#include <emmintrin.h>
+#include <immintrin.h>
 #include <string.h>
 
 #include "wire.h"
@@ -14,6 +14,14 @@
 _Static_assert(PAGE_WORDS == WIRE_RUN_WORDS_MAX, "a masked run covers a page");
 _Static_assert(RUNS_PAGE_BYTES == 1u << WIRE_RUN_BYTES_BITS, "and all of its bytes");
 _Static_assert(RUNS_PAGE_MAX <= WIRE_PUBLISH_PART_MAX, "and fits a part");
+
+/* Whether the processor has AVX-512 VBMI2, and the kernel lets it: then one instruction puts together the bytes of 64 that a
+ * mask has, or takes them apart. What is done 8 words at a time by that takes half the time. */
+static int has_vbmi2(void) {
+  return __builtin_cpu_supports("avx512vbmi2") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("popcnt");
+}
+#define WITH_VBMI2 __attribute__((target("avx512vbmi2,avx512bw,avx512vl,bmi2,popcnt")))
 
 static uint64_t load(const void *from) {
   uint64_t word;
@@ -229,6 +237,31 @@ static inline uint8_t *add_8(uint8_t *at, const uint8_t *bytes, const uint8_t *m
   return at;
 }
 
+/* A mask with all bits for each word that has a bit. */
+WITH_VBMI2 static inline uint64_t whole_masks(uint8_t words) {
+  return _pdep_u64(words, 0x0101010101010101ull) * 0xff;
+}
+
+/* Does what add_8() does, for as many groups of 8 as there are; `bits` has a byte for each. Writes nothing behind what the
+ * words take when all of their bytes change. */
+WITH_VBMI2 static uint8_t *add_vbmi2(uint8_t *at, const uint8_t *bytes, const uint8_t *masks, uint32_t words,
+                                     uint8_t **rest, uint8_t *bits) {
+  uint8_t *next = *rest;
+  for (uint32_t i = 0; i + 8 <= words; i += 8) {
+    uint64_t mask = load(masks + i);
+    uint8_t whole = (uint8_t)_mm_cmpeq_epi8_mask(_mm_cvtsi64_si128((long long)mask), _mm_set1_epi8(-1));
+    uint64_t others = _pext_u64(mask, ~whole_masks(whole));
+    bits[i / 8] = whole;
+    memcpy(next, &others, 8);
+    next += 8 - __builtin_popcount(whole);
+    __m512i all = _mm512_loadu_si512((const void *)(bytes + 8 * i));
+    _mm512_storeu_si512((void *)at, _mm512_maskz_compress_epi8(mask, all));
+    at += __builtin_popcountll(mask);
+  }
+  *rest = next;
+  return at;
+}
+
 /* `masks`: 16 may be read behind the last. */
 static void add_masked(struct run_writer *writer, uint64_t offset, const uint8_t *bytes, const uint8_t *masks,
                        uint32_t words) {
@@ -239,7 +272,12 @@ static void add_masked(struct run_writer *writer, uint64_t offset, const uint8_t
   int dense = 8 + bits + left_padded < padded;
   uint8_t *begin = run + 8 + (dense ? 8 + bits + left_padded : padded);
   uint8_t *at = begin;
-  for (uint32_t group = 0, i = 0; i < words; group++, i += 8) {
+  uint32_t done = 0;
+  if (!writer->portable && has_vbmi2()) {
+    at = add_vbmi2(at, bytes, masks, words, &next, whole);
+    done = words & ~7u;
+  }
+  for (uint32_t group = done / 8, i = done; i < words; group++, i += 8) {
     uint32_t here = words - i < 8 ? words - i : 8;
     struct span span;
     if (here == 8 && load(masks + i) == ~0ull) {
@@ -401,7 +439,38 @@ static void apply_masked(uint8_t *to, const uint8_t *bits, const uint8_t *masks,
   }
 }
 
+/* Does what apply_masked() does. */
+WITH_VBMI2 static void apply_vbmi2(uint8_t *to, const uint8_t *bits, const uint8_t *masks, uint32_t words,
+                                   const uint8_t *from, const uint8_t *end) {
+  uint32_t i = 0;
+  for (; i + 8 <= words && end - from >= 64; i += 8, to += 64) {
+    /* A bit for each of 64 bytes. Behind the masks there is what they stand for, so 8 may be read. */
+    uint64_t mask = load(masks);
+    if (bits != NULL) {
+      uint64_t whole = whole_masks(bits[i / 8]);
+      mask = whole | _pdep_u64(mask, ~whole);
+      masks += 8 - __builtin_popcount(bits[i / 8]);
+    } else {
+      masks += 8;
+    }
+    __builtin_prefetch(from + AHEAD);
+    __builtin_prefetch(to + AHEAD, 1);
+    __m512i old = _mm512_loadu_si512((const void *)to), bytes = _mm512_loadu_si512((const void *)from);
+    __m128i eight = _mm_cvtsi64_si128((long long)mask);
+    /* Words that change, as wholes; no other is touched. */
+    __mmask8 change = (__mmask8)_mm_test_epi8_mask(eight, eight);
+    _mm512_mask_storeu_epi64((void *)to, change, _mm512_mask_expand_epi8(old, mask, bytes));
+    from += __builtin_popcountll(mask);
+  }
+  if (i < words)
+    apply_masked(to, bits != NULL ? bits + i / 8 : NULL, masks, words - i, from, end);
+}
+
 uint32_t dsm_apply_runs(uint8_t *map, const uint8_t *runs, uint32_t size) {
+  return runs_apply(map, runs, size, has_vbmi2());
+}
+
+uint32_t runs_apply(uint8_t *map, const uint8_t *runs, uint32_t size, int vbmi2) {
   const uint8_t *end = runs + size;
   uint32_t bytes = 0;
   while (runs < end) {
@@ -421,7 +490,7 @@ uint32_t dsm_apply_runs(uint8_t *map, const uint8_t *runs, uint32_t size) {
         masks = bits + (((words + 7) / 8 + 7) & ~7u);
         from = masks + ((load(runs + 8) + 7) & ~7ull);
       }
-      apply_masked(map + offset, bits, masks, words, from, end);
+      (vbmi2 ? apply_vbmi2 : apply_masked)(map + offset, bits, masks, words, from, end);
       bytes += count;
       runs = from + ((count + 7) & ~7u);
     }

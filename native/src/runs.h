@@ -16,6 +16,7 @@ struct run_writer {
   uint32_t length; /* of the runs written */
   uint32_t last;   /* where the last run begins, if it is a plain one */
   uint64_t joins;  /* a plain run of the bytes from here on becomes part of that one */
+  int portable;    /* does without AVX-512 VBMI2 also where the processor has it */
 };
 #define RUNS_JOIN_NONE UINT64_MAX
 
@@ -30,6 +31,9 @@ int runs_add(struct run_writer *writer, const uint8_t *now, const uint8_t *then,
 /* For a map that others write to at the same time (direct mode): copies the bytes of [from, to) that differ, words that
  * change as a whole by one store, others by an atomic operation. */
 void runs_copy(uint8_t *map, const uint8_t *now, const uint8_t *then, uint64_t from, uint64_t to);
+
+/* Does what dsm_apply_runs() does: with AVX-512 VBMI2, which the processor must have then, or without. */
+uint32_t runs_apply(uint8_t *map, const uint8_t *runs, uint32_t size, int vbmi2);
 
 #pragma GCC visibility pop
 

@@ -78,8 +78,8 @@ int main(int argc, char **argv) {
     uint8_t *then = malloc(BYTES), *now = malloc(BYTES), *map = malloc(BYTES), *after = malloc(BYTES);
     uint8_t *shared = malloc(BYTES);
     /* Exactly as much as the header promises to be enough: the sanitizers see what goes beyond. */
-    uint8_t *runs = malloc(PAGES * RUNS_PAGE_MAX);
-    if (then == NULL || now == NULL || map == NULL || after == NULL || shared == NULL || runs == NULL)
+    uint8_t *runs = malloc(PAGES * RUNS_PAGE_MAX), *portable_runs = malloc(PAGES * RUNS_PAGE_MAX);
+    if (then == NULL || now == NULL || map == NULL || after == NULL || shared == NULL || runs == NULL || portable_runs == NULL)
       return 1;
     fill(then);
     memcpy(now, then, BYTES);
@@ -92,16 +92,24 @@ int main(int argc, char **argv) {
       range[1] = range[0] + 1 + below(BYTES - range[0]);
     }
     struct run_writer writer = {.bytes = runs, .room = PAGES * RUNS_PAGE_MAX, .joins = RUNS_JOIN_NONE};
+    struct run_writer portable = writer;
+    portable.bytes = portable_runs;
+    portable.portable = 1;
     memcpy(shared, map, BYTES);
     for (uint64_t from = range[0]; from < range[1];) {
       uint64_t end = (from / RUNS_PAGE_BYTES + 1) * RUNS_PAGE_BYTES;
       end = end < range[1] ? end : range[1];
-      if (!runs_add(&writer, now, then, from, end))
+      if (!runs_add(&writer, now, then, from, end) || !runs_add(&portable, now, then, from, end))
         return 1;
       runs_copy(shared, now, then, from, end);
       from = end;
     }
     range[2] = writer.length;
+    /* The ways of other processors than this one, where they differ. */
+    if (portable.length != writer.length || memcmp(portable_runs, runs, writer.length) != 0) {
+      fprintf(stderr, "runs_add differs from itself\n");
+      return 1;
+    }
     memcpy(after, map, BYTES);
     /* A copy that ends where the runs do. */
     uint8_t *exact = malloc(writer.length + 1);
@@ -111,13 +119,20 @@ int main(int argc, char **argv) {
       fprintf(stderr, "runs_copy and dsm_apply_runs differ\n");
       return 1;
     }
+    uint8_t *other = malloc(BYTES);
+    memcpy(other, map, BYTES);
+    runs_apply(other, exact, writer.length, 0);
+    if (memcmp(after, other, BYTES) != 0) {
+      fprintf(stderr, "runs_apply differs from itself\n");
+      return 1;
+    }
     put(range, sizeof range);
     put(then, BYTES);
     put(now, BYTES);
     put(map, BYTES);
     put(after, BYTES);
     put(runs, writer.length);
-    free(then), free(now), free(map), free(after), free(shared), free(runs), free(exact);
+    free(then), free(now), free(map), free(after), free(shared), free(runs), free(exact), free(other), free(portable_runs);
   }
   return 0;
 }
