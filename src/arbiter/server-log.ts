@@ -39,6 +39,12 @@ import { isOwnPeer, tellsPeers } from "../link/peer-user.ts";
 /** Smaller parts are copied by who keeps them. */
 const OWN_PART_MIN = 64 << 10;
 
+/**
+ * After so many bytes of entries garbage is collected. Each part of a publication leaves small objects behind, of which the
+ * collector would let megabytes come together.
+ */
+const COLLECT_BYTES = 32 << 20;
+
 /** One attempt to come back has at least this long. */
 const RESUME_TIMEOUT_MIN_MS = 1_000;
 
@@ -257,6 +263,8 @@ function connect(
   let silent = 0;
   let sent = false;
   let acknowledged = 0;
+  /** Bytes when garbage was collected last. */
+  let collected = 0;
   let heartbeat: Timer | undefined;
   /** It is the server's Unix socket. */
   let local = false;
@@ -383,6 +391,10 @@ function connect(
     if (ended || !welcomed) return;
     if (asked) acknowledge(PingOp.ANSWER);
     else if (handlers.applied().bytes - acknowledged >= ACK_BYTES) acknowledge();
+    if (acknowledged - collected >= COLLECT_BYTES) {
+      collected = acknowledged;
+      setImmediate(() => Bun.gc(false));
+    }
   };
 
   const refuse = (error: unknown): void => {
