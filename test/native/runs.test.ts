@@ -83,6 +83,23 @@ for (const [build, options] of Object.entries(builds)) {
   });
 }
 
+const hasVbmi2 = /^flags\b.*\bavx512_vbmi2\b/m.test(await Bun.file("/proc/cpuinfo").text());
+
+for (const [way, vbmi2] of [
+  ["any processor", false],
+  ["AVX-512 VBMI2", true],
+] as const) {
+  test.skipIf(vbmi2 && !hasVbmi2)(`who reads a word while it is changed sees it whole: ${way}`, async () => {
+    const program = join(folder, `tearing-${vbmi2}`);
+    const files = ["native/src/runs.c", "test/native/runs_tearing.c", "-pthread", "-o", program];
+    await command([compiler(), ...flags, "-O2", ...files]);
+    const child = Bun.spawn([program, "500000", vbmi2 ? "1" : "0"], { cwd: root, stdout: "pipe", stderr: "pipe" });
+    const [seen, stderr, code] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited]);
+    expect({ stderr, code }).toEqual({ stderr: "", code: 0 });
+    expect(Number(seen)).toBeGreaterThanOrEqual(1000);
+  });
+}
+
 /** At any place and of any length, as other ways than runs.c make them. */
 function randomRun(random: Random): Uint8Array {
   if (random.oneIn(2)) {
