@@ -34,6 +34,8 @@
  * staging area. */
 #define INLINE_MAX (16u << 10)
 
+#define STAGED_PARTS_MAX (WIRE_STAGING_SIZE / WIRE_PUBLISH_PART_MAX)
+
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
@@ -594,13 +596,13 @@ int dsm_hole_dig(dsm_session *session, void *address, size_t size, int *id) {
   return status;
 }
 
-/* A publication being made. Its runs are put together in one half of the staging area while the arbiter takes what is in
- * the other. A half is ours from when the arbiter has said that it took it. */
+/* A publication being made. Its runs are put together in one part of the staging area while the arbiter takes what is in
+ * the others, in their order. A part is ours from when the arbiter has said that it took it. */
 struct publication {
   dsm_session *session;
   int fd;
   int failed;
-  uint32_t untaken; /* parts the arbiter has been told of and has not taken: 0 or 1 while runs are added */
+  uint32_t untaken; /* parts the arbiter has been told of and has not taken: not all of them while runs are added */
   struct run_writer writer;
 };
 
@@ -612,7 +614,7 @@ static void await_taken(struct publication *publication) {
   publication->untaken--;
 }
 
-/* Tells the arbiter of a full half and goes on in the other. */
+/* Tells the arbiter of a full part and goes on in the next. */
 static void stage_part(struct publication *publication) {
   const struct hole_table *table = &publication->session->holes;
   struct run_writer *writer = &publication->writer;
@@ -626,9 +628,9 @@ static void stage_part(struct publication *publication) {
   };
   if (!publication->failed)
     publication->failed = channel_send(publication->fd, &header, sizeof header) != 0;
-  if (++publication->untaken == 2)
+  if (++publication->untaken == STAGED_PARTS_MAX)
     await_taken(publication);
-  writer->bytes = table->staging + (WIRE_PUBLISH_PART_MAX - header.offset);
+  writer->bytes = table->staging + (header.offset + WIRE_PUBLISH_PART_MAX) % WIRE_STAGING_SIZE;
   writer->length = 0;
   writer->joins = RUNS_JOIN_NONE;
 }

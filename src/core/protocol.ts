@@ -261,8 +261,8 @@ export const RUN_WORDS_MAX = 512;
 export const RUN_BYTES_BITS = 12;
 /** Most bytes of runs in one PUBLISH part. */
 export const PUBLISH_PART_MAX = 512 << 10;
-/** Bytes of a process's staging area: two parts, one being made while the other is taken. */
-export const STAGING_SIZE = 2 * PUBLISH_PART_MAX;
+/** Bytes of a process's staging area: four parts, one being made while the others are taken. */
+export const STAGING_SIZE = 4 * PUBLISH_PART_MAX;
 
 export const ATOMIC_BODY_SIZE = 32;
 

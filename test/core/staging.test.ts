@@ -123,17 +123,16 @@ test("a process is told that one is taken when it has left, and is never further
   const waiting: (() => void)[] = [];
   const { cluster, actors } = running(["a", "b"], (sent) => waiting.push(sent));
   const [a, b] = actors as [Actor, Actor];
-  a.stage(0, [[0, 8]]);
-  a.stage(PUBLISH_PART_MAX, [[8, 8]]);
+  for (let at = 0; at < STAGING_SIZE; at += PUBLISH_PART_MAX) a.stage(at, [[(at / PUBLISH_PART_MAX) * 8, 8]]);
   cluster.settle();
   expect(a.heard).toEqual([]);
   waiting.shift()?.();
   cluster.settle();
   expect(a.heard.splice(0)).toEqual([TAKEN(0)]);
-  a.stage(0, [[16, 8]]);
+  a.stage(0, [[64, 8]]);
   cluster.settle();
   expect(a.heard).toEqual([]);
-  a.stage(0, [[24, 8]]);
+  a.stage(0, [[72, 8]]);
   cluster.settle();
   expect(a.heard.map((word) => word.split(" ")[0])).toEqual([String(Kind.FAIL), "closed"]);
   // What has left only now has nobody to tell.
