@@ -13,7 +13,7 @@ import {
 import { basename } from "node:path";
 import { DsmError } from "../core/errors.ts";
 import { PAGE_SIZE } from "../core/limits.ts";
-import { formatProcess } from "../core/process.ts";
+import { formatProcess, isOver, statFields } from "../core/process.ts";
 import { RING_HEADER_SIZE, RING_SIZE } from "../core/protocol.ts";
 import { formatSize, pageRound } from "../core/size.ts";
 
@@ -38,13 +38,10 @@ function mapPrefix(): string {
 /** Start time of a process in clock ticks since boot (field 22 of stat), or null when none with that id is alive. */
 export function startTime(pid: number): string | null {
   try {
-    const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
-    // The second field is the program's name in parentheses and may hold anything.
-    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    const fields = statFields(readFileSync(`/proc/${pid}/stat`, "latin1"));
     // One that has ended is still listed until its parent has collected it. So is a first thread that ended before the
     // others, and then they are listed too.
-    const ended = fields[0] === "Z" || fields[0] === "X";
-    return ended && readdirSync(`/proc/${pid}/task`).length <= 1 ? null : (fields[19] ?? null);
+    return isOver(fields[0]) && readdirSync(`/proc/${pid}/task`).length <= 1 ? null : (fields[19] ?? null);
   } catch {
     return null;
   }

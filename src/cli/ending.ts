@@ -69,7 +69,7 @@ export class Ending {
     const underway = this.#reach.underway();
     if (underway !== undefined) {
       this.#judging = true;
-      await within(underway, CAUSE_TIMEOUT_MS);
+      await Promise.race([underway, Bun.sleep(CAUSE_TIMEOUT_MS)]);
     }
     this.fail(code);
   }
@@ -133,12 +133,4 @@ export class Ending {
     this.#passed.add(signal);
     return this.#reach.send(signal);
   }
-}
-
-/** Resolves with the promise, or when the time is over. */
-async function within(promise: Promise<unknown>, milliseconds: number): Promise<void> {
-  const over = Promise.withResolvers<void>();
-  const timer = setTimeout(over.resolve, milliseconds);
-  await Promise.race([promise, over.promise]);
-  clearTimeout(timer);
 }

@@ -16,6 +16,7 @@ import {
 } from "../core/launch.ts";
 import { LAUNCH_FRAME_MAX, NAME_MAX, VERSION } from "../core/limits.ts";
 import { isLoopback, parseAddress } from "../core/names.ts";
+import { statFields } from "../core/process.ts";
 import { formatSize } from "../core/size.ts";
 import { createDirectory, firstLine } from "./directory.ts";
 import { END_TIMEOUT_MS, Ending } from "./ending.ts";
@@ -378,8 +379,7 @@ function openProgram(name: string): Bun.BunFile {
 /** Whether the terminal belongs to somebody else: reading from it would stop us. */
 function isBackground(): boolean {
   if (!process.stdin.isTTY) return false;
-  const stat = readFileSync("/proc/self/stat", "latin1");
-  const [, , group, , , foreground] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  const [, , group, , , foreground] = statFields(readFileSync("/proc/self/stat", "latin1"));
   return group !== foreground;
 }
 

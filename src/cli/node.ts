@@ -20,7 +20,7 @@ import { parseAddress } from "../core/names.ts";
 import { runtimeFiles } from "./assets.ts";
 import { createDirectory } from "./directory.ts";
 import { UsageError } from "./options.ts";
-import { anyLives, isEnding, signalGroup } from "./process-group.ts";
+import { anyLives, endsUnderway, signalGroup } from "./process-group.ts";
 import { findProgram, type Program } from "./program.ts";
 import { runtimeDirectory } from "./runtime-directory.ts";
 import { readSecurity } from "./security.ts";
@@ -242,7 +242,7 @@ class Node {
 
   /** The EXIT of a rank is on its way before anything else is done about its end. */
   async #tellEnded(): Promise<void> {
-    await Promise.all(this.#ranks.filter(({ pid }) => isEnding(pid)).map(({ exited }) => exited));
+    await endsUnderway(this.#ranks);
     await this.#send(Launch.ENDED_TOLD);
   }
 

@@ -1,6 +1,7 @@
 /** Groups of processes: each rank leads one, so that a signal reaches all it has started. */
 import { readdirSync, readFileSync } from "node:fs";
 import { constants } from "node:os";
+import { isOver, statFields } from "../core/process.ts";
 
 /** Signals without a name, the real-time ones, come as numbers. */
 export function signalNumber(signal: NodeJS.Signals | number): number {
@@ -31,15 +32,19 @@ export function isEnding(pid: number): boolean {
   return stat === null || stat.dead || (stat.flags & PF_EXITING) !== 0;
 }
 
+/** Settles when those of our children that are ending have been collected; undefined: none is. */
+export function endsUnderway(children: Iterable<Bun.Subprocess>): Promise<unknown> | undefined {
+  const ending = [...children].filter(({ pid }) => isEnding(pid));
+  return ending.length === 0 ? undefined : Promise.all(ending.map(({ exited }) => exited));
+}
+
 /** Of the kernel's include/linux/sched.h. */
 const PF_EXITING = 4;
 
 function readStat(pid: number | string): { dead: boolean; group: number; flags: number } | null {
   try {
-    const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
-    // The name before it may have any characters.
-    const [state, , group, , , , flags] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-    return { dead: state === "Z" || state === "X", group: Number(group), flags: Number(flags) };
+    const [state, , group, , , , flags] = statFields(readFileSync(`/proc/${pid}/stat`, "latin1"));
+    return { dead: isOver(state), group: Number(group), flags: Number(flags) };
   } catch {
     return null;
   }

@@ -30,7 +30,7 @@ import {
   restoreOption,
   UsageError,
 } from "./options.ts";
-import { anyLives, isEnding, signalGroup } from "./process-group.ts";
+import { anyLives, endsUnderway, signalGroup } from "./process-group.ts";
 import { findProgram, type Program } from "./program.ts";
 import { type Progress, startProgress } from "./progress.ts";
 import { selfCommand, selfEnvironment } from "./self.ts";
@@ -226,10 +226,7 @@ class Run {
       for (const child of this.#ranks) signalGroup(child.pid, signal);
     },
     interruptedMs: END_TIMEOUT_MS,
-    underway: () => {
-      const ending = [...this.#living].filter(({ pid }) => isEnding(pid));
-      return ending.length === 0 ? undefined : Promise.all(ending.map(({ exited }) => exited));
-    },
+    underway: () => endsUnderway(this.#living),
   });
 
   constructor(program: Program, environment: Record<string, string>, processes: number, nodes: number, tag: boolean) {

@@ -79,7 +79,8 @@ int main(int argc, char **argv) {
     uint8_t *shared = malloc(BYTES);
     /* Exactly as much as the header promises to be enough: the sanitizers see what goes beyond. */
     uint8_t *runs = malloc(PAGES * RUNS_PAGE_MAX), *portable_runs = malloc(PAGES * RUNS_PAGE_MAX);
-    if (then == NULL || now == NULL || map == NULL || after == NULL || shared == NULL || runs == NULL || portable_runs == NULL)
+    if (then == NULL || now == NULL || map == NULL || after == NULL || shared == NULL || runs == NULL ||
+        portable_runs == NULL)
       return 1;
     fill(then);
     memcpy(now, then, BYTES);
@@ -132,7 +133,8 @@ int main(int argc, char **argv) {
     put(map, BYTES);
     put(after, BYTES);
     put(runs, writer.length);
-    free(then), free(now), free(map), free(after), free(shared), free(runs), free(exact), free(other), free(portable_runs);
+    free(then), free(now), free(map), free(after), free(shared), free(runs), free(portable_runs);
+    free(exact), free(other);
   }
   return 0;
 }
