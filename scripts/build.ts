@@ -153,7 +153,7 @@ async function dashboardStep() {
   const made = "dist/dashboard";
   return runStep({
     name: "dashboard",
-    inputs: [...(await files(`${source}/*`, "src/core/*.ts")), "package-lock.json", "scripts/build.ts"],
+    inputs: [...(await files(`${source}/*`, "src/core/**/*.ts")), "package-lock.json", "scripts/build.ts"],
     facts: [Bun.version],
     outputs: ["html", "js", "css", "svg"].map((ending) => `${made}/dashboard.${ending}`),
     run: async () => {

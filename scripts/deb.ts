@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import { chmod, lstat, mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { type Item, itemsFor } from "../src/cli/install.ts";
+import { type Item, itemsFor } from "../src/cli/commands/install.ts";
 import { BuildError, command, replaceFile, root, tool } from "./steps.ts";
 
 const LIBRARIES = "lib/x86_64-linux-gnu";

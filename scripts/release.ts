@@ -11,7 +11,7 @@ import { cp, mkdir, mkdtemp, readdir, rename, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { parseArgs } from "node:util";
-import { itemsFor } from "../src/cli/install.ts";
+import { itemsFor } from "../src/cli/commands/install.ts";
 import { packFolder, sha256, sourceDate } from "./archive.ts";
 import { ensureBuilt } from "./build.ts";
 import { buildDeb, put } from "./deb.ts";

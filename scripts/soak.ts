@@ -4,7 +4,7 @@
  * something fails, or grows more than test/chaos/soak.ts allows.
  */
 import { parseArgs } from "node:util";
-import { checkOrder, DEFAULT_ORDER, type Order } from "../src/core/order.ts";
+import { checkOrder, DEFAULT_ORDER, type Order } from "../src/core/base/consistency.ts";
 import { BOUNDS, type Growth, judge, type Sample, soak, WARM_UP } from "../test/chaos/soak.ts";
 import { ensureBuilt } from "./build.ts";
 import { BuildError, progress, runScript } from "./steps.ts";

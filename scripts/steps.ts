@@ -8,7 +8,7 @@ import { mkdir, open, rename, rm } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { createConsola } from "consola";
 import koffi from "koffi";
-import { type Progress, startProgress } from "../src/cli/progress.ts";
+import { type Progress, startProgress } from "../src/cli/terminal/progress.ts";
 
 /** The project's folder, absolute. */
 export const root = join(import.meta.dir, "..");

@@ -1,9 +1,9 @@
 /**
- * native/src/wire.h, the C view of the frames, from src/core/protocol.ts, which defines them. It is committed, so that
+ * native/src/wire.h, the C view of the frames, from src/core/wire/protocol.ts, which defines them. It is committed, so that
  * the C sources can be read and compiled as they are; `--check` fails when it is stale.
  */
 import { join } from "node:path";
-import { wireHeader } from "../src/core/protocol.ts";
+import { wireHeader } from "../src/core/wire/protocol.ts";
 import { BuildError, replaceFile, root, runScript } from "./steps.ts";
 
 const path = join(root, "native/src/wire.h");

@@ -7,7 +7,7 @@
 import { existsSync } from "node:fs";
 import { mkdir, readdir, rename, rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import type { Progress } from "../src/cli/progress.ts";
+import type { Progress } from "../src/cli/terminal/progress.ts";
 import {
   BuildError,
   command,

@@ -8,12 +8,12 @@ const SOURCES = join(import.meta.dir, "../src");
 /** The folders of src, and what each may import of the others. The command line puts the roles together. */
 const MAY_IMPORT: Record<string, string[]> = {
   core: [],
-  link: ["core"],
-  daemon: ["core", "link"],
-  server: ["core", "link"],
-  arbiter: ["core", "link"],
+  transport: ["core"],
+  daemon: ["core", "transport"],
+  server: ["core", "transport"],
+  arbiter: ["core", "transport"],
   client: ["core"],
-  cli: ["core", "link", "daemon", "server", "arbiter"],
+  cli: ["core", "transport", "daemon", "server", "arbiter"],
 };
 
 interface Import {

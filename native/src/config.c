@@ -49,7 +49,7 @@ static const char *variable(const char *name) {
 }
 
 /* Where nothing names a session and this is a task that Slurm's srun has started, its step is the session. A step on many
- * nodes looks for the daemon where srun was called. src/core/hosts.ts does the same. */
+ * nodes looks for the daemon where srun was called. src/core/launch/hosts.ts does the same. */
 static int slurm_step(dsm_config *config) {
   static char session[DSM_NAME_MAX + 1], daemon[64];
   const char *job = variable("SLURM_JOB_ID"), *step = variable("SLURM_STEP_ID");

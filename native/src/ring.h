@@ -1,4 +1,4 @@
-/* The ring in which the processes of a node queue their stores, under the order `pipelined`. src/core/ring.ts is the
+/* The ring in which the processes of a node queue their stores, under the order `pipelined`. src/core/replica/store-ring.ts is the
  * arbiter's end, and says what is kept; protocol.ts has the layout.
  *
  * A store takes the ring's lock, writes its record (the frame that will be ordered, and the bytes that were there

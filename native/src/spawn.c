@@ -25,7 +25,7 @@
 
 extern char **environ;
 
-/* FNV-1a, 64 bits. src/core/names.ts computes the same: both must find the same socket. */
+/* FNV-1a, 64 bits. src/core/base/names.ts computes the same: both must find the same socket. */
 static uint64_t hash_bytes(uint64_t hash, const char *bytes, size_t size) {
   for (size_t i = 0; i < size; i++)
     hash = (hash ^ (unsigned char)bytes[i]) * 0x100000001b3ull;

@@ -1,4 +1,4 @@
-/* The end of direct mode, in a process: src/core/change-over.ts says how all of it goes.
+/* The end of direct mode, in a process: src/core/replica/direct-mode-exit.ts says how all of it goes.
  *
  * In an elastic session that is in direct mode a thread waits on the main connection to be told to close the map. It makes
  * the map read-only, for all threads of the process: when mprotect has returned no processor has the pages as writable any

@@ -1,4 +1,4 @@
-/* Frame layouts. Generated from src/core/protocol.ts by scripts/wire.ts: do not edit. */
+/* Frame layouts. Generated from src/core/wire/protocol.ts by scripts/wire.ts: do not edit. */
 #ifndef DSM_WIRE_H
 #define DSM_WIRE_H
 

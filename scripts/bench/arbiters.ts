@@ -4,9 +4,10 @@
  * until each has got all.
  */
 import type { Socket } from "bun";
-import { FrameReader } from "../../src/core/frames.ts";
-import { ACK_BYTES, WELCOME_MAX } from "../../src/core/limits.ts";
-import { Outbox } from "../../src/core/outbox.ts";
+import { ACK_BYTES, WELCOME_MAX } from "../../src/core/base/limits.ts";
+import type { NodeHello, Welcome } from "../../src/core/sequencer/sequencer.ts";
+import { FrameReader } from "../../src/core/wire/frame-reader.ts";
+import { Outbox } from "../../src/core/wire/outbox.ts";
 import {
   bodyText,
   encode,
@@ -18,8 +19,7 @@ import {
   Kind,
   NO_TAG,
   setUint64,
-} from "../../src/core/protocol.ts";
-import type { NodeHello, Welcome } from "../../src/core/sequencer.ts";
+} from "../../src/core/wire/protocol.ts";
 
 const STORE_FRAME = HEADER_SIZE + 8;
 const BATCH = 512;

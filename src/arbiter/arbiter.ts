@@ -3,10 +3,9 @@ import { randomBytes } from "node:crypto";
 import { lstatSync, renameSync } from "node:fs";
 import { dirname } from "node:path";
 import type { Socket } from "bun";
-import type { Security } from "../core/auth.ts";
-import type { Directory, FindRequest, SessionAddress } from "../core/directory.ts";
-import { DsmError, Status, statusOf } from "../core/errors.ts";
-import { freeNow, PartPool } from "../core/frames.ts";
+import type { Security } from "../core/access/auth.ts";
+import type { Order } from "../core/base/consistency.ts";
+import { DsmError, Status, statusOf } from "../core/base/errors.ts";
 import {
   ADDRESS_FIRST,
   ADDRESS_STRIDE,
@@ -17,20 +16,21 @@ import {
   OUTBOX_HIGH,
   RECONNECT_TIMEOUT_MS,
   REFUSALS_MAX,
-} from "../core/limits.ts";
-import type { OrderedLog } from "../core/log.ts";
-import type { OnLoss } from "../core/loss.ts";
-import type { ApplyRuns } from "../core/memory.ts";
-import { arbiterKey, checkName, checkProcesses } from "../core/names.ts";
-import type { Order } from "../core/order.ts";
-import { failStop, Outbox, type Sent } from "../core/outbox.ts";
-import { encode, encodeText, Kind, ProtocolError, RING_HEADER_SIZE } from "../core/protocol.ts";
-import { Replica, type ReplicaOutput } from "../core/replica.ts";
-import { Ring } from "../core/ring.ts";
-import type { NodeHello, Resumed, Welcome } from "../core/sequencer.ts";
-import { checkSize, pageRound } from "../core/size.ts";
-import { canTellPeers, isOwnPeer } from "../link/peer-user.ts";
-import { sharing } from "../link/shared-memory.ts";
+} from "../core/base/limits.ts";
+import type { OnLoss } from "../core/base/loss-policy.ts";
+import { arbiterKey, checkName, checkProcesses } from "../core/base/names.ts";
+import { checkSize, pageRound } from "../core/base/size.ts";
+import type { ApplyRuns } from "../core/memory/map-bytes.ts";
+import type { Directory, FindRequest, SessionAddress } from "../core/messages/daemon-api.ts";
+import type { OrderedLog } from "../core/replica/log.ts";
+import { Replica, type ReplicaOutput } from "../core/replica/replica.ts";
+import { Ring } from "../core/replica/store-ring.ts";
+import type { NodeHello, Resumed, Welcome } from "../core/sequencer/sequencer.ts";
+import { freeNow, PartPool } from "../core/wire/frame-reader.ts";
+import { failStop, Outbox, type Sent } from "../core/wire/outbox.ts";
+import { encode, encodeText, Kind, ProtocolError, RING_HEADER_SIZE } from "../core/wire/protocol.ts";
+import { canTellPeers, isOwnPeer } from "../transport/peer-user.ts";
+import { sharing } from "../transport/shared-memory.ts";
 import { createMap, type MapFile, openShared, ownProcess, removeFile, removeStaleMaps } from "./map-file.ts";
 import { FileRingLock } from "./ring-lock.ts";
 import { type ServerAddress, ServerLog } from "./server-log.ts";

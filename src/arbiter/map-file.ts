@@ -11,11 +11,11 @@ import {
   writeSync,
 } from "node:fs";
 import { basename } from "node:path";
-import { DsmError } from "../core/errors.ts";
-import { PAGE_SIZE } from "../core/limits.ts";
-import { formatProcess, isOver, statFields } from "../core/process.ts";
-import { RING_HEADER_SIZE, RING_SIZE } from "../core/protocol.ts";
-import { formatSize, pageRound } from "../core/size.ts";
+import { DsmError } from "../core/base/errors.ts";
+import { PAGE_SIZE } from "../core/base/limits.ts";
+import { formatSize, pageRound } from "../core/base/size.ts";
+import { formatProcess, isOver, statFields } from "../core/launch/process.ts";
+import { RING_HEADER_SIZE, RING_SIZE } from "../core/wire/protocol.ts";
 
 const DIRECTORY = "/dev/shm";
 /** The file's memory is reserved by writing it in pieces of this size. */

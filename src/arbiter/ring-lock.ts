@@ -2,8 +2,9 @@
  * The lock of a node's ring, between its processes and us. A process holds it for the length of one store, in a signal
  * handler with every signal blocked; we hold it while we apply what came from the server.
  */
-import { RING } from "../core/protocol.ts";
-import type { RingLock } from "../core/ring.ts";
+
+import type { RingLock } from "../core/replica/store-ring.ts";
+import { RING } from "../core/wire/protocol.ts";
 import { mapsFile, startTime } from "./map-file.ts";
 
 const LOCK = RING.lock[0] / 4;

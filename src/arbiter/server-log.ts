@@ -3,10 +3,8 @@
  * which nothing comes any more, is made again until the time for that is over.
  */
 import type { Socket } from "bun";
-import { OPEN, type Security } from "../core/auth.ts";
-import { DsmError, statusCode } from "../core/errors.ts";
-import { FrameReader, freeNow, type PartPool } from "../core/frames.ts";
-import { Borrowed, encodeAccept, type Sharing } from "../core/lending.ts";
+import { OPEN, type Security } from "../core/access/auth.ts";
+import { DsmError, statusCode } from "../core/base/errors.ts";
 import {
   ACK_BYTES,
   FRAME_MAX,
@@ -16,10 +14,13 @@ import {
   RECONNECT_PAUSE_MAX_MS,
   RECONNECT_PAUSE_MIN_MS,
   WELCOME_MAX,
-} from "../core/limits.ts";
-import type { LogFollower, OrderedLog } from "../core/log.ts";
-import { formatAddress, serverSocketName } from "../core/names.ts";
-import { failStop, Outbox, type Sent } from "../core/outbox.ts";
+} from "../core/base/limits.ts";
+import { formatAddress, serverSocketName } from "../core/base/names.ts";
+import { parseWelcome } from "../core/messages/welcome.ts";
+import type { LogFollower, OrderedLog } from "../core/replica/log.ts";
+import type { NodeHello, Resumed, Welcome } from "../core/sequencer/sequencer.ts";
+import { FrameReader, freeNow, type PartPool } from "../core/wire/frame-reader.ts";
+import { failStop, Outbox, type Sent } from "../core/wire/outbox.ts";
 import {
   bodyText,
   encode,
@@ -30,11 +31,10 @@ import {
   PingOp,
   ProtocolError,
   PublishOp,
-} from "../core/protocol.ts";
-import type { NodeHello, Resumed, Welcome } from "../core/sequencer.ts";
-import { parseWelcome } from "../core/welcome.ts";
-import { greetServer, type LinkEnd } from "../link/greet-server.ts";
-import { isOwnPeer, tellsPeers } from "../link/peer-user.ts";
+} from "../core/wire/protocol.ts";
+import { Borrowed, encodeAccept, type Sharing } from "../core/wire/shared-parts.ts";
+import { greetServer, type LinkEnd } from "../transport/greet-server.ts";
+import { isOwnPeer, tellsPeers } from "../transport/peer-user.ts";
 
 /** Smaller parts are copied by who keeps them. */
 const OWN_PART_MIN = 64 << 10;

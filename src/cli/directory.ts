@@ -12,7 +12,13 @@ import {
   type Security,
   signRequest,
   TOKEN_ADVICE,
-} from "../core/auth.ts";
+} from "../core/access/auth.ts";
+import { checkOrder } from "../core/base/consistency.ts";
+import { type DsmCode, DsmError, Status } from "../core/base/errors.ts";
+import { DAEMON_IDLE_MS, PROTOCOL_VERSION } from "../core/base/limits.ts";
+import { checkProcesses, formatAddress, isLoopback, parseAddress } from "../core/base/names.ts";
+import { checkSize } from "../core/base/size.ts";
+import { inheritedEnvironment } from "../core/launch/environment.ts";
 import type {
   Directory,
   FindRequest,
@@ -22,15 +28,9 @@ import type {
   SessionDetail,
   SessionSummary,
   SuccessionRequest,
-} from "../core/directory.ts";
-import { inheritedEnvironment } from "../core/environment.ts";
-import { type DsmCode, DsmError, Status } from "../core/errors.ts";
-import { DAEMON_IDLE_MS, PROTOCOL_VERSION } from "../core/limits.ts";
-import { checkProcesses, formatAddress, isLoopback, parseAddress } from "../core/names.ts";
-import { checkOrder } from "../core/order.ts";
-import { checkSize } from "../core/size.ts";
-import { readSecurity } from "./security.ts";
-import { selfCommand } from "./self.ts";
+} from "../core/messages/daemon-api.ts";
+import { selfCommand } from "./install/executable.ts";
+import { readSecurity } from "./settings/security.ts";
 
 /** The daemon itself answers at once; only starting a server takes longer. */
 const ANSWER_TIMEOUT_MS = 10_000;

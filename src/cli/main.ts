@@ -2,13 +2,13 @@
 /** `dsm`: every role and tool in one program. Called as dsm_daemon, dsm_server or dsm_arbiter it plays that role. */
 import { basename } from "node:path";
 import { runCommand } from "citty";
-import { DsmError } from "../core/errors.ts";
-import { VERSION } from "../core/limits.ts";
+import { DsmError } from "../core/base/errors.ts";
+import { VERSION } from "../core/base/limits.ts";
 import type { Command } from "./command.ts";
-import { COMMANDS } from "./commands.ts";
-import { messages, print } from "./messages.ts";
-import { checkArguments, splitProgram, UsageError } from "./options.ts";
-import { nearest } from "./suggest.ts";
+import { COMMANDS } from "./commands/commands.ts";
+import { nearest } from "./help/suggest.ts";
+import { checkArguments, splitProgram, UsageError } from "./settings/options.ts";
+import { messages, print } from "./terminal/messages.ts";
 
 async function main(programName: string, rawArgs: string[]): Promise<number> {
   const role = /^dsm[-_](daemon|server|arbiter)$/.exec(programName)?.[1];
@@ -23,11 +23,11 @@ async function main(programName: string, rawArgs: string[]): Promise<number> {
     return main(programName, [args[1], "--help"]);
   }
   if (first === undefined || first === "--help" || first === "-h" || first === "help") {
-    await print(await (await import("./help.ts")).generalHelp());
+    await print(await (await import("./help/help.ts")).generalHelp());
     return first === undefined ? 2 : 0;
   }
   // Not for people: what `dsm run` starts on other hosts.
-  if (first === "node") return (await import("./node.ts")).runNode();
+  if (first === "node") return (await import("./run/hosts/node.ts")).runNode();
   const load = Object.hasOwn(COMMANDS, first) ? COMMANDS[first] : undefined;
   if (!load) throw unknown(first);
   return runOne(await load(), args.slice(1), first);
@@ -51,7 +51,7 @@ async function runOne(command: Command<any>, rawArgs: string[], name: string): P
   const takesProgram = command.takesProgram === true;
   const { own, program } = takesProgram ? splitProgram(rawArgs, definitions) : { own: rawArgs, program: [] };
   if (own.includes("--help") || own.includes("-h")) {
-    await print(await (await import("./help.ts")).helpOf(name));
+    await print(await (await import("./help/help.ts")).helpOf(name));
     return 0;
   }
   try {

@@ -1,12 +1,12 @@
 /** A connection to a session's server, for what is asked of it and no daemon: snapshots and traces. */
-import { plainText } from "../core/auth.ts";
-import { DsmError, statusCode } from "../core/errors.ts";
-import { FrameReader } from "../core/frames.ts";
-import { GREETING_TIMEOUT_MS, WELCOME_MAX } from "../core/limits.ts";
-import { formatAddress } from "../core/names.ts";
-import { bodyText, encodeGreeting, HEADER_SIZE, Kind, ProtocolError } from "../core/protocol.ts";
-import { greetServer } from "../link/greet-server.ts";
-import { readSecurity } from "./security.ts";
+import { plainText } from "../core/access/auth.ts";
+import { DsmError, statusCode } from "../core/base/errors.ts";
+import { GREETING_TIMEOUT_MS, WELCOME_MAX } from "../core/base/limits.ts";
+import { formatAddress } from "../core/base/names.ts";
+import { FrameReader } from "../core/wire/frame-reader.ts";
+import { bodyText, encodeGreeting, HEADER_SIZE, Kind, ProtocolError } from "../core/wire/protocol.ts";
+import { greetServer } from "../transport/greet-server.ts";
+import { readSecurity } from "./settings/security.ts";
 
 /** A frame as it came; `body` is valid during the call only. */
 export interface ServerFrame {

@@ -4,10 +4,10 @@
  *
  * The connection keeps the program alive while something is under way and at no other time.
  */
-import { DsmError, Status, statusCode } from "../core/errors.ts";
-import { FrameReader } from "../core/frames.ts";
-import { CHANNEL_REQUESTS_MAX, FRAME_MAX } from "../core/limits.ts";
-import { Outbox } from "../core/outbox.ts";
+import { DsmError, Status, statusCode } from "../core/base/errors.ts";
+import { CHANNEL_REQUESTS_MAX, FRAME_MAX } from "../core/base/limits.ts";
+import { FrameReader } from "../core/wire/frame-reader.ts";
+import { Outbox } from "../core/wire/outbox.ts";
 import {
   bodyText,
   encode,
@@ -17,7 +17,7 @@ import {
   HEADER_SIZE,
   Kind,
   ProtocolError,
-} from "../core/protocol.ts";
+} from "../core/wire/protocol.ts";
 import { type Connection, connect, deferred } from "./runtime.ts";
 
 /** What an arbiter wants to know of who opens a further channel. */

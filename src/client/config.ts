@@ -1,11 +1,12 @@
 /** What join() is asked to do: its options, completed from the environment and checked. */
-import { DsmError } from "../core/errors.ts";
-import { slurmStep } from "../core/hosts.ts";
-import { DEFAULT_PORT, JOIN_TIMEOUT_MS } from "../core/limits.ts";
-import { checkOnLoss, type OnLoss } from "../core/loss.ts";
-import { checkName, checkProcesses, formatAddress, parseAddress } from "../core/names.ts";
-import { checkOrder, type Order } from "../core/order.ts";
-import { checkSize, parseSize } from "../core/size.ts";
+
+import { checkOrder, type Order } from "../core/base/consistency.ts";
+import { DsmError } from "../core/base/errors.ts";
+import { DEFAULT_PORT, JOIN_TIMEOUT_MS } from "../core/base/limits.ts";
+import { checkOnLoss, type OnLoss } from "../core/base/loss-policy.ts";
+import { checkName, checkProcesses, formatAddress, parseAddress } from "../core/base/names.ts";
+import { checkSize, parseSize } from "../core/base/size.ts";
+import { slurmStep } from "../core/launch/hosts.ts";
 
 /** How to join a session. What is given here wins over the environment variable named with each option. */
 export interface JoinOptions {

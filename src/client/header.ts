@@ -4,9 +4,9 @@
  */
 import { writeFileSync } from "node:fs";
 import { basename } from "node:path";
-import { cHeader } from "../core/c-header.ts";
-import { DsmError } from "../core/errors.ts";
-import { isStruct, type StructType } from "../core/struct.ts";
+import { DsmError } from "../core/base/errors.ts";
+import { cHeader } from "../core/layout/c-header.ts";
+import { isStruct, type StructType } from "../core/layout/struct.ts";
 
 const [modulePath, out, only] = process.argv.slice(2) as [string, string, string];
 

@@ -15,9 +15,10 @@
  *
  * @packageDocumentation
  */
-export { type DsmCode, DsmError } from "../core/errors.ts";
-export type { OnLoss } from "../core/loss.ts";
-export type { Order } from "../core/order.ts";
+
+export type { Order } from "../core/base/consistency.ts";
+export { type DsmCode, DsmError } from "../core/base/errors.ts";
+export type { OnLoss } from "../core/base/loss-policy.ts";
 export {
   type ArrayField,
   bool,
@@ -43,7 +44,7 @@ export {
   u32,
   u64,
   utf8,
-} from "../core/struct.ts";
+} from "../core/layout/struct.ts";
 export type { JoinOptions } from "./config.ts";
 export type { Hole } from "./hole.ts";
 export type { HeldLock, Lock, LockOutcome } from "./lock.ts";

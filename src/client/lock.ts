@@ -1,5 +1,5 @@
-import { DsmError, Status } from "../core/errors.ts";
-import { checkName } from "../core/names.ts";
+import { DsmError, Status } from "../core/base/errors.ts";
+import { checkName } from "../core/base/names.ts";
 import { invalid } from "./config.ts";
 import { checkReply, type Membership } from "./membership.ts";
 import { checkTimeout, replyTo, type WaitOptions } from "./waiting.ts";

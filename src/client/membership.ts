@@ -1,5 +1,5 @@
 /** What the session, its semaphores and its holes share: one process's place in one session. */
-import { DsmError, Status, statusCode } from "../core/errors.ts";
+import { DsmError, Status, statusCode } from "../core/base/errors.ts";
 import type { Channel, Reply } from "./channel.ts";
 import type { Library, Opened, SessionPointer } from "./native.ts";
 

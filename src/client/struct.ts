@@ -2,9 +2,9 @@
  * Objects over a named block whose properties are the shared memory. Each struct gets a class of its own, whose accessors
  * read and write one element of a typed array: what a store costs is what a store to a typed array costs.
  */
-import { DsmError } from "../core/errors.ts";
-import { PAGE_SIZE } from "../core/limits.ts";
-import { checkName } from "../core/names.ts";
+import { DsmError } from "../core/base/errors.ts";
+import { PAGE_SIZE } from "../core/base/limits.ts";
+import { checkName } from "../core/base/names.ts";
 import {
   type ArrayField,
   type Field,
@@ -19,7 +19,7 @@ import {
   type StructType,
   struct,
   type Text,
-} from "../core/struct.ts";
+} from "../core/layout/struct.ts";
 import { invalid } from "./config.ts";
 import type { Lock } from "./lock.ts";
 import type { Session } from "./session.ts";

@@ -1,5 +1,5 @@
 /** Waits: what those of the promise forms have in common, and sleeping on a value of the map. */
-import { Status } from "../core/errors.ts";
+import { Status } from "../core/base/errors.ts";
 import type { Channel, Reply, Request } from "./channel.ts";
 import { invalid } from "./config.ts";
 import { checkReply, type Membership } from "./membership.ts";

@@ -33,16 +33,9 @@ import {
   type RequestProof,
   type Security,
   TOKEN_ADVICE,
-} from "../core/auth.ts";
-import {
-  type FindRequest,
-  type Health,
-  NOTHING_KNOWN,
-  type Registration,
-  type SessionDetail,
-  type SuccessionRequest,
-} from "../core/directory.ts";
-import { DsmError } from "../core/errors.ts";
+} from "../core/access/auth.ts";
+import { checkOrder, DEFAULT_ORDER, type Order } from "../core/base/consistency.ts";
+import { DsmError } from "../core/base/errors.ts";
 import {
   ADDRESS_SLOTS,
   DAEMON_IDLE_MS,
@@ -54,12 +47,19 @@ import {
   WATCH_INTERVAL_MAX_MS,
   WATCH_INTERVAL_MIN_MS,
   WATCH_INTERVAL_MS,
-} from "../core/limits.ts";
-import { checkOnLoss, DEFAULT_ON_LOSS, type OnLoss } from "../core/loss.ts";
-import { METRICS_TYPE, metricsText } from "../core/metrics.ts";
-import { checkName, checkProcesses, formatAddress, isLoopback } from "../core/names.ts";
-import { checkOrder, DEFAULT_ORDER, type Order } from "../core/order.ts";
-import { checkSize } from "../core/size.ts";
+} from "../core/base/limits.ts";
+import { checkOnLoss, DEFAULT_ON_LOSS, type OnLoss } from "../core/base/loss-policy.ts";
+import { checkName, checkProcesses, formatAddress, isLoopback } from "../core/base/names.ts";
+import { checkSize } from "../core/base/size.ts";
+import {
+  type FindRequest,
+  type Health,
+  NOTHING_KNOWN,
+  type Registration,
+  type SessionDetail,
+  type SuccessionRequest,
+} from "../core/messages/daemon-api.ts";
+import { METRICS_TYPE, metricsText } from "../core/observe/metrics.ts";
 import { askStatus, readMemory } from "./link.ts";
 import { isPagePath, type ReadPage, servePage } from "./page.ts";
 import { address, type Entry, START_TIMEOUT_MS, summary, Table } from "./table.ts";

@@ -1,10 +1,10 @@
 /** The daemon's own connections to servers: is one there, and how is its session? */
-import { plainText, type Security } from "../core/auth.ts";
-import type { ServerStatus } from "../core/directory.ts";
-import { DsmError, Status, statusCode } from "../core/errors.ts";
-import { FRAME_MAX, HEAT_CELLS_MAX, PROCESSES_MAX, SHOWN_MAX } from "../core/limits.ts";
-import { bodyText, encodeGreeting, HEADER_SIZE, Kind, StatusOp, setUint64 } from "../core/protocol.ts";
-import { greetServer } from "../link/greet-server.ts";
+import { plainText, type Security } from "../core/access/auth.ts";
+import { DsmError, Status, statusCode } from "../core/base/errors.ts";
+import { FRAME_MAX, HEAT_CELLS_MAX, PROCESSES_MAX, SHOWN_MAX } from "../core/base/limits.ts";
+import type { ServerStatus } from "../core/messages/daemon-api.ts";
+import { bodyText, encodeGreeting, HEADER_SIZE, Kind, StatusOp, setUint64 } from "../core/wire/protocol.ts";
+import { greetServer } from "../transport/greet-server.ts";
 
 /** A server that has not answered after this long counts as gone. */
 export const LINK_TIMEOUT_MS = 3_000;

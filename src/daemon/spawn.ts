@@ -1,6 +1,6 @@
 /** Starting a session's server as a process of its own, which outlives the daemon. */
 import type { Subprocess } from "bun";
-import { inheritedEnvironment } from "../core/environment.ts";
+import { inheritedEnvironment } from "../core/launch/environment.ts";
 
 const STDERR_KEPT = 4096;
 

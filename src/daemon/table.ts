@@ -1,12 +1,12 @@
 /** The table of sessions: who has which name, starting a server for a name nobody has, and noticing those that died. */
 import { readFileSync } from "node:fs";
-import type { Security } from "../core/auth.ts";
-import type { FindRequest, SessionAddress, SessionSummary, SuccessionRequest } from "../core/directory.ts";
-import { DsmError } from "../core/errors.ts";
-import { ADDRESS_SLOTS, DEFAULT_SIZE, EPOCH_MAX, ORPHAN_MS, SESSIONS_MAX } from "../core/limits.ts";
-import { DEFAULT_ON_LOSS, type OnLoss } from "../core/loss.ts";
-import { DEFAULT_ORDER, type Order } from "../core/order.ts";
-import { pageRound } from "../core/size.ts";
+import type { Security } from "../core/access/auth.ts";
+import { DEFAULT_ORDER, type Order } from "../core/base/consistency.ts";
+import { DsmError } from "../core/base/errors.ts";
+import { ADDRESS_SLOTS, DEFAULT_SIZE, EPOCH_MAX, ORPHAN_MS, SESSIONS_MAX } from "../core/base/limits.ts";
+import { DEFAULT_ON_LOSS, type OnLoss } from "../core/base/loss-policy.ts";
+import { pageRound } from "../core/base/size.ts";
+import type { FindRequest, SessionAddress, SessionSummary, SuccessionRequest } from "../core/messages/daemon-api.ts";
 import { findServer, isListening } from "./link.ts";
 import { type SpawnedServer, spawnServer } from "./spawn.ts";
 

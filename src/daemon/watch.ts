@@ -1,7 +1,8 @@
 /** Those who watch a session: a stream of server-sent events for each, as long as somebody reads it. */
-import type { SessionDetail } from "../core/directory.ts";
-import { DsmError } from "../core/errors.ts";
-import { WATCH_STALL_MS, WATCHERS_MAX } from "../core/limits.ts";
+
+import { DsmError } from "../core/base/errors.ts";
+import { WATCH_STALL_MS, WATCHERS_MAX } from "../core/base/limits.ts";
+import type { SessionDetail } from "../core/messages/daemon-api.ts";
 
 export class Watchers {
   /** How each is ended. */

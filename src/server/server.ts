@@ -2,12 +2,9 @@
 import { randomBytes } from "node:crypto";
 import { readFileSync, readlinkSync } from "node:fs";
 import type { Socket, TCPSocketListener, UnixSocketListener } from "bun";
-import { checkListening, LinkGuard, mustProve, NONCE_SIZE, OPEN, type Security } from "../core/auth.ts";
-import type { Directory } from "../core/directory.ts";
-import { DsmError, Status } from "../core/errors.ts";
-import { freeNow, PartPool } from "../core/frames.ts";
-import type { SessionImage } from "../core/image.ts";
-import type { Sharing } from "../core/lending.ts";
+import { checkListening, LinkGuard, mustProve, NONCE_SIZE, OPEN, type Security } from "../core/access/auth.ts";
+import { DEFAULT_ORDER, type Order } from "../core/base/consistency.ts";
+import { DsmError, Status } from "../core/base/errors.ts";
 import {
   ADDRESS_FIRST,
   ADDRESS_SLOTS,
@@ -29,18 +26,21 @@ import {
   UNPROVEN_LINKS_MAX,
   UNUSED_AGAIN_TIMEOUT_MS,
   UNUSED_TIMEOUT_MS,
-} from "../core/limits.ts";
-import { DEFAULT_ON_LOSS, type OnLoss } from "../core/loss.ts";
-import type { ApplyRuns } from "../core/memory.ts";
-import { checkName, checkProcesses, fnv1a64, serverSocketName } from "../core/names.ts";
-import { DEFAULT_ORDER, type Order } from "../core/order.ts";
-import { failStop, Outbox, type Sent } from "../core/outbox.ts";
-import { parseProcess, startOf } from "../core/process.ts";
-import { encode, encodeText, Kind, ProtocolError } from "../core/protocol.ts";
-import { type Recovered, Recovery, type RecoveryConfig } from "../core/recovery.ts";
-import { type AwayNode, Sequencer, type SequencerOutput, STAGED_PER_MAP_BYTE } from "../core/sequencer.ts";
-import type { SessionConfig } from "../core/session.ts";
-import { checkSize, pageRound } from "../core/size.ts";
+} from "../core/base/limits.ts";
+import { DEFAULT_ON_LOSS, type OnLoss } from "../core/base/loss-policy.ts";
+import { checkName, checkProcesses, fnv1a64, serverSocketName } from "../core/base/names.ts";
+import { checkSize, pageRound } from "../core/base/size.ts";
+import { parseProcess, startOf } from "../core/launch/process.ts";
+import type { ApplyRuns } from "../core/memory/map-bytes.ts";
+import type { Directory } from "../core/messages/daemon-api.ts";
+import type { SessionImage } from "../core/messages/saved-session.ts";
+import { type Recovered, Recovery, type RecoveryConfig } from "../core/sequencer/recovery.ts";
+import { type AwayNode, Sequencer, type SequencerOutput, STAGED_PER_MAP_BYTE } from "../core/sequencer/sequencer.ts";
+import type { SessionConfig } from "../core/session/session.ts";
+import { freeNow, PartPool } from "../core/wire/frame-reader.ts";
+import { failStop, Outbox, type Sent } from "../core/wire/outbox.ts";
+import { encode, encodeText, Kind, ProtocolError } from "../core/wire/protocol.ts";
+import type { Sharing } from "../core/wire/shared-parts.ts";
 
 export interface ServerOptions {
   session: string;

@@ -9,7 +9,7 @@
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import type { Order } from "../../src/core/order.ts";
+import type { Order } from "../../src/core/base/consistency.ts";
 import { Random } from "../support/core-random.ts";
 import type { Child } from "../support/e2e-child.ts";
 import { Cluster, eventually, LIVENESS_MS } from "../support/e2e-cluster.ts";

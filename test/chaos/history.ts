@@ -1,7 +1,7 @@
 /** Histories of real processes: test/chaos/programs/history.c, started on several nodes, and what it logs. */
 import { join } from "node:path";
-import { Status } from "../../src/core/errors.ts";
-import type { Order } from "../../src/core/order.ts";
+import type { Order } from "../../src/core/base/consistency.ts";
+import { Status } from "../../src/core/base/errors.ts";
 import { type Outcome, outcome } from "../support/e2e-child.ts";
 import type { Cluster } from "../support/e2e-cluster.ts";
 import type { Call, LockOperation, SemaphoreOperation, WordOperation } from "../support/linearizability.ts";

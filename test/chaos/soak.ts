@@ -5,8 +5,8 @@
  */
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { ADDRESS_FIRST, ADDRESS_SLOTS, ADDRESS_STRIDE } from "../../src/core/limits.ts";
-import type { Order } from "../../src/core/order.ts";
+import type { Order } from "../../src/core/base/consistency.ts";
+import { ADDRESS_FIRST, ADDRESS_SLOTS, ADDRESS_STRIDE } from "../../src/core/base/limits.ts";
 import type { Child } from "../support/e2e-child.ts";
 import { Cluster } from "../support/e2e-cluster.ts";
 import { compileProgram } from "../support/e2e-program.ts";

@@ -16,7 +16,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
-import { placeInCache } from "../../src/cli/assets.ts";
+import { placeInCache } from "../../src/cli/install/assets.ts";
 
 const STRANGER = 65534;
 const FILES = { "libdsm.so": Buffer.from("the library"), "preload.js": Buffer.from("the script") };

@@ -2,9 +2,9 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { COMMANDS } from "../../src/cli/commands.ts";
-import { checkArguments, splitProgram } from "../../src/cli/options.ts";
-import { optionLabel, usageOf } from "../../src/cli/usage.ts";
+import { COMMANDS } from "../../src/cli/commands/commands.ts";
+import { optionLabel, usageOf } from "../../src/cli/help/usage.ts";
+import { checkArguments, splitProgram } from "../../src/cli/settings/options.ts";
 import { type Child, Place, processesWith, until } from "./dsm.ts";
 
 // Most of them start real processes, on machines that may be busy.

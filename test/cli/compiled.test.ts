@@ -11,7 +11,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
-import { COMMANDS } from "../../src/cli/commands.ts";
+import { COMMANDS } from "../../src/cli/commands/commands.ts";
 import { createDirectory } from "../../src/cli/directory.ts";
 import { gone, isRunning, Place, until } from "./dsm.ts";
 

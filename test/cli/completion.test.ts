@@ -2,9 +2,9 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { COMMANDS } from "../../src/cli/commands.ts";
-import { complete, completionScript, ZSH_HEADER } from "../../src/cli/completion.ts";
-import { ORDERS } from "../../src/core/order.ts";
+import { COMMANDS } from "../../src/cli/commands/commands.ts";
+import { complete, completionScript, ZSH_HEADER } from "../../src/cli/help/completion.ts";
+import { ORDERS } from "../../src/core/base/consistency.ts";
 import { onTerminal } from "../support/terminal.ts";
 import { testWith } from "../support/tools.ts";
 import { MAIN, Place, until } from "./dsm.ts";

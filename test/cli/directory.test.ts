@@ -4,10 +4,10 @@ import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { createServer, type Server } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { COMMANDS } from "../../src/cli/commands.ts";
+import { COMMANDS } from "../../src/cli/commands/commands.ts";
 import { createDirectory } from "../../src/cli/directory.ts";
-import type { SessionDetail } from "../../src/core/directory.ts";
-import { DsmError } from "../../src/core/errors.ts";
+import { DsmError } from "../../src/core/base/errors.ts";
+import type { SessionDetail } from "../../src/core/messages/daemon-api.ts";
 import { type Child, outcome, Place, until } from "./dsm.ts";
 
 // They start real processes, on machines that may be busy.

@@ -1,5 +1,5 @@
 import { afterEach, expect, test } from "bun:test";
-import { Ending } from "../../src/cli/ending.ts";
+import { Ending } from "../../src/cli/run/termination.ts";
 
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP", "SIGTSTP", "SIGCONT", "SIGUSR1", "SIGUSR2", "SIGWINCH"] as const;
 const before = new Map(SIGNALS.map((signal) => [signal, process.listeners(signal)]));

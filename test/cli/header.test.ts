@@ -3,7 +3,7 @@ import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from 
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
-import { cHeader } from "../../src/core/c-header.ts";
+import { cHeader } from "../../src/core/layout/c-header.ts";
 import {
   bool,
   type Field,
@@ -20,7 +20,7 @@ import {
   u32,
   u64,
   utf8,
-} from "../../src/core/struct.ts";
+} from "../../src/core/layout/struct.ts";
 import { Cluster, ROOT } from "../support/e2e-cluster.ts";
 
 setDefaultTimeout(120_000);

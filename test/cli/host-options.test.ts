@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { hostname, networkInterfaces, tmpdir } from "node:os";
 import { join } from "node:path";
-import { chooseHosts, interfaceAddress, isHere, readVariables } from "../../src/cli/host-options.ts";
+import { chooseHosts, interfaceAddress, isHere, readVariables } from "../../src/cli/settings/host-options.ts";
 
 let folder: string;
 beforeAll(() => {

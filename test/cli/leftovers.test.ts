@@ -5,7 +5,7 @@ import { createServer } from "node:net";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { createDirectory } from "../../src/cli/directory.ts";
-import { arbiterKey, arbiterSocketPath } from "../../src/core/names.ts";
+import { arbiterKey, arbiterSocketPath } from "../../src/core/base/names.ts";
 import { type Child, gone, outcome, Place, processesWith, until } from "./dsm.ts";
 
 // They start real processes, on machines that may be busy.

@@ -1,10 +1,10 @@
 /** `dsm man`: the page says all that is, and the tools that read such pages have nothing to say against it. */
 import { beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { join } from "node:path";
-import { COMMANDS } from "../../src/cli/commands.ts";
-import { manualPage } from "../../src/cli/man.ts";
-import { usageOf } from "../../src/cli/usage.ts";
-import { VARIABLES } from "../../src/cli/variables.ts";
+import { COMMANDS } from "../../src/cli/commands/commands.ts";
+import { manualPage } from "../../src/cli/help/man.ts";
+import { usageOf } from "../../src/cli/help/usage.ts";
+import { VARIABLES } from "../../src/cli/help/variables.ts";
 import { testWith } from "../support/tools.ts";
 
 setDefaultTimeout(60_000);

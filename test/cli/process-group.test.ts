@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
-import { anyLives, isEnding } from "../../src/cli/process-group.ts";
+import { anyLives, isEnding } from "../../src/cli/run/process-group.ts";
 
 test("a process that has ended is known for it, collected or not", async () => {
   // The second program never collects what the first has started.

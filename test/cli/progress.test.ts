@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { startProgress } from "../../src/cli/progress.ts";
+import { startProgress } from "../../src/cli/terminal/progress.ts";
 import { onTerminal } from "../support/terminal.ts";
 import { Place, until } from "./dsm.ts";
 
@@ -14,7 +14,7 @@ beforeAll(() => {
 });
 afterAll(() => place.close());
 
-const MODULE = join(import.meta.dir, "../../src/cli/progress.ts");
+const MODULE = join(import.meta.dir, "../../src/cli/terminal/progress.ts");
 
 test("no terminal: a line every five seconds, and none for short work", () => {
   const said: string[] = [];

@@ -15,8 +15,8 @@ import {
   writeFileSync,
 } from "node:fs";
 import { dirname, join } from "node:path";
-import { makeCertificates } from "../../src/cli/cert.ts";
-import { makeTokenFile, readTokenFile } from "../../src/cli/security.ts";
+import { makeCertificates } from "../../src/cli/commands/cert.ts";
+import { makeTokenFile, readTokenFile } from "../../src/cli/settings/security.ts";
 import { signedFetch } from "../support/signed-fetch.ts";
 import { gone, isRunning, Place, until } from "./dsm.ts";
 

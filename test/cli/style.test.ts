@@ -1,6 +1,6 @@
 /** Colours: on terminals only, and only for those who want them. */
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import { isColoured } from "../../src/cli/style.ts";
+import { isColoured } from "../../src/cli/terminal/style.ts";
 import { onTerminal } from "../support/terminal.ts";
 import { MAIN, Place } from "./dsm.ts";
 

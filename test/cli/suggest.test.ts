@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { nearest } from "../../src/cli/suggest.ts";
+import { nearest } from "../../src/cli/help/suggest.ts";
 
 const NAMES = ["run", "remove", "processes", "nodes", "node", "order", "on-loss", "snapshot", "sessions"];
 

@@ -1,6 +1,15 @@
 import { describe, expect, test } from "bun:test";
-import { cut, newModel, press, rated, rateText, readKeys, type TopModel, view } from "../../src/cli/top-view.ts";
-import { NOTHING_KNOWN, type RankStatus, type SessionDetail } from "../../src/core/directory.ts";
+import {
+  cut,
+  newModel,
+  press,
+  rated,
+  rateText,
+  readKeys,
+  type TopModel,
+  view,
+} from "../../src/cli/terminal/top-view.ts";
+import { NOTHING_KNOWN, type RankStatus, type SessionDetail } from "../../src/core/messages/daemon-api.ts";
 
 const rank = (number: number, more: Partial<RankStatus> = {}): RankStatus => ({
   ...{ rank: number, node: number < 2 ? "alpha" : "beta", pid: 800 + number, state: "running", stateMs: 100 },

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { type JoinOptions, readConfig } from "../../src/client/config.ts";
-import { DsmError } from "../../src/core/errors.ts";
+import { DsmError } from "../../src/core/base/errors.ts";
 
 const environment = {
   DSM_SESSION: "from-env",

@@ -1,7 +1,8 @@
 /** What the server notes of the order, with a clock that the test sets. */
 import { beforeEach, describe, expect, test } from "bun:test";
-import type { Heat, RankStatus } from "../../src/core/directory.ts";
-import { FRAME_MAX, HEAT_CELLS_MAX, SHOWN_MAX } from "../../src/core/limits.ts";
+import { FRAME_MAX, HEAT_CELLS_MAX, SHOWN_MAX } from "../../src/core/base/limits.ts";
+import type { Heat, RankStatus } from "../../src/core/messages/daemon-api.ts";
+import type { StatusReport } from "../../src/core/sequencer/sequencer.ts";
 import {
   AtomicOp,
   encode,
@@ -11,8 +12,7 @@ import {
   Kind,
   PingOp,
   StatusOp,
-} from "../../src/core/protocol.ts";
-import type { StatusReport } from "../../src/core/sequencer.ts";
+} from "../../src/core/wire/protocol.ts";
 import { type Channel, Cluster, type Node, processHello } from "../support/core-cluster.ts";
 import { publication } from "../support/core-frames.ts";
 

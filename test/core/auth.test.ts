@@ -17,8 +17,8 @@ import {
   readChallenge,
   type Security,
   signRequest,
-} from "../../src/core/auth.ts";
-import { DsmError, Status } from "../../src/core/errors.ts";
+} from "../../src/core/access/auth.ts";
+import { DsmError, Status } from "../../src/core/base/errors.ts";
 import {
   CHALLENGE_LIFETIME_MS,
   GREETING_FRAME_MAX,
@@ -26,8 +26,8 @@ import {
   PROVEN_REQUESTS_MAX,
   TOKEN_MAX,
   TOKEN_MIN,
-} from "../../src/core/limits.ts";
-import { encode, encodeGreeting, encodeText, HEADER_SIZE, Kind, ProtocolError } from "../../src/core/protocol.ts";
+} from "../../src/core/base/limits.ts";
+import { encode, encodeGreeting, encodeText, HEADER_SIZE, Kind, ProtocolError } from "../../src/core/wire/protocol.ts";
 import { Random } from "../support/core-random.ts";
 
 const TOKEN = encodeText("correct horse battery");

@@ -1,8 +1,9 @@
 /** The map of a node that ends direct mode, piece by piece, and what it does to those that follow. */
 import { describe, expect, test } from "bun:test";
-import { COPY_PACE, encodeCopy, MapCopy } from "../../src/core/change-over.ts";
-import { PAGE_SIZE } from "../../src/core/limits.ts";
-import { MapBytes } from "../../src/core/memory.ts";
+import { PAGE_SIZE } from "../../src/core/base/limits.ts";
+import { MapBytes } from "../../src/core/memory/map-bytes.ts";
+import { COPY_PACE, encodeCopy, MapCopy } from "../../src/core/replica/direct-mode-exit.ts";
+import { bringsMap, Session, type SessionConfig } from "../../src/core/session/session.ts";
 import {
   CopyOp,
   checkOperation,
@@ -13,8 +14,7 @@ import {
   NO_TAG,
   PUBLISH_PART_MAX,
   RUN_HEADER_SIZE,
-} from "../../src/core/protocol.ts";
-import { bringsMap, Session, type SessionConfig } from "../../src/core/session.ts";
+} from "../../src/core/wire/protocol.ts";
 import { viewOf } from "../support/core-frames.ts";
 
 const PAGES = 300;

@@ -1,7 +1,8 @@
 /** Direct mode: one node decides by itself and the server follows. And what a node says and marks in any mode. */
 import { describe, expect, test } from "bun:test";
-import { Status } from "../../src/core/errors.ts";
-import { FRAME_MAX, WELCOME_MAX } from "../../src/core/limits.ts";
+import { Status } from "../../src/core/base/errors.ts";
+import { FRAME_MAX, WELCOME_MAX } from "../../src/core/base/limits.ts";
+import type { SessionConfig } from "../../src/core/session/session.ts";
 import {
   AtomicOp,
   bodyText,
@@ -12,8 +13,7 @@ import {
   HEADER_SIZE,
   JOINED,
   Kind,
-} from "../../src/core/protocol.ts";
-import type { SessionConfig } from "../../src/core/session.ts";
+} from "../../src/core/wire/protocol.ts";
 import {
   type Channel,
   Cluster,

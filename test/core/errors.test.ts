@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
-import { DsmError, Status, statusCode, statusOf } from "../../src/core/errors.ts";
-import { NAME_MAX, PROCESSES_MAX, SEMAPHORE_VALUE_MAX, SIZE_MAX } from "../../src/core/limits.ts";
+import { DsmError, Status, statusCode, statusOf } from "../../src/core/base/errors.ts";
+import { NAME_MAX, PROCESSES_MAX, SEMAPHORE_VALUE_MAX, SIZE_MAX } from "../../src/core/base/limits.ts";
 
 const header = readFileSync(`${import.meta.dir}/../../native/include/dsm/dsm.h`, "utf8");
 

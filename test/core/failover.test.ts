@@ -1,8 +1,8 @@
 /** Runs the simulator of broken connections and dying servers over many seeds (DSM_SEEDS=N: N of them). */
 import { describe, expect, test } from "bun:test";
-import { Kind, StateOp } from "../../src/core/protocol.ts";
-import { Replica } from "../../src/core/replica.ts";
-import type { Resume, Resumed } from "../../src/core/sequencer.ts";
+import { Replica } from "../../src/core/replica/replica.ts";
+import type { Resume, Resumed } from "../../src/core/sequencer/sequencer.ts";
+import { Kind, StateOp } from "../../src/core/wire/protocol.ts";
 import { type FailoverOptions, simulateFailover } from "./failover.ts";
 import { expectMore, runSeeds } from "./simulations.ts";
 

@@ -12,10 +12,20 @@
  * In some sessions, elastic ones, nodes come while it runs, with a picture of the memory. If such a session is in direct
  * mode its processes write to the memory by themselves, and then it changes over: at the end all nodes have what they wrote.
  */
-import { Status } from "../../src/core/errors.ts";
-import { FrameReader } from "../../src/core/frames.ts";
-import { FRAME_MAX, WELCOME_MAX } from "../../src/core/limits.ts";
-import { MapBytes } from "../../src/core/memory.ts";
+import { Status } from "../../src/core/base/errors.ts";
+import { FRAME_MAX, WELCOME_MAX } from "../../src/core/base/limits.ts";
+import { MapBytes } from "../../src/core/memory/map-bytes.ts";
+import type { Replica } from "../../src/core/replica/replica.ts";
+import { type Recovered, Recovery } from "../../src/core/sequencer/recovery.ts";
+import {
+  type AwayNode,
+  type NodeHello,
+  type Resumed,
+  Sequencer,
+  type Welcome,
+} from "../../src/core/sequencer/sequencer.ts";
+import { Session, type SessionConfig } from "../../src/core/session/session.ts";
+import { FrameReader } from "../../src/core/wire/frame-reader.ts";
 import {
   AtomicOp,
   bodyText,
@@ -28,11 +38,7 @@ import {
   HEADER_SIZE,
   JOINED,
   Kind,
-} from "../../src/core/protocol.ts";
-import { type Recovered, Recovery } from "../../src/core/recovery.ts";
-import type { Replica } from "../../src/core/replica.ts";
-import { type AwayNode, type NodeHello, type Resumed, Sequencer, type Welcome } from "../../src/core/sequencer.ts";
-import { Session, type SessionConfig } from "../../src/core/session.ts";
+} from "../../src/core/wire/protocol.ts";
 import { Pipe, processHello, SmallSteps, Violation } from "../support/core-cluster.ts";
 import { publication, type Run, viewOf } from "../support/core-frames.ts";
 import { Random } from "../support/core-random.ts";

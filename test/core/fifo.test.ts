@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { Fifo } from "../../src/core/fifo.ts";
+import { Fifo } from "../../src/core/base/fifo.ts";
 import { Random } from "../support/core-random.ts";
 
 test("items come out as they went in, also when many have gone before", () => {

@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
-import { FrameReader, PartPool } from "../../src/core/frames.ts";
-import { FRAME_MAX, GREETING_FRAME_MAX, SPARE_PARTS_MAX } from "../../src/core/limits.ts";
-import { encode, HEADER_SIZE, Kind, ProtocolError, PUBLISH_PART_MAX } from "../../src/core/protocol.ts";
+import { FRAME_MAX, GREETING_FRAME_MAX, SPARE_PARTS_MAX } from "../../src/core/base/limits.ts";
+import { FrameReader, PartPool } from "../../src/core/wire/frame-reader.ts";
+import { encode, HEADER_SIZE, Kind, ProtocolError, PUBLISH_PART_MAX } from "../../src/core/wire/protocol.ts";
 import { Random } from "../support/core-random.ts";
 
 function read(reader: FrameReader, chunk: Uint8Array): string[] {

@@ -1,7 +1,10 @@
 /** Random bytes and damaged frames into everything that reads from a connection: only that connection may suffer. */
 import { describe, expect, test } from "bun:test";
-import { FrameReader } from "../../src/core/frames.ts";
-import { CHANNELS_MAX, FRAME_MAX, GREETING_FRAME_MAX, LINKS_MAX, NODES_MAX } from "../../src/core/limits.ts";
+import { CHANNELS_MAX, FRAME_MAX, GREETING_FRAME_MAX, LINKS_MAX, NODES_MAX } from "../../src/core/base/limits.ts";
+import type { Replica } from "../../src/core/replica/replica.ts";
+import { Sequencer } from "../../src/core/sequencer/sequencer.ts";
+import type { SessionConfig } from "../../src/core/session/session.ts";
+import { FrameReader } from "../../src/core/wire/frame-reader.ts";
 import {
   AtomicOp,
   checkOperation,
@@ -13,10 +16,7 @@ import {
   HEADER_SIZE,
   Kind,
   ProtocolError,
-} from "../../src/core/protocol.ts";
-import type { Replica } from "../../src/core/replica.ts";
-import { Sequencer } from "../../src/core/sequencer.ts";
-import type { SessionConfig } from "../../src/core/session.ts";
+} from "../../src/core/wire/protocol.ts";
 import { Cluster, type Node, processHello } from "../support/core-cluster.ts";
 import { publication, viewOf } from "../support/core-frames.ts";
 import { Random } from "../support/core-random.ts";

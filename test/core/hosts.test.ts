@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { DsmError } from "../../src/core/errors.ts";
+import { DsmError } from "../../src/core/base/errors.ts";
+import { NODES_MAX, PROCESSES_MAX } from "../../src/core/base/limits.ts";
 import {
   bareHost,
   expandNodelist,
@@ -12,8 +13,7 @@ import {
   parseSlurm,
   placeRanks,
   totalSlots,
-} from "../../src/core/hosts.ts";
-import { NODES_MAX, PROCESSES_MAX } from "../../src/core/limits.ts";
+} from "../../src/core/launch/hosts.ts";
 
 const refusal = (what: () => unknown): string => {
   try {

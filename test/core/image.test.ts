@@ -1,13 +1,13 @@
 /** What outlives a session: its image, and how nodes and readers get the bytes of its map. */
 import { describe, expect, test } from "bun:test";
-import { DsmError } from "../../src/core/errors.ts";
-import { FrameReader } from "../../src/core/frames.ts";
-import { readImage, type SessionImage, slotOf } from "../../src/core/image.ts";
-import { PAGE_SIZE, PICTURES_MAX, WELCOME_MAX } from "../../src/core/limits.ts";
-import { MapBytes } from "../../src/core/memory.ts";
-import { Picture } from "../../src/core/picture.ts";
-import { bodyText, encode, encodeGreeting, encodeText, HEADER_SIZE, Kind } from "../../src/core/protocol.ts";
-import type { SessionConfig } from "../../src/core/session.ts";
+import { DsmError } from "../../src/core/base/errors.ts";
+import { PAGE_SIZE, PICTURES_MAX, WELCOME_MAX } from "../../src/core/base/limits.ts";
+import { MapBytes } from "../../src/core/memory/map-bytes.ts";
+import { Picture } from "../../src/core/memory/map-snapshot.ts";
+import { readImage, type SessionImage, slotOf } from "../../src/core/messages/saved-session.ts";
+import type { SessionConfig } from "../../src/core/session/session.ts";
+import { FrameReader } from "../../src/core/wire/frame-reader.ts";
+import { bodyText, encode, encodeGreeting, encodeText, HEADER_SIZE, Kind } from "../../src/core/wire/protocol.ts";
 import { Cluster, type Pipe, processHello } from "../support/core-cluster.ts";
 
 const config: SessionConfig = {

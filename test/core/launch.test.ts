@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { Launch, type LaunchFrame, LaunchReader, launchFrame, launchJson } from "../../src/core/launch.ts";
-import { LAUNCH_FRAME_MAX } from "../../src/core/limits.ts";
+import { LAUNCH_FRAME_MAX } from "../../src/core/base/limits.ts";
+import { Launch, type LaunchFrame, LaunchReader, launchFrame, launchJson } from "../../src/core/launch/start-frames.ts";
 
 const frame = fc.record({
   kind: fc.constantFrom(...Object.values(Launch)),

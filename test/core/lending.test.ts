@@ -1,19 +1,8 @@
 /** Parts of publications in memory that both ends of a link have mapped. */
 import { describe, expect, test } from "bun:test";
-import { PartPool } from "../../src/core/frames.ts";
-import {
-  Borrowed,
-  encodeAccept,
-  encodeOffer,
-  LENT_SIZE,
-  LentSlots,
-  markOf,
-  type Shareable,
-  ShareOp,
-  type Sharing,
-  SLOT_SIZE,
-} from "../../src/core/lending.ts";
-import { SPARE_PARTS_MAX } from "../../src/core/limits.ts";
+import { SPARE_PARTS_MAX } from "../../src/core/base/limits.ts";
+import { Sequencer } from "../../src/core/sequencer/sequencer.ts";
+import { PartPool } from "../../src/core/wire/frame-reader.ts";
 import {
   encode,
   encodeGreeting,
@@ -26,8 +15,19 @@ import {
   PUBLISH_PART_MAX,
   PublishOp,
   setUint64,
-} from "../../src/core/protocol.ts";
-import { Sequencer } from "../../src/core/sequencer.ts";
+} from "../../src/core/wire/protocol.ts";
+import {
+  Borrowed,
+  encodeAccept,
+  encodeOffer,
+  LENT_SIZE,
+  LentSlots,
+  markOf,
+  type Shareable,
+  ShareOp,
+  type Sharing,
+  SLOT_SIZE,
+} from "../../src/core/wire/shared-parts.ts";
 import { runs, viewOf } from "../support/core-frames.ts";
 
 const MAP_SIZE = 1 << 20;

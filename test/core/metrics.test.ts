@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
-import { NOTHING_KNOWN, type SessionDetail } from "../../src/core/directory.ts";
-import { metricsText } from "../../src/core/metrics.ts";
+import { NOTHING_KNOWN, type SessionDetail } from "../../src/core/messages/daemon-api.ts";
+import { metricsText } from "../../src/core/observe/metrics.ts";
 
 const session = (name: string, more: Partial<SessionDetail> = {}): SessionDetail => ({
   ...NOTHING_KNOWN,

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { NAME_MAX, PROCESSES_MAX } from "../../src/core/limits.ts";
+import { NAME_MAX, PROCESSES_MAX } from "../../src/core/base/limits.ts";
 import {
   arbiterKey,
   arbiterSocketPath,
@@ -9,7 +9,7 @@ import {
   formatAddress,
   isLoopback,
   parseAddress,
-} from "../../src/core/names.ts";
+} from "../../src/core/base/names.ts";
 
 describe("checkName", () => {
   test.each(["a", "my session", "grün", "x".repeat(NAME_MAX), "é".repeat(31), "..a", "a:b?c#d%20", "🦊"])(

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import { checkOrder, DEFAULT_ORDER, ORDERS, orderNumber, orderOfNumber } from "../../src/core/order.ts";
-import { checkExpectations } from "../../src/core/sequencer.ts";
+import { checkOrder, DEFAULT_ORDER, ORDERS, orderNumber, orderOfNumber } from "../../src/core/base/consistency.ts";
+import { checkExpectations } from "../../src/core/sequencer/sequencer.ts";
 
 test("numbers stay what dsm.h says", () => {
   expect(ORDERS.map(orderNumber)).toEqual([1, 2, 3]);

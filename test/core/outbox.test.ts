@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import { OUTBOX_MAX } from "../../src/core/limits.ts";
-import { Outbox } from "../../src/core/outbox.ts";
+import { OUTBOX_MAX } from "../../src/core/base/limits.ts";
+import { Outbox } from "../../src/core/wire/outbox.ts";
 import { Random } from "../support/core-random.ts";
 
 /** A connection that takes as many bytes as it is told, and -1 for none now and then, as a closed socket does. */

@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
-import { MapBytes } from "../../src/core/memory.ts";
-import { OverlayMap } from "../../src/core/overlay.ts";
-import { AtomicOp, encode, HEADER_SIZE, ProtocolError } from "../../src/core/protocol.ts";
+import { MapBytes } from "../../src/core/memory/map-bytes.ts";
+import { OverlayMap } from "../../src/core/replica/store-buffer-map.ts";
+import { AtomicOp, encode, HEADER_SIZE, ProtocolError } from "../../src/core/wire/protocol.ts";
 import { publication, viewOf } from "../support/core-frames.ts";
 import { Random } from "../support/core-random.ts";
 

@@ -1,8 +1,15 @@
 import { describe, expect, test } from "bun:test";
-import { PAGE_SIZE } from "../../src/core/limits.ts";
-import { MapBytes } from "../../src/core/memory.ts";
-import { MapOp, Picture } from "../../src/core/picture.ts";
-import { AtomicOp, checkMap, getUint64, HEADER_SIZE, PUBLISH_PART_MAX, writeRun } from "../../src/core/protocol.ts";
+import { PAGE_SIZE } from "../../src/core/base/limits.ts";
+import { MapBytes } from "../../src/core/memory/map-bytes.ts";
+import { MapOp, Picture } from "../../src/core/memory/map-snapshot.ts";
+import {
+  AtomicOp,
+  checkMap,
+  getUint64,
+  HEADER_SIZE,
+  PUBLISH_PART_MAX,
+  writeRun,
+} from "../../src/core/wire/protocol.ts";
 import { viewOf } from "../support/core-frames.ts";
 import { Random } from "../support/core-random.ts";
 

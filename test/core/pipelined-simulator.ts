@@ -13,8 +13,11 @@
  *
  * When nothing moves any more nothing is left in a ring, and all maps are the same.
  */
-import { Status } from "../../src/core/errors.ts";
-import { MapBytes } from "../../src/core/memory.ts";
+import { Status } from "../../src/core/base/errors.ts";
+import { MapBytes } from "../../src/core/memory/map-bytes.ts";
+import { Replica, type ReplicaOutput } from "../../src/core/replica/replica.ts";
+import { Ring, type RingLock } from "../../src/core/replica/store-ring.ts";
+import { Session, type SessionConfig } from "../../src/core/session/session.ts";
 import {
   AtomicOp,
   encode,
@@ -25,10 +28,7 @@ import {
   NO_TAG,
   PublishOp,
   RING_START,
-} from "../../src/core/protocol.ts";
-import { Replica, type ReplicaOutput } from "../../src/core/replica.ts";
-import { Ring, type RingLock } from "../../src/core/ring.ts";
-import { Session, type SessionConfig } from "../../src/core/session.ts";
+} from "../../src/core/wire/protocol.ts";
 import { type Channel, Cluster, type Node, processHello, Violation } from "../support/core-cluster.ts";
 import { publication, viewOf } from "../support/core-frames.ts";
 import { Random } from "../support/core-random.ts";

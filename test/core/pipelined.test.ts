@@ -1,11 +1,11 @@
 /** Runs the simulator of pipelined sessions over many seeds (DSM_SEEDS=N: N of them). */
 import { describe, expect, test } from "bun:test";
-import { MapBytes } from "../../src/core/memory.ts";
-import { OverlayMap } from "../../src/core/overlay.ts";
-import { Kind, PublishOp, RING_SIZE, setUint64 } from "../../src/core/protocol.ts";
-import { Replica } from "../../src/core/replica.ts";
-import { Ring, type RingLock } from "../../src/core/ring.ts";
-import { StoreBatch } from "../../src/core/store-batch.ts";
+import { MapBytes } from "../../src/core/memory/map-bytes.ts";
+import { Replica } from "../../src/core/replica/replica.ts";
+import { StoreBatch } from "../../src/core/replica/store-batch.ts";
+import { OverlayMap } from "../../src/core/replica/store-buffer-map.ts";
+import { Ring, type RingLock } from "../../src/core/replica/store-ring.ts";
+import { Kind, PublishOp, RING_SIZE, setUint64 } from "../../src/core/wire/protocol.ts";
 import { Cluster, processHello, Violation } from "../support/core-cluster.ts";
 import { viewOf } from "../support/core-frames.ts";
 import { emptyRing, RingWriter } from "../support/core-ring-writer.ts";

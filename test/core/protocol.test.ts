@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import { Status } from "../../src/core/errors.ts";
-import { ALIGN_MAX, FRAME_MAX, NAME_MAX, SEMAPHORE_VALUE_MAX, STORE_MAX } from "../../src/core/limits.ts";
+import { Status } from "../../src/core/base/errors.ts";
+import { ALIGN_MAX, FRAME_MAX, NAME_MAX, SEMAPHORE_VALUE_MAX, STORE_MAX } from "../../src/core/base/limits.ts";
 import {
   AtomicOp,
   bodyText,
@@ -41,7 +41,7 @@ import {
   wireHeader,
   writeMaskedRun,
   writeRun,
-} from "../../src/core/protocol.ts";
+} from "../../src/core/wire/protocol.ts";
 import { publication, runs, viewOf } from "../support/core-frames.ts";
 
 const MAP = 8192;

@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, test } from "bun:test";
+import { type RecordTaker, Ring, type RingLock } from "../../src/core/replica/store-ring.ts";
 import {
   encode,
   HEADER_SIZE,
@@ -10,8 +11,7 @@ import {
   RING_START,
   RING_WRAP,
   runLength,
-} from "../../src/core/protocol.ts";
-import { type RecordTaker, Ring, type RingLock } from "../../src/core/ring.ts";
+} from "../../src/core/wire/protocol.ts";
 import { viewOf } from "../support/core-frames.ts";
 import { Random } from "../support/core-random.ts";
 import { emptyRing, RingWriter } from "../support/core-ring-writer.ts";

@@ -1,9 +1,9 @@
 /** Plays test/core/scenarios/*.txt. DSM_RECORD=1 writes what happens into the files instead: read the difference. */
 import { expect, test } from "bun:test";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
-import { PAGE_SIZE } from "../../src/core/limits.ts";
-import type { OnLoss } from "../../src/core/loss.ts";
-import type { Order } from "../../src/core/order.ts";
+import type { Order } from "../../src/core/base/consistency.ts";
+import { PAGE_SIZE } from "../../src/core/base/limits.ts";
+import type { OnLoss } from "../../src/core/base/loss-policy.ts";
 import { Stage } from "../support/core-stage.ts";
 
 const folder = `${import.meta.dir}/scenarios`;

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { Status } from "../../src/core/errors.ts";
+import { Status } from "../../src/core/base/errors.ts";
 import {
   BLOCKS_MAX,
   LOCKS_MAX,
@@ -7,10 +7,10 @@ import {
   SEMAPHORES_MAX,
   WAITING_JOINS_MAX,
   WAITING_MAX,
-} from "../../src/core/limits.ts";
-import { MapBytes } from "../../src/core/memory.ts";
-import { AtomicOp, encode, encodeText, type Frame, Kind } from "../../src/core/protocol.ts";
-import { type Effects, Session, type SessionConfig } from "../../src/core/session.ts";
+} from "../../src/core/base/limits.ts";
+import { MapBytes } from "../../src/core/memory/map-bytes.ts";
+import { type Effects, Session, type SessionConfig } from "../../src/core/session/session.ts";
+import { AtomicOp, encode, encodeText, type Frame, Kind } from "../../src/core/wire/protocol.ts";
 import { publication } from "../support/core-frames.ts";
 
 const SIZE = 4096;

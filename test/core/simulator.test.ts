@@ -1,7 +1,8 @@
 /** Runs the simulator over many seeds (DSM_SEEDS=N: N of each kind); `npm run simulate` shows what one of them does. */
 import { describe, expect, test } from "bun:test";
-import { FrameReader } from "../../src/core/frames.ts";
-import { FRAME_MAX } from "../../src/core/limits.ts";
+import { FRAME_MAX } from "../../src/core/base/limits.ts";
+import { Replica, type ReplicaOutput } from "../../src/core/replica/replica.ts";
+import { FrameReader } from "../../src/core/wire/frame-reader.ts";
 import {
   HEADER_SIZE,
   Kind,
@@ -10,8 +11,7 @@ import {
   runIsMasked,
   runWords,
   setUint64,
-} from "../../src/core/protocol.ts";
-import { Replica, type ReplicaOutput } from "../../src/core/replica.ts";
+} from "../../src/core/wire/protocol.ts";
 import { Violation } from "../support/core-cluster.ts";
 import { viewOf } from "../support/core-frames.ts";
 import { allSeeds, type Counts, expectMore, runSeed, runSeeds } from "./simulations.ts";

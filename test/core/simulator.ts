@@ -12,9 +12,11 @@
  * time, with a picture of the memory, and go; if it begins as a direct one it changes over when others come, and then its
  * node's memory must be what the order says, with all that was written there.
  */
-import { Status } from "../../src/core/errors.ts";
-import type { Block } from "../../src/core/heap.ts";
-import { MapBytes } from "../../src/core/memory.ts";
+import { Status } from "../../src/core/base/errors.ts";
+import { MapBytes } from "../../src/core/memory/map-bytes.ts";
+import type { Replica } from "../../src/core/replica/replica.ts";
+import type { Block } from "../../src/core/session/heap.ts";
+import { Session, type SessionConfig } from "../../src/core/session/session.ts";
 import {
   AtomicOp,
   bodyText,
@@ -37,9 +39,7 @@ import {
   runSize,
   runWords,
   setUint64,
-} from "../../src/core/protocol.ts";
-import type { Replica } from "../../src/core/replica.ts";
-import { Session, type SessionConfig } from "../../src/core/session.ts";
+} from "../../src/core/wire/protocol.ts";
 import {
   type Channel,
   Cluster,

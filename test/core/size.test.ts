@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
-import { DsmError } from "../../src/core/errors.ts";
-import { PAGE_SIZE, SIZE_MAX } from "../../src/core/limits.ts";
-import { checkSize, formatSize, pageRound, parseSize } from "../../src/core/size.ts";
+import { DsmError } from "../../src/core/base/errors.ts";
+import { PAGE_SIZE, SIZE_MAX } from "../../src/core/base/limits.ts";
+import { checkSize, formatSize, pageRound, parseSize } from "../../src/core/base/size.ts";
 
 describe("parseSize", () => {
   test.each([

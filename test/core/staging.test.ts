@@ -1,7 +1,7 @@
 /** Parts of a publication that a process puts into its staging area, for the arbiter to take from there. */
 import { expect, test } from "bun:test";
-import { encode, Kind, PUBLISH_PART_MAX, PublishOp, STAGING_SIZE } from "../../src/core/protocol.ts";
-import type { SessionConfig } from "../../src/core/session.ts";
+import type { SessionConfig } from "../../src/core/session/session.ts";
+import { encode, Kind, PUBLISH_PART_MAX, PublishOp, STAGING_SIZE } from "../../src/core/wire/protocol.ts";
 import { type Channel, Cluster, processHello } from "../support/core-cluster.ts";
 import { type Run, runs, viewOf } from "../support/core-frames.ts";
 

@@ -1,5 +1,6 @@
 import { beforeEach, expect, test } from "bun:test";
-import { STORE_MAX } from "../../src/core/limits.ts";
+import { STORE_MAX } from "../../src/core/base/limits.ts";
+import { StoreBatch } from "../../src/core/replica/store-batch.ts";
 import {
   checkOperation,
   encode,
@@ -8,8 +9,7 @@ import {
   NO_TAG,
   PUBLISH_PART_MAX,
   RING_RECORD_MAX,
-} from "../../src/core/protocol.ts";
-import { StoreBatch } from "../../src/core/store-batch.ts";
+} from "../../src/core/wire/protocol.ts";
 import { publication, type Run, viewOf } from "../support/core-frames.ts";
 
 const NODE = 3;

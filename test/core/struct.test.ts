@@ -1,6 +1,12 @@
 /** Layouts and what definitions refuse; that the layouts are those of the C compiler is test/core/c-header.test.ts. */
 import { describe, expect, test } from "bun:test";
-import { SIZE_MAX, STRUCT_ARRAY_MAX, STRUCT_DEPTH_MAX, STRUCT_FIELDS_MAX, UTF8_MAX } from "../../src/core/limits.ts";
+import {
+  SIZE_MAX,
+  STRUCT_ARRAY_MAX,
+  STRUCT_DEPTH_MAX,
+  STRUCT_FIELDS_MAX,
+  UTF8_MAX,
+} from "../../src/core/base/limits.ts";
 import {
   bool,
   type Fields,
@@ -18,7 +24,7 @@ import {
   u32,
   u64,
   utf8,
-} from "../../src/core/struct.ts";
+} from "../../src/core/layout/struct.ts";
 
 const places = (fields: Fields): Record<string, number> =>
   Object.fromEntries(struct(fields).members.map(({ name, offset }) => [name, offset]));

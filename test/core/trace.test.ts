@@ -1,9 +1,15 @@
 /** What is noted for who traces a session, and the events that it becomes. */
 import { describe, expect, test } from "bun:test";
-import { Activity } from "../../src/core/activity.ts";
-import { TRACE_BUFFER_BYTES } from "../../src/core/limits.ts";
-import { encode, encodeText, type Frame, Kind } from "../../src/core/protocol.ts";
-import { ChromeTrace, readRecords, type TraceBuffer, type TraceEvent, type TraceRecord } from "../../src/core/trace.ts";
+import { TRACE_BUFFER_BYTES } from "../../src/core/base/limits.ts";
+import { Activity } from "../../src/core/observe/activity.ts";
+import {
+  ChromeTrace,
+  readRecords,
+  type TraceBuffer,
+  type TraceEvent,
+  type TraceRecord,
+} from "../../src/core/observe/trace.ts";
+import { encode, encodeText, type Frame, Kind } from "../../src/core/wire/protocol.ts";
 import { publication, viewOf } from "../support/core-frames.ts";
 import { checkTraceEvents } from "../support/trace-events.ts";
 

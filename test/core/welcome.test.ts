@@ -16,12 +16,12 @@ import {
   WAITING_JOINS_MAX,
   WAITING_MAX,
   WELCOME_MAX,
-} from "../../src/core/limits.ts";
-import { MapBytes } from "../../src/core/memory.ts";
-import { encode, encodeJson, encodeText, HEADER_SIZE, Kind, ProtocolError } from "../../src/core/protocol.ts";
-import type { NodeHello, Welcome } from "../../src/core/sequencer.ts";
-import { Session } from "../../src/core/session.ts";
-import { parseWelcome } from "../../src/core/welcome.ts";
+} from "../../src/core/base/limits.ts";
+import { MapBytes } from "../../src/core/memory/map-bytes.ts";
+import { parseWelcome } from "../../src/core/messages/welcome.ts";
+import type { NodeHello, Welcome } from "../../src/core/sequencer/sequencer.ts";
+import { Session } from "../../src/core/session/session.ts";
+import { encode, encodeJson, encodeText, HEADER_SIZE, Kind, ProtocolError } from "../../src/core/wire/protocol.ts";
 
 const SIZE = 8192;
 const hello: NodeHello = {

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
-import { NOTHING_KNOWN, type RankStatus, type SessionDetail } from "../../src/core/directory.ts";
-import { formatDuration } from "../../src/core/duration.ts";
-import { explain, isAnybodyWaiting, rankList } from "../../src/core/why.ts";
+import { formatDuration } from "../../src/core/base/duration.ts";
+import { NOTHING_KNOWN, type RankStatus, type SessionDetail } from "../../src/core/messages/daemon-api.ts";
+import { explain, isAnybodyWaiting, rankList } from "../../src/core/observe/why.ts";
 
 const rank = (number: number, more: Partial<RankStatus> = {}): RankStatus => ({
   ...{ rank: number, node: "ab".charAt(number % 2), pid: 810 + number, state: "running", stateMs: 60_000 },

@@ -3,9 +3,9 @@ import { afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from
 import { readFileSync } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
-import { HTTP_PROOF_HEADER, readChallenge } from "../../src/core/auth.ts";
-import type { SessionAddress, SessionDetail, SessionSummary } from "../../src/core/directory.ts";
-import { ADDRESS_SLOTS, PROTOCOL_VERSION, VERSION } from "../../src/core/limits.ts";
+import { HTTP_PROOF_HEADER, readChallenge } from "../../src/core/access/auth.ts";
+import { ADDRESS_SLOTS, PROTOCOL_VERSION, VERSION } from "../../src/core/base/limits.ts";
+import type { SessionAddress, SessionDetail, SessionSummary } from "../../src/core/messages/daemon-api.ts";
 import { type Daemon, type DaemonOptions, startDaemon } from "../../src/daemon/daemon.ts";
 import { signed, signedFetch } from "../support/signed-fetch.ts";
 

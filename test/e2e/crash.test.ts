@@ -2,7 +2,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { readdirSync, readFileSync, unlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { OUTBOX_HIGH } from "../../src/core/limits.ts";
+import { OUTBOX_HIGH } from "../../src/core/base/limits.ts";
 import type { Actor } from "../support/e2e-actor.ts";
 import { Cluster, eventually } from "../support/e2e-cluster.ts";
 

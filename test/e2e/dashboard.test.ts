@@ -1,7 +1,7 @@
 /** The dashboard, in a real browser, of real sessions whose true figures are known. */
 import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { type Browser, OTHER_NAME } from "../../scripts/browser.ts";
-import type { SessionDetail } from "../../src/core/directory.ts";
+import type { SessionDetail } from "../../src/core/messages/daemon-api.ts";
 import type { Actor } from "../support/e2e-actor.ts";
 import { Page, withoutBrowser } from "../support/e2e-browser.ts";
 import { Cluster, eventually } from "../support/e2e-cluster.ts";

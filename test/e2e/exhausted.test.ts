@@ -2,8 +2,8 @@
 import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
-import { CHANNEL_REQUESTS_MAX, WAITING_MAX } from "../../src/core/limits.ts";
-import { encode, encodeGreeting, encodeText, JOINED, Kind } from "../../src/core/protocol.ts";
+import { CHANNEL_REQUESTS_MAX, WAITING_MAX } from "../../src/core/base/limits.ts";
+import { encode, encodeGreeting, encodeText, JOINED, Kind } from "../../src/core/wire/protocol.ts";
 import { processHello } from "../support/core-cluster.ts";
 import type { Actor } from "../support/e2e-actor.ts";
 import { Cluster, eventually, ROOT } from "../support/e2e-cluster.ts";

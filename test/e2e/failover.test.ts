@@ -1,6 +1,6 @@
 /** Connections that break or fall silent, servers that die or stop, daemons that die: sessions go on. */
 import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import type { SessionSummary } from "../../src/core/directory.ts";
+import type { SessionSummary } from "../../src/core/messages/daemon-api.ts";
 import type { Actor } from "../support/e2e-actor.ts";
 import { Cluster, DSM, eventually } from "../support/e2e-cluster.ts";
 import { TcpProxy } from "../support/e2e-proxy.ts";

@@ -1,6 +1,6 @@
 /** Bytes of several writers in the same words and pages, and holes that share pages: every byte is right everywhere. */
 import { afterAll, afterEach, beforeAll, describe, setDefaultTimeout, test } from "bun:test";
-import { ORDERS } from "../../src/core/order.ts";
+import { ORDERS } from "../../src/core/base/consistency.ts";
 import { Cluster, LIVENESS_MS } from "../support/e2e-cluster.ts";
 
 setDefaultTimeout(4 * LIVENESS_MS);

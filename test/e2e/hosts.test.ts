@@ -2,7 +2,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { chmodSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { makeCertificates } from "../../src/cli/cert.ts";
+import { makeCertificates } from "../../src/cli/commands/cert.ts";
 import { DSM, eventually, ROOT } from "../support/e2e-cluster.ts";
 import { ADDRESS, HOME, Hosts, Said } from "../support/e2e-hosts.ts";
 

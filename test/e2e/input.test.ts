@@ -2,9 +2,9 @@
 import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { Status } from "../../src/core/errors.ts";
-import { PROTOCOL_VERSION } from "../../src/core/limits.ts";
-import { encode, encodeText, Kind } from "../../src/core/protocol.ts";
+import { Status } from "../../src/core/base/errors.ts";
+import { PROTOCOL_VERSION } from "../../src/core/base/limits.ts";
+import { encode, encodeText, Kind } from "../../src/core/wire/protocol.ts";
 import type { Actor } from "../support/e2e-actor.ts";
 import { Cluster, DSM } from "../support/e2e-cluster.ts";
 

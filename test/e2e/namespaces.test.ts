@@ -5,8 +5,8 @@
 import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { makeCertificates } from "../../src/cli/cert.ts";
-import { encodeGreeting, encodeJson, Kind } from "../../src/core/protocol.ts";
+import { makeCertificates } from "../../src/cli/commands/cert.ts";
+import { encodeGreeting, encodeJson, Kind } from "../../src/core/wire/protocol.ts";
 import type { Actor } from "../support/e2e-actor.ts";
 import { Cluster, DSM, eventually } from "../support/e2e-cluster.ts";
 

@@ -1,7 +1,7 @@
 /** What the daemon says of a session whose true figures are known. */
 import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import type { RankStatus, SessionDetail } from "../../src/core/directory.ts";
-import { WATCHERS_MAX } from "../../src/core/limits.ts";
+import { WATCHERS_MAX } from "../../src/core/base/limits.ts";
+import type { RankStatus, SessionDetail } from "../../src/core/messages/daemon-api.ts";
 import type { Actor } from "../support/e2e-actor.ts";
 import { Cluster, eventually } from "../support/e2e-cluster.ts";
 

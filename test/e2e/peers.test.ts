@@ -1,7 +1,7 @@
 /** Garbage, half frames, lies and silence on every port of ours: that connection ends, the role and its session do not. */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { Status } from "../../src/core/errors.ts";
-import { FRAME_MAX, GREETING_FRAME_MAX, LINKS_MAX, PROTOCOL_VERSION } from "../../src/core/limits.ts";
+import { Status } from "../../src/core/base/errors.ts";
+import { FRAME_MAX, GREETING_FRAME_MAX, LINKS_MAX, PROTOCOL_VERSION } from "../../src/core/base/limits.ts";
 import {
   AtomicOp,
   encode,
@@ -15,7 +15,7 @@ import {
   PROCESS_HELLO_SIZE,
   PublishOp,
   writeRun,
-} from "../../src/core/protocol.ts";
+} from "../../src/core/wire/protocol.ts";
 import type { Actor } from "../support/e2e-actor.ts";
 import { Cluster } from "../support/e2e-cluster.ts";
 import { Peer } from "../support/e2e-peer.ts";

@@ -2,10 +2,10 @@
 import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { closeSync, openSync, readdirSync, readFileSync, readSync, writeSync } from "node:fs";
 import { join } from "node:path";
-import { PAGE_SIZE } from "../../src/core/limits.ts";
-import { arbiterKey } from "../../src/core/names.ts";
-import { RING } from "../../src/core/protocol.ts";
-import { pageRound } from "../../src/core/size.ts";
+import { PAGE_SIZE } from "../../src/core/base/limits.ts";
+import { arbiterKey } from "../../src/core/base/names.ts";
+import { pageRound } from "../../src/core/base/size.ts";
+import { RING } from "../../src/core/wire/protocol.ts";
 import type { Actor } from "../support/e2e-actor.ts";
 import { Cluster, eventually } from "../support/e2e-cluster.ts";
 

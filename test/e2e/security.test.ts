@@ -17,10 +17,10 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
-import { makeCertificates } from "../../src/cli/cert.ts";
-import { LinkProver, linkProof, NONCE_SIZE } from "../../src/core/auth.ts";
-import { Status } from "../../src/core/errors.ts";
-import { ADDRESS_FIRST, ADDRESS_STRIDE, UNPROVEN_LINKS_MAX } from "../../src/core/limits.ts";
+import { makeCertificates } from "../../src/cli/commands/cert.ts";
+import { LinkProver, linkProof, NONCE_SIZE } from "../../src/core/access/auth.ts";
+import { Status } from "../../src/core/base/errors.ts";
+import { ADDRESS_FIRST, ADDRESS_STRIDE, UNPROVEN_LINKS_MAX } from "../../src/core/base/limits.ts";
 import {
   encode,
   encodeGreeting,
@@ -31,7 +31,7 @@ import {
   Kind,
   PROCESS_HELLO_SIZE,
   setUint64,
-} from "../../src/core/protocol.ts";
+} from "../../src/core/wire/protocol.ts";
 import type { Actor } from "../support/e2e-actor.ts";
 import { Cluster, DSM, eventually, ROOT } from "../support/e2e-cluster.ts";
 import { Peer } from "../support/e2e-peer.ts";

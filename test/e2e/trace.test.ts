@@ -2,7 +2,7 @@
 import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
-import type { TraceEvent } from "../../src/core/trace.ts";
+import type { TraceEvent } from "../../src/core/observe/trace.ts";
 import type { Actor } from "../support/e2e-actor.ts";
 import type { Child } from "../support/e2e-child.ts";
 import { Cluster, DSM, eventually } from "../support/e2e-cluster.ts";

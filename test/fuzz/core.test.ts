@@ -5,10 +5,14 @@
 import { heapStats } from "bun:jsc";
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import fc from "fast-check";
-import { FrameReader } from "../../src/core/frames.ts";
-import { FRAME_MAX, GREETING_FRAME_MAX, LINKS_MAX, PAGE_SIZE } from "../../src/core/limits.ts";
-import { MapBytes } from "../../src/core/memory.ts";
-import type { Order } from "../../src/core/order.ts";
+import type { Order } from "../../src/core/base/consistency.ts";
+import { FRAME_MAX, GREETING_FRAME_MAX, LINKS_MAX, PAGE_SIZE } from "../../src/core/base/limits.ts";
+import { MapBytes } from "../../src/core/memory/map-bytes.ts";
+import { Replica } from "../../src/core/replica/replica.ts";
+import { Ring } from "../../src/core/replica/store-ring.ts";
+import { Sequencer } from "../../src/core/sequencer/sequencer.ts";
+import { Session, type SessionConfig } from "../../src/core/session/session.ts";
+import { FrameReader } from "../../src/core/wire/frame-reader.ts";
 import {
   bodyText,
   checkOperation,
@@ -31,11 +35,7 @@ import {
   runOffset,
   setUint64,
   writeRun,
-} from "../../src/core/protocol.ts";
-import { Replica } from "../../src/core/replica.ts";
-import { Ring } from "../../src/core/ring.ts";
-import { Sequencer } from "../../src/core/sequencer.ts";
-import { Session, type SessionConfig } from "../../src/core/session.ts";
+} from "../../src/core/wire/protocol.ts";
 import { type Channel, Cluster, type Node, type Pipe, processHello } from "../support/core-cluster.ts";
 import { viewOf } from "../support/core-frames.ts";
 import { cuts, operation, parameters, pieces, sent } from "../support/fuzz-frames.ts";

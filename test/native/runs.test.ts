@@ -4,8 +4,9 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { command, compiler, root } from "../../scripts/steps.ts";
-import { loadApplyRuns } from "../../src/cli/apply-runs.ts";
-import { MapBytes } from "../../src/core/memory.ts";
+import { loadApplyRuns } from "../../src/cli/install/apply-runs.ts";
+import { MapBytes } from "../../src/core/memory/map-bytes.ts";
+import { STAGED_PER_MAP_BYTE } from "../../src/core/sequencer/sequencer.ts";
 import {
   checkOperation,
   encode,
@@ -14,8 +15,7 @@ import {
   runIsDense,
   runIsMasked,
   runSize,
-} from "../../src/core/protocol.ts";
-import { STAGED_PER_MAP_BYTE } from "../../src/core/sequencer.ts";
+} from "../../src/core/wire/protocol.ts";
 import { countMasked, runs as encodeRuns, viewOf } from "../support/core-frames.ts";
 import { Random } from "../support/core-random.ts";
 

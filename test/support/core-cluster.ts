@@ -2,10 +2,15 @@
  * One session without sockets: a real Sequencer and real Replicas joined by pipes of bytes. Nothing moves by itself:
  * the test decides which pipe delivers how many bytes next, so it decides every race.
  */
-import { FrameReader } from "../../src/core/frames.ts";
-import { FRAME_MAX, PAGE_SIZE, WELCOME_MAX } from "../../src/core/limits.ts";
-import { type OnLoss, onLossNumber } from "../../src/core/loss.ts";
-import { type Order, orderNumber } from "../../src/core/order.ts";
+
+import { type Order, orderNumber } from "../../src/core/base/consistency.ts";
+import { FRAME_MAX, PAGE_SIZE, WELCOME_MAX } from "../../src/core/base/limits.ts";
+import { type OnLoss, onLossNumber } from "../../src/core/base/loss-policy.ts";
+import { Replica, type ReplicaOutput } from "../../src/core/replica/replica.ts";
+import type { Ring } from "../../src/core/replica/store-ring.ts";
+import { type NodeHello, Sequencer, type Welcome } from "../../src/core/sequencer/sequencer.ts";
+import type { SessionConfig } from "../../src/core/session/session.ts";
+import { FrameReader } from "../../src/core/wire/frame-reader.ts";
 import {
   bodyText,
   encode,
@@ -21,11 +26,7 @@ import {
   ProtocolError,
   RUN_HEADER_SIZE,
   setUint64,
-} from "../../src/core/protocol.ts";
-import { Replica, type ReplicaOutput } from "../../src/core/replica.ts";
-import type { Ring } from "../../src/core/ring.ts";
-import { type NodeHello, Sequencer, type Welcome } from "../../src/core/sequencer.ts";
-import type { SessionConfig } from "../../src/core/session.ts";
+} from "../../src/core/wire/protocol.ts";
 import type { Trace } from "./core-trace.ts";
 
 /** A promise that was broken. */

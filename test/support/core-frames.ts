@@ -9,7 +9,7 @@ import {
   RUN_MASKED,
   writeMaskedRun,
   writeRun,
-} from "../../src/core/protocol.ts";
+} from "../../src/core/wire/protocol.ts";
 
 export const viewOf = (bytes: Uint8Array): DataView => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 

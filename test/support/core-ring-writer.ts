@@ -9,7 +9,7 @@ import {
   RING_RECORD_MAX,
   RING_SIZE,
   RING_WRAP,
-} from "../../src/core/protocol.ts";
+} from "../../src/core/wire/protocol.ts";
 import { publication, type Run, viewOf } from "./core-frames.ts";
 
 /**

@@ -2,9 +2,11 @@
  * Plays the conversations in test/core/scenarios: a line is something a process or a node does, and the lines behind
  * it that begin with ">" are what comes of it, in order. README.txt beside them says what the lines mean.
  */
-import { Status } from "../../src/core/errors.ts";
-import { DEFAULT_ON_LOSS, type OnLoss } from "../../src/core/loss.ts";
-import { DEFAULT_ORDER, type Order } from "../../src/core/order.ts";
+
+import { DEFAULT_ORDER, type Order } from "../../src/core/base/consistency.ts";
+import { Status } from "../../src/core/base/errors.ts";
+import { DEFAULT_ON_LOSS, type OnLoss } from "../../src/core/base/loss-policy.ts";
+import type { NodeHello } from "../../src/core/sequencer/sequencer.ts";
 import {
   AtomicOp,
   bodyText,
@@ -17,8 +19,7 @@ import {
   HEADER_SIZE,
   JOINED,
   Kind,
-} from "../../src/core/protocol.ts";
-import type { NodeHello } from "../../src/core/sequencer.ts";
+} from "../../src/core/wire/protocol.ts";
 import { type Channel, Cluster, type Node, type Pipe, processHello } from "./core-cluster.ts";
 import { publication, type Run, viewOf } from "./core-frames.ts";
 

@@ -1,5 +1,5 @@
 /** What a simulator does, line by line, for whoever looks for the cause of a broken promise. */
-import { getUint64, HEADER_SIZE, Kind } from "../../src/core/protocol.ts";
+import { getUint64, HEADER_SIZE, Kind } from "../../src/core/wire/protocol.ts";
 import { viewOf } from "./core-frames.ts";
 
 export type Trace = (line: string) => void;

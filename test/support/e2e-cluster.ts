@@ -6,8 +6,8 @@ import { expect } from "bun:test";
 import { chmodSync, chownSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
-import type { SessionDetail, SessionSummary } from "../../src/core/directory.ts";
-import { arbiterKey, arbiterSocketPath } from "../../src/core/names.ts";
+import { arbiterKey, arbiterSocketPath } from "../../src/core/base/names.ts";
+import type { SessionDetail, SessionSummary } from "../../src/core/messages/daemon-api.ts";
 import { Actor } from "./e2e-actor.ts";
 import { type Child, type Outcome, outcome } from "./e2e-child.ts";
 

@@ -1,6 +1,6 @@
 /** A connection of our own to a port of dsm's, over which a test may send what it likes. */
 import type { Socket } from "bun";
-import { bodyText, HEADER_SIZE } from "../../src/core/protocol.ts";
+import { bodyText, HEADER_SIZE } from "../../src/core/wire/protocol.ts";
 
 export interface Reply {
   kind: number;

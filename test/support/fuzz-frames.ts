@@ -1,6 +1,6 @@
 /** Arbitrary frames for property tests: well formed ones of every kind, damaged ones, and noise. */
 import fc from "fast-check";
-import { FRAME_MAX, PAGE_SIZE } from "../../src/core/limits.ts";
+import { FRAME_MAX, PAGE_SIZE } from "../../src/core/base/limits.ts";
 import {
   AtomicOp,
   encode,
@@ -11,7 +11,7 @@ import {
   HEADER_SIZE,
   Kind,
   setUint64,
-} from "../../src/core/protocol.ts";
+} from "../../src/core/wire/protocol.ts";
 import { processHello } from "./core-cluster.ts";
 import { runs, viewOf } from "./core-frames.ts";
 

@@ -1,6 +1,6 @@
 /** Requests to a daemon that demands a token, step by step as its clients do them. */
 import { randomBytes } from "node:crypto";
-import { answerProof, HTTP_PROOF_HEADER, NONCE_SIZE, readChallenge, signRequest } from "../../src/core/auth.ts";
+import { answerProof, HTTP_PROOF_HEADER, NONCE_SIZE, readChallenge, signRequest } from "../../src/core/access/auth.ts";
 
 /** A challenge of the daemon's. */
 export async function challengeOf(url: string): Promise<string> {

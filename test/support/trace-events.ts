@@ -1,6 +1,6 @@
 /** Whether something is what viewers of trace events take: Google's "Trace Event Format", as far as we use it. */
 import { expect } from "bun:test";
-import type { TraceEvent } from "../../src/core/trace.ts";
+import type { TraceEvent } from "../../src/core/observe/trace.ts";
 
 export function checkTraceEvents(events: TraceEvent[]): void {
   const isTime = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) >= 0;

@@ -1,5 +1,5 @@
 /** The daemon's API as the page uses it. It only reads. */
-import type { Health, SessionDetail, SessionSummary } from "../../core/directory.ts";
+import type { Health, SessionDetail, SessionSummary } from "../../core/messages/daemon-api.ts";
 import { Prover, WrongToken } from "./proof.ts";
 
 /** Between two samples of a session, where the daemon sends them. */

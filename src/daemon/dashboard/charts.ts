@@ -1,6 +1,6 @@
 /** Throughput and latency over the last minutes. */
 import uPlot from "uplot";
-import { formatDuration } from "../../core/duration.ts";
+import { formatDuration } from "../../core/base/duration.ts";
 import { element, rankMark, setText } from "./dom.ts";
 import { bytes, short } from "./format.ts";
 import { HISTORY_MS, type Point } from "./history.ts";

@@ -1,5 +1,5 @@
 /** The map as a grid, a cell for each piece of it: who wrote there last, and how often. */
-import type { BlockStatus, Heat } from "../../core/directory.ts";
+import type { BlockStatus, Heat } from "../../core/messages/daemon-api.ts";
 import { element, rankMark, setAttribute, setText } from "./dom.ts";
 import { address, bytes, count } from "./format.ts";
 import { RANK_COLOURS } from "./limits.ts";

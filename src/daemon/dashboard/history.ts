@@ -2,7 +2,7 @@
  * What the page remembers of a session, from one sample to the next: minutes of rates, which rank was in what state when,
  * and for whom the others waited. Pure: the samples say what time it is.
  */
-import type { RankStatus, SessionDetail } from "../../core/directory.ts";
+import type { RankStatus, SessionDetail } from "../../core/messages/daemon-api.ts";
 
 /** For how long rates are kept, */
 export const HISTORY_MS = 300_000;

@@ -2,7 +2,7 @@
  * The dashboard: a page that the daemon serves at "/". It shows what the daemon's API says, over server-sent events, and
  * changes nothing. The address names the session: "/#/NAME".
  */
-import type { SessionSummary } from "../../core/directory.ts";
+import type { SessionSummary } from "../../core/messages/daemon-api.ts";
 import { Api, TokenNeeded } from "./api.ts";
 import { element, setText } from "./dom.ts";
 import { bytes } from "./format.ts";

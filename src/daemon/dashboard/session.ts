@@ -1,7 +1,14 @@
 /** One session, shown from one sample to the next. */
-import type { BlockStatus, LockStatus, RankStatus, SemaphoreStatus, SessionDetail } from "../../core/directory.ts";
-import { formatDuration } from "../../core/duration.ts";
-import { explain, type Finding, rankList } from "../../core/why.ts";
+
+import { formatDuration } from "../../core/base/duration.ts";
+import type {
+  BlockStatus,
+  LockStatus,
+  RankStatus,
+  SemaphoreStatus,
+  SessionDetail,
+} from "../../core/messages/daemon-api.ts";
+import { explain, type Finding, rankList } from "../../core/observe/why.ts";
 import type { Api } from "./api.ts";
 import { Charts } from "./charts.ts";
 import { element, rankMark, section, setText, Table } from "./dom.ts";

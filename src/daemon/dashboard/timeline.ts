@@ -1,5 +1,5 @@
 /** Who waited when, and for whom: a line of time for each rank. */
-import { formatDuration } from "../../core/duration.ts";
+import { formatDuration } from "../../core/base/duration.ts";
 import { element, rankMark, setAttribute, setText, Table } from "./dom.ts";
 import { percent } from "./format.ts";
 import { type History, type Lane, type LaneSummary, type Segment, TIMELINE_MS } from "./history.ts";

@@ -1,6 +1,6 @@
 /** What the dashboard makes of the samples of a session: rates, who waited when, and for whom. */
 import { expect, test } from "bun:test";
-import { NOTHING_KNOWN, type RankStatus, type SessionDetail } from "../../../src/core/directory.ts";
+import { NOTHING_KNOWN, type RankStatus, type SessionDetail } from "../../../src/core/messages/daemon-api.ts";
 import { awaitings, HISTORY_MS, History, TIMELINE_MS } from "../../../src/daemon/dashboard/history.ts";
 
 const START_MS = 1_000_000;

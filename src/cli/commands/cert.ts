@@ -1,0 +1,204 @@
+/** `dsm cert`: a private authority and the certificates of a small cluster. */
+import { createPrivateKey, generateKeyPair, type KeyObject, randomBytes, X509Certificate } from "node:crypto";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { isIP } from "node:net";
+import { join, resolve } from "node:path";
+import { promisify } from "node:util";
+import forge from "node-forge";
+import { DsmError } from "../../core/base/errors.ts";
+import { command } from "../command.ts";
+import { invalid, jsonOption, MANY, readWhole, UsageError } from "../settings/options.ts";
+import { print, printJson } from "../terminal/messages.ts";
+
+const DAY_MS = 86_400_000;
+const DAYS_MAX = 3650;
+/** The authority outlives what it signs: new certificates can be made from it. */
+const AUTHORITY_DAYS = 3650;
+/** Sizes of RSA keys; NIST SP 800-57 wants the larger one beyond 2030. */
+const AUTHORITY_BITS = 3072;
+const HOST_BITS = 2048;
+/** Clocks of machines differ. */
+const CLOCK_SLACK_MS = DAY_MS;
+const HOSTS_MAX = 256;
+/** A daemon's own servers and clients reach it by these. */
+const LOOPBACK = ["localhost", "127.0.0.1", "::1"];
+
+export default command({
+  meta: { name: "cert", description: "Make certificates for a cluster: one private authority, one for each host" },
+  args: {
+    out: { type: "string", description: "Folder to put them in", valueHint: "DIR", default: "dsm-certs" },
+    days: { type: "string", description: "Days the certificates are good for", valueHint: "DAYS", default: "365" },
+    ...jsonOption,
+    hosts: {
+      type: "positional",
+      required: false,
+      description: "Addresses or names by which the hosts are reached",
+      valueHint: `HOST${MANY}`,
+    },
+  },
+  manual: {
+    details: [
+      "Makes ca.pem and ca-key.pem in the folder if they are not there, and HOST.pem and HOST-key.pem for each host. Give each host its own two files and ca.pem, and name them in DSM_TLS_CERT, DSM_TLS_KEY and DSM_TLS_CA; keep ca-key.pem to yourself.",
+    ],
+    examples: [
+      { does: "Certificates for two machines, good for a year", line: "dsm cert 10.0.0.1 10.0.0.2" },
+      { does: "For one more, signed by the same authority, for 30 days", line: "dsm cert --days 30 node3.example.org" },
+    ],
+  },
+  async run({ args }) {
+    const hosts = [...new Set(args._)];
+    if (hosts.length === 0) throw new UsageError("the hosts are missing; give the address of each machine");
+    if (hosts.length > HOSTS_MAX) throw invalid(`${hosts.length} hosts are more than the limit of ${HOSTS_MAX}`);
+    for (const host of hosts) {
+      if (
+        isIP(host) === 0 &&
+        !/^(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$/i.test(host)
+      ) {
+        throw invalid(`"${host}" is not an address or a host name`);
+      }
+    }
+    const days = readWhole("days", args.days);
+    if (days < 1 || days > DAYS_MAX) throw invalid(`days is ${days}; it must be from 1 to ${DAYS_MAX}`);
+    const folder = resolve(args.out);
+    const made = await makeCertificates(folder, hosts, days);
+    if (args.json) await printJson({ folder, made });
+    else await print(advice(folder, hosts, made));
+    return 0;
+  },
+});
+
+/**
+ * Certificates of `hosts` in `folder`, signed by the authority there, which is made if there is none. What is there
+ * already is never changed. Returns the new files' names.
+ */
+export async function makeCertificates(folder: string, hosts: string[], days: number): Promise<string[]> {
+  const names = hosts.map((host) => host.replaceAll(":", "_"));
+  for (const name of names) {
+    for (const file of [`${name}.pem`, `${name}-key.pem`]) {
+      if (existsSync(join(folder, file))) {
+        throw new DsmError("DSM_INVALID", `${join(folder, file)} is there already; remove it, or give another --out`);
+      }
+    }
+  }
+  const made: string[] = [];
+  const put = (name: string, text: string, mode: number): void => {
+    try {
+      mkdirSync(folder, { recursive: true, mode: 0o700 });
+      writeFileSync(join(folder, name), text, { flag: "wx", mode });
+    } catch (error) {
+      throw new DsmError("DSM_SYSTEM", `${join(folder, name)} cannot be written: ${(error as { code?: string }).code}`);
+    }
+    made.push(name);
+  };
+  let authority = readAuthority(folder);
+  if (authority === null) {
+    authority = await makeAuthority();
+    put("ca-key.pem", authority.key, 0o600);
+    put("ca.pem", forge.pki.certificateToPem(authority.certificate), 0o644);
+  }
+  for (const [index, host] of hosts.entries()) {
+    const { certificate, key } = await makeHost(authority, host, days);
+    put(`${names[index]}-key.pem`, key, 0o600);
+    put(`${names[index]}.pem`, certificate, 0o644);
+  }
+  return made;
+}
+
+interface Authority {
+  certificate: forge.pki.Certificate;
+  key: string;
+}
+
+function readAuthority(folder: string): Authority | null {
+  const path = join(folder, "ca.pem");
+  const keyPath = join(folder, "ca-key.pem");
+  if (!existsSync(path) && !existsSync(keyPath)) return null;
+  try {
+    const text = readFileSync(path, "utf8");
+    const key = readFileSync(keyPath, "utf8");
+    if (!new X509Certificate(text).checkPrivateKey(createPrivateKey(key)))
+      throw new Error("they do not belong together");
+    return { certificate: forge.pki.certificateFromPem(text), key };
+  } catch (error) {
+    throw new DsmError(
+      "DSM_INVALID",
+      `the authority in ${folder} (ca.pem, ca-key.pem) cannot be used: ${(error as Error).message}; give another --out`,
+    );
+  }
+}
+
+const newKeys = promisify(generateKeyPair);
+
+/** A new certificate without its extensions, and its key. Bun makes the key: forge would take seconds. */
+async function draft(
+  subject: string,
+  days: number,
+  bits: number,
+): Promise<{ certificate: forge.pki.Certificate; key: string }> {
+  const { privateKey } = (await newKeys("rsa", { modulusLength: bits })) as { privateKey: KeyObject };
+  const key = privateKey.export({ type: "pkcs8", format: "pem" }) as string;
+  const { n, e } = forge.pki.privateKeyFromPem(key);
+  const certificate = forge.pki.createCertificate();
+  certificate.publicKey = forge.pki.setRsaPublicKey(n, e);
+  // Positive, and never the same twice.
+  certificate.serialNumber = `01${randomBytes(15).toString("hex")}`;
+  certificate.validity.notBefore = new Date(Date.now() - CLOCK_SLACK_MS);
+  certificate.validity.notAfter = new Date(Date.now() + days * DAY_MS);
+  certificate.setSubject([{ name: "commonName", value: subject }]);
+  return { certificate, key };
+}
+
+async function makeAuthority(): Promise<Authority> {
+  const { certificate, key } = await draft(
+    `dsm authority ${randomBytes(4).toString("hex")}`,
+    AUTHORITY_DAYS,
+    AUTHORITY_BITS,
+  );
+  certificate.setIssuer(certificate.subject.attributes);
+  certificate.setExtensions([
+    { name: "basicConstraints", cA: true, pathLenConstraint: 0, critical: true },
+    { name: "keyUsage", keyCertSign: true, cRLSign: true, critical: true },
+    { name: "subjectKeyIdentifier" },
+  ]);
+  certificate.sign(forge.pki.privateKeyFromPem(key), forge.md.sha256.create());
+  return { certificate, key };
+}
+
+async function makeHost(
+  authority: Authority,
+  host: string,
+  days: number,
+): Promise<{ certificate: string; key: string }> {
+  const { certificate, key } = await draft(host.slice(0, 64), days, HOST_BITS);
+  certificate.setIssuer(authority.certificate.subject.attributes);
+  certificate.setExtensions([
+    { name: "basicConstraints", cA: false, critical: true },
+    { name: "keyUsage", digitalSignature: true, keyEncipherment: true, critical: true },
+    // Each host is both: the daemon's host connects to servers, too.
+    { name: "extKeyUsage", serverAuth: true, clientAuth: true },
+    { name: "subjectAltName", altNames: [...new Set([host, ...LOOPBACK])].map(altName) },
+    { name: "subjectKeyIdentifier" },
+    {
+      name: "authorityKeyIdentifier",
+      keyIdentifier: authority.certificate.generateSubjectKeyIdentifier().getBytes(),
+    },
+  ]);
+  certificate.sign(forge.pki.privateKeyFromPem(authority.key), forge.md.sha256.create());
+  return { certificate: forge.pki.certificateToPem(certificate), key };
+}
+
+/** Types of RFC 5280: 2 a name, 7 an address. */
+function altName(host: string): object {
+  return isIP(host) === 0 ? { type: 2, value: host } : { type: 7, ip: host };
+}
+
+function advice(folder: string, hosts: string[], made: string[]): string {
+  const [host] = hosts as [string];
+  const name = host.replaceAll(":", "_");
+  return `${made.map((file) => join(folder, file)).join("\n")}
+
+Copy ca.pem and each host's two files to that host, and keep ca-key.pem away from all of them. Then, on ${host}:
+  export DSM_TLS_CA=DIR/ca.pem DSM_TLS_CERT=DIR/${name}.pem DSM_TLS_KEY=DIR/${name}-key.pem
+  dsm daemon --host ${host}
+and the same three variables with their own files for the programs on all others.`;
+}

@@ -1,0 +1,61 @@
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { DsmError } from "../../core/base/errors.ts";
+import { command } from "../command.ts";
+import { checkFile, scriptProgram } from "../run/program.ts";
+import { print } from "../terminal/messages.ts";
+
+export default command({
+  meta: { name: "header", description: "Print the C header of the structs that a TypeScript module exports" },
+  args: {
+    module: {
+      type: "positional",
+      required: true,
+      description: "Module with: export const state = struct({ ... })",
+      valueHint: "FILE",
+    },
+    export: { type: "string", description: "Only the struct exported by that name", valueHint: "NAME" },
+    out: { type: "string", description: "File to write instead", valueHint: "FILE" },
+  },
+  manual: {
+    details: ["A C program that includes it reads and writes the very fields that the TypeScript program has."],
+    examples: [
+      { does: "The structs of state.ts, as C", line: "dsm header state.ts" },
+      { does: "One of them, into a file", line: "dsm header state.ts --export state --out state.h" },
+    ],
+  },
+  async run({ args }) {
+    const problem = checkFile(args.module, "R_OK", "read");
+    if (problem !== null) throw new DsmError("DSM_INVALID", problem.error.replace(/program/, "module"));
+    const { runtimeFiles } = await import("../install/assets.ts");
+    const { header } = await runtimeFiles();
+    const folder = mkdtempSync(join(tmpdir(), "dsm-header-"));
+    try {
+      const made = join(folder, "header");
+      const program = await scriptProgram(header, [resolve(args.module), made, args.export ?? ""]);
+      const child = Bun.spawn({
+        cmd: program.command,
+        env: { ...process.env, ...program.environment },
+        // What the module prints is not part of the header.
+        stdio: ["ignore", 2, 2],
+      });
+      // It has said why.
+      if ((await child.exited) !== 0) return 1;
+      const text = readFileSync(made, "utf8");
+      if (args.out === undefined) await print(text);
+      else writeOut(args.out, text);
+      return 0;
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
+  },
+});
+
+function writeOut(path: string, text: string): void {
+  try {
+    writeFileSync(path, text);
+  } catch (error) {
+    throw new DsmError("DSM_SYSTEM", `${path} cannot be written: ${(error as { code?: string }).code}`);
+  }
+}

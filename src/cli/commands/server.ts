@@ -1,0 +1,154 @@
+import { writeSync } from "node:fs";
+import { ADDRESS_SLOTS, DEFAULT_HOST } from "../../core/base/limits.ts";
+import { formatAddress, isLoopback } from "../../core/base/names.ts";
+import { slotOf } from "../../core/messages/saved-session.ts";
+import { startServer } from "../../server/server.ts";
+import { isOwnPeer, tellsPeers } from "../../transport/peer-user.ts";
+import { sharing } from "../../transport/shared-memory.ts";
+import { command } from "../command.ts";
+import { createDirectory } from "../directory.ts";
+import { readSnapshot } from "../files/snapshot-file.ts";
+import { loadApplyRuns } from "../install/apply-runs.ts";
+import { connectionsMax } from "../settings/descriptors.ts";
+import {
+  autostartOption,
+  daemonOption,
+  elasticOption,
+  fromEnvironment,
+  invalid,
+  onLossOption,
+  orderOption,
+  readAutostart,
+  readDaemon,
+  readElastic,
+  readName,
+  readOnLoss,
+  readOrder,
+  readPort,
+  readProcesses,
+  readSize,
+  readWhole,
+  restoreOption,
+  UsageError,
+} from "../settings/options.ts";
+import { readSecurity, readTls, readTlsFiles, tlsOptions } from "../settings/security.ts";
+import { logFormatOption, logsJson, messages, print, useLogFormat } from "../terminal/messages.ts";
+import { type Progress, startProgress } from "../terminal/progress.ts";
+import { warnReadable } from "./daemon.ts";
+
+export default command({
+  meta: { name: "server", description: "Run the server of one session (the daemon starts it when it is needed)" },
+  args: {
+    session: { type: "string", description: "Name of the session [DSM_SESSION]", valueHint: "SESSION" },
+    processes: { type: "string", description: "Processes the session is for [DSM_PROCESSES]", valueHint: "N" },
+    size: { type: "string", description: "Shared memory, such as 64KiB [DSM_SIZE, else 1MiB]", valueHint: "BYTES" },
+    ...orderOption,
+    ...onLossOption,
+    ...elasticOption,
+    ...restoreOption,
+    host: { type: "string", description: "Address to listen on", valueHint: "ADDRESS", default: DEFAULT_HOST },
+    port: { type: "string", description: "Port to listen on; 0 takes a free one", valueHint: "PORT", default: "0" },
+    ...tlsOptions,
+    ...daemonOption,
+    ...autostartOption,
+    instance: { type: "string", description: "Which run of the name this is (given by the daemon)", valueHint: "ID" },
+    epoch: { type: "string", description: "Which server of the session this is (given by the daemon)", valueHint: "N" },
+    predecessor: {
+      type: "string",
+      description: "Whether the server before is gone or silent (given by the daemon)",
+      valueHint: "STATE",
+    },
+    "report-progress": { type: "boolean", description: "Say how far the snapshot is read, for dsm run" },
+    slot: { type: "string", description: "Address slot of the map (given by the daemon)", valueHint: "K" },
+    ...logFormatOption,
+  },
+  manual: {
+    examples: [
+      { does: "By hand, to choose where it runs", line: "dsm server --session heat --processes 4 --size 64MiB" },
+      { does: "Begin a session with a snapshot", line: "dsm server --restore heat.snap" },
+    ],
+  },
+  async run({ args }) {
+    useLogFormat(args["log-format"], "server", fromEnvironment(args.session, "DSM_SESSION"));
+    const restore = args.restore === undefined ? undefined : restored(args.restore, args["report-progress"] === true);
+    const saved = restore?.image.config;
+    const session = fromEnvironment(args.session, "DSM_SESSION") ?? saved?.name;
+    if (session === undefined) throw new UsageError("the session is missing; give --session NAME");
+    const processes = fromEnvironment(args.processes, "DSM_PROCESSES") ?? saved?.processes.toString();
+    if (processes === undefined) throw new UsageError("the number of processes is missing; give --processes N");
+    const size = fromEnvironment(args.size, "DSM_SIZE") ?? saved?.size.toString();
+    const order = fromEnvironment(args.order, "DSM_ORDER") ?? saved?.order;
+    const onLoss = fromEnvironment(args["on-loss"], "DSM_ON_LOSS") ?? saved?.onLoss;
+    const daemon = readDaemon(args.daemon);
+    const { instance } = args;
+    if (instance !== undefined && !/^[0-9a-f]{16}$/.test(instance)) {
+      throw invalid(`instance "${instance}" is not 16 hex digits`);
+    }
+    if (isLoopback(args.host) && !isLoopback(daemon.host)) {
+      throw invalid(`the daemon is at ${daemon.address}, but ${args.host} is reached from here only; give --host`);
+    }
+    const byHand = instance === undefined;
+    const tls = readTls(readTlsFiles(args), true);
+    const server = await startServer({
+      session: readName("session", session),
+      processes: readProcesses(processes),
+      ...(size === undefined ? {} : { size: readSize(size) }),
+      ...(order === undefined ? {} : { order: readOrder(order) }),
+      ...(onLoss === undefined ? {} : { onLoss: readOnLoss(onLoss) }),
+      host: args.host,
+      port: readPort(args.port),
+      directory: createDirectory({
+        address: daemon.address,
+        security: readSecurity(daemon.host, tls),
+        autostart: byHand && readAutostart(args.autostart),
+        note: (text) => messages.info(text),
+      }),
+      ...(byHand ? {} : { instance }),
+      ...(args.epoch === undefined ? {} : { epoch: readWhole("epoch", args.epoch) }),
+      predecessor: args.predecessor === "silent" ? "silent" : "gone",
+      ...(args.slot === undefined ? {} : { slot: readSlot(args.slot) }),
+      // Pointers into the map stay what they were.
+      ...(restore === undefined ? {} : { restore, slot: slotOf(restore.image.config.base) }),
+      endUnused: !byHand,
+      connectionsMax: connectionsMax("server"),
+      elastic: readElastic(args.elastic) || saved?.elastic === true,
+      applyRuns: await loadApplyRuns(),
+      security: readSecurity(args.host, tls),
+      isOwnPeer: tellsPeers ? isOwnPeer : null,
+      sharing,
+    });
+    for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => server.stop());
+    if (byHand) {
+      warnReadable(args.host, tls);
+      const where = `session "${session}" is listening on ${formatAddress(server.host, server.port)}`;
+      await print(`dsm server: ${where}`);
+      if (logsJson()) messages.info(where);
+    }
+    return server.ended;
+  },
+});
+
+/** Reads the snapshot, with a bar, or with a line for dsm run at every hundredth. */
+function restored(file: string, report: boolean): ReturnType<typeof readSnapshot> {
+  let shown = 0;
+  let progress: Progress | undefined;
+  try {
+    return readSnapshot(file, (done, total) => {
+      if (!report) {
+        progress ??= startProgress(`reading ${file}`, total);
+        progress.at(done);
+      } else if (done - shown >= total / 100) {
+        shown = done;
+        writeSync(1, `progress ${done} ${total}\n`);
+      }
+    });
+  } finally {
+    progress?.end();
+  }
+}
+
+function readSlot(text: string): number {
+  const slot = readWhole("slot", text);
+  if (slot >= ADDRESS_SLOTS) throw invalid(`slot ${slot} does not exist; the last one is ${ADDRESS_SLOTS - 1}`);
+  return slot;
+}

@@ -1,0 +1,104 @@
+import { DsmError } from "../../core/base/errors.ts";
+import { formatAddress } from "../../core/base/names.ts";
+import { formatSize } from "../../core/base/size.ts";
+import type { RankStatus, SessionDetail, SessionSummary } from "../../core/messages/daemon-api.ts";
+import { command } from "../command.ts";
+import { createDirectory } from "../directory.ts";
+import { daemonOption, jsonOption, readDaemon, readName } from "../settings/options.ts";
+import { print, printJson } from "../terminal/messages.ts";
+import { table } from "../terminal/table.ts";
+
+/** Names of locks shown for one process. */
+const HELD_SHOWN = 4;
+
+export default command({
+  meta: { name: "sessions", description: "List the running sessions, or show one" },
+  args: {
+    name: { type: "positional", required: false, description: "Session to show in full", valueHint: "SESSION" },
+    ...daemonOption,
+    ...jsonOption,
+  },
+  manual: {
+    examples: [
+      { does: "What runs", line: "dsm sessions" },
+      { does: "Who waits for what in one session", line: "dsm sessions heat" },
+      {
+        does: "The same for a program, of a daemon elsewhere",
+        line: "dsm sessions heat --json --daemon 10.0.0.1:4200",
+      },
+    ],
+  },
+  async run({ args }) {
+    const { address } = readDaemon(args.daemon);
+    const directory = createDirectory({ address, autostart: false });
+    if (args.name === undefined) {
+      const sessions = await directory.list();
+      if (args.json) await printJson({ sessions });
+      else await print(sessions.length === 0 ? `no sessions at ${address}` : listing(sessions));
+      return 0;
+    }
+    const name = readName("session", args.name);
+    const detail = await directory.get(name);
+    if (!detail) throw new DsmError("DSM_REFUSED", `there is no session "${name}" at ${address}; see "dsm sessions"`);
+    if (args.json) await printJson(detail);
+    else await print(full(detail));
+    return 0;
+  },
+});
+
+function listing(sessions: SessionSummary[]): string {
+  return table([
+    ["SESSION", "PROCESSES", "SIZE", "ORDER", "SERVER", "PID"],
+    ...sessions.map(({ name, processes, size, order, host, port, pid }) => [
+      ...[name, String(processes), formatSize(size), order, formatAddress(host, port), String(pid)],
+    ]),
+  ]);
+}
+
+function full(detail: SessionDetail): string {
+  const {
+    name,
+    instance,
+    host,
+    port,
+    pid,
+    processes,
+    present,
+    size,
+    order,
+    onLoss,
+    elastic,
+    direct,
+    entries,
+    bytes,
+    ranks,
+  } = detail;
+  const state = !detail.answered ? "its server does not answer" : detail.started ? "running" : "waiting for processes";
+  const facts = table([
+    ["session", name],
+    ["state", state],
+    ["processes", elastic ? `${present}, elastic` : `${present} of ${processes}`],
+    ["size", `${formatSize(size)} (${size} bytes)`],
+    ["order", direct ? `${order}, in direct mode: all on one node, no store is sent` : order],
+    ["on loss", onLoss],
+    ["server", `${formatAddress(host, port)}, process ${pid}, instance ${instance}`],
+    ["ordered", `${entries} entries, ${bytes} bytes published`],
+  ]);
+  if (ranks.length === 0) return facts;
+  const rows = ranks.map((rank) => [String(rank.rank), rank.node, String(rank.pid), stateText(rank)]);
+  return `${facts}\n\n${table([["RANK", "NODE", "PID", "STATE"], ...rows])}`;
+}
+
+function stateText(rank: RankStatus): string {
+  const held = (rank.holds ?? []).map((name) => `"${name}"`);
+  const holding = held.length === 0 ? "" : `; has lock ${held.slice(0, HELD_SHOWN).join(", ")}`;
+  return `${doingText(rank)}${holding}${held.length > HELD_SHOWN ? ` and ${held.length - HELD_SHOWN} more` : ""}`;
+}
+
+function doingText({ state, on }: RankStatus): string {
+  if (state === "barrier") return "in a barrier";
+  if (state === "semaphore") return `waiting for semaphore "${on}"`;
+  if (state === "lock") return `waiting for lock "${on}"`;
+  if (state === "sleeping") return `sleeping on byte ${on}`;
+  return state;
+}

@@ -1,0 +1,92 @@
+import { DsmError } from "../../core/base/errors.ts";
+import { formatSize } from "../../core/base/size.ts";
+import { MapOp } from "../../core/memory/map-snapshot.ts";
+import type { SessionSummary } from "../../core/messages/daemon-api.ts";
+import { bodyText, HEADER_SIZE, Kind, ProtocolError, runLength, runOffset, runSize } from "../../core/wire/protocol.ts";
+import { command } from "../command.ts";
+import { createDirectory } from "../directory.ts";
+import { SnapshotWriter } from "../files/snapshot-file.ts";
+import { openServerLink } from "../server-link.ts";
+import { daemonOption, jsonOption, readDaemon, readName } from "../settings/options.ts";
+import { print, printJson } from "../terminal/messages.ts";
+import { startProgress } from "../terminal/progress.ts";
+
+export default command({
+  meta: { name: "snapshot", description: "Save a running session's memory and state, as they are at one moment" },
+  args: {
+    name: { type: "positional", required: true, description: "Session to save", valueHint: "SESSION" },
+    file: {
+      type: "positional",
+      required: true,
+      description: "File to write; dsm run --restore FILE begins with it",
+      valueHint: "FILE",
+    },
+    ...daemonOption,
+    ...jsonOption,
+  },
+  manual: {
+    details: [
+      "The session goes on meanwhile: what is saved is its memory, blocks, semaphores and locks at one place of the order. Not in direct mode, in which the server does not have the bytes: set DSM_DIRECT=0 for the session's processes.",
+    ],
+    examples: [
+      { does: "Save session heat", line: "dsm snapshot heat heat.snap" },
+      { does: "Go on from there later", line: "dsm run --restore heat.snap -- ./heat" },
+    ],
+  },
+  async run({ args }) {
+    const { address } = readDaemon(args.daemon);
+    const name = readName("session", args.name);
+    const session = await createDirectory({ address, autostart: false }).get(name);
+    if (!session) throw new DsmError("DSM_REFUSED", `there is no session "${name}" at ${address}; see "dsm sessions"`);
+    const progress = startProgress(`saving ${args.file}`, session.size);
+    const { entries, bytes } = await save(session, args.file, (at) => progress.at(at)).finally(progress.end);
+    if (args.json) await printJson({ session: name, file: args.file, entries, bytes });
+    else await print(`session "${name}" as it was behind ${entries} entries: ${formatSize(bytes)} in ${args.file}`);
+    return 0;
+  },
+});
+
+/** Byte of the map behind the last run of a MAP frame, in which they go up; 0 if there is none. */
+function reached(frame: Uint8Array): number {
+  const view = new DataView(frame.buffer, frame.byteOffset, frame.byteLength);
+  let last = 0;
+  for (let at = HEADER_SIZE; at < frame.length; at += runSize(view, at))
+    last = runOffset(view, at) + runLength(view, at);
+  return last;
+}
+
+/**
+ * Writes what the server sends into the file, frame by frame. Nothing is left of the file when that fails. `progress` is
+ * told of every byte of the map up to which all is in the file.
+ */
+async function save(
+  session: SessionSummary,
+  path: string,
+  progress: (at: number) => void,
+): Promise<{ entries: number; bytes: number }> {
+  let writer: SnapshotWriter | undefined;
+  let entries = 0;
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const link = openServerLink(session, Kind.SNAPSHOT, ({ kind, op, body, bytes }) => {
+    if (kind === Kind.REPLY && writer === undefined) {
+      entries = (JSON.parse(bodyText(body, 0, body.length)) as { seq: number }).seq;
+      writer = new SnapshotWriter(path, body);
+    } else if (kind === Kind.MAP && writer !== undefined) {
+      writer.piece(bytes);
+      progress(reached(bytes));
+      if (op === MapOp.LAST) resolve();
+    } else {
+      throw new ProtocolError(`an unexpected frame of kind ${kind}`);
+    }
+  });
+  try {
+    await Promise.race([promise, link.failed]);
+    (writer as SnapshotWriter | undefined)?.finish();
+    return { entries, bytes: (writer as SnapshotWriter | undefined)?.size ?? 0 };
+  } catch (error) {
+    (writer as SnapshotWriter | undefined)?.abandon();
+    throw error;
+  } finally {
+    link.close();
+  }
+}

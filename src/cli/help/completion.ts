@@ -1,0 +1,281 @@
+/** `dsm completion`: scripts for the shells, and what completes a command line. The scripts ask this very program at
+ * every use, so what they offer is what its commands take. */
+
+import { ORDERS } from "../../core/base/consistency.ts";
+import { ON_LOSS } from "../../core/base/loss-policy.ts";
+import { command } from "../command.ts";
+import { COMMANDS } from "../commands/commands.ts";
+import { createDirectory } from "../directory.ts";
+import { LANGUAGES } from "../install/projects.ts";
+import { invalid, MANY, readDaemon } from "../settings/options.ts";
+import { print } from "../terminal/messages.ts";
+import { type Usage, usageOf } from "./usage.ts";
+
+export const SHELLS = ["bash", "zsh", "fish"] as const;
+export type Shell = (typeof SHELLS)[number];
+
+/** Somebody waits at the keyboard: a daemon that takes longer has no names to offer. */
+const SESSIONS_TIMEOUT_MS = 700;
+
+export default command({
+  meta: { name: "completion", description: "Print the script that completes dsm's commands in a shell" },
+  args: {
+    shell: { type: "positional", required: true, description: `One of ${SHELLS.join(", ")}`, valueHint: "SHELL" },
+    words: {
+      type: "positional",
+      required: false,
+      description: "Behind --: the words behind dsm so far; prints what may stand in the place of the last one",
+      valueHint: `WORD${MANY}`,
+    },
+  },
+  manual: {
+    details: [
+      'dsm install puts the scripts where the shells look for them. With words behind "--" it prints what the scripts ask for: "files", "folders", "program" or "none" for what else the shell itself should offer, then a line for each candidate with its description behind a tab.',
+    ],
+    examples: [
+      { does: "In bash, from now on: put this line into ~/.bashrc", line: "source <(dsm completion bash)" },
+      { does: "In zsh: put this line into ~/.zshrc, behind compinit", line: "source <(dsm completion zsh)" },
+      { does: "In fish", line: "dsm completion fish > ~/.config/fish/completions/dsm.fish" },
+      { does: "The orders a session can have", line: "dsm completion bash -- run --order ''" },
+    ],
+  },
+  async run({ args, rawArgs }) {
+    const shell = SHELLS.find((name) => name === args.shell);
+    if (shell === undefined) {
+      throw invalid(`there is no completion for shell "${args.shell}"; choose ${SHELLS.join(", ")}`);
+    }
+    const terminator = rawArgs.indexOf("--");
+    if (terminator < 0) {
+      if (args._.length > 1) throw invalid(`the words to complete come behind "--"`);
+      await print(completionScript(shell));
+      return 0;
+    }
+    const { rest, candidates } = await complete(shell, rawArgs.slice(terminator + 1));
+    await print([rest, ...candidates.map(([word, description]) => `${word}\t${description}`)].join("\n"));
+    return 0;
+  },
+});
+
+type Candidate = [word: string, description: string];
+
+interface Completion {
+  candidates: Candidate[];
+  /** What the shell is to offer besides. A program: an executable's name, or a file. */
+  rest: "files" | "folders" | "program" | "none";
+}
+
+/** What the last of the words behind `dsm` may be, or may become. */
+export async function complete(shell: Shell, typed: readonly string[]): Promise<Completion> {
+  const { words, cut } = shell === "bash" ? joinWords(typed) : { words: typed, cut: 0 };
+  const all = await candidatesFor(words);
+  const current = words.at(-1) ?? "";
+  // bash and zsh complete what is behind "--order=" by itself, fish the whole word.
+  const [, option = "", value = current] = /^(--[^=]+=)(.*)$/s.exec(current) ?? [];
+  const taken = shell === "fish" ? "" : option;
+  const candidates = all.candidates
+    .filter(([word]) => word.startsWith(option === "" ? current : value))
+    .map(([word, description]): Candidate => {
+      const whole = option + word;
+      return [whole.slice(Math.max(cut, taken.length)), description];
+    });
+  return { rest: all.rest, candidates };
+}
+
+/**
+ * bash splits words at "=" and ":" as well. Joins them again; `cut` is how much of the last word bash takes as given.
+ * @returns words as they were typed.
+ */
+function joinWords(typed: readonly string[]): { words: string[]; cut: number } {
+  const words: string[] = [];
+  let glue = false;
+  let cut = 0;
+  for (const [index, part] of typed.entries()) {
+    const breaks = /^[=:]+$/.test(part);
+    if ((glue || breaks) && index > 0) {
+      const before = words.pop() as string;
+      words.push(before + part);
+      cut = breaks ? (before + part).length : before.length;
+    } else {
+      words.push(part);
+      cut = 0;
+    }
+    glue = breaks;
+  }
+  return { words, cut };
+}
+
+async function candidatesFor(words: readonly string[]): Promise<Completion> {
+  const before = words.slice(0, -1);
+  const current = words.at(-1) ?? "";
+  const [name, ...given] = before;
+  if (name === undefined || (name === "help" && given.length === 0)) return commandNames(current);
+  const load = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
+  if (load === undefined) return { candidates: [], rest: "none" };
+  const usage = usageOf(name, await load());
+  const { waiting, positionals, own } = readWords(usage, given);
+  const inline = own ? /^--([^=]+)=/.exec(current)?.[1] : undefined;
+  const hint = waiting ?? usage.options.find((option) => option.name === inline)?.hint;
+  if (hint !== undefined) return values(hint, given);
+  if (own && current.startsWith("-")) return { candidates: optionNames(usage, given), rest: "none" };
+  if (usage.takesProgram) return { candidates: [], rest: positionals === 0 ? "program" : "files" };
+  const last = usage.arguments.at(-1);
+  const argument = usage.arguments[positionals] ?? (last?.name.endsWith(MANY) ? last : undefined);
+  if (argument !== undefined) return values(argument.name, given);
+  return { candidates: own ? optionNames(usage, given) : [], rest: "none" };
+}
+
+/** Where the words so far lead: an option that waits for a value, and whether what follows are options of dsm's. */
+function readWords(usage: Usage, given: readonly string[]): { waiting?: string; positionals: number; own: boolean } {
+  let positionals = 0;
+  let own = true;
+  let waiting: string | undefined;
+  for (const word of given) {
+    if (waiting !== undefined) {
+      waiting = undefined;
+    } else if (own && word === "--") {
+      own = false;
+    } else if (own && /^-./.test(word)) {
+      const option = usage.options.find(({ name, letter }) => word === `--${name}` || word === `-${letter}`);
+      waiting = option?.hint;
+    } else {
+      positionals++;
+      if (usage.takesProgram) own = false;
+    }
+  }
+  return { positionals, own, ...(waiting === undefined ? {} : { waiting }) };
+}
+
+async function commandNames(current: string): Promise<Completion> {
+  const candidates: Candidate[] = [];
+  for (const [name, load] of Object.entries(COMMANDS)) candidates.push([name, (await load()).meta.description]);
+  if (current.startsWith("-")) candidates.push(["--help", "Show the commands"], ["--version", "Show the version"]);
+  return { candidates, rest: "none" };
+}
+
+function optionNames(usage: Usage, given: readonly string[]): Candidate[] {
+  return usage.options
+    .filter(({ name }) => !given.some((word) => word === `--${name}` || word.startsWith(`--${name}=`)))
+    .map(({ name, description }): Candidate => [`--${name}`, description]);
+}
+
+/** What a value of that hint may be. */
+async function values(hint: string, given: readonly string[]): Promise<Completion> {
+  const some = (words: readonly string[]): Completion => ({
+    candidates: words.map((word): Candidate => [word, ""]),
+    rest: "none",
+  });
+  switch (hint.replace(MANY, "")) {
+    case "FILE":
+    case "PATH":
+      return { candidates: [], rest: "files" };
+    case "DIR":
+      return { candidates: [], rest: "folders" };
+    case "ORDER":
+      return some(ORDERS);
+    case "ANSWER":
+      return some(ON_LOSS);
+    case "LANGUAGE":
+      return some(LANGUAGES);
+    case "SHELL":
+      return some(SHELLS);
+    case "SESSION":
+      return { candidates: await sessionNames(given), rest: "none" };
+    default:
+      return { candidates: [], rest: "none" };
+  }
+}
+
+/** Of the daemon that the words name, or the usual one. None is started, and one that fails has no names. */
+async function sessionNames(given: readonly string[]): Promise<Candidate[]> {
+  const at = given.lastIndexOf("--daemon");
+  const inline = given.findLast((word) => word.startsWith("--daemon="));
+  const daemon = at >= 0 ? given[at + 1] : inline?.slice("--daemon=".length);
+  const asked = async (): Promise<Candidate[]> => {
+    const { address } = readDaemon(daemon);
+    const sessions = await createDirectory({ address, autostart: false }).list();
+    return sessions.map(({ name, processes, order }): Candidate => [name, `${processes} processes, ${order}`]);
+  };
+  return Promise.race([asked().catch(() => []), Bun.sleep(SESSIONS_TIMEOUT_MS).then(() => [])]);
+}
+
+export function completionScript(shell: Shell): string {
+  return `# ${shell} completion for dsm, as "dsm completion ${shell}" prints it.\n${SCRIPTS[shell]}`;
+}
+
+const SCRIPTS: Record<Shell, string> = {
+  bash: `_dsm() {
+  local program=\${COMP_WORDS[0]/#\\~/$HOME} word=\${COMP_WORDS[COMP_CWORD]} rest value quoted
+  type -P "$program" > /dev/null || program=dsm
+  [[ $word == [=:]* ]] && word=
+  COMPREPLY=()
+  {
+    IFS= read -r rest
+    while IFS=$'\\t' read -r value _; do
+      printf -v quoted %q "$value"
+      COMPREPLY+=("$quoted")
+    done
+  } < <("$program" completion bash -- "\${COMP_WORDS[@]:1:COMP_CWORD}" 2> /dev/null)
+  local -a kinds=()
+  case $rest in
+    files) kinds=(-f) ;;
+    folders) kinds=(-d) ;;
+    program) kinds=(-f -c) ;;
+    *) return ;;
+  esac
+  compopt -o filenames 2> /dev/null
+  while IFS= read -r value; do COMPREPLY+=("$value"); done < <(compgen "\${kinds[@]}" -- "$word")
+}
+complete -F _dsm dsm
+`,
+  zsh: `_dsm() {
+  local -a lines described
+  local program=\${(Q)words[1]} line
+  program=\${program/#\\~\\//$HOME/}
+  (( $+commands[$program] )) || [[ -x $program ]] || program=dsm
+  lines=("\${(@f)$("$program" completion zsh -- "\${(@Q)words[2,CURRENT]}" 2> /dev/null)}")
+  [[ $words[CURRENT] == --*=* ]] && compset -P 1 '*='
+  for line in "\${(@)lines[2,-1]}"; do
+    described+=("\${\${line%%$'\\t'*}//:/\\\\:}\${\${line#*$'\\t'}:+:\${line#*$'\\t'}}")
+  done
+  (( $#described )) && _describe -V dsm described
+  case $lines[1] in
+    files) _files ;;
+    folders) _files -/ ;;
+    program) _alternative 'commands:command:_command_names -e' 'files:file:_files' ;;
+  esac
+}
+if [[ $funcstack[1] == _dsm ]]; then
+  _dsm "$@"
+else
+  compdef _dsm dsm
+fi
+`,
+  fish: `function __dsm_complete
+    set -l words (commandline -opc)
+    set -l current (commandline -ct)
+    set -l program $words[1]
+    command -q $program; or set program dsm
+    command -q $program; or return
+    set -e words[1]
+    set -l lines ($program completion fish -- $words "$current" 2>/dev/null)
+    set -l rest $lines[1]
+    set -e lines[1]
+    string join \\n -- $lines
+    set -l option (string match -r -- '^--[^=]+=' "$current")
+    set -l word (string replace -r -- '^--[^=]+=' '' "$current")
+    switch "$rest"
+        case files
+            printf '%s\\n' "$option"(__fish_complete_path $word)
+        case folders
+            printf '%s\\n' "$option"(__fish_complete_directories $word '')
+        case program
+            __fish_complete_path $word
+            string match -qr / -- $word; or complete -C "$word"
+    end
+end
+complete -c dsm -f -k -a '(__dsm_complete)'
+`,
+};
+
+/** What zsh finds in its function path: its first line says what it completes. */
+export const ZSH_HEADER = "#compdef dsm\n";

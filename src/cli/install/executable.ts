@@ -1,0 +1,25 @@
+/** How this program starts itself again in another role. */
+import { basename, dirname, join } from "node:path";
+
+export const isCompiled = Bun.main.startsWith("/$bunfs/");
+
+/** The project's folder; only there when running from source. */
+export const sourceRoot = join(import.meta.dir, "../../..");
+
+/** The program's main module; only there when running from source. */
+const mainModule = join(sourceRoot, "src/cli/main.ts");
+
+/** Program and first arguments of `dsm`. */
+export function selfCommand(): string[] {
+  return isCompiled ? [process.execPath] : [process.execPath, mainModule];
+}
+
+/** What lets libdsm in a child start `dsm` again. From source that is main.ts, which looks for `bun` in the PATH. */
+export function selfEnvironment(): Record<string, string> {
+  if (isCompiled) return { DSM_BIN: process.execPath };
+  const path = process.env.PATH;
+  // The npm package calls the program bun.exe; the link to it has the name we need.
+  const named = basename(process.execPath) === "bun";
+  const bun = named ? dirname(process.execPath) : join(sourceRoot, "node_modules/.bin");
+  return { DSM_BIN: mainModule, PATH: path ? `${bun}:${path}` : bun };
+}

@@ -1,0 +1,95 @@
+/** What `dsm run` is to start: an executable, or a script for the embedded Bun. */
+import { accessSync, constants, statSync } from "node:fs";
+import { basename, resolve } from "node:path";
+import { isCompiled } from "../install/executable.ts";
+
+export interface Program {
+  command: string[];
+  /** Set for its processes beside the DSM_ variables. */
+  environment: Record<string, string>;
+}
+
+/** Exit codes as shells have them. */
+const NOT_FOUND = 127;
+const NOT_EXECUTABLE = 126;
+
+const PYTHON = /^python(?:3(?:\.\d+)?)?$|\.py$/;
+const SCRIPT = /\.(?:[mc]?[jt]s|[jt]sx)$/;
+
+/** Whether it names a file, and not a program to be looked for in the PATH. */
+export function isPath(name: string): boolean {
+  return name.includes("/") || SCRIPT.test(name) || name.endsWith(".py");
+}
+
+export async function findProgram(words: string[]): Promise<Program | { error: string; exitCode: number }> {
+  const [name, ...rest] = words as [string, ...string[]];
+  if (SCRIPT.test(name)) {
+    const problem = checkFile(name, "R_OK", "read");
+    return problem ?? scriptProgram(resolve(name), rest);
+  }
+  if (PYTHON.test(basename(name))) return pythonProgram(words);
+  if (!name.includes("/")) {
+    const found = Bun.which(name, { PATH: process.env.PATH ?? "" });
+    if (found) return { command: [found, ...rest], environment: {} };
+    const here = checkFile(name, "X_OK", "executed") === null ? `; for the one here write ./${name}` : "";
+    return { error: `program "${name}" was not found in the PATH${here}`, exitCode: NOT_FOUND };
+  }
+  const problem = checkFile(name, "X_OK", "executed");
+  return problem ?? { command: [resolve(name), ...rest], environment: {} };
+}
+
+/** A Python script that is no executable of its own runs on python3. Both it and an interpreter can import dsm. */
+async function pythonProgram(words: string[]): Promise<Program | { error: string; exitCode: number }> {
+  const [name, ...rest] = words as [string, ...string[]];
+  const isScript = name.endsWith(".py");
+  const problem = isScript ? checkFile(name, "R_OK", "read") : null;
+  if (problem) return problem;
+  const interpreter = isScript && checkFile(name, "X_OK", "executed") !== null ? "python3" : null;
+  const executable = interpreter ?? (isScript ? resolve(name) : name);
+  const found = Bun.which(executable, { PATH: process.env.PATH ?? "" });
+  if (found === null) {
+    const error = `"${executable}" was not found in the PATH${interpreter === null ? "" : `; ${name} needs it`}`;
+    return { error, exitCode: NOT_FOUND };
+  }
+  const { pythonFiles } = await import("../install/assets.ts");
+  const { library, path } = await pythonFiles();
+  return {
+    command: [found, ...(interpreter === null ? [] : [resolve(name)]), ...rest],
+    environment: {
+      DSM_LIBRARY: process.env.DSM_LIBRARY || library,
+      // Behind the user's own folders, before what is installed: the module of this very version.
+      PYTHONPATH: process.env.PYTHONPATH ? `${process.env.PYTHONPATH}:${path}` : path,
+    },
+  };
+}
+
+/** A script runs on this very program, acting as `bun`, with the module "dsm" loaded before it. */
+export async function scriptProgram(script: string, rest: string[]): Promise<Program> {
+  const { runtimeFiles } = await import("../install/assets.ts");
+  const files = await runtimeFiles();
+  return {
+    command: [process.execPath, "--no-install", "--preload", files.preload, script, ...rest],
+    environment: { ...(isCompiled ? { BUN_BE_BUN: "1" } : {}), DSM_LIBRARY: files.library },
+  };
+}
+
+/** Null: it is a file that may be read, or executed. */
+export function checkFile(
+  name: string,
+  mode: "R_OK" | "X_OK",
+  what: string,
+): { error: string; exitCode: number } | null {
+  try {
+    if (!statSync(name).isFile()) return { error: `program "${name}" is not a file`, exitCode: NOT_EXECUTABLE };
+  } catch (error) {
+    const code = (error as { code?: string }).code;
+    if (code === "ENOENT" || code === "ENOTDIR") return { error: `there is no program "${name}"`, exitCode: NOT_FOUND };
+    return { error: `program "${name}" cannot be reached: ${code}`, exitCode: NOT_EXECUTABLE };
+  }
+  try {
+    accessSync(name, constants[mode]);
+    return null;
+  } catch {
+    return { error: `program "${name}" may not be ${what}; check its permissions`, exitCode: NOT_EXECUTABLE };
+  }
+}

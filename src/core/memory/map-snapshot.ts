@@ -1,0 +1,83 @@
+/**
+ * The bytes of a map at one point of the order, as frames of kind MAP, while the session goes on changing them.
+ *
+ * Invariant: what next() hands out are the bytes at the moment the picture was begun. A page that changes before it was
+ * handed out is kept as it was (copy on write), so a picture costs the pages written to while it is taken, at most the
+ * map's size. Pages of zeros are left out: whoever puts the pieces together begins with zeros.
+ */
+import { PAGE_SIZE } from "../base/limits.ts";
+import { HEADER_SIZE, Kind, PUBLISH_PART_MAX, RUN_HEADER_SIZE, setUint64, writeRun } from "../wire/protocol.ts";
+import { isZero, type MapBytes } from "./map-bytes.ts";
+
+/** Pages looked at for one frame, so that a map of zeros does not hold up whoever sends it. */
+const PAGES_AT_ONCE_MAX = 4096;
+
+export const MapOp = { LAST: 0, MORE: 1 } as const;
+
+export class Picture {
+  readonly #memory: MapBytes;
+  readonly #seq: number;
+  readonly #pages: number;
+  /** Pages below have been handed out. */
+  #page = 0;
+  readonly #kept = new Map<number, Uint8Array>();
+  #done = false;
+
+  /** Of `memory` as it is now, behind entry `seq`. It must be taken to its end, or ended. */
+  constructor(memory: MapBytes, seq: number) {
+    this.#memory = memory;
+    this.#seq = seq;
+    this.#pages = memory.size / PAGE_SIZE;
+    memory.watchers.add(this);
+  }
+
+  /** Bytes kept because they have changed since. */
+  get keptBytes(): number {
+    return this.#kept.size * PAGE_SIZE;
+  }
+
+  get done(): boolean {
+    return this.#done;
+  }
+
+  /** These bytes are about to change. */
+  changes(offset: number, length: number): void {
+    const last = Math.floor((offset + length - 1) / PAGE_SIZE);
+    for (let page = Math.max(Math.floor(offset / PAGE_SIZE), this.#page); page <= last; page += 1) {
+      if (!this.#kept.has(page))
+        this.#kept.set(page, this.#memory.bytes.slice(page * PAGE_SIZE, (page + 1) * PAGE_SIZE));
+    }
+  }
+
+  /** The next frame, at most PUBLISH_PART_MAX bytes of runs, maybe none; null behind the last. */
+  next(): Uint8Array | null {
+    if (this.#done) return null;
+    const frame = new Uint8Array(HEADER_SIZE + PUBLISH_PART_MAX);
+    const view = new DataView(frame.buffer);
+    const end = Math.min(this.#pages, this.#page + PAGES_AT_ONCE_MAX);
+    let at = HEADER_SIZE;
+    while (this.#page < end && at + RUN_HEADER_SIZE + PAGE_SIZE <= frame.length) {
+      const page = this.#page;
+      const offset = page * PAGE_SIZE;
+      const bytes = this.#kept.get(page) ?? this.#memory.bytes.subarray(offset, offset + PAGE_SIZE);
+      if (!isZero(bytes)) at = writeRun(view, at, offset, bytes);
+      this.#kept.delete(page);
+      this.#page += 1;
+    }
+    this.#done = this.#page === this.#pages;
+    if (this.#done) this.end();
+    view.setUint32(0, at, true);
+    frame[4] = Kind.MAP;
+    frame[5] = this.#done ? MapOp.LAST : MapOp.MORE;
+    setUint64(view, 16, this.#seq);
+    view.setUint32(32, at - HEADER_SIZE, true);
+    return frame.subarray(0, at);
+  }
+
+  /** Nobody wants the rest. */
+  end(): void {
+    this.#done = true;
+    this.#memory.watchers.delete(this);
+    this.#kept.clear();
+  }
+}

@@ -1,0 +1,280 @@
+/**
+ * What happens in a session while somebody looks: entries of the order and waits, as the server notes them, as they travel
+ * (TRACE frames), and as trace events for Perfetto and chrome://tracing (the "JSON Object Format" of Google's "Trace Event
+ * Format").
+ *
+ * A record is 24 bytes, little-endian, and a name padded to 8:
+ *    0  f64  milliseconds since 1970
+ *    8  f64  of an entry: its place in the map; of a wait: which one it is, the same at its beginning and its end
+ *   16  u32  bytes written
+ *   20  u16  rank
+ *   22  u8   kind of the entry; WAIT_BEGINS or WAIT_ENDS is added for a wait
+ *   23  u8   bytes of the name
+ */
+import { TRACE_BUFFER_BYTES } from "../base/limits.ts";
+import { bodyText, getUint64, HEADER_SIZE, Kind, ProtocolError, padded } from "../wire/protocol.ts";
+
+const RECORD_SIZE = 24;
+const WAIT_BEGINS = 0x80;
+const WAIT_ENDS = 0x40;
+const NAMED: ReadonlySet<number> = new Set([Kind.SEM_WAIT, Kind.SEM_POST, Kind.LOCK, Kind.UNLOCK, Kind.NAMED]);
+
+/** The server's answer to who wants to trace. */
+export interface TraceInfo {
+  session: string;
+  /** When it begins, in milliseconds since 1970. */
+  time_ms: number;
+  direct: boolean;
+  ranks: { rank: number; node: string; pid: number }[];
+}
+
+/** Records that were not sent yet. When it is full more are dropped, and counted. */
+export class TraceBuffer {
+  readonly #bytes = new Uint8Array(TRACE_BUFFER_BYTES);
+  readonly #view = new DataView(this.#bytes.buffer);
+  #length = 0;
+  #dropped = 0;
+
+  /** The entry at `at` was applied, and wrote so many bytes. */
+  entry(now_ms: number, view: DataView, at: number, bytes: number): void {
+    const kind = view.getUint8(at + 4);
+    const named = NAMED.has(kind);
+    const name = named
+      ? new Uint8Array(view.buffer, view.byteOffset + at + HEADER_SIZE, view.getUint32(at + 32, true))
+      : null;
+    const where = named || kind === Kind.JOIN || kind === Kind.ALLOC ? 0 : getUint64(view, at + 24);
+    this.#push(now_ms, where, bytes, view.getUint16(at + 6, true), kind, name);
+  }
+
+  waits(now_ms: number, rank: number, kind: number, which: number, on: string): void {
+    this.#push(now_ms, which, 0, rank, kind | WAIT_BEGINS, new TextEncoder().encode(on));
+  }
+
+  waited(now_ms: number, rank: number, kind: number, which: number): void {
+    this.#push(now_ms, which, 0, rank, kind | WAIT_ENDS, null);
+  }
+
+  #push(now_ms: number, where: number, bytes: number, rank: number, kind: number, name: Uint8Array | null): void {
+    const at = this.#length;
+    const size = RECORD_SIZE + padded(name?.length ?? 0);
+    if (at + size > this.#bytes.length) {
+      this.#dropped += 1;
+      return;
+    }
+    const view = this.#view;
+    view.setFloat64(at, now_ms, true);
+    view.setFloat64(at + 8, where, true);
+    view.setUint32(at + 16, bytes, true);
+    view.setUint16(at + 20, rank, true);
+    view.setUint8(at + 22, kind);
+    view.setUint8(at + 23, name?.length ?? 0);
+    if (name !== null) this.#bytes.set(name, at + RECORD_SIZE);
+    this.#length += size;
+  }
+
+  /** What there is since the last time, valid until the next entry. */
+  take(): { records: Uint8Array; dropped: number } {
+    const taken = { records: this.#bytes.subarray(0, this.#length), dropped: this.#dropped };
+    this.#length = 0;
+    this.#dropped = 0;
+    return taken;
+  }
+}
+
+export interface TraceRecord {
+  time_ms: number;
+  what: "entry" | "waits" | "waited";
+  rank: number;
+  /** Kind of the entry, or of the request that waits. */
+  kind: number;
+  /** Of an entry: its place in the map. Of a wait: which one. */
+  where: number;
+  bytes: number;
+  name: string;
+}
+
+/** The records in the body of a TRACE frame. Throws ProtocolError. */
+export function* readRecords(body: Uint8Array): Generator<TraceRecord> {
+  const view = new DataView(body.buffer, body.byteOffset, body.byteLength);
+  for (let at = 0; at < body.length; ) {
+    if (at + RECORD_SIZE > body.length) throw new ProtocolError("a record of the trace is cut short");
+    const length = view.getUint8(at + 23);
+    const next = at + RECORD_SIZE + padded(length);
+    if (next > body.length) throw new ProtocolError("a record of the trace is cut short");
+    const kind = view.getUint8(at + 22);
+    yield {
+      time_ms: view.getFloat64(at, true),
+      what: (kind & WAIT_BEGINS) !== 0 ? "waits" : (kind & WAIT_ENDS) !== 0 ? "waited" : "entry",
+      rank: view.getUint16(at + 20, true),
+      kind: kind & ~(WAIT_BEGINS | WAIT_ENDS),
+      where: view.getFloat64(at + 8, true),
+      bytes: view.getUint32(at + 16, true),
+      name: bodyText(body, at + RECORD_SIZE, length),
+    };
+    at = next;
+  }
+}
+
+/** One event of the format: `ts` and `dur` are microseconds, from the beginning of the trace. */
+export interface TraceEvent {
+  name: string;
+  ph: "X" | "i" | "C" | "M";
+  pid: number;
+  tid: number;
+  ts?: number;
+  dur?: number;
+  s?: "t";
+  cat?: string;
+  args?: Record<string, string | number>;
+}
+
+/** What an entry is called, and of which category: each `trap` is an instruction that trapped. */
+const ENTRIES: Partial<Record<number, [name: string, category: string]>> = {
+  [Kind.STORE]: ["store", "trap"],
+  [Kind.ATOMIC]: ["atomic", "trap"],
+  [Kind.PUBLISH]: ["publication", "publication"],
+  [Kind.JOIN]: ["join", "operation"],
+  [Kind.LEAVE]: ["leave", "operation"],
+  [Kind.BARRIER]: ["barrier", "operation"],
+  [Kind.SEM_WAIT]: ["semaphore wait", "operation"],
+  [Kind.SEM_POST]: ["semaphore post", "operation"],
+  [Kind.SEM_CANCEL]: ["cancel", "operation"],
+  [Kind.LOCK]: ["lock", "operation"],
+  [Kind.UNLOCK]: ["unlock", "operation"],
+  [Kind.ALLOC]: ["alloc", "operation"],
+  [Kind.NAMED]: ["named block", "operation"],
+  [Kind.FREE]: ["free", "operation"],
+  [Kind.SLEEP]: ["sleep", "operation"],
+  [Kind.WAKE]: ["wake", "operation"],
+};
+
+/** Counters have a value for each such time. */
+const COUNTER_MS = 100;
+/** Threads of a rank that wait at once have a lane each, whose number is the rank plus a multiple of this. */
+const LANE_STRIDE = 10_000;
+
+interface OpenWait {
+  record: TraceRecord;
+  lane: number;
+}
+
+/** Makes events of records. A process of the format is a node, a thread a rank. */
+export class ChromeTrace {
+  readonly #info: TraceInfo;
+  /** Number of each node, from 1; 0 is that of ranks nobody said the node of. */
+  readonly #nodes: string[];
+  readonly #nodeOf = new Map<number, number>();
+  readonly #open = new Map<string, OpenWait>();
+  readonly #counts = new Map<number, { entries: number; bytes: number }>();
+  #counted_ms: number;
+  /** Lanes that have their name. */
+  readonly #lanes = new Set<number>();
+
+  constructor(info: TraceInfo) {
+    this.#info = info;
+    this.#nodes = [...new Set(info.ranks.map(({ node }) => node))];
+    for (const { rank, node } of info.ranks) this.#nodeOf.set(rank, this.#nodes.indexOf(node) + 1);
+    this.#counted_ms = info.time_ms;
+  }
+
+  #at(rank: number, lane = 0): { pid: number; tid: number } {
+    return { pid: this.#nodeOf.get(rank) ?? 0, tid: rank + lane * LANE_STRIDE };
+  }
+
+  #ts(time_ms: number): number {
+    return Math.round((time_ms - this.#info.time_ms) * 1000);
+  }
+
+  *begin(): Generator<TraceEvent> {
+    for (const [index, node] of this.#nodes.entries()) {
+      yield { name: "process_name", ph: "M", pid: index + 1, tid: 0, args: { name: `node ${node}` } };
+    }
+    for (const { rank } of this.#info.ranks) yield* this.#lane(rank, 0);
+  }
+
+  *#lane(rank: number, lane: number): Generator<TraceEvent> {
+    const at = this.#at(rank, lane);
+    if (this.#lanes.has(at.tid)) return;
+    this.#lanes.add(at.tid);
+    const pid = this.#info.ranks.find((one) => one.rank === rank)?.pid;
+    const name = `rank ${rank}${pid === undefined ? "" : ` (process ${pid})`}${lane > 0 ? `, wait ${lane + 1}` : ""}`;
+    yield { name: "thread_name", ph: "M", ...at, args: { name } };
+  }
+
+  *record(record: TraceRecord): Generator<TraceEvent> {
+    yield* this.#counters(record.time_ms);
+    const { rank, kind, where, bytes, name, what } = record;
+    const key = `${rank} ${where}`;
+    if (what === "waits") {
+      const taken = new Set(
+        [...this.#open.values()].filter((wait) => wait.record.rank === rank).map(({ lane }) => lane),
+      );
+      let lane = 0;
+      while (taken.has(lane)) lane += 1;
+      yield* this.#lane(rank, lane);
+      this.#open.set(key, { record, lane });
+    } else if (what === "waited") {
+      const wait = this.#open.get(key);
+      this.#open.delete(key);
+      if (wait !== undefined) yield this.#span(wait, record.time_ms, {});
+    } else {
+      yield* this.#lane(rank, 0);
+      const count = this.#counts.get(rank) ?? { entries: 0, bytes: 0 };
+      this.#counts.set(rank, { entries: count.entries + 1, bytes: count.bytes + bytes });
+      const [entry, cat] = ENTRIES[kind] ?? [`entry of kind ${kind}`, "operation"];
+      const args = {
+        ...(kind === Kind.STORE || kind === Kind.ATOMIC ? { offset: `0x${where.toString(16)}` } : {}),
+        ...(bytes > 0 ? { bytes } : {}),
+      };
+      const shown = name === "" ? entry : `${entry} "${name}"`;
+      yield { name: shown, cat, ph: "i", s: "t", ts: this.#ts(record.time_ms), ...this.#at(rank), args };
+    }
+  }
+
+  #span({ record, lane }: OpenWait, until_ms: number, args: Record<string, string>): TraceEvent {
+    const { kind, name, rank, time_ms } = record;
+    const what =
+      kind === Kind.BARRIER
+        ? "in barrier"
+        : kind === Kind.SLEEP
+          ? `asleep on ${name}`
+          : `waits for ${kind === Kind.LOCK ? "lock" : "semaphore"} "${name}"`;
+    // Viewers drop what is before 0, and nobody wants to see an hour of nothing.
+    const ts = Math.max(0, this.#ts(time_ms));
+    const before_ms = Math.round(this.#info.time_ms - time_ms);
+    const known = before_ms > 0 ? { "waited before the trace, ms": before_ms, ...args } : args;
+    const dur = Math.max(0, this.#ts(until_ms) - ts);
+    return { name: what, cat: "wait", ph: "X", ts, dur, ...this.#at(rank, lane), args: known };
+  }
+
+  /** Entries and bytes of each rank in each COUNTER_MS that are over. */
+  *#counters(now_ms: number): Generator<TraceEvent> {
+    while (now_ms - this.#counted_ms >= COUNTER_MS) {
+      if (this.#counts.size === 0) {
+        // Nothing happened: nothing is to be said of the time up to here.
+        this.#counted_ms = now_ms;
+        return;
+      }
+      yield* this.#count();
+      this.#counted_ms += COUNTER_MS;
+    }
+  }
+
+  *#count(): Generator<TraceEvent> {
+    for (const [rank, { entries, bytes }] of this.#counts) {
+      const name = `rank ${rank}: per ${COUNTER_MS} ms`;
+      yield { name, ph: "C", ts: this.#ts(this.#counted_ms), ...this.#at(rank), args: { entries, bytes } };
+      // A value lasts until the next: one that is followed by nothing falls to zero.
+      if (entries > 0 || bytes > 0) this.#counts.set(rank, { entries: 0, bytes: 0 });
+      else this.#counts.delete(rank);
+    }
+  }
+
+  /** Waits that have not ended last until now. */
+  *end(now_ms: number): Generator<TraceEvent> {
+    yield* this.#counters(now_ms);
+    yield* this.#count();
+    for (const wait of this.#open.values()) yield this.#span(wait, now_ms, { unfinished: "it still waits" });
+    this.#open.clear();
+  }
+}

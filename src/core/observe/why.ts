@@ -1,0 +1,247 @@
+/** Who waits for what and who has not arrived, in words: what a server says of a session, read as a person would. */
+
+import { formatDuration } from "../base/duration.ts";
+import type { RankStatus, SessionDetail } from "../messages/daemon-api.ts";
+
+/** Of those who have not arrived, so many are described one by one. */
+const DESCRIBED_MAX = 8;
+/** Parts of a list of ranks: single ones, and runs such as 4-9. */
+const LISTED_MAX = 16;
+
+export interface Finding {
+  kind: "joining" | "barrier" | "semaphore" | "lock" | "deadlock" | "sleeping" | "lost" | "stuck" | "nobody";
+  /** One sentence, without a full stop. */
+  text: string;
+  /** Ranks that wait. Of a deadlock: each waits for the next, the last for the first. */
+  waiting: number[];
+  /** Ranks that are waited for, as far as they are known. */
+  for: number[];
+}
+
+/** What there is to say of the session, what matters most first. Its server has answered. */
+export function explain(session: SessionDetail): Finding[] {
+  const here = session.ranks.filter(isHere);
+  const findings = [
+    ...deadlocks(session),
+    ...joining(session),
+    ...lost(session),
+    ...barrier(session, here),
+    ...locks(session),
+    ...semaphores(session, here),
+    ...sleepers(session, here),
+  ];
+  if (session.started && here.length > 0 && here.every(isWaiting)) {
+    const all = here.map(({ rank }) => rank);
+    const text =
+      here.length === 1
+        ? `no process runs: ${who(here[0] as RankStatus)} waits`
+        : `no process runs: all ${here.length} wait`;
+    findings.push({ kind: "stuck", text, waiting: all, for: [] });
+  }
+  if (isAnybodyWaiting(session)) return findings;
+  return [...findings, { kind: "nobody", text: nobody(session, here), waiting: [], for: [] }];
+}
+
+/** Whether anybody waits for anything, others who have not joined included. */
+export const isAnybodyWaiting = (session: SessionDetail): boolean => !session.started || session.ranks.some(isWaiting);
+
+const isHere = ({ state }: RankStatus): boolean => state !== "left" && state !== "lost";
+const isWaiting = ({ state }: RankStatus): boolean =>
+  state === "barrier" || state === "semaphore" || state === "lock" || state === "sleeping" || state === "joining";
+
+const who = ({ rank, node, pid }: RankStatus): string => `rank ${rank} (node ${node}, pid ${pid})`;
+const numbersOf = (ranks: RankStatus[]): number[] => ranks.map(({ rank }) => rank);
+
+/** "rank 3", "ranks 0, 1 and 3", "ranks 0-5 and 9". */
+export function rankList(ranks: number[]): string {
+  const sorted = [...new Set(ranks)].sort((a, b) => a - b);
+  const runs: [number, number][] = [];
+  for (const rank of sorted) {
+    const last = runs.at(-1);
+    if (last !== undefined && last[1] === rank - 1) last[1] = rank;
+    else runs.push([rank, rank]);
+  }
+  const parts = runs.flatMap(([from, to]) =>
+    to - from > 1 ? [`${from}-${to}`] : from === to ? [`${from}`] : [`${from}`, `${to}`],
+  );
+  const shown = parts.slice(0, LISTED_MAX);
+  const last = parts.length > LISTED_MAX ? "others" : shown.pop();
+  return `${sorted.length === 1 ? "rank" : "ranks"} ${shown.length > 0 ? `${shown.join(", ")} and ` : ""}${last}`;
+}
+
+const verb = (ranks: unknown[], one: string, many: string): string => (ranks.length === 1 ? one : many);
+const longest = (ranks: RankStatus[]): string => formatDuration(Math.max(0, ...ranks.map(({ stateMs }) => stateMs)));
+
+/** What somebody does whom others wait for. */
+function doing({ state, on, stateMs, lastWriteMs }: RankStatus, { direct }: SessionDetail): string {
+  const since = `for ${formatDuration(stateMs)}`;
+  if (state === "semaphore") return `waits for semaphore "${on}" ${since}`;
+  if (state === "lock") return `waits for lock "${on}" ${since}`;
+  if (state === "sleeping") return `sleeps on byte ${on} ${since}`;
+  if (state === "barrier") return `is in the barrier ${since}`;
+  if (state !== "running") return state;
+  // In direct mode nobody sees stores.
+  if (direct) return `has been running ${since}`;
+  if (lastWriteMs === 0) return "has just written";
+  return lastWriteMs === null ? "has written nothing yet" : `last wrote ${formatDuration(lastWriteMs)} ago`;
+}
+
+function described(ranks: RankStatus[], session: SessionDetail): string {
+  const shown = ranks.slice(0, DESCRIBED_MAX).map((rank) => `${who(rank)} ${doing(rank, session)}`);
+  const more = ranks.length - shown.length;
+  return `${shown.join(", ")}${more > 0 ? ` and ${more} more` : ""}`;
+}
+
+function joining({ started, ranks, processes }: SessionDetail): Finding[] {
+  if (started) return [];
+  const missing = Array.from({ length: processes }, (_, rank) => rank).filter(
+    (rank) => !ranks.some((one) => one.rank === rank),
+  );
+  const waiting = numbersOf(ranks);
+  const here =
+    ranks.length === 0
+      ? `none of its ${processes} processes has joined`
+      : `${ranks.length} of ${processes} processes ${verb(ranks, "has", "have")} joined, the first ${longest(ranks)} ago`;
+  const text = `the session has not begun: ${here}; ${rankList(missing)} ${verb(missing, "is", "are")} missing`;
+  return [{ kind: "joining", text, waiting, for: missing }];
+}
+
+function lost({ ranks, onLoss }: SessionDetail): Finding[] {
+  const gone = ranks.filter(({ state }) => state === "lost");
+  if (gone.length === 0) return [];
+  const names = gone.slice(0, DESCRIBED_MAX).map((rank) => `${who(rank)} was lost ${formatDuration(rank.stateMs)} ago`);
+  const more = gone.length - names.length;
+  const effect =
+    onLoss === "fail" ? "whatever waits fails with DSM_LOST" : "the others go on without (--on-loss continue)";
+  const text = `${names.join(", ")}${more > 0 ? ` and ${more} more` : ""}; ${effect}`;
+  return [{ kind: "lost", text, waiting: [], for: numbersOf(gone) }];
+}
+
+function barrier(session: SessionDetail, here: RankStatus[]): Finding[] {
+  const inside = here.filter(({ state }) => state === "barrier");
+  if (inside.length === 0) return [];
+  const outside = here.filter(({ state }) => state !== "barrier");
+  const text =
+    `${rankList(numbersOf(inside))} ${verb(inside, "is", "are")} in barrier ${session.barriers + 1}` +
+    `${inside.length > 1 ? ", the first" : ""} for ${longest(inside)}; not there: ${described(outside, session)}`;
+  return [{ kind: "barrier", text, waiting: numbersOf(inside), for: numbersOf(outside) }];
+}
+
+function locks(session: SessionDetail): Finding[] {
+  return session.locks.flatMap(({ name, owner, waiters }): Finding[] => {
+    if (waiters.length === 0) return [];
+    const waiting = session.ranks.filter(
+      ({ rank, state, on }) => waiters.includes(rank) && state === "lock" && on === name,
+    );
+    const has = session.ranks.find(({ rank }) => rank === owner);
+    const since = waiting.length > 0 ? ` for ${longest(waiting)}` : "";
+    const whose = has === undefined ? "which nobody has" : `which ${who(has)} has; it ${doing(has, session)}`;
+    const text = `${rankList(waiters)} ${verb(waiters, "waits", "wait")}${since} for lock "${name}", ${whose}`;
+    return [{ kind: "lock", text, waiting: waiters, for: owner === null ? [] : [owner] }];
+  });
+}
+
+function semaphores(session: SessionDetail, here: RankStatus[]): Finding[] {
+  return session.semaphores.flatMap(({ name, value, waiters }): Finding[] => {
+    if (waiters.length === 0) return [];
+    const waiting = here.filter(
+      ({ rank, state, on }) => waiters.includes(rank) && state === "semaphore" && on === name,
+    );
+    const others = here.filter((rank) => !isWaiting(rank));
+    const since = waiting.length > 0 ? ` for ${longest(waiting)}` : "";
+    const posts =
+      others.length === 0
+        ? "and nobody runs who could post it"
+        : `which somebody has to post: ${rankList(numbersOf(others))} ${verb(others, "runs", "run")}`;
+    const text = `${rankList(waiters)} ${verb(waiters, "waits", "wait")}${since} for semaphore "${name}" (value ${value}), ${posts}`;
+    return [{ kind: "semaphore", text, waiting: waiters, for: numbersOf(others) }];
+  });
+}
+
+function sleepers(session: SessionDetail, here: RankStatus[]): Finding[] {
+  const places = Map.groupBy(
+    here.filter(({ state }) => state === "sleeping"),
+    ({ on }) => on ?? "",
+  );
+  return [...places].map(([place, asleep]) => {
+    const offset = Number(place);
+    const block = session.blocks.find((one) => offset >= one.offset && offset < one.offset + one.size);
+    const where = block === undefined ? "" : ` (byte ${offset - block.offset} of block "${block.name}")`;
+    const text =
+      `${rankList(numbersOf(asleep))} ${verb(asleep, "has", "have")} slept for ${longest(asleep)} on byte ${place}${where} ` +
+      "until somebody changes it and wakes who sleeps there";
+    return { kind: "sleeping", text, waiting: numbersOf(asleep), for: [] };
+  });
+}
+
+interface Edge {
+  to: number;
+  /** Name of the lock, or null: the barrier. */
+  lock: string | null;
+}
+
+/**
+ * Circles of ranks that wait for each other: for a lock that the next one has, or in a barrier that the next one has not
+ * come to. Each is told once, from its lowest rank on, by its shortest way.
+ */
+function deadlocks(session: SessionDetail): Finding[] {
+  const edges = new Map<number, Edge[]>();
+  const add = (from: number, edge: Edge): void => void edges.set(from, [...(edges.get(from) ?? []), edge]);
+  for (const { name, owner, waiters } of session.locks) {
+    for (const waiter of owner === null ? [] : waiters) add(waiter, { to: owner as number, lock: name });
+  }
+  const here = session.ranks.filter(isHere);
+  // Only who waits can be part of a circle; and without locks there is none.
+  const late = here.filter(({ state }) => state === "lock").map(({ rank }) => rank);
+  for (const { rank, state } of here) {
+    if (state === "barrier") for (const to of late) add(rank, { to, lock: null });
+  }
+  const found = new Set<number>();
+  return [...edges.keys()]
+    .sort((a, b) => a - b)
+    .flatMap((first): Finding[] => {
+      const way = found.has(first) ? null : wayBack(first, edges);
+      if (way === null) return [];
+      for (const [rank] of way) found.add(rank);
+      return [deadlock(session, way)];
+    });
+}
+
+/** The shortest circle through `first`: each rank, and how it waits for the next. Null: there is none. */
+function wayBack(first: number, edges: Map<number, Edge[]>): [number, Edge][] | null {
+  const ways = new Map<number, [number, Edge][]>([[first, []]]);
+  for (const [rank, way] of ways) {
+    for (const edge of edges.get(rank) ?? []) {
+      if (edge.to === first) return [...way, [rank, edge]];
+      if (!ways.has(edge.to)) ways.set(edge.to, [...way, [rank, edge]]);
+    }
+  }
+  return null;
+}
+
+function deadlock(session: SessionDetail, way: [number, Edge][]): Finding {
+  const parts = way.map(([number, edge], index) => {
+    const rank = session.ranks.find((one) => one.rank === number);
+    const holds = way.at(index - 1)?.[1].lock ?? null;
+    const waits =
+      edge.lock === null
+        ? `is in the barrier, to which rank ${edge.to} does not come`
+        : `waits for lock "${edge.lock}"`;
+    const name = rank === undefined ? `rank ${number}` : who(rank);
+    return holds === null ? `${name} ${waits}` : `${name} has lock "${holds}" and ${waits}`;
+  });
+  const text = `deadlock: ${parts.join("; ")}`;
+  const ranks = way.map(([rank]) => rank);
+  return { kind: "deadlock", text, waiting: ranks, for: [...ranks.slice(1), ranks[0] as number] };
+}
+
+function nobody({ direct }: SessionDetail, here: RankStatus[]): string {
+  const many = `${here.length} ${verb(here, "process runs", "processes run")}`;
+  const wrote = here.flatMap(({ lastWriteMs }) => (lastWriteMs === null ? [] : [lastWriteMs]));
+  if (here.length === 0) return "nobody waits: no process is there";
+  if (direct) return `nobody waits: ${many}, in direct mode`;
+  const newest = wrote.length === 0 ? null : Math.min(...wrote);
+  const ago = newest === 0 ? "just now" : `${formatDuration(newest ?? 0)} ago`;
+  const last = newest === null ? "nothing was written yet" : `the last write was ${ago}`;
+  return `nobody waits: ${many}, ${last}`;
+}

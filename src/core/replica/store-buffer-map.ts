@@ -1,0 +1,335 @@
+/**
+ * The map of a node whose own stores run ahead of the order (`pipelined`).
+ *
+ * A process puts a store in the node's ring and into the map at once; it gets its place in the order later. Until then
+ * what the order says of those bytes is kept here, beside the map. Invariants, for every byte of the map:
+ *
+ * - no store of this node pending on it: the map holds what the order says;
+ * - some pending: the map holds the value of the newest of them, and `ordered` what the order says.
+ *
+ * So a remote entry never overwrites a byte that has a later store of this node pending, and the byte follows the order
+ * again with the entry of the last one. It is the store buffer of x86-TSO (Owens, Sarkar and Sewell, TPHOLs 2009), one for
+ * the node: what its processes have stored they all see first.
+ *
+ * Whoever calls add(), or a method that changes the map, holds the ring's lock or has no processes that store.
+ */
+import { Fifo } from "../base/fifo.ts";
+import { MapBytes } from "../memory/map-bytes.ts";
+import type { AtomicOp } from "../wire/protocol.ts";
+import { notQueued } from "./store-ring.ts";
+
+const LINE = 64;
+const WORDS = LINE / 8;
+
+/** An entry of this node that has not come back. */
+interface Queued {
+  /** Bytes that its runs have. */
+  bytes: number;
+  /** The slots of the lines that it changes. */
+  slots: number[];
+  /** What it leaves in bytes that a later entry changes too: place and value by turns. */
+  under: number[];
+}
+
+export class OverlayMap extends MapBytes {
+  /** Lines of which some byte has a store pending, and the slot of each. */
+  readonly #lines = new Map<number, number>();
+  readonly #free: number[] = [];
+  #slots = 0;
+  /** By slot and byte: what the order says, also as words of 4. */
+  #ordered = new Uint8Array(0);
+  #orderedWords = new Uint32Array(0);
+  /**
+   * Entries are numbered as they are queued. The newest that changes a byte: the larger of #newest of the byte and
+   * #newestWhole of its word of 8, which is changed as a whole. By slot and word: the newest that changes any of it.
+   */
+  #newest = new Float64Array(0);
+  #newestWhole = new Float64Array(0);
+  #newestAny = new Float64Array(0);
+  /** By slot: the newest that changes some of it, and its line. */
+  #newestOfLine = new Float64Array(0);
+  #lineOf = new Float64Array(0);
+  /** A byte has stores pending while the newest entry that changes it is behind #settled. */
+  #settled = 0;
+  #open = 1;
+  /** The entries behind #settled that are closed, and the open one. */
+  readonly #queued = new Fifo<Queued>();
+  #last: Queued = { bytes: 0, slots: [], under: [] };
+  /** The line that was looked for last, and its slot. */
+  #lastLine = -1;
+  #lastSlot = -1;
+  readonly #scratch = new DataView(new ArrayBuffer(16));
+  /** The entry that settle() is about. */
+  #settles: Queued | null = null;
+
+  /** Lines of 64 bytes in which stores are pending. */
+  get pendingLines(): number {
+    return this.#lines.size;
+  }
+
+  /**
+   * A store that is in the map (or will be, before anybody can look), of the entry that closeEntry() ends: `old` has at
+   * `oldAt` what the map held before it.
+   */
+  add(offset: number, length: number, old: DataView, oldAt: number): void {
+    this.#last.bytes += length;
+    const end = offset + length;
+    for (let from = offset; from < end; ) {
+      const line = Math.floor(from / LINE);
+      const next = Math.min(end, (line + 1) * LINE);
+      this.#addBytes(this.#touch(line) * LINE + (from % LINE), next - from, old, oldAt + from - offset);
+      from = next;
+    }
+  }
+
+  /** The same for an aligned word of 8 bytes, below 2^32: `low` and `high` are what it held. */
+  addWord(offset: number, low: number, high: number): void {
+    this.#last.bytes += 8;
+    const place = this.#touch(offset >>> 6) * LINE + (offset & 63);
+    const word = place >>> 3;
+    if (this.#newestWhole[word] === this.#open) return;
+    if ((this.#newestAny[word] as number) <= this.#settled) {
+      this.#orderedWords[2 * word] = low;
+      this.#orderedWords[2 * word + 1] = high;
+    } else {
+      this.#scratch.setUint32(0, low, true);
+      this.#scratch.setUint32(4, high, true);
+      this.#addBytes(place, 8, this.#scratch, 0);
+    }
+    this.#newestWhole[word] = this.#open;
+    this.#newestAny[word] = this.#open;
+  }
+
+  #addBytes(place: number, length: number, old: DataView, oldAt: number): void {
+    const open = this.#open;
+    for (let i = 0; i < length; i += 1) {
+      const at = place + i;
+      const newest = this.#newestAt(at);
+      if (newest !== open) {
+        const value = old.getUint8(oldAt + i);
+        if (newest <= this.#settled) this.#ordered[at] = value;
+        else (this.#queued.at(newest - this.#settled - 1) as Queued).under.push(at, value);
+        this.#newest[at] = open;
+      }
+      this.#newestAny[at >>> 3] = open;
+    }
+  }
+
+  /** What was added since the last call comes back as one entry. */
+  closeEntry(): void {
+    this.#open += 1;
+    this.#queued.push(this.#last);
+    this.#last = { bytes: 0, slots: [], under: [] };
+  }
+
+  /**
+   * The oldest entry of this node has come back: the map holds what it stores, or later stores, already. `apply` may call
+   * store() or publish() with it.
+   */
+  settle(apply: () => void): void {
+    const entry = this.#queued.shift();
+    if (entry === undefined) throw notQueued();
+    const { slots, under } = entry;
+    this.#settles = entry;
+    try {
+      apply();
+    } finally {
+      this.#settles = null;
+    }
+    for (let i = 0; i < under.length; i += 2) this.#ordered[under[i] as number] = under[i + 1] as number;
+    this.#settled += 1;
+    for (const slot of slots) {
+      if (this.#newestOfLine[slot] !== this.#settled) continue;
+      this.#lines.delete(this.#lineOf[slot] as number);
+      this.#free.push(slot);
+      if (slot === this.#lastSlot) this.#lastLine = -1;
+    }
+  }
+
+  #newestAt(place: number): number {
+    return Math.max(this.#newest[place] as number, this.#newestWhole[place >>> 3] as number);
+  }
+
+  #isPendingAt(place: number): boolean {
+    return this.#newestAt(place) > this.#settled;
+  }
+
+  /** The line's slot, for a store of the open entry. */
+  #touch(line: number): number {
+    let slot = this.#slotOf(line);
+    if (slot < 0) {
+      slot = this.#free.pop() ?? this.#slots;
+      if (slot === this.#slots) this.#grow();
+      this.#lines.set(line, slot);
+      this.#lineOf[slot] = line;
+      this.#lastLine = line;
+      this.#lastSlot = slot;
+    }
+    if (this.#newestOfLine[slot] !== this.#open) {
+      this.#newestOfLine[slot] = this.#open;
+      this.#last.slots.push(slot);
+    }
+    return slot;
+  }
+
+  /** -1: nothing of the line is pending. Stores that follow one another are often in one line. */
+  #slotOf(line: number): number {
+    if (line === this.#lastLine) return this.#lastSlot;
+    const slot = this.#lines.get(line);
+    if (slot === undefined) return -1;
+    this.#lastLine = line;
+    this.#lastSlot = slot;
+    return slot;
+  }
+
+  #grow(): void {
+    this.#slots += 1;
+    if (this.#slots <= this.#newestOfLine.length) return;
+    const room = Math.max(64, 2 * this.#newestOfLine.length);
+    const grown = <T extends Uint8Array | Float64Array>(to: T, from: T): T => {
+      to.set(from);
+      return to;
+    };
+    this.#ordered = grown(new Uint8Array(room * LINE), this.#ordered);
+    this.#orderedWords = new Uint32Array(this.#ordered.buffer);
+    this.#newest = grown(new Float64Array(room * LINE), this.#newest);
+    this.#newestWhole = grown(new Float64Array(room * WORDS), this.#newestWhole);
+    this.#newestAny = grown(new Float64Array(room * WORDS), this.#newestAny);
+    this.#newestOfLine = grown(new Float64Array(room), this.#newestOfLine);
+    this.#lineOf = grown(new Float64Array(room), this.#lineOf);
+  }
+
+  /** Completes what a process that died has put in the ring but maybe not in the map. */
+  redo(offset: number, source: DataView, from: number, length: number): void {
+    super.store(offset, source, from, length);
+  }
+
+  override store(offset: number, source: DataView, from: number, length: number): void {
+    if (this.#settles !== null) return;
+    if (this.#lines.size === 0) super.store(offset, source, from, length);
+    else this.#storeLines(offset, source, from, length);
+  }
+
+  override publish(source: DataView, from: number, end: number): number {
+    return this.#settles?.bytes ?? super.publish(source, from, end);
+  }
+
+  /** A store of another node: line by line, past the bytes that have a later store pending. */
+  #storeLines(offset: number, source: DataView, from: number, length: number): void {
+    const end = offset + length;
+    for (let at = offset; at < end; ) {
+      const line = Math.floor(at / LINE);
+      const next = Math.min(end, (line + 1) * LINE);
+      const slot = this.#slotOf(line);
+      if (slot < 0) super.store(at, source, from + at - offset, next - at);
+      else this.#storeAround(slot, at, source, from + at - offset, next - at);
+      at = next;
+    }
+  }
+
+  /** Within one line. Each aligned word of the map is written by one store, so that it is never seen half new. */
+  #storeAround(slot: number, offset: number, source: DataView, from: number, length: number): void {
+    const scratch = this.#scratch;
+    const end = offset + length;
+    for (let word = offset - (offset % 8); word < end; word += 8) {
+      scratch.setBigUint64(0, this.view.getBigUint64(word, true), true);
+      for (let at = Math.max(word, offset); at < Math.min(word + 8, end); at += 1) {
+        const value = source.getUint8(from + at - offset);
+        const place = slot * LINE + (at % LINE);
+        if (!this.#isPendingAt(place)) scratch.setUint8(at - word, value);
+        else this.#ordered[place] = value;
+      }
+      this.view.setBigUint64(word, scratch.getBigUint64(0, true), true);
+    }
+  }
+
+  protected override get isPlain(): boolean {
+    return this.#lines.size === 0;
+  }
+
+  protected override storeMaskedWord(offset: number, mask: number, source: DataView, from: number): number {
+    const slot = this.#slotOf(Math.floor(offset / LINE));
+    if (slot < 0) return super.storeMaskedWord(offset, mask, source, from);
+    const scratch = this.#scratch;
+    scratch.setBigUint64(0, this.view.getBigUint64(offset, true), true);
+    let next = from;
+    for (let byte = 0; byte < 8; byte += 1) {
+      if (((mask >> byte) & 1) === 0) continue;
+      const place = slot * LINE + ((offset + byte) % LINE);
+      if (!this.#isPendingAt(place)) scratch.setUint8(byte, source.getUint8(next));
+      else this.#ordered[place] = source.getUint8(next);
+      next += 1;
+    }
+    this.view.setBigUint64(offset, scratch.getBigUint64(0, true), true);
+    return next;
+  }
+
+  override atomic(
+    op: AtomicOp,
+    width: number,
+    offset: number,
+    source: DataView,
+    from: number,
+    old: DataView,
+    oldAt: number,
+  ): void {
+    if (!this.#isPending(offset, width)) {
+      super.atomic(op, width, offset, source, from, old, oldAt);
+      return;
+    }
+    const place = new MapBytes(this.ordered(offset, width));
+    place.atomic(op, width, 0, source, from, old, oldAt);
+    this.#storeLines(offset, place.view, 0, width);
+  }
+
+  override equals(offset: number, length: number, source: DataView, from: number): boolean {
+    if (!this.#isPending(offset, length)) return super.equals(offset, length, source, from);
+    return new MapBytes(this.ordered(offset, length)).equals(0, length, source, from);
+  }
+
+  override zero(offset: number, length: number): void {
+    const end = offset + length;
+    const lines = [...this.#lines.keys()].filter((line) => line * LINE < end && (line + 1) * LINE > offset);
+    lines.sort((a, b) => a - b);
+    const zeros = new DataView(new ArrayBuffer(LINE));
+    let at = offset;
+    for (const line of lines) {
+      const first = Math.max(at, line * LINE);
+      const next = Math.min(end, (line + 1) * LINE);
+      super.zero(at, first - at);
+      this.#storeLines(first, zeros, 0, next - first);
+      at = next;
+    }
+    super.zero(at, end - at);
+  }
+
+  #isPending(offset: number, length: number): boolean {
+    if (this.#lines.size === 0) return false;
+    for (let line = Math.floor(offset / LINE); line * LINE < offset + length; line += 1) {
+      if (this.#lines.has(line)) return true;
+    }
+    return false;
+  }
+
+  /** A copy of what the order says. */
+  ordered(offset: number, length: number): Uint8Array {
+    const copy = new Uint8Array(this.bytes.subarray(offset, offset + length));
+    const restore = (line: number, slot: number): void => {
+      const first = Math.max(offset, line * LINE);
+      const end = Math.min(offset + length, (line + 1) * LINE);
+      for (let at = first; at < end; at += 1) {
+        const place = slot * LINE + (at % LINE);
+        if (this.#isPendingAt(place)) copy[at - offset] = this.#ordered[place] as number;
+      }
+    };
+    if (this.#lines.size * LINE < length) {
+      for (const [line, slot] of this.#lines) restore(line, slot);
+    } else {
+      for (let line = Math.floor(offset / LINE); line * LINE < offset + length; line += 1) {
+        const slot = this.#lines.get(line);
+        if (slot !== undefined) restore(line, slot);
+      }
+    }
+    return copy;
+  }
+}

@@ -1,0 +1,74 @@
+/**
+ * Who has which part of the map: first fit over the gaps between blocks, in address order. Allocation is an operation of
+ * the session, so every replica runs this with the same calls and comes to the same places; nothing is kept in the map.
+ */
+import { ALIGN_MAX, BLOCKS_MAX } from "../base/limits.ts";
+
+export interface Block {
+  offset: number;
+  size: number;
+  /** "" for a block without a name. */
+  name: string;
+}
+
+export class Heap {
+  readonly #size: number;
+  /** By offset, not overlapping. */
+  #blocks: Block[] = [];
+  readonly #named = new Map<string, Block>();
+
+  constructor(size: number, blocks: readonly Block[] = []) {
+    this.#size = size;
+    for (const block of blocks) this.#insert(this.#blocks.length, { ...block });
+  }
+
+  get blocks(): readonly Block[] {
+    return this.#blocks;
+  }
+
+  named(name: string): Block | undefined {
+    return this.#named.get(name);
+  }
+
+  /** Offset of a new block, or -1 when no gap is large enough or there are BLOCKS_MAX blocks. */
+  allocate(size: number, align: number, name: string): number {
+    if (this.#blocks.length >= BLOCKS_MAX) return -1;
+    let gap = 0;
+    for (let index = 0; index <= this.#blocks.length; index += 1) {
+      const next = this.#blocks[index];
+      const offset = Math.ceil(gap / align) * align;
+      if (offset + size <= (next?.offset ?? this.#size)) {
+        this.#insert(index, { offset, size, name });
+        return offset;
+      }
+      if (next !== undefined) gap = next.offset + next.size;
+    }
+    return -1;
+  }
+
+  /** False when no block begins there. */
+  free(offset: number): boolean {
+    let low = 0;
+    let high = this.#blocks.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if ((this.#blocks[middle] as Block).offset < offset) low = middle + 1;
+      else high = middle;
+    }
+    const block = this.#blocks[low];
+    if (block === undefined || block.offset !== offset) return false;
+    this.#blocks.splice(low, 1);
+    if (block.name !== "") this.#named.delete(block.name);
+    return true;
+  }
+
+  #insert(index: number, block: Block): void {
+    this.#blocks.splice(index, 0, block);
+    if (block.name !== "") this.#named.set(block.name, block);
+  }
+}
+
+/** Whether `align` is a power of two that blocks may be aligned to. */
+export function isAlignment(align: number): boolean {
+  return align >= 1 && align <= ALIGN_MAX && (align & (align - 1)) === 0;
+}

@@ -1,0 +1,171 @@
+/**
+ * The newest frames of a sequence, for those that may need them again: entries of the order that some node may not have
+ * applied, or proposals of a node that may not have been ordered. Each frame's seq field holds its number in the
+ * sequence; the parts of a publication have the number of the last part.
+ *
+ * Invariants: frames lie in the order in which they were pushed, their numbers never go down, and every frame with a
+ * number above `base` that was ever pushed is still here. Memory is given back block by block, so frames at or below
+ * `base` may be here too.
+ */
+import { copyWords, type Viewed } from "./frame-reader.ts";
+import { setUint64 } from "./protocol.ts";
+
+const BLOCK_SIZE = 64 << 10;
+
+interface Block extends Viewed {
+  end: number;
+  /** Number of the newest frame in it. */
+  last: number;
+  /** Nobody else has its memory: it may be used again. */
+  own: boolean;
+  dropped: (() => void) | null;
+}
+
+export class Tail {
+  readonly #blocks: Block[] = [];
+  /** Of the newest block, what fresh() has not handed out; older pieces. */
+  #freshFrom = 0;
+  #fresh: Uint8Array[] = [];
+  readonly #hasFresh: boolean;
+  #spare: Block | null = null;
+  #base: number;
+  #last: number;
+  #bytes = 0;
+  #total = 0;
+  /** Where the oldest frame behind #base begins in the oldest block. */
+  #oldestAt = 0;
+
+  /** An empty one behind number `base`. `hasFresh`: somebody will call fresh(). */
+  constructor(base: number, hasFresh = false) {
+    this.#hasFresh = hasFresh;
+    this.#base = base;
+    this.#last = base;
+  }
+
+  /** Everything behind this number is here. */
+  get base(): number {
+    return this.#base;
+  }
+  /** Number of the newest frame that was ever here. */
+  get last(): number {
+    return this.#last;
+  }
+  /** Bytes of the frames that are here. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** Bytes of all frames that ever were here. */
+  get total(): number {
+    return this.#total;
+  }
+
+  /** Copies the frame at `at` of `bytes`, and of `view` of the same bytes, to the end and gives it its number. */
+  push(view: DataView, bytes: Uint8Array, at: number, size: number, number: number): void {
+    const block = this.#room(size);
+    copyWords(block, block.end, bytes, view, at, size);
+    setUint64(block.view, block.end + 16, number);
+    block.end += size;
+    this.#pushed(block, size, number);
+  }
+
+  /**
+   * Takes a frame over as it lies, numbered already, whose bytes nobody changes until `dropped` is called. fresh() does not
+   * give it.
+   */
+  adopt(frame: Uint8Array, number: number, dropped: (() => void) | null = null): void {
+    this.#closeFresh();
+    const view = new DataView(frame.buffer, frame.byteOffset, frame.byteLength);
+    const block = { bytes: frame, view, end: frame.length, last: number, own: false, dropped };
+    this.#blocks.push(block);
+    this.#freshFrom = frame.length;
+    this.#pushed(block, frame.length, number);
+  }
+
+  #pushed(block: Block, size: number, number: number): void {
+    if (number < this.#last) throw new RangeError("tail: a number goes down");
+    block.last = number;
+    this.#last = number;
+    this.#bytes += size;
+    this.#total += size;
+  }
+
+  #room(size: number): Block {
+    const newest = this.#blocks.at(-1);
+    if (newest !== undefined && newest.end + size <= newest.bytes.length) return newest;
+    this.#closeFresh();
+    let block = this.#spare;
+    this.#spare = null;
+    if (block === null || block.bytes.length < size) {
+      const bytes = new Uint8Array(Math.max(size, BLOCK_SIZE));
+      block = { bytes, view: new DataView(bytes.buffer), end: 0, last: 0, own: true, dropped: null };
+    }
+    this.#blocks.push(block);
+    this.#freshFrom = 0;
+    return block;
+  }
+
+  #closeFresh(): void {
+    const newest = this.#blocks.at(-1);
+    if (this.#hasFresh && newest !== undefined && newest.end > this.#freshFrom) {
+      this.#fresh.push(newest.bytes.subarray(this.#freshFrom, newest.end));
+      this.#freshFrom = newest.end;
+    }
+  }
+
+  /** Frames pushed since the last call, as they lie: valid until the next drop(). */
+  fresh(): Uint8Array[] {
+    this.#closeFresh();
+    return this.#fresh.splice(0);
+  }
+
+  /** Frames up to this number are not needed any more. What is fresh must have been taken. */
+  drop(number: number): void {
+    if (number <= this.#base) return;
+    this.#base = Math.min(number, this.#last);
+    let count = 0;
+    for (const block of this.#blocks) {
+      if (block.last > number) break;
+      count += 1;
+      this.#oldestAt = 0;
+      this.#bytes -= block.end;
+      block.dropped?.();
+      if (block.own && block.bytes.length === BLOCK_SIZE) {
+        block.end = 0;
+        this.#spare = block;
+      }
+    }
+    if (count > 0) this.#blocks.splice(0, count);
+    const [first] = this.#blocks;
+    if (first === undefined) {
+      this.#freshFrom = 0;
+      return;
+    }
+    while (seqOf(first.view, this.#oldestAt) <= this.#base) {
+      this.#oldestAt += first.view.getUint32(this.#oldestAt, true);
+    }
+  }
+
+  /** The oldest frame behind `base`, or null: valid until the next drop(). */
+  get oldest(): Uint8Array | null {
+    const [first] = this.#blocks;
+    if (first === undefined) return null;
+    const at = this.#oldestAt;
+    return first.bytes.subarray(at, at + first.view.getUint32(at, true));
+  }
+
+  /** The frames behind `number` in pieces of whole frames, as they lie: valid until the next drop(). */
+  *after(number: number): Generator<Uint8Array> {
+    if (number < this.#base) throw new RangeError("tail: what is asked for is here no more");
+    for (const block of this.#blocks) {
+      if (block.last <= number) continue;
+      let at = block === this.#blocks[0] ? this.#oldestAt : 0;
+      while (at < block.end && seqOf(block.view, at) <= number) at += block.view.getUint32(at, true);
+      yield block.bytes.subarray(at, block.end);
+    }
+  }
+}
+
+/** Numbers here are our own: no check. */
+const seqOf = (view: DataView, at: number): number =>
+  view.getUint32(at + 20, true) * 2 ** 32 + view.getUint32(at + 16, true);

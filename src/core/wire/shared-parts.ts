@@ -1,0 +1,187 @@
+/**
+ * Parts of large publications in memory that both ends of a link on one host have mapped: then only where a part lies
+ * goes over the link, in a LENT frame, and the other end copies the bytes from there, once.
+ *
+ * The memory is cut into slots, each of one part, and has behind them a counter for each slot: how often it was given out.
+ * A LENT frame says what the counter was. Whoever copies a slot looks at its counter afterwards. Invariant: if the counter
+ * is what the frame says, the copy is the part, because the owner counts before it writes. So the owner need not know
+ * when others have done with a slot, and may use it again once nobody that still belongs to the session can need it.
+ */
+import { PAGE_SIZE, SPARE_PARTS_MAX } from "../base/limits.ts";
+import {
+  encode,
+  getUint64,
+  HEADER_SIZE,
+  Kind,
+  ProtocolError,
+  PUBLISH_PART_MAX,
+  PublishOp,
+  setUint64,
+} from "./protocol.ts";
+
+/** Bytes of a slot: a whole frame. */
+export const SLOT_SIZE = HEADER_SIZE + PUBLISH_PART_MAX;
+const SLOTS = SPARE_PARTS_MAX;
+const COUNTERS_AT = SLOTS * SLOT_SIZE;
+const MARK_AT = COUNTERS_AT + 4 * SLOTS;
+/** What an offer names the memory by, beside its place: random bytes that lie in it. */
+export const MARK_SIZE = 8;
+/** Bytes of memory that is lent: whole pages. */
+export const LENT_SIZE = Math.ceil((MARK_AT + MARK_SIZE) / PAGE_SIZE) * PAGE_SIZE;
+
+/** What a SHARE frame says. */
+export const ShareOp = { OFFER: 0, ACCEPT: 1 } as const;
+
+/** Memory of ours that other processes of this host can find. */
+export interface Shareable {
+  pid: number;
+  descriptor: number;
+  /** LENT_SIZE bytes, zero but for the mark. */
+  memory: Uint8Array<ArrayBuffer>;
+}
+
+/** How memory comes to be shared. */
+export interface Sharing {
+  /** New memory, or null where there is none to share. */
+  create(): Shareable | null;
+  /** Maps another process's, or null when it cannot be or is not what was offered. */
+  open(pid: number, descriptor: number, mark: Uint8Array): Uint8Array<ArrayBuffer> | null;
+  /** What open() gave is needed no more. */
+  close(memory: Uint8Array): void;
+}
+
+export const markOf = (memory: Uint8Array): Uint8Array => memory.subarray(MARK_AT, MARK_AT + MARK_SIZE);
+
+export const encodeOffer = ({ pid, descriptor, memory }: Shareable): Uint8Array =>
+  encode({ kind: Kind.SHARE, op: ShareOp.OFFER, offset: pid, aux: descriptor, body: markOf(memory) });
+
+export const encodeAccept = (): Uint8Array => encode({ kind: Kind.SHARE, op: ShareOp.ACCEPT });
+
+const countersOf = (memory: Uint8Array): Int32Array =>
+  new Int32Array(memory.buffer, memory.byteOffset + COUNTERS_AT, SLOTS);
+
+/** The owner's side: slots that are given out and come back. */
+export class LentSlots {
+  readonly #memory: Uint8Array<ArrayBuffer>;
+  readonly #counters: Int32Array;
+  /** The one that came back last is given out first: its memory is warm, and few slots ever take memory. */
+  readonly #free = Array.from({ length: SLOTS }, (_, i) => SLOTS - 1 - i);
+  readonly #given = new Uint8Array(SLOTS);
+
+  constructor(memory: Uint8Array<ArrayBuffer>) {
+    if (memory.length !== LENT_SIZE) throw new RangeError("lending: memory of another size");
+    this.#memory = memory;
+    this.#counters = countersOf(memory);
+  }
+
+  /** SLOT_SIZE bytes with anything in them; null: all are given out. */
+  take(): Uint8Array<ArrayBuffer> | null {
+    const slot = this.#free.pop();
+    if (slot === undefined) return null;
+    this.#given[slot] = 1;
+    Atomics.add(this.#counters, slot, 1);
+    return new Uint8Array(this.#memory.buffer, this.#memory.byteOffset + slot * SLOT_SIZE, SLOT_SIZE);
+  }
+
+  /** Whether the bytes lie in a slot that is given out. */
+  owns(bytes: Uint8Array): boolean {
+    return bytes.buffer === this.#memory.buffer;
+  }
+
+  /** Takes back what take() gave, or a part of it. */
+  give(bytes: Uint8Array): void {
+    const slot = this.#slotOf(bytes);
+    this.#given[slot] = 0;
+    this.#free.push(slot);
+  }
+
+  /** The frame that stands for a part, which is a frame at the beginning of its slot. */
+  reference(part: Uint8Array): Uint8Array {
+    const slot = this.#slotOf(part);
+    const frame = part.slice(0, HEADER_SIZE);
+    const view = new DataView(frame.buffer);
+    view.setUint32(0, HEADER_SIZE, true);
+    view.setUint8(5, PublishOp.LENT);
+    setUint64(view, 24, slot * SLOT_SIZE);
+    view.setInt32(36, Atomics.load(this.#counters, slot), true);
+    return frame;
+  }
+
+  #slotOf(bytes: Uint8Array): number {
+    const slot = (bytes.byteOffset - this.#memory.byteOffset) / SLOT_SIZE;
+    if (!this.owns(bytes) || this.#given[slot] !== 1) throw new RangeError("lending: a slot that is not given out");
+    return slot;
+  }
+}
+
+/** Where copies lie. */
+interface Pool {
+  take(size: number): Uint8Array<ArrayBuffer>;
+  give(bytes: Uint8Array<ArrayBuffer>): void;
+}
+
+/** What the SHARE frame at `at` offers, mapped; null: it cannot be. Throws ProtocolError when the frame is no offer. */
+function openOffer(sharing: Sharing, view: DataView, at: number): Uint8Array<ArrayBuffer> | null {
+  const pid = getUint64(view, at + 24);
+  if (view.getUint32(at, true) !== HEADER_SIZE + MARK_SIZE || !(pid >= 1 && pid <= 0x7fffffff)) {
+    throw new ProtocolError("no offer of memory to share");
+  }
+  const mark = new Uint8Array(view.buffer, view.byteOffset + at + HEADER_SIZE, MARK_SIZE);
+  return sharing.open(pid, view.getUint32(at + 36, true), mark);
+}
+
+/** The other side: what the other end of a link lends us, from its offer on. */
+export class Borrowed {
+  #from: { memory: Uint8Array<ArrayBuffer>; sharing: Sharing } | null = null;
+
+  /**
+   * Takes the SHARE frame at `at`. "lends": its memory is mapped now, and encodeAccept() is to be sent; "borrows": it has
+   * mapped ours; "nothing": its memory cannot be mapped here. Throws ProtocolError when the frame is out of place.
+   * `sharing`: null when nothing can be shared over the link.
+   */
+  heard(sharing: Sharing | null, view: DataView, at: number): "lends" | "borrows" | "nothing" {
+    if (sharing === null) throw new ProtocolError("memory cannot be shared over this connection");
+    const op = view.getUint8(at + 5);
+    if (op === ShareOp.ACCEPT) return "borrows";
+    if (op !== ShareOp.OFFER || this.#from !== null) throw new ProtocolError("no offer of memory to share");
+    const memory = openOffer(sharing, view, at);
+    if (memory === null) return "nothing";
+    this.#from = { memory, sharing };
+    return "lends";
+  }
+
+  /**
+   * The part that the LENT frame at `at` stands for, as a frame in memory from the pool. Null: it is not there any more.
+   * Throws ProtocolError when there is no such place.
+   */
+  copy(view: DataView, at: number, pool: Pool): Uint8Array<ArrayBuffer> | null {
+    if (this.#from === null) throw new ProtocolError("publish: no memory is lent");
+    const { memory } = this.#from;
+    const offset = getUint64(view, at + 24);
+    const length = view.getUint32(at + 32, true);
+    const slot = offset / SLOT_SIZE;
+    const fits = view.getUint32(at, true) === HEADER_SIZE && length <= PUBLISH_PART_MAX && length % 8 === 0;
+    if (!fits || !(Number.isInteger(slot) && slot < SLOTS)) throw new ProtocolError("publish: no such part is lent");
+    const size = HEADER_SIZE + length;
+    const part = pool.take(size).subarray(0, size);
+    // What was copied is looked at, and nothing that its owner could change meanwhile. The header is the frame's own.
+    part.set(new Uint8Array(view.buffer, view.byteOffset + at, HEADER_SIZE));
+    part.set(memory.subarray(offset + HEADER_SIZE, offset + size), HEADER_SIZE);
+    if (Atomics.load(countersOf(memory), slot) !== view.getInt32(at + 36, true)) {
+      pool.give(part);
+      return null;
+    }
+    const header = new DataView(part.buffer, part.byteOffset, HEADER_SIZE);
+    header.setUint32(0, size, true);
+    header.setUint8(5, PublishOp.MORE);
+    setUint64(header, 24, 0);
+    header.setUint32(36, 0, true);
+    return part;
+  }
+
+  /** Nothing more comes from the other end. */
+  close(): void {
+    this.#from?.sharing.close(this.#from.memory);
+    this.#from = null;
+  }
+}
