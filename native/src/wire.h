@@ -1,4 +1,4 @@
-/* Frame layouts. Generated from src/core/wire/protocol.ts by scripts/wire.ts: do not edit. */
+/* Frame layouts. Generated from the tables of src/core/wire by scripts/wire.ts: do not edit. */
 #ifndef DSM_WIRE_H
 #define DSM_WIRE_H
 
@@ -83,28 +83,125 @@ enum wire_change_op {
   WIRE_CHANGE_CLOSED = 2,
 };
 
+/* A field of the header has several names: its own, and those that kinds of frames give it. */
 struct wire_header {
   uint32_t size;
   uint8_t kind;
-  uint8_t op;
+  union {
+    uint8_t op;
+    uint8_t is_resume;
+    uint8_t status;
+    uint8_t query;
+    uint8_t piece;
+    uint8_t refuses_direct;
+    uint8_t is_lost;
+    uint8_t part;
+    uint8_t try_only;
+    uint8_t is_compared;
+    uint8_t keeps_mark;
+    uint8_t has_more;
+  };
   uint16_t rank;
   uint32_t tag;
   uint32_t node;
-  uint64_t seq;
-  uint64_t offset;
-  uint32_t length;
-  uint32_t aux;
+  union {
+    uint64_t seq;
+    uint64_t descriptor;
+  };
+  union {
+    uint64_t offset;
+    uint64_t magic;
+    uint64_t value;
+    uint64_t page;
+    uint64_t staging_offset;
+    uint64_t applied_through;
+    uint64_t map_offset;
+    uint64_t pid;
+    uint64_t memory_offset;
+    uint64_t increment;
+    uint64_t bytes;
+  };
+  union {
+    uint32_t length;
+    uint32_t body_length;
+    uint32_t text_length;
+    uint32_t hole_length;
+    uint32_t piece_length;
+    uint32_t name_length;
+    uint32_t bytes_length;
+    uint32_t width;
+    uint32_t runs_length;
+    uint32_t frame_length;
+    uint32_t records_length;
+  };
+  union {
+    uint32_t aux;
+    uint32_t version;
+    uint32_t related_rank;
+    uint32_t hole_from;
+    uint32_t wished_rank;
+    uint32_t is_evicted;
+    uint32_t slot_counter;
+    uint32_t initial;
+    uint32_t alignment;
+    uint32_t count;
+    uint32_t dropped;
+    uint32_t memory_descriptor;
+  };
 };
 _Static_assert(offsetof(struct wire_header, size) == 0, "header.size");
 _Static_assert(offsetof(struct wire_header, kind) == 4, "header.kind");
 _Static_assert(offsetof(struct wire_header, op) == 5, "header.op");
+_Static_assert(offsetof(struct wire_header, is_resume) == 5, "header.is_resume");
+_Static_assert(offsetof(struct wire_header, status) == 5, "header.status");
+_Static_assert(offsetof(struct wire_header, query) == 5, "header.query");
+_Static_assert(offsetof(struct wire_header, piece) == 5, "header.piece");
+_Static_assert(offsetof(struct wire_header, refuses_direct) == 5, "header.refuses_direct");
+_Static_assert(offsetof(struct wire_header, is_lost) == 5, "header.is_lost");
+_Static_assert(offsetof(struct wire_header, part) == 5, "header.part");
+_Static_assert(offsetof(struct wire_header, try_only) == 5, "header.try_only");
+_Static_assert(offsetof(struct wire_header, is_compared) == 5, "header.is_compared");
+_Static_assert(offsetof(struct wire_header, keeps_mark) == 5, "header.keeps_mark");
+_Static_assert(offsetof(struct wire_header, has_more) == 5, "header.has_more");
 _Static_assert(offsetof(struct wire_header, rank) == 6, "header.rank");
 _Static_assert(offsetof(struct wire_header, tag) == 8, "header.tag");
 _Static_assert(offsetof(struct wire_header, node) == 12, "header.node");
 _Static_assert(offsetof(struct wire_header, seq) == 16, "header.seq");
+_Static_assert(offsetof(struct wire_header, descriptor) == 16, "header.descriptor");
 _Static_assert(offsetof(struct wire_header, offset) == 24, "header.offset");
+_Static_assert(offsetof(struct wire_header, magic) == 24, "header.magic");
+_Static_assert(offsetof(struct wire_header, value) == 24, "header.value");
+_Static_assert(offsetof(struct wire_header, page) == 24, "header.page");
+_Static_assert(offsetof(struct wire_header, staging_offset) == 24, "header.staging_offset");
+_Static_assert(offsetof(struct wire_header, applied_through) == 24, "header.applied_through");
+_Static_assert(offsetof(struct wire_header, map_offset) == 24, "header.map_offset");
+_Static_assert(offsetof(struct wire_header, pid) == 24, "header.pid");
+_Static_assert(offsetof(struct wire_header, memory_offset) == 24, "header.memory_offset");
+_Static_assert(offsetof(struct wire_header, increment) == 24, "header.increment");
+_Static_assert(offsetof(struct wire_header, bytes) == 24, "header.bytes");
 _Static_assert(offsetof(struct wire_header, length) == 32, "header.length");
+_Static_assert(offsetof(struct wire_header, body_length) == 32, "header.body_length");
+_Static_assert(offsetof(struct wire_header, text_length) == 32, "header.text_length");
+_Static_assert(offsetof(struct wire_header, hole_length) == 32, "header.hole_length");
+_Static_assert(offsetof(struct wire_header, piece_length) == 32, "header.piece_length");
+_Static_assert(offsetof(struct wire_header, name_length) == 32, "header.name_length");
+_Static_assert(offsetof(struct wire_header, bytes_length) == 32, "header.bytes_length");
+_Static_assert(offsetof(struct wire_header, width) == 32, "header.width");
+_Static_assert(offsetof(struct wire_header, runs_length) == 32, "header.runs_length");
+_Static_assert(offsetof(struct wire_header, frame_length) == 32, "header.frame_length");
+_Static_assert(offsetof(struct wire_header, records_length) == 32, "header.records_length");
 _Static_assert(offsetof(struct wire_header, aux) == 36, "header.aux");
+_Static_assert(offsetof(struct wire_header, version) == 36, "header.version");
+_Static_assert(offsetof(struct wire_header, related_rank) == 36, "header.related_rank");
+_Static_assert(offsetof(struct wire_header, hole_from) == 36, "header.hole_from");
+_Static_assert(offsetof(struct wire_header, wished_rank) == 36, "header.wished_rank");
+_Static_assert(offsetof(struct wire_header, is_evicted) == 36, "header.is_evicted");
+_Static_assert(offsetof(struct wire_header, slot_counter) == 36, "header.slot_counter");
+_Static_assert(offsetof(struct wire_header, initial) == 36, "header.initial");
+_Static_assert(offsetof(struct wire_header, alignment) == 36, "header.alignment");
+_Static_assert(offsetof(struct wire_header, count) == 36, "header.count");
+_Static_assert(offsetof(struct wire_header, dropped) == 36, "header.dropped");
+_Static_assert(offsetof(struct wire_header, memory_descriptor) == 36, "header.memory_descriptor");
 _Static_assert(sizeof(struct wire_header) == 40, "header");
 
 struct wire_process_hello {

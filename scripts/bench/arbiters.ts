@@ -6,20 +6,12 @@
 import type { Socket } from "bun";
 import { ACK_BYTES, WELCOME_MAX } from "../../src/core/base/limits.ts";
 import type { NodeHello, Welcome } from "../../src/core/sequencer/sequencer.ts";
+import { HEADER_SIZE } from "../../src/core/wire/at.ts";
+import { bodyText, encode, encodeJson, encodeText, getUint64, setUint64 } from "../../src/core/wire/frame.ts";
 import { FrameReader } from "../../src/core/wire/frame-reader.ts";
+import { encodeGreeting } from "../../src/core/wire/handshake.ts";
+import { Kind, NO_TAG } from "../../src/core/wire/kinds.ts";
 import { Outbox } from "../../src/core/wire/outbox.ts";
-import {
-  bodyText,
-  encode,
-  encodeGreeting,
-  encodeJson,
-  encodeText,
-  getUint64,
-  HEADER_SIZE,
-  Kind,
-  NO_TAG,
-  setUint64,
-} from "../../src/core/wire/protocol.ts";
 
 const STORE_FRAME = HEADER_SIZE + 8;
 const BATCH = 512;

@@ -15,7 +15,7 @@ import { DsmError } from "../core/base/errors.ts";
 import { PAGE_SIZE } from "../core/base/limits.ts";
 import { formatSize, pageRound } from "../core/base/size.ts";
 import { formatProcess, isOver, statFields } from "../core/launch/process.ts";
-import { RING_HEADER_SIZE, RING_SIZE } from "../core/wire/protocol.ts";
+import { RING_HEADER_SIZE, RING_SIZE } from "../core/wire/ring-layout.ts";
 
 const DIRECTORY = "/dev/shm";
 /** The file's memory is reserved by writing it in pieces of this size. */

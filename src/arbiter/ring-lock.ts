@@ -4,7 +4,7 @@
  */
 
 import type { RingLock } from "../core/replica/store-ring.ts";
-import { RING } from "../core/wire/protocol.ts";
+import { RING } from "../core/wire/ring-layout.ts";
 import { mapsFile, startTime } from "./map-file.ts";
 
 const LOCK = RING.lock[0] / 4;

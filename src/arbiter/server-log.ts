@@ -2,6 +2,7 @@
  * The embedded engine of an OrderedLog, seen from an arbiter: `dsm server` over TCP. A connection that breaks, or on
  * which nothing comes any more, is made again until the time for that is over.
  */
+
 import type { Socket } from "bun";
 import { OPEN, type Security } from "../core/access/auth.ts";
 import { DsmError, statusCode } from "../core/base/errors.ts";
@@ -19,19 +20,12 @@ import { formatAddress, serverSocketName } from "../core/base/names.ts";
 import { parseWelcome } from "../core/messages/welcome.ts";
 import type { LogFollower, OrderedLog } from "../core/replica/log.ts";
 import type { NodeHello, Resumed, Welcome } from "../core/sequencer/sequencer.ts";
+import { At, FailAt, HEADER_SIZE, PingAt, PublishAt, WelcomeAt } from "../core/wire/at.ts";
+import { bodyText, encode, encodeJson, ProtocolError } from "../core/wire/frame.ts";
 import { FrameReader, freeNow, type PartPool } from "../core/wire/frame-reader.ts";
+import { encodeGreeting } from "../core/wire/handshake.ts";
+import { Kind, PingOp, PublishOp } from "../core/wire/kinds.ts";
 import { failStop, Outbox, type Sent } from "../core/wire/outbox.ts";
-import {
-  bodyText,
-  encode,
-  encodeGreeting,
-  encodeJson,
-  HEADER_SIZE,
-  Kind,
-  PingOp,
-  ProtocolError,
-  PublishOp,
-} from "../core/wire/protocol.ts";
 import { Borrowed, encodeAccept, type Sharing } from "../core/wire/shared-parts.ts";
 import { greetServer, type LinkEnd } from "../transport/greet-server.ts";
 import { isOwnPeer, tellsPeers } from "../transport/peer-user.ts";
@@ -344,17 +338,18 @@ function connect(
     // Entries may follow the welcome in one chunk.
     reader.push(chunk, (view, at, size, bytes) => {
       if (ended) return;
-      const kind = view.getUint8(at + 4);
+      const kind = view.getUint8(at + At.kind);
       if (welcomed && kind !== Kind.FAIL) {
-        if (kind === Kind.PING && view.getUint8(at + 5) === PingOp.ASK) asked = true;
-        const isLent = kind === Kind.PUBLISH && view.getUint8(at + 5) === PublishOp.LENT;
+        if (kind === Kind.PING && view.getUint8(at + PingAt.op) === PingOp.ASK) asked = true;
+        const isLent = kind === Kind.PUBLISH && view.getUint8(at + PublishAt.part) === PublishOp.LENT;
         if (isLent || kind === Kind.SHARE) {
           handOn();
           if (isLent) borrow(view, at);
           else share(view, at);
           return;
         }
-        const isPart = kind === Kind.PUBLISH && view.getUint8(at + 5) === PublishOp.MORE && size >= OWN_PART_MIN;
+        const isPart =
+          kind === Kind.PUBLISH && view.getUint8(at + PublishAt.part) === PublishOp.MORE && size >= OWN_PART_MIN;
         if (bytes === chunk && !isPart) {
           if (to === from) from = at;
           to = at + size;
@@ -366,8 +361,12 @@ function connect(
         return;
       }
       handOn();
-      const body = bodyText(bytes, at + HEADER_SIZE, Math.min(view.getUint32(at + 32, true), size - HEADER_SIZE));
-      if (kind === Kind.FAIL) throw new DsmError(statusCode(view.getUint8(at + 5)), body);
+      const body = bodyText(
+        bytes,
+        at + HEADER_SIZE,
+        Math.min(view.getUint32(at + WelcomeAt.bodyLength, true), size - HEADER_SIZE),
+      );
+      if (kind === Kind.FAIL) throw new DsmError(statusCode(view.getUint8(at + FailAt.status)), body);
       if (kind === Kind.PING) {
         // It waits for others.
         timer.refresh();
@@ -383,7 +382,7 @@ function connect(
       reader.limit = FRAME_MAX;
       clearTimeout(timer);
       heartbeat = setInterval(beat, heartbeatMs / HEARTBEATS);
-      handlers.welcomed(body, view.getUint8(at + 5) === 1);
+      handlers.welcomed(body, view.getUint8(at + WelcomeAt.isResume) === 1);
       const offer = local && sharing !== null ? parts.offer(sharing) : null;
       if (offer !== null) send(offer);
     });

@@ -1,10 +1,14 @@
 /** A connection to a session's server, for what is asked of it and no daemon: snapshots and traces. */
+
 import { plainText } from "../core/access/auth.ts";
 import { DsmError, statusCode } from "../core/base/errors.ts";
 import { GREETING_TIMEOUT_MS, WELCOME_MAX } from "../core/base/limits.ts";
 import { formatAddress } from "../core/base/names.ts";
+import { At, HEADER_SIZE } from "../core/wire/at.ts";
+import { bodyText, ProtocolError } from "../core/wire/frame.ts";
 import { FrameReader } from "../core/wire/frame-reader.ts";
-import { bodyText, encodeGreeting, HEADER_SIZE, Kind, ProtocolError } from "../core/wire/protocol.ts";
+import { encodeGreeting } from "../core/wire/handshake.ts";
+import { Kind } from "../core/wire/kinds.ts";
 import { greetServer } from "../transport/greet-server.ts";
 import { readSecurity } from "./settings/security.ts";
 
@@ -53,11 +57,11 @@ export function openServerLink(
   const frame = (view: DataView, at: number, size: number, bytes: Uint8Array): void => {
     if (over) return;
     clearTimeout(timer);
-    const length = Math.min(view.getUint32(at + 32, true), size - HEADER_SIZE);
+    const length = Math.min(view.getUint32(at + At.length, true), size - HEADER_SIZE);
     const body = bytes.subarray(at + HEADER_SIZE, at + HEADER_SIZE + length);
-    const [kind, op] = [view.getUint8(at + 4), view.getUint8(at + 5)];
+    const [kind, op] = [view.getUint8(at + At.kind), view.getUint8(at + At.op)];
     if (kind === Kind.FAIL) throw new DsmError(statusCode(op), plainText(bodyText(body, 0, length)));
-    take({ kind, op, aux: view.getUint32(at + 36, true), body, bytes: bytes.subarray(at, at + size) });
+    take({ kind, op, aux: view.getUint32(at + At.aux, true), body, bytes: bytes.subarray(at, at + size) });
   };
   greetServer({ host, port }, readSecurity(host), encodeGreeting(kind, new Uint8Array(0)), {
     open(opened) {

@@ -4,20 +4,15 @@
  *
  * The connection keeps the program alive while something is under way and at no other time.
  */
+
 import { DsmError, Status, statusCode } from "../core/base/errors.ts";
 import { CHANNEL_REQUESTS_MAX, FRAME_MAX } from "../core/base/limits.ts";
+import { At, HEADER_SIZE, ReplyAt } from "../core/wire/at.ts";
+import { bodyText, encode, encodeText, getUint64, ProtocolError } from "../core/wire/frame.ts";
 import { FrameReader } from "../core/wire/frame-reader.ts";
+import { encodeGreeting } from "../core/wire/handshake.ts";
+import { Kind } from "../core/wire/kinds.ts";
 import { Outbox } from "../core/wire/outbox.ts";
-import {
-  bodyText,
-  encode,
-  encodeGreeting,
-  encodeText,
-  getUint64,
-  HEADER_SIZE,
-  Kind,
-  ProtocolError,
-} from "../core/wire/protocol.ts";
 import { type Connection, connect, deferred } from "./runtime.ts";
 
 /** What an arbiter wants to know of who opens a further channel. */
@@ -207,10 +202,10 @@ export class Channel {
   }
 
   #frame(view: DataView, at: number, size: number, bytes: Uint8Array): void {
-    const kind = view.getUint8(at + 4);
-    const status = view.getUint8(at + 5) as Status;
-    const tag = view.getUint32(at + 8, true);
-    const length = Math.min(view.getUint32(at + 32, true), size - HEADER_SIZE);
+    const kind = view.getUint8(at + At.kind);
+    const status = view.getUint8(at + ReplyAt.status) as Status;
+    const tag = view.getUint32(at + At.tag, true);
+    const length = Math.min(view.getUint32(at + ReplyAt.bodyLength, true), size - HEADER_SIZE);
     const text = status === Status.OK ? "" : bodyText(bytes, at + HEADER_SIZE, length);
     if (kind === Kind.FAIL) {
       this.#end(new DsmError(statusCode(status), text));
@@ -231,7 +226,7 @@ export class Channel {
       const next = this.#queue.shift();
       if (next !== undefined) this.#begin(next.pending, next.frame);
     }
-    pending.resolve({ status, text, value: getUint64(view, at + 24) });
+    pending.resolve({ status, text, value: getUint64(view, at + ReplyAt.value) });
     this.#rest();
   }
 

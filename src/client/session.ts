@@ -1,10 +1,10 @@
+import { isAlignment } from "../core/base/alignment.ts";
 import type { Order } from "../core/base/consistency.ts";
 import { DsmError } from "../core/base/errors.ts";
 import { ALIGN_MAX } from "../core/base/limits.ts";
 import type { OnLoss } from "../core/base/loss-policy.ts";
 import { checkName } from "../core/base/names.ts";
 import type { Fields, StructType } from "../core/layout/struct.ts";
-import { isAlignment } from "../core/session/heap.ts";
 import { Channel } from "./channel.ts";
 import { invalid, type JoinOptions, readConfig } from "./config.ts";
 import { serveReadSync } from "./fs.ts";

@@ -1,9 +1,13 @@
 /** The daemon's own connections to servers: is one there, and how is its session? */
+
 import { plainText, type Security } from "../core/access/auth.ts";
 import { DsmError, Status, statusCode } from "../core/base/errors.ts";
 import { FRAME_MAX, HEAT_CELLS_MAX, PROCESSES_MAX, SHOWN_MAX } from "../core/base/limits.ts";
 import type { ServerStatus } from "../core/messages/daemon-api.ts";
-import { bodyText, encodeGreeting, HEADER_SIZE, Kind, StatusOp, setUint64 } from "../core/wire/protocol.ts";
+import { At, HEADER_SIZE, ReplyAt } from "../core/wire/at.ts";
+import { bodyText, setUint64 } from "../core/wire/frame.ts";
+import { encodeGreeting } from "../core/wire/handshake.ts";
+import { Kind, StatusOp } from "../core/wire/kinds.ts";
 import { greetServer } from "../transport/greet-server.ts";
 
 /** A server that has not answered after this long counts as gone. */
@@ -140,11 +144,11 @@ function ask(host: string, port: number, security: Security, greeting: Uint8Arra
 function readAnswer(bytes: Uint8Array): ServerAnswer | null | undefined {
   if (bytes.length < HEADER_SIZE) return undefined;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-  const size = view.getUint32(0, true);
-  const length = view.getUint32(32, true);
+  const size = view.getUint32(At.size, true);
+  const length = view.getUint32(ReplyAt.bodyLength, true);
   if (size > FRAME_MAX || HEADER_SIZE + length > size) return null;
   if (bytes.length < size) return undefined;
-  const [kind, status] = [bytes[4] as number, bytes[5] as number];
+  const [kind, status] = [bytes[At.kind] as number, bytes[ReplyAt.status] as number];
   return { kind, status, body: bytes.subarray(HEADER_SIZE, HEADER_SIZE + length) };
 }
 

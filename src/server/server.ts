@@ -37,9 +37,10 @@ import type { SessionImage } from "../core/messages/saved-session.ts";
 import { type Recovered, Recovery, type RecoveryConfig } from "../core/sequencer/recovery.ts";
 import { type AwayNode, Sequencer, type SequencerOutput, STAGED_PER_MAP_BYTE } from "../core/sequencer/sequencer.ts";
 import type { SessionConfig } from "../core/session/session.ts";
+import { encode, encodeText, ProtocolError } from "../core/wire/frame.ts";
 import { freeNow, PartPool } from "../core/wire/frame-reader.ts";
+import { Kind } from "../core/wire/kinds.ts";
 import { failStop, Outbox, type Sent } from "../core/wire/outbox.ts";
-import { encode, encodeText, Kind, ProtocolError } from "../core/wire/protocol.ts";
 import type { Sharing } from "../core/wire/shared-parts.ts";
 
 export interface ServerOptions {

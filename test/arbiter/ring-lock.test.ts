@@ -1,7 +1,7 @@
 /** The ring's lock, and the processes that may have it when they end. */
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { FileRingLock } from "../../src/arbiter/ring-lock.ts";
-import { RING, RING_HEADER_SIZE } from "../../src/core/wire/protocol.ts";
+import { RING, RING_HEADER_SIZE } from "../../src/core/wire/ring-layout.ts";
 
 const LOCK = RING.lock[0] / 4;
 let words: Uint32Array;

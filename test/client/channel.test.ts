@@ -1,7 +1,8 @@
 import { afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { Channel, QUEUED_POSTS_MAX, WAITS_MAX } from "../../src/client/channel.ts";
 import { DsmError, Status } from "../../src/core/base/errors.ts";
-import { encode, encodeText, Kind } from "../../src/core/wire/protocol.ts";
+import { encode, encodeText } from "../../src/core/wire/frame.ts";
+import { Kind } from "../../src/core/wire/kinds.ts";
 import { type Member, TestArbiter } from "./fixtures/arbiter.ts";
 
 // Some make many thousand round trips, on machines that may be busy.

@@ -27,7 +27,10 @@ import {
   TOKEN_MAX,
   TOKEN_MIN,
 } from "../../src/core/base/limits.ts";
-import { encode, encodeGreeting, encodeText, HEADER_SIZE, Kind, ProtocolError } from "../../src/core/wire/protocol.ts";
+import { HEADER_SIZE } from "../../src/core/wire/at.ts";
+import { encode, encodeText, ProtocolError } from "../../src/core/wire/frame.ts";
+import { encodeGreeting } from "../../src/core/wire/handshake.ts";
+import { Kind } from "../../src/core/wire/kinds.ts";
 import { Random } from "../support/core-random.ts";
 
 const TOKEN = encodeText("correct horse battery");

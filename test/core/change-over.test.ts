@@ -4,17 +4,11 @@ import { PAGE_SIZE } from "../../src/core/base/limits.ts";
 import { MapBytes } from "../../src/core/memory/map-bytes.ts";
 import { COPY_PACE, encodeCopy, MapCopy } from "../../src/core/replica/direct-mode-exit.ts";
 import { bringsMap, Session, type SessionConfig } from "../../src/core/session/session.ts";
-import {
-  CopyOp,
-  checkOperation,
-  encode,
-  encodeText,
-  HEADER_SIZE,
-  Kind,
-  NO_TAG,
-  PUBLISH_PART_MAX,
-  RUN_HEADER_SIZE,
-} from "../../src/core/wire/protocol.ts";
+import { HEADER_SIZE } from "../../src/core/wire/at.ts";
+import { checkOperation } from "../../src/core/wire/check-operation.ts";
+import { encode, encodeText } from "../../src/core/wire/frame.ts";
+import { CopyOp, Kind, NO_TAG } from "../../src/core/wire/kinds.ts";
+import { PUBLISH_PART_MAX, RUN_HEADER_SIZE } from "../../src/core/wire/runs.ts";
 import { viewOf } from "../support/core-frames.ts";
 
 const PAGES = 300;

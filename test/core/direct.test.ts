@@ -3,17 +3,10 @@ import { describe, expect, test } from "bun:test";
 import { Status } from "../../src/core/base/errors.ts";
 import { FRAME_MAX, WELCOME_MAX } from "../../src/core/base/limits.ts";
 import type { SessionConfig } from "../../src/core/session/session.ts";
-import {
-  AtomicOp,
-  bodyText,
-  encode,
-  encodeText,
-  type Frame,
-  getUint64,
-  HEADER_SIZE,
-  JOINED,
-  Kind,
-} from "../../src/core/wire/protocol.ts";
+import { HEADER_SIZE } from "../../src/core/wire/at.ts";
+import { bodyText, encode, encodeText, type Frame, getUint64 } from "../../src/core/wire/frame.ts";
+import { AtomicOp, Kind } from "../../src/core/wire/kinds.ts";
+import { JOINED } from "../../src/core/wire/process-handshake.ts";
 import {
   type Channel,
   Cluster,

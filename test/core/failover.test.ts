@@ -2,7 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import { Replica } from "../../src/core/replica/replica.ts";
 import type { Resume, Resumed } from "../../src/core/sequencer/sequencer.ts";
-import { Kind, StateOp } from "../../src/core/wire/protocol.ts";
+import { Kind, StateOp } from "../../src/core/wire/kinds.ts";
 import { type FailoverOptions, simulateFailover } from "./failover.ts";
 import { expectMore, runSeeds } from "./simulations.ts";
 

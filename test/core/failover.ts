@@ -25,20 +25,12 @@ import {
   type Welcome,
 } from "../../src/core/sequencer/sequencer.ts";
 import { Session, type SessionConfig } from "../../src/core/session/session.ts";
+import { HEADER_SIZE } from "../../src/core/wire/at.ts";
+import { bodyText, encode, encodeJson, encodeText, type Frame } from "../../src/core/wire/frame.ts";
 import { FrameReader } from "../../src/core/wire/frame-reader.ts";
-import {
-  AtomicOp,
-  bodyText,
-  ChangeOp,
-  encode,
-  encodeGreeting,
-  encodeJson,
-  encodeText,
-  type Frame,
-  HEADER_SIZE,
-  JOINED,
-  Kind,
-} from "../../src/core/wire/protocol.ts";
+import { encodeGreeting } from "../../src/core/wire/handshake.ts";
+import { AtomicOp, ChangeOp, Kind } from "../../src/core/wire/kinds.ts";
+import { JOINED } from "../../src/core/wire/process-handshake.ts";
 import { Pipe, processHello, SmallSteps, Violation } from "../support/core-cluster.ts";
 import { publication, type Run, viewOf } from "../support/core-frames.ts";
 import { Random } from "../support/core-random.ts";

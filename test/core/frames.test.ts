@@ -1,7 +1,10 @@
 import { expect, test } from "bun:test";
 import { FRAME_MAX, GREETING_FRAME_MAX, SPARE_PARTS_MAX } from "../../src/core/base/limits.ts";
+import { HEADER_SIZE } from "../../src/core/wire/at.ts";
+import { encode, ProtocolError } from "../../src/core/wire/frame.ts";
 import { FrameReader, PartPool } from "../../src/core/wire/frame-reader.ts";
-import { encode, HEADER_SIZE, Kind, ProtocolError, PUBLISH_PART_MAX } from "../../src/core/wire/protocol.ts";
+import { Kind } from "../../src/core/wire/kinds.ts";
+import { PUBLISH_PART_MAX } from "../../src/core/wire/runs.ts";
 import { Random } from "../support/core-random.ts";
 
 function read(reader: FrameReader, chunk: Uint8Array): string[] {

@@ -4,19 +4,12 @@ import { CHANNELS_MAX, FRAME_MAX, GREETING_FRAME_MAX, LINKS_MAX, NODES_MAX } fro
 import type { Replica } from "../../src/core/replica/replica.ts";
 import { Sequencer } from "../../src/core/sequencer/sequencer.ts";
 import type { SessionConfig } from "../../src/core/session/session.ts";
+import { HEADER_SIZE } from "../../src/core/wire/at.ts";
+import { checkOperation } from "../../src/core/wire/check-operation.ts";
+import { encode, encodeJson, encodeText, type Frame, ProtocolError } from "../../src/core/wire/frame.ts";
 import { FrameReader } from "../../src/core/wire/frame-reader.ts";
-import {
-  AtomicOp,
-  checkOperation,
-  encode,
-  encodeGreeting,
-  encodeJson,
-  encodeText,
-  type Frame,
-  HEADER_SIZE,
-  Kind,
-  ProtocolError,
-} from "../../src/core/wire/protocol.ts";
+import { encodeGreeting } from "../../src/core/wire/handshake.ts";
+import { AtomicOp, Kind } from "../../src/core/wire/kinds.ts";
 import { Cluster, type Node, processHello } from "../support/core-cluster.ts";
 import { publication, viewOf } from "../support/core-frames.ts";
 import { Random } from "../support/core-random.ts";

@@ -6,8 +6,11 @@ import { MapBytes } from "../../src/core/memory/map-bytes.ts";
 import { Picture } from "../../src/core/memory/map-snapshot.ts";
 import { readImage, type SessionImage, slotOf } from "../../src/core/messages/saved-session.ts";
 import type { SessionConfig } from "../../src/core/session/session.ts";
+import { HEADER_SIZE } from "../../src/core/wire/at.ts";
+import { bodyText, encode, encodeText } from "../../src/core/wire/frame.ts";
 import { FrameReader } from "../../src/core/wire/frame-reader.ts";
-import { bodyText, encode, encodeGreeting, encodeText, HEADER_SIZE, Kind } from "../../src/core/wire/protocol.ts";
+import { encodeGreeting } from "../../src/core/wire/handshake.ts";
+import { Kind } from "../../src/core/wire/kinds.ts";
 import { Cluster, type Pipe, processHello } from "../support/core-cluster.ts";
 
 const config: SessionConfig = {

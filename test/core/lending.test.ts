@@ -2,20 +2,12 @@
 import { describe, expect, test } from "bun:test";
 import { SPARE_PARTS_MAX } from "../../src/core/base/limits.ts";
 import { Sequencer } from "../../src/core/sequencer/sequencer.ts";
+import { HEADER_SIZE } from "../../src/core/wire/at.ts";
+import { encode, encodeJson, encodeText, type Frame, ProtocolError, setUint64 } from "../../src/core/wire/frame.ts";
 import { PartPool } from "../../src/core/wire/frame-reader.ts";
-import {
-  encode,
-  encodeGreeting,
-  encodeJson,
-  encodeText,
-  type Frame,
-  HEADER_SIZE,
-  Kind,
-  ProtocolError,
-  PUBLISH_PART_MAX,
-  PublishOp,
-  setUint64,
-} from "../../src/core/wire/protocol.ts";
+import { encodeGreeting } from "../../src/core/wire/handshake.ts";
+import { Kind, PublishOp } from "../../src/core/wire/kinds.ts";
+import { PUBLISH_PART_MAX } from "../../src/core/wire/runs.ts";
 import {
   Borrowed,
   encodeAccept,

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { MapBytes } from "../../src/core/memory/map-bytes.ts";
 import { OverlayMap } from "../../src/core/replica/store-buffer-map.ts";
-import { AtomicOp } from "../../src/core/wire/protocol.ts";
+import { AtomicOp } from "../../src/core/wire/kinds.ts";
 import { countMasked, type Run, runs, viewOf } from "../support/core-frames.ts";
 import { Random } from "../support/core-random.ts";
 

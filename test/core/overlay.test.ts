@@ -1,7 +1,9 @@
 import { expect, test } from "bun:test";
 import { MapBytes } from "../../src/core/memory/map-bytes.ts";
 import { OverlayMap } from "../../src/core/replica/store-buffer-map.ts";
-import { AtomicOp, encode, HEADER_SIZE, ProtocolError } from "../../src/core/wire/protocol.ts";
+import { HEADER_SIZE } from "../../src/core/wire/at.ts";
+import { encode, ProtocolError } from "../../src/core/wire/frame.ts";
+import { AtomicOp } from "../../src/core/wire/kinds.ts";
 import { publication, viewOf } from "../support/core-frames.ts";
 import { Random } from "../support/core-random.ts";
 

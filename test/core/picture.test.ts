@@ -2,14 +2,11 @@ import { describe, expect, test } from "bun:test";
 import { PAGE_SIZE } from "../../src/core/base/limits.ts";
 import { MapBytes } from "../../src/core/memory/map-bytes.ts";
 import { MapOp, Picture } from "../../src/core/memory/map-snapshot.ts";
-import {
-  AtomicOp,
-  checkMap,
-  getUint64,
-  HEADER_SIZE,
-  PUBLISH_PART_MAX,
-  writeRun,
-} from "../../src/core/wire/protocol.ts";
+import { HEADER_SIZE } from "../../src/core/wire/at.ts";
+import { checkMap } from "../../src/core/wire/check-operation.ts";
+import { getUint64 } from "../../src/core/wire/frame.ts";
+import { AtomicOp } from "../../src/core/wire/kinds.ts";
+import { PUBLISH_PART_MAX, writeRun } from "../../src/core/wire/runs.ts";
 import { viewOf } from "../support/core-frames.ts";
 import { Random } from "../support/core-random.ts";
 

@@ -18,17 +18,10 @@ import { MapBytes } from "../../src/core/memory/map-bytes.ts";
 import { Replica, type ReplicaOutput } from "../../src/core/replica/replica.ts";
 import { Ring, type RingLock } from "../../src/core/replica/store-ring.ts";
 import { Session, type SessionConfig } from "../../src/core/session/session.ts";
-import {
-  AtomicOp,
-  encode,
-  type Frame,
-  getUint64,
-  HEADER_SIZE,
-  Kind,
-  NO_TAG,
-  PublishOp,
-  RING_START,
-} from "../../src/core/wire/protocol.ts";
+import { HEADER_SIZE } from "../../src/core/wire/at.ts";
+import { encode, type Frame, getUint64 } from "../../src/core/wire/frame.ts";
+import { AtomicOp, Kind, NO_TAG, PublishOp } from "../../src/core/wire/kinds.ts";
+import { RING_START } from "../../src/core/wire/ring-layout.ts";
 import { type Channel, Cluster, type Node, processHello, Violation } from "../support/core-cluster.ts";
 import { publication, viewOf } from "../support/core-frames.ts";
 import { Random } from "../support/core-random.ts";

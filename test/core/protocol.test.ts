@@ -1,32 +1,27 @@
 import { describe, expect, test } from "bun:test";
+import { wireHeader } from "../../scripts/wire.ts";
 import { Status } from "../../src/core/base/errors.ts";
 import { ALIGN_MAX, FRAME_MAX, NAME_MAX, SEMAPHORE_VALUE_MAX, STORE_MAX } from "../../src/core/base/limits.ts";
+import { HEADER_SIZE } from "../../src/core/wire/at.ts";
+import { checkOperation } from "../../src/core/wire/check-operation.ts";
+import { HEADER } from "../../src/core/wire/fields.ts";
 import {
-  AtomicOp,
   bodyText,
-  checkGreeting,
-  checkOperation,
   encode,
-  encodeGreeting,
   encodeJson,
   encodeText,
   type Frame,
   fieldText,
   getUint64,
-  HEADER,
-  HEADER_SIZE,
-  JOINED,
-  JOINED_SIZE,
-  Kind,
-  MAGIC_HIGH,
-  MAGIC_LOW,
-  ORDERED_FIRST,
-  ORDERED_LAST,
-  PROCESS_HELLO,
-  PROCESS_HELLO_SIZE,
   ProtocolError,
-  PUBLISH_PART_MAX,
   padded,
+  setUint64,
+} from "../../src/core/wire/frame.ts";
+import { checkGreeting, encodeGreeting, MAGIC_HIGH, MAGIC_LOW } from "../../src/core/wire/handshake.ts";
+import { AtomicOp, Kind, ORDERED_FIRST, ORDERED_LAST } from "../../src/core/wire/kinds.ts";
+import { JOINED, JOINED_SIZE, PROCESS_HELLO, PROCESS_HELLO_SIZE } from "../../src/core/wire/process-handshake.ts";
+import {
+  PUBLISH_PART_MAX,
   RUN_HEADER_SIZE,
   RUN_LENGTH_MAX,
   runChanges,
@@ -37,11 +32,9 @@ import {
   runOffset,
   runSize,
   runWords,
-  setUint64,
-  wireHeader,
   writeMaskedRun,
   writeRun,
-} from "../../src/core/wire/protocol.ts";
+} from "../../src/core/wire/runs.ts";
 import { publication, runs, viewOf } from "../support/core-frames.ts";
 
 const MAP = 8192;

@@ -1,17 +1,10 @@
 import { beforeEach, describe, expect, test } from "bun:test";
 import { type RecordTaker, Ring, type RingLock } from "../../src/core/replica/store-ring.ts";
-import {
-  encode,
-  HEADER_SIZE,
-  Kind,
-  ProtocolError,
-  padded,
-  RING_RECORD_MAX,
-  RING_SIZE,
-  RING_START,
-  RING_WRAP,
-  runLength,
-} from "../../src/core/wire/protocol.ts";
+import { HEADER_SIZE } from "../../src/core/wire/at.ts";
+import { encode, ProtocolError, padded } from "../../src/core/wire/frame.ts";
+import { Kind } from "../../src/core/wire/kinds.ts";
+import { RING_RECORD_MAX, RING_SIZE, RING_START, RING_WRAP } from "../../src/core/wire/ring-layout.ts";
+import { runLength } from "../../src/core/wire/runs.ts";
 import { viewOf } from "../support/core-frames.ts";
 import { Random } from "../support/core-random.ts";
 import { emptyRing, RingWriter } from "../support/core-ring-writer.ts";

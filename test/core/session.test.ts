@@ -10,7 +10,8 @@ import {
 } from "../../src/core/base/limits.ts";
 import { MapBytes } from "../../src/core/memory/map-bytes.ts";
 import { type Effects, Session, type SessionConfig } from "../../src/core/session/session.ts";
-import { AtomicOp, encode, encodeText, type Frame, Kind } from "../../src/core/wire/protocol.ts";
+import { encode, encodeText, type Frame } from "../../src/core/wire/frame.ts";
+import { AtomicOp, Kind } from "../../src/core/wire/kinds.ts";
 import { publication } from "../support/core-frames.ts";
 
 const SIZE = 4096;

@@ -2,16 +2,11 @@
 import { describe, expect, test } from "bun:test";
 import { FRAME_MAX } from "../../src/core/base/limits.ts";
 import { Replica, type ReplicaOutput } from "../../src/core/replica/replica.ts";
+import { HEADER_SIZE } from "../../src/core/wire/at.ts";
+import { padded, setUint64 } from "../../src/core/wire/frame.ts";
 import { FrameReader } from "../../src/core/wire/frame-reader.ts";
-import {
-  HEADER_SIZE,
-  Kind,
-  padded,
-  RUN_HEADER_SIZE,
-  runIsMasked,
-  runWords,
-  setUint64,
-} from "../../src/core/wire/protocol.ts";
+import { Kind } from "../../src/core/wire/kinds.ts";
+import { RUN_HEADER_SIZE, runIsMasked, runWords } from "../../src/core/wire/runs.ts";
 import { Violation } from "../support/core-cluster.ts";
 import { viewOf } from "../support/core-frames.ts";
 import { allSeeds, type Counts, expectMore, runSeed, runSeeds } from "./simulations.ts";

@@ -17,29 +17,12 @@ import { MapBytes } from "../../src/core/memory/map-bytes.ts";
 import type { Replica } from "../../src/core/replica/replica.ts";
 import type { Block } from "../../src/core/session/heap.ts";
 import { Session, type SessionConfig } from "../../src/core/session/session.ts";
-import {
-  AtomicOp,
-  bodyText,
-  ChangeOp,
-  CopyOp,
-  encode,
-  encodeGreeting,
-  encodeText,
-  type Frame,
-  getUint64,
-  HEADER_SIZE,
-  JOINED,
-  Kind,
-  NO_TAG,
-  ORDERED_FIRST,
-  padded,
-  runIsMasked,
-  runLength,
-  runOffset,
-  runSize,
-  runWords,
-  setUint64,
-} from "../../src/core/wire/protocol.ts";
+import { HEADER_SIZE } from "../../src/core/wire/at.ts";
+import { bodyText, encode, encodeText, type Frame, getUint64, padded, setUint64 } from "../../src/core/wire/frame.ts";
+import { encodeGreeting } from "../../src/core/wire/handshake.ts";
+import { AtomicOp, ChangeOp, CopyOp, Kind, NO_TAG, ORDERED_FIRST } from "../../src/core/wire/kinds.ts";
+import { JOINED } from "../../src/core/wire/process-handshake.ts";
+import { runIsMasked, runLength, runOffset, runSize, runWords } from "../../src/core/wire/runs.ts";
 import {
   type Channel,
   Cluster,

@@ -1,15 +1,12 @@
 import { beforeEach, expect, test } from "bun:test";
 import { STORE_MAX } from "../../src/core/base/limits.ts";
 import { StoreBatch } from "../../src/core/replica/store-batch.ts";
-import {
-  checkOperation,
-  encode,
-  HEADER_SIZE,
-  Kind,
-  NO_TAG,
-  PUBLISH_PART_MAX,
-  RING_RECORD_MAX,
-} from "../../src/core/wire/protocol.ts";
+import { HEADER_SIZE } from "../../src/core/wire/at.ts";
+import { checkOperation } from "../../src/core/wire/check-operation.ts";
+import { encode } from "../../src/core/wire/frame.ts";
+import { Kind, NO_TAG } from "../../src/core/wire/kinds.ts";
+import { RING_RECORD_MAX } from "../../src/core/wire/ring-layout.ts";
+import { PUBLISH_PART_MAX } from "../../src/core/wire/runs.ts";
 import { publication, type Run, viewOf } from "../support/core-frames.ts";
 
 const NODE = 3;

@@ -1,5 +1,6 @@
 import { expect, test } from "bun:test";
-import { encode, getUint64, Kind } from "../../src/core/wire/protocol.ts";
+import { encode, getUint64 } from "../../src/core/wire/frame.ts";
+import { Kind } from "../../src/core/wire/kinds.ts";
 import { Tail } from "../../src/core/wire/retained-frames.ts";
 import { viewOf } from "../support/core-frames.ts";
 import { Random } from "../support/core-random.ts";

@@ -9,7 +9,8 @@ import {
   type TraceEvent,
   type TraceRecord,
 } from "../../src/core/observe/trace.ts";
-import { encode, encodeText, type Frame, Kind } from "../../src/core/wire/protocol.ts";
+import { encode, encodeText, type Frame } from "../../src/core/wire/frame.ts";
+import { Kind } from "../../src/core/wire/kinds.ts";
 import { publication, viewOf } from "../support/core-frames.ts";
 import { checkTraceEvents } from "../support/trace-events.ts";
 

@@ -21,7 +21,9 @@ import { MapBytes } from "../../src/core/memory/map-bytes.ts";
 import { parseWelcome } from "../../src/core/messages/welcome.ts";
 import type { NodeHello, Welcome } from "../../src/core/sequencer/sequencer.ts";
 import { Session } from "../../src/core/session/session.ts";
-import { encode, encodeJson, encodeText, HEADER_SIZE, Kind, ProtocolError } from "../../src/core/wire/protocol.ts";
+import { HEADER_SIZE } from "../../src/core/wire/at.ts";
+import { encode, encodeJson, encodeText, ProtocolError } from "../../src/core/wire/frame.ts";
+import { Kind } from "../../src/core/wire/kinds.ts";
 
 const SIZE = 8192;
 const hello: NodeHello = {

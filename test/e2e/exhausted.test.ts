@@ -3,7 +3,10 @@ import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from 
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { CHANNEL_REQUESTS_MAX, WAITING_MAX } from "../../src/core/base/limits.ts";
-import { encode, encodeGreeting, encodeText, JOINED, Kind } from "../../src/core/wire/protocol.ts";
+import { encode, encodeText } from "../../src/core/wire/frame.ts";
+import { encodeGreeting } from "../../src/core/wire/handshake.ts";
+import { Kind } from "../../src/core/wire/kinds.ts";
+import { JOINED } from "../../src/core/wire/process-handshake.ts";
 import { processHello } from "../support/core-cluster.ts";
 import type { Actor } from "../support/e2e-actor.ts";
 import { Cluster, eventually, ROOT } from "../support/e2e-cluster.ts";

@@ -4,7 +4,8 @@ import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Status } from "../../src/core/base/errors.ts";
 import { PROTOCOL_VERSION } from "../../src/core/base/limits.ts";
-import { encode, encodeText, Kind } from "../../src/core/wire/protocol.ts";
+import { encode, encodeText } from "../../src/core/wire/frame.ts";
+import { Kind } from "../../src/core/wire/kinds.ts";
 import type { Actor } from "../support/e2e-actor.ts";
 import { Cluster, DSM } from "../support/e2e-cluster.ts";
 

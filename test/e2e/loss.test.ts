@@ -2,7 +2,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
-import { RING, RING_HEADER_SIZE, RING_SIZE } from "../../src/core/wire/protocol.ts";
+import { RING, RING_HEADER_SIZE, RING_SIZE } from "../../src/core/wire/ring-layout.ts";
 import { stateOf } from "../cli/dsm.ts";
 import type { Actor } from "../support/e2e-actor.ts";
 import { Cluster, eventually } from "../support/e2e-cluster.ts";

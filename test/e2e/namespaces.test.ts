@@ -6,7 +6,9 @@ import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, te
 import { mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { makeCertificates } from "../../src/cli/commands/cert.ts";
-import { encodeGreeting, encodeJson, Kind } from "../../src/core/wire/protocol.ts";
+import { encodeJson } from "../../src/core/wire/frame.ts";
+import { encodeGreeting } from "../../src/core/wire/handshake.ts";
+import { Kind } from "../../src/core/wire/kinds.ts";
 import type { Actor } from "../support/e2e-actor.ts";
 import { Cluster, DSM, eventually } from "../support/e2e-cluster.ts";
 

@@ -2,20 +2,12 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { Status } from "../../src/core/base/errors.ts";
 import { FRAME_MAX, GREETING_FRAME_MAX, LINKS_MAX, PROTOCOL_VERSION } from "../../src/core/base/limits.ts";
-import {
-  AtomicOp,
-  encode,
-  encodeGreeting,
-  encodeJson,
-  encodeText,
-  type Frame,
-  HEADER_SIZE,
-  Kind,
-  PROCESS_HELLO,
-  PROCESS_HELLO_SIZE,
-  PublishOp,
-  writeRun,
-} from "../../src/core/wire/protocol.ts";
+import { HEADER_SIZE } from "../../src/core/wire/at.ts";
+import { encode, encodeJson, encodeText, type Frame } from "../../src/core/wire/frame.ts";
+import { encodeGreeting } from "../../src/core/wire/handshake.ts";
+import { AtomicOp, Kind, PublishOp } from "../../src/core/wire/kinds.ts";
+import { PROCESS_HELLO, PROCESS_HELLO_SIZE } from "../../src/core/wire/process-handshake.ts";
+import { writeRun } from "../../src/core/wire/runs.ts";
 import type { Actor } from "../support/e2e-actor.ts";
 import { Cluster } from "../support/e2e-cluster.ts";
 import { Peer } from "../support/e2e-peer.ts";

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { PAGE_SIZE } from "../../src/core/base/limits.ts";
 import { arbiterKey } from "../../src/core/base/names.ts";
 import { pageRound } from "../../src/core/base/size.ts";
-import { RING } from "../../src/core/wire/protocol.ts";
+import { RING } from "../../src/core/wire/ring-layout.ts";
 import type { Actor } from "../support/e2e-actor.ts";
 import { Cluster, eventually } from "../support/e2e-cluster.ts";
 

@@ -21,17 +21,10 @@ import { makeCertificates } from "../../src/cli/commands/cert.ts";
 import { LinkProver, linkProof, NONCE_SIZE } from "../../src/core/access/auth.ts";
 import { Status } from "../../src/core/base/errors.ts";
 import { ADDRESS_FIRST, ADDRESS_STRIDE, UNPROVEN_LINKS_MAX } from "../../src/core/base/limits.ts";
-import {
-  encode,
-  encodeGreeting,
-  encodeJson,
-  encodeText,
-  JOINED,
-  JOINED_SIZE,
-  Kind,
-  PROCESS_HELLO_SIZE,
-  setUint64,
-} from "../../src/core/wire/protocol.ts";
+import { encode, encodeJson, encodeText, setUint64 } from "../../src/core/wire/frame.ts";
+import { encodeGreeting } from "../../src/core/wire/handshake.ts";
+import { Kind } from "../../src/core/wire/kinds.ts";
+import { JOINED, JOINED_SIZE, PROCESS_HELLO_SIZE } from "../../src/core/wire/process-handshake.ts";
 import type { Actor } from "../support/e2e-actor.ts";
 import { Cluster, DSM, eventually, ROOT } from "../support/e2e-cluster.ts";
 import { Peer } from "../support/e2e-peer.ts";

@@ -12,30 +12,23 @@ import { Replica } from "../../src/core/replica/replica.ts";
 import { Ring } from "../../src/core/replica/store-ring.ts";
 import { Sequencer } from "../../src/core/sequencer/sequencer.ts";
 import { Session, type SessionConfig } from "../../src/core/session/session.ts";
-import { FrameReader } from "../../src/core/wire/frame-reader.ts";
+import { HEADER_SIZE } from "../../src/core/wire/at.ts";
+import { checkOperation } from "../../src/core/wire/check-operation.ts";
 import {
   bodyText,
-  checkOperation,
   encode,
   encodeText,
   type Frame,
   fieldText,
   getUint64,
-  HEADER_SIZE,
-  Kind,
   ProtocolError,
   padded,
-  RING,
-  RING_HEADER_SIZE,
-  RING_SIZE,
-  RING_WRAP,
-  RUN_HEADER_SIZE,
-  RUN_LENGTH_MAX,
-  runLength,
-  runOffset,
   setUint64,
-  writeRun,
-} from "../../src/core/wire/protocol.ts";
+} from "../../src/core/wire/frame.ts";
+import { FrameReader } from "../../src/core/wire/frame-reader.ts";
+import { Kind } from "../../src/core/wire/kinds.ts";
+import { RING, RING_HEADER_SIZE, RING_SIZE, RING_WRAP } from "../../src/core/wire/ring-layout.ts";
+import { RUN_HEADER_SIZE, RUN_LENGTH_MAX, runLength, runOffset, writeRun } from "../../src/core/wire/runs.ts";
 import { type Channel, Cluster, type Node, type Pipe, processHello } from "../support/core-cluster.ts";
 import { viewOf } from "../support/core-frames.ts";
 import { cuts, operation, parameters, pieces, sent } from "../support/fuzz-frames.ts";

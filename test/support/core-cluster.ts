@@ -10,23 +10,21 @@ import { Replica, type ReplicaOutput } from "../../src/core/replica/replica.ts";
 import type { Ring } from "../../src/core/replica/store-ring.ts";
 import { type NodeHello, Sequencer, type Welcome } from "../../src/core/sequencer/sequencer.ts";
 import type { SessionConfig } from "../../src/core/session/session.ts";
-import { FrameReader } from "../../src/core/wire/frame-reader.ts";
+import { HEADER_SIZE } from "../../src/core/wire/at.ts";
 import {
   bodyText,
   encode,
-  encodeGreeting,
   encodeJson,
   encodeText,
   getUint64,
-  HEADER_SIZE,
-  Kind,
-  ORDERED_FIRST,
-  PROCESS_HELLO,
-  PROCESS_HELLO_SIZE,
   ProtocolError,
-  RUN_HEADER_SIZE,
   setUint64,
-} from "../../src/core/wire/protocol.ts";
+} from "../../src/core/wire/frame.ts";
+import { FrameReader } from "../../src/core/wire/frame-reader.ts";
+import { encodeGreeting } from "../../src/core/wire/handshake.ts";
+import { Kind, ORDERED_FIRST } from "../../src/core/wire/kinds.ts";
+import { PROCESS_HELLO, PROCESS_HELLO_SIZE } from "../../src/core/wire/process-handshake.ts";
+import { RUN_HEADER_SIZE } from "../../src/core/wire/runs.ts";
 import type { Trace } from "./core-trace.ts";
 
 /** A promise that was broken. */

@@ -1,15 +1,14 @@
 /** Frames that many core tests build. */
+import { type Frame, padded } from "../../src/core/wire/frame.ts";
+import { Kind } from "../../src/core/wire/kinds.ts";
 import {
-  type Frame,
-  Kind,
-  padded,
   RUN_BYTES_BITS,
   RUN_DENSE,
   RUN_HEADER_SIZE,
   RUN_MASKED,
   writeMaskedRun,
   writeRun,
-} from "../../src/core/wire/protocol.ts";
+} from "../../src/core/wire/runs.ts";
 
 export const viewOf = (bytes: Uint8Array): DataView => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 

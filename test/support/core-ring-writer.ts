@@ -1,15 +1,7 @@
 /** A process's end of the ring, as native/src/ring.c writes it, one step at a time: a test may stop, or end, between any two. */
-import {
-  encode,
-  Kind,
-  NO_TAG,
-  padded,
-  RING,
-  RING_HEADER_SIZE,
-  RING_RECORD_MAX,
-  RING_SIZE,
-  RING_WRAP,
-} from "../../src/core/wire/protocol.ts";
+import { encode, padded } from "../../src/core/wire/frame.ts";
+import { Kind, NO_TAG } from "../../src/core/wire/kinds.ts";
+import { RING, RING_HEADER_SIZE, RING_RECORD_MAX, RING_SIZE, RING_WRAP } from "../../src/core/wire/ring-layout.ts";
 import { publication, type Run, viewOf } from "./core-frames.ts";
 
 /**

@@ -7,19 +7,11 @@ import { DEFAULT_ORDER, type Order } from "../../src/core/base/consistency.ts";
 import { Status } from "../../src/core/base/errors.ts";
 import { DEFAULT_ON_LOSS, type OnLoss } from "../../src/core/base/loss-policy.ts";
 import type { NodeHello } from "../../src/core/sequencer/sequencer.ts";
-import {
-  AtomicOp,
-  bodyText,
-  ChangeOp,
-  encode,
-  encodeGreeting,
-  encodeText,
-  type Frame,
-  getUint64,
-  HEADER_SIZE,
-  JOINED,
-  Kind,
-} from "../../src/core/wire/protocol.ts";
+import { HEADER_SIZE } from "../../src/core/wire/at.ts";
+import { bodyText, encode, encodeText, type Frame, getUint64 } from "../../src/core/wire/frame.ts";
+import { encodeGreeting } from "../../src/core/wire/handshake.ts";
+import { AtomicOp, ChangeOp, Kind } from "../../src/core/wire/kinds.ts";
+import { JOINED } from "../../src/core/wire/process-handshake.ts";
 import { type Channel, Cluster, type Node, type Pipe, processHello } from "./core-cluster.ts";
 import { publication, type Run, viewOf } from "./core-frames.ts";
 

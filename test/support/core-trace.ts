@@ -1,5 +1,8 @@
 /** What a simulator does, line by line, for whoever looks for the cause of a broken promise. */
-import { getUint64, HEADER_SIZE, Kind } from "../../src/core/wire/protocol.ts";
+
+import { HEADER_SIZE } from "../../src/core/wire/at.ts";
+import { getUint64 } from "../../src/core/wire/frame.ts";
+import { Kind } from "../../src/core/wire/kinds.ts";
 import { viewOf } from "./core-frames.ts";
 
 export type Trace = (line: string) => void;

@@ -1,6 +1,7 @@
 /** A connection of our own to a port of dsm's, over which a test may send what it likes. */
 import type { Socket } from "bun";
-import { bodyText, HEADER_SIZE } from "../../src/core/wire/protocol.ts";
+import { HEADER_SIZE } from "../../src/core/wire/at.ts";
+import { bodyText } from "../../src/core/wire/frame.ts";
 
 export interface Reply {
   kind: number;

@@ -1,17 +1,10 @@
 /** Arbitrary frames for property tests: well formed ones of every kind, damaged ones, and noise. */
 import fc from "fast-check";
 import { FRAME_MAX, PAGE_SIZE } from "../../src/core/base/limits.ts";
-import {
-  AtomicOp,
-  encode,
-  encodeGreeting,
-  encodeJson,
-  encodeText,
-  type Frame,
-  HEADER_SIZE,
-  Kind,
-  setUint64,
-} from "../../src/core/wire/protocol.ts";
+import { HEADER_SIZE } from "../../src/core/wire/at.ts";
+import { encode, encodeJson, encodeText, type Frame, setUint64 } from "../../src/core/wire/frame.ts";
+import { encodeGreeting } from "../../src/core/wire/handshake.ts";
+import { AtomicOp, Kind } from "../../src/core/wire/kinds.ts";
 import { processHello } from "./core-cluster.ts";
 import { runs, viewOf } from "./core-frames.ts";
 

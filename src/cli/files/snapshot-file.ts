@@ -11,6 +11,7 @@
  *
  * Pages of zeros are not in it. It is written under another name and renamed when it is whole and on the disk.
  */
+
 import { createHash } from "node:crypto";
 import { closeSync, fstatSync, fsyncSync, openSync, readSync, renameSync, unlinkSync, writeSync } from "node:fs";
 import { DsmError } from "../../core/base/errors.ts";
@@ -18,7 +19,10 @@ import { WELCOME_MAX } from "../../core/base/limits.ts";
 import { MapBytes } from "../../core/memory/map-bytes.ts";
 import { MapOp } from "../../core/memory/map-snapshot.ts";
 import { readImage, type SessionImage } from "../../core/messages/saved-session.ts";
-import { checkMap, HEADER_SIZE, Kind, PUBLISH_PART_MAX } from "../../core/wire/protocol.ts";
+import { At, HEADER_SIZE, MapAt } from "../../core/wire/at.ts";
+import { checkMap } from "../../core/wire/check-operation.ts";
+import { Kind } from "../../core/wire/kinds.ts";
+import { PUBLISH_PART_MAX } from "../../core/wire/runs.ts";
 
 const MAGIC = Buffer.from("dsmsnap\0");
 const VERSION = 1;
@@ -202,13 +206,13 @@ export function readSnapshot(
     for (let last = false; !last; ) {
       const piece = reader.hashed(reader.number(), PIECE_MAX, "a piece of its map");
       const view = new DataView(piece.buffer, piece.byteOffset, piece.length);
-      if (piece.length < HEADER_SIZE || view.getUint32(0, true) !== piece.length || piece[4] !== Kind.MAP) {
+      if (piece.length < HEADER_SIZE || view.getUint32(At.size, true) !== piece.length || piece[At.kind] !== Kind.MAP) {
         throw reader.damaged("a piece of its map is none");
       }
       const wrong = checkMap(view, 0, image.config.size);
       if (wrong !== null) throw reader.damaged(wrong);
       memory.publish(view, HEADER_SIZE, piece.length);
-      last = piece[5] === MapOp.LAST;
+      last = piece[MapAt.hasMore] === MapOp.LAST;
       progress(total - reader.left, total);
     }
     reader.end();

@@ -7,6 +7,7 @@
  *
  * Nonces are drawn by the shells, which have randomness; nothing here does.
  */
+
 import { createHash, createHmac, timingSafeEqual } from "node:crypto";
 import { DsmError, Status, statusCode } from "../base/errors.ts";
 import {
@@ -17,7 +18,10 @@ import {
   TOKEN_MIN,
 } from "../base/limits.ts";
 import { isLoopback } from "../base/names.ts";
-import { bodyText, checkGreeting, encode, encodeGreeting, HEADER_SIZE, Kind, ProtocolError } from "../wire/protocol.ts";
+import { At, FailAt, HandshakeAt, HEADER_SIZE } from "../wire/at.ts";
+import { bodyText, encode, ProtocolError } from "../wire/frame.ts";
+import { checkGreeting, encodeGreeting } from "../wire/handshake.ts";
+import { Kind } from "../wire/kinds.ts";
 
 /** What a role has to show, and asks of others. */
 export interface Security {
@@ -128,7 +132,7 @@ export class LinkGuard {
   /** Takes bytes before `open`; returns those for what comes behind. Throws ProtocolError: end the link. */
   receive(chunk: Uint8Array): Uint8Array {
     const bytes = this.#frame.add(chunk);
-    const kind = bytes[4];
+    const kind = bytes[At.kind];
     if (kind === undefined) return this.#wait();
     if (this.#token === null && this.#clientNonce === null && kind !== Kind.CHALLENGE) {
       this.#open = true;
@@ -140,7 +144,7 @@ export class LinkGuard {
       if (kind !== Kind.HELLO && kind !== Kind.STATUS) throw new ProtocolError("the peer did not greet");
       throw new ProtocolError(`this server demands a token; ${TOKEN_ADVICE}`, Status.REFUSED);
     }
-    if (view.getUint32(0, true) !== FRAME_SIZE || bytes.length > FRAME_SIZE) {
+    if (view.getUint32(At.size, true) !== FRAME_SIZE || bytes.length > FRAME_SIZE) {
       throw new ProtocolError("a frame of an authentication has the wrong size");
     }
     if (bytes.length < FRAME_SIZE) return this.#wait();
@@ -220,8 +224,8 @@ export class LinkProver {
       return;
     }
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-    const size = view.getUint32(0, true);
-    const length = view.getUint32(32, true);
+    const size = view.getUint32(At.size, true);
+    const length = view.getUint32(HandshakeAt.bodyLength, true);
     if (size < HEADER_SIZE || size > GREETING_FRAME_MAX || bytes.length > size || length > size - HEADER_SIZE) {
       throw new ProtocolError(`a frame of ${size} bytes cannot be`);
     }
@@ -229,10 +233,11 @@ export class LinkProver {
       this.#frame.keep();
       return;
     }
-    const kind = view.getUint8(4);
+    const kind = view.getUint8(At.kind);
     const body = new Uint8Array(bytes.subarray(HEADER_SIZE, HEADER_SIZE + length));
     this.#frame.clear();
-    if (kind === Kind.FAIL) throw new DsmError(statusCode(view.getUint8(5)), plainText(bodyText(body, 0, length)));
+    if (kind === Kind.FAIL)
+      throw new DsmError(statusCode(view.getUint8(FailAt.status)), plainText(bodyText(body, 0, length)));
     if (kind !== (this.#serverNonce === null ? Kind.CHALLENGE : Kind.PROOF)) throw new ProtocolError("no proof");
     if (this.#serverNonce === null) this.#challenge(view, body);
     else this.#proof(body, this.#serverNonce);

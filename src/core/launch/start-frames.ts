@@ -80,6 +80,8 @@ export interface LaunchFrame {
   payload: Uint8Array;
 }
 
+/** Fields of the header of a launch frame. */
+const LaunchAt = { size: 0, kind: 4, reserved: 5, rank: 6 } as const;
 const HEADER_SIZE = 8;
 
 /** Payloads are at most LAUNCH_FRAME_MAX bytes. */
@@ -91,9 +93,9 @@ export function launchFrame(kind: Launch, rank = 0, payload: Uint8Array | string
   if (bytes.length > LAUNCH_FRAME_MAX) throw new RangeError(`a launch frame of ${bytes.length} bytes`);
   const frame = new Uint8Array(HEADER_SIZE + bytes.length);
   const view = new DataView(frame.buffer);
-  view.setUint32(0, bytes.length, true);
-  view.setUint8(4, kind);
-  view.setUint16(6, rank, true);
+  view.setUint32(LaunchAt.size, bytes.length, true);
+  view.setUint8(LaunchAt.kind, kind);
+  view.setUint16(LaunchAt.rank, rank, true);
   frame.set(bytes, HEADER_SIZE);
   return frame;
 }
@@ -114,14 +116,23 @@ export class LaunchReader {
     const frames: LaunchFrame[] = [];
     let at = 0;
     while (bytes.length - at >= HEADER_SIZE) {
-      const size = view.getUint32(at, true);
-      const kind = view.getUint8(at + 4);
-      if (size > LAUNCH_FRAME_MAX || kind < Launch.HELLO || kind > Launch.ENDED_TOLD || view.getUint8(at + 5) !== 0) {
+      const size = view.getUint32(at + LaunchAt.size, true);
+      const kind = view.getUint8(at + LaunchAt.kind);
+      if (
+        size > LAUNCH_FRAME_MAX ||
+        kind < Launch.HELLO ||
+        kind > Launch.ENDED_TOLD ||
+        view.getUint8(at + LaunchAt.reserved) !== 0
+      ) {
         throw new RangeError("what came is no launch frame");
       }
       const end = at + HEADER_SIZE + size;
       if (end > bytes.length) break;
-      frames.push({ kind, rank: view.getUint16(at + 6, true), payload: bytes.slice(at + HEADER_SIZE, end) });
+      frames.push({
+        kind,
+        rank: view.getUint16(at + LaunchAt.rank, true),
+        payload: bytes.slice(at + HEADER_SIZE, end),
+      });
       at = end;
     }
     this.#rest = bytes.slice(at);

@@ -6,8 +6,8 @@
  * address upwards. 8-byte words travel as BigInt, because a Float64 would lose the payload of a NaN.
  */
 import { PAGE_SIZE } from "../base/limits.ts";
+import { AtomicOp } from "../wire/kinds.ts";
 import {
-  AtomicOp,
   RUN_HEADER_SIZE,
   runBits,
   runChanges,
@@ -18,10 +18,13 @@ import {
   runOffset,
   runSize,
   runWords,
-} from "../wire/protocol.ts";
+} from "../wire/runs.ts";
 
 /** From this many bytes on a block copy pays; below it the call costs more than the words. */
 const BLOCK_COPY_MIN = 256;
+/** Bytes of a word, and of half of one. */
+const WORD = 8;
+const HALF = 4;
 /** From this many bytes of runs on a call out of JavaScript pays. */
 const APPLY_CALL_MIN = 256;
 
@@ -249,7 +252,7 @@ export class MapBytes {
 export function isZero(page: Uint8Array): boolean {
   const view = new DataView(page.buffer, page.byteOffset, page.length);
   for (let at = 0; at < page.length; at += 8) {
-    if (view.getInt32(at, true) !== 0 || view.getInt32(at + 4, true) !== 0) return false;
+    if (view.getInt32(at, true) !== 0 || view.getInt32(at + HALF, true) !== 0) return false;
   }
   return true;
 }
@@ -268,7 +271,7 @@ function read(view: DataView, at: number, width: number): bigint {
 }
 
 function read16(view: DataView, at: number): bigint {
-  return view.getBigUint64(at, true) | (view.getBigUint64(at + 8, true) << 64n);
+  return view.getBigUint64(at, true) | (view.getBigUint64(at + WORD, true) << 64n);
 }
 
 function compute(op: AtomicOp, width: number, before: bigint, operand: bigint, compare: bigint): bigint {

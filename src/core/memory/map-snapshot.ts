@@ -5,8 +5,12 @@
  * handed out is kept as it was (copy on write), so a picture costs the pages written to while it is taken, at most the
  * map's size. Pages of zeros are left out: whoever puts the pieces together begins with zeros.
  */
+
 import { PAGE_SIZE } from "../base/limits.ts";
-import { HEADER_SIZE, Kind, PUBLISH_PART_MAX, RUN_HEADER_SIZE, setUint64, writeRun } from "../wire/protocol.ts";
+import { At, HEADER_SIZE, MapAt } from "../wire/at.ts";
+import { setUint64 } from "../wire/frame.ts";
+import { Kind } from "../wire/kinds.ts";
+import { PUBLISH_PART_MAX, RUN_HEADER_SIZE, writeRun } from "../wire/runs.ts";
 import { isZero, type MapBytes } from "./map-bytes.ts";
 
 /** Pages looked at for one frame, so that a map of zeros does not hold up whoever sends it. */
@@ -66,11 +70,11 @@ export class Picture {
     }
     this.#done = this.#page === this.#pages;
     if (this.#done) this.end();
-    view.setUint32(0, at, true);
+    view.setUint32(At.size, at, true);
     frame[4] = Kind.MAP;
     frame[5] = this.#done ? MapOp.LAST : MapOp.MORE;
-    setUint64(view, 16, this.#seq);
-    view.setUint32(32, at - HEADER_SIZE, true);
+    setUint64(view, MapAt.seq, this.#seq);
+    view.setUint32(MapAt.runsLength, at - HEADER_SIZE, true);
     return frame.subarray(0, at);
   }
 

@@ -21,7 +21,7 @@ import { checkName, checkProcesses } from "../base/names.ts";
 import { checkSize, pageRound } from "../base/size.ts";
 import type { NodeHello, Welcome } from "../sequencer/sequencer.ts";
 import { GIVEN_UP } from "../session/session.ts";
-import { ProtocolError } from "../wire/protocol.ts";
+import { ProtocolError } from "../wire/frame.ts";
 
 type Fields = Record<string, unknown>;
 

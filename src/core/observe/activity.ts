@@ -8,7 +8,10 @@
 
 import { HEAT_CELL_MIN, HEAT_CELLS_MAX, PROCESSES_MAX } from "../base/limits.ts";
 import type { Heat } from "../messages/daemon-api.ts";
-import { bodyText, getUint64, HEADER_SIZE, Kind, runLength, runSize } from "../wire/protocol.ts";
+import { At, HEADER_SIZE, SemaphoreAt, SleepAt, StoreAt } from "../wire/at.ts";
+import { bodyText, getUint64 } from "../wire/frame.ts";
+import { Kind } from "../wire/kinds.ts";
+import { runLength, runSize } from "../wire/runs.ts";
 import { TraceBuffer } from "./trace.ts";
 
 export type WaitState = "barrier" | "semaphore" | "lock" | "sleeping";
@@ -73,8 +76,8 @@ export class Activity {
   /** Before the entry at `at` is applied. */
   begins(view: DataView, at: number): void {
     // A cancel answers another request with the same tag.
-    this.#ownTag = view.getUint8(at + 4) === Kind.SEM_CANCEL ? -1 : view.getUint32(at + 8, true);
-    this.#ownNode = view.getUint32(at + 12, true);
+    this.#ownTag = view.getUint8(at + At.kind) === Kind.SEM_CANCEL ? -1 : view.getUint32(at + At.tag, true);
+    this.#ownNode = view.getUint32(at + At.node, true);
     this.#answered = false;
   }
 
@@ -97,15 +100,15 @@ export class Activity {
 
   /** After the entry at `at` was applied, which wrote so many bytes. */
   applied(view: DataView, at: number, bytes: number): void {
-    const kind = view.getUint8(at + 4);
-    const rank = view.getUint16(at + 6, true);
+    const kind = view.getUint8(at + At.kind);
+    const rank = view.getUint16(at + At.rank, true);
     // Of a JOIN nobody has the rank yet: ranked() counts it. And the copy of a map is nobody's.
     if (kind === Kind.JOIN || kind === Kind.COPY) return;
     this.#trace?.entry(this.now_ms, view, at, bytes + this.#partBytes);
     if (kind === Kind.STORE || kind === Kind.ATOMIC) {
       this.#count(rank, bytes);
       // A map has at most 2^32 bytes.
-      this.#touch(rank, view.getUint32(at + 24, true), bytes);
+      this.#touch(rank, view.getUint32(at + StoreAt.mapOffset, true), bytes);
     } else if (kind === Kind.PUBLISH) {
       this.#partBytes = 0;
       this.#count(rank, bytes);
@@ -119,7 +122,7 @@ export class Activity {
 
   /** After a part of a publication that is not the last: that is no entry of its own. */
   appliedPart(view: DataView, at: number, bytes: number): void {
-    const rank = view.getUint16(at + 6, true);
+    const rank = view.getUint16(at + At.rank, true);
     this.bytes[rank] = (this.bytes[rank] as number) + bytes;
     this.#partBytes += bytes;
     // The last one, which is the entry, may bring nothing more.
@@ -163,10 +166,10 @@ export class Activity {
 
   #beginWait(view: DataView, at: number, rank: number, kind: number, state: WaitState): void {
     let on = "";
-    if (state === "sleeping") on = `0x${getUint64(view, at + 24).toString(16)}`;
+    if (state === "sleeping") on = `0x${getUint64(view, at + SleepAt.mapOffset).toString(16)}`;
     else if (state !== "barrier") {
       const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
-      on = bodyText(bytes, at + HEADER_SIZE, view.getUint32(at + 32, true));
+      on = bodyText(bytes, at + HEADER_SIZE, view.getUint32(at + SemaphoreAt.nameLength, true));
     }
     const key = keyOf(this.#ownNode, this.#ownTag);
     this.#waits.set(key, { rank, kind, state, on, since_ms: this.now_ms });

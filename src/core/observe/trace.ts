@@ -3,17 +3,29 @@
  * (TRACE frames), and as trace events for Perfetto and chrome://tracing (the "JSON Object Format" of Google's "Trace Event
  * Format").
  *
- * A record is 24 bytes, little-endian, and a name padded to 8:
- *    0  f64  milliseconds since 1970
- *    8  f64  of an entry: its place in the map; of a wait: which one it is, the same at its beginning and its end
- *   16  u32  bytes written
- *   20  u16  rank
- *   22  u8   kind of the entry; WAIT_BEGINS or WAIT_ENDS is added for a wait
- *   23  u8   bytes of the name
+ * A record is 24 bytes, little-endian, whose fields RecordAt names, and a name padded to 8 bytes.
  */
-import { TRACE_BUFFER_BYTES } from "../base/limits.ts";
-import { bodyText, getUint64, HEADER_SIZE, Kind, ProtocolError, padded } from "../wire/protocol.ts";
 
+import { TRACE_BUFFER_BYTES } from "../base/limits.ts";
+import { At, HEADER_SIZE, SemaphoreAt, StoreAt } from "../wire/at.ts";
+import { bodyText, getUint64, ProtocolError, padded } from "../wire/frame.ts";
+import { Kind } from "../wire/kinds.ts";
+
+const RecordAt = {
+  /** f64: milliseconds since 1970. */
+  time: 0,
+  /** f64: of an entry, its place in the map; of a wait, a number that its beginning and its end share. */
+  where: 8,
+  /** u32: bytes written. */
+  bytes: 16,
+  /** u16. */
+  rank: 20,
+  /** u8: kind of the entry; WAIT_BEGINS or WAIT_ENDS is added for a wait. */
+  kind: 22,
+  /** u8: bytes of the name. */
+  nameLength: 23,
+  name: 24,
+} as const;
 const RECORD_SIZE = 24;
 const WAIT_BEGINS = 0x80;
 const WAIT_ENDS = 0x40;
@@ -37,13 +49,17 @@ export class TraceBuffer {
 
   /** The entry at `at` was applied, and wrote so many bytes. */
   entry(now_ms: number, view: DataView, at: number, bytes: number): void {
-    const kind = view.getUint8(at + 4);
+    const kind = view.getUint8(at + At.kind);
     const named = NAMED.has(kind);
     const name = named
-      ? new Uint8Array(view.buffer, view.byteOffset + at + HEADER_SIZE, view.getUint32(at + 32, true))
+      ? new Uint8Array(
+          view.buffer,
+          view.byteOffset + at + HEADER_SIZE,
+          view.getUint32(at + SemaphoreAt.nameLength, true),
+        )
       : null;
-    const where = named || kind === Kind.JOIN || kind === Kind.ALLOC ? 0 : getUint64(view, at + 24);
-    this.#push(now_ms, where, bytes, view.getUint16(at + 6, true), kind, name);
+    const where = named || kind === Kind.JOIN || kind === Kind.ALLOC ? 0 : getUint64(view, at + StoreAt.mapOffset);
+    this.#push(now_ms, where, bytes, view.getUint16(at + At.rank, true), kind, name);
   }
 
   waits(now_ms: number, rank: number, kind: number, which: number, on: string): void {
@@ -62,13 +78,13 @@ export class TraceBuffer {
       return;
     }
     const view = this.#view;
-    view.setFloat64(at, now_ms, true);
-    view.setFloat64(at + 8, where, true);
-    view.setUint32(at + 16, bytes, true);
-    view.setUint16(at + 20, rank, true);
-    view.setUint8(at + 22, kind);
-    view.setUint8(at + 23, name?.length ?? 0);
-    if (name !== null) this.#bytes.set(name, at + RECORD_SIZE);
+    view.setFloat64(at + RecordAt.time, now_ms, true);
+    view.setFloat64(at + RecordAt.where, where, true);
+    view.setUint32(at + RecordAt.bytes, bytes, true);
+    view.setUint16(at + RecordAt.rank, rank, true);
+    view.setUint8(at + RecordAt.kind, kind);
+    view.setUint8(at + RecordAt.nameLength, name?.length ?? 0);
+    if (name !== null) this.#bytes.set(name, at + RecordAt.name);
     this.#length += size;
   }
 
@@ -98,18 +114,18 @@ export function* readRecords(body: Uint8Array): Generator<TraceRecord> {
   const view = new DataView(body.buffer, body.byteOffset, body.byteLength);
   for (let at = 0; at < body.length; ) {
     if (at + RECORD_SIZE > body.length) throw new ProtocolError("a record of the trace is cut short");
-    const length = view.getUint8(at + 23);
+    const length = view.getUint8(at + RecordAt.nameLength);
     const next = at + RECORD_SIZE + padded(length);
     if (next > body.length) throw new ProtocolError("a record of the trace is cut short");
-    const kind = view.getUint8(at + 22);
+    const kind = view.getUint8(at + RecordAt.kind);
     yield {
-      time_ms: view.getFloat64(at, true),
+      time_ms: view.getFloat64(at + RecordAt.time, true),
       what: (kind & WAIT_BEGINS) !== 0 ? "waits" : (kind & WAIT_ENDS) !== 0 ? "waited" : "entry",
-      rank: view.getUint16(at + 20, true),
+      rank: view.getUint16(at + RecordAt.rank, true),
       kind: kind & ~(WAIT_BEGINS | WAIT_ENDS),
-      where: view.getFloat64(at + 8, true),
-      bytes: view.getUint32(at + 16, true),
-      name: bodyText(body, at + RECORD_SIZE, length),
+      where: view.getFloat64(at + RecordAt.where, true),
+      bytes: view.getUint32(at + RecordAt.bytes, true),
+      name: bodyText(body, at + RecordAt.name, length),
     };
     at = next;
   }

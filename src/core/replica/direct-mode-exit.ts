@@ -21,18 +21,13 @@
  *   next. Whoever waits and goes has left as soon as it has joined, and is lost to nobody. A change that has begun is brought
  *   to its end, also if nobody waits any more.
  */
+
 import { PAGE_SIZE } from "../base/limits.ts";
 import { isZero, type MapBytes } from "../memory/map-bytes.ts";
-import {
-  CopyOp,
-  encode,
-  HEADER_SIZE,
-  Kind,
-  NO_TAG,
-  PUBLISH_PART_MAX,
-  RUN_HEADER_SIZE,
-  writeRun,
-} from "../wire/protocol.ts";
+import { At, CopyAt, HEADER_SIZE } from "../wire/at.ts";
+import { encode } from "../wire/frame.ts";
+import { CopyOp, Kind, NO_TAG } from "../wire/kinds.ts";
+import { PUBLISH_PART_MAX, RUN_HEADER_SIZE, writeRun } from "../wire/runs.ts";
 
 /** Most bytes of a piece, and bytes that are under way beyond which no more are sent. */
 export interface CopyPace {
@@ -71,8 +66,8 @@ export class MapCopy {
     }
     if (at === HEADER_SIZE) return null;
     frame.set(encodeCopy(CopyOp.PIECE, this.#node));
-    view.setUint32(0, at, true);
-    view.setUint32(32, at - HEADER_SIZE, true);
+    view.setUint32(At.size, at, true);
+    view.setUint32(CopyAt.runsLength, at - HEADER_SIZE, true);
     return frame.subarray(0, at);
   }
 }

@@ -28,43 +28,57 @@ import { MapOp } from "../memory/map-snapshot.ts";
 import type { NodeState } from "../sequencer/recovery.ts";
 import { checkExpectations, type Resume, type Resumed, stagedLimit, type Welcome } from "../sequencer/sequencer.ts";
 import { bringsMap, type Effects, Session } from "../session/session.ts";
-import { FrameReader, PartPool } from "../wire/frame-reader.ts";
-import type { Sent } from "../wire/outbox.ts";
 import {
-  ChangeOp,
-  CopyOp,
-  checkGreeting,
-  checkMap,
-  checkOperation,
+  At,
+  ChangeAt,
+  HEADER_SIZE,
+  LeaveAt,
+  MapAt,
+  PageShadowAt,
+  PingAt,
+  PublishAt,
+  ReplyAt,
+  SleepAt,
+  StagedPartAt,
+  StoreAt,
+  WordAt,
+} from "../wire/at.ts";
+import { checkMap, checkOperation } from "../wire/check-operation.ts";
+import {
   encode,
   encodeJson,
   encodeText,
   fieldText,
   getUint64,
-  HEADER_SIZE,
-  JOINED,
-  JOINED_SIZE,
+  ProtocolError,
+  padded,
+  setUint64,
+} from "../wire/frame.ts";
+import { FrameReader, PartPool } from "../wire/frame-reader.ts";
+import { checkGreeting } from "../wire/handshake.ts";
+import {
+  ChangeOp,
+  CopyOp,
   Kind,
   NO_TAG,
   ORDERED_FIRST,
   ORDERED_LAST,
-  PROCESS_HELLO,
-  PROCESS_HELLO_SIZE,
-  ProtocolError,
-  PUBLISH_PART_MAX,
   PublishOp,
-  padded,
+  STATE_PIECE_MAX,
+  StateOp,
+} from "../wire/kinds.ts";
+import type { Sent } from "../wire/outbox.ts";
+import { JOINED, JOINED_SIZE, PROCESS_HELLO, PROCESS_HELLO_SIZE } from "../wire/process-handshake.ts";
+import { Tail } from "../wire/retained-frames.ts";
+import {
+  PUBLISH_PART_MAX,
   RUN_HEADER_SIZE,
   runIsMasked,
   runLength,
   runOffset,
   runSize,
   STAGING_SIZE,
-  STATE_PIECE_MAX,
-  StateOp,
-  setUint64,
-} from "../wire/protocol.ts";
-import { Tail } from "../wire/retained-frames.ts";
+} from "../wire/runs.ts";
 import { COPY_PACE, type CopyPace, encodeCopy, MapCopy } from "./direct-mode-exit.ts";
 import { StoreBatch } from "./store-batch.ts";
 import { OverlayMap } from "./store-buffer-map.ts";
@@ -214,7 +228,7 @@ export class Replica {
   readonly #taker: RecordTaker = {
     quick: (words, at, room) => this.#takeWords(words, at, room),
     size: (view, size) =>
-      this.#mayQueue(view.getUint16(6, true)) ? this.#storeSize(view, size) : Number.POSITIVE_INFINITY,
+      this.#mayQueue(view.getUint16(At.rank, true)) ? this.#storeSize(view, size) : Number.POSITIVE_INFINITY,
     record: (view, bytes, size) => this.#takeRecord(view, bytes, size),
   };
   /** A rank that may queue stores: the last one that was looked for. */
@@ -318,13 +332,13 @@ export class Replica {
   }
 
   #entry(view: DataView, at: number, size: number, bytes: Uint8Array): void {
-    const kind = view.getUint8(at + 4);
+    const kind = view.getUint8(at + At.kind);
     if (kind === Kind.MAP) {
       this.#mapPiece(view, at);
       return;
     }
     if (kind === Kind.PING) {
-      const applied = getUint64(view, at + 24);
+      const applied = getUint64(view, at + PingAt.appliedThrough);
       if (!(applied <= this.#confirmed))
         throw new ProtocolError("the server says that we have applied what we have not");
       this.#tail.drop(applied);
@@ -338,13 +352,13 @@ export class Replica {
     if (wrong !== null) throw new ProtocolError(`an entry of the order is damaged: ${wrong}`);
     if (this.#awaitsMap) throw new ProtocolError("an entry of the order comes before the map it belongs to");
     const isPublication = kind === Kind.PUBLISH;
-    const more = isPublication && view.getUint8(at + 5) === PublishOp.MORE;
-    if (isPublication && view.getUint8(at + 5) > PublishOp.MORE) {
+    const more = isPublication && view.getUint8(at + PublishAt.part) === PublishOp.MORE;
+    if (isPublication && view.getUint8(at + PublishAt.part) > PublishOp.MORE) {
       throw new ProtocolError("an entry of the order is damaged: publish: no such flag");
     }
-    const node = view.getUint32(at + 12, true);
+    const node = view.getUint32(at + At.node, true);
     if (node > NODE_NUMBER_MAX) throw new ProtocolError("an entry of the order is damaged: no such node");
-    const seq = getUint64(view, at + 16);
+    const seq = getUint64(view, at + At.seq);
     if (seq !== this.#confirmed + 1) throw new ProtocolError("an entry of the order is missing");
     const [first] = this.#entryParts;
     if (first !== undefined && !(isPublication && sameSender(first, view, at))) {
@@ -355,7 +369,7 @@ export class Replica {
       return;
     }
     const isQueued =
-      node === this.#node && view.getUint32(at + 8, true) === NO_TAG && (kind === Kind.STORE || isPublication);
+      node === this.#node && view.getUint32(at + At.tag, true) === NO_TAG && (kind === Kind.STORE || isPublication);
     const overlay = isQueued ? this.#overlay : null;
     if (overlay !== null && !this.#isOldest(view, bytes, at, size)) throw notQueued();
     const own = node === this.#node ? this.#return() : NO_PARTS;
@@ -391,13 +405,15 @@ export class Replica {
   #isOldest(view: DataView, bytes: Uint8Array, at: number, size: number): boolean {
     const { oldest } = this.#proposals;
     if (oldest?.length !== size) return false;
-    const same = view.getUint32(at + 4, true) === new DataView(oldest.buffer, oldest.byteOffset).getUint32(4, true);
-    return same && Buffer.compare(bytes.subarray(at + 24, at + size), oldest.subarray(24)) === 0;
+    const oldestView = new DataView(oldest.buffer, oldest.byteOffset);
+    // Kind, op and rank lie in one word; what is behind seq is as it was sent.
+    const isSame = view.getUint32(at + At.kind, true) === oldestView.getUint32(At.kind, true);
+    return isSame && Buffer.compare(bytes.subarray(at + At.offset, at + size), oldest.subarray(At.offset)) === 0;
   }
 
   #adopt(part: Uint8Array<ArrayBuffer>, seq: number, isNew: boolean, dropped: () => void): void {
     const view = new DataView(part.buffer, part.byteOffset, part.length);
-    setUint64(view, 16, seq);
+    setUint64(view, At.seq, seq);
     this.#tail.adopt(part, seq, dropped);
     if (!isNew) return;
     this.#lock();
@@ -521,7 +537,7 @@ export class Replica {
     const reader = new FrameReader(FRAME_MAX);
     for (const piece of this.#proposals.after(ordered)) {
       reader.push(piece, (view, at, size, bytes) => {
-        for (const part of this.#partsOf.get(getUint64(view, at + 16)) ?? []) this.#proposePart(part);
+        for (const part of this.#partsOf.get(getUint64(view, at + At.seq)) ?? []) this.#proposePart(part);
         this.#out.propose(bytes.subarray(at, at + size));
       });
     }
@@ -539,22 +555,22 @@ export class Replica {
     if (wrong !== null) throw new ProtocolError(wrong);
     this.#lock();
     this.#memory.publish(view, at + HEADER_SIZE, at + view.getUint32(at, true));
-    this.#awaitsMap = view.getUint8(at + 5) !== MapOp.LAST;
+    this.#awaitsMap = view.getUint8(at + MapAt.hasMore) !== MapOp.LAST;
   }
 
   #apply(view: DataView, at: number): void {
-    const isAtomic = view.getUint8(at + 4) === Kind.ATOMIC;
+    const isAtomic = view.getUint8(at + At.kind) === Kind.ATOMIC;
     if (isAtomic) {
       // Before the answer: whoever executed it never opens the page again.
-      const first = getUint64(view, at + 24);
+      const first = getUint64(view, at + StoreAt.mapOffset);
       this.#atomics[Math.floor(first / PAGE_SIZE)] = 1;
-      this.#atomics[Math.floor((first + view.getUint32(at + 32, true) - 1) / PAGE_SIZE)] = 1;
+      this.#atomics[Math.floor((first + view.getUint32(at + StoreAt.bytesLength, true) - 1) / PAGE_SIZE)] = 1;
     }
     this.#answersAtomic = isAtomic;
     this.session.apply(view, at);
     this.#answersAtomic = false;
     // The others have it from here on, too.
-    if (view.getUint8(at + 4) === Kind.COPY && !this.session.direct) this.#whole = true;
+    if (view.getUint8(at + At.kind) === Kind.COPY && !this.session.direct) this.#whole = true;
   }
 
   // --- Pipelined: the ring of this node's stores -----------------------------------------------------------------
@@ -601,14 +617,14 @@ export class Replica {
 
   /** Nearly all stores are of a few aligned words, and there may be a million of them in a second. */
   #takeWords(words: Uint32Array, at: number, room: number): number {
-    const kind = words[at + 1] as number;
-    const offset = words[at + 6] as number;
-    const length = words[at + 8] as number;
+    const kind = words[at + WordAt.kind] as number;
+    const offset = words[at + WordAt.offset] as number;
+    const length = words[at + WordAt.length] as number;
     const size = HEADER_SIZE + 2 * length;
     const isWords =
       words[at] === HEADER_SIZE + length &&
       (kind & 0xffff) === Kind.STORE &&
-      words[at + 7] === 0 &&
+      words[at + WordAt.offsetHigh] === 0 &&
       (offset | length) % 8 === 0 &&
       length > 0 &&
       length <= WORDS_MAX &&
@@ -635,8 +651,8 @@ export class Replica {
 
   /** A frame that is no store gives a size no record can have. */
   #storeSize(view: DataView, size: number): number {
-    const kind = view.getUint8(4);
-    const isStore = kind === Kind.STORE || (kind === Kind.PUBLISH && view.getUint8(5) === PublishOp.LAST);
+    const kind = view.getUint8(At.kind);
+    const isStore = kind === Kind.STORE || (kind === Kind.PUBLISH && view.getUint8(PublishAt.part) === PublishOp.LAST);
     if (!isStore || checkOperation(view, 0, this.session.config.size) !== null) return Number.POSITIVE_INFINITY;
     if (!isPlain(view)) return Number.POSITIVE_INFINITY;
     let record = size;
@@ -647,7 +663,7 @@ export class Replica {
   }
 
   #takeRecord(view: DataView, bytes: Uint8Array, size: number): void {
-    if (!this.#batch.takes(view.getUint16(6, true))) this.#proposeBatch(this.#ring as Ring);
+    if (!this.#batch.takes(view.getUint16(At.rank, true))) this.#proposeBatch(this.#ring as Ring);
     this.#batch.add(view, bytes, size);
     let old = size;
     eachRun(view, 0, (offset, _from, length) => {
@@ -819,7 +835,7 @@ export class Replica {
   }
 
   #frame(channel: Channel, view: DataView, at: number, size: number, bytes: Uint8Array): void {
-    const kind = view.getUint8(at + 4);
+    const kind = view.getUint8(at + At.kind);
     const { process } = channel;
     if (process === null) {
       checkGreeting(view, at);
@@ -833,17 +849,17 @@ export class Replica {
       this.#ring?.wake();
       return;
     }
-    const tag = view.getUint32(at + 8, true);
+    const tag = view.getUint32(at + At.tag, true);
     if (process.state === "joining") throw new ProtocolError("a request before the session began");
     if (kind === Kind.CHANGE) {
-      this.#hears(channel, process, view.getUint8(at + 5));
+      this.#hears(channel, process, view.getUint8(at + ChangeAt.op));
       return;
     }
     if (this.#change !== null && process.state === "running" && (changesMap(kind) || channel.held > 0)) {
       this.#hold(this.#change, channel, new Uint8Array(bytes.subarray(at, at + size)));
       return;
     }
-    if (kind === Kind.PUBLISH && view.getUint8(at + 5) === PublishOp.STAGED) {
+    if (kind === Kind.PUBLISH && view.getUint8(at + PublishAt.part) === PublishOp.STAGED) {
       this.#staged(channel, process, view, at);
       return;
     }
@@ -873,9 +889,9 @@ export class Replica {
   ): void {
     const wrong = checkOperation(view, at, this.session.config.size);
     if (wrong !== null) throw new ProtocolError(wrong);
-    const stamped = stampedTag(channel, view.getUint32(at + 8, true));
+    const stamped = stampedTag(channel, view.getUint32(at + At.tag, true));
     if (kind === Kind.PUBLISH) {
-      const op = view.getUint8(at + 5);
+      const op = view.getUint8(at + PublishAt.part);
       if (op !== PublishOp.MORE && op !== PublishOp.LAST) throw new ProtocolError("publish: no such flag");
       // A part would be in the map at once, for all to see, and could not be taken back.
       if (op === PublishOp.MORE && this.session.direct) throw new ProtocolError("publish: no parts in direct mode");
@@ -888,12 +904,12 @@ export class Replica {
     }
     if (kind === Kind.LEAVE) {
       process.state = "leaving";
-      view.setUint8(at + 5, 0);
-      view.setUint32(at + 36, 0, true);
+      view.setUint8(at + LeaveAt.isLost, 0);
+      view.setUint32(at + LeaveAt.isEvicted, 0, true);
     }
-    view.setUint16(at + 6, process.rank, true);
-    view.setUint32(at + 8, stamped, true);
-    view.setUint32(at + 12, this.#node, true);
+    view.setUint16(at + At.rank, process.rank, true);
+    view.setUint32(at + At.tag, stamped, true);
+    view.setUint32(at + At.node, this.#node, true);
     this.#propose(at === 0 && bytes.length === size ? bytes : bytes.subarray(at, at + size));
   }
 
@@ -908,12 +924,12 @@ export class Replica {
     // A node that only waits for the end of others' direct mode decides nothing.
     const direct = session.direct && this.#byRank.size > 0;
     // The server has no copy of the map to compare with: a sleep whose value differs is no operation at all.
-    if (direct && view.getUint8(4) === Kind.SLEEP) {
+    if (direct && view.getUint8(At.kind) === Kind.SLEEP) {
       if (!session.equalsMap(view, 0)) {
-        this.#answer(view.getUint32(8, true), Status.AGAIN, 0);
+        this.#answer(view.getUint32(At.tag, true), Status.AGAIN, 0);
         return;
       }
-      view.setUint8(5, 1);
+      view.setUint8(SleepAt.isCompared, 1);
     }
     const decides = direct && this.#returned + this.#decided === this.#proposed;
     this.#keep(view, frame);
@@ -926,15 +942,15 @@ export class Replica {
 
   /** Numbers an operation and keeps it, in case it has to be passed on again. */
   #keep(view: DataView, frame: Uint8Array): void {
-    const tag = view.getUint32(8, true);
-    const isPublication = view.getUint8(4) === Kind.PUBLISH;
-    if (isPublication && view.getUint8(5) === PublishOp.MORE) {
-      setUint64(view, 16, 0);
+    const tag = view.getUint32(At.tag, true);
+    const isPublication = view.getUint8(At.kind) === Kind.PUBLISH;
+    if (isPublication && view.getUint8(PublishAt.part) === PublishOp.MORE) {
+      setUint64(view, At.seq, 0);
       this.#keepOwnPart(tag, { bytes: new Uint8Array(frame), taken: null, leaving: 0, dropped: false });
       return;
     }
     this.#proposed += 1;
-    setUint64(view, 16, this.#proposed);
+    setUint64(view, At.seq, this.#proposed);
     this.#proposals.push(view, frame, 0, frame.length, this.#proposed);
     const parts = isPublication ? this.#partsByTag.get(tag) : undefined;
     if (parts === undefined) return;
@@ -966,9 +982,9 @@ export class Replica {
    * is never further ahead than the area is large.
    */
   #staged(channel: Channel, process: Process, view: DataView, at: number): void {
-    const offset = getUint64(view, at + 24);
-    const length = view.getUint32(at + 32, true);
-    const tag = view.getUint32(at + 8, true);
+    const offset = getUint64(view, at + StagedPartAt.stagingOffset);
+    const length = view.getUint32(at + StagedPartAt.runsLength, true);
+    const tag = view.getUint32(at + At.tag, true);
     const taken = (): void => {
       if (channel.open) this.#out.reply(channel.index, encode({ kind: Kind.TAKEN, tag, offset }));
     };
@@ -983,7 +999,7 @@ export class Replica {
       throw new ProtocolError("publish: more parts than the staging area has");
     }
     if (this.session.direct) throw new ProtocolError("publish: no parts in direct mode");
-    process.staging ??= this.#out.staging(process.pid, getUint64(view, at + 16));
+    process.staging ??= this.#out.staging(process.pid, getUint64(view, at + StagedPartAt.descriptor));
     if (process.staging?.length !== STAGING_SIZE) {
       throw new ProtocolError("the arbiter cannot open this process's staging area", Status.SYSTEM);
     }
@@ -995,7 +1011,7 @@ export class Replica {
     );
     part.set(process.staging.subarray(offset, offset + length), HEADER_SIZE);
     const partView = new DataView(part.buffer, part.byteOffset, size);
-    partView.setUint32(0, size, true);
+    partView.setUint32(At.size, size, true);
     const wrong = checkOperation(partView, 0, this.session.config.size);
     if (wrong !== null) throw new ProtocolError(wrong);
     this.#publishMore(channel, process, stamped, size);
@@ -1106,7 +1122,7 @@ export class Replica {
 
   #attach(channel: Channel, view: DataView, at: number, size: number, bytes: Uint8Array): void {
     if (size !== HEADER_SIZE + 8) throw new ProtocolError("the greeting has the wrong size");
-    const process = this.#byRank.get(view.getUint16(at + 6, true));
+    const process = this.#byRank.get(view.getUint16(at + At.rank, true));
     const token = bytes.subarray(at + HEADER_SIZE, at + HEADER_SIZE + 8);
     if (process === undefined || process.dead || !equalBytes(process.token, token)) {
       throw new ProtocolError("no process of this node has that token", Status.REFUSED);
@@ -1114,7 +1130,7 @@ export class Replica {
     channel.process = process;
     channel.reader.limit = FRAME_MAX;
     process.channels.add(channel.index);
-    this.#out.reply(channel.index, encode({ kind: Kind.REPLY, tag: view.getUint32(at + 8, true) }));
+    this.#out.reply(channel.index, encode({ kind: Kind.REPLY, tag: view.getUint32(at + At.tag, true) }));
   }
 
   #ranked(tag: number, rank: number): void {
@@ -1164,18 +1180,18 @@ export class Replica {
       return;
     }
     const size = this.#answersAtomic ? HEADER_SIZE + 16 : HEADER_SIZE;
-    view.setUint32(0, size, true);
-    view.setUint8(4, Kind.REPLY);
-    view.setUint32(8, tag & 0xffff, true);
-    setUint64(view, 16, this.session.seq);
-    setUint64(view, 24, this.session.value);
+    view.setUint32(At.size, size, true);
+    view.setUint8(At.kind, Kind.REPLY);
+    view.setUint32(At.tag, tag & 0xffff, true);
+    setUint64(view, ReplyAt.seq, this.session.seq);
+    setUint64(view, ReplyAt.value, this.session.value);
     if (this.#answersAtomic) {
       const { old } = this.session;
-      view.setUint32(32, 16, true);
+      view.setUint32(ReplyAt.bodyLength, 16, true);
       view.setBigUint64(HEADER_SIZE, old.getBigUint64(0, true), true);
       view.setBigUint64(HEADER_SIZE + 8, old.getBigUint64(8, true), true);
     } else {
-      view.setUint32(32, 0, true);
+      view.setUint32(ReplyAt.bodyLength, 0, true);
     }
     this.#out.reply(channel.index, this.#reply.subarray(0, size));
   }
@@ -1307,10 +1323,10 @@ export class Replica {
    * copy is made here, between two entries, so it is the page at one point of the order.
    */
   #shadow(channel: Channel, process: Process, kind: number, view: DataView, at: number): void {
-    const tag = view.getUint32(at + 8, true);
-    const page = getUint64(view, at + 24);
-    const from = page + view.getUint32(at + 36, true);
-    const to = from + view.getUint32(at + 32, true);
+    const tag = view.getUint32(at + At.tag, true);
+    const page = getUint64(view, at + PageShadowAt.page);
+    const from = page + view.getUint32(at + PageShadowAt.holeFrom, true);
+    const to = from + view.getUint32(at + PageShadowAt.holeLength, true);
     if (!(page < this.session.config.size) || page % PAGE_SIZE !== 0 || !(from < to && to <= page + PAGE_SIZE)) {
       throw new ProtocolError("shadow: not a part of a page");
     }
@@ -1319,7 +1335,7 @@ export class Replica {
       if (current !== undefined) this.#uncover(process, current, from, to);
     } else {
       if (process.shadow === null) {
-        const bytes = this.#out.shadow(process.pid, getUint64(view, at + 16));
+        const bytes = this.#out.shadow(process.pid, getUint64(view, at + PageShadowAt.descriptor));
         if (bytes === null || bytes.length !== this.session.config.size) {
           this.#refuse(channel, tag, Status.SYSTEM);
           return;
@@ -1388,8 +1404,8 @@ export class Replica {
 /** Calls `visit` for every run of a STORE or PUBLISH: its place in the map, where its bytes are in `view`, how many. */
 function eachRun(view: DataView, at: number, visit: (offset: number, from: number, length: number) => void): void {
   const body = at + HEADER_SIZE;
-  if (view.getUint8(at + 4) === Kind.STORE) {
-    visit(getUint64(view, at + 24), body, view.getUint32(at + 32, true));
+  if (view.getUint8(at + At.kind) === Kind.STORE) {
+    visit(getUint64(view, at + StoreAt.mapOffset), body, view.getUint32(at + StoreAt.bytesLength, true));
     return;
   }
   const end = at + view.getUint32(at, true);
@@ -1400,7 +1416,7 @@ function eachRun(view: DataView, at: number, visit: (offset: number, from: numbe
 
 /** Whether no run of a STORE or PUBLISH is a masked one: stores that are queued have none. */
 function isPlain(view: DataView): boolean {
-  const end = view.getUint8(4) === Kind.PUBLISH ? view.getUint32(0, true) : 0;
+  const end = view.getUint8(At.kind) === Kind.PUBLISH ? view.getUint32(At.size, true) : 0;
   for (let run = HEADER_SIZE; run < end; run += runSize(view, run)) if (runIsMasked(view, run)) return false;
   return true;
 }
@@ -1428,14 +1444,14 @@ function* pieces(op: number, bytes: Uint8Array): Generator<Uint8Array> {
 function sameSender(part: Uint8Array, view: DataView, at: number): boolean {
   const first = new DataView(part.buffer, part.byteOffset);
   return (
-    first.getUint32(8, true) === view.getUint32(at + 8, true) &&
-    first.getUint32(12, true) === view.getUint32(at + 12, true)
+    first.getUint32(At.tag, true) === view.getUint32(at + At.tag, true) &&
+    first.getUint32(At.node, true) === view.getUint32(at + At.node, true)
   );
 }
 
 /** A part that is not the last and a cancel have no answer of their own. */
 function isAnswered(kind: number, view: DataView, at: number): boolean {
-  return kind !== Kind.SEM_CANCEL && !(kind === Kind.PUBLISH && view.getUint8(at + 5) === PublishOp.MORE);
+  return kind !== Kind.SEM_CANCEL && !(kind === Kind.PUBLISH && view.getUint8(at + PublishAt.part) === PublishOp.MORE);
 }
 
 function reason(status: Status, aux: number): string {

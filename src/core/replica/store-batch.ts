@@ -7,11 +7,17 @@
  */
 
 import { STORE_MAX } from "../base/limits.ts";
+import { At, HEADER_SIZE, PublishAt, StoreAt, WordAt } from "../wire/at.ts";
+import { setUint64 } from "../wire/frame.ts";
 import { copyWords } from "../wire/frame-reader.ts";
-import { HEADER_SIZE, Kind, NO_TAG, PublishOp, RING_RECORD_MAX, RUN_HEADER_SIZE } from "../wire/protocol.ts";
+import { Kind, NO_TAG, PublishOp } from "../wire/kinds.ts";
+import { RING_RECORD_MAX } from "../wire/ring-layout.ts";
+import { RUN_HEADER_SIZE, RUN_LENGTH } from "../wire/runs.ts";
 
 /** Bytes of runs from which on no store is added: others are not to wait for much more. */
 const BATCH_SIZE = 16 << 10;
+/** The upper half of a store's offset. */
+const OFFSET_HIGH = 4 * WordAt.offsetHigh;
 
 export class StoreBatch {
   readonly #bytes = new Uint8Array(HEADER_SIZE + BATCH_SIZE + RING_RECORD_MAX);
@@ -34,13 +40,14 @@ export class StoreBatch {
 
   /** Adds the runs of a STORE or PUBLISH of `size` bytes. */
   add(frame: DataView, bytes: Uint8Array, size: number): void {
-    this.#rank = frame.getUint16(6, true);
+    this.#rank = frame.getUint16(At.rank, true);
     this.#stores += 1;
     const view = this.#view;
     let at = this.#end;
-    if (frame.getUint8(4) === Kind.STORE) {
-      view.setUint32(at, frame.getUint32(24, true), true);
-      view.setUint32(at + 4, (frame.getUint32(32, true) << 8) | frame.getUint32(28, true), true);
+    if (frame.getUint8(At.kind) === Kind.STORE) {
+      view.setUint32(at, frame.getUint32(StoreAt.mapOffset, true), true);
+      const lengthAndHigh = (frame.getUint32(StoreAt.bytesLength, true) << 8) | frame.getUint32(OFFSET_HIGH, true);
+      view.setUint32(at + RUN_LENGTH, lengthAndHigh, true);
       at += RUN_HEADER_SIZE;
     }
     copyWords(this.#target, at, bytes, frame, HEADER_SIZE, size - HEADER_SIZE);
@@ -51,10 +58,10 @@ export class StoreBatch {
   addWords(rank: number, offset: number, length: number, words: Uint32Array, from: number): void {
     this.#rank = rank;
     this.#stores += 1;
-    const at = this.#end >>> 2;
-    this.#words[at] = offset;
-    this.#words[at + 1] = length << 8;
-    for (let i = 0; i < length >>> 2; i += 1) this.#words[at + 2 + i] = words[from + i] as number;
+    let at = this.#end >>> 2;
+    this.#words[at++] = offset;
+    this.#words[at++] = length << 8;
+    for (let i = 0; i < length >>> 2; i += 1) this.#words[at++] = words[from + i] as number;
     this.#end += RUN_HEADER_SIZE + length;
   }
 
@@ -65,25 +72,24 @@ export class StoreBatch {
     const view = this.#view;
     const end = this.#end;
     this.#end = HEADER_SIZE;
-    const length = view.getUint32(HEADER_SIZE + 4, true) >>> 8;
+    const length = view.getUint32(HEADER_SIZE + RUN_LENGTH, true) >>> 8;
     // A store alone needs no run: its header then ends where the run's does.
     const alone = HEADER_SIZE + RUN_HEADER_SIZE + ((length + 7) & ~7) === end && length <= STORE_MAX;
     const at = alone ? RUN_HEADER_SIZE : 0;
     const low = view.getUint32(HEADER_SIZE, true);
-    const high = view.getUint32(HEADER_SIZE + 4, true) & 0xff;
-    view.setUint32(at, end - at, true);
-    view.setUint8(at + 4, alone ? Kind.STORE : Kind.PUBLISH);
-    view.setUint8(at + 5, PublishOp.LAST);
-    view.setUint16(at + 6, this.#rank, true);
-    view.setUint32(at + 8, NO_TAG, true);
-    view.setUint32(at + 12, this.#node, true);
+    const high = view.getUint32(HEADER_SIZE + RUN_LENGTH, true) & 0xff;
+    view.setUint32(at + At.size, end - at, true);
+    view.setUint8(at + At.kind, alone ? Kind.STORE : Kind.PUBLISH);
+    view.setUint8(at + PublishAt.part, PublishOp.LAST);
+    view.setUint16(at + At.rank, this.#rank, true);
+    view.setUint32(at + At.tag, NO_TAG, true);
+    view.setUint32(at + At.node, this.#node, true);
     // Its number is given later.
-    view.setUint32(at + 16, 0, true);
-    view.setUint32(at + 20, 0, true);
-    view.setUint32(at + 24, alone ? low : 0, true);
-    view.setUint32(at + 28, alone ? high : 0, true);
-    view.setUint32(at + 32, alone ? length : end - HEADER_SIZE, true);
-    view.setUint32(at + 36, 0, true);
+    setUint64(view, at + At.seq, 0);
+    view.setUint32(at + StoreAt.mapOffset, alone ? low : 0, true);
+    view.setUint32(at + OFFSET_HIGH, alone ? high : 0, true);
+    view.setUint32(at + StoreAt.bytesLength, alone ? length : end - HEADER_SIZE, true);
+    view.setUint32(at + At.aux, 0, true);
     return this.#bytes.subarray(at, end);
   }
 }

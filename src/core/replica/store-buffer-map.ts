@@ -15,7 +15,7 @@
  */
 import { Fifo } from "../base/fifo.ts";
 import { MapBytes } from "../memory/map-bytes.ts";
-import type { AtomicOp } from "../wire/protocol.ts";
+import type { AtomicOp } from "../wire/kinds.ts";
 import { notQueued } from "./store-ring.ts";
 
 const LINE = 64;

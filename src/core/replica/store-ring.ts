@@ -6,18 +6,12 @@
  * nothing of another node's ever comes over a store that it has not counted in. Several records may become one entry.
  * Their room is given back when the entry has been applied here: what is under way is never more than the ring.
  */
+
 import { Fifo } from "../base/fifo.ts";
+import { At, HEADER_SIZE } from "../wire/at.ts";
+import { ProtocolError } from "../wire/frame.ts";
 import { copyWords } from "../wire/frame-reader.ts";
-import {
-  HEADER_SIZE,
-  ProtocolError,
-  RING,
-  RING_HEADER_SIZE,
-  RING_RECORD_MAX,
-  RING_SIZE,
-  RING_START,
-  RING_WRAP,
-} from "../wire/protocol.ts";
+import { RING, RING_HEADER_SIZE, RING_RECORD_MAX, RING_SIZE, RING_START, RING_WRAP } from "../wire/ring-layout.ts";
 
 /** Who holds the ring's lock may change the map. */
 export interface RingLock {
@@ -126,7 +120,7 @@ export class Ring {
   #copyRecord(taker: RecordTaker, at: number, frameSize: number, room: number): number {
     if (!(frameSize >= HEADER_SIZE && frameSize <= room && frameSize % 8 === 0)) throw damaged();
     this.#copy(at, 0, frameSize);
-    this.#view.setUint32(0, frameSize, true);
+    this.#view.setUint32(At.size, frameSize, true);
     const size = taker.size(this.#view, frameSize);
     if (size % 8 !== 0 || size > room) throw damaged();
     this.#copy(at + frameSize, frameSize, size - frameSize);
@@ -151,7 +145,7 @@ export class Ring {
   last(taker: Pick<RecordTaker, "size">): DataView | null {
     if (this.#lastAt < 0) return null;
     this.#copy(this.#lastAt, 0, this.#lastSize);
-    this.#view.setUint32(0, this.#lastSize, true);
+    this.#view.setUint32(At.size, this.#lastSize, true);
     if (!Number.isFinite(taker.size(this.#view, this.#lastSize))) throw damaged();
     return this.#view;
   }

@@ -17,21 +17,11 @@ import { FRAME_MAX, GREETING_FRAME_MAX, LINKS_MAX, WELCOME_MAX } from "../base/l
 import { MapBytes } from "../memory/map-bytes.ts";
 import { NOTHING_KNOWN } from "../messages/daemon-api.ts";
 import type { SessionConfig, SessionSnapshot } from "../session/session.ts";
+import { At, HandshakeAt, HEADER_SIZE, PingAt, StateAt, StatusAt } from "../wire/at.ts";
+import { bodyText, encode, encodeJson, encodeText, getUint64, ProtocolError } from "../wire/frame.ts";
 import { FrameReader } from "../wire/frame-reader.ts";
-import {
-  bodyText,
-  checkGreeting,
-  encode,
-  encodeJson,
-  encodeText,
-  getUint64,
-  HEADER_SIZE,
-  Kind,
-  PingOp,
-  ProtocolError,
-  StateOp,
-  StatusOp,
-} from "../wire/protocol.ts";
+import { checkGreeting } from "../wire/handshake.ts";
+import { Kind, PingOp, StateOp, StatusOp } from "../wire/kinds.ts";
 import { Tail } from "../wire/retained-frames.ts";
 import { type NodeHello, parseHello, type Resume, type StatusReport } from "./sequencer.ts";
 
@@ -196,9 +186,9 @@ export class Recovery {
 
   #frame(link: Link, view: DataView, at: number, size: number, bytes: Uint8Array): void {
     if (!this.#links.has(link.id) || this.#over) return;
-    const kind = view.getUint8(at + 4);
+    const kind = view.getUint8(at + At.kind);
     if (link.hello !== null) {
-      if (kind === Kind.PING && view.getUint8(at + 5) === PingOp.LEAVING) {
+      if (kind === Kind.PING && view.getUint8(at + PingAt.op) === PingOp.LEAVING) {
         for (const report of this.#reports.values()) if (report.link === link) report.left = true;
         this.disconnect(link.id);
         this.#out.close(link.id);
@@ -213,13 +203,13 @@ export class Recovery {
     if (kind !== Kind.HELLO && !looks) throw new ProtocolError("the peer did not greet");
     checkGreeting(view, at);
     if (looks) {
-      if (kind === Kind.TRACE || view.getUint8(at + 5) === StatusOp.MEMORY) {
+      if (kind === Kind.TRACE || view.getUint8(at + StatusAt.query) === StatusOp.MEMORY) {
         throw new ProtocolError("another server is taking the session over; try again", Status.AGAIN);
       }
       this.#out.send(link.id, encode({ kind: Kind.REPLY, body: encodeJson(this.status()) }));
       return;
     }
-    const length = Math.min(view.getUint32(at + 32, true), size - HEADER_SIZE);
+    const length = Math.min(view.getUint32(at + HandshakeAt.bodyLength, true), size - HEADER_SIZE);
     const hello = parseHello(bodyText(bytes, at + HEADER_SIZE, length));
     link.greeting = new Uint8Array(bytes.subarray(at, at + size));
     if (hello.resume !== null) this.#report(link, hello, hello.resume);
@@ -291,13 +281,16 @@ export class Recovery {
 
   #state(transfer: Transfer, view: DataView, at: number, size: number, bytes: Uint8Array): void {
     this.#progress = true;
-    const body = bytes.subarray(at + HEADER_SIZE, at + Math.min(size, HEADER_SIZE + view.getUint32(at + 32, true)));
-    switch (view.getUint8(at + 5)) {
+    const body = bytes.subarray(
+      at + HEADER_SIZE,
+      at + Math.min(size, HEADER_SIZE + view.getUint32(at + StateAt.pieceLength, true)),
+    );
+    switch (view.getUint8(at + StateAt.piece)) {
       case StateOp.SESSION:
         transfer.session(body);
         return;
       case StateOp.MAP: {
-        const offset = getUint64(view, at + 24);
+        const offset = getUint64(view, at + StateAt.mapOffset);
         if (!(offset + body.length <= this.#memory.size)) throw new ProtocolError("a piece of state outside the map");
         this.#memory.bytes.set(body, offset);
         return;
@@ -360,7 +353,7 @@ class Transfer {
   entries(bytes: Uint8Array): void {
     const tail = this.#begin();
     this.#reader.push(bytes, (view, at, size, all) => {
-      const seq = getUint64(view, at + 16);
+      const seq = getUint64(view, at + At.seq);
       if (!(seq >= tail.last && seq <= tail.last + 1)) throw new ProtocolError("an entry of the state is missing");
       tail.push(view, all, at, size, seq);
     });

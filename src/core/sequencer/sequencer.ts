@@ -44,25 +44,12 @@ import {
   type SessionConfig,
   type SessionSnapshot,
 } from "../session/session.ts";
+import { At, HandshakeAt, HEADER_SIZE, PingAt, PublishAt, StatusAt } from "../wire/at.ts";
+import { checkOperation } from "../wire/check-operation.ts";
+import { bodyText, encode, encodeJson, encodeText, getUint64, ProtocolError, setUint64 } from "../wire/frame.ts";
 import { FrameReader, PartPool } from "../wire/frame-reader.ts";
-import {
-  bodyText,
-  ChangeOp,
-  checkGreeting,
-  checkOperation,
-  encode,
-  encodeJson,
-  encodeText,
-  getUint64,
-  HEADER_SIZE,
-  Kind,
-  NO_TAG,
-  PingOp,
-  ProtocolError,
-  PublishOp,
-  StatusOp,
-  setUint64,
-} from "../wire/protocol.ts";
+import { checkGreeting } from "../wire/handshake.ts";
+import { ChangeOp, Kind, NO_TAG, PingOp, PublishOp, StatusOp } from "../wire/kinds.ts";
 import { Tail } from "../wire/retained-frames.ts";
 import { Borrowed, encodeAccept, type Sharing } from "../wire/shared-parts.ts";
 import type { Recovered } from "./recovery.ts";
@@ -470,7 +457,7 @@ export class Sequencer {
   }
 
   #frame(link: Link, view: DataView, at: number, size: number, bytes: Uint8Array): void {
-    const kind = view.getUint8(at + 4);
+    const kind = view.getUint8(at + At.kind);
     if (link.node >= 0) {
       this.#operation(link, kind, view, at, size, bytes);
       return;
@@ -492,14 +479,14 @@ export class Sequencer {
       this.#beginTrace(link);
       return;
     }
-    const length = Math.min(view.getUint32(at + 32, true), size - HEADER_SIZE);
+    const length = Math.min(view.getUint32(at + HandshakeAt.bodyLength, true), size - HEADER_SIZE);
     const hello = parseHello(bodyText(bytes, at + HEADER_SIZE, length));
     if (hello.resume === null) this.#hello(link, hello);
     else this.#resume(link, hello, hello.resume);
   }
 
   #tell(link: Link, view: DataView, at: number): void {
-    const op = view.getUint8(at + 5);
+    const op = view.getUint8(at + StatusAt.query);
     if (op > StatusOp.MEMORY) throw new ProtocolError("no such status");
     const body = op === StatusOp.MEMORY ? this.#read(view, at) : encodeJson(this.status(op === StatusOp.HEAT));
     this.#out.send(link.id, encode({ kind: Kind.REPLY, op: Status.OK, seq: this.session.seq, body }));
@@ -668,7 +655,7 @@ export class Sequencer {
 
   #ping(link: Link, view: DataView, at: number): void {
     const place = this.#places.get(link.node) as Place;
-    const op = view.getUint8(at + 5);
+    const op = view.getUint8(at + PingAt.op);
     if (op === PingOp.LEAVING) {
       this.disconnect(link.id, true);
       this.#out.close(link.id);
@@ -678,7 +665,7 @@ export class Sequencer {
       place.roundTrip_ms = this.#activity.now_ms - place.asked_ms;
       place.asked_ms = Number.NaN;
     }
-    this.#taken(place, getUint64(view, at + 24));
+    this.#taken(place, getUint64(view, at + PingAt.appliedThrough));
   }
 
   #operation(link: Link, kind: number, view: DataView, at: number, size: number, bytes: Uint8Array): void {
@@ -691,7 +678,7 @@ export class Sequencer {
       this.#share(link, view, at);
       return;
     }
-    if (kind === Kind.PUBLISH && view.getUint8(at + 5) === PublishOp.LENT) {
+    if (kind === Kind.PUBLISH && view.getUint8(at + PublishAt.part) === PublishOp.LENT) {
       this.#borrow(link, view, at);
       return;
     }
@@ -711,7 +698,7 @@ export class Sequencer {
 
   /** A part that lies in memory of the link's node. */
   #borrow(link: Link, view: DataView, at: number): void {
-    const tag = view.getUint32(at + 8, true);
+    const tag = view.getUint32(at + At.tag, true);
     const part = link.borrowed.copy(view, at, this.#parts);
     if (part === null) {
       if (link.missed.size === CHANNELS_MAX) throw new ProtocolError("publish: too many parts are gone");
@@ -738,7 +725,7 @@ export class Sequencer {
   ): void {
     const wrong = checkOperation(view, at, this.session.config.size);
     if (wrong !== null) throw new ProtocolError(wrong);
-    if (view.getUint32(at + 12, true) !== link.node) throw new ProtocolError("an operation of another node");
+    if (view.getUint32(at + At.node, true) !== link.node) throw new ProtocolError("an operation of another node");
     if (this.session.phase === "ended") return;
     if (!this.#isNext(link, kind, view, at)) return;
     if (this.session.direct && !this.#isDirectNode(link)) {
@@ -749,18 +736,18 @@ export class Sequencer {
     if (kind === Kind.COPY && !(this.session.direct && this.session.config.elastic === true))
       throw new ProtocolError("a copy of a map outside direct mode");
     // A rank that the order has already seen go may still have had requests on their way.
-    const abandons = kind === Kind.PUBLISH && view.getUint8(at + 5) === PublishOp.ABANDON;
+    const abandons = kind === Kind.PUBLISH && view.getUint8(at + PublishAt.part) === PublishOp.ABANDON;
     const needsRank = !RANKLESS.has(kind) && !abandons;
-    if (needsRank && !this.session.mayIssue(view.getUint16(at + 6, true), link.node)) return;
+    if (needsRank && !this.session.mayIssue(view.getUint16(at + At.rank, true), link.node)) return;
     if (kind === Kind.PUBLISH) this.#publish(link, view, at, size, bytes, part);
     else this.#append(bytes, view, at, size);
   }
 
   /** Whether the operation is to be ordered now: one that was ordered before is not ordered twice. */
   #isNext(link: Link, kind: number, view: DataView, at: number): boolean {
-    if (kind === Kind.PUBLISH && view.getUint8(at + 5) !== PublishOp.LAST) return true;
+    if (kind === Kind.PUBLISH && view.getUint8(at + PublishAt.part) !== PublishOp.LAST) return true;
     const place = this.#places.get(link.node) as Place;
-    const number = getUint64(view, at + 16);
+    const number = getUint64(view, at + At.seq);
     if (number > 0 && number <= place.taken) return false;
     if (number !== place.taken + 1) throw new ProtocolError("an operation is missing");
     place.taken = number;
@@ -821,8 +808,8 @@ export class Sequencer {
     bytes: Uint8Array,
     part: Uint8Array<ArrayBuffer> | null,
   ): void {
-    const tag = view.getUint32(at + 8, true);
-    const op = view.getUint8(at + 5);
+    const tag = view.getUint32(at + At.tag, true);
+    const op = view.getUint8(at + PublishAt.part);
     const more = op === PublishOp.MORE;
     const parts = link.staged.get(tag);
     if (op === PublishOp.ABANDON) {
@@ -841,7 +828,7 @@ export class Sequencer {
     }
     const all = parts ?? [];
     if (more) {
-      const rank = view.getUint16(at + 6, true);
+      const rank = view.getUint16(at + At.rank, true);
       const bytesOfRank = (link.stagedBytes.get(rank) ?? 0) + size;
       if (bytesOfRank > stagedLimit(this.session.config.size)) {
         throw new ProtocolError("a publication larger than the map can be", Status.LIMIT);
@@ -858,7 +845,7 @@ export class Sequencer {
       // The part goes to all links as it is: a large publication lies in memory once, however many are behind.
       const partView = new DataView(part.buffer, part.byteOffset, part.length);
       unstage(link, part);
-      setUint64(partView, 16, seq);
+      setUint64(partView, At.seq, seq);
       let users = 3;
       const done = (): void => {
         users -= 1;
@@ -890,7 +877,7 @@ export class Sequencer {
   #push(bytes: Uint8Array, view: DataView, at: number, size: number): void {
     this.#tail.push(view, bytes, at, size, this.session.seq + 1);
     // In direct mode the node has decided before us, and wants to hear that we follow.
-    if (this.session.direct || !mayOnlyWait(view.getUint8(at + 4))) this.#due = true;
+    if (this.session.direct || !mayOnlyWait(view.getUint8(at + At.kind))) this.#due = true;
   }
 
   #apply(view: DataView, at: number): void {
@@ -992,7 +979,7 @@ class Shown {
 const mayOnlyWait = (kind: number): boolean => kind === Kind.BARRIER || kind === Kind.SEM_WAIT;
 
 function unstage(link: Link, part: Uint8Array): void {
-  const rank = new DataView(part.buffer, part.byteOffset).getUint16(6, true);
+  const rank = new DataView(part.buffer, part.byteOffset).getUint16(At.rank, true);
   const left = (link.stagedBytes.get(rank) ?? 0) - part.length;
   if (left > 0) link.stagedBytes.set(rank, left);
   else link.stagedBytes.delete(rank);

@@ -2,7 +2,7 @@
  * Who has which part of the map: first fit over the gaps between blocks, in address order. Allocation is an operation of
  * the session, so every replica runs this with the same calls and comes to the same places; nothing is kept in the map.
  */
-import { ALIGN_MAX, BLOCKS_MAX } from "../base/limits.ts";
+import { BLOCKS_MAX } from "../base/limits.ts";
 
 export interface Block {
   offset: number;
@@ -66,9 +66,4 @@ export class Heap {
     this.#blocks.splice(index, 0, block);
     if (block.name !== "") this.#named.set(block.name, block);
   }
-}
-
-/** Whether `align` is a power of two that blocks may be aligned to. */
-export function isAlignment(align: number): boolean {
-  return align >= 1 && align <= ALIGN_MAX && (align & (align - 1)) === 0;
 }

@@ -24,17 +24,10 @@ import type { OnLoss } from "../base/loss-policy.ts";
 import { checkName } from "../base/names.ts";
 import type { MapBytes } from "../memory/map-bytes.ts";
 import type { SessionImage } from "../messages/saved-session.ts";
-import {
-  type AtomicOp,
-  bodyText,
-  CopyOp,
-  getUint64,
-  HEADER_SIZE,
-  Kind,
-  runLength,
-  runOffset,
-  runSize,
-} from "../wire/protocol.ts";
+import { At, HEADER_SIZE } from "../wire/at.ts";
+import { bodyText, getUint64 } from "../wire/frame.ts";
+import { type AtomicOp, CopyOp, Kind } from "../wire/kinds.ts";
+import { runLength, runOffset, runSize } from "../wire/runs.ts";
 import { type Block, Heap } from "./heap.ts";
 
 export interface SessionConfig {
@@ -268,14 +261,14 @@ export class Session {
    * last writes its bytes and changes nothing else: nobody's request is answered and the sequence number stays.
    */
   apply(view: DataView, at: number): void {
-    const kind = view.getUint8(at + 4);
-    const offset = kind >= Kind.STORE && kind <= Kind.ATOMIC ? getUint64(view, at + 24) : 0;
-    const tag = view.getUint32(at + 8, true);
-    const node = view.getUint32(at + 12, true);
-    if (kind !== Kind.PUBLISH || view.getUint8(at + 5) !== 1) this.#count(node, kind, view, at);
+    const kind = view.getUint8(at + At.kind);
+    const offset = kind >= Kind.STORE && kind <= Kind.ATOMIC ? getUint64(view, at + At.offset) : 0;
+    const tag = view.getUint32(at + At.tag, true);
+    const node = view.getUint32(at + At.node, true);
+    if (kind !== Kind.PUBLISH || view.getUint8(at + At.op) !== 1) this.#count(node, kind, view, at);
     switch (kind) {
       case Kind.STORE: {
-        const length = view.getUint32(at + 32, true);
+        const length = view.getUint32(at + At.length, true);
         this.#memory.store(offset, view, at + HEADER_SIZE, length);
         this.#published += length;
         this.#seq += 1;
@@ -284,8 +277,8 @@ export class Session {
         return;
       }
       case Kind.ATOMIC: {
-        const width = view.getUint32(at + 32, true);
-        const op = view.getUint8(at + 5) as AtomicOp;
+        const width = view.getUint32(at + At.length, true);
+        const op = view.getUint8(at + At.op) as AtomicOp;
         this.#memory.atomic(op, width, offset, view, at + HEADER_SIZE, this.old, 0);
         this.#published += width;
         this.#seq += 1;
@@ -301,7 +294,7 @@ export class Session {
             this.#effects.wrote(runOffset(view, run), runLength(view, run));
           }
         }
-        if (view.getUint8(at + 5) === 1) return;
+        if (view.getUint8(at + At.op) === 1) return;
         this.#seq += 1;
         this.#effects.complete(node, tag, Status.OK, 0);
         return;
@@ -309,13 +302,13 @@ export class Session {
     }
     this.#seq += 1;
     this.#value = 0;
-    const rank = view.getUint16(at + 6, true);
+    const rank = view.getUint16(at + At.rank, true);
     switch (kind) {
       case Kind.JOIN:
         this.#join(view, at, node, tag);
         return;
       case Kind.LEAVE:
-        this.#leave(rank, node, tag, view.getUint8(at + 5) === 1);
+        this.#leave(rank, node, tag, view.getUint8(at + At.op) === 1);
         return;
       case Kind.BARRIER:
         this.#barrier(rank, node, tag);
@@ -325,10 +318,10 @@ export class Session {
         this.#semaphore(kind, view, at, rank, node, tag);
         return;
       case Kind.LOCK:
-        this.#lock(nameAt(view, at), view.getUint8(at + 5) === 1, rank, node, tag);
+        this.#lock(nameAt(view, at), view.getUint8(at + At.op) === 1, rank, node, tag);
         return;
       case Kind.UNLOCK:
-        this.#unlock(nameAt(view, at), view.getUint8(at + 5) === 1, rank, node, tag);
+        this.#unlock(nameAt(view, at), view.getUint8(at + At.op) === 1, rank, node, tag);
         return;
       case Kind.SEM_CANCEL:
         this.#cancel(node, tag);
@@ -338,13 +331,13 @@ export class Session {
         this.#allocate(kind, view, at, rank, node, tag);
         return;
       case Kind.FREE:
-        this.#free(getUint64(view, at + 24), rank, node, tag);
+        this.#free(getUint64(view, at + At.offset), rank, node, tag);
         return;
       case Kind.SLEEP:
         this.#sleep(view, at, rank, node, tag);
         return;
       case Kind.WAKE:
-        this.#wake(getUint64(view, at + 24), view.getUint32(at + 36, true), node, tag);
+        this.#wake(getUint64(view, at + At.offset), view.getUint32(at + At.aux, true), node, tag);
         return;
       case Kind.COPY:
         this.#copy(view, at, node);
@@ -357,12 +350,12 @@ export class Session {
   #count(node: number, kind: number, view: DataView, at: number): void {
     const ordered = this.#ordered;
     while (ordered.length <= node) ordered.push(0);
-    if (kind === Kind.LEAVE && view.getUint32(at + 36, true) === 1) ordered[node] = GIVEN_UP;
+    if (kind === Kind.LEAVE && view.getUint32(at + At.aux, true) === 1) ordered[node] = GIVEN_UP;
     else if (ordered[node] !== GIVEN_UP) ordered[node] = (ordered[node] as number) + 1;
   }
 
   #join(view: DataView, at: number, node: number, tag: number): void {
-    const wished = view.getUint32(at + 36, true) - 1;
+    const wished = view.getUint32(at + At.aux, true) - 1;
     const nodeName = nameAt(view, at);
     const { processes } = this.config;
     if (this.#phase === "ended") {
@@ -392,12 +385,12 @@ export class Session {
       rank,
       node,
       nodeName,
-      pid: getUint64(view, at + 24),
+      pid: getUint64(view, at + At.offset),
       state: "joining",
       joinTag: tag,
       barrierTag: -1,
     });
-    if (view.getUint8(at + 5) === 1) this.#mayBeDirect = false;
+    if (view.getUint8(at + At.op) === 1) this.#mayBeDirect = false;
     this.#effects.ranked(node, tag, rank);
     if (running) this.#begin(this.#processes.get(rank) as Process);
     else if (this.#processes.size === processes) this.#start();
@@ -430,7 +423,7 @@ export class Session {
   /** The map of the node that ends direct mode: see change-over.ts. Nobody else has a process yet, so nobody looks. */
   #copy(view: DataView, at: number, node: number): void {
     if (!this.#direct) return;
-    const op = view.getUint8(at + 5);
+    const op = view.getUint8(at + At.op);
     this.#copying = op !== CopyOp.END;
     this.#direct = op !== CopyOp.END;
     if (node === this.node) return;
@@ -530,11 +523,11 @@ export class Session {
         this.#effects.complete(node, tag, Status.LIMIT, 0);
         return;
       }
-      semaphore = { name, value: view.getUint32(at + 36, true), waiters: [] };
+      semaphore = { name, value: view.getUint32(at + At.aux, true), waiters: [] };
       this.#semaphores.set(name, semaphore);
     }
-    if (kind === Kind.SEM_POST) this.#post(semaphore, getUint64(view, at + 24), node, tag);
-    else this.#wait(semaphore, view.getUint8(at + 5) === 1, rank, node, tag);
+    if (kind === Kind.SEM_POST) this.#post(semaphore, getUint64(view, at + At.offset), node, tag);
+    else this.#wait(semaphore, view.getUint8(at + At.op) === 1, rank, node, tag);
   }
 
   #post(semaphore: Semaphore, count: number, node: number, tag: number): void {
@@ -653,8 +646,8 @@ export class Session {
       this.#effects.complete(node, tag, Status.LEFT, 0);
       return;
     }
-    const size = getUint64(view, at + 24);
-    const align = view.getUint32(at + 36, true);
+    const size = getUint64(view, at + At.offset);
+    const align = view.getUint32(at + At.aux, true);
     let name = "";
     if (kind === Kind.NAMED) {
       name = nameAt(view, at);
@@ -692,8 +685,8 @@ export class Session {
       this.#effects.complete(node, tag, refusal, this.#lostRank);
       return;
     }
-    const offset = getUint64(view, at + 24);
-    if (view.getUint8(at + 5) === 0 && !this.equalsMap(view, at)) {
+    const offset = getUint64(view, at + At.offset);
+    if (view.getUint8(at + At.op) === 0 && !this.equalsMap(view, at)) {
       this.#effects.complete(node, tag, Status.AGAIN, 0);
       return;
     }
@@ -703,7 +696,12 @@ export class Session {
 
   /** Whether the place that the SLEEP at `at` names holds the value it expects. */
   equalsMap(view: DataView, at: number): boolean {
-    return this.#memory.equals(getUint64(view, at + 24), view.getUint32(at + 32, true), view, at + HEADER_SIZE);
+    return this.#memory.equals(
+      getUint64(view, at + At.offset),
+      view.getUint32(at + At.length, true),
+      view,
+      at + HEADER_SIZE,
+    );
   }
 
   #wake(offset: number, count: number, node: number, tag: number): void {
@@ -881,7 +879,7 @@ export class Session {
 
 function nameAt(view: DataView, at: number): string {
   const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
-  return bodyText(bytes, at + HEADER_SIZE, view.getUint32(at + 32, true));
+  return bodyText(bytes, at + HEADER_SIZE, view.getUint32(at + At.length, true));
 }
 
 /**

@@ -4,7 +4,8 @@
  */
 
 import { FRAME_MAX, SPARE_PARTS_MAX } from "../base/limits.ts";
-import { HEADER_SIZE, ProtocolError } from "./protocol.ts";
+import { At, HEADER_SIZE } from "./at.ts";
+import { ProtocolError } from "./frame.ts";
 import { encodeOffer, LentSlots, type Sharing, SLOT_SIZE } from "./shared-parts.ts";
 
 /** `bytes` is valid during the call only, and may be written to. */
@@ -187,7 +188,7 @@ export class FrameReader {
       at += take;
       if (this.#have < this.#need) return at;
       const view = new DataView(this.#partial.buffer, this.#partial.byteOffset, this.#have);
-      const size = this.#check(view.getUint32(0, true));
+      const size = this.#check(view.getUint32(At.size, true));
       if (size === this.#have) {
         const frame = this.#partial;
         this.#have = 0;

@@ -7,8 +7,10 @@
  * number above `base` that was ever pushed is still here. Memory is given back block by block, so frames at or below
  * `base` may be here too.
  */
+
+import { At } from "./at.ts";
+import { setUint64 } from "./frame.ts";
 import { copyWords, type Viewed } from "./frame-reader.ts";
-import { setUint64 } from "./protocol.ts";
 
 const BLOCK_SIZE = 64 << 10;
 
@@ -168,4 +170,4 @@ export class Tail {
 
 /** Numbers here are our own: no check. */
 const seqOf = (view: DataView, at: number): number =>
-  view.getUint32(at + 20, true) * 2 ** 32 + view.getUint32(at + 16, true);
+  view.getUint32(at + At.seq + 4, true) * 2 ** 32 + view.getUint32(at + At.seq, true);

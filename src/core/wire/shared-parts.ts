@@ -7,17 +7,12 @@
  * is what the frame says, the copy is the part, because the owner counts before it writes. So the owner need not know
  * when others have done with a slot, and may use it again once nobody that still belongs to the session can need it.
  */
+
 import { PAGE_SIZE, SPARE_PARTS_MAX } from "../base/limits.ts";
-import {
-  encode,
-  getUint64,
-  HEADER_SIZE,
-  Kind,
-  ProtocolError,
-  PUBLISH_PART_MAX,
-  PublishOp,
-  setUint64,
-} from "./protocol.ts";
+import { At, HEADER_SIZE, PublishAt, ShareAt, SharedPartAt } from "./at.ts";
+import { encode, getUint64, ProtocolError, setUint64 } from "./frame.ts";
+import { Kind, PublishOp } from "./kinds.ts";
+import { PUBLISH_PART_MAX } from "./runs.ts";
 
 /** Bytes of a slot: a whole frame. */
 export const SLOT_SIZE = HEADER_SIZE + PUBLISH_PART_MAX;
@@ -100,9 +95,9 @@ export class LentSlots {
     const slot = this.#slotOf(part);
     const frame = part.slice(0, HEADER_SIZE);
     const view = new DataView(frame.buffer);
-    view.setUint32(0, HEADER_SIZE, true);
-    view.setUint8(5, PublishOp.LENT);
-    setUint64(view, 24, slot * SLOT_SIZE);
+    view.setUint32(At.size, HEADER_SIZE, true);
+    view.setUint8(SharedPartAt.part, PublishOp.LENT);
+    setUint64(view, SharedPartAt.memoryOffset, slot * SLOT_SIZE);
     view.setInt32(36, Atomics.load(this.#counters, slot), true);
     return frame;
   }
@@ -122,12 +117,12 @@ interface Pool {
 
 /** What the SHARE frame at `at` offers, mapped; null: it cannot be. Throws ProtocolError when the frame is no offer. */
 function openOffer(sharing: Sharing, view: DataView, at: number): Uint8Array<ArrayBuffer> | null {
-  const pid = getUint64(view, at + 24);
+  const pid = getUint64(view, at + ShareAt.pid);
   if (view.getUint32(at, true) !== HEADER_SIZE + MARK_SIZE || !(pid >= 1 && pid <= 0x7fffffff)) {
     throw new ProtocolError("no offer of memory to share");
   }
   const mark = new Uint8Array(view.buffer, view.byteOffset + at + HEADER_SIZE, MARK_SIZE);
-  return sharing.open(pid, view.getUint32(at + 36, true), mark);
+  return sharing.open(pid, view.getUint32(at + ShareAt.memoryDescriptor, true), mark);
 }
 
 /** The other side: what the other end of a link lends us, from its offer on. */
@@ -141,7 +136,7 @@ export class Borrowed {
    */
   heard(sharing: Sharing | null, view: DataView, at: number): "lends" | "borrows" | "nothing" {
     if (sharing === null) throw new ProtocolError("memory cannot be shared over this connection");
-    const op = view.getUint8(at + 5);
+    const op = view.getUint8(at + ShareAt.op);
     if (op === ShareOp.ACCEPT) return "borrows";
     if (op !== ShareOp.OFFER || this.#from !== null) throw new ProtocolError("no offer of memory to share");
     const memory = openOffer(sharing, view, at);
@@ -157,8 +152,8 @@ export class Borrowed {
   copy(view: DataView, at: number, pool: Pool): Uint8Array<ArrayBuffer> | null {
     if (this.#from === null) throw new ProtocolError("publish: no memory is lent");
     const { memory } = this.#from;
-    const offset = getUint64(view, at + 24);
-    const length = view.getUint32(at + 32, true);
+    const offset = getUint64(view, at + SharedPartAt.memoryOffset);
+    const length = view.getUint32(at + SharedPartAt.frameLength, true);
     const slot = offset / SLOT_SIZE;
     const fits = view.getUint32(at, true) === HEADER_SIZE && length <= PUBLISH_PART_MAX && length % 8 === 0;
     if (!fits || !(Number.isInteger(slot) && slot < SLOTS)) throw new ProtocolError("publish: no such part is lent");
@@ -167,15 +162,15 @@ export class Borrowed {
     // What was copied is looked at, and nothing that its owner could change meanwhile. The header is the frame's own.
     part.set(new Uint8Array(view.buffer, view.byteOffset + at, HEADER_SIZE));
     part.set(memory.subarray(offset + HEADER_SIZE, offset + size), HEADER_SIZE);
-    if (Atomics.load(countersOf(memory), slot) !== view.getInt32(at + 36, true)) {
+    if (Atomics.load(countersOf(memory), slot) !== view.getInt32(at + SharedPartAt.slotCounter, true)) {
       pool.give(part);
       return null;
     }
     const header = new DataView(part.buffer, part.byteOffset, HEADER_SIZE);
-    header.setUint32(0, size, true);
-    header.setUint8(5, PublishOp.MORE);
-    setUint64(header, 24, 0);
-    header.setUint32(36, 0, true);
+    header.setUint32(At.size, size, true);
+    header.setUint8(PublishAt.part, PublishOp.MORE);
+    setUint64(header, SharedPartAt.memoryOffset, 0);
+    header.setUint32(SharedPartAt.slotCounter, 0, true);
     return part;
   }
 

@@ -1,0 +1,147 @@
+/**
+ * Kinds of frames, and the operations and flags that some of them carry. src/core/wire/README.md has the table of kinds
+ * with who sends each; fields.ts names their fields.
+ */
+export const Kind = {
+  /** First frame of a connection. offset: MAGIC, aux: PROTOCOL_VERSION. */
+  HELLO: 1,
+  /** The server's answer to an arbiter: JSON. op: 1 to an arbiter that comes back. */
+  WELCOME: 2,
+  /** Answer to a request. op: status, seq: place in the order, aux and body by kind; text when status is an error. */
+  REPLY: 3,
+  /** First frame of a further channel of a process: offset: MAGIC, aux: version, rank, body: token (8 bytes). */
+  ATTACH: 4,
+  /** First frame of one who asks how the session is. op: StatusOp, body for MEMORY: offset and length, 8 bytes each. Answer:
+   * REPLY with JSON, or with the bytes of the map. */
+  STATUS: 5,
+  /** The connection ends; op: status, body: why, in words. */
+  FAIL: 6,
+  /** offset: page, length: bytes of the hole in it, aux: first byte of the hole in the page, seq: the process's descriptor of its
+   * shadow. The arbiter keeps the bytes of this page outside the hole current in the shadow. Answer: REPLY. */
+  SHADOW: 7,
+  /** offset: page. Ends SHADOW. Answer: REPLY. */
+  UNSHADOW: 8,
+  /** Pipelined: answered when all that was in the node's ring has been applied on this node. Answer: REPLY. */
+  FENCE: 9,
+  /** Pipelined: there is something in the ring, and the arbiter was asleep. No answer. */
+  DOORBELL: 10,
+  /** To a process: the part it named in a PUBLISH that is STAGED was taken, its place may be used again. offset: of that. */
+  TAKEN: 11,
+  /** Before an arbiter's greeting: offset: MAGIC, aux: version, body: nonce. Answer: CHALLENGE, without a nonce where no
+   * proof is demanded. See auth.ts. */
+  CHALLENGE: 14,
+  /** Answer to CHALLENGE, and the server's answer to that. body: proof. */
+  PROOF: 15,
+  /**
+   * Between arbiter and server, when there was nothing else to say for a while. From an arbiter: offset: the last entry of
+   * the order it has applied. From the server: offset: the last entry that all nodes have applied. op: PingOp.
+   */
+  PING: 12,
+  /**
+   * From a server that takes over: hand over your state. From the arbiter: a piece of it. op: StateOp, length: bytes in
+   * the body, at most STATE_PIECE_MAX, offset: place in the map.
+   */
+  STATE: 13,
+
+  /** offset: pid, aux: wished rank + 1 or 0, op: 1 if not in direct mode, body: name of the node, length: its bytes. */
+  JOIN: 16,
+  /** op: 0 left, 1 lost, aux: 1 if the server gave its node up: nothing of the node follows. */
+  LEAVE: 17,
+  /** body: `length` bytes to put at `offset`. */
+  STORE: 18,
+  /** op: AtomicOp, length: width, body: operand (16 bytes), compare (16 bytes). Reply body: old value (16 bytes). */
+  ATOMIC: 19,
+  /**
+   * length: bytes of runs in the body, op: 1 if more parts of this entry follow, 2 (from an arbiter only, without runs)
+   * if the rest will never come and the parts before are to be forgotten: that never enters the order. op: 3 (from a
+   * process only, without a body): as 1, but the `length` bytes of runs are at `offset` of the process's staging area,
+   * whose descriptor there is seq. Answer: TAKEN. op: 4 (between arbiter and server, without a body): as 1, but the frame
+   * is at `offset` of the memory that the sender shares, and aux is its slot's counter.
+   */
+  PUBLISH: 20,
+  BARRIER: 21,
+  /** body: name, length: its bytes, aux: initial value, op: 1 for try. */
+  SEM_WAIT: 22,
+  /** body: name, length: its bytes, aux: initial value, offset: how much to add, 0 or 1. */
+  SEM_POST: 23,
+  /** Takes back the wait, sleep or lock with the same tag: it ends with TIMEOUT if it was still waiting. */
+  SEM_CANCEL: 24,
+  /** offset: bytes wanted, aux: alignment. Reply offset: where the block is. */
+  ALLOC: 25,
+  /** offset: where the block is. */
+  FREE: 26,
+  /** offset: bytes, aux: alignment, body: name, length: its bytes. Reply offset: where the block is. */
+  NAMED: 27,
+  /**
+   * Sleep if the `length` bytes at `offset` equal the body (8 bytes): until WAKE, SEM_CANCEL, or not at all (AGAIN).
+   * op: 1 if the comparison was made already (direct mode).
+   */
+  SLEEP: 28,
+  /** offset: place, aux: how many sleepers to wake. Reply offset: how many were. */
+  WAKE: 29,
+  /** body: name, length: its bytes, op: 1 for try. OWNER_DIED in the answer: it is locked, but its last owner died with it. */
+  LOCK: 30,
+  /** body: name, length: its bytes, op: 1 to hand on OWNER_DIED as well: what the lock guards was not put in order. */
+  UNLOCK: 31,
+
+  /**
+   * A piece of a map at one point of the order. body: runs as in PUBLISH, length: their bytes, at most PUBLISH_PART_MAX,
+   * seq: behind which entry, op: 1 if more pieces follow, 0 for the last one. What no run names is zero. See picture.ts.
+   */
+  MAP: 32,
+  /**
+   * First frame of one who wants a picture of the session. Answer: REPLY with JSON (a SessionImage), then MAP to the last
+   * one, all as at one place of the order; or FAIL.
+   */
+  SNAPSHOT: 33,
+  /**
+   * First frame of one who wants to see what happens. Answer: REPLY with JSON (TraceInfo), then TRACE again and again, every
+   * TRACE_INTERVAL_MS (length: bytes of records in the body, aux: how many more were dropped; see trace.ts); or FAIL.
+   */
+  TRACE: 34,
+  /**
+   * Between arbiter and server on one host, either way: op: ShareOp; an offer of memory in which parts of publications lie:
+   * offset: pid of its owner, aux: the owner's descriptor of it, body: 8 bytes that are in it; or that what was offered is
+   * mapped, and parts may be LENT from now on. See lending.ts.
+   */
+  SHARE: 35,
+  /**
+   * In an elastic session, about the end of direct mode. From the server to the arbiter of the one node that has processes:
+   * one of another node waits, change over. Between the arbiter and a process, on its main channel: op: ChangeOp. See
+   * change-over.ts.
+   */
+  CHANGE: 36,
+  /**
+   * An ordered operation of the arbiter whose node ends direct mode: the bytes of its map. op: CopyOp, of PIECE length:
+   * bytes of runs in the body, at most PUBLISH_PART_MAX.
+   */
+  COPY: 37,
+} as const;
+export type Kind = (typeof Kind)[keyof typeof Kind];
+
+/** Tag of what an arbiter or the server itself orders: nobody waits for its answer. */
+export const NO_TAG = 0xffffffff;
+
+export const ORDERED_FIRST = Kind.JOIN;
+export const ORDERED_LAST = Kind.UNLOCK;
+
+/** Equal to `enum dsm_atomic_op` in region.h. */
+export const AtomicOp = { ADD: 1, AND: 2, OR: 3, XOR: 4, XCHG: 5, CMPXCHG: 6, NEG: 7 } as const;
+export type AtomicOp = (typeof AtomicOp)[keyof typeof AtomicOp];
+
+/** What is wanted of a STATUS: the facts, with heat, or bytes of the map. */
+export const StatusOp = { FACTS: 0, HEAT: 1, MEMORY: 2 } as const;
+/** LEAVING: the last frame of an arbiter that needs its place no more. ASK: the server wants an ANSWER at once. */
+export const PingOp = { BEAT: 0, LEAVING: 1, ASK: 2, ANSWER: 3 } as const;
+
+/** WATCH, from a process: it may write to the map, and waits on this connection to be told to CLOSE it. CLOSED: it has. */
+export const ChangeOp = { WATCH: 0, CLOSE: 1, CLOSED: 2 } as const;
+/** BEGIN: what other nodes have of the map is nothing. END: the last piece was before, and direct mode is over. */
+export const CopyOp = { BEGIN: 0, PIECE: 1, END: 2 } as const;
+
+export const PublishOp = { LAST: 0, MORE: 1, ABANDON: 2, STAGED: 3, LENT: 4 } as const;
+/** JSON; bytes of the map, of which what is not sent is zero; entries of the order as they lie; all has been sent. */
+export const StateOp = { SESSION: 1, MAP: 2, ENTRIES: 3, LAST: 4 } as const;
+
+/** Most bytes of state in one STATE frame. */
+export const STATE_PIECE_MAX = 256 << 10;
