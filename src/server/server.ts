@@ -33,10 +33,10 @@ import { checkSize, pageRound } from "../core/base/size.ts";
 import { parseProcess, startOf } from "../core/launch/process.ts";
 import type { ApplyRuns } from "../core/memory/map-bytes.ts";
 import type { Directory } from "../core/messages/daemon-api.ts";
-import type { SessionImage } from "../core/messages/saved-session.ts";
+import type { SavedSession } from "../core/messages/saved-session.ts";
+import type { SessionConfig } from "../core/messages/session-state.ts";
 import { type Recovered, Recovery, type RecoveryConfig } from "../core/sequencer/recovery.ts";
 import { type AwayNode, Sequencer, type SequencerOutput, STAGED_PER_MAP_BYTE } from "../core/sequencer/sequencer.ts";
-import type { SessionConfig } from "../core/session/session.ts";
 import { encode, encodeText, ProtocolError } from "../core/wire/frame.ts";
 import { freeNow, PartPool } from "../core/wire/frame-reader.ts";
 import { Kind } from "../core/wire/kinds.ts";
@@ -58,7 +58,7 @@ export interface ServerOptions {
   /** Processes may join while it runs. */
   elastic?: boolean;
   /** What the session begins with: an image, and the bytes of its map, which are the server's from then on. */
-  restore?: { image: SessionImage; map: Uint8Array };
+  restore?: { image: SavedSession; map: Uint8Array };
   /** Connections that the limit of open files allows; left out: LINKS_MAX. */
   connectionsMax?: number;
   /** Where the server registers itself; null: nowhere. */
@@ -258,7 +258,7 @@ class ServerShell {
     certain: boolean,
     config: SessionConfig,
     memory: Uint8Array,
-    image: SessionImage | null,
+    image: SavedSession | null,
     connectionsMax: number,
     applyRuns: ApplyRuns | null,
     sharing: Sharing | null,

@@ -1,9 +1,12 @@
 /** The map of a node that ends direct mode, piece by piece, and what it does to those that follow. */
+
 import { describe, expect, test } from "bun:test";
 import { PAGE_SIZE } from "../../src/core/base/limits.ts";
 import { MapBytes } from "../../src/core/memory/map-bytes.ts";
+import { type SessionConfig, welcomeIncludesMap } from "../../src/core/messages/session-state.ts";
 import { COPY_PACE, encodeCopy, MapCopy } from "../../src/core/replica/direct-mode-exit.ts";
-import { bringsMap, Session, type SessionConfig } from "../../src/core/session/session.ts";
+import { NO_EFFECTS } from "../../src/core/session/effects.ts";
+import { Session } from "../../src/core/session/session.ts";
 import { HEADER_SIZE } from "../../src/core/wire/at.ts";
 import { checkOperation } from "../../src/core/wire/check-operation.ts";
 import { encode, encodeText } from "../../src/core/wire/frame.ts";
@@ -17,15 +20,11 @@ const CONFIG: SessionConfig = {
   ...{ name: "s", instance: "1", processes: 1, size: SIZE, base: 2 ** 45, order: "sequential", onLoss: "fail" },
   elastic: true,
 };
-const NOTHING = {
-  ...{ watching: false, wrote(): void {}, complete(): void {}, ranked(): void {}, gone(): void {} },
-  ended(): void {},
-};
 const join = (node: number, op = 0): Uint8Array => encode({ kind: Kind.JOIN, op, node, body: encodeText(`n${node}`) });
 
 /** A session whose only process is on node 1. */
 function begun(memory: Uint8Array, node = -1, config = CONFIG): Session {
-  const session = new Session(config, new MapBytes(memory), NOTHING);
+  const session = new Session(config, new MapBytes(memory), NO_EFFECTS);
   session.node = node;
   session.apply(viewOf(join(1)), 0);
   return session;
@@ -78,15 +77,15 @@ describe("the copy of a map", () => {
     for (const step of steps) {
       const [state] = sessions.map((session) => {
         session.apply(viewOf(step), 0);
-        const { direct, copying } = session.snapshot();
-        return `${direct} ${copying} ${bringsMap(session.snapshot())}`;
+        const { direct, copying } = session.state();
+        return `${direct} ${copying} ${welcomeIncludesMap(session.state())}`;
       });
       states.push(state as string);
     }
     expect(states).toEqual(["true true true", "true true true", "false false true"]);
     expect(Buffer.compare(other, source)).toBe(0);
     expect(own.every((byte) => byte === 8)).toBe(true);
-    expect(sessions.map(({ published }) => published)).toEqual([0, 0]);
+    expect(sessions.map(({ bytesWritten }) => bytesWritten)).toEqual([0, 0]);
     // Direct mode is over: whatever comes of that kind changes nothing.
     sessions[0].apply(viewOf(encodeCopy(CopyOp.BEGIN, 1)), 0);
     expect(Buffer.compare(other, source)).toBe(0);
@@ -97,18 +96,18 @@ describe("an elastic session", () => {
   test("begins in direct mode if all are on one node and none refuses, and stays in it when others join there", () => {
     const session = begun(new Uint8Array(SIZE));
     session.apply(viewOf(join(1)), 0);
-    expect([session.direct, session.present, bringsMap(session.snapshot())]).toEqual([true, 2, false]);
-    const other = new Session(CONFIG, new MapBytes(new Uint8Array(SIZE)), NOTHING);
+    expect([session.direct, session.present, welcomeIncludesMap(session.state())]).toEqual([true, 2, false]);
+    const other = new Session(CONFIG, new MapBytes(new Uint8Array(SIZE)), NO_EFFECTS);
     other.apply(viewOf(join(1, 1)), 0);
-    expect([other.direct, bringsMap(other.snapshot())]).toEqual([false, true]);
+    expect([other.direct, welcomeIncludesMap(other.state())]).toEqual([false, true]);
   });
 
   test("is the same in the midst of it when it is restored there", () => {
     const memory = new Uint8Array(SIZE);
     const session = begun(memory);
     session.apply(viewOf(encodeCopy(CopyOp.BEGIN, 1)), 0);
-    const again = Session.restore(session.snapshot(), new MapBytes(memory), NOTHING);
-    expect(again.snapshot()).toEqual(session.snapshot());
+    const again = Session.fromState(session.state(), new MapBytes(memory), NO_EFFECTS);
+    expect(again.state()).toEqual(session.state());
   });
 });
 

@@ -2,7 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import { Status } from "../../src/core/base/errors.ts";
 import { FRAME_MAX, WELCOME_MAX } from "../../src/core/base/limits.ts";
-import type { SessionConfig } from "../../src/core/session/session.ts";
+import type { SessionConfig } from "../../src/core/messages/session-state.ts";
 import { HEADER_SIZE } from "../../src/core/wire/at.ts";
 import { bodyText, encode, encodeText, type Frame, getUint64 } from "../../src/core/wire/frame.ts";
 import { AtomicOp, Kind } from "../../src/core/wire/kinds.ts";
@@ -131,7 +131,7 @@ class Play {
   }
 
   state(node?: Node): string {
-    return JSON.stringify((node?.replica ?? this.cluster.sequencer).session.snapshot());
+    return JSON.stringify((node?.replica ?? this.cluster.sequencer).session.state());
   }
 }
 
@@ -551,7 +551,7 @@ describe("the end of direct mode", () => {
     for (let tag = 1; tag <= 50; tag += 1) p.send(tag % 2 === 0 ? sleep(tag, tag, 0) : semaphore(Kind.SEM_WAIT, tag));
     p.channel.up.end();
     play.local();
-    expect(node.replica?.session.snapshot()).toMatchObject({ sleepers: [], semaphores: [{ waiters: [] }] });
+    expect(node.replica?.session.state()).toMatchObject({ sleepers: [], semaphores: [{ waiters: [] }] });
     // Its channel's number is free again.
     const extra = new Talker(node, "extra");
     expect(extra.channel.index).toBe(p.channel.index);

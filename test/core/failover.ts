@@ -12,9 +12,11 @@
  * In some sessions, elastic ones, nodes come while it runs, with a picture of the memory. If such a session is in direct
  * mode its processes write to the memory by themselves, and then it changes over: at the end all nodes have what they wrote.
  */
+
 import { Status } from "../../src/core/base/errors.ts";
 import { FRAME_MAX, WELCOME_MAX } from "../../src/core/base/limits.ts";
 import { MapBytes } from "../../src/core/memory/map-bytes.ts";
+import type { SessionConfig } from "../../src/core/messages/session-state.ts";
 import type { Replica } from "../../src/core/replica/replica.ts";
 import { type Recovered, Recovery } from "../../src/core/sequencer/recovery.ts";
 import {
@@ -24,7 +26,8 @@ import {
   Sequencer,
   type Welcome,
 } from "../../src/core/sequencer/sequencer.ts";
-import { Session, type SessionConfig } from "../../src/core/session/session.ts";
+import { NO_EFFECTS } from "../../src/core/session/effects.ts";
+import { Session } from "../../src/core/session/session.ts";
 import { HEADER_SIZE } from "../../src/core/wire/at.ts";
 import { bodyText, encode, encodeJson, encodeText, type Frame } from "../../src/core/wire/frame.ts";
 import { FrameReader } from "../../src/core/wire/frame-reader.ts";
@@ -916,7 +919,13 @@ class Simulator {
   /** Every node against a reference that applies the order once. */
   #compare(): void {
     const memory = new Uint8Array(SIZE);
-    const reference = new Session(this.config, new MapBytes(memory), NO_EFFECTS);
+    let before: bigint | undefined;
+    const reference = new Session(this.config, new MapBytes(memory), {
+      ...NO_EFFECTS,
+      onReply: (_node, _tag, { old }) => {
+        before = old?.getBigUint64(0, true);
+      },
+    });
     const places = new Map<number, number>();
     for (const [index, { frames, complete }] of this.#order.entries()) {
       // Only those that had no need to apply it are left.
@@ -929,8 +938,8 @@ class Simulator {
       if (places.has(id)) throw new Violation(`operation ${id} is in the order twice`);
       places.set(id, index);
       const old = this.#olds.get(id);
-      if (old !== undefined && old !== reference.old.getBigUint64(0, true)) {
-        throw new Violation(`an addition gave ${old} in place of ${reference.old.getBigUint64(0, true)}`);
+      if (old !== undefined && old !== before) {
+        throw new Violation(`an addition gave ${old} in place of ${before}`);
       }
     }
     for (const { node, done } of this.#processes) {
@@ -945,7 +954,7 @@ class Simulator {
     }
     const { core, state: serverState } = this.#server;
     if (serverState === "up" && core instanceof Sequencer && core.session.seq === reference.seq) {
-      const [got, expected] = [core.session, reference].map((session) => JSON.stringify(session.snapshot()));
+      const [got, expected] = [core.session, reference].map((session) => JSON.stringify(session.state()));
       if (got !== expected) throw new Violation(`the server differs:\n${got}\n${expected}`);
       // In direct mode it has no copy of the map.
       const same = core.session.direct || Buffer.compare(this.#server.memory, memory) === 0;
@@ -956,7 +965,7 @@ class Simulator {
       // The session was over when it came: it had nobody to be told anything.
       if (state === "done" && processes.every((process) => process.state === "lost")) continue;
       if (replica.session.seq !== reference.seq) throw new Violation(`${name} lacks entries`);
-      const [got, expected] = [replica.session, reference].map((session) => JSON.stringify(session.snapshot()));
+      const [got, expected] = [replica.session, reference].map((session) => JSON.stringify(session.state()));
       if (got !== expected) throw new Violation(`${name} differs:\n${got}\n${expected}`);
       // What they wrote by themselves is in no order.
       if (this.config.elastic === true && replica.session.direct) continue;
@@ -979,8 +988,3 @@ function idOf(frame: Uint8Array): number {
       return 0;
   }
 }
-
-const NO_EFFECTS = {
-  ...{ watching: false, wrote(): void {}, complete(): void {}, ranked(): void {}, gone(): void {} },
-  ended(): void {},
-};

@@ -1,9 +1,9 @@
 /** Random bytes and damaged frames into everything that reads from a connection: only that connection may suffer. */
 import { describe, expect, test } from "bun:test";
 import { CHANNELS_MAX, FRAME_MAX, GREETING_FRAME_MAX, LINKS_MAX, NODES_MAX } from "../../src/core/base/limits.ts";
+import type { SessionConfig } from "../../src/core/messages/session-state.ts";
 import type { Replica } from "../../src/core/replica/replica.ts";
 import { Sequencer } from "../../src/core/sequencer/sequencer.ts";
-import type { SessionConfig } from "../../src/core/session/session.ts";
 import { HEADER_SIZE } from "../../src/core/wire/at.ts";
 import { checkOperation } from "../../src/core/wire/check-operation.ts";
 import { encode, encodeJson, encodeText, type Frame, ProtocolError } from "../../src/core/wire/frame.ts";
@@ -231,7 +231,7 @@ describe("damage from", () => {
       }
       cluster.settle();
       checkHealthy(stage, seed & 0xff);
-      expect(cluster.nodes[0]?.replica?.session.snapshot()).toEqual(cluster.sequencer.session.snapshot());
+      expect(cluster.nodes[0]?.replica?.session.state()).toEqual(cluster.sequencer.session.state());
     }
   });
 

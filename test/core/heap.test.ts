@@ -1,7 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import { isAlignment } from "../../src/core/base/alignment.ts";
 import { ALIGN_MAX, BLOCKS_MAX, SIZE_MAX } from "../../src/core/base/limits.ts";
-import { type Block, Heap } from "../../src/core/session/heap.ts";
+import type { Block } from "../../src/core/messages/session-state.ts";
+import { Heap } from "../../src/core/session/heap.ts";
 import { Random } from "../support/core-random.ts";
 
 const MAP = 4096;

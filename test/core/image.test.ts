@@ -4,8 +4,8 @@ import { DsmError } from "../../src/core/base/errors.ts";
 import { PAGE_SIZE, PICTURES_MAX, WELCOME_MAX } from "../../src/core/base/limits.ts";
 import { MapBytes } from "../../src/core/memory/map-bytes.ts";
 import { Picture } from "../../src/core/memory/map-snapshot.ts";
-import { readImage, type SessionImage, slotOf } from "../../src/core/messages/saved-session.ts";
-import type { SessionConfig } from "../../src/core/session/session.ts";
+import { parseSavedSession, type SavedSession, slotOf } from "../../src/core/messages/saved-session.ts";
+import type { SessionConfig } from "../../src/core/messages/session-state.ts";
 import { HEADER_SIZE } from "../../src/core/wire/at.ts";
 import { bodyText, encode, encodeText } from "../../src/core/wire/frame.ts";
 import { FrameReader } from "../../src/core/wire/frame-reader.ts";
@@ -23,7 +23,7 @@ const config: SessionConfig = {
   onLoss: "continue",
 };
 
-const image: SessionImage = {
+const image: SavedSession = {
   config,
   seq: 99,
   semaphores: [{ name: "gate", value: 3 }],
@@ -60,8 +60,8 @@ describe("a node that joins a restored session", () => {
     expect(same(node.memory, cluster.memory)).toBe(true);
     const { session } = node.replica;
     expect(session.semaphores()).toEqual([{ name: "gate", value: 3, waiters: [] }]);
-    expect(session.image()).toEqual({ ...image, seq: 0 });
-    expect(session.snapshot()).toEqual(cluster.sequencer.session.snapshot());
+    expect(session.save()).toEqual({ ...image, seq: 0 });
+    expect(session.state()).toEqual(cluster.sequencer.session.state());
   });
 
   test("does not get them once the session runs: it has no processes there", () => {
@@ -140,7 +140,9 @@ describe("a snapshot", () => {
     const { frames, id } = reader(cluster);
     expect(frames.map((frame) => frame[4])).toEqual([Kind.REPLY]);
     const reply = frames.shift() as Uint8Array;
-    const saved = readImage(JSON.parse(bodyText(reply, HEADER_SIZE, reply.length - HEADER_SIZE).replace(/\0+$/, "")));
+    const saved = parseSavedSession(
+      JSON.parse(bodyText(reply, HEADER_SIZE, reply.length - HEADER_SIZE).replace(/\0+$/, "")),
+    );
     expect(saved).toEqual({ ...image, seq: 2 });
     for (let piece = 0, more = true; more; piece += 1) {
       for (const offset of [piece * 5000, config.size - 8 - piece * 9000]) {
@@ -189,11 +191,11 @@ describe("a snapshot", () => {
 
 describe("an image", () => {
   test("comes back as it was", () => {
-    expect(readImage(JSON.parse(JSON.stringify(image)))).toEqual(image);
+    expect(parseSavedSession(JSON.parse(JSON.stringify(image)))).toEqual(image);
     expect(slotOf(config.base)).toBe(0);
   });
 
-  const wrong: [string, (value: Record<string, never> & SessionImage) => unknown][] = [
+  const wrong: [string, (value: Record<string, never> & SavedSession) => unknown][] = [
     ["nothing", () => null],
     ["a list", () => []],
     ["no settings", (value) => ({ ...value, config: 1 })],
@@ -213,6 +215,6 @@ describe("an image", () => {
     ["no place in the order", (value) => ({ ...value, seq: -1 })],
   ];
   test.each(wrong)("with %s is refused", (_what, change) => {
-    expect(() => readImage(change(structuredClone(image) as never))).toThrow(DsmError);
+    expect(() => parseSavedSession(change(structuredClone(image) as never))).toThrow(DsmError);
   });
 });

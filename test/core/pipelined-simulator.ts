@@ -13,11 +13,14 @@
  *
  * When nothing moves any more nothing is left in a ring, and all maps are the same.
  */
+
 import { Status } from "../../src/core/base/errors.ts";
 import { MapBytes } from "../../src/core/memory/map-bytes.ts";
+import type { SessionConfig } from "../../src/core/messages/session-state.ts";
 import { Replica, type ReplicaOutput } from "../../src/core/replica/replica.ts";
 import { Ring, type RingLock } from "../../src/core/replica/store-ring.ts";
-import { Session, type SessionConfig } from "../../src/core/session/session.ts";
+import { NO_EFFECTS } from "../../src/core/session/effects.ts";
+import { Session } from "../../src/core/session/session.ts";
 import { HEADER_SIZE } from "../../src/core/wire/at.ts";
 import { encode, type Frame, getUint64 } from "../../src/core/wire/frame.ts";
 import { AtomicOp, Kind, NO_TAG, PublishOp } from "../../src/core/wire/kinds.ts";
@@ -33,7 +36,6 @@ const SIZE = 4096;
 /** Who holds a lock when no process does. */
 const ARBITER = 0xffff;
 const SNAPSHOT_EVERY = 16;
-const NO_EFFECTS = { watching: false, wrote() {}, complete() {}, ranked() {}, gone() {}, ended() {} };
 
 export interface Report {
   entries: number;
@@ -175,8 +177,16 @@ class Simulator {
     });
   }
 
+  /** The value before the last atomic operation of the reference. */
+  #old: Uint8Array = new Uint8Array(16);
+
   #newSession(memory: Uint8Array): Session {
-    return new Session(this.#config, new MapBytes(memory), NO_EFFECTS);
+    return new Session(this.#config, new MapBytes(memory), {
+      ...NO_EFFECTS,
+      onReply: (_node, _tag, { old }) => {
+        if (old !== null) this.#old = new Uint8Array(old.buffer.slice(0));
+      },
+    });
   }
 
   run(): Report {
@@ -546,7 +556,7 @@ class Simulator {
     }
     this.#entries.push(frame);
     this.#order.apply(view, 0);
-    if (kind === Kind.ATOMIC) this.#olds.set(this.#order.seq, new Uint8Array(this.#order.old.buffer.slice(0)));
+    if (kind === Kind.ATOMIC) this.#olds.set(this.#order.seq, this.#old);
   }
 
   /** Of how many stores the entry is, which are to be the next that were queued on its node. */
@@ -626,8 +636,8 @@ class Simulator {
     const head = applied === 0 ? RING_START : (queued[applied - 1] as Queued).end;
     if (words.head !== head) throw new Violation(`${node.name}: room is given back too early or too late`);
     if (entries % SNAPSHOT_EVERY === 0) {
-      const state = JSON.stringify(node.replica?.session.snapshot());
-      if (state !== JSON.stringify(session.snapshot())) throw new Violation(`${node.name}: another state`);
+      const state = JSON.stringify(node.replica?.session.state());
+      if (state !== JSON.stringify(session.state())) throw new Violation(`${node.name}: another state`);
     }
     for (const { place, hole, shadow, state } of this.#processes) {
       if (place.node !== node || hole === null || state === "dead") continue;

@@ -9,7 +9,9 @@ import {
   WAITING_MAX,
 } from "../../src/core/base/limits.ts";
 import { MapBytes } from "../../src/core/memory/map-bytes.ts";
-import { type Effects, Session, type SessionConfig } from "../../src/core/session/session.ts";
+import type { SessionConfig } from "../../src/core/messages/session-state.ts";
+import type { Effects } from "../../src/core/session/effects.ts";
+import { Session } from "../../src/core/session/session.ts";
 import { encode, encodeText, type Frame } from "../../src/core/wire/frame.ts";
 import { AtomicOp, Kind } from "../../src/core/wire/kinds.ts";
 import { publication } from "../support/core-frames.ts";
@@ -31,22 +33,30 @@ class Machine {
   readonly memory = new Uint8Array(SIZE);
   readonly effects: Effects;
   session: Session;
+  /** Of the last reply, and of the last one to an atomic operation. */
+  value = 0;
+  old: DataView = new DataView(new ArrayBuffer(16));
 
   constructor(processes: number) {
     this.effects = {
-      watching: true,
-      wrote: (offset, length) =>
+      wantsWrites: true,
+      onWrite: (offset, length) =>
         this.said.push(`wrote ${offset}+${length}: ${this.memory.subarray(offset, offset + Math.min(length, 4))}`),
-      complete: (node, tag, status, aux) => this.said.push(`${node}/${tag} status ${status}, ${aux}`),
-      ranked: (node, tag, rank) => this.said.push(`${node}/${tag} rank ${rank}`),
-      gone: (node, rank) => this.said.push(`rank ${rank} of ${node} gone`),
-      ended: () => this.said.push("ended"),
+      onReply: (node, tag, { status, aux, value, old }) => {
+        this.said.push(`${node}/${tag} status ${status}, ${aux}`);
+        this.value = value;
+        if (old !== null) this.old = new DataView(old.buffer.slice(0));
+      },
+      onRankAssigned: (node, tag, rank) => this.said.push(`${node}/${tag} rank ${rank}`),
+      onProcessGone: (node, rank) => this.said.push(`rank ${rank} of ${node} gone`),
+      onEnd: () => this.said.push("ended"),
     };
     this.session = new Session(config(processes), new MapBytes(this.memory), this.effects);
   }
 
   apply(frame: Frame): string[] {
     this.said.length = 0;
+    this.value = 0;
     const bytes = new Uint8Array([...new Array(16).fill(0xff), ...encode(frame)]);
     this.session.apply(new DataView(bytes.buffer, 8), 8);
     return [...this.said];
@@ -108,9 +118,9 @@ describe("effects", () => {
     const body = new Uint8Array(32).fill(1);
     const add = { kind: Kind.ATOMIC, op: AtomicOp.ADD, length: 2, node: 1, tag: 9, body };
     expect(machine.apply(add)).toEqual(["wrote 0+2: 2,3", "1/9 status 0, 0"]);
-    expect(machine.session.old.getBigUint64(0, true)).toBe(0x0201n);
-    expect(machine.session.old.getBigUint64(8, true)).toBe(0n);
-    expect(machine.session.published).toBe(5);
+    expect(machine.old.getBigUint64(0, true)).toBe(0x0201n);
+    expect(machine.old.getBigUint64(8, true)).toBe(0n);
+    expect(machine.session.bytesWritten).toBe(5);
   });
 
   test("of a part: bytes only; the sequence number and the answer belong to the last", () => {
@@ -166,7 +176,7 @@ test("who may issue, and who is present", () => {
 
 test("nothing is said of what is written while nobody watches", () => {
   const machine = started(2);
-  machine.effects.watching = false;
+  machine.effects.wantsWrites = false;
   const body = new Uint8Array(32).fill(1);
   const common = { node: 1, tag: 9 };
   for (const frame of [
@@ -199,7 +209,7 @@ describe("direct mode", () => {
       machine.join(1, tag);
     }
     expect(machine.session.direct).toBe(true);
-    expect(machine.session.snapshot().direct).toBe(true);
+    expect(machine.session.state().direct).toBe(true);
   });
 
   test("does not when they are on two, or one refused", () => {
@@ -231,11 +241,11 @@ describe("direct mode", () => {
     for (const noDirect of [0, 1]) {
       const machine = new Machine(2);
       machine.join(1, 0, noDirect);
-      const copy = Session.restore(machine.session.snapshot(), new MapBytes(machine.memory), machine.effects);
+      const copy = Session.fromState(machine.session.state(), new MapBytes(machine.memory), machine.effects);
       machine.session = copy;
       machine.join(1, 1);
       expect(machine.session.direct).toBe(noDirect === 0);
-      expect(Session.restore(copy.snapshot(), new MapBytes(machine.memory), machine.effects).direct).toBe(copy.direct);
+      expect(Session.fromState(copy.state(), new MapBytes(machine.memory), machine.effects).direct).toBe(copy.direct);
     }
   });
 
@@ -243,9 +253,9 @@ describe("direct mode", () => {
     const machine = new Machine(2);
     machine.join(1, 0);
     machine.join(1, 1);
-    expect(machine.session.everybodyHere).toBe(true);
+    expect(machine.session.allPresent).toBe(true);
     machine.apply({ kind: Kind.LEAVE, node: 1, rank: 0 });
-    expect([machine.session.everybodyHere, machine.session.direct]).toEqual([false, true]);
+    expect([machine.session.allPresent, machine.session.direct]).toEqual([false, true]);
     machine.apply({ kind: Kind.LEAVE, op: 1, node: 1, rank: 1 });
     expect(machine.session.direct).toBe(true);
   });
@@ -254,7 +264,7 @@ describe("direct mode", () => {
 describe("blocks", () => {
   const ok = ["1/9 status 0, 0"];
   const allocate = (machine: Machine, size: number, align = 1) => {
-    machine.effects.watching = false;
+    machine.effects.wantsWrites = false;
     return machine.apply({ kind: Kind.ALLOC, node: 1, tag: 9, offset: size, aux: align });
   };
   const named = (machine: Machine, name: string, size: number, align = 1) =>
@@ -269,7 +279,7 @@ describe("blocks", () => {
       ...ok,
     ]);
     allocate(machine, 10, 64);
-    expect(machine.session.value).toBe(128);
+    expect(machine.value).toBe(128);
     const zeros = [...machine.memory.entries()].filter(([, byte]) => byte === 0).map(([at]) => at);
     expect(zeros).toEqual([...Array(100).keys(), ...Array.from({ length: 10 }, (_, at) => 128 + at)]);
     // Given out again, zeroed again.
@@ -284,17 +294,17 @@ describe("blocks", () => {
     const machine = started(2);
     allocate(machine, 64);
     expect(named(machine, "grid", 100)).toEqual(ok);
-    expect(machine.session.value).toBe(64);
+    expect(machine.value).toBe(64);
     machine.memory.fill(7);
     expect(named(machine, "grid", 100, 4096)).toEqual(ok);
-    expect(machine.session.value).toBe(64);
+    expect(machine.value).toBe(64);
     expect(machine.memory[64]).toBe(7);
     expect(named(machine, "grid", 99)).toEqual([`1/9 status ${Status.MISMATCH}, 0`]);
     expect(named(machine, "Grid", 99)).toEqual(ok);
-    expect(machine.session.value).toBe(164);
+    expect(machine.value).toBe(164);
     free(machine, 64);
     expect(named(machine, "grid", 99)).toEqual(ok);
-    expect(machine.session.value).toBe(64);
+    expect(machine.value).toBe(64);
   });
 
   test("a name that is none", () => {
@@ -302,18 +312,18 @@ describe("blocks", () => {
     for (const name of ["a/b", "a\0b", ".."]) {
       expect(named(machine, name, 8)).toEqual([`1/9 status ${Status.INVALID}, 0`]);
     }
-    expect(machine.session.snapshot().blocks).toEqual([]);
+    expect(machine.session.state().blocks).toEqual([]);
   });
 
   test("exhaustion and wrong frees change nothing", () => {
     const machine = started(2);
     expect(allocate(machine, SIZE + 1)).toEqual([`1/9 status ${Status.NO_MEMORY}, 0`]);
     expect(allocate(machine, SIZE)).toEqual(ok);
-    const before = machine.session.snapshot().blocks;
+    const before = machine.session.state().blocks;
     expect(allocate(machine, 1)).toEqual([`1/9 status ${Status.NO_MEMORY}, 0`]);
     expect(named(machine, "grid", 1)).toEqual([`1/9 status ${Status.NO_MEMORY}, 0`]);
     expect(free(machine, 1)).toEqual([`1/9 status ${Status.INVALID}, 0`]);
-    expect(machine.session.snapshot().blocks).toEqual(before);
+    expect(machine.session.state().blocks).toEqual(before);
     expect(free(machine, 0)).toEqual(ok);
     expect(free(machine, 0)).toEqual([`1/9 status ${Status.INVALID}, 0`]);
   });
@@ -329,7 +339,7 @@ describe("blocks", () => {
     expect(machine.apply({ kind: Kind.ALLOC, node: 2, rank: 1, tag: 4, offset: 1, aux: 1 })).toEqual(left);
     const body = encodeText("x");
     expect(machine.apply({ kind: Kind.NAMED, node: 2, rank: 1, tag: 4, offset: 1, aux: 1, body })).toEqual(left);
-    expect(machine.session.snapshot().blocks).toEqual([{ offset: 0, size: 64, name: "" }]);
+    expect(machine.session.state().blocks).toEqual([{ offset: 0, size: 64, name: "" }]);
   });
 
   test("outlive who allocated them, and a loss", () => {
@@ -338,8 +348,8 @@ describe("blocks", () => {
     machine.apply({ kind: Kind.LEAVE, op: 1, node: 1, rank: 0 });
     const again = { kind: Kind.NAMED, node: 2, rank: 1, tag: 4, offset: 64, aux: 1, body: encodeText("grid") };
     expect(machine.apply(again)).toEqual(["2/4 status 0, 0"]);
-    expect(machine.session.value).toBe(0);
-    expect(machine.session.snapshot().blocks).toEqual([{ offset: 0, size: 64, name: "grid" }]);
+    expect(machine.value).toBe(0);
+    expect(machine.session.state().blocks).toEqual([{ offset: 0, size: 64, name: "grid" }]);
   });
 });
 
@@ -358,7 +368,7 @@ describe("sleeping", () => {
   const wake = (machine: Machine, rank: number, count: number, offset = 8) => {
     const said = machine.apply({ kind: Kind.WAKE, node: 1 + (rank % 2), rank, tag: 99, offset, aux: count });
     expect(said.at(-1)).toBe(`${1 + (rank % 2)}/99 status 0, 0`);
-    expect(machine.session.value).toBe(said.length - 1);
+    expect(machine.value).toBe(said.length - 1);
     return said.slice(0, -1);
   };
 
@@ -468,13 +478,13 @@ describe("sleeping", () => {
       sleep(machine, 0, 1, { offset: 64 + offset, length: 1 });
       wake(machine, 1, 1, 64 + offset);
     }
-    expect(machine.session.snapshot().sleepers).toEqual([]);
+    expect(machine.session.state().sleepers).toEqual([]);
     sleep(machine, 2, 1);
     machine.apply({ kind: Kind.LEAVE, node: 1, rank: 2, tag: 2 });
-    expect(machine.session.snapshot().sleepers).toEqual([]);
+    expect(machine.session.state().sleepers).toEqual([]);
     sleep(machine, 0, 1);
     machine.apply({ kind: Kind.LEAVE, op: 1, node: 2, rank: 1, tag: 2 });
-    expect(machine.session.snapshot().sleepers).toEqual([]);
+    expect(machine.session.state().sleepers).toEqual([]);
   });
 });
 
@@ -508,7 +518,7 @@ describe("limits", () => {
     machine.apply({ kind: Kind.WAKE, node: 1, tag: 0, aux: 1 });
     expect(sleep(0)).toEqual([]);
     expect(machine.apply({ kind: Kind.WAKE, node: 2, rank: 1, tag: 9, aux: 0xffffffff }).length).toBe(WAITING_MAX);
-    expect(machine.session.value).toBe(WAITING_MAX - 1);
+    expect(machine.value).toBe(WAITING_MAX - 1);
   });
 
   test("what waits for semaphores and locks, sleepers included", () => {
@@ -536,23 +546,23 @@ describe("limits", () => {
     const wait = { kind: Kind.SEM_WAIT, node: 1, tag: 7, body: encodeText("gate") };
     expect(machine.apply(wait)).toEqual([]);
     expect(machine.apply(wait)).toEqual([`1/7 status ${Status.BUSY}, 0`]);
-    expect(machine.session.snapshot().semaphores[0]?.waiters.length).toBe(1);
+    expect(machine.session.state().semaphores[0]?.waiters.length).toBe(1);
   });
 
   test("blocks", () => {
     const machine = started(1);
     const blocks = Array.from({ length: BLOCKS_MAX - 1 }, (_, index) => ({ offset: index, size: 1, name: "" }));
     const size = 2 * BLOCKS_MAX;
-    const snapshot = { ...machine.session.snapshot(), config: { ...config(1), size }, blocks };
-    machine.session = Session.restore(snapshot, new MapBytes(new Uint8Array(size)), machine.effects);
+    const snapshot = { ...machine.session.state(), config: { ...config(1), size }, blocks };
+    machine.session = Session.fromState(snapshot, new MapBytes(new Uint8Array(size)), machine.effects);
     const allocate = () => machine.apply({ kind: Kind.ALLOC, node: 1, tag: 1, offset: 1, aux: 1 });
-    machine.effects.watching = false;
+    machine.effects.wantsWrites = false;
     expect(allocate()).toEqual(["1/1 status 0, 0"]);
-    expect(machine.session.value).toBe(BLOCKS_MAX - 1);
+    expect(machine.value).toBe(BLOCKS_MAX - 1);
     expect(allocate()).toEqual([`1/1 status ${Status.NO_MEMORY}, 0`]);
     machine.apply({ kind: Kind.FREE, node: 1, tag: 1, offset: 5 });
     expect(allocate()).toEqual(["1/1 status 0, 0"]);
-    expect(machine.session.value).toBe(5);
+    expect(machine.value).toBe(5);
   });
 
   test("joins that wait for the end, all of them told then", () => {
@@ -599,13 +609,13 @@ test("a restored session goes on as the one it was taken from", () => {
   for (const frame of frames) {
     const copy = new Machine(3);
     copy.memory.set(machine.memory);
-    const snapshot = machine.session.snapshot();
-    copy.session = Session.restore(JSON.parse(JSON.stringify(snapshot)), new MapBytes(copy.memory), copy.effects);
-    expect(copy.session.snapshot()).toEqual(snapshot);
+    const snapshot = machine.session.state();
+    copy.session = Session.fromState(JSON.parse(JSON.stringify(snapshot)), new MapBytes(copy.memory), copy.effects);
+    expect(copy.session.state()).toEqual(snapshot);
     expect(copy.session.report()).toEqual(machine.session.report());
     expect(copy.apply(frame)).toEqual(machine.apply(frame));
-    expect(copy.session.value).toBe(machine.session.value);
-    expect(copy.session.snapshot()).toEqual(machine.session.snapshot());
+    expect(copy.value).toBe(machine.value);
+    expect(copy.session.state()).toEqual(machine.session.state());
     expect(copy.memory).toEqual(machine.memory);
   }
   expect(machine.session.phase).toBe("ended");
@@ -614,7 +624,7 @@ test("a restored session goes on as the one it was taken from", () => {
 test("a snapshot is a copy", () => {
   const machine = new Machine(2);
   machine.join(1, 0);
-  const snapshot = machine.session.snapshot();
+  const snapshot = machine.session.state();
   const text = JSON.stringify(snapshot);
   machine.join(1, 1);
   machine.apply({ kind: Kind.BARRIER, node: 1, rank: 0, tag: 1 });

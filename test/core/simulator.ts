@@ -12,11 +12,13 @@
  * time, with a picture of the memory, and go; if it begins as a direct one it changes over when others come, and then its
  * node's memory must be what the order says, with all that was written there.
  */
+
 import { Status } from "../../src/core/base/errors.ts";
 import { MapBytes } from "../../src/core/memory/map-bytes.ts";
+import type { Block, SessionConfig } from "../../src/core/messages/session-state.ts";
 import type { Replica } from "../../src/core/replica/replica.ts";
-import type { Block } from "../../src/core/session/heap.ts";
-import { Session, type SessionConfig } from "../../src/core/session/session.ts";
+import { NO_EFFECTS } from "../../src/core/session/effects.ts";
+import { Session } from "../../src/core/session/session.ts";
 import { HEADER_SIZE } from "../../src/core/wire/at.ts";
 import { bodyText, encode, encodeText, type Frame, getUint64, padded, setUint64 } from "../../src/core/wire/frame.ts";
 import { encodeGreeting } from "../../src/core/wire/handshake.ts";
@@ -391,7 +393,7 @@ class Simulator {
     }
     const snapshot = snapshots.get(index);
     if (snapshot !== undefined) {
-      same(`the state of ${node.name} behind entry ${index}`, JSON.stringify(replica?.session.snapshot()), snapshot);
+      same(`the state of ${node.name} behind entry ${index}`, JSON.stringify(replica?.session.state()), snapshot);
     }
   }
 
@@ -417,7 +419,7 @@ class Simulator {
     this.#serverSeq = session.seq;
     const snapshot = this.#order.snapshots.get(this.#order.completed[session.seq] as number);
     if (snapshot === undefined) return;
-    same(`the state of the server at entry ${session.seq}`, JSON.stringify(session.snapshot()), snapshot);
+    same(`the state of the server at entry ${session.seq}`, JSON.stringify(session.state()), snapshot);
   }
 
   #drain(): void {
@@ -1157,7 +1159,7 @@ class Simulator {
     const { session } = this.#order;
     if (this.#processes.some(({ rank }) => rank >= 0) && session.phase !== "ended") throw new Violation("no end");
     const server = this.#cluster.sequencer.session;
-    same("the server's state", JSON.stringify(server.snapshot()), JSON.stringify(session.snapshot()));
+    same("the server's state", JSON.stringify(server.state()), JSON.stringify(session.state()));
     if (Buffer.compare(this.#cluster.memory, this.#order.versions.at(-1) as Uint8Array) !== 0) {
       throw new Violation("the server's bytes are wrong");
     }
@@ -1165,7 +1167,7 @@ class Simulator {
       const { node } = position;
       if (node.lost) continue;
       if (position.index !== this.#order.versions.length - 1) throw new Violation(`${node.name} lacks entries`);
-      same(node.name, JSON.stringify(node.replica?.session.snapshot()), JSON.stringify(session.snapshot()));
+      same(node.name, JSON.stringify(node.replica?.session.state()), JSON.stringify(session.state()));
       if (node.replica?.hadProcess && session.phase === "ended" && !node.done)
         throw new Violation(`${node.name} goes on`);
     }
@@ -1198,15 +1200,6 @@ const WRITES: ReadonlySet<number> = new Set([
 ]);
 /** Requests that can be taken back. */
 const CANCELED: ReadonlySet<Request["what"]> = new Set(["wait", "sleep", "lock"]);
-
-const NO_EFFECTS = {
-  watching: false,
-  wrote(): void {},
-  complete(): void {},
-  ranked(): void {},
-  gone(): void {},
-  ended(): void {},
-};
 
 function same(what: string, got: string | undefined, expected: string): void {
   if (got !== expected) throw new Violation(`${what} differs:\n${got}\n${expected}`);
@@ -1407,7 +1400,7 @@ class Order {
     const zeroed = this.#judge(at, frame, before, index);
     if (zeroed !== null) after.fill(0, zeroed.offset, zeroed.offset + zeroed.size);
     this.frames.push({ frame, entry, zeroed });
-    if (kind === Kind.JOIN) this.#barriers.set(at, this.session.snapshot().barriers);
+    if (kind === Kind.JOIN) this.#barriers.set(at, this.session.state().barriers);
     const rank = view.getUint16(6, true);
     const goes = kind === Kind.LEAVE && this.session.presentOn(view.getUint32(12, true)).includes(rank);
     this.session.apply(view, 0);
@@ -1423,7 +1416,7 @@ class Order {
       this.#passOn(lock, index);
     }
     if (kind !== Kind.PUBLISH || view.getUint8(5) !== 1) this.completed.push(index);
-    if (index % SNAPSHOT_EVERY === 0) this.snapshots.set(index, JSON.stringify(this.session.snapshot()));
+    if (index % SNAPSHOT_EVERY === 0) this.snapshots.set(index, JSON.stringify(this.session.state()));
   }
 
   #say(at: number, status: Status, value: number, index: number): void {
@@ -1709,7 +1702,7 @@ class Position {
     const snapshot = snapshots.get(this.index);
     if (snapshot === undefined) return;
     const what = `the state of ${this.node.name} behind entry ${this.index}`;
-    const state = this.node.replica?.session.snapshot();
+    const state = this.node.replica?.session.state();
     if (!this.#late) same(what, JSON.stringify(state), snapshot);
     // Without the bytes it cannot know who sleeps: it has nothing to compare with.
     else

@@ -1,6 +1,6 @@
 /** Parts of a publication that a process puts into its staging area, for the arbiter to take from there. */
 import { expect, test } from "bun:test";
-import type { SessionConfig } from "../../src/core/session/session.ts";
+import type { SessionConfig } from "../../src/core/messages/session-state.ts";
 import { encode } from "../../src/core/wire/frame.ts";
 import { Kind, PublishOp } from "../../src/core/wire/kinds.ts";
 import { PUBLISH_PART_MAX, STAGING_SIZE } from "../../src/core/wire/runs.ts";

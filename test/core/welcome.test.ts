@@ -1,4 +1,5 @@
 /** A welcome is taken whole or not at all, whatever part of it lies. */
+
 import { describe, expect, test } from "bun:test";
 import {
   ADDRESS_FIRST,
@@ -20,6 +21,7 @@ import {
 import { MapBytes } from "../../src/core/memory/map-bytes.ts";
 import { parseWelcome } from "../../src/core/messages/welcome.ts";
 import type { NodeHello, Welcome } from "../../src/core/sequencer/sequencer.ts";
+import { NO_EFFECTS } from "../../src/core/session/effects.ts";
 import { Session } from "../../src/core/session/session.ts";
 import { HEADER_SIZE } from "../../src/core/wire/at.ts";
 import { encode, encodeJson, encodeText, ProtocolError } from "../../src/core/wire/frame.ts";
@@ -30,7 +32,6 @@ const hello: NodeHello = {
   ...{ session: "s", node: "n", processes: 0, size: 0, order: "", onLoss: "" },
   ...{ secret: "", reconnectMs: 0, heartbeatMs: 0, process: "", resume: null },
 };
-const effects = { watching: false, wrote() {}, complete() {}, ranked() {}, gone() {}, ended() {} };
 
 /** A session with something of everything in it, as its server would send it. */
 function welcome(): Welcome {
@@ -38,7 +39,7 @@ function welcome(): Welcome {
   const session = new Session(
     { ...config, order: "sequential", onLoss: "fail" },
     new MapBytes(new Uint8Array(SIZE)),
-    effects,
+    NO_EFFECTS,
   );
   const apply = (frame: Parameters<typeof encode>[0]): void => {
     session.apply(new DataView(encode(frame).buffer), 0);
@@ -53,7 +54,7 @@ function welcome(): Welcome {
   apply({ kind: Kind.BARRIER, node: 3, tag: 10, rank: 2 });
   apply({ kind: Kind.LEAVE, op: 0, node: 3, tag: 11, rank: 2 });
   apply({ kind: Kind.JOIN, node: 3, tag: 12, offset: 103, body: encodeText("n") });
-  return { node: 4, snapshot: session.snapshot(), epoch: 1, starts: [0], base: 0 };
+  return { node: 4, snapshot: session.state(), epoch: 1, starts: [0], base: 0 };
 }
 
 test("what a server sends is taken as it is", () => {

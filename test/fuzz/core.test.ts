@@ -2,16 +2,19 @@
  * Properties of everything in the core that reads what others send: the codec, FrameReader, checkOperation, Session,
  * Sequencer and Replica. A failure prints the seed and the path; DSM_FUZZ_SEED and DSM_FUZZ_PATH run it again.
  */
+
 import { heapStats } from "bun:jsc";
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import fc from "fast-check";
 import type { Order } from "../../src/core/base/consistency.ts";
 import { FRAME_MAX, GREETING_FRAME_MAX, LINKS_MAX, PAGE_SIZE } from "../../src/core/base/limits.ts";
 import { MapBytes } from "../../src/core/memory/map-bytes.ts";
+import type { SessionConfig } from "../../src/core/messages/session-state.ts";
 import { Replica } from "../../src/core/replica/replica.ts";
 import { Ring } from "../../src/core/replica/store-ring.ts";
 import { Sequencer } from "../../src/core/sequencer/sequencer.ts";
-import { Session, type SessionConfig } from "../../src/core/session/session.ts";
+import { NO_EFFECTS } from "../../src/core/session/effects.ts";
+import { Session } from "../../src/core/session/session.ts";
 import { HEADER_SIZE } from "../../src/core/wire/at.ts";
 import { checkOperation } from "../../src/core/wire/check-operation.ts";
 import {
@@ -186,11 +189,14 @@ describe("checkOperation", () => {
     fc.assert(
       fc.property(fc.array(sent(SIZE, fields), { maxLength: 25 }), (list) => {
         const guarded = new Guarded();
-        const silent = { watching: true, complete(): void {}, ranked(): void {}, gone(): void {}, ended(): void {} };
-        const wrote = (offset: number, length: number): void => {
+        const onWrite = (offset: number, length: number): void => {
           if (!(offset >= 0 && length > 0 && offset + length <= SIZE)) throw new Error(`wrote ${length} at ${offset}`);
         };
-        const session = new Session(config(2), new MapBytes(guarded.allocate(SIZE)), { ...silent, wrote });
+        const session = new Session(config(2), new MapBytes(guarded.allocate(SIZE)), {
+          ...NO_EFFECTS,
+          wantsWrites: true,
+          onWrite,
+        });
         const join = (node: number): Uint8Array =>
           encode({ kind: Kind.JOIN, node, tag: node, body: encodeText(`${node}`) });
         for (const bytes of [join(1), join(2), ...list]) {
@@ -213,8 +219,12 @@ describe("checkOperation", () => {
         }
         guarded.check();
         // What it holds can be handed on, and is the same then.
-        const again = Session.restore(session.snapshot(), new MapBytes(new Uint8Array(SIZE)), { ...silent, wrote });
-        expect(again.snapshot()).toEqual(session.snapshot());
+        const again = Session.fromState(session.state(), new MapBytes(new Uint8Array(SIZE)), {
+          ...NO_EFFECTS,
+          wantsWrites: true,
+          onWrite,
+        });
+        expect(again.state()).toEqual(session.state());
       }),
       parameters(600),
     );
@@ -378,11 +388,11 @@ class Stage {
     this.channels[4]?.up.push(encode({ kind: Kind.STORE, offset: 4000, tag: 9, body: Uint8Array.of(1, 2, 3) }));
     this.cluster.settle();
     expect(this.heard).toEqual(["4 3 0"]);
-    const truth = sequencer.session.snapshot();
+    const truth = sequencer.session.state();
     for (const node of nodes) {
       if (node.lost || node.done || node.replica === null) continue;
       if (Buffer.compare(node.memory, this.cluster.memory) !== 0) throw new Error(`node ${node.name} differs`);
-      expect({ node: node.name, ...node.replica.session.snapshot() }).toEqual({ node: node.name, ...truth });
+      expect({ node: node.name, ...node.replica.session.state() }).toEqual({ node: node.name, ...truth });
     }
     expect(honest.memory.subarray(4000, 4003)).toEqual(Uint8Array.of(1, 2, 3));
     expect(Buffer.compare(honest.memory, this.cluster.memory)).toBe(0);
@@ -413,7 +423,7 @@ describe("Sequencer and Replica", () => {
       fc.property(fc.array(fromOutside[0] as fc.Arbitrary<Action>, { maxLength: 30 }), (actions) => {
         const stage = new Stage();
         const { sequencer, nodes } = stage.cluster;
-        const before = { ...sequencer.status(), ...sequencer.session.snapshot() };
+        const before = { ...sequencer.status(), ...sequencer.session.state() };
         const joined = nodes.map((node) => (node.replica as Replica).hadProcess);
         for (const action of actions) {
           stage.perform(action);
@@ -423,7 +433,7 @@ describe("Sequencer and Replica", () => {
         for (const pipe of stage.strangers.values()) pipe.end();
         stage.cluster.settle();
         if (stage.entries > 5) return;
-        expect({ ...sequencer.status(), ...sequencer.session.snapshot() }).toEqual(before);
+        expect({ ...sequencer.status(), ...sequencer.session.state() }).toEqual(before);
         expect(nodes.map((node) => (node.replica as Replica).hadProcess)).toEqual(joined);
         stage.check();
         untouched += actions.length;

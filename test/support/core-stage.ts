@@ -451,7 +451,7 @@ export class Stage {
     for (const [name, { replica }] of this.#nodes) {
       if (replica === null) continue;
       const { seq } = replica.session;
-      const same = JSON.stringify(replica.session.snapshot()) === JSON.stringify(server.snapshot());
+      const same = JSON.stringify(replica.session.state()) === JSON.stringify(server.state());
       this.#say(`node ${name} is at entry ${seq}${seq !== server.seq ? "" : same ? ", the same" : ", and differs"}`);
     }
   }

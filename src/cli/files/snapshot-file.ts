@@ -5,7 +5,7 @@
  *   4 bytes    version, little-endian like all numbers here
  *   4 bytes    bytes of the image
  *   32 bytes   SHA-256 of the image
- *   image      JSON, a SessionImage
+ *   image      JSON, a SavedSession
  *   pieces     each: 4 bytes its length, 32 bytes its SHA-256, a frame of kind MAP; the last one says that it is
  *   32 bytes   SHA-256 of everything before it
  *
@@ -18,7 +18,7 @@ import { DsmError } from "../../core/base/errors.ts";
 import { WELCOME_MAX } from "../../core/base/limits.ts";
 import { MapBytes } from "../../core/memory/map-bytes.ts";
 import { MapOp } from "../../core/memory/map-snapshot.ts";
-import { readImage, type SessionImage } from "../../core/messages/saved-session.ts";
+import { parseSavedSession, type SavedSession } from "../../core/messages/saved-session.ts";
 import { At, HEADER_SIZE, MapAt } from "../../core/wire/at.ts";
 import { checkMap } from "../../core/wire/check-operation.ts";
 import { Kind } from "../../core/wire/kinds.ts";
@@ -163,7 +163,7 @@ class Reader {
   }
 }
 
-function readHead(path: string, reader: Reader): SessionImage {
+function readHead(path: string, reader: Reader): SavedSession {
   const version = reader.number();
   if (version !== VERSION) {
     throw new DsmError(
@@ -174,14 +174,14 @@ function readHead(path: string, reader: Reader): SessionImage {
   const size = reader.number();
   const json = reader.hashed(size, WELCOME_MAX, "its image");
   try {
-    return readImage(JSON.parse(json.toString()));
+    return parseSavedSession(JSON.parse(json.toString()));
   } catch (error) {
     throw reader.damaged((error as Error).message);
   }
 }
 
 /** What the file says of its session, without the map. Throws DsmError. */
-export function readSnapshotImage(path: string): SessionImage {
+export function readSnapshotImage(path: string): SavedSession {
   const reader = new Reader(path);
   try {
     return readHead(path, reader);
@@ -197,7 +197,7 @@ export function readSnapshotImage(path: string): SessionImage {
 export function readSnapshot(
   path: string,
   progress: (done: number, total: number) => void = () => {},
-): { image: SessionImage; map: Uint8Array } {
+): { image: SavedSession; map: Uint8Array } {
   const reader = new Reader(path);
   try {
     const total = reader.left;

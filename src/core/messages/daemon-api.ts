@@ -2,7 +2,6 @@
 
 import type { Order } from "../base/consistency.ts";
 import type { OnLoss } from "../base/loss-policy.ts";
-import type { RankReport } from "../session/session.ts";
 
 /** Where a session's server is. */
 export interface SessionAddress {
@@ -27,6 +26,17 @@ export interface SessionSummary extends SessionAddress {
   pid: number;
   /** Whether the daemon started the server (or somebody did so by hand). */
   spawned: boolean;
+}
+
+export interface RankReport {
+  rank: number;
+  node: string;
+  pid: number;
+  state: "joining" | "running" | "barrier" | "semaphore" | "lock" | "sleeping" | "left" | "lost";
+  /** Name of the semaphore or lock waited on, or the place in the map slept on. */
+  on?: string;
+  /** Names of the locks it has; left out if none. */
+  holds?: string[];
 }
 
 export interface RankStatus extends RankReport {

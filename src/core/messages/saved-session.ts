@@ -18,10 +18,9 @@ import {
 import { checkOnLoss } from "../base/loss-policy.ts";
 import { checkName, checkProcesses } from "../base/names.ts";
 import { checkSize } from "../base/size.ts";
-import type { Block } from "../session/heap.ts";
-import type { SessionConfig } from "../session/session.ts";
+import type { Block, SessionConfig } from "./session-state.ts";
 
-export interface SessionImage {
+export interface SavedSession {
   config: SessionConfig;
   /** Entries ordered until then. */
   seq: number;
@@ -39,7 +38,7 @@ export function slotOf(base: number): number {
 }
 
 /** Throws DSM_INVALID: what `value` has that no session could have. */
-export function readImage(value: unknown): SessionImage {
+export function parseSavedSession(value: unknown): SavedSession {
   const image = record(value, "the image");
   const config = record(image.config, "its settings");
   const { processes, size, base } = config;

@@ -20,8 +20,8 @@ import { checkOnLoss } from "../base/loss-policy.ts";
 import { checkName, checkProcesses } from "../base/names.ts";
 import { checkSize, pageRound } from "../base/size.ts";
 import type { NodeHello, Welcome } from "../sequencer/sequencer.ts";
-import { GIVEN_UP } from "../session/session.ts";
 import { ProtocolError } from "../wire/frame.ts";
+import { EVICTED } from "./session-state.ts";
 
 type Fields = Record<string, unknown>;
 
@@ -91,7 +91,7 @@ export function parseWelcome(text: string, hello: NodeHello): Welcome {
     if (block.name !== "") name(block, "name", "block");
   }
   waiters(snapshot, "waitingJoins", WAITING_JOINS_MAX);
-  numbers(snapshot, "ordered", GIVEN_UP, NODE_NUMBER_MAX + 1);
+  numbers(snapshot, "ordered", EVICTED, NODE_NUMBER_MAX + 1);
   return value as Welcome;
 }
 

@@ -25,9 +25,11 @@ import {
 import { onLossNumber, onLossOfNumber } from "../base/loss-policy.ts";
 import { type ApplyRuns, isZero, MapBytes } from "../memory/map-bytes.ts";
 import { MapOp } from "../memory/map-snapshot.ts";
+import { welcomeIncludesMap } from "../messages/session-state.ts";
 import type { NodeState } from "../sequencer/recovery.ts";
 import { checkExpectations, type Resume, type Resumed, stagedLimit, type Welcome } from "../sequencer/sequencer.ts";
-import { bringsMap, type Effects, Session } from "../session/session.ts";
+import type { Effects } from "../session/effects.ts";
+import { Session } from "../session/session.ts";
 import {
   At,
   ChangeAt,
@@ -162,6 +164,9 @@ interface Channel {
   open: boolean;
 }
 
+const WORD_SIZE = 8;
+/** Bytes of the old value in the reply to an atomic operation. */
+const OLD_VALUE_SIZE = 2 * WORD_SIZE;
 /** Bytes of the largest vector store. */
 const WORDS_MAX = 64;
 
@@ -218,9 +223,8 @@ export class Replica {
   readonly #byRank = new Map<number, Process>();
   readonly #shadows = new Set<Shadow>();
   readonly #parts: PartPool;
-  readonly #reply = new Uint8Array(HEADER_SIZE + 16);
+  readonly #reply = new Uint8Array(HEADER_SIZE + OLD_VALUE_SIZE);
   readonly #replyView = new DataView(this.#reply.buffer);
-  #answersAtomic = false;
   /** Pipelined: where the node's processes queue their stores, and who waits until how many of them are applied. */
   readonly #ring: Ring | null;
   readonly #overlay: OverlayMap | null;
@@ -272,7 +276,7 @@ export class Replica {
     this.#node = welcome.node;
     this.#promised = welcome.epoch;
     this.#starts = welcome.starts;
-    this.#whole = welcome.snapshot.phase === "joining" || bringsMap(welcome.snapshot);
+    this.#whole = welcome.snapshot.phase === "joining" || welcomeIncludesMap(welcome.snapshot);
     this.#nodeName = nodeName;
     this.#mapPath = mapPath;
     this.#atomics = atomics;
@@ -282,24 +286,24 @@ export class Replica {
     this.#memory = this.#overlay ?? new MapBytes(memory, applyRuns);
     this.#out = out;
     this.#effects = {
-      watching: false,
-      wrote: (offset, length) => this.#copyRange(offset, length),
-      complete: (node, tag, status, aux) => {
-        if (node === this.#node) this.#answer(tag, status, aux);
+      wantsWrites: false,
+      onWrite: (offset, length) => this.#copyRange(offset, length),
+      onReply: (node, tag, { status, aux, value, old }) => {
+        if (node === this.#node) this.#answer(tag, status, aux, value, old);
       },
-      ranked: (node, tag, rank) => {
+      onRankAssigned: (node, tag, rank) => {
         if (node === this.#node) this.#ranked(tag, rank);
       },
-      gone: (node, rank) => {
+      onProcessGone: (node, rank) => {
         if (node === this.#node) this.#gone(rank);
       },
-      ended: () => {},
+      onEnd: () => {},
     };
-    this.session = Session.restore(welcome.snapshot, this.#memory, this.#effects);
+    this.session = Session.fromState(welcome.snapshot, this.#memory, this.#effects);
     this.session.node = welcome.node;
     this.#tail = new Tail(welcome.base);
     this.#confirmed = welcome.base;
-    this.#awaitsMap = bringsMap(welcome.snapshot);
+    this.#awaitsMap = welcomeIncludesMap(welcome.snapshot);
   }
 
   /** Whether the bytes of the map are there: before, no process may be let in. */
@@ -490,7 +494,7 @@ export class Replica {
     const { direct } = this.session;
     const { base } = this.#tail;
     const entries = [...this.#tail.after(base)];
-    const state: NodeState = { snapshot: this.session.snapshot(), starts: this.#starts, base };
+    const state: NodeState = { snapshot: this.session.state(), starts: this.#starts, base };
     yield* pieces(StateOp.SESSION, encodeJson(state));
     // In direct mode the map is the processes' own, and no server has use for it.
     for (let offset = 0; offset < this.#memory.size && !direct; offset += PAGE_SIZE) {
@@ -559,16 +563,13 @@ export class Replica {
   }
 
   #apply(view: DataView, at: number): void {
-    const isAtomic = view.getUint8(at + At.kind) === Kind.ATOMIC;
-    if (isAtomic) {
+    if (view.getUint8(at + At.kind) === Kind.ATOMIC) {
       // Before the answer: whoever executed it never opens the page again.
       const first = getUint64(view, at + StoreAt.mapOffset);
       this.#atomics[Math.floor(first / PAGE_SIZE)] = 1;
       this.#atomics[Math.floor((first + view.getUint32(at + StoreAt.bytesLength, true) - 1) / PAGE_SIZE)] = 1;
     }
-    this.#answersAtomic = isAtomic;
     this.session.apply(view, at);
-    this.#answersAtomic = false;
     // The others have it from here on, too.
     if (view.getUint8(at + At.kind) === Kind.COPY && !this.session.direct) this.#whole = true;
   }
@@ -1158,7 +1159,7 @@ export class Replica {
   }
 
   /** An operation of this node has been applied (or refused) at its place: its issuer may go on. */
-  #answer(tag: number, status: Status, aux: number): void {
+  #answer(tag: number, status: Status, aux: number, value = 0, old: DataView | null = null): void {
     if (tag === NO_TAG) return;
     const channel = this.#channels[tag >>> 16];
     if (channel === undefined) return;
@@ -1179,19 +1180,19 @@ export class Replica {
       this.#out.reply(channel.index, encode({ kind: Kind.REPLY, op: status, tag: tag & 0xffff, aux, body }));
       return;
     }
-    const size = this.#answersAtomic ? HEADER_SIZE + 16 : HEADER_SIZE;
+    const size = old === null ? HEADER_SIZE : HEADER_SIZE + OLD_VALUE_SIZE;
     view.setUint32(At.size, size, true);
     view.setUint8(At.kind, Kind.REPLY);
     view.setUint32(At.tag, tag & 0xffff, true);
     setUint64(view, ReplyAt.seq, this.session.seq);
-    setUint64(view, ReplyAt.value, this.session.value);
-    if (this.#answersAtomic) {
-      const { old } = this.session;
-      view.setUint32(ReplyAt.bodyLength, 16, true);
-      view.setBigUint64(HEADER_SIZE, old.getBigUint64(0, true), true);
-      view.setBigUint64(HEADER_SIZE + 8, old.getBigUint64(8, true), true);
-    } else {
+    setUint64(view, ReplyAt.value, value);
+    if (old === null) {
       view.setUint32(ReplyAt.bodyLength, 0, true);
+    } else {
+      view.setUint32(ReplyAt.bodyLength, OLD_VALUE_SIZE, true);
+      const low = old.getBigUint64(0, true);
+      view.setBigUint64(ReplyAt.oldValue, low, true);
+      view.setBigUint64(ReplyAt.oldValue + WORD_SIZE, old.getBigUint64(WORD_SIZE, true), true);
     }
     this.#out.reply(channel.index, this.#reply.subarray(0, size));
   }
@@ -1355,7 +1356,7 @@ export class Replica {
       memory.store(page, this.#memory.view, page, PAGE_SIZE);
       process.shadows.set(page, shadow);
       this.#shadows.add(shadow);
-      this.#effects.watching = true;
+      this.#effects.wantsWrites = true;
     }
     if (shadow.holes.some((hole) => hole.from < to && from < hole.to)) {
       throw new ProtocolError("shadow: the holes of a page overlap");
@@ -1366,7 +1367,7 @@ export class Replica {
 
   #dropShadow(shadow: Shadow): void {
     this.#shadows.delete(shadow);
-    this.#effects.watching = this.#shadows.size > 0;
+    this.#effects.wantsWrites = this.#shadows.size > 0;
     if (this.#shadows.size === 0 && !this.#ringWaits) this.#setShadowed(false);
   }
 

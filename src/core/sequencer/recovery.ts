@@ -16,7 +16,7 @@ import { Status } from "../base/errors.ts";
 import { FRAME_MAX, GREETING_FRAME_MAX, LINKS_MAX, WELCOME_MAX } from "../base/limits.ts";
 import { MapBytes } from "../memory/map-bytes.ts";
 import { NOTHING_KNOWN } from "../messages/daemon-api.ts";
-import type { SessionConfig, SessionSnapshot } from "../session/session.ts";
+import type { SessionConfig, SessionState } from "../messages/session-state.ts";
 import { At, HandshakeAt, HEADER_SIZE, PingAt, StateAt, StatusAt } from "../wire/at.ts";
 import { bodyText, encode, encodeJson, encodeText, getUint64, ProtocolError } from "../wire/frame.ts";
 import { FrameReader } from "../wire/frame-reader.ts";
@@ -27,7 +27,7 @@ import { type NodeHello, parseHello, type Resume, type StatusReport } from "./se
 
 /** What the farthest node hands over, but for the bytes of the map. */
 export interface NodeState {
-  snapshot: SessionSnapshot;
+  snapshot: SessionState;
   /** The last entry before each epoch, from the first epoch on. */
   starts: number[];
   /** Entries behind this one are handed over. */
@@ -372,7 +372,7 @@ class Transfer {
     return this.#tail;
   }
 
-  finish(): { snapshot: SessionSnapshot; starts: number[]; tail: Tail } {
+  finish(): { snapshot: SessionState; starts: number[]; tail: Tail } {
     const tail = this.#begin();
     const { snapshot, starts } = this.#state as NodeState;
     if (tail.last !== snapshot.seq || this.#reader.pending > 0) throw new ProtocolError("the state is not whole");

@@ -34,16 +34,12 @@ import { checkName } from "../base/names.ts";
 import { type ApplyRuns, MapBytes } from "../memory/map-bytes.ts";
 import { Picture } from "../memory/map-snapshot.ts";
 import type { LockStatus, SemaphoreStatus, ServerStatus } from "../messages/daemon-api.ts";
+import { EVICTED, type SessionConfig, type SessionState, welcomeIncludesMap } from "../messages/session-state.ts";
 import { Activity } from "../observe/activity.ts";
 import type { TraceBuffer, TraceInfo } from "../observe/trace.ts";
-import {
-  bringsMap,
-  type Effects,
-  GIVEN_UP,
-  Session,
-  type SessionConfig,
-  type SessionSnapshot,
-} from "../session/session.ts";
+import type { Effects } from "../session/effects.ts";
+import { NO_EFFECTS } from "../session/effects.ts";
+import { Session } from "../session/session.ts";
 import { At, HandshakeAt, HEADER_SIZE, PingAt, PublishAt, StatusAt } from "../wire/at.ts";
 import { checkOperation } from "../wire/check-operation.ts";
 import { bodyText, encode, encodeJson, encodeText, getUint64, ProtocolError, setUint64 } from "../wire/frame.ts";
@@ -132,7 +128,7 @@ export interface AwayNode {
 
 export interface Welcome {
   node: number;
-  snapshot: SessionSnapshot;
+  snapshot: SessionState;
   /** Which server of the session this is, from 1. */
   epoch: number;
   /** The last entry before each epoch. */
@@ -214,8 +210,6 @@ const RANKLESS: ReadonlySet<number> = new Set([Kind.JOIN, Kind.LEAVE, Kind.COPY]
 const GREETINGS: ReadonlySet<number> = new Set([Kind.HELLO, Kind.STATUS, Kind.SNAPSHOT, Kind.TRACE]);
 const UNMEASURED = { asked_ms: Number.NaN, roundTrip_ms: Number.NaN };
 
-const NO_EFFECTS = { watching: false, wrote(): void {}, complete(): void {}, ranked(): void {}, gone(): void {} };
-
 export class Sequencer {
   readonly session: Session;
   readonly #out: SequencerOutput;
@@ -257,16 +251,16 @@ export class Sequencer {
     this.#activity = activity;
     const effects: Effects = {
       ...NO_EFFECTS,
-      complete: (node, tag) => {
+      onReply: (node, tag) => {
         this.#due = true;
         activity.completed(node, tag);
       },
-      ranked: (_node, _tag, rank) => {
+      onRankAssigned: (_node, _tag, rank) => {
         this.#hadProcess = true;
         activity.ranked(rank);
       },
-      gone: (_node, rank) => activity.gone(rank),
-      ended: () => {
+      onProcessGone: (_node, rank) => activity.gone(rank),
+      onEnd: () => {
         this.#flush();
         for (const link of this.#links.values()) {
           if (link.waiting) this.#fail(link, Status.ENDED, `session "${config.name}" has ended`);
@@ -280,7 +274,7 @@ export class Sequencer {
     const map = new MapBytes(memory, applyRuns);
     this.#memory = map;
     this.session =
-      recovered === null ? new Session(config, map, effects) : Session.restore(recovered.snapshot, map, effects);
+      recovered === null ? new Session(config, map, effects) : Session.fromState(recovered.snapshot, map, effects);
     if (recovered !== null) this.#takeOver(recovered);
   }
 
@@ -291,7 +285,7 @@ export class Sequencer {
     for (const hello of nodes) {
       const { node, seq } = hello.resume as Resume;
       this.#nextNode = Math.max(this.#nextNode, node + 1);
-      if (this.session.orderedOf(node) === GIVEN_UP) continue;
+      if (this.session.entriesOf(node) === EVICTED) continue;
       const { secret, reconnectMs, process } = hello;
       const place = { node, name: hello.node, secret, reconnectMs, process, ...UNMEASURED };
       this.#places.set(node, { ...place, link: -1, applied: Math.max(seq, this.#tail.base), taken: 0 });
@@ -543,10 +537,10 @@ export class Sequencer {
     const { base } = this.#tail;
     this.#places.set(node, { ...place, link: link.id, applied: base, taken: 0 });
     const about = { epoch: this.#epoch, starts: this.#starts, base };
-    const welcome: Welcome = { node, snapshot: this.session.snapshot(), ...about };
+    const welcome: Welcome = { node, snapshot: this.session.state(), ...about };
     this.#welcome(link, hello, node, encode({ kind: Kind.WELCOME, body: encodeJson(welcome) }));
     // At once and ahead of all entries. In an elastic session that runs others wait while much of it is on its way.
-    if (bringsMap(welcome.snapshot)) this.#sendMap(link);
+    if (welcomeIncludesMap(welcome.snapshot)) this.#sendMap(link);
     for (const piece of this.#tail.after(base)) this.#out.send(link.id, piece);
   }
 
@@ -578,7 +572,7 @@ export class Sequencer {
     if (this.#pictures.size >= PICTURES_MAX) {
       throw new ProtocolError(`${PICTURES_MAX} snapshots of the session are being taken; try again`, Status.LIMIT);
     }
-    this.#out.send(link.id, encode({ kind: Kind.REPLY, body: encodeJson(session.image()) }));
+    this.#out.send(link.id, encode({ kind: Kind.REPLY, body: encodeJson(session.save()) }));
     this.#pictures.set(link.id, new Picture(this.#memory, session.seq));
   }
 
@@ -615,12 +609,12 @@ export class Sequencer {
       const why = "was away too long; its processes count as lost";
       throw new ProtocolError(`node "${hello.node}" ${why}`, Status.UNREACHABLE);
     }
-    const ordered = session.orderedOf(node);
+    const ordered = session.entriesOf(node);
     // It cannot know more than we gave it, but for what it decided by itself.
     const decides = session.direct && session.presentOn(node).length > 0;
     const most = epoch < this.#epoch ? (this.#starts[epoch] as number) : session.seq;
     const isPrefix = epoch <= this.#epoch && seq <= most && (applied <= most || decides);
-    if (ordered === GIVEN_UP || seq < place.applied || !isPrefix) {
+    if (ordered === EVICTED || seq < place.applied || !isPrefix) {
       throw new ProtocolError(`node "${hello.node}" has another order than the server`);
     }
     if (place.link >= 0) this.#replace(place.link);
@@ -761,7 +755,7 @@ export class Sequencer {
 
   /** Another node's process is one too many, or early for the next session: then it hears from us when this one ends. */
   #turnAway(link: Link): void {
-    if (this.session.everybodyHere) {
+    if (this.session.allPresent) {
       throw new ProtocolError("the session has all its processes already; this is one too many", Status.FULL);
     }
     link.waiting = true;
@@ -860,9 +854,9 @@ export class Sequencer {
     // All of it: so the nodes apply it while we do.
     this.#flush();
     for (const { partView, done } of toApply) {
-      const before = this.session.published;
+      const before = this.session.bytesWritten;
       this.session.apply(partView, 0);
-      this.#activity.appliedPart(partView, 0, this.session.published - before);
+      this.#activity.appliedPart(partView, 0, this.session.bytesWritten - before);
       done();
     }
     this.#apply(view, at);
@@ -882,10 +876,10 @@ export class Sequencer {
 
   #apply(view: DataView, at: number): void {
     const { session } = this;
-    const { published, phase, direct: wasDirect } = session;
+    const { bytesWritten: before, phase, direct: wasDirect } = session;
     this.#activity.begins(view, at);
     session.apply(view, at);
-    this.#activity.applied(view, at, session.published - published);
+    this.#activity.applied(view, at, session.bytesWritten - before);
     if (phase === "joining" && session.phase !== phase) this.#activity.started();
     if (wasDirect && !session.direct) this.#admit();
   }
@@ -929,7 +923,7 @@ export class Sequencer {
       processes,
       present: ranks.filter(({ state }) => state !== "left" && state !== "lost").length,
       entries: session.seq,
-      bytes: session.published,
+      bytes: session.bytesWritten,
       nodes: [...this.#places.values()].map(({ name }) => name),
       ranks,
       time_ms: Math.floor(activity.now_ms),

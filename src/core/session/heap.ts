@@ -3,13 +3,7 @@
  * the session, so every replica runs this with the same calls and comes to the same places; nothing is kept in the map.
  */
 import { BLOCKS_MAX } from "../base/limits.ts";
-
-export interface Block {
-  offset: number;
-  size: number;
-  /** "" for a block without a name. */
-  name: string;
-}
+import type { Block } from "../messages/session-state.ts";
 
 export class Heap {
   readonly #size: number;

@@ -90,7 +90,7 @@ export const Kind = {
    */
   MAP: 32,
   /**
-   * First frame of one who wants a picture of the session. Answer: REPLY with JSON (a SessionImage), then MAP to the last
+   * First frame of one who wants a picture of the session. Answer: REPLY with JSON (a SavedSession), then MAP to the last
    * one, all as at one place of the order; or FAIL.
    */
   SNAPSHOT: 33,

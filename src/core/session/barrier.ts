@@ -1,0 +1,65 @@
+/** The session's barrier: it opens when all processes that are present have arrived. */
+import { Status } from "../base/errors.ts";
+import type { ProcessState, Requester, SessionState } from "../messages/session-state.ts";
+import type { Membership } from "./membership.ts";
+import type { Replies } from "./replies.ts";
+
+export class Barrier {
+  readonly #members: Membership;
+  readonly #replies: Replies;
+  #passed = 0;
+
+  constructor(members: Membership, replies: Replies) {
+    this.#members = members;
+    this.#replies = replies;
+  }
+
+  /** How many barriers all processes have passed. */
+  get passed(): number {
+    return this.#passed;
+  }
+
+  arrive(from: Requester): void {
+    const process = this.#members.get(from.rank);
+    if (!this.#members.admits(from) || process === undefined) return;
+    if (process.barrierTag >= 0) {
+      this.#replies.status(from, Status.BUSY);
+      return;
+    }
+    process.barrierTag = from.tag;
+    this.openIfComplete();
+  }
+
+  /** Lets all go on if none is missing. */
+  openIfComplete(): void {
+    const present = this.#members.present();
+    if (present.some(({ barrierTag }) => barrierTag < 0)) return;
+    this.#passed += 1;
+    for (const process of present) this.#release(process, Status.OK, 0, present.length);
+  }
+
+  /** A process was lost and will never arrive: all that wait get LOST. */
+  failAll(): void {
+    for (const process of this.#members.all()) this.#release(process, Status.LOST, this.#members.lostRank);
+  }
+
+  /** The process leaves: what it still waits for is answered. */
+  drop(process: ProcessState): void {
+    this.#release(process, Status.LEFT);
+  }
+
+  #release(process: ProcessState, status: Status, aux = 0, value = 0): void {
+    const { node, barrierTag: tag } = process;
+    if (tag < 0) return;
+    process.barrierTag = -1;
+    this.#replies.status({ node, tag }, status, aux, value);
+  }
+
+  save(): Pick<SessionState, "barriers"> {
+    return { barriers: this.#passed };
+  }
+
+  load(state: SessionState): void {
+    this.#passed = state.barriers;
+  }
+}

@@ -1,0 +1,81 @@
+/**
+ * Sleeping on a value of the map, as futex(2) does.
+ *
+ * Invariant: no wake-up is lost. The comparison and going to sleep are one entry, so a process that changes the value
+ * and then wakes comes either before it, and the comparison sees the change, or after it, and the wake finds the sleeper.
+ */
+import { Status } from "../base/errors.ts";
+import type { MapBytes } from "../memory/map-bytes.ts";
+import type { FutexQueue, Requester, SessionState, WaitQueue } from "../messages/session-state.ts";
+import { HEADER_SIZE, SleepAt } from "../wire/at.ts";
+import { getUint64 } from "../wire/frame.ts";
+import type { Membership } from "./membership.ts";
+import type { Replies } from "./replies.ts";
+import type { WaitQueues } from "./wait-queues.ts";
+
+export class Futexes {
+  readonly #members: Membership;
+  readonly #replies: Replies;
+  readonly #waits: WaitQueues;
+  readonly #memory: MapBytes;
+  /** By place in the map. */
+  readonly #byOffset = new Map<number, FutexQueue>();
+
+  constructor(members: Membership, replies: Replies, waits: WaitQueues, memory: MapBytes) {
+    this.#members = members;
+    this.#replies = replies;
+    this.#waits = waits;
+    this.#memory = memory;
+  }
+
+  /** The SLEEP at `at`. */
+  sleep(view: DataView, at: number, from: Requester): void {
+    if (!this.#members.admits(from)) return;
+    if (view.getUint8(at + SleepAt.isCompared) === 0 && !this.equalsMap(view, at)) {
+      this.#replies.status(from, Status.AGAIN);
+      return;
+    }
+    const offset = getUint64(view, at + SleepAt.mapOffset);
+    const queue = this.#byOffset.get(offset) ?? { offset, waiters: [] };
+    if (this.#waits.enqueue(queue, from)) this.#byOffset.set(offset, queue);
+  }
+
+  /** Whether the place that the SLEEP at `at` names holds the value that it expects. */
+  equalsMap(view: DataView, at: number): boolean {
+    const width = view.getUint32(at + SleepAt.width, true);
+    return this.#memory.equals(getUint64(view, at + SleepAt.mapOffset), width, view, at + HEADER_SIZE);
+  }
+
+  wake(offset: number, count: number, node: number, tag: number): void {
+    const queue = this.#byOffset.get(offset);
+    let woken = 0;
+    for (let next: Requester | undefined; queue !== undefined && woken < count; woken += 1) {
+      next = this.#waits.dequeue(queue);
+      if (next === undefined) break;
+      this.#replies.ok(next.node, next.tag);
+    }
+    if (queue !== undefined) this.dropIfEmpty(queue);
+    this.#replies.ok(node, tag, woken);
+  }
+
+  /** Forgets a queue in which no request waits any more. */
+  dropIfEmpty(queue: WaitQueue | FutexQueue): void {
+    if (queue.waiters.length === 0 && "offset" in queue) this.#byOffset.delete(queue.offset);
+  }
+
+  all(): IterableIterator<FutexQueue> {
+    return this.#byOffset.values();
+  }
+
+  queues(): Iterable<WaitQueue> {
+    return this.#byOffset.values();
+  }
+
+  save(): Pick<SessionState, "sleepers"> {
+    return { sleepers: [...this.#byOffset.values()] };
+  }
+
+  load(state: SessionState): void {
+    for (const queue of state.sleepers) this.#byOffset.set(queue.offset, queue);
+  }
+}

@@ -1,0 +1,220 @@
+/**
+ * Which processes a session has: ranks are given out by JOIN, the session starts when all have joined, a process leaves
+ * or is lost, and the session ends when none is left.
+ *
+ *     joining ──all have joined──▶ running ──the last one has left──▶ ended
+ *
+ * Whether the session starts in direct mode is decided here too: all processes are on one node, and none refuses.
+ */
+import { Status } from "../base/errors.ts";
+import { PROCESSES_MAX, WAITING_JOINS_MAX } from "../base/limits.ts";
+import type { Phase, ProcessState, Requester, SessionConfig, SessionState } from "../messages/session-state.ts";
+import type { Effects } from "./effects.ts";
+import type { Replies } from "./replies.ts";
+
+const isPresent = ({ state }: ProcessState): boolean => state === "joining" || state === "running";
+
+export interface JoinRequest {
+  node: number;
+  tag: number;
+  nodeName: string;
+  pid: number;
+  /** -1: any. */
+  wishedRank: number;
+  refusesDirect: boolean;
+}
+
+export class Membership {
+  readonly #config: SessionConfig;
+  readonly #replies: Replies;
+  readonly #effects: Effects;
+  /** By rank. */
+  readonly #processes = new Map<number, ProcessState>();
+  #phase: Phase = "joining";
+  #lostRank = -1;
+  #direct = false;
+  #copying = false;
+  #mayBeDirect = true;
+  #waitingJoins: Requester[] = [];
+
+  constructor(config: SessionConfig, replies: Replies, effects: Effects) {
+    this.#config = config;
+    this.#replies = replies;
+    this.#effects = effects;
+  }
+
+  get phase(): Phase {
+    return this.#phase;
+  }
+
+  /** The first rank that was lost, or -1. */
+  get lostRank(): number {
+    return this.#lostRank;
+  }
+
+  get direct(): boolean {
+    return this.#direct;
+  }
+
+  /** Processes that have joined and not gone, by rank. */
+  present(): ProcessState[] {
+    return this.all().filter(isPresent);
+  }
+
+  /** All processes that the session has had, by rank. */
+  all(): ProcessState[] {
+    return [...this.#processes.values()].sort((a, b) => a.rank - b.rank);
+  }
+
+  get(rank: number): ProcessState | undefined {
+    return this.#processes.get(rank);
+  }
+
+  /** Whether `rank` lives on `node` and may issue operations. */
+  mayIssue(rank: number, node: number): boolean {
+    const process = this.#processes.get(rank);
+    return process !== undefined && process.node === node && process.state === "running";
+  }
+
+  /** Why an operation that waits is refused; OK: it is not. */
+  refusal({ rank, node }: Requester): Status {
+    if (!this.mayIssue(rank, node)) return Status.LEFT;
+    return this.#lostRank >= 0 && this.#config.onLoss === "fail" ? Status.LOST : Status.OK;
+  }
+
+  /** Whether the operation may go on; if not, its request is answered. `evenAfterLoss`: also when a process was lost. */
+  admits(from: Requester, evenAfterLoss = false): boolean {
+    const refusal = this.refusal(from);
+    if (refusal === Status.OK || (evenAfterLoss && refusal === Status.LOST)) return true;
+    this.#replies.status(from, refusal, this.#lostRank);
+    return false;
+  }
+
+  join(request: JoinRequest): void {
+    const { node, tag } = request;
+    if (this.#phase === "ended") {
+      this.#replies.status(request, Status.ENDED);
+      return;
+    }
+    const isRunning = this.#phase === "running";
+    if (isRunning && this.#config.elastic !== true) {
+      this.#joinLater(node, tag);
+      return;
+    }
+    if (this.present().length >= PROCESSES_MAX) {
+      this.#replies.status(request, Status.FULL);
+      return;
+    }
+    const rank = this.#freeRank(request.wishedRank, isRunning ? PROCESSES_MAX : this.#config.processes);
+    const process: ProcessState = {
+      rank,
+      node,
+      nodeName: request.nodeName,
+      pid: request.pid,
+      state: "joining",
+      joinTag: tag,
+      barrierTag: -1,
+    };
+    this.#processes.set(rank, process);
+    if (request.refusesDirect) this.#mayBeDirect = false;
+    this.#effects.onRankAssigned(node, tag, rank);
+    if (isRunning) this.#begin(process);
+    else if (this.#processes.size === this.#config.processes) this.#start();
+  }
+
+  /** The wished rank if it is free. In an elastic session the rank of a process that has gone is given out again. */
+  #freeRank(wished: number, ranks: number): number {
+    const isTaken = (rank: number): boolean => {
+      const process = this.#processes.get(rank);
+      return process !== undefined && isPresent(process);
+    };
+    if (wished >= 0 && wished < ranks && !isTaken(wished)) return wished;
+    let rank = 0;
+    while (isTaken(rank)) rank += 1;
+    return rank;
+  }
+
+  #begin(process: ProcessState): void {
+    process.state = "running";
+    this.#replies.status({ node: process.node, tag: process.joinTag }, Status.OK, process.rank);
+  }
+
+  /**
+   * A process that left may come for the next session of this name while others are still leaving this one: it waits
+   * for the end. While all processes are here, one more is one too many.
+   */
+  #joinLater(node: number, tag: number): void {
+    const request = { node, tag, rank: -1 };
+    if (this.present().length === this.#config.processes) this.#replies.status(request, Status.FULL);
+    else if (this.#waitingJoins.length >= WAITING_JOINS_MAX) this.#replies.status(request, Status.LIMIT);
+    else this.#waitingJoins.push(request);
+  }
+
+  #start(): void {
+    this.#phase = "running";
+    const nodes = new Set(this.present().map(({ node }) => node));
+    this.#direct = this.#mayBeDirect && nodes.size === 1;
+    // All are running before the first reply: the replica looks at the others when it answers one.
+    for (const process of this.all()) process.state = "running";
+    for (const process of this.all()) this.#begin(process);
+  }
+
+  /** The upload of the map of the node that ends direct mode goes on, or is complete. */
+  upload(isComplete: boolean): void {
+    this.#copying = !isComplete;
+    this.#direct = !isComplete;
+  }
+
+  /** The process that leaves, if it is present on that node. */
+  leaving(rank: number, node: number): ProcessState | undefined {
+    const process = this.#processes.get(rank);
+    return process !== undefined && process.node === node && isPresent(process) ? process : undefined;
+  }
+
+  /** The process is gone. */
+  remove(process: ProcessState, isLost: boolean): void {
+    if (process.state === "joining") {
+      this.#processes.delete(process.rank);
+      this.#replies.status({ node: process.node, tag: process.joinTag }, Status.LEFT);
+    } else {
+      process.state = isLost ? "lost" : "left";
+    }
+  }
+
+  /** A process of a running session was lost. */
+  noteLoss(rank: number): void {
+    if (this.#lostRank < 0) this.#lostRank = rank;
+  }
+
+  /** The last process has gone. */
+  end(): void {
+    this.#phase = "ended";
+    for (const request of this.#waitingJoins.splice(0)) this.#replies.status(request, Status.ENDED);
+    this.#effects.onEnd();
+  }
+
+  save(): Pick<
+    SessionState,
+    "phase" | "lostRank" | "direct" | "copying" | "mayBeDirect" | "processes" | "waitingJoins"
+  > {
+    return {
+      phase: this.#phase,
+      lostRank: this.#lostRank,
+      direct: this.#direct,
+      copying: this.#copying,
+      mayBeDirect: this.#mayBeDirect,
+      processes: this.all(),
+      waitingJoins: this.#waitingJoins,
+    };
+  }
+
+  load(state: SessionState): void {
+    this.#phase = state.phase;
+    this.#lostRank = state.lostRank;
+    this.#direct = state.direct;
+    this.#copying = state.copying;
+    this.#mayBeDirect = state.mayBeDirect;
+    this.#waitingJoins = state.waitingJoins;
+    for (const process of state.processes) this.#processes.set(process.rank, process);
+  }
+}

@@ -1,0 +1,33 @@
+/** What each process of a session does, for people. */
+import type { RankReport } from "../messages/daemon-api.ts";
+import type { FutexQueue, LockState, ProcessState, SemaphoreState } from "../messages/session-state.ts";
+
+/** A report for each of the processes. */
+export function reportRanks(
+  processes: readonly ProcessState[],
+  semaphores: Iterable<SemaphoreState>,
+  locks: Iterable<LockState>,
+  sleepers: Iterable<FutexQueue>,
+): RankReport[] {
+  /** What each rank waits for, and the names of the locks that it has. */
+  const waits = new Map<number, Pick<RankReport, "state" | "on">>();
+  const held = new Map<number, string[]>();
+  // A rank may wait for several things on several threads: semaphores are named before locks, locks before places.
+  for (const { offset, waiters } of sleepers) {
+    for (const { rank } of waiters) waits.set(rank, { state: "sleeping", on: `0x${offset.toString(16)}` });
+  }
+  for (const { name, owner, waiters } of locks) {
+    for (const { rank } of waiters) waits.set(rank, { state: "lock", on: name });
+    if (owner >= 0) held.set(owner, [...(held.get(owner) ?? []), name]);
+  }
+  for (const { name, waiters } of semaphores) {
+    for (const { rank } of waiters) waits.set(rank, { state: "semaphore", on: name });
+  }
+  return processes.map(({ rank, nodeName, pid, state, barrierTag }) => {
+    const holds = held.get(rank);
+    const who = { rank, node: nodeName, pid, ...(holds && { holds }) };
+    if (state !== "running") return { ...who, state };
+    if (barrierTag >= 0) return { ...who, state: "barrier" };
+    return { ...who, ...(waits.get(rank) ?? { state }) };
+  });
+}

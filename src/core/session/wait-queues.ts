@@ -1,0 +1,69 @@
+/**
+ * The queues in which requests wait, and which queue each request is in, so that it can be cancelled by its tag.
+ *
+ * Invariant: a request is in at most one queue, and `#queueOf` knows it.
+ */
+import { Status } from "../base/errors.ts";
+import { WAITING_MAX } from "../base/limits.ts";
+import type { Requester, WaitQueue } from "../messages/session-state.ts";
+import { requestKey } from "../wire/request-key.ts";
+import type { Replies } from "./replies.ts";
+
+export class WaitQueues {
+  readonly #replies: Replies;
+  /** By requestKey(). */
+  readonly #queueOf = new Map<number, WaitQueue>();
+
+  constructor(replies: Replies) {
+    this.#replies = replies;
+  }
+
+  /**
+   * Lets the request wait at the end of the queue. False: it is answered instead, with BUSY (that tag waits already) or
+   * LIMIT: every WELCOME carries all waiting requests, so they must not become more than fit there.
+   */
+  enqueue(queue: WaitQueue, from: Requester): boolean {
+    const key = requestKey(from.node, from.tag);
+    const isKnown = this.#queueOf.has(key);
+    if (isKnown || this.#queueOf.size >= WAITING_MAX) {
+      this.#replies.status(from, isKnown ? Status.BUSY : Status.LIMIT);
+      return false;
+    }
+    queue.waiters.push(from);
+    this.#queueOf.set(key, queue);
+    return true;
+  }
+
+  /** Takes the first request out of the queue. */
+  dequeue(queue: WaitQueue): Requester | undefined {
+    const next = queue.waiters.shift();
+    if (next !== undefined) this.#queueOf.delete(requestKey(next.node, next.tag));
+    return next;
+  }
+
+  /** Takes the request out of the queue that it waits in, and returns that; undefined: it does not wait. */
+  cancel(node: number, tag: number): WaitQueue | undefined {
+    const queue = this.#queueOf.get(requestKey(node, tag));
+    if (queue !== undefined) this.#remove(queue, (waiter) => waiter.node === node && waiter.tag === tag);
+    return queue;
+  }
+
+  /** All requests of the queue that `rank` made, or all if it is left out, end with `status`. */
+  end(queue: WaitQueue, status: Status, aux: number, rank?: number): void {
+    const ended = this.#remove(queue, (waiter) => rank === undefined || waiter.rank === rank);
+    for (const waiter of ended) this.#replies.status(waiter, status, aux);
+  }
+
+  #remove(queue: WaitQueue, matches: (waiter: Requester) => boolean): Requester[] {
+    const removed = queue.waiters.filter(matches);
+    if (removed.length === 0) return removed;
+    queue.waiters = queue.waiters.filter((waiter) => !matches(waiter));
+    for (const { node, tag } of removed) this.#queueOf.delete(requestKey(node, tag));
+    return removed;
+  }
+
+  /** The requests of a queue that was loaded. */
+  load(queue: WaitQueue): void {
+    for (const { node, tag } of queue.waiters) this.#queueOf.set(requestKey(node, tag), queue);
+  }
+}
