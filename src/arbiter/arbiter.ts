@@ -22,10 +22,10 @@ import { arbiterKey, checkName, checkProcesses } from "../core/base/names.ts";
 import { checkSize, pageRound } from "../core/base/size.ts";
 import type { ApplyRuns } from "../core/memory/map-bytes.ts";
 import type { Directory, FindRequest, SessionAddress } from "../core/messages/daemon-api.ts";
+import type { NodeHello, ResumeReply, Welcome } from "../core/messages/handshake.ts";
 import type { OrderedLog } from "../core/replica/log.ts";
 import { Replica, type ReplicaOutput } from "../core/replica/replica.ts";
 import { Ring } from "../core/replica/store-ring.ts";
-import type { NodeHello, Resumed, Welcome } from "../core/sequencer/sequencer.ts";
 import { encode, encodeText, ProtocolError } from "../core/wire/frame.ts";
 import { freeNow, PartPool } from "../core/wire/frame-reader.ts";
 import { Kind } from "../core/wire/kinds.ts";
@@ -317,7 +317,7 @@ class ArbiterShell {
     this.#settle();
   }
 
-  #resumed(resumed: Resumed): void {
+  #resumed(resumed: ResumeReply): void {
     this.#pending.clear();
     this.#replica?.resumed(resumed);
     this.#settle();

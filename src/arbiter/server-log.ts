@@ -17,9 +17,9 @@ import {
   WELCOME_MAX,
 } from "../core/base/limits.ts";
 import { formatAddress, serverSocketName } from "../core/base/names.ts";
+import type { NodeHello, ResumeReply, Welcome } from "../core/messages/handshake.ts";
 import { parseWelcome } from "../core/messages/welcome.ts";
 import type { LogFollower, OrderedLog } from "../core/replica/log.ts";
-import type { NodeHello, Resumed, Welcome } from "../core/sequencer/sequencer.ts";
 import { At, FailAt, HEADER_SIZE, PingAt, PublishAt, WelcomeAt } from "../core/wire/at.ts";
 import { bodyText, encode, encodeJson, ProtocolError } from "../core/wire/frame.ts";
 import { FrameReader, freeNow, type PartPool } from "../core/wire/frame-reader.ts";
@@ -155,7 +155,7 @@ export class ServerLog implements OrderedLog {
             if (resumed !== resumes) throw new ProtocolError("the welcome is for somebody else");
             this.#connection = connection;
             // Entries follow at once: the follower must know before they come.
-            if (resumes) follower.resumed(JSON.parse(body) as Resumed);
+            if (resumes) follower.resumed(JSON.parse(body) as ResumeReply);
             resolve(body);
           },
           entries: (bytes) => {

@@ -35,12 +35,14 @@ import type { ApplyRuns } from "../core/memory/map-bytes.ts";
 import type { Directory } from "../core/messages/daemon-api.ts";
 import type { SavedSession } from "../core/messages/saved-session.ts";
 import type { SessionConfig } from "../core/messages/session-state.ts";
+import type { DisconnectedMember, SequencerOutput } from "../core/sequencer/output.ts";
 import { type Recovered, Recovery, type RecoveryConfig } from "../core/sequencer/recovery.ts";
-import { type AwayNode, Sequencer, type SequencerOutput, STAGED_PER_MAP_BYTE } from "../core/sequencer/sequencer.ts";
+import { Sequencer } from "../core/sequencer/sequencer.ts";
 import { encode, encodeText, ProtocolError } from "../core/wire/frame.ts";
 import { freeNow, PartPool } from "../core/wire/frame-reader.ts";
 import { Kind } from "../core/wire/kinds.ts";
 import { failStop, Outbox, type Sent } from "../core/wire/outbox.ts";
+import { STAGED_PER_MAP_BYTE } from "../core/wire/runs.ts";
 import type { Sharing } from "../core/wire/shared-parts.ts";
 
 export interface ServerOptions {
@@ -332,8 +334,12 @@ class ServerShell {
   }
 
   #sequence(recovered: Recovered | null): Sequencer {
-    const output = this.#output();
-    return new Sequencer(this.#config, this.#memory, output, this.#applyRuns, recovered, now_ms(), this.#parts);
+    return new Sequencer(this.#config, this.#memory, this.#output(), {
+      applyRuns: this.#applyRuns,
+      recovered,
+      now_ms: now_ms(),
+      parts: this.#parts,
+    });
   }
 
   #toLinks(): Pick<SequencerOutput, "send" | "close" | "drop"> {
@@ -363,8 +369,8 @@ class ServerShell {
         const socket = this.#sockets.get(id);
         if (socket !== undefined) this.#welcomed(socket, heartbeatMs);
       },
-      away: (node, place) => this.#awaits(node, place),
-      settled: (node) => {
+      onDisconnected: (node, member) => this.#awaits(node, member),
+      onReturnedOrEvicted: (node) => {
         this.#away.get(node)?.stop();
         this.#away.delete(node);
       },
@@ -493,7 +499,7 @@ class ServerShell {
     }
     if (link.outbox.size === 0) {
       this.#tellTime();
-      this.#sequencer?.beat(link.id);
+      this.#sequencer?.sendHeartbeat(link.id);
     }
   }
 
@@ -502,10 +508,10 @@ class ServerShell {
   }
 
   /** Keeps the node's place until its time is over, or until its arbiter is seen to have ended. */
-  #awaits(node: number, { reconnectMs, process }: AwayNode): void {
+  #awaits(node: number, { reconnectMs, process }: DisconnectedMember): void {
     const giveUp = (): void => {
       this.#tellTime();
-      this.#sequencer?.giveUp(node);
+      this.#sequencer?.evict(node);
       this.#regulate();
       this.#checkFinished();
     };
@@ -648,11 +654,11 @@ class ServerShell {
   #sendPicture(socket: LinkSocket): void {
     const link = socket.data;
     const sequencer = this.#sequencer;
-    if (sequencer?.hasPicture(link.id) !== true || link.outbox.size > 0) return;
+    if (sequencer?.hasSnapshot(link.id) !== true || link.outbox.size > 0) return;
     clearTimeout(link.timer);
     let more = true;
     for (let piece = 0; more && piece < PIECES_AT_ONCE && link.outbox.size === 0; piece += 1) {
-      more = sequencer.nextPiece(link.id);
+      more = sequencer.sendSnapshotPiece(link.id);
     }
     if (!more) {
       this.#closeLink(socket);

@@ -2,7 +2,7 @@
 import { beforeEach, describe, expect, test } from "bun:test";
 import { FRAME_MAX, HEAT_CELLS_MAX, SHOWN_MAX } from "../../src/core/base/limits.ts";
 import type { Heat, RankStatus } from "../../src/core/messages/daemon-api.ts";
-import type { StatusReport } from "../../src/core/sequencer/sequencer.ts";
+import type { StatusReport } from "../../src/core/messages/status-report.ts";
 import { encode, encodeText, type Frame } from "../../src/core/wire/frame.ts";
 import { encodeGreeting } from "../../src/core/wire/handshake.ts";
 import { AtomicOp, Kind, PingOp, StatusOp } from "../../src/core/wire/kinds.ts";

@@ -1,7 +1,7 @@
 /** Runs the simulator of broken connections and dying servers over many seeds (DSM_SEEDS=N: N of them). */
 import { describe, expect, test } from "bun:test";
+import type { ResumeReply, ResumeRequest } from "../../src/core/messages/handshake.ts";
 import { Replica } from "../../src/core/replica/replica.ts";
-import type { Resume, Resumed } from "../../src/core/sequencer/sequencer.ts";
 import { Kind, StateOp } from "../../src/core/wire/kinds.ts";
 import { type FailoverOptions, simulateFailover } from "./failover.ts";
 import { expectMore, runSeeds } from "./simulations.ts";
@@ -18,10 +18,10 @@ test("one seed is one run", () => {
 type Arguments = ConstructorParameters<typeof Replica>;
 
 /** A replica that says something else of where it is. */
-const positionThat = (change: (position: Resume) => Partial<Resume>): FailoverOptions => ({
+const positionThat = (change: (position: ResumeRequest) => Partial<ResumeRequest>): FailoverOptions => ({
   makeReplica: (...args: Arguments) =>
     new (class extends Replica {
-      override get position(): Resume {
+      override get position(): ResumeRequest {
         const position = super.position;
         return { ...position, ...change(position) };
       }
@@ -29,10 +29,10 @@ const positionThat = (change: (position: Resume) => Partial<Resume>): FailoverOp
 });
 
 /** A replica that hears something else of how much of its own is ordered. */
-const resumedThat = (change: (resumed: Resumed) => Partial<Resumed>): FailoverOptions => ({
+const resumedThat = (change: (resumed: ResumeReply) => Partial<ResumeReply>): FailoverOptions => ({
   makeReplica: (...args: Arguments) =>
     new (class extends Replica {
-      override resumed(resumed: Resumed): void {
+      override resumed(resumed: ResumeReply): void {
         super.resumed({ ...resumed, ...change(resumed) });
       }
     })(...args),

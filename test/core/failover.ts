@@ -16,16 +16,12 @@
 import { Status } from "../../src/core/base/errors.ts";
 import { FRAME_MAX, WELCOME_MAX } from "../../src/core/base/limits.ts";
 import { MapBytes } from "../../src/core/memory/map-bytes.ts";
+import type { NodeHello, ResumeReply, Welcome } from "../../src/core/messages/handshake.ts";
 import type { SessionConfig } from "../../src/core/messages/session-state.ts";
 import type { Replica } from "../../src/core/replica/replica.ts";
+import type { DisconnectedMember } from "../../src/core/sequencer/output.ts";
 import { type Recovered, Recovery } from "../../src/core/sequencer/recovery.ts";
-import {
-  type AwayNode,
-  type NodeHello,
-  type Resumed,
-  Sequencer,
-  type Welcome,
-} from "../../src/core/sequencer/sequencer.ts";
+import { Sequencer } from "../../src/core/sequencer/sequencer.ts";
 import { NO_EFFECTS } from "../../src/core/session/effects.ts";
 import { Session } from "../../src/core/session/session.ts";
 import { HEADER_SIZE } from "../../src/core/wire/at.ts";
@@ -173,15 +169,15 @@ class Server {
       close: (id: number) => this.#close(id),
       drop: (id: number) => this.#close(id),
       welcomed: () => {},
-      away: (node: number, { process }: AwayNode) => this.away.set(node, process),
-      settled: (node: number) => this.away.delete(node),
+      onDisconnected: (node: number, { process }: DisconnectedMember) => this.away.set(node, process),
+      onReturnedOrEvicted: (node: number) => this.away.delete(node),
       replaced: () => {
         this.simulator.report.replaced += 1;
       },
       ended: () => {},
     };
     const make = this.simulator.options.makeSequencer ?? ((...args) => new Sequencer(...args));
-    return make(this.simulator.config, this.memory, out, null, recovered);
+    return make(this.simulator.config, this.memory, out, { recovered });
   }
 
   get recovering(): boolean {
@@ -289,7 +285,7 @@ class Node {
         this.#welcomed(JSON.parse(text) as Welcome);
       } else {
         this.simulator.report.resumed += 1;
-        this.replica.resumed(JSON.parse(text) as Resumed);
+        this.replica.resumed(JSON.parse(text) as ResumeReply);
       }
     } else if (kind !== Kind.PING) {
       throw new Violation(`${this.name} got a frame of kind ${kind} in place of its welcome`);
@@ -572,7 +568,7 @@ class Simulator {
         if (here && !handing && random.oneIn(20)) core.expire();
         continue;
       }
-      for (const id of [...server.links.keys()]) if (random.oneIn(10)) server.core.beat(id);
+      for (const id of [...server.links.keys()]) if (random.oneIn(10)) server.core.sendHeartbeat(id);
       for (const [number, name] of [...server.away]) {
         const node = this.#nodes.find((one) => one.name === name);
         // One that broke off before it was welcomed does not come back as who it was to be.
@@ -582,7 +578,7 @@ class Simulator {
         const alone = server !== this.#server && server.links.size === 0;
         if (!(gone ? random.oneIn(10) : alone && random.oneIn(10))) continue;
         if (!gone) server.abandoned = true;
-        server.core.giveUp(number);
+        server.core.evict(number);
       }
     }
   }

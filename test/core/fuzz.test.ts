@@ -272,7 +272,7 @@ describe("damage from", () => {
 describe("what a peer can make us keep is bounded:", () => {
   const silent = {
     ...{ send(): void {}, broadcast(): void {}, close(): void {}, drop(): void {}, welcomed(): void {} },
-    ...{ away(): void {}, replaced(): void {}, settled(): void {}, ended(): void {} },
+    ...{ onDisconnected(): void {}, replaced(): void {}, onReturnedOrEvicted(): void {}, ended(): void {} },
   };
 
   test("links", () => {

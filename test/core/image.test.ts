@@ -149,14 +149,14 @@ describe("a snapshot", () => {
         channels[0]?.up.push(encode({ kind: Kind.STORE, tag: piece, offset, body: new Uint8Array(8).fill(0xee) }));
       }
       cluster.settle();
-      more = cluster.sequencer.nextPiece(id);
+      more = cluster.sequencer.sendSnapshotPiece(id);
       cluster.settle();
     }
     const memory = new MapBytes(new Uint8Array(config.size));
     for (const frame of frames) memory.publish(new DataView(frame.buffer), HEADER_SIZE, frame.length);
     expect(same(memory.bytes, before)).toBe(true);
     expect(same(cluster.memory, before)).toBe(false);
-    expect(cluster.sequencer.hasPicture(id)).toBe(false);
+    expect(cluster.sequencer.hasSnapshot(id)).toBe(false);
   });
 
   test("one a connection, few at once, and none of a session in direct mode", () => {

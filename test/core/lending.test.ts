@@ -204,15 +204,12 @@ class Stage {
         welcomed: () => {},
         close: () => {},
         drop: () => {},
-        away: (node) => this.sequencer.giveUp(node),
-        settled: () => {},
+        onDisconnected: (node) => this.sequencer.evict(node),
+        onReturnedOrEvicted: () => {},
         replaced: () => {},
         ended: () => {},
       },
-      null,
-      null,
-      0,
-      this.serverPool,
+      { parts: this.serverPool },
     );
     const about = { session: "s", processes: 0, size: 0, order: "", onLoss: "", secret: "x", reconnectMs: 0 };
     for (const link of [1, 2]) {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { checkOrder, DEFAULT_ORDER, ORDERS, orderNumber, orderOfNumber } from "../../src/core/base/consistency.ts";
-import { checkExpectations } from "../../src/core/sequencer/sequencer.ts";
+import { describeConfigMismatch } from "../../src/core/messages/handshake.ts";
 
 test("numbers stay what dsm.h says", () => {
   expect(ORDERS.map(orderNumber)).toEqual([1, 2, 3]);
@@ -19,7 +19,7 @@ test("checkOrder takes the orders there are and names them to whoever wants anot
   }
 });
 
-describe("checkExpectations", () => {
+describe("describeConfigMismatch", () => {
   const config = {
     name: "s",
     instance: "1",
@@ -31,15 +31,17 @@ describe("checkExpectations", () => {
   } as const;
 
   test("whoever expects nothing, or what there is, is welcome", () => {
-    expect(checkExpectations(config, 0, 0, "")).toBeNull();
-    expect(checkExpectations(config, 3, 8192, "release")).toBeNull();
-    expect(checkExpectations(config, 3, 8192, "release", "continue")).toBeNull();
+    expect(describeConfigMismatch(config, 0, 0, "")).toBeNull();
+    expect(describeConfigMismatch(config, 3, 8192, "release")).toBeNull();
+    expect(describeConfigMismatch(config, 3, 8192, "release", "continue")).toBeNull();
   });
 
   test("each difference is named", () => {
-    expect(checkExpectations(config, 2, 8192, "release")).toContain("is for 3 processes, not 2");
-    expect(checkExpectations(config, 3, 4096, "release")).toContain("has a map of 8192 bytes, not 4096");
-    expect(checkExpectations(config, 3, 8192, "sequential")).toContain("has the order release, not sequential");
-    expect(checkExpectations(config, 3, 8192, "release", "fail")).toContain("answers a loss with continue, not fail");
+    expect(describeConfigMismatch(config, 2, 8192, "release")).toContain("is for 3 processes, not 2");
+    expect(describeConfigMismatch(config, 3, 4096, "release")).toContain("has a map of 8192 bytes, not 4096");
+    expect(describeConfigMismatch(config, 3, 8192, "sequential")).toContain("has the order release, not sequential");
+    expect(describeConfigMismatch(config, 3, 8192, "release", "fail")).toContain(
+      "answers a loss with continue, not fail",
+    );
   });
 });

@@ -19,8 +19,8 @@ import {
   WELCOME_MAX,
 } from "../../src/core/base/limits.ts";
 import { MapBytes } from "../../src/core/memory/map-bytes.ts";
+import type { NodeHello, Welcome } from "../../src/core/messages/handshake.ts";
 import { parseWelcome } from "../../src/core/messages/welcome.ts";
-import type { NodeHello, Welcome } from "../../src/core/sequencer/sequencer.ts";
 import { NO_EFFECTS } from "../../src/core/session/effects.ts";
 import { Session } from "../../src/core/session/session.ts";
 import { HEADER_SIZE } from "../../src/core/wire/at.ts";

@@ -473,7 +473,7 @@ describe("Sequencer and Replica", () => {
   test("links that were not welcomed keep little, whatever they send", () => {
     const silent = {
       ...{ send(): void {}, broadcast(): void {}, close(): void {}, drop(): void {}, welcomed(): void {} },
-      ...{ away(): void {}, replaced(): void {}, settled(): void {}, ended(): void {} },
+      ...{ onDisconnected(): void {}, replaced(): void {}, onReturnedOrEvicted(): void {}, ended(): void {} },
     };
     const sequencer = new Sequencer(config(1), new Uint8Array(SIZE), silent);
     const chunk = new Uint8Array(64 << 10);

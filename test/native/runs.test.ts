@@ -6,12 +6,11 @@ import { join } from "node:path";
 import { command, compiler, root } from "../../scripts/steps.ts";
 import { loadApplyRuns } from "../../src/cli/install/apply-runs.ts";
 import { MapBytes } from "../../src/core/memory/map-bytes.ts";
-import { STAGED_PER_MAP_BYTE } from "../../src/core/sequencer/sequencer.ts";
 import { HEADER_SIZE } from "../../src/core/wire/at.ts";
 import { checkOperation } from "../../src/core/wire/check-operation.ts";
 import { encode } from "../../src/core/wire/frame.ts";
 import { Kind } from "../../src/core/wire/kinds.ts";
-import { runIsDense, runIsMasked, runSize } from "../../src/core/wire/runs.ts";
+import { runIsDense, runIsMasked, runSize, STAGED_PER_MAP_BYTE } from "../../src/core/wire/runs.ts";
 import { countMasked, runs as encodeRuns, viewOf } from "../support/core-frames.ts";
 import { Random } from "../support/core-random.ts";
 

@@ -6,10 +6,11 @@
 import { type Order, orderNumber } from "../../src/core/base/consistency.ts";
 import { FRAME_MAX, PAGE_SIZE, WELCOME_MAX } from "../../src/core/base/limits.ts";
 import { type OnLoss, onLossNumber } from "../../src/core/base/loss-policy.ts";
+import type { NodeHello, Welcome } from "../../src/core/messages/handshake.ts";
 import type { SessionConfig } from "../../src/core/messages/session-state.ts";
 import { Replica, type ReplicaOutput } from "../../src/core/replica/replica.ts";
 import type { Ring } from "../../src/core/replica/store-ring.ts";
-import { type NodeHello, Sequencer, type Welcome } from "../../src/core/sequencer/sequencer.ts";
+import { Sequencer } from "../../src/core/sequencer/sequencer.ts";
 import { HEADER_SIZE } from "../../src/core/wire/at.ts";
 import {
   bodyText,
@@ -162,8 +163,8 @@ export class Cluster {
       welcomed: () => {},
       drop: (link) => this.#links.delete(link),
       // A node that loses its connection here is dead.
-      away: (node) => this.sequencer.giveUp(node),
-      settled: () => {},
+      onDisconnected: (node) => this.sequencer.evict(node),
+      onReturnedOrEvicted: () => {},
       replaced: () => {},
       ended: () => options.onEnded?.(),
     });

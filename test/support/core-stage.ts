@@ -6,7 +6,7 @@
 import { DEFAULT_ORDER, type Order } from "../../src/core/base/consistency.ts";
 import { Status } from "../../src/core/base/errors.ts";
 import { DEFAULT_ON_LOSS, type OnLoss } from "../../src/core/base/loss-policy.ts";
-import type { NodeHello } from "../../src/core/sequencer/sequencer.ts";
+import type { NodeHello } from "../../src/core/messages/handshake.ts";
 import { HEADER_SIZE } from "../../src/core/wire/at.ts";
 import { bodyText, encode, encodeText, type Frame, getUint64 } from "../../src/core/wire/frame.ts";
 import { encodeGreeting } from "../../src/core/wire/handshake.ts";

@@ -19,8 +19,8 @@ import {
 import { checkOnLoss } from "../base/loss-policy.ts";
 import { checkName, checkProcesses } from "../base/names.ts";
 import { checkSize, pageRound } from "../base/size.ts";
-import type { NodeHello, Welcome } from "../sequencer/sequencer.ts";
 import { ProtocolError } from "../wire/frame.ts";
+import type { NodeHello, Welcome } from "./handshake.ts";
 import { EVICTED } from "./session-state.ts";
 
 type Fields = Record<string, unknown>;

@@ -3,7 +3,7 @@
  * TCP; a replicated log can stand behind the same interface, and nothing above it knows which one runs.
  */
 import type { DsmError } from "../base/errors.ts";
-import type { NodeHello, Resume, Resumed, Welcome } from "../sequencer/sequencer.ts";
+import type { NodeHello, ResumeReply, ResumeRequest, Welcome } from "../messages/handshake.ts";
 import type { Sent } from "../wire/outbox.ts";
 
 export interface LogFollower {
@@ -16,13 +16,13 @@ export interface LogFollower {
   /** The last entry that came, and the bytes of all that did: with what a publication of its own has in other parts. */
   applied(): { seq: number; bytes: number };
   /** Where the follower is, to go on from. */
-  position(): Resume;
+  position(): ResumeRequest;
   /** From now on it follows no engine older than this. False: it follows a newer one already. */
   promise(epoch: number): boolean;
   /** All that an engine needs to take over, in frames. */
   state(): Iterator<Uint8Array>;
   /** The log goes on: entries follow. What it has not ordered is to be appended again, in its order. */
-  resumed(resumed: Resumed): void;
+  resumed(resumed: ResumeReply): void;
   /** No more entries will come. DSM_ENDED: because the session has ended. */
   lost(error: DsmError): void;
   /** What append() handed over is on its way; more may be appended. */

@@ -25,9 +25,9 @@ import {
 import { onLossNumber, onLossOfNumber } from "../base/loss-policy.ts";
 import { type ApplyRuns, isZero, MapBytes } from "../memory/map-bytes.ts";
 import { MapOp } from "../memory/map-snapshot.ts";
+import { describeConfigMismatch, type ResumeReply, type ResumeRequest, type Welcome } from "../messages/handshake.ts";
 import { welcomeIncludesMap } from "../messages/session-state.ts";
 import type { NodeState } from "../sequencer/recovery.ts";
-import { checkExpectations, type Resume, type Resumed, stagedLimit, type Welcome } from "../sequencer/sequencer.ts";
 import type { Effects } from "../session/effects.ts";
 import { Session } from "../session/session.ts";
 import {
@@ -80,6 +80,7 @@ import {
   runOffset,
   runSize,
   STAGING_SIZE,
+  stagedLimit,
 } from "../wire/runs.ts";
 import { COPY_PACE, type CopyPace, encodeCopy, MapCopy } from "./direct-mode-exit.ts";
 import { StoreBatch } from "./store-batch.ts";
@@ -452,7 +453,7 @@ export class Replica {
   }
 
   /** How far the order has come here, for a server that may not know. */
-  get position(): Resume {
+  get position(): ResumeRequest {
     const { config, seq, phase, nodes } = this.session;
     const others = this.session.direct && this.#byRank.size === 0;
     const whole = this.#whole && !others && this.#tail.last === seq;
@@ -531,7 +532,7 @@ export class Replica {
   }
 
   /** A server has us again: what it has not ordered is passed on once more. Throws ProtocolError. */
-  resumed({ node, ordered, epoch, starts }: Resumed): void {
+  resumed({ node, ordered, epoch, starts }: ResumeReply): void {
     if (epoch < this.#promised) throw new ProtocolError("a server that was replaced by another");
     this.#promised = epoch;
     this.#starts = starts;
@@ -1067,7 +1068,7 @@ export class Replica {
     if (onLoss === null && onLossWished !== 0) {
       throw new ProtocolError(`there is no answer to a loss of number ${onLossWished}`, Status.INVALID);
     }
-    const mismatch = checkExpectations(
+    const mismatch = describeConfigMismatch(
       config,
       processes,
       size,

@@ -16,14 +16,15 @@ import { Status } from "../base/errors.ts";
 import { FRAME_MAX, GREETING_FRAME_MAX, LINKS_MAX, WELCOME_MAX } from "../base/limits.ts";
 import { MapBytes } from "../memory/map-bytes.ts";
 import { NOTHING_KNOWN } from "../messages/daemon-api.ts";
+import { type NodeHello, parseHello, type ResumeRequest } from "../messages/handshake.ts";
 import type { SessionConfig, SessionState } from "../messages/session-state.ts";
+import type { StatusReport } from "../messages/status-report.ts";
 import { At, HandshakeAt, HEADER_SIZE, PingAt, StateAt, StatusAt } from "../wire/at.ts";
 import { bodyText, encode, encodeJson, encodeText, getUint64, ProtocolError } from "../wire/frame.ts";
 import { FrameReader } from "../wire/frame-reader.ts";
 import { checkGreeting } from "../wire/handshake.ts";
 import { Kind, PingOp, StateOp, StatusOp } from "../wire/kinds.ts";
 import { Tail } from "../wire/retained-frames.ts";
-import { type NodeHello, parseHello, type Resume, type StatusReport } from "./sequencer.ts";
 
 /** What the farthest node hands over, but for the bytes of the map. */
 export interface NodeState {
@@ -61,7 +62,7 @@ interface Link {
 
 interface Report {
   hello: NodeHello;
-  resume: Resume;
+  resume: ResumeRequest;
   /** Null while its connection is broken. */
   link: Link | null;
   /** It needs its place no more. */
@@ -217,7 +218,7 @@ export class Recovery {
     this.#choose();
   }
 
-  #report(link: Link, hello: NodeHello, resume: Resume): void {
+  #report(link: Link, hello: NodeHello, resume: ResumeRequest): void {
     const { instance, promised, epoch, node } = resume;
     const { config } = this.#known;
     if (instance !== config.instance) throw new ProtocolError(`session "${config.name}" has ended`, Status.ENDED);
@@ -325,7 +326,7 @@ export class Recovery {
 }
 
 /** The order of a newer server is the one that counts, however long an older one got. */
-function isFarther(one: Resume, other: Resume): boolean {
+function isFarther(one: ResumeRequest, other: ResumeRequest): boolean {
   return one.epoch !== other.epoch ? one.epoch > other.epoch : one.applied > other.applied;
 }
 

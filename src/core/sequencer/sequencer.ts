@@ -1,258 +1,101 @@
 /**
- * The server without its sockets: takes the bytes that links receive, gives every ordered operation its place, applies
- * it to the authoritative copy and hands out the bytes to send. It is the embedded engine behind `OrderedLog`.
+ * The server's logic, without I/O. Takes the bytes that links receive, gives every operation its place in the log, applies
+ * it to the server's copy of the session and hands out the bytes to send.
  *
- * Invariants: the entries handed to `broadcast` are the order, each once, in sequence; a link gets them from the
- * snapshot in its WELCOME on, with none missing; an operation that breaks a rule of its frame ends its link and leaves
- * no trace; the parts of a publication lie in the order one behind the other.
- *
- * A node has its place while its connection is broken. Invariants: what a node has not applied yet is in the tail, as
- * long as it has its place; a node's operations enter the order once each, in the order of their running numbers; a node
- * that was given up gets no place any more, so whoever was told of its loss is never contradicted.
+ * Invariants: the entries handed to `broadcast` are the log, each once, in sequence; a link gets them from the state in
+ * its WELCOME on, with none missing; a malformed operation closes its connection and has no effect; the parts of a
+ * publication lie in the log one behind the other; a node's operations enter the log once each, in the order of their
+ * numbers as proposals; what a member has not applied is retained while it is a member.
  */
-
-import { checkOrder, type Order } from "../base/consistency.ts";
 import { Status } from "../base/errors.ts";
-import {
-  ACK_BYTES,
-  CHANNELS_MAX,
-  FRAME_MAX,
-  GREETING_FRAME_MAX,
-  HEARTBEAT_TIMEOUT_MIN_MS,
-  LINKS_MAX,
-  MEMORY_READ_MAX,
-  NODE_NUMBER_MAX,
-  NODES_MAX,
-  PICTURES_MAX,
-  RECONNECT_TIMEOUT_MAX_MS,
-  SHOWN_MAX,
-  TAIL_HIGH,
-  WAITERS_SHOWN_MAX,
-} from "../base/limits.ts";
-import { checkOnLoss, type OnLoss } from "../base/loss-policy.ts";
-import { checkName } from "../base/names.ts";
+import { FRAME_MAX, LINKS_MAX, MEMORY_READ_MAX, TAIL_HIGH } from "../base/limits.ts";
 import { type ApplyRuns, MapBytes } from "../memory/map-bytes.ts";
 import { Picture } from "../memory/map-snapshot.ts";
-import type { LockStatus, SemaphoreStatus, ServerStatus } from "../messages/daemon-api.ts";
-import { EVICTED, type SessionConfig, type SessionState, welcomeIncludesMap } from "../messages/session-state.ts";
+import {
+  type NodeHello,
+  parseHello,
+  type ResumeReply,
+  type ResumeRequest,
+  type Welcome,
+} from "../messages/handshake.ts";
+import { EVICTED, type SessionConfig, welcomeIncludesMap } from "../messages/session-state.ts";
+import type { StatusReport } from "../messages/status-report.ts";
 import { Activity } from "../observe/activity.ts";
-import type { TraceBuffer, TraceInfo } from "../observe/trace.ts";
-import type { Effects } from "../session/effects.ts";
-import { NO_EFFECTS } from "../session/effects.ts";
+import { type Effects, NO_EFFECTS } from "../session/effects.ts";
 import { Session } from "../session/session.ts";
 import { At, HandshakeAt, HEADER_SIZE, PingAt, PublishAt, StatusAt } from "../wire/at.ts";
 import { checkOperation } from "../wire/check-operation.ts";
 import { bodyText, encode, encodeJson, encodeText, getUint64, ProtocolError, setUint64 } from "../wire/frame.ts";
-import { FrameReader, PartPool } from "../wire/frame-reader.ts";
+import { PartPool } from "../wire/frame-reader.ts";
 import { checkGreeting } from "../wire/handshake.ts";
 import { ChangeOp, Kind, NO_TAG, PingOp, PublishOp, StatusOp } from "../wire/kinds.ts";
 import { Tail } from "../wire/retained-frames.ts";
-import { Borrowed, encodeAccept, type Sharing } from "../wire/shared-parts.ts";
+import { encodeAccept } from "../wire/shared-parts.ts";
+import { checkNewMember, checkReturning, type Epochs } from "./admission.ts";
+import { DeferredJoins } from "./deferred-joins.ts";
+import { Link } from "./link.ts";
+import { type Member, Members } from "./members.ts";
+import type { SequencerOutput } from "./output.ts";
+import type { Part } from "./publication-assembler.ts";
 import type { Recovered } from "./recovery.ts";
+import { RetainedLog } from "./retained-log.ts";
+import { Snapshots } from "./snapshots.ts";
+import { reportStatus } from "./status.ts";
+import { Tracing } from "./tracing.ts";
 
-export interface SequencerOutput {
-  /** To one link. */
-  send(link: number, bytes: Uint8Array): void;
-  /**
-   * To every welcomed link but `except`. `bytes` is valid during the call only; or, with `sent`, until that is called:
-   * when all links have it, or are gone.
-   */
-  broadcast(bytes: Uint8Array, sent?: () => void, except?: number): void;
-  /** From now on the link gets what is broadcast. It is broken when nothing comes for so long; 0: never. */
-  welcomed(link: number, heartbeatMs: number): void;
-  /** Null, or left out: parts of publications are not lent to the link, nor taken from it. */
-  sharing?(link: number): Sharing | null;
-  /** From now on the link may be sent the references of parts instead of the parts. */
-  borrows?(link: number): void;
-  /** Close the link after what was sent. */
-  close(link: number): void;
-  /** Close the link at once: its node has another one. */
-  drop(link: number): void;
-  /** The node's connection is broken. It is to be given up if it does not come back in time, or its process ends. */
-  away(node: number, place: AwayNode): void;
-  /** It came back, or is given up. */
-  settled(node: number): void;
-  /** Another server has taken over: nobody listens to this one any more. */
-  replaced(): void;
-  /** The session has ended; what was broadcast is to be delivered first. */
-  ended(): void;
-}
-
-/** What an arbiter says of itself in its HELLO. */
-export interface NodeHello {
-  session: string;
-  node: string;
-  /** What its first process expects, or 0. */
-  processes: number;
-  size: number;
-  /** "" expects nothing. */
-  order: Order | "";
-  /** "" expects nothing. */
-  onLoss: OnLoss | "";
-  /** The session is to be elastic; left out: whatever it is. */
-  elastic?: boolean;
-  /** Chosen by the arbiter, at most 64 bytes: what it shows when it comes back. "": it will not. */
-  secret: string;
-  /** How long its place is to be kept while its connection is broken, at most RECONNECT_TIMEOUT_MAX_MS; 0: not at all. */
-  reconnectMs: number;
-  /** How long its connection may be silent before it counts as broken, at least HEARTBEAT_TIMEOUT_MIN_MS; 0: forever. */
-  heartbeatMs: number;
-  /** Which process the arbiter is, at most 200 bytes: whoever is on its host can see whether that one lives. "": unknown. */
-  process: string;
-  /** Of an arbiter that comes back. */
-  resume: Resume | null;
-}
-
-/** Where an arbiter that comes back is. */
-export interface Resume {
-  instance: string;
-  node: number;
-  /** The last entry it got from a server. */
-  seq: number;
-  /** The last entry it has applied: beyond `seq` only what it decided itself in direct mode. */
-  applied: number;
-  /** Which server ordered the last entry it has, and the newest server it has turned to: it follows no older one. */
-  epoch: number;
-  promised: number;
-  /** Whether it has the bytes of the map: a node that came after the start of the session has not. */
-  whole: boolean;
-  /** As far as it knows: the nodes with processes, and whether some may still join. */
-  nodes: number[];
-  joining: boolean;
-}
-
-export interface AwayNode {
-  reconnectMs: number;
-  process: string;
-}
-
-export interface Welcome {
-  node: number;
-  snapshot: SessionState;
-  /** Which server of the session this is, from 1. */
-  epoch: number;
-  /** The last entry before each epoch. */
-  starts: number[];
-  /** Entries behind this one follow: up to the snapshot they are for nodes that may lack them if the server is lost. */
-  base: number;
-}
-
-/** The answer to an arbiter that comes back; the entries it lacks follow. */
-export interface Resumed {
-  node: number;
-  /** How many of its proposals are in the order: it is to send the others again. */
-  ordered: number;
-  epoch: number;
-  starts: number[];
-}
-
-/** The answer to a STATUS frame: what the directory shows, and more for those who ask the server itself. */
-export interface StatusReport extends ServerStatus {
-  name: string;
-  phase: string;
-  order: Order;
-  onLoss: OnLoss;
-  elastic: boolean;
-  direct: boolean;
-  size: number;
-  base: string;
-  processes: number;
-  nodes: string[];
-}
-
-/** A node that belongs to the session, connected or not. */
-interface Place extends AwayNode {
-  node: number;
-  name: string;
-  secret: string;
-  /** -1 while it is away. */
-  link: number;
-  /** The last entry it is known to have applied. */
-  applied: number;
-  /** Running number of the last proposal taken from it. */
-  taken: number;
-  /** When it was asked for an answer that has not come; NaN: it was not. */
-  asked_ms: number;
-  /** NaN: not measured. */
-  roundTrip_ms: number;
-}
-
-interface Link {
-  id: number;
-  reader: FrameReader;
-  /** -1 until welcomed. */
-  node: number;
-  /** Told to come back when the session has ended. */
-  waiting: boolean;
-  /** Parts of publications that are not complete, by tag. */
-  staged: Map<number, Uint8Array<ArrayBuffer>[]>;
-  /** Their bytes, by the rank that publishes. */
-  stagedBytes: Map<number, number>;
-  /** Parts that were gone before they were copied: their publication was abandoned, by tag. */
-  missed: Set<number>;
-  /** Memory in which its parts lie. */
-  borrowed: Borrowed;
-  /** Joins that wait for the end of direct mode: see change-over.ts. */
-  held: number;
-}
-
-/** A page costs at most an eighth more than it has bytes (RUNS_PAGE_MAX in runs.h); more is no honest publication. */
-export const STAGED_PER_MAP_BYTE = 1.25;
-
-/**
- * Most bytes of unfinished publications of one process: it may fill several holes at once, but they do not overlap.
- * Arbiters hold their processes to it; the server does not rely on that.
- */
-export const stagedLimit = (mapSize: number): number => mapSize * STAGED_PER_MAP_BYTE + FRAME_MAX;
-
-/** What is ordered also for whom has no rank: joins, ends, and what is the node's. */
+/** Kinds that are accepted without a rank: joins, ends, and the node's own upload. */
 const RANKLESS: ReadonlySet<number> = new Set([Kind.JOIN, Kind.LEAVE, Kind.COPY]);
-const GREETINGS: ReadonlySet<number> = new Set([Kind.HELLO, Kind.STATUS, Kind.SNAPSHOT, Kind.TRACE]);
-const UNMEASURED = { asked_ms: Number.NaN, roundTrip_ms: Number.NaN };
+const HANDSHAKES: ReadonlySet<number> = new Set([Kind.HELLO, Kind.STATUS, Kind.SNAPSHOT, Kind.TRACE]);
+
+export interface SequencerOptions {
+  /** Applies runs to memory, faster than JavaScript does. */
+  applyRuns?: ApplyRuns | null;
+  /** Of a server that takes over: what it has learnt. The memory then holds the bytes of the map. */
+  recovered?: Recovered | null;
+  /** The time, in milliseconds since 1970. */
+  now_ms?: number;
+  parts?: PartPool;
+}
 
 export class Sequencer {
   readonly session: Session;
   readonly #out: SequencerOutput;
   readonly #links = new Map<number, Link>();
   readonly #memory: MapBytes;
-  /** Pictures being sent, by link. */
-  readonly #pictures = new Map<number, Picture>();
-  /** By node number. */
-  readonly #places = new Map<number, Place>();
-  #nextNode = 1;
-  /** Whether something of the order has not been sent that is waited for: see mayOnlyWait(). */
-  #due = false;
-  readonly #epoch: number;
-  readonly #starts: number[];
-  readonly #tail: Tail;
-  /** Bytes of the order since the nodes were last told how far all of them are. */
-  #untold = 0;
-  #hadProcess = false;
+  readonly #members = new Members();
+  readonly #log: RetainedLog;
+  readonly #epochs: Epochs;
   readonly #parts: PartPool;
   readonly #activity: Activity;
-  /** What the links' held counts, in the order in which it came. */
-  #held: { link: Link; frame: Uint8Array }[] = [];
-  /** Who traces the session, and what it has not been sent. */
-  #trace: { link: number; buffer: TraceBuffer } | null = null;
+  readonly #deferredJoins = new DeferredJoins();
+  readonly #snapshots: Snapshots;
+  readonly #tracing: Tracing;
+  #hadProcess = false;
 
-  /** `recovered`: what a server that takes over has learnt; `memory` then holds the bytes of the map. */
-  constructor(
-    config: SessionConfig,
-    memory: Uint8Array,
-    out: SequencerOutput,
-    applyRuns: ApplyRuns | null = null,
-    recovered: Recovered | null = null,
-    now_ms = 0,
-    parts: PartPool = new PartPool(),
-  ) {
+  constructor(config: SessionConfig, memory: Uint8Array, out: SequencerOutput, options: SequencerOptions = {}) {
+    const { applyRuns = null, recovered = null, now_ms = 0, parts = new PartPool() } = options;
     this.#out = out;
     this.#parts = parts;
-    const activity = new Activity(config.size, now_ms, recovered !== null);
-    this.#activity = activity;
-    const effects: Effects = {
+    this.#activity = new Activity(config.size, now_ms, recovered !== null);
+    this.#tracing = new Tracing(this.#activity);
+    this.#epochs = { epoch: recovered?.epoch ?? 1, starts: recovered?.starts ?? [0] };
+    this.#log = new RetainedLog(recovered?.tail ?? new Tail(0, true), out);
+    this.#memory = new MapBytes(memory, applyRuns);
+    this.#snapshots = new Snapshots(this.#memory);
+    const effects = this.#effects(config);
+    this.session =
+      recovered === null
+        ? new Session(config, this.#memory, effects)
+        : Session.fromState(recovered.snapshot, this.#memory, effects);
+    if (recovered !== null) this.#takeOver(recovered);
+  }
+
+  #effects(config: SessionConfig): Effects {
+    const activity = this.#activity;
+    return {
       ...NO_EFFECTS,
       onReply: (node, tag) => {
-        this.#due = true;
+        this.#log.mustFlush = true;
         activity.completed(node, tag);
       },
       onRankAssigned: (_node, _tag, rank) => {
@@ -261,83 +104,45 @@ export class Sequencer {
       },
       onProcessGone: (_node, rank) => activity.gone(rank),
       onEnd: () => {
-        this.#flush();
+        this.#log.flush();
         for (const link of this.#links.values()) {
-          if (link.waiting) this.#fail(link, Status.ENDED, `session "${config.name}" has ended`);
+          if (link.waitsForEnd) this.#fail(link, Status.ENDED, `session "${config.name}" has ended`);
         }
-        out.ended();
+        this.#out.ended();
       },
     };
-    this.#epoch = recovered?.epoch ?? 1;
-    this.#starts = recovered?.starts ?? [0];
-    this.#tail = recovered?.tail ?? new Tail(0, true);
-    const map = new MapBytes(memory, applyRuns);
-    this.#memory = map;
-    this.session =
-      recovered === null ? new Session(config, map, effects) : Session.fromState(recovered.snapshot, map, effects);
-    if (recovered !== null) this.#takeOver(recovered);
   }
 
-  /** The nodes that have reported get their places; whoever was waited for in vain is lost. */
+  /** Restores a member for each node that reported; declares the processes of all other nodes lost. */
   #takeOver({ snapshot, nodes }: Recovered): void {
     this.#hadProcess = true;
-    this.#nextNode = Math.max(1, snapshot.ordered.length);
+    this.#members.reserve(snapshot.ordered.length - 1);
     for (const hello of nodes) {
-      const { node, seq } = hello.resume as Resume;
-      this.#nextNode = Math.max(this.#nextNode, node + 1);
-      if (this.session.entriesOf(node) === EVICTED) continue;
-      const { secret, reconnectMs, process } = hello;
-      const place = { node, name: hello.node, secret, reconnectMs, process, ...UNMEASURED };
-      this.#places.set(node, { ...place, link: -1, applied: Math.max(seq, this.#tail.base), taken: 0 });
+      const { node, seq } = hello.resume as ResumeRequest;
+      if (this.session.entriesOf(node) === EVICTED) this.#members.reserve(node);
+      else this.#members.restore(node, hello, Math.max(seq, this.#log.base));
     }
-    for (const node of this.session.nodes) if (!this.#places.has(node)) this.#lose(node);
-    for (const place of this.#places.values()) this.#out.away(place.node, place);
+    for (const node of this.session.nodes) if (this.#members.get(node) === undefined) this.#declareLost(node);
+    for (const member of this.#members.all()) this.#out.onDisconnected(member.node, member);
   }
 
-  /** What time it is, for what status() says: in milliseconds since 1970, not going back. */
+  /** The time for what status() says: in milliseconds since 1970, not going back. */
   set clock(now_ms: number) {
     this.#activity.now_ms = now_ms;
   }
 
-  /** Whether any process ever joined. */
+  /** Whether a process ever joined. */
   get hadProcess(): boolean {
     return this.#hadProcess;
   }
 
-  /** A new connection. False: too many, close it. */
+  // --- Links -------------------------------------------------------------------------------------------------------
+
+  /** A new connection. False: there are too many; close it. */
   connect(id: number): boolean {
     if (this.#links.size >= LINKS_MAX) return false;
-    this.#links.set(id, {
-      id,
-      reader: new FrameReader(GREETING_FRAME_MAX, this.#parts),
-      node: -1,
-      waiting: false,
-      staged: new Map(),
-      stagedBytes: new Map(),
-      missed: new Set(),
-      borrowed: new Borrowed(),
-      held: 0,
-    });
+    this.#links.set(id, new Link(id, this.#parts, this.session.config.size));
     return true;
-  }
-
-  /** Whether nextPiece() has something to send on the link. */
-  hasPicture(id: number): boolean {
-    return this.#pictures.has(id);
-  }
-
-  /** Whether the link traces the session. */
-  traces(id: number): boolean {
-    return this.#trace?.link === id;
-  }
-
-  /** Sends who traces what has happened since it was last sent something; `always`: also that nothing has. */
-  sendTrace(always: boolean): void {
-    if (this.#trace === null) return;
-    const { link, buffer } = this.#trace;
-    const { records, dropped } = buffer.take();
-    if (!always && records.length === 0 && dropped === 0) return;
-    this.#out.send(link, encode({ kind: Kind.TRACE, aux: Math.min(dropped, 0xffffffff), body: records }));
   }
 
   /** Whether the link is a node of the session. */
@@ -354,81 +159,28 @@ export class Sequencer {
       if (!(error instanceof ProtocolError)) throw error;
       this.#fail(link, error.status, error.message);
     }
-    if (this.#due) this.#flush();
-  }
-
-  /** Whether everybody is to wait for a node that is away, because no more of what it will need can be kept. */
-  get full(): boolean {
-    if (this.#tail.bytes <= TAIL_HIGH) return false;
-    for (const place of this.#places.values()) if (place.link < 0) return true;
-    return false;
-  }
-
-  /** Whether some node may still come for the rest of the order. */
-  get awaited(): boolean {
-    for (const place of this.#places.values()) if (place.link < 0) return true;
-    return false;
+    if (this.#log.mustFlush) this.#log.flush();
   }
 
   /** The connection is gone. Its node may come back, unless it is known to be `gone`: then its processes are lost. */
   disconnect(id: number, gone = false): void {
     const link = this.#links.get(id);
     if (link === undefined) return;
-    this.#links.delete(id);
-    this.#pictures.get(id)?.end();
-    this.#pictures.delete(id);
-    if (this.traces(id)) {
-      this.#trace = null;
-      this.#activity.endTrace();
-    }
-    this.#forget(link);
-    this.#forgetHeld(link);
-    const place = this.#places.get(link.node);
-    if (place === undefined) return;
-    place.link = -1;
-    place.asked_ms = Number.NaN;
-    if (gone || place.reconnectMs === 0) this.giveUp(place.node);
-    else this.#out.away(place.node, { reconnectMs: place.reconnectMs, process: place.process });
+    this.#remove(link);
+    this.#snapshots.end(id);
+    this.#tracing.end(id);
+    const member = this.#members.get(link.node);
+    if (member === undefined) return;
+    member.link = -1;
+    member.askedMs = Number.NaN;
+    if (gone || member.reconnectMs === 0) this.evict(member.node);
+    else this.#out.onDisconnected(member.node, { reconnectMs: member.reconnectMs, process: member.process });
   }
 
-  /** Nothing more comes from the link. */
-  #forget(link: Link): void {
-    for (const parts of link.staged.values()) for (const part of parts) this.#parts.give(part);
-    link.staged.clear();
-    link.reader.end();
-    link.borrowed.close();
-  }
-
-  /** The node will not come back: its processes are lost. */
-  giveUp(node: number): void {
-    const place = this.#places.get(node);
-    if (place === undefined || place.link >= 0) return;
-    this.#places.delete(node);
-    this.#lose(node);
-    this.#out.settled(node);
-    this.#trim();
-  }
-
-  #lose(node: number): void {
-    for (const rank of this.session.presentOn(node)) {
-      const frame = encode({ kind: Kind.LEAVE, op: 1, rank, node, tag: NO_TAG, aux: 1 });
-      this.#append(frame, new DataView(frame.buffer), 0, frame.length);
-    }
-    this.#flush();
-  }
-
-  /** Says on a link that we are there, and how far all nodes are; and measures how long its answer takes. */
-  beat(id: number): void {
-    const place = this.#places.get(this.#links.get(id)?.node ?? -1);
-    if (place === undefined) return;
-    const op = Number.isNaN(place.asked_ms) ? PingOp.ASK : PingOp.BEAT;
-    if (op === PingOp.ASK) place.asked_ms = this.#activity.now_ms;
-    this.#out.send(id, encode({ kind: Kind.PING, op, offset: this.#tail.base }));
-  }
-
-  /** Asks all nodes that are not asked already: somebody looks at the session, and is to see what is now. */
-  #measure(): void {
-    for (const { link, asked_ms } of this.#places.values()) if (link >= 0 && Number.isNaN(asked_ms)) this.beat(link);
+  #remove(link: Link): void {
+    this.#links.delete(link.id);
+    this.#deferredJoins.drop(link);
+    link.close();
   }
 
   #fail(link: Link, status: Status, message: string): void {
@@ -437,41 +189,28 @@ export class Sequencer {
     this.#out.close(link.id);
   }
 
-  /** All nodes have applied the order up to here, or so they say. */
-  #trim(): void {
-    let applied = this.session.seq;
-    for (const place of this.#places.values()) applied = Math.min(applied, place.applied);
-    if (applied <= this.#tail.base) return;
-    const before = this.#tail.bytes;
-    this.#tail.drop(applied);
-    this.#untold += before - this.#tail.bytes;
-    if (this.#untold < ACK_BYTES) return;
-    this.#untold = 0;
-    for (const { link } of this.#places.values()) if (link >= 0) this.beat(link);
-  }
-
   #frame(link: Link, view: DataView, at: number, size: number, bytes: Uint8Array): void {
+    // A frame before this one may have closed the link.
+    if (!this.#links.has(link.id)) return;
     const kind = view.getUint8(at + At.kind);
     if (link.node >= 0) {
-      this.#operation(link, kind, view, at, size, bytes);
+      this.#nodeFrame(link, kind, view, at, size, bytes);
       return;
     }
-    if (!this.#links.has(link.id)) return;
-    if (!GREETINGS.has(kind)) throw new ProtocolError("the peer did not greet");
+    if (!HANDSHAKES.has(kind)) throw new ProtocolError("the peer did not greet");
     checkGreeting(view, at);
-    if (this.#pictures.has(link.id)) throw new ProtocolError("a snapshot is under way on this connection");
-    if (this.traces(link.id)) throw new ProtocolError("a trace is under way on this connection");
-    if (kind === Kind.STATUS) {
-      this.#tell(link, view, at);
-      return;
-    }
-    if (kind === Kind.SNAPSHOT) {
-      this.#picture(link);
-      return;
-    }
-    if (kind === Kind.TRACE) {
-      this.#beginTrace(link);
-      return;
+    if (this.#snapshots.has(link.id)) throw new ProtocolError("a snapshot is under way on this connection");
+    if (this.#tracing.isOn(link.id)) throw new ProtocolError("a trace is under way on this connection");
+    switch (kind) {
+      case Kind.STATUS:
+        this.#answerStatus(link, view, at);
+        return;
+      case Kind.SNAPSHOT:
+        this.#beginSnapshot(link);
+        return;
+      case Kind.TRACE:
+        this.#out.send(link.id, this.#tracing.begin(link.id, this.session));
+        return;
     }
     const length = Math.min(view.getUint32(at + HandshakeAt.bodyLength, true), size - HEADER_SIZE);
     const hello = parseHello(bodyText(bytes, at + HEADER_SIZE, length));
@@ -479,207 +218,141 @@ export class Sequencer {
     else this.#resume(link, hello, hello.resume);
   }
 
-  #tell(link: Link, view: DataView, at: number): void {
-    const op = view.getUint8(at + StatusAt.query);
-    if (op > StatusOp.MEMORY) throw new ProtocolError("no such status");
-    const body = op === StatusOp.MEMORY ? this.#read(view, at) : encodeJson(this.status(op === StatusOp.HEAT));
-    this.#out.send(link.id, encode({ kind: Kind.REPLY, op: Status.OK, seq: this.session.seq, body }));
-    if (op !== StatusOp.MEMORY) this.#measure();
+  // --- Members -----------------------------------------------------------------------------------------------------
+
+  /** Whether all must wait: the retained log has reached its limit while a member is disconnected. */
+  get full(): boolean {
+    return this.#log.bytes > TAIL_HIGH && this.#members.anyDisconnected;
   }
 
-  /** The bytes of the map that a STATUS asks for, as they are now. */
-  #read(view: DataView, at: number): Uint8Array {
-    const { session } = this;
-    if (session.direct) {
-      throw new ProtocolError(
-        `session "${session.config.name}" is in direct mode: the server does not have its bytes; run it with DSM_DIRECT=0`,
-        Status.REFUSED,
-      );
-    }
-    if (view.getUint32(at, true) < HEADER_SIZE + 16) throw new ProtocolError("no place in the map");
-    const offset = getUint64(view, at + HEADER_SIZE);
-    const length = getUint64(view, at + HEADER_SIZE + 8);
-    if (!(length <= MEMORY_READ_MAX && offset + length <= session.config.size)) {
-      throw new ProtocolError("the map has no such bytes", Status.INVALID);
-    }
-    return this.#memory.bytes.subarray(offset, offset + length);
+  /** Whether a member may still come for the rest of the log. */
+  get awaited(): boolean {
+    return this.#members.anyDisconnected;
   }
 
   #hello(link: Link, hello: NodeHello): void {
-    const { config } = this.session;
-    if (hello.session !== config.name) {
-      throw new ProtocolError(`this server has session "${config.name}", not "${hello.session}"`, Status.REFUSED);
-    }
-    if (this.session.phase === "ended") throw new ProtocolError(`session "${config.name}" has ended`, Status.ENDED);
-    const mismatch = checkExpectations(config, hello.processes, hello.size, hello.order, hello.onLoss, hello.elastic);
-    if (mismatch !== null) throw new ProtocolError(mismatch, Status.MISMATCH);
-    for (const other of this.#places.values()) {
-      // A node whose processes are all gone is only closing its connection still. In direct mode we hear of that last.
-      const leaving = this.session.direct || this.session.presentOn(other.node).length === 0 || other.link < 0;
-      if (other.name === hello.node && leaving) {
-        throw new ProtocolError(`node "${hello.node}" is leaving session "${config.name}"; try again`, Status.AGAIN);
-      }
-      if (other.name === hello.node) {
-        throw new ProtocolError(
-          `node "${hello.node}" is in session "${config.name}" already; set DSM_NODE to another name`,
-          Status.REFUSED,
-        );
-      }
-    }
-    if (this.#places.size >= NODES_MAX) {
-      throw new ProtocolError(`the session has ${NODES_MAX} nodes, the limit`, Status.LIMIT);
-    }
-    if (this.#nextNode > NODE_NUMBER_MAX) throw new ProtocolError("the session has had too many nodes", Status.LIMIT);
-    const node = this.#nextNode;
-    this.#nextNode += 1;
-    const { secret, reconnectMs, process } = hello;
-    const place = { node, name: hello.node, secret, reconnectMs, process, ...UNMEASURED };
-    const { base } = this.#tail;
-    this.#places.set(node, { ...place, link: link.id, applied: base, taken: 0 });
-    const about = { epoch: this.#epoch, starts: this.#starts, base };
-    const welcome: Welcome = { node, snapshot: this.session.state(), ...about };
+    checkNewMember(this.session, this.#members, hello);
+    const { base } = this.#log;
+    const { node } = this.#members.admit(hello, link.id, base);
+    const welcome: Welcome = { node, snapshot: this.session.state(), ...this.#epochs, base };
     this.#welcome(link, hello, node, encode({ kind: Kind.WELCOME, body: encodeJson(welcome) }));
     // At once and ahead of all entries. In an elastic session that runs others wait while much of it is on its way.
     if (welcomeIncludesMap(welcome.snapshot)) this.#sendMap(link);
-    for (const piece of this.#tail.after(base)) this.#out.send(link.id, piece);
+    for (const piece of this.#log.after(base)) this.#out.send(link.id, piece);
   }
 
   #sendMap(link: Link): void {
-    const picture = new Picture(this.#memory, this.session.seq);
-    for (let frame = picture.next(); frame !== null; frame = picture.next()) this.#out.send(link.id, frame);
+    const map = new Picture(this.#memory, this.session.seq);
+    for (let frame = map.next(); frame !== null; frame = map.next()) this.#out.send(link.id, frame);
   }
 
-  #beginTrace(link: Link): void {
-    const { session } = this;
-    if (this.#trace !== null) throw new ProtocolError("somebody traces the session already; try again", Status.LIMIT);
-    const info: TraceInfo = {
-      ...{ session: session.config.name, time_ms: this.#activity.now_ms, direct: session.direct },
-      ranks: session.report().map(({ rank, node, pid }) => ({ rank, node, pid })),
-    };
-    this.#out.send(link.id, encode({ kind: Kind.REPLY, body: encodeJson(info) }));
-    this.#trace = { link: link.id, buffer: this.#activity.beginTrace() };
-  }
-
-  /** Begins a picture, which the shell then takes piece by piece with nextPiece(). */
-  #picture(link: Link): void {
-    const { session } = this;
-    if (session.direct) {
-      throw new ProtocolError(
-        `session "${session.config.name}" is in direct mode: the server does not have its bytes; run it with DSM_DIRECT=0`,
-        Status.REFUSED,
-      );
+  #resume(link: Link, hello: NodeHello, resume: ResumeRequest): void {
+    if (resume.promised > this.#epochs.epoch) {
+      this.#out.replaced();
+      throw new ProtocolError("this server was replaced by another", Status.AGAIN);
     }
-    if (this.#pictures.size >= PICTURES_MAX) {
-      throw new ProtocolError(`${PICTURES_MAX} snapshots of the session are being taken; try again`, Status.LIMIT);
-    }
-    this.#out.send(link.id, encode({ kind: Kind.REPLY, body: encodeJson(session.save()) }));
-    this.#pictures.set(link.id, new Picture(this.#memory, session.seq));
+    const member = checkReturning(this.session, this.#members, this.#epochs, hello, resume);
+    if (member.link >= 0) this.#replace(member.link);
+    else this.#out.onReturnedOrEvicted(member.node);
+    member.link = link.id;
+    member.askedMs = Number.NaN;
+    member.lastProposal = this.session.entriesOf(member.node);
+    const reply: ResumeReply = { node: member.node, ordered: member.lastProposal, ...this.#epochs };
+    this.#welcome(link, hello, member.node, encode({ kind: Kind.WELCOME, op: 1, body: encodeJson(reply) }));
+    for (const piece of this.#log.after(resume.seq)) this.#out.send(link.id, piece);
+    this.#onAck(member, resume.seq);
+    this.#askToEndDirectMode();
   }
 
-  /** Sends the next piece of the link's picture. False: there is none, or this was the last. */
-  nextPiece(id: number): boolean {
-    const picture = this.#pictures.get(id);
-    const frame = picture?.next() ?? null;
-    if (picture === undefined || frame === null) return false;
-    this.#out.send(id, frame);
-    if (picture.done) this.#pictures.delete(id);
-    return !picture.done;
-  }
-
-  /** From here on the link gets what is broadcast. */
+  /** Adds the link to the broadcast set. */
   #welcome(link: Link, { heartbeatMs }: NodeHello, node: number, welcome: Uint8Array): void {
-    this.#flush();
+    this.#log.flush();
     link.node = node;
     link.reader.limit = FRAME_MAX;
     this.#out.welcomed(link.id, heartbeatMs);
     this.#out.send(link.id, welcome);
   }
 
-  #resume(link: Link, hello: NodeHello, { instance, node, seq, applied, epoch, promised }: Resume): void {
-    const { session } = this;
-    if (promised > this.#epoch) {
-      this.#out.replaced();
-      throw new ProtocolError("this server was replaced by another", Status.AGAIN);
-    }
-    const place = this.#places.get(node);
-    if (instance !== session.config.instance) {
-      throw new ProtocolError(`session "${session.config.name}" has ended`, Status.ENDED);
-    }
-    if (place === undefined || place.secret === "" || place.secret !== hello.secret) {
-      const why = "was away too long; its processes count as lost";
-      throw new ProtocolError(`node "${hello.node}" ${why}`, Status.UNREACHABLE);
-    }
-    const ordered = session.entriesOf(node);
-    // It cannot know more than we gave it, but for what it decided by itself.
-    const decides = session.direct && session.presentOn(node).length > 0;
-    const most = epoch < this.#epoch ? (this.#starts[epoch] as number) : session.seq;
-    const isPrefix = epoch <= this.#epoch && seq <= most && (applied <= most || decides);
-    if (ordered === EVICTED || seq < place.applied || !isPrefix) {
-      throw new ProtocolError(`node "${hello.node}" has another order than the server`);
-    }
-    if (place.link >= 0) this.#replace(place.link);
-    else this.#out.settled(node);
-    place.link = link.id;
-    place.asked_ms = Number.NaN;
-    place.taken = ordered;
-    const resumed: Resumed = { node, ordered, epoch: this.#epoch, starts: this.#starts };
-    this.#welcome(link, hello, node, encode({ kind: Kind.WELCOME, op: 1, body: encodeJson(resumed) }));
-    for (const piece of this.#tail.after(seq)) this.#out.send(link.id, piece);
-    this.#taken(place, seq);
-    this.#askToChange();
-  }
-
-  /** The node has noticed before us that its old connection is broken. */
+  /** The node has noticed before the server that its old connection is broken. */
   #replace(id: number): void {
     const link = this.#links.get(id);
-    this.#links.delete(id);
-    if (link !== undefined) {
-      this.#forgetHeld(link);
-      this.#forget(link);
-    }
+    if (link !== undefined) this.#remove(link);
     this.#out.drop(id);
   }
 
-  #taken(place: Place, applied: number): void {
-    if (!(applied > place.applied && applied <= this.session.seq)) return;
-    place.applied = applied;
-    this.#flush();
+  /** The disconnected node will not come back: its processes are lost. */
+  evict(node: number): void {
+    const member = this.#members.get(node);
+    if (member === undefined || member.link >= 0) return;
+    this.#members.remove(node);
+    this.#declareLost(node);
+    this.#out.onReturnedOrEvicted(node);
     this.#trim();
   }
 
-  #ping(link: Link, view: DataView, at: number): void {
-    const place = this.#places.get(link.node) as Place;
+  #declareLost(node: number): void {
+    for (const rank of this.session.presentOn(node)) {
+      const frame = encode({ kind: Kind.LEAVE, op: 1, rank, node, tag: NO_TAG, aux: 1 });
+      this.#append(frame, new DataView(frame.buffer), 0, frame.length);
+    }
+    this.#log.flush();
+  }
+
+  #onPing(link: Link, view: DataView, at: number): void {
+    const member = this.#members.get(link.node) as Member;
     const op = view.getUint8(at + PingAt.op);
     if (op === PingOp.LEAVING) {
       this.disconnect(link.id, true);
       this.#out.close(link.id);
       return;
     }
-    if (op === PingOp.ANSWER && !Number.isNaN(place.asked_ms)) {
-      place.roundTrip_ms = this.#activity.now_ms - place.asked_ms;
-      place.asked_ms = Number.NaN;
+    if (op === PingOp.ANSWER && !Number.isNaN(member.askedMs)) {
+      member.roundTripMs = this.#activity.now_ms - member.askedMs;
+      member.askedMs = Number.NaN;
     }
-    this.#taken(place, getUint64(view, at + PingAt.appliedThrough));
+    this.#onAck(member, getUint64(view, at + PingAt.appliedThrough));
   }
 
-  #operation(link: Link, kind: number, view: DataView, at: number, size: number, bytes: Uint8Array): void {
-    if (!this.#links.has(link.id)) return;
-    if (kind === Kind.PING) {
-      this.#ping(link, view, at);
-      return;
-    }
-    if (kind === Kind.SHARE) {
-      this.#share(link, view, at);
-      return;
-    }
-    if (kind === Kind.PUBLISH && view.getUint8(at + PublishAt.part) === PublishOp.LENT) {
-      this.#borrow(link, view, at);
-      return;
-    }
-    this.#checked(link, kind, view, at, size, bytes, null);
+  #onAck(member: Member, appliedThrough: number): void {
+    if (!(appliedThrough > member.appliedThrough && appliedThrough <= this.session.seq)) return;
+    member.appliedThrough = appliedThrough;
+    this.#log.flush();
+    this.#trim();
   }
 
-  /** Who is on our host offers memory, or has taken what we offered. */
+  /** Drops entries that every member has acknowledged, and now and then tells the members how far all are. */
+  #trim(): void {
+    if (!this.#log.drop(this.#members.appliedByAll(this.session.seq))) return;
+    for (const { link } of this.#members.all()) if (link >= 0) this.sendHeartbeat(link);
+  }
+
+  /** Tells the link that the server is alive, and how far all members are; measures how long the answer takes. */
+  sendHeartbeat(id: number): void {
+    const member = this.#members.get(this.#links.get(id)?.node ?? -1);
+    if (member === undefined) return;
+    const op = Number.isNaN(member.askedMs) ? PingOp.ASK : PingOp.BEAT;
+    if (op === PingOp.ASK) member.askedMs = this.#activity.now_ms;
+    this.#out.send(id, encode({ kind: Kind.PING, op, offset: this.#log.base }));
+  }
+
+  /** Pings all members that are not pinged already, so that the next status has fresh round trips. */
+  #pingIdleMembers(): void {
+    for (const { link, askedMs } of this.#members.all()) {
+      if (link >= 0 && Number.isNaN(askedMs)) this.sendHeartbeat(link);
+    }
+  }
+
+  // --- Operations --------------------------------------------------------------------------------------------------
+
+  #nodeFrame(link: Link, kind: number, view: DataView, at: number, size: number, bytes: Uint8Array): void {
+    if (kind === Kind.PING) this.#onPing(link, view, at);
+    else if (kind === Kind.SHARE) this.#share(link, view, at);
+    else if (kind === Kind.PUBLISH && view.getUint8(at + PublishAt.part) === PublishOp.LENT) {
+      this.#copySharedPart(link, view, at);
+    } else this.#operation(link, kind, view, at, size, bytes, null);
+  }
+
+  /** A peer on our host offers memory, or has mapped what we offered. */
   #share(link: Link, view: DataView, at: number): void {
     const sharing = this.#out.sharing?.(link.id) ?? null;
     const heard = link.borrowed.heard(sharing, view, at);
@@ -691,168 +364,127 @@ export class Sequencer {
   }
 
   /** A part that lies in memory of the link's node. */
-  #borrow(link: Link, view: DataView, at: number): void {
+  #copySharedPart(link: Link, view: DataView, at: number): void {
     const tag = view.getUint32(at + At.tag, true);
     const part = link.borrowed.copy(view, at, this.#parts);
     if (part === null) {
-      if (link.missed.size === CHANNELS_MAX) throw new ProtocolError("publish: too many parts are gone");
-      link.missed.add(tag);
+      link.publications.noteOverwritten(tag);
       return;
     }
     try {
       const partView = new DataView(part.buffer, part.byteOffset, part.length);
-      this.#checked(link, Kind.PUBLISH, partView, 0, part.length, part, part);
+      this.#operation(link, Kind.PUBLISH, partView, 0, part.length, part, part);
     } finally {
-      if (link.staged.get(tag)?.at(-1) !== part) this.#parts.give(part);
+      if (!link.publications.has(tag, part)) this.#parts.give(part);
     }
   }
 
   /** `part`: the frame is ours, and may be kept. */
-  #checked(
+  #operation(
     link: Link,
     kind: number,
     view: DataView,
     at: number,
     size: number,
     bytes: Uint8Array,
-    part: Uint8Array<ArrayBuffer> | null,
+    part: Part | null,
   ): void {
-    const wrong = checkOperation(view, at, this.session.config.size);
+    const { session } = this;
+    const wrong = checkOperation(view, at, session.config.size);
     if (wrong !== null) throw new ProtocolError(wrong);
     if (view.getUint32(at + At.node, true) !== link.node) throw new ProtocolError("an operation of another node");
-    if (this.session.phase === "ended") return;
+    if (session.phase === "ended") return;
     if (!this.#isNext(link, kind, view, at)) return;
-    if (this.session.direct && !this.#isDirectNode(link)) {
-      if (this.session.config.elastic === true) this.#hold(link, kind, new Uint8Array(bytes.subarray(at, at + size)));
-      else this.#turnAway(link);
+    // In direct mode the one node decides for itself and tells the server; nothing may come in between from others.
+    if (session.direct && session.presentOn(link.node).length === 0) {
+      if (session.config.elastic !== true) this.#turnAway(link);
+      else if (kind === Kind.JOIN) this.#deferJoin(link, new Uint8Array(bytes.subarray(at, at + size)));
       return;
     }
-    if (kind === Kind.COPY && !(this.session.direct && this.session.config.elastic === true))
+    if (kind === Kind.COPY && !(session.direct && session.config.elastic === true)) {
       throw new ProtocolError("a copy of a map outside direct mode");
-    // A rank that the order has already seen go may still have had requests on their way.
-    const abandons = kind === Kind.PUBLISH && view.getUint8(at + PublishAt.part) === PublishOp.ABANDON;
-    const needsRank = !RANKLESS.has(kind) && !abandons;
-    if (needsRank && !this.session.mayIssue(view.getUint16(at + At.rank, true), link.node)) return;
+    }
+    // A rank that the log has already seen go may still have had requests on their way.
+    const aborts = kind === Kind.PUBLISH && view.getUint8(at + PublishAt.part) === PublishOp.ABANDON;
+    const needsRank = !RANKLESS.has(kind) && !aborts;
+    if (needsRank && !session.mayIssue(view.getUint16(at + At.rank, true), link.node)) return;
     if (kind === Kind.PUBLISH) this.#publish(link, view, at, size, bytes, part);
     else this.#append(bytes, view, at, size);
   }
 
-  /** Whether the operation is to be ordered now: one that was ordered before is not ordered twice. */
+  /** Whether the operation enters the log now: one that did before does not enter it twice. */
   #isNext(link: Link, kind: number, view: DataView, at: number): boolean {
     if (kind === Kind.PUBLISH && view.getUint8(at + PublishAt.part) !== PublishOp.LAST) return true;
-    const place = this.#places.get(link.node) as Place;
+    const member = this.#members.get(link.node) as Member;
     const number = getUint64(view, at + At.seq);
-    if (number > 0 && number <= place.taken) return false;
-    if (number !== place.taken + 1) throw new ProtocolError("an operation is missing");
-    place.taken = number;
+    if (number > 0 && number <= member.lastProposal) return false;
+    if (number !== member.lastProposal + 1) throw new ProtocolError("an operation is missing");
+    member.lastProposal = number;
     return true;
   }
 
-  /** In direct mode the one node decides for itself and tells us; nothing may come in between from others. */
-  #isDirectNode(link: Link): boolean {
-    return this.session.presentOn(link.node).length > 0;
-  }
-
-  /** Another node's process is one too many, or early for the next session: then it hears from us when this one ends. */
+  /** A process of another node is one too many, or early for the next session: then it hears when this one ends. */
   #turnAway(link: Link): void {
     if (this.session.allPresent) {
       throw new ProtocolError("the session has all its processes already; this is one too many", Status.FULL);
     }
-    link.waiting = true;
+    link.waitsForEnd = true;
   }
 
-  /** It waits until the one node has changed over. */
-  #hold(link: Link, kind: number, frame: Uint8Array): void {
-    // A node without processes has nothing else to ask for.
-    if (kind !== Kind.JOIN) return;
-    if (link.held >= CHANNELS_MAX) throw new ProtocolError("too many requests under way");
-    link.held += 1;
-    this.#held.push({ link, frame });
-    this.#askToChange();
+  /** The join waits until the one node has ended direct mode. */
+  #deferJoin(link: Link, frame: Uint8Array): void {
+    this.#deferredJoins.add(link, frame);
+    this.#askToEndDirectMode();
   }
 
-  /** Again and again: whoever changes over already knows. */
-  #askToChange(): void {
-    if (this.#held.length === 0) return;
-    this.#flush();
+  /** Idempotent: a node that is already leaving direct mode ignores it. */
+  #askToEndDirectMode(): void {
+    if (this.#deferredJoins.isEmpty) return;
+    this.#log.flush();
     for (const node of this.session.nodes) {
-      const link = this.#places.get(node)?.link ?? -1;
+      const link = this.#members.get(node)?.link ?? -1;
       if (link >= 0) this.#out.send(link, encode({ kind: Kind.CHANGE, op: ChangeOp.CLOSE }));
     }
   }
 
-  #forgetHeld(link: Link): void {
-    if (link.held > 0) this.#held = this.#held.filter((one) => one.link !== link);
-    link.held = 0;
-  }
-
-  /** Direct mode is over: whoever waited for that joins, in the order in which they came. */
-  #admit(): void {
-    for (const { link, frame } of this.#held.splice(0)) {
-      link.held = 0;
-      this.#append(frame, new DataView(frame.buffer), 0, frame.length);
-    }
-  }
-
-  #publish(
-    link: Link,
-    view: DataView,
-    at: number,
-    size: number,
-    bytes: Uint8Array,
-    part: Uint8Array<ArrayBuffer> | null,
-  ): void {
+  #publish(link: Link, view: DataView, at: number, size: number, bytes: Uint8Array, part: Part | null): void {
     const tag = view.getUint32(at + At.tag, true);
-    const op = view.getUint8(at + PublishAt.part);
-    const more = op === PublishOp.MORE;
-    const parts = link.staged.get(tag);
-    if (op === PublishOp.ABANDON) {
-      for (const part of parts ?? []) {
-        unstage(link, part);
-        this.#parts.give(part);
+    switch (view.getUint8(at + PublishAt.part)) {
+      case PublishOp.ABANDON:
+        link.publications.abort(tag);
+        return;
+      case PublishOp.MORE: {
+        const rank = view.getUint16(at + At.rank, true);
+        link.publications.add(tag, rank, size, () => part ?? link.reader.take(at, size, bytes));
+        return;
       }
-      link.staged.delete(tag);
-      link.missed.delete(tag);
-      return;
     }
-    if (!more && link.missed.has(tag)) throw new ProtocolError("publish: a part was gone before it was copied");
-    if (!more && parts === undefined) {
-      this.#append(bytes, view, at, size);
-      return;
-    }
-    const all = parts ?? [];
-    if (more) {
-      const rank = view.getUint16(at + At.rank, true);
-      const bytesOfRank = (link.stagedBytes.get(rank) ?? 0) + size;
-      if (bytesOfRank > stagedLimit(this.session.config.size)) {
-        throw new ProtocolError("a publication larger than the map can be", Status.LIMIT);
-      }
-      link.stagedBytes.set(rank, bytesOfRank);
-      all.push(part ?? link.reader.take(at, size, bytes));
-      link.staged.set(tag, all);
-      return;
-    }
-    link.staged.delete(tag);
-    this.#flush();
+    const parts = link.publications.complete(tag);
+    if (parts.length === 0) this.#append(bytes, view, at, size);
+    else this.#appendInParts(link, parts, view, at, size, bytes);
+  }
+
+  /** All parts of a publication have the place of the final one. */
+  #appendInParts(link: Link, parts: Part[], view: DataView, at: number, size: number, bytes: Uint8Array): void {
+    this.#log.flush();
     const seq = this.session.seq + 1;
-    const toApply = all.map((part) => {
+    const toApply = parts.map((part) => {
       // The part goes to all links as it is: a large publication lies in memory once, however many are behind.
       const partView = new DataView(part.buffer, part.byteOffset, part.length);
-      unstage(link, part);
       setUint64(partView, At.seq, seq);
+      // It is used by the retained log, by the broadcast and by apply() below.
       let users = 3;
       const done = (): void => {
         users -= 1;
         if (users === 0) this.#parts.give(part);
       };
-      this.#tail.adopt(part, seq, done);
-      // Its own node has the bytes, and applies them when the last part comes back.
-      this.#out.broadcast(part, done, link.id);
+      // Its own node has the bytes, and applies them when the final part comes back.
+      this.#log.appendPart(part, seq, done, link.id);
       return { partView, done };
     });
     this.#push(bytes, view, at, size);
-    // All of it: so the nodes apply it while we do.
-    this.#flush();
+    // Flush before applying, so that nodes apply the publication in parallel with the server.
+    this.#log.flush();
     for (const { partView, done } of toApply) {
       const before = this.session.bytesWritten;
       this.session.apply(partView, 0);
@@ -862,16 +494,16 @@ export class Sequencer {
     this.#apply(view, at);
   }
 
-  /** Gives the frame its place, and applies it here. All parts of a publication have the place of the last. */
+  /** Gives the frame its place in the log, and applies it here. */
   #append(bytes: Uint8Array, view: DataView, at: number, size: number): void {
     this.#push(bytes, view, at, size);
     this.#apply(view, at);
   }
 
   #push(bytes: Uint8Array, view: DataView, at: number, size: number): void {
-    this.#tail.push(view, bytes, at, size, this.session.seq + 1);
-    // In direct mode the node has decided before us, and wants to hear that we follow.
-    if (this.session.direct || !mayOnlyWait(view.getUint8(at + At.kind))) this.#due = true;
+    this.#log.append(view, bytes, at, size, this.session.seq + 1);
+    // In direct mode the node has decided before the server, and waits to hear that the server follows.
+    if (this.session.direct || !canDeferBroadcast(view.getUint8(at + At.kind))) this.#log.mustFlush = true;
   }
 
   #apply(view: DataView, at: number): void {
@@ -881,192 +513,84 @@ export class Sequencer {
     session.apply(view, at);
     this.#activity.applied(view, at, session.bytesWritten - before);
     if (phase === "joining" && session.phase !== phase) this.#activity.started();
-    if (wasDirect && !session.direct) this.#admit();
+    if (!wasDirect || session.direct) return;
+    for (const frame of this.#deferredJoins.take()) {
+      this.#append(frame, new DataView(frame.buffer), 0, frame.length);
+    }
   }
 
-  #flush(): void {
-    this.#due = false;
-    for (const entries of this.#tail.fresh()) this.#out.broadcast(entries);
-  }
+  // --- Readers -----------------------------------------------------------------------------------------------------
 
   status(withHeat = false): StatusReport {
-    const { session } = this;
-    const activity = this.#activity;
-    const { name, instance, size, base, processes } = session.config;
-    const roundTrips = new Map([...this.#places.values()].map(({ name, roundTrip_ms }) => [name, roundTrip_ms]));
-    const ranks = session.report().map((report) => {
-      const { rank, node, state, on } = report;
-      const roundTrip_ms = roundTrips.get(node) ?? Number.NaN;
-      return {
-        ...report,
-        stateMs: Math.round(activity.stateMs(rank, state, on)),
-        entries: activity.entries[rank] as number,
-        bytes: activity.bytes[rank] as number,
-        lastWriteMs: rounded(activity.lastWriteMs(rank)),
-        roundTripUs: Number.isNaN(roundTrip_ms) ? null : Math.round(roundTrip_ms * 1000),
-      };
-    });
-    const named = session.blocks.filter(({ name }) => name !== "");
-    const shown = new Shown();
-    return {
-      name,
-      instance,
-      epoch: this.#epoch,
-      phase: session.phase,
-      started: session.phase !== "joining",
-      order: session.config.order,
-      onLoss: session.config.onLoss,
-      elastic: session.config.elastic === true,
-      direct: session.direct,
-      size,
-      base: `0x${base.toString(16)}`,
-      processes,
-      present: ranks.filter(({ state }) => state !== "left" && state !== "lost").length,
-      entries: session.seq,
-      bytes: session.bytesWritten,
-      nodes: [...this.#places.values()].map(({ name }) => name),
-      ranks,
-      time_ms: Math.floor(activity.now_ms),
-      started_ms: Math.round(activity.running_ms),
-      barriers: session.barriers,
-      logBytes: this.#tail.bytes,
-      ...shown.semaphores(session.semaphores()),
-      ...shown.locks(session.locks().map((lock) => ({ ...lock, owner: lock.owner < 0 ? null : lock.owner }))),
-      blocks: named.slice(0, SHOWN_MAX).map(({ name, offset, size }) => ({ name, offset, size })),
-      blocksLeftOut: Math.max(0, named.length - SHOWN_MAX),
-      ...(withHeat ? { heat: activity.heat() } : {}),
-    };
-  }
-}
-
-const rounded = (ms: number | null): number | null => (ms === null ? null : Math.round(ms));
-
-/** Cuts lists down to what fits a frame: if not all fit, those for which somebody waits come first. */
-class Shown {
-  #waiters = WAITERS_SHOWN_MAX;
-
-  semaphores(all: SemaphoreStatus[]): Pick<ServerStatus, "semaphores" | "semaphoresLeftOut"> {
-    return { semaphores: this.#cut(all), semaphoresLeftOut: Math.max(0, all.length - SHOWN_MAX) };
+    const log = { epoch: this.#epochs.epoch, bytes: this.#log.bytes };
+    return reportStatus(this.session, this.#activity, this.#members, log, withHeat);
   }
 
-  locks(all: LockStatus[]): Pick<ServerStatus, "locks" | "locksLeftOut"> {
-    return { locks: this.#cut(all), locksLeftOut: Math.max(0, all.length - SHOWN_MAX) };
+  #answerStatus(link: Link, view: DataView, at: number): void {
+    const query = view.getUint8(at + StatusAt.query);
+    if (query > StatusOp.MEMORY) throw new ProtocolError("no such status");
+    const wantsMemory = query === StatusOp.MEMORY;
+    const body = wantsMemory ? this.#readMap(view, at) : encodeJson(this.status(query === StatusOp.HEAT));
+    this.#out.send(link.id, encode({ kind: Kind.REPLY, op: Status.OK, seq: this.session.seq, body }));
+    if (!wantsMemory) this.#pingIdleMembers();
   }
 
-  #cut<Queue extends { waiters: number[] }>(all: Queue[]): Queue[] {
-    const waitedFor = all.filter(({ waiters }) => waiters.length > 0);
-    const others = all.filter(({ waiters }) => waiters.length === 0);
-    const shown = all.length <= SHOWN_MAX ? all : [...waitedFor, ...others].slice(0, SHOWN_MAX);
-    return shown.map((queue) => {
-      // Several threads of a process may wait for the same.
-      const waiters = [...new Set(queue.waiters)].slice(0, this.#waiters);
-      this.#waiters -= waiters.length;
-      return { ...queue, waiters };
-    });
+  /** The bytes of the map that a STATUS asks for, as they are now. */
+  #readMap(view: DataView, at: number): Uint8Array {
+    this.#needsMap();
+    if (view.getUint32(at + At.size, true) < StatusAt.mapLength + 8) throw new ProtocolError("no place in the map");
+    const offset = getUint64(view, at + StatusAt.mapOffset);
+    const length = getUint64(view, at + StatusAt.mapLength);
+    if (!(length <= MEMORY_READ_MAX && offset + length <= this.session.config.size)) {
+      throw new ProtocolError("the map has no such bytes", Status.INVALID);
+    }
+    return this.#memory.bytes.subarray(offset, offset + length);
+  }
+
+  /** Throws where the server does not have the bytes of the map. */
+  #needsMap(): void {
+    if (!this.session.direct) return;
+    const { name } = this.session.config;
+    throw new ProtocolError(
+      `session "${name}" is in direct mode: the server does not have its bytes; run it with DSM_DIRECT=0`,
+      Status.REFUSED,
+    );
+  }
+
+  /** Begins a snapshot, which the shell then sends piece by piece with sendSnapshotPiece(). */
+  #beginSnapshot(link: Link): void {
+    this.#needsMap();
+    this.#snapshots.checkRoom();
+    this.#out.send(link.id, encode({ kind: Kind.REPLY, body: encodeJson(this.session.save()) }));
+    this.#snapshots.begin(link.id, this.session.seq);
+  }
+
+  /** Whether sendSnapshotPiece() has something to send on the link. */
+  hasSnapshot(id: number): boolean {
+    return this.#snapshots.has(id);
+  }
+
+  /** Sends the next piece of the link's snapshot. False: there is none, or this was the last. */
+  sendSnapshotPiece(id: number): boolean {
+    const frame = this.#snapshots.next(id);
+    if (frame !== null) this.#out.send(id, frame);
+    return this.#snapshots.has(id);
+  }
+
+  /** Whether the link traces the session. */
+  traces(id: number): boolean {
+    return this.#tracing.isOn(id);
+  }
+
+  /** Sends the tracing link what has happened since it was last sent something; `always`: also that nothing has. */
+  sendTrace(always: boolean): void {
+    const trace = this.#tracing.take(always);
+    if (trace !== null) this.#out.send(trace.link, trace.frame);
   }
 }
 
 /**
  * A request that only makes its process wait changes nothing that others can tell. Its entry goes out with the next one
- * that somebody waits for: a barrier wakes the arbiters once, not once for each process.
+ * that a process waits for: a barrier wakes the arbiters once, not once for each process.
  */
-const mayOnlyWait = (kind: number): boolean => kind === Kind.BARRIER || kind === Kind.SEM_WAIT;
-
-function unstage(link: Link, part: Uint8Array): void {
-  const rank = new DataView(part.buffer, part.byteOffset).getUint16(At.rank, true);
-  const left = (link.stagedBytes.get(rank) ?? 0) - part.length;
-  if (left > 0) link.stagedBytes.set(rank, left);
-  else link.stagedBytes.delete(rank);
-}
-
-/** Null, or how what a joiner expects differs from what the session has. 0 expects nothing. */
-export function checkExpectations(
-  config: SessionConfig,
-  processes: number,
-  size: number,
-  order: Order | "",
-  onLoss: OnLoss | "" = "",
-  elastic = false,
-): string | null {
-  if (processes !== 0 && processes !== config.processes) {
-    return `session "${config.name}" is for ${config.processes} processes, not ${processes}; give all the same number`;
-  }
-  if (size !== 0 && size !== config.size) {
-    return `session "${config.name}" has a map of ${config.size} bytes, not ${size}; give all the same size`;
-  }
-  if (order !== "" && order !== config.order) {
-    return `session "${config.name}" has the order ${config.order}, not ${order}; give all the same order`;
-  }
-  if (onLoss !== "" && onLoss !== config.onLoss) {
-    return `session "${config.name}" answers a loss with ${config.onLoss}, not ${onLoss}; give all the same on_loss`;
-  }
-  if (elastic && config.elastic !== true) {
-    return `session "${config.name}" is not elastic; its first process has to ask for that`;
-  }
-  return null;
-}
-
-export function parseHello(text: string): NodeHello {
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch {
-    throw new ProtocolError("the greeting is not JSON");
-  }
-  if (typeof value !== "object" || value === null) throw new ProtocolError("the greeting is not an object");
-  const {
-    session,
-    node,
-    processes,
-    size,
-    order,
-    onLoss = "",
-    elastic,
-    secret = "",
-    reconnectMs = 0,
-    process = "",
-  } = value as Record<string, unknown>;
-  const { heartbeatMs = 0, resume = null } = value as Record<string, unknown>;
-  if (typeof session !== "string" || typeof node !== "string") throw new ProtocolError("the greeting lacks a name");
-  const bad = checkName("node", node);
-  if (bad !== null) throw new ProtocolError(bad, Status.INVALID);
-  if (!Number.isSafeInteger(processes) || !Number.isSafeInteger(size)) {
-    throw new ProtocolError("the greeting lacks a number");
-  }
-  if (typeof order !== "string" || (order !== "" && checkOrder(order) !== null)) {
-    throw new ProtocolError("the greeting lacks an order");
-  }
-  if (typeof onLoss !== "string" || (onLoss !== "" && checkOnLoss(onLoss) !== null)) {
-    throw new ProtocolError("the greeting lacks an answer to losses");
-  }
-  if (typeof secret !== "string" || secret.length > 64 || typeof process !== "string" || process.length > 200) {
-    throw new ProtocolError("the greeting lacks a secret or a process");
-  }
-  const wait = reconnectMs as number;
-  if (!(Number.isSafeInteger(wait) && wait >= 0 && wait <= RECONNECT_TIMEOUT_MAX_MS)) {
-    throw new ProtocolError("the greeting lacks a time to keep its place for");
-  }
-  const silence = heartbeatMs as number;
-  if (!(silence === 0 || (Number.isSafeInteger(silence) && silence >= HEARTBEAT_TIMEOUT_MIN_MS))) {
-    throw new ProtocolError("the greeting lacks a time to be silent");
-  }
-  return {
-    ...{ session, node, secret, process, reconnectMs: wait, heartbeatMs: silence },
-    ...{ processes: processes as number, size: size as number, order: order as Order | "" },
-    ...{ onLoss: onLoss as OnLoss | "", elastic: elastic === true },
-    resume: parseResume(resume),
-  };
-}
-
-function parseResume(value: unknown): Resume | null {
-  if (value === null) return null;
-  const { instance, node, seq, applied, epoch, promised, whole, nodes, joining } = value as Record<string, unknown>;
-  const numbers = [node, seq, applied, epoch, promised, ...(Array.isArray(nodes) ? nodes : [null])];
-  const good =
-    numbers.every((number) => Number.isSafeInteger(number) && (number as number) >= 0) &&
-    typeof instance === "string" &&
-    typeof whole === "boolean" &&
-    typeof joining === "boolean";
-  if (!good) throw new ProtocolError("the greeting does not say where its node is");
-  return value as Resume;
-}
+const canDeferBroadcast = (kind: number): boolean => kind === Kind.BARRIER || kind === Kind.SEM_WAIT;

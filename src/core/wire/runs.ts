@@ -1,4 +1,5 @@
 /** Runs: the changed bytes of a publication, as they lie in the body of a PUBLISH, COPY or MAP frame. */
+import { FRAME_MAX } from "../base/limits.ts";
 import { padded } from "./frame.ts";
 
 /**
@@ -77,3 +78,12 @@ export function writeMaskedRun(
   bytes.set(changes, at + RUN_HEADER_SIZE + padded(masks.length));
   return at + RUN_HEADER_SIZE + padded(masks.length) + padded(changes.length);
 }
+
+/** A page costs at most an eighth more than it has bytes (RUNS_PAGE_MAX in runs.h); more is no honest publication. */
+export const STAGED_PER_MAP_BYTE = 1.25;
+
+/**
+ * Most bytes of unfinished publications of one process: it may fill several holes at once, but they do not overlap.
+ * Arbiters hold their processes to it; the server does not rely on that.
+ */
+export const stagedLimit = (mapSize: number): number => mapSize * STAGED_PER_MAP_BYTE + FRAME_MAX;

@@ -1,0 +1,72 @@
+/** Which nodes may become members, and which may come back. Each check throws ProtocolError with what the node is told. */
+import { Status } from "../base/errors.ts";
+import { NODE_NUMBER_MAX, NODES_MAX } from "../base/limits.ts";
+import { describeConfigMismatch, type NodeHello, type ResumeRequest } from "../messages/handshake.ts";
+import { EVICTED } from "../messages/session-state.ts";
+import type { Session } from "../session/session.ts";
+import { ProtocolError } from "../wire/frame.ts";
+import type { Member, Members } from "./members.ts";
+
+/** Throws unless the node may become a new member. */
+export function checkNewMember(session: Session, members: Members, hello: NodeHello): void {
+  const { config } = session;
+  if (hello.session !== config.name) {
+    throw new ProtocolError(`this server has session "${config.name}", not "${hello.session}"`, Status.REFUSED);
+  }
+  if (session.phase === "ended") throw new ProtocolError(`session "${config.name}" has ended`, Status.ENDED);
+  const { processes, size, order, onLoss, elastic } = hello;
+  const mismatch = describeConfigMismatch(config, processes, size, order, onLoss, elastic);
+  if (mismatch !== null) throw new ProtocolError(mismatch, Status.MISMATCH);
+  const other = members.byName(hello.node);
+  if (other !== undefined) throw nameInUse(session, other);
+  if (members.size >= NODES_MAX) {
+    throw new ProtocolError(`the session has ${NODES_MAX} nodes, the limit`, Status.LIMIT);
+  }
+  if (members.nextNode > NODE_NUMBER_MAX) {
+    throw new ProtocolError("the session has had too many nodes", Status.LIMIT);
+  }
+}
+
+function nameInUse(session: Session, { node, name, link }: Member): ProtocolError {
+  // A node whose processes have all gone is only closing its connection. In direct mode the server hears of that last.
+  if (session.direct || session.presentOn(node).length === 0 || link < 0) {
+    return new ProtocolError(`node "${name}" is leaving session "${session.config.name}"; try again`, Status.AGAIN);
+  }
+  return new ProtocolError(
+    `node "${name}" is in session "${session.config.name}" already; set DSM_NODE to another name`,
+    Status.REFUSED,
+  );
+}
+
+/** What a server knows of the epochs of its session. */
+export interface Epochs {
+  /** Which server of the session this is, from 1. */
+  epoch: number;
+  /** The last entry before each epoch. */
+  starts: number[];
+}
+
+/** The member that comes back, which goes on behind the entries that it has. Throws if it cannot. */
+export function checkReturning(
+  session: Session,
+  members: Members,
+  { epoch, starts }: Epochs,
+  hello: NodeHello,
+  resume: ResumeRequest,
+): Member {
+  if (resume.instance !== session.config.instance) {
+    throw new ProtocolError(`session "${session.config.name}" has ended`, Status.ENDED);
+  }
+  const member = members.get(resume.node);
+  if (member === undefined || member.secret === "" || member.secret !== hello.secret) {
+    throw new ProtocolError(`node "${hello.node}" was away too long; its processes count as lost`, Status.UNREACHABLE);
+  }
+  // The node's log must be a prefix of ours; in direct mode it may be ahead by entries that it decided itself.
+  const decides = session.direct && session.presentOn(resume.node).length > 0;
+  const newest = resume.epoch < epoch ? (starts[resume.epoch] as number) : session.seq;
+  const isPrefix = resume.epoch <= epoch && resume.seq <= newest && (resume.applied <= newest || decides);
+  if (session.entriesOf(resume.node) === EVICTED || resume.seq < member.appliedThrough || !isPrefix) {
+    throw new ProtocolError(`node "${hello.node}" has another order than the server`);
+  }
+  return member;
+}

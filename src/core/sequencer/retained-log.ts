@@ -1,0 +1,65 @@
+/**
+ * The log as the server keeps it: entries that some member may not have applied yet, and those that have not been sent.
+ *
+ * Invariant: the entries handed to `broadcast` are the log, each once, in sequence.
+ */
+import { ACK_BYTES } from "../base/limits.ts";
+import type { Tail } from "../wire/retained-frames.ts";
+import type { SequencerOutput } from "./output.ts";
+
+export class RetainedLog {
+  readonly #frames: Tail;
+  readonly #out: Pick<SequencerOutput, "broadcast">;
+  /** Bytes acknowledged by all since the members were last told how far all of them are. */
+  #unannouncedAckBytes = 0;
+  /** A process waits for something that was appended and not sent. */
+  mustFlush = false;
+
+  constructor(frames: Tail, out: Pick<SequencerOutput, "broadcast">) {
+    this.#frames = frames;
+    this.#out = out;
+  }
+
+  /** All entries behind this one are here. */
+  get base(): number {
+    return this.#frames.base;
+  }
+
+  /** Bytes of the entries that are here. */
+  get bytes(): number {
+    return this.#frames.bytes;
+  }
+
+  /** Appends a copy of the frame at `at` as entry `seq`. */
+  append(view: DataView, bytes: Uint8Array, at: number, size: number, seq: number): void {
+    this.#frames.push(view, bytes, at, size, seq);
+  }
+
+  /** Appends a part of publication `seq` as it lies, and sends it to all but `except`; `onRelease`: once for each use. */
+  appendPart(part: Uint8Array, seq: number, onRelease: () => void, except: number): void {
+    this.#frames.adopt(part, seq, onRelease);
+    this.#out.broadcast(part, onRelease, except);
+  }
+
+  /** Sends what was appended and not sent. */
+  flush(): void {
+    this.mustFlush = false;
+    for (const entries of this.#frames.fresh()) this.#out.broadcast(entries);
+  }
+
+  /** The entries behind `seq`, in pieces: valid until the next drop(). */
+  after(seq: number): Generator<Uint8Array> {
+    return this.#frames.after(seq);
+  }
+
+  /** Drops what all members have applied. True: it is time to tell them how far all are. */
+  drop(appliedByAll: number): boolean {
+    if (appliedByAll <= this.#frames.base) return false;
+    const before = this.#frames.bytes;
+    this.#frames.drop(appliedByAll);
+    this.#unannouncedAckBytes += before - this.#frames.bytes;
+    if (this.#unannouncedAckBytes < ACK_BYTES) return false;
+    this.#unannouncedAckBytes = 0;
+    return true;
+  }
+}

@@ -1,0 +1,45 @@
+/** Snapshots of the session that are being sent, one a link, while the session goes on. */
+import { Status } from "../base/errors.ts";
+import { PICTURES_MAX } from "../base/limits.ts";
+import type { MapBytes } from "../memory/map-bytes.ts";
+import { Picture } from "../memory/map-snapshot.ts";
+import { ProtocolError } from "../wire/frame.ts";
+
+export class Snapshots {
+  readonly #memory: MapBytes;
+  readonly #byLink = new Map<number, Picture>();
+
+  constructor(memory: MapBytes) {
+    this.#memory = memory;
+  }
+
+  /** Whether the link is being sent one. */
+  has(link: number): boolean {
+    return this.#byLink.has(link);
+  }
+
+  /** Throws ProtocolError when PICTURES_MAX are being sent. */
+  checkRoom(): void {
+    if (this.#byLink.size < PICTURES_MAX) return;
+    throw new ProtocolError(`${PICTURES_MAX} snapshots of the session are being taken; try again`, Status.LIMIT);
+  }
+
+  /** Begins one of the map as it is now, behind entry `seq`. */
+  begin(link: number, seq: number): void {
+    this.#byLink.set(link, new Picture(this.#memory, seq));
+  }
+
+  /** The next frame for the link; null: there is none. */
+  next(link: number): Uint8Array | null {
+    const snapshot = this.#byLink.get(link);
+    const frame = snapshot?.next() ?? null;
+    if (snapshot?.done === true) this.#byLink.delete(link);
+    return frame;
+  }
+
+  /** The link is gone. */
+  end(link: number): void {
+    this.#byLink.get(link)?.end();
+    this.#byLink.delete(link);
+  }
+}
