@@ -24,7 +24,8 @@ import type { ApplyRuns } from "../core/memory/map-bytes.ts";
 import type { Directory, FindRequest, SessionAddress } from "../core/messages/daemon-api.ts";
 import type { NodeHello, ResumeReply, Welcome } from "../core/messages/handshake.ts";
 import type { OrderedLog } from "../core/replica/log.ts";
-import { Replica, type ReplicaOutput } from "../core/replica/replica.ts";
+import type { ReplicaOutput } from "../core/replica/output.ts";
+import { Replica } from "../core/replica/replica.ts";
 import { Ring } from "../core/replica/store-ring.ts";
 import { encode, encodeText, ProtocolError } from "../core/wire/frame.ts";
 import { freeNow, PartPool } from "../core/wire/frame-reader.ts";
@@ -137,7 +138,7 @@ class ArbiterShell {
       const { size, order } = welcome.snapshot.config;
       this.#map = createMap(arbiterKey(directory.address, session, node), size, order === "pipelined");
       this.#replica = this.#makeReplica(welcome, this.#map);
-      for (const bytes of this.#early.splice(0)) this.#replica.entries(bytes);
+      for (const bytes of this.#early.splice(0)) this.#replica.receiveEntries(bytes);
       if (this.#replica.ready) this.#ready.resolve();
       await this.#ready.promise;
       // Ended while we came: the next session of this name has an arbiter of its own.
@@ -188,7 +189,7 @@ class ArbiterShell {
           part: (frame) => this.#part(frame),
           interrupted: () => this.#interrupted(),
           // The first entries may come before there is a replica.
-          applied: () => ({ seq: this.#replica?.confirmed ?? 0, bytes: this.#replica?.keptBytes ?? 0 }),
+          applied: () => ({ seq: this.#replica?.confirmed ?? 0, bytes: this.#replica?.retainedBytes ?? 0 }),
           position: () => (this.#replica as Replica).position,
           promise: (epoch) => (this.#replica as Replica).promise(epoch),
           state: () => (this.#replica as Replica).state(),
@@ -239,7 +240,15 @@ class ArbiterShell {
       },
     };
     const { node, applyRuns } = this.#options;
-    return new Replica(welcome, node, map.path, map.bytes, map.atomics, output, ring, applyRuns, this.#parts);
+    return new Replica(welcome, output, {
+      nodeName: node,
+      mapPath: map.path,
+      memory: map.bytes,
+      atomics: map.atomics,
+      ring,
+      applyRuns: applyRuns ?? null,
+      parts: this.#parts,
+    });
   }
 
   /** Small frames of one event go together; large ones as they are, behind those. */
@@ -259,7 +268,7 @@ class ArbiterShell {
       this.#early.push(new Uint8Array(bytes));
       return;
     }
-    if (!this.#try(() => this.#replica?.entries(bytes))) return;
+    if (!this.#try(() => this.#replica?.receiveEntries(bytes))) return;
     if (this.#replica.ready) this.#ready.resolve();
     this.#settle();
   }
@@ -268,7 +277,7 @@ class ArbiterShell {
     if (this.#replica === undefined) {
       this.#entries(frame);
       this.#parts.give(frame);
-    } else this.#try(() => this.#replica?.part(frame));
+    } else this.#try(() => this.#replica?.receivePart(frame));
   }
 
   /** False: the order, or the ring of our own processes' stores, is damaged, and with it this replica is of no use. */
@@ -289,14 +298,14 @@ class ArbiterShell {
    * would send a few stores at a time, and take the processor from those who store and from the server.
    */
   #watchRing(): void {
-    if (this.#watching || this.#replica?.awake !== true || this.#replica.unreturnedBytes > 0) return;
+    if (this.#watching || this.#replica?.isAwake !== true || this.#replica.bytesInFlight > 0) return;
     this.#watching = true;
     const look = (): void => {
       const replica = this.#replica;
       if (this.#finished || replica === undefined) return;
       let taken = 0;
       const well = this.#try(() => {
-        taken = replica.takeQueued();
+        taken = replica.drainQueue();
       });
       if (!well) return;
       const asleep = taken === 0 && replica.sleep();
@@ -343,7 +352,7 @@ class ArbiterShell {
    */
   #gather(): void {
     if (this.#gathering) return;
-    if ((this.#replica?.unreturnedBytes ?? 0) <= this.#pending.size) {
+    if ((this.#replica?.bytesInFlight ?? 0) <= this.#pending.size) {
       this.#settle();
       return;
     }
@@ -368,13 +377,13 @@ class ArbiterShell {
     for (const socket of this.#clients.values()) if (socket.data.outbox.size > 0) return;
     // What was decided here in direct mode has to reach the server.
     if ((this.#log?.queued ?? 0) > 0) return;
-    if (this.#log?.away === true && (this.#replica?.unreturnedBytes ?? 0) > 0) return;
+    if (this.#log?.away === true && (this.#replica?.bytesInFlight ?? 0) > 0) return;
     this.finish(0);
   }
 
   /** While the way to the server is full we take nothing more from our processes: their stores wait. */
   #regulate(): void {
-    const waiting = this.#log?.away === true ? this.#replica?.unreturnedBytes : this.#log?.queued;
+    const waiting = this.#log?.away === true ? this.#replica?.bytesInFlight : this.#log?.queued;
     const behind = (waiting ?? 0) > OUTBOX_HIGH;
     if (behind === this.#paused) return;
     this.#paused = behind;

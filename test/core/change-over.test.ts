@@ -4,7 +4,7 @@ import { describe, expect, test } from "bun:test";
 import { PAGE_SIZE } from "../../src/core/base/limits.ts";
 import { MapBytes } from "../../src/core/memory/map-bytes.ts";
 import { type SessionConfig, welcomeIncludesMap } from "../../src/core/messages/session-state.ts";
-import { COPY_PACE, encodeCopy, MapCopy } from "../../src/core/replica/direct-mode-exit.ts";
+import { encodeUpload, MapUpload, UPLOAD_PACE } from "../../src/core/replica/map-upload.ts";
 import { NO_EFFECTS } from "../../src/core/session/effects.ts";
 import { Session } from "../../src/core/session/session.ts";
 import { HEADER_SIZE } from "../../src/core/wire/at.ts";
@@ -30,8 +30,8 @@ function begun(memory: Uint8Array, node = -1, config = CONFIG): Session {
   return session;
 }
 
-function pieces(memory: Uint8Array, pace = COPY_PACE): Uint8Array[] {
-  const copy = new MapCopy(new MapBytes(memory), 1, pace);
+function pieces(memory: Uint8Array, pace = UPLOAD_PACE): Uint8Array[] {
+  const copy = new MapUpload(new MapBytes(memory), 1, pace);
   const all: Uint8Array[] = [];
   for (let piece = copy.next(); piece !== null; piece = copy.next()) all.push(piece);
   return all;
@@ -59,7 +59,7 @@ describe("the copy of a map", () => {
 
   test("has each page as it is when its piece is made", () => {
     const map = new Uint8Array(2 * PAGE_SIZE).fill(1);
-    const copy = new MapCopy(new MapBytes(map), 1, { piece: RUN_HEADER_SIZE + PAGE_SIZE, ahead: 1 });
+    const copy = new MapUpload(new MapBytes(map), 1, { piece: RUN_HEADER_SIZE + PAGE_SIZE, inFlightMax: 1 });
     expect(copy.next()?.at(-1)).toBe(1);
     map.fill(2);
     expect(copy.next()?.at(-1)).toBe(2);
@@ -72,7 +72,7 @@ describe("the copy of a map", () => {
     const other = new Uint8Array(SIZE).fill(9);
     const own = new Uint8Array(SIZE).fill(8);
     const sessions = [begun(other), begun(own, 1)] as const;
-    const steps = [encodeCopy(CopyOp.BEGIN, 1), ...pieces(source), encodeCopy(CopyOp.END, 1)];
+    const steps = [encodeUpload(CopyOp.BEGIN, 1), ...pieces(source), encodeUpload(CopyOp.END, 1)];
     const states: string[] = [];
     for (const step of steps) {
       const [state] = sessions.map((session) => {
@@ -87,7 +87,7 @@ describe("the copy of a map", () => {
     expect(own.every((byte) => byte === 8)).toBe(true);
     expect(sessions.map(({ bytesWritten }) => bytesWritten)).toEqual([0, 0]);
     // Direct mode is over: whatever comes of that kind changes nothing.
-    sessions[0].apply(viewOf(encodeCopy(CopyOp.BEGIN, 1)), 0);
+    sessions[0].apply(viewOf(encodeUpload(CopyOp.BEGIN, 1)), 0);
     expect(Buffer.compare(other, source)).toBe(0);
   });
 });
@@ -105,7 +105,7 @@ describe("an elastic session", () => {
   test("is the same in the midst of it when it is restored there", () => {
     const memory = new Uint8Array(SIZE);
     const session = begun(memory);
-    session.apply(viewOf(encodeCopy(CopyOp.BEGIN, 1)), 0);
+    session.apply(viewOf(encodeUpload(CopyOp.BEGIN, 1)), 0);
     const again = Session.fromState(session.state(), new MapBytes(memory), NO_EFFECTS);
     expect(again.state()).toEqual(session.state());
   });

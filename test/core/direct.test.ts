@@ -263,7 +263,8 @@ describe("in direct mode", () => {
     for (let tag = 1; tag <= 3; tag += 1) p.send(wake(tag, 0));
     play.cluster.settle();
     expect(entries.length).toBe(4);
-    for (const entry of entries) expect(() => node.replica?.entries(entry)).toThrow("an entry of the order is missing");
+    for (const entry of entries)
+      expect(() => node.replica?.receiveEntries(entry)).toThrow("an entry of the order is missing");
   });
 
   test("an answer says the place that the server will give", () => {

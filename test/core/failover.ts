@@ -18,6 +18,7 @@ import { FRAME_MAX, WELCOME_MAX } from "../../src/core/base/limits.ts";
 import { MapBytes } from "../../src/core/memory/map-bytes.ts";
 import type { NodeHello, ResumeReply, Welcome } from "../../src/core/messages/handshake.ts";
 import type { SessionConfig } from "../../src/core/messages/session-state.ts";
+import type { ReplicaOutput } from "../../src/core/replica/output.ts";
 import type { Replica } from "../../src/core/replica/replica.ts";
 import type { DisconnectedMember } from "../../src/core/sequencer/output.ts";
 import { type Recovered, Recovery } from "../../src/core/sequencer/recovery.ts";
@@ -275,7 +276,7 @@ class Node {
     if (kind === Kind.FAIL) {
       this.#refused(view.getUint8(at + 5) as Status, text);
     } else if (link.welcomed) {
-      this.replica?.entries(bytes.subarray(at, at + size));
+      this.replica?.receiveEntries(bytes.subarray(at, at + size));
     } else if (kind === Kind.STATE) {
       this.#handing = (this.replica as Replica).state();
     } else if (kind === Kind.WELCOME) {
@@ -308,7 +309,7 @@ class Node {
     const { makeReplica } = this.simulator.options;
     const make = makeReplica ?? ((...args) => new SmallSteps(...args));
     this.simulator.say(`${this.name} is welcomed behind entry ${welcome.snapshot.seq}`);
-    this.replica = make(welcome, this.name, "/map", this.memory, new Uint8Array(2), {
+    const out: ReplicaOutput = {
       propose: (bytes) => {
         if (this.link?.welcomed === true) this.link.up.push(bytes);
       },
@@ -319,6 +320,12 @@ class Node {
       done: () => {
         if (this.state === "alive") this.#done();
       },
+    };
+    this.replica = make(welcome, out, {
+      nodeName: this.name,
+      mapPath: "/map",
+      memory: this.memory,
+      atomics: new Uint8Array(2),
     });
     if (!this.replica.ready) this.simulator.report.pictures += 1;
     const { session } = this.replica;

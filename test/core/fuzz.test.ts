@@ -258,7 +258,7 @@ describe("damage from", () => {
           const bytes = damaged(random, validFrame(random, random.between(1, 2)));
           if (bytes.length >= HEADER_SIZE && random.oneIn(2))
             viewOf(bytes).setUint32(16, replica.session.seq + 1, true);
-          for (const piece of pieces(random, bytes)) replica.entries(piece);
+          for (const piece of pieces(random, bytes)) replica.receiveEntries(piece);
         }
       } catch (error) {
         if (!(error instanceof ProtocolError)) throw new Error(`seed ${seed}`, { cause: error });

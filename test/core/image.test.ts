@@ -99,7 +99,7 @@ describe("a node that joins a restored session", () => {
       const down = cluster.pipes.find(({ name }) => name === "a down") as Pipe;
       cluster.settle((pipe) => pipe === down);
       while (node.replica === null) down.deliver(1);
-      for (const frame of frames) expect(() => node.replica?.entries(frame)).toThrow(fault);
+      for (const frame of frames) expect(() => node.replica?.receiveEntries(frame)).toThrow(fault);
     }
   });
 });

@@ -17,7 +17,8 @@
 import { Status } from "../../src/core/base/errors.ts";
 import { MapBytes } from "../../src/core/memory/map-bytes.ts";
 import type { SessionConfig } from "../../src/core/messages/session-state.ts";
-import { Replica, type ReplicaOutput } from "../../src/core/replica/replica.ts";
+import type { ReplicaOutput } from "../../src/core/replica/output.ts";
+import { Replica } from "../../src/core/replica/replica.ts";
 import { Ring, type RingLock } from "../../src/core/replica/store-ring.ts";
 import { NO_EFFECTS } from "../../src/core/session/effects.ts";
 import { Session } from "../../src/core/session/session.ts";
@@ -264,16 +265,15 @@ class Simulator {
   }
 
   #makeReplica(args: ConstructorParameters<typeof Replica>): Replica {
-    const out = args[5];
+    const [welcome, out, options] = args;
     const checked: ReplicaOutput = {
       ...out,
       reply: (channel, bytes) => {
-        this.#answering(channel, bytes, args[3]);
+        this.#answering(channel, bytes, options.memory);
         out.reply(channel, bytes);
       },
     };
-    args[5] = checked;
-    return (this.#options.makeReplica ?? ((...same) => new Replica(...same)))(...args);
+    return (this.#options.makeReplica ?? ((...same) => new Replica(...same)))(welcome, checked, options);
   }
 
   #byPid(pid: number): Process {
@@ -323,12 +323,12 @@ class Simulator {
   /** After every event the arbiter looks whether it is to watch its ring. */
   #settle(): void {
     for (const place of this.#places.values()) {
-      if (!place.node.lost && place.node.replica?.awake === true) place.watching = true;
+      if (!place.node.lost && place.node.replica?.isAwake === true) place.watching = true;
     }
   }
 
   #look(place: Place, sleep: boolean): void {
-    place.node.replica?.takeQueued();
+    place.node.replica?.drainQueue();
     if (sleep && place.node.replica?.sleep() === true) place.watching = false;
   }
 

@@ -4,7 +4,7 @@ import { MapBytes } from "../../src/core/memory/map-bytes.ts";
 import { Replica } from "../../src/core/replica/replica.ts";
 import { StoreBatch } from "../../src/core/replica/store-batch.ts";
 import { OverlayMap } from "../../src/core/replica/store-buffer-map.ts";
-import { Ring, type RingLock } from "../../src/core/replica/store-ring.ts";
+import { type RecordTaker, Ring, type RingLock } from "../../src/core/replica/store-ring.ts";
 import { setUint64 } from "../../src/core/wire/frame.ts";
 import { Kind, PublishOp } from "../../src/core/wire/kinds.ts";
 import { RING_SIZE } from "../../src/core/wire/ring-layout.ts";
@@ -33,30 +33,36 @@ test("one seed is one run", () => {
   expect(simulate(3)).toEqual(simulate(3, { trace: () => {} }));
 });
 
+/** A ring in which nothing is found while it is blind. */
+class BlindRing extends Ring {
+  isBlind = false;
+  override take(taker: RecordTaker): number {
+    return this.isBlind ? 0 : super.take(taker);
+  }
+}
+
 /** A replica that does not look into its ring while `method` runs, but behind it. */
-function replicaThatLooksAfter(method: "entries" | "receive"): SimulatorOptions {
+function replicaThatLooksAfter(method: "receiveEntries" | "receive"): SimulatorOptions {
   return {
-    makeReplica: (...args) =>
+    makeRing: (bytes, lock) => new BlindRing(bytes, lock),
+    makeReplica: (welcome, out, options) =>
       new (class extends Replica {
-        #blind = false;
-        override takeQueued(): number {
-          return this.#blind ? 0 : super.takeQueued();
-        }
         #blindly(work: () => void): void {
-          this.#blind = true;
+          const ring = options.ring as BlindRing;
+          ring.isBlind = true;
           work();
-          this.#blind = false;
-          this.takeQueued();
+          ring.isBlind = false;
+          this.drainQueue();
         }
-        override entries(chunk: Uint8Array): void {
-          if (method === "entries") this.#blindly(() => super.entries(chunk));
-          else super.entries(chunk);
+        override receiveEntries(chunk: Uint8Array): void {
+          if (method === "receiveEntries") this.#blindly(() => super.receiveEntries(chunk));
+          else super.receiveEntries(chunk);
         }
         override receive(index: number, chunk: Uint8Array): void {
           if (method === "receive") this.#blindly(() => super.receive(index, chunk));
           else super.receive(index, chunk);
         }
-      })(...args),
+      })(welcome, out, options),
   };
 }
 
@@ -115,13 +121,13 @@ describe("a record is refused that is", () => {
     const writer = new RingWriter(ring, node.memory, 7);
     const at = writer.tail % RING_SIZE;
     writer.store(0, [8, new Uint8Array(8).fill(1)]);
-    expect(node.replica?.takeQueued()).toBe(1);
+    expect(node.replica?.drainQueue()).toBe(1);
     cluster.settle();
     const second = writer.tail % RING_SIZE;
     expect(second).toBe(at + 56);
     writer.store(0, [16, new Uint8Array(8).fill(2)]);
     damage(viewOf(writer.data.subarray(second)));
-    expect(() => node.replica?.takeQueued()).toThrow("a process of this node has damaged the ring of its stores");
+    expect(() => node.replica?.drainQueue()).toThrow("a process of this node has damaged the ring of its stores");
     cluster.settle();
     expect(Buffer.compare(cluster.memory, new Uint8Array(4096).fill(1, 8, 16))).toBe(0);
   });
@@ -132,7 +138,7 @@ const plainly = (work: () => void): void => work();
 describe("the simulator notices a replica that", () => {
   const broken: [string, SimulatorOptions, ((work: () => void) => void)?][] = [
     ["looks into the ring after a request instead of before", replicaThatLooksAfter("receive")],
-    ["looks into the ring after it has changed the map", replicaThatLooksAfter("entries")],
+    ["looks into the ring after it has changed the map", replicaThatLooksAfter("receiveEntries")],
     [
       "writes over pending stores",
       {},

@@ -1,7 +1,8 @@
 /** Runs the simulator over many seeds (DSM_SEEDS=N: N of each kind); `npm run simulate` shows what one of them does. */
 import { describe, expect, test } from "bun:test";
 import { FRAME_MAX } from "../../src/core/base/limits.ts";
-import { Replica, type ReplicaOutput } from "../../src/core/replica/replica.ts";
+import type { ReplicaOutput } from "../../src/core/replica/output.ts";
+import { Replica } from "../../src/core/replica/replica.ts";
 import { HEADER_SIZE } from "../../src/core/wire/at.ts";
 import { padded, setUint64 } from "../../src/core/wire/frame.ts";
 import { FrameReader } from "../../src/core/wire/frame-reader.ts";
@@ -57,13 +58,13 @@ function replicaThat(change: (entry: Uint8Array, number: number) => Uint8Array[]
       new (class extends Replica {
         readonly #reader = new FrameReader(FRAME_MAX);
         #count = 0;
-        override entries(chunk: Uint8Array): void {
+        override receiveEntries(chunk: Uint8Array): void {
           this.#reader.push(chunk, (_view, at, size, bytes) => {
             this.#count += 1;
             for (const entry of change(new Uint8Array(bytes.subarray(at, at + size)), this.#count)) {
               // Numbered anew: a gap or a swap in the numbers would be found at once.
               if (entry[4] !== Kind.PUBLISH || entry[5] !== 1) setUint64(viewOf(entry), 16, this.session.seq + 1);
-              super.entries(entry);
+              super.receiveEntries(entry);
             }
           });
         }
@@ -76,11 +77,10 @@ function answersThat(
   change: (answer: Uint8Array, channel: number, send: ReplicaOutput["reply"]) => void,
 ): SimulatorOptions {
   return {
-    makeReplica: (welcome, node, path, memory, atomics, out) =>
-      new Replica(welcome, node, path, memory, atomics, {
-        ...out,
-        reply: (channel, bytes) => change(bytes.slice(), channel, out.reply),
-      }),
+    makeReplica: (welcome, out, options) => {
+      const reply: ReplicaOutput["reply"] = (channel, bytes) => change(bytes.slice(), channel, out.reply);
+      return new Replica(welcome, { ...out, reply }, options);
+    },
   };
 }
 
@@ -89,7 +89,7 @@ function decisionsThat(
   change: (frame: Uint8Array, number: number, propose: ReplicaOutput["propose"]) => void,
 ): SimulatorOptions {
   return {
-    makeReplica: (welcome, node, path, memory, atomics, out) => {
+    makeReplica: (welcome, out, options) => {
       let count = 0;
       const propose = (bytes: Uint8Array): void => {
         if (!replica.session.direct) {
@@ -99,7 +99,7 @@ function decisionsThat(
         count += 1;
         change(new Uint8Array(bytes), count, out.propose);
       };
-      const replica: Replica = new Replica(welcome, node, path, memory, atomics, { ...out, propose });
+      const replica: Replica = new Replica(welcome, { ...out, propose }, options);
       return replica;
     },
   };
@@ -110,16 +110,12 @@ const isData = (entry: Uint8Array): boolean => entry[4] === Kind.STORE || entry[
 /** Answers a store when it is asked for, not when it has been applied. */
 class EarlyReplica extends Replica {
   readonly #reply: ReplicaOutput["reply"];
-  constructor(...[welcome, node, path, memory, atomics, out]: ReplicaArguments) {
+  constructor(...[welcome, out, options]: ReplicaArguments) {
     const early = new Set<number>();
     const reply: ReplicaOutput["reply"] = (channel, bytes) => {
       if (!early.delete(channel)) out.reply(channel, bytes);
     };
-    super(welcome, node, path, memory, atomics, {
-      ...out,
-      reply,
-      propose: (bytes) => this.#propose(bytes, early, out),
-    });
+    super(welcome, { ...out, reply, propose: (bytes) => this.#propose(bytes, early, out) }, options);
     this.#reply = out.reply;
   }
   #propose(bytes: Uint8Array, early: Set<number>, out: ReplicaOutput): void {
@@ -274,14 +270,12 @@ describe("the simulator notices a replica that", () => {
     [
       "writes memory that is the processes'",
       {
-        makeReplica: (welcome, node, path, memory, atomics, out) => {
-          const replica: Replica = new Replica(welcome, node, path, memory, atomics, {
-            ...out,
-            propose: (bytes) => {
-              if (replica.session.direct && bytes[4] === Kind.SEM_WAIT) memory[9]! ^= 1;
-              out.propose(bytes);
-            },
-          });
+        makeReplica: (welcome, out, options) => {
+          const propose: ReplicaOutput["propose"] = (bytes) => {
+            if (replica.session.direct && bytes[4] === Kind.SEM_WAIT) options.memory[9]! ^= 1;
+            out.propose(bytes);
+          };
+          const replica: Replica = new Replica(welcome, { ...out, propose }, options);
           return replica;
         },
       },

@@ -456,7 +456,7 @@ describe("Sequencer and Replica", () => {
           try {
             for (const bytes of list) {
               if (numbered && bytes.length >= HEADER_SIZE) setUint64(viewOf(bytes), 16, replica.session.seq + 1);
-              for (const piece of pieces(bytes, lengths)) replica.entries(piece);
+              for (const piece of pieces(bytes, lengths)) replica.receiveEntries(piece);
             }
           } catch (error) {
             if (!(error instanceof ProtocolError)) throw error;
@@ -554,8 +554,8 @@ class Pipelined {
       this.proposed += 1;
       if (this.proposed > 50_000) throw new Error("there is no end to what is taken from the ring");
     },
-    makeReplica: (welcome, name, path, memory, atomics, out) =>
-      new Replica(welcome, name, path, memory, atomics, out, name === "a" ? new Ring(this.ring, lock) : null),
+    makeReplica: (welcome, out, options) =>
+      new Replica(welcome, out, { ...options, ring: options.nodeName === "a" ? new Ring(this.ring, lock) : null }),
   });
   readonly heard: string[] = [];
   readonly honest: Channel;
@@ -599,7 +599,7 @@ class Pipelined {
         this.ring[RING_HEADER_SIZE + (((this.tail() - action.back) >>> 0) % RING_SIZE)] = action.value;
         return;
       case "take":
-        this.#guard(() => this.replica.takeQueued());
+        this.#guard(() => this.replica.drainQueue());
         return;
       case "settle":
         this.#guard(() => this.cluster.settle());
@@ -636,7 +636,7 @@ class Pipelined {
   }
 
   check(honestly: boolean): void {
-    this.#guard(() => this.replica.takeQueued());
+    this.#guard(() => this.replica.drainQueue());
     this.cluster.settle();
     this.guarded.check();
     const other = this.cluster.nodes[1] as Node;

@@ -8,7 +8,8 @@ import { FRAME_MAX, PAGE_SIZE, WELCOME_MAX } from "../../src/core/base/limits.ts
 import { type OnLoss, onLossNumber } from "../../src/core/base/loss-policy.ts";
 import type { NodeHello, Welcome } from "../../src/core/messages/handshake.ts";
 import type { SessionConfig } from "../../src/core/messages/session-state.ts";
-import { Replica, type ReplicaOutput } from "../../src/core/replica/replica.ts";
+import type { ReplicaOutput } from "../../src/core/replica/output.ts";
+import { Replica } from "../../src/core/replica/replica.ts";
 import type { Ring } from "../../src/core/replica/store-ring.ts";
 import { Sequencer } from "../../src/core/sequencer/sequencer.ts";
 import { HEADER_SIZE } from "../../src/core/wire/at.ts";
@@ -108,7 +109,10 @@ export class Pipe {
 
 /** Copies its map page by page, each when the one before has its place: much may happen in between. */
 export class SmallSteps extends Replica {
-  protected override readonly copyPace = { piece: RUN_HEADER_SIZE + PAGE_SIZE, ahead: 1 };
+  constructor(...args: ConstructorParameters<typeof Replica>) {
+    super(...args);
+    this.uploadPace = { piece: RUN_HEADER_SIZE + PAGE_SIZE, inFlightMax: 1 };
+  }
 }
 
 export interface ClusterOptions {
@@ -300,7 +304,7 @@ export class Node {
     const isNew = getUint64(view, 16) > (this.welcome?.snapshot.seq ?? 0);
     if (view.getUint8(4) >= ORDERED_FIRST && isNew) this.received += bytes.length;
     try {
-      this.replica?.entries(bytes);
+      this.replica?.receiveEntries(bytes);
     } catch (error) {
       if (!(error instanceof ProtocolError)) throw error;
       this.fault = error.message;
@@ -342,7 +346,13 @@ export class Node {
     };
     const make = this.cluster.options.makeReplica ?? ((...args) => new SmallSteps(...args));
     const ring = this.cluster.options.ring?.(this) ?? null;
-    this.replica = make(welcome, this.name, `/map/of/${this.name}`, this.memory, this.atomics, out, ring);
+    this.replica = make(welcome, out, {
+      nodeName: this.name,
+      mapPath: `/map/of/${this.name}`,
+      memory: this.memory,
+      atomics: this.atomics,
+      ring,
+    });
     this.onEvent("welcomed");
   }
 

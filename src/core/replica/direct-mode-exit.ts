@@ -21,53 +21,107 @@
  *   next. Whoever waits and goes has left as soon as it has joined, and is lost to nobody. A change that has begun is brought
  *   to its end, also if nobody waits any more.
  */
+import { CHANNEL_REQUESTS_MAX } from "../base/limits.ts";
+import type { MapBytes } from "../memory/map-bytes.ts";
+import { encode, ProtocolError } from "../wire/frame.ts";
+import { ChangeOp, CopyOp, Kind } from "../wire/kinds.ts";
+import type { Channel } from "./channels.ts";
+import { encodeUpload, MapUpload, UPLOAD_PACE, type UploadPace } from "./map-upload.ts";
+import type { ReplicaOutput } from "./output.ts";
+import type { NodeProcess, ProcessTable } from "./processes.ts";
+import type { Proposals } from "./proposals.ts";
 
-import { PAGE_SIZE } from "../base/limits.ts";
-import { isZero, type MapBytes } from "../memory/map-bytes.ts";
-import { At, CopyAt, HEADER_SIZE } from "../wire/at.ts";
-import { encode } from "../wire/frame.ts";
-import { CopyOp, Kind, NO_TAG } from "../wire/kinds.ts";
-import { PUBLISH_PART_MAX, RUN_HEADER_SIZE, writeRun } from "../wire/runs.ts";
-
-/** Most bytes of a piece, and bytes that are under way beyond which no more are sent. */
-export interface CopyPace {
-  piece: number;
-  ahead: number;
+/** A frame that waits for the end of direct mode. */
+export interface DeferredFrame {
+  channel: Channel;
+  frame: Uint8Array;
 }
 
-export const COPY_PACE: CopyPace = { piece: PUBLISH_PART_MAX, ahead: 4 * PUBLISH_PART_MAX };
+/** What the exit needs of the replica. */
+export interface ExitHost {
+  readonly node: number;
+  readonly memory: MapBytes;
+  readonly processes: ProcessTable;
+  readonly out: Pick<ReplicaOutput, "reply">;
+  readonly proposals: Proposals;
+  readonly propose: (frame: Uint8Array) => void;
+}
 
-/** A COPY without bytes. */
-export const encodeCopy = (op: number, node: number): Uint8Array => encode({ kind: Kind.COPY, op, tag: NO_TAG, node });
+/** The end of direct mode on the node that has all processes. */
+export class DirectModeExit {
+  readonly #host: ExitHost;
+  pace: UploadPace = UPLOAD_PACE;
+  /** From when the processes are asked to close the map until END is proposed. */
+  #isUnderWay = false;
+  #upload: MapUpload | null = null;
+  readonly #deferred: DeferredFrame[] = [];
 
-/** The map of `node`, piece by piece; pages of zeros are left out. */
-export class MapCopy {
-  readonly #memory: MapBytes;
-  readonly #node: number;
-  readonly #room: number;
-  /** Where the pages begin that were not looked at. */
-  #offset = 0;
-
-  constructor(memory: MapBytes, node: number, pace: CopyPace) {
-    this.#memory = memory;
-    this.#node = node;
-    this.#room = HEADER_SIZE + pace.piece;
+  constructor(host: ExitHost) {
+    this.#host = host;
   }
 
-  /** The next piece, with its pages as they are now, or null behind the last. */
-  next(): Uint8Array | null {
-    const { bytes, size } = this.#memory;
-    const frame = new Uint8Array(this.#room);
-    const view = new DataView(frame.buffer);
-    let at = HEADER_SIZE;
-    for (; this.#offset < size && at + RUN_HEADER_SIZE + PAGE_SIZE <= frame.length; this.#offset += PAGE_SIZE) {
-      const page = bytes.subarray(this.#offset, this.#offset + PAGE_SIZE);
-      if (!isZero(page)) at = writeRun(view, at, this.#offset, page);
+  get isUnderWay(): boolean {
+    return this.#isUnderWay;
+  }
+
+  /** All processes that may write to the map are asked to close it. */
+  begin(): void {
+    if (this.#isUnderWay) return;
+    this.#isUnderWay = true;
+    for (const process of this.#host.processes.all()) this.#askToClose(process);
+  }
+
+  #askToClose({ channel, mayWrite, isWatching }: NodeProcess): void {
+    if (mayWrite && isWatching) this.#host.out.reply(channel, encode({ kind: Kind.CHANGE, op: ChangeOp.CLOSE }));
+  }
+
+  /** A process says that it waits to be told to close the map, or that it has closed it. */
+  onMessage(channel: Channel, process: NodeProcess, op: number): void {
+    const isKnown = op === ChangeOp.WATCH || op === ChangeOp.CLOSED;
+    if (!channel.isMainOf(process) || !isKnown) throw new ProtocolError("change: no such flag");
+    if (op === ChangeOp.CLOSED) {
+      process.mayWrite = false;
+    } else {
+      process.isWatching = true;
+      if (this.#isUnderWay) this.#askToClose(process);
     }
-    if (at === HEADER_SIZE) return null;
-    frame.set(encodeCopy(CopyOp.PIECE, this.#node));
-    view.setUint32(At.size, at, true);
-    view.setUint32(CopyAt.runsLength, at - HEADER_SIZE, true);
-    return frame.subarray(0, at);
+  }
+
+  /** What would change the map waits, and what comes behind it on its channel. */
+  defer(channel: Channel, frame: Uint8Array): void {
+    if (channel.deferred >= CHANNEL_REQUESTS_MAX) throw new ProtocolError("too many requests under way");
+    channel.deferred += 1;
+    this.#deferred.push({ channel, frame });
+  }
+
+  /** Another server has this node: it may have nothing of the map. */
+  restartUpload(): void {
+    this.#upload = null;
+  }
+
+  /**
+   * When no process writes to the map any more, uploads it, piece by piece, as the server takes them. Returns the frames
+   * that waited once END is proposed; null: not yet.
+   */
+  advance(): DeferredFrame[] | null {
+    const { memory, node, processes } = this.#host;
+    if (!this.#isUnderWay || !this.#host.proposals.allDecided) return null;
+    for (const { mayWrite } of processes.all()) if (mayWrite) return null;
+    if (this.#upload === null) {
+      this.#upload = new MapUpload(memory, node, this.pace);
+      this.#host.propose(encodeUpload(CopyOp.BEGIN, node));
+    }
+    while (this.#host.proposals.bytesInFlight < this.pace.inFlightMax) {
+      const piece = this.#upload.next();
+      if (piece === null) {
+        this.#host.propose(encodeUpload(CopyOp.END, node));
+        this.#isUnderWay = false;
+        this.#upload = null;
+        for (const { channel } of this.#deferred) channel.deferred = 0;
+        return this.#deferred.splice(0);
+      }
+      this.#host.propose(piece);
+    }
+    return null;
   }
 }

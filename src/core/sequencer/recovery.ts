@@ -17,6 +17,7 @@ import { FRAME_MAX, GREETING_FRAME_MAX, LINKS_MAX, WELCOME_MAX } from "../base/l
 import { MapBytes } from "../memory/map-bytes.ts";
 import { NOTHING_KNOWN } from "../messages/daemon-api.ts";
 import { type NodeHello, parseHello, type ResumeRequest } from "../messages/handshake.ts";
+import type { NodeState } from "../messages/node-state.ts";
 import type { SessionConfig, SessionState } from "../messages/session-state.ts";
 import type { StatusReport } from "../messages/status-report.ts";
 import { At, HandshakeAt, HEADER_SIZE, PingAt, StateAt, StatusAt } from "../wire/at.ts";
@@ -25,15 +26,6 @@ import { FrameReader } from "../wire/frame-reader.ts";
 import { checkGreeting } from "../wire/handshake.ts";
 import { Kind, PingOp, StateOp, StatusOp } from "../wire/kinds.ts";
 import { Tail } from "../wire/retained-frames.ts";
-
-/** What the farthest node hands over, but for the bytes of the map. */
-export interface NodeState {
-  snapshot: SessionState;
-  /** The last entry before each epoch, from the first epoch on. */
-  starts: number[];
-  /** Entries behind this one are handed over. */
-  base: number;
-}
 
 export interface Recovered extends Omit<NodeState, "base"> {
   epoch: number;

@@ -1,0 +1,169 @@
+/** How processes of this node join the session, attach channels, and go. */
+import { Status } from "../base/errors.ts";
+import { FRAME_MAX } from "../base/limits.ts";
+import type { Session } from "../session/session.ts";
+import { At, HEADER_SIZE } from "../wire/at.ts";
+import { encode, encodeText, ProtocolError } from "../wire/frame.ts";
+import { checkGreeting } from "../wire/handshake.ts";
+import { Kind, NO_TAG } from "../wire/kinds.ts";
+import type { Channel, ChannelTable } from "./channels.ts";
+import type { DirectModeExit } from "./direct-mode-exit.ts";
+import type { ReplicaOutput } from "./output.ts";
+import type { PageShadows } from "./page-shadows.ts";
+import { encodeJoined, parseProcessHello } from "./process-handshake.ts";
+import type { NodeProcess, ProcessTable } from "./processes.ts";
+import type { ReplyWriter } from "./replies.ts";
+import type { StoreQueue } from "./store-queue.ts";
+
+const TOKEN_SIZE = 8;
+
+export interface JoinsOptions {
+  node: number;
+  nodeName: string;
+  /** Where processes find the map. */
+  mapPath: string;
+  session: Session;
+  channels: ChannelTable;
+  processes: ProcessTable;
+  replies: ReplyWriter;
+  shadows: PageShadows;
+  queue: StoreQueue;
+  exit: DirectModeExit;
+  out: ReplicaOutput;
+  propose: (frame: Uint8Array) => void;
+}
+
+export class Joins {
+  readonly #of: JoinsOptions;
+  /** No process may join any more. */
+  #isClosed = false;
+
+  constructor(options: JoinsOptions) {
+    this.#of = options;
+  }
+
+  /** The first frame of a channel. Throws ProtocolError. */
+  handshake(channel: Channel, kind: number, view: DataView, at: number, size: number, bytes: Uint8Array): void {
+    checkGreeting(view, at);
+    if (kind === Kind.HELLO) this.#hello(channel, view, at, size, bytes);
+    else if (kind === Kind.ATTACH) this.#attach(channel, view, at, size, bytes);
+    else throw new ProtocolError("protocol error: expected a handshake frame");
+  }
+
+  #hello(channel: Channel, view: DataView, at: number, size: number, bytes: Uint8Array): void {
+    const { config, phase } = this.#of.session;
+    const hello = parseProcessHello(view, at, size, bytes, config);
+    if (this.#isClosed || phase === "ended") throw new ProtocolError("the session has ended", Status.ENDED);
+    const process = this.#of.processes.add(channel.index, hello.pid, this.#of.out.token(), hello.refusesDirect);
+    channel.process = process;
+    channel.reader.limit = FRAME_MAX;
+    channel.requests += 1;
+    this.#of.propose(
+      encode({
+        kind: Kind.JOIN,
+        op: hello.refusesDirect ? 1 : 0,
+        node: this.#of.node,
+        tag: channel.stamp(0),
+        offset: hello.pid,
+        aux: hello.wishedRank,
+        body: encodeText(this.#of.nodeName),
+      }),
+    );
+  }
+
+  #attach(channel: Channel, view: DataView, at: number, size: number, bytes: Uint8Array): void {
+    if (size !== HEADER_SIZE + TOKEN_SIZE) throw new ProtocolError("the greeting has the wrong size");
+    const process = this.#of.processes.get(view.getUint16(at + At.rank, true));
+    const token = bytes.subarray(at + HEADER_SIZE, at + HEADER_SIZE + TOKEN_SIZE);
+    if (process === undefined || process.isDead || !equalBytes(process.token, token)) {
+      throw new ProtocolError("no process of this node has that token", Status.REFUSED);
+    }
+    channel.process = process;
+    channel.reader.limit = FRAME_MAX;
+    process.channels.add(channel.index);
+    this.#of.replies.done(channel.index, view.getUint32(at + At.tag, true));
+  }
+
+  /** The log gave the process that asked with that tag a rank. */
+  onRankAssigned(tag: number, rank: number): void {
+    const process = this.#of.channels.ofTag(tag)?.process;
+    if (process == null) return;
+    this.#of.processes.setRank(process, rank);
+    // A process that disconnected before it was admitted to a running session has made no changes: it has left.
+    if (process.isDead) this.leave(process, this.#of.session.phase !== "running");
+  }
+
+  /** The log says that the rank is gone. */
+  onProcessGone(rank: number): void {
+    const process = this.#of.processes.leave(rank);
+    if (process === undefined) return;
+    this.#of.shadows.dropAll(process);
+    for (const memory of [process.shadow?.bytes, process.staging]) if (memory != null) this.#of.out.unmap(memory);
+    process.shadow = null;
+    process.staging = null;
+  }
+
+  /** The JOIN of the process was applied, or refused. */
+  reply(channel: Channel, process: NodeProcess, status: Status, rank: number): void {
+    if (status !== Status.OK) {
+      process.state = "left";
+      this.#of.processes.remove(process);
+      this.#of.replies.error(channel.index, 0, status);
+      return;
+    }
+    process.state = "running";
+    const { session } = this.#of;
+    const { config } = session;
+    const isElastic = config.elastic === true;
+    const isDirect = session.direct && !this.#of.exit.isUnderWay && !process.refusesDirect;
+    const { nodeName, mapPath } = this.#of;
+    const processes = isElastic ? session.present : config.processes;
+    const facts = { rank, token: process.token, node: this.#of.node, nodeName, mapPath, processes, isDirect };
+    const joined = encodeJoined(config, facts);
+    if (isElastic) this.#joinElastic(process, isDirect);
+    this.#of.out.reply(channel.index, joined);
+  }
+
+  /** A process joins an elastic session: it writes to the map, or finds others that do. */
+  #joinElastic(process: NodeProcess, mayWrite: boolean): void {
+    process.mayWrite = mayWrite;
+    if (!mayWrite) this.beginExit();
+    // It has the ring already, but stores enter the log only when other nodes are to see them.
+    else if (!this.#of.queue.isDisabledBy("direct mode")) this.#of.queue.disable("direct mode");
+  }
+
+  /** A process wants to join that cannot share the map. */
+  beginExit(): void {
+    const { direct, config } = this.#of.session;
+    if (direct && config.elastic === true && this.#of.processes.anyRanked) this.#of.exit.begin();
+  }
+
+  /** The process is gone: its rank leaves the session. */
+  leave(process: NodeProcess, isLost: boolean): void {
+    process.state = "leaving";
+    const { rank } = process;
+    this.#of.propose(encode({ kind: Kind.LEAVE, op: isLost ? 1 : 0, rank, node: this.#of.node, tag: NO_TAG }));
+  }
+
+  /** Whether the last process has gone, or the session has ended. True once: then no process may join any more. */
+  closeIfDone(): boolean {
+    const { channels, processes, session } = this.#of;
+    const allGone = processes.hadProcess && processes.isEmpty;
+    if (this.#isClosed || (!allGone && session.phase !== "ended")) return false;
+    this.#isClosed = true;
+    // A join that crossed the end on its way has no place in the log any more.
+    for (const process of [...processes.all()]) {
+      const channel = channels.get(process.channel);
+      if (process.state !== "joining" || process.isDead || channel === undefined) continue;
+      channel.requests -= 1;
+      this.reply(channel, process, Status.ENDED, 0);
+    }
+    return true;
+  }
+}
+
+function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
+  let difference = a.length ^ b.length;
+  for (let i = 0; i < a.length; i += 1) difference |= (a[i] as number) ^ (b[i] as number);
+  return difference === 0;
+}

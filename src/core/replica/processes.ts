@@ -1,0 +1,106 @@
+/**
+ * The processes of this node.
+ *
+ *     joining ──the session starts──▶ running ──LEAVE proposed──▶ leaving ──in the log──▶ left
+ */
+import type { MapBytes } from "../memory/map-bytes.ts";
+
+export interface NodeProcess {
+  /** Its main channel. */
+  channel: number;
+  pid: number;
+  /** -1 until the log gave one. */
+  rank: number;
+  token: Uint8Array;
+  state: "joining" | "running" | "leaving" | "left";
+  /** The process is gone; as soon as its rank is known its LEAVE is proposed. */
+  isDead: boolean;
+  /** It traps also where the session is in direct mode. */
+  refusesDirect: boolean;
+  /** It maps the region read-write (direct mode) and has not confirmed CLOSED. */
+  mayWrite: boolean;
+  /** It waits to be told to CLOSE. */
+  isWatching: boolean;
+  channels: Set<number>;
+  /** Bytes of its publications of which the final part has not come. */
+  publishingBytes: number;
+  /** Where it puts the parts of its publications, once it has said so, and how many of them are on their way. */
+  staging: Uint8Array | null;
+  stagedParts: number;
+  /** All of its shadow, once it has one. */
+  shadow: MapBytes | null;
+}
+
+export class ProcessTable {
+  readonly #processes = new Set<NodeProcess>();
+  readonly #byRank = new Map<number, NodeProcess>();
+  #hadProcess = false;
+
+  /** Whether a process ever came. */
+  get hadProcess(): boolean {
+    return this.#hadProcess;
+  }
+
+  /** Whether no process is here, or known to the log as being here. */
+  get isEmpty(): boolean {
+    return this.#processes.size === 0 && this.#byRank.size === 0;
+  }
+
+  /** Whether the session has processes on this node. */
+  get anyRanked(): boolean {
+    return this.#byRank.size > 0;
+  }
+
+  all(): Iterable<NodeProcess> {
+    return this.#processes;
+  }
+
+  get(rank: number): NodeProcess | undefined {
+    return this.#byRank.get(rank);
+  }
+
+  add(channel: number, pid: number, token: Uint8Array, refusesDirect: boolean): NodeProcess {
+    const process: NodeProcess = {
+      channel,
+      pid,
+      rank: -1,
+      token,
+      state: "joining",
+      isDead: false,
+      refusesDirect,
+      mayWrite: false,
+      isWatching: false,
+      channels: new Set([channel]),
+      publishingBytes: 0,
+      staging: null,
+      stagedParts: 0,
+      shadow: null,
+    };
+    this.#processes.add(process);
+    this.#hadProcess = true;
+    return process;
+  }
+
+  /** The log gave the process a rank. */
+  setRank(process: NodeProcess, rank: number): void {
+    process.rank = rank;
+    this.#byRank.set(rank, process);
+  }
+
+  /** The log says that the rank is gone. */
+  leave(rank: number): NodeProcess | undefined {
+    const process = this.#byRank.get(rank);
+    if (process === undefined) return undefined;
+    this.#byRank.delete(rank);
+    process.state = "left";
+    // By now the process has unmapped the region or exited.
+    process.mayWrite = false;
+    if (process.isDead) this.#processes.delete(process);
+    return process;
+  }
+
+  /** The process is gone, or was refused. */
+  remove(process: NodeProcess): void {
+    this.#processes.delete(process);
+  }
+}

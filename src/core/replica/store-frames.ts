@@ -1,0 +1,29 @@
+/** The runs of a STORE or PUBLISH frame. */
+import { At, HEADER_SIZE, StoreAt } from "../wire/at.ts";
+import { getUint64 } from "../wire/frame.ts";
+import { Kind } from "../wire/kinds.ts";
+import { RUN_HEADER_SIZE, runIsMasked, runLength, runOffset, runSize } from "../wire/runs.ts";
+
+/** Calls `visit` for every run: its place in the map, where its bytes are in `view`, how many. */
+export function eachRun(
+  view: DataView,
+  at: number,
+  visit: (offset: number, from: number, length: number) => void,
+): void {
+  const body = at + HEADER_SIZE;
+  if (view.getUint8(at + At.kind) === Kind.STORE) {
+    visit(getUint64(view, at + StoreAt.mapOffset), body, view.getUint32(at + StoreAt.bytesLength, true));
+    return;
+  }
+  const end = at + view.getUint32(at + At.size, true);
+  for (let run = body; run < end; run += runSize(view, run)) {
+    visit(runOffset(view, run), run + RUN_HEADER_SIZE, runLength(view, run));
+  }
+}
+
+/** Whether no run is a masked one: stores that are queued have none. */
+export function isPlain(view: DataView): boolean {
+  const end = view.getUint8(At.kind) === Kind.PUBLISH ? view.getUint32(At.size, true) : 0;
+  for (let run = HEADER_SIZE; run < end; run += runSize(view, run)) if (runIsMasked(view, run)) return false;
+  return true;
+}

@@ -1,0 +1,263 @@
+/**
+ * Stores of this node's processes under `pipelined`: they are queued in the store ring, are in the map at once, and enter
+ * the log later. In a session of another order there is no ring, and the queue does nothing.
+ *
+ * Invariants: while the ring's lock is held here the ring is empty and no process stores; the map is changed by entries
+ * of others only under the lock. Entries that were queued here change nothing in the map and need no lock, so that the
+ * processes that store the most do not wait for them.
+ *
+ * The arbiter polls the ring while it is awake; a process rings the doorbell only while it sleeps.
+ */
+import { At, HEADER_SIZE, PublishAt, WordAt } from "../wire/at.ts";
+import { checkOperation } from "../wire/check-operation.ts";
+import { padded } from "../wire/frame.ts";
+import { Kind, NO_TAG, PublishOp } from "../wire/kinds.ts";
+import type { ProcessTable } from "./processes.ts";
+import type { Proposals } from "./proposals.ts";
+import { StoreBatch } from "./store-batch.ts";
+import type { OverlayMap } from "./store-buffer-map.ts";
+import { eachRun, isPlain } from "./store-frames.ts";
+import { notQueued, type RecordTaker, type Ring } from "./store-ring.ts";
+
+/** Bytes of the largest vector store. */
+const WORDS_MAX = 64;
+
+/** Why stores are not queued for a while. */
+export type DisabledBy = "shadows" | "direct mode";
+
+/** The ring of a `pipelined` session, and the map with the stores that are in flight. */
+export interface QueueMemory {
+  ring: Ring;
+  map: OverlayMap;
+}
+
+export class StoreQueue {
+  readonly #ring: Ring | null;
+  readonly #map: OverlayMap | null;
+  readonly #mapSize: number;
+  readonly #node: number;
+  readonly #processes: ProcessTable;
+  readonly #proposals: Proposals;
+  readonly #onFence: (tag: number) => void;
+  readonly #batch: StoreBatch;
+  readonly #taker: RecordTaker = {
+    quick: (words, at, room) => this.#takeAlignedWords(words, at, room),
+    size: (view, size) =>
+      this.#mayQueue(view.getUint16(At.rank, true)) ? this.#recordSize(view, size) : Number.POSITIVE_INFINITY,
+    record: (view, bytes, size) => this.#takeRecord(view, bytes, size),
+  };
+  /** The rank that was looked for last, if it may queue stores. */
+  #queueingRank = -1;
+  #holdsLock = false;
+  readonly #disabledBy = new Set<DisabledBy>();
+  /** Fences that wait until so many entries of the ring were applied. */
+  readonly #fences: { upTo: number; tag: number }[] = [];
+
+  /** `onFence`: all stores before the fence with that tag have been applied on this node. */
+  constructor(
+    memory: QueueMemory | null,
+    mapSize: number,
+    node: number,
+    processes: ProcessTable,
+    proposals: Proposals,
+    onFence: (tag: number) => void,
+  ) {
+    this.#ring = memory?.ring ?? null;
+    this.#map = memory?.map ?? null;
+    this.#mapSize = mapSize;
+    this.#node = node;
+    this.#processes = processes;
+    this.#proposals = proposals;
+    this.#onFence = onFence;
+    this.#batch = new StoreBatch(node);
+  }
+
+  /** Runs `change`, which changes the map, under the ring's lock. */
+  withLock(change: () => void): void {
+    const held = this.#holdsLock;
+    try {
+      this.lock();
+      change();
+    } finally {
+      if (!held) this.unlock();
+    }
+  }
+
+  /** Takes the ring's lock, if it is not held yet, and what is in the ring. */
+  lock(): void {
+    const ring = this.#ring;
+    if (ring === null || this.#holdsLock) return;
+    const broken = ring.lock.acquire();
+    this.#holdsLock = true;
+    this.drain();
+    if (broken) this.#redoNewest(ring);
+  }
+
+  unlock(): void {
+    if (!this.#holdsLock) return;
+    this.#holdsLock = false;
+    this.#ring?.release();
+  }
+
+  /** Proposes the stores that processes have queued. Returns how many. Throws ProtocolError: the ring is corrupt. */
+  drain(): number {
+    const ring = this.#ring;
+    if (ring === null) return 0;
+    this.#queueingRank = -1;
+    const count = ring.take(this.#taker);
+    this.#proposeBatch(ring);
+    return count;
+  }
+
+  /** Fast path: nearly all stores are of a few aligned words, and there may be a million of them in a second. */
+  #takeAlignedWords(words: Uint32Array, at: number, room: number): number {
+    const kind = words[at + WordAt.kind] as number;
+    const offset = words[at + WordAt.offset] as number;
+    const length = words[at + WordAt.length] as number;
+    const size = HEADER_SIZE + 2 * length;
+    const isWords =
+      words[at + WordAt.size] === HEADER_SIZE + length &&
+      (kind & 0xffff) === Kind.STORE &&
+      words[at + WordAt.offsetHigh] === 0 &&
+      (offset | length) % 8 === 0 &&
+      length > 0 &&
+      length <= WORDS_MAX &&
+      size <= room &&
+      offset + length <= this.#mapSize;
+    const rank = kind >>> 16;
+    if (!isWords || !this.#mayQueue(rank)) return 0;
+    const from = at + HEADER_SIZE / 4;
+    if (!this.#batch.takes(rank)) this.#proposeBatch(this.#ring as Ring);
+    this.#batch.addWords(rank, offset, length, words, from);
+    const map = this.#map as OverlayMap;
+    for (let done = 0, old = from + length / 4; done < length; done += 8, old += 2) {
+      map.addWord(offset + done, words[old] as number, words[old + 1] as number);
+    }
+    return size;
+  }
+
+  /** Whether a process of this node has the rank. No process's state changes while records are taken. */
+  #mayQueue(rank: number): boolean {
+    if (rank === this.#queueingRank) return true;
+    if (this.#processes.get(rank)?.state !== "running") return false;
+    this.#queueingRank = rank;
+    return true;
+  }
+
+  /** The size of the record with this frame; of a frame that is no store a size that no record can have. */
+  #recordSize(view: DataView, size: number): number {
+    const kind = view.getUint8(At.kind);
+    const isStore = kind === Kind.STORE || (kind === Kind.PUBLISH && view.getUint8(PublishAt.part) === PublishOp.LAST);
+    if (!isStore || checkOperation(view, 0, this.#mapSize) !== null) return Number.POSITIVE_INFINITY;
+    if (!isPlain(view)) return Number.POSITIVE_INFINITY;
+    let record = size;
+    eachRun(view, 0, (_offset, _from, length) => {
+      record += padded(length);
+    });
+    return record;
+  }
+
+  #takeRecord(view: DataView, bytes: Uint8Array, size: number): void {
+    if (!this.#batch.takes(view.getUint16(At.rank, true))) this.#proposeBatch(this.#ring as Ring);
+    this.#batch.add(view, bytes, size);
+    let old = size;
+    eachRun(view, 0, (offset, _from, length) => {
+      this.#map?.add(offset, length, view, old);
+      old += padded(length);
+    });
+  }
+
+  #proposeBatch(ring: Ring): void {
+    const frame = this.#batch.take();
+    if (frame === null) return;
+    ring.closeEntry();
+    this.#map?.closeEntry();
+    this.#proposals.add(new DataView(frame.buffer, frame.byteOffset, frame.length), frame);
+  }
+
+  /** The lock's owner died: if it had moved the tail, the newest record is its own, and may not be in the map. */
+  #redoNewest(ring: Ring): void {
+    // Its process may be known to be gone, so its rank is not looked at.
+    const newest = ring.last({ size: (view, size) => this.#recordSize(view, size) });
+    if (newest !== null) eachRun(newest, 0, (offset, from, length) => this.#map?.redo(offset, newest, from, length));
+  }
+
+  /**
+   * Whether the entry at `at` was queued here: its bytes are in the map since then. Throws ProtocolError when it is not
+   * the oldest of those.
+   */
+  isOwnEntry(view: DataView, bytes: Uint8Array, at: number, size: number): boolean {
+    if (this.#map === null || view.getUint32(at + At.node, true) !== this.#node) return false;
+    const kind = view.getUint8(at + At.kind);
+    const isQueued = view.getUint32(at + At.tag, true) === NO_TAG && (kind === Kind.STORE || kind === Kind.PUBLISH);
+    if (isQueued && !this.#proposals.isOldest(view, bytes, at, size)) throw notQueued();
+    return isQueued;
+  }
+
+  /** Applies the oldest entry that was queued here. */
+  commitOldest(apply: () => void): void {
+    this.#map?.settle(apply);
+    this.#ring?.giveBack();
+    const returned = this.#ring?.returned ?? 0;
+    while ((this.#fences[0]?.upTo ?? Number.POSITIVE_INFINITY) <= returned) {
+      this.#onFence((this.#fences.shift() as { tag: number }).tag);
+    }
+  }
+
+  /** Calls onFence() with the tag when all that is in the ring has been applied on this node. */
+  fence(tag: number): void {
+    const ring = this.#ring;
+    if (ring === null || ring.taken === ring.returned) this.#onFence(tag);
+    else this.#fences.push({ upTo: ring.taken, tag });
+  }
+
+  /** A page as the log has it: what processes have queued comes later. */
+  readOrdered(offset: number, length: number): Uint8Array | null {
+    const map = this.#map;
+    if (map === null) return null;
+    let bytes = new Uint8Array(0);
+    this.withLock(() => {
+      bytes = map.ordered(offset, length) as Uint8Array<ArrayBuffer>;
+    });
+    return bytes;
+  }
+
+  /** From now on stores wait for their place, for that reason too. */
+  disable(reason: DisabledBy): void {
+    this.#disabledBy.add(reason);
+    this.#setDisabled();
+  }
+
+  /** That reason is gone. */
+  enable(reason: DisabledBy): void {
+    this.#disabledBy.delete(reason);
+    this.#setDisabled();
+  }
+
+  isDisabledBy(reason: DisabledBy): boolean {
+    return this.#disabledBy.has(reason);
+  }
+
+  #setDisabled(): void {
+    const ring = this.#ring;
+    if (ring === null) return;
+    this.withLock(() => {
+      ring.shadowed = this.#disabledBy.size > 0;
+    });
+  }
+
+  /** The doorbell rang. */
+  wake(): void {
+    this.#ring?.wake();
+  }
+
+  /** Whether processes expect drain() to be called without ringing. */
+  get isAwake(): boolean {
+    return this.#ring?.awake ?? false;
+  }
+
+  /** From now on a process that queues a store rings. False: one has come meanwhile. */
+  sleep(): boolean {
+    return this.#ring?.sleep() ?? true;
+  }
+}
