@@ -4,7 +4,7 @@
  *
  * The connection keeps the program alive while something is under way and at no other time.
  */
-import { DsmError, Status, statusCode } from "../core/base/errors.ts";
+import { DsmError, Status, statusCode, systemCode } from "../core/base/errors.ts";
 import { CHANNEL_REQUESTS_MAX, FRAME_MAX } from "../core/base/limits.ts";
 import { FrameReader } from "../core/wire/frame-reader.ts";
 import { Outbox } from "../core/wire/outbox.ts";
@@ -96,7 +96,7 @@ export class Channel {
       });
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
-      throw new DsmError("DSM_UNREACHABLE", `the arbiter cannot be reached at ${path}: ${reason}`);
+      throw new DsmError(systemCode(error, "DSM_UNREACHABLE"), `the arbiter cannot be reached at ${path}: ${reason}`);
     }
     channel.#outbox.send(encodeGreeting(Kind.ATTACH, token, { rank, tag: ATTACH_TAG }));
     await channel.#attached.promise;

@@ -147,6 +147,7 @@ class Server {
       close: (id) => this.#close(id),
       drop: (id) => this.#close(id),
       waits: () => {},
+      stop: () => {},
       failed: (why) => {
         simulator.say(`server ${epoch} cannot take over: ${why}`);
         if (!simulator.mayFail(certain)) throw new Violation(`a server could not take over: ${why}`);
@@ -184,6 +185,7 @@ class Server {
         this.simulator.report.replaced += 1;
       },
       ended: () => {},
+      stop: () => {},
     };
     const make = this.simulator.options.makeSequencer ?? ((...args) => new Sequencer(...args));
     return make(this.simulator.config, this.memory, out, null, recovered);
@@ -324,7 +326,7 @@ class Node {
       reply: (channel, bytes) => this.simulator.heard(this, channel, new Uint8Array(bytes)),
       close: () => {},
       token: () => new Uint8Array(8),
-      ...{ shadow: () => null, staging: () => null, unmap: () => {} },
+      ...{ lend: () => null, unmap: () => {} },
       done: () => {
         if (this.state === "alive") this.#done();
       },

@@ -1,10 +1,11 @@
 /** What outlives a session: its image, and how nodes and readers get the bytes of its map. */
 import { describe, expect, test } from "bun:test";
+import { slotOf } from "../../src/core/base/addresses.ts";
 import { DsmError } from "../../src/core/base/errors.ts";
 import { PAGE_SIZE, PICTURES_MAX, WELCOME_MAX } from "../../src/core/base/limits.ts";
 import { MapBytes } from "../../src/core/memory/map-bytes.ts";
 import { Picture } from "../../src/core/memory/map-snapshot.ts";
-import { readImage, type SessionImage, slotOf } from "../../src/core/messages/saved-session.ts";
+import { readImage, type SessionImage } from "../../src/core/messages/saved-session.ts";
 import type { SessionConfig } from "../../src/core/session/session.ts";
 import { FrameReader } from "../../src/core/wire/frame-reader.ts";
 import { bodyText, encode, encodeGreeting, encodeText, HEADER_SIZE, Kind } from "../../src/core/wire/protocol.ts";

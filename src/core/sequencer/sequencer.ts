@@ -83,6 +83,11 @@ export interface SequencerOutput {
   borrows?(link: number): void;
   /** Close the link after what was sent. */
   close(link: number): void;
+  /**
+   * A node has left, and its arbiter waits for the end of the link. Whether to let it wait until the session ends, because the
+   * server ends with that arbiter's process, but not all others do. Both by what arbiters say of their processes.
+   */
+  detains?(leaver: string, others: string[]): boolean;
   /** Close the link at once: its node has another one. */
   drop(link: number): void;
   /** The node's connection is broken. It is to be given up if it does not come back in time, or its process ends. */
@@ -93,6 +98,8 @@ export interface SequencerOutput {
   replaced(): void;
   /** The session has ended; what was broadcast is to be delivered first. */
   ended(): void;
+  /** The session is to end: the daemon asks for it. */
+  stop(): void;
 }
 
 /** What an arbiter says of itself in its HELLO. */
@@ -226,6 +233,10 @@ export const stagedLimit = (mapSize: number): number => mapSize * STAGED_PER_MAP
 const RANKLESS: ReadonlySet<number> = new Set([Kind.JOIN, Kind.LEAVE, Kind.COPY]);
 const GREETINGS: ReadonlySet<number> = new Set([Kind.HELLO, Kind.STATUS, Kind.SNAPSHOT, Kind.TRACE]);
 const UNMEASURED = { asked_ms: Number.NaN, roundTrip_ms: Number.NaN };
+
+/** What to do about a second arbiter of one node: its processes did not find the first one's socket. */
+const ANOTHER_ARBITER =
+  "set DSM_NODE to another name, or let containers of one node share /dev/shm and /tmp (or XDG_RUNTIME_DIR)";
 
 const NO_EFFECTS = { watching: false, wrote(): void {}, complete(): void {}, ranked(): void {}, gone(): void {} };
 
@@ -481,7 +492,7 @@ export class Sequencer {
     if (this.#pictures.has(link.id)) throw new ProtocolError("a snapshot is under way on this connection");
     if (this.traces(link.id)) throw new ProtocolError("a trace is under way on this connection");
     if (kind === Kind.STATUS) {
-      this.#tell(link, view, at);
+      this.#tell(link, view, at, bytes);
       return;
     }
     if (kind === Kind.SNAPSHOT) {
@@ -498,9 +509,15 @@ export class Sequencer {
     else this.#resume(link, hello, hello.resume);
   }
 
-  #tell(link: Link, view: DataView, at: number): void {
+  #tell(link: Link, view: DataView, at: number, bytes: Uint8Array): void {
     const op = view.getUint8(at + 5);
-    if (op > StatusOp.MEMORY) throw new ProtocolError("no such status");
+    if (op > StatusOp.END) throw new ProtocolError("no such status");
+    if (op === StatusOp.END) {
+      checkEnd(view, at, bytes, this.session.config);
+      this.#out.send(link.id, encode({ kind: Kind.REPLY }));
+      this.#out.stop();
+      return;
+    }
     const body = op === StatusOp.MEMORY ? this.#read(view, at) : encodeJson(this.status(op === StatusOp.HEAT));
     this.#out.send(link.id, encode({ kind: Kind.REPLY, op: Status.OK, seq: this.session.seq, body }));
     if (op !== StatusOp.MEMORY) this.#measure();
@@ -536,11 +553,14 @@ export class Sequencer {
       // A node whose processes are all gone is only closing its connection still. In direct mode we hear of that last.
       const leaving = this.session.direct || this.session.presentOn(other.node).length === 0 || other.link < 0;
       if (other.name === hello.node && leaving) {
-        throw new ProtocolError(`node "${hello.node}" is leaving session "${config.name}"; try again`, Status.AGAIN);
+        throw new ProtocolError(
+          `node "${hello.node}" is in session "${config.name}" already, or just leaving it; ${ANOTHER_ARBITER}`,
+          Status.AGAIN,
+        );
       }
       if (other.name === hello.node) {
         throw new ProtocolError(
-          `node "${hello.node}" is in session "${config.name}" already; set DSM_NODE to another name`,
+          `node "${hello.node}" is in session "${config.name}" already; ${ANOTHER_ARBITER}`,
           Status.REFUSED,
         );
       }
@@ -671,7 +691,10 @@ export class Sequencer {
     const op = view.getUint8(at + 5);
     if (op === PingOp.LEAVING) {
       this.disconnect(link.id, true);
-      this.#out.close(link.id);
+      const others = [...this.#places.values()].map(({ process }) => process);
+      // Of an elastic session processes come and go: there nobody waits for others.
+      const detained = this.session.config.elastic !== true && this.#out.detains?.(place.process, others) === true;
+      if (!detained) this.#out.close(link.id);
       return;
     }
     if (op === PingOp.ANSWER && !Number.isNaN(place.asked_ms)) {
@@ -739,6 +762,7 @@ export class Sequencer {
     const wrong = checkOperation(view, at, this.session.config.size);
     if (wrong !== null) throw new ProtocolError(wrong);
     if (view.getUint32(at + 12, true) !== link.node) throw new ProtocolError("an operation of another node");
+    if (kind === Kind.JOIN) this.#checkNodeName(link, view, at, bytes);
     if (this.session.phase === "ended") return;
     if (!this.#isNext(link, kind, view, at)) return;
     if (this.session.direct && !this.#isDirectNode(link)) {
@@ -754,6 +778,12 @@ export class Sequencer {
     if (needsRank && !this.session.mayIssue(view.getUint16(at + 6, true), link.node)) return;
     if (kind === Kind.PUBLISH) this.#publish(link, view, at, size, bytes, part);
     else this.#append(bytes, view, at, size);
+  }
+
+  /** Everybody is shown the name that a JOIN has: it is the one of the node's greeting, which was checked. */
+  #checkNodeName(link: Link, view: DataView, at: number, bytes: Uint8Array): void {
+    const name = bodyText(bytes, at + HEADER_SIZE, view.getUint32(at + 32, true));
+    if (name !== this.#places.get(link.node)?.name) throw new ProtocolError("a process of a node of another name");
   }
 
   /** Whether the operation is to be ordered now: one that was ordered before is not ordered twice. */
@@ -1023,6 +1053,12 @@ export function checkExpectations(
     return `session "${config.name}" is not elastic; its first process has to ask for that`;
   }
   return null;
+}
+
+/** Throws ProtocolError if a STATUS that asks for the end of a session means another one. */
+export function checkEnd(view: DataView, at: number, bytes: Uint8Array, { name, instance }: SessionConfig): void {
+  const meant = bodyText(bytes, at + HEADER_SIZE, view.getUint32(at + 32, true));
+  if (meant !== instance) throw new ProtocolError(`this is another run of session "${name}"`, Status.REFUSED);
 }
 
 export function parseHello(text: string): NodeHello {
