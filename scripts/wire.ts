@@ -4,12 +4,28 @@
  * when one is stale.
  */
 import { join } from "node:path";
-import { ADDRESS_FIRST, ADDRESS_SLOTS, ADDRESS_STRIDE, FRAME_MAX, PROTOCOL_VERSION } from "../src/core/base/limits.ts";
+import {
+  ADDRESS_FIRST,
+  ADDRESS_NARROW_FIRST,
+  ADDRESS_NARROW_SLOTS,
+  ADDRESS_NARROW_STRIDE,
+  ADDRESS_STRIDE,
+  ADDRESS_WIDE_SLOTS,
+  FRAME_MAX,
+  PROTOCOL_VERSION,
+} from "../src/core/base/limits.ts";
 import { FRAMES, HEADER, HEADER_SIZE, placeOf } from "../src/core/wire/fields.ts";
 import { MAGIC_HIGH, MAGIC_LOW } from "../src/core/wire/handshake.ts";
 import { ChangeOp, Kind, NO_TAG, PublishOp } from "../src/core/wire/kinds.ts";
 import { JOINED, JOINED_SIZE, PROCESS_HELLO, PROCESS_HELLO_SIZE } from "../src/core/wire/process-handshake.ts";
-import { RING, RING_HEADER_SIZE, RING_RECORD_MAX, RING_SIZE, RING_WRAP } from "../src/core/wire/ring-layout.ts";
+import {
+  RING,
+  RING_ARBITER,
+  RING_HEADER_SIZE,
+  RING_RECORD_MAX,
+  RING_SIZE,
+  RING_WRAP,
+} from "../src/core/wire/ring-layout.ts";
 import {
   PUBLISH_PART_MAX,
   RUN_BYTES_BITS,
@@ -105,10 +121,14 @@ export function wireHeader(): string {
     `#define WIRE_RING_SIZE ${RING_SIZE}u`,
     `#define WIRE_RING_RECORD_MAX ${RING_RECORD_MAX}u`,
     `#define WIRE_RING_WRAP ${RING_WRAP}u`,
+    `#define WIRE_RING_ARBITER ${RING_ARBITER}u`,
     ...Object.entries(RING).map(([name, [offset]]) => `#define WIRE_RING_${name.toUpperCase()} ${offset}u`),
     `#define WIRE_ADDRESS_FIRST 0x${ADDRESS_FIRST.toString(16)}ull`,
     `#define WIRE_ADDRESS_STRIDE 0x${ADDRESS_STRIDE.toString(16)}ull`,
-    `#define WIRE_ADDRESS_SLOTS ${ADDRESS_SLOTS}u`,
+    `#define WIRE_ADDRESS_SLOTS ${ADDRESS_WIDE_SLOTS}u`,
+    `#define WIRE_ADDRESS_NARROW_FIRST 0x${ADDRESS_NARROW_FIRST.toString(16)}ull`,
+    `#define WIRE_ADDRESS_NARROW_STRIDE 0x${ADDRESS_NARROW_STRIDE.toString(16)}ull`,
+    `#define WIRE_ADDRESS_NARROW_SLOTS ${ADDRESS_NARROW_SLOTS}u`,
     "",
   ];
   const numbers = (type: string, prefix: string, values: Record<string, number>): void => {

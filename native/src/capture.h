@@ -47,7 +47,7 @@ struct dsm_fault {
   siginfo_t *info;
   struct dsm_region *region; /* entered */
   uintptr_t address;         /* the faulting one, inside the region */
-  const char *why;           /* set with DSM_OUTCOME_UNSUPPORTED */
+  const char *why;           /* set with DSM_OUTCOME_UNSUPPORTED, and with CHAIN if dsm knows what is wrong; else NULL */
 };
 
 enum dsm_outcome {
@@ -88,6 +88,9 @@ uintptr_t dsm_frame_address(const greg_t *regs, const struct dsm_insn *insn);
 
 /* Whether [address, address + length) lies in the fault's region. */
 bool dsm_in_region(const struct dsm_fault *fault, uintptr_t address, size_t length);
+/* The operand, which begins at `address`, lies in the map only in part: the fault being answered becomes the program's
+ * own, at the first byte behind the map if it begins inside. Returns DSM_OUTCOME_CHAIN. */
+enum dsm_outcome dsm_crosses_edge(struct dsm_fault *fault, uintptr_t address);
 /* Publishes the bytes that `written` (one bit a byte, at most 64) chooses. 0 or negative. */
 int dsm_publish_chosen(const struct dsm_fault *fault, uintptr_t address, const uint8_t *bytes, uint64_t written);
 
@@ -112,11 +115,11 @@ enum dsm_outcome dsm_step_begin(struct dsm_fault *fault, const struct dsm_insn *
                                 uint32_t width);
 /* Whether RIP is in a slot's copy. */
 bool dsm_step_is_at(uint64_t rip);
-/* SIGTRAP at an RIP in a slot's code. DONE or FATAL: the step is over and its region exited. STEPPING: the second
- * background is running. UNSUPPORTED: RIP is not behind the step's breakpoint; nothing was changed. */
+/* The end's signal at an RIP in a slot's code. DONE or FATAL: the step is over and its region exited. STEPPING: the second
+ * background is running. UNSUPPORTED: RIP is not at the step's end; nothing was changed. */
 enum dsm_outcome dsm_step_end(ucontext_t *context);
-/* Call before dsm_step_end if the SIGTRAP was one that somebody sent: it is raised again when the step is over. */
-void dsm_step_defer_trap(uint64_t rip);
+/* Call before dsm_step_end if the signal was sent by kill() or its like: it is raised again when the step is over. */
+void dsm_step_defer_signal(uint64_t rip);
 
 /* ---- fault.c ---- */
 

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -12,9 +11,12 @@
 #include <unistd.h>
 
 #include "copy.h"
+#include "lent.h"
 #include "runs.h"
 #include "session.h"
+#include "signals.h"
 #include "status.h"
+#include "written.h"
 
 /* Most pages opened by one fault when a process writes one page after the other. */
 #define PAGES_AT_ONCE_MAX 64u
@@ -58,22 +60,19 @@ static void unlock(struct hole_table *table) {
     syscall(SYS_futex, &table->lock, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }
 
-static void lock_blocking_signals(struct hole_table *table, sigset_t *before) {
-  sigset_t all;
-  sigfillset(&all);
-  sigprocmask(SIG_SETMASK, &all, before);
+static void lock_blocking_signals(struct hole_table *table, uint64_t *before) {
+  dsm_signals_block(before);
   lock(table);
 }
 
-static void unlock_restoring_signals(struct hole_table *table, const sigset_t *before) {
+static void unlock_restoring_signals(struct hole_table *table, const uint64_t *before) {
   unlock(table);
-  sigprocmask(SIG_SETMASK, before, NULL);
+  dsm_signals_restore(before);
 }
 
 void hole_table_init(struct hole_table *table) {
   memset(table, 0, sizeof *table);
   table->shadow_fd = -1;
-  table->staging_fd = -1;
   table->next_id = 1;
   table->last_opened = UINT64_MAX - 1; /* no page follows it */
 }
@@ -209,7 +208,6 @@ static int loosen_page(dsm_session *session, uint64_t page) {
   if (copy_pages(session, page, page + 1, PROT_READ) != 0)
     return -1;
   set_bits(table->loose, page, page + 1);
-  table->stores[page] = 0;
   return 0;
 }
 
@@ -233,7 +231,6 @@ static int open_loose(dsm_session *session, uint64_t page) {
       end++;
     if (copy_pages(session, page, end, PROT_READ | (ahead ? PROT_WRITE : 0)) != 0)
       return 0;
-    memset(table->stores + page, 0, end - page);
     set_bits(table->loose, page, end);
     table->run_of_pages = run;
     if (ahead)
@@ -301,6 +298,7 @@ int hole_store(dsm_session *session, struct hole_store *store, struct dsm_run *r
                                      (may_loosen(table, page) && loosen_page(session, page) == 0));
       if (ours) {
         copy_words(table->shadow + at, bytes, to - at);
+        written_mark(table->written, table->shadow, table->twin, at, to);
         if (table->stores[page] < STORES_TO_OPEN)
           table->stores[page]++;
       } else {
@@ -380,8 +378,8 @@ static void unmap(void *place, size_t size) {
     munmap(place, size);
 }
 
-static void *map_file(int fd, size_t size, int protection) {
-  return mmap(NULL, size, protection, MAP_SHARED | MAP_NORESERVE, fd, 0);
+static void *map_file(int fd, uint64_t offset, size_t size, int protection) {
+  return mmap(NULL, size, protection, MAP_SHARED | MAP_NORESERVE, fd, (off_t)offset);
 }
 
 static void *map_anonymous(size_t size) {
@@ -399,20 +397,35 @@ static void free_shadow(dsm_session *session) {
   unmap(table->opened, bitmap_bytes(session));
   unmap(table->alias, session->size);
   unmap(table->staging, WIRE_STAGING_SIZE);
+  unmap(table->written, WRITTEN_BYTES(session->size));
   free(table->holes);
   free(table->loose);
   free(table->backed);
   free(table->stores);
   if (table->shadow_fd >= 0)
     close(table->shadow_fd);
-  if (table->staging_fd >= 0)
-    close(table->staging_fd);
-  table->shadow = table->twin = table->alias = table->staging = NULL;
+  table->shadow = table->twin = table->alias = table->staging = table->written = NULL;
   table->opened = table->loose = table->backed = NULL;
   table->stores = NULL;
   table->holes = NULL;
   table->backed_pages = 0;
-  table->shadow_fd = table->staging_fd = -1;
+  table->shadow_fd = -1;
+}
+
+/* The file of the shadow. Where direct mode lasts as long as the session, the arbiter need not see it. A status. */
+static int open_shadow(dsm_session *session) {
+  struct hole_table *table = &session->holes;
+  table->lent = 0;
+  if (!session->direct || session->elastic) {
+    int status = lent_memory(session, &table->shadow_fd);
+    table->lent = table->shadow_fd >= 0;
+    if (status != DSM_OK || table->lent)
+      return status;
+  }
+  table->shadow_fd = memfd_create("dsm-shadow", MFD_CLOEXEC);
+  if (table->shadow_fd >= 0 && ftruncate(table->shadow_fd, (off_t)session->size) == 0)
+    return DSM_OK;
+  return dsm_fail(DSM_NO_MEMORY, "no memory for a hole: %s", strerror(errno));
 }
 
 /* Memory for shadow, twin, bits and staging, once per session. Costs address space until it is used. */
@@ -420,15 +433,17 @@ static int make_shadow(dsm_session *session) {
   struct hole_table *table = &session->holes;
   if (table->shadow_fd >= 0)
     return DSM_OK;
-  table->shadow_fd = memfd_create("dsm-shadow", MFD_CLOEXEC);
-  if (table->shadow_fd < 0 || ftruncate(table->shadow_fd, (off_t)session->size) != 0)
-    goto failed;
+  int status = open_shadow(session);
+  if (status != DSM_OK) {
+    free_shadow(session);
+    return status;
+  }
   table->holes = calloc(DSM_HOLES_MAX, sizeof *table->holes);
   table->loose = calloc(1, bitmap_bytes(session));
   table->backed = calloc(1, bitmap_bytes(session));
   table->stores = calloc(1, session->size / PAGE_BYTES);
-  table->shadow = map_file(table->shadow_fd, session->size, PROT_READ | PROT_WRITE);
-  table->alias = map_file(session->map_fd, session->size, session->direct ? PROT_READ | PROT_WRITE : PROT_READ);
+  table->shadow = map_file(table->shadow_fd, 0, session->size, PROT_READ | PROT_WRITE);
+  table->alias = map_file(session->map_fd, 0, session->size, session->direct ? PROT_READ | PROT_WRITE : PROT_READ);
   table->twin = map_anonymous(session->size);
   table->opened = map_anonymous(bitmap_bytes(session));
   /* A child has no use for it, and would make each of its pages cost a copy. */
@@ -438,10 +453,8 @@ static int make_shadow(dsm_session *session) {
       table->shadow == MAP_FAILED || table->twin == MAP_FAILED || table->opened == MAP_FAILED || table->alias == MAP_FAILED)
     goto failed;
   if (!session->direct || session->elastic) {
-    table->staging_fd = memfd_create("dsm-staging", MFD_CLOEXEC);
-    if (table->staging_fd < 0 || ftruncate(table->staging_fd, WIRE_STAGING_SIZE) != 0)
-      goto failed;
-    table->staging = map_file(table->staging_fd, WIRE_STAGING_SIZE, PROT_READ | PROT_WRITE);
+    table->staging = table->lent ? map_file(table->shadow_fd, session->size, WIRE_STAGING_SIZE, PROT_READ | PROT_WRITE)
+                                 : map_anonymous(WIRE_STAGING_SIZE);
     if (table->staging == MAP_FAILED)
       goto failed;
   }
@@ -449,7 +462,7 @@ static int make_shadow(dsm_session *session) {
 failed:;
   int saved = errno;
   free_shadow(session);
-  return dsm_fail(DSM_NO_MEMORY, "no memory for a hole: %s", strerror(saved));
+  return dsm_fail(dsm_status_of(saved, DSM_NO_MEMORY), "cannot make the memory of holes: %s", strerror(saved));
 }
 
 static int release_locked(dsm_session *session);
@@ -458,7 +471,6 @@ static int release_locked(dsm_session *session);
 static int tell_edge(dsm_session *session, uint8_t kind, uint64_t from, uint64_t to) {
   struct wire_header header = {
       .kind = kind,
-      .seq = (uint64_t)session->holes.shadow_fd,
       .offset = PAGE_FLOOR(from),
       .length = (uint32_t)(to - from),
       .aux = (uint32_t)(from - PAGE_FLOOR(from)),
@@ -506,7 +518,7 @@ static int edges(const struct hole *hole, uint64_t parts[2][2]) {
 static int close_edge(dsm_session *session, const struct hole *hole, uint64_t from, uint64_t to) {
   uint64_t page = PAGE_FLOOR(from);
   if (!page_shared(&session->holes, hole, page) && session_map_replica(session, page, PAGE_BYTES) != 0)
-    return dsm_fail(DSM_SYSTEM, "cannot map a page: %s", strerror(errno));
+    return dsm_fail(dsm_status_of(errno, DSM_SYSTEM), "cannot map a page: %s", strerror(errno));
   return tell_edge(session, WIRE_UNSHADOW, from, to);
 }
 
@@ -523,7 +535,7 @@ static int open_edge(dsm_session *session, uint64_t from, uint64_t to) {
   if (mmap(place, PAGE_BYTES, PROT_READ, MAP_SHARED | MAP_FIXED, table->shadow_fd, (off_t)page) == MAP_FAILED) {
     int saved = errno;
     tell_edge(session, WIRE_UNSHADOW, from, to);
-    return dsm_fail(DSM_SYSTEM, "cannot map a page: %s", strerror(saved));
+    return dsm_fail(dsm_status_of(saved, DSM_SYSTEM), "cannot map a page: %s", strerror(saved));
   }
   madvise(place, PAGE_BYTES, MADV_DONTFORK);
   return DSM_OK;
@@ -546,7 +558,7 @@ static int dig(dsm_session *session, void *address, size_t size, int *id) {
   if (wanted.inner_to <= wanted.inner_from)
     wanted.inner_from = wanted.inner_to = wanted.from;
 
-  sigset_t before;
+  uint64_t before;
   lock_blocking_signals(table, &before);
   wanted.whole_pages = session->direct;
   /* Whoever leaves has dropped the holes already, or waits for the lock to do it. */
@@ -614,15 +626,34 @@ static void await_taken(struct publication *publication) {
   publication->untaken--;
 }
 
+/* A part that the arbiter cannot take from our memory goes over the socket, and may be written over at once. */
+static void send_part(struct publication *publication) {
+  struct run_writer *writer = &publication->writer;
+  struct wire_header header = {
+      .size = (uint32_t)sizeof header + writer->length,
+      .kind = WIRE_PUBLISH,
+      .op = WIRE_PUBLISH_MORE,
+      .length = writer->length,
+  };
+  if (!publication->failed)
+    publication->failed = channel_send(publication->fd, &header, sizeof header) != 0 ||
+                          channel_send(publication->fd, writer->bytes, writer->length) != 0;
+  writer->length = 0;
+  writer->joins = RUNS_JOIN_NONE;
+}
+
 /* Tells the arbiter of a full part and goes on in the next. */
 static void stage_part(struct publication *publication) {
   const struct hole_table *table = &publication->session->holes;
   struct run_writer *writer = &publication->writer;
+  if (!table->lent) {
+    send_part(publication);
+    return;
+  }
   struct wire_header header = {
       .size = sizeof header,
       .kind = WIRE_PUBLISH,
       .op = WIRE_PUBLISH_STAGED,
-      .seq = (uint64_t)table->staging_fd,
       .offset = (uint64_t)(writer->bytes - table->staging),
       .length = writer->length,
   };
@@ -635,7 +666,7 @@ static void stage_part(struct publication *publication) {
   writer->joins = RUNS_JOIN_NONE;
 }
 
-/* Adds what differs between shadow and twin in [from, to). */
+/* Adds what differs between shadow and twin in [from, to), and what captured stores wrote there. */
 static void add_changes(struct publication *publication, uint64_t from, uint64_t to) {
   const struct hole_table *table = &publication->session->holes;
   while (from < to) {
@@ -643,7 +674,8 @@ static void add_changes(struct publication *publication, uint64_t from, uint64_t
     uint64_t end = to < page_end ? to : page_end;
     if (publication->session->direct)
       runs_copy(table->alias, table->shadow, table->twin, from, end);
-    else if (!runs_add(&publication->writer, table->shadow, table->twin, from, end)) {
+    else if (!runs_add(&publication->writer, table->shadow, table->twin,
+                       table->stores[from / PAGE_BYTES] > 0 ? table->written : NULL, from, end)) {
       stage_part(publication);
       continue;
     }
@@ -728,6 +760,10 @@ static int release_locked(dsm_session *session) {
         for (uint64_t i = first; i < page; i++) {
           table->loose[i / 64] &= ~(1ull << (i % 64));
           table->opened[i / 64] &= ~(1ull << (i % 64));
+          if (table->stores[i] > 0) {
+            table->stores[i] = 0;
+            memset(table->written + WRITTEN_BYTES(i * PAGE_BYTES), 0, WRITTEN_BYTES(PAGE_BYTES));
+          }
         }
         continue;
       }
@@ -763,7 +799,7 @@ int hole_release(dsm_session *session) {
 int release_stores(dsm_session *session) {
   if (!session->holes.releases)
     return DSM_OK;
-  sigset_t before;
+  uint64_t before;
   lock_blocking_signals(&session->holes, &before);
   int result = release_locked(session);
   unlock_restoring_signals(&session->holes, &before);
@@ -785,6 +821,11 @@ int hole_begin_release(dsm_session *session) {
   if (atomics == MAP_FAILED)
     return dsm_fail(DSM_NO_MEMORY, "cannot map the session's page marks: %s", strerror(errno));
   session->holes.atomics = atomics;
+  void *written = map_anonymous(WRITTEN_BYTES(session->size));
+  if (written == MAP_FAILED)
+    return dsm_fail(DSM_NO_MEMORY, "no memory for marks of what is written: %s", strerror(errno));
+  madvise(written, WRITTEN_BYTES(session->size), MADV_DONTFORK);
+  session->holes.written = written;
   if (!session->direct)
     releases_begin(&session->holes);
   return DSM_OK;
@@ -797,7 +838,9 @@ static int close_pages(const dsm_session *session, uint64_t from, uint64_t to) {
 
 void hole_end_direct(dsm_session *session) {
   struct hole_table *table = &session->holes;
-  sigset_t before;
+  uint64_t before;
+  /* Until now no store has needed dsm's handlers: whoever has replaced them unseen has not been noticed. */
+  if (session->direct) dsm_actions_retake();
   lock_blocking_signals(table, &before);
   if (session->direct) {
     uint64_t pages = session->size / PAGE_BYTES, from = 0;
@@ -889,7 +932,7 @@ static int close_inner(dsm_session *session, const struct hole *hole) {
 static int fill(dsm_session *session, int id) {
   struct hole_table *table = &session->holes;
   struct hole *hole = NULL;
-  sigset_t before;
+  uint64_t before;
   lock_blocking_signals(table, &before);
   int status = session_check(session);
   if (status != DSM_OK) {
@@ -911,7 +954,7 @@ static int fill(dsm_session *session, int id) {
   uint64_t parts[2][2];
   int count = edges(hole, parts);
   if (close_inner(session, hole) != 0)
-    status = dsm_fail(DSM_SYSTEM, "cannot map the replica: %s", strerror(errno));
+    status = dsm_fail(dsm_status_of(errno, DSM_SYSTEM), "cannot map the replica: %s", strerror(errno));
   for (int i = 0; i < count; i++) {
     int closed = close_edge(session, hole, parts[i][0], parts[i][1]);
     if (status == DSM_OK)
@@ -938,7 +981,7 @@ void hole_drop_all(dsm_session *session) {
   struct hole_table *table = &session->holes;
   if (table->shadow_fd < 0)
     return;
-  sigset_t before;
+  uint64_t before;
   lock_blocking_signals(table, &before);
   table->releases = 0;
   atomic_store(&table->count, 0);

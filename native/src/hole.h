@@ -10,8 +10,9 @@
  * Under `release` the whole map is such a region all the time: a store makes its page this process's own, and each
  * synchronising operation publishes what changed on these pages as one entry and gives them back. The page is mapped
  * read-only at first and stores there are captured; only when it has had several, or follows one that is open, is it
- * opened. So an atomic operation beside a few plainly stored words traps, publishes them and is ordered. A page on
- * which any process has executed an atomic operation is never opened again: its stores are captured and published one by
+ * opened. So an atomic operation beside a few plainly stored words traps, publishes them and is ordered. What captured
+ * stores wrote is published whole (written.h), what was written to an open page by comparing: only there two processes that
+ * store to one word at the same time may each publish a part of it. A page on which any process has executed an atomic operation is never opened again: its stores are captured and published one by
  * one. (An atomic operation on a page that is open just then stays private until the next synchronising operation.)
  *
  * In direct mode the map is shared read-write. A hole's whole pages are closed to writes when it is dug, so that they
@@ -46,15 +47,17 @@ struct hole_table {
   atomic_uint lock; /* futex lock, taken with all signals blocked */
   atomic_int count; /* open holes: 0 makes every check free */
   int next_id;
-  int shadow_fd;    /* anonymous file as large as the map, -1 until the first hole */
+  int shadow_fd;    /* anonymous file as large as the map, or larger, -1 until the first hole */
+  int lent;         /* it is the arbiter's, which maps it too: then the staging area lies behind the map's size */
   uint8_t *shadow;  /* read-write alias of it */
   uint8_t *twin;
   uint64_t *opened; /* a bit a page */
   uint64_t *loose;  /* under release: pages in no hole that are this process's own, opened or not */
-  uint8_t *stores;  /* stores captured on each such page before it was opened, at most STORES_TO_OPEN */
+  uint8_t *stores;  /* stores captured on each loose page, at most STORES_TO_OPEN; 0 on the others */
+  uint8_t *written; /* under release, a bit a byte of the map: what those stores wrote (written.h); none elsewhere */
   atomic_int releases; /* the order is release: pages outside holes open too. Written under the lock, asked without */
-  int staging_fd;   /* anonymous file of WIRE_STAGING_SIZE that the arbiter takes the parts of a publication from */
-  uint8_t *staging; /* read-write alias of it */
+  uint8_t *staging; /* WIRE_STAGING_SIZE bytes in which the parts of a publication are put together. The arbiter takes them
+                       from there if the memory is lent; else they are sent to it */
   uint64_t *backed; /* a bit a page: its shadow and twin have memory, and if no hole has it, they only keep it */
   uint64_t backed_pages; /* how many bits are set */
   uint8_t *alias;   /* the map at another place; in direct mode writable where a hole has its pages closed */

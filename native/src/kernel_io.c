@@ -9,7 +9,6 @@
 #define _GNU_SOURCE
 #include "kernel_io.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -24,6 +23,7 @@
 #include <unistd.h>
 
 #include "capture.h"
+#include "next.h"
 #include "region.h"
 
 #define BOUNCE_BYTES DSM_STORE_BYTES_MAX /* of the map in one system call, unless a message has to come whole */
@@ -90,26 +90,16 @@ static struct {
 } real = {system_read,    system_pread,     system_readv, system_recv,          system_recvfrom,
           system_recvmsg, system_getrandom, system_fread, system_fread_unlocked};
 
-/* dlsym by the version every glibc has. Weak: before glibc 2.34 it is in libdl, which need not be there. */
-extern void *dlsym_2_2_5(void *handle, const char *name) __attribute__((weak));
-__asm__(".symver dlsym_2_2_5, dlsym@GLIBC_2.2.5");
-
-static void find_next(void *pointer, const char *name) {
-  void *next = dlsym_2_2_5(RTLD_NEXT, name);
-  if (next != NULL) memcpy(pointer, &next, sizeof(next));
-}
-
 __attribute__((constructor)) static void find_real_calls(void) {
-  if (dlsym_2_2_5 == NULL) return;
-  find_next(&real.read, "read");
-  find_next(&real.pread, "pread64");
-  find_next(&real.readv, "readv");
-  find_next(&real.recv, "recv");
-  find_next(&real.recvfrom, "recvfrom");
-  find_next(&real.recvmsg, "recvmsg");
-  find_next(&real.getrandom, "getrandom");
-  find_next(&real.fread, "fread");
-  find_next(&real.unlocked_fread, "fread_unlocked");
+  dsm_find_next(&real.read, "read");
+  dsm_find_next(&real.pread, "pread64");
+  dsm_find_next(&real.readv, "readv");
+  dsm_find_next(&real.recv, "recv");
+  dsm_find_next(&real.recvfrom, "recvfrom");
+  dsm_find_next(&real.recvmsg, "recvmsg");
+  dsm_find_next(&real.getrandom, "getrandom");
+  dsm_find_next(&real.fread, "fread");
+  dsm_find_next(&real.unlocked_fread, "fread_unlocked");
 }
 
 /* ---- memory to read into ---- */
@@ -202,15 +192,23 @@ static bool fetch(void *to, const void *from, size_t size) {
   return dsm_guarded_copy_run(to, from, size, &guard) == 0;
 }
 
+/* The caller's stack lies in the map, and with it what is kept here meanwhile. Then the kernel has the call as it is: in
+ * direct mode it can write there. */
+static bool stack_in_map(void) {
+  uintptr_t start;
+  const void *here = __builtin_frame_address(0);
+  return dsm_regions_near(here, 1) && dsm_region_part((uintptr_t)here, 1, &start) > 0;
+}
+
 static bool in_map(const void *address, size_t size) {
   uintptr_t start;
-  return dsm_regions_near(address, size) && dsm_region_part((uintptr_t)address, size, &start) > 0;
+  return dsm_regions_near(address, size) && !stack_in_map() && dsm_region_part((uintptr_t)address, size, &start) > 0;
 }
 
 /* How much of the buffers is in the map, and into how many parts its edges divide them. False: the kernel will say. */
 static bool survey(const struct iovec *buffers, size_t count, size_t *inside, size_t *parts) {
   *inside = *parts = 0;
-  if (count > PARTS_MAX) return false;
+  if (count > PARTS_MAX || stack_in_map()) return false;
   for (size_t i = 0; i < count; i++) {
     struct iovec buffer;
     if (!fetch(&buffer, buffers + i, sizeof(buffer))) return false;
@@ -419,7 +417,7 @@ static ssize_t receive(int fd, struct msghdr *message, int flags, size_t inside,
 ssize_t dsm_recvmsg(int fd, struct msghdr *message, int flags) {
   struct msghdr given;
   size_t inside, parts;
-  if (!any_map() || !fetch(&given, message, sizeof(given)) ||
+  if (!any_map() || stack_in_map() || !fetch(&given, message, sizeof(given)) ||
       !survey(given.msg_iov, given.msg_iovlen, &inside, &parts) ||
       (inside == 0 && !in_map(given.msg_name, given.msg_namelen) && !in_map(given.msg_control, given.msg_controllen) &&
        !in_map(message, sizeof(*message)))) {
@@ -443,7 +441,7 @@ ssize_t dsm_recvfrom(int fd, void *buffer, size_t size, int flags, struct sockad
   struct iovec all = {buffer, size};
   size_t inside, parts;
   survey(&all, 1, &inside, &parts);
-  if ((address != NULL && !fetch(&given, length, sizeof(given))) ||
+  if (stack_in_map() || (address != NULL && !fetch(&given, length, sizeof(given))) ||
       (inside == 0 && !in_map(address, given) && !(address != NULL && in_map(length, sizeof(given))))) {
     return real.recvfrom(fd, buffer, size, flags, address, length);
   }

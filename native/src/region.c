@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "capture.h"
+#include "tool.h"
 
 #define REGIONS_MAX 64
 
@@ -176,11 +177,18 @@ static size_t write_some(uintptr_t address, const void *bytes, size_t size) {
 int dsm_region_write(uintptr_t address, const void *bytes, size_t size) {
   const uint8_t *from = bytes;
   int saved_errno = errno;
+  uint64_t all = ~0ull, before;
+  /* On a stack in the map, to which the kernel cannot write either, a store would trap while signals are blocked. */
+  if (dsm_syscall(SYS_rt_sigprocmask, SIG_SETMASK, 0, (long)&before, sizeof(before)) != 0) {
+    errno = EFAULT;
+    return -1;
+  }
   while (size > 0) {
     /* The sink expects to be called as the fault handlers call it. */
-    uint64_t all = ~0ull, before;
     dsm_syscall(SYS_rt_sigprocmask, SIG_SETMASK, (long)&all, (long)&before, sizeof(all));
+    tool_enter();
     size_t written = write_some(address, from, size);
+    tool_leave();
     dsm_syscall(SYS_rt_sigprocmask, SIG_SETMASK, (long)&before, 0, sizeof(before));
     if (written == 0) return -1;
     address += written;

@@ -11,15 +11,19 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "altstack.h"
 #include "attach.h"
 #include "clock.h"
+#include "signals.h"
 #include "spawn.h"
 #include "status.h"
+#include "tool.h"
 
 #define DEFAULT_DAEMON "127.0.0.1:4200"
 /* Between two attempts to join while an ended session's arbiter goes away. */
@@ -279,18 +283,43 @@ int session_gone(const dsm_session *session) {
   return dsm_fail(DSM_UNREACHABLE, "the arbiter of session \"%s\" is gone", session->name);
 }
 
+int session_may_trap(const void *bytes, size_t size) {
+  uintptr_t from = (uintptr_t)bytes;
+  int may = 0;
+  if (!dsm_regions_near(bytes, size))
+    return 0;
+  pthread_mutex_lock(&sessions_lock);
+  for (const dsm_session *session = sessions; session != NULL; session = session->next)
+    may |= from < session->base + session->size && from + size > session->base && session->pid == getpid() &&
+           (!session->direct || session->elastic);
+  pthread_mutex_unlock(&sessions_lock);
+  return may;
+}
+
+/* A call may block signals, and has the kernel write to its variables: it cannot run on pages that trap. */
+static int check_stack(void) {
+  const char *here = __builtin_frame_address(0);
+  return session_may_trap(here, 1)
+             ? dsm_fail(DSM_INVALID, "this thread's stack lies in the map, where no call of dsm can run; call from another")
+             : DSM_OK;
+}
+
 int session_begin(dsm_session *session) {
   if (session == NULL || session->pid != getpid())
     return session_check(session);
+  if (check_stack() != DSM_OK)
+    return DSM_INVALID;
   /* Counted first and checked then: whoever leaves either finds us counted or is found by us. */
   atomic_fetch_add(&session->calls, 1);
   int status = session_check(session);
+  tool_enter();
   if (status != DSM_OK)
     session_end(session);
   return status;
 }
 
 void session_end(dsm_session *session) {
+  tool_leave();
   if (atomic_fetch_sub(&session->calls, 1) == 1 && atomic_load(&session->left))
     syscall(SYS_futex, &session->calls, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
 }
@@ -339,6 +368,8 @@ int session_request(dsm_session *session, struct wire_header *header, const void
   writer_add(&writer, header, sizeof *header);
   writer_add(&writer, body, body_size);
   writer_pad(&writer, body_size);
+  /* Each of them has its place in the order, after those before. */
+  tool_release(session);
   int sent = writer_flush(&writer);
   if (sent == 0 && timeout_ms >= 0 && !await_answer(writer.fd, timeout_ms)) {
     struct wire_header cancel = {.size = sizeof cancel, .kind = WIRE_SEM_CANCEL, .tag = header->tag};
@@ -347,6 +378,7 @@ int session_request(dsm_session *session, struct wire_header *header, const void
   struct reply reply;
   if (finish_request(session, slot, sent, &reply) != 0)
     return session_gone(session);
+  tool_acquire(session);
   header->offset = reply.header.offset;
   if (reply.header.op == DSM_OK)
     return DSM_OK;
@@ -482,14 +514,18 @@ static void clear_left(uintptr_t base, uint64_t size) {
   }
 }
 
+/* Whether there are maps at this address: src/core/base/addresses.ts. */
+static int is_place_of_map(uint64_t base) {
+  uint64_t wide = base - WIRE_ADDRESS_FIRST, narrow = base - WIRE_ADDRESS_NARROW_FIRST;
+  return (wide % WIRE_ADDRESS_STRIDE == 0 && wide / WIRE_ADDRESS_STRIDE < WIRE_ADDRESS_SLOTS) ||
+         (narrow % WIRE_ADDRESS_NARROW_STRIDE == 0 && narrow / WIRE_ADDRESS_NARROW_STRIDE < WIRE_ADDRESS_NARROW_SLOTS);
+}
+
 /* Whether what the arbiter says of the session can be: its map lies where maps do, and nowhere over anything of ours. */
 static int joined_is_sound(const dsm_config *config, const struct wire_joined *joined, uint32_t rank) {
   static const char place[] = "/dev/shm/dsm-";
   size_t length = strnlen(joined->map_path, sizeof joined->map_path);
-  uint64_t slot = (joined->base - WIRE_ADDRESS_FIRST) / WIRE_ADDRESS_STRIDE;
-  return joined->base >= WIRE_ADDRESS_FIRST && slot < WIRE_ADDRESS_SLOTS &&
-         joined->base == WIRE_ADDRESS_FIRST + slot * WIRE_ADDRESS_STRIDE && joined->size > 0 &&
-         joined->size <= DSM_SIZE_MAX && joined->size % PAGE_BYTES == 0 &&
+  return is_place_of_map(joined->base) && joined->size > 0 && joined->size <= DSM_SIZE_MAX && joined->size % PAGE_BYTES == 0 &&
          (config->size == 0 || joined->size == config->size) && joined->processes >= 1 &&
          joined->processes <= DSM_PROCESSES_MAX &&
          joined->elastic <= 1 &&
@@ -508,7 +544,12 @@ static int map_session(dsm_session *session, const char *path) {
   session->map_fd = open(path, (session->direct || pipelined ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW);
   struct stat st;
   if (session->map_fd < 0 || syscall(SYS_fstat, session->map_fd, &st) != 0)
-    return dsm_fail(DSM_SYSTEM, "cannot open the map %s: %s", path, strerror(errno));
+    return session->map_fd < 0 && errno == ENOENT
+               ? dsm_fail(DSM_SYSTEM,
+                          "the map of node \"%s\" is not in this process's /dev/shm; share /dev/shm with the node's other "
+                          "processes, or set DSM_NODE to another name",
+                          session->node)
+               : dsm_fail(dsm_status_of(errno, DSM_SYSTEM), "cannot open the map %s: %s", path, strerror(errno));
   uint64_t least = session->size + session->size / PAGE_BYTES;
   if (pipelined)
     least += WIRE_RING_HEADER_SIZE + WIRE_RING_SIZE;
@@ -521,7 +562,13 @@ static int map_session(dsm_session *session, const char *path) {
   if (got != place) {
     if (got != MAP_FAILED)
       munmap(got, session->size);
-    return dsm_fail(DSM_SYSTEM, "the address %p of the map is taken in this process: %s", place,
+    if (tool_is_thread_sanitizer() && (uintptr_t)place < WIRE_ADDRESS_NARROW_FIRST)
+      return dsm_fail(DSM_SYSTEM,
+                      "ThreadSanitizer allows no memory at %p, where the map of this session is; a daemon gives its first "
+                      "%u sessions another address",
+                      place, WIRE_ADDRESS_NARROW_SLOTS);
+    return dsm_fail(dsm_status_of(got == MAP_FAILED ? errno : 0, DSM_SYSTEM),
+                    "the address %p of the map is taken in this process: %s", place,
                     got == MAP_FAILED ? strerror(errno) : "something is there");
   }
   if (dsm_capture_init() != 0) {
@@ -529,6 +576,13 @@ static int map_session(dsm_session *session, const char *path) {
     munmap(place, session->size);
     return dsm_fail(DSM_SYSTEM, "cannot install the fault handlers: %s", strerror(saved));
   }
+  if ((!session->direct || changes) && tool_is_valgrind() && !tool_keeps_registers()) {
+    munmap(place, session->size);
+    return dsm_fail(DSM_SYSTEM,
+                    "start valgrind with " TOOL_VALGRIND_OPTIONS
+                    ", without which dsm cannot see stores; or have all processes on one node (direct mode)");
+  }
+  dsm_crash_record_open();
   madvise(place, session->size, MADV_DONTFORK);
   if (session->order == ORDER_RELEASE && (!session->direct || changes)) {
     int status = hole_begin_release(session);
@@ -538,7 +592,7 @@ static int map_session(dsm_session *session, const char *path) {
     }
   }
   if (pipelined) {
-    int status = ring_open(session);
+    int status = ring_open(session, path);
     if (status != DSM_OK) {
       munmap(place, session->size);
       return status;
@@ -575,8 +629,13 @@ static void close_connections(dsm_session *session) {
 
 /* In a forked child: the connections are the parent's, and its end must not wait for ours. */
 static void after_fork_in_child(void) {
-  for (dsm_session *session = sessions; session != NULL; session = session->next)
+  dsm_actions_in_child();
+  for (dsm_session *session = sessions; session != NULL; session = session->next) {
     close_connections(session);
+    ring_forked(session);
+    /* In a new process namespace the child may have the very process id of its parent. */
+    session->pid = -1;
+  }
   pthread_mutex_init(&sessions_lock, NULL);
 }
 
@@ -645,10 +704,12 @@ static int join(const dsm_config *config, const struct arbiter_place *place, int
   }
 }
 
-int dsm_open(const dsm_config *given, dsm_session **result) {
+static int open_session(const dsm_config *given, dsm_session **result) {
   if (result == NULL)
     return dsm_fail(DSM_INVALID, "dsm_open: nowhere to put the session");
   *result = NULL;
+  if (check_stack() != DSM_OK)
+    return DSM_INVALID;
   dsm_config config;
   int status = DSM_OK;
   if (given != NULL)
@@ -723,8 +784,16 @@ int dsm_open(const dsm_config *given, dsm_session **result) {
     give_handle(session);
     return status;
   }
+  dsm_altstack_ensure();
   *result = session;
   return DSM_OK;
+}
+
+int dsm_open(const dsm_config *given, dsm_session **result) {
+  tool_enter();
+  int status = open_session(given, result);
+  tool_leave();
+  return status;
 }
 
 /* ---- Leaving ---- */
@@ -770,11 +839,25 @@ static int send_leave(dsm_session *session, const struct wire_header *leave, str
   return channel_send(session->main_fd, leave, sizeof *leave) != 0 ? -1 : channel_receive(session->main_fd, answer);
 }
 
-int dsm_close(dsm_session *session) {
+/* Says that nothing more comes, and waits until the arbiter closes the connection too: at once, or, if this was the last process
+ * of the node, when it has put everything in order. A container may end with its last process, and the arbiter with it. */
+static void await_farewell(const dsm_session *session) {
+  struct pollfd connection = {.fd = session->main_fd, .events = POLLRDHUP};
+  long long deadline = now_ms() + ARBITER_END_TIMEOUT_MS;
+  if (shutdown(session->main_fd, SHUT_WR) != 0)
+    return;
+  for (long long left; (left = deadline - now_ms()) > 0;)
+    if (poll(&connection, 1, (int)left) > 0)
+      return;
+}
+
+static int close_session(dsm_session *session) {
   if (session == NULL)
     return dsm_fail(DSM_INVALID, "the session is NULL");
   if (session->pid != getpid())
     return dsm_fail(DSM_FORKED, "this process was forked after joining; the session belongs to its parent");
+  if (check_stack() != DSM_OK)
+    return DSM_INVALID;
   if (atomic_exchange(&session->left, 1))
     return dsm_fail(DSM_LEFT, "this process has left session \"%s\" before", session->name);
   int released = release_stores(session);
@@ -804,9 +887,18 @@ int dsm_close(dsm_session *session) {
     }
   remember_left(session);
   pthread_mutex_unlock(&sessions_lock);
+  if (!atomic_load(&session->dead))
+    await_farewell(session);
   watch_stop(session);
   release_resources(session);
   keep_handle(session);
+  return status;
+}
+
+int dsm_close(dsm_session *session) {
+  tool_enter();
+  int status = close_session(session);
+  tool_leave();
   return status;
 }
 
@@ -901,9 +993,9 @@ static void *open_thread(void *argument) {
   struct dsm_opened opened;
   memset(&opened, 0, sizeof opened);
   opened.status = with_text(dsm_open(&opening->config, &opened.session), opened.text, sizeof opened.text);
-  /* It fits the empty pipe as a whole. Nobody reads it only when the program is ending. */
-  ssize_t ignored = write(opening->fd, &opened, sizeof opened);
-  (void)ignored;
+  /* It fits the empty pipe as a whole. If the program cannot read it, the session is nobody's. */
+  if (write(opening->fd, &opened, sizeof opened) != sizeof opened && opened.status == DSM_OK)
+    dsm_close(opened.session);
   free_opening(opening);
   return NULL;
 }
@@ -923,20 +1015,17 @@ int session_has_threads(void) {
 int session_start_thread(void *(*run)(void *), void *argument, size_t stack) {
   pthread_attr_t attributes;
   pthread_t thread;
-  sigset_t most, before;
-  sigfillset(&most);
-  sigdelset(&most, SIGSEGV);
-  sigdelset(&most, SIGBUS);
-  sigdelset(&most, SIGTRAP);
-  sigdelset(&most, SIGFPE);
-  sigdelset(&most, SIGILL);
+  uint64_t before;
+  const uint64_t most = ~(DSM_SIGNAL_BIT(SIGSEGV) | DSM_SIGNAL_BIT(SIGBUS) | DSM_SIGNAL_BIT(SIGTRAP) |
+                          DSM_SIGNAL_BIT(SIGFPE) | DSM_SIGNAL_BIT(SIGILL));
   pthread_attr_init(&attributes);
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
   if (stack > 0 && pthread_attr_setstacksize_2_2_5 != NULL)
     pthread_attr_setstacksize_2_2_5(&attributes, stack);
-  sigprocmask(SIG_SETMASK, &most, &before);
+  dsm_signals_block(&before);
+  dsm_signals_set(most);
   int error = pthread_create_2_2_5 == NULL ? ENOSYS : pthread_create_2_2_5(&thread, &attributes, run, argument);
-  sigprocmask(SIG_SETMASK, &before, NULL);
+  dsm_signals_restore(&before);
   pthread_attr_destroy(&attributes);
   return error;
 }
@@ -972,7 +1061,7 @@ int dsm_open_start(const dsm_config *config, int *fd) {
     free_opening(opening);
     if (ends[0] >= 0)
       close(ends[0]);
-    return dsm_fail(DSM_SYSTEM, "cannot start a thread to join: %s", strerror(error));
+    return dsm_fail(dsm_status_of(error, DSM_SYSTEM), "cannot start a thread to join: %s", strerror(error));
   }
   *fd = ends[0];
   return DSM_OK;

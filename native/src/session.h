@@ -17,6 +17,8 @@
 #define JOIN_TIMEOUT_MS 300000u
 /* How long a started arbiter may take until it listens. */
 #define ARBITER_TIMEOUT_MS 30000
+/* How long a process that has left waits for the arbiter to close its connection. */
+#define ARBITER_END_TIMEOUT_MS 5000
 
 /* Numbers are part of the wire protocol. */
 enum session_order { ORDER_ANY = 0, ORDER_SEQUENTIAL = 1, ORDER_RELEASE = 2, ORDER_PIPELINED = 3 };
@@ -60,6 +62,10 @@ void session_count(dsm_session *session, uint64_t processes);
 
 /* DSM_OK if the session may be used by this process now. */
 int session_check(const dsm_session *session);
+
+/* Whether a store to some of these bytes may trap: they lie in the map of an open session that is not, or need not stay,
+ * in direct mode. */
+int session_may_trap(const void *bytes, size_t size);
 
 /* session_check(), and until session_end() the session keeps what the call needs. Only after DSM_OK is there an end. */
 int session_begin(dsm_session *session);

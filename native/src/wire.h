@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define WIRE_VERSION 2u
+#define WIRE_VERSION 3u
 #define WIRE_MAGIC 0x00657269776d7364ull
 #define WIRE_FRAME_MAX 1048576u
 #define WIRE_PUBLISH_PART_MAX 524288u
@@ -20,14 +20,19 @@
 #define WIRE_RING_SIZE 1048576u
 #define WIRE_RING_RECORD_MAX 262144u
 #define WIRE_RING_WRAP 4294967295u
+#define WIRE_RING_ARBITER 4294967295u
 #define WIRE_RING_LOCK 0u
 #define WIRE_RING_TAIL 64u
 #define WIRE_RING_HEAD 128u
 #define WIRE_RING_SLEEPING 192u
 #define WIRE_RING_SHADOWED 196u
+#define WIRE_RING_NUMBERS 200u
 #define WIRE_ADDRESS_FIRST 0x200000000000ull
 #define WIRE_ADDRESS_STRIDE 0x1000000000ull
 #define WIRE_ADDRESS_SLOTS 512u
+#define WIRE_ADDRESS_NARROW_FIRST 0x550000000000ull
+#define WIRE_ADDRESS_NARROW_STRIDE 0x100000000ull
+#define WIRE_ADDRESS_NARROW_SLOTS 64u
 
 enum wire_kind {
   WIRE_HELLO = 1,
@@ -41,6 +46,7 @@ enum wire_kind {
   WIRE_FENCE = 9,
   WIRE_DOORBELL = 10,
   WIRE_TAKEN = 11,
+  WIRE_MEMORY = 38,
   WIRE_CHALLENGE = 14,
   WIRE_PROOF = 15,
   WIRE_PING = 12,
@@ -104,10 +110,7 @@ struct wire_header {
   uint16_t rank;
   uint32_t tag;
   uint32_t node;
-  union {
-    uint64_t seq;
-    uint64_t descriptor;
-  };
+  uint64_t seq;
   union {
     uint64_t offset;
     uint64_t magic;
@@ -125,6 +128,7 @@ struct wire_header {
     uint32_t length;
     uint32_t body_length;
     uint32_t text_length;
+    uint32_t instance_length;
     uint32_t hole_length;
     uint32_t piece_length;
     uint32_t name_length;
@@ -139,6 +143,7 @@ struct wire_header {
     uint32_t version;
     uint32_t related_rank;
     uint32_t hole_from;
+    uint32_t is_shared;
     uint32_t wished_rank;
     uint32_t is_evicted;
     uint32_t slot_counter;
@@ -167,7 +172,6 @@ _Static_assert(offsetof(struct wire_header, rank) == 6, "header.rank");
 _Static_assert(offsetof(struct wire_header, tag) == 8, "header.tag");
 _Static_assert(offsetof(struct wire_header, node) == 12, "header.node");
 _Static_assert(offsetof(struct wire_header, seq) == 16, "header.seq");
-_Static_assert(offsetof(struct wire_header, descriptor) == 16, "header.descriptor");
 _Static_assert(offsetof(struct wire_header, offset) == 24, "header.offset");
 _Static_assert(offsetof(struct wire_header, magic) == 24, "header.magic");
 _Static_assert(offsetof(struct wire_header, value) == 24, "header.value");
@@ -182,6 +186,7 @@ _Static_assert(offsetof(struct wire_header, bytes) == 24, "header.bytes");
 _Static_assert(offsetof(struct wire_header, length) == 32, "header.length");
 _Static_assert(offsetof(struct wire_header, body_length) == 32, "header.body_length");
 _Static_assert(offsetof(struct wire_header, text_length) == 32, "header.text_length");
+_Static_assert(offsetof(struct wire_header, instance_length) == 32, "header.instance_length");
 _Static_assert(offsetof(struct wire_header, hole_length) == 32, "header.hole_length");
 _Static_assert(offsetof(struct wire_header, piece_length) == 32, "header.piece_length");
 _Static_assert(offsetof(struct wire_header, name_length) == 32, "header.name_length");
@@ -194,6 +199,7 @@ _Static_assert(offsetof(struct wire_header, aux) == 36, "header.aux");
 _Static_assert(offsetof(struct wire_header, version) == 36, "header.version");
 _Static_assert(offsetof(struct wire_header, related_rank) == 36, "header.related_rank");
 _Static_assert(offsetof(struct wire_header, hole_from) == 36, "header.hole_from");
+_Static_assert(offsetof(struct wire_header, is_shared) == 36, "header.is_shared");
 _Static_assert(offsetof(struct wire_header, wished_rank) == 36, "header.wished_rank");
 _Static_assert(offsetof(struct wire_header, is_evicted) == 36, "header.is_evicted");
 _Static_assert(offsetof(struct wire_header, slot_counter) == 36, "header.slot_counter");

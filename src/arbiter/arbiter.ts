@@ -3,12 +3,12 @@ import { randomBytes } from "node:crypto";
 import { lstatSync, renameSync } from "node:fs";
 import { dirname } from "node:path";
 import type { Socket } from "bun";
-import type { Security } from "../core/access/auth.ts";
+import type { Security } from "../core/access/tls.ts";
+import { slotOf } from "../core/base/addresses.ts";
 import type { Order } from "../core/base/consistency.ts";
-import { DsmError, Status, statusOf } from "../core/base/errors.ts";
+import { DsmError, Status, statusOf, systemCode } from "../core/base/errors.ts";
 import {
   ADDRESS_FIRST,
-  ADDRESS_STRIDE,
   ARBITER_UNUSED_TIMEOUT_MS,
   CHANNELS_MAX,
   GREETING_TIMEOUT_MS,
@@ -32,9 +32,12 @@ import { freeNow, PartPool } from "../core/wire/frame-reader.ts";
 import { Kind } from "../core/wire/kinds.ts";
 import { failStop, Outbox, type Sent } from "../core/wire/outbox.ts";
 import { RING_HEADER_SIZE } from "../core/wire/ring-layout.ts";
-import { canTellPeers, isOwnPeer } from "../transport/peer-user.ts";
+import { fileLocks } from "../transport/file-lock.ts";
+import { ownProcess } from "../transport/own-process.ts";
+import { canTellPeers, isOutside, isOwnPeer } from "../transport/peer-user.ts";
 import { sharing } from "../transport/shared-memory.ts";
-import { createMap, type MapFile, openShared, ownProcess, removeFile, removeStaleMaps } from "./map-file.ts";
+import { lendMemory } from "./lent-memory.ts";
+import { createMap, type MapFile, removeFile, removeMap, removeStaleMaps } from "./map-file.ts";
 import { FileRingLock } from "./ring-lock.ts";
 import { type ServerAddress, ServerLog } from "./server-log.ts";
 
@@ -91,6 +94,8 @@ interface Client {
   /** -1: there are too many, and it is told. */
   channel: number;
   outbox: Outbox;
+  /** It is in another container than we. */
+  outside: boolean;
   closing: boolean;
   timer: Timer;
 }
@@ -101,6 +106,8 @@ class ArbiterShell {
   readonly ended: Promise<number>;
   readonly #options: ArbiterOptions;
   readonly #clients = new Map<number, ClientSocket>();
+  /** Connections of processes that have left, and wait until we close them. */
+  readonly #waiting = new Set<ClientSocket>();
   readonly #pending = new Batch();
   readonly #parts = new PartPool();
   #log: OrderedLog | undefined;
@@ -119,6 +126,8 @@ class ArbiterShell {
   #gathering = false;
   #done = false;
   #finished = false;
+  /** The server has heard of that too. */
+  #over = false;
   #resolve: (code: number) => void = () => {};
   #unused: Timer | undefined;
 
@@ -210,14 +219,12 @@ class ArbiterShell {
 
   /** The daemon knows where the server is now, or starts another one. */
   async #locate(session: SessionAddress, known: ServerAddress): Promise<ServerAddress> {
-    const base = this.#replica?.session.config.base ?? ADDRESS_FIRST;
-    const slot = Math.round((base - ADDRESS_FIRST) / ADDRESS_STRIDE);
+    const slot = slotOf(this.#replica?.session.config.base ?? ADDRESS_FIRST);
     return this.#options.directory.succeed({ ...session, ...known, slot });
   }
 
   #makeReplica(welcome: Welcome, map: MapFile): Replica {
-    const ring =
-      map.ring === null ? null : new Ring(map.ring, new FileRingLock(map.ring.subarray(0, RING_HEADER_SIZE), map.path));
+    const ring = map.ring === null ? null : this.#makeRing(map.ring, map.descriptor);
     const output: ReplicaOutput = {
       propose: (bytes, sent) => this.#propose(bytes, sent),
       reply: (channel, bytes) => {
@@ -232,8 +239,11 @@ class ArbiterShell {
         this.#closeIfSent(socket);
       },
       token: () => randomBytes(8),
-      shadow: openShared,
-      staging: openShared,
+      lend: (channel, answer) => {
+        const socket = this.#clients.get(channel);
+        if (socket === undefined || socket.data.outbox.size > 0) return null;
+        return lendMemory(socket, answer, map.bytes.length);
+      },
       unmap: freeNow,
       done: () => {
         this.#done = true;
@@ -249,6 +259,16 @@ class ArbiterShell {
       applyRuns: applyRuns ?? null,
       parts: this.#parts,
     });
+  }
+
+  #makeRing(bytes: Uint8Array, descriptor: number): Ring {
+    if (fileLocks === null) {
+      throw new DsmError(
+        "DSM_SYSTEM",
+        "an arbiter cannot serve the order pipelined while Bun runs without its JIT; unset BUN_JSC_useJIT",
+      );
+    }
+    return new Ring(bytes, new FileRingLock(bytes.subarray(0, RING_HEADER_SIZE), fileLocks, descriptor));
   }
 
   /** Small frames of one event go together; large ones as they are, behind those. */
@@ -399,13 +419,15 @@ class ArbiterShell {
    */
   #listen(): void {
     const { socket: path } = this.#options;
-    const own = `${path}.${process.pid}`;
+    // Not our process id: one of another process namespace may have the same.
+    const own = `${path}.${randomBytes(3).toString("hex")}`;
     // From its first moment on the socket is this user's alone.
     const mask = process.umask(0o177);
     try {
       if (!canTellPeers(dirname(path))) throw new Error("its folder lets other users in");
       this.#listener = Bun.listen<Client>({
         unix: own,
+        allowHalfOpen: true,
         socket: {
           open: (socket) => this.#open(socket),
           data: (socket, chunk) => {
@@ -419,6 +441,7 @@ class ArbiterShell {
             this.#closeIfSent(socket);
             this.#settle();
           },
+          end: (socket) => this.#saidAll(socket),
           close: (socket) => this.#closed(socket),
           error: (socket, error) => {
             failStop(error);
@@ -429,7 +452,7 @@ class ArbiterShell {
       this.#socketIdentity = identity(own);
       renameSync(own, path);
     } catch (error) {
-      throw new DsmError("DSM_SYSTEM", `cannot listen on ${path}: ${(error as Error).message}`);
+      throw new DsmError(systemCode(error), `cannot listen on ${path}: ${(error as Error).message}`);
     } finally {
       process.umask(mask);
     }
@@ -443,6 +466,7 @@ class ArbiterShell {
     socket.data = {
       channel,
       outbox: new Outbox((bytes) => socket.write(bytes)),
+      outside: isOutside(socket),
       closing: false,
       timer: setTimeout(() => {
         if (this.#replica?.isGreeted(channel) !== true) socket.terminate();
@@ -479,13 +503,39 @@ class ArbiterShell {
     if (socket.data.closing && socket.data.outbox.size === 0) socket.end();
   }
 
+  /**
+   * Nothing more comes from there. A process that leaves waits until we close its connection: the last one until we end,
+   * and one of our own container while those of others need us, which could not go on if it ended with its container.
+   */
+  #saidAll(socket: ClientSocket): void {
+    this.#disconnected(socket);
+    const needed = this.#done || (!socket.data.outside && this.#servesOutside());
+    if (needed && !this.#over) this.#waiting.add(socket);
+    else socket.end();
+  }
+
+  /** Of an elastic session processes come and go: there nobody waits for others. */
+  #servesOutside(): boolean {
+    if (this.#replica?.session.config.elastic === true) return false;
+    for (const socket of this.#clients.values()) if (socket.data.outside) return true;
+    return false;
+  }
+
   #closed(socket: ClientSocket): void {
-    const { channel, timer } = socket.data;
-    clearTimeout(timer);
-    if (channel < 0) this.#refusals -= 1;
+    clearTimeout(socket.data.timer);
+    if (socket.data.channel < 0) this.#refusals -= 1;
+    this.#waiting.delete(socket);
+    this.#disconnected(socket);
+  }
+
+  #disconnected(socket: ClientSocket): void {
+    const { channel } = socket.data;
     if (this.#clients.get(channel) !== socket) return;
     this.#clients.delete(channel);
     if (this.#try(() => this.#replica?.disconnect(channel))) this.#settle();
+    if (this.#waiting.size > 0 && !this.#done && !this.#servesOutside()) {
+      for (const waiting of this.#waiting) waiting.end();
+    }
   }
 
   finish(code: number): void {
@@ -497,13 +547,18 @@ class ArbiterShell {
     const { socket: path } = this.#options;
     if (this.#socketIdentity !== "" && identity(path) === this.#socketIdentity) removeFile(path);
     this.#listener?.stop();
-    for (const socket of this.#clients.values()) {
-      clearTimeout(socket.data.timer);
-      socket.end();
-    }
-    if (this.#map !== undefined) removeFile(this.#map.path);
-    this.#log?.close();
-    this.#resolve(code);
+    if (this.#map !== undefined) removeMap(this.#map);
+    const end = (): void => {
+      this.#over = true;
+      // Last of all: the processes that wait for it may be all that keeps the container alive in which we are.
+      for (const socket of [...this.#clients.values(), ...this.#waiting]) {
+        clearTimeout(socket.data.timer);
+        socket.end();
+      }
+      this.#resolve(code);
+    };
+    if (this.#log === undefined) end();
+    else this.#log.close(end);
   }
 }
 

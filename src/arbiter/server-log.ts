@@ -4,10 +4,12 @@
  */
 
 import type { Socket } from "bun";
-import { OPEN, type Security } from "../core/access/auth.ts";
+import { OPEN } from "../core/access/auth.ts";
+import type { Security } from "../core/access/tls.ts";
 import { DsmError, statusCode } from "../core/base/errors.ts";
 import {
   ACK_BYTES,
+  FAREWELL_TIMEOUT_MS,
   FRAME_MAX,
   GREETING_TIMEOUT_MS,
   HEARTBEATS,
@@ -17,8 +19,8 @@ import {
   WELCOME_MAX,
 } from "../core/base/limits.ts";
 import { formatAddress, serverSocketName } from "../core/base/names.ts";
-import type { NodeHello, ResumeReply, Welcome } from "../core/messages/handshake.ts";
-import { parseWelcome } from "../core/messages/welcome.ts";
+import type { NodeHello, Welcome } from "../core/messages/handshake.ts";
+import { parseResumed, parseWelcome } from "../core/messages/welcome.ts";
 import type { LogFollower, OrderedLog } from "../core/replica/log.ts";
 import { At, FailAt, HEADER_SIZE, PingAt, PublishAt, WelcomeAt } from "../core/wire/at.ts";
 import { bodyText, encode, encodeJson, ProtocolError } from "../core/wire/frame.ts";
@@ -28,7 +30,8 @@ import { Kind, PingOp, PublishOp } from "../core/wire/kinds.ts";
 import { failStop, Outbox, type Sent } from "../core/wire/outbox.ts";
 import { Borrowed, encodeAccept, type Sharing } from "../core/wire/shared-parts.ts";
 import { greetServer, type LinkEnd } from "../transport/greet-server.ts";
-import { isOwnPeer, tellsPeers } from "../transport/peer-user.ts";
+import { isContained } from "../transport/own-process.ts";
+import { isOutside, isOwnPeer, tellsPeers } from "../transport/peer-user.ts";
 
 /** Smaller parts are copied by who keeps them. */
 const OWN_PART_MIN = 64 << 10;
@@ -49,6 +52,8 @@ interface Connection {
   readonly queued: number;
   /** `sent`: see append(). */
   send(bytes: Uint8Array, sent?: Sent): void;
+  /** The server ends with the container that we are in. */
+  readonly inside: boolean;
   /** What was sent still goes out. */
   end(): void;
 }
@@ -89,6 +94,7 @@ export class ServerLog implements OrderedLog {
   readonly #options: ServerLogOptions;
   #connection: Connection | null = null;
   #closed = false;
+  #onClosed: () => void = () => {};
 
   readonly #security: Security;
 
@@ -121,11 +127,28 @@ export class ServerLog implements OrderedLog {
     else this.#connection.send(bytes, sent);
   }
 
-  close(): void {
-    if (this.#closed) return;
+  close(closed: () => void): void {
+    const connection = this.#connection;
+    const once = this.#closed;
     this.#closed = true;
-    this.#connection?.send(encode({ kind: Kind.PING, op: PingOp.LEAVING }));
-    this.#connection?.end();
+    if (once || connection === null) {
+      closed();
+      return;
+    }
+    connection.send(encode({ kind: Kind.PING, op: PingOp.LEAVING }));
+    if (!connection.inside) {
+      connection.end();
+      closed();
+      return;
+    }
+    const timer = setTimeout(() => {
+      connection.end();
+      closed();
+    }, FAREWELL_TIMEOUT_MS);
+    this.#onClosed = () => {
+      clearTimeout(timer);
+      closed();
+    };
   }
 
   #explain(hello: NodeHello, error: unknown): unknown {
@@ -155,7 +178,7 @@ export class ServerLog implements OrderedLog {
             if (resumed !== resumes) throw new ProtocolError("the welcome is for somebody else");
             this.#connection = connection;
             // Entries follow at once: the follower must know before they come.
-            if (resumes) follower.resumed(JSON.parse(body) as ResumeReply);
+            if (resumes) follower.resumed(parseResumed(body));
             resolve(body);
           },
           entries: (bytes) => {
@@ -170,7 +193,8 @@ export class ServerLog implements OrderedLog {
           closed: (why) => {
             if (this.#connection === connection && connection !== null) {
               this.#connection = null;
-              if (!this.#closed) this.#interrupted(hello, follower, why);
+              if (this.#closed) this.#onClosed();
+              else this.#interrupted(hello, follower, why);
             } else {
               reject(why);
             }
@@ -262,6 +286,7 @@ function connect(
   let heartbeat: Timer | undefined;
   /** It is the server's Unix socket. */
   let local = false;
+  let inside = false;
   /** Memory of the server's in which parts lie, and whether it has ours. */
   const borrowed = new Borrowed();
   let borrows = false;
@@ -398,7 +423,7 @@ function connect(
 
   const refuse = (error: unknown): void => {
     if (error instanceof DsmError || error instanceof Broken) close(error);
-    else if (error instanceof ProtocolError || error instanceof SyntaxError) {
+    else if (error instanceof ProtocolError) {
       const address = formatAddress(host, port);
       close(new DsmError("DSM_PROTOCOL", `what listens at ${address} is no dsm server: ${error.message}`));
     } else throw error;
@@ -452,6 +477,7 @@ function connect(
       open: (connected) => {
         own = isOwnPeer(connected);
         local = own;
+        inside = own && isContained && !isOutside(connected);
         return own ? common.open(connected) : null;
       },
       over: (end) => {
@@ -469,6 +495,9 @@ function connect(
   return {
     get queued() {
       return outbox?.size ?? 0;
+    },
+    get inside() {
+      return inside;
     },
     send,
     end: () => {

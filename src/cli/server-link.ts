@@ -1,6 +1,7 @@
 /** A connection to a session's server, for what is asked of it and no daemon: snapshots and traces. */
 
 import { plainText } from "../core/access/auth.ts";
+import type { Security } from "../core/access/tls.ts";
 import { DsmError, statusCode } from "../core/base/errors.ts";
 import { GREETING_TIMEOUT_MS, WELCOME_MAX } from "../core/base/limits.ts";
 import { formatAddress } from "../core/base/names.ts";
@@ -10,7 +11,6 @@ import { FrameReader } from "../core/wire/frame-reader.ts";
 import { encodeGreeting } from "../core/wire/handshake.ts";
 import { Kind } from "../core/wire/kinds.ts";
 import { greetServer } from "../transport/greet-server.ts";
-import { readSecurity } from "./settings/security.ts";
 
 /** A frame as it came; `body` is valid during the call only. */
 export interface ServerFrame {
@@ -31,6 +31,7 @@ export interface ServerLink {
 /** Greets with a frame of that kind, once the server has proven itself, and hands over what comes of it. */
 export function openServerLink(
   session: { name: string; host: string; port: number },
+  security: Security,
   kind: Kind,
   take: (frame: ServerFrame) => void,
 ): ServerLink {
@@ -63,7 +64,7 @@ export function openServerLink(
     if (kind === Kind.FAIL) throw new DsmError(statusCode(op), plainText(bodyText(body, 0, length)));
     take({ kind, op, aux: view.getUint32(at + At.aux, true), body, bytes: bytes.subarray(at, at + size) });
   };
-  greetServer({ host, port }, readSecurity(host), encodeGreeting(kind, new Uint8Array(0)), {
+  greetServer({ host, port }, security, encodeGreeting(kind, new Uint8Array(0)), {
     open(opened) {
       socket = opened;
       return over ? null : (bytes) => opened.write(bytes);

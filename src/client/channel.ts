@@ -5,7 +5,7 @@
  * The connection keeps the program alive while something is under way and at no other time.
  */
 
-import { DsmError, Status, statusCode } from "../core/base/errors.ts";
+import { DsmError, Status, statusCode, systemCode } from "../core/base/errors.ts";
 import { CHANNEL_REQUESTS_MAX, FRAME_MAX } from "../core/base/limits.ts";
 import { At, HEADER_SIZE, ReplyAt } from "../core/wire/at.ts";
 import { bodyText, encode, encodeText, getUint64, ProtocolError } from "../core/wire/frame.ts";
@@ -91,7 +91,7 @@ export class Channel {
       });
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
-      throw new DsmError("DSM_UNREACHABLE", `the arbiter cannot be reached at ${path}: ${reason}`);
+      throw new DsmError(systemCode(error, "DSM_UNREACHABLE"), `the arbiter cannot be reached at ${path}: ${reason}`);
     }
     channel.#outbox.send(encodeGreeting(Kind.ATTACH, token, { rank, tag: ATTACH_TAG }));
     await channel.#attached.promise;

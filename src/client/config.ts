@@ -11,7 +11,8 @@ import { slurmStep } from "../core/launch/hosts.ts";
 /** How to join a session. What is given here wins over the environment variable named with each option. */
 export interface JoinOptions {
   /**
-   * Name of the session: 1 to 63 bytes of UTF-8, no "/" and no control characters. `DSM_SESSION`. Required, except in a
+   * Name of the session: 1 to 63 bytes of UTF-8, no "/", no control characters, separators of lines or marks of direction.
+   * `DSM_SESSION`. Required, except in a
    * task that Slurm's srun has started: its step is then the session, and its tasks are the processes and their ranks.
    */
   session?: string | undefined;
@@ -35,6 +36,8 @@ export interface JoinOptions {
   joinTimeoutMs?: number | undefined;
   /** Whether to start a daemon where none listens on a loopback address. `DSM_AUTOSTART` (0 or 1). Left out: true. */
   autostart?: boolean | undefined;
+  /** Path of the dsm program that plays the arbiter. `DSM_BIN`. Left out: the package's own, else the one in the PATH. */
+  binary?: string | undefined;
   /**
    * How strictly stores are ordered, the same for all who join. `DSM_ORDER`. "sequential": every store of its own, in
    * one order. "release": stores are published together by the next synchronising operation of the process that made
@@ -73,6 +76,8 @@ export interface JoinConfig {
   rank: number;
   joinTimeoutMs: number;
   autostart: boolean;
+  /** Null: the package's own, or what libdsm finds. */
+  binary: string | null;
   /** Null: whatever the session has. */
   order: Order | null;
   /** Null: whatever the session has. */
@@ -121,6 +126,7 @@ export function readConfig(options: JoinOptions, environment: Record<string, str
     rank,
     joinTimeoutMs,
     autostart: readFlag(given("autostart", "DSM_AUTOSTART")) ?? true,
+    binary: readText(given("binary", "DSM_BIN")),
     order: readOrder(given("order", "DSM_ORDER")),
     onLoss: readOnLoss(given("onLoss", "DSM_ON_LOSS")),
     elastic: readFlag(given("elastic", "DSM_ELASTIC")) ?? false,
@@ -151,8 +157,8 @@ function readDaemon(given: Given): string | null {
 
 function readWhole({ from, value }: Given, check: (value: number) => string | null): number | null {
   if (value === undefined) return null;
-  const number = typeof value === "string" && /^\d{1,15}$/.test(value) ? Number(value) : value;
-  if (!Number.isSafeInteger(number)) throw invalid(`${from} is ${show(value)}; give a whole number`);
+  const number = typeof value === "string" && /^\d+$/.test(value) ? Number(value) : value;
+  if (!Number.isInteger(number)) throw invalid(`${from} is ${show(value)}; give a whole number`);
   const wrong = check(number as number);
   if (wrong !== null) throw invalid(wrong);
   return number as number;

@@ -15,6 +15,7 @@
  *   DELETE /v1/sessions/NAME    204; ?instance=ID&epoch=N only if that server has the name
  *   POST   /v1/sessions/NAME/successor
  *                               SuccessionRequest without its name: 200 SessionAddress of the server that is there now
+ *   POST   /v1/certificates     CertificateRequest: 200 SignedCertificate; 404 where the daemon has no authority of its own
  *   GET    /                    the dashboard, a page over this API: page.ts
  *
  * Errors are {"error": {"code", "message"}} with a status of 400 and above. Where a token is demanded, requests without
@@ -60,9 +61,10 @@ import {
   type SuccessionRequest,
 } from "../core/messages/daemon-api.ts";
 import { METRICS_TYPE, metricsText } from "../core/observe/metrics.ts";
+import { type DaemonAuthority, linkTls, listeningTls, signCertificate } from "./certificates.ts";
 import { askStatus, readMemory } from "./link.ts";
 import { isPagePath, type ReadPage, servePage } from "./page.ts";
-import { address, type Entry, START_TIMEOUT_MS, summary, Table } from "./table.ts";
+import { address, type Entry, isWildcard, placeOf, START_TIMEOUT_MS, summary, Table } from "./table.ts";
 import { EVENT_STREAM, Watchers } from "./watch.ts";
 
 const BODY_MAX = 64 << 10;
@@ -81,8 +83,12 @@ export interface DaemonOptions {
   /** `session`: which one the line is about. */
   log(line: string, session?: string): void;
   idleMs?: number;
+  /** Calls `act` in `ms`, unless the function it returns is called before. Left out: by setTimeout. */
+  setTimer?: (act: () => void, ms: number) => () => void;
   /** What its clients must prove, and TLS; left out: nothing, which is possible on loopback only. */
   security?: Security;
+  /** Its own authority, by which it and the servers are known; left out: TLS as `security` has it. */
+  authority?: DaemonAuthority | null;
   /** Where the files of the dashboard are; left out: there is none. */
   readPage?: ReadPage;
   /** Variables by which the servers it starts demand the same. */
@@ -97,13 +103,22 @@ export interface Daemon {
   stop(): void;
 }
 
+function timeout(act: () => void, ms: number): () => void {
+  const timer = setTimeout(act, ms);
+  return () => clearTimeout(timer);
+}
+
 /** Starts the daemon. Throws DSM_SYSTEM with `port is taken` or another reason when it cannot listen. */
 export function startDaemon(options: DaemonOptions): Daemon {
-  const security = options.security ?? OPEN;
+  const given = options.security ?? OPEN;
+  const authority = options.authority ?? null;
+  /** How servers are reached. */
+  const security = authority === null ? given : { ...given, tls: linkTls(authority) };
   const refused = checkListening(security, options.host);
   if (refused !== null) throw new DsmError("DSM_INVALID", refused);
   const ended = Promise.withResolvers<void>();
-  let idle: ReturnType<typeof setTimeout> | undefined;
+  const setTimer = options.setTimer ?? timeout;
+  let cancelIdle = (): void => {};
   const table = new Table({
     serverCommand: options.serverCommand,
     security,
@@ -114,11 +129,12 @@ export function startDaemon(options: DaemonOptions): Daemon {
     changed: watchIdle,
   });
   const watchers = new Watchers();
-  const answerRequest: Answer = (request, asker) => answer({ table, watchers, options, security }, request, asker);
+  const answerRequest: Answer = (request, asker) =>
+    answer({ table, watchers, options, security, authority }, request, asker);
   const demanded = mustProve(security, options.host) ? security.token : null;
   const server = listen(
     options,
-    security,
+    authority === null ? given : { ...given, tls: listeningTls(authority) },
     demanded === null ? answerRequest : guarded(demanded, options, answerRequest),
   );
   const port = server.port as number;
@@ -126,12 +142,12 @@ export function startDaemon(options: DaemonOptions): Daemon {
   watchIdle();
 
   function watchIdle(): void {
-    clearTimeout(idle);
-    if (options.autostarted && table.size === 0) idle = setTimeout(stop, options.idleMs ?? DAEMON_IDLE_MS);
+    cancelIdle();
+    if (options.autostarted && table.size === 0) cancelIdle = setTimer(stop, options.idleMs ?? DAEMON_IDLE_MS);
   }
 
   function stop(): void {
-    clearTimeout(idle);
+    cancelIdle();
     clearInterval(sweep);
     watchers.stop();
     server.stop(true).then(() => ended.resolve());
@@ -157,6 +173,7 @@ interface Parts {
   watchers: Watchers;
   options: DaemonOptions;
   security: Security;
+  authority: DaemonAuthority | null;
 }
 
 const START_TIMEOUT_S = Math.ceil((2 * START_TIMEOUT_MS) / 1000);
@@ -223,6 +240,7 @@ function listen(options: DaemonOptions, security: Security, answerRequest: Answe
       fetch: async (request, bunServer) => {
         const peer = plainAddress(bunServer.requestIP(request)?.address ?? "");
         try {
+          checkHost(request);
           checkSource(request, options, security);
           const { pathname } = new URL(request.url);
           if (options.readPage !== undefined && isPagePath(pathname)) {
@@ -281,6 +299,12 @@ function problem(status: number, code: string, message: string, headers: Record<
   return Response.json({ error: { code, message } }, { status, headers });
 }
 
+/** Bun makes the URL of a request from its Host, as it is, and takes the first of several. */
+function checkHost({ url, headers }: Request): void {
+  if (URL.canParse(url) && !headers.get("host")?.includes(",")) return;
+  throw new HttpError(400, "DSM_INVALID", "the Host header is empty, or not one host name or address");
+}
+
 /**
  * No web page but our own, which only reads, has business here. Browsers say of all they send for one where it comes
  * from; and a page whose name was made to lead to this machine still asks for that name, which is none of ours. A link
@@ -307,19 +331,19 @@ function checkSource(request: Request, options: DaemonOptions, security: Securit
 }
 
 async function answer(parts: Parts, request: Request, { peer, gone, mayStay }: Asker): Promise<Response> {
-  const { table, watchers, options, security } = parts;
+  const { table, watchers, options, security, authority } = parts;
   const url = new URL(request.url);
   const reached = url.hostname.replace(/^\[|\]$/g, "");
+  /** Where the asker finds a server: on the daemon's machine, under the name by which it reached the daemon. */
   const hostOf = (entry: Entry): string => {
     if (!isWildcard(entry.host)) return entry.host;
     return entry.server || isLoopback(entry.peer) ? reached : entry.peer;
   };
 
   const detailOf = async (entry: Entry, withHeat: boolean): Promise<SessionDetail> => {
-    const host = hostOf(entry);
-    const status = await askStatus(host, entry.port, security, withHeat);
+    const status = await askStatus(placeOf(entry), entry.port, security, withHeat);
     const { instance: _, epoch: __, ...known } = status ?? NOTHING_KNOWN;
-    return { ...known, ...summary(entry, host), answered: status !== null };
+    return { ...known, ...summary(entry, hostOf(entry)), answered: status !== null };
   };
 
   if (url.pathname === "/v1/health") {
@@ -350,12 +374,17 @@ async function answer(parts: Parts, request: Request, { peer, gone, mayStay }: A
     const { entry, created } = await table.find(wanted);
     return Response.json(address(entry, hostOf(entry)), { status: created ? 201 : 200 });
   }
+  if (url.pathname === "/v1/certificates") {
+    checkMethod(request, ["POST"]);
+    if (authority === null) throw new HttpError(404, "DSM_REFUSED", "this daemon has no authority of its own");
+    return Response.json(await signCertificate(authority, await readBody(request)));
+  }
   const succession = /^\/v1\/sessions\/([^/]+)\/successor$/.exec(url.pathname);
   if (succession) {
     checkMethod(request, ["POST"]);
     const name = readName(decodeName(succession[1] as string));
     const wanted = readServer(name, await readBody(request));
-    const found = await table.succeed(wanted, (entry) => reachable(entry, hostOf));
+    const found = await table.succeed(wanted);
     return Response.json(found instanceof Object && "registered" in found ? address(found, hostOf(found)) : found);
   }
   const view = /^\/v1\/sessions\/([^/]+)\/(memory|watch)$/.exec(url.pathname);
@@ -364,7 +393,7 @@ async function answer(parts: Parts, request: Request, { peer, gone, mayStay }: A
     const name = readName(decodeName(view[1] as string));
     const entry = table.get(name);
     if (!entry) throw missing(name);
-    if (view[2] === "memory") return memory(entry, hostOf(entry), url.searchParams, security);
+    if (view[2] === "memory") return memory(entry, url.searchParams, security);
     const interval_ms = readQuery(url.searchParams, "interval_ms", WATCH_INTERVAL_MS);
     check(between(WATCH_INTERVAL_MIN_MS, WATCH_INTERVAL_MAX_MS, "interval_ms")(interval_ms));
     const ask = async (): Promise<SessionDetail | null> => {
@@ -389,8 +418,8 @@ async function answer(parts: Parts, request: Request, { peer, gone, mayStay }: A
     const instance = url.searchParams.get("instance");
     const removed =
       instance === null
-        ? await table.end(name, (entry) => isLoopback(entry.peer) || entry.peer === reached)
-        : table.unregister(name, instance, readEpoch(url.searchParams.get("epoch")));
+        ? await table.end(name)
+        : table.unregister(name, instance, readQuery(url.searchParams, "epoch", 1));
     if (!removed) throw missing(name);
     return new Response(null, { status: 204 });
   }
@@ -399,12 +428,12 @@ async function answer(parts: Parts, request: Request, { peer, gone, mayStay }: A
   return Response.json(await detailOf(entry, url.searchParams.get("heat") === "1"));
 }
 
-async function memory(entry: Entry, host: string, query: URLSearchParams, security: Security): Promise<Response> {
+async function memory(entry: Entry, query: URLSearchParams, security: Security): Promise<Response> {
   const offset = readQuery(query, "offset", 0);
   const length = readQuery(query, "length", Math.min(MEMORY_READ_MAX, entry.size - Math.min(offset, entry.size)));
   check(between(0, entry.size - 1, "offset")(offset));
   check(between(1, Math.min(MEMORY_READ_MAX, entry.size - offset), "length")(length));
-  const bytes = await readMemory(host, entry.port, security, offset, length).catch((error) => {
+  const bytes = await readMemory(placeOf(entry), entry.port, security, offset, length).catch((error) => {
     throw error instanceof DsmError && error.code === "DSM_REFUSED"
       ? new HttpError(409, error.code, error.message)
       : error;
@@ -420,8 +449,9 @@ async function memory(entry: Entry, host: string, query: URLSearchParams, securi
 function readQuery(query: URLSearchParams, field: string, otherwise: number): number {
   const text = query.get(field);
   if (text === null) return otherwise;
-  if (!/^\d{1,15}$/.test(text)) throw new DsmError("DSM_INVALID", `${field} is not a whole number`);
-  return Number(text);
+  const number = /^\d+$/.test(text) ? Number(text) : Number.NaN;
+  if (Number.isSafeInteger(number)) return number;
+  throw new DsmError("DSM_INVALID", `${field} is ${Number.isNaN(number) ? "not a whole number" : "too large"}`);
 }
 
 function missing(name: string): DsmError {
@@ -517,15 +547,6 @@ function readHost(host: unknown): string {
   throw new DsmError("DSM_INVALID", "host is missing or not a host name or address");
 }
 
-function readEpoch(text: string | null): number {
-  return text === null ? 1 : Number(text);
-}
-
-/** Where the daemon itself finds a server. */
-function reachable(entry: Entry, hostOf: (entry: Entry) => string): string {
-  return isWildcard(entry.host) && entry.server ? loopbackOf(entry.host) : hostOf(entry);
-}
-
 function readOrder(order: unknown): Order {
   if (typeof order !== "string") throw new DsmError("DSM_INVALID", "order is missing or not a text");
   check(checkOrder(order));
@@ -559,10 +580,6 @@ function between(least: number, most: number, field: string): (value: number) =>
 
 function check(reason: string | null): void {
   if (reason !== null) throw new DsmError("DSM_INVALID", reason);
-}
-
-function isWildcard(host: string): boolean {
-  return host === "0.0.0.0" || host === "::";
 }
 
 function loopbackOf(wildcard: string): string {

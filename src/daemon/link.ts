@@ -1,11 +1,13 @@
 /** The daemon's own connections to servers: is one there, and how is its session? */
 
-import { plainText, type Security } from "../core/access/auth.ts";
+import { plainText } from "../core/access/auth.ts";
+import type { Security } from "../core/access/tls.ts";
 import { DsmError, Status, statusCode } from "../core/base/errors.ts";
-import { FRAME_MAX, HEAT_CELLS_MAX, PROCESSES_MAX, SHOWN_MAX } from "../core/base/limits.ts";
+import { FRAME_MAX } from "../core/base/limits.ts";
 import type { ServerStatus } from "../core/messages/daemon-api.ts";
+import { parseForeign, readStatus } from "../core/messages/status-check.ts";
 import { At, HEADER_SIZE, ReplyAt } from "../core/wire/at.ts";
-import { bodyText, setUint64 } from "../core/wire/frame.ts";
+import { bodyText, encodeText, setUint64 } from "../core/wire/frame.ts";
 import { encodeGreeting } from "../core/wire/handshake.ts";
 import { Kind, StatusOp } from "../core/wire/kinds.ts";
 import { greetServer } from "../transport/greet-server.ts";
@@ -82,7 +84,7 @@ export async function askStatus(
   const answer = await ask(host, port, security, encodeGreeting(Kind.STATUS, new Uint8Array(0), { op }));
   if (answer?.kind !== Kind.REPLY || answer.status !== Status.OK) return null;
   try {
-    return checkStatus(JSON.parse(bodyText(answer.body, 0, answer.body.length)));
+    return readStatus(parseForeign(bodyText(answer.body, 0, answer.body.length)));
   } catch {
     return null;
   }
@@ -105,6 +107,17 @@ export async function readMemory(
     throw new DsmError(statusCode(answer.status), plainText(bodyText(answer.body, 0, answer.body.length)));
   }
   return answer?.kind === Kind.REPLY && answer.body.length === length ? answer.body : null;
+}
+
+/** Asks the server of that session to end. False: it does not answer, or is another one. */
+export async function endServer(host: string, port: number, instance: string, security: Security): Promise<boolean> {
+  const answer = await ask(
+    host,
+    port,
+    security,
+    encodeGreeting(Kind.STATUS, encodeText(instance), { op: StatusOp.END }),
+  );
+  return answer?.kind === Kind.REPLY;
 }
 
 /** Sends one frame, once the server has proven itself, and returns the first of its answer. */
@@ -150,52 +163,4 @@ function readAnswer(bytes: Uint8Array): ServerAnswer | null | undefined {
   if (bytes.length < size) return undefined;
   const [kind, status] = [bytes[At.kind] as number, bytes[ReplyAt.status] as number];
   return { kind, status, body: bytes.subarray(HEADER_SIZE, HEADER_SIZE + length) };
-}
-
-/** The answer if it is one, else null. */
-function checkStatus(value: unknown): ServerStatus | null {
-  if (!isObject(value)) return null;
-  const { instance, epoch, direct, started, present, entries, bytes, ranks } = value;
-  const { time_ms, started_ms, barriers, logBytes, semaphores, locks, blocks, heat } = value;
-  const { semaphoresLeftOut, locksLeftOut, blocksLeftOut } = value;
-  const counts = [epoch, present, entries, bytes, time_ms, started_ms, barriers, logBytes];
-  const good =
-    typeof instance === "string" &&
-    typeof direct === "boolean" &&
-    typeof started === "boolean" &&
-    [...counts, semaphoresLeftOut, locksLeftOut, blocksLeftOut].every(isCount) &&
-    isList(ranks, PROCESSES_MAX, isRank) &&
-    isList(semaphores, SHOWN_MAX, ({ name, value, waiters }) => isText(name) && isCount(value) && isRanks(waiters)) &&
-    isList(locks, SHOWN_MAX, ({ name, owner, waiters }) => isText(name) && isMaybe(owner) && isRanks(waiters)) &&
-    isList(blocks, SHOWN_MAX, ({ name, offset, size }) => isText(name) && isCount(offset) && isCount(size)) &&
-    (heat === undefined || isHeat(heat));
-  return good ? (value as unknown as ServerStatus) : null;
-}
-
-type Fields = Record<string, unknown>;
-const isObject = (value: unknown): value is Fields => typeof value === "object" && value !== null;
-const isText = (value: unknown): boolean => typeof value === "string";
-const isCount = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) >= 0;
-const isMaybe = (value: unknown): boolean => value === null || isCount(value);
-const isList = (value: unknown, most: number, good: (item: Fields) => boolean): boolean =>
-  Array.isArray(value) && value.length <= most && value.every((item) => isObject(item) && good(item));
-const isRanks = (value: unknown): boolean =>
-  Array.isArray(value) && value.length <= PROCESSES_MAX && value.every(isCount);
-
-function isHeat(value: unknown): boolean {
-  if (!isObject(value) || !isCount(value.cell) || value.cell === 0) return false;
-  const { writers, writes } = value;
-  if (!Array.isArray(writers) || !Array.isArray(writes)) return false;
-  const cells = writers.length === writes.length && writers.length <= HEAT_CELLS_MAX;
-  return cells && writers.every((rank) => rank === -1 || isCount(rank)) && writes.every(isCount);
-}
-
-function isRank({ rank, node, pid, state, on, holds, ...counts }: Fields): boolean {
-  const { stateMs, entries, bytes, lastWriteMs, roundTripUs } = counts;
-  return (
-    [rank, pid, stateMs, entries, bytes].every(isCount) &&
-    [lastWriteMs, roundTripUs].every(isMaybe) &&
-    [node, state, on ?? ""].every(isText) &&
-    (holds === undefined || (Array.isArray(holds) && holds.every(isText)))
-  );
 }

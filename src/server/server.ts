@@ -1,14 +1,21 @@
 /** `dsm server`: the sequencer's shell. Carries bytes between TCP connections and the core, and nothing else. */
 import { randomBytes } from "node:crypto";
-import { readFileSync, readlinkSync } from "node:fs";
-import type { Socket, TCPSocketListener, UnixSocketListener } from "bun";
-import { checkListening, LinkGuard, mustProve, NONCE_SIZE, OPEN, type Security } from "../core/access/auth.ts";
-import { DEFAULT_ORDER, type Order } from "../core/base/consistency.ts";
-import { DsmError, Status } from "../core/base/errors.ts";
+import type { Socket, UnixSocketListener } from "bun";
 import {
-  ADDRESS_FIRST,
+  checkListening,
+  LinkGuard,
+  mustProve,
+  NONCE_SIZE,
+  OPEN,
+  type Security,
+  type Tls,
+} from "../core/access/auth.ts";
+import { addressOf } from "../core/base/addresses.ts";
+import { DEFAULT_ORDER, type Order } from "../core/base/consistency.ts";
+import { DsmError, Status, systemCode } from "../core/base/errors.ts";
+import {
   ADDRESS_SLOTS,
-  ADDRESS_STRIDE,
+  ADDRESS_WIDE_SLOTS,
   DEFAULT_SIZE,
   GREETING_TIMEOUT_MS,
   HEARTBEAT_TIMEOUT_MS,
@@ -30,7 +37,6 @@ import {
 import { DEFAULT_ON_LOSS, type OnLoss } from "../core/base/loss-policy.ts";
 import { checkName, checkProcesses, fnv1a64, serverSocketName } from "../core/base/names.ts";
 import { checkSize, pageRound } from "../core/base/size.ts";
-import { parseProcess, startOf } from "../core/launch/process.ts";
 import type { ApplyRuns } from "../core/memory/map-bytes.ts";
 import type { Directory } from "../core/messages/daemon-api.ts";
 import type { SavedSession } from "../core/messages/saved-session.ts";
@@ -44,6 +50,8 @@ import { Kind } from "../core/wire/kinds.ts";
 import { failStop, Outbox, type Sent } from "../core/wire/outbox.ts";
 import { STAGED_PER_MAP_BYTE } from "../core/wire/runs.ts";
 import type { Sharing } from "../core/wire/shared-parts.ts";
+import { hasEnded, isContained, isInside } from "../transport/own-process.ts";
+import { Listener } from "./listening.ts";
 
 export interface ServerOptions {
   session: string;
@@ -94,6 +102,8 @@ export interface Server {
   /** Settles when the session has ended and everybody was told; the process's exit code. */
   ended: Promise<number>;
   stop(): void;
+  /** Connections that come from now on get that certificate; those that are there go on. */
+  useTls(tls: Tls): void;
 }
 
 /** The time since 1970, which does not go back when somebody sets the clock. */
@@ -136,7 +146,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
   if (options.restore !== undefined && options.restore.map.length !== size) {
     throw new DsmError("DSM_MISMATCH", `the snapshot has a map of ${options.restore.map.length} bytes, not ${size}`);
   }
-  const slot = options.slot ?? Number(BigInt(`0x${fnv1a64(options.session)}`) % BigInt(ADDRESS_SLOTS));
+  const slot = options.slot ?? Number(BigInt(`0x${fnv1a64(options.session)}`) % BigInt(ADDRESS_WIDE_SLOTS));
   if (!(slot >= 0 && slot < ADDRESS_SLOTS)) throw new DsmError("DSM_INVALID", `slot ${slot} is not possible`);
   const order = options.order ?? DEFAULT_ORDER;
   const onLoss = options.onLoss ?? DEFAULT_ON_LOSS;
@@ -154,7 +164,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
       instance,
       processes: options.processes,
       size,
-      base: ADDRESS_FIRST + slot * ADDRESS_STRIDE,
+      base: addressOf(slot),
       order,
       onLoss,
       ...(options.elastic === true ? { elastic: true } : {}),
@@ -203,7 +213,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
     await removed;
     return code;
   });
-  return { host, port, ended, stop: () => server.stop() };
+  return { host, port, ended, stop: () => server.stop(), useTls: (tls) => server.useTls(tls) };
 }
 
 function allocate(size: number): Uint8Array {
@@ -235,7 +245,7 @@ class ServerShell {
   readonly #unproven = new Set<LinkSocket>();
   /** What is demanded of links, or null. */
   #token: Uint8Array | null = null;
-  #listener: TCPSocketListener<Link> | undefined;
+  #listener: Listener<Link> | undefined;
   #localListener: UnixSocketListener<Link> | undefined;
   /** What a link may be behind by: one largest publication comes on top, because it goes out as a whole. */
   readonly #outboxLimit: number;
@@ -245,7 +255,6 @@ class ServerShell {
   #nextLink = 1;
   /** Connections that were told there are too many, and are not closed. */
   #refusals = 0;
-  #tls = false;
   #paused = false;
   #finishing = false;
   #closed = false;
@@ -342,8 +351,10 @@ class ServerShell {
     });
   }
 
-  #toLinks(): Pick<SequencerOutput, "send" | "close" | "drop"> {
+  #toLinks(): Pick<SequencerOutput, "send" | "close" | "drop" | "stop"> {
     return {
+      // Once the bytes that ask for it have been handled.
+      stop: () => setImmediate(() => this.stop()),
       send: (id, bytes) => {
         const socket = this.#sockets.get(id);
         if (socket !== undefined) this.#send(socket, bytes);
@@ -369,6 +380,7 @@ class ServerShell {
         const socket = this.#sockets.get(id);
         if (socket !== undefined) this.#welcomed(socket, heartbeatMs);
       },
+      detains: (leaver, others) => isContained && isInside(leaver) && !others.every(isInside),
       onDisconnected: (node, member) => this.#awaits(node, member),
       onReturnedOrEvicted: (node) => {
         this.#away.get(node)?.stop();
@@ -397,27 +409,18 @@ class ServerShell {
 
   listen(host: string, port: number, security: Security): { host: string; port: number } {
     this.#token = mustProve(security, host) ? security.token : null;
-    const { tls } = security;
-    this.#tls = tls !== null;
     try {
-      const listener = Bun.listen<Link>({
-        hostname: host,
-        port,
-        ...(tls === null ? {} : { tls: { ...tls, requestCert: tls.ca !== undefined, rejectUnauthorized: true } }),
-        socket: {
-          ...this.#handlers(null),
-          // Data comes behind this only. A client without a good certificate is closed by Bun; we do not rely on that.
-          handshake: (socket, success) => {
-            if (!success || (tls?.ca !== undefined && !socket.authorized)) socket.terminate();
-          },
-        },
-      });
+      const listener = new Listener<Link>(host, port, security.tls, this.#handlers(null));
       this.#listener = listener;
       return { host, port: listener.port };
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
-      throw new DsmError("DSM_SYSTEM", `cannot listen on ${host}:${port}: ${reason}`);
+      throw new DsmError(systemCode(error), `cannot listen on ${host}:${port}: ${reason}`);
     }
+  }
+
+  useTls(tls: Tls): void {
+    if (!this.#closed) this.#listener?.useTls(tls);
   }
 
   /** For arbiters on this host. Without it they come by TCP. */
@@ -462,6 +465,7 @@ class ServerShell {
 
   /** Ends the session for everybody: nobody is to look for another server. */
   stop(): void {
+    if (this.#closed) return;
     const why = encodeText(`the server of session "${this.#name}" was stopped`);
     for (const socket of [...this.#sockets.values()]) {
       if (socket.data.welcomed) this.#send(socket, encode({ kind: Kind.FAIL, op: Status.UNREACHABLE, body: why }));
@@ -692,7 +696,7 @@ class ServerShell {
     socket.data.closing = true;
     this.#refusals += 1;
     // Over TLS nothing can be said before the handshake.
-    if (this.#refusals > REFUSALS_MAX || this.#tls) {
+    if (this.#refusals > REFUSALS_MAX || this.#listener?.usesTls === true) {
       socket.terminate();
       return;
     }
@@ -735,27 +739,3 @@ class ServerShell {
     this.#close(true);
   }
 }
-
-/** Whether the process is known to have ended: it was on this host. */
-function hasEnded(arbiter: string): boolean {
-  const identity = parseProcess(arbiter);
-  if (identity === null || identity.boot !== BOOT || identity.namespace !== NAMESPACE) return false;
-  try {
-    process.kill(identity.pid, 0);
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "ESRCH";
-  }
-  const stat = read(() => readFileSync(`/proc/${identity.pid}/stat`, "latin1"));
-  return stat !== "" && startOf(stat) !== identity.start;
-}
-
-function read(file: () => string): string {
-  try {
-    return file();
-  } catch {
-    return "";
-  }
-}
-
-const BOOT = read(() => readFileSync("/proc/sys/kernel/random/boot_id", "latin1")).trim();
-const NAMESPACE = read(() => readlinkSync("/proc/self/ns/pid"));

@@ -4,7 +4,6 @@ import {
   answerProof,
   bodyHash,
   checkListening,
-  checkToken,
   equalProofs,
   LinkGuard,
   LinkProver,
@@ -18,6 +17,7 @@ import {
   type Security,
   signRequest,
 } from "../../src/core/access/auth.ts";
+import { checkToken, formatToken, parseToken, plainToken } from "../../src/core/access/token.ts";
 import { DsmError, Status } from "../../src/core/base/errors.ts";
 import {
   CHALLENGE_LIFETIME_MS,
@@ -387,6 +387,27 @@ test("tokens", () => {
   ]) {
     expect(checkToken(bad)).toMatch(/must have 16 to 256 bytes/);
   }
+});
+
+test("a token with the fingerprint of an authority", () => {
+  const fingerprint = "0123456789abcdef".repeat(4);
+  const plain = "a-token:with-colons";
+  expect(parseToken(`${plain}:${fingerprint}`)).toEqual({ token: encodeText(plain), fingerprint });
+  expect(formatToken({ token: encodeText(plain), fingerprint })).toBe(`${plain}:${fingerprint}`);
+  // What is no fingerprint belongs to the token.
+  for (const text of [
+    plain,
+    `${plain}:${fingerprint.slice(1)}`,
+    `${plain}:${fingerprint.toUpperCase()}`,
+    fingerprint,
+  ]) {
+    expect(parseToken(text)).toEqual({ token: encodeText(text), fingerprint: null });
+    expect(formatToken({ token: encodeText(text), fingerprint: null })).toBe(text);
+    expect(plainToken(text)).toBe(text);
+  }
+  // The limits are the token's own.
+  expect(parseToken(`short:${fingerprint}`)).toMatch(/must have 16 to 256 bytes/);
+  expect(parseToken(`${"x".repeat(TOKEN_MAX)}:${fingerprint}`)).toMatchObject({ fingerprint });
 });
 
 test("a stranger's words are one line", () => {

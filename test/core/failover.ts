@@ -139,6 +139,7 @@ class Server {
       close: (id) => this.#close(id),
       drop: (id) => this.#close(id),
       waits: () => {},
+      stop: () => {},
       failed: (why) => {
         simulator.say(`server ${epoch} cannot take over: ${why}`);
         if (!simulator.mayFail(certain)) throw new Violation(`a server could not take over: ${why}`);
@@ -176,6 +177,7 @@ class Server {
         this.simulator.report.replaced += 1;
       },
       ended: () => {},
+      stop: () => {},
     };
     const make = this.simulator.options.makeSequencer ?? ((...args) => new Sequencer(...args));
     return make(this.simulator.config, this.memory, out, { recovered });
@@ -316,7 +318,7 @@ class Node {
       reply: (channel, bytes) => this.simulator.heard(this, channel, new Uint8Array(bytes)),
       close: () => {},
       token: () => new Uint8Array(8),
-      ...{ shadow: () => null, staging: () => null, unmap: () => {} },
+      ...{ lend: () => null, unmap: () => {} },
       done: () => {
         if (this.state === "alive") this.#done();
       },

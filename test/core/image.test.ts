@@ -1,10 +1,11 @@
 /** What outlives a session: its image, and how nodes and readers get the bytes of its map. */
 import { describe, expect, test } from "bun:test";
+import { slotOf } from "../../src/core/base/addresses.ts";
 import { DsmError } from "../../src/core/base/errors.ts";
 import { PAGE_SIZE, PICTURES_MAX, WELCOME_MAX } from "../../src/core/base/limits.ts";
 import { MapBytes } from "../../src/core/memory/map-bytes.ts";
 import { Picture } from "../../src/core/memory/map-snapshot.ts";
-import { parseSavedSession, type SavedSession, slotOf } from "../../src/core/messages/saved-session.ts";
+import { parseSavedSession, type SavedSession } from "../../src/core/messages/saved-session.ts";
 import type { SessionConfig } from "../../src/core/messages/session-state.ts";
 import { HEADER_SIZE } from "../../src/core/wire/at.ts";
 import { bodyText, encode, encodeText } from "../../src/core/wire/frame.ts";

@@ -208,6 +208,7 @@ class Stage {
         onReturnedOrEvicted: () => {},
         replaced: () => {},
         ended: () => {},
+        stop: () => {},
       },
       { parts: this.serverPool },
     );

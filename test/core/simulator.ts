@@ -22,7 +22,7 @@ import { Session } from "../../src/core/session/session.ts";
 import { HEADER_SIZE } from "../../src/core/wire/at.ts";
 import { bodyText, encode, encodeText, type Frame, getUint64, padded, setUint64 } from "../../src/core/wire/frame.ts";
 import { encodeGreeting } from "../../src/core/wire/handshake.ts";
-import { AtomicOp, ChangeOp, CopyOp, Kind, NO_TAG, ORDERED_FIRST } from "../../src/core/wire/kinds.ts";
+import { AtomicOp, ChangeOp, CopyOp, Kind, NO_TAG, ORDERED_FIRST, ORDERED_LAST } from "../../src/core/wire/kinds.ts";
 import { JOINED } from "../../src/core/wire/process-handshake.ts";
 import { runIsMasked, runLength, runOffset, runSize, runWords } from "../../src/core/wire/runs.ts";
 import {
@@ -89,6 +89,7 @@ interface Request {
     | "trylock"
     | "unlock"
     | "leave"
+    | "memory"
     | "shadow"
     | "unshadow";
   tag: number;
@@ -154,6 +155,8 @@ interface Process {
   /** It joined or was told when others wrote, and has its stores done by its node. */
   traps: boolean;
   shadow: Uint8Array;
+  /** Whether its arbiter has its shadow. */
+  lent: "no" | "asked" | "yes";
   holes: Hole[];
 }
 
@@ -266,7 +269,8 @@ class Simulator {
         this.#order.announce(bytes);
       },
       onPropose: (node, bytes) => this.#proposed(node, bytes),
-      shadow: (pid) => this.#processes.find((process) => process.pid === pid)?.shadow ?? null,
+      lend: (channel) =>
+        this.#processes.find(({ threads }) => threads.some((thread) => thread.channel === channel)) ?? null,
     });
   }
 
@@ -475,6 +479,7 @@ class Simulator {
       told: false,
       traps: false,
       shadow: new Uint8Array(SIZE),
+      lent: "no",
       holes: [],
     };
     this.#processes.push(process);
@@ -756,6 +761,11 @@ class Simulator {
       this.#ask(thread, "unshadow", field(hole), { hole });
       return;
     }
+    if (process.lent !== "yes") {
+      if (process.lent === "no") this.#ask(thread, "memory", { kind: Kind.MEMORY });
+      process.lent = "asked";
+      return;
+    }
     const from = this.#offset(32);
     const to = Math.min(from + this.#random.between(1, 32), from - (from % PAGE) + PAGE);
     if (process.holes.some((hole) => hole.from < to && from < hole.to)) return;
@@ -936,7 +946,7 @@ class Simulator {
       case "join":
         return [Status.OK, Status.FULL, Status.ENDED];
       case "barrier":
-        return [Status.OK, Status.BUSY, ...left, ...lost];
+        return [Status.OK, Status.BUSY, ...(request.canceled === true ? [Status.TIMEOUT] : []), ...left, ...lost];
       case "wait":
         return [Status.OK, ...(request.canceled === true ? [Status.TIMEOUT] : []), ...left, ...lost];
       case "try":
@@ -1002,7 +1012,7 @@ class Simulator {
         else request.word.broken = true;
         return;
       case "barrier":
-        if (status === Status.BUSY) process.barriersEntered -= 1;
+        if (status === Status.BUSY || status === Status.TIMEOUT) process.barriersEntered -= 1;
         if (ok) this.#passed(process);
         return;
       case "wait":
@@ -1011,6 +1021,9 @@ class Simulator {
         return;
       case "leave":
         process.state = "left";
+        return;
+      case "memory":
+        if (ok) process.lent = "yes";
         return;
       case "shadow":
       case "unshadow":
@@ -1199,7 +1212,7 @@ const WRITES: ReadonlySet<number> = new Set([
   ...([Kind.STORE, Kind.ATOMIC, Kind.PUBLISH, Kind.ALLOC, Kind.NAMED, Kind.COPY] as const),
 ]);
 /** Requests that can be taken back. */
-const CANCELED: ReadonlySet<Request["what"]> = new Set(["wait", "sleep", "lock"]);
+const CANCELED: ReadonlySet<Request["what"]> = new Set(["barrier", "wait", "sleep", "lock"]);
 
 function same(what: string, got: string | undefined, expected: string): void {
   if (got !== expected) throw new Violation(`${what} differs:\n${got}\n${expected}`);
@@ -1315,7 +1328,7 @@ class Order {
     const view = viewOf(frame);
     const kind = view.getUint8(4);
     // A cancel has no answer, so one that comes too late may find its channel's number in other hands.
-    if (kind < ORDERED_FIRST || kind === Kind.SEM_CANCEL) return;
+    if (kind < ORDERED_FIRST || kind > ORDERED_LAST || kind === Kind.SEM_CANCEL) return;
     const at = key(node, channel * 0x10000 + view.getUint32(8, true));
     const stamped = frame.slice();
     const stamp = viewOf(stamped);

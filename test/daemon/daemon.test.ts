@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
 import { HTTP_PROOF_HEADER, readChallenge } from "../../src/core/access/auth.ts";
-import { ADDRESS_SLOTS, PROTOCOL_VERSION, VERSION } from "../../src/core/base/limits.ts";
+import { ADDRESS_SLOTS, ADDRESS_WIDE_SLOTS, PROTOCOL_VERSION, VERSION } from "../../src/core/base/limits.ts";
 import type { SessionAddress, SessionDetail, SessionSummary } from "../../src/core/messages/daemon-api.ts";
 import { type Daemon, type DaemonOptions, startDaemon } from "../../src/daemon/daemon.ts";
 import { signed, signedFetch } from "../support/signed-fetch.ts";
@@ -142,7 +142,7 @@ describe("create or find", () => {
     await Promise.all(names.map((name) => send("POST", `${daemon.url}/sessions`, { name, processes: 1 })));
     const { sessions } = (await send("GET", `${daemon.url}/sessions`)).body as { sessions: SessionSummary[] };
     const slots = sessions.map(({ pid }) => /--slot=(\d+)/.exec(readFileSync(`/proc/${pid}/cmdline`, "utf8"))?.[1]);
-    expect(slots.sort()).toEqual(["0", "1", "2"]);
+    expect(slots.sort()).toEqual([0, 1, 2].map((slot) => String(ADDRESS_WIDE_SLOTS + slot)));
   });
 
   test("refuses other numbers than the session has", async () => {
@@ -327,7 +327,36 @@ describe("bad requests", () => {
     ["an encoded slash", "GET", "/sessions/a%2Fb", undefined, 400, "slash"],
     ["a broken encoding", "GET", "/sessions/a%ZZ", undefined, 400, "URL encoding"],
     ["no processes", "POST", "/sessions", { name: "a", processes: 0 }, 400, "1 or more"],
-    ["half a process", "POST", "/sessions", { name: "a", processes: 1.5 }, 400, "1 or more"],
+    ["half a process", "POST", "/sessions", { name: "a", processes: 1.5 }, 400, "give a whole number"],
+    [
+      "more processes than any number counts",
+      "POST",
+      "/sessions",
+      { name: "a", processes: 1e300 },
+      400,
+      "limit is 1024",
+    ],
+    ["a C1 control character", "POST", "/sessions", { name: "a\u0085", processes: 1 }, 400, "(U+0085)"],
+    ["a mark of direction", "GET", "/sessions/a%E2%80%AE", undefined, 400, "(U+202E)"],
+    ["a lone surrogate", "POST", "/sessions", { name: "a\ud800", processes: 1 }, 400, "not valid UTF-8"],
+    ["an epoch that is none", "DELETE", `/sessions/a?instance=${"0".repeat(16)}&epoch=1e3`, undefined, 400, "epoch is"],
+    [
+      "an epoch too large",
+      "DELETE",
+      `/sessions/a?instance=${"0".repeat(16)}&epoch=9007199254740993`,
+      undefined,
+      400,
+      "too large",
+    ],
+    [
+      "a size of 1e300",
+      "POST",
+      "/sessions",
+      { name: "a", processes: 1, size: 1e300 },
+      400,
+      "size 1e+300 is beyond the limit",
+    ],
+    ["half a byte", "POST", "/sessions", { name: "a", processes: 1, size: 4096.5 }, 400, "not a whole number of bytes"],
     ["too many processes", "POST", "/sessions", { name: "a", processes: 1025 }, 400, "limit is 1024"],
     ["a word for a number", "POST", "/sessions", { name: "a", processes: "2" }, 400, "not a number"],
     ["size 0", "POST", "/sessions", { name: "a", processes: 1, size: 0 }, 400, "1 byte or more"],
@@ -388,6 +417,26 @@ describe("bad requests", () => {
     expect(response.status).toBe(403);
   });
 
+  test("a Host that is none, or several", async () => {
+    const ask = (head: string): Promise<string> =>
+      new Promise((resolve, reject) => {
+        let answer = "";
+        const socket = connect(daemon.daemon.port, "127.0.0.1", () => socket.write(`${head}\r\n\r\n`));
+        socket.on("data", (chunk) => {
+          answer += chunk;
+          if (answer.includes("\r\n\r\n")) socket.destroy();
+        });
+        socket.on("close", () => resolve(answer));
+        socket.on("error", reject);
+      });
+    for (const host of ["", "a b", "127.0.0.1:99999", "[::1", "user@127.0.0.1", "127.0.0.1/x", "a\nHost: b"]) {
+      const answer = await ask(`GET /v1/health HTTP/1.1\r\nHost: ${host}`);
+      expect([host, answer.split("\r\n")[0]]).toEqual([host, "HTTP/1.1 400 Bad Request"]);
+    }
+    expect(await ask("GET /v1/health HTTP/1.0")).toStartWith("HTTP/1.1 400 ");
+    expect(await ask("GET /v1/health HTTP/1.1\r\nHost: localhost")).toStartWith("HTTP/1.1 200 ");
+  });
+
   test("garbage ends its connection only", async () => {
     await new Promise<void>((resolve, reject) => {
       const socket = connect(daemon.daemon.port, "127.0.0.1", () => socket.end("\0\x01garbage\r\n\r\n"));
@@ -405,17 +454,25 @@ describe("a daemon that was started by itself", () => {
   });
 
   test("stays while there is a session, and ends after the last", async () => {
-    const idle = start({ autostarted: true, idleMs: 1000 });
-    let ended = false;
-    idle.daemon.ended.then(() => {
-      ended = true;
-    });
+    // Timers that are set and not cancelled, and end only when the test says so.
+    const timers = new Set<() => void>();
+    let armed = Promise.withResolvers<void>();
+    const setTimer = (act: () => void, ms: number): (() => void) => {
+      expect(ms).toBe(1000);
+      timers.add(act);
+      armed.resolve();
+      return () => timers.delete(act);
+    };
+    const idle = start({ autostarted: true, idleMs: 1000, setTimer });
+    expect(timers.size).toBe(1);
+    armed = Promise.withResolvers();
     expect((await send("POST", `${idle.url}/sessions`, { name: "stay", processes: 1 })).status).toBe(201);
+    expect(timers.size).toBe(0);
     const { pid } = (await send("GET", `${idle.url}/sessions/stay`)).body as SessionDetail;
-    // Nothing tells that something does not happen: longer than it would have stayed without a session.
-    await Bun.sleep(1500);
-    expect(ended).toBe(false);
     process.kill(pid, "SIGTERM");
+    await armed.promise;
+    expect(timers.size).toBe(1);
+    for (const act of timers) act();
     await idle.daemon.ended;
   });
 });

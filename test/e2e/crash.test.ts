@@ -1,6 +1,6 @@
 /** Parts that are killed or stopped: who is told what, and what is left behind. */
 import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { readdirSync, readFileSync, unlinkSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, unlinkSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { OUTBOX_HIGH } from "../../src/core/base/limits.ts";
 import type { Actor } from "../support/e2e-actor.ts";
@@ -209,12 +209,16 @@ describe("when everything is killed at once", () => {
 test("what was killed before it got so far is cleared away too: locks, and sockets that had no name yet", async () => {
   await clear();
   const folder = join(cluster.runtime, "dsm");
-  const dead = Bun.spawnSync(["true"]).pid;
-  for (const name of ["a-00.lock", `a-01.sock.${dead}`, "a-02.other"]) writeFileSync(join(folder, name), "");
+  for (const name of ["a-00.lock", "a-02.other"]) writeFileSync(join(folder, name), "");
+  const bind = "import socket, sys\nfor path in sys.argv[1:]: socket.socket(socket.AF_UNIX).bind(path)";
+  const [old, young] = ["a-01.sock.0123ab", "a-03.sock.4567cd"].map((name) => join(folder, name)) as [string, string];
+  expect(Bun.spawnSync(["python3", "-c", bind, old, young]).exitCode).toBe(0);
+  utimesSync(old, 1, 1);
   await clear();
-  // The arbiter that did it ends a moment after its last process. What is none of ours stays.
-  await eventually("only that is left", () => cluster.sockets().join() === "a-02.other");
-  unlinkSync(join(folder, "a-02.other"));
+  // The arbiter that did it ends a moment after its last process. What is none of ours stays, and so does a socket that may be
+  // about to get its name.
+  await eventually("only that is left", () => cluster.sockets().sort().join() === "a-02.other,a-03.sock.4567cd");
+  for (const path of [join(folder, "a-02.other"), young]) unlinkSync(path);
 });
 
 test("an arbiter that is stopped makes writers wait: queues stay bounded, and then all goes on", async () => {
@@ -240,7 +244,8 @@ test("an arbiter that is stopped makes writers wait: queues stay bounded, and th
       published += 1;
     }
   })();
-  // Nobody says "now I wait": they do when none of them has used the processor for a while.
+  // Nobody says "now I wait": they do when for a while all sleep, and none has used the processor. One that only gets
+  // none is ready to run.
   const peak = new Map(before);
   let still = 0;
   let used = "";
@@ -248,7 +253,7 @@ test("an arbiter that is stopped makes writers wait: queues stay bounded, and th
     await Bun.sleep(10);
     for (const pid of [server, mine]) peak.set(pid, Math.max(peak.get(pid) as number, residentBytes(pid)));
     const now = [server, mine, a.pid].map(processorTime).join();
-    still = now === used ? still + 1 : 0;
+    still = now === used && [server, mine, a.pid].every(sleeps) ? still + 1 : 0;
     used = now;
     return still === 40;
   });
@@ -280,6 +285,12 @@ function statusOf(pid: number, field: string): string {
 
 /** Of the process's own memory: the map in /dev/shm does not count. */
 const residentBytes = (pid: number): number => Number.parseInt(statusOf(pid, "RssAnon"), 10) * 1024;
+
+/** Whether no thread of the process runs, or could. */
+const sleeps = (pid: number): boolean =>
+  readdirSync(`/proc/${pid}/task`).every((task) =>
+    /^State:\s+[SDT]/m.test(readFileSync(`/proc/${pid}/task/${task}/status`, "utf8")),
+  );
 
 /** Clock ticks the process has run. */
 function processorTime(pid: number): number {

@@ -1,12 +1,16 @@
 /** `dsm run --hosts`: three machines as network namespaces, with a real ssh and sshd between them. */
-import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout } from "bun:test";
 import { chmodSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { makeCertificates } from "../../src/cli/commands/cert.ts";
+import { UNSEEN } from "../../src/cli/run/crash-records.ts";
 import { DSM, eventually, ROOT } from "../support/e2e-cluster.ts";
 import { ADDRESS, HOME, Hosts, Said } from "../support/e2e-hosts.ts";
+import { needs } from "../support/needs.ts";
 
 setDefaultTimeout(120_000);
+
+const { afterAll, afterEach, beforeAll, describe, test } = needs("sshd", "ip", "namespaces");
 
 const BOTH = ["--hosts", `${ADDRESS.a}:2,${ADDRESS.b}:2`];
 const PI = "pi is about 3.141592653590 (1000000 strips, 4 processes)\n";
@@ -57,16 +61,17 @@ test("the token is on no command line and in no environment of the far side", as
   });
   const said = await new Said(child.stdout).until("\n");
   const token = said.split("\n")[0] as string;
-  expect(token).toMatch(/^[0-9a-f]{64}$/);
+  // With the authority of this run's daemon, by which the hosts know it and its server.
+  expect(token).toMatch(/^[0-9a-f]{64}:[0-9a-f]{64}$/);
   for (const host of ["a", "b"] as const) {
     const all = hosts.processes(host);
     expect(all.length).toBeGreaterThanOrEqual(4);
     for (const { pid, args } of all) {
-      expect(args.join(" ")).not.toContain(token);
-      expect(readFileSync(`/proc/${pid}/environ`, "latin1")).not.toContain(token);
+      expect(args.join(" ")).not.toContain(token.slice(0, 64));
+      expect(readFileSync(`/proc/${pid}/environ`, "latin1")).not.toContain(token.slice(0, 64));
     }
   }
-  for (const { args } of hosts.processes("home")) expect(args.join(" ")).not.toContain(token);
+  for (const { args } of hosts.processes("home")) expect(args.join(" ")).not.toContain(token.slice(0, 64));
   child.kill("SIGTERM");
   expect(await child.exited).toBe(143);
 });
@@ -124,6 +129,36 @@ describe("the end", () => {
     const { code, stderr } = await hosts.dsm(["run", ...BOTH, "--", script]);
     expect(code).toBe(137);
     expect(stderr).toContain(`process 3 on ${ADDRESS.b} was ended by SIGKILL`);
+  });
+
+  test("when one on another machine dies of a store that could not be caught, that is said", async () => {
+    const program = join(hosts.folder, "unseen");
+    const source = `${program}.c`;
+    writeFileSync(
+      source,
+      `#include <dsm/dsm.h>
+      #include <stdint.h>
+      #include <sys/syscall.h>
+      #include <unistd.h>
+      int main(void) {
+        dsm_session *session;
+        uint64_t mask = 1ull << 10, *map;
+        if (dsm_open(0, &session) != DSM_OK) return 1;
+        map = dsm_address(session);
+        if (dsm_rank(session) == 3) syscall(SYS_rt_sigprocmask, 0, &mask, 0, 8);
+        if (dsm_barrier_wait(session) != DSM_OK) return 2;
+        if (dsm_rank(session) == 3) map[0] = 1;
+        dsm_sem_wait(session, "never", 0);
+        return 3;
+      }`,
+    );
+    const made = Bun.spawnSync([
+      ...["gcc", `-I${ROOT}/native/include`, source, "-o", program, `-L${ROOT}/native/build`, "-ldsm"],
+    ]);
+    expect({ code: made.exitCode, stderr: made.stderr.toString() }).toEqual({ code: 0, stderr: "" });
+    const { code, stderr } = await hosts.dsm(["run", ...BOTH, "--", program]);
+    expect(stderr).toContain(`dsm: process 3 on ${ADDRESS.b} was ended by SIGSEGV; ${UNSEEN}\n`);
+    expect(code).toBe(128 + 11);
   });
 
   test("^C reaches all, in the middle of a session, and nothing is left", async () => {
@@ -306,6 +341,15 @@ test("this machine without ssh, and beside another one", async () => {
   expect(local).toMatchObject({ code: 0, stdout: expect.stringContaining("2 processes"), stderr: "" });
   const mixed = await hosts.dsm(["run", "--hosts", `${HOME}:1,${ADDRESS.b}:1`, "--", "examples/pi/pi.ts", "1000"]);
   expect(mixed).toMatchObject({ code: 0, stdout: expect.stringContaining("2 processes"), stderr: "" });
+});
+
+test("without TLS where the user says so, which is told what that gives up", async () => {
+  const run = ["run", ...BOTH, "--tls-off", "--", "sh", "-c", "cat $DSM_TOKEN_FILE; echo"];
+  const { code, stdout, stderr } = await hosts.dsm(run);
+  expect({ code, stdout }).toEqual({ code: 0, stdout: expect.stringMatching(/^([0-9a-f]{64}\n)+$/) });
+  expect(stderr).toMatch(/^dsm: without TLS others on the way can read and change the memory of all sessions[^\n]*\n$/);
+  const pi = await hosts.dsm(["run", ...BOTH, "--tls-off", "--", "examples/pi/pi.ts", "1000000"]);
+  expect(pi).toMatchObject({ code: 0, stdout: PI });
 });
 
 test("over TLS, with a daemon that is there already", async () => {

@@ -8,6 +8,7 @@ import { encode, encodeText } from "../../src/core/wire/frame.ts";
 import { Kind } from "../../src/core/wire/kinds.ts";
 import type { Actor } from "../support/e2e-actor.ts";
 import { Cluster, DSM } from "../support/e2e-cluster.ts";
+import { needs } from "../support/needs.ts";
 
 setDefaultTimeout(120_000);
 
@@ -28,6 +29,34 @@ async function refused(
   expect(await actor.end()).toEqual({ code: 0, signal: null, stdout: "", stderr: "" });
   return answer;
 }
+
+type Bad = [what: string, environment: Record<string, string>, reason: string | RegExp];
+
+const controls = [
+  ["a C1 control character", "a\u009b2J", "U+009B"],
+  ["a mark of direction", "a\u202eb", "U+202E"],
+  ["a separator of lines", "a\u2028b", "U+2028"],
+  ["DEL", "a\u007f", "U+007F"],
+].flatMap(([what, name, point]): Bad[] => {
+  const why = `name has a control character (${point}); leave it out`;
+  return [
+    [`a session name with ${what}`, { DSM_SESSION: name as string }, `DSM_INVALID the session ${why}`],
+    [`a node name with ${what}`, { DSM_NODE: name as string }, `DSM_INVALID the node ${why}`],
+  ];
+});
+
+const sizes = [
+  ...["1e300", "1e3", "0x10", "-0", "+1", "nan", "inf", "1.5", "1.", ".5k", "1 T", "0.3k"].map(
+    (size): Bad => [
+      `size ${size}`,
+      { DSM_SIZE: size },
+      `DSM_INVALID DSM_SIZE is "${size}"; set bytes, or a number with KiB, MiB or GiB`,
+    ],
+  ),
+  ...["9007199254740993", "99999999999999999999", "18014398509481984KiB"].map(
+    (size): Bad => [`size ${size}`, { DSM_SIZE: size }, `DSM_INVALID DSM_SIZE is "${size}"; the limit is 4 GiB`],
+  ),
+];
 
 describe("settings of a session", () => {
   for (const [what, environment, reason] of [
@@ -53,8 +82,10 @@ describe("settings of a session", () => {
     [
       "a session name with a control character",
       { DSM_SESSION: "a\nb" },
-      "DSM_INVALID the session name has a control character; leave it out",
+      "DSM_INVALID the session name has a control character (U+000A); leave it out",
     ],
+    ...controls,
+    ...sizes,
     ["a session name that is no name", { DSM_SESSION: ".." }, 'DSM_INVALID the session name is ".."; choose another'],
     ["a node name with a slash", { DSM_NODE: "/" }, "DSM_INVALID the node name has a slash; leave it out"],
     ["0 processes", { DSM_PROCESSES: "0" }, 'DSM_INVALID DSM_PROCESSES is "0"; set a number from 1 to 1024'],
@@ -111,7 +142,7 @@ describe("settings of a session", () => {
     mkdirSync(join(own, "dsm"), { recursive: true });
     chmodSync(join(own, "dsm"), 0o755);
     expect(await refused({ XDG_RUNTIME_DIR: own })).toBe(
-      `DSM_SYSTEM the run-time directory ${own}/dsm is not a directory of yours alone; remove it`,
+      `DSM_SYSTEM the run-time directory ${own}/dsm is not a directory of yours alone; remove it, or set XDG_RUNTIME_DIR`,
     );
   });
 
@@ -121,7 +152,7 @@ describe("settings of a session", () => {
     await actor.end();
   });
 
-  test("a size beyond what /dev/shm has is refused, and a smaller one is not", async () => {
+  needs("namespaces").test("a size beyond what /dev/shm has is refused, and a smaller one is not", async () => {
     // A /dev/shm of 1 MiB, for this process and the arbiter it starts.
     const small = [
       "unshare",
@@ -202,7 +233,16 @@ describe("semaphore names", () => {
     ["too long", "x".repeat(64), "DSM_INVALID the semaphore name has 64 bytes; the limit is 63"],
     ["with a slash", "a/b", "DSM_INVALID the semaphore name has a slash; leave it out"],
     ["that is empty", "", "DSM_INVALID the semaphore name is empty; give it 1 to 63 bytes"],
-    ["with a control character", "a\u0001", "DSM_INVALID the semaphore name has a control character; leave it out"],
+    [
+      "with a control character",
+      "a\u0001",
+      "DSM_INVALID the semaphore name has a control character (U+0001); leave it out",
+    ],
+    [
+      "with a mark of direction",
+      "a\u2067",
+      "DSM_INVALID the semaphore name has a control character (U+2067); leave it out",
+    ],
   ] as const) {
     test(`${what} are refused by every call`, async () => {
       const [a] = (await cluster.actors(["a"])) as [Actor];
@@ -230,7 +270,8 @@ describe("the daemon's address", () => {
   });
 
   test("of a host that is not there", async () => {
-    expect(await refused({ DSM_DAEMON: "no-such-host.invalid:4200", DSM_TOKEN: "0123456789abcdef" })).toMatch(
+    const DSM_TOKEN = `0123456789abcdef:${"ab".repeat(32)}`;
+    expect(await refused({ DSM_DAEMON: "no-such-host.invalid:4200", DSM_TOKEN })).toMatch(
       /^DSM_UNREACHABLE the session daemon at no-such-host\.invalid:4200 cannot be reached: .*; check the address/,
     );
   });
@@ -238,7 +279,7 @@ describe("the daemon's address", () => {
   for (const [what, answer, more] of [
     ["another HTTP service", "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-type: text/plain\r\n\r\nhello", ""],
     ["a service that is no HTTP", "220 mail.example ESMTP ready\r\n", ""],
-    ["a service that hangs up", "", "; if it is one with TLS, set DSM_TLS_CA"],
+    ["a service that hangs up", "", "; if it is one with TLS, set DSM_TLS_CA, or copy its ~/.config/dsm/token here"],
   ] as const) {
     test(`of ${what}`, async () => {
       const other = Bun.listen({
@@ -259,7 +300,7 @@ describe("the daemon's address", () => {
 });
 
 describe("a part of another protocol version", () => {
-  const TEXT = "the peer speaks protocol version 1, this is version 2; install the same dsm on both";
+  const TEXT = "the peer speaks protocol version 1, this is version 3; install the same dsm on both";
   const refusal = encode({ kind: Kind.FAIL, op: Status.VERSION, body: encodeText(TEXT) });
 
   test("the daemon", async () => {

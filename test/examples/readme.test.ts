@@ -15,6 +15,7 @@ import {
 } from "node:fs";
 import { basename, dirname, extname, join } from "node:path";
 import { Cluster, DSM, LIVENESS_MS, ROOT } from "../support/e2e-cluster.ts";
+import { needs } from "../support/needs.ts";
 import { type Block, isExcerpt, isShown, readBlocks, readSteps, type Step } from "../support/readme-blocks.ts";
 import { Shell } from "../support/readme-shell.ts";
 
@@ -44,6 +45,7 @@ const RUN_AS: Record<string, { command: string; reason: string }> = {
 /** READMEs that another test runs, which has what their commands need. */
 const ELSEWHERE: Record<string, string> = {
   "examples/cluster/README.md": "test/e2e/hosts.test.ts",
+  "examples/debugging/README.md": "test/e2e/debugging.test.ts",
   "examples/go/README.md": "test/bindings/foreign.test.ts",
   "examples/rust/README.md": "test/bindings/foreign.test.ts",
 };
@@ -81,7 +83,7 @@ beforeAll(async () => {
   const bin = join(cluster.folder, "bin");
   mkdirSync(bin);
   // No warning in what people copy.
-  script(join(bin, "gcc"), 'exec /usr/bin/gcc -Wall -Wextra -Werror "$@"');
+  script(join(bin, "gcc"), `exec '${Bun.which("gcc")}' -Wall -Wextra -Werror "$@"`);
   // The hosts of the guides share a disk here: copying to HOST:PATH is copying into that host's home.
   script(
     join(bin, "scp"),
@@ -126,11 +128,11 @@ class Reader {
   async do(block: Block): Promise<void> {
     const shell = await this.#shell(block.title ?? "");
     const steps = readSteps(block).filter(({ command }) => NOT_RUN[withoutComment(command)] === undefined);
-    const deadline = Date.now() + LIVENESS_MS;
+    const deadline = performance.now() + LIVENESS_MS;
     for (;;) {
       const wrong = await this.#do(shell, steps, block.flags.includes("running"));
       if (wrong === undefined) return;
-      if (!block.flags.includes("until") || Date.now() > deadline) throw new Error(wrong);
+      if (!block.flags.includes("until") || performance.now() > deadline) throw new Error(wrong);
       await Bun.sleep(50);
     }
   }
@@ -214,8 +216,9 @@ for (const readme of readmes) {
     });
     continue;
   }
-  test(readme, async () => {
-    const blocks = readBlocks(readFileSync(join(ROOT, readme), "utf8"));
+  const blocks = readBlocks(readFileSync(join(ROOT, readme), "utf8"));
+  const hasHosts = blocks.some(({ title }) => HOSTS.some((host) => title?.startsWith(host.title)));
+  (hasHosts ? needs("ip", "namespaces").test : test)(readme, async () => {
     const commands = commandsOf(readme);
     const folder = join(copyTree(readme), dirname(readme));
     const typed: string[] = [];

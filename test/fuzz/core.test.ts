@@ -293,7 +293,7 @@ class Stage {
   readonly guarded = new Guarded();
   readonly cluster = new Cluster(config(5), {
     memory: this.guarded.allocate,
-    shadow: () => this.guarded.allocate(SIZE),
+    lend: () => ({ shadow: this.guarded.allocate(SIZE) }),
     onEntry: () => {
       this.entries += 1;
     },
@@ -473,7 +473,13 @@ describe("Sequencer and Replica", () => {
   test("links that were not welcomed keep little, whatever they send", () => {
     const silent = {
       ...{ send(): void {}, broadcast(): void {}, close(): void {}, drop(): void {}, welcomed(): void {} },
-      ...{ onDisconnected(): void {}, replaced(): void {}, onReturnedOrEvicted(): void {}, ended(): void {} },
+      ...{
+        onDisconnected(): void {},
+        replaced(): void {},
+        onReturnedOrEvicted(): void {},
+        ended(): void {},
+        stop(): void {},
+      },
     };
     const sequencer = new Sequencer(config(1), new Uint8Array(SIZE), silent);
     const chunk = new Uint8Array(64 << 10);

@@ -8,7 +8,7 @@ import { FRAME_MAX, PAGE_SIZE, WELCOME_MAX } from "../../src/core/base/limits.ts
 import { type OnLoss, onLossNumber } from "../../src/core/base/loss-policy.ts";
 import type { NodeHello, Welcome } from "../../src/core/messages/handshake.ts";
 import type { SessionConfig } from "../../src/core/messages/session-state.ts";
-import type { ReplicaOutput } from "../../src/core/replica/output.ts";
+import type { LentMemory, ReplicaOutput } from "../../src/core/replica/output.ts";
 import { Replica } from "../../src/core/replica/replica.ts";
 import type { Ring } from "../../src/core/replica/store-ring.ts";
 import { Sequencer } from "../../src/core/sequencer/sequencer.ts";
@@ -26,7 +26,7 @@ import { FrameReader } from "../../src/core/wire/frame-reader.ts";
 import { encodeGreeting } from "../../src/core/wire/handshake.ts";
 import { Kind, ORDERED_FIRST } from "../../src/core/wire/kinds.ts";
 import { PROCESS_HELLO, PROCESS_HELLO_SIZE } from "../../src/core/wire/process-handshake.ts";
-import { RUN_HEADER_SIZE } from "../../src/core/wire/runs.ts";
+import { RUN_HEADER_SIZE, STAGING_SIZE } from "../../src/core/wire/runs.ts";
 import type { Trace } from "./core-trace.ts";
 
 /** A promise that was broken. */
@@ -123,12 +123,10 @@ export interface ClusterOptions {
   onEnded?: () => void;
   /** A frame that a node's replica hands to the log; `bytes` is valid during the call only. */
   onPropose?: (node: Node, bytes: Uint8Array) => void;
-  /** The shadow behind a descriptor of a process. */
-  shadow?: (pid: number, descriptor: number) => Uint8Array | null;
+  /** The memory that a process shares with its arbiter, by one of its channels; what is left out is new. */
+  lend?: (channel: Channel) => Partial<LentMemory> | null;
   /** A part of a publication is written to the server's link; left out: at once. */
   onSent?: (sent: () => void) => void;
-  /** Its staging area. */
-  staging?: (pid: number, descriptor: number) => Uint8Array | null;
   /** Where a copy of the map lies, the server's and each node's; left out: in memory of its own. */
   memory?: (size: number) => Uint8Array;
   /** Pipelined: the ring of a node. */
@@ -171,6 +169,7 @@ export class Cluster {
       onReturnedOrEvicted: () => {},
       replaced: () => {},
       ended: () => options.onEnded?.(),
+      stop: () => {},
     });
   }
 
@@ -335,9 +334,15 @@ export class Node {
         this.#tokens += 1;
         return Uint8Array.of(this.number, this.#tokens, 3, 4, 5, 6, 7, 8);
       },
-      shadow: (pid, descriptor) => this.cluster.options.shadow?.(pid, descriptor) ?? null,
+      lend: (index, answer) => {
+        const channel = this.#channels.get(index);
+        const lent = channel && this.cluster.options.lend?.(channel);
+        if (channel === undefined || lent == null) return null;
+        channel.down.push(answer);
+        const { shadow = new Uint8Array(this.memory.length), staging = new Uint8Array(STAGING_SIZE) } = lent;
+        return { shadow, staging };
+      },
       unmap: () => {},
-      staging: (pid, descriptor) => this.cluster.options.staging?.(pid, descriptor) ?? null,
       done: () => {
         if (this.done) throw new Violation(`node ${this.name} is done twice`);
         this.done = true;

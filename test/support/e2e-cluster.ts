@@ -10,12 +10,12 @@ import { arbiterKey, arbiterSocketPath } from "../../src/core/base/names.ts";
 import type { SessionDetail, SessionSummary } from "../../src/core/messages/daemon-api.ts";
 import { Actor } from "./e2e-actor.ts";
 import { type Child, type Outcome, outcome } from "./e2e-child.ts";
+import { eventually } from "./eventually.ts";
+
+export { eventually, LIVENESS_MS } from "./eventually.ts";
 
 export const ROOT = join(import.meta.dir, "../..");
 export const DSM = join(ROOT, "dist/dsm");
-
-/** How long whatever must come may take on a busy machine before we call it missing. */
-export const LIVENESS_MS = 60_000;
 
 export interface ProcessOptions {
   session: string;
@@ -221,10 +221,11 @@ export class Cluster {
     return ((await this.#ask()) as { sessions: SessionSummary[] }).sessions;
   }
 
-  /** By HTTP, or by `dsm sessions` where the test itself cannot reach the daemon or would have to prove who it is. */
+  /** By HTTP, or by `dsm sessions` where the test itself cannot reach the daemon, or would need token and TLS. */
   async #ask(...name: string[]): Promise<unknown> {
     const { DSM_TOKEN, DSM_TLS_CA } = this.environment;
-    if (this.#as.length > 0 || DSM_TOKEN !== undefined || DSM_TLS_CA !== undefined) {
+    const far = this.#as.length > 0 || !this.#host.startsWith("127.");
+    if (far || DSM_TOKEN !== undefined || DSM_TLS_CA !== undefined) {
       const { code, stdout, stderr } = await this.command([...this.#as, this.#dsm, "sessions", ...name, "--json"]);
       if (code !== 0) throw new Error(stderr);
       return JSON.parse(stdout);
@@ -358,16 +359,7 @@ export function clusterProcesses(runtime: string): { pid: number; args: string[]
     });
 }
 
-/** Waits until `holds` does. For what nobody announces: ends of processes we are not the parent of, states of others. */
-export async function eventually(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
-  const deadline = Date.now() + LIVENESS_MS;
-  while (!(await holds())) {
-    if (Date.now() > deadline) throw new Error(`after ${LIVENESS_MS / 1000} s it is still not so that ${what}`);
-    await Bun.sleep(5);
-  }
-}
-
-async function readUntil(stream: ReadableStream<Uint8Array>, end: string): Promise<string> {
+export async function readUntil(stream: ReadableStream<Uint8Array>, end: string): Promise<string> {
   const reader = stream.getReader();
   const decoder = new TextDecoder();
   let said = "";

@@ -11,8 +11,26 @@
  * total order (sequential consistency), and LOCK-prefixed instructions (__atomic_*, C11 atomics) are atomic across
  * nodes. Pointers into the map are valid in every process of the session: the address is the same everywhere.
  *
+ * Tearing: a captured store of 1, 2, 4 or 8 naturally aligned bytes is never seen in part, in any order; nor is one in
+ * direct mode. In holes, and under `release` on pages that a process has stored to more than 16 times since it last
+ * synchronised (or that follow such a page), only the bytes that changed are published: if one of two unsynchronised stores
+ * to a word is made there, the word may be a mix of their bytes. A byte that was not written is never published.
+ *
  * Threads: every call may be made from any thread, and threads may store to the map at the same time. A barrier is a
  * call of the process, not of a thread: one at a time per session.
+ *
+ * Stacks: what makecontext() runs on, and alternate signal stacks, may lie in the map. A thread's stack may not, but in
+ * direct mode (pthread_attr_setstack() gives EACCES). On a stack in the map system calls cannot write to variables, calls
+ * of this header give DSM_INVALID, and a signal's handler needs SA_ONSTACK. A store that crosses the end of the map is a
+ * fault of the program, at the first byte behind it: its handler of SIGSEGV is called.
+ *
+ * Signals: a store to the map is a SIGSEGV, which the library answers, and some are finished by a SIGTRAP. Where libdsm is
+ * linked directly or preloaded (as `dsm run` does), the calls of the C library that change masks and handlers are its own
+ * (sigaction, signal, sigprocmask, pthread_sigmask, sigsuspend, ppoll ...): SIGSEGV may be blocked and handlers for
+ * SIGSEGV, SIGBUS and SIGTRAP may be set at any time, and get what is not the library's. SIGSTKFLT stands in for a blocked
+ * SIGSEGV in the kernel's masks and belongs to the library. Where libdsm is loaded otherwise (dlopen), handlers set before
+ * dsm_open() are called, and the mask of the thread that calls it is seen to; what is done afterwards is not seen, nor are
+ * system calls that bypass the C library. A store by a thread that has SIGSEGV blocked unseen ends the process.
  *
  * Fork: the map does not survive fork(). In the child, using it ends the child with a message; the parent is unharmed.
  */
@@ -41,7 +59,7 @@ enum dsm_status {
   DSM_INVALID = 7,      /* an argument is out of range; dsm_last_error() names it */
   DSM_ENDED = 8,        /* the session has ended */
   DSM_OVERFLOW = 9,     /* a semaphore would pass DSM_SEM_MAX */
-  DSM_LIMIT = 10,       /* a stated limit is reached (semaphores, holes, sessions ...) */
+  DSM_LIMIT = 10,       /* a stated limit is reached (semaphores, holes, sessions ...), or that of open files */
   DSM_BUSY = 11,        /* this process is in the barrier, or has or waits for the lock, already */
   DSM_LEFT = 12,        /* this process has left the session */
   DSM_NO_MEMORY = 13,   /* out of memory or out of room in /dev/shm */
@@ -54,7 +72,10 @@ enum dsm_status {
   DSM_NOT_OWNER = 20,   /* this process does not have the lock */
 };
 
-#define DSM_NAME_MAX 63            /* bytes in a session, node, semaphore, lock or block name */
+/* Bytes in a session, node, semaphore, lock or block name: UTF-8 without '/', control characters (U+0000 to U+001F, U+007F to
+ * U+009F), separators of lines and paragraphs (U+2028, U+2029) and marks of direction (U+061C, U+200E, U+200F, U+202A to
+ * U+202E, U+2066 to U+2069), and not "." or "..". */
+#define DSM_NAME_MAX 63
 #define DSM_PROCESSES_MAX 1024     /* processes in a session */
 #define DSM_SIZE_MAX (1ull << 32)  /* bytes in a map: 4 GiB */
 #define DSM_SEM_MAX 0x7fffffff     /* value of a semaphore */
@@ -67,7 +88,7 @@ typedef struct dsm_session dsm_session;
 
 /* How to open a session. Fill with dsm_config_init(), then change what the program decides itself. */
 typedef struct dsm_config {
-  const char *session;      /* name, 1 to DSM_NAME_MAX bytes, no '/' and no control characters */
+  const char *session;      /* name, 1 to DSM_NAME_MAX bytes of UTF-8: see there */
   const char *node;         /* name of this node; NULL: the host's name */
   const char *daemon;       /* "host:port" of the session daemon; NULL: 127.0.0.1:4200 */
   uint32_t processes;       /* processes the session waits for; 0: whatever the session has */
@@ -121,6 +142,8 @@ int dsm_is_direct(const dsm_session *session);
 
 /* Waits until every process that has not left is in the barrier. */
 int dsm_barrier_wait(dsm_session *session);
+/* DSM_TIMEOUT after timeout_ms (0 to 2147483647): this process is out of the barrier again, as if it had not called. */
+int dsm_barrier_timed(dsm_session *session, uint32_t timeout_ms);
 
 /* Named semaphores, shared by the session, first come first served. A semaphore starts to exist at its first use, with
  * the value `initial` given there; later values of `initial` are ignored. */
@@ -129,8 +152,8 @@ int dsm_sem_trywait(dsm_session *session, const char *name, uint32_t initial);  
 int dsm_sem_timedwait(dsm_session *session, const char *name, uint32_t initial, uint32_t timeout_ms);
 int dsm_sem_post(dsm_session *session, const char *name, uint32_t initial);
 
-/* Named locks, shared by the session, first come first served. A lock exists from its first use on, and a process has
- * it, not a thread: DSM_BUSY if this process has it or waits for it already, in whichever thread. Locking and unlocking
+/* Named locks, shared by the session, first come first served; those of the other languages are the same ones, by the same
+ * names. A lock exists from its first use on, and a process has it, not a thread: DSM_BUSY if this process has it or waits for it already, in whichever thread. Locking and unlocking
  * are synchronising operations like those of semaphores.
  *
  * DSM_OWNER_DIED: this process has the lock now, as with DSM_OK, but the last owner died or left the session while it
@@ -144,7 +167,8 @@ int dsm_unlock(dsm_session *session, const char *name);                         
 int dsm_unlock_unmended(dsm_session *session, const char *name);
 
 /* Makes [address, address + size) a hole: what this process writes there is seen by no other process until the hole is
- * filled. Filling publishes exactly the bytes that changed, as one entry of the order. Holes may not overlap. */
+ * filled. Filling publishes exactly the bytes that changed, as one entry of the order. Holes may not overlap. A store
+ * across the edge of a hole is divided there. */
 int dsm_hole_dig(dsm_session *session, void *address, size_t size, int *hole);
 int dsm_hole_fill(dsm_session *session, int hole);
 

@@ -1,9 +1,10 @@
 import { writeSync } from "node:fs";
 import { hostname } from "node:os";
 import { startArbiter } from "../../arbiter/arbiter.ts";
-import { DsmError } from "../../core/base/errors.ts";
+import { DsmError, systemCode } from "../../core/base/errors.ts";
 import { NAME_MAX } from "../../core/base/limits.ts";
 import { arbiterSocketPath } from "../../core/base/names.ts";
+import { obtainCredentials } from "../../transport/credentials.ts";
 import { command } from "../command.ts";
 import { createDirectory } from "../directory.ts";
 import { loadApplyRuns } from "../install/apply-runs.ts";
@@ -82,6 +83,12 @@ export default command({
       const reconnectMs = fromEnvironment(undefined, "DSM_RECONNECT_TIMEOUT_MS");
       const heartbeatMs = fromEnvironment(undefined, "DSM_HEARTBEAT_TIMEOUT_MS");
       readName("session", session);
+      const directory = createDirectory({
+        ...{ address, security },
+        autostart: readAutostart(args.autostart),
+        note: (text) => say(`note ${text}`),
+      });
+      const credentials = await obtainCredentials(directory, "arbiter");
       const arbiter = await startArbiter({
         session,
         node,
@@ -95,19 +102,15 @@ export default command({
         ...(reconnectMs === undefined ? {} : { reconnectMs: readReconnectTimeout(reconnectMs) }),
         ...(heartbeatMs === undefined ? {} : { heartbeatMs: readHeartbeatTimeout(heartbeatMs) }),
         socket: args.socket ?? arbiterSocketPath(runtimeDirectory(), address, session, node),
-        security,
-        directory: createDirectory({
-          ...{ address, security },
-          autostart: readAutostart(args.autostart),
-          note: (text) => say(`note ${text}`),
-        }),
+        security: credentials.security,
+        directory,
       });
       for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, arbiter.stop);
       say("ready");
       return await arbiter.ended;
     } catch (error) {
       if (!(error instanceof DsmError)) {
-        say(`error DSM_SYSTEM ${error instanceof Error ? error.message : String(error)}`);
+        say(`error ${systemCode(error)} ${error instanceof Error ? error.message : String(error)}`);
         throw error;
       }
       say(`error ${error.code} ${error.message}`);

@@ -14,6 +14,7 @@ import { dirname, join, resolve } from "node:path";
 import { DsmError } from "../../core/base/errors.ts";
 import { VERSION } from "../../core/base/limits.ts";
 import { command } from "../command.ts";
+import { besideName } from "../files/temporary.ts";
 import { completionScript, ZSH_HEADER } from "../help/completion.ts";
 import { manualPage } from "../help/man.ts";
 import { readAsset } from "../install/assets.ts";
@@ -108,8 +109,11 @@ export async function itemsFor(prefix: string, lib = "lib"): Promise<Item[]> {
     await file("include/dsm/dsm.h", 0o644, "dsm.h"),
     await file("include/dsm/dsm_util.h", 0o644, "dsm_util.h"),
     await file("include/dsm/dsm.hpp", 0o644, "dsm.hpp"),
+    await file("include/dsm/error.hpp", 0o644, "error.hpp"),
+    await file("include/dsm/mutex.hpp", 0o644, "mutex.hpp"),
     await file(`${lib}/libdsm.a`, 0o644, "libdsm.a"),
     await file(`${lib}/libdsm.so.0`, 0o755, "libdsm.so"),
+    await file(gdbScriptPath(prefix, lib), 0o644, "libdsm-gdb.py"),
     text(`${lib}/libdsm.so`, linkerScript(join(prefix, lib))),
     await file(`${lib}/libxed.a`, 0o644, "libxed.a"),
     text(`${lib}/pkgconfig/dsm.pc`, pkgConfig(prefix, lib)),
@@ -132,6 +136,14 @@ function program(): Uint8Array {
   } catch {
     throw new DsmError("DSM_SYSTEM", 'dist/dsm has not been built; run "bun run build" first');
   }
+}
+
+/**
+ * Where gdb looks for the script of `libdsm.so.0`: beside it, if the user has told gdb to trust that folder; of what a
+ * distribution installs, in a folder that gdb trusts.
+ */
+function gdbScriptPath(prefix: string, lib: string): string {
+  return `${prefix === "/usr" ? "share/gdb/auto-load/usr/" : ""}${lib}/libdsm.so.0-gdb.py`;
 }
 
 function pkgConfig(prefix: string, lib: string): string {
@@ -160,6 +172,9 @@ function checkTarget(prefix: string, path: string, before: Manifest | null, forc
   const stat = lstatSync(target, { throwIfNoEntry: false });
   if (stat === undefined) return;
   if (stat.isDirectory()) throw new DsmError("DSM_INVALID", `${target} is a folder; move it away first`);
+  if (!stat.isFile() && !stat.isSymbolicLink()) {
+    throw new DsmError("DSM_INVALID", `${target} is a device, pipe or socket; move it away first`);
+  }
   if (!force && !before?.files.has(path)) {
     throw new DsmError("DSM_INVALID", `${target} is there and was not installed by dsm; --force overwrites it`);
   }
@@ -197,7 +212,7 @@ function writeInPieces(path: string, content: Uint8Array, mode: number, progress
 /** Writes beside the target and renames: a program that runs from the old file goes on. */
 function put(prefix: string, item: Item, progress: (done: number) => void = () => {}): void {
   const target = join(prefix, item.path);
-  const temporary = `${target}.${process.pid}.new`;
+  const temporary = besideName(target, "new");
   try {
     if ("target" in item) symlinkSync(item.target, temporary);
     else writeInPieces(temporary, item.content, item.mode, progress);

@@ -7,7 +7,9 @@ import { command } from "../command.ts";
 import { createDirectory } from "../directory.ts";
 import { readSnapshotImage } from "../files/snapshot-file.ts";
 import { selfCommand, selfEnvironment } from "../install/executable.ts";
+import { CrashRecords, UNSEEN } from "../run/crash-records.ts";
 import { runOnHosts } from "../run/hosts/multi-host-run.ts";
+import { preloadEnvironment, preloadOption } from "../run/library-preload.ts";
 import { LineOutput } from "../run/output-prefix.ts";
 import { anyLives, endsUnderway, signalGroup } from "../run/process-group.ts";
 import { findProgram, type Program } from "../run/program.ts";
@@ -33,6 +35,7 @@ import {
   restoreOption,
   UsageError,
 } from "../settings/options.ts";
+import { readTlsOff, tlsOffOption } from "../settings/security.ts";
 import { logFormatOption, messages, useLogFormat } from "../terminal/messages.ts";
 import { type Progress, startProgress } from "../terminal/progress.ts";
 import { lines } from "../terminal/split-lines.ts";
@@ -66,6 +69,8 @@ const runArgs = {
   ...hostOptions,
   ...daemonOption,
   ...autostartOption,
+  ...preloadOption,
+  ...tlsOffOption,
   ...logFormatOption,
   tag: { type: "boolean", description: "Begin every line of output with the rank, as [0]" },
   program: {
@@ -109,6 +114,8 @@ export default command({
     const programArgs = rawArgs.slice(rawArgs.indexOf("--") + 1);
     if (programArgs.length === 0) throw new UsageError("no program given");
     const saved = args.restore === undefined ? undefined : readSnapshotImage(args.restore).config;
+    // For all that is started from here on, and on other hosts.
+    if (readTlsOff(args)) process.env.DSM_TLS_OFF = "1";
     const chosen = chooseHosts(args, process.env);
     const slots = chosen === null ? undefined : (chosen.processes ?? totalSlots(chosen.hosts));
     const given = fromEnvironment(args.processes, "DSM_PROCESSES") ?? saved?.processes.toString() ?? slots?.toString();
@@ -143,6 +150,7 @@ export default command({
       ...(order === undefined ? {} : { DSM_ORDER: order }),
       ...(onLoss === undefined ? {} : { DSM_ON_LOSS: onLoss }),
       ...(elastic ? { DSM_ELASTIC: "1" } : {}),
+      ...(args.preload ? {} : { DSM_PRELOAD: "0" }),
     };
     const options = {
       ...{ session, processes, size },
@@ -187,6 +195,7 @@ export default command({
       ...program.environment,
       ...variables,
     };
+    Object.assign(environment, await preloadEnvironment(program, environment));
     const code = await new Run(program, environment, processes, nodes, args.tag === true).done;
     if (code !== 0) await removeUnjoined(daemon.address, session);
     // By now the session has ended, or nobody came to it.
@@ -197,7 +206,7 @@ export default command({
 });
 
 /** Variables that mean this machine, or are handed over in another way. */
-const STAYING = ["TOKEN", "TOKEN_FILE", "BIN", "LIBRARY", "NODE", "RANK", "SSH", "DAEMON", "AUTOSTART"];
+const STAYING = ["TOKEN", "TOKEN_FILE", "BIN", "LIBRARY", "RUN_RECORD", "NODE", "RANK", "SSH", "DAEMON", "AUTOSTART"];
 
 /** The settings of dsm that go along to other hosts. */
 function travelling(environment: Record<string, string | undefined>): Record<string, string> {
@@ -221,6 +230,7 @@ class Run {
   /** Those whose end has not been seen yet. */
   readonly #living = new Set<Bun.Subprocess>();
   readonly #outputs: Promise<void>[] = [];
+  readonly #records: CrashRecords;
   readonly #ending = new Ending({
     send: (signal) => {
       for (const child of this.#ranks) signalGroup(child.pid, signal);
@@ -231,6 +241,7 @@ class Run {
 
   constructor(program: Program, environment: Record<string, string>, processes: number, nodes: number, tag: boolean) {
     this.#ending.passSignals();
+    this.#records = new CrashRecords(processes);
     this.done = this.#run(program, environment, processes, nodes, tag);
   }
 
@@ -251,6 +262,7 @@ class Run {
           env: {
             ...environment,
             DSM_RANK: String(rank),
+            ...this.#records.environment(rank),
             ...(nodes > 1 ? { DSM_NODE: nodeName(Math.floor((rank * nodes) / processes)) } : {}),
           },
           stdin: rank === 0 ? "inherit" : "ignore",
@@ -272,13 +284,15 @@ class Run {
       }
       const ended = (): Promise<void> => {
         this.#living.delete(child);
-        return this.#ending.ended(`process ${rank}`, child.exitCode, child.signalCode);
+        const why = this.#records.isUnseen(rank, child.signalCode) ? UNSEEN : null;
+        return this.#ending.ended(`process ${rank}`, child.exitCode, child.signalCode, why);
       };
       endings.push(child.exited.then(ended));
     }
     await Promise.all(endings);
     await this.#endGroups();
     this.#ending.stop();
+    this.#records.close();
     if (output) {
       await Promise.race([Promise.all(this.#outputs), Bun.sleep(OUTPUT_TIMEOUT_MS)]);
       await output.flush();

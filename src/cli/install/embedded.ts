@@ -1,4 +1,5 @@
 /** The files inside a compiled `dsm`. Imported only there: from source the files may not have been built yet. */
+
 import headerPrinter from "../../../dist/client/header.js" with { type: "file" };
 import preload from "../../../dist/client/preload.js" with { type: "file" };
 import types from "../../../dist/client/types.txt" with { type: "file" };
@@ -8,6 +9,8 @@ import dashboardScript from "../../../dist/dashboard/dashboard.js" with { type: 
 import dashboardIcon from "../../../dist/dashboard/dashboard.svg" with { type: "file" };
 import licenses from "../../../dist/licenses.txt" with { type: "file" };
 import cppHeader from "../../../native/bindings/cpp/dsm/dsm.hpp" with { type: "file" };
+import cppErrors from "../../../native/bindings/cpp/dsm/error.hpp" with { type: "file" };
+import cppMutex from "../../../native/bindings/cpp/dsm/mutex.hpp" with { type: "file" };
 import pythonModule from "../../../native/bindings/python/dsm/__init__.py" with { type: "file" };
 import pythonProject from "../../../native/bindings/python/pyproject.toml" with { type: "file" };
 import koffi from "../../../native/build/koffi.node" with { type: "file" };
@@ -17,6 +20,7 @@ import runs from "../../../native/build/libdsm-runs.so" with { type: "file" };
 import libxedArchive from "../../../native/build/libxed.a" with { type: "file" };
 import header from "../../../native/include/dsm/dsm.h" with { type: "file" };
 import utilHeader from "../../../native/include/dsm/dsm_util.h" with { type: "file" };
+import gdbScript from "../../../native/src/libdsm-gdb.py" with { type: "file" };
 import type { AssetName } from "./assets.ts";
 
 export const EMBEDDED: Record<AssetName, string> = {
@@ -24,10 +28,13 @@ export const EMBEDDED: Record<AssetName, string> = {
   "libdsm-runs.so": runs,
   "libdsm.a": libdsmArchive,
   "libxed.a": libxedArchive,
+  "libdsm-gdb.py": gdbScript,
   "koffi.node": koffi,
   "dsm.h": header,
   "dsm_util.h": utilHeader,
   "dsm.hpp": cppHeader,
+  "error.hpp": cppErrors,
+  "mutex.hpp": cppMutex,
   "dsm.py": pythonModule,
   "pyproject.toml": pythonProject,
   "preload.js": preload as unknown as string,

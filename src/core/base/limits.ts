@@ -2,7 +2,7 @@
 
 export const VERSION = "0.1.0";
 /** Version of the frames in protocol.ts. Both ends of a link must have the same. */
-export const PROTOCOL_VERSION = 2;
+export const PROTOCOL_VERSION = 3;
 
 export const DEFAULT_PORT = 4200;
 export const DEFAULT_HOST = "127.0.0.1";
@@ -41,10 +41,14 @@ export const WAITING_JOINS_MAX = 1024;
 /** Sessions of one daemon. */
 export const SESSIONS_MAX = 1024;
 
-/** Maps live at ADDRESS_FIRST + slot * ADDRESS_STRIDE, far from where Linux puts programs, heaps, stacks and libraries. */
+/** Where maps live: see addresses.ts. */
 export const ADDRESS_FIRST = 0x2000_0000_0000;
 export const ADDRESS_STRIDE = 2 ** 36;
-export const ADDRESS_SLOTS = 512;
+export const ADDRESS_WIDE_SLOTS = 512;
+export const ADDRESS_NARROW_FIRST = 0x5500_0000_0000;
+export const ADDRESS_NARROW_STRIDE = 2 ** 32;
+export const ADDRESS_NARROW_SLOTS = 64;
+export const ADDRESS_SLOTS = ADDRESS_WIDE_SLOTS + ADDRESS_NARROW_SLOTS;
 
 /** Largest frame of any kind but WELCOME. */
 export const FRAME_MAX = 1 << 20;
@@ -73,6 +77,12 @@ export const UNPROVEN_LINKS_MAX = 64;
 /** Bytes of the shared token. */
 export const TOKEN_MIN = 16;
 export const TOKEN_MAX = 256;
+/** Certificates that the daemon's authority signs for servers and arbiters are good for this long; renewed at half of it. */
+export const CERTIFICATE_LIFE_MS = 7 * 86_400_000;
+/** Certificates count from this long ago on, because clocks of machines differ. */
+export const CLOCK_SLACK_MS = 86_400_000;
+/** A renewal that fails is tried again after this long. */
+export const RENEWAL_PAUSE_MS = 60_000;
 /** A challenge of the daemon's API is answered within this time, or not at all. */
 export const CHALLENGE_LIFETIME_MS = 30_000;
 /** Proven requests to one daemon in that time. */
@@ -119,6 +129,9 @@ export const ACK_BYTES = 256 << 10;
 export const NODE_NUMBER_MAX = 65_535;
 
 export const JOIN_TIMEOUT_MS = 300_000;
+/** How long an arbiter waits, at its end, for a server that would end with its container and is needed by other nodes; a little
+ * less than the processes wait for it (ARBITER_END_TIMEOUT_MS in session.h). */
+export const FAREWELL_TIMEOUT_MS = 4000;
 /** A broken connection between arbiter and server is given up after this long (DSM_RECONNECT_TIMEOUT_MS), */
 export const RECONNECT_TIMEOUT_MS = 30_000;
 /** which may be set up to this; */
@@ -157,5 +170,6 @@ if (OUTBOX_HIGH < 2 * FRAME_MAX || OUTBOX_MAX < 8 * OUTBOX_HIGH) throw new Error
 if (DESCRIPTORS_RESERVE < 2 * REFUSALS_MAX) throw new Error("limits: descriptors for refusals");
 if (TRACE_BUFFER_BYTES + 4096 > FRAME_MAX) throw new Error("limits: a trace must fit a frame");
 if (STORE_MAX + 4096 > FRAME_MAX) throw new Error("limits: a store must fit a frame");
-if (ADDRESS_FIRST + ADDRESS_SLOTS * ADDRESS_STRIDE > 0x7000_0000_0000) throw new Error("limits: address slots");
-if (SIZE_MAX > ADDRESS_STRIDE) throw new Error("limits: a map must fit its slot");
+if (ADDRESS_FIRST + ADDRESS_WIDE_SLOTS * ADDRESS_STRIDE > ADDRESS_NARROW_FIRST)
+  throw new Error("limits: address slots");
+if (SIZE_MAX > ADDRESS_STRIDE || SIZE_MAX > ADDRESS_NARROW_STRIDE) throw new Error("limits: a map must fit its slot");

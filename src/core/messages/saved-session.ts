@@ -2,19 +2,10 @@
  * What outlives a session, beside the bytes of its map: what it is, its allocations, semaphores and locks. A snapshot
  * file begins with it, and a session can begin with it.
  */
-
+import { slotOf } from "../base/addresses.ts";
 import { checkOrder } from "../base/consistency.ts";
 import { DsmError } from "../base/errors.ts";
-import {
-  ADDRESS_FIRST,
-  ADDRESS_SLOTS,
-  ADDRESS_STRIDE,
-  BLOCKS_MAX,
-  LOCKS_MAX,
-  PAGE_SIZE,
-  SEMAPHORE_VALUE_MAX,
-  SEMAPHORES_MAX,
-} from "../base/limits.ts";
+import { BLOCKS_MAX, LOCKS_MAX, PAGE_SIZE, SEMAPHORE_VALUE_MAX, SEMAPHORES_MAX } from "../base/limits.ts";
 import { checkOnLoss } from "../base/loss-policy.ts";
 import { checkName, checkProcesses } from "../base/names.ts";
 import { checkSize } from "../base/size.ts";
@@ -29,12 +20,6 @@ export interface SavedSession {
   locks: { name: string; died: number }[];
   /** By offset. */
   blocks: Block[];
-}
-
-/** Which address slot a map at `base` has, or -1. */
-export function slotOf(base: number): number {
-  const slot = (base - ADDRESS_FIRST) / ADDRESS_STRIDE;
-  return Number.isSafeInteger(slot) && slot >= 0 && slot < ADDRESS_SLOTS ? slot : -1;
 }
 
 /** Throws DSM_INVALID: what `value` has that no session could have. */

@@ -11,6 +11,7 @@ import type { DirectModeExit } from "./direct-mode-exit.ts";
 import type { ReplicaOutput } from "./output.ts";
 import type { PageShadows } from "./page-shadows.ts";
 import { encodeJoined, parseProcessHello } from "./process-handshake.ts";
+import type { ProcessMemory } from "./process-memory.ts";
 import type { NodeProcess, ProcessTable } from "./processes.ts";
 import type { ReplyWriter } from "./replies.ts";
 import type { StoreQueue } from "./store-queue.ts";
@@ -27,6 +28,7 @@ export interface JoinsOptions {
   processes: ProcessTable;
   replies: ReplyWriter;
   shadows: PageShadows;
+  memory: ProcessMemory;
   queue: StoreQueue;
   exit: DirectModeExit;
   out: ReplicaOutput;
@@ -98,9 +100,7 @@ export class Joins {
     const process = this.#of.processes.leave(rank);
     if (process === undefined) return;
     this.#of.shadows.dropAll(process);
-    for (const memory of [process.shadow?.bytes, process.staging]) if (memory != null) this.#of.out.unmap(memory);
-    process.shadow = null;
-    process.staging = null;
+    this.#of.memory.takeBack(process);
   }
 
   /** The JOIN of the process was applied, or refused. */

@@ -1,6 +1,14 @@
 /** What the replica has its shell do. */
 import type { Sent } from "../wire/outbox.ts";
 
+/** Memory that a process and its arbiter share, zeroed: see MEMORY in kinds.ts. */
+export interface LentMemory {
+  /** As large as the map. */
+  shadow: Uint8Array;
+  /** STAGING_SIZE bytes. */
+  staging: Uint8Array;
+}
+
 export interface ReplicaOutput {
   /** Whole frames for the server; valid during the call only, or, with `sent`, until that is called. */
   propose(bytes: Uint8Array, sent?: Sent): void;
@@ -10,11 +18,9 @@ export interface ReplicaOutput {
   close(channel: number): void;
   /** 8 random bytes: what a process shows to attach further channels. */
   token(): Uint8Array;
-  /** The shadow (as large as the map) behind a descriptor of a process, or null when it cannot be opened. */
-  shadow(pid: number, descriptor: number): Uint8Array | null;
-  /** The staging area (STAGING_SIZE bytes) behind a descriptor of a process, or null when it cannot be opened. */
-  staging(pid: number, descriptor: number): Uint8Array | null;
-  /** The memory that shadow() or staging() gave is needed no more: its process is gone. */
+  /** Sends the reply, and with it new memory that is shared with the process at that channel. Null: nothing was sent. */
+  lend(channel: number, reply: Uint8Array): LentMemory | null;
+  /** The memory that lend() gave is needed no more: its process is gone. */
   unmap(memory: Uint8Array): void;
   /** The last process of this node is gone, or the session has ended. */
   done(): void;

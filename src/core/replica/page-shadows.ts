@@ -56,6 +56,11 @@ export class PageShadows {
     else this.#copyOutside(shadow, from, to);
   }
 
+  /** Whether a hole of the process covers a page in part. */
+  has(process: NodeProcess): boolean {
+    return this.#byProcess.has(process);
+  }
+
   /** The process is gone. */
   dropAll(process: NodeProcess): void {
     for (const shadow of [...(this.#byProcess.get(process)?.values() ?? [])]) this.#drop(shadow);

@@ -85,7 +85,8 @@ export class PublicationIntake {
     if (process.stagedParts >= STAGING_SIZE / PUBLISH_PART_MAX) {
       throw new ProtocolError("publish: more parts than the staging area has");
     }
-    const staging = this.#stagingOf(process, view, at);
+    const { staging } = process;
+    if (staging === null) throw new ProtocolError("publish: the process has no staging area");
     const stamped = channel.stamp(tag);
     const part = this.#copyPart(process, stamped, staging.subarray(offset, offset + length));
     this.addPart(channel, process, stamped, part.length);
@@ -94,14 +95,6 @@ export class PublicationIntake {
       process.stagedParts -= 1;
       replyTaken();
     });
-  }
-
-  #stagingOf(process: NodeProcess, view: DataView, at: number): Uint8Array {
-    process.staging ??= this.#out.staging(process.pid, getUint64(view, at + StagedPartAt.descriptor));
-    if (process.staging?.length !== STAGING_SIZE) {
-      throw new ProtocolError("the arbiter cannot open this process's staging area", Status.SYSTEM);
-    }
-    return process.staging;
   }
 
   /** The runs as a frame of ours. Throws ProtocolError when they are not well formed. */

@@ -24,6 +24,7 @@ import { LogPosition } from "./log-position.ts";
 import type { UploadPace } from "./map-upload.ts";
 import type { ReplicaOutput } from "./output.ts";
 import { PageShadows } from "./page-shadows.ts";
+import { ProcessMemory } from "./process-memory.ts";
 import { type NodeProcess, ProcessTable } from "./processes.ts";
 import { Proposals } from "./proposals.ts";
 import { PublicationIntake } from "./publications.ts";
@@ -101,7 +102,8 @@ export class Replica {
     session.node = node;
     const publications = new PublicationIntake(node, size, proposals, pool, out);
     const exit = new DirectModeExit({ node, memory, processes, proposals, out, propose });
-    const common = { node, session, queue, exit, replies, shadows, out, propose };
+    const lent = new ProcessMemory(shadows, out);
+    const common = { node, session, queue, exit, replies, shadows, memory: lent, out, propose };
     this.session = session;
     this.#out = out;
     this.#entries = entries;

@@ -20,7 +20,8 @@ const REASONS: Partial<Record<Status, string>> = {
   [Status.LEFT]: "this process has left the session",
   [Status.NO_MEMORY]: "the map has no gap of that size; allocate less, free blocks, or make the session larger",
   [Status.MISMATCH]: "the block of that name has another size; give all the same",
-  [Status.SYSTEM]: "the arbiter cannot open this process's shadow of the map",
+  [Status.SYSTEM]:
+    "this node's arbiter can share no memory with its processes, so holes must begin and end on pages (multiples of 4096)",
   [Status.INVALID]:
     "the name is not valid (use 1 to 63 bytes without slash or control characters), or no block begins there",
 };

@@ -1,7 +1,6 @@
 /** What the processes of this node ask for, frame by frame. */
 import { Status } from "../base/errors.ts";
 import { PAGE_SIZE } from "../base/limits.ts";
-import { MapBytes } from "../memory/map-bytes.ts";
 import type { Session } from "../session/session.ts";
 import { At, ChangeAt, LeaveAt, PageShadowAt, PublishAt } from "../wire/at.ts";
 import { checkOperation } from "../wire/check-operation.ts";
@@ -12,6 +11,7 @@ import type { DirectModeExit } from "./direct-mode-exit.ts";
 import type { Joins } from "./joins.ts";
 import type { ReplicaOutput } from "./output.ts";
 import type { PageShadows } from "./page-shadows.ts";
+import type { ProcessMemory } from "./process-memory.ts";
 import type { NodeProcess } from "./processes.ts";
 import type { PublicationIntake } from "./publications.ts";
 import type { ReplyWriter } from "./replies.ts";
@@ -21,6 +21,7 @@ export interface RequestsOptions {
   node: number;
   session: Session;
   joins: Joins;
+  memory: ProcessMemory;
   publications: PublicationIntake;
   replies: ReplyWriter;
   shadows: PageShadows;
@@ -76,6 +77,8 @@ export class Requests {
     } else if (kind === Kind.FENCE) {
       channel.beginRequest();
       this.#of.queue.fence(channel.stamp(tag));
+    } else if (kind === Kind.MEMORY) {
+      this.#of.memory.lend(channel, process, tag);
     } else {
       throw new ProtocolError(`a process may not send frames of kind ${kind}`);
     }
@@ -134,12 +137,8 @@ export class Requests {
       this.#of.shadows.uncover(process, page, from, to);
     } else {
       if (process.shadow === null) {
-        const bytes = this.#of.out.shadow(process.pid, getUint64(view, at + PageShadowAt.descriptor));
-        if (bytes === null || bytes.length !== size) {
-          this.#of.replies.error(channel.index, tag, Status.SYSTEM);
-          return;
-        }
-        process.shadow = new MapBytes(bytes);
+        this.#of.replies.error(channel.index, tag, Status.SYSTEM);
+        return;
       }
       this.#of.shadows.cover(process, process.shadow, page, from, to);
     }

@@ -2,10 +2,15 @@
 import { Status } from "../base/errors.ts";
 import { NODE_NUMBER_MAX, NODES_MAX } from "../base/limits.ts";
 import { describeConfigMismatch, type NodeHello, type ResumeRequest } from "../messages/handshake.ts";
-import { EVICTED } from "../messages/session-state.ts";
+import { EVICTED, type SessionConfig } from "../messages/session-state.ts";
 import type { Session } from "../session/session.ts";
-import { ProtocolError } from "../wire/frame.ts";
+import { StatusAt } from "../wire/at.ts";
+import { bodyText, ProtocolError } from "../wire/frame.ts";
 import type { Member, Members } from "./members.ts";
+
+/** What to do about a second arbiter of one node: its processes did not find the first one's socket. */
+const ANOTHER_ARBITER =
+  "set DSM_NODE to another name, or let containers of one node share /dev/shm and /tmp (or XDG_RUNTIME_DIR)";
 
 /** Throws unless the node may become a new member. */
 export function checkNewMember(session: Session, members: Members, hello: NodeHello): void {
@@ -28,14 +33,12 @@ export function checkNewMember(session: Session, members: Members, hello: NodeHe
 }
 
 function nameInUse(session: Session, { node, name, link }: Member): ProtocolError {
+  const isThere = `node "${name}" is in session "${session.config.name}" already`;
   // A node whose processes have all gone is only closing its connection. In direct mode the server hears of that last.
   if (session.direct || session.presentOn(node).length === 0 || link < 0) {
-    return new ProtocolError(`node "${name}" is leaving session "${session.config.name}"; try again`, Status.AGAIN);
+    return new ProtocolError(`${isThere}, or just leaving it; ${ANOTHER_ARBITER}`, Status.AGAIN);
   }
-  return new ProtocolError(
-    `node "${name}" is in session "${session.config.name}" already; set DSM_NODE to another name`,
-    Status.REFUSED,
-  );
+  return new ProtocolError(`${isThere}; ${ANOTHER_ARBITER}`, Status.REFUSED);
 }
 
 /** What a server knows of the epochs of its session. */
@@ -69,4 +72,10 @@ export function checkReturning(
     throw new ProtocolError(`node "${hello.node}" has another order than the server`);
   }
   return member;
+}
+
+/** Throws ProtocolError if the STATUS at `at`, which asks for the end of a session, means another one. */
+export function checkEnd(view: DataView, at: number, bytes: Uint8Array, { name, instance }: SessionConfig): void {
+  const meant = bodyText(bytes, at + StatusAt.instance, view.getUint32(at + StatusAt.instanceLength, true));
+  if (meant !== instance) throw new ProtocolError(`this is another run of session "${name}"`, Status.REFUSED);
 }

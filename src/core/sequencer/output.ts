@@ -25,6 +25,11 @@ export interface SequencerOutput {
   borrows?(link: number): void;
   /** Close the link after what was sent. */
   close(link: number): void;
+  /**
+   * A node has left, and its arbiter waits for the end of the link. Whether to let it wait until the session ends, because
+   * the server ends with that arbiter's process, but not all others do. Both by what arbiters say of their processes.
+   */
+  detains?(leaver: string, others: string[]): boolean;
   /** Close the link at once: its node has another one. */
   drop(link: number): void;
   /** The node's connection is broken. Evict it if it does not come back in time, or its process ends. */
@@ -35,4 +40,6 @@ export interface SequencerOutput {
   replaced(): void;
   /** The session has ended; what was broadcast is to be delivered first. */
   ended(): void;
+  /** The session is to end: the daemon asks for it. */
+  stop(): void;
 }

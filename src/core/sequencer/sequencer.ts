@@ -23,7 +23,7 @@ import type { StatusReport } from "../messages/status-report.ts";
 import { Activity } from "../observe/activity.ts";
 import { type Effects, NO_EFFECTS } from "../session/effects.ts";
 import { Session } from "../session/session.ts";
-import { At, HandshakeAt, HEADER_SIZE, PingAt, PublishAt, StatusAt } from "../wire/at.ts";
+import { At, HandshakeAt, HEADER_SIZE, JoinAt, PingAt, PublishAt, StatusAt } from "../wire/at.ts";
 import { checkOperation } from "../wire/check-operation.ts";
 import { bodyText, encode, encodeJson, encodeText, getUint64, ProtocolError, setUint64 } from "../wire/frame.ts";
 import { PartPool } from "../wire/frame-reader.ts";
@@ -31,7 +31,7 @@ import { checkGreeting } from "../wire/handshake.ts";
 import { ChangeOp, Kind, NO_TAG, PingOp, PublishOp, StatusOp } from "../wire/kinds.ts";
 import { Tail } from "../wire/retained-frames.ts";
 import { encodeAccept } from "../wire/shared-parts.ts";
-import { checkNewMember, checkReturning, type Epochs } from "./admission.ts";
+import { checkEnd, checkNewMember, checkReturning, type Epochs } from "./admission.ts";
 import { DeferredJoins } from "./deferred-joins.ts";
 import { Link } from "./link.ts";
 import { type Member, Members } from "./members.ts";
@@ -203,7 +203,7 @@ export class Sequencer {
     if (this.#tracing.isOn(link.id)) throw new ProtocolError("a trace is under way on this connection");
     switch (kind) {
       case Kind.STATUS:
-        this.#answerStatus(link, view, at);
+        this.#answerStatus(link, view, at, bytes);
         return;
       case Kind.SNAPSHOT:
         this.#beginSnapshot(link);
@@ -303,7 +303,10 @@ export class Sequencer {
     const op = view.getUint8(at + PingAt.op);
     if (op === PingOp.LEAVING) {
       this.disconnect(link.id, true);
-      this.#out.close(link.id);
+      const others = [...this.#members.all()].map(({ process }) => process);
+      // In an elastic session processes come and go: there no node waits for others.
+      const detained = this.session.config.elastic !== true && this.#out.detains?.(member.process, others) === true;
+      if (!detained) this.#out.close(link.id);
       return;
     }
     if (op === PingOp.ANSWER && !Number.isNaN(member.askedMs)) {
@@ -393,6 +396,7 @@ export class Sequencer {
     const wrong = checkOperation(view, at, session.config.size);
     if (wrong !== null) throw new ProtocolError(wrong);
     if (view.getUint32(at + At.node, true) !== link.node) throw new ProtocolError("an operation of another node");
+    if (kind === Kind.JOIN) this.#checkNodeName(link, view, at, bytes);
     if (session.phase === "ended") return;
     if (!this.#isNext(link, kind, view, at)) return;
     // In direct mode the one node decides for itself and tells the server; nothing may come in between from others.
@@ -410,6 +414,12 @@ export class Sequencer {
     if (needsRank && !session.mayIssue(view.getUint16(at + At.rank, true), link.node)) return;
     if (kind === Kind.PUBLISH) this.#publish(link, view, at, size, bytes, part);
     else this.#append(bytes, view, at, size);
+  }
+
+  /** All are shown the name that a JOIN has: it must be the one of the node's greeting, which was checked. */
+  #checkNodeName(link: Link, view: DataView, at: number, bytes: Uint8Array): void {
+    const name = bodyText(bytes, at + JoinAt.name, view.getUint32(at + JoinAt.nameLength, true));
+    if (name !== this.#members.get(link.node)?.name) throw new ProtocolError("a process of a node of another name");
   }
 
   /** Whether the operation enters the log now: one that did before does not enter it twice. */
@@ -526,9 +536,15 @@ export class Sequencer {
     return reportStatus(this.session, this.#activity, this.#members, log, withHeat);
   }
 
-  #answerStatus(link: Link, view: DataView, at: number): void {
+  #answerStatus(link: Link, view: DataView, at: number, bytes: Uint8Array): void {
     const query = view.getUint8(at + StatusAt.query);
-    if (query > StatusOp.MEMORY) throw new ProtocolError("no such status");
+    if (query > StatusOp.END) throw new ProtocolError("no such status");
+    if (query === StatusOp.END) {
+      checkEnd(view, at, bytes, this.session.config);
+      this.#out.send(link.id, encode({ kind: Kind.REPLY }));
+      this.#out.stop();
+      return;
+    }
     const wantsMemory = query === StatusOp.MEMORY;
     const body = wantsMemory ? this.#readMap(view, at) : encodeJson(this.status(query === StatusOp.HEAT));
     this.#out.send(link.id, encode({ kind: Kind.REPLY, op: Status.OK, seq: this.session.seq, body }));

@@ -30,6 +30,12 @@ export class Barrier {
     this.openIfComplete();
   }
 
+  /** Takes the arrival with that tag back: the barrier waits for the process as if it had not come. */
+  cancel(node: number, tag: number): void {
+    const process = this.#members.all().find((one) => one.node === node && one.barrierTag === tag);
+    if (process !== undefined) this.#release(process, Status.TIMEOUT);
+  }
+
   /** Lets all go on if none is missing. */
   openIfComplete(): void {
     const present = this.#members.present();

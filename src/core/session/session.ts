@@ -314,7 +314,10 @@ export class Session {
   /** Cancelling a request that was already granted has no effect. */
   #cancel(from: Requester): void {
     const queue = this.#waits.cancel(from.node, from.tag);
-    if (queue === undefined) return;
+    if (queue === undefined) {
+      this.#barrier.cancel(from.node, from.tag);
+      return;
+    }
     this.#futexes.dropIfEmpty(queue);
     this.#replies.status(from, Status.TIMEOUT);
   }

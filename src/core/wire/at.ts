@@ -43,8 +43,9 @@ export const ReplyAt = {
   text: 40,
 } as const;
 export const FailAt = { status: 5, textLength: 32, text: 40 } as const;
-export const StatusAt = { query: 5, mapOffset: 40, mapLength: 48 } as const;
-export const PageShadowAt = { descriptor: 16, page: 24, holeLength: 32, holeFrom: 36 } as const;
+export const StatusAt = { query: 5, instanceLength: 32, instance: 40, mapOffset: 40, mapLength: 48 } as const;
+export const PageShadowAt = { page: 24, holeLength: 32, holeFrom: 36 } as const;
+export const MemoryAt = { isShared: 36 } as const;
 export const TakenAt = { stagingOffset: 24 } as const;
 export const PingAt = { op: 5, appliedThrough: 24 } as const;
 export const StateAt = { piece: 5, mapOffset: 24, pieceLength: 32, pieceBytes: 40 } as const;
@@ -53,7 +54,7 @@ export const LeaveAt = { isLost: 5, isEvicted: 36 } as const;
 export const StoreAt = { mapOffset: 24, bytesLength: 32, bytes: 40 } as const;
 export const AtomicAt = { op: 5, mapOffset: 24, width: 32, operand: 40, compare: 56 } as const;
 export const PublishAt = { part: 5, runsLength: 32, runs: 40 } as const;
-export const StagedPartAt = { part: 5, descriptor: 16, stagingOffset: 24, runsLength: 32 } as const;
+export const StagedPartAt = { part: 5, stagingOffset: 24, runsLength: 32 } as const;
 export const SharedPartAt = { part: 5, memoryOffset: 24, frameLength: 32, slotCounter: 36 } as const;
 export const SemaphoreAt = { tryOnly: 5, increment: 24, initial: 36, nameLength: 32, name: 40 } as const;
 export const AllocateAt = { bytes: 24, alignment: 36, nameLength: 32, name: 40 } as const;

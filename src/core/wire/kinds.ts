@@ -16,8 +16,8 @@ export const Kind = {
   STATUS: 5,
   /** The connection ends; op: status, body: why, in words. */
   FAIL: 6,
-  /** offset: page, length: bytes of the hole in it, aux: first byte of the hole in the page, seq: the process's descriptor of its
-   * shadow. The arbiter keeps the bytes of this page outside the hole current in the shadow. Answer: REPLY. */
+  /** offset: page, length: bytes of the hole in it, aux: first byte of the hole in the page. The arbiter keeps the bytes of
+   * this page outside the hole current in the shadow. MEMORY comes before the first. Answer: REPLY. */
   SHADOW: 7,
   /** offset: page. Ends SHADOW. Answer: REPLY. */
   UNSHADOW: 8,
@@ -27,6 +27,12 @@ export const Kind = {
   DOORBELL: 10,
   /** To a process: the part it named in a PUBLISH that is STAGED was taken, its place may be used again. offset: of that. */
   TAKEN: 11,
+  /**
+   * From a process: it needs memory that it shares with the arbiter. Answer: REPLY; aux: 1 if the descriptor of a new
+   * anonymous file goes with its first byte (SCM_RIGHTS): the process's shadow, as large as the map, and behind that its
+   * staging area. 0: the arbiter can share no memory; then SHADOW is refused, and no part may be STAGED.
+   */
+  MEMORY: 38,
   /** Before an arbiter's greeting: offset: MAGIC, aux: version, body: nonce. Answer: CHALLENGE, without a nonce where no
    * proof is demanded. See auth.ts. */
   CHALLENGE: 14,
@@ -54,8 +60,8 @@ export const Kind = {
   /**
    * length: bytes of runs in the body, op: 1 if more parts of this entry follow, 2 (from an arbiter only, without runs)
    * if the rest will never come and the parts before are to be forgotten: that never enters the order. op: 3 (from a
-   * process only, without a body): as 1, but the `length` bytes of runs are at `offset` of the process's staging area,
-   * whose descriptor there is seq. Answer: TAKEN. op: 4 (between arbiter and server, without a body): as 1, but the frame
+   * process only, without a body): as 1, but the `length` bytes of runs are at `offset` of the process's staging area (see
+   * MEMORY). Answer: TAKEN. op: 4 (between arbiter and server, without a body): as 1, but the frame
    * is at `offset` of the memory that the sender shares, and aux is its slot's counter.
    */
   PUBLISH: 20,
@@ -64,7 +70,7 @@ export const Kind = {
   SEM_WAIT: 22,
   /** body: name, length: its bytes, aux: initial value, offset: how much to add, 0 or 1. */
   SEM_POST: 23,
-  /** Takes back the wait, sleep or lock with the same tag: it ends with TIMEOUT if it was still waiting. */
+  /** Takes back the barrier, wait, sleep or lock with the same tag: it ends with TIMEOUT if it was still waiting. */
   SEM_CANCEL: 24,
   /** offset: bytes wanted, aux: alignment. Reply offset: where the block is. */
   ALLOC: 25,
@@ -129,8 +135,11 @@ export const ORDERED_LAST = Kind.UNLOCK;
 export const AtomicOp = { ADD: 1, AND: 2, OR: 3, XOR: 4, XCHG: 5, CMPXCHG: 6, NEG: 7 } as const;
 export type AtomicOp = (typeof AtomicOp)[keyof typeof AtomicOp];
 
-/** What is wanted of a STATUS: the facts, with heat, or bytes of the map. */
-export const StatusOp = { FACTS: 0, HEAT: 1, MEMORY: 2 } as const;
+/**
+ * What is wanted of a STATUS: the facts, with heat, or bytes of the map. END: that the session ends; the body is its
+ * instance.
+ */
+export const StatusOp = { FACTS: 0, HEAT: 1, MEMORY: 2, END: 3 } as const;
 /** LEAVING: the last frame of an arbiter that needs its place no more. ASK: the server wants an ANSWER at once. */
 export const PingOp = { BEAT: 0, LEAVING: 1, ASK: 2, ANSWER: 3 } as const;
 

@@ -8,7 +8,10 @@
  * there before, padded to 8. A record never wraps: RING_WRAP in place of its size sends the reader to the beginning.
  */
 export const RING = {
-  /** Process id of who may write the ring and what the node sees of the map; 0: nobody. */
+  /**
+   * Number of the process that may write the ring and what the node sees of the map (see `numbers`), or RING_ARBITER; 0:
+   * none may. Process ids would not do: processes of different PID namespaces may have the same.
+   */
   lock: [0, 4],
   /** End of the last record. */
   tail: [64, 4],
@@ -18,7 +21,14 @@ export const RING = {
   sleeping: [192, 4],
   /** 1: some process sees pages through a shadow; stores are not queued meanwhile. */
   shadowed: [196, 4],
+  /**
+   * The number given last. A process that maps the ring adds 1, which is its number, and keeps an open file description
+   * lock on the byte of the map's file at that number for as long as it may store: the kernel ends the lock with the process.
+   */
+  numbers: [200, 4],
 } as const;
+/** The arbiter's own number. */
+export const RING_ARBITER = 0xffffffff;
 export const RING_HEADER_SIZE = 4096;
 export const RING_SIZE = 1 << 20;
 /** Largest record; a larger store is not queued. */

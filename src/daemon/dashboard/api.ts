@@ -1,4 +1,6 @@
 /** The daemon's API as the page uses it. It only reads. */
+
+import { plainToken } from "../../core/access/token.ts";
 import type { Health, SessionDetail, SessionSummary } from "../../core/messages/daemon-api.ts";
 import { Prover, WrongToken } from "./proof.ts";
 
@@ -42,7 +44,8 @@ export class Api {
   #prover: Prover | null = null;
 
   async useToken(token: string): Promise<void> {
-    this.#prover = await Prover.create(token);
+    // As it stands in the file: the fingerprint behind it is for programs, which know the daemon by it.
+    this.#prover = await Prover.create(plainToken(token.trim()));
   }
 
   async #get(path: string): Promise<Uint8Array<ArrayBuffer>> {

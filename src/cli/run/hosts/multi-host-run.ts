@@ -3,6 +3,7 @@ import { randomBytes } from "node:crypto";
 import { readFileSync, statSync } from "node:fs";
 import { constants } from "node:os";
 import { basename, resolve } from "node:path";
+import { parseToken } from "../../../core/access/token.ts";
 import { DsmError } from "../../../core/base/errors.ts";
 import { LAUNCH_FRAME_MAX, NAME_MAX, VERSION } from "../../../core/base/limits.ts";
 import { isLoopback, parseAddress } from "../../../core/base/names.ts";
@@ -13,18 +14,19 @@ import { statFields } from "../../../core/launch/process.ts";
 import {
   Launch,
   type LaunchFrame,
-  launchJson,
   type NodeOrders,
-  type NodeProblem,
-  type RankEnd,
+  readNodeProblem,
+  readRankEnd,
 } from "../../../core/launch/start-frames.ts";
+import { warnReadable } from "../../commands/daemon.ts";
 import { createDirectory, firstLine } from "../../directory.ts";
 import { selfCommand } from "../../install/executable.ts";
 import { interfaceAddress, isHere, localAddresses } from "../../settings/host-options.ts";
 import { invalid } from "../../settings/options.ts";
-import { readSecurity, readTls, readTlsFiles } from "../../settings/security.ts";
+import { readSecurity, readTlsOff, tokenText } from "../../settings/security.ts";
 import { messages } from "../../terminal/messages.ts";
 import { type Progress, startProgress } from "../../terminal/progress.ts";
+import { UNSEEN } from "../crash-records.ts";
 import { LineOutput } from "../output-prefix.ts";
 import { isPath } from "../program.ts";
 import { END_TIMEOUT_MS, Ending } from "../termination.ts";
@@ -136,11 +138,12 @@ class Conductor {
     const { shares, ssh } = this.#run;
     const far = shares.map(({ host }) => !isHere(host));
     const binary: Binary | null = far.includes(true) ? await ownBinary() : null;
-    for (const [index, { host, first }] of shares.entries()) {
+    for (const [index, share] of shares.entries()) {
+      const { host } = share;
       const link: NodeLink = new NodeLink({
         host,
         remote: far[index] ? { ssh, binary: binary as Binary } : null,
-        handle: (frame) => this.#handle(link, first, frame),
+        handle: (frame) => this.#handle(link, share, frame),
         copied: (bytes) => this.#progress.copied(host, bytes, (binary as Binary).size),
       });
       this.#links.push(link);
@@ -162,11 +165,11 @@ class Conductor {
           `the daemon at ${given} is reached from here only; leave it out, or give one that all hosts reach`,
         );
       }
-      const { token } = readSecurity(host);
-      return { address: given, token: token === null ? null : new TextDecoder().decode(token), process: null };
+      return { address: given, token: tokenText(readSecurity(host)), process: null };
     }
     const token = randomBytes(32).toString("hex");
     const host = this.#ownAddress(seen);
+    if (readTlsOff()) warnReadable(host, null);
     const child = Bun.spawn({
       // On its own it would end a minute after the session, whatever became of us.
       cmd: [...selfCommand(), "daemon", "--autostarted", `--host=${host}`, "--port=0"],
@@ -176,7 +179,11 @@ class Conductor {
       detached: true,
     });
     const said = await firstLine(child.stdout);
-    if (said.startsWith("ready ")) return { address: said.slice("ready ".length), token, process: child };
+    const [ready, address, fingerprint] = said.split(" ");
+    if (ready === "ready" && address !== undefined) {
+      // With the fingerprint of the authority that the daemon has made for this run.
+      return { address, token: fingerprint === undefined ? token : `${token}:${fingerprint}`, process: child };
+    }
     const reason = (await firstLine(child.stderr)).replace(/^dsm: /, "");
     await child.exited;
     throw new DsmError("DSM_SYSTEM", `no session daemon could be started at ${host}: ${reason || "it gave no reason"}`);
@@ -221,8 +228,10 @@ class Conductor {
     );
   }
 
-  async #handle(link: NodeLink, first: number, frame: LaunchFrame): Promise<void> {
+  async #handle(link: NodeLink, { first, count }: Share, frame: LaunchFrame): Promise<void> {
     const { rank, payload } = frame;
+    const ofRank = frame.kind === Launch.STDOUT || frame.kind === Launch.STDERR || frame.kind === Launch.EXIT;
+    if (ofRank && !(rank >= first && rank < first + count)) throw new RangeError("a frame of another host's rank");
     switch (frame.kind) {
       case Launch.STARTED:
         if (first === 0) void this.#feed(link);
@@ -237,12 +246,13 @@ class Conductor {
         this.#inputTaken(payload.length === 0);
         break;
       case Launch.EXIT: {
-        const { code, signal } = launchJson<RankEnd>(frame);
-        this.#judged.push(this.#ending.ended(`process ${rank} on ${link.host}`, code, signal as NodeJS.Signals | null));
+        const { code, signal, unseen } = readRankEnd(frame);
+        const who = `process ${rank} on ${link.host}`;
+        this.#judged.push(this.#ending.ended(who, code, signal as NodeJS.Signals | null, unseen ? UNSEEN : null));
         break;
       }
       case Launch.PROBLEM: {
-        const { message, exitCode } = launchJson<NodeProblem>(frame);
+        const { message, exitCode } = readNodeProblem(frame);
         const advice = exitCode === 127 && !this.#run.copy ? "; --copy copies the program's file to all hosts" : "";
         if (this.#ending.failure === 0) messages.error(`${link.host}: ${message}${advice}`);
         this.#done.add(link);
@@ -336,9 +346,9 @@ class Conductor {
     if (home === null) return;
     const { host } = parseAddress(home.address) as { host: string };
     const own = home.process !== null;
-    const tls = readTls(readTlsFiles(), false);
-    const security =
-      home.token === null ? readSecurity(host, tls) : { token: Buffer.from(home.token), always: true, tls };
+    const known = home.token === null ? null : parseToken(home.token);
+    const settings = readSecurity(host);
+    const security = known === null || typeof known === "string" ? settings : { ...settings, ...known, always: true };
     try {
       const directory = createDirectory({ address: home.address, autostart: false, security });
       const detail = own || this.#ending.failure !== 0 ? await directory.get(this.#run.session) : null;

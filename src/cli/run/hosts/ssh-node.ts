@@ -9,8 +9,8 @@ import {
   type LaunchFrame,
   LaunchReader,
   launchFrame,
-  launchJson,
   type NodeHello,
+  readNodeHello,
 } from "../../../core/launch/start-frames.ts";
 import { isCompiled, selfCommand, sourceRoot } from "../../install/executable.ts";
 
@@ -156,7 +156,7 @@ export class NodeLink {
         if (frame.kind === Launch.HELLO) {
           clearTimeout(this.#watchdog);
           this.#ready = true;
-          this.#greeted.resolve(launchJson<NodeHello>(frame));
+          this.#greeted.resolve(readNodeHello(frame));
         } else await this.#options.handle(frame);
       }
     }
