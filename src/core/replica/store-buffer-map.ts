@@ -16,6 +16,7 @@
 import { Fifo } from "../base/fifo.ts";
 import { MapBytes } from "../memory/map-bytes.ts";
 import type { AtomicOp } from "../wire/kinds.ts";
+import { LineSlots } from "./line-slots.ts";
 import { notQueued } from "./store-ring.ts";
 
 const LINE = 64;
@@ -32,10 +33,8 @@ interface Queued {
 }
 
 export class OverlayMap extends MapBytes {
-  /** Lines of which some byte has a store pending, and the slot of each. */
-  readonly #lines = new Map<number, number>();
-  readonly #free: number[] = [];
-  #slots = 0;
+  /** Lines of which some byte has a store pending. */
+  readonly #lines = new LineSlots();
   /** By slot and byte: what the order says, also as words of 4. */
   #ordered = new Uint8Array(0);
   #orderedWords = new Uint32Array(0);
@@ -46,18 +45,14 @@ export class OverlayMap extends MapBytes {
   #newest = new Float64Array(0);
   #newestWhole = new Float64Array(0);
   #newestAny = new Float64Array(0);
-  /** By slot: the newest that changes some of it, and its line. */
+  /** By slot: the newest that changes some of it. */
   #newestOfLine = new Float64Array(0);
-  #lineOf = new Float64Array(0);
   /** A byte has stores pending while the newest entry that changes it is behind #settled. */
   #settled = 0;
   #open = 1;
   /** The entries behind #settled that are closed, and the open one. */
   readonly #queued = new Fifo<Queued>();
   #last: Queued = { bytes: 0, slots: [], under: [] };
-  /** The line that was looked for last, and its slot. */
-  #lastLine = -1;
-  #lastSlot = -1;
   readonly #scratch = new DataView(new ArrayBuffer(16));
   /** The entry that settle() is about. */
   #settles: Queued | null = null;
@@ -139,10 +134,7 @@ export class OverlayMap extends MapBytes {
     for (let i = 0; i < under.length; i += 2) this.#ordered[under[i] as number] = under[i + 1] as number;
     this.#settled += 1;
     for (const slot of slots) {
-      if (this.#newestOfLine[slot] !== this.#settled) continue;
-      this.#lines.delete(this.#lineOf[slot] as number);
-      this.#free.push(slot);
-      if (slot === this.#lastSlot) this.#lastLine = -1;
+      if (this.#newestOfLine[slot] === this.#settled) this.#lines.release(slot);
     }
   }
 
@@ -156,14 +148,10 @@ export class OverlayMap extends MapBytes {
 
   /** The line's slot, for a store of the open entry. */
   #touch(line: number): number {
-    let slot = this.#slotOf(line);
+    let slot = this.#lines.find(line);
     if (slot < 0) {
-      slot = this.#free.pop() ?? this.#slots;
-      if (slot === this.#slots) this.#grow();
-      this.#lines.set(line, slot);
-      this.#lineOf[slot] = line;
-      this.#lastLine = line;
-      this.#lastSlot = slot;
+      slot = this.#lines.take(line);
+      if (slot >= this.#newestOfLine.length) this.#grow();
     }
     if (this.#newestOfLine[slot] !== this.#open) {
       this.#newestOfLine[slot] = this.#open;
@@ -172,19 +160,7 @@ export class OverlayMap extends MapBytes {
     return slot;
   }
 
-  /** -1: nothing of the line is pending. Stores that follow one another are often in one line. */
-  #slotOf(line: number): number {
-    if (line === this.#lastLine) return this.#lastSlot;
-    const slot = this.#lines.get(line);
-    if (slot === undefined) return -1;
-    this.#lastLine = line;
-    this.#lastSlot = slot;
-    return slot;
-  }
-
   #grow(): void {
-    this.#slots += 1;
-    if (this.#slots <= this.#newestOfLine.length) return;
     const room = Math.max(64, 2 * this.#newestOfLine.length);
     const grown = <T extends Uint8Array | Float64Array>(to: T, from: T): T => {
       to.set(from);
@@ -196,7 +172,6 @@ export class OverlayMap extends MapBytes {
     this.#newestWhole = grown(new Float64Array(room * WORDS), this.#newestWhole);
     this.#newestAny = grown(new Float64Array(room * WORDS), this.#newestAny);
     this.#newestOfLine = grown(new Float64Array(room), this.#newestOfLine);
-    this.#lineOf = grown(new Float64Array(room), this.#lineOf);
   }
 
   /** Completes what a process that died has put in the ring but maybe not in the map. */
@@ -220,7 +195,7 @@ export class OverlayMap extends MapBytes {
     for (let at = offset; at < end; ) {
       const line = Math.floor(at / LINE);
       const next = Math.min(end, (line + 1) * LINE);
-      const slot = this.#slotOf(line);
+      const slot = this.#lines.find(line);
       if (slot < 0) super.store(at, source, from + at - offset, next - at);
       else this.#storeAround(slot, at, source, from + at - offset, next - at);
       at = next;
@@ -248,7 +223,7 @@ export class OverlayMap extends MapBytes {
   }
 
   protected override storeMaskedWord(offset: number, mask: number, source: DataView, from: number): number {
-    const slot = this.#slotOf(Math.floor(offset / LINE));
+    const slot = this.#lines.find(Math.floor(offset / LINE));
     if (slot < 0) return super.storeMaskedWord(offset, mask, source, from);
     const scratch = this.#scratch;
     scratch.setBigUint64(0, this.view.getBigUint64(offset, true), true);
@@ -289,7 +264,9 @@ export class OverlayMap extends MapBytes {
 
   override zero(offset: number, length: number): void {
     const end = offset + length;
-    const lines = [...this.#lines.keys()].filter((line) => line * LINE < end && (line + 1) * LINE > offset);
+    const lines = [...this.#lines.entries()]
+      .map(([line]) => line)
+      .filter((line) => line * LINE < end && (line + 1) * LINE > offset);
     lines.sort((a, b) => a - b);
     const zeros = new DataView(new ArrayBuffer(LINE));
     let at = offset;
@@ -323,11 +300,11 @@ export class OverlayMap extends MapBytes {
       }
     };
     if (this.#lines.size * LINE < length) {
-      for (const [line, slot] of this.#lines) restore(line, slot);
+      for (const [line, slot] of this.#lines.entries()) restore(line, slot);
     } else {
       for (let line = Math.floor(offset / LINE); line * LINE < offset + length; line += 1) {
-        const slot = this.#lines.get(line);
-        if (slot !== undefined) restore(line, slot);
+        const slot = this.#lines.find(line);
+        if (slot >= 0) restore(line, slot);
       }
     }
     return copy;

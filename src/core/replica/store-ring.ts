@@ -10,7 +10,7 @@
 import { Fifo } from "../base/fifo.ts";
 import { At, HEADER_SIZE } from "../wire/at.ts";
 import { ProtocolError } from "../wire/frame.ts";
-import { copyWords } from "../wire/frame-reader.ts";
+import { copyWords, type Viewed } from "../wire/frame-reader.ts";
 import { RING, RING_HEADER_SIZE, RING_RECORD_MAX, RING_SIZE, RING_START, RING_WRAP } from "../wire/ring-layout.ts";
 
 /** Who holds the ring's lock may change the map. */
@@ -33,6 +33,7 @@ export interface RecordTaker {
   record(view: DataView, bytes: Uint8Array, frameSize: number): void;
 }
 
+const viewed = (bytes: Uint8Array): Viewed => ({ bytes, view: new DataView(bytes.buffer) });
 const word = (place: readonly [number, number]): number => place[0] / 4;
 
 export class Ring {
@@ -41,9 +42,8 @@ export class Ring {
   readonly #data: Uint8Array;
   readonly #dataWords: Uint32Array;
   readonly #sizes: DataView;
-  readonly #record = new Uint8Array(RING_RECORD_MAX);
-  readonly #view = new DataView(this.#record.buffer);
-  readonly #copied = { bytes: this.#record, view: this.#view };
+  /** A copy of the record that is being taken. */
+  readonly #record = viewed(new Uint8Array(RING_RECORD_MAX));
   /** Everything before it has been taken; before #head it has been applied too. What the ring says of it is not asked. */
   #taken = RING_START;
   #head = RING_START;
@@ -98,7 +98,7 @@ export class Ring {
           continue;
         }
         size = this.#copyRecord(taker, at, frameSize, room);
-        taker.record(this.#view, this.#record, frameSize);
+        taker.record(this.#record.view, this.#record.bytes, frameSize);
         this.#lastSize = frameSize;
       } else {
         // Behind the frame of a STORE are as many old bytes as it has new ones.
@@ -118,15 +118,15 @@ export class Ring {
   #copyRecord(taker: RecordTaker, at: number, frameSize: number, room: number): number {
     if (!(frameSize >= HEADER_SIZE && frameSize <= room && frameSize % 8 === 0)) throw damaged();
     this.#copy(at, 0, frameSize);
-    this.#view.setUint32(At.size, frameSize, true);
-    const size = taker.size(this.#view, frameSize);
+    this.#record.view.setUint32(At.size, frameSize, true);
+    const size = taker.size(this.#record.view, frameSize);
     if (size % 8 !== 0 || size > room) throw damaged();
     this.#copy(at + frameSize, frameSize, size - frameSize);
     return size;
   }
 
   #copy(from: number, to: number, size: number): void {
-    copyWords(this.#copied, to, this.#data, this.#sizes, from, size);
+    copyWords(this.#record, to, this.#data, this.#sizes, from, size);
   }
 
   /** Gives the lock back. */
@@ -143,9 +143,9 @@ export class Ring {
   last(taker: Pick<RecordTaker, "size">): DataView | null {
     if (this.#lastAt < 0) return null;
     this.#copy(this.#lastAt, 0, this.#lastSize);
-    this.#view.setUint32(At.size, this.#lastSize, true);
-    if (!Number.isFinite(taker.size(this.#view, this.#lastSize))) throw damaged();
-    return this.#view;
+    this.#record.view.setUint32(At.size, this.#lastSize, true);
+    if (!Number.isFinite(taker.size(this.#record.view, this.#lastSize))) throw damaged();
+    return this.#record.view;
   }
 
   /** The records that were handed over since the last call, but for one that is being handed over now, are one entry. */

@@ -8,6 +8,7 @@
  * loss that was reported is final.
  */
 import type { NodeHello } from "../messages/handshake.ts";
+import { ProtocolError } from "../wire/frame.ts";
 import type { DisconnectedMember } from "./output.ts";
 
 export interface Member extends DisconnectedMember {
@@ -87,6 +88,15 @@ export class Members {
     };
     this.#members.set(node, member);
     return member;
+  }
+
+  /** Whether the node's proposal of that number enters the log: not if it did before. Throws when one is missing. */
+  acceptProposal(node: number, number: number): boolean {
+    const member = this.#members.get(node);
+    if (member === undefined || (number > 0 && number <= member.lastProposal)) return false;
+    if (number !== member.lastProposal + 1) throw new ProtocolError("an operation is missing");
+    member.lastProposal = number;
+    return true;
   }
 
   remove(node: number): void {

@@ -1,0 +1,57 @@
+/**
+ * How far the members have applied the log: their acknowledgements, the heartbeats that carry this to them, and the
+ * entries that no member needs any more.
+ */
+import type { Activity } from "../observe/activity.ts";
+import type { Session } from "../session/session.ts";
+import { encode } from "../wire/frame.ts";
+import { Kind, PingOp } from "../wire/kinds.ts";
+import type { Member, Members } from "./members.ts";
+import type { SequencerOutput } from "./output.ts";
+import type { RetainedLog } from "./retained-log.ts";
+
+export interface AcknowledgementsOptions {
+  session: Session;
+  members: Members;
+  log: RetainedLog;
+  activity: Activity;
+  out: SequencerOutput;
+}
+
+export class Acknowledgements {
+  readonly #of: AcknowledgementsOptions;
+
+  constructor(options: AcknowledgementsOptions) {
+    this.#of = options;
+  }
+
+  /** The member has applied the log up to there. */
+  onAck(member: Member, appliedThrough: number): void {
+    if (!(appliedThrough > member.appliedThrough && appliedThrough <= this.#of.session.seq)) return;
+    member.appliedThrough = appliedThrough;
+    this.#of.log.flush();
+    this.trim();
+  }
+
+  /** Drops entries that every member has acknowledged, and now and then tells the members how far all are. */
+  trim(): void {
+    const { members, log, session } = this.#of;
+    if (!log.drop(members.appliedByAll(session.seq))) return;
+    for (const member of members.all()) if (member.link >= 0) this.sendHeartbeat(member);
+  }
+
+  /** Tells the member that the server is alive, and how far all are; measures how long the answer takes. */
+  sendHeartbeat(member: Member): void {
+    const { log, activity, out } = this.#of;
+    const op = Number.isNaN(member.askedMs) ? PingOp.ASK : PingOp.BEAT;
+    if (op === PingOp.ASK) member.askedMs = activity.now_ms;
+    out.send(member.link, encode({ kind: Kind.PING, op, offset: log.base }));
+  }
+
+  /** Pings all members that are not pinged already, so that the next status has fresh round trips. */
+  pingIdleMembers(): void {
+    for (const member of this.#of.members.all()) {
+      if (member.link >= 0 && Number.isNaN(member.askedMs)) this.sendHeartbeat(member);
+    }
+  }
+}

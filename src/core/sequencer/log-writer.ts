@@ -1,0 +1,87 @@
+/** Gives operations their places in the log, and applies them to the server's copy of the session. */
+import type { Activity } from "../observe/activity.ts";
+import type { Session } from "../session/session.ts";
+import { At } from "../wire/at.ts";
+import { setUint64 } from "../wire/frame.ts";
+import type { PartPool } from "../wire/frame-reader.ts";
+import { Kind } from "../wire/kinds.ts";
+import type { DeferredJoins } from "./deferred-joins.ts";
+import type { Part } from "./publication-assembler.ts";
+import type { RetainedLog } from "./retained-log.ts";
+
+export class LogWriter {
+  readonly #session: Session;
+  readonly #log: RetainedLog;
+  readonly #activity: Activity;
+  readonly #parts: PartPool;
+  readonly #deferredJoins: DeferredJoins;
+
+  constructor(session: Session, log: RetainedLog, activity: Activity, parts: PartPool, deferredJoins: DeferredJoins) {
+    this.#session = session;
+    this.#log = log;
+    this.#activity = activity;
+    this.#parts = parts;
+    this.#deferredJoins = deferredJoins;
+  }
+
+  /** All parts of a publication have the place of the final one. */
+  appendInParts(publisher: number, parts: Part[], view: DataView, at: number, size: number, bytes: Uint8Array): void {
+    this.#log.flush();
+    const seq = this.#session.seq + 1;
+    const toApply = parts.map((part) => {
+      // The part goes to all links as it is: a large publication lies in memory once, however many are behind.
+      const partView = new DataView(part.buffer, part.byteOffset, part.length);
+      setUint64(partView, At.seq, seq);
+      // It is used by the retained log, by the broadcast and by apply() below.
+      let users = 3;
+      const done = (): void => {
+        users -= 1;
+        if (users === 0) this.#parts.give(part);
+      };
+      // Its own node has the bytes, and applies them when the final part comes back.
+      this.#log.appendPart(part, seq, done, publisher);
+      return { partView, done };
+    });
+    this.#push(bytes, view, at, size);
+    // Flush before applying, so that nodes apply the publication in parallel with the server.
+    this.#log.flush();
+    for (const { partView, done } of toApply) {
+      const before = this.#session.bytesWritten;
+      this.#session.apply(partView, 0);
+      this.#activity.appliedPart(partView, 0, this.#session.bytesWritten - before);
+      done();
+    }
+    this.#apply(view, at);
+  }
+
+  /** Gives the frame its place in the log, and applies it here. */
+  append(bytes: Uint8Array, view: DataView, at: number, size: number): void {
+    this.#push(bytes, view, at, size);
+    this.#apply(view, at);
+  }
+
+  #push(bytes: Uint8Array, view: DataView, at: number, size: number): void {
+    this.#log.append(view, bytes, at, size, this.#session.seq + 1);
+    // In direct mode the node has decided before the server, and waits to hear that the server follows.
+    if (this.#session.direct || !canDeferBroadcast(view.getUint8(at + At.kind))) this.#log.mustFlush = true;
+  }
+
+  #apply(view: DataView, at: number): void {
+    const session = this.#session;
+    const { bytesWritten: before, phase, direct: wasDirect } = session;
+    this.#activity.begins(view, at);
+    session.apply(view, at);
+    this.#activity.applied(view, at, session.bytesWritten - before);
+    if (phase === "joining" && session.phase !== phase) this.#activity.started();
+    if (!wasDirect || session.direct) return;
+    for (const frame of this.#deferredJoins.take()) {
+      this.append(frame, new DataView(frame.buffer), 0, frame.length);
+    }
+  }
+}
+
+/**
+ * A request that only makes its process wait changes nothing that others can tell. Its entry goes out with the next one
+ * that a process waits for: a barrier wakes the arbiters once, not once for each process.
+ */
+const canDeferBroadcast = (kind: number): boolean => kind === Kind.BARRIER || kind === Kind.SEM_WAIT;

@@ -1,0 +1,126 @@
+/**
+ * Connections that only look at the session: for its status, a snapshot, or a trace of what happens.
+ */
+import { Status } from "../base/errors.ts";
+import { MEMORY_READ_MAX } from "../base/limits.ts";
+import type { MapBytes } from "../memory/map-bytes.ts";
+import type { StatusReport } from "../messages/status-report.ts";
+import { At, StatusAt } from "../wire/at.ts";
+import { encode, encodeJson, getUint64, ProtocolError } from "../wire/frame.ts";
+import { Kind, StatusOp } from "../wire/kinds.ts";
+import type { Acknowledgements, AcknowledgementsOptions } from "./acknowledgements.ts";
+import { checkEnd } from "./admission.ts";
+import type { Link } from "./link.ts";
+import { Snapshots } from "./snapshots.ts";
+import { reportStatus } from "./status.ts";
+import { Tracing } from "./tracing.ts";
+
+const WORD = 8;
+
+export interface ReadersOptions extends AcknowledgementsOptions {
+  memory: MapBytes;
+  epoch: number;
+  acks: Acknowledgements;
+}
+
+export class Readers {
+  readonly #of: ReadersOptions;
+  readonly #snapshots: Snapshots;
+  readonly #tracing: Tracing;
+
+  constructor(options: ReadersOptions) {
+    this.#of = options;
+    this.#snapshots = new Snapshots(options.memory);
+    this.#tracing = new Tracing(options.activity);
+  }
+
+  /** The handshake frame at `at`. False: it is not a reader's. Throws ProtocolError. */
+  receive(link: Link, kind: number, view: DataView, at: number, bytes: Uint8Array): boolean {
+    if (this.#snapshots.has(link.id)) throw new ProtocolError("a snapshot is under way on this connection");
+    if (this.#tracing.isOn(link.id)) throw new ProtocolError("a trace is under way on this connection");
+    if (kind === Kind.STATUS) this.#answerStatus(link, view, at, bytes);
+    else if (kind === Kind.SNAPSHOT) this.#beginSnapshot(link);
+    else if (kind === Kind.TRACE) this.#of.out.send(link.id, this.#tracing.begin(link.id, this.#of.session));
+    else return false;
+    return true;
+  }
+
+  /** The link is gone. */
+  end(id: number): void {
+    this.#snapshots.end(id);
+    this.#tracing.end(id);
+  }
+
+  status(withHeat = false): StatusReport {
+    const { session, activity, members, log, epoch } = this.#of;
+    return reportStatus(session, activity, members, { epoch, bytes: log.bytes }, withHeat);
+  }
+
+  #answerStatus(link: Link, view: DataView, at: number, bytes: Uint8Array): void {
+    const query = view.getUint8(at + StatusAt.query);
+    if (query > StatusOp.END) throw new ProtocolError("no such status");
+    if (query === StatusOp.END) {
+      checkEnd(view, at, bytes, this.#of.session.config);
+      this.#of.out.send(link.id, encode({ kind: Kind.REPLY }));
+      this.#of.out.stop();
+      return;
+    }
+    const wantsMemory = query === StatusOp.MEMORY;
+    const body = wantsMemory ? this.#readMap(view, at) : encodeJson(this.status(query === StatusOp.HEAT));
+    this.#of.out.send(link.id, encode({ kind: Kind.REPLY, op: Status.OK, seq: this.#of.session.seq, body }));
+    if (!wantsMemory) this.#of.acks.pingIdleMembers();
+  }
+
+  /** The bytes of the map that a STATUS asks for, as they are now. */
+  #readMap(view: DataView, at: number): Uint8Array {
+    this.#needsMap();
+    if (view.getUint32(at + At.size, true) < StatusAt.mapLength + WORD) throw new ProtocolError("no place in the map");
+    const offset = getUint64(view, at + StatusAt.mapOffset);
+    const length = getUint64(view, at + StatusAt.mapLength);
+    if (!(length <= MEMORY_READ_MAX && offset + length <= this.#of.session.config.size)) {
+      throw new ProtocolError("the map has no such bytes", Status.INVALID);
+    }
+    return this.#of.memory.bytes.subarray(offset, offset + length);
+  }
+
+  /** Throws where the server does not have the bytes of the map. */
+  #needsMap(): void {
+    if (!this.#of.session.direct) return;
+    const { name } = this.#of.session.config;
+    throw new ProtocolError(
+      `session "${name}" is in direct mode: the server does not have its bytes; run it with DSM_DIRECT=0`,
+      Status.REFUSED,
+    );
+  }
+
+  /** Begins a snapshot, which the shell then sends piece by piece with sendSnapshotPiece(). */
+  #beginSnapshot(link: Link): void {
+    this.#needsMap();
+    this.#snapshots.checkRoom();
+    this.#of.out.send(link.id, encode({ kind: Kind.REPLY, body: encodeJson(this.#of.session.save()) }));
+    this.#snapshots.begin(link.id, this.#of.session.seq);
+  }
+
+  /** Whether sendSnapshotPiece() has something to send on the link. */
+  hasSnapshot(id: number): boolean {
+    return this.#snapshots.has(id);
+  }
+
+  /** Sends the next piece of the link's snapshot. False: there is none, or this was the last. */
+  sendSnapshotPiece(id: number): boolean {
+    const frame = this.#snapshots.next(id);
+    if (frame !== null) this.#of.out.send(id, frame);
+    return this.#snapshots.has(id);
+  }
+
+  /** Whether the link traces the session. */
+  traces(id: number): boolean {
+    return this.#tracing.isOn(id);
+  }
+
+  /** Sends the tracing link what has happened since it was last sent something; `always`: also that nothing has. */
+  sendTrace(always: boolean): void {
+    const trace = this.#tracing.take(always);
+    if (trace !== null) this.#of.out.send(trace.link, trace.frame);
+  }
+}
