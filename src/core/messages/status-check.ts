@@ -7,9 +7,14 @@ import { CONTROLS, checkName, checkProcesses, formatAddress, parseAddress } from
 import { checkSize } from "../base/size.ts";
 import type { Health, ServerStatus, SessionAddress, SessionDetail, SessionSummary } from "./daemon-api.ts";
 
+/** Fields that hold PEM texts, which have lines. They are read by what reads certificates, and shown nowhere. */
+const PEM_FIELDS: ReadonlySet<string> = new Set(["certificate", "authority"]);
+
 /** The JSON of another program, whose texts cannot change how a terminal shows what is around them. Throws SyntaxError. */
 export function parseForeign(text: string): unknown {
-  return JSON.parse(text, (_key, value) => (typeof value === "string" ? value.replace(CONTROLS, " ") : value));
+  return JSON.parse(text, (key, value) =>
+    typeof value === "string" && !PEM_FIELDS.has(key) ? value.replace(CONTROLS, " ") : value,
+  );
 }
 
 /** The address if it is one that processes can connect to, else null. */

@@ -61,7 +61,7 @@ void threads(dsm::session &session) {
     expect(code_of([&] { session.mutex("other" + std::to_string(session.rank())).try_lock(); }) == DSM_BUSY,
            "a thread that has the mutex by another object");
   }
-  expect(other.try_lock_until(std::chrono::system_clock::now() + 24h * 365 * 1000), "a time beyond all limits");
+  expect(other.try_lock_until(std::chrono::time_point_cast<std::chrono::hours>(std::chrono::system_clock::now()) + 24h * 365 * 1000), "a time beyond all limits");
   // By another thread, as std::mutex would not have it.
   std::thread([&] { other.unlock(); }).join();
   expect(other.try_lock_for(std::chrono::duration<double>::max()), "the longest time");
@@ -189,7 +189,6 @@ void tour(dsm::session &session) {
     expect(code_of(join) == DSM_INVALID, "a session of that name");
   }
   for (std::chrono::milliseconds time : {std::chrono::milliseconds(-1), std::chrono::milliseconds(0x1'0000'0001)}) {
-    expect(code_of([&] { session.semaphore("none", 0).wait_for(time); }) == DSM_INVALID, "a wait of that time");
     expect(code_of([&] { dsm::config().join_timeout(time); }) == DSM_INVALID, "a time to join of that kind");
   }
   expect(code_of([&] { session.view<double>(4); }) == DSM_INVALID, "a view that is not aligned");

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <stdexcept>
 #include <string>
 
@@ -37,7 +38,7 @@ inline void check(int status) {
 
 // A C string would end at a zero byte, and so be another text.
 inline std::string text(std::string text) {
-  if (text.find('\0') != std::string::npos)
+  if (std::strlen(text.c_str()) != text.size())
     throw error(DSM_INVALID, "the text has a control character (U+0000); leave it out");
   return text;
 }
