@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "fuzz.h"
-#include "spawn.h"
+#include "link/spawn.h"
 
 static struct arbiter *the; /* one a program */
 static int listener;
