@@ -1,6 +1,8 @@
 /* Allocation in the map: operations of the session, so nothing is kept in the map and every process sees the same. */
 #include <string.h>
 
+#include "api/names.h"
+#include "pages/release.h"
 #include "session/session.h"
 #include "base/status.h"
 
@@ -10,13 +12,13 @@
 static int allocate(dsm_session *session, const char *name, size_t size, size_t align, void **block) {
   if (block == NULL)
     return dsm_fail(DSM_INVALID, "nowhere to put the block's address");
-  if (size == 0 || size > session->size)
+  if (size == 0 || size > session->link.size)
     return dsm_fail(size == 0 ? DSM_INVALID : DSM_NO_MEMORY, "a block of %zu bytes is not possible in a map of %llu", size,
-                    (unsigned long long)session->size);
+                    (unsigned long long)session->link.size);
   if (align == 0 || align > ALIGN_MAX || (align & (align - 1)) != 0)
     return dsm_fail(DSM_INVALID, "an alignment of %zu is not a power of two up to %u", align, ALIGN_MAX);
   /* What this process wrote there when it was another block must not come after the zeros. */
-  int status = release_stores(session);
+  int status = release_stores(&session->pages);
   if (status != DSM_OK)
     return status;
   size_t length = name != NULL ? strlen(name) : 0;
@@ -26,15 +28,15 @@ static int allocate(dsm_session *session, const char *name, size_t size, size_t 
       .length = (uint32_t)length,
       .aux = (uint32_t)align,
   };
-  status = session_request(session, &header, name, length, 0, -1);
+  status = link_request(&session->link, &header, name, length, 0, -1);
   /* Pages that other threads have opened meanwhile lack the zeros. */
   if (status == DSM_OK)
-    status = release_stores(session);
+    status = release_stores(&session->pages);
   if (status != DSM_OK)
     return status;
-  if (header.offset > session->size - size)
+  if (header.offset > session->link.size - size)
     return dsm_fail(DSM_PROTOCOL, "the arbiter gave a block outside the map");
-  *block = (void *)(session->base + header.offset);
+  *block = (void *)(session->link.base + header.offset);
   return DSM_OK;
 }
 
@@ -51,7 +53,7 @@ int dsm_named(dsm_session *session, const char *name, size_t size, void **block)
   int status = session_begin(session);
   if (status != DSM_OK)
     return status;
-  status = session_check_name("block", name);
+  status = name_check("block", name);
   if (status == DSM_OK)
     status = allocate(session, name, size, NAMED_ALIGN, block);
   session_end(session);
@@ -62,14 +64,14 @@ int dsm_free(dsm_session *session, void *block) {
   int status = session_begin(session);
   if (status != DSM_OK)
     return status;
-  uint64_t offset = (uintptr_t)block - session->base;
-  if ((uintptr_t)block < session->base || offset >= session->size) {
+  uint64_t offset = (uintptr_t)block - session->link.base;
+  if ((uintptr_t)block < session->link.base || offset >= session->link.size) {
     status = dsm_fail(DSM_INVALID, "%p is not in the map", block);
   } else {
     struct wire_header header = {.kind = WIRE_FREE, .offset = offset};
-    status = release_stores(session);
+    status = release_stores(&session->pages);
     if (status == DSM_OK)
-      status = session_request(session, &header, NULL, 0, 0, -1);
+      status = link_request(&session->link, &header, NULL, 0, 0, -1);
     if (status == DSM_INVALID)
       status = dsm_fail(status, "no block begins at %p; was it freed before?", block);
   }

@@ -1,12 +1,17 @@
-/* Where a session's settings come from: the environment, checked. */
+/* Where a session's settings come from: the environment and the caller, checked. */
+#define _GNU_SOURCE
+#include "api/config.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 
-#include "session/session.h"
+#include "api/names.h"
 #include "base/status.h"
+#include "link/arbiter_link.h"
 
 /* A number of bytes such as "65536", "64KiB" or "1.5GiB" (units are powers of 1024), as parseSize() of src/core/base/size.ts
  * reads it; what is larger than any map becomes UINT64_MAX. 0, or -1. */
@@ -155,48 +160,40 @@ int dsm_config_init(dsm_config *config) {
   return DSM_OK;
 }
 
-/* The code point at `*text`, which then is behind it. -1: that is not UTF-8. */
-static int32_t next_code_point(const unsigned char **text) {
-  static const int32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-  const unsigned char *at = *text;
-  int size = at[0] < 0x80 ? 1 : at[0] < 0xc0 ? 0 : at[0] < 0xe0 ? 2 : at[0] < 0xf0 ? 3 : at[0] < 0xf8 ? 4 : 0;
-  if (size == 0)
-    return -1;
-  int32_t code = size == 1 ? at[0] : at[0] & (0x7f >> size);
-  for (int i = 1; i < size; i++) {
-    if ((at[i] & 0xc0) != 0x80)
-      return -1;
-    code = code << 6 | (at[i] & 0x3f);
-  }
-  if (code < least[size] || code > 0x10ffff || (code >= 0xd800 && code <= 0xdfff))
-    return -1;
-  *text = at + size;
-  return code;
-}
+#define DEFAULT_DAEMON "127.0.0.1:4200"
+#define JOIN_TIMEOUT_MS 300000u
 
-/* What changes how a terminal shows the text around it. src/core/base/names.ts has the same list: control characters,
- * separators of lines and paragraphs, marks of the direction of writing. */
-static int is_control(int32_t code) {
-  return code < 0x20 || (code >= 0x7f && code < 0xa0) || code == 0x61c || code == 0x200e || code == 0x200f ||
-         (code >= 0x2028 && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069);
-}
-
-int session_check_name(const char *what, const char *name) {
-  if (name == NULL || name[0] == 0)
-    return dsm_fail(DSM_INVALID, "the %s name is empty; give it 1 to %d bytes", what, DSM_NAME_MAX);
-  if (strlen(name) > DSM_NAME_MAX)
-    return dsm_fail(DSM_INVALID, "the %s name has %zu bytes; the limit is %d", what, strlen(name), DSM_NAME_MAX);
-  for (const unsigned char *at = (const unsigned char *)name; *at != 0;) {
-    int32_t code = next_code_point(&at);
-    if (code == '/')
-      return dsm_fail(DSM_INVALID, "the %s name has a slash; leave it out", what);
-    /* The replacement character stands where another program found what is not UTF-8. */
-    if (code < 0 || code == 0xfffd)
-      return dsm_fail(DSM_INVALID, "the %s name is not valid UTF-8", what);
-    if (is_control(code))
-      return dsm_fail(DSM_INVALID, "the %s name has a control character (U+%04X); leave it out", what, (unsigned)code);
+int config_complete(dsm_config *config, char node[DSM_NAME_MAX + 1]) {
+  int status = name_check("session", config->session);
+  if (status != DSM_OK)
+    return status;
+  if (config->node == NULL) {
+    if (gethostname(node, DSM_NAME_MAX + 1) != 0 || memchr(node, 0, DSM_NAME_MAX + 1) == NULL || node[0] == 0)
+      return dsm_fail(DSM_SYSTEM, "this host has no usable name; set DSM_NODE");
+    config->node = node;
   }
-  if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
-    return dsm_fail(DSM_INVALID, "the %s name is \"%s\"; choose another", what, name);
+  status = name_check("node", config->node);
+  if (status != DSM_OK)
+    return status;
+  if (config->daemon == NULL)
+    config->daemon = DEFAULT_DAEMON;
+  const char *colon = strrchr(config->daemon, ':');
+  char *end = NULL;
+  long port = colon == NULL || colon == config->daemon ? 0 : strtol(colon + 1, &end, 10);
+  if (port < 1 || port > 65535 || *end != 0 || strlen(config->daemon) > 280)
+    return dsm_fail(DSM_INVALID, "the daemon's address is \"%.100s\"; write host:port", config->daemon);
+  if (config->processes > DSM_PROCESSES_MAX)
+    return dsm_fail(DSM_INVALID, "processes is %u; the limit is %d", config->processes, DSM_PROCESSES_MAX);
+  if (config->size > DSM_SIZE_MAX)
+    return dsm_fail(DSM_INVALID, "size %llu is beyond the limit of 4 GiB", (unsigned long long)config->size);
+  config->size = (config->size + PAGE_BYTES - 1) & ~(uint64_t)(PAGE_BYTES - 1);
+  if (config->rank < -1 || config->rank >= DSM_PROCESSES_MAX)
+    return dsm_fail(DSM_INVALID, "rank is %d; use 0 to processes - 1, or -1 for any", config->rank);
+  if (order_number(config->order) < 0)
+    return dsm_fail(DSM_INVALID, "there is no order \"%.40s\"; choose sequential, release or pipelined", config->order);
+  if (on_loss_number(config->on_loss) < 0)
+    return dsm_fail(DSM_INVALID, "\"%.40s\" is no answer to a loss; choose fail or continue", config->on_loss);
+  if (config->join_timeout_ms == 0)
+    config->join_timeout_ms = JOIN_TIMEOUT_MS;
   return DSM_OK;
 }

@@ -1,6 +1,8 @@
 /* Barriers, semaphores, locks, sleeping and fences of the session interface. */
 #include <string.h>
 
+#include "api/names.h"
+#include "pages/release.h"
 #include "session/session.h"
 #include "base/status.h"
 
@@ -9,7 +11,7 @@
 static int catch_up(dsm_session *session, int status) {
   if (status != DSM_OK && status != DSM_OWNER_DIED)
     return status;
-  int caught_up = release_stores(session);
+  int caught_up = release_stores(&session->pages);
   return caught_up == DSM_OK ? status : caught_up;
 }
 
@@ -18,9 +20,9 @@ static int barrier(dsm_session *session, int timeout_ms) {
   if (status != DSM_OK)
     return status;
   struct wire_header header = {.kind = WIRE_BARRIER};
-  status = release_stores(session);
+  status = release_stores(&session->pages);
   if (status == DSM_OK)
-    status = catch_up(session, session_request(session, &header, NULL, 0, 1, timeout_ms));
+    status = catch_up(session, link_request(&session->link, &header, NULL, 0, 1, timeout_ms));
   if (status == DSM_OK)
     session_count(session, header.offset);
   session_end(session);
@@ -46,11 +48,11 @@ static int semaphore(dsm_session *session, uint8_t kind, const char *name, uint3
   int status = session_begin(session);
   if (status != DSM_OK)
     return status;
-  status = session_check_name("semaphore", name);
+  status = name_check("semaphore", name);
   if (status == DSM_OK && initial > DSM_SEM_MAX)
     status = dsm_fail(DSM_INVALID, "the initial value %u is beyond the limit of %d", initial, DSM_SEM_MAX);
   if (status == DSM_OK)
-    status = release_stores(session);
+    status = release_stores(&session->pages);
   if (status != DSM_OK) {
     session_end(session);
     return status;
@@ -63,7 +65,7 @@ static int semaphore(dsm_session *session, uint8_t kind, const char *name, uint3
       .length = (uint32_t)length,
       .aux = initial,
   };
-  status = session_request(session, &header, name, length, kind == WIRE_SEM_WAIT, timeout_ms);
+  status = link_request(&session->link, &header, name, length, kind == WIRE_SEM_WAIT, timeout_ms);
   if (kind == WIRE_SEM_WAIT)
     status = catch_up(session, status);
   session_end(session);
@@ -97,13 +99,13 @@ static int lock(dsm_session *session, uint8_t kind, const char *name, uint8_t op
   int status = session_begin(session);
   if (status != DSM_OK)
     return status;
-  status = session_check_name("lock", name);
+  status = name_check("lock", name);
   if (status == DSM_OK)
-    status = release_stores(session);
+    status = release_stores(&session->pages);
   if (status == DSM_OK) {
     size_t length = strlen(name);
     struct wire_header header = {.kind = kind, .op = op, .length = (uint32_t)length};
-    status = session_request(session, &header, name, length, kind == WIRE_LOCK, timeout_ms);
+    status = link_request(&session->link, &header, name, length, kind == WIRE_LOCK, timeout_ms);
     if (kind == WIRE_LOCK)
       status = catch_up(session, status);
     if (status == DSM_AGAIN)
@@ -143,10 +145,10 @@ int dsm_unlock_unmended(dsm_session *session, const char *name) {
 
 /* Whether `width` bytes at `address` are in the map and can be slept on. */
 static int check_place(const dsm_session *session, const void *address, size_t width) {
-  uint64_t offset = (uintptr_t)address - session->base;
+  uint64_t offset = (uintptr_t)address - session->link.base;
   if (width != 1 && width != 2 && width != 4 && width != 8)
     return dsm_fail(DSM_INVALID, "a value of %zu bytes cannot be waited on; use 1, 2, 4 or 8", width);
-  if ((uintptr_t)address < session->base || offset >= session->size || width > session->size - offset)
+  if ((uintptr_t)address < session->link.base || offset >= session->link.size || width > session->link.size - offset)
     return dsm_fail(DSM_INVALID, "%p is not in the map", address);
   return DSM_OK;
 }
@@ -157,16 +159,16 @@ int dsm_wait_while(dsm_session *session, const void *address, size_t width, uint
     return status;
   status = check_place(session, address, width);
   if (status == DSM_OK)
-    status = release_stores(session);
+    status = release_stores(&session->pages);
   if (status == DSM_OK) {
     struct wire_header header = {
         .kind = WIRE_SLEEP,
-        .offset = (uintptr_t)address - session->base,
+        .offset = (uintptr_t)address - session->link.base,
         .length = (uint32_t)width,
     };
-    status = session_request(session, &header, &value, sizeof value, 1, timeout_ms);
+    status = link_request(&session->link, &header, &value, sizeof value, 1, timeout_ms);
     if (status == DSM_OK || status == DSM_AGAIN) {
-      int caught_up = release_stores(session);
+      int caught_up = release_stores(&session->pages);
       status = caught_up != DSM_OK ? caught_up : status;
     }
     if (status == DSM_AGAIN)
@@ -184,10 +186,10 @@ int dsm_wake(dsm_session *session, const void *address, uint32_t count, uint32_t
     return status;
   status = check_place(session, address, 1);
   if (status == DSM_OK)
-    status = release_stores(session);
+    status = release_stores(&session->pages);
   if (status == DSM_OK) {
-    struct wire_header header = {.kind = WIRE_WAKE, .offset = (uintptr_t)address - session->base, .aux = count};
-    status = session_request(session, &header, NULL, 0, 0, -1);
+    struct wire_header header = {.kind = WIRE_WAKE, .offset = (uintptr_t)address - session->link.base, .aux = count};
+    status = link_request(&session->link, &header, NULL, 0, 0, -1);
     if (status == DSM_OK && woken != NULL)
       *woken = (uint32_t)header.offset;
   }
@@ -200,10 +202,10 @@ int dsm_fence(dsm_session *session) {
   if (status != DSM_OK)
     return status;
   /* A sequential store returns when it is in place and has its number: only released and queued ones are left to wait for. */
-  status = release_stores(session);
-  if (status == DSM_OK && session->ring.header != NULL && !session->direct) {
+  status = release_stores(&session->pages);
+  if (status == DSM_OK && session->ring.header != NULL && !session->link.direct) {
     struct wire_header header = {.kind = WIRE_FENCE};
-    status = session_request(session, &header, NULL, 0, 1, -1);
+    status = link_request(&session->link, &header, NULL, 0, 1, -1);
   }
   session_end(session);
   return status;

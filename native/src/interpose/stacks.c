@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "trap/altstack.h"
-#include "session/session.h"
+#include "session/handles.h"
 
 #define EXPORT __attribute__((weak, visibility("default")))
 

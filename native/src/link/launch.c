@@ -34,10 +34,10 @@
 #include <unistd.h>
 
 #include "trap/capture.h"
-#include "session/session.h"
+#include "link/thread.h"
 
 #define CHILD_STACK_BYTES (32u << 10)
-#define COLLECTOR_STACK_BYTES (256u << 10) /* as watch.c's: glibc puts thread-local variables there */
+#define COLLECTOR_STACK_BYTES (256u << 10) /* as session/direct_exit.c's: glibc puts thread-local variables there */
 #define SIGNALS 64
 #define SIGNAL_SET_BYTES (SIGNALS / 8)
 
@@ -223,7 +223,7 @@ int launch(const char *path, char *const arguments[], char *const environment[],
   munmap(stacks, size);
   /* Without a thread it stays, once it has ended, among the children of a process that cannot start one. */
   if (child > 0 && direct)
-    session_start_thread(collect, (void *)child, COLLECTOR_STACK_BYTES);
+    thread_start(collect, (void *)child, COLLECTOR_STACK_BYTES);
   return error;
 }
 

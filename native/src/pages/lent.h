@@ -3,13 +3,13 @@
 #ifndef DSM_LENT_H
 #define DSM_LENT_H
 
-#include <dsm/dsm.h>
+#include "link/arbiter_link.h"
 
 #pragma GCC visibility push(hidden)
 
 /* Asks for it. *fd: a file of the map's size and WIRE_STAGING_SIZE behind that, of zeros, which can neither grow nor shrink;
  * or -1: the arbiter can share none. A status, with its words kept. */
-int lent_memory(dsm_session *session, int *fd);
+int lent_memory(struct arbiter_link *link, int *fd);
 
 #pragma GCC visibility pop
 

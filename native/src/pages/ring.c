@@ -12,7 +12,6 @@
 #include <unistd.h>
 
 #include "pages/copy.h"
-#include "session/session.h"
 #include "base/status.h"
 
 /* Looks at a lock or a full ring before the processor is given away, */
@@ -45,21 +44,20 @@ static int show_life(const char *map_path, uint32_t number) {
   return -1;
 }
 
-int ring_open(dsm_session *session, const char *map_path) {
-  struct ring *ring = &session->ring;
-  uint64_t pages = session->size / PAGE_BYTES;
+int ring_open(struct ring *ring, struct arbiter_link *link, const char *map_path) {
+  uint64_t pages = link->size / PAGE_BYTES;
   uint64_t marks = (pages + PAGE_BYTES - 1) & ~(uint64_t)(PAGE_BYTES - 1);
-  uint8_t *alias = mmap(NULL, session->size, PROT_READ | PROT_WRITE, MAP_SHARED, session->map_fd, 0);
+  uint8_t *alias = mmap(NULL, link->size, PROT_READ | PROT_WRITE, MAP_SHARED, link->map_fd, 0);
   if (alias == MAP_FAILED)
     return dsm_fail(DSM_NO_MEMORY, "cannot map the session's memory again: %s", strerror(errno));
   uint8_t *header = mmap(NULL, WIRE_RING_HEADER_SIZE + WIRE_RING_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
-                         session->map_fd, (off_t)(session->size + marks));
+                         link->map_fd, (off_t)(link->size + marks));
   if (header == MAP_FAILED) {
     int saved = errno;
-    munmap(alias, session->size);
+    munmap(alias, link->size);
     return dsm_fail(DSM_NO_MEMORY, "cannot map the node's ring of stores: %s", strerror(saved));
   }
-  madvise(alias, session->size, MADV_DONTFORK);
+  madvise(alias, link->size, MADV_DONTFORK);
   madvise(header, WIRE_RING_HEADER_SIZE + WIRE_RING_SIZE, MADV_DONTFORK);
   uint32_t number;
   do
@@ -68,11 +66,12 @@ int ring_open(dsm_session *session, const char *map_path) {
   int alive_fd = show_life(map_path, number);
   if (alive_fd < 0) {
     int saved = errno;
-    munmap(alias, session->size);
+    munmap(alias, link->size);
     munmap(header, WIRE_RING_HEADER_SIZE + WIRE_RING_SIZE);
     return dsm_fail(DSM_SYSTEM, "cannot lock a byte of the map %s: %s", map_path, strerror(saved));
   }
-  *ring = (struct ring){.header = header,
+  *ring = (struct ring){.link = link,
+                        .header = header,
                         .data = header + WIRE_RING_HEADER_SIZE,
                         .alias = alias,
                         .number = number,
@@ -80,51 +79,50 @@ int ring_open(dsm_session *session, const char *map_path) {
   return DSM_OK;
 }
 
-void ring_close(dsm_session *session) {
-  struct ring *ring = &session->ring;
+void ring_close(struct ring *ring) {
   if (ring->header == NULL)
     return;
-  munmap(ring->alias, session->size);
+  munmap(ring->alias, ring->link->size);
   munmap(ring->header, WIRE_RING_HEADER_SIZE + WIRE_RING_SIZE);
   close(ring->alive_fd);
   memset(ring, 0, sizeof *ring);
 }
 
-void ring_forked(dsm_session *session) {
-  if (session->ring.header != NULL)
-    close(session->ring.alive_fd);
+void ring_forked(struct ring *ring) {
+  if (ring->header != NULL)
+    close(ring->alive_fd);
 }
 
 /* 0, or -1: the arbiter is gone. */
-static int ring_doorbell(dsm_session *session) {
+static int ring_doorbell(struct ring *ring) {
   struct wire_header header = {.size = sizeof header, .kind = WIRE_DOORBELL};
-  struct channel_pool *pool = &session->channels;
+  struct channel_pool *pool = &ring->link->channels;
   int slot = channel_claim(pool, CHANNEL_STORE);
   int fd = channel_descriptor(pool, slot);
   int sent = fd < 0 ? -1 : channel_send(fd, &header, sizeof header);
   channel_release(pool, slot);
   if (sent != 0)
-    atomic_store(&session->dead, 1);
+    atomic_store(&ring->link->dead, 1);
   return sent;
 }
 
 /* Whether the arbiter has closed the process's connection, or ended; asked rarely. */
-static int arbiter_gone(dsm_session *session) {
+static int arbiter_gone(struct ring *ring) {
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
   long long now_ns = now.tv_sec * 1000000000ll + now.tv_nsec;
-  if (now_ns - atomic_load_explicit(&session->ring.looked_ns, memory_order_relaxed) < LOOK_NS)
+  if (now_ns - atomic_load_explicit(&ring->looked_ns, memory_order_relaxed) < LOOK_NS)
     return 0;
-  atomic_store_explicit(&session->ring.looked_ns, now_ns, memory_order_relaxed);
-  struct pollfd connection = {.fd = session->main_fd, .events = POLLRDHUP};
+  atomic_store_explicit(&ring->looked_ns, now_ns, memory_order_relaxed);
+  struct pollfd connection = {.fd = ring->link->main_fd, .events = POLLRDHUP};
   if (syscall(SYS_poll, &connection, 1, 0) != 1 || (connection.revents & (POLLRDHUP | POLLHUP | POLLERR)) == 0)
     return 0;
-  atomic_store(&session->dead, 1);
+  atomic_store(&ring->link->dead, 1);
   return 1;
 }
 
 /* The n-th time that something was not yet as wanted. 0, or -1: the arbiter is gone. */
-static int await(dsm_session *session, unsigned n) {
+static int await(struct ring *ring, unsigned n) {
   if (n < SPINS) {
     __builtin_ia32_pause();
     return 0;
@@ -133,21 +131,21 @@ static int await(dsm_session *session, unsigned n) {
     syscall(SYS_sched_yield);
     return 0;
   }
-  if ((n - SPINS - YIELDS) % PAUSES_TO_RING == PAUSES_TO_RING - 1 && ring_doorbell(session) != 0)
+  if ((n - SPINS - YIELDS) % PAUSES_TO_RING == PAUSES_TO_RING - 1 && ring_doorbell(ring) != 0)
     return -1;
   struct timespec pause = {.tv_nsec = PAUSE_NS};
   syscall(SYS_nanosleep, &pause, NULL);
   return 0;
 }
 
-static int take_lock(dsm_session *session) {
-  _Atomic uint32_t *lock = word(&session->ring, WIRE_RING_LOCK);
+static int take_lock(struct ring *ring) {
+  _Atomic uint32_t *lock = word(ring, WIRE_RING_LOCK);
   for (unsigned n = 0;; n++) {
     uint32_t nobody = 0;
     if (atomic_load_explicit(lock, memory_order_relaxed) == 0 &&
-        atomic_compare_exchange_strong(lock, &nobody, session->ring.number))
+        atomic_compare_exchange_strong(lock, &nobody, ring->number))
       return 0;
-    if (await(session, n) != 0)
+    if (await(ring, n) != 0)
       return -1;
   }
 }
@@ -165,12 +163,12 @@ static uint8_t *put(uint8_t *at, const void *bytes, uint32_t length) {
 }
 
 /* Writes the record at `at`. */
-static void write_record(const dsm_session *session, uint8_t *at, uint32_t frame_size, const struct dsm_run *runs,
+static void write_record(const struct ring *ring, uint8_t *at, uint32_t frame_size, const struct dsm_run *runs,
                          uint32_t count) {
   struct wire_header header = {
       .size = frame_size,
       .kind = count == 1 ? WIRE_STORE : WIRE_PUBLISH,
-      .rank = (uint16_t)session->rank,
+      .rank = (uint16_t)ring->link->rank,
       .tag = WIRE_NO_TAG,
       .offset = count == 1 ? runs[0].offset : 0,
       .length = count == 1 ? runs[0].length : frame_size - (uint32_t)sizeof header,
@@ -186,11 +184,10 @@ static void write_record(const dsm_session *session, uint8_t *at, uint32_t frame
     at = put(at, runs[i].bytes, runs[i].length);
   }
   for (uint32_t i = 0; i < count; i++)
-    at = put(at, session->ring.alias + runs[i].offset, runs[i].length);
+    at = put(at, ring->alias + runs[i].offset, runs[i].length);
 }
 
-int ring_store(dsm_session *session, const struct dsm_run *runs, uint32_t count) {
-  struct ring *ring = &session->ring;
+int ring_store(struct ring *ring, const struct dsm_run *runs, uint32_t count) {
   uint32_t frame_size = sizeof(struct wire_header), old_size = 0;
   for (uint32_t i = 0; i < count; i++) {
     if (runs[i].length > WIRE_RING_RECORD_MAX || frame_size + old_size > WIRE_RING_RECORD_MAX)
@@ -201,11 +198,11 @@ int ring_store(dsm_session *session, const struct dsm_run *runs, uint32_t count)
   uint32_t size = frame_size + old_size;
   if (size > WIRE_RING_RECORD_MAX)
     return 0;
-  if (atomic_load_explicit(&session->dead, memory_order_relaxed))
+  if (atomic_load_explicit(&ring->link->dead, memory_order_relaxed))
     return -1;
 
   for (unsigned n = 0;; n++) {
-    if (take_lock(session) != 0)
+    if (take_lock(ring) != 0)
       return -1;
     if (atomic_load(word(ring, WIRE_RING_SHADOWED)) != 0) {
       give_lock(ring);
@@ -222,23 +219,23 @@ int ring_store(dsm_session *session, const struct dsm_run *runs, uint32_t count)
         memcpy(ring->data + at, &wrap, sizeof wrap);
         at = 0;
       }
-      write_record(session, ring->data + at, frame_size, runs, count);
+      write_record(ring, ring->data + at, frame_size, runs, count);
       atomic_store_explicit(word(ring, WIRE_RING_TAIL), tail + skipped + size, memory_order_release);
       for (uint32_t i = 0; i < count; i++)
         copy_words(ring->alias + runs[i].offset, runs[i].bytes, runs[i].length);
       break;
     }
     give_lock(ring);
-    if (await(session, n) != 0)
+    if (await(ring, n) != 0)
       return -1;
   }
   give_lock(ring);
   _Atomic uint32_t *sleeping = word(ring, WIRE_RING_SLEEPING);
   uint32_t sleep = atomic_load_explicit(sleeping, memory_order_relaxed);
   if (sleep == 0)
-    return arbiter_gone(session) ? -1 : 1;
+    return arbiter_gone(ring) ? -1 : 1;
   /* In this order: were we stopped between the two, others would go on ringing. A later sleep is left alone. */
-  if (ring_doorbell(session) != 0)
+  if (ring_doorbell(ring) != 0)
     return -1;
   atomic_compare_exchange_strong(sleeping, &sleep, 0);
   return 1;

@@ -11,10 +11,11 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-#include <dsm/dsm.h>
+#include "link/arbiter_link.h"
 #include "trap/region.h"
 
 struct ring {
+  struct arbiter_link *link;
   uint8_t *header; /* NULL: the session has none */
   uint8_t *data;
   uint8_t *alias;  /* the map, writable */
@@ -26,14 +27,14 @@ struct ring {
 #pragma GCC visibility push(hidden)
 
 /* Maps the ring and the alias of a session, whose map is that file. A status, with its words. */
-int ring_open(dsm_session *session, const char *map_path);
-void ring_close(dsm_session *session);
+int ring_open(struct ring *ring, struct arbiter_link *link, const char *map_path);
+void ring_close(struct ring *ring);
 /* In a forked child, which may not store: the arbiter must not take its parent's end for a pause. */
-void ring_forked(dsm_session *session);
+void ring_forked(struct ring *ring);
 
 /* Queues the runs as one entry. 1: done. 0: too large for the ring, or this node has pages that only the order reaches:
  * to be published instead. -1: the arbiter is gone. handler-safe. */
-int ring_store(dsm_session *session, const struct dsm_run *runs, uint32_t count);
+int ring_store(struct ring *ring, const struct dsm_run *runs, uint32_t count);
 
 #pragma GCC visibility pop
 

@@ -1,6 +1,6 @@
 /* Finding the arbiter of a session on this node, and starting it where there is none. */
-#ifndef DSM_SPAWN_H
-#define DSM_SPAWN_H
+#ifndef DSM_FIND_ARBITER_H
+#define DSM_FIND_ARBITER_H
 
 #include <dsm/dsm.h>
 

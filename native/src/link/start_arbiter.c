@@ -1,10 +1,9 @@
 #define _GNU_SOURCE
-#include "link/spawn.h"
+#include "link/find_arbiter.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <link.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,150 +11,17 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "link/channel.h"
 #include "base/clock.h"
-#include "link/launch.h"
-#include "session/session.h"
-#include "link/stale.h"
 #include "base/status.h"
+#include "link/channel.h"
+#include "link/find_binary.h"
+#include "link/launch.h"
+#include "link/stale.h"
 
-/* FNV-1a, 64 bits. src/core/base/names.ts computes the same: both must find the same socket. */
-static uint64_t hash_bytes(uint64_t hash, const char *bytes, size_t size) {
-  for (size_t i = 0; i < size; i++)
-    hash = (hash ^ (unsigned char)bytes[i]) * 0x100000001b3ull;
-  return hash;
-}
-
-/* The directory is ours alone, or we do not use it. */
-static int check_directory(const char *path) {
-  struct stat st;
-  if (mkdir(path, 0700) != 0 && errno != EEXIST)
-    return dsm_fail(DSM_SYSTEM, "cannot make the run-time directory %s: %s", path, strerror(errno));
-  if (syscall(SYS_lstat, path, &st) != 0)
-    return dsm_fail(DSM_SYSTEM, "cannot use the run-time directory %s: %s", path, strerror(errno));
-  if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 077) != 0)
-    return dsm_fail(DSM_SYSTEM, "the run-time directory %s is not a directory of yours alone; remove it, or set XDG_RUNTIME_DIR", path);
-  return DSM_OK;
-}
-
-int arbiter_locate(const dsm_config *config, struct arbiter_place *place) {
-  char directory[80];
-  const char *runtime = getenv("XDG_RUNTIME_DIR");
-  struct stat st;
-  int length;
-  /* One that others can write to is no place: they could put another folder in the place of ours. */
-  if (runtime != NULL && runtime[0] == '/' && syscall(SYS_stat, runtime, &st) == 0 && st.st_uid == geteuid() &&
-      (st.st_mode & 022) == 0)
-    length = snprintf(directory, sizeof directory, "%s/dsm", runtime);
-  else
-    length = snprintf(directory, sizeof directory, "/tmp/dsm-%u", (unsigned)geteuid());
-  if (length >= (int)sizeof directory - 1)
-    return dsm_fail(DSM_SYSTEM, "XDG_RUNTIME_DIR is longer than %zu bytes; set a shorter one", sizeof directory - 6);
-  int status = check_directory(directory);
-  if (status != DSM_OK)
-    return status;
-  uint64_t hash = 0xcbf29ce484222325ull;
-  hash = hash_bytes(hash, config->daemon, strlen(config->daemon));
-  hash = hash_bytes(hash, "\n", 1);
-  hash = hash_bytes(hash, config->session, strlen(config->session));
-  hash = hash_bytes(hash, "\n", 1);
-  hash = hash_bytes(hash, config->node, strlen(config->node));
-  snprintf(place->socket, sizeof place->socket, "%s/a-%016llx.sock", directory, (unsigned long long)hash);
-  snprintf(place->lock, sizeof place->lock, "%s/a-%016llx.lock", directory, (unsigned long long)hash);
-  return DSM_OK;
-}
-
-static int is_program(const char *path) {
-  struct stat st;
-  return syscall(SYS_stat, path, &st) == 0 && S_ISREG(st.st_mode) && access(path, X_OK) == 0;
-}
-
-/* Whether nobody but this user and root could have put the program there: no part of its path, which has no links any
- * more, can be changed by others. A folder with the sticky bit, such as /tmp, may be written to by all, but only owners
- * take their files away. `path` is replaced by the one without links. */
-static int is_safe_program(char path[PATH_MAX]) {
-  char real[PATH_MAX];
-  if (!is_program(path) || realpath(path, real) == NULL)
-    return 0;
-  struct stat st;
-  /* The name itself may be a link that somebody has planted beside us. */
-  if (syscall(SYS_lstat, path, &st) != 0 || (st.st_uid != 0 && st.st_uid != geteuid()))
-    return 0;
-  for (char *end = real; end != NULL;) {
-    end = strchr(end + 1, '/');
-    if (end != NULL)
-      *end = 0;
-    int failed = syscall(SYS_lstat, real, &st);
-    if (end != NULL)
-      *end = '/';
-    if (failed || (st.st_uid != 0 && st.st_uid != geteuid()) ||
-        ((st.st_mode & 022) != 0 && !(S_ISDIR(st.st_mode) && (st.st_mode & S_ISVTX) != 0)))
-      return 0;
-  }
-  strcpy(path, real);
-  return 1;
-}
-
-/* dl_iterate_phdr's callback: keeps the name of the object that has this function in it, and stops there. */
-static int own_object(struct dl_phdr_info *object, size_t size, void *name) {
-  (void)size;
-  for (int i = 0; i < object->dlpi_phnum; i++) {
-    const ElfW(Phdr) *segment = &object->dlpi_phdr[i];
-    if (segment->p_type == PT_LOAD &&
-        (uintptr_t)own_object - (object->dlpi_addr + segment->p_vaddr) < segment->p_memsz) {
-      *(const char **)name = object->dlpi_name;
-      return 1;
-    }
-  }
-  return 0;
-}
-
-/* Folder of this library, or of the program it is linked into, without a slash at the end. "" if it is not known. */
-static void own_folder(char path[PATH_MAX]) {
-  const char *name = "";
-  dl_iterate_phdr(own_object, &name);
-  ssize_t length = name[0] == 0 ? readlink("/proc/self/exe", path, PATH_MAX - 1) : snprintf(path, PATH_MAX, "%s", name);
-  path[length > 0 && length < PATH_MAX ? length : 0] = 0;
-  char *slash = strrchr(path, '/');
-  *(slash != NULL ? slash : path) = 0;
-}
-
-/* The dsm binary: the one given, beside or above this library if nobody else could have put it there (the program this
- * is linked into may lie in /tmp), in PATH, or in /usr/local. */
-static int find_binary(const dsm_config *config, char path[PATH_MAX]) {
-  if (config->binary != NULL) {
-    snprintf(path, PATH_MAX, "%s", config->binary);
-    if (is_program(path))
-      return DSM_OK;
-    return dsm_fail(DSM_SYSTEM, "%s is not the dsm program; set DSM_BIN to its path", config->binary);
-  }
-  char folder[PATH_MAX];
-  own_folder(folder);
-  if (folder[0] != 0) {
-    if (snprintf(path, PATH_MAX, "%s/../bin/dsm", folder) < PATH_MAX && is_safe_program(path))
-      return DSM_OK;
-    if (snprintf(path, PATH_MAX, "%s/dsm", folder) < PATH_MAX && is_safe_program(path))
-      return DSM_OK;
-  }
-  const char *at = getenv("PATH");
-  while (at != NULL && *at != 0) {
-    int length = (int)strcspn(at, ":");
-    /* Never the folder we happen to be in. */
-    if (at[0] == '/') {
-      snprintf(path, PATH_MAX, "%.*s/dsm", length, at);
-      if (is_program(path))
-        return DSM_OK;
-    }
-    at += length + (at[length] == ':');
-  }
-  snprintf(path, PATH_MAX, "/usr/local/bin/dsm");
-  if (is_program(path))
-    return DSM_OK;
-  return dsm_fail(DSM_SYSTEM, "cannot find the dsm program; put it in PATH or set DSM_BIN to its path");
-}
+/* How long a started arbiter may take until it listens. */
+#define ARBITER_TIMEOUT_MS 30000
 
 /* "START ERRNO" or "RUN ERRNO", from launch(). */
 static int launch_failed(const char *text, const char *path) {

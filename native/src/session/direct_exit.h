@@ -6,15 +6,15 @@
  * and sees nothing of it. Where the connection ends the map is closed, too: what is stored after that could not be shared.
  *
  * What the order needs beside that (ring, page copies) is made when the process joins, so that nothing can fail later. */
-#ifndef DSM_WATCH_H
-#define DSM_WATCH_H
+#ifndef DSM_DIRECT_EXIT_H
+#define DSM_DIRECT_EXIT_H
 
 #include <stdatomic.h>
 
 #include <dsm/dsm.h>
 #include "link/channel.h"
 
-struct watch {
+struct direct_exit {
   int on;               /* there is a thread; written before it begins */
   atomic_uint over;     /* futex: 1 when it has read the last frame there is */
   int failed;           /* the connection ended without an answer */
@@ -24,13 +24,13 @@ struct watch {
 #pragma GCC visibility push(hidden)
 
 /* Begins to wait, and tells the arbiter so. A status, with its words kept. */
-int watch_begin(dsm_session *session);
+int direct_exit_begin(dsm_session *session);
 
 /* Sends LEAVE on the main connection and waits for the answer. 0, or -1: it has ended. */
-int watch_leave(dsm_session *session, const struct wire_header *leave, struct reply *answer);
+int direct_exit_leave(dsm_session *session, const struct wire_header *leave, struct reply *answer);
 
 /* Ends the connection and the thread, if they have not ended and if there is one: its descriptor may be closed then. */
-void watch_stop(dsm_session *session);
+void direct_exit_stop(dsm_session *session);
 
 #pragma GCC visibility pop
 
