@@ -1,4 +1,4 @@
-/* The names under which programs know the calls of kernel_io.c: with libdsm linked or preloaded, read() into the map
+/* The names under which programs know the calls of kernel_io.h: with libdsm linked or preloaded, read() into the map
  * just works. Weak, so that with libdsm.a a program that has its own function of such a name keeps it, and so that they
  * agree with the C library's in a static program. */
 #undef _FORTIFY_SOURCE
