@@ -24,9 +24,9 @@ static int allocate(dsm_session *session, const char *name, size_t size, size_t 
   size_t length = name != NULL ? strlen(name) : 0;
   struct wire_header header = {
       .kind = name != NULL ? WIRE_NAMED : WIRE_ALLOC,
-      .offset = size,
-      .length = (uint32_t)length,
-      .aux = (uint32_t)align,
+      .bytes = size,
+      .name_length = (uint32_t)length,
+      .alignment = (uint32_t)align,
   };
   status = link_request(&session->link, &header, name, length, 0, -1);
   /* Pages that other threads have opened meanwhile lack the zeros. */
@@ -34,9 +34,9 @@ static int allocate(dsm_session *session, const char *name, size_t size, size_t 
     status = release_stores(&session->pages);
   if (status != DSM_OK)
     return status;
-  if (header.offset > session->link.size - size)
+  if (header.value > session->link.size - size)
     return dsm_fail(DSM_PROTOCOL, "the arbiter gave a block outside the map");
-  *block = (void *)(session->link.base + header.offset);
+  *block = (void *)(session->link.base + header.value);
   return DSM_OK;
 }
 
@@ -68,7 +68,7 @@ int dsm_free(dsm_session *session, void *block) {
   if ((uintptr_t)block < session->link.base || offset >= session->link.size) {
     status = dsm_fail(DSM_INVALID, "%p is not in the map", block);
   } else {
-    struct wire_header header = {.kind = WIRE_FREE, .offset = offset};
+    struct wire_header header = {.kind = WIRE_FREE, .map_offset = offset};
     status = release_stores(&session->pages);
     if (status == DSM_OK)
       status = link_request(&session->link, &header, NULL, 0, 0, -1);

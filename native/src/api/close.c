@@ -58,8 +58,8 @@ static int close_session(dsm_session *session) {
   struct reply reply;
   if (atomic_load(&session->link.dead) || send_leave(session, &leave, &reply) != 0)
     status = dsm_fail(DSM_UNREACHABLE, "the arbiter of session \"%s\" is gone", session->link.name);
-  else if (reply.header.kind != WIRE_REPLY || reply.header.op != DSM_OK)
-    status = dsm_fail(reply.header.op != 0 ? reply.header.op : DSM_PROTOCOL, "%s", (const char *)reply.body);
+  else if (reply.header.kind != WIRE_REPLY || reply.header.status != DSM_OK)
+    status = dsm_fail(reply.header.status != 0 ? reply.header.status : DSM_PROTOCOL, "%s", (const char *)reply.body);
   /* The order has answered whatever other threads were waiting for, or their connections have ended. */
   session_await_calls(session);
   if (replace_with_copy(&session->link) != 0 && status == DSM_OK)

@@ -26,9 +26,9 @@ static int say_hello(int fd, const dsm_config *config, long long deadline, struc
   memset(&hello, 0, sizeof hello);
   hello.header.size = sizeof hello;
   hello.header.kind = WIRE_HELLO;
-  hello.header.offset = WIRE_MAGIC;
-  hello.header.length = sizeof hello.body;
-  hello.header.aux = WIRE_VERSION;
+  hello.header.magic = WIRE_MAGIC;
+  hello.header.body_length = sizeof hello.body;
+  hello.header.version = WIRE_VERSION;
   hello.body.pid = (uint32_t)getpid();
   hello.body.processes = config->processes;
   hello.body.size = config->size;
@@ -48,9 +48,9 @@ static int say_hello(int fd, const dsm_config *config, long long deadline, struc
                     config->join_timeout_ms);
   if (channel_receive(fd, reply) != 0)
     return errno == EPROTO ? dsm_fail(DSM_PROTOCOL, "the arbiter's answer is no dsm frame") : DSM_ENDED;
-  if ((reply->header.kind == WIRE_FAIL || reply->header.kind == WIRE_REPLY) && reply->header.op != DSM_OK)
-    return dsm_fail(reply->header.op, "%s", (const char *)reply->body);
-  if (reply->header.kind != WIRE_REPLY || reply->header.length != sizeof(struct wire_joined))
+  if ((reply->header.kind == WIRE_FAIL || reply->header.kind == WIRE_REPLY) && reply->header.status != DSM_OK)
+    return dsm_fail(reply->header.status, "%s", (const char *)reply->body);
+  if (reply->header.kind != WIRE_REPLY || reply->header.body_length != sizeof(struct wire_joined))
     return dsm_fail(DSM_PROTOCOL, "the arbiter's answer is not the one expected");
   return DSM_OK;
 }

@@ -24,7 +24,7 @@ static int barrier(dsm_session *session, int timeout_ms) {
   if (status == DSM_OK)
     status = catch_up(session, link_request(&session->link, &header, NULL, 0, 1, timeout_ms));
   if (status == DSM_OK)
-    session_count(session, header.offset);
+    session_count(session, header.value);
   session_end(session);
   if (status == DSM_BUSY)
     return dsm_fail(status, "this process is in a barrier already");
@@ -43,7 +43,7 @@ int dsm_barrier_timed(dsm_session *session, uint32_t timeout_ms) {
   return barrier(session, (int)timeout_ms);
 }
 
-static int semaphore(dsm_session *session, uint8_t kind, const char *name, uint32_t initial, int only_try,
+static int semaphore(dsm_session *session, uint8_t kind, const char *name, uint32_t initial, int try_only,
                      int timeout_ms) {
   int status = session_begin(session);
   if (status != DSM_OK)
@@ -60,10 +60,10 @@ static int semaphore(dsm_session *session, uint8_t kind, const char *name, uint3
   size_t length = strlen(name);
   struct wire_header header = {
       .kind = kind,
-      .op = (uint8_t)only_try,
-      .offset = kind == WIRE_SEM_POST,
-      .length = (uint32_t)length,
-      .aux = initial,
+      .try_only = (uint8_t)try_only,
+      .increment = kind == WIRE_SEM_POST,
+      .name_length = (uint32_t)length,
+      .initial = initial,
   };
   status = link_request(&session->link, &header, name, length, kind == WIRE_SEM_WAIT, timeout_ms);
   if (kind == WIRE_SEM_WAIT)
@@ -94,8 +94,8 @@ int dsm_sem_post(dsm_session *session, const char *name, uint32_t initial) {
   return semaphore(session, WIRE_SEM_POST, name, initial, 0, -1);
 }
 
-/* `op`: 1 to try only, or to unlock unmended. */
-static int lock(dsm_session *session, uint8_t kind, const char *name, uint8_t op, int timeout_ms) {
+/* `flag`: of LOCK, to try only; of UNLOCK, to leave the lock marked as inconsistent. */
+static int lock(dsm_session *session, uint8_t kind, const char *name, uint8_t flag, int timeout_ms) {
   int status = session_begin(session);
   if (status != DSM_OK)
     return status;
@@ -104,7 +104,11 @@ static int lock(dsm_session *session, uint8_t kind, const char *name, uint8_t op
     status = release_stores(&session->pages);
   if (status == DSM_OK) {
     size_t length = strlen(name);
-    struct wire_header header = {.kind = kind, .op = op, .length = (uint32_t)length};
+    struct wire_header header = {.kind = kind, .name_length = (uint32_t)length};
+    if (kind == WIRE_LOCK)
+      header.try_only = flag;
+    else
+      header.keeps_mark = flag;
     status = link_request(&session->link, &header, name, length, kind == WIRE_LOCK, timeout_ms);
     if (kind == WIRE_LOCK)
       status = catch_up(session, status);
@@ -163,8 +167,8 @@ int dsm_wait_while(dsm_session *session, const void *address, size_t width, uint
   if (status == DSM_OK) {
     struct wire_header header = {
         .kind = WIRE_SLEEP,
-        .offset = (uintptr_t)address - session->link.base,
-        .length = (uint32_t)width,
+        .map_offset = (uintptr_t)address - session->link.base,
+        .width = (uint32_t)width,
     };
     status = link_request(&session->link, &header, &value, sizeof value, 1, timeout_ms);
     if (status == DSM_OK || status == DSM_AGAIN) {
@@ -188,10 +192,10 @@ int dsm_wake(dsm_session *session, const void *address, uint32_t count, uint32_t
   if (status == DSM_OK)
     status = release_stores(&session->pages);
   if (status == DSM_OK) {
-    struct wire_header header = {.kind = WIRE_WAKE, .offset = (uintptr_t)address - session->link.base, .aux = count};
+    struct wire_header header = {.kind = WIRE_WAKE, .map_offset = (uintptr_t)address - session->link.base, .count = count};
     status = link_request(&session->link, &header, NULL, 0, 0, -1);
     if (status == DSM_OK && woken != NULL)
-      *woken = (uint32_t)header.offset;
+      *woken = (uint32_t)header.value;
   }
   session_end(session);
   return status;

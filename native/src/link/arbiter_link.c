@@ -51,8 +51,8 @@ int link_publish(struct arbiter_link *link, const struct dsm_run *runs, uint32_t
   memset(&header, 0, sizeof header);
   if (count == 1) {
     header.kind = WIRE_STORE;
-    header.offset = runs[0].offset;
-    header.length = runs[0].length;
+    header.map_offset = runs[0].offset;
+    header.bytes_length = runs[0].length;
     header.size = (uint32_t)sizeof header + padded(runs[0].length);
     writer_add(&writer, &header, sizeof header);
     writer_add(&writer, runs[0].bytes, runs[0].length);
@@ -60,8 +60,8 @@ int link_publish(struct arbiter_link *link, const struct dsm_run *runs, uint32_t
   } else {
     header.kind = WIRE_PUBLISH;
     for (uint32_t i = 0; i < count; i++)
-      header.length += 8 + padded(runs[i].length);
-    header.size = (uint32_t)sizeof header + header.length;
+      header.runs_length += 8 + padded(runs[i].length);
+    header.size = (uint32_t)sizeof header + header.runs_length;
     writer_add(&writer, &header, sizeof header);
     for (uint32_t i = 0; i < count; i++) {
       uint64_t run = runs[i].offset | (uint64_t)runs[i].length << 40;
@@ -71,7 +71,7 @@ int link_publish(struct arbiter_link *link, const struct dsm_run *runs, uint32_t
     }
   }
   struct reply reply;
-  return link_finish(link, slot, writer_flush(&writer), &reply) == 0 && reply.header.op == DSM_OK ? 0 : -1;
+  return link_finish(link, slot, writer_flush(&writer), &reply) == 0 && reply.header.status == DSM_OK ? 0 : -1;
 }
 
 const char *link_shortage(int error) {
@@ -122,10 +122,10 @@ int link_request(struct arbiter_link *link, struct wire_header *header, const vo
   if (link_finish(link, slot, sent, &reply) != 0)
     return link_gone(link);
   tool_acquire(link);
-  header->offset = reply.header.offset;
-  if (reply.header.op == DSM_OK)
+  header->value = reply.header.value;
+  if (reply.header.status == DSM_OK)
     return DSM_OK;
-  return dsm_fail(reply.header.op, "%s", (const char *)reply.body);
+  return dsm_fail(reply.header.status, "%s", (const char *)reply.body);
 }
 
 int link_map_replica(const struct arbiter_link *link, uint64_t offset, uint64_t length) {

@@ -228,16 +228,16 @@ static int attach(struct channel_pool *pool) {
       .header = {.size = sizeof hello,
                  .kind = WIRE_ATTACH,
                  .rank = pool->rank,
-                 .offset = WIRE_MAGIC,
-                 .length = 8,
-                 .aux = WIRE_VERSION},
+                 .magic = WIRE_MAGIC,
+                 .body_length = 8,
+                 .version = WIRE_VERSION},
       .token = pool->token,
   };
   struct reply reply;
   if (channel_send(fd, &hello, sizeof hello) == 0 && channel_receive(fd, &reply) == 0) {
-    if (reply.header.kind == WIRE_REPLY && reply.header.op == 0)
+    if (reply.header.kind == WIRE_REPLY && reply.header.status == 0)
       return fd;
-    errno = reply.header.op == DSM_LIMIT ? EUSERS : ECONNREFUSED;
+    errno = reply.header.status == DSM_LIMIT ? EUSERS : ECONNREFUSED;
   }
   int saved = errno;
   syscall(SYS_close, fd);

@@ -44,9 +44,9 @@ int hole_open_pages(struct pages *pages, const struct hole *hole, uint64_t offse
 static int tell_edge(struct pages *pages, uint8_t kind, uint64_t from, uint64_t to) {
   struct wire_header header = {
       .kind = kind,
-      .offset = PAGE_FLOOR(from),
-      .length = (uint32_t)(to - from),
-      .aux = (uint32_t)(from - PAGE_FLOOR(from)),
+      .page = PAGE_FLOOR(from),
+      .hole_length = (uint32_t)(to - from),
+      .hole_from = (uint32_t)(from - PAGE_FLOOR(from)),
   };
   return link_request(pages->link, &header, NULL, 0, 0, -1);
 }

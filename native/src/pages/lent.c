@@ -33,9 +33,9 @@ int lent_memory(struct arbiter_link *link, int *fd) {
   channel_release(pool, slot);
   if (failed)
     return link_gone(link);
-  if (reply.header.op != DSM_OK)
-    return dsm_fail(reply.header.op, "%s", (const char *)reply.body);
-  if (reply.header.aux == 0)
+  if (reply.header.status != DSM_OK)
+    return dsm_fail(reply.header.status, "%s", (const char *)reply.body);
+  if (!reply.header.is_shared)
     return DSM_OK;
   /* The kernel drops a descriptor for which there is no room. */
   if (*fd < 0)

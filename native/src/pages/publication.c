@@ -23,8 +23,8 @@ static void send_part(struct publication *publication) {
   struct wire_header header = {
       .size = (uint32_t)sizeof header + writer->length,
       .kind = WIRE_PUBLISH,
-      .op = WIRE_PUBLISH_MORE,
-      .length = writer->length,
+      .part = WIRE_PUBLISH_MORE,
+      .runs_length = writer->length,
   };
   if (!publication->failed)
     publication->failed = channel_send(publication->fd, &header, sizeof header) != 0 ||
@@ -44,15 +44,15 @@ static void stage_part(struct publication *publication) {
   struct wire_header header = {
       .size = sizeof header,
       .kind = WIRE_PUBLISH,
-      .op = WIRE_PUBLISH_STAGED,
-      .offset = (uint64_t)(writer->bytes - pages->copies.staging),
-      .length = writer->length,
+      .part = WIRE_PUBLISH_STAGED,
+      .staging_offset = (uint64_t)(writer->bytes - pages->copies.staging),
+      .runs_length = writer->length,
   };
   if (!publication->failed)
     publication->failed = channel_send(publication->fd, &header, sizeof header) != 0;
   if (++publication->untaken == STAGED_PARTS_MAX)
     await_taken(publication);
-  writer->bytes = pages->copies.staging + (header.offset + WIRE_PUBLISH_PART_MAX) % WIRE_STAGING_SIZE;
+  writer->bytes = pages->copies.staging + (header.staging_offset + WIRE_PUBLISH_PART_MAX) % WIRE_STAGING_SIZE;
   writer->length = 0;
   writer->joins = RUNS_JOIN_NONE;
 }
@@ -98,8 +98,8 @@ int publication_end(struct publication *publication, int slot) {
   struct wire_header header = {
       .size = (uint32_t)sizeof header + publication->writer.length,
       .kind = WIRE_PUBLISH,
-      .op = WIRE_PUBLISH_LAST,
-      .length = publication->writer.length,
+      .part = WIRE_PUBLISH_LAST,
+      .runs_length = publication->writer.length,
   };
   struct channel_writer writer = {.fd = publication->fd, .failed = publication->failed};
   writer_add(&writer, &header, sizeof header);
@@ -112,7 +112,7 @@ int publication_end(struct publication *publication, int slot) {
     channel_break(&pages->link->channels, slot);
     status = DSM_UNREACHABLE;
   } else {
-    status = reply.header.op;
+    status = reply.header.status;
   }
   channel_release(&pages->link->channels, slot);
   return status;

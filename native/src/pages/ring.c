@@ -165,14 +165,15 @@ static uint8_t *put(uint8_t *at, const void *bytes, uint32_t length) {
 /* Writes the record at `at`. */
 static void write_record(const struct ring *ring, uint8_t *at, uint32_t frame_size, const struct dsm_run *runs,
                          uint32_t count) {
-  struct wire_header header = {
-      .size = frame_size,
-      .kind = count == 1 ? WIRE_STORE : WIRE_PUBLISH,
-      .rank = (uint16_t)ring->link->rank,
-      .tag = WIRE_NO_TAG,
-      .offset = count == 1 ? runs[0].offset : 0,
-      .length = count == 1 ? runs[0].length : frame_size - (uint32_t)sizeof header,
-  };
+  struct wire_header header = {.size = frame_size, .rank = (uint16_t)ring->link->rank, .tag = WIRE_NO_TAG};
+  if (count == 1) {
+    header.kind = WIRE_STORE;
+    header.map_offset = runs[0].offset;
+    header.bytes_length = runs[0].length;
+  } else {
+    header.kind = WIRE_PUBLISH;
+    header.runs_length = frame_size - (uint32_t)sizeof header;
+  }
   memcpy(at, &header, sizeof header);
   at += sizeof header;
   for (uint32_t i = 0; i < count; i++) {

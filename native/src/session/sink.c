@@ -113,8 +113,8 @@ static int sink_atomic(void *context, enum dsm_atomic_op op, uint32_t width, uin
   frame.header.size = sizeof frame;
   frame.header.kind = WIRE_ATOMIC;
   frame.header.op = (uint8_t)op;
-  frame.header.offset = offset;
-  frame.header.length = width;
+  frame.header.map_offset = offset;
+  frame.header.width = width;
   if (operand != NULL)
     memcpy(frame.operand, operand, width);
   if (compare != NULL)
@@ -124,7 +124,7 @@ static int sink_atomic(void *context, enum dsm_atomic_op op, uint32_t width, uin
   int fd = channel_descriptor(pool, slot);
   int sent = fd < 0 ? -1 : channel_send(fd, &frame, sizeof frame);
   struct reply reply;
-  if (link_finish(&session->link, slot, sent, &reply) != 0 || reply.header.op != DSM_OK || reply.header.length != 16 ||
+  if (link_finish(&session->link, slot, sent, &reply) != 0 || reply.header.status != DSM_OK || reply.header.body_length != 16 ||
       /* Pages that other threads have opened meanwhile lack what others published before this operation. */
       release_publish(&session->pages) != 0) {
     report_arbiter_gone(session);
