@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "trap/fault.h"
 #include "trap/region.h"
 
 #define PAGE 4096u

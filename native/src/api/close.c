@@ -13,6 +13,7 @@
 #include "session/departed_maps.h"
 #include "session/handles.h"
 #include "session/session.h"
+#include "trap/region.h"
 #include "trap/tool.h"
 
 /* How long a process that has left waits for the arbiter to close its connection. */
@@ -20,13 +21,13 @@
 
 /* 0 with the answer, or -1: the arbiter is gone. */
 static int send_leave(dsm_session *session, const struct wire_header *leave, struct reply *answer) {
-  if (session->direct_exit.on)
-    return direct_exit_leave(session, leave, answer);
+  if (session->direct_exit.is_on)
+    return direct_exit_leave(&session->direct_exit, leave, answer);
   return channel_send(session->link.main_fd, leave, sizeof *leave) != 0 ? -1 : channel_receive(session->link.main_fd, answer);
 }
 
-/* Says that nothing more comes, and waits until the arbiter closes the connection too: at once, or, if this was the last process
- * of the node, when it has put everything in order. A container may end with its last process, and the arbiter with it. */
+/* Shuts the connection down for writing and waits until the arbiter closes it too: at once, or, after the last process of
+ * the node, when it has finished its work. A container may end with its last process, and the arbiter with it. */
 static void await_farewell(const dsm_session *session) {
   struct pollfd connection = {.fd = session->link.main_fd, .events = POLLRDHUP};
   long long deadline = now_ms() + ARBITER_END_TIMEOUT_MS;
@@ -47,10 +48,10 @@ static int close_session(dsm_session *session) {
   if (atomic_exchange(&session->link.left, 1))
     return dsm_fail(DSM_LEFT, "this process has left session \"%s\" before", session->link.name);
   int released = release_stores(&session->pages);
-  /* Stores under way are finished, then holes being filled; later calls find the session left. */
+  /* Waits for stores under way, then for holes being filled; later calls find the session left. */
   dsm_region_leave(session->region);
-  /* Whoever has left writes to the map no more. */
-  if (session->direct_exit.on)
+  /* A departed process no longer writes to the map. */
+  if (session->direct_exit.is_on)
     pages_close_direct(&session->pages);
   pages_drop(&session->pages);
   int status = released;
@@ -71,7 +72,7 @@ static int close_session(dsm_session *session) {
   handles_unlock();
   if (!atomic_load(&session->link.dead))
     await_farewell(session);
-  direct_exit_stop(session);
+  direct_exit_stop(&session->direct_exit);
   session_release_resources(session);
   handle_keep(session);
   return status;

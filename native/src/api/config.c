@@ -86,7 +86,7 @@ static int slurm_step(dsm_config *config) {
   if (parse_number(rank, DSM_PROCESSES_MAX - 1, &number) != 0)
     return dsm_fail(DSM_INVALID, "SLURM_PROCID is \"%s\"; set DSM_SESSION and DSM_RANK", rank);
   config->rank = (int32_t)number;
-  /* The same text for all threads, whoever writes it. */
+  /* Every thread writes the same text. */
   snprintf(session, sizeof session, "slurm-%s.%s", job, step);
   config->session = session;
   config->node = variable("SLURMD_NODENAME");

@@ -26,7 +26,7 @@ int dsm_attach_info(const dsm_session *session, struct dsm_attach *attach) {
   memcpy(attach->socket, session->link.channels.path, sizeof attach->socket);
   memcpy(attach->token, &session->link.channels.token, sizeof attach->token);
   attach->rank = session->link.rank;
-  attach->changes = session->direct_exit.on;
+  attach->changes = session->direct_exit.is_on;
   return DSM_OK;
 }
 
@@ -61,7 +61,7 @@ static void *open_thread(void *argument) {
   struct dsm_opened opened;
   memset(&opened, 0, sizeof opened);
   opened.status = with_text(dsm_open(&opening->config, &opened.session), opened.text, sizeof opened.text);
-  /* It fits the empty pipe as a whole. If the program cannot read it, the session is nobody's. */
+  /* The struct fits into the empty pipe as a whole. If the program has closed the pipe, the session is left again. */
   if (write(opening->fd, &opened, sizeof opened) != sizeof opened && opened.status == DSM_OK)
     dsm_close(opened.session);
   free_opening(opening);

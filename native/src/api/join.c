@@ -110,7 +110,8 @@ int join_session(const dsm_config *config, const struct arbiter_place *place, in
     if (status != DSM_ENDED)
       return status;
     if (now_ms() >= deadline)
-      return dsm_fail(DSM_TIMEOUT, "session \"%s\" kept ending for %u ms", config->session, config->join_timeout_ms);
+      return dsm_fail(DSM_TIMEOUT, "session \"%s\" kept ending while this process joined; gave up after %u ms", config->session,
+                      config->join_timeout_ms);
     struct timespec pause = {.tv_nsec = RETRY_PAUSE_NS};
     nanosleep(&pause, NULL);
   }

@@ -20,6 +20,8 @@
 #include "session/session.h"
 #include "session/sink.h"
 #include "trap/altstack.h"
+#include "trap/fault.h"
+#include "trap/region.h"
 #include "trap/signals.h"
 #include "trap/tool.h"
 
@@ -94,7 +96,7 @@ static int map_session(dsm_session *session, const char *path) {
     return dsm_fail(DSM_LIMIT, "this process has too many maps; leave a session first");
   }
   if (direct_may_end) {
-    int status = direct_exit_begin(session);
+    int status = direct_exit_begin(&session->direct_exit, &session->link, &session->pages);
     if (status != DSM_OK) {
       dsm_region_remove(session->region);
       pages_drop(&session->pages);

@@ -3,7 +3,7 @@
 
 #include <errno.h>
 
-#include "trap/capture.h"
+#include "trap/guard.h"
 #include "trap/region.h"
 
 bool buffers_fetch(void *to, const void *from, size_t size) {

@@ -7,7 +7,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "trap/capture.h"
+#include "trap/syscall.h"
 
 #define PART_BYTES (sizeof(struct iovec) + sizeof(uintptr_t))
 #define SLOTS 16

@@ -12,7 +12,7 @@
 
 #include <dsm/dsm.h>
 #include "link/channel.h"
-#include "trap/region.h"
+#include "trap/sink.h"
 
 #define PAGE_BYTES 4096u
 

@@ -39,7 +39,7 @@ int channel_connect(const char *path) {
     errno = saved;
     return -1;
   }
-  /* Whoever listens gives us the map's bytes: nobody but our own user may. */
+  /* The listener gives this process the map's bytes: it must belong to the same user. */
   struct ucred peer;
   socklen_t size = sizeof peer;
   if (syscall(SYS_getsockopt, fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0 || peer.uid != (uid_t)syscall(SYS_geteuid)) {
@@ -66,13 +66,14 @@ int channel_send(int fd, const void *bytes, size_t size) {
 }
 
 /* Waking a process that sleeps costs more than anything else an answer needs on its way (7 to 30 us where idle cores of
- * a virtual machine are halted), so whoever expects an answer asks for it again and again for a short time, letting
+ * a virtual machine are halted), so a thread that expects an answer polls for it for a short time, letting
  * others run in between. 200 us is twice what a store over two nodes of one machine takes; 60 us would often give up just
  * before the answer, and then costs both. Where answers take longer it does not pay: each failure doubles the number
  * of waits that sleep at once, so that at most 200 us are lost in POLL_PAUSE_MAX waits that are all longer than that. */
 #define POLL_NS 200000
 #define POLL_PAUSE_MAX 64
-/* Whoever gives the processor away and has it back only after so long competes for it: a sleeper is woken before its turn. */
+/* A thread that yields and gets the processor back only after so long competes for it: a sleeper is woken before its
+ * turn. */
 #define POLL_GAP_NS 50000
 
 /* Returns when something can be read, or when polling is at its end. The counters are hints: threads may race for them. */
@@ -113,8 +114,8 @@ int channel_answer(struct channel_pool *pool, int slot, struct reply *reply) {
   return channel_receive(channel->fd, reply);
 }
 
-/* Reads what has come, or sleeps until something comes. Whoever sleeps in recvfrom on a Unix socket is woken twice: also when
- * the other end has read what was sent to it, and there is room to write. Who sleeps in poll says what for. */
+/* Reads what has come, or sleeps until something comes. A thread that sleeps in recvfrom on a Unix socket is woken twice: also
+ * when the other end has read what was sent to it, and there is room to write. A thread in poll says what it waits for. */
 static ssize_t receive_some(int fd, void *bytes, size_t size) {
   struct pollfd readable = {.fd = fd, .events = POLLIN};
   for (;;) {
@@ -252,7 +253,7 @@ int channel_pool_init(struct channel_pool *pool) {
     return -1;
   for (unsigned i = 0; i < CHANNELS_MAX; i++)
     pool->slots[i].fd = -1;
-  /* With one core only, whoever polls is in the way of the one it waits for. */
+  /* With one core only, a polling thread is in the way of the process it waits for. */
   cpu_set_t cores;
   pool->polls = sched_getaffinity(0, sizeof cores, &cores) != 0 || CPU_COUNT(&cores) > 1;
   return 0;
@@ -281,19 +282,19 @@ static int claim_opened(struct channel_pool *pool, unsigned first, unsigned limi
       continue;
     if ((pool->slots[i].fd >= 0) == connected)
       return (int)i;
-    /* Not one that anybody has waited for. */
+    /* Not the kind that a waiting thread wants. */
     atomic_store(&pool->slots[i].state, SLOT_FREE);
   }
   return -1;
 }
 
-/* A channel that nobody has used. -1: all are in use. */
+/* A channel that was never used. -1: all are in use. */
 static int claim_new(struct channel_pool *pool, unsigned limit) {
   unsigned opened = atomic_load(&pool->opened);
   while (opened < limit) {
     if (!atomic_compare_exchange_strong(&pool->opened, &opened, opened + 1))
       continue;
-    /* Ours alone until it is released: nobody claims what is not marked free. */
+    /* Ours alone until it is released: no thread claims what is not marked free. */
     atomic_store(&pool->slots[opened].state, SLOT_BUSY);
     return (int)opened;
   }
@@ -316,7 +317,7 @@ static int claim(struct channel_pool *pool, enum channel_use use) {
       channel_release(pool, slot);
     else if (use == CHANNEL_WAIT)
       return -1;
-    /* Announced first and looked then: whoever releases one either sees us waiting or is seen. */
+    /* Announced first and looked then: a thread that releases a channel either sees us waiting, or we see the channel. */
     atomic_fetch_add(&pool->waiting, 1);
     unsigned released = atomic_load(&pool->released);
     slot = claim_opened(pool, first, limit, 1);

@@ -23,8 +23,8 @@ struct reply {
   uint8_t body[REPLY_BODY_MAX + 1]; /* text is zero-terminated */
 };
 
-/* What a channel is claimed for. Stores are made with all signals blocked, so whoever has the first channel, which is
- * theirs alone and always connected, gives it back soon: without a descriptor for a further one they wait for it. */
+/* What a channel is claimed for. Stores are made with all signals blocked, so the holder of the first channel, which
+ * is for stores alone and always connected, gives it back soon: without a descriptor for a further one, stores wait for it. */
 enum channel_use {
   CHANNEL_STORE = 0, /* a store or a publication */
   CHANNEL_WAIT = 1,  /* a request that may wait for others */

@@ -33,7 +33,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "trap/capture.h"
+#include "trap/syscall.h"
 #include "link/thread.h"
 
 #define CHILD_STACK_BYTES (32u << 10)

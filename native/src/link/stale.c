@@ -22,7 +22,7 @@
 
 #define PATH_SIZE sizeof(((struct sockaddr_un *)0)->sun_path)
 
-/* Whether somebody listens at the socket. Does not wait: one whose queue is full is there. */
+/* Whether a process listens at the socket. Does not wait: a listener whose queue is full counts. */
 static int has_listener(const char *path) {
   struct sockaddr_un address = {.sun_family = AF_UNIX};
   strcpy(address.sun_path, path);
@@ -33,7 +33,7 @@ static int has_listener(const char *path) {
   return !refused;
 }
 
-/* The lock, if nobody has it at the moment; it is then the file of that name. `flags`: O_CREAT to make it. Or -1. */
+/* Takes the lock if it is free; it is then the file of that name. `flags`: O_CREAT to make it. A descriptor, or -1. */
 static int try_lock(const char *path, int flags) {
   int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | flags, 0600);
   if (fd < 0)
@@ -46,8 +46,8 @@ static int try_lock(const char *path, int flags) {
   return -1;
 }
 
-/* Removes the socket with this stem, if nobody listens there, and its lock. Whoever gets the lock removes both: of two
- * who sweep at once one has it, whichever of the two files it came by. Under the lock no library starts an arbiter. */
+/* Removes the socket with this stem, if no process listens there, and its lock. The process that gets the lock removes both: of
+ * two that sweep at once one has it, whichever of the two files it came by. Under the lock no library starts an arbiter. */
 static void remove_pair(const char *path, size_t stem) {
   char lock_path[PATH_SIZE], socket_path[PATH_SIZE];
   snprintf(lock_path, sizeof lock_path, "%.*s.lock", (int)stem, path);

@@ -4,7 +4,7 @@
 
 #pragma GCC visibility push(hidden)
 
-/* Removes the sockets nobody listens at and the locks nobody holds from the directory, except `keep`, a path in it. */
+/* Removes sockets without a listener and locks without a holder from the directory, except `keep`, a path in it. */
 void stale_remove(const char *keep);
 
 #pragma GCC visibility pop

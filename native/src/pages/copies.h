@@ -5,7 +5,7 @@
 #ifndef DSM_COPIES_H
 #define DSM_COPIES_H
 
-#include "pages/pages.h"
+#include "pages/state.h"
 
 /* Most pages opened by one fault when a process writes one page after the other. */
 #define PAGES_RUN_MAX 64u

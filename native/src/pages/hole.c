@@ -95,7 +95,7 @@ int hole_dig(struct pages *pages, void *address, size_t size, int *id) {
   uint64_t before;
   pages_lock_blocking_signals(pages, &before);
   wanted.whole_pages = pages->link->direct;
-  /* Whoever leaves has dropped the holes already, or waits for the lock to do it. */
+  /* A leaving thread has dropped the holes already, or waits for the lock to do it. */
   int status = link_check(pages->link);
   if (status == DSM_OK)
     status = copies_prepare(pages);

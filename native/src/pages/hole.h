@@ -12,7 +12,7 @@
 
 #include <stddef.h>
 
-#include "pages/pages.h"
+#include "pages/state.h"
 
 #pragma GCC visibility push(hidden)
 

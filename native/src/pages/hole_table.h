@@ -2,7 +2,7 @@
 #ifndef DSM_HOLE_TABLE_H
 #define DSM_HOLE_TABLE_H
 
-#include "pages/pages.h"
+#include "pages/state.h"
 
 #pragma GCC visibility push(hidden)
 

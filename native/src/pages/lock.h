@@ -9,7 +9,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "pages/pages.h"
+#include "pages/state.h"
 #include "trap/signals.h"
 
 static inline void pages_lock(struct pages *pages) {

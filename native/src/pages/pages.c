@@ -156,7 +156,7 @@ static int close_pages(const struct pages *pages, uint64_t from, uint64_t to) {
 
 void pages_close_direct(struct pages *pages) {
   uint64_t before;
-  /* Until now no store has needed dsm's handlers: whoever has replaced them unseen has not been noticed. */
+  /* Until now no store has needed dsm's handlers: they may have been replaced by a call that dsm did not see. */
   if (pages->link->direct) dsm_actions_retake();
   pages_lock_blocking_signals(pages, &before);
   if (pages->link->direct) {

@@ -8,7 +8,7 @@
 #ifndef DSM_PUBLICATION_H
 #define DSM_PUBLICATION_H
 
-#include "pages/pages.h"
+#include "pages/state.h"
 #include "pages/runs.h"
 
 struct publication {

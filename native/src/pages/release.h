@@ -7,7 +7,7 @@
 #ifndef DSM_RELEASE_H
 #define DSM_RELEASE_H
 
-#include "pages/pages.h"
+#include "pages/state.h"
 
 /* Captured stores to a page after which it is opened. Structures with a lock or a counter in them are rarely stored to so
  * often between two synchronising operations; arrays are. */

@@ -141,9 +141,9 @@ static int await(struct ring *ring, unsigned n) {
 static int take_lock(struct ring *ring) {
   _Atomic uint32_t *lock = word(ring, WIRE_RING_LOCK);
   for (unsigned n = 0;; n++) {
-    uint32_t nobody = 0;
+    uint32_t expected = 0;
     if (atomic_load_explicit(lock, memory_order_relaxed) == 0 &&
-        atomic_compare_exchange_strong(lock, &nobody, ring->number))
+        atomic_compare_exchange_strong(lock, &expected, ring->number))
       return 0;
     if (await(ring, n) != 0)
       return -1;

@@ -1,10 +1,10 @@
 /* The ring in which the processes of a node queue their stores, under the order `pipelined`. src/core/replica/store-ring.ts is the
- * arbiter's end, and says what is kept; protocol.ts has the layout.
+ * arbiter's end, and says what is kept; link/wire.h has the layout.
  *
  * A store takes the ring's lock, writes its record (the frame that will be ordered, and the bytes that were there
  * before), moves the tail, writes the bytes into the map through an alias, and gives the lock back. From then on all
- * processes of the node see it. Whoever dies in between has stored either all or nothing: the arbiter completes what lies
- * before the tail, and knows nothing of what lies behind it. */
+ * processes of the node see it. A process that dies in between has stored either all or nothing: the arbiter completes
+ * what lies before the tail, and ignores what lies behind it. */
 #ifndef DSM_RING_H
 #define DSM_RING_H
 
@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #include "link/arbiter_link.h"
-#include "trap/region.h"
+#include "trap/sink.h"
 
 struct ring {
   struct arbiter_link *link;

@@ -154,7 +154,7 @@ struct form {
 static const struct form forms[256] = {FORMS_64(0), FORMS_64(64), FORMS_64(128), FORMS_64(192)};
 
 /* Appends the bytes of `word` that the mask has. May write 8 bytes whatever their number. Without a branch but the one
- * that is hardly ever taken: which masks come is anybody's guess, and a wrong guess costs more than all of this. */
+ * that is hardly ever taken: which masks come cannot be predicted, and a mispredicted branch costs more than all of this. */
 static inline uint8_t *pack(uint8_t *to, uint64_t word, uint8_t mask) {
   struct form form = forms[mask];
   uint8_t *end = to + form.count;

@@ -39,7 +39,7 @@ uint32_t runs_apply(uint8_t *map, const uint8_t *runs, uint32_t size, int vbmi2)
 
 #pragma GCC visibility pop
 
-/* Applies well-formed runs to a map that nobody else writes to. Every aligned word is written once, as a whole. Returns
+/* Applies well-formed runs to a map that no other thread writes to. Every aligned word is written once, as a whole. Returns
  * how many bytes they change. Called from TypeScript. */
 __attribute__((visibility("default"))) uint32_t dsm_apply_runs(uint8_t *map, const uint8_t *runs, uint32_t size);
 

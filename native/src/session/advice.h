@@ -1,5 +1,5 @@
-/* Advice while a program runs: whoever stores thousands of times a second to the same few pages, one trap each, is told
- * once that publishing them together would be faster.
+/* Advice while a program runs: a process that stores thousands of times a second to the same few pages, one trap each, is
+ * told once that publishing them together would be faster.
  *
  * A store that is noted costs a few loads and stores of its own process's memory. They are not atomic together: threads
  * that store at the same time may lose a count, which only makes the advice come a little later. */

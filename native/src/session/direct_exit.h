@@ -11,11 +11,13 @@
 
 #include <stdatomic.h>
 
-#include <dsm/dsm.h>
-#include "link/channel.h"
+#include "link/arbiter_link.h"
+#include "pages/pages.h"
 
 struct direct_exit {
-  int on;               /* there is a thread; written before it begins */
+  struct arbiter_link *link;
+  struct pages *pages;
+  int is_on;            /* there is a thread; written before it begins */
   atomic_uint over;     /* futex: 1 when it has read the last frame there is */
   int failed;           /* the connection ended without an answer */
   struct reply *answer; /* where the answer to LEAVE is to be, written before that is sent */
@@ -23,14 +25,14 @@ struct direct_exit {
 
 #pragma GCC visibility push(hidden)
 
-/* Begins to wait, and tells the arbiter so. A status, with its words kept. */
-int direct_exit_begin(dsm_session *session);
+/* Starts the thread, and tells the arbiter that this process waits. A status, with its words kept. */
+int direct_exit_begin(struct direct_exit *exit, struct arbiter_link *link, struct pages *pages);
 
-/* Sends LEAVE on the main connection and waits for the answer. 0, or -1: it has ended. */
-int direct_exit_leave(dsm_session *session, const struct wire_header *leave, struct reply *answer);
+/* Sends LEAVE on the main connection and waits for the answer. 0, or -1: the connection has ended. */
+int direct_exit_leave(struct direct_exit *exit, const struct wire_header *leave, struct reply *answer);
 
-/* Ends the connection and the thread, if they have not ended and if there is one: its descriptor may be closed then. */
-void direct_exit_stop(dsm_session *session);
+/* Ends the connection and the thread, if there is one and it has not ended: its descriptor may be closed then. */
+void direct_exit_stop(struct direct_exit *exit);
 
 #pragma GCC visibility pop
 

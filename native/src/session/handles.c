@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "trap/region.h"
 #include "trap/signals.h"
 
 static pthread_mutex_t sessions_lock = PTHREAD_MUTEX_INITIALIZER;

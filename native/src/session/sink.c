@@ -55,7 +55,7 @@ static int sink_fault(void *context, uintptr_t address, int atomic) {
   return opened;
 }
 
-/* A store into a hole that finds no page, and nothing else, is not the arbiter's fault. */
+/* The only failure of a store that is not the arbiter's: a hole without a page. */
 static void say_no_page(void) {
   static const char text[] = "dsm: no memory for a page of a hole, or no room for one more mapping: the store cannot be kept\n";
   say(text, sizeof text - 1);

@@ -2,7 +2,7 @@
 #ifndef DSM_SESSION_SINK_H
 #define DSM_SESSION_SINK_H
 
-#include "trap/region.h"
+#include "trap/sink.h"
 
 #pragma GCC visibility push(hidden)
 

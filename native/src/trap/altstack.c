@@ -9,7 +9,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "trap/capture.h"
+#include "trap/syscall.h"
 #include "trap/region.h"
 
 #ifndef AT_MINSIGSTKSZ

@@ -4,8 +4,8 @@
  * map, which is read-only, or has too little room, the kernel ends the process at once and no handler can say why. So:
  *
  * - a thread that has no alternate stack is given one of these: the one that opens a session there and then, any other
- *   with its first captured store. Then its stack may lie in the map: whoever makes a stack there (makecontext) has stored
- *   to it before it runs on it;
+ *   with its first captured store. Then its stack may lie in the map: a thread that makes a stack there (makecontext) has
+ *   stored to it before it runs on it;
  * - an alternate stack that lies in the map, or is too small for two frames and their handlers, is remembered and shown to
  *   the program as its own (sigaltstack, stacks.c), and one of these, at least as large, is used in its place.
  *

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <sys/syscall.h>
 
-#include "trap/capture.h"
+#include "trap/syscall.h"
 
 #define MAPS_BYTES 8192u /* more than the longest line: a path has at most 4096 bytes */
 

@@ -1,17 +1,21 @@
 /* Capturing a store, class by class. Each function works out which bytes the instruction would write where, gives them
  * to the region's sink, and then - only then - changes the registers as the instruction does. An operand that reaches
- * over the edge of the map is a fault of the program's: half of it would be nobody's. */
+ * over the edge of the map is a fault of the program's: half of it would lie in no region. */
 #include "trap/capture.h"
-#include "trap/tool.h"
 
 #include <string.h>
 
 #include "trap/alu.h"
+#include "trap/decode.h"
+#include "trap/frame.h"
+#include "trap/guard.h"
+#include "trap/operand.h"
+#include "trap/step.h"
+#include "trap/string_instruction.h"
+#include "trap/tool.h"
 
-#define ERROR_BIT_PRESENT 1
 /* Of those with large variables: where all were one function, the others would need their room, too. */
 #define OWN_FRAME __attribute__((noinline))
-#define RUNS_OF_64_BYTES 32 /* most runs that 64 bits can choose */
 
 static void advance(const struct dsm_fault *f, const struct dsm_insn *insn) {
   f->regs[REG_RIP] = (greg_t)(insn->rip + insn->length);
@@ -20,11 +24,6 @@ static void advance(const struct dsm_fault *f, const struct dsm_insn *insn) {
 static enum dsm_outcome unsupported(struct dsm_fault *f, const char *why) {
   f->why = why;
   return DSM_OUTCOME_UNSUPPORTED;
-}
-
-bool dsm_in_region(const struct dsm_fault *f, uintptr_t address, size_t length) {
-  uintptr_t offset = address - f->region->base;
-  return offset < f->region->size && length <= f->region->size - offset;
 }
 
 /* Whether the operand is in the map and holds the address that faulted. */
@@ -38,35 +37,9 @@ static enum dsm_outcome misplaced(struct dsm_fault *f, uintptr_t address, size_t
   return dsm_crosses_edge(f, address);
 }
 
-enum dsm_outcome dsm_crosses_edge(struct dsm_fault *f, uintptr_t address) {
-  uintptr_t end = f->region->base + f->region->size;
-  f->why = "it crosses the edge of the map";
-  if (address - f->region->base >= f->region->size) return DSM_OUTCOME_CHAIN; /* it begins before the map */
-  f->info->si_code = SEGV_MAPERR;
-  f->info->si_addr = (void *)end;
-  f->regs[REG_CR2] = (greg_t)end;
-  f->regs[REG_ERR] &= ~(greg_t)ERROR_BIT_PRESENT;
-  return DSM_OUTCOME_CHAIN;
-}
-
 static int publish(const struct dsm_fault *f, uintptr_t address, const void *bytes, uint32_t length) {
   struct dsm_run run = {.offset = address - f->region->base, .length = length, .bytes = bytes};
   return f->region->sink->store(f->region->context, &run, 1);
-}
-
-int dsm_publish_chosen(const struct dsm_fault *f, uintptr_t address, const uint8_t *bytes, uint64_t written) {
-  struct dsm_run runs[RUNS_OF_64_BYTES];
-  uint32_t count = 0;
-  uint64_t offset = address - f->region->base;
-  for (unsigned i = 0; i < 64 && written >> i != 0;) {
-    i += (unsigned)__builtin_ctzll(written >> i);
-    uint64_t rest = ~(written >> i);
-    unsigned length = rest == 0 ? 64 : (unsigned)__builtin_ctzll(rest);
-    if (length > 64 - i) length = 64 - i;
-    runs[count++] = (struct dsm_run){.offset = offset + i, .length = length, .bytes = bytes + i};
-    i += length;
-  }
-  return count == 0 ? 0 : f->region->sink->store(f->region->context, runs, count);
 }
 
 /* The whole of a plain store. */

@@ -13,7 +13,7 @@
 #define PAGE_BYTES 4096u
 
 /* One cached instruction. `version` is odd while a thread writes the entry; a reader that finds it odd, or changed
- * after it has copied the words, decodes for itself. Nobody ever waits. */
+ * after it has copied the words, decodes for itself. No thread ever waits. */
 struct entry {
   uint64_t version;
   uint64_t words[INSN_WORDS];

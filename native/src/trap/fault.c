@@ -6,6 +6,8 @@
  *
  * What is not dsm's goes to the program's own action (signal_action.c). SIGBUS is handled for the guarded copy's sake
  * alone. */
+#include "trap/fault.h"
+
 #include <errno.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -13,20 +15,20 @@
 
 #include "trap/altstack.h"
 #include "trap/capture.h"
+#include "trap/decode.h"
+#include "trap/frame.h"
+#include "trap/guard.h"
+#include "trap/region.h"
+#include "trap/region_entry.h"
 #include "trap/signals.h"
+#include "trap/step.h"
+#include "trap/syscall.h"
 #include "trap/tool.h"
 
 #define SYSTEM_CALL_SIGSET_BYTES 8
 #define TRAP_NUMBER_PROTECTION 13
 #define TRAP_NUMBER_PAGE_FAULT 14
 #define ERROR_BIT_WRITE 2
-
-long dsm_syscall(long number, long a, long b, long c, long d) {
-  long result;
-  register long r10 __asm__("r10") = d;
-  __asm__ volatile("syscall" : "=a"(result) : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10) : "rcx", "r11", "memory");
-  return result;
-}
 
 /* ---- messages and endings ---- */
 
@@ -64,57 +66,6 @@ static _Noreturn void die(int signo) {
   dsm_syscall(SYS_tgkill, getpid(), dsm_syscall(SYS_gettid, 0, 0, 0, 0), signo, 0);
   dsm_syscall(SYS_rt_sigprocmask, SIG_UNBLOCK, (long)&mask, 0, SYSTEM_CALL_SIGSET_BYTES);
   for (;;) dsm_syscall(SYS_exit_group, 128 + signo, 0, 0, 0);
-}
-
-/* ---- copying memory that may not be there ---- */
-
-/* rdi: to, rsi: from, rdx: length, rcx: guard. rep movsb leaves in rcx what is left to copy, and a fault of its is
- * resumed behind it by guard_hit. Returns what is left. */
-extern const char dsm_guarded_copy_at[], dsm_guarded_copy_after[];
-__asm__(
-    ".pushsection .text\n"
-    ".type dsm_guarded_copy_run, @function\n"
-    ".hidden dsm_guarded_copy_run, dsm_guarded_copy_at, dsm_guarded_copy_after\n"
-    ".globl dsm_guarded_copy_run, dsm_guarded_copy_at, dsm_guarded_copy_after\n"
-    "dsm_guarded_copy_run:\n"
-    "  mov %rcx, %r8\n"
-    "  mov %rdx, %rcx\n"
-    "dsm_guarded_copy_at:\n"
-    "  rep movsb\n"
-    "dsm_guarded_copy_after:\n"
-    "  mov %rcx, %rax\n"
-    "  ret\n"
-    ".size dsm_guarded_copy_run, . - dsm_guarded_copy_run\n"
-    ".popsection\n");
-
-static bool guard_hit(int signo, const siginfo_t *info, ucontext_t *context) {
-  greg_t *regs = context->uc_mcontext.gregs;
-  if ((uint64_t)regs[REG_RIP] != (uint64_t)dsm_guarded_copy_at) return false;
-  struct dsm_guard *guard = (struct dsm_guard *)regs[REG_R8];
-  guard->signo = signo;
-  guard->code = info->si_code;
-  guard->address = (uint64_t)info->si_addr;
-  guard->error = (uint64_t)regs[REG_ERR];
-  regs[REG_RIP] = (greg_t)dsm_guarded_copy_after;
-  return true;
-}
-
-size_t dsm_guarded_copy(void *to, const void *from, size_t length, struct dsm_guard *guard) {
-  uint64_t mask = 1ull << (SIGSEGV - 1) | 1ull << (SIGBUS - 1), old;
-  guard->signo = 0;
-  dsm_syscall(SYS_rt_sigprocmask, SIG_UNBLOCK, (long)&mask, (long)&old, SYSTEM_CALL_SIGSET_BYTES);
-  size_t left = dsm_guarded_copy_run(to, from, length, guard);
-  dsm_syscall(SYS_rt_sigprocmask, SIG_SETMASK, (long)&old, 0, SYSTEM_CALL_SIGSET_BYTES);
-  return left;
-}
-
-enum dsm_outcome dsm_fault_becomes(struct dsm_fault *fault, const struct dsm_guard *guard) {
-  fault->info->si_signo = guard->signo;
-  fault->info->si_code = guard->code;
-  fault->info->si_addr = (void *)guard->address;
-  fault->regs[REG_CR2] = (greg_t)guard->address;
-  fault->regs[REG_ERR] = (greg_t)guard->error;
-  return DSM_OUTCOME_CHAIN;
 }
 
 /* ---- the handlers ---- */
@@ -218,7 +169,7 @@ static __attribute__((noinline)) bool end_step(const siginfo_t *info, ucontext_t
 static void on_fault(int signo, siginfo_t *info, void *context_pointer) {
   bool direct = CALLED_BY_KERNEL(context_pointer);
   ucontext_t *context = context_pointer;
-  if ((info->si_code > 0 && guard_hit(signo, info, context)) || tool_probe_hit(context)) return;
+  if ((info->si_code > 0 && dsm_guard_hit(signo, info, context)) || tool_probe_hit(context)) return;
   int saved_errno = errno, chain_as = signo;
   struct dsm_fault fault = {
       .context = context,

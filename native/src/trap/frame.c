@@ -5,7 +5,8 @@
 #include <string.h>
 #include <sys/syscall.h>
 
-#include "trap/capture.h"
+#include "trap/frame.h"
+#include "trap/syscall.h"
 
 #define FXSAVE_XMM 160        /* offset of xmm0 in the FXSAVE area */
 #define FXSAVE_SOFTWARE 464   /* offset of the kernel's own bytes in it: struct _fpx_sw_bytes */

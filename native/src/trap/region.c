@@ -1,5 +1,5 @@
 /* The region table. Lookups take no lock: a thread enters a region by counting itself in and then looking whether the
- * region is still what it was; whoever changes a region does so first and then waits for the count to reach zero. */
+ * region is still what it was; a thread that changes a region does so first and then waits for the count to reach zero. */
 #include "trap/region.h"
 
 #include <errno.h>
@@ -9,7 +9,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "trap/capture.h"
+#include "trap/region_entry.h"
+#include "trap/step.h"
+#include "trap/syscall.h"
 #include "trap/tool.h"
 
 #define REGIONS_MAX 64
@@ -68,7 +70,7 @@ void dsm_region_exit(struct dsm_region *region) {
   }
 }
 
-/* Waits until nobody is inside. In a forked child the threads that were are not there: nothing to wait for. */
+/* Waits until no thread is inside. In a forked child the threads that were are not there: nothing to wait for. */
 static void drain(struct dsm_region *r) {
   if (r->owner != dsm_process_token()) return;
   uint32_t inside;
@@ -77,7 +79,7 @@ static void drain(struct dsm_region *r) {
   }
 }
 
-/* Low first: whoever sees the new high must not miss the region for the old low. */
+/* Low first: a thread that sees the new high must not miss the region for the old low. */
 static void widen_bounds(uintptr_t low, uintptr_t high) {
   uintptr_t seen = __atomic_load_n(&dsm_regions_low, __ATOMIC_RELAXED);
   while (low < seen && !__atomic_compare_exchange_n(&dsm_regions_low, &seen, low, true, __ATOMIC_SEQ_CST,
@@ -129,7 +131,7 @@ void dsm_region_leave(int index) {
 void dsm_region_remove(int index) {
   if (index < 0 || index >= REGIONS_MAX) return;
   struct dsm_region *r = &regions[index];
-  __atomic_store_n(&r->state, DSM_REGION_ADDING, __ATOMIC_SEQ_CST); /* nobody enters, nobody takes the entry */
+  __atomic_store_n(&r->state, DSM_REGION_ADDING, __ATOMIC_SEQ_CST); /* no thread enters or takes the entry */
   drain(r);
   __atomic_store_n(&r->base, 0, __ATOMIC_RELAXED);
   __atomic_store_n(&r->size, 0, __ATOMIC_RELAXED);

@@ -23,7 +23,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "trap/capture.h"
+#include "trap/syscall.h"
 #include "base/next.h"
 
 #define EXPORT __attribute__((weak, visibility("default")))
@@ -177,7 +177,7 @@ static void raise_here(int signo) {
   dsm_syscall(SYS_tgkill, getpid(), self(), signo, 0);
 }
 
-/* A SIGSEGV that came while the program had it blocked, or a SIGSTKFLT that somebody sent. */
+/* A SIGSEGV that came while the program had it blocked, or a SIGSTKFLT that was sent. */
 static void on_stand_in(int signo, siginfo_t *info, void *context) {
   int saved_errno = errno;
   if (info->si_errno == STAND_IN_MARK && info->si_code <= 0) {

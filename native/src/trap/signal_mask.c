@@ -34,14 +34,15 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "trap/capture.h"
+#include "trap/region.h"
+#include "trap/syscall.h"
 #include "base/next.h"
 
 #define EXPORT __attribute__((weak, visibility("default")))
 #define SET_BYTES 8 /* of a sigset_t that the kernel looks at */
 #define SEGV DSM_SIGNAL_BIT(SIGSEGV)
 #define STAND_IN DSM_SIGNAL_BIT(DSM_STAND_IN)
-/* Of thread cancellation and setuid(): the C library lets nobody block them. */
+/* Of thread cancellation and setuid(): the C library never blocks them. */
 #define GLIBC_OWN (DSM_SIGNAL_BIT(32) | DSM_SIGNAL_BIT(33))
 #define NEIGHBOURS (DSM_SIGNAL_BIT(SIGTERM) | DSM_SIGNAL_BIT(SIGCHLD))
 

@@ -12,12 +12,14 @@
  * exceptions.
  *
  * During the step every signal but that of the end is blocked. The instruction has no other memory operand (those that have
- * are emulated in capture.c and string.c), and the copy's address agrees with the original's modulo 64, so it meets
+ * are emulated in capture.c and string_instruction.c), and the copy's address agrees with the original's modulo 64, so it meets
  * no fault the original would not have met. An unmasked SIMD exception (vcvtps2ph) ends the process by SIGFPE even if
  * there is a handler.
  *
  * Which bytes were written: all, or for instructions that may leave some alone, those that come out the same when the
  * instruction is run a second time over the complement of the first background. */
+#include "trap/step.h"
+
 #include <linux/futex.h>
 #include <signal.h>
 #include <string.h>
@@ -25,7 +27,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "trap/capture.h"
+#include "trap/frame.h"
+#include "trap/operand.h"
+#include "trap/region_entry.h"
+#include "trap/syscall.h"
 #include "trap/tool.h"
 
 #define CODE_BYTES 256u /* of code a slot has; a copy is at most 15 bytes, and the end */

@@ -3,9 +3,14 @@
  * At most DSM_SLOT_BYTES are done for one fault; then the registers stand as the processor leaves them between two
  * elements and the instruction, run again, faults again or goes on by itself (in a hole, or behind the map). So a long
  * copy lets signals in between as it does on bare hardware. */
+#include "trap/string_instruction.h"
+
 #include <string.h>
 
-#include "trap/capture.h"
+#include "trap/frame.h"
+#include "trap/guard.h"
+#include "trap/operand.h"
+#include "trap/step.h"
 
 #define EFLAGS_DIRECTION 0x400
 #define PAGE_BYTES 4096u
