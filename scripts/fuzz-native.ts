@@ -4,34 +4,16 @@
  */
 import { mkdir } from "node:fs/promises";
 import { availableParallelism } from "node:os";
-import { basename, join } from "node:path";
+import { dirname, join, relative } from "node:path";
 import { command, compiler, files, nativeBuild, replaceFile, root, withBuildLock } from "./steps.ts";
 import { xedKit } from "./xed.ts";
 
-const CAPTURE = [
-  "altstack",
-  "alu",
-  "breakpoint",
-  "capture",
-  "crash_record",
-  "decode",
-  "fault",
-  "frame",
-  "region",
-  "signal_action",
-  "signal_mask",
-  "step",
-  "string",
-  "tool",
-];
-
-/** The library's sources that each target needs. */
+/** The library's sources that each target needs, as patterns below native/src. */
 export const TARGETS: Readonly<Record<string, readonly string[]>> = {
-  channel: ["channel"],
-  decode: CAPTURE,
-  capture: CAPTURE,
-  // All of the library.
-  open: [],
+  channel: ["link/channel.c"],
+  decode: ["trap/*.c"],
+  capture: ["trap/*.c"],
+  open: ["**/*.c"],
 };
 
 const FLAGS = "-std=gnu11 -D_GNU_SOURCE= -g -O1 -fPIC -fvisibility=hidden -Wall -Wextra -Werror".split(" ");
@@ -62,12 +44,17 @@ export async function buildTargets(engine: Engine, names: readonly string[]): Pr
     const folder = join(nativeBuild, "fuzz", engine);
     const cc = engine === "driver" ? compiler() : "clang";
     const [cover, fuzzer] = engine === "driver" ? [[], []] : [["-fsanitize=fuzzer-no-link"], ["-fsanitize=fuzzer"]];
-    const library = [...(await files("native/src/*.c")), "native/fuzz/arbiter.c"];
-    const sourcesOf = (name: string): string[] => [
-      `native/fuzz/${name}.c`,
-      ...(TARGETS[name]?.length === 0 ? library : (TARGETS[name] ?? []).map((source) => `native/src/${source}.c`)),
-      ...(engine === "driver" ? ["native/fuzz/driver.c"] : []),
-    ];
+    const lists = new Map<string, string[]>();
+    for (const name of names) {
+      lists.set(name, [
+        `native/fuzz/${name}.c`,
+        ...(await files(...(TARGETS[name] ?? []).map((pattern) => `native/src/${pattern}`))),
+        // The whole library joins sessions: a scripted arbiter answers it.
+        ...(name === "open" ? ["native/fuzz/arbiter.c"] : []),
+        ...(engine === "driver" ? ["native/fuzz/driver.c"] : []),
+      ]);
+    }
+    const sourcesOf = (name: string): string[] => lists.get(name) ?? [];
     const sources = [...new Set(names.flatMap(sourcesOf))];
     const objects = await compile([cc, ...FLAGS, ...SANITIZERS, ...cover, ...include(kit)], folder, sources);
     const programs = new Map<string, string>();
@@ -89,16 +76,17 @@ export async function buildThreads(): Promise<string> {
     const folder = join(nativeBuild, "fuzz", "threads-objects");
     // Maps are to lie where ThreadSanitizer lets programs have memory: in a copy of the sources they do.
     const copy = join(folder, "src");
-    await mkdir(copy, { recursive: true });
-    for (const source of await files("native/src/*.[ch]")) {
+    for (const source of await files("native/src/**/*.[ch]")) {
       const text = await Bun.file(join(root, source)).text();
       const moved = text.replace(/(#define WIRE_ADDRESS_FIRST) 0x[0-9a-f]+ull/, "$1 0x7ea000000000ull");
-      await replaceFile(join(copy, basename(source)), moved);
+      const path = join(copy, relative("native/src", source));
+      await mkdir(dirname(path), { recursive: true });
+      await replaceFile(path, moved);
     }
     // It warns of fences, which it does not know: see threads.c.
     const options = [...FLAGS, "-fsanitize=thread", "-Wno-tsan", `-I${kit}/include`, "-Inative/include", `-I${copy}`];
     const cc = [compiler(), ...options];
-    const library = (await files("native/src/*.c")).map((source) => join(copy, basename(source)));
+    const library = (await files("native/src/**/*.c")).map((source) => join(copy, relative("native/src", source)));
     const sources = [...library, "native/fuzz/arbiter.c", "native/fuzz/threads.c"];
     const objects = await compile(cc, folder, sources);
     const path = join(nativeBuild, "fuzz", "threads");

@@ -3,7 +3,7 @@
  * `gcc prog.c -ldsm -lpthread -lrt -lxed`, and libxed.a beside them, all in native/build/.
  *
  * Seen from outside is what is declared with default visibility: the public headers, what the TypeScript client needs
- * (attach.h), and read() and its relatives (interpose.c). libdsm.so has XED inside; libdsm.a does not, because programs
+ * (api/attach.h), and read() and its relatives (interpose/). libdsm.so has XED inside; libdsm.a does not, because programs
  * written for libdsm name -lxed themselves. All run with glibc 2.28 and later, and their bytes do not depend on where
  * they were built.
  */
@@ -32,7 +32,7 @@ const compileFlags = [
   ..."-std=gnu11 -D_GNU_SOURCE= -O2 -g -fPIC -fno-plt -fvisibility=hidden -Wall -Wextra -Werror".split(" "),
   "-Inative/include",
   "-Inative/src",
-  ..."-include native/src/glibc.h".split(" "),
+  ..."-include native/src/base/glibc.h".split(" "),
   `-ffile-prefix-map=${root}=.`,
 ];
 // No soname: `dsm install` lets programs ask for the library by its full path, which a soname would replace.
@@ -47,13 +47,13 @@ export async function buildNative(): Promise<string> {
   return withBuildLock(async () => {
     const kit = await xedKit();
     const cc = compiler();
-    const sources = await files("native/src/*.c");
+    const sources = await files("native/src/**/*.c");
     if (sources.length === 0) throw new BuildError("native/src has no C files");
     await runStep({
       name: "libdsm",
       inputs: [
         ...sources,
-        ...(await files("native/src/*.h", "native/include/**/*.h", "scripts/native.ts", "scripts/glibc.ts")),
+        ...(await files("native/src/**/*.h", "native/include/**/*.h", "scripts/native.ts", "scripts/glibc.ts")),
       ],
       facts: [await command([cc, "--version"]), await fingerprint([join(kit, "lib/libxed.a")])],
       outputs: ["libdsm.so", "libdsm.so.debug", "libdsm-runs.so", "libdsm.a", "libxed.a"].map(
@@ -69,7 +69,7 @@ async function compile(cc: string, kit: string, sources: string[]): Promise<void
   const part = join(nativeBuild, "part");
   await rm(part, { recursive: true, force: true });
   await mkdir(part, { recursive: true });
-  const objectOf = (source: string) => join(part, `${basename(source, ".c")}.o`);
+  const objectOf = (source: string) => join(part, `${source.replace(/^native\/src\/|\.c$/g, "").replaceAll("/", "-")}.o`);
 
   const waiting = [...sources];
   const bar = stepProgress("libdsm", sources.length);
@@ -95,11 +95,11 @@ async function compile(cc: string, kit: string, sources: string[]): Promise<void
 
   // What arbiter and server use of it, which is little.
   const runs = join(part, "libdsm-runs.so");
-  await command([cc, ...linkFlags, "-s", "-o", runs, objectOf("native/src/runs.c")]);
+  await command([cc, ...linkFlags, "-s", "-o", runs, objectOf("native/src/pages/runs.c")]);
   await checkGlibc([so, runs]);
 
   // What stands in front of calls that a static program has once is in the shared library alone.
-  const once = ["libc_outputs", "notify_threads"].map((name) => objectOf(`native/src/${name}.c`));
+  const once = ["libc_outputs", "notify_threads"].map((name) => objectOf(`native/src/interpose/${name}.c`));
   const archived = objects.filter((object) => !once.includes(object));
   // One object in which hidden symbols are local, so that none of them can clash with a program's own names.
   await command([cc, "-r", "-nostdlib", "-o", whole, ...archived]);

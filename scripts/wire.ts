@@ -1,6 +1,6 @@
 /**
  * What is generated from the tables of src/core/wire: at.ts, the places of all fields by name, for TypeScript, and
- * native/src/wire.h for C. Both are committed, so that the sources can be read and compiled as they are; `--check` fails
+ * native/src/link/wire.h for C. Both are committed, so that the sources can be read and compiled as they are; `--check` fails
  * when one is stale.
  */
 import { join } from "node:path";
@@ -96,7 +96,7 @@ function namesInC(): Map<string, string[]> {
   return Map.groupBy(fieldOf.keys(), (name) => fieldOf.get(name) as string);
 }
 
-/** native/src/wire.h. */
+/** native/src/link/wire.h. */
 export function wireHeader(): string {
   const lines = [
     "/* Frame layouts. Generated from the tables of src/core/wire by scripts/wire.ts: do not edit. */",
@@ -172,7 +172,7 @@ export function wireHeader(): string {
 
 const GENERATED: readonly { path: string; content: () => string }[] = [
   { path: join(root, "src/core/wire/at.ts"), content: fieldPlaces },
-  { path: join(root, "native/src/wire.h"), content: wireHeader },
+  { path: join(root, "native/src/link/wire.h"), content: wireHeader },
 ];
 
 async function isFresh({ path, content }: (typeof GENERATED)[number]): Promise<boolean> {
@@ -194,7 +194,7 @@ if (import.meta.main) {
   await runScript(async () => {
     if (!process.argv.includes("--check")) return writeWire();
     if (!(await wireIsFresh())) {
-      throw new BuildError("src/core/wire/at.ts or native/src/wire.h is stale: run `npm run build` and commit it.");
+      throw new BuildError("src/core/wire/at.ts or native/src/link/wire.h is stale: run `npm run build` and commit it.");
     }
   });
 }

@@ -14,7 +14,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-#include "region.h"
+#include "trap/region.h"
 
 #define BASE 0x2a0000000000ull
 #define PAGE 4096u

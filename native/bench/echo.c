@@ -6,7 +6,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-#include "../src/clock.h"
+#include "../src/base/clock.h"
 
 #define STORE_FRAME 48
 #define REPLY_FRAME 40

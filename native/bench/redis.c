@@ -9,7 +9,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "../src/clock.h"
+#include "../src/base/clock.h"
 
 static int connect_to(const char *place) {
   if (strchr(place, '/') != NULL) {

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "../src/clock.h"
+#include "../src/base/clock.h"
 
 /* Says what failed, and ends the program. */
 static inline void check(int status) {

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "fuzz.h"
-#include "spawn.h"
+#include "link/find_arbiter.h"
 
 static struct arbiter *the; /* one a program */
 static int listener;
@@ -91,11 +91,11 @@ static void publish(const uint8_t *body, uint32_t length) {
 }
 
 static void atomic(const struct wire_header *header, const uint8_t *body, uint8_t old[16]) {
-  CHECK(header->offset + header->length <= the->size && header->length <= 8);
+  CHECK(header->map_offset + header->width <= the->size && header->width <= 8);
   uint64_t value = 0, operand = 0, compare = 0;
-  memcpy(&value, the->map + header->offset, header->length);
-  memcpy(&operand, body, header->length);
-  memcpy(&compare, body + 16, header->length);
+  memcpy(&value, the->map + header->map_offset, header->width);
+  memcpy(&operand, body, header->width);
+  memcpy(&compare, body + 16, header->width);
   memcpy(old, &value, 8);
   switch (header->op) {
     case DSM_ATOMIC_ADD: value += operand; break;
@@ -106,8 +106,8 @@ static void atomic(const struct wire_header *header, const uint8_t *body, uint8_
     case DSM_ATOMIC_CMPXCHG: value = value == compare ? operand : value; break;
     default: value = 0 - value;
   }
-  memcpy(the->map + header->offset, &value, header->length);
-  the->map[the->size + header->offset / PAGE_BYTES] = 1;
+  memcpy(the->map + header->map_offset, &value, header->width);
+  the->map[the->size + header->map_offset / PAGE_BYTES] = 1;
 }
 
 /* Memory that the process shares with us; what it had before is its own from now on. */
@@ -117,7 +117,7 @@ static int lend(int fd, struct wire_header answer) {
   CHECK(lent_fd >= 0 && ftruncate(lent_fd, (off_t)(the->size + WIRE_STAGING_SIZE)) == 0);
   answer.kind = WIRE_REPLY;
   answer.size = sizeof answer;
-  answer.aux = 1;
+  answer.is_shared = 1;
   union {
     struct cmsghdr header;
     uint8_t bytes[CMSG_SPACE(sizeof(int))];
@@ -132,15 +132,15 @@ static int lend(int fd, struct wire_header answer) {
  * again. What others store meanwhile outside the holes is not copied: the tests do no such thing. */
 static void shadow(const struct wire_header *header) {
   static uint8_t holes[1024]; /* of each page */
-  uint64_t page = header->offset / PAGE_BYTES, from = header->offset, length = PAGE_BYTES;
-  CHECK(header->offset % PAGE_BYTES == 0 && header->offset < the->size && page < sizeof holes);
+  uint64_t page = header->page / PAGE_BYTES, from = header->page, length = PAGE_BYTES;
+  CHECK(header->page % PAGE_BYTES == 0 && header->page < the->size && page < sizeof holes);
   if (header->kind == WIRE_SHADOW) {
     if (holes[page]++ > 0) return;
   } else {
     CHECK(holes[page] > 0);
     if (--holes[page] == 0) return;
-    from += header->aux;
-    length = header->length;
+    from += header->hole_from;
+    length = header->hole_length;
   }
   CHECK(lent_fd >= 0 && pwrite(lent_fd, the->map + from, length, (off_t)from) == (ssize_t)length);
 }
@@ -163,21 +163,21 @@ static int perform(int fd, const struct wire_header *header, const uint8_t *body
   answer.seq = ++seq;
   switch (header->kind) {
     case WIRE_STORE:
-      CHECK(header->offset + header->length <= the->size);
-      memcpy(the->map + header->offset, body, header->length);
+      CHECK(header->map_offset + header->bytes_length <= the->size);
+      memcpy(the->map + header->map_offset, body, header->bytes_length);
       break;
     case WIRE_ATOMIC:
       atomic(header, body, old);
-      answer.length = sizeof old;
+      answer.body_length = sizeof old;
       break;
-    case WIRE_PUBLISH: publish(body, header->length); break;
+    case WIRE_PUBLISH: publish(body, header->runs_length); break;
     case WIRE_SHADOW:
     case WIRE_UNSHADOW: shadow(header); break;
-    case WIRE_SLEEP: answer.op = DSM_AGAIN; break;
+    case WIRE_SLEEP: answer.status = DSM_AGAIN; break;
     default: break; /* all else is granted */
   }
   arbiter_unlock();
-  return header->kind == WIRE_PUBLISH && header->op == 1 ? 0 : reply(fd, answer, old);
+  return header->kind == WIRE_PUBLISH && header->part == WIRE_PUBLISH_MORE ? 0 : reply(fd, answer, old);
 }
 
 static void *serve(void *descriptor) {

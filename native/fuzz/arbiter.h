@@ -4,8 +4,8 @@
 #ifndef ARBITER_H
 #define ARBITER_H
 
-#include "channel.h"
-#include "session.h"
+#include "link/channel.h"
+#include "session/session.h"
 
 struct arbiter {
   /* To be set. */

@@ -1,7 +1,7 @@
 /* Made-up faults: a random instruction at RIP, random registers and a random signal frame, answered by dsm_capture into
  * a sink that checks what it is given. Nothing of it is executed; of instructions that would be stepped the copy is
  * checked instead. */
-#include "capture.h"
+#include "trap/capture.h"
 
 #include <cpuid.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /* What the arbiter answers, cut anywhere: channel_receive gives the frames a plain reading of the bytes gives, an error
  * where they are none, and never touches memory outside the reply. And the way out: channel_writer sends exactly what
  * it was given. */
-#include "channel.h"
+#include "link/channel.h"
 
 #include <errno.h>
 #include <string.h>

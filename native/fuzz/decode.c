@@ -1,12 +1,12 @@
 /* Instruction bytes: dsm_decode agrees with XED on what is an instruction and how long it is, says of it only what
  * capture.c can rely on, reads no byte behind the instruction, and is never taken in by its cache. */
-#include "decode.h"
+#include "trap/decode.h"
 
 #include <string.h>
 #include <sys/mman.h>
 #include <xed/xed-interface.h>
 
-#include "alu.h"
+#include "trap/alu.h"
 #include "fuzz.h"
 #include "instructions.h"
 

@@ -67,7 +67,7 @@ const names = ["bulk", "burst", "capture", "echo", "empty", "local", "operations
 export async function compilePrograms(): Promise<void> {
   const flags = ["-std=gnu11", "-D_GNU_SOURCE=", "-O2", "-Wall", "-Wextra", "-Werror"];
   const library = ["-Inative/include", `-L${nativeBuild}`, `-Wl,-rpath,${nativeBuild}`, "-ldsm"];
-  const sources = await files("native/src/*.c");
+  const sources = await files("native/src/**/*.c");
   const kit = await xedKit();
   const extra: Record<string, string[]> = {
     // Reaches into the library, which shows its inner names to nobody.
@@ -81,7 +81,7 @@ export async function compilePrograms(): Promise<void> {
     command([cc, ...flags, `native/bench/${name}.c`, "-o", program(name), ...(extra[name] ?? library)]);
   const inputs = await files(
     "native/bench/*.[ch]",
-    "native/src/*.[ch]",
+    "native/src/**/*.[ch]",
     "native/include/**/*.h",
     "scripts/bench/bench.ts",
   );

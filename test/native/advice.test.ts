@@ -14,7 +14,7 @@ const program = join(folder, "advice");
 await command([
   ...[compiler(), ..."-std=gnu11 -D_GNU_SOURCE= -O2 -g -Wall -Wextra -Werror".split(" ")],
   ...["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"],
-  ...["-Inative/src", "native/src/advice.c", "test/native/advice_cases.c", "-lpthread", "-o", program],
+  ...["-Inative/src", "native/src/session/advice.c", "test/native/advice_cases.c", "-lpthread", "-o", program],
 ]);
 const cases = (await command([program])).trim().split("\n");
 

@@ -1,6 +1,6 @@
 /* When advice is due, with a clock of the test's. `advice_cases NAME` prints `ok` and exits 0, or fails; without a name
  * it lists the names. */
-#include "advice.h"
+#include "session/advice.h"
 
 #include <pthread.h>
 #include <stdio.h>

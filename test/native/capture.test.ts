@@ -3,25 +3,10 @@ import { afterAll, describe, expect, test } from "bun:test";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { command, compiler, root } from "../../scripts/steps.ts";
+import { command, compiler, files, root } from "../../scripts/steps.ts";
 import { xedKit } from "../../scripts/xed.ts";
 
-const sources = [
-  "altstack",
-  "alu",
-  "breakpoint",
-  "capture",
-  "crash_record",
-  "decode",
-  "fault",
-  "frame",
-  "region",
-  "signal_action",
-  "signal_mask",
-  "step",
-  "string",
-  "tool",
-].map((name) => `native/src/${name}.c`);
+const sources = await files("native/src/trap/*.c");
 const flags = "-std=gnu11 -D_GNU_SOURCE= -g -fPIC -fvisibility=hidden -Wall -Wextra -Werror".split(" ");
 const builds = {
   plain: ["-O2"],

@@ -8,7 +8,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "decode.h"
+#include "trap/decode.h"
 #include "harness.h"
 #include "rows.h"
 

@@ -13,7 +13,7 @@ afterAll(() => rm(folder, { recursive: true }));
 const program = join(folder, "channel");
 await command([
   ...[compiler(), ..."-std=gnu11 -D_GNU_SOURCE= -O2 -g -Wall -Wextra -Werror".split(" ")],
-  ...["-Inative/include", "-Inative/src", "native/src/channel.c", "test/native/channel_cases.c", "-lpthread"],
+  ...["-Inative/include", "-Inative/src", "native/src/link/channel.c", "test/native/channel_cases.c", "-lpthread"],
   ...["-o", program],
 ]);
 const cases = (await command([program])).trim().split("\n");

@@ -1,6 +1,6 @@
 /* Waiting for an answer on a channel: what comes is read whole, however it comes, and polling for it is given up where it
  * does not pay. `channel_cases NAME` prints `ok` and exits 0, or fails; without a name it lists the names. */
-#include "channel.h"
+#include "link/channel.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -11,7 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "clock.h"
+#include "base/clock.h"
 
 #define LIVENESS_MS 60000
 #define PAUSE_MAX 64u

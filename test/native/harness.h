@@ -7,7 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "region.h"
+#include "trap/fault.h"
+#include "trap/region.h"
 
 #define PAGE 4096u
 

@@ -3,30 +3,15 @@ import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { command, compiler, root } from "../../scripts/steps.ts";
+import { command, compiler, files, root } from "../../scripts/steps.ts";
 import { xedKit } from "../../scripts/xed.ts";
 
 setDefaultTimeout(240_000);
 
-const names = [
-  "altstack",
-  "alu",
-  "breakpoint",
-  "capture",
-  "crash_record",
-  "decode",
-  "fault",
-  "frame",
-  "interpose",
-  "kernel_io",
-  "region",
-  "signal_action",
-  "signal_mask",
-  "step",
-  "string",
-  "tool",
-];
-const sources = names.map((name) => `native/src/${name}.c`);
+const sources = await files(
+  "native/src/trap/*.c",
+  "native/src/interpose/{interpose,real_calls,scratch,buffers,read_into_map,stdio}.c",
+);
 const flags = "-std=gnu11 -D_GNU_SOURCE= -g -fPIC -fvisibility=hidden -Wall -Wextra -Werror".split(" ");
 const builds = {
   plain: ["-O2"],

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "runs.h"
-#include "wire.h"
+#include "pages/runs.h"
+#include "link/wire.h"
 
 #define PAGES 3u
 #define BYTES (PAGES * RUNS_PAGE_BYTES)

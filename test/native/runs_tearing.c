@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "runs.h"
+#include "pages/runs.h"
 
 /* From a place that is no multiple of 64, so that every other store crosses a line of the cache. */
 #define FROM 24u

@@ -1,4 +1,4 @@
-/** A process's end of the ring, as native/src/ring.c writes it, one step at a time: a test may stop, or end, between any two. */
+/** A process's end of the ring, as native/src/pages/ring.c writes it, one step at a time: a test may stop, or end, between any two. */
 import { encode, padded } from "../../src/core/wire/frame.ts";
 import { Kind, NO_TAG } from "../../src/core/wire/kinds.ts";
 import { RING, RING_HEADER_SIZE, RING_RECORD_MAX, RING_SIZE, RING_WRAP } from "../../src/core/wire/ring-layout.ts";

@@ -1,6 +1,6 @@
 /**
  * Why a rank died of SIGSEGV: libdsm's handler has seen the faults of the program's own, and one that it has not seen
- * tells of a store to the map that nothing could catch. native/src/crash_record.c says how the ranks note it.
+ * tells of a store to the map that nothing could catch. native/src/trap/crash_record.c says how the ranks note it.
  */
 import { randomBytes } from "node:crypto";
 import { closeSync, ftruncateSync, openSync, readSync, unlinkSync, writeSync } from "node:fs";

@@ -35,7 +35,7 @@ export function statusCode(status: number): DsmCode {
   return NAMES.get(status) ?? "DSM_PROTOCOL";
 }
 
-/** What a system call's error means to a program, as dsm_status_of() of native/src/status.c says it. */
+/** What a system call's error means to a program, as dsm_status_of() of native/src/base/status.c says it. */
 export function systemCode(error: unknown, otherwise: DsmCode = "DSM_SYSTEM"): DsmCode {
   switch ((error as { code?: unknown } | null)?.code) {
     case "EMFILE":

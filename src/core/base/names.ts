@@ -4,7 +4,7 @@ const encoder = new TextEncoder();
 
 /**
  * What changes how a terminal or a page shows the text around it: control characters, separators of lines and paragraphs,
- * and marks of the direction of writing. native/src/config.c has the same list.
+ * and marks of the direction of writing. native/src/api/config.c has the same list.
  */
 export const CONTROLS = /[\p{Cc}\p{Zl}\p{Zp}\p{Bidi_Control}]+/gu;
 const isControl = /^[\p{Cc}\p{Zl}\p{Zp}\p{Bidi_Control}]$/u;

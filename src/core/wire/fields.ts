@@ -1,6 +1,6 @@
 /**
  * Names of the header fields of each kind of frame: the one table from which scripts/wire.ts makes at.ts, for TypeScript,
- * and the structs of native/src/wire.h, for C.
+ * and the structs of native/src/link/wire.h, for C.
  *
  * Five fields of the header mean the same in every frame: size, kind, rank, tag and node. The others (op, seq, offset,
  * length and aux) have a meaning that depends on the kind, and here each kind gives them the names by which code reads

@@ -1,0 +1,41 @@
+/* What the TypeScript client needs beside dsm.h: further channels of its own, and errors across threads. */
+#ifndef DSM_ATTACH_H
+#define DSM_ATTACH_H
+
+#include <dsm/dsm.h>
+
+#pragma GCC visibility push(default)
+
+struct dsm_attach {
+  char socket[108]; /* path of the arbiter's Unix socket */
+  uint8_t token[8]; /* body of the ATTACH frame */
+  uint32_t rank;
+  uint32_t changes; /* 1: it is in direct mode, or was, which may end: ask dsm_is_direct() each time */
+};
+
+/* What a barrier passed on a channel of one's own says of how many are in an elastic session. */
+int dsm_set_processes(dsm_session *session, uint32_t processes);
+
+int dsm_attach_info(const dsm_session *session, struct dsm_attach *attach);
+
+/* What is read from the descriptor of dsm_open_start(). */
+struct dsm_opened {
+  int32_t status;
+  uint32_t reserved;
+  dsm_session *session; /* NULL unless status is DSM_OK */
+  char text[496];       /* the reason of a failure, zero-terminated */
+};
+
+/* dsm_open() on a thread of its own: joins may wait long, and for each other in any order, so they must not share the
+ * few threads of a pool. Returns at once. A status; on DSM_OK *fd is a non-blocking pipe that gives one struct
+ * dsm_opened when the call is over, and then its end. The caller closes it. At most DSM_SESSIONS_MAX at once. */
+int dsm_open_start(const dsm_config *config, int *fd);
+
+/* The call of the name, with the reason of a failure copied to `text` (zero-terminated): it may run on a thread whose
+ * dsm_last_error() the caller cannot ask. */
+int dsm_close_text(dsm_session *session, char *text, size_t text_size);
+int dsm_hole_fill_text(dsm_session *session, int hole, char *text, size_t text_size);
+
+#pragma GCC visibility pop
+
+#endif

@@ -1,0 +1,40 @@
+/* What a program can ask of an open session. */
+
+#include "api/names.h"
+#include "session/session.h"
+
+int dsm_rank(const dsm_session *session) {
+  return (int)session->link.rank;
+}
+
+int dsm_processes(const dsm_session *session) {
+  return (int)atomic_load(&session->processes);
+}
+
+void *dsm_address(const dsm_session *session) {
+  return (void *)session->link.base;
+}
+
+size_t dsm_size(const dsm_session *session) {
+  return session->link.size;
+}
+
+const char *dsm_node(const dsm_session *session) {
+  return session->node;
+}
+
+const char *dsm_name(const dsm_session *session) {
+  return session->link.name;
+}
+
+const char *dsm_order(const dsm_session *session) {
+  return order_name(session->order);
+}
+
+const char *dsm_on_loss(const dsm_session *session) {
+  return on_loss_name(session->on_loss);
+}
+
+int dsm_is_direct(const dsm_session *session) {
+  return session->link.direct;
+}

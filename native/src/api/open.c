@@ -1,0 +1,197 @@
+/* dsm_open: joins a session and maps it. */
+#define _GNU_SOURCE
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "api/config.h"
+#include "api/join.h"
+#include "base/clock.h"
+#include "base/status.h"
+#include "pages/release.h"
+#include "session/departed_maps.h"
+#include "session/handles.h"
+#include "session/session.h"
+#include "session/sink.h"
+#include "trap/altstack.h"
+#include "trap/fault.h"
+#include "trap/region.h"
+#include "trap/signals.h"
+#include "trap/tool.h"
+
+static int map_session(dsm_session *session, const char *path) {
+  /* What will be needed when direct mode ends is made now. */
+  int direct_may_end = session->link.direct && session->link.elastic;
+  int pipelined = session->order == ORDER_PIPELINED && (!session->link.direct || direct_may_end);
+  session->link.map_fd = open(path, (session->link.direct || pipelined ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW);
+  struct stat st;
+  if (session->link.map_fd < 0 || syscall(SYS_fstat, session->link.map_fd, &st) != 0)
+    return session->link.map_fd < 0 && errno == ENOENT
+               ? dsm_fail(DSM_SYSTEM,
+                          "the map of node \"%s\" is not in this process's /dev/shm; publish_store /dev/shm with the node's other "
+                          "processes, or set DSM_NODE to another name",
+                          session->node)
+               : dsm_fail(dsm_status_of(errno, DSM_SYSTEM), "cannot open the map %s: %s", path, strerror(errno));
+  uint64_t least = session->link.size + session->link.size / PAGE_BYTES;
+  if (pipelined)
+    least += WIRE_RING_HEADER_SIZE + WIRE_RING_SIZE;
+  if (!S_ISREG(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 077) != 0 || (uint64_t)st.st_size < least)
+    return dsm_fail(DSM_PROTOCOL, "the map %s is not the session's", path);
+  departed_maps_clear(session->link.base, session->link.size);
+  void *place = (void *)session->link.base;
+  int protection = session->link.direct ? PROT_READ | PROT_WRITE : PROT_READ;
+  void *got = mmap(place, session->link.size, protection, MAP_SHARED | MAP_FIXED_NOREPLACE, session->link.map_fd, 0);
+  if (got != place) {
+    if (got != MAP_FAILED)
+      munmap(got, session->link.size);
+    if (tool_is_thread_sanitizer() && (uintptr_t)place < WIRE_ADDRESS_NARROW_FIRST)
+      return dsm_fail(DSM_SYSTEM,
+                      "ThreadSanitizer allows no memory at %p, where the map of this session is; a daemon gives its first "
+                      "%u sessions another address",
+                      place, WIRE_ADDRESS_NARROW_SLOTS);
+    return dsm_fail(dsm_status_of(got == MAP_FAILED ? errno : 0, DSM_SYSTEM),
+                    "the address %p of the map is taken in this process: %s", place,
+                    got == MAP_FAILED ? strerror(errno) : "something is there");
+  }
+  if (dsm_capture_init() != 0) {
+    int saved = errno;
+    munmap(place, session->link.size);
+    return dsm_fail(DSM_SYSTEM, "cannot install the fault handlers: %s", strerror(saved));
+  }
+  if ((!session->link.direct || direct_may_end) && tool_is_valgrind() && !tool_keeps_registers()) {
+    munmap(place, session->link.size);
+    return dsm_fail(DSM_SYSTEM,
+                    "start valgrind with " TOOL_VALGRIND_OPTIONS
+                    ", without which dsm cannot see stores; or have all processes on one node (direct mode)");
+  }
+  dsm_crash_record_open();
+  madvise(place, session->link.size, MADV_DONTFORK);
+  if (session->order == ORDER_RELEASE && (!session->link.direct || direct_may_end)) {
+    int status = release_prepare(&session->pages);
+    if (status != DSM_OK) {
+      munmap(place, session->link.size);
+      return status;
+    }
+  }
+  if (pipelined) {
+    int status = ring_open(&session->ring, &session->link, path);
+    if (status != DSM_OK) {
+      munmap(place, session->link.size);
+      return status;
+    }
+  }
+  const char *quiet = getenv("DSM_QUIET");
+  int silent = session->order == ORDER_RELEASE || (quiet != NULL && quiet[0] != 0);
+  advice_begin(&session->advice, silent, now_ns());
+  session->region = dsm_region_add(session->link.base, session->link.size, &session_sink, session);
+  if (session->region < 0) {
+    ring_close(&session->ring);
+    munmap(place, session->link.size);
+    return dsm_fail(DSM_LIMIT, "this process has too many maps; leave a session first");
+  }
+  if (direct_may_end) {
+    int status = direct_exit_begin(&session->direct_exit, &session->link, &session->pages);
+    if (status != DSM_OK) {
+      dsm_region_remove(session->region);
+      pages_drop(&session->pages);
+      ring_close(&session->ring);
+      munmap(place, session->link.size);
+    }
+    return status;
+  }
+  return DSM_OK;
+}
+
+static int open_session(const dsm_config *given, dsm_session **result) {
+  if (result == NULL)
+    return dsm_fail(DSM_INVALID, "dsm_open: nowhere to put the session");
+  *result = NULL;
+  if (session_check_stack() != DSM_OK)
+    return DSM_INVALID;
+  dsm_config config;
+  int status = DSM_OK;
+  if (given != NULL)
+    config = *given;
+  else
+    status = dsm_config_init(&config);
+  char node[DSM_NAME_MAX + 1];
+  if (status == DSM_OK)
+    status = config_complete(&config, node);
+  struct arbiter_place place;
+  if (status == DSM_OK)
+    status = arbiter_locate(&config, &place);
+  if (status != DSM_OK)
+    return status;
+  handles_watch_forks();
+
+  dsm_session *session = handle_take();
+  if (session == NULL)
+    return dsm_fail(DSM_NO_MEMORY, "no memory for a session");
+  session->link.map_fd = -1;
+  session->region = -1;
+  session->link.pid = getpid();
+  session->link.main_fd = -1;
+  if (channel_pool_init(&session->link.channels) != 0) {
+    handle_give(session);
+    return dsm_fail(DSM_NO_MEMORY, "no memory for a session");
+  }
+  pages_init(&session->pages, &session->link);
+
+  struct reply reply;
+  status = join_session(&config, &place, &session->link.main_fd, &reply);
+  const struct wire_joined *joined = (const struct wire_joined *)reply.body;
+  if (status == DSM_OK) {
+    session->link.rank = reply.header.related_rank;
+    session->processes = joined->processes;
+    session->link.base = joined->base;
+    session->link.size = joined->size;
+    session->order = (int)joined->order;
+    session->on_loss = (int)joined->on_loss;
+    session->link.elastic = joined->elastic == 1;
+    session->link.direct = joined->direct == 1;
+    memcpy(session->link.name, config.session, strlen(config.session));
+    memcpy(session->node, joined->node_name, DSM_NAME_MAX);
+    memcpy(session->link.channels.path, place.socket, sizeof place.socket);
+    session->link.channels.token = joined->token;
+    session->link.channels.rank = (uint16_t)session->link.rank;
+    char path[sizeof joined->map_path + 1] = {0};
+    memcpy(path, joined->map_path, sizeof joined->map_path);
+    /* Stores must not depend on a descriptor that is free when they are made. */
+    if (channel_pool_connect(&session->link.channels) != 0)
+      status = channel_is_short(errno)
+                   ? dsm_fail(DSM_LIMIT, "no further connection to the arbiter: %s", link_shortage(errno))
+                   : dsm_fail(DSM_UNREACHABLE, "the arbiter of session \"%s\" is gone", session->link.name);
+    handles_lock();
+    unsigned open_sessions = 0;
+    for (dsm_session *other = handles_open(); other != NULL; other = other->next)
+      open_sessions++;
+    if (status == DSM_OK)
+      status = open_sessions < DSM_SESSIONS_MAX
+                   ? map_session(session, path)
+                   : dsm_fail(DSM_LIMIT, "this process has %u sessions, the limit; leave one first", open_sessions);
+    if (status == DSM_OK)
+      handles_add(session);
+    handles_unlock();
+  }
+  if (status != DSM_OK) {
+    session_release_resources(session);
+    handle_give(session);
+    return status;
+  }
+  dsm_altstack_ensure();
+  *result = session;
+  return DSM_OK;
+}
+
+int dsm_open(const dsm_config *given, dsm_session **result) {
+  tool_enter();
+  int status = open_session(given, result);
+  tool_leave();
+  return status;
+}

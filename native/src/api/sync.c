@@ -1,0 +1,216 @@
+/* Barriers, semaphores, locks, sleeping and fences of the session interface. */
+#include <string.h>
+
+#include "api/names.h"
+#include "pages/release.h"
+#include "session/session.h"
+#include "base/status.h"
+
+/* The end of a wait. Pages that other threads have opened meanwhile lack what others published before they let us go
+ * on: they are closed again. A status. */
+static int catch_up(dsm_session *session, int status) {
+  if (status != DSM_OK && status != DSM_OWNER_DIED)
+    return status;
+  int caught_up = release_stores(&session->pages);
+  return caught_up == DSM_OK ? status : caught_up;
+}
+
+static int barrier(dsm_session *session, int timeout_ms) {
+  int status = session_begin(session);
+  if (status != DSM_OK)
+    return status;
+  struct wire_header header = {.kind = WIRE_BARRIER};
+  status = release_stores(&session->pages);
+  if (status == DSM_OK)
+    status = catch_up(session, link_request(&session->link, &header, NULL, 0, 1, timeout_ms));
+  if (status == DSM_OK)
+    session_count(session, header.value);
+  session_end(session);
+  if (status == DSM_BUSY)
+    return dsm_fail(status, "this process is in a barrier already");
+  if (status == DSM_TIMEOUT)
+    return dsm_fail(status, "other processes were not in the barrier within %d ms", timeout_ms);
+  return status;
+}
+
+int dsm_barrier_wait(dsm_session *session) {
+  return barrier(session, -1);
+}
+
+int dsm_barrier_timed(dsm_session *session, uint32_t timeout_ms) {
+  if (timeout_ms > INT32_MAX)
+    return dsm_fail(DSM_INVALID, "a timeout of %u ms is beyond the limit of %d", timeout_ms, INT32_MAX);
+  return barrier(session, (int)timeout_ms);
+}
+
+static int semaphore(dsm_session *session, uint8_t kind, const char *name, uint32_t initial, int try_only,
+                     int timeout_ms) {
+  int status = session_begin(session);
+  if (status != DSM_OK)
+    return status;
+  status = name_check("semaphore", name);
+  if (status == DSM_OK && initial > DSM_SEM_MAX)
+    status = dsm_fail(DSM_INVALID, "the initial value %u is beyond the limit of %d", initial, DSM_SEM_MAX);
+  if (status == DSM_OK)
+    status = release_stores(&session->pages);
+  if (status != DSM_OK) {
+    session_end(session);
+    return status;
+  }
+  size_t length = strlen(name);
+  struct wire_header header = {
+      .kind = kind,
+      .try_only = (uint8_t)try_only,
+      .increment = kind == WIRE_SEM_POST,
+      .name_length = (uint32_t)length,
+      .initial = initial,
+  };
+  status = link_request(&session->link, &header, name, length, kind == WIRE_SEM_WAIT, timeout_ms);
+  if (kind == WIRE_SEM_WAIT)
+    status = catch_up(session, status);
+  session_end(session);
+  if (status == DSM_AGAIN)
+    return dsm_fail(status, "semaphore \"%s\" is 0 now", name);
+  if (status == DSM_TIMEOUT)
+    return dsm_fail(status, "semaphore \"%s\" stayed 0 for %d ms", name, timeout_ms);
+  return status;
+}
+
+int dsm_sem_wait(dsm_session *session, const char *name, uint32_t initial) {
+  return semaphore(session, WIRE_SEM_WAIT, name, initial, 0, -1);
+}
+
+int dsm_sem_trywait(dsm_session *session, const char *name, uint32_t initial) {
+  return semaphore(session, WIRE_SEM_WAIT, name, initial, 1, -1);
+}
+
+int dsm_sem_timedwait(dsm_session *session, const char *name, uint32_t initial, uint32_t timeout_ms) {
+  if (timeout_ms > INT32_MAX)
+    return dsm_fail(DSM_INVALID, "a timeout of %u ms is beyond the limit of %d", timeout_ms, INT32_MAX);
+  return semaphore(session, WIRE_SEM_WAIT, name, initial, 0, (int)timeout_ms);
+}
+
+int dsm_sem_post(dsm_session *session, const char *name, uint32_t initial) {
+  return semaphore(session, WIRE_SEM_POST, name, initial, 0, -1);
+}
+
+/* `flag`: of LOCK, to try only; of UNLOCK, to leave the lock marked as inconsistent. */
+static int lock(dsm_session *session, uint8_t kind, const char *name, uint8_t flag, int timeout_ms) {
+  int status = session_begin(session);
+  if (status != DSM_OK)
+    return status;
+  status = name_check("lock", name);
+  if (status == DSM_OK)
+    status = release_stores(&session->pages);
+  if (status == DSM_OK) {
+    size_t length = strlen(name);
+    struct wire_header header = {.kind = kind, .name_length = (uint32_t)length};
+    if (kind == WIRE_LOCK)
+      header.try_only = flag;
+    else
+      header.keeps_mark = flag;
+    status = link_request(&session->link, &header, name, length, kind == WIRE_LOCK, timeout_ms);
+    if (kind == WIRE_LOCK)
+      status = catch_up(session, status);
+    if (status == DSM_AGAIN)
+      status = dsm_fail(status, "another process has lock \"%s\" now", name);
+    else if (status == DSM_TIMEOUT)
+      status = dsm_fail(status, "other processes had lock \"%s\" for %d ms", name, timeout_ms);
+    else if (status == DSM_BUSY)
+      status = dsm_fail(status, "this process has lock \"%s\", or waits for it, already", name);
+    else if (status == DSM_NOT_OWNER)
+      status = dsm_fail(status, "this process does not have lock \"%s\"", name);
+  }
+  session_end(session);
+  return status;
+}
+
+int dsm_lock(dsm_session *session, const char *name) {
+  return lock(session, WIRE_LOCK, name, 0, -1);
+}
+
+int dsm_lock_try(dsm_session *session, const char *name) {
+  return lock(session, WIRE_LOCK, name, 1, -1);
+}
+
+int dsm_lock_timed(dsm_session *session, const char *name, uint32_t timeout_ms) {
+  if (timeout_ms > INT32_MAX)
+    return dsm_fail(DSM_INVALID, "a timeout of %u ms is beyond the limit of %d", timeout_ms, INT32_MAX);
+  return lock(session, WIRE_LOCK, name, 0, (int)timeout_ms);
+}
+
+int dsm_unlock(dsm_session *session, const char *name) {
+  return lock(session, WIRE_UNLOCK, name, 0, -1);
+}
+
+int dsm_unlock_unmended(dsm_session *session, const char *name) {
+  return lock(session, WIRE_UNLOCK, name, 1, -1);
+}
+
+/* Whether `width` bytes at `address` are in the map and can be slept on. */
+static int check_place(const dsm_session *session, const void *address, size_t width) {
+  uint64_t offset = (uintptr_t)address - session->link.base;
+  if (width != 1 && width != 2 && width != 4 && width != 8)
+    return dsm_fail(DSM_INVALID, "a value of %zu bytes cannot be waited on; use 1, 2, 4 or 8", width);
+  if ((uintptr_t)address < session->link.base || offset >= session->link.size || width > session->link.size - offset)
+    return dsm_fail(DSM_INVALID, "%p is not in the map", address);
+  return DSM_OK;
+}
+
+int dsm_wait_while(dsm_session *session, const void *address, size_t width, uint64_t value, int32_t timeout_ms) {
+  int status = session_begin(session);
+  if (status != DSM_OK)
+    return status;
+  status = check_place(session, address, width);
+  if (status == DSM_OK)
+    status = release_stores(&session->pages);
+  if (status == DSM_OK) {
+    struct wire_header header = {
+        .kind = WIRE_SLEEP,
+        .map_offset = (uintptr_t)address - session->link.base,
+        .width = (uint32_t)width,
+    };
+    status = link_request(&session->link, &header, &value, sizeof value, 1, timeout_ms);
+    if (status == DSM_OK || status == DSM_AGAIN) {
+      int caught_up = release_stores(&session->pages);
+      status = caught_up != DSM_OK ? caught_up : status;
+    }
+    if (status == DSM_AGAIN)
+      status = dsm_fail(status, "the place holds another value");
+    else if (status == DSM_TIMEOUT)
+      status = dsm_fail(status, "nobody woke this process for %d ms", timeout_ms);
+  }
+  session_end(session);
+  return status;
+}
+
+int dsm_wake(dsm_session *session, const void *address, uint32_t count, uint32_t *woken) {
+  int status = session_begin(session);
+  if (status != DSM_OK)
+    return status;
+  status = check_place(session, address, 1);
+  if (status == DSM_OK)
+    status = release_stores(&session->pages);
+  if (status == DSM_OK) {
+    struct wire_header header = {.kind = WIRE_WAKE, .map_offset = (uintptr_t)address - session->link.base, .count = count};
+    status = link_request(&session->link, &header, NULL, 0, 0, -1);
+    if (status == DSM_OK && woken != NULL)
+      *woken = (uint32_t)header.value;
+  }
+  session_end(session);
+  return status;
+}
+
+int dsm_fence(dsm_session *session) {
+  int status = session_begin(session);
+  if (status != DSM_OK)
+    return status;
+  /* A sequential store returns when it is in place and has its number: only released and queued ones are left to wait for. */
+  status = release_stores(&session->pages);
+  if (status == DSM_OK && session->ring.header != NULL && !session->link.direct) {
+    struct wire_header header = {.kind = WIRE_FENCE};
+    status = link_request(&session->link, &header, NULL, 0, 1, -1);
+  }
+  session_end(session);
+  return status;
+}

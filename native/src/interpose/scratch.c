@@ -1,0 +1,70 @@
+#define _GNU_SOURCE
+#include "interpose/scratch.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "trap/syscall.h"
+
+#define PART_BYTES (sizeof(struct iovec) + sizeof(uintptr_t))
+#define SLOTS 16
+#define SLOT_BYTES (BOUNCE_BYTES + PARTS_MAX * PART_BYTES)
+
+/* Slots of larger scratch. Each belongs to a thread while that reads, and stays with one that was cancelled there, or
+ * jumped out of a signal handler, until it has ended and its slot is needed. */
+static uint8_t *slots;
+static uint32_t slot_owners[SLOTS]; /* thread ids; 0: free */
+
+static int claim_slot(void) {
+  uint8_t *all = __atomic_load_n(&slots, __ATOMIC_ACQUIRE);
+  if (all == NULL) {
+    void *fresh = mmap(NULL, SLOTS * SLOT_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                       -1, 0);
+    if (fresh == MAP_FAILED) return -1;
+    if (!__atomic_compare_exchange_n(&slots, &all, fresh, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+      munmap(fresh, SLOTS * SLOT_BYTES);
+    }
+  }
+  uint32_t self = (uint32_t)dsm_syscall(SYS_gettid, 0, 0, 0, 0);
+  for (int i = 0; i < SLOTS; i++) {
+    uint32_t none = 0;
+    if (__atomic_compare_exchange_n(&slot_owners[i], &none, self, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) return i;
+  }
+  for (int i = 0; i < SLOTS; i++) {
+    uint32_t owner = __atomic_load_n(&slot_owners[i], __ATOMIC_RELAXED);
+    if (owner != 0 && owner != self && dsm_syscall(SYS_tgkill, getpid(), owner, 0, 0) == -ESRCH &&
+        __atomic_compare_exchange_n(&slot_owners[i], &owner, self, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
+      return i;
+    }
+  }
+  return -1;
+}
+
+int scratch_claim(struct scratch *s, struct small_scratch *small, size_t bytes, unsigned parts) {
+  *s = (struct scratch){.bytes = small->bytes, .parts = small->parts, .places = small->places,
+                        .bytes_max = sizeof(small->bytes), .parts_max = 4, .slot = -1};
+  if (bytes <= s->bytes_max && parts <= s->parts_max) return 0;
+  s->parts_max = PARTS_MAX;
+  if (bytes <= BOUNCE_BYTES && (s->slot = claim_slot()) >= 0) {
+    s->bytes = slots + (size_t)s->slot * SLOT_BYTES;
+    s->bytes_max = BOUNCE_BYTES;
+  } else {
+    /* Only what arrives costs memory. */
+    s->bytes_max = (bytes + 15) & ~(size_t)15;
+    s->mapped = s->bytes_max + PARTS_MAX * PART_BYTES;
+    s->mapping = mmap(NULL, s->mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (s->mapping == MAP_FAILED) return -1;
+    s->bytes = s->mapping;
+  }
+  s->parts = (struct iovec *)(void *)(s->bytes + s->bytes_max);
+  s->places = (uintptr_t *)(void *)(s->parts + PARTS_MAX);
+  return 0;
+}
+
+void scratch_release(struct scratch *s) {
+  if (s->slot >= 0) __atomic_store_n(&slot_owners[s->slot], 0, __ATOMIC_RELEASE);
+  if (s->mapping != NULL) munmap(s->mapping, s->mapped);
+}

@@ -1,0 +1,42 @@
+/* Scratch: memory that the kernel is given to read into, in place of the map's. */
+#ifndef DSM_SCRATCH_H
+#define DSM_SCRATCH_H
+
+#include <stdalign.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "trap/region.h"
+
+#define BOUNCE_BYTES DSM_STORE_BYTES_MAX /* of the map in one system call, unless a message has to come whole */
+#define PARTS_MAX 1024u                  /* the kernel's limit (IOV_MAX) */
+
+/* What the kernel is given: parts outside the map are the program's own, for the others there are bytes here. */
+struct scratch {
+  uint8_t *bytes;
+  struct iovec *parts;
+  uintptr_t *places; /* where the part belongs in the map, 0 if it is outside */
+  size_t bytes_max;
+  unsigned parts_max;
+  int slot;       /* -1: none */
+  void *mapping;  /* NULL: none */
+  size_t mapped;
+};
+
+/* Enough for most, and on the stack. The alignment is for files opened with O_DIRECT. */
+struct small_scratch {
+  alignas(512) uint8_t bytes[1024];
+  struct iovec parts[4];
+  uintptr_t places[4];
+};
+
+#pragma GCC visibility push(hidden)
+
+/* Claims room for that many bytes and parts. 0, or -1 with errno. handler-safe. */
+int scratch_claim(struct scratch *s, struct small_scratch *small, size_t bytes, unsigned parts);
+void scratch_release(struct scratch *s);
+
+#pragma GCC visibility pop
+
+#endif

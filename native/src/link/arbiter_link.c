@@ -1,0 +1,138 @@
+#define _GNU_SOURCE
+#include "link/arbiter_link.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/status.h"
+#include "trap/tool.h"
+
+int link_check(const struct arbiter_link *link) {
+  if (link->pid != getpid())
+    return dsm_fail(DSM_FORKED, "this process was forked after joining; the session belongs to its parent");
+  if (atomic_load(&link->left))
+    return dsm_fail(DSM_LEFT, "this process has left session \"%s\"", link->name);
+  if (atomic_load(&link->dead))
+    return link_gone(link);
+  return DSM_OK;
+}
+
+int link_gone(const struct arbiter_link *link) {
+  if (atomic_load(&link->left))
+    return dsm_fail(DSM_LEFT, "this process has left session \"%s\"", link->name);
+  return dsm_fail(DSM_UNREACHABLE, "the arbiter of session \"%s\" is gone", link->name);
+}
+
+int link_finish(struct arbiter_link *link, int slot, int sent, struct reply *reply) {
+  struct channel_pool *pool = &link->channels;
+  int fd = pool->slots[slot].fd;
+  int failed = sent != 0 || channel_answer(pool, slot, reply) != 0 || reply->header.kind != WIRE_REPLY;
+  if (failed) {
+    atomic_store(&link->dead, 1);
+    if (fd >= 0)
+      channel_break(pool, slot);
+  }
+  channel_release(pool, slot);
+  return failed ? -1 : 0;
+}
+
+int link_publish(struct arbiter_link *link, const struct dsm_run *runs, uint32_t count) {
+  struct channel_pool *pool = &link->channels;
+  int slot = channel_claim(pool, CHANNEL_STORE);
+  struct channel_writer writer;
+  writer.fd = channel_descriptor(pool, slot);
+  writer.length = 0;
+  writer.failed = writer.fd < 0;
+  struct wire_header header;
+  memset(&header, 0, sizeof header);
+  if (count == 1) {
+    header.kind = WIRE_STORE;
+    header.map_offset = runs[0].offset;
+    header.bytes_length = runs[0].length;
+    header.size = (uint32_t)sizeof header + padded(runs[0].length);
+    writer_add(&writer, &header, sizeof header);
+    writer_add(&writer, runs[0].bytes, runs[0].length);
+    writer_pad(&writer, runs[0].length);
+  } else {
+    header.kind = WIRE_PUBLISH;
+    for (uint32_t i = 0; i < count; i++)
+      header.runs_length += 8 + padded(runs[i].length);
+    header.size = (uint32_t)sizeof header + header.runs_length;
+    writer_add(&writer, &header, sizeof header);
+    for (uint32_t i = 0; i < count; i++) {
+      uint64_t run = runs[i].offset | (uint64_t)runs[i].length << 40;
+      writer_add(&writer, &run, sizeof run);
+      writer_add(&writer, runs[i].bytes, runs[i].length);
+      writer_pad(&writer, runs[i].length);
+    }
+  }
+  struct reply reply;
+  return link_finish(link, slot, writer_flush(&writer), &reply) == 0 && reply.header.status == DSM_OK ? 0 : -1;
+}
+
+const char *link_shortage(int error) {
+  return error == EUSERS ? "the arbiter has all the connections it can have; it needs a higher limit of open files"
+                         : strerror(error);
+}
+
+int link_await_answer(int fd, int timeout_ms) {
+  struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
+  long long deadline = now_ms() + timeout_ms;
+  for (;;) {
+    long long left = deadline - now_ms();
+    int ready = poll(&poll_fd, 1, left > 0 ? (int)left : 0);
+    if (ready > 0)
+      return 1;
+    if (ready == 0 && left <= 0)
+      return 0;
+  }
+}
+
+int link_request(struct arbiter_link *link, struct wire_header *header, const void *body, size_t body_size, int wait,
+                 int timeout_ms) {
+  struct channel_pool *pool = &link->channels;
+  int slot = channel_claim(pool, wait ? CHANNEL_WAIT : CHANNEL_SHORT);
+  if (slot < 0)
+    return dsm_fail(DSM_LIMIT, "%d threads of this process wait already, the limit", CHANNELS_MAX - CHANNELS_RESERVE);
+  struct channel_writer writer;
+  writer.fd = channel_descriptor(pool, slot);
+  if (writer.fd < 0 && channel_is_short(errno)) {
+    int error = errno;
+    channel_release(pool, slot);
+    return dsm_fail(DSM_LIMIT, "no further connection to the arbiter: %s", link_shortage(error));
+  }
+  writer.length = 0;
+  writer.failed = writer.fd < 0;
+  header->size = (uint32_t)(sizeof *header + ((body_size + 7) & ~(size_t)7));
+  writer_add(&writer, header, sizeof *header);
+  writer_add(&writer, body, body_size);
+  writer_pad(&writer, body_size);
+  /* Each of them has its place in the order, after those before. */
+  tool_release(link);
+  int sent = writer_flush(&writer);
+  if (sent == 0 && timeout_ms >= 0 && !link_await_answer(writer.fd, timeout_ms)) {
+    struct wire_header cancel = {.size = sizeof cancel, .kind = WIRE_SEM_CANCEL, .tag = header->tag};
+    sent = channel_send(writer.fd, &cancel, sizeof cancel);
+  }
+  struct reply reply;
+  if (link_finish(link, slot, sent, &reply) != 0)
+    return link_gone(link);
+  tool_acquire(link);
+  header->value = reply.header.value;
+  if (reply.header.status == DSM_OK)
+    return DSM_OK;
+  return dsm_fail(reply.header.status, "%s", (const char *)reply.body);
+}
+
+int link_map_replica(const struct arbiter_link *link, uint64_t offset, uint64_t length) {
+  void *place = (void *)(link->base + offset);
+  int protection = link->direct ? PROT_READ | PROT_WRITE : PROT_READ;
+  if (mmap(place, length, protection, MAP_SHARED | MAP_FIXED, link->map_fd, (off_t)offset) == MAP_FAILED)
+    return -1;
+  /* A forked child has no business here: without the pages even its loads are told so. */
+  return madvise(place, length, MADV_DONTFORK);
+}

@@ -1,0 +1,119 @@
+#define _GNU_SOURCE
+#include "pages/publication.h"
+
+#include "pages/copies.h"
+
+/* A publication with no more runs than this goes to the arbiter as one frame; the parts of a larger one are taken from the
+ * staging area. */
+#define INLINE_MAX (16u << 10)
+
+#define STAGED_PARTS_MAX (WIRE_STAGING_SIZE / WIRE_PUBLISH_PART_MAX)
+
+/* Waits until the arbiter has taken the part it was told of first. */
+static void await_taken(struct publication *publication) {
+  struct wire_header header;
+  if (!publication->failed && (channel_receive_header(publication->fd, &header) != 0 || header.kind != WIRE_TAKEN))
+    publication->failed = 1;
+  publication->untaken--;
+}
+
+/* A part that the arbiter cannot take from our memory goes over the socket, and may be written over at once. */
+static void send_part(struct publication *publication) {
+  struct run_writer *writer = &publication->writer;
+  struct wire_header header = {
+      .size = (uint32_t)sizeof header + writer->length,
+      .kind = WIRE_PUBLISH,
+      .part = WIRE_PUBLISH_MORE,
+      .runs_length = writer->length,
+  };
+  if (!publication->failed)
+    publication->failed = channel_send(publication->fd, &header, sizeof header) != 0 ||
+                          channel_send(publication->fd, writer->bytes, writer->length) != 0;
+  writer->length = 0;
+  writer->joins = RUNS_JOIN_NONE;
+}
+
+/* Tells the arbiter of a full part and goes on in the next. */
+static void stage_part(struct publication *publication) {
+  const struct pages *pages = publication->pages;
+  struct run_writer *writer = &publication->writer;
+  if (!pages->copies.is_lent) {
+    send_part(publication);
+    return;
+  }
+  struct wire_header header = {
+      .size = sizeof header,
+      .kind = WIRE_PUBLISH,
+      .part = WIRE_PUBLISH_STAGED,
+      .staging_offset = (uint64_t)(writer->bytes - pages->copies.staging),
+      .runs_length = writer->length,
+  };
+  if (!publication->failed)
+    publication->failed = channel_send(publication->fd, &header, sizeof header) != 0;
+  if (++publication->untaken == STAGED_PARTS_MAX)
+    await_taken(publication);
+  writer->bytes = pages->copies.staging + (header.staging_offset + WIRE_PUBLISH_PART_MAX) % WIRE_STAGING_SIZE;
+  writer->length = 0;
+  writer->joins = RUNS_JOIN_NONE;
+}
+
+void publication_add(struct publication *publication, uint64_t from, uint64_t to) {
+  const struct pages *pages = publication->pages;
+  while (from < to) {
+    uint64_t page_end = PAGE_FLOOR(from) + PAGE_BYTES;
+    uint64_t end = to < page_end ? to : page_end;
+    if (publication->pages->link->direct)
+      runs_copy(pages->copies.alias, pages->copies.shadow, pages->copies.twin, from, end);
+    else if (!runs_add(&publication->writer, pages->copies.shadow, pages->copies.twin,
+                       pages->release.stores[from / PAGE_BYTES] > 0 ? pages->release.written : NULL, from, end)) {
+      stage_part(publication);
+      continue;
+    }
+    from = end;
+  }
+}
+
+int publication_begin(struct pages *pages, struct publication *publication) {
+  *publication = (struct publication){
+      .pages = pages,
+      .fd = -1,
+      .writer = {.bytes = pages->copies.staging, .room = WIRE_PUBLISH_PART_MAX, .joins = RUNS_JOIN_NONE},
+  };
+  if (pages->link->direct)
+    return -1;
+  int slot = channel_claim(&pages->link->channels, CHANNEL_STORE);
+  publication->fd = channel_descriptor(&pages->link->channels, slot);
+  publication->failed = publication->fd < 0;
+  return slot;
+}
+
+int publication_end(struct publication *publication, int slot) {
+  struct pages *pages = publication->pages;
+  struct reply reply;
+  int status = DSM_OK;
+  if (slot < 0)
+    return DSM_OK;
+  if (publication->writer.length > INLINE_MAX)
+    stage_part(publication);
+  struct wire_header header = {
+      .size = (uint32_t)sizeof header + publication->writer.length,
+      .kind = WIRE_PUBLISH,
+      .part = WIRE_PUBLISH_LAST,
+      .runs_length = publication->writer.length,
+  };
+  struct channel_writer writer = {.fd = publication->fd, .failed = publication->failed};
+  writer_add(&writer, &header, sizeof header);
+  writer_add(&writer, publication->writer.bytes, publication->writer.length);
+  publication->failed = writer_flush(&writer) != 0;
+  while (publication->untaken > 0)
+    await_taken(publication);
+  if (publication->failed || channel_receive(publication->fd, &reply) != 0 || reply.header.kind != WIRE_REPLY) {
+    atomic_store(&pages->link->dead, 1);
+    channel_break(&pages->link->channels, slot);
+    status = DSM_UNREACHABLE;
+  } else {
+    status = reply.header.status;
+  }
+  channel_release(&pages->link->channels, slot);
+  return status;
+}

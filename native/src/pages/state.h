@@ -1,0 +1,69 @@
+/* Pages: which bytes of the map are private to this process, and what happens to a store there.
+ *
+ * Holes (hole.h) are private until they are filled; under `release` every page is, until the next synchronising operation
+ * (release.h). Twin and diff are those of Munin (Carter, Bennett and Zwaenepoel, SOSP 1991). README.md draws the states.
+ *
+ * Invariant: outside of dig and fill, every page of the map is mapped from the replica, read-only (in direct mode
+ * read-write, but in holes), except opened pages (shadow, read-write), detached pages and edge pages (shadow, read-only). */
+#ifndef DSM_PAGES_STATE_H
+#define DSM_PAGES_STATE_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "link/arbiter_link.h"
+#include "trap/sink.h"
+
+#define PAGE_FLOOR(offset) ((offset) & ~(uint64_t)(PAGE_BYTES - 1))
+#define PAGE_CEIL(offset) PAGE_FLOOR((offset) + PAGE_BYTES - 1)
+
+struct hole {
+  int id; /* 0: unused */
+  uint64_t from, to;             /* bytes of the map */
+  uint64_t inner_from, inner_to; /* its whole pages; equal if it has none */
+  int filling;
+  int whole_pages; /* dug in direct mode: only its whole pages are private */
+};
+
+/* The memory of private pages (copies.h). Everything is made with the first hole, or with the session under release. */
+struct page_copies {
+  int file;              /* anonymous file as large as the map, or larger; -1 until it is made */
+  int is_lent;           /* the file is the arbiter's, which maps it too: then the staging area lies behind the map's size */
+  uint8_t *shadow;       /* read-write alias of the file */
+  uint8_t *twin;
+  uint64_t *opened;      /* a bit a page */
+  uint64_t *detached;    /* a bit a page; under release: pages in no hole that are this process's own, opened or not */
+  uint64_t *backed;      /* a bit a page: shadow and twin have memory, in use or kept for the next hole */
+  uint64_t backed_pages; /* how many bits are set */
+  uint8_t *alias;        /* the map at another place; in direct mode writable where a hole has its pages closed */
+  uint8_t *staging;      /* WIRE_STAGING_SIZE bytes in which the parts of a publication are put together. The arbiter takes
+                            them from there if the file is lent; else they are sent to it */
+};
+
+/* The order release (release.h). */
+struct release_state {
+  atomic_int is_on;       /* written under the lock, read without */
+  uint8_t *stores;        /* captured stores to each detached page, at most STORES_TO_OPEN; 0 on the others */
+  uint8_t *written;       /* a bit a byte of the map: what those stores wrote (written.h); NULL under other orders */
+  const uint8_t *atomics; /* a byte a page, written by the arbiter: not 0 once an atomic operation was executed there */
+};
+
+/* How many pages to open at once: sequential writers get more. */
+struct open_policy {
+  uint64_t last_opened; /* the page */
+  uint32_t run_of_pages;
+  uint32_t openings; /* since there was no private page */
+};
+
+struct pages {
+  struct arbiter_link *link;
+  atomic_uint lock; /* lock.h */
+  atomic_int count; /* open holes, and one under release: 0 makes every check free */
+  int next_id;
+  struct hole *holes; /* DSM_HOLES_MAX of them, or NULL */
+  struct page_copies copies;
+  struct release_state release;
+  struct open_policy policy;
+};
+
+#endif

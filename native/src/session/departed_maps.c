@@ -1,0 +1,65 @@
+#define _GNU_SOURCE
+#include "session/departed_maps.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "trap/region.h"
+
+/* Departed maps with a region. With the open sessions' they fill the table of regions. */
+#define DEPARTED_REGIONS_MAX 32
+
+static struct departed_map {
+  uintptr_t base;
+  uint64_t size;
+  int region; /* -1: none any more */
+  struct departed_map *next;
+} *departed_maps;
+
+int replace_with_copy(const struct arbiter_link *link) {
+  uint8_t *copy = mmap(NULL, link->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (copy == MAP_FAILED)
+    return -1;
+  static const uint8_t zeros[PAGE_BYTES];
+  const uint8_t *bytes = (const uint8_t *)link->base;
+  for (uint64_t at = 0; at < link->size; at += PAGE_BYTES)
+    if (memcmp(bytes + at, zeros, PAGE_BYTES) != 0)
+      memcpy(copy + at, bytes + at, PAGE_BYTES);
+  mprotect(copy, link->size, PROT_READ);
+  if (mremap(copy, link->size, link->size, MREMAP_MAYMOVE | MREMAP_FIXED, (void *)link->base) == MAP_FAILED) {
+    munmap(copy, link->size);
+    return -1;
+  }
+  return 0;
+}
+
+void departed_map_add(const struct arbiter_link *link, int region) {
+  struct departed_map *map = malloc(sizeof *map);
+  if (map == NULL)
+    return;
+  *map = (struct departed_map){.base = link->base, .size = link->size, .region = region, .next = departed_maps};
+  departed_maps = map;
+  int count = 0;
+  for (; map != NULL; map = map->next) {
+    if (map->region < 0 || ++count <= DEPARTED_REGIONS_MAX)
+      continue;
+    dsm_region_remove(map->region);
+    map->region = -1;
+  }
+}
+
+void departed_maps_clear(uintptr_t base, uint64_t size) {
+  for (struct departed_map **at = &departed_maps; *at != NULL;) {
+    struct departed_map *map = *at;
+    if (map->base >= base + size || base >= map->base + map->size) {
+      at = &map->next;
+      continue;
+    }
+    if (map->region >= 0)
+      dsm_region_remove(map->region);
+    munmap((void *)map->base, map->size);
+    *at = map->next;
+    free(map);
+  }
+}

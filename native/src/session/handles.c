@@ -1,0 +1,140 @@
+#define _GNU_SOURCE
+#include "session/handles.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "trap/region.h"
+#include "trap/signals.h"
+
+static pthread_mutex_t sessions_lock = PTHREAD_MUTEX_INITIALIZER;
+static dsm_session *sessions;
+
+/* Handles of sessions this process has left, oldest first: DSM_LEFT_MAX of them, which answer DSM_LEFT. Older ones are
+ * spare, and become those of new sessions. None is freed: a thread that leaves session_end() may still look at it. */
+static dsm_session *departed_oldest, *departed_newest, *spare;
+static unsigned departed_count;
+
+void handles_lock(void) {
+  pthread_mutex_lock(&sessions_lock);
+}
+
+void handles_unlock(void) {
+  pthread_mutex_unlock(&sessions_lock);
+}
+
+dsm_session *handles_open(void) {
+  return sessions;
+}
+
+void handles_add(dsm_session *session) {
+  session->next = sessions;
+  sessions = session;
+}
+
+void handles_remove(const dsm_session *session) {
+  for (dsm_session **at = &sessions; *at != NULL; at = &(*at)->next)
+    if (*at == session) {
+      *at = session->next;
+      break;
+    }
+}
+
+int session_may_trap(const void *bytes, size_t size) {
+  uintptr_t from = (uintptr_t)bytes;
+  int may = 0;
+  if (!dsm_regions_near(bytes, size))
+    return 0;
+  handles_lock();
+  for (const dsm_session *session = sessions; session != NULL; session = session->next)
+    may |= from < session->link.base + session->link.size && from + size > session->link.base && session->link.pid == getpid() &&
+           (!session->link.direct || session->link.elastic);
+  handles_unlock();
+  return may;
+}
+
+dsm_session *handle_take(void) {
+  pthread_mutex_lock(&sessions_lock);
+  dsm_session *session = spare;
+  if (session != NULL)
+    spare = session->next;
+  pthread_mutex_unlock(&sessions_lock);
+  if (session == NULL)
+    return calloc(1, sizeof *session);
+  memset(session, 0, sizeof *session);
+  return session;
+}
+
+void handle_give(dsm_session *session) {
+  pthread_mutex_lock(&sessions_lock);
+  session->next = spare;
+  spare = session;
+  pthread_mutex_unlock(&sessions_lock);
+}
+
+void handle_keep(dsm_session *session) {
+  dsm_session *oldest = NULL;
+  pthread_mutex_lock(&sessions_lock);
+  session->next = NULL;
+  if (departed_newest != NULL)
+    departed_newest->next = session;
+  else
+    departed_oldest = session;
+  departed_newest = session;
+  if (++departed_count > DSM_LEFT_MAX) {
+    oldest = departed_oldest;
+    departed_oldest = oldest->next;
+    departed_count--;
+  }
+  pthread_mutex_unlock(&sessions_lock);
+  if (oldest != NULL)
+    handle_give(oldest);
+}
+
+static void close_connections(dsm_session *session) {
+  channel_close_all(&session->link.channels);
+  if (session->link.main_fd >= 0)
+    close(session->link.main_fd);
+  session->link.main_fd = -1;
+}
+
+/* In a forked child: the connections are the parent's, and its end must not wait for ours. */
+static void after_fork_in_child(void) {
+  dsm_actions_in_child();
+  for (dsm_session *session = sessions; session != NULL; session = session->next) {
+    close_connections(session);
+    ring_forked(&session->ring);
+    /* In a new process namespace the child may have the very process id of its parent. */
+    session->link.pid = -1;
+  }
+  pthread_mutex_init(&sessions_lock, NULL);
+}
+
+static void before_fork(void) {
+  pthread_mutex_lock(&sessions_lock);
+}
+
+static void after_fork_in_parent(void) {
+  pthread_mutex_unlock(&sessions_lock);
+}
+
+void handles_watch_forks(void) {
+  static int watching;
+  pthread_mutex_lock(&sessions_lock);
+  if (!watching)
+    pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+  watching = 1;
+  pthread_mutex_unlock(&sessions_lock);
+}
+
+void session_release_resources(dsm_session *session) {
+  close_connections(session);
+  ring_close(&session->ring);
+  free(session->link.channels.slots);
+  session->link.channels.slots = NULL;
+  if (session->link.map_fd >= 0)
+    close(session->link.map_fd);
+  session->link.map_fd = -1;
+}

@@ -1,0 +1,39 @@
+/* Handles: the open sessions of this process, and the memory of handles. */
+#ifndef DSM_HANDLES_H
+#define DSM_HANDLES_H
+
+#include "session/session.h"
+
+#pragma GCC visibility push(hidden)
+
+/* The lock of the list of open sessions and of departed maps. Held across fork(). */
+void handles_lock(void);
+void handles_unlock(void);
+
+/* The newest open session; `next` leads to the others. Lock held. */
+dsm_session *handles_open(void);
+void handles_add(dsm_session *session);
+void handles_remove(const dsm_session *session);
+
+/* Returns whether a store to some of these bytes may trap: they lie in the map of an open session that is not, or need not
+ * stay, in direct mode. Takes the lock. */
+int session_may_trap(const void *bytes, size_t size);
+
+/* Returns a zeroed handle, or NULL if out of memory. */
+dsm_session *handle_take(void);
+
+/* Returns the handle of a session that was not opened. */
+void handle_give(dsm_session *session);
+
+/* Keeps the handle of a departed session, of which nothing else remains, so that later calls get DSM_LEFT. */
+void handle_keep(dsm_session *session);
+
+/* From the first call on, a forked child closes its copies of the connections. */
+void handles_watch_forks(void);
+
+/* Gives back everything but the handle: connections, ring, the map's file. */
+void session_release_resources(dsm_session *session);
+
+#pragma GCC visibility pop
+
+#endif

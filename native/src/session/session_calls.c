@@ -1,0 +1,52 @@
+#define _GNU_SOURCE
+#include "session/session.h"
+
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/status.h"
+#include "session/handles.h"
+#include "trap/tool.h"
+
+int session_check(const dsm_session *session) {
+  return session == NULL ? dsm_fail(DSM_INVALID, "the session is NULL") : link_check(&session->link);
+}
+
+int session_check_stack(void) {
+  const char *here = __builtin_frame_address(0);
+  return session_may_trap(here, 1)
+             ? dsm_fail(DSM_INVALID, "this thread's stack lies in the map, where no call of dsm can run; call from another")
+             : DSM_OK;
+}
+
+int session_begin(dsm_session *session) {
+  if (session == NULL || session->link.pid != getpid())
+    return session_check(session);
+  if (session_check_stack() != DSM_OK)
+    return DSM_INVALID;
+  /* Counted first and checked then: a leaving thread either finds us counted, or we find the session left. */
+  atomic_fetch_add(&session->calls, 1);
+  int status = session_check(session);
+  tool_enter();
+  if (status != DSM_OK)
+    session_end(session);
+  return status;
+}
+
+void session_end(dsm_session *session) {
+  tool_leave();
+  if (atomic_fetch_sub(&session->calls, 1) == 1 && atomic_load(&session->link.left))
+    syscall(SYS_futex, &session->calls, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
+}
+
+void session_await_calls(dsm_session *session) {
+  unsigned calls;
+  while ((calls = atomic_load(&session->calls)) > 0)
+    syscall(SYS_futex, &session->calls, FUTEX_WAIT_PRIVATE, calls, NULL, NULL, 0);
+}
+
+void session_count(dsm_session *session, uint64_t processes) {
+  if (session->link.elastic && processes > 0)
+    atomic_store(&session->processes, (uint32_t)processes);
+}

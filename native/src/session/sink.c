@@ -1,0 +1,137 @@
+/* The way of a captured store: into a private page (pages/), else into the node's ring under pipelined, else to the
+ * arbiter as an entry of its own. All of it is handler-safe. */
+#define _GNU_SOURCE
+#include "session/sink.h"
+
+#include <poll.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "pages/release.h"
+#include "session/session.h"
+
+/* Not write(): that is a point where a cancelled thread would end, in the middle of a store. */
+static void say(const char *text, size_t length) {
+  syscall(SYS_write, STDERR_FILENO, text, length);
+}
+
+static void report_arbiter_gone(const dsm_session *session) {
+  char text[160];
+  char *at = stpcpy(text, "dsm: the arbiter of session \"");
+  at = stpcpy(at, session->link.name);
+  at = stpcpy(at, "\" is gone: a store cannot be shared any more\n");
+  say(text, (size_t)(at - text));
+}
+
+/* Says it once. A reader of stderr that does not read must not hold up a store: then nothing is said. */
+static void advise(dsm_session *session) {
+  struct advice_figures figures;
+  char text[400];
+  struct pollfd out = {.fd = STDERR_FILENO, .events = POLLOUT};
+  if (advice_due(&session->advice, now_ns(), &figures) && syscall(SYS_poll, &out, 1, 0) == 1 &&
+      (out.revents & POLLOUT) != 0)
+    say(text, advice_text(text, sizeof text, session->link.rank, &figures));
+}
+
+/* Publishes a store outside all private pages. Returns 0, or -1 if the arbiter is gone. */
+static int publish_store(dsm_session *session, const struct dsm_run *runs, uint32_t count) {
+  if (count == 1 && advice_note(&session->advice, runs[0].offset, runs[0].length))
+    advise(session);
+  if (session->ring.header != NULL) {
+    int queued = ring_store(&session->ring, runs, count);
+    if (queued != 0)
+      return queued > 0 ? 0 : -1;
+  }
+  return link_publish(&session->link, runs, count);
+}
+
+static int sink_fault(void *context, uintptr_t address, int atomic) {
+  dsm_session *session = context;
+  int opened = pages_fault(&session->pages, address, atomic);
+  if (opened < 0)
+    report_arbiter_gone(session);
+  return opened;
+}
+
+/* The only failure of a store that is not the arbiter's: a hole without a page. */
+static void say_no_page(void) {
+  static const char text[] = "dsm: no memory for a page of a hole, or no room for one more mapping: the store cannot be kept\n";
+  say(text, sizeof text - 1);
+}
+
+static int sink_store(void *context, const struct dsm_run *runs, uint32_t count) {
+  dsm_session *session = context;
+  int result = 0;
+  if (atomic_load_explicit(&session->pages.count, memory_order_acquire) > 0) {
+    struct store_progress store = {.runs = runs, .count = count};
+    while (store.count > 0 && result >= 0) {
+      struct dsm_run rest[32];
+      int left = pages_store(&session->pages, &store, rest, 32);
+      if (left < 0) {
+        say_no_page();
+        return -1;
+      }
+      if (left > 0)
+        result = publish_store(session, rest, (uint32_t)left);
+    }
+  } else {
+    result = publish_store(session, runs, count);
+  }
+  if (result < 0)
+    report_arbiter_gone(session);
+  return result;
+}
+
+static int sink_atomic(void *context, enum dsm_atomic_op op, uint32_t width, uint64_t offset, const void *operand,
+                       const void *compare, void *old) {
+  dsm_session *session = context;
+  if (release_publish(&session->pages) != 0) {
+    report_arbiter_gone(session);
+    return -1;
+  }
+  if (atomic_load_explicit(&session->pages.count, memory_order_acquire) > 0) {
+    int done = pages_atomic(&session->pages, op, width, offset, operand, compare, old);
+    if (done == 1)
+      return 0;
+    if (done == -2)
+      say_no_page();
+    if (done == -1) {
+      static const char text[] = "dsm: an atomic operation across the edge of a hole is not possible\n";
+      say(text, sizeof text - 1);
+    }
+    if (done < 0)
+      return -1;
+  }
+  struct {
+    struct wire_header header;
+    uint8_t operand[16];
+    uint8_t compare[16];
+  } frame;
+  memset(&frame, 0, sizeof frame);
+  frame.header.size = sizeof frame;
+  frame.header.kind = WIRE_ATOMIC;
+  frame.header.op = (uint8_t)op;
+  frame.header.map_offset = offset;
+  frame.header.width = width;
+  if (operand != NULL)
+    memcpy(frame.operand, operand, width);
+  if (compare != NULL)
+    memcpy(frame.compare, compare, width);
+  struct channel_pool *pool = &session->link.channels;
+  int slot = channel_claim(pool, CHANNEL_STORE);
+  int fd = channel_descriptor(pool, slot);
+  int sent = fd < 0 ? -1 : channel_send(fd, &frame, sizeof frame);
+  struct reply reply;
+  if (link_finish(&session->link, slot, sent, &reply) != 0 || reply.header.status != DSM_OK || reply.header.body_length != 16 ||
+      /* Pages that other threads have opened meanwhile lack what others published before this operation. */
+      release_publish(&session->pages) != 0) {
+    report_arbiter_gone(session);
+    return -1;
+  }
+  memcpy(old, reply.body, width);
+  return 0;
+}
+
+const struct dsm_sink session_sink = {.fault = sink_fault, .store = sink_store, .atomic = sink_atomic};

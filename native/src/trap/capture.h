@@ -1,0 +1,17 @@
+/* Capturing the store at RIP: decoded, given to the sink, and only then done in the registers. handler-safe. */
+#ifndef DSM_CAPTURE_H
+#define DSM_CAPTURE_H
+
+#include "trap/fault_state.h"
+
+#pragma GCC visibility push(hidden)
+
+/* Whether the instruction at RIP is LOCK-prefixed or xchg. */
+int dsm_capture_is_atomic(const struct dsm_fault *fault);
+
+/* Captures the store at RIP. */
+enum dsm_outcome dsm_capture(struct dsm_fault *fault);
+
+#pragma GCC visibility pop
+
+#endif

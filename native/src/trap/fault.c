@@ -1,0 +1,217 @@
+/* The SIGSEGV, SIGBUS and SIGTRAP handlers.
+ *
+ * They run on the thread that faulted with every signal blocked (also glibc's own two), on the alternate stack if
+ * there is one, allocate nothing and take no lock. The only faults they may meet themselves are those of
+ * dsm_guarded_copy, which opens SIGSEGV and SIGBUS for the length of the copy.
+ *
+ * What is not dsm's goes to the program's own action (signal_action.c). SIGBUS is handled for the guarded copy's sake
+ * alone. */
+#include "trap/fault.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "trap/altstack.h"
+#include "trap/capture.h"
+#include "trap/decode.h"
+#include "trap/frame.h"
+#include "trap/guard.h"
+#include "trap/region.h"
+#include "trap/region_entry.h"
+#include "trap/signals.h"
+#include "trap/step.h"
+#include "trap/syscall.h"
+#include "trap/tool.h"
+
+#define SYSTEM_CALL_SIGSET_BYTES 8
+#define TRAP_NUMBER_PROTECTION 13
+#define TRAP_NUMBER_PAGE_FAULT 14
+#define ERROR_BIT_WRITE 2
+
+/* ---- messages and endings ---- */
+
+struct message {
+  char text[400];
+  size_t length;
+};
+
+static void say(struct message *m, const char *text) {
+  while (*text != '\0' && m->length < sizeof(m->text) - 1) m->text[m->length++] = *text++;
+}
+
+static void say_hex(struct message *m, uint64_t value, unsigned digits) {
+  char text[17];
+  for (unsigned i = 0; i < digits; i++) text[i] = "0123456789abcdef"[value >> (4 * (digits - 1 - i)) & 15];
+  text[digits] = '\0';
+  say(m, text);
+}
+
+static void print(struct message *m) {
+  m->text[m->length++] = '\n';
+  dsm_syscall(SYS_write, STDERR_FILENO, (long)m->text, (long)m->length, 0);
+}
+
+static __attribute__((noinline)) void print_line(const char *text) {
+  struct message m = {.length = 0};
+  say(&m, text);
+  print(&m);
+}
+
+/* Ends the process by `signo` here and now. */
+static _Noreturn void die(int signo) {
+  uint64_t mask = 1ull << (signo - 1);
+  dsm_action_default(signo);
+  dsm_syscall(SYS_tgkill, getpid(), dsm_syscall(SYS_gettid, 0, 0, 0, 0), signo, 0);
+  dsm_syscall(SYS_rt_sigprocmask, SIG_UNBLOCK, (long)&mask, 0, SYSTEM_CALL_SIGSET_BYTES);
+  for (;;) dsm_syscall(SYS_exit_group, 128 + signo, 0, 0, 0);
+}
+
+/* ---- the handlers ---- */
+
+/* Not inlined: the handlers' frame would have room for its text twice. */
+__attribute__((noinline)) static void explain(const struct dsm_fault *fault, const char *what) {
+  struct message m = {.length = 0};
+  const uint8_t *code = (const uint8_t *)fault->regs[REG_RIP];
+  unsigned here = 4096 - (unsigned)((uintptr_t)code % 4096);
+  say(&m, what);
+  say_hex(&m, fault->address, 12);
+  say(&m, " by the instruction at 0x");
+  say_hex(&m, (uintptr_t)code, 12);
+  say(&m, " (bytes");
+  for (unsigned i = 0; i < 15 && i < here; i++) {
+    say(&m, " ");
+    say_hex(&m, code[i], 2);
+  }
+  say(&m, "): ");
+  say(&m, fault->why);
+  if (tool_is_valgrind() && strncmp(fault->why, "valgrind", 8) != 0) say(&m, "; start valgrind with " TOOL_VALGRIND_OPTIONS);
+  print(&m);
+}
+
+/* A page fault of a store, at an address in an entered region. True: dealt with. False: chain. */
+static bool answer(struct dsm_fault *fault, int *chain_as) {
+  struct dsm_region *region = fault->region;
+  if (region->owner != dsm_process_token()) {
+    print_line(
+        "dsm: this process was forked after joining the session; the map belongs to its parent (open a session in the "
+        "child instead)");
+    dsm_action_default(SIGSEGV); /* and die of the same instruction */
+    dsm_region_exit(region);
+    return true;
+  }
+  if ((fault->regs[REG_ERR] & ERROR_BIT_WRITE) == 0) {
+    dsm_region_exit(region);
+    return false;
+  }
+  if (__atomic_load_n(&region->state, __ATOMIC_ACQUIRE) != DSM_REGION_ACTIVE) {
+    print_line("dsm: store to the map of a session this process has left");
+    dsm_action_default(SIGSEGV);
+    dsm_region_exit(region);
+    return true;
+  }
+  int opened = region->sink->fault(region->context, fault->address, dsm_capture_is_atomic(fault));
+  if (opened < 0) die(SIGBUS);
+  if (opened > 0) {
+    dsm_region_exit(region);
+    return true;
+  }
+  switch (dsm_capture(fault)) {
+    case DSM_OUTCOME_DONE: break;
+    case DSM_OUTCOME_STEPPING: return true;
+    case DSM_OUTCOME_FATAL: die(SIGBUS);
+    case DSM_OUTCOME_UNSUPPORTED:
+      explain(fault, "dsm: cannot capture the store to 0x");
+      dsm_action_default(SIGSEGV);
+      break;
+    case DSM_OUTCOME_CHAIN:
+      if (fault->why != NULL && !dsm_action_has_handler(fault->info->si_signo)) explain(fault, "dsm: fault of the store to 0x");
+      dsm_region_exit(region);
+      *chain_as = fault->info->si_signo;
+      return false;
+  }
+  dsm_region_exit(region);
+  return true;
+}
+
+/* The kernel could not put a signal's frame on the stack, which lies in the map, and sends SIGSEGV instead: that handler
+ * does not ask for the alternate stack. What has happened before in the thread is told from a general protection fault,
+ * which looks the same, by the trap's number. */
+static bool is_frame_in_map(const siginfo_t *info, const greg_t *regs) {
+  uintptr_t start;
+  return info->si_signo == SIGSEGV && info->si_code == SI_KERNEL && regs[REG_TRAPNO] != TRAP_NUMBER_PROTECTION &&
+         dsm_regions_near((const void *)regs[REG_RSP], 1) && dsm_region_part((uintptr_t)regs[REG_RSP], 1, &start) > 0;
+}
+
+/* The kernel pushes the restorer's address and puts the context right above it: if the context is not where our
+ * caller's frame begins, we were called by another handler. */
+#define CALLED_BY_KERNEL(context) (__builtin_dwarf_cfa() == (context))
+
+/* Ends a step, if one was under way where the signal came. */
+static __attribute__((noinline)) bool end_step(const siginfo_t *info, ucontext_t *context) {
+  uint64_t rip = (uint64_t)context->uc_mcontext.gregs[REG_RIP];
+  if (!dsm_step_is_at(rip)) return false;
+  /* One that was sent to this thread, and not yet delivered, swallows the end's own: it is RIP that tells whether the
+   * step is over. */
+  if (info->si_code <= 0) dsm_step_defer_signal(rip);
+  tool_enter();
+  enum dsm_outcome outcome = dsm_step_end(context);
+  tool_leave();
+  if (outcome == DSM_OUTCOME_FATAL) die(SIGBUS);
+  if (outcome == DSM_OUTCOME_UNSUPPORTED && info->si_code > 0) {
+    print_line("dsm: a store that was run aside did not end where it should; the decoder is wrong about it");
+    die(SIGSEGV);
+  }
+  return true;
+}
+
+static void on_fault(int signo, siginfo_t *info, void *context_pointer) {
+  bool direct = CALLED_BY_KERNEL(context_pointer);
+  ucontext_t *context = context_pointer;
+  if ((info->si_code > 0 && dsm_guard_hit(signo, info, context)) || tool_probe_hit(context)) return;
+  int saved_errno = errno, chain_as = signo;
+  struct dsm_fault fault = {
+      .context = context,
+      .regs = context->uc_mcontext.gregs,
+      .info = info,
+      .address = (uintptr_t)info->si_addr,
+  };
+  bool done = signo == SIGSEGV && end_step(info, context);
+  if (!done && signo == SIGSEGV && info->si_code > 0 && fault.regs[REG_TRAPNO] == TRAP_NUMBER_PAGE_FAULT) {
+    tool_enter();
+    done = (fault.region = dsm_region_enter(fault.address)) != NULL && answer(&fault, &chain_as);
+    tool_leave();
+    if (done) dsm_altstack_offer(context);
+  }
+  if (!done && is_frame_in_map(info, fault.regs)) {
+    print_line("dsm: a signal came on a stack that lies in the map: install its handler with SA_ONSTACK");
+    die(SIGSEGV);
+  }
+  if (!done) {
+    dsm_fault_of_program(signo);
+    dsm_action_chain(chain_as, info, context, direct);
+  }
+  errno = saved_errno;
+}
+
+/* The end of a step under valgrind. */
+static void on_trap(int signo, siginfo_t *info, void *context_pointer) {
+  bool direct = CALLED_BY_KERNEL(context_pointer);
+  int saved_errno = errno;
+  if (!end_step(info, context_pointer)) dsm_action_chain(signo, info, context_pointer, direct);
+  errno = saved_errno;
+}
+
+int dsm_capture_init(void) {
+  static bool prepared;
+  if (!prepared) {
+    dsm_decode_init();
+    dsm_frame_init();
+    prepared = true;
+  }
+  int renewed = dsm_process_token_renew();
+  if (renewed < 0 || (renewed == 1 && dsm_step_init() != 0)) return -1;
+  dsm_mask_open();
+  return dsm_actions_take(on_fault, on_trap);
+}

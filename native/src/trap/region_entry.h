@@ -1,0 +1,35 @@
+/* The inside of the table of regions, for those that answer a fault. handler-safe, but for dsm_process_token_renew(). */
+#ifndef DSM_REGION_ENTRY_H
+#define DSM_REGION_ENTRY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "trap/sink.h"
+
+#pragma GCC visibility push(hidden)
+
+struct dsm_region {
+  uintptr_t base;
+  size_t size;
+  uint32_t state;   /* enum dsm_region_state, or DSM_REGION_ADDING */
+  uint32_t inside;  /* threads between dsm_region_enter and dsm_region_exit; a futex word */
+  uint64_t owner;   /* dsm_process_token() of the process that added it */
+  const struct dsm_sink *sink;
+  void *context;
+} __attribute__((aligned(64)));
+
+enum { DSM_REGION_ADDING = 3 };
+
+/* The region `address` lies in, or NULL. dsm_region_leave and dsm_region_remove wait until it is exited again. */
+struct dsm_region *dsm_region_enter(uintptr_t address);
+void dsm_region_exit(struct dsm_region *region);
+
+/* Not zero, and different in parent and child after a fork: 0 in a child until it adds a region of its own. */
+uint64_t dsm_process_token(void);
+/* Gives this process a token if it has none. 1: a new one was given. 0: it had one. -1 with errno. Not handler-safe. */
+int dsm_process_token_renew(void);
+
+#pragma GCC visibility pop
+
+#endif

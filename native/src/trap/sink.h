@@ -1,0 +1,41 @@
+/* The sink: all that the traps know of what becomes of a captured store. */
+#ifndef DSM_SINK_H
+#define DSM_SINK_H
+
+#include <stdint.h>
+
+/* Numbers are part of the wire protocol. The new value is:
+ * ADD old + operand | AND old & operand | OR old | operand | XOR old ^ operand | XCHG operand |
+ * CMPXCHG old == compare ? operand : old. Arithmetic wraps at `width` bytes. SUB is ADD of the negated operand. */
+enum dsm_atomic_op {
+  DSM_ATOMIC_ADD = 1,
+  DSM_ATOMIC_AND = 2,
+  DSM_ATOMIC_OR = 3,
+  DSM_ATOMIC_XOR = 4,
+  DSM_ATOMIC_XCHG = 5,
+  DSM_ATOMIC_CMPXCHG = 6,
+  DSM_ATOMIC_NEG = 7, /* 0 - old; operand unused */
+};
+
+/* One run of consecutive bytes written by a captured store. */
+struct dsm_run {
+  uint64_t offset;      /* from the region's base, bytes */
+  uint32_t length;      /* bytes, at least 1 */
+  const uint8_t *bytes; /* what was written */
+};
+
+struct dsm_sink {
+  /* The faulting address lies in the region. 1: the page is now open for this process (a hole): run the instruction
+   * again. 0: capture the store. Negative: fatal. `atomic`: the instruction is LOCK-prefixed or xchg, which must not run on
+   * a page that is this process's own. handler-safe. */
+  int (*fault)(void *context, uintptr_t address, int atomic);
+  /* Publish the runs (in ascending offset order, inside the region, not overlapping) as one entry, and return once the
+   * session's order allows the program to go on. 0, or negative: fatal. handler-safe. */
+  int (*store)(void *context, const struct dsm_run *runs, uint32_t count);
+  /* Execute one atomic operation at its place in the order. `width` is 1, 2, 4, 8 or 16 bytes, little-endian; `old`
+   * gets the value before. 0, or negative: fatal. handler-safe. */
+  int (*atomic)(void *context, enum dsm_atomic_op op, uint32_t width, uint64_t offset, const void *operand,
+                const void *compare, void *old);
+};
+
+#endif
