@@ -290,7 +290,7 @@ class ServerShell {
     if (epoch === 1) {
       this.#sequencer = this.#sequence(null);
       if (image !== null) this.#sequencer.session.adopt(image);
-    } else this.#recovery = this.#recover({ config, epoch, certain });
+    } else this.#recovery = this.#recover({ config, epoch, predecessorIsDead: certain });
   }
 
   /** Waits for the nodes of the session, then goes on where the farthest of them is. */
@@ -323,15 +323,15 @@ class ServerShell {
       clearTimeout(timeout);
       timeout = setTimeout(
         () => {
-          recovery.expire();
-          stall ??= setInterval(() => recovery.expire(), HEARTBEAT_TIMEOUT_MS);
+          recovery.onTimeout();
+          stall ??= setInterval(() => recovery.onTimeout(), HEARTBEAT_TIMEOUT_MS);
         },
         Math.max(0, ms - (performance.now() - begun)),
       );
     };
     // Nobody at all: as long as everybody waits who has said nothing else.
-    timeout = setTimeout(() => recovery.expire(), RECONNECT_TIMEOUT_MS);
-    const settle = setTimeout(() => recovery.settle(), JOINING_SETTLE_MS);
+    timeout = setTimeout(() => recovery.onTimeout(), RECONNECT_TIMEOUT_MS);
+    const settle = setTimeout(() => recovery.onJoinGraceOver(), JOINING_SETTLE_MS);
     const beat = setInterval(() => recovery.beat(), RECOVERY_BEAT_MS);
     this.#recoveryTimers = {
       stop: () => {

@@ -131,7 +131,7 @@ class Server {
       this.core = this.#sequencer(null);
       return;
     }
-    this.core = new Recovery({ config, epoch, certain }, this.memory, {
+    this.core = new Recovery({ config, epoch, predecessorIsDead: certain }, this.memory, {
       send: (id, bytes) => {
         if (bytes[4] === Kind.STATE) this.source = id;
         this.#send(id, bytes);
@@ -571,10 +571,10 @@ class Simulator {
         const here = this.#alive().every(
           ({ replica, link }) => replica === null || (link?.server === server && core.isWelcomed(link.id)),
         );
-        if (here && random.oneIn(10)) core.settle();
+        if (here && random.oneIn(10)) core.onJoinGraceOver();
         const source = server.links.get(server.source);
         const handing = source !== undefined && !source.silent && source.node.state === "alive";
-        if (here && !handing && random.oneIn(20)) core.expire();
+        if (here && !handing && random.oneIn(20)) core.onTimeout();
         continue;
       }
       for (const id of [...server.links.keys()]) if (random.oneIn(10)) server.core.sendHeartbeat(id);

@@ -61,7 +61,7 @@ function successor(): Successor {
   const send = (link: number, bytes: Uint8Array): void => {
     sent.set(link, [...(sent.get(link) ?? []), bytes]);
   };
-  const recovery = new Recovery({ config, epoch: 2, certain: true }, memory, {
+  const recovery = new Recovery({ config, epoch: 2, predecessorIsDead: true }, memory, {
     ...{ send, close() {}, drop() {}, waits() {}, failed() {}, stop() {} },
     recovered(recovered, greetings) {
       taken = recovered;

@@ -5,9 +5,10 @@
  * Invariant: each entry is applied once, in sequence, and is retained for nodes that may lack it.
  */
 import { PAGE_SIZE } from "../base/limits.ts";
-import type { MapBytes } from "../memory/map-bytes.ts";
+import { isZero, type MapBytes } from "../memory/map-bytes.ts";
 import { MapOp } from "../memory/map-snapshot.ts";
 import type { ResumeReply, ResumeRequest } from "../messages/handshake.ts";
+import { encodeState } from "../messages/state-transfer.ts";
 import type { Session } from "../session/session.ts";
 import { At, HEADER_SIZE, MapAt, PingAt, StoreAt } from "../wire/at.ts";
 import { checkMap } from "../wire/check-operation.ts";
@@ -17,7 +18,6 @@ import { Kind } from "../wire/kinds.ts";
 import { type EntryStream, isOfSamePublication } from "./entry-stream.ts";
 import type { LogPosition } from "./log-position.ts";
 import type { OwnPart, Proposals } from "./proposals.ts";
-import { encodeState } from "./state-transfer.ts";
 import type { StoreQueue } from "./store-queue.ts";
 
 const NO_PARTS: readonly OwnPart[] = [];
@@ -179,10 +179,12 @@ export class EntryApplier {
     const entries = [...retained.after(retained.base)];
     const state = { snapshot: session.state(), starts: epochStarts, base: retained.base };
     // A page as the log has it: what processes have queued comes later.
-    const orderedPage = (offset: number): Uint8Array =>
-      queue.readOrdered(offset, PAGE_SIZE) ?? memory.bytes.subarray(offset, offset + PAGE_SIZE);
+    const orderedPage = (offset: number): Uint8Array | null => {
+      const page = queue.readOrdered(offset, PAGE_SIZE) ?? memory.bytes.subarray(offset, offset + PAGE_SIZE);
+      return isZero(page) ? null : page;
+    };
     // In direct mode the map is the processes' own, and no server has use for it.
-    return encodeState(state, memory.size, session.direct ? null : orderedPage, entries);
+    return encodeState({ state, mapSize: memory.size, page: session.direct ? null : orderedPage, entries });
   }
 
   /** A server has this node again: what it has not ordered is proposed once more. Throws ProtocolError. */

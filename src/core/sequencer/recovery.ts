@@ -1,49 +1,56 @@
 /**
- * A server that takes over from one that is gone, until it knows the order: the nodes of the session report how far they
- * have applied it, the one that is farthest hands over its state, and a Sequencer goes on from there.
+ * Recovery: a server that takes over from another one, until it knows the log. The nodes of the session report how far they
+ * have applied it, the most up-to-date node hands over its state, and a Sequencer goes on from there.
+ *
+ *     collecting --- all nodes have reported, or the deadline has passed ---> transferring
+ *         ^                                                                        |
+ *         '---- the node is gone, stalls, or its state is damaged -----------------+--- the state is whole ---> recovered
+ *         |
+ *         '---- no node is left that could hand over its state, or the predecessor may still serve a node ---> failed
  *
  * Invariants:
- * - A node that reports here has promised to follow no server of an older epoch any more. If the old server is not known
- *   to be gone, nothing is ordered before all nodes with processes have promised: then nobody is left whom the old one
- *   could serve, and there is never more than one order. As long as nodes may still come, nobody knows them all.
+ * - A node that reports here has promised to follow no server of an older epoch any more. If the predecessor is not known
+ *   to be dead, nothing is ordered before all nodes with processes have promised: then the predecessor can serve none of
+ *   them, and there is never more than one order. While nodes may still join, no node knows all of them.
  * - Of all logs the one with the newest epoch in its last entry is taken, of these the longest (as in Raft, Ongaro and
- *   Ousterhout, 2014). Every other log is a beginning of it, or its node is refused. So every
- *   entry that a node has applied, and thus acknowledged, survives as long as one node that applied it reports in time.
- * - Nobody is sent an entry before the state is whole.
+ *   Ousterhout, 2014). Every other log is a prefix of it, or its node is refused. So every entry that a node has applied,
+ *   and thus acknowledged, survives as long as one node that applied it reports in time.
+ * - No entry is sent to a node before the state is whole.
  */
 
 import { Status } from "../base/errors.ts";
-import { FRAME_MAX, GREETING_FRAME_MAX, LINKS_MAX, WELCOME_MAX } from "../base/limits.ts";
-import { MapBytes } from "../memory/map-bytes.ts";
+import { FRAME_MAX, GREETING_FRAME_MAX, LINKS_MAX } from "../base/limits.ts";
 import { NOTHING_KNOWN } from "../messages/daemon-api.ts";
 import type { ResumeRequest } from "../messages/handshake.ts";
 import { type NodeHello, parseHello } from "../messages/handshake.ts";
-import { type NodeState, parseNodeState } from "../messages/node-state.ts";
 import type { SessionConfig } from "../messages/session-state.ts";
+import { type ReceivedState, StateReceiver } from "../messages/state-transfer.ts";
 import type { StatusReport } from "../messages/status-report.ts";
-import { At, HandshakeAt, HEADER_SIZE, PingAt, StateAt, StatusAt } from "../wire/at.ts";
-import { bodyText, encode, encodeJson, encodeText, getUint64, ProtocolError } from "../wire/frame.ts";
+import { At, HandshakeAt, HEADER_SIZE, PingAt, StatusAt } from "../wire/at.ts";
+import { bodyText, encode, encodeJson, encodeText, ProtocolError } from "../wire/frame.ts";
 import { FrameReader } from "../wire/frame-reader.ts";
 import { checkGreeting } from "../wire/handshake.ts";
-import { Kind, PingOp, StateOp, StatusOp } from "../wire/kinds.ts";
-import { Tail } from "../wire/retained-frames.ts";
+import { Kind, PingOp, StatusOp } from "../wire/kinds.ts";
 import { checkEnd } from "./admission.ts";
 
-export interface Recovered extends Omit<NodeState, "base"> {
+/** Where a Sequencer goes on. */
+export interface Recovered extends ReceivedState {
   epoch: number;
-  tail: Tail;
-  /** What the nodes said that have reported and are expected to come back. */
+  /** The handshakes of the nodes that have reported and are expected to come back. */
   nodes: NodeHello[];
 }
 
 export interface RecoveryOutput {
   send(link: number, bytes: Uint8Array): void;
+  /** Close the link after what was sent. */
   close(link: number): void;
+  /** Close the link at once. */
   drop(link: number): void;
-  /** The longest time that a node wants its place to be kept for: so long others are waited for. */
+  /** A node wants its place to be kept for that long: so long, at least, the others are waited for. */
   waits(reconnectMs: number): void;
-  /** Each link is to be connected to a Sequencer, which is to receive its greeting, or what has come of it. */
-  recovered(recovered: Recovered, greetings: Map<number, Uint8Array>): void;
+  /** Each link is to be connected to a Sequencer, which then receives its handshake, or the bytes of it that have come. */
+  recovered(recovered: Recovered, handshakes: Map<number, Uint8Array>): void;
+  /** The session cannot go on. */
   failed(why: string): void;
   /** The session is to end: the daemon asks for it. */
   stop(): void;
@@ -52,59 +59,63 @@ export interface RecoveryOutput {
 interface Link {
   id: number;
   reader: FrameReader;
-  greeting: Uint8Array | null;
+  handshake: Uint8Array | null;
   hello: NodeHello | null;
 }
 
-interface Report {
+/** How far a node says it is. */
+interface NodeReport {
   hello: NodeHello;
   resume: ResumeRequest;
   /** Null while its connection is broken. */
   link: Link | null;
-  /** It needs its place no more. */
-  left: boolean;
-  /** How often its connection was broken when the time was over. */
+  /** The node needs its place no more, or its state was damaged. */
+  hasLeft: boolean;
+  /** How many timeouts its connection was broken at. */
   missed: number;
 }
 
-/** A node that was here and is farthest is waited for that often beyond the time. */
+/** How many timeouts a node that has reported is waited for while its connection is broken. */
 const MISSED_MAX = 2;
 
 export interface RecoveryConfig {
   /** What is known of the session without its state. */
   config: SessionConfig;
   epoch: number;
-  /** Whether the server before is known to be gone. */
-  certain: boolean;
+  /** The server before is known to have ended, so it serves no node any more. */
+  predecessorIsDead: boolean;
 }
 
 export class Recovery {
   readonly #known: RecoveryConfig;
   readonly #out: RecoveryOutput;
-  readonly #memory: MapBytes;
+  readonly #memory: Uint8Array;
   readonly #links = new Map<number, Link>();
-  /** By node. A report counts also when its connection breaks: what was promised is promised. */
-  readonly #reports = new Map<number, Report>();
-  #transfer: Transfer | null = null;
-  /** No one else is waited for. */
-  #late = false;
-  /** Joiners had their time, too. */
-  #joined = false;
-  #progress = true;
-  #over = false;
+  /** By node. A report remains valid after its connection is lost: the promise is binding. */
+  readonly #reports = new Map<number, NodeReport>();
+  #transfer: { link: Link; receiver: StateReceiver } | null = null;
+  /** The wait for further nodes is over. */
+  #deadlinePassed = false;
+  /** Nodes that were joining when the server was lost have had time to report. */
+  #joinGraceOver = false;
+  /** Some of the state has come since the last timeout. */
+  #hasProgress = true;
+  #isOver = false;
 
   constructor(known: RecoveryConfig, memory: Uint8Array, out: RecoveryOutput) {
     this.#known = known;
-    this.#memory = new MapBytes(memory);
+    this.#memory = memory;
     this.#out = out;
   }
 
+  /** A new connection. False: there are too many; close it. */
   connect(id: number): boolean {
     if (this.#links.size >= LINKS_MAX) return false;
-    this.#links.set(id, { id, reader: new FrameReader(GREETING_FRAME_MAX), greeting: null, hello: null });
+    this.#links.set(id, { id, reader: new FrameReader(GREETING_FRAME_MAX), handshake: null, hello: null });
     return true;
   }
 
+  /** Whether the link is one of a node. */
   isWelcomed(id: number): boolean {
     return this.#links.get(id)?.hello != null;
   }
@@ -117,11 +128,12 @@ export class Recovery {
     } catch (error) {
       if (!(error instanceof ProtocolError)) throw error;
       // A node whose state is damaged counts as lost: the state of another one is taken.
-      if (this.#transfer?.link === link) this.#leaves(link);
-      this.#fail(link, error.status, error.message);
+      if (this.#transfer?.link === link) this.#markLeft(link);
+      this.#rejectLink(link, error.status, error.message);
     }
   }
 
+  /** The connection is gone. */
   disconnect(id: number): void {
     const link = this.#links.get(id);
     if (link === undefined) return;
@@ -129,42 +141,43 @@ export class Recovery {
     for (const report of this.#reports.values()) if (report.link === link) report.link = null;
     if (this.#transfer?.link === link) {
       this.#transfer = null;
-      this.#choose();
+      this.#maybeStartTransfer();
     }
   }
 
-  /** Tells everybody who waits that we are there. */
+  /** Tells the nodes that wait that this server is alive. */
   beat(): void {
-    for (const { id, hello } of this.#links.values())
+    for (const { id, hello } of this.#links.values()) {
       if (hello !== null) this.#out.send(id, encode({ kind: Kind.PING }));
+    }
   }
 
-  /** Who joined last may have had time to say so by now. */
-  settle(): void {
-    this.#joined = true;
-    this.#choose();
+  /** Nodes that joined last have had time to report. */
+  onJoinGraceOver(): void {
+    this.#joinGraceOver = true;
+    this.#maybeStartTransfer();
   }
 
-  /** The time to wait for nodes is over. To be called again and again: a source that has stopped sending is given up. */
-  expire(): void {
+  /** The time to wait for nodes is over. To be called at intervals from then on: a source that stalls is dropped. */
+  onTimeout(): void {
     const source = this.#transfer?.link;
     for (const report of this.#reports.values()) if (report.link === null) report.missed += 1;
-    // Whoever has not all of it cannot hand it over, however long it stays.
-    const isAnybody = [...this.#reports.values()].some(
-      ({ missed, left, resume }) => missed < MISSED_MAX && !left && resume.whole,
+    // A node without all of the map cannot hand it over, however long it stays.
+    const isAnySource = [...this.#reports.values()].some(
+      ({ missed, hasLeft, resume }) => missed < MISSED_MAX && !hasLeft && resume.whole,
     );
-    if (this.#late && !isAnybody) {
-      this.#fails("none of its nodes has come back");
+    if (this.#deadlinePassed && !isAnySource) {
+      this.#abort("none of its nodes has come back");
       return;
     }
-    this.#late = true;
-    this.#joined = true;
-    if (source !== undefined && !this.#progress) {
+    this.#deadlinePassed = true;
+    this.#joinGraceOver = true;
+    if (source !== undefined && !this.#hasProgress) {
       this.disconnect(source.id);
       this.#out.drop(source.id);
     }
-    this.#progress = false;
-    this.#choose();
+    this.#hasProgress = false;
+    this.#maybeStartTransfer();
   }
 
   status(): StatusReport {
@@ -172,58 +185,79 @@ export class Recovery {
     const { name, instance, size, base, processes, order, onLoss, elastic = false } = config;
     return {
       ...NOTHING_KNOWN,
-      ...{ name, instance, epoch, phase: "recovering", order, size, base: `0x${base.toString(16)}`, processes },
-      ...{ started: true, nodes: [], onLoss, elastic },
+      name,
+      instance,
+      epoch,
+      phase: "recovering",
+      order,
+      size,
+      base: `0x${base.toString(16)}`,
+      processes,
+      started: true,
+      nodes: [],
+      onLoss,
+      elastic,
     };
   }
 
-  #leaves(link: Link): void {
-    for (const report of this.#reports.values()) if (report.link === link) report.left = true;
+  #markLeft(link: Link): void {
+    for (const report of this.#reports.values()) if (report.link === link) report.hasLeft = true;
   }
 
-  #fail(link: Link, status: Status, message: string): void {
+  #rejectLink(link: Link, status: Status, message: string): void {
     this.#out.send(link.id, encode({ kind: Kind.FAIL, op: status, body: encodeText(message) }));
     this.disconnect(link.id);
     this.#out.close(link.id);
   }
 
   #frame(link: Link, view: DataView, at: number, size: number, bytes: Uint8Array): void {
-    if (!this.#links.has(link.id) || this.#over) return;
+    if (!this.#links.has(link.id) || this.#isOver) return;
     const kind = view.getUint8(at + At.kind);
     if (link.hello !== null) {
-      if (kind === Kind.PING && view.getUint8(at + PingAt.op) === PingOp.LEAVING) {
-        this.#leaves(link);
-        this.disconnect(link.id);
-        this.#out.close(link.id);
-      } else if (kind === Kind.STATE && this.#transfer?.link === link) {
-        this.#state(this.#transfer, view, at, size, bytes);
-      } else {
-        throw new ProtocolError("an operation before the welcome");
-      }
+      this.#nodeFrame(link, kind, view, at, size, bytes);
       return;
     }
-    const looks = kind === Kind.STATUS || kind === Kind.TRACE;
-    if (kind !== Kind.HELLO && !looks) throw new ProtocolError("the peer did not greet");
+    const isReader = kind === Kind.STATUS || kind === Kind.TRACE;
+    if (kind !== Kind.HELLO && !isReader) throw new ProtocolError("the peer did not greet");
     checkGreeting(view, at);
-    if (looks) {
-      if (kind === Kind.STATUS && view.getUint8(at + StatusAt.query) === StatusOp.END) {
-        checkEnd(view, at, bytes, this.#known.config);
-        this.#out.send(link.id, encode({ kind: Kind.REPLY }));
-        this.#out.stop();
-        return;
-      }
-      if (kind === Kind.TRACE || view.getUint8(at + StatusAt.query) === StatusOp.MEMORY) {
-        throw new ProtocolError("another server is taking the session over; try again", Status.AGAIN);
-      }
-      this.#out.send(link.id, encode({ kind: Kind.REPLY, body: encodeJson(this.status()) }));
+    if (isReader) {
+      this.#answerReader(link, kind, view, at, bytes);
       return;
     }
     const length = Math.min(view.getUint32(at + HandshakeAt.bodyLength, true), size - HEADER_SIZE);
     const hello = parseHello(bodyText(bytes, at + HEADER_SIZE, length));
-    link.greeting = new Uint8Array(bytes.subarray(at, at + size));
+    link.handshake = new Uint8Array(bytes.subarray(at, at + size));
     if (hello.resume !== null) this.#report(link, hello, hello.resume);
     link.hello = hello;
-    this.#choose();
+    this.#maybeStartTransfer();
+  }
+
+  #nodeFrame(link: Link, kind: number, view: DataView, at: number, size: number, bytes: Uint8Array): void {
+    if (kind === Kind.PING && view.getUint8(at + PingAt.op) === PingOp.LEAVING) {
+      this.#markLeft(link);
+      this.disconnect(link.id);
+      this.#out.close(link.id);
+    } else if (kind === Kind.STATE && this.#transfer?.link === link) {
+      this.#hasProgress = true;
+      const received = this.#transfer.receiver.receive(view, at, size, bytes);
+      if (received !== null) this.#finish(received);
+    } else {
+      throw new ProtocolError("an operation before the welcome");
+    }
+  }
+
+  #answerReader(link: Link, kind: number, view: DataView, at: number, bytes: Uint8Array): void {
+    const query = view.getUint8(at + StatusAt.query);
+    if (kind === Kind.STATUS && query === StatusOp.END) {
+      checkEnd(view, at, bytes, this.#known.config);
+      this.#out.send(link.id, encode({ kind: Kind.REPLY }));
+      this.#out.stop();
+      return;
+    }
+    if (kind === Kind.TRACE || query === StatusOp.MEMORY) {
+      throw new ProtocolError("another server is taking the session over; try again", Status.AGAIN);
+    }
+    this.#out.send(link.id, encode({ kind: Kind.REPLY, body: encodeJson(this.status()) }));
   }
 
   #report(link: Link, hello: NodeHello, resume: ResumeRequest): void {
@@ -236,153 +270,79 @@ export class Recovery {
     const old = this.#reports.get(node);
     if (old !== undefined) {
       if (old.hello.secret !== hello.secret) throw new ProtocolError("two nodes of one number", Status.REFUSED);
-      if (old.left) throw new ProtocolError("the node has left, or its state was damaged", Status.REFUSED);
+      if (old.hasLeft) throw new ProtocolError("the node has left, or its state was damaged", Status.REFUSED);
       const { link: before } = old;
       if (before !== null) {
         this.disconnect(before.id);
         this.#out.drop(before.id);
       }
     }
-    this.#reports.set(node, { hello, resume, link, left: false, missed: 0 });
+    this.#reports.set(node, { hello, resume, link, hasLeft: false, missed: 0 });
     this.#out.waits(hello.reconnectMs);
   }
 
-  /** Begins to take over the state of the node that is farthest, if nobody else is to be waited for. */
-  #choose(): void {
-    if (this.#transfer !== null || this.#over) return;
-    let best: Report | undefined;
-    for (const report of this.#reports.values()) {
-      const isHere = report.link !== null || report.missed < MISSED_MAX;
-      const canHandOver = report.resume.whole && !report.left && isHere;
-      if (canHandOver && (best === undefined || isFarther(report.resume, best.resume))) best = report;
-    }
+  /** Asks the most up-to-date node for its state, unless other nodes must be waited for. */
+  #maybeStartTransfer(): void {
+    if (this.#transfer !== null || this.#isOver) return;
+    const best = this.#mostUpToDate();
     if (best === undefined) return;
-    const { link, resume: farthest } = best;
-    const all = farthest.nodes.every((node) => this.#reports.has(node));
-    if (!all && !this.#late) return;
-    if (farthest.joining && !this.#joined) return;
-    // Some may have come that it has not heard of, and the server before may still serve them.
-    if (farthest.joining && !this.#known.certain) {
-      if (this.#late) this.#fails("nodes may have come of which those that are here do not know");
+    const { link, resume } = best;
+    const { config, epoch, predecessorIsDead } = this.#known;
+    const all = resume.nodes.every((node) => this.#reports.has(node));
+    if (!all && !this.#deadlinePassed) return;
+    if (resume.joining && !this.#joinGraceOver) return;
+    // Nodes may have joined that this one has not heard of, and the predecessor may still serve them.
+    if (resume.joining && !predecessorIsDead) {
+      if (this.#deadlinePassed) this.#abort("nodes may have come of which those that are here do not know");
       return;
     }
-    if (!all && !this.#known.certain) {
-      this.#fails("not all of its nodes have come back, and the server before may still serve them");
+    if (!all && !predecessorIsDead) {
+      this.#abort("not all of its nodes have come back, and the server before may still serve them");
       return;
     }
-    // Whoever is farthest and was here may be back soon.
+    // The most up-to-date node reported but is disconnected: wait for it.
     if (link === null) return;
-    this.#memory.bytes.fill(0);
-    this.#progress = true;
-    this.#transfer = new Transfer(link, this.#known);
+    this.#hasProgress = true;
+    this.#transfer = { link, receiver: new StateReceiver(config, epoch, this.#memory) };
     link.reader.limit = FRAME_MAX;
     this.#out.send(link.id, encode({ kind: Kind.STATE }));
   }
 
-  #fails(why: string): void {
-    this.#over = true;
+  /** Of the nodes that can hand over their state. */
+  #mostUpToDate(): NodeReport | undefined {
+    let best: NodeReport | undefined;
+    for (const report of this.#reports.values()) {
+      const isExpected = report.link !== null || report.missed < MISSED_MAX;
+      const canHandOver = report.resume.whole && !report.hasLeft && isExpected;
+      if (canHandOver && (best === undefined || isMoreUpToDate(report.resume, best.resume))) best = report;
+    }
+    return best;
+  }
+
+  #abort(why: string): void {
+    this.#isOver = true;
     for (const link of [...this.#links.values()]) {
       if (link.hello === null) continue;
       const message = `session "${this.#known.config.name}" cannot go on after the loss of its server: ${why}`;
-      this.#fail(link, link.hello.resume === null ? Status.ENDED : Status.UNREACHABLE, message);
+      this.#rejectLink(link, link.hello.resume === null ? Status.ENDED : Status.UNREACHABLE, message);
     }
     this.#out.failed(why);
   }
 
-  #state(transfer: Transfer, view: DataView, at: number, size: number, bytes: Uint8Array): void {
-    this.#progress = true;
-    const body = bytes.subarray(
-      at + HEADER_SIZE,
-      at + Math.min(size, HEADER_SIZE + view.getUint32(at + StateAt.pieceLength, true)),
-    );
-    switch (view.getUint8(at + StateAt.piece)) {
-      case StateOp.SESSION:
-        transfer.session(body);
-        return;
-      case StateOp.MAP: {
-        const offset = getUint64(view, at + StateAt.mapOffset);
-        if (!(offset + body.length <= this.#memory.size)) throw new ProtocolError("a piece of state outside the map");
-        this.#memory.bytes.set(body, offset);
-        return;
-      }
-      case StateOp.ENTRIES:
-        transfer.entries(body);
-        return;
-      case StateOp.LAST:
-        this.#finish(transfer);
-        return;
-      default:
-        throw new ProtocolError("there is no such piece of state");
-    }
-  }
-
-  #finish(transfer: Transfer): void {
-    const { snapshot, starts, tail } = transfer.finish();
-    this.#over = true;
-    const greetings = new Map<number, Uint8Array>();
-    for (const { id, greeting, reader } of this.#links.values()) greetings.set(id, greeting ?? reader.partial);
-    const nodes = [...this.#reports.values()].filter(({ left }) => !left).map(({ hello }) => hello);
+  #finish({ snapshot, starts, tail }: ReceivedState): void {
+    this.#isOver = true;
+    const handshakes = new Map<number, Uint8Array>();
+    for (const { id, handshake, reader } of this.#links.values()) handshakes.set(id, handshake ?? reader.partial);
+    const nodes = [...this.#reports.values()].filter(({ hasLeft }) => !hasLeft).map(({ hello }) => hello);
     const { epoch } = this.#known;
-    // Of epochs that began later than this nothing is left; some may not have got so far as to order anything.
+    // Nothing is left of epochs that began after this state; some epochs may have ended before they ordered anything.
     const known = starts.map((start) => Math.min(start, snapshot.seq));
     while (known.length < epoch) known.push(snapshot.seq);
-    this.#out.recovered({ epoch, snapshot, starts: known, tail, nodes }, greetings);
+    this.#out.recovered({ epoch, snapshot, starts: known, tail, nodes }, handshakes);
   }
 }
 
-/** The order of a newer server is the one that counts, however long an older one got. */
-function isFarther(one: ResumeRequest, other: ResumeRequest): boolean {
+/** Compares logs: the newer epoch wins, however long a log of an older epoch got. */
+function isMoreUpToDate(one: ResumeRequest, other: ResumeRequest): boolean {
   return one.epoch !== other.epoch ? one.epoch > other.epoch : one.applied > other.applied;
-}
-
-/** The state of one node, as it comes. */
-class Transfer {
-  readonly link: Link;
-  readonly #json: Uint8Array[] = [];
-  #jsonSize = 0;
-  readonly #reader = new FrameReader(FRAME_MAX);
-  readonly #known: RecoveryConfig;
-  #state: { told: NodeState; tail: Tail } | null = null;
-
-  constructor(link: Link, known: RecoveryConfig) {
-    this.link = link;
-    this.#known = known;
-  }
-
-  /** A piece of all that is not map or entries: as much as a welcome may hold of it. */
-  session(bytes: Uint8Array): void {
-    this.#jsonSize += bytes.length;
-    if (this.#jsonSize > WELCOME_MAX)
-      throw new ProtocolError("the state is larger than a session can be", Status.LIMIT);
-    this.#json.push(new Uint8Array(bytes));
-  }
-
-  entries(bytes: Uint8Array): void {
-    const { tail } = this.#begin();
-    this.#reader.push(bytes, (view, at, size, all) => {
-      const seq = getUint64(view, at + At.seq);
-      if (!(seq >= tail.last && seq <= tail.last + 1)) throw new ProtocolError("an entry of the state is missing");
-      tail.push(view, all, at, size, seq);
-    });
-  }
-
-  /** What is told before the entries is whole. */
-  #begin(): { told: NodeState; tail: Tail } {
-    if (this.#state === null) {
-      const text = Buffer.concat(this.#json).toString("utf8");
-      const told = parseNodeState(text, this.#known.config, this.#known.epoch);
-      this.#state = { told, tail: new Tail(told.base, true) };
-    }
-    return this.#state;
-  }
-
-  finish(): { snapshot: NodeState["snapshot"]; starts: number[]; tail: Tail } {
-    const {
-      told: { snapshot, starts },
-      tail,
-    } = this.#begin();
-    if (tail.last !== snapshot.seq || this.#reader.pending > 0) throw new ProtocolError("the state is not whole");
-    tail.fresh();
-    return { snapshot, starts, tail };
-  }
 }

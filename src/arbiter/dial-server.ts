@@ -1,0 +1,65 @@
+/** Connecting to a session's server: by its Unix socket if it is on this host and of our user, else by TCP. */
+import type { Socket } from "bun";
+import type { Security } from "../core/access/tls.ts";
+import { serverSocketName } from "../core/base/names.ts";
+import { greetServer, type LinkEnd, type LinkHandlers } from "../transport/greet-server.ts";
+import { isContained } from "../transport/own-process.ts";
+import { isOutside, isOwnPeer, tellsPeers } from "../transport/peer-user.ts";
+
+/** One server of a session. */
+export interface ServerAddress {
+  host: string;
+  port: number;
+  epoch: number;
+}
+
+/** How the server was reached. */
+export interface Route {
+  /** By its Unix socket. */
+  isLocal: boolean;
+  /** The server is in our container, and ends with it. */
+  isInside: boolean;
+}
+
+export interface DialHandlers extends Omit<LinkHandlers, "open"> {
+  /** It is connected. Returns what sends the bytes; null: hang up. */
+  open(socket: Socket, route: Route): ((bytes: Uint8Array) => void) | null;
+}
+
+/** Sends the handshake once the server has proven itself. `instance`: which run of the session's name. */
+export function dialServer(
+  { instance, host, port, epoch }: ServerAddress & { instance: string },
+  security: Security,
+  handshake: Uint8Array,
+  handlers: DialHandlers,
+): void {
+  const overTcp = (): void =>
+    greetServer({ host, port }, security, handshake, {
+      ...handlers,
+      open: (socket) => {
+        socket.setNoDelay(true);
+        return handlers.open(socket, { isLocal: false, isInside: false });
+      },
+    });
+  if (!tellsPeers) {
+    overTcp();
+    return;
+  }
+  let isOwn = false;
+  let hasTriedTcp = false;
+  greetServer({ host, port, unix: serverSocketName(instance, epoch, port) }, security, handshake, {
+    ...handlers,
+    open: (socket) => {
+      isOwn = isOwnPeer(socket);
+      if (!isOwn) return null;
+      return handlers.open(socket, { isLocal: true, isInside: isContained && !isOutside(socket) });
+    },
+    over: (end: LinkEnd) => {
+      if (isOwn) handlers.over(end);
+      else if (!hasTriedTcp) {
+        hasTriedTcp = true;
+        overTcp();
+      }
+    },
+  });
+}

@@ -1,0 +1,102 @@
+/** Joining: finds the session's server by the daemon and makes this node a member. */
+import { randomBytes } from "node:crypto";
+import { OPEN } from "../core/access/auth.ts";
+import type { Security } from "../core/access/tls.ts";
+import { slotOf } from "../core/base/addresses.ts";
+import type { Order } from "../core/base/consistency.ts";
+import { DsmError } from "../core/base/errors.ts";
+import { HEARTBEAT_TIMEOUT_MS, RECONNECT_TIMEOUT_MS } from "../core/base/limits.ts";
+import type { OnLoss } from "../core/base/loss-policy.ts";
+import { pageRound } from "../core/base/size.ts";
+import type { Directory, FindRequest } from "../core/messages/daemon-api.ts";
+import type { NodeHello, Welcome } from "../core/messages/handshake.ts";
+import type { PartPool } from "../core/wire/frame-reader.ts";
+import { ownProcess } from "../transport/own-process.ts";
+import { sharing } from "../transport/shared-memory.ts";
+import { ReconnectingLog } from "./reconnecting-log.ts";
+
+export interface JoinOptions {
+  session: string;
+  node: string;
+  /** What the first process expects; left out: whatever the session has. */
+  processes?: number;
+  size?: number;
+  order?: Order;
+  onLoss?: OnLoss;
+  elastic?: boolean;
+  /** How long a broken connection to the server may last; left out: RECONNECT_TIMEOUT_MS. 0: it ends the session here. */
+  reconnectMs?: number;
+  /** How long a connection may be silent; left out: HEARTBEAT_TIMEOUT_MS. */
+  heartbeatMs?: number;
+  directory: Directory;
+  /** What the server must prove, and TLS; left out: nothing, which is enough on loopback only. */
+  security?: Security;
+}
+
+/** How often a session whose server is not there (any more) is looked up before the arbiter gives up. */
+const FIND_ATTEMPTS = 100;
+/** Time between a server's end and the daemon's knowledge of it. */
+const FIND_PAUSE_MS = 10;
+
+/**
+ * Throws DsmError when there is no session to join. A server that has ended meanwhile is passed over: the daemon then starts
+ * the next one. `parts`: memory of the parts of large publications.
+ */
+export async function joinSession(
+  options: JoinOptions,
+  parts: PartPool,
+): Promise<{ welcome: Welcome; log: ReconnectingLog }> {
+  const { directory, security = OPEN } = options;
+  let after: string | undefined;
+  for (let attempt = 1; ; attempt += 1) {
+    const address = await directory.find(findRequest(options, after));
+    try {
+      return await ReconnectingLog.open({
+        address,
+        security,
+        hello: nodeHello(options),
+        // The daemon knows where the server is now, or starts another one.
+        locate: (known, { base }) => directory.succeed({ ...address, ...known, slot: slotOf(base) }),
+        parts,
+        sharing,
+      });
+    } catch (error) {
+      if (!(error instanceof DsmError) || attempt === FIND_ATTEMPTS) throw error;
+      if (error.code === "DSM_ENDED") after = address.instance;
+      else if (error.code === "DSM_UNREACHABLE" || error.code === "DSM_AGAIN") await Bun.sleep(FIND_PAUSE_MS);
+      else throw error;
+    }
+  }
+}
+
+/** `after`: the run of the session that has ended. */
+function findRequest(options: JoinOptions, after: string | undefined): FindRequest {
+  const { session, processes, size, order, onLoss, elastic } = options;
+  const request: FindRequest = { name: session };
+  if (processes !== undefined) request.processes = processes;
+  if (size !== undefined) request.size = size;
+  if (order !== undefined) request.order = order;
+  if (onLoss !== undefined) request.onLoss = onLoss;
+  if (elastic === true) request.elastic = true;
+  if (after !== undefined) request.after = after;
+  return request;
+}
+
+function nodeHello(options: JoinOptions): NodeHello {
+  const { session, node, processes, size, order, onLoss, elastic } = options;
+  const { reconnectMs = RECONNECT_TIMEOUT_MS, heartbeatMs = HEARTBEAT_TIMEOUT_MS } = options;
+  return {
+    session,
+    node,
+    processes: processes ?? 0,
+    size: size === undefined ? 0 : pageRound(size),
+    order: order ?? "",
+    onLoss: onLoss ?? "",
+    elastic: elastic === true,
+    secret: randomBytes(16).toString("hex"),
+    reconnectMs,
+    heartbeatMs,
+    process: ownProcess(),
+    resume: null,
+  };
+}

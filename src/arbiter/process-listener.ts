@@ -1,0 +1,276 @@
+/**
+ * ProcessListener: the Unix socket on which this node's processes come, and their connections. It carries bytes between
+ * them and the channels of the replica.
+ *
+ *     refused: FAIL, half-closed, read until the process closes
+ *     open ---- the process has sent all ----> gone from the channels ----> closed
+ *                                                    '---- is needed: held open until the arbiter ends ---^
+ *
+ * Invariants: the socket is bound under a name of its own and then renamed to the one that processes know, and only this
+ * file is ever removed, so an arbiter that ends never takes away the socket of the next one; each channel has one
+ * connection; at most REFUSALS_MAX refused connections are open.
+ */
+import { randomBytes } from "node:crypto";
+import { lstatSync, renameSync } from "node:fs";
+import { dirname } from "node:path";
+import type { Socket } from "bun";
+import { DsmError, Status, systemCode } from "../core/base/errors.ts";
+import { GREETING_TIMEOUT_MS, REFUSALS_MAX } from "../core/base/limits.ts";
+import { encode, encodeText } from "../core/wire/frame.ts";
+import { freeNow } from "../core/wire/frame-reader.ts";
+import { Kind } from "../core/wire/kinds.ts";
+import { failStop, Outbox } from "../core/wire/outbox.ts";
+import { canTellPeers, isOutside, isOwnPeer } from "../transport/peer-user.ts";
+import { removeFile } from "./map-file.ts";
+
+/** Where the bytes of connections go: the replica. */
+export interface Channels {
+  /** A new connection. Returns its number, or -1: too many. */
+  connect(): number;
+  /** The process on the channel has said what it is. */
+  isGreeted(channel: number): boolean;
+  receive(channel: number, chunk: Uint8Array): void;
+  disconnect(channel: number): void;
+}
+
+export interface ListenerOptions {
+  /** The name that processes know. */
+  path: string;
+  connectionsMax: number;
+  /** Processes of another container than ours can do without us: so it is in elastic sessions. */
+  isElastic: boolean;
+  /** Runs the work; false: it failed, and the arbiter ends. */
+  attempt(work: () => void): boolean;
+  /** Requests were received. */
+  afterRequests(): void;
+  /** A connection takes more bytes again, or is gone. */
+  afterEvent(): void;
+  /** The session is over for this node. */
+  isDone(): boolean;
+}
+
+interface Client {
+  /** -1: refused. */
+  channel: number;
+  outbox: Outbox;
+  /** It is in another container than we. */
+  isOutside: boolean;
+  isClosing: boolean;
+  handshakeTimer: Timer;
+}
+
+type ClientSocket = Socket<Client>;
+
+export class ProcessListener {
+  readonly #options: ListenerOptions;
+  readonly #channels: Channels;
+  /** By channel. */
+  readonly #clients = new Map<number, ClientSocket>();
+  /** Connections of processes that have sent all, held open until the arbiter ends. */
+  readonly #held = new Set<ClientSocket>();
+  #listener: ReturnType<typeof Bun.listen<Client>> | undefined;
+  #socketIdentity = "";
+  #refusals = 0;
+  #isPaused = false;
+  #isOver = false;
+
+  constructor(channels: Channels, options: ListenerOptions) {
+    this.#channels = channels;
+    this.#options = options;
+  }
+
+  /** Throws DsmError when it cannot. */
+  listen(): void {
+    const { path } = this.#options;
+    // Not our process id: one of another process namespace may have the same.
+    const own = `${path}.${randomBytes(3).toString("hex")}`;
+    // From its first moment on the socket is this user's alone.
+    const mask = process.umask(0o177);
+    try {
+      if (!canTellPeers(dirname(path))) throw new Error("its folder lets other users in");
+      this.#listener = Bun.listen<Client>({ unix: own, allowHalfOpen: true, socket: this.#handlers() });
+      this.#socketIdentity = identity(own);
+      renameSync(own, path);
+    } catch (error) {
+      throw new DsmError(systemCode(error), `cannot listen on ${path}: ${(error as Error).message}`);
+    } finally {
+      process.umask(mask);
+    }
+  }
+
+  #handlers() {
+    return {
+      open: (socket: ClientSocket) => this.#open(socket),
+      data: (socket: ClientSocket, chunk: Uint8Array) => {
+        if (socket.data.isClosing) return;
+        if (!this.#options.attempt(() => this.#channels.receive(socket.data.channel, chunk))) return;
+        freeNow(chunk);
+        this.#options.afterRequests();
+      },
+      drain: (socket: ClientSocket) => {
+        socket.data.outbox.drain();
+        this.#closeIfSent(socket);
+        this.#options.afterEvent();
+      },
+      end: (socket: ClientSocket) => this.#onEnd(socket),
+      close: (socket: ClientSocket) => this.#onClose(socket),
+      error: (socket: ClientSocket, error: Error) => {
+        failStop(error);
+        socket.terminate();
+      },
+    };
+  }
+
+  // --- What the replica has it do ----------------------------------------------------------------------------------
+
+  reply(channel: number, bytes: Uint8Array): void {
+    const socket = this.#clients.get(channel);
+    if (socket !== undefined && !socket.data.outbox.send(bytes)) socket.terminate();
+  }
+
+  /** Closes the channel's connection after what was sent. */
+  close(channel: number): void {
+    const socket = this.#clients.get(channel);
+    if (socket === undefined) return;
+    this.#clients.delete(channel);
+    socket.data.isClosing = true;
+    this.#closeIfSent(socket);
+  }
+
+  /** The channel's connection if nothing waits to be sent on it: then a descriptor can be sent at once. */
+  idleSocket(channel: number): object | null {
+    const socket = this.#clients.get(channel);
+    return socket === undefined || socket.data.outbox.size > 0 ? null : socket;
+  }
+
+  /** To all connections. */
+  broadcast(frame: Uint8Array): void {
+    for (const socket of this.#clients.values()) socket.data.outbox.send(frame);
+  }
+
+  /** Whether nothing waits to be sent. */
+  get hasSentAll(): boolean {
+    for (const socket of this.#clients.values()) if (socket.data.outbox.size > 0) return false;
+    return true;
+  }
+
+  /** Stops reading from the processes, or goes on: their stores wait meanwhile. */
+  set paused(isPaused: boolean) {
+    if (isPaused === this.#isPaused) return;
+    this.#isPaused = isPaused;
+    for (const socket of this.#clients.values()) {
+      if (isPaused) socket.pause();
+      else socket.resume();
+    }
+  }
+
+  /** Takes no more connections, and removes the socket if it still is this arbiter's. */
+  stop(): void {
+    const { path } = this.#options;
+    if (this.#socketIdentity !== "" && identity(path) === this.#socketIdentity) removeFile(path);
+    this.#listener?.stop();
+  }
+
+  /**
+   * Closes all connections. The arbiter's last act: the processes that wait for it may be all that keeps the container alive
+   * in which the arbiter is.
+   */
+  end(): void {
+    this.#isOver = true;
+    for (const socket of [...this.#clients.values(), ...this.#held]) {
+      clearTimeout(socket.data.handshakeTimer);
+      socket.end();
+    }
+  }
+
+  // --- Connections -------------------------------------------------------------------------------------------------
+
+  #open(socket: ClientSocket): void {
+    const hasRoom = this.#clients.size < this.#options.connectionsMax;
+    // The folder of the socket keeps other users out already, where it is ours; with --socket it may be any.
+    const isOwn = isOwnPeer(socket);
+    const channel = hasRoom && isOwn ? this.#channels.connect() : -1;
+    socket.data = {
+      channel,
+      outbox: new Outbox((bytes) => socket.write(bytes)),
+      isOutside: isOutside(socket),
+      isClosing: false,
+      handshakeTimer: setTimeout(() => {
+        if (!this.#channels.isGreeted(channel)) socket.terminate();
+      }, GREETING_TIMEOUT_MS),
+    };
+    if (this.#options.isDone() || !isOwn) {
+      socket.data.isClosing = true;
+      if (channel < 0) this.#refusals += 1;
+      socket.terminate();
+      return;
+    }
+    if (channel < 0) {
+      this.#refuse(socket);
+      return;
+    }
+    this.#clients.set(channel, socket);
+    if (this.#isPaused) socket.pause();
+  }
+
+  #refuse(socket: ClientSocket): void {
+    const text = `the arbiter has ${this.#clients.size} connections, all it can have; give it a higher limit of open files`;
+    socket.data.isClosing = true;
+    this.#refusals += 1;
+    if (this.#refusals > REFUSALS_MAX) {
+      socket.terminate();
+      return;
+    }
+    socket.write(encode({ kind: Kind.FAIL, op: Status.LIMIT, body: encodeText(text) }));
+    // Half-close and drain: closing with unread input sends RST, which would discard the FAIL frame.
+    socket.shutdown();
+  }
+
+  #closeIfSent(socket: ClientSocket): void {
+    if (socket.data.isClosing && socket.data.outbox.size === 0) socket.end();
+  }
+
+  /**
+   * The process has sent all. One that leaves waits until its connection is closed: the last one until the arbiter ends, and
+   * one of our own container while processes of other containers need this arbiter, which would end with its container.
+   */
+  #onEnd(socket: ClientSocket): void {
+    this.#disconnect(socket);
+    const isNeeded = this.#options.isDone() || (!socket.data.isOutside && this.#servesOutside());
+    if (isNeeded && !this.#isOver) this.#held.add(socket);
+    else socket.end();
+  }
+
+  #servesOutside(): boolean {
+    if (this.#options.isElastic) return false;
+    for (const socket of this.#clients.values()) if (socket.data.isOutside) return true;
+    return false;
+  }
+
+  #onClose(socket: ClientSocket): void {
+    clearTimeout(socket.data.handshakeTimer);
+    if (socket.data.channel < 0) this.#refusals -= 1;
+    this.#held.delete(socket);
+    this.#disconnect(socket);
+  }
+
+  #disconnect(socket: ClientSocket): void {
+    const { channel } = socket.data;
+    if (this.#clients.get(channel) !== socket) return;
+    this.#clients.delete(channel);
+    if (this.#options.attempt(() => this.#channels.disconnect(channel))) this.#options.afterEvent();
+    if (this.#held.size > 0 && !this.#options.isDone() && !this.#servesOutside()) {
+      for (const socket of this.#held) socket.end();
+    }
+  }
+}
+
+/** Which file a path names, "" if none. */
+function identity(path: string): string {
+  try {
+    const { dev, ino } = lstatSync(path);
+    return `${dev}:${ino}`;
+  } catch {
+    return "";
+  }
+}

@@ -1,0 +1,135 @@
+/**
+ * State transfer: a node hands all that a server needs to take over to that server, in STATE frames. Sender and receiver
+ * of the format lie side by side here.
+ *
+ *     SESSION, SESSION, ...   NodeState as JSON, cut into pieces
+ *     MAP, MAP, ...           pages of the map that are not zero; none in direct mode, where no server has use for them
+ *     ENTRIES, ENTRIES, ...   the retained log behind NodeState.base, a stream of frames cut into pieces
+ *     LAST
+ *
+ * Invariant: the receiver hands nothing on before all of it has come and has been checked.
+ */
+
+import { Status } from "../base/errors.ts";
+import { FRAME_MAX, PAGE_SIZE, WELCOME_MAX } from "../base/limits.ts";
+import { At, HEADER_SIZE, StateAt } from "../wire/at.ts";
+import { encode, encodeJson, getUint64, ProtocolError } from "../wire/frame.ts";
+import { FrameReader } from "../wire/frame-reader.ts";
+import { Kind, STATE_PIECE_MAX, StateOp } from "../wire/kinds.ts";
+import { Tail } from "../wire/retained-frames.ts";
+import { type NodeState, parseNodeState } from "./node-state.ts";
+import type { SessionConfig } from "./session-state.ts";
+
+/** What a node hands over. */
+export interface OutgoingState {
+  state: NodeState;
+  /** Bytes. */
+  mapSize: number;
+  /** The page at that offset as the log has it, or null: it is all zeros. Null instead of it: the map is not handed over. */
+  page: ((offset: number) => Uint8Array | null) | null;
+  /** The entries behind `state.base`. */
+  entries: Uint8Array[];
+}
+
+/** The sender: the STATE frames, each made when the one before has been taken. */
+export function* encodeState({ state, mapSize, page, entries }: OutgoingState): Generator<Uint8Array> {
+  yield* pieces(StateOp.SESSION, encodeJson(state));
+  for (let offset = 0; page !== null && offset < mapSize; offset += PAGE_SIZE) {
+    const body = page(offset);
+    if (body !== null) yield encode({ kind: Kind.STATE, op: StateOp.MAP, offset, body });
+  }
+  for (const piece of entries) yield* pieces(StateOp.ENTRIES, piece);
+  yield encode({ kind: Kind.STATE, op: StateOp.LAST });
+}
+
+function* pieces(op: number, bytes: Uint8Array): Generator<Uint8Array> {
+  for (let at = 0; at < bytes.length; at += STATE_PIECE_MAX) {
+    yield encode({ kind: Kind.STATE, op, body: bytes.subarray(at, at + STATE_PIECE_MAX) });
+  }
+}
+
+/** What has come, checked; the bytes of the map are in the memory that the receiver was given. */
+export interface ReceivedState extends Omit<NodeState, "base"> {
+  tail: Tail;
+}
+
+/** The receiver of one node's state. Its methods throw ProtocolError when the state is damaged. */
+export class StateReceiver {
+  readonly #config: SessionConfig;
+  readonly #epoch: number;
+  readonly #map: Uint8Array;
+  readonly #json: Uint8Array[] = [];
+  #jsonSize = 0;
+  readonly #entries = new FrameReader(FRAME_MAX);
+  #begun: { state: NodeState; tail: Tail } | null = null;
+
+  /** For the server of session `config` and that epoch. `map` is zeroed first: only other pages come. */
+  constructor(config: SessionConfig, epoch: number, map: Uint8Array) {
+    this.#config = config;
+    this.#epoch = epoch;
+    this.#map = map;
+    map.fill(0);
+  }
+
+  /** Takes the STATE frame at `at`. Returns the state once it is whole, else null. */
+  receive(view: DataView, at: number, size: number, bytes: Uint8Array): ReceivedState | null {
+    const length = Math.min(view.getUint32(at + StateAt.pieceLength, true), size - HEADER_SIZE);
+    const body = bytes.subarray(at + HEADER_SIZE, at + HEADER_SIZE + length);
+    switch (view.getUint8(at + StateAt.piece)) {
+      case StateOp.SESSION:
+        this.#sessionPiece(body);
+        return null;
+      case StateOp.MAP:
+        this.#mapPiece(getUint64(view, at + StateAt.mapOffset), body);
+        return null;
+      case StateOp.ENTRIES:
+        this.#entriesPiece(body);
+        return null;
+      case StateOp.LAST:
+        return this.#finish();
+      default:
+        throw new ProtocolError("there is no such piece of state");
+    }
+  }
+
+  /** The session's state may be as large as in a WELCOME. */
+  #sessionPiece(body: Uint8Array): void {
+    this.#jsonSize += body.length;
+    if (this.#jsonSize > WELCOME_MAX) {
+      throw new ProtocolError("the state is larger than a session can be", Status.LIMIT);
+    }
+    this.#json.push(new Uint8Array(body));
+  }
+
+  #mapPiece(offset: number, body: Uint8Array): void {
+    if (!(offset + body.length <= this.#map.length)) throw new ProtocolError("a piece of state outside the map");
+    this.#map.set(body, offset);
+  }
+
+  #entriesPiece(body: Uint8Array): void {
+    const { tail } = this.#begin();
+    this.#entries.push(body, (view, at, size, bytes) => {
+      const seq = getUint64(view, at + At.seq);
+      if (!(seq >= tail.last && seq <= tail.last + 1)) throw new ProtocolError("an entry of the state is missing");
+      tail.push(view, bytes, at, size, seq);
+    });
+  }
+
+  /** The JSON is whole: entries, or the end, follow. */
+  #begin(): { state: NodeState; tail: Tail } {
+    if (this.#begun === null) {
+      const text = Buffer.concat(this.#json).toString("utf8");
+      const state = parseNodeState(text, this.#config, this.#epoch);
+      this.#begun = { state, tail: new Tail(state.base, true) };
+    }
+    return this.#begun;
+  }
+
+  #finish(): ReceivedState {
+    const { state, tail } = this.#begin();
+    const { snapshot, starts } = state;
+    if (tail.last !== snapshot.seq || this.#entries.pending > 0) throw new ProtocolError("the state is not whole");
+    tail.fresh();
+    return { snapshot, starts, tail };
+  }
+}
