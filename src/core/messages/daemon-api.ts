@@ -209,9 +209,9 @@ export type FindRequest = v.InferOutput<typeof FindRequestSchema>;
 
 /** A session and its server, as others than the daemon know them. Its name stands in the path. */
 const serverEntries = {
+  host: pattern(/^[\w.:-]{1,255}$/, "a host name or address"),
   instance,
   epoch: v.optional(epoch, 1),
-  host: pattern(/^[\w.:-]{1,255}$/, "a host name or address"),
   port,
   processes: numberBy(checkProcesses),
   size: numberBy(checkSize),
