@@ -47,7 +47,7 @@ test("imports point inward", () => {
 
 test("the core does no input and output: all it imports from outside is what computes", () => {
   const outside = imports.filter(({ from, to }) => folderOf(from) === "core" && !to.endsWith(".ts"));
-  expect(outside.map(({ to }) => to)).toEqual(["node:crypto"]);
+  expect([...new Set(outside.map(({ to }) => to))].sort()).toEqual(["node:crypto", "valibot"]);
 });
 
 test("no module needs itself to begin: parts of the executable are loaded one after the other", () => {

@@ -3,7 +3,7 @@ import { createPublicKey } from "node:crypto";
 import { ROLE_NAMES, type Tls } from "../core/access/tls.ts";
 import { DsmError } from "../core/base/errors.ts";
 import { CERTIFICATE_LIFE_MS } from "../core/base/limits.ts";
-import type { SignedCertificate } from "../core/messages/daemon-api.ts";
+import type { CertificateRequest, SignedCertificate } from "../core/messages/daemon-api.ts";
 import type { Authority } from "../transport/authority.ts";
 
 /** A daemon's authority, and the certificate that the daemon itself has of it. */
@@ -28,14 +28,11 @@ export function linkTls({ authority, own }: DaemonAuthority): Tls {
   return { ...own, ca: authority.certificate, serverName: ROLE_NAMES.server };
 }
 
-/** Throws DSM_INVALID for what is no request. */
+/** Throws DSM_INVALID for a key that is not of the right kind. */
 export async function signCertificate(
   { authority, life_ms = CERTIFICATE_LIFE_MS }: DaemonAuthority,
-  { role, key }: Record<string, unknown>,
+  { role, key }: CertificateRequest,
 ): Promise<SignedCertificate> {
-  if (role !== "server" && role !== "arbiter") {
-    throw new DsmError("DSM_INVALID", "role is missing or neither server nor arbiter");
-  }
   const certificate = await authority.sign(readKey(key), {
     subject: `dsm ${role}`,
     names: [ROLE_NAMES[role]],
@@ -45,8 +42,8 @@ export async function signCertificate(
   return { certificate, authority: authority.certificate, life_ms };
 }
 
-function readKey(key: unknown): Uint8Array {
-  if (typeof key === "string" && key.length <= KEY_MAX) {
+function readKey(key: string): Uint8Array {
+  if (key.length <= KEY_MAX) {
     try {
       const parsed = createPublicKey({ key: Buffer.from(key, "base64"), format: "der", type: "spki" });
       if (parsed.asymmetricKeyDetails?.namedCurve === "prime256v1") {

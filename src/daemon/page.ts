@@ -30,12 +30,10 @@ const HEADERS = {
   "cache-control": "no-store",
 };
 
-/** Whether a file of the page has that path. */
-export function isPagePath(path: string): path is keyof typeof FILES {
-  return Object.hasOwn(FILES, path);
-}
+type PagePath = keyof typeof FILES;
+export const PAGE_PATHS = Object.keys(FILES) as PagePath[];
 
-export async function servePage(path: keyof typeof FILES, read: ReadPage): Promise<Response> {
+export async function servePage(path: PagePath, read: ReadPage): Promise<Response> {
   const { name, type } = FILES[path];
   const content = await read(name);
   return new Response(content as Uint8Array<ArrayBuffer>, { headers: { ...HEADERS, "content-type": type } });

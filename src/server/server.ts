@@ -182,6 +182,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
       name: options.session,
       ...{ instance, epoch, host, port },
       pid: process.pid,
+      mark: randomBytes(8).toString("hex"),
       processes: options.processes,
       size,
       order,

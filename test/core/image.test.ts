@@ -196,6 +196,11 @@ describe("an image", () => {
     expect(slotOf(config.base)).toBe(0);
   });
 
+  test("of an elastic session may name a rank above the processes it began with", () => {
+    const elastic = { ...image, config: { ...config, elastic: true }, locks: [{ name: "a", died: 1023 }] };
+    expect(parseSavedSession(JSON.parse(JSON.stringify(elastic)))).toEqual(elastic);
+  });
+
   const wrong: [string, (value: Record<string, never> & SavedSession) => unknown][] = [
     ["nothing", () => null],
     ["a list", () => []],

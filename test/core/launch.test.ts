@@ -1,16 +1,14 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { LAUNCH_FRAME_MAX } from "../../src/core/base/limits.ts";
+import { Launch, type LaunchFrame, LaunchReader, launchFrame } from "../../src/core/launch/start-frames.ts";
 import {
-  Launch,
-  type LaunchFrame,
-  LaunchReader,
-  launchFrame,
-  launchJson,
   readNodeHello,
+  readNodeOrders,
   readNodeProblem,
   readRankEnd,
-} from "../../src/core/launch/start-frames.ts";
+  readSignal,
+} from "../../src/core/launch/start-messages.ts";
 import { ProtocolError } from "../../src/core/wire/frame.ts";
 
 const frame = fc.record({
@@ -45,7 +43,7 @@ describe("frames", () => {
       Buffer.concat([launchFrame(Launch.EXIT, 3, { code: 7, signal: null }), launchFrame(Launch.SIGNAL, 0, "SIGINT")]),
     ) as [LaunchFrame, LaunchFrame];
     expect(json.rank).toBe(3);
-    expect(launchJson<object>(json)).toEqual({ code: 7, signal: null });
+    expect(JSON.parse(new TextDecoder().decode(json.payload))).toEqual({ code: 7, signal: null });
     expect(new TextDecoder().decode(text.payload)).toBe("SIGINT");
   });
 
@@ -101,5 +99,48 @@ describe("what a host says is checked:", () => {
     [readNodeProblem, []],
   ] as const)("%p does not take %j", (read, content) => {
     expect(() => read(of(Launch.EXIT, content))).toThrow(ProtocolError);
+  });
+});
+
+describe("what dsm run says is checked:", () => {
+  const orders = {
+    ...{ first: 2, count: 2, node: "n1", daemon: "127.0.0.1:4200", token: null, folder: "/tmp" },
+    ...{ environment: { A: "1" }, words: ["./x", ""], file: { size: 7 } },
+  };
+  const of = (content: unknown): LaunchFrame => ({
+    ...{ kind: Launch.ORDERS, rank: 0 },
+    payload: new TextEncoder().encode(JSON.stringify(content)),
+  });
+
+  test("as it is when it is good", () => {
+    expect(readNodeOrders(of(orders))).toEqual(orders);
+    expect(readNodeOrders(of({ ...orders, file: null, token: "t" }))).toEqual({ ...orders, file: null, token: "t" });
+  });
+
+  for (const [field, lies] of [
+    ["first", [undefined, -1, 1024, 0.5]],
+    ["count", [undefined, 0, 1023, "1"]],
+    ["node", [undefined, 1]],
+    ["daemon", [undefined, "", "host", 1]],
+    ["token", [undefined, 1]],
+    ["environment", [undefined, { A: 1 }, "A=1"]],
+    ["folder", [undefined, null]],
+    ["words", [undefined, [], [1], "./x"]],
+    ["file", [undefined, {}, { size: -1 }]],
+  ] as [string, unknown[]][]) {
+    test(`${field} says where a lie is`, () => {
+      for (const lie of lies) {
+        expect(() => readNodeOrders(of({ ...orders, [field]: lie }))).toThrow(
+          new RegExp(`^what dsm run says \\(frame of kind 2\\) is damaged: ${field}\\b`),
+        );
+      }
+    });
+  }
+
+  test("a signal has a name", () => {
+    const signal = (text: string): LaunchFrame => ({ kind: Launch.SIGNAL, rank: 0, payload: Buffer.from(text) });
+    expect(readSignal(signal("SIGUSR1"))).toBe("SIGUSR1");
+    for (const text of ["", "9", "KILL", "SIGX\n", "sigint"])
+      expect(() => readSignal(signal(text))).toThrow(ProtocolError);
   });
 });

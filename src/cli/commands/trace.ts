@@ -2,7 +2,8 @@ import type { Security } from "../../core/access/tls.ts";
 import { DsmError } from "../../core/base/errors.ts";
 import { TRACE_SECONDS_MAX } from "../../core/base/limits.ts";
 import { formatSize } from "../../core/base/size.ts";
-import { ChromeTrace, readRecords, readTraceInfo, type TraceEvent, type TraceInfo } from "../../core/observe/trace.ts";
+import { parseTraceInfo, type TraceInfo } from "../../core/messages/trace-info.ts";
+import { ChromeTrace, readRecords, type TraceEvent } from "../../core/observe/trace.ts";
 import { bodyText, ProtocolError } from "../../core/wire/frame.ts";
 import { Kind } from "../../core/wire/kinds.ts";
 import { obtainCredentials } from "../../transport/credentials.ts";
@@ -104,7 +105,7 @@ async function trace(
   const begun = Promise.withResolvers<void>();
   const link = openServerLink(session, security, Kind.TRACE, ({ kind, aux, body }) => {
     if (kind === Kind.REPLY && chrome === undefined) {
-      info = readTraceInfo(bodyText(body, 0, body.length));
+      info = parseTraceInfo(bodyText(body, 0, body.length));
       chrome = new ChromeTrace(info);
       file.add(chrome.begin());
       file.flush();

@@ -3,7 +3,6 @@
  * ssh. A frame is its payload's size (u32), its kind (u8), a zero, a rank (u16), all little-endian, and the payload.
  */
 import { LAUNCH_FRAME_MAX } from "../base/limits.ts";
-import { type Fields, parseChecked, wrong } from "../messages/session-check.ts";
 
 export const Launch = {
   /** From the node, at its start: JSON of NodeHello. */
@@ -36,46 +35,6 @@ export const Launch = {
   ENDED_TOLD: 14,
 } as const;
 export type Launch = (typeof Launch)[keyof typeof Launch];
-
-export interface NodeHello {
-  version: string;
-  /** SSH_CONNECTION as sshd set it; empty where there is no ssh. */
-  connection: string;
-}
-
-export interface NodeOrders {
-  /** The ranks to start: `count` from `first` on. */
-  first: number;
-  count: number;
-  /** Name of the node, for DSM_NODE. */
-  node: string;
-  /** Address of the daemon, "host:port". */
-  daemon: string;
-  /** The shared token; null where none is needed. */
-  token: string | null;
-  /** Variables of the ranks. */
-  environment: Record<string, string>;
-  /** Folder to start them in; where it is missing, the home. */
-  folder: string;
-  /** The program and its arguments. */
-  words: string[];
-  /** The program's file comes in PROGRAM frames; `words[0]` is only its name. Null: it is on the node. */
-  file: { size: number } | null;
-}
-
-/** How a rank ended; one of `code` and `signal` is null. */
-export interface RankEnd {
-  code: number | null;
-  signal: string | number | null;
-  /** It died of a SIGSEGV that libdsm, which it had joined with, could not catch. */
-  unseen: boolean;
-}
-
-export interface NodeProblem {
-  message: string;
-  /** What `dsm run` is to exit with. */
-  exitCode: number;
-}
 
 export interface LaunchFrame {
   kind: number;
@@ -142,37 +101,3 @@ export class LaunchReader {
     return frames;
   }
 }
-
-/** The JSON of a frame from `dsm run`, which has started us. Throws where it is none. */
-export function launchJson<Content>(frame: LaunchFrame): Content {
-  return JSON.parse(new TextDecoder().decode(frame.payload)) as Content;
-}
-
-/** What a node says of itself. Throws ProtocolError where it is nothing of the kind; so do the next two. */
-export function readNodeHello(frame: LaunchFrame): NodeHello {
-  return checkedJson(frame, ({ version, connection }) => isText(version) && isText(connection));
-}
-
-export function readRankEnd(frame: LaunchFrame): RankEnd {
-  return checkedJson(frame, ({ code, signal, unseen }) => {
-    if (typeof unseen !== "boolean") return false;
-    if (signal === null) return isWithin(code, 0, 255);
-    return (
-      code === null && (isWithin(signal, 1, 64) || (typeof signal === "string" && /^SIG[A-Z0-9]{1,12}$/.test(signal)))
-    );
-  });
-}
-
-export function readNodeProblem(frame: LaunchFrame): NodeProblem {
-  return checkedJson(frame, ({ message, exitCode }) => isText(message) && isWithin(exitCode, 1, 255));
-}
-
-function checkedJson<Content>(frame: LaunchFrame, good: (value: Fields) => boolean): Content {
-  return parseChecked(new TextDecoder().decode(frame.payload), "what the host says", (value) => {
-    if (!good(value)) throw wrong(`frame of kind ${frame.kind}`);
-  });
-}
-
-const isText = (value: unknown): boolean => typeof value === "string";
-const isWithin = (value: unknown, least: number, most: number): boolean =>
-  Number.isInteger(value) && (value as number) >= least && (value as number) <= most;

@@ -1,74 +1,103 @@
-/** The JSON bodies of the handshake between an arbiter and the server: types, and what is checked of them. */
+/** The JSON bodies of the handshake between an arbiter and the server. */
+import * as v from "valibot";
 import { checkOrder, type Order } from "../base/consistency.ts";
 import { Status } from "../base/errors.ts";
-import { HEARTBEAT_TIMEOUT_MIN_MS, RECONNECT_TIMEOUT_MAX_MS } from "../base/limits.ts";
+import { EPOCH_MAX, HEARTBEAT_TIMEOUT_MIN_MS, NODE_NUMBER_MAX, RECONNECT_TIMEOUT_MAX_MS } from "../base/limits.ts";
 import { checkOnLoss, type OnLoss } from "../base/loss-policy.ts";
-import { checkName } from "../base/names.ts";
 import { ProtocolError } from "../wire/frame.ts";
-import type { SessionConfig, SessionState } from "./session-state.ts";
-
-/** What an arbiter says of itself in its HELLO. */
-export interface NodeHello {
-  session: string;
-  node: string;
-  /** What its first process expects, or 0. */
-  processes: number;
-  size: number;
-  /** "" expects nothing. */
-  order: Order | "";
-  /** "" expects nothing. */
-  onLoss: OnLoss | "";
-  /** The session is to be elastic; left out: whatever it is. */
-  elastic?: boolean;
-  /** Chosen by the arbiter, at most 64 bytes: what it shows when it comes back. "": it will not. */
-  secret: string;
-  /** How long its place is to be kept while its connection is broken, at most RECONNECT_TIMEOUT_MAX_MS; 0: not at all. */
-  reconnectMs: number;
-  /** How long its connection may be silent before it counts as broken, at least HEARTBEAT_TIMEOUT_MIN_MS; 0: forever. */
-  heartbeatMs: number;
-  /** Which process the arbiter is, at most 200 bytes: whoever is on its host can see whether that one lives. "": unknown. */
-  process: string;
-  /** Of an arbiter that comes back. */
-  resume: ResumeRequest | null;
-}
+import {
+  check,
+  count,
+  flag,
+  name,
+  numbers,
+  reasoned,
+  record,
+  text as shortText,
+  textBy,
+  WORD_MAX,
+  whole,
+} from "./schema.ts";
+import { type SessionConfig, SessionStateSchema } from "./session-state.ts";
 
 /** Where an arbiter that comes back is. */
-export interface ResumeRequest {
-  instance: string;
-  node: number;
+const ResumeRequestSchema = record({
+  instance: shortText(),
+  node: count,
   /** The last entry it got from a server. */
-  seq: number;
+  seq: count,
   /** The last entry it has applied: beyond `seq` only what it decided itself in direct mode. */
-  applied: number;
+  applied: count,
   /** Which server ordered the last entry it has, and the newest server it has turned to: it follows no older one. */
-  epoch: number;
-  promised: number;
+  epoch: count,
+  promised: count,
   /** Whether it has the bytes of the map: a node that came after the start of the session has not. */
-  whole: boolean;
+  whole: flag,
   /** As far as it knows: the nodes with processes, and whether some may still join. */
-  nodes: number[];
-  joining: boolean;
-}
+  nodes: numbers(0, NODE_NUMBER_MAX + 1),
+  joining: flag,
+});
+export type ResumeRequest = v.InferOutput<typeof ResumeRequestSchema>;
 
-export interface Welcome {
-  node: number;
-  snapshot: SessionState;
+/** What an arbiter says of itself in its HELLO. */
+const NodeHelloSchema = record({
+  session: shortText(),
+  node: name("node"),
+  /** What its first process expects; 0 expects nothing. */
+  processes: count,
+  size: count,
+  /** "" expects nothing. */
+  order: textBy<Order | "">((order) => (order === "" ? null : checkOrder(order))),
+  /** "" expects nothing. */
+  onLoss: v.optional(
+    textBy<OnLoss | "">((onLoss) => (onLoss === "" ? null : checkOnLoss(onLoss))),
+    "",
+  ),
+  /** The session is to be elastic; left out: whatever it is. */
+  elastic: v.optional(flag, false),
+  /** Chosen by the arbiter, at most 64 bytes: what it shows when it comes back. "": it will not. */
+  secret: v.optional(shortText(64), ""),
+  /** How long its place is to be kept while its connection is broken, at most RECONNECT_TIMEOUT_MAX_MS; 0: not at all. */
+  reconnectMs: v.optional(whole(0, RECONNECT_TIMEOUT_MAX_MS), 0),
+  /** How long its connection may be silent before it counts as broken, at least HEARTBEAT_TIMEOUT_MIN_MS; 0: forever. */
+  heartbeatMs: v.optional(
+    reasoned<number>((ms) =>
+      ms === 0 || (Number.isSafeInteger(ms) && (ms as number) >= HEARTBEAT_TIMEOUT_MIN_MS)
+        ? null
+        : `is neither 0 nor a whole number from ${HEARTBEAT_TIMEOUT_MIN_MS} on`,
+    ),
+    0,
+  ),
+  /** Identity of the arbiter's process, at most 200 bytes: a server on its host can see whether it lives. "": unknown. */
+  process: v.optional(shortText(200), ""),
+  /** Of an arbiter that comes back. */
+  resume: v.optional(v.nullable(ResumeRequestSchema), null),
+});
+export type NodeHello = Omit<v.InferOutput<typeof NodeHelloSchema>, "elastic"> & { elastic?: boolean };
+
+/** The last entry before each epoch. */
+const EpochStarts = numbers(0, EPOCH_MAX);
+
+export const WelcomeSchema = record({
+  node: whole(0, WORD_MAX),
+  snapshot: SessionStateSchema,
   /** Which server of the session this is, from 1. */
-  epoch: number;
-  /** The last entry before each epoch. */
-  starts: number[];
+  epoch: whole(1, EPOCH_MAX),
+  starts: EpochStarts,
   /** Entries behind this one follow: up to the snapshot they are for nodes that may lack them if the server is lost. */
-  base: number;
-}
+  base: count,
+});
+export type Welcome = v.InferOutput<typeof WelcomeSchema>;
 
 /** The answer to an arbiter that comes back; the entries it lacks follow. */
-export interface ResumeReply {
-  node: number;
-  /** How many of its proposals are in the order: it is to send the others again. */
-  ordered: number;
-  epoch: number;
-  starts: number[];
-}
+export const ResumeReplySchema = record({
+  node: whole(0, WORD_MAX),
+  /** How many of its proposals are in the log: it sends the others again. */
+  ordered: count,
+  epoch: whole(1, EPOCH_MAX),
+  starts: EpochStarts,
+});
+export type ResumeReply = v.InferOutput<typeof ResumeReplySchema>;
 
 /** How what a joiner expects differs from what the session has, in words; null: it does not. 0 and "" expect nothing. */
 export function describeConfigMismatch(
@@ -97,67 +126,34 @@ export function describeConfigMismatch(
   return null;
 }
 
+/** What a HELLO lacks whose field of that name is missing or wrong. */
+const LACKS: Record<keyof NodeHello, string> = {
+  session: "a name",
+  node: "a name",
+  processes: "a number",
+  size: "a number",
+  order: "an order",
+  onLoss: "an answer to losses",
+  elastic: "whether the session is elastic",
+  secret: "a secret or a process",
+  process: "a secret or a process",
+  reconnectMs: "a time to keep its place for",
+  heartbeatMs: "a time to be silent",
+  resume: "where its node is",
+};
+
+/** The HELLO in `text`. Throws ProtocolError, with INVALID for a node name that cannot be one. */
 export function parseHello(text: string): NodeHello {
-  let value: unknown;
+  let json: unknown;
   try {
-    value = JSON.parse(text);
+    json = JSON.parse(text);
   } catch {
     throw new ProtocolError("the greeting is not JSON");
   }
-  if (typeof value !== "object" || value === null) throw new ProtocolError("the greeting is not an object");
-  const {
-    session,
-    node,
-    processes,
-    size,
-    order,
-    onLoss = "",
-    elastic,
-    secret = "",
-    reconnectMs = 0,
-    process = "",
-  } = value as Record<string, unknown>;
-  const { heartbeatMs = 0, resume = null } = value as Record<string, unknown>;
-  if (typeof session !== "string" || typeof node !== "string") throw new ProtocolError("the greeting lacks a name");
-  const bad = checkName("node", node);
-  if (bad !== null) throw new ProtocolError(bad, Status.INVALID);
-  if (!Number.isSafeInteger(processes) || !Number.isSafeInteger(size)) {
-    throw new ProtocolError("the greeting lacks a number");
-  }
-  if (typeof order !== "string" || (order !== "" && checkOrder(order) !== null)) {
-    throw new ProtocolError("the greeting lacks an order");
-  }
-  if (typeof onLoss !== "string" || (onLoss !== "" && checkOnLoss(onLoss) !== null)) {
-    throw new ProtocolError("the greeting lacks an answer to losses");
-  }
-  if (typeof secret !== "string" || secret.length > 64 || typeof process !== "string" || process.length > 200) {
-    throw new ProtocolError("the greeting lacks a secret or a process");
-  }
-  const wait = reconnectMs as number;
-  if (!(Number.isSafeInteger(wait) && wait >= 0 && wait <= RECONNECT_TIMEOUT_MAX_MS)) {
-    throw new ProtocolError("the greeting lacks a time to keep its place for");
-  }
-  const silence = heartbeatMs as number;
-  if (!(silence === 0 || (Number.isSafeInteger(silence) && silence >= HEARTBEAT_TIMEOUT_MIN_MS))) {
-    throw new ProtocolError("the greeting lacks a time to be silent");
-  }
-  return {
-    ...{ session, node, secret, process, reconnectMs: wait, heartbeatMs: silence },
-    ...{ processes: processes as number, size: size as number, order: order as Order | "" },
-    ...{ onLoss: onLoss as OnLoss | "", elastic: elastic === true },
-    resume: parseResume(resume),
-  };
-}
-
-function parseResume(value: unknown): ResumeRequest | null {
-  if (value === null) return null;
-  const { instance, node, seq, applied, epoch, promised, whole, nodes, joining } = value as Record<string, unknown>;
-  const numbers = [node, seq, applied, epoch, promised, ...(Array.isArray(nodes) ? nodes : [null])];
-  const good =
-    numbers.every((number) => Number.isSafeInteger(number) && (number as number) >= 0) &&
-    typeof instance === "string" &&
-    typeof whole === "boolean" &&
-    typeof joining === "boolean";
-  if (!good) throw new ProtocolError("the greeting does not say where its node is");
-  return value as ResumeRequest;
+  const result = check(NodeHelloSchema, json);
+  if (result.fault === null) return result.value;
+  const { path, message } = result.fault;
+  if (path === "") throw new ProtocolError("the greeting is not an object");
+  if (path === "node" && typeof (json as NodeHello).node === "string") throw new ProtocolError(message, Status.INVALID);
+  throw new ProtocolError(`the greeting lacks ${LACKS[path.split(".")[0] as keyof NodeHello]}`);
 }

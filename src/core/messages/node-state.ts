@@ -1,33 +1,39 @@
 /** What a node hands over to the next server of its session, but for the bytes of the map and the entries. */
+import type * as v from "valibot";
+import { EPOCH_MAX } from "../base/limits.ts";
+import { ProtocolError } from "../wire/frame.ts";
+import { count, numbers, parseMessage, record } from "./schema.ts";
+import { type SessionConfig, SessionStateSchema } from "./session-state.ts";
 
-import { checkSnapshot, type Fields, fields, numbers, parseChecked, whole, wrong } from "./session-check.ts";
-import type { SessionConfig, SessionState } from "./session-state.ts";
-
-export interface NodeState {
-  snapshot: SessionState;
+const NodeStateSchema = record({
+  snapshot: SessionStateSchema,
   /** The last entry before each epoch, from the first epoch on. */
-  starts: number[];
+  starts: numbers(0, EPOCH_MAX),
   /** Entries behind this one are handed over. */
-  base: number;
-}
+  base: count,
+});
+export type NodeState = v.InferOutput<typeof NodeStateSchema>;
 
 /** The state in `text`, of the session that `config` describes, for its server of that epoch. Throws ProtocolError. */
 export function parseNodeState(text: string, config: SessionConfig, epoch: number): NodeState {
-  return parseChecked(text, "the state", (state) => {
-    const snapshot = fields(state.snapshot, "snapshot");
-    checkSnapshot(snapshot, config.name);
-    checkConfig(snapshot.config as Fields, config);
-    whole(state, "base", 0, snapshot.seq as number);
-    numbers(state, "starts", 0, epoch);
-    const starts = state.starts as number[];
-    if (starts.length === 0) throw wrong("starts");
-    for (const [index, start] of starts.entries()) if (start < (starts[index - 1] ?? 0)) throw wrong("starts");
-  });
+  const state = parseMessage(NodeStateSchema, text, "the state");
+  const fault = configFault(state.snapshot.config, config) ?? positionFault(state, epoch);
+  if (fault !== null) throw new ProtocolError(`the state is damaged: ${fault}`);
+  return state;
 }
 
-function checkConfig(of: Fields, { elastic = false, ...expected }: SessionConfig): void {
-  for (const [setting, value] of Object.entries(expected)) {
-    if (of[setting] !== value) throw wrong(`config.${setting} is another session's`);
+function configFault(of: SessionConfig, expected: SessionConfig): string | null {
+  for (const setting of Object.keys({ ...of, ...expected }) as (keyof SessionConfig)[]) {
+    if ((of[setting] ?? false) !== (expected[setting] ?? false)) {
+      return `snapshot.config.${setting} is another session's`;
+    }
   }
-  if ((of.elastic ?? false) !== elastic) throw wrong("config.elastic is another session's");
+  return null;
+}
+
+function positionFault({ snapshot, starts, base }: NodeState, epoch: number): string | null {
+  if (base > snapshot.seq) return `base is ${base}, behind the snapshot's last entry ${snapshot.seq}`;
+  if (starts.length === 0) return "starts is empty";
+  if (starts.length > epoch) return `starts has ${starts.length} epochs; the next server's is ${epoch}`;
+  return starts.some((start, index) => start < (starts[index - 1] ?? 0)) ? "starts goes back" : null;
 }

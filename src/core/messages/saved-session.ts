@@ -2,112 +2,44 @@
  * What outlives a session, beside the bytes of its map: what it is, its allocations, semaphores and locks. A snapshot
  * file begins with it, and a session can begin with it.
  */
-import { slotOf } from "../base/addresses.ts";
-import { checkOrder } from "../base/consistency.ts";
+import * as v from "valibot";
 import { DsmError } from "../base/errors.ts";
-import { BLOCKS_MAX, LOCKS_MAX, PAGE_SIZE, SEMAPHORE_VALUE_MAX, SEMAPHORES_MAX } from "../base/limits.ts";
-import { checkOnLoss } from "../base/loss-policy.ts";
-import { checkName, checkProcesses } from "../base/names.ts";
-import { checkSize } from "../base/size.ts";
-import type { Block, SessionConfig } from "./session-state.ts";
+import { BLOCKS_MAX, LOCKS_MAX, PROCESSES_MAX, SEMAPHORE_VALUE_MAX, SEMAPHORES_MAX } from "../base/limits.ts";
+import { check, count, describeFault, list, name, record, repeated, whenWhole, whole } from "./schema.ts";
+import { BlockSchema, misplaced, ranksOf, SessionConfigSchema } from "./session-state.ts";
 
-export interface SavedSession {
-  config: SessionConfig;
-  /** Entries ordered until then. */
-  seq: number;
-  semaphores: { name: string; value: number }[];
-  /** `died`: who had it, and so left half done what it guards, or -1. */
-  locks: { name: string; died: number }[];
-  /** By offset. */
-  blocks: Block[];
-}
+const SavedSessionSchema = v.pipe(
+  record({
+    config: SessionConfigSchema,
+    /** Entries ordered until then. */
+    seq: count,
+    semaphores: list(SEMAPHORES_MAX, record({ name: name("semaphore"), value: whole(0, SEMAPHORE_VALUE_MAX) })),
+    /** `died`: the rank that had the lock and so left what it guards half done, or -1. */
+    locks: list(LOCKS_MAX, record({ name: name("lock"), died: whole(-1, PROCESSES_MAX - 1) })),
+    /** By offset. */
+    blocks: list(BLOCKS_MAX, BlockSchema),
+  }),
+  whenWhole(({ config, semaphores, locks, blocks }) => {
+    const ranks = ranksOf(config);
+    const stranger = locks.find(({ died }) => died >= ranks);
+    if (stranger !== undefined)
+      return ["locks", `has an item whose died is ${stranger.died}; the highest is ${ranks - 1}`];
+    const named = blocks.filter((block) => block.name !== "");
+    for (const [key, fault] of [
+      ["semaphores", repeated(semaphores, "name")],
+      ["locks", repeated(locks, "name")],
+      ["blocks", misplaced(blocks, config.size) ?? repeated(named, "name")],
+    ] as const) {
+      if (fault !== null) return [key, fault];
+    }
+    return null;
+  }),
+);
+export type SavedSession = v.InferOutput<typeof SavedSessionSchema>;
 
 /** Throws DSM_INVALID: what `value` has that no session could have. */
 export function parseSavedSession(value: unknown): SavedSession {
-  const image = record(value, "the image");
-  const config = record(image.config, "its settings");
-  const { processes, size, base } = config;
-  const name = text(config.name, "name");
-  const order = text(config.order, "order");
-  const onLoss = text(config.onLoss, "on_loss");
-  need(checkName("session", name) ?? checkOrder(order) ?? checkOnLoss(onLoss));
-  need(checkProcesses(processes as number) ?? checkSize(size as number));
-  if ((size as number) % PAGE_SIZE !== 0) throw damaged("the map is not of whole pages");
-  if (typeof base !== "number" || slotOf(base) < 0) throw damaged("the map's address is none a session has");
-  const semaphores = list(image.semaphores, "semaphores", SEMAPHORES_MAX).map((one) => {
-    const semaphore = record(one, "a semaphore");
-    const name = text(semaphore.name, "name of a semaphore");
-    need(checkName("semaphore", name));
-    return { name, value: whole(semaphore.value, "value of a semaphore", SEMAPHORE_VALUE_MAX) };
-  });
-  const locks = list(image.locks, "locks", LOCKS_MAX).map((one) => {
-    const lock = record(one, "a lock");
-    const name = text(lock.name, "name of a lock");
-    need(checkName("lock", name));
-    return { name, died: lock.died === -1 ? -1 : whole(lock.died, "last owner of a lock", (processes as number) - 1) };
-  });
-  let end = 0;
-  const blocks = list(image.blocks, "blocks", BLOCKS_MAX).map((one) => {
-    const block = record(one, "a block");
-    const name = text(block.name, "name of a block");
-    if (name !== "") need(checkName("block", name));
-    const offset = whole(block.offset, "place of a block", (size as number) - 1);
-    const bytes = whole(block.size, "size of a block", size as number);
-    if (bytes < 1 || offset < end || offset + bytes > (size as number)) throw damaged("the blocks do not fit the map");
-    end = offset + bytes;
-    return { offset, size: bytes, name };
-  });
-  unique(semaphores, "semaphores");
-  unique(locks, "locks");
-  unique(
-    blocks.filter((block) => block.name !== ""),
-    "blocks",
-  );
-  return {
-    config: {
-      name,
-      instance: text(config.instance, "instance"),
-      processes,
-      size,
-      base,
-      order,
-      onLoss,
-      ...(config.elastic === true ? { elastic: true } : {}),
-    } as SessionConfig,
-    seq: whole(image.seq, "number of entries", Number.MAX_SAFE_INTEGER),
-    semaphores,
-    locks,
-    blocks,
-  };
-}
-
-const damaged = (why: string): DsmError => new DsmError("DSM_INVALID", why);
-
-function need(wrong: string | null): void {
-  if (wrong !== null) throw damaged(wrong);
-}
-
-function record(value: unknown, what: string): Record<string, unknown> {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) throw damaged(`${what} is not there`);
-  return value as Record<string, unknown>;
-}
-
-function text(value: unknown, what: string): string {
-  if (typeof value !== "string") throw damaged(`the ${what} is not a text`);
-  return value;
-}
-
-function whole(value: unknown, what: string, most: number): number {
-  if (Number.isSafeInteger(value) && (value as number) >= 0 && (value as number) <= most) return value as number;
-  throw damaged(`the ${what} is ${value}`);
-}
-
-function list(value: unknown, what: string, most: number): unknown[] {
-  if (!Array.isArray(value)) throw damaged(`the list of ${what} is not there`);
-  if (value.length > most) throw damaged(`there are ${value.length} ${what}; the limit is ${most}`);
-  return value;
-}
-
-function unique(named: { name: string }[], what: string): void {
-  if (new Set(named.map(({ name }) => name)).size !== named.length) throw damaged(`two ${what} have one name`);
+  const result = check(SavedSessionSchema, value);
+  if (result.fault !== null) throw new DsmError("DSM_INVALID", describeFault(result.fault));
+  return result.value;
 }

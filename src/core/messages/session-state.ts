@@ -2,106 +2,186 @@
  * The full replicated state of a session, as plain data: what a WELCOME carries to a node and a node hands to a server
  * that takes over. Everything but the bytes of the map.
  */
-import type { Order } from "../base/consistency.ts";
-import type { OnLoss } from "../base/loss-policy.ts";
+import * as v from "valibot";
+import { slotOf } from "../base/addresses.ts";
+import { checkOrder, type Order } from "../base/consistency.ts";
+import {
+  BLOCKS_MAX,
+  LOCKS_MAX,
+  NODE_NUMBER_MAX,
+  PROCESSES_MAX,
+  SEMAPHORE_VALUE_MAX,
+  SEMAPHORES_MAX,
+  WAITING_JOINS_MAX,
+  WAITING_MAX,
+} from "../base/limits.ts";
+import { checkOnLoss, type OnLoss } from "../base/loss-policy.ts";
+import { checkName, checkProcesses } from "../base/names.ts";
+import { checkSize, pageRound } from "../base/size.ts";
+import {
+  count,
+  flag,
+  list,
+  name,
+  numberBy,
+  numbers,
+  pattern,
+  reasoned,
+  record,
+  repeated,
+  textBy,
+  WORD_MAX,
+  whenWhole,
+  whole,
+} from "./schema.ts";
 
-export interface SessionConfig {
-  name: string;
+/** In place of the number of entries of a node that was disconnected for too long: it can never rejoin. */
+export const EVICTED = -1;
+
+export const SessionConfigSchema = record({
+  name: name("session"),
   /** Tells two sessions of one name, one after the other, apart. */
-  instance: string;
-  processes: number;
+  instance: pattern(/^[\w-]{1,64}$/, "an instance of 1 to 64 letters, digits, - and _"),
+  processes: numberBy(checkProcesses),
   /** Bytes of the map, whole pages. */
-  size: number;
+  size: numberBy((size) => checkSize(size) ?? (pageRound(size) === size ? null : "is not a number of whole pages")),
   /** Address of the map in every process. */
-  base: number;
-  order: Order;
-  onLoss: OnLoss;
+  base: reasoned<number>((base) =>
+    typeof base === "number" && slotOf(base) >= 0 ? null : "is not an address that dsm gives to a map",
+  ),
+  order: textBy<Order>(checkOrder),
+  onLoss: textBy<OnLoss>(checkOnLoss),
   /** Processes may join while it runs, leave, and come again; `processes` is how many it begins with. */
-  elastic?: boolean;
-}
+  elastic: v.exactOptional(flag),
+});
+export type SessionConfig = v.InferOutput<typeof SessionConfigSchema>;
 
-export type Phase = "joining" | "running" | "ended";
-export type RankState = "joining" | "running" | "left" | "lost";
+/** One more than the highest rank that a session can have. */
+export const ranksOf = ({ elastic, processes }: SessionConfig): number =>
+  elastic === true ? PROCESSES_MAX : processes;
 
-export interface ProcessState {
-  rank: number;
-  node: number;
-  nodeName: string;
-  pid: number;
-  state: RankState;
-  joinTag: number;
+const PHASES = ["joining", "running", "ended"] as const;
+export type Phase = (typeof PHASES)[number];
+const RANK_STATES = ["joining", "running", "left", "lost"] as const;
+export type RankState = (typeof RANK_STATES)[number];
+
+const ProcessStateSchema = record({
+  rank: whole(0, PROCESSES_MAX - 1),
+  node: whole(0, WORD_MAX),
+  nodeName: name("node"),
+  pid: whole(0, WORD_MAX),
+  state: v.picklist(RANK_STATES, "is not the state of a process"),
+  joinTag: whole(0, WORD_MAX),
   /** Tag of the barrier it is in, or -1. */
-  barrierTag: number;
-}
+  barrierTag: whole(-1, WORD_MAX),
+});
+export type ProcessState = v.InferOutput<typeof ProcessStateSchema>;
 
 /** A request: the node and tag to which its reply goes, and the rank that made it (-1: none yet). */
-export interface Requester {
-  node: number;
-  tag: number;
-  rank: number;
-}
+const RequesterSchema = record({
+  node: whole(0, WORD_MAX),
+  tag: whole(0, WORD_MAX),
+  rank: whole(-1, PROCESSES_MAX - 1),
+});
+export type Requester = v.InferOutput<typeof RequesterSchema>;
 
 /** Requests that wait, first come first served. */
 export interface WaitQueue {
   waiters: Requester[];
 }
 
-export interface SemaphoreState extends WaitQueue {
-  name: string;
-  value: number;
-}
+const SemaphoreStateSchema = record({
+  name: name("semaphore"),
+  value: whole(0, SEMAPHORE_VALUE_MAX),
+  waiters: list(WAITING_MAX, RequesterSchema),
+});
+export type SemaphoreState = v.InferOutput<typeof SemaphoreStateSchema>;
 
 /** A lock belongs to a process. It passes on when its owner unlocks it, and when its owner leaves or is lost. */
-export interface LockState extends WaitQueue {
-  name: string;
+const LockStateSchema = record({
+  name: name("lock"),
   /** Rank, or -1. */
-  owner: number;
+  owner: whole(-1, PROCESSES_MAX - 1),
   /** Rank that went while it had the lock, if the data has not been made consistent since; -1: none. */
-  died: number;
-}
+  died: whole(-1, PROCESSES_MAX - 1),
+  waiters: list(PROCESSES_MAX, RequesterSchema),
+});
+export type LockState = v.InferOutput<typeof LockStateSchema>;
 
 /** Requests that sleep on a place of the map until a WAKE of that place. */
-export interface FutexQueue extends WaitQueue {
-  offset: number;
-}
+const FutexQueueSchema = record({
+  offset: count,
+  waiters: list(WAITING_MAX, RequesterSchema),
+});
+export type FutexQueue = v.InferOutput<typeof FutexQueueSchema>;
 
 /** A range of the map that allocation has given out. */
-export interface Block {
-  offset: number;
-  size: number;
+export const BlockSchema = record({
+  offset: count,
+  size: whole(1, Number.MAX_SAFE_INTEGER),
   /** "" for a block without a name. */
-  name: string;
+  name: textBy<string>((value) => (value === "" ? null : checkName("block", value))),
+});
+export type Block = v.InferOutput<typeof BlockSchema>;
+
+export const SessionStateSchema = v.pipe(
+  record({
+    config: SessionConfigSchema,
+    phase: v.picklist(PHASES, "is not the phase of a session"),
+    /** Number of the last entry applied. */
+    seq: count,
+    /** Bytes that stores, atomics and publications have written. */
+    published: count,
+    /** Barriers passed. */
+    barriers: count,
+    /** The first rank that was lost, or -1. */
+    lostRank: whole(-1, PROCESSES_MAX - 1),
+    direct: flag,
+    /** The end of direct mode has begun: some of the map may be in the log already. */
+    copying: flag,
+    mayBeDirect: flag,
+    processes: list(PROCESSES_MAX, ProcessStateSchema),
+    semaphores: list(SEMAPHORES_MAX, SemaphoreStateSchema),
+    locks: list(LOCKS_MAX, LockStateSchema),
+    sleepers: list(WAITING_MAX, FutexQueueSchema),
+    /** By offset. */
+    blocks: list(BLOCKS_MAX, BlockSchema),
+    waitingJoins: list(WAITING_JOINS_MAX, RequesterSchema),
+    /** The session began with a snapshot: its state, and the bytes of its map. */
+    restored: flag,
+    /** How many entries of each node, by its number, are in the log, or EVICTED. */
+    ordered: numbers(EVICTED, NODE_NUMBER_MAX + 1),
+  }),
+  whenWhole((state) => {
+    const ranks = ranksOf(state.config);
+    for (const [key, fault] of [
+      ["processes", tooHigh(state.processes, "rank", ranks) ?? repeated(state.processes, "rank")],
+      ["semaphores", repeated(state.semaphores, "name")],
+      ["locks", repeated(state.locks, "name")],
+      ["sleepers", tooHigh(state.sleepers, "offset", state.config.size) ?? repeated(state.sleepers, "offset")],
+      ["blocks", misplaced(state.blocks, state.config.size)],
+    ] as const) {
+      if (fault !== null) return [key, fault];
+    }
+    return null;
+  }),
+);
+export type SessionState = v.InferOutput<typeof SessionStateSchema>;
+
+function tooHigh<Key extends string>(items: readonly Record<Key, number>[], key: Key, end: number): string | null {
+  const found = items.find((item) => item[key] >= end);
+  return found === undefined ? null : `has an item whose ${key} is ${found[key]}; the highest is ${end - 1}`;
 }
 
-export interface SessionState {
-  config: SessionConfig;
-  phase: Phase;
-  /** Number of the last entry applied. */
-  seq: number;
-  /** Bytes that stores, atomics and publications have written. */
-  published: number;
-  /** Barriers passed. */
-  barriers: number;
-  /** The first rank that was lost, or -1. */
-  lostRank: number;
-  direct: boolean;
-  /** The end of direct mode has begun: some of the map may be in the log already. */
-  copying: boolean;
-  mayBeDirect: boolean;
-  processes: ProcessState[];
-  semaphores: SemaphoreState[];
-  locks: LockState[];
-  sleepers: FutexQueue[];
-  blocks: Block[];
-  waitingJoins: Requester[];
-  /** The session began with a snapshot: its state, and the bytes of its map. */
-  restored: boolean;
-  /** How many entries of each node, by its number, are in the log, or EVICTED. */
-  ordered: number[];
+/** The fault of blocks that do not lie one behind the other in a map of that size. */
+export function misplaced(blocks: readonly Block[], mapSize: number): string | null {
+  let end = 0;
+  for (const { offset, size } of blocks) {
+    if (offset < end || offset + size > mapSize) return "has blocks that do not fit the map, or overlap";
+    end = offset + size;
+  }
+  return null;
 }
-
-/** In place of the number of entries of a node that was disconnected for too long: it can never rejoin. */
-export const EVICTED = -1;
 
 /**
  * Whether MAP frames follow a WELCOME with this state. A node that comes after the start needs no bytes unless the

@@ -1,18 +1,24 @@
 /** What the server answers to a STATUS frame. */
-import type { Order } from "../base/consistency.ts";
-import type { OnLoss } from "../base/loss-policy.ts";
-import type { ServerStatus } from "./daemon-api.ts";
+import type * as v from "valibot";
+import { checkOrder, type Order } from "../base/consistency.ts";
+import { LINKS_MAX } from "../base/limits.ts";
+import { checkOnLoss, type OnLoss } from "../base/loss-policy.ts";
+import { statusEntries } from "./daemon-api.ts";
+import { count, flag, list, record, text, textBy } from "./schema.ts";
 
-/** The answer to a STATUS frame: what the directory shows, and more for those who ask the server itself. */
-export interface StatusReport extends ServerStatus {
-  name: string;
-  phase: string;
-  order: Order;
-  onLoss: OnLoss;
-  elastic: boolean;
-  direct: boolean;
-  size: number;
-  base: string;
-  processes: number;
-  nodes: string[];
-}
+/** What the daemon shows of a session, and more for those who ask the server itself. */
+export const StatusReportSchema = record({
+  ...statusEntries,
+  name: text(),
+  phase: text(),
+  order: textBy<Order>(checkOrder),
+  onLoss: textBy<OnLoss>(checkOnLoss),
+  elastic: flag,
+  /** Bytes of the map. */
+  size: count,
+  /** Address of the map, in hex. */
+  base: text(),
+  processes: count,
+  nodes: list(LINKS_MAX, text()),
+});
+export type StatusReport = v.InferOutput<typeof StatusReportSchema>;

@@ -6,9 +6,8 @@
  * A record is 24 bytes, little-endian, whose fields RecordAt names, and a name padded to 8 bytes.
  */
 
-import { PROCESSES_MAX, TRACE_BUFFER_BYTES } from "../base/limits.ts";
-import { checkName } from "../base/names.ts";
-import { list, name, parseChecked, WORD_MAX, whole, wrong } from "../messages/session-check.ts";
+import { TRACE_BUFFER_BYTES } from "../base/limits.ts";
+import type { TraceInfo } from "../messages/trace-info.ts";
 import { At, HEADER_SIZE, SemaphoreAt, StoreAt } from "../wire/at.ts";
 import { bodyText, getUint64, ProtocolError, padded } from "../wire/frame.ts";
 import { Kind } from "../wire/kinds.ts";
@@ -32,29 +31,6 @@ const RECORD_SIZE = 24;
 const WAIT_BEGINS = 0x80;
 const WAIT_ENDS = 0x40;
 const NAMED: ReadonlySet<number> = new Set([Kind.SEM_WAIT, Kind.SEM_POST, Kind.LOCK, Kind.UNLOCK, Kind.NAMED]);
-
-/** The server's answer to who wants to trace. */
-export interface TraceInfo {
-  session: string;
-  /** When it begins, in milliseconds since 1970. */
-  time_ms: number;
-  direct: boolean;
-  ranks: { rank: number; node: string; pid: number }[];
-}
-
-/** Throws ProtocolError. */
-export function readTraceInfo(text: string): TraceInfo {
-  return parseChecked(text, "the beginning of the trace", (info) => {
-    if (typeof info.session !== "string" || checkName("session", info.session) !== null) throw wrong("session");
-    if (!Number.isFinite(info.time_ms)) throw wrong("time_ms");
-    if (typeof info.direct !== "boolean") throw wrong("direct");
-    for (const rank of list(info, "ranks", PROCESSES_MAX)) {
-      whole(rank, "rank", 0, PROCESSES_MAX - 1);
-      whole(rank, "pid", 0, WORD_MAX);
-      name(rank, "node", "node");
-    }
-  });
-}
 
 /** Records that were not sent yet. When it is full more are dropped, and counted. */
 export class TraceBuffer {

@@ -1,7 +1,8 @@
 /** The one link that traces the session, and what it is sent. */
 import { Status } from "../base/errors.ts";
+import type { TraceInfo } from "../messages/trace-info.ts";
 import type { Activity } from "../observe/activity.ts";
-import type { TraceBuffer, TraceInfo } from "../observe/trace.ts";
+import type { TraceBuffer } from "../observe/trace.ts";
 import type { Session } from "../session/session.ts";
 import { encode, encodeJson, ProtocolError } from "../wire/frame.ts";
 import { Kind } from "../wire/kinds.ts";

@@ -11,13 +11,8 @@ import { formatSize } from "../../../core/base/size.ts";
 import { inheritedEnvironment } from "../../../core/launch/environment.ts";
 import { bareHost, type Share } from "../../../core/launch/hosts.ts";
 import { statFields } from "../../../core/launch/process.ts";
-import {
-  Launch,
-  type LaunchFrame,
-  type NodeOrders,
-  readNodeProblem,
-  readRankEnd,
-} from "../../../core/launch/start-frames.ts";
+import { Launch, type LaunchFrame } from "../../../core/launch/start-frames.ts";
+import { type NodeOrders, readNodeProblem, readRankEnd } from "../../../core/launch/start-messages.ts";
 import { warnReadable } from "../../commands/daemon.ts";
 import { createDirectory, firstLine } from "../../directory.ts";
 import { selfCommand } from "../../install/executable.ts";

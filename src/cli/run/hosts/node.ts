@@ -7,16 +7,14 @@ import { DsmError } from "../../../core/base/errors.ts";
 import { VERSION } from "../../../core/base/limits.ts";
 import { parseAddress } from "../../../core/base/names.ts";
 import { inheritedEnvironment } from "../../../core/launch/environment.ts";
+import { Launch, type LaunchFrame, LaunchReader, launchFrame } from "../../../core/launch/start-frames.ts";
 import {
-  Launch,
-  type LaunchFrame,
-  LaunchReader,
-  launchFrame,
-  launchJson,
   type NodeHello,
   type NodeOrders,
   type RankEnd,
-} from "../../../core/launch/start-frames.ts";
+  readNodeOrders,
+  readSignal,
+} from "../../../core/launch/start-messages.ts";
 import { createDirectory } from "../../directory.ts";
 import { runtimeFiles } from "../../install/assets.ts";
 import { selfEnvironment } from "../../install/executable.ts";
@@ -75,13 +73,13 @@ class Node {
   async #take(frame: LaunchFrame): Promise<void> {
     switch (frame.kind) {
       case Launch.ORDERS:
-        await this.#order(launchJson<NodeOrders>(frame));
+        await this.#order(readNodeOrders(frame));
         break;
       case Launch.PROGRAM:
         await this.#receive(frame.payload);
         break;
       case Launch.SIGNAL:
-        this.#signal(new TextDecoder().decode(frame.payload) as NodeJS.Signals);
+        this.#signal(readSignal(frame));
         break;
       case Launch.ASK_ENDED:
         void this.#tellEnded();

@@ -4,14 +4,8 @@ import { basename, join } from "node:path";
 import { DsmError } from "../../../core/base/errors.ts";
 import { VERSION } from "../../../core/base/limits.ts";
 import { bareHost } from "../../../core/launch/hosts.ts";
-import {
-  Launch,
-  type LaunchFrame,
-  LaunchReader,
-  launchFrame,
-  type NodeHello,
-  readNodeHello,
-} from "../../../core/launch/start-frames.ts";
+import { Launch, type LaunchFrame, LaunchReader, launchFrame } from "../../../core/launch/start-frames.ts";
+import { type NodeHello, readNodeHello } from "../../../core/launch/start-messages.ts";
 import { isCompiled, selfCommand, sourceRoot } from "../../install/executable.ts";
 
 /** A host that says nothing for so long while it is being prepared is given up. */

@@ -1,11 +1,11 @@
-/** The daemon's own connections to servers: is one there, and how is its session? */
+/** The daemon's own connections to servers: whether one is there, how its session is, bytes of its map, its end. */
 
 import { plainText } from "../core/access/auth.ts";
 import type { Security } from "../core/access/tls.ts";
 import { DsmError, Status, statusCode } from "../core/base/errors.ts";
 import { FRAME_MAX } from "../core/base/limits.ts";
-import type { ServerStatus } from "../core/messages/daemon-api.ts";
 import { parseForeign, readStatus } from "../core/messages/status-check.ts";
+import type { StatusReport } from "../core/messages/status-report.ts";
 import { At, HEADER_SIZE, ReplyAt } from "../core/wire/at.ts";
 import { bodyText, encodeText, setUint64 } from "../core/wire/frame.ts";
 import { encodeGreeting } from "../core/wire/handshake.ts";
@@ -13,18 +13,20 @@ import { Kind, StatusOp } from "../core/wire/kinds.ts";
 import { greetServer } from "../transport/greet-server.ts";
 
 /** A server that has not answered after this long counts as gone. */
-export const LINK_TIMEOUT_MS = 3_000;
+const ANSWER_TIMEOUT_MS = 3_000;
 
 /**
- * How the server of an instance is: "there", with the epoch it says; "gone" if nothing of the kind listens at its place
- * any more; "silent" if it may be there and does not answer.
+ * How the server of an instance is: "there", with the epoch it says; "gone" if its address refuses connections or belongs
+ * to another server; "silent" if it may be there and does not answer.
  */
+export type ServerState = { state: "there"; epoch: number } | { state: "gone" | "silent" };
+
 export async function findServer(
   host: string,
   port: number,
   instance: string,
   security: Security,
-): Promise<{ state: "there"; epoch: number } | { state: "gone" | "silent" }> {
+): Promise<ServerState> {
   const status = await askStatus(host, port, security);
   if (status !== null)
     return status.instance === instance ? { state: "there", epoch: status.epoch } : { state: "gone" };
@@ -45,7 +47,7 @@ function knock(host: string, port: number): Promise<"listens" | "refused" | "sil
       clearTimeout(timer);
       resolve(answer);
     };
-    const timer = setTimeout(() => settle("silent"), LINK_TIMEOUT_MS);
+    const timer = setTimeout(() => settle("silent"), ANSWER_TIMEOUT_MS);
     const failed = (error: Error): void =>
       settle((error as NodeJS.ErrnoException).code === "ECONNREFUSED" ? "refused" : "silent");
     Bun.connect({
@@ -79,7 +81,7 @@ export async function askStatus(
   port: number,
   security: Security,
   withHeat = false,
-): Promise<ServerStatus | null> {
+): Promise<StatusReport | null> {
   const op = withHeat ? StatusOp.HEAT : StatusOp.FACTS;
   const answer = await ask(host, port, security, encodeGreeting(Kind.STATUS, new Uint8Array(0), { op }));
   if (answer?.kind !== Kind.REPLY || answer.status !== Status.OK) return null;
@@ -133,7 +135,7 @@ function ask(host: string, port: number, security: Security, greeting: Uint8Arra
       open?.terminate();
       resolve(answer);
     };
-    const timer = setTimeout(() => settle(null), LINK_TIMEOUT_MS);
+    const timer = setTimeout(() => settle(null), ANSWER_TIMEOUT_MS);
     greetServer({ host, port }, security, greeting, {
       open(socket) {
         open = socket;

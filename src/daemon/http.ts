@@ -1,0 +1,86 @@
+/** What every request to the daemon meets: where it comes from, which methods there are, and how errors are said. */
+import { DsmError } from "../core/base/errors.ts";
+import { isLoopback } from "../core/base/names.ts";
+import type { Problem } from "../core/messages/daemon-api.ts";
+
+/** An error with an HTTP status of its own. */
+export class HttpError extends Error {
+  readonly status: number;
+  readonly code: string;
+  readonly headers: Record<string, string>;
+
+  constructor(status: number, code: string, message: string, headers: Record<string, string> = {}) {
+    super(message);
+    this.status = status;
+    this.code = code;
+    this.headers = headers;
+  }
+}
+
+const HTTP_STATUS: Partial<Record<string, number>> = {
+  DSM_INVALID: 400,
+  DSM_REFUSED: 404,
+  DSM_MISMATCH: 409,
+  DSM_ENDED: 410,
+  DSM_LIMIT: 503,
+  DSM_SYSTEM: 503,
+};
+
+/** The answer to a request that failed. What is not meant for the client goes to the log. */
+export function failure(error: unknown, log: (line: string) => void): Response {
+  if (error instanceof HttpError) return problem(error.status, error.code, error.message, error.headers);
+  if (error instanceof DsmError) return problem(HTTP_STATUS[error.code] ?? 500, error.code, error.message);
+  const message = error instanceof Error ? error.message : String(error);
+  log(`a request failed: ${message}`);
+  return problem(500, "DSM_SYSTEM", "the daemon failed to answer; its log has the reason");
+}
+
+function problem(status: number, code: string, message: string, headers: Record<string, string> = {}): Response {
+  return Response.json({ error: { code, message } } satisfies Problem, { status, headers });
+}
+
+/** Bun makes the URL of a request from its Host, as it is, and takes the first of several. */
+export function checkHost({ url, headers }: Request): void {
+  if (URL.canParse(url) && !headers.get("host")?.includes(",")) return;
+  throw new HttpError(400, "DSM_INVALID", "the Host header is empty, or not one host name or address");
+}
+
+/**
+ * Refuses requests of web pages but the dashboard, which only reads. Browsers send with each request the page that makes
+ * it; and a page whose name was made to lead to this machine still asks for that name, which is none of ours. A link on
+ * any page may lead to the dashboard: by itself that does nothing.
+ */
+export function checkSource(
+  { headers, method, url }: Request,
+  { isPage, needsLoopbackName }: { isPage: boolean; needsLoopbackName: boolean },
+): void {
+  const { origin: own, hostname } = new URL(url);
+  const reads = method === "GET" || method === "HEAD";
+  const origin = headers.get("origin");
+  const site = headers.get("sec-fetch-site");
+  // Where neither TLS nor a loopback address makes a connection trustworthy, browsers say only the origin, if anything.
+  const unsaid = site === null || site === "none";
+  const ours = (unsaid && origin === null) || (reads && (site === null || site === "same-origin"));
+  const followed = reads && headers.get("sec-fetch-dest") === "document" && isPage;
+  if (!(ours || followed) || (origin !== null && origin !== own)) {
+    throw new HttpError(403, "DSM_REFUSED", "requests from web pages are refused");
+  }
+  const name = bareHost(hostname);
+  if (needsLoopbackName && !isLoopback(name)) {
+    throw new HttpError(403, "DSM_REFUSED", `this daemon is reached by loopback addresses, not as ${name}`);
+  }
+}
+
+/** The host of a URL, without the brackets of an IPv6 address. */
+export const bareHost = (hostname: string): string => hostname.replace(/^\[|\]$/g, "");
+
+export function checkMethod({ method }: Request, allowed: string[]): void {
+  if (allowed.includes(method)) return;
+  const allow = allowed.join(", ");
+  throw new HttpError(405, "DSM_INVALID", `${method} is not possible here; use ${allow}`, { allow });
+}
+
+/** An IPv4 peer of a socket that listens on IPv6 too comes as "::ffff:1.2.3.4". */
+export function plainAddress(peer: string): string {
+  return peer.startsWith("::ffff:") ? peer.slice(7) : peer;
+}

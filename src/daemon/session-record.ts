@@ -1,0 +1,60 @@
+/** What the daemon keeps of a session, and what it tells others of it. */
+import type { Order } from "../core/base/consistency.ts";
+import type { OnLoss } from "../core/base/loss-policy.ts";
+import { isLoopback } from "../core/base/names.ts";
+import type { SessionAddress, SessionSummary } from "../core/messages/daemon-api.ts";
+import type { SpawnedServer } from "./spawn.ts";
+
+/**
+ * One server of a session: a successor gets a record of its own.
+ *
+ *   starting --registers--> running --its server is gone--> orphaned --another takes over, or none is asked for--> dropped
+ *       |                                                      |
+ *       +--does not start--> dropped                           +--registers after all--> running
+ */
+export interface SessionRecord {
+  readonly name: string;
+  readonly instance: string;
+  readonly epoch: number;
+  readonly slot: number;
+  readonly processes: number;
+  readonly size: number;
+  readonly order: Order;
+  readonly onLoss: OnLoss;
+  readonly elastic: boolean;
+  /** Null for a server that was started by hand. */
+  readonly server: SpawnedServer | null;
+  host: string;
+  port: number;
+  pid: number;
+  /** Chosen at random by the server's process; null: it has sent none. */
+  mark: string | null;
+  /** Address its registration came from. */
+  peer: string;
+  /** Resolves when the server has registered, rejects with DsmError when it will not. */
+  readonly registered: PromiseWithResolvers<void>;
+  running: boolean;
+  /** Its server is gone. Settles when another has taken over, or none was asked for in time. */
+  orphaned: PromiseWithResolvers<void> | null;
+}
+
+export function publicSummary(record: SessionRecord, host: string): SessionSummary {
+  return { ...publicAddress(record, host), pid: record.pid, spawned: record.server !== null };
+}
+
+export function publicAddress(record: SessionRecord, host: string): SessionAddress {
+  const { name, instance, epoch, port, processes, size, order, onLoss, elastic } = record;
+  return { name, instance, epoch, host, port, processes, size, order, onLoss, elastic };
+}
+
+/** Where the daemon itself connects to the server. */
+export function placeOf({ host, server, peer }: SessionRecord): string {
+  if (!isWildcard(host)) return host;
+  if (server === null && !isLoopback(peer)) return peer;
+  return host === "::" ? "::1" : "127.0.0.1";
+}
+
+/** Whether a server that listens there does so on all addresses of its machine. */
+export function isWildcard(host: string): boolean {
+  return host === "0.0.0.0" || host === "::";
+}

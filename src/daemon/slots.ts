@@ -1,0 +1,32 @@
+/** Address slots: where in the address space each session has its map. Two sessions of one slot cannot run beside each other. */
+import { nextSlot } from "../core/base/addresses.ts";
+import { DsmError } from "../core/base/errors.ts";
+import { ADDRESS_SLOTS } from "../core/base/limits.ts";
+
+export class AddressSlots {
+  /** Slot to the instance that has its map there. */
+  readonly #instances = new Map<number, string>();
+  #last = -1;
+
+  /** Chooses a free slot, as late as possible one that was used before. Throws DSM_LIMIT. */
+  choose(): number {
+    const slot = nextSlot(this.#last, (slot) => !this.#instances.has(slot));
+    if (slot < 0) {
+      throw new DsmError(
+        "DSM_LIMIT",
+        `all ${ADDRESS_SLOTS} address slots are taken by running sessions; end some first`,
+      );
+    }
+    this.#last = slot;
+    return slot;
+  }
+
+  /** A server that was started by hand may have a slot that another session has: the first one keeps it here. */
+  hold(slot: number, instance: string): void {
+    if (!this.#instances.has(slot)) this.#instances.set(slot, instance);
+  }
+
+  release(slot: number, instance: string): void {
+    if (this.#instances.get(slot) === instance) this.#instances.delete(slot);
+  }
+}
