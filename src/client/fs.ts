@@ -4,7 +4,7 @@
  * imported from the module by itself was bound before us.
  */
 import fs from "node:fs";
-import type { ReadOptions } from "./session.ts";
+import type { ReadOptions } from "./views.ts";
 
 /** A session, as far as reading goes. */
 interface Reader {
