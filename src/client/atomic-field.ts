@@ -142,7 +142,7 @@ export class AtomicField<Value extends number | bigint> {
     return this.#session.waitForSync(this.#view, this.#index, expected as number, options);
   }
 
-  /** Wakes at most `count` of those who sleep on this field, on any node, and returns how many, as `session.notify()` does. */
+  /** Wakes at most `count` of the sleepers on this field, on any node, and returns how many, as `session.notify()` does. */
   notify(count = Number.POSITIVE_INFINITY): number {
     return this.#session.notify(this.#view, this.#index, count);
   }

@@ -7,7 +7,7 @@ import { invalid } from "./config.ts";
 import type { SessionHandle } from "./session-handle.ts";
 import { type AnyView, type AnyViewType, rangeOf } from "./views.ts";
 
-/** How a block is to lie. */
+/** Where in the map a block may lie. */
 export interface AllocOptions {
   /** The block begins at a multiple of so many bytes: a power of two up to 4096. Default: 16. */
   align?: number | undefined;

@@ -11,9 +11,9 @@ export interface UnlockOptions {
 }
 
 /**
- * A lock, known to the whole session by its name, whatever language its other processes are written in. Who waits first is served first, whichever node and whichever form
- * (promise or `Sync`) the wait has. It belongs to a process: DSM_BUSY where this process has it or waits for it already.
- * A lock passes on when its owner is gone, and whoever gets it is told.
+ * A lock, known to the whole session by its name, whatever language its other processes are written in. It is granted
+ * first come, first served, across nodes and forms (promise or `Sync`). It belongs to a process: DSM_BUSY where this
+ * process has it or waits for it already. A lock passes on when its owner is gone, and the next owner is told.
  *
  * Every method fails with DSM_LEFT after leaving, DSM_LOST when a process died without leaving and the session does not
  * go on without it (unlocking stays possible), and DSM_UNREACHABLE when this node's arbiter has ended. The `Sync` forms
@@ -68,7 +68,7 @@ export class Lock {
   }
 
   /**
-   * Gives the lock to the first who waits. `mended: false`: where locking said "owner-died", the next owner is told, too.
+   * Gives the lock to the first process that waits. `mended: false`: where locking said "owner-died", the next owner is told, too.
    * DSM_NOT_OWNER when this process does not have it.
    */
   async unlock({ mended = true }: UnlockOptions = {}): Promise<void> {

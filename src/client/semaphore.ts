@@ -6,8 +6,8 @@ import type { SessionHandle } from "./session-handle.ts";
 import { checkTimeout, replyTo, type WaitOptions } from "./waiting.ts";
 
 /**
- * A counting semaphore, known to the whole session by its name. Who waits first is served first, whichever node and
- * whichever form (promise or `Sync`) the wait has.
+ * A counting semaphore, known to the whole session by its name. Waits are granted first come, first served, across nodes
+ * and forms (promise or `Sync`).
  *
  * Every method fails with DSM_LEFT after leaving, DSM_LOST when a process of the session died without leaving (posting
  * stays possible) and DSM_UNREACHABLE when this node's arbiter has ended. The `Sync` forms block the whole program,
@@ -72,7 +72,7 @@ export class Semaphore {
   }
 
   /**
-   * Adds 1, or lets the first who waits go on. Fails with DSM_OVERFLOW above 2147483647. The post is on its way when
+   * Adds 1, or ends the first wait. Fails with DSM_OVERFLOW above 2147483647. The post is on its way when
    * the call returns; the promise resolves when it has its place in the order.
    */
   async post(): Promise<void> {

@@ -33,7 +33,7 @@ import { checkTimeout, type IntegerArray, notify, replyTo, type WaitOptions, wai
  * - "release": what a process stores it sees at once, and others see it after its next synchronising operation: a
  *   barrier, waiting for or posting a semaphore, `Atomics.*`, `waitFor()`, `notify()`, `fence()`, `alloc()`, `named()`,
  *   `free()`, leaving. Each publishes all that the process has changed since the last one, then does its work, so
- *   whoever synchronises with it finds the stores in place. While much is published the program is blocked, also by the
+ *   a process that synchronises with it finds the stores in place. While much is published the program is blocked, also by the
  *   promise forms. What is stored while a wait is under way is published when it ends. Do not put what is used with
  *   `Atomics` beside arrays: on a page (of 4096 bytes) to which this process has stored more than 16 times since its last
  *   synchronising operation, or that lies in an array it is filling, an atomic operation is an ordinary one, unless some
@@ -258,7 +258,7 @@ export class Session {
    * notification after a change of the value is never missed. "ok" does not say that the value has changed: look again.
    *
    * When it is aborted, the promise rejects with the signal's reason. (If it was woken at the same moment, the wake-up is
-   * passed on to the next who sleeps there.) Fails with DSM_INVALID (not an integer array over `buffer`, no such index),
+   * passed on to the next sleeper there.) Fails with DSM_INVALID (not an integer array over `buffer`, no such index),
    * DSM_LOST when a process died without leaving, DSM_LEFT after leaving, DSM_LIMIT, DSM_UNREACHABLE.
    */
   async waitFor<View extends IntegerArray>(
@@ -281,8 +281,8 @@ export class Session {
   }
 
   /**
-   * Wakes those who sleep at element `index`, on any node: at most `count` of them, first come first served. Returns how
-   * many. Blocks the program for the time of one round trip. Fails with DSM_INVALID, DSM_LEFT after leaving.
+   * Wakes processes that sleep at element `index`, on any node: at most `count` of them, first come, first served. Returns
+   * how many. Blocks the program for the time of one round trip. Fails with DSM_INVALID, DSM_LEFT after leaving.
    */
   notify(view: IntegerArray, index: number, count = Number.POSITIVE_INFINITY): number {
     return notify(this.#handle, view, index, count);

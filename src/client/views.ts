@@ -53,7 +53,7 @@ export function rangeOf(view: ArrayBufferView, map: ArrayBuffer): Range {
   return { offset: view.byteOffset, length: view.byteLength };
 }
 
-/** holeRange returns where in the map a hole is to be. DSM_INVALID: it is empty, or not in the map. */
+/** holeRange returns the range of a new hole. DSM_INVALID: it is empty, or not in the map. */
 export function holeRange(where: ArrayBufferView | Range, map: ArrayBuffer): Range {
   const { offset, length } = ArrayBuffer.isView(where) ? rangeOf(where, map) : where;
   const size = map.byteLength;

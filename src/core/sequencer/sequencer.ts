@@ -96,13 +96,13 @@ export class Sequencer {
       ...NO_EFFECTS,
       onReply: (node, tag) => {
         this.#log.mustFlush = true;
-        activity.completed(node, tag);
+        activity.onReply(node, tag);
       },
       onRankAssigned: (_node, _tag, rank) => {
         this.#hadProcess = true;
-        activity.ranked(rank);
+        activity.onRankAssigned(rank);
       },
-      onProcessGone: (_node, rank) => activity.gone(rank),
+      onProcessGone: (_node, rank) => activity.onProcessGone(rank),
       onEnd: () => {
         this.#log.flush();
         for (const link of this.#links.values()) {
@@ -498,7 +498,7 @@ export class Sequencer {
     for (const { partView, done } of toApply) {
       const before = this.session.bytesWritten;
       this.session.apply(partView, 0);
-      this.#activity.appliedPart(partView, 0, this.session.bytesWritten - before);
+      this.#activity.afterPart(partView, 0, this.session.bytesWritten - before);
       done();
     }
     this.#apply(view, at);
@@ -519,10 +519,10 @@ export class Sequencer {
   #apply(view: DataView, at: number): void {
     const { session } = this;
     const { bytesWritten: before, phase, direct: wasDirect } = session;
-    this.#activity.begins(view, at);
+    this.#activity.beforeApply(view, at);
     session.apply(view, at);
-    this.#activity.applied(view, at, session.bytesWritten - before);
-    if (phase === "joining" && session.phase !== phase) this.#activity.started();
+    this.#activity.afterApply(view, at, session.bytesWritten - before);
+    if (phase === "joining" && session.phase !== phase) this.#activity.onStart();
     if (!wasDirect || session.direct) return;
     for (const frame of this.#deferredJoins.take()) {
       this.#append(frame, new DataView(frame.buffer), 0, frame.length);
