@@ -113,6 +113,27 @@ test("every kind has a frame, and every field that has a name a value", () => {
   expect(missing).toEqual([]);
 });
 
+test("the tables of the README are those of the code", async () => {
+  const readme = await Bun.file(join(import.meta.dir, "../../src/core/wire/README.md")).text();
+  const rows = [...readme.matchAll(/^\| (.*) \|$/gm)].map(([, cells]) => (cells as string).split(" | "));
+  const inTable = rows.filter(([number, kind]) => /^\d+$/.test(number as string) && (kind as string) in Kind);
+  expect(Object.fromEntries(inTable.map(([number, kind]) => [kind, Number(number)]))).toEqual(Kind);
+  for (const [, kind, sender, , shapes] of inTable) {
+    const used = new Set(golden.frames.filter((frame) => frame.kind === kind).flatMap((frame) => frame.shapes));
+    expect([kind, shapes === "—" ? [] : shapes?.split(", ").sort()]).toEqual([kind, [...used].sort()]);
+    expect(sender).not.toBe("");
+  }
+  const places = rows.filter(([shape, ...others]) => others.length === 1 && (shape as string) in FRAMES);
+  const described = Object.entries(FRAMES).map(([shape, fields]) => {
+    const cells = Object.entries(fields as Record<string, string | { body: number }>).map(([name, place]) => {
+      const where = typeof place === "string" ? place : place.body === 0 ? "body" : `body+${place.body}`;
+      return `\`${name}\` ${where}`;
+    });
+    return [shape, cells.join(", ")];
+  });
+  expect(places).toEqual(described);
+});
+
 test("a change is not recorded under the same version", () => {
   const [first, ...others] = golden.frames;
   const changed = { ...golden, frames: [{ ...first!, hex: `${first!.hex}00` }, ...others] };
