@@ -115,7 +115,9 @@ test("every kind has a frame, and every field that has a name a value", () => {
 
 test("the tables of the README are those of the code", async () => {
   const readme = await Bun.file(join(import.meta.dir, "../../src/core/wire/README.md")).text();
-  const rows = [...readme.matchAll(/^\| (.*) \|$/gm)].map(([, cells]) => (cells as string).split(" | "));
+  const rows = [...readme.matchAll(/^\| (.*) \|$/gm)].map(([, cells]) =>
+    (cells as string).split(" | ").map((cell) => cell.trim()),
+  );
   const inTable = rows.filter(([number, kind]) => /^\d+$/.test(number as string) && (kind as string) in Kind);
   expect(Object.fromEntries(inTable.map(([number, kind]) => [kind, Number(number)]))).toEqual(Kind);
   for (const [, kind, sender, , shapes] of inTable) {
