@@ -1,6 +1,7 @@
 /**
- * A further connection of this process to its arbiter, for the promise forms: any number of barriers, waits, sleeps and
- * posts under way at once, told apart by tag, without a thread that blocks for each.
+ * Channel: a further connection of this process to its arbiter, for the promise forms. Many barriers, waits, sleeps and
+ * posts can be under way at once, told apart by tag, without a thread that blocks for each. What a reply means is decided
+ * in outcomes.ts.
  *
  * The connection keeps the program alive while something is under way and at no other time.
  */
@@ -13,10 +14,13 @@ import { FrameReader } from "../core/wire/frame-reader.ts";
 import { encodeGreeting } from "../core/wire/handshake.ts";
 import { Kind } from "../core/wire/kinds.ts";
 import { Outbox } from "../core/wire/outbox.ts";
+import { arbiterGone, type Outcome } from "./outcomes.ts";
 import { type Connection, connect, deferred } from "./runtime.ts";
 
-/** What an arbiter wants to know of who opens a further channel. */
+/** What a process needs to open a further channel to its arbiter. */
 export interface Attachment {
+  /** Name of the session, for messages. */
+  session: string;
   /** Path of the arbiter's Unix socket. */
   socket: string;
   /** 8 bytes. */
@@ -25,19 +29,16 @@ export interface Attachment {
 }
 
 /** How a request ended. */
-export interface Reply {
-  status: Status;
-  /** Why, in words; "" for OK, and where the status says it all. */
-  text: string;
+export interface Reply extends Outcome {
   /** What the operation gives: of a barrier, how many were in it. */
   value: number;
 }
 
-/** Where a request stands; `cancel()` takes back a wait for a semaphore or lock that was not granted yet, or a sleep. */
+/** A request under way. */
 export interface Request {
   /** Rejects with a DsmError when the connection ends first. */
   reply: Promise<Reply>;
-  /** The reply is then TIMEOUT, or OK if the grant or the wake-up came first. */
+  /** Takes a wait back: the reply is then TIMEOUT, or OK if the grant or the wake-up came first. */
   cancel(): void;
 }
 
@@ -67,27 +68,29 @@ export class Channel {
   readonly #pending = new Map<number, Pending>();
   readonly #queue: QueuedPost[] = [];
   readonly #attached = deferred<void>();
+  readonly #session: string;
   #socket: Connection | undefined;
   #nextTag = ATTACH_TAG + 1;
   #posts = 0;
-  /** Why nothing more can be asked, once that is so. */
+  /** Why the channel takes no more requests, once that is so. */
   #ended: DsmError | undefined;
 
-  private constructor() {
+  private constructor(session: string) {
+    this.#session = session;
     this.#outbox = new Outbox((bytes) => this.#socket?.write(bytes) ?? 0);
     // open() may come to wait for it only after it was rejected.
     this.#attached.promise.catch(() => {});
   }
 
-  /** Connects and says whose channel this is. Rejects with DsmError. */
-  static async open({ socket: path, token, rank }: Attachment): Promise<Channel> {
-    const channel = new Channel();
+  /** Connects, and tells the arbiter which process this is. Rejects with DsmError. */
+  static async open({ session, socket: path, token, rank }: Attachment): Promise<Channel> {
+    const channel = new Channel(session);
     try {
       channel.#socket = await connect(path, {
         data: (chunk) => channel.#receive(chunk),
         drain: () => channel.#outbox.drain(),
-        close: () => channel.#end(new DsmError("DSM_UNREACHABLE", "the arbiter has ended")),
-        error: (error) => channel.#end(new DsmError("DSM_UNREACHABLE", `the arbiter is lost: ${error.message}`)),
+        close: () => channel.#end(arbiterGone(session)),
+        error: (error) => channel.#end(arbiterGone(session, error.message)),
       });
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
@@ -102,10 +105,10 @@ export class Channel {
     return this.#wait((tag) => encode({ kind: Kind.BARRIER, tag }));
   }
 
-  /** With `only` the reply is AGAIN where the request would have to wait. */
-  semaphoreWait(name: string, initial: number, only: boolean): Request {
+  /** With `tryOnly` the reply is AGAIN where the request would have to wait. */
+  semaphoreWait(name: string, initial: number, tryOnly: boolean): Request {
     const body = encodeText(name);
-    const op = only ? 1 : 0;
+    const op = tryOnly ? 1 : 0;
     return this.#wait((tag) => encode({ kind: Kind.SEM_WAIT, tag, op, aux: initial, length: body.length, body }));
   }
 
@@ -117,27 +120,27 @@ export class Channel {
     return this.#wait((tag) => encode({ kind: Kind.SLEEP, tag, offset, length: width, body: expected }));
   }
 
-  /** With `only` the reply is AGAIN where the request would have to wait; OWNER_DIED: locked, the last owner is gone. */
-  lock(name: string, only: boolean): Request {
+  /** With `tryOnly` the reply is AGAIN where the request would have to wait; OWNER_DIED: locked, the last owner is gone. */
+  lock(name: string, tryOnly: boolean): Request {
     const body = encodeText(name);
-    return this.#wait((tag) => encode({ kind: Kind.LOCK, tag, op: only ? 1 : 0, length: body.length, body }));
+    return this.#wait((tag) => encode({ kind: Kind.LOCK, tag, op: tryOnly ? 1 : 0, length: body.length, body }));
   }
 
-  /** `unmended`: the next owner is to be told of a dead one, as this one was. */
-  async unlock(name: string, unmended: boolean): Promise<Reply> {
+  /** `inconsistent`: the next owner gets OWNER_DIED as well. */
+  async unlock(name: string, inconsistent: boolean): Promise<Reply> {
     const body = encodeText(name);
-    return this.#give((tag) => encode({ kind: Kind.UNLOCK, tag, op: unmended ? 1 : 0, length: body.length, body }));
+    return this.#post((tag) => encode({ kind: Kind.UNLOCK, tag, op: inconsistent ? 1 : 0, length: body.length, body }));
   }
 
   async semaphorePost(name: string, initial: number): Promise<Reply> {
     const body = encodeText(name);
-    return this.#give((tag) =>
+    return this.#post((tag) =>
       encode({ kind: Kind.SEM_POST, tag, offset: 1, aux: initial, length: body.length, body }),
     );
   }
 
-  /** A request that waits for nobody and lets others go on: it has its own part of the limit. */
-  async #give(frame: (tag: number) => Uint8Array): Promise<Reply> {
+  /** A request that is answered at once and may end a wait of another process: it has its own part of the limit. */
+  async #post(frame: (tag: number) => Uint8Array): Promise<Reply> {
     if (this.#ended !== undefined) throw this.#ended;
     const { promise, resolve, reject } = deferred<Reply>();
     const pending = { resolve, reject, isPost: true };
@@ -188,7 +191,7 @@ export class Channel {
   }
 
   #send(frame: Uint8Array): void {
-    if (!this.#outbox.send(frame)) this.#end(new DsmError("DSM_UNREACHABLE", "the arbiter takes no more requests"));
+    if (!this.#outbox.send(frame)) this.#end(arbiterGone(this.#session, "it takes no more requests"));
   }
 
   #receive(chunk: Uint8Array): void {
@@ -217,7 +220,7 @@ export class Channel {
       this.#rest();
       return;
     }
-    // An answer that nobody waits for: a cancel that came to an arbiter which this process has left.
+    // The reply to a cancel that reached the arbiter after this process had left.
     const pending = this.#pending.get(tag);
     if (pending === undefined) return;
     this.#pending.delete(tag);

@@ -1,4 +1,4 @@
-/** What join() is asked to do: its options, completed from the environment and checked. */
+/** The options of join(), completed from the environment and checked. */
 
 import { checkOrder, type Order } from "../core/base/consistency.ts";
 import { DsmError } from "../core/base/errors.ts";
@@ -39,13 +39,13 @@ export interface JoinOptions {
   /** Path of the dsm program that plays the arbiter. `DSM_BIN`. Left out: the package's own, else the one in the PATH. */
   binary?: string | undefined;
   /**
-   * How strictly stores are ordered, the same for all who join. `DSM_ORDER`. "sequential": every store of its own, in
+   * How strictly stores are ordered, the same for all that join. `DSM_ORDER`. "sequential": every store of its own, in
    * one order. "release": stores are published together by the next synchronising operation of the process that made
    * them. "pipelined": stores are queued, and ordered while the process goes on. See `Session`. Left out: whatever the session has, "sequential" for a new one.
    */
   order?: Order | undefined;
   /**
-   * What happens when a process dies without leaving, the same for all who join. `DSM_ON_LOSS`. "fail": waits of all
+   * What happens when a process dies without leaving, the same for all that join. `DSM_ON_LOSS`. "fail": waits of all
    * others, pending and later ones, reject with DSM_LOST. "continue": the others go on, barriers count those that are
    * there, and locks of the dead pass on with "owner-died". Left out: whatever the session has, "fail" for a new one.
    */
@@ -89,7 +89,7 @@ export interface JoinConfig {
 
 const UINT32_MAX = 0xffffffff;
 
-/** Where a value came from, for messages, and the value: undefined when nobody gave one. */
+/** A value and the option or variable that gave it, for messages; undefined: none did. */
 interface Given {
   from: string;
   value: unknown;

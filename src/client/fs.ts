@@ -1,10 +1,10 @@
 /**
- * `fs.readSync()` into the shared memory. The kernel cannot write there (EFAULT), so a call with a view of a session is
- * given to the session. Reached are those who call it on the module (`fs.readSync`, `require("fs").readSync`): a name
- * imported from the module by itself was bound before us.
+ * `fs.readSync()` into the shared memory. The kernel cannot write there (EFAULT), so a call with a view of a session goes
+ * to `session.readSync()`. This works for calls on the module (`fs.readSync`, `require("fs").readSync`), not for a name
+ * that was imported from it (`import { readSync }`): that is bound before a session exists.
  */
 import fs from "node:fs";
-import type { ReadOptions } from "./session.ts";
+import type { ReadOptions } from "./views.ts";
 
 /** A session, as far as reading goes. */
 interface Reader {
@@ -17,7 +17,7 @@ type ReadSync = typeof fs.readSync;
 const readers = new WeakMap<ArrayBufferLike, Reader>();
 let original: ReadSync | undefined;
 
-/** From now on fs.readSync() can read into the buffer of `reader`. */
+/** serveReadSync lets fs.readSync() read into the buffer of `reader`, from now on. */
 export function serveReadSync(reader: Reader): void {
   readers.set(reader.buffer, reader);
   if (original !== undefined) return;

@@ -1,6 +1,6 @@
 /**
- * What `dsm header` runs beside the user's module, in a process of its own: writes the C header of the structs that the
- * module exports. Arguments: the module, the file to write, the name of the one export or "" for all.
+ * The program that `dsm header` runs beside the user's module, in a process of its own: it writes the C header of the
+ * structs that the module exports. Arguments: the module, the file to write, the name of the one export or "" for all.
  */
 import { writeFileSync } from "node:fs";
 import { basename } from "node:path";

@@ -1,5 +1,5 @@
 import { invalid } from "./config.ts";
-import type { Membership } from "./membership.ts";
+import type { SessionHandle } from "./session-handle.ts";
 
 /**
  * A part of the map whose writes stay this process's own until it is filled. Filling publishes exactly the bytes that
@@ -13,32 +13,35 @@ export class Hole {
   readonly offset: number;
   /** Bytes. */
   readonly length: number;
-  readonly #membership: Membership;
+  readonly #handle: SessionHandle;
   readonly #id: number;
   #filled = false;
 
   /** @internal Use `session.hole()`. */
-  constructor(membership: Membership, offset: number, length: number) {
-    this.#membership = membership;
+  constructor(handle: SessionHandle, offset: number, length: number) {
+    this.#handle = handle;
     this.offset = offset;
     this.length = length;
-    this.#id = membership.library.dig(membership.pointer, membership.facts.address + BigInt(offset), length);
+    const { library, info, pointer } = handle;
+    const address = info.address + BigInt(offset);
+    this.#id = library.result((out) => library.symbols.holeDig(pointer, address, length, out));
   }
 
   /** Publishes what changed, and ends the hole. Do not write to it while it is being filled. A second time: DSM_INVALID. */
   async fill(): Promise<void> {
     this.#end();
-    await this.#membership.call((pointer) => this.#membership.library.fillLater(pointer, this.#id));
+    await this.#handle.call((pointer) => this.#handle.library.holeFillAsync(pointer, this.#id));
   }
 
   /** Like fill(), but blocks the program. */
   fillSync(): void {
     this.#end();
-    this.#membership.library.fill(this.#membership.pointer, this.#id);
+    const { library, pointer } = this.#handle;
+    library.check(library.symbols.holeFill(pointer, this.#id));
   }
 
   #end(): void {
-    this.#membership.check();
+    this.#handle.check();
     if (this.#filled) throw invalid("this hole was filled before");
     this.#filled = true;
   }

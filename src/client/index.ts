@@ -45,10 +45,15 @@ export {
   u64,
   utf8,
 } from "../core/layout/struct.ts";
+export type { AtomicField } from "./atomic-field.ts";
+export type { AllocOptions } from "./blocks.ts";
 export type { JoinOptions } from "./config.ts";
 export type { Hole } from "./hole.ts";
-export type { HeldLock, Lock, LockOutcome, UnlockOptions } from "./lock.ts";
+export { join } from "./join.ts";
+export type { HeldLock, Lock, UnlockOptions } from "./lock.ts";
+export type { LockOutcome, WaitOutcome } from "./outcomes.ts";
 export type { Semaphore } from "./semaphore.ts";
-export { type AllocOptions, join, type Range, type ReadOptions, type Session, type ViewType } from "./session.ts";
-export type { ArrayOf, AtomicField, AtomicFields, Grid, Shared, SharedFields, SharedParts } from "./struct.ts";
-export type { IntegerArray, WaitOptions, WaitOutcome } from "./waiting.ts";
+export type { Session } from "./session.ts";
+export type { ArrayOf, AtomicFields, Grid, Shared, SharedFields, SharedParts } from "./struct-types.ts";
+export type { Range, ReadOptions, ViewType } from "./views.ts";
+export type { IntegerArray, WaitOptions } from "./waiting.ts";

@@ -1,11 +1,8 @@
-import { DsmError, Status } from "../core/base/errors.ts";
 import { checkName } from "../core/base/names.ts";
 import { invalid } from "./config.ts";
-import { checkReply, type Membership } from "./membership.ts";
+import { checkUnlock, type LockOutcome, lockOutcome, tryLockOutcome } from "./outcomes.ts";
+import type { SessionHandle } from "./session-handle.ts";
 import { checkTimeout, replyTo, type WaitOptions } from "./waiting.ts";
-
-/** "owner-died": locked, but the last owner died or left while it had the lock: put in order what the lock guards. */
-export type LockOutcome = "ok" | "owner-died";
 
 /** How to unlock. */
 export interface UnlockOptions {
@@ -14,9 +11,9 @@ export interface UnlockOptions {
 }
 
 /**
- * A lock, known to the whole session by its name, whatever language its other processes are written in. Who waits first is served first, whichever node and whichever form
- * (promise or `Sync`) the wait has. It belongs to a process: DSM_BUSY where this process has it or waits for it already.
- * A lock passes on when its owner is gone, and whoever gets it is told.
+ * A lock, known to the whole session by its name, whatever language its other processes are written in. It is granted
+ * first come, first served, across nodes and forms (promise or `Sync`). It belongs to a process: DSM_BUSY where this
+ * process has it or waits for it already. A lock passes on when its owner is gone, and the next owner is told.
  *
  * Every method fails with DSM_LEFT after leaving, DSM_LOST when a process died without leaving and the session does not
  * go on without it (unlocking stays possible), and DSM_UNREACHABLE when this node's arbiter has ended. The `Sync` forms
@@ -28,69 +25,58 @@ export interface UnlockOptions {
 export class Lock {
   /** Its name in the session. */
   readonly name: string;
-  readonly #membership: Membership;
+  readonly #handle: SessionHandle;
 
   /** @internal Use `session.lock()`. */
-  constructor(membership: Membership, name: string) {
+  constructor(handle: SessionHandle, name: string) {
     const wrong = checkName("lock", name);
     if (wrong !== null) throw invalid(wrong);
     this.name = name;
-    this.#membership = membership;
+    this.#handle = handle;
   }
 
   /** Takes the lock, waiting until it is free. DSM_TIMEOUT after `timeoutMs`. When it is aborted it is not taken. */
   async lock(options: WaitOptions = {}): Promise<LockOutcome> {
     const reply = await replyTo(
-      this.#membership,
+      this.#handle,
       (channel) => channel.lock(this.name, false),
       options,
       () => this.#unlock(true),
     );
-    if (reply.status === Status.OWNER_DIED) return "owner-died";
-    if (reply.status === Status.BUSY) throw this.#isOurs();
-    checkReply(reply, this.#timedOut(options.timeoutMs));
-    return "ok";
+    return lockOutcome(reply, this.name, options.timeoutMs);
   }
 
   /** Like lock(), but blocks the program. */
   lockSync(options: Pick<WaitOptions, "timeoutMs"> = {}): LockOutcome {
     const timeoutMs = checkTimeout(options.timeoutMs);
-    const { library, pointer } = this.#membership;
-    try {
-      return library.lock(pointer, this.name, timeoutMs);
-    } catch (error) {
-      if (error instanceof DsmError && error.code === "DSM_TIMEOUT") {
-        throw new DsmError("DSM_TIMEOUT", this.#timedOut(timeoutMs));
-      }
-      throw error;
-    }
+    const { library, pointer } = this.#handle;
+    const { lock, lockTimed } = library.symbols;
+    const status = timeoutMs === undefined ? lock(pointer, this.name) : lockTimed(pointer, this.name, timeoutMs);
+    return lockOutcome(library.outcome(status), this.name, timeoutMs);
   }
 
   /** Takes the lock if it is free, else false. */
   async tryLock(): Promise<LockOutcome | false> {
-    const reply = await replyTo(this.#membership, (channel) => channel.lock(this.name, true));
-    if (reply.status === Status.AGAIN) return false;
-    if (reply.status === Status.OWNER_DIED) return "owner-died";
-    if (reply.status === Status.BUSY) throw this.#isOurs();
-    checkReply(reply, "");
-    return "ok";
+    const reply = await replyTo(this.#handle, (channel) => channel.lock(this.name, true));
+    return tryLockOutcome(reply, this.name);
   }
 
   /** Like tryLock(), but blocks the program for the time of one round trip. */
   tryLockSync(): LockOutcome | false {
-    return this.#membership.library.lockTry(this.#membership.pointer, this.name);
+    const { library, pointer } = this.#handle;
+    return tryLockOutcome(library.outcome(library.symbols.lockTry(pointer, this.name)), this.name);
   }
 
   /**
-   * Gives the lock to the first who waits. `mended: false`: where locking said "owner-died", the next owner is told, too.
+   * Gives the lock to the first process that waits. `mended: false`: where locking said "owner-died", the next owner is told, too.
    * DSM_NOT_OWNER when this process does not have it.
    */
   async unlock({ mended = true }: UnlockOptions = {}): Promise<void> {
     await this.#unlock(!mended);
   }
 
-  async #unlock(unmended: boolean): Promise<void> {
-    checkReply(await this.#membership.synchronise().unlock(this.name, unmended), "");
+  async #unlock(inconsistent: boolean): Promise<void> {
+    checkUnlock(await this.#handle.synchronise().unlock(this.name, inconsistent), this.name);
   }
 
   /** Like unlock(), but blocks the program for the time of one round trip. */
@@ -98,8 +84,10 @@ export class Lock {
     this.#unlockSync(!mended);
   }
 
-  #unlockSync(unmended: boolean): void {
-    this.#membership.library.unlock(this.#membership.pointer, this.name, unmended);
+  #unlockSync(inconsistent: boolean): void {
+    const { library, pointer } = this.#handle;
+    const { unlock, unlockInconsistent } = library.symbols;
+    checkUnlock(library.outcome((inconsistent ? unlockInconsistent : unlock)(pointer, this.name)), this.name);
   }
 
   /**
@@ -147,15 +135,7 @@ export class Lock {
    */
   async hold(options: WaitOptions = {}): Promise<HeldLock> {
     const outcome = await this.lock(options);
-    return new HeldLock(outcome, (unmended) => this.#unlock(unmended));
-  }
-
-  #isOurs(): DsmError {
-    return new DsmError("DSM_BUSY", `this process has lock "${this.name}", or waits for it, already`);
-  }
-
-  #timedOut(timeoutMs: number | undefined): string {
-    return `lock "${this.name}" was not free within ${timeoutMs} ms`;
+    return new HeldLock(outcome, (inconsistent) => this.#unlock(inconsistent));
   }
 }
 
@@ -163,26 +143,31 @@ export class Lock {
 export class HeldLock implements AsyncDisposable {
   /** How locking went. */
   readonly outcome: LockOutcome;
-  readonly #unlock: (unmended: boolean) => Promise<void>;
-  #unmended: boolean;
+  readonly #unlock: (inconsistent: boolean) => Promise<void>;
+  #inconsistent: boolean;
   #released = false;
 
   /** @internal Use `lock.hold()`. */
-  constructor(outcome: LockOutcome, unlock: (unmended: boolean) => Promise<void>) {
+  constructor(outcome: LockOutcome, unlock: (inconsistent: boolean) => Promise<void>) {
     this.outcome = outcome;
     this.#unlock = unlock;
-    this.#unmended = outcome === "owner-died";
+    this.#inconsistent = outcome === "owner-died";
   }
 
   /** What the lock guards is in order again, after "owner-died". */
   mended(): void {
-    this.#unmended = false;
+    this.#inconsistent = false;
+  }
+
+  /** The same as `mended()`, under the name that POSIX has for it (`pthread_mutex_consistent`). */
+  markConsistent(): void {
+    this.mended();
   }
 
   /** Unlocks, unless that was done. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#released) return;
     this.#released = true;
-    await this.#unlock(this.#unmended);
+    await this.#unlock(this.#inconsistent);
   }
 }

@@ -2,8 +2,8 @@
 import { plugin } from "bun";
 import * as dsm from "./index.ts";
 
-// This made the dsm program act as bun. Programs that the script gives its process.env are not to have it. (Bun.spawn()
-// without `env` hands on the environment that the script began with, whatever is done here.)
+// This variable made the dsm program act as bun. Programs that the script starts with its process.env must not get it.
+// (Bun.spawn() without `env` hands on the environment that the script began with, whatever is done here.)
 delete process.env.BUN_BE_BUN;
 
 plugin({

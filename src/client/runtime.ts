@@ -1,4 +1,4 @@
-/** What the client has of the runtime it is in: a socket, a pipe and a promise, in Bun's form, or in Node's. */
+/** What the client needs of its runtime: a socket, a pipe and a promise, for Bun and for Node. */
 import { closeSync } from "node:fs";
 import { Socket } from "node:net";
 
@@ -56,7 +56,7 @@ function connectNode(path: string, { data, drain, close, error }: ConnectionHand
   });
 }
 
-/** All that comes from a pipe until its other end is closed; closes it. */
+/** readToEnd returns all bytes of a pipe, up to the close of its other end, and closes it. */
 export async function readToEnd(descriptor: number): Promise<Uint8Array> {
   if (isBun) {
     try {

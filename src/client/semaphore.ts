@@ -1,13 +1,13 @@
-import { DsmError, Status } from "../core/base/errors.ts";
 import { SEMAPHORE_VALUE_MAX } from "../core/base/limits.ts";
 import { checkName } from "../core/base/names.ts";
 import { invalid } from "./config.ts";
-import { checkReply, type Membership } from "./membership.ts";
+import { check, checkSemaphore, isTaken } from "./outcomes.ts";
+import type { SessionHandle } from "./session-handle.ts";
 import { checkTimeout, replyTo, type WaitOptions } from "./waiting.ts";
 
 /**
- * A counting semaphore, known to the whole session by its name. Who waits first is served first, whichever node and
- * whichever form (promise or `Sync`) the wait has.
+ * A counting semaphore, known to the whole session by its name. Waits are granted first come, first served, across nodes
+ * and forms (promise or `Sync`).
  *
  * Every method fails with DSM_LEFT after leaving, DSM_LOST when a process of the session died without leaving (posting
  * stays possible) and DSM_UNREACHABLE when this node's arbiter has ended. The `Sync` forms block the whole program,
@@ -19,18 +19,18 @@ import { checkTimeout, replyTo, type WaitOptions } from "./waiting.ts";
 export class Semaphore {
   /** Its name in the session. */
   readonly name: string;
-  readonly #membership: Membership;
+  readonly #handle: SessionHandle;
   readonly #initial: number;
 
   /** @internal Use `session.semaphore()`. */
-  constructor(membership: Membership, name: string, initial: number) {
+  constructor(handle: SessionHandle, name: string, initial: number) {
     const wrong = checkName("semaphore", name);
     if (wrong !== null) throw invalid(wrong);
     if (!Number.isSafeInteger(initial) || initial < 0 || initial > SEMAPHORE_VALUE_MAX) {
       throw invalid(`semaphore "${name}": initial value ${initial}; give 0 to ${SEMAPHORE_VALUE_MAX}`);
     }
     this.name = name;
-    this.#membership = membership;
+    this.#handle = handle;
     this.#initial = initial;
   }
 
@@ -40,56 +40,49 @@ export class Semaphore {
    */
   async wait(options: WaitOptions = {}): Promise<void> {
     const reply = await replyTo(
-      this.#membership,
+      this.#handle,
       (channel) => channel.semaphoreWait(this.name, this.#initial, false),
       options,
       () => this.post(),
     );
-    checkReply(reply, this.#timedOut(options.timeoutMs));
+    checkSemaphore(reply, this.name, options.timeoutMs);
   }
 
   /** Like wait(), but blocks the program. */
   waitSync(options: Pick<WaitOptions, "timeoutMs"> = {}): void {
     const timeoutMs = checkTimeout(options.timeoutMs);
-    const { library, pointer } = this.#membership;
-    if (timeoutMs === undefined) {
-      library.semaphoreWait(pointer, this.name, this.#initial);
-      return;
-    }
-    try {
-      library.semaphoreTimedWait(pointer, this.name, this.#initial, timeoutMs);
-    } catch (error) {
-      if (error instanceof DsmError && error.code === "DSM_TIMEOUT") {
-        throw new DsmError("DSM_TIMEOUT", this.#timedOut(timeoutMs));
-      }
-      throw error;
-    }
+    const { library, pointer } = this.#handle;
+    const { semaphoreWait, semaphoreTimed } = library.symbols;
+    const status =
+      timeoutMs === undefined
+        ? semaphoreWait(pointer, this.name, this.#initial)
+        : semaphoreTimed(pointer, this.name, this.#initial, timeoutMs);
+    checkSemaphore(library.outcome(status), this.name, timeoutMs);
   }
 
   /** Takes 1 from the semaphore if it is above 0: true, else false. */
   async tryWait(): Promise<boolean> {
-    const reply = await replyTo(this.#membership, (channel) => channel.semaphoreWait(this.name, this.#initial, true));
-    if (reply.status === Status.AGAIN) return false;
-    checkReply(reply, "");
-    return true;
+    return isTaken(await replyTo(this.#handle, (channel) => channel.semaphoreWait(this.name, this.#initial, true)));
   }
 
   /** Like tryWait(), but blocks the program for the time of one round trip. */
   tryWaitSync(): boolean {
-    return this.#membership.library.semaphoreTryWait(this.#membership.pointer, this.name, this.#initial);
+    const { library, pointer } = this.#handle;
+    return isTaken(library.outcome(library.symbols.semaphoreTry(pointer, this.name, this.#initial)));
   }
 
   /**
-   * Adds 1, or lets the first who waits go on. Fails with DSM_OVERFLOW above 2147483647. The post is on its way when
+   * Adds 1, or ends the first wait. Fails with DSM_OVERFLOW above 2147483647. The post is on its way when
    * the call returns; the promise resolves when it has its place in the order.
    */
   async post(): Promise<void> {
-    checkReply(await this.#membership.synchronise().semaphorePost(this.name, this.#initial), "");
+    check(await this.#handle.synchronise().semaphorePost(this.name, this.#initial));
   }
 
   /** Like post(), but blocks the program for the time of one round trip. */
   postSync(): void {
-    this.#membership.library.semaphorePost(this.#membership.pointer, this.name, this.#initial);
+    const { library, pointer } = this.#handle;
+    library.check(library.symbols.semaphorePost(pointer, this.name, this.#initial));
   }
 
   /**
@@ -128,9 +121,5 @@ export class Semaphore {
     }
     this.postSync();
     return value;
-  }
-
-  #timedOut(timeoutMs: number | undefined): string {
-    return `semaphore "${this.name}" was not posted within ${timeoutMs} ms`;
   }
 }

@@ -1,93 +1,26 @@
-import { isAlignment } from "../core/base/alignment.ts";
 import type { Order } from "../core/base/consistency.ts";
 import { DsmError } from "../core/base/errors.ts";
-import { ALIGN_MAX } from "../core/base/limits.ts";
 import type { OnLoss } from "../core/base/loss-policy.ts";
-import { checkName } from "../core/base/names.ts";
 import type { Fields, StructType } from "../core/layout/struct.ts";
-import { Channel } from "./channel.ts";
-import { invalid, type JoinOptions, readConfig } from "./config.ts";
-import { serveReadSync } from "./fs.ts";
+import { type AllocOptions, alloc, free, named } from "./blocks.ts";
 import { Hole } from "./hole.ts";
 import { Lock } from "./lock.ts";
-import { checkReply, Membership } from "./membership.ts";
-import { loadLibrary } from "./native.ts";
+import { openStruct } from "./open-struct.ts";
+import { checkBarrier, inBarrier, type WaitOutcome } from "./outcomes.ts";
 import { Semaphore } from "./semaphore.ts";
-import { openStruct, type SharedFields } from "./struct.ts";
+import type { SessionHandle } from "./session-handle.ts";
+import type { SharedFields } from "./struct-types.ts";
 import {
-  checkTimeout,
-  type IntegerArray,
-  notify,
-  replyTo,
-  type WaitOptions,
-  type WaitOutcome,
-  waitFor,
-  waitForSync,
-} from "./waiting.ts";
-
-/** A typed array's or DataView's constructor. */
-export interface ViewType<View extends ArrayBufferView<ArrayBuffer>> {
-  new (buffer: ArrayBuffer, byteOffset: number, length: number): View;
-  /** Of the constructor, such as "Float64Array". */
-  readonly name: string;
-  /** DataView has none: its elements are bytes. */
-  readonly BYTES_PER_ELEMENT?: number;
-}
-
-/** How a block is to lie. */
-export interface AllocOptions {
-  /** The block begins at a multiple of so many bytes: a power of two up to 4096. Default: 16. */
-  align?: number | undefined;
-}
-
-const ALIGN_DEFAULT = 16;
-
-type AnyView = ArrayBufferView<ArrayBuffer>;
-type AnyViewType = ViewType<AnyView>;
-
-/** A part of the map, in bytes. */
-export interface Range {
-  /** First byte. */
-  offset: number;
-  /** Bytes. */
-  length: number;
-}
-
-/** Where readSync() reads from and to. */
-export interface ReadOptions {
-  /** First byte of the view to read to. */
-  offset?: number;
-  /** Most bytes to read. */
-  length?: number;
-  /** First byte of the file to read, or null: where the file is. */
-  position?: number | bigint | null;
-}
-
-/**
- * Joins a session, creating it if it is not there, and waits until all its processes have joined. The event loop stays
- * free meanwhile.
- *
- * Rejects with a DsmError: DSM_INVALID (an option or variable is wrong), DSM_MISMATCH (others have given other numbers
- * of processes, another size or another order), DSM_FULL (one process too many), DSM_TIMEOUT (the others did not come),
- * DSM_UNREACHABLE (no daemon, server or arbiter), DSM_REFUSED, DSM_VERSION, DSM_NO_MEMORY, DSM_LIMIT, DSM_SYSTEM
- * (among others: libdsm or the dsm program is not there).
- */
-export async function join(options: JoinOptions = {}): Promise<Session> {
-  const config = readConfig(options, process.env);
-  const library = loadLibrary();
-  const facts = await library.open(config);
-  let channel: Channel;
-  try {
-    channel = await Channel.open(facts.attachment);
-  } catch (error) {
-    // Why it cannot go on says more than why it cannot leave either.
-    await library.closeLater(facts.pointer).catch(() => {});
-    throw error;
-  }
-  const session = new Session(new Membership(library, facts, channel));
-  if (!facts.direct || facts.changes) serveReadSync(session);
-  return session;
-}
+  type AnyView,
+  type AnyViewType,
+  holeRange,
+  type Range,
+  type ReadOptions,
+  readRange,
+  type ViewType,
+  viewOf,
+} from "./views.ts";
+import { checkTimeout, type IntegerArray, notify, replyTo, type WaitOptions, waitFor, waitForSync } from "./waiting.ts";
 
 /**
  * This process's place in a session, and the memory it shares.
@@ -100,7 +33,7 @@ export async function join(options: JoinOptions = {}): Promise<Session> {
  * - "release": what a process stores it sees at once, and others see it after its next synchronising operation: a
  *   barrier, waiting for or posting a semaphore, `Atomics.*`, `waitFor()`, `notify()`, `fence()`, `alloc()`, `named()`,
  *   `free()`, leaving. Each publishes all that the process has changed since the last one, then does its work, so
- *   whoever synchronises with it finds the stores in place. While much is published the program is blocked, also by the
+ *   a process that synchronises with it finds the stores in place. While much is published the program is blocked, also by the
  *   promise forms. What is stored while a wait is under way is published when it ends. Do not put what is used with
  *   `Atomics` beside arrays: on a page (of 4096 bytes) to which this process has stored more than 16 times since its last
  *   synchronising operation, or that lies in an array it is filling, an atomic operation is an ordinary one, unless some
@@ -138,12 +71,12 @@ export class Session {
   readonly address: bigint;
   /** The shared memory itself. */
   readonly buffer: ArrayBuffer;
-  readonly #membership: Membership;
+  readonly #handle: SessionHandle;
   #inBarrier = false;
 
   /** @internal Use `join()`. */
-  constructor(membership: Membership) {
-    const { rank, node, name, order, onLoss, size, address, buffer } = membership.facts;
+  constructor(handle: SessionHandle) {
+    const { rank, node, name, order, onLoss, size, address, buffer } = handle.info;
     this.rank = rank;
     this.node = node;
     this.name = name;
@@ -152,7 +85,7 @@ export class Session {
     this.size = size;
     this.address = address;
     this.buffer = buffer;
-    this.#membership = membership;
+    this.#handle = handle;
   }
 
   /**
@@ -160,12 +93,12 @@ export class Session {
    * session that ends, by itself and at any time, when a process of another node joins.
    */
   get direct(): boolean {
-    return this.#membership.direct;
+    return this.#handle.direct;
   }
 
   /** @internal Whether direct mode may end, or has ended. */
   get changes(): boolean {
-    return this.#membership.facts.changes;
+    return this.#handle.info.directMayEnd;
   }
 
   /**
@@ -173,7 +106,7 @@ export class Session {
    * it passed.
    */
   get processes(): number {
-    return this.#membership.processes;
+    return this.#handle.processes;
   }
 
   /**
@@ -183,20 +116,8 @@ export class Session {
   view(type: typeof DataView, byteOffset?: number, length?: number): DataView<ArrayBuffer>;
   view<View extends AnyView>(type: ViewType<View>, byteOffset?: number, length?: number): View;
   view(type: AnyViewType, byteOffset = 0, length?: number): AnyView {
-    this.#membership.check();
-    const elementSize = type.BYTES_PER_ELEMENT ?? 1;
-    checkOffset(byteOffset, this.size);
-    if (byteOffset % elementSize !== 0) {
-      throw invalid(`a ${type.name} cannot begin at byte ${byteOffset}; give a multiple of ${elementSize}`);
-    }
-    const room = (this.size - byteOffset) / elementSize;
-    const elements = length ?? room;
-    if (!Number.isSafeInteger(elements) || elements < 0 || elements > room) {
-      throw invalid(
-        `a ${type.name} of ${elements} elements at byte ${byteOffset} is not in the map of ${this.size} bytes`,
-      );
-    }
-    return new type(this.buffer, byteOffset, elements);
+    this.#handle.check();
+    return viewOf(type, this.buffer, byteOffset, length);
   }
 
   /**
@@ -208,13 +129,13 @@ export class Session {
    * was passed at the same moment, the promise resolves: the others have gone on.)
    */
   async barrier(options: WaitOptions = {}): Promise<void> {
-    this.#membership.check();
-    this.#checkBarrier();
+    this.#handle.check();
+    if (this.#inBarrier) throw inBarrier();
     this.#inBarrier = true;
     try {
-      const reply = await replyTo(this.#membership, (channel) => channel.barrier(), options, null);
-      checkReply(reply, barrierTimedOut(options.timeoutMs));
-      if (!this.#membership.left) this.#membership.library.setProcesses(this.#membership.pointer, reply.value);
+      const reply = await replyTo(this.#handle, (channel) => channel.barrier(), options, null);
+      checkBarrier(reply, options.timeoutMs);
+      this.#handle.passedBarrier(reply.value);
     } finally {
       this.#inBarrier = false;
     }
@@ -223,20 +144,11 @@ export class Session {
   /** Like barrier(), but blocks the whole program, timers and promises included. */
   barrierSync(options: Pick<WaitOptions, "timeoutMs"> = {}): void {
     const timeoutMs = checkTimeout(options.timeoutMs);
-    const { library, pointer } = this.#membership;
-    this.#checkBarrier();
-    try {
-      library.barrier(pointer, timeoutMs);
-    } catch (error) {
-      if (error instanceof DsmError && error.code === "DSM_TIMEOUT") {
-        throw new DsmError("DSM_TIMEOUT", barrierTimedOut(timeoutMs));
-      }
-      throw error;
-    }
-  }
-
-  #checkBarrier(): void {
-    if (this.#inBarrier) throw new DsmError("DSM_BUSY", "this process is in a barrier already");
+    const { library, pointer } = this.#handle;
+    if (this.#inBarrier) throw inBarrier();
+    const { barrier, barrierTimed } = library.symbols;
+    const status = timeoutMs === undefined ? barrier(pointer) : barrierTimed(pointer, timeoutMs);
+    checkBarrier(library.outcome(status), timeoutMs);
   }
 
   /**
@@ -245,8 +157,8 @@ export class Session {
    * DSM_INVALID, DSM_LEFT after leaving.
    */
   semaphore(name: string, initial = 1): Semaphore {
-    this.#membership.check();
-    return new Semaphore(this.#membership, name, initial);
+    this.#handle.check();
+    return new Semaphore(this.#handle, name, initial);
   }
 
   /**
@@ -254,8 +166,8 @@ export class Session {
    * session. Fails with DSM_INVALID, DSM_LEFT after leaving.
    */
   lock(name: string): Lock {
-    this.#membership.check();
-    return new Lock(this.#membership, name);
+    this.#handle.check();
+    return new Lock(this.#handle, name);
   }
 
   /**
@@ -263,14 +175,9 @@ export class Session {
    * DSM_INVALID (empty, not in the map, overlapping), DSM_LIMIT, DSM_NO_MEMORY, DSM_LEFT after leaving.
    */
   hole(where: ArrayBufferView | Range): Hole {
-    this.#membership.check();
-    const { offset, length } = ArrayBuffer.isView(where) ? this.#rangeOf(where) : where;
-    checkOffset(offset, this.size);
-    if (!Number.isSafeInteger(length) || length < 1) throw invalid(`a hole of ${length} bytes; give it 1 or more`);
-    if (length > this.size - offset) {
-      throw invalid(`a hole of ${length} bytes at byte ${offset} is not in the map of ${this.size} bytes`);
-    }
-    return new Hole(this.#membership, offset, length);
+    this.#handle.check();
+    const { offset, length } = holeRange(where, this.buffer);
+    return new Hole(this.#handle, offset, length);
   }
 
   /**
@@ -283,28 +190,9 @@ export class Session {
    * system's name for the reason (EBADF, EISDIR; EIO also when the session's arbiter is gone).
    */
   readSync(descriptor: number, view: ArrayBufferView, options: ReadOptions = {}): number {
-    this.#membership.check();
-    const whole = this.#rangeOf(view);
-    const { offset = 0, length = whole.length - offset, position = null } = options;
-    if (!Number.isInteger(descriptor) || descriptor < 0 || descriptor > 0x7fffffff) {
-      throw invalid(`${descriptor} is not a file descriptor`);
-    }
-    if (!Number.isSafeInteger(offset) || offset < 0 || !Number.isSafeInteger(length) || length < 0) {
-      throw invalid(`${length} bytes at byte ${offset} cannot be read to; give whole numbers, 0 or more`);
-    }
-    if (length > whole.length - offset) {
-      throw invalid(`${length} bytes at byte ${offset} are not in the view of ${whole.length} bytes`);
-    }
-    if (position !== null && (position < 0 || (typeof position === "number" && !Number.isSafeInteger(position)))) {
-      throw invalid(`a file has no position ${position}`);
-    }
-    const address = this.address + BigInt(whole.offset + offset);
-    return this.#membership.library.read(descriptor, address, length, position);
-  }
-
-  #rangeOf(view: ArrayBufferView): Range {
-    if (view.buffer !== this.buffer) throw invalid("the view is not over this session's buffer");
-    return { offset: view.byteOffset, length: view.byteLength };
+    this.#handle.check();
+    const { offset, length } = readRange(descriptor, view, options, this.buffer);
+    return this.#handle.library.read(descriptor, this.address + BigInt(offset), length, options.position ?? null);
   }
 
   /**
@@ -321,20 +209,12 @@ export class Session {
       typeof first === "number"
         ? ([Uint8Array, first, second as AllocOptions | undefined] as const)
         : ([first, second as number, third] as const);
-    const { library, pointer } = this.#membership;
-    const align = options?.align ?? ALIGN_DEFAULT;
-    if (!Number.isSafeInteger(align) || !isAlignment(align)) {
-      throw invalid(`align is ${align}; give a power of two from 1 to ${ALIGN_MAX}`);
-    }
-    const elementSize = type.BYTES_PER_ELEMENT ?? 1;
-    if (align < elementSize) throw invalid(`align is ${align}; a ${type.name} needs ${elementSize} or more`);
-    return this.#viewAt(type, library.alloc(pointer, this.#blockSize(type, length), align), length);
+    return alloc(this.#handle, type, length, options);
   }
 
   /** Gives a block back, which any process may have allocated, by a view that begins where it begins. DSM_INVALID: none does. */
   free(view: ArrayBufferView): void {
-    const { library, pointer } = this.#membership;
-    library.free(pointer, this.address + BigInt(this.#rangeOf(view).offset));
+    free(this.#handle, view);
   }
 
   /**
@@ -348,10 +228,7 @@ export class Session {
   named<View extends AnyView>(name: string, type: ViewType<View>, length: number): View;
   named(name: string, first: number | AnyViewType, second?: number): AnyView {
     const [type, length] = typeof first === "number" ? [Uint8Array, first] : [first, second as number];
-    const { library, pointer } = this.#membership;
-    const wrong = checkName("block", name);
-    if (wrong !== null) throw invalid(wrong);
-    return this.#viewAt(type, library.named(pointer, name, this.#blockSize(type, length)), length);
+    return named(this.#handle, name, type, length);
   }
 
   /**
@@ -375,24 +252,13 @@ export class Session {
     return openStruct(this, name, fields);
   }
 
-  #blockSize({ BYTES_PER_ELEMENT = 1 }: AnyViewType, length: number): number {
-    if (!Number.isSafeInteger(length) || length < 1) throw invalid(`a block of ${length} elements; give it 1 or more`);
-    const size = length * BYTES_PER_ELEMENT;
-    if (size <= this.size) return size;
-    throw new DsmError("DSM_NO_MEMORY", `a block of ${size} bytes is not possible in a map of ${this.size} bytes`);
-  }
-
-  #viewAt(type: AnyViewType, address: bigint, length: number): AnyView {
-    return new type(this.buffer, Number(address - this.address), length);
-  }
-
   /**
    * Sleeps while element `index` of a view over `buffer` is `expected`: "not-equal" at once if it is not, "ok" when
    * `notify()` woke it, "timed-out" after `timeoutMs`. Comparing and going to sleep are one step of the order, so a
    * notification after a change of the value is never missed. "ok" does not say that the value has changed: look again.
    *
    * When it is aborted, the promise rejects with the signal's reason. (If it was woken at the same moment, the wake-up is
-   * passed on to the next who sleeps there.) Fails with DSM_INVALID (not an integer array over `buffer`, no such index),
+   * passed on to the next sleeper there.) Fails with DSM_INVALID (not an integer array over `buffer`, no such index),
    * DSM_LOST when a process died without leaving, DSM_LEFT after leaving, DSM_LIMIT, DSM_UNREACHABLE.
    */
   async waitFor<View extends IntegerArray>(
@@ -401,7 +267,7 @@ export class Session {
     expected: View[number],
     options: WaitOptions = {},
   ): Promise<WaitOutcome> {
-    return waitFor(this.#membership, view, index, expected, options);
+    return waitFor(this.#handle, view, index, expected, options);
   }
 
   /** Like waitFor(), but blocks the whole program, timers and promises included. */
@@ -411,20 +277,20 @@ export class Session {
     expected: View[number],
     options: Pick<WaitOptions, "timeoutMs"> = {},
   ): WaitOutcome {
-    return waitForSync(this.#membership, view, index, expected, options);
+    return waitForSync(this.#handle, view, index, expected, options);
   }
 
   /**
-   * Wakes those who sleep at element `index`, on any node: at most `count` of them, first come first served. Returns how
-   * many. Blocks the program for the time of one round trip. Fails with DSM_INVALID, DSM_LEFT after leaving.
+   * Wakes processes that sleep at element `index`, on any node: at most `count` of them, first come, first served. Returns
+   * how many. Blocks the program for the time of one round trip. Fails with DSM_INVALID, DSM_LEFT after leaving.
    */
   notify(view: IntegerArray, index: number, count = Number.POSITIVE_INFINITY): number {
-    return notify(this.#membership, view, index, count);
+    return notify(this.#handle, view, index, count);
   }
 
   /** Returns when every store this process made before has its place in the order. DSM_LEFT after leaving. */
   fence(): void {
-    this.#membership.library.fence(this.#membership.pointer);
+    this.#handle.fence();
   }
 
   /**
@@ -432,18 +298,18 @@ export class Session {
    * Barriers, waits and posts of this process that are under way reject with DSM_LEFT. A second time: DSM_LEFT.
    */
   async leave(): Promise<void> {
-    await this.#membership.leave();
+    await this.#handle.leave();
   }
 
   /** Like leave(), but blocks the program. DSM_BUSY while fill() of a hole is under way. */
   leaveSync(): void {
-    this.#membership.leaveSync();
+    this.#handle.leaveSync();
   }
 
   /** Leaves, unless that was done before. That the arbiter has ended is no error here: there is nothing to leave. */
   [Symbol.dispose](): void {
     try {
-      if (!this.#membership.left) this.leaveSync();
+      if (!this.#handle.left) this.leaveSync();
     } catch (error) {
       if (!isUnreachable(error)) throw error;
     }
@@ -452,20 +318,12 @@ export class Session {
   /** Like dispose, but leaves the event loop free. */
   async [Symbol.asyncDispose](): Promise<void> {
     try {
-      if (!this.#membership.left) await this.leave();
+      if (!this.#handle.left) await this.leave();
     } catch (error) {
       if (!isUnreachable(error)) throw error;
     }
   }
 }
 
-const barrierTimedOut = (timeoutMs: number | undefined): string =>
-  `other processes were not in the barrier within ${timeoutMs} ms`;
-
 /** At the end of a scope it would hide the error that says what could not be done. */
 const isUnreachable = (error: unknown): boolean => error instanceof DsmError && error.code === "DSM_UNREACHABLE";
-
-function checkOffset(offset: number, size: number): void {
-  if (Number.isSafeInteger(offset) && offset >= 0 && offset <= size) return;
-  throw invalid(`byte ${offset} is not in the map of ${size} bytes`);
-}

@@ -1,8 +1,8 @@
-/** Waits: what those of the promise forms have in common, and sleeping on a value of the map. */
-import { Status } from "../core/base/errors.ts";
+/** Waits: what the promise forms have in common, and sleeping on a value of the map. */
 import type { Channel, Reply, Request } from "./channel.ts";
 import { invalid } from "./config.ts";
-import { checkReply, type Membership } from "./membership.ts";
+import { isGranted, type WaitOutcome, waitOutcome } from "./outcomes.ts";
+import type { SessionHandle } from "./session-handle.ts";
 
 /** How long to wait, and what takes the wait back. */
 export interface WaitOptions {
@@ -11,9 +11,6 @@ export interface WaitOptions {
   /** Takes the wait back: it rejects with the signal's reason, and nothing was taken. */
   signal?: AbortSignal | undefined;
 }
-
-/** "ok": woken. "not-equal": the value was another one already. "timed-out": nobody woke us in time. */
-export type WaitOutcome = "ok" | "not-equal" | "timed-out";
 
 /** A view with elements of 1, 2, 4 or 8 bytes that can be slept on. */
 export type IntegerArray =
@@ -48,34 +45,34 @@ export function checkTimeout(timeoutMs: number | undefined): number | undefined 
 }
 
 /**
- * Makes a request that waits, and gives its reply: TIMEOUT when the time is over. Throws the signal's reason when it is
- * aborted; what was granted at the same moment is given back first, because whoever aborts counts on not having it.
- * `giveBack` null: it cannot be given back, and its reply stands.
+ * replyTo makes a request that waits, and returns its reply: TIMEOUT when the time is over. Throws the signal's reason
+ * when it is aborted; what was granted at the same moment is given back first, because the program counts on not having
+ * it. `giveBack` null: it cannot be given back, and its reply stands.
  */
 export async function replyTo(
-  membership: Membership,
+  handle: SessionHandle,
   start: (channel: Channel) => Request,
   { timeoutMs, signal }: WaitOptions = {},
   giveBack: (() => void | Promise<void>) | null = () => {},
 ): Promise<Reply> {
   checkTimeout(timeoutMs);
-  membership.check();
+  handle.check();
   signal?.throwIfAborted();
-  const request = start(membership.synchronise());
+  const request = start(handle.synchronise());
   const timer = timeoutMs === undefined ? undefined : setTimeout(request.cancel, timeoutMs);
   signal?.addEventListener("abort", request.cancel);
   try {
     const reply = await request.reply;
-    const granted = reply.status === Status.OK || reply.status === Status.OWNER_DIED;
+    const granted = isGranted(reply);
     if (signal?.aborted && !(granted && giveBack === null)) {
       try {
         if (granted) await giveBack?.();
       } catch {
-        // With the session gone there is nobody to give it to.
+        // The session has ended: there is nothing to give back.
       }
       signal.throwIfAborted();
     }
-    membership.catchUp();
+    handle.catchUp();
     return reply;
   } finally {
     clearTimeout(timer);
@@ -84,62 +81,65 @@ export async function replyTo(
 }
 
 export async function waitFor(
-  membership: Membership,
+  handle: SessionHandle,
   view: IntegerArray,
   index: number,
   expected: number | bigint,
   options: WaitOptions,
 ): Promise<WaitOutcome> {
-  membership.check();
-  const offset = placeOf(membership, view, index);
+  handle.check();
+  const offset = placeOf(handle, view, index);
   const bytes = valueBytes(view, expected);
   const reply = await replyTo(
-    membership,
+    handle,
     (channel) => channel.sleep(offset, view.BYTES_PER_ELEMENT, bytes),
     options,
-    () => void membership.library.wake(membership.pointer, addressOf(membership, offset), 1),
+    () => void wake(handle, offset, 1),
   );
-  if (reply.status === Status.AGAIN) return "not-equal";
-  if (reply.status === Status.TIMEOUT) return "timed-out";
-  checkReply(reply, "");
-  return "ok";
+  return waitOutcome(reply);
 }
 
 export function waitForSync(
-  membership: Membership,
+  handle: SessionHandle,
   view: IntegerArray,
   index: number,
   expected: number | bigint,
   options: Pick<WaitOptions, "timeoutMs">,
 ): WaitOutcome {
   const timeoutMs = checkTimeout(options.timeoutMs) ?? -1;
-  const { library, pointer } = membership;
-  const address = addressOf(membership, placeOf(membership, view, index));
+  const { library, pointer } = handle;
+  const address = addressOf(handle, placeOf(handle, view, index));
   const value = new DataView(valueBytes(view, expected).buffer).getBigUint64(0, true);
-  return library.waitWhile(pointer, address, view.BYTES_PER_ELEMENT, value, timeoutMs);
+  const status = library.symbols.waitWhile(pointer, address, view.BYTES_PER_ELEMENT, value, timeoutMs);
+  return waitOutcome(library.outcome(status));
 }
 
-export function notify(membership: Membership, view: IntegerArray, index: number, count: number): number {
-  const { library, pointer } = membership;
+export function notify(handle: SessionHandle, view: IntegerArray, index: number, count: number): number {
+  handle.check();
   if (!(count >= 0) || (count !== Number.POSITIVE_INFINITY && !Number.isSafeInteger(count))) {
     throw invalid(`count is ${count}; give 0 or more`);
   }
-  const address = addressOf(membership, placeOf(membership, view, index));
-  return library.wake(pointer, address, Math.min(count, COUNT_MAX));
+  return wake(handle, placeOf(handle, view, index), Math.min(count, COUNT_MAX));
+}
+
+/** Returns how many were woken. */
+function wake(handle: SessionHandle, offset: number, count: number): number {
+  const { library, pointer } = handle;
+  return library.result((out) => library.symbols.wake(pointer, addressOf(handle, offset), count, out));
 }
 
 /** Where in the map the element is. */
-function placeOf({ facts }: Membership, view: IntegerArray, index: number): number {
+function placeOf({ info }: SessionHandle, view: IntegerArray, index: number): number {
   const type = view[Symbol.toStringTag];
   if (!INTEGER_ARRAYS.has(type)) throw invalid(`a ${type ?? typeof view} cannot be slept on; use an integer array`);
-  if (view.buffer !== facts.buffer) throw invalid("the view is not over this session's buffer");
+  if (view.buffer !== info.buffer) throw invalid("the view is not over this session's buffer");
   if (!Number.isSafeInteger(index) || index < 0 || index >= view.length) {
     throw invalid(`index is ${index}; the view has ${view.length} elements`);
   }
   return view.byteOffset + index * view.BYTES_PER_ELEMENT;
 }
 
-const addressOf = ({ facts }: Membership, offset: number): bigint => facts.address + BigInt(offset);
+const addressOf = ({ info }: SessionHandle, offset: number): bigint => info.address + BigInt(offset);
 
 /** The value as the bytes of an element, and zeros up to 8 of them. */
 function valueBytes(view: IntegerArray, expected: number | bigint): Uint8Array<ArrayBuffer> {

@@ -205,7 +205,7 @@ describe("the end", () => {
     const codes = underWay();
     arbiter.die();
     expect(await codes).toEqual(["DSM_UNREACHABLE", "DSM_UNREACHABLE"]);
-    expect(() => channel.barrier()).toThrow("the arbiter has ended");
+    expect(() => channel.barrier()).toThrow('the arbiter of session "channel-test" is gone');
     expect(await codeOf(channel.semaphorePost("s", 0))).toBe("DSM_UNREACHABLE");
   });
 

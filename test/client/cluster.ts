@@ -1,4 +1,5 @@
 /** A daemon of the tests' own, and processes that join sessions of it and do what the test says. */
+import { readdirSync, readFileSync } from "node:fs";
 import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -211,4 +212,19 @@ function addressIn(...streams: ReadableStream<Uint8Array>[]): Promise<string> {
   };
   void Promise.all(streams.map(read)).then(() => reject(new Error(`the daemon said no address: ${said}`)));
   return promise;
+}
+
+/** The arbiter that libdsm started for a session and node of this test. */
+export function arbiterPid(session: string, node: string): number {
+  for (const entry of readdirSync("/proc")) {
+    if (!/^\d+$/.test(entry)) continue;
+    let words: string[];
+    try {
+      words = readFileSync(`/proc/${entry}/cmdline`, "utf8").split("\0");
+    } catch {
+      continue;
+    }
+    if (words[1] === "arbiter" && words.includes(session) && words.includes(node)) return Number(entry);
+  }
+  throw new Error(`no arbiter for ${session} on ${node}`);
 }

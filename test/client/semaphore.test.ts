@@ -142,7 +142,7 @@ test("a wait ends with its time, and has then taken nothing", async () => {
     "DSM_TIMEOUT",
   );
   const message = puppet.run(({ session }) => session.semaphore("s", 0).waitSync({ timeoutMs: 0 })).catch(String);
-  expect(await message).toContain('semaphore "s" was not posted within 0 ms');
+  expect(await message).toContain('semaphore "s" stayed 0 for 0 ms');
   const taken = await puppet.run(async ({ session }) => {
     const semaphore = session.semaphore("s", 0);
     semaphore.postSync();

@@ -1,8 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { eventually } from "../support/eventually.ts";
-import { Cluster, type Puppet } from "./cluster.ts";
+import { arbiterPid, Cluster, type Puppet } from "./cluster.ts";
 
 // They start real processes, on machines that may be busy.
 setDefaultTimeout(60_000);
@@ -479,18 +478,3 @@ describe("the program's life", () => {
     expect(await crash({ DSM_SESSION: cluster.sessionName(), DSM_PROCESSES: "1" })).toEqual(without);
   });
 });
-
-/** The arbiter that libdsm started for a session and node of this test. */
-function arbiterPid(session: string, node: string): number {
-  for (const entry of readdirSync("/proc")) {
-    if (!/^\d+$/.test(entry)) continue;
-    let words: string[];
-    try {
-      words = readFileSync(`/proc/${entry}/cmdline`, "utf8").split("\0");
-    } catch {
-      continue;
-    }
-    if (words[1] === "arbiter" && words.includes(session) && words.includes(node)) return Number(entry);
-  }
-  throw new Error(`no arbiter for ${session} on ${node}`);
-}

@@ -27,9 +27,9 @@ class Play {
 
   apply(frame: Frame, bytes = 0, answered: [node: number, tag: number][] = []): void {
     const view = viewOf(encode({ node: 1, ...frame }));
-    this.activity.begins(view, 0);
-    for (const [node, tag] of answered) this.activity.completed(node, tag);
-    this.activity.applied(view, 0, bytes);
+    this.activity.beforeApply(view, 0);
+    for (const [node, tag] of answered) this.activity.onReply(node, tag);
+    this.activity.afterApply(view, 0, bytes);
   }
 }
 
@@ -74,8 +74,8 @@ describe("the server", () => {
     const play = new Play();
     const buffer = play.activity.beginTrace();
     const part = viewOf(encode({ node: 1, tag: 1, ...publication([[0, 100]], { op: 1 }) }));
-    play.activity.appliedPart(part, 0, 100);
-    play.activity.appliedPart(part, 0, 100);
+    play.activity.afterPart(part, 0, 100);
+    play.activity.afterPart(part, 0, 100);
     play.apply(publication([[0, 50]]), 50);
     play.apply(publication([[0, 9]]), 9);
     expect(records(buffer).map(({ bytes }) => bytes)).toEqual([250, 9]);

@@ -1,7 +1,7 @@
 /**
  * Structs: named fields with the layout of the C struct of the same fields, as the System V ABI for x86-64 has it (every
- * field at the next multiple of its alignment, the size a multiple of the largest one). What the fields are is said by
- * values such as `i32` and `utf8(32)`; session.ts of the client makes objects of them, c-header.ts the C struct.
+ * field at the next multiple of its alignment, the size a multiple of the largest one). Values such as `i32` and
+ * `utf8(32)` define the fields; src/client/struct-class.ts makes objects of them, c-header.ts the C struct.
  */
 import { DsmError } from "../base/errors.ts";
 import { SIZE_MAX, STRUCT_ARRAY_MAX, STRUCT_DEPTH_MAX, STRUCT_FIELDS_MAX, UTF8_MAX } from "../base/limits.ts";

@@ -1,9 +1,14 @@
 /**
- * What the server notes of the order as it passes: who has written how much and where, and who waits since when. It is no
- * part of the session's state, so no replica has it, and a server that takes over begins to count anew.
+ * Activity: what the server counts while it applies entries: how much each rank has written and where, and which requests
+ * wait since when. It is no part of the session's state, so no replica has it, and a server that takes over counts anew.
  *
- * Every entry comes through here, so an entry costs arithmetic on typed arrays and nothing else; only the beginning and
- * the end of a wait cost a map. There is no clock: the shell says what time it is before it hands over what came.
+ * The server calls it around each entry:
+ *
+ *     beforeApply ──▶ onReply (0 or more) ──▶ afterApply
+ *
+ * A reply to the entry's own request in between means that it did not wait. Every entry comes through here, so an entry
+ * costs arithmetic on typed arrays and nothing else; only the beginning and the end of a wait cost a map. There is no
+ * clock: the shell sets `now_ms` before it hands over what has arrived.
  */
 
 import { HEAT_CELL_MIN, HEAT_CELLS_MAX, PROCESSES_MAX } from "../base/limits.ts";
@@ -11,17 +16,18 @@ import type { Heat } from "../messages/daemon-api.ts";
 import { At, HEADER_SIZE, SemaphoreAt, SleepAt, StoreAt } from "../wire/at.ts";
 import { bodyText, getUint64 } from "../wire/frame.ts";
 import { Kind } from "../wire/kinds.ts";
+import { requestKey } from "../wire/request-key.ts";
 import { runLength, runSize } from "../wire/runs.ts";
 import { TraceBuffer } from "./trace.ts";
 
 export type WaitState = "barrier" | "semaphore" | "lock" | "sleeping";
 
-/** A request that is not answered yet because its process waits. */
+/** A request that has no reply yet. */
 interface Wait {
   rank: number;
   kind: number;
   state: WaitState;
-  /** Name of the semaphore or lock, or the place; "" for a barrier. */
+  /** Name of the semaphore or lock, or the place of the sleep; "" for a barrier. */
   on: string;
   since_ms: number;
 }
@@ -33,17 +39,15 @@ const WAIT_STATES: Partial<Record<number, WaitState>> = {
   [Kind.SLEEP]: "sleeping",
 };
 
-const keyOf = (node: number, tag: number): number => node * 2 ** 32 + tag;
-
 export class Activity {
-  /** The time, as the shell has said. */
+  /** The time that the shell has set. */
   now_ms: number;
   /** By rank: entries in the order, and their bytes of stores, atomics and publications. */
   readonly entries = new Float64Array(PROCESSES_MAX);
   readonly bytes = new Float64Array(PROCESSES_MAX);
-  /** By rank: when its last entry came that wrote; NaN: none yet. */
+  /** By rank: time of the last entry that wrote; NaN: none yet. */
   readonly #wrote_ms = new Float64Array(PROCESSES_MAX).fill(Number.NaN);
-  /** By rank: when it last began or ceased to do something. */
+  /** By rank: time of the last change of its state. */
   readonly #changed_ms = new Float64Array(PROCESSES_MAX);
   #started_ms = Number.NaN;
   readonly #waits = new Map<number, Wait>();
@@ -55,9 +59,9 @@ export class Activity {
   #ownNode = -1;
   #ownTag = -1;
   #answered = false;
-  /** What parts of the publication that comes next have written; its last follows at once. */
+  /** Bytes that the parts of the current publication have written; its final part follows at once. */
   #partBytes = 0;
-  /** Of who traces the session, or null. */
+  /** Records for the client that traces the session, or null. */
   #trace: TraceBuffer | null = null;
 
   /** `running`: the session began before this server did. */
@@ -73,20 +77,20 @@ export class Activity {
     this.#writes = new Float64Array(cells);
   }
 
-  /** Before the entry at `at` is applied. */
-  begins(view: DataView, at: number): void {
+  /** Call before the entry at `at` is applied. */
+  beforeApply(view: DataView, at: number): void {
     // A cancel answers another request with the same tag.
     this.#ownTag = view.getUint8(at + At.kind) === Kind.SEM_CANCEL ? -1 : view.getUint32(at + At.tag, true);
     this.#ownNode = view.getUint32(at + At.node, true);
     this.#answered = false;
   }
 
-  /** A request was answered: Effects.complete(). */
-  completed(node: number, tag: number): void {
+  /** Effects.onReply(): a request got its reply. */
+  onReply(node: number, tag: number): void {
     if (tag === this.#ownTag && node === this.#ownNode) {
       this.#answered = true;
     } else if (this.#waits.size > 0) {
-      this.#endWait(keyOf(node, tag));
+      this.#endWait(requestKey(node, tag));
     }
   }
 
@@ -98,11 +102,11 @@ export class Activity {
     this.#trace?.waited(this.now_ms, wait.rank, wait.kind, key);
   }
 
-  /** After the entry at `at` was applied, which wrote so many bytes. */
-  applied(view: DataView, at: number, bytes: number): void {
+  /** Call after the entry at `at` was applied, which wrote `bytes` bytes. */
+  afterApply(view: DataView, at: number, bytes: number): void {
     const kind = view.getUint8(at + At.kind);
     const rank = view.getUint16(at + At.rank, true);
-    // Of a JOIN nobody has the rank yet: ranked() counts it. And the copy of a map is nobody's.
+    // A JOIN has no rank yet: onRankAssigned() counts it. And the upload of a map belongs to no rank.
     if (kind === Kind.JOIN || kind === Kind.COPY) return;
     this.#trace?.entry(this.now_ms, view, at, bytes + this.#partBytes);
     if (kind === Kind.STORE || kind === Kind.ATOMIC) {
@@ -120,12 +124,12 @@ export class Activity {
     }
   }
 
-  /** After a part of a publication that is not the last: that is no entry of its own. */
-  appliedPart(view: DataView, at: number, bytes: number): void {
+  /** Call after a part of a publication that is not the final one: it is no entry of its own. */
+  afterPart(view: DataView, at: number, bytes: number): void {
     const rank = view.getUint16(at + At.rank, true);
     this.bytes[rank] = (this.bytes[rank] as number) + bytes;
     this.#partBytes += bytes;
-    // The last one, which is the entry, may bring nothing more.
+    // The final part, which is the entry, may be empty.
     if (bytes > 0) this.#wrote_ms[rank] = this.now_ms;
     this.#touchRuns(rank, view, at);
   }
@@ -147,7 +151,7 @@ export class Activity {
     }
   }
 
-  /** A cell that several runs one behind the other touch was written once. */
+  /** Consecutive runs in one cell count as one write of it. */
   #touchRuns(rank: number, view: DataView, at: number): void {
     const end = at + view.getUint32(at, true);
     let done = -1;
@@ -171,36 +175,36 @@ export class Activity {
       const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
       on = bodyText(bytes, at + HEADER_SIZE, view.getUint32(at + SemaphoreAt.nameLength, true));
     }
-    const key = keyOf(this.#ownNode, this.#ownTag);
+    const key = requestKey(this.#ownNode, this.#ownTag);
     this.#waits.set(key, { rank, kind, state, on, since_ms: this.now_ms });
     this.#changed_ms[rank] = this.now_ms;
     this.#trace?.waits(this.now_ms, rank, kind, key, on);
   }
 
-  /** A process got its rank; in an elastic session somebody else may have had it. */
-  ranked(rank: number): void {
+  /** Effects.onRankAssigned(): in an elastic session another process may have had the rank before. */
+  onRankAssigned(rank: number): void {
     this.entries[rank] = 1;
     this.bytes[rank] = 0;
     this.#wrote_ms[rank] = Number.NaN;
     this.#changed_ms[rank] = this.now_ms;
   }
 
-  gone(rank: number): void {
+  onProcessGone(rank: number): void {
     this.#changed_ms[rank] = this.now_ms;
   }
 
-  /** All have joined. */
-  started(): void {
+  /** All processes have joined. */
+  onStart(): void {
     this.#started_ms = this.now_ms;
     this.#changed_ms.fill(this.now_ms);
   }
 
-  /** For how long the session runs; 0 before all have joined. */
+  /** How long the session has run; 0 before all processes have joined. */
   get running_ms(): number {
     return Number.isNaN(this.#started_ms) ? 0 : this.now_ms - this.#started_ms;
   }
 
-  /** For how long the rank has been in that state, waiting on that. */
+  /** How long the rank has been in that state, waiting on `on`. */
   stateMs(rank: number, state: string, on: string | undefined): number {
     let since_ms = this.#changed_ms[rank] as number;
     for (const wait of this.#waits.values()) {
@@ -210,13 +214,13 @@ export class Activity {
     return this.now_ms - since_ms;
   }
 
-  /** How long ago the rank's last entry was that wrote; null: none yet. */
+  /** Time since the rank's last entry that wrote; null: none yet. */
   lastWriteMs(rank: number): number | null {
     const wrote_ms = this.#wrote_ms[rank] as number;
     return Number.isNaN(wrote_ms) ? null : this.now_ms - wrote_ms;
   }
 
-  /** Notes all that happens from here on. Waits that have begun before begin with their true time. */
+  /** Records every entry and wait from here on. Waits that began before are recorded with the time they began. */
   beginTrace(): TraceBuffer {
     this.#trace = new TraceBuffer();
     for (const [key, wait] of this.#waits) this.#trace.waits(wait.since_ms, wait.rank, wait.kind, key, wait.on);

@@ -1,6 +1,6 @@
 /**
- * What happens in a session while somebody looks: entries of the order and waits, as the server notes them, as they travel
- * (TRACE frames), and as trace events for Perfetto and chrome://tracing (the "JSON Object Format" of Google's "Trace Event
+ * The trace of a session: entries and waits, as the server records them while a client asks for it, as they travel (TRACE
+ * frames), and as trace events for Perfetto and chrome://tracing (the "JSON Object Format" of Google's "Trace Event
  * Format").
  *
  * A record is 24 bytes, little-endian, whose fields RecordAt names, and a name padded to 8 bytes.
@@ -169,7 +169,7 @@ interface OpenWait {
 /** Makes events of records. A process of the format is a node, a thread a rank. */
 export class ChromeTrace {
   readonly #info: TraceInfo;
-  /** Number of each node, from 1; 0 is that of ranks nobody said the node of. */
+  /** Number of each node, from 1; 0: the node of a rank is not known. */
   readonly #nodes: string[];
   readonly #nodeOf = new Map<number, number>();
   readonly #open = new Map<string, OpenWait>();
@@ -247,7 +247,7 @@ export class ChromeTrace {
         : kind === Kind.SLEEP
           ? `asleep on ${name}`
           : `waits for ${kind === Kind.LOCK ? "lock" : "semaphore"} "${name}"`;
-    // Viewers drop what is before 0, and nobody wants to see an hour of nothing.
+    // Viewers drop events before 0, and a wait of an hour before the trace would leave it empty.
     const ts = Math.max(0, this.#ts(time_ms));
     const before_ms = Math.round(this.#info.time_ms - time_ms);
     const known = before_ms > 0 ? { "waited before the trace, ms": before_ms, ...args } : args;
@@ -259,7 +259,7 @@ export class ChromeTrace {
   *#counters(now_ms: number): Generator<TraceEvent> {
     while (now_ms - this.#counted_ms >= COUNTER_MS) {
       if (this.#counts.size === 0) {
-        // Nothing happened: nothing is to be said of the time up to here.
+        // No entry up to here: no counter event either.
         this.#counted_ms = now_ms;
         return;
       }

@@ -1,9 +1,9 @@
-/** Who waits for what and who has not arrived, in words: what a server says of a session, read as a person would. */
+/** explain(): which ranks wait for what, and which are missing, in sentences made from the state that a server reports. */
 
 import { formatDuration } from "../base/duration.ts";
 import type { RankStatus, SessionDetail } from "../messages/daemon-api.ts";
 
-/** Of those who have not arrived, so many are described one by one. */
+/** Ranks that are described one by one; the others are only counted. */
 const DESCRIBED_MAX = 8;
 /** Parts of a list of ranks: single ones, and runs such as 4-9. */
 const LISTED_MAX = 16;
@@ -18,7 +18,7 @@ export interface Finding {
   for: number[];
 }
 
-/** What there is to say of the session, what matters most first. Its server has answered. */
+/** explain returns what is to be said of the session, the most important first. */
 export function explain(session: SessionDetail): Finding[] {
   const here = session.ranks.filter(isHere);
   const findings = [
@@ -42,7 +42,7 @@ export function explain(session: SessionDetail): Finding[] {
   return [...findings, { kind: "nobody", text: nobody(session, here), waiting: [], for: [] }];
 }
 
-/** Whether anybody waits for anything, others who have not joined included. */
+/** Whether a rank waits, or the session for ranks that have not joined. */
 export const isAnybodyWaiting = (session: SessionDetail): boolean => !session.started || session.ranks.some(isWaiting);
 
 const isHere = ({ state }: RankStatus): boolean => state !== "left" && state !== "lost";
@@ -72,7 +72,7 @@ export function rankList(ranks: number[]): string {
 const verb = (ranks: unknown[], one: string, many: string): string => (ranks.length === 1 ? one : many);
 const longest = (ranks: RankStatus[]): string => formatDuration(Math.max(0, ...ranks.map(({ stateMs }) => stateMs)));
 
-/** What somebody does whom others wait for. */
+/** What a rank does that others wait for. */
 function doing({ state, on, stateMs, lastWriteMs }: RankStatus, { direct }: SessionDetail): string {
   const since = `for ${formatDuration(stateMs)}`;
   if (state === "semaphore") return `waits for semaphore "${on}" ${since}`;
@@ -80,7 +80,7 @@ function doing({ state, on, stateMs, lastWriteMs }: RankStatus, { direct }: Sess
   if (state === "sleeping") return `sleeps on byte ${on} ${since}`;
   if (state === "barrier") return `is in the barrier ${since}`;
   if (state !== "running") return state;
-  // In direct mode nobody sees stores.
+  // In direct mode stores are not seen.
   if (direct) return `has been running ${since}`;
   if (lastWriteMs === 0) return "has just written";
   return lastWriteMs === null ? "has written nothing yet" : `last wrote ${formatDuration(lastWriteMs)} ago`;
@@ -191,7 +191,7 @@ function deadlocks(session: SessionDetail): Finding[] {
     for (const waiter of owner === null ? [] : waiters) add(waiter, { to: owner as number, lock: name });
   }
   const here = session.ranks.filter(isHere);
-  // Only who waits can be part of a circle; and without locks there is none.
+  // Only ranks that wait can be part of a circle; and without locks there is none.
   const late = here.filter(({ state }) => state === "lock").map(({ rank }) => rank);
   for (const { rank, state } of here) {
     if (state === "barrier") for (const to of late) add(rank, { to, lock: null });

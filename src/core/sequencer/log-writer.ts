@@ -48,7 +48,7 @@ export class LogWriter {
     for (const { partView, done } of toApply) {
       const before = this.#session.bytesWritten;
       this.#session.apply(partView, 0);
-      this.#activity.appliedPart(partView, 0, this.#session.bytesWritten - before);
+      this.#activity.afterPart(partView, 0, this.#session.bytesWritten - before);
       done();
     }
     this.#apply(view, at);
@@ -69,10 +69,10 @@ export class LogWriter {
   #apply(view: DataView, at: number): void {
     const session = this.#session;
     const { bytesWritten: before, phase, direct: wasDirect } = session;
-    this.#activity.begins(view, at);
+    this.#activity.beforeApply(view, at);
     session.apply(view, at);
-    this.#activity.applied(view, at, session.bytesWritten - before);
-    if (phase === "joining" && session.phase !== phase) this.#activity.started();
+    this.#activity.afterApply(view, at, session.bytesWritten - before);
+    if (phase === "joining" && session.phase !== phase) this.#activity.onStart();
     if (!wasDirect || session.direct) return;
     for (const frame of this.#deferredJoins.take()) {
       this.append(frame, new DataView(frame.buffer), 0, frame.length);

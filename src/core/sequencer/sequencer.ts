@@ -100,13 +100,13 @@ export class Sequencer {
       ...NO_EFFECTS,
       onReply: (node, tag) => {
         this.#log.mustFlush = true;
-        activity.completed(node, tag);
+        activity.onReply(node, tag);
       },
       onRankAssigned: (_node, _tag, rank) => {
         this.#hadProcess = true;
-        activity.ranked(rank);
+        activity.onRankAssigned(rank);
       },
-      onProcessGone: (_node, rank) => activity.gone(rank),
+      onProcessGone: (_node, rank) => activity.onProcessGone(rank),
       onEnd: () => {
         this.#log.flush();
         for (const link of this.#links.values()) {

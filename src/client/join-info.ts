@@ -1,0 +1,86 @@
+/** Joining a session through libdsm, and what is then known of it. */
+import type { Order } from "../core/base/consistency.ts";
+import { DsmError, Status, statusCode, systemCode } from "../core/base/errors.ts";
+import type { OnLoss } from "../core/base/loss-policy.ts";
+import type { Attachment } from "./channel.ts";
+import type { JoinConfig } from "./config.ts";
+import { findBinary, type Library, zeroTerminated } from "./library.ts";
+import { readToEnd } from "./runtime.ts";
+import type { NativeAttach, SessionPointer } from "./symbols.ts";
+
+/** What joining a session returned: facts that do not change afterwards. */
+export interface JoinInfo {
+  pointer: SessionPointer;
+  rank: number;
+  processes: number;
+  name: string;
+  node: string;
+  order: Order;
+  onLoss: OnLoss;
+  /** Direct mode when it joined: the map is shared read-write by the processes of this node, and they are all. */
+  direct: boolean;
+  /** Direct mode may end: libdsm knows whether it has. */
+  directMayEnd: boolean;
+  /** Bytes. */
+  size: number;
+  address: bigint;
+  buffer: ArrayBuffer;
+  attachment: Attachment;
+}
+
+/** Where the fields of struct dsm_opened (native/src/attach.h) are. */
+const OPENED = { status: 0, session: 8, text: 16 } as const;
+
+/**
+ * openSession joins on a thread of its own: the event loop stays free for as long as it takes until all have joined. (The
+ * runtime's threads would not do: they are few, and joins that hold them all may be waiting for each other.)
+ */
+export async function openSession(library: Library, config: JoinConfig): Promise<JoinInfo> {
+  const native = {
+    session: config.session,
+    node: config.node,
+    daemon: config.daemon,
+    processes: config.processes,
+    size: config.size,
+    rank: config.rank,
+    join_timeout_ms: config.joinTimeoutMs,
+    autostart: config.autostart ? 1 : 0,
+    binary: config.binary ?? findBinary(),
+    order: config.order,
+    direct: config.direct ? 1 : 0,
+    on_loss: config.onLoss,
+    elastic: config.elastic ? 1 : 0,
+  };
+  const descriptor = library.result((out) => library.symbols.openStart(native, out));
+  const opened = await readToEnd(descriptor).catch((error) => {
+    throw new DsmError(systemCode(error), `cannot wait until the session is joined: ${(error as Error).message}`);
+  });
+  const view = new DataView(opened.buffer, opened.byteOffset, opened.byteLength);
+  const status = view.getInt32(OPENED.status, true);
+  if (status !== Status.OK) throw new DsmError(statusCode(status), zeroTerminated(opened.subarray(OPENED.text)));
+  return describe(library, view.getBigUint64(OPENED.session, true));
+}
+
+function describe(library: Library, pointer: SessionPointer): JoinInfo {
+  const { symbols } = library;
+  const size = Number(symbols.size(pointer));
+  const address = BigInt(symbols.address(pointer));
+  const attach: Partial<NativeAttach> = {};
+  library.check(symbols.attachInfo(pointer, attach));
+  const { socket, token, rank, changes } = attach as NativeAttach;
+  return {
+    pointer,
+    rank: symbols.rank(pointer),
+    processes: symbols.processes(pointer),
+    name: symbols.name(pointer),
+    node: symbols.node(pointer),
+    order: symbols.order(pointer) as Order,
+    onLoss: symbols.onLoss(pointer) as OnLoss,
+    direct: symbols.isDirect(pointer) === 1,
+    directMayEnd: changes === 1,
+    size,
+    address,
+    buffer: library.memory(address, size),
+    attachment: { session: symbols.name(pointer), socket: zeroTerminated(socket), token, rank },
+  };
+}

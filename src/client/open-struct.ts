@@ -1,0 +1,58 @@
+/** session.struct(): the block of a struct, and the check that all processes give it the same fields. */
+import { DsmError } from "../core/base/errors.ts";
+import { checkName } from "../core/base/names.ts";
+import { type Fields, layoutBlock, type StructType, struct } from "../core/layout/struct.ts";
+import type { StructHost } from "./atomic-field.ts";
+import { invalid } from "./config.ts";
+import { classOf, Memory } from "./struct-class.ts";
+import type { SharedFields } from "./struct-types.ts";
+import type { ViewType } from "./views.ts";
+
+/** What opening a struct needs of its session beside what the struct does. */
+interface BlockHost extends StructHost {
+  named(name: string, bytes: number): Uint8Array<ArrayBuffer>;
+  named<View extends ArrayBufferView<ArrayBuffer>>(name: string, type: ViewType<View>, length: number): View;
+}
+
+/** openStruct returns the struct of that name in the session. */
+export function openStruct<F extends Fields>(
+  session: BlockHost,
+  name: string,
+  fields: F | StructType<F>,
+): SharedFields<F> {
+  const type = struct(fields);
+  // The layout lies in a block of its own: a C program gets the struct by dsm_named() and its size alone.
+  const layout = layoutBlock(name);
+  const wrong = checkName("block", name) ?? checkName("block", layout) ?? checkLocks(type, name);
+  if (wrong !== null) throw invalid(`struct "${name}": ${wrong}`);
+  const known = session.named(layout, BigUint64Array, 1);
+  const other = Atomics.compareExchange(known, 0, 0n, type.layout);
+  if (other !== 0n && other !== type.layout) {
+    throw new DsmError(
+      "DSM_MISMATCH",
+      `struct "${name}" has other fields in this session (layout ${hex(other)}, here ${hex(type.layout)}); give the ` +
+        "same names and types in the same order in every process",
+    );
+  }
+  const block = session.named(name, type.size);
+  return new (classOf(type as StructType))(new Memory(session, block), 0, name) as unknown as SharedFields<F>;
+}
+
+/** checkLocks returns what is wrong with the name of a lock, or null. The longest of an array is that of its last element. */
+function checkLocks({ members }: StructType, path: string): string | null {
+  for (const { name, field } of members) {
+    const here = `${path}.${name}`;
+    const wrong =
+      field.kind === "mutex"
+        ? checkName("lock", here)
+        : field.kind === "struct"
+          ? checkLocks(field, here)
+          : field.kind === "structs"
+            ? checkLocks(field.element, `${here}[${field.length - 1}]`)
+            : null;
+    if (wrong !== null) return wrong;
+  }
+  return null;
+}
+
+const hex = (layout: bigint): string => layout.toString(16).padStart(16, "0");

@@ -1,0 +1,200 @@
+/**
+ * The functions of libdsm that the package calls: one table, from which both the bindings and their types follow. A row
+ * is the function's C name and the types of its arguments, which `ArgumentValues` gives for TypeScript and
+ * `argumentTypes()` for koffi. To call one more function, add a row.
+ */
+import type * as Koffi from "koffi";
+
+/** `dsm_session *`, valid from the moment it is opened until it is closed. */
+export type SessionPointer = unknown;
+
+/** Functions that return a status (`enum dsm_status`); dsm_last_error() has the words for it, per thread. */
+const CALLS = {
+  openStart: ["dsm_open_start", "config", "outI32"],
+  close: ["dsm_close", "session"],
+  closeText: ["dsm_close_text", "session", "outText", "size"],
+  attachInfo: ["dsm_attach_info", "session", "outAttach"],
+  setProcesses: ["dsm_set_processes", "session", "u32"],
+  barrier: ["dsm_barrier_wait", "session"],
+  barrierTimed: ["dsm_barrier_timed", "session", "u32"],
+  semaphoreWait: ["dsm_sem_wait", "session", "string", "u32"],
+  semaphoreTry: ["dsm_sem_trywait", "session", "string", "u32"],
+  semaphoreTimed: ["dsm_sem_timedwait", "session", "string", "u32", "u32"],
+  semaphorePost: ["dsm_sem_post", "session", "string", "u32"],
+  lock: ["dsm_lock", "session", "string"],
+  lockTry: ["dsm_lock_try", "session", "string"],
+  lockTimed: ["dsm_lock_timed", "session", "string", "u32"],
+  unlock: ["dsm_unlock", "session", "string"],
+  unlockInconsistent: ["dsm_unlock_unmended", "session", "string"],
+  waitWhile: ["dsm_wait_while", "session", "address", "size", "u64", "i32"],
+  wake: ["dsm_wake", "session", "address", "u32", "outU32"],
+  fence: ["dsm_fence", "session"],
+  holeDig: ["dsm_hole_dig", "session", "address", "size", "outI32"],
+  holeFill: ["dsm_hole_fill", "session", "i32"],
+  holeFillText: ["dsm_hole_fill_text", "session", "i32", "outText", "size"],
+  alloc: ["dsm_alloc", "session", "size", "size", "outAddress"],
+  named: ["dsm_named", "session", "string", "size", "outAddress"],
+  free: ["dsm_free", "session", "address"],
+} as const satisfies Record<string, Row>;
+
+/** Functions that tell one fact of a session, and the type of it. */
+const FACTS = {
+  rank: ["dsm_rank", "i32"],
+  processes: ["dsm_processes", "i32"],
+  address: ["dsm_address", "address"],
+  size: ["dsm_size", "size"],
+  node: ["dsm_node", "string"],
+  name: ["dsm_name", "string"],
+  order: ["dsm_order", "string"],
+  onLoss: ["dsm_on_loss", "string"],
+  isDirect: ["dsm_is_direct", "i32"],
+} as const satisfies Record<string, readonly [symbol: string, type: Argument]>;
+
+/** read() and pread() into the map: the number of bytes, or -1 with errno. */
+const READS = {
+  read: ["dsm_read", "i32", "address", "size"],
+  readAt: ["dsm_pread", "i32", "address", "size", "i64"],
+} as const satisfies Record<string, Row>;
+
+type Row = readonly [symbol: string, ...types: Argument[]];
+
+/** `struct dsm_config` of dsm.h. */
+export interface NativeConfig {
+  session: string;
+  node: string | null;
+  daemon: string | null;
+  processes: number;
+  size: number;
+  rank: number;
+  join_timeout_ms: number;
+  autostart: number;
+  binary: string | null;
+  order: string | null;
+  direct: number;
+  on_loss: string | null;
+  elastic: number;
+}
+
+/** `struct dsm_attach` of native/src/attach.h. */
+export interface NativeAttach {
+  /** Path of the arbiter's socket, zero-terminated. */
+  socket: Uint8Array;
+  token: Uint8Array;
+  rank: number;
+  changes: number;
+}
+
+const SOCKET_SIZE = 108;
+const TOKEN_SIZE = 8;
+
+/** What a caller gives for an argument of each type. An `out` argument is filled by the call. */
+interface ArgumentValues {
+  session: SessionPointer;
+  string: string | null;
+  i32: number;
+  u32: number;
+  i64: number | bigint;
+  u64: number | bigint;
+  size: number;
+  address: bigint;
+  config: NativeConfig;
+  outI32: number[];
+  outU32: number[];
+  /** Addresses of a process are below 2^47: numbers hold them exactly. */
+  outAddress: number[];
+  outText: Uint8Array;
+  outAttach: Partial<NativeAttach>;
+}
+type Argument = keyof ArgumentValues;
+
+/** What a fact is returned as; koffi gives a bigint where a number would not be exact. */
+interface FactValues {
+  i32: number;
+  size: number | bigint;
+  address: number | bigint;
+  string: string;
+}
+
+type Values<Types extends readonly unknown[]> = {
+  -readonly [Index in keyof Types]: Types[Index] extends Argument ? ArgumentValues[Types[Index]] : never;
+};
+type Caller<R extends Row, Result> = R extends readonly [string, ...infer Types]
+  ? Koffi.KoffiFunc<(...values: Values<Types>) => Result>
+  : never;
+
+/** Each function of libdsm by the name that the tables give it. */
+export type Symbols = {
+  readonly [Name in keyof typeof CALLS]: Caller<(typeof CALLS)[Name], number>;
+} & {
+  readonly [Name in keyof typeof READS]: Caller<(typeof READS)[Name], number | bigint>;
+} & {
+  readonly [Name in keyof typeof FACTS]: (session: SessionPointer) => FactValues[(typeof FACTS)[Name][1]];
+} & {
+  /** The words for the last status that was not OK on this thread. */
+  readonly lastError: () => string;
+};
+
+type KoffiType = NonNullable<Parameters<typeof Koffi.out>[0]>;
+
+function argumentTypes(koffi: typeof Koffi): Record<Argument, KoffiType> {
+  const out = (type: KoffiType): KoffiType => koffi.out(koffi.pointer(type as Koffi.TypeObject));
+  const config = koffi.struct({
+    session: "const char *",
+    node: "const char *",
+    daemon: "const char *",
+    processes: "uint32_t",
+    size: "uint64_t",
+    rank: "int32_t",
+    join_timeout_ms: "uint32_t",
+    autostart: "int32_t",
+    binary: "const char *",
+    order: "const char *",
+    direct: "int32_t",
+    on_loss: "const char *",
+    elastic: "int32_t",
+  } satisfies Record<keyof NativeConfig, string>);
+  const attach = koffi.struct({
+    socket: koffi.array("uint8_t", SOCKET_SIZE, "Typed"),
+    token: koffi.array("uint8_t", TOKEN_SIZE, "Typed"),
+    rank: "uint32_t",
+    changes: "uint32_t",
+  } satisfies Record<keyof NativeAttach, KoffiType>);
+  return {
+    session: koffi.pointer(koffi.opaque()),
+    string: "const char *",
+    i32: "int32_t",
+    u32: "uint32_t",
+    i64: "int64_t",
+    u64: "uint64_t",
+    size: "size_t",
+    address: "uintptr_t",
+    config: koffi.pointer(config),
+    outI32: out("int32_t"),
+    outU32: out("uint32_t"),
+    outAddress: out("uintptr_t"),
+    outText: out("uint8_t"),
+    outAttach: out(attach),
+  };
+}
+
+/** Binds every function of the tables. Throws where the library lacks one: it is of another version. */
+export function bindSymbols(koffi: typeof Koffi, library: Koffi.LibraryHandle): Symbols {
+  const types = argumentTypes(koffi);
+  const symbols: Record<string, unknown> = {};
+  const bind = (rows: Record<string, Row>, result: string): void => {
+    for (const [name, [symbol, ...names]] of Object.entries(rows)) {
+      symbols[name] = library.func(
+        symbol,
+        result,
+        names.map((type) => types[type]),
+      );
+    }
+  };
+  bind(CALLS, "int");
+  bind(READS, "int64_t");
+  for (const [name, [symbol, type]] of Object.entries(FACTS)) {
+    symbols[name] = library.func(symbol, types[type], [types.session]);
+  }
+  symbols.lastError = library.func("dsm_last_error", "const char *", []);
+  return symbols as unknown as Symbols;
+}
