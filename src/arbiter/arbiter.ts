@@ -21,7 +21,7 @@ import type { OnLoss } from "../core/base/loss-policy.ts";
 import { arbiterKey, checkName, checkProcesses } from "../core/base/names.ts";
 import { checkSize, pageRound } from "../core/base/size.ts";
 import type { ApplyRuns } from "../core/memory/map-bytes.ts";
-import type { Directory, FindRequest, SessionAddress } from "../core/messages/daemon-api.ts";
+import type { DaemonApi, FindRequest, SessionAddress } from "../core/messages/daemon-api.ts";
 import type { NodeHello, ResumeReply, Welcome } from "../core/messages/handshake.ts";
 import type { OrderedLog } from "../core/replica/log.ts";
 import type { ReplicaOutput } from "../core/replica/output.ts";
@@ -58,7 +58,7 @@ export interface ArbiterOptions {
   heartbeatMs?: number;
   /** Unix socket to listen on. */
   socket: string;
-  directory: Directory;
+  directory: DaemonApi;
   /** How publications are applied to the map, if not in JavaScript. */
   applyRuns?: ApplyRuns | null;
   /** What the server must prove, and TLS; left out: nothing, which is enough on loopback only. */
@@ -220,7 +220,7 @@ class ArbiterShell {
   /** The daemon knows where the server is now, or starts another one. */
   async #locate(session: SessionAddress, known: ServerAddress): Promise<ServerAddress> {
     const slot = slotOf(this.#replica?.session.config.base ?? ADDRESS_FIRST);
-    return this.#options.directory.succeed({ ...session, ...known, slot });
+    return this.#options.directory.findOrStartSuccessor({ ...session, ...known, slot });
   }
 
   #makeReplica(welcome: Welcome, map: MapFile): Replica {

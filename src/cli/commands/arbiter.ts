@@ -6,7 +6,7 @@ import { NAME_MAX } from "../../core/base/limits.ts";
 import { arbiterSocketPath } from "../../core/base/names.ts";
 import { obtainCredentials } from "../../transport/credentials.ts";
 import { command } from "../command.ts";
-import { createDirectory } from "../directory.ts";
+import { daemonClient } from "../daemon-client.ts";
 import { loadApplyRuns } from "../install/apply-runs.ts";
 import { connectionsMax } from "../settings/descriptors.ts";
 import {
@@ -83,7 +83,7 @@ export default command({
       const reconnectMs = fromEnvironment(undefined, "DSM_RECONNECT_TIMEOUT_MS");
       const heartbeatMs = fromEnvironment(undefined, "DSM_HEARTBEAT_TIMEOUT_MS");
       readName("session", session);
-      const directory = createDirectory({
+      const directory = daemonClient({
         ...{ address, security },
         autostart: readAutostart(args.autostart),
         note: (text) => say(`note ${text}`),

@@ -4,7 +4,7 @@ import { NAME_MAX } from "../../core/base/limits.ts";
 import { inheritedEnvironment } from "../../core/launch/environment.ts";
 import { placeRanks, totalSlots } from "../../core/launch/hosts.ts";
 import { command } from "../command.ts";
-import { createDirectory } from "../directory.ts";
+import { daemonClient } from "../daemon-client.ts";
 import { readSnapshotImage } from "../files/snapshot-file.ts";
 import { selfCommand, selfEnvironment } from "../install/executable.ts";
 import { CrashRecords, UNSEEN } from "../run/crash-records.ts";
@@ -363,7 +363,7 @@ async function restoredServer(
 /** Processes that failed before they joined leave a session nobody will come to. */
 async function removeUnjoined(address: string, session: string): Promise<void> {
   try {
-    const directory = createDirectory({ address, autostart: false });
+    const directory = daemonClient({ address, autostart: false });
     const detail = await directory.get(session);
     if (detail?.answered && detail.present === 0) await directory.remove(session);
   } catch (error) {

@@ -9,7 +9,7 @@ import { obtainCredentials } from "../../transport/credentials.ts";
 import { isOwnPeer, tellsPeers } from "../../transport/peer-user.ts";
 import { sharing } from "../../transport/shared-memory.ts";
 import { command } from "../command.ts";
-import { createDirectory } from "../directory.ts";
+import { daemonClient } from "../daemon-client.ts";
 import { readSnapshot } from "../files/snapshot-file.ts";
 import { loadApplyRuns } from "../install/apply-runs.ts";
 import { connectionsMax } from "../settings/descriptors.ts";
@@ -93,7 +93,7 @@ export default command({
     const byHand = instance === undefined;
     const tls = readTls(readTlsFiles(args), false);
     const tlsOff = readTlsOff(args);
-    const directory = createDirectory({
+    const directory = daemonClient({
       address: daemon.address,
       security: readSecurity(daemon.host, tls, tlsOff),
       autostart: byHand && readAutostart(args.autostart),

@@ -1,9 +1,9 @@
 import { writeSync } from "node:fs";
 import { constants } from "node:os";
 import { DsmError } from "../../core/base/errors.ts";
-import type { Directory, SessionDetail, SessionSummary } from "../../core/messages/daemon-api.ts";
+import type { DaemonApi, SessionDetail, SessionSummary } from "../../core/messages/daemon-api.ts";
 import { command } from "../command.ts";
-import { createDirectory } from "../directory.ts";
+import { daemonClient } from "../daemon-client.ts";
 import { daemonOption, invalid, jsonOption, readDaemon, readName, UsageError } from "../settings/options.ts";
 import { print, printJson } from "../terminal/messages.ts";
 import { isColoured } from "../terminal/style.ts";
@@ -43,7 +43,7 @@ export default command({
     if (!once && !(process.stdout.isTTY && process.stdin.isTTY)) {
       throw new UsageError("top needs a terminal; give --once or --json where there is none");
     }
-    const directory = createDirectory({ address, autostart: false });
+    const directory = daemonClient({ address, autostart: false });
     const sampler = new Sampler(directory, once ? open : null);
     let model = newModel(address, open);
     model = { ...model, sessions: await sampler.look(open) };
@@ -75,12 +75,12 @@ function readInterval(text: string): number {
 
 /** Asks the daemon again and again. */
 class Sampler {
-  readonly #directory: Directory;
+  readonly #directory: DaemonApi;
   readonly #only: string | null;
   #before = new Map<string, SessionDetail>();
 
   /** `only`: the one session that is wanted; null: all. */
-  constructor(directory: Directory, only: string | null) {
+  constructor(directory: DaemonApi, only: string | null) {
     this.#directory = directory;
     this.#only = only;
   }

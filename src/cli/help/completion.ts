@@ -5,7 +5,7 @@ import { ORDERS } from "../../core/base/consistency.ts";
 import { ON_LOSS } from "../../core/base/loss-policy.ts";
 import { command } from "../command.ts";
 import { COMMANDS } from "../commands/commands.ts";
-import { createDirectory } from "../directory.ts";
+import { daemonClient } from "../daemon-client.ts";
 import { LANGUAGES } from "../install/projects.ts";
 import { invalid, MANY, readDaemon } from "../settings/options.ts";
 import { print } from "../terminal/messages.ts";
@@ -192,7 +192,7 @@ async function sessionNames(given: readonly string[]): Promise<Candidate[]> {
   const daemon = at >= 0 ? given[at + 1] : inline?.slice("--daemon=".length);
   const asked = async (): Promise<Candidate[]> => {
     const { address } = readDaemon(daemon);
-    const sessions = await createDirectory({ address, autostart: false }).list();
+    const sessions = await daemonClient({ address, autostart: false }).list();
     return sessions.map(({ name, processes, order }): Candidate => [name, `${processes} processes, ${order}`]);
   };
   return Promise.race([asked().catch(() => []), Bun.sleep(SESSIONS_TIMEOUT_MS).then(() => [])]);

@@ -20,6 +20,7 @@ import type { Security, Tls } from "../../core/access/auth.ts";
 import { formatToken, type JoinToken, parseToken } from "../../core/access/token.ts";
 import { DsmError } from "../../core/base/errors.ts";
 import { isLoopback } from "../../core/base/names.ts";
+import { shortFingerprint } from "../../transport/fingerprint.ts";
 import { besideName } from "../files/temporary.ts";
 import { fromEnvironment, invalid } from "./options.ts";
 
@@ -222,11 +223,6 @@ export function checkFingerprint(token: Pick<Security, "fingerprint">, fingerpri
     `${what} names the authority ${shortFingerprint(token.fingerprint as string)}, and this machine's is ` +
       `${shortFingerprint(fingerprint)}; copy ~/.config/dsm/authority-key.pem from the machine that made the token, or leave out its fingerprint`,
   );
-}
-
-/** Enough of it to compare by eye. */
-export function shortFingerprint(fingerprint: string): string {
-  return `${fingerprint.slice(0, 16)}…`;
 }
 
 /**

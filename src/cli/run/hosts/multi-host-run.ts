@@ -19,13 +19,14 @@ import {
   readRankEnd,
 } from "../../../core/launch/start-frames.ts";
 import { warnReadable } from "../../commands/daemon.ts";
-import { createDirectory, firstLine } from "../../directory.ts";
+import { daemonClient } from "../../daemon-client.ts";
 import { selfCommand } from "../../install/executable.ts";
 import { interfaceAddress, isHere, localAddresses } from "../../settings/host-options.ts";
 import { invalid } from "../../settings/options.ts";
 import { readSecurity, readTlsOff, tokenText } from "../../settings/security.ts";
 import { messages } from "../../terminal/messages.ts";
 import { type Progress, startProgress } from "../../terminal/progress.ts";
+import { firstLine } from "../../terminal/split-lines.ts";
 import { UNSEEN } from "../crash-records.ts";
 import { LineOutput } from "../output-prefix.ts";
 import { isPath } from "../program.ts";
@@ -350,7 +351,7 @@ class Conductor {
     const settings = readSecurity(host);
     const security = known === null || typeof known === "string" ? settings : { ...settings, ...known, always: true };
     try {
-      const directory = createDirectory({ address: home.address, autostart: false, security });
+      const directory = daemonClient({ address: home.address, autostart: false, security });
       const detail = own || this.#ending.failure !== 0 ? await directory.get(this.#run.session) : null;
       // In somebody else's daemon it may be somebody else's session.
       if (detail !== null && (own || (detail.answered && detail.present === 0))) {
