@@ -91,7 +91,9 @@ class DaemonClient implements DaemonApi {
   }
 
   async certify(content: CertificateRequest): Promise<SignedCertificate | null> {
-    const signed = await this.#connection.call({ method: "POST", path: "/certificates", content });
+    const path = "/certificates";
+    // PEM has ends of lines, which belong to it.
+    const signed = await this.#connection.call({ method: "POST", path, content, parse: JSON.parse });
     return signed === null ? null : this.#checked(readSigned, signed);
   }
 

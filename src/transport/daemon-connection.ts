@@ -64,6 +64,8 @@ export interface Call {
   /** Sent as JSON. */
   content?: object;
   timeoutMs?: number;
+  /** Reads the answer's JSON. Left out: without characters that change how a terminal shows the text around them. */
+  parse?: (text: string) => unknown;
 }
 
 export class DaemonConnection {
@@ -102,7 +104,13 @@ export class DaemonConnection {
   }
 
   /** Null for 404, {} for an answer without content, else the JSON: an object that the caller checks. Throws DsmError. */
-  async call({ method, path, content, timeoutMs = ANSWER_TIMEOUT_MS }: Call): Promise<object | null> {
+  async call({
+    method,
+    path,
+    content,
+    timeoutMs = ANSWER_TIMEOUT_MS,
+    parse = parseForeign,
+  }: Call): Promise<object | null> {
     const body = content === undefined ? undefined : JSON.stringify(content);
     let proof: RequestProof | null = null;
     try {
@@ -125,7 +133,7 @@ export class DaemonConnection {
         onResponse: ({ response }) => {
           const text = String(response._data ?? "");
           if (proof !== null && response.status !== UNAUTHORIZED) this.#checkProof(response, proof, text);
-          if (response.status < 400 && response.status !== 204) response._data = this.#parse(text);
+          if (response.status < 400 && response.status !== 204) response._data = this.#read(text, parse);
         },
         onResponseError: ({ response, options }) => {
           const problem = this.#problem(response.status, String(response._data ?? ""));
@@ -220,9 +228,9 @@ export class DaemonConnection {
     }
   }
 
-  #parse(text: string): object {
+  #read(text: string, parse: (text: string) => unknown): object {
     try {
-      const value = parseForeign(text);
+      const value = parse(text);
       if (typeof value === "object" && value !== null) return value;
     } catch {
       // Not JSON: below.
@@ -232,7 +240,7 @@ export class DaemonConnection {
 
   /** The error that the daemon reports. Throws when it is not in the form in which a daemon reports one. */
   #problem(status: number, text: string): DsmError {
-    const { error } = this.#parse(text) as { error?: { code?: unknown; message?: unknown } };
+    const { error } = this.#read(text, parseForeign) as { error?: { code?: unknown; message?: unknown } };
     if (typeof error?.code !== "string" || typeof error.message !== "string") throw this.errors.notDaemon();
     const code = error.code.slice(4) in Status ? (error.code as DsmCode) : "DSM_REFUSED";
     const message = plainText(error.message);
