@@ -172,7 +172,7 @@ async function values(hint: string, given: readonly string[]): Promise<Completio
       return { candidates: [], rest: "folders" };
     case "ORDER":
       return some(ORDERS);
-    case "ANSWER":
+    case "POLICY":
       return some(ON_LOSS);
     case "LANGUAGE":
       return some(LANGUAGES);

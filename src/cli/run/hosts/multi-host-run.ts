@@ -28,9 +28,9 @@ import { messages } from "../../terminal/messages.ts";
 import { type Progress, startProgress } from "../../terminal/progress.ts";
 import { firstLine } from "../../terminal/split-lines.ts";
 import { UNSEEN } from "../crash-records.ts";
-import { LineOutput } from "../output-prefix.ts";
+import { OutputPrefix } from "../output-prefix.ts";
 import { isPath } from "../program.ts";
-import { END_TIMEOUT_MS, Ending } from "../termination.ts";
+import { END_TIMEOUT_MS, ProcessTerminator } from "../termination.ts";
 import { type Binary, NodeLink, ownBinary } from "./ssh-node.ts";
 
 /** How long a host may take to say that all is over there, after its processes were killed or it was told to end. */
@@ -58,7 +58,7 @@ export interface HostsRun {
 
 /** Returns the exit code: of the first rank that failed, 0 if none did. Throws DsmError when it could not begin. */
 export function runOnHosts(run: HostsRun): Promise<number> {
-  return new Conductor(run).run();
+  return new MultiHostRun(run).run();
 }
 
 /** The daemon of one run, and how to reach it. */
@@ -68,18 +68,18 @@ interface Home {
   process: Bun.Subprocess | null;
 }
 
-class Conductor {
+class MultiHostRun {
   readonly #run: HostsRun;
   readonly #links: NodeLink[] = [];
-  readonly #output: LineOutput;
-  readonly #lines = new Map<string, ReturnType<LineOutput["lines"]>>();
+  readonly #output: OutputPrefix;
+  readonly #lines = new Map<string, ReturnType<OutputPrefix["lines"]>>();
   readonly #done = new Set<NodeLink>();
   #home: Home | null = null;
   #begun = false;
   /** A host did not say that all is over there, or nobody takes the output. */
   #gaveUp = false;
   #giveUp: ReturnType<typeof setTimeout> | undefined;
-  readonly #ending = new Ending({
+  readonly #ending = new ProcessTerminator({
     send: (signal) => Promise.all(this.#links.map((link) => link.send(Launch.SIGNAL, 0, signal))),
     interruptedMs: 0,
     underway: () => this.#askEnded(),
@@ -99,7 +99,7 @@ class Conductor {
 
   constructor(run: HostsRun) {
     this.#run = run;
-    this.#output = new LineOutput(run.tag, () => this.#ending.fail(128 + constants.signals.SIGPIPE));
+    this.#output = new OutputPrefix(run.tag, () => this.#ending.fail(128 + constants.signals.SIGPIPE));
   }
 
   async run(): Promise<number> {
@@ -283,7 +283,7 @@ class Conductor {
     );
   }
 
-  #linesOf(rank: number, fd: 1 | 2): ReturnType<LineOutput["lines"]> {
+  #linesOf(rank: number, fd: 1 | 2): ReturnType<OutputPrefix["lines"]> {
     const key = `${rank} ${fd}`;
     const known = this.#lines.get(key);
     if (known !== undefined) return known;
