@@ -37,6 +37,7 @@ async function build(quiet: boolean): Promise<void> {
   await withBuildLock(async () => {
     // Loaded here so that a protocol.ts that does not compile is reported by this build.
     await (await import("./wire.ts")).writeWire();
+    await (await import("./settings.ts")).writeSettings();
     await buildNative();
     const results = [
       await koffiStep(),

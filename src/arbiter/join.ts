@@ -8,7 +8,7 @@ import { DsmError } from "../core/base/errors.ts";
 import { HEARTBEAT_TIMEOUT_MS, RECONNECT_TIMEOUT_MS } from "../core/base/limits.ts";
 import type { OnLoss } from "../core/base/loss-policy.ts";
 import { pageRound } from "../core/base/size.ts";
-import type { Directory, FindRequest } from "../core/messages/daemon-api.ts";
+import type { DaemonApi, FindRequest } from "../core/messages/daemon-api.ts";
 import type { NodeHello, Welcome } from "../core/messages/handshake.ts";
 import type { PartPool } from "../core/wire/frame-reader.ts";
 import { ownProcess } from "../transport/own-process.ts";
@@ -28,7 +28,7 @@ export interface JoinOptions {
   reconnectMs?: number;
   /** How long a connection may be silent; left out: HEARTBEAT_TIMEOUT_MS. */
   heartbeatMs?: number;
-  directory: Directory;
+  directory: DaemonApi;
   /** What the server must prove, and TLS; left out: nothing, which is enough on loopback only. */
   security?: Security;
 }
@@ -56,7 +56,7 @@ export async function joinSession(
         security,
         hello: nodeHello(options),
         // The daemon knows where the server is now, or starts another one.
-        locate: (known, { base }) => directory.succeed({ ...address, ...known, slot: slotOf(base) }),
+        locate: (known, { base }) => directory.findOrStartSuccessor({ ...address, ...known, slot: slotOf(base) }),
         parts,
         sharing,
       });

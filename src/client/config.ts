@@ -1,10 +1,11 @@
 /** The options of join(), completed from the environment and checked. */
 
-import { checkOrder, type Order } from "../core/base/consistency.ts";
+import type { Order } from "../core/base/consistency.ts";
 import { DsmError } from "../core/base/errors.ts";
-import { DEFAULT_PORT, JOIN_TIMEOUT_MS } from "../core/base/limits.ts";
-import { checkOnLoss, type OnLoss } from "../core/base/loss-policy.ts";
+import { DEFAULT_PORT } from "../core/base/limits.ts";
+import type { OnLoss } from "../core/base/loss-policy.ts";
 import { checkName, checkProcesses, formatAddress, parseAddress } from "../core/base/names.ts";
+import { checkSetting, SETTINGS } from "../core/base/settings.ts";
 import { checkSize, parseSize } from "../core/base/size.ts";
 import { slurmStep } from "../core/launch/hosts.ts";
 
@@ -87,9 +88,7 @@ export interface JoinConfig {
   direct: boolean;
 }
 
-const UINT32_MAX = 0xffffffff;
-
-/** A value and the option or variable that gave it, for messages; undefined: none did. */
+/** Where a value came from, for messages, and the value: undefined when it was not given. */
 interface Given {
   from: string;
   value: unknown;
@@ -97,40 +96,40 @@ interface Given {
 
 /** Throws DsmError DSM_INVALID, which names the option or variable that is wrong. */
 export function readConfig(options: JoinOptions, environment: Record<string, string | undefined>): JoinConfig {
-  const step = options.session === undefined && !environment.DSM_SESSION ? slurmStep(environment) : {};
-  const given = (option: keyof JoinOptions, variable: string): Given => {
+  const step = options.session === undefined && !environment[SETTINGS.session.variable] ? slurmStep(environment) : {};
+  const given = (option: keyof JoinOptions): Given => {
     if (options[option] !== undefined) return { from: option, value: options[option] };
+    const { variable } = SETTINGS[option];
     // A variable that is set to nothing counts as not set.
     return { from: variable, value: environment[variable] || step[variable] || undefined };
   };
 
-  const session = readName("session", given("session", "DSM_SESSION"));
+  const session = readName("session", given("session"));
   if (session === null) throw invalid('no session named; give join({ session: "name" }) or set DSM_SESSION');
-  const processes = readWhole(given("processes", "DSM_PROCESSES"), checkProcesses) ?? 0;
+  const processes = readWhole(given("processes"), checkProcesses) ?? 0;
   const rank =
-    readWhole(given("rank", "DSM_RANK"), (value) => {
+    readWhole(given("rank"), (value) => {
       if (value < 0) return `rank is ${value}; ranks begin at 0`;
       if (processes > 0 && value >= processes) return `rank is ${value}; the last of ${processes} is ${processes - 1}`;
       return value > 0x7fffffff ? `rank is ${value}; no session has so many processes` : null;
     }) ?? -1;
-  const joinTimeoutMs =
-    readWhole(given("joinTimeoutMs", "DSM_JOIN_TIMEOUT_MS"), (value) =>
-      value < 1 || value > UINT32_MAX ? `joinTimeoutMs is ${value}; give 1 to ${UINT32_MAX} milliseconds` : null,
-    ) ?? JOIN_TIMEOUT_MS;
+  const joinTimeoutMs = readWhole(given("joinTimeoutMs"), (value) =>
+    checkSetting("joinTimeoutMs", value, "joinTimeoutMs"),
+  );
   return {
     session,
     processes,
-    size: readSize(given("size", "DSM_SIZE")),
-    node: readName("node", given("node", "DSM_NODE")),
-    daemon: readDaemon(given("daemon", "DSM_DAEMON")),
+    size: readSize(given("size")),
+    node: readName("node", given("node")),
+    daemon: readDaemon(given("daemon")),
     rank,
-    joinTimeoutMs,
-    autostart: readFlag(given("autostart", "DSM_AUTOSTART")) ?? true,
-    binary: readText(given("binary", "DSM_BIN")),
-    order: readOrder(given("order", "DSM_ORDER")),
-    onLoss: readOnLoss(given("onLoss", "DSM_ON_LOSS")),
-    elastic: readFlag(given("elastic", "DSM_ELASTIC")) ?? false,
-    direct: readFlag(given("direct", "DSM_DIRECT")) ?? true,
+    joinTimeoutMs: joinTimeoutMs ?? SETTINGS.joinTimeoutMs.fallback,
+    autostart: readFlag(given("autostart")) ?? SETTINGS.autostart.fallback,
+    binary: readText(given("binary")),
+    order: readChoice<Order>("order", given("order")),
+    onLoss: readChoice<OnLoss>("onLoss", given("onLoss")),
+    elastic: readFlag(given("elastic")) ?? SETTINGS.elastic.fallback,
+    direct: readFlag(given("direct")) ?? SETTINGS.direct.fallback,
   };
 }
 
@@ -175,18 +174,11 @@ function readSize({ from, value }: Given): number {
   return size;
 }
 
-function readOrder(given: Given): Order | null {
-  const order = readText(given);
-  const wrong = order === null ? null : checkOrder(order);
+function readChoice<Choice extends string>(name: "order" | "onLoss", given: Given): Choice | null {
+  const choice = readText(given);
+  const wrong = choice === null ? null : checkSetting(name, choice, given.from);
   if (wrong !== null) throw invalid(`${given.from}: ${wrong}`);
-  return order as Order | null;
-}
-
-function readOnLoss(given: Given): OnLoss | null {
-  const onLoss = readText(given);
-  const wrong = onLoss === null ? null : checkOnLoss(onLoss);
-  if (wrong !== null) throw invalid(`${given.from}: ${wrong}`);
-  return onLoss as OnLoss | null;
+  return choice as Choice | null;
 }
 
 function readFlag({ from, value }: Given): boolean | null {
@@ -198,7 +190,7 @@ function readFlag({ from, value }: Given): boolean | null {
 
 const show = (value: unknown): string => (typeof value === "string" ? `"${value}"` : String(value));
 
-/** A caller's mistake. */
+/** The caller's mistake. */
 export function invalid(message: string): DsmError {
   return new DsmError("DSM_INVALID", message);
 }

@@ -38,7 +38,7 @@ import { DEFAULT_ON_LOSS, type OnLoss } from "../core/base/loss-policy.ts";
 import { checkName, checkProcesses, fnv1a64, serverSocketName } from "../core/base/names.ts";
 import { checkSize, pageRound } from "../core/base/size.ts";
 import type { ApplyRuns } from "../core/memory/map-bytes.ts";
-import type { Directory } from "../core/messages/daemon-api.ts";
+import type { DaemonApi } from "../core/messages/daemon-api.ts";
 import type { SavedSession } from "../core/messages/saved-session.ts";
 import type { SessionConfig } from "../core/messages/session-state.ts";
 import type { DisconnectedMember, SequencerOutput } from "../core/sequencer/output.ts";
@@ -72,7 +72,7 @@ export interface ServerOptions {
   /** Connections that the limit of open files allows; left out: LINKS_MAX. */
   connectionsMax?: number;
   /** Where the server registers itself; null: nowhere. */
-  directory: Directory | null;
+  directory: DaemonApi | null;
   /** Which run of the session's name; left out: a new one. */
   instance?: string;
   /** Which server of the session this is; left out: the first. */

@@ -7,10 +7,10 @@ import { createPrivateKey } from "node:crypto";
 import { type CertifiedRole, ROLE_NAMES, type Security, type Tls } from "../core/access/tls.ts";
 import { DsmError } from "../core/base/errors.ts";
 import { RENEWAL_PAUSE_MS } from "../core/base/limits.ts";
-import type { Directory } from "../core/messages/daemon-api.ts";
+import type { DaemonApi } from "../core/messages/daemon-api.ts";
 
 /** What is asked of the daemon. */
-type Certifier = Pick<Directory, "security" | "certify">;
+type Certifier = Pick<DaemonApi, "security" | "certify">;
 
 export interface Credentials {
   /** For links to servers, and for the role that listens. Its `tls` changes: read it at each use. */

@@ -12,7 +12,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { COMMANDS } from "../../src/cli/commands/commands.ts";
-import { createDirectory } from "../../src/cli/directory.ts";
+import { daemonClient } from "../../src/cli/daemon-client.ts";
 import { gone, isRunning, Place, until } from "./dsm.ts";
 
 // They start real processes, on machines that may be busy.
@@ -113,7 +113,7 @@ for (const [name, link] of [
       stdio: ["ignore", "pipe", "pipe"],
     });
     await until(daemon.stdout, `listening on ${place.daemonAddress}`);
-    const directory = createDirectory({ address: place.daemonAddress, autostart: false });
+    const directory = daemonClient({ address: place.daemonAddress, autostart: false });
     await directory.find({ name: "s", processes: 1 });
     const { pid } = (await directory.get("s")) as { pid: number };
     expect(readlinkSync(`/proc/${pid}/exe`)).toBe(link ? dsm : program);

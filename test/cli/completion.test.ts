@@ -3,7 +3,8 @@ import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "
 import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { COMMANDS } from "../../src/cli/commands/commands.ts";
-import { complete, completionScript, ZSH_HEADER } from "../../src/cli/help/completion.ts";
+import { complete } from "../../src/cli/help/candidates.ts";
+import { completionScript, ZSH_HEADER } from "../../src/cli/help/shell-scripts.ts";
 import { ORDERS } from "../../src/core/base/consistency.ts";
 import { needs } from "../support/needs.ts";
 import { onTerminal } from "../support/terminal.ts";

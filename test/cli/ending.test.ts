@@ -1,13 +1,16 @@
 import { afterEach, expect, test } from "bun:test";
-import { Ending } from "../../src/cli/run/termination.ts";
+import { ProcessTerminator } from "../../src/cli/run/termination.ts";
 
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP", "SIGTSTP", "SIGCONT", "SIGUSR1", "SIGUSR2", "SIGWINCH"] as const;
 const before = new Map(SIGNALS.map((signal) => [signal, process.listeners(signal)]));
-const endings: Ending[] = [];
+const endings: ProcessTerminator[] = [];
 
-function start(underway: () => Promise<unknown> | undefined = () => undefined): { ending: Ending; sent: string[] } {
+function start(underway: () => Promise<unknown> | undefined = () => undefined): {
+  ending: ProcessTerminator;
+  sent: string[];
+} {
   const sent: string[] = [];
-  const ending = new Ending({ send: (signal) => sent.push(signal), interruptedMs: 1_000_000, underway });
+  const ending = new ProcessTerminator({ send: (signal) => sent.push(signal), interruptedMs: 1_000_000, underway });
   ending.passSignals();
   endings.push(ending);
   return { ending, sent };

@@ -4,7 +4,7 @@ import { existsSync, readdirSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { hostname } from "node:os";
 import { join } from "node:path";
-import { createDirectory } from "../../src/cli/directory.ts";
+import { daemonClient } from "../../src/cli/daemon-client.ts";
 import { arbiterKey, arbiterSocketPath } from "../../src/core/base/names.ts";
 import { type Child, gone, outcome, Place, processesWith, until } from "./dsm.ts";
 
@@ -29,7 +29,7 @@ function start(program: string): Child {
 }
 
 async function expectNothingLeft(): Promise<void> {
-  const directory = createDirectory({ address: place.daemonAddress, autostart: false });
+  const directory = daemonClient({ address: place.daemonAddress, autostart: false });
   const keys = NODES.map((node) => arbiterKey(place.daemonAddress, SESSION, node));
   const maps = (): string[] => readdirSync("/dev/shm").filter((name) => keys.some((key) => name.includes(key)));
   const sockets = NODES.map((node) => arbiterSocketPath(join(place.folder, "dsm"), place.daemonAddress, SESSION, node));

@@ -1,14 +1,8 @@
 import { describe, expect, test } from "bun:test";
-import {
-  cut,
-  newModel,
-  press,
-  rated,
-  rateText,
-  readKeys,
-  type TopModel,
-  view,
-} from "../../src/cli/terminal/top-view.ts";
+import { readKeys } from "../../src/cli/top/keys.ts";
+import { cut, rateText } from "../../src/cli/top/lines.ts";
+import { newModel, rated, type TopModel } from "../../src/cli/top/model.ts";
+import { press, view } from "../../src/cli/top/view.ts";
 import { NOTHING_KNOWN, type RankStatus, type SessionDetail } from "../../src/core/messages/daemon-api.ts";
 
 const rank = (number: number, more: Partial<RankStatus> = {}): RankStatus => ({

@@ -158,12 +158,8 @@ describe("is refused, with what was wrong:", () => {
       {},
     ],
     ['DSM_ORDER: there is no order "Release"', { session: "s" }, { DSM_ORDER: "Release" }],
-    [
-      'onLoss: "ignore" is no answer to a loss; choose fail or continue',
-      { session: "s", onLoss: "ignore" as never },
-      {},
-    ],
-    ['DSM_ON_LOSS: "Fail" is no', { session: "s" }, { DSM_ON_LOSS: "Fail" }],
+    ['onLoss: invalid on-loss policy "ignore"; use fail or continue', { session: "s", onLoss: "ignore" as never }, {}],
+    ['DSM_ON_LOSS: invalid on-loss policy "Fail"; use', { session: "s" }, { DSM_ON_LOSS: "Fail" }],
     ["order is 2; give a string", { session: "s", order: 2 as never }, {}],
   ];
   test.each(wrong)("%s", (message, options, environment) => {

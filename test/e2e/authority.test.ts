@@ -8,7 +8,7 @@ import { X509Certificate } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { connect } from "node:tls";
-import { createDirectory } from "../../src/cli/directory.ts";
+import { daemonClient } from "../../src/cli/daemon-client.ts";
 import { ROLE_NAMES, type Security } from "../../src/core/access/tls.ts";
 import { formatToken, type JoinToken, parseToken } from "../../src/core/access/token.ts";
 import { type Daemon, startDaemon } from "../../src/daemon/daemon.ts";
@@ -189,7 +189,7 @@ describe("a daemon beyond loopback", () => {
 
     test("a server or an arbiter of the same authority, and a certificate that has run out", async () => {
       const security: Security = { ...token, always: true, tls: null };
-      const directory = createDirectory({ address: cluster.daemonAddress, autostart: false, security });
+      const directory = daemonClient({ address: cluster.daemonAddress, autostart: false, security });
       const truth = readFileSync(authorityFile(), "utf8");
       for (const role of ["server", "arbiter"] as const) {
         const { security: certified, stop } = await obtainCredentials(directory, role);
@@ -275,7 +275,7 @@ describe("certificates", () => {
     await daemon?.ended;
     await cluster?.close();
   });
-  const directory = (of = daemon) => createDirectory({ address: `${HOST}:${of.port}`, autostart: false, security });
+  const directory = (of = daemon) => daemonClient({ address: `${HOST}:${of.port}`, autostart: false, security });
 
   test("are renewed at half their life, and sessions go on", () => renewed(daemon));
 
@@ -440,7 +440,7 @@ describe("certificates", () => {
     expect(certificate.subjectAltName).toBe(`DNS:${ROLE_NAMES.arbiter}`);
     expect([certificate.ca, signed?.life_ms]).toEqual([false, LIFE_MS]);
     // One that has no authority of its own says so.
-    const plain = createDirectory({ address: cluster.daemonAddress, autostart: false });
+    const plain = daemonClient({ address: cluster.daemonAddress, autostart: false });
     expect(await plain.certify({ role: "server", key })).toBeNull();
   });
 });

@@ -1,6 +1,6 @@
 /** `dsm top` in a real terminal, that of tmux, on a session that runs. */
 import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import type { RatedSession } from "../../src/cli/terminal/top-view.ts";
+import type { RatedSession } from "../../src/cli/top/model.ts";
 import { stateOf } from "../cli/dsm.ts";
 import type { Actor } from "../support/e2e-actor.ts";
 import { Cluster, DSM, eventually } from "../support/e2e-cluster.ts";

@@ -6,7 +6,7 @@ import { NAME_MAX } from "../../core/base/limits.ts";
 import { arbiterSocketPath } from "../../core/base/names.ts";
 import { obtainCredentials } from "../../transport/credentials.ts";
 import { command } from "../command.ts";
-import { createDirectory } from "../directory.ts";
+import { daemonClient } from "../daemon-client.ts";
 import { loadApplyRuns } from "../install/apply-runs.ts";
 import { connectionsMax } from "../settings/descriptors.ts";
 import {
@@ -19,15 +19,11 @@ import {
   readAutostart,
   readDaemon,
   readElastic,
-  readHeartbeatTimeout,
   readName,
-  readOnLoss,
-  readOrder,
-  readProcesses,
-  readReconnectTimeout,
-  readSize,
+  readSetting,
   readWhole,
   UsageError,
+  valueOption,
 } from "../settings/options.ts";
 import { runtimeDirectory } from "../settings/runtime-directory.ts";
 import { readSecurity } from "../settings/security.ts";
@@ -36,11 +32,11 @@ import { logFormatOption, messages, useLogFormat } from "../terminal/messages.ts
 export default command({
   meta: { name: "arbiter", description: "Run one node's arbiter for a session (the library starts it)" },
   args: {
-    session: { type: "string", description: "Name of the session [DSM_SESSION]", valueHint: "SESSION" },
-    node: { type: "string", description: "Name of this node [DSM_NODE, else the host's name]", valueHint: "NAME" },
+    session: valueOption("session"),
+    node: valueOption("node"),
     ...daemonOption,
-    processes: { type: "string", description: "Processes the session is for [DSM_PROCESSES]", valueHint: "N" },
-    size: { type: "string", description: "Shared memory, such as 64KiB [DSM_SIZE]", valueHint: "BYTES" },
+    processes: valueOption("processes"),
+    size: valueOption("size"),
     ...orderOption,
     ...onLossOption,
     ...elasticOption,
@@ -73,17 +69,17 @@ export default command({
       }
     };
     try {
-      const processes = fromEnvironment(args.processes, "DSM_PROCESSES");
-      const size = fromEnvironment(args.size, "DSM_SIZE");
-      const order = fromEnvironment(args.order, "DSM_ORDER");
-      const onLoss = fromEnvironment(args["on-loss"], "DSM_ON_LOSS");
-      const node = readName("node", fromEnvironment(args.node, "DSM_NODE") ?? hostname().slice(0, NAME_MAX));
+      const processes = readSetting("processes", args.processes);
+      const size = readSetting("size", args.size);
+      const order = readSetting("order", args.order);
+      const onLoss = readSetting("onLoss", args["on-loss"]);
+      const node = readSetting("node", args.node) ?? readName("node", hostname().slice(0, NAME_MAX));
       const { address, host } = readDaemon(args.daemon);
       const security = readSecurity(host);
-      const reconnectMs = fromEnvironment(undefined, "DSM_RECONNECT_TIMEOUT_MS");
-      const heartbeatMs = fromEnvironment(undefined, "DSM_HEARTBEAT_TIMEOUT_MS");
+      const reconnectMs = readSetting("reconnectTimeoutMs");
+      const heartbeatMs = readSetting("heartbeatTimeoutMs");
       readName("session", session);
-      const directory = createDirectory({
+      const directory = daemonClient({
         ...{ address, security },
         autostart: readAutostart(args.autostart),
         note: (text) => say(`note ${text}`),
@@ -92,15 +88,15 @@ export default command({
       const arbiter = await startArbiter({
         session,
         node,
-        ...(processes === undefined ? {} : { processes: readProcesses(processes) }),
-        ...(size === undefined ? {} : { size: readSize(size) }),
-        ...(order === undefined ? {} : { order: readOrder(order) }),
-        ...(onLoss === undefined ? {} : { onLoss: readOnLoss(onLoss) }),
+        ...(processes === undefined ? {} : { processes }),
+        ...(size === undefined ? {} : { size }),
+        ...(order === undefined ? {} : { order }),
+        ...(onLoss === undefined ? {} : { onLoss }),
         connectionsMax: connectionsMax("arbiter"),
         elastic: readElastic(args.elastic),
         applyRuns: await loadApplyRuns(),
-        ...(reconnectMs === undefined ? {} : { reconnectMs: readReconnectTimeout(reconnectMs) }),
-        ...(heartbeatMs === undefined ? {} : { heartbeatMs: readHeartbeatTimeout(heartbeatMs) }),
+        ...(reconnectMs === undefined ? {} : { reconnectMs }),
+        ...(heartbeatMs === undefined ? {} : { heartbeatMs }),
         socket: args.socket ?? arbiterSocketPath(runtimeDirectory(), address, session, node),
         security: credentials.security,
         directory,

@@ -7,7 +7,7 @@ import { formatAddress, isLoopback } from "../../core/base/names.ts";
 import type { DaemonAuthority } from "../../daemon/certificates.ts";
 import { type Daemon, startDaemon } from "../../daemon/daemon.ts";
 import { command } from "../command.ts";
-import { createDirectory } from "../directory.ts";
+import { daemonClient } from "../daemon-client.ts";
 import { readAsset } from "../install/assets.ts";
 import { selfCommand } from "../install/executable.ts";
 import { readPort } from "../settings/options.ts";
@@ -160,7 +160,7 @@ async function whoHasThePort(host: string, port: number): Promise<string> {
   const local = host === "0.0.0.0" ? "127.0.0.1" : host === "::" ? "::1" : host;
   const address = formatAddress(local, port);
   try {
-    const { pid } = await createDirectory({ address, autostart: false }).health();
+    const { pid } = await daemonClient({ address, autostart: false }).health();
     return `a dsm daemon is already running at ${address} (process ${pid}); use it, or choose another --port`;
   } catch {
     return `something else is listening on ${formatAddress(host, port)}; choose another --port`;

@@ -6,8 +6,9 @@ import { DsmError } from "../../core/base/errors.ts";
 import { isLoopback } from "../../core/base/names.ts";
 import { formatSize } from "../../core/base/size.ts";
 import { startDaemon } from "../../daemon/daemon.ts";
+import { shortFingerprint } from "../../transport/fingerprint.ts";
 import { command } from "../command.ts";
-import { createDirectory } from "../directory.ts";
+import { daemonClient } from "../daemon-client.ts";
 import { runtimeFiles } from "../install/assets.ts";
 import { isCompiled, selfCommand, selfEnvironment } from "../install/executable.ts";
 import { scriptProgram } from "../run/program.ts";
@@ -19,7 +20,6 @@ import {
   readTls,
   readTlsFiles,
   readTokenFile,
-  shortFingerprint,
   tokenPath,
 } from "../settings/security.ts";
 import { print, printJson } from "../terminal/messages.ts";
@@ -308,7 +308,7 @@ async function checkChain(): Promise<Finding> {
     for await (const line of lines(child.stdout)) {
       step = line;
       if (step !== "stored") continue;
-      published = (await createDirectory({ address, autostart: false, security: OPEN }).get(session))?.bytes ?? 0;
+      published = (await daemonClient({ address, autostart: false, security: OPEN }).get(session))?.bytes ?? 0;
       child.stdin.end();
     }
     await child.exited;
@@ -326,7 +326,7 @@ async function checkChain(): Promise<Finding> {
     return failureOf(check, error, "see the other findings first");
   } finally {
     if (daemon) {
-      await createDirectory({ address: `127.0.0.1:${daemon.port}`, autostart: false, security: OPEN })
+      await daemonClient({ address: `127.0.0.1:${daemon.port}`, autostart: false, security: OPEN })
         .remove(session)
         .catch(() => false);
       daemon.stop();
@@ -339,7 +339,7 @@ async function checkChain(): Promise<Finding> {
 async function checkDaemon({ host, address }: { host: string; address: string }, works: boolean): Promise<Finding> {
   const check = "daemon";
   try {
-    const { version, pid, autostarted } = await createDirectory({ address, autostart: false }).health();
+    const { version, pid, autostarted } = await daemonClient({ address, autostart: false }).health();
     const how = autostarted ? "started by itself" : "started by hand";
     return { check, state: "ok", found: `dsm ${version} at ${address}, process ${pid}, ${how}` };
   } catch (error) {

@@ -1,6 +1,6 @@
 import { DsmError } from "../../core/base/errors.ts";
 import { command } from "../command.ts";
-import { createDirectory } from "../directory.ts";
+import { daemonClient } from "../daemon-client.ts";
 import { daemonOption, readDaemon, readName } from "../settings/options.ts";
 import { messages } from "../terminal/messages.ts";
 
@@ -19,7 +19,7 @@ export default command({
   async run({ args }) {
     const { address } = readDaemon(args.daemon);
     const name = readName("session", args.name);
-    if (!(await createDirectory({ address, autostart: false }).remove(name))) {
+    if (!(await daemonClient({ address, autostart: false }).remove(name))) {
       throw new DsmError("DSM_REFUSED", `there is no session "${name}" at ${address}; see "dsm sessions"`);
     }
     messages.info(`session "${name}" has been removed`);

@@ -1,19 +1,16 @@
-import { constants, hostname } from "node:os";
 import { DsmError } from "../../core/base/errors.ts";
-import { NAME_MAX } from "../../core/base/limits.ts";
-import { inheritedEnvironment } from "../../core/launch/environment.ts";
+import { SETTINGS } from "../../core/base/settings.ts";
+import { travellingEnvironment } from "../../core/launch/environment.ts";
 import { placeRanks, totalSlots } from "../../core/launch/hosts.ts";
 import { command } from "../command.ts";
-import { createDirectory } from "../directory.ts";
+import { daemonClient } from "../daemon-client.ts";
 import { readSnapshotImage } from "../files/snapshot-file.ts";
-import { selfCommand, selfEnvironment } from "../install/executable.ts";
-import { CrashRecords, UNSEEN } from "../run/crash-records.ts";
+import { selfEnvironment } from "../install/executable.ts";
 import { runOnHosts } from "../run/hosts/multi-host-run.ts";
 import { preloadEnvironment, preloadOption } from "../run/library-preload.ts";
-import { LineOutput } from "../run/output-prefix.ts";
-import { anyLives, endsUnderway, signalGroup } from "../run/process-group.ts";
-import { findProgram, type Program } from "../run/program.ts";
-import { END_TIMEOUT_MS, Ending } from "../run/termination.ts";
+import { LocalRun } from "../run/local-run.ts";
+import { findProgram } from "../run/program.ts";
+import { startRestoredServer } from "../run/restored-server.ts";
 import { chooseHosts, hostOptions, isHere, readVariables } from "../settings/host-options.ts";
 import {
   autostartOption,
@@ -25,43 +22,27 @@ import {
   orderOption,
   readDaemon,
   readElastic,
-  readName,
-  readOnLoss,
-  readOrder,
-  readProcesses,
-  readSize,
+  readSetting,
   readWhole,
   repeatedOption,
   restoreOption,
   UsageError,
+  valueOption,
 } from "../settings/options.ts";
 import { readTlsOff, tlsOffOption } from "../settings/security.ts";
 import { logFormatOption, messages, useLogFormat } from "../terminal/messages.ts";
-import { type Progress, startProgress } from "../terminal/progress.ts";
-import { lines } from "../terminal/split-lines.ts";
 
 const DEFAULT_SIZE_TEXT = "1MiB";
-/** How long output may still come from pipes that a process left open to somebody else. */
-const OUTPUT_TIMEOUT_MS = 1_000;
 
 const runArgs = {
-  processes: {
-    type: "string",
-    alias: "n",
-    description: "Processes to start [DSM_PROCESSES]",
-    valueHint: "N",
-  },
+  processes: { ...valueOption("processes", { does: "Processes to start" }), alias: "n" },
   nodes: {
     type: "string",
     description: "Simulated nodes to spread them over, in blocks of ranks [1]",
     valueHint: "N",
   },
-  session: { type: "string", description: "Name of the session [DSM_SESSION, else a new one]", valueHint: "SESSION" },
-  size: {
-    type: "string",
-    description: `Shared memory, such as 65536, 64KiB, 1GiB [DSM_SIZE, else ${DEFAULT_SIZE_TEXT}]`,
-    valueHint: "BYTES",
-  },
+  session: valueOption("session", { otherwise: "a new one" }),
+  size: valueOption("size", { otherwise: DEFAULT_SIZE_TEXT }),
   ...orderOption,
   ...onLossOption,
   ...elasticOption,
@@ -118,9 +99,8 @@ export default command({
     if (readTlsOff(args)) process.env.DSM_TLS_OFF = "1";
     const chosen = chooseHosts(args, process.env);
     const slots = chosen === null ? undefined : (chosen.processes ?? totalSlots(chosen.hosts));
-    const given = fromEnvironment(args.processes, "DSM_PROCESSES") ?? saved?.processes.toString() ?? slots?.toString();
-    if (given === undefined) throw new UsageError("the number of processes is missing; give -n N");
-    const processes = readProcesses(given);
+    const processes = readSetting("processes", args.processes) ?? saved?.processes ?? slots;
+    if (processes === undefined) throw new UsageError("the number of processes is missing; give -n N");
     const shares = chosen === null ? null : placeRanks(chosen.hosts, processes, args.oversubscribe === true);
     // In an allocation of this machine alone nothing is to be reached.
     const far = shares !== null && !(chosen?.allocated && shares.every(({ host }) => isHere(host)));
@@ -128,15 +108,12 @@ export default command({
     if (nodes < 1 || nodes > processes) {
       throw invalid(`${nodes} nodes for ${processes} processes; give 1 to ${processes} nodes`);
     }
-    const size = fromEnvironment(args.size, "DSM_SIZE") ?? saved?.size.toString() ?? DEFAULT_SIZE_TEXT;
-    readSize(size);
-    const order = fromEnvironment(args.order, "DSM_ORDER");
-    if (order !== undefined) readOrder(order);
-    const onLoss = fromEnvironment(args["on-loss"], "DSM_ON_LOSS");
-    if (onLoss !== undefined) readOnLoss(onLoss);
+    const size = readSetting("size", args.size) ?? saved?.size ?? SETTINGS.size.fallback;
+    const order = readSetting("order", args.order);
+    const onLoss = readSetting("onLoss", args["on-loss"]);
     const elastic = readElastic(args.elastic) || saved?.elastic === true;
     const daemon = readDaemon(args.daemon);
-    const session = readName("session", fromEnvironment(args.session, "DSM_SESSION") ?? `run-${crypto.randomUUID()}`);
+    const session = readSetting("session", args.session) ?? `run-${crypto.randomUUID()}`;
     useLogFormat(args["log-format"], "run", session);
 
     const variables = readVariables(
@@ -146,7 +123,7 @@ export default command({
     const settings: Record<string, string> = {
       DSM_SESSION: session,
       DSM_PROCESSES: String(processes),
-      DSM_SIZE: size,
+      DSM_SIZE: String(size),
       ...(order === undefined ? {} : { DSM_ORDER: order }),
       ...(onLoss === undefined ? {} : { DSM_ON_LOSS: onLoss }),
       ...(elastic ? { DSM_ELASTIC: "1" } : {}),
@@ -161,15 +138,18 @@ export default command({
     if (far) {
       return await runOnHosts({
         ...{ shares, session, words: programArgs, tag: args.tag === true, copy: args.copy === true },
-        environment: { ...travelling(process.env), ...settings, ...variables },
-        ssh: readWords("ssh", fromEnvironment(args.ssh, "DSM_SSH") ?? "ssh"),
+        environment: { ...travellingEnvironment(process.env), ...settings, ...variables },
+        ssh: readWords("ssh", readSetting("ssh", args.ssh) ?? SETTINGS.ssh.fallback),
         interface: args.interface,
-        daemon: fromEnvironment(args.daemon, "DSM_DAEMON") === undefined ? null : daemon.address,
+        daemon: readSetting("daemon", args.daemon) === undefined ? null : daemon.address,
         server:
           restore === undefined
             ? null
             : (host, address, environment) =>
-                restoredServer(restore, { ...options, host, daemon: address }, elastic, false, environment),
+                startRestoredServer({
+                  ...{ file: restore, elastic, autostart: false, environment },
+                  options: { ...options, host, daemon: address },
+                }),
       });
     }
     for (const option of ["hosts", "hostfile", "oversubscribe", "interface", "ssh", "copy"] as const) {
@@ -185,7 +165,10 @@ export default command({
     const server =
       restore === undefined
         ? null
-        : await restoredServer(restore, { ...options, daemon: daemon.address }, elastic, args.autostart);
+        : await startRestoredServer({
+            ...{ file: restore, elastic, autostart: args.autostart !== false },
+            options: { ...options, daemon: daemon.address },
+          });
     const environment: Record<string, string> = {
       ...(process.env as Record<string, string>),
       ...settings,
@@ -196,25 +179,14 @@ export default command({
       ...variables,
     };
     Object.assign(environment, await preloadEnvironment(program, environment));
-    const code = await new Run(program, environment, processes, nodes, args.tag === true).done;
+    const code = await new LocalRun({ program, environment, processes, nodes, tag: args.tag === true }).done;
     if (code !== 0) await removeUnjoined(daemon.address, session);
-    // By now the session has ended, or nobody came to it.
+    // By now the session has ended, or no process has joined it.
     server?.kill();
     await server?.exited;
     return code;
   },
 });
-
-/** Variables that mean this machine, or are handed over in another way. */
-const STAYING = ["TOKEN", "TOKEN_FILE", "BIN", "LIBRARY", "RUN_RECORD", "NODE", "RANK", "SSH", "DAEMON", "AUTOSTART"];
-
-/** The settings of dsm that go along to other hosts. */
-function travelling(environment: Record<string, string | undefined>): Record<string, string> {
-  const kept = Object.entries(environment).filter(
-    ([name, value]) => /^DSM_/.test(name) && value !== undefined && !STAYING.includes(name.slice(4)),
-  );
-  return Object.fromEntries(kept) as Record<string, string>;
-}
 
 function readWords(option: string, text: string): string[] {
   const words = text.trim().split(/\s+/);
@@ -222,148 +194,10 @@ function readWords(option: string, text: string): string[] {
   return words;
 }
 
-/** All processes of one `dsm run`. Each leads a session of its own, so that a signal reaches all it has started. */
-class Run {
-  /** Exit code of the first that failed; 0 if none did. */
-  readonly done: Promise<number>;
-  readonly #ranks: Bun.Subprocess[] = [];
-  /** Those whose end has not been seen yet. */
-  readonly #living = new Set<Bun.Subprocess>();
-  readonly #outputs: Promise<void>[] = [];
-  readonly #records: CrashRecords;
-  readonly #ending = new Ending({
-    send: (signal) => {
-      for (const child of this.#ranks) signalGroup(child.pid, signal);
-    },
-    interruptedMs: END_TIMEOUT_MS,
-    underway: () => endsUnderway(this.#living),
-  });
-
-  constructor(program: Program, environment: Record<string, string>, processes: number, nodes: number, tag: boolean) {
-    this.#ending.passSignals();
-    this.#records = new CrashRecords(processes);
-    this.done = this.#run(program, environment, processes, nodes, tag);
-  }
-
-  async #run(
-    program: Program,
-    environment: Record<string, string>,
-    processes: number,
-    nodes: number,
-    tag: boolean,
-  ): Promise<number> {
-    const output = tag ? new LineOutput(true, () => this.#ending.fail(128 + constants.signals.SIGPIPE)) : null;
-    const endings: Promise<void>[] = [];
-    for (let rank = 0; rank < processes && this.#ending.failure === 0; rank++) {
-      let child: Bun.Subprocess;
-      try {
-        child = Bun.spawn({
-          cmd: program.command,
-          env: {
-            ...environment,
-            DSM_RANK: String(rank),
-            ...this.#records.environment(rank),
-            ...(nodes > 1 ? { DSM_NODE: nodeName(Math.floor((rank * nodes) / processes)) } : {}),
-          },
-          stdin: rank === 0 ? "inherit" : "ignore",
-          stdout: output ? "pipe" : "inherit",
-          stderr: output ? "pipe" : "inherit",
-          detached: true,
-        });
-      } catch (error) {
-        const reason = error instanceof Error ? error.message : String(error);
-        messages.error(`process ${rank} cannot be started: ${reason}`);
-        this.#ending.fail(126);
-        break;
-      }
-      this.#ranks.push(child);
-      this.#living.add(child);
-      if (output) {
-        this.#outputs.push(output.copy(rank, 1, child.stdout as ReadableStream<Uint8Array>));
-        this.#outputs.push(output.copy(rank, 2, child.stderr as ReadableStream<Uint8Array>));
-      }
-      const ended = (): Promise<void> => {
-        this.#living.delete(child);
-        const why = this.#records.isUnseen(rank, child.signalCode) ? UNSEEN : null;
-        return this.#ending.ended(`process ${rank}`, child.exitCode, child.signalCode, why);
-      };
-      endings.push(child.exited.then(ended));
-    }
-    await Promise.all(endings);
-    await this.#endGroups();
-    this.#ending.stop();
-    this.#records.close();
-    if (output) {
-      await Promise.race([Promise.all(this.#outputs), Bun.sleep(OUTPUT_TIMEOUT_MS)]);
-      await output.flush();
-    }
-    return this.#ending.failure;
-  }
-
-  /** Ends what the ranks have left running behind them. Nothing tells when a group is empty, so it is asked. */
-  async #endGroups(): Promise<void> {
-    const alive = (): boolean => anyLives(this.#ranks.map(({ pid }) => pid));
-    if (!alive()) return;
-    this.#ending.end();
-    while (alive()) await Bun.sleep(10);
-  }
-}
-
-function nodeName(index: number): string {
-  const suffix = `-${index}`;
-  return `${hostname().slice(0, NAME_MAX - suffix.length)}${suffix}`;
-}
-
-/** Starts the server of a session that begins with a snapshot, and waits until it is known to the daemon. */
-async function restoredServer(
-  file: string,
-  options: Record<string, string | number>,
-  elastic: boolean,
-  autostart: boolean,
-  environment: Record<string, string> = {},
-): Promise<Bun.Subprocess> {
-  const words = Object.entries(options).map(([option, value]) => `--${option}=${value}`);
-  const server = Bun.spawn({
-    cmd: [
-      ...selfCommand(),
-      "server",
-      `--restore=${file}`,
-      "--report-progress",
-      ...words,
-      ...(elastic ? ["--elastic"] : []),
-      ...(autostart ? [] : ["--no-autostart"]),
-    ],
-    env: { ...inheritedEnvironment(process.env), ...environment },
-    stdio: ["ignore", "pipe", "pipe"],
-    // A signal to our group is passed on to the processes; the server ends behind them.
-    detached: true,
-  });
-  let progress: Progress | undefined;
-  let ready = false;
-  for await (const line of lines(server.stdout)) {
-    const [, done, total] = /^progress (\d+) (\d+)$/.exec(line) ?? [];
-    if (done === undefined) {
-      ready = line.startsWith("dsm server: ");
-      break;
-    }
-    progress ??= startProgress(`reading ${file}`, Number(total));
-    progress.at(Number(done));
-  }
-  progress?.end();
-  if (ready) return server;
-  const reason = (await server.stderr.text())
-    .trim()
-    .split("\n")
-    .at(-1)
-    ?.replace(/^dsm: /, "");
-  await server.exited;
-  throw new DsmError("DSM_SYSTEM", reason || "the server of the restored session did not start");
-}
-
-/** Processes that failed before they joined leave a session nobody will come to. */
+/** Processes that failed before they joined leave a session that no process will join. */
 async function removeUnjoined(address: string, session: string): Promise<void> {
   try {
-    const directory = createDirectory({ address, autostart: false });
+    const directory = daemonClient({ address, autostart: false });
     const detail = await directory.get(session);
     if (detail?.answered && detail.present === 0) await directory.remove(session);
   } catch (error) {

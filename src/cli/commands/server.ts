@@ -9,7 +9,7 @@ import { obtainCredentials } from "../../transport/credentials.ts";
 import { isOwnPeer, tellsPeers } from "../../transport/peer-user.ts";
 import { sharing } from "../../transport/shared-memory.ts";
 import { command } from "../command.ts";
-import { createDirectory } from "../directory.ts";
+import { daemonClient } from "../daemon-client.ts";
 import { readSnapshot } from "../files/snapshot-file.ts";
 import { loadApplyRuns } from "../install/apply-runs.ts";
 import { connectionsMax } from "../settings/descriptors.ts";
@@ -25,14 +25,12 @@ import {
   readDaemon,
   readElastic,
   readName,
-  readOnLoss,
-  readOrder,
   readPort,
-  readProcesses,
-  readSize,
+  readSetting,
   readWhole,
   restoreOption,
   UsageError,
+  valueOption,
 } from "../settings/options.ts";
 import { checkTlsListens, readSecurity, readTls, readTlsFiles, readTlsOff, tlsOptions } from "../settings/security.ts";
 import { logFormatOption, logsJson, messages, print, useLogFormat } from "../terminal/messages.ts";
@@ -42,9 +40,9 @@ import { warnReadable } from "./daemon.ts";
 export default command({
   meta: { name: "server", description: "Run the server of one session (the daemon starts it when it is needed)" },
   args: {
-    session: { type: "string", description: "Name of the session [DSM_SESSION]", valueHint: "SESSION" },
-    processes: { type: "string", description: "Processes the session is for [DSM_PROCESSES]", valueHint: "N" },
-    size: { type: "string", description: "Shared memory, such as 64KiB [DSM_SIZE, else 1MiB]", valueHint: "BYTES" },
+    session: valueOption("session"),
+    processes: valueOption("processes"),
+    size: valueOption("size"),
     ...orderOption,
     ...onLossOption,
     ...elasticOption,
@@ -77,11 +75,11 @@ export default command({
     const saved = restore?.image.config;
     const session = fromEnvironment(args.session, "DSM_SESSION") ?? saved?.name;
     if (session === undefined) throw new UsageError("the session is missing; give --session NAME");
-    const processes = fromEnvironment(args.processes, "DSM_PROCESSES") ?? saved?.processes.toString();
+    const processes = readSetting("processes", args.processes) ?? saved?.processes;
     if (processes === undefined) throw new UsageError("the number of processes is missing; give --processes N");
-    const size = fromEnvironment(args.size, "DSM_SIZE") ?? saved?.size.toString();
-    const order = fromEnvironment(args.order, "DSM_ORDER") ?? saved?.order;
-    const onLoss = fromEnvironment(args["on-loss"], "DSM_ON_LOSS") ?? saved?.onLoss;
+    const size = readSetting("size", args.size) ?? saved?.size;
+    const order = readSetting("order", args.order) ?? saved?.order;
+    const onLoss = readSetting("onLoss", args["on-loss"]) ?? saved?.onLoss;
     const daemon = readDaemon(args.daemon);
     const { instance } = args;
     if (instance !== undefined && !/^[0-9a-f]{16}$/.test(instance)) {
@@ -93,7 +91,7 @@ export default command({
     const byHand = instance === undefined;
     const tls = readTls(readTlsFiles(args), false);
     const tlsOff = readTlsOff(args);
-    const directory = createDirectory({
+    const directory = daemonClient({
       address: daemon.address,
       security: readSecurity(daemon.host, tls, tlsOff),
       autostart: byHand && readAutostart(args.autostart),
@@ -106,10 +104,10 @@ export default command({
     checkTlsListens(credentials.security.tls);
     const server = await startServer({
       session: readName("session", session),
-      processes: readProcesses(processes),
-      ...(size === undefined ? {} : { size: readSize(size) }),
-      ...(order === undefined ? {} : { order: readOrder(order) }),
-      ...(onLoss === undefined ? {} : { onLoss: readOnLoss(onLoss) }),
+      processes,
+      ...(size === undefined ? {} : { size }),
+      ...(order === undefined ? {} : { order }),
+      ...(onLoss === undefined ? {} : { onLoss }),
       host: args.host,
       port: readPort(args.port),
       directory,

@@ -3,7 +3,7 @@ import { formatAddress } from "../../core/base/names.ts";
 import { formatSize } from "../../core/base/size.ts";
 import type { RankStatus, SessionDetail, SessionSummary } from "../../core/messages/daemon-api.ts";
 import { command } from "../command.ts";
-import { createDirectory } from "../directory.ts";
+import { daemonClient } from "../daemon-client.ts";
 import { daemonOption, jsonOption, readDaemon, readName } from "../settings/options.ts";
 import { print, printJson } from "../terminal/messages.ts";
 import { table } from "../terminal/table.ts";
@@ -30,7 +30,7 @@ export default command({
   },
   async run({ args }) {
     const { address } = readDaemon(args.daemon);
-    const directory = createDirectory({ address, autostart: false });
+    const directory = daemonClient({ address, autostart: false });
     if (args.name === undefined) {
       const sessions = await directory.list();
       if (args.json) await printJson({ sessions });

@@ -9,11 +9,11 @@ import { bodyText, ProtocolError } from "../../core/wire/frame.ts";
 import { Kind } from "../../core/wire/kinds.ts";
 import { runLength, runOffset, runSize } from "../../core/wire/runs.ts";
 import { obtainCredentials } from "../../transport/credentials.ts";
+import { openServerConnection } from "../../transport/server-connection.ts";
 import { command } from "../command.ts";
-import { createDirectory } from "../directory.ts";
+import { daemonClient } from "../daemon-client.ts";
 import { isStdout } from "../files/output-file.ts";
 import { SnapshotWriter } from "../files/snapshot-file.ts";
-import { openServerLink } from "../server-link.ts";
 import { daemonOption, jsonOption, readDaemon, readName, UsageError } from "../settings/options.ts";
 import { messages, print, printJson } from "../terminal/messages.ts";
 import { startProgress } from "../terminal/progress.ts";
@@ -48,7 +48,7 @@ export default command({
       throw new UsageError("the snapshot and --json both go to standard output; leave one out", true);
     const { address } = readDaemon(args.daemon);
     const name = readName("session", args.name);
-    const directory = createDirectory({ address, autostart: false });
+    const directory = daemonClient({ address, autostart: false });
     const session = await directory.get(name);
     if (!session) throw new DsmError("DSM_REFUSED", `there is no session "${name}" at ${address}; see "dsm sessions"`);
     const progress = startProgress(`saving ${args.file}`, session.size);
@@ -98,7 +98,7 @@ async function save(
   let writer: SnapshotWriter | undefined;
   let entries = 0;
   const { promise, resolve } = Promise.withResolvers<void>();
-  const link = openServerLink(session, security, Kind.SNAPSHOT, ({ kind, op, body, bytes }) => {
+  const link = openServerConnection(session, security, Kind.SNAPSHOT, ({ kind, op, body, bytes }) => {
     if (kind === Kind.REPLY && writer === undefined) {
       entries = imageOf(bodyText(body, 0, body.length)).seq;
       writer = new SnapshotWriter(path, body);

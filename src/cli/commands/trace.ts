@@ -7,10 +7,10 @@ import { ChromeTrace, readRecords, type TraceEvent } from "../../core/observe/tr
 import { bodyText, ProtocolError } from "../../core/wire/frame.ts";
 import { Kind } from "../../core/wire/kinds.ts";
 import { obtainCredentials } from "../../transport/credentials.ts";
+import { openServerConnection } from "../../transport/server-connection.ts";
 import { command } from "../command.ts";
-import { createDirectory } from "../directory.ts";
+import { daemonClient } from "../daemon-client.ts";
 import { isStdout, OutputFile } from "../files/output-file.ts";
-import { openServerLink } from "../server-link.ts";
 import { daemonOption, invalid, jsonOption, readDaemon, readName, UsageError } from "../settings/options.ts";
 import { messages, print, printJson } from "../terminal/messages.ts";
 
@@ -50,7 +50,7 @@ export default command({
     const ms = readSeconds(args.seconds) * 1000;
     const { address } = readDaemon(args.daemon);
     const name = readName("session", args.name);
-    const directory = createDirectory({ address, autostart: false });
+    const directory = daemonClient({ address, autostart: false });
     const session = await directory.get(name);
     if (!session) throw new DsmError("DSM_REFUSED", `there is no session "${name}" at ${address}; see "dsm sessions"`);
     if (session.direct)
@@ -103,7 +103,7 @@ async function trace(
   /** Called when the server has sent what had happened up to now. */
   let heard = (): void => {};
   const begun = Promise.withResolvers<void>();
-  const link = openServerLink(session, security, Kind.TRACE, ({ kind, aux, body }) => {
+  const link = openServerConnection(session, security, Kind.TRACE, ({ kind, aux, body }) => {
     if (kind === Kind.REPLY && chrome === undefined) {
       info = parseTraceInfo(bodyText(body, 0, body.length));
       chrome = new ChromeTrace(info);

@@ -1,7 +1,7 @@
 import { DsmError } from "../../core/base/errors.ts";
 import { explain, isAnybodyWaiting } from "../../core/observe/why.ts";
 import { command } from "../command.ts";
-import { createDirectory } from "../directory.ts";
+import { daemonClient } from "../daemon-client.ts";
 import { daemonOption, jsonOption, readDaemon, readName } from "../settings/options.ts";
 import { print, printJson } from "../terminal/messages.ts";
 
@@ -31,7 +31,7 @@ export default command({
   async run({ args }) {
     const { address } = readDaemon(args.daemon);
     const name = readName("session", args.name);
-    const session = await createDirectory({ address, autostart: false }).get(name);
+    const session = await daemonClient({ address, autostart: false }).get(name);
     if (!session) throw new DsmError("DSM_REFUSED", `there is no session "${name}" at ${address}; see "dsm sessions"`);
     if (!session.answered) {
       throw new DsmError("DSM_UNREACHABLE", `the server of session "${name}" (process ${session.pid}) does not answer`);

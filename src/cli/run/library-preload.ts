@@ -3,17 +3,11 @@
  * SIGSEGV or replace its handler. A program linked with it has it there anyhow; Python and JavaScript load it too late.
  */
 import { DsmError } from "../../core/base/errors.ts";
+import { flagOption } from "../settings/options.ts";
 import { messages } from "../terminal/messages.ts";
 import type { Program } from "./program.ts";
 
-export const preloadOption = {
-  preload: {
-    type: "boolean",
-    default: true,
-    description: "Load libdsm into the processes before all else, by LD_PRELOAD [DSM_PRELOAD]",
-    negativeDescription: "Leave LD_PRELOAD as it is [DSM_PRELOAD=0]",
-  },
-} as const;
+export const preloadOption = { preload: flagOption("preload") };
 
 /**
  * The variables that preload the library the program will use. Behind what is to be preloaded already, which may have to

@@ -5,7 +5,7 @@ import { promisify } from "node:util";
 /** A longer line is broken here: one without an end must not fill the memory. */
 const LINE_MAX = 64 << 10;
 
-export class LineOutput {
+export class OutputPrefix {
   readonly #tagged: boolean;
   readonly #closed: () => void;
   /** Lines go out one after the other, whoever they come from. */

@@ -13,7 +13,7 @@ const ASKED_END_TIMEOUT_MS = 5_000;
 /** How long a failure waits for the ends that may have caused it. */
 const CAUSE_TIMEOUT_MS = 2_000;
 
-export interface Reach {
+export interface ProcessControl {
   /** Sends it to all processes; may return a promise of their having it. */
   send(signal: NodeJS.Signals): unknown;
   /** How long they may take when somebody has interrupted twice; 0: they are not even interrupted again. */
@@ -31,10 +31,10 @@ export interface Reach {
   killed?(): void;
 }
 
-export class Ending {
+export class ProcessTerminator {
   /** Exit code of the first that failed; 0: none did. */
   failure = 0;
-  readonly #reach: Reach;
+  readonly #reach: ProcessControl;
   readonly #passed = new Set<string>();
   /** One has failed that may have done so because of another one's end. */
   #judging = false;
@@ -42,7 +42,7 @@ export class Ending {
   #kill: ReturnType<typeof setTimeout> | undefined;
   #killDue = Number.POSITIVE_INFINITY;
 
-  constructor(reach: Reach) {
+  constructor(reach: ProcessControl) {
     this.#reach = reach;
   }
 

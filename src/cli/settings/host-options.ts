@@ -11,7 +11,7 @@ import {
   parseNodefile,
   parseSlurm,
 } from "../../core/launch/hosts.ts";
-import { invalid, UsageError } from "./options.ts";
+import { invalid, UsageError, valueOption } from "./options.ts";
 
 export const hostOptions = {
   hosts: {
@@ -31,7 +31,7 @@ export const hostOptions = {
     description: "Address or interface of this machine that all hosts reach [the one the first host sees]",
     valueHint: "ADDRESS",
   },
-  ssh: { type: "string", description: 'ssh with its options [DSM_SSH, else "ssh"]', valueHint: "COMMAND" },
+  ssh: valueOption("ssh"),
   copy: { type: "boolean", description: "Copy the program's file to every host, for this run" },
   env: {
     type: "string",

@@ -1,17 +1,23 @@
-/** Options of the subcommands: checked strictly, and read from DSM_ variables where they are not given. */
+/**
+ * Options of the subcommands: checked strictly, and read from DSM_ variables where they are not given. Those that are
+ * settings are made from core/base/settings.ts, and readSetting() reads them.
+ */
+import { isAbsolute } from "node:path";
 import { parseArgs } from "node:util";
 import type { ArgsDef } from "citty";
-import { checkOrder, ORDERS, type Order } from "../../core/base/consistency.ts";
 import { DsmError } from "../../core/base/errors.ts";
+import { DEFAULT_PORT } from "../../core/base/limits.ts";
+import { checkName, formatAddress, parseAddress } from "../../core/base/names.ts";
 import {
-  DEFAULT_HOST,
-  DEFAULT_PORT,
-  HEARTBEAT_TIMEOUT_MIN_MS,
-  RECONNECT_TIMEOUT_MAX_MS,
-} from "../../core/base/limits.ts";
-import { checkOnLoss, ON_LOSS, type OnLoss } from "../../core/base/loss-policy.ts";
-import { checkName, checkProcesses, formatAddress, parseAddress } from "../../core/base/names.ts";
-import { checkSize, parseSize } from "../../core/base/size.ts";
+  checkSetting,
+  defaultText,
+  SETTINGS,
+  type Setting,
+  type SettingKind,
+  type SettingName,
+  type SettingValue,
+} from "../../core/base/settings.ts";
+import { parseSize } from "../../core/base/size.ts";
 import { nearest } from "../help/suggest.ts";
 
 /** The command line itself is wrong: exit code 2. */
@@ -26,13 +32,46 @@ export class UsageError extends Error {
   }
 }
 
-export const daemonOption = {
-  daemon: {
+/** What a setting's option adds to help where this command differs from the table. */
+interface OptionWords {
+  does?: string;
+  /** What holds when it is left out. */
+  otherwise?: string;
+}
+
+/** The option of a setting that has a value, for a command's arguments. */
+export function valueOption(name: SettingName, words: OptionWords = {}): ValueOption {
+  const { variable, hint, does = "" }: Setting = SETTINGS[name];
+  const otherwise = words.otherwise ?? defaultText(name);
+  return {
     type: "string",
-    description: `Address of the session daemon [DSM_DAEMON, else ${DEFAULT_HOST}:${DEFAULT_PORT}]`,
-    valueHint: "HOST:PORT",
-  },
-} as const satisfies ArgsDef;
+    description: `${words.does ?? does} [${variable}${otherwise === undefined ? "" : `, else ${otherwise}`}]`,
+    valueHint: hint as string,
+  };
+}
+
+interface ValueOption {
+  type: "string";
+  description: string;
+  valueHint: string;
+}
+
+/** The option of a setting that is 0 or 1 as a variable. One that is on by default is shown in its --no- form. */
+export function flagOption(name: SettingName): FlagOption {
+  const { variable, does = "", doesNot, fallback }: Setting = SETTINGS[name];
+  const description = `${does} [${variable}=1]`;
+  if (fallback !== true) return { type: "boolean", description };
+  return { type: "boolean", default: true, description, negativeDescription: `${doesNot} [${variable}=0]` };
+}
+
+interface FlagOption {
+  type: "boolean";
+  default?: boolean;
+  description: string;
+  negativeDescription?: string;
+}
+
+export const daemonOption = { daemon: valueOption("daemon") };
 
 export const jsonOption = {
   json: { type: "boolean", description: "Print JSON" },
@@ -125,35 +164,60 @@ export function fromEnvironment(given: string | undefined, variable: string): st
   return value === "" ? undefined : value;
 }
 
-export function readDaemon(given: string | undefined): { host: string; port: number; address: string } {
-  const text = fromEnvironment(given, "DSM_DAEMON") ?? formatAddress(DEFAULT_HOST, DEFAULT_PORT);
+/**
+ * A setting as the command line has it, else as its variable has it, checked. Undefined: neither has it. Throws
+ * DSM_INVALID, which names the option or the variable.
+ */
+export function readSetting<Name extends SettingName>(
+  name: Name,
+  given?: string | boolean | undefined,
+): SettingValue<Name> | undefined {
+  const { variable, option, kind, fallback }: Setting = SETTINGS[name];
+  // A flag that is on by default comes as true when its option was not given.
+  const isGiven = given !== undefined && !(fallback === true && given === true);
+  const from = isGiven ? `--${option}` : variable;
+  const raw = isGiven ? given : fromEnvironment(undefined, variable);
+  if (raw === undefined) return undefined;
+  const value = typeof raw === "boolean" ? raw : READERS[kind](raw, from);
+  return checked(value, checkSetting(name, value, from)) as SettingValue<Name>;
+}
+
+/** From text to value, by kind. */
+const READERS: Record<SettingKind, (text: string, from: string) => string | number | boolean> = {
+  flag(text, from) {
+    if (text === "0" || text === "1") return text === "1";
+    throw invalid(`${from} is "${text}"; set 0 or 1`);
+  },
+  whole: (text, from) => readWhole(from, text),
+  size: parseSize,
+  address: (text) => addressOf(text).address,
+  path(text, from) {
+    if (isAbsolute(text)) return text;
+    throw invalid(`${from} is "${text}"; give the whole path, from / on`);
+  },
+  name: String,
+  choice: String,
+  text: String,
+};
+
+function addressOf(text: string): { host: string; port: number; address: string } {
   const parsed = parseAddress(text) ?? parseAddress(`${text}:${DEFAULT_PORT}`);
-  if (!parsed) throw invalid(`daemon address "${text}" is not HOST:PORT, such as ${DEFAULT_HOST}:${DEFAULT_PORT}`);
+  if (!parsed) throw invalid(`daemon address "${text}" is not HOST:PORT, such as ${SETTINGS.daemon.fallback}`);
   return { ...parsed, address: formatAddress(parsed.host, parsed.port) };
 }
 
-export const orderOption = {
-  order: {
-    type: "string",
-    description: `How strictly stores are ordered: ${ORDERS.join(", ")} [DSM_ORDER, else sequential]`,
-    valueHint: "ORDER",
-  },
-} as const;
+export function readDaemon(given: string | undefined): { host: string; port: number; address: string } {
+  return addressOf(readSetting("daemon", given) ?? SETTINGS.daemon.fallback);
+}
 
-export const onLossOption = {
-  "on-loss": {
-    type: "string",
-    description: `What happens when a process dies: ${ON_LOSS.join(", ")} [DSM_ON_LOSS, else fail]`,
-    valueHint: "ANSWER",
-  },
-} as const;
+export const orderOption = { order: valueOption("order") };
 
-export const elasticOption = {
-  elastic: { type: "boolean", description: "Processes may join while it runs, leave, and come again [DSM_ELASTIC]" },
-} as const;
+export const onLossOption = { "on-loss": valueOption("onLoss") };
+
+export const elasticOption = { elastic: flagOption("elastic") };
 
 export function readElastic(given: boolean | undefined): boolean {
-  return given ?? process.env.DSM_ELASTIC === "1";
+  return readSetting("elastic", given) ?? SETTINGS.elastic.fallback;
 }
 
 export const restoreOption = {
@@ -164,59 +228,19 @@ export const restoreOption = {
   },
 } as const;
 
-export const autostartOption = {
-  autostart: {
-    type: "boolean",
-    default: true,
-    description: "Start a local daemon if none is running [DSM_AUTOSTART]",
-    negativeDescription: "Never start a daemon [DSM_AUTOSTART=0]",
-  },
-} as const;
+export const autostartOption = { autostart: flagOption("autostart") };
 
 export function readAutostart(given: boolean | undefined): boolean {
-  return given !== false && process.env.DSM_AUTOSTART !== "0";
+  return readSetting("autostart", given) ?? SETTINGS.autostart.fallback;
 }
 
 export function readName(kind: "session" | "node", name: string): string {
   return checked(name, checkName(kind, name));
 }
 
-export function readProcesses(text: string): number {
-  const processes = readWhole("processes", text);
-  return checked(processes, checkProcesses(processes));
-}
-
-export function readSize(text: string): number {
-  const size = parseSize(text);
-  return checked(size, checkSize(size));
-}
-
-export function readOrder(text: string): Order {
-  checked(text, checkOrder(text));
-  return text as Order;
-}
-
-export function readOnLoss(text: string): OnLoss {
-  checked(text, checkOnLoss(text));
-  return text as OnLoss;
-}
-
 export function readPort(text: string): number {
   const port = readWhole("port", text);
   return checked(port, port <= 65535 ? null : `port ${text} does not exist; the last one is 65535`);
-}
-
-export function readReconnectTimeout(text: string): number {
-  const ms = readWhole("DSM_RECONNECT_TIMEOUT_MS", text);
-  const most = RECONNECT_TIMEOUT_MAX_MS;
-  return checked(ms, ms <= most ? null : `DSM_RECONNECT_TIMEOUT_MS ${text} is too long; the longest is ${most}`);
-}
-
-export function readHeartbeatTimeout(text: string): number {
-  const ms = readWhole("DSM_HEARTBEAT_TIMEOUT_MS", text);
-  const [least, most] = [HEARTBEAT_TIMEOUT_MIN_MS, RECONNECT_TIMEOUT_MAX_MS];
-  const good = ms >= least && ms <= most;
-  return checked(ms, good ? null : `DSM_HEARTBEAT_TIMEOUT_MS ${text} is not possible; use ${least} to ${most}`);
 }
 
 export function readWhole(what: string, text: string): number {

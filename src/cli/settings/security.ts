@@ -15,37 +15,29 @@ import {
 } from "node:fs";
 import { homedir } from "node:os";
 import { isAbsolute, join, resolve } from "node:path";
-import type { ArgsDef } from "citty";
 import type { Security, Tls } from "../../core/access/auth.ts";
 import { formatToken, type JoinToken, parseToken } from "../../core/access/token.ts";
 import { DsmError } from "../../core/base/errors.ts";
 import { isLoopback } from "../../core/base/names.ts";
+import { SETTINGS } from "../../core/base/settings.ts";
+import { shortFingerprint } from "../../transport/fingerprint.ts";
 import { besideName } from "../files/temporary.ts";
-import { fromEnvironment, invalid } from "./options.ts";
+import { flagOption, invalid, readSetting, valueOption } from "./options.ts";
 
-export const tlsOffOption = {
-  "tls-off": {
-    type: "boolean",
-    description: "No TLS: others on the way can read and change what is sent [DSM_TLS_OFF=1]",
-  },
-} as const satisfies ArgsDef;
+export const tlsOffOption = { "tls-off": flagOption("tlsOff") };
 
 export const tlsOptions = {
-  "tls-cert": { type: "string", description: "Certificate, as PEM [DSM_TLS_CERT]", valueHint: "FILE" },
-  "tls-key": { type: "string", description: "Its private key, as PEM [DSM_TLS_KEY]", valueHint: "FILE" },
-  "tls-ca": {
-    type: "string",
-    description: "Authority whose certificates are demanded of the others, as PEM [DSM_TLS_CA]",
-    valueHint: "FILE",
-  },
+  "tls-cert": valueOption("tlsCert"),
+  "tls-key": valueOption("tlsKey"),
+  "tls-ca": valueOption("tlsCa"),
   ...tlsOffOption,
-} as const satisfies ArgsDef;
+};
 
 /** Where the TLS files are: absolute paths. */
 export type TlsFiles = { [File in (typeof TLS_FILES)[number]]?: string };
 
 const TLS_FILES = ["cert", "key", "ca"] as const;
-const TLS_VARIABLES = { cert: "DSM_TLS_CERT", key: "DSM_TLS_KEY", ca: "DSM_TLS_CA" } as const;
+const TLS_SETTINGS = { cert: "tlsCert", key: "tlsKey", ca: "tlsCa" } as const;
 const TOKEN_FILE_MAX = 4096;
 const PEM_FILE_MAX = 1 << 20;
 
@@ -55,11 +47,8 @@ type TlsArguments = { [File in keyof TlsFiles as `tls-${File}`]?: string | undef
 
 /** Whether the user has turned TLS off. Throws DSM_INVALID when there are files for it, too. */
 export function readTlsOff(args: TlsArguments = {}): boolean {
-  const variable = fromEnvironment(undefined, "DSM_TLS_OFF");
-  if (variable !== undefined && variable !== "0" && variable !== "1") {
-    throw invalid(`DSM_TLS_OFF is "${variable}"; it must be 0 or 1`);
-  }
-  const off = args["tls-off"] ?? variable === "1";
+  const variable = readSetting("tlsOff");
+  const off = args["tls-off"] ?? variable === true;
   if (off && Object.keys(readTlsFiles(args)).length > 0) {
     throw invalid(
       "TLS is turned off, and there are files for it; leave out --tls-off and DSM_TLS_OFF, or DSM_TLS_CERT, DSM_TLS_KEY and DSM_TLS_CA",
@@ -71,16 +60,14 @@ export function readTlsOff(args: TlsArguments = {}): boolean {
 /** The options' files, or the variables'. Those are read by programs in any folder, so they must be absolute. */
 export function readTlsFiles(args: TlsArguments = {}): TlsFiles {
   const files: TlsFiles = {};
-  for (const [name, variable] of Object.entries(TLS_VARIABLES) as [keyof TlsFiles, string][]) {
+  for (const name of TLS_FILES) {
     const given = args[`tls-${name}`];
     if (given !== undefined) {
       files[name] = resolve(given);
       continue;
     }
-    const path = fromEnvironment(undefined, variable);
-    if (path === undefined) continue;
-    if (!isAbsolute(path)) throw invalid(`${variable} is "${path}"; give the whole path, from / on`);
-    files[name] = path;
+    const path = readSetting(TLS_SETTINGS[name]);
+    if (path !== undefined) files[name] = path;
   }
   return files;
 }
@@ -224,11 +211,6 @@ export function checkFingerprint(token: Pick<Security, "fingerprint">, fingerpri
   );
 }
 
-/** Enough of it to compare by eye. */
-export function shortFingerprint(fingerprint: string): string {
-  return `${fingerprint.slice(0, 16)}…`;
-}
-
 /**
  * Writes a file for this user alone, whole or not at all. "new": of several that do so at once, one makes it, and false
  * says that it was there.
@@ -261,7 +243,7 @@ export function readSecurity(
   tls: Tls | null = readTlsOff() ? null : readTls(readTlsFiles(), false),
   tlsOff = readTlsOff(),
 ): Security {
-  const text = fromEnvironment(undefined, "DSM_TOKEN");
+  const text = readSetting("token");
   if (text !== undefined) {
     const read = parseToken(text);
     if (typeof read === "string") throw invalid(`DSM_TOKEN cannot be used: ${read}`);
@@ -290,9 +272,9 @@ export function securityEnvironment(security: Security, host: string, files: Tls
   const text = tokenText(security);
   if (text !== null && (security.always || !isLoopback(host))) environment.DSM_TOKEN = text;
   if (security.tlsOff === true) environment.DSM_TLS_OFF = "1";
-  for (const [name, variable] of Object.entries(TLS_VARIABLES) as [keyof TlsFiles, string][]) {
+  for (const name of TLS_FILES) {
     const path = files[name];
-    if (path !== undefined) environment[variable] = path;
+    if (path !== undefined) environment[SETTINGS[TLS_SETTINGS[name]].variable] = path;
   }
   return environment;
 }

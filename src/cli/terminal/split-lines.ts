@@ -1,3 +1,8 @@
+/** Lines of what another process writes. */
+
+/** A first line is cut at this many characters. */
+const FIRST_LINE_MAX = 4096;
+
 /** The lines of a stream, as they come. What comes behind the last newline is none. */
 export async function* lines(stream: ReadableStream<Uint8Array>): AsyncGenerator<string> {
   const decoder = new TextDecoder();
@@ -8,4 +13,21 @@ export async function* lines(stream: ReadableStream<Uint8Array>): AsyncGenerator
     rest = whole.pop() as string;
     yield* whole;
   }
+}
+
+/** What comes up to the first end of a line, or to the end. */
+export async function firstLine(stream: ReadableStream<Uint8Array>): Promise<string> {
+  const decoder = new TextDecoder();
+  let text = "";
+  const reader = stream.getReader();
+  try {
+    while (!text.includes("\n") && text.length < FIRST_LINE_MAX) {
+      const { done, value } = await reader.read();
+      if (done) break;
+      text += decoder.decode(value, { stream: true });
+    }
+  } finally {
+    void reader.cancel().catch(() => {});
+  }
+  return text.split("\n")[0] as string;
 }

@@ -32,7 +32,7 @@ export interface Security {
   token: Uint8Array | null;
   /** Whether proofs are demanded at loopback addresses too. */
   always: boolean;
-  /** Null: no TLS, or not yet: see Directory.security(). It changes when a certificate is renewed: read it at each use. */
+  /** Null: no TLS, or not yet: see DaemonApi.security(). It changes when a certificate is renewed: read it at each use. */
   tls: Tls | null;
   /** The authority that the token names, see token.ts; null, or left out: none. */
   fingerprint?: string | null;

@@ -16,5 +16,5 @@ export const onLossOfNumber = (number: number): OnLoss | null => ON_LOSS[number 
 /** The reason why `onLoss` cannot be one, in one line, or null. */
 export function checkOnLoss(onLoss: string): string | null {
   if ((ON_LOSS as readonly string[]).includes(onLoss)) return null;
-  return `"${onLoss}" is no answer to a loss; choose ${ON_LOSS.join(" or ")}`;
+  return `invalid on-loss policy "${onLoss}"; use ${ON_LOSS.join(" or ")}`;
 }

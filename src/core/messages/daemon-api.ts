@@ -260,7 +260,7 @@ export type Problem = v.InferOutput<typeof ProblemSchema>;
  * The daemon as its clients see it. Every call throws DsmError: DSM_UNREACHABLE, DSM_PROTOCOL (something else listens
  * there), DSM_VERSION, DSM_INVALID, DSM_MISMATCH, DSM_REFUSED, DSM_LIMIT.
  */
-export interface Directory {
+export interface DaemonApi {
   /** "host:port" of the daemon. */
   readonly address: string;
   find(request: FindRequest): Promise<SessionAddress>;
@@ -268,7 +268,7 @@ export interface Directory {
    * Where the server of a session is now: still there, or another one that takes over because it is gone. DSM_ENDED: the
    * session is over.
    */
-  succeed(request: SuccessionRequest): Promise<SessionAddress>;
+  findOrStartSuccessor(request: SuccessionRequest): Promise<SessionAddress>;
   /** DSM_ENDED: another server has taken over. */
   register(registration: Registration): Promise<void>;
   /** With a server: it takes itself off. Without: the daemon ends the server. False when it is not there. */

@@ -14,17 +14,18 @@ import { statFields } from "../../../core/launch/process.ts";
 import { Launch, type LaunchFrame } from "../../../core/launch/start-frames.ts";
 import { type NodeOrders, readNodeProblem, readRankEnd } from "../../../core/launch/start-messages.ts";
 import { warnReadable } from "../../commands/daemon.ts";
-import { createDirectory, firstLine } from "../../directory.ts";
+import { daemonClient } from "../../daemon-client.ts";
 import { selfCommand } from "../../install/executable.ts";
 import { interfaceAddress, isHere, localAddresses } from "../../settings/host-options.ts";
 import { invalid } from "../../settings/options.ts";
 import { readSecurity, readTlsOff, tokenText } from "../../settings/security.ts";
 import { messages } from "../../terminal/messages.ts";
 import { type Progress, startProgress } from "../../terminal/progress.ts";
+import { firstLine } from "../../terminal/split-lines.ts";
 import { UNSEEN } from "../crash-records.ts";
-import { LineOutput } from "../output-prefix.ts";
+import { OutputPrefix } from "../output-prefix.ts";
 import { isPath } from "../program.ts";
-import { END_TIMEOUT_MS, Ending } from "../termination.ts";
+import { END_TIMEOUT_MS, ProcessTerminator } from "../termination.ts";
 import { type Binary, NodeLink, ownBinary } from "./ssh-node.ts";
 
 /** How long a host may take to say that all is over there, after its processes were killed or it was told to end. */
@@ -52,7 +53,7 @@ export interface HostsRun {
 
 /** Returns the exit code: of the first rank that failed, 0 if none did. Throws DsmError when it could not begin. */
 export function runOnHosts(run: HostsRun): Promise<number> {
-  return new Conductor(run).run();
+  return new MultiHostRun(run).run();
 }
 
 /** The daemon of one run, and how to reach it. */
@@ -62,18 +63,18 @@ interface Home {
   process: Bun.Subprocess | null;
 }
 
-class Conductor {
+class MultiHostRun {
   readonly #run: HostsRun;
   readonly #links: NodeLink[] = [];
-  readonly #output: LineOutput;
-  readonly #lines = new Map<string, ReturnType<LineOutput["lines"]>>();
+  readonly #output: OutputPrefix;
+  readonly #lines = new Map<string, ReturnType<OutputPrefix["lines"]>>();
   readonly #done = new Set<NodeLink>();
   #home: Home | null = null;
   #begun = false;
   /** A host did not say that all is over there, or nobody takes the output. */
   #gaveUp = false;
   #giveUp: ReturnType<typeof setTimeout> | undefined;
-  readonly #ending = new Ending({
+  readonly #ending = new ProcessTerminator({
     send: (signal) => Promise.all(this.#links.map((link) => link.send(Launch.SIGNAL, 0, signal))),
     interruptedMs: 0,
     underway: () => this.#askEnded(),
@@ -93,7 +94,7 @@ class Conductor {
 
   constructor(run: HostsRun) {
     this.#run = run;
-    this.#output = new LineOutput(run.tag, () => this.#ending.fail(128 + constants.signals.SIGPIPE));
+    this.#output = new OutputPrefix(run.tag, () => this.#ending.fail(128 + constants.signals.SIGPIPE));
   }
 
   async run(): Promise<number> {
@@ -277,7 +278,7 @@ class Conductor {
     );
   }
 
-  #linesOf(rank: number, fd: 1 | 2): ReturnType<LineOutput["lines"]> {
+  #linesOf(rank: number, fd: 1 | 2): ReturnType<OutputPrefix["lines"]> {
     const key = `${rank} ${fd}`;
     const known = this.#lines.get(key);
     if (known !== undefined) return known;
@@ -345,7 +346,7 @@ class Conductor {
     const settings = readSecurity(host);
     const security = known === null || typeof known === "string" ? settings : { ...settings, ...known, always: true };
     try {
-      const directory = createDirectory({ address: home.address, autostart: false, security });
+      const directory = daemonClient({ address: home.address, autostart: false, security });
       const detail = own || this.#ending.failure !== 0 ? await directory.get(this.#run.session) : null;
       // In somebody else's daemon it may be somebody else's session.
       if (detail !== null && (own || (detail.answered && detail.present === 0))) {

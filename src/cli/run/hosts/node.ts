@@ -15,7 +15,7 @@ import {
   readNodeOrders,
   readSignal,
 } from "../../../core/launch/start-messages.ts";
-import { createDirectory } from "../../directory.ts";
+import { daemonClient } from "../../daemon-client.ts";
 import { runtimeFiles } from "../../install/assets.ts";
 import { selfEnvironment } from "../../install/executable.ts";
 import { UsageError } from "../../settings/options.ts";
@@ -130,7 +130,7 @@ class Node {
       token = this.#setEnvironment(variables, orders);
       const { host } = parseAddress(orders.daemon) as { host: string };
       const security = readSecurity(host);
-      await createDirectory({ address: orders.daemon, autostart: false, security }).health();
+      await daemonClient({ address: orders.daemon, autostart: false, security }).health();
       try {
         process.chdir(orders.folder);
       } catch {

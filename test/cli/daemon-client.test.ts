@@ -5,7 +5,7 @@ import { createServer, type Server } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { COMMANDS } from "../../src/cli/commands/commands.ts";
-import { createDirectory } from "../../src/cli/directory.ts";
+import { daemonClient } from "../../src/cli/daemon-client.ts";
 import { DsmError } from "../../src/core/base/errors.ts";
 import { PROTOCOL_VERSION } from "../../src/core/base/limits.ts";
 import type { SessionDetail } from "../../src/core/messages/daemon-api.ts";
@@ -65,7 +65,7 @@ async function errorOf(promise: Promise<unknown>): Promise<DsmError> {
 describe("dsm daemon", () => {
   test("says where it listens, answers, and ends on SIGTERM; sessions go on", async () => {
     const child = await daemon();
-    const directory = createDirectory({ address: place.daemonAddress, autostart: false });
+    const directory = daemonClient({ address: place.daemonAddress, autostart: false });
     await directory.find({ name: "goes-on", processes: 2 });
     const { pid } = (await directory.get("goes-on")) as SessionDetail;
     child.kill("SIGTERM");
@@ -96,14 +96,14 @@ describe("dsm daemon", () => {
 describe("autostart", () => {
   const find = (name: string, notes: string[] = []): Promise<unknown> => {
     const { daemonAddress: address } = place;
-    return createDirectory({ address, autostart: true, note: (text) => notes.push(text) }).find({ name, processes: 1 });
+    return daemonClient({ address, autostart: true, note: (text) => notes.push(text) }).find({ name, processes: 1 });
   };
 
   test("starts a daemon and says so", async () => {
     const notes: string[] = [];
     await find("auto", notes);
     expect(notes).toEqual([expect.stringContaining(`started a session daemon at ${place.daemonAddress}`)]);
-    const health = await createDirectory({ address: place.daemonAddress, autostart: false }).health();
+    const health = await daemonClient({ address: place.daemonAddress, autostart: false }).health();
     expect(health.autostarted).toBe(true);
     await find("more", notes);
     expect(notes).toHaveLength(1);
@@ -113,17 +113,17 @@ describe("autostart", () => {
     const notes: string[] = [];
     await Promise.all(Array.from({ length: 6 }, (_, index) => find(`many-${index}`, notes)));
     expect(notes).toHaveLength(1);
-    const sessions = await createDirectory({ address: place.daemonAddress, autostart: false }).list();
+    const sessions = await daemonClient({ address: place.daemonAddress, autostart: false }).list();
     expect(sessions).toHaveLength(6);
   });
 
   test("does not happen where it is turned off, or at another host", async () => {
-    const off = createDirectory({ address: place.daemonAddress, autostart: false });
+    const off = daemonClient({ address: place.daemonAddress, autostart: false });
     const error = await errorOf(off.find({ name: "a", processes: 1 }));
     expect(error.code).toBe("DSM_UNREACHABLE");
     expect(error.message).toContain(place.daemonAddress);
     expect(error.message).toContain("dsm daemon");
-    const far = createDirectory({ address: "dsm.invalid:4200", autostart: true });
+    const far = daemonClient({ address: "dsm.invalid:4200", autostart: true });
     expect((await errorOf(far.health())).message).toContain("dsm.invalid:4200");
   });
 });
@@ -138,7 +138,7 @@ describe("strangers", () => {
   ] as const) {
     test(what, async () => {
       await stranger(answer);
-      const error = await errorOf(createDirectory({ address: place.daemonAddress, autostart: true }).health());
+      const error = await errorOf(daemonClient({ address: place.daemonAddress, autostart: true }).health());
       expect(error.code).toBe("DSM_PROTOCOL");
       expect(error.message).toContain(`something other than a dsm daemon is listening on ${place.daemonAddress}`);
       expect(error.message).not.toContain("\n");
@@ -159,7 +159,7 @@ describe("strangers", () => {
     const health = { service: "dsm", version: "0.1.0", protocol: PROTOCOL_VERSION, pid: 1, autostarted: false };
 
     /** Answers calls but the first with `body`. */
-    async function liar(body: unknown): Promise<ReturnType<typeof createDirectory>> {
+    async function liar(body: unknown): Promise<ReturnType<typeof daemonClient>> {
       const server = createServer((socket) => {
         socket.on("error", () => {});
         socket.on("data", (request) => {
@@ -171,7 +171,7 @@ describe("strangers", () => {
       });
       servers.push(server);
       await new Promise<void>((resolve) => server.listen(4200, place.host, resolve));
-      return createDirectory({ address: place.daemonAddress, autostart: false });
+      return daemonClient({ address: place.daemonAddress, autostart: false });
     }
 
     test("what is good is taken, and cannot write to a terminal", async () => {
@@ -204,7 +204,7 @@ describe("strangers", () => {
         const request = { name, ...rest } as never;
         for (const call of [
           directory.find({ name: "s" }),
-          directory.succeed(request),
+          directory.findOrStartSuccessor(request),
           directory.list(),
           directory.get("s"),
         ]) {
@@ -217,7 +217,7 @@ describe("strangers", () => {
   test("a daemon of another version", async () => {
     const body = JSON.stringify({ service: "dsm", version: "9.9.9", protocol: 99, pid: 1, autostarted: false });
     await stranger(`HTTP/1.1 200 OK\r\nContent-Length: ${body.length}\r\n\r\n${body}`);
-    const error = await errorOf(createDirectory({ address: place.daemonAddress, autostart: true }).list());
+    const error = await errorOf(daemonClient({ address: place.daemonAddress, autostart: true }).list());
     expect(error.code).toBe("DSM_VERSION");
     expect(error.message).toContain("version 99");
   });
@@ -227,7 +227,7 @@ describe("dsm sessions and dsm remove", () => {
   test("list, show and end", async () => {
     await daemon();
     expect((await place.dsm(["sessions"])).stdout).toBe(`no sessions at ${place.daemonAddress}\n`);
-    const directory = createDirectory({ address: place.daemonAddress, autostart: false });
+    const directory = daemonClient({ address: place.daemonAddress, autostart: false });
     await directory.find({ name: "shown", processes: 3, size: 65536 });
     const list = await place.dsm(["sessions"]);
     expect(list.stdout).toMatch(/^SESSION +PROCESSES +SIZE/);
@@ -259,7 +259,7 @@ describe("dsm server by hand", () => {
     const args = ["server", "--session", "hand", "--processes", "2", "--host", place.host];
     const child = keep(place.spawn(args));
     await until(child.stdout, 'session "hand" is listening on');
-    const directory = createDirectory({ address: place.daemonAddress, autostart: false });
+    const directory = daemonClient({ address: place.daemonAddress, autostart: false });
     expect(await directory.get("hand")).toMatchObject({ pid: child.pid, spawned: false, answered: true });
     const rival = await place.dsm(args);
     expect(rival.code).toBe(1);

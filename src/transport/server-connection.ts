@@ -10,7 +10,7 @@ import { bodyText, ProtocolError } from "../core/wire/frame.ts";
 import { FrameReader } from "../core/wire/frame-reader.ts";
 import { encodeGreeting } from "../core/wire/handshake.ts";
 import { Kind } from "../core/wire/kinds.ts";
-import { greetServer } from "../transport/greet-server.ts";
+import { greetServer } from "./greet-server.ts";
 
 /** A frame as it came; `body` is valid during the call only. */
 export interface ServerFrame {
@@ -21,7 +21,7 @@ export interface ServerFrame {
   bytes: Uint8Array;
 }
 
-export interface ServerLink {
+export interface ServerConnection {
   /** Rejects with a DsmError when nothing more comes: the server refuses, is gone, or says what cannot be. */
   failed: Promise<never>;
   /** Takes no more frames, and hangs up. */
@@ -29,12 +29,12 @@ export interface ServerLink {
 }
 
 /** Greets with a frame of that kind, once the server has proven itself, and hands over what comes of it. */
-export function openServerLink(
+export function openServerConnection(
   session: { name: string; host: string; port: number },
   security: Security,
   kind: Kind,
   take: (frame: ServerFrame) => void,
-): ServerLink {
+): ServerConnection {
   const { name, host, port } = session;
   const { promise: failed, reject } = Promise.withResolvers<never>();
   failed.catch(() => {});

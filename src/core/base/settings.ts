@@ -1,0 +1,248 @@
+/**
+ * Every setting of dsm: its variable, its option, its type, its limits, what holds when it is left out, and what it means.
+ *
+ * Made from this table: options of the commands and how they are read (cli/settings/options.ts), join()'s settings
+ * (client/config.ts), which variables a started process gets (core/launch/environment.ts), the manual's ENVIRONMENT, the
+ * table in src/cli/README.md, and native/src/settings.h for C (scripts/settings.ts). A new setting is a new entry here.
+ */
+import { checkOrder, DEFAULT_ORDER, ORDERS, type Order } from "./consistency.ts";
+import {
+  DEFAULT_HOST,
+  DEFAULT_PORT,
+  DEFAULT_SIZE,
+  HEARTBEAT_TIMEOUT_MIN_MS,
+  HEARTBEAT_TIMEOUT_MS,
+  JOIN_TIMEOUT_MS,
+  PROCESSES_MAX,
+  RECONNECT_TIMEOUT_MAX_MS,
+  RECONNECT_TIMEOUT_MS,
+  SIZE_MAX,
+} from "./limits.ts";
+import { checkOnLoss, DEFAULT_ON_LOSS, ON_LOSS, type OnLoss } from "./loss-policy.ts";
+import { checkName, checkProcesses } from "./names.ts";
+import { checkSize } from "./size.ts";
+
+/** "flag": 0 or 1. "size": bytes, with or without a unit. "path": a whole path. "address": HOST or HOST:PORT. */
+export type SettingKind = "flag" | "whole" | "size" | "name" | "choice" | "address" | "path" | "text";
+
+export interface Setting {
+  variable: `DSM_${string}`;
+  kind: SettingKind;
+  /** What it means, for the manual: without its default, with its unit. */
+  meaning: string;
+  /** Option of the commands that take it, without its dashes. A flag that is on by default has its --no- form. */
+  option?: string;
+  /** What the option's value is called in help; completion goes by it. */
+  hint?: string;
+  /** What the option does, for its help. */
+  does?: string;
+  /** For a flag that is on by default: what its --no- form does. */
+  doesNot?: string;
+  /** Field of the daemon's requests. */
+  json?: string;
+  /** An option of join(), by the name of the entry, and a member of dsm_config. */
+  join?: true;
+  /** Limits of a "whole" or "size". */
+  least?: number;
+  most?: number;
+  choices?: readonly string[];
+  /** What holds when no one sets it. Left out: nothing, or what the session has. */
+  fallback?: string | number | boolean;
+  /** In words, where `fallback` does not say it. */
+  otherwise?: string;
+  /** Whose it is: the user's are inherited by all that is started; a host's do not travel; a process's is dsm's own. */
+  of?: "user" | "host" | "process";
+  /** The reason why a value of that kind cannot be used, or null. */
+  check?: (value: never) => string | null;
+}
+
+const UINT32_MAX = 0xffffffff;
+
+export const SETTINGS = {
+  session: {
+    ...{ variable: "DSM_SESSION", kind: "name", option: "session", hint: "SESSION", json: "name", join: true },
+    does: "Name of the session",
+    meaning: "Name of the session.",
+    check: (name: string) => checkName("session", name),
+  },
+  processes: {
+    ...{ variable: "DSM_PROCESSES", kind: "whole", option: "processes", hint: "N", json: "processes", join: true },
+    ...{ least: 1, most: PROCESSES_MAX },
+    does: "Processes the session is for",
+    meaning: "How many processes the session waits for.",
+    check: checkProcesses,
+  },
+  size: {
+    ...{ variable: "DSM_SIZE", kind: "size", option: "size", hint: "BYTES", json: "size", join: true },
+    ...{ least: 1, most: SIZE_MAX, fallback: DEFAULT_SIZE, otherwise: "1MiB for a new session" },
+    does: "Shared memory, such as 65536, 64KiB, 1GiB",
+    meaning: "Size of the shared memory, such as 65536, 64KiB or 1GiB.",
+    check: checkSize,
+  },
+  order: {
+    ...{ variable: "DSM_ORDER", kind: "choice", option: "order", hint: "ORDER", json: "order", join: true },
+    ...{ choices: ORDERS, fallback: DEFAULT_ORDER, otherwise: `${DEFAULT_ORDER} for a new session` },
+    does: `How strictly stores are ordered: ${ORDERS.join(", ")}`,
+    meaning: `${ORDERS.join(", ")}: how strictly stores are ordered, the same for all processes.`,
+    check: checkOrder,
+  },
+  onLoss: {
+    ...{ variable: "DSM_ON_LOSS", kind: "choice", option: "on-loss", hint: "POLICY", json: "onLoss", join: true },
+    ...{ choices: ON_LOSS, fallback: DEFAULT_ON_LOSS, otherwise: `${DEFAULT_ON_LOSS} for a new session` },
+    does: `What happens when a process dies: ${ON_LOSS.join(", ")}`,
+    meaning: `${ON_LOSS.join(", ")}: what happens when a process dies, the same for all processes.`,
+    check: checkOnLoss,
+  },
+  elastic: {
+    ...{ variable: "DSM_ELASTIC", kind: "flag", option: "elastic", json: "elastic", join: true, fallback: false },
+    does: "Processes may join while it runs, leave, and come again",
+    meaning: "1: processes may join while the session runs; the first process has to ask for it.",
+  },
+  direct: {
+    ...{ variable: "DSM_DIRECT", kind: "flag", join: true, fallback: true },
+    meaning: "0: stores are trapped even if all processes are on one node; one process that sets it is enough.",
+  },
+  node: {
+    ...{ variable: "DSM_NODE", kind: "name", option: "node", hint: "NAME", join: true, of: "host" },
+    otherwise: "the host's name",
+    does: "Name of this node",
+    meaning: "Name of this node; several names make one host several nodes.",
+    check: (name: string) => checkName("node", name),
+  },
+  rank: {
+    ...{ variable: "DSM_RANK", kind: "whole", join: true, of: "host", least: 0, most: PROCESSES_MAX - 1 },
+    meaning: "Wished rank, given if it is free.",
+  },
+  daemon: {
+    ...{ variable: "DSM_DAEMON", kind: "address", option: "daemon", hint: "HOST:PORT", join: true, of: "host" },
+    fallback: `${DEFAULT_HOST}:${DEFAULT_PORT}`,
+    does: "Address of the session daemon",
+    meaning: "Address of the daemon.",
+  },
+  autostart: {
+    ...{ variable: "DSM_AUTOSTART", kind: "flag", option: "autostart", join: true, of: "host", fallback: true },
+    does: "Start a local daemon if none is running",
+    doesNot: "Never start a daemon",
+    meaning: "0: never start a local daemon.",
+  },
+  joinTimeoutMs: {
+    ...{ variable: "DSM_JOIN_TIMEOUT_MS", kind: "whole", join: true, fallback: JOIN_TIMEOUT_MS },
+    ...{ least: 1, most: UINT32_MAX },
+    meaning: "How long to wait for the other processes, in milliseconds.",
+  },
+  reconnectTimeoutMs: {
+    ...{ variable: "DSM_RECONNECT_TIMEOUT_MS", kind: "whole", fallback: RECONNECT_TIMEOUT_MS },
+    ...{ least: 0, most: RECONNECT_TIMEOUT_MAX_MS },
+    meaning: "How long a broken connection to the server may last, in milliseconds. 0: not at all.",
+  },
+  heartbeatTimeoutMs: {
+    ...{ variable: "DSM_HEARTBEAT_TIMEOUT_MS", kind: "whole", fallback: HEARTBEAT_TIMEOUT_MS },
+    ...{ least: HEARTBEAT_TIMEOUT_MIN_MS, most: RECONNECT_TIMEOUT_MAX_MS },
+    meaning: "A connection on which nothing came for this long is broken, in milliseconds.",
+  },
+  token: {
+    ...{ variable: "DSM_TOKEN", kind: "text", of: "user", otherwise: "the token file" },
+    meaning: "The shared token, TOKEN:FINGERPRINT as in the file, instead of that one; demanded on loopback too.",
+  },
+  tokenFile: {
+    ...{ variable: "DSM_TOKEN_FILE", kind: "path", of: "user", otherwise: "~/.config/dsm/token" },
+    meaning: "Whole path of another file with the token.",
+  },
+  tlsCa: {
+    ...{ variable: "DSM_TLS_CA", kind: "path", option: "tls-ca", hint: "FILE", of: "user" },
+    does: "Authority whose certificates are demanded of the others, as PEM",
+    meaning: "Whole path of the authority's certificate, as PEM. With this, certificate and key: TLS everywhere.",
+  },
+  tlsCert: {
+    ...{ variable: "DSM_TLS_CERT", kind: "path", option: "tls-cert", hint: "FILE", of: "user" },
+    does: "Certificate, as PEM",
+    meaning: "Whole path of this host's certificate.",
+  },
+  tlsKey: {
+    ...{ variable: "DSM_TLS_KEY", kind: "path", option: "tls-key", hint: "FILE", of: "user" },
+    does: "Its private key, as PEM",
+    meaning: "Whole path of its private key.",
+  },
+  tlsOff: {
+    ...{ variable: "DSM_TLS_OFF", kind: "flag", option: "tls-off", of: "user", fallback: false },
+    does: "No TLS: others on the way can read and change what is sent",
+    meaning: "1: no TLS, with a daemon that was started with --tls-off.",
+  },
+  ssh: {
+    ...{ variable: "DSM_SSH", kind: "text", option: "ssh", hint: "COMMAND", of: "host", fallback: "ssh" },
+    does: "ssh with its options",
+    meaning: "ssh with its options, for dsm run --hosts.",
+  },
+  preload: {
+    ...{ variable: "DSM_PRELOAD", kind: "flag", option: "preload", fallback: true },
+    does: "Load libdsm into the processes before all else, by LD_PRELOAD",
+    doesNot: "Leave LD_PRELOAD as it is",
+    meaning: "0: dsm run does not load libdsm into its processes by LD_PRELOAD.",
+  },
+  binary: {
+    ...{
+      variable: "DSM_BIN",
+      kind: "path",
+      join: true,
+      of: "host",
+      otherwise: "the package's own, or dsm in the PATH",
+    },
+    meaning: "Path of the dsm program, for programs that cannot find it.",
+  },
+  library: {
+    ...{ variable: "DSM_LIBRARY", kind: "path", of: "host" },
+    meaning: "Path of libdsm.so, for Python and JavaScript programs; dsm run sets it.",
+  },
+  quiet: {
+    ...{ variable: "DSM_QUIET", kind: "flag", fallback: false },
+    meaning: "1: no notes and no advice on stderr, such as that a hole would be faster.",
+  },
+  runRecord: {
+    ...{ variable: "DSM_RUN_RECORD", kind: "text", of: "process" },
+    meaning: "Where a process of dsm run leaves a word about its end; dsm run sets it.",
+  },
+} as const satisfies Record<string, Setting>;
+
+export type SettingName = keyof typeof SETTINGS;
+
+interface ValueOfKind {
+  flag: boolean;
+  whole: number;
+  size: number;
+  name: string;
+  choice: string;
+  address: string;
+  path: string;
+  text: string;
+}
+
+/** What a setting is once it is read: bytes for a size, HOST:PORT for an address. */
+export type SettingValue<Name extends SettingName> = Name extends "order"
+  ? Order
+  : Name extends "onLoss"
+    ? OnLoss
+    : ValueOfKind[(typeof SETTINGS)[Name]["kind"]];
+
+/** The reason why a value cannot be used, in one line, or null. `from`: what the user gave it by, for the line. */
+export function checkSetting(name: SettingName, value: string | number | boolean, from: string): string | null {
+  const { check, kind, least, most }: Setting = SETTINGS[name];
+  if (check !== undefined) return check(value as never);
+  if (kind !== "whole" || least === undefined || most === undefined) return null;
+  const isPossible = (value as number) >= least && (value as number) <= most;
+  return isPossible ? null : `${from} is ${value}; give ${least} to ${most}`;
+}
+
+/** What holds when it is left out, in words; undefined: nothing does. */
+export function defaultText(name: SettingName): string | undefined {
+  const { fallback, otherwise }: Setting = SETTINGS[name];
+  if (otherwise !== undefined || fallback === undefined) return otherwise;
+  return typeof fallback === "boolean" ? String(Number(fallback)) : String(fallback);
+}
+
+/** Its meaning, its limits, and what holds when it is left out. */
+export function settingText(name: SettingName): string {
+  const { meaning, kind, least, most }: Setting = SETTINGS[name];
+  const fallback = kind === "flag" ? undefined : defaultText(name);
+  const limits = kind === "whole" && least !== undefined && most !== undefined ? ` From ${least} to ${most}.` : "";
+  return `${meaning}${limits}${fallback === undefined ? "" : ` Default: ${fallback}.`}`;
+}
