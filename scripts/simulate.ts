@@ -1,10 +1,10 @@
 /**
- * `npm run simulate -- [--kind KIND] [--seed N] [--seeds COUNT]`: the simulations of test/core/simulations.ts. With --seed
+ * `npm run simulate -- [--kind KIND] [--seed N] [--seeds COUNT]`: the simulations of test/simulation/kinds.ts. With --seed
  * that one seed, with everything it does; without, COUNT seeds (as many as in `npm test`) from 0 on, of one kind or of
  * all. Ends with 1 at the first broken promise, with its whole trace.
  */
 import { parseArgs } from "node:util";
-import { SIMULATIONS } from "../test/core/simulations.ts";
+import { SIMULATIONS } from "../test/simulation/kinds.ts";
 import { BuildError, progress, runScript } from "./steps.ts";
 
 function read(args: string[]) {

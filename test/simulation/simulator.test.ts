@@ -10,7 +10,7 @@ import { Kind } from "../../src/core/wire/kinds.ts";
 import { RUN_HEADER_SIZE, runIsMasked, runWords } from "../../src/core/wire/runs.ts";
 import { Violation } from "../support/core-cluster.ts";
 import { viewOf } from "../support/core-frames.ts";
-import { allSeeds, type Counts, expectMore, runSeed, runSeeds } from "./simulations.ts";
+import { allSeeds, type Counts, expectMore, runSeed, runSeeds } from "./kinds.ts";
 import { FLAVOURS, type Flavour, type SimulatorOptions, simulate } from "./simulator.ts";
 
 /** What a simulator that does nothing would not reach, for each seed on average. */
