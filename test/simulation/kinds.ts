@@ -1,7 +1,7 @@
 /** The simulators by name, each with its share of the seeds that `npm test` runs, and how a seed is run again. */
 import { type Trace, TraceTail } from "../support/core-trace.ts";
 import { simulateFailover } from "./failover.ts";
-import { simulate as simulatePipelined } from "./pipelined.ts";
+import { simulate as simulatePipelined } from "./pipelined/simulator.ts";
 import { FLAVOURS, simulate } from "./simulator.ts";
 
 export type Counts = Record<string, number>;

@@ -12,7 +12,7 @@ import { Cluster, processHello, Violation } from "../support/core-cluster.ts";
 import { viewOf } from "../support/core-frames.ts";
 import { emptyRing, RingWriter } from "../support/core-ring-writer.ts";
 import { expectMore, runSeeds } from "./kinds.ts";
-import { type SimulatorOptions, simulate } from "./pipelined.ts";
+import { type SimulatorOptions, simulate } from "./pipelined/simulator.ts";
 
 test("every promise is kept", () => {
   const least = {
