@@ -3,7 +3,7 @@ import { describe, expect, test } from "bun:test";
 import type { ResumeReply, ResumeRequest } from "../../src/core/messages/handshake.ts";
 import { Replica } from "../../src/core/replica/replica.ts";
 import { Kind, StateOp } from "../../src/core/wire/kinds.ts";
-import { type FailoverOptions, simulateFailover } from "./failover.ts";
+import { type FailoverOptions, simulateFailover } from "./failover/simulator.ts";
 import { expectMore, runSeeds } from "./kinds.ts";
 
 test("broken connections and dying servers: every promise is kept", () => {

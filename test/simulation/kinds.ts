@@ -1,6 +1,6 @@
 /** The simulators by name, each with its share of the seeds that `npm test` runs, and how a seed is run again. */
 import { type Trace, TraceTail } from "../support/core-trace.ts";
-import { simulateFailover } from "./failover.ts";
+import { simulateFailover } from "./failover/simulator.ts";
 import { simulate as simulatePipelined } from "./pipelined/simulator.ts";
 import { FLAVOURS, simulate } from "./simulator.ts";
 
