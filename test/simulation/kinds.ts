@@ -45,6 +45,28 @@ export function runSeeds(kind: string): { seeds: number; total: Counts } {
   return { seeds, total };
 }
 
+/** A seed that breaks a promise, and all that it did before. */
+export interface Failure {
+  seed: number;
+  message: string;
+  trace: string[];
+}
+
+/** Of the seeds below `seeds` that break a promise, the one that does it after the fewest lines of trace. */
+export function shortestFailure({ run }: Pick<Simulation, "run">, seeds: number): Failure | null {
+  let shortest: Failure | null = null;
+  for (let seed = 0; seed < seeds; seed += 1) {
+    const trace: string[] = [];
+    try {
+      run(seed, (line) => trace.push(line));
+    } catch (error) {
+      const { message } = error as Error;
+      if (shortest === null || trace.length < shortest.trace.length) shortest = { seed, message, trace };
+    }
+  }
+  return shortest;
+}
+
 /** A simulator that does nothing finds nothing: what the seeds did must be more than this, for each on average. */
 export function expectMore({ seeds, total }: { seeds: number; total: Counts }, least: Counts): void {
   const few = Object.entries(least).filter(([key, each]) => (total[key] ?? 0) <= each * seeds);

@@ -11,6 +11,7 @@ import type { Heat } from "../messages/daemon-api.ts";
 import { At, HEADER_SIZE, SemaphoreAt, SleepAt, StoreAt } from "../wire/at.ts";
 import { bodyText, getUint64 } from "../wire/frame.ts";
 import { Kind } from "../wire/kinds.ts";
+import { requestKey } from "../wire/request-key.ts";
 import { runLength, runSize } from "../wire/runs.ts";
 import { TraceBuffer } from "./trace.ts";
 
@@ -32,8 +33,6 @@ const WAIT_STATES: Partial<Record<number, WaitState>> = {
   [Kind.LOCK]: "lock",
   [Kind.SLEEP]: "sleeping",
 };
-
-const keyOf = (node: number, tag: number): number => node * 2 ** 32 + tag;
 
 export class Activity {
   /** The time, as the shell has said. */
@@ -86,7 +85,7 @@ export class Activity {
     if (tag === this.#ownTag && node === this.#ownNode) {
       this.#answered = true;
     } else if (this.#waits.size > 0) {
-      this.#endWait(keyOf(node, tag));
+      this.#endWait(requestKey(node, tag));
     }
   }
 
@@ -171,7 +170,7 @@ export class Activity {
       const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
       on = bodyText(bytes, at + HEADER_SIZE, view.getUint32(at + SemaphoreAt.nameLength, true));
     }
-    const key = keyOf(this.#ownNode, this.#ownTag);
+    const key = requestKey(this.#ownNode, this.#ownTag);
     this.#waits.set(key, { rank, kind, state, on, since_ms: this.now_ms });
     this.#changed_ms[rank] = this.now_ms;
     this.#trace?.waits(this.now_ms, rank, kind, key, on);

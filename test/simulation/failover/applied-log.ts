@@ -78,7 +78,7 @@ export class AppliedLog {
     }
   }
 
-  /** What is done for one who does not write by itself any more is done beside nobody who does. */
+  /** What is done for a process that does not write by itself any more is done beside none that does. */
   #checkAlone(node: Node, frame: Uint8Array): void {
     const view = viewOf(frame);
     const kind = view.getUint8(At.kind);

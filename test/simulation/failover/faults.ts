@@ -1,5 +1,6 @@
 /** What happens to a session from outside, and what time mends. */
 import { Recovery } from "../../../src/core/sequencer/recovery.ts";
+import type { Sequencer } from "../../../src/core/sequencer/sequencer.ts";
 import type { Server } from "./server.ts";
 import type { World } from "./world.ts";
 
@@ -46,41 +47,55 @@ export function mend(world: World): void {
       killServer(world, server);
     }
     if (server.state === "stopped" && random.oneIn(world.faultsGoOn ? 40 : 4)) server.state = "up";
-    for (const link of [...server.links.values()]) {
-      const quiet = link.silent || server.state === "stopped";
-      if (!quiet || !random.oneIn(8)) continue;
-      if (link.node.link === link) link.node.cut();
-      link.up.end(random.below(100));
-      if (link.silent && server.state === "up") {
-        link.silent = false;
-        server.closed(link.id);
-      }
-    }
+    giveUpQuietLinks(world, server);
     if (server.state !== "up") continue;
     if (server.core instanceof Recovery) {
-      if (random.oneIn(6)) server.core.beat();
-      // The times it waits are long: who lives has come back by then.
-      const { core } = server;
-      const here = world.alive.every(
-        ({ replica, link }) => replica === null || (link?.server === server && core.isWelcomed(link.id)),
-      );
-      if (here && random.oneIn(10)) core.settle();
-      const source = server.links.get(server.source);
-      const handing = source !== undefined && !source.silent && source.node.state === "alive";
-      if (here && !handing && random.oneIn(20)) core.expire();
+      passTime(world, server, server.core);
       continue;
     }
     for (const id of [...server.links.keys()]) if (random.oneIn(10)) server.core.sendHeartbeat(id);
-    for (const [number, name] of [...server.away]) {
-      const node = world.nodes.find((one) => one.name === name);
-      // One that broke off before it was welcomed does not come back as who it was to be.
-      const other = node?.replica === null ? node.link?.server !== server : node?.number !== number;
-      const gone = node?.state !== "alive" || other;
-      // One that was replaced may give up whom it likes when nobody listens to it any more.
-      const alone = server !== world.server && server.links.size === 0;
-      if (!(gone ? random.oneIn(10) : alone && random.oneIn(10))) continue;
-      if (!gone) server.abandoned = true;
-      server.core.evict(number);
+    evictNodes(world, server, server.core);
+  }
+}
+
+function giveUpQuietLinks({ random }: World, server: Server): void {
+  for (const link of [...server.links.values()]) {
+    const quiet = link.silent || server.state === "stopped";
+    if (!quiet || !random.oneIn(8)) continue;
+    if (link.node.link === link) link.node.cut();
+    link.up.end(random.below(100));
+    if (link.silent && server.state === "up") {
+      link.silent = false;
+      server.closed(link.id);
     }
+  }
+}
+
+/** A server that takes over waits long: a node that lives has come back by then. */
+function passTime(world: World, server: Server, recovery: Recovery): void {
+  const { random } = world;
+  if (random.oneIn(6)) recovery.beat();
+  const here = world.alive.every(
+    ({ replica, link }) => replica === null || (link?.server === server && recovery.isWelcomed(link.id)),
+  );
+  if (here && random.oneIn(10)) recovery.settle();
+  const source = server.links.get(server.source);
+  const handing = source !== undefined && !source.silent && source.node.state === "alive";
+  if (here && !handing && random.oneIn(20)) recovery.expire();
+}
+
+/** A server gives up nodes that do not come back. */
+function evictNodes(world: World, server: Server, sequencer: Sequencer): void {
+  const { random } = world;
+  for (const [number, name] of [...server.away]) {
+    const node = world.nodes.find((one) => one.name === name);
+    // A node that broke off before it was welcomed does not come back under the number it was to have.
+    const other = node?.replica === null ? node.link?.server !== server : node?.number !== number;
+    const gone = node?.state !== "alive" || other;
+    // A server that was replaced may give up any node once none is connected to it any more.
+    const alone = server !== world.server && server.links.size === 0;
+    if (!(gone ? random.oneIn(10) : alone && random.oneIn(10))) continue;
+    if (!gone) server.abandoned = true;
+    sequencer.evict(number);
   }
 }

@@ -156,7 +156,7 @@ export class Node {
     this.link = null;
     this.#handing = null;
     this.replica?.interrupted();
-    // src/arbiter/arbiter.ts gives up, too: nobody has joined there.
+    // src/arbiter/arbiter.ts gives up, too: no process has joined there.
     if (this.replica?.ready === false) this.state = "gone";
   }
 
