@@ -1,16 +1,18 @@
 /**
- * `npm run simulate -- [--kind KIND] [--seed N] [--seeds COUNT]`: the simulations of test/core/simulations.ts. With --seed
- * that one seed, with everything it does; without, COUNT seeds (as many as in `npm test`) from 0 on, of one kind or of
- * all. Ends with 1 at the first broken promise, with its whole trace.
+ * `npm run simulate -- [--kind KIND] [--seed N] [--seeds COUNT] [--shortest]`: the simulations of
+ * test/simulation/kinds.ts. With --seed that one seed, with everything it does; without, COUNT seeds (as many as in
+ * `npm test`) from 0 on, of one kind or of all. Ends with 1 at the first broken promise, with its whole trace; with
+ * --shortest it runs all of the seeds and shows the one that breaks a promise after the fewest lines.
  */
 import { parseArgs } from "node:util";
-import { SIMULATIONS } from "../test/core/simulations.ts";
+import { SIMULATIONS, shortestFailure } from "../test/simulation/kinds.ts";
 import { BuildError, progress, runScript } from "./steps.ts";
 
 function read(args: string[]) {
   try {
     const string = { type: "string" } as const;
-    return parseArgs({ args, options: { kind: string, seed: string, seeds: string } }).values;
+    return parseArgs({ args, options: { kind: string, seed: string, seeds: string, shortest: { type: "boolean" } } })
+      .values;
   } catch (error) {
     throw new BuildError((error as Error).message);
   }
@@ -58,7 +60,14 @@ await runScript(async () => {
   for (const kind of kinds) {
     const { seeds, run } = SIMULATIONS[kind] as (typeof SIMULATIONS)[string];
     const count = values.seeds === undefined ? seeds : whole("seeds", values.seeds);
-    for (let seed = 0; seed < count; seed += 1) {
+    if (values.shortest === true) {
+      const failure = shortestFailure({ run }, count);
+      if (failure !== null) {
+        show(kind, failure.seed);
+        throw new BuildError(`seed ${failure.seed} of ${kind} is the shortest of ${count} seeds to break a promise`);
+      }
+    }
+    for (let seed = 0; values.shortest !== true && seed < count; seed += 1) {
       try {
         run(seed);
       } catch {

@@ -4,6 +4,7 @@ import { closeSync, existsSync, lstatSync, openSync, rmSync, symlinkSync, writeF
 import { createMap, removeMap, removeStaleMaps } from "../../src/arbiter/map-file.ts";
 import { PAGE_SIZE } from "../../src/core/base/limits.ts";
 import { type FileLocks, fileLocks } from "../../src/transport/file-lock.ts";
+import { eventually } from "../support/eventually.ts";
 
 const locks = fileLocks as FileLocks;
 const made: string[] = [];
@@ -76,7 +77,7 @@ for (const [where, as] of [
       await owner.exited;
     }
     // The kernel takes a moment to end what was in a namespace.
-    while (locks.lock(openOnce(path)) === false) await Bun.sleep(5);
+    await eventually("the map is unlocked", () => locks.lock(openOnce(path)) !== false);
     closeOnce();
     removeStaleMaps();
     expect(existsSync(path)).toBe(false);

@@ -231,7 +231,7 @@ export class Chaos {
     if (failure !== undefined) throw failure;
   }
 
-  /** One session; the same seed does the same to it, and when in its course is up to the machine. Throws when a promise is broken. */
+  /** One session; what is done to it follows from the seed, how far it is then does not. Throws when a promise is broken. */
   async round(seed: number): Promise<Round> {
     const plan = makePlan(seed);
     try {
@@ -257,7 +257,7 @@ export class Chaos {
     const { nodes } = plan;
     const session = this.#cluster.session();
     this.#proxy.delayMs = [0, 0];
-    this.#proxy.random = new Random(plan.seed);
+    this.#proxy.seed = plan.seed;
     const workers = this.#start(session, plan);
     const state = (): string =>
       workers

@@ -1,5 +1,6 @@
 /** What others see of a process's stores, and when: the order `release`, and direct mode. */
 import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { eventually } from "../support/eventually.ts";
 import { Cluster, type Puppet } from "./cluster.ts";
 
 // They start real processes, on machines that may be busy.
@@ -291,7 +292,7 @@ describe("release", () => {
         wait.toString(),
         index,
       );
-      while (!(await first.run(({ state }) => state.stored as boolean)));
+      await eventually("it has stored", () => first.run(({ state }) => state.stored as boolean));
       await first.run(({ state }) => {
         state.stored = false;
       });

@@ -265,7 +265,7 @@ describe("barriers", () => {
       return session.view(Int32Array)[0];
     });
     const ticks = (): Promise<number> => first.run(({ state }) => state.ticks);
-    while ((await ticks()) < 20);
+    await eventually("the timer goes on", async () => (await ticks()) >= 20);
     expect(await first.codeOf(({ session }) => session.barrier())).toBe("DSM_BUSY");
     expect(await first.codeOf(({ session }) => session.barrierSync())).toBe("DSM_BUSY");
     await second.run(({ session }) => {

@@ -3,6 +3,7 @@ import { afterEach, beforeEach, expect, setDefaultTimeout, test } from "bun:test
 import type { SessionDetail } from "../../src/core/messages/daemon-api.ts";
 import { type Daemon, type DaemonOptions, startDaemon } from "../../src/daemon/daemon.ts";
 import { type Server, startServer } from "../../src/server/server.ts";
+import { eventually } from "../support/eventually.ts";
 import { signedFetch } from "../support/signed-fetch.ts";
 
 setDefaultTimeout(60_000);
@@ -96,14 +97,14 @@ for (const [what, words] of [
       .join(" ")
       .replace("'exec' '-a'", "exec -a");
     const innocent = Bun.spawn(["bash", "-c", quoted], { stdin: "pipe" });
-    // Until bash has become the other program.
-    while (!(await Bun.file(`/proc/${innocent.pid}/cmdline`).text()).includes("victim\0")) await Bun.sleep(5);
+    const commandLine = (): Promise<string> => Bun.file(`/proc/${innocent.pid}/cmdline`).text();
+    await eventually("bash has become the other program", async () => (await commandLine()).includes("victim\0"));
     const place = await server("other", { instance: "00000000000000bb" });
     expect((await send("PUT", "victim", registration(place.port, { pid: innocent.pid }))).status).toBe(201);
     expect((await send("DELETE", "victim")).status).toBe(204);
     // A signal that was sent has had its effect once the process has answered another one.
     process.kill(innocent.pid, "SIGSTOP");
-    while (!/^\d+ \(.*\) [TZX] /.test(await stat(innocent.pid))) await Bun.sleep(5);
+    await eventually("it has stopped or ended", async () => /^\d+ \(.*\) [TZX] /.test(await stat(innocent.pid)));
     expect(await stat(innocent.pid)).toMatch(/\) T /);
     innocent.kill("SIGKILL");
     await innocent.exited;

@@ -103,7 +103,7 @@ test("a publication of which the process dies in the midst is there as a whole o
     const [a, b, c] = await three(["a", "b", "b"], CONTINUE, "4MiB");
     await c.do(`publish 0 ${SIZE} 1`);
     for (let value = 2; value < 60; value += 1) void c.ask(`publish 0 ${SIZE} ${value}`);
-    while ((await a.number("load 1 0")) < 2 + round);
+    await eventually("some are published", async () => (await a.number("load 1 0")) >= 2 + round);
     c.kill("SIGKILL");
     await c.end();
     // The barrier is passed when the order has the loss, and so all there is of the dead.

@@ -7,6 +7,8 @@ import { Random } from "./core-random.ts";
 
 interface Direction {
   to: Socket<Side> | undefined;
+  /** Decides how much later each piece arrives. */
+  random: Random;
   /** What is under way, and when it may arrive. */
   waiting: { bytes: Uint8Array; due: number }[];
   ended: boolean;
@@ -27,8 +29,9 @@ export class NodeProxy {
   readonly #sockets = new Set<Socket<Side>>();
   /** Every piece arrives so much later, at least and at most, */
   delayMs: readonly [number, number] = [0, 0];
-  /** which this decides. */
-  random = new Random(0);
+  #seed = 0;
+  /** Connections since the seed was set. */
+  #seeded = 0;
   #connections = 0;
 
   constructor(daemonAddress: string) {
@@ -44,6 +47,12 @@ export class NodeProxy {
   /** What the node's processes have as DSM_DAEMON. */
   get address(): string {
     return `127.0.0.1:${this.#http.port}`;
+  }
+
+  /** From here on the delays of the nth connection follow from this and from n. */
+  set seed(seed: number) {
+    this.#seed = seed;
+    this.#seeded = 0;
   }
 
   /** Connections to servers that were made through it so far. */
@@ -90,7 +99,7 @@ export class NodeProxy {
       if (socket.data.silent) return;
       const [least, most] = this.delayMs;
       const { out } = socket.data;
-      const due = performance.now() + least + this.random.between(least, most);
+      const due = performance.now() + out.random.between(least, most);
       out.waiting.push({ bytes: new Uint8Array(chunk), due });
       void this.#move(out);
     },
@@ -106,8 +115,12 @@ export class NodeProxy {
 
   async #accept(socket: Socket<Side>, port: number): Promise<void> {
     this.#connections += 1;
-    const direction = (): Direction => ({ to: undefined, waiting: [], ended: false, moving: false });
-    const [up, down] = [direction(), direction()];
+    this.#seeded += 1;
+    const direction = (which: number): Direction => ({
+      ...{ to: undefined, waiting: [], ended: false, moving: false },
+      random: new Random(this.#seed * 2 ** 32 + 2 * this.#seeded + which),
+    });
+    const [up, down] = [direction(0), direction(1)];
     socket.data = { out: up, silent: false };
     down.to = socket;
     this.#sockets.add(socket);

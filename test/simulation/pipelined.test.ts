@@ -11,8 +11,8 @@ import { RING_SIZE } from "../../src/core/wire/ring-layout.ts";
 import { Cluster, processHello, Violation } from "../support/core-cluster.ts";
 import { viewOf } from "../support/core-frames.ts";
 import { emptyRing, RingWriter } from "../support/core-ring-writer.ts";
-import { type SimulatorOptions, simulate } from "./pipelined-simulator.ts";
-import { expectMore, runSeeds } from "./simulations.ts";
+import { expectMore, runSeeds } from "./kinds.ts";
+import { type SimulatorOptions, simulate } from "./pipelined/simulator.ts";
 
 test("every promise is kept", () => {
   const least = {

@@ -1,7 +1,7 @@
 /** The simulators by name, each with its share of the seeds that `npm test` runs, and how a seed is run again. */
 import { type Trace, TraceTail } from "../support/core-trace.ts";
-import { simulateFailover } from "./failover.ts";
-import { simulate as simulatePipelined } from "./pipelined-simulator.ts";
+import { simulateFailover } from "./failover/simulator.ts";
+import { simulate as simulatePipelined } from "./pipelined/simulator.ts";
 import { FLAVOURS, simulate } from "./simulator.ts";
 
 export type Counts = Record<string, number>;
@@ -43,6 +43,28 @@ export function runSeeds(kind: string): { seeds: number; total: Counts } {
     for (const [key, count] of Object.entries(runSeed(kind, seed))) total[key] = (total[key] ?? 0) + count;
   }
   return { seeds, total };
+}
+
+/** A seed that breaks a promise, and all that it did before. */
+export interface Failure {
+  seed: number;
+  message: string;
+  trace: string[];
+}
+
+/** Of the seeds below `seeds` that break a promise, the one that does it after the fewest lines of trace. */
+export function shortestFailure({ run }: Pick<Simulation, "run">, seeds: number): Failure | null {
+  let shortest: Failure | null = null;
+  for (let seed = 0; seed < seeds; seed += 1) {
+    const trace: string[] = [];
+    try {
+      run(seed, (line) => trace.push(line));
+    } catch (error) {
+      const { message } = error as Error;
+      if (shortest === null || trace.length < shortest.trace.length) shortest = { seed, message, trace };
+    }
+  }
+  return shortest;
 }
 
 /** A simulator that does nothing finds nothing: what the seeds did must be more than this, for each on average. */

@@ -10,7 +10,7 @@ import { Kind } from "../../src/core/wire/kinds.ts";
 import { RUN_HEADER_SIZE, runIsMasked, runWords } from "../../src/core/wire/runs.ts";
 import { Violation } from "../support/core-cluster.ts";
 import { viewOf } from "../support/core-frames.ts";
-import { allSeeds, type Counts, expectMore, runSeed, runSeeds } from "./simulations.ts";
+import { allSeeds, type Counts, expectMore, runSeed, runSeeds, shortestFailure } from "./kinds.ts";
 import { FLAVOURS, type Flavour, type SimulatorOptions, simulate } from "./simulator.ts";
 
 /** What a simulator that does nothing would not reach, for each seed on average. */
@@ -45,6 +45,23 @@ test("a seed that fails says how to run it again, and what it did last", () => {
   const failure = (): unknown => runSeed("locks", 7, { seeds: 1, run });
   expect(failure).toThrow(/^seed 7 of locks: .*; all of its trace: npm run simulate -- --kind locks --seed 7\n/);
   expect(failure).toThrow(/\nthe server orders LEAVE /);
+});
+
+test("of the seeds that fail the shortest is found, with its trace", () => {
+  const silent = answersThat(() => {});
+  const run = (seed: number, trace?: (line: string) => void): Counts => ({
+    ...simulate(seed, { ...silent, ...(trace && { trace }) }),
+  });
+  const lengths = Array.from({ length: 12 }, (_, seed) => {
+    const lines: string[] = [];
+    expect(() => run(seed, (line) => lines.push(line))).toThrow(Violation);
+    return lines.length;
+  });
+  const failure = shortestFailure({ run }, 12);
+  expect(failure?.trace.length).toBe(Math.min(...lengths));
+  expect(failure?.seed).toBe(lengths.indexOf(Math.min(...lengths)));
+  expect(failure?.message).not.toBe("");
+  expect(shortestFailure({ run: () => ({}) }, 3)).toBeNull();
 });
 
 test("npm test runs at least 10,000 seeds", () => expect(allSeeds()).toBeGreaterThanOrEqual(10_000));

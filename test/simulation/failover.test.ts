@@ -3,8 +3,8 @@ import { describe, expect, test } from "bun:test";
 import type { ResumeReply, ResumeRequest } from "../../src/core/messages/handshake.ts";
 import { Replica } from "../../src/core/replica/replica.ts";
 import { Kind, StateOp } from "../../src/core/wire/kinds.ts";
-import { type FailoverOptions, simulateFailover } from "./failover.ts";
-import { expectMore, runSeeds } from "./simulations.ts";
+import { type FailoverOptions, simulateFailover } from "./failover/simulator.ts";
+import { expectMore, runSeeds } from "./kinds.ts";
 
 test("broken connections and dying servers: every promise is kept", () => {
   const least = { entries: 15, resumed: 2, epochs: 2, direct: 0.1, lost: 0.1, replaced: 0.001, pictures: 0.1 };

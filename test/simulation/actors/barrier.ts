@@ -1,0 +1,29 @@
+/** A thread enters the barrier for its process; BUSY: another thread of the process is in it. */
+import { Status } from "../../../src/core/base/errors.ts";
+import { Kind } from "../../../src/core/wire/kinds.ts";
+import { passBarrier } from "../checks/barriers.ts";
+import { ask } from "../conversation.ts";
+import type { Thread } from "../process.ts";
+import type { World } from "../world.ts";
+
+/** States in which a process has not entered the barrier that others wait in. */
+const MISSING = ["running", "semaphore", "lock", "sleeping"];
+
+export function barrier(world: World, thread: Thread): void {
+  const { process } = thread;
+  const { order, processes } = world;
+  process.barriersEntered += 1;
+  ask(
+    world,
+    thread,
+    { kind: Kind.BARRIER },
+    {
+      ...{ what: "barrier", statuses: [Status.BUSY], endsByLoss: true, cancelable: true },
+      answered: ({ status }) => {
+        if (status === Status.BUSY || status === Status.TIMEOUT) process.barriersEntered -= 1;
+        if (status === Status.OK) passBarrier(process, processes);
+      },
+      waits: () => !order.lost && order.session.report().some(({ state }) => MISSING.includes(state)),
+    },
+  );
+}

@@ -1,0 +1,214 @@
+/** The world of a session whose connections break and whose servers die: servers, nodes, processes and the pipes between. */
+import type { SessionConfig } from "../../../src/core/messages/session-state.ts";
+import type { Replica } from "../../../src/core/replica/replica.ts";
+import type { Sequencer } from "../../../src/core/sequencer/sequencer.ts";
+import type { Frame } from "../../../src/core/wire/frame.ts";
+import { Pipe } from "../../support/core-cluster.ts";
+import type { Random } from "../../support/core-random.ts";
+import type { Trace } from "../../support/core-trace.ts";
+import { AppliedLog } from "./applied-log.ts";
+import type { Node } from "./node.ts";
+import type { Server } from "./server.ts";
+
+export const SIZE = 8192;
+/** Where additions go; all else is stored elsewhere. */
+export const COUNTER = 0;
+
+export interface FailoverReport {
+  entries: number;
+  answers: number;
+  /** Connections that came back, and servers that took over. */
+  resumed: number;
+  epochs: number;
+  direct: number;
+  /** Nodes that died or were given up. */
+  lost: number;
+  /** Servers that met a node that had promised to follow another. */
+  replaced: number;
+  /** Nodes that came with a picture of the memory. */
+  pictures: number;
+  /** Sessions that changed over from direct mode, and copies of the memory that were begun for that. */
+  changed: number;
+  copies: number;
+}
+
+export interface FailoverOptions {
+  makeReplica?: (...args: ConstructorParameters<typeof Replica>) => Replica;
+  makeSequencer?: (...args: ConstructorParameters<typeof Sequencer>) => Sequencer;
+  /** Is told of every step. */
+  trace?: Trace;
+}
+
+/** A connection of a node to a server. */
+export interface Link {
+  id: number;
+  server: Server;
+  node: Node;
+  up: Pipe;
+  down: Pipe;
+  /** Nothing arrives any more, and neither end is told. */
+  silent: boolean;
+  welcomed: boolean;
+}
+
+/** What an actor says of its request. */
+export interface Wanted {
+  /** As messages call it. */
+  what: string;
+  /** It ends with LOST when the session fails because a node was lost. */
+  endsByLoss?: boolean;
+  /** The number by which a write is known in the order. */
+  id?: number;
+  /** It is answered with OK. */
+  answered?(view: DataView): void;
+}
+
+export interface Request extends Wanted {
+  tag: number;
+  /** Parts of a publication that are still to be sent. */
+  parts: Frame[];
+}
+
+export interface Process {
+  node: Node;
+  channel: number;
+  state: "joining" | "running" | "left" | "lost";
+  rank: number;
+  /** It writes to the memory by itself; it has yet to say that it waits to be told to stop; it was told. */
+  writes: boolean;
+  unheard: boolean;
+  told: boolean;
+  request: Request | null;
+  nextTag: number;
+  /** Ids of what it was told to be done, in its order. */
+  done: number[];
+}
+
+/** What a seed makes happen. */
+export interface Plan {
+  elastic: boolean;
+  nodes: number;
+  /** Processes on each node. */
+  perNode: number;
+  breaks: boolean;
+  deaths: boolean;
+  stops: boolean;
+  losses: boolean;
+}
+
+/** Draws what a seed makes happen, and how many nodes come while the session runs. */
+export function makePlan(random: Random): { plan: Plan; late: number } {
+  const elastic = random.oneIn(4);
+  const late = elastic ? random.between(1, 3) : 0;
+  const plan = {
+    elastic,
+    nodes: random.between(1, elastic ? 2 : 3),
+    perNode: random.between(1, 2),
+    breaks: !random.oneIn(4),
+    deaths: !random.oneIn(3),
+    stops: random.oneIn(3),
+    losses: random.oneIn(4),
+  };
+  return { plan, late };
+}
+
+export class World {
+  readonly random: Random;
+  readonly options: FailoverOptions;
+  readonly plan: Plan;
+  config: SessionConfig;
+  readonly report: FailoverReport = {
+    ...{ entries: 0, answers: 0, resumed: 0, epochs: 1, direct: 0, lost: 0, replaced: 0, pictures: 0 },
+    ...{ changed: 0, copies: 0 },
+  };
+  readonly nodes: Node[] = [];
+  readonly servers: Server[] = [];
+  readonly processes: Process[] = [];
+  pipes: Pipe[] = [];
+  readonly log: AppliedLog;
+  /** Who holds the mutex. */
+  holder: Process | null = null;
+  /** The number of the next write. */
+  nextId = 1;
+  faultsGoOn = true;
+
+  constructor(random: Random, plan: Plan, options: FailoverOptions) {
+    this.random = random;
+    this.options = options;
+    this.plan = plan;
+    this.config = {
+      ...{ name: "simulated", instance: "0123456789abcdef", processes: plan.nodes * plan.perNode, size: SIZE },
+      ...{ base: 0x2000_0000_0000, order: "sequential", onLoss: "fail", elastic: plan.elastic },
+    };
+    this.log = new AppliedLog(this);
+  }
+
+  say(line: string): void {
+    this.options.trace?.(line);
+  }
+
+  /** The newest server. */
+  get server(): Server {
+    return this.servers.at(-1) as Server;
+  }
+
+  get alive(): Node[] {
+    return this.nodes.filter(({ state }) => state === "alive");
+  }
+
+  get links(): Link[] {
+    return this.servers.flatMap(({ links }) => [...links.values()]);
+  }
+
+  pipe(name: string, receive: (chunk: Uint8Array) => void, closed: () => void): Pipe {
+    const pipe = new Pipe(name, receive, closed, this.options.trace);
+    this.pipes.push(pipe);
+    return pipe;
+  }
+
+  /** Whether bytes move there now. */
+  flows(pipe: Pipe): boolean {
+    for (const { links, state } of this.servers) {
+      for (const { up, down, silent } of links.values()) {
+        if (silent && (pipe === up || pipe === down)) return false;
+        if (pipe === up && state !== "up") return false;
+      }
+    }
+    return pipe.busy;
+  }
+
+  /** Moves some bytes on some connection. False when nothing is under way. */
+  deliver(): boolean {
+    const flowing = this.pipes.filter((pipe) => this.flows(pipe));
+    if (flowing.length === 0) return false;
+    const limit = this.random.pick([1, 40, 48, 100, 1000, Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY]);
+    this.random.pick(flowing).deliver(limit);
+    this.pipes = this.pipes.filter(({ open }) => open);
+    return true;
+  }
+
+  /** The node is lost with its processes. */
+  lose(node: Node, how: "dead" | "refused"): void {
+    this.say(`${node.name} is ${how}`);
+    node.state = how;
+    this.report.lost += 1;
+    for (const process of node.processes) if (process.state !== "left") process.state = "lost";
+    if (this.holder?.node === node) this.holder = null;
+    const { link } = node;
+    node.link = null;
+    link?.up.end(this.random.below(100));
+  }
+
+  /**
+   * A node that is new does not wait for a server so long that another takes over, and does not turn to it when it has
+   * just been told of another.
+   */
+  leaveOldServers(newest: Server): void {
+    for (const node of this.alive) {
+      const { link } = node;
+      if (node.replica !== null || link === null || link.server === newest) continue;
+      link.up.end();
+      node.cut();
+    }
+  }
+}

@@ -1,0 +1,66 @@
+/** What happens to a session from outside, as data: how likely each is, and what it does. */
+import { encodeGreeting } from "../../src/core/wire/handshake.ts";
+import { Kind } from "../../src/core/wire/kinds.ts";
+import type { Pipe } from "../support/core-cluster.ts";
+import type { World } from "./world.ts";
+
+interface Fault {
+  name: string;
+  /** Once in so many acts; null: never in this session. */
+  oneIn(world: World): number | null;
+  strike(world: World): void;
+}
+
+export const FAULTS: readonly Fault[] = [
+  { name: "a stranger connects", oneIn: ({ plan }) => (plan.strangers ? 60 : null), strike: connectStranger },
+  { name: "a process or a node dies", oneIn: ({ plan }) => (plan.losses ? 300 : null), strike: loseOne },
+  { name: "a node comes", oneIn: ({ plan }) => plan.nodeOneIn, strike: (world) => world.addNode() },
+  { name: "a process that has left ends", oneIn: () => 20, strike: exitOne },
+];
+
+export function strikeFaults(world: World): void {
+  for (const { oneIn, strike } of FAULTS) {
+    const times = oneIn(world);
+    if (times !== null && world.random.oneIn(times)) strike(world);
+  }
+}
+
+function loseOne(world: World): void {
+  const { random } = world;
+  const nodes = world.nodesUp();
+  if (random.oneIn(5) && nodes.length > 1) {
+    random.pick(nodes).lose(random.below(200));
+    return;
+  }
+  const alive = world.processes.filter(({ state }) => state !== "dead" && state !== "left" && state !== "refused");
+  if (alive.length > 0) world.die(random.pick(alive));
+}
+
+/** Its connections end with it. */
+function exitOne({ processes }: World): void {
+  const left = processes.find(({ state, threads }) => state === "left" && threads.some(({ open }) => open));
+  for (const thread of left?.threads ?? []) {
+    thread.open = false;
+    thread.channel.up.end();
+  }
+}
+
+/** It says anything, to an arbiter or to the server. */
+function connectStranger(world: World): void {
+  const { random, order, cluster } = world;
+  const garbage = random.bytes(random.between(4, 120));
+  if (random.oneIn(2)) garbage.set(encodeGreeting(Kind.HELLO, new Uint8Array(0)).subarray(0, garbage.length));
+  const nodes = world.nodesUp();
+  const deaf = (): void => {};
+  let up: Pipe;
+  if (nodes.length > 0 && random.oneIn(2)) {
+    const node = random.pick(nodes);
+    const channel = node.connect("stranger", deaf, deaf);
+    order.forget(node.number, channel.index);
+    up = channel.up;
+  } else {
+    up = cluster.link("stranger", deaf, deaf);
+  }
+  up.push(garbage);
+  up.end();
+}

@@ -1,0 +1,98 @@
+/** Locks: who owns each, and who waits for it, in the order in which they came. */
+import { Status } from "../../../src/core/base/errors.ts";
+import { Kind } from "../../../src/core/wire/kinds.ts";
+import type { Judged, Oracle, Say } from "./oracle.ts";
+
+export const LOCKS = ["red", "blue"];
+
+interface Lock {
+  name: string;
+  /** -1: it is free. */
+  owner: number;
+  /** Its owner went with it, and no owner since has said that all is well again. */
+  died: boolean;
+  queue: { at: number; rank: number }[];
+}
+
+const freeLocks = (): Lock[] => LOCKS.map((name) => ({ name, owner: -1, died: false, queue: [] }));
+
+export class Locks implements Oracle {
+  #locks = freeLocks();
+
+  /** The rank that has the lock, or -1. */
+  ownerOf(name: string): number {
+    return this.#locks.find((lock) => lock.name === name)?.owner ?? -1;
+  }
+
+  /** Whether the request waits for a lock that another process has. */
+  queues(request: number): boolean {
+    return this.#locks.some(({ owner, queue }) => owner >= 0 && queue.some(({ at }) => at === request));
+  }
+
+  judge(entry: Judged, say: Say): null {
+    const { kind, at, rank } = entry;
+    if (kind === Kind.LOCK) this.#lock(entry, say);
+    if (kind === Kind.UNLOCK) this.#unlock(entry, say);
+    if (kind === Kind.SEM_CANCEL) this.#end((waiter) => waiter.at === at, Status.TIMEOUT, say);
+    if (kind === Kind.LEAVE && entry.ends) this.#end((waiter) => waiter.rank === rank, Status.LEFT, say);
+    return null;
+  }
+
+  #named(name: string): Lock {
+    return this.#locks.find((lock) => lock.name === name) as Lock;
+  }
+
+  #lock({ at, rank, op, name, hasLeft, isLost }: Judged, say: Say): void {
+    const lock = this.#named(name);
+    if (hasLeft) say(at, Status.LEFT);
+    else if (isLost) say(at, Status.LOST);
+    else if (lock.owner === rank || lock.queue.some((waiter) => waiter.rank === rank)) say(at, Status.BUSY);
+    else if (lock.owner >= 0 && op === 1) say(at, Status.AGAIN);
+    else {
+      lock.queue.push({ at, rank });
+      if (lock.owner < 0) this.#passOn(lock, say);
+    }
+  }
+
+  #unlock({ at, rank, op, name, hasLeft }: Judged, say: Say): void {
+    const lock = this.#named(name);
+    if (hasLeft) {
+      say(at, Status.LEFT);
+    } else if (lock.owner !== rank) {
+      say(at, Status.NOT_OWNER);
+    } else {
+      lock.died &&= op === 1;
+      this.#passOn(lock, say);
+      say(at, Status.OK);
+    }
+  }
+
+  #passOn(lock: Lock, say: Say): void {
+    const next = lock.queue.shift();
+    lock.owner = next?.rank ?? -1;
+    if (next !== undefined) say(next.at, lock.died ? Status.OWNER_DIED : Status.OK);
+  }
+
+  #end(isMeant: (waiter: Lock["queue"][number]) => boolean, status: Status, say: Say): void {
+    for (const lock of this.#locks) {
+      for (const waiter of lock.queue) if (isMeant(waiter)) say(waiter.at, status);
+      lock.queue = lock.queue.filter((waiter) => !isMeant(waiter));
+    }
+  }
+
+  sessionLost(say: Say): void {
+    this.#end(() => true, Status.LOST, say);
+  }
+
+  processGone(rank: number, say: Say): void {
+    for (const lock of this.#locks) {
+      if (lock.owner !== rank) continue;
+      lock.died = true;
+      this.#passOn(lock, say);
+    }
+  }
+
+  reset(): void {
+    this.#locks = freeLocks();
+  }
+}
