@@ -166,7 +166,9 @@ export class EntryApplier {
     // Of an elastic session nodes that are ahead of us may have members that we do not know of.
     const isJoining = phase === "joining" || config.elastic === true;
     const about = { instance: config.instance, seq, nodes, isJoining };
-    return this.#of.position.resumeRequest(about, this.#of.entries.confirmed, hasProcesses || !direct);
+    // When a session has ended nobody needs what the processes of a direct one stored.
+    const hasAllStores = hasProcesses || !direct || phase === "ended";
+    return this.#of.position.resumeRequest(about, this.#of.entries.confirmed, hasAllStores);
   }
 
   /**

@@ -49,7 +49,7 @@ export class LogPosition {
   resumeRequest(
     session: { instance: string; seq: number; nodes: number[]; isJoining: boolean },
     confirmed: number,
-    hasOthersMap: boolean,
+    hasAllStores: boolean,
   ): ResumeRequest {
     const { instance, seq, nodes, isJoining } = session;
     return {
@@ -59,7 +59,7 @@ export class LogPosition {
       applied: seq,
       epoch: this.#epochStarts.findLastIndex((start) => start < seq) + 1 || 1,
       promised: this.#promised,
-      whole: this.hasFullMap && hasOthersMap && this.retained.last === seq,
+      whole: this.hasFullMap && hasAllStores && this.retained.last === seq,
       nodes,
       joining: isJoining,
     };
