@@ -91,9 +91,7 @@ const figure = (value: number, unit: string): string =>
 
 const bound = ({ of, at, bound }: Limit, unit: string): string => {
   const sign = at === "most" ? "≤" : "≥";
-  return of === "floor"
-    ? `${sign} ${Number(bound.toPrecision(3))} ×`
-    : `${sign} ${bound.toLocaleString("en")} ${unit}`;
+  return of === "floor" ? `${sign} ${Number(bound.toPrecision(3))} ×` : `${sign} ${bound.toLocaleString("en")} ${unit}`;
 };
 
 /** The cells of a row, for the terminal and the documents. */
