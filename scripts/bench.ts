@@ -4,7 +4,7 @@
  *
  *   npm run bench -- NAME...     only these rows
  *   npm run bench -- --json      prints what dist/bench.json gets, instead of the table
- *   npm run bench -- --readme    also writes the table into README.md
+ *   npm run bench -- --readme    also writes the tables into examples/reference/performance.md and README.md
  *   npm run bench -- --quick     tiny counts: only shows that everything works; nothing is judged or written
  *
  * Wants a machine that does nothing else.
@@ -29,6 +29,7 @@ import { capture, pipelined } from "./bench/capture.ts";
 import { hops } from "./bench/hops.ts";
 import { local } from "./bench/local.ts";
 import { ordering } from "./bench/ordering.ts";
+import { type Cells, writePages } from "./bench/pages.ts";
 import { start } from "./bench/start.ts";
 import { ensureBuilt } from "./build.ts";
 import { BuildError, replaceFile, root, runScript } from "./steps.ts";
@@ -90,20 +91,18 @@ const figure = (value: number, unit: string): string =>
 
 const bound = ({ of, at, bound }: Limit, unit: string): string => {
   const sign = at === "most" ? "≤" : "≥";
-  return of === "floor"
-    ? `${sign} ${Number(bound.toPrecision(3))} of floor`
-    : `${sign} ${bound.toLocaleString("en")} ${unit}`;
+  return of === "floor" ? `${sign} ${Number(bound.toPrecision(3))} ×` : `${sign} ${bound.toLocaleString("en")} ${unit}`;
 };
 
-/** The cells of a row, for the terminal and the README. */
-function cells(row: Row): Record<string, string> {
+/** The cells of a row, for the terminal and the documents. */
+function cells(row: Row): Cells {
   const { unit, floor } = row;
   return {
     what: row.what,
     dsm: figure(row.value, unit),
     floor: floor === undefined ? "" : `${figure(floor.value, unit)} (${floor.what})`,
     ratio: floor === undefined ? "" : floor.ratio.toFixed(floor.ratio < 0.1 ? 3 : 2),
-    peer: row.peers
+    peers: row.peers
       .map(({ what, value }) => `${what}: ${value === null ? "not installed" : figure(value, unit)}`)
       .join("; "),
     "to reach": row.limits.map((limit) => bound(limit, unit)).join(", "),
@@ -111,27 +110,6 @@ function cells(row: Row): Record<string, string> {
 }
 
 const isGood = (row: Row): boolean => row.limits.every(({ good }) => good);
-
-/** Replaces what is between the two comments of the README. */
-async function writeReadme(rows: Row[]): Promise<void> {
-  const path = join(root, "README.md");
-  const text = await Bun.file(path).text();
-  const between = /(<!-- bench -->\n)[\s\S]*?(<!-- end of bench -->)/;
-  if (!between.test(text)) throw new BuildError("README.md has no place for the table");
-  const table = rows.map(cells);
-  const names = Object.keys(table[0] ?? {});
-  const widths = names.map((name) => Math.max(name.length, ...table.map((row) => (row[name] ?? "").length)));
-  const line = (fields: string[]) => `| ${fields.map((field, i) => field.padEnd(widths[i] ?? 0)).join(" | ")} |`;
-  const lines = [
-    line(names),
-    `| ${widths.map((width) => "-".repeat(width)).join(" | ")} |`,
-    ...table.map((row) => line(names.map((name) => row[name] ?? ""))),
-  ];
-  await replaceFile(
-    path,
-    text.replace(between, (_, from, to) => `${from}\n${lines.join("\n")}\n\n${to}`),
-  );
-}
 
 function readArguments() {
   const { values, positionals } = parseArgs({
@@ -184,7 +162,7 @@ await runScript(async () => {
   }
   if (quick) return;
   await replaceFile(join(root, "dist/bench.json"), text);
-  if (readme) await writeReadme(rows);
+  if (readme) await writePages(new Map(rows.map((row) => [row.name, cells(row)])));
   const missed = rows.filter((row) => !isGood(row)).map(({ name }) => name);
   if (missed.length === 0) return;
   process.exitCode = 1;

@@ -90,7 +90,7 @@ const (
 // shared is what the processes share.
 type shared struct {
 	total int64                              // changed by all at any time
-	sum   float64                            // changed by whoever has the lock
+	sum   float64                            // changed by the process that has the lock
 	slots [processesMax * goroutines]float64 // each goroutine has its own
 }
 

@@ -73,7 +73,7 @@ static void fill_rows(double *a, double *b, size_t size, size_t first, size_t la
 }
 
 /* Adds A * B to `rows` rows of C, of which `a` and `c` are the first. Each sum grows in the order of the rows of B,
- * whoever computes it, so that every process gets the same bytes. */
+ * whichever process computes it, so that every process gets the same bytes. */
 static void multiply(const double *a, const double *b, double *restrict c, size_t size, size_t rows) {
   for (size_t from = 0; from < size; from += ROWS_AT_ONCE) {
     size_t to = from + ROWS_AT_ONCE < size ? from + ROWS_AT_ONCE : size;

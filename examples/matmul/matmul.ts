@@ -64,7 +64,7 @@ function fillRows(a: Float64Array, b: Float64Array, first: number, last: number)
 const ROWS_AT_ONCE = 32;
 
 /**
- * Rows of A * B, from those rows of A. Each sum grows in the order of the rows of B, whoever computes it, so that every
+ * Rows of A * B, from those rows of A. Each sum grows in the order of the rows of B, whichever process computes it, so that every
  * process gets the same bytes.
  */
 function multiply(a: Float64Array, b: Float64Array): Float64Array {

@@ -89,7 +89,7 @@ static void place_bodies(struct vector *places, uint32_t size) {
 }
 
 /* One step of the bodies from `first` up to but not `last`: `speeds` and `to` are those of the first of them, `places`
- * are of all bodies. The attractions are added in the order of the bodies, whoever does it, so that every process gets
+ * are of all bodies. The attractions are added in the order of the bodies, whichever process does it, so that every process gets
  * the same bytes. */
 static void move(const struct vector *places, uint32_t size, uint32_t first, uint32_t last, struct vector *speeds,
                  struct vector *to) {
@@ -191,7 +191,7 @@ static void together(const struct options *options) {
   if (rank == 0) place_bodies(places[0], size);
   uint32_t first = (uint32_t)((uint64_t)size * rank / processes);
   uint32_t last = (uint32_t)((uint64_t)size * (rank + 1) / processes);
-  struct vector *mine = vectors(last - first); /* speeds; nobody else needs them before the end */
+  struct vector *mine = vectors(last - first); /* speeds; no other process needs them before the end */
   check(dsm_barrier_wait(session));
 
   double began = seconds();

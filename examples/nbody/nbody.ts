@@ -71,7 +71,7 @@ function placeBodies(places: Float64Array): void {
 
 /**
  * One step of the bodies from `first` on, whose speeds and new places are `speeds` and `to`; `places` are those of all.
- * The attractions are added in the order of the bodies, whoever does it, so that every process gets the same bytes.
+ * The attractions are added in the order of the bodies, whichever process does it, so that every process gets the same bytes.
  */
 function move(places: Float64Array, first: number, speeds: Float64Array, to: Float64Array): void {
   const pull = STEP_TIME / size;
@@ -169,7 +169,7 @@ function together(session: Session): void {
   if (rank === 0) placeBodies(even);
   const first = Math.floor((size * rank) / processes);
   const last = Math.floor((size * (rank + 1)) / processes);
-  const mine = new Float64Array(3 * (last - first)); // speeds; nobody else needs them before the end
+  const mine = new Float64Array(3 * (last - first)); // speeds; no other process needs them before the end
   session.barrierSync();
 
   const began = performance.now();

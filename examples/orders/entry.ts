@@ -24,6 +24,7 @@ await session.barrier();
 
 if (rank === 0) {
   const neither = Array.from({ length: ROUNDS }, (_, i) => found[i]! + found[ROUNDS + i]!).filter((sum) => sum === 0);
-  const some = neither.length > 0 ? "in some rounds neither found the other" : "somebody found the other in each round";
+  const some =
+    neither.length > 0 ? "in some rounds neither found the other" : "at least one found the other in each round";
   console.log(`${session.order}${withFence ? " with fence" : ""}: ${some}`);
 }

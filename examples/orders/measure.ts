@@ -26,7 +26,7 @@ interface Work {
   begin(session: Session): (round: number) => Promise<void> | void;
 }
 
-/** Where a process has room of its own, on pages that nobody else uses. The first of the map is for what all use. */
+/** Where a process has room of its own, on pages that no other process uses. The first of the map is for what all use. */
 const ownBytes = ({ rank }: Session): number => (1 + rank) * ARRAY_SIZE;
 
 const works: Work[] = [

@@ -117,7 +117,7 @@ const PROCESSES_MAX: usize = 64;
 struct Shared {
     /// Changed by all at any time.
     total: AtomicI64,
-    /// Changed by whoever has the lock.
+    /// Changed by the process that has the lock.
     sum: f64,
     /// Each process has its own.
     slots: [f64; PROCESSES_MAX],

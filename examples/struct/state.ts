@@ -18,7 +18,7 @@ export const state = struct({
   /** Darts thrown by all, and those in the circle: added to with atomic operations. */
   darts: i64,
   hits: i64,
-  /** How many are done. Whoever waits for all sleeps on it. */
+  /** How many are done. A process that waits for all sleeps on it. */
   done: u32,
   /** Guards what follows. */
   lock: mutex,

@@ -35,7 +35,7 @@ int main(int argc, char **argv) {
   int rank = dsm_rank(session);
   int *squares = dsm_address(session);
 
-  squares[rank] = rank * rank; /* a plain store: everybody sees it */
+  squares[rank] = rank * rank; /* a plain store: every process sees it */
   check(dsm_barrier_wait(session));
 
   if (rank == 0) {

@@ -24,7 +24,7 @@ try {
   await using session = await join();
   const squares = session.view(Int32Array, 0, session.processes);
 
-  squares[session.rank] = session.rank ** 2; // a plain store: everybody sees it
+  squares[session.rank] = session.rank ** 2; // a plain store: every process sees it
   await session.barrier();
 
   if (session.rank === 0) console.log(`squares of ${session.processes} processes: ${[...squares].join(" ")}`);

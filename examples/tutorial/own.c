@@ -10,8 +10,8 @@ int main(void) {
   }
   int *counters = dsm_address(session);
 
-  for (int i = 0; i < 1000; i++) counters[dsm_rank(session)] += 1; /* nobody else writes this one */
-  if (dsm_barrier_wait(session) != DSM_OK) { /* everybody has counted */
+  for (int i = 0; i < 1000; i++) counters[dsm_rank(session)] += 1; /* no other process writes this one */
+  if (dsm_barrier_wait(session) != DSM_OK) { /* all processes have counted */
     fprintf(stderr, "own: %s\n", dsm_last_error());
     return 1;
   }

@@ -4,7 +4,7 @@ import { join } from "dsm";
 await using session = await join();
 const counters = session.view(Int32Array, 0, session.processes);
 
-for (let i = 0; i < 1000; i++) counters[session.rank]! += 1; // nobody else writes this one
-await session.barrier(); // everybody has counted
+for (let i = 0; i < 1000; i++) counters[session.rank]! += 1; // no other process writes this one
+await session.barrier(); // all processes have counted
 
 if (session.rank === 0) console.log(`the counters: ${counters.join(" ")}`);

@@ -36,7 +36,7 @@ int main(void) {
   for (int step = 0; step < STEPS; step++) {
     double *now = step % 2 == 0 ? even : odd, *next = step % 2 == 0 ? odd : even;
     for (int i = first; i < end; i++) next[i] = now[i] + 0.25 * (now[i - 1] - 2 * now[i] + now[i + 1]);
-    check(dsm_barrier_wait(session)); /* the next rod is whole, and nobody needs the old one any more */
+    check(dsm_barrier_wait(session)); /* the next rod is complete, and the old one is no longer needed */
   }
   double took = milliseconds() - began;
 

@@ -17,7 +17,7 @@ const began = performance.now();
 for (let step = 0; step < STEPS; step++) {
   const [now, next] = step % 2 === 0 ? [even, odd] : [odd, even];
   for (let i = first; i < end; i++) next[i] = now[i]! + 0.25 * (now[i - 1]! - 2 * now[i]! + now[i + 1]!);
-  await session.barrier(); // the next rod is whole, and nobody needs the old one any more
+  await session.barrier(); // the next rod is complete, and the old one is no longer needed
 }
 const took = performance.now() - began;
 

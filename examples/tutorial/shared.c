@@ -18,11 +18,11 @@ int main(int argc, char **argv) {
 
   check(dsm_barrier_wait(session)); /* begin together */
   for (int i = 0; i < 1000; i++) {
-    if (strcmp(way, "plain") == 0) *(volatile int *)counter += 1; /* a load and a store: somebody may come between */
+    if (strcmp(way, "plain") == 0) *(volatile int *)counter += 1; /* a load and a store: another process may come between */
     if (strcmp(way, "atomic") == 0) __atomic_fetch_add(counter, 1, __ATOMIC_SEQ_CST); /* one step of the order */
     if (strcmp(way, "lock") == 0) {
       check(dsm_lock(session, "counter"));
-      *counter += 1; /* nobody comes between */
+      *counter += 1; /* no other process comes between */
       check(dsm_unlock(session, "counter"));
     }
   }

@@ -8,11 +8,11 @@ const [way = "plain"] = process.argv.slice(2);
 
 await session.barrier(); // begin together
 for (let i = 0; i < 1000; i++) {
-  if (way === "plain") counter[0]! += 1; // a load and a store: somebody may come between
+  if (way === "plain") counter[0]! += 1; // a load and a store: another process may come between
   if (way === "atomic") Atomics.add(counter, 0, 1); // one step of the order
   if (way === "lock") {
     await lock.use(() => {
-      counter[0]! += 1; // nobody comes between
+      counter[0]! += 1; // no other process comes between
     });
   }
 }

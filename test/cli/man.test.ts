@@ -44,11 +44,12 @@ needs("groff").test("groff has no warning", () => {
   expect(run(["groff", "-man", "-ww", "-T", "ascii"], `${page}.XX\n`).stderr).toContain("warning");
 });
 
-test("exit codes, and every variable that options or the README name", async () => {
+test("exit codes, and every variable that options or the reference name", async () => {
   expect(page).toContain(".SH EXIT STATUS");
   const known = VARIABLES.map(([name]) => name);
-  const readme = await Bun.file(join(import.meta.dir, "../../README.md")).text();
-  const documented = readme.match(/^\| `DSM_[^|]+\|/gm)?.join(" ") ?? "";
+  const reference = await Bun.file(join(import.meta.dir, "../../examples/reference/configuration.md")).text();
+  const documented = reference.match(/^- `DSM_[^:]+:/gm)?.join(" ") ?? "";
   expect(documented).toContain("DSM_DAEMON");
   for (const [variable] of `${documented} ${page}`.matchAll(/DSM_[A-Z_]+[A-Z]/g)) expect(known).toContain(variable);
+  for (const name of known.filter((name) => name.startsWith("DSM_"))) expect(documented).toContain(`\`${name}\``);
 });

@@ -150,7 +150,7 @@ describe("Python", () => {
     expect(stderr).toEndWith("dsm: process 0 was ended by SIGSEGV\n");
   });
 
-  /** As README's Limits say. */
+  /** As examples/reference/limits.md says. */
   test("without dsm run, what was done before joining is seen to, and what is done after is not", async () => {
     const run = async (name: string) => {
       const [outcome] = await cluster.run(["python3", PROGRAM, name], {

@@ -1,6 +1,7 @@
 /**
- * Every code block of every README, as its readers would run it: files are what the blocks show, commands print what
- * stands below them. How a block is read is described in test/support/readme-blocks.ts.
+ * Every code block of the README, the guides and the reference, as a reader would run it: files are what the blocks show,
+ * commands print what stands below them. test/support/readme-blocks.ts describes how a block is read. Links are checked in
+ * all documents.
  */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import {
@@ -14,6 +15,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { basename, dirname, extname, join } from "node:path";
+import { documents } from "../support/documents.ts";
 import { Cluster, DSM, LIVENESS_MS, ROOT } from "../support/e2e-cluster.ts";
 import { needs } from "../support/needs.ts";
 import { type Block, isExcerpt, isShown, readBlocks, readSteps, type Step } from "../support/readme-blocks.ts";
@@ -62,9 +64,14 @@ const HOSTS = [
 const SHELLS = ["sh", "console"];
 const FILES = ["ts", "js", "c", "cpp", "py", "rust", "go", "toml"];
 
-const readmes = ["README.md", "examples/**/README.md", "native/{bindings,include,src}/**/README.md"]
-  .flatMap((pattern) => [...new Bun.Glob(pattern).scanSync({ cwd: ROOT })])
-  .sort();
+/** Documents for users: their blocks are run. */
+const readmes = documents("README.md", "examples/**/*.md", "native/{bindings,include}/**/*.md");
+/** Documents for contributors have drawings and excerpts; of those only the links are checked. */
+const chapters = documents("{src,scripts,test}/**/*.md", "native/*.md", "native/src/**/*.md");
+
+/** A picture in text. Commands and programs have a language of their own, so that they are run. */
+const isDrawing = ({ language, title, text }: Block): boolean =>
+  language === "text" && title === undefined && /[┌│└]/.test(text) && !/^\$ /m.test(text);
 
 const commandsOf = (readme: string): string[] =>
   readBlocks(readFileSync(join(ROOT, readme), "utf8"))
@@ -231,6 +238,7 @@ for (const readme of readmes) {
             await reader.do(block);
             continue;
           }
+          if (isDrawing(block)) continue;
           if (!FILES.includes(language) || title === undefined) {
             throw new Error(`a block "${language}" is neither commands nor a file with a title`);
           }
@@ -265,7 +273,7 @@ async function checkTypes(paths: string[]): Promise<void> {
   expect(await cluster.command([...tsc, "-p", project])).toMatchObject({ code: 0, stdout: "" });
 }
 
-test.each(readmes)("the links of %s lead somewhere", (readme) => {
+test.each([...readmes, ...chapters])("the links of %s lead somewhere", (readme) => {
   const text = readFileSync(join(ROOT, readme), "utf8").replace(/^```.*?^```$/gms, "");
   const links = [...text.matchAll(/\]\(([^)\s]+)\)/g)].map(([, link]) => link as string);
   const broken = links.filter((link) => {

@@ -1,5 +1,5 @@
 /* Programs that do something with their signals while they store to the map. `signals CASE`: ends well if all is as it
- * would be without dsm, but for what README names. One process, its map read-only. */
+ * would be without dsm, but for what examples/reference/limits.md names. One process, its map read-only. */
 #include "check.h"
 
 #include <errno.h>

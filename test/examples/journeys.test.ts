@@ -1,0 +1,76 @@
+/** The journeys of src/README.md: at most 15 steps each, and every step names a function that the sources define. */
+import { describe, expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { basename, join } from "node:path";
+import { ROOT } from "../support/e2e-cluster.ts";
+
+const STEPS_MAX = 15;
+
+interface Step {
+  text: string;
+  /** Its last word: `receive` of `Replica.receive`. */
+  name: string;
+  file: string;
+}
+
+/** The journeys by title. */
+function journeys(page: string): Map<string, Step[]> {
+  const section = page.split(/^## /m).find((part) => part.startsWith("Five journeys\n")) ?? "";
+  const [, ...parts] = section.split(/^### /m);
+  return new Map(
+    parts.map((part) => {
+      const steps = part
+        .split("\n")
+        .filter((line) => /^\d+\. /.test(line))
+        .map((text) => {
+          const [, name = "", file = ""] = /^\d+\. `(?:\w+\.)?#?(\w+)` \(([\w.-]+)\): /.exec(text) ?? [];
+          return { text, name, file };
+        });
+      return [part.slice(0, part.indexOf("\n")), steps];
+    }),
+  );
+}
+
+/** The names of functions and methods that a source defines. */
+function definitions(source: string): Set<string> {
+  // At the beginning of a line, before parameters: a function, or a method of a class. Calls are farther right.
+  const found = source.matchAll(/^(?: {2})?(?:[\w*<>[\] ]+ \**)?(?:#|\*)?(\w+)(?:<[^\n(]*>)?\((?![^\n]*;$)/gm);
+  return new Set([...found].map(([, name]) => name as string));
+}
+
+const sources = ["src/**/*.ts", "native/src/**/*.c"]
+  .flatMap((pattern) => [...new Bun.Glob(pattern).scanSync({ cwd: ROOT })])
+  .map((path) => ({ path, defined: definitions(readFileSync(join(ROOT, path), "utf8")) }));
+
+const all = journeys(readFileSync(join(ROOT, "src/README.md"), "utf8"));
+
+test("there are five", () => {
+  expect(all.size).toBe(5);
+});
+
+describe.each([...all])("%s", (_, steps) => {
+  test("has at most 15 steps, each with a function and its file", () => {
+    expect(steps.length).toBeGreaterThan(5);
+    expect(steps.length).toBeLessThanOrEqual(STEPS_MAX);
+    expect(steps.filter(({ name }) => name === "").map(({ text }) => text)).toEqual([]);
+  });
+
+  test.each(steps.map(({ name, file }) => [name, file] as const))("%s is in %s", (name, file) => {
+    const places = sources.filter(({ defined }) => defined.has(name)).map(({ path }) => basename(path));
+    expect(places).not.toEqual([]);
+    // Where no source has that name the function has moved with its file, and is found all the same.
+    if (sources.some(({ path }) => basename(path) === file)) expect(places).toContain(file);
+  });
+});
+
+test("a function is found where it is defined, not where it is called", () => {
+  const source = [
+    "export async function startServer(options: Options): Promise<Server> {",
+    "  receive(id: number): void {",
+    "  #append(bytes: Uint8Array): void {",
+    "    this.#called(bytes);",
+    "static int sink_store(void *context, const struct dsm_run *runs,",
+    "  other(call);",
+  ].join("\n");
+  expect([...definitions(source)]).toEqual(["startServer", "receive", "append", "sink_store"]);
+});
