@@ -14,6 +14,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include "trap/fault.h"
 #include "trap/region.h"
 
 #define BASE 0x2a0000000000ull

@@ -2,6 +2,12 @@
  * a sink that checks what it is given. Nothing of it is executed; of instructions that would be stepped the copy is
  * checked instead. */
 #include "trap/capture.h"
+#include "trap/decode.h"
+#include "trap/fault.h"
+#include "trap/frame.h"
+#include "trap/region.h"
+#include "trap/region_entry.h"
+#include "trap/step.h"
 
 #include <cpuid.h>
 #include <string.h>

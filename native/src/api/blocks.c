@@ -10,17 +10,15 @@
 #define ALIGN_MAX 4096u
 
 static int allocate(dsm_session *session, const char *name, size_t size, size_t align, void **block) {
-  if (block == NULL)
-    return dsm_fail(DSM_INVALID, "nowhere to put the block's address");
+  if (block == NULL) return dsm_fail(DSM_INVALID, "nowhere to put the block's address");
   if (size == 0 || size > session->link.size)
-    return dsm_fail(size == 0 ? DSM_INVALID : DSM_NO_MEMORY, "a block of %zu bytes is not possible in a map of %llu", size,
-                    (unsigned long long)session->link.size);
+    return dsm_fail(size == 0 ? DSM_INVALID : DSM_NO_MEMORY, "a block of %zu bytes is not possible in a map of %llu",
+                    size, (unsigned long long)session->link.size);
   if (align == 0 || align > ALIGN_MAX || (align & (align - 1)) != 0)
     return dsm_fail(DSM_INVALID, "an alignment of %zu is not a power of two up to %u", align, ALIGN_MAX);
   /* What this process wrote there when it was another block must not come after the zeros. */
   int status = release_stores(&session->pages);
-  if (status != DSM_OK)
-    return status;
+  if (status != DSM_OK) return status;
   size_t length = name != NULL ? strlen(name) : 0;
   struct wire_header header = {
       .kind = name != NULL ? WIRE_NAMED : WIRE_ALLOC,
@@ -30,10 +28,8 @@ static int allocate(dsm_session *session, const char *name, size_t size, size_t 
   };
   status = link_request(&session->link, &header, name, length, 0, -1);
   /* Pages that other threads have opened meanwhile lack the zeros. */
-  if (status == DSM_OK)
-    status = release_stores(&session->pages);
-  if (status != DSM_OK)
-    return status;
+  if (status == DSM_OK) status = release_stores(&session->pages);
+  if (status != DSM_OK) return status;
   if (header.value > session->link.size - size)
     return dsm_fail(DSM_PROTOCOL, "the arbiter gave a block outside the map");
   *block = (void *)(session->link.base + header.value);
@@ -42,8 +38,7 @@ static int allocate(dsm_session *session, const char *name, size_t size, size_t 
 
 int dsm_alloc(dsm_session *session, size_t size, size_t align, void **block) {
   int status = session_begin(session);
-  if (status != DSM_OK)
-    return status;
+  if (status != DSM_OK) return status;
   status = allocate(session, NULL, size, align, block);
   session_end(session);
   return status;
@@ -51,29 +46,24 @@ int dsm_alloc(dsm_session *session, size_t size, size_t align, void **block) {
 
 int dsm_named(dsm_session *session, const char *name, size_t size, void **block) {
   int status = session_begin(session);
-  if (status != DSM_OK)
-    return status;
+  if (status != DSM_OK) return status;
   status = name_check("block", name);
-  if (status == DSM_OK)
-    status = allocate(session, name, size, NAMED_ALIGN, block);
+  if (status == DSM_OK) status = allocate(session, name, size, NAMED_ALIGN, block);
   session_end(session);
   return status;
 }
 
 int dsm_free(dsm_session *session, void *block) {
   int status = session_begin(session);
-  if (status != DSM_OK)
-    return status;
+  if (status != DSM_OK) return status;
   uint64_t offset = (uintptr_t)block - session->link.base;
   if ((uintptr_t)block < session->link.base || offset >= session->link.size) {
     status = dsm_fail(DSM_INVALID, "%p is not in the map", block);
   } else {
     struct wire_header header = {.kind = WIRE_FREE, .map_offset = offset};
     status = release_stores(&session->pages);
-    if (status == DSM_OK)
-      status = link_request(&session->link, &header, NULL, 0, 0, -1);
-    if (status == DSM_INVALID)
-      status = dsm_fail(status, "no block begins at %p; was it freed before?", block);
+    if (status == DSM_OK) status = link_request(&session->link, &header, NULL, 0, 0, -1);
+    if (status == DSM_INVALID) status = dsm_fail(status, "no block begins at %p; was it freed before?", block);
   }
   session_end(session);
   return status;

@@ -21,9 +21,10 @@
 
 /* 0 with the answer, or -1: the arbiter is gone. */
 static int send_leave(dsm_session *session, const struct wire_header *leave, struct reply *answer) {
-  if (session->direct_exit.is_on)
-    return direct_exit_leave(&session->direct_exit, leave, answer);
-  return channel_send(session->link.main_fd, leave, sizeof *leave) != 0 ? -1 : channel_receive(session->link.main_fd, answer);
+  if (session->direct_exit.is_on) return direct_exit_leave(&session->direct_exit, leave, answer);
+  return channel_send(session->link.main_fd, leave, sizeof *leave) != 0
+             ? -1
+             : channel_receive(session->link.main_fd, answer);
 }
 
 /* Shuts the connection down for writing and waits until the arbiter closes it too: at once, or, after the last process of
@@ -31,28 +32,23 @@ static int send_leave(dsm_session *session, const struct wire_header *leave, str
 static void await_farewell(const dsm_session *session) {
   struct pollfd connection = {.fd = session->link.main_fd, .events = POLLRDHUP};
   long long deadline = now_ms() + ARBITER_END_TIMEOUT_MS;
-  if (shutdown(session->link.main_fd, SHUT_WR) != 0)
-    return;
+  if (shutdown(session->link.main_fd, SHUT_WR) != 0) return;
   for (long long left; (left = deadline - now_ms()) > 0;)
-    if (poll(&connection, 1, (int)left) > 0)
-      return;
+    if (poll(&connection, 1, (int)left) > 0) return;
 }
 
 static int close_session(dsm_session *session) {
-  if (session == NULL)
-    return dsm_fail(DSM_INVALID, "the session is NULL");
+  if (session == NULL) return dsm_fail(DSM_INVALID, "the session is NULL");
   if (session->link.pid != getpid())
     return dsm_fail(DSM_FORKED, "this process was forked after joining; the session belongs to its parent");
-  if (session_check_stack() != DSM_OK)
-    return DSM_INVALID;
+  if (session_check_stack() != DSM_OK) return DSM_INVALID;
   if (atomic_exchange(&session->link.left, 1))
     return dsm_fail(DSM_LEFT, "this process has left session \"%s\" before", session->link.name);
   int released = release_stores(&session->pages);
   /* Waits for stores under way, then for holes being filled; later calls find the session left. */
   dsm_region_leave(session->region);
   /* A departed process no longer writes to the map. */
-  if (session->direct_exit.is_on)
-    pages_close_direct(&session->pages);
+  if (session->direct_exit.is_on) pages_close_direct(&session->pages);
   pages_drop(&session->pages);
   int status = released;
   struct wire_header leave = {.size = sizeof leave, .kind = WIRE_LEAVE};
@@ -70,8 +66,7 @@ static int close_session(dsm_session *session) {
   handles_remove(session);
   departed_map_add(&session->link, session->region);
   handles_unlock();
-  if (!atomic_load(&session->link.dead))
-    await_farewell(session);
+  if (!atomic_load(&session->link.dead)) await_farewell(session);
   direct_exit_stop(&session->direct_exit);
   session_release_resources(session);
   handle_keep(session);

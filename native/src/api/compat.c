@@ -15,13 +15,11 @@ static pid_t *children;        /* in local rank 0: the others */
 static unsigned children_count;
 
 static void check(const char *call, int status) {
-  if (status != DSM_OK)
-    dsm_cpanic(call, dsm_last_error());
+  if (status != DSM_OK) dsm_cpanic(call, dsm_last_error());
 }
 
 static void require_session(const char *call) {
-  if (current == NULL)
-    dsm_cpanic(call, "there is no session; call dsm_init first");
+  if (current == NULL) dsm_cpanic(call, "there is no session; call dsm_init first");
 }
 
 /* Forks the other local processes. Every one returns; local_rank tells them apart. */
@@ -43,10 +41,8 @@ static void fork_others(unsigned count) {
 }
 
 void *dsm_init2(dsm_cfg *cfg) {
-  if (current != NULL)
-    dsm_cpanic("dsm_init", "there is a session already; call dsm_exit first");
-  if (cfg == NULL)
-    dsm_cpanic("dsm_init", "the configuration is NULL");
+  if (current != NULL) dsm_cpanic("dsm_init", "there is a session already; call dsm_exit first");
+  if (cfg == NULL) dsm_cpanic("dsm_init", "the configuration is NULL");
   if (cfg->lproc < 1 || cfg->tproc < 1 || cfg->lproc > cfg->tproc)
     dsm_panicf("dsm_init: %u local processes of %u in all is not possible", cfg->lproc, cfg->tproc);
 
@@ -55,14 +51,12 @@ void *dsm_init2(dsm_cfg *cfg) {
   config.session = cfg->sid_name;
   config.processes = cfg->tproc;
   config.size = cfg->map_size > 0 ? cfg->map_size : 1;
-  if (cfg->lproc > 1)
-    config.rank = -1; /* a wish for one process is none for several */
+  if (cfg->lproc > 1) config.rank = -1; /* a wish for one process is none for several */
   char daemon[300];
   if (cfg->d_addr != NULL) {
     const char *form = strchr(cfg->d_addr, ':') != NULL ? "[%s]:%s" : "%s:%s";
     int length = snprintf(daemon, sizeof daemon, form, cfg->d_addr, cfg->d_port != NULL ? cfg->d_port : "4200");
-    if (length >= (int)sizeof daemon)
-      dsm_cpanic("dsm_init", "the daemon's address is too long");
+    if (length >= (int)sizeof daemon) dsm_cpanic("dsm_init", "the daemon's address is too long");
     config.daemon = daemon;
   } else if (cfg->d_port != NULL) {
     snprintf(daemon, sizeof daemon, DSM_LOOPBACK_ADDR ":%.10s", cfg->d_port);
@@ -114,11 +108,9 @@ void dsm_exit(void) {
   check("dsm_exit", dsm_barrier_wait(current));
   check("dsm_exit", dsm_close(current));
   current = NULL;
-  if (local_rank > 0)
-    exit(EXIT_SUCCESS);
+  if (local_rank > 0) exit(EXIT_SUCCESS);
   for (unsigned i = 0; i < children_count; i++)
-    while (waitpid(children[i], NULL, 0) < 0 && errno == EINTR)
-      continue;
+    while (waitpid(children[i], NULL, 0) < 0 && errno == EINTR) continue;
   free(children);
   children = NULL;
   children_count = 0;

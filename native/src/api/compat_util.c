@@ -32,15 +32,13 @@ void dsm_warning(const char *msg) {
 
 int dsm_fork(void) {
   pid_t child = fork();
-  if (child < 0)
-    dsm_panic("fork");
+  if (child < 0) dsm_panic("fork");
   return child;
 }
 
 void *dsm_zalloc(size_t size) {
   void *memory = calloc(1, size > 0 ? size : 1);
-  if (memory == NULL)
-    dsm_panic("no memory");
+  if (memory == NULL) dsm_panic("no memory");
   return memory;
 }
 

@@ -19,38 +19,31 @@ static int parse_size(const char *text, uint64_t *size) {
   static const struct {
     const char *unit;
     double value;
-  } units[] = {{"", 1},          {"b", 1},          {"k", 1 << 10},   {"kib", 1 << 10},
-               {"m", 1 << 20},   {"mib", 1 << 20},  {"g", 1 << 30},   {"gib", 1 << 30}};
+  } units[] = {{"", 1},        {"b", 1},         {"k", 1 << 10}, {"kib", 1 << 10},
+               {"m", 1 << 20}, {"mib", 1 << 20}, {"g", 1 << 30}, {"gib", 1 << 30}};
   /* No sign, exponent or hexadecimal digits, which strtod() would take; its decimal point depends on the locale. */
   text += strspn(text, " \t");
   double number = 0, place = 1;
   const char *at = text;
-  for (; *at >= '0' && *at <= '9'; at++)
-    number = number * 10 + (*at - '0');
-  if (at == text)
-    return -1;
+  for (; *at >= '0' && *at <= '9'; at++) number = number * 10 + (*at - '0');
+  if (at == text) return -1;
   if (*at == '.') {
     const char *fraction = ++at;
-    for (; *at >= '0' && *at <= '9'; at++)
-      number = number * 10 + (*at - '0'), place *= 10;
-    if (at == fraction)
-      return -1;
+    for (; *at >= '0' && *at <= '9'; at++) number = number * 10 + (*at - '0'), place *= 10;
+    if (at == fraction) return -1;
   }
   at += strspn(at, " \t");
   size_t length = strcspn(at, " \t");
-  if (at[length + strspn(at + length, " \t")] != 0)
-    return -1;
+  if (at[length + strspn(at + length, " \t")] != 0) return -1;
   for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
-    if (strlen(units[i].unit) != length || strncasecmp(at, units[i].unit, length) != 0)
-      continue;
+    if (strlen(units[i].unit) != length || strncasecmp(at, units[i].unit, length) != 0) continue;
     double bytes = number / place * units[i].value;
     if (bytes > 9007199254740991.0) {
       *size = UINT64_MAX;
       return 0;
     }
     /* NaN: more digits than a double can count. */
-    if (!(bytes >= 0) || bytes != (double)(uint64_t)bytes)
-      return -1;
+    if (!(bytes >= 0) || bytes != (double)(uint64_t)bytes) return -1;
     *size = (uint64_t)bytes;
     return 0;
   }
@@ -59,8 +52,7 @@ static int parse_size(const char *text, uint64_t *size) {
 
 static int parse_number(const char *text, unsigned long max, unsigned long *number) {
   char *end;
-  if (text[0] < '0' || text[0] > '9')
-    return -1;
+  if (text[0] < '0' || text[0] > '9') return -1;
   errno = 0;
   *number = strtoul(text, &end, 10);
   return errno == 0 && *end == 0 && *number <= max ? 0 : -1;
@@ -77,8 +69,7 @@ static int slurm_step(dsm_config *config) {
   static char session[DSM_NAME_MAX + 1], daemon[64];
   const char *job = variable("SLURM_JOB_ID"), *step = variable("SLURM_STEP_ID");
   const char *tasks = variable("SLURM_STEP_NUM_TASKS"), *rank = variable("SLURM_PROCID");
-  if (job == NULL || step == NULL || tasks == NULL || rank == NULL)
-    return DSM_OK;
+  if (job == NULL || step == NULL || tasks == NULL || rank == NULL) return DSM_OK;
   unsigned long number;
   if (parse_number(tasks, UINT32_MAX, &number) != 0 || number == 0)
     return dsm_fail(DSM_INVALID, "SLURM_STEP_NUM_TASKS is \"%s\"; set DSM_SESSION and DSM_PROCESSES", tasks);
@@ -99,20 +90,16 @@ static int slurm_step(dsm_config *config) {
 }
 
 int dsm_config_init(dsm_config *config) {
-  if (config == NULL)
-    return dsm_fail(DSM_INVALID, "dsm_config_init: config is NULL");
+  if (config == NULL) return dsm_fail(DSM_INVALID, "dsm_config_init: config is NULL");
   memset(config, 0, sizeof *config);
   config->rank = -1;
   config->session = getenv("DSM_SESSION");
   if (variable("DSM_SESSION") == NULL) {
     int status = slurm_step(config);
-    if (status != DSM_OK)
-      return status;
+    if (status != DSM_OK) return status;
   }
-  if (variable("DSM_NODE") != NULL)
-    config->node = variable("DSM_NODE");
-  if (variable("DSM_DAEMON") != NULL)
-    config->daemon = variable("DSM_DAEMON");
+  if (variable("DSM_NODE") != NULL) config->node = variable("DSM_NODE");
+  if (variable("DSM_DAEMON") != NULL) config->daemon = variable("DSM_DAEMON");
   config->binary = variable("DSM_BIN");
   config->autostart = 1;
   config->direct = 1;
@@ -129,8 +116,7 @@ int dsm_config_init(dsm_config *config) {
   if ((text = variable("DSM_SIZE")) != NULL) {
     if (parse_size(text, &config->size) != 0 || config->size == 0)
       return dsm_fail(DSM_INVALID, "DSM_SIZE is \"%s\"; set bytes, or a number with KiB, MiB or GiB", text);
-    if (config->size == UINT64_MAX)
-      return dsm_fail(DSM_INVALID, "DSM_SIZE is \"%s\"; the limit is 4 GiB", text);
+    if (config->size == UINT64_MAX) return dsm_fail(DSM_INVALID, "DSM_SIZE is \"%s\"; the limit is 4 GiB", text);
   }
   if ((text = variable("DSM_RANK")) != NULL) {
     if (parse_number(text, DSM_PROCESSES_MAX - 1, &number) != 0)
@@ -143,18 +129,15 @@ int dsm_config_init(dsm_config *config) {
     config->join_timeout_ms = (uint32_t)number;
   }
   if ((text = variable("DSM_AUTOSTART")) != NULL) {
-    if (parse_number(text, 1, &number) != 0)
-      return dsm_fail(DSM_INVALID, "DSM_AUTOSTART is \"%s\"; set 0 or 1", text);
+    if (parse_number(text, 1, &number) != 0) return dsm_fail(DSM_INVALID, "DSM_AUTOSTART is \"%s\"; set 0 or 1", text);
     config->autostart = (int32_t)number;
   }
   if ((text = variable("DSM_ELASTIC")) != NULL) {
-    if (parse_number(text, 1, &number) != 0)
-      return dsm_fail(DSM_INVALID, "DSM_ELASTIC is \"%s\"; set 0 or 1", text);
+    if (parse_number(text, 1, &number) != 0) return dsm_fail(DSM_INVALID, "DSM_ELASTIC is \"%s\"; set 0 or 1", text);
     config->elastic = (int32_t)number;
   }
   if ((text = variable("DSM_DIRECT")) != NULL) {
-    if (parse_number(text, 1, &number) != 0)
-      return dsm_fail(DSM_INVALID, "DSM_DIRECT is \"%s\"; set 0 or 1", text);
+    if (parse_number(text, 1, &number) != 0) return dsm_fail(DSM_INVALID, "DSM_DIRECT is \"%s\"; set 0 or 1", text);
     config->direct = (int32_t)number;
   }
   return DSM_OK;
@@ -165,18 +148,15 @@ int dsm_config_init(dsm_config *config) {
 
 int config_complete(dsm_config *config, char node[DSM_NAME_MAX + 1]) {
   int status = name_check("session", config->session);
-  if (status != DSM_OK)
-    return status;
+  if (status != DSM_OK) return status;
   if (config->node == NULL) {
     if (gethostname(node, DSM_NAME_MAX + 1) != 0 || memchr(node, 0, DSM_NAME_MAX + 1) == NULL || node[0] == 0)
       return dsm_fail(DSM_SYSTEM, "this host has no usable name; set DSM_NODE");
     config->node = node;
   }
   status = name_check("node", config->node);
-  if (status != DSM_OK)
-    return status;
-  if (config->daemon == NULL)
-    config->daemon = DEFAULT_DAEMON;
+  if (status != DSM_OK) return status;
+  if (config->daemon == NULL) config->daemon = DEFAULT_DAEMON;
   const char *colon = strrchr(config->daemon, ':');
   char *end = NULL;
   long port = colon == NULL || colon == config->daemon ? 0 : strtol(colon + 1, &end, 10);
@@ -193,7 +173,6 @@ int config_complete(dsm_config *config, char node[DSM_NAME_MAX + 1]) {
     return dsm_fail(DSM_INVALID, "there is no order \"%.40s\"; choose sequential, release or pipelined", config->order);
   if (on_loss_number(config->on_loss) < 0)
     return dsm_fail(DSM_INVALID, "\"%.40s\" is no answer to a loss; choose fail or continue", config->on_loss);
-  if (config->join_timeout_ms == 0)
-    config->join_timeout_ms = JOIN_TIMEOUT_MS;
+  if (config->join_timeout_ms == 0) config->join_timeout_ms = JOIN_TIMEOUT_MS;
   return DSM_OK;
 }

@@ -20,8 +20,7 @@ int dsm_set_processes(dsm_session *session, uint32_t processes) {
 
 int dsm_attach_info(const dsm_session *session, struct dsm_attach *attach) {
   int status = session_check(session);
-  if (status != DSM_OK)
-    return status;
+  if (status != DSM_OK) return status;
   memset(attach, 0, sizeof *attach);
   memcpy(attach->socket, session->link.channels.path, sizeof attach->socket);
   memcpy(attach->token, &session->link.channels.token, sizeof attach->token);
@@ -31,8 +30,7 @@ int dsm_attach_info(const dsm_session *session, struct dsm_attach *attach) {
 }
 
 static int with_text(int status, char *text, size_t text_size) {
-  if (text_size > 0)
-    snprintf(text, text_size, "%s", status == DSM_OK ? "" : dsm_last_error());
+  if (text_size > 0) snprintf(text, text_size, "%s", status == DSM_OK ? "" : dsm_last_error());
   return status;
 }
 
@@ -50,8 +48,7 @@ static void free_opening(struct opening *opening) {
   free((char *)opening->config.binary);
   free((char *)opening->config.order);
   free((char *)opening->config.on_loss);
-  if (opening->fd >= 0)
-    close(opening->fd);
+  if (opening->fd >= 0) close(opening->fd);
   free(opening);
   atomic_fetch_sub(&openings, 1);
 }
@@ -62,15 +59,13 @@ static void *open_thread(void *argument) {
   memset(&opened, 0, sizeof opened);
   opened.status = with_text(dsm_open(&opening->config, &opened.session), opened.text, sizeof opened.text);
   /* The struct fits into the empty pipe as a whole. If the program has closed the pipe, the session is left again. */
-  if (write(opening->fd, &opened, sizeof opened) != sizeof opened && opened.status == DSM_OK)
-    dsm_close(opened.session);
+  if (write(opening->fd, &opened, sizeof opened) != sizeof opened && opened.status == DSM_OK) dsm_close(opened.session);
   free_opening(opening);
   return NULL;
 }
 
 int dsm_open_start(const dsm_config *config, int *fd) {
-  if (config == NULL || fd == NULL)
-    return dsm_fail(DSM_INVALID, "dsm_open_start: an argument is NULL");
+  if (config == NULL || fd == NULL) return dsm_fail(DSM_INVALID, "dsm_open_start: an argument is NULL");
   if (atomic_fetch_add(&openings, 1) >= DSM_SESSIONS_MAX) {
     atomic_fetch_sub(&openings, 1);
     return dsm_fail(DSM_LIMIT, "this process joins %d sessions already, the limit", DSM_SESSIONS_MAX);
@@ -83,22 +78,18 @@ int dsm_open_start(const dsm_config *config, int *fd) {
   }
   opening->fd = -1;
   opening->config = *config;
-  const char **texts[] = {&opening->config.session, &opening->config.node, &opening->config.daemon,
-                          &opening->config.binary, &opening->config.order, &opening->config.on_loss};
+  const char **texts[] = {&opening->config.session, &opening->config.node,  &opening->config.daemon,
+                          &opening->config.binary,  &opening->config.order, &opening->config.on_loss};
   int copied = 1;
   for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
-    if (*texts[i] != NULL && (*texts[i] = strdup(*texts[i])) == NULL)
-      copied = 0;
+    if (*texts[i] != NULL && (*texts[i] = strdup(*texts[i])) == NULL) copied = 0;
   int error = !copied ? ENOMEM : 0;
-  if (error == 0 && pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0)
-    error = errno;
+  if (error == 0 && pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0) error = errno;
   opening->fd = ends[1];
-  if (error == 0)
-    error = thread_start(open_thread, opening, 0);
+  if (error == 0) error = thread_start(open_thread, opening, 0);
   if (error != 0) {
     free_opening(opening);
-    if (ends[0] >= 0)
-      close(ends[0]);
+    if (ends[0] >= 0) close(ends[0]);
     return dsm_fail(dsm_status_of(error, DSM_SYSTEM), "cannot start a thread to join: %s", strerror(error));
   }
   *fd = ends[0];

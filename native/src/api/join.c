@@ -40,8 +40,7 @@ static int say_hello(int fd, const dsm_config *config, long long deadline, struc
   hello.body.on_loss = (uint8_t)on_loss_number(config->on_loss);
   memcpy(hello.body.session, config->session, strlen(config->session));
   /* An arbiter that ends just now answers nothing: the next attempt finds, or starts, the one that follows. */
-  if (channel_send(fd, &hello, sizeof hello) != 0)
-    return DSM_ENDED;
+  if (channel_send(fd, &hello, sizeof hello) != 0) return DSM_ENDED;
   long long left = deadline - now_ms();
   if (!link_await_answer(fd, left > 0 ? (int)left : 0))
     return dsm_fail(DSM_TIMEOUT, "the other processes of session \"%s\" did not join in %u ms", config->session,
@@ -66,14 +65,12 @@ static int is_place_of_map(uint64_t base) {
 static int joined_is_sound(const dsm_config *config, const struct wire_joined *joined, uint32_t rank) {
   static const char place[] = "/dev/shm/dsm-";
   size_t length = strnlen(joined->map_path, sizeof joined->map_path);
-  return is_place_of_map(joined->base) && joined->size > 0 && joined->size <= DSM_SIZE_MAX && joined->size % PAGE_BYTES == 0 &&
-         (config->size == 0 || joined->size == config->size) && joined->processes >= 1 &&
-         joined->processes <= DSM_PROCESSES_MAX &&
-         joined->elastic <= 1 &&
+  return is_place_of_map(joined->base) && joined->size > 0 && joined->size <= DSM_SIZE_MAX &&
+         joined->size % PAGE_BYTES == 0 && (config->size == 0 || joined->size == config->size) &&
+         joined->processes >= 1 && joined->processes <= DSM_PROCESSES_MAX && joined->elastic <= 1 &&
          (config->processes == 0 || joined->elastic || joined->processes == config->processes) &&
-         rank < (joined->elastic ? DSM_PROCESSES_MAX : joined->processes) &&
-         order_is_known(joined->order) && joined->direct <= 1 &&
-         length > sizeof place - 1 && length < sizeof joined->map_path &&
+         rank < (joined->elastic ? DSM_PROCESSES_MAX : joined->processes) && order_is_known(joined->order) &&
+         joined->direct <= 1 && length > sizeof place - 1 && length < sizeof joined->map_path &&
          memcmp(joined->map_path, place, sizeof place - 1) == 0 &&
          memchr(joined->map_path + sizeof place - 1, '/', length - (sizeof place - 1)) == NULL;
 }
@@ -83,11 +80,9 @@ static int joined_is_sound(const dsm_config *config, const struct wire_joined *j
 static int check_descriptors(void) {
   int spare[DESCRIPTORS_AFTER_JOIN];
   int count = 0;
-  while (count < DESCRIPTORS_AFTER_JOIN && (spare[count] = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0)
-    count++;
+  while (count < DESCRIPTORS_AFTER_JOIN && (spare[count] = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0) count++;
   int error = errno;
-  for (int i = 0; i < count; i++)
-    close(spare[i]);
+  for (int i = 0; i < count; i++) close(spare[i]);
   return count == DESCRIPTORS_AFTER_JOIN ? DSM_OK
                                          : dsm_fail(DSM_LIMIT, "no file descriptors to join with: %s", strerror(error));
 }
@@ -98,20 +93,19 @@ int join_session(const dsm_config *config, const struct arbiter_place *place, in
     int status = arbiter_connect(config, place, fd);
     if (status == DSM_OK) {
       status = check_descriptors();
-      if (status == DSM_OK)
-        status = say_hello(*fd, config, deadline, reply);
-      if (status == DSM_OK && !joined_is_sound(config, (const struct wire_joined *)reply->body, reply->header.related_rank))
-        status = dsm_fail(DSM_PROTOCOL, "invalid JOINED reply from the arbiter (check that both use the same dsm version)");
-      if (status == DSM_OK)
-        return DSM_OK;
+      if (status == DSM_OK) status = say_hello(*fd, config, deadline, reply);
+      if (status == DSM_OK &&
+          !joined_is_sound(config, (const struct wire_joined *)reply->body, reply->header.related_rank))
+        status =
+            dsm_fail(DSM_PROTOCOL, "invalid JOINED reply from the arbiter (check that both use the same dsm version)");
+      if (status == DSM_OK) return DSM_OK;
       close(*fd);
       *fd = -1;
     }
-    if (status != DSM_ENDED)
-      return status;
+    if (status != DSM_ENDED) return status;
     if (now_ms() >= deadline)
-      return dsm_fail(DSM_TIMEOUT, "session \"%s\" kept ending while this process joined; gave up after %u ms", config->session,
-                      config->join_timeout_ms);
+      return dsm_fail(DSM_TIMEOUT, "session \"%s\" kept ending while this process joined; gave up after %u ms",
+                      config->session, config->join_timeout_ms);
     struct timespec pause = {.tv_nsec = RETRY_PAUSE_NS};
     nanosleep(&pause, NULL);
   }

@@ -10,16 +10,13 @@ static int32_t next_code_point(const unsigned char **text) {
   static const int32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
   const unsigned char *at = *text;
   int size = at[0] < 0x80 ? 1 : at[0] < 0xc0 ? 0 : at[0] < 0xe0 ? 2 : at[0] < 0xf0 ? 3 : at[0] < 0xf8 ? 4 : 0;
-  if (size == 0)
-    return -1;
+  if (size == 0) return -1;
   int32_t code = size == 1 ? at[0] : at[0] & (0x7f >> size);
   for (int i = 1; i < size; i++) {
-    if ((at[i] & 0xc0) != 0x80)
-      return -1;
+    if ((at[i] & 0xc0) != 0x80) return -1;
     code = code << 6 | (at[i] & 0x3f);
   }
-  if (code < least[size] || code > 0x10ffff || (code >= 0xd800 && code <= 0xdfff))
-    return -1;
+  if (code < least[size] || code > 0x10ffff || (code >= 0xd800 && code <= 0xdfff)) return -1;
   *text = at + size;
   return code;
 }
@@ -38,11 +35,9 @@ int name_check(const char *what, const char *name) {
     return dsm_fail(DSM_INVALID, "the %s name has %zu bytes; the limit is %d", what, strlen(name), DSM_NAME_MAX);
   for (const unsigned char *at = (const unsigned char *)name; *at != 0;) {
     int32_t code = next_code_point(&at);
-    if (code == '/')
-      return dsm_fail(DSM_INVALID, "the %s name has a slash; leave it out", what);
+    if (code == '/') return dsm_fail(DSM_INVALID, "the %s name has a slash; leave it out", what);
     /* The replacement character stands where another program found what is not UTF-8. */
-    if (code < 0 || code == 0xfffd)
-      return dsm_fail(DSM_INVALID, "the %s name is not valid UTF-8", what);
+    if (code < 0 || code == 0xfffd) return dsm_fail(DSM_INVALID, "the %s name is not valid UTF-8", what);
     if (is_control(code))
       return dsm_fail(DSM_INVALID, "the %s name has a control character (U+%04X); leave it out", what, (unsigned)code);
   }
@@ -56,11 +51,9 @@ static const char *const order_names[] = {
 #define ORDERS ((int)(sizeof order_names / sizeof order_names[0]))
 
 int order_number(const char *name) {
-  if (name == NULL)
-    return ORDER_ANY;
+  if (name == NULL) return ORDER_ANY;
   for (int i = 1; i < ORDERS; i++)
-    if (strcmp(order_names[i], name) == 0)
-      return i;
+    if (strcmp(order_names[i], name) == 0) return i;
   return -1;
 }
 
@@ -77,11 +70,9 @@ static const char *const on_loss_names[] = {
 #define ON_LOSSES ((int)(sizeof on_loss_names / sizeof on_loss_names[0]))
 
 int on_loss_number(const char *name) {
-  if (name == NULL)
-    return ON_LOSS_ANY;
+  if (name == NULL) return ON_LOSS_ANY;
   for (int i = 1; i < ON_LOSSES; i++)
-    if (strcmp(on_loss_names[i], name) == 0)
-      return i;
+    if (strcmp(on_loss_names[i], name) == 0) return i;
   return -1;
 }
 

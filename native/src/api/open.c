@@ -34,13 +34,13 @@ static int map_session(dsm_session *session, const char *path) {
   if (session->link.map_fd < 0 || syscall(SYS_fstat, session->link.map_fd, &st) != 0)
     return session->link.map_fd < 0 && errno == ENOENT
                ? dsm_fail(DSM_SYSTEM,
-                          "the map of node \"%s\" is not in this process's /dev/shm; publish_store /dev/shm with the node's other "
+                          "the map of node \"%s\" is not in this process's /dev/shm; publish_store /dev/shm with the "
+                          "node's other "
                           "processes, or set DSM_NODE to another name",
                           session->node)
                : dsm_fail(dsm_status_of(errno, DSM_SYSTEM), "cannot open the map %s: %s", path, strerror(errno));
   uint64_t least = session->link.size + session->link.size / PAGE_BYTES;
-  if (pipelined)
-    least += WIRE_RING_HEADER_SIZE + WIRE_RING_SIZE;
+  if (pipelined) least += WIRE_RING_HEADER_SIZE + WIRE_RING_SIZE;
   if (!S_ISREG(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 077) != 0 || (uint64_t)st.st_size < least)
     return dsm_fail(DSM_PROTOCOL, "the map %s is not the session's", path);
   departed_maps_clear(session->link.base, session->link.size);
@@ -48,13 +48,13 @@ static int map_session(dsm_session *session, const char *path) {
   int protection = session->link.direct ? PROT_READ | PROT_WRITE : PROT_READ;
   void *got = mmap(place, session->link.size, protection, MAP_SHARED | MAP_FIXED_NOREPLACE, session->link.map_fd, 0);
   if (got != place) {
-    if (got != MAP_FAILED)
-      munmap(got, session->link.size);
+    if (got != MAP_FAILED) munmap(got, session->link.size);
     if (tool_is_thread_sanitizer() && (uintptr_t)place < WIRE_ADDRESS_NARROW_FIRST)
-      return dsm_fail(DSM_SYSTEM,
-                      "ThreadSanitizer allows no memory at %p, where the map of this session is; a daemon gives its first "
-                      "%u sessions another address",
-                      place, WIRE_ADDRESS_NARROW_SLOTS);
+      return dsm_fail(
+          DSM_SYSTEM,
+          "ThreadSanitizer allows no memory at %p, where the map of this session is; a daemon gives its first "
+          "%u sessions another address",
+          place, WIRE_ADDRESS_NARROW_SLOTS);
     return dsm_fail(dsm_status_of(got == MAP_FAILED ? errno : 0, DSM_SYSTEM),
                     "the address %p of the map is taken in this process: %s", place,
                     got == MAP_FAILED ? strerror(errno) : "something is there");
@@ -109,11 +109,9 @@ static int map_session(dsm_session *session, const char *path) {
 }
 
 static int open_session(const dsm_config *given, dsm_session **result) {
-  if (result == NULL)
-    return dsm_fail(DSM_INVALID, "dsm_open: nowhere to put the session");
+  if (result == NULL) return dsm_fail(DSM_INVALID, "dsm_open: nowhere to put the session");
   *result = NULL;
-  if (session_check_stack() != DSM_OK)
-    return DSM_INVALID;
+  if (session_check_stack() != DSM_OK) return DSM_INVALID;
   dsm_config config;
   int status = DSM_OK;
   if (given != NULL)
@@ -121,18 +119,14 @@ static int open_session(const dsm_config *given, dsm_session **result) {
   else
     status = dsm_config_init(&config);
   char node[DSM_NAME_MAX + 1];
-  if (status == DSM_OK)
-    status = config_complete(&config, node);
+  if (status == DSM_OK) status = config_complete(&config, node);
   struct arbiter_place place;
-  if (status == DSM_OK)
-    status = arbiter_locate(&config, &place);
-  if (status != DSM_OK)
-    return status;
+  if (status == DSM_OK) status = arbiter_locate(&config, &place);
+  if (status != DSM_OK) return status;
   handles_watch_forks();
 
   dsm_session *session = handle_take();
-  if (session == NULL)
-    return dsm_fail(DSM_NO_MEMORY, "no memory for a session");
+  if (session == NULL) return dsm_fail(DSM_NO_MEMORY, "no memory for a session");
   session->link.map_fd = -1;
   session->region = -1;
   session->link.pid = getpid();
@@ -169,14 +163,12 @@ static int open_session(const dsm_config *given, dsm_session **result) {
                    : dsm_fail(DSM_UNREACHABLE, "the arbiter of session \"%s\" is gone", session->link.name);
     handles_lock();
     unsigned open_sessions = 0;
-    for (dsm_session *other = handles_open(); other != NULL; other = other->next)
-      open_sessions++;
+    for (dsm_session *other = handles_open(); other != NULL; other = other->next) open_sessions++;
     if (status == DSM_OK)
       status = open_sessions < DSM_SESSIONS_MAX
                    ? map_session(session, path)
                    : dsm_fail(DSM_LIMIT, "this process has %u sessions, the limit; leave one first", open_sessions);
-    if (status == DSM_OK)
-      handles_add(session);
+    if (status == DSM_OK) handles_add(session);
     handles_unlock();
   }
   if (status != DSM_OK) {

@@ -9,25 +9,20 @@
 /* The end of a wait. Pages that other threads have opened meanwhile lack what others published before they let us go
  * on: they are closed again. A status. */
 static int catch_up(dsm_session *session, int status) {
-  if (status != DSM_OK && status != DSM_OWNER_DIED)
-    return status;
+  if (status != DSM_OK && status != DSM_OWNER_DIED) return status;
   int caught_up = release_stores(&session->pages);
   return caught_up == DSM_OK ? status : caught_up;
 }
 
 static int barrier(dsm_session *session, int timeout_ms) {
   int status = session_begin(session);
-  if (status != DSM_OK)
-    return status;
+  if (status != DSM_OK) return status;
   struct wire_header header = {.kind = WIRE_BARRIER};
   status = release_stores(&session->pages);
-  if (status == DSM_OK)
-    status = catch_up(session, link_request(&session->link, &header, NULL, 0, 1, timeout_ms));
-  if (status == DSM_OK)
-    session_count(session, header.value);
+  if (status == DSM_OK) status = catch_up(session, link_request(&session->link, &header, NULL, 0, 1, timeout_ms));
+  if (status == DSM_OK) session_count(session, header.value);
   session_end(session);
-  if (status == DSM_BUSY)
-    return dsm_fail(status, "this process is in a barrier already");
+  if (status == DSM_BUSY) return dsm_fail(status, "this process is in a barrier already");
   if (status == DSM_TIMEOUT)
     return dsm_fail(status, "other processes were not in the barrier within %d ms", timeout_ms);
   return status;
@@ -46,13 +41,11 @@ int dsm_barrier_timed(dsm_session *session, uint32_t timeout_ms) {
 static int semaphore(dsm_session *session, uint8_t kind, const char *name, uint32_t initial, int try_only,
                      int timeout_ms) {
   int status = session_begin(session);
-  if (status != DSM_OK)
-    return status;
+  if (status != DSM_OK) return status;
   status = name_check("semaphore", name);
   if (status == DSM_OK && initial > DSM_SEM_MAX)
     status = dsm_fail(DSM_INVALID, "the initial value %u is beyond the limit of %d", initial, DSM_SEM_MAX);
-  if (status == DSM_OK)
-    status = release_stores(&session->pages);
+  if (status == DSM_OK) status = release_stores(&session->pages);
   if (status != DSM_OK) {
     session_end(session);
     return status;
@@ -66,13 +59,10 @@ static int semaphore(dsm_session *session, uint8_t kind, const char *name, uint3
       .initial = initial,
   };
   status = link_request(&session->link, &header, name, length, kind == WIRE_SEM_WAIT, timeout_ms);
-  if (kind == WIRE_SEM_WAIT)
-    status = catch_up(session, status);
+  if (kind == WIRE_SEM_WAIT) status = catch_up(session, status);
   session_end(session);
-  if (status == DSM_AGAIN)
-    return dsm_fail(status, "semaphore \"%s\" is 0 now", name);
-  if (status == DSM_TIMEOUT)
-    return dsm_fail(status, "semaphore \"%s\" stayed 0 for %d ms", name, timeout_ms);
+  if (status == DSM_AGAIN) return dsm_fail(status, "semaphore \"%s\" is 0 now", name);
+  if (status == DSM_TIMEOUT) return dsm_fail(status, "semaphore \"%s\" stayed 0 for %d ms", name, timeout_ms);
   return status;
 }
 
@@ -97,11 +87,9 @@ int dsm_sem_post(dsm_session *session, const char *name, uint32_t initial) {
 /* `flag`: of LOCK, to try only; of UNLOCK, to leave the lock marked as inconsistent. */
 static int lock(dsm_session *session, uint8_t kind, const char *name, uint8_t flag, int timeout_ms) {
   int status = session_begin(session);
-  if (status != DSM_OK)
-    return status;
+  if (status != DSM_OK) return status;
   status = name_check("lock", name);
-  if (status == DSM_OK)
-    status = release_stores(&session->pages);
+  if (status == DSM_OK) status = release_stores(&session->pages);
   if (status == DSM_OK) {
     size_t length = strlen(name);
     struct wire_header header = {.kind = kind, .name_length = (uint32_t)length};
@@ -110,8 +98,7 @@ static int lock(dsm_session *session, uint8_t kind, const char *name, uint8_t fl
     else
       header.keeps_mark = flag;
     status = link_request(&session->link, &header, name, length, kind == WIRE_LOCK, timeout_ms);
-    if (kind == WIRE_LOCK)
-      status = catch_up(session, status);
+    if (kind == WIRE_LOCK) status = catch_up(session, status);
     if (status == DSM_AGAIN)
       status = dsm_fail(status, "another process has lock \"%s\" now", name);
     else if (status == DSM_TIMEOUT)
@@ -159,11 +146,9 @@ static int check_place(const dsm_session *session, const void *address, size_t w
 
 int dsm_wait_while(dsm_session *session, const void *address, size_t width, uint64_t value, int32_t timeout_ms) {
   int status = session_begin(session);
-  if (status != DSM_OK)
-    return status;
+  if (status != DSM_OK) return status;
   status = check_place(session, address, width);
-  if (status == DSM_OK)
-    status = release_stores(&session->pages);
+  if (status == DSM_OK) status = release_stores(&session->pages);
   if (status == DSM_OK) {
     struct wire_header header = {
         .kind = WIRE_SLEEP,
@@ -186,16 +171,14 @@ int dsm_wait_while(dsm_session *session, const void *address, size_t width, uint
 
 int dsm_wake(dsm_session *session, const void *address, uint32_t count, uint32_t *woken) {
   int status = session_begin(session);
-  if (status != DSM_OK)
-    return status;
+  if (status != DSM_OK) return status;
   status = check_place(session, address, 1);
-  if (status == DSM_OK)
-    status = release_stores(&session->pages);
+  if (status == DSM_OK) status = release_stores(&session->pages);
   if (status == DSM_OK) {
-    struct wire_header header = {.kind = WIRE_WAKE, .map_offset = (uintptr_t)address - session->link.base, .count = count};
+    struct wire_header header = {
+        .kind = WIRE_WAKE, .map_offset = (uintptr_t)address - session->link.base, .count = count};
     status = link_request(&session->link, &header, NULL, 0, 0, -1);
-    if (status == DSM_OK && woken != NULL)
-      *woken = (uint32_t)header.value;
+    if (status == DSM_OK && woken != NULL) *woken = (uint32_t)header.value;
   }
   session_end(session);
   return status;
@@ -203,8 +186,7 @@ int dsm_wake(dsm_session *session, const void *address, uint32_t count, uint32_t
 
 int dsm_fence(dsm_session *session) {
   int status = session_begin(session);
-  if (status != DSM_OK)
-    return status;
+  if (status != DSM_OK) return status;
   /* A sequential store returns when it is in place and has its number: only released and queued ones are left to wait for. */
   status = release_stores(&session->pages);
   if (status == DSM_OK && session->ring.header != NULL && !session->link.direct) {

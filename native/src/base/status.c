@@ -42,13 +42,10 @@ int dsm_fail(int status, const char *format, ...) {
 
 int dsm_status_of(int error, int otherwise) {
   switch (error) {
-  case EMFILE:
-  case ENFILE:
-    return DSM_LIMIT;
-  case ENOMEM:
-    return DSM_NO_MEMORY;
-  default:
-    return otherwise;
+    case EMFILE:
+    case ENFILE: return DSM_LIMIT;
+    case ENOMEM: return DSM_NO_MEMORY;
+    default: return otherwise;
   }
 }
 
@@ -62,7 +59,6 @@ const char *dsm_status_name(int status) {
 
 int dsm_status_by_name(const char *name) {
   for (int i = 1; i < NAMES; i++)
-    if (strcmp(names[i], name) == 0)
-      return i;
+    if (strcmp(names[i], name) == 0) return i;
   return DSM_PROTOCOL;
 }

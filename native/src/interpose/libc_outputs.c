@@ -41,10 +41,8 @@ static void find_late(void *pointer, const char *name, const char *library) {
 static struct {
   int (*pthread_create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
   int (*thrd_create)(thrd_t *, thrd_start_t, void *);
-  int (*posix_spawn)(pid_t *, const char *, const void *, const void *,
-                     char *const[], char *const[]);
-  int (*posix_spawnp)(pid_t *, const char *, const void *, const void *,
-                      char *const[], char *const[]);
+  int (*posix_spawn)(pid_t *, const char *, const void *, const void *, char *const[], char *const[]);
+  int (*posix_spawnp)(pid_t *, const char *, const void *, const void *, char *const[], char *const[]);
   int (*timer_create)(clockid_t, struct sigevent *, timer_t *);
   int (*mq_notify)(mqd_t, const struct sigevent *);
   int (*setsigmask)(pthread_attr_t *, const sigset_t *);
@@ -101,8 +99,7 @@ int posix_spawn(pid_t *restrict pid, const char *restrict path, const void *rest
 int posix_spawnp(pid_t *restrict pid, const char *restrict file, const void *restrict actions,
                  const void *restrict attributes, char *const arguments[restrict], char *const environment[restrict]);
 
-EXPORT int posix_spawn(pid_t *restrict pid, const char *restrict path,
-                       const void *restrict actions,
+EXPORT int posix_spawn(pid_t *restrict pid, const char *restrict path, const void *restrict actions,
                        const void *restrict attributes, char *const arguments[restrict],
                        char *const environment[restrict]) {
   if (__builtin_expect(real.posix_spawn == NULL, 0)) find_real_calls();
@@ -113,8 +110,7 @@ EXPORT int posix_spawn(pid_t *restrict pid, const char *restrict path,
   return error;
 }
 
-EXPORT int posix_spawnp(pid_t *restrict pid, const char *restrict file,
-                        const void *restrict actions,
+EXPORT int posix_spawnp(pid_t *restrict pid, const char *restrict file, const void *restrict actions,
                         const void *restrict attributes, char *const arguments[restrict],
                         char *const environment[restrict]) {
   if (__builtin_expect(real.posix_spawnp == NULL, 0)) find_real_calls();
@@ -194,43 +190,42 @@ void dsm_context_inward(ucontext_t *context) {
   memcpy(&context->uc_sigmask, &bits, sizeof(bits));
 }
 
-__asm__(
-    ".pushsection .text\n"
-    ".type setcontext, @function\n"
-    ".type swapcontext, @function\n"
-    ".weak setcontext, swapcontext\n"
-    "setcontext:\n"
-    "  .cfi_startproc\n"
-    "  endbr64\n"
-    "  push %rdi\n"
-    "  .cfi_adjust_cfa_offset 8\n"
-    "  call dsm_context_inward\n"
-    "  pop %rdi\n"
-    "  .cfi_adjust_cfa_offset -8\n"
-    "  jmp *dsm_real_setcontext(%rip)\n"
-    "  .cfi_endproc\n"
-    ".size setcontext, . - setcontext\n"
-    "swapcontext:\n"
-    "  .cfi_startproc\n"
-    "  endbr64\n"
-    "  push %rdi\n"
-    "  .cfi_adjust_cfa_offset 8\n"
-    "  push %rsi\n"
-    "  .cfi_adjust_cfa_offset 8\n"
-    "  sub $8, %rsp\n"
-    "  .cfi_adjust_cfa_offset 8\n"
-    "  mov %rsi, %rdi\n"
-    "  call dsm_context_inward\n"
-    "  add $8, %rsp\n"
-    "  .cfi_adjust_cfa_offset -8\n"
-    "  pop %rsi\n"
-    "  .cfi_adjust_cfa_offset -8\n"
-    "  pop %rdi\n"
-    "  .cfi_adjust_cfa_offset -8\n"
-    "  jmp *dsm_real_swapcontext(%rip)\n"
-    "  .cfi_endproc\n"
-    ".size swapcontext, . - swapcontext\n"
-    ".popsection\n");
+__asm__(".pushsection .text\n"
+        ".type setcontext, @function\n"
+        ".type swapcontext, @function\n"
+        ".weak setcontext, swapcontext\n"
+        "setcontext:\n"
+        "  .cfi_startproc\n"
+        "  endbr64\n"
+        "  push %rdi\n"
+        "  .cfi_adjust_cfa_offset 8\n"
+        "  call dsm_context_inward\n"
+        "  pop %rdi\n"
+        "  .cfi_adjust_cfa_offset -8\n"
+        "  jmp *dsm_real_setcontext(%rip)\n"
+        "  .cfi_endproc\n"
+        ".size setcontext, . - setcontext\n"
+        "swapcontext:\n"
+        "  .cfi_startproc\n"
+        "  endbr64\n"
+        "  push %rdi\n"
+        "  .cfi_adjust_cfa_offset 8\n"
+        "  push %rsi\n"
+        "  .cfi_adjust_cfa_offset 8\n"
+        "  sub $8, %rsp\n"
+        "  .cfi_adjust_cfa_offset 8\n"
+        "  mov %rsi, %rdi\n"
+        "  call dsm_context_inward\n"
+        "  add $8, %rsp\n"
+        "  .cfi_adjust_cfa_offset -8\n"
+        "  pop %rsi\n"
+        "  .cfi_adjust_cfa_offset -8\n"
+        "  pop %rdi\n"
+        "  .cfi_adjust_cfa_offset -8\n"
+        "  jmp *dsm_real_swapcontext(%rip)\n"
+        "  .cfi_endproc\n"
+        ".size swapcontext, . - swapcontext\n"
+        ".popsection\n");
 
 /* ---- sanitizers ---- */
 

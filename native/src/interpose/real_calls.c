@@ -49,7 +49,7 @@ static size_t system_fread(void *buffer, size_t size, size_t count, FILE *file) 
 }
 
 struct real_calls real_reads = {system_read,    system_pread,     system_readv, system_recv,          system_recvfrom,
-          system_recvmsg, system_getrandom, system_fread, system_fread_unlocked};
+                                system_recvmsg, system_getrandom, system_fread, system_fread_unlocked};
 
 __attribute__((constructor)) static void find_real_calls(void) {
   dsm_find_next(&real_reads.read, "read");

@@ -21,8 +21,8 @@ static uint32_t slot_owners[SLOTS]; /* thread ids; 0: free */
 static int claim_slot(void) {
   uint8_t *all = __atomic_load_n(&slots, __ATOMIC_ACQUIRE);
   if (all == NULL) {
-    void *fresh = mmap(NULL, SLOTS * SLOT_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                       -1, 0);
+    void *fresh =
+        mmap(NULL, SLOTS * SLOT_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (fresh == MAP_FAILED) return -1;
     if (!__atomic_compare_exchange_n(&slots, &all, fresh, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
       munmap(fresh, SLOTS * SLOT_BYTES);
@@ -44,8 +44,12 @@ static int claim_slot(void) {
 }
 
 int scratch_claim(struct scratch *s, struct small_scratch *small, size_t bytes, unsigned parts) {
-  *s = (struct scratch){.bytes = small->bytes, .parts = small->parts, .places = small->places,
-                        .bytes_max = sizeof(small->bytes), .parts_max = 4, .slot = -1};
+  *s = (struct scratch){.bytes = small->bytes,
+                        .parts = small->parts,
+                        .places = small->places,
+                        .bytes_max = sizeof(small->bytes),
+                        .parts_max = 4,
+                        .slot = -1};
   if (bytes <= s->bytes_max && parts <= s->parts_max) return 0;
   s->parts_max = PARTS_MAX;
   if (bytes <= BOUNCE_BYTES && (s->slot = claim_slot()) >= 0) {

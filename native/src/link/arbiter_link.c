@@ -14,16 +14,13 @@
 int link_check(const struct arbiter_link *link) {
   if (link->pid != getpid())
     return dsm_fail(DSM_FORKED, "this process was forked after joining; the session belongs to its parent");
-  if (atomic_load(&link->left))
-    return dsm_fail(DSM_LEFT, "this process has left session \"%s\"", link->name);
-  if (atomic_load(&link->dead))
-    return link_gone(link);
+  if (atomic_load(&link->left)) return dsm_fail(DSM_LEFT, "this process has left session \"%s\"", link->name);
+  if (atomic_load(&link->dead)) return link_gone(link);
   return DSM_OK;
 }
 
 int link_gone(const struct arbiter_link *link) {
-  if (atomic_load(&link->left))
-    return dsm_fail(DSM_LEFT, "this process has left session \"%s\"", link->name);
+  if (atomic_load(&link->left)) return dsm_fail(DSM_LEFT, "this process has left session \"%s\"", link->name);
   return dsm_fail(DSM_UNREACHABLE, "the arbiter of session \"%s\" is gone", link->name);
 }
 
@@ -33,8 +30,7 @@ int link_finish(struct arbiter_link *link, int slot, int sent, struct reply *rep
   int failed = sent != 0 || channel_answer(pool, slot, reply) != 0 || reply->header.kind != WIRE_REPLY;
   if (failed) {
     atomic_store(&link->dead, 1);
-    if (fd >= 0)
-      channel_break(pool, slot);
+    if (fd >= 0) channel_break(pool, slot);
   }
   channel_release(pool, slot);
   return failed ? -1 : 0;
@@ -59,8 +55,7 @@ int link_publish(struct arbiter_link *link, const struct dsm_run *runs, uint32_t
     writer_pad(&writer, runs[0].length);
   } else {
     header.kind = WIRE_PUBLISH;
-    for (uint32_t i = 0; i < count; i++)
-      header.runs_length += 8 + padded(runs[i].length);
+    for (uint32_t i = 0; i < count; i++) header.runs_length += 8 + padded(runs[i].length);
     header.size = (uint32_t)sizeof header + header.runs_length;
     writer_add(&writer, &header, sizeof header);
     for (uint32_t i = 0; i < count; i++) {
@@ -85,10 +80,8 @@ int link_await_answer(int fd, int timeout_ms) {
   for (;;) {
     long long left = deadline - now_ms();
     int ready = poll(&poll_fd, 1, left > 0 ? (int)left : 0);
-    if (ready > 0)
-      return 1;
-    if (ready == 0 && left <= 0)
-      return 0;
+    if (ready > 0) return 1;
+    if (ready == 0 && left <= 0) return 0;
   }
 }
 
@@ -119,20 +112,17 @@ int link_request(struct arbiter_link *link, struct wire_header *header, const vo
     sent = channel_send(writer.fd, &cancel, sizeof cancel);
   }
   struct reply reply;
-  if (link_finish(link, slot, sent, &reply) != 0)
-    return link_gone(link);
+  if (link_finish(link, slot, sent, &reply) != 0) return link_gone(link);
   tool_acquire(link);
   header->value = reply.header.value;
-  if (reply.header.status == DSM_OK)
-    return DSM_OK;
+  if (reply.header.status == DSM_OK) return DSM_OK;
   return dsm_fail(reply.header.status, "%s", (const char *)reply.body);
 }
 
 int link_map_replica(const struct arbiter_link *link, uint64_t offset, uint64_t length) {
   void *place = (void *)(link->base + offset);
   int protection = link->direct ? PROT_READ | PROT_WRITE : PROT_READ;
-  if (mmap(place, length, protection, MAP_SHARED | MAP_FIXED, link->map_fd, (off_t)offset) == MAP_FAILED)
-    return -1;
+  if (mmap(place, length, protection, MAP_SHARED | MAP_FIXED, link->map_fd, (off_t)offset) == MAP_FAILED) return -1;
   /* A forked child has no business here: without the pages even its loads are told so. */
   return madvise(place, length, MADV_DONTFORK);
 }

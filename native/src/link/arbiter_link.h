@@ -27,8 +27,8 @@ struct arbiter_link {
   int elastic;   /* processes may join while it runs */
   atomic_int direct; /* all processes are on this node and share the replica read-write. Changed once, under the lock of
                         the pages; from then on the map is as in any other session */
-  atomic_int left;   /* this process has left; the handle stays for a while, so that later calls can be told */
-  atomic_int dead;   /* the arbiter is gone: nothing can be ordered any more */
+  atomic_int left; /* this process has left; the handle stays for a while, so that later calls can be told */
+  atomic_int dead; /* the arbiter is gone: nothing can be ordered any more */
   struct channel_pool channels;
 };
 

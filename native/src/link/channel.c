@@ -29,11 +29,9 @@ int channel_connect(const char *path) {
   }
   memcpy(address.sun_path, path, length + 1);
   int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  if (fd < 0)
-    return -1;
+  if (fd < 0) return -1;
   while (syscall(SYS_connect, fd, &address, sizeof address) != 0) {
-    if (errno == EINTR)
-      continue;
+    if (errno == EINTR) continue;
     int saved = errno;
     syscall(SYS_close, fd);
     errno = saved;
@@ -42,7 +40,8 @@ int channel_connect(const char *path) {
   /* The listener gives this process the map's bytes: it must belong to the same user. */
   struct ucred peer;
   socklen_t size = sizeof peer;
-  if (syscall(SYS_getsockopt, fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0 || peer.uid != (uid_t)syscall(SYS_geteuid)) {
+  if (syscall(SYS_getsockopt, fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0 ||
+      peer.uid != (uid_t)syscall(SYS_geteuid)) {
     syscall(SYS_close, fd);
     errno = EPERM;
     return -1;
@@ -55,8 +54,7 @@ int channel_send(int fd, const void *bytes, size_t size) {
   while (size > 0) {
     ssize_t sent = syscall(SYS_sendto, fd, at, size, MSG_NOSIGNAL, NULL, 0);
     if (sent < 0) {
-      if (errno == EINTR)
-        continue;
+      if (errno == EINTR) continue;
       return -1;
     }
     at += sent;
@@ -87,11 +85,9 @@ static void await_awake(struct channel_polling *polling, int fd) {
   uint8_t byte;
   for (;;) {
     ssize_t got = syscall(SYS_recvfrom, fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
-    if (got >= 0 || (errno != EAGAIN && errno != EINTR))
-      break;
+    if (got >= 0 || (errno != EAGAIN && errno != EINTR)) break;
     long long now = now_ns();
-    if (end == 0)
-      end = now + POLL_NS;
+    if (end == 0) end = now + POLL_NS;
     if (now >= end || (last != 0 && now - last > POLL_GAP_NS)) {
       unsigned pause = atomic_load_explicit(&polling->pause, memory_order_relaxed);
       pause = pause == 0 ? 1 : pause < POLL_PAUSE_MAX ? pause * 2 : POLL_PAUSE_MAX;
@@ -103,14 +99,12 @@ static void await_awake(struct channel_polling *polling, int fd) {
     syscall(SYS_sched_yield);
   }
   /* An answer that was there before we asked (await_answer slept for it) says nothing about polling. */
-  if (end != 0)
-    atomic_store_explicit(&polling->pause, 0, memory_order_relaxed);
+  if (end != 0) atomic_store_explicit(&polling->pause, 0, memory_order_relaxed);
 }
 
 int channel_answer(struct channel_pool *pool, int slot, struct reply *reply) {
   struct channel *channel = &pool->slots[slot];
-  if (pool->polls)
-    await_awake(&pool->polling[channel->waits], channel->fd);
+  if (pool->polls) await_awake(&pool->polling[channel->waits], channel->fd);
   return channel_receive(channel->fd, reply);
 }
 
@@ -120,10 +114,8 @@ static ssize_t receive_some(int fd, void *bytes, size_t size) {
   struct pollfd readable = {.fd = fd, .events = POLLIN};
   for (;;) {
     ssize_t got = syscall(SYS_recvfrom, fd, bytes, size, MSG_DONTWAIT, NULL, NULL);
-    if (got >= 0 || (errno != EAGAIN && errno != EINTR))
-      return got;
-    if (errno == EAGAIN)
-      syscall(SYS_poll, &readable, 1, -1);
+    if (got >= 0 || (errno != EAGAIN && errno != EINTR)) return got;
+    if (errno == EAGAIN) syscall(SYS_poll, &readable, 1, -1);
   }
 }
 
@@ -133,8 +125,7 @@ int channel_receive(int fd, struct reply *reply) {
   size_t need = sizeof reply->header;
   for (;;) {
     ssize_t got = receive_some(fd, bytes + have, sizeof reply->header + REPLY_BODY_MAX - have);
-    if (got < 0)
-      return -1;
+    if (got < 0) return -1;
     if (got == 0) {
       errno = ECONNRESET;
       return -1;
@@ -178,8 +169,7 @@ static int receive_body(int fd, struct reply *reply) {
     errno = EPROTO;
     return -1;
   }
-  if (receive_all(fd, reply->body, body) != 0)
-    return -1;
+  if (receive_all(fd, reply->body, body) != 0) return -1;
   reply->body[reply->header.length] = 0;
   return 0;
 }
@@ -194,24 +184,21 @@ int channel_receive_descriptor(int fd, struct reply *reply, int *descriptor) {
     uint8_t bytes[CMSG_SPACE(sizeof(int))];
   } control;
   struct iovec piece = {.iov_base = &reply->header, .iov_len = sizeof reply->header};
-  struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+  struct msghdr message = {
+      .msg_iov = &piece, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
   ssize_t got;
   *descriptor = -1;
-  while ((got = syscall(SYS_recvmsg, fd, &message, MSG_CMSG_CLOEXEC)) < 0 && errno == EINTR)
-    continue;
+  while ((got = syscall(SYS_recvmsg, fd, &message, MSG_CMSG_CLOEXEC)) < 0 && errno == EINTR) continue;
   const struct cmsghdr *first = got > 0 ? CMSG_FIRSTHDR(&message) : NULL;
   if (first != NULL && first->cmsg_level == SOL_SOCKET && first->cmsg_type == SCM_RIGHTS &&
       first->cmsg_len == CMSG_LEN(sizeof(int)))
     memcpy(descriptor, CMSG_DATA(first), sizeof(int));
-  if (got > 0 &&
-      receive_all(fd, (uint8_t *)&reply->header + got, sizeof reply->header - (size_t)got) == 0 &&
+  if (got > 0 && receive_all(fd, (uint8_t *)&reply->header + got, sizeof reply->header - (size_t)got) == 0 &&
       receive_body(fd, reply) == 0)
     return 0;
-  if (got == 0)
-    errno = ECONNRESET;
+  if (got == 0) errno = ECONNRESET;
   int saved = errno;
-  if (*descriptor >= 0)
-    syscall(SYS_close, *descriptor);
+  if (*descriptor >= 0) syscall(SYS_close, *descriptor);
   *descriptor = -1;
   errno = saved;
   return -1;
@@ -220,8 +207,7 @@ int channel_receive_descriptor(int fd, struct reply *reply, int *descriptor) {
 /* Opens a further channel and says whose it is. */
 static int attach(struct channel_pool *pool) {
   int fd = channel_connect(pool->path);
-  if (fd < 0)
-    return -1;
+  if (fd < 0) return -1;
   struct {
     struct wire_header header;
     uint64_t token;
@@ -236,8 +222,7 @@ static int attach(struct channel_pool *pool) {
   };
   struct reply reply;
   if (channel_send(fd, &hello, sizeof hello) == 0 && channel_receive(fd, &reply) == 0) {
-    if (reply.header.kind == WIRE_REPLY && reply.header.status == 0)
-      return fd;
+    if (reply.header.kind == WIRE_REPLY && reply.header.status == 0) return fd;
     errno = reply.header.status == DSM_LIMIT ? EUSERS : ECONNREFUSED;
   }
   int saved = errno;
@@ -249,10 +234,8 @@ static int attach(struct channel_pool *pool) {
 int channel_pool_init(struct channel_pool *pool) {
   memset(pool, 0, sizeof *pool);
   pool->slots = calloc(CHANNELS_MAX, sizeof *pool->slots);
-  if (pool->slots == NULL)
-    return -1;
-  for (unsigned i = 0; i < CHANNELS_MAX; i++)
-    pool->slots[i].fd = -1;
+  if (pool->slots == NULL) return -1;
+  for (unsigned i = 0; i < CHANNELS_MAX; i++) pool->slots[i].fd = -1;
   /* With one core only, a polling thread is in the way of the process it waits for. */
   cpu_set_t cores;
   pool->polls = sched_getaffinity(0, sizeof cores, &cores) != 0 || CPU_COUNT(&cores) > 1;
@@ -280,8 +263,7 @@ static int claim_opened(struct channel_pool *pool, unsigned first, unsigned limi
     if (atomic_load_explicit(&pool->slots[i].state, memory_order_relaxed) != SLOT_FREE ||
         !atomic_compare_exchange_strong(&pool->slots[i].state, &free_state, SLOT_BUSY))
       continue;
-    if ((pool->slots[i].fd >= 0) == connected)
-      return (int)i;
+    if ((pool->slots[i].fd >= 0) == connected) return (int)i;
     /* Not the kind that a waiting thread wants. */
     atomic_store(&pool->slots[i].state, SLOT_FREE);
   }
@@ -292,8 +274,7 @@ static int claim_opened(struct channel_pool *pool, unsigned first, unsigned limi
 static int claim_new(struct channel_pool *pool, unsigned limit) {
   unsigned opened = atomic_load(&pool->opened);
   while (opened < limit) {
-    if (!atomic_compare_exchange_strong(&pool->opened, &opened, opened + 1))
-      continue;
+    if (!atomic_compare_exchange_strong(&pool->opened, &opened, opened + 1)) continue;
     /* Ours alone until it is released: no thread claims what is not marked free. */
     atomic_store(&pool->slots[opened].state, SLOT_BUSY);
     return (int)opened;
@@ -306,12 +287,10 @@ static int claim(struct channel_pool *pool, enum channel_use use) {
   unsigned limit = use == CHANNEL_WAIT ? CHANNELS_MAX - CHANNELS_RESERVE : CHANNELS_MAX;
   for (;;) {
     int slot = claim_opened(pool, first, limit, 1);
-    if (slot < 0)
-      slot = claim_opened(pool, first, limit, 0);
-    if (slot < 0)
-      slot = claim_new(pool, limit);
-    if (slot >= 0 && (use != CHANNEL_STORE || channel_descriptor(pool, slot) >= 0 || slot == 0 ||
-                      !channel_is_short(errno)))
+    if (slot < 0) slot = claim_opened(pool, first, limit, 0);
+    if (slot < 0) slot = claim_new(pool, limit);
+    if (slot >= 0 &&
+        (use != CHANNEL_STORE || channel_descriptor(pool, slot) >= 0 || slot == 0 || !channel_is_short(errno)))
       return slot;
     if (slot >= 0)
       channel_release(pool, slot);
@@ -321,32 +300,27 @@ static int claim(struct channel_pool *pool, enum channel_use use) {
     atomic_fetch_add(&pool->waiting, 1);
     unsigned released = atomic_load(&pool->released);
     slot = claim_opened(pool, first, limit, 1);
-    if (slot < 0)
-      syscall(SYS_futex, &pool->released, FUTEX_WAIT_PRIVATE, released, NULL, NULL, 0);
+    if (slot < 0) syscall(SYS_futex, &pool->released, FUTEX_WAIT_PRIVATE, released, NULL, NULL, 0);
     atomic_fetch_sub(&pool->waiting, 1);
-    if (slot >= 0)
-      return slot;
+    if (slot >= 0) return slot;
   }
 }
 
 int channel_claim(struct channel_pool *pool, enum channel_use use) {
   int slot = claim(pool, use);
-  if (slot >= 0)
-    pool->slots[slot].waits = use == CHANNEL_WAIT;
+  if (slot >= 0) pool->slots[slot].waits = use == CHANNEL_WAIT;
   return slot;
 }
 
 int channel_descriptor(struct channel_pool *pool, int slot) {
-  if (pool->slots[slot].fd < 0)
-    pool->slots[slot].fd = attach(pool);
+  if (pool->slots[slot].fd < 0) pool->slots[slot].fd = attach(pool);
   return pool->slots[slot].fd;
 }
 
 void channel_release(struct channel_pool *pool, int slot) {
   atomic_store(&pool->slots[slot].state, SLOT_FREE);
   atomic_fetch_add(&pool->released, 1);
-  if (atomic_load(&pool->waiting) > 0)
-    syscall(SYS_futex, &pool->released, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+  if (atomic_load(&pool->waiting) > 0) syscall(SYS_futex, &pool->released, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }
 
 void channel_break(struct channel_pool *pool, int slot) {
@@ -357,8 +331,7 @@ void channel_break(struct channel_pool *pool, int slot) {
 void channel_close_all(struct channel_pool *pool) {
   unsigned opened = atomic_load(&pool->opened);
   for (unsigned i = 0; i < opened; i++) {
-    if (pool->slots[i].fd >= 0)
-      syscall(SYS_close, pool->slots[i].fd);
+    if (pool->slots[i].fd >= 0) syscall(SYS_close, pool->slots[i].fd);
     pool->slots[i].fd = -1;
   }
 }
@@ -377,8 +350,7 @@ void writer_add(struct channel_writer *writer, const void *bytes, size_t size) {
     writer->length += (uint32_t)take;
     at += take;
     size -= take;
-    if (writer->length == sizeof writer->bytes)
-      writer_flush(writer);
+    if (writer->length == sizeof writer->bytes) writer_flush(writer);
   }
 }
 

@@ -23,19 +23,15 @@ static int is_program(const char *path) {
  * take their files away. `path` is replaced by the one without links. */
 static int is_safe_program(char path[PATH_MAX]) {
   char real[PATH_MAX];
-  if (!is_program(path) || realpath(path, real) == NULL)
-    return 0;
+  if (!is_program(path) || realpath(path, real) == NULL) return 0;
   struct stat st;
   /* The name itself may be a link that another user has planted beside us. */
-  if (syscall(SYS_lstat, path, &st) != 0 || (st.st_uid != 0 && st.st_uid != geteuid()))
-    return 0;
+  if (syscall(SYS_lstat, path, &st) != 0 || (st.st_uid != 0 && st.st_uid != geteuid())) return 0;
   for (char *end = real; end != NULL;) {
     end = strchr(end + 1, '/');
-    if (end != NULL)
-      *end = 0;
+    if (end != NULL) *end = 0;
     int failed = syscall(SYS_lstat, real, &st);
-    if (end != NULL)
-      *end = '/';
+    if (end != NULL) *end = '/';
     if (failed || (st.st_uid != 0 && st.st_uid != geteuid()) ||
         ((st.st_mode & 022) != 0 && !(S_ISDIR(st.st_mode) && (st.st_mode & S_ISVTX) != 0)))
       return 0;
@@ -71,17 +67,14 @@ static void own_folder(char path[PATH_MAX]) {
 int find_binary(const dsm_config *config, char path[PATH_MAX]) {
   if (config->binary != NULL) {
     snprintf(path, PATH_MAX, "%s", config->binary);
-    if (is_program(path))
-      return DSM_OK;
+    if (is_program(path)) return DSM_OK;
     return dsm_fail(DSM_SYSTEM, "%s is not the dsm program; set DSM_BIN to its path", config->binary);
   }
   char folder[PATH_MAX];
   own_folder(folder);
   if (folder[0] != 0) {
-    if (snprintf(path, PATH_MAX, "%s/../bin/dsm", folder) < PATH_MAX && is_safe_program(path))
-      return DSM_OK;
-    if (snprintf(path, PATH_MAX, "%s/dsm", folder) < PATH_MAX && is_safe_program(path))
-      return DSM_OK;
+    if (snprintf(path, PATH_MAX, "%s/../bin/dsm", folder) < PATH_MAX && is_safe_program(path)) return DSM_OK;
+    if (snprintf(path, PATH_MAX, "%s/dsm", folder) < PATH_MAX && is_safe_program(path)) return DSM_OK;
   }
   const char *at = getenv("PATH");
   while (at != NULL && *at != 0) {
@@ -89,13 +82,11 @@ int find_binary(const dsm_config *config, char path[PATH_MAX]) {
     /* Never the folder we happen to be in. */
     if (at[0] == '/') {
       snprintf(path, PATH_MAX, "%.*s/dsm", length, at);
-      if (is_program(path))
-        return DSM_OK;
+      if (is_program(path)) return DSM_OK;
     }
     at += length + (at[length] == ':');
   }
   snprintf(path, PATH_MAX, "/usr/local/bin/dsm");
-  if (is_program(path))
-    return DSM_OK;
+  if (is_program(path)) return DSM_OK;
   return dsm_fail(DSM_SYSTEM, "cannot find the dsm program; put it in PATH or set DSM_BIN to its path");
 }

@@ -57,33 +57,33 @@ struct kernel_sigaction {
 };
 
 /* clone(flags, stack), and in the child exit(run(program)). The child's id, or a negative errno. */
-long dsm_launch_clone(long flags, uint8_t *stack_end, int (*run)(const struct program *), const struct program *program);
-__asm__(
-    ".pushsection .text\n"
-    ".type dsm_launch_clone, @function\n"
-    ".hidden dsm_launch_clone\n"
-    ".globl dsm_launch_clone\n"
-    "dsm_launch_clone:\n"
-    "  .cfi_startproc\n"
-    "  mov %rdx, %r9\n"
-    "  mov %rcx, %r8\n"
-    "  mov $56, %eax\n"
-    "  syscall\n"
-    "  test %eax, %eax\n"
-    "  jz 1f\n"
-    "  ret\n"
-    "1:\n"
-    "  .cfi_undefined rip\n"
-    "  xor %ebp, %ebp\n"
-    "  mov %r8, %rdi\n"
-    "  call *%r9\n"
-    "  mov %eax, %edi\n"
-    "  mov $231, %eax\n"
-    "  syscall\n"
-    "  hlt\n"
-    "  .cfi_endproc\n"
-    ".size dsm_launch_clone, . - dsm_launch_clone\n"
-    ".popsection\n");
+long dsm_launch_clone(long flags, uint8_t *stack_end, int (*run)(const struct program *),
+                      const struct program *program);
+__asm__(".pushsection .text\n"
+        ".type dsm_launch_clone, @function\n"
+        ".hidden dsm_launch_clone\n"
+        ".globl dsm_launch_clone\n"
+        "dsm_launch_clone:\n"
+        "  .cfi_startproc\n"
+        "  mov %rdx, %r9\n"
+        "  mov %rcx, %r8\n"
+        "  mov $56, %eax\n"
+        "  syscall\n"
+        "  test %eax, %eax\n"
+        "  jz 1f\n"
+        "  ret\n"
+        "1:\n"
+        "  .cfi_undefined rip\n"
+        "  xor %ebp, %ebp\n"
+        "  mov %r8, %rdi\n"
+        "  call *%r9\n"
+        "  mov %eax, %edi\n"
+        "  mov $231, %eax\n"
+        "  syscall\n"
+        "  hlt\n"
+        "  .cfi_endproc\n"
+        ".size dsm_launch_clone, . - dsm_launch_clone\n"
+        ".popsection\n");
 _Static_assert(SYS_clone == 56 && SYS_exit_group == 231, "the numbers above");
 
 static long child_of(int (*run)(const struct program *), uint8_t *stack_end, const struct program *program) {
@@ -94,15 +94,13 @@ static long child_of(int (*run)(const struct program *), uint8_t *stack_end, con
 static void report(int output, const char *what, int error) {
   char line[32] = "failed ", digits[12];
   size_t length = 7, count = 0;
-  for (; *what != 0; what++)
-    line[length++] = *what;
+  for (; *what != 0; what++) line[length++] = *what;
   line[length++] = ' ';
   do {
     digits[count++] = (char)('0' + error % 10);
     error /= 10;
   } while (error > 0);
-  while (count > 0)
-    line[length++] = digits[--count];
+  while (count > 0) line[length++] = digits[--count];
   line[length++] = '\n';
   dsm_syscall(SYS_write, output, (long)line, (long)length, 0);
 }
@@ -122,16 +120,13 @@ static void close_listed(void) {
   int folder = (int)dsm_syscall(SYS_open, (long)"/proc/self/fd", O_RDONLY | O_DIRECTORY, 0, 0);
   do {
     closed = 0;
-    if (folder < 0 || dsm_syscall(SYS_lseek, folder, 0, SEEK_SET, 0) < 0)
-      break;
+    if (folder < 0 || dsm_syscall(SYS_lseek, folder, 0, SEEK_SET, 0) < 0) break;
     long length = dsm_syscall(SYS_getdents64, folder, (long)entries, sizeof entries, 0);
     for (long at = 0; at < length;) {
       const struct entry *entry = (const struct entry *)(const void *)(entries + at);
       int fd = 0;
-      for (const char *digit = entry->name; *digit >= '0' && *digit <= '9'; digit++)
-        fd = fd * 10 + (*digit - '0');
-      if (fd > 2 && fd != folder)
-        closed += dsm_syscall(SYS_close, fd, 0, 0, 0) == 0;
+      for (const char *digit = entry->name; *digit >= '0' && *digit <= '9'; digit++) fd = fd * 10 + (*digit - '0');
+      if (fd > 2 && fd != folder) closed += dsm_syscall(SYS_close, fd, 0, 0, 0) == 0;
       at += entry->size;
     }
   } while (closed > 0);
@@ -155,21 +150,15 @@ static int run_program(const struct program *program) {
     error = dsm_syscall(SYS_fcntl, output, F_DUPFD, 3, 0);
     output = error >= 0 ? (int)error : output;
   }
-  for (int fd = 0; fd <= 2 && error >= 0; fd++)
-    dsm_syscall(SYS_close, fd, 0, 0, 0);
+  for (int fd = 0; fd <= 2 && error >= 0; fd++) dsm_syscall(SYS_close, fd, 0, 0, 0);
   /* The lowest free ones: 0, 1, 2. */
-  if (error >= 0)
-    error = dsm_syscall(SYS_open, (long)"/dev/null", O_RDWR, 0, 0);
-  if (error >= 0)
-    error = dsm_syscall(SYS_dup2, output, 1, 0, 0);
-  if (error >= 0)
-    error = dsm_syscall(SYS_dup2, 0, 2, 0, 0);
-  if (error >= 0)
-    error = dsm_syscall(SYS_chdir, (long)"/", 0, 0, 0);
+  if (error >= 0) error = dsm_syscall(SYS_open, (long)"/dev/null", O_RDWR, 0, 0);
+  if (error >= 0) error = dsm_syscall(SYS_dup2, output, 1, 0, 0);
+  if (error >= 0) error = dsm_syscall(SYS_dup2, 0, 2, 0, 0);
+  if (error >= 0) error = dsm_syscall(SYS_chdir, (long)"/", 0, 0, 0);
   if (error >= 0) {
     output = 1;
-    if (dsm_syscall(SYS_close_range, 3, ~0u, 0, 0) < 0)
-      close_listed();
+    if (dsm_syscall(SYS_close_range, 3, ~0u, 0, 0) < 0) close_listed();
     uint64_t none = 0;
     dsm_syscall(SYS_rt_sigprocmask, SIG_SETMASK, (long)&none, 0, SIGNAL_SET_BYTES);
     error = dsm_syscall(SYS_execve, (long)program->path, (long)program->arguments, (long)program->environment, 0);
@@ -180,14 +169,12 @@ static int run_program(const struct program *program) {
 
 static int run_middle(const struct program *program) {
   long child = child_of(run_program, program->inner_stack, program);
-  if (child < 0)
-    report(program->output, "START", (int)-child);
+  if (child < 0) report(program->output, "START", (int)-child);
   return 0;
 }
 
 static void await_child(pid_t child) {
-  while (dsm_syscall(SYS_wait4, child, 0, __WALL, 0) == -EINTR)
-    continue;
+  while (dsm_syscall(SYS_wait4, child, 0, __WALL, 0) == -EINTR) continue;
 }
 
 static void *collect(void *child) {
@@ -203,8 +190,7 @@ static int adopts(void) {
 int launch(const char *path, char *const arguments[], char *const environment[], int output) {
   const size_t size = 2 * CHILD_STACK_BYTES;
   uint8_t *stacks = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
-  if (stacks == MAP_FAILED)
-    return errno;
+  if (stacks == MAP_FAILED) return errno;
   struct program program = {.path = path,
                             .arguments = arguments,
                             .environment = environment,
@@ -222,29 +208,24 @@ int launch(const char *path, char *const arguments[], char *const environment[],
   dsm_syscall(SYS_rt_sigprocmask, SIG_SETMASK, (long)&before, 0, SIGNAL_SET_BYTES);
   munmap(stacks, size);
   /* Without a thread it stays, once it has ended, among the children of a process that cannot start one. */
-  if (child > 0 && direct)
-    thread_start(collect, (void *)child, COLLECTOR_STACK_BYTES);
+  if (child > 0 && direct) thread_start(collect, (void *)child, COLLECTOR_STACK_BYTES);
   return error;
 }
 
 static int is_kept(const char *variable) {
   static const char *const dropped[] = {"LD_PRELOAD=", "LD_AUDIT=", "BUN_BE_BUN=", "BUN_OPTIONS="};
   for (size_t i = 0; i < sizeof dropped / sizeof dropped[0]; i++)
-    if (strncmp(variable, dropped[i], strlen(dropped[i])) == 0)
-      return 0;
+    if (strncmp(variable, dropped[i], strlen(dropped[i])) == 0) return 0;
   return 1;
 }
 
 char **launch_environment(void) {
   size_t count = 0, kept = 0;
-  while (environ != NULL && environ[count] != NULL)
-    count++;
+  while (environ != NULL && environ[count] != NULL) count++;
   char **copy = malloc((count + 1) * sizeof *copy);
-  if (copy == NULL)
-    return NULL;
+  if (copy == NULL) return NULL;
   for (size_t i = 0; i < count; i++)
-    if (is_kept(environ[i]))
-      copy[kept++] = environ[i];
+    if (is_kept(environ[i])) copy[kept++] = environ[i];
   copy[kept] = NULL;
   return copy;
 }

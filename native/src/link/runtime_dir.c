@@ -14,8 +14,7 @@
 
 /* FNV-1a, 64 bits. src/core/base/names.ts computes the same: both must find the same socket. */
 static uint64_t hash_bytes(uint64_t hash, const char *bytes, size_t size) {
-  for (size_t i = 0; i < size; i++)
-    hash = (hash ^ (unsigned char)bytes[i]) * 0x100000001b3ull;
+  for (size_t i = 0; i < size; i++) hash = (hash ^ (unsigned char)bytes[i]) * 0x100000001b3ull;
   return hash;
 }
 
@@ -27,7 +26,9 @@ static int check_directory(const char *path) {
   if (syscall(SYS_lstat, path, &st) != 0)
     return dsm_fail(DSM_SYSTEM, "cannot use the run-time directory %s: %s", path, strerror(errno));
   if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 077) != 0)
-    return dsm_fail(DSM_SYSTEM, "the run-time directory %s is not a directory of yours alone; remove it, or set XDG_RUNTIME_DIR", path);
+    return dsm_fail(DSM_SYSTEM,
+                    "the run-time directory %s is not a directory of yours alone; remove it, or set XDG_RUNTIME_DIR",
+                    path);
   return DSM_OK;
 }
 
@@ -45,8 +46,7 @@ int arbiter_locate(const dsm_config *config, struct arbiter_place *place) {
   if (length >= (int)sizeof directory - 1)
     return dsm_fail(DSM_SYSTEM, "XDG_RUNTIME_DIR is longer than %zu bytes; set a shorter one", sizeof directory - 6);
   int status = check_directory(directory);
-  if (status != DSM_OK)
-    return status;
+  if (status != DSM_OK) return status;
   uint64_t hash = 0xcbf29ce484222325ull;
   hash = hash_bytes(hash, config->daemon, strlen(config->daemon));
   hash = hash_bytes(hash, "\n", 1);

@@ -28,19 +28,17 @@ static int has_listener(const char *path) {
   strcpy(address.sun_path, path);
   int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   int refused = fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) != 0 && errno == ECONNREFUSED;
-  if (fd >= 0)
-    close(fd);
+  if (fd >= 0) close(fd);
   return !refused;
 }
 
 /* Takes the lock if it is free; it is then the file of that name. `flags`: O_CREAT to make it. A descriptor, or -1. */
 static int try_lock(const char *path, int flags) {
   int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | flags, 0600);
-  if (fd < 0)
-    return -1;
+  if (fd < 0) return -1;
   struct stat held, named;
-  if (flock(fd, LOCK_EX | LOCK_NB) == 0 && syscall(SYS_fstat, fd, &held) == 0 &&
-      syscall(SYS_stat, path, &named) == 0 && held.st_ino == named.st_ino && held.st_dev == named.st_dev)
+  if (flock(fd, LOCK_EX | LOCK_NB) == 0 && syscall(SYS_fstat, fd, &held) == 0 && syscall(SYS_stat, path, &named) == 0 &&
+      held.st_ino == named.st_ino && held.st_dev == named.st_dev)
     return fd;
   close(fd);
   return -1;
@@ -53,10 +51,8 @@ static void remove_pair(const char *path, size_t stem) {
   snprintf(lock_path, sizeof lock_path, "%.*s.lock", (int)stem, path);
   snprintf(socket_path, sizeof socket_path, "%.*s.sock", (int)stem, path);
   int lock = try_lock(lock_path, O_CREAT);
-  if (lock < 0)
-    return;
-  if (!has_listener(socket_path))
-    unlink(socket_path);
+  if (lock < 0) return;
+  if (!has_listener(socket_path)) unlink(socket_path);
   unlink(lock_path);
   close(lock);
 }
@@ -79,8 +75,7 @@ void stale_remove(const char *keep) {
   memcpy(path, keep, length);
   path[length] = 0;
   DIR *directory = opendir(path);
-  if (directory == NULL)
-    return;
+  if (directory == NULL) return;
   const struct dirent *entry;
   while ((entry = readdir(directory)) != NULL) {
     const char *name = entry->d_name;

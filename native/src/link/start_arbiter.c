@@ -28,8 +28,7 @@ static int launch_failed(const char *text, const char *path) {
   int running = strncmp(text, "RUN ", 4) == 0, error = atoi(strchr(text, ' ') != NULL ? strchr(text, ' ') : "");
   if (running && error == ENOENT)
     return dsm_fail(DSM_SYSTEM, "cannot run %s: it, or the loader it names, is not there", path);
-  if (running)
-    return dsm_fail(dsm_status_of(error, DSM_SYSTEM), "cannot run %s: %s", path, strerror(error));
+  if (running) return dsm_fail(dsm_status_of(error, DSM_SYSTEM), "cannot run %s: %s", path, strerror(error));
   if (error == EAGAIN)
     return dsm_fail(DSM_LIMIT, "cannot start the arbiter: no further process is allowed (see ulimit -u)");
   return dsm_fail(dsm_status_of(error, DSM_SYSTEM), "cannot start the arbiter: %s", strerror(error));
@@ -37,12 +36,10 @@ static int launch_failed(const char *text, const char *path) {
 
 /* Handles one line of the arbiter's: DSM_OK for "ready", -1 to read on, or the status of its "error". */
 static int status_line(char *line, const char *path) {
-  if (strcmp(line, "ready") == 0)
-    return DSM_OK;
+  if (strcmp(line, "ready") == 0) return DSM_OK;
   if (strncmp(line, "note ", 5) == 0) {
     const char *quiet = getenv("DSM_QUIET");
-    if (quiet == NULL || quiet[0] == 0)
-      fprintf(stderr, "dsm: %s\n", line + 5);
+    if (quiet == NULL || quiet[0] == 0) fprintf(stderr, "dsm: %s\n", line + 5);
     return -1;
   }
   if (strncmp(line, "error ", 6) == 0) {
@@ -52,8 +49,7 @@ static int status_line(char *line, const char *path) {
       return dsm_fail(dsm_status_by_name(line + 6), "%s", text + 1);
     }
   }
-  if (strncmp(line, "failed ", 7) == 0)
-    return launch_failed(line + 7, path);
+  if (strncmp(line, "failed ", 7) == 0) return launch_failed(line + 7, path);
   return dsm_fail(DSM_PROTOCOL, "the arbiter said \"%.100s\"", line);
 }
 
@@ -66,25 +62,20 @@ static int await_ready(int fd, const char *path) {
     while ((end = memchr(text, '\n', have)) != NULL) {
       *end = 0;
       int status = status_line(text, path);
-      if (status >= 0)
-        return status;
+      if (status >= 0) return status;
       have -= (size_t)(end + 1 - text);
       memmove(text, end + 1, have);
     }
-    if (have == sizeof text)
-      return dsm_fail(DSM_PROTOCOL, "%s is not the dsm program; set DSM_BIN to its path", path);
+    if (have == sizeof text) return dsm_fail(DSM_PROTOCOL, "%s is not the dsm program; set DSM_BIN to its path", path);
     struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
     long long left = deadline - now_ms();
     if (left <= 0)
       return dsm_fail(DSM_TIMEOUT, "the arbiter (%s) did not get ready in %d ms", path, ARBITER_TIMEOUT_MS);
     int ready = poll(&poll_fd, 1, (int)left);
-    if (ready <= 0)
-      continue;
+    if (ready <= 0) continue;
     ssize_t got = read(fd, text + have, sizeof text - have);
-    if (got < 0 && errno == EINTR)
-      continue;
-    if (got <= 0)
-      return dsm_fail(DSM_SYSTEM, "the arbiter (%s arbiter) ended before it was ready", path);
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) return dsm_fail(DSM_SYSTEM, "the arbiter (%s arbiter) ended before it was ready", path);
     have += (size_t)got;
   }
 }
@@ -92,8 +83,7 @@ static int await_ready(int fd, const char *path) {
 static int start_arbiter(const dsm_config *config, const struct arbiter_place *place) {
   char path[PATH_MAX];
   int status = find_binary(config, path);
-  if (status != DSM_OK)
-    return status;
+  if (status != DSM_OK) return status;
   char processes[16], size[24];
   snprintf(processes, sizeof processes, "%u", config->processes);
   snprintf(size, sizeof size, "%llu", (unsigned long long)config->size);
@@ -127,15 +117,12 @@ static int start_arbiter(const dsm_config *config, const struct arbiter_place *p
     arguments[count++] = "--on-loss";
     arguments[count++] = (char *)config->on_loss;
   }
-  if (config->elastic)
-    arguments[count++] = "--elastic";
-  if (!config->autostart)
-    arguments[count++] = "--no-autostart";
+  if (config->elastic) arguments[count++] = "--elastic";
+  if (!config->autostart) arguments[count++] = "--no-autostart";
   arguments[count] = NULL;
 
   char **environment = launch_environment();
-  if (environment == NULL)
-    return dsm_fail(DSM_NO_MEMORY, "cannot start the arbiter: %s", strerror(ENOMEM));
+  if (environment == NULL) return dsm_fail(DSM_NO_MEMORY, "cannot start the arbiter: %s", strerror(ENOMEM));
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) {
     int error = errno;
@@ -160,12 +147,10 @@ static int start_arbiter(const dsm_config *config, const struct arbiter_place *p
 static int take_lock(const char *path) {
   for (;;) {
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0)
-      return -1;
+    if (fd < 0) return -1;
     struct stat held, named;
     while (flock(fd, LOCK_EX) != 0) {
-      if (errno == EINTR)
-        continue;
+      if (errno == EINTR) continue;
       close(fd);
       return -1;
     }
@@ -178,13 +163,10 @@ static int take_lock(const char *path) {
 
 int arbiter_connect(const dsm_config *config, const struct arbiter_place *place, int *fd) {
   *fd = channel_connect(place->socket);
-  if (*fd >= 0)
-    return DSM_OK;
-  if (errno == EPERM)
-    return dsm_fail(DSM_REFUSED, "the socket %s is another user's; remove it", place->socket);
+  if (*fd >= 0) return DSM_OK;
+  if (errno == EPERM) return dsm_fail(DSM_REFUSED, "the socket %s is another user's; remove it", place->socket);
   int lock = take_lock(place->lock);
-  if (lock < 0)
-    return dsm_fail(dsm_status_of(errno, DSM_SYSTEM), "cannot lock %s: %s", place->lock, strerror(errno));
+  if (lock < 0) return dsm_fail(dsm_status_of(errno, DSM_SYSTEM), "cannot lock %s: %s", place->lock, strerror(errno));
   int status = DSM_OK;
   *fd = channel_connect(place->socket);
   if (*fd < 0) {
@@ -192,8 +174,7 @@ int arbiter_connect(const dsm_config *config, const struct arbiter_place *place,
     status = start_arbiter(config, place);
     if (status == DSM_OK) {
       *fd = channel_connect(place->socket);
-      if (*fd < 0)
-        /* It waited for us in vain and has ended: the caller tries again. */
+      if (*fd < 0)        /* It waited for us in vain and has ended: the caller tries again. */
         status = DSM_ENDED;
     }
   }

@@ -28,8 +28,7 @@ int thread_start(void *(*run)(void *), void *argument, size_t stack) {
                           DSM_SIGNAL_BIT(SIGFPE) | DSM_SIGNAL_BIT(SIGILL));
   pthread_attr_init(&attributes);
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-  if (stack > 0 && pthread_attr_setstacksize_2_2_5 != NULL)
-    pthread_attr_setstacksize_2_2_5(&attributes, stack);
+  if (stack > 0 && pthread_attr_setstacksize_2_2_5 != NULL) pthread_attr_setstacksize_2_2_5(&attributes, stack);
   dsm_signals_block(&before);
   dsm_signals_set(most);
   int error = pthread_create_2_2_5 == NULL ? ENOSYS : pthread_create_2_2_5(&thread, &attributes, run, argument);

@@ -26,8 +26,7 @@
 
 void set_backed(struct pages *pages, uint64_t page, int backed) {
   struct page_copies *copies = &pages->copies;
-  if (is_backed(pages, page) == backed)
-    return;
+  if (is_backed(pages, page) == backed) return;
   copies->backed[page / 64] ^= 1ull << (page % 64);
   copies->backed_pages += backed ? 1 : -1ull;
 }
@@ -41,10 +40,8 @@ int copies_make(struct pages *pages, uint64_t first, uint64_t end, int protectio
   struct page_copies *copies = &pages->copies;
   /* Want of memory is found out here and not by the copy, as a SIGBUS. */
   int backed = 1;
-  for (uint64_t page = first; page < end; page++)
-    backed &= is_backed(pages, page);
-  if (!backed &&
-      syscall(SYS_fallocate, copies->file, 0, first * PAGE_BYTES, (end - first) * PAGE_BYTES) != 0)
+  for (uint64_t page = first; page < end; page++) backed &= is_backed(pages, page);
+  if (!backed && syscall(SYS_fallocate, copies->file, 0, first * PAGE_BYTES, (end - first) * PAGE_BYTES) != 0)
     return -1;
   size_t bytes = (size_t)(end - first) * PAGE_BYTES;
   if (end - first >= POPULATE_PAGES_MIN && !is_backed(pages, first) && !is_backed(pages, end - 1)) {
@@ -53,8 +50,7 @@ int copies_make(struct pages *pages, uint64_t first, uint64_t end, int protectio
     madvise(copies->twin + first * PAGE_BYTES, bytes, MADV_POPULATE_WRITE);
   }
   for (uint64_t page = first; page < end; page++) {
-    if (is_open(pages, page) || is_detached(pages, page))
-      continue;
+    if (is_open(pages, page) || is_detached(pages, page)) continue;
     /* The replica may change while we copy, a word at a time; the twin is made from the copy, so both begin the
      * same. */
     uint64_t at = page * PAGE_BYTES;
@@ -66,15 +62,13 @@ int copies_make(struct pages *pages, uint64_t first, uint64_t end, int protectio
            (off_t)(first * PAGE_BYTES)) == MAP_FAILED)
     return -1;
   madvise(place, bytes, MADV_DONTFORK);
-  for (uint64_t page = first; page < end; page++)
-    set_backed(pages, page, 1);
+  for (uint64_t page = first; page < end; page++) set_backed(pages, page, 1);
   pages->policy.openings++;
   return 0;
 }
 
 static void unmap(void *place, size_t size) {
-  if (place != NULL && place != MAP_FAILED)
-    munmap(place, size);
+  if (place != NULL && place != MAP_FAILED) munmap(place, size);
 }
 
 static void *map_file(int fd, uint64_t offset, size_t size, int protection) {
@@ -102,8 +96,7 @@ void copies_free(struct pages *pages) {
   free(copies->detached);
   free(copies->backed);
   free(pages->release.stores);
-  if (copies->file >= 0)
-    close(copies->file);
+  if (copies->file >= 0) close(copies->file);
   copies->shadow = copies->twin = copies->alias = copies->staging = pages->release.written = NULL;
   copies->opened = copies->detached = copies->backed = NULL;
   pages->release.stores = NULL;
@@ -120,20 +113,17 @@ static int open_shadow(struct pages *pages) {
   if (!link->direct || link->elastic) {
     int status = lent_memory(pages->link, &copies->file);
     copies->is_lent = copies->file >= 0;
-    if (status != DSM_OK || copies->is_lent)
-      return status;
+    if (status != DSM_OK || copies->is_lent) return status;
   }
   copies->file = memfd_create("dsm-shadow", MFD_CLOEXEC);
-  if (copies->file >= 0 && ftruncate(copies->file, (off_t)link->size) == 0)
-    return DSM_OK;
+  if (copies->file >= 0 && ftruncate(copies->file, (off_t)link->size) == 0) return DSM_OK;
   return dsm_fail(dsm_status_of(errno, DSM_NO_MEMORY), "no memory for a hole: %s", strerror(errno));
 }
 
 int copies_prepare(struct pages *pages) {
   const struct arbiter_link *link = pages->link;
   struct page_copies *copies = &pages->copies;
-  if (copies->file >= 0)
-    return DSM_OK;
+  if (copies->file >= 0) return DSM_OK;
   int status = open_shadow(pages);
   if (status != DSM_OK) {
     copies_free(pages);
@@ -148,16 +138,15 @@ int copies_prepare(struct pages *pages) {
   copies->twin = map_anonymous(link->size);
   copies->opened = map_anonymous(bitmap_bytes(pages));
   /* A child has no use for it, and would make each of its pages cost a copy. */
-  if (copies->twin != MAP_FAILED)
-    madvise(copies->twin, link->size, MADV_DONTFORK);
+  if (copies->twin != MAP_FAILED) madvise(copies->twin, link->size, MADV_DONTFORK);
   if (pages->holes == NULL || copies->detached == NULL || copies->backed == NULL || pages->release.stores == NULL ||
-      copies->shadow == MAP_FAILED || copies->twin == MAP_FAILED || copies->opened == MAP_FAILED || copies->alias == MAP_FAILED)
+      copies->shadow == MAP_FAILED || copies->twin == MAP_FAILED || copies->opened == MAP_FAILED ||
+      copies->alias == MAP_FAILED)
     goto failed;
   if (!link->direct || link->elastic) {
     copies->staging = copies->is_lent ? map_file(copies->file, link->size, WIRE_STAGING_SIZE, PROT_READ | PROT_WRITE)
-                                 : map_anonymous(WIRE_STAGING_SIZE);
-    if (copies->staging == MAP_FAILED)
-      goto failed;
+                                      : map_anonymous(WIRE_STAGING_SIZE);
+    if (copies->staging == MAP_FAILED) goto failed;
   }
   return DSM_OK;
 failed:;
@@ -169,8 +158,7 @@ failed:;
 /* Takes the memory of the pages' shadow and twin from them. */
 static void drop_memory(struct pages *pages, uint64_t first, uint64_t end) {
   struct page_copies *copies = &pages->copies;
-  for (uint64_t page = first; page < end; page++)
-    set_backed(pages, page, 0);
+  for (uint64_t page = first; page < end; page++) set_backed(pages, page, 0);
   off_t from = (off_t)(first * PAGE_BYTES), length = (off_t)((end - first) * PAGE_BYTES);
   fallocate(copies->file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, from, length);
   madvise(copies->twin + from, (size_t)length, MADV_DONTNEED);
@@ -178,16 +166,13 @@ static void drop_memory(struct pages *pages, uint64_t first, uint64_t end) {
 
 void copies_limit_kept(struct pages *pages, uint64_t first, uint64_t end) {
   uint64_t page_count = pages->link->size / PAGE_BYTES;
-  if (pages->copies.backed_pages <= KEPT_PAGES_MAX)
-    return;
+  if (pages->copies.backed_pages <= KEPT_PAGES_MAX) return;
   for (uint64_t page = 0; page < page_count; page++) {
     uint64_t begin = page;
     while (page < page_count && (page < first || page >= end) && is_backed(pages, page) && !is_open(pages, page) &&
            !is_detached(pages, page))
       page++;
-    if (page > begin)
-      drop_memory(pages, begin, page);
+    if (page > begin) drop_memory(pages, begin, page);
   }
-  if (end - first > KEPT_PAGES_MAX)
-    drop_memory(pages, first, end);
+  if (end - first > KEPT_PAGES_MAX) drop_memory(pages, first, end);
 }

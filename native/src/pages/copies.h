@@ -54,8 +54,7 @@ static inline int is_backed(const struct pages *pages, uint64_t page) {
 }
 
 static inline void set_bits(uint64_t *bits, uint64_t first, uint64_t end) {
-  for (uint64_t page = first; page < end; page++)
-    bits[page / 64] |= 1ull << (page % 64);
+  for (uint64_t page = first; page < end; page++) bits[page / 64] |= 1ull << (page % 64);
 }
 
 #endif

@@ -13,8 +13,7 @@
 #include "pages/release.h"
 
 /* Which pages of a hole to open for a write to `page`, which is not open: [*first, *end). */
-static void choose_pages(struct pages *pages, const struct hole *hole, uint64_t page, uint64_t *first,
-                         uint64_t *end) {
+static void choose_pages(struct pages *pages, const struct hole *hole, uint64_t page, uint64_t *first, uint64_t *end) {
   uint64_t inner_first = hole->inner_from / PAGE_BYTES, inner_end = hole->inner_to / PAGE_BYTES;
   if (pages->policy.openings >= OPENINGS_MAX) {
     uint64_t chunk = page / CHUNK_PAGES * CHUNK_PAGES;
@@ -25,15 +24,13 @@ static void choose_pages(struct pages *pages, const struct hole *hole, uint64_t 
   uint32_t run = pages_next_run(pages, page);
   *first = page;
   *end = page + 1;
-  while (*end < page + run && *end < inner_end && !is_open(pages, *end))
-    ++*end;
+  while (*end < page + run && *end < inner_end && !is_open(pages, *end)) ++*end;
 }
 
 int hole_open_pages(struct pages *pages, const struct hole *hole, uint64_t offset) {
   uint64_t first, end;
   choose_pages(pages, hole, offset / PAGE_BYTES, &first, &end);
-  if (copies_make(pages, first, end, PROT_READ | PROT_WRITE) != 0)
-    return -1;
+  if (copies_make(pages, first, end, PROT_READ | PROT_WRITE) != 0) return -1;
   set_bits(pages->copies.opened, first, end);
   pages->policy.last_opened = end - 1;
   pages->policy.run_of_pages = (uint32_t)(end - first);
@@ -63,8 +60,7 @@ static int open_edge(struct pages *pages, uint64_t from, uint64_t to) {
   /* What memory it has is in use now, and not kept for a use to come. */
   set_backed(pages, page / PAGE_BYTES, 0);
   int status = tell_edge(pages, WIRE_SHADOW, from, to);
-  if (status != DSM_OK)
-    return status;
+  if (status != DSM_OK) return status;
   memcpy(pages->copies.twin + from, pages->copies.shadow + from, to - from);
   void *place = (void *)(pages->link->base + page);
   if (mmap(place, PAGE_BYTES, PROT_READ, MAP_SHARED | MAP_FIXED, pages->copies.file, (off_t)page) == MAP_FAILED) {
@@ -77,11 +73,9 @@ static int open_edge(struct pages *pages, uint64_t from, uint64_t to) {
 }
 
 int hole_dig(struct pages *pages, void *address, size_t size, int *id) {
-  if (id == NULL)
-    return dsm_fail(DSM_INVALID, "dsm_hole_dig: nowhere to put the hole's number");
+  if (id == NULL) return dsm_fail(DSM_INVALID, "dsm_hole_dig: nowhere to put the hole's number");
   uint64_t offset = (uintptr_t)address - pages->link->base;
-  if (size == 0)
-    return dsm_fail(DSM_INVALID, "the hole is empty; give it 1 byte or more");
+  if (size == 0) return dsm_fail(DSM_INVALID, "the hole is empty; give it 1 byte or more");
   if ((uintptr_t)address < pages->link->base || offset >= pages->link->size || size > pages->link->size - offset)
     return dsm_fail(DSM_INVALID, "the hole is not inside the map of %llu bytes", (unsigned long long)pages->link->size);
 
@@ -89,19 +83,16 @@ int hole_dig(struct pages *pages, void *address, size_t size, int *id) {
   struct hole wanted = {.from = offset, .to = offset + size};
   wanted.inner_from = PAGE_CEIL(wanted.from);
   wanted.inner_to = PAGE_FLOOR(wanted.to);
-  if (wanted.inner_to <= wanted.inner_from)
-    wanted.inner_from = wanted.inner_to = wanted.from;
+  if (wanted.inner_to <= wanted.inner_from) wanted.inner_from = wanted.inner_to = wanted.from;
 
   uint64_t before;
   pages_lock_blocking_signals(pages, &before);
   wanted.whole_pages = pages->link->direct;
   /* A leaving thread has dropped the holes already, or waits for the lock to do it. */
   int status = link_check(pages->link);
-  if (status == DSM_OK)
-    status = copies_prepare(pages);
+  if (status == DSM_OK) status = copies_prepare(pages);
   /* What was written before is no part of the hole. */
-  if (status == DSM_OK && release_locked(pages) != 0)
-    status = link_gone(pages->link);
+  if (status == DSM_OK && release_locked(pages) != 0) status = link_gone(pages->link);
   for (int i = 0; i < DSM_HOLES_MAX && status == DSM_OK; i++) {
     const struct hole *other = &pages->holes[i];
     if (other->id == 0)
@@ -116,14 +107,12 @@ int hole_dig(struct pages *pages, void *address, size_t size, int *id) {
     int count = hole_edges(&wanted, parts);
     for (int i = 0; i < count && status == DSM_OK; i++) {
       status = open_edge(pages, parts[i][0], parts[i][1]);
-      if (status != DSM_OK && i == 1)
-        close_edge(pages, &wanted, parts[0][0], parts[0][1]);
+      if (status != DSM_OK && i == 1) close_edge(pages, &wanted, parts[0][0], parts[0][1]);
     }
   }
   if (status == DSM_OK) {
     uint64_t inner = wanted.inner_to - wanted.inner_from;
-    if (pages->link->direct && inner > 0)
-      mprotect((void *)(pages->link->base + wanted.inner_from), inner, PROT_READ);
+    if (pages->link->direct && inner > 0) mprotect((void *)(pages->link->base + wanted.inner_from), inner, PROT_READ);
     wanted.id = pages->next_id++;
     *hole = wanted;
     *id = wanted.id;
@@ -140,30 +129,23 @@ static int publish_changes(struct pages *pages, const struct hole *hole) {
   uint64_t parts[2][2];
   int count = hole_edges(hole, parts);
   int next = 0;
-  if (count > 0 && parts[0][0] == hole->from)
-    publication_add(&publication, parts[next][0], parts[next][1]), next++;
+  if (count > 0 && parts[0][0] == hole->from) publication_add(&publication, parts[next][0], parts[next][1]), next++;
   for (uint64_t at = hole->inner_from; at < hole->inner_to; at += PAGE_BYTES)
-    if (is_open(pages, at / PAGE_BYTES))
-      publication_add(&publication, at, at + PAGE_BYTES);
-  for (; next < count; next++)
-    publication_add(&publication, parts[next][0], parts[next][1]);
+    if (is_open(pages, at / PAGE_BYTES)) publication_add(&publication, at, at + PAGE_BYTES);
+  for (; next < count; next++) publication_add(&publication, parts[next][0], parts[next][1]);
 
   int status = publication_end(&publication, slot);
-  if (status == DSM_UNREACHABLE)
-    return link_gone(pages->link);
+  if (status == DSM_UNREACHABLE) return link_gone(pages->link);
   return status == DSM_OK ? DSM_OK : dsm_fail(status, "the session refused what was written to the hole");
 }
 
 /* Gives the pages of the hole's inside back: replica in their place. */
 static int close_inner(struct pages *pages, const struct hole *hole) {
-  if (hole->inner_from == hole->inner_to)
-    return 0;
+  if (hole->inner_from == hole->inner_to) return 0;
   uint64_t length = hole->inner_to - hole->inner_from;
-  if (link_map_replica(pages->link, hole->inner_from, length) != 0)
-    return -1;
+  if (link_map_replica(pages->link, hole->inner_from, length) != 0) return -1;
   uint64_t first = hole->inner_from / PAGE_BYTES, end = hole->inner_to / PAGE_BYTES;
-  for (uint64_t page = first; page < end; page++)
-    pages->copies.opened[page / 64] &= ~(1ull << (page % 64));
+  for (uint64_t page = first; page < end; page++) pages->copies.opened[page / 64] &= ~(1ull << (page % 64));
   copies_limit_kept(pages, first, end);
   return 0;
 }
@@ -178,8 +160,7 @@ int hole_fill(struct pages *pages, int id) {
     return status;
   }
   for (int i = 0; i < DSM_HOLES_MAX && pages->holes != NULL; i++)
-    if (id > 0 && pages->holes[i].id == id)
-      hole = &pages->holes[i];
+    if (id > 0 && pages->holes[i].id == id) hole = &pages->holes[i];
   if (hole == NULL) {
     pages_unlock_restoring_signals(pages, &before);
     return dsm_fail(DSM_INVALID, "there is no hole %d; was it filled before?", id);
@@ -195,13 +176,11 @@ int hole_fill(struct pages *pages, int id) {
     status = dsm_fail(dsm_status_of(errno, DSM_SYSTEM), "cannot map the replica: %s", strerror(errno));
   for (int i = 0; i < count; i++) {
     int closed = close_edge(pages, hole, parts[i][0], parts[i][1]);
-    if (status == DSM_OK)
-      status = closed;
+    if (status == DSM_OK) status = closed;
   }
   hole->id = 0;
   hole->filling = 0;
-  if (atomic_fetch_sub(&pages->count, 1) == 1)
-    pages->policy.openings = 0;
+  if (atomic_fetch_sub(&pages->count, 1) == 1) pages->policy.openings = 0;
   pages_unlock_restoring_signals(pages, &before);
   return status;
 }

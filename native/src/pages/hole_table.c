@@ -22,8 +22,7 @@ int hole_in_page(struct pages *pages, const struct hole *except, uint64_t page_o
 
 int hole_edges(const struct hole *hole, uint64_t parts[2][2]) {
   int count = 0;
-  if (hole->whole_pages)
-    return 0;
+  if (hole->whole_pages) return 0;
   uint64_t head_end = hole->inner_from < hole->inner_to ? hole->inner_from : hole->to;
   if (hole->inner_from < hole->inner_to || PAGE_FLOOR(hole->from) == PAGE_FLOOR(hole->to - 1)) {
     if (hole->from < head_end) {

@@ -27,21 +27,15 @@ int lent_memory(struct arbiter_link *link, int *fd) {
                channel_receive_descriptor(channel, &reply, fd) != 0 || reply.header.kind != WIRE_REPLY;
   if (failed) {
     atomic_store(&link->dead, 1);
-    if (channel >= 0)
-      channel_break(pool, slot);
+    if (channel >= 0) channel_break(pool, slot);
   }
   channel_release(pool, slot);
-  if (failed)
-    return link_gone(link);
-  if (reply.header.status != DSM_OK)
-    return dsm_fail(reply.header.status, "%s", (const char *)reply.body);
-  if (!reply.header.is_shared)
-    return DSM_OK;
+  if (failed) return link_gone(link);
+  if (reply.header.status != DSM_OK) return dsm_fail(reply.header.status, "%s", (const char *)reply.body);
+  if (!reply.header.is_shared) return DSM_OK;
   /* The kernel drops a descriptor for which there is no room. */
-  if (*fd < 0)
-    return dsm_fail(DSM_LIMIT, "cannot make the memory of holes: %s", strerror(EMFILE));
-  if (is_whole(link, *fd))
-    return DSM_OK;
+  if (*fd < 0) return dsm_fail(DSM_LIMIT, "cannot make the memory of holes: %s", strerror(EMFILE));
+  if (is_whole(link, *fd)) return DSM_OK;
   syscall(SYS_close, *fd);
   *fd = -1;
   return dsm_fail(DSM_PROTOCOL, "the arbiter gave memory of the wrong size");

@@ -14,15 +14,12 @@
 
 static inline void pages_lock(struct pages *pages) {
   unsigned state = 0;
-  if (atomic_compare_exchange_strong(&pages->lock, &state, 1))
-    return;
-  while (atomic_exchange(&pages->lock, 2) != 0)
-    syscall(SYS_futex, &pages->lock, FUTEX_WAIT_PRIVATE, 2, NULL, NULL, 0);
+  if (atomic_compare_exchange_strong(&pages->lock, &state, 1)) return;
+  while (atomic_exchange(&pages->lock, 2) != 0) syscall(SYS_futex, &pages->lock, FUTEX_WAIT_PRIVATE, 2, NULL, NULL, 0);
 }
 
 static inline void pages_unlock(struct pages *pages) {
-  if (atomic_exchange(&pages->lock, 0) == 2)
-    syscall(SYS_futex, &pages->lock, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+  if (atomic_exchange(&pages->lock, 0) == 2) syscall(SYS_futex, &pages->lock, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }
 
 static inline void pages_lock_blocking_signals(struct pages *pages, uint64_t *before) {

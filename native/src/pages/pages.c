@@ -24,8 +24,7 @@ void pages_init(struct pages *pages, struct arbiter_link *link) {
 }
 
 int pages_fault(struct pages *pages, uintptr_t address, int atomic) {
-  if (atomic_load_explicit(&pages->count, memory_order_acquire) == 0)
-    return 0;
+  if (atomic_load_explicit(&pages->count, memory_order_acquire) == 0) return 0;
   uint64_t offset = address - pages->link->base, page = offset / PAGE_BYTES;
   int opened = 0;
   pages_lock(pages);
@@ -50,17 +49,14 @@ int pages_store(struct pages *pages, struct store_progress *store, struct dsm_ru
     const uint8_t *bytes = store->runs->bytes + store->done;
     const struct hole *hole = hole_at(pages, at);
     if (hole != NULL) {
-      if (to > hole_private_to(hole))
-        to = hole_private_to(hole);
+      if (to > hole_private_to(hole)) to = hole_private_to(hole);
       if (hole_is_inner(hole, at)) {
-        if (to > PAGE_FLOOR(at) + PAGE_BYTES)
-          to = PAGE_FLOOR(at) + PAGE_BYTES;
+        if (to > PAGE_FLOOR(at) + PAGE_BYTES) to = PAGE_FLOOR(at) + PAGE_BYTES;
         failed = !is_open(pages, at / PAGE_BYTES) && hole_open_pages(pages, hole, at) != 0;
       } else if (at < hole->inner_from && to > hole->inner_from) {
         to = hole->inner_from;
       }
-      if (!failed)
-        copy_words(pages->copies.shadow + at, bytes, to - at);
+      if (!failed) copy_words(pages->copies.shadow + at, bytes, to - at);
     } else {
       for (int h = 0; h < DSM_HOLES_MAX; h++) {
         const struct hole *other = &pages->holes[h];
@@ -68,16 +64,14 @@ int pages_store(struct pages *pages, struct store_progress *store, struct dsm_ru
             hole_private_from(other) < hole_private_to(other))
           to = hole_private_from(other);
       }
-      if (pages->release.is_on && to > PAGE_FLOOR(at) + PAGE_BYTES)
-        to = PAGE_FLOOR(at) + PAGE_BYTES;
+      if (pages->release.is_on && to > PAGE_FLOOR(at) + PAGE_BYTES) to = PAGE_FLOOR(at) + PAGE_BYTES;
       uint64_t page = at / PAGE_BYTES;
       int ours = pages->release.is_on && (is_open(pages, page) || is_detached(pages, page) ||
-                                     (may_detach(pages, page) && detach_page(pages, page) == 0));
+                                          (may_detach(pages, page) && detach_page(pages, page) == 0));
       if (ours) {
         copy_words(pages->copies.shadow + at, bytes, to - at);
         written_mark(pages->release.written, pages->copies.shadow, pages->copies.twin, at, to);
-        if (pages->release.stores[page] < STORES_TO_OPEN)
-          pages->release.stores[page]++;
+        if (pages->release.stores[page] < STORES_TO_OPEN) pages->release.stores[page]++;
       } else {
         rest[left++] = (struct dsm_run){.offset = at, .length = (uint32_t)(to - at), .bytes = bytes};
       }
@@ -101,34 +95,20 @@ static void execute(enum dsm_atomic_op op, uint32_t width, uint8_t *place, const
   memcpy(&with, operand, width);
   memcpy(&expected, compare, width);
   switch (op) {
-  case DSM_ATOMIC_ADD:
-    after = before + with;
-    break;
-  case DSM_ATOMIC_AND:
-    after = before & with;
-    break;
-  case DSM_ATOMIC_OR:
-    after = before | with;
-    break;
-  case DSM_ATOMIC_XOR:
-    after = before ^ with;
-    break;
-  case DSM_ATOMIC_XCHG:
-    after = with;
-    break;
-  case DSM_ATOMIC_CMPXCHG:
-    after = before == expected ? with : before;
-    break;
-  case DSM_ATOMIC_NEG:
-    after = -before;
-    break;
+    case DSM_ATOMIC_ADD: after = before + with; break;
+    case DSM_ATOMIC_AND: after = before & with; break;
+    case DSM_ATOMIC_OR: after = before | with; break;
+    case DSM_ATOMIC_XOR: after = before ^ with; break;
+    case DSM_ATOMIC_XCHG: after = with; break;
+    case DSM_ATOMIC_CMPXCHG: after = before == expected ? with : before; break;
+    case DSM_ATOMIC_NEG: after = -before; break;
   }
   memcpy(old, &before, width);
   copy_words(place, (const uint8_t *)&after, width);
 }
 
 int pages_atomic(struct pages *pages, enum dsm_atomic_op op, uint32_t width, uint64_t offset, const void *operand,
-                const void *compare, void *old) {
+                 const void *compare, void *old) {
   static const uint8_t zeros[16];
   int done = 0;
   pages_lock(pages);
@@ -142,8 +122,8 @@ int pages_atomic(struct pages *pages, enum dsm_atomic_op op, uint32_t width, uin
       if (hole_is_inner(first, at) && !is_open(pages, at / PAGE_BYTES) && hole_open_pages(pages, first, at) != 0)
         done = -2;
     if (done == 1)
-      execute(op, width, pages->copies.shadow + offset, operand != NULL ? operand : zeros, compare != NULL ? compare : zeros,
-              old);
+      execute(op, width, pages->copies.shadow + offset, operand != NULL ? operand : zeros,
+              compare != NULL ? compare : zeros, old);
   }
   pages_unlock(pages);
   return done;
@@ -163,8 +143,7 @@ void pages_close_direct(struct pages *pages) {
     uint64_t page_count = pages->link->size / PAGE_BYTES, from = 0;
     int failed = 0;
     for (uint64_t page = 0; pages->copies.opened != NULL && page < page_count; page++) {
-      if (!is_open(pages, page))
-        continue;
+      if (!is_open(pages, page)) continue;
       failed |= close_pages(pages, from, page);
       from = page + 1;
     }
@@ -176,15 +155,13 @@ void pages_close_direct(struct pages *pages) {
       abort();
     }
     pages->link->direct = 0;
-    if (pages->release.atomics != NULL && !atomic_load(&pages->link->left))
-      release_begin(pages);
+    if (pages->release.atomics != NULL && !atomic_load(&pages->link->left)) release_begin(pages);
   }
   pages_unlock_restoring_signals(pages, &before);
 }
 
 void pages_drop(struct pages *pages) {
-  if (pages->copies.file < 0)
-    return;
+  if (pages->copies.file < 0) return;
   uint64_t before;
   pages_lock_blocking_signals(pages, &before);
   pages->release.is_on = 0;

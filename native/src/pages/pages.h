@@ -18,8 +18,8 @@ int pages_fault(struct pages *pages, uintptr_t address, int atomic);
 /* A store of several runs, and how far it has got. */
 struct store_progress {
   const struct dsm_run *runs; /* the first one that is not done */
-  uint32_t count;             /* of those */
-  uint32_t done;              /* bytes of the first one */
+  uint32_t count; /* of those */
+  uint32_t done; /* bytes of the first one */
 };
 
 /* Continues the store: writes the parts in private pages into the shadow, and puts the others into `rest`, at most `room`.

@@ -48,10 +48,8 @@ static void stage_part(struct publication *publication) {
       .staging_offset = (uint64_t)(writer->bytes - pages->copies.staging),
       .runs_length = writer->length,
   };
-  if (!publication->failed)
-    publication->failed = channel_send(publication->fd, &header, sizeof header) != 0;
-  if (++publication->untaken == STAGED_PARTS_MAX)
-    await_taken(publication);
+  if (!publication->failed) publication->failed = channel_send(publication->fd, &header, sizeof header) != 0;
+  if (++publication->untaken == STAGED_PARTS_MAX) await_taken(publication);
   writer->bytes = pages->copies.staging + (header.staging_offset + WIRE_PUBLISH_PART_MAX) % WIRE_STAGING_SIZE;
   writer->length = 0;
   writer->joins = RUNS_JOIN_NONE;
@@ -79,8 +77,7 @@ int publication_begin(struct pages *pages, struct publication *publication) {
       .fd = -1,
       .writer = {.bytes = pages->copies.staging, .room = WIRE_PUBLISH_PART_MAX, .joins = RUNS_JOIN_NONE},
   };
-  if (pages->link->direct)
-    return -1;
+  if (pages->link->direct) return -1;
   int slot = channel_claim(&pages->link->channels, CHANNEL_STORE);
   publication->fd = channel_descriptor(&pages->link->channels, slot);
   publication->failed = publication->fd < 0;
@@ -91,10 +88,8 @@ int publication_end(struct publication *publication, int slot) {
   struct pages *pages = publication->pages;
   struct reply reply;
   int status = DSM_OK;
-  if (slot < 0)
-    return DSM_OK;
-  if (publication->writer.length > INLINE_MAX)
-    stage_part(publication);
+  if (slot < 0) return DSM_OK;
+  if (publication->writer.length > INLINE_MAX) stage_part(publication);
   struct wire_header header = {
       .size = (uint32_t)sizeof header + publication->writer.length,
       .kind = WIRE_PUBLISH,
@@ -105,8 +100,7 @@ int publication_end(struct publication *publication, int slot) {
   writer_add(&writer, &header, sizeof header);
   writer_add(&writer, publication->writer.bytes, publication->writer.length);
   publication->failed = writer_flush(&writer) != 0;
-  while (publication->untaken > 0)
-    await_taken(publication);
+  while (publication->untaken > 0) await_taken(publication);
   if (publication->failed || channel_receive(publication->fd, &reply) != 0 || reply.header.kind != WIRE_REPLY) {
     atomic_store(&pages->link->dead, 1);
     channel_break(&pages->link->channels, slot);

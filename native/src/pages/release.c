@@ -17,8 +17,7 @@ int may_detach(struct pages *pages, uint64_t page) {
 }
 
 int detach_page(struct pages *pages, uint64_t page) {
-  if (copies_make(pages, page, page + 1, PROT_READ) != 0)
-    return -1;
+  if (copies_make(pages, page, page + 1, PROT_READ) != 0) return -1;
   set_bits(pages->copies.detached, page, page + 1);
   return 0;
 }
@@ -27,21 +26,19 @@ int open_detached(struct pages *pages, uint64_t page) {
   int follows = page == pages->policy.last_opened + 1;
   int is_many = pages->policy.openings >= OPENINGS_MAX;
   int is_ready = is_detached(pages, page);
-  if (!is_many && !follows && !(is_ready && pages->release.stores[page] >= STORES_TO_OPEN))
-    return 0;
+  if (!is_many && !follows && !(is_ready && pages->release.stores[page] >= STORES_TO_OPEN)) return 0;
   uint64_t opened_end = page + 1;
   if (!is_ready || is_many) {
     uint32_t run = is_many ? CHUNK_PAGES : pages_next_run(pages, page);
     int ahead = is_many || (follows && pages->policy.run_of_pages == PAGES_RUN_MAX);
     uint64_t end = page + 1;
-    while (end < page + run && end < pages->link->size / PAGE_BYTES && !is_detached(pages, end) && may_detach(pages, end))
+    while (end < page + run && end < pages->link->size / PAGE_BYTES && !is_detached(pages, end) &&
+           may_detach(pages, end))
       end++;
-    if (copies_make(pages, page, end, PROT_READ | (ahead ? PROT_WRITE : 0)) != 0)
-      return 0;
+    if (copies_make(pages, page, end, PROT_READ | (ahead ? PROT_WRITE : 0)) != 0) return 0;
     set_bits(pages->copies.detached, page, end);
     pages->policy.run_of_pages = run;
-    if (ahead)
-      opened_end = end;
+    if (ahead) opened_end = end;
     is_ready = !ahead;
   }
   if (is_ready && mprotect((void *)(pages->link->base + page * PAGE_BYTES), PAGE_BYTES, PROT_READ | PROT_WRITE) != 0)
@@ -52,8 +49,7 @@ int open_detached(struct pages *pages, uint64_t page) {
 }
 
 int release_locked(struct pages *pages) {
-  if (!pages->release.is_on)
-    return 0;
+  if (!pages->release.is_on) return 0;
   uint64_t page_count = pages->link->size / PAGE_BYTES;
   struct publication publication;
   int slot = -1, any = 0;
@@ -64,8 +60,7 @@ int release_locked(struct pages *pages) {
         continue;
       }
       uint64_t first = page;
-      while (page < page_count && is_detached(pages, page))
-        page++;
+      while (page < page_count && is_detached(pages, page)) page++;
       if (page == first) {
         page++;
         continue;
@@ -86,15 +81,13 @@ int release_locked(struct pages *pages) {
         }
         continue;
       }
-      if (!any)
-        slot = publication_begin(pages, &publication);
+      if (!any) slot = publication_begin(pages, &publication);
       any = 1;
       /* A write of another thread waits from here on until the pages are closed, and then opens them again. */
       mprotect((void *)(pages->link->base + from), to - from, PROT_READ);
       publication_add(&publication, from, to);
     }
-    if (!any)
-      return 0;
+    if (!any) return 0;
     if (!closing && publication_end(&publication, slot) != DSM_OK) {
       /* The pages stay as they are, so that what was written there can be saved; a further store finds the session dead. */
       atomic_store(&pages->link->dead, 1);
@@ -107,8 +100,7 @@ int release_locked(struct pages *pages) {
 }
 
 int release_publish(struct pages *pages) {
-  if (!pages->release.is_on)
-    return 0;
+  if (!pages->release.is_on) return 0;
   pages_lock(pages);
   int result = release_locked(pages);
   pages_unlock(pages);
@@ -116,8 +108,7 @@ int release_publish(struct pages *pages) {
 }
 
 int release_stores(struct pages *pages) {
-  if (!pages->release.is_on)
-    return DSM_OK;
+  if (!pages->release.is_on) return DSM_OK;
   uint64_t before;
   pages_lock_blocking_signals(pages, &before);
   int result = release_locked(pages);
@@ -133,8 +124,7 @@ void release_begin(struct pages *pages) {
 
 int release_prepare(struct pages *pages) {
   int status = copies_prepare(pages);
-  if (status != DSM_OK)
-    return status;
+  if (status != DSM_OK) return status;
   uint64_t page_count = pages->link->size / PAGE_BYTES;
   void *atomics = mmap(NULL, page_count, PROT_READ, MAP_SHARED, pages->link->map_fd, (off_t)pages->link->size);
   if (atomics == MAP_FAILED)
@@ -146,7 +136,6 @@ int release_prepare(struct pages *pages) {
     return dsm_fail(dsm_status_of(errno, DSM_NO_MEMORY), "no memory for marks of what is written: %s", strerror(errno));
   madvise(written, WRITTEN_BYTES(pages->link->size), MADV_DONTFORK);
   pages->release.written = written;
-  if (!pages->link->direct)
-    release_begin(pages);
+  if (!pages->link->direct) release_begin(pages);
   return DSM_OK;
 }

@@ -36,8 +36,7 @@ static _Atomic uint32_t *word(const struct ring *ring, unsigned offset) {
 static int show_life(const char *map_path, uint32_t number) {
   struct flock range = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = number, .l_len = 1};
   int fd = open(map_path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-  if (fd < 0 || syscall(SYS_fcntl, fd, F_OFD_SETLK, &range) == 0)
-    return fd;
+  if (fd < 0 || syscall(SYS_fcntl, fd, F_OFD_SETLK, &range) == 0) return fd;
   int saved = errno;
   close(fd);
   errno = saved;
@@ -48,10 +47,9 @@ int ring_open(struct ring *ring, struct arbiter_link *link, const char *map_path
   uint64_t pages = link->size / PAGE_BYTES;
   uint64_t marks = (pages + PAGE_BYTES - 1) & ~(uint64_t)(PAGE_BYTES - 1);
   uint8_t *alias = mmap(NULL, link->size, PROT_READ | PROT_WRITE, MAP_SHARED, link->map_fd, 0);
-  if (alias == MAP_FAILED)
-    return dsm_fail(DSM_NO_MEMORY, "cannot map the session's memory again: %s", strerror(errno));
-  uint8_t *header = mmap(NULL, WIRE_RING_HEADER_SIZE + WIRE_RING_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
-                         link->map_fd, (off_t)(link->size + marks));
+  if (alias == MAP_FAILED) return dsm_fail(DSM_NO_MEMORY, "cannot map the session's memory again: %s", strerror(errno));
+  uint8_t *header = mmap(NULL, WIRE_RING_HEADER_SIZE + WIRE_RING_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, link->map_fd,
+                         (off_t)(link->size + marks));
   if (header == MAP_FAILED) {
     int saved = errno;
     munmap(alias, link->size);
@@ -60,15 +58,15 @@ int ring_open(struct ring *ring, struct arbiter_link *link, const char *map_path
   madvise(alias, link->size, MADV_DONTFORK);
   madvise(header, WIRE_RING_HEADER_SIZE + WIRE_RING_SIZE, MADV_DONTFORK);
   uint32_t number;
-  do
-    number = atomic_fetch_add((_Atomic uint32_t *)(header + WIRE_RING_NUMBERS), 1) + 1;
+  do number = atomic_fetch_add((_Atomic uint32_t *)(header + WIRE_RING_NUMBERS), 1) + 1;
   while (number == 0 || number == WIRE_RING_ARBITER);
   int alive_fd = show_life(map_path, number);
   if (alive_fd < 0) {
     int saved = errno;
     munmap(alias, link->size);
     munmap(header, WIRE_RING_HEADER_SIZE + WIRE_RING_SIZE);
-    return dsm_fail(dsm_status_of(saved, DSM_SYSTEM), "cannot lock a byte of the map %s: %s", map_path, strerror(saved));
+    return dsm_fail(dsm_status_of(saved, DSM_SYSTEM), "cannot lock a byte of the map %s: %s", map_path,
+                    strerror(saved));
   }
   *ring = (struct ring){.link = link,
                         .header = header,
@@ -80,8 +78,7 @@ int ring_open(struct ring *ring, struct arbiter_link *link, const char *map_path
 }
 
 void ring_close(struct ring *ring) {
-  if (ring->header == NULL)
-    return;
+  if (ring->header == NULL) return;
   munmap(ring->alias, ring->link->size);
   munmap(ring->header, WIRE_RING_HEADER_SIZE + WIRE_RING_SIZE);
   close(ring->alive_fd);
@@ -89,8 +86,7 @@ void ring_close(struct ring *ring) {
 }
 
 void ring_forked(struct ring *ring) {
-  if (ring->header != NULL)
-    close(ring->alive_fd);
+  if (ring->header != NULL) close(ring->alive_fd);
 }
 
 /* 0, or -1: the arbiter is gone. */
@@ -101,8 +97,7 @@ static int ring_doorbell(struct ring *ring) {
   int fd = channel_descriptor(pool, slot);
   int sent = fd < 0 ? -1 : channel_send(fd, &header, sizeof header);
   channel_release(pool, slot);
-  if (sent != 0)
-    atomic_store(&ring->link->dead, 1);
+  if (sent != 0) atomic_store(&ring->link->dead, 1);
   return sent;
 }
 
@@ -111,8 +106,7 @@ static int arbiter_gone(struct ring *ring) {
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
   long long now_ns = now.tv_sec * 1000000000ll + now.tv_nsec;
-  if (now_ns - atomic_load_explicit(&ring->looked_ns, memory_order_relaxed) < LOOK_NS)
-    return 0;
+  if (now_ns - atomic_load_explicit(&ring->looked_ns, memory_order_relaxed) < LOOK_NS) return 0;
   atomic_store_explicit(&ring->looked_ns, now_ns, memory_order_relaxed);
   struct pollfd connection = {.fd = ring->link->main_fd, .events = POLLRDHUP};
   if (syscall(SYS_poll, &connection, 1, 0) != 1 || (connection.revents & (POLLRDHUP | POLLHUP | POLLERR)) == 0)
@@ -131,8 +125,7 @@ static int await(struct ring *ring, unsigned n) {
     syscall(SYS_sched_yield);
     return 0;
   }
-  if ((n - SPINS - YIELDS) % PAUSES_TO_RING == PAUSES_TO_RING - 1 && ring_doorbell(ring) != 0)
-    return -1;
+  if ((n - SPINS - YIELDS) % PAUSES_TO_RING == PAUSES_TO_RING - 1 && ring_doorbell(ring) != 0) return -1;
   struct timespec pause = {.tv_nsec = PAUSE_NS};
   syscall(SYS_nanosleep, &pause, NULL);
   return 0;
@@ -145,8 +138,7 @@ static int take_lock(struct ring *ring) {
     if (atomic_load_explicit(lock, memory_order_relaxed) == 0 &&
         atomic_compare_exchange_strong(lock, &expected, ring->number))
       return 0;
-    if (await(ring, n) != 0)
-      return -1;
+    if (await(ring, n) != 0) return -1;
   }
 }
 
@@ -184,27 +176,22 @@ static void write_record(const struct ring *ring, uint8_t *at, uint32_t frame_si
     }
     at = put(at, runs[i].bytes, runs[i].length);
   }
-  for (uint32_t i = 0; i < count; i++)
-    at = put(at, ring->alias + runs[i].offset, runs[i].length);
+  for (uint32_t i = 0; i < count; i++) at = put(at, ring->alias + runs[i].offset, runs[i].length);
 }
 
 int ring_store(struct ring *ring, const struct dsm_run *runs, uint32_t count) {
   uint32_t frame_size = sizeof(struct wire_header), old_size = 0;
   for (uint32_t i = 0; i < count; i++) {
-    if (runs[i].length > WIRE_RING_RECORD_MAX || frame_size + old_size > WIRE_RING_RECORD_MAX)
-      return 0;
+    if (runs[i].length > WIRE_RING_RECORD_MAX || frame_size + old_size > WIRE_RING_RECORD_MAX) return 0;
     frame_size += padded(runs[i].length) + (count > 1 ? 8 : 0);
     old_size += padded(runs[i].length);
   }
   uint32_t size = frame_size + old_size;
-  if (size > WIRE_RING_RECORD_MAX)
-    return 0;
-  if (atomic_load_explicit(&ring->link->dead, memory_order_relaxed))
-    return -1;
+  if (size > WIRE_RING_RECORD_MAX) return 0;
+  if (atomic_load_explicit(&ring->link->dead, memory_order_relaxed)) return -1;
 
   for (unsigned n = 0;; n++) {
-    if (take_lock(ring) != 0)
-      return -1;
+    if (take_lock(ring) != 0) return -1;
     if (atomic_load(word(ring, WIRE_RING_SHADOWED)) != 0) {
       give_lock(ring);
       return 0;
@@ -222,22 +209,18 @@ int ring_store(struct ring *ring, const struct dsm_run *runs, uint32_t count) {
       }
       write_record(ring, ring->data + at, frame_size, runs, count);
       atomic_store_explicit(word(ring, WIRE_RING_TAIL), tail + skipped + size, memory_order_release);
-      for (uint32_t i = 0; i < count; i++)
-        copy_words(ring->alias + runs[i].offset, runs[i].bytes, runs[i].length);
+      for (uint32_t i = 0; i < count; i++) copy_words(ring->alias + runs[i].offset, runs[i].bytes, runs[i].length);
       break;
     }
     give_lock(ring);
-    if (await(ring, n) != 0)
-      return -1;
+    if (await(ring, n) != 0) return -1;
   }
   give_lock(ring);
   _Atomic uint32_t *sleeping = word(ring, WIRE_RING_SLEEPING);
   uint32_t sleep = atomic_load_explicit(sleeping, memory_order_relaxed);
-  if (sleep == 0)
-    return arbiter_gone(ring) ? -1 : 1;
+  if (sleep == 0) return arbiter_gone(ring) ? -1 : 1;
   /* In this order: were we stopped between the two, others would go on ringing. A later sleep is left alone. */
-  if (ring_doorbell(ring) != 0)
-    return -1;
+  if (ring_doorbell(ring) != 0) return -1;
   atomic_compare_exchange_strong(sleeping, &sleep, 0);
   return 1;
 }

@@ -18,9 +18,9 @@ struct ring {
   struct arbiter_link *link;
   uint8_t *header; /* NULL: the session has none */
   uint8_t *data;
-  uint8_t *alias;  /* the map, writable */
+  uint8_t *alias; /* the map, writable */
   uint32_t number; /* what this process calls itself in the lock */
-  int alive_fd;    /* holds the lock on the map's file that says this process may store */
+  int alive_fd; /* holds the lock on the map's file that says this process may store */
   _Atomic long long looked_ns; /* when it was last looked whether the arbiter is there */
 };
 

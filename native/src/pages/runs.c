@@ -99,8 +99,7 @@ static int compare(const uint8_t *now, const uint8_t *then, const uint8_t *writt
   uint64_t first = from & ~7ull;
   *words = (uint32_t)((to - first + 7) / 8);
   int any = compare_words(now + first, then + first, masks, *words, whole);
-  if (written != NULL)
-    any = add_written(masks, written + first / 8, *words, whole);
+  if (written != NULL) any = add_written(masks, written + first / 8, *words, whole);
   if (from != first) {
     masks[0] &= (uint8_t)(0xff << (from - first));
     *whole = 0;
@@ -114,20 +113,18 @@ static int compare(const uint8_t *now, const uint8_t *then, const uint8_t *writt
 
 /* A mask whose bits are neighbours, as the bytes of a number that changed nearly always are. */
 struct span {
-  unsigned shift;  /* bits below the first byte that changes */
-  unsigned count;  /* bytes that change; 0 if they are not neighbours */
+  unsigned shift; /* bits below the first byte that changes */
+  unsigned count; /* bytes that change; 0 if they are not neighbours */
   uint64_t change; /* 0xff in each of them */
 };
 
 static inline __attribute__((always_inline)) struct span span_of(uint8_t mask) {
   struct span span = {.shift = 0};
-  if (mask == 0)
-    return span;
+  if (mask == 0) return span;
   unsigned low = (unsigned)__builtin_ctz(mask);
   unsigned bits = mask >> low;
   span.shift = 8 * low;
-  if ((bits & (bits + 1)) != 0)
-    return span;
+  if ((bits & (bits + 1)) != 0) return span;
   span.count = (unsigned)__builtin_ctz(~bits);
   span.change = ~0ull >> (64 - 8 * span.count) << span.shift;
   return span;
@@ -136,7 +133,7 @@ static inline __attribute__((always_inline)) struct span span_of(uint8_t mask) {
 /* How the bytes that a mask has lie in a word: all but one gap of neighbours, if it is not `hard`. */
 struct form {
   uint8_t below; /* bits of the bytes below the gap */
-  uint8_t gap;   /* bits of the gap; 0 if there is none, or nothing else */
+  uint8_t gap; /* bits of the gap; 0 if there is none, or nothing else */
   uint8_t count; /* bytes that the mask has */
   uint8_t hard;
 };
@@ -145,8 +142,8 @@ struct form {
 #define BELOW(mask) __builtin_ctz(LACKS(mask) | 0x100)
 #define GAP(mask) (LACKS(mask) >> BELOW(mask))
 #define IS_SIMPLE(mask) ((GAP(mask) & (GAP(mask) + 1)) == 0 && (mask) != 0)
-#define FORM(mask) \
-  {8 * (BELOW(mask) & 7), 8 * (IS_SIMPLE(mask) ? __builtin_popcount(LACKS(mask)) : 0), __builtin_popcount(mask), \
+#define FORM(mask)                                                                                                     \
+  {8 * (BELOW(mask) & 7), 8 * (IS_SIMPLE(mask) ? __builtin_popcount(LACKS(mask)) : 0), __builtin_popcount(mask),       \
    !IS_SIMPLE(mask) && (mask) != 0}
 #define FORMS_4(mask) FORM(mask), FORM((mask) + 1), FORM((mask) + 2), FORM((mask) + 3)
 #define FORMS_16(mask) FORMS_4(mask), FORMS_4((mask) + 4), FORMS_4((mask) + 8), FORMS_4((mask) + 12)
@@ -164,8 +161,7 @@ static inline uint8_t *pack(uint8_t *to, uint64_t word, uint8_t mask) {
     memcpy(to, &word, 8);
     return end;
   }
-  for (; mask != 0; mask &= (uint8_t)(mask - 1))
-    *to++ = (uint8_t)(word >> 8 * __builtin_ctz(mask));
+  for (; mask != 0; mask &= (uint8_t)(mask - 1)) *to++ = (uint8_t)(word >> 8 * __builtin_ctz(mask));
   return end;
 }
 
@@ -233,8 +229,8 @@ static uint32_t count_whole(const uint8_t *masks, uint32_t words) {
     __m128i all = _mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)(const void *)(masks + i)), _mm_set1_epi8(-1));
     if (words - i < 16) {
       unsigned bits = (unsigned)_mm_movemask_epi8(all) & (0xffffu >> (16 - (words - i)));
-      return (uint32_t)_mm_cvtsi128_si32(count) + (uint32_t)_mm_extract_epi16(count, 4) +
-             forms[bits & 0xff].count + forms[bits >> 8].count;
+      return (uint32_t)_mm_cvtsi128_si32(count) + (uint32_t)_mm_extract_epi16(count, 4) + forms[bits & 0xff].count +
+             forms[bits >> 8].count;
     }
     count = _mm_add_epi64(count, _mm_sad_epu8(_mm_sub_epi8(_mm_setzero_si128(), all), _mm_setzero_si128()));
   }
@@ -344,10 +340,8 @@ int runs_add(struct run_writer *writer, const uint8_t *now, const uint8_t *then,
   uint8_t masks[PAGE_WORDS + 16];
   uint32_t words;
   int whole;
-  if (writer->room - writer->length < RUNS_PAGE_MAX)
-    return 0;
-  if (!compare(now, then, written, from, to, masks, &words, &whole))
-    return 1;
+  if (writer->room - writer->length < RUNS_PAGE_MAX) return 0;
+  if (!compare(now, then, written, from, to, masks, &words, &whole)) return 1;
   uint64_t first = from & ~7ull;
   if (whole) {
     add_plain(writer, first, now + first, 8 * words);
@@ -360,10 +354,8 @@ int runs_add(struct run_writer *writer, const uint8_t *now, const uint8_t *then,
     }
     uint32_t begin = i, end = i + 1;
     for (i = end; i < words && i - end < GAP_WORDS; i++) {
-      while (i + 8 <= words && has_no_zero(load(masks + i)))
-        end = i += 8;
-      if (i < words && masks[i] != 0)
-        end = i + 1;
+      while (i + 8 <= words && has_no_zero(load(masks + i))) end = i += 8;
+      if (i < words && masks[i] != 0) end = i + 1;
     }
     i = end;
     add_masked(writer, first + 8 * begin, now + first + 8 * begin, masks + begin, end - begin);
@@ -375,8 +367,7 @@ void runs_copy(uint8_t *map, const uint8_t *now, const uint8_t *then, uint64_t f
   uint8_t masks[PAGE_WORDS + 8];
   uint32_t words;
   int whole;
-  if (!compare(now, then, NULL, from, to, masks, &words, &whole))
-    return;
+  if (!compare(now, then, NULL, from, to, masks, &words, &whole)) return;
   uint64_t first = from & ~7ull;
   for (uint32_t i = 0; i < words; i++) {
     uint64_t *place = (uint64_t *)(void *)(map + first) + i;
@@ -387,8 +378,7 @@ void runs_copy(uint8_t *map, const uint8_t *now, const uint8_t *then, uint64_t f
       uint64_t change = spread(masks[i]);
       uint64_t old = __atomic_load_n(place, __ATOMIC_RELAXED);
       while (!__atomic_compare_exchange_n(place, &old, (old & ~change) | (word & change), 0, __ATOMIC_SEQ_CST,
-                                          __ATOMIC_RELAXED))
-        ;
+                                          __ATOMIC_RELAXED));
     }
   }
 }
@@ -455,8 +445,7 @@ static void apply_masked(uint8_t *to, const uint8_t *bits, const uint8_t *masks,
         from = last;
         end = last + sizeof last;
       }
-      if (mask != 0)
-        store(to + 8 * word, unpack(load(to + 8 * word), mask, &from));
+      if (mask != 0) store(to + 8 * word, unpack(load(to + 8 * word), mask, &from));
     }
   }
 }
@@ -484,8 +473,7 @@ WITH_VBMI2 static void apply_vbmi2(uint8_t *to, const uint8_t *bits, const uint8
     _mm512_mask_storeu_epi64((void *)to, change, _mm512_mask_expand_epi8(old, mask, bytes));
     from += __builtin_popcountll(mask);
   }
-  if (i < words)
-    apply_masked(to, bits != NULL ? bits + i / 8 : NULL, masks, words - i, from, end);
+  if (i < words) apply_masked(to, bits != NULL ? bits + i / 8 : NULL, masks, words - i, from, end);
 }
 
 uint32_t dsm_apply_runs(uint8_t *map, const uint8_t *runs, uint32_t size) {

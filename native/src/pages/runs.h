@@ -11,12 +11,12 @@
 
 /* Where runs are put together. To begin: length 0, joins RUNS_JOIN_NONE. */
 struct run_writer {
-  uint8_t *bytes;  /* at a multiple of 8 */
-  uint32_t room;   /* size of `bytes` */
+  uint8_t *bytes; /* at a multiple of 8 */
+  uint32_t room; /* size of `bytes` */
   uint32_t length; /* of the runs written */
-  uint32_t last;   /* where the last run begins, if it is a plain one */
-  uint64_t joins;  /* a plain run of the bytes from here on becomes part of that one */
-  int portable;    /* does without AVX-512 VBMI2 also where the processor has it */
+  uint32_t last; /* where the last run begins, if it is a plain one */
+  uint64_t joins; /* a plain run of the bytes from here on becomes part of that one */
+  int portable; /* does without AVX-512 VBMI2 also where the processor has it */
 };
 #define RUNS_JOIN_NONE UINT64_MAX
 

@@ -27,24 +27,24 @@ struct hole {
 
 /* The memory of private pages (copies.h). Everything is made with the first hole, or with the session under release. */
 struct page_copies {
-  int file;              /* anonymous file as large as the map, or larger; -1 until it is made */
-  int is_lent;           /* the file is the arbiter's, which maps it too: then the staging area lies behind the map's size */
-  uint8_t *shadow;       /* read-write alias of the file */
+  int file; /* anonymous file as large as the map, or larger; -1 until it is made */
+  int is_lent; /* the file is the arbiter's, which maps it too: then the staging area lies behind the map's size */
+  uint8_t *shadow; /* read-write alias of the file */
   uint8_t *twin;
-  uint64_t *opened;      /* a bit a page */
-  uint64_t *detached;    /* a bit a page; under release: pages in no hole that are this process's own, opened or not */
-  uint64_t *backed;      /* a bit a page: shadow and twin have memory, in use or kept for the next hole */
+  uint64_t *opened; /* a bit a page */
+  uint64_t *detached; /* a bit a page; under release: pages in no hole that are this process's own, opened or not */
+  uint64_t *backed; /* a bit a page: shadow and twin have memory, in use or kept for the next hole */
   uint64_t backed_pages; /* how many bits are set */
-  uint8_t *alias;        /* the map at another place; in direct mode writable where a hole has its pages closed */
-  uint8_t *staging;      /* WIRE_STAGING_SIZE bytes in which the parts of a publication are put together. The arbiter takes
+  uint8_t *alias; /* the map at another place; in direct mode writable where a hole has its pages closed */
+  uint8_t *staging; /* WIRE_STAGING_SIZE bytes in which the parts of a publication are put together. The arbiter takes
                             them from there if the file is lent; else they are sent to it */
 };
 
 /* The order release (release.h). */
 struct release_state {
-  atomic_int is_on;       /* written under the lock, read without */
-  uint8_t *stores;        /* captured stores to each detached page, at most STORES_TO_OPEN; 0 on the others */
-  uint8_t *written;       /* a bit a byte of the map: what those stores wrote (written.h); NULL under other orders */
+  atomic_int is_on; /* written under the lock, read without */
+  uint8_t *stores; /* captured stores to each detached page, at most STORES_TO_OPEN; 0 on the others */
+  uint8_t *written; /* a bit a byte of the map: what those stores wrote (written.h); NULL under other orders */
   const uint8_t *atomics; /* a byte a page, written by the arbiter: not 0 once an atomic operation was executed there */
 };
 

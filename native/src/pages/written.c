@@ -8,8 +8,7 @@
 static void mark(uint8_t *written, uint64_t from, uint64_t to) {
   for (; from < to; from = (from | 7) + 1) {
     unsigned mask = 0xffu << (from & 7);
-    if (to < (from | 7) + 1)
-      mask &= 0xffu >> (8 - (to & 7));
+    if (to < (from | 7) + 1) mask &= 0xffu >> (8 - (to & 7));
     written[from / 8] |= (uint8_t)mask;
   }
 }
@@ -21,8 +20,7 @@ void written_mark(uint8_t *written, const uint8_t *now, const uint8_t *then, uin
   }
   while (from < to) {
     uint64_t end = (from | 7) + 1 < to ? (from | 7) + 1 : to;
-    if (memcmp(now + from, then + from, end - from) != 0)
-      mark(written, from, end);
+    if (memcmp(now + from, then + from, end - from) != 0) mark(written, from, end);
     from = end;
   }
 }

@@ -4,15 +4,13 @@ void advice_begin(struct advice *advice, int silent, long long now_ns) {
   atomic_store_explicit(&advice->silent, silent != 0, memory_order_relaxed);
   atomic_store_explicit(&advice->hits, 0, memory_order_relaxed);
   atomic_store_explicit(&advice->since_ns, now_ns, memory_order_relaxed);
-  for (unsigned i = 0; i < ADVICE_PAGES; i++)
-    atomic_store_explicit(&advice->pages[i], 0, memory_order_relaxed);
+  for (unsigned i = 0; i < ADVICE_PAGES; i++) atomic_store_explicit(&advice->pages[i], 0, memory_order_relaxed);
 }
 
 int advice_due(struct advice *advice, long long now_ns, struct advice_figures *figures) {
   /* Of threads that come here at once one has the window. */
   uint32_t stores = atomic_exchange(&advice->hits, 0);
-  if (stores < ADVICE_STORES)
-    return 0;
+  if (stores < ADVICE_STORES) return 0;
   long long since = atomic_exchange(&advice->since_ns, now_ns);
   figures->stores = stores;
   figures->ns = now_ns > since ? now_ns - since : 1;
@@ -28,8 +26,7 @@ struct line {
 };
 
 static void say(struct line *line, const char *text) {
-  while (*text != '\0' && line->length < line->room)
-    line->text[line->length++] = *text++;
+  while (*text != '\0' && line->length < line->room) line->text[line->length++] = *text++;
 }
 
 static void say_number(struct line *line, unsigned long long number) {
@@ -56,7 +53,6 @@ size_t advice_text(char *text, size_t room, uint32_t rank, const struct advice_f
   say_number(&line, ns / 1000000);
   say(&line, " ms), each of them a trap; if others need not see each at once, a hole around them (dsm_hole_dig, "
              "session.hole()) or --order release publishes them together and is faster (DSM_QUIET=1: say nothing)");
-  if (room > 0)
-    line.text[line.length++] = '\n';
+  if (room > 0) line.text[line.length++] = '\n';
   return line.length;
 }

@@ -20,7 +20,7 @@
 
 struct advice {
   _Atomic uint32_t silent; /* said already, or never to be said */
-  _Atomic uint32_t hits;   /* stores to remembered pages in this window */
+  _Atomic uint32_t hits; /* stores to remembered pages in this window */
   _Atomic long long since_ns;
   _Atomic uint32_t pages[ADVICE_PAGES]; /* number of the page + 1, or 0, at its number modulo ADVICE_PAGES */
 };
@@ -45,8 +45,7 @@ size_t advice_text(char *text, size_t room, uint32_t rank, const struct advice_f
 
 /* Notes a store of one run. Nonzero: a window is full. handler-safe. */
 static inline int advice_note(struct advice *advice, uint64_t offset, uint32_t length) {
-  if (atomic_load_explicit(&advice->silent, memory_order_relaxed) != 0 || length > ADVICE_STORE_BYTES_MAX)
-    return 0;
+  if (atomic_load_explicit(&advice->silent, memory_order_relaxed) != 0 || length > ADVICE_STORE_BYTES_MAX) return 0;
   uint32_t page = (uint32_t)(offset >> 12) + 1;
   _Atomic uint32_t *remembered = &advice->pages[page % ADVICE_PAGES];
   if (atomic_load_explicit(remembered, memory_order_relaxed) != page) {

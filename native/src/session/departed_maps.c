@@ -19,13 +19,11 @@ static struct departed_map {
 
 int replace_with_copy(const struct arbiter_link *link) {
   uint8_t *copy = mmap(NULL, link->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (copy == MAP_FAILED)
-    return -1;
+  if (copy == MAP_FAILED) return -1;
   static const uint8_t zeros[PAGE_BYTES];
   const uint8_t *bytes = (const uint8_t *)link->base;
   for (uint64_t at = 0; at < link->size; at += PAGE_BYTES)
-    if (memcmp(bytes + at, zeros, PAGE_BYTES) != 0)
-      memcpy(copy + at, bytes + at, PAGE_BYTES);
+    if (memcmp(bytes + at, zeros, PAGE_BYTES) != 0) memcpy(copy + at, bytes + at, PAGE_BYTES);
   mprotect(copy, link->size, PROT_READ);
   if (mremap(copy, link->size, link->size, MREMAP_MAYMOVE | MREMAP_FIXED, (void *)link->base) == MAP_FAILED) {
     munmap(copy, link->size);
@@ -36,14 +34,12 @@ int replace_with_copy(const struct arbiter_link *link) {
 
 void departed_map_add(const struct arbiter_link *link, int region) {
   struct departed_map *map = malloc(sizeof *map);
-  if (map == NULL)
-    return;
+  if (map == NULL) return;
   *map = (struct departed_map){.base = link->base, .size = link->size, .region = region, .next = departed_maps};
   departed_maps = map;
   int count = 0;
   for (; map != NULL; map = map->next) {
-    if (map->region < 0 || ++count <= DEPARTED_REGIONS_MAX)
-      continue;
+    if (map->region < 0 || ++count <= DEPARTED_REGIONS_MAX) continue;
     dsm_region_remove(map->region);
     map->region = -1;
   }
@@ -56,8 +52,7 @@ void departed_maps_clear(uintptr_t base, uint64_t size) {
       at = &map->next;
       continue;
     }
-    if (map->region >= 0)
-      dsm_region_remove(map->region);
+    if (map->region >= 0) dsm_region_remove(map->region);
     munmap((void *)map->base, map->size);
     *at = map->next;
     free(map);

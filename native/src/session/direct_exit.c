@@ -60,21 +60,18 @@ int direct_exit_begin(struct direct_exit *exit, struct arbiter_link *link, struc
 }
 
 static void await_end(struct direct_exit *exit) {
-  while (atomic_load(&exit->over) == 0)
-    syscall(SYS_futex, &exit->over, FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0);
+  while (atomic_load(&exit->over) == 0) syscall(SYS_futex, &exit->over, FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0);
 }
 
 int direct_exit_leave(struct direct_exit *exit, const struct wire_header *leave, struct reply *answer) {
   exit->answer = answer;
-  if (channel_send(exit->link->main_fd, leave, sizeof *leave) != 0)
-    return -1;
+  if (channel_send(exit->link->main_fd, leave, sizeof *leave) != 0) return -1;
   await_end(exit);
   return exit->failed ? -1 : 0;
 }
 
 void direct_exit_stop(struct direct_exit *exit) {
-  if (!exit->is_on)
-    return;
+  if (!exit->is_on) return;
   syscall(SYS_shutdown, exit->link->main_fd, SHUT_RDWR);
   await_end(exit);
 }

@@ -45,12 +45,11 @@ void handles_remove(const dsm_session *session) {
 int session_may_trap(const void *bytes, size_t size) {
   uintptr_t from = (uintptr_t)bytes;
   int may = 0;
-  if (!dsm_regions_near(bytes, size))
-    return 0;
+  if (!dsm_regions_near(bytes, size)) return 0;
   handles_lock();
   for (const dsm_session *session = sessions; session != NULL; session = session->next)
-    may |= from < session->link.base + session->link.size && from + size > session->link.base && session->link.pid == getpid() &&
-           (!session->link.direct || session->link.elastic);
+    may |= from < session->link.base + session->link.size && from + size > session->link.base &&
+           session->link.pid == getpid() && (!session->link.direct || session->link.elastic);
   handles_unlock();
   return may;
 }
@@ -58,11 +57,9 @@ int session_may_trap(const void *bytes, size_t size) {
 dsm_session *handle_take(void) {
   pthread_mutex_lock(&sessions_lock);
   dsm_session *session = spare;
-  if (session != NULL)
-    spare = session->next;
+  if (session != NULL) spare = session->next;
   pthread_mutex_unlock(&sessions_lock);
-  if (session == NULL)
-    return calloc(1, sizeof *session);
+  if (session == NULL) return calloc(1, sizeof *session);
   memset(session, 0, sizeof *session);
   return session;
 }
@@ -89,14 +86,12 @@ void handle_keep(dsm_session *session) {
     departed_count--;
   }
   pthread_mutex_unlock(&sessions_lock);
-  if (oldest != NULL)
-    handle_give(oldest);
+  if (oldest != NULL) handle_give(oldest);
 }
 
 static void close_connections(dsm_session *session) {
   channel_close_all(&session->link.channels);
-  if (session->link.main_fd >= 0)
-    close(session->link.main_fd);
+  if (session->link.main_fd >= 0) close(session->link.main_fd);
   session->link.main_fd = -1;
 }
 
@@ -123,8 +118,7 @@ static void after_fork_in_parent(void) {
 void handles_watch_forks(void) {
   static int watching;
   pthread_mutex_lock(&sessions_lock);
-  if (!watching)
-    pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+  if (!watching) pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
   watching = 1;
   pthread_mutex_unlock(&sessions_lock);
 }
@@ -134,7 +128,6 @@ void session_release_resources(dsm_session *session) {
   ring_close(&session->ring);
   free(session->link.channels.slots);
   session->link.channels.slots = NULL;
-  if (session->link.map_fd >= 0)
-    close(session->link.map_fd);
+  if (session->link.map_fd >= 0) close(session->link.map_fd);
   session->link.map_fd = -1;
 }

@@ -16,21 +16,19 @@ int session_check(const dsm_session *session) {
 int session_check_stack(void) {
   const char *here = __builtin_frame_address(0);
   return session_may_trap(here, 1)
-             ? dsm_fail(DSM_INVALID, "this thread's stack lies in the map, where no call of dsm can run; call from another")
+             ? dsm_fail(DSM_INVALID,
+                        "this thread's stack lies in the map, where no call of dsm can run; call from another")
              : DSM_OK;
 }
 
 int session_begin(dsm_session *session) {
-  if (session == NULL || session->link.pid != getpid())
-    return session_check(session);
-  if (session_check_stack() != DSM_OK)
-    return DSM_INVALID;
+  if (session == NULL || session->link.pid != getpid()) return session_check(session);
+  if (session_check_stack() != DSM_OK) return DSM_INVALID;
   /* Counted first and checked then: a leaving thread either finds us counted, or we find the session left. */
   atomic_fetch_add(&session->calls, 1);
   int status = session_check(session);
   tool_enter();
-  if (status != DSM_OK)
-    session_end(session);
+  if (status != DSM_OK) session_end(session);
   return status;
 }
 
@@ -47,6 +45,5 @@ void session_await_calls(dsm_session *session) {
 }
 
 void session_count(dsm_session *session, uint64_t processes) {
-  if (session->link.elastic && processes > 0)
-    atomic_store(&session->processes, (uint32_t)processes);
+  if (session->link.elastic && processes > 0) atomic_store(&session->processes, (uint32_t)processes);
 }

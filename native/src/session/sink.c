@@ -37,12 +37,10 @@ static void advise(dsm_session *session) {
 
 /* Publishes a store outside all private pages. Returns 0, or -1 if the arbiter is gone. */
 static int publish_store(dsm_session *session, const struct dsm_run *runs, uint32_t count) {
-  if (count == 1 && advice_note(&session->advice, runs[0].offset, runs[0].length))
-    advise(session);
+  if (count == 1 && advice_note(&session->advice, runs[0].offset, runs[0].length)) advise(session);
   if (session->ring.header != NULL) {
     int queued = ring_store(&session->ring, runs, count);
-    if (queued != 0)
-      return queued > 0 ? 0 : -1;
+    if (queued != 0) return queued > 0 ? 0 : -1;
   }
   return link_publish(&session->link, runs, count);
 }
@@ -50,14 +48,14 @@ static int publish_store(dsm_session *session, const struct dsm_run *runs, uint3
 static int sink_fault(void *context, uintptr_t address, int atomic) {
   dsm_session *session = context;
   int opened = pages_fault(&session->pages, address, atomic);
-  if (opened < 0)
-    report_arbiter_gone(session);
+  if (opened < 0) report_arbiter_gone(session);
   return opened;
 }
 
 /* The only failure of a store that is not the arbiter's: a hole without a page. */
 static void say_no_page(void) {
-  static const char text[] = "dsm: no memory for a page of a hole, or no room for one more mapping: the store cannot be kept\n";
+  static const char text[] =
+      "dsm: no memory for a page of a hole, or no room for one more mapping: the store cannot be kept\n";
   say(text, sizeof text - 1);
 }
 
@@ -73,14 +71,12 @@ static int sink_store(void *context, const struct dsm_run *runs, uint32_t count)
         say_no_page();
         return -1;
       }
-      if (left > 0)
-        result = publish_store(session, rest, (uint32_t)left);
+      if (left > 0) result = publish_store(session, rest, (uint32_t)left);
     }
   } else {
     result = publish_store(session, runs, count);
   }
-  if (result < 0)
-    report_arbiter_gone(session);
+  if (result < 0) report_arbiter_gone(session);
   return result;
 }
 
@@ -93,16 +89,13 @@ static int sink_atomic(void *context, enum dsm_atomic_op op, uint32_t width, uin
   }
   if (atomic_load_explicit(&session->pages.count, memory_order_acquire) > 0) {
     int done = pages_atomic(&session->pages, op, width, offset, operand, compare, old);
-    if (done == 1)
-      return 0;
-    if (done == -2)
-      say_no_page();
+    if (done == 1) return 0;
+    if (done == -2) say_no_page();
     if (done == -1) {
       static const char text[] = "dsm: an atomic operation across the edge of a hole is not possible\n";
       say(text, sizeof text - 1);
     }
-    if (done < 0)
-      return -1;
+    if (done < 0) return -1;
   }
   struct {
     struct wire_header header;
@@ -115,16 +108,15 @@ static int sink_atomic(void *context, enum dsm_atomic_op op, uint32_t width, uin
   frame.header.op = (uint8_t)op;
   frame.header.map_offset = offset;
   frame.header.width = width;
-  if (operand != NULL)
-    memcpy(frame.operand, operand, width);
-  if (compare != NULL)
-    memcpy(frame.compare, compare, width);
+  if (operand != NULL) memcpy(frame.operand, operand, width);
+  if (compare != NULL) memcpy(frame.compare, compare, width);
   struct channel_pool *pool = &session->link.channels;
   int slot = channel_claim(pool, CHANNEL_STORE);
   int fd = channel_descriptor(pool, slot);
   int sent = fd < 0 ? -1 : channel_send(fd, &frame, sizeof frame);
   struct reply reply;
-  if (link_finish(&session->link, slot, sent, &reply) != 0 || reply.header.status != DSM_OK || reply.header.body_length != 16 ||
+  if (link_finish(&session->link, slot, sent, &reply) != 0 || reply.header.status != DSM_OK ||
+      reply.header.body_length != 16 ||
       /* Pages that other threads have opened meanwhile lack what others published before this operation. */
       release_publish(&session->pages) != 0) {
     report_arbiter_gone(session);

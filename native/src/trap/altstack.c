@@ -144,7 +144,8 @@ static stack_t as_stack(const struct altstack *stack, int flags) {
 
 void dsm_altstack_ensure(void) {
   stack_t now;
-  if (system_sigaltstack(NULL, &now) != 0 || (now.ss_flags & SS_ONSTACK) != 0 || (!is_none(&now) && is_fit(&now))) return;
+  if (system_sigaltstack(NULL, &now) != 0 || (now.ss_flags & SS_ONSTACK) != 0 || (!is_none(&now) && is_fit(&now)))
+    return;
   struct altstack *stack = take();
   if (stack == NULL) return;
   stack_t wanted = as_stack(stack, 0);

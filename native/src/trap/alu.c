@@ -2,22 +2,22 @@
 
 /* CF is set from `carry` first, because adc, sbb, inc and dec need or keep it. lahf and seto fetch the flags without
  * touching the stack, so no red zone is in danger. */
-#define RUN(type, text)                                                                                              \
-  do {                                                                                                               \
-    type value = (type)old, second = (type)operand;                                                                  \
-    __asm__("addb $-1, %[carry]\n\t" text "\n\tlahf\n\tseto %%al"                                                    \
-            : "=&a"(ax), [value] "+&r"(value), [carry] "+&r"(carry)                                                  \
-            : [second] "r"(second)                                                                                   \
-            : "cc");                                                                                                 \
-    result = value;                                                                                                  \
+#define RUN(type, text)                                                                                                \
+  do {                                                                                                                 \
+    type value = (type)old, second = (type)operand;                                                                    \
+    __asm__("addb $-1, %[carry]\n\t" text "\n\tlahf\n\tseto %%al"                                                      \
+            : "=&a"(ax), [value] "+&r"(value), [carry] "+&r"(carry)                                                    \
+            : [second] "r"(second)                                                                                     \
+            : "cc");                                                                                                   \
+    result = value;                                                                                                    \
   } while (0)
 
-#define BY_WIDTH(text)                                                                                               \
-  switch (width) {                                                                                                   \
-    case 1: RUN(uint8_t, text); break;                                                                               \
-    case 2: RUN(uint16_t, text); break;                                                                              \
-    case 4: RUN(uint32_t, text); break;                                                                              \
-    default: RUN(uint64_t, text); break;                                                                             \
+#define BY_WIDTH(text)                                                                                                 \
+  switch (width) {                                                                                                     \
+    case 1: RUN(uint8_t, text); break;                                                                                 \
+    case 2: RUN(uint16_t, text); break;                                                                                \
+    case 4: RUN(uint32_t, text); break;                                                                                \
+    default: RUN(uint64_t, text); break;                                                                               \
   }
 
 uint64_t dsm_alu(enum dsm_alu_op op, unsigned width, uint64_t old, uint64_t operand, uint64_t *flags) {

@@ -33,7 +33,8 @@ static bool check_operand(const struct dsm_fault *f, uintptr_t address, size_t l
 
 /* What becomes of a store for which check_operand() is false. */
 static enum dsm_outcome misplaced(struct dsm_fault *f, uintptr_t address, size_t length) {
-  if (dsm_in_region(f, address, length)) return unsupported(f, "its operand is not where the processor reported the fault");
+  if (dsm_in_region(f, address, length))
+    return unsupported(f, "its operand is not where the processor reported the fault");
   return dsm_crosses_edge(f, address);
 }
 
@@ -84,8 +85,8 @@ static bool written_bytes(const struct dsm_fault *f, const struct dsm_insn *insn
   }
   unsigned element = insn->element == 0 ? 1 : insn->element;
   for (unsigned i = 0; i * element < insn->width; i++) {
-    bool on = insn->mask_kind == DSM_MASK_OPMASK ? (opmask >> i & 1) != 0
-                                                 : (mask[i * element + element - 1] & 0x80) != 0;
+    bool on =
+        insn->mask_kind == DSM_MASK_OPMASK ? (opmask >> i & 1) != 0 : (mask[i * element + element - 1] & 0x80) != 0;
     if (on) chosen |= ((1ull << element) - 1) << (i * element); /* element <= 8 */
   }
   *written = chosen & all;
@@ -140,8 +141,8 @@ static enum dsm_outcome capture_pair(struct dsm_fault *f, const struct dsm_insn 
   memcpy(operand + half, &c, half);
   bool equal;
   if ((insn->flags & DSM_FLAG_LOCK) != 0) {
-    if (f->region->sink->atomic(f->region->context, DSM_ATOMIC_CMPXCHG, insn->width, address - f->region->base,
-                                operand, compare, old) < 0) {
+    if (f->region->sink->atomic(f->region->context, DSM_ATOMIC_CMPXCHG, insn->width, address - f->region->base, operand,
+                                compare, old) < 0) {
       return DSM_OUTCOME_FATAL;
     }
     equal = memcmp(old, compare, insn->width) == 0;
@@ -334,7 +335,7 @@ OWN_FRAME static enum dsm_outcome capture_scatter(struct dsm_fault *f, const str
   plain.segment = DSM_SOURCE_NONE;
   uint64_t base = dsm_frame_address(f->regs, &plain), segment_base = dsm_frame_segment_base(insn->segment);
   unsigned elements = insn->op / insn->element < insn->reg_offset / insn->width ? insn->op / insn->element
-                                                                               : insn->reg_offset / insn->width;
+                                                                                : insn->reg_offset / insn->width;
   uint64_t left = elements >= 64 ? mask : mask & ((1ull << elements) - 1);
   for (unsigned i = 0; i < elements; i++) {
     if ((left >> i & 1) == 0) continue;

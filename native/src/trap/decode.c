@@ -51,8 +51,8 @@ static bool cache_get(uint64_t rip, struct dsm_insn *insn) {
 static void cache_put(const struct dsm_insn *insn) {
   struct entry *e = entry_of(insn->rip);
   uint64_t version = __atomic_load_n(&e->version, __ATOMIC_RELAXED);
-  if ((version & 1) != 0 || !__atomic_compare_exchange_n(&e->version, &version, version + 1, false, __ATOMIC_ACQUIRE,
-                                                         __ATOMIC_RELAXED)) {
+  if ((version & 1) != 0 ||
+      !__atomic_compare_exchange_n(&e->version, &version, version + 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
     return;
   }
   __atomic_thread_fence(__ATOMIC_RELEASE);
@@ -120,10 +120,10 @@ static void read_operands(const xed_decoded_inst_t *x, struct operands *o) {
 static void set_address(const xed_decoded_inst_t *x, unsigned operand, struct dsm_insn *insn) {
   xed_reg_enum_t base = xed_decoded_inst_get_base_reg(x, operand), index = xed_decoded_inst_get_index_reg(x, operand);
   xed_reg_enum_t segment = xed_decoded_inst_get_seg_reg(x, operand);
-  insn->base = base == XED_REG_INVALID                          ? DSM_BASE_NONE
-               : base == XED_REG_RIP || base == XED_REG_EIP     ? DSM_BASE_RIP
-                                                                : (int8_t)gpr_number(base);
-  insn->index = index == XED_REG_INVALID ? DSM_BASE_NONE
+  insn->base = base == XED_REG_INVALID                      ? DSM_BASE_NONE
+               : base == XED_REG_RIP || base == XED_REG_EIP ? DSM_BASE_RIP
+                                                            : (int8_t)gpr_number(base);
+  insn->index = index == XED_REG_INVALID    ? DSM_BASE_NONE
                 : vector_number(index) >= 0 ? (int8_t)vector_number(index)
                                             : (int8_t)gpr_number(index);
   insn->scale = (uint8_t)xed_decoded_inst_get_scale(x, operand);
@@ -147,8 +147,8 @@ static void set_rmw(struct dsm_insn *insn, enum dsm_alu_op op, bool lock) {
 
 /* Integer read-modify-writes. False if it is none. */
 static bool classify_rmw(xed_iclass_enum_t iclass, struct dsm_insn *insn) {
-#define PAIR(name, op)                                                                                               \
-  case XED_ICLASS_##name: set_rmw(insn, op, false); return true;                                                     \
+#define PAIR(name, op)                                                                                                 \
+  case XED_ICLASS_##name: set_rmw(insn, op, false); return true;                                                       \
   case XED_ICLASS_##name##_LOCK: set_rmw(insn, op, true); return true;
   switch (iclass) {
     PAIR(ADD, DSM_ALU_ADD)
@@ -187,6 +187,7 @@ static bool step_vectors;
 /* Stores of (a part of) a vector register whose bytes are in the signal frame. False if it is none. */
 static bool classify_vector(xed_iclass_enum_t iclass, const struct operands *o, struct dsm_insn *insn) {
   unsigned offset = 0;
+  // clang-format off
   switch (iclass) {
     case XED_ICLASS_MOVD: case XED_ICLASS_MOVQ: case XED_ICLASS_MOVSS: case XED_ICLASS_MOVSD_XMM:
     case XED_ICLASS_MOVAPS: case XED_ICLASS_MOVAPD: case XED_ICLASS_MOVUPS: case XED_ICLASS_MOVUPD:
@@ -215,9 +216,11 @@ static bool classify_vector(xed_iclass_enum_t iclass, const struct operands *o, 
       break;
     default: return false;
   }
+  // clang-format on
   if (o->vector[0] < 0 || offset + insn->width > 64) return false;
   insn->reg = (uint8_t)o->vector[0];
   insn->reg_offset = (uint8_t)offset;
+  // clang-format off
   switch (iclass) {
     case XED_ICLASS_VMASKMOVPS: case XED_ICLASS_VMASKMOVPD: case XED_ICLASS_VPMASKMOVD: case XED_ICLASS_VPMASKMOVQ:
       if (o->vector[1] < 0) return false;
@@ -236,11 +239,13 @@ static bool classify_vector(xed_iclass_enum_t iclass, const struct operands *o, 
         insn->mask = (uint8_t)o->opmask;
       }
   }
+  // clang-format on
   insn->kind = DSM_INSN_VECTOR;
   return true;
 }
 
 static bool classify_string(const xed_decoded_inst_t *x, xed_iclass_enum_t iclass, struct dsm_insn *insn) {
+  // clang-format off
   switch (iclass) {
     case XED_ICLASS_MOVSB: case XED_ICLASS_MOVSW: case XED_ICLASS_MOVSD: case XED_ICLASS_MOVSQ:
     case XED_ICLASS_REP_MOVSB: case XED_ICLASS_REP_MOVSW: case XED_ICLASS_REP_MOVSD: case XED_ICLASS_REP_MOVSQ: {
@@ -255,6 +260,7 @@ static bool classify_string(const xed_decoded_inst_t *x, xed_iclass_enum_t iclas
       break;
     default: return false;
   }
+  // clang-format on
   if (xed3_operand_get_rep(x) != 0) insn->flags |= DSM_FLAG_REP; /* F2 repeats these as F3 does */
   return true;
 }
@@ -264,6 +270,7 @@ static bool classify_stack(const xed_decoded_inst_t *x, xed_iclass_enum_t iclass
                            struct dsm_insn *insn) {
   bool memory_source = xed_decoded_inst_number_of_memory_operands(x) == 2;
   unsigned width = insn->width;
+  // clang-format off
   switch (iclass) {
     case XED_ICLASS_POP:
       insn->kind = DSM_INSN_POP;
@@ -281,6 +288,7 @@ static bool classify_stack(const xed_decoded_inst_t *x, xed_iclass_enum_t iclass
       return true;
     default: return false;
   }
+  // clang-format on
   if (memory_source) {
     insn->source = DSM_SOURCE_MEMORY;
     set_address(x, 0, insn);
@@ -309,6 +317,7 @@ static bool is_scatter(const xed_decoded_inst_t *x) {
 static void classify_step(const xed_decoded_inst_t *x, xed_iclass_enum_t iclass, const struct operands *o,
                           struct dsm_insn *insn) {
   insn->kind = DSM_INSN_STEP;
+  // clang-format off
   switch (iclass) {
     case XED_ICLASS_XSAVE: case XED_ICLASS_XSAVE64: case XED_ICLASS_XSAVEOPT: case XED_ICLASS_XSAVEOPT64:
       insn->flags |= DSM_FLAG_XSAVE | DSM_FLAG_PARTIAL;
@@ -336,6 +345,7 @@ static void classify_step(const xed_decoded_inst_t *x, xed_iclass_enum_t iclass,
       if (xed_decoded_inst_masking(x)) insn->flags |= DSM_FLAG_PARTIAL;
       if (xed_decoded_inst_get_extension(x) == XED_EXTENSION_X87) insn->flags |= DSM_FLAG_X87;
   }
+  // clang-format on
   if (insn->modrm_at == 0 || xed_decoded_inst_number_of_memory_operands(x) != 1) return;
   /* A register of the bank ModRM.rm selects already (REX.B and its VEX and EVEX forms stay as they are), that the
    * instruction does not touch otherwise and that needs neither SIB nor displacement. */

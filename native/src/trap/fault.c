@@ -86,7 +86,8 @@ __attribute__((noinline)) static void explain(const struct dsm_fault *fault, con
   }
   say(&m, "): ");
   say(&m, fault->why);
-  if (tool_is_valgrind() && strncmp(fault->why, "valgrind", 8) != 0) say(&m, "; start valgrind with " TOOL_VALGRIND_OPTIONS);
+  if (tool_is_valgrind() && strncmp(fault->why, "valgrind", 8) != 0)
+    say(&m, "; start valgrind with " TOOL_VALGRIND_OPTIONS);
   print(&m);
 }
 
@@ -126,7 +127,8 @@ static bool answer(struct dsm_fault *fault, int *chain_as) {
       dsm_action_default(SIGSEGV);
       break;
     case DSM_OUTCOME_CHAIN:
-      if (fault->why != NULL && !dsm_action_has_handler(fault->info->si_signo)) explain(fault, "dsm: fault of the store to 0x");
+      if (fault->why != NULL && !dsm_action_has_handler(fault->info->si_signo))
+        explain(fault, "dsm: fault of the store to 0x");
       dsm_region_exit(region);
       *chain_as = fault->info->si_signo;
       return false;

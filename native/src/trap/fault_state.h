@@ -17,15 +17,15 @@ struct dsm_fault {
   siginfo_t *info;
   struct dsm_region *region; /* entered */
   uintptr_t address;         /* the faulting one, inside the region */
-  const char *why;           /* set with DSM_OUTCOME_UNSUPPORTED, and with CHAIN if dsm knows what is wrong; else NULL */
+  const char *why; /* set with DSM_OUTCOME_UNSUPPORTED, and with CHAIN if dsm knows what is wrong; else NULL */
 };
 
 enum dsm_outcome {
-  DSM_OUTCOME_DONE,        /* captured, registers advanced: return to the program */
-  DSM_OUTCOME_STEPPING,    /* the displaced copy is set up: return to it; the region stays entered */
-  DSM_OUTCOME_FATAL,       /* the sink failed and has said so */
+  DSM_OUTCOME_DONE, /* captured, registers advanced: return to the program */
+  DSM_OUTCOME_STEPPING, /* the displaced copy is set up: return to it; the region stays entered */
+  DSM_OUTCOME_FATAL, /* the sink failed and has said so */
   DSM_OUTCOME_UNSUPPORTED, /* cannot be captured faithfully */
-  DSM_OUTCOME_CHAIN,       /* info and registers now describe a fault of the program's own: hand it on */
+  DSM_OUTCOME_CHAIN, /* info and registers now describe a fault of the program's own: hand it on */
 };
 
 #endif

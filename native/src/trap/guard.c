@@ -9,21 +9,20 @@
 /* rdi: to, rsi: from, rdx: length, rcx: guard. rep movsb leaves in rcx what is left to copy, and a fault of its is
  * resumed behind it by dsm_guard_hit(). Returns what is left. */
 extern const char dsm_guarded_copy_at[], dsm_guarded_copy_after[];
-__asm__(
-    ".pushsection .text\n"
-    ".type dsm_guarded_copy_run, @function\n"
-    ".hidden dsm_guarded_copy_run, dsm_guarded_copy_at, dsm_guarded_copy_after\n"
-    ".globl dsm_guarded_copy_run, dsm_guarded_copy_at, dsm_guarded_copy_after\n"
-    "dsm_guarded_copy_run:\n"
-    "  mov %rcx, %r8\n"
-    "  mov %rdx, %rcx\n"
-    "dsm_guarded_copy_at:\n"
-    "  rep movsb\n"
-    "dsm_guarded_copy_after:\n"
-    "  mov %rcx, %rax\n"
-    "  ret\n"
-    ".size dsm_guarded_copy_run, . - dsm_guarded_copy_run\n"
-    ".popsection\n");
+__asm__(".pushsection .text\n"
+        ".type dsm_guarded_copy_run, @function\n"
+        ".hidden dsm_guarded_copy_run, dsm_guarded_copy_at, dsm_guarded_copy_after\n"
+        ".globl dsm_guarded_copy_run, dsm_guarded_copy_at, dsm_guarded_copy_after\n"
+        "dsm_guarded_copy_run:\n"
+        "  mov %rcx, %r8\n"
+        "  mov %rdx, %rcx\n"
+        "dsm_guarded_copy_at:\n"
+        "  rep movsb\n"
+        "dsm_guarded_copy_after:\n"
+        "  mov %rcx, %rax\n"
+        "  ret\n"
+        ".size dsm_guarded_copy_run, . - dsm_guarded_copy_run\n"
+        ".popsection\n");
 
 bool dsm_guard_hit(int signo, const siginfo_t *info, ucontext_t *context) {
   greg_t *regs = context->uc_mcontext.gregs;

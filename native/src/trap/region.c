@@ -82,12 +82,12 @@ static void drain(struct dsm_region *r) {
 /* Low first: a thread that sees the new high must not miss the region for the old low. */
 static void widen_bounds(uintptr_t low, uintptr_t high) {
   uintptr_t seen = __atomic_load_n(&dsm_regions_low, __ATOMIC_RELAXED);
-  while (low < seen && !__atomic_compare_exchange_n(&dsm_regions_low, &seen, low, true, __ATOMIC_SEQ_CST,
-                                                    __ATOMIC_RELAXED)) {
+  while (low < seen &&
+         !__atomic_compare_exchange_n(&dsm_regions_low, &seen, low, true, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)) {
   }
   seen = __atomic_load_n(&dsm_regions_high, __ATOMIC_RELAXED);
-  while (high > seen && !__atomic_compare_exchange_n(&dsm_regions_high, &seen, high, true, __ATOMIC_SEQ_CST,
-                                                     __ATOMIC_RELAXED)) {
+  while (high > seen &&
+         !__atomic_compare_exchange_n(&dsm_regions_high, &seen, high, true, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)) {
   }
 }
 

@@ -12,9 +12,9 @@
 struct dsm_region {
   uintptr_t base;
   size_t size;
-  uint32_t state;   /* enum dsm_region_state, or DSM_REGION_ADDING */
-  uint32_t inside;  /* threads between dsm_region_enter and dsm_region_exit; a futex word */
-  uint64_t owner;   /* dsm_process_token() of the process that added it */
+  uint32_t state; /* enum dsm_region_state, or DSM_REGION_ADDING */
+  uint32_t inside; /* threads between dsm_region_enter and dsm_region_exit; a futex word */
+  uint64_t owner; /* dsm_process_token() of the process that added it */
   const struct dsm_sink *sink;
   void *context;
 } __attribute__((aligned(64)));

@@ -80,18 +80,17 @@ struct kernel_action {
 #define SA_RESTORER 0x04000000
 #endif
 
-/* Debuggers know a signal frame by this name, unwinders by these very bytes. */
-extern void dsm_restore_frame(void) __asm__("__restore_rt") __attribute__((visibility("hidden")));
-__asm__(
-    ".pushsection .text\n"
-    ".type __restore_rt, @function\n"
-    ".hidden __restore_rt\n"
-    ".globl __restore_rt\n"
-    "  nop\n"
-    "__restore_rt:\n"
-    "  .byte 0x48, 0xc7, 0xc0, 0x0f, 0x00, 0x00, 0x00, 0x0f, 0x05\n"
-    ".size __restore_rt, . - __restore_rt\n"
-    ".popsection\n");
+/* These very bytes are how debuggers and unwinders know a signal frame. */
+void dsm_restore_frame(void);
+__asm__(".pushsection .text\n"
+        ".type __restore_rt, @function\n"
+        ".hidden __restore_rt\n"
+        ".globl __restore_rt\n"
+        "  nop\n"
+        "__restore_rt:\n"
+        "  .byte 0x48, 0xc7, 0xc0, 0x0f, 0x00, 0x00, 0x00, 0x0f, 0x05\n"
+        ".size __restore_rt, . - dsm_restore_frame\n"
+        ".popsection\n");
 
 static long kernel_action(int signo, const struct kernel_action *new, struct kernel_action *old) {
   return dsm_syscall(SYS_rt_sigaction, signo, (long)new, (long)old, SET_BYTES);
@@ -154,8 +153,8 @@ static long install(unsigned i) {
 }
 
 void dsm_action_default(int signo) {
-  struct kernel_action action = {.handler = (uintptr_t)SIG_DFL, .flags = SA_RESTORER,
-                                 .restorer = (uintptr_t)dsm_restore_frame};
+  struct kernel_action action = {
+      .handler = (uintptr_t)SIG_DFL, .flags = SA_RESTORER, .restorer = (uintptr_t)dsm_restore_frame};
   if (signo == SIGSEGV) dsm_crash_record_seen();
   kernel_action(signo, &action, NULL);
 }

@@ -147,7 +147,10 @@ static int system_pselect(int count, fd_set *r, fd_set *w, fd_set *e, const stru
                           const sigset_t *mask) {
   struct timespec left;
   if (timeout != NULL) left = *timeout;
-  struct { const sigset_t *mask; size_t bytes; } sixth = {mask, SET_BYTES};
+  struct {
+    const sigset_t *mask;
+    size_t bytes;
+  } sixth = {mask, SET_BYTES};
   return (int)syscall(SYS_pselect6, count, r, w, e, timeout != NULL ? &left : NULL, &sixth);
 }
 
@@ -178,7 +181,7 @@ static struct {
   int (*epoll_pwait)(int, struct epoll_event *, int, int, const sigset_t *);
   int (*epoll_pwait2)(int, struct epoll_event *, int, const struct timespec *, const sigset_t *);
   int (*signalfd)(int, const sigset_t *, int);
-} real = {NULL,         system_sigsuspend, system_sigpending,  system_sigtimedwait, system_ppoll,
+} real = {NULL,           system_sigsuspend,  system_sigpending,   system_sigtimedwait, system_ppoll,
           system_pselect, system_epoll_pwait, system_epoll_pwait2, system_signalfd};
 
 /* By which the libdsm that stands first is found: libdsm.so binds its own functions to itself. */

@@ -26,28 +26,24 @@ static inline bool tool_is_thread_sanitizer(void) {
 /* From here to tool_leave() this thread runs dsm's own code. It is compiled without ThreadSanitizer, which sees its
  * memcpy() and mmap() all the same, but not the atomic operations that order them. */
 static inline void tool_enter(void) {
-  if (AnnotateIgnoreReadsBegin == NULL || AnnotateIgnoreWritesBegin == NULL)
-    return;
+  if (AnnotateIgnoreReadsBegin == NULL || AnnotateIgnoreWritesBegin == NULL) return;
   AnnotateIgnoreReadsBegin(__FILE__, __LINE__);
   AnnotateIgnoreWritesBegin(__FILE__, __LINE__);
 }
 
 static inline void tool_leave(void) {
-  if (AnnotateIgnoreReadsEnd == NULL || AnnotateIgnoreWritesEnd == NULL)
-    return;
+  if (AnnotateIgnoreReadsEnd == NULL || AnnotateIgnoreWritesEnd == NULL) return;
   AnnotateIgnoreWritesEnd(__FILE__, __LINE__);
   AnnotateIgnoreReadsEnd(__FILE__, __LINE__);
 }
 
 /* What this thread has done is before what any thread does that calls tool_acquire() of the object afterwards. */
 static inline void tool_release(void *object) {
-  if (__tsan_release != NULL)
-    __tsan_release(object);
+  if (__tsan_release != NULL) __tsan_release(object);
 }
 
 static inline void tool_acquire(void *object) {
-  if (__tsan_acquire != NULL)
-    __tsan_acquire(object);
+  if (__tsan_acquire != NULL) __tsan_acquire(object);
 }
 
 /* ---- debuggers ---- */
