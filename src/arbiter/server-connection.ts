@@ -7,8 +7,8 @@
  * While it is connecting, a server that recovers may ask for this node's state. Once welcomed, it hands entries to the
  * receiver that follows it, acknowledges what that has received, and exchanges heartbeats with the server.
  *
- * Invariants: the receiver gets every frame behind the WELCOME once, in sequence; the frames that come with the WELCOME
- * are kept until follow() is called, and the socket is paused meanwhile, so they are no more than one chunk holds;
+ * Invariants: the receiver gets every frame behind the WELCOME once, in sequence; follow() is called in the turn of the
+ * event loop in which open() settles, so the frames kept until then are no more than came in one chunk with the WELCOME;
  * `onClosed` is the last call.
  */
 import type { Socket } from "bun";
@@ -135,14 +135,13 @@ export class ServerConnection {
     return this.#socket?.route.isInside ?? false;
   }
 
-  /** Hands what comes behind the WELCOME to the receiver; may call the events at once. */
+  /** From now on hands what comes behind the WELCOME to the receiver; may call the events at once. */
   follow(receiver: EntryReceiver, events: ConnectionEvents): void {
     this.#following = { receiver, events };
     const offer = this.#parts.offer();
     if (offer !== null) this.send(offer);
     for (const frames of this.#early.splice(0)) this.#deliver((to) => to.receiveEntries(frames));
     if (this.#closedEarly !== null) events.onClosed(this.#closedEarly);
-    else this.#socket?.socket.resume();
   }
 
   /** Sends whole frames; `bytes` is valid during the call only, or, with `onSent`, until that is called. */
@@ -242,6 +241,7 @@ export class ServerConnection {
   #data(chunk: Uint8Array): void {
     this.#heartbeat.received();
     if (this.#state === "closed") return;
+    if (this.#state === "welcomed" && this.#following === null) throw new Error("a connection that is not followed");
     try {
       this.#read(chunk);
       freeNow(chunk);
@@ -320,7 +320,6 @@ export class ServerConnection {
     this.#reader.limit = FRAME_MAX;
     clearTimeout(this.#welcomeTimer);
     this.#heartbeat.start();
-    this.#socket?.socket.pause();
     this.#opened.resolve({ welcome: body, connection: this });
   }
 

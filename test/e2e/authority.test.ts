@@ -12,7 +12,7 @@ import { daemonClient } from "../../src/cli/daemon-client.ts";
 import { ROLE_NAMES, type Security } from "../../src/core/access/tls.ts";
 import { formatToken, type JoinToken, parseToken } from "../../src/core/access/token.ts";
 import { type Daemon, startDaemon } from "../../src/daemon/daemon.ts";
-import { Listener } from "../../src/server/listening.ts";
+import { Listener } from "../../src/server/listeners.ts";
 import { type Authority, certifyDaemon, makeDaemonAuthority, makeKeyPair } from "../../src/transport/authority.ts";
 import { obtainCredentials } from "../../src/transport/credentials.ts";
 import { greetServer } from "../../src/transport/greet-server.ts";

@@ -80,8 +80,8 @@ struct kernel_action {
 #define SA_RESTORER 0x04000000
 #endif
 
-/* These very bytes are how debuggers and unwinders know a signal frame. */
-void dsm_restore_frame(void);
+/* Debuggers know a signal frame by this name, unwinders by these very bytes. */
+extern void dsm_restore_frame(void) __asm__("__restore_rt") __attribute__((visibility("hidden")));
 __asm__(".pushsection .text\n"
         ".type __restore_rt, @function\n"
         ".hidden __restore_rt\n"
@@ -89,7 +89,7 @@ __asm__(".pushsection .text\n"
         "  nop\n"
         "__restore_rt:\n"
         "  .byte 0x48, 0xc7, 0xc0, 0x0f, 0x00, 0x00, 0x00, 0x0f, 0x05\n"
-        ".size __restore_rt, . - dsm_restore_frame\n"
+        ".size __restore_rt, . - __restore_rt\n"
         ".popsection\n");
 
 static long kernel_action(int signo, const struct kernel_action *new, struct kernel_action *old) {

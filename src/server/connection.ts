@@ -1,0 +1,129 @@
+/**
+ * Connection: one socket of the server, of an arbiter or a reader (status, snapshot, trace).
+ *
+ *     unproven ----> open ----> welcomed (an arbiter's) ----> closing: what was sent goes out ----> closed
+ *     refused: FAIL, half-closed, read until the peer closes
+ *
+ * Invariant: at most one of the handshake, stall and trace timers runs.
+ */
+import { randomBytes } from "node:crypto";
+import type { Socket } from "bun";
+import { LinkGuard, NONCE_SIZE } from "../core/access/auth.ts";
+import { HEARTBEATS } from "../core/base/limits.ts";
+import { Outbox, type Sent } from "../core/wire/outbox.ts";
+
+export type ConnectionSocket = Socket<Connection>;
+
+export interface ConnectionOptions {
+  id: number;
+  /** It came by the Unix socket. */
+  isLocal: boolean;
+  /** What the peer must prove to know; null: nothing. */
+  token: Uint8Array | null;
+  /** Most bytes that may wait to be sent. */
+  outboxLimit: number;
+}
+
+export interface HeartbeatOptions {
+  timeoutMs: number;
+  /** Whether the connection is read: while it is not, silence says nothing. */
+  isRead: () => boolean;
+  /** Nothing waits to be sent: send a sign of life. */
+  beat: () => void;
+}
+
+export class Connection {
+  readonly id: number;
+  readonly isLocal: boolean;
+  readonly guard: LinkGuard;
+  readonly outbox: Outbox;
+  /** It gets what is broadcast. */
+  isWelcomed = false;
+  /** There are too many. */
+  isRefused = false;
+  isClosing = false;
+  /** The peer has our memory mapped: it is sent references of parts. */
+  borrowsParts = false;
+  isTracing = false;
+  readonly #socket: ConnectionSocket;
+  #timer: Timer | undefined;
+  #heartbeat: Timer | undefined;
+  /** Heartbeat periods since anything was received. */
+  #silentPeriods = 0;
+
+  constructor(socket: ConnectionSocket, { id, isLocal, token, outboxLimit }: ConnectionOptions) {
+    this.id = id;
+    this.isLocal = isLocal;
+    this.#socket = socket;
+    this.outbox = new Outbox((bytes) => socket.write(bytes), outboxLimit);
+    this.guard = new LinkGuard(token, randomBytes(NONCE_SIZE), (bytes) => this.outbox.send(bytes));
+  }
+
+  /** `onSent`: see Outbox.send(). */
+  send(bytes: Uint8Array, onSent?: Sent): void {
+    if (!this.outbox.send(bytes, onSent)) this.terminate();
+  }
+
+  /** Sets the connection's timer anew. */
+  setTimer(delay_ms: number, work: () => void): void {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(work, delay_ms);
+  }
+
+  clearTimer(): void {
+    clearTimeout(this.#timer);
+  }
+
+  /** Calls `beat` HEARTBEATS times in `timeoutMs`, and terminates a connection on which nothing comes for that long. */
+  startHeartbeat({ timeoutMs, isRead, beat }: HeartbeatOptions): void {
+    this.#heartbeat = setInterval(() => {
+      this.#silentPeriods = isRead() ? this.#silentPeriods + 1 : 0;
+      if (this.#silentPeriods > HEARTBEATS) this.terminate();
+      else if (this.outbox.size === 0) beat();
+    }, timeoutMs / HEARTBEATS);
+  }
+
+  /** Something was received. */
+  resetSilence(): void {
+    this.#silentPeriods = 0;
+  }
+
+  pause(): void {
+    this.#socket.pause();
+  }
+
+  resume(): void {
+    this.#socket.resume();
+  }
+
+  /** Says why there is no room, and closes. */
+  refuse(fail: Uint8Array): void {
+    this.#socket.write(fail);
+    // Half-close and drain: closing with unread input sends RST, which would discard the FAIL frame.
+    this.#socket.shutdown();
+  }
+
+  closeWhenSent(): void {
+    this.isClosing = true;
+    this.closeIfSent();
+  }
+
+  closeIfSent(): void {
+    if (this.isClosing && this.outbox.size === 0) this.end();
+  }
+
+  end(): void {
+    this.#socket.end();
+  }
+
+  terminate(): void {
+    this.#socket.terminate();
+  }
+
+  /** The socket is closed. */
+  onClose(): void {
+    this.outbox.clear();
+    clearTimeout(this.#timer);
+    clearInterval(this.#heartbeat);
+  }
+}

@@ -1,0 +1,245 @@
+/**
+ * Connections: all sockets of the server, between the listeners and the core.
+ *
+ * Invariants: the core knows only connections that have proven themselves; connections that have not compete for a quota
+ * of their own, so they displace each other and no proven one; at most REFUSALS_MAX refused connections are open; while
+ * one connection lags, none of a node is read, so that queues stay bounded.
+ */
+import type { SocketHandler } from "bun";
+import { Status } from "../core/base/errors.ts";
+import { GREETING_TIMEOUT_MS, LINKS_MAX, OUTBOX_HIGH, REFUSALS_MAX, UNPROVEN_LINKS_MAX } from "../core/base/limits.ts";
+import { encode, encodeText, ProtocolError } from "../core/wire/frame.ts";
+import { freeNow, type PartPool } from "../core/wire/frame-reader.ts";
+import { Kind } from "../core/wire/kinds.ts";
+import { failStop } from "../core/wire/outbox.ts";
+import { Connection, type ConnectionSocket } from "./connection.ts";
+
+/** What becomes of connections that have proven themselves. */
+export interface ConnectionEvents {
+  /** False: there are too many. */
+  connect(id: number): boolean;
+  receive(connection: Connection, chunk: Uint8Array): void;
+  /** What was sent is out. */
+  onDrain(connection: Connection): void;
+  onClose(connection: Connection): void;
+  /** Whether the connection is of a node. */
+  isWelcomed(id: number): boolean;
+  /** After each of these. */
+  afterEvent(): void;
+}
+
+export interface ConnectionsOptions {
+  /** As many as the limit of open files allows; LINKS_MAX holds, too. */
+  connectionsMax: number;
+  /** Most bytes that may wait to be sent on one connection. */
+  outboxLimit: number;
+  /** Memory of the parts of large publications. */
+  parts: PartPool;
+  events: ConnectionEvents;
+}
+
+export class Connections {
+  readonly #options: ConnectionsOptions;
+  readonly #all = new Map<number, Connection>();
+  /** Oldest first. */
+  readonly #unproven = new Set<Connection>();
+  /** What peers must prove to know; null: nothing. */
+  #token: Uint8Array | null = null;
+  /** Whose bytes are being handled. */
+  #requester: Connection | undefined;
+  #nextId = 1;
+  #refusals = 0;
+  #isPaused = false;
+  #isClosed = false;
+
+  constructor(options: ConnectionsOptions) {
+    this.#options = options;
+  }
+
+  /** New connections must prove to know the token; null: nothing. */
+  set token(token: Uint8Array | null) {
+    this.#token = token;
+  }
+
+  get(id: number): Connection | undefined {
+    return this.#all.get(id);
+  }
+
+  /** Whether no connection has proven itself. */
+  get areAllUnproven(): boolean {
+    return this.#all.size === this.#unproven.size;
+  }
+
+  /** Whether nothing waits to be sent. */
+  get hasSentAll(): boolean {
+    for (const { outbox } of this.#all.values()) if (outbox.size > 0) return false;
+    return true;
+  }
+
+  /** `isOwnPeer`: of the Unix socket, whether our own user is at the other end; null: of the TCP listener. */
+  handlers(isOwnPeer: ((socket: object) => boolean) | null, usesTls: () => boolean): SocketHandler<Connection> {
+    const { events } = this.#options;
+    return {
+      open: (socket) => {
+        this.#open(socket, isOwnPeer !== null, usesTls());
+        if (isOwnPeer?.(socket) === false) socket.terminate();
+      },
+      data: ({ data: connection }, chunk) => this.#data(connection, chunk),
+      drain: ({ data: connection }) => {
+        connection.outbox.drain();
+        connection.closeIfSent();
+        events.onDrain(connection);
+        events.afterEvent();
+      },
+      close: ({ data: connection }) => this.#close(connection),
+      error: (socket, error) => {
+        failStop(error);
+        socket.terminate();
+      },
+    };
+  }
+
+  #open(socket: ConnectionSocket, isLocal: boolean, isTls: boolean): void {
+    const id = this.#nextId;
+    this.#nextId += 1;
+    socket.setNoDelay(true);
+    const { connectionsMax, outboxLimit, events } = this.#options;
+    const isFull = this.#all.size >= Math.min(connectionsMax, LINKS_MAX);
+    const connection = new Connection(socket, { id, isLocal, token: this.#token, outboxLimit });
+    socket.data = connection;
+    connection.setTimer(GREETING_TIMEOUT_MS, () => {
+      if (!events.isWelcomed(id)) connection.terminate();
+    });
+    if (isFull && this.#unproven.size === 0) {
+      this.#refuse(connection, isTls);
+      return;
+    }
+    this.#all.set(id, connection);
+    if (this.#token === null) {
+      this.#connect(connection);
+      return;
+    }
+    this.#unproven.add(connection);
+    const [oldest] = this.#unproven;
+    if (isFull || this.#unproven.size > UNPROVEN_LINKS_MAX) oldest?.terminate();
+  }
+
+  #refuse(connection: Connection, isTls: boolean): void {
+    const text = `the session's server has ${this.#all.size} connections, all it can have`;
+    connection.isRefused = true;
+    connection.isClosing = true;
+    this.#refusals += 1;
+    // Over TLS nothing can be said before the handshake.
+    if (this.#refusals > REFUSALS_MAX || isTls) connection.terminate();
+    else connection.refuse(encode({ kind: Kind.FAIL, op: Status.LIMIT, body: encodeText(text) }));
+  }
+
+  #connect(connection: Connection): void {
+    if (!this.#options.events.connect(connection.id)) connection.terminate();
+  }
+
+  #data(connection: Connection, chunk: Uint8Array): void {
+    if (connection.isClosing) return;
+    connection.resetSilence();
+    const { events } = this.#options;
+    if (connection.guard.open) {
+      this.#requester = connection;
+      events.receive(connection, chunk);
+      this.#requester = undefined;
+      freeNow(chunk);
+    } else {
+      this.#authenticate(connection, chunk);
+    }
+    events.afterEvent();
+  }
+
+  #authenticate(connection: Connection, chunk: Uint8Array): void {
+    try {
+      const rest = connection.guard.receive(chunk);
+      if (!connection.guard.open) return;
+      if (this.#unproven.delete(connection)) this.#connect(connection);
+      if (rest.length > 0) this.#options.events.receive(connection, rest);
+    } catch (error) {
+      if (!(error instanceof ProtocolError)) throw error;
+      connection.outbox.send(encode({ kind: Kind.FAIL, op: error.status, body: encodeText(error.message) }));
+      connection.closeWhenSent();
+    }
+  }
+
+  #close(connection: Connection): void {
+    connection.onClose();
+    this.#unproven.delete(connection);
+    if (connection.isRefused) this.#refusals -= 1;
+    if (!this.#all.delete(connection.id) || this.#isClosed) return;
+    this.#options.events.onClose(connection);
+    this.#options.events.afterEvent();
+  }
+
+  /** Adds the connection to the broadcast set. It is terminated when it is silent for `heartbeatMs`; 0: never. */
+  welcome(id: number, heartbeatMs: number, beat: () => void): void {
+    const connection = this.#all.get(id);
+    if (connection === undefined) return;
+    connection.isWelcomed = true;
+    if (this.#isPaused) connection.pause();
+    if (heartbeatMs <= 0) return;
+    connection.startHeartbeat({ timeoutMs: heartbeatMs, isRead: () => !this.#isPaused, beat });
+  }
+
+  /** To every welcomed connection but `except`. `onSent`: the bytes are used no more; left out: after the call. */
+  broadcast(bytes: Uint8Array, onSent: (() => void) | undefined, except: number | undefined): void {
+    const reference = onSent === undefined ? null : this.#options.parts.reference(bytes);
+    let waiting = 1;
+    const onSentToOne =
+      onSent &&
+      ((): void => {
+        waiting -= 1;
+        if (waiting === 0) onSent();
+      });
+    const sendTo = (connection: Connection): void => {
+      if (!connection.isWelcomed || connection.id === except) return;
+      // A part stays where it is until all nodes have applied it: see retained-frames.ts.
+      if (reference !== null && connection.borrowsParts) {
+        connection.send(reference);
+        return;
+      }
+      waiting += 1;
+      connection.send(bytes, onSentToOne);
+    };
+    // Send to the requester's node first: it is on the critical path, and waking the others takes time.
+    const requester = this.#requester;
+    if (requester !== undefined) sendTo(requester);
+    for (const connection of this.#all.values()) if (connection !== requester) sendTo(connection);
+    onSentToOne?.();
+  }
+
+  /** Backpressure: reads from no node while one lags, or `mustWait`. Writers wait, so queues stay bounded. */
+  regulate(mustWait: boolean): void {
+    let isPaused = mustWait;
+    for (const { outbox } of this.#all.values()) isPaused ||= outbox.size > OUTBOX_HIGH;
+    if (isPaused === this.#isPaused) return;
+    this.#isPaused = isPaused;
+    for (const connection of this.#all.values()) {
+      // A node that comes, or comes back, must be heard.
+      if (!connection.isWelcomed) continue;
+      connection.resetSilence();
+      if (isPaused) connection.pause();
+      else connection.resume();
+    }
+  }
+
+  /** To every welcomed connection. */
+  sendToNodes(bytes: Uint8Array): void {
+    for (const connection of [...this.#all.values()]) if (connection.isWelcomed) connection.send(bytes);
+  }
+
+  /** Closes all connections, each once what was sent is out. No event follows. */
+  end(): void {
+    this.#isClosed = true;
+    for (const connection of [...this.#all.values()]) connection.end();
+  }
+
+  /** Closes all connections at once. */
+  terminate(): void {
+    for (const connection of [...this.#all.values()]) connection.terminate();
+  }
+}

@@ -1,0 +1,65 @@
+/** Readers: sends snapshots and traces piece by piece, as fast as each connection takes them and no faster. */
+import { PICTURE_STALL_MS, TRACE_INTERVAL_MS } from "../core/base/limits.ts";
+import type { Connection } from "./connection.ts";
+
+/** Pieces of a snapshot that are sent before other connections have a turn. */
+const PIECES_AT_ONCE = 4;
+
+/** Where snapshots and traces come from: the Sequencer. */
+export interface ReaderSource {
+  hasSnapshot(id: number): boolean;
+  /** False: there is none, or this was the last. */
+  sendSnapshotPiece(id: number): boolean;
+  traces(id: number): boolean;
+  sendTrace(always: boolean): void;
+}
+
+export class Readers {
+  /** Null while the server recovers. */
+  readonly #source: () => ReaderSource | null;
+
+  constructor(source: () => ReaderSource | null) {
+    this.#source = source;
+  }
+
+  /** After the connection's bytes were handled, or what was sent is out: begins or goes on with what the peer asked for. */
+  serve(connection: Connection): void {
+    this.#sendSnapshot(connection);
+    this.#beginTrace(connection);
+  }
+
+  /** A few pieces whenever the connection has taken what it got: so a snapshot neither fills a queue nor holds up the log. */
+  #sendSnapshot(connection: Connection): void {
+    const { id, outbox } = connection;
+    const source = this.#source();
+    if (source?.hasSnapshot(id) !== true || outbox.size > 0) return;
+    connection.clearTimer();
+    let hasMore = true;
+    for (let piece = 0; hasMore && piece < PIECES_AT_ONCE && outbox.size === 0; piece += 1) {
+      hasMore = source.sendSnapshotPiece(id);
+    }
+    if (!hasMore) {
+      connection.closeWhenSent();
+      return;
+    }
+    connection.setTimer(PICTURE_STALL_MS, () => connection.terminate());
+    if (outbox.size === 0) setImmediate(() => this.#sendSnapshot(connection));
+  }
+
+  /** From now on the peer gets what has happened every TRACE_INTERVAL_MS, as long as it takes it. */
+  #beginTrace(connection: Connection): void {
+    if (connection.isTracing || this.#source()?.traces(connection.id) !== true) return;
+    connection.isTracing = true;
+    let stalled_ms = 0;
+    const send = (): void => {
+      stalled_ms = connection.outbox.size > 0 ? stalled_ms + TRACE_INTERVAL_MS : 0;
+      if (stalled_ms > PICTURE_STALL_MS) {
+        connection.terminate();
+        return;
+      }
+      if (stalled_ms === 0) this.#source()?.sendTrace(true);
+      connection.setTimer(TRACE_INTERVAL_MS, send);
+    };
+    connection.setTimer(TRACE_INTERVAL_MS, send);
+  }
+}
