@@ -266,11 +266,12 @@ describe("a session that is over", () => {
   test("has no successor: it has ended, or another one has its name", async () => {
     const world = new World();
     world.history.end(facts.instance);
-    await expect(world.ask()).rejects.toMatchObject({ code: "DSM_ENDED" });
+    const over = outcome(world.ask());
     const later = new World();
     later.record = { ...later.running(1), instance: "00000000000000bb" };
-    await expect(later.ask()).rejects.toMatchObject({ code: "DSM_ENDED" });
+    const other = outcome(later.ask());
     await settle();
+    expect([over(), other()]).toEqual(["DSM_ENDED", "DSM_ENDED"]);
     expect([world.probes, later.probes]).toEqual([[], []]);
   });
 
@@ -298,6 +299,20 @@ test("what changes while a probe is out makes it void", async () => {
   await settle();
   expect(world.launches).toEqual([]);
   expect(world.probe(1).port).toBe(1002);
+  world.probe(1).answer({ state: "there", epoch: 2 });
+  await settle();
+  expect(found()).toBe(world.record);
+});
+
+test("that an old server is there is no answer once another has taken over", async () => {
+  const world = new World();
+  world.record = world.running(1);
+  const found = outcome(world.ask());
+  await settle();
+  world.record = world.running(2, null, 1002);
+  world.probe(0).answer({ state: "there", epoch: 1 });
+  await settle();
+  expect(found()).toBe(null);
   world.probe(1).answer({ state: "there", epoch: 2 });
   await settle();
   expect(found()).toBe(world.record);
