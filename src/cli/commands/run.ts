@@ -108,7 +108,9 @@ export default command({
     if (nodes < 1 || nodes > processes) {
       throw invalid(`${nodes} nodes for ${processes} processes; give 1 to ${processes} nodes`);
     }
-    const size = readSetting("size", args.size) ?? saved?.size ?? SETTINGS.size.fallback;
+    readSetting("size", args.size);
+    // The processes get the text as it was given.
+    const size = fromEnvironment(args.size, SETTINGS.size.variable) ?? saved?.size.toString() ?? DEFAULT_SIZE_TEXT;
     const order = readSetting("order", args.order);
     const onLoss = readSetting("onLoss", args["on-loss"]);
     const elastic = readElastic(args.elastic) || saved?.elastic === true;
@@ -123,7 +125,7 @@ export default command({
     const settings: Record<string, string> = {
       DSM_SESSION: session,
       DSM_PROCESSES: String(processes),
-      DSM_SIZE: String(size),
+      DSM_SIZE: size,
       ...(order === undefined ? {} : { DSM_ORDER: order }),
       ...(onLoss === undefined ? {} : { DSM_ON_LOSS: onLoss }),
       ...(elastic ? { DSM_ELASTIC: "1" } : {}),

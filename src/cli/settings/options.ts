@@ -186,7 +186,7 @@ export function readSetting<Name extends SettingName>(
 const READERS: Record<SettingKind, (text: string, from: string) => string | number | boolean> = {
   flag(text, from) {
     if (text === "0" || text === "1") return text === "1";
-    throw invalid(`${from} is "${text}"; set 0 or 1`);
+    throw invalid(`${from} is "${text}"; it must be 0 or 1`);
   },
   whole: (text, from) => readWhole(from, text),
   size: parseSize,

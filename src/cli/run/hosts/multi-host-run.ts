@@ -1,32 +1,24 @@
-/** `dsm run` over many hosts: a daemon and a server here, a `dsm node` on each host, and one way out for all of them. */
-import { randomBytes } from "node:crypto";
-import { readFileSync, statSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { constants } from "node:os";
 import { basename, resolve } from "node:path";
-import { parseToken } from "../../../core/access/token.ts";
 import { DsmError } from "../../../core/base/errors.ts";
-import { LAUNCH_FRAME_MAX, NAME_MAX, VERSION } from "../../../core/base/limits.ts";
-import { isLoopback, parseAddress } from "../../../core/base/names.ts";
-import { formatSize } from "../../../core/base/size.ts";
-import { inheritedEnvironment } from "../../../core/launch/environment.ts";
-import { bareHost, type Share } from "../../../core/launch/hosts.ts";
+import { LAUNCH_FRAME_MAX } from "../../../core/base/limits.ts";
+import { parseAddress } from "../../../core/base/names.ts";
+import type { Share } from "../../../core/launch/hosts.ts";
 import { statFields } from "../../../core/launch/process.ts";
 import { Launch, type LaunchFrame } from "../../../core/launch/start-frames.ts";
 import { type NodeOrders, readNodeProblem, readRankEnd } from "../../../core/launch/start-messages.ts";
-import { warnReadable } from "../../commands/daemon.ts";
-import { daemonClient } from "../../daemon-client.ts";
-import { selfCommand } from "../../install/executable.ts";
-import { interfaceAddress, isHere, localAddresses } from "../../settings/host-options.ts";
+import { isHere } from "../../settings/host-options.ts";
 import { invalid } from "../../settings/options.ts";
-import { readSecurity, readTlsOff, tokenText } from "../../settings/security.ts";
 import { messages } from "../../terminal/messages.ts";
-import { type Progress, startProgress } from "../../terminal/progress.ts";
-import { firstLine } from "../../terminal/split-lines.ts";
 import { UNSEEN } from "../crash-records.ts";
 import { OutputPrefix } from "../output-prefix.ts";
 import { isPath } from "../program.ts";
 import { END_TIMEOUT_MS, ProcessTerminator } from "../termination.ts";
-import { type Binary, NodeLink, ownBinary } from "./ssh-node.ts";
+import { CopyProgress } from "./copy-progress.ts";
+import { nodeName, openProgram } from "./program-file.ts";
+import { endRunDaemon, type RunDaemon, startRunDaemon } from "./run-daemon.ts";
+import { type Binary, NodeConnection, ownBinary } from "./ssh-node.ts";
 
 /** How long a host may take to say that all is over there, after its processes were killed or it was told to end. */
 const FAREWELL_TIMEOUT_MS = 10_000;
@@ -56,25 +48,25 @@ export function runOnHosts(run: HostsRun): Promise<number> {
   return new MultiHostRun(run).run();
 }
 
-/** The daemon of one run, and how to reach it. */
-interface Home {
-  address: string;
-  token: string | null;
-  process: Bun.Subprocess | null;
-}
-
+/**
+ * MultiHostRun: from the first connection to the last farewell.
+ *
+ *   connect to all hosts -> find or start the daemon -> send orders -> pass frames until all hosts are done -> leave
+ *
+ * Invariant: it returns or throws only when all connections have ended or were given up, and the daemon of this run has.
+ */
 class MultiHostRun {
   readonly #run: HostsRun;
-  readonly #links: NodeLink[] = [];
+  readonly #links: NodeConnection[] = [];
   readonly #output: OutputPrefix;
   readonly #lines = new Map<string, ReturnType<OutputPrefix["lines"]>>();
-  readonly #done = new Set<NodeLink>();
-  #home: Home | null = null;
+  readonly #done = new Set<NodeConnection>();
+  #daemon: RunDaemon | null = null;
   #begun = false;
   /** A host did not say that all is over there, or nobody takes the output. */
   #gaveUp = false;
   #giveUp: ReturnType<typeof setTimeout> | undefined;
-  readonly #ending = new ProcessTerminator({
+  readonly #terminator = new ProcessTerminator({
     send: (signal) => Promise.all(this.#links.map((link) => link.send(Launch.SIGNAL, 0, signal))),
     interruptedMs: 0,
     underway: () => this.#askEnded(),
@@ -86,7 +78,7 @@ class MultiHostRun {
     killed: () => this.#leaveIn(FAREWELL_TIMEOUT_MS),
   });
   /** For each host that was asked which of its ranks have ended: what to call when it has told. */
-  readonly #asked = new Map<NodeLink, () => void>();
+  readonly #asked = new Map<NodeConnection, () => void>();
   /** Failures whose cause is looked for. */
   readonly #judged: Promise<void>[] = [];
   #inputTaken: (more: boolean) => void = () => {};
@@ -94,36 +86,39 @@ class MultiHostRun {
 
   constructor(run: HostsRun) {
     this.#run = run;
-    this.#output = new OutputPrefix(run.tag, () => this.#ending.fail(128 + constants.signals.SIGPIPE));
+    this.#output = new OutputPrefix(run.tag, () => this.#terminator.fail(128 + constants.signals.SIGPIPE));
   }
 
   async run(): Promise<number> {
-    this.#ending.passSignals();
+    this.#terminator.passSignals();
     let server: Bun.Subprocess | null = null;
     try {
       const first = await this.#connect();
-      if (this.#ending.failure !== 0) return this.#ending.failure;
-      this.#home = await this.#settle(first);
-      const { address, token } = this.#home;
+      if (this.#terminator.failure !== 0) return this.#terminator.failure;
+      const { daemon: given, interface: chosen, shares } = this.#run;
+      this.#daemon = await startRunDaemon({ given, seen: first, chosen, shares });
+      const { address, token } = this.#daemon;
       if (this.#run.server !== null) {
         const environment = token === null ? {} : { DSM_TOKEN: token };
         server = await this.#run.server((parseAddress(address) as { host: string }).host, address, environment);
       }
-      if (this.#ending.failure === 0) await this.#order(address, token);
+      if (this.#terminator.failure === 0) await this.#sendOrders(address, token);
       await Promise.all(this.#links.map((link) => link.ended));
       await Promise.all(this.#judged);
-      return this.#ending.failure;
+      return this.#terminator.failure;
     } catch (error) {
       // What was interrupted may well have failed for that reason.
-      if (this.#ending.failure !== 0 && error instanceof DsmError) return this.#ending.failure;
-      this.#ending.failure ||= 1;
+      if (this.#terminator.failure !== 0 && error instanceof DsmError) return this.#terminator.failure;
+      this.#terminator.failure ||= 1;
       throw error;
     } finally {
       await this.#leave();
-      this.#ending.stop();
+      this.#terminator.stop();
       clearTimeout(this.#giveUp);
       if (!this.#gaveUp) await this.#output.flush();
-      await this.#closeHome();
+      if (this.#daemon !== null) {
+        await endRunDaemon(this.#daemon, this.#run.session, this.#terminator.failure !== 0);
+      }
       server?.kill();
       await server?.exited;
     }
@@ -136,7 +131,7 @@ class MultiHostRun {
     const binary: Binary | null = far.includes(true) ? await ownBinary() : null;
     for (const [index, share] of shares.entries()) {
       const { host } = share;
-      const link: NodeLink = new NodeLink({
+      const link: NodeConnection = new NodeConnection({
         host,
         remote: far[index] ? { ssh, binary: binary as Binary } : null,
         handle: (frame) => this.#handle(link, share, frame),
@@ -151,52 +146,7 @@ class MultiHostRun {
     return index < 0 ? null : (hellos[index]?.connection.split(" ")[0] ?? "");
   }
 
-  /** The daemon, at an address that the hosts reach. `seen`: ours as the first of them sees it; null: all are here. */
-  async #settle(seen: string | null): Promise<Home> {
-    const given = this.#run.daemon;
-    if (given !== null) {
-      const { host } = parseAddress(given) as { host: string };
-      if (isLoopback(host) && seen !== null) {
-        throw invalid(
-          `the daemon at ${given} is reached from here only; leave it out, or give one that all hosts reach`,
-        );
-      }
-      return { address: given, token: tokenText(readSecurity(host)), process: null };
-    }
-    const token = randomBytes(32).toString("hex");
-    const host = this.#ownAddress(seen);
-    if (readTlsOff()) warnReadable(host, null);
-    const child = Bun.spawn({
-      // On its own it would end a minute after the session, whatever became of us.
-      cmd: [...selfCommand(), "daemon", "--autostarted", `--host=${host}`, "--port=0"],
-      cwd: "/",
-      env: { ...inheritedEnvironment(process.env), DSM_TOKEN: token },
-      stdio: ["ignore", "pipe", "pipe"],
-      detached: true,
-    });
-    const said = await firstLine(child.stdout);
-    const [ready, address, fingerprint] = said.split(" ");
-    if (ready === "ready" && address !== undefined) {
-      // With the fingerprint of the authority that the daemon has made for this run.
-      return { address, token: fingerprint === undefined ? token : `${token}:${fingerprint}`, process: child };
-    }
-    const reason = (await firstLine(child.stderr)).replace(/^dsm: /, "");
-    await child.exited;
-    throw new DsmError("DSM_SYSTEM", `no session daemon could be started at ${host}: ${reason || "it gave no reason"}`);
-  }
-
-  #ownAddress(seen: string | null): string {
-    if (this.#run.interface !== undefined) return interfaceAddress(this.#run.interface);
-    if (seen === null) return "127.0.0.1";
-    // Behind a translator of addresses or a host on the way the far side sees an address that is not ours.
-    if (localAddresses().includes(seen)) return seen;
-    const why =
-      seen === "" ? "does not say by which address it was reached" : `was reached by ${seen}, which is not ours`;
-    const host = this.#run.shares.find((share) => !isHere(share.host))?.host;
-    throw invalid(`${host} ${why}; give the address of this machine that all hosts reach with --interface`);
-  }
-
-  async #order(daemon: string, token: string | null): Promise<void> {
+  async #sendOrders(daemon: string, token: string | null): Promise<void> {
     const { shares, environment, words } = this.#run;
     const [name, ...rest] = words as [string, ...string[]];
     const file = this.#run.copy ? openProgram(name) : null;
@@ -224,7 +174,7 @@ class MultiHostRun {
     );
   }
 
-  async #handle(link: NodeLink, { first, count }: Share, frame: LaunchFrame): Promise<void> {
+  async #handle(link: NodeConnection, { first, count }: Share, frame: LaunchFrame): Promise<void> {
     const { rank, payload } = frame;
     const ofRank = frame.kind === Launch.STDOUT || frame.kind === Launch.STDERR || frame.kind === Launch.EXIT;
     if (ofRank && !(rank >= first && rank < first + count)) throw new RangeError("a frame of another host's rank");
@@ -244,16 +194,16 @@ class MultiHostRun {
       case Launch.EXIT: {
         const { code, signal, unseen } = readRankEnd(frame);
         const who = `process ${rank} on ${link.host}`;
-        this.#judged.push(this.#ending.ended(who, code, signal as NodeJS.Signals | null, unseen ? UNSEEN : null));
+        this.#judged.push(this.#terminator.ended(who, code, signal as NodeJS.Signals | null, unseen ? UNSEEN : null));
         break;
       }
       case Launch.PROBLEM: {
         const { message, exitCode } = readNodeProblem(frame);
         const advice = exitCode === 127 && !this.#run.copy ? "; --copy copies the program's file to all hosts" : "";
-        if (this.#ending.failure === 0) messages.error(`${link.host}: ${message}${advice}`);
+        if (this.#terminator.failure === 0) messages.error(`${link.host}: ${message}${advice}`);
         this.#done.add(link);
         link.close();
-        this.#ending.fail(exitCode);
+        this.#terminator.fail(exitCode);
         break;
       }
       case Launch.ENDED_TOLD:
@@ -288,26 +238,26 @@ class MultiHostRun {
   }
 
   /** A connection has ended; before its host was done, that is a failure. */
-  #lost(link: NodeLink): void {
+  #lost(link: NodeConnection): void {
     if (this.#done.has(link) || !this.#begun || this.#gaveUp) return;
     const why = link.lastWords === "" ? "" : ` (${link.lastWords})`;
-    if (this.#ending.failure === 0) messages.error(`the connection to ${link.host} was lost${why}`);
-    this.#ending.fail(1);
+    if (this.#terminator.failure === 0) messages.error(`the connection to ${link.host} was lost${why}`);
+    this.#terminator.fail(1);
   }
 
   /** Gives up, after that time, the connections that are still there. */
   #leaveIn(milliseconds: number): void {
-    this.#ending.stop();
+    this.#terminator.stop();
     clearTimeout(this.#giveUp);
     this.#giveUp = setTimeout(() => {
       this.#gaveUp = true;
-      this.#ending.failure ||= 128 + constants.signals.SIGKILL;
+      this.#terminator.failure ||= 128 + constants.signals.SIGKILL;
       for (const link of this.#links) link.kill();
     }, milliseconds);
   }
 
   /** Standard input goes to rank 0, a piece at a time: the next when it has taken the last. */
-  async #feed(link: NodeLink): Promise<void> {
+  async #feed(link: NodeConnection): Promise<void> {
     if (!isBackground()) {
       try {
         for await (const chunk of Bun.stdin.stream()) {
@@ -335,74 +285,11 @@ class MultiHostRun {
     if (this.#gaveUp) return;
     for (const lines of this.#lines.values()) await lines.end();
   }
-
-  /** The session may be there still, if somebody failed; the daemon is there if it was for this run. */
-  async #closeHome(): Promise<void> {
-    const home = this.#home;
-    if (home === null) return;
-    const { host } = parseAddress(home.address) as { host: string };
-    const own = home.process !== null;
-    const known = home.token === null ? null : parseToken(home.token);
-    const settings = readSecurity(host);
-    const security = known === null || typeof known === "string" ? settings : { ...settings, ...known, always: true };
-    try {
-      const directory = daemonClient({ address: home.address, autostart: false, security });
-      const detail = own || this.#ending.failure !== 0 ? await directory.get(this.#run.session) : null;
-      // In somebody else's daemon it may be somebody else's session.
-      if (detail !== null && (own || (detail.answered && detail.present === 0))) {
-        await directory.remove(this.#run.session);
-      }
-    } catch (error) {
-      // Without a daemon there is no session either.
-      if (!(error instanceof DsmError)) throw error;
-    }
-    home.process?.kill("SIGTERM");
-    await home.process?.exited;
-  }
 }
 
-/** Names of nodes are shorter than those of hosts, and two users of one host are two nodes. */
-function nodeName(host: string, index: number, shares: readonly Share[]): string {
-  const name = bareHost(host);
-  const unique = shares.every((share, other) => other === index || bareHost(share.host) !== name);
-  if (unique && name.length <= NAME_MAX) return name;
-  const suffix = `-${index}`;
-  return `${name.slice(0, NAME_MAX - suffix.length)}${suffix}`;
-}
-
-function openProgram(name: string): Bun.BunFile {
-  const path = isPath(name) ? resolve(name) : Bun.which(name, { PATH: process.env.PATH ?? "" });
-  if (path === null) throw invalid(`program "${name}" was not found in the PATH; give its path to copy it`);
-  try {
-    if (!statSync(path).isFile()) throw invalid(`program "${name}" is not a file; --copy copies one file`);
-  } catch (error) {
-    if (error instanceof DsmError) throw error;
-    throw invalid(`there is no program "${name}" to copy`);
-  }
-  return Bun.file(path);
-}
-
-/** Whether the terminal belongs to somebody else: reading from it would stop us. */
+/** Whether the terminal belongs to another process group: reading from it would stop us. */
 function isBackground(): boolean {
   if (!process.stdin.isTTY) return false;
   const [, , group, , , foreground] = statFields(readFileSync("/proc/self/stat", "latin1"));
   return group !== foreground;
-}
-
-/** On a terminal a bar for all hosts together, elsewhere a line for each. */
-class CopyProgress {
-  readonly #bytes = new Map<string, number>();
-  #bar: Progress | null = null;
-
-  copied(host: string, bytes: number, size: number): void {
-    if (process.stderr.isTTY) this.#bar ??= startProgress("copying dsm to the hosts", size);
-    else if (!this.#bytes.has(host)) messages.info(`copying dsm ${VERSION} (${formatSize(size)}) to ${host}`);
-    this.#bytes.set(host, bytes);
-    this.#bar?.at(Math.min(...this.#bytes.values()));
-  }
-
-  end(): void {
-    this.#bar?.end();
-    this.#bar = null;
-  }
 }

@@ -43,7 +43,7 @@ export async function ownBinary(): Promise<Binary> {
   return { path, size, hash: hasher.digest("hex") };
 }
 
-export interface NodeLinkOptions {
+export interface NodeConnectionOptions {
   /** As in the list of hosts. */
   host: string;
   /** ssh with its options, and what is to be found or placed there; null: the host is this one. */
@@ -54,13 +54,13 @@ export interface NodeLinkOptions {
   copied(bytes: number): void;
 }
 
-export class NodeLink {
+export class NodeConnection {
   readonly host: string;
   /** Rejects with DSM_SYSTEM or DSM_UNREACHABLE and one line when the host cannot be used. */
   readonly hello: Promise<NodeHello>;
   /** Resolves when the connection has ended, for whatever reason. */
   readonly ended: Promise<void>;
-  readonly #options: NodeLinkOptions;
+  readonly #options: NodeConnectionOptions;
   readonly #child: Bun.Subprocess<"pipe", "pipe", "pipe">;
   readonly #greeted = Promise.withResolvers<NodeHello>();
   readonly #reader = new LaunchReader();
@@ -72,7 +72,7 @@ export class NodeLink {
   readonly #given = Promise.withResolvers<void>();
   #last: Promise<void> = Promise.resolve();
 
-  constructor(options: NodeLinkOptions) {
+  constructor(options: NodeConnectionOptions) {
     const { host, remote } = options;
     this.host = host;
     this.#options = options;

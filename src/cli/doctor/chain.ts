@@ -1,0 +1,135 @@
+/** Checks of what dsm does: the library loads, one store goes all its way, and the daemon answers. */
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { OPEN } from "../../core/access/auth.ts";
+import { DsmError } from "../../core/base/errors.ts";
+import { isLoopback } from "../../core/base/names.ts";
+import { startDaemon } from "../../daemon/daemon.ts";
+import { daemonClient } from "../daemon-client.ts";
+import { runtimeFiles } from "../install/assets.ts";
+import { isCompiled, selfCommand, selfEnvironment } from "../install/executable.ts";
+import { scriptProgram } from "../run/program.ts";
+import { readAutostart } from "../settings/options.ts";
+import { lines } from "../terminal/split-lines.ts";
+import { type Finding, failureOf } from "./finding.ts";
+
+/** The whole chain must have answered after this long. */
+const CHAIN_TIMEOUT_MS = 30_000;
+export async function checkLibrary(): Promise<Finding> {
+  try {
+    const { library } = await runtimeFiles();
+    return { check: "library", state: "ok", found: library };
+  } catch (error) {
+    const advice = isCompiled ? "set XDG_CACHE_HOME to a folder of your own with 20 MB of room" : "bun run build";
+    return failureOf("library", error, advice);
+  }
+}
+
+/** A program as any user's: joins, stores, says so, and waits until it may leave. */
+const PROBE = `import { join } from "dsm";
+console.log("loaded");
+const session = await join({ direct: false });
+console.log("joined");
+const view = session.view(Float64Array);
+view[0] = 42;
+console.log(view[0] === 42 ? "stored" : "lost");
+await Bun.stdin.text();
+await session.leave();
+console.log("left");
+`;
+
+const STEPS: Record<string, { reached: string; advice: string }> = {
+  "": { reached: "the library does not load", advice: "see the message above this report" },
+  loaded: { reached: "the session could not be joined", advice: "see the message above this report" },
+  joined: { reached: "a store to the map was not captured", advice: "something keeps SIGSEGV from the program" },
+  lost: { reached: "a store to the map got lost", advice: "report this: it must not happen" },
+  stored: { reached: "the session could not be left", advice: "see the message above this report" },
+};
+
+/** The chain is on loopback and has no certificates: settings for other machines do not count there. */
+const WITHOUT_SECURITY = { DSM_TOKEN: "", DSM_TLS_CERT: "", DSM_TLS_KEY: "", DSM_TLS_CA: "", DSM_TLS_OFF: "" };
+
+/** One store of one process, through library, arbiter, server and a daemon of our own, and back. */
+export async function checkChain(): Promise<Finding> {
+  const check = "trapped store";
+  const session = `doctor-${crypto.randomUUID()}`;
+  const folder = mkdtempSync(join(tmpdir(), "dsm-doctor-"));
+  let daemon: ReturnType<typeof startDaemon> | undefined;
+  try {
+    const script = join(folder, "probe.ts");
+    writeFileSync(script, PROBE);
+    const program = await scriptProgram(script, []);
+    const serverCommand = [...selfCommand(), "server"];
+    const serverEnvironment = WITHOUT_SECURITY;
+    daemon = startDaemon({
+      ...{ host: "127.0.0.1", port: 0, serverCommand, serverEnvironment, autostarted: false, log() {} },
+    });
+    const address = `127.0.0.1:${daemon.port}`;
+    const began = performance.now();
+    const child = Bun.spawn({
+      cmd: program.command,
+      env: {
+        ...(process.env as Record<string, string>),
+        ...{ DSM_SESSION: session, DSM_PROCESSES: "1", DSM_SIZE: "64KiB", DSM_DAEMON: address, DSM_NODE: "doctor" },
+        ...WITHOUT_SECURITY,
+        DSM_RANK: "0",
+        ...selfEnvironment(),
+        ...program.environment,
+      },
+      stdio: ["pipe", "pipe", "inherit"],
+    });
+    const timer = setTimeout(() => child.kill("SIGKILL"), CHAIN_TIMEOUT_MS);
+    let step = "";
+    let published = 0;
+    for await (const line of lines(child.stdout)) {
+      step = line;
+      if (step !== "stored") continue;
+      published = (await daemonClient({ address, autostart: false, security: OPEN }).get(session))?.bytes ?? 0;
+      child.stdin.end();
+    }
+    await child.exited;
+    clearTimeout(timer);
+    const took = Math.round(performance.now() - began);
+    if (step === "left" && child.exitCode === 0) {
+      if (published >= 8) return { check, state: "ok", found: `captured and ordered; the whole round took ${took} ms` };
+      const found = "the store was done but not published";
+      return { check, state: "failure", found, advice: "report this: it must not happen" };
+    }
+    const { reached, advice } = STEPS[step] ?? (STEPS[""] as { reached: string; advice: string });
+    const ending = child.signalCode ? `ended by ${child.signalCode}` : `exit code ${child.exitCode}`;
+    return { check, state: "failure", found: `${reached} (${ending})`, advice };
+  } catch (error) {
+    return failureOf(check, error, "see the other findings first");
+  } finally {
+    if (daemon) {
+      await daemonClient({ address: `127.0.0.1:${daemon.port}`, autostart: false, security: OPEN })
+        .remove(session)
+        .catch(() => false);
+      daemon.stop();
+      await daemon.ended;
+    }
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+export async function checkDaemon(
+  { host, address }: { host: string; address: string },
+  works: boolean,
+): Promise<Finding> {
+  const check = "daemon";
+  try {
+    const { version, pid, autostarted } = await daemonClient({ address, autostart: false }).health();
+    const how = autostarted ? "started by itself" : "started by hand";
+    return { check, state: "ok", found: `dsm ${version} at ${address}, process ${pid}, ${how}` };
+  } catch (error) {
+    if (!(error instanceof DsmError)) throw error;
+    const quiet = error.code === "DSM_UNREACHABLE" && isLoopback(host);
+    if (!quiet) return { check, state: "failure", found: error.message, advice: "set DSM_DAEMON to the right address" };
+    if (!readAutostart(undefined)) {
+      return { check, state: "warning", found: `none at ${address}`, advice: 'start one with "dsm daemon"' };
+    }
+    const found = `none at ${address}; ${works ? "one starts by itself when it is needed" : "see above"}`;
+    return { check, state: works ? "ok" : "warning", found };
+  }
+}

@@ -1,0 +1,99 @@
+/** The daemon of a run over many hosts. */
+import { randomBytes } from "node:crypto";
+import { parseToken } from "../../../core/access/token.ts";
+import { DsmError } from "../../../core/base/errors.ts";
+import { isLoopback, parseAddress } from "../../../core/base/names.ts";
+import { inheritedEnvironment } from "../../../core/launch/environment.ts";
+import type { Share } from "../../../core/launch/hosts.ts";
+import { warnReadable } from "../../commands/daemon.ts";
+import { daemonClient } from "../../daemon-client.ts";
+import { selfCommand } from "../../install/executable.ts";
+import { interfaceAddress, isHere, localAddresses } from "../../settings/host-options.ts";
+import { invalid } from "../../settings/options.ts";
+import { readSecurity, readTlsOff, tokenText } from "../../settings/security.ts";
+import { firstLine } from "../../terminal/split-lines.ts";
+
+export interface RunDaemon {
+  address: string;
+  token: string | null;
+  /** Null: it was there before. */
+  process: Bun.Subprocess | null;
+}
+
+export interface RunDaemonOptions {
+  /** Address of a daemon that is there already, or null. */
+  given: string | null;
+  /** Our address as the first host on another machine sees it; null: all hosts are this machine. */
+  seen: string | null;
+  /** The address or interface that the user wants; left out: `seen`. */
+  chosen: string | undefined;
+  shares: readonly Share[];
+}
+
+/**
+ * The daemon of the run at an address that all hosts reach: the one that the user gave, or a new one for this run alone.
+ * Throws DsmError.
+ */
+export async function startRunDaemon({ given, seen, chosen, shares }: RunDaemonOptions): Promise<RunDaemon> {
+  if (given !== null) {
+    const { host } = parseAddress(given) as { host: string };
+    if (isLoopback(host) && seen !== null) {
+      throw invalid(`the daemon at ${given} is reached from here only; leave it out, or give one that all hosts reach`);
+    }
+    return { address: given, token: tokenText(readSecurity(host)), process: null };
+  }
+  const token = randomBytes(32).toString("hex");
+  const host = ownAddress(seen, chosen, shares);
+  if (readTlsOff()) warnReadable(host, null);
+  const child = Bun.spawn({
+    // On its own it would end a minute after the session, whatever became of us.
+    cmd: [...selfCommand(), "daemon", "--autostarted", `--host=${host}`, "--port=0"],
+    cwd: "/",
+    env: { ...inheritedEnvironment(process.env), DSM_TOKEN: token },
+    stdio: ["ignore", "pipe", "pipe"],
+    detached: true,
+  });
+  const said = await firstLine(child.stdout);
+  const [ready, address, fingerprint] = said.split(" ");
+  if (ready === "ready" && address !== undefined) {
+    // With the fingerprint of the authority that the daemon has made for this run.
+    return { address, token: fingerprint === undefined ? token : `${token}:${fingerprint}`, process: child };
+  }
+  const reason = (await firstLine(child.stderr)).replace(/^dsm: /, "");
+  await child.exited;
+  throw new DsmError("DSM_SYSTEM", `no session daemon could be started at ${host}: ${reason || "it gave no reason"}`);
+}
+
+/** The address of this machine for all hosts. */
+function ownAddress(seen: string | null, chosen: string | undefined, shares: readonly Share[]): string {
+  if (chosen !== undefined) return interfaceAddress(chosen);
+  if (seen === null) return "127.0.0.1";
+  // Behind a translator of addresses or a host on the way the far side sees an address that is not ours.
+  if (localAddresses().includes(seen)) return seen;
+  const why =
+    seen === "" ? "does not say by which address it was reached" : `was reached by ${seen}, which is not ours`;
+  const host = shares.find((share) => !isHere(share.host))?.host;
+  throw invalid(`${host} ${why}; give the address of this machine that all hosts reach with --interface`);
+}
+
+/** Ends the daemon if it was for this run alone, and with it the session that a failed run may have left. */
+export async function endRunDaemon(daemon: RunDaemon, session: string, hasFailed: boolean): Promise<void> {
+  const { host } = parseAddress(daemon.address) as { host: string };
+  const own = daemon.process !== null;
+  const known = daemon.token === null ? null : parseToken(daemon.token);
+  const settings = readSecurity(host);
+  const security = known === null || typeof known === "string" ? settings : { ...settings, ...known, always: true };
+  try {
+    const client = daemonClient({ address: daemon.address, autostart: false, security });
+    const detail = own || hasFailed ? await client.get(session) : null;
+    // In a daemon of the user's it may be a session of another run.
+    if (detail !== null && (own || (detail.answered && detail.present === 0))) {
+      await client.remove(session);
+    }
+  } catch (error) {
+    // Without a daemon there is no session either.
+    if (!(error instanceof DsmError)) throw error;
+  }
+  daemon.process?.kill("SIGTERM");
+  await daemon.process?.exited;
+}
