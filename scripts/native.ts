@@ -69,7 +69,8 @@ async function compile(cc: string, kit: string, sources: string[]): Promise<void
   const part = join(nativeBuild, "part");
   await rm(part, { recursive: true, force: true });
   await mkdir(part, { recursive: true });
-  const objectOf = (source: string) => join(part, `${source.replace(/^native\/src\/|\.c$/g, "").replaceAll("/", "-")}.o`);
+  const objectOf = (source: string) =>
+    join(part, `${source.replace(/^native\/src\/|\.c$/g, "").replaceAll("/", "-")}.o`);
 
   const waiting = [...sources];
   const bar = stepProgress("libdsm", sources.length);

@@ -194,7 +194,9 @@ if (import.meta.main) {
   await runScript(async () => {
     if (!process.argv.includes("--check")) return writeWire();
     if (!(await wireIsFresh())) {
-      throw new BuildError("src/core/wire/at.ts or native/src/link/wire.h is stale: run `npm run build` and commit it.");
+      throw new BuildError(
+        "src/core/wire/at.ts or native/src/link/wire.h is stale: run `npm run build` and commit it.",
+      );
     }
   });
 }

@@ -583,7 +583,10 @@ describe("on this machine", () => {
         const greeting = encode({ kind: Kind.REPLY, aux: rank, body: joined(lie) });
         await withArbiter(greeting, yes, async (actor) => {
           const answer = await actor.ask("open");
-          expect([lie, answer]).toEqual([lie, "DSM_PROTOCOL invalid JOINED reply from the arbiter (check that both use the same dsm version)"]);
+          expect([lie, answer]).toEqual([
+            lie,
+            "DSM_PROTOCOL invalid JOINED reply from the arbiter (check that both use the same dsm version)",
+          ]);
         });
       }
       // A refusal that says that all is well is no welcome.
