@@ -434,7 +434,7 @@ class Simulator {
       process.step = null;
       if (value !== "shadowed") return;
       this.#report.shadowed += 1;
-      // Asked for instead, as session.c does. A thread that has something else under way does it on its own channel.
+      // Asked for instead, as arbiter_link.c does. A thread that has something else under way does it on its own channel.
       if (process.request === null) this.#askStore(process, process.runs);
       return;
     }
