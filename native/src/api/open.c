@@ -34,8 +34,7 @@ static int map_session(dsm_session *session, const char *path) {
   if (session->link.map_fd < 0 || syscall(SYS_fstat, session->link.map_fd, &st) != 0)
     return session->link.map_fd < 0 && errno == ENOENT
                ? dsm_fail(DSM_SYSTEM,
-                          "the map of node \"%s\" is not in this process's /dev/shm; publish_store /dev/shm with the "
-                          "node's other "
+                          "the map of node \"%s\" is not in this process's /dev/shm; share /dev/shm with the node's other "
                           "processes, or set DSM_NODE to another name",
                           session->node)
                : dsm_fail(dsm_status_of(errno, DSM_SYSTEM), "cannot open the map %s: %s", path, strerror(errno));

@@ -105,7 +105,7 @@ void copies_free(struct pages *pages) {
   copies->file = -1;
 }
 
-/* The file of the shadow. Where direct mode lasts as long as the pages, the arbiter need not see it. A status. */
+/* The file of the shadow. Where direct mode lasts as long as the session, the arbiter need not see it. A status. */
 static int open_shadow(struct pages *pages) {
   const struct arbiter_link *link = pages->link;
   struct page_copies *copies = &pages->copies;

@@ -301,7 +301,7 @@ class Simulator {
       process.step = null;
       if (value !== "shadowed") return;
       this.#world.report.shadowed += 1;
-      // Asked for instead, as session.c does. A thread that has something else under way does it on its own channel.
+      // Asked for instead, as arbiter_link.c does. A thread that has something else under way does it on its own channel.
       if (process.request === null) store(this.#world, process, process.runs);
       return;
     }
