@@ -73,10 +73,10 @@ test("while the log is interrupted nothing is kept: it would be proposed twice",
   batcher.propose(Uint8Array.of(1));
   log.away = true;
   batcher.flush();
-  batcher.propose(Uint8Array.of(2));
   batcher.propose(Uint8Array.of(3), (broken) => {
     isBroken = broken;
   });
+  batcher.propose(Uint8Array.of(2));
   log.away = false;
   batcher.flush();
   expect(log.written).toEqual([]);
