@@ -17,9 +17,14 @@ import {
 import { isMessage } from "./schema.ts";
 import { type StatusReport, StatusReportSchema } from "./status-report.ts";
 
+/** Fields that hold PEM texts, which have lines. They are read by what reads certificates, and shown nowhere. */
+const PEM_FIELDS: ReadonlySet<string> = new Set(["certificate", "authority"]);
+
 /** The JSON of another program, whose texts cannot change how a terminal shows what is around them. Throws SyntaxError. */
 export function parseForeign(text: string): unknown {
-  return JSON.parse(text, (_key, value) => (typeof value === "string" ? value.replace(CONTROLS, " ") : value));
+  return JSON.parse(text, (key, value) =>
+    typeof value === "string" && !PEM_FIELDS.has(key) ? value.replace(CONTROLS, " ") : value,
+  );
 }
 
 export const readAddress = (value: unknown): SessionAddress | null => read(SessionAddressSchema, value);
