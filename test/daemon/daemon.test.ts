@@ -437,6 +437,25 @@ describe("bad requests", () => {
     expect(await ask("GET /v1/health HTTP/1.1\r\nHost: localhost")).toStartWith("HTTP/1.1 200 ");
   });
 
+  test("a path that means another one than it matches", async () => {
+    const status = (path: string): Promise<string> =>
+      new Promise((resolve, reject) => {
+        let answer = "";
+        const request = `GET ${path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n`;
+        const socket = connect(daemon.daemon.port, "127.0.0.1", () => socket.write(request));
+        socket.on("data", (chunk) => {
+          answer += chunk;
+        });
+        socket.on("close", () => resolve(answer.split("\r\n")[0] as string));
+        socket.on("error", reject);
+      });
+    for (const path of ["/v1/sessions/../watch", "/v1/sessions/%2e%2e/memory", "/v1/sessions/..", "/v1/./health"]) {
+      expect([path, await status(path)]).toEqual([path, "HTTP/1.1 404 Not Found"]);
+    }
+    expect(await status("/v1/sessions/.")).toStartWith("HTTP/1.1 400 ");
+    expect(await status("/v1/sessions?x=/../y")).toStartWith("HTTP/1.1 200 ");
+  });
+
   test("garbage ends its connection only", async () => {
     await new Promise<void>((resolve, reject) => {
       const socket = connect(daemon.daemon.port, "127.0.0.1", () => socket.end("\0\x01garbage\r\n\r\n"));
