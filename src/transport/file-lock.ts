@@ -1,5 +1,5 @@
 /**
- * Locks on files, which the kernel ends with whoever holds them: they say whether a process lives, whatever process
+ * Locks on files, which the kernel releases with the process that holds them: they say whether it lives, whatever process
  * namespaces it and we are in. Process ids do not: in two namespaces two processes have the same.
  */
 import { dlopen, ptr } from "bun:ffi";
@@ -11,7 +11,7 @@ const F_WRLCK = 1;
 const F_UNLCK = 2;
 
 export interface FileLocks {
-  /** Locks the whole file (flock) for as long as this descriptor is open. False: somebody else has it locked. */
+  /** Locks the whole file (flock) for as long as this descriptor is open. False: another process has it locked. */
   lock(descriptor: number): boolean;
   /**
    * Whether another open file description has a lock (F_OFD_SETLK) on the byte at `offset`; true when that cannot be known.

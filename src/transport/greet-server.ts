@@ -39,7 +39,7 @@ export function greetServer(
   greeting: Uint8Array,
   handlers: LinkHandlers,
 ): void {
-  // Nobody can listen in to a Unix socket.
+  // A Unix socket cannot be listened in to.
   const tls = unix === undefined ? security.tls : null;
   let send: (bytes: Uint8Array) => void = () => {};
   const needed = mustProve(security, host);

@@ -43,7 +43,7 @@ const size = new Uint32Array(1);
 
 /**
  * Whether only processes of our own user get through to us by a socket in this folder: the kernel tells who they are,
- * or else the folder lets nobody else in.
+ * or else the folder lets no other user in.
  */
 export function canTellPeers(folder: string): boolean {
   if (getsockopt !== null) return true;

@@ -1,6 +1,6 @@
 /**
  * Memory that an arbiter and the server on its host share: an anonymous file of one, which the other opens by way of /proc.
- * The file cannot shrink, so nobody dies of reading where it ended.
+ * The file cannot shrink, so no reader gets SIGBUS.
  */
 import { dlopen, ptr } from "bun:ffi";
 import { randomBytes } from "node:crypto";

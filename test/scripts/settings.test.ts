@@ -1,11 +1,12 @@
-/** The settings table is the only list of variables: what code and documents mention is in it, and what is made of it is fresh. */
+/** The settings table is the only list of variables: what code and documents mention is in it, and what is made of it has all. */
 import { expect, test } from "bun:test";
 import { join } from "node:path";
 import { Glob } from "bun";
-import { settingsAreFresh, settingsHeader, withTable } from "../../scripts/settings.ts";
+import { settingsHeader, withTable } from "../../scripts/settings.ts";
 import { COMMANDS } from "../../src/cli/commands/commands.ts";
 import { usageOf } from "../../src/cli/help/usage.ts";
 import { Status } from "../../src/core/base/errors.ts";
+import { PROCESSES_MAX } from "../../src/core/base/limits.ts";
 import { checkSetting, SETTINGS, type Setting, type SettingName } from "../../src/core/base/settings.ts";
 
 const root = join(import.meta.dir, "../..");
@@ -100,8 +101,14 @@ test("defaults are within their limits", () => {
   );
 });
 
-test("what is made of the table is committed, and a stale chapter is told", async () => {
-  expect(await settingsAreFresh()).toBe(true);
-  expect(settingsHeader()).toContain('#define SETTING_ON_LOSS "DSM_ON_LOSS"');
+test("the header has every variable, with its limits; a stale table is replaced, and what is around it stays", async () => {
+  const header = settingsHeader();
+  for (const { variable } of settings) expect(header).toContain(` "${variable}"\n`);
+  expect(header).toContain(`#define SETTING_PROCESSES_MOST ${PROCESSES_MAX}u\n`);
+  expect(header).toContain('#define SETTING_ON_LOSS_CHOICES "fail", "continue"\n');
+  const chapter = await Bun.file(join(root, "src/cli/README.md")).text();
+  const stale = chapter.replace("- `DSM_ORDER`", "- `DSM_ODER`").replace("# The command line", "# Another head");
+  expect(stale).not.toBe(chapter);
+  expect(withTable(stale)).toBe(chapter.replace("# The command line", "# Another head"));
   expect(() => withTable("# A chapter without a place\n")).toThrow("no place");
 });

@@ -110,7 +110,7 @@ export default command({
         throw error;
       }
       say(`error ${error.code} ${error.message}`);
-      // Whoever asked for the status shows it; a person is told here.
+      // The process that asked for the status shows it; without one it goes to stderr.
       if (statusFd === undefined) messages.error(error.message);
       return 1;
     }

@@ -46,7 +46,7 @@ export default command({
   },
   manual: {
     details: [
-      "On loopback it is started by whoever needs it and ends a minute after its last session. For several machines start it by hand on one of them with --host; it makes a token, which the others need too. What goes between machines then goes by TLS: the daemon makes an authority, ~/.config/dsm/authority.pem, whose fingerprint is in the token, and signs the certificates of servers and arbiters.",
+      "On loopback the process that needs it starts it, and it ends a minute after its last session. For several machines start it by hand on one of them with --host; it makes a token, which the others need too. What goes between machines then goes by TLS: the daemon makes an authority, ~/.config/dsm/authority.pem, whose fingerprint is in the token, and signs the certificates of servers and arbiters.",
       "Opened in a browser, its address is the dashboard: what every session does, who waits for whom, and the memory live. From another machine it is reached by ssh -L 4200:ADDRESS:4200 ADDRESS.",
     ],
     examples: [

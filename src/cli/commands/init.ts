@@ -56,7 +56,7 @@ const indented = (line: string): string => `  ${line}`;
 
 const quoted = (word: string): string => (/^[\w./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);
 
-/** Null when somebody who was asked gave no answer. */
+/** Null when the user was asked and gave no answer. */
 async function chooseLanguage(given: string | undefined): Promise<Language | null> {
   if (given !== undefined) {
     const language = LANGUAGES.find((name) => name === given.toLowerCase());
@@ -102,6 +102,6 @@ function removeEmptyDown(first: string, folder: string): void {
   try {
     for (let path = folder; path.startsWith(first); path = resolve(path, "..")) rmdirSync(path);
   } catch {
-    // Somebody has put something there meanwhile.
+    // Another program has put something there meanwhile.
   }
 }

@@ -43,7 +43,7 @@ export default command({
       "Puts headers, libraries, a pkg-config file, dsm and its links, the Python package, this manual page and completion for bash, zsh and fish under the prefix, and a list of them into share/dsm/manifest.",
     ],
     examples: [
-      { does: "For everybody on this machine", line: "sudo dsm install" },
+      { does: "For all users of this machine", line: "sudo dsm install" },
       { does: "For yourself", line: "dsm install --prefix ~/.local" },
     ],
   },

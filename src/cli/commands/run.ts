@@ -149,7 +149,10 @@ export default command({
             ? null
             : (host, address, environment) =>
                 startRestoredServer({
-                  ...{ file: restore, elastic, autostart: false, environment },
+                  file: restore,
+                  elastic,
+                  autostart: false,
+                  environment,
                   options: { ...options, host, daemon: address },
                 }),
       });
@@ -168,7 +171,9 @@ export default command({
       restore === undefined
         ? null
         : await startRestoredServer({
-            ...{ file: restore, elastic, autostart: args.autostart !== false },
+            file: restore,
+            elastic,
+            autostart: args.autostart !== false,
             options: { ...options, daemon: daemon.address },
           });
     const environment: Record<string, string> = {

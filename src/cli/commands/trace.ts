@@ -35,7 +35,7 @@ export default command({
   },
   manual: {
     details: [
-      "Each node is a process of the trace, each rank a thread: its waits are spans, every entry of it an instant with its place and size. What comes faster than the server can send it is dropped, and counted. One trace of a session at a time; nothing is slower while nobody traces.",
+      "Each node is a process of the trace, each rank a thread: its waits are spans, every entry of it an instant with its place and size. What comes faster than the server can send it is dropped, and counted. One trace of a session at a time; without a trace nothing is slower.",
     ],
     examples: [
       { does: "Ten seconds of session heat", line: "dsm trace heat --out heat.json" },

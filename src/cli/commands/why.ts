@@ -6,7 +6,7 @@ import { daemonOption, jsonOption, readDaemon, readName } from "../settings/opti
 import { print, printJson } from "../terminal/messages.ts";
 
 /** Told apart from failures, which are 1, and a wrong command line, which is 2. */
-const SOMEBODY_WAITS = 3;
+const WAITING_EXIT_CODE = 3;
 
 export default command({
   meta: {
@@ -26,7 +26,7 @@ export default command({
       { does: "Why session heat hangs", line: "dsm why heat" },
       { does: "The same for a program", line: "dsm why heat --json" },
     ],
-    exits: { [SOMEBODY_WAITS]: "Somebody waits." },
+    exits: { [WAITING_EXIT_CODE]: "A process waits." },
   },
   async run({ args }) {
     const { address } = readDaemon(args.daemon);
@@ -40,6 +40,6 @@ export default command({
     const waits = isAnybodyWaiting(session);
     if (args.json) await printJson({ session: name, waits, findings });
     else await print(findings.map(({ text }) => text).join("\n"));
-    return waits ? SOMEBODY_WAITS : 0;
+    return waits ? WAITING_EXIT_CODE : 0;
   },
 });

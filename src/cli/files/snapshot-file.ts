@@ -96,7 +96,7 @@ class Reader {
   constructor(path: string) {
     this.#path = path;
     try {
-      // A pipe that nobody writes to would hold us up: it is no snapshot.
+      // Reading a pipe without a writer would block: a pipe is no snapshot.
       this.#fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
     } catch (error) {
       throw new DsmError("DSM_SYSTEM", `${path} cannot be read: ${(error as Error).message}`);

@@ -8,7 +8,7 @@ import { type OptionUsage, type Usage, usageOf } from "./usage.ts";
 import { FILES, VARIABLES } from "./variables.ts";
 
 /** When this page last changed in what it says: a date of the build would make every build another. */
-const DATE = "2026-11-23";
+const DATE = "2026-11-30";
 /** Longer lines of the source are hard to read for people and bad style for checkers. */
 const LINE_MAX = 76;
 

@@ -1,4 +1,4 @@
-/** "Did you mean": the name that somebody who typed this most likely meant. */
+/** "Did you mean": the name that is most likely meant by what was typed. */
 import { distance } from "fastest-levenshtein";
 
 /** Of a word this long, this many letters may be wrong, left out, or too many. */

@@ -201,7 +201,7 @@ function place(folder: Folder, name: string, content: Uint8Array): void {
   }
 }
 
-/** Whether the file is there, a plain file of this user's that nobody else can write, and byte for byte what it must be. */
+/** Whether the file is there, a plain file of this user's that no other user can write, and byte for byte what it must be. */
 function holds(path: string, content: Uint8Array): boolean {
   let fd: number;
   try {

@@ -72,7 +72,7 @@ export function removeEmpty(prefix: string, directories: string[]): void {
     try {
       rmdirSync(join(prefix, directory));
     } catch {
-      // Not empty, or gone: it is somebody else's now.
+      // Not empty, or gone: it belongs to another program now.
     }
   }
 }

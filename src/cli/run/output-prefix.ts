@@ -8,10 +8,10 @@ const LINE_MAX = 64 << 10;
 export class OutputPrefix {
   readonly #tagged: boolean;
   readonly #closed: () => void;
-  /** Lines go out one after the other, whoever they come from. */
+  /** The last write: lines go out one after the other, whichever process they come from. */
   #last: Promise<void> = Promise.resolve();
 
-  /** `closed` is called when nobody reads the output any more. */
+  /** `closed` is called when the output has no reader any more. */
   constructor(tagged: boolean, closed: () => void) {
     this.#tagged = tagged;
     this.#closed = closed;
@@ -76,14 +76,14 @@ const NEWLINE = new Uint8Array([0x0a]);
 
 const writeSome = promisify(write);
 
-/** Not synchronously: while nobody reads, signals must still be heard. */
+/** Not synchronously: signals must be handled while the reader is slow. */
 export async function writeAll(fd: number, bytes: Uint8Array): Promise<void> {
   let at = 0;
   while (at < bytes.length) {
     try {
       at += (await writeSome(fd, bytes, at)).bytesWritten;
     } catch (error) {
-      // Somebody who shares the terminal or pipe has made it non-blocking, and it is full.
+      // Another process that shares the terminal or pipe has made it non-blocking, and it is full.
       if ((error as { code?: string }).code !== "EAGAIN") throw error;
       await Bun.sleep(1);
     }

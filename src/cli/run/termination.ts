@@ -1,6 +1,6 @@
 /**
  * How the processes of a `dsm run` end, wherever they are: the first that fails ends the others and gives the exit code,
- * signals go to all of them, and who does not end in time is killed.
+ * signals go to all of them, and a process that does not end in time is killed.
  */
 import { constants } from "node:os";
 import { messages } from "../terminal/messages.ts";
@@ -8,15 +8,16 @@ import { signalNumber } from "./process-group.ts";
 
 /** How long the others may take to end after one has failed, before they are killed. */
 export const END_TIMEOUT_MS = 2_000;
-/** How long they may take after somebody asked `dsm run` itself to end. */
+/** How long they may take after `dsm run` itself was asked to end. */
 const ASKED_END_TIMEOUT_MS = 5_000;
 /** How long a failure waits for the ends that may have caused it. */
 const CAUSE_TIMEOUT_MS = 2_000;
 
+/** ProcessControl: how a ProcessTerminator acts on the processes of a run, wherever they are. */
 export interface ProcessControl {
   /** Sends it to all processes; may return a promise of their having it. */
   send(signal: NodeJS.Signals): unknown;
-  /** How long they may take when somebody has interrupted twice; 0: they are not even interrupted again. */
+  /** How long they may take after a second interrupt; 0: they are killed at once, without that interrupt. */
   interruptedMs: number;
   /**
    * Resolves when all processes that are ending now, or have ended, have been reported to `ended`; undefined: they have.
@@ -31,10 +32,11 @@ export interface ProcessControl {
   killed?(): void;
 }
 
+/** ProcessTerminator: decides the exit code of a run and ends its processes. It never starts one. */
 export class ProcessTerminator {
   /** Exit code of the first that failed; 0: none did. */
   failure = 0;
-  readonly #reach: ProcessControl;
+  readonly #control: ProcessControl;
   readonly #passed = new Set<string>();
   /** One has failed that may have done so because of another one's end. */
   #judging = false;
@@ -42,8 +44,8 @@ export class ProcessTerminator {
   #kill: ReturnType<typeof setTimeout> | undefined;
   #killDue = Number.POSITIVE_INFINITY;
 
-  constructor(reach: ProcessControl) {
-    this.#reach = reach;
+  constructor(control: ProcessControl) {
+    this.#control = control;
   }
 
   /** The first failure decides the exit code and ends the rest. */
@@ -51,12 +53,13 @@ export class ProcessTerminator {
     if (this.failure !== 0) return;
     this.failure = code;
     if (this.#begun) this.end();
-    else this.#reach.abandon?.();
+    else this.#control.abandon?.();
   }
 
   /**
-   * A process has ended; `who` is it in words, `why` what is known of the cause, if anything. One that was killed gives the exit code before one that failed on its own
-   * meanwhile: a library that tells of a lost process makes its program fail. Resolves when that is known.
+   * A process has ended; `who` names it, `why` is what is known of the cause, if anything. One that was killed gives the
+   * exit code before one that failed on its own meanwhile: a library that tells of a lost process makes its program fail.
+   * Resolves when the exit code is known.
    */
   async ended(
     who: string,
@@ -71,7 +74,7 @@ export class ProcessTerminator {
       this.fail(128 + signalNumber(signal));
     }
     if (code === null || code === 0 || this.failure !== 0 || this.#judging) return;
-    const underway = this.#reach.underway();
+    const underway = this.#control.underway();
     if (underway !== undefined) {
       this.#judging = true;
       await Promise.race([underway, Bun.sleep(CAUSE_TIMEOUT_MS)]);
@@ -85,7 +88,7 @@ export class ProcessTerminator {
     this.#killAfter(END_TIMEOUT_MS);
   }
 
-  /** Nobody is killed any more. */
+  /** Kills no process any more. */
   stop(): void {
     clearTimeout(this.#kill);
   }
@@ -94,10 +97,10 @@ export class ProcessTerminator {
   passSignals(): void {
     process.on("SIGINT", () => {
       this.#interrupts++;
-      // Programs may have their own use for one interrupt; whoever asks twice means it.
+      // Programs may have their own use for one interrupt; a second one is meant for all of them.
       const again = this.#interrupts > 1 && this.#begun;
-      if (!again || this.#reach.interruptedMs > 0) this.#ask("SIGINT");
-      if (again) this.#killAfter(this.#reach.interruptedMs);
+      if (!again || this.#control.interruptedMs > 0) this.#ask("SIGINT");
+      if (again) this.#killAfter(this.#control.interruptedMs);
     });
     for (const signal of ["SIGTERM", "SIGHUP"] as const) {
       process.on(signal, () => {
@@ -115,7 +118,7 @@ export class ProcessTerminator {
   }
 
   get #begun(): boolean {
-    return this.#reach.begun?.() ?? true;
+    return this.#control.begun?.() ?? true;
   }
 
   #ask(signal: NodeJS.Signals): void {
@@ -130,12 +133,12 @@ export class ProcessTerminator {
     clearTimeout(this.#kill);
     this.#kill = setTimeout(() => {
       this.#signal("SIGKILL");
-      this.#reach.killed?.();
+      this.#control.killed?.();
     }, milliseconds);
   }
 
   #signal(signal: NodeJS.Signals): unknown {
     this.#passed.add(signal);
-    return this.#reach.send(signal);
+    return this.#control.send(signal);
   }
 }

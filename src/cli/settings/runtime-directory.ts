@@ -23,7 +23,7 @@ export function runtimeDirectory(): string {
   return directory;
 }
 
-/** Nobody else could put another folder in the place of ours. */
+/** Whether no other user could replace the folder. */
 function isOwn(directory: string, uid: number): boolean {
   try {
     const { uid: owner, mode } = statSync(directory);

@@ -1,4 +1,4 @@
-/** The shared token and the TLS files: where they are, and that nobody else can read or change what is secret. */
+/** The shared token and the TLS files: where they are, and checks that no other user can read or change secrets. */
 import { createPrivateKey, randomBytes, X509Certificate } from "node:crypto";
 import {
   closeSync,
@@ -265,7 +265,7 @@ export function tokenText({ token, fingerprint }: Security): string | null {
 
 /**
  * Variables for a role that is started to listen at `host` in turn. The environment of a process can be read by its
- * user alone; its arguments by everybody.
+ * user alone; its arguments by all users.
  */
 export function securityEnvironment(security: Security, host: string, files: TlsFiles): Record<string, string> {
   const environment: Record<string, string> = {};

@@ -51,7 +51,7 @@ export const messages = createConsola({
         try {
           writeSync(2, `${line}\n`);
         } catch {
-          // Nobody reads: there is no other place to say so.
+          // The reader of stderr is gone: there is no other place to report it.
         }
       },
     },

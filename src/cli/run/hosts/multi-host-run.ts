@@ -63,7 +63,7 @@ class MultiHostRun {
   readonly #done = new Set<NodeConnection>();
   #daemon: RunDaemon | null = null;
   #begun = false;
-  /** A host did not say that all is over there, or nobody takes the output. */
+  /** A host did not report its end in time, or the output has no reader. */
   #gaveUp = false;
   #giveUp: ReturnType<typeof setTimeout> | undefined;
   readonly #terminator = new ProcessTerminator({

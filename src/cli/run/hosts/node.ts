@@ -29,7 +29,7 @@ import { findProgram, type Program } from "../program.ts";
 
 /** How long the ranks may take to end after the connection has gone, before they are killed. */
 const END_TIMEOUT_MS = 2_000;
-/** How long output may still come from pipes that a process left open to somebody else. */
+/** How long output may still come from pipes that a process left open to its children. */
 const OUTPUT_TIMEOUT_MS = 1_000;
 
 export async function runNode(): Promise<number> {
@@ -282,7 +282,7 @@ class Node {
       try {
         await writeAll(1, launchFrame(kind, rank, payload));
       } catch {
-        // Nobody reads any more: what is left to do is to end.
+        // `dsm run` is gone: end all ranks.
         this.#end();
       }
     });

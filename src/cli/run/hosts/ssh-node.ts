@@ -102,8 +102,8 @@ export class NodeConnection {
   }
 
   /**
-   * Resolves when it has been taken off our hands; without an error if there is nobody any more, or nobody yet: what comes
-   * before the hello would get into what is being copied.
+   * Resolves when the connection has taken the frame. A frame before the hello, or after the end, is dropped without an
+   * error: before the hello it would get into the copy of dsm.
    */
   send(kind: Launch, rank = 0, payload: Uint8Array | string | object = ""): Promise<void> {
     if (!this.#ready) return Promise.resolve();
@@ -119,7 +119,7 @@ export class NodeConnection {
     if (!this.#ready) this.#child.kill("SIGTERM");
   }
 
-  /** For who does not hear that it was closed. What it has said and nobody has taken is lost. */
+  /** Ends a connection whose far side does not react to close(). Frames that were not read yet are lost. */
   kill(): void {
     this.#child.kill("SIGKILL");
     this.#given.resolve();
