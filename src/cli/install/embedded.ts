@@ -21,7 +21,7 @@ import libxedArchive from "../../../native/build/libxed.a" with { type: "file" }
 import header from "../../../native/include/dsm/dsm.h" with { type: "file" };
 import utilHeader from "../../../native/include/dsm/dsm_util.h" with { type: "file" };
 import gdbScript from "../../../native/src/libdsm-gdb.py" with { type: "file" };
-import type { AssetName } from "./assets.ts";
+import type { AssetName } from "./asset-names.ts";
 
 export const EMBEDDED: Record<AssetName, string> = {
   "libdsm.so": libdsm,

@@ -8,21 +8,18 @@ import type {
   SemaphoreStatus,
   SessionDetail,
 } from "../../core/messages/daemon-api.ts";
-import { explain, type Finding, rankList } from "../../core/observe/why.ts";
+import { rankList } from "../../core/observe/why.ts";
 import type { Api } from "./api.ts";
 import { Charts } from "./charts.ts";
 import { element, rankMark, section, setText, Table } from "./dom.ts";
 import { address, bytes, count, short } from "./format.ts";
-import { HeatMap, showRanksIn } from "./heat.ts";
 import { History, isWaiting, nodesOf } from "./history.ts";
-import { Inspector } from "./inspector.ts";
+import { MemoryView } from "./memory-view.ts";
 import { Timeline } from "./timeline.ts";
+import { Waits } from "./waits.ts";
 
-const LASTING_MS = 1_000;
 /** Between two samples there are many shorter times. */
 const BRIEF_MS = 10;
-/** A session of a thousand ranks may have a thousand reasons to wait. */
-const SENTENCES_MAX = 6;
 
 interface RankRow {
   status: RankStatus;
@@ -42,45 +39,31 @@ export class SessionView {
   readonly #facts = element("p", { class: "facts" });
   readonly #note = element("p", { class: "note", hidden: true }, NOTE_DIRECT);
   readonly #over = element("p", { class: "note over", role: "status", hidden: true });
-  readonly #waits = element("ul", { class: "waits", "aria-label": "Who waits for what" });
-  readonly #said = element("p", { class: "unseen", role: "status" });
+  readonly #waits = new Waits();
   readonly #figures = element("dl", { class: "figures" });
   readonly #ranks = rankTable();
-  readonly #heat: HeatMap;
-  readonly #inspector: Inspector;
-  readonly #mapFacts = element("p", { class: "quiet" });
+  readonly #memory: MemoryView;
   readonly #charts: Charts;
   readonly #timeline: Timeline;
   readonly #things = new Things();
   #detail: SessionDetail | null = null;
-  #selected = -1;
 
   /** `gone`: when it is not shown any more. */
   constructor(name: string, api: Api, gone: AbortSignal) {
     this.#charts = new Charts(gone);
     this.#timeline = new Timeline(gone);
-    this.#heat = new HeatMap((cell) => this.#choose(cell));
-    this.#inspector = new Inspector(
-      (offset, length) => api.memory(name, offset, length),
-      (by) => this.#choose(this.#selected + by),
-      (offset) => this.#goTo(offset),
-    );
+    this.#memory = new MemoryView(name, api);
     this.element = element(
       "div",
       { class: "session" },
       element("header", { class: "title" }, element("h2", { id: "session-name" }, name), this.#facts),
       this.#over,
       this.#note,
-      this.#waits,
-      this.#said,
+      this.#waits.list,
+      this.#waits.announced,
       this.#figures,
       section("ranks", "Ranks", element("div", { class: "many" }, this.#ranks.element)),
-      section(
-        "memory",
-        "Memory",
-        this.#mapFacts,
-        element("div", { class: "memory" }, this.#heat.element, this.#inspector.element),
-      ),
+      this.#memory.element,
       section("timeline", "Barriers and waits", this.#timeline.element),
       section("rates", "Throughput and latency", this.#charts.element),
       section("things", "Semaphores, locks and named blocks", this.#things.element),
@@ -95,19 +78,19 @@ export class SessionView {
     // What a server that does not answer would have said is not nothing: the last figures stay.
     const { answered } = detail;
     if (!answered && this.#detail?.answered) {
-      this.#showWaits(detail);
+      this.#waits.show(detail);
       return;
     }
     this.#detail = detail;
     this.#note.hidden = !detail.direct;
     setText(this.#facts, facts(detail));
-    this.#showWaits(detail);
+    this.#waits.show(detail);
     this.#showFigures(detail);
     const rates = this.#history.rates;
     this.#ranks.show(
       detail.ranks.map((status, i) => ({ status, entries: rates?.entries[i] ?? null, bytes: rates?.bytes[i] ?? null })),
     );
-    this.#showMemory(detail);
+    this.#memory.show(detail);
     const nodes = nodesOf(detail).map((name) => ({
       name,
       rank: detail.ranks.find(({ node }) => node === name)?.rank ?? 0,
@@ -126,29 +109,6 @@ export class SessionView {
     this.element.classList.add("stale");
     this.#over.hidden = false;
     setText(this.#over, why);
-  }
-
-  #showWaits(detail: SessionDetail): void {
-    const findings = detail.answered ? lasting(detail) : [];
-    this.#waits.classList.toggle(
-      "held-up",
-      findings.some(({ waiting }) => waiting.length > 0),
-    );
-    const sentences = findings
-      .slice(0, SENTENCES_MAX)
-      .map(({ text }) => `${text.charAt(0).toUpperCase()}${text.slice(1)}.`);
-    if (findings.length > SENTENCES_MAX) sentences.push(`And ${findings.length - SENTENCES_MAX} more.`);
-    if (!detail.answered) sentences.push("The server of the session does not answer.");
-    else if (findings.length === 0) sentences.push("No rank has waited longer than a second.");
-    while (this.#waits.children.length > sentences.length) this.#waits.lastElementChild?.remove();
-    sentences.forEach((text, i) => {
-      setText(this.#waits.children[i] ?? this.#waits.appendChild(element("li")), text);
-    });
-    // Times change all the time. What is announced is only that somebody else waits, or for something else.
-    const key = findings.map(({ kind, waiting, for: awaited }) => `${kind} ${waiting} ${awaited}`).join();
-    if (this.#said.dataset.key === key) return;
-    this.#said.dataset.key = key;
-    setText(this.#said, sentences.join(" "));
   }
 
   #showFigures(detail: SessionDetail): void {
@@ -181,58 +141,6 @@ export class SessionView {
       setText(place.children[2] as Element, more);
     });
   }
-
-  #showMemory(detail: SessionDetail): void {
-    const { heat, size, blocks } = detail;
-    if (heat === undefined) return;
-    this.#heat.show(heat, { size, blocks });
-    showRanksIn(
-      this.#heat,
-      detail.ranks.map(({ rank }) => rank),
-    );
-    const written = heat.writers.filter((writer) => writer >= 0).length;
-    setText(
-      this.#mapFacts,
-      `${bytes(size)} in ${count(heat.writers.length)} cells of ${bytes(heat.cell)}; ${written === 0 ? "none" : count(written)} written so far. ` +
-        "Outlined cells were written since the last sample.",
-    );
-    if (this.#selected >= 0) this.#inspect();
-  }
-
-  #choose(cell: number): void {
-    const heat = this.#heat.heat;
-    if (heat === null || cell < 0 || cell >= heat.writers.length) return;
-    this.#selected = cell;
-    this.#heat.mark(cell);
-    this.#inspect();
-  }
-
-  #goTo(offset: number): boolean {
-    const heat = this.#heat.heat;
-    if (heat === null || this.#detail === null || offset >= this.#detail.size) return false;
-    this.#choose(Math.floor(offset / heat.cell));
-    return true;
-  }
-
-  #inspect(): void {
-    const { heat } = this.#heat;
-    if (heat === null) return;
-    const cell = this.#selected;
-    this.#inspector.show({
-      ...{ cell, ...this.#heat.range(cell), version: heat.writes[cell] as number },
-      description: this.#heat.describe(cell),
-      unreadable: this.#detail?.direct ? "In direct mode its bytes cannot be read from here." : null,
-    });
-  }
-}
-
-/** What lasts: shorter waits belong to a program that runs well, and would only flicker. */
-function lasting(detail: SessionDetail): Finding[] {
-  const stateMs = new Map(detail.ranks.map((rank) => [rank.rank, rank.stateMs]));
-  return explain(detail).filter(({ kind, waiting }) => {
-    if (kind === "nobody") return false;
-    return kind === "lost" || kind === "joining" || waiting.some((rank) => (stateMs.get(rank) ?? 0) >= LASTING_MS);
-  });
 }
 
 function facts(detail: SessionDetail): string {
