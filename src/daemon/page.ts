@@ -1,6 +1,6 @@
 /**
- * The dashboard as the daemon serves it: a few files that are the same for everybody and hold nothing of any session. What
- * the page then shows it asks of the API, by whose rules. scripts/build.ts makes the files of src/daemon/dashboard/.
+ * The dashboard as the daemon serves it: a few files that are the same for every client and hold nothing of any session.
+ * What the page then shows it asks of the API, by whose rules. scripts/build.ts makes the files of src/daemon/dashboard/.
  */
 
 const FILES = {

@@ -1,4 +1,4 @@
-/** Those who watch a session: a stream of server-sent events for each, as long as somebody reads it. */
+/** Watchers of sessions: a stream of server-sent events for each client, as long as the client reads it. */
 
 import { DsmError } from "../core/base/errors.ts";
 import { WATCH_STALL_MS, WATCHERS_MAX } from "../core/base/limits.ts";
@@ -30,11 +30,11 @@ export class Watchers {
       this.#open.delete(stop);
     };
     const tell = async (controller: ReadableStreamDefaultController<string>): Promise<void> => {
-      // Whoever reads slowly gets fewer events, not a queue of old ones.
+      // A client that reads slowly gets fewer events, not a queue of old ones.
       stalled_ms = (controller.desiredSize ?? 0) > 0 ? 0 : stalled_ms + interval_ms;
       if (stalled_ms > WATCH_STALL_MS) {
         stop();
-        controller.error(new Error("nobody reads"));
+        controller.error(new Error("the client does not read"));
         return;
       }
       if (stalled_ms === 0) {

@@ -1,4 +1,4 @@
-/** Which process somebody is, so that whoever is on the same host can see whether that one is still alive. */
+/** The identity of a process: another process on the same host can see by it whether that one is still alive. */
 
 /** A process by the boot of its host, its process namespace, its id there and its start in clock ticks since boot. */
 export interface ProcessIdentity {
