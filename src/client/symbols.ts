@@ -119,8 +119,15 @@ type Values<Types extends readonly unknown[]> = {
   -readonly [Index in keyof Types]: Types[Index] extends Argument ? ArgumentValues[Types[Index]] : never;
 };
 type Caller<R extends Row, Result> = R extends readonly [string, ...infer Types]
-  ? Koffi.KoffiFunc<(...values: Values<Types>) => Result>
+  ? NativeFunction<Values<Types>, Result>
   : never;
+
+/** As koffi has it. Its types are not named here: a program that uses the package's types need not have them. */
+interface NativeFunction<Arguments extends unknown[], Result> {
+  (...values: Arguments): Result;
+  /** Runs it on another thread. */
+  async(...values: [...Arguments, done: (error: unknown, result: Result) => void]): void;
+}
 
 /** Each function of libdsm by the name that the tables give it. */
 export type Symbols = {
@@ -177,7 +184,7 @@ function argumentTypes(koffi: typeof Koffi): Record<Argument, KoffiType> {
   };
 }
 
-/** Binds every function of the tables. Throws where the library lacks one: it is of another version. */
+/** @internal Binds every function of the tables. Throws where the library lacks one: it is of another version. */
 export function bindSymbols(koffi: typeof Koffi, library: Koffi.LibraryHandle): Symbols {
   const types = argumentTypes(koffi);
   const symbols: Record<string, unknown> = {};
