@@ -148,7 +148,9 @@ export class Cluster implements AsyncDisposable {
     const session = this.sessionName();
     return Promise.all(
       Array.from({ length: processes }, async (_, rank) => {
-        const puppet = await this.puppet({ ...environment, DSM_NODE: `node-${rank % nodes}` });
+        const node = `node-${rank % nodes}`;
+        this.#cluster.addNode(node);
+        const puppet = await this.puppet({ ...environment, DSM_NODE: node });
         await puppet.run(
           async (stage, options) => {
             stage.session = await stage.dsm.join(options);
