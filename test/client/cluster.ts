@@ -1,12 +1,9 @@
-/** A daemon of the tests' own, and processes that join sessions of it and do what the test says. */
+/** Puppets: processes that join sessions of a cluster of the tests' own, and do what the test says. */
 import { readdirSync, readFileSync } from "node:fs";
-import { mkdtemp, readdir, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type * as dsm from "dsm";
+import { Cluster as RealCluster } from "../support/e2e-cluster.ts";
 
-const root = join(import.meta.dir, "../..");
-const binary = join(root, "dist/dsm");
 const puppet = join(import.meta.dir, "fixtures/puppet.ts");
 
 /** What a function that runs in another process finds there. It is sent as text: it sees nothing else of the test. */
@@ -113,43 +110,30 @@ export interface Together {
   environment?: Record<string, string>;
 }
 
-let sessions = 0;
-
+/** A cluster (test/support/e2e-cluster.ts) with puppets for processes. */
 export class Cluster implements AsyncDisposable {
-  readonly address: string;
-  readonly environment: Record<string, string | undefined>;
-  readonly #directory: string;
-  readonly #daemon: Bun.Subprocess;
+  readonly #cluster: RealCluster;
   readonly #puppets = new Set<Puppet>();
 
-  private constructor(directory: string, daemon: Bun.Subprocess, address: string) {
-    this.#directory = directory;
-    this.#daemon = daemon;
-    this.address = address;
-    this.environment = {
-      ...process.env,
-      XDG_RUNTIME_DIR: directory,
-      DSM_DAEMON: address,
-      DSM_BIN: binary,
-      DSM_QUIET: "1",
-    };
+  private constructor(cluster: RealCluster) {
+    this.#cluster = cluster;
   }
 
   static async start(): Promise<Cluster> {
-    const directory = await mkdtemp(join(tmpdir(), "dsm-client-"));
-    const daemon = Bun.spawn([binary, "daemon", "--port", "0"], {
-      env: { ...process.env, XDG_RUNTIME_DIR: directory },
-      stdin: "ignore",
-      stdout: "pipe",
-      stderr: "pipe",
-    });
-    const address = await addressIn(daemon.stdout, daemon.stderr);
-    return new Cluster(directory, daemon, address);
+    return new Cluster(await RealCluster.start());
   }
 
-  /** A name no other session of this test run has. */
+  get address(): string {
+    return this.#cluster.daemonAddress;
+  }
+
+  get environment(): Record<string, string> {
+    return this.#cluster.environment;
+  }
+
+  /** A name that no other session of the cluster has. */
   sessionName(): string {
-    return `test-${process.pid}-${++sessions}`;
+    return this.#cluster.session();
   }
 
   /** A process that has not joined anything. */
@@ -165,7 +149,9 @@ export class Cluster implements AsyncDisposable {
     const session = this.sessionName();
     return Promise.all(
       Array.from({ length: processes }, async (_, rank) => {
-        const puppet = await this.puppet({ ...environment, DSM_NODE: `node-${rank % nodes}` });
+        const node = `node-${rank % nodes}`;
+        this.#cluster.addNode(node);
+        const puppet = await this.puppet({ ...environment, DSM_NODE: node });
         await puppet.run(
           async (stage, options) => {
             stage.session = await stage.dsm.join(options);
@@ -179,7 +165,7 @@ export class Cluster implements AsyncDisposable {
 
   /** Sockets and locks of arbiters that are still there. */
   async leftovers(): Promise<string[]> {
-    return readdir(join(this.#directory, "dsm"));
+    return this.#cluster.sockets();
   }
 
   /** Ends the processes of one test that are still there. */
@@ -190,28 +176,11 @@ export class Cluster implements AsyncDisposable {
     await Promise.all(puppets.map(({ process }) => process.exited));
   }
 
+  /** The daemon ends in good order, and nothing is left. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.endPuppets();
-    this.#daemon.kill();
-    await this.#daemon.exited;
-    await rm(this.#directory, { recursive: true, force: true });
+    await this.#cluster.close();
   }
-}
-
-/** The address that the daemon says on either stream. Both are read to their end, so that it can always go on. */
-function addressIn(...streams: ReadableStream<Uint8Array>[]): Promise<string> {
-  const { promise, resolve, reject } = Promise.withResolvers<string>();
-  let said = "";
-  const read = async (stream: ReadableStream<Uint8Array>): Promise<void> => {
-    const decoder = new TextDecoder();
-    for await (const chunk of stream) {
-      said += decoder.decode(chunk, { stream: true });
-      const match = /(127\.0\.0\.1:\d+)\s/.exec(said);
-      if (match) resolve(match[1] as string);
-    }
-  };
-  void Promise.all(streams.map(read)).then(() => reject(new Error(`the daemon said no address: ${said}`)));
-  return promise;
 }
 
 /** The arbiter that libdsm started for a session and node of this test. */

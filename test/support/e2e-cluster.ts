@@ -123,10 +123,15 @@ export class Cluster {
     return `s${this.#sessions}`;
   }
 
+  /** Maps of this node are looked for, too. Known anyway: the nodes of spawn() and of `dsm run --nodes`. */
+  addNode(node: string): void {
+    this.#nodes.add(node);
+  }
+
   /** A process of a session, without `dsm run`. */
   spawn(command: string[], options: ProcessOptions): Child {
     const { session, processes, size, node, rank, environment } = options;
-    if (node !== undefined) this.#nodes.add(node);
+    if (node !== undefined) this.addNode(node);
     return this.#spawn(command, {
       DSM_SESSION: session,
       ...(processes === undefined ? {} : { DSM_PROCESSES: String(processes) }),

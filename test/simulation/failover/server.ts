@@ -82,8 +82,7 @@ export class Server {
       ended: () => {},
       stop: () => {},
     };
-    const make = this.#world.options.makeSequencer ?? ((...args) => new Sequencer(...args));
-    return make(this.#world.config, this.memory, out, { recovered });
+    return new Sequencer(this.#world.config, this.memory, out, { recovered });
   }
 
   get recovering(): boolean {

@@ -1,7 +1,6 @@
 /** The world of a session whose connections break and whose servers die: servers, nodes, processes and the pipes between. */
 import type { SessionConfig } from "../../../src/core/messages/session-state.ts";
 import type { Replica } from "../../../src/core/replica/replica.ts";
-import type { Sequencer } from "../../../src/core/sequencer/sequencer.ts";
 import type { Frame } from "../../../src/core/wire/frame.ts";
 import { Pipe } from "../../support/core-cluster.ts";
 import type { Random } from "../../support/core-random.ts";
@@ -34,7 +33,6 @@ export interface FailoverReport {
 
 export interface FailoverOptions {
   makeReplica?: (...args: ConstructorParameters<typeof Replica>) => Replica;
-  makeSequencer?: (...args: ConstructorParameters<typeof Sequencer>) => Sequencer;
   /** Is told of every step. */
   trace?: Trace;
 }
