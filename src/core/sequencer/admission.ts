@@ -4,7 +4,7 @@ import { NODE_NUMBER_MAX, NODES_MAX } from "../base/limits.ts";
 import { describeConfigMismatch, type NodeHello, type ResumeRequest } from "../messages/handshake.ts";
 import { EVICTED, type SessionConfig } from "../messages/session-state.ts";
 import type { Session } from "../session/session.ts";
-import { StatusAt } from "../wire/at.ts";
+import { JoinAt, StatusAt } from "../wire/at.ts";
 import { bodyText, ProtocolError } from "../wire/frame.ts";
 import type { Member, Members } from "./members.ts";
 
@@ -78,4 +78,10 @@ export function checkReturning(
 export function checkEnd(view: DataView, at: number, bytes: Uint8Array, { name, instance }: SessionConfig): void {
   const meant = bodyText(bytes, at + StatusAt.instance, view.getUint32(at + StatusAt.instanceLength, true));
   if (meant !== instance) throw new ProtocolError(`this is another run of session "${name}"`, Status.REFUSED);
+}
+
+/** Throws unless the JOIN at `at` has the name of its node's handshake, which was checked: all nodes are shown it. */
+export function checkNodeName(member: Member | undefined, view: DataView, at: number, bytes: Uint8Array): void {
+  const name = bodyText(bytes, at + JoinAt.name, view.getUint32(at + JoinAt.nameLength, true));
+  if (name !== member?.name) throw new ProtocolError("a process of a node of another name");
 }

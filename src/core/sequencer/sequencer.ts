@@ -8,7 +8,7 @@
  * numbers as proposals; what a member has not applied is retained while it is a member.
  */
 import { Status } from "../base/errors.ts";
-import { FRAME_MAX, LINKS_MAX, MEMORY_READ_MAX, TAIL_HIGH } from "../base/limits.ts";
+import { FRAME_MAX, LINKS_MAX, TAIL_HIGH } from "../base/limits.ts";
 import { type ApplyRuns, MapBytes } from "../memory/map-bytes.ts";
 import { Picture } from "../memory/map-snapshot.ts";
 import {
@@ -23,25 +23,24 @@ import type { StatusReport } from "../messages/status-report.ts";
 import { Activity } from "../observe/activity.ts";
 import { type Effects, NO_EFFECTS } from "../session/effects.ts";
 import { Session } from "../session/session.ts";
-import { At, HandshakeAt, HEADER_SIZE, JoinAt, PingAt, PublishAt, StatusAt } from "../wire/at.ts";
+import { At, HandshakeAt, HEADER_SIZE, PingAt, PublishAt } from "../wire/at.ts";
 import { checkOperation } from "../wire/check-operation.ts";
-import { bodyText, encode, encodeJson, encodeText, getUint64, ProtocolError, setUint64 } from "../wire/frame.ts";
+import { bodyText, encode, encodeJson, encodeText, getUint64, ProtocolError } from "../wire/frame.ts";
 import { PartPool } from "../wire/frame-reader.ts";
 import { checkGreeting } from "../wire/handshake.ts";
-import { ChangeOp, Kind, NO_TAG, PingOp, PublishOp, StatusOp } from "../wire/kinds.ts";
+import { ChangeOp, Kind, NO_TAG, PingOp, PublishOp } from "../wire/kinds.ts";
 import { Tail } from "../wire/retained-frames.ts";
-import { encodeAccept } from "../wire/shared-parts.ts";
-import { checkEnd, checkNewMember, checkReturning, type Epochs } from "./admission.ts";
+import { Acks } from "./acks.ts";
+import { checkNewMember, checkNodeName, checkReturning, type Epochs } from "./admission.ts";
+import { Appender } from "./appender.ts";
 import { DeferredJoins } from "./deferred-joins.ts";
 import { Link } from "./link.ts";
 import { type Member, Members } from "./members.ts";
 import type { SequencerOutput } from "./output.ts";
 import type { Part } from "./publication-assembler.ts";
+import { Readers } from "./readers.ts";
 import type { Recovered } from "./recovery.ts";
 import { RetainedLog } from "./retained-log.ts";
-import { Snapshots } from "./snapshots.ts";
-import { reportStatus } from "./status.ts";
-import { Tracing } from "./tracing.ts";
 
 /** Kinds that are accepted without a rank: joins, ends, and the node's own upload. */
 const RANKLESS: ReadonlySet<number> = new Set([Kind.JOIN, Kind.LEAVE, Kind.COPY]);
@@ -68,8 +67,9 @@ export class Sequencer {
   readonly #parts: PartPool;
   readonly #activity: Activity;
   readonly #deferredJoins = new DeferredJoins();
-  readonly #snapshots: Snapshots;
-  readonly #tracing: Tracing;
+  readonly #appender: Appender;
+  readonly #acks: Acks;
+  readonly #readers: Readers;
   #hadProcess = false;
 
   constructor(config: SessionConfig, memory: Uint8Array, out: SequencerOutput, options: SequencerOptions = {}) {
@@ -77,16 +77,19 @@ export class Sequencer {
     this.#out = out;
     this.#parts = parts;
     this.#activity = new Activity(config.size, now_ms, recovered !== null);
-    this.#tracing = new Tracing(this.#activity);
     this.#epochs = { epoch: recovered?.epoch ?? 1, starts: recovered?.starts ?? [0] };
     this.#log = new RetainedLog(recovered?.tail ?? new Tail(0, true), out);
     this.#memory = new MapBytes(memory, applyRuns);
-    this.#snapshots = new Snapshots(this.#memory);
     const effects = this.#effects(config);
     this.session =
       recovered === null
         ? new Session(config, this.#memory, effects)
         : Session.fromState(recovered.snapshot, this.#memory, effects);
+    const common = { session: this.session, log: this.#log, activity: this.#activity };
+    this.#appender = new Appender({ ...common, parts, deferredJoins: this.#deferredJoins });
+    this.#acks = new Acks({ ...common, members: this.#members, out });
+    const { epoch } = this.#epochs;
+    this.#readers = new Readers({ ...common, memory: this.#memory, members: this.#members, epoch, out });
     if (recovered !== null) this.#takeOver(recovered);
   }
 
@@ -167,8 +170,7 @@ export class Sequencer {
     const link = this.#links.get(id);
     if (link === undefined) return;
     this.#remove(link);
-    this.#snapshots.end(id);
-    this.#tracing.end(id);
+    this.#readers.end(id);
     const member = this.#members.get(link.node);
     if (member === undefined) return;
     member.link = -1;
@@ -199,17 +201,16 @@ export class Sequencer {
     }
     if (!HANDSHAKES.has(kind)) throw new ProtocolError("the peer did not greet");
     checkGreeting(view, at);
-    if (this.#snapshots.has(link.id)) throw new ProtocolError("a snapshot is under way on this connection");
-    if (this.#tracing.isOn(link.id)) throw new ProtocolError("a trace is under way on this connection");
+    this.#readers.checkIdle(link.id);
     switch (kind) {
       case Kind.STATUS:
-        this.#answerStatus(link, view, at, bytes);
+        if (this.#readers.answerStatus(link.id, view, at, bytes)) this.#acks.pingIdleMembers();
         return;
       case Kind.SNAPSHOT:
-        this.#beginSnapshot(link);
+        this.#readers.beginSnapshot(link.id);
         return;
       case Kind.TRACE:
-        this.#out.send(link.id, this.#tracing.begin(link.id, this.session));
+        this.#readers.beginTrace(link.id);
         return;
     }
     const length = Math.min(view.getUint32(at + HandshakeAt.bodyLength, true), size - HEADER_SIZE);
@@ -237,13 +238,9 @@ export class Sequencer {
     const welcome: Welcome = { node, snapshot: this.session.state(), ...this.#epochs, base };
     this.#welcome(link, hello, node, encode({ kind: Kind.WELCOME, body: encodeJson(welcome) }));
     // At once and ahead of all entries. In an elastic session that runs others wait while much of it is on its way.
-    if (welcomeIncludesMap(welcome.snapshot)) this.#sendMap(link);
+    if (welcomeIncludesMap(welcome.snapshot))
+      sendMap(this.#memory, this.session.seq, (frame) => this.#out.send(link.id, frame));
     for (const piece of this.#log.after(base)) this.#out.send(link.id, piece);
-  }
-
-  #sendMap(link: Link): void {
-    const map = new Picture(this.#memory, this.session.seq);
-    for (let frame = map.next(); frame !== null; frame = map.next()) this.#out.send(link.id, frame);
   }
 
   #resume(link: Link, hello: NodeHello, resume: ResumeRequest): void {
@@ -260,7 +257,7 @@ export class Sequencer {
     const reply: ResumeReply = { node: member.node, ordered: member.lastProposal, ...this.#epochs };
     this.#welcome(link, hello, member.node, encode({ kind: Kind.WELCOME, op: 1, body: encodeJson(reply) }));
     for (const piece of this.#log.after(resume.seq)) this.#out.send(link.id, piece);
-    this.#onAck(member, resume.seq);
+    this.#acks.onAck(member, resume.seq);
     this.#askToEndDirectMode();
   }
 
@@ -287,13 +284,13 @@ export class Sequencer {
     this.#members.remove(node);
     this.#declareLost(node);
     this.#out.onReturnedOrEvicted(node);
-    this.#trim();
+    this.#acks.trim();
   }
 
   #declareLost(node: number): void {
     for (const rank of this.session.presentOn(node)) {
       const frame = encode({ kind: Kind.LEAVE, op: 1, rank, node, tag: NO_TAG, aux: 1 });
-      this.#append(frame, new DataView(frame.buffer), 0, frame.length);
+      this.#appender.appendFrame(frame);
     }
     this.#log.flush();
   }
@@ -309,61 +306,24 @@ export class Sequencer {
       if (!detained) this.#out.close(link.id);
       return;
     }
-    if (op === PingOp.ANSWER && !Number.isNaN(member.askedMs)) {
-      member.roundTripMs = this.#activity.now_ms - member.askedMs;
-      member.askedMs = Number.NaN;
-    }
-    this.#onAck(member, getUint64(view, at + PingAt.appliedThrough));
-  }
-
-  #onAck(member: Member, appliedThrough: number): void {
-    if (!(appliedThrough > member.appliedThrough && appliedThrough <= this.session.seq)) return;
-    member.appliedThrough = appliedThrough;
-    this.#log.flush();
-    this.#trim();
-  }
-
-  /** Drops entries that every member has acknowledged, and now and then tells the members how far all are. */
-  #trim(): void {
-    if (!this.#log.drop(this.#members.appliedByAll(this.session.seq))) return;
-    for (const { link } of this.#members.all()) if (link >= 0) this.sendHeartbeat(link);
+    if (op === PingOp.ANSWER) this.#acks.onAnswer(member);
+    this.#acks.onAck(member, getUint64(view, at + PingAt.appliedThrough));
   }
 
   /** Tells the link that the server is alive, and how far all members are; measures how long the answer takes. */
   sendHeartbeat(id: number): void {
     const member = this.#members.get(this.#links.get(id)?.node ?? -1);
-    if (member === undefined) return;
-    const op = Number.isNaN(member.askedMs) ? PingOp.ASK : PingOp.BEAT;
-    if (op === PingOp.ASK) member.askedMs = this.#activity.now_ms;
-    this.#out.send(id, encode({ kind: Kind.PING, op, offset: this.#log.base }));
-  }
-
-  /** Pings all members that are not pinged already, so that the next status has fresh round trips. */
-  #pingIdleMembers(): void {
-    for (const { link, askedMs } of this.#members.all()) {
-      if (link >= 0 && Number.isNaN(askedMs)) this.sendHeartbeat(link);
-    }
+    if (member !== undefined) this.#acks.sendHeartbeat(member);
   }
 
   // --- Operations --------------------------------------------------------------------------------------------------
 
   #nodeFrame(link: Link, kind: number, view: DataView, at: number, size: number, bytes: Uint8Array): void {
     if (kind === Kind.PING) this.#onPing(link, view, at);
-    else if (kind === Kind.SHARE) this.#share(link, view, at);
+    else if (kind === Kind.SHARE) link.handleShare(view, at, this.#out, this.#parts);
     else if (kind === Kind.PUBLISH && view.getUint8(at + PublishAt.part) === PublishOp.LENT) {
       this.#copySharedPart(link, view, at);
     } else this.#operation(link, kind, view, at, size, bytes, null);
-  }
-
-  /** A peer on our host offers memory, or has mapped what we offered. */
-  #share(link: Link, view: DataView, at: number): void {
-    const sharing = this.#out.sharing?.(link.id) ?? null;
-    const heard = link.borrowed.heard(sharing, view, at);
-    if (heard === "borrows") this.#out.borrows?.(link.id);
-    if (heard !== "lends" || sharing === null) return;
-    this.#out.send(link.id, encodeAccept());
-    const offer = this.#parts.offer(sharing);
-    if (offer !== null) this.#out.send(link.id, offer);
   }
 
   /** A part that lies in memory of the link's node. */
@@ -396,7 +356,7 @@ export class Sequencer {
     const wrong = checkOperation(view, at, session.config.size);
     if (wrong !== null) throw new ProtocolError(wrong);
     if (view.getUint32(at + At.node, true) !== link.node) throw new ProtocolError("an operation of another node");
-    if (kind === Kind.JOIN) this.#checkNodeName(link, view, at, bytes);
+    if (kind === Kind.JOIN) checkNodeName(this.#members.get(link.node), view, at, bytes);
     if (session.phase === "ended") return;
     if (!this.#isNext(link, kind, view, at)) return;
     // In direct mode the one node decides for itself and tells the server; nothing may come in between from others.
@@ -413,13 +373,7 @@ export class Sequencer {
     const needsRank = !RANKLESS.has(kind) && !aborts;
     if (needsRank && !session.mayIssue(view.getUint16(at + At.rank, true), link.node)) return;
     if (kind === Kind.PUBLISH) this.#publish(link, view, at, size, bytes, part);
-    else this.#append(bytes, view, at, size);
-  }
-
-  /** All are shown the name that a JOIN has: it must be the one of the node's greeting, which was checked. */
-  #checkNodeName(link: Link, view: DataView, at: number, bytes: Uint8Array): void {
-    const name = bodyText(bytes, at + JoinAt.name, view.getUint32(at + JoinAt.nameLength, true));
-    if (name !== this.#members.get(link.node)?.name) throw new ProtocolError("a process of a node of another name");
+    else this.#appender.append(bytes, view, at, size);
   }
 
   /** Whether the operation enters the log now: one that did before does not enter it twice. */
@@ -470,143 +424,39 @@ export class Sequencer {
       }
     }
     const parts = link.publications.complete(tag);
-    if (parts.length === 0) this.#append(bytes, view, at, size);
-    else this.#appendInParts(link, parts, view, at, size, bytes);
-  }
-
-  /** All parts of a publication have the place of the final one. */
-  #appendInParts(link: Link, parts: Part[], view: DataView, at: number, size: number, bytes: Uint8Array): void {
-    this.#log.flush();
-    const seq = this.session.seq + 1;
-    const toApply = parts.map((part) => {
-      // The part goes to all links as it is: a large publication lies in memory once, however many are behind.
-      const partView = new DataView(part.buffer, part.byteOffset, part.length);
-      setUint64(partView, At.seq, seq);
-      // It is used by the retained log, by the broadcast and by apply() below.
-      let users = 3;
-      const done = (): void => {
-        users -= 1;
-        if (users === 0) this.#parts.give(part);
-      };
-      // Its own node has the bytes, and applies them when the final part comes back.
-      this.#log.appendPart(part, seq, done, link.id);
-      return { partView, done };
-    });
-    this.#push(bytes, view, at, size);
-    // Flush before applying, so that nodes apply the publication in parallel with the server.
-    this.#log.flush();
-    for (const { partView, done } of toApply) {
-      const before = this.session.bytesWritten;
-      this.session.apply(partView, 0);
-      this.#activity.appliedPart(partView, 0, this.session.bytesWritten - before);
-      done();
-    }
-    this.#apply(view, at);
-  }
-
-  /** Gives the frame its place in the log, and applies it here. */
-  #append(bytes: Uint8Array, view: DataView, at: number, size: number): void {
-    this.#push(bytes, view, at, size);
-    this.#apply(view, at);
-  }
-
-  #push(bytes: Uint8Array, view: DataView, at: number, size: number): void {
-    this.#log.append(view, bytes, at, size, this.session.seq + 1);
-    // In direct mode the node has decided before the server, and waits to hear that the server follows.
-    if (this.session.direct || !canDeferBroadcast(view.getUint8(at + At.kind))) this.#log.mustFlush = true;
-  }
-
-  #apply(view: DataView, at: number): void {
-    const { session } = this;
-    const { bytesWritten: before, phase, direct: wasDirect } = session;
-    this.#activity.begins(view, at);
-    session.apply(view, at);
-    this.#activity.applied(view, at, session.bytesWritten - before);
-    if (phase === "joining" && session.phase !== phase) this.#activity.started();
-    if (!wasDirect || session.direct) return;
-    for (const frame of this.#deferredJoins.take()) {
-      this.#append(frame, new DataView(frame.buffer), 0, frame.length);
-    }
+    if (parts.length === 0) this.#appender.append(bytes, view, at, size);
+    else this.#appender.appendInParts(parts, link.id, bytes, view, at, size);
   }
 
   // --- Readers -----------------------------------------------------------------------------------------------------
 
   status(withHeat = false): StatusReport {
-    const log = { epoch: this.#epochs.epoch, bytes: this.#log.bytes };
-    return reportStatus(this.session, this.#activity, this.#members, log, withHeat);
-  }
-
-  #answerStatus(link: Link, view: DataView, at: number, bytes: Uint8Array): void {
-    const query = view.getUint8(at + StatusAt.query);
-    if (query > StatusOp.END) throw new ProtocolError("no such status");
-    if (query === StatusOp.END) {
-      checkEnd(view, at, bytes, this.session.config);
-      this.#out.send(link.id, encode({ kind: Kind.REPLY }));
-      this.#out.stop();
-      return;
-    }
-    const wantsMemory = query === StatusOp.MEMORY;
-    const body = wantsMemory ? this.#readMap(view, at) : encodeJson(this.status(query === StatusOp.HEAT));
-    this.#out.send(link.id, encode({ kind: Kind.REPLY, op: Status.OK, seq: this.session.seq, body }));
-    if (!wantsMemory) this.#pingIdleMembers();
-  }
-
-  /** The bytes of the map that a STATUS asks for, as they are now. */
-  #readMap(view: DataView, at: number): Uint8Array {
-    this.#needsMap();
-    if (view.getUint32(at + At.size, true) < StatusAt.mapLength + 8) throw new ProtocolError("no place in the map");
-    const offset = getUint64(view, at + StatusAt.mapOffset);
-    const length = getUint64(view, at + StatusAt.mapLength);
-    if (!(length <= MEMORY_READ_MAX && offset + length <= this.session.config.size)) {
-      throw new ProtocolError("the map has no such bytes", Status.INVALID);
-    }
-    return this.#memory.bytes.subarray(offset, offset + length);
-  }
-
-  /** Throws where the server does not have the bytes of the map. */
-  #needsMap(): void {
-    if (!this.session.direct) return;
-    const { name } = this.session.config;
-    throw new ProtocolError(
-      `session "${name}" is in direct mode: the server does not have its bytes; run it with DSM_DIRECT=0`,
-      Status.REFUSED,
-    );
-  }
-
-  /** Begins a snapshot, which the shell then sends piece by piece with sendSnapshotPiece(). */
-  #beginSnapshot(link: Link): void {
-    this.#needsMap();
-    this.#snapshots.checkRoom();
-    this.#out.send(link.id, encode({ kind: Kind.REPLY, body: encodeJson(this.session.save()) }));
-    this.#snapshots.begin(link.id, this.session.seq);
+    return this.#readers.status(withHeat);
   }
 
   /** Whether sendSnapshotPiece() has something to send on the link. */
   hasSnapshot(id: number): boolean {
-    return this.#snapshots.has(id);
+    return this.#readers.hasSnapshot(id);
   }
 
   /** Sends the next piece of the link's snapshot. False: there is none, or this was the last. */
   sendSnapshotPiece(id: number): boolean {
-    const frame = this.#snapshots.next(id);
-    if (frame !== null) this.#out.send(id, frame);
-    return this.#snapshots.has(id);
+    return this.#readers.sendSnapshotPiece(id);
   }
 
   /** Whether the link traces the session. */
   traces(id: number): boolean {
-    return this.#tracing.isOn(id);
+    return this.#readers.traces(id);
   }
 
   /** Sends the tracing link what has happened since it was last sent something; `always`: also that nothing has. */
   sendTrace(always: boolean): void {
-    const trace = this.#tracing.take(always);
-    if (trace !== null) this.#out.send(trace.link, trace.frame);
+    this.#readers.sendTrace(always);
   }
 }
 
-/**
- * A request that only makes its process wait changes nothing that others can tell. Its entry goes out with the next one
- * that a process waits for: a barrier wakes the arbiters once, not once for each process.
- */
-const canDeferBroadcast = (kind: number): boolean => kind === Kind.BARRIER || kind === Kind.SEM_WAIT;
+/** All of the map at one point of the log, in frames. */
+function sendMap(memory: MapBytes, seq: number, send: (frame: Uint8Array) => void): void {
+  const map = new Picture(memory, seq);
+  for (let frame = map.next(); frame !== null; frame = map.next()) send(frame);
+}
