@@ -1,6 +1,7 @@
 /** readSetting(): options before variables, and one line for what cannot be used, with the name it was given by. */
 import { afterEach, expect, test } from "bun:test";
 import { readAutostart, readDaemon, readElastic, readSetting } from "../../src/cli/settings/options.ts";
+import { inheritedEnvironment, travellingEnvironment } from "../../src/core/launch/environment.ts";
 
 const set = new Set<string>();
 function environment(variables: Record<string, string>): void {
@@ -65,3 +66,9 @@ for (const [variables, read, message] of [
     expect(read).toThrow(message);
   });
 }
+
+test("a role that is started inherits what is the user's, and a process on another host what is the session's", () => {
+  const all = { PATH: "/bin", DSM_ORDER: "release", DSM_TLS_CA: "/ca", DSM_TOKEN: "t", DSM_RANK: "1", DSM_BIN: "/d" };
+  expect(inheritedEnvironment(all)).toEqual({ PATH: "/bin", DSM_TLS_CA: "/ca", DSM_TOKEN: "t" });
+  expect(travellingEnvironment(all)).toEqual({ DSM_ORDER: "release", DSM_TLS_CA: "/ca" });
+});

@@ -54,7 +54,7 @@ test("the waits and stores of a program are in it, with their ranks, places and 
   await cluster.untilState(session, 1, "barrier");
   const child = await begin(session, file);
   const second = await cluster.dsm(["trace", session, "--out", `${file}2`]);
-  expect([second.code, second.stderr]).toEqual([1, "dsm: somebody traces the session already; try again\n"]);
+  expect([second.code, second.stderr]).toEqual([1, "dsm: the session is being traced already; try again\n"]);
   for (let i = 0; i < 5; i += 1) await a.do(`store 8 ${0x100 + 8 * i} 1`);
   const hole = await a.do("dig 0x2000 0x2000");
   await a.do("stos 0x2000 0x1800 7");
