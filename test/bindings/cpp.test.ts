@@ -1,10 +1,13 @@
 /** native/bindings/cpp: everything the C++ header offers, in every order and in direct mode. */
-import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout } from "bun:test";
 import { join } from "node:path";
 import { Cluster, ROOT } from "../support/e2e-cluster.ts";
+import { needs } from "../support/needs.ts";
 
 // A compiler and real processes, on machines that may be busy.
 setDefaultTimeout(120_000);
+
+const { afterAll, beforeAll, test } = needs("g++");
 
 let cluster: Cluster;
 let program: string;

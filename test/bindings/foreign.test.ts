@@ -1,25 +1,12 @@
 /** The pages on Rust and Go in examples/: their commands as they stand there, and those runtimes' own signals. */
-import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Cluster, DSM, ROOT } from "../support/e2e-cluster.ts";
+import { needs } from "../support/needs.ts";
 
 // Compilers and real processes, on machines that may be busy. Go compiles its own library when it is first used.
 setDefaultTimeout(240_000);
-
-const TOOLS = {
-  rust: { tool: "rustc", from: "Rust: apt-get install rustc" },
-  go: { tool: "go", from: "Go 1.18 or later: apt-get install golang-go" },
-} as const;
-
-/** CI has all tools. Elsewhere, tests of a language that is not installed are left out. */
-function missing(language: keyof typeof TOOLS): boolean {
-  const { tool, from } = TOOLS[language];
-  if (Bun.which(tool) !== null) return false;
-  if (process.env.CI) throw new Error(`${tool} is not installed. Install ${from}.`);
-  console.warn(`${tool} is not installed, so its tests are left out. Install ${from}.`);
-  return true;
-}
 
 let cluster: Cluster;
 /** With the library installed under a folder that the compilers look in. */
@@ -45,7 +32,7 @@ afterEach(() => cluster.settled());
 afterAll(() => cluster.close());
 
 /** Runs the commands that the page of a language gives, in a copy of its folder; returns what they print. */
-async function page(language: keyof typeof TOOLS): Promise<string> {
+async function page(language: "rust" | "go"): Promise<string> {
   const folder = join(cluster.folder, language);
   cpSync(join(ROOT, "examples", language), folder, { recursive: true });
   const blocks = [...readFileSync(join(folder, "README.md"), "utf8").matchAll(/^```sh\n(.*?)^```$/gms)];
@@ -69,7 +56,7 @@ async function compile(...command: string[]): Promise<void> {
 const programs = join(import.meta.dir, "programs");
 const orders = ["sequential", "release", "pipelined"];
 
-describe.skipIf(missing("rust"))("Rust", () => {
+needs("rustc").describe("Rust", () => {
   test("the page's commands build and run its program", async () => {
     expect(await page("rust")).toBe("4 processes: total 4000, sum 4000, slots 4000\n");
   });
@@ -90,7 +77,7 @@ describe.skipIf(missing("rust"))("Rust", () => {
   });
 });
 
-describe.skipIf(missing("go"))("Go", () => {
+needs("go").describe("Go", () => {
   test("the page's commands build and run its program", async () => {
     expect(await page("go")).toBe(
       "4 processes of 4 goroutines: total 16000, sum 4000, slots 16000, in a map of 1048576 bytes\n",

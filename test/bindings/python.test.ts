@@ -1,8 +1,9 @@
 /** native/bindings/python: the package in an environment of its own, with NumPy. */
-import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout } from "bun:test";
 import { cpSync, existsSync } from "node:fs";
 import { join } from "node:path";
 import { Cluster, ROOT } from "../support/e2e-cluster.ts";
+import { needs } from "../support/needs.ts";
 
 // A package is installed, and real processes run, on machines that may be busy.
 setDefaultTimeout(240_000);
@@ -11,6 +12,8 @@ const NUMPY = "numpy>=1.22,<3";
 /** Kept between runs. */
 const HOME = join(ROOT, "native/build/python");
 const PYTHON = join(HOME, "bin/python3");
+
+const { afterAll, beforeAll, test } = needs("python3-venv");
 
 let cluster: Cluster;
 const environment = (order: string): Record<string, string> => ({

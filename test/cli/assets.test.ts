@@ -1,4 +1,4 @@
-/** Libraries are loaded from a folder that nobody else could have put anything into. Run as root: files of others are made. */
+/** Libraries are loaded from a folder that nobody else could have put anything into. */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import {
   chmodSync,
@@ -17,8 +17,12 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { placeInCache } from "../../src/cli/assets.ts";
+import { needs } from "../support/needs.ts";
 
 const STRANGER = 65534;
+/** Only root makes files of other users. */
+const { test: testAsRoot } = needs("root");
+const testFor = (what: string) => (what.includes("another user") ? testAsRoot : test);
 const FILES = { "libdsm.so": Buffer.from("the library"), "preload.js": Buffer.from("the script") };
 const VERSION = "0123456789abcdef";
 
@@ -76,7 +80,7 @@ describe("in the place of a file", () => {
     ["a file that the group can write", () => chmodSync(planted(), 0o770)],
     ["a file that all can write", () => chmodSync(planted(), 0o702)],
   ] as const) {
-    test(`${what} is replaced`, () => {
+    testFor(what)(`${what} is replaced`, () => {
       expectPlaced(inCache());
       plant();
       expectPlaced(inCache());
@@ -95,7 +99,7 @@ describe("in the place of a file", () => {
     }
   });
 
-  test("a second name of somebody's file is replaced, and that file left alone", () => {
+  testAsRoot("a second name of somebody's file is replaced, and that file left alone", () => {
     expectPlaced(inCache());
     const theirs = join(folder, "theirs");
     writeFileSync(theirs, "theirs");
@@ -188,14 +192,14 @@ describe("nothing is put or looked for", () => {
       },
     ],
   ] as [string, () => unknown][]) {
-    test(where, () => {
+    testFor(where)(where, () => {
       plant();
       expectPlaced(inTemporary());
       if (existsSync(theirs())) expect(readdirSync(theirs(), { recursive: true })).not.toContain("libdsm.so");
     });
   }
 
-  test("anywhere, when /tmp has somebody else's folder of our name, too", () => {
+  testAsRoot("anywhere, when /tmp has somebody else's folder of our name, too", () => {
     chmodSync(cache, 0o707);
     const taken = join(temporary, `dsm-${process.geteuid?.()}`);
     mkdirSync(taken, { mode: 0o700 });

@@ -5,8 +5,8 @@ import { join } from "node:path";
 import { COMMANDS } from "../../src/cli/commands.ts";
 import { complete, completionScript, ZSH_HEADER } from "../../src/cli/completion.ts";
 import { ORDERS } from "../../src/core/order.ts";
+import { needs } from "../support/needs.ts";
 import { onTerminal } from "../support/terminal.ts";
-import { testWith } from "../support/tools.ts";
 import { MAIN, Place, until } from "./dsm.ts";
 
 // Shells that start dsm, on machines that may be busy.
@@ -116,7 +116,7 @@ printf '%s\\n' "\${COMPREPLY[@]}"`;
     }
   });
 
-  testWith("fish", "fish", "fish", () => {
+  needs("fish").test("fish", () => {
     const fish = (line: string): string[] => {
       const script = "dsm completion fish | source; complete -C $argv[1]";
       const cmd = ["fish", "--no-config", "-c", script, line];
@@ -131,7 +131,7 @@ printf '%s\\n' "\${COMPREPLY[@]}"`;
     expect(fish("dsm cert --out bi")).toEqual(["bin/"]);
   });
 
-  testWith("zsh", "zsh", "zsh", async () => {
+  needs("zsh").test("zsh", async () => {
     const folder = join(place.folder, "zsh");
     mkdirSync(folder);
     writeFileSync(join(folder, "_dsm"), ZSH_HEADER + completionScript("zsh"));

@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { needs } from "../support/needs.ts";
 import { onTerminal } from "../support/terminal.ts";
 import { MAIN, Place } from "./dsm.ts";
 
@@ -70,7 +71,7 @@ test("Python: runs with nothing installed, as a script and through an interprete
   expect([missing.code, missing.stderr]).toEqual([127, `dsm: there is no program "${join(folder, "none.py")}"\n`]);
 });
 
-test("C: runs after dsm install; Python and the shells find theirs there too", async () => {
+needs("make").test("C: runs after dsm install; Python and the shells find theirs there too", async () => {
   const prefix = join(place.folder, "prefix");
   await shell(`dsm install --prefix '${prefix}'`, place.folder);
   const { said } = await follow("c", join(prefix, "bin"));

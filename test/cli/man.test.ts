@@ -5,7 +5,7 @@ import { COMMANDS } from "../../src/cli/commands.ts";
 import { manualPage } from "../../src/cli/man.ts";
 import { usageOf } from "../../src/cli/usage.ts";
 import { VARIABLES } from "../../src/cli/variables.ts";
-import { testWith } from "../support/tools.ts";
+import { needs } from "../support/needs.ts";
 
 setDefaultTimeout(60_000);
 
@@ -26,7 +26,7 @@ const run = (cmd: string[], input: string): { stdout: string; stderr: string } =
   return { stdout: stdout.toString(), stderr: stderr.toString() };
 };
 
-testWith("mandoc", "mandoc", "mandoc finds nothing to mend, and shows every command, option and example", async () => {
+needs("mandoc").test("mandoc finds nothing to mend, and shows every command, option and example", async () => {
   expect(run(["mandoc", "-T", "lint", "-W", "all"], page)).toEqual({ stdout: "", stderr: "" });
   // It does find what is wrong.
   expect(run(["mandoc", "-T", "lint", "-W", "all"], `${page}.XX\n`).stdout).toContain("unknown macro");
@@ -39,7 +39,7 @@ testWith("mandoc", "mandoc", "mandoc finds nothing to mend, and shows every comm
   }
 });
 
-testWith("groff", "groff-base", "groff has no warning", () => {
+needs("groff").test("groff has no warning", () => {
   expect(run(["groff", "-man", "-ww", "-T", "ascii"], page).stderr).toBe("");
   expect(run(["groff", "-man", "-ww", "-T", "ascii"], `${page}.XX\n`).stderr).toContain("warning");
 });

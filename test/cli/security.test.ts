@@ -17,6 +17,7 @@ import {
 import { dirname, join } from "node:path";
 import { makeCertificates } from "../../src/cli/cert.ts";
 import { makeTokenFile, readTokenFile } from "../../src/cli/security.ts";
+import { needs } from "../support/needs.ts";
 import { signedFetch } from "../support/signed-fetch.ts";
 import { gone, isRunning, Place, until } from "./dsm.ts";
 
@@ -146,7 +147,7 @@ test("a daemon that starts by itself demands DSM_TOKEN of its user, too", async 
 });
 
 describe("dsm cert", () => {
-  test("makes an authority and certificates that OpenSSL takes", async () => {
+  needs("openssl").test("makes an authority and certificates that OpenSSL takes", async () => {
     const out = join(place.folder, "certs");
     const { code, stdout } = await place.dsm(["cert", "--out", out, "--days", "7", "node.example", "fd00::7"]);
     expect(code).toBe(0);

@@ -1,5 +1,5 @@
 /** dist/dsm and nothing else, in a folder of another user, who has nothing of ours and no rights. Needs root. */
-import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout } from "bun:test";
 import {
   chmodSync,
   chownSync,
@@ -14,8 +14,11 @@ import {
 import { join } from "node:path";
 import type { Outcome } from "../support/e2e-child.ts";
 import { Cluster, DSM, eventually, ROOT } from "../support/e2e-cluster.ts";
+import { needs } from "../support/needs.ts";
 
 setDefaultTimeout(120_000);
+
+const { afterAll, afterEach, beforeAll, test } = needs("root");
 
 /** Nobody's. */
 const USER = 61_977;
@@ -27,14 +30,6 @@ let dsm: string;
 let as: string[];
 
 beforeAll(async () => {
-  const { exitCode, stderr } = Bun.spawnSync([
-    "setpriv",
-    `--reuid=${USER}`,
-    `--regid=${USER}`,
-    "--clear-groups",
-    "true",
-  ]);
-  if (exitCode !== 0) throw new Error(`these tests need root: ${stderr.toString()}`);
   folder = mkdtempSync("/tmp/dsm-alone-");
   home = join(folder, "home");
   dsm = join(home, "dsm");

@@ -1,22 +1,22 @@
 /** The dashboard, in a real browser, of real sessions whose true figures are known. */
-import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout } from "bun:test";
 import { type Browser, OTHER_NAME } from "../../scripts/browser.ts";
 import type { SessionDetail } from "../../src/core/directory.ts";
 import type { Actor } from "../support/e2e-actor.ts";
-import { Page, withoutBrowser } from "../support/e2e-browser.ts";
+import { Page } from "../support/e2e-browser.ts";
 import { Cluster, eventually } from "../support/e2e-cluster.ts";
+import { needs } from "../support/needs.ts";
 
 setDefaultTimeout(90_000);
 
-const missing = withoutBrowser();
-if (missing !== null) console.warn(`the dashboard is not tested: ${missing}`);
+const { afterAll, afterEach, beforeAll, describe, test } = needs("chromium");
 
 const DESK = { width: 1280, height: 900, scheme: "light" } as const;
 /** Bytes of a cell of the heat map of a map of 64 KiB. */
 const CELL = 64;
 const cellAt = (offset: number): string => `.grid [data-cell="${offset / CELL}"]`;
 
-describe.skipIf(missing !== null)("dashboard", () => {
+describe("dashboard", () => {
   let cluster: Cluster;
   let page: Page;
   let browser: Browser;

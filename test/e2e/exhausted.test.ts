@@ -8,6 +8,7 @@ import { processHello } from "../support/core-cluster.ts";
 import type { Actor } from "../support/e2e-actor.ts";
 import { Cluster, eventually, ROOT } from "../support/e2e-cluster.ts";
 import { Peer, type Reply } from "../support/e2e-peer.ts";
+import { needs } from "../support/needs.ts";
 
 setDefaultTimeout(120_000);
 
@@ -41,30 +42,27 @@ const withShm = (size: string, ...command: string[]): string[] => [
   ...command,
 ];
 
-const mayMount = Bun.spawnSync(withShm("1m", "true")).exitCode === 0;
+const mounting = needs("namespaces");
 
-test.if(mayMount)(
-  "a map that does not fit in /dev/shm: joining says so, and the other node is not harmed",
-  async () => {
-    const session = cluster.session();
-    const common = { session, processes: 2, size: "4MiB" };
-    const a = cluster.actor({ ...common, node: "a" });
-    const opening = a.do("open");
-    await cluster.untilPresent(session, 1);
-    const small = cluster.actor({ ...common, node: "b" }, withShm("2m", cluster.program("actor")));
-    expect(await small.ask("open")).toMatch(
-      /^DSM_NO_MEMORY a map of 4(\.\d)? ?MiB does not fit in \/dev\/shm \(2 ?MiB free\); choose a smaller size$/,
-    );
-    expect(await small.end()).toMatchObject({ code: 0, stderr: "" });
-    const b = cluster.actor({ ...common, node: "b" });
-    await Promise.all([opening, b.do("open")]);
-    await Promise.all([a.do("barrier"), b.do("barrier")]);
-    await Promise.all([a.leave(), b.leave()]);
-  },
-);
+mounting.test("a map that does not fit in /dev/shm: joining says so, and the other node is not harmed", async () => {
+  const session = cluster.session();
+  const common = { session, processes: 2, size: "4MiB" };
+  const a = cluster.actor({ ...common, node: "a" });
+  const opening = a.do("open");
+  await cluster.untilPresent(session, 1);
+  const small = cluster.actor({ ...common, node: "b" }, withShm("2m", cluster.program("actor")));
+  expect(await small.ask("open")).toMatch(
+    /^DSM_NO_MEMORY a map of 4(\.\d)? ?MiB does not fit in \/dev\/shm \(2 ?MiB free\); choose a smaller size$/,
+  );
+  expect(await small.end()).toMatchObject({ code: 0, stderr: "" });
+  const b = cluster.actor({ ...common, node: "b" });
+  await Promise.all([opening, b.do("open")]);
+  await Promise.all([a.do("barrier"), b.do("barrier")]);
+  await Promise.all([a.leave(), b.leave()]);
+});
 
 for (const order of ["sequential", "release", "pipelined"]) {
-  test.if(mayMount)(
+  mounting.test(
     `${order}: a /dev/shm that fills up when the map is there does no harm: its memory is reserved`,
     async () => {
       const SIZE = 1 << 20;

@@ -1,12 +1,15 @@
 /** `dsm run --hosts`: three machines as network namespaces, with a real ssh and sshd between them. */
-import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout } from "bun:test";
 import { chmodSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { makeCertificates } from "../../src/cli/cert.ts";
 import { DSM, eventually, ROOT } from "../support/e2e-cluster.ts";
 import { ADDRESS, HOME, Hosts, Said } from "../support/e2e-hosts.ts";
+import { needs } from "../support/needs.ts";
 
 setDefaultTimeout(120_000);
+
+const { afterAll, afterEach, beforeAll, describe, test } = needs("sshd", "ip", "namespaces");
 
 const BOTH = ["--hosts", `${ADDRESS.a}:2,${ADDRESS.b}:2`];
 const PI = "pi is about 3.141592653590 (1000000 strips, 4 processes)\n";

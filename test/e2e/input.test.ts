@@ -7,6 +7,7 @@ import { PROTOCOL_VERSION } from "../../src/core/limits.ts";
 import { encode, encodeText, Kind } from "../../src/core/protocol.ts";
 import type { Actor } from "../support/e2e-actor.ts";
 import { Cluster, DSM } from "../support/e2e-cluster.ts";
+import { needs } from "../support/needs.ts";
 
 setDefaultTimeout(120_000);
 
@@ -120,7 +121,7 @@ describe("settings of a session", () => {
     await actor.end();
   });
 
-  test("a size beyond what /dev/shm has is refused, and a smaller one is not", async () => {
+  needs("namespaces").test("a size beyond what /dev/shm has is refused, and a smaller one is not", async () => {
     // A /dev/shm of 1 MiB, for this process and the arbiter it starts.
     const small = [
       "unshare",

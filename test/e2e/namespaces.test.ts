@@ -2,15 +2,18 @@
  * Two nodes in two network namespaces, as two hosts on one cable: real addresses, the --host options, and with them the
  * token, which the daemon makes and both hosts read from one file, and TLS. Needs root and `ip` (Debian: iproute2).
  */
-import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { makeCertificates } from "../../src/cli/cert.ts";
 import { encodeGreeting, encodeJson, Kind } from "../../src/core/protocol.ts";
 import type { Actor } from "../support/e2e-actor.ts";
 import { Cluster, DSM, eventually } from "../support/e2e-cluster.ts";
+import { needs } from "../support/needs.ts";
 
 setDefaultTimeout(120_000);
+
+const { afterAll, afterEach, beforeAll, describe, test } = needs("ip", "namespaces");
 
 /** The namespaces share no network with anybody, so the addresses can be any. */
 const HOSTS = { a: "10.77.0.1", b: "10.77.0.2" } as const;

@@ -1,4 +1,4 @@
-/** Who is not let in: other users, other tokens, other certificates, and what claims to be dsm and is not. Needs root. */
+/** Who is not let in: other users, other tokens, other certificates, and what claims to be dsm and is not. */
 import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import {
   chmodSync,
@@ -35,11 +35,14 @@ import {
 import type { Actor } from "../support/e2e-actor.ts";
 import { Cluster, DSM, eventually, ROOT } from "../support/e2e-cluster.ts";
 import { Peer } from "../support/e2e-peer.ts";
+import { needs } from "../support/needs.ts";
 import { registerAt, tls } from "../support/register.ts";
 
 setDefaultTimeout(120_000);
 
 const STRANGER = 65534;
+/** Only root acts for other users. */
+const { test: testAsRoot } = needs("root");
 const asStranger = ["setpriv", `--reuid=${STRANGER}`, `--regid=${STRANGER}`, "--clear-groups"];
 const TEXT = "a token of the tests";
 const TOKEN = encodeText(TEXT.replaceAll(" ", "-"));
@@ -87,7 +90,7 @@ describe("a token", () => {
     expect(await cluster.sessions()).toEqual([]);
   });
 
-  test("is taken from a file of this user's alone", async () => {
+  testAsRoot("is taken from a file of this user's alone", async () => {
     const folder = join(cluster.folder, "keys");
     mkdirSync(join(folder, "dsm"), { recursive: true });
     const path = join(folder, "dsm/token");
@@ -395,7 +398,7 @@ describe("on this machine", () => {
       stdio: ["ignore", "pipe", "inherit"],
     });
 
-  test("a process follows no arbiter of another user", async () => {
+  testAsRoot("a process follows no arbiter of another user", async () => {
     const open = mkdtempSync("/tmp/dsm-open-");
     chmodSync(open, 0o777);
     const stranger = intruder("listen", join(open, "s"));
@@ -415,7 +418,7 @@ describe("on this machine", () => {
     }
   });
 
-  test("an arbiter serves no process of another user, even one that could reach its socket", async () => {
+  testAsRoot("an arbiter serves no process of another user, even one that could reach its socket", async () => {
     const [a] = (await cluster.actors(["a"])) as [Actor];
     const path = cluster.arbiterSocket(a.session, "a");
     const folders = [cluster.folder, cluster.runtime, join(cluster.runtime, "dsm")];
@@ -460,7 +463,7 @@ describe("on this machine", () => {
     await a.leave();
   });
 
-  test("a library starts no dsm beside it that somebody else may have put there", async () => {
+  testAsRoot("a library starts no dsm beside it that somebody else may have put there", async () => {
     const folder = mkdtempSync("/tmp/dsm-beside-");
     const program = join(folder, "dsm");
     const ran = join(folder, "ran");
@@ -590,7 +593,7 @@ describe("on this machine", () => {
       });
     });
 
-    test("about its map is not believed", async () => {
+    testAsRoot("about its map is not believed", async () => {
       for (const [what, change] of [
         ["a file that is too small", () => truncateSync(map, SIZE)],
         ["another user's", () => chownSync(map, STRANGER, STRANGER)],

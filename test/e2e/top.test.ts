@@ -4,11 +4,9 @@ import type { RatedSession } from "../../src/cli/top-view.ts";
 import { stateOf } from "../cli/dsm.ts";
 import type { Actor } from "../support/e2e-actor.ts";
 import { Cluster, DSM, eventually } from "../support/e2e-cluster.ts";
+import { needs } from "../support/needs.ts";
 
 setDefaultTimeout(90_000);
-
-const hasTmux = Bun.which("tmux") !== null;
-if (!hasTmux && process.env.CI === "true") throw new Error("tmux is not installed: apt-get install tmux");
 
 let cluster: Cluster;
 beforeAll(async () => {
@@ -60,7 +58,8 @@ describe("without a terminal", () => {
   });
 });
 
-describe.skipIf(!hasTmux)("in a terminal of 80 by 24", () => {
+const withTmux = needs("tmux");
+withTmux.describe("in a terminal of 80 by 24", () => {
   const tmux = async (...args: string[]): Promise<string> => {
     const { code, stdout, stderr } = await cluster.command(["tmux", "-S", `${cluster.folder}/tmux`, ...args], {
       TMUX_TMPDIR: cluster.folder,
@@ -81,7 +80,7 @@ describe.skipIf(!hasTmux)("in a terminal of 80 by 24", () => {
   }
   const modes = async (): Promise<string> =>
     (await tmux("display-message", "-p", "#{alternate_on} #{cursor_flag}")).trim();
-  afterEach(async () => {
+  withTmux.afterEach(async () => {
     await tmux("kill-server").catch(() => "");
   });
 

@@ -1,14 +1,17 @@
 /** What `npm run release` makes of a build. That two builds are equal: `npm run release -- --verify`. */
-import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout } from "bun:test";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { release } from "../../scripts/release.ts";
 import { checked } from "../../scripts/sbom.ts";
 import { compiler, root } from "../../scripts/steps.ts";
+import { needs } from "../support/needs.ts";
 
 // Hundreds of MB are compressed, on machines that may be busy.
 setDefaultTimeout(300_000);
+
+const { afterAll, beforeAll, test } = needs("dpkg-deb");
 
 const { version, dependencies } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
 const DATE_S = 1_700_000_000;

@@ -1,18 +1,11 @@
 /** What the tests of the dashboard ask of a page. */
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { Browser, CHROMIUM, type Look, NO_BROWSER } from "../../scripts/browser.ts";
+import { Browser, type Look } from "../../scripts/browser.ts";
 import { eventually, ROOT } from "./e2e-cluster.ts";
 
 /** Pictures of what the tests have seen, for people to look at; not kept in git. */
 const SCREENSHOTS = join(ROOT, "dist/screenshots");
-
-/** Why there can be no browser; null if there can. CI must have one. */
-export function withoutBrowser(): string | null {
-  if (CHROMIUM !== null) return null;
-  if (process.env.CI) throw new Error(NO_BROWSER);
-  return NO_BROWSER;
-}
 
 export class Page {
   readonly browser: Browser;

@@ -48,13 +48,22 @@ function skipped(missing: RequirementName[]): [describe: Register, test: Registe
   const record = process.env[SKIPPED_SUITES];
   const suite: SkippedSuite = { file: callingFile(), missing };
   if (record !== undefined) appendFileSync(record, `${JSON.stringify(suite)}\n`);
-  const renamed = (skip: Register): Register =>
+  const reason = ` (needs ${missing.join(", ")})`;
+  // Once in the name of a test with those of its groups.
+  let isInside = false;
+  const inside = (body: () => void) => (): void => {
+    const was = isInside;
+    isInside = true;
+    body();
+    isInside = was;
+  };
+  const renamed = (skip: Register, wrap: (body: () => void) => () => void): Register =>
     register(
-      (name, body, options) => skip(`${name} (needs ${missing.join(", ")})`, body, options),
-      (rows) => renamed(skip.each(rows)),
+      (name, body, options) => skip(isInside ? name : name + reason, wrap(body), options),
+      (rows) => renamed(skip.each(rows), wrap),
     );
   const [describe, test] = [bun.describe.skip, bun.test.skip] as unknown as [Register, Register];
-  return [renamed(describe), renamed(test)];
+  return [renamed(describe, inside), renamed(test, (body) => body)];
 }
 
 function failing(missing: RequirementName[]): Register {
