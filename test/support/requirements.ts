@@ -4,6 +4,8 @@
  */
 
 export interface Requirement {
+  /** All of them, or for chromium one of them. scripts/test-bare.ts hides them. */
+  programs: readonly string[];
   /** Debian's packages; none for what no package brings. */
   packages: readonly string[];
   /** Whether this machine has it. */
@@ -15,15 +17,15 @@ export interface Requirement {
 /** Programs for administrators are not in every user's PATH. */
 const PATH = `${process.env.PATH}:/usr/local/sbin:/usr/sbin:/sbin`;
 
-/** The path of a program, or null. An empty file counts as none: scripts/test-bare.ts puts such over programs. */
-export function programPath(name: string): string | null {
-  const path = Bun.which(name, { PATH });
-  return path !== null && Bun.file(path).size > 0 ? path : null;
-}
+/** The path of a program, or null. */
+export const programPath = (name: string): string | null => Bun.which(name, { PATH });
 
-const program = (name: string, ...packages: string[]): Requirement => ({
-  packages: packages.length > 0 ? packages : [name],
-  isMet: () => programPath(name) !== null,
+const areThere = (names: readonly string[]): boolean => names.every((name) => programPath(name) !== null);
+
+const program = (name: string, debianPackage: string = name): Requirement => ({
+  programs: [name],
+  packages: [debianPackage],
+  isMet: () => areThere([name]),
 });
 
 const ends = (...command: string[]): boolean => {
@@ -31,12 +33,14 @@ const ends = (...command: string[]): boolean => {
   return Bun.spawnSync(command, { stdin: "ignore", stdout: "ignore", stderr: "ignore" }).exitCode === 0;
 };
 
+const CHROMIUM = ["chromium", "chromium-browser", "google-chrome"];
+const SSH = ["ssh", "ssh-keygen", "sshd"];
+
 const REQUIREMENTS = {
   chromium: {
+    programs: CHROMIUM,
     packages: ["chromium", "fonts-dejavu-core"],
-    isMet: () =>
-      Boolean(process.env.BUN_CHROME_PATH) ||
-      ["chromium", "chromium-browser", "google-chrome"].some((name) => programPath(name) !== null),
+    isMet: () => Boolean(process.env.BUN_CHROME_PATH) || CHROMIUM.some((name) => programPath(name) !== null),
   },
   "dpkg-deb": program("dpkg-deb", "dpkg"),
   fish: program("fish"),
@@ -48,22 +52,25 @@ const REQUIREMENTS = {
   make: program("make"),
   mandoc: program("mandoc"),
   openssl: program("openssl"),
-  "python3-venv": { packages: ["python3-venv"], isMet: () => ends("python3", "-c", "import ensurepip") },
-  rustc: program("rustc"),
-  sshd: {
-    packages: ["openssh-client", "openssh-server"],
-    isMet: () => ["ssh", "ssh-keygen", "sshd"].every((name) => programPath(name) !== null),
+  "python3-venv": {
+    programs: [],
+    packages: ["python3-venv"],
+    isMet: () => ends("python3", "-c", "import ensurepip"),
   },
+  rustc: program("rustc"),
+  sshd: { programs: SSH, packages: ["openssh-client", "openssh-server"], isMet: () => areThere(SSH) },
   tmux: program("tmux"),
   valgrind: program("valgrind"),
   zsh: program("zsh"),
   root: {
+    programs: [],
     packages: [],
     isMet: () =>
       process.getuid?.() === 0 && ends("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "true"),
     remedy: "run the tests as root",
   },
   namespaces: {
+    programs: [],
     packages: [],
     isMet: () => ends("unshare", "--mount", "--net", "true"),
     remedy: "run the tests as root where namespaces may be made (a container: --privileged)",
@@ -97,6 +104,9 @@ export const isAllDemanded = (): boolean => /^(1|true)$/.test(process.env.CI ?? 
 
 /** The names of all requirements, sorted. */
 export const requirementNames = Object.keys(REQUIREMENTS).sort() as RequirementName[];
+
+/** The programs that the requirements name. */
+export const optionalPrograms = Object.values(REQUIREMENTS).flatMap(({ programs }): readonly string[] => programs);
 
 /** The Debian packages that bring these, sorted, each once. */
 export function packagesFor(names: Iterable<RequirementName>): string[] {
