@@ -4,7 +4,7 @@
  * namespace in which all other programs that dsm's tests and benchmarks can use are hidden. Needs root, for the
  * namespace. `--user`: as an ordinary user. Fails if a hidden program is still found, or if a command fails.
  */
-import { existsSync, lstatSync, mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, dirname, join } from "node:path";
 import { optionalPrograms } from "../test/support/requirements.ts";
@@ -18,11 +18,14 @@ const PROGRAMS = [...optionalPrograms, "redis-server", "redis-cli", "mpicc", "mp
 /** Of nobody. */
 const USER = 61_976;
 
-/** All places in which a shell or a test looks for the program. */
-const places = (name: string): string[] =>
+/** The folders in which a shell or a test looks for programs, each once. */
+const folders = new Set(
   [...(process.env.PATH ?? "").split(delimiter), "/usr/local/sbin", "/usr/sbin", "/sbin"]
-    .map((folder) => join(folder, name))
-    .filter((path) => lstatSync(path, { throwIfNoEntry: false }) !== undefined);
+    .filter((folder) => existsSync(folder))
+    .map((folder) => realpathSync(folder)),
+);
+
+const places = (name: string): string[] => [...folders].map((folder) => join(folder, name)).filter(existsSync);
 
 /** Shell commands that hide the program. A mount goes over what a link leads to, so links to `cargo` are removed. */
 function hide(name: string, folder: string): string[] {
@@ -30,7 +33,7 @@ function hide(name: string, folder: string): string[] {
   return places(name).flatMap((path) => {
     const real = realpathSync(path);
     if (real !== cargo) return [`mount --bind '${join(folder, "nothing")}' '${real}'`];
-    const [shown, copy] = [realpathSync(dirname(path)), join(folder, `without-${name}`)];
+    const [shown, copy] = [dirname(path), join(folder, `without-${name}`)];
     return [`cp -a '${shown}' '${copy}'`, `rm '${join(copy, name)}'`, `mount --bind '${copy}' '${shown}'`];
   });
 }
