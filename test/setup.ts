@@ -11,7 +11,7 @@ const leftovers = new Leftovers();
 afterAll(async () => {
   const found = await leftovers.find();
   if (found.length > 0) throw new Error(`left behind by the tests:\n${found.join("\n")}`);
-}, 60_000);
+}, 120_000);
 
 // Tests start programs from source by `#!/usr/bin/env bun`: that is to be the Bun that runs the tests.
 process.env.PATH = `${dirname(process.execPath)}:${process.env.PATH}`;

@@ -2,6 +2,7 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { eventually } from "../support/eventually.ts";
 
 export const MAIN = join(import.meta.dir, "../../src/cli/main.ts");
 
@@ -109,5 +110,5 @@ export function stateOf(pid: number): string | undefined {
 
 /** Waits until `there` is false: the kernel tells nobody about the end of somebody else's child. */
 export async function gone(there: () => boolean): Promise<void> {
-  while (there()) await Bun.sleep(5);
+  await eventually("it is gone", () => !there());
 }

@@ -78,8 +78,8 @@ describe("nothing is left", () => {
     const joined = join(place.folder, "joining");
     const program = `import { existsSync, writeFileSync } from "node:fs";
 if (process.env.DSM_RANK === "1") {
-  while (!existsSync(${JSON.stringify(joined)})) await Bun.sleep(5);
-  process.exit(3);
+  for (let looks = 0; !existsSync(${JSON.stringify(joined)}) && looks < 12_000; looks++) await Bun.sleep(5);
+  process.exit(existsSync(${JSON.stringify(joined)}) ? 3 : 4);
 }
 const { join } = await import("dsm");
 const joining = join();

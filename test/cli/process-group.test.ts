@@ -1,6 +1,7 @@
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { anyLives, isEnding } from "../../src/cli/process-group.ts";
+import { eventually } from "../support/eventually.ts";
 
 test("a process that has ended is known for it, collected or not", async () => {
   // The second program never collects what the first has started.
@@ -13,10 +14,10 @@ test("a process that has ended is known for it, collected or not", async () => {
   const inner = Number(new TextDecoder().decode((await reader.read()).value));
   try {
     // The shell would collect it.
-    while (readFileSync(`/proc/${child.pid}/comm`, "utf8") !== "tail\n") await Bun.sleep(5);
+    await eventually("tail runs", () => readFileSync(`/proc/${child.pid}/comm`, "utf8") === "tail\n");
     expect([isEnding(inner), isEnding(child.pid), anyLives([child.pid])]).toEqual([false, false, true]);
     process.kill(inner, "SIGKILL");
-    while (!isEnding(inner)) await Bun.sleep(5);
+    await eventually("the killed shell is ending", () => isEnding(inner));
     expect(process.kill(inner, 0)).toBe(true);
     expect(isEnding(child.pid)).toBe(false);
   } finally {

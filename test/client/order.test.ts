@@ -373,7 +373,8 @@ describe("pipelined", () => {
     const [first, second] = await pipelined();
     const seen = second.run(async ({ session }) => {
       const view = session.view(Int32Array);
-      while (view[1] !== 7) await Bun.sleep(0);
+      const deadline = performance.now() + 60_000;
+      while (view[1] !== 7 && performance.now() < deadline) await Bun.sleep(0);
       return [session.order, session.direct, view[0], view[1]];
     });
     await first.run(({ session }) => session.view(Int32Array).set([6, 7]));

@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { eventually } from "../support/eventually.ts";
 import { Cluster, type Puppet } from "./cluster.ts";
 
 // They start real processes, on machines that may be busy.
@@ -392,7 +393,7 @@ test("nothing is left behind when all have left", async () => {
   await Promise.all(puppets.map((puppet) => puppet.run(({ session }) => session.leave())));
   expect(await Promise.all(puppets.map((puppet) => puppet.end()))).toEqual([0, 0]);
   // The arbiters end on their own account.
-  while ((await cluster.leftovers()).length > 0) await Bun.sleep(5);
+  await eventually("nothing is left", async () => (await cluster.leftovers()).length === 0);
 });
 
 describe("the program's life", () => {

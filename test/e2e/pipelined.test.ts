@@ -36,10 +36,15 @@ class RingHeader {
 
   #at = (place: readonly [number, number]): number => SIZE + pageRound(SIZE / PAGE_SIZE) + place[0];
 
+  /** Where in the file the lock is. */
+  get lock(): number {
+    return this.#at(RING.lock);
+  }
+
   /** Process id of who holds the lock. */
   get owner(): number {
     const word = new Uint32Array(1);
-    readSync(this.#file, word, 0, 4, this.#at(RING.lock));
+    readSync(this.#file, word, 0, 4, this.lock);
     return word[0] as number;
   }
 
@@ -58,15 +63,19 @@ const statesOf = (pid: number): string[] =>
     return stat.slice(stat.lastIndexOf(")") + 2, stat.lastIndexOf(")") + 3);
   });
 
-/** Stops and continues the process until it stands still with the lock in its hands. */
-async function catchWithLock(pid: number, ring: RingHeader): Promise<void> {
+/** Stops the process and waits until it stands still. A first thread that has ended stays as it is. */
+async function stop(pid: number): Promise<void> {
+  process.kill(pid, "SIGSTOP");
+  await eventually("it has stopped", () => statesOf(pid).every((state) => "TZ".includes(state)));
+}
+
+/** Stops and continues the arbiter until it stands still while it has the lock, which it has for much of its time. */
+async function catchWithLock(arbiter: number, ring: RingHeader): Promise<void> {
   await eventually("it is stopped while it has the lock", async () => {
-    for (let looks = 0; looks < 100_000 && ring.owner !== pid; looks += 1);
-    process.kill(pid, "SIGSTOP");
-    // A first thread that has ended stays as it is.
-    await eventually("it has stopped", () => statesOf(pid).every((state) => "TZ".includes(state)));
-    if (ring.owner === pid) return true;
-    process.kill(pid, "SIGCONT");
+    for (let looks = 0; looks < 100_000 && ring.owner !== arbiter; looks += 1);
+    await stop(arbiter);
+    if (ring.owner === arbiter) return true;
+    process.kill(arbiter, "SIGCONT");
     return false;
   });
 }
@@ -140,14 +149,16 @@ describe("a process that is stopped", () => {
   test("while it has the lock holds up its node, and then all go on", async () => {
     const [a, b, c] = await three();
     using ring = new RingHeader(a.session, "b");
-    void c.ask("flood 32768");
-    await catchWithLock(c.pid, ring);
+    await c.do("begin 0 flood 32768");
+    await c.do(`seize ${ring.lock}`);
+    await stop(c.pid);
     await a.do("store 8 4096 5");
     const store = b.do("store 8 8192 6");
     const fence = b.do("fence");
     await untilItHasWaited(cluster.arbiter(a.session, "b"));
     expect(ring.owner).toBe(c.pid);
     process.kill(c.pid, "SIGCONT");
+    await c.do(`release ${ring.lock}`);
     await Promise.all([store, fence]);
     await a.do("fence");
     expect(await b.number("load 8 4096")).toBe(5);
@@ -160,32 +171,45 @@ describe("a process that is stopped", () => {
     await c.do("hand_over");
     await c.do("begin 0 flood 32768");
     await eventually("its first thread has ended", () => statesOf(c.pid).includes("Z"));
-    await catchWithLock(c.pid, ring);
+    await c.do(`seize ${ring.lock}`);
+    await stop(c.pid);
     await a.do("store 8 4096 5");
     await untilItHasWaited(cluster.arbiter(a.session, "b"));
     expect(ring.owner).toBe(c.pid);
     process.kill(c.pid, "SIGCONT");
+    await c.do(`release ${ring.lock}`);
     await a.do("fence");
     expect(await b.number("load 8 4096")).toBe(5);
   });
 });
 
 describe("a process that is killed", () => {
-  test("while it has the lock: those of its node go on, and what it stored before is there", async () => {
-    const [a, b, c] = await three();
-    using ring = new RingHeader(a.session, "b");
-    await c.do("begin 0 trail 0");
-    await eventually("it stores", async () => (await b.number("peek 8 0")) > 0);
-    void c.ask("flood 32768");
-    await catchWithLock(c.pid, ring);
-    c.kill("SIGKILL");
-    expect(await b.ask("barrier")).toMatch(/^DSM_LOST process 2 /);
-    expect(await expectSameTrail([a, b], 0)).toBeGreaterThan(0);
-    await b.do("stos 0 512 7");
-    await b.do("fence");
-    expect(await a.number("count 0 512 7")).toBe(512);
-    await Promise.all([a.leave(), b.leave()]);
-  });
+  for (const [where, early, isThere] of [
+    ["before its record is in the ring", 1, 0],
+    ["when its record is in the ring and the map is not written", 0, 1],
+  ] as const) {
+    test(`while it has the lock, ${where}: its node goes on, and what it stored before is there`, async () => {
+      const [a, b, c] = await three();
+      using ring = new RingHeader(a.session, "b");
+      await c.do("begin 0 trail 0");
+      await eventually("it stores", async () => (await b.number("peek 8 0")) > 0);
+      await c.do("store 8 32760 9");
+      await c.do(`doom 32768 ${early}`);
+      await c.ask("store 8 32768 1").catch(() => {});
+      expect((await c.end()).signal).toBe("SIGSEGV");
+      expect(await b.ask("barrier")).toMatch(/^DSM_LOST process 2 /);
+      expect(await expectSameTrail([a, b], 0)).toBeGreaterThan(0);
+      expect(ring.owner).not.toBe(c.pid);
+      for (const actor of [a, b]) {
+        expect(await actor.number("load 8 32760")).toBe(9);
+        expect(await actor.number("load 8 32768")).toBe(isThere);
+      }
+      await b.do("stos 0 512 7");
+      await b.do("fence");
+      expect(await a.number("count 0 512 7")).toBe(512);
+      await Promise.all([a.leave(), b.leave()]);
+    });
+  }
 
   test("one after the other, anywhere in a burst: the stores of each are there up to one of them", async () => {
     const nodes = ["a", "b", ...Array.from({ length: 6 }, () => "b")];

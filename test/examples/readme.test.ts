@@ -127,11 +127,11 @@ class Reader {
   async do(block: Block): Promise<void> {
     const shell = await this.#shell(block.title ?? "");
     const steps = readSteps(block).filter(({ command }) => NOT_RUN[withoutComment(command)] === undefined);
-    const deadline = Date.now() + LIVENESS_MS;
+    const deadline = performance.now() + LIVENESS_MS;
     for (;;) {
       const wrong = await this.#do(shell, steps, block.flags.includes("running"));
       if (wrong === undefined) return;
-      if (!block.flags.includes("until") || Date.now() > deadline) throw new Error(wrong);
+      if (!block.flags.includes("until") || performance.now() > deadline) throw new Error(wrong);
       await Bun.sleep(50);
     }
   }

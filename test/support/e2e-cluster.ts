@@ -10,12 +10,12 @@ import type { SessionDetail, SessionSummary } from "../../src/core/directory.ts"
 import { arbiterKey, arbiterSocketPath } from "../../src/core/names.ts";
 import { Actor } from "./e2e-actor.ts";
 import { type Child, type Outcome, outcome } from "./e2e-child.ts";
+import { eventually } from "./eventually.ts";
+
+export { eventually, LIVENESS_MS } from "./eventually.ts";
 
 export const ROOT = join(import.meta.dir, "../..");
 export const DSM = join(ROOT, "dist/dsm");
-
-/** How long whatever must come may take on a busy machine before we call it missing. */
-export const LIVENESS_MS = 60_000;
 
 export interface ProcessOptions {
   session: string;
@@ -356,15 +356,6 @@ export function clusterProcesses(runtime: string): { pid: number; args: string[]
         return [];
       }
     });
-}
-
-/** Waits until `holds` does. For what nobody announces: ends of processes we are not the parent of, states of others. */
-export async function eventually(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
-  const deadline = Date.now() + LIVENESS_MS;
-  while (!(await holds())) {
-    if (Date.now() > deadline) throw new Error(`after ${LIVENESS_MS / 1000} s it is still not so that ${what}`);
-    await Bun.sleep(5);
-  }
 }
 
 async function readUntil(stream: ReadableStream<Uint8Array>, end: string): Promise<string> {

@@ -9,7 +9,7 @@ import { join } from "node:path";
 
 const MARK = "TESTS_OF_DSM";
 /** Roles end by themselves, some time after the last process has gone. */
-const PATIENCE_MS = 20_000;
+const PATIENCE_MS = 60_000;
 const LOOK_MS = 100;
 
 interface Living {

@@ -8,10 +8,13 @@
 #include <errno.h>
 #include <immintrin.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -150,6 +153,37 @@ static void flood(uint8_t *to) {
   for (int i = 1;; i++) rep_stos(to, 16384, i);
 }
 
+/* Where this process has mapped that place of its node's file for writing; the first such mapping. */
+static uint8_t *mapped(unsigned long long offset) {
+  FILE *maps = fopen("/proc/thread-self/maps", "r");
+  char line[2 * LINE];
+  uint8_t *found = NULL;
+  while (maps != NULL && found == NULL && fgets(line, sizeof(line), maps) != NULL) {
+    unsigned long long from, to, first;
+    if (strstr(line, "/dev/shm/dsm") == NULL || sscanf(line, "%llx-%llx rw-s %llx", &from, &to, &first) != 3) continue;
+    if (first <= offset && offset - first < to - from) found = (uint8_t *)(uintptr_t)(from + (offset - first));
+  }
+  if (maps != NULL) fclose(maps);
+  return found;
+}
+
+/* Takes the ring's lock, at that place of the node's file, as a store does. */
+static void seize(unsigned long long lock) {
+  _Atomic uint32_t *word = (_Atomic uint32_t *)(void *)mapped(lock);
+  for (uint32_t nobody = 0; !atomic_compare_exchange_weak(word, &nobody, (uint32_t)getpid()); nobody = 0) sched_yield();
+}
+
+static void release(unsigned long long lock) {
+  atomic_store((_Atomic uint32_t *)(void *)mapped(lock), 0);
+}
+
+/* From now on a pipelined store to that page of the map ends the process while it has the ring's lock: where it writes
+ * to its second mapping of the map, which is when the record is in the ring, or if `early` where it reads the old bytes
+ * from there, which is before. */
+static int doom(unsigned long long offset, int early) {
+  return mprotect(mapped(offset & ~4095ull), 4096, early ? PROT_NONE : PROT_READ);
+}
+
 /* The last of a trail's stores, of which all before it are there too, and none behind it. */
 static void trailed(const volatile uint64_t *from, char *answer) {
   uint64_t last = 0;
@@ -259,6 +293,9 @@ static void perform(const char *command, char *answer) {
   else if (IS("storm")) storm((uint64_t *)at(n[0]));
   else if (IS("trail")) trail((uint64_t *)at(n[0]));
   else if (IS("flood")) flood(at(n[0]));
+  else if (IS("seize")) seize(n[0]), strcpy(answer, "ok");
+  else if (IS("release")) release(n[0]), strcpy(answer, "ok");
+  else if (IS("doom")) snprintf(answer, LINE, doom(n[0], (int)n[1]) == 0 ? "ok" : "%s", strerror(errno));
   else if (IS("trailed") && (status = catch_up()) == DSM_OK) trailed((uint64_t *)at(n[0]), answer);
   else if (IS("barrier")) answer_status(answer, dsm_barrier_wait(session));
   else if (IS("wait")) answer_status(answer, dsm_sem_wait(session, name, (uint32_t)initial));
