@@ -81,6 +81,8 @@ export interface DaemonOptions {
   /** `session`: which one the line is about. */
   log(line: string, session?: string): void;
   idleMs?: number;
+  /** Calls `act` in `ms`, unless the function it returns is called before. Left out: by setTimeout. */
+  setTimer?: (act: () => void, ms: number) => () => void;
   /** What its clients must prove, and TLS; left out: nothing, which is possible on loopback only. */
   security?: Security;
   /** Where the files of the dashboard are; left out: there is none. */
@@ -97,13 +99,19 @@ export interface Daemon {
   stop(): void;
 }
 
+function timeout(act: () => void, ms: number): () => void {
+  const timer = setTimeout(act, ms);
+  return () => clearTimeout(timer);
+}
+
 /** Starts the daemon. Throws DSM_SYSTEM with `port is taken` or another reason when it cannot listen. */
 export function startDaemon(options: DaemonOptions): Daemon {
   const security = options.security ?? OPEN;
   const refused = checkListening(security, options.host);
   if (refused !== null) throw new DsmError("DSM_INVALID", refused);
   const ended = Promise.withResolvers<void>();
-  let idle: ReturnType<typeof setTimeout> | undefined;
+  const setTimer = options.setTimer ?? timeout;
+  let cancelIdle = (): void => {};
   const table = new Table({
     serverCommand: options.serverCommand,
     security,
@@ -126,12 +134,12 @@ export function startDaemon(options: DaemonOptions): Daemon {
   watchIdle();
 
   function watchIdle(): void {
-    clearTimeout(idle);
-    if (options.autostarted && table.size === 0) idle = setTimeout(stop, options.idleMs ?? DAEMON_IDLE_MS);
+    cancelIdle();
+    if (options.autostarted && table.size === 0) cancelIdle = setTimer(stop, options.idleMs ?? DAEMON_IDLE_MS);
   }
 
   function stop(): void {
-    clearTimeout(idle);
+    cancelIdle();
     clearInterval(sweep);
     watchers.stop();
     server.stop(true).then(() => ended.resolve());

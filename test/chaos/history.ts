@@ -35,7 +35,7 @@ export interface HistoryOptions {
   /** Locks in place of semaphores, which pass on when their owner dies (on_loss "continue"). */
   locks?: boolean;
   /** What is done to the session once all have joined. */
-  disturb?: (session: string) => Promise<void>;
+  disturb?: (session: string, isOver: () => boolean) => Promise<void>;
 }
 
 export async function record(cluster: Cluster, program: string, options: HistoryOptions): Promise<History> {
@@ -45,6 +45,7 @@ export async function record(cluster: Cluster, program: string, options: History
   // Under the other orders plain stores become visible later, and in direct mode (x86-TSO) they may stay in the processor's store
   // buffer for a while: only with sequential order, over nodes, are they operations of the words.
   const stores = order === "sequential" && new Set(nodes).size > 1 ? 1 : 0;
+  let isOver = false;
   const ends = Promise.all(
     nodes.map((node, rank) => {
       const numbers = [seed, operations, threads, dies[rank] ?? 0, stores, Number(locks)].map(String);
@@ -56,9 +57,12 @@ export async function record(cluster: Cluster, program: string, options: History
       );
     }),
   );
+  void ends.then(() => {
+    isOver = true;
+  });
   if (disturb !== undefined) {
     await cluster.untilPresent(session, nodes.length);
-    await disturb(session);
+    await disturb(session, () => isOver);
   }
   const outcomes = await ends;
   const history: History = { words: [], semaphores: [], locks: [], outcomes };

@@ -92,18 +92,22 @@ describe("linearizable:", () => {
 
   test("sequential order, while the server is killed again and again", async () => {
     const nodes = ["a", "b", "c", "a"];
-    const disturb = async (session: string): Promise<void> => {
-      for (let death = 0; death < 3; death += 1) {
-        const { pid, entries } = await cluster.status(session);
-        process.kill(pid, "SIGKILL");
-        await eventually("another server is further", async () => {
+    let deaths = 0;
+    const disturb = async (session: string, isOver: () => boolean): Promise<void> => {
+      while (deaths < 3 && !isOver()) {
+        const before = await cluster.status(session).catch(() => null);
+        if (before === null) continue;
+        process.kill(before.pid, "SIGKILL");
+        deaths += 1;
+        await eventually("another server is further, or all have ended", async () => {
           const now = await cluster.status(session).catch(() => null);
-          return now !== null && now.pid !== pid && now.entries > entries + 200;
+          return isOver() || (now !== null && now.pid !== before.pid && now.entries > before.entries + 200);
         });
       }
     };
     const history = await recorded({ nodes, order: "sequential", operations: 2000, threads: 2, disturb });
     expect(history.outcomes).toEqual(nodes.map(() => endedWell));
+    expect(deaths).toBeGreaterThan(0);
   });
 
   for (const order of ["sequential", "pipelined"] as const) {

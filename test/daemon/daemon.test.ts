@@ -405,17 +405,25 @@ describe("a daemon that was started by itself", () => {
   });
 
   test("stays while there is a session, and ends after the last", async () => {
-    const idle = start({ autostarted: true, idleMs: 1000 });
-    let ended = false;
-    idle.daemon.ended.then(() => {
-      ended = true;
-    });
+    // Timers that are set and not cancelled, and end only when the test says so.
+    const timers = new Set<() => void>();
+    let armed = Promise.withResolvers<void>();
+    const setTimer = (act: () => void, ms: number): (() => void) => {
+      expect(ms).toBe(1000);
+      timers.add(act);
+      armed.resolve();
+      return () => timers.delete(act);
+    };
+    const idle = start({ autostarted: true, idleMs: 1000, setTimer });
+    expect(timers.size).toBe(1);
+    armed = Promise.withResolvers();
     expect((await send("POST", `${idle.url}/sessions`, { name: "stay", processes: 1 })).status).toBe(201);
+    expect(timers.size).toBe(0);
     const { pid } = (await send("GET", `${idle.url}/sessions/stay`)).body as SessionDetail;
-    // Nothing tells that something does not happen: longer than it would have stayed without a session.
-    await Bun.sleep(1500);
-    expect(ended).toBe(false);
     process.kill(pid, "SIGTERM");
+    await armed.promise;
+    expect(timers.size).toBe(1);
+    for (const act of timers) act();
     await idle.daemon.ended;
   });
 });

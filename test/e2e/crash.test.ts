@@ -240,7 +240,8 @@ test("an arbiter that is stopped makes writers wait: queues stay bounded, and th
       published += 1;
     }
   })();
-  // Nobody says "now I wait": they do when none of them has used the processor for a while.
+  // Nobody says "now I wait": they do when for a while all sleep, and none has used the processor. One that only gets
+  // none is ready to run.
   const peak = new Map(before);
   let still = 0;
   let used = "";
@@ -248,7 +249,7 @@ test("an arbiter that is stopped makes writers wait: queues stay bounded, and th
     await Bun.sleep(10);
     for (const pid of [server, mine]) peak.set(pid, Math.max(peak.get(pid) as number, residentBytes(pid)));
     const now = [server, mine, a.pid].map(processorTime).join();
-    still = now === used ? still + 1 : 0;
+    still = now === used && [server, mine, a.pid].every(sleeps) ? still + 1 : 0;
     used = now;
     return still === 40;
   });
@@ -280,6 +281,12 @@ function statusOf(pid: number, field: string): string {
 
 /** Of the process's own memory: the map in /dev/shm does not count. */
 const residentBytes = (pid: number): number => Number.parseInt(statusOf(pid, "RssAnon"), 10) * 1024;
+
+/** Whether no thread of the process runs, or could. */
+const sleeps = (pid: number): boolean =>
+  readdirSync(`/proc/${pid}/task`).every((task) =>
+    /^State:\s+[SDT]/m.test(readFileSync(`/proc/${pid}/task/${task}/status`, "utf8")),
+  );
 
 /** Clock ticks the process has run. */
 function processorTime(pid: number): number {
