@@ -14,7 +14,7 @@ import { Random } from "../support/core-random.ts";
 import type { Child } from "../support/e2e-child.ts";
 import { Cluster, eventually, LIVENESS_MS } from "../support/e2e-cluster.ts";
 import { compileProgram } from "../support/e2e-program.ts";
-import { NodeProxy } from "./proxy.ts";
+import { NodeProxy } from "../support/e2e-proxy.ts";
 
 const COUNTERS = 4;
 const ROUNDS_AT = 2 * COUNTERS;
@@ -231,7 +231,7 @@ export class Chaos {
     if (failure !== undefined) throw failure;
   }
 
-  /** One session; the same seed does the same to it. Throws when a promise is broken. */
+  /** One session; the same seed does the same to it, and when in its course is up to the machine. Throws when a promise is broken. */
   async round(seed: number): Promise<Round> {
     const plan = makePlan(seed);
     try {
@@ -257,6 +257,7 @@ export class Chaos {
     const { nodes } = plan;
     const session = this.#cluster.session();
     this.#proxy.delayMs = [0, 0];
+    this.#proxy.random = new Random(plan.seed);
     const workers = this.#start(session, plan);
     const state = (): string =>
       workers

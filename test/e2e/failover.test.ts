@@ -1,14 +1,13 @@
 /** Connections that break or fall silent, servers that die or stop, daemons that die: sessions go on. */
 import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import type { SessionSummary } from "../../src/core/directory.ts";
 import type { Actor } from "../support/e2e-actor.ts";
 import { Cluster, DSM, eventually } from "../support/e2e-cluster.ts";
-import { TcpProxy } from "../support/e2e-proxy.ts";
+import { NodeProxy } from "../support/e2e-proxy.ts";
 
 setDefaultTimeout(120_000);
 
 let cluster: Cluster;
-const proxies: TcpProxy[] = [];
+const proxies: NodeProxy[] = [];
 beforeAll(async () => {
   cluster = await Cluster.start();
 });
@@ -22,18 +21,14 @@ const HEARTBEAT = { DSM_HEARTBEAT_TIMEOUT_MS: "500" };
 const ROUNDS = 200;
 
 /** A session whose arbiters reach the server through a proxy. */
-async function throughProxy(environment: Record<string, string> = {}, size = 65536): Promise<[TcpProxy, Actor, Actor]> {
-  const session = cluster.session();
-  const request = { name: session, processes: 2, size };
-  const post = { method: "POST", headers: { "content-type": "application/json" } };
-  const sessions = `http://${cluster.daemonAddress}/v1/sessions`;
-  const made = (await (await fetch(sessions, { ...post, body: JSON.stringify(request) })).json()) as SessionSummary;
-  const proxy = new TcpProxy({ hostname: "127.0.0.1", port: made.port });
+async function throughProxy(
+  environment: Record<string, string> = {},
+  size = 65536,
+): Promise<[NodeProxy, Actor, Actor]> {
+  const proxy = new NodeProxy(cluster.daemonAddress);
   proxies.push(proxy);
-  const { pid } = await cluster.status(session);
-  const body = JSON.stringify({ ...made, pid, slot: 0, port: proxy.port });
-  expect((await fetch(`${sessions}/${session}`, { ...post, method: "PUT", body })).status).toBe(200);
-  const [a, b] = (await cluster.actors(["a", "b"], { session, environment, size: `${size}` })) as [Actor, Actor];
+  const through = { ...environment, DSM_DAEMON: proxy.address };
+  const [a, b] = (await cluster.actors(["a", "b"], { environment: through, size: `${size}` })) as [Actor, Actor];
   expect(proxy.connections).toBe(2);
   return [proxy, a, b];
 }
@@ -107,7 +102,7 @@ describe("a connection between arbiter and server", () => {
   test("on which nothing goes through any more is given up and made again", async () => {
     const [proxy, a, b] = await throughProxy(HEARTBEAT);
     await work(a, b, async (round) => {
-      if (round === 50) proxy.silent = true;
+      if (round === 50) proxy.silence();
     });
   });
 

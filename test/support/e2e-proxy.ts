@@ -1,107 +1,167 @@
-/** A TCP proxy between two parts, over which a test decides: it passes on, is silent, or cuts. */
-import type { Socket, TCPSocketListener } from "bun";
+/**
+ * The network between a node and the rest, in the test's hands: the node's processes are given the address of this
+ * directory, which is the daemon's in everything but that servers are said to be where our proxy listens.
+ */
+import type { Server, Socket, TCPSocketListener } from "bun";
+import { Random } from "./core-random.ts";
 
-interface Side {
-  other: Socket<Side> | null;
-  /** What the other side has not taken yet. */
-  waiting: Uint8Array[];
+interface Direction {
+  to: Socket<Side> | undefined;
+  /** What is under way, and when it may arrive. */
+  waiting: { bytes: Uint8Array; due: number }[];
+  ended: boolean;
+  moving: boolean;
 }
 
-export class TcpProxy {
-  readonly #target: { hostname: string; port: number };
-  readonly #listener: TCPSocketListener<Side>;
+interface Side {
+  out: Direction;
+  /** Nothing goes through any more, and nobody is told. */
+  silent: boolean;
+}
+
+export class NodeProxy {
+  readonly #daemon: string;
+  readonly #http: Server<undefined>;
+  /** By the server's port. */
+  readonly #listeners = new Map<number, TCPSocketListener<Side>>();
   readonly #sockets = new Set<Socket<Side>>();
-  #silent = false;
+  /** Every piece arrives so much later, at least and at most, */
+  delayMs: readonly [number, number] = [0, 0];
+  /** which this decides. */
+  random = new Random(0);
   #connections = 0;
 
-  constructor(target: { hostname: string; port: number }) {
-    this.#target = target;
-    this.#listener = Bun.listen<Side>({
+  constructor(daemonAddress: string) {
+    this.#daemon = daemonAddress;
+    this.#http = Bun.serve({
       hostname: "127.0.0.1",
       port: 0,
-      socket: {
-        open: (socket) => this.#open(socket),
-        ...this.#handlers(),
-      },
+      idleTimeout: 120,
+      fetch: (request) => this.#answer(request),
     });
   }
 
-  get port(): number {
-    return this.#listener.port;
+  /** What the node's processes have as DSM_DAEMON. */
+  get address(): string {
+    return `127.0.0.1:${this.#http.port}`;
   }
 
-  /** Connections made through it so far. */
+  /** Connections to servers that were made through it so far. */
   get connections(): number {
     return this.#connections;
   }
 
-  #handlers() {
-    return {
-      data: (socket: Socket<Side>, chunk: Uint8Array) => {
-        if (this.#silent) return;
-        const { other } = socket.data;
-        if (other === null) socket.data.waiting.push(new Uint8Array(chunk));
-        else this.#pass(other, new Uint8Array(chunk));
-      },
-      drain: (socket: Socket<Side>) => this.#drain(socket),
-      close: (socket: Socket<Side>) => {
-        this.#sockets.delete(socket);
-        if (!this.#silent) socket.data.other?.end();
-      },
-      error: (socket: Socket<Side>) => socket.terminate(),
-    };
+  async #answer(request: Request): Promise<Response> {
+    const { pathname, search } = new URL(request.url);
+    const body = request.method === "GET" ? null : await request.arrayBuffer();
+    const headers = request.headers.has("content-type") ? { "content-type": request.headers.get("content-type")! } : {};
+    const response = await fetch(`http://${this.#daemon}${pathname}${search}`, {
+      method: request.method,
+      body,
+      headers,
+    });
+    const text = await response.text();
+    const { status } = response;
+    if (status === 204) return new Response(null, { status });
+    const value = JSON.parse(text);
+    if (typeof value.port === "number") value.port = this.#portFor(value.port);
+    return Response.json(value, { status });
   }
 
-  #open(socket: Socket<Side>): void {
-    this.#connections += 1;
-    socket.data = { other: null, waiting: [] };
-    this.#sockets.add(socket);
-    if (this.#silent) return;
-    Bun.connect<Side>({
-      ...this.#target,
-      data: { other: socket, waiting: [] },
-      socket: {
-        open: (up) => {
-          this.#sockets.add(up);
-          socket.data.other = up;
-          for (const chunk of socket.data.waiting.splice(0)) this.#pass(up, chunk);
+  /** Where we listen for the server at `port`. */
+  #portFor(port: number): number {
+    let listener = this.#listeners.get(port);
+    if (listener === undefined) {
+      listener = Bun.listen<Side>({
+        hostname: "127.0.0.1",
+        port: 0,
+        socket: {
+          open: (socket) => void this.#accept(socket, port),
+          ...this.#handlers,
         },
-        ...this.#handlers(),
-      },
-    }).catch(() => socket.terminate());
+      });
+      this.#listeners.set(port, listener);
+    }
+    return listener.port;
   }
 
-  #pass(to: Socket<Side>, chunk: Uint8Array): void {
-    to.data.waiting.push(chunk);
-    this.#drain(to);
-  }
+  readonly #handlers = {
+    data: (socket: Socket<Side>, chunk: Uint8Array): void => {
+      if (socket.data.silent) return;
+      const [least, most] = this.delayMs;
+      const { out } = socket.data;
+      const due = performance.now() + least + this.random.between(least, most);
+      out.waiting.push({ bytes: new Uint8Array(chunk), due });
+      void this.#move(out);
+    },
+    drain: (): void => {},
+    close: (socket: Socket<Side>): void => {
+      this.#sockets.delete(socket);
+      if (socket.data.silent) return;
+      socket.data.out.ended = true;
+      void this.#move(socket.data.out);
+    },
+    error: (): void => {},
+  };
 
-  #drain(socket: Socket<Side>): void {
-    const { waiting } = socket.data;
-    // Until it is connected they are kept for the other side.
-    while (socket.data.other !== null && waiting.length > 0) {
-      const chunk = waiting[0] as Uint8Array;
-      const written = Math.max(socket.write(chunk), 0);
-      if (written < chunk.length) {
-        waiting[0] = chunk.subarray(written);
-        return;
-      }
-      waiting.shift();
+  async #accept(socket: Socket<Side>, port: number): Promise<void> {
+    this.#connections += 1;
+    const direction = (): Direction => ({ to: undefined, waiting: [], ended: false, moving: false });
+    const [up, down] = [direction(), direction()];
+    socket.data = { out: up, silent: false };
+    down.to = socket;
+    this.#sockets.add(socket);
+    try {
+      up.to = await Bun.connect<Side>({
+        hostname: "127.0.0.1",
+        port,
+        data: { out: down, silent: false },
+        socket: { open: (other) => void this.#sockets.add(other), ...this.#handlers },
+      });
+      void this.#move(up);
+    } catch {
+      socket.end(); // the server is gone
     }
   }
 
-  /** All connections end at once; new ones are made. */
-  cut(): void {
-    for (const socket of [...this.#sockets]) socket.terminate();
+  /** Hands on what is due, in order, as fast as it is taken. */
+  async #move(direction: Direction): Promise<void> {
+    if (direction.moving || direction.to === undefined) return;
+    direction.moving = true;
+    for (let next = direction.waiting[0]; next !== undefined; next = direction.waiting[0]) {
+      const wait = next.due - performance.now();
+      if (wait > 0) await Bun.sleep(wait);
+      let at = 0;
+      while (at < next.bytes.length && this.#sockets.has(direction.to)) {
+        const written = direction.to.write(next.bytes.subarray(at));
+        if (written <= 0) await Bun.sleep(1);
+        at += Math.max(0, written);
+      }
+      direction.waiting.shift();
+    }
+    direction.moving = false;
+    if (direction.ended) direction.to.end();
   }
 
-  /** Nothing goes through and nobody is told, on connections that are there and on new ones. */
-  set silent(silent: boolean) {
-    this.#silent = silent;
+  /** Cuts every connection there is, at once; what is under way is lost. */
+  cut(): void {
+    for (const socket of [...this.#sockets]) {
+      socket.data.out.waiting.length = 0;
+      socket.terminate();
+    }
+  }
+
+  /** The connections there are fall silent; new ones are as ever. */
+  silence(): void {
+    for (const socket of this.#sockets) {
+      socket.data.out.waiting.length = 0;
+      socket.data.silent = true;
+    }
   }
 
   close(): void {
-    this.#listener.stop(true);
     this.cut();
+    for (const listener of this.#listeners.values()) listener.stop(true);
+    void this.#http.stop(true);
   }
 }
