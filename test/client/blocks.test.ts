@@ -3,7 +3,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, te
 import { Cluster, type Puppet } from "./cluster.ts";
 
 // They start real processes, on machines that may be busy.
-setDefaultTimeout(60_000);
+setDefaultTimeout(180_000);
 
 let cluster: Cluster;
 

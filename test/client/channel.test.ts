@@ -5,7 +5,7 @@ import { encode, encodeText, Kind } from "../../src/core/protocol.ts";
 import { type Member, TestArbiter } from "./fixtures/arbiter.ts";
 
 // Some make many thousand round trips, on machines that may be busy.
-setDefaultTimeout(60_000);
+setDefaultTimeout(180_000);
 
 let arbiter: TestArbiter;
 let members: Member[];

@@ -2,7 +2,7 @@ import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from 
 import { Cluster, type Puppet } from "./cluster.ts";
 
 // They start real processes, on machines that may be busy.
-setDefaultTimeout(60_000);
+setDefaultTimeout(180_000);
 
 let cluster: Cluster;
 

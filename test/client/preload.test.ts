@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { Cluster } from "./cluster.ts";
 
 // They start real processes, on machines that may be busy.
-setDefaultTimeout(60_000);
+setDefaultTimeout(180_000);
 
 const root = join(import.meta.dir, "../..");
 let cluster: Cluster;
