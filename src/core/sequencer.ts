@@ -731,6 +731,7 @@ export class Sequencer {
     const wrong = checkOperation(view, at, this.session.config.size);
     if (wrong !== null) throw new ProtocolError(wrong);
     if (view.getUint32(at + 12, true) !== link.node) throw new ProtocolError("an operation of another node");
+    if (kind === Kind.JOIN) this.#checkNodeName(link, view, at, bytes);
     if (this.session.phase === "ended") return;
     if (!this.#isNext(link, kind, view, at)) return;
     if (this.session.direct && !this.#isDirectNode(link)) {
@@ -746,6 +747,12 @@ export class Sequencer {
     if (needsRank && !this.session.mayIssue(view.getUint16(at + 6, true), link.node)) return;
     if (kind === Kind.PUBLISH) this.#publish(link, view, at, size, bytes, part);
     else this.#append(bytes, view, at, size);
+  }
+
+  /** Everybody is shown the name that a JOIN has: it is the one of the node's greeting, which was checked. */
+  #checkNodeName(link: Link, view: DataView, at: number, bytes: Uint8Array): void {
+    const name = bodyText(bytes, at + HEADER_SIZE, view.getUint32(at + 32, true));
+    if (name !== this.#places.get(link.node)?.name) throw new ProtocolError("a process of a node of another name");
   }
 
   /** Whether the operation is to be ordered now: one that was ordered before is not ordered twice. */

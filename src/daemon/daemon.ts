@@ -390,7 +390,7 @@ async function answer(parts: Parts, request: Request, { peer, gone, mayStay }: A
     const removed =
       instance === null
         ? await table.end(name, (entry) => isLoopback(entry.peer) || entry.peer === reached)
-        : table.unregister(name, instance, readEpoch(url.searchParams.get("epoch")));
+        : table.unregister(name, instance, readQuery(url.searchParams, "epoch", 1));
     if (!removed) throw missing(name);
     return new Response(null, { status: 204 });
   }
@@ -420,8 +420,9 @@ async function memory(entry: Entry, host: string, query: URLSearchParams, securi
 function readQuery(query: URLSearchParams, field: string, otherwise: number): number {
   const text = query.get(field);
   if (text === null) return otherwise;
-  if (!/^\d{1,15}$/.test(text)) throw new DsmError("DSM_INVALID", `${field} is not a whole number`);
-  return Number(text);
+  const number = /^\d+$/.test(text) ? Number(text) : Number.NaN;
+  if (Number.isSafeInteger(number)) return number;
+  throw new DsmError("DSM_INVALID", `${field} is ${Number.isNaN(number) ? "not a whole number" : "too large"}`);
 }
 
 function missing(name: string): DsmError {
@@ -515,10 +516,6 @@ function readServer(name: string, body: Record<string, unknown>): SuccessionRequ
 function readHost(host: unknown): string {
   if (typeof host === "string" && /^[\w.:-]{1,255}$/.test(host)) return host;
   throw new DsmError("DSM_INVALID", "host is missing or not a host name or address");
-}
-
-function readEpoch(text: string | null): number {
-  return text === null ? 1 : Number(text);
 }
 
 /** Where the daemon itself finds a server. */
