@@ -31,7 +31,7 @@ import {
   StateOp,
   StatusOp,
 } from "./protocol.ts";
-import { type NodeHello, parseHello, type Resume, type StatusReport } from "./sequencer.ts";
+import { checkEnd, type NodeHello, parseHello, type Resume, type StatusReport } from "./sequencer.ts";
 import type { SessionConfig } from "./session.ts";
 import { Tail } from "./tail.ts";
 
@@ -51,6 +51,8 @@ export interface RecoveryOutput {
   /** Each link is to be connected to a Sequencer, which is to receive its greeting, or what has come of it. */
   recovered(recovered: Recovered, greetings: Map<number, Uint8Array>): void;
   failed(why: string): void;
+  /** The session is to end: the daemon asks for it. */
+  stop(): void;
 }
 
 interface Link {
@@ -210,6 +212,12 @@ export class Recovery {
     if (kind !== Kind.HELLO && !looks) throw new ProtocolError("the peer did not greet");
     checkGreeting(view, at);
     if (looks) {
+      if (kind === Kind.STATUS && view.getUint8(at + 5) === StatusOp.END) {
+        checkEnd(view, at, bytes, this.#known.config);
+        this.#out.send(link.id, encode({ kind: Kind.REPLY }));
+        this.#out.stop();
+        return;
+      }
       if (kind === Kind.TRACE || view.getUint8(at + 5) === StatusOp.MEMORY) {
         throw new ProtocolError("another server is taking the session over; try again", Status.AGAIN);
       }

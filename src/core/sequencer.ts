@@ -85,6 +85,8 @@ export interface SequencerOutput {
   replaced(): void;
   /** The session has ended; what was broadcast is to be delivered first. */
   ended(): void;
+  /** The session is to end: the daemon asks for it. */
+  stop(): void;
 }
 
 /** What an arbiter says of itself in its HELLO. */
@@ -473,7 +475,7 @@ export class Sequencer {
     if (this.#pictures.has(link.id)) throw new ProtocolError("a snapshot is under way on this connection");
     if (this.traces(link.id)) throw new ProtocolError("a trace is under way on this connection");
     if (kind === Kind.STATUS) {
-      this.#tell(link, view, at);
+      this.#tell(link, view, at, bytes);
       return;
     }
     if (kind === Kind.SNAPSHOT) {
@@ -490,9 +492,15 @@ export class Sequencer {
     else this.#resume(link, hello, hello.resume);
   }
 
-  #tell(link: Link, view: DataView, at: number): void {
+  #tell(link: Link, view: DataView, at: number, bytes: Uint8Array): void {
     const op = view.getUint8(at + 5);
-    if (op > StatusOp.MEMORY) throw new ProtocolError("no such status");
+    if (op > StatusOp.END) throw new ProtocolError("no such status");
+    if (op === StatusOp.END) {
+      checkEnd(view, at, bytes, this.session.config);
+      this.#out.send(link.id, encode({ kind: Kind.REPLY }));
+      this.#out.stop();
+      return;
+    }
     const body = op === StatusOp.MEMORY ? this.#read(view, at) : encodeJson(this.status(op === StatusOp.HEAT));
     this.#out.send(link.id, encode({ kind: Kind.REPLY, op: Status.OK, seq: this.session.seq, body }));
     if (op !== StatusOp.MEMORY) this.#measure();
@@ -1022,6 +1030,12 @@ export function checkExpectations(
     return `session "${config.name}" is not elastic; its first process has to ask for that`;
   }
   return null;
+}
+
+/** Throws ProtocolError if a STATUS that asks for the end of a session means another one. */
+export function checkEnd(view: DataView, at: number, bytes: Uint8Array, { name, instance }: SessionConfig): void {
+  const meant = bodyText(bytes, at + HEADER_SIZE, view.getUint32(at + 32, true));
+  if (meant !== instance) throw new ProtocolError(`this is another run of session "${name}"`, Status.REFUSED);
 }
 
 export function parseHello(text: string): NodeHello {

@@ -3,7 +3,7 @@ import { plainText, type Security } from "../core/auth.ts";
 import type { ServerStatus } from "../core/directory.ts";
 import { DsmError, Status, statusCode } from "../core/errors.ts";
 import { FRAME_MAX, HEAT_CELLS_MAX, PROCESSES_MAX, SHOWN_MAX } from "../core/limits.ts";
-import { bodyText, encodeGreeting, HEADER_SIZE, Kind, StatusOp, setUint64 } from "../core/protocol.ts";
+import { bodyText, encodeGreeting, encodeText, HEADER_SIZE, Kind, StatusOp, setUint64 } from "../core/protocol.ts";
 import { greetServer } from "../link/greet-server.ts";
 
 /** A server that has not answered after this long counts as gone. */
@@ -101,6 +101,17 @@ export async function readMemory(
     throw new DsmError(statusCode(answer.status), plainText(bodyText(answer.body, 0, answer.body.length)));
   }
   return answer?.kind === Kind.REPLY && answer.body.length === length ? answer.body : null;
+}
+
+/** Asks the server of that session to end. False: it does not answer, or is another one. */
+export async function endServer(host: string, port: number, instance: string, security: Security): Promise<boolean> {
+  const answer = await ask(
+    host,
+    port,
+    security,
+    encodeGreeting(Kind.STATUS, encodeText(instance), { op: StatusOp.END }),
+  );
+  return answer?.kind === Kind.REPLY;
 }
 
 /** Sends one frame, once the server has proven itself, and returns the first of its answer. */

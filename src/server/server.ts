@@ -335,8 +335,10 @@ class ServerShell {
     return new Sequencer(this.#config, this.#memory, output, this.#applyRuns, recovered, now_ms(), this.#parts);
   }
 
-  #toLinks(): Pick<SequencerOutput, "send" | "close" | "drop"> {
+  #toLinks(): Pick<SequencerOutput, "send" | "close" | "drop" | "stop"> {
     return {
+      // Once the bytes that ask for it have been handled.
+      stop: () => setImmediate(() => this.stop()),
       send: (id, bytes) => {
         const socket = this.#sockets.get(id);
         if (socket !== undefined) this.#send(socket, bytes);
@@ -455,6 +457,7 @@ class ServerShell {
 
   /** Ends the session for everybody: nobody is to look for another server. */
   stop(): void {
+    if (this.#closed) return;
     const why = encodeText(`the server of session "${this.#name}" was stopped`);
     for (const socket of [...this.#sockets.values()]) {
       if (socket.data.welcomed) this.#send(socket, encode({ kind: Kind.FAIL, op: Status.UNREACHABLE, body: why }));

@@ -58,7 +58,7 @@ function successor(): Successor {
     sent.set(link, [...(sent.get(link) ?? []), bytes]);
   };
   const recovery = new Recovery({ config, epoch: 2, certain: true }, memory, {
-    ...{ send, close() {}, drop() {}, waits() {}, failed() {} },
+    ...{ send, close() {}, drop() {}, waits() {}, failed() {}, stop() {} },
     recovered(recovered, greetings) {
       taken = recovered;
       const out = {
