@@ -5,8 +5,9 @@ import { bodyText, HEADER_SIZE, Kind, ProtocolError, runLength, runOffset, runSi
 import { formatSize } from "../core/size.ts";
 import { command } from "./command.ts";
 import { createDirectory } from "./directory.ts";
-import { print, printJson } from "./messages.ts";
-import { daemonOption, jsonOption, readDaemon, readName } from "./options.ts";
+import { messages, print, printJson } from "./messages.ts";
+import { daemonOption, jsonOption, readDaemon, readName, UsageError } from "./options.ts";
+import { isStdout } from "./output-file.ts";
 import { startProgress } from "./progress.ts";
 import { openServerLink } from "./server-link.ts";
 import { SnapshotWriter } from "./snapshot-file.ts";
@@ -18,7 +19,7 @@ export default command({
     file: {
       type: "positional",
       required: true,
-      description: "File to write; dsm run --restore FILE begins with it",
+      description: "File to write, - for standard output; dsm run --restore FILE begins with it",
       valueHint: "FILE",
     },
     ...daemonOption,
@@ -27,13 +28,18 @@ export default command({
   manual: {
     details: [
       "The session goes on meanwhile: what is saved is its memory, blocks, semaphores and locks at one place of the order. Not in direct mode, in which the server does not have the bytes: set DSM_DIRECT=0 for the session's processes.",
+      "FILE may be a snapshot of before, which the new one then replaces once it is whole. Any other file, a link, a device or a pipe stays as it is, and is an error.",
     ],
     examples: [
       { does: "Save session heat", line: "dsm snapshot heat heat.snap" },
+      { does: "Compressed", line: "dsm snapshot heat - | zstd > heat.snap.zst" },
       { does: "Go on from there later", line: "dsm run --restore heat.snap -- ./heat" },
     ],
   },
   async run({ args }) {
+    const toStdout = isStdout(args.file);
+    if (toStdout && args.json)
+      throw new UsageError("the snapshot and --json both go to standard output; leave one out", true);
     const { address } = readDaemon(args.daemon);
     const name = readName("session", args.name);
     const session = await createDirectory({ address, autostart: false }).get(name);
@@ -41,10 +47,17 @@ export default command({
     const progress = startProgress(`saving ${args.file}`, session.size);
     const { entries, bytes } = await save(session, args.file, (at) => progress.at(at)).finally(progress.end);
     if (args.json) await printJson({ session: name, file: args.file, entries, bytes });
-    else await print(`session "${name}" as it was behind ${entries} entries: ${formatSize(bytes)} in ${args.file}`);
+    else {
+      const done = `session "${name}" as it was behind ${entries} entries: ${formatSize(bytes)}`;
+      if (toStdout) messages.info(done);
+      else await print(`${done} in ${args.file}`);
+    }
     return 0;
   },
 });
+
+/** They end the command, and leave nothing of the file. */
+const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
 /** Byte of the map behind the last run of a MAP frame, in which they go up; 0 if there is none. */
 function reached(frame: Uint8Array): number {
@@ -79,6 +92,12 @@ async function save(
       throw new ProtocolError(`an unexpected frame of kind ${kind}`);
     }
   });
+  const interrupted = (signal: NodeJS.Signals): void => {
+    writer?.abandon();
+    for (const one of SIGNALS) process.off(one, interrupted);
+    process.kill(process.pid, signal);
+  };
+  for (const signal of SIGNALS) process.on(signal, interrupted);
   try {
     await Promise.race([promise, link.failed]);
     (writer as SnapshotWriter | undefined)?.finish();
@@ -87,6 +106,7 @@ async function save(
     (writer as SnapshotWriter | undefined)?.abandon();
     throw error;
   } finally {
+    for (const signal of SIGNALS) process.off(signal, interrupted);
     link.close();
   }
 }
