@@ -508,7 +508,7 @@ static int map_session(dsm_session *session, const char *path) {
   session->map_fd = open(path, (session->direct || pipelined ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW);
   struct stat st;
   if (session->map_fd < 0 || syscall(SYS_fstat, session->map_fd, &st) != 0)
-    return dsm_fail(DSM_SYSTEM, "cannot open the map %s: %s", path, strerror(errno));
+    return dsm_fail(dsm_status_of(errno, DSM_SYSTEM), "cannot open the map %s: %s", path, strerror(errno));
   uint64_t least = session->size + session->size / PAGE_BYTES;
   if (pipelined)
     least += WIRE_RING_HEADER_SIZE + WIRE_RING_SIZE;
@@ -521,7 +521,8 @@ static int map_session(dsm_session *session, const char *path) {
   if (got != place) {
     if (got != MAP_FAILED)
       munmap(got, session->size);
-    return dsm_fail(DSM_SYSTEM, "the address %p of the map is taken in this process: %s", place,
+    return dsm_fail(dsm_status_of(got == MAP_FAILED ? errno : 0, DSM_SYSTEM),
+                    "the address %p of the map is taken in this process: %s", place,
                     got == MAP_FAILED ? strerror(errno) : "something is there");
   }
   if (dsm_capture_init() != 0) {

@@ -291,7 +291,7 @@ static int start_arbiter(const dsm_config *config, const struct arbiter_place *p
   int ends[2];
   if (environment == NULL || pipe2(ends, O_CLOEXEC) != 0) {
     free(environment);
-    return dsm_fail(DSM_SYSTEM, "cannot start the arbiter: %s", strerror(errno));
+    return dsm_fail(dsm_status_of(errno, DSM_SYSTEM), "cannot start the arbiter: %s", strerror(errno));
   }
   /* No handler of this process may run in the child, which borrows our memory. A second vfork lets init adopt the
    * arbiter, so that it never is a child the program could stumble over in wait(). */
@@ -309,7 +309,7 @@ static int start_arbiter(const dsm_config *config, const struct arbiter_place *p
   free(environment);
   if (child < 0) {
     close(ends[0]);
-    return dsm_fail(DSM_SYSTEM, "cannot start the arbiter: %s", strerror(errno));
+    return dsm_fail(dsm_status_of(errno, DSM_SYSTEM), "cannot start the arbiter: %s", strerror(errno));
   }
   while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
     continue;
@@ -346,7 +346,7 @@ int arbiter_connect(const dsm_config *config, const struct arbiter_place *place,
     return dsm_fail(DSM_REFUSED, "the socket %s is another user's; remove it", place->socket);
   int lock = take_lock(place->lock);
   if (lock < 0)
-    return dsm_fail(DSM_SYSTEM, "cannot lock %s: %s", place->lock, strerror(errno));
+    return dsm_fail(dsm_status_of(errno, DSM_SYSTEM), "cannot lock %s: %s", place->lock, strerror(errno));
   int status = DSM_OK;
   *fd = channel_connect(place->socket);
   if (*fd < 0) {

@@ -1,5 +1,6 @@
 import type { SessionSummary } from "../core/directory.ts";
 import { DsmError } from "../core/errors.ts";
+import { readImage, type SessionImage } from "../core/image.ts";
 import { MapOp } from "../core/picture.ts";
 import { bodyText, HEADER_SIZE, Kind, ProtocolError, runLength, runOffset, runSize } from "../core/protocol.ts";
 import { formatSize } from "../core/size.ts";
@@ -56,6 +57,15 @@ export default command({
   },
 });
 
+/** What the server says of the session. It is written as it came, so a damaged one would be found when it is read. */
+function imageOf(text: string): SessionImage {
+  try {
+    return readImage(JSON.parse(text));
+  } catch (error) {
+    throw new ProtocolError(`the server's image of the session is damaged: ${(error as Error).message}`);
+  }
+}
+
 /** They end the command, and leave nothing of the file. */
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
@@ -82,7 +92,7 @@ async function save(
   const { promise, resolve } = Promise.withResolvers<void>();
   const link = openServerLink(session, Kind.SNAPSHOT, ({ kind, op, body, bytes }) => {
     if (kind === Kind.REPLY && writer === undefined) {
-      entries = (JSON.parse(bodyText(body, 0, body.length)) as { seq: number }).seq;
+      entries = imageOf(bodyText(body, 0, body.length)).seq;
       writer = new SnapshotWriter(path, body);
     } else if (kind === Kind.MAP && writer !== undefined) {
       writer.piece(bytes);

@@ -2,7 +2,7 @@ import { DsmError } from "../core/errors.ts";
 import { TRACE_SECONDS_MAX } from "../core/limits.ts";
 import { bodyText, Kind, ProtocolError } from "../core/protocol.ts";
 import { formatSize } from "../core/size.ts";
-import { ChromeTrace, readRecords, type TraceEvent, type TraceInfo } from "../core/trace.ts";
+import { ChromeTrace, readRecords, readTraceInfo, type TraceEvent, type TraceInfo } from "../core/trace.ts";
 import { command } from "./command.ts";
 import { createDirectory } from "./directory.ts";
 import { messages, print, printJson } from "./messages.ts";
@@ -98,7 +98,7 @@ async function trace(
   const begun = Promise.withResolvers<void>();
   const link = openServerLink(session, Kind.TRACE, ({ kind, aux, body }) => {
     if (kind === Kind.REPLY && chrome === undefined) {
-      info = JSON.parse(bodyText(body, 0, body.length)) as TraceInfo;
+      info = readTraceInfo(bodyText(body, 0, body.length));
       chrome = new ChromeTrace(info);
       file.add(chrome.begin());
       file.flush();

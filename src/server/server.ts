@@ -4,7 +4,7 @@ import { readFileSync, readlinkSync } from "node:fs";
 import type { Socket, TCPSocketListener, UnixSocketListener } from "bun";
 import { checkListening, LinkGuard, mustProve, NONCE_SIZE, OPEN, type Security } from "../core/auth.ts";
 import type { Directory } from "../core/directory.ts";
-import { DsmError, Status } from "../core/errors.ts";
+import { DsmError, Status, systemCode } from "../core/errors.ts";
 import { freeNow, PartPool } from "../core/frames.ts";
 import type { SessionImage } from "../core/image.ts";
 import type { Sharing } from "../core/lending.ts";
@@ -411,7 +411,7 @@ class ServerShell {
       return { host, port: listener.port };
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
-      throw new DsmError("DSM_SYSTEM", `cannot listen on ${host}:${port}: ${reason}`);
+      throw new DsmError(systemCode(error), `cannot listen on ${host}:${port}: ${reason}`);
     }
   }
 
