@@ -902,9 +902,9 @@ static void *open_thread(void *argument) {
   struct dsm_opened opened;
   memset(&opened, 0, sizeof opened);
   opened.status = with_text(dsm_open(&opening->config, &opened.session), opened.text, sizeof opened.text);
-  /* It fits the empty pipe as a whole. Nobody reads it only when the program is ending. */
-  ssize_t ignored = write(opening->fd, &opened, sizeof opened);
-  (void)ignored;
+  /* It fits the empty pipe as a whole. If the program cannot read it, the session is nobody's. */
+  if (write(opening->fd, &opened, sizeof opened) != sizeof opened && opened.status == DSM_OK)
+    dsm_close(opened.session);
   free_opening(opening);
   return NULL;
 }
@@ -973,7 +973,7 @@ int dsm_open_start(const dsm_config *config, int *fd) {
     free_opening(opening);
     if (ends[0] >= 0)
       close(ends[0]);
-    return dsm_fail(DSM_SYSTEM, "cannot start a thread to join: %s", strerror(error));
+    return dsm_fail(dsm_status_of(error, DSM_SYSTEM), "cannot start a thread to join: %s", strerror(error));
   }
   *fd = ends[0];
   return DSM_OK;

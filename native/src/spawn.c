@@ -165,10 +165,15 @@ static void run_arbiter(const char *path, char *const arguments[], char *const e
   sigset_t none;
   sigemptyset(&none);
   setsid();
-  int null = open("/dev/null", O_RDWR);
-  if (null < 0 || dup2(null, 0) < 0 || dup2(status_fd, 1) < 0 || dup2(null, 2) < 0)
+  /* The process may have all the descriptors it can have: its own go first. */
+  if (dup2(status_fd, 1) < 0)
     _exit(126);
   syscall(SYS_close_range, 3u, ~0u, 0u);
+  int null = open("/dev/null", O_RDWR);
+  if (null < 0 || dup2(null, 0) < 0 || dup2(null, 2) < 0)
+    _exit(126);
+  if (null > 2)
+    close(null);
   if (chdir("/") != 0)
     _exit(126);
   sigprocmask(SIG_SETMASK, &none, NULL);

@@ -137,6 +137,26 @@ test("a process that has no descriptors left to join with says so and leaves not
   await Promise.all([a.leave(), b.leave()]);
 });
 
+test.each([
+  ["Bun", process.execPath],
+  ["Node", "node"],
+])(
+  "a program on %s that has too few descriptors to join with is told DSM_LIMIT, however many it has",
+  async (_, runtime) => {
+    const program = join(ROOT, "test/client/fixtures/few-files.mjs");
+    const ends = new Map<string, number>();
+    for (let more = 1; more <= 16; more += 1) {
+      const child = cluster.spawn([runtime, program, String(more)], { session: cluster.session(), processes: 1 });
+      expect(await child.exited).toBe(0);
+      const said = (await child.stdout.text()).trim();
+      expect([more, said]).toEqual([more, expect.stringMatching(/^(ok$|DSM_LIMIT .*([Tt]oo many open files|EMFILE))/)]);
+      const word = said.split(" ")[0] as string;
+      ends.set(word, (ends.get(word) ?? 0) + 1);
+    }
+    expect([...ends.keys()].sort()).toEqual(["DSM_LIMIT", "ok"]);
+  },
+);
+
 test("an arbiter that has all the connections it can have tells who wants one more, and serves the others", async () => {
   const common = { session: cluster.session(), processes: 2 };
   // 60 files are 12 connections: 2 of each process are in use, and each waiting thread wants one.
