@@ -449,7 +449,7 @@ static int make_shadow(dsm_session *session) {
 failed:;
   int saved = errno;
   free_shadow(session);
-  return dsm_fail(DSM_NO_MEMORY, "no memory for a hole: %s", strerror(saved));
+  return dsm_fail(dsm_status_of(saved, DSM_NO_MEMORY), "cannot make the memory of holes: %s", strerror(saved));
 }
 
 static int release_locked(dsm_session *session);
@@ -506,7 +506,7 @@ static int edges(const struct hole *hole, uint64_t parts[2][2]) {
 static int close_edge(dsm_session *session, const struct hole *hole, uint64_t from, uint64_t to) {
   uint64_t page = PAGE_FLOOR(from);
   if (!page_shared(&session->holes, hole, page) && session_map_replica(session, page, PAGE_BYTES) != 0)
-    return dsm_fail(DSM_SYSTEM, "cannot map a page: %s", strerror(errno));
+    return dsm_fail(dsm_status_of(errno, DSM_SYSTEM), "cannot map a page: %s", strerror(errno));
   return tell_edge(session, WIRE_UNSHADOW, from, to);
 }
 
@@ -523,7 +523,7 @@ static int open_edge(dsm_session *session, uint64_t from, uint64_t to) {
   if (mmap(place, PAGE_BYTES, PROT_READ, MAP_SHARED | MAP_FIXED, table->shadow_fd, (off_t)page) == MAP_FAILED) {
     int saved = errno;
     tell_edge(session, WIRE_UNSHADOW, from, to);
-    return dsm_fail(DSM_SYSTEM, "cannot map a page: %s", strerror(saved));
+    return dsm_fail(dsm_status_of(saved, DSM_SYSTEM), "cannot map a page: %s", strerror(saved));
   }
   madvise(place, PAGE_BYTES, MADV_DONTFORK);
   return DSM_OK;
@@ -911,7 +911,7 @@ static int fill(dsm_session *session, int id) {
   uint64_t parts[2][2];
   int count = edges(hole, parts);
   if (close_inner(session, hole) != 0)
-    status = dsm_fail(DSM_SYSTEM, "cannot map the replica: %s", strerror(errno));
+    status = dsm_fail(dsm_status_of(errno, DSM_SYSTEM), "cannot map the replica: %s", strerror(errno));
   for (int i = 0; i < count; i++) {
     int closed = close_edge(session, hole, parts[i][0], parts[i][1]);
     if (status == DSM_OK)

@@ -508,7 +508,7 @@ static int map_session(dsm_session *session, const char *path) {
   session->map_fd = open(path, (session->direct || pipelined ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW);
   struct stat st;
   if (session->map_fd < 0 || syscall(SYS_fstat, session->map_fd, &st) != 0)
-    return dsm_fail(DSM_SYSTEM, "cannot open the map %s: %s", path, strerror(errno));
+    return dsm_fail(dsm_status_of(errno, DSM_SYSTEM), "cannot open the map %s: %s", path, strerror(errno));
   uint64_t least = session->size + session->size / PAGE_BYTES;
   if (pipelined)
     least += WIRE_RING_HEADER_SIZE + WIRE_RING_SIZE;
@@ -521,7 +521,8 @@ static int map_session(dsm_session *session, const char *path) {
   if (got != place) {
     if (got != MAP_FAILED)
       munmap(got, session->size);
-    return dsm_fail(DSM_SYSTEM, "the address %p of the map is taken in this process: %s", place,
+    return dsm_fail(dsm_status_of(got == MAP_FAILED ? errno : 0, DSM_SYSTEM),
+                    "the address %p of the map is taken in this process: %s", place,
                     got == MAP_FAILED ? strerror(errno) : "something is there");
   }
   if (dsm_capture_init() != 0) {
@@ -901,9 +902,9 @@ static void *open_thread(void *argument) {
   struct dsm_opened opened;
   memset(&opened, 0, sizeof opened);
   opened.status = with_text(dsm_open(&opening->config, &opened.session), opened.text, sizeof opened.text);
-  /* It fits the empty pipe as a whole. Nobody reads it only when the program is ending. */
-  ssize_t ignored = write(opening->fd, &opened, sizeof opened);
-  (void)ignored;
+  /* It fits the empty pipe as a whole. If the program cannot read it, the session is nobody's. */
+  if (write(opening->fd, &opened, sizeof opened) != sizeof opened && opened.status == DSM_OK)
+    dsm_close(opened.session);
   free_opening(opening);
   return NULL;
 }
@@ -972,7 +973,7 @@ int dsm_open_start(const dsm_config *config, int *fd) {
     free_opening(opening);
     if (ends[0] >= 0)
       close(ends[0]);
-    return dsm_fail(DSM_SYSTEM, "cannot start a thread to join: %s", strerror(error));
+    return dsm_fail(dsm_status_of(error, DSM_SYSTEM), "cannot start a thread to join: %s", strerror(error));
   }
   *fd = ends[0];
   return DSM_OK;

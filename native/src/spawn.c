@@ -165,10 +165,15 @@ static void run_arbiter(const char *path, char *const arguments[], char *const e
   sigset_t none;
   sigemptyset(&none);
   setsid();
-  int null = open("/dev/null", O_RDWR);
-  if (null < 0 || dup2(null, 0) < 0 || dup2(status_fd, 1) < 0 || dup2(null, 2) < 0)
+  /* The process may have all the descriptors it can have: its own go first. */
+  if (dup2(status_fd, 1) < 0)
     _exit(126);
   syscall(SYS_close_range, 3u, ~0u, 0u);
+  int null = open("/dev/null", O_RDWR);
+  if (null < 0 || dup2(null, 0) < 0 || dup2(null, 2) < 0)
+    _exit(126);
+  if (null > 2)
+    close(null);
   if (chdir("/") != 0)
     _exit(126);
   sigprocmask(SIG_SETMASK, &none, NULL);
@@ -291,7 +296,7 @@ static int start_arbiter(const dsm_config *config, const struct arbiter_place *p
   int ends[2];
   if (environment == NULL || pipe2(ends, O_CLOEXEC) != 0) {
     free(environment);
-    return dsm_fail(DSM_SYSTEM, "cannot start the arbiter: %s", strerror(errno));
+    return dsm_fail(dsm_status_of(errno, DSM_SYSTEM), "cannot start the arbiter: %s", strerror(errno));
   }
   /* No handler of this process may run in the child, which borrows our memory. A second vfork lets init adopt the
    * arbiter, so that it never is a child the program could stumble over in wait(). */
@@ -309,7 +314,7 @@ static int start_arbiter(const dsm_config *config, const struct arbiter_place *p
   free(environment);
   if (child < 0) {
     close(ends[0]);
-    return dsm_fail(DSM_SYSTEM, "cannot start the arbiter: %s", strerror(errno));
+    return dsm_fail(dsm_status_of(errno, DSM_SYSTEM), "cannot start the arbiter: %s", strerror(errno));
   }
   while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
     continue;
@@ -346,7 +351,7 @@ int arbiter_connect(const dsm_config *config, const struct arbiter_place *place,
     return dsm_fail(DSM_REFUSED, "the socket %s is another user's; remove it", place->socket);
   int lock = take_lock(place->lock);
   if (lock < 0)
-    return dsm_fail(DSM_SYSTEM, "cannot lock %s: %s", place->lock, strerror(errno));
+    return dsm_fail(dsm_status_of(errno, DSM_SYSTEM), "cannot lock %s: %s", place->lock, strerror(errno));
   int status = DSM_OK;
   *fd = channel_connect(place->socket);
   if (*fd < 0) {

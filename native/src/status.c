@@ -1,5 +1,6 @@
 #include "status.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -37,6 +38,18 @@ int dsm_fail(int status, const char *format, ...) {
   vsnprintf(last_error, sizeof last_error, format, arguments);
   va_end(arguments);
   return status;
+}
+
+int dsm_status_of(int error, int otherwise) {
+  switch (error) {
+  case EMFILE:
+  case ENFILE:
+    return DSM_LIMIT;
+  case ENOMEM:
+    return DSM_NO_MEMORY;
+  default:
+    return otherwise;
+  }
 }
 
 const char *dsm_last_error(void) {

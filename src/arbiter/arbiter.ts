@@ -5,7 +5,7 @@ import { dirname } from "node:path";
 import type { Socket } from "bun";
 import type { Security } from "../core/auth.ts";
 import type { Directory, FindRequest, SessionAddress } from "../core/directory.ts";
-import { DsmError, Status, statusOf } from "../core/errors.ts";
+import { DsmError, Status, statusOf, systemCode } from "../core/errors.ts";
 import { freeNow, PartPool } from "../core/frames.ts";
 import {
   ADDRESS_FIRST,
@@ -418,7 +418,7 @@ class ArbiterShell {
       this.#socketIdentity = identity(own);
       renameSync(own, path);
     } catch (error) {
-      throw new DsmError("DSM_SYSTEM", `cannot listen on ${path}: ${(error as Error).message}`);
+      throw new DsmError(systemCode(error), `cannot listen on ${path}: ${(error as Error).message}`);
     } finally {
       process.umask(mask);
     }

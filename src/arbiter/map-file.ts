@@ -11,7 +11,7 @@ import {
   writeSync,
 } from "node:fs";
 import { basename } from "node:path";
-import { DsmError } from "../core/errors.ts";
+import { DsmError, systemCode } from "../core/errors.ts";
 import { PAGE_SIZE } from "../core/limits.ts";
 import { formatProcess, isOver, statFields } from "../core/process.ts";
 import { RING_HEADER_SIZE, RING_SIZE } from "../core/protocol.ts";
@@ -91,7 +91,10 @@ export function createMap(key: string, mapSize: number, withRing: boolean): MapF
   } catch (error) {
     removeFile(path);
     if ((error as NodeJS.ErrnoException).code === "ENOSPC") throw noRoom(size, bavail * bsize);
-    throw new DsmError("DSM_NO_MEMORY", `cannot make a map of ${formatSize(size)}: ${(error as Error).message}`);
+    throw new DsmError(
+      systemCode(error, "DSM_NO_MEMORY"),
+      `cannot make a map of ${formatSize(size)}: ${(error as Error).message}`,
+    );
   } finally {
     closeSync(fd);
   }

@@ -31,8 +31,8 @@ import {
   ProtocolError,
   PublishOp,
 } from "../core/protocol.ts";
-import type { NodeHello, Resumed, Welcome } from "../core/sequencer.ts";
-import { parseWelcome } from "../core/welcome.ts";
+import type { NodeHello, Welcome } from "../core/sequencer.ts";
+import { parseResumed, parseWelcome } from "../core/welcome.ts";
 import { greetServer, type LinkEnd } from "../link/greet-server.ts";
 import { isOwnPeer, tellsPeers } from "../link/peer-user.ts";
 
@@ -161,7 +161,7 @@ export class ServerLog implements OrderedLog {
             if (resumed !== resumes) throw new ProtocolError("the welcome is for somebody else");
             this.#connection = connection;
             // Entries follow at once: the follower must know before they come.
-            if (resumes) follower.resumed(JSON.parse(body) as Resumed);
+            if (resumes) follower.resumed(parseResumed(body));
             resolve(body);
           },
           entries: (bytes) => {
@@ -399,7 +399,7 @@ function connect(
 
   const refuse = (error: unknown): void => {
     if (error instanceof DsmError || error instanceof Broken) close(error);
-    else if (error instanceof ProtocolError || error instanceof SyntaxError) {
+    else if (error instanceof ProtocolError) {
       const address = formatAddress(host, port);
       close(new DsmError("DSM_PROTOCOL", `what listens at ${address} is no dsm server: ${error.message}`));
     } else throw error;

@@ -1,7 +1,7 @@
 import { writeSync } from "node:fs";
 import { hostname } from "node:os";
 import { startArbiter } from "../arbiter/arbiter.ts";
-import { DsmError } from "../core/errors.ts";
+import { DsmError, systemCode } from "../core/errors.ts";
 import { NAME_MAX } from "../core/limits.ts";
 import { arbiterSocketPath } from "../core/names.ts";
 import { loadApplyRuns } from "./apply-runs.ts";
@@ -107,7 +107,7 @@ export default command({
       return await arbiter.ended;
     } catch (error) {
       if (!(error instanceof DsmError)) {
-        say(`error DSM_SYSTEM ${error instanceof Error ? error.message : String(error)}`);
+        say(`error ${systemCode(error)} ${error instanceof Error ? error.message : String(error)}`);
         throw error;
       }
       say(`error ${error.code} ${error.message}`);

@@ -19,16 +19,14 @@ import type {
   Health,
   Registration,
   SessionAddress,
-  SessionDetail,
   SessionSummary,
   SuccessionRequest,
 } from "../core/directory.ts";
 import { inheritedEnvironment } from "../core/environment.ts";
 import { type DsmCode, DsmError, Status } from "../core/errors.ts";
 import { DAEMON_IDLE_MS, PROTOCOL_VERSION } from "../core/limits.ts";
-import { checkProcesses, formatAddress, isLoopback, parseAddress } from "../core/names.ts";
-import { checkOrder } from "../core/order.ts";
-import { checkSize } from "../core/size.ts";
+import { formatAddress, isLoopback, parseAddress } from "../core/names.ts";
+import { parseForeign, readAddress, readDetail, readHealth, readSummary } from "../core/status-check.ts";
 import { readSecurity } from "./security.ts";
 import { selfCommand } from "./self.ts";
 
@@ -134,7 +132,7 @@ export function createDirectory(options: DirectoryOptions): Directory {
 
   function readJson(text: unknown): object {
     try {
-      const value = JSON.parse(String(text));
+      const value = parseForeign(String(text));
       if (typeof value === "object" && value !== null) return value;
     } catch {
       // Not JSON: below.
@@ -149,13 +147,11 @@ export function createDirectory(options: DirectoryOptions): Directory {
     return { code: known ? (error.code as DsmCode) : "DSM_REFUSED", message: plainText(error.message) };
   }
 
-  /** What others will connect to. */
-  function checkedAddress(found: SessionAddress): SessionAddress {
-    const { name, instance, host: server, port: serverPort, processes, size, order } = found;
-    const texts = [name, instance, server, order].every((text) => typeof text === "string");
-    const good = texts && checkProcesses(processes) === null && checkSize(size) === null && checkOrder(order) === null;
-    if (!good || !parseAddress(formatAddress(server, serverPort))) throw foreign();
-    return found;
+  /** What the daemon said, if it is what it must be. */
+  function checked<Answer>(read: (value: unknown) => Answer | null, value: unknown): Answer {
+    const answer = read(value);
+    if (answer === null) throw foreign();
+    return answer;
   }
 
   function foreign(advice = ""): DsmError {
@@ -205,8 +201,7 @@ export function createDirectory(options: DirectoryOptions): Directory {
   }
 
   async function greet(): Promise<Health> {
-    const health = await call<Health>("GET", "/health");
-    if (health?.service !== "dsm") throw foreign();
+    const health = checked(readHealth, await call("GET", "/health"));
     if (health.protocol !== PROTOCOL_VERSION) {
       throw new DsmError(
         "DSM_VERSION",
@@ -255,7 +250,7 @@ export function createDirectory(options: DirectoryOptions): Directory {
     health: () => ask(greet),
     async find(request: FindRequest) {
       const found = await ask(() => call<SessionAddress>("POST", "/sessions", request, FIND_TIMEOUT_MS));
-      if (found) return checkedAddress(found);
+      if (found) return checked(readAddress, found);
       throw new DsmError(
         "DSM_REFUSED",
         `there is no session "${request.name}" at ${address}; say how many processes it has to start it`,
@@ -263,7 +258,7 @@ export function createDirectory(options: DirectoryOptions): Directory {
     },
     async succeed({ name, ...request }: SuccessionRequest) {
       const found = await ask(() => call<SessionAddress>("POST", `${path(name)}/successor`, request, FIND_TIMEOUT_MS));
-      if (found) return found;
+      if (found) return checked(readAddress, found);
       throw new DsmError("DSM_ENDED", `session "${name}" has ended`);
     },
     async register({ name, ...registration }: Registration) {
@@ -276,9 +271,12 @@ export function createDirectory(options: DirectoryOptions): Directory {
     async list() {
       const answer = await ask(() => call<{ sessions: SessionSummary[] }>("GET", "/sessions"));
       if (!Array.isArray(answer?.sessions)) throw foreign();
-      return answer.sessions;
+      return answer.sessions.map((session) => checked(readSummary, session));
     },
-    get: (name: string) => ask(() => call<SessionDetail>("GET", path(name))),
+    async get(name: string) {
+      const found = await ask(() => call("GET", path(name)));
+      return found === null ? null : checked(readDetail, found);
+    },
   };
 }
 

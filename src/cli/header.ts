@@ -1,10 +1,18 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { DsmError } from "../core/errors.ts";
 import { command } from "./command.ts";
 import { print } from "./messages.ts";
+import { isStdout, writeOutput } from "./output-file.ts";
 import { checkFile, scriptProgram } from "./program.ts";
+
+/** A header that was made before is replaced: its first line says so. */
+const HEADER = {
+  what: "a header of dsm",
+  isOne: (head: Buffer): boolean => /^\/\* Made from [^\n]* by `dsm header`\./.test(head.toString("latin1")),
+  mode: 0o666,
+};
 
 export default command({
   meta: { name: "header", description: "Print the C header of the structs that a TypeScript module exports" },
@@ -16,7 +24,7 @@ export default command({
       valueHint: "FILE",
     },
     export: { type: "string", description: "Only the struct exported by that name", valueHint: "NAME" },
-    out: { type: "string", description: "File to write instead", valueHint: "FILE" },
+    out: { type: "string", description: "File to write instead; a header of before is replaced", valueHint: "FILE" },
   },
   manual: {
     details: ["A C program that includes it reads and writes the very fields that the TypeScript program has."],
@@ -43,19 +51,11 @@ export default command({
       // It has said why.
       if ((await child.exited) !== 0) return 1;
       const text = readFileSync(made, "utf8");
-      if (args.out === undefined) await print(text);
-      else writeOut(args.out, text);
+      if (args.out === undefined || isStdout(args.out)) await print(text);
+      else writeOutput(args.out, HEADER, text);
       return 0;
     } finally {
       rmSync(folder, { recursive: true, force: true });
     }
   },
 });
-
-function writeOut(path: string, text: string): void {
-  try {
-    writeFileSync(path, text);
-  } catch (error) {
-    throw new DsmError("DSM_SYSTEM", `${path} cannot be written: ${(error as { code?: string }).code}`);
-  }
-}

@@ -6,14 +6,7 @@ import { basename, resolve } from "node:path";
 import { inheritedEnvironment } from "../core/environment.ts";
 import { DsmError } from "../core/errors.ts";
 import { bareHost, type Share } from "../core/hosts.ts";
-import {
-  Launch,
-  type LaunchFrame,
-  launchJson,
-  type NodeOrders,
-  type NodeProblem,
-  type RankEnd,
-} from "../core/launch.ts";
+import { Launch, type LaunchFrame, type NodeOrders, readNodeProblem, readRankEnd } from "../core/launch.ts";
 import { LAUNCH_FRAME_MAX, NAME_MAX, VERSION } from "../core/limits.ts";
 import { isLoopback, parseAddress } from "../core/names.ts";
 import { statFields } from "../core/process.ts";
@@ -136,11 +129,12 @@ class Conductor {
     const { shares, ssh } = this.#run;
     const far = shares.map(({ host }) => !isHere(host));
     const binary: Binary | null = far.includes(true) ? await ownBinary() : null;
-    for (const [index, { host, first }] of shares.entries()) {
+    for (const [index, share] of shares.entries()) {
+      const { host } = share;
       const link: NodeLink = new NodeLink({
         host,
         remote: far[index] ? { ssh, binary: binary as Binary } : null,
-        handle: (frame) => this.#handle(link, first, frame),
+        handle: (frame) => this.#handle(link, share, frame),
         copied: (bytes) => this.#progress.copied(host, bytes, (binary as Binary).size),
       });
       this.#links.push(link);
@@ -221,8 +215,10 @@ class Conductor {
     );
   }
 
-  async #handle(link: NodeLink, first: number, frame: LaunchFrame): Promise<void> {
+  async #handle(link: NodeLink, { first, count }: Share, frame: LaunchFrame): Promise<void> {
     const { rank, payload } = frame;
+    const ofRank = frame.kind === Launch.STDOUT || frame.kind === Launch.STDERR || frame.kind === Launch.EXIT;
+    if (ofRank && !(rank >= first && rank < first + count)) throw new RangeError("a frame of another host's rank");
     switch (frame.kind) {
       case Launch.STARTED:
         if (first === 0) void this.#feed(link);
@@ -237,12 +233,12 @@ class Conductor {
         this.#inputTaken(payload.length === 0);
         break;
       case Launch.EXIT: {
-        const { code, signal } = launchJson<RankEnd>(frame);
+        const { code, signal } = readRankEnd(frame);
         this.#judged.push(this.#ending.ended(`process ${rank} on ${link.host}`, code, signal as NodeJS.Signals | null));
         break;
       }
       case Launch.PROBLEM: {
-        const { message, exitCode } = launchJson<NodeProblem>(frame);
+        const { message, exitCode } = readNodeProblem(frame);
         const advice = exitCode === 127 && !this.#run.copy ? "; --copy copies the program's file to all hosts" : "";
         if (this.#ending.failure === 0) messages.error(`${link.host}: ${message}${advice}`);
         this.#done.add(link);

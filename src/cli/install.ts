@@ -160,6 +160,9 @@ function checkTarget(prefix: string, path: string, before: Manifest | null, forc
   const stat = lstatSync(target, { throwIfNoEntry: false });
   if (stat === undefined) return;
   if (stat.isDirectory()) throw new DsmError("DSM_INVALID", `${target} is a folder; move it away first`);
+  if (!stat.isFile() && !stat.isSymbolicLink()) {
+    throw new DsmError("DSM_INVALID", `${target} is a device, pipe or socket; move it away first`);
+  }
   if (!force && !before?.files.has(path)) {
     throw new DsmError("DSM_INVALID", `${target} is there and was not installed by dsm; --force overwrites it`);
   }

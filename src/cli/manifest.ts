@@ -19,7 +19,9 @@ export function readManifest(prefix: string): Manifest | null {
   const path = join(prefix, MANIFEST);
   let text: string;
   try {
-    if (lstatSync(path).size > MANIFEST_MAX) throw new DsmError("DSM_INVALID", `${path} is too large to be ours`);
+    const stat = lstatSync(path);
+    if (!stat.isFile()) throw new DsmError("DSM_INVALID", `${path} is not a regular file, as dsm writes it; remove it`);
+    if (stat.size > MANIFEST_MAX) throw new DsmError("DSM_INVALID", `${path} is too large to be ours`);
     text = readFileSync(path, "utf8");
   } catch (error) {
     const code = (error as { code?: string }).code;

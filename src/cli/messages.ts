@@ -2,6 +2,7 @@
 import { writeSync } from "node:fs";
 import { createConsola } from "consola/core";
 import { DsmError } from "../core/errors.ts";
+import { CONTROLS } from "../core/names.ts";
 import { isColoured, styled } from "./style.ts";
 
 /** Of the program's name before the line. */
@@ -39,7 +40,7 @@ export const messages = createConsola({
   reporters: [
     {
       log(entry) {
-        const text = entry.args.map(String).join(" ").replaceAll("\n", " ");
+        const text = entry.args.map(String).join(" ").replace(CONTROLS, " ");
         const { session } = entry as { session?: string };
         const about = session === undefined ? {} : { session };
         const colour = isColoured(process.stderr) ? COLOURS[entry.type] : undefined;

@@ -3,7 +3,7 @@ import { statSync } from "node:fs";
 import { basename, join } from "node:path";
 import { DsmError } from "../core/errors.ts";
 import { bareHost } from "../core/hosts.ts";
-import { Launch, type LaunchFrame, LaunchReader, launchFrame, launchJson, type NodeHello } from "../core/launch.ts";
+import { Launch, type LaunchFrame, LaunchReader, launchFrame, type NodeHello, readNodeHello } from "../core/launch.ts";
 import { VERSION } from "../core/limits.ts";
 import { isCompiled, selfCommand, sourceRoot } from "./self.ts";
 
@@ -149,7 +149,7 @@ export class NodeLink {
         if (frame.kind === Launch.HELLO) {
           clearTimeout(this.#watchdog);
           this.#ready = true;
-          this.#greeted.resolve(launchJson<NodeHello>(frame));
+          this.#greeted.resolve(readNodeHello(frame));
         } else await this.#options.handle(frame);
       }
     }

@@ -215,8 +215,9 @@ export function readHeartbeatTimeout(text: string): number {
 }
 
 export function readWhole(what: string, text: string): number {
-  if (/^\d{1,15}$/.test(text)) return Number(text);
-  throw invalid(`${what} "${text}" is not a whole number`);
+  const number = /^\d+$/.test(text) ? Number(text) : Number.NaN;
+  if (Number.isSafeInteger(number)) return number;
+  throw invalid(`${what} "${text}" is ${Number.isNaN(number) ? "not a whole number" : "too large"}`);
 }
 
 export function invalid(message: string): DsmError {

@@ -5,7 +5,7 @@ import { isOver, statFields } from "../core/process.ts";
 
 /** Signals without a name, the real-time ones, come as numbers. */
 export function signalNumber(signal: NodeJS.Signals | number): number {
-  return typeof signal === "number" ? signal : constants.signals[signal];
+  return typeof signal === "number" ? signal : (constants.signals[signal] ?? 0);
 }
 
 export function signalGroup(leader: number, signal: NodeJS.Signals | 0): boolean {

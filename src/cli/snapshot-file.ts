@@ -9,16 +9,17 @@
  *   pieces     each: 4 bytes its length, 32 bytes its SHA-256, a frame of kind MAP; the last one says that it is
  *   32 bytes   SHA-256 of everything before it
  *
- * Pages of zeros are not in it. It is written under another name and renamed when it is whole and on the disk.
+ * Pages of zeros are not in it.
  */
 import { createHash } from "node:crypto";
-import { closeSync, fstatSync, fsyncSync, openSync, readSync, renameSync, unlinkSync, writeSync } from "node:fs";
+import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
 import { DsmError } from "../core/errors.ts";
 import { readImage, type SessionImage } from "../core/image.ts";
 import { WELCOME_MAX } from "../core/limits.ts";
 import { MapBytes } from "../core/memory.ts";
 import { MapOp } from "../core/picture.ts";
 import { checkMap, HEADER_SIZE, Kind, PUBLISH_PART_MAX } from "../core/protocol.ts";
+import { OutputFile } from "./output-file.ts";
 
 const MAGIC = Buffer.from("dsmsnap\0");
 const VERSION = 1;
@@ -33,20 +34,26 @@ function word(value: number): Buffer {
   return bytes;
 }
 
+const SNAPSHOT = {
+  what: "a snapshot of dsm",
+  isOne: (head: Buffer): boolean => head.subarray(0, MAGIC.length).equals(MAGIC),
+  mode: 0o600,
+};
+
 export class SnapshotWriter {
-  readonly #path: string;
-  readonly #part: string;
-  readonly #fd: number;
+  readonly #file: OutputFile;
   readonly #whole = createHash("sha256");
   #size = 0;
-  #open = true;
 
-  /** Throws DsmError when the file cannot be written. `image` is its JSON. */
+  /** Throws DsmError if the file cannot be written. `image` is its JSON. */
   constructor(path: string, image: Uint8Array) {
-    this.#path = path;
-    this.#part = `${path}.${process.pid}.part`;
-    this.#fd = attempt(path, () => openSync(this.#part, "wx", 0o600));
-    for (const bytes of [MAGIC, word(VERSION), word(image.length), sha256(image), image]) this.#write(bytes);
+    this.#file = new OutputFile(path, SNAPSHOT);
+    try {
+      for (const bytes of [MAGIC, word(VERSION), word(image.length), sha256(image), image]) this.#write(bytes);
+    } catch (error) {
+      this.#file.abandon();
+      throw error;
+    }
   }
 
   /** Bytes of the file so far. */
@@ -61,39 +68,18 @@ export class SnapshotWriter {
   /** The last piece has been written. */
   finish(): void {
     this.#write(this.#whole.copy().digest());
-    attempt(this.#path, () => {
-      fsyncSync(this.#fd);
-      this.#close();
-      renameSync(this.#part, this.#path);
-    });
+    this.#file.finish();
   }
 
   /** Nothing is left of it, unless it was finished. */
   abandon(): void {
-    if (!this.#open) return;
-    this.#close();
-    unlinkSync(this.#part);
-  }
-
-  #close(): void {
-    this.#open = false;
-    closeSync(this.#fd);
+    this.#file.abandon();
   }
 
   #write(bytes: Uint8Array): void {
     this.#whole.update(bytes);
-    for (let at = 0; at < bytes.length; ) {
-      at += attempt(this.#path, () => writeSync(this.#fd, bytes, at, bytes.length - at));
-    }
+    this.#file.write(bytes);
     this.#size += bytes.length;
-  }
-}
-
-function attempt<Value>(path: string, act: () => Value): Value {
-  try {
-    return act();
-  } catch (error) {
-    throw new DsmError("DSM_SYSTEM", `${path} cannot be written: ${(error as Error).message}`);
   }
 }
 
@@ -106,7 +92,8 @@ class Reader {
   constructor(path: string) {
     this.#path = path;
     try {
-      this.#fd = openSync(path, "r");
+      // A pipe that nobody writes to would hold us up: it is no snapshot.
+      this.#fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
     } catch (error) {
       throw new DsmError("DSM_SYSTEM", `${path} cannot be read: ${(error as Error).message}`);
     }

@@ -1,12 +1,14 @@
 import type { SessionSummary } from "../core/directory.ts";
 import { DsmError } from "../core/errors.ts";
+import { readImage, type SessionImage } from "../core/image.ts";
 import { MapOp } from "../core/picture.ts";
 import { bodyText, HEADER_SIZE, Kind, ProtocolError, runLength, runOffset, runSize } from "../core/protocol.ts";
 import { formatSize } from "../core/size.ts";
 import { command } from "./command.ts";
 import { createDirectory } from "./directory.ts";
-import { print, printJson } from "./messages.ts";
-import { daemonOption, jsonOption, readDaemon, readName } from "./options.ts";
+import { messages, print, printJson } from "./messages.ts";
+import { daemonOption, jsonOption, readDaemon, readName, UsageError } from "./options.ts";
+import { isStdout } from "./output-file.ts";
 import { startProgress } from "./progress.ts";
 import { openServerLink } from "./server-link.ts";
 import { SnapshotWriter } from "./snapshot-file.ts";
@@ -18,7 +20,7 @@ export default command({
     file: {
       type: "positional",
       required: true,
-      description: "File to write; dsm run --restore FILE begins with it",
+      description: "File to write, - for standard output; dsm run --restore FILE begins with it",
       valueHint: "FILE",
     },
     ...daemonOption,
@@ -27,13 +29,18 @@ export default command({
   manual: {
     details: [
       "The session goes on meanwhile: what is saved is its memory, blocks, semaphores and locks at one place of the order. Not in direct mode, in which the server does not have the bytes: set DSM_DIRECT=0 for the session's processes.",
+      "FILE may be a snapshot of before, which the new one then replaces once it is whole. Any other file, a link, a device or a pipe stays as it is, and is an error.",
     ],
     examples: [
       { does: "Save session heat", line: "dsm snapshot heat heat.snap" },
+      { does: "Compressed", line: "dsm snapshot heat - | zstd > heat.snap.zst" },
       { does: "Go on from there later", line: "dsm run --restore heat.snap -- ./heat" },
     ],
   },
   async run({ args }) {
+    const toStdout = isStdout(args.file);
+    if (toStdout && args.json)
+      throw new UsageError("the snapshot and --json both go to standard output; leave one out", true);
     const { address } = readDaemon(args.daemon);
     const name = readName("session", args.name);
     const session = await createDirectory({ address, autostart: false }).get(name);
@@ -41,10 +48,26 @@ export default command({
     const progress = startProgress(`saving ${args.file}`, session.size);
     const { entries, bytes } = await save(session, args.file, (at) => progress.at(at)).finally(progress.end);
     if (args.json) await printJson({ session: name, file: args.file, entries, bytes });
-    else await print(`session "${name}" as it was behind ${entries} entries: ${formatSize(bytes)} in ${args.file}`);
+    else {
+      const done = `session "${name}" as it was behind ${entries} entries: ${formatSize(bytes)}`;
+      if (toStdout) messages.info(done);
+      else await print(`${done} in ${args.file}`);
+    }
     return 0;
   },
 });
+
+/** What the server says of the session. It is written as it came, so a damaged one would be found when it is read. */
+function imageOf(text: string): SessionImage {
+  try {
+    return readImage(JSON.parse(text));
+  } catch (error) {
+    throw new ProtocolError(`the server's image of the session is damaged: ${(error as Error).message}`);
+  }
+}
+
+/** They end the command, and leave nothing of the file. */
+const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
 /** Byte of the map behind the last run of a MAP frame, in which they go up; 0 if there is none. */
 function reached(frame: Uint8Array): number {
@@ -69,7 +92,7 @@ async function save(
   const { promise, resolve } = Promise.withResolvers<void>();
   const link = openServerLink(session, Kind.SNAPSHOT, ({ kind, op, body, bytes }) => {
     if (kind === Kind.REPLY && writer === undefined) {
-      entries = (JSON.parse(bodyText(body, 0, body.length)) as { seq: number }).seq;
+      entries = imageOf(bodyText(body, 0, body.length)).seq;
       writer = new SnapshotWriter(path, body);
     } else if (kind === Kind.MAP && writer !== undefined) {
       writer.piece(bytes);
@@ -79,6 +102,12 @@ async function save(
       throw new ProtocolError(`an unexpected frame of kind ${kind}`);
     }
   });
+  const interrupted = (signal: NodeJS.Signals): void => {
+    writer?.abandon();
+    for (const one of SIGNALS) process.off(one, interrupted);
+    process.kill(process.pid, signal);
+  };
+  for (const signal of SIGNALS) process.on(signal, interrupted);
   try {
     await Promise.race([promise, link.failed]);
     (writer as SnapshotWriter | undefined)?.finish();
@@ -87,6 +116,7 @@ async function save(
     (writer as SnapshotWriter | undefined)?.abandon();
     throw error;
   } finally {
+    for (const signal of SIGNALS) process.off(signal, interrupted);
     link.close();
   }
 }

@@ -1,13 +1,13 @@
-import { closeSync, openSync, renameSync, rmSync, writeSync } from "node:fs";
 import { DsmError } from "../core/errors.ts";
 import { TRACE_SECONDS_MAX } from "../core/limits.ts";
 import { bodyText, Kind, ProtocolError } from "../core/protocol.ts";
 import { formatSize } from "../core/size.ts";
-import { ChromeTrace, readRecords, type TraceEvent, type TraceInfo } from "../core/trace.ts";
+import { ChromeTrace, readRecords, readTraceInfo, type TraceEvent, type TraceInfo } from "../core/trace.ts";
 import { command } from "./command.ts";
 import { createDirectory } from "./directory.ts";
 import { messages, print, printJson } from "./messages.ts";
 import { daemonOption, invalid, jsonOption, readDaemon, readName, UsageError } from "./options.ts";
+import { isStdout, OutputFile } from "./output-file.ts";
 import { openServerLink } from "./server-link.ts";
 
 const SECONDS_MIN = 0.1;
@@ -20,7 +20,11 @@ export default command({
   meta: { name: "trace", description: "Write what happens in a running session for Perfetto: waits, traps, entries" },
   args: {
     name: { type: "positional", required: true, description: "Session to trace", valueHint: "SESSION" },
-    out: { type: "string", description: "File to write; open it at ui.perfetto.dev", valueHint: "FILE" },
+    out: {
+      type: "string",
+      description: "File to write, - for standard output; open it at ui.perfetto.dev",
+      valueHint: "FILE",
+    },
     seconds: { type: "string", description: "How long; ^C ends it sooner", valueHint: "S", default: "10" },
     ...daemonOption,
     ...jsonOption,
@@ -36,6 +40,9 @@ export default command({
   },
   async run({ args }) {
     if (args.out === undefined) throw new UsageError("the file is missing; give --out FILE");
+    const toStdout = isStdout(args.out);
+    if (toStdout && args.json)
+      throw new UsageError("the trace and --json both go to standard output; leave one out", true);
     const ms = readSeconds(args.seconds) * 1000;
     const { address } = readDaemon(args.daemon);
     const name = readName("session", args.name);
@@ -55,7 +62,10 @@ export default command({
     if (args.json) await printJson(report);
     else {
       const lost = done.dropped > 0 ? `; ${done.dropped} more were dropped, they came too fast` : "";
-      await print(`${done.events} events of ${done.seconds} s in ${args.out} (${formatSize(done.bytes)})${lost}`);
+      const where = toStdout ? "" : ` in ${args.out}`;
+      const said = `${done.events} events of ${done.seconds} s${where} (${formatSize(done.bytes)})${lost}`;
+      if (toStdout) messages.info(said);
+      else await print(said);
     }
     return 0;
   },
@@ -88,7 +98,7 @@ async function trace(
   const begun = Promise.withResolvers<void>();
   const link = openServerLink(session, Kind.TRACE, ({ kind, aux, body }) => {
     if (kind === Kind.REPLY && chrome === undefined) {
-      info = JSON.parse(bodyText(body, 0, body.length)) as TraceInfo;
+      info = readTraceInfo(bodyText(body, 0, body.length));
       chrome = new ChromeTrace(info);
       file.add(chrome.begin());
       file.flush();
@@ -108,7 +118,7 @@ async function trace(
     if (!(error instanceof DsmError) || error.code !== "DSM_UNREACHABLE") throw error;
   });
   const stopped = Promise.withResolvers<void>();
-  for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => stopped.resolve());
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, () => stopped.resolve());
   const timer = setTimeout(() => stopped.resolve(), ms);
   let lasted_ms: number;
   try {
@@ -132,28 +142,23 @@ async function trace(
   return { events, dropped, seconds: Math.round(lasted_ms / 10) / 100, bytes };
 }
 
+const BEGINNING = '{"displayTimeUnit":"ms","traceEvents":[';
+
+const TRACE = {
+  what: "a trace of dsm",
+  isOne: (head: Buffer): boolean => head.toString("latin1").startsWith(`${BEGINNING}\n`),
+  mode: 0o666,
+};
+
 /** The file is there when it is whole. */
 class TraceFile {
-  readonly #path: string;
-  readonly #part: string;
-  readonly #fd: number;
-  #text = '{"displayTimeUnit":"ms","traceEvents":[';
+  readonly #file: OutputFile;
+  #text = BEGINNING;
   #events = 0;
   #bytes = 0;
 
   constructor(path: string) {
-    this.#path = path;
-    this.#part = `${path}.${process.pid}.part`;
-    try {
-      this.#fd = openSync(this.#part, "wx", 0o644);
-    } catch (error) {
-      throw this.#failed(error);
-    }
-  }
-
-  #failed(error: unknown): DsmError {
-    const reason = error instanceof Error ? error.message : String(error);
-    return new DsmError("DSM_SYSTEM", `the trace ${this.#path} cannot be written: ${reason}`);
+    this.#file = new OutputFile(path, TRACE);
   }
 
   add(events: Iterable<TraceEvent>): void {
@@ -165,34 +170,20 @@ class TraceFile {
   }
 
   flush(): void {
-    let rest = Buffer.from(this.#text);
+    const bytes = Buffer.from(this.#text);
     this.#text = "";
-    this.#bytes += rest.length;
-    try {
-      while (rest.length > 0) rest = rest.subarray(writeSync(this.#fd, rest));
-    } catch (error) {
-      throw this.#failed(error);
-    }
+    this.#bytes += bytes.length;
+    this.#file.write(bytes);
   }
 
   finish(otherData: Record<string, string | number>): { events: number; bytes: number } {
     this.#text += `\n],"otherData":${JSON.stringify(otherData)}}\n`;
     this.flush();
-    closeSync(this.#fd);
-    try {
-      renameSync(this.#part, this.#path);
-    } catch (error) {
-      throw this.#failed(error);
-    }
+    this.#file.finish();
     return { events: this.#events, bytes: this.#bytes };
   }
 
   abandon(): void {
-    try {
-      closeSync(this.#fd);
-    } catch {
-      // It was finished already, and could not get its name.
-    }
-    rmSync(this.#part, { force: true });
+    this.#file.abandon();
   }
 }

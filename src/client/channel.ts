@@ -4,7 +4,7 @@
  *
  * The connection keeps the program alive while something is under way and at no other time.
  */
-import { DsmError, Status, statusCode } from "../core/errors.ts";
+import { DsmError, Status, statusCode, systemCode } from "../core/errors.ts";
 import { FrameReader } from "../core/frames.ts";
 import { CHANNEL_REQUESTS_MAX, FRAME_MAX } from "../core/limits.ts";
 import { Outbox } from "../core/outbox.ts";
@@ -96,7 +96,7 @@ export class Channel {
       });
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
-      throw new DsmError("DSM_UNREACHABLE", `the arbiter cannot be reached at ${path}: ${reason}`);
+      throw new DsmError(systemCode(error, "DSM_UNREACHABLE"), `the arbiter cannot be reached at ${path}: ${reason}`);
     }
     channel.#outbox.send(encodeGreeting(Kind.ATTACH, token, { rank, tag: ATTACH_TAG }));
     await channel.#attached.promise;

@@ -150,8 +150,8 @@ function readDaemon(given: Given): string | null {
 
 function readWhole({ from, value }: Given, check: (value: number) => string | null): number | null {
   if (value === undefined) return null;
-  const number = typeof value === "string" && /^\d{1,15}$/.test(value) ? Number(value) : value;
-  if (!Number.isSafeInteger(number)) throw invalid(`${from} is ${show(value)}; give a whole number`);
+  const number = typeof value === "string" && /^\d+$/.test(value) ? Number(value) : value;
+  if (!Number.isInteger(number)) throw invalid(`${from} is ${show(value)}; give a whole number`);
   const wrong = check(number as number);
   if (wrong !== null) throw invalid(wrong);
   return number as number;

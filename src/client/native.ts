@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { getSystemErrorName } from "node:util";
 import type * as Koffi from "koffi";
-import { DsmError, Status, statusCode } from "../core/errors.ts";
+import { DsmError, Status, statusCode, systemCode } from "../core/errors.ts";
 import type { OnLoss } from "../core/loss.ts";
 import type { Order } from "../core/order.ts";
 import type { Attachment } from "./channel.ts";
@@ -198,7 +198,9 @@ export class Library {
     };
     const descriptor = [-1];
     this.#check(this.#openStart(native, descriptor));
-    const opened = await readToEnd(descriptor[0] as number);
+    const opened = await readToEnd(descriptor[0] as number).catch((error) => {
+      throw new DsmError(systemCode(error), `cannot wait until the session is joined: ${(error as Error).message}`);
+    });
     const view = new DataView(opened.buffer, opened.byteOffset, opened.byteLength);
     const status = view.getInt32(OPENED.status, true);
     if (status !== Status.OK) throw new DsmError(statusCode(status), zeroTerminated(opened.subarray(OPENED.text)));

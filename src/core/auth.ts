@@ -10,7 +10,7 @@
 import { createHash, createHmac, timingSafeEqual } from "node:crypto";
 import { DsmError, Status, statusCode } from "./errors.ts";
 import { CHALLENGE_LIFETIME_MS, GREETING_FRAME_MAX, PROVEN_REQUESTS_MAX, TOKEN_MAX, TOKEN_MIN } from "./limits.ts";
-import { isLoopback } from "./names.ts";
+import { CONTROLS, isLoopback } from "./names.ts";
 import { bodyText, checkGreeting, encode, encodeGreeting, HEADER_SIZE, Kind, ProtocolError } from "./protocol.ts";
 
 /** What a role has to show, and asks of others. */
@@ -254,7 +254,7 @@ export class LinkProver {
 
 /** A stranger's words as one line of a bounded length. */
 export function plainText(text: string): string {
-  return text.replace(/\p{Cc}+/gu, " ").slice(0, 500);
+  return text.replace(CONTROLS, " ").slice(0, 500);
 }
 
 // --- The daemon's API: a proof in the headers of each request, and of its answer -----------------------------------

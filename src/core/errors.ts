@@ -35,6 +35,19 @@ export function statusCode(status: number): DsmCode {
   return NAMES.get(status) ?? "DSM_PROTOCOL";
 }
 
+/** What a system call's error means to a program, as dsm_status_of() of native/src/status.c says it. */
+export function systemCode(error: unknown, otherwise: DsmCode = "DSM_SYSTEM"): DsmCode {
+  switch ((error as { code?: unknown } | null)?.code) {
+    case "EMFILE":
+    case "ENFILE":
+      return "DSM_LIMIT";
+    case "ENOMEM":
+      return "DSM_NO_MEMORY";
+    default:
+      return otherwise;
+  }
+}
+
 export function statusOf(code: DsmCode): Status {
   return Status[code.slice(4) as keyof typeof Status];
 }

@@ -3,6 +3,7 @@
  * ssh. A frame is its payload's size (u32), its kind (u8), a zero, a rank (u16), all little-endian, and the payload.
  */
 import { LAUNCH_FRAME_MAX } from "./limits.ts";
+import { type Fields, parseChecked, wrong } from "./session-check.ts";
 
 export const Launch = {
   /** From the node, at its start: JSON of NodeHello. */
@@ -129,7 +130,35 @@ export class LaunchReader {
   }
 }
 
-/** The JSON of a frame. Throws where it is none. */
+/** The JSON of a frame from `dsm run`, which has started us. Throws where it is none. */
 export function launchJson<Content>(frame: LaunchFrame): Content {
   return JSON.parse(new TextDecoder().decode(frame.payload)) as Content;
 }
+
+/** What a node says of itself. Throws ProtocolError where it is nothing of the kind; so do the next two. */
+export function readNodeHello(frame: LaunchFrame): NodeHello {
+  return checkedJson(frame, ({ version, connection }) => isText(version) && isText(connection));
+}
+
+export function readRankEnd(frame: LaunchFrame): RankEnd {
+  return checkedJson(frame, ({ code, signal }) => {
+    if (signal === null) return isWithin(code, 0, 255);
+    return (
+      code === null && (isWithin(signal, 1, 64) || (typeof signal === "string" && /^SIG[A-Z0-9]{1,12}$/.test(signal)))
+    );
+  });
+}
+
+export function readNodeProblem(frame: LaunchFrame): NodeProblem {
+  return checkedJson(frame, ({ message, exitCode }) => isText(message) && isWithin(exitCode, 1, 255));
+}
+
+function checkedJson<Content>(frame: LaunchFrame, good: (value: Fields) => boolean): Content {
+  return parseChecked(new TextDecoder().decode(frame.payload), "what the host says", (value) => {
+    if (!good(value)) throw wrong(`frame of kind ${frame.kind}`);
+  });
+}
+
+const isText = (value: unknown): boolean => typeof value === "string";
+const isWithin = (value: unknown, least: number, most: number): boolean =>
+  Number.isInteger(value) && (value as number) >= least && (value as number) <= most;

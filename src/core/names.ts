@@ -2,6 +2,13 @@ import { NAME_MAX, PROCESSES_MAX } from "./limits.ts";
 
 const encoder = new TextEncoder();
 
+/**
+ * What changes how a terminal or a page shows the text around it: control characters, separators of lines and paragraphs,
+ * and marks of the direction of writing. native/src/config.c has the same list.
+ */
+export const CONTROLS = /[\p{Cc}\p{Zl}\p{Zp}\p{Bidi_Control}]+/gu;
+const isControl = /^[\p{Cc}\p{Zl}\p{Zp}\p{Bidi_Control}]$/u;
+
 /** The reason why `name` cannot be used, in one line, or null. Names travel in frames, URLs and file names. */
 export function checkName(kind: "session" | "node" | "semaphore" | "lock" | "block", name: string): string | null {
   if (name.length === 0) return `the ${kind} name is empty; give it 1 to ${NAME_MAX} bytes`;
@@ -10,7 +17,10 @@ export function checkName(kind: "session" | "node" | "semaphore" | "lock" | "blo
   for (const character of name) {
     const code = character.codePointAt(0) as number;
     if (code === 0x2f) return `the ${kind} name has a slash; leave it out`;
-    if (code < 0x20 || code === 0x7f) return `the ${kind} name has a control character; leave it out`;
+    if (isControl.test(character)) {
+      const point = code.toString(16).toUpperCase().padStart(4, "0");
+      return `the ${kind} name has a control character (U+${point}); leave it out`;
+    }
     // A lone surrogate is written as the replacement character.
     if (code === 0xfffd || (code >= 0xd800 && code <= 0xdfff)) return `the ${kind} name is not valid UTF-8`;
   }
@@ -19,10 +29,9 @@ export function checkName(kind: "session" | "node" | "semaphore" | "lock" | "blo
 }
 
 export function checkProcesses(processes: number): string | null {
-  if (!Number.isSafeInteger(processes) || processes < 1) {
-    return `processes is ${processes}; a session has 1 or more`;
-  }
   if (processes > PROCESSES_MAX) return `processes is ${processes}; the limit is ${PROCESSES_MAX}`;
+  if (processes < 1) return `processes is ${processes}; a session has 1 or more`;
+  if (!Number.isSafeInteger(processes)) return `processes is ${processes}; give a whole number`;
   return null;
 }
 

@@ -162,8 +162,11 @@ export const ORDERED_LAST = Kind.UNLOCK;
 export const AtomicOp = { ADD: 1, AND: 2, OR: 3, XOR: 4, XCHG: 5, CMPXCHG: 6, NEG: 7 } as const;
 export type AtomicOp = (typeof AtomicOp)[keyof typeof AtomicOp];
 
-/** What is wanted of a STATUS: the facts, with heat, or bytes of the map. */
-export const StatusOp = { FACTS: 0, HEAT: 1, MEMORY: 2 } as const;
+/**
+ * What is wanted of a STATUS: the facts, with heat, or bytes of the map. END: that the session ends; the body is its
+ * instance.
+ */
+export const StatusOp = { FACTS: 0, HEAT: 1, MEMORY: 2, END: 3 } as const;
 /** LEAVING: the last frame of an arbiter that needs its place no more. ASK: the server wants an ANSWER at once. */
 export const PingOp = { BEAT: 0, LEAVING: 1, ASK: 2, ANSWER: 3 } as const;
 

@@ -16,6 +16,7 @@ import { Status } from "./errors.ts";
 import { FrameReader } from "./frames.ts";
 import { FRAME_MAX, GREETING_FRAME_MAX, LINKS_MAX, WELCOME_MAX } from "./limits.ts";
 import { MapBytes } from "./memory.ts";
+import { type NodeState, parseNodeState } from "./node-state.ts";
 import {
   bodyText,
   checkGreeting,
@@ -30,18 +31,9 @@ import {
   StateOp,
   StatusOp,
 } from "./protocol.ts";
-import { type NodeHello, parseHello, type Resume, type StatusReport } from "./sequencer.ts";
-import type { SessionConfig, SessionSnapshot } from "./session.ts";
+import { checkEnd, type NodeHello, parseHello, type Resume, type StatusReport } from "./sequencer.ts";
+import type { SessionConfig } from "./session.ts";
 import { Tail } from "./tail.ts";
-
-/** What the farthest node hands over, but for the bytes of the map. */
-export interface NodeState {
-  snapshot: SessionSnapshot;
-  /** The last entry before each epoch, from the first epoch on. */
-  starts: number[];
-  /** Entries behind this one are handed over. */
-  base: number;
-}
 
 export interface Recovered extends Omit<NodeState, "base"> {
   epoch: number;
@@ -59,6 +51,8 @@ export interface RecoveryOutput {
   /** Each link is to be connected to a Sequencer, which is to receive its greeting, or what has come of it. */
   recovered(recovered: Recovered, greetings: Map<number, Uint8Array>): void;
   failed(why: string): void;
+  /** The session is to end: the daemon asks for it. */
+  stop(): void;
 }
 
 interface Link {
@@ -128,6 +122,8 @@ export class Recovery {
       link.reader.push(chunk, (view, at, size, bytes) => this.#frame(link, view, at, size, bytes));
     } catch (error) {
       if (!(error instanceof ProtocolError)) throw error;
+      // A node whose state is damaged counts as lost: the state of another one is taken.
+      if (this.#transfer?.link === link) this.#leaves(link);
       this.#fail(link, error.status, error.message);
     }
   }
@@ -187,6 +183,10 @@ export class Recovery {
     };
   }
 
+  #leaves(link: Link): void {
+    for (const report of this.#reports.values()) if (report.link === link) report.left = true;
+  }
+
   #fail(link: Link, status: Status, message: string): void {
     this.#out.send(link.id, encode({ kind: Kind.FAIL, op: status, body: encodeText(message) }));
     this.disconnect(link.id);
@@ -198,7 +198,7 @@ export class Recovery {
     const kind = view.getUint8(at + 4);
     if (link.hello !== null) {
       if (kind === Kind.PING && view.getUint8(at + 5) === PingOp.LEAVING) {
-        for (const report of this.#reports.values()) if (report.link === link) report.left = true;
+        this.#leaves(link);
         this.disconnect(link.id);
         this.#out.close(link.id);
       } else if (kind === Kind.STATE && this.#transfer?.link === link) {
@@ -212,6 +212,12 @@ export class Recovery {
     if (kind !== Kind.HELLO && !looks) throw new ProtocolError("the peer did not greet");
     checkGreeting(view, at);
     if (looks) {
+      if (kind === Kind.STATUS && view.getUint8(at + 5) === StatusOp.END) {
+        checkEnd(view, at, bytes, this.#known.config);
+        this.#out.send(link.id, encode({ kind: Kind.REPLY }));
+        this.#out.stop();
+        return;
+      }
       if (kind === Kind.TRACE || view.getUint8(at + 5) === StatusOp.MEMORY) {
         throw new ProtocolError("another server is taking the session over; try again", Status.AGAIN);
       }
@@ -236,6 +242,7 @@ export class Recovery {
     const old = this.#reports.get(node);
     if (old !== undefined) {
       if (old.hello.secret !== hello.secret) throw new ProtocolError("two nodes of one number", Status.REFUSED);
+      if (old.left) throw new ProtocolError("the node has left, or its state was damaged", Status.REFUSED);
       const { link: before } = old;
       if (before !== null) {
         this.disconnect(before.id);
@@ -273,7 +280,7 @@ export class Recovery {
     if (link === null) return;
     this.#memory.bytes.fill(0);
     this.#progress = true;
-    this.#transfer = new Transfer(link);
+    this.#transfer = new Transfer(link, this.#known);
     link.reader.limit = FRAME_MAX;
     this.#out.send(link.id, encode({ kind: Kind.STATE }));
   }
@@ -314,10 +321,6 @@ export class Recovery {
 
   #finish(transfer: Transfer): void {
     const { snapshot, starts, tail } = transfer.finish();
-    const { config } = this.#known;
-    if (snapshot.config.instance !== config.instance || snapshot.config.size !== config.size) {
-      throw new ProtocolError("the state is of another session");
-    }
     this.#over = true;
     const greetings = new Map<number, Uint8Array>();
     for (const { id, greeting, reader } of this.#links.values()) greetings.set(id, greeting ?? reader.partial);
@@ -341,11 +344,12 @@ class Transfer {
   readonly #json: Uint8Array[] = [];
   #jsonSize = 0;
   readonly #reader = new FrameReader(FRAME_MAX);
-  #tail: Tail | null = null;
-  #state: NodeState | null = null;
+  readonly #known: RecoveryConfig;
+  #state: { told: NodeState; tail: Tail } | null = null;
 
-  constructor(link: Link) {
+  constructor(link: Link, known: RecoveryConfig) {
     this.link = link;
+    this.#known = known;
   }
 
   /** A piece of all that is not map or entries: as much as a welcome may hold of it. */
@@ -357,7 +361,7 @@ class Transfer {
   }
 
   entries(bytes: Uint8Array): void {
-    const tail = this.#begin();
+    const { tail } = this.#begin();
     this.#reader.push(bytes, (view, at, size, all) => {
       const seq = getUint64(view, at + 16);
       if (!(seq >= tail.last && seq <= tail.last + 1)) throw new ProtocolError("an entry of the state is missing");
@@ -366,21 +370,20 @@ class Transfer {
   }
 
   /** What is told before the entries is whole. */
-  #begin(): Tail {
-    if (this.#tail !== null) return this.#tail;
-    const text = Buffer.concat(this.#json).toString("utf8");
-    try {
-      this.#state = JSON.parse(text) as NodeState;
-    } catch {
-      throw new ProtocolError("the state is not JSON");
+  #begin(): { told: NodeState; tail: Tail } {
+    if (this.#state === null) {
+      const text = Buffer.concat(this.#json).toString("utf8");
+      const told = parseNodeState(text, this.#known.config, this.#known.epoch);
+      this.#state = { told, tail: new Tail(told.base, true) };
     }
-    this.#tail = new Tail(this.#state.base, true);
-    return this.#tail;
+    return this.#state;
   }
 
-  finish(): { snapshot: SessionSnapshot; starts: number[]; tail: Tail } {
-    const tail = this.#begin();
-    const { snapshot, starts } = this.#state as NodeState;
+  finish(): { snapshot: NodeState["snapshot"]; starts: number[]; tail: Tail } {
+    const {
+      told: { snapshot, starts },
+      tail,
+    } = this.#begin();
     if (tail.last !== snapshot.seq || this.#reader.pending > 0) throw new ProtocolError("the state is not whole");
     tail.fresh();
     return { snapshot, starts, tail };

@@ -24,6 +24,7 @@ import {
 } from "./limits.ts";
 import { onLossNumber, onLossOfNumber } from "./loss.ts";
 import { type ApplyRuns, isZero, MapBytes } from "./memory.ts";
+import type { NodeState } from "./node-state.ts";
 import { orderNumber, orderOfNumber } from "./order.ts";
 import type { Sent } from "./outbox.ts";
 import { OverlayMap } from "./overlay.ts";
@@ -62,7 +63,6 @@ import {
   StateOp,
   setUint64,
 } from "./protocol.ts";
-import type { NodeState } from "./recovery.ts";
 import { notQueued, type RecordTaker, type Ring } from "./ring.ts";
 import { checkExpectations, type Resume, type Resumed, stagedLimit, type Welcome } from "./sequencer.ts";
 import { bringsMap, type Effects, Session } from "./session.ts";

@@ -85,6 +85,8 @@ export interface SequencerOutput {
   replaced(): void;
   /** The session has ended; what was broadcast is to be delivered first. */
   ended(): void;
+  /** The session is to end: the daemon asks for it. */
+  stop(): void;
 }
 
 /** What an arbiter says of itself in its HELLO. */
@@ -473,7 +475,7 @@ export class Sequencer {
     if (this.#pictures.has(link.id)) throw new ProtocolError("a snapshot is under way on this connection");
     if (this.traces(link.id)) throw new ProtocolError("a trace is under way on this connection");
     if (kind === Kind.STATUS) {
-      this.#tell(link, view, at);
+      this.#tell(link, view, at, bytes);
       return;
     }
     if (kind === Kind.SNAPSHOT) {
@@ -490,9 +492,15 @@ export class Sequencer {
     else this.#resume(link, hello, hello.resume);
   }
 
-  #tell(link: Link, view: DataView, at: number): void {
+  #tell(link: Link, view: DataView, at: number, bytes: Uint8Array): void {
     const op = view.getUint8(at + 5);
-    if (op > StatusOp.MEMORY) throw new ProtocolError("no such status");
+    if (op > StatusOp.END) throw new ProtocolError("no such status");
+    if (op === StatusOp.END) {
+      checkEnd(view, at, bytes, this.session.config);
+      this.#out.send(link.id, encode({ kind: Kind.REPLY }));
+      this.#out.stop();
+      return;
+    }
     const body = op === StatusOp.MEMORY ? this.#read(view, at) : encodeJson(this.status(op === StatusOp.HEAT));
     this.#out.send(link.id, encode({ kind: Kind.REPLY, op: Status.OK, seq: this.session.seq, body }));
     if (op !== StatusOp.MEMORY) this.#measure();
@@ -731,6 +739,7 @@ export class Sequencer {
     const wrong = checkOperation(view, at, this.session.config.size);
     if (wrong !== null) throw new ProtocolError(wrong);
     if (view.getUint32(at + 12, true) !== link.node) throw new ProtocolError("an operation of another node");
+    if (kind === Kind.JOIN) this.#checkNodeName(link, view, at, bytes);
     if (this.session.phase === "ended") return;
     if (!this.#isNext(link, kind, view, at)) return;
     if (this.session.direct && !this.#isDirectNode(link)) {
@@ -746,6 +755,12 @@ export class Sequencer {
     if (needsRank && !this.session.mayIssue(view.getUint16(at + 6, true), link.node)) return;
     if (kind === Kind.PUBLISH) this.#publish(link, view, at, size, bytes, part);
     else this.#append(bytes, view, at, size);
+  }
+
+  /** Everybody is shown the name that a JOIN has: it is the one of the node's greeting, which was checked. */
+  #checkNodeName(link: Link, view: DataView, at: number, bytes: Uint8Array): void {
+    const name = bodyText(bytes, at + HEADER_SIZE, view.getUint32(at + 32, true));
+    if (name !== this.#places.get(link.node)?.name) throw new ProtocolError("a process of a node of another name");
   }
 
   /** Whether the operation is to be ordered now: one that was ordered before is not ordered twice. */
@@ -1015,6 +1030,12 @@ export function checkExpectations(
     return `session "${config.name}" is not elastic; its first process has to ask for that`;
   }
   return null;
+}
+
+/** Throws ProtocolError if a STATUS that asks for the end of a session means another one. */
+export function checkEnd(view: DataView, at: number, bytes: Uint8Array, { name, instance }: SessionConfig): void {
+  const meant = bodyText(bytes, at + HEADER_SIZE, view.getUint32(at + 32, true));
+  if (meant !== instance) throw new ProtocolError(`this is another run of session "${name}"`, Status.REFUSED);
 }
 
 export function parseHello(text: string): NodeHello {

@@ -20,14 +20,18 @@ export function parseSize(text: string): number {
     throw new DsmError("DSM_INVALID", `size "${text}" is not a number of bytes; write 65536, 64KiB, 16MiB or 1GiB`);
   }
   const bytes = Number(match[1]) * unit;
+  if (bytes > Number.MAX_SAFE_INTEGER) {
+    throw new DsmError("DSM_INVALID", `size "${text}" is beyond the limit of ${formatSize(SIZE_MAX)}`);
+  }
   if (!Number.isSafeInteger(bytes)) throw new DsmError("DSM_INVALID", `size "${text}" is not a whole number of bytes`);
   return bytes;
 }
 
 /** The reason why `size` cannot be the size of a map, or null. */
 export function checkSize(size: number): string | null {
-  if (!Number.isSafeInteger(size) || size < 1) return `size ${size} is not possible; a map has 1 byte or more`;
   if (size > SIZE_MAX) return `size ${size} is beyond the limit of ${formatSize(SIZE_MAX)}`;
+  if (size < 1) return `size ${size} is not possible; a map has 1 byte or more`;
+  if (!Number.isSafeInteger(size)) return `size ${size} is not a whole number of bytes`;
   return null;
 }
 

@@ -11,8 +11,10 @@
  *   22  u8   kind of the entry; WAIT_BEGINS or WAIT_ENDS is added for a wait
  *   23  u8   bytes of the name
  */
-import { TRACE_BUFFER_BYTES } from "./limits.ts";
+import { PROCESSES_MAX, TRACE_BUFFER_BYTES } from "./limits.ts";
+import { checkName } from "./names.ts";
 import { bodyText, getUint64, HEADER_SIZE, Kind, ProtocolError, padded } from "./protocol.ts";
+import { list, name, parseChecked, WORD_MAX, whole, wrong } from "./session-check.ts";
 
 const RECORD_SIZE = 24;
 const WAIT_BEGINS = 0x80;
@@ -26,6 +28,20 @@ export interface TraceInfo {
   time_ms: number;
   direct: boolean;
   ranks: { rank: number; node: string; pid: number }[];
+}
+
+/** Throws ProtocolError. */
+export function readTraceInfo(text: string): TraceInfo {
+  return parseChecked(text, "the beginning of the trace", (info) => {
+    if (typeof info.session !== "string" || checkName("session", info.session) !== null) throw wrong("session");
+    if (!Number.isFinite(info.time_ms)) throw wrong("time_ms");
+    if (typeof info.direct !== "boolean") throw wrong("direct");
+    for (const rank of list(info, "ranks", PROCESSES_MAX)) {
+      whole(rank, "rank", 0, PROCESSES_MAX - 1);
+      whole(rank, "pid", 0, WORD_MAX);
+      name(rank, "node", "node");
+    }
+  });
 }
 
 /** Records that were not sent yet. When it is full more are dropped, and counted. */

@@ -62,7 +62,7 @@ import { checkOrder, DEFAULT_ORDER, type Order } from "../core/order.ts";
 import { checkSize } from "../core/size.ts";
 import { askStatus, readMemory } from "./link.ts";
 import { isPagePath, type ReadPage, servePage } from "./page.ts";
-import { address, type Entry, START_TIMEOUT_MS, summary, Table } from "./table.ts";
+import { address, type Entry, isWildcard, placeOf, START_TIMEOUT_MS, summary, Table } from "./table.ts";
 import { EVENT_STREAM, Watchers } from "./watch.ts";
 
 const BODY_MAX = 64 << 10;
@@ -231,6 +231,7 @@ function listen(options: DaemonOptions, security: Security, answerRequest: Answe
       fetch: async (request, bunServer) => {
         const peer = plainAddress(bunServer.requestIP(request)?.address ?? "");
         try {
+          checkHost(request);
           checkSource(request, options, security);
           const { pathname } = new URL(request.url);
           if (options.readPage !== undefined && isPagePath(pathname)) {
@@ -289,6 +290,12 @@ function problem(status: number, code: string, message: string, headers: Record<
   return Response.json({ error: { code, message } }, { status, headers });
 }
 
+/** Bun makes the URL of a request from its Host, as it is, and takes the first of several. */
+function checkHost({ url, headers }: Request): void {
+  if (URL.canParse(url) && !headers.get("host")?.includes(",")) return;
+  throw new HttpError(400, "DSM_INVALID", "the Host header is empty, or not one host name or address");
+}
+
 /**
  * No web page but our own, which only reads, has business here. Browsers say of all they send for one where it comes
  * from; and a page whose name was made to lead to this machine still asks for that name, which is none of ours. A link
@@ -318,16 +325,16 @@ async function answer(parts: Parts, request: Request, { peer, gone, mayStay }: A
   const { table, watchers, options, security } = parts;
   const url = new URL(request.url);
   const reached = url.hostname.replace(/^\[|\]$/g, "");
+  /** Where the asker finds a server: on the daemon's machine, under the name by which it reached the daemon. */
   const hostOf = (entry: Entry): string => {
     if (!isWildcard(entry.host)) return entry.host;
     return entry.server || isLoopback(entry.peer) ? reached : entry.peer;
   };
 
   const detailOf = async (entry: Entry, withHeat: boolean): Promise<SessionDetail> => {
-    const host = hostOf(entry);
-    const status = await askStatus(host, entry.port, security, withHeat);
+    const status = await askStatus(placeOf(entry), entry.port, security, withHeat);
     const { instance: _, epoch: __, ...known } = status ?? NOTHING_KNOWN;
-    return { ...known, ...summary(entry, host), answered: status !== null };
+    return { ...known, ...summary(entry, hostOf(entry)), answered: status !== null };
   };
 
   if (url.pathname === "/v1/health") {
@@ -363,7 +370,7 @@ async function answer(parts: Parts, request: Request, { peer, gone, mayStay }: A
     checkMethod(request, ["POST"]);
     const name = readName(decodeName(succession[1] as string));
     const wanted = readServer(name, await readBody(request));
-    const found = await table.succeed(wanted, (entry) => reachable(entry, hostOf));
+    const found = await table.succeed(wanted);
     return Response.json(found instanceof Object && "registered" in found ? address(found, hostOf(found)) : found);
   }
   const view = /^\/v1\/sessions\/([^/]+)\/(memory|watch)$/.exec(url.pathname);
@@ -372,7 +379,7 @@ async function answer(parts: Parts, request: Request, { peer, gone, mayStay }: A
     const name = readName(decodeName(view[1] as string));
     const entry = table.get(name);
     if (!entry) throw missing(name);
-    if (view[2] === "memory") return memory(entry, hostOf(entry), url.searchParams, security);
+    if (view[2] === "memory") return memory(entry, url.searchParams, security);
     const interval_ms = readQuery(url.searchParams, "interval_ms", WATCH_INTERVAL_MS);
     check(between(WATCH_INTERVAL_MIN_MS, WATCH_INTERVAL_MAX_MS, "interval_ms")(interval_ms));
     const ask = async (): Promise<SessionDetail | null> => {
@@ -397,8 +404,8 @@ async function answer(parts: Parts, request: Request, { peer, gone, mayStay }: A
     const instance = url.searchParams.get("instance");
     const removed =
       instance === null
-        ? await table.end(name, (entry) => isLoopback(entry.peer) || entry.peer === reached)
-        : table.unregister(name, instance, readEpoch(url.searchParams.get("epoch")));
+        ? await table.end(name)
+        : table.unregister(name, instance, readQuery(url.searchParams, "epoch", 1));
     if (!removed) throw missing(name);
     return new Response(null, { status: 204 });
   }
@@ -407,12 +414,12 @@ async function answer(parts: Parts, request: Request, { peer, gone, mayStay }: A
   return Response.json(await detailOf(entry, url.searchParams.get("heat") === "1"));
 }
 
-async function memory(entry: Entry, host: string, query: URLSearchParams, security: Security): Promise<Response> {
+async function memory(entry: Entry, query: URLSearchParams, security: Security): Promise<Response> {
   const offset = readQuery(query, "offset", 0);
   const length = readQuery(query, "length", Math.min(MEMORY_READ_MAX, entry.size - Math.min(offset, entry.size)));
   check(between(0, entry.size - 1, "offset")(offset));
   check(between(1, Math.min(MEMORY_READ_MAX, entry.size - offset), "length")(length));
-  const bytes = await readMemory(host, entry.port, security, offset, length).catch((error) => {
+  const bytes = await readMemory(placeOf(entry), entry.port, security, offset, length).catch((error) => {
     throw error instanceof DsmError && error.code === "DSM_REFUSED"
       ? new HttpError(409, error.code, error.message)
       : error;
@@ -428,8 +435,9 @@ async function memory(entry: Entry, host: string, query: URLSearchParams, securi
 function readQuery(query: URLSearchParams, field: string, otherwise: number): number {
   const text = query.get(field);
   if (text === null) return otherwise;
-  if (!/^\d{1,15}$/.test(text)) throw new DsmError("DSM_INVALID", `${field} is not a whole number`);
-  return Number(text);
+  const number = /^\d+$/.test(text) ? Number(text) : Number.NaN;
+  if (Number.isSafeInteger(number)) return number;
+  throw new DsmError("DSM_INVALID", `${field} is ${Number.isNaN(number) ? "not a whole number" : "too large"}`);
 }
 
 function missing(name: string): DsmError {
@@ -525,15 +533,6 @@ function readHost(host: unknown): string {
   throw new DsmError("DSM_INVALID", "host is missing or not a host name or address");
 }
 
-function readEpoch(text: string | null): number {
-  return text === null ? 1 : Number(text);
-}
-
-/** Where the daemon itself finds a server. */
-function reachable(entry: Entry, hostOf: (entry: Entry) => string): string {
-  return isWildcard(entry.host) && entry.server ? loopbackOf(entry.host) : hostOf(entry);
-}
-
 function readOrder(order: unknown): Order {
   if (typeof order !== "string") throw new DsmError("DSM_INVALID", "order is missing or not a text");
   check(checkOrder(order));
@@ -567,10 +566,6 @@ function between(least: number, most: number, field: string): (value: number) =>
 
 function check(reason: string | null): void {
   if (reason !== null) throw new DsmError("DSM_INVALID", reason);
-}
-
-function isWildcard(host: string): boolean {
-  return host === "0.0.0.0" || host === "::";
 }
 
 function loopbackOf(wildcard: string): string {

@@ -2,8 +2,9 @@
 import { plainText, type Security } from "../core/auth.ts";
 import type { ServerStatus } from "../core/directory.ts";
 import { DsmError, Status, statusCode } from "../core/errors.ts";
-import { FRAME_MAX, HEAT_CELLS_MAX, PROCESSES_MAX, SHOWN_MAX } from "../core/limits.ts";
-import { bodyText, encodeGreeting, HEADER_SIZE, Kind, StatusOp, setUint64 } from "../core/protocol.ts";
+import { FRAME_MAX } from "../core/limits.ts";
+import { bodyText, encodeGreeting, encodeText, HEADER_SIZE, Kind, StatusOp, setUint64 } from "../core/protocol.ts";
+import { parseForeign, readStatus } from "../core/status-check.ts";
 import { greetServer } from "../link/greet-server.ts";
 
 /** A server that has not answered after this long counts as gone. */
@@ -78,7 +79,7 @@ export async function askStatus(
   const answer = await ask(host, port, security, encodeGreeting(Kind.STATUS, new Uint8Array(0), { op }));
   if (answer?.kind !== Kind.REPLY || answer.status !== Status.OK) return null;
   try {
-    return checkStatus(JSON.parse(bodyText(answer.body, 0, answer.body.length)));
+    return readStatus(parseForeign(bodyText(answer.body, 0, answer.body.length)));
   } catch {
     return null;
   }
@@ -101,6 +102,17 @@ export async function readMemory(
     throw new DsmError(statusCode(answer.status), plainText(bodyText(answer.body, 0, answer.body.length)));
   }
   return answer?.kind === Kind.REPLY && answer.body.length === length ? answer.body : null;
+}
+
+/** Asks the server of that session to end. False: it does not answer, or is another one. */
+export async function endServer(host: string, port: number, instance: string, security: Security): Promise<boolean> {
+  const answer = await ask(
+    host,
+    port,
+    security,
+    encodeGreeting(Kind.STATUS, encodeText(instance), { op: StatusOp.END }),
+  );
+  return answer?.kind === Kind.REPLY;
 }
 
 /** Sends one frame, once the server has proven itself, and returns the first of its answer. */
@@ -146,52 +158,4 @@ function readAnswer(bytes: Uint8Array): ServerAnswer | null | undefined {
   if (bytes.length < size) return undefined;
   const [kind, status] = [bytes[4] as number, bytes[5] as number];
   return { kind, status, body: bytes.subarray(HEADER_SIZE, HEADER_SIZE + length) };
-}
-
-/** The answer if it is one, else null. */
-function checkStatus(value: unknown): ServerStatus | null {
-  if (!isObject(value)) return null;
-  const { instance, epoch, direct, started, present, entries, bytes, ranks } = value;
-  const { time_ms, started_ms, barriers, logBytes, semaphores, locks, blocks, heat } = value;
-  const { semaphoresLeftOut, locksLeftOut, blocksLeftOut } = value;
-  const counts = [epoch, present, entries, bytes, time_ms, started_ms, barriers, logBytes];
-  const good =
-    typeof instance === "string" &&
-    typeof direct === "boolean" &&
-    typeof started === "boolean" &&
-    [...counts, semaphoresLeftOut, locksLeftOut, blocksLeftOut].every(isCount) &&
-    isList(ranks, PROCESSES_MAX, isRank) &&
-    isList(semaphores, SHOWN_MAX, ({ name, value, waiters }) => isText(name) && isCount(value) && isRanks(waiters)) &&
-    isList(locks, SHOWN_MAX, ({ name, owner, waiters }) => isText(name) && isMaybe(owner) && isRanks(waiters)) &&
-    isList(blocks, SHOWN_MAX, ({ name, offset, size }) => isText(name) && isCount(offset) && isCount(size)) &&
-    (heat === undefined || isHeat(heat));
-  return good ? (value as unknown as ServerStatus) : null;
-}
-
-type Fields = Record<string, unknown>;
-const isObject = (value: unknown): value is Fields => typeof value === "object" && value !== null;
-const isText = (value: unknown): boolean => typeof value === "string";
-const isCount = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) >= 0;
-const isMaybe = (value: unknown): boolean => value === null || isCount(value);
-const isList = (value: unknown, most: number, good: (item: Fields) => boolean): boolean =>
-  Array.isArray(value) && value.length <= most && value.every((item) => isObject(item) && good(item));
-const isRanks = (value: unknown): boolean =>
-  Array.isArray(value) && value.length <= PROCESSES_MAX && value.every(isCount);
-
-function isHeat(value: unknown): boolean {
-  if (!isObject(value) || !isCount(value.cell) || value.cell === 0) return false;
-  const { writers, writes } = value;
-  if (!Array.isArray(writers) || !Array.isArray(writes)) return false;
-  const cells = writers.length === writes.length && writers.length <= HEAT_CELLS_MAX;
-  return cells && writers.every((rank) => rank === -1 || isCount(rank)) && writes.every(isCount);
-}
-
-function isRank({ rank, node, pid, state, on, holds, ...counts }: Fields): boolean {
-  const { stateMs, entries, bytes, lastWriteMs, roundTripUs } = counts;
-  return (
-    [rank, pid, stateMs, entries, bytes].every(isCount) &&
-    [lastWriteMs, roundTripUs].every(isMaybe) &&
-    [node, state, on ?? ""].every(isText) &&
-    (holds === undefined || (Array.isArray(holds) && holds.every(isText)))
-  );
 }

@@ -1,13 +1,13 @@
 /** The table of sessions: who has which name, starting a server for a name nobody has, and noticing those that died. */
-import { readFileSync } from "node:fs";
 import type { Security } from "../core/auth.ts";
 import type { FindRequest, SessionAddress, SessionSummary, SuccessionRequest } from "../core/directory.ts";
 import { DsmError } from "../core/errors.ts";
 import { ADDRESS_SLOTS, DEFAULT_SIZE, EPOCH_MAX, ORPHAN_MS, SESSIONS_MAX } from "../core/limits.ts";
 import { DEFAULT_ON_LOSS, type OnLoss } from "../core/loss.ts";
+import { isLoopback } from "../core/names.ts";
 import { DEFAULT_ORDER, type Order } from "../core/order.ts";
 import { pageRound } from "../core/size.ts";
-import { findServer, isListening } from "./link.ts";
+import { endServer, findServer, isListening } from "./link.ts";
 import { type SpawnedServer, spawnServer } from "./spawn.ts";
 
 /** A server must have registered this long after its start. */
@@ -110,7 +110,7 @@ export class Table {
         created = true;
       }
       await entry.registered.promise;
-      if (!created && !entry.server && !(await isListening(entry.host, entry.port))) {
+      if (!created && !entry.server && !(await isListening(placeOf(entry), entry.port))) {
         this.#orphan(entry, "does not listen any more");
       }
       if (entry.orphaned) continue;
@@ -127,9 +127,11 @@ export class Table {
     if (this.#ended.has(address.instance)) {
       throw new DsmError("DSM_ENDED", `session "${address.name}" has ended`);
     }
-    // Of two that were started for one epoch, because a daemon did not know of the first, the one it knows stays.
+    // Of two that were started for one epoch, because a daemon did not know of the first, the one it knows stays. A server
+    // does not move while it runs: its registration cannot send the session's processes elsewhere.
     if (entry?.instance === address.instance && entry.running && entry.epoch === address.epoch) {
-      if (entry.pid !== address.pid) throw new DsmError("DSM_ENDED", "another server has taken over");
+      const same = entry.pid === address.pid && entry.host === address.host && entry.port === address.port;
+      if (!same) throw new DsmError("DSM_ENDED", "another server has taken over");
     }
     if (entry?.instance === address.instance && entry.epoch !== address.epoch) {
       if (entry.epoch > address.epoch) throw new DsmError("DSM_ENDED", "another server has taken over");
@@ -141,7 +143,7 @@ export class Table {
       entry = undefined;
     }
     if (entry && entry.instance !== address.instance) {
-      const gone = entry.running && !entry.server && !(await isListening(entry.host, entry.port));
+      const gone = entry.running && !entry.server && !(await isListening(placeOf(entry), entry.port));
       if (gone && this.#entries.get(address.name) === entry) this.#drop(entry, "does not listen any more");
       entry = this.#entries.get(address.name);
       if (entry && entry.instance !== address.instance) {
@@ -197,11 +199,11 @@ export class Table {
    * is started only when its predecessor does not answer; there is one for each epoch; and it is told whether its
    * predecessor is known to be gone, without which it goes on only if that one has nobody left to serve.
    */
-  succeed(request: SuccessionRequest, hostOf: (entry: Entry) => string): Promise<Entry | SessionAddress> {
+  succeed(request: SuccessionRequest): Promise<Entry | SessionAddress> {
     const { name } = request;
     const running = this.#successions.get(name);
     // What was found for another may be older than what this one knows.
-    const found = (running?.catch(() => {}) ?? Promise.resolve()).then(() => this.#succeed(request, hostOf));
+    const found = (running?.catch(() => {}) ?? Promise.resolve()).then(() => this.#succeed(request));
     const settled = found.finally(() => {
       if (this.#successions.get(name) === settled) this.#successions.delete(name);
     });
@@ -209,7 +211,7 @@ export class Table {
     return settled;
   }
 
-  async #succeed(request: SuccessionRequest, hostOf: (entry: Entry) => string): Promise<Entry | SessionAddress> {
+  async #succeed(request: SuccessionRequest): Promise<Entry | SessionAddress> {
     const { name, instance } = request;
     for (let attempt = 0; attempt < FIND_ATTEMPTS_MAX; attempt++) {
       const entry = this.#entries.get(name);
@@ -220,7 +222,7 @@ export class Table {
         await entry.registered.promise;
         continue;
       }
-      const [host, port] = entry ? [hostOf(entry), entry.port] : [request.host, request.port];
+      const [host, port] = entry ? [placeOf(entry), entry.port] : [request.host, request.port];
       const found = await findServer(host, port, instance, this.#options.security);
       if (this.#entries.get(name) !== entry) continue;
       if (found.state === "there") {
@@ -260,8 +262,11 @@ export class Table {
     }, ORPHAN_MS);
   }
 
-  /** Ends the server of that name. False when there is none. `local`: whether an entry's process is on this host. */
-  async end(name: string, local: (entry: Entry) => boolean): Promise<boolean> {
+  /**
+   * Ends the server of that name. False when there is none. Only a process that this daemon has started is signalled; any
+   * other is asked over its link, and if it does not answer it ends when it registers again.
+   */
+  async end(name: string): Promise<boolean> {
     const entry = this.#entries.get(name);
     if (!entry) return false;
     this.#end(entry.instance);
@@ -272,8 +277,8 @@ export class Table {
       const timer = setTimeout(() => server.kill("SIGKILL"), END_TIMEOUT_MS);
       await server.ended;
       clearTimeout(timer);
-    } else if (local(entry) && isServerProcess(entry.pid, name)) {
-      process.kill(entry.pid, "SIGTERM");
+    } else if (!(await endServer(placeOf(entry), entry.port, entry.instance, this.#options.security))) {
+      this.#options.log(`session "${name}" was removed, but its server does not answer`, name);
     }
     return true;
   }
@@ -283,7 +288,7 @@ export class Table {
     const byHand = this.running().filter((entry) => entry.server === null);
     await Promise.all(
       byHand.map(async (entry) => {
-        if (!(await isListening(entry.host, entry.port))) this.#orphan(entry, "does not listen any more");
+        if (!(await isListening(placeOf(entry), entry.port))) this.#orphan(entry, "does not listen any more");
       }),
     );
   }
@@ -439,12 +444,14 @@ function checkSame(entry: Entry, request: FindRequest): void {
   }
 }
 
-/** A registration may name any process; only one that plays the server of that session is ever signalled. */
-function isServerProcess(pid: number, name: string): boolean {
-  try {
-    const args = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
-    return args.includes(`--session=${name}`) || args[args.indexOf("--session") + 1] === name;
-  } catch {
-    return false;
-  }
+/** Where the daemon itself connects to the server. */
+export function placeOf({ host, server, peer }: Entry): string {
+  if (!isWildcard(host)) return host;
+  if (server === null && !isLoopback(peer)) return peer;
+  return host === "::" ? "::1" : "127.0.0.1";
+}
+
+/** Whether a server that listens there does so on all addresses of its machine. */
+export function isWildcard(host: string): boolean {
+  return host === "0.0.0.0" || host === "::";
 }

@@ -4,7 +4,7 @@ import { readFileSync, readlinkSync } from "node:fs";
 import type { Socket, TCPSocketListener, UnixSocketListener } from "bun";
 import { checkListening, LinkGuard, mustProve, NONCE_SIZE, OPEN, type Security } from "../core/auth.ts";
 import type { Directory } from "../core/directory.ts";
-import { DsmError, Status } from "../core/errors.ts";
+import { DsmError, Status, systemCode } from "../core/errors.ts";
 import { freeNow, PartPool } from "../core/frames.ts";
 import type { SessionImage } from "../core/image.ts";
 import type { Sharing } from "../core/lending.ts";
@@ -335,8 +335,10 @@ class ServerShell {
     return new Sequencer(this.#config, this.#memory, output, this.#applyRuns, recovered, now_ms(), this.#parts);
   }
 
-  #toLinks(): Pick<SequencerOutput, "send" | "close" | "drop"> {
+  #toLinks(): Pick<SequencerOutput, "send" | "close" | "drop" | "stop"> {
     return {
+      // Once the bytes that ask for it have been handled.
+      stop: () => setImmediate(() => this.stop()),
       send: (id, bytes) => {
         const socket = this.#sockets.get(id);
         if (socket !== undefined) this.#send(socket, bytes);
@@ -409,7 +411,7 @@ class ServerShell {
       return { host, port: listener.port };
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
-      throw new DsmError("DSM_SYSTEM", `cannot listen on ${host}:${port}: ${reason}`);
+      throw new DsmError(systemCode(error), `cannot listen on ${host}:${port}: ${reason}`);
     }
   }
 
@@ -455,6 +457,7 @@ class ServerShell {
 
   /** Ends the session for everybody: nobody is to look for another server. */
   stop(): void {
+    if (this.#closed) return;
     const why = encodeText(`the server of session "${this.#name}" was stopped`);
     for (const socket of [...this.#sockets.values()]) {
       if (socket.data.welcomed) this.#send(socket, encode({ kind: Kind.FAIL, op: Status.UNREACHABLE, body: why }));

@@ -8,6 +8,7 @@ import { COMMANDS } from "../../src/cli/commands.ts";
 import { createDirectory } from "../../src/cli/directory.ts";
 import type { SessionDetail } from "../../src/core/directory.ts";
 import { DsmError } from "../../src/core/errors.ts";
+import { PROTOCOL_VERSION } from "../../src/core/limits.ts";
 import { type Child, outcome, Place, until } from "./dsm.ts";
 
 // They start real processes, on machines that may be busy.
@@ -143,6 +144,75 @@ describe("strangers", () => {
       expect(error.message).not.toContain("\n");
     });
   }
+
+  describe("a daemon whose answers are damaged", () => {
+    const address = {
+      ...{ name: "s", instance: "00000000000000aa", epoch: 1, host: "127.0.0.1", port: 9, processes: 1, size: 4096 },
+      ...{ order: "sequential", onLoss: "fail", elastic: false },
+    };
+    const status = {
+      ...{ direct: false, started: true, present: 0, entries: 0, bytes: 0, ranks: [], time_ms: 0, started_ms: 0 },
+      ...{ barriers: 0, logBytes: 0, semaphores: [], semaphoresLeftOut: 0, locks: [], locksLeftOut: 0 },
+      ...{ blocks: [], blocksLeftOut: 0 },
+    };
+    const detail = { ...address, ...status, pid: 1, spawned: true, answered: true };
+    const health = { service: "dsm", version: "0.1.0", protocol: PROTOCOL_VERSION, pid: 1, autostarted: false };
+
+    /** Answers calls but the first with `body`. */
+    async function liar(body: unknown): Promise<ReturnType<typeof createDirectory>> {
+      const server = createServer((socket) => {
+        socket.on("error", () => {});
+        socket.on("data", (request) => {
+          const text = JSON.stringify(String(request).includes("/v1/health") ? health : body);
+          socket.end(
+            `HTTP/1.1 200 OK\r\nContent-Length: ${Buffer.byteLength(text)}\r\nConnection: close\r\n\r\n${text}`,
+          );
+        });
+      });
+      servers.push(server);
+      await new Promise<void>((resolve) => server.listen(4200, place.host, resolve));
+      return createDirectory({ address: place.daemonAddress, autostart: false });
+    }
+
+    test("what is good is taken, and cannot write to a terminal", async () => {
+      const directory = await liar({
+        ...detail,
+        ranks: [],
+        semaphores: [{ name: "a\u009b2Jb", value: 0, waiters: [] }],
+      });
+      expect((await directory.get("s"))?.semaphores).toEqual([{ name: "a 2Jb", value: 0, waiters: [] }]);
+      expect(await directory.find({ name: "s" })).toMatchObject(address);
+    });
+
+    for (const [field, lie] of [
+      ["name", "a/b"],
+      ["host", "a b"],
+      ["host", null],
+      ["port", 1e300],
+      ["port", "9"],
+      ["processes", 0],
+      ["size", null],
+      ["order", "any"],
+      ["onLoss", 1],
+      ["elastic", "no"],
+      ["epoch", 0],
+      ["instance", {}],
+    ] as const) {
+      test(`${field} is ${JSON.stringify(lie)}`, async () => {
+        const { name, ...rest } = { ...detail, slot: 0 } as never as { name: string } & object;
+        const directory = await liar({ ...detail, [field]: lie, sessions: [{ ...detail, [field]: lie }] });
+        const request = { name, ...rest } as never;
+        for (const call of [
+          directory.find({ name: "s" }),
+          directory.succeed(request),
+          directory.list(),
+          directory.get("s"),
+        ]) {
+          expect((await errorOf(call)).code).toBe("DSM_PROTOCOL");
+        }
+      });
+    }
+  });
 
   test("a daemon of another version", async () => {
     const body = JSON.stringify({ service: "dsm", version: "9.9.9", protocol: 99, pid: 1, autostarted: false });

@@ -1,7 +1,16 @@
 /** `dsm install`, `dsm uninstall` and `dsm licenses`. */
 import { afterEach, beforeEach, expect, setDefaultTimeout, test } from "bun:test";
-import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
+import { dirname, join } from "node:path";
 import { Place } from "./dsm.ts";
 
 // A C compiler and files of 100 MB, on machines that may be busy.
@@ -102,6 +111,22 @@ test("does not overwrite what others have put there, and leaves nothing half don
   expect(tree()).toEqual(["lib/libxed.a"]);
   expect((await place.dsm(["install", "--prefix", prefix, "--force"])).code).toBe(0);
   expect(tree()).toEqual(INSTALLED);
+});
+
+test("a pipe in its place is not overwritten, nor read", async () => {
+  for (const [path, options, reason] of [
+    ["lib/libxed.a", ["--force"], "is a device, pipe or socket"],
+    ["share/dsm/manifest", [], "is not a regular file"],
+  ] as const) {
+    mkdirSync(dirname(join(prefix, path)), { recursive: true });
+    expect(Bun.spawnSync(["mkfifo", join(prefix, path)]).exitCode).toBe(0);
+    const { code, stderr } = await place.dsm(["install", "--prefix", prefix, ...options]);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/^dsm: [^\n]+\n$/);
+    expect(stderr).toContain(`${join(prefix, path)} ${reason}`);
+    expect(lstatSync(join(prefix, path)).isFIFO()).toBe(true);
+    rmSync(prefix, { recursive: true });
+  }
 });
 
 test("a prefix that cannot be used is one line", async () => {

@@ -141,6 +141,7 @@ class Server {
       close: (id) => this.#close(id),
       drop: (id) => this.#close(id),
       waits: () => {},
+      stop: () => {},
       failed: (why) => {
         simulator.say(`server ${epoch} cannot take over: ${why}`);
         if (!simulator.mayFail(certain)) throw new Violation(`a server could not take over: ${why}`);
@@ -178,6 +179,7 @@ class Server {
         this.simulator.report.replaced += 1;
       },
       ended: () => {},
+      stop: () => {},
     };
     const make = this.simulator.options.makeSequencer ?? ((...args) => new Sequencer(...args));
     return make(this.simulator.config, this.memory, out, null, recovered);

@@ -279,7 +279,7 @@ describe("damage from", () => {
 describe("what a peer can make us keep is bounded:", () => {
   const silent = {
     ...{ send(): void {}, broadcast(): void {}, close(): void {}, drop(): void {}, welcomed(): void {} },
-    ...{ away(): void {}, replaced(): void {}, settled(): void {}, ended(): void {} },
+    ...{ away(): void {}, replaced(): void {}, settled(): void {}, ended(): void {}, stop(): void {} },
   };
 
   test("links", () => {

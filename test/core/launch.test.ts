@@ -1,7 +1,17 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { Launch, type LaunchFrame, LaunchReader, launchFrame, launchJson } from "../../src/core/launch.ts";
+import {
+  Launch,
+  type LaunchFrame,
+  LaunchReader,
+  launchFrame,
+  launchJson,
+  readNodeHello,
+  readNodeProblem,
+  readRankEnd,
+} from "../../src/core/launch.ts";
 import { LAUNCH_FRAME_MAX } from "../../src/core/limits.ts";
+import { ProtocolError } from "../../src/core/protocol.ts";
 
 const frame = fc.record({
   kind: fc.constantFrom(...Object.values(Launch)),
@@ -50,5 +60,45 @@ describe("frames", () => {
 
   test("too large ones are not made", () => {
     expect(() => launchFrame(Launch.STDOUT, 0, new Uint8Array(LAUNCH_FRAME_MAX + 1))).toThrow(RangeError);
+  });
+});
+
+describe("what a host says is checked:", () => {
+  const of = (kind: Launch, content: unknown): LaunchFrame => ({
+    ...{ kind, rank: 0 },
+    payload: new TextEncoder().encode(JSON.stringify(content)),
+  });
+
+  test("as it is when it is good", () => {
+    const hello = { version: "0.1.0", connection: "" };
+    expect(readNodeHello(of(Launch.HELLO, hello))).toEqual(hello);
+    for (const end of [
+      { code: 0, signal: null },
+      { code: 255, signal: null },
+      { code: null, signal: "SIGKILL" },
+      { code: null, signal: 34 },
+    ]) {
+      expect(readRankEnd(of(Launch.EXIT, end))).toEqual(end);
+    }
+    const problem = { message: "there is no program", exitCode: 127 };
+    expect(readNodeProblem(of(Launch.PROBLEM, problem))).toEqual(problem);
+  });
+
+  test.each([
+    [readNodeHello, { version: 1, connection: "" }],
+    [readNodeHello, { version: "1" }],
+    [readRankEnd, { code: "0", signal: null }],
+    [readRankEnd, { code: 256, signal: null }],
+    [readRankEnd, { code: null, signal: null }],
+    [readRankEnd, { code: 1, signal: "SIGTERM" }],
+    [readRankEnd, { code: null, signal: "\u001b[2J" }],
+    [readRankEnd, { code: null, signal: 1e9 }],
+    [readNodeProblem, { message: null, exitCode: 1 }],
+    [readNodeProblem, { message: "", exitCode: 0 }],
+    [readNodeProblem, { message: "", exitCode: 1.5 }],
+    [readNodeProblem, null],
+    [readNodeProblem, []],
+  ] as const)("%p does not take %j", (read, content) => {
+    expect(() => read(of(Launch.EXIT, content))).toThrow(ProtocolError);
   });
 });

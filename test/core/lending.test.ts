@@ -216,6 +216,7 @@ class Stage {
         settled: () => {},
         replaced: () => {},
         ended: () => {},
+        stop: () => {},
       },
       null,
       null,

@@ -12,12 +12,20 @@ import {
 } from "../../src/core/names.ts";
 
 describe("checkName", () => {
-  test.each(["a", "my session", "grün", "x".repeat(NAME_MAX), "é".repeat(31), "..a", "a:b?c#d%20", "🦊"])(
-    "takes %j",
-    (name) => {
-      for (const kind of ["session", "node", "semaphore", "block"] as const) expect(checkName(kind, name)).toBeNull();
-    },
-  );
+  test.each([
+    "a",
+    "my session",
+    "grün",
+    "x".repeat(NAME_MAX),
+    "é".repeat(31),
+    "..a",
+    "a:b?c#d%20",
+    "🦊",
+    "a\u00a0b",
+    "می\u200cخواهم",
+  ])("takes %j", (name) => {
+    for (const kind of ["session", "node", "semaphore", "block"] as const) expect(checkName(kind, name)).toBeNull();
+  });
 
   test.each([
     ["", "is empty"],
@@ -28,6 +36,12 @@ describe("checkName", () => {
     ["a\0b", "control character"],
     ["a\nb", "control character"],
     ["\x7f", "control character"],
+    ...[0x01, 0x1b, 0x80, 0x85, 0x9b, 0x9f, 0x61c, 0x200e, 0x200f, 0x2028, 0x2029, 0x202a, 0x202e, 0x2066, 0x2069].map(
+      (code): [string, string] => [
+        `a${String.fromCodePoint(code)}b`,
+        `control character (U+${code.toString(16).toUpperCase().padStart(4, "0")})`,
+      ],
+    ),
     ["\ufffd", "not valid UTF-8"],
     ["\ud83d", "not valid UTF-8"],
     ["a\udc00b", "not valid UTF-8"],
@@ -45,10 +59,11 @@ describe("checkName", () => {
 test("checkProcesses", () => {
   expect(checkProcesses(1)).toBeNull();
   expect(checkProcesses(PROCESSES_MAX)).toBeNull();
-  for (const processes of [0, -1, 1.5, Number.NaN, Number.POSITIVE_INFINITY]) {
-    expect(checkProcesses(processes)).toContain(`processes is ${processes}`);
+  for (const processes of [0, -1, 0.5]) expect(checkProcesses(processes)).toContain("a session has 1 or more");
+  for (const processes of [1.5, Number.NaN]) expect(checkProcesses(processes)).toContain("give a whole number");
+  for (const processes of [PROCESSES_MAX + 1, 2 ** 53 + 2, 1e300, Number.POSITIVE_INFINITY]) {
+    expect(checkProcesses(processes)).toBe(`processes is ${processes}; the limit is ${PROCESSES_MAX}`);
   }
-  expect(checkProcesses(PROCESSES_MAX + 1)).toContain(`the limit is ${PROCESSES_MAX}`);
 });
 
 test("fnv1a64 gives the published values", () => {

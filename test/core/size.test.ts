@@ -39,6 +39,9 @@ describe("parseSize", () => {
     "1constructor",
     "99999999999999999999",
     "0.3k",
+    "1e300",
+    "Infinity",
+    "-0",
   ])("%j is refused", (text) => {
     expect(() => parseSize(text)).toThrow(DsmError);
     expect(() => parseSize(text)).toThrow(`size "${text}"`);
@@ -48,9 +51,19 @@ describe("parseSize", () => {
 test("checkSize", () => {
   expect(checkSize(1)).toBeNull();
   expect(checkSize(SIZE_MAX)).toBeNull();
-  for (const size of [0, -1, 0.5, Number.NaN, Number.POSITIVE_INFINITY])
-    expect(checkSize(size)).toContain(`size ${size}`);
-  expect(checkSize(SIZE_MAX + 1)).toContain("4 GiB");
+  for (const size of [0, -0, -1, -1e300, 0.5, Number.NEGATIVE_INFINITY]) {
+    expect(checkSize(size)).toBe(`size ${size} is not possible; a map has 1 byte or more`);
+  }
+  for (const size of [1.5, Number.NaN]) expect(checkSize(size)).toBe(`size ${size} is not a whole number of bytes`);
+  for (const size of [SIZE_MAX + 1, 2 ** 53 + 2, 1e300, Number.POSITIVE_INFINITY]) {
+    expect(checkSize(size)).toBe(`size ${size} is beyond the limit of 4 GiB`);
+  }
+});
+
+test("a size beyond any number says so", () => {
+  for (const text of ["9007199254740993", "99999999999999999999", "18014398509481984KiB", `1${"0".repeat(400)}`]) {
+    expect(() => parseSize(text)).toThrow(`size "${text}" is beyond the limit of 4 GiB`);
+  }
 });
 
 test("pageRound gives whole pages", () => {

@@ -327,7 +327,36 @@ describe("bad requests", () => {
     ["an encoded slash", "GET", "/sessions/a%2Fb", undefined, 400, "slash"],
     ["a broken encoding", "GET", "/sessions/a%ZZ", undefined, 400, "URL encoding"],
     ["no processes", "POST", "/sessions", { name: "a", processes: 0 }, 400, "1 or more"],
-    ["half a process", "POST", "/sessions", { name: "a", processes: 1.5 }, 400, "1 or more"],
+    ["half a process", "POST", "/sessions", { name: "a", processes: 1.5 }, 400, "give a whole number"],
+    [
+      "more processes than any number counts",
+      "POST",
+      "/sessions",
+      { name: "a", processes: 1e300 },
+      400,
+      "limit is 1024",
+    ],
+    ["a C1 control character", "POST", "/sessions", { name: "a\u0085", processes: 1 }, 400, "(U+0085)"],
+    ["a mark of direction", "GET", "/sessions/a%E2%80%AE", undefined, 400, "(U+202E)"],
+    ["a lone surrogate", "POST", "/sessions", { name: "a\ud800", processes: 1 }, 400, "not valid UTF-8"],
+    ["an epoch that is none", "DELETE", `/sessions/a?instance=${"0".repeat(16)}&epoch=1e3`, undefined, 400, "epoch is"],
+    [
+      "an epoch too large",
+      "DELETE",
+      `/sessions/a?instance=${"0".repeat(16)}&epoch=9007199254740993`,
+      undefined,
+      400,
+      "too large",
+    ],
+    [
+      "a size of 1e300",
+      "POST",
+      "/sessions",
+      { name: "a", processes: 1, size: 1e300 },
+      400,
+      "size 1e+300 is beyond the limit",
+    ],
+    ["half a byte", "POST", "/sessions", { name: "a", processes: 1, size: 4096.5 }, 400, "not a whole number of bytes"],
     ["too many processes", "POST", "/sessions", { name: "a", processes: 1025 }, 400, "limit is 1024"],
     ["a word for a number", "POST", "/sessions", { name: "a", processes: "2" }, 400, "not a number"],
     ["size 0", "POST", "/sessions", { name: "a", processes: 1, size: 0 }, 400, "1 byte or more"],
@@ -386,6 +415,26 @@ describe("bad requests", () => {
   test("what a web page asks for", async () => {
     const response = await fetch(`${daemon.url}/sessions`, { headers: { origin: "http://example.com" } });
     expect(response.status).toBe(403);
+  });
+
+  test("a Host that is none, or several", async () => {
+    const ask = (head: string): Promise<string> =>
+      new Promise((resolve, reject) => {
+        let answer = "";
+        const socket = connect(daemon.daemon.port, "127.0.0.1", () => socket.write(`${head}\r\n\r\n`));
+        socket.on("data", (chunk) => {
+          answer += chunk;
+          if (answer.includes("\r\n\r\n")) socket.destroy();
+        });
+        socket.on("close", () => resolve(answer));
+        socket.on("error", reject);
+      });
+    for (const host of ["", "a b", "127.0.0.1:99999", "[::1", "user@127.0.0.1", "127.0.0.1/x", "a\nHost: b"]) {
+      const answer = await ask(`GET /v1/health HTTP/1.1\r\nHost: ${host}`);
+      expect([host, answer.split("\r\n")[0]]).toEqual([host, "HTTP/1.1 400 Bad Request"]);
+    }
+    expect(await ask("GET /v1/health HTTP/1.0")).toStartWith("HTTP/1.1 400 ");
+    expect(await ask("GET /v1/health HTTP/1.1\r\nHost: localhost")).toStartWith("HTTP/1.1 200 ");
   });
 
   test("garbage ends its connection only", async () => {

@@ -95,7 +95,7 @@ for (const order of ["sequential", "release", "pipelined"]) {
     for (const call of ["barrier", "wait s 1", "post s", "lock l"])
       expect([call, await a.ask(call)]).toEqual([call, none]);
     if (order !== "release")
-      expect(await a.ask("dig 0 8192")).toBe("DSM_NO_MEMORY no memory for a hole: Too many open files");
+      expect(await a.ask("dig 0 8192")).toBe("DSM_LIMIT cannot make the memory of holes: Too many open files");
     // Several threads have one connection between them.
     for (let thread = 0; thread < 8; thread += 1) await a.do(`begin ${thread} stos ${thread * 512} 512 ${thread + 1}`);
     for (let thread = 0; thread < 8; thread += 1) await a.do(`end ${thread}`);
@@ -124,7 +124,7 @@ test("a process that has no descriptors left to join with says so and leaves not
     const b = cluster.actor({ session, processes: 2, node: "a" });
     await b.ask("sleep 0");
     limitFiles(b.pid, descriptors(b.pid) + more);
-    expect(await b.ask("open")).toMatch(/^DSM_(LIMIT|SYSTEM) .*Too many open files$/);
+    expect(await b.ask("open")).toMatch(/^DSM_LIMIT .*Too many open files$/);
     expect(await b.end()).toMatchObject({ code: 0, stderr: "" });
   }
   const b = cluster.actor({ session, processes: 2, node: "a" });
@@ -134,6 +134,26 @@ test("a process that has no descriptors left to join with says so and leaves not
   await b.do("store 4 0 1");
   await Promise.all([a.leave(), b.leave()]);
 });
+
+test.each([
+  ["Bun", process.execPath],
+  ["Node", "node"],
+])(
+  "a program on %s that has too few descriptors to join with is told DSM_LIMIT, however many it has",
+  async (_, runtime) => {
+    const program = join(ROOT, "test/client/fixtures/few-files.mjs");
+    const ends = new Map<string, number>();
+    for (let more = 1; more <= 16; more += 1) {
+      const child = cluster.spawn([runtime, program, String(more)], { session: cluster.session(), processes: 1 });
+      expect(await child.exited).toBe(0);
+      const said = (await child.stdout.text()).trim();
+      expect([more, said]).toEqual([more, expect.stringMatching(/^(ok$|DSM_LIMIT .*([Tt]oo many open files|EMFILE))/)]);
+      const word = said.split(" ")[0] as string;
+      ends.set(word, (ends.get(word) ?? 0) + 1);
+    }
+    expect([...ends.keys()].sort()).toEqual(["DSM_LIMIT", "ok"]);
+  },
+);
 
 test("an arbiter that has all the connections it can have tells who wants one more, and serves the others", async () => {
   const common = { session: cluster.session(), processes: 2 };

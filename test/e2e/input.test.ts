@@ -29,6 +29,34 @@ async function refused(
   return answer;
 }
 
+type Bad = [what: string, environment: Record<string, string>, reason: string | RegExp];
+
+const controls = [
+  ["a C1 control character", "a\u009b2J", "U+009B"],
+  ["a mark of direction", "a\u202eb", "U+202E"],
+  ["a separator of lines", "a\u2028b", "U+2028"],
+  ["DEL", "a\u007f", "U+007F"],
+].flatMap(([what, name, point]): Bad[] => {
+  const why = `name has a control character (${point}); leave it out`;
+  return [
+    [`a session name with ${what}`, { DSM_SESSION: name as string }, `DSM_INVALID the session ${why}`],
+    [`a node name with ${what}`, { DSM_NODE: name as string }, `DSM_INVALID the node ${why}`],
+  ];
+});
+
+const sizes = [
+  ...["1e300", "1e3", "0x10", "-0", "+1", "nan", "inf", "1.5", "1.", ".5k", "1 T", "0.3k"].map(
+    (size): Bad => [
+      `size ${size}`,
+      { DSM_SIZE: size },
+      `DSM_INVALID DSM_SIZE is "${size}"; set bytes, or a number with KiB, MiB or GiB`,
+    ],
+  ),
+  ...["9007199254740993", "99999999999999999999", "18014398509481984KiB"].map(
+    (size): Bad => [`size ${size}`, { DSM_SIZE: size }, `DSM_INVALID DSM_SIZE is "${size}"; the limit is 4 GiB`],
+  ),
+];
+
 describe("settings of a session", () => {
   for (const [what, environment, reason] of [
     ["size 0", { DSM_SIZE: "0" }, 'DSM_INVALID DSM_SIZE is "0"; set bytes, or a number with KiB, MiB or GiB'],
@@ -53,8 +81,10 @@ describe("settings of a session", () => {
     [
       "a session name with a control character",
       { DSM_SESSION: "a\nb" },
-      "DSM_INVALID the session name has a control character; leave it out",
+      "DSM_INVALID the session name has a control character (U+000A); leave it out",
     ],
+    ...controls,
+    ...sizes,
     ["a session name that is no name", { DSM_SESSION: ".." }, 'DSM_INVALID the session name is ".."; choose another'],
     ["a node name with a slash", { DSM_NODE: "/" }, "DSM_INVALID the node name has a slash; leave it out"],
     ["0 processes", { DSM_PROCESSES: "0" }, 'DSM_INVALID DSM_PROCESSES is "0"; set a number from 1 to 1024'],
@@ -202,7 +232,16 @@ describe("semaphore names", () => {
     ["too long", "x".repeat(64), "DSM_INVALID the semaphore name has 64 bytes; the limit is 63"],
     ["with a slash", "a/b", "DSM_INVALID the semaphore name has a slash; leave it out"],
     ["that is empty", "", "DSM_INVALID the semaphore name is empty; give it 1 to 63 bytes"],
-    ["with a control character", "a\u0001", "DSM_INVALID the semaphore name has a control character; leave it out"],
+    [
+      "with a control character",
+      "a\u0001",
+      "DSM_INVALID the semaphore name has a control character (U+0001); leave it out",
+    ],
+    [
+      "with a mark of direction",
+      "a\u2067",
+      "DSM_INVALID the semaphore name has a control character (U+2067); leave it out",
+    ],
   ] as const) {
     test(`${what} are refused by every call`, async () => {
       const [a] = (await cluster.actors(["a"])) as [Actor];

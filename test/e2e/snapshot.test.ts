@@ -1,6 +1,6 @@
 /** dsm snapshot, and sessions that begin with one. */
 import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, lstatSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Actor } from "../support/e2e-actor.ts";
 import { Cluster, DSM, eventually } from "../support/e2e-cluster.ts";
@@ -161,7 +161,97 @@ test("dsm run --restore begins with it, with another number of processes, and in
   expect(wrong).toMatchObject({ code: 1, stderr: "dsm: the snapshot has a map of 65536 bytes, not 1048576\n" });
 });
 
+describe("the file", () => {
+  const stays: [string, string[], RegExp][] = [
+    [
+      "another program's file",
+      ["sh", "-c", `printf "another program's\\n" > "$0"`],
+      / is not a snapshot of dsm, and stays as it is/,
+    ],
+    ["a pipe", ["mkfifo"], / is not a regular file, and stays/],
+    ["a device", ["sh", "-c", 'mknod "$0" c 1 3'], / is not a regular file, and stays/],
+    ["a folder", ["mkdir"], / is a folder, and stays/],
+    [
+      "a link to a file",
+      ["sh", "-c", 'echo other > "$0.target"; ln -s "$0.target" "$0"'],
+      / is a symbolic link, and stays/,
+    ],
+    ["a link to nothing", ["ln", "-s", "nowhere"], / is a symbolic link, and stays/],
+  ];
+  test("of another kind, a link, a device, a pipe or a folder stays as it is", async () => {
+    const [a, b] = (await cluster.actors(["a", "b"])) as [Actor, Actor];
+    for (const [what, make, reason] of stays) {
+      const file = newFile();
+      expect((await cluster.command([...make, file])).code).toBe(0);
+      const before = lstatSync(file);
+      const { code, stdout, stderr } = await cluster.dsm(["snapshot", a.session, file]);
+      expect({ what, code, stdout }).toEqual({ what, code: 1, stdout: "" });
+      expect(stderr).toMatch(/^dsm: [^\n]+\n$/);
+      expect(stderr).toMatch(reason);
+      expect(lstatSync(file)).toMatchObject({ ino: before.ino, mode: before.mode, size: before.size });
+    }
+    expect(readdirSync(cluster.folder).filter((name) => name.endsWith(".part"))).toEqual([]);
+    await leave(a, b);
+  });
+
+  test("of a snapshot before is replaced and keeps its mode, and an empty one is taken", async () => {
+    const [a, b] = (await cluster.actors(["a", "b"])) as [Actor, Actor];
+    const file = await take(a.session);
+    expect(statSync(file).mode & 0o777).toBe(0o600);
+    chmodSync(file, 0o640);
+    const old = readFileSync(file);
+    await a.do("store 8 64 42");
+    await a.do("fence");
+    expect((await cluster.dsm(["snapshot", a.session, file])).code).toBe(0);
+    expect(statSync(file).mode & 0o777).toBe(0o640);
+    expect(readFileSync(file).equals(old)).toBe(false);
+    const empty = newFile();
+    writeFileSync(empty, "");
+    expect((await cluster.dsm(["snapshot", a.session, empty])).code).toBe(0);
+    expect(readFileSync(empty).equals(readFileSync(file))).toBe(true);
+    await leave(a, b);
+  });
+
+  test("named - is standard output, with nothing else on it", async () => {
+    const [a, b] = (await cluster.actors(["a", "b"])) as [Actor, Actor];
+    const file = newFile();
+    const said = await cluster.command(["sh", "-c", '"$0" snapshot "$1" - | cat > "$2"', DSM, a.session, file]);
+    expect(said.stdout).toBe("");
+    expect(said.stderr).toMatch(/^dsm: session "[^"]+" as it was behind \d+ entries: [\d.]+ \w+\n$/);
+    const other = await take(a.session);
+    expect(readFileSync(file).equals(readFileSync(other))).toBe(true);
+    expect(readdirSync(cluster.folder)).not.toContain("-");
+    expect(await cluster.dsm(["snapshot", a.session, "-", "--json"])).toMatchObject({ code: 2, stdout: "" });
+    const full = await cluster.command(["sh", "-c", '"$0" snapshot "$1" - > /dev/full', DSM, a.session]);
+    expect(full.code).toBe(1);
+    expect(full.stderr).toMatch(/^dsm: standard output cannot be written: ENOSPC[^\n]*\n$/);
+    await leave(a, b);
+  });
+
+  test("is not left half done by a signal", async () => {
+    const [a, b] = (await cluster.actors(["a", "b"], { size: "64MiB" })) as [Actor, Actor];
+    await a.do(`publish 0 ${64 << 20} 9`);
+    const file = newFile();
+    for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+      const child = cluster.spawn([DSM, "snapshot", a.session, file], { session: a.session });
+      const parts = (): string[] => readdirSync(cluster.folder).filter((name) => name.endsWith(".part"));
+      await eventually("it has begun", async () => parts().length > 0);
+      child.kill(signal);
+      await child.exited;
+      expect(parts()).toEqual([]);
+    }
+    await leave(a, b);
+  });
+});
+
 describe("refused, with the reason:", () => {
+  test("a pipe to begin with, without waiting for a writer", async () => {
+    const pipe = newFile();
+    expect((await cluster.command(["mkfifo", pipe])).code).toBe(0);
+    const { code, stderr } = await cluster.dsm(["server", "--restore", pipe]);
+    expect({ code, stderr }).toEqual({ code: 1, stderr: `dsm: ${pipe} is not a snapshot of dsm\n` });
+  });
+
   test("files that are damaged, cut short, or something else", async () => {
     const [a, b] = (await cluster.actors(["a", "b"])) as [Actor, Actor];
     await a.do("stos 0 65536 7");

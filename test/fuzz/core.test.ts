@@ -193,7 +193,14 @@ describe("checkOperation", () => {
     fc.assert(
       fc.property(fc.array(sent(SIZE, fields), { maxLength: 25 }), (list) => {
         const guarded = new Guarded();
-        const silent = { watching: true, complete(): void {}, ranked(): void {}, gone(): void {}, ended(): void {} };
+        const silent = {
+          watching: true,
+          complete(): void {},
+          ranked(): void {},
+          gone(): void {},
+          ended(): void {},
+          stop(): void {},
+        };
         const wrote = (offset: number, length: number): void => {
           if (!(offset >= 0 && length > 0 && offset + length <= SIZE)) throw new Error(`wrote ${length} at ${offset}`);
         };
@@ -470,7 +477,7 @@ describe("Sequencer and Replica", () => {
   test("links that were not welcomed keep little, whatever they send", () => {
     const silent = {
       ...{ send(): void {}, broadcast(): void {}, close(): void {}, drop(): void {}, welcomed(): void {} },
-      ...{ away(): void {}, replaced(): void {}, settled(): void {}, ended(): void {} },
+      ...{ away(): void {}, replaced(): void {}, settled(): void {}, ended(): void {}, stop(): void {} },
     };
     const sequencer = new Sequencer(config(1), new Uint8Array(SIZE), silent);
     const chunk = new Uint8Array(64 << 10);

@@ -167,6 +167,7 @@ export class Cluster {
       settled: () => {},
       replaced: () => {},
       ended: () => options.onEnded?.(),
+      stop: () => {},
     });
   }
 

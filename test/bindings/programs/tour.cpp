@@ -104,6 +104,22 @@ void tour(dsm::session &session) {
   session.barrier();
   expect(!items.try_wait() && !items.wait_for(std::chrono::milliseconds(1)), "an empty semaphore");
 
+  for (const std::string &name : {std::string("a\0b", 3), std::string("a\xc2\x85"), std::string("\xe2\x80\xae"),
+                                  std::string("\xff"), std::string("\xed\xa0\x80"), std::string("\xc0\x80")}) {
+    expect(code_of([&] { session.semaphore(name).try_wait(); }) == DSM_INVALID, "a semaphore of that name");
+    expect(code_of([&] { session.mutex(name).try_lock(); }) == DSM_INVALID, "a mutex of that name");
+    expect(code_of([&] { session.named<int>(name); }) == DSM_INVALID, "a block of that name");
+    auto join = [&] {
+      dsm::config other;
+      other.session(name);
+      dsm::session joined(other);
+    };
+    expect(code_of(join) == DSM_INVALID, "a session of that name");
+  }
+  for (std::chrono::milliseconds time : {std::chrono::milliseconds(-1), std::chrono::milliseconds(0x1'0000'0001)}) {
+    expect(code_of([&] { session.semaphore("none", 0).wait_for(time); }) == DSM_INVALID, "a wait of that time");
+    expect(code_of([&] { dsm::config().join_timeout(time); }) == DSM_INVALID, "a time to join of that kind");
+  }
   expect(code_of([&] { session.view<double>(4); }) == DSM_INVALID, "a view that is not aligned");
   expect(code_of([&] { session.view<double>(0, SIZE_MAX / 8); }) == DSM_INVALID, "a view beyond the map");
   expect(code_of([&] { session.named<int>("table", 255); }) == DSM_MISMATCH, "a block of another size");

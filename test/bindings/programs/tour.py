@@ -64,6 +64,16 @@ def tour(session: dsm.Session) -> None:
     assert code_of(lambda: session.alloc(0)) == "DSM_INVALID"
     assert code_of(lambda: session.free(table[1:])) == "DSM_INVALID"
     assert code_of(lambda: dsm.join("a/b")) == "DSM_INVALID"
+    for name in ["a\0b", "a\x85", "\u202e", "\u2028", "\ud800", "\x1b[2J"]:
+        assert code_of(lambda: dsm.join(name)) == "DSM_INVALID"
+        assert code_of(lambda: dsm.join("s", node=name)) == "DSM_INVALID"
+        assert code_of(lambda: session.semaphore(name).try_wait()) == "DSM_INVALID"
+        assert code_of(lambda: session.array(name, np.int32, 1)) == "DSM_INVALID"
+    for nbytes in [2**64 + 16, 2**63]:
+        assert code_of(lambda: session.alloc(nbytes)) not in ("OK", None)
+        assert code_of(lambda: session.array("huge", np.int8, 2**62)) not in ("OK", None)
+    for size in [1e300, float("nan"), 1.5, -1, 2**64, 2**33]:
+        assert code_of(lambda: dsm.join("s", size=size)) == "DSM_INVALID"
     session.fence()
     session.barrier()
 

@@ -42,6 +42,20 @@ namespace detail {
 inline void check(int status) {
   if (status != DSM_OK) throw error(status, dsm_last_error());
 }
+// A C string would end at a zero byte, and so be another text.
+inline std::string text(std::string text) {
+  if (text.find('\0') != std::string::npos)
+    throw error(DSM_INVALID, "the text has a control character (U+0000); leave it out");
+  return text;
+}
+template <class Number>
+Number milliseconds(std::chrono::milliseconds time) {
+  if (time.count() < 0 || time.count() > std::numeric_limits<Number>::max())
+    throw error(DSM_INVALID, ("a time of " + std::to_string(time.count()) + " ms; give 0 to " +
+                              std::to_string(std::numeric_limits<Number>::max()))
+                                 .c_str());
+  return static_cast<Number>(time.count());
+}
 }  // namespace detail
 
 // What may lie in the map: other processes see its bytes, so it must mean something there. Pointers into the map do.
@@ -80,7 +94,7 @@ class config {
   config &size(std::uint64_t bytes) { return raw_.size = bytes, *this; }
   config &rank(std::int32_t wished) { return raw_.rank = wished, *this; }
   config &join_timeout(std::chrono::milliseconds time) {
-    return raw_.join_timeout_ms = static_cast<std::uint32_t>(time.count()), *this;
+    return raw_.join_timeout_ms = detail::milliseconds<std::uint32_t>(time), *this;
   }
   config &direct(bool allowed) { return raw_.direct = allowed ? 1 : 0, *this; }
   // Valid as long as this object is.
@@ -91,7 +105,7 @@ class config {
 
  private:
   config &keep(std::string &place, std::string &&text, const char *&raw) {
-    place = std::move(text);
+    place = detail::text(std::move(text));
     raw = place.c_str();
     return *this;
   }
@@ -121,12 +135,12 @@ class hole {
 class semaphore {
  public:
   semaphore(dsm_session *session, std::string name, std::uint32_t initial)
-      : session_(session), name_(std::move(name)), initial_(initial) {}
+      : session_(session), name_(detail::text(std::move(name))), initial_(initial) {}
   void wait() { detail::check(dsm_sem_wait(session_, name_.c_str(), initial_)); }
   void post() { detail::check(dsm_sem_post(session_, name_.c_str(), initial_)); }
   bool try_wait() { return taken(dsm_sem_trywait(session_, name_.c_str(), initial_), DSM_AGAIN); }
   bool wait_for(std::chrono::milliseconds time) {
-    return taken(dsm_sem_timedwait(session_, name_.c_str(), initial_, static_cast<std::uint32_t>(time.count())),
+    return taken(dsm_sem_timedwait(session_, name_.c_str(), initial_, detail::milliseconds<std::uint32_t>(time)),
                  DSM_TIMEOUT);
   }
 
@@ -232,7 +246,7 @@ class session {
   template <shareable T>
   std::span<T> named(const std::string &name, std::size_t count) {
     void *block = nullptr;
-    detail::check(dsm_named(raw_, name.c_str(), bytes_of<T>(count), &block));
+    detail::check(dsm_named(raw_, detail::text(name).c_str(), bytes_of<T>(count), &block));
     return {static_cast<T *>(block), count};
   }
   template <shareable T>
@@ -272,7 +286,7 @@ class session {
   bool wait_while(const T &place, T value, std::optional<std::chrono::milliseconds> time = std::nullopt) {
     std::uint64_t wide = 0;
     std::memcpy(&wide, &value, sizeof value);
-    int status = dsm_wait_while(raw_, &place, sizeof value, wide, time ? static_cast<std::int32_t>(time->count()) : -1);
+    int status = dsm_wait_while(raw_, &place, sizeof value, wide, time ? detail::milliseconds<std::int32_t>(*time) : -1);
     if (status == DSM_TIMEOUT) return false;
     if (status != DSM_AGAIN) detail::check(status);
     return true;

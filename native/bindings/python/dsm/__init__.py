@@ -113,10 +113,15 @@ def _check(status: int) -> None:
         raise Error(library.dsm_status_name(status).decode(), library.dsm_last_error().decode())
 
 
+# ctypes takes greater numbers modulo 2**64.
+_BYTES_MAX = 2**63
+
+
 def _name(what: str, name: str) -> bytes:
-    text = name.encode()
+    # What is not valid UTF-8 is refused by the library, in its words.
+    text = name.encode("utf-8", "surrogatepass")
     if b"\0" in text:
-        raise Error("DSM_INVALID", f"the {what} name has a zero byte")
+        raise Error("DSM_INVALID", f"the {what} name has a control character (U+0000); leave it out")
     return text
 
 
@@ -151,8 +156,10 @@ def join(
     for field, number in numbers.items():
         if number is None:
             continue
-        if not 0 <= number < limits[field]:
+        if not isinstance(number, int) or number < 0:
             raise Error("DSM_INVALID", f"{field} is {number}; give a whole number from 0 on")
+        if number >= limits[field]:
+            raise Error("DSM_INVALID", f"{field} is {number}; the greatest is {limits[field] - 1}")
         setattr(config, field, number)
     if direct is not None:
         config.direct = int(direct)
@@ -253,7 +260,7 @@ class Session:
 
         block = c_void_p()
         nbytes = int(numpy.prod(shape, dtype=numpy.int64)) * numpy.dtype(dtype).itemsize
-        _check(_load().dsm_named(self._pointer, _name("block", name), nbytes, byref(block)))
+        _check(_load().dsm_named(self._pointer, _name("block", name), min(nbytes, _BYTES_MAX), byref(block)))
         return self.view(dtype, shape, (block.value or 0) - self.address)
 
     def alloc(self, nbytes: int, align: int = 16) -> memoryview:
@@ -261,7 +268,7 @@ class Session:
         block = c_void_p()
         if nbytes < 0 or align < 0:
             raise Error("DSM_INVALID", "a block has 1 byte or more, and a positive alignment")
-        _check(_load().dsm_alloc(self._pointer, nbytes, align, byref(block)))
+        _check(_load().dsm_alloc(self._pointer, min(nbytes, _BYTES_MAX), min(align, _BYTES_MAX), byref(block)))
         offset = (block.value or 0) - self.address
         return self.buffer[offset : offset + nbytes]
 

@@ -1,0 +1,204 @@
+/**
+ * A file that a command makes. It is written beside its place and gets its name when it is whole, so the place has the
+ * old file or the new one, never a part. It takes the place of nothing but what such a command has made before (or of an
+ * empty file): not of another file, a device, a pipe or a folder, and not of a symbolic link, whose target would stay as it is. The
+ * new file has the old one's mode. "-" is standard output.
+ */
+import { randomBytes } from "node:crypto";
+import {
+  closeSync,
+  constants,
+  fchmodSync,
+  fchownSync,
+  fstatSync,
+  fsyncSync,
+  linkSync,
+  lstatSync,
+  openSync,
+  readSync,
+  renameSync,
+  rmSync,
+  type Stats,
+  writeSync,
+} from "node:fs";
+import { dirname } from "node:path";
+import { isatty } from "node:tty";
+import { DsmError } from "../core/errors.ts";
+import { UsageError } from "./options.ts";
+
+export interface OutputKind {
+  /** Such as "a snapshot of dsm". */
+  what: string;
+  /** Whether a file that begins with these bytes is one; at most HEAD_MAX. */
+  isOne(head: Buffer): boolean;
+  /** Mode of a new file, before the umask. */
+  mode: number;
+}
+
+const HEAD_MAX = 512;
+const PIPE_PAUSE_MS = 1;
+const STDOUT = "-";
+
+/** Names standard output. */
+export const isStdout = (path: string): boolean => path === STDOUT;
+
+export class OutputFile {
+  readonly #path: string;
+  readonly #kind: OutputKind;
+  /** What was at the place in the beginning. */
+  readonly #old: Stats | null;
+  /** Null: standard output. */
+  readonly #part: string | null;
+  readonly #fd: number;
+  #open = true;
+
+  /** Throws DsmError if the file cannot be written, or something is in its place that is not to be replaced. */
+  constructor(path: string, kind: OutputKind) {
+    this.#path = path;
+    this.#kind = kind;
+    if (isStdout(path)) {
+      if (isatty(1)) throw new UsageError("standard output is a terminal; name a file, or send it to one with >", true);
+      this.#old = null;
+      this.#part = null;
+      this.#fd = 1;
+      return;
+    }
+    this.#old = this.#attempt(() => checkPlace(path, kind));
+    this.#part = `${path}.${randomBytes(6).toString("hex")}.part`;
+    this.#fd = this.#attempt(() => openSync(this.#part as string, "wx", kind.mode));
+  }
+
+  write(bytes: Uint8Array): void {
+    for (let at = 0; at < bytes.length; ) {
+      at += this.#attempt(() => {
+        try {
+          return writeSync(this.#fd, bytes, at, bytes.length - at);
+        } catch (error) {
+          // A pipe that another program has made non-blocking is full.
+          if ((error as { code?: string }).code !== "EAGAIN") throw error;
+          Bun.sleepSync(PIPE_PAUSE_MS);
+          return 0;
+        }
+      });
+    }
+  }
+
+  /** The file is whole: it is on the disk, and has its name. */
+  finish(): void {
+    const part = this.#part;
+    if (part === null) {
+      this.#open = false;
+      return;
+    }
+    this.#attempt(() => {
+      const old = checkPlace(this.#path, this.#kind);
+      if (old?.ino !== this.#old?.ino || old?.dev !== this.#old?.dev) throw new Error("another file came meanwhile");
+      if (old !== null) keepMode(this.#fd, old);
+      fsyncSync(this.#fd);
+      if (old === null) place(part, this.#path);
+      else renameSync(part, this.#path);
+      this.#close();
+      syncFolder(dirname(this.#path));
+    });
+  }
+
+  /** Nothing is left of it, unless it was finished. */
+  abandon(): void {
+    if (!this.#open || this.#part === null) return;
+    this.#close();
+    rmSync(this.#part, { force: true });
+  }
+
+  #close(): void {
+    this.#open = false;
+    closeSync(this.#fd);
+  }
+
+  #attempt<Value>(act: () => Value): Value {
+    try {
+      return act();
+    } catch (error) {
+      if (error instanceof DsmError) throw error;
+      const name = this.#part === null ? "standard output" : this.#path;
+      throw new DsmError("DSM_SYSTEM", `${name} cannot be written: ${(error as Error).message}`);
+    }
+  }
+}
+
+/** Writes all of a file at once. */
+export function writeOutput(path: string, kind: OutputKind, text: string): void {
+  const file = new OutputFile(path, kind);
+  try {
+    file.write(Buffer.from(text));
+    file.finish();
+  } catch (error) {
+    file.abandon();
+    throw error;
+  }
+}
+
+/** The file that may be replaced, or null if nothing is there. Throws DSM_INVALID: what is there stays. */
+function checkPlace(path: string, { what, isOne }: OutputKind): Stats | null {
+  const refuse = (is: string): never => {
+    throw new DsmError("DSM_INVALID", `${path} is ${is}, and stays as it is; give another file`);
+  };
+  const stat = lstatSync(path, { throwIfNoEntry: false });
+  if (stat === undefined) return null;
+  if (stat.isSymbolicLink()) refuse("a symbolic link");
+  if (stat.isDirectory()) refuse("a folder");
+  if (!stat.isFile()) refuse("not a regular file");
+  // Between the two another file may have come.
+  const fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  try {
+    const now = fstatSync(fd);
+    if (!now.isFile()) refuse("not a regular file");
+    const head = Buffer.alloc(HEAD_MAX);
+    const size = readSync(fd, head, 0, HEAD_MAX, 0);
+    if (size > 0 && !isOne(head.subarray(0, size))) refuse(`not ${what}`);
+    return now;
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** What others may do with the new file is what they could do with the old one, or less. */
+function keepMode(fd: number, { mode, uid, gid }: Stats): void {
+  const own = fstatSync(fd);
+  let same = own.uid === uid && own.gid === gid;
+  if (!same) {
+    try {
+      fchownSync(fd, uid, gid);
+      same = true;
+    } catch {
+      // Only root may give files away.
+    }
+  }
+  fchmodSync(fd, mode & (same ? 0o777 : 0o700));
+}
+
+/** Gives the file its name, which no file has. */
+function place(part: string, path: string): void {
+  try {
+    linkSync(part, path);
+  } catch (error) {
+    // A file system without hard links. The place was free a moment ago.
+    if (!["EPERM", "ENOTSUP", "ENOSYS", "EMLINK"].includes((error as { code?: string }).code ?? "")) throw error;
+    renameSync(part, path);
+    return;
+  }
+  rmSync(part, { force: true });
+}
+
+/** So that the name outlasts a power failure too, where the file system can do that. */
+function syncFolder(folder: string): void {
+  try {
+    const fd = openSync(folder, constants.O_RDONLY | constants.O_DIRECTORY);
+    try {
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+  } catch {
+    // The file is there; only its durability is not known.
+  }
+}
