@@ -121,6 +121,8 @@ int dsm_is_direct(const dsm_session *session);
 
 /* Waits until every process that has not left is in the barrier. */
 int dsm_barrier_wait(dsm_session *session);
+/* DSM_TIMEOUT after timeout_ms (0 to 2147483647): this process is out of the barrier again, as if it had not called. */
+int dsm_barrier_timed(dsm_session *session, uint32_t timeout_ms);
 
 /* Named semaphores, shared by the session, first come first served. A semaphore starts to exist at its first use, with
  * the value `initial` given there; later values of `initial` are ignored. */
