@@ -192,7 +192,7 @@ export class Library {
       rank: config.rank,
       join_timeout_ms: config.joinTimeoutMs,
       autostart: config.autostart ? 1 : 0,
-      binary: findBinary(),
+      binary: config.binary ?? findBinary(),
       order: config.order,
       direct: config.direct ? 1 : 0,
       on_loss: config.onLoss,
@@ -412,10 +412,8 @@ function findLibrary(): string {
   return inPlatformPackage("lib/libdsm.so") ?? "libdsm.so";
 }
 
-/** The dsm program that plays the arbiter: DSM_BIN, or the packages'; null lets libdsm look for one. */
+/** The packages' dsm program, which plays the arbiter; null lets libdsm look for one. */
 function findBinary(): string | null {
-  const named = process.env.DSM_BIN;
-  if (named) return named;
   const built = join(packageRoot, "dist/dsm");
   return existsSync(built) ? built : inPlatformPackage("bin/dsm");
 }
