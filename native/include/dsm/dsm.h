@@ -131,8 +131,8 @@ int dsm_sem_trywait(dsm_session *session, const char *name, uint32_t initial);  
 int dsm_sem_timedwait(dsm_session *session, const char *name, uint32_t initial, uint32_t timeout_ms);
 int dsm_sem_post(dsm_session *session, const char *name, uint32_t initial);
 
-/* Named locks, shared by the session, first come first served. A lock exists from its first use on, and a process has
- * it, not a thread: DSM_BUSY if this process has it or waits for it already, in whichever thread. Locking and unlocking
+/* Named locks, shared by the session, first come first served; those of the other languages are the same ones, by the same
+ * names. A lock exists from its first use on, and a process has it, not a thread: DSM_BUSY if this process has it or waits for it already, in whichever thread. Locking and unlocking
  * are synchronising operations like those of semaphores.
  *
  * DSM_OWNER_DIED: this process has the lock now, as with DSM_OK, but the last owner died or left the session while it
