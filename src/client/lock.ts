@@ -14,7 +14,7 @@ export interface UnlockOptions {
 }
 
 /**
- * A lock, known to the whole session by its name. Who waits first is served first, whichever node and whichever form
+ * A lock, known to the whole session by its name, whatever language its other processes are written in. Who waits first is served first, whichever node and whichever form
  * (promise or `Sync`) the wait has. It belongs to a process: DSM_BUSY where this process has it or waits for it already.
  * A lock passes on when its owner is gone, and whoever gets it is told.
  *
