@@ -45,11 +45,20 @@ func (s session) rank() int      { return int(C.dsm_rank(s.pointer)) }
 func (s session) processes() int { return int(C.dsm_processes(s.pointer)) }
 
 // locked runs scope while this process has the lock. (It is the process that has it, not the goroutine: those of one
-// process want a sync.Mutex besides.)
+// process want a sync.Mutex besides.) If the last owner died while it had the lock, what it guards may be half done: that is
+// an error here, and the next owner is told, too. A program that can put things in order does so instead, and unlocks by
+// dsm_unlock.
 func (s session) locked(name string, scope func()) error {
 	text := C.CString(name)
 	defer C.free(unsafe.Pointer(text))
-	if err := call(func() C.int { return C.dsm_lock(s.pointer, text) }); err != nil {
+	var status C.int
+	err := call(func() C.int { status = C.dsm_lock(s.pointer, text); return status })
+	if status == C.DSM_OWNER_DIED {
+		if failed := call(func() C.int { return C.dsm_unlock_unmended(s.pointer, text) }); failed != nil {
+			return failed
+		}
+	}
+	if err != nil {
 		return err
 	}
 	scope()

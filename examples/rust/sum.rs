@@ -26,10 +26,14 @@ mod ffi {
         pub fn dsm_barrier_wait(session: *mut Session) -> c_int;
         pub fn dsm_lock(session: *mut Session, name: *const c_char) -> c_int;
         pub fn dsm_unlock(session: *mut Session, name: *const c_char) -> c_int;
+        pub fn dsm_unlock_unmended(session: *mut Session, name: *const c_char) -> c_int;
         pub fn dsm_named(session: *mut Session, name: *const c_char, size: usize, block: *mut *mut c_void) -> c_int;
         pub fn dsm_last_error() -> *const c_char;
     }
 }
+
+/// The lock is this process's, but its last owner died while it had it.
+const OWNER_DIED: c_int = 19;
 
 /// Why a call failed, in libdsm's words. They are kept per thread: asked at once, on the thread of the call.
 fn check(status: c_int) -> Result<(), String> {
@@ -70,10 +74,17 @@ impl Session {
         check(unsafe { ffi::dsm_barrier_wait(self.0) })
     }
 
-    /// Runs `scope` while this process has the lock.
+    /// Runs `scope` while this process has the lock. If the last owner died while it had it, what the lock guards may be
+    /// half done: that is an error here, and the next owner is told, too. A program that can put things in order does so
+    /// instead, and unlocks by `dsm_unlock()`.
     fn locked(&self, name: &str, scope: impl FnOnce()) -> Result<(), String> {
         let name = c_string(name)?;
-        check(unsafe { ffi::dsm_lock(self.0, name.as_ptr()) })?;
+        let status = unsafe { ffi::dsm_lock(self.0, name.as_ptr()) };
+        let outcome = check(status);
+        if status == OWNER_DIED {
+            check(unsafe { ffi::dsm_unlock_unmended(self.0, name.as_ptr()) })?;
+        }
+        outcome?;
         scope();
         check(unsafe { ffi::dsm_unlock(self.0, name.as_ptr()) })
     }

@@ -13,20 +13,32 @@ static int catch_up(dsm_session *session, int status) {
   return caught_up == DSM_OK ? status : caught_up;
 }
 
-int dsm_barrier_wait(dsm_session *session) {
+static int barrier(dsm_session *session, int timeout_ms) {
   int status = session_begin(session);
   if (status != DSM_OK)
     return status;
   struct wire_header header = {.kind = WIRE_BARRIER};
   status = release_stores(session);
   if (status == DSM_OK)
-    status = catch_up(session, session_request(session, &header, NULL, 0, 1, -1));
+    status = catch_up(session, session_request(session, &header, NULL, 0, 1, timeout_ms));
   if (status == DSM_OK)
     session_count(session, header.offset);
   session_end(session);
   if (status == DSM_BUSY)
     return dsm_fail(status, "this process is in a barrier already");
+  if (status == DSM_TIMEOUT)
+    return dsm_fail(status, "other processes were not in the barrier within %d ms", timeout_ms);
   return status;
+}
+
+int dsm_barrier_wait(dsm_session *session) {
+  return barrier(session, -1);
+}
+
+int dsm_barrier_timed(dsm_session *session, uint32_t timeout_ms) {
+  if (timeout_ms > INT32_MAX)
+    return dsm_fail(DSM_INVALID, "a timeout of %u ms is beyond the limit of %d", timeout_ms, INT32_MAX);
+  return barrier(session, (int)timeout_ms);
 }
 
 static int semaphore(dsm_session *session, uint8_t kind, const char *name, uint32_t initial, int only_try,

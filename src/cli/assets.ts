@@ -27,6 +27,8 @@ const SOURCES = {
   "dsm.h": "native/include/dsm/dsm.h",
   "dsm_util.h": "native/include/dsm/dsm_util.h",
   "dsm.hpp": "native/bindings/cpp/dsm/dsm.hpp",
+  "error.hpp": "native/bindings/cpp/dsm/error.hpp",
+  "mutex.hpp": "native/bindings/cpp/dsm/mutex.hpp",
   "dsm.py": "native/bindings/python/dsm/__init__.py",
   "pyproject.toml": "native/bindings/python/pyproject.toml",
   "preload.js": "dist/client/preload.js",

@@ -8,6 +8,8 @@ import dashboardScript from "../../dist/dashboard/dashboard.js" with { type: "fi
 import dashboardIcon from "../../dist/dashboard/dashboard.svg" with { type: "file" };
 import licenses from "../../dist/licenses.txt" with { type: "file" };
 import cppHeader from "../../native/bindings/cpp/dsm/dsm.hpp" with { type: "file" };
+import cppErrors from "../../native/bindings/cpp/dsm/error.hpp" with { type: "file" };
+import cppMutex from "../../native/bindings/cpp/dsm/mutex.hpp" with { type: "file" };
 import pythonModule from "../../native/bindings/python/dsm/__init__.py" with { type: "file" };
 import pythonProject from "../../native/bindings/python/pyproject.toml" with { type: "file" };
 import koffi from "../../native/build/koffi.node" with { type: "file" };
@@ -28,6 +30,8 @@ export const EMBEDDED: Record<AssetName, string> = {
   "dsm.h": header,
   "dsm_util.h": utilHeader,
   "dsm.hpp": cppHeader,
+  "error.hpp": cppErrors,
+  "mutex.hpp": cppMutex,
   "dsm.py": pythonModule,
   "pyproject.toml": pythonProject,
   "preload.js": preload as unknown as string,

@@ -34,6 +34,8 @@ export interface JoinOptions {
   joinTimeoutMs?: number | undefined;
   /** Whether to start a daemon where none listens on a loopback address. `DSM_AUTOSTART` (0 or 1). Left out: true. */
   autostart?: boolean | undefined;
+  /** Path of the dsm program that plays the arbiter. `DSM_BIN`. Left out: the package's own, else the one in the PATH. */
+  binary?: string | undefined;
   /**
    * How strictly stores are ordered, the same for all who join. `DSM_ORDER`. "sequential": every store of its own, in
    * one order. "release": stores are published together by the next synchronising operation of the process that made
@@ -72,6 +74,8 @@ export interface JoinConfig {
   rank: number;
   joinTimeoutMs: number;
   autostart: boolean;
+  /** Null: the package's own, or what libdsm finds. */
+  binary: string | null;
   /** Null: whatever the session has. */
   order: Order | null;
   /** Null: whatever the session has. */
@@ -120,6 +124,7 @@ export function readConfig(options: JoinOptions, environment: Record<string, str
     rank,
     joinTimeoutMs,
     autostart: readFlag(given("autostart", "DSM_AUTOSTART")) ?? true,
+    binary: readText(given("binary", "DSM_BIN")),
     order: readOrder(given("order", "DSM_ORDER")),
     onLoss: readOnLoss(given("onLoss", "DSM_ON_LOSS")),
     elastic: readFlag(given("elastic", "DSM_ELASTIC")) ?? false,

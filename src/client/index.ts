@@ -46,7 +46,7 @@ export {
 } from "../core/struct.ts";
 export type { JoinOptions } from "./config.ts";
 export type { Hole } from "./hole.ts";
-export type { HeldLock, Lock, LockOutcome } from "./lock.ts";
+export type { HeldLock, Lock, LockOutcome, UnlockOptions } from "./lock.ts";
 export type { Semaphore } from "./semaphore.ts";
 export { type AllocOptions, join, type Range, type ReadOptions, type Session, type ViewType } from "./session.ts";
 export type { ArrayOf, AtomicField, AtomicFields, Grid, Shared, SharedFields, SharedParts } from "./struct.ts";

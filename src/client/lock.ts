@@ -7,8 +7,14 @@ import { checkTimeout, replyTo, type WaitOptions } from "./waiting.ts";
 /** "owner-died": locked, but the last owner died or left while it had the lock: put in order what the lock guards. */
 export type LockOutcome = "ok" | "owner-died";
 
+/** How to unlock. */
+export interface UnlockOptions {
+  /** False: what the lock guards is not in order after "owner-died". Default: true. */
+  mended?: boolean | undefined;
+}
+
 /**
- * A lock, known to the whole session by its name. Who waits first is served first, whichever node and whichever form
+ * A lock, known to the whole session by its name, whatever language its other processes are written in. Who waits first is served first, whichever node and whichever form
  * (promise or `Sync`) the wait has. It belongs to a process: DSM_BUSY where this process has it or waits for it already.
  * A lock passes on when its owner is gone, and whoever gets it is told.
  *
@@ -75,9 +81,12 @@ export class Lock {
     return this.#membership.library.lockTry(this.#membership.pointer, this.name);
   }
 
-  /** Gives the lock to the first who waits. DSM_NOT_OWNER when this process does not have it. */
-  async unlock(): Promise<void> {
-    await this.#unlock(false);
+  /**
+   * Gives the lock to the first who waits. `mended: false`: where locking said "owner-died", the next owner is told, too.
+   * DSM_NOT_OWNER when this process does not have it.
+   */
+  async unlock({ mended = true }: UnlockOptions = {}): Promise<void> {
+    await this.#unlock(!mended);
   }
 
   async #unlock(unmended: boolean): Promise<void> {
@@ -85,8 +94,8 @@ export class Lock {
   }
 
   /** Like unlock(), but blocks the program for the time of one round trip. */
-  unlockSync(): void {
-    this.#unlockSync(false);
+  unlockSync({ mended = true }: UnlockOptions = {}): void {
+    this.#unlockSync(!mended);
   }
 
   #unlockSync(unmended: boolean): void {

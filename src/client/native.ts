@@ -71,6 +71,7 @@ export class Library {
   readonly #closeText: Call;
   readonly #attachment: Call;
   readonly #barrier: Call;
+  readonly #barrierTimed: Call;
   readonly #semaphoreWait: Call;
   readonly #semaphoreTryWait: Call;
   readonly #semaphoreTimedWait: Call;
@@ -141,6 +142,7 @@ export class Library {
     this.#closeText = call("dsm_close_text", session, out("uint8_t"), "size_t");
     this.#attachment = call("dsm_attach_info", session, out(attachment));
     this.#barrier = call("dsm_barrier_wait", session);
+    this.#barrierTimed = call("dsm_barrier_timed", session, "uint32_t");
     this.#semaphoreWait = call("dsm_sem_wait", session, "const char *", "uint32_t");
     this.#semaphoreTryWait = call("dsm_sem_trywait", session, "const char *", "uint32_t");
     this.#semaphoreTimedWait = call("dsm_sem_timedwait", session, "const char *", "uint32_t", "uint32_t");
@@ -190,7 +192,7 @@ export class Library {
       rank: config.rank,
       join_timeout_ms: config.joinTimeoutMs,
       autostart: config.autostart ? 1 : 0,
-      binary: findBinary(),
+      binary: config.binary ?? findBinary(),
       order: config.order,
       direct: config.direct ? 1 : 0,
       on_loss: config.onLoss,
@@ -244,8 +246,9 @@ export class Library {
     await later(this.#closeText, pointer);
   }
 
-  barrier(pointer: SessionPointer): void {
-    this.#check(this.#barrier(pointer));
+  /** `timeoutMs` left out: no limit. */
+  barrier(pointer: SessionPointer, timeoutMs?: number): void {
+    this.#check(timeoutMs === undefined ? this.#barrier(pointer) : this.#barrierTimed(pointer, timeoutMs));
   }
 
   semaphoreWait(pointer: SessionPointer, name: string, initial: number): void {
@@ -411,10 +414,8 @@ function findLibrary(): string {
   return inPlatformPackage("lib/libdsm.so") ?? "libdsm.so";
 }
 
-/** The dsm program that plays the arbiter: DSM_BIN, or the packages'; null lets libdsm look for one. */
+/** The packages' dsm program, which plays the arbiter; null lets libdsm look for one. */
 function findBinary(): string | null {
-  const named = process.env.DSM_BIN;
-  if (named) return named;
   const built = join(packageRoot, "dist/dsm");
   return existsSync(built) ? built : inPlatformPackage("bin/dsm");
 }

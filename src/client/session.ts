@@ -15,6 +15,7 @@ import { loadLibrary } from "./native.ts";
 import { Semaphore } from "./semaphore.ts";
 import { openStruct, type SharedFields } from "./struct.ts";
 import {
+  checkTimeout,
   type IntegerArray,
   notify,
   replyTo,
@@ -200,15 +201,19 @@ export class Session {
 
   /**
    * Resolves when every process that has not left is in the barrier. Fails with DSM_BUSY while this process is in one
-   * already, DSM_LOST when a process died without leaving, DSM_LEFT after leaving, DSM_UNREACHABLE.
+   * already, DSM_TIMEOUT after `timeoutMs`, DSM_LOST when a process died without leaving, DSM_LEFT after leaving,
+   * DSM_UNREACHABLE.
+   *
+   * When it times out or is aborted, this process is out of the barrier again, as if it had not called. (If the barrier
+   * was passed at the same moment, the promise resolves: the others have gone on.)
    */
-  async barrier(): Promise<void> {
+  async barrier(options: WaitOptions = {}): Promise<void> {
     this.#membership.check();
     this.#checkBarrier();
     this.#inBarrier = true;
     try {
-      const reply = await replyTo(this.#membership, (channel) => channel.barrier());
-      checkReply(reply, "the barrier failed");
+      const reply = await replyTo(this.#membership, (channel) => channel.barrier(), options, null);
+      checkReply(reply, barrierTimedOut(options.timeoutMs));
       if (!this.#membership.left) this.#membership.library.setProcesses(this.#membership.pointer, reply.value);
     } finally {
       this.#inBarrier = false;
@@ -216,10 +221,18 @@ export class Session {
   }
 
   /** Like barrier(), but blocks the whole program, timers and promises included. */
-  barrierSync(): void {
+  barrierSync(options: Pick<WaitOptions, "timeoutMs"> = {}): void {
+    const timeoutMs = checkTimeout(options.timeoutMs);
     const { library, pointer } = this.#membership;
     this.#checkBarrier();
-    library.barrier(pointer);
+    try {
+      library.barrier(pointer, timeoutMs);
+    } catch (error) {
+      if (error instanceof DsmError && error.code === "DSM_TIMEOUT") {
+        throw new DsmError("DSM_TIMEOUT", barrierTimedOut(timeoutMs));
+      }
+      throw error;
+    }
   }
 
   #checkBarrier(): void {
@@ -445,6 +458,9 @@ export class Session {
     }
   }
 }
+
+const barrierTimedOut = (timeoutMs: number | undefined): string =>
+  `other processes were not in the barrier within ${timeoutMs} ms`;
 
 /** At the end of a scope it would hide the error that says what could not be done. */
 const isUnreachable = (error: unknown): boolean => error instanceof DsmError && error.code === "DSM_UNREACHABLE";

@@ -50,12 +50,13 @@ export function checkTimeout(timeoutMs: number | undefined): number | undefined 
 /**
  * Makes a request that waits, and gives its reply: TIMEOUT when the time is over. Throws the signal's reason when it is
  * aborted; what was granted at the same moment is given back first, because whoever aborts counts on not having it.
+ * `giveBack` null: it cannot be given back, and its reply stands.
  */
 export async function replyTo(
   membership: Membership,
   start: (channel: Channel) => Request,
   { timeoutMs, signal }: WaitOptions = {},
-  giveBack: () => void | Promise<void> = () => {},
+  giveBack: (() => void | Promise<void>) | null = () => {},
 ): Promise<Reply> {
   checkTimeout(timeoutMs);
   membership.check();
@@ -65,9 +66,10 @@ export async function replyTo(
   signal?.addEventListener("abort", request.cancel);
   try {
     const reply = await request.reply;
-    if (signal?.aborted) {
+    const granted = reply.status === Status.OK || reply.status === Status.OWNER_DIED;
+    if (signal?.aborted && !(granted && giveBack === null)) {
       try {
-        if (reply.status === Status.OK || reply.status === Status.OWNER_DIED) await giveBack();
+        if (granted) await giveBack?.();
       } catch {
         // With the session gone there is nobody to give it to.
       }

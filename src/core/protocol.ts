@@ -97,7 +97,7 @@ export const Kind = {
   SEM_WAIT: 22,
   /** body: name, length: its bytes, aux: initial value, offset: how much to add, 0 or 1. */
   SEM_POST: 23,
-  /** Takes back the wait, sleep or lock with the same tag: it ends with TIMEOUT if it was still waiting. */
+  /** Takes back the barrier, wait, sleep or lock with the same tag: it ends with TIMEOUT if it was still waiting. */
   SEM_CANCEL: 24,
   /** offset: bytes wanted, aux: alignment. Reply offset: where the block is. */
   ALLOC: 25,

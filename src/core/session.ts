@@ -721,11 +721,24 @@ export class Session {
   #cancel(node: number, tag: number): void {
     const key = waiterKey(node, tag);
     const queue = this.#waits.get(key);
-    if (queue === undefined) return;
+    if (queue === undefined) {
+      this.#cancelBarrier(node, tag);
+      return;
+    }
     this.#waits.delete(key);
     queue.waiters = queue.waiters.filter((waiter) => waiter.node !== node || waiter.tag !== tag);
     this.#forgetEmpty(queue);
     this.#effects.complete(node, tag, Status.TIMEOUT, 0);
+  }
+
+  /** The process is out of the barrier again, which then waits for it as if it had not come. */
+  #cancelBarrier(node: number, tag: number): void {
+    for (const process of this.#processes.values()) {
+      if (process.node !== node || process.barrierTag !== tag) continue;
+      process.barrierTag = -1;
+      this.#effects.complete(node, tag, Status.TIMEOUT, 0);
+      return;
+    }
   }
 
   /** A semaphore stays when nobody waits for it; a place where nobody sleeps is like any other. */

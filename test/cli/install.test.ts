@@ -38,6 +38,8 @@ const INSTALLED = [
   "include/dsm/dsm.h",
   "include/dsm/dsm.hpp",
   "include/dsm/dsm_util.h",
+  "include/dsm/error.hpp",
+  "include/dsm/mutex.hpp",
   "lib/libdsm.a",
   "lib/libdsm.so",
   "lib/libdsm.so.0",

@@ -128,12 +128,22 @@ for (const [what, nodes, environment] of [
           session.lock("b").useSync((outcome) => outcome),
           session.lock("b").useSync((outcome) => outcome),
         );
-        said.push(session.lock("c").tryLockSync());
+        const c = session.lock("c");
+        said.push(c.tryLockSync());
+        c.unlockSync({ mended: false });
+        said.push(c.lockSync());
+        await c.unlock({ mended: false });
+        said.push(await c.tryLock());
+        await c.unlock();
+        said.push(await c.lock());
         session.barrierSync();
         await session.barrier();
         return said;
       }),
-    ).toEqual(["continue", "owner-died", "owner-died", "owner-died", "ok", "owner-died"]);
+    ).toEqual([
+      ...["continue", "owner-died", "owner-died", "owner-died", "ok"],
+      ...["owner-died", "owner-died", "owner-died", "ok"],
+    ]);
   });
 }
 

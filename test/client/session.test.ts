@@ -236,6 +236,24 @@ describe("views", () => {
 });
 
 describe("barriers", () => {
+  test("time out and are taken back, in every form, and then wait for whoever gave up", async () => {
+    const [first, second] = (await cluster.join({ processes: 2, nodes: 2 })) as [Puppet, Puppet];
+    expect(await first.codeOf(({ session }) => session.barrier({ timeoutMs: 20 }))).toBe("DSM_TIMEOUT");
+    expect(await first.codeOf(({ session }) => session.barrierSync({ timeoutMs: 20 }))).toBe("DSM_TIMEOUT");
+    expect(await first.codeOf(({ session }) => session.barrier({ timeoutMs: -1 }))).toBe("DSM_INVALID");
+    expect(await first.codeOf(({ session }) => session.barrierSync({ timeoutMs: -1 }))).toBe("DSM_INVALID");
+    const reason = await first.run(async ({ session }) => {
+      const controller = new AbortController();
+      const barrier = session.barrier({ signal: controller.signal });
+      controller.abort(new Error("enough"));
+      return barrier.then(String, (error: Error) => error.message);
+    });
+    expect(reason).toBe("enough");
+    const waits = second.run(({ session }) => session.barrier({ timeoutMs: 2_000_000_000 }));
+    await first.run(({ session }) => session.barrierSync({ timeoutMs: 2_000_000_000 }));
+    await waits;
+  });
+
   test("wait for all, leave the event loop free, and are one at a time", async () => {
     const [first, second] = await two();
     const waiting = first.run(async ({ session, state }) => {

@@ -951,7 +951,7 @@ class Simulator {
       case "join":
         return [Status.OK, Status.FULL, Status.ENDED];
       case "barrier":
-        return [Status.OK, Status.BUSY, ...left, ...lost];
+        return [Status.OK, Status.BUSY, ...(request.canceled === true ? [Status.TIMEOUT] : []), ...left, ...lost];
       case "wait":
         return [Status.OK, ...(request.canceled === true ? [Status.TIMEOUT] : []), ...left, ...lost];
       case "try":
@@ -1017,7 +1017,7 @@ class Simulator {
         else request.word.broken = true;
         return;
       case "barrier":
-        if (status === Status.BUSY) process.barriersEntered -= 1;
+        if (status === Status.BUSY || status === Status.TIMEOUT) process.barriersEntered -= 1;
         if (ok) this.#passed(process);
         return;
       case "wait":
@@ -1214,7 +1214,7 @@ const WRITES: ReadonlySet<number> = new Set([
   ...([Kind.STORE, Kind.ATOMIC, Kind.PUBLISH, Kind.ALLOC, Kind.NAMED, Kind.COPY] as const),
 ]);
 /** Requests that can be taken back. */
-const CANCELED: ReadonlySet<Request["what"]> = new Set(["wait", "sleep", "lock"]);
+const CANCELED: ReadonlySet<Request["what"]> = new Set(["barrier", "wait", "sleep", "lock"]);
 
 const NO_EFFECTS = {
   watching: false,

@@ -139,6 +139,37 @@ describe("a barrier", () => {
     await leave(actors);
   });
 
+  for (const environment of [{}, { DSM_ORDER: "release" }, { DSM_ORDER: "pipelined" }]) {
+    test(`a timed one gives up, and waits for whoever has given up: ${JSON.stringify(environment)}`, async () => {
+      const [a, b] = (await cluster.actors(["a", "b"], { environment })) as [Actor, Actor];
+      for (const time of [0, 30]) {
+        const timeout = `DSM_TIMEOUT other processes were not in the barrier within ${time} ms`;
+        expect(await a.ask(`timedbarrier ${time}`)).toBe(timeout);
+      }
+      expect(await a.ask("timedbarrier 2147483648")).toMatch(/^DSM_INVALID a timeout of 2147483648 ms is beyond/);
+      const waits = b.do("timedbarrier 2000000000");
+      await cluster.untilState(a.session, 1, "barrier");
+      expect((await cluster.status(a.session)).ranks[0]?.state).toBe("running");
+      await a.do("store 4 0 7");
+      await a.do("barrier");
+      await waits;
+      expect(await b.number("peek 4 0")).toBe(7);
+      await leave([a, b]);
+    });
+  }
+
+  test("a timeout that meets the last one coming: all pass it, or none", async () => {
+    const [a, b] = await two();
+    for (let i = 0; i < 60; i += 1) {
+      const timed = a.ask(`timedbarrier ${i % 3}`);
+      const waits = b.do("barrier");
+      const passed = (await timed) === "ok";
+      if (!passed) await a.do("barrier");
+      await waits;
+    }
+    await leave([a, b]);
+  });
+
   test("holds until the last one comes, and its ranks are shown as waiting", async () => {
     const actors = (await cluster.actors(["a", "b", "b"])) as [Actor, Actor, Actor];
     const [a, b, c] = actors;

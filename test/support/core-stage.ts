@@ -283,7 +283,7 @@ export class Stage {
         this.#ask(actor, { kind: Kind.WAKE, offset: Number(word(0)), aux: Number(words[1] ?? 1) }, "wake");
         return;
       case "cancel":
-        // Takes back the wait, lock or sleep that was asked last.
+        // Takes back the barrier, wait, lock or sleep that was asked last.
         actor.channel.up.push(encode({ kind: Kind.SEM_CANCEL, tag: actor.nextTag - 1 }));
         return;
       case "watch":

@@ -121,6 +121,8 @@ int dsm_is_direct(const dsm_session *session);
 
 /* Waits until every process that has not left is in the barrier. */
 int dsm_barrier_wait(dsm_session *session);
+/* DSM_TIMEOUT after timeout_ms (0 to 2147483647): this process is out of the barrier again, as if it had not called. */
+int dsm_barrier_timed(dsm_session *session, uint32_t timeout_ms);
 
 /* Named semaphores, shared by the session, first come first served. A semaphore starts to exist at its first use, with
  * the value `initial` given there; later values of `initial` are ignored. */
@@ -129,8 +131,8 @@ int dsm_sem_trywait(dsm_session *session, const char *name, uint32_t initial);  
 int dsm_sem_timedwait(dsm_session *session, const char *name, uint32_t initial, uint32_t timeout_ms);
 int dsm_sem_post(dsm_session *session, const char *name, uint32_t initial);
 
-/* Named locks, shared by the session, first come first served. A lock exists from its first use on, and a process has
- * it, not a thread: DSM_BUSY if this process has it or waits for it already, in whichever thread. Locking and unlocking
+/* Named locks, shared by the session, first come first served; those of the other languages are the same ones, by the same
+ * names. A lock exists from its first use on, and a process has it, not a thread: DSM_BUSY if this process has it or waits for it already, in whichever thread. Locking and unlocking
  * are synchronising operations like those of semaphores.
  *
  * DSM_OWNER_DIED: this process has the lock now, as with DSM_OK, but the last owner died or left the session while it

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <mutex>
 #include <numeric>
+#include <thread>
 #include <vector>
 
 namespace {
@@ -30,7 +31,78 @@ int code_of(Call call) {
   return DSM_OK;
 }
 
+// Threads of one process take turns for a mutex, which belongs to the process.
+void threads(dsm::session &session) {
+  auto &sum = session.named<long>("sum of threads");
+  auto &waits = session.named<long>("waits of threads");
+  std::vector<std::thread> all;
+  for (int i = 0; i < 4; i++)
+    all.emplace_back([&session, &sum, &waits] {
+      auto mutex = session.mutex("threads");
+      for (int round = 0; round < 10; round++) {
+        std::scoped_lock lock(mutex);
+        sum += 1;
+        // In whose turn no other thread gets it, and no other mutex of that name.
+        auto same = session.mutex("threads");
+        bool got = true;
+        std::thread([&] { got = same.try_lock() || same.try_lock_for(std::chrono::milliseconds(1)); }).join();
+        waits += got ? 0 : 1;
+      }
+    });
+  for (auto &thread : all) thread.join();
+  session.barrier();
+  expect(sum == 40L * session.processes() && waits == sum, "threads that take turns");
+
+  using namespace std::chrono_literals;
+  auto other = session.mutex("other" + std::to_string(session.rank()));
+  {
+    std::scoped_lock lock(other);
+    expect(code_of([&] { other.lock(); }) == DSM_BUSY, "a thread that has the mutex");
+    expect(code_of([&] { session.mutex("other" + std::to_string(session.rank())).try_lock(); }) == DSM_BUSY,
+           "a thread that has the mutex by another object");
+  }
+  expect(other.try_lock_until(std::chrono::system_clock::now() + 24h * 365 * 1000), "a time beyond all limits");
+  // By another thread, as std::mutex would not have it.
+  std::thread([&] { other.unlock(); }).join();
+  expect(other.try_lock_for(std::chrono::duration<double>::max()), "the longest time");
+  other.unlock();
+  expect(other.try_lock_for(-1s), "a time that is over");
+  other.unlock();
+  expect(code_of([&] { other.unlock(); }) == DSM_NOT_OWNER, "a mutex that nobody has");
+  expect(dsm_lock(session.raw(), "theirs") == DSM_OK, "C locks");
+  expect(code_of([&] { session.mutex("theirs").lock(); }) == DSM_BUSY, "a lock that C has");
+  expect(dsm_unlock(session.raw(), "theirs") == DSM_OK, "and C unlocks");
+  session.barrier();
+}
+
+void times(dsm::session &session) {
+  using namespace std::chrono_literals;
+  auto none = session.semaphore("none", 0);
+  expect(!none.wait_for(1us) && !none.wait_for(-1h), "a semaphore's short time");
+  // 2^32 ms and 1 more: what is cut to 32 bits is over at once.
+  auto mutex = session.mutex("held");
+  if (session.rank() == 0) mutex.lock();
+  session.barrier();
+  if (session.rank() == 0) {
+    expect(!session.barrier_for(1ms), "a barrier's short time");
+    session.semaphore("go", 0).post();
+    std::this_thread::sleep_for(20ms);
+    mutex.unlock();
+  } else if (session.rank() == 1) {
+    session.semaphore("go", 0).wait();
+    expect(mutex.try_lock_for(std::chrono::milliseconds(0x100000001)), "a long time");
+    mutex.unlock();
+  }
+  expect(session.barrier_for(24h * 365 * 1000), "a barrier's long time");
+  dsm::config config;
+  expect(code_of([&] { config.join_timeout(0ms); }) == DSM_INVALID, "no time to join");
+  expect(code_of([&] { config.join_timeout(24h * 365); }) == DSM_INVALID, "too long a time to join");
+}
+
 void tour(dsm::session &session) {
+  expect(session.on_loss() == "fail", "what a loss does");
+  threads(session);
+  times(session);
   const int rank = session.rank(), processes = session.processes();
   auto table = session.named<int>("table", 256);
   auto &total = session.named<long>("total");
@@ -142,7 +214,13 @@ int main() {
     dsm::session session = std::move(first);
     tour(session);
     const bool says = session.rank() == 0;
-    session.leave();
+    auto mutex = session.mutex("last" + std::to_string(session.rank()));
+    try {
+      std::scoped_lock lock(mutex);
+      session.leave();
+      throw std::runtime_error("a scope that an exception leaves when there is nothing to unlock");
+    } catch (const std::runtime_error &) {
+    }
     if (says) std::puts("ok");
   } catch (const dsm::error &error) {
     std::fprintf(stderr, "tour: %s\n", error.what());

@@ -1,6 +1,9 @@
 """Everything the Python package offers, once, by every process; rank 0 says "ok" when all has come out right."""
 
+import os
 import sys
+import tempfile
+import threading
 
 import dsm
 import numpy as np
@@ -14,7 +17,113 @@ def code_of(call) -> str:
     return "DSM_OK"
 
 
+def threads(session: dsm.Session) -> None:
+    """Those of one process take turns for a lock, which belongs to the process."""
+    sums = session.array("sums", np.int64, 2)
+
+    def add() -> None:
+        lock = session.lock("threads")
+        for _ in range(10):
+            with lock:
+                sums[0] += 1
+                same, got = session.lock("threads"), []
+                other = threading.Thread(target=lambda: got.append(same.try_acquire()))
+                other.start()
+                other.join()
+                sums[1] += not got[0]
+
+    several = [threading.Thread(target=add) for _ in range(4)]
+    for thread in several:
+        thread.start()
+    for thread in several:
+        thread.join()
+    session.barrier()
+    assert list(sums) == [40 * session.processes] * 2, sums
+
+    own = session.lock(f"own{session.rank}")
+    with own:
+        assert code_of(own.acquire) == "DSM_BUSY"
+        assert code_of(session.lock(f"own{session.rank}").try_acquire) == "DSM_BUSY"
+        waits = []
+        other = threading.Thread(target=lambda: waits.append(code_of(lambda: own.acquire(1))))
+        other.start()
+        other.join()
+        assert waits == ["DSM_TIMEOUT"]
+    assert own.try_acquire()
+    other = threading.Thread(target=own.release)
+    other.start()
+    other.join()
+    own.acquire(2**31 - 1)
+    own.release()
+    assert code_of(own.release) == "DSM_NOT_OWNER"
+    for wrong in (-1, 2**31, 1.5, "1"):
+        for wait in (own.acquire, session.barrier, session.semaphore("w").wait):
+            assert code_of(lambda: wait(wrong)) == "DSM_INVALID"
+
+    @own
+    def decorated() -> None:
+        assert code_of(own.acquire) == "DSM_BUSY"
+
+    decorated()
+    session.barrier()
+
+
+def sleeping(session: dsm.Session) -> None:
+    flag = session.array("flag", np.int8, (2, 3))
+    assert session.wait_for(flag, 5, 1) and session.wait_for(flag, 5, -1)
+    assert not session.wait_for(flag, 5, 0, timeout_ms=1)
+    session.barrier()
+    assert session.notify(flag, 5) == 0
+    session.barrier()
+    if session.rank == 0:
+        flag[1, 2] = -1
+        session.notify(flag, 5)
+    else:
+        while flag[1, 2] == 0:
+            session.wait_for(flag, 5, 0)
+    assert session.wait_for(session.named("flag", 6), 5, 0)
+    assert not session.wait_for(flag, 5, -1, 1) and not session.wait_for(flag, 5, 255, 1)
+    for array, index, expected in [
+        (flag, 6, 0),
+        (flag, -1, 0),
+        (flag, 0, 0.0),
+        (flag[:, 1:], 0, 0),
+        (np.zeros(3, np.int32), 0, 0),
+        (session.array("f", np.float32, 4), 0, 0),
+    ]:
+        assert code_of(lambda: session.wait_for(array, index, expected, 1)) == "DSM_INVALID"
+    assert code_of(lambda: session.notify(flag, 0, -1)) == "DSM_INVALID"
+    session.barrier()
+
+
+def reading(session: dsm.Session) -> None:
+    block = session.named(f"read {session.rank}", 4096)
+    with tempfile.TemporaryFile(buffering=0) as file:
+        file.write(bytes(range(256)) * 8)
+        assert session.readinto(file, block, 0) == 2048 and bytes(block[:2048]) == bytes(range(256)) * 8
+        assert session.readinto(file.fileno(), block, 2000) == 48
+        file.seek(1)
+        assert session.readinto(file, block[4000:]) == 96 and block[4000] == 1 and file.tell() == 97
+        assert session.readinto(file, block, 2048) == 0
+    assert code_of(lambda: session.readinto(10**6, block)) == "DSM_SYSTEM"
+    assert code_of(lambda: session.readinto(-1, block)) == "DSM_INVALID"
+    read, write = os.pipe()
+    os.write(write, b"through a pipe")
+    assert session.readinto(read, block) == 14 and bytes(block[:14]) == b"through a pipe"
+
+
 def tour(session: dsm.Session) -> None:
+    assert session.on_loss == "fail"
+    threads(session)
+    sleeping(session)
+    reading(session)
+    if session.rank == 0:
+        assert code_of(lambda: session.barrier(1)) == "DSM_TIMEOUT"
+        for _ in range(1, session.processes):
+            session.semaphore("timed out", 0).post()
+    else:
+        session.semaphore("timed out", 0).wait()
+    session.barrier(2**31 - 1)
     rank, processes = session.rank, session.processes
     table = session.array("table", np.int32, 1024)
     grid = session.array("grid", np.float64, (processes, 500))

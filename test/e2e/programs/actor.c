@@ -299,6 +299,7 @@ static void perform(const char *command, char *answer) {
   else if (IS("doom")) snprintf(answer, LINE, doom(n[0], (int)n[1]) == 0 ? "ok" : "%s", strerror(errno));
   else if (IS("trailed") && (status = catch_up()) == DSM_OK) trailed((uint64_t *)at(n[0]), answer);
   else if (IS("barrier")) answer_status(answer, dsm_barrier_wait(session));
+  else if (IS("timedbarrier")) answer_status(answer, dsm_barrier_timed(session, (uint32_t)n[0]));
   else if (IS("wait")) answer_status(answer, dsm_sem_wait(session, name, (uint32_t)initial));
   else if (IS("try")) answer_status(answer, dsm_sem_trywait(session, name, (uint32_t)initial));
   else if (IS("timed")) answer_status(answer, dsm_sem_timedwait(session, name, (uint32_t)initial, (uint32_t)timeout));

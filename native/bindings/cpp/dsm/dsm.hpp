@@ -11,52 +11,23 @@
 #define DSM_HPP
 
 #include <dsm/dsm.h>
+#include <dsm/error.hpp>
+#include <dsm/mutex.hpp>
 
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <limits>
 #include <new>
 #include <optional>
 #include <span>
-#include <stdexcept>
 #include <string>
 #include <type_traits>
 #include <utility>
 
 namespace dsm {
-
-// A call's failure: code() is an `enum dsm_status`, what() the reason.
-class error : public std::runtime_error {
- public:
-  error(int code, const char *reason)
-      : std::runtime_error(std::string(dsm_status_name(code)) + ": " + reason), code_(code) {}
-  int code() const noexcept { return code_; }
-
- private:
-  int code_;
-};
-
-namespace detail {
-inline void check(int status) {
-  if (status != DSM_OK) throw error(status, dsm_last_error());
-}
-// A C string would end at a zero byte, and so be another text.
-inline std::string text(std::string text) {
-  if (text.find('\0') != std::string::npos)
-    throw error(DSM_INVALID, "the text has a control character (U+0000); leave it out");
-  return text;
-}
-template <class Number>
-Number milliseconds(std::chrono::milliseconds time) {
-  if (time.count() < 0 || time.count() > std::numeric_limits<Number>::max())
-    throw error(DSM_INVALID, ("a time of " + std::to_string(time.count()) + " ms; give 0 to " +
-                              std::to_string(std::numeric_limits<Number>::max()))
-                                 .c_str());
-  return static_cast<Number>(time.count());
-}
-}  // namespace detail
 
 // What may lie in the map: other processes see its bytes, so it must mean something there. Pointers into the map do.
 template <class T>
@@ -89,13 +60,24 @@ class config {
   config &session(std::string name) { return keep(name_, std::move(name), raw_.session); }
   config &node(std::string name) { return keep(node_, std::move(name), raw_.node); }
   config &daemon(std::string address) { return keep(daemon_, std::move(address), raw_.daemon); }
+  // "sequential", "release" or "pipelined".
   config &order(std::string name) { return keep(order_, std::move(name), raw_.order); }
+  // "fail" or "continue": what happens when a process dies without leaving.
+  config &on_loss(std::string name) { return keep(on_loss_, std::move(name), raw_.on_loss); }
+  // Path of the dsm program.
+  config &binary(std::string path) { return keep(binary_, std::move(path), raw_.binary); }
   config &processes(std::uint32_t count) { return raw_.processes = count, *this; }
   config &size(std::uint64_t bytes) { return raw_.size = bytes, *this; }
   config &rank(std::int32_t wished) { return raw_.rank = wished, *this; }
   config &join_timeout(std::chrono::milliseconds time) {
-    return raw_.join_timeout_ms = detail::milliseconds<std::uint32_t>(time), *this;
+    if (time.count() < 1 || time.count() > UINT32_MAX)
+      throw error(DSM_INVALID, "the time to join is not 1 to 4294967295 ms");
+    return raw_.join_timeout_ms = static_cast<std::uint32_t>(time.count()), *this;
   }
+  // Whether to start a daemon where none listens on a loopback address.
+  config &autostart(bool allowed) { return raw_.autostart = allowed ? 1 : 0, *this; }
+  // Whether processes may join while the session runs.
+  config &elastic(bool is) { return raw_.elastic = is ? 1 : 0, *this; }
   config &direct(bool allowed) { return raw_.direct = allowed ? 1 : 0, *this; }
   // Valid as long as this object is.
   const dsm_config *raw() const noexcept { return &raw_; }
@@ -110,7 +92,7 @@ class config {
     return *this;
   }
   dsm_config raw_{};
-  std::string name_, node_, daemon_, order_;
+  std::string name_, node_, daemon_, order_, on_loss_, binary_;
 };
 
 // A hole over part of the map. Filled by fill() or at the end of its scope; only fill() can say that it failed.
@@ -138,37 +120,19 @@ class semaphore {
       : session_(session), name_(detail::text(std::move(name))), initial_(initial) {}
   void wait() { detail::check(dsm_sem_wait(session_, name_.c_str(), initial_)); }
   void post() { detail::check(dsm_sem_post(session_, name_.c_str(), initial_)); }
-  bool try_wait() { return taken(dsm_sem_trywait(session_, name_.c_str(), initial_), DSM_AGAIN); }
-  bool wait_for(std::chrono::milliseconds time) {
-    return taken(dsm_sem_timedwait(session_, name_.c_str(), initial_, detail::milliseconds<std::uint32_t>(time)),
-                 DSM_TIMEOUT);
+  bool try_wait() { return detail::done(dsm_sem_trywait(session_, name_.c_str(), initial_), DSM_AGAIN); }
+  template <class Rep, class Period>
+  bool wait_for(std::chrono::duration<Rep, Period> time) {
+    auto wait = [&](std::int32_t part_ms) {
+      return dsm_sem_timedwait(session_, name_.c_str(), initial_, static_cast<std::uint32_t>(part_ms));
+    };
+    return detail::done(detail::timed(detail::whole_ms(time), wait), DSM_TIMEOUT);
   }
 
  private:
-  static bool taken(int status, int otherwise) {
-    if (status == otherwise) return false;
-    detail::check(status);
-    return true;
-  }
   dsm_session *session_;
   std::string name_;
   std::uint32_t initial_;
-};
-
-// A mutex across nodes, for std::scoped_lock, std::unique_lock and their like: a semaphore that begins at 1.
-class mutex {
- public:
-  mutex(dsm_session *session, std::string name) : semaphore_(session, std::move(name), 1) {}
-  void lock() { semaphore_.wait(); }
-  bool try_lock() { return semaphore_.try_wait(); }
-  template <class Rep, class Period>
-  bool try_lock_for(std::chrono::duration<Rep, Period> time) {
-    return semaphore_.wait_for(std::chrono::ceil<std::chrono::milliseconds>(time));
-  }
-  void unlock() { semaphore_.post(); }
-
- private:
-  semaphore semaphore_;
 };
 
 // Gives out blocks of the map, for standard containers. Their elements then lie in the map; the container itself lies
@@ -226,6 +190,7 @@ class session {
   std::string node() const { return dsm_node(raw_); }
   std::string name() const { return dsm_name(raw_); }
   std::string order() const { return dsm_order(raw_); }
+  std::string on_loss() const { return dsm_on_loss(raw_); }
   bool is_direct() const noexcept { return dsm_is_direct(raw_) != 0; }
 
   // The whole map.
@@ -270,11 +235,20 @@ class session {
   }
 
   void barrier() { detail::check(dsm_barrier_wait(raw_)); }
+  // False: the others did not come in that time, and this process is out of the barrier again.
+  template <class Rep, class Period>
+  bool barrier_for(std::chrono::duration<Rep, Period> time) {
+    auto wait = [this](std::int32_t part_ms) { return dsm_barrier_timed(raw_, static_cast<std::uint32_t>(part_ms)); };
+    return detail::done(detail::timed(detail::whole_ms(time), wait), DSM_TIMEOUT);
+  }
   void fence() { detail::check(dsm_fence(raw_)); }
   dsm::semaphore semaphore(std::string name, std::uint32_t initial = 1) {
     return dsm::semaphore(raw_, std::move(name), initial);
   }
-  dsm::mutex mutex(std::string name) { return dsm::mutex(raw_, std::move(name)); }
+  // `recover` is called when the mutex passes on from an owner that died: see dsm::mutex.
+  dsm::mutex mutex(std::string name, std::function<void()> recover = {}) {
+    return dsm::mutex(raw_, std::move(name), std::move(recover));
+  }
   template <class T>
   [[nodiscard]] dsm::hole hole(std::span<T> part) {
     return dsm::hole(raw_, part.data(), part.size_bytes());
@@ -286,10 +260,9 @@ class session {
   bool wait_while(const T &place, T value, std::optional<std::chrono::milliseconds> time = std::nullopt) {
     std::uint64_t wide = 0;
     std::memcpy(&wide, &value, sizeof value);
-    int status = dsm_wait_while(raw_, &place, sizeof value, wide, time ? detail::milliseconds<std::int32_t>(*time) : -1);
-    if (status == DSM_TIMEOUT) return false;
-    if (status != DSM_AGAIN) detail::check(status);
-    return true;
+    auto wait = [&](std::int32_t part_ms) { return dsm_wait_while(raw_, &place, sizeof value, wide, part_ms); };
+    int status = time ? detail::timed(detail::whole_ms(*time), wait) : wait(-1);
+    return status == DSM_AGAIN || detail::done(status, DSM_TIMEOUT);
   }
   // Wakes at most `count` that sleep at `place`, and returns how many.
   template <shareable T>

@@ -9,23 +9,28 @@
 
 Writing through a NumPy array, a memoryview or ctypes is the whole interface: stores are caught by libdsm and seen by
 every process of the session, as its order says (see dsm.h). Python's own atomicity stops at one process: use
-Session.lock() or a semaphore for read-modify-write.
+Session.lock() for read-modify-write.
 
 libdsm.so is taken from DSM_LIBRARY, which `dsm run` sets; else from where `dsm install` put it: beside the `dsm` in the
 PATH, or where the system looks. Calls that wait give the
-interpreter's lock back. Every failure is a dsm.Error with a `code` such as "DSM_TIMEOUT".
+interpreter's lock back, and have a `timeout_ms`, 0 to 2147483647; left out, they wait for as long as it takes. Every
+failure is a dsm.Error with a `code` such as "DSM_TIMEOUT".
 """
 
 from __future__ import annotations
 
 import ctypes
+import errno
+import math
 import os
 import shutil
-from contextlib import contextmanager
-from ctypes import POINTER, byref, c_char_p, c_int, c_int32, c_size_t, c_uint32, c_uint64, c_void_p
-from typing import Any, Iterator, Optional
+import threading
+import time
+from contextlib import ContextDecorator
+from ctypes import POINTER, byref, c_char_p, c_int, c_int32, c_int64, c_size_t, c_ssize_t, c_uint32, c_uint64, c_void_p
+from typing import Any, Callable, Optional
 
-__all__ = ["Error", "Hole", "Semaphore", "Session", "join"]
+__all__ = ["Error", "Hole", "Lock", "OwnerDied", "Semaphore", "Session", "join"]
 
 
 class Error(Exception):
@@ -34,6 +39,10 @@ class Error(Exception):
     def __init__(self, code: str, reason: str) -> None:
         super().__init__(reason)
         self.code = code
+
+
+class OwnerDied(Error):
+    """A lock passed on because its last owner died, or left, while it had it: see `Lock`."""
 
 
 class _Config(ctypes.Structure):
@@ -54,7 +63,11 @@ class _Config(ctypes.Structure):
     ]
 
 
-_OK, _AGAIN, _TIMEOUT = 0, 1, 2
+_OK, _AGAIN, _TIMEOUT, _OWNER_DIED = 0, 1, 2, 19
+_TIMEOUT_MAX_MS = 2**31 - 1
+_COUNT_MAX = 2**32 - 1
+# Formats of memoryviews whose elements are whole numbers.
+_INTEGERS = frozenset("?bBhHiIlLqQnN")
 _library: Optional[ctypes.CDLL] = None
 
 
@@ -71,7 +84,7 @@ def _load() -> ctypes.CDLL:
     if _library is None:
         path = os.environ.get("DSM_LIBRARY") or _installed()
         try:
-            library = ctypes.CDLL(path)
+            library = ctypes.CDLL(path, use_errno=True)
         except OSError as error:
             raise Error("DSM_SYSTEM", f"cannot load {path} ({error}); run `dsm install`, or set DSM_LIBRARY") from None
         session = c_void_p
@@ -86,18 +99,29 @@ def _load() -> ctypes.CDLL:
             ("dsm_node", c_char_p, [session]),
             ("dsm_name", c_char_p, [session]),
             ("dsm_order", c_char_p, [session]),
+            ("dsm_on_loss", c_char_p, [session]),
             ("dsm_is_direct", c_int, [session]),
             ("dsm_barrier_wait", c_int, [session]),
+            ("dsm_barrier_timed", c_int, [session, c_uint32]),
             ("dsm_fence", c_int, [session]),
             ("dsm_sem_wait", c_int, [session, c_char_p, c_uint32]),
             ("dsm_sem_trywait", c_int, [session, c_char_p, c_uint32]),
             ("dsm_sem_timedwait", c_int, [session, c_char_p, c_uint32, c_uint32]),
             ("dsm_sem_post", c_int, [session, c_char_p, c_uint32]),
+            ("dsm_lock", c_int, [session, c_char_p]),
+            ("dsm_lock_try", c_int, [session, c_char_p]),
+            ("dsm_lock_timed", c_int, [session, c_char_p, c_uint32]),
+            ("dsm_unlock", c_int, [session, c_char_p]),
+            ("dsm_unlock_unmended", c_int, [session, c_char_p]),
             ("dsm_hole_dig", c_int, [session, c_void_p, c_size_t, POINTER(c_int)]),
             ("dsm_hole_fill", c_int, [session, c_int]),
             ("dsm_alloc", c_int, [session, c_size_t, c_size_t, POINTER(c_void_p)]),
             ("dsm_free", c_int, [session, c_void_p]),
             ("dsm_named", c_int, [session, c_char_p, c_size_t, POINTER(c_void_p)]),
+            ("dsm_wait_while", c_int, [session, c_void_p, c_size_t, c_uint64, c_int32]),
+            ("dsm_wake", c_int, [session, c_void_p, c_uint32, POINTER(c_uint32)]),
+            ("dsm_read", c_ssize_t, [c_int, c_void_p, c_size_t]),
+            ("dsm_pread", c_ssize_t, [c_int, c_void_p, c_size_t, c_int64]),
             ("dsm_last_error", c_char_p, []),
             ("dsm_status_name", c_char_p, [c_int]),
         ]:
@@ -125,6 +149,16 @@ def _name(what: str, name: str) -> bytes:
     return text
 
 
+def _whole(what: str, number: Any, most: int) -> int:
+    if not hasattr(number, "__index__") or not 0 <= number.__index__() <= most:
+        raise Error("DSM_INVALID", f"{what} is {number!r}; give a whole number from 0 to {most}")
+    return number.__index__()
+
+
+def _time(timeout_ms: int) -> int:
+    return _whole("timeout_ms", timeout_ms, _TIMEOUT_MAX_MS)
+
+
 def join(
     session: Optional[str] = None,
     *,
@@ -138,16 +172,19 @@ def join(
     rank: Optional[int] = None,
     join_timeout_ms: Optional[int] = None,
     direct: Optional[bool] = None,
+    autostart: Optional[bool] = None,
+    binary: Optional[str] = None,
 ) -> "Session":
     """Joins a session, creating it if it is not there, and waits until all its processes have joined.
 
     What is left out comes from DSM_SESSION, DSM_PROCESSES, DSM_SIZE, DSM_NODE, DSM_DAEMON, DSM_ORDER, DSM_ON_LOSS,
-    DSM_ELASTIC, DSM_RANK, DSM_JOIN_TIMEOUT_MS and DSM_DIRECT. `size` is in bytes.
+    DSM_ELASTIC, DSM_RANK, DSM_JOIN_TIMEOUT_MS, DSM_DIRECT, DSM_AUTOSTART and DSM_BIN (`binary`, the path of the dsm
+    program). `size` is in bytes; `order` is "sequential", "release" or "pipelined", `on_loss` "fail" or "continue".
     """
     library = _load()
     config = _Config()
     _check(library.dsm_config_init(byref(config)))
-    texts = {"session": session, "node": node, "daemon": daemon, "order": order, "on_loss": on_loss}
+    texts = {"session": session, "node": node, "daemon": daemon, "order": order, "on_loss": on_loss, "binary": binary}
     for field, text in texts.items():
         if text is not None:
             setattr(config, field, _name(field, text))
@@ -161,10 +198,9 @@ def join(
         if number >= limits[field]:
             raise Error("DSM_INVALID", f"{field} is {number}; the greatest is {limits[field] - 1}")
         setattr(config, field, number)
-    if direct is not None:
-        config.direct = int(direct)
-    if elastic is not None:
-        config.elastic = int(elastic)
+    for field, flag in {"direct": direct, "elastic": elastic, "autostart": autostart}.items():
+        if flag is not None:
+            setattr(config, field, int(flag))
     pointer = c_void_p()
     _check(library.dsm_open(byref(config), byref(pointer)))
     return Session(pointer)
@@ -178,12 +214,14 @@ class Session:
         self._handle = pointer
         self._left = False
         self.rank: int = library.dsm_rank(pointer)
-        self.processes: int = library.dsm_processes(pointer)
+        self._processes: int = library.dsm_processes(pointer)
         self.address: int = library.dsm_address(pointer)
         self.size: int = library.dsm_size(pointer)
         self.node: str = library.dsm_node(pointer).decode()
         self.name: str = library.dsm_name(pointer).decode()
         self.order: str = library.dsm_order(pointer).decode()
+        self.on_loss: str = library.dsm_on_loss(pointer).decode()
+        self._turns: dict[bytes, _Turns] = {}
         self.buffer = memoryview((ctypes.c_uint8 * self.size).from_address(self.address)).cast("B")
         """All of the shared memory, as writable bytes."""
 
@@ -193,6 +231,13 @@ class Session:
         if self._left:
             raise Error("DSM_LEFT", f'this process has left session "{self.name}"')
         return self._handle
+
+    @property
+    def processes(self) -> int:
+        """Processes in the session; of an elastic one, in the last barrier this process passed."""
+        if not self._left:
+            self._processes = _load().dsm_processes(self._handle)
+        return self._processes
 
     @property
     def direct(self) -> bool:
@@ -209,12 +254,20 @@ class Session:
     def leave(self) -> None:
         """Leaves the session. Arrays over the map keep its last state, read-only: a store then ends the program."""
         pointer = self._pointer
+        self._processes = self.processes
         self._left = True
         _check(_load().dsm_close(pointer))
 
-    def barrier(self) -> None:
-        """Waits until every process that has not left is in the barrier."""
-        _check(_load().dsm_barrier_wait(self._pointer))
+    def barrier(self, timeout_ms: Optional[int] = None) -> None:
+        """Waits until every process that has not left is in the barrier.
+
+        DSM_TIMEOUT after `timeout_ms`: this process is out of the barrier again.
+        """
+        library, pointer = _load(), self._pointer
+        if timeout_ms is None:
+            _check(library.dsm_barrier_wait(pointer))
+        else:
+            _check(library.dsm_barrier_timed(pointer, _time(timeout_ms)))
 
     def fence(self) -> None:
         """Returns once every store this process made before is in place and has its place in the order."""
@@ -223,15 +276,62 @@ class Session:
     def semaphore(self, name: str, initial: int = 1) -> "Semaphore":
         return Semaphore(self, name, initial)
 
-    @contextmanager
-    def lock(self, name: str) -> Iterator[None]:
-        """One process at a time, across nodes: a semaphore that begins at 1."""
-        semaphore = self.semaphore(name)
-        semaphore.wait()
-        try:
-            yield
-        finally:
-            semaphore.post()
+    def lock(self, name: str, recover: Optional[Callable[[], Any]] = None) -> "Lock":
+        """The session's lock of that name, for `with`. `recover()` is called when its last owner died: see `Lock`."""
+        return Lock(self, name, recover)
+
+    def wait_for(self, array: Any, index: int, expected: int, timeout_ms: Optional[int] = None) -> bool:
+        """Sleeps while element `index` of `array`, whole numbers in the map, is `expected`. False: that took too long.
+
+        True at once if it is not, or when notify() woke this process: look again. Comparing and going to sleep are one
+        step, so a notification after a change is never missed. `array` is a NumPy array or memoryview, and `index`
+        counts through all its dimensions.
+        """
+        address, width = self._place(array, index)
+        if not hasattr(expected, "__index__"):
+            raise Error("DSM_INVALID", f"expected is {expected!r}; give a whole number")
+        value = expected.__index__() % 2 ** (8 * width)
+        limit_ms = -1 if timeout_ms is None else _time(timeout_ms)
+        status = _load().dsm_wait_while(self._pointer, address, width, value, limit_ms)
+        if status not in (_AGAIN, _TIMEOUT):
+            _check(status)
+        return status != _TIMEOUT
+
+    def notify(self, array: Any, index: int, count: Optional[int] = None) -> int:
+        """Wakes those who sleep at element `index` of `array`: all, or at most `count`. Returns how many."""
+        address, _ = self._place(array, index)
+        most = _COUNT_MAX if count is None else _whole("count", count, _COUNT_MAX)
+        woken = c_uint32()
+        _check(_load().dsm_wake(self._pointer, address, most, byref(woken)))
+        return woken.value
+
+    def readinto(self, file: Any, array: Any, position: Optional[int] = None) -> int:
+        """Reads from a file, pipe or socket into `array` over the map, which the kernel cannot write to (EFAULT).
+
+        `file` is a descriptor, or has a fileno(); what is in a buffer of its own is not looked at, so open files with
+        buffering=0. Reads at the byte `position`, or where the file is. Returns the bytes read, 0 at the end.
+        """
+        library = _load()
+        _ = self._pointer
+        descriptor = _whole("the descriptor", file.fileno() if hasattr(file, "fileno") else file, 2**31 - 1)
+        address, nbytes = self._range(array)
+        while True:
+            if position is None:
+                got = library.dsm_read(descriptor, address, nbytes)
+            else:
+                got = library.dsm_pread(descriptor, address, nbytes, _whole("position", position, 2**63 - 1))
+            if got >= 0:
+                return got
+            reason = ctypes.get_errno()
+            if reason != errno.EINTR:  # else Python's handlers run, and may raise
+                raise Error("DSM_SYSTEM", f"descriptor {descriptor} cannot be read: {os.strerror(reason)}")
+
+    def _place(self, array: Any, index: int) -> tuple[int, int]:
+        view = memoryview(array)
+        if view.format.lstrip("@=<") not in _INTEGERS:
+            raise Error("DSM_INVALID", f"elements of format {view.format!r} cannot be slept on; use whole numbers")
+        address, nbytes = self._range(array)
+        return address + _whole("index", index, nbytes // view.itemsize - 1) * view.itemsize, view.itemsize
 
     def _range(self, array: Any) -> tuple[int, int]:
         view = memoryview(array)
@@ -258,10 +358,19 @@ class Session:
         """The block of that name as a NumPy array: the same in every process, zeroed at first use."""
         import numpy
 
-        block = c_void_p()
         nbytes = int(numpy.prod(shape, dtype=numpy.int64)) * numpy.dtype(dtype).itemsize
-        _check(_load().dsm_named(self._pointer, _name("block", name), min(nbytes, _BYTES_MAX), byref(block)))
-        return self.view(dtype, shape, (block.value or 0) - self.address)
+        return self.view(dtype, shape, self._named(name, nbytes))
+
+    def named(self, name: str, nbytes: int) -> memoryview:
+        """The block of that name, aligned to 64 bytes: the same in every process, zeroed at first use."""
+        offset = self._named(name, nbytes)
+        return self.buffer[offset : offset + nbytes]
+
+    def _named(self, name: str, nbytes: int) -> int:
+        block = c_void_p()
+        size = _whole("the size of a block", min(nbytes, _BYTES_MAX), _BYTES_MAX)
+        _check(_load().dsm_named(self._pointer, _name("block", name), size, byref(block)))
+        return (block.value or 0) - self.address
 
     def alloc(self, nbytes: int, align: int = 16) -> memoryview:
         """A new block of the map, zeroed. Any process may free() it."""
@@ -292,10 +401,8 @@ class Semaphore:
         library, pointer = _load(), self._session._pointer
         if timeout_ms is None:
             _check(library.dsm_sem_wait(pointer, self._name, self._initial))
-        elif not 0 <= timeout_ms < 2**31:
-            raise Error("DSM_INVALID", f"a timeout of {timeout_ms} ms is not possible")
         else:
-            _check(library.dsm_sem_timedwait(pointer, self._name, self._initial, timeout_ms))
+            _check(library.dsm_sem_timedwait(pointer, self._name, self._initial, _time(timeout_ms)))
 
     def try_wait(self) -> bool:
         status = _load().dsm_sem_trywait(self._session._pointer, self._name, self._initial)
@@ -313,6 +420,126 @@ class Semaphore:
 
     def __exit__(self, *_: object) -> None:
         self.post()
+
+
+class _Turns:
+    """Where this process's threads take turns for one lock, which belongs to the process and refuses a second thread."""
+
+    def __init__(self) -> None:
+        self._free = threading.Lock()
+        self._thread: Optional[int] = None
+        self.locked = False
+
+    def take(self, name: bytes, seconds: float) -> bool:
+        if self._thread == threading.get_ident():
+            raise Error("DSM_BUSY", f'this thread has lock "{name.decode()}" already')
+        if not self._free.acquire(timeout=seconds):
+            return False
+        self._thread = threading.get_ident()
+        return True
+
+    def give(self) -> None:
+        self._thread = None
+        self._free.release()
+
+
+class Lock(ContextDecorator):
+    """A named lock of the session, the same as dsm_lock()'s in C and those of the other languages. For `with`.
+
+    Threads of one process take turns, as with a threading.Lock; one that has it already gets DSM_BUSY. So does any
+    thread while another part of the process has it by libdsm itself.
+
+    In a session that goes on after a loss (on_loss "continue") the lock passes on when its owner dies or leaves, and
+    what it guards may be half done then. `recover()` is then called, with the lock taken, before `with` or acquire()
+    goes on; what it raises comes out of them, with the lock released, and the next owner is told, too. Without
+    `recover` that is OwnerDied: a program that does not expect a death never works on what is half done.
+
+        with session.lock("queue", recover=rebuild):
+            ...
+    """
+
+    def __init__(self, session: Session, name: str, recover: Optional[Callable[[], Any]] = None) -> None:
+        self._session = session
+        self._name = _name("lock", name)
+        self._recover = recover
+        self._turns = session._turns.setdefault(self._name, _Turns())
+
+    def acquire(self, timeout_ms: Optional[int] = None) -> None:
+        """Takes the lock; after `timeout_ms` fails with DSM_TIMEOUT."""
+        if not self._acquire(-1 if timeout_ms is None else _time(timeout_ms)):
+            raise Error("DSM_TIMEOUT", f'lock "{self._name.decode()}" was not free within {timeout_ms} ms')
+
+    def try_acquire(self) -> bool:
+        """Takes the lock if it is free, else False."""
+        library = _load()
+        return self._take(0, lambda pointer: library.dsm_lock_try(pointer, self._name))
+
+    def _acquire(self, timeout_ms: int) -> bool:
+        library = _load()
+        if timeout_ms < 0:
+            return self._take(-1, lambda pointer: library.dsm_lock(pointer, self._name))
+        end = time.monotonic() + timeout_ms / 1000
+
+        def timed(pointer: c_void_p) -> int:
+            left_ms = max(0, math.ceil((end - time.monotonic()) * 1000))
+            return library.dsm_lock_timed(pointer, self._name, min(left_ms, timeout_ms))
+
+        return self._take(timeout_ms / 1000, timed)
+
+    def _take(self, seconds: float, call: Callable[[c_void_p], int]) -> bool:
+        _ = self._session._pointer
+        if not self._turns.take(self._name, seconds):
+            return False
+        try:
+            status = call(self._session._pointer)
+            if status in (_AGAIN, _TIMEOUT):
+                return False
+            if status != _OWNER_DIED:
+                _check(status)
+            self._turns.locked = True
+        finally:
+            if not self._turns.locked:
+                self._turns.give()
+        if status == _OWNER_DIED:
+            self._mend()
+        return True
+
+    def _mend(self) -> None:
+        try:
+            if self._recover is None:
+                raise OwnerDied("DSM_OWNER_DIED", _load().dsm_last_error().decode())
+            self._recover()
+        except BaseException:
+            self._release_after_failure()
+            raise
+
+    def release(self, mended: bool = True) -> None:
+        """Gives the lock to the next. `mended` False: where its last owner died, the next one is told, too."""
+        library = _load()
+        unlock = library.dsm_unlock if mended else library.dsm_unlock_unmended
+        locked, self._turns.locked = self._turns.locked, False
+        try:
+            _check(unlock(self._session._pointer, self._name))
+        finally:
+            if locked:
+                self._turns.give()
+
+    def _release_after_failure(self) -> None:
+        # The error under way says more than that the lock is gone, too.
+        try:
+            self.release(mended=False)
+        except Error:
+            pass
+
+    def __enter__(self) -> "Lock":
+        self.acquire()
+        return self
+
+    def __exit__(self, kind: Optional[type], *_: object) -> None:
+        if kind is None:
+            self.release()
+        else:
+            self._release_after_failure()
 
 
 class Hole:

@@ -1,0 +1,88 @@
+"""Runs the Python column of the table in examples/languages, and says which calls of libdsm each cell made.
+
+Standard input: {"calls": [[C, CELL], ...], "settings": [[FIELD, CELL], ...], "file": PATH}. Output: what was called before
+the first cell, by each cell, and which fields of dsm_config each setting changed.
+"""
+
+import json
+import os
+import sys
+from types import SimpleNamespace
+
+import dsm
+
+page = json.load(sys.stdin)
+made = []
+opened = []
+
+
+class Recorder:
+    """libdsm, with a note of each call."""
+
+    def __init__(self, library) -> None:
+        self._library = library
+        self.settings_only = False
+
+    def __getattr__(self, name):
+        function = getattr(self._library, name)
+
+        def call(*arguments):
+            made.append(name)
+            if name == "dsm_open" and self.settings_only:
+                config = arguments[0]._obj
+                opened.append({field: getattr(config, field) for field, _ in config._fields_})
+                return 7
+            return function(*arguments)
+
+        return call
+
+
+def settings(cell: str) -> dict:
+    try:
+        eval(cell, {"dsm": dsm})
+    except dsm.Error as error:
+        assert error.code == "DSM_INVALID" and opened, f"{cell}: {error}"
+    return opened.pop()
+
+
+recorder = dsm._library = Recorder(dsm._load())
+recorder.settings_only = True
+default = settings("dsm.join()")
+changed = {}
+for field, cell in page["settings"]:
+    given = settings(cell)
+    changed[field] = [name for name in given if given[name] != default[name]]
+recorder.settings_only = False
+
+made.clear()
+session = dsm.join()
+lock = session.lock("table")
+try:
+    session.alloc(0)
+except dsm.Error as failure:
+    error = failure
+words = session.named("words", 64).cast("i")
+names = {
+    "dsm": SimpleNamespace(join=lambda: session),
+    "session": session,
+    "lock": lock,
+    "semaphore": session.semaphore("table", 100),
+    "hole": session.hole(session.named("part", 64)),
+    "block": session.alloc(64),
+    "words": words,
+    "fd": os.open(page["file"], os.O_RDONLY),
+    "error": error,
+}
+earlier = list(made)
+by_cell = {}
+for c, cell in page["calls"]:
+    if c.startswith("dsm_unlock"):
+        lock.acquire()
+    made.clear()
+    result = eval(cell, names)
+    by_cell[c] = list(made)
+    if c.startswith("dsm_lock"):
+        lock.release()
+    if c == "dsm_hole_dig":
+        result.fill()
+print(json.dumps({"earlier": earlier, "calls": by_cell, "changed": changed}))
