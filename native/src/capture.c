@@ -8,6 +8,8 @@
 #include "alu.h"
 
 #define ERROR_BIT_PRESENT 1
+/* Of those with large variables: where all were one function, the others would need their room, too. */
+#define OWN_FRAME __attribute__((noinline))
 #define RUNS_OF_64_BYTES 32 /* most runs that 64 bits can choose */
 
 static void advance(const struct dsm_fault *f, const struct dsm_insn *insn) {
@@ -116,7 +118,7 @@ static bool written_bytes(const struct dsm_fault *f, const struct dsm_insn *insn
   return true;
 }
 
-static enum dsm_outcome capture_vector(struct dsm_fault *f, const struct dsm_insn *insn) {
+OWN_FRAME static enum dsm_outcome capture_vector(struct dsm_fault *f, const struct dsm_insn *insn) {
   uintptr_t address = dsm_frame_address(f->regs, insn);
   uint8_t bytes[64];
   uint64_t written;
@@ -288,7 +290,7 @@ static enum dsm_outcome capture_push(struct dsm_fault *f, const struct dsm_insn 
   return outcome;
 }
 
-static enum dsm_outcome capture_enter(struct dsm_fault *f, const struct dsm_insn *insn) {
+OWN_FRAME static enum dsm_outcome capture_enter(struct dsm_fault *f, const struct dsm_insn *insn) {
   uint64_t rsp = (uint64_t)f->regs[REG_RSP], rbp = (uint64_t)f->regs[REG_RBP];
   uint64_t words[33], frame = rsp - 8; /* upwards: words[0] is pushed last */
   unsigned level = insn->op, count = level == 0 ? 1 : level + 1;
@@ -322,7 +324,7 @@ static enum dsm_outcome capture_pop(struct dsm_fault *f, const struct dsm_insn *
   return outcome;
 }
 
-static enum dsm_outcome capture_movdir64b(struct dsm_fault *f, const struct dsm_insn *insn) {
+OWN_FRAME static enum dsm_outcome capture_movdir64b(struct dsm_fault *f, const struct dsm_insn *insn) {
   uint8_t bytes[64];
   struct dsm_guard guard;
   uint64_t to = dsm_frame_gpr(f->regs, insn->reg);
@@ -343,7 +345,7 @@ static enum dsm_outcome capture_clzero(struct dsm_fault *f, const struct dsm_ins
 /* Works from the lowest element up, as the processor does, and may stop before the last one: with the bits of those
  * done cleared in the mask, the instruction goes on where it was. It stops at an element that overlaps one already
  * taken, so that an entry's runs do not overlap, and at one outside the map once some inside are taken. */
-static enum dsm_outcome capture_scatter(struct dsm_fault *f, const struct dsm_insn *insn) {
+OWN_FRAME static enum dsm_outcome capture_scatter(struct dsm_fault *f, const struct dsm_insn *insn) {
   uint8_t bytes[64], indices[64];
   uint64_t mask;
   struct dsm_run runs[16];

@@ -48,7 +48,7 @@ static void print(struct message *m) {
   dsm_syscall(SYS_write, STDERR_FILENO, (long)m->text, (long)m->length, 0);
 }
 
-static void print_line(const char *text) {
+__attribute__((noinline)) static void print_line(const char *text) {
   struct message m = {.length = 0};
   say(&m, text);
   print(&m);
@@ -182,7 +182,8 @@ enum dsm_outcome dsm_fault_becomes(struct dsm_fault *fault, const struct dsm_gua
 
 /* ---- the handlers ---- */
 
-static void explain(const struct dsm_fault *fault, const char *what) {
+/* Not inlined: the handlers' frame would have room for its text twice. */
+__attribute__((noinline)) static void explain(const struct dsm_fault *fault, const char *what) {
   struct message m = {.length = 0};
   const uint8_t *code = (const uint8_t *)fault->regs[REG_RIP];
   unsigned here = 4096 - (unsigned)((uintptr_t)code % 4096);

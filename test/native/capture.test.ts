@@ -59,7 +59,7 @@ const deaths: Record<string, { signal: string; says: RegExp }> = {
   "dies-left": { signal: "SIGSEGV", says: /^dsm: store to the map of a session this process has left\n$/ },
   "dies-edge": {
     signal: "SIGSEGV",
-    says: /^dsm: cannot capture the store to 0x\w+ by the instruction at 0x\w+ \(bytes( \w\w)+\): its operand crosses the edge of the map\n$/,
+    says: /^dsm: fault of the store to 0x\w+ by the instruction at 0x\w+ \(bytes( \w\w)+\): it crosses the edge of the map\n$/,
   },
   "dies-sink": { signal: "SIGBUS", says: /^$/ },
   "dies-sink-step": { signal: "SIGBUS", says: /^$/ },
