@@ -61,14 +61,10 @@ static bool is_none(const stack_t *stack) {
   return stack->ss_size == 0 || ((unsigned)stack->ss_flags & SS_DISABLE) != 0;
 }
 
-static bool in_map(const stack_t *stack) {
-  uintptr_t start;
-  return dsm_regions_near(stack->ss_sp, stack->ss_size) &&
-         dsm_region_part((uintptr_t)stack->ss_sp, stack->ss_size, &start) > 0;
-}
-
+/* Whether a signal's frame and dsm's handlers can be on it. Not in a map, whether the session was left or is in direct
+ * mode, which may end. */
 static bool is_fit(const stack_t *stack) {
-  return stack->ss_size >= bytes_needed() && !in_map(stack);
+  return stack->ss_size >= bytes_needed() && !dsm_regions_near(stack->ss_sp, stack->ss_size);
 }
 
 /* ---- the library's stacks ---- */

@@ -19,6 +19,11 @@
  * Threads: every call may be made from any thread, and threads may store to the map at the same time. A barrier is a
  * call of the process, not of a thread: one at a time per session.
  *
+ * Stacks: what makecontext() runs on, and alternate signal stacks, may lie in the map. A thread's stack may not, but in
+ * direct mode (pthread_attr_setstack() gives EACCES). On a stack in the map system calls cannot write to variables, calls
+ * of this header give DSM_INVALID, and a signal's handler needs SA_ONSTACK. A store that crosses the end of the map is a
+ * fault of the program, at the first byte behind it: its handler of SIGSEGV is called.
+ *
  * Fork: the map does not survive fork(). In the child, using it ends the child with a message; the parent is unharmed.
  */
 #ifndef DSM_H

@@ -24,6 +24,7 @@
 #define THREADS 5000u /* more than DSM_ALTSTACKS_MAX */
 #define ARCH_REQ_XCOMP_PERM 0x1023
 #define XFEATURE_XTILEDATA 18
+#define SS_AUTODISARM_BIT (1u << 31)
 
 static dsm_session *session;
 static uint8_t *map;
@@ -149,6 +150,14 @@ static void alternate_seen(void) {
   CHECK(sigaltstack(&wanted, NULL) == -1 && errno == ENOMEM);
   wanted = (stack_t){.ss_sp = fit, .ss_size = sizeof fit, .ss_flags = 12};
   CHECK(sigaltstack(&wanted, NULL) == -1 && errno == EINVAL);
+  wanted = (stack_t){.ss_sp = map + STACK_AT, .ss_size = STACK_BYTES, .ss_flags = (int)SS_AUTODISARM_BIT};
+  CHECK(sigaltstack(&wanted, NULL) == 0 && sigaltstack(NULL, &now) == 0 && now.ss_flags == wanted.ss_flags);
+  handle(SIGUSR1, on_signal, SA_ONSTACK);
+  for (int i = 0; i < 3; i++)
+    raise(SIGUSR1);
+  CHECK(hits == 3 && map[100] == 3);
+  CHECK(sigaltstack(NULL, &now) == 0 && now.ss_sp == wanted.ss_sp && now.ss_flags == wanted.ss_flags);
+  alternate(fit, 8192);
   CHECK(sigaltstack(&none, &now) == 0 && now.ss_sp == fit && now.ss_size == 8192);
   CHECK(sigaltstack(NULL, &now) == 0 && (now.ss_flags & SS_DISABLE) != 0);
   map[9] = 1;
@@ -294,16 +303,47 @@ static void store_popped(uint8_t *at) {
   __asm__ volatile("push %%rax; pop (%0)" ::"r"(at) : "memory");
 }
 
+/* Writes the second of two words, the one that crosses. */
+__attribute__((target("avx2"))) static void store_masked(uint8_t *at) {
+  if (__builtin_cpu_supports("avx2"))
+    _mm_maskstore_epi64((long long *)(void *)(at - 8), _mm_set_epi64x(-1, 0), _mm_set1_epi64x(-1));
+  else
+    store_8(at);
+}
+/* Its second element crosses, the first one lies where it will lie again. */
+__attribute__((target("avx512f,avx512vl"))) static void store_scattered(uint8_t *at) {
+  if (__builtin_cpu_supports("avx512vl"))
+    _mm_mask_i64scatter_epi64(at, 2, _mm_set_epi64x(0, -256), _mm_set1_epi64x(0x1111111111111111), 1);
+  else
+    store_8(at);
+}
+
+/* Memory of the program's before the map: stores that end inside the map are a fault like those that end behind it. */
+static void edge_before(void) {
+  uint8_t *before = mmap(map - 4096, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+  CHECK(before == map - 4096);
+  void (*const kinds[])(uint8_t *) = {store_8, add_4, store_16, store_string, store_popped, store_masked};
+  for (unsigned i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+    seen = (siginfo_t){.si_signo = 0};
+    if (sigsetjmp(back, 1) == 0)
+      kinds[i](map - 3);
+    CHECK(dsm_is_direct(session) ? seen.si_signo == 0 : seen.si_signo == SIGSEGV && (uint8_t *)seen.si_addr >= map - 3 &&
+                                                                        (uint8_t *)seen.si_addr < map + 512);
+    CHECK(dsm_is_direct(session) || (map[0] == 0 && map[-3] == 0));
+  }
+}
+
 static void edge(void) {
-  void (*const kinds[])(uint8_t *) = {store_8, add_4, add_locked, store_16, store_string, store_stepped, store_popped};
+  void (*const kinds[])(uint8_t *) = {store_8,       add_4,        add_locked,   store_16,       store_string,
+                                      store_stepped, store_popped, store_masked, store_scattered};
   uint8_t *end = map + dsm_size(session);
   for (unsigned i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
     memset(end - 512, 0x11, 512);
     seen = (siginfo_t){.si_signo = 0};
     if (sigsetjmp(back, 1) == 0)
       kinds[i](end - 3);
-    /* The processor itself names the operand's last byte of the stepped one. */
-    int named = seen.si_addr == end || (kinds[i] == store_stepped && (uint8_t *)seen.si_addr > end);
+    /* Some instructions' faults the processor itself names by a byte further on. */
+    int named = (uint8_t *)seen.si_addr >= end && (uint8_t *)seen.si_addr < end + 512;
     if (seen.si_signo != SIGSEGV || !named || seen.si_code != SEGV_MAPERR) {
       fprintf(stderr, "kind %u: signal %d, code %d, at %p instead of %p\n", i, seen.si_signo, seen.si_code, seen.si_addr,
               (void *)end);
@@ -348,6 +388,7 @@ static int run(const char *name) {
     thread_stack();
   } else if (strcmp(name, "edge") == 0) {
     edge();
+    edge_before();
   } else if (strcmp(name, "dies-edge") == 0) {
     store_8(map + dsm_size(session) - 3);
   } else {
