@@ -1,12 +1,15 @@
 /* Capturing a store, class by class. Each function works out which bytes the instruction would write where, gives them
  * to the region's sink, and then - only then - changes the registers as the instruction does. An operand that reaches
- * over the edge of the map is refused: half of it would be nobody's. */
+ * over the edge of the map is a fault of the program's: half of it would be nobody's. */
 #include "capture.h"
 
 #include <string.h>
 
 #include "alu.h"
 
+#define ERROR_BIT_PRESENT 1
+/* Of those with large variables: where all were one function, the others would need their room, too. */
+#define OWN_FRAME __attribute__((noinline))
 #define RUNS_OF_64_BYTES 32 /* most runs that 64 bits can choose */
 
 static void advance(const struct dsm_fault *f, const struct dsm_insn *insn) {
@@ -24,16 +27,25 @@ bool dsm_in_region(const struct dsm_fault *f, uintptr_t address, size_t length) 
 }
 
 /* Whether the operand is in the map and holds the address that faulted. */
-static bool check_operand(struct dsm_fault *f, uintptr_t address, size_t length) {
-  if (!dsm_in_region(f, address, length)) {
-    f->why = "its operand crosses the edge of the map";
-    return false;
-  }
-  if (f->address - address >= length) {
-    f->why = "its operand is not where the processor reported the fault";
-    return false;
-  }
-  return true;
+static bool check_operand(const struct dsm_fault *f, uintptr_t address, size_t length) {
+  return dsm_in_region(f, address, length) && f->address - address < length;
+}
+
+/* What becomes of a store for which check_operand() is false. */
+static enum dsm_outcome misplaced(struct dsm_fault *f, uintptr_t address, size_t length) {
+  if (dsm_in_region(f, address, length)) return unsupported(f, "its operand is not where the processor reported the fault");
+  return dsm_crosses_edge(f, address);
+}
+
+enum dsm_outcome dsm_crosses_edge(struct dsm_fault *f, uintptr_t address) {
+  uintptr_t end = f->region->base + f->region->size;
+  f->why = "it crosses the edge of the map";
+  if (address - f->region->base >= f->region->size) return DSM_OUTCOME_CHAIN; /* it begins before the map */
+  f->info->si_code = SEGV_MAPERR;
+  f->info->si_addr = (void *)end;
+  f->regs[REG_CR2] = (greg_t)end;
+  f->regs[REG_ERR] &= ~(greg_t)ERROR_BIT_PRESENT;
+  return DSM_OUTCOME_CHAIN;
 }
 
 static int publish(const struct dsm_fault *f, uintptr_t address, const void *bytes, uint32_t length) {
@@ -59,7 +71,7 @@ int dsm_publish_chosen(const struct dsm_fault *f, uintptr_t address, const uint8
 /* The whole of a plain store. */
 static enum dsm_outcome store(struct dsm_fault *f, const struct dsm_insn *insn, uintptr_t address, const void *bytes,
                               uint32_t length) {
-  if (!check_operand(f, address, length)) return DSM_OUTCOME_UNSUPPORTED;
+  if (!check_operand(f, address, length)) return misplaced(f, address, length);
   if (publish(f, address, bytes, length) < 0) return DSM_OUTCOME_FATAL;
   advance(f, insn);
   return DSM_OUTCOME_DONE;
@@ -106,7 +118,7 @@ static bool written_bytes(const struct dsm_fault *f, const struct dsm_insn *insn
   return true;
 }
 
-static enum dsm_outcome capture_vector(struct dsm_fault *f, const struct dsm_insn *insn) {
+OWN_FRAME static enum dsm_outcome capture_vector(struct dsm_fault *f, const struct dsm_insn *insn) {
   uintptr_t address = dsm_frame_address(f->regs, insn);
   uint8_t bytes[64];
   uint64_t written;
@@ -118,7 +130,7 @@ static enum dsm_outcome capture_vector(struct dsm_fault *f, const struct dsm_ins
   if (written != 0) {
     unsigned first = (unsigned)__builtin_ctzll(written), end = 64 - (unsigned)__builtin_clzll(written);
     if (!dsm_in_region(f, address + first, end - first)) {
-      return unsupported(f, "its operand crosses the edge of the map");
+      return dsm_crosses_edge(f, address + first);
     }
     if (dsm_publish_chosen(f, address, bytes + insn->reg_offset, written) < 0) return DSM_OUTCOME_FATAL;
   }
@@ -212,7 +224,7 @@ static enum dsm_outcome capture_rmw(struct dsm_fault *f, const struct dsm_insn *
     address += (uint64_t)(number >> __builtin_ctz(bits)) * width;
     if ((insn->flags & DSM_FLAG_ADDR32) != 0) address = (uint32_t)address;
   }
-  if (!check_operand(f, address, width)) return DSM_OUTCOME_UNSUPPORTED;
+  if (!check_operand(f, address, width)) return misplaced(f, address, width);
   if (op == DSM_ALU_CMPXCHG_PAIR) return capture_pair(f, insn, address);
 
   uint64_t flags = (uint64_t)f->regs[REG_EFL], accumulator = dsm_frame_gpr(f->regs, 0), old = 0;
@@ -278,7 +290,7 @@ static enum dsm_outcome capture_push(struct dsm_fault *f, const struct dsm_insn 
   return outcome;
 }
 
-static enum dsm_outcome capture_enter(struct dsm_fault *f, const struct dsm_insn *insn) {
+OWN_FRAME static enum dsm_outcome capture_enter(struct dsm_fault *f, const struct dsm_insn *insn) {
   uint64_t rsp = (uint64_t)f->regs[REG_RSP], rbp = (uint64_t)f->regs[REG_RBP];
   uint64_t words[33], frame = rsp - 8; /* upwards: words[0] is pushed last */
   unsigned level = insn->op, count = level == 0 ? 1 : level + 1;
@@ -294,7 +306,7 @@ static enum dsm_outcome capture_enter(struct dsm_fault *f, const struct dsm_insn
     }
   }
   if (level > 0) words[0] = frame;
-  if (!dsm_in_region(f, rsp - 8 * count, 8 * count)) return unsupported(f, "its operand crosses the edge of the map");
+  if (!dsm_in_region(f, rsp - 8 * count, 8 * count)) return dsm_crosses_edge(f, rsp - 8 * count);
   if (publish(f, rsp - 8 * count, words, 8 * count) < 0) return DSM_OUTCOME_FATAL;
   f->regs[REG_RBP] = (greg_t)frame;
   f->regs[REG_RSP] = (greg_t)(rsp - 8 * count - insn->imm);
@@ -312,7 +324,7 @@ static enum dsm_outcome capture_pop(struct dsm_fault *f, const struct dsm_insn *
   return outcome;
 }
 
-static enum dsm_outcome capture_movdir64b(struct dsm_fault *f, const struct dsm_insn *insn) {
+OWN_FRAME static enum dsm_outcome capture_movdir64b(struct dsm_fault *f, const struct dsm_insn *insn) {
   uint8_t bytes[64];
   struct dsm_guard guard;
   uint64_t to = dsm_frame_gpr(f->regs, insn->reg);
@@ -333,7 +345,7 @@ static enum dsm_outcome capture_clzero(struct dsm_fault *f, const struct dsm_ins
 /* Works from the lowest element up, as the processor does, and may stop before the last one: with the bits of those
  * done cleared in the mask, the instruction goes on where it was. It stops at an element that overlaps one already
  * taken, so that an entry's runs do not overlap, and at one outside the map once some inside are taken. */
-static enum dsm_outcome capture_scatter(struct dsm_fault *f, const struct dsm_insn *insn) {
+OWN_FRAME static enum dsm_outcome capture_scatter(struct dsm_fault *f, const struct dsm_insn *insn) {
   uint8_t bytes[64], indices[64];
   uint64_t mask;
   struct dsm_run runs[16];
@@ -366,6 +378,10 @@ static enum dsm_outcome capture_scatter(struct dsm_fault *f, const struct dsm_in
     const uint8_t *from = bytes + i * insn->width;
     if (!dsm_in_region(f, address, insn->width)) {
       if (count != 0) break;
+      if (address - f->region->base + insn->width - 1 < f->region->size + insn->width - 1) { /* partly in the map */
+        dsm_frame_set_opmask(f->context, insn->mask, left);
+        return dsm_crosses_edge(f, address);
+      }
       struct dsm_guard guard;
       if (dsm_guarded_copy((void *)address, from, insn->width, &guard) != 0) {
         dsm_frame_set_opmask(f->context, insn->mask, left);
@@ -404,7 +420,7 @@ static enum dsm_outcome capture_step(struct dsm_fault *f, const struct dsm_insn 
     width = dsm_frame_xsave_bytes(mask, (insn->flags & DSM_FLAG_XSAVEC) != 0);
   }
   if (width == 0) return unsupported(f, "its operand has no known size");
-  if (!check_operand(f, address, width)) return DSM_OUTCOME_UNSUPPORTED;
+  if (!check_operand(f, address, width)) return misplaced(f, address, width);
   return dsm_step_begin(f, insn, address, width);
 }
 

@@ -47,7 +47,7 @@ struct dsm_fault {
   siginfo_t *info;
   struct dsm_region *region; /* entered */
   uintptr_t address;         /* the faulting one, inside the region */
-  const char *why;           /* set with DSM_OUTCOME_UNSUPPORTED */
+  const char *why;           /* set with DSM_OUTCOME_UNSUPPORTED, and with CHAIN if dsm knows what is wrong; else NULL */
 };
 
 enum dsm_outcome {
@@ -88,6 +88,9 @@ uintptr_t dsm_frame_address(const greg_t *regs, const struct dsm_insn *insn);
 
 /* Whether [address, address + length) lies in the fault's region. */
 bool dsm_in_region(const struct dsm_fault *fault, uintptr_t address, size_t length);
+/* The operand, which begins at `address`, lies in the map only in part: the fault being answered becomes the program's
+ * own, at the first byte behind the map if it begins inside. Returns DSM_OUTCOME_CHAIN. */
+enum dsm_outcome dsm_crosses_edge(struct dsm_fault *fault, uintptr_t address);
 /* Publishes the bytes that `written` (one bit a byte, at most 64) chooses. 0 or negative. */
 int dsm_publish_chosen(const struct dsm_fault *fault, uintptr_t address, const uint8_t *bytes, uint64_t written);
 

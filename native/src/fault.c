@@ -10,9 +10,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "altstack.h"
 #include "capture.h"
 
 #define SYSTEM_CALL_SIGSET_BYTES 8
+#define TRAP_NUMBER_PROTECTION 13
 #define TRAP_NUMBER_PAGE_FAULT 14
 #define ERROR_BIT_WRITE 2
 
@@ -46,7 +48,7 @@ static void print(struct message *m) {
   dsm_syscall(SYS_write, STDERR_FILENO, (long)m->text, (long)m->length, 0);
 }
 
-static void print_line(const char *text) {
+__attribute__((noinline)) static void print_line(const char *text) {
   struct message m = {.length = 0};
   say(&m, text);
   print(&m);
@@ -82,6 +84,13 @@ static struct {
 
 static unsigned signal_index(int signo) {
   return signo == SIGSEGV ? 0 : signo == SIGBUS ? 1 : 2;
+}
+
+/* Whether the program has set a handler: not the default, and not that it be ignored. */
+static bool has_handler(int signo) {
+  unsigned i = signal_index(signo);
+  const struct sigaction *action = &before[i].action[__atomic_load_n(&before[i].latest, __ATOMIC_ACQUIRE)];
+  return (action->sa_flags & SA_SIGINFO) != 0 || (action->sa_handler != SIG_DFL && action->sa_handler != SIG_IGN);
 }
 
 /* Hands the signal on. `direct`: the kernel called us; otherwise somebody's handler did, who must not get it back. */
@@ -173,11 +182,12 @@ enum dsm_outcome dsm_fault_becomes(struct dsm_fault *fault, const struct dsm_gua
 
 /* ---- the handlers ---- */
 
-static void explain_unsupported(const struct dsm_fault *fault) {
+/* Not inlined: the handlers' frame would have room for its text twice. */
+__attribute__((noinline)) static void explain(const struct dsm_fault *fault, const char *what) {
   struct message m = {.length = 0};
   const uint8_t *code = (const uint8_t *)fault->regs[REG_RIP];
   unsigned here = 4096 - (unsigned)((uintptr_t)code % 4096);
-  say(&m, "dsm: cannot capture the store to 0x");
+  say(&m, what);
   say_hex(&m, fault->address, 12);
   say(&m, " by the instruction at 0x");
   say_hex(&m, (uintptr_t)code, 12);
@@ -223,16 +233,26 @@ static bool answer(struct dsm_fault *fault, int *chain_as) {
     case DSM_OUTCOME_STEPPING: return true;
     case DSM_OUTCOME_FATAL: die(SIGBUS);
     case DSM_OUTCOME_UNSUPPORTED:
-      explain_unsupported(fault);
+      explain(fault, "dsm: cannot capture the store to 0x");
       set_default(SIGSEGV);
       break;
     case DSM_OUTCOME_CHAIN:
+      if (fault->why != NULL && !has_handler(fault->info->si_signo)) explain(fault, "dsm: fault of the store to 0x");
       dsm_region_exit(region);
       *chain_as = fault->info->si_signo;
       return false;
   }
   dsm_region_exit(region);
   return true;
+}
+
+/* The kernel could not put a signal's frame on the stack, which lies in the map, and sends SIGSEGV instead: that handler
+ * does not ask for the alternate stack. What has happened before in the thread is told from a general protection fault,
+ * which looks the same, by the trap's number. */
+static bool is_frame_in_map(const siginfo_t *info, const greg_t *regs) {
+  uintptr_t start;
+  return info->si_signo == SIGSEGV && info->si_code == SI_KERNEL && regs[REG_TRAPNO] != TRAP_NUMBER_PROTECTION &&
+         dsm_regions_near((const void *)regs[REG_RSP], 1) && dsm_region_part((uintptr_t)regs[REG_RSP], 1, &start) > 0;
 }
 
 /* The kernel pushes the restorer's address and puts the context right above it: if the context is not where our
@@ -252,7 +272,14 @@ static void on_fault(int signo, siginfo_t *info, void *context_pointer) {
   };
   bool done = signo == SIGSEGV && info->si_code > 0 && fault.regs[REG_TRAPNO] == TRAP_NUMBER_PAGE_FAULT &&
               (fault.region = dsm_region_enter(fault.address)) != NULL && answer(&fault, &chain_as);
-  if (!done) chain(chain_as, info, context, direct);
+  if (done) {
+    dsm_altstack_offer(context);
+  } else if (is_frame_in_map(info, fault.regs)) {
+    print_line("dsm: a signal came on a stack that lies in the map: install its handler with SA_ONSTACK");
+    die(SIGSEGV);
+  } else {
+    chain(chain_as, info, context, direct);
+  }
   errno = saved_errno;
 }
 

@@ -15,6 +15,7 @@
 #include "runs.h"
 #include "session.h"
 #include "status.h"
+#include "written.h"
 
 /* Most pages opened by one fault when a process writes one page after the other. */
 #define PAGES_AT_ONCE_MAX 64u
@@ -209,7 +210,6 @@ static int loosen_page(dsm_session *session, uint64_t page) {
   if (copy_pages(session, page, page + 1, PROT_READ) != 0)
     return -1;
   set_bits(table->loose, page, page + 1);
-  table->stores[page] = 0;
   return 0;
 }
 
@@ -233,7 +233,6 @@ static int open_loose(dsm_session *session, uint64_t page) {
       end++;
     if (copy_pages(session, page, end, PROT_READ | (ahead ? PROT_WRITE : 0)) != 0)
       return 0;
-    memset(table->stores + page, 0, end - page);
     set_bits(table->loose, page, end);
     table->run_of_pages = run;
     if (ahead)
@@ -301,6 +300,7 @@ int hole_store(dsm_session *session, struct hole_store *store, struct dsm_run *r
                                      (may_loosen(table, page) && loosen_page(session, page) == 0));
       if (ours) {
         copy_words(table->shadow + at, bytes, to - at);
+        written_mark(table->written, table->shadow, table->twin, at, to);
         if (table->stores[page] < STORES_TO_OPEN)
           table->stores[page]++;
       } else {
@@ -399,6 +399,7 @@ static void free_shadow(dsm_session *session) {
   unmap(table->opened, bitmap_bytes(session));
   unmap(table->alias, session->size);
   unmap(table->staging, WIRE_STAGING_SIZE);
+  unmap(table->written, WRITTEN_BYTES(session->size));
   free(table->holes);
   free(table->loose);
   free(table->backed);
@@ -407,7 +408,7 @@ static void free_shadow(dsm_session *session) {
     close(table->shadow_fd);
   if (table->staging_fd >= 0)
     close(table->staging_fd);
-  table->shadow = table->twin = table->alias = table->staging = NULL;
+  table->shadow = table->twin = table->alias = table->staging = table->written = NULL;
   table->opened = table->loose = table->backed = NULL;
   table->stores = NULL;
   table->holes = NULL;
@@ -635,7 +636,7 @@ static void stage_part(struct publication *publication) {
   writer->joins = RUNS_JOIN_NONE;
 }
 
-/* Adds what differs between shadow and twin in [from, to). */
+/* Adds what differs between shadow and twin in [from, to), and what captured stores wrote there. */
 static void add_changes(struct publication *publication, uint64_t from, uint64_t to) {
   const struct hole_table *table = &publication->session->holes;
   while (from < to) {
@@ -643,7 +644,8 @@ static void add_changes(struct publication *publication, uint64_t from, uint64_t
     uint64_t end = to < page_end ? to : page_end;
     if (publication->session->direct)
       runs_copy(table->alias, table->shadow, table->twin, from, end);
-    else if (!runs_add(&publication->writer, table->shadow, table->twin, from, end)) {
+    else if (!runs_add(&publication->writer, table->shadow, table->twin,
+                       table->stores[from / PAGE_BYTES] > 0 ? table->written : NULL, from, end)) {
       stage_part(publication);
       continue;
     }
@@ -728,6 +730,10 @@ static int release_locked(dsm_session *session) {
         for (uint64_t i = first; i < page; i++) {
           table->loose[i / 64] &= ~(1ull << (i % 64));
           table->opened[i / 64] &= ~(1ull << (i % 64));
+          if (table->stores[i] > 0) {
+            table->stores[i] = 0;
+            memset(table->written + WRITTEN_BYTES(i * PAGE_BYTES), 0, WRITTEN_BYTES(PAGE_BYTES));
+          }
         }
         continue;
       }
@@ -785,6 +791,11 @@ int hole_begin_release(dsm_session *session) {
   if (atomics == MAP_FAILED)
     return dsm_fail(DSM_NO_MEMORY, "cannot map the session's page marks: %s", strerror(errno));
   session->holes.atomics = atomics;
+  void *written = map_anonymous(WRITTEN_BYTES(session->size));
+  if (written == MAP_FAILED)
+    return dsm_fail(DSM_NO_MEMORY, "no memory for marks of what is written: %s", strerror(errno));
+  madvise(written, WRITTEN_BYTES(session->size), MADV_DONTFORK);
+  session->holes.written = written;
   if (!session->direct)
     releases_begin(&session->holes);
   return DSM_OK;

@@ -10,8 +10,9 @@
  * Under `release` the whole map is such a region all the time: a store makes its page this process's own, and each
  * synchronising operation publishes what changed on these pages as one entry and gives them back. The page is mapped
  * read-only at first and stores there are captured; only when it has had several, or follows one that is open, is it
- * opened. So an atomic operation beside a few plainly stored words traps, publishes them and is ordered. A page on
- * which any process has executed an atomic operation is never opened again: its stores are captured and published one by
+ * opened. So an atomic operation beside a few plainly stored words traps, publishes them and is ordered. What captured
+ * stores wrote is published whole (written.h), what was written to an open page by comparing: only there two processes that
+ * store to one word at the same time may each publish a part of it. A page on which any process has executed an atomic operation is never opened again: its stores are captured and published one by
  * one. (An atomic operation on a page that is open just then stays private until the next synchronising operation.)
  *
  * In direct mode the map is shared read-write. A hole's whole pages are closed to writes when it is dug, so that they
@@ -51,7 +52,8 @@ struct hole_table {
   uint8_t *twin;
   uint64_t *opened; /* a bit a page */
   uint64_t *loose;  /* under release: pages in no hole that are this process's own, opened or not */
-  uint8_t *stores;  /* stores captured on each such page before it was opened, at most STORES_TO_OPEN */
+  uint8_t *stores;  /* stores captured on each loose page, at most STORES_TO_OPEN; 0 on the others */
+  uint8_t *written; /* under release, a bit a byte of the map: what those stores wrote (written.h); none elsewhere */
   atomic_int releases; /* the order is release: pages outside holes open too. Written under the lock, asked without */
   int staging_fd;   /* anonymous file of WIRE_STAGING_SIZE that the arbiter takes the parts of a publication from */
   uint8_t *staging; /* read-write alias of it */

@@ -202,15 +202,23 @@ static bool fetch(void *to, const void *from, size_t size) {
   return dsm_guarded_copy_run(to, from, size, &guard) == 0;
 }
 
+/* The caller's stack lies in the map, and with it what is kept here meanwhile. Then the kernel has the call as it is: in
+ * direct mode it can write there. */
+static bool stack_in_map(void) {
+  uintptr_t start;
+  const void *here = __builtin_frame_address(0);
+  return dsm_regions_near(here, 1) && dsm_region_part((uintptr_t)here, 1, &start) > 0;
+}
+
 static bool in_map(const void *address, size_t size) {
   uintptr_t start;
-  return dsm_regions_near(address, size) && dsm_region_part((uintptr_t)address, size, &start) > 0;
+  return dsm_regions_near(address, size) && !stack_in_map() && dsm_region_part((uintptr_t)address, size, &start) > 0;
 }
 
 /* How much of the buffers is in the map, and into how many parts its edges divide them. False: the kernel will say. */
 static bool survey(const struct iovec *buffers, size_t count, size_t *inside, size_t *parts) {
   *inside = *parts = 0;
-  if (count > PARTS_MAX) return false;
+  if (count > PARTS_MAX || stack_in_map()) return false;
   for (size_t i = 0; i < count; i++) {
     struct iovec buffer;
     if (!fetch(&buffer, buffers + i, sizeof(buffer))) return false;
@@ -419,7 +427,7 @@ static ssize_t receive(int fd, struct msghdr *message, int flags, size_t inside,
 ssize_t dsm_recvmsg(int fd, struct msghdr *message, int flags) {
   struct msghdr given;
   size_t inside, parts;
-  if (!any_map() || !fetch(&given, message, sizeof(given)) ||
+  if (!any_map() || stack_in_map() || !fetch(&given, message, sizeof(given)) ||
       !survey(given.msg_iov, given.msg_iovlen, &inside, &parts) ||
       (inside == 0 && !in_map(given.msg_name, given.msg_namelen) && !in_map(given.msg_control, given.msg_controllen) &&
        !in_map(message, sizeof(*message)))) {
@@ -443,7 +451,7 @@ ssize_t dsm_recvfrom(int fd, void *buffer, size_t size, int flags, struct sockad
   struct iovec all = {buffer, size};
   size_t inside, parts;
   survey(&all, 1, &inside, &parts);
-  if ((address != NULL && !fetch(&given, length, sizeof(given))) ||
+  if (stack_in_map() || (address != NULL && !fetch(&given, length, sizeof(given))) ||
       (inside == 0 && !in_map(address, given) && !(address != NULL && in_map(length, sizeof(given))))) {
     return real.recvfrom(fd, buffer, size, flags, address, length);
   }

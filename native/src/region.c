@@ -176,9 +176,14 @@ static size_t write_some(uintptr_t address, const void *bytes, size_t size) {
 int dsm_region_write(uintptr_t address, const void *bytes, size_t size) {
   const uint8_t *from = bytes;
   int saved_errno = errno;
+  uint64_t all = ~0ull, before;
+  /* On a stack in the map, to which the kernel cannot write either, a store would trap while signals are blocked. */
+  if (dsm_syscall(SYS_rt_sigprocmask, SIG_SETMASK, 0, (long)&before, sizeof(before)) != 0) {
+    errno = EFAULT;
+    return -1;
+  }
   while (size > 0) {
     /* The sink expects to be called as the fault handlers call it. */
-    uint64_t all = ~0ull, before;
     dsm_syscall(SYS_rt_sigprocmask, SIG_SETMASK, (long)&all, (long)&before, sizeof(all));
     size_t written = write_some(address, from, size);
     dsm_syscall(SYS_rt_sigprocmask, SIG_SETMASK, (long)&before, 0, sizeof(before));

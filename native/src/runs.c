@@ -74,12 +74,26 @@ static int compare_words(const uint8_t *now, const uint8_t *then, uint8_t *masks
   return any != 0;
 }
 
+/* Adds the bits of `written` to the masks. Returns and sets what compare_words() does. */
+static int add_written(uint8_t *masks, const uint8_t *written, uint32_t words, int *whole) {
+  unsigned any = 0, all = 0xff;
+  for (uint32_t i = 0; i < words; i++) {
+    masks[i] |= written[i];
+    any |= masks[i];
+    all &= masks[i];
+  }
+  *whole = all == 0xff;
+  return any != 0;
+}
+
 /* Masks of the words that [from, to) touches, all within one page: bytes outside count as the same. */
-static int compare(const uint8_t *now, const uint8_t *then, uint64_t from, uint64_t to, uint8_t *masks,
-                   uint32_t *words, int *whole) {
+static int compare(const uint8_t *now, const uint8_t *then, const uint8_t *written, uint64_t from, uint64_t to,
+                   uint8_t *masks, uint32_t *words, int *whole) {
   uint64_t first = from & ~7ull;
   *words = (uint32_t)((to - first + 7) / 8);
   int any = compare_words(now + first, then + first, masks, *words, whole);
+  if (written != NULL)
+    any = add_written(masks, written + first / 8, *words, whole);
   if (from != first) {
     masks[0] &= (uint8_t)(0xff << (from - first));
     *whole = 0;
@@ -318,13 +332,14 @@ static int has_no_zero(uint64_t bytes) {
   return ((bytes - 0x0101010101010101ull) & ~bytes & 0x8080808080808080ull) == 0;
 }
 
-int runs_add(struct run_writer *writer, const uint8_t *now, const uint8_t *then, uint64_t from, uint64_t to) {
+int runs_add(struct run_writer *writer, const uint8_t *now, const uint8_t *then, const uint8_t *written, uint64_t from,
+             uint64_t to) {
   uint8_t masks[PAGE_WORDS + 16];
   uint32_t words;
   int whole;
   if (writer->room - writer->length < RUNS_PAGE_MAX)
     return 0;
-  if (!compare(now, then, from, to, masks, &words, &whole))
+  if (!compare(now, then, written, from, to, masks, &words, &whole))
     return 1;
   uint64_t first = from & ~7ull;
   if (whole) {
@@ -353,7 +368,7 @@ void runs_copy(uint8_t *map, const uint8_t *now, const uint8_t *then, uint64_t f
   uint8_t masks[PAGE_WORDS + 8];
   uint32_t words;
   int whole;
-  if (!compare(now, then, from, to, masks, &words, &whole))
+  if (!compare(now, then, NULL, from, to, masks, &words, &whole))
     return;
   uint64_t first = from & ~7ull;
   for (uint32_t i = 0; i < words; i++) {

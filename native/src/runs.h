@@ -21,8 +21,10 @@ struct run_writer {
 #define RUNS_JOIN_NONE UINT64_MAX
 
 /* Adds the bytes of [from, to), part of one page of the map, that differ between `now` and `then`, where the bytes of the
- * whole map are. Returns 1; or 0 if there is less room than RUNS_PAGE_MAX, and then it has added none. */
-int runs_add(struct run_writer *writer, const uint8_t *now, const uint8_t *then, uint64_t from, uint64_t to);
+ * whole map are, and those that have a bit in `written` (written.h; NULL: none has). Returns 1; or 0 if there is less room
+ * than RUNS_PAGE_MAX, and then it has added none. */
+int runs_add(struct run_writer *writer, const uint8_t *now, const uint8_t *then, const uint8_t *written, uint64_t from,
+             uint64_t to);
 
 /* Room that a page may need. Two masked runs leave at least 16 words between them out, so the worst is a page as one
  * run: its header, a mask for each word, and the bytes. Packing the last ones may write 8 bytes beyond. */

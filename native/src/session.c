@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "altstack.h"
 #include "attach.h"
 #include "clock.h"
 #include "spawn.h"
@@ -279,9 +280,32 @@ int session_gone(const dsm_session *session) {
   return dsm_fail(DSM_UNREACHABLE, "the arbiter of session \"%s\" is gone", session->name);
 }
 
+int session_may_trap(const void *bytes, size_t size) {
+  uintptr_t from = (uintptr_t)bytes;
+  int may = 0;
+  if (!dsm_regions_near(bytes, size))
+    return 0;
+  pthread_mutex_lock(&sessions_lock);
+  for (const dsm_session *session = sessions; session != NULL; session = session->next)
+    may |= from < session->base + session->size && from + size > session->base && session->pid == getpid() &&
+           (!session->direct || session->elastic);
+  pthread_mutex_unlock(&sessions_lock);
+  return may;
+}
+
+/* A call may block signals, and has the kernel write to its variables: it cannot run on pages that trap. */
+static int check_stack(void) {
+  const char *here = __builtin_frame_address(0);
+  return session_may_trap(here, 1)
+             ? dsm_fail(DSM_INVALID, "this thread's stack lies in the map, where no call of dsm can run; call from another")
+             : DSM_OK;
+}
+
 int session_begin(dsm_session *session) {
   if (session == NULL || session->pid != getpid())
     return session_check(session);
+  if (check_stack() != DSM_OK)
+    return DSM_INVALID;
   /* Counted first and checked then: whoever leaves either finds us counted or is found by us. */
   atomic_fetch_add(&session->calls, 1);
   int status = session_check(session);
@@ -650,6 +674,8 @@ int dsm_open(const dsm_config *given, dsm_session **result) {
   if (result == NULL)
     return dsm_fail(DSM_INVALID, "dsm_open: nowhere to put the session");
   *result = NULL;
+  if (check_stack() != DSM_OK)
+    return DSM_INVALID;
   dsm_config config;
   int status = DSM_OK;
   if (given != NULL)
@@ -724,6 +750,7 @@ int dsm_open(const dsm_config *given, dsm_session **result) {
     give_handle(session);
     return status;
   }
+  dsm_altstack_ensure();
   *result = session;
   return DSM_OK;
 }
@@ -776,6 +803,8 @@ int dsm_close(dsm_session *session) {
     return dsm_fail(DSM_INVALID, "the session is NULL");
   if (session->pid != getpid())
     return dsm_fail(DSM_FORKED, "this process was forked after joining; the session belongs to its parent");
+  if (check_stack() != DSM_OK)
+    return DSM_INVALID;
   if (atomic_exchange(&session->left, 1))
     return dsm_fail(DSM_LEFT, "this process has left session \"%s\" before", session->name);
   int released = release_stores(session);

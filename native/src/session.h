@@ -61,6 +61,10 @@ void session_count(dsm_session *session, uint64_t processes);
 /* DSM_OK if the session may be used by this process now. */
 int session_check(const dsm_session *session);
 
+/* Whether a store to some of these bytes may trap: they lie in the map of an open session that is not, or need not stay,
+ * in direct mode. */
+int session_may_trap(const void *bytes, size_t size);
+
 /* session_check(), and until session_end() the session keeps what the call needs. Only after DSM_OK is there an end. */
 int session_begin(dsm_session *session);
 void session_end(dsm_session *session);

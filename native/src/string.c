@@ -100,10 +100,7 @@ enum dsm_outcome dsm_capture_string(struct dsm_fault *f, const struct dsm_insn *
     if ((insn->flags & DSM_FLAG_REP) != 0) s.count = (uint32_t)s.count;
   }
   s.from += dsm_frame_segment_base(insn->segment);
-  if (!dsm_in_region(f, s.to, s.width)) {
-    f->why = "its operand crosses the edge of the map";
-    return DSM_OUTCOME_UNSUPPORTED;
-  }
+  if (!dsm_in_region(f, s.to, s.width)) return dsm_crosses_edge(f, s.to);
   int64_t possible = elements_to_capture(f, &s);
   if (possible < 0) return DSM_OUTCOME_FATAL;
   if (possible == 0) return DSM_OUTCOME_DONE; /* in a hole now: run it again */

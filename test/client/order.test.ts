@@ -188,6 +188,59 @@ describe("release", () => {
     }
   });
 
+  test("a captured store is published whole: over one that came between, and where it changes nothing", async () => {
+    const [first, second] = await released();
+    const pages = { narrow: 4096, wide: 3 * 4096 };
+    await second.run(({ session }, { narrow, wide }) => {
+      // Their pages are its own from here on, as they are now.
+      session.view(Uint8Array)[narrow + 4000] = 1;
+      session.view(Uint8Array)[wide + 4000] = 1;
+    }, pages);
+    await first.run(({ session }, { narrow, wide }) => {
+      for (const offset of [narrow, narrow + 64]) {
+        session.view(Uint8Array, offset)[0] = 0xff;
+        session.view(Uint16Array, offset + 8)[0] = 0xff;
+        session.view(Uint32Array, offset + 16)[0] = 0xff;
+        session.view(BigUint64Array, offset + 24)[0] = 0xffn;
+      }
+      session.view(BigUint64Array, wide, 100).fill(0xffn);
+      session.fence();
+    }, pages);
+    const read = async (puppet: Puppet): Promise<unknown> =>
+      puppet.run(async ({ session }, { narrow, wide }) => {
+        await session.barrier();
+        const words = [narrow, narrow + 64].map((offset) => [
+          session.view(Uint8Array, offset)[0],
+          session.view(Uint16Array, offset + 8)[0],
+          session.view(Uint32Array, offset + 16)[0],
+          session.view(BigUint64Array, offset + 24)[0],
+        ]);
+        return [...words, [...new Set(session.view(BigUint64Array, wide, 100))]];
+      }, pages);
+    await second.run(async ({ session }, { narrow, wide }) => {
+      const fs = await import("node:fs");
+      session.view(Uint8Array, narrow)[0] = 0x7f;
+      session.view(Uint16Array, narrow + 8)[0] = 0xff00;
+      session.view(Uint32Array, narrow + 16)[0] = 0xff000000;
+      session.view(BigUint64Array, narrow + 24)[0] = 0xff00000000000000n;
+      // What was there when the page became its own.
+      session.view(Uint8Array, narrow + 64)[0] = 0;
+      session.view(Uint16Array, narrow + 72)[0] = 0;
+      session.view(Uint32Array, narrow + 80)[0] = 0;
+      session.view(BigUint64Array, narrow + 88)[0] = 0n;
+      // One store of 800 bytes: fill() makes several, after which the page would be open.
+      const path = `${(await import("node:os")).tmpdir()}/dsm-order-${process.pid}`;
+      fs.writeFileSync(path, Buffer.from(new BigUint64Array(100).fill(0xff00000000000000n).buffer));
+      const file = fs.openSync(path, "r");
+      fs.unlinkSync(path);
+      session.readSync(file, session.view(Uint8Array, wide, 800));
+      fs.closeSync(file);
+      session.fence();
+    }, pages);
+    const expected = [[0x7f, 0xff00, 0xff000000, 0xff00000000000000n], [0, 0, 0, 0n], [0xff00000000000000n]];
+    expect(await Promise.all([read(first), read(second)])).toEqual([expected, expected]);
+  });
+
   test("a process that leaves by the blocking form publishes too", async () => {
     const [first, second] = await released();
     await first.run(({ session }) => {

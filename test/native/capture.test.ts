@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { command, compiler, root } from "../../scripts/steps.ts";
 import { xedKit } from "../../scripts/xed.ts";
 
-const sources = ["alu", "capture", "decode", "fault", "frame", "region", "step", "string"].map(
+const sources = ["altstack", "alu", "capture", "decode", "fault", "frame", "region", "step", "string"].map(
   (name) => `native/src/${name}.c`,
 );
 const flags = "-std=gnu11 -D_GNU_SOURCE= -g -fPIC -fvisibility=hidden -Wall -Wextra -Werror".split(" ");
@@ -59,7 +59,7 @@ const deaths: Record<string, { signal: string; says: RegExp }> = {
   "dies-left": { signal: "SIGSEGV", says: /^dsm: store to the map of a session this process has left\n$/ },
   "dies-edge": {
     signal: "SIGSEGV",
-    says: /^dsm: cannot capture the store to 0x\w+ by the instruction at 0x\w+ \(bytes( \w\w)+\): its operand crosses the edge of the map\n$/,
+    says: /^dsm: fault of the store to 0x\w+ by the instruction at 0x\w+ \(bytes( \w\w)+\): it crosses the edge of the map\n$/,
   },
   "dies-sink": { signal: "SIGBUS", says: /^$/ },
   "dies-sink-step": { signal: "SIGBUS", says: /^$/ },

@@ -46,12 +46,12 @@ test("libdsm.so needs no library but the C library", async () => {
   expect(needed.sort()).toEqual(["ld-linux-x86-64.so.2", "libc.so.6"]);
 });
 
-test("seen from outside are dsm_ names, and the calls that read into memory", () => {
+test("seen from outside are dsm_ names, and the calls that read into memory or name a stack", () => {
   const shown = symbols.filter((line) => !line.includes("*UND*")).map((line) => line.split(/\s+/).at(-1) as string);
   expect(shown).toContain("dsm_open");
   expect(shown.filter((name) => !name.startsWith("dsm_")).sort()).toEqual([
     ...["__fread_chk", "__fread_unlocked_chk", "__pread64_chk", "__pread_chk", "__read_chk", "__recv_chk"],
-    ...["__recvfrom_chk", "fread", "fread_unlocked", "getrandom", "pread", "pread64", "read", "readv", "recv"],
-    ...["recvfrom", "recvmsg"],
+    ...["__recvfrom_chk", "fread", "fread_unlocked", "getrandom", "pread", "pread64", "pthread_attr_setstack"],
+    ...["read", "readv", "recv", "recvfrom", "recvmsg", "sigaltstack"],
   ]);
 });

@@ -65,6 +65,16 @@ static void change(uint8_t *page) {
   }
 }
 
+/* Marks some bytes as written by captured stores, and makes `then` differ there for who only compares. */
+static void mark(uint8_t *written, uint8_t *then, const uint8_t *now) {
+  uint64_t some = 1 + below(200);
+  for (uint64_t i = 0; i < BYTES; i++)
+    if (below(some) == 0) {
+      written[i / 8] |= (uint8_t)(1u << i % 8);
+      then[i] = (uint8_t)~now[i];
+    }
+}
+
 static void put(const void *bytes, size_t size) {
   if (fwrite(bytes, 1, size, stdout) != size)
     exit(1);
@@ -86,6 +96,10 @@ int main(int argc, char **argv) {
     memcpy(now, then, BYTES);
     for (unsigned page = 0; page < PAGES; page++)
       change(now + page * RUNS_PAGE_BYTES);
+    uint8_t *before = malloc(BYTES), *written = below(3) == 0 ? NULL : calloc(1, BYTES / 8);
+    memcpy(before, then, BYTES);
+    if (written != NULL)
+      mark(written, then, now);
     fill(map);
     uint64_t range[3] = {0, BYTES, 0};
     if (below(2) == 0) {
@@ -100,7 +114,7 @@ int main(int argc, char **argv) {
     for (uint64_t from = range[0]; from < range[1];) {
       uint64_t end = (from / RUNS_PAGE_BYTES + 1) * RUNS_PAGE_BYTES;
       end = end < range[1] ? end : range[1];
-      if (!runs_add(&writer, now, then, from, end) || !runs_add(&portable, now, then, from, end))
+      if (!runs_add(&writer, now, before, written, from, end) || !runs_add(&portable, now, before, written, from, end))
         return 1;
       runs_copy(shared, now, then, from, end);
       from = end;
@@ -134,7 +148,7 @@ int main(int argc, char **argv) {
     put(after, BYTES);
     put(runs, writer.length);
     free(then), free(now), free(map), free(after), free(shared), free(runs), free(portable_runs);
-    free(exact), free(other);
+    free(exact), free(other), free(before), free(written);
   }
   return 0;
 }

@@ -53,7 +53,7 @@ int main(int argc, char **argv) {
     for (unsigned word = 0; word < WORDS; word++)
       memset(page + FROM + 8 * word + 1, 1 + (int)(i % 255), 7);
     struct run_writer writer = {.bytes = runs, .room = sizeof runs, .joins = RUNS_JOIN_NONE};
-    if (!runs_add(&writer, page, twin, 0, RUNS_PAGE_BYTES))
+    if (!runs_add(&writer, page, twin, NULL, 0, RUNS_PAGE_BYTES))
       return 1;
     runs_apply(map, runs, writer.length, vbmi2);
   }

@@ -11,8 +11,18 @@
  * total order (sequential consistency), and LOCK-prefixed instructions (__atomic_*, C11 atomics) are atomic across
  * nodes. Pointers into the map are valid in every process of the session: the address is the same everywhere.
  *
+ * Tearing: a captured store of 1, 2, 4 or 8 naturally aligned bytes is never seen in part, in any order; nor is one in
+ * direct mode. In holes, and under `release` on pages that a process has stored to more than 16 times since it last
+ * synchronised (or that follow such a page), only the bytes that changed are published: if one of two unsynchronised stores
+ * to a word is made there, the word may be a mix of their bytes. A byte that was not written is never published.
+ *
  * Threads: every call may be made from any thread, and threads may store to the map at the same time. A barrier is a
  * call of the process, not of a thread: one at a time per session.
+ *
+ * Stacks: what makecontext() runs on, and alternate signal stacks, may lie in the map. A thread's stack may not, but in
+ * direct mode (pthread_attr_setstack() gives EACCES). On a stack in the map system calls cannot write to variables, calls
+ * of this header give DSM_INVALID, and a signal's handler needs SA_ONSTACK. A store that crosses the end of the map is a
+ * fault of the program, at the first byte behind it: its handler of SIGSEGV is called.
  *
  * Fork: the map does not survive fork(). In the child, using it ends the child with a message; the parent is unharmed.
  */
@@ -146,7 +156,8 @@ int dsm_unlock(dsm_session *session, const char *name);                         
 int dsm_unlock_unmended(dsm_session *session, const char *name);
 
 /* Makes [address, address + size) a hole: what this process writes there is seen by no other process until the hole is
- * filled. Filling publishes exactly the bytes that changed, as one entry of the order. Holes may not overlap. */
+ * filled. Filling publishes exactly the bytes that changed, as one entry of the order. Holes may not overlap. A store
+ * across the edge of a hole is divided there. */
 int dsm_hole_dig(dsm_session *session, void *address, size_t size, int *hole);
 int dsm_hole_fill(dsm_session *session, int hole);
 
