@@ -66,6 +66,8 @@ export interface NodeOrders {
 export interface RankEnd {
   code: number | null;
   signal: string | number | null;
+  /** It died of a SIGSEGV that libdsm, which it had joined with, could not catch. */
+  unseen: boolean;
 }
 
 export interface NodeProblem {
