@@ -32,8 +32,16 @@
 static const int kept[] = {SIGSEGV, SIGBUS, SIGTRAP, DSM_STAND_IN};
 #define KEPT (sizeof(kept) / sizeof(kept[0]))
 
+/* Of a struct sigaction what counts: the alternate stack that dsm's handlers run on may be small. The mask is in program
+ * form. */
+struct action {
+  sighandler_t handler;
+  uint64_t mask;
+  int flags;
+};
+
 /* program: the action the program has set. bottom: what was there when dsm came first, and can therefore not call dsm. */
-static struct sigaction program[KEPT], bottom[KEPT];
+static struct action program[KEPT], bottom[KEPT];
 static dsm_handler *ours[KEPT];
 static uint32_t locked;
 static pid_t taken_by; /* the process whose actions are kept here; 0: none yet */
@@ -111,8 +119,8 @@ static int system_sigaction(int signo, const struct sigaction *action, struct si
   return 0;
 }
 
-static bool is_handler(const struct sigaction *action) {
-  return (action->sa_flags & SA_SIGINFO) != 0 || (action->sa_handler != SIG_DFL && action->sa_handler != SIG_IGN);
+static bool is_handler(const struct action *action) {
+  return (action->flags & SA_SIGINFO) != 0 || (action->handler != SIG_DFL && action->handler != SIG_IGN);
 }
 
 /* SA_RESTART is the program's: dsm's faults interrupt no system call. All others do as long as it has no handler. */
@@ -121,7 +129,7 @@ static long install(unsigned i) {
                                  .flags = SA_SIGINFO | SA_ONSTACK | SA_RESTORER,
                                  .restorer = (uintptr_t)dsm_restore_frame,
                                  .mask = ~0ull};
-  if (!is_handler(&program[i]) || (program[i].sa_flags & SA_RESTART) != 0) action.flags |= SA_RESTART;
+  if (!is_handler(&program[i]) || (program[i].flags & SA_RESTART) != 0) action.flags |= SA_RESTART;
   return kernel_action(kept[i], &action, NULL);
 }
 
@@ -168,8 +176,9 @@ static int take(void) {
     struct kernel_action current;
     result = kernel_action(kept[i], NULL, &current);
     if (result != 0 || current.handler == (uintptr_t)ours[i]) continue;
-    from_kernel(&current, &program[i]);
-    outward(&program[i]);
+    memcpy(&program[i].handler, &current.handler, sizeof(current.handler));
+    program[i].mask = dsm_mask_outward(current.mask);
+    program[i].flags = (int)(current.flags & ~(uint64_t)SA_RESTORER);
     if (taken_by == 0) bottom[i] = program[i];
     result = install(i);
   }
@@ -215,20 +224,17 @@ void dsm_actions_after_fork(bool in_child) {
 /* ---- handing on ---- */
 
 /* A SIGSEGV that was sent, not met, while the program has it blocked: true, it is pending as the stand-in. */
-static bool defer(const siginfo_t *info, const ucontext_t *context) {
-  uint64_t mask;
-  memcpy(&mask, &context->uc_sigmask, sizeof(mask));
+static bool defer(siginfo_t *info, uint64_t mask) {
   if (info->si_code > 0 || (mask & DSM_SIGNAL_BIT(DSM_STAND_IN)) == 0) return false;
-  siginfo_t copy = *info;
-  copy.si_signo = DSM_STAND_IN;
-  copy.si_errno = STAND_IN_MARK;
+  info->si_signo = DSM_STAND_IN;
+  info->si_errno = STAND_IN_MARK;
   long process = getpid(), thread = self();
   /* To where it was sent: kill() means any thread that has it open. The kernel takes a siginfo that speaks of kill()
    * only from a thread to itself. */
   if (info->si_code == SI_TKILL || (info->si_code == SI_USER && thread != process)) {
-    dsm_syscall(SYS_rt_tgsigqueueinfo, process, thread, DSM_STAND_IN, (long)&copy);
+    dsm_syscall(SYS_rt_tgsigqueueinfo, process, thread, DSM_STAND_IN, (long)info);
   } else {
-    dsm_syscall(SYS_rt_sigqueueinfo, process, DSM_STAND_IN, (long)&copy, 0);
+    dsm_syscall(SYS_rt_sigqueueinfo, process, DSM_STAND_IN, (long)info, 0);
   }
   return true;
 }
@@ -246,33 +252,33 @@ void dsm_action_chain(int signo, siginfo_t *info, ucontext_t *context, bool dire
   uint64_t mask, own, before;
   memcpy(&mask, &context->uc_sigmask, sizeof(mask));
   if (signo == SIGSEGV && (mask & DSM_SIGNAL_BIT(DSM_STAND_IN)) != 0) {
-    if (defer(info, context)) return;
+    if (defer(info, mask)) return;
     if (by_instruction) {
       die_of(signo, true); /* as the kernel does with what is blocked */
       return;
     }
   }
   lock(&before);
-  struct sigaction *current = direct ? &program[i] : &bottom[i];
-  struct sigaction action = *current;
-  if (is_handler(&action) && (action.sa_flags & SA_RESETHAND) != 0) {
-    current->sa_flags = 0;
-    current->sa_handler = SIG_DFL;
+  struct action *current = direct ? &program[i] : &bottom[i];
+  struct action action = *current;
+  if (is_handler(&action) && (action.flags & SA_RESETHAND) != 0) {
+    current->flags = 0;
+    current->handler = SIG_DFL;
   }
   unlock(&before);
   if (!is_handler(&action)) {
     /* The kernel does not let an instruction's fault be ignored: it is as fatal as by default. */
-    if (action.sa_handler != SIG_IGN || by_instruction) die_of(signo, by_instruction);
+    if (action.handler != SIG_IGN || by_instruction) die_of(signo, by_instruction);
     return;
   }
   /* The mask it would have: the interrupted one, its own, and the signal itself. Ours ends with our return. */
-  memcpy(&own, &action.sa_mask, sizeof(own));
-  if ((action.sa_flags & SA_NODEFER) == 0) own |= DSM_SIGNAL_BIT(signo);
+  own = action.mask;
+  if ((action.flags & SA_NODEFER) == 0) own |= DSM_SIGNAL_BIT(signo);
   dsm_signals_set(mask | dsm_mask_inward(own));
-  if ((action.sa_flags & SA_SIGINFO) != 0) {
-    action.sa_sigaction(signo, info, context);
+  if ((action.flags & SA_SIGINFO) != 0) {
+    ((dsm_handler *)(void *)action.handler)(signo, info, context);
   } else {
-    action.sa_handler(signo);
+    action.handler(signo);
   }
   /* A handler may change the mask that it returns to. */
   memcpy(&mask, &context->uc_sigmask, sizeof(mask));
@@ -322,9 +328,12 @@ EXPORT int sigaction(int signo, const struct sigaction *restrict action, struct 
   int i = index_of(signo);
   if (i < 0 || !are_taken()) return forward(signo, action, old);
   /* Program memory is touched outside the lock: it may be the map. */
-  struct sigaction new, was;
+  struct action new, was;
   uint64_t before;
-  if (action != NULL) new = *action;
+  if (action != NULL) {
+    new = (struct action){.handler = action->sa_handler, .flags = action->sa_flags};
+    memcpy(&new.mask, &action->sa_mask, sizeof(new.mask));
+  }
   lock(&before);
   was = program[i];
   if (action != NULL) {
@@ -332,7 +341,12 @@ EXPORT int sigaction(int signo, const struct sigaction *restrict action, struct 
     install((unsigned)i);
   }
   unlock(&before);
-  if (old != NULL) *old = was;
+  if (old != NULL) {
+    memset(old, 0, sizeof(*old));
+    old->sa_handler = was.handler;
+    old->sa_flags = was.flags;
+    memcpy(&old->sa_mask, &was.mask, sizeof(was.mask));
+  }
   return 0;
 }
 

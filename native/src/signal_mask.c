@@ -41,6 +41,8 @@
 #define SET_BYTES 8 /* of a sigset_t that the kernel looks at */
 #define SEGV DSM_SIGNAL_BIT(SIGSEGV)
 #define STAND_IN DSM_SIGNAL_BIT(DSM_STAND_IN)
+/* Of thread cancellation and setuid(): the C library lets nobody block them. */
+#define GLIBC_OWN (DSM_SIGNAL_BIT(32) | DSM_SIGNAL_BIT(33))
 #define NEIGHBOURS (DSM_SIGNAL_BIT(SIGTERM) | DSM_SIGNAL_BIT(SIGCHLD))
 
 uint64_t dsm_mask_inward(uint64_t program) {
@@ -104,25 +106,12 @@ static sigset_t *landing(sigset_t *old, sigset_t *room) {
   return dsm_regions_near(old, sizeof(*old)) ? room : old;
 }
 
-static void outward(sigset_t *old, const sigset_t *landed) {
-  uint64_t bits = dsm_mask_outward(bits_of(landed));
-  memcpy(old, &bits, sizeof(bits));
-}
-
 /* ---- the real calls; until the constructor has run, and in a static program, the system's own ---- */
 
 static int failed(long result) {
   if (result >= 0) return (int)result;
   errno = (int)-result;
   return -1;
-}
-
-static int system_sigprocmask(int how, const sigset_t *set, sigset_t *old) {
-  return failed(dsm_syscall(SYS_rt_sigprocmask, how, (long)set, (long)old, SET_BYTES));
-}
-
-static int system_pthread_sigmask(int how, const sigset_t *set, sigset_t *old) {
-  return (int)-dsm_syscall(SYS_rt_sigprocmask, how, (long)set, (long)old, SET_BYTES);
 }
 
 static int system_sigsuspend(const sigset_t *set) {
@@ -169,8 +158,6 @@ static int system_signalfd(int fd, const sigset_t *mask, int flags) {
 }
 
 static struct {
-  int (*sigprocmask)(int, const sigset_t *, sigset_t *);
-  int (*pthread_sigmask)(int, const sigset_t *, sigset_t *);
   int (*sigsuspend)(const sigset_t *);
   int (*sigpending)(sigset_t *);
   int (*sigtimedwait)(const sigset_t *, siginfo_t *, const struct timespec *);
@@ -179,13 +166,10 @@ static struct {
   int (*epoll_pwait)(int, struct epoll_event *, int, int, const sigset_t *);
   int (*epoll_pwait2)(int, struct epoll_event *, int, const struct timespec *, const sigset_t *);
   int (*signalfd)(int, const sigset_t *, int);
-} real = {system_sigprocmask, system_pthread_sigmask, system_sigsuspend,   system_sigpending,
-          system_sigtimedwait, system_ppoll,          system_pselect,      system_epoll_pwait,
-          system_epoll_pwait2, system_signalfd};
+} real = {system_sigsuspend, system_sigpending,  system_sigtimedwait, system_ppoll,
+          system_pselect,    system_epoll_pwait, system_epoll_pwait2, system_signalfd};
 
 __attribute__((constructor)) static void find_real_calls(void) {
-  dsm_find_next(&real.sigprocmask, "sigprocmask");
-  dsm_find_next(&real.pthread_sigmask, "pthread_sigmask");
   dsm_find_next(&real.sigsuspend, "sigsuspend");
   dsm_find_next(&real.sigpending, "sigpending");
   dsm_find_next(&real.sigtimedwait, "sigtimedwait");
@@ -199,29 +183,37 @@ __attribute__((constructor)) static void find_real_calls(void) {
 
 /* ---- the mask of a thread ---- */
 
-static int change(int (*call)(int, const sigset_t *, sigset_t *), int how, const sigset_t *set, sigset_t *old) {
-  sigset_t in, out;
-  const sigset_t *given = inward(set, &in);
-  /* Also what a system call that was not seen has blocked. */
-  if (set != NULL && how == SIG_UNBLOCK) with_bits(&in, bits_of(&in) | (bits_of(set) & SEGV));
-  sigset_t *landed = old == NULL ? NULL : landing(old, &out);
-  int result = call(how, given, landed);
-  if (result == 0 && old != NULL) outward(old, landed);
-  return result;
+/* By the system call, with the eight bytes that it reads and writes: handlers change masks too, and may have little
+ * stack. 0, or an error number. */
+static int change(int how, const sigset_t *set, sigset_t *old) {
+  uint64_t in = 0, out;
+  if (set != NULL) {
+    in = dsm_mask_inward(bits_of(set)) & ~GLIBC_OWN;
+    /* Also what a system call that was not seen has blocked. */
+    if (how == SIG_UNBLOCK) in |= bits_of(set) & SEGV;
+  }
+  void *landed = dsm_regions_near(old, SET_BYTES) ? (void *)&out : old;
+  long result = dsm_syscall(SYS_rt_sigprocmask, how, set != NULL ? (long)&in : 0, (long)landed, SET_BYTES);
+  if (result == 0 && old != NULL) {
+    memcpy(&out, landed, sizeof(out));
+    out = dsm_mask_outward(out);
+    memcpy(old, &out, sizeof(out));
+  }
+  return (int)-result;
 }
 
 EXPORT int sigprocmask(int how, const sigset_t *restrict set, sigset_t *restrict old) {
-  return change(real.sigprocmask, how, set, old);
+  return failed(-change(how, set, old));
 }
 
 EXPORT int pthread_sigmask(int how, const sigset_t *restrict set, sigset_t *restrict old) {
-  return change(real.pthread_sigmask, how, set, old);
+  return change(how, set, old);
 }
 
 static int change_one(int how, int signo) {
   sigset_t one;
   sigemptyset(&one);
-  return sigaddset(&one, signo) != 0 ? -1 : change(real.sigprocmask, how, &one, NULL);
+  return sigaddset(&one, signo) != 0 ? -1 : failed(-change(how, &one, NULL));
 }
 
 EXPORT int sighold(int signo) {
@@ -235,8 +227,8 @@ EXPORT int sigrelse(int signo) {
 /* Those of 4.2BSD, whose masks are an int. */
 static int change_bits(int how, int bits) {
   sigset_t set, old;
-  if (change(real.sigprocmask, how, with_bits(&set, (unsigned)bits), &old) != 0) return -1;
-  return (int)bits_of(&old);
+  int error = change(how, with_bits(&set, (unsigned)bits), &old);
+  return error != 0 ? failed(-error) : (int)bits_of(&old);
 }
 
 EXPORT int sigblock(int bits) {
