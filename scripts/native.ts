@@ -38,7 +38,7 @@ const compileFlags = [
 // No soname: `dsm install` lets programs ask for the library by its full path, which a soname would replace.
 // Bound to itself: where two libdsm.so are in a program, the calls of each that stand in front of the C library's stay
 // with its own state, and reach the other's by their names only.
-const linkFlags = "-shared -Wl,-Bsymbolic -Wl,--exclude-libs,ALL -Wl,--gc-sections"
+const linkFlags = "-shared -Wl,-Bsymbolic-functions -Wl,--exclude-libs,ALL -Wl,--gc-sections"
   .split(" ")
   .concat("-Wl,-z,noexecstack,-z,relro,-z,now,-z,defs".split(" "));
 

@@ -127,7 +127,7 @@ int pthread_attr_getsigmask_np(const pthread_attr_t *attributes, sigset_t *mask)
 
 EXPORT int pthread_attr_setsigmask_np(pthread_attr_t *attributes, const sigset_t *mask) {
   if (real.setsigmask == NULL) return ENOSYS;
-  if (mask == NULL) return real.setsigmask(attributes, NULL);
+  if (mask == NULL || dsm_is_second()) return real.setsigmask(attributes, mask);
   sigset_t in = *mask;
   uint64_t bits;
   memcpy(&bits, &in, sizeof(bits));
@@ -143,7 +143,7 @@ EXPORT int pthread_attr_getsigmask_np(const pthread_attr_t *attributes, sigset_t
   int result = real.getsigmask(attributes, &out);
   uint64_t bits;
   memcpy(&bits, &out, sizeof(bits));
-  if (result == 0) bits = dsm_mask_outward(bits);
+  if (result == 0 && !dsm_is_second()) bits = dsm_mask_outward(bits);
   memcpy(&out, &bits, sizeof(bits));
   *mask = out;
   return result;

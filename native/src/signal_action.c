@@ -308,6 +308,7 @@ __attribute__((constructor)) static void find_real_calls(void) {
 
 /* The real call, with the masks of handlers as they have to be. */
 static int forward(int signo, const struct sigaction *action, struct sigaction *old) {
+  if (dsm_is_second()) return real.sigaction(signo, action, old);
   struct sigaction new, was;
   if (action != NULL) {
     uint64_t mask;

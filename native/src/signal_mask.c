@@ -76,6 +76,14 @@ void dsm_mask_open(void) {
   if ((mask & SEGV) != 0) dsm_signals_set(dsm_mask_inward(mask));
 }
 
+/* ---- one libdsm of two ---- */
+
+static bool second;
+
+bool dsm_is_second(void) {
+  return second;
+}
+
 /* ---- sets ---- */
 
 static uint64_t bits_of(const sigset_t *set) {
@@ -92,13 +100,13 @@ static sigset_t *with_bits(sigset_t *set, uint64_t bits) {
 
 /* A mask to be set or waited with. NULL stays NULL. */
 static const sigset_t *inward(const sigset_t *set, sigset_t *room) {
-  return set == NULL ? NULL : with_bits(room, dsm_mask_inward(bits_of(set)));
+  return set == NULL || second ? set : with_bits(room, dsm_mask_inward(bits_of(set)));
 }
 
 /* A set of signals to be waited for: the stand-in is one that was sent while SIGSEGV was blocked. */
 static const sigset_t *awaited(const sigset_t *set, sigset_t *room) {
   uint64_t bits = bits_of(set);
-  return with_bits(room, (bits & SEGV) != 0 ? bits | STAND_IN : bits);
+  return with_bits(room, (bits & SEGV) != 0 && !second ? bits | STAND_IN : bits);
 }
 
 /* Where the kernel may put a set: it cannot write to the map. */
@@ -158,6 +166,7 @@ static int system_signalfd(int fd, const sigset_t *mask, int flags) {
 }
 
 static struct {
+  int (*pthread_sigmask)(int, const sigset_t *, sigset_t *); /* only if this is the second libdsm */
   int (*sigsuspend)(const sigset_t *);
   int (*sigpending)(sigset_t *);
   int (*sigtimedwait)(const sigset_t *, siginfo_t *, const struct timespec *);
@@ -166,10 +175,20 @@ static struct {
   int (*epoll_pwait)(int, struct epoll_event *, int, int, const sigset_t *);
   int (*epoll_pwait2)(int, struct epoll_event *, int, const struct timespec *, const sigset_t *);
   int (*signalfd)(int, const sigset_t *, int);
-} real = {system_sigsuspend, system_sigpending,  system_sigtimedwait, system_ppoll,
-          system_pselect,    system_epoll_pwait, system_epoll_pwait2, system_signalfd};
+} real = {NULL,         system_sigsuspend, system_sigpending,  system_sigtimedwait, system_ppoll,
+          system_pselect, system_epoll_pwait, system_epoll_pwait2, system_signalfd};
+
+/* By which the libdsm that stands first is found: libdsm.so binds its own functions to itself. */
+__attribute__((visibility("default"))) bool dsm_interposes(void);
+
+bool dsm_interposes(void) {
+  return !second;
+}
 
 __attribute__((constructor)) static void find_real_calls(void) {
+  void *first = dlsym_2_2_5 == NULL ? NULL : dlsym_2_2_5(RTLD_DEFAULT, "dsm_interposes");
+  dsm_find_next(&real.pthread_sigmask, "pthread_sigmask");
+  second = first != NULL && first != (void *)dsm_interposes && real.pthread_sigmask != NULL;
   dsm_find_next(&real.sigsuspend, "sigsuspend");
   dsm_find_next(&real.sigpending, "sigpending");
   dsm_find_next(&real.sigtimedwait, "sigtimedwait");
@@ -178,7 +197,7 @@ __attribute__((constructor)) static void find_real_calls(void) {
   dsm_find_next(&real.epoll_pwait, "epoll_pwait");
   dsm_find_next(&real.epoll_pwait2, "epoll_pwait2");
   dsm_find_next(&real.signalfd, "signalfd");
-  dsm_mask_open(); /* a mask that the program was started with */
+  if (!second) dsm_mask_open(); /* a mask that the program was started with */
 }
 
 /* ---- the mask of a thread ---- */
@@ -186,6 +205,7 @@ __attribute__((constructor)) static void find_real_calls(void) {
 /* By the system call, with the eight bytes that it reads and writes: handlers change masks too, and may have little
  * stack. 0, or an error number. */
 static int change(int how, const sigset_t *set, sigset_t *old) {
+  if (second) return real.pthread_sigmask(how, set, old);
   uint64_t in = 0, out;
   if (set != NULL) {
     in = dsm_mask_inward(bits_of(set)) & ~GLIBC_OWN;
@@ -248,7 +268,7 @@ EXPORT int sigpending(sigset_t *set) {
   int result = real.sigpending(landed);
   if (result == 0) {
     uint64_t bits = bits_of(landed);
-    if ((bits & STAND_IN) != 0) bits = (bits & ~STAND_IN) | SEGV;
+    if ((bits & STAND_IN) != 0 && !second) bits = (bits & ~STAND_IN) | SEGV;
     memcpy(set, &bits, sizeof(bits));
   }
   return result;
