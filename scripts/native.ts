@@ -99,7 +99,8 @@ async function compile(cc: string, kit: string, sources: string[]): Promise<void
   await checkGlibc([so, runs]);
 
   // What stands in front of calls that a static program has once is in the shared library alone.
-  const archived = objects.filter((object) => object !== objectOf("native/src/libc_outputs.c"));
+  const once = ["libc_outputs", "notify_threads"].map((name) => objectOf(`native/src/${name}.c`));
+  const archived = objects.filter((object) => !once.includes(object));
   // One object in which hidden symbols are local, so that none of them can clash with a program's own names.
   await command([cc, "-r", "-nostdlib", "-o", whole, ...archived]);
   await command([objcopy, "--localize-hidden", "--strip-debug", whole]);

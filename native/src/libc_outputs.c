@@ -8,12 +8,14 @@
  * Only in libdsm.so: the real calls are the next ones of their names, and a static program has no next. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <mqueue.h>
 #include <pthread.h>
 #include <string.h>
 #include <time.h>
 #include <ucontext.h>
 
 #include "next.h"
+#include "notify_threads.h"
 #include "region.h"
 #include "signals.h"
 
@@ -41,6 +43,7 @@ static struct {
   int (*posix_spawnp)(pid_t *, const char *, const void *, const void *,
                       char *const[], char *const[]);
   int (*timer_create)(clockid_t, struct sigevent *, timer_t *);
+  int (*mq_notify)(mqd_t, const struct sigevent *);
   int (*setsigmask)(pthread_attr_t *, const sigset_t *);
   int (*getsigmask)(const pthread_attr_t *, sigset_t *);
 } real;
@@ -54,6 +57,7 @@ static void find_real_calls(void) {
   find_late(&real.posix_spawn, "posix_spawn", "libc.so.6");
   find_late(&real.posix_spawnp, "posix_spawnp", "libc.so.6");
   find_late(&real.timer_create, "timer_create", "librt.so.1");
+  find_late(&real.mq_notify, "mq_notify", "librt.so.1");
   find_late(&real.setsigmask, "pthread_attr_setsigmask_np", "libc.so.6");
   find_late(&real.getsigmask, "pthread_attr_getsigmask_np", "libc.so.6");
   find_late(&dsm_real_setcontext, "setcontext", "libc.so.6");
@@ -113,11 +117,23 @@ EXPORT int timer_create(clockid_t clock, struct sigevent *restrict event, timer_
     errno = ENOSYS;
     return -1;
   }
-  if (!dsm_regions_near(timer, sizeof(*timer))) return real.timer_create(clock, event, timer);
-  timer_t made;
-  int result = real.timer_create(clock, event, &made);
-  if (result == 0) *timer = made;
+  struct sigevent opened;
+  timer_t made, *landing = dsm_regions_near(timer, sizeof(*timer)) ? &made : timer;
+  int result = real.timer_create(clock, dsm_notify_open(event, &opened), landing);
+  if (result == 0 && landing == &made) *timer = made;
   return result;
+}
+
+EXPORT int mq_notify(mqd_t queue, const struct sigevent *event) {
+  if (__builtin_expect(real.mq_notify == NULL, 0)) find_real_calls();
+  if (real.mq_notify == NULL) {
+    errno = ENOSYS;
+    return -1;
+  }
+  struct sigevent given, opened;
+  if (event == NULL) return real.mq_notify(queue, NULL);
+  given = *event;
+  return real.mq_notify(queue, dsm_notify_open(&given, &opened));
 }
 
 /* ---- masks ---- */

@@ -337,7 +337,10 @@ EXPORT int sigtimedwait(const sigset_t *restrict set, siginfo_t *restrict info,
   sigset_t in;
   siginfo_t got;
   int signo = real.sigtimedwait(awaited(set, &in), &got, timeout);
-  if (signo == DSM_STAND_IN && (bits_of(set) & SEGV) != 0) got.si_signo = signo = SIGSEGV;
+  if (signo == DSM_STAND_IN && (bits_of(set) & SEGV) != 0 && !second) {
+    got.si_signo = signo = SIGSEGV;
+    got.si_errno = 0;
+  }
   if (signo > 0 && info != NULL) *info = got;
   return signo;
 }
