@@ -131,7 +131,9 @@ static int system_sigpending(sigset_t *set) {
 }
 
 static int system_sigtimedwait(const sigset_t *set, siginfo_t *info, const struct timespec *timeout) {
-  return failed(dsm_syscall(SYS_rt_sigtimedwait, (long)set, (long)info, (long)timeout, SET_BYTES));
+  int signo = failed(dsm_syscall(SYS_rt_sigtimedwait, (long)set, (long)info, (long)timeout, SET_BYTES));
+  if (signo > 0 && info->si_code == SI_TKILL) info->si_code = SI_USER; /* as glibc does */
+  return signo;
 }
 
 static int system_ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask) {
