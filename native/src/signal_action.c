@@ -168,10 +168,23 @@ static void on_stand_in(int signo, siginfo_t *info, void *context) {
   errno = saved_errno;
 }
 
+/* Handlers of other signals that were set before this library could see it, with a mask that blocks SIGSEGV. */
+static void open_masks_of_handlers(void) {
+  for (int signo = 1; signo <= SIGRTMAX; signo++) {
+    struct kernel_action action;
+    if (index_of(signo) >= 0 || kernel_action(signo, NULL, &action) != 0) continue;
+    if (action.handler == (uintptr_t)SIG_DFL || action.handler == (uintptr_t)SIG_IGN) continue;
+    if ((action.mask & DSM_SIGNAL_BIT(SIGSEGV)) == 0) continue;
+    action.mask = dsm_mask_inward(action.mask);
+    kernel_action(signo, &action, NULL);
+  }
+}
+
 static int take(void) {
   long result = 0;
   uint64_t before;
   lock(&before);
+  open_masks_of_handlers();
   for (unsigned i = 0; i < KEPT && result == 0; i++) {
     struct kernel_action current;
     result = kernel_action(kept[i], NULL, &current);

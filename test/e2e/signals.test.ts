@@ -90,6 +90,27 @@ test("a static program with libdsm.a blocks SIGSEGV and stores", async () => {
   }
 });
 
+describe("a handler for SIGSEGV, on two nodes", () => {
+  test.each(["before", "after", "handing-on", "default"])("set %s joining gets no store", async (when) => {
+    const options = { session: cluster.session(), nodes: ["a", "b"], size: "64KiB" };
+    const said = await cluster.runWell([cluster.program("signals_handler"), when], options);
+    expect(said).toEqual(["rank 0 stored 5\n", "rank 1 stored 5\n"]);
+  });
+});
+
+test("a program that loads libdsm late, with masks and handlers set before it joins", async () => {
+  const program = join(cluster.folder, "loaded");
+  const made = await cluster.command([
+    ...["gcc", "-std=gnu11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror", `-I${ROOT}/native/include`],
+    ...[join(ROOT, "test/e2e/programs/signals_loaded.c"), "-o", program, "-ldl"],
+  ]);
+  expect(made).toMatchObject({ code: 0, stderr: "" });
+  const [said] = await cluster.runWell([program, LIBRARY], {
+    ...{ session: cluster.session(), nodes: ["a"], size: "64KiB", environment: TRAPS },
+  });
+  expect(said).toBe("ok\n");
+});
+
 describe("an elastic session leaves direct mode", () => {
   test.each(["", LIBRARY])("and a handler set meanwhile does not get the stores, LD_PRELOAD=%s", async (preload) => {
     const session = cluster.session();
