@@ -12,7 +12,9 @@ every process of the session, as its order says (see dsm.h). Python's own atomic
 Session.lock() or a semaphore for read-modify-write.
 
 libdsm.so is taken from DSM_LIBRARY, which `dsm run` sets; else from where `dsm install` put it: beside the `dsm` in the
-PATH, or where the system looks. Calls that wait give the
+PATH, or where the system looks. Under `dsm run` signals may be blocked and handlers set (signal.pthread_sigmask,
+faulthandler.enable) at any time. Without it do so before joining, or start Python with LD_PRELOAD=libdsm.so: afterwards
+a blocked SIGSEGV or a handler for it ends the process at its next store. Calls that wait give the
 interpreter's lock back. Every failure is a dsm.Error with a `code` such as "DSM_TIMEOUT".
 """
 
