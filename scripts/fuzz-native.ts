@@ -8,7 +8,20 @@ import { basename, join } from "node:path";
 import { command, compiler, files, nativeBuild, replaceFile, root, withBuildLock } from "./steps.ts";
 import { xedKit } from "./xed.ts";
 
-const CAPTURE = ["altstack", "alu", "capture", "decode", "fault", "frame", "region", "step", "string"];
+const CAPTURE = [
+  "altstack",
+  "alu",
+  "capture",
+  "crash_record",
+  "decode",
+  "fault",
+  "frame",
+  "region",
+  "signal_action",
+  "signal_mask",
+  "step",
+  "string",
+];
 
 /** The library's sources that each target needs. */
 export const TARGETS: Readonly<Record<string, readonly string[]>> = {

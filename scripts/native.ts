@@ -36,7 +36,9 @@ const compileFlags = [
   `-ffile-prefix-map=${root}=.`,
 ];
 // No soname: `dsm install` lets programs ask for the library by its full path, which a soname would replace.
-const linkFlags = "-shared -Wl,--exclude-libs,ALL -Wl,--gc-sections"
+// Bound to itself: where two libdsm.so are in a program, the calls of each that stand in front of the C library's stay
+// with its own state, and reach the other's by their names only.
+const linkFlags = "-shared -Wl,-Bsymbolic-functions -Wl,--exclude-libs,ALL -Wl,--gc-sections"
   .split(" ")
   .concat("-Wl,-z,noexecstack,-z,relro,-z,now,-z,defs".split(" "));
 
@@ -96,8 +98,11 @@ async function compile(cc: string, kit: string, sources: string[]): Promise<void
   await command([cc, ...linkFlags, "-s", "-o", runs, objectOf("native/src/runs.c")]);
   await checkGlibc([so, runs]);
 
+  // What stands in front of calls that a static program has once is in the shared library alone.
+  const once = ["libc_outputs", "notify_threads"].map((name) => objectOf(`native/src/${name}.c`));
+  const archived = objects.filter((object) => !once.includes(object));
   // One object in which hidden symbols are local, so that none of them can clash with a program's own names.
-  await command([cc, "-r", "-nostdlib", "-o", whole, ...objects]);
+  await command([cc, "-r", "-nostdlib", "-o", whole, ...archived]);
   await command([objcopy, "--localize-hidden", "--strip-debug", whole]);
   await command([tool("ar"), "rcsD", archive, whole]);
 

@@ -4,7 +4,8 @@
  * there is one, allocate nothing and take no lock. The only faults they may meet themselves are those of
  * dsm_guarded_copy, which opens SIGSEGV and SIGBUS for the length of the copy.
  *
- * What is not ours goes to the handler that was there before. SIGBUS is handled for the guarded copy's sake alone. */
+ * What is not dsm's goes to the program's own action (signal_action.c). SIGBUS is handled for the guarded copy's sake
+ * alone. */
 #include <errno.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -12,6 +13,7 @@
 
 #include "altstack.h"
 #include "capture.h"
+#include "signals.h"
 
 #define SYSTEM_CALL_SIGSET_BYTES 8
 #define TRAP_NUMBER_PROTECTION 13
@@ -54,79 +56,13 @@ __attribute__((noinline)) static void print_line(const char *text) {
   print(&m);
 }
 
-static void set_default(int signo) {
-  struct sigaction action = {.sa_handler = SIG_DFL};
-  sigaction(signo, &action, NULL);
-}
-
 /* Ends the process by `signo` here and now. */
 static _Noreturn void die(int signo) {
   uint64_t mask = 1ull << (signo - 1);
-  set_default(signo);
+  dsm_action_default(signo);
   dsm_syscall(SYS_tgkill, getpid(), dsm_syscall(SYS_gettid, 0, 0, 0, 0), signo, 0);
   dsm_syscall(SYS_rt_sigprocmask, SIG_UNBLOCK, (long)&mask, 0, SYSTEM_CALL_SIGSET_BYTES);
   for (;;) dsm_syscall(SYS_exit_group, 128 + signo, 0, 0, 0);
-}
-
-/* ---- the handlers that were there before ---- */
-
-#define PREVIOUS_MAX 8 /* changes of a handler remembered; the ring's oldest but the first is then reused */
-
-static const int signals[] = {SIGSEGV, SIGBUS, SIGTRAP};
-#define SIGNALS (sizeof(signals) / sizeof(signals[0]))
-
-/* before[i].action[0] is what was there at the first installation and can therefore not call us; action[latest] is
- * what was there at the last one, and may. */
-static struct {
-  struct sigaction action[PREVIOUS_MAX];
-  uint32_t latest;
-} before[SIGNALS];
-
-static unsigned signal_index(int signo) {
-  return signo == SIGSEGV ? 0 : signo == SIGBUS ? 1 : 2;
-}
-
-/* Whether the program has set a handler: not the default, and not that it be ignored. */
-static bool has_handler(int signo) {
-  unsigned i = signal_index(signo);
-  const struct sigaction *action = &before[i].action[__atomic_load_n(&before[i].latest, __ATOMIC_ACQUIRE)];
-  return (action->sa_flags & SA_SIGINFO) != 0 || (action->sa_handler != SIG_DFL && action->sa_handler != SIG_IGN);
-}
-
-/* Hands the signal on. `direct`: the kernel called us; otherwise somebody's handler did, who must not get it back. */
-static void chain(int signo, siginfo_t *info, ucontext_t *context, bool direct) {
-  unsigned i = signal_index(signo);
-  struct sigaction *previous = &before[i].action[direct ? __atomic_load_n(&before[i].latest, __ATOMIC_ACQUIRE) : 0];
-  bool by_instruction = info->si_code > 0;
-  if ((previous->sa_flags & SA_SIGINFO) == 0 &&
-      (previous->sa_handler == SIG_DFL || previous->sa_handler == SIG_IGN)) {
-    if (previous->sa_handler == SIG_IGN && !by_instruction) return;
-    /* The kernel does not let an instruction's fault be ignored: it is as fatal as by default. The instruction runs
-     * again and the process dies of it, with the registers as they are; a signal that was sent, or that comes after
-     * its instruction (int3), would not come again and is raised. */
-    set_default(signo);
-    if (!by_instruction || signo == SIGTRAP) {
-      dsm_syscall(SYS_tgkill, getpid(), dsm_syscall(SYS_gettid, 0, 0, 0, 0), signo, 0);
-    }
-    return;
-  }
-  struct sigaction action = *previous;
-  if ((action.sa_flags & SA_RESETHAND) != 0) {
-    previous->sa_flags = 0;
-    previous->sa_handler = SIG_DFL;
-  }
-  /* The mask it would have: the interrupted one, its own, and the signal itself. Ours ends with our return. */
-  uint64_t mask, own;
-  memcpy(&mask, &context->uc_sigmask, sizeof(mask));
-  memcpy(&own, &action.sa_mask, sizeof(own));
-  mask |= own;
-  if ((action.sa_flags & SA_NODEFER) == 0) mask |= 1ull << (signo - 1);
-  dsm_syscall(SYS_rt_sigprocmask, SIG_SETMASK, (long)&mask, 0, SYSTEM_CALL_SIGSET_BYTES);
-  if ((action.sa_flags & SA_SIGINFO) != 0) {
-    action.sa_sigaction(signo, info, context);
-  } else {
-    action.sa_handler(signo);
-  }
 }
 
 /* ---- copying memory that may not be there ---- */
@@ -208,7 +144,7 @@ static bool answer(struct dsm_fault *fault, int *chain_as) {
     print_line(
         "dsm: this process was forked after joining the session; the map belongs to its parent (open a session in the "
         "child instead)");
-    set_default(SIGSEGV); /* and die of the same instruction */
+    dsm_action_default(SIGSEGV); /* and die of the same instruction */
     dsm_region_exit(region);
     return true;
   }
@@ -218,7 +154,7 @@ static bool answer(struct dsm_fault *fault, int *chain_as) {
   }
   if (__atomic_load_n(&region->state, __ATOMIC_ACQUIRE) != DSM_REGION_ACTIVE) {
     print_line("dsm: store to the map of a session this process has left");
-    set_default(SIGSEGV);
+    dsm_action_default(SIGSEGV);
     dsm_region_exit(region);
     return true;
   }
@@ -234,10 +170,10 @@ static bool answer(struct dsm_fault *fault, int *chain_as) {
     case DSM_OUTCOME_FATAL: die(SIGBUS);
     case DSM_OUTCOME_UNSUPPORTED:
       explain(fault, "dsm: cannot capture the store to 0x");
-      set_default(SIGSEGV);
+      dsm_action_default(SIGSEGV);
       break;
     case DSM_OUTCOME_CHAIN:
-      if (fault->why != NULL && !has_handler(fault->info->si_signo)) explain(fault, "dsm: fault of the store to 0x");
+      if (fault->why != NULL && !dsm_action_has_handler(fault->info->si_signo)) explain(fault, "dsm: fault of the store to 0x");
       dsm_region_exit(region);
       *chain_as = fault->info->si_signo;
       return false;
@@ -262,7 +198,7 @@ static bool is_frame_in_map(const siginfo_t *info, const greg_t *regs) {
 static void on_fault(int signo, siginfo_t *info, void *context_pointer) {
   bool direct = CALLED_BY_KERNEL(context_pointer);
   ucontext_t *context = context_pointer;
-  if (guard_hit(signo, info, context)) return;
+  if (info->si_code > 0 && guard_hit(signo, info, context)) return;
   int saved_errno = errno, chain_as = signo;
   struct dsm_fault fault = {
       .context = context,
@@ -278,7 +214,7 @@ static void on_fault(int signo, siginfo_t *info, void *context_pointer) {
     print_line("dsm: a signal came on a stack that lies in the map: install its handler with SA_ONSTACK");
     die(SIGSEGV);
   } else {
-    chain(chain_as, info, context, direct);
+    dsm_action_chain(chain_as, info, context, direct);
   }
   errno = saved_errno;
 }
@@ -289,7 +225,7 @@ static void on_trap(int signo, siginfo_t *info, void *context_pointer) {
   int saved_errno = errno;
   uint64_t rip = (uint64_t)context->uc_mcontext.gregs[REG_RIP];
   if (!dsm_step_is_at(rip)) {
-    chain(signo, info, context, direct);
+    dsm_action_chain(signo, info, context, direct);
   } else {
     /* A SIGTRAP that was sent to this thread, and not yet delivered, swallows the breakpoint's own: it is RIP that
      * tells whether the step is over. */
@@ -304,30 +240,6 @@ static void on_trap(int signo, siginfo_t *info, void *context_pointer) {
   errno = saved_errno;
 }
 
-static bool is_ours(const struct sigaction *action) {
-  return (action->sa_flags & SA_SIGINFO) != 0 &&
-         (action->sa_sigaction == on_fault || action->sa_sigaction == on_trap);
-}
-
-static int install(unsigned i) {
-  struct sigaction current, ours = {.sa_sigaction = signals[i] == SIGTRAP ? on_trap : on_fault,
-                                    .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART};
-  memset(&ours.sa_mask, 0xff, sizeof(ours.sa_mask)); /* sigfillset leaves out glibc's own signals */
-  if (sigaction(signals[i], NULL, &current) != 0) return -1;
-  if (is_ours(&current)) return 0;
-  static bool installed[SIGNALS];
-  uint32_t latest = before[i].latest;
-  if (!installed[i]) {
-    before[i].action[0] = current;
-    installed[i] = true;
-  } else if (memcmp(&current, &before[i].action[latest], sizeof(current)) != 0) {
-    uint32_t next = latest % (PREVIOUS_MAX - 1) + 1; /* never 0 */
-    before[i].action[next] = current;
-    __atomic_store_n(&before[i].latest, next, __ATOMIC_RELEASE);
-  }
-  return sigaction(signals[i], &ours, NULL);
-}
-
 int dsm_capture_init(void) {
   static bool prepared;
   if (!prepared) {
@@ -337,8 +249,6 @@ int dsm_capture_init(void) {
   }
   int renewed = dsm_process_token_renew();
   if (renewed < 0 || (renewed == 1 && dsm_step_init() != 0)) return -1;
-  for (unsigned i = 0; i < SIGNALS; i++) {
-    if (install(i) != 0) return -1;
-  }
-  return 0;
+  dsm_mask_open();
+  return dsm_actions_take(on_fault, on_trap);
 }

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -14,6 +13,7 @@
 #include "copy.h"
 #include "runs.h"
 #include "session.h"
+#include "signals.h"
 #include "status.h"
 #include "written.h"
 
@@ -59,16 +59,14 @@ static void unlock(struct hole_table *table) {
     syscall(SYS_futex, &table->lock, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }
 
-static void lock_blocking_signals(struct hole_table *table, sigset_t *before) {
-  sigset_t all;
-  sigfillset(&all);
-  sigprocmask(SIG_SETMASK, &all, before);
+static void lock_blocking_signals(struct hole_table *table, uint64_t *before) {
+  dsm_signals_block(before);
   lock(table);
 }
 
-static void unlock_restoring_signals(struct hole_table *table, const sigset_t *before) {
+static void unlock_restoring_signals(struct hole_table *table, const uint64_t *before) {
   unlock(table);
-  sigprocmask(SIG_SETMASK, before, NULL);
+  dsm_signals_restore(before);
 }
 
 void hole_table_init(struct hole_table *table) {
@@ -547,7 +545,7 @@ static int dig(dsm_session *session, void *address, size_t size, int *id) {
   if (wanted.inner_to <= wanted.inner_from)
     wanted.inner_from = wanted.inner_to = wanted.from;
 
-  sigset_t before;
+  uint64_t before;
   lock_blocking_signals(table, &before);
   wanted.whole_pages = session->direct;
   /* Whoever leaves has dropped the holes already, or waits for the lock to do it. */
@@ -769,7 +767,7 @@ int hole_release(dsm_session *session) {
 int release_stores(dsm_session *session) {
   if (!session->holes.releases)
     return DSM_OK;
-  sigset_t before;
+  uint64_t before;
   lock_blocking_signals(&session->holes, &before);
   int result = release_locked(session);
   unlock_restoring_signals(&session->holes, &before);
@@ -808,7 +806,9 @@ static int close_pages(const dsm_session *session, uint64_t from, uint64_t to) {
 
 void hole_end_direct(dsm_session *session) {
   struct hole_table *table = &session->holes;
-  sigset_t before;
+  uint64_t before;
+  /* Until now no store has needed dsm's handlers: whoever has replaced them unseen has not been noticed. */
+  if (session->direct) dsm_actions_retake();
   lock_blocking_signals(table, &before);
   if (session->direct) {
     uint64_t pages = session->size / PAGE_BYTES, from = 0;
@@ -900,7 +900,7 @@ static int close_inner(dsm_session *session, const struct hole *hole) {
 static int fill(dsm_session *session, int id) {
   struct hole_table *table = &session->holes;
   struct hole *hole = NULL;
-  sigset_t before;
+  uint64_t before;
   lock_blocking_signals(table, &before);
   int status = session_check(session);
   if (status != DSM_OK) {
@@ -949,7 +949,7 @@ void hole_drop_all(dsm_session *session) {
   struct hole_table *table = &session->holes;
   if (table->shadow_fd < 0)
     return;
-  sigset_t before;
+  uint64_t before;
   lock_blocking_signals(table, &before);
   table->releases = 0;
   atomic_store(&table->count, 0);

@@ -9,7 +9,6 @@
 #define _GNU_SOURCE
 #include "kernel_io.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -24,6 +23,7 @@
 #include <unistd.h>
 
 #include "capture.h"
+#include "next.h"
 #include "region.h"
 
 #define BOUNCE_BYTES DSM_STORE_BYTES_MAX /* of the map in one system call, unless a message has to come whole */
@@ -90,26 +90,16 @@ static struct {
 } real = {system_read,    system_pread,     system_readv, system_recv,          system_recvfrom,
           system_recvmsg, system_getrandom, system_fread, system_fread_unlocked};
 
-/* dlsym by the version every glibc has. Weak: before glibc 2.34 it is in libdl, which need not be there. */
-extern void *dlsym_2_2_5(void *handle, const char *name) __attribute__((weak));
-__asm__(".symver dlsym_2_2_5, dlsym@GLIBC_2.2.5");
-
-static void find_next(void *pointer, const char *name) {
-  void *next = dlsym_2_2_5(RTLD_NEXT, name);
-  if (next != NULL) memcpy(pointer, &next, sizeof(next));
-}
-
 __attribute__((constructor)) static void find_real_calls(void) {
-  if (dlsym_2_2_5 == NULL) return;
-  find_next(&real.read, "read");
-  find_next(&real.pread, "pread64");
-  find_next(&real.readv, "readv");
-  find_next(&real.recv, "recv");
-  find_next(&real.recvfrom, "recvfrom");
-  find_next(&real.recvmsg, "recvmsg");
-  find_next(&real.getrandom, "getrandom");
-  find_next(&real.fread, "fread");
-  find_next(&real.unlocked_fread, "fread_unlocked");
+  dsm_find_next(&real.read, "read");
+  dsm_find_next(&real.pread, "pread64");
+  dsm_find_next(&real.readv, "readv");
+  dsm_find_next(&real.recv, "recv");
+  dsm_find_next(&real.recvfrom, "recvfrom");
+  dsm_find_next(&real.recvmsg, "recvmsg");
+  dsm_find_next(&real.getrandom, "getrandom");
+  dsm_find_next(&real.fread, "fread");
+  dsm_find_next(&real.unlocked_fread, "fread_unlocked");
 }
 
 /* ---- memory to read into ---- */

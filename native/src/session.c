@@ -19,6 +19,7 @@
 #include "altstack.h"
 #include "attach.h"
 #include "clock.h"
+#include "signals.h"
 #include "spawn.h"
 #include "status.h"
 
@@ -554,6 +555,7 @@ static int map_session(dsm_session *session, const char *path) {
     munmap(place, session->size);
     return dsm_fail(DSM_SYSTEM, "cannot install the fault handlers: %s", strerror(saved));
   }
+  dsm_crash_record_open();
   madvise(place, session->size, MADV_DONTFORK);
   if (session->order == ORDER_RELEASE && (!session->direct || changes)) {
     int status = hole_begin_release(session);
@@ -600,6 +602,7 @@ static void close_connections(dsm_session *session) {
 
 /* In a forked child: the connections are the parent's, and its end must not wait for ours. */
 static void after_fork_in_child(void) {
+  dsm_actions_after_fork(true);
   for (dsm_session *session = sessions; session != NULL; session = session->next)
     close_connections(session);
   pthread_mutex_init(&sessions_lock, NULL);
@@ -607,9 +610,11 @@ static void after_fork_in_child(void) {
 
 static void before_fork(void) {
   pthread_mutex_lock(&sessions_lock);
+  dsm_actions_before_fork();
 }
 
 static void after_fork_in_parent(void) {
+  dsm_actions_after_fork(false);
   pthread_mutex_unlock(&sessions_lock);
 }
 
@@ -953,20 +958,17 @@ int session_has_threads(void) {
 int session_start_thread(void *(*run)(void *), void *argument, size_t stack) {
   pthread_attr_t attributes;
   pthread_t thread;
-  sigset_t most, before;
-  sigfillset(&most);
-  sigdelset(&most, SIGSEGV);
-  sigdelset(&most, SIGBUS);
-  sigdelset(&most, SIGTRAP);
-  sigdelset(&most, SIGFPE);
-  sigdelset(&most, SIGILL);
+  uint64_t before;
+  const uint64_t most = ~(DSM_SIGNAL_BIT(SIGSEGV) | DSM_SIGNAL_BIT(SIGBUS) | DSM_SIGNAL_BIT(SIGTRAP) |
+                          DSM_SIGNAL_BIT(SIGFPE) | DSM_SIGNAL_BIT(SIGILL));
   pthread_attr_init(&attributes);
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
   if (stack > 0 && pthread_attr_setstacksize_2_2_5 != NULL)
     pthread_attr_setstacksize_2_2_5(&attributes, stack);
-  sigprocmask(SIG_SETMASK, &most, &before);
+  dsm_signals_block(&before);
+  dsm_signals_set(most);
   int error = pthread_create_2_2_5 == NULL ? ENOSYS : pthread_create_2_2_5(&thread, &attributes, run, argument);
-  sigprocmask(SIG_SETMASK, &before, NULL);
+  dsm_signals_restore(&before);
   pthread_attr_destroy(&attributes);
   return error;
 }

@@ -55,14 +55,19 @@ export class Ending {
   }
 
   /**
-   * A process has ended; `who` is it in words. One that was killed gives the exit code before one that failed on its own
+   * A process has ended; `who` is it in words, `why` what is known of the cause, if anything. One that was killed gives the exit code before one that failed on its own
    * meanwhile: a library that tells of a lost process makes its program fail. Resolves when that is known.
    */
-  async ended(who: string, code: number | null, signal: NodeJS.Signals | number | null): Promise<void> {
+  async ended(
+    who: string,
+    code: number | null,
+    signal: NodeJS.Signals | number | null,
+    why: string | null = null,
+  ): Promise<void> {
     if (signal !== null) {
       // A shell would say as much. Those we have signalled ourselves need no words.
       const ours = this.failure !== 0 || this.#passed.has(String(signal)) || this.#killDue < Number.POSITIVE_INFINITY;
-      if (!ours) messages.error(`${who} was ended by ${signal}`);
+      if (!ours) messages.error(`${who} was ended by ${signal}${why === null ? "" : `; ${why}`}`);
       this.fail(128 + signalNumber(signal));
     }
     if (code === null || code === 0 || this.failure !== 0 || this.#judging) return;

@@ -11,6 +11,7 @@ import { LAUNCH_FRAME_MAX, NAME_MAX, VERSION } from "../core/limits.ts";
 import { isLoopback, parseAddress } from "../core/names.ts";
 import { statFields } from "../core/process.ts";
 import { formatSize } from "../core/size.ts";
+import { UNSEEN } from "./crash-records.ts";
 import { createDirectory, firstLine } from "./directory.ts";
 import { END_TIMEOUT_MS, Ending } from "./ending.ts";
 import { interfaceAddress, isHere, localAddresses } from "./host-options.ts";
@@ -233,8 +234,9 @@ class Conductor {
         this.#inputTaken(payload.length === 0);
         break;
       case Launch.EXIT: {
-        const { code, signal } = readRankEnd(frame);
-        this.#judged.push(this.#ending.ended(`process ${rank} on ${link.host}`, code, signal as NodeJS.Signals | null));
+        const { code, signal, unseen } = readRankEnd(frame);
+        const who = `process ${rank} on ${link.host}`;
+        this.#judged.push(this.#ending.ended(who, code, signal as NodeJS.Signals | null, unseen ? UNSEEN : null));
         break;
       }
       case Launch.PROBLEM: {

@@ -18,7 +18,9 @@ import {
 import { VERSION } from "../core/limits.ts";
 import { parseAddress } from "../core/names.ts";
 import { runtimeFiles } from "./assets.ts";
+import { CrashRecords } from "./crash-records.ts";
 import { createDirectory } from "./directory.ts";
+import { preloadEnvironment } from "./library-preload.ts";
 import { UsageError } from "./options.ts";
 import { anyLives, endsUnderway, signalGroup } from "./process-group.ts";
 import { findProgram, type Program } from "./program.ts";
@@ -178,13 +180,15 @@ class Node {
       ...libraryPath,
       ...program.environment,
     };
+    Object.assign(environment, await preloadEnvironment(program, environment));
+    const records = new CrashRecords(orders.count);
     const endings: Promise<void>[] = [];
     for (let rank = orders.first; rank < orders.first + orders.count && !this.#over; rank++) {
       let child: Bun.Subprocess;
       try {
         child = Bun.spawn({
           cmd: program.command,
-          env: { ...environment, DSM_RANK: String(rank) },
+          env: { ...environment, DSM_RANK: String(rank), ...records.environment(rank - orders.first) },
           stdin: rank === 0 ? "pipe" : "ignore",
           stdout: "pipe",
           stderr: "pipe",
@@ -201,13 +205,15 @@ class Node {
       this.#outputs.push(this.#copy(Launch.STDERR, rank, child.stderr as ReadableStream<Uint8Array>));
       endings.push(
         child.exited.then(async () => {
-          const end: RankEnd = { code: child.exitCode, signal: child.signalCode };
+          const { exitCode: code, signalCode: signal } = child;
+          const end: RankEnd = { code, signal, unseen: records.isUnseen(rank - orders.first, signal) };
           await this.#send(Launch.EXIT, rank, end);
         }),
       );
     }
     void this.#send(Launch.STARTED);
     await Promise.all(endings);
+    records.close();
     await this.#endGroups();
     await Promise.race([Promise.all(this.#outputs), Bun.sleep(OUTPUT_TIMEOUT_MS)]);
     await this.#send(Launch.DONE);

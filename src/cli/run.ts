@@ -4,10 +4,12 @@ import { DsmError } from "../core/errors.ts";
 import { placeRanks, totalSlots } from "../core/hosts.ts";
 import { NAME_MAX } from "../core/limits.ts";
 import { command } from "./command.ts";
+import { CrashRecords, UNSEEN } from "./crash-records.ts";
 import { createDirectory } from "./directory.ts";
 import { END_TIMEOUT_MS, Ending } from "./ending.ts";
 import { chooseHosts, hostOptions, isHere, readVariables } from "./host-options.ts";
 import { runOnHosts } from "./hosts-run.ts";
+import { preloadEnvironment, preloadOption } from "./library-preload.ts";
 import { lines } from "./lines.ts";
 import { logFormatOption, messages, useLogFormat } from "./messages.ts";
 import {
@@ -66,6 +68,7 @@ const runArgs = {
   ...hostOptions,
   ...daemonOption,
   ...autostartOption,
+  ...preloadOption,
   ...logFormatOption,
   tag: { type: "boolean", description: "Begin every line of output with the rank, as [0]" },
   program: {
@@ -143,6 +146,7 @@ export default command({
       ...(order === undefined ? {} : { DSM_ORDER: order }),
       ...(onLoss === undefined ? {} : { DSM_ON_LOSS: onLoss }),
       ...(elastic ? { DSM_ELASTIC: "1" } : {}),
+      ...(args.preload ? {} : { DSM_PRELOAD: "0" }),
     };
     const options = {
       ...{ session, processes, size },
@@ -187,6 +191,7 @@ export default command({
       ...program.environment,
       ...variables,
     };
+    Object.assign(environment, await preloadEnvironment(program, environment));
     const code = await new Run(program, environment, processes, nodes, args.tag === true).done;
     if (code !== 0) await removeUnjoined(daemon.address, session);
     // By now the session has ended, or nobody came to it.
@@ -221,6 +226,7 @@ class Run {
   /** Those whose end has not been seen yet. */
   readonly #living = new Set<Bun.Subprocess>();
   readonly #outputs: Promise<void>[] = [];
+  readonly #records: CrashRecords;
   readonly #ending = new Ending({
     send: (signal) => {
       for (const child of this.#ranks) signalGroup(child.pid, signal);
@@ -231,6 +237,7 @@ class Run {
 
   constructor(program: Program, environment: Record<string, string>, processes: number, nodes: number, tag: boolean) {
     this.#ending.passSignals();
+    this.#records = new CrashRecords(processes);
     this.done = this.#run(program, environment, processes, nodes, tag);
   }
 
@@ -251,6 +258,7 @@ class Run {
           env: {
             ...environment,
             DSM_RANK: String(rank),
+            ...this.#records.environment(rank),
             ...(nodes > 1 ? { DSM_NODE: nodeName(Math.floor((rank * nodes) / processes)) } : {}),
           },
           stdin: rank === 0 ? "inherit" : "ignore",
@@ -272,13 +280,15 @@ class Run {
       }
       const ended = (): Promise<void> => {
         this.#living.delete(child);
-        return this.#ending.ended(`process ${rank}`, child.exitCode, child.signalCode);
+        const why = this.#records.isUnseen(rank, child.signalCode) ? UNSEEN : null;
+        return this.#ending.ended(`process ${rank}`, child.exitCode, child.signalCode, why);
       };
       endings.push(child.exited.then(ended));
     }
     await Promise.all(endings);
     await this.#endGroups();
     this.#ending.stop();
+    this.#records.close();
     if (output) {
       await Promise.race([Promise.all(this.#outputs), Bun.sleep(OUTPUT_TIMEOUT_MS)]);
       await output.flush();

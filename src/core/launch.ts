@@ -67,6 +67,8 @@ export interface NodeOrders {
 export interface RankEnd {
   code: number | null;
   signal: string | number | null;
+  /** It died of a SIGSEGV that libdsm, which it had joined with, could not catch. */
+  unseen: boolean;
 }
 
 export interface NodeProblem {
@@ -141,7 +143,8 @@ export function readNodeHello(frame: LaunchFrame): NodeHello {
 }
 
 export function readRankEnd(frame: LaunchFrame): RankEnd {
-  return checkedJson(frame, ({ code, signal }) => {
+  return checkedJson(frame, ({ code, signal, unseen }) => {
+    if (typeof unseen !== "boolean") return false;
     if (signal === null) return isWithin(code, 0, 255);
     return (
       code === null && (isWithin(signal, 1, 64) || (typeof signal === "string" && /^SIG[A-Z0-9]{1,12}$/.test(signal)))

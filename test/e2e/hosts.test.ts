@@ -3,6 +3,7 @@ import { expect, setDefaultTimeout } from "bun:test";
 import { chmodSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { makeCertificates } from "../../src/cli/cert.ts";
+import { UNSEEN } from "../../src/cli/crash-records.ts";
 import { DSM, eventually, ROOT } from "../support/e2e-cluster.ts";
 import { ADDRESS, HOME, Hosts, Said } from "../support/e2e-hosts.ts";
 import { needs } from "../support/needs.ts";
@@ -127,6 +128,36 @@ describe("the end", () => {
     const { code, stderr } = await hosts.dsm(["run", ...BOTH, "--", script]);
     expect(code).toBe(137);
     expect(stderr).toContain(`process 3 on ${ADDRESS.b} was ended by SIGKILL`);
+  });
+
+  test("when one on another machine dies of a store that could not be caught, that is said", async () => {
+    const program = join(hosts.folder, "unseen");
+    const source = `${program}.c`;
+    writeFileSync(
+      source,
+      `#include <dsm/dsm.h>
+      #include <stdint.h>
+      #include <sys/syscall.h>
+      #include <unistd.h>
+      int main(void) {
+        dsm_session *session;
+        uint64_t mask = 1ull << 10, *map;
+        if (dsm_open(0, &session) != DSM_OK) return 1;
+        map = dsm_address(session);
+        if (dsm_rank(session) == 3) syscall(SYS_rt_sigprocmask, 0, &mask, 0, 8);
+        if (dsm_barrier_wait(session) != DSM_OK) return 2;
+        if (dsm_rank(session) == 3) map[0] = 1;
+        dsm_sem_wait(session, "never", 0);
+        return 3;
+      }`,
+    );
+    const made = Bun.spawnSync([
+      ...["gcc", `-I${ROOT}/native/include`, source, "-o", program, `-L${ROOT}/native/build`, "-ldsm"],
+    ]);
+    expect({ code: made.exitCode, stderr: made.stderr.toString() }).toEqual({ code: 0, stderr: "" });
+    const { code, stderr } = await hosts.dsm(["run", ...BOTH, "--", program]);
+    expect(stderr).toContain(`dsm: process 3 on ${ADDRESS.b} was ended by SIGSEGV; ${UNSEEN}\n`);
+    expect(code).toBe(128 + 11);
   });
 
   test("^C reaches all, in the middle of a session, and nothing is left", async () => {

@@ -6,9 +6,20 @@ import { join } from "node:path";
 import { command, compiler, root } from "../../scripts/steps.ts";
 import { xedKit } from "../../scripts/xed.ts";
 
-const sources = ["altstack", "alu", "capture", "decode", "fault", "frame", "region", "step", "string"].map(
-  (name) => `native/src/${name}.c`,
-);
+const sources = [
+  "altstack",
+  "alu",
+  "capture",
+  "crash_record",
+  "decode",
+  "fault",
+  "frame",
+  "region",
+  "signal_action",
+  "signal_mask",
+  "step",
+  "string",
+].map((name) => `native/src/${name}.c`);
 const flags = "-std=gnu11 -D_GNU_SOURCE= -g -fPIC -fvisibility=hidden -Wall -Wextra -Werror".split(" ");
 const builds = {
   plain: ["-O2"],

@@ -24,6 +24,14 @@
  * of this header give DSM_INVALID, and a signal's handler needs SA_ONSTACK. A store that crosses the end of the map is a
  * fault of the program, at the first byte behind it: its handler of SIGSEGV is called.
  *
+ * Signals: a store to the map is a SIGSEGV, which the library answers, and some are finished by a SIGTRAP. Where libdsm is
+ * linked directly or preloaded (as `dsm run` does), the calls of the C library that change masks and handlers are its own
+ * (sigaction, signal, sigprocmask, pthread_sigmask, sigsuspend, ppoll ...): SIGSEGV may be blocked and handlers for
+ * SIGSEGV, SIGBUS and SIGTRAP may be set at any time, and get what is not the library's. SIGSTKFLT stands in for a blocked
+ * SIGSEGV in the kernel's masks and belongs to the library. Where libdsm is loaded otherwise (dlopen), handlers set before
+ * dsm_open() are called, and the mask of the thread that calls it is seen to; what is done afterwards is not seen, nor are
+ * system calls that bypass the C library. A store by a thread that has SIGSEGV blocked unseen ends the process.
+ *
  * Fork: the map does not survive fork(). In the child, using it ends the child with a message; the parent is unharmed.
  */
 #ifndef DSM_H

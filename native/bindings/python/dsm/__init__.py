@@ -12,9 +12,11 @@ every process of the session, as its order says (see dsm.h). Python's own atomic
 Session.lock() for read-modify-write.
 
 libdsm.so is taken from DSM_LIBRARY, which `dsm run` sets; else from where `dsm install` put it: beside the `dsm` in the
-PATH, or where the system looks. Calls that wait give the
-interpreter's lock back, and have a `timeout_ms`, 0 to 2147483647; left out, they wait for as long as it takes. Every
-failure is a dsm.Error with a `code` such as "DSM_TIMEOUT".
+PATH, or where the system looks. Under `dsm run` signals may be blocked and handlers set (signal.pthread_sigmask,
+faulthandler.enable) at any time. Without it do so before joining, or start Python with LD_PRELOAD=libdsm.so: afterwards
+a blocked SIGSEGV or a handler for it ends the process at its next store. Calls that wait give the interpreter's lock
+back, and have a `timeout_ms`, 0 to 2147483647; left out, they wait for as long as it takes. Every failure is a dsm.Error
+with a `code` such as "DSM_TIMEOUT".
 """
 
 from __future__ import annotations

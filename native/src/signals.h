@@ -1,0 +1,70 @@
+/* What keeps dsm's faults served whatever the program does with its signals. signal_mask.c and signal_action.c say how.
+ *
+ * "Program form" of a set of signals: what the program passes and reads. "Kernel form": what the kernel is given for it,
+ * in which SIGSTKFLT stands in for SIGSEGV. Sets here are the 64 bits that the kernel knows, bit N - 1 for signal N.
+ *
+ * Everything is handler-safe unless it says otherwise. */
+#ifndef DSM_SIGNALS_H
+#define DSM_SIGNALS_H
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <ucontext.h>
+
+#define DSM_STAND_IN SIGSTKFLT
+#define DSM_SIGNAL_BIT(signo) (1ull << ((signo) - 1))
+
+#pragma GCC visibility push(hidden)
+
+/* ---- signal_mask.c ---- */
+
+uint64_t dsm_mask_inward(uint64_t program);
+uint64_t dsm_mask_outward(uint64_t kernel);
+
+/* Blocks every signal of this thread for dsm's own purposes, those of glibc and SIGSEGV included, and puts the mask
+ * back. In between nothing may fault. */
+void dsm_signals_block(uint64_t *before);
+void dsm_signals_restore(const uint64_t *before);
+/* Sets this thread's mask, in kernel form. */
+void dsm_signals_set(uint64_t mask);
+
+/* If this thread has SIGSEGV really blocked: opens it, and blocks the stand-in. */
+void dsm_mask_open(void);
+
+/* ---- signal_action.c ---- */
+
+typedef void dsm_handler(int signo, siginfo_t *info, void *context);
+
+/* Makes on_fault the handler of SIGSEGV and SIGBUS, on_trap that of SIGTRAP; what was there becomes the program's. May
+ * be called again: whatever has replaced them by a call that dsm did not see becomes the program's in the same way. 0,
+ * or -1 with errno. */
+int dsm_actions_take(dsm_handler *on_fault, dsm_handler *on_trap);
+/* The same with the handlers of the last time; does nothing before that. */
+void dsm_actions_retake(void);
+
+/* Hands a signal that is not dsm's to the program's action: calls the handler as the kernel would have, or sees to it
+ * that the process dies of the signal. `direct`: the kernel called dsm's handler. Otherwise a handler of the program's
+ * did, which must not get it back. */
+void dsm_action_chain(int signo, siginfo_t *info, ucontext_t *context, bool direct);
+
+/* Whether the program has set a handler: not the default, and not that it be ignored. */
+bool dsm_action_has_handler(int signo);
+
+/* The kernel's default takes over: the process is about to die of the signal, in a way that it has been told of. */
+void dsm_action_default(int signo);
+
+/* Around a fork, in the thread that calls it. Not handler-safe. */
+void dsm_actions_before_fork(void);
+void dsm_actions_after_fork(bool in_child);
+
+/* ---- crash_record.c ---- */
+
+/* Notes where `dsm run` looks that dsm's handlers are there. Not handler-safe. */
+void dsm_crash_record_open(void);
+/* Notes that dsm has seen the fault that this process is about to die of. */
+void dsm_crash_record_seen(void);
+
+#pragma GCC visibility pop
+
+#endif
