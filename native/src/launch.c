@@ -1,10 +1,11 @@
 /* How a process is started.
  *
- * By clone() with CLONE_VM and CLONE_VFORK on a stack of its own, as glibc's posix_spawn() does: the memory of a large
- * process is not copied, and no limit on memory counts it twice. vfork() itself is not used, since sanitizers stand in
- * front of it and remember one return address per thread, which a second vfork() in the child overwrites: the parent
- * then returned to a place in the child's code. The child also runs none of libc's calls, because they may be a
- * sanitizer's, or touch what the parent's thread has in its thread-local storage: only system calls.
+ * By the system call clone with CLONE_VM and CLONE_VFORK on a stack of its own, as glibc's posix_spawn() does: the memory
+ * of a large process is not copied, and no limit on memory counts it twice. libc's vfork() and clone() are not used,
+ * because sanitizers stand in front of them. AddressSanitizer's vfork() remembers one return address per thread, which a
+ * second vfork() in the child overwrites, so that the parent goes on in the child's code; ThreadSanitizer's clone()
+ * resets in the child what is the parent's too. Nor does the child call anything else of libc, which may be a
+ * sanitizer's, or use the thread-local storage of the parent's thread: it makes system calls only.
  *
  *   this process --clone--> middle --clone--> the program
  *                             |
@@ -54,8 +55,38 @@ struct kernel_sigaction {
   uint64_t handler, flags, restorer, mask;
 };
 
-static int child_of(int (*run)(void *), uint8_t *stack_end, const struct program *program) {
-  return clone(run, stack_end, CLONE_VM | CLONE_VFORK, (void *)program);
+/* clone(flags, stack), and in the child exit(run(program)). The child's id, or a negative errno. */
+long dsm_launch_clone(long flags, uint8_t *stack_end, int (*run)(const struct program *), const struct program *program);
+__asm__(
+    ".pushsection .text\n"
+    ".type dsm_launch_clone, @function\n"
+    ".hidden dsm_launch_clone\n"
+    ".globl dsm_launch_clone\n"
+    "dsm_launch_clone:\n"
+    "  .cfi_startproc\n"
+    "  mov %rdx, %r9\n"
+    "  mov %rcx, %r8\n"
+    "  mov $56, %eax\n"
+    "  syscall\n"
+    "  test %eax, %eax\n"
+    "  jz 1f\n"
+    "  ret\n"
+    "1:\n"
+    "  .cfi_undefined rip\n"
+    "  xor %ebp, %ebp\n"
+    "  mov %r8, %rdi\n"
+    "  call *%r9\n"
+    "  mov %eax, %edi\n"
+    "  mov $231, %eax\n"
+    "  syscall\n"
+    "  hlt\n"
+    "  .cfi_endproc\n"
+    ".size dsm_launch_clone, . - dsm_launch_clone\n"
+    ".popsection\n");
+_Static_assert(SYS_clone == 56 && SYS_exit_group == 231, "the numbers above");
+
+static long child_of(int (*run)(const struct program *), uint8_t *stack_end, const struct program *program) {
+  return dsm_launch_clone(CLONE_VM | CLONE_VFORK, stack_end, run, program);
 }
 
 /* "failed WHAT ERRNO", of which WHAT has at most 8 letters. */
@@ -107,8 +138,7 @@ static void close_listed(void) {
 }
 
 /* All signals are blocked here, and until execve() this is the parent's memory. */
-static int run_program(void *argument) {
-  const struct program *program = argument;
+static int run_program(const struct program *program) {
   int output = program->output;
   struct kernel_sigaction by_default;
   memset(&by_default, 0, sizeof by_default);
@@ -143,15 +173,13 @@ static int run_program(void *argument) {
     error = dsm_syscall(SYS_execve, (long)program->path, (long)program->arguments, (long)program->environment, 0);
   }
   report(output, "RUN", (int)-error);
-  dsm_syscall(SYS_exit_group, 127, 0, 0, 0);
-  return 0;
+  return 127;
 }
 
-static int run_middle(void *argument) {
-  const struct program *program = argument;
-  if (child_of(run_program, program->inner_stack, program) < 0)
-    report(program->output, "START", errno);
-  dsm_syscall(SYS_exit_group, 0, 0, 0, 0);
+static int run_middle(const struct program *program) {
+  long child = child_of(run_program, program->inner_stack, program);
+  if (child < 0)
+    report(program->output, "START", (int)-child);
   return 0;
 }
 
@@ -184,16 +212,16 @@ int launch(const char *path, char *const arguments[], char *const environment[],
   /* No handler of this process may run in a child that has our memory. */
   uint64_t all = ~0ull, before;
   dsm_syscall(SYS_rt_sigprocmask, SIG_SETMASK, (long)&all, (long)&before, SIGNAL_SET_BYTES);
-  pid_t child = child_of(direct ? run_program : run_middle, stacks + size, &program);
+  long child = child_of(direct ? run_program : run_middle, stacks + size, &program);
   if (child < 0)
-    error = errno;
+    error = (int)-child;
   else if (!direct)
-    await_child(child);
+    await_child((pid_t)child);
   dsm_syscall(SYS_rt_sigprocmask, SIG_SETMASK, (long)&before, 0, SIGNAL_SET_BYTES);
   munmap(stacks, size);
   /* Without a thread it stays, once it has ended, among the children of a process that cannot start one. */
   if (child > 0 && direct)
-    session_start_thread(collect, (void *)(intptr_t)child, COLLECTOR_STACK_BYTES);
+    session_start_thread(collect, (void *)child, COLLECTOR_STACK_BYTES);
   return error;
 }
 

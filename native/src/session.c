@@ -482,14 +482,18 @@ static void clear_left(uintptr_t base, uint64_t size) {
   }
 }
 
+/* Whether there are maps at this address: src/core/addresses.ts. */
+static int is_place_of_map(uint64_t base) {
+  uint64_t wide = base - WIRE_ADDRESS_FIRST, narrow = base - WIRE_ADDRESS_NARROW_FIRST;
+  return (wide % WIRE_ADDRESS_STRIDE == 0 && wide / WIRE_ADDRESS_STRIDE < WIRE_ADDRESS_SLOTS) ||
+         (narrow % WIRE_ADDRESS_NARROW_STRIDE == 0 && narrow / WIRE_ADDRESS_NARROW_STRIDE < WIRE_ADDRESS_NARROW_SLOTS);
+}
+
 /* Whether what the arbiter says of the session can be: its map lies where maps do, and nowhere over anything of ours. */
 static int joined_is_sound(const dsm_config *config, const struct wire_joined *joined, uint32_t rank) {
   static const char place[] = "/dev/shm/dsm-";
   size_t length = strnlen(joined->map_path, sizeof joined->map_path);
-  uint64_t slot = (joined->base - WIRE_ADDRESS_FIRST) / WIRE_ADDRESS_STRIDE;
-  return joined->base >= WIRE_ADDRESS_FIRST && slot < WIRE_ADDRESS_SLOTS &&
-         joined->base == WIRE_ADDRESS_FIRST + slot * WIRE_ADDRESS_STRIDE && joined->size > 0 &&
-         joined->size <= DSM_SIZE_MAX && joined->size % PAGE_BYTES == 0 &&
+  return is_place_of_map(joined->base) && joined->size > 0 && joined->size <= DSM_SIZE_MAX && joined->size % PAGE_BYTES == 0 &&
          (config->size == 0 || joined->size == config->size) && joined->processes >= 1 &&
          joined->processes <= DSM_PROCESSES_MAX &&
          joined->elastic <= 1 &&

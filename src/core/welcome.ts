@@ -1,8 +1,6 @@
 /** Reading what a server answers to an arbiter's greeting: nothing of it is used before all of it has been checked. */
+import { slotOf } from "./addresses.ts";
 import {
-  ADDRESS_FIRST,
-  ADDRESS_SLOTS,
-  ADDRESS_STRIDE,
   BLOCKS_MAX,
   EPOCH_MAX,
   LOCKS_MAX,
@@ -49,8 +47,7 @@ export function parseWelcome(text: string, hello: NodeHello): Welcome {
   if (typeof order !== "string" || checkOrder(order) !== null) throw wrong("config.order");
   if (typeof onLoss !== "string" || checkOnLoss(onLoss) !== null) throw wrong("config.onLoss");
   if (elastic !== undefined && typeof elastic !== "boolean") throw wrong("config.elastic");
-  whole(config, "base", ADDRESS_FIRST, ADDRESS_FIRST + (ADDRESS_SLOTS - 1) * ADDRESS_STRIDE);
-  if (((base as number) - ADDRESS_FIRST) % ADDRESS_STRIDE !== 0) throw wrong("config.base");
+  if (typeof base !== "number" || slotOf(base) < 0) throw wrong("config.base");
 
   if (!["joining", "running", "ended"].includes(snapshot.phase as string)) throw wrong("phase");
   for (const field of ["seq", "published", "barriers"]) whole(snapshot, field, 0, Number.MAX_SAFE_INTEGER);
