@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "capture.h"
+#include "tool.h"
 
 #define SYSTEM_CALL_SIGSET_BYTES 8
 #define TRAP_NUMBER_PAGE_FAULT 14
@@ -242,7 +243,8 @@ static bool answer(struct dsm_fault *fault, int *chain_as) {
 static void on_fault(int signo, siginfo_t *info, void *context_pointer) {
   bool direct = CALLED_BY_KERNEL(context_pointer);
   ucontext_t *context = context_pointer;
-  if (guard_hit(signo, info, context)) return;
+  if (guard_hit(signo, info, context) || tool_probe_hit(context)) return;
+  tool_enter();
   int saved_errno = errno, chain_as = signo;
   struct dsm_fault fault = {
       .context = context,
@@ -252,6 +254,7 @@ static void on_fault(int signo, siginfo_t *info, void *context_pointer) {
   };
   bool done = signo == SIGSEGV && info->si_code > 0 && fault.regs[REG_TRAPNO] == TRAP_NUMBER_PAGE_FAULT &&
               (fault.region = dsm_region_enter(fault.address)) != NULL && answer(&fault, &chain_as);
+  tool_leave();
   if (!done) chain(chain_as, info, context, direct);
   errno = saved_errno;
 }
@@ -267,7 +270,9 @@ static void on_trap(int signo, siginfo_t *info, void *context_pointer) {
     /* A SIGTRAP that was sent to this thread, and not yet delivered, swallows the breakpoint's own: it is RIP that
      * tells whether the step is over. */
     if (info->si_code <= 0) dsm_step_defer_trap(rip);
+    tool_enter();
     enum dsm_outcome outcome = dsm_step_end(context);
+    tool_leave();
     if (outcome == DSM_OUTCOME_FATAL) die(SIGBUS);
     if (outcome == DSM_OUTCOME_UNSUPPORTED && info->si_code > 0) {
       print_line("dsm: a store that was run aside did not end where it should; the decoder is wrong about it");

@@ -20,6 +20,7 @@
 #include "clock.h"
 #include "spawn.h"
 #include "status.h"
+#include "tool.h"
 
 #define DEFAULT_DAEMON "127.0.0.1:4200"
 /* Between two attempts to join while an ended session's arbiter goes away. */
@@ -285,12 +286,14 @@ int session_begin(dsm_session *session) {
   /* Counted first and checked then: whoever leaves either finds us counted or is found by us. */
   atomic_fetch_add(&session->calls, 1);
   int status = session_check(session);
+  tool_enter();
   if (status != DSM_OK)
     session_end(session);
   return status;
 }
 
 void session_end(dsm_session *session) {
+  tool_leave();
   if (atomic_fetch_sub(&session->calls, 1) == 1 && atomic_load(&session->left))
     syscall(SYS_futex, &session->calls, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
 }
@@ -339,6 +342,8 @@ int session_request(dsm_session *session, struct wire_header *header, const void
   writer_add(&writer, header, sizeof *header);
   writer_add(&writer, body, body_size);
   writer_pad(&writer, body_size);
+  /* Each of them has its place in the order, after those before. */
+  tool_release(session);
   int sent = writer_flush(&writer);
   if (sent == 0 && timeout_ms >= 0 && !await_answer(writer.fd, timeout_ms)) {
     struct wire_header cancel = {.size = sizeof cancel, .kind = WIRE_SEM_CANCEL, .tag = header->tag};
@@ -347,6 +352,7 @@ int session_request(dsm_session *session, struct wire_header *header, const void
   struct reply reply;
   if (finish_request(session, slot, sent, &reply) != 0)
     return session_gone(session);
+  tool_acquire(session);
   header->offset = reply.header.offset;
   if (reply.header.op == DSM_OK)
     return DSM_OK;
@@ -533,6 +539,12 @@ static int map_session(dsm_session *session, const char *path) {
     munmap(place, session->size);
     return dsm_fail(DSM_SYSTEM, "cannot install the fault handlers: %s", strerror(saved));
   }
+  if ((!session->direct || changes) && tool_is_valgrind() && !tool_keeps_registers()) {
+    munmap(place, session->size);
+    return dsm_fail(DSM_SYSTEM,
+                    "this is valgrind without --vex-iropt-register-updates=allregs-at-mem-access; add it, or have all "
+                    "processes on one node, not elastic (direct mode)");
+  }
   madvise(place, session->size, MADV_DONTFORK);
   if (session->order == ORDER_RELEASE && (!session->direct || changes)) {
     int status = hole_begin_release(session);
@@ -649,7 +661,7 @@ static int join(const dsm_config *config, const struct arbiter_place *place, int
   }
 }
 
-int dsm_open(const dsm_config *given, dsm_session **result) {
+static int open_session(const dsm_config *given, dsm_session **result) {
   if (result == NULL)
     return dsm_fail(DSM_INVALID, "dsm_open: nowhere to put the session");
   *result = NULL;
@@ -731,6 +743,13 @@ int dsm_open(const dsm_config *given, dsm_session **result) {
   return DSM_OK;
 }
 
+int dsm_open(const dsm_config *given, dsm_session **result) {
+  tool_enter();
+  int status = open_session(given, result);
+  tool_leave();
+  return status;
+}
+
 /* ---- Leaving ---- */
 
 /* A private copy of the map's last state takes its place, sparse where it is zero. 0, or -1 with errno. */
@@ -774,7 +793,7 @@ static int send_leave(dsm_session *session, const struct wire_header *leave, str
   return channel_send(session->main_fd, leave, sizeof *leave) != 0 ? -1 : channel_receive(session->main_fd, answer);
 }
 
-int dsm_close(dsm_session *session) {
+static int close_session(dsm_session *session) {
   if (session == NULL)
     return dsm_fail(DSM_INVALID, "the session is NULL");
   if (session->pid != getpid())
@@ -811,6 +830,13 @@ int dsm_close(dsm_session *session) {
   watch_stop(session);
   release_resources(session);
   keep_handle(session);
+  return status;
+}
+
+int dsm_close(dsm_session *session) {
+  tool_enter();
+  int status = close_session(session);
+  tool_leave();
   return status;
 }
 

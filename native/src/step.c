@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "capture.h"
+#include "tool.h"
 
 #define CODE_BYTES 256u /* of code a slot has; a copy is at most 15 bytes, and a breakpoint */
 #define BREAKPOINT 0xcc
@@ -161,7 +162,10 @@ static unsigned build_copy(unsigned slot, const struct dsm_insn *insn) {
   }
   copy[length++] = BREAKPOINT;
   uint8_t *to = code_writable + slot * CODE_BYTES;
-  if (memcmp(to, copy, length) != 0) memcpy(to, copy, length); /* writing code is slow: not if it is there already */
+  if (memcmp(to, copy, length) != 0) { /* writing code is slow: not if it is there already */
+    memcpy(to, copy, length);
+    tool_code_changed(code + slot * CODE_BYTES, length);
+  }
   return length;
 }
 
