@@ -1,5 +1,6 @@
 /* From instruction bytes to struct dsm_insn: XED does the reading, classify() the sorting, a cache saves both. */
 #include "decode.h"
+#include "tool.h"
 
 #include <string.h>
 #include <xed/xed-interface.h>
@@ -179,6 +180,9 @@ static bool is_setcc(const struct dsm_insn *insn) {
          (insn->bytes[insn->modrm_at - 1] & 0xf0) == 0x90;
 }
 
+/* valgrind's signal frame has no vector registers, but they are there when the copy of the instruction runs. */
+static bool step_vectors;
+
 /* Stores of (a part of) a vector register whose bytes are in the signal frame. False if it is none. */
 static bool classify_vector(xed_iclass_enum_t iclass, const struct operands *o, struct dsm_insn *insn) {
   unsigned offset = 0;
@@ -312,7 +316,7 @@ static void classify_step(const xed_decoded_inst_t *x, xed_iclass_enum_t iclass,
       insn->flags |= DSM_FLAG_XSAVEC | DSM_FLAG_PARTIAL;
       break;
     case XED_ICLASS_FXSAVE: case XED_ICLASS_FXSAVE64: insn->flags |= DSM_FLAG_PARTIAL; break;
-    case XED_ICLASS_MASKMOVQ:
+    case XED_ICLASS_MASKMOVQ: case XED_ICLASS_MASKMOVDQU: case XED_ICLASS_VMASKMOVDQU:
       insn->flags |= DSM_FLAG_PARTIAL;
       insn->modrm_at = 0;
       insn->step_reg = 7;
@@ -422,7 +426,14 @@ static void classify(const xed_decoded_inst_t *x, struct dsm_insn *insn) {
     insn->op = insn->bytes[insn->modrm_at - 1] & 15;
     return;
   }
-  if (!classify_vector(iclass, &o, insn)) classify_step(x, iclass, &o, insn);
+  struct dsm_insn vector = *insn;
+  bool is_vector = classify_vector(iclass, &o, &vector);
+  if (is_vector && !step_vectors) {
+    *insn = vector;
+    return;
+  }
+  classify_step(x, iclass, &o, insn);
+  if (is_vector && vector.mask_kind != DSM_MASK_NONE) insn->flags |= DSM_FLAG_PARTIAL;
 }
 
 static __attribute__((noinline)) bool decode(uint64_t rip, struct dsm_insn *insn) {
@@ -453,6 +464,7 @@ void dsm_decode_init(void) {
   static const uint8_t sample[15] = {0x89, 0x00}; /* mov %eax, (%rax) */
   struct dsm_insn insn;
   xed_tables_init();
+  step_vectors = tool_is_valgrind();
   /* What XED calls is bound now and not, with the dynamic linker's need for stack, inside the handler. */
   decode((uint64_t)sample, &insn);
 }

@@ -27,7 +27,7 @@ long dsm_syscall(long number, long a, long b, long c, long d) {
 /* ---- messages and endings ---- */
 
 struct message {
-  char text[240];
+  char text[400];
   size_t length;
 };
 
@@ -189,6 +189,7 @@ static void explain_unsupported(const struct dsm_fault *fault) {
   }
   say(&m, "): ");
   say(&m, fault->why);
+  if (tool_is_valgrind()) say(&m, "; start valgrind with " TOOL_VALGRIND_OPTIONS);
   print(&m);
 }
 

@@ -542,8 +542,8 @@ static int map_session(dsm_session *session, const char *path) {
   if ((!session->direct || changes) && tool_is_valgrind() && !tool_keeps_registers()) {
     munmap(place, session->size);
     return dsm_fail(DSM_SYSTEM,
-                    "this is valgrind without --vex-iropt-register-updates=allregs-at-mem-access; add it, or have all "
-                    "processes on one node, not elastic (direct mode)");
+                    "start valgrind with " TOOL_VALGRIND_OPTIONS
+                    ", without which dsm cannot see stores; or have all processes on one node (direct mode)");
   }
   madvise(place, session->size, MADV_DONTFORK);
   if (session->order == ORDER_RELEASE && (!session->direct || changes)) {

@@ -50,6 +50,9 @@ static inline void tool_acquire(void *object) {
 
 #pragma GCC visibility push(hidden)
 
+/* What a process must be started with so that its stores can be captured. */
+#define TOOL_VALGRIND_OPTIONS "--vex-iropt-register-updates=allregs-at-mem-access --vex-guest-chase=no"
+
 bool tool_is_valgrind(void);
 
 /* The code in [start, start + size) is new. A processor sees that by itself. */
