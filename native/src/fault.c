@@ -47,7 +47,7 @@ static void print(struct message *m) {
   dsm_syscall(SYS_write, STDERR_FILENO, (long)m->text, (long)m->length, 0);
 }
 
-static void print_line(const char *text) {
+static __attribute__((noinline)) void print_line(const char *text) {
   struct message m = {.length = 0};
   say(&m, text);
   print(&m);
@@ -174,7 +174,7 @@ enum dsm_outcome dsm_fault_becomes(struct dsm_fault *fault, const struct dsm_gua
 
 /* ---- the handlers ---- */
 
-static void explain_unsupported(const struct dsm_fault *fault) {
+static __attribute__((noinline)) void explain_unsupported(const struct dsm_fault *fault) {
   struct message m = {.length = 0};
   const uint8_t *code = (const uint8_t *)fault->regs[REG_RIP];
   unsigned here = 4096 - (unsigned)((uintptr_t)code % 4096);
@@ -241,11 +241,28 @@ static bool answer(struct dsm_fault *fault, int *chain_as) {
  * caller's frame begins, we were called by another handler. */
 #define CALLED_BY_KERNEL(context) (__builtin_dwarf_cfa() == (context))
 
+/* Ends a step, if one was under way where the signal came. */
+static __attribute__((noinline)) bool end_step(const siginfo_t *info, ucontext_t *context) {
+  uint64_t rip = (uint64_t)context->uc_mcontext.gregs[REG_RIP];
+  if (!dsm_step_is_at(rip)) return false;
+  /* One that was sent to this thread, and not yet delivered, swallows the end's own: it is RIP that tells whether the
+   * step is over. */
+  if (info->si_code <= 0) dsm_step_defer_signal(rip);
+  tool_enter();
+  enum dsm_outcome outcome = dsm_step_end(context);
+  tool_leave();
+  if (outcome == DSM_OUTCOME_FATAL) die(SIGBUS);
+  if (outcome == DSM_OUTCOME_UNSUPPORTED && info->si_code > 0) {
+    print_line("dsm: a store that was run aside did not end where it should; the decoder is wrong about it");
+    die(SIGSEGV);
+  }
+  return true;
+}
+
 static void on_fault(int signo, siginfo_t *info, void *context_pointer) {
   bool direct = CALLED_BY_KERNEL(context_pointer);
   ucontext_t *context = context_pointer;
   if (guard_hit(signo, info, context) || tool_probe_hit(context)) return;
-  tool_enter();
   int saved_errno = errno, chain_as = signo;
   struct dsm_fault fault = {
       .context = context,
@@ -253,33 +270,21 @@ static void on_fault(int signo, siginfo_t *info, void *context_pointer) {
       .info = info,
       .address = (uintptr_t)info->si_addr,
   };
-  bool done = signo == SIGSEGV && info->si_code > 0 && fault.regs[REG_TRAPNO] == TRAP_NUMBER_PAGE_FAULT &&
-              (fault.region = dsm_region_enter(fault.address)) != NULL && answer(&fault, &chain_as);
-  tool_leave();
+  bool done = signo == SIGSEGV && end_step(info, context);
+  if (!done && signo == SIGSEGV && info->si_code > 0 && fault.regs[REG_TRAPNO] == TRAP_NUMBER_PAGE_FAULT) {
+    tool_enter();
+    done = (fault.region = dsm_region_enter(fault.address)) != NULL && answer(&fault, &chain_as);
+    tool_leave();
+  }
   if (!done) chain(chain_as, info, context, direct);
   errno = saved_errno;
 }
 
+/* The end of a step under valgrind. */
 static void on_trap(int signo, siginfo_t *info, void *context_pointer) {
   bool direct = CALLED_BY_KERNEL(context_pointer);
-  ucontext_t *context = context_pointer;
   int saved_errno = errno;
-  uint64_t rip = (uint64_t)context->uc_mcontext.gregs[REG_RIP];
-  if (!dsm_step_is_at(rip)) {
-    chain(signo, info, context, direct);
-  } else {
-    /* A SIGTRAP that was sent to this thread, and not yet delivered, swallows the breakpoint's own: it is RIP that
-     * tells whether the step is over. */
-    if (info->si_code <= 0) dsm_step_defer_trap(rip);
-    tool_enter();
-    enum dsm_outcome outcome = dsm_step_end(context);
-    tool_leave();
-    if (outcome == DSM_OUTCOME_FATAL) die(SIGBUS);
-    if (outcome == DSM_OUTCOME_UNSUPPORTED && info->si_code > 0) {
-      print_line("dsm: a store that was run aside did not end where it should; the decoder is wrong about it");
-      die(SIGSEGV);
-    }
-  }
+  if (!end_step(info, context_pointer)) chain(signo, info, context_pointer, direct);
   errno = saved_errno;
 }
 

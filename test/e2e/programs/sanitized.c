@@ -20,6 +20,7 @@ struct part { /* of one rank */
   uint32_t four;
   uint64_t eight;
   double real;
+  long double widest; /* by an instruction that dsm runs on a copy of the bytes */
   struct {
     int a, b, c, d, e, f;
   } whole;
@@ -72,6 +73,7 @@ static void store(void) {
   mine->four = 44444444;
   mine->eight = 8888888888888888;
   mine->real = 0.5 + rank;
+  mine->widest = 0.25L + rank;
   mine->whole = (typeof(mine->whole)){1, 2, 3, 4, 5, 6};
   memcpy(mine->copied, source, sizeof mine->copied);
   memset(mine->filled, 0xa5, sizeof mine->filled);
@@ -85,7 +87,7 @@ static void check(int which) {
   const struct part *part = part_of(which);
   char text[sizeof part->text];
   CHECK(part->one == 11 && part->two == 2222 && part->four == 44444444 && part->eight == 8888888888888888);
-  CHECK(part->real == 0.5 + which);
+  CHECK(part->real == 0.5 + which && part->widest == 0.25L + which);
   CHECK(part->whole.a == 1 && part->whole.d == 4 && part->whole.f == 6);
   for (size_t i = 0; i < sizeof part->copied; i++)
     CHECK(part->copied[i] == pattern(which, i) && part->filled[i] == 0xa5);
