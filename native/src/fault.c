@@ -189,7 +189,7 @@ static __attribute__((noinline)) void explain_unsupported(const struct dsm_fault
   }
   say(&m, "): ");
   say(&m, fault->why);
-  if (tool_is_valgrind()) say(&m, "; start valgrind with " TOOL_VALGRIND_OPTIONS);
+  if (tool_is_valgrind() && strncmp(fault->why, "valgrind", 8) != 0) say(&m, "; start valgrind with " TOOL_VALGRIND_OPTIONS);
   print(&m);
 }
 
@@ -276,7 +276,10 @@ static void on_fault(int signo, siginfo_t *info, void *context_pointer) {
     done = (fault.region = dsm_region_enter(fault.address)) != NULL && answer(&fault, &chain_as);
     tool_leave();
   }
-  if (!done) chain(chain_as, info, context, direct);
+  if (!done) {
+    dsm_fault_of_program(signo);
+    chain(chain_as, info, context, direct);
+  }
   errno = saved_errno;
 }
 

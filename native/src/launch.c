@@ -11,11 +11,12 @@
  *                             |
  *                             ends at once, so that init adopts the program
  *
- * Both are started without an exit signal. Such a child raises no SIGCHLD, is not returned by the program's wait() and
- * waitpid(-1), and is not taken away where the program ignores SIGCHLD; only __WALL, used here, finds it.
+ * The middle is started without an exit signal. Such a child raises no SIGCHLD, is not returned by the program's wait()
+ * and waitpid(-1), and is not taken away where the program ignores SIGCHLD; only __WALL, used here, finds it.
  *
- * A process that is itself the one to adopt (process 1 of a container, or a subreaper) would get the program back as an
- * ordinary child. It starts it without a middle, and a thread waits for its end. */
+ * A process that is itself the one to adopt (process 1 of a container, or a subreaper) would get the program back as a
+ * child, and no exit signal does not help, since execve() makes it SIGCHLD. It starts it without a middle, and a thread
+ * waits for its end, if the process does not. */
 #define _GNU_SOURCE
 #include "launch.h"
 

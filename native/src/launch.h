@@ -10,7 +10,8 @@
 /* Runs `path` as a process of its own: a session of its own, in "/", standard output is `output`, standard input and
  * error are /dev/null, no other descriptor, no signal blocked, ignored or handled, file mode mask 077.
  *
- * It is no child that this process's wait() could return or that raises SIGCHLD, and leaves no zombie here.
+ * It is no child that this process's wait() could return or that raises SIGCHLD; of a process that adopts orphans it is
+ * one, as they all are. It leaves no zombie here.
  *
  * 0, or an errno: nothing was started. What fails after that is written to `output` as one line, "failed START ERRNO"
  * (a process could not be started) or "failed RUN ERRNO" (`path` could not be run). */

@@ -531,6 +531,11 @@ static int map_session(dsm_session *session, const char *path) {
   if (got != place) {
     if (got != MAP_FAILED)
       munmap(got, session->size);
+    if (tool_is_thread_sanitizer() && (uintptr_t)place < WIRE_ADDRESS_NARROW_FIRST)
+      return dsm_fail(DSM_SYSTEM,
+                      "ThreadSanitizer allows no memory at %p, where the map of this session is; a daemon gives its first "
+                      "%u sessions another address",
+                      place, WIRE_ADDRESS_NARROW_SLOTS);
     return dsm_fail(DSM_SYSTEM, "the address %p of the map is taken in this process: %s", place,
                     got == MAP_FAILED ? strerror(errno) : "something is there");
   }

@@ -90,3 +90,7 @@ bool tool_keeps_registers(void) {
   munmap(place, page);
   return kept;
 }
+
+__attribute__((noinline)) void dsm_fault_of_program(int signo) {
+  __asm__ volatile("" ::"r"(signo) : "memory");
+}

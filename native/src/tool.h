@@ -19,6 +19,10 @@ extern void AnnotateIgnoreWritesEnd(const char *file, int line) __attribute__((w
 extern void __tsan_acquire(void *object) __attribute__((weak));
 extern void __tsan_release(void *object) __attribute__((weak));
 
+static inline bool tool_is_thread_sanitizer(void) {
+  return __tsan_acquire != NULL;
+}
+
 /* From here to tool_leave() this thread runs dsm's own code. It is compiled without ThreadSanitizer, which sees its
  * memcpy() and mmap() all the same, but not the atomic operations that order them. */
 static inline void tool_enter(void) {
@@ -45,6 +49,16 @@ static inline void tool_acquire(void *object) {
   if (__tsan_acquire != NULL)
     __tsan_acquire(object);
 }
+
+/* ---- debuggers ---- */
+
+#pragma GCC visibility push(hidden)
+
+/* Called with a SIGSEGV or SIGBUS that is the program's own, before its handler or its death. It does nothing: gdb, to
+ * which dsm's faults are no news, stops here (libdsm-gdb.py). */
+void dsm_fault_of_program(int signo);
+
+#pragma GCC visibility pop
 
 /* ---- valgrind ---- */
 

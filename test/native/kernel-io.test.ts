@@ -8,7 +8,19 @@ import { xedKit } from "../../scripts/xed.ts";
 
 setDefaultTimeout(240_000);
 
-const names = ["alu", "capture", "decode", "fault", "frame", "interpose", "kernel_io", "region", "step", "string", "tool"];
+const names = [
+  "alu",
+  "capture",
+  "decode",
+  "fault",
+  "frame",
+  "interpose",
+  "kernel_io",
+  "region",
+  "step",
+  "string",
+  "tool",
+];
 const sources = names.map((name) => `native/src/${name}.c`);
 const flags = "-std=gnu11 -D_GNU_SOURCE= -g -fPIC -fvisibility=hidden -Wall -Wextra -Werror".split(" ");
 const builds = {
