@@ -8,7 +8,7 @@ import { basename, join } from "node:path";
 import { command, compiler, files, nativeBuild, replaceFile, root, withBuildLock } from "./steps.ts";
 import { xedKit } from "./xed.ts";
 
-const CAPTURE = ["alu", "capture", "decode", "fault", "frame", "region", "step", "string", "tool"];
+const CAPTURE = ["alu", "breakpoint", "capture", "decode", "fault", "frame", "region", "step", "string", "tool"];
 
 /** The library's sources that each target needs. */
 export const TARGETS: Readonly<Record<string, readonly string[]>> = {

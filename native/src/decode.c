@@ -1,11 +1,12 @@
 /* From instruction bytes to struct dsm_insn: XED does the reading, classify() the sorting, a cache saves both. */
 #include "decode.h"
-#include "tool.h"
 
 #include <string.h>
 #include <xed/xed-interface.h>
 
 #include "alu.h"
+#include "breakpoint.h"
+#include "tool.h"
 
 #define CACHE_ENTRIES 1024
 #define INSN_WORDS (sizeof(struct dsm_insn) / 8)
@@ -436,9 +437,8 @@ static void classify(const xed_decoded_inst_t *x, struct dsm_insn *insn) {
   if (is_vector && vector.mask_kind != DSM_MASK_NONE) insn->flags |= DSM_FLAG_PARTIAL;
 }
 
-static __attribute__((noinline)) bool decode(uint64_t rip, struct dsm_insn *insn) {
-  const uint8_t *code = (const uint8_t *)rip;
-  unsigned here = PAGE_BYTES - (unsigned)(rip % PAGE_BYTES);
+/* `here`: how many bytes may be read of the code without knowing more of it; beyond 15 it does not matter. */
+static __attribute__((noinline)) bool decode(uint64_t rip, const uint8_t *code, unsigned here, struct dsm_insn *insn) {
   xed_decoded_inst_t x;
   xed_error_enum_t error = XED_ERROR_BUFFER_TOO_SHORT;
   for (int whole = here >= 15; whole <= 1; whole++) {
@@ -466,9 +466,14 @@ void dsm_decode_init(void) {
   xed_tables_init();
   step_vectors = tool_is_valgrind();
   /* What XED calls is bound now and not, with the dynamic linker's need for stack, inside the handler. */
-  decode((uint64_t)sample, &insn);
+  decode((uint64_t)sample, sample, sizeof(sample), &insn);
 }
 
 bool dsm_decode(uint64_t rip, struct dsm_insn *insn) {
-  return cache_get(rip, insn) || decode(rip, insn);
+  if (cache_get(rip, insn)) return true;
+  if (__builtin_expect(*(const uint8_t *)rip == DSM_BREAKPOINT, 0)) {
+    uint8_t code[15] = {0};
+    return dsm_code_below(rip, code) > 0 && decode(rip, code, sizeof(code), insn);
+  }
+  return decode(rip, (const uint8_t *)rip, PAGE_BYTES - (unsigned)(rip % PAGE_BYTES), insn);
 }

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { command, compiler, root } from "../../scripts/steps.ts";
 import { xedKit } from "../../scripts/xed.ts";
 
-const sources = ["alu", "capture", "decode", "fault", "frame", "region", "step", "string", "tool"].map(
+const sources = ["alu", "breakpoint", "capture", "decode", "fault", "frame", "region", "step", "string", "tool"].map(
   (name) => `native/src/${name}.c`,
 );
 const flags = "-std=gnu11 -D_GNU_SOURCE= -g -fPIC -fvisibility=hidden -Wall -Wextra -Werror".split(" ");
