@@ -194,7 +194,12 @@ async function executableStep() {
   return runStep({
     name: "dsm",
     inputs: [
-      ...(await files("src/**/*.ts", "native/include/**/*.h", "native/bindings/{cpp,python}/**/*.{hpp,py,toml}")),
+      ...(await files(
+        "src/**/*.ts",
+        "native/include/**/*.h",
+        "native/src/libdsm-gdb.py",
+        "native/bindings/{cpp,python}/**/*.{hpp,py,toml}",
+      )),
       ...embedded,
       "dist/client/preload.js",
       "dist/client/header.js",

@@ -11,6 +11,7 @@ import { xedKit } from "./xed.ts";
 const CAPTURE = [
   "altstack",
   "alu",
+  "breakpoint",
   "capture",
   "crash_record",
   "decode",
@@ -21,6 +22,7 @@ const CAPTURE = [
   "signal_mask",
   "step",
   "string",
+  "tool",
 ];
 
 /** The library's sources that each target needs. */

@@ -2,6 +2,7 @@
  * to the region's sink, and then - only then - changes the registers as the instruction does. An operand that reaches
  * over the edge of the map is a fault of the program's: half of it would be nobody's. */
 #include "capture.h"
+#include "tool.h"
 
 #include <string.h>
 
@@ -415,6 +416,9 @@ OWN_FRAME static enum dsm_outcome capture_scatter(struct dsm_fault *f, const str
 static enum dsm_outcome capture_step(struct dsm_fault *f, const struct dsm_insn *insn) {
   uintptr_t address = dsm_frame_address(f->regs, insn);
   uint32_t width = insn->width;
+  if ((insn->flags & (DSM_FLAG_X87 | DSM_FLAG_XSAVE | DSM_FLAG_XSAVEC)) != 0 && tool_is_valgrind()) {
+    return unsupported(f, "valgrind has changed the x87 unit before such a store (long double)");
+  }
   if ((insn->flags & (DSM_FLAG_XSAVE | DSM_FLAG_XSAVEC)) != 0) {
     uint64_t mask = (uint32_t)dsm_frame_gpr(f->regs, 0) | dsm_frame_gpr(f->regs, 2) << 32;
     width = dsm_frame_xsave_bytes(mask, (insn->flags & DSM_FLAG_XSAVEC) != 0);

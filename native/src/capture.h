@@ -115,11 +115,11 @@ enum dsm_outcome dsm_step_begin(struct dsm_fault *fault, const struct dsm_insn *
                                 uint32_t width);
 /* Whether RIP is in a slot's copy. */
 bool dsm_step_is_at(uint64_t rip);
-/* SIGTRAP at an RIP in a slot's code. DONE or FATAL: the step is over and its region exited. STEPPING: the second
- * background is running. UNSUPPORTED: RIP is not behind the step's breakpoint; nothing was changed. */
+/* The end's signal at an RIP in a slot's code. DONE or FATAL: the step is over and its region exited. STEPPING: the second
+ * background is running. UNSUPPORTED: RIP is not at the step's end; nothing was changed. */
 enum dsm_outcome dsm_step_end(ucontext_t *context);
-/* Call before dsm_step_end if the SIGTRAP was one that somebody sent: it is raised again when the step is over. */
-void dsm_step_defer_trap(uint64_t rip);
+/* Call before dsm_step_end if the signal was sent by kill() or its like: it is raised again when the step is over. */
+void dsm_step_defer_signal(uint64_t rip);
 
 /* ---- fault.c ---- */
 

@@ -5,6 +5,8 @@
 #include <xed/xed-interface.h>
 
 #include "alu.h"
+#include "breakpoint.h"
+#include "tool.h"
 
 #define CACHE_ENTRIES 1024
 #define INSN_WORDS (sizeof(struct dsm_insn) / 8)
@@ -179,6 +181,9 @@ static bool is_setcc(const struct dsm_insn *insn) {
          (insn->bytes[insn->modrm_at - 1] & 0xf0) == 0x90;
 }
 
+/* valgrind's signal frame has no vector registers, but they are there when the copy of the instruction runs. */
+static bool step_vectors;
+
 /* Stores of (a part of) a vector register whose bytes are in the signal frame. False if it is none. */
 static bool classify_vector(xed_iclass_enum_t iclass, const struct operands *o, struct dsm_insn *insn) {
   unsigned offset = 0;
@@ -312,7 +317,7 @@ static void classify_step(const xed_decoded_inst_t *x, xed_iclass_enum_t iclass,
       insn->flags |= DSM_FLAG_XSAVEC | DSM_FLAG_PARTIAL;
       break;
     case XED_ICLASS_FXSAVE: case XED_ICLASS_FXSAVE64: insn->flags |= DSM_FLAG_PARTIAL; break;
-    case XED_ICLASS_MASKMOVQ:
+    case XED_ICLASS_MASKMOVQ: case XED_ICLASS_MASKMOVDQU: case XED_ICLASS_VMASKMOVDQU:
       insn->flags |= DSM_FLAG_PARTIAL;
       insn->modrm_at = 0;
       insn->step_reg = 7;
@@ -422,12 +427,18 @@ static void classify(const xed_decoded_inst_t *x, struct dsm_insn *insn) {
     insn->op = insn->bytes[insn->modrm_at - 1] & 15;
     return;
   }
-  if (!classify_vector(iclass, &o, insn)) classify_step(x, iclass, &o, insn);
+  struct dsm_insn vector = *insn;
+  bool is_vector = classify_vector(iclass, &o, &vector);
+  if (is_vector && !step_vectors) {
+    *insn = vector;
+    return;
+  }
+  classify_step(x, iclass, &o, insn);
+  if (is_vector && vector.mask_kind != DSM_MASK_NONE) insn->flags |= DSM_FLAG_PARTIAL;
 }
 
-static __attribute__((noinline)) bool decode(uint64_t rip, struct dsm_insn *insn) {
-  const uint8_t *code = (const uint8_t *)rip;
-  unsigned here = PAGE_BYTES - (unsigned)(rip % PAGE_BYTES);
+/* `here`: how many bytes may be read of the code without knowing more of it; beyond 15 it does not matter. */
+static __attribute__((noinline)) bool decode(uint64_t rip, const uint8_t *code, unsigned here, struct dsm_insn *insn) {
   xed_decoded_inst_t x;
   xed_error_enum_t error = XED_ERROR_BUFFER_TOO_SHORT;
   for (int whole = here >= 15; whole <= 1; whole++) {
@@ -453,10 +464,16 @@ void dsm_decode_init(void) {
   static const uint8_t sample[15] = {0x89, 0x00}; /* mov %eax, (%rax) */
   struct dsm_insn insn;
   xed_tables_init();
+  step_vectors = tool_is_valgrind();
   /* What XED calls is bound now and not, with the dynamic linker's need for stack, inside the handler. */
-  decode((uint64_t)sample, &insn);
+  decode((uint64_t)sample, sample, sizeof(sample), &insn);
 }
 
 bool dsm_decode(uint64_t rip, struct dsm_insn *insn) {
-  return cache_get(rip, insn) || decode(rip, insn);
+  if (cache_get(rip, insn)) return true;
+  if (__builtin_expect(*(const uint8_t *)rip == DSM_BREAKPOINT, 0)) {
+    uint8_t code[15] = {0};
+    return dsm_code_below(rip, code) > 0 && decode(rip, code, sizeof(code), insn);
+  }
+  return decode(rip, (const uint8_t *)rip, PAGE_BYTES - (unsigned)(rip % PAGE_BYTES), insn);
 }

@@ -14,6 +14,7 @@
 #include "altstack.h"
 #include "capture.h"
 #include "signals.h"
+#include "tool.h"
 
 #define SYSTEM_CALL_SIGSET_BYTES 8
 #define TRAP_NUMBER_PROTECTION 13
@@ -30,7 +31,7 @@ long dsm_syscall(long number, long a, long b, long c, long d) {
 /* ---- messages and endings ---- */
 
 struct message {
-  char text[240];
+  char text[400];
   size_t length;
 };
 
@@ -50,7 +51,7 @@ static void print(struct message *m) {
   dsm_syscall(SYS_write, STDERR_FILENO, (long)m->text, (long)m->length, 0);
 }
 
-__attribute__((noinline)) static void print_line(const char *text) {
+static __attribute__((noinline)) void print_line(const char *text) {
   struct message m = {.length = 0};
   say(&m, text);
   print(&m);
@@ -134,6 +135,7 @@ __attribute__((noinline)) static void explain(const struct dsm_fault *fault, con
   }
   say(&m, "): ");
   say(&m, fault->why);
+  if (tool_is_valgrind() && strncmp(fault->why, "valgrind", 8) != 0) say(&m, "; start valgrind with " TOOL_VALGRIND_OPTIONS);
   print(&m);
 }
 
@@ -195,10 +197,28 @@ static bool is_frame_in_map(const siginfo_t *info, const greg_t *regs) {
  * caller's frame begins, we were called by another handler. */
 #define CALLED_BY_KERNEL(context) (__builtin_dwarf_cfa() == (context))
 
+/* Ends a step, if one was under way where the signal came. */
+static __attribute__((noinline)) bool end_step(const siginfo_t *info, ucontext_t *context) {
+  uint64_t rip = (uint64_t)context->uc_mcontext.gregs[REG_RIP];
+  if (!dsm_step_is_at(rip)) return false;
+  /* One that was sent to this thread, and not yet delivered, swallows the end's own: it is RIP that tells whether the
+   * step is over. */
+  if (info->si_code <= 0) dsm_step_defer_signal(rip);
+  tool_enter();
+  enum dsm_outcome outcome = dsm_step_end(context);
+  tool_leave();
+  if (outcome == DSM_OUTCOME_FATAL) die(SIGBUS);
+  if (outcome == DSM_OUTCOME_UNSUPPORTED && info->si_code > 0) {
+    print_line("dsm: a store that was run aside did not end where it should; the decoder is wrong about it");
+    die(SIGSEGV);
+  }
+  return true;
+}
+
 static void on_fault(int signo, siginfo_t *info, void *context_pointer) {
   bool direct = CALLED_BY_KERNEL(context_pointer);
   ucontext_t *context = context_pointer;
-  if (info->si_code > 0 && guard_hit(signo, info, context)) return;
+  if ((info->si_code > 0 && guard_hit(signo, info, context)) || tool_probe_hit(context)) return;
   int saved_errno = errno, chain_as = signo;
   struct dsm_fault fault = {
       .context = context,
@@ -206,37 +226,29 @@ static void on_fault(int signo, siginfo_t *info, void *context_pointer) {
       .info = info,
       .address = (uintptr_t)info->si_addr,
   };
-  bool done = signo == SIGSEGV && info->si_code > 0 && fault.regs[REG_TRAPNO] == TRAP_NUMBER_PAGE_FAULT &&
-              (fault.region = dsm_region_enter(fault.address)) != NULL && answer(&fault, &chain_as);
-  if (done) {
-    dsm_altstack_offer(context);
-  } else if (is_frame_in_map(info, fault.regs)) {
+  bool done = signo == SIGSEGV && end_step(info, context);
+  if (!done && signo == SIGSEGV && info->si_code > 0 && fault.regs[REG_TRAPNO] == TRAP_NUMBER_PAGE_FAULT) {
+    tool_enter();
+    done = (fault.region = dsm_region_enter(fault.address)) != NULL && answer(&fault, &chain_as);
+    tool_leave();
+    if (done) dsm_altstack_offer(context);
+  }
+  if (!done && is_frame_in_map(info, fault.regs)) {
     print_line("dsm: a signal came on a stack that lies in the map: install its handler with SA_ONSTACK");
     die(SIGSEGV);
-  } else {
+  }
+  if (!done) {
+    dsm_fault_of_program(signo);
     dsm_action_chain(chain_as, info, context, direct);
   }
   errno = saved_errno;
 }
 
+/* The end of a step under valgrind. */
 static void on_trap(int signo, siginfo_t *info, void *context_pointer) {
   bool direct = CALLED_BY_KERNEL(context_pointer);
-  ucontext_t *context = context_pointer;
   int saved_errno = errno;
-  uint64_t rip = (uint64_t)context->uc_mcontext.gregs[REG_RIP];
-  if (!dsm_step_is_at(rip)) {
-    dsm_action_chain(signo, info, context, direct);
-  } else {
-    /* A SIGTRAP that was sent to this thread, and not yet delivered, swallows the breakpoint's own: it is RIP that
-     * tells whether the step is over. */
-    if (info->si_code <= 0) dsm_step_defer_trap(rip);
-    enum dsm_outcome outcome = dsm_step_end(context);
-    if (outcome == DSM_OUTCOME_FATAL) die(SIGBUS);
-    if (outcome == DSM_OUTCOME_UNSUPPORTED && info->si_code > 0) {
-      print_line("dsm: a store that was run aside did not end where it should; the decoder is wrong about it");
-      die(SIGSEGV);
-    }
-  }
+  if (!end_step(info, context_pointer)) dsm_action_chain(signo, info, context_pointer, direct);
   errno = saved_errno;
 }
 

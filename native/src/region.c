@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "capture.h"
+#include "tool.h"
 
 #define REGIONS_MAX 64
 
@@ -185,7 +186,9 @@ int dsm_region_write(uintptr_t address, const void *bytes, size_t size) {
   while (size > 0) {
     /* The sink expects to be called as the fault handlers call it. */
     dsm_syscall(SYS_rt_sigprocmask, SIG_SETMASK, (long)&all, (long)&before, sizeof(all));
+    tool_enter();
     size_t written = write_some(address, from, size);
+    tool_leave();
     dsm_syscall(SYS_rt_sigprocmask, SIG_SETMASK, (long)&before, 0, sizeof(before));
     if (written == 0) return -1;
     address += written;

@@ -22,6 +22,7 @@
 #include "signals.h"
 #include "spawn.h"
 #include "status.h"
+#include "tool.h"
 
 #define DEFAULT_DAEMON "127.0.0.1:4200"
 /* Between two attempts to join while an ended session's arbiter goes away. */
@@ -310,12 +311,14 @@ int session_begin(dsm_session *session) {
   /* Counted first and checked then: whoever leaves either finds us counted or is found by us. */
   atomic_fetch_add(&session->calls, 1);
   int status = session_check(session);
+  tool_enter();
   if (status != DSM_OK)
     session_end(session);
   return status;
 }
 
 void session_end(dsm_session *session) {
+  tool_leave();
   if (atomic_fetch_sub(&session->calls, 1) == 1 && atomic_load(&session->left))
     syscall(SYS_futex, &session->calls, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
 }
@@ -364,6 +367,8 @@ int session_request(dsm_session *session, struct wire_header *header, const void
   writer_add(&writer, header, sizeof *header);
   writer_add(&writer, body, body_size);
   writer_pad(&writer, body_size);
+  /* Each of them has its place in the order, after those before. */
+  tool_release(session);
   int sent = writer_flush(&writer);
   if (sent == 0 && timeout_ms >= 0 && !await_answer(writer.fd, timeout_ms)) {
     struct wire_header cancel = {.size = sizeof cancel, .kind = WIRE_SEM_CANCEL, .tag = header->tag};
@@ -372,6 +377,7 @@ int session_request(dsm_session *session, struct wire_header *header, const void
   struct reply reply;
   if (finish_request(session, slot, sent, &reply) != 0)
     return session_gone(session);
+  tool_acquire(session);
   header->offset = reply.header.offset;
   if (reply.header.op == DSM_OK)
     return DSM_OK;
@@ -507,14 +513,18 @@ static void clear_left(uintptr_t base, uint64_t size) {
   }
 }
 
+/* Whether there are maps at this address: src/core/addresses.ts. */
+static int is_place_of_map(uint64_t base) {
+  uint64_t wide = base - WIRE_ADDRESS_FIRST, narrow = base - WIRE_ADDRESS_NARROW_FIRST;
+  return (wide % WIRE_ADDRESS_STRIDE == 0 && wide / WIRE_ADDRESS_STRIDE < WIRE_ADDRESS_SLOTS) ||
+         (narrow % WIRE_ADDRESS_NARROW_STRIDE == 0 && narrow / WIRE_ADDRESS_NARROW_STRIDE < WIRE_ADDRESS_NARROW_SLOTS);
+}
+
 /* Whether what the arbiter says of the session can be: its map lies where maps do, and nowhere over anything of ours. */
 static int joined_is_sound(const dsm_config *config, const struct wire_joined *joined, uint32_t rank) {
   static const char place[] = "/dev/shm/dsm-";
   size_t length = strnlen(joined->map_path, sizeof joined->map_path);
-  uint64_t slot = (joined->base - WIRE_ADDRESS_FIRST) / WIRE_ADDRESS_STRIDE;
-  return joined->base >= WIRE_ADDRESS_FIRST && slot < WIRE_ADDRESS_SLOTS &&
-         joined->base == WIRE_ADDRESS_FIRST + slot * WIRE_ADDRESS_STRIDE && joined->size > 0 &&
-         joined->size <= DSM_SIZE_MAX && joined->size % PAGE_BYTES == 0 &&
+  return is_place_of_map(joined->base) && joined->size > 0 && joined->size <= DSM_SIZE_MAX && joined->size % PAGE_BYTES == 0 &&
          (config->size == 0 || joined->size == config->size) && joined->processes >= 1 &&
          joined->processes <= DSM_PROCESSES_MAX &&
          joined->elastic <= 1 &&
@@ -546,6 +556,11 @@ static int map_session(dsm_session *session, const char *path) {
   if (got != place) {
     if (got != MAP_FAILED)
       munmap(got, session->size);
+    if (tool_is_thread_sanitizer() && (uintptr_t)place < WIRE_ADDRESS_NARROW_FIRST)
+      return dsm_fail(DSM_SYSTEM,
+                      "ThreadSanitizer allows no memory at %p, where the map of this session is; a daemon gives its first "
+                      "%u sessions another address",
+                      place, WIRE_ADDRESS_NARROW_SLOTS);
     return dsm_fail(dsm_status_of(got == MAP_FAILED ? errno : 0, DSM_SYSTEM),
                     "the address %p of the map is taken in this process: %s", place,
                     got == MAP_FAILED ? strerror(errno) : "something is there");
@@ -554,6 +569,12 @@ static int map_session(dsm_session *session, const char *path) {
     int saved = errno;
     munmap(place, session->size);
     return dsm_fail(DSM_SYSTEM, "cannot install the fault handlers: %s", strerror(saved));
+  }
+  if ((!session->direct || changes) && tool_is_valgrind() && !tool_keeps_registers()) {
+    munmap(place, session->size);
+    return dsm_fail(DSM_SYSTEM,
+                    "start valgrind with " TOOL_VALGRIND_OPTIONS
+                    ", without which dsm cannot see stores; or have all processes on one node (direct mode)");
   }
   dsm_crash_record_open();
   madvise(place, session->size, MADV_DONTFORK);
@@ -675,7 +696,7 @@ static int join(const dsm_config *config, const struct arbiter_place *place, int
   }
 }
 
-int dsm_open(const dsm_config *given, dsm_session **result) {
+static int open_session(const dsm_config *given, dsm_session **result) {
   if (result == NULL)
     return dsm_fail(DSM_INVALID, "dsm_open: nowhere to put the session");
   *result = NULL;
@@ -760,6 +781,13 @@ int dsm_open(const dsm_config *given, dsm_session **result) {
   return DSM_OK;
 }
 
+int dsm_open(const dsm_config *given, dsm_session **result) {
+  tool_enter();
+  int status = open_session(given, result);
+  tool_leave();
+  return status;
+}
+
 /* ---- Leaving ---- */
 
 /* A private copy of the map's last state takes its place, sparse where it is zero. 0, or -1 with errno. */
@@ -803,7 +831,7 @@ static int send_leave(dsm_session *session, const struct wire_header *leave, str
   return channel_send(session->main_fd, leave, sizeof *leave) != 0 ? -1 : channel_receive(session->main_fd, answer);
 }
 
-int dsm_close(dsm_session *session) {
+static int close_session(dsm_session *session) {
   if (session == NULL)
     return dsm_fail(DSM_INVALID, "the session is NULL");
   if (session->pid != getpid())
@@ -842,6 +870,13 @@ int dsm_close(dsm_session *session) {
   watch_stop(session);
   release_resources(session);
   keep_handle(session);
+  return status;
+}
+
+int dsm_close(dsm_session *session) {
+  tool_enter();
+  int status = close_session(session);
+  tool_leave();
   return status;
 }
 

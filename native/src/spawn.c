@@ -6,24 +6,21 @@
 #include <limits.h>
 #include <link.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "channel.h"
 #include "clock.h"
+#include "launch.h"
 #include "session.h"
 #include "stale.h"
 #include "status.h"
-
-extern char **environ;
 
 /* FNV-1a, 64 bits. src/core/names.ts computes the same: both must find the same socket. */
 static uint64_t hash_bytes(uint64_t hash, const char *bytes, size_t size) {
@@ -160,44 +157,20 @@ static int find_binary(const dsm_config *config, char path[PATH_MAX]) {
   return dsm_fail(DSM_SYSTEM, "cannot find the dsm program; put it in PATH or set DSM_BIN to its path");
 }
 
-/* Runs in the child of vfork: it shares our memory until execve, so it only makes system calls. */
-static void run_arbiter(const char *path, char *const arguments[], char *const environment[], int status_fd) {
-  sigset_t none;
-  sigemptyset(&none);
-  setsid();
-  /* The process may have all the descriptors it can have: its own go first. */
-  if (dup2(status_fd, 1) < 0)
-    _exit(126);
-  syscall(SYS_close_range, 3u, ~0u, 0u);
-  int null = open("/dev/null", O_RDWR);
-  if (null < 0 || dup2(null, 0) < 0 || dup2(null, 2) < 0)
-    _exit(126);
-  if (null > 2)
-    close(null);
-  if (chdir("/") != 0)
-    _exit(126);
-  sigprocmask(SIG_SETMASK, &none, NULL);
-  execve(path, arguments, environment);
-  _exit(127);
-}
-
-/* The environment without what would turn the binary into something else. */
-static char **arbiter_environment(void) {
-  size_t count = 0;
-  while (environ[count] != NULL)
-    count++;
-  char **copy = malloc((count + 1) * sizeof *copy);
-  size_t kept = 0;
-  for (size_t i = 0; copy != NULL && i < count; i++)
-    if (strncmp(environ[i], "BUN_BE_BUN=", 11) != 0)
-      copy[kept++] = environ[i];
-  if (copy != NULL)
-    copy[kept] = NULL;
-  return copy;
+/* "START ERRNO" or "RUN ERRNO", from launch(). */
+static int launch_failed(const char *text, const char *path) {
+  int running = strncmp(text, "RUN ", 4) == 0, error = atoi(strchr(text, ' ') != NULL ? strchr(text, ' ') : "");
+  if (running && error == ENOENT)
+    return dsm_fail(DSM_SYSTEM, "cannot run %s: it, or the loader it names, is not there", path);
+  if (running)
+    return dsm_fail(dsm_status_of(error, DSM_SYSTEM), "cannot run %s: %s", path, strerror(error));
+  if (error == EAGAIN)
+    return dsm_fail(DSM_LIMIT, "cannot start the arbiter: no further process is allowed (see ulimit -u)");
+  return dsm_fail(dsm_status_of(error, DSM_SYSTEM), "cannot start the arbiter: %s", strerror(error));
 }
 
 /* Handles one line of the arbiter's: DSM_OK for "ready", -1 to read on, or the status of its "error". */
-static int status_line(char *line) {
+static int status_line(char *line, const char *path) {
   if (strcmp(line, "ready") == 0)
     return DSM_OK;
   if (strncmp(line, "note ", 5) == 0) {
@@ -213,6 +186,8 @@ static int status_line(char *line) {
       return dsm_fail(dsm_status_by_name(line + 6), "%s", text + 1);
     }
   }
+  if (strncmp(line, "failed ", 7) == 0)
+    return launch_failed(line + 7, path);
   return dsm_fail(DSM_PROTOCOL, "the arbiter said \"%.100s\"", line);
 }
 
@@ -224,7 +199,7 @@ static int await_ready(int fd, const char *path) {
     char *end;
     while ((end = memchr(text, '\n', have)) != NULL) {
       *end = 0;
-      int status = status_line(text);
+      int status = status_line(text, path);
       if (status >= 0)
         return status;
       have -= (size_t)(end + 1 - text);
@@ -292,32 +267,24 @@ static int start_arbiter(const dsm_config *config, const struct arbiter_place *p
     arguments[count++] = "--no-autostart";
   arguments[count] = NULL;
 
-  char **environment = arbiter_environment();
+  char **environment = launch_environment();
+  if (environment == NULL)
+    return dsm_fail(DSM_NO_MEMORY, "cannot start the arbiter: %s", strerror(ENOMEM));
   int ends[2];
-  if (environment == NULL || pipe2(ends, O_CLOEXEC) != 0) {
+  if (pipe2(ends, O_CLOEXEC) != 0) {
+    int error = errno;
     free(environment);
-    return dsm_fail(dsm_status_of(errno, DSM_SYSTEM), "cannot start the arbiter: %s", strerror(errno));
+    return dsm_fail(dsm_status_of(error, DSM_SYSTEM), "cannot start the arbiter: %s", strerror(error));
   }
-  /* No handler of this process may run in the child, which borrows our memory. A second vfork lets init adopt the
-   * arbiter, so that it never is a child the program could stumble over in wait(). */
-  sigset_t all, before;
-  sigfillset(&all);
-  sigprocmask(SIG_SETMASK, &all, &before);
-  pid_t child = vfork();
-  if (child == 0) {
-    if (vfork() == 0)
-      run_arbiter(path, arguments, environment, ends[1]);
-    _exit(0);
-  }
-  sigprocmask(SIG_SETMASK, &before, NULL);
+  int error = launch(path, arguments, environment, ends[1]);
   close(ends[1]);
   free(environment);
-  if (child < 0) {
+  if (error != 0) {
+    char text[32];
     close(ends[0]);
-    return dsm_fail(dsm_status_of(errno, DSM_SYSTEM), "cannot start the arbiter: %s", strerror(errno));
+    snprintf(text, sizeof text, "START %d", error);
+    return launch_failed(text, path);
   }
-  while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
-    continue;
   status = await_ready(ends[0], path);
   close(ends[0]);
   return status;

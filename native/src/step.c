@@ -1,15 +1,17 @@
 /* Displaced stepping: the instruction runs, but on private memory.
  *
- * A copy of it is put into a slot's code with a breakpoint (int3) behind it, its memory operand re-encoded as plain
+ * A copy of it is put into a slot's code with an end behind it that traps, its memory operand re-encoded as plain
  * [register] (a register the instruction does not otherwise use), and that register pointed at a copy of the operand's
  * bytes in the slot's buffer. So every addressing mode - also RIP-relative, absolute, with base or index at the same
- * time source or destination - is stepped the same way, and the map's page is never opened. At the SIGTRAP the
+ * time source or destination - is stepped the same way, and the map's page is never opened. At the trap the
  * register, RIP and the signal mask are put back and the bytes written are taken from the buffer.
  *
- * The breakpoint does what the trap flag would do, for a seventh of the price where a hypervisor watches debug
+ * The end is hlt, which a program must not run: SIGSEGV, at the instruction itself. A breakpoint (int3) costs a sixth
+ * less, but belongs to debuggers: gdb stops there, and drops the SIGTRAP when the program is continued. Only valgrind,
+ * which takes hlt for no instruction, gets int3. The trap flag costs five times as much where a hypervisor watches debug
  * exceptions.
  *
- * During the step every signal but SIGTRAP is blocked. The instruction has no other memory operand (those that have
+ * During the step every signal but that of the end is blocked. The instruction has no other memory operand (those that have
  * are emulated in capture.c and string.c), and the copy's address agrees with the original's modulo 64, so it meets
  * no fault the original would not have met. An unmasked SIMD exception (vcvtps2ph) ends the process by SIGFPE even if
  * there is a handler.
@@ -17,14 +19,17 @@
  * Which bytes were written: all, or for instructions that may leave some alone, those that come out the same when the
  * instruction is run a second time over the complement of the first background. */
 #include <linux/futex.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "capture.h"
+#include "tool.h"
 
-#define CODE_BYTES 256u /* of code a slot has; a copy is at most 15 bytes, and a breakpoint */
+#define CODE_BYTES 256u /* of code a slot has; a copy is at most 15 bytes, and the end */
+#define HALT 0xf4
 #define BREAKPOINT 0xcc
 #define RUNS_MAX 512u
 #define EFLAGS_TRAP 0x100
@@ -44,9 +49,9 @@ struct slot {
   uint8_t flags; /* of the instruction */
   uint8_t reg;
   bool trap_flag; /* the program was single-stepping itself */
-  bool trap_deferred;
+  bool signal_deferred;
   bool x87_pending; /* exceptions were pending before */
-  uint64_t copy_end; /* RIP behind the breakpoint */
+  uint64_t copy_end; /* RIP at the trap of the end */
   uint64_t rip;      /* of the original */
   uint64_t rip_after;
   uint64_t reg_value;
@@ -63,9 +68,18 @@ static uint8_t *buffers;
 static uint8_t *code_writable;
 static uint8_t *code; /* the same memory, executable */
 
+/* How a copy ends. */
+static uint8_t end_byte;
+static int end_signal;
+static bool frame_has_x87;
+
 int dsm_step_init(void) {
   size_t code_size = DSM_STEP_SLOTS * CODE_BYTES;
   memset(slots, 0, sizeof(slots));
+  bool is_valgrind = tool_is_valgrind();
+  end_byte = is_valgrind ? BREAKPOINT : HALT;
+  end_signal = is_valgrind ? SIGTRAP : SIGSEGV;
+  frame_has_x87 = !is_valgrind;
   void *fresh = mmap(NULL, DSM_STEP_SLOTS * (size_t)DSM_SLOT_BYTES, PROT_READ | PROT_WRITE,
                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (fresh == MAP_FAILED) return -1;
@@ -87,7 +101,7 @@ int dsm_step_init(void) {
         mmap(NULL, code_size, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (writable == MAP_FAILED) return -1;
   }
-  memset(writable, BREAKPOINT, code_size);
+  memset(writable, end_byte, code_size);
   /* A child must not write into code its parent runs. */
   if (madvise(writable, code_size, MADV_DONTFORK) != 0 || madvise(executable, code_size, MADV_DONTFORK) != 0) {
     return -1;
@@ -137,7 +151,7 @@ static bool is_rex(uint8_t byte) {
   return (byte & 0xf0) == 0x40;
 }
 
-/* Writes the copy of `insn` with [reg] as its operand, and the breakpoint. Segment and address-size prefixes are left
+/* Writes the copy of `insn` with [reg] as its operand, and the end. Segment and address-size prefixes are left
  * out with the address they belonged to; the branch hints among them mean nothing here. Returns how long both are. */
 static unsigned build_copy(unsigned slot, const struct dsm_insn *insn) {
   uint8_t copy[16];
@@ -159,16 +173,19 @@ static unsigned build_copy(unsigned slot, const struct dsm_insn *insn) {
     copy[length++] = (uint8_t)((insn->bytes[from] & 0x38) | (insn->step_reg & 7));
     for (unsigned i = insn->length - insn->tail; i < insn->length; i++) copy[length++] = insn->bytes[i];
   }
-  copy[length++] = BREAKPOINT;
+  copy[length++] = end_byte;
   uint8_t *to = code_writable + slot * CODE_BYTES;
-  if (memcmp(to, copy, length) != 0) memcpy(to, copy, length); /* writing code is slow: not if it is there already */
+  if (memcmp(to, copy, length) != 0) { /* writing code is slow: not if it is there already */
+    memcpy(to, copy, length);
+    tool_code_changed(code + slot * CODE_BYTES, length);
+  }
   return length;
 }
 
 /* Unmasked exceptions that are pending in the x87 unit, as bits of its status word. */
 static unsigned x87_exceptions(const ucontext_t *context) {
   uint16_t words[2] = {0x3f, 0}; /* control, status */
-  if (context->uc_mcontext.fpregs != NULL) memcpy(words, context->uc_mcontext.fpregs, sizeof(words));
+  if (context->uc_mcontext.fpregs != NULL && frame_has_x87) memcpy(words, context->uc_mcontext.fpregs, sizeof(words));
   return words[1] & ~words[0] & 0x3fu;
 }
 
@@ -181,14 +198,15 @@ enum dsm_outcome dsm_step_begin(struct dsm_fault *fault, const struct dsm_insn *
   unsigned n = dsm_slot_claim();
   struct slot *s = &slots[n];
   greg_t *regs = fault->regs;
-  uint64_t step_mask = ~(1ull << (SIGTRAP - 1));
-  s->copy_end = (uint64_t)code + n * CODE_BYTES + build_copy(n, insn);
+  uint64_t step_mask = ~(1ull << (end_signal - 1));
+  /* After int3, at hlt. */
+  s->copy_end = (uint64_t)code + n * CODE_BYTES + build_copy(n, insn) - (end_byte == HALT);
   s->width = width;
   s->phase = 0;
   s->flags = insn->flags;
   s->reg = insn->step_reg;
   s->trap_flag = (regs[REG_EFL] & EFLAGS_TRAP) != 0;
-  s->trap_deferred = false;
+  s->signal_deferred = false;
   s->x87_pending = x87_exceptions(fault->context) != 0;
   s->rip = insn->rip;
   s->rip_after = insn->rip + insn->length;
@@ -210,15 +228,15 @@ bool dsm_step_is_at(uint64_t rip) {
   return code != NULL && rip - (uint64_t)code < DSM_STEP_SLOTS * CODE_BYTES;
 }
 
-void dsm_step_defer_trap(uint64_t rip) {
-  slots[(rip - (uint64_t)code) / CODE_BYTES].trap_deferred = true;
+void dsm_step_defer_signal(uint64_t rip) {
+  slots[(rip - (uint64_t)code) / CODE_BYTES].signal_deferred = true;
 }
 
 /* The x87 unit remembers where its last instruction and operand were. */
 static void mend_x87_pointers(const struct slot *s, unsigned n, ucontext_t *context) {
   uint8_t *area = (uint8_t *)context->uc_mcontext.fpregs;
   uint64_t pointer;
-  if (area == NULL) return;
+  if (area == NULL || !frame_has_x87) return;
   memcpy(&pointer, area + X87_RIP_AT, 8);
   if (pointer == (uint64_t)code + n * CODE_BYTES) memcpy(area + X87_RIP_AT, &s->rip, 8);
   memcpy(&pointer, area + X87_RDP_AT, 8);
@@ -277,12 +295,12 @@ enum dsm_outcome dsm_step_end(ucontext_t *context) {
   memcpy(&context->uc_sigmask, &s->signal_mask, sizeof(s->signal_mask));
   mend_x87_pointers(s, n, context);
   int result = publish(s, n, context);
-  bool trap_deferred = s->trap_deferred;
+  bool signal_deferred = s->signal_deferred;
   struct dsm_region *region = s->region;
   dsm_slot_release(n);
   dsm_region_exit(region);
-  if (trap_deferred) {
-    dsm_syscall(SYS_tgkill, getpid(), dsm_syscall(SYS_gettid, 0, 0, 0, 0), SIGTRAP, 0);
+  if (signal_deferred) {
+    dsm_syscall(SYS_tgkill, getpid(), dsm_syscall(SYS_gettid, 0, 0, 0, 0), end_signal, 0);
   }
   return result < 0 ? DSM_OUTCOME_FATAL : DSM_OUTCOME_DONE;
 }

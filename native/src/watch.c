@@ -10,6 +10,7 @@
 
 #include "session.h"
 #include "status.h"
+#include "tool.h"
 
 /* What glibc puts there for each thread, which a program with large thread-local variables makes large, included. */
 #define STACK_BYTES (256u << 10)
@@ -24,6 +25,7 @@ static void *watch(void *argument) {
   struct watch *watch = &session->watch;
   struct reply reply;
   int failed;
+  tool_enter();
   while ((failed = channel_receive_frame(session->main_fd, &reply)) == 0 && reply.header.kind == WIRE_CHANGE) {
     hole_end_direct(session);
     say(session, WIRE_CHANGE_CLOSED);
@@ -36,6 +38,7 @@ static void *watch(void *argument) {
     atomic_store(&session->dead, 1);
     hole_end_direct(session);
   }
+  tool_leave();
   atomic_store(&watch->over, 1);
   syscall(SYS_futex, &watch->over, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
   return NULL;

@@ -3,13 +3,13 @@ import { randomBytes } from "node:crypto";
 import { lstatSync, renameSync } from "node:fs";
 import { dirname } from "node:path";
 import type { Socket } from "bun";
+import { slotOf } from "../core/addresses.ts";
 import type { Security } from "../core/auth.ts";
 import type { Directory, FindRequest, SessionAddress } from "../core/directory.ts";
 import { DsmError, Status, statusOf, systemCode } from "../core/errors.ts";
 import { freeNow, PartPool } from "../core/frames.ts";
 import {
   ADDRESS_FIRST,
-  ADDRESS_STRIDE,
   ARBITER_UNUSED_TIMEOUT_MS,
   CHANNELS_MAX,
   GREETING_TIMEOUT_MS,
@@ -207,8 +207,7 @@ class ArbiterShell {
 
   /** The daemon knows where the server is now, or starts another one. */
   async #locate(session: SessionAddress, known: ServerAddress): Promise<ServerAddress> {
-    const base = this.#replica?.session.config.base ?? ADDRESS_FIRST;
-    const slot = Math.round((base - ADDRESS_FIRST) / ADDRESS_STRIDE);
+    const slot = slotOf(this.#replica?.session.config.base ?? ADDRESS_FIRST);
     return this.#options.directory.succeed({ ...session, ...known, slot });
   }
 

@@ -23,6 +23,7 @@ const SOURCES = {
   "libdsm-runs.so": "native/build/libdsm-runs.so",
   "libdsm.a": "native/build/libdsm.a",
   "libxed.a": "native/build/libxed.a",
+  "libdsm-gdb.py": "native/src/libdsm-gdb.py",
   "koffi.node": "native/build/koffi.node",
   "dsm.h": "native/include/dsm/dsm.h",
   "dsm_util.h": "native/include/dsm/dsm_util.h",

@@ -19,6 +19,7 @@ import runs from "../../native/build/libdsm-runs.so" with { type: "file" };
 import libxedArchive from "../../native/build/libxed.a" with { type: "file" };
 import header from "../../native/include/dsm/dsm.h" with { type: "file" };
 import utilHeader from "../../native/include/dsm/dsm_util.h" with { type: "file" };
+import gdbScript from "../../native/src/libdsm-gdb.py" with { type: "file" };
 import type { AssetName } from "./assets.ts";
 
 export const EMBEDDED: Record<AssetName, string> = {
@@ -26,6 +27,7 @@ export const EMBEDDED: Record<AssetName, string> = {
   "libdsm-runs.so": runs,
   "libdsm.a": libdsmArchive,
   "libxed.a": libxedArchive,
+  "libdsm-gdb.py": gdbScript,
   "koffi.node": koffi,
   "dsm.h": header,
   "dsm_util.h": utilHeader,

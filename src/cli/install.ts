@@ -112,6 +112,7 @@ export async function itemsFor(prefix: string, lib = "lib"): Promise<Item[]> {
     await file("include/dsm/mutex.hpp", 0o644, "mutex.hpp"),
     await file(`${lib}/libdsm.a`, 0o644, "libdsm.a"),
     await file(`${lib}/libdsm.so.0`, 0o755, "libdsm.so"),
+    await file(gdbScriptPath(prefix, lib), 0o644, "libdsm-gdb.py"),
     text(`${lib}/libdsm.so`, linkerScript(join(prefix, lib))),
     await file(`${lib}/libxed.a`, 0o644, "libxed.a"),
     text(`${lib}/pkgconfig/dsm.pc`, pkgConfig(prefix, lib)),
@@ -134,6 +135,14 @@ function program(): Uint8Array {
   } catch {
     throw new DsmError("DSM_SYSTEM", 'dist/dsm has not been built; run "bun run build" first');
   }
+}
+
+/**
+ * Where gdb looks for the script of `libdsm.so.0`: beside it, if the user has told gdb to trust that folder; of what a
+ * distribution installs, in a folder that gdb trusts.
+ */
+function gdbScriptPath(prefix: string, lib: string): string {
+  return `${prefix === "/usr" ? "share/gdb/auto-load/usr/" : ""}${lib}/libdsm.so.0-gdb.py`;
 }
 
 function pkgConfig(prefix: string, lib: string): string {

@@ -1,5 +1,5 @@
 import { writeSync } from "node:fs";
-import { slotOf } from "../core/image.ts";
+import { slotOf } from "../core/addresses.ts";
 import { ADDRESS_SLOTS, DEFAULT_HOST } from "../core/limits.ts";
 import { formatAddress, isLoopback } from "../core/names.ts";
 import { isOwnPeer, tellsPeers } from "../link/peer-user.ts";

@@ -2,18 +2,10 @@
  * What outlives a session, beside the bytes of its map: what it is, its allocations, semaphores and locks. A snapshot
  * file begins with it, and a session can begin with it.
  */
+import { slotOf } from "./addresses.ts";
 import { DsmError } from "./errors.ts";
 import type { Block } from "./heap.ts";
-import {
-  ADDRESS_FIRST,
-  ADDRESS_SLOTS,
-  ADDRESS_STRIDE,
-  BLOCKS_MAX,
-  LOCKS_MAX,
-  PAGE_SIZE,
-  SEMAPHORE_VALUE_MAX,
-  SEMAPHORES_MAX,
-} from "./limits.ts";
+import { BLOCKS_MAX, LOCKS_MAX, PAGE_SIZE, SEMAPHORE_VALUE_MAX, SEMAPHORES_MAX } from "./limits.ts";
 import { checkOnLoss } from "./loss.ts";
 import { checkName, checkProcesses } from "./names.ts";
 import { checkOrder } from "./order.ts";
@@ -29,12 +21,6 @@ export interface SessionImage {
   locks: { name: string; died: number }[];
   /** By offset. */
   blocks: Block[];
-}
-
-/** Which address slot a map at `base` has, or -1. */
-export function slotOf(base: number): number {
-  const slot = (base - ADDRESS_FIRST) / ADDRESS_STRIDE;
-  return Number.isSafeInteger(slot) && slot >= 0 && slot < ADDRESS_SLOTS ? slot : -1;
 }
 
 /** Throws DSM_INVALID: what `value` has that no session could have. */

@@ -41,10 +41,14 @@ export const WAITING_JOINS_MAX = 1024;
 /** Sessions of one daemon. */
 export const SESSIONS_MAX = 1024;
 
-/** Maps live at ADDRESS_FIRST + slot * ADDRESS_STRIDE, far from where Linux puts programs, heaps, stacks and libraries. */
+/** Where maps live: see addresses.ts. */
 export const ADDRESS_FIRST = 0x2000_0000_0000;
 export const ADDRESS_STRIDE = 2 ** 36;
-export const ADDRESS_SLOTS = 512;
+export const ADDRESS_WIDE_SLOTS = 512;
+export const ADDRESS_NARROW_FIRST = 0x5500_0000_0000;
+export const ADDRESS_NARROW_STRIDE = 2 ** 32;
+export const ADDRESS_NARROW_SLOTS = 64;
+export const ADDRESS_SLOTS = ADDRESS_WIDE_SLOTS + ADDRESS_NARROW_SLOTS;
 
 /** Largest frame of any kind but WELCOME. */
 export const FRAME_MAX = 1 << 20;
@@ -157,5 +161,6 @@ if (OUTBOX_HIGH < 2 * FRAME_MAX || OUTBOX_MAX < 8 * OUTBOX_HIGH) throw new Error
 if (DESCRIPTORS_RESERVE < 2 * REFUSALS_MAX) throw new Error("limits: descriptors for refusals");
 if (TRACE_BUFFER_BYTES + 4096 > FRAME_MAX) throw new Error("limits: a trace must fit a frame");
 if (STORE_MAX + 4096 > FRAME_MAX) throw new Error("limits: a store must fit a frame");
-if (ADDRESS_FIRST + ADDRESS_SLOTS * ADDRESS_STRIDE > 0x7000_0000_0000) throw new Error("limits: address slots");
-if (SIZE_MAX > ADDRESS_STRIDE) throw new Error("limits: a map must fit its slot");
+if (ADDRESS_FIRST + ADDRESS_WIDE_SLOTS * ADDRESS_STRIDE > ADDRESS_NARROW_FIRST)
+  throw new Error("limits: address slots");
+if (SIZE_MAX > ADDRESS_STRIDE || SIZE_MAX > ADDRESS_NARROW_STRIDE) throw new Error("limits: a map must fit its slot");

@@ -2,10 +2,8 @@
  * Checks of JSON that another part of dsm sends: of the values it is made of, and of the snapshot of a session, which comes
  * in a server's welcome and in what a node hands over to the next server.
  */
+import { slotOf } from "./addresses.ts";
 import {
-  ADDRESS_FIRST,
-  ADDRESS_SLOTS,
-  ADDRESS_STRIDE,
   BLOCKS_MAX,
   LOCKS_MAX,
   NODE_NUMBER_MAX,
@@ -61,8 +59,7 @@ export function checkSnapshot(snapshot: Fields, session: string): void {
   if (typeof order !== "string" || checkOrder(order) !== null) throw wrong("config.order");
   if (typeof onLoss !== "string" || checkOnLoss(onLoss) !== null) throw wrong("config.onLoss");
   if (elastic !== undefined && typeof elastic !== "boolean") throw wrong("config.elastic");
-  whole(config, "base", ADDRESS_FIRST, ADDRESS_FIRST + (ADDRESS_SLOTS - 1) * ADDRESS_STRIDE);
-  if (((base as number) - ADDRESS_FIRST) % ADDRESS_STRIDE !== 0) throw wrong("config.base");
+  if (typeof base !== "number" || slotOf(base) < 0) throw wrong("config.base");
 
   if (!["joining", "running", "ended"].includes(snapshot.phase as string)) throw wrong("phase");
   for (const field of ["seq", "published", "barriers"]) whole(snapshot, field, 0, Number.MAX_SAFE_INTEGER);

@@ -1,4 +1,5 @@
 /** The table of sessions: who has which name, starting a server for a name nobody has, and noticing those that died. */
+import { nextSlot } from "../core/addresses.ts";
 import type { Security } from "../core/auth.ts";
 import type { FindRequest, SessionAddress, SessionSummary, SuccessionRequest } from "../core/directory.ts";
 import { DsmError } from "../core/errors.ts";
@@ -69,7 +70,7 @@ export class Table {
   readonly #entries = new Map<string, Entry>();
   /** Slot to the instance that has its map there. */
   readonly #slots = new Map<number, string>();
-  #nextSlot = 0;
+  #lastSlot = -1;
   /** Instances of sessions that have ended in good order. */
   readonly #ended = new Set<string>();
   /** Successions that are being looked into, by name. */
@@ -391,15 +392,16 @@ export class Table {
     }
   }
 
-  /** Round robin, so that a slot rests as long as possible: a process that left a session keeps its map's addresses. */
   #takeSlot(): number {
-    for (let tried = 0; tried < ADDRESS_SLOTS; tried++) {
-      const slot = (this.#nextSlot + tried) % ADDRESS_SLOTS;
-      if (this.#slots.has(slot)) continue;
-      this.#nextSlot = (slot + 1) % ADDRESS_SLOTS;
-      return slot;
+    const slot = nextSlot(this.#lastSlot, (slot) => !this.#slots.has(slot));
+    if (slot < 0) {
+      throw new DsmError(
+        "DSM_LIMIT",
+        `all ${ADDRESS_SLOTS} address slots are taken by running sessions; end some first`,
+      );
     }
-    throw new DsmError("DSM_LIMIT", `all ${ADDRESS_SLOTS} address slots are taken by running sessions; end some first`);
+    this.#lastSlot = slot;
+    return slot;
   }
 }
 

@@ -2,6 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { readFileSync, readlinkSync } from "node:fs";
 import type { Socket, TCPSocketListener, UnixSocketListener } from "bun";
+import { addressOf } from "../core/addresses.ts";
 import { checkListening, LinkGuard, mustProve, NONCE_SIZE, OPEN, type Security } from "../core/auth.ts";
 import type { Directory } from "../core/directory.ts";
 import { DsmError, Status, systemCode } from "../core/errors.ts";
@@ -9,9 +10,8 @@ import { freeNow, PartPool } from "../core/frames.ts";
 import type { SessionImage } from "../core/image.ts";
 import type { Sharing } from "../core/lending.ts";
 import {
-  ADDRESS_FIRST,
   ADDRESS_SLOTS,
-  ADDRESS_STRIDE,
+  ADDRESS_WIDE_SLOTS,
   DEFAULT_SIZE,
   GREETING_TIMEOUT_MS,
   HEARTBEAT_TIMEOUT_MS,
@@ -133,7 +133,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
   if (options.restore !== undefined && options.restore.map.length !== size) {
     throw new DsmError("DSM_MISMATCH", `the snapshot has a map of ${options.restore.map.length} bytes, not ${size}`);
   }
-  const slot = options.slot ?? Number(BigInt(`0x${fnv1a64(options.session)}`) % BigInt(ADDRESS_SLOTS));
+  const slot = options.slot ?? Number(BigInt(`0x${fnv1a64(options.session)}`) % BigInt(ADDRESS_WIDE_SLOTS));
   if (!(slot >= 0 && slot < ADDRESS_SLOTS)) throw new DsmError("DSM_INVALID", `slot ${slot} is not possible`);
   const order = options.order ?? DEFAULT_ORDER;
   const onLoss = options.onLoss ?? DEFAULT_ON_LOSS;
@@ -151,7 +151,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
       instance,
       processes: options.processes,
       size,
-      base: ADDRESS_FIRST + slot * ADDRESS_STRIDE,
+      base: addressOf(slot),
       order,
       onLoss,
       ...(options.elastic === true ? { elastic: true } : {}),

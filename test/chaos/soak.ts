@@ -5,7 +5,14 @@
  */
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { ADDRESS_FIRST, ADDRESS_SLOTS, ADDRESS_STRIDE } from "../../src/core/limits.ts";
+import {
+  ADDRESS_FIRST,
+  ADDRESS_NARROW_FIRST,
+  ADDRESS_NARROW_SLOTS,
+  ADDRESS_NARROW_STRIDE,
+  ADDRESS_STRIDE,
+  ADDRESS_WIDE_SLOTS,
+} from "../../src/core/limits.ts";
 import type { Order } from "../../src/core/order.ts";
 import type { Child } from "../support/e2e-child.ts";
 import { Cluster } from "../support/e2e-cluster.ts";
@@ -98,6 +105,11 @@ function largestKiB(pids: readonly number[]): number {
   return Math.max(0, ...pids.map(privateKiB));
 }
 
+const MAPS = [
+  [ADDRESS_FIRST, ADDRESS_FIRST + ADDRESS_WIDE_SLOTS * ADDRESS_STRIDE],
+  [ADDRESS_NARROW_FIRST, ADDRESS_NARROW_FIRST + ADDRESS_NARROW_SLOTS * ADDRESS_NARROW_STRIDE],
+] as const;
+
 /** Private memory at the addresses of maps. */
 function copiesKiB(pid: number): number {
   let inside = false;
@@ -106,7 +118,7 @@ function copiesKiB(pid: number): number {
     const start = /^([0-9a-f]+)-[0-9a-f]+ /.exec(line)?.[1];
     if (start !== undefined) {
       const address = Number.parseInt(start, 16);
-      inside = address >= ADDRESS_FIRST && address < ADDRESS_FIRST + ADDRESS_SLOTS * ADDRESS_STRIDE;
+      inside = MAPS.some(([first, end]) => address >= first && address < end);
     } else if (inside && line.startsWith("Anonymous:")) {
       sum += Number(/\d+/.exec(line)?.[0]);
     }

@@ -43,6 +43,7 @@ const INSTALLED = [
   "lib/libdsm.a",
   "lib/libdsm.so",
   "lib/libdsm.so.0",
+  "lib/libdsm.so.0-gdb.py",
   "lib/libxed.a",
   "lib/pkgconfig/dsm.pc",
   "share/bash-completion/completions/dsm",

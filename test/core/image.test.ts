@@ -1,8 +1,9 @@
 /** What outlives a session: its image, and how nodes and readers get the bytes of its map. */
 import { describe, expect, test } from "bun:test";
+import { slotOf } from "../../src/core/addresses.ts";
 import { DsmError } from "../../src/core/errors.ts";
 import { FrameReader } from "../../src/core/frames.ts";
-import { readImage, type SessionImage, slotOf } from "../../src/core/image.ts";
+import { readImage, type SessionImage } from "../../src/core/image.ts";
 import { PAGE_SIZE, PICTURES_MAX, WELCOME_MAX } from "../../src/core/limits.ts";
 import { MapBytes } from "../../src/core/memory.ts";
 import { Picture } from "../../src/core/picture.ts";

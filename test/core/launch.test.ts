@@ -73,10 +73,10 @@ describe("what a host says is checked:", () => {
     const hello = { version: "0.1.0", connection: "" };
     expect(readNodeHello(of(Launch.HELLO, hello))).toEqual(hello);
     for (const end of [
-      { code: 0, signal: null },
-      { code: 255, signal: null },
-      { code: null, signal: "SIGKILL" },
-      { code: null, signal: 34 },
+      { code: 0, signal: null, unseen: false },
+      { code: 255, signal: null, unseen: false },
+      { code: null, signal: "SIGSEGV", unseen: true },
+      { code: null, signal: 34, unseen: false },
     ]) {
       expect(readRankEnd(of(Launch.EXIT, end))).toEqual(end);
     }
@@ -87,12 +87,13 @@ describe("what a host says is checked:", () => {
   test.each([
     [readNodeHello, { version: 1, connection: "" }],
     [readNodeHello, { version: "1" }],
-    [readRankEnd, { code: "0", signal: null }],
-    [readRankEnd, { code: 256, signal: null }],
-    [readRankEnd, { code: null, signal: null }],
-    [readRankEnd, { code: 1, signal: "SIGTERM" }],
-    [readRankEnd, { code: null, signal: "\u001b[2J" }],
-    [readRankEnd, { code: null, signal: 1e9 }],
+    [readRankEnd, { code: 0, signal: null }],
+    [readRankEnd, { code: "0", signal: null, unseen: false }],
+    [readRankEnd, { code: 256, signal: null, unseen: false }],
+    [readRankEnd, { code: null, signal: null, unseen: false }],
+    [readRankEnd, { code: 1, signal: "SIGTERM", unseen: false }],
+    [readRankEnd, { code: null, signal: "\u001b[2J", unseen: false }],
+    [readRankEnd, { code: null, signal: 1e9, unseen: false }],
     [readNodeProblem, { message: null, exitCode: 1 }],
     [readNodeProblem, { message: "", exitCode: 0 }],
     [readNodeProblem, { message: "", exitCode: 1.5 }],

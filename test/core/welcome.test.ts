@@ -1,5 +1,6 @@
 /** A welcome is taken whole or not at all, whatever part of it lies. */
 import { describe, expect, test } from "bun:test";
+import { addressOf } from "../../src/core/addresses.ts";
 import {
   ADDRESS_FIRST,
   ADDRESS_SLOTS,
@@ -137,7 +138,7 @@ test("the welcome of a session at all its limits fits its frame, and is taken", 
     snapshot: {
       config: {
         ...{ name: name(0), instance: "0".repeat(64), processes: PROCESSES_MAX, size: SIZE_MAX },
-        ...{ base: ADDRESS_FIRST + (ADDRESS_SLOTS - 1) * ADDRESS_STRIDE, order: "sequential", onLoss: "continue" },
+        ...{ base: addressOf(ADDRESS_SLOTS - 1), order: "sequential", onLoss: "continue" },
         elastic: true,
       },
       ...{ phase: "running", seq: most, published: most, barriers: most, lostRank: PROCESSES_MAX - 1 },

@@ -5,7 +5,7 @@ import { connect } from "node:net";
 import { join } from "node:path";
 import { HTTP_PROOF_HEADER, readChallenge } from "../../src/core/auth.ts";
 import type { SessionAddress, SessionDetail, SessionSummary } from "../../src/core/directory.ts";
-import { ADDRESS_SLOTS, PROTOCOL_VERSION, VERSION } from "../../src/core/limits.ts";
+import { ADDRESS_SLOTS, ADDRESS_WIDE_SLOTS, PROTOCOL_VERSION, VERSION } from "../../src/core/limits.ts";
 import { type Daemon, type DaemonOptions, startDaemon } from "../../src/daemon/daemon.ts";
 import { signed, signedFetch } from "../support/signed-fetch.ts";
 
@@ -142,7 +142,7 @@ describe("create or find", () => {
     await Promise.all(names.map((name) => send("POST", `${daemon.url}/sessions`, { name, processes: 1 })));
     const { sessions } = (await send("GET", `${daemon.url}/sessions`)).body as { sessions: SessionSummary[] };
     const slots = sessions.map(({ pid }) => /--slot=(\d+)/.exec(readFileSync(`/proc/${pid}/cmdline`, "utf8"))?.[1]);
-    expect(slots.sort()).toEqual(["0", "1", "2"]);
+    expect(slots.sort()).toEqual([0, 1, 2].map((slot) => String(ADDRESS_WIDE_SLOTS + slot)));
   });
 
   test("refuses other numbers than the session has", async () => {

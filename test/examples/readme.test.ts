@@ -45,6 +45,7 @@ const RUN_AS: Record<string, { command: string; reason: string }> = {
 /** READMEs that another test runs, which has what their commands need. */
 const ELSEWHERE: Record<string, string> = {
   "examples/cluster/README.md": "test/e2e/hosts.test.ts",
+  "examples/debugging/README.md": "test/e2e/debugging.test.ts",
   "examples/go/README.md": "test/bindings/foreign.test.ts",
   "examples/rust/README.md": "test/bindings/foreign.test.ts",
 };

@@ -9,6 +9,7 @@ import { xedKit } from "../../scripts/xed.ts";
 const sources = [
   "altstack",
   "alu",
+  "breakpoint",
   "capture",
   "crash_record",
   "decode",
@@ -19,6 +20,7 @@ const sources = [
   "signal_mask",
   "step",
   "string",
+  "tool",
 ].map((name) => `native/src/${name}.c`);
 const flags = "-std=gnu11 -D_GNU_SOURCE= -g -fPIC -fvisibility=hidden -Wall -Wextra -Werror".split(" ");
 const builds = {

@@ -605,21 +605,30 @@ static void *rotate(void *argument) {
   return NULL;
 }
 
-/* SIGTRAPs that somebody sends, also in the middle of a step, are the program's; none disturbs the step. */
-static void case_traps_sent(void) {
+/* Signals of the kind that ends a step, and SIGTRAPs, which are sent by another thread, also in the middle of a step,
+ * are the program's; none disturbs the step. */
+static void signals_sent(int signo) {
   struct sigaction action = {.sa_handler = count_trap};
-  sigaction(SIGTRAP, &action, NULL);
+  sigaction(signo, &action, NULL);
   start();
   pthread_t thread;
   *(uint32_t *)(void *)map.alias = 0x80000001u;
   pthread_create(&thread, NULL, rotate, map.base);
   while (!rotations_done) {
-    pthread_kill(thread, SIGTRAP);
+    pthread_kill(thread, signo);
     sched_yield();
   }
   pthread_join(thread, NULL);
   check(traps > 0 && map.stores == 20000, "each rotation was published once");
   check(*(uint32_t *)(void *)map.alias == 0x80000001u, "and done once"); /* 20000 is a multiple of 32 */
+}
+
+static void case_traps_sent(void) {
+  signals_sent(SIGTRAP);
+}
+
+static void case_faults_sent(void) {
+  signals_sent(SIGSEGV);
 }
 
 /* A sink that holds every store back until all threads are in one: more of them than there are slots. */
@@ -743,6 +752,7 @@ static const struct {
     {"threads", case_threads},
     {"signals", case_signals},
     {"traps-sent", case_traps_sent},
+    {"faults-sent", case_faults_sent},
     {"many-steppers", case_many_steppers},
     {"leave-waits", case_leave_waits},
     {"regions-full", case_regions_full},

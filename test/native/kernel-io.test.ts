@@ -11,6 +11,7 @@ setDefaultTimeout(240_000);
 const names = [
   "altstack",
   "alu",
+  "breakpoint",
   "capture",
   "crash_record",
   "decode",
@@ -23,6 +24,7 @@ const names = [
   "signal_mask",
   "step",
   "string",
+  "tool",
 ];
 const sources = names.map((name) => `native/src/${name}.c`);
 const flags = "-std=gnu11 -D_GNU_SOURCE= -g -fPIC -fvisibility=hidden -Wall -Wextra -Werror".split(" ");

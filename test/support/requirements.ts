@@ -60,7 +60,7 @@ const REQUIREMENTS = {
   rustc: program("rustc"),
   sshd: { programs: SSH, packages: ["openssh-client", "openssh-server"], isMet: () => areThere(SSH) },
   tmux: program("tmux"),
-  valgrind: program("valgrind"),
+  valgrind: { programs: ["valgrind"], packages: ["valgrind", "libc6-dbg"], isMet: () => areThere(["valgrind"]) },
   zsh: program("zsh"),
   root: {
     programs: [],

@@ -1,0 +1,249 @@
+/* How a process is started.
+ *
+ * By the system call clone with CLONE_VM and CLONE_VFORK on a stack of its own, as glibc's posix_spawn() does: the memory
+ * of a large process is not copied, and no limit on memory counts it twice. libc's vfork() and clone() are not used,
+ * because sanitizers stand in front of them. AddressSanitizer's vfork() remembers one return address per thread, which a
+ * second vfork() in the child overwrites, so that the parent goes on in the child's code; ThreadSanitizer's clone()
+ * resets in the child what is the parent's too. Nor does the child call anything else of libc, which may be a
+ * sanitizer's, or use the thread-local storage of the parent's thread: it makes system calls only.
+ *
+ *   this process --clone--> middle --clone--> the program
+ *                             |
+ *                             ends at once, so that init adopts the program
+ *
+ * The middle is started without an exit signal. Such a child raises no SIGCHLD, is not returned by the program's wait()
+ * and waitpid(-1), and is not taken away where the program ignores SIGCHLD; only __WALL, used here, finds it.
+ *
+ * A process that is itself the one to adopt (process 1 of a container, or a subreaper) would get the program back as a
+ * child, and no exit signal does not help, since execve() makes it SIGCHLD. It starts it without a middle, and a thread
+ * waits for its end, if the process does not. */
+#define _GNU_SOURCE
+#include "launch.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "capture.h"
+#include "session.h"
+
+#define CHILD_STACK_BYTES (32u << 10)
+#define COLLECTOR_STACK_BYTES (256u << 10) /* as watch.c's: glibc puts thread-local variables there */
+#define SIGNALS 64
+#define SIGNAL_SET_BYTES (SIGNALS / 8)
+
+extern char **environ;
+
+struct program {
+  const char *path;
+  char *const *arguments;
+  char *const *environment;
+  int output;
+  uint8_t *inner_stack; /* its end, where the middle starts the program */
+};
+
+/* The kernel's struct sigaction, of which all zero is SIG_DFL. */
+struct kernel_sigaction {
+  uint64_t handler, flags, restorer, mask;
+};
+
+/* clone(flags, stack), and in the child exit(run(program)). The child's id, or a negative errno. */
+long dsm_launch_clone(long flags, uint8_t *stack_end, int (*run)(const struct program *), const struct program *program);
+__asm__(
+    ".pushsection .text\n"
+    ".type dsm_launch_clone, @function\n"
+    ".hidden dsm_launch_clone\n"
+    ".globl dsm_launch_clone\n"
+    "dsm_launch_clone:\n"
+    "  .cfi_startproc\n"
+    "  mov %rdx, %r9\n"
+    "  mov %rcx, %r8\n"
+    "  mov $56, %eax\n"
+    "  syscall\n"
+    "  test %eax, %eax\n"
+    "  jz 1f\n"
+    "  ret\n"
+    "1:\n"
+    "  .cfi_undefined rip\n"
+    "  xor %ebp, %ebp\n"
+    "  mov %r8, %rdi\n"
+    "  call *%r9\n"
+    "  mov %eax, %edi\n"
+    "  mov $231, %eax\n"
+    "  syscall\n"
+    "  hlt\n"
+    "  .cfi_endproc\n"
+    ".size dsm_launch_clone, . - dsm_launch_clone\n"
+    ".popsection\n");
+_Static_assert(SYS_clone == 56 && SYS_exit_group == 231, "the numbers above");
+
+static long child_of(int (*run)(const struct program *), uint8_t *stack_end, const struct program *program) {
+  return dsm_launch_clone(CLONE_VM | CLONE_VFORK, stack_end, run, program);
+}
+
+/* "failed WHAT ERRNO", of which WHAT has at most 8 letters. */
+static void report(int output, const char *what, int error) {
+  char line[32] = "failed ", digits[12];
+  size_t length = 7, count = 0;
+  for (; *what != 0; what++)
+    line[length++] = *what;
+  line[length++] = ' ';
+  do {
+    digits[count++] = (char)('0' + error % 10);
+    error /= 10;
+  } while (error > 0);
+  while (count > 0)
+    line[length++] = digits[--count];
+  line[length++] = '\n';
+  dsm_syscall(SYS_write, output, (long)line, (long)length, 0);
+}
+
+/* Where close_range() is missing (before Linux 5.9). */
+static void close_listed(void) {
+  struct entry {
+    uint64_t inode;
+    int64_t offset;
+    uint16_t size;
+    uint8_t type;
+    char name[];
+  };
+  /* Listed once: more would not come in order while some are being closed. 16 KiB are 600 of them. */
+  _Alignas(8) uint8_t entries[16384];
+  int closed;
+  int folder = (int)dsm_syscall(SYS_open, (long)"/proc/self/fd", O_RDONLY | O_DIRECTORY, 0, 0);
+  do {
+    closed = 0;
+    if (folder < 0 || dsm_syscall(SYS_lseek, folder, 0, SEEK_SET, 0) < 0)
+      break;
+    long length = dsm_syscall(SYS_getdents64, folder, (long)entries, sizeof entries, 0);
+    for (long at = 0; at < length;) {
+      const struct entry *entry = (const struct entry *)(const void *)(entries + at);
+      int fd = 0;
+      for (const char *digit = entry->name; *digit >= '0' && *digit <= '9'; digit++)
+        fd = fd * 10 + (*digit - '0');
+      if (fd > 2 && fd != folder)
+        closed += dsm_syscall(SYS_close, fd, 0, 0, 0) == 0;
+      at += entry->size;
+    }
+  } while (closed > 0);
+  dsm_syscall(SYS_close, folder, 0, 0, 0);
+}
+
+/* All signals are blocked here, and until execve() this is the parent's memory. */
+static int run_program(const struct program *program) {
+  int output = program->output;
+  struct kernel_sigaction by_default;
+  memset(&by_default, 0, sizeof by_default);
+  /* A handler is the parent's code, and what the parent ignores would stay ignored. SIGKILL and SIGSTOP fail. */
+  for (int signo = 1; signo <= SIGNALS; signo++)
+    dsm_syscall(SYS_rt_sigaction, signo, (long)&by_default, 0, SIGNAL_SET_BYTES);
+  dsm_syscall(SYS_setsid, 0, 0, 0, 0);
+  dsm_syscall(SYS_umask, 077, 0, 0, 0);
+  /* The descriptors of this process are a copy. `output` may be one of the three. */
+  long error = 0, kept = dsm_syscall(SYS_fcntl, output, F_DUPFD, 3, 0);
+  if (kept >= 0)
+    output = (int)kept;
+  else
+    error = kept;
+  for (int fd = 0; fd <= 2 && error >= 0; fd++)
+    dsm_syscall(SYS_close, fd, 0, 0, 0);
+  /* The lowest free ones: 0, 1, 2. */
+  if (error >= 0)
+    error = dsm_syscall(SYS_open, (long)"/dev/null", O_RDWR, 0, 0);
+  if (error >= 0)
+    error = dsm_syscall(SYS_dup2, output, 1, 0, 0);
+  if (error >= 0)
+    error = dsm_syscall(SYS_dup2, 0, 2, 0, 0);
+  if (error >= 0)
+    error = dsm_syscall(SYS_chdir, (long)"/", 0, 0, 0);
+  if (error >= 0) {
+    output = 1;
+    if (dsm_syscall(SYS_close_range, 3, ~0u, 0, 0) < 0)
+      close_listed();
+    uint64_t none = 0;
+    dsm_syscall(SYS_rt_sigprocmask, SIG_SETMASK, (long)&none, 0, SIGNAL_SET_BYTES);
+    error = dsm_syscall(SYS_execve, (long)program->path, (long)program->arguments, (long)program->environment, 0);
+  }
+  report(output, "RUN", (int)-error);
+  return 127;
+}
+
+static int run_middle(const struct program *program) {
+  long child = child_of(run_program, program->inner_stack, program);
+  if (child < 0)
+    report(program->output, "START", (int)-child);
+  return 0;
+}
+
+static void await_child(pid_t child) {
+  while (dsm_syscall(SYS_wait4, child, 0, __WALL, 0) == -EINTR)
+    continue;
+}
+
+static void *collect(void *child) {
+  await_child((pid_t)(intptr_t)child);
+  return NULL;
+}
+
+static int adopts(void) {
+  int subreaper = 0;
+  return getpid() == 1 || (prctl(PR_GET_CHILD_SUBREAPER, &subreaper) == 0 && subreaper);
+}
+
+int launch(const char *path, char *const arguments[], char *const environment[], int output) {
+  const size_t size = 2 * CHILD_STACK_BYTES;
+  uint8_t *stacks = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+  if (stacks == MAP_FAILED)
+    return errno;
+  struct program program = {.path = path,
+                            .arguments = arguments,
+                            .environment = environment,
+                            .output = output,
+                            .inner_stack = stacks + CHILD_STACK_BYTES};
+  int direct = adopts(), error = 0;
+  /* No handler of this process may run in a child that has our memory. */
+  uint64_t all = ~0ull, before;
+  dsm_syscall(SYS_rt_sigprocmask, SIG_SETMASK, (long)&all, (long)&before, SIGNAL_SET_BYTES);
+  long child = child_of(direct ? run_program : run_middle, stacks + size, &program);
+  if (child < 0)
+    error = (int)-child;
+  else if (!direct)
+    await_child((pid_t)child);
+  dsm_syscall(SYS_rt_sigprocmask, SIG_SETMASK, (long)&before, 0, SIGNAL_SET_BYTES);
+  munmap(stacks, size);
+  /* Without a thread it stays, once it has ended, among the children of a process that cannot start one. */
+  if (child > 0 && direct)
+    session_start_thread(collect, (void *)child, COLLECTOR_STACK_BYTES);
+  return error;
+}
+
+static int is_kept(const char *variable) {
+  static const char *const dropped[] = {"LD_PRELOAD=", "LD_AUDIT=", "BUN_BE_BUN=", "BUN_OPTIONS="};
+  for (size_t i = 0; i < sizeof dropped / sizeof dropped[0]; i++)
+    if (strncmp(variable, dropped[i], strlen(dropped[i])) == 0)
+      return 0;
+  return 1;
+}
+
+char **launch_environment(void) {
+  size_t count = 0, kept = 0;
+  while (environ != NULL && environ[count] != NULL)
+    count++;
+  char **copy = malloc((count + 1) * sizeof *copy);
+  if (copy == NULL)
+    return NULL;
+  for (size_t i = 0; i < count; i++)
+    if (is_kept(environ[i]))
+      copy[kept++] = environ[i];
+  copy[kept] = NULL;
+  return copy;
+}
