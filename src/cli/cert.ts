@@ -85,7 +85,11 @@ export async function makeCertificates(folder: string, hosts: string[], days: nu
   let authority = await readAuthority(folder);
   if (authority === null) {
     const { privateKey } = await makeKeyPair();
-    authority = await Authority.create(privateKey, `dsm authority ${randomBytes(4).toString("hex")}`, AUTHORITY_LIFE_MS);
+    authority = await Authority.create(
+      privateKey,
+      `dsm authority ${randomBytes(4).toString("hex")}`,
+      AUTHORITY_LIFE_MS,
+    );
     put("ca-key.pem", privateKey, 0o600);
     put("ca.pem", authority.certificate, 0o644);
   }

@@ -249,7 +249,7 @@ const STEPS: Record<string, { reached: string; advice: string }> = {
 };
 
 /** The chain is on loopback and has a certificate for nobody: what the user has set for others does not count there. */
-const WITHOUT_SECURITY = { DSM_TOKEN: "", DSM_TLS_CERT: "", DSM_TLS_KEY: "", DSM_TLS_CA: "" };
+const WITHOUT_SECURITY = { DSM_TOKEN: "", DSM_TLS_CERT: "", DSM_TLS_KEY: "", DSM_TLS_CA: "", DSM_TLS_OFF: "" };
 
 /** One store of one process, through library, arbiter, server and a daemon of our own, and back. */
 async function checkChain(): Promise<Finding> {

@@ -44,7 +44,9 @@ const TLS_VARIABLES = { cert: "DSM_TLS_CERT", key: "DSM_TLS_KEY", ca: "DSM_TLS_C
 const TOKEN_FILE_MAX = 4096;
 const PEM_FILE_MAX = 1 << 20;
 
-type TlsArguments = { [File in keyof TlsFiles as `tls-${File}`]?: string | undefined } & { "tls-off"?: boolean | undefined };
+type TlsArguments = { [File in keyof TlsFiles as `tls-${File}`]?: string | undefined } & {
+  "tls-off"?: boolean | undefined;
+};
 
 /** Whether the user has turned TLS off. Throws DSM_INVALID when there are files for it, too. */
 export function readTlsOff(args: TlsArguments = {}): boolean {
@@ -82,11 +84,7 @@ export function readTlsFiles(args: TlsArguments = {}): TlsFiles {
 export function readTls(files: TlsFiles, listens: boolean): Tls | null {
   const { cert, key, ca } = files;
   if (cert === undefined && key === undefined && ca === undefined) return null;
-  if ((cert === undefined) !== (key === undefined) || (listens && cert === undefined)) {
-    throw invalid(
-      "TLS needs a certificate and its key; give --tls-cert and --tls-key, or DSM_TLS_CERT and DSM_TLS_KEY",
-    );
-  }
+  if ((cert === undefined) !== (key === undefined)) throw noCertificate();
   const tls: Tls = {};
   if (ca !== undefined) tls.ca = readCertificate(ca).text;
   if (cert !== undefined && key !== undefined) {
@@ -101,7 +99,17 @@ export function readTls(files: TlsFiles, listens: boolean): Tls | null {
     }
     if (!fits) throw invalid(`${key} is not the key of ${cert}; give the two that belong together`);
   }
+  if (listens) checkTlsListens(tls);
   return tls;
+}
+
+/** Throws DSM_INVALID when nothing could listen with it. */
+export function checkTlsListens(tls: Tls | null): void {
+  if (tls !== null && tls.cert === undefined) throw noCertificate();
+}
+
+function noCertificate(): DsmError {
+  return invalid("TLS needs a certificate and its key; give --tls-cert and --tls-key, or DSM_TLS_CERT and DSM_TLS_KEY");
 }
 
 export function readCertificate(path: string): { text: string; certificate: X509Certificate } {

@@ -1,9 +1,9 @@
 /** What the session daemon keeps and says: the types of its HTTP API, and how shells reach it. */
 
-import type { CertifiedRole, Security } from "./auth.ts";
 import type { OnLoss } from "./loss.ts";
 import type { Order } from "./order.ts";
 import type { RankReport } from "./session.ts";
+import type { CertifiedRole, Security } from "./tls.ts";
 
 /** Where a session's server is. */
 export interface SessionAddress {

@@ -19,8 +19,8 @@ import {
   X509CertificateGenerator,
   X509Certificate as X509Parsed,
 } from "@peculiar/x509";
-import { ROLE_NAMES } from "../core/auth.ts";
 import { CLOCK_SLACK_MS } from "../core/limits.ts";
+import { ROLE_NAMES } from "../core/tls.ts";
 import { fingerprintOf } from "./fingerprint.ts";
 
 const EC = { name: "ECDSA", namedCurve: "P-256" } as const;

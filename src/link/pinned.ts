@@ -6,7 +6,7 @@
  */
 import { X509Certificate } from "node:crypto";
 import { connect, type DetailedPeerCertificate } from "node:tls";
-import { ROLE_NAMES } from "../core/auth.ts";
+import { ROLE_NAMES } from "../core/tls.ts";
 import { fingerprintOf } from "./fingerprint.ts";
 
 /** Certificates in one handshake that are looked at. */

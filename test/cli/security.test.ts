@@ -55,7 +55,7 @@ describe("the file that DSM_TOKEN_FILE names", () => {
     const link = join(place.folder, "link");
     symlinkSync(token, link);
     process.env.DSM_TOKEN_FILE = link;
-    expect(new TextDecoder().decode(readTokenFile() as Uint8Array)).toBe("a-token-of-many-letters");
+    expect(readTokenFile()).toEqual({ token: Buffer.from("a-token-of-many-letters"), fingerprint: null });
     chmodSync(token, 0o640);
     expect(() => readTokenFile()).toThrow("can be read by others");
     rmSync(token);
@@ -68,11 +68,20 @@ describe("the file that DSM_TOKEN_FILE names", () => {
 describe("the token's file", () => {
   test("is made once, by whoever is first, for its user alone", async () => {
     expect(readTokenFile(token)).toBeNull();
-    expect([makeTokenFile(token), makeTokenFile(token)]).toEqual([true, false]);
+    expect([makeTokenFile(null, token), makeTokenFile(null, token)]).toEqual(["made", "kept"]);
     expect(readFileSync(token, "utf8")).toMatch(/^[0-9a-f]{64}\n$/);
     expect([dirname(token), token].map((path) => lstatSync(path).mode & 0o777)).toEqual([0o700, 0o600]);
     expect(readdirSync(dirname(token))).toEqual(["token"]);
-    expect(new TextDecoder().decode(readTokenFile(token) as Uint8Array)).toBe(readFileSync(token, "utf8").trim());
+    const text = readFileSync(token, "utf8").trim();
+    expect(readTokenFile(token)).toEqual({ token: Buffer.from(text), fingerprint: null });
+    // A daemon with an authority adds its fingerprint, and no other takes its place.
+    const [fingerprint, other] = ["ab".repeat(32), "cd".repeat(32)];
+    expect([makeTokenFile(fingerprint, token), makeTokenFile(fingerprint, token)]).toEqual(["extended", "kept"]);
+    expect(readFileSync(token, "utf8")).toBe(`${text}:${fingerprint}\n`);
+    expect(readTokenFile(token)).toEqual({ token: Buffer.from(text), fingerprint });
+    expect(() => makeTokenFile(other, token)).toThrow(`the token in ${token} names the authority abababababababab…`);
+    expect([makeTokenFile(null, token), lstatSync(token).mode & 0o777]).toEqual(["kept", 0o600]);
+    expect(readdirSync(dirname(token))).toEqual(["token"]);
   });
 
   test("is not used when it is not this user's alone, or no token", () => {
