@@ -18,6 +18,7 @@ import {
   readTls,
   readTlsFiles,
   readTlsOff,
+  readTokenFile,
   securityEnvironment,
   tlsOptions,
   tokenPath,
@@ -65,6 +66,8 @@ export default command({
     const files = readTlsFiles(args);
     const tls = readTls(files, true);
     const tlsOff = readTlsOff(args);
+    // A token that cannot be used is said before anything is made.
+    if (!isLoopback(host) && !process.env.DSM_TOKEN) readTokenFile();
     const authority = isLoopback(host) || tls !== null || tlsOff ? null : await makeAuthority(host, autostarted);
     const security = daemonSecurity(host, tls, tlsOff, authority, autostarted);
     let daemon: Daemon;

@@ -68,6 +68,8 @@ export function createDirectory(options: DirectoryOptions): Directory {
   /** Whether the daemon demands a token; null: it has not been asked yet. */
   let demands: boolean | null = null;
 
+  /** What to do when the token here is older than the daemon's authority. */
+  const copyAgain = `copy the daemon's token here again: scp ${host}:.config/dsm/token ~/.config/dsm/token`;
   const origin = (): string => `${tls ? "https" : "http"}://${formatAddress(host, port)}`;
 
   /**
@@ -85,8 +87,8 @@ export function createDirectory(options: DirectoryOptions): Directory {
     if (fingerprint === null) {
       throw new DsmError(
         "DSM_REFUSED",
-        `the token names no authority by which the session daemon at ${address} could be known; ${COPY_AGAIN}, ` +
-          "set DSM_TLS_CA, or turn TLS off with DSM_TLS_OFF=1",
+        `the token names no authority by which the session daemon at ${address} could be known; ${copyAgain} ` +
+          "(or set DSM_TOKEN=TOKEN:FINGERPRINT, DSM_TLS_CA, or DSM_TLS_OFF=1 for a daemon without TLS)",
       );
     }
     await useAuthority(fingerprint);
@@ -103,8 +105,8 @@ export function createDirectory(options: DirectoryOptions): Directory {
     if (found.failure === "other") {
       throw new DsmError(
         "DSM_REFUSED",
-        `what listens at ${address} has not the authority that the token names (${shortFingerprint(named)}): it may be ` +
-          `another machine that takes its place; if the daemon was set up anew, ${COPY_AGAIN}`,
+        `what listens at ${address} does not have the authority that the token names (${shortFingerprint(named)}): it may be ` +
+          `another machine that takes its place; if the daemon was set up anew, ${copyAgain}`,
       );
     }
     throw new DsmError(
@@ -295,7 +297,9 @@ export function createDirectory(options: DirectoryOptions): Directory {
         if (error instanceof Reset) {
           if (tls) throw noTls("it closes the connection, which it does when it refuses our certificate");
           // A daemon that never greeted and hangs up on us speaks something else.
-          const advice = tlsOff ? "leave out --tls-off and DSM_TLS_OFF" : `set DSM_TLS_CA, or ${COPY_AGAIN}`;
+          const advice = tlsOff
+            ? "leave out --tls-off and DSM_TLS_OFF"
+            : "set DSM_TLS_CA, or copy its ~/.config/dsm/token here";
           throw hadGreeted ? unreachable("it closes the connection") : foreign(`; if it is one with TLS, ${advice}`);
         }
         if (!(error instanceof Refused)) throw error;
@@ -352,9 +356,6 @@ export function createDirectory(options: DirectoryOptions): Directory {
     },
   };
 }
-
-/** What to do when the token here is older than the daemon's authority. */
-const COPY_AGAIN = "copy the daemon's ~/.config/dsm/token here again, or set DSM_TOKEN=TOKEN:FINGERPRINT";
 
 type Method = "GET" | "POST" | "PUT" | "DELETE";
 

@@ -19,6 +19,7 @@ import { isLoopback, parseAddress } from "../core/names.ts";
 import { statFields } from "../core/process.ts";
 import { formatSize } from "../core/size.ts";
 import { parseToken } from "../core/token.ts";
+import { warnReadable } from "./daemon.ts";
 import { createDirectory, firstLine } from "./directory.ts";
 import { END_TIMEOUT_MS, Ending } from "./ending.ts";
 import { interfaceAddress, isHere, localAddresses } from "./host-options.ts";
@@ -27,7 +28,7 @@ import { type Binary, NodeLink, ownBinary } from "./node-link.ts";
 import { invalid } from "./options.ts";
 import { isPath } from "./program.ts";
 import { type Progress, startProgress } from "./progress.ts";
-import { readSecurity, tokenText } from "./security.ts";
+import { readSecurity, readTlsOff, tokenText } from "./security.ts";
 import { selfCommand } from "./self.ts";
 import { LineOutput } from "./tag.ts";
 
@@ -167,6 +168,7 @@ class Conductor {
     }
     const token = randomBytes(32).toString("hex");
     const host = this.#ownAddress(seen);
+    if (readTlsOff()) warnReadable(host, null);
     const child = Bun.spawn({
       // On its own it would end a minute after the session, whatever became of us.
       cmd: [...selfCommand(), "daemon", "--autostarted", `--host=${host}`, "--port=0"],

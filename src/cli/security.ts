@@ -22,6 +22,13 @@ import { isLoopback } from "../core/names.ts";
 import { formatToken, type JoinToken, parseToken } from "../core/token.ts";
 import { fromEnvironment, invalid } from "./options.ts";
 
+export const tlsOffOption = {
+  "tls-off": {
+    type: "boolean",
+    description: "No TLS: others on the way can read and change what is sent [DSM_TLS_OFF=1]",
+  },
+} as const satisfies ArgsDef;
+
 export const tlsOptions = {
   "tls-cert": { type: "string", description: "Certificate, as PEM [DSM_TLS_CERT]", valueHint: "FILE" },
   "tls-key": { type: "string", description: "Its private key, as PEM [DSM_TLS_KEY]", valueHint: "FILE" },
@@ -30,10 +37,7 @@ export const tlsOptions = {
     description: "Authority whose certificates are demanded of the others, as PEM [DSM_TLS_CA]",
     valueHint: "FILE",
   },
-  "tls-off": {
-    type: "boolean",
-    description: "No TLS: others on the way can read and change what is sent [DSM_TLS_OFF=1]",
-  },
+  ...tlsOffOption,
 } as const satisfies ArgsDef;
 
 /** Where the TLS files are: absolute paths. */
@@ -253,7 +257,7 @@ export function writeSecret(path: string, text: string, how: "new" | "replace"):
  */
 export function readSecurity(
   host: string,
-  tls: Tls | null = readTls(readTlsFiles(), false),
+  tls: Tls | null = readTlsOff() ? null : readTls(readTlsFiles(), false),
   tlsOff = readTlsOff(),
 ): Security {
   const text = fromEnvironment(undefined, "DSM_TOKEN");
