@@ -116,8 +116,10 @@ async function makeAuthority(host: string, passing: boolean): Promise<DaemonAuth
 /** By which browsers and the like may reach it; dsm itself asks for the role's name alone. */
 function ownNames(host: string): string[] {
   const addresses = Object.values(networkInterfaces()).flatMap((all) => (all ?? []).map(({ address }) => address));
-  const own = host === "0.0.0.0" || host === "::" ? addresses : [host];
-  return [...own, hostname(), "localhost", "127.0.0.1", "::1"].map((name) => name.split("%")[0] as string);
+  const all = host === "0.0.0.0" || host === "::";
+  return [host, ...(all ? addresses : []), hostname(), "localhost", "127.0.0.1", "::1"].map(
+    (name) => name.split("%")[0] as string,
+  );
 }
 
 /** The token, made where there is none, with the fingerprint of the authority. */

@@ -235,8 +235,11 @@ export function createDirectory(options: DirectoryOptions): Directory {
       | undefined;
     const code = cause?.code;
     if (code === "ECONNREFUSED" || code === "ConnectionRefused") return new Refused();
-    if (tls && code !== undefined && /^(EPROTO|CERT_|ERR_TLS|UNABLE_TO|SELF_SIGNED|DEPTH_ZERO)/.test(code)) {
-      return noTls(cause?.message?.split(".")[0] ?? code);
+    if (tls && code !== undefined && TLS_ERROR.test(code)) {
+      const otherName = code === "ERR_TLS_CERT_ALTNAME_INVALID";
+      return noTls(
+        otherName ? `its certificate is not for ${tls.serverName ?? host}` : (cause?.message?.split(".")[0] ?? code),
+      );
     }
     if (code === "ECONNRESET" || code === "ConnectionClosed") return new Reset();
     if (cause?.name === "TimeoutError" || cause?.name === "AbortError") {
@@ -356,6 +359,9 @@ export function createDirectory(options: DirectoryOptions): Directory {
     },
   };
 }
+
+/** Codes of OpenSSL for certificates that are not taken, and of handshakes that fail. */
+const TLS_ERROR = /^(EPROTO|CERT_|ERR_TLS|UNABLE_TO|SELF_SIGNED|DEPTH_ZERO|INVALID_|PATH_LENGTH|HOSTNAME_|ERROR_IN_)/;
 
 type Method = "GET" | "POST" | "PUT" | "DELETE";
 

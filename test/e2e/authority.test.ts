@@ -346,8 +346,8 @@ describe("certificates", () => {
       heard: 0,
     });
     expect(await tried(serverTls, { ...arbiterTls, ...stranger })).toMatchObject({ heard: 0 });
-    expect(await tried(arbiterTls, arbiterTls)).toEqual({ end: "untrusted", heard: 0 });
-    expect(await tried({ ...serverTls, ...stranger }, arbiterTls)).toEqual({ end: "untrusted", heard: 0 });
+    expect(await tried(arbiterTls, arbiterTls)).toMatchObject({ heard: 0 });
+    expect(await tried({ ...serverTls, ...stranger }, arbiterTls)).toMatchObject({ heard: 0 });
   });
 
   test("change under a listener without a connection refused or lost, and without a word in clear", async () => {
