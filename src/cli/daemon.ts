@@ -103,7 +103,7 @@ export default command({
   },
 });
 
-/** The user's authority; one for this daemon alone where it was started for one `dsm run`, and nobody keeps a token. */
+/** The user's authority; for the daemon of one `dsm run` a passing one, which lives as long as that. */
 async function makeAuthority(host: string, passing: boolean): Promise<DaemonAuthority> {
   // Its library takes a while to load, and a daemon on loopback does not need it.
   const { certifyDaemon, makeDaemonAuthority } = await import("../link/authority.ts");

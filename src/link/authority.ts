@@ -161,7 +161,7 @@ export async function makeDaemonAuthority(privateKey?: string): Promise<Authorit
   return Authority.create(privateKey ?? (await makeKeyPair()).privateKey, name, AUTHORITY_LIFE_MS);
 }
 
-/** The daemon's own certificate. It lives as long as the authority: whoever has its key has the authority's. */
+/** The daemon's own certificate. It lives as long as the authority, whose key lies in the same process. */
 export async function certifyDaemon(authority: Authority, names: string[]): Promise<{ cert: string; key: string }> {
   const { privateKey, publicKey } = await makeKeyPair();
   const leaf: Leaf = {
