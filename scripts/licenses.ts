@@ -58,7 +58,7 @@ export async function writeLicenses(notices: Notice[]): Promise<void> {
   const parts = [`This program contains:\n\n${notices.map((n) => `  ${n.name} (${n.license})`).join("\n")}\n`];
   for (const { name, license, file } of notices) {
     const text = (await Bun.file(join(root, file)).text()).replace(/^---\n.*?\n---\n/s, ""); // front matter of a page
-    parts.push(`${rule}\n${name} (${license})\n${rule}\n\n${text.trim()}\n`);
+    parts.push(`${rule}\n${name} (${license})\n${rule}\n\n${text.replace(/[ \t\r]+$/gm, "").trim()}\n`);
   }
   await replaceFile(join(root, "dist/licenses.txt"), parts.join("\n"));
 }
