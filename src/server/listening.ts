@@ -18,12 +18,16 @@ function loadFcntl() {
   }
 }
 
+const fcntl = loadFcntl();
+const AGAIN_MS = 10;
+
 export class Listener<Data> {
   readonly host: string;
   readonly port: number;
   readonly #socket: SocketHandler<Data>;
   #listener: TCPSocketListener<Data>;
   #tls: Tls | null;
+  #stopped = false;
 
   /** `socket`: what comes of its connections; for TLS, only of those whose certificate is good. Throws what Bun.listen() does. */
   constructor(host: string, port: number, tls: Tls | null, socket: SocketHandler<Data>) {
@@ -49,13 +53,24 @@ export class Listener<Data> {
     this.#tls = tls;
     // Not in Bun's types, but a listener has it.
     const { fd } = this.#listener as { fd?: number };
-    const copy = fd === undefined ? -1 : (loadFcntl()?.(fd, F_DUPFD_CLOEXEC, 0) ?? -1);
+    const copy = fd === undefined ? -1 : (fcntl?.(fd, F_DUPFD_CLOEXEC, 0) ?? -1);
     this.#listener.stop();
-    // Without a copy the port is taken anew at once; what comes just then is refused, and tries again.
-    this.#listener = this.#listen(copy < 0 ? { hostname: this.host, port: this.port } : { fd: copy });
+    if (copy < 0) this.#listenAgain();
+    else this.#listener = this.#listen({ fd: copy });
+  }
+
+  /** Without a copy the port is free only a moment later. What comes meanwhile is refused, and tries again. */
+  #listenAgain(): void {
+    if (this.#stopped) return;
+    try {
+      this.#listener = this.#listen({ hostname: this.host, port: this.port });
+    } catch {
+      setTimeout(() => this.#listenAgain(), AGAIN_MS);
+    }
   }
 
   stop(): void {
+    this.#stopped = true;
     this.#listener.stop();
   }
 
