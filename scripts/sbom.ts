@@ -6,7 +6,7 @@
 import { join } from "node:path";
 import { Contrib, Enums, Models, Serialize, Spec, Validation } from "@cyclonedx/cyclonedx-library";
 import parseExpression from "spdx-expression-parse";
-import { PAGE_PACKAGES } from "./licenses.ts";
+import { PAGE_PACKAGES, packageFolder } from "./licenses.ts";
 import { BuildError, root } from "./steps.ts";
 
 interface LockedPackage {
@@ -26,15 +26,17 @@ export async function billOfMaterials(seconds: number): Promise<string> {
   const own = lock.packages[""] as LockedPackage & { name: string };
   const dsm = component(own.name, own, `pkg:npm/${own.name}@${own.version}`, Enums.ComponentType.Application);
   const parts = new Map<string, Models.Component>();
-  const addPackage = (name: string): Models.Component => {
-    const known = parts.get(name);
+  const addPackage = (name: string, from = ""): Models.Component => {
+    // Two packages may use different versions of a third.
+    const folder = packageFolder(from, name, (inner) => inner in lock.packages);
+    const known = parts.get(folder);
     if (known !== undefined) return known;
-    const locked = lock.packages[`node_modules/${name}`] as LockedPackage | undefined;
+    const locked = lock.packages[folder] as LockedPackage | undefined;
     if (locked?.integrity === undefined) throw new BuildError(`package-lock.json has no hash of ${name}`);
     const made = component(name, locked, `pkg:npm/${name.replace("@", "%40")}@${locked.version}`);
     made.hashes.set(Enums.HashAlgorithm["SHA-512"], Buffer.from(locked.integrity.slice(7), "base64").toString("hex"));
-    parts.set(name, made);
-    for (const inner of Object.keys(locked.dependencies ?? {})) made.dependencies.add(addPackage(inner).bomRef);
+    parts.set(folder, made);
+    for (const inner of Object.keys(locked.dependencies ?? {})) made.dependencies.add(addPackage(inner, folder).bomRef);
     return made;
   };
   for (const name of [...Object.keys(own.dependencies ?? {}), ...PAGE_PACKAGES, ...COMPILED]) {

@@ -4,6 +4,7 @@ import { startArbiter } from "../arbiter/arbiter.ts";
 import { DsmError, systemCode } from "../core/errors.ts";
 import { NAME_MAX } from "../core/limits.ts";
 import { arbiterSocketPath } from "../core/names.ts";
+import { obtainCredentials } from "../link/credentials.ts";
 import { loadApplyRuns } from "./apply-runs.ts";
 import { command } from "./command.ts";
 import { connectionsMax } from "./descriptors.ts";
@@ -82,6 +83,12 @@ export default command({
       const reconnectMs = fromEnvironment(undefined, "DSM_RECONNECT_TIMEOUT_MS");
       const heartbeatMs = fromEnvironment(undefined, "DSM_HEARTBEAT_TIMEOUT_MS");
       readName("session", session);
+      const directory = createDirectory({
+        ...{ address, security },
+        autostart: readAutostart(args.autostart),
+        note: (text) => say(`note ${text}`),
+      });
+      const credentials = await obtainCredentials(directory, "arbiter");
       const arbiter = await startArbiter({
         session,
         node,
@@ -95,12 +102,8 @@ export default command({
         ...(reconnectMs === undefined ? {} : { reconnectMs: readReconnectTimeout(reconnectMs) }),
         ...(heartbeatMs === undefined ? {} : { heartbeatMs: readHeartbeatTimeout(heartbeatMs) }),
         socket: args.socket ?? arbiterSocketPath(runtimeDirectory(), address, session, node),
-        security,
-        directory: createDirectory({
-          ...{ address, security },
-          autostart: readAutostart(args.autostart),
-          note: (text) => say(`note ${text}`),
-        }),
+        security: credentials.security,
+        directory,
       });
       for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, arbiter.stop);
       say("ready");

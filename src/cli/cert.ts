@@ -1,24 +1,16 @@
 /** `dsm cert`: a private authority and the certificates of a small cluster. */
-import { createPrivateKey, generateKeyPair, type KeyObject, randomBytes, X509Certificate } from "node:crypto";
+import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { isIP } from "node:net";
 import { join, resolve } from "node:path";
-import { promisify } from "node:util";
-import forge from "node-forge";
 import { DsmError } from "../core/errors.ts";
+import { AUTHORITY_LIFE_MS, Authority, makeKeyPair } from "../link/authority.ts";
 import { command } from "./command.ts";
 import { print, printJson } from "./messages.ts";
 import { invalid, jsonOption, MANY, readWhole, UsageError } from "./options.ts";
 
 const DAY_MS = 86_400_000;
 const DAYS_MAX = 3650;
-/** The authority outlives what it signs: new certificates can be made from it. */
-const AUTHORITY_DAYS = 3650;
-/** Sizes of RSA keys; NIST SP 800-57 wants the larger one beyond 2030. */
-const AUTHORITY_BITS = 3072;
-const HOST_BITS = 2048;
-/** Clocks of machines differ. */
-const CLOCK_SLACK_MS = DAY_MS;
 const HOSTS_MAX = 256;
 /** A daemon's own servers and clients reach it by these. */
 const LOOPBACK = ["localhost", "127.0.0.1", "::1"];
@@ -90,106 +82,44 @@ export async function makeCertificates(folder: string, hosts: string[], days: nu
     }
     made.push(name);
   };
-  let authority = readAuthority(folder);
+  let authority = await readAuthority(folder);
   if (authority === null) {
-    authority = await makeAuthority();
-    put("ca-key.pem", authority.key, 0o600);
-    put("ca.pem", forge.pki.certificateToPem(authority.certificate), 0o644);
+    const { privateKey } = await makeKeyPair();
+    authority = await Authority.create(
+      privateKey,
+      `dsm authority ${randomBytes(4).toString("hex")}`,
+      AUTHORITY_LIFE_MS,
+    );
+    put("ca-key.pem", privateKey, 0o600);
+    put("ca.pem", authority.certificate, 0o644);
   }
   for (const [index, host] of hosts.entries()) {
-    const { certificate, key } = await makeHost(authority, host, days);
-    put(`${names[index]}-key.pem`, key, 0o600);
+    const { privateKey, publicKey } = await makeKeyPair();
+    const certificate = await authority.sign(publicKey, {
+      subject: host,
+      names: [host, ...LOOPBACK],
+      // Each host is both: the daemon's host connects to servers, too.
+      purposes: ["server", "client"],
+      notAfter: Date.now() + days * DAY_MS,
+    });
+    put(`${names[index]}-key.pem`, privateKey, 0o600);
     put(`${names[index]}.pem`, certificate, 0o644);
   }
   return made;
 }
 
-interface Authority {
-  certificate: forge.pki.Certificate;
-  key: string;
-}
-
-function readAuthority(folder: string): Authority | null {
+async function readAuthority(folder: string): Promise<Authority | null> {
   const path = join(folder, "ca.pem");
   const keyPath = join(folder, "ca-key.pem");
   if (!existsSync(path) && !existsSync(keyPath)) return null;
   try {
-    const text = readFileSync(path, "utf8");
-    const key = readFileSync(keyPath, "utf8");
-    if (!new X509Certificate(text).checkPrivateKey(createPrivateKey(key)))
-      throw new Error("they do not belong together");
-    return { certificate: forge.pki.certificateFromPem(text), key };
+    return await Authority.read(readFileSync(path, "utf8"), readFileSync(keyPath, "utf8"));
   } catch (error) {
     throw new DsmError(
       "DSM_INVALID",
       `the authority in ${folder} (ca.pem, ca-key.pem) cannot be used: ${(error as Error).message}; give another --out`,
     );
   }
-}
-
-const newKeys = promisify(generateKeyPair);
-
-/** A new certificate without its extensions, and its key. Bun makes the key: forge would take seconds. */
-async function draft(
-  subject: string,
-  days: number,
-  bits: number,
-): Promise<{ certificate: forge.pki.Certificate; key: string }> {
-  const { privateKey } = (await newKeys("rsa", { modulusLength: bits })) as { privateKey: KeyObject };
-  const key = privateKey.export({ type: "pkcs8", format: "pem" }) as string;
-  const { n, e } = forge.pki.privateKeyFromPem(key);
-  const certificate = forge.pki.createCertificate();
-  certificate.publicKey = forge.pki.setRsaPublicKey(n, e);
-  // Positive, and never the same twice.
-  certificate.serialNumber = `01${randomBytes(15).toString("hex")}`;
-  certificate.validity.notBefore = new Date(Date.now() - CLOCK_SLACK_MS);
-  certificate.validity.notAfter = new Date(Date.now() + days * DAY_MS);
-  certificate.setSubject([{ name: "commonName", value: subject }]);
-  return { certificate, key };
-}
-
-async function makeAuthority(): Promise<Authority> {
-  const { certificate, key } = await draft(
-    `dsm authority ${randomBytes(4).toString("hex")}`,
-    AUTHORITY_DAYS,
-    AUTHORITY_BITS,
-  );
-  certificate.setIssuer(certificate.subject.attributes);
-  certificate.setExtensions([
-    { name: "basicConstraints", cA: true, pathLenConstraint: 0, critical: true },
-    { name: "keyUsage", keyCertSign: true, cRLSign: true, critical: true },
-    { name: "subjectKeyIdentifier" },
-  ]);
-  certificate.sign(forge.pki.privateKeyFromPem(key), forge.md.sha256.create());
-  return { certificate, key };
-}
-
-async function makeHost(
-  authority: Authority,
-  host: string,
-  days: number,
-): Promise<{ certificate: string; key: string }> {
-  const { certificate, key } = await draft(host.slice(0, 64), days, HOST_BITS);
-  certificate.setIssuer(authority.certificate.subject.attributes);
-  certificate.setExtensions([
-    { name: "basicConstraints", cA: false, critical: true },
-    { name: "keyUsage", digitalSignature: true, keyEncipherment: true, critical: true },
-    // Each host is both: the daemon's host connects to servers, too.
-    { name: "extKeyUsage", serverAuth: true, clientAuth: true },
-    { name: "subjectAltName", altNames: [...new Set([host, ...LOOPBACK])].map(altName) },
-    { name: "subjectKeyIdentifier" },
-    {
-      name: "authorityKeyIdentifier",
-      keyIdentifier: authority.certificate.generateSubjectKeyIdentifier().getBytes(),
-    },
-  ]);
-  certificate.sign(forge.pki.privateKeyFromPem(authority.key), forge.md.sha256.create());
-  return { certificate: forge.pki.certificateToPem(certificate), key };
-}
-
-/** Types of RFC 5280: 2 a name, 7 an address. */
-function altName(host: string): object {
-  return isIP(host) === 0 ? { type: 2, value: host } : { type: 7, ip: host };
 }
 
 function advice(folder: string, hosts: string[], made: string[]): string {

@@ -1,8 +1,10 @@
 import { writeSync } from "node:fs";
-import type { Tls } from "../core/auth.ts";
+import { hostname, networkInterfaces } from "node:os";
+import type { Security, Tls } from "../core/auth.ts";
 import { DsmError } from "../core/errors.ts";
 import { DEFAULT_HOST, DEFAULT_PORT } from "../core/limits.ts";
 import { formatAddress, isLoopback } from "../core/names.ts";
+import type { DaemonAuthority } from "../daemon/certificates.ts";
 import { type Daemon, startDaemon } from "../daemon/daemon.ts";
 import { readAsset } from "./assets.ts";
 import { command } from "./command.ts";
@@ -10,10 +12,13 @@ import { createDirectory } from "./directory.ts";
 import { logFormatOption, logsJson, messages, print, sessionMessage, useLogFormat } from "./messages.ts";
 import { readPort } from "./options.ts";
 import {
+  checkFingerprint,
   makeTokenFile,
   readSecurity,
   readTls,
   readTlsFiles,
+  readTlsOff,
+  readTokenFile,
   securityEnvironment,
   tlsOptions,
   tokenPath,
@@ -41,14 +46,14 @@ export default command({
   },
   manual: {
     details: [
-      "On loopback it is started by whoever needs it and ends a minute after its last session. For several machines start it by hand on one of them with --host; it makes a token, which the others need too.",
+      "On loopback it is started by whoever needs it and ends a minute after its last session. For several machines start it by hand on one of them with --host; it makes a token, which the others need too. What goes between machines then goes by TLS: the daemon makes an authority, ~/.config/dsm/authority.pem, whose fingerprint is in the token, and signs the certificates of servers and arbiters.",
       "Opened in a browser, its address is the dashboard: what every session does, who waits for whom, and the memory live. From another machine it is reached by ssh -L 4200:ADDRESS:4200 ADDRESS.",
     ],
     examples: [
       { does: "For this machine alone, until ^C", line: "dsm daemon" },
       { does: "For a cluster", line: "dsm daemon --host 10.0.0.1" },
       {
-        does: "The same with TLS",
+        does: "With certificates of your own",
         line: "dsm daemon --host 10.0.0.1 --tls-ca ca.pem --tls-cert 10.0.0.1.pem --tls-key 10.0.0.1-key.pem",
       },
     ],
@@ -60,14 +65,15 @@ export default command({
     const port = readPort(args.port);
     const files = readTlsFiles(args);
     const tls = readTls(files, true);
-    if (!isLoopback(host) && !process.env.DSM_TOKEN && makeTokenFile()) {
-      messages.info(`made a token, ${tokenPath()}; copy it to the same place on the other machines`);
-    }
-    const security = readSecurity(host, tls);
+    const tlsOff = readTlsOff(args);
+    // A token that cannot be used is said before anything is made.
+    if (!isLoopback(host) && !process.env.DSM_TOKEN) readTokenFile();
+    const authority = isLoopback(host) || tls !== null || tlsOff ? null : await makeAuthority(host, autostarted);
+    const security = daemonSecurity(host, tls, tlsOff, authority, autostarted);
     let daemon: Daemon;
     try {
       daemon = startDaemon({
-        ...{ host, port, autostarted, security },
+        ...{ host, port, autostarted, security, authority },
         serverEnvironment: securityEnvironment(security, host, files),
         serverCommand: [...selfCommand(), "server"],
         readPage: readAsset,
@@ -84,12 +90,12 @@ export default command({
     const address = formatAddress(daemon.host, daemon.port);
     for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, daemon.stop);
     if (autostarted) {
-      // Whoever started this one waits for the line, then closes the pipe.
-      writeSync(1, `ready ${address}\n`);
+      // The process that started this one waits for the line, then closes the pipe.
+      writeSync(1, `ready ${address}${authority === null ? "" : ` ${authority.authority.fingerprint}`}\n`);
     } else {
       await print(`dsm daemon: listening on ${address}`);
       if (logsJson()) messages.info(`listening on ${address}`);
-      warnReadable(host, tls);
+      warnReadable(host, tls ?? authority);
     }
     await daemon.ended;
     if (!autostarted) messages.info("the daemon has ended; sessions that are running go on");
@@ -97,10 +103,57 @@ export default command({
   },
 });
 
+/** The user's authority; for the daemon of one `dsm run` a passing one, which lives as long as that. */
+async function makeAuthority(host: string, passing: boolean): Promise<DaemonAuthority> {
+  // Its library takes a while to load, and a daemon on loopback does not need it.
+  const { certifyDaemon, makeDaemonAuthority } = await import("../link/authority.ts");
+  const authority = passing
+    ? await makeDaemonAuthority()
+    : await (await import("./authority-files.ts")).daemonAuthority();
+  return { authority, own: await certifyDaemon(authority, ownNames(host)) };
+}
+
+/** By which browsers and the like may reach it; dsm itself asks for the role's name alone. */
+function ownNames(host: string): string[] {
+  const addresses = Object.values(networkInterfaces()).flatMap((all) => (all ?? []).map(({ address }) => address));
+  const all = host === "0.0.0.0" || host === "::";
+  return [host, ...(all ? addresses : []), hostname(), "localhost", "127.0.0.1", "::1"].map(
+    (name) => name.split("%")[0] as string,
+  );
+}
+
+/** The token, made where there is none, with the fingerprint of the authority. */
+function daemonSecurity(
+  host: string,
+  tls: Tls | null,
+  tlsOff: boolean,
+  authority: DaemonAuthority | null,
+  passing: boolean,
+): Security {
+  const fingerprint = authority?.authority.fingerprint ?? null;
+  if (!isLoopback(host) && !process.env.DSM_TOKEN) {
+    const done = makeTokenFile(fingerprint);
+    if (done === "made") messages.info(`made a token, ${tokenPath()}; copy it to the same place on the other machines`);
+    if (done === "extended") {
+      messages.info(`the token now names this daemon's authority; copy ${tokenPath()} to the other machines again`);
+    }
+  }
+  const security = readSecurity(host, tls, tlsOff);
+  if (fingerprint === null) return security;
+  checkFingerprint(security, fingerprint, process.env.DSM_TOKEN ? "DSM_TOKEN" : `the token in ${tokenPath()}`);
+  if (!passing && security.fingerprint === null) {
+    const variable = process.env.DSM_TOKEN ? "DSM_TOKEN" : "DSM_TOKEN_FILE";
+    messages.info(`${variable} names no authority; on the other machines add this to the token: :${fingerprint}`);
+  }
+  return { ...security, fingerprint };
+}
+
 /** For roles that listen: said once, at the start. */
-export function warnReadable(host: string, tls: Tls | null): void {
+export function warnReadable(host: string, tls: object | null): void {
   if (isLoopback(host) || tls !== null) return;
-  messages.warn(`without TLS who is on the way can read and change what goes over ${host}; see "dsm cert --help"`);
+  messages.warn(
+    `without TLS others on the way can read and change the memory of all sessions, and what goes over ${host}; leave out --tls-off`,
+  );
 }
 
 async function whoHasThePort(host: string, port: number): Promise<string> {

@@ -14,12 +14,14 @@ import {
   TOKEN_ADVICE,
 } from "../core/auth.ts";
 import type {
+  CertificateRequest,
   Directory,
   FindRequest,
   Health,
   Registration,
   SessionAddress,
   SessionSummary,
+  SignedCertificate,
   SuccessionRequest,
 } from "../core/directory.ts";
 import { inheritedEnvironment } from "../core/environment.ts";
@@ -27,7 +29,9 @@ import { type DsmCode, DsmError, Status } from "../core/errors.ts";
 import { DAEMON_IDLE_MS, PROTOCOL_VERSION } from "../core/limits.ts";
 import { formatAddress, isLoopback, parseAddress } from "../core/names.ts";
 import { parseForeign, readAddress, readDetail, readHealth, readSummary } from "../core/status-check.ts";
-import { readSecurity } from "./security.ts";
+import { ROLE_NAMES, type Tls } from "../core/tls.ts";
+import { findAuthority } from "../link/pinned.ts";
+import { readSecurity, shortFingerprint } from "./security.ts";
 import { selfCommand } from "./self.ts";
 
 /** The daemon itself answers at once; only starting a server takes longer. */
@@ -54,12 +58,65 @@ export function createDirectory(options: DirectoryOptions): Directory {
   if (!parsed) throw new DsmError("DSM_INVALID", `daemon address "${address}" is not HOST:PORT`);
   const { host, port } = parsed;
   const security = options.security ?? readSecurity(host);
-  const { token, tls } = security;
-  const origin = `${tls === null ? "http" : "https"}://${formatAddress(host, port)}`;
+  const { token, fingerprint = null, tlsOff = false } = security;
+  /** As the user gave it, or that of the authority which the token names. Undefined: not known yet. */
+  let tls: Tls | null | undefined = security.tls ?? (tlsOff ? null : undefined);
   const autostart = options.autostart && isLoopback(host);
   let greeted: Promise<Health> | null = null;
   /** Whether the daemon demands a token; null: it has not been asked yet. */
   let demands: boolean | null = null;
+
+  /** What to do when the token here is older than the daemon's authority. */
+  const copyAgain = `copy the daemon's token here again: scp ${host}:.config/dsm/token ~/.config/dsm/token`;
+  const origin = (): string => `${tls ? "https" : "http"}://${formatAddress(host, port)}`;
+
+  /**
+   * Finds out how the daemon is spoken to, before anything is said to it. Beyond loopback that is by TLS, with the
+   * authority that the token names, unless the user has said otherwise. On loopback it is without, where nobody is on the
+   * way; a daemon on all addresses has TLS there, too, and is found by useAuthority().
+   */
+  async function settleTls(): Promise<void> {
+    if (tls !== undefined) return;
+    if (isLoopback(host)) {
+      tls = null;
+      return;
+    }
+    if (token === null) throw tokenNeeded();
+    if (fingerprint === null) {
+      throw new DsmError(
+        "DSM_REFUSED",
+        `the token names no authority by which the session daemon at ${address} could be known; ${copyAgain} ` +
+          "(or set DSM_TOKEN=TOKEN:FINGERPRINT, DSM_TLS_CA, or DSM_TLS_OFF=1 for a daemon without TLS)",
+      );
+    }
+    await useAuthority(fingerprint);
+  }
+
+  async function useAuthority(named: string): Promise<void> {
+    const found = await findAuthority(host, port, named, ANSWER_TIMEOUT_MS);
+    if ("authority" in found) {
+      tls = { ca: found.authority, serverName: ROLE_NAMES.daemon };
+      return;
+    }
+    if ("error" in found) throw transportError(found.error);
+    if (found.failure === "silent") throw unreachable("it takes connections but does not answer");
+    if (found.failure === "other") {
+      throw new DsmError(
+        "DSM_REFUSED",
+        `what listens at ${address} does not have the authority that the token names (${shortFingerprint(named)}): it may be ` +
+          `another machine that takes its place; if the daemon was set up anew, ${copyAgain}`,
+      );
+    }
+    throw new DsmError(
+      "DSM_REFUSED",
+      `what listens at ${address} does not speak TLS, and the token names an authority: start the daemon without ` +
+        "--tls-off, or set DSM_TLS_OFF=1 here too, and let others on the way read and change what is sent",
+    );
+  }
+
+  function tokenNeeded(): DsmError {
+    return new DsmError("DSM_REFUSED", `the session daemon at ${address} needs a token; ${TOKEN_ADVICE}`);
+  }
 
   async function send(method: Method, url: URL, body: string | null, timeout: number, authorization?: string) {
     try {
@@ -71,7 +128,7 @@ export function createDirectory(options: DirectoryOptions): Directory {
         },
         ...(body === null ? {} : { body }),
         // Bun's own option of fetch().
-        ...(tls === null ? {} : ({ tls: { ...tls, rejectUnauthorized: true } } as object)),
+        ...(tls ? ({ tls: { ...tls, rejectUnauthorized: true } } as object) : {}),
       });
     } catch (error) {
       throw error instanceof FetchError ? transportError(error) : error;
@@ -81,7 +138,7 @@ export function createDirectory(options: DirectoryOptions): Directory {
   /** A challenge of the daemon's, or null where it demands no token. */
   async function challenge(): Promise<string | null> {
     if (token === null || demands === false) return null;
-    const { status, headers } = await send("GET", new URL("/v1/health", origin), null, ANSWER_TIMEOUT_MS);
+    const { status, headers } = await send("GET", new URL("/v1/health", origin()), null, ANSWER_TIMEOUT_MS);
     const nonce = status === 401 ? readChallenge(headers.get("www-authenticate")) : null;
     if (nonce === null && mustProve(security, host)) {
       if (status === 401 || status === 200) throw unproven();
@@ -98,10 +155,8 @@ export function createDirectory(options: DirectoryOptions): Directory {
     content?: object,
     timeout = ANSWER_TIMEOUT_MS,
   ): Promise<Answer | null> {
-    if (token === null && mustProve(security, host)) {
-      throw new DsmError("DSM_REFUSED", `the session daemon at ${address} needs a token; ${TOKEN_ADVICE}`);
-    }
-    const url = new URL(`/v1${path}`, origin);
+    if (token === null && mustProve(security, host)) throw tokenNeeded();
+    const url = new URL(`/v1${path}`, origin());
     const body = content === undefined ? null : JSON.stringify(content);
     const nonce = await challenge();
     const target = `${url.host}${url.pathname}${url.search}`;
@@ -163,18 +218,24 @@ export function createDirectory(options: DirectoryOptions): Directory {
   }
 
   function noTls(reason: string): DsmError {
-    return new DsmError(
-      "DSM_REFUSED",
-      `no TLS with the session daemon at ${address}: ${reason}; check DSM_TLS_CA, and what the daemon was started with`,
-    );
+    const advice =
+      security.tls !== null
+        ? "check DSM_TLS_CA, and what the daemon was started with"
+        : "check the clocks of both machines, and whether another one takes the daemon's place";
+    return new DsmError("DSM_REFUSED", `no TLS with the session daemon at ${address}: ${reason}; ${advice}`);
   }
 
-  function transportError(error: FetchError): Error {
-    const cause = error.cause as { code?: string; name?: string; message?: string } | undefined;
+  function transportError(error: Error): Error {
+    const cause = (error instanceof FetchError ? error.cause : error) as
+      | { code?: string; name?: string; message?: string }
+      | undefined;
     const code = cause?.code;
     if (code === "ECONNREFUSED" || code === "ConnectionRefused") return new Refused();
-    if (tls !== null && code !== undefined && /^(EPROTO|CERT_|ERR_TLS|UNABLE_TO|SELF_SIGNED|DEPTH_ZERO)/.test(code)) {
-      return noTls(cause?.message?.split(".")[0] ?? code);
+    if (tls && code !== undefined && TLS_ERROR.test(code)) {
+      const otherName = code === "ERR_TLS_CERT_ALTNAME_INVALID";
+      return noTls(
+        otherName ? `its certificate is not for ${tls.serverName ?? host}` : (cause?.message?.split(".")[0] ?? code),
+      );
     }
     if (code === "ECONNRESET" || code === "ConnectionClosed") return new Reset();
     if (cause?.name === "TimeoutError" || cause?.name === "AbortError") {
@@ -201,6 +262,7 @@ export function createDirectory(options: DirectoryOptions): Directory {
   }
 
   async function greet(): Promise<Health> {
+    await settleTls();
     const health = checked(readHealth, await call("GET", "/health"));
     if (health.protocol !== PROTOCOL_VERSION) {
       throw new DsmError(
@@ -225,13 +287,18 @@ export function createDirectory(options: DirectoryOptions): Directory {
           () => false,
         );
         greeted = null;
+        if (error instanceof Reset && tls === null && !tlsOff && fingerprint !== null) {
+          await useAuthority(fingerprint);
+          continue;
+        }
         if (attempt < ATTEMPTS_MAX && error instanceof Reset) continue;
         if (error instanceof Reset) {
-          if (tls !== null) throw noTls("it closes the connection, which it does when it refuses our certificate");
+          if (tls) throw noTls("it closes the connection, which it does when it refuses our certificate");
           // A daemon that never greeted and hangs up on us speaks something else.
-          throw hadGreeted
-            ? unreachable("it closes the connection")
-            : foreign("; if it is one with TLS, set DSM_TLS_CA");
+          const advice = tlsOff
+            ? "leave out --tls-off and DSM_TLS_OFF"
+            : "set DSM_TLS_CA, or copy its ~/.config/dsm/token here";
+          throw hadGreeted ? unreachable("it closes the connection") : foreign(`; if it is one with TLS, ${advice}`);
         }
         if (!(error instanceof Refused)) throw error;
         if (!autostart || attempt >= ATTEMPTS_MAX) throw unreachable("nothing is listening there");
@@ -277,8 +344,22 @@ export function createDirectory(options: DirectoryOptions): Directory {
       const found = await ask(() => call("GET", path(name)));
       return found === null ? null : checked(readDetail, found);
     },
+    async security() {
+      await ask(greet);
+      return { ...security, tls: tls ?? null };
+    },
+    async certify(request: CertificateRequest) {
+      const signed = await ask(() => call<SignedCertificate>("POST", "/certificates", request));
+      if (signed === null) return null;
+      const { certificate, authority, life_ms } = signed;
+      if ([certificate, authority].some((text) => typeof text !== "string") || !(life_ms > 0)) throw foreign();
+      return signed;
+    },
   };
 }
+
+/** Codes of OpenSSL for certificates that are not taken, and of handshakes that fail. */
+const TLS_ERROR = /^(EPROTO|CERT_|ERR_TLS|UNABLE_TO|SELF_SIGNED|DEPTH_ZERO|INVALID_|PATH_LENGTH|HOSTNAME_|ERROR_IN_)/;
 
 type Method = "GET" | "POST" | "PUT" | "DELETE";
 

@@ -14,7 +14,15 @@ import { print, printJson } from "./messages.ts";
 import { daemonOption, jsonOption, readDaemon } from "./options.ts";
 import { scriptProgram } from "./program.ts";
 import { runtimeDirectory } from "./runtime-directory.ts";
-import { readCertificate, readSecurity, readTls, readTlsFiles, readTokenFile, tokenPath } from "./security.ts";
+import {
+  readCertificate,
+  readSecurity,
+  readTls,
+  readTlsFiles,
+  readTokenFile,
+  shortFingerprint,
+  tokenPath,
+} from "./security.ts";
 import { isCompiled, selfCommand, selfEnvironment } from "./self.ts";
 import { styled } from "./style.ts";
 import { table } from "./table.ts";
@@ -50,7 +58,7 @@ export default command({
   async run({ args }) {
     const daemon = readDaemon(args.daemon);
     const findings = [checkCpu(), checkKernel(), checkSharedMemory(), checkAddressSpace(), checkRuntimeDirectory()];
-    findings.push(checkToken(daemon.host), ...checkTls());
+    findings.push(checkToken(daemon.host), ...checkTls(daemon.host));
     findings.push(...checkSignals(), await checkLibrary());
     const chain = await checkChain();
     findings.push(chain, await checkDaemon(daemon, chain.state === "ok"));
@@ -164,12 +172,12 @@ function checkToken(host: string): Finding {
 const EXPIRY_WARNING_MS = 30 * 86_400_000;
 
 /** Whether the TLS files can be read and fit together, and for how long they are good. */
-function checkTls(): Finding[] {
+function checkTls(host: string): Finding[] {
   const check = "TLS";
   const advice = 'make new ones with "dsm cert", and set DSM_TLS_CA, DSM_TLS_CERT and DSM_TLS_KEY';
   try {
     const files = readTlsFiles();
-    if (readTls(files, false) === null) return [{ check, state: "ok", found: "off" }];
+    if (readTls(files, false) === null) return [checkPinned(check, host)];
     return [files.ca, files.cert].flatMap((path): Finding[] => {
       if (path === undefined) return [];
       const { validFrom, validTo } = readCertificate(path).certificate;
@@ -185,6 +193,20 @@ function checkTls(): Finding[] {
   } catch (error) {
     return [failureOf(check, error, advice)];
   }
+}
+
+/** Without files of the user's: by the authority that the token names. */
+function checkPinned(check: string, host: string): Finding {
+  const { fingerprint, tlsOff } = readSecurity(host);
+  if (isLoopback(host)) return { check, state: "ok", found: "not needed on loopback" };
+  if (tlsOff === true) {
+    const found = "turned off: others on the way can read and change what is sent";
+    return { check, state: "warning", found, advice: "start the daemon without --tls-off, and unset DSM_TLS_OFF" };
+  }
+  if (fingerprint)
+    return { check, state: "ok", found: `by the authority ${shortFingerprint(fingerprint)} of the token` };
+  const advice = `copy the daemon's token here again: scp ${host}:.config/dsm/token ~/.config/dsm/token`;
+  return { check, state: "failure", found: "the token names no authority of the daemon's", advice };
 }
 
 /** Signals a process inherits as blocked or ignored, and a tracer that takes them first. */
@@ -249,7 +271,7 @@ const STEPS: Record<string, { reached: string; advice: string }> = {
 };
 
 /** The chain is on loopback and has a certificate for nobody: what the user has set for others does not count there. */
-const WITHOUT_SECURITY = { DSM_TOKEN: "", DSM_TLS_CERT: "", DSM_TLS_KEY: "", DSM_TLS_CA: "" };
+const WITHOUT_SECURITY = { DSM_TOKEN: "", DSM_TLS_CERT: "", DSM_TLS_KEY: "", DSM_TLS_CA: "", DSM_TLS_OFF: "" };
 
 /** One store of one process, through library, arbiter, server and a daemon of our own, and back. */
 async function checkChain(): Promise<Finding> {

@@ -11,7 +11,9 @@ import { LAUNCH_FRAME_MAX, NAME_MAX, VERSION } from "../core/limits.ts";
 import { isLoopback, parseAddress } from "../core/names.ts";
 import { statFields } from "../core/process.ts";
 import { formatSize } from "../core/size.ts";
+import { parseToken } from "../core/token.ts";
 import { UNSEEN } from "./crash-records.ts";
+import { warnReadable } from "./daemon.ts";
 import { createDirectory, firstLine } from "./directory.ts";
 import { END_TIMEOUT_MS, Ending } from "./ending.ts";
 import { interfaceAddress, isHere, localAddresses } from "./host-options.ts";
@@ -20,7 +22,7 @@ import { type Binary, NodeLink, ownBinary } from "./node-link.ts";
 import { invalid } from "./options.ts";
 import { isPath } from "./program.ts";
 import { type Progress, startProgress } from "./progress.ts";
-import { readSecurity, readTls, readTlsFiles } from "./security.ts";
+import { readSecurity, readTlsOff, tokenText } from "./security.ts";
 import { selfCommand } from "./self.ts";
 import { LineOutput } from "./tag.ts";
 
@@ -157,11 +159,11 @@ class Conductor {
           `the daemon at ${given} is reached from here only; leave it out, or give one that all hosts reach`,
         );
       }
-      const { token } = readSecurity(host);
-      return { address: given, token: token === null ? null : new TextDecoder().decode(token), process: null };
+      return { address: given, token: tokenText(readSecurity(host)), process: null };
     }
     const token = randomBytes(32).toString("hex");
     const host = this.#ownAddress(seen);
+    if (readTlsOff()) warnReadable(host, null);
     const child = Bun.spawn({
       // On its own it would end a minute after the session, whatever became of us.
       cmd: [...selfCommand(), "daemon", "--autostarted", `--host=${host}`, "--port=0"],
@@ -171,7 +173,11 @@ class Conductor {
       detached: true,
     });
     const said = await firstLine(child.stdout);
-    if (said.startsWith("ready ")) return { address: said.slice("ready ".length), token, process: child };
+    const [ready, address, fingerprint] = said.split(" ");
+    if (ready === "ready" && address !== undefined) {
+      // With the fingerprint of the authority that the daemon has made for this run.
+      return { address, token: fingerprint === undefined ? token : `${token}:${fingerprint}`, process: child };
+    }
     const reason = (await firstLine(child.stderr)).replace(/^dsm: /, "");
     await child.exited;
     throw new DsmError("DSM_SYSTEM", `no session daemon could be started at ${host}: ${reason || "it gave no reason"}`);
@@ -334,9 +340,9 @@ class Conductor {
     if (home === null) return;
     const { host } = parseAddress(home.address) as { host: string };
     const own = home.process !== null;
-    const tls = readTls(readTlsFiles(), false);
-    const security =
-      home.token === null ? readSecurity(host, tls) : { token: Buffer.from(home.token), always: true, tls };
+    const known = home.token === null ? null : parseToken(home.token);
+    const settings = readSecurity(host);
+    const security = known === null || typeof known === "string" ? settings : { ...settings, ...known, always: true };
     try {
       const directory = createDirectory({ address: home.address, autostart: false, security });
       const detail = own || this.#ending.failure !== 0 ? await directory.get(this.#run.session) : null;

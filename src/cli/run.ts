@@ -35,6 +35,7 @@ import {
 import { anyLives, endsUnderway, signalGroup } from "./process-group.ts";
 import { findProgram, type Program } from "./program.ts";
 import { type Progress, startProgress } from "./progress.ts";
+import { readTlsOff, tlsOffOption } from "./security.ts";
 import { selfCommand, selfEnvironment } from "./self.ts";
 import { readSnapshotImage } from "./snapshot-file.ts";
 import { LineOutput } from "./tag.ts";
@@ -69,6 +70,7 @@ const runArgs = {
   ...daemonOption,
   ...autostartOption,
   ...preloadOption,
+  ...tlsOffOption,
   ...logFormatOption,
   tag: { type: "boolean", description: "Begin every line of output with the rank, as [0]" },
   program: {
@@ -112,6 +114,8 @@ export default command({
     const programArgs = rawArgs.slice(rawArgs.indexOf("--") + 1);
     if (programArgs.length === 0) throw new UsageError("no program given");
     const saved = args.restore === undefined ? undefined : readSnapshotImage(args.restore).config;
+    // For all that is started from here on, and on other hosts.
+    if (readTlsOff(args)) process.env.DSM_TLS_OFF = "1";
     const chosen = chooseHosts(args, process.env);
     const slots = chosen === null ? undefined : (chosen.processes ?? totalSlots(chosen.hosts));
     const given = fromEnvironment(args.processes, "DSM_PROCESSES") ?? saved?.processes.toString() ?? slots?.toString();

@@ -1,12 +1,11 @@
 /** A connection to a session's server, for what is asked of it and no daemon: snapshots and traces. */
-import { plainText } from "../core/auth.ts";
+import { plainText, type Security } from "../core/auth.ts";
 import { DsmError, statusCode } from "../core/errors.ts";
 import { FrameReader } from "../core/frames.ts";
 import { GREETING_TIMEOUT_MS, WELCOME_MAX } from "../core/limits.ts";
 import { formatAddress } from "../core/names.ts";
 import { bodyText, encodeGreeting, HEADER_SIZE, Kind, ProtocolError } from "../core/protocol.ts";
 import { greetServer } from "../link/greet-server.ts";
-import { readSecurity } from "./security.ts";
 
 /** A frame as it came; `body` is valid during the call only. */
 export interface ServerFrame {
@@ -27,6 +26,7 @@ export interface ServerLink {
 /** Greets with a frame of that kind, once the server has proven itself, and hands over what comes of it. */
 export function openServerLink(
   session: { name: string; host: string; port: number },
+  security: Security,
   kind: Kind,
   take: (frame: ServerFrame) => void,
 ): ServerLink {
@@ -59,7 +59,7 @@ export function openServerLink(
     if (kind === Kind.FAIL) throw new DsmError(statusCode(op), plainText(bodyText(body, 0, length)));
     take({ kind, op, aux: view.getUint32(at + 36, true), body, bytes: bytes.subarray(at, at + size) });
   };
-  greetServer({ host, port }, readSecurity(host), encodeGreeting(kind, new Uint8Array(0)), {
+  greetServer({ host, port }, security, encodeGreeting(kind, new Uint8Array(0)), {
     open(opened) {
       socket = opened;
       return over ? null : (bytes) => opened.write(bytes);

@@ -1,7 +1,10 @@
 import { writeSync } from "node:fs";
 import { slotOf } from "../core/addresses.ts";
+import { checkListening, type Tls } from "../core/auth.ts";
+import { DsmError } from "../core/errors.ts";
 import { ADDRESS_SLOTS, DEFAULT_HOST } from "../core/limits.ts";
 import { formatAddress, isLoopback } from "../core/names.ts";
+import { obtainCredentials } from "../link/credentials.ts";
 import { isOwnPeer, tellsPeers } from "../link/peer-user.ts";
 import { sharing } from "../link/shared-memory.ts";
 import { startServer } from "../server/server.ts";
@@ -33,7 +36,7 @@ import {
   UsageError,
 } from "./options.ts";
 import { type Progress, startProgress } from "./progress.ts";
-import { readSecurity, readTls, readTlsFiles, tlsOptions } from "./security.ts";
+import { checkTlsListens, readSecurity, readTls, readTlsFiles, readTlsOff, tlsOptions } from "./security.ts";
 import { readSnapshot } from "./snapshot-file.ts";
 
 export default command({
@@ -88,7 +91,19 @@ export default command({
       throw invalid(`the daemon is at ${daemon.address}, but ${args.host} is reached from here only; give --host`);
     }
     const byHand = instance === undefined;
-    const tls = readTls(readTlsFiles(args), true);
+    const tls = readTls(readTlsFiles(args), false);
+    const tlsOff = readTlsOff(args);
+    const directory = createDirectory({
+      address: daemon.address,
+      security: readSecurity(daemon.host, tls, tlsOff),
+      autostart: byHand && readAutostart(args.autostart),
+      note: (text) => messages.info(text),
+    });
+    const own = readSecurity(args.host, tls, tlsOff);
+    const refused = checkListening(own, args.host);
+    if (refused !== null) throw new DsmError("DSM_INVALID", refused);
+    const credentials = await obtainCredentials(directory, "server");
+    checkTlsListens(credentials.security.tls);
     const server = await startServer({
       session: readName("session", session),
       processes: readProcesses(processes),
@@ -97,12 +112,7 @@ export default command({
       ...(onLoss === undefined ? {} : { onLoss: readOnLoss(onLoss) }),
       host: args.host,
       port: readPort(args.port),
-      directory: createDirectory({
-        address: daemon.address,
-        security: readSecurity(daemon.host, tls),
-        autostart: byHand && readAutostart(args.autostart),
-        note: (text) => messages.info(text),
-      }),
+      directory,
       ...(byHand ? {} : { instance }),
       ...(args.epoch === undefined ? {} : { epoch: readWhole("epoch", args.epoch) }),
       predecessor: args.predecessor === "silent" ? "silent" : "gone",
@@ -113,13 +123,14 @@ export default command({
       connectionsMax: connectionsMax("server"),
       elastic: readElastic(args.elastic) || saved?.elastic === true,
       applyRuns: await loadApplyRuns(),
-      security: readSecurity(args.host, tls),
+      security: { ...own, tls: credentials.security.tls },
       isOwnPeer: tellsPeers ? isOwnPeer : null,
       sharing,
     });
+    credentials.renewed = () => server.useTls(credentials.security.tls as Tls);
     for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => server.stop());
     if (byHand) {
-      warnReadable(args.host, tls);
+      warnReadable(args.host, credentials.security.tls);
       const where = `session "${session}" is listening on ${formatAddress(server.host, server.port)}`;
       await print(`dsm server: ${where}`);
       if (logsJson()) messages.info(where);

@@ -1,9 +1,11 @@
+import type { Security } from "../core/auth.ts";
 import type { SessionSummary } from "../core/directory.ts";
 import { DsmError } from "../core/errors.ts";
 import { readImage, type SessionImage } from "../core/image.ts";
 import { MapOp } from "../core/picture.ts";
 import { bodyText, HEADER_SIZE, Kind, ProtocolError, runLength, runOffset, runSize } from "../core/protocol.ts";
 import { formatSize } from "../core/size.ts";
+import { obtainCredentials } from "../link/credentials.ts";
 import { command } from "./command.ts";
 import { createDirectory } from "./directory.ts";
 import { messages, print, printJson } from "./messages.ts";
@@ -43,10 +45,12 @@ export default command({
       throw new UsageError("the snapshot and --json both go to standard output; leave one out", true);
     const { address } = readDaemon(args.daemon);
     const name = readName("session", args.name);
-    const session = await createDirectory({ address, autostart: false }).get(name);
+    const directory = createDirectory({ address, autostart: false });
+    const session = await directory.get(name);
     if (!session) throw new DsmError("DSM_REFUSED", `there is no session "${name}" at ${address}; see "dsm sessions"`);
     const progress = startProgress(`saving ${args.file}`, session.size);
-    const { entries, bytes } = await save(session, args.file, (at) => progress.at(at)).finally(progress.end);
+    const { security } = await obtainCredentials(directory, "arbiter");
+    const { entries, bytes } = await save(session, security, args.file, (at) => progress.at(at)).finally(progress.end);
     if (args.json) await printJson({ session: name, file: args.file, entries, bytes });
     else {
       const done = `session "${name}" as it was behind ${entries} entries: ${formatSize(bytes)}`;
@@ -84,13 +88,14 @@ function reached(frame: Uint8Array): number {
  */
 async function save(
   session: SessionSummary,
+  security: Security,
   path: string,
   progress: (at: number) => void,
 ): Promise<{ entries: number; bytes: number }> {
   let writer: SnapshotWriter | undefined;
   let entries = 0;
   const { promise, resolve } = Promise.withResolvers<void>();
-  const link = openServerLink(session, Kind.SNAPSHOT, ({ kind, op, body, bytes }) => {
+  const link = openServerLink(session, security, Kind.SNAPSHOT, ({ kind, op, body, bytes }) => {
     if (kind === Kind.REPLY && writer === undefined) {
       entries = imageOf(bodyText(body, 0, body.length)).seq;
       writer = new SnapshotWriter(path, body);

@@ -1,8 +1,10 @@
+import type { Security } from "../core/auth.ts";
 import { DsmError } from "../core/errors.ts";
 import { TRACE_SECONDS_MAX } from "../core/limits.ts";
 import { bodyText, Kind, ProtocolError } from "../core/protocol.ts";
 import { formatSize } from "../core/size.ts";
 import { ChromeTrace, readRecords, readTraceInfo, type TraceEvent, type TraceInfo } from "../core/trace.ts";
+import { obtainCredentials } from "../link/credentials.ts";
 import { command } from "./command.ts";
 import { createDirectory } from "./directory.ts";
 import { messages, print, printJson } from "./messages.ts";
@@ -46,14 +48,16 @@ export default command({
     const ms = readSeconds(args.seconds) * 1000;
     const { address } = readDaemon(args.daemon);
     const name = readName("session", args.name);
-    const session = await createDirectory({ address, autostart: false }).get(name);
+    const directory = createDirectory({ address, autostart: false });
+    const session = await directory.get(name);
     if (!session) throw new DsmError("DSM_REFUSED", `there is no session "${name}" at ${address}; see "dsm sessions"`);
     if (session.direct)
       messages.warn("the session is in direct mode: its stores do not leave the processes, and are not seen");
     const file = new TraceFile(args.out);
     let done: Done;
     try {
-      done = await trace(session, file, ms);
+      const { security } = await obtainCredentials(directory, "arbiter");
+      done = await trace(session, security, file, ms);
     } catch (error) {
       file.abandon();
       throw error;
@@ -87,6 +91,7 @@ interface Done {
 
 async function trace(
   session: { name: string; host: string; port: number },
+  security: Security,
   file: TraceFile,
   ms: number,
 ): Promise<Done> {
@@ -96,7 +101,7 @@ async function trace(
   /** Called when the server has sent what had happened up to now. */
   let heard = (): void => {};
   const begun = Promise.withResolvers<void>();
-  const link = openServerLink(session, Kind.TRACE, ({ kind, aux, body }) => {
+  const link = openServerLink(session, security, Kind.TRACE, ({ kind, aux, body }) => {
     if (kind === Kind.REPLY && chrome === undefined) {
       info = readTraceInfo(bodyText(body, 0, body.length));
       chrome = new ChromeTrace(info);

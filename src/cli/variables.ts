@@ -32,10 +32,11 @@ export const VARIABLES: readonly (readonly [name: string, meaning: string])[] = 
     "DSM_HEARTBEAT_TIMEOUT_MS",
     `A connection on which nothing came for this long is broken, in milliseconds; ${HEARTBEAT_TIMEOUT_MS} if not set, at least ${HEARTBEAT_TIMEOUT_MIN_MS}.`,
   ],
-  ["DSM_TOKEN", "The shared token, instead of the one in the file; demanded on loopback too."],
+  ["DSM_TOKEN", "The shared token, TOKEN:FINGERPRINT as in the file, instead of that one; demanded on loopback too."],
   ["DSM_TOKEN_FILE", "Whole path of another file with the token than the one below."],
   ["DSM_SSH", "ssh with its options, for dsm run --hosts."],
   ["DSM_TLS_CA", "Whole path of the authority's certificate, as PEM. With these three: TLS everywhere."],
+  ["DSM_TLS_OFF", "1: no TLS, with a daemon that was started with --tls-off."],
   ["DSM_TLS_CERT", "Whole path of this host's certificate."],
   ["DSM_TLS_KEY", "Whole path of its private key."],
   ["DSM_BIN", "Path of the dsm program, for programs that cannot find it."],
@@ -47,7 +48,14 @@ export const VARIABLES: readonly (readonly [name: string, meaning: string])[] = 
 ];
 
 export const FILES: readonly (readonly [path: string, meaning: string])[] = [
-  ["~/.config/dsm/token", "The shared token of a cluster, 16 to 256 bytes, readable by its owner alone."],
+  [
+    "~/.config/dsm/token",
+    "The shared token of a cluster, 16 to 256 bytes, and the fingerprint of its authority; readable by its owner alone.",
+  ],
+  [
+    "~/.config/dsm/authority-key.pem, authority.pem",
+    "The authority of this user's daemons: its key, and its certificate.",
+  ],
   [
     "~/.cache/dsm/",
     "What the program has inside and programs must load: the library and its like; and copies of dsm itself, from dsm run --hosts.",

@@ -9,26 +9,12 @@
  */
 import { createHash, createHmac, timingSafeEqual } from "node:crypto";
 import { DsmError, Status, statusCode } from "./errors.ts";
-import { CHALLENGE_LIFETIME_MS, GREETING_FRAME_MAX, PROVEN_REQUESTS_MAX, TOKEN_MAX, TOKEN_MIN } from "./limits.ts";
+import { CHALLENGE_LIFETIME_MS, GREETING_FRAME_MAX, PROVEN_REQUESTS_MAX } from "./limits.ts";
 import { CONTROLS, isLoopback } from "./names.ts";
 import { bodyText, checkGreeting, encode, encodeGreeting, HEADER_SIZE, Kind, ProtocolError } from "./protocol.ts";
+import type { Security } from "./tls.ts";
 
-/** What a role has to show, and asks of others. */
-export interface Security {
-  /** The shared token's bytes; null: none is known. */
-  token: Uint8Array | null;
-  /** Whether proofs are demanded at loopback addresses too. */
-  always: boolean;
-  /** Null: no TLS. */
-  tls: Tls | null;
-}
-
-/** PEM texts. With `ca`, certificates of the other side must be signed by it, and one is demanded of clients. */
-export interface Tls {
-  cert?: string;
-  key?: string;
-  ca?: string;
-}
+export type { Security, Tls } from "./tls.ts";
 
 export const OPEN: Security = { token: null, always: false, tls: null };
 
@@ -41,13 +27,6 @@ export function mustProve(security: Security, host: string): boolean {
 export function checkListening(security: Security, host: string): string | null {
   if (!mustProve(security, host) || security.token !== null) return null;
   return `${host} can be reached from other machines, and there is no token to ask of them; ${TOKEN_ADVICE}`;
-}
-
-/** Null, or what is wrong with a token. */
-export function checkToken(token: string): string | null {
-  const bytes = new TextEncoder().encode(token).length;
-  if (bytes >= TOKEN_MIN && bytes <= TOKEN_MAX && !/[\s\p{Cc}]/u.test(token)) return null;
-  return `it must have ${TOKEN_MIN} to ${TOKEN_MAX} bytes without spaces, such as "openssl rand -hex 32" prints`;
 }
 
 export const NONCE_SIZE = 32;

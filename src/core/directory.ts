@@ -3,6 +3,7 @@
 import type { OnLoss } from "./loss.ts";
 import type { Order } from "./order.ts";
 import type { RankReport } from "./session.ts";
+import type { CertifiedRole, Security } from "./tls.ts";
 
 /** Where a session's server is. */
 export interface SessionAddress {
@@ -157,6 +158,22 @@ export interface Registration extends SessionAddress {
   slot: number;
 }
 
+/** Asks the daemon's own authority for a certificate. */
+export interface CertificateRequest {
+  role: CertifiedRole;
+  /** The public key: SubjectPublicKeyInfo of an ECDSA key on P-256, DER in base64. */
+  key: string;
+}
+
+export interface SignedCertificate {
+  /** PEM. */
+  certificate: string;
+  /** The authority's own, PEM. */
+  authority: string;
+  /** How long it is good from now on. The clocks of two machines may differ; a time that passes does not. */
+  life_ms: number;
+}
+
 /**
  * The daemon as its clients see it. Every call throws DsmError: DSM_UNREACHABLE, DSM_PROTOCOL (something else listens
  * there), DSM_VERSION, DSM_INVALID, DSM_MISMATCH, DSM_REFUSED, DSM_LIMIT.
@@ -178,4 +195,8 @@ export interface Directory {
   /** Null when there is no such session. */
   get(name: string): Promise<SessionDetail | null>;
   health(): Promise<Health>;
+  /** How this daemon is reached, with its TLS as it was found: that of its authority is known only once it was asked. */
+  security(): Promise<Security>;
+  /** A certificate of the daemon's authority; null where it has none of its own. */
+  certify(request: CertificateRequest): Promise<SignedCertificate | null>;
 }

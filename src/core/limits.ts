@@ -77,6 +77,12 @@ export const UNPROVEN_LINKS_MAX = 64;
 /** Bytes of the shared token. */
 export const TOKEN_MIN = 16;
 export const TOKEN_MAX = 256;
+/** Certificates that the daemon's authority signs for servers and arbiters are good for this long; renewed at half of it. */
+export const CERTIFICATE_LIFE_MS = 7 * 86_400_000;
+/** Certificates count from this long ago on, because clocks of machines differ. */
+export const CLOCK_SLACK_MS = 86_400_000;
+/** A renewal that fails is tried again after this long. */
+export const RENEWAL_PAUSE_MS = 60_000;
 /** A challenge of the daemon's API is answered within this time, or not at all. */
 export const CHALLENGE_LIFETIME_MS = 30_000;
 /** Proven requests to one daemon in that time. */

@@ -15,6 +15,7 @@
  *   DELETE /v1/sessions/NAME    204; ?instance=ID&epoch=N only if that server has the name
  *   POST   /v1/sessions/NAME/successor
  *                               SuccessionRequest without its name: 200 SessionAddress of the server that is there now
+ *   POST   /v1/certificates     CertificateRequest: 200 SignedCertificate; 404 where the daemon has no authority of its own
  *   GET    /                    the dashboard, a page over this API: page.ts
  *
  * Errors are {"error": {"code", "message"}} with a status of 400 and above. Where a token is demanded, requests without
@@ -60,6 +61,7 @@ import { METRICS_TYPE, metricsText } from "../core/metrics.ts";
 import { checkName, checkProcesses, formatAddress, isLoopback } from "../core/names.ts";
 import { checkOrder, DEFAULT_ORDER, type Order } from "../core/order.ts";
 import { checkSize } from "../core/size.ts";
+import { type DaemonAuthority, linkTls, listeningTls, signCertificate } from "./certificates.ts";
 import { askStatus, readMemory } from "./link.ts";
 import { isPagePath, type ReadPage, servePage } from "./page.ts";
 import { address, type Entry, isWildcard, placeOf, START_TIMEOUT_MS, summary, Table } from "./table.ts";
@@ -85,6 +87,8 @@ export interface DaemonOptions {
   setTimer?: (act: () => void, ms: number) => () => void;
   /** What its clients must prove, and TLS; left out: nothing, which is possible on loopback only. */
   security?: Security;
+  /** Its own authority, by which it and the servers are known; left out: TLS as `security` has it. */
+  authority?: DaemonAuthority | null;
   /** Where the files of the dashboard are; left out: there is none. */
   readPage?: ReadPage;
   /** Variables by which the servers it starts demand the same. */
@@ -106,7 +110,10 @@ function timeout(act: () => void, ms: number): () => void {
 
 /** Starts the daemon. Throws DSM_SYSTEM with `port is taken` or another reason when it cannot listen. */
 export function startDaemon(options: DaemonOptions): Daemon {
-  const security = options.security ?? OPEN;
+  const given = options.security ?? OPEN;
+  const authority = options.authority ?? null;
+  /** How servers are reached. */
+  const security = authority === null ? given : { ...given, tls: linkTls(authority) };
   const refused = checkListening(security, options.host);
   if (refused !== null) throw new DsmError("DSM_INVALID", refused);
   const ended = Promise.withResolvers<void>();
@@ -122,11 +129,12 @@ export function startDaemon(options: DaemonOptions): Daemon {
     changed: watchIdle,
   });
   const watchers = new Watchers();
-  const answerRequest: Answer = (request, asker) => answer({ table, watchers, options, security }, request, asker);
+  const answerRequest: Answer = (request, asker) =>
+    answer({ table, watchers, options, security, authority }, request, asker);
   const demanded = mustProve(security, options.host) ? security.token : null;
   const server = listen(
     options,
-    security,
+    authority === null ? given : { ...given, tls: listeningTls(authority) },
     demanded === null ? answerRequest : guarded(demanded, options, answerRequest),
   );
   const port = server.port as number;
@@ -165,6 +173,7 @@ interface Parts {
   watchers: Watchers;
   options: DaemonOptions;
   security: Security;
+  authority: DaemonAuthority | null;
 }
 
 const START_TIMEOUT_S = Math.ceil((2 * START_TIMEOUT_MS) / 1000);
@@ -322,7 +331,7 @@ function checkSource(request: Request, options: DaemonOptions, security: Securit
 }
 
 async function answer(parts: Parts, request: Request, { peer, gone, mayStay }: Asker): Promise<Response> {
-  const { table, watchers, options, security } = parts;
+  const { table, watchers, options, security, authority } = parts;
   const url = new URL(request.url);
   const reached = url.hostname.replace(/^\[|\]$/g, "");
   /** Where the asker finds a server: on the daemon's machine, under the name by which it reached the daemon. */
@@ -364,6 +373,11 @@ async function answer(parts: Parts, request: Request, { peer, gone, mayStay }: A
     mayStay(START_TIMEOUT_S);
     const { entry, created } = await table.find(wanted);
     return Response.json(address(entry, hostOf(entry)), { status: created ? 201 : 200 });
+  }
+  if (url.pathname === "/v1/certificates") {
+    checkMethod(request, ["POST"]);
+    if (authority === null) throw new HttpError(404, "DSM_REFUSED", "this daemon has no authority of its own");
+    return Response.json(await signCertificate(authority, await readBody(request)));
   }
   const succession = /^\/v1\/sessions\/([^/]+)\/successor$/.exec(url.pathname);
   if (succession) {

@@ -1,9 +1,9 @@
 /** `dsm server`: the sequencer's shell. Carries bytes between TCP connections and the core, and nothing else. */
 import { randomBytes } from "node:crypto";
 import { readFileSync, readlinkSync } from "node:fs";
-import type { Socket, TCPSocketListener, UnixSocketListener } from "bun";
+import type { Socket, UnixSocketListener } from "bun";
 import { addressOf } from "../core/addresses.ts";
-import { checkListening, LinkGuard, mustProve, NONCE_SIZE, OPEN, type Security } from "../core/auth.ts";
+import { checkListening, LinkGuard, mustProve, NONCE_SIZE, OPEN, type Security, type Tls } from "../core/auth.ts";
 import type { Directory } from "../core/directory.ts";
 import { DsmError, Status, systemCode } from "../core/errors.ts";
 import { freeNow, PartPool } from "../core/frames.ts";
@@ -41,6 +41,7 @@ import { type Recovered, Recovery, type RecoveryConfig } from "../core/recovery.
 import { type AwayNode, Sequencer, type SequencerOutput, STAGED_PER_MAP_BYTE } from "../core/sequencer.ts";
 import type { SessionConfig } from "../core/session.ts";
 import { checkSize, pageRound } from "../core/size.ts";
+import { Listener } from "./listening.ts";
 
 export interface ServerOptions {
   session: string;
@@ -91,6 +92,8 @@ export interface Server {
   /** Settles when the session has ended and everybody was told; the process's exit code. */
   ended: Promise<number>;
   stop(): void;
+  /** Connections that come from now on get that certificate; those that are there go on. */
+  useTls(tls: Tls): void;
 }
 
 /** The time since 1970, which does not go back when somebody sets the clock. */
@@ -200,7 +203,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
     await removed;
     return code;
   });
-  return { host, port, ended, stop: () => server.stop() };
+  return { host, port, ended, stop: () => server.stop(), useTls: (tls) => server.useTls(tls) };
 }
 
 function allocate(size: number): Uint8Array {
@@ -232,7 +235,7 @@ class ServerShell {
   readonly #unproven = new Set<LinkSocket>();
   /** What is demanded of links, or null. */
   #token: Uint8Array | null = null;
-  #listener: TCPSocketListener<Link> | undefined;
+  #listener: Listener<Link> | undefined;
   #localListener: UnixSocketListener<Link> | undefined;
   /** What a link may be behind by: one largest publication comes on top, because it goes out as a whole. */
   readonly #outboxLimit: number;
@@ -242,7 +245,6 @@ class ServerShell {
   #nextLink = 1;
   /** Connections that were told there are too many, and are not closed. */
   #refusals = 0;
-  #tls = false;
   #paused = false;
   #finishing = false;
   #closed = false;
@@ -392,27 +394,18 @@ class ServerShell {
 
   listen(host: string, port: number, security: Security): { host: string; port: number } {
     this.#token = mustProve(security, host) ? security.token : null;
-    const { tls } = security;
-    this.#tls = tls !== null;
     try {
-      const listener = Bun.listen<Link>({
-        hostname: host,
-        port,
-        ...(tls === null ? {} : { tls: { ...tls, requestCert: tls.ca !== undefined, rejectUnauthorized: true } }),
-        socket: {
-          ...this.#handlers(null),
-          // Data comes behind this only. A client without a good certificate is closed by Bun; we do not rely on that.
-          handshake: (socket, success) => {
-            if (!success || (tls?.ca !== undefined && !socket.authorized)) socket.terminate();
-          },
-        },
-      });
+      const listener = new Listener<Link>(host, port, security.tls, this.#handlers(null));
       this.#listener = listener;
       return { host, port: listener.port };
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
       throw new DsmError(systemCode(error), `cannot listen on ${host}:${port}: ${reason}`);
     }
+  }
+
+  useTls(tls: Tls): void {
+    if (!this.#closed) this.#listener?.useTls(tls);
   }
 
   /** For arbiters on this host. Without it they come by TCP. */
@@ -688,7 +681,7 @@ class ServerShell {
     socket.data.closing = true;
     this.#refusals += 1;
     // Over TLS nothing can be said before the handshake.
-    if (this.#refusals > REFUSALS_MAX || this.#tls) {
+    if (this.#refusals > REFUSALS_MAX || this.#listener?.usesTls === true) {
       socket.terminate();
       return;
     }

@@ -1,6 +1,6 @@
 /** Tokens and certificates as the user meets them: made, found wanting, and refused in one line that says what to do. */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { X509Certificate } from "node:crypto";
+import { createHash, X509Certificate } from "node:crypto";
 import {
   chmodSync,
   cpSync,
@@ -56,7 +56,7 @@ describe("the file that DSM_TOKEN_FILE names", () => {
     const link = join(place.folder, "link");
     symlinkSync(token, link);
     process.env.DSM_TOKEN_FILE = link;
-    expect(new TextDecoder().decode(readTokenFile() as Uint8Array)).toBe("a-token-of-many-letters");
+    expect(readTokenFile()).toEqual({ token: Buffer.from("a-token-of-many-letters"), fingerprint: null });
     chmodSync(token, 0o640);
     expect(() => readTokenFile()).toThrow("can be read by others");
     rmSync(token);
@@ -69,11 +69,20 @@ describe("the file that DSM_TOKEN_FILE names", () => {
 describe("the token's file", () => {
   test("is made once, by whoever is first, for its user alone", async () => {
     expect(readTokenFile(token)).toBeNull();
-    expect([makeTokenFile(token), makeTokenFile(token)]).toEqual([true, false]);
+    expect([makeTokenFile(null, token), makeTokenFile(null, token)]).toEqual(["made", "kept"]);
     expect(readFileSync(token, "utf8")).toMatch(/^[0-9a-f]{64}\n$/);
     expect([dirname(token), token].map((path) => lstatSync(path).mode & 0o777)).toEqual([0o700, 0o600]);
     expect(readdirSync(dirname(token))).toEqual(["token"]);
-    expect(new TextDecoder().decode(readTokenFile(token) as Uint8Array)).toBe(readFileSync(token, "utf8").trim());
+    const text = readFileSync(token, "utf8").trim();
+    expect(readTokenFile(token)).toEqual({ token: Buffer.from(text), fingerprint: null });
+    // A daemon with an authority adds its fingerprint, and no other takes its place.
+    const [fingerprint, other] = ["ab".repeat(32), "cd".repeat(32)];
+    expect([makeTokenFile(fingerprint, token), makeTokenFile(fingerprint, token)]).toEqual(["extended", "kept"]);
+    expect(readFileSync(token, "utf8")).toBe(`${text}:${fingerprint}\n`);
+    expect(readTokenFile(token)).toEqual({ token: Buffer.from(text), fingerprint });
+    expect(() => makeTokenFile(other, token)).toThrow(`the token in ${token} names the authority abababababababab…`);
+    expect([makeTokenFile(null, token), lstatSync(token).mode & 0o777]).toEqual(["kept", 0o600]);
+    expect(readdirSync(dirname(token))).toEqual(["token"]);
   });
 
   test("is not used when it is not this user's alone, or no token", () => {
@@ -113,23 +122,102 @@ describe("an address that others can reach", () => {
       1,
       `dsm: the token ${token} can be read by others; chmod 600 ${token}\n`,
     ]);
-    const none = await place.dsm(["daemon", "--host", "0.0.0.0", "--port", "0"], { XDG_CONFIG_HOME: "/proc/none" });
+    const nowhere = { XDG_CONFIG_HOME: "/proc/none" };
+    const wide = ["daemon", "--host", "0.0.0.0", "--port", "0"];
+    const unsigned = await place.dsm(wide, nowhere);
+    expect(unsigned.code).toBe(1);
+    expect(unsigned.stderr).toMatch(
+      /^dsm: the daemon's authority \/proc\/none\/dsm\/authority-key\.pem cannot be written: \w+; [^\n]*--tls-off\n$/,
+    );
+    const none = await place.dsm([...wide, "--tls-off"], nowhere);
     expect(none.code).toBe(1);
     expect(none.stderr).toMatch(/^dsm: the token \/proc\/none\/dsm\/token cannot be made: \w+; set DSM_TOKEN[^\n]*\n$/);
   });
 
-  test("is listened on with a token, which is made, and said to be readable without TLS", async () => {
-    const daemon = place.spawn(["daemon", "--host", "0.0.0.0", "--port", "0"]);
+  test("is listened on with a token and an authority, which are made, and kept", async () => {
+    const files = ["authority-key.pem", "authority.pem", "token"];
+    const texts = (): string[] => files.map((name) => readFileSync(join(dirname(token), name), "utf8"));
+    let before: string[] = [];
+    for (const start of ["first", "second"]) {
+      const daemon = place.spawn(["daemon", "--host", "0.0.0.0", "--port", "0"]);
+      if (start === "first") {
+        const said = await until(daemon.stderr, "\n");
+        expect(said).toBe(`dsm: made a token, ${token}; copy it to the same place on the other machines\n`);
+      }
+      const listening = await until(daemon.stdout, "\n");
+      expect(readdirSync(dirname(token)).sort()).toEqual(files);
+      expect(files.map((name) => lstatSync(join(dirname(token), name)).mode & 0o777)).toEqual([0o600, 0o644, 0o600]);
+      if (start === "second") expect(texts()).toEqual(before);
+      before = texts();
+      const { publicKey } = new X509Certificate(before[1] as string);
+      const hash = createHash("sha256")
+        .update(publicKey.export({ format: "der", type: "spki" }))
+        .digest("hex");
+      expect(before[2]).toMatch(new RegExp(`^[0-9a-f]{64}:${hash}\n$`));
+      // 0.0.0.0 leads to this machine, and is no loopback address.
+      for (const host of ["0.0.0.0", "127.0.0.1"]) {
+        const DSM_DAEMON = `${host}:${/(\d+)\n/.exec(listening)?.[1]}`;
+        expect(await place.dsm(["sessions"], { DSM_DAEMON })).toMatchObject({ code: 0, stderr: "" });
+        const without = await place.dsm(["sessions"], { DSM_DAEMON, XDG_CONFIG_HOME: "/proc/none" });
+        expect([without.code, without.stderr]).toEqual([1, expect.stringMatching(/^dsm: [^\n]*token[^\n]*\n$/)]);
+      }
+      daemon.kill();
+      await daemon.exited;
+    }
+  });
+
+  test("is listened on without TLS where the user says so, and told what that gives up", async () => {
+    const daemon = place.spawn(["daemon", "--host", "0.0.0.0", "--port", "0", "--tls-off"]);
     const said = await until(daemon.stderr, "\n", "TLS");
-    expect(said).toContain(`dsm: made a token, ${token}; copy it to the same place on the other machines\n`);
-    expect(said).toContain("dsm: without TLS who is on the way can read and change what goes over 0.0.0.0");
-    const listening = await until(daemon.stdout, "\n");
-    const address = `${place.host}:${/(\d+)\n/.exec(listening)?.[1]}`;
-    expect(await place.dsm(["sessions"], { DSM_DAEMON: address })).toMatchObject({ code: 0, stderr: "" });
-    const without = await place.dsm(["sessions"], { DSM_DAEMON: address, XDG_CONFIG_HOME: "/proc/none" });
-    expect([without.code, without.stderr]).toEqual([1, expect.stringContaining("demands a token")]);
+    expect(said).toContain("dsm: without TLS others on the way can read and change the memory of all sessions");
+    expect(readdirSync(dirname(token))).toEqual(["token"]);
+    const DSM_DAEMON = `0.0.0.0:${/(\d+)\n/.exec(await until(daemon.stdout, "\n"))?.[1]}`;
+    expect(await place.dsm(["sessions"], { DSM_DAEMON, DSM_TLS_OFF: "1" })).toMatchObject({ code: 0, stderr: "" });
+    // A plain token alone is not taken for the wish to go without.
+    const plain = await place.dsm(["sessions"], { DSM_DAEMON });
+    expect([plain.code, plain.stderr]).toEqual([
+      1,
+      expect.stringMatching(/^dsm: the token names no authority [^\n]*scp 0\.0\.0\.0:[^\n]*DSM_TLS_OFF=1[^\n]*\n$/),
+    ]);
+    const mixed = { DSM_TLS_OFF: "1", DSM_TLS_CA: "/ca.pem" };
+    expect((await place.dsm(["sessions"], mixed)).stderr).toMatch(
+      /^dsm: TLS is turned off, and there are files [^\n]+\n$/,
+    );
+    expect((await place.dsm(["sessions"], { DSM_TLS_OFF: "yes" })).stderr).toBe(
+      'dsm: DSM_TLS_OFF is "yes"; it must be 0 or 1\n',
+    );
     daemon.kill();
     await daemon.exited;
+  });
+
+  test("a plain token gets the authority's fingerprint, and one that names another authority is refused", async () => {
+    const plain = "a-token-of-the-tests";
+    writeToken(`${plain}\n`);
+    const wide = ["daemon", "--host", "0.0.0.0", "--port", "0"];
+    const daemon = place.spawn(wide);
+    expect(await until(daemon.stderr, "\n")).toBe(
+      `dsm: the token now names this daemon's authority; copy ${token} to the other machines again\n`,
+    );
+    await until(daemon.stdout, "\n");
+    daemon.kill();
+    await daemon.exited;
+    const [, fingerprint] = readFileSync(token, "utf8").trim().split(":");
+    const kept = place.spawn(wide, { DSM_TOKEN: plain });
+    expect(await until(kept.stderr, "\n")).toBe(
+      `dsm: DSM_TOKEN names no authority; on the other machines add this to the token: :${fingerprint}\n`,
+    );
+    await until(kept.stdout, "\n");
+    kept.kill();
+    await kept.exited;
+    const foreign = `${plain}:${"ab".repeat(32)}`;
+    for (const settings of [{ DSM_TOKEN: foreign }, {}] as Record<string, string>[]) {
+      writeToken(`${foreign}\n`);
+      const { code, stderr } = await place.dsm(wide, settings);
+      expect([code, stderr]).toEqual([
+        1,
+        expect.stringMatching(/^dsm: [^\n]* names the authority abababababababab…, and this machine's is [^\n]+\n$/),
+      ]);
+    }
   });
 });
 

@@ -4,7 +4,6 @@ import {
   answerProof,
   bodyHash,
   checkListening,
-  checkToken,
   equalProofs,
   LinkGuard,
   LinkProver,
@@ -28,6 +27,7 @@ import {
   TOKEN_MIN,
 } from "../../src/core/limits.ts";
 import { encode, encodeGreeting, encodeText, HEADER_SIZE, Kind, ProtocolError } from "../../src/core/protocol.ts";
+import { checkToken, formatToken, parseToken, plainToken } from "../../src/core/token.ts";
 import { Random } from "../support/core-random.ts";
 
 const TOKEN = encodeText("correct horse battery");
@@ -384,6 +384,27 @@ test("tokens", () => {
   ]) {
     expect(checkToken(bad)).toMatch(/must have 16 to 256 bytes/);
   }
+});
+
+test("a token with the fingerprint of an authority", () => {
+  const fingerprint = "0123456789abcdef".repeat(4);
+  const plain = "a-token:with-colons";
+  expect(parseToken(`${plain}:${fingerprint}`)).toEqual({ token: encodeText(plain), fingerprint });
+  expect(formatToken({ token: encodeText(plain), fingerprint })).toBe(`${plain}:${fingerprint}`);
+  // What is no fingerprint belongs to the token.
+  for (const text of [
+    plain,
+    `${plain}:${fingerprint.slice(1)}`,
+    `${plain}:${fingerprint.toUpperCase()}`,
+    fingerprint,
+  ]) {
+    expect(parseToken(text)).toEqual({ token: encodeText(text), fingerprint: null });
+    expect(formatToken({ token: encodeText(text), fingerprint: null })).toBe(text);
+    expect(plainToken(text)).toBe(text);
+  }
+  // The limits are the token's own.
+  expect(parseToken(`short:${fingerprint}`)).toMatch(/must have 16 to 256 bytes/);
+  expect(parseToken(`${"x".repeat(TOKEN_MAX)}:${fingerprint}`)).toMatchObject({ fingerprint });
 });
 
 test("a stranger's words are one line", () => {

@@ -61,16 +61,17 @@ test("the token is on no command line and in no environment of the far side", as
   });
   const said = await new Said(child.stdout).until("\n");
   const token = said.split("\n")[0] as string;
-  expect(token).toMatch(/^[0-9a-f]{64}$/);
+  // With the authority of this run's daemon, by which the hosts know it and its server.
+  expect(token).toMatch(/^[0-9a-f]{64}:[0-9a-f]{64}$/);
   for (const host of ["a", "b"] as const) {
     const all = hosts.processes(host);
     expect(all.length).toBeGreaterThanOrEqual(4);
     for (const { pid, args } of all) {
-      expect(args.join(" ")).not.toContain(token);
-      expect(readFileSync(`/proc/${pid}/environ`, "latin1")).not.toContain(token);
+      expect(args.join(" ")).not.toContain(token.slice(0, 64));
+      expect(readFileSync(`/proc/${pid}/environ`, "latin1")).not.toContain(token.slice(0, 64));
     }
   }
-  for (const { args } of hosts.processes("home")) expect(args.join(" ")).not.toContain(token);
+  for (const { args } of hosts.processes("home")) expect(args.join(" ")).not.toContain(token.slice(0, 64));
   child.kill("SIGTERM");
   expect(await child.exited).toBe(143);
 });
@@ -340,6 +341,15 @@ test("this machine without ssh, and beside another one", async () => {
   expect(local).toMatchObject({ code: 0, stdout: expect.stringContaining("2 processes"), stderr: "" });
   const mixed = await hosts.dsm(["run", "--hosts", `${HOME}:1,${ADDRESS.b}:1`, "--", "examples/pi/pi.ts", "1000"]);
   expect(mixed).toMatchObject({ code: 0, stdout: expect.stringContaining("2 processes"), stderr: "" });
+});
+
+test("without TLS where the user says so, which is told what that gives up", async () => {
+  const run = ["run", ...BOTH, "--tls-off", "--", "sh", "-c", "cat $DSM_TOKEN_FILE; echo"];
+  const { code, stdout, stderr } = await hosts.dsm(run);
+  expect({ code, stdout }).toEqual({ code: 0, stdout: expect.stringMatching(/^([0-9a-f]{64}\n)+$/) });
+  expect(stderr).toMatch(/^dsm: without TLS others on the way can read and change the memory of all sessions[^\n]*\n$/);
+  const pi = await hosts.dsm(["run", ...BOTH, "--tls-off", "--", "examples/pi/pi.ts", "1000000"]);
+  expect(pi).toMatchObject({ code: 0, stdout: PI });
 });
 
 test("over TLS, with a daemon that is there already", async () => {

@@ -269,7 +269,8 @@ describe("the daemon's address", () => {
   });
 
   test("of a host that is not there", async () => {
-    expect(await refused({ DSM_DAEMON: "no-such-host.invalid:4200", DSM_TOKEN: "0123456789abcdef" })).toMatch(
+    const DSM_TOKEN = `0123456789abcdef:${"ab".repeat(32)}`;
+    expect(await refused({ DSM_DAEMON: "no-such-host.invalid:4200", DSM_TOKEN })).toMatch(
       /^DSM_UNREACHABLE the session daemon at no-such-host\.invalid:4200 cannot be reached: .*; check the address/,
     );
   });
@@ -277,7 +278,7 @@ describe("the daemon's address", () => {
   for (const [what, answer, more] of [
     ["another HTTP service", "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-type: text/plain\r\n\r\nhello", ""],
     ["a service that is no HTTP", "220 mail.example ESMTP ready\r\n", ""],
-    ["a service that hangs up", "", "; if it is one with TLS, set DSM_TLS_CA"],
+    ["a service that hangs up", "", "; if it is one with TLS, set DSM_TLS_CA, or copy its ~/.config/dsm/token here"],
   ] as const) {
     test(`of ${what}`, async () => {
       const other = Bun.listen({

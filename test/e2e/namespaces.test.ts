@@ -1,9 +1,9 @@
 /**
  * Two nodes in two network namespaces, as two hosts on one cable: real addresses, the --host options, and with them the
- * token, which the daemon makes and both hosts read from one file, and TLS. Needs root and `ip` (Debian: iproute2).
+ * token, which the daemon makes and both hosts read from one file, and TLS by the daemon's authority, which it names. Needs root and `ip` (Debian: iproute2).
  */
 import { expect, setDefaultTimeout } from "bun:test";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { makeCertificates } from "../../src/cli/cert.ts";
 import { encodeGreeting, encodeJson, Kind } from "../../src/core/protocol.ts";
@@ -95,6 +95,8 @@ async function work([a, b]: [Actor, Actor]): Promise<void> {
   await Promise.all([a.do("barrier"), b.do("barrier")]);
 }
 
+const tokenFile = (): string => readFileSync(join(cluster.folder, "config/dsm/token"), "utf8").trim();
+
 test("a session over both, its server where the daemon is", async () => {
   const [a, b] = (await actors(["a", "b"])) as [Actor, Actor];
   const { host, ranks } = await cluster.status(a.session);
@@ -112,49 +114,74 @@ for (const order of ["sequential", "release", "pipelined"]) {
   });
 }
 
-describe("who comes without the token", () => {
+describe("what comes without the token", () => {
   for (const [what, environment, reason] of [
     [
       "none",
-      { XDG_CONFIG_HOME: "/nonexistent" },
+      () => ({ XDG_CONFIG_HOME: "/nonexistent" }),
       /^DSM_REFUSED the session daemon at 10\.77\.0\.1:\d+ needs a token; set DSM_TOKEN/,
     ],
     [
       "another",
-      { DSM_TOKEN: "another-token-of-theirs" },
+      // The authority is no secret.
+      () => ({ DSM_TOKEN: `another-token-of-theirs:${tokenFile().split(":")[1]}` }),
       /^DSM_REFUSED .* that is not the token of this daemon; set DSM_TOKEN/,
     ],
   ] as const) {
     test(`but ${what} is told so`, async () => {
-      const options = { session: "refused", processes: 1, node: "b", environment };
+      const options = { session: "refused", processes: 1, node: "b", environment: environment() };
       const actor = cluster.actor(options, [...on("b"), cluster.program("actor")]);
       expect(await actor.ask("open")).toMatch(reason);
       expect(await actor.end()).toMatchObject({ code: 0, stderr: "" });
       const server = ["server", "--session", "x", "--processes", "1", "--host", HOSTS.b];
-      const { code, stderr } = await cluster.command([...on("b"), DSM, ...server], environment);
+      const { code, stderr } = await cluster.command([...on("b"), DSM, ...server], environment());
       expect(code).toBe(1);
       expect(stderr).toMatch(/^dsm: [^\n]*token[^\n]*set DSM_TOKEN[^\n]*\n$/);
     });
   }
 
-  test("reaches no server of a session", async () => {
-    const [a, b] = (await actors(["a", "b"])) as [Actor, Actor];
-    const { port } = await cluster.status(a.session);
-    // From the other host, as an arbiter that skips what it should prove.
-    const hello = encodeJson({ session: a.session, node: "x", processes: 0, size: 0, order: "" });
+  /** What a server answers, as hexadecimal, to an arbiter on the other host that skips what it should prove. */
+  async function answerTo(of: Cluster, session: string): Promise<string> {
+    const { port } = await of.status(session);
+    const hello = encodeJson({ session, node: "x", processes: 0, size: 0, order: "" });
     const greeting = encodeGreeting(Kind.HELLO, hello);
     const script = `const [frame, host, port] = process.argv.slice(1);
       let said = "";
       Bun.connect({ hostname: host, port: Number(port), socket: {
         open: (socket) => void socket.write(Buffer.from(frame, "hex")),
-        data: (_, chunk) => { said += chunk.toString("latin1"); },
-        close: () => console.log(said.charCodeAt(4), said.slice(40).split("\\0")[0]),
+        data: (_, chunk) => { said += chunk.toString("hex"); },
+        close: () => console.log(said),
       } });`;
     const words = [Buffer.from(greeting).toString("hex"), HOSTS.a, String(port)];
-    const { stdout } = await cluster.command([...on("b"), process.execPath, "-e", script, ...words]);
-    expect(stdout).toMatch(new RegExp(`^${Kind.FAIL} this server demands a token; set DSM_TOKEN`));
+    return (await of.command([...on("b"), process.execPath, "-e", script, ...words])).stdout.trim();
+  }
+
+  test("reaches no server of a session, which speaks TLS alone", async () => {
+    const [a, b] = (await actors(["a", "b"])) as [Actor, Actor];
+    // Nothing, or an alert of TLS.
+    expect(await answerTo(cluster, a.session)).toMatch(/^(15030[0-9a-f]0002[0-9a-f]{4})?$/);
     await work([a, b]);
     await Promise.all([a.leave(), b.leave()]);
+  });
+
+  test("reaches no server without TLS, either", async () => {
+    const plain = await Cluster.start({ host: HOSTS.a, as: on("a"), environment: { DSM_TLS_OFF: "1" } });
+    try {
+      const program = plain.program("actor");
+      const [a, b] = (["a", "b"] as const).map((node, rank) =>
+        plain.actor({ session: "plain", processes: 2, node, rank }, [...on(node), program]),
+      ) as [Actor, Actor];
+      await Promise.all([a.do("open"), b.do("open")]);
+      const answer = Buffer.from(await answerTo(plain, "plain"), "hex");
+      expect([answer[4], answer.subarray(40).toString()]).toEqual([
+        Kind.FAIL,
+        expect.stringContaining("this server demands a token; set DSM_TOKEN"),
+      ]);
+      await work([a, b]);
+      await Promise.all([a.leave(), b.leave()]);
+    } finally {
+      await plain.close();
+    }
   });
 });
 
@@ -179,7 +206,7 @@ test("token and TLS: each host with a certificate of its own", async () => {
     // Without TLS, or where the certificate is another host's: no way in, and nobody who is followed.
     const plain = { DSM_TLS_CA: "", DSM_TLS_CERT: "", DSM_TLS_KEY: "" };
     const third = secure.actor({ ...options, node: "c", environment: plain }, [...on("b"), program]);
-    expect(await third.ask("open")).toMatch(/^DSM_PROTOCOL .*; if it is one with TLS, set DSM_TLS_CA$/);
+    expect(await third.ask("open")).toMatch(/^DSM_REFUSED the token names no authority /);
     await third.end();
     const session = ["server", "--session", "false", "--processes", "2", "--size", "64KiB", "--host", HOSTS.b];
     const server = secure.spawn([...on("b"), DSM, ...session], { session: "false", environment: tls(HOSTS.a) });

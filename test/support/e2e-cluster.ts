@@ -221,10 +221,11 @@ export class Cluster {
     return ((await this.#ask()) as { sessions: SessionSummary[] }).sessions;
   }
 
-  /** By HTTP, or by `dsm sessions` where the test itself cannot reach the daemon or would have to prove who it is. */
+  /** By HTTP, or by `dsm sessions` where the test itself cannot reach the daemon, or would need token and TLS. */
   async #ask(...name: string[]): Promise<unknown> {
     const { DSM_TOKEN, DSM_TLS_CA } = this.environment;
-    if (this.#as.length > 0 || DSM_TOKEN !== undefined || DSM_TLS_CA !== undefined) {
+    const far = this.#as.length > 0 || !this.#host.startsWith("127.");
+    if (far || DSM_TOKEN !== undefined || DSM_TLS_CA !== undefined) {
       const { code, stdout, stderr } = await this.command([...this.#as, this.#dsm, "sessions", ...name, "--json"]);
       if (code !== 0) throw new Error(stderr);
       return JSON.parse(stdout);

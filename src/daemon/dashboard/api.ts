@@ -1,5 +1,6 @@
 /** The daemon's API as the page uses it. It only reads. */
 import type { Health, SessionDetail, SessionSummary } from "../../core/directory.ts";
+import { plainToken } from "../../core/token.ts";
 import { Prover, WrongToken } from "./proof.ts";
 
 /** Between two samples of a session, where the daemon sends them. */
@@ -42,7 +43,8 @@ export class Api {
   #prover: Prover | null = null;
 
   async useToken(token: string): Promise<void> {
-    this.#prover = await Prover.create(token);
+    // As it stands in the file: the fingerprint behind it is for programs, which know the daemon by it.
+    this.#prover = await Prover.create(plainToken(token.trim()));
   }
 
   async #get(path: string): Promise<Uint8Array<ArrayBuffer>> {

@@ -184,9 +184,9 @@ function askToken(error: TokenNeeded): void {
       element("code", {}, `ssh -L ${port}:${location.host} ${location.hostname}`),
       ", then open ",
       element("code", {}, `http://127.0.0.1:${port}/`),
-      ". Or start it with TLS (",
-      element("code", {}, "dsm cert --help"),
-      ") and open it by https.",
+      ". Or start it without ",
+      element("code", {}, "--tls-off"),
+      " and open it by https.",
     );
     listing = setTimeout(refresh, 5 * LIST_INTERVAL_MS);
     return;

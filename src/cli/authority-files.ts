@@ -1,0 +1,69 @@
+/**
+ * The authority of this user's daemons: authority-key.pem and authority.pem in ~/.config/dsm, beside the token. The key
+ * is what matters, and its hash is the fingerprint that tokens carry: it outlives every daemon. The certificate is made
+ * from it, anew when it is missing or half over, and may be given to anybody.
+ */
+import { createPrivateKey, X509Certificate } from "node:crypto";
+import { chmodSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { DsmError } from "../core/errors.ts";
+import { AUTHORITY_LIFE_MS, Authority, makeDaemonAuthority, makeKeyPair } from "../link/authority.ts";
+import { invalid } from "./options.ts";
+import { configFolder, MissingFile, readSecret, writeSecret } from "./security.ts";
+
+const KEY_MAX = 64 << 10;
+
+export const authorityPath = (): string => join(configFolder(), "authority.pem");
+const keyPath = (): string => join(configFolder(), "authority-key.pem");
+
+/** Throws DSM_INVALID when it cannot be used, DSM_SYSTEM when it cannot be made. */
+export async function daemonAuthority(): Promise<Authority> {
+  const key = await readOrMakeKey();
+  const there = await readCertificate(key);
+  if (there !== null && there.notAfter - Date.now() > AUTHORITY_LIFE_MS / 2) return there;
+  const authority = await makeDaemonAuthority(key);
+  write(authorityPath(), authority.certificate, "replace");
+  chmodSync(authorityPath(), 0o644);
+  return authority;
+}
+
+async function readOrMakeKey(): Promise<string> {
+  for (;;) {
+    try {
+      const key = readSecret(keyPath(), "key", KEY_MAX);
+      createPrivateKey(key);
+      return key;
+    } catch (error) {
+      if (error instanceof MissingFile) {
+        // Of two daemons that begin at once one makes it, and both read that.
+        write(keyPath(), (await makeKeyPair()).privateKey, "new");
+        continue;
+      }
+      if (error instanceof DsmError) throw error;
+      throw invalid(`${keyPath()} is no private key: ${(error as Error).message}; remove it for a new one`);
+    }
+  }
+}
+
+/** Null: there is none for this key. */
+async function readCertificate(key: string): Promise<Authority | null> {
+  try {
+    const text = readFileSync(authorityPath(), "utf8");
+    if (!new X509Certificate(text).ca) return null;
+    return await Authority.read(text, key);
+  } catch {
+    return null;
+  }
+}
+
+function write(path: string, text: string, how: "new" | "replace"): void {
+  try {
+    writeSecret(path, text, how);
+  } catch (error) {
+    const { code } = error as { code?: string };
+    throw new DsmError(
+      "DSM_SYSTEM",
+      `the daemon's authority ${path} cannot be written: ${code}; set XDG_CONFIG_HOME, give --tls-cert, or turn TLS off with --tls-off`,
+    );
+  }
+}

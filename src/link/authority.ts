@@ -1,0 +1,172 @@
+/**
+ * Certificates: an authority that signs them, of `dsm cert` and of a daemon's own. Keys are ECDSA on P-256; an authority
+ * that an earlier dsm made has an RSA key, with which it goes on. Loading the library takes some 100 ms, so what may do
+ * without it imports this file where it is needed only.
+ */
+import "reflect-metadata";
+import { createPrivateKey, createPublicKey, randomBytes, X509Certificate } from "node:crypto";
+import { isIP } from "node:net";
+import {
+  AuthorityKeyIdentifierExtension,
+  BasicConstraintsExtension,
+  ExtendedKeyUsage,
+  ExtendedKeyUsageExtension,
+  KeyUsageFlags,
+  KeyUsagesExtension,
+  PublicKey,
+  SubjectAlternativeNameExtension,
+  SubjectKeyIdentifierExtension,
+  X509CertificateGenerator,
+  X509Certificate as X509Parsed,
+} from "@peculiar/x509";
+import { CLOCK_SLACK_MS } from "../core/limits.ts";
+import { ROLE_NAMES } from "../core/tls.ts";
+import { fingerprintOf } from "./fingerprint.ts";
+
+const EC = { name: "ECDSA", namedCurve: "P-256" } as const;
+const EC_SIGNING = { name: "ECDSA", hash: "SHA-256" } as const;
+const RSA_SIGNING = { name: "RSASSA-PKCS1-v1_5", hash: "SHA-256" } as const;
+
+const PURPOSES = { server: ExtendedKeyUsage.serverAuth, client: ExtendedKeyUsage.clientAuth } as const;
+
+/** What a certificate is for. */
+export interface Leaf {
+  subject: string;
+  /** Addresses and names it is good for. */
+  names: string[];
+  /** Which ends of connections it may be shown at. */
+  purposes: (keyof typeof PURPOSES)[];
+  /** Milliseconds since 1970. */
+  notAfter: number;
+}
+
+/** A private key as PEM (PKCS #8), and the public one as DER (SubjectPublicKeyInfo). */
+export interface KeyPair {
+  privateKey: string;
+  publicKey: Uint8Array;
+}
+
+export async function makeKeyPair(): Promise<KeyPair> {
+  const { privateKey, publicKey } = (await crypto.subtle.generateKey(EC, true, ["sign", "verify"])) as CryptoKeyPair;
+  const pkcs8 = Buffer.from(await crypto.subtle.exportKey("pkcs8", privateKey));
+  return {
+    privateKey: createPrivateKey({ key: pkcs8, format: "der", type: "pkcs8" }).export({
+      format: "pem",
+      type: "pkcs8",
+    }) as string,
+    publicKey: new Uint8Array(await crypto.subtle.exportKey("spki", publicKey)),
+  };
+}
+
+/** The private key for signing, and the public one. Throws what createPrivateKey() does. */
+async function importKey(pem: string): Promise<{ signing: CryptoKey; publicKey: Uint8Array }> {
+  const key = createPrivateKey(pem);
+  const algorithm = key.asymmetricKeyType === "rsa" ? RSA_SIGNING : EC;
+  const der = key.export({ format: "der", type: "pkcs8" });
+  const signing = await crypto.subtle.importKey("pkcs8", der, algorithm, false, ["sign"]);
+  return { signing, publicKey: publicKeyOf(pem) };
+}
+
+function publicKeyOf(pem: string): Uint8Array {
+  return new Uint8Array(createPublicKey(createPrivateKey(pem)).export({ format: "der", type: "spki" }));
+}
+
+/** Positive, and never the same twice. */
+const newSerial = (): string => `01${randomBytes(15).toString("hex")}`;
+const signingOf = (key: CryptoKey) => (key.algorithm.name === EC.name ? EC_SIGNING : RSA_SIGNING);
+const pem = (certificate: X509Parsed): string => `${certificate.toString("pem")}\n`;
+
+export class Authority {
+  /** Its own certificate, PEM. */
+  readonly certificate: string;
+  readonly fingerprint: string;
+  /** When its certificate ends: what it signs ends no later. Milliseconds since 1970. */
+  readonly notAfter: number;
+  readonly #parsed: X509Parsed;
+  readonly #key: CryptoKey;
+
+  private constructor(certificate: string, key: CryptoKey, publicKey: Uint8Array) {
+    this.certificate = certificate;
+    this.fingerprint = fingerprintOf(publicKey);
+    this.#parsed = new X509Parsed(certificate);
+    this.notAfter = this.#parsed.notAfter.getTime();
+    this.#key = key;
+  }
+
+  /** A certificate for a key that may sign certificates, by itself. */
+  static async create(privateKey: string, subject: string, life_ms: number): Promise<Authority> {
+    const { signing, publicKey } = await importKey(privateKey);
+    const key = new PublicKey(publicKey as Uint8Array<ArrayBuffer>);
+    const now = Date.now();
+    const certificate = await X509CertificateGenerator.create({
+      serialNumber: newSerial(),
+      subject: [{ CN: [subject] }],
+      issuer: [{ CN: [subject] }],
+      notBefore: new Date(now - CLOCK_SLACK_MS),
+      notAfter: new Date(now + life_ms),
+      publicKey: key,
+      signingKey: signing,
+      signingAlgorithm: signingOf(signing),
+      extensions: [
+        new BasicConstraintsExtension(true, 0, true),
+        new KeyUsagesExtension(KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign, true),
+        await SubjectKeyIdentifierExtension.create(key),
+      ],
+    });
+    return new Authority(pem(certificate), signing, publicKey);
+  }
+
+  /** One that is there. Throws when the two do not fit, or are none. */
+  static async read(certificate: string, privateKey: string): Promise<Authority> {
+    if (!new X509Certificate(certificate).checkPrivateKey(createPrivateKey(privateKey))) {
+      throw new Error("they do not belong together");
+    }
+    const { signing, publicKey } = await importKey(privateKey);
+    return new Authority(certificate, signing, publicKey);
+  }
+
+  /** A certificate for that public key, PEM. Throws when it is none. */
+  async sign(publicKey: Uint8Array, { subject, names, purposes, notAfter }: Leaf): Promise<string> {
+    const key = new PublicKey(publicKey as Uint8Array<ArrayBuffer>);
+    const certificate = await X509CertificateGenerator.create({
+      serialNumber: newSerial(),
+      subject: [{ CN: [subject.slice(0, 64)] }],
+      issuer: this.#parsed.subjectName,
+      notBefore: new Date(Math.min(Date.now() - CLOCK_SLACK_MS, notAfter - CLOCK_SLACK_MS)),
+      notAfter: new Date(Math.min(notAfter, this.notAfter)),
+      publicKey: key,
+      signingKey: this.#key,
+      signingAlgorithm: signingOf(this.#key),
+      extensions: [
+        new BasicConstraintsExtension(false, undefined, true),
+        new KeyUsagesExtension(KeyUsageFlags.digitalSignature, true),
+        new ExtendedKeyUsageExtension(purposes.map((purpose) => PURPOSES[purpose])),
+        new SubjectAlternativeNameExtension(
+          [...new Set(names)].map((value) => ({ type: isIP(value) === 0 ? "dns" : "ip", value })),
+        ),
+        await SubjectKeyIdentifierExtension.create(key),
+        await AuthorityKeyIdentifierExtension.create(this.#parsed.publicKey),
+      ],
+    });
+    return pem(certificate);
+  }
+}
+
+/** An authority's own life. A daemon's is given a new certificate for the same key, and so the same fingerprint, at half. */
+export const AUTHORITY_LIFE_MS = 3650 * 86_400_000;
+
+/** A daemon's authority for a key; `privateKey` left out: for a new one, which nothing but this process has. */
+export async function makeDaemonAuthority(privateKey?: string): Promise<Authority> {
+  const name = `dsm authority ${randomBytes(4).toString("hex")}`;
+  return Authority.create(privateKey ?? (await makeKeyPair()).privateKey, name, AUTHORITY_LIFE_MS);
+}
+
+/** The daemon's own certificate. It lives as long as the authority, whose key lies in the same process. */
+export async function certifyDaemon(authority: Authority, names: string[]): Promise<{ cert: string; key: string }> {
+  const { privateKey, publicKey } = await makeKeyPair();
+  const leaf: Leaf = {
+    ...{ subject: "dsm daemon", names: [ROLE_NAMES.daemon, ...names], notAfter: authority.notAfter },
+    purposes: ["server", "client"],
+  };
+  return { cert: await authority.sign(publicKey, leaf), key: privateKey };
+}
