@@ -508,7 +508,12 @@ static int map_session(dsm_session *session, const char *path) {
   session->map_fd = open(path, (session->direct || pipelined ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW);
   struct stat st;
   if (session->map_fd < 0 || syscall(SYS_fstat, session->map_fd, &st) != 0)
-    return dsm_fail(DSM_SYSTEM, "cannot open the map %s: %s", path, strerror(errno));
+    return session->map_fd < 0 && errno == ENOENT
+               ? dsm_fail(DSM_SYSTEM,
+                          "the map of node \"%s\" is not in this process's /dev/shm; share /dev/shm with the node's other "
+                          "processes, or set DSM_NODE to another name",
+                          session->node)
+               : dsm_fail(DSM_SYSTEM, "cannot open the map %s: %s", path, strerror(errno));
   uint64_t least = session->size + session->size / PAGE_BYTES;
   if (pipelined)
     least += WIRE_RING_HEADER_SIZE + WIRE_RING_SIZE;
@@ -538,7 +543,7 @@ static int map_session(dsm_session *session, const char *path) {
     }
   }
   if (pipelined) {
-    int status = ring_open(session);
+    int status = ring_open(session, path);
     if (status != DSM_OK) {
       munmap(place, session->size);
       return status;
@@ -575,8 +580,12 @@ static void close_connections(dsm_session *session) {
 
 /* In a forked child: the connections are the parent's, and its end must not wait for ours. */
 static void after_fork_in_child(void) {
-  for (dsm_session *session = sessions; session != NULL; session = session->next)
+  for (dsm_session *session = sessions; session != NULL; session = session->next) {
     close_connections(session);
+    ring_forked(session);
+    /* In a new process namespace the child may have the very process id of its parent. */
+    session->pid = -1;
+  }
   pthread_mutex_init(&sessions_lock, NULL);
 }
 

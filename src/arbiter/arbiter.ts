@@ -31,7 +31,10 @@ import type { NodeHello, Resumed, Welcome } from "../core/sequencer.ts";
 import { checkSize, pageRound } from "../core/size.ts";
 import { canTellPeers, isOwnPeer } from "../link/peer-user.ts";
 import { sharing } from "../link/shared-memory.ts";
-import { createMap, type MapFile, openShared, ownProcess, removeFile, removeStaleMaps } from "./map-file.ts";
+import { fileLocks } from "../link/file-lock.ts";
+import { ownProcess } from "../link/own-process.ts";
+import { lendMemory } from "./lent-memory.ts";
+import { createMap, type MapFile, removeFile, removeMap, removeStaleMaps } from "./map-file.ts";
 import { FileRingLock } from "./ring-lock.ts";
 import { type ServerAddress, ServerLog } from "./server-log.ts";
 
@@ -213,8 +216,7 @@ class ArbiterShell {
   }
 
   #makeReplica(welcome: Welcome, map: MapFile): Replica {
-    const ring =
-      map.ring === null ? null : new Ring(map.ring, new FileRingLock(map.ring.subarray(0, RING_HEADER_SIZE), map.path));
+    const ring = map.ring === null ? null : this.#makeRing(map.ring, map.descriptor);
     const output: ReplicaOutput = {
       propose: (bytes, sent) => this.#propose(bytes, sent),
       reply: (channel, bytes) => {
@@ -229,8 +231,11 @@ class ArbiterShell {
         this.#closeIfSent(socket);
       },
       token: () => randomBytes(8),
-      shadow: openShared,
-      staging: openShared,
+      lend: (channel, answer) => {
+        const socket = this.#clients.get(channel);
+        if (socket === undefined || socket.data.outbox.size > 0) return null;
+        return lendMemory(socket, answer, map.bytes.length);
+      },
       unmap: freeNow,
       done: () => {
         this.#done = true;
@@ -238,6 +243,16 @@ class ArbiterShell {
     };
     const { node, applyRuns } = this.#options;
     return new Replica(welcome, node, map.path, map.bytes, map.atomics, output, ring, applyRuns, this.#parts);
+  }
+
+  #makeRing(bytes: Uint8Array, descriptor: number): Ring {
+    if (fileLocks === null) {
+      throw new DsmError(
+        "DSM_SYSTEM",
+        "an arbiter cannot serve the order pipelined while Bun runs without its JIT; unset BUN_JSC_useJIT",
+      );
+    }
+    return new Ring(bytes, new FileRingLock(bytes.subarray(0, RING_HEADER_SIZE), fileLocks, descriptor));
   }
 
   /** Small frames of one event go together; large ones as they are, behind those. */
@@ -388,7 +403,8 @@ class ArbiterShell {
    */
   #listen(): void {
     const { socket: path } = this.#options;
-    const own = `${path}.${process.pid}`;
+    // Not our process id: one of another process namespace may have the same.
+    const own = `${path}.${randomBytes(3).toString("hex")}`;
     // From its first moment on the socket is this user's alone.
     const mask = process.umask(0o177);
     try {
@@ -490,7 +506,7 @@ class ArbiterShell {
       clearTimeout(socket.data.timer);
       socket.end();
     }
-    if (this.#map !== undefined) removeFile(this.#map.path);
+    if (this.#map !== undefined) removeMap(this.#map);
     this.#log?.close();
     this.#resolve(code);
   }
