@@ -18,6 +18,7 @@ import { checkToken, type Security, type Tls } from "../core/auth.ts";
 import { DsmError } from "../core/errors.ts";
 import { isLoopback } from "../core/names.ts";
 import { fromEnvironment, invalid } from "./options.ts";
+import { besideName } from "./temporary.ts";
 
 export const tlsOptions = {
   "tls-cert": { type: "string", description: "Certificate, as PEM [DSM_TLS_CERT]", valueHint: "FILE" },
@@ -151,7 +152,7 @@ export function readTokenFile(path = tokenPath()): Uint8Array | null {
 
 /** Makes the file, whole or not at all; of several who do so at once, one makes it. True when this call did. */
 export function makeTokenFile(path = tokenPath()): boolean {
-  const temporary = `${path}.${process.pid}`;
+  const temporary = besideName(path, "new");
   try {
     mkdirSync(join(path, ".."), { recursive: true, mode: 0o700 });
     writeFileSync(temporary, `${randomBytes(32).toString("hex")}\n`, { flag: "wx", mode: 0o600 });

@@ -19,6 +19,7 @@ import { WELCOME_MAX } from "../core/limits.ts";
 import { MapBytes } from "../core/memory.ts";
 import { MapOp } from "../core/picture.ts";
 import { checkMap, HEADER_SIZE, Kind, PUBLISH_PART_MAX } from "../core/protocol.ts";
+import { besideName } from "./temporary.ts";
 
 const MAGIC = Buffer.from("dsmsnap\0");
 const VERSION = 1;
@@ -44,7 +45,7 @@ export class SnapshotWriter {
   /** Throws DsmError when the file cannot be written. `image` is its JSON. */
   constructor(path: string, image: Uint8Array) {
     this.#path = path;
-    this.#part = `${path}.${process.pid}.part`;
+    this.#part = besideName(path, "part");
     this.#fd = attempt(path, () => openSync(this.#part, "wx", 0o600));
     for (const bytes of [MAGIC, word(VERSION), word(image.length), sha256(image), image]) this.#write(bytes);
   }

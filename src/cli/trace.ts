@@ -9,6 +9,7 @@ import { createDirectory } from "./directory.ts";
 import { messages, print, printJson } from "./messages.ts";
 import { daemonOption, invalid, jsonOption, readDaemon, readName, UsageError } from "./options.ts";
 import { openServerLink } from "./server-link.ts";
+import { besideName } from "./temporary.ts";
 
 const SECONDS_MIN = 0.1;
 /** A server that sends nothing any more is not waited for. */
@@ -143,7 +144,7 @@ class TraceFile {
 
   constructor(path: string) {
     this.#path = path;
-    this.#part = `${path}.${process.pid}.part`;
+    this.#part = besideName(path, "part");
     try {
       this.#fd = openSync(this.#part, "wx", 0o644);
     } catch (error) {

@@ -219,6 +219,10 @@ const RANKLESS: ReadonlySet<number> = new Set([Kind.JOIN, Kind.LEAVE, Kind.COPY]
 const GREETINGS: ReadonlySet<number> = new Set([Kind.HELLO, Kind.STATUS, Kind.SNAPSHOT, Kind.TRACE]);
 const UNMEASURED = { asked_ms: Number.NaN, roundTrip_ms: Number.NaN };
 
+/** What to do about a second arbiter of one node: its processes did not find the first one's socket. */
+const ANOTHER_ARBITER =
+  "set DSM_NODE to another name, or let containers of one node share /dev/shm and /tmp (or XDG_RUNTIME_DIR)";
+
 const NO_EFFECTS = { watching: false, wrote(): void {}, complete(): void {}, ranked(): void {}, gone(): void {} };
 
 export class Sequencer {
@@ -528,11 +532,14 @@ export class Sequencer {
       // A node whose processes are all gone is only closing its connection still. In direct mode we hear of that last.
       const leaving = this.session.direct || this.session.presentOn(other.node).length === 0 || other.link < 0;
       if (other.name === hello.node && leaving) {
-        throw new ProtocolError(`node "${hello.node}" is leaving session "${config.name}"; try again`, Status.AGAIN);
+        throw new ProtocolError(
+          `node "${hello.node}" is in session "${config.name}" already, or just leaving it; ${ANOTHER_ARBITER}`,
+          Status.AGAIN,
+        );
       }
       if (other.name === hello.node) {
         throw new ProtocolError(
-          `node "${hello.node}" is in session "${config.name}" already; set DSM_NODE to another name`,
+          `node "${hello.node}" is in session "${config.name}" already; ${ANOTHER_ARBITER}`,
           Status.REFUSED,
         );
       }

@@ -27,7 +27,11 @@ interface Actor {
 }
 
 /** A process on each of the nodes, in a session that runs. */
-function running(names: string[], onSent?: (sent: () => void) => void, shares = true): { cluster: Cluster; actors: Actor[] } {
+function running(
+  names: string[],
+  onSent?: (sent: () => void) => void,
+  shares = true,
+): { cluster: Cluster; actors: Actor[] } {
   const areas = new Map<Channel, Uint8Array>();
   const cluster = new Cluster(config, {
     ...(onSent && { onSent }),
@@ -170,7 +174,9 @@ for (const [what, fields] of [
 test("where the arbiter can share no memory there is no area, and parts come as they are", () => {
   const { cluster, actors } = running(["a", "b"], undefined, false);
   const [a, b] = actors as [Actor, Actor];
-  a.channel.up.push(encode({ kind: Kind.PUBLISH, op: PublishOp.MORE, body: runs([[0, new Uint8Array(50_000).fill(5)]]) }));
+  a.channel.up.push(
+    encode({ kind: Kind.PUBLISH, op: PublishOp.MORE, body: runs([[0, new Uint8Array(50_000).fill(5)]]) }),
+  );
   a.finish([[60_000, 1]]);
   cluster.settle();
   expect(a.heard).toEqual([DONE]);

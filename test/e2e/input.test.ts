@@ -110,7 +110,7 @@ describe("settings of a session", () => {
     mkdirSync(join(own, "dsm"), { recursive: true });
     chmodSync(join(own, "dsm"), 0o755);
     expect(await refused({ XDG_RUNTIME_DIR: own })).toBe(
-      `DSM_SYSTEM the run-time directory ${own}/dsm is not a directory of yours alone; remove it`,
+      `DSM_SYSTEM the run-time directory ${own}/dsm is not a directory of yours alone; remove it, or set XDG_RUNTIME_DIR`,
     );
   });
 

@@ -20,8 +20,8 @@ import {
   PROCESS_HELLO_SIZE,
   ProtocolError,
   RUN_HEADER_SIZE,
-  setUint64,
   STAGING_SIZE,
+  setUint64,
 } from "../../src/core/protocol.ts";
 import { type LentMemory, Replica, type ReplicaOutput } from "../../src/core/replica.ts";
 import type { Ring } from "../../src/core/ring.ts";
