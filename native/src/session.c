@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -779,6 +780,18 @@ static int send_leave(dsm_session *session, const struct wire_header *leave, str
   return channel_send(session->main_fd, leave, sizeof *leave) != 0 ? -1 : channel_receive(session->main_fd, answer);
 }
 
+/* Says that nothing more comes, and waits until the arbiter closes the connection too: at once, or, if this was the last process
+ * of the node, when it has put everything in order. A container may end with its last process, and the arbiter with it. */
+static void await_farewell(const dsm_session *session) {
+  struct pollfd connection = {.fd = session->main_fd, .events = POLLRDHUP};
+  long long deadline = now_ms() + ARBITER_END_TIMEOUT_MS;
+  if (shutdown(session->main_fd, SHUT_WR) != 0)
+    return;
+  for (long long left; (left = deadline - now_ms()) > 0;)
+    if (poll(&connection, 1, (int)left) > 0)
+      return;
+}
+
 int dsm_close(dsm_session *session) {
   if (session == NULL)
     return dsm_fail(DSM_INVALID, "the session is NULL");
@@ -813,6 +826,8 @@ int dsm_close(dsm_session *session) {
     }
   remember_left(session);
   pthread_mutex_unlock(&sessions_lock);
+  if (!atomic_load(&session->dead))
+    await_farewell(session);
   watch_stop(session);
   release_resources(session);
   keep_handle(session);

@@ -101,6 +101,8 @@ class ArbiterShell {
   readonly ended: Promise<number>;
   readonly #options: ArbiterOptions;
   readonly #clients = new Map<number, ClientSocket>();
+  /** Processes that have left, and wait for our end. */
+  readonly #waiting = new Set<ClientSocket>();
   readonly #pending = new Batch();
   readonly #parts = new PartPool();
   #log: OrderedLog | undefined;
@@ -411,6 +413,7 @@ class ArbiterShell {
       if (!canTellPeers(dirname(path))) throw new Error("its folder lets other users in");
       this.#listener = Bun.listen<Client>({
         unix: own,
+        allowHalfOpen: true,
         socket: {
           open: (socket) => this.#open(socket),
           data: (socket, chunk) => {
@@ -424,6 +427,7 @@ class ArbiterShell {
             this.#closeIfSent(socket);
             this.#settle();
           },
+          end: (socket) => this.#saidAll(socket),
           close: (socket) => this.#closed(socket),
           error: (socket, error) => {
             failStop(error);
@@ -484,10 +488,22 @@ class ArbiterShell {
     if (socket.data.closing && socket.data.outbox.size === 0) socket.end();
   }
 
+  /** Nothing more comes from there. The last process to leave waits until we close its connection. */
+  #saidAll(socket: ClientSocket): void {
+    this.#disconnected(socket);
+    if (this.#done && !this.#finished) this.#waiting.add(socket);
+    else socket.end();
+  }
+
   #closed(socket: ClientSocket): void {
-    const { channel, timer } = socket.data;
-    clearTimeout(timer);
-    if (channel < 0) this.#refusals -= 1;
+    clearTimeout(socket.data.timer);
+    if (socket.data.channel < 0) this.#refusals -= 1;
+    this.#waiting.delete(socket);
+    this.#disconnected(socket);
+  }
+
+  #disconnected(socket: ClientSocket): void {
+    const { channel } = socket.data;
     if (this.#clients.get(channel) !== socket) return;
     this.#clients.delete(channel);
     if (this.#try(() => this.#replica?.disconnect(channel))) this.#settle();
@@ -502,12 +518,13 @@ class ArbiterShell {
     const { socket: path } = this.#options;
     if (this.#socketIdentity !== "" && identity(path) === this.#socketIdentity) removeFile(path);
     this.#listener?.stop();
-    for (const socket of this.#clients.values()) {
+    if (this.#map !== undefined) removeMap(this.#map);
+    this.#log?.close();
+    // Last of all: the processes that wait for it may be all that keeps the container alive in which we are.
+    for (const socket of [...this.#clients.values(), ...this.#waiting]) {
       clearTimeout(socket.data.timer);
       socket.end();
     }
-    if (this.#map !== undefined) removeMap(this.#map);
-    this.#log?.close();
     this.#resolve(code);
   }
 }
