@@ -31,7 +31,7 @@ import type { NodeHello, Resumed, Welcome } from "../core/sequencer.ts";
 import { checkSize, pageRound } from "../core/size.ts";
 import { fileLocks } from "../link/file-lock.ts";
 import { ownProcess } from "../link/own-process.ts";
-import { canTellPeers, isOwnPeer } from "../link/peer-user.ts";
+import { canTellPeers, isOutside, isOwnPeer } from "../link/peer-user.ts";
 import { sharing } from "../link/shared-memory.ts";
 import { lendMemory } from "./lent-memory.ts";
 import { createMap, type MapFile, removeFile, removeMap, removeStaleMaps } from "./map-file.ts";
@@ -91,6 +91,8 @@ interface Client {
   /** -1: there are too many, and it is told. */
   channel: number;
   outbox: Outbox;
+  /** It is in another container than we. */
+  outside: boolean;
   closing: boolean;
   timer: Timer;
 }
@@ -101,7 +103,7 @@ class ArbiterShell {
   readonly ended: Promise<number>;
   readonly #options: ArbiterOptions;
   readonly #clients = new Map<number, ClientSocket>();
-  /** Processes that have left, and wait for our end. */
+  /** Connections of processes that have left, and wait until we close them. */
   readonly #waiting = new Set<ClientSocket>();
   readonly #pending = new Batch();
   readonly #parts = new PartPool();
@@ -121,6 +123,8 @@ class ArbiterShell {
   #gathering = false;
   #done = false;
   #finished = false;
+  /** The server has heard of that too. */
+  #over = false;
   #resolve: (code: number) => void = () => {};
   #unused: Timer | undefined;
 
@@ -452,6 +456,7 @@ class ArbiterShell {
     socket.data = {
       channel,
       outbox: new Outbox((bytes) => socket.write(bytes)),
+      outside: isOutside(socket),
       closing: false,
       timer: setTimeout(() => {
         if (this.#replica?.isGreeted(channel) !== true) socket.terminate();
@@ -488,11 +493,22 @@ class ArbiterShell {
     if (socket.data.closing && socket.data.outbox.size === 0) socket.end();
   }
 
-  /** Nothing more comes from there. The last process to leave waits until we close its connection. */
+  /**
+   * Nothing more comes from there. A process that leaves waits until we close its connection: the last one until we end,
+   * and one of our own container while those of others need us, which could not go on if it ended with its container.
+   */
   #saidAll(socket: ClientSocket): void {
     this.#disconnected(socket);
-    if (this.#done && !this.#finished) this.#waiting.add(socket);
+    const needed = this.#done || (!socket.data.outside && this.#servesOutside());
+    if (needed && !this.#over) this.#waiting.add(socket);
     else socket.end();
+  }
+
+  /** Of an elastic session processes come and go: there nobody waits for others. */
+  #servesOutside(): boolean {
+    if (this.#replica?.session.config.elastic === true) return false;
+    for (const socket of this.#clients.values()) if (socket.data.outside) return true;
+    return false;
   }
 
   #closed(socket: ClientSocket): void {
@@ -507,6 +523,9 @@ class ArbiterShell {
     if (this.#clients.get(channel) !== socket) return;
     this.#clients.delete(channel);
     if (this.#try(() => this.#replica?.disconnect(channel))) this.#settle();
+    if (this.#waiting.size > 0 && !this.#done && !this.#servesOutside()) {
+      for (const waiting of this.#waiting) waiting.end();
+    }
   }
 
   finish(code: number): void {
@@ -519,13 +538,17 @@ class ArbiterShell {
     if (this.#socketIdentity !== "" && identity(path) === this.#socketIdentity) removeFile(path);
     this.#listener?.stop();
     if (this.#map !== undefined) removeMap(this.#map);
-    this.#log?.close();
-    // Last of all: the processes that wait for it may be all that keeps the container alive in which we are.
-    for (const socket of [...this.#clients.values(), ...this.#waiting]) {
-      clearTimeout(socket.data.timer);
-      socket.end();
-    }
-    this.#resolve(code);
+    const end = (): void => {
+      this.#over = true;
+      // Last of all: the processes that wait for it may be all that keeps the container alive in which we are.
+      for (const socket of [...this.#clients.values(), ...this.#waiting]) {
+        clearTimeout(socket.data.timer);
+        socket.end();
+      }
+      this.#resolve(code);
+    };
+    if (this.#log === undefined) end();
+    else this.#log.close(end);
   }
 }
 

@@ -75,6 +75,11 @@ export interface SequencerOutput {
   borrows?(link: number): void;
   /** Close the link after what was sent. */
   close(link: number): void;
+  /**
+   * A node has left, and its arbiter waits for the end of the link. Whether to let it wait until the session ends, because the
+   * server ends with that arbiter's process, but not all others do. Both by what arbiters say of their processes.
+   */
+  detains?(leaver: string, others: string[]): boolean;
   /** Close the link at once: its node has another one. */
   drop(link: number): void;
   /** The node's connection is broken. It is to be given up if it does not come back in time, or its process ends. */
@@ -670,7 +675,10 @@ export class Sequencer {
     const op = view.getUint8(at + 5);
     if (op === PingOp.LEAVING) {
       this.disconnect(link.id, true);
-      this.#out.close(link.id);
+      const others = [...this.#places.values()].map(({ process }) => process);
+      // Of an elastic session processes come and go: there nobody waits for others.
+      const detained = this.session.config.elastic !== true && this.#out.detains?.(place.process, others) === true;
+      if (!detained) this.#out.close(link.id);
       return;
     }
     if (op === PingOp.ANSWER && !Number.isNaN(place.asked_ms)) {

@@ -129,9 +129,7 @@ export class Table {
     }
     // Of two that were started for one epoch, because a daemon did not know of the first, the one it knows stays.
     if (entry?.instance === address.instance && entry.running && entry.epoch === address.epoch) {
-      // In two process namespaces both may have one process id.
-      const same = entry.pid === address.pid && entry.host === address.host && entry.port === address.port;
-      if (!same) throw new DsmError("DSM_ENDED", "another server has taken over");
+      if (entry.pid !== address.pid) throw new DsmError("DSM_ENDED", "another server has taken over");
     }
     if (entry?.instance === address.instance && entry.epoch !== address.epoch) {
       if (entry.epoch > address.epoch) throw new DsmError("DSM_ENDED", "another server has taken over");

@@ -32,6 +32,20 @@ export function ownProcess(): string {
   return formatProcess({ boot: BOOT, namespace: NAMESPACES, pid: process.pid, start });
 }
 
+/** The kernel's number of the process namespace that ends with the machine only. */
+const FIRST_NAMESPACE = "pid:[4026531836]";
+
+/** Whether all processes of our process namespace end when its first one does, as those of a container do. */
+export const isContained = !NAMESPACES.startsWith(`${FIRST_NAMESPACE},`) && !NAMESPACES.startsWith(",");
+
+/** Whether the process is in our process namespace. */
+export function isInside(text: string): boolean {
+  const identity = parseProcess(text);
+  if (identity === null) return false;
+  const [pid] = identity.namespace.split(",");
+  return identity.boot === BOOT && NAMESPACES.startsWith(`${pid},`);
+}
+
 /** Whether the process is known to have ended. False: it lives, or it is none of ours to know. */
 export function hasEnded(text: string): boolean {
   const identity = parseProcess(text);

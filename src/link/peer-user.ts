@@ -54,13 +54,22 @@ export function canTellPeers(folder: string): boolean {
 /** Whether the kernel says who is at the other end, wherever the socket is. */
 export const tellsPeers = getsockopt !== null;
 
-/** Whether our own user's process connected. Where the kernel cannot be asked, canTellPeers() has seen to it. */
-export function isOwnPeer(socket: object): boolean {
-  if (getsockopt === null) return true;
+/** Puts who is at the other end into `credentials`. */
+function ask(socket: object): boolean {
+  if (getsockopt === null) return false;
   // Not in Bun's types, but a socket has it.
   const descriptor = (socket as { fd?: number }).fd ?? -1;
   size[0] = credentials.byteLength;
   const failed = getsockopt(descriptor, SOL_SOCKET, SO_PEERCRED, ptr(credentials), ptr(size)) !== 0;
-  if (failed || size[0] !== credentials.byteLength) return false;
+  return !failed && size[0] === credentials.byteLength;
+}
+
+/** Whether a process connected that is not in our process namespace: it does not end with us. */
+export const isOutside = (socket: object): boolean => ask(socket) && credentials[0] === 0;
+
+/** Whether our own user's process connected. Where the kernel cannot be asked, canTellPeers() has seen to it. */
+export function isOwnPeer(socket: object): boolean {
+  if (getsockopt === null) return true;
+  if (!ask(socket)) return false;
   return credentials[1] === process.geteuid?.() && credentials[1] !== unknownUser;
 }

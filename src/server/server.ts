@@ -39,7 +39,7 @@ import { type Recovered, Recovery, type RecoveryConfig } from "../core/recovery.
 import { type AwayNode, Sequencer, type SequencerOutput, STAGED_PER_MAP_BYTE } from "../core/sequencer.ts";
 import type { SessionConfig } from "../core/session.ts";
 import { checkSize, pageRound } from "../core/size.ts";
-import { hasEnded } from "../link/own-process.ts";
+import { hasEnded, isContained, isInside } from "../link/own-process.ts";
 
 export interface ServerOptions {
   session: string;
@@ -361,6 +361,7 @@ class ServerShell {
         const socket = this.#sockets.get(id);
         if (socket !== undefined) this.#welcomed(socket, heartbeatMs);
       },
+      detains: (leaver, others) => isContained && isInside(leaver) && !others.every(isInside),
       away: (node, place) => this.#awaits(node, place),
       settled: (node) => {
         this.#away.get(node)?.stop();
