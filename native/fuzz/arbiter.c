@@ -1,3 +1,4 @@
+#define _GNU_SOURCE
 #include "arbiter.h"
 
 #include <fcntl.h>
@@ -17,6 +18,7 @@ static int listener;
 static pthread_mutex_t ordering = PTHREAD_MUTEX_INITIALIZER; /* what is under it has a place in the order */
 static uint64_t seq;
 static enum session_order order = ORDER_SEQUENTIAL;
+static int lent_fd = -1; /* what the process has its holes in */
 
 void arbiter_lock(void) { pthread_mutex_lock(&ordering); }
 
@@ -108,15 +110,31 @@ static void atomic(const struct wire_header *header, const uint8_t *body, uint8_
   the->map[the->size + header->offset / PAGE_BYTES] = 1;
 }
 
+/* Memory that the process shares with us; what it had before is its own from now on. */
+static int lend(int fd, struct wire_header answer) {
+  if (lent_fd >= 0) close(lent_fd);
+  lent_fd = memfd_create("dsm-holes", MFD_CLOEXEC);
+  CHECK(lent_fd >= 0 && ftruncate(lent_fd, (off_t)(the->size + WIRE_STAGING_SIZE)) == 0);
+  answer.kind = WIRE_REPLY;
+  answer.size = sizeof answer;
+  answer.aux = 1;
+  union {
+    struct cmsghdr header;
+    uint8_t bytes[CMSG_SPACE(sizeof(int))];
+  } control = {.header = {.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS}};
+  memcpy(CMSG_DATA(&control.header), &lent_fd, sizeof lent_fd);
+  struct iovec piece = {.iov_base = &answer, .iov_len = sizeof answer};
+  struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+  return sendmsg(fd, &message, MSG_NOSIGNAL) == (ssize_t)sizeof answer ? 0 : -1;
+}
+
 /* The first hole of a page gives the process a copy of it; of each that ends before the last, its bytes are the map's
  * again. What others store meanwhile outside the holes is not copied: the tests do no such thing. */
 static void shadow(const struct wire_header *header) {
   static uint8_t holes[1024]; /* of each page */
-  static uint64_t descriptor;
   uint64_t page = header->offset / PAGE_BYTES, from = header->offset, length = PAGE_BYTES;
   CHECK(header->offset % PAGE_BYTES == 0 && header->offset < the->size && page < sizeof holes);
   if (header->kind == WIRE_SHADOW) {
-    descriptor = header->seq;
     if (holes[page]++ > 0) return;
   } else {
     CHECK(holes[page] > 0);
@@ -124,8 +142,7 @@ static void shadow(const struct wire_header *header) {
     from += header->aux;
     length = header->length;
   }
-  /* The descriptor is the library's; that it is not closed yet ThreadSanitizer cannot know from what a socket brought. */
-  CHECK(syscall(SYS_pwrite64, descriptor, the->map + from, length, from) == (long)length);
+  CHECK(lent_fd >= 0 && pwrite(lent_fd, the->map + from, length, (off_t)from) == (ssize_t)length);
 }
 
 static int perform(int fd, const struct wire_header *header, const uint8_t *body) {
@@ -138,6 +155,11 @@ static int perform(int fd, const struct wire_header *header, const uint8_t *body
     return sent;
   }
   arbiter_lock();
+  if (header->kind == WIRE_MEMORY) {
+    int sent = lend(fd, answer);
+    arbiter_unlock();
+    return sent;
+  }
   answer.seq = ++seq;
   switch (header->kind) {
     case WIRE_STORE:

@@ -171,9 +171,7 @@ int channel_receive_header(int fd, struct wire_header *header) {
   return receive_all(fd, header, sizeof *header);
 }
 
-int channel_receive_frame(int fd, struct reply *reply) {
-  if (receive_all(fd, &reply->header, sizeof reply->header) != 0)
-    return -1;
+static int receive_body(int fd, struct reply *reply) {
   size_t body = reply->header.size - sizeof reply->header;
   if (body > REPLY_BODY_MAX || reply->header.length > body) {
     errno = EPROTO;
@@ -183,6 +181,39 @@ int channel_receive_frame(int fd, struct reply *reply) {
     return -1;
   reply->body[reply->header.length] = 0;
   return 0;
+}
+
+int channel_receive_frame(int fd, struct reply *reply) {
+  return receive_all(fd, &reply->header, sizeof reply->header) != 0 ? -1 : receive_body(fd, reply);
+}
+
+int channel_receive_descriptor(int fd, struct reply *reply, int *descriptor) {
+  union {
+    struct cmsghdr header;
+    uint8_t bytes[CMSG_SPACE(sizeof(int))];
+  } control;
+  struct iovec piece = {.iov_base = &reply->header, .iov_len = sizeof reply->header};
+  struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+  ssize_t got;
+  *descriptor = -1;
+  while ((got = syscall(SYS_recvmsg, fd, &message, MSG_CMSG_CLOEXEC)) < 0 && errno == EINTR)
+    continue;
+  const struct cmsghdr *first = got > 0 ? CMSG_FIRSTHDR(&message) : NULL;
+  if (first != NULL && first->cmsg_level == SOL_SOCKET && first->cmsg_type == SCM_RIGHTS &&
+      first->cmsg_len == CMSG_LEN(sizeof(int)))
+    memcpy(descriptor, CMSG_DATA(first), sizeof(int));
+  if (got > 0 &&
+      receive_all(fd, (uint8_t *)&reply->header + got, sizeof reply->header - (size_t)got) == 0 &&
+      receive_body(fd, reply) == 0)
+    return 0;
+  if (got == 0)
+    errno = ECONNRESET;
+  int saved = errno;
+  if (*descriptor >= 0)
+    syscall(SYS_close, *descriptor);
+  *descriptor = -1;
+  errno = saved;
+  return -1;
 }
 
 /* Opens a further channel and says whose it is. */

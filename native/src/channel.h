@@ -74,6 +74,8 @@ int channel_receive(int fd, struct reply *reply);
 int channel_receive_header(int fd, struct wire_header *header);
 /* Reads one frame, and nothing of the next. As channel_receive(). */
 int channel_receive_frame(int fd, struct reply *reply);
+/* The same, with the descriptor that came with the frame's beginning, which is closed by exec; -1: none did. */
+int channel_receive_descriptor(int fd, struct reply *reply, int *descriptor);
 /* Reads the answer to what was sent on a claimed channel, as channel_receive(). Polls for up to 200 us before it sleeps,
  * unless that has not paid lately. handler-safe. */
 int channel_answer(struct channel_pool *pool, int slot, struct reply *reply);

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "copy.h"
+#include "lent.h"
 #include "runs.h"
 #include "session.h"
 #include "signals.h"
@@ -72,7 +73,6 @@ static void unlock_restoring_signals(struct hole_table *table, const uint64_t *b
 void hole_table_init(struct hole_table *table) {
   memset(table, 0, sizeof *table);
   table->shadow_fd = -1;
-  table->staging_fd = -1;
   table->next_id = 1;
   table->last_opened = UINT64_MAX - 1; /* no page follows it */
 }
@@ -378,8 +378,8 @@ static void unmap(void *place, size_t size) {
     munmap(place, size);
 }
 
-static void *map_file(int fd, size_t size, int protection) {
-  return mmap(NULL, size, protection, MAP_SHARED | MAP_NORESERVE, fd, 0);
+static void *map_file(int fd, uint64_t offset, size_t size, int protection) {
+  return mmap(NULL, size, protection, MAP_SHARED | MAP_NORESERVE, fd, (off_t)offset);
 }
 
 static void *map_anonymous(size_t size) {
@@ -404,14 +404,28 @@ static void free_shadow(dsm_session *session) {
   free(table->stores);
   if (table->shadow_fd >= 0)
     close(table->shadow_fd);
-  if (table->staging_fd >= 0)
-    close(table->staging_fd);
   table->shadow = table->twin = table->alias = table->staging = table->written = NULL;
   table->opened = table->loose = table->backed = NULL;
   table->stores = NULL;
   table->holes = NULL;
   table->backed_pages = 0;
-  table->shadow_fd = table->staging_fd = -1;
+  table->shadow_fd = -1;
+}
+
+/* The file of the shadow. Where direct mode lasts as long as the session, the arbiter need not see it. A status. */
+static int open_shadow(dsm_session *session) {
+  struct hole_table *table = &session->holes;
+  table->lent = 0;
+  if (!session->direct || session->elastic) {
+    int status = lent_memory(session, &table->shadow_fd);
+    table->lent = table->shadow_fd >= 0;
+    if (status != DSM_OK || table->lent)
+      return status;
+  }
+  table->shadow_fd = memfd_create("dsm-shadow", MFD_CLOEXEC);
+  if (table->shadow_fd >= 0 && ftruncate(table->shadow_fd, (off_t)session->size) == 0)
+    return DSM_OK;
+  return dsm_fail(DSM_NO_MEMORY, "no memory for a hole: %s", strerror(errno));
 }
 
 /* Memory for shadow, twin, bits and staging, once per session. Costs address space until it is used. */
@@ -419,15 +433,17 @@ static int make_shadow(dsm_session *session) {
   struct hole_table *table = &session->holes;
   if (table->shadow_fd >= 0)
     return DSM_OK;
-  table->shadow_fd = memfd_create("dsm-shadow", MFD_CLOEXEC);
-  if (table->shadow_fd < 0 || ftruncate(table->shadow_fd, (off_t)session->size) != 0)
-    goto failed;
+  int status = open_shadow(session);
+  if (status != DSM_OK) {
+    free_shadow(session);
+    return status;
+  }
   table->holes = calloc(DSM_HOLES_MAX, sizeof *table->holes);
   table->loose = calloc(1, bitmap_bytes(session));
   table->backed = calloc(1, bitmap_bytes(session));
   table->stores = calloc(1, session->size / PAGE_BYTES);
-  table->shadow = map_file(table->shadow_fd, session->size, PROT_READ | PROT_WRITE);
-  table->alias = map_file(session->map_fd, session->size, session->direct ? PROT_READ | PROT_WRITE : PROT_READ);
+  table->shadow = map_file(table->shadow_fd, 0, session->size, PROT_READ | PROT_WRITE);
+  table->alias = map_file(session->map_fd, 0, session->size, session->direct ? PROT_READ | PROT_WRITE : PROT_READ);
   table->twin = map_anonymous(session->size);
   table->opened = map_anonymous(bitmap_bytes(session));
   /* A child has no use for it, and would make each of its pages cost a copy. */
@@ -437,10 +453,8 @@ static int make_shadow(dsm_session *session) {
       table->shadow == MAP_FAILED || table->twin == MAP_FAILED || table->opened == MAP_FAILED || table->alias == MAP_FAILED)
     goto failed;
   if (!session->direct || session->elastic) {
-    table->staging_fd = memfd_create("dsm-staging", MFD_CLOEXEC);
-    if (table->staging_fd < 0 || ftruncate(table->staging_fd, WIRE_STAGING_SIZE) != 0)
-      goto failed;
-    table->staging = map_file(table->staging_fd, WIRE_STAGING_SIZE, PROT_READ | PROT_WRITE);
+    table->staging = table->lent ? map_file(table->shadow_fd, session->size, WIRE_STAGING_SIZE, PROT_READ | PROT_WRITE)
+                                 : map_anonymous(WIRE_STAGING_SIZE);
     if (table->staging == MAP_FAILED)
       goto failed;
   }
@@ -457,7 +471,6 @@ static int release_locked(dsm_session *session);
 static int tell_edge(dsm_session *session, uint8_t kind, uint64_t from, uint64_t to) {
   struct wire_header header = {
       .kind = kind,
-      .seq = (uint64_t)session->holes.shadow_fd,
       .offset = PAGE_FLOOR(from),
       .length = (uint32_t)(to - from),
       .aux = (uint32_t)(from - PAGE_FLOOR(from)),
@@ -613,15 +626,34 @@ static void await_taken(struct publication *publication) {
   publication->untaken--;
 }
 
+/* A part that the arbiter cannot take from our memory goes over the socket, and may be written over at once. */
+static void send_part(struct publication *publication) {
+  struct run_writer *writer = &publication->writer;
+  struct wire_header header = {
+      .size = (uint32_t)sizeof header + writer->length,
+      .kind = WIRE_PUBLISH,
+      .op = WIRE_PUBLISH_MORE,
+      .length = writer->length,
+  };
+  if (!publication->failed)
+    publication->failed = channel_send(publication->fd, &header, sizeof header) != 0 ||
+                          channel_send(publication->fd, writer->bytes, writer->length) != 0;
+  writer->length = 0;
+  writer->joins = RUNS_JOIN_NONE;
+}
+
 /* Tells the arbiter of a full part and goes on in the next. */
 static void stage_part(struct publication *publication) {
   const struct hole_table *table = &publication->session->holes;
   struct run_writer *writer = &publication->writer;
+  if (!table->lent) {
+    send_part(publication);
+    return;
+  }
   struct wire_header header = {
       .size = sizeof header,
       .kind = WIRE_PUBLISH,
       .op = WIRE_PUBLISH_STAGED,
-      .seq = (uint64_t)table->staging_fd,
       .offset = (uint64_t)(writer->bytes - table->staging),
       .length = writer->length,
   };

@@ -47,7 +47,8 @@ struct hole_table {
   atomic_uint lock; /* futex lock, taken with all signals blocked */
   atomic_int count; /* open holes: 0 makes every check free */
   int next_id;
-  int shadow_fd;    /* anonymous file as large as the map, -1 until the first hole */
+  int shadow_fd;    /* anonymous file as large as the map, or larger, -1 until the first hole */
+  int lent;         /* it is the arbiter's, which maps it too: then the staging area lies behind the map's size */
   uint8_t *shadow;  /* read-write alias of it */
   uint8_t *twin;
   uint64_t *opened; /* a bit a page */
@@ -55,8 +56,8 @@ struct hole_table {
   uint8_t *stores;  /* stores captured on each loose page, at most STORES_TO_OPEN; 0 on the others */
   uint8_t *written; /* under release, a bit a byte of the map: what those stores wrote (written.h); none elsewhere */
   atomic_int releases; /* the order is release: pages outside holes open too. Written under the lock, asked without */
-  int staging_fd;   /* anonymous file of WIRE_STAGING_SIZE that the arbiter takes the parts of a publication from */
-  uint8_t *staging; /* read-write alias of it */
+  uint8_t *staging; /* WIRE_STAGING_SIZE bytes in which the parts of a publication are put together. The arbiter takes them
+                       from there if the memory is lent; else they are sent to it */
   uint64_t *backed; /* a bit a page: its shadow and twin have memory, and if no hole has it, they only keep it */
   uint64_t backed_pages; /* how many bits are set */
   uint8_t *alias;   /* the map at another place; in direct mode writable where a hole has its pages closed */

@@ -2,6 +2,7 @@
 #include "ring.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -31,7 +32,20 @@ static _Atomic uint32_t *word(const struct ring *ring, unsigned offset) {
   return (_Atomic uint32_t *)(ring->header + offset);
 }
 
-int ring_open(dsm_session *session) {
+/* Locks the byte of the map's file that has our number, by a descriptor which goes with this process, at exec and in forked
+ * children. The arbiter takes the ring's lock from a process without it. 0, or -1 with errno. */
+static int show_life(const char *map_path, uint32_t number) {
+  struct flock range = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = number, .l_len = 1};
+  int fd = open(map_path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+  if (fd < 0 || syscall(SYS_fcntl, fd, F_OFD_SETLK, &range) == 0)
+    return fd;
+  int saved = errno;
+  close(fd);
+  errno = saved;
+  return -1;
+}
+
+int ring_open(dsm_session *session, const char *map_path) {
   struct ring *ring = &session->ring;
   uint64_t pages = session->size / PAGE_BYTES;
   uint64_t marks = (pages + PAGE_BYTES - 1) & ~(uint64_t)(PAGE_BYTES - 1);
@@ -47,7 +61,22 @@ int ring_open(dsm_session *session) {
   }
   madvise(alias, session->size, MADV_DONTFORK);
   madvise(header, WIRE_RING_HEADER_SIZE + WIRE_RING_SIZE, MADV_DONTFORK);
-  *ring = (struct ring){.header = header, .data = header + WIRE_RING_HEADER_SIZE, .alias = alias};
+  uint32_t number;
+  do
+    number = atomic_fetch_add((_Atomic uint32_t *)(header + WIRE_RING_NUMBERS), 1) + 1;
+  while (number == 0 || number == WIRE_RING_ARBITER);
+  int alive_fd = show_life(map_path, number);
+  if (alive_fd < 0) {
+    int saved = errno;
+    munmap(alias, session->size);
+    munmap(header, WIRE_RING_HEADER_SIZE + WIRE_RING_SIZE);
+    return dsm_fail(DSM_SYSTEM, "cannot lock a byte of the map %s: %s", map_path, strerror(saved));
+  }
+  *ring = (struct ring){.header = header,
+                        .data = header + WIRE_RING_HEADER_SIZE,
+                        .alias = alias,
+                        .number = number,
+                        .alive_fd = alive_fd};
   return DSM_OK;
 }
 
@@ -57,7 +86,13 @@ void ring_close(dsm_session *session) {
     return;
   munmap(ring->alias, session->size);
   munmap(ring->header, WIRE_RING_HEADER_SIZE + WIRE_RING_SIZE);
+  close(ring->alive_fd);
   memset(ring, 0, sizeof *ring);
+}
+
+void ring_forked(dsm_session *session) {
+  if (session->ring.header != NULL)
+    close(session->ring.alive_fd);
 }
 
 /* 0, or -1: the arbiter is gone. */
@@ -110,7 +145,7 @@ static int take_lock(dsm_session *session) {
   for (unsigned n = 0;; n++) {
     uint32_t nobody = 0;
     if (atomic_load_explicit(lock, memory_order_relaxed) == 0 &&
-        atomic_compare_exchange_strong(lock, &nobody, (uint32_t)session->pid))
+        atomic_compare_exchange_strong(lock, &nobody, session->ring.number))
       return 0;
     if (await(session, n) != 0)
       return -1;

@@ -18,14 +18,18 @@ struct ring {
   uint8_t *header; /* NULL: the session has none */
   uint8_t *data;
   uint8_t *alias;  /* the map, writable */
+  uint32_t number; /* what this process calls itself in the lock */
+  int alive_fd;    /* holds the lock on the map's file that says this process may store */
   _Atomic long long looked_ns; /* when it was last looked whether the arbiter is there */
 };
 
 #pragma GCC visibility push(hidden)
 
-/* Maps the ring and the alias of a session. A status, with its words. */
-int ring_open(dsm_session *session);
+/* Maps the ring and the alias of a session, whose map is that file. A status, with its words. */
+int ring_open(dsm_session *session, const char *map_path);
 void ring_close(dsm_session *session);
+/* In a forked child, which may not store: the arbiter must not take its parent's end for a pause. */
+void ring_forked(dsm_session *session);
 
 /* Queues the runs as one entry. 1: done. 0: too large for the ring, or this node has pages that only the order reaches:
  * to be published instead. -1: the arbiter is gone. handler-safe. */

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -543,7 +544,12 @@ static int map_session(dsm_session *session, const char *path) {
   session->map_fd = open(path, (session->direct || pipelined ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW);
   struct stat st;
   if (session->map_fd < 0 || syscall(SYS_fstat, session->map_fd, &st) != 0)
-    return dsm_fail(dsm_status_of(errno, DSM_SYSTEM), "cannot open the map %s: %s", path, strerror(errno));
+    return session->map_fd < 0 && errno == ENOENT
+               ? dsm_fail(DSM_SYSTEM,
+                          "the map of node \"%s\" is not in this process's /dev/shm; share /dev/shm with the node's other "
+                          "processes, or set DSM_NODE to another name",
+                          session->node)
+               : dsm_fail(dsm_status_of(errno, DSM_SYSTEM), "cannot open the map %s: %s", path, strerror(errno));
   uint64_t least = session->size + session->size / PAGE_BYTES;
   if (pipelined)
     least += WIRE_RING_HEADER_SIZE + WIRE_RING_SIZE;
@@ -586,7 +592,7 @@ static int map_session(dsm_session *session, const char *path) {
     }
   }
   if (pipelined) {
-    int status = ring_open(session);
+    int status = ring_open(session, path);
     if (status != DSM_OK) {
       munmap(place, session->size);
       return status;
@@ -624,8 +630,12 @@ static void close_connections(dsm_session *session) {
 /* In a forked child: the connections are the parent's, and its end must not wait for ours. */
 static void after_fork_in_child(void) {
   dsm_actions_after_fork(true);
-  for (dsm_session *session = sessions; session != NULL; session = session->next)
+  for (dsm_session *session = sessions; session != NULL; session = session->next) {
     close_connections(session);
+    ring_forked(session);
+    /* In a new process namespace the child may have the very process id of its parent. */
+    session->pid = -1;
+  }
   pthread_mutex_init(&sessions_lock, NULL);
 }
 
@@ -831,6 +841,18 @@ static int send_leave(dsm_session *session, const struct wire_header *leave, str
   return channel_send(session->main_fd, leave, sizeof *leave) != 0 ? -1 : channel_receive(session->main_fd, answer);
 }
 
+/* Says that nothing more comes, and waits until the arbiter closes the connection too: at once, or, if this was the last process
+ * of the node, when it has put everything in order. A container may end with its last process, and the arbiter with it. */
+static void await_farewell(const dsm_session *session) {
+  struct pollfd connection = {.fd = session->main_fd, .events = POLLRDHUP};
+  long long deadline = now_ms() + ARBITER_END_TIMEOUT_MS;
+  if (shutdown(session->main_fd, SHUT_WR) != 0)
+    return;
+  for (long long left; (left = deadline - now_ms()) > 0;)
+    if (poll(&connection, 1, (int)left) > 0)
+      return;
+}
+
 static int close_session(dsm_session *session) {
   if (session == NULL)
     return dsm_fail(DSM_INVALID, "the session is NULL");
@@ -867,6 +889,8 @@ static int close_session(dsm_session *session) {
     }
   remember_left(session);
   pthread_mutex_unlock(&sessions_lock);
+  if (!atomic_load(&session->dead))
+    await_farewell(session);
   watch_stop(session);
   release_resources(session);
   keep_handle(session);

@@ -17,6 +17,8 @@
 #define JOIN_TIMEOUT_MS 300000u
 /* How long a started arbiter may take until it listens. */
 #define ARBITER_TIMEOUT_MS 30000
+/* How long a process that has left waits for the arbiter to close its connection. */
+#define ARBITER_END_TIMEOUT_MS 5000
 
 /* Numbers are part of the wire protocol. */
 enum session_order { ORDER_ANY = 0, ORDER_SEQUENTIAL = 1, ORDER_RELEASE = 2, ORDER_PIPELINED = 3 };

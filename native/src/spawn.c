@@ -37,7 +37,7 @@ static int check_directory(const char *path) {
   if (syscall(SYS_lstat, path, &st) != 0)
     return dsm_fail(DSM_SYSTEM, "cannot use the run-time directory %s: %s", path, strerror(errno));
   if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 077) != 0)
-    return dsm_fail(DSM_SYSTEM, "the run-time directory %s is not a directory of yours alone; remove it", path);
+    return dsm_fail(DSM_SYSTEM, "the run-time directory %s is not a directory of yours alone; remove it, or set XDG_RUNTIME_DIR", path);
   return DSM_OK;
 }
 

@@ -5,7 +5,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +13,12 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
+
+/* A socket that was never given its known name is stale after so long: between its making and its first listening there is
+ * a moment in which it looks the same. */
+#define UNNAMED_STALE_S 60
 
 #define PATH_SIZE sizeof(((struct sockaddr_un *)0)->sun_path)
 
@@ -57,6 +61,17 @@ static void remove_pair(const char *path, size_t stem) {
   close(lock);
 }
 
+/* Removes a socket that an arbiter has made and not yet given the known name, if that arbiter is gone. Its process id would
+ * not tell: it may live in another process namespace. */
+static void remove_unnamed(const char *path) {
+  struct stat st;
+  struct timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  if (syscall(SYS_lstat, path, &st) == 0 && S_ISSOCK(st.st_mode) && now.tv_sec - st.st_mtim.tv_sec > UNNAMED_STALE_S &&
+      !has_listener(path))
+    unlink(path);
+}
+
 void stale_remove(const char *keep) {
   const char *slash = strrchr(keep, '/');
   char path[PATH_SIZE];
@@ -70,15 +85,15 @@ void stale_remove(const char *keep) {
   while ((entry = readdir(directory)) != NULL) {
     const char *name = entry->d_name;
     const char *dot = strchr(name, '.');
-    /* a-HASH.lock, a-HASH.sock, or a-HASH.sock.PID before an arbiter gives its socket the known name. */
+    /* a-HASH.lock, a-HASH.sock, or a-HASH.sock.RANDOM before an arbiter gives its socket the known name. */
     if (strncmp(name, "a-", 2) != 0 || dot == NULL || strcmp(name, slash + 1) == 0 ||
         length + strlen(name) >= sizeof path)
       continue;
     strcpy(path + length, name);
     if (strcmp(dot, ".lock") == 0 || (strcmp(dot, ".sock") == 0 && !has_listener(path)))
       remove_pair(path, length + (size_t)(dot - name));
-    else if (strncmp(dot, ".sock.", 6) == 0 && kill((pid_t)strtol(dot + 6, NULL, 10), 0) != 0 && errno == ESRCH)
-      unlink(path);
+    else if (strncmp(dot, ".sock.", 6) == 0)
+      remove_unnamed(path);
   }
   closedir(directory);
 }

@@ -29,9 +29,12 @@ import { Replica, type ReplicaOutput } from "../core/replica.ts";
 import { Ring } from "../core/ring.ts";
 import type { NodeHello, Resumed, Welcome } from "../core/sequencer.ts";
 import { checkSize, pageRound } from "../core/size.ts";
-import { canTellPeers, isOwnPeer } from "../link/peer-user.ts";
+import { fileLocks } from "../link/file-lock.ts";
+import { ownProcess } from "../link/own-process.ts";
+import { canTellPeers, isOutside, isOwnPeer } from "../link/peer-user.ts";
 import { sharing } from "../link/shared-memory.ts";
-import { createMap, type MapFile, openShared, ownProcess, removeFile, removeStaleMaps } from "./map-file.ts";
+import { lendMemory } from "./lent-memory.ts";
+import { createMap, type MapFile, removeFile, removeMap, removeStaleMaps } from "./map-file.ts";
 import { FileRingLock } from "./ring-lock.ts";
 import { type ServerAddress, ServerLog } from "./server-log.ts";
 
@@ -88,6 +91,8 @@ interface Client {
   /** -1: there are too many, and it is told. */
   channel: number;
   outbox: Outbox;
+  /** It is in another container than we. */
+  outside: boolean;
   closing: boolean;
   timer: Timer;
 }
@@ -98,6 +103,8 @@ class ArbiterShell {
   readonly ended: Promise<number>;
   readonly #options: ArbiterOptions;
   readonly #clients = new Map<number, ClientSocket>();
+  /** Connections of processes that have left, and wait until we close them. */
+  readonly #waiting = new Set<ClientSocket>();
   readonly #pending = new Batch();
   readonly #parts = new PartPool();
   #log: OrderedLog | undefined;
@@ -116,6 +123,8 @@ class ArbiterShell {
   #gathering = false;
   #done = false;
   #finished = false;
+  /** The server has heard of that too. */
+  #over = false;
   #resolve: (code: number) => void = () => {};
   #unused: Timer | undefined;
 
@@ -212,8 +221,7 @@ class ArbiterShell {
   }
 
   #makeReplica(welcome: Welcome, map: MapFile): Replica {
-    const ring =
-      map.ring === null ? null : new Ring(map.ring, new FileRingLock(map.ring.subarray(0, RING_HEADER_SIZE), map.path));
+    const ring = map.ring === null ? null : this.#makeRing(map.ring, map.descriptor);
     const output: ReplicaOutput = {
       propose: (bytes, sent) => this.#propose(bytes, sent),
       reply: (channel, bytes) => {
@@ -228,8 +236,11 @@ class ArbiterShell {
         this.#closeIfSent(socket);
       },
       token: () => randomBytes(8),
-      shadow: openShared,
-      staging: openShared,
+      lend: (channel, answer) => {
+        const socket = this.#clients.get(channel);
+        if (socket === undefined || socket.data.outbox.size > 0) return null;
+        return lendMemory(socket, answer, map.bytes.length);
+      },
       unmap: freeNow,
       done: () => {
         this.#done = true;
@@ -237,6 +248,16 @@ class ArbiterShell {
     };
     const { node, applyRuns } = this.#options;
     return new Replica(welcome, node, map.path, map.bytes, map.atomics, output, ring, applyRuns, this.#parts);
+  }
+
+  #makeRing(bytes: Uint8Array, descriptor: number): Ring {
+    if (fileLocks === null) {
+      throw new DsmError(
+        "DSM_SYSTEM",
+        "an arbiter cannot serve the order pipelined while Bun runs without its JIT; unset BUN_JSC_useJIT",
+      );
+    }
+    return new Ring(bytes, new FileRingLock(bytes.subarray(0, RING_HEADER_SIZE), fileLocks, descriptor));
   }
 
   /** Small frames of one event go together; large ones as they are, behind those. */
@@ -387,13 +408,15 @@ class ArbiterShell {
    */
   #listen(): void {
     const { socket: path } = this.#options;
-    const own = `${path}.${process.pid}`;
+    // Not our process id: one of another process namespace may have the same.
+    const own = `${path}.${randomBytes(3).toString("hex")}`;
     // From its first moment on the socket is this user's alone.
     const mask = process.umask(0o177);
     try {
       if (!canTellPeers(dirname(path))) throw new Error("its folder lets other users in");
       this.#listener = Bun.listen<Client>({
         unix: own,
+        allowHalfOpen: true,
         socket: {
           open: (socket) => this.#open(socket),
           data: (socket, chunk) => {
@@ -407,6 +430,7 @@ class ArbiterShell {
             this.#closeIfSent(socket);
             this.#settle();
           },
+          end: (socket) => this.#saidAll(socket),
           close: (socket) => this.#closed(socket),
           error: (socket, error) => {
             failStop(error);
@@ -431,6 +455,7 @@ class ArbiterShell {
     socket.data = {
       channel,
       outbox: new Outbox((bytes) => socket.write(bytes)),
+      outside: isOutside(socket),
       closing: false,
       timer: setTimeout(() => {
         if (this.#replica?.isGreeted(channel) !== true) socket.terminate();
@@ -467,13 +492,39 @@ class ArbiterShell {
     if (socket.data.closing && socket.data.outbox.size === 0) socket.end();
   }
 
+  /**
+   * Nothing more comes from there. A process that leaves waits until we close its connection: the last one until we end,
+   * and one of our own container while those of others need us, which could not go on if it ended with its container.
+   */
+  #saidAll(socket: ClientSocket): void {
+    this.#disconnected(socket);
+    const needed = this.#done || (!socket.data.outside && this.#servesOutside());
+    if (needed && !this.#over) this.#waiting.add(socket);
+    else socket.end();
+  }
+
+  /** Of an elastic session processes come and go: there nobody waits for others. */
+  #servesOutside(): boolean {
+    if (this.#replica?.session.config.elastic === true) return false;
+    for (const socket of this.#clients.values()) if (socket.data.outside) return true;
+    return false;
+  }
+
   #closed(socket: ClientSocket): void {
-    const { channel, timer } = socket.data;
-    clearTimeout(timer);
-    if (channel < 0) this.#refusals -= 1;
+    clearTimeout(socket.data.timer);
+    if (socket.data.channel < 0) this.#refusals -= 1;
+    this.#waiting.delete(socket);
+    this.#disconnected(socket);
+  }
+
+  #disconnected(socket: ClientSocket): void {
+    const { channel } = socket.data;
     if (this.#clients.get(channel) !== socket) return;
     this.#clients.delete(channel);
     if (this.#try(() => this.#replica?.disconnect(channel))) this.#settle();
+    if (this.#waiting.size > 0 && !this.#done && !this.#servesOutside()) {
+      for (const waiting of this.#waiting) waiting.end();
+    }
   }
 
   finish(code: number): void {
@@ -485,13 +536,18 @@ class ArbiterShell {
     const { socket: path } = this.#options;
     if (this.#socketIdentity !== "" && identity(path) === this.#socketIdentity) removeFile(path);
     this.#listener?.stop();
-    for (const socket of this.#clients.values()) {
-      clearTimeout(socket.data.timer);
-      socket.end();
-    }
-    if (this.#map !== undefined) removeFile(this.#map.path);
-    this.#log?.close();
-    this.#resolve(code);
+    if (this.#map !== undefined) removeMap(this.#map);
+    const end = (): void => {
+      this.#over = true;
+      // Last of all: the processes that wait for it may be all that keeps the container alive in which we are.
+      for (const socket of [...this.#clients.values(), ...this.#waiting]) {
+        clearTimeout(socket.data.timer);
+        socket.end();
+      }
+      this.#resolve(code);
+    };
+    if (this.#log === undefined) end();
+    else this.#log.close(end);
   }
 }
 

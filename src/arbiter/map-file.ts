@@ -1,28 +1,37 @@
-/** The replica's file in /dev/shm: made with all its memory reserved, found again by nobody once its arbiter is gone. */
+/**
+ * The replica's file in /dev/shm: made with all its memory reserved, found again by nobody once its arbiter is gone.
+ *
+ * An arbiter holds a lock on its file from before it has any bytes until it has removed it, so a file without a lock is
+ * left over from an arbiter that was killed. The lock tells that across process namespaces, where process ids do not.
+ */
+import { randomBytes } from "node:crypto";
 import {
   closeSync,
   constants,
+  fstatSync,
+  lstatSync,
   openSync,
   readdirSync,
-  readFileSync,
-  readlinkSync,
   statfsSync,
   unlinkSync,
   writeSync,
 } from "node:fs";
-import { basename } from "node:path";
 import { DsmError, systemCode } from "../core/errors.ts";
 import { PAGE_SIZE } from "../core/limits.ts";
-import { formatProcess, isOver, statFields } from "../core/process.ts";
 import { RING_HEADER_SIZE, RING_SIZE } from "../core/protocol.ts";
 import { formatSize, pageRound } from "../core/size.ts";
+import { fileLocks } from "../link/file-lock.ts";
 
 const DIRECTORY = "/dev/shm";
 /** The file's memory is reserved by writing it in pieces of this size. */
 const PIECE = 4 << 20;
+/** New names to try while somebody who looks for stale files takes each for one, in the moment before it is locked. */
+const ATTEMPTS = 100;
 
 export interface MapFile {
   path: string;
+  /** Holds the lock that says we live. */
+  descriptor: number;
   bytes: Uint8Array;
   /** A byte for each page, behind the map: not 0 once an atomic operation was executed there. */
   atomics: Uint8Array;
@@ -30,44 +39,53 @@ export interface MapFile {
   ring: Uint8Array | null;
 }
 
-/** dsm-USER-KEY-PID-START: the last two name the arbiter it belongs to, so that a file whose arbiter died is known. */
-function mapPrefix(): string {
-  return `dsm-${process.getuid?.() ?? 0}-`;
-}
-
-/** Start time of a process in clock ticks since boot (field 22 of stat), or null when none with that id is alive. */
-export function startTime(pid: number): string | null {
-  try {
-    const fields = statFields(readFileSync(`/proc/${pid}/stat`, "latin1"));
-    // One that has ended is still listed until its parent has collected it. So is a first thread that ended before the
-    // others, and then they are listed too.
-    return isOver(fields[0]) && readdirSync(`/proc/${pid}/task`).length <= 1 ? null : (fields[19] ?? null);
-  } catch {
-    return null;
-  }
-}
-
-/** This process, as others on this host may know it. "": /proc does not say. */
-export function ownProcess(): string {
-  try {
-    const boot = readFileSync("/proc/sys/kernel/random/boot_id", "latin1").trim();
-    const namespace = readlinkSync("/proc/self/ns/pid");
-    const start = startTime(process.pid);
-    return start === null ? "" : formatProcess({ boot, namespace, pid: process.pid, start });
-  } catch {
-    return "";
-  }
-}
+/** dsm-USER-KEY-RANDOM. Without locks, which need bun:ffi, -unlocked follows: such a file is never taken for stale. */
+const prefix = `dsm-${process.getuid?.() ?? 0}-`;
+const lockedName = new RegExp(`^${prefix}[^-]+-[0-9a-f]{16}$`);
 
 /** Removes the files of arbiters that were killed before they could. */
 export function removeStaleMaps(): void {
-  const prefix = mapPrefix();
+  if (fileLocks === null) return;
   for (const name of readdirSync(DIRECTORY)) {
-    if (!name.startsWith(prefix)) continue;
-    const [, , , pid, start] = name.split("-");
-    if (pid === undefined || start === undefined || startTime(Number(pid)) === start) continue;
-    removeFile(`${DIRECTORY}/${name}`);
+    if (!lockedName.test(name)) continue;
+    const path = `${DIRECTORY}/${name}`;
+    let descriptor: number;
+    try {
+      descriptor = openSync(path, constants.O_RDWR | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    } catch {
+      // Gone, or another user's.
+      continue;
+    }
+    // Whoever has the lock and finds the file still there is the only one to remove it.
+    if (fileLocks.lock(descriptor) && isNamed(descriptor, path)) removeFile(path);
+    closeSync(descriptor);
   }
+}
+
+/** Whether the open file is a regular one of ours, and that of this name. */
+function isNamed(descriptor: number, path: string): boolean {
+  const open = fstatSync(descriptor);
+  if (!open.isFile() || open.uid !== process.geteuid?.()) return false;
+  try {
+    const named = lstatSync(path);
+    return named.ino === open.ino && named.dev === open.dev;
+  } catch {
+    return false;
+  }
+}
+
+/** An empty file of a new name, locked. Throws when there can be none. */
+function createLocked(key: string): { path: string; descriptor: number } {
+  const flags = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
+  for (let attempt = 1; attempt <= ATTEMPTS; attempt += 1) {
+    const suffix = fileLocks === null ? "-unlocked" : "";
+    const path = `${DIRECTORY}/${prefix}${key}-${randomBytes(8).toString("hex")}${suffix}`;
+    const descriptor = openSync(path, flags, 0o600);
+    // One who sweeps may have come before our lock: then the file is, or will be, gone.
+    if (fileLocks === null || (fileLocks.lock(descriptor) && isNamed(descriptor, path))) return { path, descriptor };
+    closeSync(descriptor);
+  }
+  throw new DsmError("DSM_AGAIN", `other arbiters remove each new file of this one from ${DIRECTORY}; try again`);
 }
 
 /** Creates the map, zeroed, every page of it in memory: a full /dev/shm is an error here and never a SIGBUS later. */
@@ -76,27 +94,26 @@ export function createMap(key: string, mapSize: number, withRing: boolean): MapF
   const size = marksEnd + (withRing ? RING_HEADER_SIZE + RING_SIZE : 0);
   const { bavail, bsize } = statfsSync(DIRECTORY);
   if (bavail * bsize < size) throw noRoom(size, bavail * bsize);
-  const path = `${DIRECTORY}/${mapPrefix()}${key}-${process.pid}-${startTime(process.pid) ?? "0"}`;
-  const fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW, 0o600);
+  const { path, descriptor } = createLocked(key);
   try {
     const zeros = new Uint8Array(Math.min(PIECE, size));
-    for (let at = 0; at < size; ) at += writeSync(fd, zeros, 0, Math.min(zeros.length, size - at), at);
+    for (let at = 0; at < size; ) at += writeSync(descriptor, zeros, 0, Math.min(zeros.length, size - at), at);
     // Several mappings: one buffer cannot hold the largest map and what is behind it.
     return {
       path,
+      descriptor,
       bytes: Bun.mmap(path, { shared: true, size: mapSize }),
       atomics: Bun.mmap(path, { shared: true, offset: mapSize, size: marksEnd - mapSize }),
       ring: withRing ? Bun.mmap(path, { shared: true, offset: marksEnd }) : null,
     };
   } catch (error) {
     removeFile(path);
+    closeSync(descriptor);
     if ((error as NodeJS.ErrnoException).code === "ENOSPC") throw noRoom(size, bavail * bsize);
     throw new DsmError(
       systemCode(error, "DSM_NO_MEMORY"),
       `cannot make a map of ${formatSize(size)}: ${(error as Error).message}`,
     );
-  } finally {
-    closeSync(fd);
   }
 }
 
@@ -107,25 +124,10 @@ function noRoom(size: number, room: number): DsmError {
   );
 }
 
-/** Whether a process has the file mapped; true when that cannot be known. One that has become another program has not. */
-export function mapsFile(pid: number, path: string): boolean {
-  try {
-    // A thread that has ended has nothing mapped, also the first one while others go on.
-    return readdirSync(`/proc/${pid}/task`).some((task) =>
-      readFileSync(`/proc/${pid}/task/${task}/maps`, "latin1").includes(basename(path)),
-    );
-  } catch {
-    return true;
-  }
-}
-
-/** Memory that a process shares with us: an anonymous file of that process, reached through its descriptor. */
-export function openShared(pid: number, descriptor: number): Uint8Array | null {
-  try {
-    return Bun.mmap(`/proc/${pid}/fd/${descriptor}`, { shared: true });
-  } catch {
-    return null;
-  }
+/** Removes the map's file. What is mapped stays, here and in the processes. */
+export function removeMap({ path, descriptor }: MapFile): void {
+  removeFile(path);
+  closeSync(descriptor);
 }
 
 /** Removes a file that somebody else may be removing too. */

@@ -2,53 +2,41 @@
  * The lock of a node's ring, between its processes and us. A process holds it for the length of one store, in a signal
  * handler with every signal blocked; we hold it while we apply what came from the server.
  */
-import { RING } from "../core/protocol.ts";
+import { RING, RING_ARBITER } from "../core/protocol.ts";
 import type { RingLock } from "../core/ring.ts";
-import { mapsFile, startTime } from "./map-file.ts";
+import type { FileLocks } from "../link/file-lock.ts";
 
 const LOCK = RING.lock[0] / 4;
 /** Attempts before we give the processor away: an owner that runs is done long before. */
 const SPINS = 2000;
 const PAUSE_MS = 1;
-/** So many pauses between two looks at what the owner has mapped, which is slow. */
-const PAUSES_TO_LOOK = 64;
+/** RING_ARBITER as the words have it. */
+const ARBITER = RING_ARBITER | 0;
 
 export class FileRingLock implements RingLock {
   readonly #words: Int32Array;
-  readonly #mapPath: string;
-  /** When each process began, which tells it from a later one with its number. */
-  readonly #began = new Map<number, string>();
+  readonly #files: FileLocks;
+  readonly #map: number;
 
-  /** `header`: the ring's. */
-  constructor(header: Uint8Array, mapPath: string) {
+  /** `header`: the ring's. `map`: a descriptor of the map's file, where each process has its own byte locked. */
+  constructor(header: Uint8Array, files: FileLocks, map: number) {
     this.#words = new Int32Array(header.buffer, header.byteOffset, header.byteLength / 4);
-    this.#mapPath = mapPath;
-  }
-
-  admit(pid: number): boolean {
-    const began = startTime(pid);
-    if (began === null) return false;
-    this.#began.set(pid, began);
-    return true;
+    this.#files = files;
+    this.#map = map;
   }
 
   acquire(): boolean {
-    for (let pauses = 0; ; pauses += 1) {
+    for (;;) {
       for (let i = 0; i < SPINS; i += 1) {
-        if (Atomics.compareExchange(this.#words, LOCK, 0, process.pid) === 0) return false;
+        if (Atomics.compareExchange(this.#words, LOCK, 0, ARBITER) === 0) return false;
       }
+      // No thread of an owner without its lock will ever store again: it has ended, or was replaced by exec().
       const owner = Atomics.load(this.#words, LOCK);
-      if (owner !== 0 && this.#isGone(owner, pauses % PAUSES_TO_LOOK === PAUSES_TO_LOOK - 1)) {
-        if (Atomics.compareExchange(this.#words, LOCK, owner, process.pid) === owner) return true;
+      if (owner !== 0 && !this.#files.isHeld(this.#map, owner >>> 0)) {
+        if (Atomics.compareExchange(this.#words, LOCK, owner, ARBITER) === owner) return true;
       }
       Bun.sleepSync(PAUSE_MS);
     }
-  }
-
-  /** Whether no thread of the owner will ever store again: it has ended, or was replaced by exec(). */
-  #isGone(owner: number, closely: boolean): boolean {
-    const began = startTime(owner);
-    return began === null || began !== this.#began.get(owner) || (closely && !mapsFile(owner, this.#mapPath));
   }
 
   release(): void {

@@ -9,6 +9,7 @@ import { FrameReader, freeNow, type PartPool } from "../core/frames.ts";
 import { Borrowed, encodeAccept, type Sharing } from "../core/lending.ts";
 import {
   ACK_BYTES,
+  FAREWELL_TIMEOUT_MS,
   FRAME_MAX,
   GREETING_TIMEOUT_MS,
   HEARTBEATS,
@@ -34,7 +35,8 @@ import {
 import type { NodeHello, Welcome } from "../core/sequencer.ts";
 import { parseResumed, parseWelcome } from "../core/welcome.ts";
 import { greetServer, type LinkEnd } from "../link/greet-server.ts";
-import { isOwnPeer, tellsPeers } from "../link/peer-user.ts";
+import { isContained } from "../link/own-process.ts";
+import { isOutside, isOwnPeer, tellsPeers } from "../link/peer-user.ts";
 
 /** Smaller parts are copied by who keeps them. */
 const OWN_PART_MIN = 64 << 10;
@@ -55,6 +57,8 @@ interface Connection {
   readonly queued: number;
   /** `sent`: see append(). */
   send(bytes: Uint8Array, sent?: Sent): void;
+  /** The server ends with the container that we are in. */
+  readonly inside: boolean;
   /** What was sent still goes out. */
   end(): void;
 }
@@ -95,6 +99,7 @@ export class ServerLog implements OrderedLog {
   readonly #options: ServerLogOptions;
   #connection: Connection | null = null;
   #closed = false;
+  #onClosed: () => void = () => {};
 
   readonly #security: Security;
 
@@ -127,11 +132,28 @@ export class ServerLog implements OrderedLog {
     else this.#connection.send(bytes, sent);
   }
 
-  close(): void {
-    if (this.#closed) return;
+  close(closed: () => void): void {
+    const connection = this.#connection;
+    const once = this.#closed;
     this.#closed = true;
-    this.#connection?.send(encode({ kind: Kind.PING, op: PingOp.LEAVING }));
-    this.#connection?.end();
+    if (once || connection === null) {
+      closed();
+      return;
+    }
+    connection.send(encode({ kind: Kind.PING, op: PingOp.LEAVING }));
+    if (!connection.inside) {
+      connection.end();
+      closed();
+      return;
+    }
+    const timer = setTimeout(() => {
+      connection.end();
+      closed();
+    }, FAREWELL_TIMEOUT_MS);
+    this.#onClosed = () => {
+      clearTimeout(timer);
+      closed();
+    };
   }
 
   #explain(hello: NodeHello, error: unknown): unknown {
@@ -176,7 +198,8 @@ export class ServerLog implements OrderedLog {
           closed: (why) => {
             if (this.#connection === connection && connection !== null) {
               this.#connection = null;
-              if (!this.#closed) this.#interrupted(hello, follower, why);
+              if (this.#closed) this.#onClosed();
+              else this.#interrupted(hello, follower, why);
             } else {
               reject(why);
             }
@@ -268,6 +291,7 @@ function connect(
   let heartbeat: Timer | undefined;
   /** It is the server's Unix socket. */
   let local = false;
+  let inside = false;
   /** Memory of the server's in which parts lie, and whether it has ours. */
   const borrowed = new Borrowed();
   let borrows = false;
@@ -453,6 +477,7 @@ function connect(
       open: (connected) => {
         own = isOwnPeer(connected);
         local = own;
+        inside = own && isContained && !isOutside(connected);
         return own ? common.open(connected) : null;
       },
       over: (end) => {
@@ -470,6 +495,9 @@ function connect(
   return {
     get queued() {
       return outbox?.size ?? 0;
+    },
+    get inside() {
+      return inside;
     },
     send,
     end: () => {

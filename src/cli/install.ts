@@ -22,6 +22,7 @@ import { print, printJson } from "./messages.ts";
 import { jsonOption } from "./options.ts";
 import { startProgress } from "./progress.ts";
 import { isCompiled, sourceRoot } from "./self.ts";
+import { besideName } from "./temporary.ts";
 
 export const prefixOption = {
   prefix: { type: "string", description: "Where to", valueHint: "DIR", default: "/usr/local" },
@@ -211,7 +212,7 @@ function writeInPieces(path: string, content: Uint8Array, mode: number, progress
 /** Writes beside the target and renames: a program that runs from the old file goes on. */
 function put(prefix: string, item: Item, progress: (done: number) => void = () => {}): void {
   const target = join(prefix, item.path);
-  const temporary = `${target}.${process.pid}.new`;
+  const temporary = besideName(target, "new");
   try {
     if ("target" in item) symlinkSync(item.target, temporary);
     else writeInPieces(temporary, item.content, item.mode, progress);

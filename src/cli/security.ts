@@ -21,6 +21,7 @@ import { DsmError } from "../core/errors.ts";
 import { isLoopback } from "../core/names.ts";
 import { formatToken, type JoinToken, parseToken } from "../core/token.ts";
 import { fromEnvironment, invalid } from "./options.ts";
+import { besideName } from "./temporary.ts";
 
 export const tlsOffOption = {
   "tls-off": {
@@ -233,7 +234,7 @@ export function shortFingerprint(fingerprint: string): string {
  * says that it was there.
  */
 export function writeSecret(path: string, text: string, how: "new" | "replace"): boolean {
-  const temporary = `${path}.${process.pid}-${randomBytes(4).toString("hex")}`;
+  const temporary = besideName(path, "new");
   mkdirSync(join(path, ".."), { recursive: true, mode: 0o700 });
   writeFileSync(temporary, text, { flag: "wx", mode: 0o600 });
   try {

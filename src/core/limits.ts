@@ -2,7 +2,7 @@
 
 export const VERSION = "0.1.0";
 /** Version of the frames in protocol.ts. Both ends of a link must have the same. */
-export const PROTOCOL_VERSION = 2;
+export const PROTOCOL_VERSION = 3;
 
 export const DEFAULT_PORT = 4200;
 export const DEFAULT_HOST = "127.0.0.1";
@@ -129,6 +129,9 @@ export const ACK_BYTES = 256 << 10;
 export const NODE_NUMBER_MAX = 65_535;
 
 export const JOIN_TIMEOUT_MS = 300_000;
+/** How long an arbiter waits, at its end, for a server that would end with its container and is needed by other nodes; a little
+ * less than the processes wait for it (ARBITER_END_TIMEOUT_MS in session.h). */
+export const FAREWELL_TIMEOUT_MS = 4000;
 /** A broken connection between arbiter and server is given up after this long (DSM_RECONNECT_TIMEOUT_MS), */
 export const RECONNECT_TIMEOUT_MS = 30_000;
 /** which may be set up to this; */

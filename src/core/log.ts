@@ -39,6 +39,6 @@ export interface OrderedLog {
   readonly queued: number;
   /** Whether it is interrupted. */
   readonly away: boolean;
-  /** The node needs its place no more. */
-  close(): void;
+  /** The node needs its place no more. Calls back when this process may end as far as other nodes are concerned. */
+  close(closed: () => void): void;
 }

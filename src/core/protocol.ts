@@ -52,8 +52,8 @@ export const Kind = {
   STATUS: 5,
   /** The connection ends; op: status, body: why, in words. */
   FAIL: 6,
-  /** offset: page, length: bytes of the hole in it, aux: first byte of the hole in the page, seq: the process's descriptor of its
-   * shadow. The arbiter keeps the bytes of this page outside the hole current in the shadow. Answer: REPLY. */
+  /** offset: page, length: bytes of the hole in it, aux: first byte of the hole in the page. The arbiter keeps the bytes of
+   * this page outside the hole current in the shadow. MEMORY comes before the first. Answer: REPLY. */
   SHADOW: 7,
   /** offset: page. Ends SHADOW. Answer: REPLY. */
   UNSHADOW: 8,
@@ -63,6 +63,12 @@ export const Kind = {
   DOORBELL: 10,
   /** To a process: the part it named in a PUBLISH that is STAGED was taken, its place may be used again. offset: of that. */
   TAKEN: 11,
+  /**
+   * From a process: it needs memory that it shares with the arbiter. Answer: REPLY; aux: 1 if the descriptor of a new
+   * anonymous file goes with its first byte (SCM_RIGHTS): the process's shadow, as large as the map, and behind that its
+   * staging area. 0: the arbiter can share no memory; then SHADOW is refused, and no part may be STAGED.
+   */
+  MEMORY: 38,
   /** Before an arbiter's greeting: offset: MAGIC, aux: version, body: nonce. Answer: CHALLENGE, without a nonce where no
    * proof is demanded. See auth.ts. */
   CHALLENGE: 14,
@@ -90,8 +96,8 @@ export const Kind = {
   /**
    * length: bytes of runs in the body, op: 1 if more parts of this entry follow, 2 (from an arbiter only, without runs)
    * if the rest will never come and the parts before are to be forgotten: that never enters the order. op: 3 (from a
-   * process only, without a body): as 1, but the `length` bytes of runs are at `offset` of the process's staging area,
-   * whose descriptor there is seq. Answer: TAKEN. op: 4 (between arbiter and server, without a body): as 1, but the frame
+   * process only, without a body): as 1, but the `length` bytes of runs are at `offset` of the process's staging area (see
+   * MEMORY). Answer: TAKEN. op: 4 (between arbiter and server, without a body): as 1, but the frame
    * is at `offset` of the memory that the sender shares, and aux is its slot's counter.
    */
   PUBLISH: 20,
@@ -228,7 +234,8 @@ export const JOINED_SIZE = 272;
  * there before, padded to 8. A record never wraps: RING_WRAP in place of its size sends the reader to the beginning.
  */
 export const RING = {
-  /** Process id of who may write the ring and what the node sees of the map; 0: nobody. */
+  /** Who may write the ring and what the node sees of the map: a process's number (see `numbers`), or RING_ARBITER; 0:
+   * nobody. Process ids would not do: processes of different PID namespaces may have the same. */
   lock: [0, 4],
   /** End of the last record. */
   tail: [64, 4],
@@ -238,7 +245,14 @@ export const RING = {
   sleeping: [192, 4],
   /** 1: some process sees pages through a shadow; stores are not queued meanwhile. */
   shadowed: [196, 4],
+  /**
+   * The number given last. A process that maps the ring adds 1, which is its number, and keeps an open file description
+   * lock on the byte of the map's file at that number for as long as it may store: the kernel ends the lock with the process.
+   */
+  numbers: [200, 4],
 } as const;
+/** The arbiter's own number. */
+export const RING_ARBITER = 0xffffffff;
 export const RING_HEADER_SIZE = 4096;
 export const RING_SIZE = 1 << 20;
 /** Largest record; a larger store is not queued. */
@@ -606,6 +620,7 @@ export function wireHeader(): string {
     `#define WIRE_RING_SIZE ${RING_SIZE}u`,
     `#define WIRE_RING_RECORD_MAX ${RING_RECORD_MAX}u`,
     `#define WIRE_RING_WRAP ${RING_WRAP}u`,
+    `#define WIRE_RING_ARBITER ${RING_ARBITER}u`,
     ...Object.entries(RING).map(([name, [offset]]) => `#define WIRE_RING_${name.toUpperCase()} ${offset}u`),
     `#define WIRE_ADDRESS_FIRST 0x${ADDRESS_FIRST.toString(16)}ull`,
     `#define WIRE_ADDRESS_STRIDE 0x${ADDRESS_STRIDE.toString(16)}ull`,

@@ -78,14 +78,20 @@ export interface ReplicaOutput {
   close(channel: number): void;
   /** 8 random bytes: what a process shows to attach further channels. */
   token(): Uint8Array;
-  /** The shadow (as large as the map) behind a descriptor of a process, or null when it cannot be opened. */
-  shadow(pid: number, descriptor: number): Uint8Array | null;
-  /** The staging area (STAGING_SIZE bytes) behind a descriptor of a process, or null when it cannot be opened. */
-  staging(pid: number, descriptor: number): Uint8Array | null;
-  /** What shadow() or staging() gave is needed no more: its process is gone. */
+  /** Sends the answer, and with it new memory that we share with the process at that channel. Null: nothing was sent. */
+  lend(channel: number, answer: Uint8Array): LentMemory | null;
+  /** What lend() gave is needed no more: its process is gone. */
   unmap(memory: Uint8Array): void;
   /** The last process of this node is gone, or the session has ended. */
   done(): void;
+}
+
+/** Memory that a process and its arbiter share, zeroed: see MEMORY in protocol.ts. */
+export interface LentMemory {
+  /** As large as the map. */
+  shadow: Uint8Array;
+  /** STAGING_SIZE bytes. */
+  staging: Uint8Array;
 }
 
 /** A part of a publication of this node, until the publication has come back. */
@@ -126,10 +132,10 @@ interface Process {
   channels: Set<number>;
   /** Bytes of its publications of which the last part has not come. */
   publishingBytes: number;
-  /** Where it puts the parts of its publications, once it has said so, and how many of them are on their way. */
+  /** Where it puts the parts of its publications, once it has asked for memory, and how many of them are on their way. */
   staging: Uint8Array | null;
   stagedParts: number;
-  /** All of its shadow, once it has one. */
+  /** All of its shadow, once it has asked for memory. */
   shadow: MapBytes | null;
   shadows: Map<number, Shadow>;
 }
@@ -167,7 +173,8 @@ const REASONS: Partial<Record<Status, string>> = {
   [Status.LEFT]: "this process has left the session",
   [Status.NO_MEMORY]: "the map has no gap of that size; allocate less, free blocks, or make the session larger",
   [Status.MISMATCH]: "the block of that name has another size; give all the same",
-  [Status.SYSTEM]: "the arbiter cannot open this process's shadow of the map",
+  [Status.SYSTEM]:
+    "this node's arbiter can share no memory with its processes, so holes must begin and end on pages (multiples of 4096)",
   [Status.INVALID]:
     "the name is not valid (use 1 to 63 bytes without slash or control characters), or no block begins there",
 };
@@ -856,6 +863,8 @@ export class Replica {
       this.#shadow(channel, process, kind, view, at);
     } else if (kind === Kind.FENCE) {
       this.#fence(channel, tag);
+    } else if (kind === Kind.MEMORY) {
+      this.#lend(channel, process, tag);
     } else {
       throw new ProtocolError(`a process may not send frames of kind ${kind}`);
     }
@@ -982,10 +991,7 @@ export class Replica {
       throw new ProtocolError("publish: more parts than the staging area has");
     }
     if (this.session.direct) throw new ProtocolError("publish: no parts in direct mode");
-    process.staging ??= this.#out.staging(process.pid, getUint64(view, at + 16));
-    if (process.staging?.length !== STAGING_SIZE) {
-      throw new ProtocolError("the arbiter cannot open this process's staging area", Status.SYSTEM);
-    }
+    if (process.staging === null) throw new ProtocolError("publish: the process has no staging area");
     const size = HEADER_SIZE + length;
     const part = this.#parts.take(size).subarray(0, size);
     const stamped = stampedTag(channel, tag);
@@ -1062,12 +1068,6 @@ export class Replica {
     const pid = view.getUint32(body + PROCESS_HELLO.pid[0], true);
     // A session that is not elastic does not change over.
     const refusal = view.getUint8(body + PROCESS_HELLO.noDirect[0]);
-    if (this.#ring?.lock.admit(pid) === false) {
-      throw new ProtocolError(
-        "this node's arbiter does not see the process; start both in one process namespace",
-        Status.SYSTEM,
-      );
-    }
     const process: Process = {
       channel: channel.index,
       pid,
@@ -1134,9 +1134,7 @@ export class Replica {
     process.mayWrite = false;
     for (const shadow of process.shadows.values()) this.#dropShadow(shadow);
     process.shadows.clear();
-    for (const memory of [process.shadow?.bytes, process.staging]) if (memory != null) this.#out.unmap(memory);
-    process.shadow = null;
-    process.staging = null;
+    this.#takeMemory(process);
     if (process.dead) this.#processes.delete(process);
   }
 
@@ -1299,6 +1297,27 @@ export class Replica {
     }
   }
 
+  // --- Memory shared with a process -----------------------------------------------------------------------------
+
+  /** The process gets a descriptor, so both have the same memory whatever they call each other. */
+  #lend(channel: Channel, process: Process, tag: number): void {
+    if (process.shadows.size > 0) throw new ProtocolError("memory is asked for while holes use what was given");
+    this.#takeMemory(process);
+    const lent = this.#out.lend(channel.index, encode({ kind: Kind.REPLY, tag, aux: 1 }));
+    if (lent === null) {
+      this.#out.reply(channel.index, encode({ kind: Kind.REPLY, tag }));
+      return;
+    }
+    process.shadow = new MapBytes(lent.shadow);
+    process.staging = lent.staging;
+  }
+
+  #takeMemory(process: Process): void {
+    for (const memory of [process.shadow?.bytes, process.staging]) if (memory != null) this.#out.unmap(memory);
+    process.shadow = null;
+    process.staging = null;
+  }
+
   // --- Shadows: pages that a hole covers in part -----------------------------------------------------------------
 
   /**
@@ -1318,12 +1337,8 @@ export class Replica {
       if (current !== undefined) this.#uncover(process, current, from, to);
     } else {
       if (process.shadow === null) {
-        const bytes = this.#out.shadow(process.pid, getUint64(view, at + 16));
-        if (bytes === null || bytes.length !== this.session.config.size) {
-          this.#refuse(channel, tag, Status.SYSTEM);
-          return;
-        }
-        process.shadow = new MapBytes(bytes);
+        this.#refuse(channel, tag, Status.SYSTEM);
+        return;
       }
       this.#cover(process, process.shadow, page, from, to);
     }

@@ -24,8 +24,6 @@ export interface RingLock {
   /** Waits for the lock. True: its owner was dead, and may have moved the tail without writing the map. */
   acquire(): boolean;
   release(): void;
-  /** A process comes that may take the lock. False: its end could not be noticed. */
-  admit(pid: number): boolean;
 }
 
 /** Who gets the records. */

@@ -75,6 +75,11 @@ export interface SequencerOutput {
   borrows?(link: number): void;
   /** Close the link after what was sent. */
   close(link: number): void;
+  /**
+   * A node has left, and its arbiter waits for the end of the link. Whether to let it wait until the session ends, because the
+   * server ends with that arbiter's process, but not all others do. Both by what arbiters say of their processes.
+   */
+  detains?(leaver: string, others: string[]): boolean;
   /** Close the link at once: its node has another one. */
   drop(link: number): void;
   /** The node's connection is broken. It is to be given up if it does not come back in time, or its process ends. */
@@ -220,6 +225,10 @@ export const stagedLimit = (mapSize: number): number => mapSize * STAGED_PER_MAP
 const RANKLESS: ReadonlySet<number> = new Set([Kind.JOIN, Kind.LEAVE, Kind.COPY]);
 const GREETINGS: ReadonlySet<number> = new Set([Kind.HELLO, Kind.STATUS, Kind.SNAPSHOT, Kind.TRACE]);
 const UNMEASURED = { asked_ms: Number.NaN, roundTrip_ms: Number.NaN };
+
+/** What to do about a second arbiter of one node: its processes did not find the first one's socket. */
+const ANOTHER_ARBITER =
+  "set DSM_NODE to another name, or let containers of one node share /dev/shm and /tmp (or XDG_RUNTIME_DIR)";
 
 const NO_EFFECTS = { watching: false, wrote(): void {}, complete(): void {}, ranked(): void {}, gone(): void {} };
 
@@ -536,11 +545,14 @@ export class Sequencer {
       // A node whose processes are all gone is only closing its connection still. In direct mode we hear of that last.
       const leaving = this.session.direct || this.session.presentOn(other.node).length === 0 || other.link < 0;
       if (other.name === hello.node && leaving) {
-        throw new ProtocolError(`node "${hello.node}" is leaving session "${config.name}"; try again`, Status.AGAIN);
+        throw new ProtocolError(
+          `node "${hello.node}" is in session "${config.name}" already, or just leaving it; ${ANOTHER_ARBITER}`,
+          Status.AGAIN,
+        );
       }
       if (other.name === hello.node) {
         throw new ProtocolError(
-          `node "${hello.node}" is in session "${config.name}" already; set DSM_NODE to another name`,
+          `node "${hello.node}" is in session "${config.name}" already; ${ANOTHER_ARBITER}`,
           Status.REFUSED,
         );
       }
@@ -671,7 +683,10 @@ export class Sequencer {
     const op = view.getUint8(at + 5);
     if (op === PingOp.LEAVING) {
       this.disconnect(link.id, true);
-      this.#out.close(link.id);
+      const others = [...this.#places.values()].map(({ process }) => process);
+      // Of an elastic session processes come and go: there nobody waits for others.
+      const detained = this.session.config.elastic !== true && this.#out.detains?.(place.process, others) === true;
+      if (!detained) this.#out.close(link.id);
       return;
     }
     if (op === PingOp.ANSWER && !Number.isNaN(place.asked_ms)) {

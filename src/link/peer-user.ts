@@ -4,7 +4,7 @@
  */
 
 import { dlopen, ptr } from "bun:ffi";
-import { constants, lstatSync } from "node:fs";
+import { constants, lstatSync, readFileSync } from "node:fs";
 
 const SOL_SOCKET = 1;
 const SO_PEERCRED = 17;
@@ -19,7 +19,24 @@ function loadGetsockopt() {
   }
 }
 
+/**
+ * The user id that stands for all users whom our user namespace does not know. Who runs under it himself cannot tell them
+ * from himself. -1: our namespace knows all users.
+ */
+function loadUnknownUser(): number {
+  const read = (path: string): string => {
+    try {
+      return readFileSync(path, "latin1").trim();
+    } catch {
+      return "";
+    }
+  };
+  if (/^0 +0 +4294967295$/.test(read("/proc/self/uid_map"))) return -1;
+  return Number(read("/proc/sys/kernel/overflowuid") || 65534);
+}
+
 const getsockopt = loadGetsockopt();
+const unknownUser = loadUnknownUser();
 /** pid, uid and gid. */
 const credentials = new Uint32Array(3);
 const size = new Uint32Array(1);
@@ -37,12 +54,22 @@ export function canTellPeers(folder: string): boolean {
 /** Whether the kernel says who is at the other end, wherever the socket is. */
 export const tellsPeers = getsockopt !== null;
 
-/** Whether our own user's process connected. Where the kernel cannot be asked, canTellPeers() has seen to it. */
-export function isOwnPeer(socket: object): boolean {
-  if (getsockopt === null) return true;
+/** Puts who is at the other end into `credentials`. */
+function ask(socket: object): boolean {
+  if (getsockopt === null) return false;
   // Not in Bun's types, but a socket has it.
   const descriptor = (socket as { fd?: number }).fd ?? -1;
   size[0] = credentials.byteLength;
   const failed = getsockopt(descriptor, SOL_SOCKET, SO_PEERCRED, ptr(credentials), ptr(size)) !== 0;
-  return !failed && size[0] === credentials.byteLength && credentials[1] === process.geteuid?.();
+  return !failed && size[0] === credentials.byteLength;
+}
+
+/** Whether a process connected that is not in our process namespace: it does not end with us. */
+export const isOutside = (socket: object): boolean => ask(socket) && credentials[0] === 0;
+
+/** Whether our own user's process connected. Where the kernel cannot be asked, canTellPeers() has seen to it. */
+export function isOwnPeer(socket: object): boolean {
+  if (getsockopt === null) return true;
+  if (!ask(socket)) return false;
+  return credentials[1] === process.geteuid?.() && credentials[1] !== unknownUser;
 }

@@ -28,19 +28,36 @@ function load() {
   }
 }
 
-const map = (descriptor: number): Uint8Array<ArrayBuffer> =>
-  Bun.mmap(`/proc/self/fd/${descriptor}`, { shared: true }) as Uint8Array<ArrayBuffer>;
+const library = load();
 
-function makeSharing({ memfd_create, fcntl }: NonNullable<ReturnType<typeof load>>): Sharing {
+/** Maps a part of a file of ours; all of it if `size` is left out. Throws when it cannot be. */
+export function mapDescriptor(descriptor: number, offset = 0, size?: number): Uint8Array<ArrayBuffer> {
+  const part = size === undefined ? {} : { offset, size };
+  return Bun.mmap(`/proc/self/fd/${descriptor}`, { shared: true, ...part }) as Uint8Array<ArrayBuffer>;
+}
+
+/** The descriptor of a new anonymous file of that size for good. Null: there is none to be had. */
+export function sealedFile(name: string, size: number): number | null {
+  if (library === null) return null;
+  const descriptor = library.memfd_create(ptr(Buffer.from(`${name}\0`)), MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  if (descriptor < 0) return null;
+  try {
+    ftruncateSync(descriptor, size);
+    if (library.fcntl(descriptor, F_ADD_SEALS, SEALS) === 0) return descriptor;
+  } catch {
+    // The system's memory is at its end.
+  }
+  closeSync(descriptor);
+  return null;
+}
+
+function makeSharing({ fcntl }: NonNullable<typeof library>): Sharing {
   return {
     create: () => {
-      const name = Buffer.from(`${NAME}\0`);
-      const descriptor = memfd_create(ptr(name), MFD_CLOEXEC | MFD_ALLOW_SEALING);
-      if (descriptor < 0) return null;
+      const descriptor = sealedFile(NAME, LENT_SIZE);
+      if (descriptor === null) return null;
       try {
-        ftruncateSync(descriptor, LENT_SIZE);
-        if (fcntl(descriptor, F_ADD_SEALS, SEALS) !== 0) throw new Error("the kernel does not seal files");
-        const memory = map(descriptor);
+        const memory = mapDescriptor(descriptor);
         const mark = markOf(memory);
         mark.set(randomBytes(mark.length));
         return { pid: process.pid, descriptor, memory };
@@ -53,12 +70,13 @@ function makeSharing({ memfd_create, fcntl }: NonNullable<ReturnType<typeof load
       const path = `/proc/${pid}/fd/${other}`;
       let descriptor = -1;
       try {
-        // The number may mean something else where we are. Other kinds of files may not even be opened.
+        // In another process namespace the number is another process's: only the mark proves that this is what was offered;
+        // without it the parts travel over the link. Other kinds of files may not even be opened.
         if (!readlinkSync(path).startsWith(`/memfd:${NAME} `)) return null;
         descriptor = openSync(path, constants.O_RDWR);
         if (fstatSync(descriptor).size !== LENT_SIZE || (fcntl(descriptor, F_GET_SEALS, 0) & SEALS) !== SEALS)
           return null;
-        const memory = map(descriptor);
+        const memory = mapDescriptor(descriptor);
         if (Buffer.compare(markOf(memory), mark) === 0) return memory;
         freeNow(memory);
         return null;
@@ -72,6 +90,5 @@ function makeSharing({ memfd_create, fcntl }: NonNullable<ReturnType<typeof load
   };
 }
 
-const library = load();
 /** Null: memory cannot be shared here. */
 export const sharing: Sharing | null = library === null ? null : makeSharing(library);

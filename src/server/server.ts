@@ -1,6 +1,5 @@
 /** `dsm server`: the sequencer's shell. Carries bytes between TCP connections and the core, and nothing else. */
 import { randomBytes } from "node:crypto";
-import { readFileSync, readlinkSync } from "node:fs";
 import type { Socket, UnixSocketListener } from "bun";
 import { addressOf } from "../core/addresses.ts";
 import { checkListening, LinkGuard, mustProve, NONCE_SIZE, OPEN, type Security, type Tls } from "../core/auth.ts";
@@ -35,12 +34,12 @@ import type { ApplyRuns } from "../core/memory.ts";
 import { checkName, checkProcesses, fnv1a64, serverSocketName } from "../core/names.ts";
 import { DEFAULT_ORDER, type Order } from "../core/order.ts";
 import { failStop, Outbox, type Sent } from "../core/outbox.ts";
-import { parseProcess, startOf } from "../core/process.ts";
 import { encode, encodeText, Kind, ProtocolError } from "../core/protocol.ts";
 import { type Recovered, Recovery, type RecoveryConfig } from "../core/recovery.ts";
 import { type AwayNode, Sequencer, type SequencerOutput, STAGED_PER_MAP_BYTE } from "../core/sequencer.ts";
 import type { SessionConfig } from "../core/session.ts";
 import { checkSize, pageRound } from "../core/size.ts";
+import { hasEnded, isContained, isInside } from "../link/own-process.ts";
 import { Listener } from "./listening.ts";
 
 export interface ServerOptions {
@@ -366,6 +365,7 @@ class ServerShell {
         const socket = this.#sockets.get(id);
         if (socket !== undefined) this.#welcomed(socket, heartbeatMs);
       },
+      detains: (leaver, others) => isContained && isInside(leaver) && !others.every(isInside),
       away: (node, place) => this.#awaits(node, place),
       settled: (node) => {
         this.#away.get(node)?.stop();
@@ -724,27 +724,3 @@ class ServerShell {
     this.#close(true);
   }
 }
-
-/** Whether the process is known to have ended: it was on this host. */
-function hasEnded(arbiter: string): boolean {
-  const identity = parseProcess(arbiter);
-  if (identity === null || identity.boot !== BOOT || identity.namespace !== NAMESPACE) return false;
-  try {
-    process.kill(identity.pid, 0);
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "ESRCH";
-  }
-  const stat = read(() => readFileSync(`/proc/${identity.pid}/stat`, "latin1"));
-  return stat !== "" && startOf(stat) !== identity.start;
-}
-
-function read(file: () => string): string {
-  try {
-    return file();
-  } catch {
-    return "";
-  }
-}
-
-const BOOT = read(() => readFileSync("/proc/sys/kernel/random/boot_id", "latin1")).trim();
-const NAMESPACE = read(() => readlinkSync("/proc/self/ns/pid"));

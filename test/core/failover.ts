@@ -320,7 +320,7 @@ class Node {
       reply: (channel, bytes) => this.simulator.heard(this, channel, new Uint8Array(bytes)),
       close: () => {},
       token: () => new Uint8Array(8),
-      ...{ shadow: () => null, staging: () => null, unmap: () => {} },
+      ...{ lend: () => null, unmap: () => {} },
       done: () => {
         if (this.state === "alive") this.#done();
       },

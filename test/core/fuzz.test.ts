@@ -64,7 +64,8 @@ function validFrame(random: Random, node: number): Uint8Array {
     { kind: Kind.LOCK, op: random.below(2), body: encodeText("lock") },
     { kind: Kind.UNLOCK, op: random.below(2), body: encodeText("lock") },
     { kind: Kind.WAKE, offset: 4000, aux: random.below(3) },
-    { kind: Kind.SHADOW, offset: 0, length: 10, aux: 5, seq: 3 },
+    { kind: Kind.MEMORY },
+    { kind: Kind.SHADOW, offset: 0, length: 10, aux: 5 },
     { kind: Kind.UNSHADOW, offset: 0, length: 10, aux: 5 },
     { kind: Kind.REPLY, body: encodeText("why") },
     { kind: Kind.FAIL, body: encodeText("why") },
@@ -147,7 +148,7 @@ function running(names: readonly [string, string?] = ["a", "b"]): {
   send: (process: number, bytes: Uint8Array) => void;
 } {
   const heard: string[] = [];
-  const cluster = new Cluster(config, { shadow: () => null });
+  const cluster = new Cluster(config);
   for (const name of names) cluster.node(name as string);
   cluster.settle();
   const channels = ["a", "b"].map((name, process) =>

@@ -106,6 +106,8 @@ interface Process {
   runs: Runs;
   request: Request | null;
   shadow: Uint8Array;
+  /** Its arbiter has, or will have, its shadow. */
+  lent: boolean;
   hole: { from: number; to: number } | null;
 }
 
@@ -178,7 +180,7 @@ class Simulator {
       onEntry: (bytes) => this.#announced(bytes),
       makeReplica: (...args) => this.#makeReplica(args),
       ring: (node) => this.#makeRing(node),
-      shadow: (pid) => this.#byPid(pid).shadow,
+      lend: (channel) => this.#processes.find((process) => process.channel === channel) ?? null,
     });
   }
 
@@ -240,7 +242,6 @@ class Simulator {
         if (words.owner !== ARBITER) throw new Violation("the arbiter gives back a lock that it has not");
         words.owner = 0;
       },
-      admit: () => true,
     };
     const make = this.#options.makeRing ?? ((...parts: RingParts) => new Ring(...parts));
     return make(bytes, lock);
@@ -349,6 +350,7 @@ class Simulator {
       runs: [],
       request: null,
       shadow: new Uint8Array(SIZE),
+      lent: false,
       hole: null,
     };
     this.#processes.push(process);
@@ -512,9 +514,14 @@ class Simulator {
       this.#request(process, { kind: Kind.UNSHADOW, offset: 0, length: hole.to - hole.from, aux: hole.from });
       return;
     }
+    if (!process.lent) {
+      process.lent = true;
+      this.#request(process, { kind: Kind.MEMORY });
+      return;
+    }
     const from = random.below(80);
     const to = from + random.between(1, 60);
-    const frame = { kind: Kind.SHADOW, offset: 0, length: to - from, aux: from, seq: 3 };
+    const frame = { kind: Kind.SHADOW, offset: 0, length: to - from, aux: from };
     this.#request(process, frame, { hole: { from, to } });
   }
 

@@ -103,7 +103,7 @@ describe("a record is refused that is", () => {
         order: "pipelined",
         onLoss: "fail",
       },
-      { ring: () => new Ring(ring, { acquire: () => false, release: () => {}, admit: () => true }) },
+      { ring: () => new Ring(ring, { acquire: () => false, release: () => {} }) },
     );
     const node = cluster.node("a");
     cluster.settle();

@@ -16,7 +16,7 @@ import { viewOf } from "../support/core-frames.ts";
 import { Random } from "../support/core-random.ts";
 import { emptyRing, RingWriter } from "../support/core-ring-writer.ts";
 
-const LOCK: RingLock = { acquire: () => false, release: () => {}, admit: () => true };
+const LOCK: RingLock = { acquire: () => false, release: () => {} };
 
 let bytes: Uint8Array;
 let map: Uint8Array;

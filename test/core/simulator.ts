@@ -30,6 +30,7 @@ import {
   Kind,
   NO_TAG,
   ORDERED_FIRST,
+  ORDERED_LAST,
   padded,
   runIsMasked,
   runLength,
@@ -104,6 +105,7 @@ interface Request {
     | "trylock"
     | "unlock"
     | "leave"
+    | "memory"
     | "shadow"
     | "unshadow";
   tag: number;
@@ -169,6 +171,8 @@ interface Process {
   /** It joined or was told when others wrote, and has its stores done by its node. */
   traps: boolean;
   shadow: Uint8Array;
+  /** Whether its arbiter has its shadow. */
+  lent: "no" | "asked" | "yes";
   holes: Hole[];
 }
 
@@ -281,7 +285,8 @@ class Simulator {
         this.#order.announce(bytes);
       },
       onPropose: (node, bytes) => this.#proposed(node, bytes),
-      shadow: (pid) => this.#processes.find((process) => process.pid === pid)?.shadow ?? null,
+      lend: (channel) =>
+        this.#processes.find(({ threads }) => threads.some((thread) => thread.channel === channel)) ?? null,
     });
   }
 
@@ -490,6 +495,7 @@ class Simulator {
       told: false,
       traps: false,
       shadow: new Uint8Array(SIZE),
+      lent: "no",
       holes: [],
     };
     this.#processes.push(process);
@@ -771,6 +777,11 @@ class Simulator {
       this.#ask(thread, "unshadow", field(hole), { hole });
       return;
     }
+    if (process.lent !== "yes") {
+      if (process.lent === "no") this.#ask(thread, "memory", { kind: Kind.MEMORY });
+      process.lent = "asked";
+      return;
+    }
     const from = this.#offset(32);
     const to = Math.min(from + this.#random.between(1, 32), from - (from % PAGE) + PAGE);
     if (process.holes.some((hole) => hole.from < to && from < hole.to)) return;
@@ -1026,6 +1037,9 @@ class Simulator {
         return;
       case "leave":
         process.state = "left";
+        return;
+      case "memory":
+        if (ok) process.lent = "yes";
         return;
       case "shadow":
       case "unshadow":
@@ -1339,7 +1353,7 @@ class Order {
     const view = viewOf(frame);
     const kind = view.getUint8(4);
     // A cancel has no answer, so one that comes too late may find its channel's number in other hands.
-    if (kind < ORDERED_FIRST || kind === Kind.SEM_CANCEL) return;
+    if (kind < ORDERED_FIRST || kind > ORDERED_LAST || kind === Kind.SEM_CANCEL) return;
     const at = key(node, channel * 0x10000 + view.getUint32(8, true));
     const stamped = frame.slice();
     const stamp = viewOf(stamped);

@@ -27,11 +27,15 @@ interface Actor {
 }
 
 /** A process on each of the nodes, in a session that runs. */
-function running(names: string[], onSent?: (sent: () => void) => void): { cluster: Cluster; actors: Actor[] } {
-  const areas = new Map<number, Uint8Array>();
+function running(
+  names: string[],
+  onSent?: (sent: () => void) => void,
+  shares = true,
+): { cluster: Cluster; actors: Actor[] } {
+  const areas = new Map<Channel, Uint8Array>();
   const cluster = new Cluster(config, {
     ...(onSent && { onSent }),
-    staging: (pid, descriptor) => (descriptor === 7 ? (areas.get(pid) ?? null) : null),
+    lend: (channel) => (shares ? { staging: areas.get(channel) as Uint8Array } : null),
   });
   for (const name of new Set(names)) cluster.node(name);
   cluster.settle();
@@ -39,13 +43,13 @@ function running(names: string[], onSent?: (sent: () => void) => void): { cluste
   const actors = names.map((name, process): Actor => {
     const heard: string[] = [];
     const area = new Uint8Array(STAGING_SIZE);
-    areas.set(process + 1, area);
     const node = nodes[[...new Set(names)].indexOf(name)];
     const channel = (node as NonNullable<typeof node>).connect(
       name,
       (frame) => heard.push(`${frame[4]} ${frame[5]} ${viewOf(frame).getUint32(24, true)}`),
       () => heard.push("closed"),
     );
+    areas.set(channel, area);
     channel.up.push(processHello("s", process + 1, { processes: 2 }));
     return {
       channel,
@@ -54,12 +58,14 @@ function running(names: string[], onSent?: (sent: () => void) => void): { cluste
       stage: (offset, list, tag = 0) => {
         const body = runs(list);
         area.set(body, offset);
-        const frame = { kind: Kind.PUBLISH, op: PublishOp.STAGED, tag, seq: 7, offset, length: body.length } as const;
+        const frame = { kind: Kind.PUBLISH, op: PublishOp.STAGED, tag, offset, length: body.length } as const;
         channel.up.push(encode(frame));
       },
       finish: (list, tag = 0) => channel.up.push(encode({ kind: Kind.PUBLISH, tag, body: runs(list) })),
     };
   });
+  cluster.settle();
+  for (const { channel } of actors) channel.up.push(encode({ kind: Kind.MEMORY }));
   cluster.settle();
   for (const { heard } of actors) heard.length = 0;
   return { cluster, actors };
@@ -150,13 +156,12 @@ for (const [what, fields] of [
   ["longer than a part", { length: PUBLISH_PART_MAX + 8 }],
   ["of half a word", { length: 12 }],
   ["of runs that are none", { length: 8 }],
-  ["in an area that cannot be opened", { seq: 8, length: 16 }],
 ] as const) {
   test(`a part ${what} ends its process's channel, and no more`, () => {
     const { cluster, actors } = running(["a", "b"]);
     const [a, b] = actors as [Actor, Actor];
     a.area.set(runs([[0, 8]]));
-    a.channel.up.push(encode({ kind: Kind.PUBLISH, op: PublishOp.STAGED, seq: 7, ...fields }));
+    a.channel.up.push(encode({ kind: Kind.PUBLISH, op: PublishOp.STAGED, ...fields }));
     cluster.settle();
     expect(a.heard.map((word) => word.split(" ")[0])).toEqual([String(Kind.FAIL), "closed"]);
     b.finish([[1, 1]]);
@@ -165,6 +170,21 @@ for (const [what, fields] of [
     expect(cluster.nodes.map(({ fault }) => fault)).toEqual([null, null]);
   });
 }
+
+test("where the arbiter can share no memory there is no area, and parts come as they are", () => {
+  const { cluster, actors } = running(["a", "b"], undefined, false);
+  const [a, b] = actors as [Actor, Actor];
+  a.channel.up.push(
+    encode({ kind: Kind.PUBLISH, op: PublishOp.MORE, body: runs([[0, new Uint8Array(50_000).fill(5)]]) }),
+  );
+  a.finish([[60_000, 1]]);
+  cluster.settle();
+  expect(a.heard).toEqual([DONE]);
+  for (const { memory } of cluster.nodes) expect([memory[49_999], memory[60_000]]).toEqual([5, 1]);
+  b.stage(0, [[0, 8]]);
+  cluster.settle();
+  expect(b.heard.map((word) => word.split(" ")[0])).toEqual([String(Kind.FAIL), "closed"]);
+});
 
 test("in direct mode there are none", () => {
   const { cluster, actors } = running(["a", "a"]);

@@ -1,6 +1,6 @@
 /** Parts that are killed or stopped: who is told what, and what is left behind. */
 import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { readdirSync, readFileSync, unlinkSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, unlinkSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { OUTBOX_HIGH } from "../../src/core/limits.ts";
 import type { Actor } from "../support/e2e-actor.ts";
@@ -209,12 +209,16 @@ describe("when everything is killed at once", () => {
 test("what was killed before it got so far is cleared away too: locks, and sockets that had no name yet", async () => {
   await clear();
   const folder = join(cluster.runtime, "dsm");
-  const dead = Bun.spawnSync(["true"]).pid;
-  for (const name of ["a-00.lock", `a-01.sock.${dead}`, "a-02.other"]) writeFileSync(join(folder, name), "");
+  for (const name of ["a-00.lock", "a-02.other"]) writeFileSync(join(folder, name), "");
+  const bind = "import socket, sys\nfor path in sys.argv[1:]: socket.socket(socket.AF_UNIX).bind(path)";
+  const [old, young] = ["a-01.sock.0123ab", "a-03.sock.4567cd"].map((name) => join(folder, name)) as [string, string];
+  expect(Bun.spawnSync(["python3", "-c", bind, old, young]).exitCode).toBe(0);
+  utimesSync(old, 1, 1);
   await clear();
-  // The arbiter that did it ends a moment after its last process. What is none of ours stays.
-  await eventually("only that is left", () => cluster.sockets().join() === "a-02.other");
-  unlinkSync(join(folder, "a-02.other"));
+  // The arbiter that did it ends a moment after its last process. What is none of ours stays, and so does a socket that may be
+  // about to get its name.
+  await eventually("only that is left", () => cluster.sockets().sort().join() === "a-02.other,a-03.sock.4567cd");
+  for (const path of [join(folder, "a-02.other"), young]) unlinkSync(path);
 });
 
 test("an arbiter that is stopped makes writers wait: queues stay bounded, and then all goes on", async () => {

@@ -141,7 +141,7 @@ describe("settings of a session", () => {
     mkdirSync(join(own, "dsm"), { recursive: true });
     chmodSync(join(own, "dsm"), 0o755);
     expect(await refused({ XDG_RUNTIME_DIR: own })).toBe(
-      `DSM_SYSTEM the run-time directory ${own}/dsm is not a directory of yours alone; remove it`,
+      `DSM_SYSTEM the run-time directory ${own}/dsm is not a directory of yours alone; remove it, or set XDG_RUNTIME_DIR`,
     );
   });
 
@@ -299,7 +299,7 @@ describe("the daemon's address", () => {
 });
 
 describe("a part of another protocol version", () => {
-  const TEXT = "the peer speaks protocol version 1, this is version 2; install the same dsm on both";
+  const TEXT = "the peer speaks protocol version 1, this is version 3; install the same dsm on both";
   const refusal = encode({ kind: Kind.FAIL, op: Status.VERSION, body: encodeText(TEXT) });
 
   test("the daemon", async () => {

@@ -2,6 +2,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
+import { arbiterKey } from "../../src/core/names.ts";
 import { RING, RING_HEADER_SIZE, RING_SIZE } from "../../src/core/protocol.ts";
 import { stateOf } from "../cli/dsm.ts";
 import type { Actor } from "../support/e2e-actor.ts";
@@ -184,7 +185,8 @@ describe("an arbiter that is killed", () => {
     await b.do("store 4 4096 1");
     await b.do("fence");
     const arbiter = cluster.arbiter(a.session, "b");
-    const map = readdirSync("/dev/shm").find((name) => name.includes(`-${arbiter}-`)) as string;
+    const key = arbiterKey(cluster.daemonAddress, a.session, "b");
+    const map = readdirSync("/dev/shm").find((name) => name.includes(key)) as string;
     const ring = Bun.mmap(join("/dev/shm", map), { shared: true }).subarray(-(RING_HEADER_SIZE + RING_SIZE));
     process.kill(arbiter, "SIGSTOP");
     await eventually("the arbiter stands", () => stateOf(arbiter) === "T");

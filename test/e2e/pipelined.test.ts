@@ -1,13 +1,10 @@
 /** The order `pipelined` between real processes: what arrives, and who dies or stops where. */
 import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { closeSync, openSync, readdirSync, readFileSync, readSync, writeSync } from "node:fs";
-import { join } from "node:path";
-import { PAGE_SIZE } from "../../src/core/limits.ts";
-import { arbiterKey } from "../../src/core/names.ts";
-import { RING } from "../../src/core/protocol.ts";
-import { pageRound } from "../../src/core/size.ts";
+import { readFileSync } from "node:fs";
+import { RING, RING_ARBITER } from "../../src/core/protocol.ts";
 import type { Actor } from "../support/e2e-actor.ts";
 import { Cluster, eventually } from "../support/e2e-cluster.ts";
+import { RingHeader, ringNumber, statesOf, stop } from "../support/ring-header.ts";
 
 setDefaultTimeout(120_000);
 
@@ -24,50 +21,8 @@ const SIZE = 64 << 10;
 const actors = (nodes: string[]): Promise<Actor[]> => cluster.actors(nodes, { environment });
 const three = async (): Promise<[Actor, Actor, Actor]> => (await actors(["a", "b", "b"])) as [Actor, Actor, Actor];
 
-/** The header of a node's ring. */
-class RingHeader {
-  readonly #file: number;
-
-  constructor(session: string, node: string) {
-    const key = arbiterKey(cluster.daemonAddress, session, node);
-    const name = readdirSync("/dev/shm").find((name) => name.includes(key));
-    this.#file = openSync(join("/dev/shm", name as string), "r+");
-  }
-
-  #at = (place: readonly [number, number]): number => SIZE + pageRound(SIZE / PAGE_SIZE) + place[0];
-
-  /** Where in the file the lock is. */
-  get lock(): number {
-    return this.#at(RING.lock);
-  }
-
-  /** Process id of who holds the lock. */
-  get owner(): number {
-    const word = new Uint32Array(1);
-    readSync(this.#file, word, 0, 4, this.lock);
-    return word[0] as number;
-  }
-
-  set(place: readonly [number, number], value: number): void {
-    writeSync(this.#file, Uint32Array.of(value), 0, 4, this.#at(place));
-  }
-
-  [Symbol.dispose](): void {
-    closeSync(this.#file);
-  }
-}
-
-const statesOf = (pid: number): string[] =>
-  readdirSync(`/proc/${pid}/task`).map((task) => {
-    const stat = readFileSync(`/proc/${pid}/task/${task}/stat`, "latin1");
-    return stat.slice(stat.lastIndexOf(")") + 2, stat.lastIndexOf(")") + 3);
-  });
-
-/** Stops the process and waits until it stands still. A first thread that has ended stays as it is. */
-async function stop(pid: number): Promise<void> {
-  process.kill(pid, "SIGSTOP");
-  await eventually("it has stopped", () => statesOf(pid).every((state) => "TZ".includes(state)));
-}
+const ringOf = (session: string, node: string): RingHeader =>
+  new RingHeader(cluster.daemonAddress, session, node, SIZE);
 
 /** How often the process has given the processor away. */
 function pausesOf(pid: number): number {
@@ -137,15 +92,15 @@ test("in direct mode nobody has a ring", async () => {
 describe("a process that is stopped", () => {
   test("while it has the lock holds up its node, and then all go on", async () => {
     const [a, b, c] = await three();
-    using ring = new RingHeader(a.session, "b");
+    using ring = ringOf(a.session, "b");
     await c.do("begin 0 flood 32768");
-    await c.do(`seize ${ring.lock}`);
+    await c.do(`seize ${ring.lock} ${ringNumber(c.pid)}`);
     await stop(c.pid);
     await a.do("store 8 4096 5");
     const store = b.do("store 8 8192 6");
     const fence = b.do("fence");
     await untilItHasWaited(cluster.arbiter(a.session, "b"));
-    expect(ring.owner).toBe(c.pid);
+    expect(ring.owner).toBe(ringNumber(c.pid));
     process.kill(c.pid, "SIGCONT");
     await c.do(`release ${ring.lock}`);
     await Promise.all([store, fence]);
@@ -156,15 +111,15 @@ describe("a process that is stopped", () => {
 
   test("and whose first thread has ended keeps the lock", async () => {
     const [a, b, c] = await three();
-    using ring = new RingHeader(a.session, "b");
+    using ring = ringOf(a.session, "b");
     await c.do("hand_over");
     await c.do("begin 0 flood 32768");
     await eventually("its first thread has ended", () => statesOf(c.pid).includes("Z"));
-    await c.do(`seize ${ring.lock}`);
+    await c.do(`seize ${ring.lock} ${ringNumber(c.pid)}`);
     await stop(c.pid);
     await a.do("store 8 4096 5");
     await untilItHasWaited(cluster.arbiter(a.session, "b"));
-    expect(ring.owner).toBe(c.pid);
+    expect(ring.owner).toBe(ringNumber(c.pid));
     process.kill(c.pid, "SIGCONT");
     await c.do(`release ${ring.lock}`);
     await a.do("fence");
@@ -179,7 +134,8 @@ describe("a process that is killed", () => {
   ] as const) {
     test(`while it has the lock, ${where}: its node goes on, and what it stored before is there`, async () => {
       const [a, b, c] = await three();
-      using ring = new RingHeader(a.session, "b");
+      using ring = ringOf(a.session, "b");
+      const number = ringNumber(c.pid);
       await c.do("begin 0 trail 0");
       await eventually("it stores", async () => (await b.number("peek 8 0")) > 0);
       await c.do("store 8 32760 9");
@@ -188,7 +144,7 @@ describe("a process that is killed", () => {
       expect((await c.end()).signal).toBe("SIGSEGV");
       expect(await b.ask("barrier")).toMatch(/^DSM_LOST process 2 /);
       expect(await expectSameTrail([a, b], 0)).toBeGreaterThan(0);
-      expect(ring.owner).not.toBe(c.pid);
+      expect(ring.owner).not.toBe(number);
       for (const actor of [a, b]) {
         expect(await actor.number("load 8 32760")).toBe(9);
         expect(await actor.number("load 8 32768")).toBe(isThere);
@@ -241,13 +197,13 @@ describe("an arbiter that is killed", () => {
   for (const withLock of [false, true]) {
     test(`${withLock ? "with the lock" : "in a burst"} ends who stores, and the others' next call says so`, async () => {
       const [a, b, c] = await three();
-      using ring = new RingHeader(a.session, "b");
+      using ring = ringOf(a.session, "b");
       const arbiter = cluster.arbiter(a.session, "b");
       await a.do("begin 0 trail 1024");
       void c.ask("trail 0");
       if (withLock) {
         await stop(arbiter);
-        await b.do(`seize ${ring.lock} ${arbiter}`);
+        await b.do(`seize ${ring.lock} ${RING_ARBITER}`);
       }
       process.kill(arbiter, "SIGKILL");
       const { signal, stderr } = await c.end();
@@ -268,7 +224,7 @@ test("a process that scribbles in the ring ends its node's session, and nobody e
     [RING.tail, 0x12345678],
   ] as const) {
     const [a, b] = (await actors(["a", "b"])) as [Actor, Actor];
-    using ring = new RingHeader(a.session, "b");
+    using ring = ringOf(a.session, "b");
     await b.do("store 8 0 1");
     await b.do("fence");
     ring.set(place, value);

@@ -297,7 +297,7 @@ class Stage {
   readonly guarded = new Guarded();
   readonly cluster = new Cluster(config(5), {
     memory: this.guarded.allocate,
-    shadow: () => this.guarded.allocate(SIZE),
+    lend: () => ({ shadow: this.guarded.allocate(SIZE) }),
     onEntry: () => {
       this.entries += 1;
     },

@@ -20,9 +20,10 @@ import {
   PROCESS_HELLO_SIZE,
   ProtocolError,
   RUN_HEADER_SIZE,
+  STAGING_SIZE,
   setUint64,
 } from "../../src/core/protocol.ts";
-import { Replica, type ReplicaOutput } from "../../src/core/replica.ts";
+import { type LentMemory, Replica, type ReplicaOutput } from "../../src/core/replica.ts";
 import type { Ring } from "../../src/core/ring.ts";
 import { type NodeHello, Sequencer, type Welcome } from "../../src/core/sequencer.ts";
 import type { SessionConfig } from "../../src/core/session.ts";
@@ -119,12 +120,10 @@ export interface ClusterOptions {
   onEnded?: () => void;
   /** A frame that a node's replica hands to the log; `bytes` is valid during the call only. */
   onPropose?: (node: Node, bytes: Uint8Array) => void;
-  /** The shadow behind a descriptor of a process. */
-  shadow?: (pid: number, descriptor: number) => Uint8Array | null;
+  /** The memory that a process shares with its arbiter, by one of its channels; what is left out is new. */
+  lend?: (channel: Channel) => Partial<LentMemory> | null;
   /** A part of a publication is written to the server's link; left out: at once. */
   onSent?: (sent: () => void) => void;
-  /** Its staging area. */
-  staging?: (pid: number, descriptor: number) => Uint8Array | null;
   /** Where a copy of the map lies, the server's and each node's; left out: in memory of its own. */
   memory?: (size: number) => Uint8Array;
   /** Pipelined: the ring of a node. */
@@ -332,9 +331,15 @@ export class Node {
         this.#tokens += 1;
         return Uint8Array.of(this.number, this.#tokens, 3, 4, 5, 6, 7, 8);
       },
-      shadow: (pid, descriptor) => this.cluster.options.shadow?.(pid, descriptor) ?? null,
+      lend: (index, answer) => {
+        const channel = this.#channels.get(index);
+        const lent = channel && this.cluster.options.lend?.(channel);
+        if (channel === undefined || lent == null) return null;
+        channel.down.push(answer);
+        const { shadow = new Uint8Array(this.memory.length), staging = new Uint8Array(STAGING_SIZE) } = lent;
+        return { shadow, staging };
+      },
       unmap: () => {},
-      staging: (pid, descriptor) => this.cluster.options.staging?.(pid, descriptor) ?? null,
       done: () => {
         if (this.done) throw new Violation(`node ${this.name} is done twice`);
         this.done = true;

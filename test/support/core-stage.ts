@@ -60,8 +60,10 @@ export class Stage {
       { name: "demo", instance: "0123456789abcdef", processes, size, base: 0x2000_0000_0000, order, onLoss, elastic },
       {
         onEnded: () => this.#say("the session has ended"),
-        shadow: (pid) =>
-          [...this.#actors.values()].find((actor) => actor.pid === pid && actor.shadow !== null)?.shadow ?? null,
+        lend: (channel) => {
+          const actor = [...this.#actors.values()].find((one) => one.channel === channel);
+          return actor === undefined ? null : { shadow: this.#sibling(actor)?.shadow as Uint8Array };
+        },
       },
     );
   }
@@ -297,9 +299,13 @@ export class Stage {
       case "unshadow": {
         const page = Number(word(0));
         const from = Number(word(1));
-        const hole = { offset: page, aux: from - page, length: Number(word(2)) - from, seq: 7 };
+        const hole = { offset: page, aux: from - page, length: Number(word(2)) - from };
         if (verb === "shadow" && option("without") === undefined) {
-          actor.shadow ??= this.#sibling(actor)?.shadow ?? new Uint8Array(this.#cluster.config.size);
+          actor.shadow ??= this.#sibling(actor)?.shadow ?? null;
+          if (actor.shadow === null) {
+            actor.shadow = new Uint8Array(this.#cluster.config.size);
+            this.#ask(actor, { kind: Kind.MEMORY }, "memory");
+          }
         }
         this.#ask(actor, { kind: verb === "shadow" ? Kind.SHADOW : Kind.UNSHADOW, ...hole }, verb);
         return;
@@ -407,6 +413,8 @@ export class Stage {
     const what = actor.asked.get(tag);
     actor.asked.delete(tag);
     const says = `${actor.name}: ${what ?? `an answer to tag ${tag}, which it never asked,`}`;
+    // It comes before the first shadow, and says nothing of its own.
+    if (what === "memory") return;
     if (kind !== Kind.REPLY) throw new Error(`a process got a frame of kind ${kind}`);
     if (status !== Status.OK) {
       this.#say(`${says} ${statusName(status)}${text === "" ? "" : `: ${text}`}`);

@@ -294,7 +294,7 @@ static void perform(const char *command, char *answer) {
   else if (IS("storm")) storm((uint64_t *)at(n[0]));
   else if (IS("trail")) trail((uint64_t *)at(n[0]));
   else if (IS("flood")) flood(at(n[0]));
-  else if (IS("seize")) seize(n[0], n[1] > 0 ? (uint32_t)n[1] : (uint32_t)getpid()), strcpy(answer, "ok");
+  else if (IS("seize")) seize(n[0], (uint32_t)n[1]), strcpy(answer, "ok");
   else if (IS("release")) release(n[0]), strcpy(answer, "ok");
   else if (IS("doom")) snprintf(answer, LINE, doom(n[0], (int)n[1]) == 0 ? "ok" : "%s", strerror(errno));
   else if (IS("trailed") && (status = catch_up()) == DSM_OK) trailed((uint64_t *)at(n[0]), answer);

@@ -1,0 +1,27 @@
+/** Memory that the arbiter makes and shares with a process of its node: an anonymous file, whose descriptor it sends. */
+import { closeSync } from "node:fs";
+import { freeNow } from "../core/frames.ts";
+import { STAGING_SIZE } from "../core/protocol.ts";
+import type { LentMemory } from "../core/replica.ts";
+import { sendDescriptor } from "../link/descriptors.ts";
+import { mapDescriptor, sealedFile } from "../link/shared-memory.ts";
+
+/** Sends the answer with new memory over the socket. Null: nothing was sent. */
+export function lendMemory(socket: object, answer: Uint8Array, mapSize: number): LentMemory | null {
+  const descriptor = sealedFile("dsm-holes", mapSize + STAGING_SIZE);
+  if (descriptor === null) return null;
+  let lent: LentMemory | null = null;
+  try {
+    lent = {
+      shadow: mapDescriptor(descriptor, 0, mapSize),
+      staging: mapDescriptor(descriptor, mapSize, STAGING_SIZE),
+    };
+    if (sendDescriptor(socket, answer, descriptor)) return lent;
+  } catch {
+    // It cannot be mapped.
+  } finally {
+    closeSync(descriptor);
+  }
+  if (lent !== null) for (const memory of [lent.shadow, lent.staging]) freeNow(memory);
+  return null;
+}
