@@ -9,17 +9,42 @@ setDefaultTimeout(120_000);
 
 let cluster: Cluster;
 const proxies: TcpProxy[] = [];
+const directories: Bun.Server<undefined>[] = [];
 beforeAll(async () => {
   cluster = await Cluster.start();
 });
 afterEach(async () => {
   await cluster.settled();
   for (const proxy of proxies.splice(0)) proxy.close();
+  for (const directory of directories.splice(0)) await directory.stop(true);
 });
 afterAll(() => cluster.close());
 
 const HEARTBEAT = { DSM_HEARTBEAT_TIMEOUT_MS: "500" };
 const ROUNDS = 200;
+
+/** The daemon, but that it gives out the proxy's port for a server's while the proxy passes anything on. Returns its address. */
+function directoryWith(port: number, proxy: TcpProxy): string {
+  const directory = Bun.serve({
+    ...{ hostname: "127.0.0.1", port: 0 },
+    async fetch(request) {
+      const { pathname, search } = new URL(request.url);
+      const { method, headers } = request;
+      const body = method === "GET" ? null : await request.text();
+      const type = headers.get("content-type");
+      const answer = await fetch(`http://${cluster.daemonAddress}${pathname}${search}`, {
+        method,
+        ...(type === null ? {} : { headers: { "content-type": type } }),
+        ...(body === null || body === "" ? {} : { body }),
+      });
+      let text = await answer.text();
+      if (!proxy.silent) text = text.replace(`"port":${port},`, `"port":${proxy.port},`);
+      return new Response(answer.status === 204 ? null : text, { status: answer.status });
+    },
+  });
+  directories.push(directory);
+  return `127.0.0.1:${directory.port}`;
+}
 
 /** A session whose arbiters reach the server through a proxy. */
 async function throughProxy(environment: Record<string, string> = {}, size = 65536): Promise<[TcpProxy, Actor, Actor]> {
@@ -30,10 +55,12 @@ async function throughProxy(environment: Record<string, string> = {}, size = 655
   const made = (await (await fetch(sessions, { ...post, body: JSON.stringify(request) })).json()) as SessionSummary;
   const proxy = new TcpProxy({ hostname: "127.0.0.1", port: made.port });
   proxies.push(proxy);
-  const { pid } = await cluster.status(session);
-  const body = JSON.stringify({ ...made, pid, slot: 0, port: proxy.port });
-  expect((await fetch(`${sessions}/${session}`, { ...post, method: "PUT", body })).status).toBe(200);
-  const [a, b] = (await cluster.actors(["a", "b"], { session, environment, size: `${size}` })) as [Actor, Actor];
+  const options = {
+    session,
+    size: `${size}`,
+    environment: { ...environment, DSM_DAEMON: directoryWith(made.port, proxy) },
+  };
+  const [a, b] = (await cluster.actors(["a", "b"], options)) as [Actor, Actor];
   expect(proxy.connections).toBe(2);
   return [proxy, a, b];
 }

@@ -96,6 +96,10 @@ export class TcpProxy {
   }
 
   /** Nothing goes through and nobody is told, on connections that are there and on new ones. */
+  get silent(): boolean {
+    return this.#silent;
+  }
+
   set silent(silent: boolean) {
     this.#silent = silent;
   }
