@@ -10,7 +10,8 @@ import { checkSize, parseSize } from "../core/size.ts";
 /** How to join a session. What is given here wins over the environment variable named with each option. */
 export interface JoinOptions {
   /**
-   * Name of the session: 1 to 63 bytes of UTF-8, no "/" and no control characters. `DSM_SESSION`. Required, except in a
+   * Name of the session: 1 to 63 bytes of UTF-8, no "/", no control characters, separators of lines or marks of direction.
+   * `DSM_SESSION`. Required, except in a
    * task that Slurm's srun has started: its step is then the session, and its tasks are the processes and their ranks.
    */
   session?: string | undefined;

@@ -59,7 +59,7 @@ enum dsm_status {
   DSM_INVALID = 7,      /* an argument is out of range; dsm_last_error() names it */
   DSM_ENDED = 8,        /* the session has ended */
   DSM_OVERFLOW = 9,     /* a semaphore would pass DSM_SEM_MAX */
-  DSM_LIMIT = 10,       /* a stated limit is reached (semaphores, holes, sessions ...) */
+  DSM_LIMIT = 10,       /* a stated limit is reached (semaphores, holes, sessions ...), or that of open files */
   DSM_BUSY = 11,        /* this process is in the barrier, or has or waits for the lock, already */
   DSM_LEFT = 12,        /* this process has left the session */
   DSM_NO_MEMORY = 13,   /* out of memory or out of room in /dev/shm */
@@ -72,7 +72,10 @@ enum dsm_status {
   DSM_NOT_OWNER = 20,   /* this process does not have the lock */
 };
 
-#define DSM_NAME_MAX 63            /* bytes in a session, node, semaphore, lock or block name */
+/* Bytes in a session, node, semaphore, lock or block name: UTF-8 without '/', control characters (U+0000 to U+001F, U+007F to
+ * U+009F), separators of lines and paragraphs (U+2028, U+2029) and marks of direction (U+061C, U+200E, U+200F, U+202A to
+ * U+202E, U+2066 to U+2069), and not "." or "..". */
+#define DSM_NAME_MAX 63
 #define DSM_PROCESSES_MAX 1024     /* processes in a session */
 #define DSM_SIZE_MAX (1ull << 32)  /* bytes in a map: 4 GiB */
 #define DSM_SEM_MAX 0x7fffffff     /* value of a semaphore */
@@ -85,7 +88,7 @@ typedef struct dsm_session dsm_session;
 
 /* How to open a session. Fill with dsm_config_init(), then change what the program decides itself. */
 typedef struct dsm_config {
-  const char *session;      /* name, 1 to DSM_NAME_MAX bytes, no '/' and no control characters */
+  const char *session;      /* name, 1 to DSM_NAME_MAX bytes of UTF-8: see there */
   const char *node;         /* name of this node; NULL: the host's name */
   const char *daemon;       /* "host:port" of the session daemon; NULL: 127.0.0.1:4200 */
   uint32_t processes;       /* processes the session waits for; 0: whatever the session has */
