@@ -10,6 +10,9 @@ import { BuildError, progress, root, runScript } from "./steps.ts";
 
 const TESTS = ["test/client", "test/e2e", "test/chaos"];
 
+/** Before a command: it gets the signal when this process ends, however it ends. */
+const endingWithUs = (signal: string): string[] => ["setpriv", "--pdeathsig", signal];
+
 function count(text: string, name: string): number {
   if (!/^[1-9]\d{0,3}$/.test(text)) throw new BuildError(`--${name} is "${text}"; write a number from 1 to 9999`);
   return Number(text);
@@ -17,7 +20,7 @@ function count(text: string, name: string): number {
 
 /** One run: its exit code, and what the test runner counted. */
 async function run(tests: string[]): Promise<{ code: number; passed: number; failed: number; skipped: number }> {
-  const child = Bun.spawn([process.execPath, join(root, "scripts/test.ts"), ...tests], {
+  const child = Bun.spawn([...endingWithUs("TERM"), process.execPath, join(root, "scripts/test.ts"), ...tests], {
     cwd: root,
     stdio: ["ignore", "inherit", "pipe"],
   });
@@ -41,8 +44,7 @@ await runScript(async () => {
     allowPositionals: true,
   });
   const [spinners, times] = [count(values.spinners, "spinners"), count(values.times, "times")];
-  // They end with this process, however it ends.
-  const spin = ["setpriv", "--pdeathsig", "KILL", "sh", "-c", "while :; do :; done"];
+  const spin = [...endingWithUs("KILL"), "sh", "-c", "while :; do :; done", `spinning-for-${process.pid}`];
   const spinning = Array.from({ length: spinners }, () =>
     Bun.spawn(spin, { stdio: ["ignore", "ignore", "ignore"], env: {} }),
   );

@@ -33,7 +33,7 @@ export function closingLines(suites: readonly SkippedSuite[]): string {
   return [
     `${suites.length} ${suites.length === 1 ? "suite" : "suites"} in ${counted} skipped; this machine lacks what they need:`,
     ...names,
-    ...(remedies.length > 0 ? [`To run them, ${remedies.join("; ")}.`] : []),
+    ...remedies.map((remedy) => `${remedy[0]?.toUpperCase()}${remedy.slice(1)}.`),
     ...(packages.length > 0 ? ["To install all of the programs:", `apt-get install ${packages.join(" ")}`] : []),
     "",
   ].join("\n");

@@ -117,7 +117,7 @@ export function packagesFor(names: Iterable<RequirementName>): string[] {
 export function remediesFor(names: Iterable<RequirementName>): string[] {
   const all = [...names].flatMap((name) => {
     const { remedy }: Requirement = REQUIREMENTS[name];
-    return remedy === undefined ? [] : `for ${name}, ${remedy}`;
+    return remedy === undefined ? [] : `for ${name}: ${remedy}`;
   });
   return [...new Set(all)];
 }
