@@ -367,7 +367,7 @@ export async function eventually(what: string, holds: () => boolean | Promise<bo
   }
 }
 
-async function readUntil(stream: ReadableStream<Uint8Array>, end: string): Promise<string> {
+export async function readUntil(stream: ReadableStream<Uint8Array>, end: string): Promise<string> {
   const reader = stream.getReader();
   const decoder = new TextDecoder();
   let said = "";
