@@ -76,13 +76,20 @@ static int compare_words(const uint8_t *now, const uint8_t *then, uint8_t *masks
 
 /* Adds the bits of `written` to the masks. Returns and sets what compare_words() does. */
 static int add_written(uint8_t *masks, const uint8_t *written, uint32_t words, int *whole) {
-  unsigned any = 0, all = 0xff;
-  for (uint32_t i = 0; i < words; i++) {
+  uint64_t any = 0, all = ~0ull;
+  uint32_t i = 0;
+  for (; i + 8 <= words; i += 8) {
+    uint64_t eight = load(masks + i) | load(written + i);
+    memcpy(masks + i, &eight, sizeof eight);
+    any |= eight;
+    all &= eight;
+  }
+  for (; i < words; i++) {
     masks[i] |= written[i];
     any |= masks[i];
-    all &= masks[i];
+    all &= masks[i] | ~0xffull;
   }
-  *whole = all == 0xff;
+  *whole = all == ~0ull;
   return any != 0;
 }
 

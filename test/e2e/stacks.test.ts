@@ -1,6 +1,7 @@
 /** Stacks and alternate stacks that lie in the map, or are small: they work, or a message says why they cannot. */
 import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { Cluster } from "../support/e2e-cluster.ts";
+import { outcome } from "../support/e2e-child.ts";
+import { Cluster, readUntil } from "../support/e2e-cluster.ts";
 
 setDefaultTimeout(240_000);
 
@@ -55,6 +56,15 @@ for (const order of ["pipelined", "release"]) {
     expect(first).toMatchObject({ code: 0, stdout: "ok\n", stderr: "" });
   });
 }
+
+test("direct mode ends while a thread's stack lies in the map", async () => {
+  const options = { session: cluster.session(), size: "1MiB", environment: { DSM_ELASTIC: "1" } };
+  const first = cluster.spawn([cluster.program("stacks"), "context-change"], { ...options, processes: 1, node: "a" });
+  await readUntil(first.stdout, "running\n");
+  const second = cluster.spawn([cluster.program("stacks"), "context-change"], { ...options, node: "b" });
+  expect(await outcome(second)).toMatchObject({ code: 0, stderr: "" });
+  expect(await first.exited).toBe(0);
+});
 
 test("a thread's stack in the map is refused, with a line that says why; in direct mode it works", async () => {
   const [refused] = await run("thread-stack", ["a", "b"]);

@@ -359,7 +359,7 @@ export function clusterProcesses(runtime: string): { pid: number; args: string[]
     });
 }
 
-async function readUntil(stream: ReadableStream<Uint8Array>, end: string): Promise<string> {
+export async function readUntil(stream: ReadableStream<Uint8Array>, end: string): Promise<string> {
   const reader = stream.getReader();
   const decoder = new TextDecoder();
   let said = "";

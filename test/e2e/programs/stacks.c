@@ -106,6 +106,14 @@ static void read_in_map(void) {
   close(zeros);
 }
 
+/* On the stack in the map while direct mode ends: until another process, of another node, stores to the map. */
+static void stay_in_map(void) {
+  puts("running");
+  fflush(stdout);
+  while (*(volatile uint8_t *)(map + 200) == 0)
+    CHECK(fibonacci(8) == 21);
+}
+
 /* ---- alternate stacks ---- */
 
 static void alternate(void *bytes, size_t size) {
@@ -365,6 +373,10 @@ static int run(const char *name) {
     handle(SIGUSR1, on_signal, SA_ONSTACK);
     run_in_map(raise_in_map);
     CHECK(hits == 1);
+  } else if (strcmp(name, "context-change") == 0) {
+    CHECK(dsm_is_direct(session));
+    run_in_map(stay_in_map);
+    CHECK(!dsm_is_direct(session));
   } else if (strcmp(name, "dies-signal") == 0) {
     handle(SIGUSR1, on_signal, 0);
     run_in_map(raise_in_map);
@@ -406,6 +418,8 @@ int main(int argc, char **argv) {
   CHECK(dsm_open(NULL, &session) == DSM_OK);
   map = dsm_address(session);
   int failed = dsm_rank(session) == 0 ? run(argv[1]) : 0;
+  if (dsm_rank(session) == 1)
+    map[200] = 1;
   CHECK(dsm_barrier_wait(session) == DSM_OK);
   CHECK(dsm_close(session) == DSM_OK);
   return failed;
