@@ -112,10 +112,14 @@ test("a program that loads libdsm late, with masks and handlers set before it jo
 });
 
 describe("an elastic session leaves direct mode", () => {
-  test.each(["", LIBRARY])("and a handler set meanwhile does not get the stores, LD_PRELOAD=%s", async (preload) => {
+  test.each([
+    ["", []],
+    [LIBRARY, []],
+    ["", ["unseen"]],
+  ] as const)("and a handler set meanwhile does not get the stores, LD_PRELOAD=%s %s", async (preload, words) => {
     const session = cluster.session();
     const common = { session, size: "64KiB", environment: { DSM_ELASTIC: "1", LD_PRELOAD: preload } };
-    const program = [cluster.program("signals_elastic")];
+    const program = [cluster.program("signals_elastic"), ...words];
     const first = cluster.spawn(program, { ...common, node: "a", processes: 1 });
     await cluster.untilPresent(session, 1);
     const second = cluster.spawn(program, { ...common, node: "b" });
