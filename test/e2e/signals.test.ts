@@ -75,16 +75,19 @@ for (const [way, options] of Object.entries({ linked: ["--no-preload"], "linked 
   });
 }
 
-test("a static program with libdsm.a blocks SIGSEGV and stores", async () => {
+test.each([
+  ["static program", ["-static", "-ldsm"]],
+  ["dynamic program", ["-l:libdsm.a"]],
+] as const)("a %s with libdsm.a blocks SIGSEGV and stores", async (kind, flags) => {
   const native = join(ROOT, "native");
-  const program = join(cluster.folder, "static-signals");
+  const program = join(cluster.folder, kind.split(" ")[0] as string);
   const made = await cluster.command([
-    ...["gcc", "-std=gnu11", "-D_GNU_SOURCE", "-O2", "-static", `-I${native}/include`],
+    ...["gcc", "-std=gnu11", "-D_GNU_SOURCE", "-O2", `-I${native}/include`],
     ...[join(ROOT, "test/e2e/programs/signals.c"), "-o", program],
-    ...[`-L${native}/build`, "-ldsm", "-lpthread", "-lrt", "-lxed"],
+    ...[`-L${native}/build`, ...flags, "-lpthread", "-lrt", "-lxed"],
   ]);
   expect(made.code).toBe(0);
-  for (const name of ["masks", "handler-mask", "waits", "sent", "recovers", "old-calls", "traps"]) {
+  for (const name of ["masks", "handler-mask", "waits", "sent", "sent-to-waiter", "recovers", "old-calls", "traps"]) {
     const { code, stdout, stderr } = await cluster.dsm(["run", "-n1", "--", program, name], TRAPS);
     expect({ name, code, stdout, stderr }).toEqual({ name, code: 0, stdout: "ok\n", stderr: "" });
   }
