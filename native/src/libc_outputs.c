@@ -11,6 +11,7 @@
 #include <mqueue.h>
 #include <pthread.h>
 #include <string.h>
+#include <threads.h>
 #include <time.h>
 #include <ucontext.h>
 
@@ -38,6 +39,7 @@ static void find_late(void *pointer, const char *name, const char *library) {
 
 static struct {
   int (*pthread_create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+  int (*thrd_create)(thrd_t *, thrd_start_t, void *);
   int (*posix_spawn)(pid_t *, const char *, const void *, const void *,
                      char *const[], char *const[]);
   int (*posix_spawnp)(pid_t *, const char *, const void *, const void *,
@@ -54,6 +56,7 @@ int (*dsm_real_swapcontext)(ucontext_t *, const ucontext_t *) __attribute__((vis
 
 static void find_real_calls(void) {
   find_late(&real.pthread_create, "pthread_create", "libpthread.so.0");
+  find_late(&real.thrd_create, "thrd_create", "libpthread.so.0");
   find_late(&real.posix_spawn, "posix_spawn", "libc.so.6");
   find_late(&real.posix_spawnp, "posix_spawnp", "libc.so.6");
   find_late(&real.timer_create, "timer_create", "librt.so.1");
@@ -79,6 +82,16 @@ EXPORT int pthread_create(pthread_t *restrict thread, const pthread_attr_t *rest
   int error = real.pthread_create(&made, attributes, run, argument);
   if (error == 0) *thread = made;
   return error;
+}
+
+EXPORT int thrd_create(thrd_t *thread, thrd_start_t run, void *argument) {
+  if (__builtin_expect(real.thrd_create == NULL, 0)) find_real_calls();
+  if (real.thrd_create == NULL) return thrd_error;
+  if (!dsm_regions_near(thread, sizeof(*thread))) return real.thrd_create(thread, run, argument);
+  thrd_t made;
+  int result = real.thrd_create(&made, run, argument);
+  if (result == thrd_success) *thread = made;
+  return result;
 }
 
 /* posix_spawn_file_actions_t and posix_spawnattr_t are only passed on. */

@@ -629,7 +629,7 @@ static void close_connections(dsm_session *session) {
 
 /* In a forked child: the connections are the parent's, and its end must not wait for ours. */
 static void after_fork_in_child(void) {
-  dsm_actions_after_fork(true);
+  dsm_actions_in_child();
   for (dsm_session *session = sessions; session != NULL; session = session->next) {
     close_connections(session);
     ring_forked(session);
@@ -641,11 +641,9 @@ static void after_fork_in_child(void) {
 
 static void before_fork(void) {
   pthread_mutex_lock(&sessions_lock);
-  dsm_actions_before_fork();
 }
 
 static void after_fork_in_parent(void) {
-  dsm_actions_after_fork(false);
   pthread_mutex_unlock(&sessions_lock);
 }
 

@@ -12,7 +12,8 @@
  * dsm's own are installed by the raw system call: sanitizers stand in front of sigaction() and may do nothing, or call
  * handlers late. What replaces them that way is noticed at the next dsm_open(), and when direct mode ends.
  *
- * The lock is held with all signals blocked, for as long as a few words are copied. */
+ * The lock is held with all signals blocked, for as long as a few words are copied. A fork may come while another thread
+ * has it: an action is written beside the one in force and then made so, so that a child finds the old or the new. */
 #define _GNU_SOURCE
 #include "signals.h"
 
@@ -40,8 +41,11 @@ struct action {
   int flags;
 };
 
-/* program: the action the program has set. bottom: what was there when dsm came first, and can therefore not call dsm. */
-static struct action program[KEPT], bottom[KEPT];
+/* The actions the program has set: of two versions the one in force. */
+static struct action versions[KEPT][2];
+static uint8_t in_force[KEPT];
+/* What was there when dsm came first, and can therefore not call dsm. */
+static struct action bottom[KEPT];
 static dsm_handler *ours[KEPT];
 static uint32_t locked;
 static pid_t taken_by; /* the process whose actions are kept here; 0: none yet */
@@ -123,9 +127,20 @@ static bool is_handler(const struct action *action) {
   return (action->flags & SA_SIGINFO) != 0 || (action->handler != SIG_DFL && action->handler != SIG_IGN);
 }
 
+static const struct action *program(unsigned i) {
+  return &versions[i][in_force[i]];
+}
+
 bool dsm_action_has_handler(int signo) {
   int i = index_of(signo);
-  return i >= 0 && is_handler(&program[i]);
+  return i >= 0 && is_handler(program((unsigned)i));
+}
+
+/* With the lock. */
+static void set_program(unsigned i, struct action action) {
+  uint8_t other = !in_force[i];
+  versions[i][other] = action;
+  __atomic_store_n(&in_force[i], other, __ATOMIC_RELEASE);
 }
 
 /* SA_RESTART is the program's: dsm's faults interrupt no system call. All others do as long as it has no handler. */
@@ -134,7 +149,7 @@ static long install(unsigned i) {
                                  .flags = SA_SIGINFO | SA_ONSTACK | SA_RESTORER,
                                  .restorer = (uintptr_t)dsm_restore_frame,
                                  .mask = ~0ull};
-  if (!is_handler(&program[i]) || (program[i].flags & SA_RESTART) != 0) action.flags |= SA_RESTART;
+  if (!is_handler(program(i)) || (program(i)->flags & SA_RESTART) != 0) action.flags |= SA_RESTART;
   return kernel_action(kept[i], &action, NULL);
 }
 
@@ -194,10 +209,11 @@ static int take(void) {
     struct kernel_action current;
     result = kernel_action(kept[i], NULL, &current);
     if (result != 0 || current.handler == (uintptr_t)ours[i]) continue;
-    memcpy(&program[i].handler, &current.handler, sizeof(current.handler));
-    program[i].mask = dsm_mask_outward(current.mask);
-    program[i].flags = (int)(current.flags & ~(uint64_t)SA_RESTORER);
-    if (taken_by == 0) bottom[i] = program[i];
+    struct action found = {.mask = dsm_mask_outward(current.mask),
+                           .flags = (int)(current.flags & ~(uint64_t)SA_RESTORER)};
+    memcpy(&found.handler, &current.handler, sizeof(found.handler));
+    set_program(i, found);
+    if (taken_by == 0) bottom[i] = found;
     result = install(i);
   }
   if (result == 0) __atomic_store_n(&taken_by, getpid(), __ATOMIC_RELEASE);
@@ -225,18 +241,9 @@ void dsm_actions_retake(void) {
   if (are_taken()) take();
 }
 
-static uint64_t mask_before_fork;
-
-void dsm_actions_before_fork(void) {
-  uint64_t before;
-  lock(&before);
-  mask_before_fork = before; /* by the lock's owner */
-}
-
-void dsm_actions_after_fork(bool in_child) {
-  uint64_t before = mask_before_fork;
-  if (in_child && taken_by != 0) taken_by = getpid();
-  unlock(&before);
+void dsm_actions_in_child(void) {
+  __atomic_store_n(&locked, 0, __ATOMIC_RELEASE);
+  if (taken_by != 0) taken_by = getpid();
 }
 
 /* ---- handing on ---- */
@@ -277,11 +284,14 @@ void dsm_action_chain(int signo, siginfo_t *info, ucontext_t *context, bool dire
     }
   }
   lock(&before);
-  struct action *current = direct ? &program[i] : &bottom[i];
-  struct action action = *current;
+  struct action action = direct ? *program((unsigned)i) : bottom[i];
   if (is_handler(&action) && (action.flags & SA_RESETHAND) != 0) {
-    current->flags = 0;
-    current->handler = SIG_DFL;
+    const struct action none = {.handler = SIG_DFL};
+    if (direct) {
+      set_program((unsigned)i, none);
+    } else {
+      bottom[i] = none;
+    }
   }
   unlock(&before);
   if (!is_handler(&action)) {
@@ -354,9 +364,9 @@ EXPORT int sigaction(int signo, const struct sigaction *restrict action, struct 
     memcpy(&new.mask, &action->sa_mask, sizeof(new.mask));
   }
   lock(&before);
-  was = program[i];
+  was = *program((unsigned)i);
   if (action != NULL) {
-    program[i] = new;
+    set_program((unsigned)i, new);
     install((unsigned)i);
   }
   unlock(&before);

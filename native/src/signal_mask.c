@@ -204,10 +204,18 @@ __attribute__((constructor)) static void find_real_calls(void) {
 
 /* ---- the mask of a thread ---- */
 
+/* The other libdsm does it, which does not know this one's maps. */
+static int change_by_first(int how, const sigset_t *set, sigset_t *old) {
+  sigset_t out, *landed = landing(old, &out);
+  int error = real.pthread_sigmask(how, set, landed);
+  if (error == 0 && landed == &out) memcpy(old, &out, SET_BYTES);
+  return error;
+}
+
 /* By the system call, with the eight bytes that it reads and writes: handlers change masks too, and may have little
  * stack. 0, or an error number. */
 static int change(int how, const sigset_t *set, sigset_t *old) {
-  if (second) return real.pthread_sigmask(how, set, old);
+  if (second) return change_by_first(how, set, old);
   uint64_t in = 0, out;
   if (set != NULL) {
     in = dsm_mask_inward(bits_of(set)) & ~GLIBC_OWN;

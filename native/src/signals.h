@@ -54,9 +54,8 @@ bool dsm_action_has_handler(int signo);
 /* The kernel's default takes over: the process is about to die of the signal, in a way that it has been told of. */
 void dsm_action_default(int signo);
 
-/* Around a fork, in the thread that calls it. Not handler-safe. */
-void dsm_actions_before_fork(void);
-void dsm_actions_after_fork(bool in_child);
+/* In the child of a fork, before it goes on. */
+void dsm_actions_in_child(void);
 
 /* ---- crash_record.c ---- */
 

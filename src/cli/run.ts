@@ -206,7 +206,7 @@ export default command({
 });
 
 /** Variables that mean this machine, or are handed over in another way. */
-const STAYING = ["TOKEN", "TOKEN_FILE", "BIN", "LIBRARY", "NODE", "RANK", "SSH", "DAEMON", "AUTOSTART"];
+const STAYING = ["TOKEN", "TOKEN_FILE", "BIN", "LIBRARY", "RUN_RECORD", "NODE", "RANK", "SSH", "DAEMON", "AUTOSTART"];
 
 /** The settings of dsm that go along to other hosts. */
 function travelling(environment: Record<string, string | undefined>): Record<string, string> {

@@ -75,16 +75,19 @@ for (const [way, options] of Object.entries({ linked: ["--no-preload"], "linked 
   });
 }
 
-test("a static program with libdsm.a blocks SIGSEGV and stores", async () => {
+test.each([
+  ["static program", ["-static", "-ldsm"]],
+  ["dynamic program", ["-l:libdsm.a"]],
+] as const)("a %s with libdsm.a blocks SIGSEGV and stores", async (kind, flags) => {
   const native = join(ROOT, "native");
-  const program = join(cluster.folder, "static-signals");
+  const program = join(cluster.folder, kind.split(" ")[0] as string);
   const made = await cluster.command([
-    ...["gcc", "-std=gnu11", "-D_GNU_SOURCE", "-O2", "-static", `-I${native}/include`],
+    ...["gcc", "-std=gnu11", "-D_GNU_SOURCE", "-O2", `-I${native}/include`],
     ...[join(ROOT, "test/e2e/programs/signals.c"), "-o", program],
-    ...[`-L${native}/build`, "-ldsm", "-lpthread", "-lrt", "-lxed"],
+    ...[`-L${native}/build`, ...flags, "-lpthread", "-lrt", "-lxed"],
   ]);
   expect(made.code).toBe(0);
-  for (const name of ["masks", "handler-mask", "waits", "sent", "recovers", "old-calls", "traps"]) {
+  for (const name of ["masks", "handler-mask", "waits", "sent", "sent-to-waiter", "recovers", "old-calls", "traps"]) {
     const { code, stdout, stderr } = await cluster.dsm(["run", "-n1", "--", program, name], TRAPS);
     expect({ name, code, stdout, stderr }).toEqual({ name, code: 0, stdout: "ok\n", stderr: "" });
   }
@@ -112,10 +115,14 @@ test("a program that loads libdsm late, with masks and handlers set before it jo
 });
 
 describe("an elastic session leaves direct mode", () => {
-  test.each(["", LIBRARY])("and a handler set meanwhile does not get the stores, LD_PRELOAD=%s", async (preload) => {
+  test.each([
+    ["", []],
+    [LIBRARY, []],
+    ["", ["unseen"]],
+  ] as const)("and a handler set meanwhile does not get the stores, LD_PRELOAD=%s %s", async (preload, words) => {
     const session = cluster.session();
     const common = { session, size: "64KiB", environment: { DSM_ELASTIC: "1", LD_PRELOAD: preload } };
-    const program = [cluster.program("signals_elastic")];
+    const program = [cluster.program("signals_elastic"), ...words];
     const first = cluster.spawn(program, { ...common, node: "a", processes: 1 });
     await cluster.untilPresent(session, 1);
     const second = cluster.spawn(program, { ...common, node: "b" });

@@ -55,7 +55,7 @@ test("seen from outside are dsm_ names, and the calls that libdsm stands in fron
     "sigprocmask pthread_sigmask sighold sigrelse sigblock sigsetmask siggetmask sigpending sigsuspend __xpg_sigpause __sigpause pselect ppoll __ppoll_chk epoll_pwait epoll_pwait2 sigtimedwait sigwaitinfo sigwait signalfd setcontext swapcontext pthread_attr_setsigmask_np pthread_attr_getsigmask_np";
   const actions = "sigaction signal bsd_signal ssignal sysv_signal __sysv_signal sigset sigignore siginterrupt";
   const stacks = "sigaltstack pthread_attr_setstack";
-  const results = "pthread_create posix_spawn posix_spawnp timer_create mq_notify";
+  const results = "pthread_create thrd_create posix_spawn posix_spawnp timer_create mq_notify";
   const all = [reading, masks, actions, stacks, results, "__asan_default_options"].join(" ").split(" ");
   expect(shown.filter((name) => !name.startsWith("dsm_")).sort()).toEqual(all.sort());
 });

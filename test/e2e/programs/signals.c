@@ -18,6 +18,7 @@
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <threads.h>
 #include <time.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -113,12 +114,22 @@ static void *store_in_thread(void *mask) {
   return NULL;
 }
 
+static int store_in_c11_thread(void *nothing) {
+  (void)nothing;
+  store();
+  return 7;
+}
+
 static void case_threads(void) {
   pthread_t thread, *shared = (pthread_t *)(bytes + 1024);
   sigset_t all = filled(), got;
   CHECK(pthread_sigmask(SIG_BLOCK, &all, NULL) == 0);
   CHECK(pthread_create(&thread, NULL, store_in_thread, &all) == 0 && pthread_join(thread, NULL) == 0);
   CHECK(pthread_create(shared, NULL, store_in_thread, &all) == 0 && pthread_join(*shared, NULL) == 0);
+  int result;
+  thrd_t *standard = (thrd_t *)(bytes + 2048);
+  CHECK(thrd_create(standard, store_in_c11_thread, NULL) == thrd_success);
+  CHECK(thrd_join(*standard, &result) == thrd_success && result == 7);
   sigset_t none = set_of(0);
   CHECK(pthread_sigmask(SIG_SETMASK, &none, NULL) == 0);
 #if __GLIBC_PREREQ(2, 32)
@@ -471,8 +482,14 @@ static void expect_end(pid_t child) {
   CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
+/* In pthread_atfork's handlers the map is what it was. */
+static void store_around_fork(void) {
+  store();
+}
+
 /* Blocks, starts a child in each way, and its own stores go on. */
 static void case_children(void) {
+  pthread_atfork(store_around_fork, store_around_fork, NULL);
   sigset_t all = filled(), none = set_of(0);
   struct sigaction action = {.sa_sigaction = on_wild, .sa_flags = SA_SIGINFO}, got;
   CHECK(sigaction(SIGSEGV, &action, NULL) == 0);
