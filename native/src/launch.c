@@ -148,12 +148,13 @@ static int run_program(const struct program *program) {
     dsm_syscall(SYS_rt_sigaction, signo, (long)&by_default, 0, SIGNAL_SET_BYTES);
   dsm_syscall(SYS_setsid, 0, 0, 0, 0);
   dsm_syscall(SYS_umask, 077, 0, 0, 0);
-  /* The descriptors of this process are a copy. `output` may be one of the three. */
-  long error = 0, kept = dsm_syscall(SYS_fcntl, output, F_DUPFD, 3, 0);
-  if (kept >= 0)
-    output = (int)kept;
-  else
-    error = kept;
+  /* The descriptors of this process are a copy. `output` may be one of the three; if not, no further one is needed: the
+   * parent may have all that it can have. */
+  long error = 0;
+  if (output <= 2) {
+    error = dsm_syscall(SYS_fcntl, output, F_DUPFD, 3, 0);
+    output = error >= 0 ? (int)error : output;
+  }
   for (int fd = 0; fd <= 2 && error >= 0; fd++)
     dsm_syscall(SYS_close, fd, 0, 0, 0);
   /* The lowest free ones: 0, 1, 2. */
