@@ -145,6 +145,17 @@ describe.skipIf(!mayContain)("two processes", () => {
     });
   }
 
+  test("the first container, in which their arbiter is, ends when the other has left too", async () => {
+    const [a, b] = (await joined([x(CONTAINER), x(CONTAINER)], { DSM_DIRECT: "0" })) as [Actor, Actor];
+    // With its process the container would end, and the arbiter.
+    const ended = a.leave();
+    await cluster.untilState(a.session, 0, "left");
+    await b.do("store 8 0 5");
+    await b.do("fence");
+    await b.leave();
+    await ended;
+  });
+
   test("of one process id: one that dies with the ring's lock does not hold up the other", async () => {
     const actors = await joined([x(CONTAINER), x(CONTAINER), y([])], { DSM_ORDER: "pipelined" });
     const [a, b, c] = actors as [Actor, Actor, Actor];
