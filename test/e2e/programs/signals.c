@@ -138,6 +138,7 @@ static void case_threads(void) {
   CHECK(pthread_attr_setsigmask_np(&attributes, &all) == 0);
   CHECK(pthread_attr_getsigmask_np(&attributes, &got) == 0 && sigismember(&got, SIGSEGV));
   CHECK(pthread_create(&thread, &attributes, store_in_thread, &all) == 0 && pthread_join(thread, NULL) == 0);
+  pthread_attr_destroy(&attributes);
 #endif
 }
 
