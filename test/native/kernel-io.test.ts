@@ -10,6 +10,7 @@ setDefaultTimeout(240_000);
 
 const names = [
   "alu",
+  "breakpoint",
   "capture",
   "decode",
   "fault",
