@@ -191,7 +191,7 @@ static uintptr_t fault_address(const greg_t *regs, const struct dsm_insn *insn) 
   }
 }
 
-/* The copy of a stepped instruction: the same instruction, on [step_reg], and a breakpoint behind it. */
+/* The copy of a stepped instruction: the same instruction, on [step_reg], and the end (hlt) behind it. */
 static void check_copy(const greg_t *regs, const struct dsm_insn *insn) {
   const uint8_t *copy = (const uint8_t *)regs[REG_RIP];
   xed_decoded_inst_t x, original;
@@ -203,7 +203,7 @@ static void check_copy(const greg_t *regs, const struct dsm_insn *insn) {
   CHECK(xed_decode(&x, copy, 15) == XED_ERROR_NONE);
   CHECK(xed_decoded_inst_get_iclass(&x) == xed_decoded_inst_get_iclass(&original));
   CHECK(xed_decoded_inst_get_iform_enum(&x) == xed_decoded_inst_get_iform_enum(&original));
-  CHECK(copy[xed_decoded_inst_get_length(&x)] == 0xcc);
+  CHECK(copy[xed_decoded_inst_get_length(&x)] == 0xf4);
   CHECK(xed_decoded_inst_number_of_memory_operands(&x) == 1);
   xed_reg_enum_t reg = (xed_reg_enum_t)(XED_REG_RAX + insn->step_reg);
   CHECK(xed_decoded_inst_get_base_reg(&x, 0) == reg);

@@ -473,7 +473,7 @@ bool dsm_decode(uint64_t rip, struct dsm_insn *insn) {
   if (cache_get(rip, insn)) return true;
   if (__builtin_expect(*(const uint8_t *)rip == DSM_BREAKPOINT, 0)) {
     uint8_t code[15] = {0};
-    return dsm_code_below(rip, code) > 0 && decode(rip, code, sizeof(code), insn);
+    if (dsm_code_below(rip, code) > 0) return decode(rip, code, sizeof(code), insn);
   }
   return decode(rip, (const uint8_t *)rip, PAGE_BYTES - (unsigned)(rip % PAGE_BYTES), insn);
 }
