@@ -15,6 +15,7 @@
 #include <time.h>
 #include <ucontext.h>
 
+#include "altstack.h"
 #include "next.h"
 #include "notify_threads.h"
 #include "region.h"
@@ -184,6 +185,8 @@ __attribute__((visibility("hidden"), used)) void dsm_context_inward(ucontext_t *
 
 void dsm_context_inward(ucontext_t *context) {
   if (dsm_real_setcontext == NULL || dsm_real_swapcontext == NULL) find_real_calls();
+  /* A thread that has stored nothing yet may go on on a stack in the map, which another thread has made. */
+  if (dsm_regions_near((const void *)context->uc_mcontext.gregs[REG_RSP], 1)) dsm_altstack_ensure();
   uint64_t bits;
   memcpy(&bits, &context->uc_sigmask, sizeof(bits));
   if ((bits & DSM_SIGNAL_BIT(SIGSEGV)) == 0) return;

@@ -15,6 +15,7 @@ afterAll(() => cluster.close());
 const CASES = {
   context: "makecontext with a stack in the map",
   "context-thread": "the same in a thread that was there before, and has stored nothing",
+  "context-other": "a thread that has stored nothing, on a stack in the map that another one has made",
   "context-signal": "a signal on a stack in the map, whose handler asks for the alternate stack",
   calls: "calls of dsm on a stack in the map are refused, and read() there gives EFAULT",
   "alternate-in-map": "an alternate stack in the map, for a handler of the program",

@@ -71,6 +71,24 @@ static void *context_thread(void *ready) {
   return NULL;
 }
 
+static ucontext_t other_outer;
+static void *switch_over(void *unused) {
+  CHECK(swapcontext(&other_outer, &inner) == 0);
+  return unused;
+}
+
+/* A thread that has stored nothing goes on on a stack in the map that another one has made. */
+static void context_of_other(void) {
+  pthread_t thread;
+  CHECK(getcontext(&inner) == 0);
+  inner.uc_stack.ss_sp = map + STACK_AT;
+  inner.uc_stack.ss_size = STACK_BYTES;
+  inner.uc_link = &other_outer;
+  makecontext(&inner, compute, 0);
+  CHECK(pthread_create(&thread, NULL, switch_over, NULL) == 0 && pthread_join(thread, NULL) == 0);
+  CHECK(result == 21 + 4);
+}
+
 /* A signal without a place of its own on a stack in the map. */
 static void on_signal(int signo) {
   (void)signo;
@@ -367,6 +385,8 @@ static int run(const char *name) {
     context();
   } else if (strcmp(name, "context-thread") == 0) {
     context_in_thread();
+  } else if (strcmp(name, "context-other") == 0) {
+    context_of_other();
   } else if (strcmp(name, "many-threads") == 0) {
     many_threads();
   } else if (strcmp(name, "context-signal") == 0) {
