@@ -6,9 +6,14 @@ import { CONTROLS, checkName, checkProcesses, formatAddress, parseAddress } from
 import { checkOrder } from "./order.ts";
 import { checkSize } from "./size.ts";
 
+/** Fields that hold PEM texts, which have lines. They are read by what reads certificates, and shown nowhere. */
+const PEM_FIELDS: ReadonlySet<string> = new Set(["certificate", "authority"]);
+
 /** The JSON of another program, whose texts cannot change how a terminal shows what is around them. Throws SyntaxError. */
 export function parseForeign(text: string): unknown {
-  return JSON.parse(text, (_key, value) => (typeof value === "string" ? value.replace(CONTROLS, " ") : value));
+  return JSON.parse(text, (key, value) =>
+    typeof value === "string" && !PEM_FIELDS.has(key) ? value.replace(CONTROLS, " ") : value,
+  );
 }
 
 /** The address if it is one that processes can connect to, else null. */

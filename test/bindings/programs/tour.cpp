@@ -189,7 +189,6 @@ void tour(dsm::session &session) {
     expect(code_of(join) == DSM_INVALID, "a session of that name");
   }
   for (std::chrono::milliseconds time : {std::chrono::milliseconds(-1), std::chrono::milliseconds(0x1'0000'0001)}) {
-    expect(code_of([&] { session.semaphore("none", 0).wait_for(time); }) == DSM_INVALID, "a wait of that time");
     expect(code_of([&] { dsm::config().join_timeout(time); }) == DSM_INVALID, "a time to join of that kind");
   }
   expect(code_of([&] { session.view<double>(4); }) == DSM_INVALID, "a view that is not aligned");

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 namespace dsm {
 
@@ -36,10 +37,14 @@ inline void check(int status) {
 }
 
 // A C string would end at a zero byte, and so be another text.
-inline std::string text(std::string text) {
+inline const std::string &text(const std::string &text) {
   if (text.find('\0') != std::string::npos)
     throw error(DSM_INVALID, "the text has a control character (U+0000); leave it out");
   return text;
+}
+inline std::string &&text(std::string &&whole) {
+  text(static_cast<const std::string &>(whole));
+  return std::move(whole);
 }
 
 // False for `otherwise`, the status of what did not come about.
