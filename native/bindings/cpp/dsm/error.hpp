@@ -8,9 +8,9 @@
 #include <chrono>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <stdexcept>
 #include <string>
-#include <utility>
 
 namespace dsm {
 
@@ -37,14 +37,10 @@ inline void check(int status) {
 }
 
 // A C string would end at a zero byte, and so be another text.
-inline const std::string &text(const std::string &text) {
-  if (text.find('\0') != std::string::npos)
+inline std::string text(std::string text) {
+  if (std::strlen(text.c_str()) != text.size())
     throw error(DSM_INVALID, "the text has a control character (U+0000); leave it out");
   return text;
-}
-inline std::string &&text(std::string &&whole) {
-  text(static_cast<const std::string &>(whole));
-  return std::move(whole);
 }
 
 // False for `otherwise`, the status of what did not come about.
