@@ -80,17 +80,17 @@ struct kernel_action {
 #define SA_RESTORER 0x04000000
 #endif
 
-/* These very bytes are how debuggers and unwinders know a signal frame. */
-void dsm_restore_frame(void);
+/* Debuggers know a signal frame by this name, unwinders by these very bytes. */
+extern void dsm_restore_frame(void) __asm__("__restore_rt") __attribute__((visibility("hidden")));
 __asm__(
     ".pushsection .text\n"
-    ".type dsm_restore_frame, @function\n"
-    ".hidden dsm_restore_frame\n"
-    ".globl dsm_restore_frame\n"
+    ".type __restore_rt, @function\n"
+    ".hidden __restore_rt\n"
+    ".globl __restore_rt\n"
     "  nop\n"
-    "dsm_restore_frame:\n"
+    "__restore_rt:\n"
     "  .byte 0x48, 0xc7, 0xc0, 0x0f, 0x00, 0x00, 0x00, 0x0f, 0x05\n"
-    ".size dsm_restore_frame, . - dsm_restore_frame\n"
+    ".size __restore_rt, . - __restore_rt\n"
     ".popsection\n");
 
 static long kernel_action(int signo, const struct kernel_action *new, struct kernel_action *old) {

@@ -61,7 +61,7 @@ void threads(dsm::session &session) {
     expect(code_of([&] { session.mutex("other" + std::to_string(session.rank())).try_lock(); }) == DSM_BUSY,
            "a thread that has the mutex by another object");
   }
-  expect(other.try_lock_until(std::chrono::system_clock::now() + 24h * 365 * 1000), "a time beyond all limits");
+  expect(other.try_lock_until(std::chrono::time_point_cast<std::chrono::hours>(std::chrono::system_clock::now()) + 24h * 365 * 1000), "a time beyond all limits");
   // By another thread, as std::mutex would not have it.
   std::thread([&] { other.unlock(); }).join();
   expect(other.try_lock_for(std::chrono::duration<double>::max()), "the longest time");

@@ -134,7 +134,9 @@ class mutex {
   }
   template <class Clock, class Duration>
   bool try_lock_until(std::chrono::time_point<Clock, Duration> until) {
-    return try_lock_for(until - Clock::now());
+    // A time far ahead, counted in hours say, has no place in the clock's own units.
+    using seconds = std::chrono::duration<double>;
+    return try_lock_for(seconds(until.time_since_epoch()) - seconds(Clock::now().time_since_epoch()));
   }
   // At the end of a scope that an exception leaves it throws nothing, since that would end the program; and where
   // `recover` was called for this scope, the next owner is told of the death, too.
