@@ -425,7 +425,7 @@ static int open_shadow(dsm_session *session) {
   table->shadow_fd = memfd_create("dsm-shadow", MFD_CLOEXEC);
   if (table->shadow_fd >= 0 && ftruncate(table->shadow_fd, (off_t)session->size) == 0)
     return DSM_OK;
-  return dsm_fail(DSM_NO_MEMORY, "no memory for a hole: %s", strerror(errno));
+  return dsm_fail(dsm_status_of(errno, DSM_NO_MEMORY), "no memory for a hole: %s", strerror(errno));
 }
 
 /* Memory for shadow, twin, bits and staging, once per session. Costs address space until it is used. */
@@ -819,11 +819,11 @@ int hole_begin_release(dsm_session *session) {
   uint64_t pages = session->size / PAGE_BYTES;
   void *atomics = mmap(NULL, pages, PROT_READ, MAP_SHARED, session->map_fd, (off_t)session->size);
   if (atomics == MAP_FAILED)
-    return dsm_fail(DSM_NO_MEMORY, "cannot map the session's page marks: %s", strerror(errno));
+    return dsm_fail(dsm_status_of(errno, DSM_NO_MEMORY), "cannot map the session's page marks: %s", strerror(errno));
   session->holes.atomics = atomics;
   void *written = map_anonymous(WRITTEN_BYTES(session->size));
   if (written == MAP_FAILED)
-    return dsm_fail(DSM_NO_MEMORY, "no memory for marks of what is written: %s", strerror(errno));
+    return dsm_fail(dsm_status_of(errno, DSM_NO_MEMORY), "no memory for marks of what is written: %s", strerror(errno));
   madvise(written, WRITTEN_BYTES(session->size), MADV_DONTFORK);
   session->holes.written = written;
   if (!session->direct)

@@ -40,7 +40,7 @@ int lent_memory(dsm_session *session, int *fd) {
     return DSM_OK;
   /* The kernel drops a descriptor for which there is no room. */
   if (*fd < 0)
-    return dsm_fail(DSM_NO_MEMORY, "no memory for a hole: %s", strerror(EMFILE));
+    return dsm_fail(DSM_LIMIT, "cannot make the memory of holes: %s", strerror(EMFILE));
   if (is_whole(session, *fd))
     return DSM_OK;
   syscall(SYS_close, *fd);

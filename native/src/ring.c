@@ -70,7 +70,7 @@ int ring_open(dsm_session *session, const char *map_path) {
     int saved = errno;
     munmap(alias, session->size);
     munmap(header, WIRE_RING_HEADER_SIZE + WIRE_RING_SIZE);
-    return dsm_fail(DSM_SYSTEM, "cannot lock a byte of the map %s: %s", map_path, strerror(saved));
+    return dsm_fail(dsm_status_of(saved, DSM_SYSTEM), "cannot lock a byte of the map %s: %s", map_path, strerror(saved));
   }
   *ring = (struct ring){.header = header,
                         .data = header + WIRE_RING_HEADER_SIZE,
