@@ -440,7 +440,8 @@ export class Replica {
   /** How far the order has come here, for a server that may not know. */
   get position(): Resume {
     const { config, seq, phase, nodes } = this.session;
-    const others = this.session.direct && this.#byRank.size === 0;
+    // Of a session that has ended nobody misses what the processes of a direct one stored.
+    const others = this.session.direct && this.#byRank.size === 0 && phase !== "ended";
     const whole = this.#whole && !others && this.#tail.last === seq;
     return {
       ...{ instance: config.instance, node: this.#node, seq: this.#confirmed, applied: seq },

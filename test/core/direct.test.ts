@@ -262,6 +262,23 @@ describe("in direct mode", () => {
     expect(play.state(node)).toBe(play.state());
   });
 
+  test("the node that decides can hand the state over, also when all have left; another one cannot", () => {
+    const play = new Play(2);
+    const [node, other] = [play.node("a"), play.node("b")];
+    const talkers = play.start(node);
+    const whole = (): unknown[] => [node, other].map(({ replica }) => replica?.position.whole);
+    expect(whole()).toEqual([true, false]);
+    // The server is gone before it hears of it. The next one is not to wait for a node that nobody needs.
+    for (const talker of talkers) {
+      talker.send({ kind: Kind.LEAVE, tag: 1 });
+      play.local();
+    }
+    expect(talkers.map((talker) => talker.heard())).toEqual([["1 0"], ["1 0"]]);
+    expect(node.replica?.position).toMatchObject({ whole: true, nodes: [] });
+    expect(whole()).toEqual([true, false]);
+    play.cluster.settle();
+  });
+
   test("only its own decisions, once each, may come back late", () => {
     const entries: Uint8Array[] = [];
     const play = new Play(1, { onEntry: (bytes) => entries.push(bytes.slice()) });

@@ -80,7 +80,9 @@ for (const order of ORDERS) {
   ]) {
     describe(`${order}, nodes ${nodes.join(" ")}`, () => {
       for (const { name, what, times, orders } of ALGORITHMS) {
-        test.if(orders.includes(order))(what, async () => {
+        // Where the order does not promise it, there is nothing to test.
+        if (!orders.includes(order)) continue;
+        test(what, async () => {
           // Acquiring is a round trip under release.
           const most = order === "release" ? Math.floor(times / 4) : times;
           const each = nodes.length === 2 ? most : Math.floor(most / 4);
