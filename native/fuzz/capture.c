@@ -238,6 +238,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   siginfo_t info;
   memset(&context, 0, sizeof context);
   memset(&info, 0, sizeof info);
+  info.si_signo = SIGSEGV; /* which a capture may turn into SIGBUS */
   greg_t *regs = context.uc_mcontext.gregs;
   for (unsigned i = 0; i < 16; i++) regs[dsm_frame_gregs[i]] = (greg_t)take_register();
   regs[REG_RIP] = (greg_t)(code + 100);
