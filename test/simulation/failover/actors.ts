@@ -185,7 +185,7 @@ export function hear(world: World, node: Node, channel: number, frame: Uint8Arra
   const request = process?.request;
   const isAnswer = frame[At.kind] === Kind.REPLY && view.getUint32(At.tag, true) === request?.tag;
   if (process === undefined || request == null || !isAnswer) {
-    throw new Violation(`${node.name}: an answer that nobody asked for: ${text}`);
+    throw new Violation(`${node.name}: an answer that no process asked for: ${text}`);
   }
   if (request.parts.length > 0) throw new Violation("a publication is answered before its last part");
   process.request = null;

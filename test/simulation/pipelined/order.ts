@@ -127,6 +127,6 @@ export class PipelinedOrder {
 }
 
 function checkQueued(queued: Queued | undefined, rank: number): asserts queued is Queued {
-  if (queued === undefined) throw new Violation("an entry that nobody has queued");
+  if (queued === undefined) throw new Violation("an entry that no process has queued");
   if (queued.rank !== rank) throw new Violation("an entry with a store of another process");
 }

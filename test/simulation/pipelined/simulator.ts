@@ -249,7 +249,7 @@ class Simulator {
   #kill(): void {
     const running = this.#world.processes.filter(({ state }) => state === "running");
     if (running.length === 0) return;
-    // Preferably whoever has a lock.
+    // Preferably one that has a lock.
     const owners = running.filter(({ pid, place }) => place.words.owner === pid);
     const process = this.#world.random.pick(owners.length > 0 ? owners : running);
     this.#world.trace?.(`process ${process.pid} dies before ${process.step ?? "its next step"}`);
