@@ -1,5 +1,5 @@
 /**
- * The replica's file in /dev/shm: made with all its memory reserved, found again by nobody once its arbiter is gone.
+ * The replica's file in /dev/shm: created with all its memory reserved, never used again once its arbiter is gone.
  *
  * An arbiter holds a lock on its file from before it has any bytes until it has removed it, so a file without a lock is
  * left over from an arbiter that was killed. The lock tells that across process namespaces, where process ids do not.
@@ -25,7 +25,7 @@ import { fileLocks } from "../transport/file-lock.ts";
 const DIRECTORY = "/dev/shm";
 /** The file's memory is reserved by writing it in pieces of this size. */
 const PIECE = 4 << 20;
-/** New names to try while somebody who looks for stale files takes each for one, in the moment before it is locked. */
+/** New names to try while arbiters that look for stale files take each new file for one before it is locked. */
 const ATTEMPTS = 100;
 
 export interface MapFile {
@@ -56,7 +56,7 @@ export function removeStaleMaps(): void {
       // Gone, or another user's.
       continue;
     }
-    // Whoever has the lock and finds the file still there is the only one to remove it.
+    // Only the arbiter that has the lock and finds the file still there removes it.
     if (fileLocks.lock(descriptor) && isNamed(descriptor, path)) removeFile(path);
     closeSync(descriptor);
   }
@@ -130,7 +130,7 @@ export function removeMap({ path, descriptor }: MapFile): void {
   closeSync(descriptor);
 }
 
-/** Removes a file that somebody else may be removing too. */
+/** Removes a file that another process may be removing, too. */
 export function removeFile(path: string): void {
   try {
     unlinkSync(path);
