@@ -9,7 +9,7 @@ const checks: Array<[name: string, argv: string[]]> = [
   ["types of the dashboard", [...tsc, "-p", join(root, "src/daemon/dashboard")]],
   ["format and lint", [join(root, "node_modules/@biomejs/cli-linux-x64/biome"), "ci", "--colors=off", "."]],
   ["native/src/link/wire.h", [process.execPath, join(root, "scripts/wire.ts"), "--check"]],
-  ["native/src/settings.h", [process.execPath, join(root, "scripts/settings.ts"), "--check"]],
+  ["native/src/base/settings.h", [process.execPath, join(root, "scripts/settings.ts"), "--check"]],
 ];
 
 await runScript(async () => {

@@ -1,5 +1,5 @@
 /**
- * What is generated from src/core/base/settings.ts: native/src/settings.h, names, limits and defaults for C, and the
+ * What is generated from src/core/base/settings.ts: native/src/base/settings.h, names, limits and defaults for C, and the
  * table of variables in src/cli/README.md. Both are committed; `--check` fails when one is stale.
  */
 import { join } from "node:path";
@@ -7,7 +7,7 @@ import { SETTINGS, type Setting, type SettingName, settingText } from "../src/co
 import { BuildError, replaceFile, root, runScript } from "./steps.ts";
 
 const names = Object.keys(SETTINGS) as SettingName[];
-const HEADER = join(root, "native/src/settings.h");
+const HEADER = join(root, "native/src/base/settings.h");
 const CHAPTER = join(root, "src/cli/README.md");
 const BEGIN = "<!-- Made by scripts/settings.ts from src/core/base/settings.ts: do not edit. -->";
 const LINE_MAX = 118;
@@ -89,7 +89,9 @@ if (import.meta.main) {
   await runScript(async () => {
     if (!process.argv.includes("--check")) return writeSettings();
     if (!(await settingsAreFresh())) {
-      throw new BuildError("native/src/settings.h or src/cli/README.md is stale: run `npm run build` and commit them.");
+      throw new BuildError(
+        "native/src/base/settings.h or src/cli/README.md is stale: run `npm run build` and commit them.",
+      );
     }
   });
 }

@@ -49,11 +49,14 @@ test("what C and TypeScript read of the environment is a setting", async () => {
   const read = new Map<string, string>();
   const reads = [
     /(?:getenv|variable)\("(DSM_[A-Z_]+)"\)/g,
+    /(?:getenv|variable)\((SETTING_[A-Z_]+)\)/g,
     /\benv(?:ironment)?\.(DSM_[A-Z_]+)/g,
     /fromEnvironment\([^,]+, "(DSM_[A-Z_]+)"\)/g,
   ];
   for (const [file, text] of await texts()) {
-    for (const pattern of reads) for (const [, name] of text.matchAll(pattern)) read.set(name as string, file);
+    for (const pattern of reads) {
+      for (const [, name = ""] of text.matchAll(pattern)) read.set(name.replace(/^SETTING_/, "DSM_"), file);
+    }
   }
   // The scan does find them: in C, in TypeScript, and one that only the library reads.
   for (const name of ["DSM_SESSION", "DSM_TOKEN_FILE", "DSM_QUIET"]) expect([...read.keys()]).toContain(name);

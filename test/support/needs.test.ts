@@ -70,7 +70,7 @@ test("they are skipped by name, and the run ends with what to install", async ()
   expect(said).toContain("\n 1 pass\n 6 skip\n 0 fail\n");
   expect(said).toEndWith(
     `\n1 suite in 1 file skipped; this machine lacks what they need:\n  ${file} (valgrind, make)\n` +
-      "To install all of the programs:\napt-get install make valgrind\n",
+      "To install all of the programs:\napt-get install libc6-dbg make valgrind\n",
   );
 });
 
@@ -78,7 +78,7 @@ test.each([{ CI: "true" }, { DSM_TEST_ALL: "1" }])("with %j they fail by name", 
   const { code, said } = await run(environment as Record<string, string>);
   expect(code).toBe(1);
   for (const name of ["a test", "row %i", "on a condition", "a group"]) expect(said).toContain(`(fail) ${name}\n`);
-  expect(said).toContain("this machine lacks valgrind, make: apt-get install make valgrind");
+  expect(said).toContain("this machine lacks valgrind, make: apt-get install libc6-dbg make valgrind");
   expect(said).toContain("\n 1 pass\n 4 fail\n");
   expect(said).not.toContain("skipped");
 });

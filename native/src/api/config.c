@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "api/names.h"
+#include "base/settings.h"
 #include "base/status.h"
 #include "link/arbiter_link.h"
 
@@ -93,58 +94,55 @@ int dsm_config_init(dsm_config *config) {
   if (config == NULL) return dsm_fail(DSM_INVALID, "dsm_config_init: config is NULL");
   memset(config, 0, sizeof *config);
   config->rank = -1;
-  config->session = getenv("DSM_SESSION");
-  if (variable("DSM_SESSION") == NULL) {
+  config->session = getenv(SETTING_SESSION);
+  if (variable(SETTING_SESSION) == NULL) {
     int status = slurm_step(config);
     if (status != DSM_OK) return status;
   }
-  if (variable("DSM_NODE") != NULL) config->node = variable("DSM_NODE");
-  if (variable("DSM_DAEMON") != NULL) config->daemon = variable("DSM_DAEMON");
-  config->binary = variable("DSM_BIN");
-  config->autostart = 1;
-  config->direct = 1;
-  config->order = variable("DSM_ORDER");
-  config->on_loss = variable("DSM_ON_LOSS");
+  if (variable(SETTING_NODE) != NULL) config->node = variable(SETTING_NODE);
+  if (variable(SETTING_DAEMON) != NULL) config->daemon = variable(SETTING_DAEMON);
+  config->binary = variable(SETTING_BIN);
+  config->autostart = SETTING_AUTOSTART_DEFAULT;
+  config->direct = SETTING_DIRECT_DEFAULT;
+  config->order = variable(SETTING_ORDER);
+  config->on_loss = variable(SETTING_ON_LOSS);
 
   unsigned long number;
   const char *text;
-  if ((text = variable("DSM_PROCESSES")) != NULL) {
+  if ((text = variable(SETTING_PROCESSES)) != NULL) {
     if (parse_number(text, UINT32_MAX, &number) != 0 || number == 0)
       return dsm_fail(DSM_INVALID, "DSM_PROCESSES is \"%s\"; set a number from 1 to %d", text, DSM_PROCESSES_MAX);
     config->processes = (uint32_t)number;
   }
-  if ((text = variable("DSM_SIZE")) != NULL) {
+  if ((text = variable(SETTING_SIZE)) != NULL) {
     if (parse_size(text, &config->size) != 0 || config->size == 0)
       return dsm_fail(DSM_INVALID, "DSM_SIZE is \"%s\"; set bytes, or a number with KiB, MiB or GiB", text);
     if (config->size == UINT64_MAX) return dsm_fail(DSM_INVALID, "DSM_SIZE is \"%s\"; the limit is 4 GiB", text);
   }
-  if ((text = variable("DSM_RANK")) != NULL) {
-    if (parse_number(text, DSM_PROCESSES_MAX - 1, &number) != 0)
-      return dsm_fail(DSM_INVALID, "DSM_RANK is \"%s\"; set a number from 0 to %d", text, DSM_PROCESSES_MAX - 1);
+  if ((text = variable(SETTING_RANK)) != NULL) {
+    if (parse_number(text, SETTING_RANK_MOST, &number) != 0)
+      return dsm_fail(DSM_INVALID, "DSM_RANK is \"%s\"; set a number from 0 to %u", text, SETTING_RANK_MOST);
     config->rank = (int32_t)number;
   }
-  if ((text = variable("DSM_JOIN_TIMEOUT_MS")) != NULL) {
-    if (parse_number(text, INT32_MAX, &number) != 0 || number == 0)
+  if ((text = variable(SETTING_JOIN_TIMEOUT_MS)) != NULL) {
+    if (parse_number(text, SETTING_JOIN_TIMEOUT_MS_MOST, &number) != 0 || number < SETTING_JOIN_TIMEOUT_MS_LEAST)
       return dsm_fail(DSM_INVALID, "DSM_JOIN_TIMEOUT_MS is \"%s\"; set milliseconds", text);
     config->join_timeout_ms = (uint32_t)number;
   }
-  if ((text = variable("DSM_AUTOSTART")) != NULL) {
+  if ((text = variable(SETTING_AUTOSTART)) != NULL) {
     if (parse_number(text, 1, &number) != 0) return dsm_fail(DSM_INVALID, "DSM_AUTOSTART is \"%s\"; set 0 or 1", text);
     config->autostart = (int32_t)number;
   }
-  if ((text = variable("DSM_ELASTIC")) != NULL) {
+  if ((text = variable(SETTING_ELASTIC)) != NULL) {
     if (parse_number(text, 1, &number) != 0) return dsm_fail(DSM_INVALID, "DSM_ELASTIC is \"%s\"; set 0 or 1", text);
     config->elastic = (int32_t)number;
   }
-  if ((text = variable("DSM_DIRECT")) != NULL) {
+  if ((text = variable(SETTING_DIRECT)) != NULL) {
     if (parse_number(text, 1, &number) != 0) return dsm_fail(DSM_INVALID, "DSM_DIRECT is \"%s\"; set 0 or 1", text);
     config->direct = (int32_t)number;
   }
   return DSM_OK;
 }
-
-#define DEFAULT_DAEMON "127.0.0.1:4200"
-#define JOIN_TIMEOUT_MS 300000u
 
 int config_complete(dsm_config *config, char node[DSM_NAME_MAX + 1]) {
   int status = name_check("session", config->session);
@@ -156,7 +154,7 @@ int config_complete(dsm_config *config, char node[DSM_NAME_MAX + 1]) {
   }
   status = name_check("node", config->node);
   if (status != DSM_OK) return status;
-  if (config->daemon == NULL) config->daemon = DEFAULT_DAEMON;
+  if (config->daemon == NULL) config->daemon = SETTING_DAEMON_DEFAULT;
   const char *colon = strrchr(config->daemon, ':');
   char *end = NULL;
   long port = colon == NULL || colon == config->daemon ? 0 : strtol(colon + 1, &end, 10);
@@ -173,6 +171,6 @@ int config_complete(dsm_config *config, char node[DSM_NAME_MAX + 1]) {
     return dsm_fail(DSM_INVALID, "there is no order \"%.40s\"; choose sequential, release or pipelined", config->order);
   if (on_loss_number(config->on_loss) < 0)
     return dsm_fail(DSM_INVALID, "\"%.40s\" is no answer to a loss; choose fail or continue", config->on_loss);
-  if (config->join_timeout_ms == 0) config->join_timeout_ms = JOIN_TIMEOUT_MS;
+  if (config->join_timeout_ms == 0) config->join_timeout_ms = SETTING_JOIN_TIMEOUT_MS_DEFAULT;
   return DSM_OK;
 }

@@ -13,6 +13,7 @@
 #include "api/config.h"
 #include "api/join.h"
 #include "base/clock.h"
+#include "base/settings.h"
 #include "base/status.h"
 #include "pages/release.h"
 #include "session/departed_maps.h"
@@ -33,10 +34,11 @@ static int map_session(dsm_session *session, const char *path) {
   struct stat st;
   if (session->link.map_fd < 0 || syscall(SYS_fstat, session->link.map_fd, &st) != 0)
     return session->link.map_fd < 0 && errno == ENOENT
-               ? dsm_fail(DSM_SYSTEM,
-                          "the map of node \"%s\" is not in this process's /dev/shm; share /dev/shm with the node's other "
-                          "processes, or set DSM_NODE to another name",
-                          session->node)
+               ? dsm_fail(
+                     DSM_SYSTEM,
+                     "the map of node \"%s\" is not in this process's /dev/shm; share /dev/shm with the node's other "
+                     "processes, or set DSM_NODE to another name",
+                     session->node)
                : dsm_fail(dsm_status_of(errno, DSM_SYSTEM), "cannot open the map %s: %s", path, strerror(errno));
   uint64_t least = session->link.size + session->link.size / PAGE_BYTES;
   if (pipelined) least += WIRE_RING_HEADER_SIZE + WIRE_RING_SIZE;
@@ -85,7 +87,7 @@ static int map_session(dsm_session *session, const char *path) {
       return status;
     }
   }
-  const char *quiet = getenv("DSM_QUIET");
+  const char *quiet = getenv(SETTING_QUIET);
   int silent = session->order == ORDER_RELEASE || (quiet != NULL && quiet[0] != 0);
   advice_begin(&session->advice, silent, now_ns());
   session->region = dsm_region_add(session->link.base, session->link.size, &session_sink, session);

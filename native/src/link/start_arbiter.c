@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/settings.h"
 #include "base/status.h"
 #include "link/channel.h"
 #include "link/find_binary.h"
@@ -38,7 +39,7 @@ static int launch_failed(const char *text, const char *path) {
 static int status_line(char *line, const char *path) {
   if (strcmp(line, "ready") == 0) return DSM_OK;
   if (strncmp(line, "note ", 5) == 0) {
-    const char *quiet = getenv("DSM_QUIET");
+    const char *quiet = getenv(SETTING_QUIET);
     if (quiet == NULL || quiet[0] == 0) fprintf(stderr, "dsm: %s\n", line + 5);
     return -1;
   }

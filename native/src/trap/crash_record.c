@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include <dsm/dsm.h>
+#include "base/settings.h"
 #include "trap/signals.h"
 
 #define TOKEN_BYTES 16u
@@ -46,7 +47,7 @@ static int parse(const char *text, char path[64], char token[TOKEN_BYTES], unsig
 }
 
 static struct slot *map_slot(void) {
-  const char *text = getenv("DSM_RUN_RECORD");
+  const char *text = getenv(SETTING_RUN_RECORD);
   char path[64], token[TOKEN_BYTES], found[TOKEN_BYTES];
   unsigned long slot;
   if (text == NULL || !parse(text, path, token, &slot)) return NULL;

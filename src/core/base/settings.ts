@@ -3,7 +3,7 @@
  *
  * Made from this table: options of the commands and how they are read (cli/settings/options.ts), join()'s settings
  * (client/config.ts), which variables a started process gets (core/launch/environment.ts), the manual's ENVIRONMENT, the
- * table in src/cli/README.md, and native/src/settings.h for C (scripts/settings.ts). A new setting is a new entry here.
+ * table in src/cli/README.md, and native/src/base/settings.h for C (scripts/settings.ts). A new setting is a new entry here.
  */
 import { checkOrder, DEFAULT_ORDER, ORDERS, type Order } from "./consistency.ts";
 import {
