@@ -93,6 +93,31 @@ for (const order of ["sequential", "release", "pipelined"]) {
   });
 }
 
+const EARLIER = join(import.meta.dir, "snapshots");
+for (const name of readdirSync(EARLIER).filter((name) => !name.endsWith(".md"))) {
+  test(`a snapshot that ${name} has written can be restored`, async () => {
+    const session = cluster.session();
+    const server = await restore(join(EARLIER, name), session);
+    const options = { session, environment: { DSM_ORDER: "release", DSM_ON_LOSS: "continue" }, size: "64KiB" };
+    const [x, y] = (await cluster.actors(["x", "y"], options)) as [Actor, Actor];
+    for (const actor of [x, y]) {
+      expect(await actor.number("count 0 100 7")).toBe(100);
+      expect(await actor.number("count 100 65428 0")).toBe(65_428);
+      expect(await actor.number("load 8 65528")).toBe(123456789);
+      expect(await actor.number("named grid 8192")).toBe(5056);
+    }
+    for (let i = 0; i < 3; i += 1) await y.do("try three 0");
+    expect(await y.ask("try three 0")).toMatch(/^DSM_AGAIN /);
+    expect(await y.ask("try none 5")).toMatch(/^DSM_AGAIN /);
+    expect(await y.ask("trylock held")).toMatch(/^DSM_OWNER_DIED process 0 /);
+    expect(await y.ask("trylock free")).toBe("ok");
+    const block = await x.number("alloc 5000");
+    expect(block >= 5056 + 8192 || block + 5000 <= 5056).toBe(true);
+    await leave(x, y);
+    expect(await server.exited).toBe(0);
+  });
+}
+
 test("a snapshot is one moment of the order, while others write all the time", async () => {
   // Each process fills the whole map with one byte after the other, each time as one entry.
   const SIZE = 4 << 20;
