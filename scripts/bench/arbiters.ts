@@ -9,7 +9,7 @@ import type { NodeHello, Welcome } from "../../src/core/messages/handshake.ts";
 import { HEADER_SIZE } from "../../src/core/wire/at.ts";
 import { bodyText, encode, encodeJson, encodeText, getUint64, setUint64 } from "../../src/core/wire/frame.ts";
 import { FrameReader } from "../../src/core/wire/frame-reader.ts";
-import { encodeGreeting } from "../../src/core/wire/handshake.ts";
+import { encodeHandshake } from "../../src/core/wire/handshake.ts";
 import { Kind, NO_TAG } from "../../src/core/wire/kinds.ts";
 import { Outbox } from "../../src/core/wire/outbox.ts";
 
@@ -66,7 +66,7 @@ class Arbiter {
             ...{ session, node: `n${this.#index}`, processes: 0, size: 0, order: "", onLoss: "" },
             ...{ secret: "", reconnectMs: 0, heartbeatMs: 0, process: "", resume: null },
           };
-          this.#outbox.send(encodeGreeting(Kind.HELLO, encodeJson(hello)));
+          this.#outbox.send(encodeHandshake(Kind.HELLO, encodeJson(hello)));
         },
         data: (_socket, chunk) => this.#data(chunk),
         drain: () => {

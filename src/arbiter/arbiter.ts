@@ -15,7 +15,7 @@ import type { Welcome } from "../core/messages/handshake.ts";
 import { Replica } from "../core/replica/replica.ts";
 import { Ring } from "../core/replica/store-ring.ts";
 import { encode, encodeText, ProtocolError } from "../core/wire/frame.ts";
-import { freeNow, PartPool } from "../core/wire/frame-reader.ts";
+import { detachBuffer, PartPool } from "../core/wire/frame-reader.ts";
 import { Kind } from "../core/wire/kinds.ts";
 import { RING_HEADER_SIZE } from "../core/wire/ring-layout.ts";
 import { fileLocks } from "../transport/file-lock.ts";
@@ -151,7 +151,7 @@ class ArbiterShell {
           const socket = this.#listener.idleSocket(channel);
           return socket === null ? null : lendMemory(socket, answer, map.bytes.length);
         },
-        unmap: freeNow,
+        unmap: detachBuffer,
         done: () => {
           this.#isDone = true;
         },

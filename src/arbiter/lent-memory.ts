@@ -1,7 +1,7 @@
 /** Memory that the arbiter makes and shares with a process of its node: an anonymous file, whose descriptor it sends. */
 import { closeSync } from "node:fs";
 import type { LentMemory } from "../core/replica/output.ts";
-import { freeNow } from "../core/wire/frame-reader.ts";
+import { detachBuffer } from "../core/wire/frame-reader.ts";
 import { STAGING_SIZE } from "../core/wire/runs.ts";
 import { sendDescriptor } from "../transport/descriptors.ts";
 import { mapDescriptor, sealedFile } from "../transport/shared-memory.ts";
@@ -22,6 +22,6 @@ export function lendMemory(socket: object, answer: Uint8Array, mapSize: number):
   } finally {
     closeSync(descriptor);
   }
-  if (lent !== null) for (const memory of [lent.shadow, lent.staging]) freeNow(memory);
+  if (lent !== null) for (const memory of [lent.shadow, lent.staging]) detachBuffer(memory);
   return null;
 }

@@ -17,9 +17,9 @@ import type { Socket } from "bun";
 import { DsmError, Status, systemCode } from "../core/base/errors.ts";
 import { GREETING_TIMEOUT_MS, REFUSALS_MAX } from "../core/base/limits.ts";
 import { encode, encodeText } from "../core/wire/frame.ts";
-import { freeNow } from "../core/wire/frame-reader.ts";
+import { detachBuffer } from "../core/wire/frame-reader.ts";
 import { Kind } from "../core/wire/kinds.ts";
-import { failStop, Outbox } from "../core/wire/outbox.ts";
+import { Outbox, rethrowIfBug } from "../core/wire/outbox.ts";
 import { canTellPeers, isOutside, isOwnPeer } from "../transport/peer-user.ts";
 import { removeFile } from "./map-file.ts";
 
@@ -104,7 +104,7 @@ export class ProcessListener {
       data: (socket: ClientSocket, chunk: Uint8Array) => {
         if (socket.data.isClosing) return;
         if (!this.#options.attempt(() => this.#channels.receive(socket.data.channel, chunk))) return;
-        freeNow(chunk);
+        detachBuffer(chunk);
         this.#options.afterRequests();
       },
       drain: (socket: ClientSocket) => {
@@ -115,7 +115,7 @@ export class ProcessListener {
       end: (socket: ClientSocket) => this.#onEnd(socket),
       close: (socket: ClientSocket) => this.#onClose(socket),
       error: (socket: ClientSocket, error: Error) => {
-        failStop(error);
+        rethrowIfBug(error);
         socket.terminate();
       },
     };

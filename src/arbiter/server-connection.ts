@@ -19,10 +19,10 @@ import { formatAddress } from "../core/base/names.ts";
 import type { NodeHello } from "../core/messages/handshake.ts";
 import { At, FailAt, HEADER_SIZE, PingAt, PublishAt, WelcomeAt } from "../core/wire/at.ts";
 import { bodyText, encode, encodeJson, ProtocolError } from "../core/wire/frame.ts";
-import { FrameReader, freeNow, type PartPool } from "../core/wire/frame-reader.ts";
-import { encodeGreeting } from "../core/wire/handshake.ts";
+import { detachBuffer, FrameReader, type PartPool } from "../core/wire/frame-reader.ts";
+import { encodeHandshake } from "../core/wire/handshake.ts";
 import { Kind, PingOp, PublishOp } from "../core/wire/kinds.ts";
-import { failStop, Outbox, type Sent } from "../core/wire/outbox.ts";
+import { Outbox, rethrowIfBug, type Sent } from "../core/wire/outbox.ts";
 import type { Sharing } from "../core/wire/shared-parts.ts";
 import type { LinkEnd } from "../transport/greet-server.ts";
 import { dialServer, type Route, type ServerAddress } from "./dial-server.ts";
@@ -185,7 +185,7 @@ export class ServerConnection {
 
   #dial(): void {
     const { address, security, hello } = this.#options;
-    dialServer(address, security, encodeGreeting(Kind.HELLO, encodeJson(hello)), {
+    dialServer(address, security, encodeHandshake(Kind.HELLO, encodeJson(hello)), {
       open: (socket, route) => this.#open(socket, route),
       data: (chunk) => this.#data(chunk),
       drain: () => {
@@ -206,7 +206,7 @@ export class ServerConnection {
   }
 
   #over({ how, words, error }: LinkEnd): void {
-    if (how === "failed") failStop(error as Error);
+    if (how === "failed") rethrowIfBug(error as Error);
     const { host, port } = this.#options.address;
     const noTls = `no TLS with the server at ${formatAddress(host, port)}: ${tlsReason(error)}`;
     this.#close(how === "untrusted" ? new DsmError("DSM_REFUSED", noTls) : new ConnectionLost(words));
@@ -244,7 +244,7 @@ export class ServerConnection {
     if (this.#state === "welcomed" && this.#following === null) throw new Error("a connection that is not followed");
     try {
       this.#read(chunk);
-      freeNow(chunk);
+      detachBuffer(chunk);
     } catch (error) {
       this.#refuse(error);
     }

@@ -11,7 +11,7 @@ import { CHANNEL_REQUESTS_MAX, FRAME_MAX } from "../core/base/limits.ts";
 import { At, HEADER_SIZE, ReplyAt } from "../core/wire/at.ts";
 import { bodyText, encode, encodeText, getUint64, ProtocolError } from "../core/wire/frame.ts";
 import { FrameReader } from "../core/wire/frame-reader.ts";
-import { encodeGreeting } from "../core/wire/handshake.ts";
+import { encodeHandshake } from "../core/wire/handshake.ts";
 import { Kind } from "../core/wire/kinds.ts";
 import { Outbox } from "../core/wire/outbox.ts";
 import { arbiterGone, type Outcome } from "./outcomes.ts";
@@ -96,7 +96,7 @@ export class Channel {
       const reason = error instanceof Error ? error.message : String(error);
       throw new DsmError(systemCode(error, "DSM_UNREACHABLE"), `the arbiter cannot be reached at ${path}: ${reason}`);
     }
-    channel.#outbox.send(encodeGreeting(Kind.ATTACH, token, { rank, tag: ATTACH_TAG }));
+    channel.#outbox.send(encodeHandshake(Kind.ATTACH, token, { rank, tag: ATTACH_TAG }));
     await channel.#attached.promise;
     return channel;
   }

@@ -8,7 +8,7 @@ import { parseForeign, readStatus } from "../core/messages/status-check.ts";
 import type { StatusReport } from "../core/messages/status-report.ts";
 import { At, HEADER_SIZE, ReplyAt } from "../core/wire/at.ts";
 import { bodyText, encodeText, setUint64 } from "../core/wire/frame.ts";
-import { encodeGreeting } from "../core/wire/handshake.ts";
+import { encodeHandshake } from "../core/wire/handshake.ts";
 import { Kind, StatusOp } from "../core/wire/kinds.ts";
 import { greetServer } from "../transport/greet-server.ts";
 
@@ -83,7 +83,7 @@ export async function askStatus(
   withHeat = false,
 ): Promise<StatusReport | null> {
   const op = withHeat ? StatusOp.HEAT : StatusOp.FACTS;
-  const answer = await ask(host, port, security, encodeGreeting(Kind.STATUS, new Uint8Array(0), { op }));
+  const answer = await ask(host, port, security, encodeHandshake(Kind.STATUS, new Uint8Array(0), { op }));
   if (answer?.kind !== Kind.REPLY || answer.status !== Status.OK) return null;
   try {
     return readStatus(parseForeign(bodyText(answer.body, 0, answer.body.length)));
@@ -104,7 +104,7 @@ export async function readMemory(
   const view = new DataView(body.buffer);
   setUint64(view, 0, offset);
   setUint64(view, 8, length);
-  const answer = await ask(host, port, security, encodeGreeting(Kind.STATUS, body, { op: StatusOp.MEMORY }));
+  const answer = await ask(host, port, security, encodeHandshake(Kind.STATUS, body, { op: StatusOp.MEMORY }));
   if (answer?.kind === Kind.FAIL) {
     throw new DsmError(statusCode(answer.status), plainText(bodyText(answer.body, 0, answer.body.length)));
   }
@@ -117,7 +117,7 @@ export async function endServer(host: string, port: number, instance: string, se
     host,
     port,
     security,
-    encodeGreeting(Kind.STATUS, encodeText(instance), { op: StatusOp.END }),
+    encodeHandshake(Kind.STATUS, encodeText(instance), { op: StatusOp.END }),
   );
   return answer?.kind === Kind.REPLY;
 }

@@ -9,9 +9,9 @@ import type { SocketHandler } from "bun";
 import { Status } from "../core/base/errors.ts";
 import { GREETING_TIMEOUT_MS, LINKS_MAX, OUTBOX_HIGH, REFUSALS_MAX, UNPROVEN_LINKS_MAX } from "../core/base/limits.ts";
 import { encode, encodeText, ProtocolError } from "../core/wire/frame.ts";
-import { freeNow, type PartPool } from "../core/wire/frame-reader.ts";
+import { detachBuffer, type PartPool } from "../core/wire/frame-reader.ts";
 import { Kind } from "../core/wire/kinds.ts";
-import { failStop } from "../core/wire/outbox.ts";
+import { rethrowIfBug } from "../core/wire/outbox.ts";
 import { Connection, type ConnectionSocket } from "./connection.ts";
 
 /** What becomes of connections that have proven themselves. */
@@ -93,7 +93,7 @@ export class Connections {
       },
       close: ({ data: connection }) => this.#close(connection),
       error: (socket, error) => {
-        failStop(error);
+        rethrowIfBug(error);
         socket.terminate();
       },
     };
@@ -146,7 +146,7 @@ export class Connections {
       this.#requester = connection;
       events.receive(connection, chunk);
       this.#requester = undefined;
-      freeNow(chunk);
+      detachBuffer(chunk);
     } else {
       this.#authenticate(connection, chunk);
     }

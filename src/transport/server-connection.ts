@@ -8,7 +8,7 @@ import { formatAddress } from "../core/base/names.ts";
 import { At, HEADER_SIZE } from "../core/wire/at.ts";
 import { bodyText, ProtocolError } from "../core/wire/frame.ts";
 import { FrameReader } from "../core/wire/frame-reader.ts";
-import { encodeGreeting } from "../core/wire/handshake.ts";
+import { encodeHandshake } from "../core/wire/handshake.ts";
 import { Kind } from "../core/wire/kinds.ts";
 import { greetServer } from "./greet-server.ts";
 
@@ -64,7 +64,7 @@ export function openServerConnection(
     if (kind === Kind.FAIL) throw new DsmError(statusCode(op), plainText(bodyText(body, 0, length)));
     take({ kind, op, aux: view.getUint32(at + At.aux, true), body, bytes: bytes.subarray(at, at + size) });
   };
-  greetServer({ host, port }, security, encodeGreeting(kind, new Uint8Array(0)), {
+  greetServer({ host, port }, security, encodeHandshake(kind, new Uint8Array(0)), {
     open(opened) {
       socket = opened;
       return over ? null : (bytes) => opened.write(bytes);

@@ -5,8 +5,8 @@
 import { dlopen, ptr } from "bun:ffi";
 import { randomBytes } from "node:crypto";
 import { closeSync, constants, fstatSync, ftruncateSync, openSync, readlinkSync } from "node:fs";
-import { freeNow } from "../core/wire/frame-reader.ts";
-import { LENT_SIZE, markOf, type Sharing } from "../core/wire/shared-parts.ts";
+import { detachBuffer } from "../core/wire/frame-reader.ts";
+import { LENT_SIZE, nonceOf, type Sharing } from "../core/wire/shared-parts.ts";
 
 const NAME = "dsm-parts";
 const MFD_CLOEXEC = 1;
@@ -58,7 +58,7 @@ function makeSharing({ fcntl }: NonNullable<typeof library>): Sharing {
       if (descriptor === null) return null;
       try {
         const memory = mapDescriptor(descriptor);
-        const mark = markOf(memory);
+        const mark = nonceOf(memory);
         mark.set(randomBytes(mark.length));
         return { pid: process.pid, descriptor, memory };
       } catch {
@@ -77,8 +77,8 @@ function makeSharing({ fcntl }: NonNullable<typeof library>): Sharing {
         if (fstatSync(descriptor).size !== LENT_SIZE || (fcntl(descriptor, F_GET_SEALS, 0) & SEALS) !== SEALS)
           return null;
         const memory = mapDescriptor(descriptor);
-        if (Buffer.compare(markOf(memory), mark) === 0) return memory;
-        freeNow(memory);
+        if (Buffer.compare(nonceOf(memory), mark) === 0) return memory;
+        detachBuffer(memory);
         return null;
       } catch {
         return null;
@@ -86,7 +86,7 @@ function makeSharing({ fcntl }: NonNullable<typeof library>): Sharing {
         if (descriptor >= 0) closeSync(descriptor);
       }
     },
-    close: freeNow,
+    close: detachBuffer,
   };
 }
 

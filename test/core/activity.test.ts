@@ -4,7 +4,7 @@ import { FRAME_MAX, HEAT_CELLS_MAX, SHOWN_MAX } from "../../src/core/base/limits
 import type { Heat, RankStatus } from "../../src/core/messages/daemon-api.ts";
 import type { StatusReport } from "../../src/core/messages/status-report.ts";
 import { encode, encodeText, type Frame } from "../../src/core/wire/frame.ts";
-import { encodeGreeting } from "../../src/core/wire/handshake.ts";
+import { encodeHandshake } from "../../src/core/wire/handshake.ts";
 import { AtomicOp, Kind, PingOp, StatusOp } from "../../src/core/wire/kinds.ts";
 import { type Channel, Cluster, type Node, processHello } from "../support/core-cluster.ts";
 import { publication } from "../support/core-frames.ts";
@@ -239,7 +239,7 @@ describe("a round trip", () => {
     );
   };
   const ask = (op: number): void => {
-    stranger().push(encodeGreeting(Kind.STATUS, new Uint8Array(0), { op }));
+    stranger().push(encodeHandshake(Kind.STATUS, new Uint8Array(0), { op }));
     cluster.settle();
   };
 

@@ -29,7 +29,7 @@ import {
 } from "../../src/core/base/limits.ts";
 import { HEADER_SIZE } from "../../src/core/wire/at.ts";
 import { encode, encodeText, ProtocolError } from "../../src/core/wire/frame.ts";
-import { encodeGreeting } from "../../src/core/wire/handshake.ts";
+import { encodeHandshake } from "../../src/core/wire/handshake.ts";
 import { Kind } from "../../src/core/wire/kinds.ts";
 import { Random } from "../support/core-random.ts";
 
@@ -111,7 +111,7 @@ describe("a link", () => {
 
   test("opens at once where no token is demanded, and passes on what was said", () => {
     const guard = new LinkGuard(null, nonce(2), () => {});
-    const hello = encodeGreeting(Kind.HELLO, new Uint8Array(8));
+    const hello = encodeHandshake(Kind.HELLO, new Uint8Array(8));
     expect(guard.receive(hello.subarray(0, 4))).toHaveLength(0);
     expect(guard.open).toBe(false);
     expect(guard.receive(hello.subarray(4))).toEqual(hello);
@@ -138,7 +138,7 @@ describe("a link", () => {
   test("does not open for a greeting without a proof", () => {
     for (const kind of [Kind.HELLO, Kind.STATUS]) {
       const guard = new LinkGuard(TOKEN, nonce(2), () => {});
-      expect(statusOf(() => guard.receive(encodeGreeting(kind, none)))).toBe(Status.REFUSED);
+      expect(statusOf(() => guard.receive(encodeHandshake(kind, none)))).toBe(Status.REFUSED);
       expect(guard.open).toBe(false);
     }
   });
@@ -162,14 +162,14 @@ describe("a link", () => {
     // The attacker knows no token: it lets one server answer what another asks.
     const answers: Uint8Array[] = [];
     const guard = new LinkGuard(TOKEN, nonce(2), (bytes) => answers.push(bytes));
-    guard.receive(encodeGreeting(Kind.CHALLENGE, nonce(1)));
+    guard.receive(encodeHandshake(Kind.CHALLENGE, nonce(1)));
     const reflected = linkProof(TOKEN, "server", nonce(1), nonce(2));
     expect(statusOf(() => guard.receive(encode({ kind: Kind.PROOF, body: reflected })))).toBe(Status.REFUSED);
     // And a client is not satisfied by its own proof.
     const sent: Uint8Array[] = [];
     const prover = new LinkProver(TOKEN, true, nonce(1), (bytes) => sent.push(bytes));
     prover.begin();
-    prover.receive(encodeGreeting(Kind.CHALLENGE, nonce(1)));
+    prover.receive(encodeHandshake(Kind.CHALLENGE, nonce(1)));
     expect(statusOf(() => prover.receive(sent[1] as Uint8Array))).toBe("DSM_REFUSED");
     expect(prover.open).toBe(false);
   });
@@ -189,15 +189,15 @@ describe("a link", () => {
   for (const [what, bytes, status] of [
     ["zeros", new Uint8Array(100), Status.PROTOCOL],
     ["a proof before the challenge", encode({ kind: Kind.PROOF, body: nonce(1) }), Status.PROTOCOL],
-    ["a challenge without a nonce", encodeGreeting(Kind.CHALLENGE, none), Status.PROTOCOL],
-    ["a challenge that is too long", encodeGreeting(Kind.CHALLENGE, new Uint8Array(4000)), Status.PROTOCOL],
+    ["a challenge without a nonce", encodeHandshake(Kind.CHALLENGE, none), Status.PROTOCOL],
+    ["a challenge that is too long", encodeHandshake(Kind.CHALLENGE, new Uint8Array(4000)), Status.PROTOCOL],
     [
       "a challenge and more",
-      Buffer.concat([encodeGreeting(Kind.CHALLENGE, nonce(1)), none, nonce(1)]),
+      Buffer.concat([encodeHandshake(Kind.CHALLENGE, nonce(1)), none, nonce(1)]),
       Status.PROTOCOL,
     ],
     ["a challenge that does not greet", encode({ kind: Kind.CHALLENGE, body: nonce(1) }), Status.PROTOCOL],
-    ["a challenge of another version", otherVersion(encodeGreeting(Kind.CHALLENGE, nonce(1))), Status.VERSION],
+    ["a challenge of another version", otherVersion(encodeHandshake(Kind.CHALLENGE, nonce(1))), Status.VERSION],
     ["a store", encode({ kind: Kind.STORE, body: nonce(1) }), Status.PROTOCOL],
   ] as const) {
     test(`a server that demands a token refuses ${what}`, () => {
@@ -211,7 +211,7 @@ describe("a link", () => {
     ["zeros", new Uint8Array(100), Status.PROTOCOL],
     ["a frame larger than any before a proof", large(GREETING_FRAME_MAX + 8), Status.PROTOCOL],
     ["a body longer than its frame", longBody(), Status.PROTOCOL],
-    ["a nonce of another size", encodeGreeting(Kind.CHALLENGE, new Uint8Array(16)), Status.PROTOCOL],
+    ["a nonce of another size", encodeHandshake(Kind.CHALLENGE, new Uint8Array(16)), Status.PROTOCOL],
     ["a welcome without a proof", encode({ kind: Kind.WELCOME, body: encodeText("{}") }), Status.PROTOCOL],
     ["a refusal", encode({ kind: Kind.FAIL, op: Status.LIMIT, body: encodeText("full") }), "DSM_LIMIT"],
   ] as const) {
@@ -258,13 +258,13 @@ function otherVersion(greeting: Uint8Array): Uint8Array {
 }
 
 function large(size: number): Uint8Array {
-  const bytes = encodeGreeting(Kind.CHALLENGE, nonce(1));
+  const bytes = encodeHandshake(Kind.CHALLENGE, nonce(1));
   new DataView(bytes.buffer).setUint32(0, size, true);
   return bytes;
 }
 
 function longBody(): Uint8Array {
-  const bytes = encodeGreeting(Kind.CHALLENGE, nonce(1));
+  const bytes = encodeHandshake(Kind.CHALLENGE, nonce(1));
   new DataView(bytes.buffer).setUint32(32, bytes.length - HEADER_SIZE + 1, true);
   return bytes;
 }

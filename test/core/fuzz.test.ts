@@ -8,7 +8,7 @@ import { HEADER_SIZE } from "../../src/core/wire/at.ts";
 import { checkOperation } from "../../src/core/wire/check-operation.ts";
 import { encode, encodeJson, encodeText, type Frame, ProtocolError } from "../../src/core/wire/frame.ts";
 import { FrameReader } from "../../src/core/wire/frame-reader.ts";
-import { encodeGreeting } from "../../src/core/wire/handshake.ts";
+import { encodeHandshake } from "../../src/core/wire/handshake.ts";
 import { AtomicOp, Kind } from "../../src/core/wire/kinds.ts";
 import { Cluster, type Node, processHello } from "../support/core-cluster.ts";
 import { publication, viewOf } from "../support/core-frames.ts";
@@ -66,9 +66,9 @@ function validFrame(random: Random, node: number): Uint8Array {
   // A LEAVE ends what is tried out; it comes now and then.
   if (random.oneIn(20)) frames.push({ kind: Kind.LEAVE, op: random.below(2) });
   const greetings = [
-    encodeGreeting(Kind.HELLO, encodeJson({ session: "s", node: "x", processes: 0, size: 0, order: "" })),
-    encodeGreeting(Kind.STATUS, new Uint8Array(0)),
-    encodeGreeting(Kind.ATTACH, random.bytes(8)),
+    encodeHandshake(Kind.HELLO, encodeJson({ session: "s", node: "x", processes: 0, size: 0, order: "" })),
+    encodeHandshake(Kind.STATUS, new Uint8Array(0)),
+    encodeHandshake(Kind.ATTACH, random.bytes(8)),
     processHello("s", 9),
   ];
   return random.oneIn(6) ? random.pick(greetings) : encode({ ...common, ...random.pick(frames) });

@@ -4,13 +4,13 @@ import { slotOf } from "../../src/core/base/addresses.ts";
 import { DsmError } from "../../src/core/base/errors.ts";
 import { PAGE_SIZE, PICTURES_MAX, WELCOME_MAX } from "../../src/core/base/limits.ts";
 import { MapBytes } from "../../src/core/memory/map-bytes.ts";
-import { Picture } from "../../src/core/memory/map-snapshot.ts";
+import { MapSnapshot } from "../../src/core/memory/map-snapshot.ts";
 import { parseSavedSession, type SavedSession } from "../../src/core/messages/saved-session.ts";
 import type { SessionConfig } from "../../src/core/messages/session-state.ts";
 import { HEADER_SIZE } from "../../src/core/wire/at.ts";
 import { bodyText, encode, encodeText } from "../../src/core/wire/frame.ts";
 import { FrameReader } from "../../src/core/wire/frame-reader.ts";
-import { encodeGreeting } from "../../src/core/wire/handshake.ts";
+import { encodeHandshake } from "../../src/core/wire/handshake.ts";
 import { Kind } from "../../src/core/wire/kinds.ts";
 import { Cluster, type Pipe, processHello } from "../support/core-cluster.ts";
 
@@ -87,7 +87,7 @@ describe("a node that joins a restored session", () => {
   });
 
   test("takes no entry before the map, no map that nobody asked for, and none that is damaged", () => {
-    const piece = new Picture(new MapBytes(new Uint8Array(config.size).fill(1)), 0).next() as Uint8Array;
+    const piece = new MapSnapshot(new MapBytes(new Uint8Array(config.size).fill(1)), 0).next() as Uint8Array;
     const damaged = piece.slice();
     damaged[5] = 7;
     const join = encode({ kind: Kind.JOIN, seq: 1, node: 9, body: encodeText("x") });
@@ -119,7 +119,7 @@ describe("a snapshot", () => {
         closed = true;
       },
     );
-    up.push(encodeGreeting(Kind.SNAPSHOT, new Uint8Array(0)));
+    up.push(encodeHandshake(Kind.SNAPSHOT, new Uint8Array(0)));
     cluster.settle();
     return { up, frames, id: cluster.lastLink, closed: () => closed };
   }
@@ -166,7 +166,7 @@ describe("a snapshot", () => {
     const [first] = readers;
     const refused = reader(cluster);
     expect(bodyText(refused.frames[0] as Uint8Array, HEADER_SIZE, 60)).toContain("snapshots of the session are being");
-    first?.up.push(encodeGreeting(Kind.HELLO, new Uint8Array(0)));
+    first?.up.push(encodeHandshake(Kind.HELLO, new Uint8Array(0)));
     cluster.settle();
     expect(bodyText(first?.frames[1] as Uint8Array, HEADER_SIZE, 60)).toContain("a snapshot is under way");
     // Its place is free again, and so is that of one who goes away.

@@ -5,7 +5,7 @@ import { Sequencer } from "../../src/core/sequencer/sequencer.ts";
 import { HEADER_SIZE } from "../../src/core/wire/at.ts";
 import { encode, encodeJson, encodeText, type Frame, ProtocolError, setUint64 } from "../../src/core/wire/frame.ts";
 import { PartPool } from "../../src/core/wire/frame-reader.ts";
-import { encodeGreeting } from "../../src/core/wire/handshake.ts";
+import { encodeHandshake } from "../../src/core/wire/handshake.ts";
 import { Kind, PublishOp } from "../../src/core/wire/kinds.ts";
 import { PUBLISH_PART_MAX } from "../../src/core/wire/runs.ts";
 import {
@@ -13,9 +13,9 @@ import {
   encodeAccept,
   encodeOffer,
   LENT_SIZE,
-  LentSlots,
-  markOf,
+  nonceOf,
   type Shareable,
+  SharedPartSlots,
   ShareOp,
   type Sharing,
   SLOT_SIZE,
@@ -32,14 +32,14 @@ class Host implements Sharing {
   create(): Shareable {
     const pid = 100 + this.made.length;
     const shareable = { pid, descriptor: 9, memory: new Uint8Array(LENT_SIZE) };
-    markOf(shareable.memory).fill(pid);
+    nonceOf(shareable.memory).fill(pid);
     this.made.push(shareable);
     return shareable;
   }
 
   open(pid: number, descriptor: number, mark: Uint8Array): Uint8Array<ArrayBuffer> | null {
     const found = this.made.find((each) => each.pid === pid && each.descriptor === descriptor);
-    return found !== undefined && Buffer.compare(markOf(found.memory), mark) === 0 ? found.memory : null;
+    return found !== undefined && Buffer.compare(nonceOf(found.memory), mark) === 0 ? found.memory : null;
   }
 
   close(memory: Uint8Array): void {
@@ -113,7 +113,7 @@ describe("a part", () => {
   });
 
   test("that is given back twice is found out", () => {
-    const slots = new LentSlots(new Uint8Array(LENT_SIZE));
+    const slots = new SharedPartSlots(new Uint8Array(LENT_SIZE));
     const part = slots.take() as Uint8Array;
     slots.give(part);
     expect(() => slots.give(part)).toThrow(RangeError);
@@ -145,7 +145,7 @@ describe("memory", () => {
     const other = encodeOffer({ pid: 100, descriptor: 9, memory: new Uint8Array(LENT_SIZE) });
     expect(borrowed.heard(host, viewOf(other), 0)).toBe("nothing");
     for (const bad of [{ offset: 0 }, { offset: 2 ** 33 }, { body: new Uint8Array(0) }, { op: 2 }]) {
-      const frame = encode({ kind: Kind.SHARE, offset: 100, aux: 9, body: markOf(memory), ...bad });
+      const frame = encode({ kind: Kind.SHARE, offset: 100, aux: 9, body: nonceOf(memory), ...bad });
       expect(() => borrowed.heard(host, viewOf(frame), 0)).toThrow(ProtocolError);
     }
     const reference = viewOf(pool.reference(makePart(pool, 1)) as Uint8Array);
@@ -217,7 +217,7 @@ class Stage {
       this.sent.set(link, []);
       this.sequencer.connect(link);
       const hello = { ...about, node: `n${link}`, heartbeatMs: 0, process: "", resume: null };
-      this.sequencer.receive(link, encodeGreeting(Kind.HELLO, encodeJson(hello)));
+      this.sequencer.receive(link, encodeHandshake(Kind.HELLO, encodeJson(hello)));
       const body = encodeText(`n${link}`);
       this.sequencer.receive(link, encode({ kind: Kind.JOIN, node: link, seq: 1, offset: link, body }));
     }

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { MapBytes } from "../../src/core/memory/map-bytes.ts";
-import { OverlayMap } from "../../src/core/replica/store-buffer-map.ts";
+import { StoreBufferMap } from "../../src/core/replica/store-buffer-map.ts";
 import { AtomicOp } from "../../src/core/wire/kinds.ts";
 import { countMasked, type Run, runs, viewOf } from "../support/core-frames.ts";
 import { Random } from "../support/core-random.ts";
@@ -297,7 +297,7 @@ describe("publish", () => {
   });
 
   test("of another node's goes around what this node has pending, also in the word between two runs", () => {
-    const map = new OverlayMap(new Uint8Array(64).fill(1));
+    const map = new StoreBufferMap(new Uint8Array(64).fill(1));
     // This node has stored a 5 at byte 2.
     map.add(2, 1, viewOf(map.bytes.slice()), 2);
     map.closeEntry();

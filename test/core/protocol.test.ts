@@ -17,8 +17,8 @@ import {
   padded,
   setUint64,
 } from "../../src/core/wire/frame.ts";
-import { checkGreeting, encodeGreeting, MAGIC_HIGH, MAGIC_LOW } from "../../src/core/wire/handshake.ts";
-import { AtomicOp, Kind, ORDERED_FIRST, ORDERED_LAST } from "../../src/core/wire/kinds.ts";
+import { checkHandshake, encodeHandshake, MAGIC_HIGH, MAGIC_LOW } from "../../src/core/wire/handshake.ts";
+import { AtomicOp, Kind, PROCESS_OP_FIRST, PROCESS_OP_LAST } from "../../src/core/wire/kinds.ts";
 import { JOINED, JOINED_SIZE, PROCESS_HELLO, PROCESS_HELLO_SIZE } from "../../src/core/wire/process-handshake.ts";
 import {
   PUBLISH_PART_MAX,
@@ -146,8 +146,8 @@ describe("encode", () => {
   test("kinds are distinct, and the ordered ones lie together", () => {
     const kinds = Object.values(Kind);
     expect(new Set(kinds).size).toBe(kinds.length);
-    const ordered = kinds.filter((kind) => kind >= ORDERED_FIRST && kind <= ORDERED_LAST);
-    expect(ordered.length).toBe(ORDERED_LAST - ORDERED_FIRST + 1);
+    const ordered = kinds.filter((kind) => kind >= PROCESS_OP_FIRST && kind <= PROCESS_OP_LAST);
+    expect(ordered.length).toBe(PROCESS_OP_LAST - PROCESS_OP_FIRST + 1);
   });
 });
 
@@ -243,11 +243,11 @@ function unknownForm(): Uint8Array {
   return body;
 }
 
-describe("checkGreeting", () => {
-  test("takes what encodeGreeting writes", () => {
+describe("checkHandshake", () => {
+  test("takes what encodeHandshake writes", () => {
     for (const kind of [Kind.HELLO, Kind.ATTACH, Kind.STATUS]) {
-      const bytes = encodeGreeting(kind, encodeText("body"), { rank: 3, tag: 9 });
-      expect(() => checkGreeting(viewOf(bytes), 0)).not.toThrow();
+      const bytes = encodeHandshake(kind, encodeText("body"), { rank: 3, tag: 9 });
+      expect(() => checkHandshake(viewOf(bytes), 0)).not.toThrow();
       expect(viewOf(bytes).getUint16(6, true)).toBe(3);
       expect(viewOf(bytes).getUint32(8, true)).toBe(9);
       expect(bytes.subarray(24, 32).toString()).toBe([...encodeText("dsmwire\0")].toString());
@@ -258,15 +258,15 @@ describe("checkGreeting", () => {
 
   test("refuses another magic and another version, each with its status", () => {
     for (let at = 24; at < 32; at += 1) {
-      const bytes = encodeGreeting(Kind.HELLO, encodeText("body"));
+      const bytes = encodeHandshake(Kind.HELLO, encodeText("body"));
       bytes[at]! ^= 1;
-      expect(() => checkGreeting(viewOf(bytes), 0)).toThrow("the peer does not speak dsm");
+      expect(() => checkHandshake(viewOf(bytes), 0)).toThrow("the peer does not speak dsm");
     }
-    const bytes = encodeGreeting(Kind.HELLO, encodeText("body"));
+    const bytes = encodeHandshake(Kind.HELLO, encodeText("body"));
     viewOf(bytes).setUint32(36, 77, true);
     let refused: unknown;
     try {
-      checkGreeting(viewOf(bytes), 0);
+      checkHandshake(viewOf(bytes), 0);
     } catch (error) {
       refused = error;
     }
@@ -436,7 +436,7 @@ describe("checkOperation", () => {
   });
 
   test("refuses every kind that is not ordered", () => {
-    const ordered = new Set<number>(Object.values(Kind).filter((kind) => kind >= ORDERED_FIRST));
+    const ordered = new Set<number>(Object.values(Kind).filter((kind) => kind >= PROCESS_OP_FIRST));
     for (let kind = 0; kind < 256; kind += 1) {
       if (!ordered.has(kind)) expect(check({ kind: kind as Kind })).toBe(`no ordered operation has kind ${kind}`);
     }

@@ -11,7 +11,7 @@ import { Sequencer } from "../../src/core/sequencer/sequencer.ts";
 import { NO_EFFECTS } from "../../src/core/session/effects.ts";
 import { Session } from "../../src/core/session/session.ts";
 import { encode, encodeJson, encodeText } from "../../src/core/wire/frame.ts";
-import { encodeGreeting } from "../../src/core/wire/handshake.ts";
+import { encodeHandshake } from "../../src/core/wire/handshake.ts";
 import { Kind, StateOp } from "../../src/core/wire/kinds.ts";
 
 const SIZE = 8192;
@@ -86,7 +86,7 @@ function successor(): Successor {
   const { seq } = nodeState().snapshot;
   for (const node of [1, 2]) {
     recovery.connect(node);
-    recovery.receive(node, encodeGreeting(Kind.HELLO, encodeJson(hello(node, node === 1 ? seq : seq - 1))));
+    recovery.receive(node, encodeHandshake(Kind.HELLO, encodeJson(hello(node, node === 1 ? seq : seq - 1))));
   }
   return { recovery, sent: (link) => sent.get(link) ?? [], taken: () => taken };
 }
@@ -179,6 +179,6 @@ test("a node whose state was damaged is not taken back", () => {
   const { recovery, sent } = successor();
   handOver(recovery, 1, "{}");
   recovery.connect(3);
-  recovery.receive(3, encodeGreeting(Kind.HELLO, encodeJson(hello(1, 4))));
+  recovery.receive(3, encodeHandshake(Kind.HELLO, encodeJson(hello(1, 4))));
   expect(last(sent(3))).toEqual([Kind.FAIL, Status.REFUSED]);
 });

@@ -9,7 +9,7 @@ import { NO_EFFECTS } from "../../src/core/session/effects.ts";
 import { Session } from "../../src/core/session/session.ts";
 import { encode, encodeText, ProtocolError } from "../../src/core/wire/frame.ts";
 import { Kind, STATE_PIECE_MAX, StateOp } from "../../src/core/wire/kinds.ts";
-import { Tail } from "../../src/core/wire/retained-frames.ts";
+import { RetainedFrames } from "../../src/core/wire/retained-frames.ts";
 
 const SIZE = 4 * PAGE_SIZE;
 const config: SessionConfig = {
@@ -27,7 +27,7 @@ interface Node {
 function node(): Node {
   const map = new Uint8Array(SIZE);
   const session = new Session(config, new MapBytes(map), NO_EFFECTS);
-  const tail = new Tail(0);
+  const tail = new RetainedFrames(0);
   const apply = (frame: Parameters<typeof encode>[0]): void => {
     const bytes = encode(frame);
     tail.push(new DataView(bytes.buffer), bytes, 0, bytes.length, session.seq + 1);

@@ -4,7 +4,7 @@ import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { CHANNEL_REQUESTS_MAX, WAITING_MAX } from "../../src/core/base/limits.ts";
 import { encode, encodeText } from "../../src/core/wire/frame.ts";
-import { encodeGreeting } from "../../src/core/wire/handshake.ts";
+import { encodeHandshake } from "../../src/core/wire/handshake.ts";
 import { Kind } from "../../src/core/wire/kinds.ts";
 import { JOINED } from "../../src/core/wire/process-handshake.ts";
 import { processHello } from "../support/core-cluster.ts";
@@ -278,7 +278,7 @@ test("a session in which as many wait as can: one more is told so, others go on,
   );
   for (let channel = 0; channel < WAITING_MAX / CHANNEL_REQUESTS_MAX; channel += 1) {
     const peer = await Peer.connect(socket);
-    peer.send(encodeGreeting(Kind.ATTACH, token, { rank: 1, tag: 1 }));
+    peer.send(encodeHandshake(Kind.ATTACH, token, { rank: 1, tag: 1 }));
     expect((await peer.frame())?.op).toBe(0);
     peer.send(waits);
   }

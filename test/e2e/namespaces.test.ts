@@ -7,7 +7,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { makeCertificates } from "../../src/cli/commands/cert.ts";
 import { encodeJson } from "../../src/core/wire/frame.ts";
-import { encodeGreeting } from "../../src/core/wire/handshake.ts";
+import { encodeHandshake } from "../../src/core/wire/handshake.ts";
 import { Kind } from "../../src/core/wire/kinds.ts";
 import type { Actor } from "../support/e2e-actor.ts";
 import { Cluster, DSM, eventually } from "../support/e2e-cluster.ts";
@@ -146,7 +146,7 @@ describe("what comes without the token", () => {
   async function answerTo(of: Cluster, session: string): Promise<string> {
     const { port } = await of.status(session);
     const hello = encodeJson({ session, node: "x", processes: 0, size: 0, order: "" });
-    const greeting = encodeGreeting(Kind.HELLO, hello);
+    const greeting = encodeHandshake(Kind.HELLO, hello);
     const script = `const [frame, host, port] = process.argv.slice(1);
       let said = "";
       Bun.connect({ hostname: host, port: Number(port), socket: {

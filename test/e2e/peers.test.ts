@@ -4,7 +4,7 @@ import { Status } from "../../src/core/base/errors.ts";
 import { FRAME_MAX, GREETING_FRAME_MAX, LINKS_MAX, PROTOCOL_VERSION } from "../../src/core/base/limits.ts";
 import { HEADER_SIZE } from "../../src/core/wire/at.ts";
 import { encode, encodeJson, encodeText, type Frame } from "../../src/core/wire/frame.ts";
-import { encodeGreeting } from "../../src/core/wire/handshake.ts";
+import { encodeHandshake } from "../../src/core/wire/handshake.ts";
 import { AtomicOp, Kind, PublishOp } from "../../src/core/wire/kinds.ts";
 import { PROCESS_HELLO, PROCESS_HELLO_SIZE } from "../../src/core/wire/process-handshake.ts";
 import { writeRun } from "../../src/core/wire/runs.ts";
@@ -87,13 +87,13 @@ const garbage: [what: string, bytes: Uint8Array | string, status: Status][] = [
   ["a frame of 4 GiB", sized(0xfffffff8), Status.PROTOCOL],
   ["a store without a greeting", encode({ kind: Kind.STORE, body: bytesOf(8, 1) }), Status.PROTOCOL],
   ["a frame of no known kind", encode({ kind: 200 as Kind }), Status.PROTOCOL],
-  ["a greeting without the magic number", withoutMagic(encodeGreeting(Kind.HELLO, bytesOf(88, 0))), Status.PROTOCOL],
+  ["a greeting without the magic number", withoutMagic(encodeHandshake(Kind.HELLO, bytesOf(88, 0))), Status.PROTOCOL],
   [
     "a greeting of another version",
-    withVersion(encodeGreeting(Kind.HELLO, bytesOf(88, 0)), PROTOCOL_VERSION + 1),
+    withVersion(encodeHandshake(Kind.HELLO, bytesOf(88, 0)), PROTOCOL_VERSION + 1),
     Status.VERSION,
   ],
-  ["a greeting that is all zeros behind its header", encodeGreeting(Kind.HELLO, bytesOf(88, 0)), Status.PROTOCOL],
+  ["a greeting that is all zeros behind its header", encodeHandshake(Kind.HELLO, bytesOf(88, 0)), Status.PROTOCOL],
 ];
 
 for (const [role, connect] of [
@@ -112,14 +112,14 @@ for (const [role, connect] of [
         await goesOn();
       }
       const peer = await connect();
-      peer.send(withVersion(encodeGreeting(Kind.HELLO, bytesOf(88, 0)), 77));
+      peer.send(withVersion(encodeHandshake(Kind.HELLO, bytesOf(88, 0)), 77));
       expect((await peer.frame())?.text).toBe(
         `the peer speaks protocol version 77, this is version ${PROTOCOL_VERSION}; install the same dsm on both`,
       );
     });
 
     test("lets connections go that end in the midst of a frame, or at once", async () => {
-      const greeting = encodeGreeting(Kind.HELLO, bytesOf(88, 0));
+      const greeting = encodeHandshake(Kind.HELLO, bytesOf(88, 0));
       for (const length of [0, 1, 3, 4, 39, 40, 41, 127]) {
         const peer = await connect();
         peer.send(greeting.subarray(0, length));
@@ -138,13 +138,13 @@ test("server and arbiter let connections go that say nothing, or not enough", as
 });
 
 describe("the server", () => {
-  const hello = (fields: object): Uint8Array => encodeGreeting(Kind.HELLO, encodeJson(fields));
+  const hello = (fields: object): Uint8Array => encodeHandshake(Kind.HELLO, encodeJson(fields));
 
   test("welcomes no arbiter that says something wrong of itself", async () => {
     const good = { session, node: "x", processes: 0, size: 0, order: "" };
     for (const [what, greeting, status] of [
-      ["no JSON", encodeGreeting(Kind.HELLO, encodeText("{")), Status.PROTOCOL],
-      ["JSON of another kind", encodeGreeting(Kind.HELLO, encodeJson(null)), Status.PROTOCOL],
+      ["no JSON", encodeHandshake(Kind.HELLO, encodeText("{")), Status.PROTOCOL],
+      ["JSON of another kind", encodeHandshake(Kind.HELLO, encodeJson(null)), Status.PROTOCOL],
       ["no session", hello({ ...good, session: 5 }), Status.PROTOCOL],
       ["no number", hello({ ...good, size: "1" }), Status.PROTOCOL],
       ["another session", hello({ ...good, session: "other" }), Status.REFUSED],
@@ -225,7 +225,7 @@ describe("the server", () => {
   test("answers who asks for its state, as often as asked, and then goes on listening", async () => {
     const peer = await server();
     for (let i = 0; i < 3; i += 1) {
-      peer.send(encodeGreeting(Kind.STATUS, new Uint8Array(0)));
+      peer.send(encodeHandshake(Kind.STATUS, new Uint8Array(0)));
       const reply = await peer.frame();
       expect(reply?.kind).toBe(Kind.REPLY);
       expect(JSON.parse(reply?.text as string)).toMatchObject({
@@ -259,7 +259,7 @@ describe("the server", () => {
     for (const peer of peers) peer.end();
     await Promise.all(peers.map((peer) => peer.closed));
     const next = await server();
-    next.send(encodeGreeting(Kind.STATUS, new Uint8Array(0)));
+    next.send(encodeHandshake(Kind.STATUS, new Uint8Array(0)));
     expect((await next.frame())?.kind).toBe(Kind.REPLY);
     next.end();
     await next.closed;
@@ -285,7 +285,7 @@ describe("the arbiter", () => {
     view.setUint32(PROCESS_HELLO.processes[0], fields.processes ?? 0, true);
     view.setUint32(PROCESS_HELLO.size[0], fields.size ?? 0, true);
     body.set(encodeText(fields.session ?? session), PROCESS_HELLO.session[0]);
-    return encodeGreeting(Kind.HELLO, body);
+    return encodeHandshake(Kind.HELLO, body);
   }
 
   test("takes no process that says something wrong", async () => {
@@ -294,10 +294,10 @@ describe("the arbiter", () => {
       ["another number", hello({ processes: 5 }), Kind.FAIL, Status.MISMATCH],
       ["another size", hello({ size: 4096 }), Kind.FAIL, Status.MISMATCH],
       ["one too many", hello(), Kind.REPLY, Status.FULL],
-      ["no token", encodeGreeting(Kind.ATTACH, bytesOf(8, 0), { rank: 0 }), Kind.FAIL, Status.REFUSED],
-      ["half a token", encodeGreeting(Kind.ATTACH, bytesOf(4, 0), { rank: 0 }), Kind.FAIL, Status.REFUSED],
-      ["a rank of another node", encodeGreeting(Kind.ATTACH, bytesOf(8, 0), { rank: 1 }), Kind.FAIL, Status.REFUSED],
-      ["a status question", encodeGreeting(Kind.STATUS, bytesOf(8, 0)), Kind.FAIL, Status.PROTOCOL],
+      ["no token", encodeHandshake(Kind.ATTACH, bytesOf(8, 0), { rank: 0 }), Kind.FAIL, Status.REFUSED],
+      ["half a token", encodeHandshake(Kind.ATTACH, bytesOf(4, 0), { rank: 0 }), Kind.FAIL, Status.REFUSED],
+      ["a rank of another node", encodeHandshake(Kind.ATTACH, bytesOf(8, 0), { rank: 1 }), Kind.FAIL, Status.REFUSED],
+      ["a status question", encodeHandshake(Kind.STATUS, bytesOf(8, 0)), Kind.FAIL, Status.PROTOCOL],
     ] as const) {
       const peer = await arbiter();
       peer.send(greeting);
@@ -310,7 +310,7 @@ describe("the arbiter", () => {
 
   for (const [what, frame] of [
     ["a kind nobody knows", encode({ kind: 99 as Kind })],
-    ["a greeting again", encodeGreeting(Kind.HELLO, bytesOf(88, 0))],
+    ["a greeting again", encodeHandshake(Kind.HELLO, bytesOf(88, 0))],
     ["an order of its own", encode({ kind: Kind.JOIN, body: encodeText("a") })],
     ["a store outside the map", encode({ kind: Kind.STORE, offset: 65536, body: bytesOf(8, 1) })],
     ["a shadow of no page", encode({ kind: Kind.SHADOW, offset: 4095, length: 8 })],
@@ -355,7 +355,7 @@ describe("the daemon", () => {
       "a body that is too long",
       `POST /v1/sessions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 9999999\r\n\r\n${"x".repeat(100_000)}`,
     ],
-    ["a frame of another port", encodeGreeting(Kind.STATUS, new Uint8Array(0))],
+    ["a frame of another port", encodeHandshake(Kind.STATUS, new Uint8Array(0))],
   ] as const) {
     test(`survives ${what}`, async () => {
       const [hostname, port] = cluster.daemonAddress.split(":") as [string, string];

@@ -22,7 +22,7 @@ import { LinkProver, linkProof, NONCE_SIZE } from "../../src/core/access/auth.ts
 import { Status } from "../../src/core/base/errors.ts";
 import { ADDRESS_FIRST, ADDRESS_STRIDE, GREETING_TIMEOUT_MS, UNPROVEN_LINKS_MAX } from "../../src/core/base/limits.ts";
 import { encode, encodeJson, encodeText, setUint64 } from "../../src/core/wire/frame.ts";
-import { encodeGreeting } from "../../src/core/wire/handshake.ts";
+import { encodeHandshake } from "../../src/core/wire/handshake.ts";
 import { Kind } from "../../src/core/wire/kinds.ts";
 import { JOINED, JOINED_SIZE, PROCESS_HELLO_SIZE } from "../../src/core/wire/process-handshake.ts";
 import type { Actor } from "../support/e2e-actor.ts";
@@ -127,8 +127,8 @@ describe("a token", () => {
     }
     const server = (): Promise<Peer> => Peer.connect({ hostname: "127.0.0.1", port });
     const hello = (): Uint8Array =>
-      encodeGreeting(Kind.HELLO, encodeJson({ session, node: "liar", processes: 0, size: 0, order: "" }));
-    const challenge = (): Uint8Array => encodeGreeting(Kind.CHALLENGE, new Uint8Array(NONCE_SIZE).fill(1));
+      encodeHandshake(Kind.HELLO, encodeJson({ session, node: "liar", processes: 0, size: 0, order: "" }));
+    const challenge = (): Uint8Array => encodeHandshake(Kind.CHALLENGE, new Uint8Array(NONCE_SIZE).fill(1));
 
     /** The server says no, as a link's end, and not a byte of the session before it. */
     async function saysNo(peer: Peer, reason: RegExp): Promise<void> {
@@ -141,7 +141,7 @@ describe("a token", () => {
 
     test("nobody is welcomed, or told how the session is, without a proof", async () => {
       await start();
-      for (const greeting of [hello(), encodeGreeting(Kind.STATUS, new Uint8Array(0))]) {
+      for (const greeting of [hello(), encodeHandshake(Kind.STATUS, new Uint8Array(0))]) {
         const peer = await server();
         peer.send(greeting);
         await saysNo(peer, /^this server demands a token; set DSM_TOKEN/);
@@ -168,7 +168,7 @@ describe("a token", () => {
         const frame = await honest.frame();
         if (frame === null) throw new Error("no answer");
         return frame.kind === Kind.CHALLENGE
-          ? encodeGreeting(Kind.CHALLENGE, frame.body)
+          ? encodeHandshake(Kind.CHALLENGE, frame.body)
           : encode({ kind: frame.kind as Kind, body: frame.body });
       };
       prover.receive(await reply());
@@ -235,7 +235,7 @@ describe("a token", () => {
         data: (socket, chunk) => {
           // Asked for a challenge it gives one, asked for a proof it sends the client's back.
           socket.data.asked += 1;
-          if (socket.data.asked === 1) socket.write(encodeGreeting(Kind.CHALLENGE, new Uint8Array(NONCE_SIZE)));
+          if (socket.data.asked === 1) socket.write(encodeHandshake(Kind.CHALLENGE, new Uint8Array(NONCE_SIZE)));
           else socket.write(chunk);
         },
       },
@@ -306,7 +306,7 @@ describe("TLS", () => {
     expect([answered, ranks.length]).toEqual([true, 2]);
     // What listens there speaks nothing but TLS.
     const plain = await Peer.connect({ hostname: "127.0.0.1", port });
-    plain.send(encodeGreeting(Kind.CHALLENGE, new Uint8Array(NONCE_SIZE)));
+    plain.send(encodeHandshake(Kind.CHALLENGE, new Uint8Array(NONCE_SIZE)));
     await plain.closed;
     await work([a, b]);
     await Promise.all([a.leave(), b.leave()]);
@@ -423,7 +423,7 @@ describe("on this machine", () => {
     const folders = [cluster.folder, cluster.runtime, join(cluster.runtime, "dsm")];
     for (const folder of folders) chmodSync(folder, 0o755);
     chmodSync(path, 0o777);
-    const greeting = encodeGreeting(Kind.HELLO, new Uint8Array(PROCESS_HELLO_SIZE));
+    const greeting = encodeHandshake(Kind.HELLO, new Uint8Array(PROCESS_HELLO_SIZE));
     const stranger = intruder("connect", path, Buffer.from(greeting).toString("hex"));
     const said = await stranger.stdout.text();
     for (const folder of folders) chmodSync(folder, 0o700);

@@ -1,5 +1,5 @@
 /** What happens to a session from outside, as data: how likely each is, and what it does. */
-import { encodeGreeting } from "../../src/core/wire/handshake.ts";
+import { encodeHandshake } from "../../src/core/wire/handshake.ts";
 import { Kind } from "../../src/core/wire/kinds.ts";
 import type { Pipe } from "../support/core-cluster.ts";
 import type { World } from "./world.ts";
@@ -49,7 +49,7 @@ function exitOne({ processes }: World): void {
 function connectStranger(world: World): void {
   const { random, order, cluster } = world;
   const garbage = random.bytes(random.between(4, 120));
-  if (random.oneIn(2)) garbage.set(encodeGreeting(Kind.HELLO, new Uint8Array(0)).subarray(0, garbage.length));
+  if (random.oneIn(2)) garbage.set(encodeHandshake(Kind.HELLO, new Uint8Array(0)).subarray(0, garbage.length));
   const nodes = world.nodesUp();
   const deaf = (): void => {};
   let up: Pipe;

@@ -3,7 +3,7 @@ import { describe, expect, test } from "bun:test";
 import { MapBytes } from "../../src/core/memory/map-bytes.ts";
 import { Replica } from "../../src/core/replica/replica.ts";
 import { StoreBatch } from "../../src/core/replica/store-batch.ts";
-import { OverlayMap } from "../../src/core/replica/store-buffer-map.ts";
+import { StoreBufferMap } from "../../src/core/replica/store-buffer-map.ts";
 import { type RecordTaker, Ring, type RingLock } from "../../src/core/replica/store-ring.ts";
 import { setUint64 } from "../../src/core/wire/frame.ts";
 import { Kind, PublishOp } from "../../src/core/wire/kinds.ts";
@@ -71,18 +71,18 @@ const lockThat = (change: (lock: RingLock) => Partial<RingLock>): SimulatorOptio
   makeRing: (bytes, lock) => new Ring(bytes, { ...lock, ...change(lock) }),
 });
 
-/** Runs `work` with a method of OverlayMap replaced. */
+/** Runs `work` with a method of StoreBufferMap replaced. */
 function withOverlay<Name extends "store" | "atomic" | "equals" | "zero" | "redo">(
   name: Name,
-  replacement: (original: OverlayMap[Name]) => OverlayMap[Name],
+  replacement: (original: StoreBufferMap[Name]) => StoreBufferMap[Name],
 ): (work: () => void) => void {
   return (work) => {
-    const original = OverlayMap.prototype[name];
-    OverlayMap.prototype[name] = replacement(original);
+    const original = StoreBufferMap.prototype[name];
+    StoreBufferMap.prototype[name] = replacement(original);
     try {
       work();
     } finally {
-      OverlayMap.prototype[name] = original;
+      StoreBufferMap.prototype[name] = original;
     }
   };
 }
@@ -144,8 +144,8 @@ describe("the simulator notices a replica that", () => {
       {},
       (work) => {
         let settles = false;
-        const { settle } = OverlayMap.prototype;
-        OverlayMap.prototype.settle = function (apply) {
+        const { settle } = StoreBufferMap.prototype;
+        StoreBufferMap.prototype.settle = function (apply) {
           settles = true;
           settle.call(this, apply);
           settles = false;
@@ -153,11 +153,11 @@ describe("the simulator notices a replica that", () => {
         withOverlay(
           "store",
           (original) =>
-            function (this: OverlayMap, ...args) {
+            function (this: StoreBufferMap, ...args) {
               (settles ? original : MapBytes.prototype.store).apply(this, args);
             },
         )(work);
-        OverlayMap.prototype.settle = settle;
+        StoreBufferMap.prototype.settle = settle;
       },
     ],
     ["executes an atomic on what its processes see", {}, withOverlay("atomic", () => MapBytes.prototype.atomic)],

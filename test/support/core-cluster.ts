@@ -23,8 +23,8 @@ import {
   setUint64,
 } from "../../src/core/wire/frame.ts";
 import { FrameReader } from "../../src/core/wire/frame-reader.ts";
-import { encodeGreeting } from "../../src/core/wire/handshake.ts";
-import { Kind, ORDERED_FIRST } from "../../src/core/wire/kinds.ts";
+import { encodeHandshake } from "../../src/core/wire/handshake.ts";
+import { Kind, PROCESS_OP_FIRST } from "../../src/core/wire/kinds.ts";
 import { PROCESS_HELLO, PROCESS_HELLO_SIZE } from "../../src/core/wire/process-handshake.ts";
 import { RUN_HEADER_SIZE, STAGING_SIZE } from "../../src/core/wire/runs.ts";
 import type { Trace } from "./core-trace.ts";
@@ -263,7 +263,7 @@ export class Node {
       (chunk) => this.#receive(chunk),
       () => this.lose(),
     );
-    this.up.push(encodeGreeting(Kind.HELLO, encodeJson(hello)));
+    this.up.push(encodeHandshake(Kind.HELLO, encodeJson(hello)));
   }
 
   /** What src/arbiter/server-log.ts does. */
@@ -301,7 +301,7 @@ export class Node {
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     // What the welcome's snapshot had already is not applied.
     const isNew = getUint64(view, 16) > (this.welcome?.snapshot.seq ?? 0);
-    if (view.getUint8(4) >= ORDERED_FIRST && isNew) this.received += bytes.length;
+    if (view.getUint8(4) >= PROCESS_OP_FIRST && isNew) this.received += bytes.length;
     try {
       this.replica?.receiveEntries(bytes);
     } catch (error) {
@@ -447,5 +447,5 @@ export function processHello(session: string, pid: number, wishes: Wishes = {}):
   const onLoss = wishes.onLoss ?? "";
   view.setUint8(PROCESS_HELLO.onLoss[0], onLoss === "" ? 0 : onLossNumber(onLoss));
   body.set(encodeText(session), PROCESS_HELLO.session[0]);
-  return encodeGreeting(Kind.HELLO, body);
+  return encodeHandshake(Kind.HELLO, body);
 }

@@ -5,7 +5,7 @@
 import * as at from "../../src/core/wire/at.ts";
 import { FRAMES, HEADER, HEADER_SIZE, type HeaderField, placeOf } from "../../src/core/wire/fields.ts";
 import { encode, type Frame, getUint64, padded } from "../../src/core/wire/frame.ts";
-import { encodeGreeting } from "../../src/core/wire/handshake.ts";
+import { encodeHandshake } from "../../src/core/wire/handshake.ts";
 import { Kind } from "../../src/core/wire/kinds.ts";
 
 /** The product's names for places in frames. */
@@ -73,7 +73,7 @@ export function frameBytes(golden: GoldenFrame): Uint8Array {
   const frame: Frame = { kind: Kind[kind], rank, tag, node, seq };
   const parts: [from: number, part: Uint8Array][] = golden.body === undefined ? [] : [[0, bytesOf(golden.body)]];
   for (const [name, value] of Object.entries(fields)) {
-    if (name === "magic" || name === "version") continue; // encodeGreeting() writes them.
+    if (name === "magic" || name === "version") continue; // encodeHandshake() writes them.
     const { at: from, header } = find(golden, name);
     if (header === null) parts.push([from - HEADER_SIZE, bytesOf(value as string)]);
     else (frame as unknown as Record<string, number>)[header] = value as number;
@@ -81,7 +81,7 @@ export function frameBytes(golden: GoldenFrame): Uint8Array {
   const length = Math.max(0, ...parts.map(([from, part]) => from + part.length));
   const body = new Uint8Array(length);
   for (const [from, part] of parts) body.set(part, from);
-  return golden.shapes[0] === "handshake" ? encodeGreeting(frame.kind, body, frame) : encode({ ...frame, body });
+  return golden.shapes[0] === "handshake" ? encodeHandshake(frame.kind, body, frame) : encode({ ...frame, body });
 }
 
 /** The golden frame of those bytes; of `like` only the names, and how many bytes and in which form each field is. */

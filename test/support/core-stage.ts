@@ -9,7 +9,7 @@ import { DEFAULT_ON_LOSS, type OnLoss } from "../../src/core/base/loss-policy.ts
 import type { NodeHello } from "../../src/core/messages/handshake.ts";
 import { HEADER_SIZE } from "../../src/core/wire/at.ts";
 import { bodyText, encode, encodeText, type Frame, getUint64 } from "../../src/core/wire/frame.ts";
-import { encodeGreeting } from "../../src/core/wire/handshake.ts";
+import { encodeHandshake } from "../../src/core/wire/handshake.ts";
 import { AtomicOp, ChangeOp, Kind } from "../../src/core/wire/kinds.ts";
 import { JOINED } from "../../src/core/wire/process-handshake.ts";
 import { type Channel, Cluster, type Node, type Pipe, processHello } from "./core-cluster.ts";
@@ -138,7 +138,7 @@ export class Stage {
         const token = owner.token.slice();
         if (words.includes("badly")) token[7]! ^= 1;
         actor.asked.set(0, "attach");
-        actor.channel.up.push(encodeGreeting(Kind.ATTACH, token, { rank: actor.rank }));
+        actor.channel.up.push(encodeHandshake(Kind.ATTACH, token, { rank: actor.rank }));
         return;
       }
       case "stranger": {
@@ -332,7 +332,7 @@ export class Stage {
       pipe.push(encode({ kind, body: bytes, ...header }));
       return;
     }
-    const greeting = encodeGreeting(kind, bytes, header);
+    const greeting = encodeHandshake(kind, bytes, header);
     if (version !== 0) viewOf(greeting).setUint32(36, version, true);
     pipe.push(greeting);
   }

@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { FRAME_MAX, PAGE_SIZE } from "../../src/core/base/limits.ts";
 import { HEADER_SIZE } from "../../src/core/wire/at.ts";
 import { encode, encodeJson, encodeText, type Frame, setUint64 } from "../../src/core/wire/frame.ts";
-import { encodeGreeting } from "../../src/core/wire/handshake.ts";
+import { encodeHandshake } from "../../src/core/wire/handshake.ts";
 import { AtomicOp, Kind } from "../../src/core/wire/kinds.ts";
 import { processHello } from "./core-cluster.ts";
 import { runs, viewOf } from "./core-frames.ts";
@@ -88,12 +88,12 @@ const greeting: fc.Arbitrary<Uint8Array> = fc.oneof(
       size: fc.constantFrom(0, 8192, -1, null),
       order: fc.constantFrom("", "release", "sequential", "none"),
     })
-    .map((hello) => encodeGreeting(Kind.HELLO, encodeJson(hello))),
+    .map((hello) => encodeHandshake(Kind.HELLO, encodeJson(hello))),
   fc
     .constantFrom("[]", "null", "{", "1", `{"session":{}}`, "[".repeat(3000))
-    .map((text) => encodeGreeting(Kind.HELLO, encodeText(text))),
-  fc.constant(encodeGreeting(Kind.STATUS, new Uint8Array(0))),
-  fc.tuple(bytes(0, 9), fc.nat(6)).map(([token, rank]) => encodeGreeting(Kind.ATTACH, token, { rank })),
+    .map((text) => encodeHandshake(Kind.HELLO, encodeText(text))),
+  fc.constant(encodeHandshake(Kind.STATUS, new Uint8Array(0))),
+  fc.tuple(bytes(0, 9), fc.nat(6)).map(([token, rank]) => encodeHandshake(Kind.ATTACH, token, { rank })),
   fc.tuple(fc.constantFrom("s", "other"), fc.nat(6)).map(([session, rank]) => processHello(session, 9, { rank })),
 );
 

@@ -14,7 +14,7 @@ import { CHALLENGE_LIFETIME_MS, GREETING_FRAME_MAX, PROVEN_REQUESTS_MAX } from "
 import { CONTROLS, isLoopback } from "../base/names.ts";
 import { At, FailAt, HandshakeAt, HEADER_SIZE } from "../wire/at.ts";
 import { bodyText, encode, ProtocolError } from "../wire/frame.ts";
-import { checkGreeting, encodeGreeting } from "../wire/handshake.ts";
+import { checkHandshake, encodeHandshake } from "../wire/handshake.ts";
 import { Kind } from "../wire/kinds.ts";
 import type { Security } from "./tls.ts";
 
@@ -134,14 +134,14 @@ export class LinkGuard {
   }
 
   #challenge(view: DataView, nonce: Uint8Array): void {
-    checkGreeting(view, 0);
+    checkHandshake(view, 0);
     if (this.#token === null) {
       this.#open = true;
-      this.#send(encodeGreeting(Kind.CHALLENGE, NOTHING));
+      this.#send(encodeHandshake(Kind.CHALLENGE, NOTHING));
       return;
     }
     this.#clientNonce = nonce;
-    this.#send(encodeGreeting(Kind.CHALLENGE, this.#nonce));
+    this.#send(encodeHandshake(Kind.CHALLENGE, this.#nonce));
   }
 
   #proof(proof: Uint8Array, clientNonce: Uint8Array): void {
@@ -186,7 +186,7 @@ export class LinkProver {
       this.#open = true;
       return;
     }
-    this.#send(encodeGreeting(Kind.CHALLENGE, this.#nonce));
+    this.#send(encodeHandshake(Kind.CHALLENGE, this.#nonce));
   }
 
   /** Takes bytes before `open`. Throws DsmError with what the server says against us, or ProtocolError. */
@@ -217,7 +217,7 @@ export class LinkProver {
   }
 
   #challenge(view: DataView, nonce: Uint8Array): void {
-    checkGreeting(view, 0);
+    checkHandshake(view, 0);
     if (nonce.length === 0) {
       if (this.#needed) throw new DsmError("DSM_REFUSED", "the server does not prove that it knows the token");
       this.#open = true;

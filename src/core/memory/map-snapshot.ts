@@ -18,7 +18,7 @@ const PAGES_AT_ONCE_MAX = 4096;
 
 export const MapOp = { LAST: 0, MORE: 1 } as const;
 
-export class Picture {
+export class MapSnapshot {
   readonly #memory: MapBytes;
   readonly #seq: number;
   readonly #pages: number;

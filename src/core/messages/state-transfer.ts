@@ -16,7 +16,7 @@ import { At, HEADER_SIZE, StateAt } from "../wire/at.ts";
 import { encode, encodeJson, getUint64, ProtocolError } from "../wire/frame.ts";
 import { FrameReader } from "../wire/frame-reader.ts";
 import { Kind, STATE_PIECE_MAX, StateOp } from "../wire/kinds.ts";
-import { Tail } from "../wire/retained-frames.ts";
+import { RetainedFrames } from "../wire/retained-frames.ts";
 import { type NodeState, parseNodeState } from "./node-state.ts";
 import type { SessionConfig } from "./session-state.ts";
 
@@ -50,7 +50,7 @@ function* pieces(op: number, bytes: Uint8Array): Generator<Uint8Array> {
 
 /** What has come, checked; the bytes of the map are in the memory that the receiver was given. */
 export interface ReceivedState extends Omit<NodeState, "base"> {
-  tail: Tail;
+  tail: RetainedFrames;
 }
 
 /** The receiver of one node's state. Its methods throw ProtocolError when the state is damaged. */
@@ -61,7 +61,7 @@ export class StateReceiver {
   readonly #json: Uint8Array[] = [];
   #jsonSize = 0;
   readonly #entries = new FrameReader(FRAME_MAX);
-  #begun: { state: NodeState; tail: Tail } | null = null;
+  #begun: { state: NodeState; tail: RetainedFrames } | null = null;
 
   /** For the server of session `config` and that epoch. `map` is zeroed first: only other pages come. */
   constructor(config: SessionConfig, epoch: number, map: Uint8Array) {
@@ -116,11 +116,11 @@ export class StateReceiver {
   }
 
   /** The JSON is whole: entries, or the end, follow. */
-  #begin(): { state: NodeState; tail: Tail } {
+  #begin(): { state: NodeState; tail: RetainedFrames } {
     if (this.#begun === null) {
       const text = Buffer.concat(this.#json).toString("utf8");
       const state = parseNodeState(text, this.#config, this.#epoch);
-      this.#begun = { state, tail: new Tail(state.base, true) };
+      this.#begun = { state, tail: new RetainedFrames(state.base, true) };
     }
     return this.#begun;
   }

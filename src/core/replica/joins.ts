@@ -4,7 +4,7 @@ import { FRAME_MAX } from "../base/limits.ts";
 import type { Session } from "../session/session.ts";
 import { At, HEADER_SIZE } from "../wire/at.ts";
 import { encode, encodeText, ProtocolError } from "../wire/frame.ts";
-import { checkGreeting } from "../wire/handshake.ts";
+import { checkHandshake } from "../wire/handshake.ts";
 import { Kind, NO_TAG } from "../wire/kinds.ts";
 import type { Channel, ChannelTable } from "./channels.ts";
 import type { DirectModeExit } from "./direct-mode-exit.ts";
@@ -46,7 +46,7 @@ export class Joins {
 
   /** The first frame of a channel. Throws ProtocolError. */
   handshake(channel: Channel, kind: number, view: DataView, at: number, size: number, bytes: Uint8Array): void {
-    checkGreeting(view, at);
+    checkHandshake(view, at);
     if (kind === Kind.HELLO) this.#hello(channel, view, at, size, bytes);
     else if (kind === Kind.ATTACH) this.#attach(channel, view, at, size, bytes);
     else throw new ProtocolError("protocol error: expected a handshake frame");

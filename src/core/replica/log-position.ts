@@ -7,12 +7,12 @@
  */
 import type { ResumeReply, ResumeRequest } from "../messages/handshake.ts";
 import { ProtocolError } from "../wire/frame.ts";
-import { Tail } from "../wire/retained-frames.ts";
+import { RetainedFrames } from "../wire/retained-frames.ts";
 
 export class LogPosition {
   readonly #node: number;
   /** Entries not yet acknowledged by all nodes. */
-  readonly retained: Tail;
+  readonly retained: RetainedFrames;
   /** The last entry before the epoch of each server that has taken over. */
   #epochStarts: number[];
   /** The newest server that this node has turned to. */
@@ -22,7 +22,7 @@ export class LogPosition {
 
   constructor(node: number, base: number, epoch: number, epochStarts: number[], hasFullMap: boolean) {
     this.#node = node;
-    this.retained = new Tail(base);
+    this.retained = new RetainedFrames(base);
     this.#epochStarts = epochStarts;
     this.#promised = epoch;
     this.hasFullMap = hasFullMap;

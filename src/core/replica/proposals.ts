@@ -10,7 +10,7 @@ import { At, PublishAt } from "../wire/at.ts";
 import { getUint64, ProtocolError, setUint64 } from "../wire/frame.ts";
 import { FrameReader, type PartPool } from "../wire/frame-reader.ts";
 import { Kind, PublishOp } from "../wire/kinds.ts";
-import { Tail } from "../wire/retained-frames.ts";
+import { RetainedFrames } from "../wire/retained-frames.ts";
 import type { ReplicaOutput } from "./output.ts";
 
 /** A part of a publication of this node, until the publication has come back. */
@@ -30,7 +30,7 @@ export class Proposals {
   readonly #out: Pick<ReplicaOutput, "propose">;
   readonly #pool: PartPool;
   /** By their numbers as proposals. */
-  readonly #frames = new Tail(0);
+  readonly #frames = new RetainedFrames(0);
   #sent = 0;
   #confirmed = 0;
   /** Decided on this node (direct mode), and not confirmed. */

@@ -30,7 +30,7 @@ import { Proposals } from "./proposals.ts";
 import { PublicationIntake } from "./publications.ts";
 import { ReplyWriter } from "./replies.ts";
 import { Requests } from "./requests.ts";
-import { OverlayMap } from "./store-buffer-map.ts";
+import { StoreBufferMap } from "./store-buffer-map.ts";
 import { StoreQueue } from "./store-queue.ts";
 import type { Ring } from "./store-ring.ts";
 
@@ -73,7 +73,7 @@ export class Replica {
     const { node, base, epoch, starts, snapshot } = welcome;
     const { size } = snapshot.config;
     const includesMap = welcomeIncludesMap(snapshot);
-    const overlay = ring === null ? null : new OverlayMap(options.memory, applyRuns);
+    const overlay = ring === null ? null : new StoreBufferMap(options.memory, applyRuns);
     const memory = overlay ?? new MapBytes(options.memory, applyRuns);
     const propose = (frame: Uint8Array): void => this.#propose(frame);
     const processes = this.#processes;

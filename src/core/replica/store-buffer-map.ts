@@ -17,7 +17,7 @@ import { Fifo } from "../base/fifo.ts";
 import { MapBytes } from "../memory/map-bytes.ts";
 import type { AtomicOp } from "../wire/kinds.ts";
 import { LineSlots } from "./line-slots.ts";
-import { notQueued } from "./store-ring.ts";
+import { ringCorrupt } from "./store-ring.ts";
 
 const LINE = 64;
 const WORDS = LINE / 8;
@@ -32,7 +32,7 @@ interface Queued {
   under: number[];
 }
 
-export class OverlayMap extends MapBytes {
+export class StoreBufferMap extends MapBytes {
   /** Lines of which some byte has a store pending. */
   readonly #lines = new LineSlots();
   /** By slot and byte: what the order says, also as words of 4. */
@@ -123,7 +123,7 @@ export class OverlayMap extends MapBytes {
    */
   settle(apply: () => void): void {
     const entry = this.#queued.shift();
-    if (entry === undefined) throw notQueued();
+    if (entry === undefined) throw ringCorrupt();
     const { slots, under } = entry;
     this.#settles = entry;
     try {

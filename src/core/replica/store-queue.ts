@@ -15,9 +15,9 @@ import { Kind, NO_TAG, PublishOp } from "../wire/kinds.ts";
 import type { ProcessTable } from "./processes.ts";
 import type { Proposals } from "./proposals.ts";
 import { StoreBatch } from "./store-batch.ts";
-import type { OverlayMap } from "./store-buffer-map.ts";
+import type { StoreBufferMap } from "./store-buffer-map.ts";
 import { eachRun, isPlain } from "./store-frames.ts";
-import { notQueued, type RecordTaker, type Ring } from "./store-ring.ts";
+import { type RecordTaker, type Ring, ringCorrupt } from "./store-ring.ts";
 
 /** Bytes of the largest vector store. */
 const WORDS_MAX = 64;
@@ -28,12 +28,12 @@ export type DisabledBy = "shadows" | "direct mode";
 /** The ring of a `pipelined` session, and the map with the stores that are in flight. */
 export interface QueueMemory {
   ring: Ring;
-  map: OverlayMap;
+  map: StoreBufferMap;
 }
 
 export class StoreQueue {
   readonly #ring: Ring | null;
-  readonly #map: OverlayMap | null;
+  readonly #map: StoreBufferMap | null;
   readonly #mapSize: number;
   readonly #node: number;
   readonly #processes: ProcessTable;
@@ -129,7 +129,7 @@ export class StoreQueue {
     const from = at + HEADER_SIZE / 4;
     if (!this.#batch.takes(rank)) this.#proposeBatch(this.#ring as Ring);
     this.#batch.addWords(rank, offset, length, words, from);
-    const map = this.#map as OverlayMap;
+    const map = this.#map as StoreBufferMap;
     for (let done = 0, old = from + length / 4; done < length; done += 8, old += 2) {
       map.addWord(offset + done, words[old] as number, words[old + 1] as number);
     }
@@ -190,7 +190,7 @@ export class StoreQueue {
     if (this.#map === null || view.getUint32(at + At.node, true) !== this.#node) return false;
     const kind = view.getUint8(at + At.kind);
     const isQueued = view.getUint32(at + At.tag, true) === NO_TAG && (kind === Kind.STORE || kind === Kind.PUBLISH);
-    if (isQueued && !this.#proposals.isOldest(view, bytes, at, size)) throw notQueued();
+    if (isQueued && !this.#proposals.isOldest(view, bytes, at, size)) throw ringCorrupt();
     return isQueued;
   }
 

@@ -158,7 +158,7 @@ export class Ring {
   /** The oldest entry under way has been applied. */
   giveBack(): void {
     const room = this.#room.shift();
-    if (room === undefined) throw notQueued();
+    if (room === undefined) throw ringCorrupt();
     this.returned += 1;
     this.#head = (this.#head + room) >>> 0;
     Atomics.store(this.#words, word(RING.head), this.#head);
@@ -193,7 +193,7 @@ export class Ring {
 }
 
 /** An entry of this node has come back that is not the one it queued first. */
-export const notQueued = (): ProtocolError =>
+export const ringCorrupt = (): ProtocolError =>
   new ProtocolError("an entry of the order is damaged: this node has not queued it");
 
 const damaged = (): ProtocolError => new ProtocolError("a process of this node has damaged the ring of its stores");

@@ -29,7 +29,7 @@ import type { StatusReport } from "../messages/status-report.ts";
 import { At, HandshakeAt, HEADER_SIZE, PingAt, StatusAt } from "../wire/at.ts";
 import { bodyText, encode, encodeJson, encodeText, ProtocolError } from "../wire/frame.ts";
 import { FrameReader } from "../wire/frame-reader.ts";
-import { checkGreeting } from "../wire/handshake.ts";
+import { checkHandshake } from "../wire/handshake.ts";
 import { Kind, PingOp, StatusOp } from "../wire/kinds.ts";
 import { checkEnd } from "./admission.ts";
 
@@ -219,7 +219,7 @@ export class Recovery {
     }
     const isReader = kind === Kind.STATUS || kind === Kind.TRACE;
     if (kind !== Kind.HELLO && !isReader) throw new ProtocolError("the peer did not greet");
-    checkGreeting(view, at);
+    checkHandshake(view, at);
     if (isReader) {
       this.#answerReader(link, kind, view, at, bytes);
       return;

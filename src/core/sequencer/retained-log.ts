@@ -4,18 +4,18 @@
  * Invariant: the entries handed to `broadcast` are the log, each once, in sequence.
  */
 import { ACK_BYTES } from "../base/limits.ts";
-import type { Tail } from "../wire/retained-frames.ts";
+import type { RetainedFrames } from "../wire/retained-frames.ts";
 import type { SequencerOutput } from "./output.ts";
 
 export class RetainedLog {
-  readonly #frames: Tail;
+  readonly #frames: RetainedFrames;
   readonly #out: Pick<SequencerOutput, "broadcast">;
   /** Bytes acknowledged by all since the members were last told how far all of them are. */
   #unannouncedAckBytes = 0;
   /** A process waits for something that was appended and not sent. */
   mustFlush = false;
 
-  constructor(frames: Tail, out: Pick<SequencerOutput, "broadcast">) {
+  constructor(frames: RetainedFrames, out: Pick<SequencerOutput, "broadcast">) {
     this.#frames = frames;
     this.#out = out;
   }

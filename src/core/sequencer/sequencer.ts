@@ -10,7 +10,7 @@
 import { Status } from "../base/errors.ts";
 import { FRAME_MAX, LINKS_MAX, TAIL_HIGH } from "../base/limits.ts";
 import { type ApplyRuns, MapBytes } from "../memory/map-bytes.ts";
-import { Picture } from "../memory/map-snapshot.ts";
+import { MapSnapshot } from "../memory/map-snapshot.ts";
 import {
   type NodeHello,
   parseHello,
@@ -27,9 +27,9 @@ import { At, HandshakeAt, HEADER_SIZE, PingAt, PublishAt } from "../wire/at.ts";
 import { checkOperation } from "../wire/check-operation.ts";
 import { bodyText, encode, encodeJson, encodeText, getUint64, ProtocolError } from "../wire/frame.ts";
 import { PartPool } from "../wire/frame-reader.ts";
-import { checkGreeting } from "../wire/handshake.ts";
+import { checkHandshake } from "../wire/handshake.ts";
 import { ChangeOp, Kind, NO_TAG, PingOp, PublishOp } from "../wire/kinds.ts";
-import { Tail } from "../wire/retained-frames.ts";
+import { RetainedFrames } from "../wire/retained-frames.ts";
 import { encodeAccept } from "../wire/shared-parts.ts";
 import { Acknowledgements } from "./acknowledgements.ts";
 import { checkNewMember, checkNodeName, checkReturning, type Epochs } from "./admission.ts";
@@ -79,7 +79,7 @@ export class Sequencer {
     this.#parts = parts;
     this.#activity = new Activity(config.size, now_ms, recovered !== null);
     this.#epochs = { epoch: recovered?.epoch ?? 1, starts: recovered?.starts ?? [0] };
-    this.#log = new RetainedLog(recovered?.tail ?? new Tail(0, true), out);
+    this.#log = new RetainedLog(recovered?.tail ?? new RetainedFrames(0, true), out);
     this.#memory = new MapBytes(memory, applyRuns);
     const effects = this.#effects(config);
     this.session =
@@ -201,7 +201,7 @@ export class Sequencer {
       return;
     }
     if (!HANDSHAKES.has(kind)) throw new ProtocolError("the peer did not greet");
-    checkGreeting(view, at);
+    checkHandshake(view, at);
     if (this.#readers.receive(link, kind, view, at, bytes)) return;
     const length = Math.min(view.getUint32(at + HandshakeAt.bodyLength, true), size - HEADER_SIZE);
     const hello = parseHello(bodyText(bytes, at + HEADER_SIZE, length));
@@ -233,7 +233,7 @@ export class Sequencer {
   }
 
   #sendMap(link: Link): void {
-    const map = new Picture(this.#memory, this.session.seq);
+    const map = new MapSnapshot(this.#memory, this.session.seq);
     for (let frame = map.next(); frame !== null; frame = map.next()) this.#out.send(link.id, frame);
   }
 

@@ -2,12 +2,12 @@
 import { Status } from "../base/errors.ts";
 import { PICTURES_MAX } from "../base/limits.ts";
 import type { MapBytes } from "../memory/map-bytes.ts";
-import { Picture } from "../memory/map-snapshot.ts";
+import { MapSnapshot } from "../memory/map-snapshot.ts";
 import { ProtocolError } from "../wire/frame.ts";
 
 export class Snapshots {
   readonly #memory: MapBytes;
-  readonly #byLink = new Map<number, Picture>();
+  readonly #byLink = new Map<number, MapSnapshot>();
 
   constructor(memory: MapBytes) {
     this.#memory = memory;
@@ -26,7 +26,7 @@ export class Snapshots {
 
   /** Begins one of the map as it is now, behind entry `seq`. */
   begin(link: number, seq: number): void {
-    this.#byLink.set(link, new Picture(this.#memory, seq));
+    this.#byLink.set(link, new MapSnapshot(this.#memory, seq));
   }
 
   /** The next frame for the link; null: there is none. */

@@ -6,7 +6,7 @@
 import { FRAME_MAX, SPARE_PARTS_MAX } from "../base/limits.ts";
 import { At, HEADER_SIZE } from "./at.ts";
 import { ProtocolError } from "./frame.ts";
-import { encodeOffer, LentSlots, type Sharing, SLOT_SIZE } from "./shared-parts.ts";
+import { encodeOffer, SharedPartSlots, type Sharing, SLOT_SIZE } from "./shared-parts.ts";
 
 /** `bytes` is valid during the call only, and may be written to. */
 export type FrameHandler = (view: DataView, at: number, size: number, bytes: Uint8Array) => void;
@@ -14,7 +14,7 @@ export type FrameHandler = (view: DataView, at: number, size: number, bytes: Uin
 /** Memory for the parts of large publications, which is used again: new memory costs more than what is done with it. */
 export class PartPool {
   #spare: Uint8Array<ArrayBuffer>[] = [];
-  #lent: LentSlots | null = null;
+  #lent: SharedPartSlots | null = null;
   #offer: Uint8Array | null = null;
 
   /**
@@ -25,7 +25,7 @@ export class PartPool {
     if (this.#offer === null) {
       const shareable = sharing.create();
       if (shareable === null) return null;
-      this.#lent = new LentSlots(shareable.memory);
+      this.#lent = new SharedPartSlots(shareable.memory);
       this.#offer = encodeOffer(shareable);
     }
     return this.#offer;
@@ -49,7 +49,7 @@ export class PartPool {
     } else if (bytes.buffer.byteLength === SLOT_SIZE && this.#spare.length < SPARE_PARTS_MAX) {
       this.#spare.push(new Uint8Array(bytes.buffer));
     } else {
-      freeNow(bytes);
+      detachBuffer(bytes);
     }
   }
 }
@@ -86,7 +86,7 @@ const FREE_NOW_MIN = 32 << 10;
  * Frees the memory behind `bytes`, which nobody may use any more. Left to the garbage collector, what a large publication
  * passes through would be there many times over before it is collected, and every piece of it be fresh memory.
  */
-export function freeNow(bytes: Uint8Array): void {
+export function detachBuffer(bytes: Uint8Array): void {
   if (bytes.length >= FREE_NOW_MIN && bytes.buffer instanceof ArrayBuffer) bytes.buffer.transfer(0);
 }
 

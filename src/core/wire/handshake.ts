@@ -11,7 +11,7 @@ export const MAGIC_LOW = 0x776d7364;
 export const MAGIC_HIGH = 0x00657269;
 
 /** A HELLO, ATTACH, STATUS or CHALLENGE: the first frame of a connection. */
-export function encodeGreeting(kind: Kind, body: Uint8Array, fields: Partial<Frame> = {}): Uint8Array {
+export function encodeHandshake(kind: Kind, body: Uint8Array, fields: Partial<Frame> = {}): Uint8Array {
   const bytes = encode({ ...fields, kind, body, aux: PROTOCOL_VERSION });
   const view = new DataView(bytes.buffer);
   view.setUint32(HandshakeAt.magic, MAGIC_LOW, true);
@@ -20,7 +20,7 @@ export function encodeGreeting(kind: Kind, body: Uint8Array, fields: Partial<Fra
 }
 
 /** Throws unless the frame at `at` greets in our protocol and version. */
-export function checkGreeting(view: DataView, at: number): void {
+export function checkHandshake(view: DataView, at: number): void {
   if (
     view.getUint32(at + HandshakeAt.magic, true) !== MAGIC_LOW ||
     view.getUint32(at + HandshakeAt.magic + 4, true) !== MAGIC_HIGH

@@ -128,8 +128,8 @@ export type Kind = (typeof Kind)[keyof typeof Kind];
 /** Tag of what an arbiter or the server itself orders: nobody waits for its answer. */
 export const NO_TAG = 0xffffffff;
 
-export const ORDERED_FIRST = Kind.JOIN;
-export const ORDERED_LAST = Kind.UNLOCK;
+export const PROCESS_OP_FIRST = Kind.JOIN;
+export const PROCESS_OP_LAST = Kind.UNLOCK;
 
 /** Equal to `enum dsm_atomic_op` in region.h. */
 export const AtomicOp = { ADD: 1, AND: 2, OR: 3, XOR: 4, XCHG: 5, CMPXCHG: 6, NEG: 7 } as const;

@@ -97,7 +97,7 @@ export class Outbox {
  * For a socket's error handler, which also gets what our own handlers throw: an error of the connection has a code, any
  * other is a broken invariant, and a replica or sequencer that goes on after one would diverge. So it ends the role.
  */
-export function failStop(error: Error): void {
+export function rethrowIfBug(error: Error): void {
   if ("code" in error) return;
   queueMicrotask(() => {
     throw error;

@@ -23,7 +23,7 @@ interface Block extends Viewed {
   dropped: (() => void) | null;
 }
 
-export class Tail {
+export class RetainedFrames {
   readonly #blocks: Block[] = [];
   /** Of the newest block, what fresh() has not handed out; older pieces. */
   #freshFrom = 0;

@@ -45,10 +45,10 @@ export interface Sharing {
   close(memory: Uint8Array): void;
 }
 
-export const markOf = (memory: Uint8Array): Uint8Array => memory.subarray(MARK_AT, MARK_AT + MARK_SIZE);
+export const nonceOf = (memory: Uint8Array): Uint8Array => memory.subarray(MARK_AT, MARK_AT + MARK_SIZE);
 
 export const encodeOffer = ({ pid, descriptor, memory }: Shareable): Uint8Array =>
-  encode({ kind: Kind.SHARE, op: ShareOp.OFFER, offset: pid, aux: descriptor, body: markOf(memory) });
+  encode({ kind: Kind.SHARE, op: ShareOp.OFFER, offset: pid, aux: descriptor, body: nonceOf(memory) });
 
 export const encodeAccept = (): Uint8Array => encode({ kind: Kind.SHARE, op: ShareOp.ACCEPT });
 
@@ -56,7 +56,7 @@ const countersOf = (memory: Uint8Array): Int32Array =>
   new Int32Array(memory.buffer, memory.byteOffset + COUNTERS_AT, SLOTS);
 
 /** The owner's side: slots that are given out and come back. */
-export class LentSlots {
+export class SharedPartSlots {
   readonly #memory: Uint8Array<ArrayBuffer>;
   readonly #counters: Int32Array;
   /** The one that came back last is given out first: its memory is warm, and few slots ever take memory. */

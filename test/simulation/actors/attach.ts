@@ -1,5 +1,5 @@
 /** A further thread of the process connects, with the token that the process has got. */
-import { encodeGreeting } from "../../../src/core/wire/handshake.ts";
+import { encodeHandshake } from "../../../src/core/wire/handshake.ts";
 import { Kind } from "../../../src/core/wire/kinds.ts";
 import { openThread } from "../conversation.ts";
 import type { Thread } from "../process.ts";
@@ -11,5 +11,5 @@ export function attach(world: World, { process }: Thread): void {
   if (process.threads.length >= THREADS_MAX) return;
   const thread = openThread(world, process, false);
   thread.request = { what: "attach", tag: 9, canceled: false, refused: () => process.state !== "running" };
-  thread.channel.up.push(encodeGreeting(Kind.ATTACH, process.token, { rank: process.rank, tag: 9 }));
+  thread.channel.up.push(encodeHandshake(Kind.ATTACH, process.token, { rank: process.rank, tag: 9 }));
 }

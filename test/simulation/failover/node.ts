@@ -7,7 +7,7 @@ import type { Replica } from "../../../src/core/replica/replica.ts";
 import { At, FailAt, HEADER_SIZE } from "../../../src/core/wire/at.ts";
 import { bodyText, encode, encodeJson } from "../../../src/core/wire/frame.ts";
 import { FrameReader } from "../../../src/core/wire/frame-reader.ts";
-import { encodeGreeting } from "../../../src/core/wire/handshake.ts";
+import { encodeHandshake } from "../../../src/core/wire/handshake.ts";
 import { Kind } from "../../../src/core/wire/kinds.ts";
 import { SmallSteps, Violation } from "../../support/core-cluster.ts";
 import { showFrame } from "../../support/core-trace.ts";
@@ -52,7 +52,7 @@ export class Node {
     this.#handing = null;
     this.#world.say(`${this.name} turns to server ${server.epoch}`);
     this.link = server.accept(this);
-    this.link.up.push(encodeGreeting(Kind.HELLO, encodeJson(hello)));
+    this.link.up.push(encodeHandshake(Kind.HELLO, encodeJson(hello)));
   }
 
   receives(link: Link, chunk: Uint8Array): void {

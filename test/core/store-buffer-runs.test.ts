@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { MapBytes } from "../../src/core/memory/map-bytes.ts";
-import { OverlayMap } from "../../src/core/replica/store-buffer-map.ts";
+import { StoreBufferMap } from "../../src/core/replica/store-buffer-map.ts";
 import { countMasked, type Run, runs, viewOf } from "../support/core-frames.ts";
 import { Random } from "../support/core-random.ts";
 
@@ -10,7 +10,7 @@ test("what others publish goes past the bytes that have a later store of this no
   for (let seed = 0; seed < 300; seed += 1) {
     const random = new Random(seed);
     const bytes = random.bytes(SIZE);
-    const overlay = new OverlayMap(bytes, (map, source, from, end) => {
+    const overlay = new StoreBufferMap(bytes, (map, source, from, end) => {
       expect(pending.size).toBe(0);
       return new MapBytes(map).publish(source, from, end);
     });
@@ -67,7 +67,7 @@ test("what others publish goes past the bytes that have a later store of this no
 
 test("a large publication is applied at once only while no store of this node is pending", () => {
   const calls: number[] = [];
-  const overlay = new OverlayMap(new Uint8Array(4096), (_map, _source, _from, end) => calls.push(end));
+  const overlay = new StoreBufferMap(new Uint8Array(4096), (_map, _source, _from, end) => calls.push(end));
   const body = runs([[0, 2000]]);
   overlay.publish(viewOf(body), 0, body.length);
   expect(calls).toEqual([body.length]);

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { PAGE_SIZE } from "../../src/core/base/limits.ts";
 import { MapBytes } from "../../src/core/memory/map-bytes.ts";
-import { MapOp, Picture } from "../../src/core/memory/map-snapshot.ts";
+import { MapOp, MapSnapshot } from "../../src/core/memory/map-snapshot.ts";
 import { HEADER_SIZE } from "../../src/core/wire/at.ts";
 import { checkMap } from "../../src/core/wire/check-operation.ts";
 import { getUint64 } from "../../src/core/wire/frame.ts";
@@ -31,7 +31,7 @@ describe("a picture", () => {
         if (random.oneIn(2)) memory.bytes.set(random.bytes(random.between(1, PAGE_SIZE)), page * PAGE_SIZE);
       }
       const before = memory.bytes.slice();
-      const picture = new Picture(memory, round);
+      const picture = new MapSnapshot(memory, round);
       const source = viewOf(random.bytes(9000));
       const frames: Uint8Array[] = [];
       for (;;) {
@@ -64,7 +64,7 @@ describe("a picture", () => {
   test("leaves out pages of zeros, and looks at a bounded number of them for one frame", () => {
     const memory = new MapBytes(new Uint8Array(10_000 * PAGE_SIZE));
     memory.bytes[9_999 * PAGE_SIZE + 5] = 1;
-    const picture = new Picture(memory, 1);
+    const picture = new MapSnapshot(memory, 1);
     const frames: Uint8Array[] = [];
     for (let frame = picture.next(); frame !== null; frame = picture.next()) frames.push(frame);
     expect(frames.map((frame) => frame.length)).toEqual([HEADER_SIZE, HEADER_SIZE, HEADER_SIZE + 8 + PAGE_SIZE]);
@@ -72,7 +72,7 @@ describe("a picture", () => {
 
   test("keeps only pages that change before they are handed out, and none once it has ended", () => {
     const memory = new MapBytes(new Uint8Array(200 * PAGE_SIZE).fill(1));
-    const picture = new Picture(memory, 1);
+    const picture = new MapSnapshot(memory, 1);
     picture.next();
     memory.zero(0, 8);
     expect(picture.keptBytes).toBe(0);
@@ -88,7 +88,7 @@ describe("a picture", () => {
 
   test("a damaged piece is not let through", () => {
     const memory = new MapBytes(new Uint8Array(PAGE_SIZE).fill(1));
-    const frame = new Picture(memory, 1).next() as Uint8Array;
+    const frame = new MapSnapshot(memory, 1).next() as Uint8Array;
     const damaged = (change: (view: DataView) => void): string | null => {
       const copy = frame.slice();
       change(viewOf(copy));

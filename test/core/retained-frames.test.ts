@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import { encode, getUint64 } from "../../src/core/wire/frame.ts";
 import { Kind } from "../../src/core/wire/kinds.ts";
-import { Tail } from "../../src/core/wire/retained-frames.ts";
+import { RetainedFrames } from "../../src/core/wire/retained-frames.ts";
 import { viewOf } from "../support/core-frames.ts";
 import { Random } from "../support/core-random.ts";
 
@@ -21,7 +21,7 @@ test("what is kept are the frames behind the base, in their sequence, whatever w
   for (let seed = 0; seed < 40; seed += 1) {
     const random = new Random(seed);
     const base = random.below(2) * 2 ** 33;
-    const tail = new Tail(base, true);
+    const tail = new RetainedFrames(base, true);
     let kept: [number, number][] = [];
     let fresh: [number, number][] = [];
     let number = base;
@@ -61,7 +61,7 @@ test("what is kept are the frames behind the base, in their sequence, whatever w
 });
 
 test("a number never goes down, and what was dropped is not asked for", () => {
-  const tail = new Tail(4);
+  const tail = new RetainedFrames(4);
   const frame = encode({ kind: Kind.STORE, seq: 6 });
   tail.push(viewOf(frame), frame, 0, frame.length, 6);
   expect(() => tail.push(viewOf(frame), frame, 0, frame.length, 5)).toThrow(RangeError);

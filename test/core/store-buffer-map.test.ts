@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { MapBytes } from "../../src/core/memory/map-bytes.ts";
-import { OverlayMap } from "../../src/core/replica/store-buffer-map.ts";
+import { StoreBufferMap } from "../../src/core/replica/store-buffer-map.ts";
 import { HEADER_SIZE } from "../../src/core/wire/at.ts";
 import { encode, ProtocolError } from "../../src/core/wire/frame.ts";
 import { AtomicOp } from "../../src/core/wire/kinds.ts";
@@ -31,14 +31,14 @@ type Bytes = readonly (readonly [number, Uint8Array])[];
 /** An overlay and its model, to which the same happens. */
 class Pair {
   readonly bytes: Uint8Array;
-  readonly overlay: OverlayMap;
+  readonly overlay: StoreBufferMap;
   readonly model = new Model();
   readonly queue: Bytes[] = [];
 
   constructor() {
     // The middle of a buffer: a view's byteOffset counts.
     this.bytes = new Uint8Array(SIZE + 64).subarray(32, 32 + SIZE);
-    this.overlay = new OverlayMap(this.bytes);
+    this.overlay = new StoreBufferMap(this.bytes);
   }
 
   check(): void {
