@@ -2,6 +2,7 @@
  * Golden frames: one frame of every kind as text, with its bytes and with its fields by name. The bytes come from the
  * product's encode() with the fields placed as fields.ts says; the fields are read back where at.ts says.
  */
+import { isDeepStrictEqual } from "node:util";
 import * as at from "../../src/core/wire/at.ts";
 import { FRAMES, HEADER, HEADER_SIZE, type HeaderField, placeOf } from "../../src/core/wire/fields.ts";
 import { encode, type Frame, getUint64, padded } from "../../src/core/wire/frame.ts";
@@ -135,7 +136,7 @@ export function bodyBytes(layout: Layout, size: number, fields: Record<string, V
 export function record(before: Golden, now: Golden): Golden {
   const { protocolVersion: version, ...old } = before;
   const { protocolVersion, ...fresh } = now;
-  if (protocolVersion === version && !Bun.deepEquals(old, fresh, true)) {
+  if (protocolVersion === version && !isDeepStrictEqual(old, fresh)) {
     throw new Error(
       `the wire format is not that of version ${version} any more: raise PROTOCOL_VERSION in src/core/base/limits.ts`,
     );
