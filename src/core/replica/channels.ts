@@ -1,9 +1,9 @@
 /**
  * Connections of this node's processes. A process has one main channel, whose end is the process's end, and may attach
- * further ones, so that several threads and promises have requests under way at once.
+ * further ones, so that several threads and promises can have requests in flight at once.
  *
- * A request is known by its tag. In the log the tag's high half is the number of its channel, so that a reply can be
- * routed from the tag alone. Invariant: a number is given out again only when no reply can come for it any more.
+ * A request is known by its tag. In the log the high half of the tag is the number of its channel, so that a reply can
+ * be routed from the tag alone. Invariant: a channel number is reused only when no reply for it can arrive any more.
  */
 import { CHANNEL_REQUESTS_MAX, CHANNELS_MAX, GREETING_FRAME_MAX } from "../base/limits.ts";
 import { ProtocolError } from "../wire/frame.ts";
@@ -14,11 +14,11 @@ export class Channel {
   readonly index: number;
   readonly reader = new FrameReader(GREETING_FRAME_MAX);
   process: NodeProcess | null = null;
-  /** Requests that are not answered. */
+  /** Requests without a reply. */
   requests = 0;
-  /** Publications of which the final part has not come: bytes so far, by tag. */
+  /** Incomplete publications: bytes so far, by tag. */
   readonly publishing = new Map<number, number>();
-  /** Frames that wait for the end of direct mode. */
+  /** Frames deferred until direct mode ends. */
   deferred = 0;
   isOpen = true;
 
@@ -31,7 +31,7 @@ export class Channel {
     return process.channel === this.index;
   }
 
-  /** One more request is under way. Throws ProtocolError when there are CHANNEL_REQUESTS_MAX. */
+  /** Counts one more request in flight. Throws ProtocolError when there are CHANNEL_REQUESTS_MAX. */
   beginRequest(): void {
     if (this.requests >= CHANNEL_REQUESTS_MAX) throw new ProtocolError("too many requests under way");
     this.requests += 1;
@@ -51,7 +51,7 @@ export class ChannelTable {
   readonly #channels: (Channel | undefined)[] = [];
   readonly #free: number[] = [];
 
-  /** A new channel, or null: there are CHANNELS_MAX. */
+  /** Opens a channel; null: there are CHANNELS_MAX. */
   open(): Channel | null {
     const index = this.#free.pop() ?? this.#channels.length;
     if (index >= CHANNELS_MAX) return null;
@@ -69,10 +69,11 @@ export class ChannelTable {
     return this.#channels[stamped >>> 16];
   }
 
-  /** Gives the number of a closed channel back, if no reply can come for it any more. */
+  /** Releases the number of a closed channel if no reply for it can arrive any more. */
   releaseIfIdle(channel: Channel): void {
     const isIdle = !channel.isOpen && channel.requests === 0;
-    // In direct mode the end of its process answers what is under way before the channel is closed: it may be free already.
+    // In direct mode the end of the process answers its requests before the channel is closed: the number may be free
+    // already.
     if (!isIdle || this.#channels[channel.index] !== channel) return;
     this.#channels[channel.index] = undefined;
     this.#free.push(channel.index);

@@ -1,25 +1,29 @@
 /**
- * An elastic session whose processes are all on one node begins in direct mode. When a process of another node (or one that
- * refuses direct mode) wants to join, it changes over to traps, for good:
+ * The end of direct mode. An elastic session whose processes are all on one node begins in direct mode. When a process
+ * of another node (or one that refuses direct mode) wants to join, the session changes over to traps, for good:
  *
- * 1. The server holds the join back and asks the one node's arbiter to change over (CHANGE).
- * 2. The arbiter tells each process that may write to the map to close it. A thread of the process's own makes the map
- *    read-only and says so; from then on its stores trap and are operations. Whoever joins here from now on traps at once.
- * 3. When all are closed, or gone, the arbiter puts the map into the order: COPY, BEGIN to END. With END the session is not
- *    in direct mode any more, wherever it is applied.
- * 4. Behind END the server orders the joins it has held back, and the node's arbiter what its processes have stored.
+ * 1. The server defers the join and asks the one node's arbiter to end direct mode (CHANGE).
+ * 2. The arbiter tells each process that may write to the map to close it. A thread of the process makes the map
+ *    read-only
+ *    and confirms it; from then on the process's stores trap and become operations. A process that joins this node from
+ *    now on traps at once.
+ * 3. When all processes have closed the map, or are gone, the arbiter puts the map into the log: COPY, BEGIN to END.
+ *    The
+ *    session leaves direct mode when END is applied, on every replica.
+ * 4. Behind END the server orders the deferred joins, and the node's arbiter proposes the deferred requests.
  *
  * Invariants:
- * - From the first CLOSE to END the arbiter carries out no store, atomic operation or publication of a process: another
- *   process may still write to the map, and what we do to it in several steps is not atomic beside the processor's.
- * - BEGIN comes when no process can write any more, and all that the node asked for is decided. From then on the map changes
- *   by entries only, and a piece has its pages as they are at its place in the order, whatever comes between the pieces. So
- *   at END all who have followed since BEGIN, or have got a picture since, have the node's map.
- * - Until END only this node has the map, so only it can hand it to a server that takes over, which in direct mode gets none:
- *   nothing is decided while the server is away, and when one is there again the copy begins anew.
- * - Nobody but the one node's processes is in the session before END. If they all go, it ends, and whoever waits joins the
- *   next. Whoever waits and goes has left as soon as it has joined, and is lost to nobody. A change that has begun is brought
- *   to its end, also if nobody waits any more.
+ * - From the first CLOSE to END the arbiter executes no store, atomic operation or publication of a process: another
+ *   process may still write to the map, and the arbiter's several steps are not atomic with respect to the processor's.
+ * - BEGIN is proposed when no process can write any more and all requests of the node are decided. From then on the map
+ *   changes by entries only, and a piece holds its pages as they are at its place in the log, whatever entries lie
+ *   between the pieces. So at END every node that has followed since BEGIN, or got a snapshot since, has the node's
+ *   map.
+ * - Until END only this node has the map, so only it can hand it to a server that takes over; in direct mode such a
+ *   server gets none. So nothing is decided while the server is away, and the upload begins again with the next server.
+ * - Before END the session has processes of the one node only. If they all go, the session ends, and a waiting process
+ *   joins the next one. A waiting process that disconnects leaves as soon as it has joined, and does not count as lost.
+ *   The transition always completes once started, even if no process waits any more.
  */
 import { CHANNEL_REQUESTS_MAX } from "../base/limits.ts";
 import type { MapBytes } from "../memory/map-bytes.ts";
@@ -64,7 +68,7 @@ export class DirectModeExit {
     return this.#isUnderWay;
   }
 
-  /** All processes that may write to the map are asked to close it. */
+  /** Asks all processes that may write to the map to close it. */
   begin(): void {
     if (this.#isUnderWay) return;
     this.#isUnderWay = true;
@@ -75,7 +79,7 @@ export class DirectModeExit {
     if (mayWrite && isWatching) this.#host.out.reply(channel, encode({ kind: Kind.CHANGE, op: ChangeOp.CLOSE }));
   }
 
-  /** A process says that it waits to be told to close the map, or that it has closed it. */
+  /** WATCH: the process waits to be told to close the map. CLOSED: the process has closed it. */
   onMessage(channel: Channel, process: NodeProcess, op: number): void {
     const isKnown = op === ChangeOp.WATCH || op === ChangeOp.CLOSED;
     if (!channel.isMainOf(process) || !isKnown) throw new ProtocolError("change: no such flag");
@@ -87,21 +91,21 @@ export class DirectModeExit {
     }
   }
 
-  /** What would change the map waits, and what comes behind it on its channel. */
+  /** Defers a frame that would change the map, or that follows such a frame on its channel. */
   defer(channel: Channel, frame: Uint8Array): void {
     if (channel.deferred >= CHANNEL_REQUESTS_MAX) throw new ProtocolError("too many requests under way");
     channel.deferred += 1;
     this.#deferred.push({ channel, frame });
   }
 
-  /** Another server has this node: it may have nothing of the map. */
+  /** Begins the upload again: the node has another server, which may have nothing of the map. */
   restartUpload(): void {
     this.#upload = null;
   }
 
   /**
-   * When no process writes to the map any more, uploads it, piece by piece, as the server takes them. Returns the frames
-   * that waited once END is proposed; null: not yet.
+   * Uploads the map, piece by piece, as the server accepts the pieces; begins when no process can write to the map any
+   * more. Returns the deferred frames once END is proposed; null: not yet.
    */
   advance(): DeferredFrame[] | null {
     const { memory, node, processes } = this.#host;

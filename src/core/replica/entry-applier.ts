@@ -1,6 +1,6 @@
 /**
- * Applies the log to this node's copy of the map and session, as entries come from the server, or as this node decides them
- * itself in direct mode.
+ * Applies the log to this node's copy of the map and session, as entries come from the server, or as this node decides
+ * them itself in direct mode.
  *
  * Invariant: each entry is applied once, in sequence, and is retained for nodes that may lack it.
  */
@@ -45,7 +45,9 @@ export class EntryApplier {
     this.#of = options;
   }
 
-  /** Entries from the server. Throws ProtocolError when they are not the log: the replica is then of no use. */
+  /**
+   * Receives entries from the server. Throws ProtocolError when they are not the log: the replica is then of no use.
+   */
   receive(chunk: Uint8Array): void {
     try {
       this.#of.entries.receive(chunk, (view, at, size, bytes) => this.#serverFrame(view, at, size, bytes));
@@ -55,8 +57,8 @@ export class EntryApplier {
   }
 
   /**
-   * A part of a publication, as a whole frame between those of receive(), in memory that is ours from now on. It is
-   * applied with the final part, so the store queue is not locked for it.
+   * Receives a part of a publication: a whole frame between those of receive(), in memory that the replica owns from
+   * now on. The part is applied with the final part, so the store queue is not locked for it.
    */
   receivePart(frame: Uint8Array<ArrayBuffer>): void {
     this.#of.entries.receivePart(frame, (view, at, size, bytes) => this.#serverFrame(view, at, size, bytes));
@@ -89,7 +91,7 @@ export class EntryApplier {
     const ownParts = isOurs ? this.#of.proposals.confirmOldest() : NO_PARTS;
     const parts = this.#of.entries.confirm(seq);
     if (seq <= this.#of.session.seq && this.#of.proposals.confirmDecided()) {
-      // The server repeats what this node has decided itself. Nothing that is decided comes in parts.
+      // The server repeats what this node has decided itself. Decided entries never come in parts.
       return;
     }
     const [first] = ownParts;
@@ -127,7 +129,7 @@ export class EntryApplier {
   /** Applies the entry at `at`, which is the next. */
   apply(view: DataView, at: number): void {
     const kind = view.getUint8(at + At.kind);
-    // Before the reply: the process that executed it never opens the page again.
+    // Mark before the reply: the process that executed the operation never opens the page again.
     if (kind === Kind.ATOMIC) this.#markAtomic(view, at);
     this.#of.session.apply(view, at);
     // From here on other nodes have the map, too.
@@ -142,7 +144,7 @@ export class EntryApplier {
     atomics[Math.floor(last / PAGE_SIZE)] = 1;
   }
 
-  /** A piece of the map that the WELCOME is followed by. */
+  /** Applies a piece of the map that follows the WELCOME. */
   #mapPiece(view: DataView, at: number): void {
     if (!this.#of.entries.awaitsMap) throw new ProtocolError("a piece of a map that nobody asked for");
     const wrong = checkMap(view, at, this.#of.session.config.size);
@@ -152,7 +154,7 @@ export class EntryApplier {
     this.#of.entries.awaitsMap = view.getUint8(at + MapAt.hasMore) !== MapOp.LAST;
   }
 
-  /** This node has decided the operation itself: it is the next entry. */
+  /** Applies an operation that this node has decided itself: it is the next entry. */
   applyDecided(view: DataView, frame: Uint8Array): void {
     const { position, proposals, session } = this.#of;
     position.retained.push(view, frame, 0, frame.length, session.seq + 1);
@@ -160,36 +162,39 @@ export class EntryApplier {
     this.apply(view, 0);
   }
 
-  /** How far the log has come here. `hasProcesses`: whether the session has processes on this node. */
+  /** This node's position in the log. `hasProcesses`: whether the session has processes on this node. */
   resumeRequest(hasProcesses: boolean): ResumeRequest {
     const { config, seq, phase, nodes, direct } = this.#of.session;
-    // Of an elastic session nodes that are ahead of us may have members that we do not know of.
+    // In an elastic session, nodes that are ahead of this one may have members that this node does not know of.
     const isJoining = phase === "joining" || config.elastic === true;
     const about = { instance: config.instance, seq, nodes, isJoining };
-    // When a session has ended nobody needs what the processes of a direct one stored.
+    // When a session has ended, no node needs the stores of a direct one.
     const hasAllStores = hasProcesses || !direct || phase === "ended";
     return this.#of.position.resumeRequest(about, this.#of.entries.confirmed, hasAllStores);
   }
 
   /**
-   * All that a server needs to take over, in STATE frames. No entry comes meanwhile; what is decided here in direct mode is
-   * proposed afterwards.
+   * The STATE frames with all that a server needs to take over. No entry is received meanwhile; operations decided here
+   * in direct mode are proposed afterwards.
    */
   state(): Generator<Uint8Array> {
     const { session, memory, queue } = this.#of;
     const { retained, epochStarts } = this.#of.position;
     const entries = [...retained.after(retained.base)];
     const state = { snapshot: session.state(), starts: epochStarts, base: retained.base };
-    // A page as the log has it: what processes have queued comes later.
+    // A page as the log has it: stores that processes have queued come later.
     const orderedPage = (offset: number): Uint8Array | null => {
       const page = queue.readOrdered(offset, PAGE_SIZE) ?? memory.bytes.subarray(offset, offset + PAGE_SIZE);
       return isZero(page) ? null : page;
     };
-    // In direct mode the map is the processes' own, and no server has use for it.
+    // In direct mode the map belongs to the processes, and the server does not use it.
     return encodeState({ state, mapSize: memory.size, page: session.direct ? null : orderedPage, entries });
   }
 
-  /** A server has this node again: what it has not ordered is proposed once more. Throws ProtocolError. */
+  /**
+   * Resumes after a server has accepted this node again: proposes once more what the server has not ordered. Throws
+   * ProtocolError.
+   */
   resumed(reply: ResumeReply): void {
     this.#of.position.follow(reply);
     if (reply.node !== this.#of.node || !this.#of.proposals.mayHaveOrdered(reply.ordered)) {

@@ -1,8 +1,8 @@
 /**
  * The entries of the log as they come from the server.
  *
- * Invariants: each entry is handed on once, in sequence, and one of several parts only when all parts are there; the map
- * that belongs to a WELCOME comes before the first entry.
+ * Invariants: each entry is handed on once, in sequence, and one of several parts only when all parts are there; the
+ * map that belongs to a WELCOME comes before the first entry.
  */
 import { FRAME_MAX, NODE_NUMBER_MAX } from "../base/limits.ts";
 import { At, PublishAt } from "../wire/at.ts";
@@ -23,9 +23,9 @@ export class EntryStream {
   #partsBytes = 0;
   /** The frame that receivePart() was given. */
   #owned: Uint8Array<ArrayBuffer> | null = null;
-  /** The last entry that came. */
+  /** The last entry received. */
   #confirmed: number;
-  /** The map that belongs to the WELCOME has not come. */
+  /** The map that follows the WELCOME has not arrived. */
   awaitsMap: boolean;
 
   constructor(mapSize: number, confirmed: number, awaitsMap: boolean, pool: PartPool) {
@@ -35,17 +35,20 @@ export class EntryStream {
     this.#pool = pool;
   }
 
-  /** The last entry that came from the server. */
+  /** The last entry received from the server. */
   get confirmed(): number {
     return this.#confirmed;
   }
 
-  /** Cuts what came into frames; the chunk is valid during the call only. */
+  /** Cuts the chunk into frames; the chunk is valid during the call only. */
   receive(chunk: Uint8Array, visit: FrameHandler): void {
     this.#reader.push(chunk, visit);
   }
 
-  /** A part of a publication, as a whole frame between those of receive(), in memory that is ours from now on. */
+  /**
+   * Receives a part of a publication: a whole frame between those of receive(), in memory that the replica owns from
+   * now on.
+   */
   receivePart(frame: Uint8Array<ArrayBuffer>, visit: FrameHandler): void {
     this.#owned = frame;
     this.#reader.push(frame, visit);
@@ -53,8 +56,8 @@ export class EntryStream {
   }
 
   /**
-   * Checks the entry at `at`. Returns its number; or null: it is a part, which is kept until the final part comes. Throws
-   * ProtocolError when it is not the next entry of a log.
+   * Checks the entry at `at`. Returns its number, or null for a part, which is kept until the final part arrives.
+   * Throws ProtocolError when it is not the next entry of the log.
    */
   next(view: DataView, at: number, size: number, bytes: Uint8Array): number | null {
     const wrong = checkOperation(view, at, this.#mapSize, true);
@@ -75,7 +78,7 @@ export class EntryStream {
     return null;
   }
 
-  /** The entry that next() gave was taken. Returns the parts before it, which are the caller's now. */
+  /** Confirms the entry that next() returned. Returns the parts before it, which the caller then owns. */
   confirm(seq: number): Uint8Array<ArrayBuffer>[] {
     this.#confirmed = seq;
     if (this.#parts.length === 0) return NO_PARTS;
@@ -92,7 +95,7 @@ export class EntryStream {
     this.#parts.push(owned?.length === size ? owned : new Uint8Array(bytes.subarray(at, at + size)));
   }
 
-  /** The connection is broken: what was not whole will come again. */
+  /** Drops incomplete frames and parts when the connection breaks: the server sends them again. */
   reset(): void {
     this.#reader = new FrameReader(FRAME_MAX);
     for (const part of this.#parts.splice(0)) this.#pool.give(part);

@@ -86,7 +86,7 @@ export class Joins {
     this.#of.replies.done(channel.index, view.getUint32(at + At.tag, true));
   }
 
-  /** The log gave the process that asked with that tag a rank. */
+  /** The log gave a rank to the process whose JOIN has that tag. */
   onRankAssigned(tag: number, rank: number): void {
     const process = this.#of.channels.ofTag(tag)?.process;
     if (process == null) return;
@@ -103,7 +103,7 @@ export class Joins {
     this.#of.memory.takeBack(process);
   }
 
-  /** The JOIN of the process was applied, or refused. */
+  /** Replies to a JOIN that was applied or refused. */
   reply(channel: Channel, process: NodeProcess, status: Status, rank: number): void {
     if (status !== Status.OK) {
       process.state = "left";
@@ -124,34 +124,34 @@ export class Joins {
     this.#of.out.reply(channel.index, joined);
   }
 
-  /** A process joins an elastic session: it writes to the map, or finds others that do. */
+  /** Admits a process to an elastic session. One that does not map the region read-write makes direct mode end. */
   #joinElastic(process: NodeProcess, mayWrite: boolean): void {
     process.mayWrite = mayWrite;
     if (!mayWrite) this.beginExit();
-    // It has the ring already, but stores enter the log only when other nodes are to see them.
+    // The process has the ring already, but stores enter the log only once other nodes need to see them.
     else if (!this.#of.queue.isDisabledBy("direct mode")) this.#of.queue.disable("direct mode");
   }
 
-  /** A process wants to join that cannot share the map. */
+  /** Begins the exit from direct mode: a process that cannot share the map wants to join. */
   beginExit(): void {
     const { direct, config } = this.#of.session;
     if (direct && config.elastic === true && this.#of.processes.anyRanked) this.#of.exit.begin();
   }
 
-  /** The process is gone: its rank leaves the session. */
+  /** Proposes the process's LEAVE: the process is gone. */
   leave(process: NodeProcess, isLost: boolean): void {
     process.state = "leaving";
     const { rank } = process;
     this.#of.propose(encode({ kind: Kind.LEAVE, op: isLost ? 1 : 0, rank, node: this.#of.node, tag: NO_TAG }));
   }
 
-  /** Whether the last process has gone, or the session has ended. True once: then no process may join any more. */
+  /** Whether the last process has gone, or the session has ended. Returns true once; no process may join afterwards. */
   closeIfDone(): boolean {
     const { channels, processes, session } = this.#of;
     const allGone = processes.hadProcess && processes.isEmpty;
     if (this.#isClosed || (!allGone && session.phase !== "ended")) return false;
     this.#isClosed = true;
-    // A join that crossed the end on its way has no place in the log any more.
+    // A JOIN that was in flight when the session ended gets no place in the log.
     for (const process of [...processes.all()]) {
       const channel = channels.get(process.channel);
       if (process.state !== "joining" || process.isDead || channel === undefined) continue;

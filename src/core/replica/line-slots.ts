@@ -1,9 +1,9 @@
-/** Slots for lines of the map in which stores are pending: numbers from 0 on, which are used again. */
+/** LineSlots: numbers from 0 on for the lines of the map in which stores are pending. Freed numbers are reused. */
 export class LineSlots {
   readonly #slotOf = new Map<number, number>();
   readonly #lineOf: number[] = [];
   readonly #free: number[] = [];
-  /** The line that was looked for last, and its slot: stores that follow one another are often in one line. */
+  /** The line found last, and its slot: successive stores are often in one line. */
   #lastLine = -1;
   #lastSlot = -1;
 
@@ -22,7 +22,7 @@ export class LineSlots {
     return slot;
   }
 
-  /** A slot for a line that has none. */
+  /** Takes a slot for a line that has none. */
   take(line: number): number {
     const slot = this.#free.pop() ?? this.#lineOf.length;
     this.#slotOf.set(line, slot);
@@ -42,7 +42,7 @@ export class LineSlots {
     return this.#slotOf.has(line);
   }
 
-  /** The lines that have slots, with these. */
+  /** The lines that have slots, each with its slot. */
   entries(): IterableIterator<[line: number, slot: number]> {
     return this.#slotOf.entries();
   }

@@ -1,6 +1,6 @@
 /**
- * Where this node is in the log, and what it keeps of it for others: a server that takes over learns from its nodes what
- * the log is.
+ * LogPosition: where this node is in the log, and which entries it retains for others: a server that takes over learns
+ * from its nodes what the log is.
  *
  * Invariants: an entry that another node may lack is retained; a node that has promised to follow a server follows no
  * older one.
@@ -15,7 +15,7 @@ export class LogPosition {
   readonly retained: RetainedFrames;
   /** The last entry before the epoch of each server that has taken over. */
   #epochStarts: number[];
-  /** The newest server that this node has turned to. */
+  /** The epoch of the newest server that this node has turned to. */
   #promised: number;
   /** Whether it has the bytes of the map from the beginning. */
   hasFullMap: boolean;
@@ -32,7 +32,7 @@ export class LogPosition {
     return this.#epochStarts;
   }
 
-  /** From now on no server of an older epoch is followed. False: a newer one was promised that before. */
+  /** Promises to follow no server of an older epoch. False: the node has already promised a newer one. */
   promise(epoch: number): boolean {
     if (epoch < this.#promised) return false;
     this.#promised = epoch;
@@ -45,7 +45,7 @@ export class LogPosition {
     this.#epochStarts = starts;
   }
 
-  /** What this node says of its position to a server that may not know it. */
+  /** The position that this node reports to a server that may not know it. */
   resumeRequest(
     session: { instance: string; seq: number; nodes: number[]; isJoining: boolean },
     confirmed: number,

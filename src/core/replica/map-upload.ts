@@ -18,12 +18,12 @@ export const UPLOAD_PACE: UploadPace = { piece: PUBLISH_PART_MAX, inFlightMax: 4
 export const encodeUpload = (op: number, node: number): Uint8Array =>
   encode({ kind: Kind.COPY, op, tag: NO_TAG, node });
 
-/** The map of `node`, piece by piece; pages of zeros are left out. */
+/** MapUpload: the map of `node`, piece by piece; pages of zeros are left out. */
 export class MapUpload {
   readonly #memory: MapBytes;
   readonly #node: number;
   readonly #room: number;
-  /** Where the pages begin that were not looked at. */
+  /** Offset of the first page that was not looked at. */
   #offset = 0;
 
   constructor(memory: MapBytes, node: number, pace: UploadPace) {

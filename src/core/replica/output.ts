@@ -10,17 +10,19 @@ export interface LentMemory {
 }
 
 export interface ReplicaOutput {
-  /** Whole frames for the server; valid during the call only, or, with `sent`, until that is called. */
+  /** Sends whole frames to the server; valid during the call only, or, with `sent`, until that is called. */
   propose(bytes: Uint8Array, sent?: Sent): void;
-  /** To one channel; valid during the call only. */
+  /** Sends to one channel; valid during the call only. */
   reply(channel: number, bytes: Uint8Array): void;
-  /** Close the channel after what was sent. */
+  /** Closes the channel after what was sent. */
   close(channel: number): void;
-  /** 8 random bytes: what a process shows to attach further channels. */
+  /** Returns 8 random bytes, which a process shows to attach further channels. */
   token(): Uint8Array;
-  /** Sends the reply, and with it new memory that is shared with the process at that channel. Null: nothing was sent. */
+  /**
+   * Sends the reply, and with it new memory that is shared with the process at that channel. Null: nothing was sent.
+   */
   lend(channel: number, reply: Uint8Array): LentMemory | null;
-  /** The memory that lend() gave is needed no more: its process is gone. */
+  /** Releases the memory that lend() gave: its process is gone. */
   unmap(memory: Uint8Array): void;
   /** The last process of this node is gone, or the session has ended. */
   done(): void;

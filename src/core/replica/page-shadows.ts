@@ -1,7 +1,7 @@
 /**
- * Pages of which a process has a copy of its own, because holes of it cover them in part. In the copy the hole's bytes are
- * the process's own and all others follow the log. It is made here, between two entries, so it is the page at one point
- * of the log.
+ * PageShadows: pages of which a process has a private copy, because its holes cover them in part. In the copy the
+ * hole's bytes belong to the process and all others follow the log. The arbiter makes the copy between two entries, so
+ * it is the page at one point of the log.
  */
 import { PAGE_SIZE } from "../base/limits.ts";
 import type { MapBytes } from "../memory/map-bytes.ts";
@@ -12,7 +12,7 @@ interface Shadow {
   process: NodeProcess;
   page: number;
   memory: MapBytes;
-  /** The holes' bytes in this page, which are the process's own: [from, to) of the map, ascending. */
+  /** The holes' bytes in this page, which belong to the process: [from, to) of the map, ascending. */
   holes: { from: number; to: number }[];
 }
 
@@ -22,13 +22,15 @@ export class PageShadows {
   readonly #shadows = new Set<Shadow>();
   readonly #byProcess = new Map<NodeProcess, Map<number, Shadow>>();
 
-  /** `onActive`: called when the first shadow comes, before it is made, and when the last one is gone. */
+  /** `onActive`: called before the first shadow is made, and after the last one is gone. */
   constructor(memory: MapBytes, onActive: (isActive: boolean) => void) {
     this.#memory = memory;
     this.#onActive = onActive;
   }
 
-  /** The bytes from `from` to `to` of the page are in a hole of the process. Throws ProtocolError when holes overlap. */
+  /**
+   * Covers the bytes from `from` to `to` of the page by a hole of the process. Throws ProtocolError when holes overlap.
+   */
   cover(process: NodeProcess, memory: MapBytes, page: number, from: number, to: number): void {
     let shadow = this.#find(process, page);
     if (shadow === undefined) {
@@ -47,7 +49,7 @@ export class PageShadows {
     shadow.holes.sort((a, b) => a.from - b.from);
   }
 
-  /** The hole's bytes follow the log again. */
+  /** Uncovers the hole's bytes: they follow the log again. */
   uncover(process: NodeProcess, page: number, from: number, to: number): void {
     const shadow = this.#find(process, page);
     if (shadow === undefined) return;
@@ -61,14 +63,14 @@ export class PageShadows {
     return this.#byProcess.has(process);
   }
 
-  /** The process is gone. */
+  /** Drops all shadows of a process that is gone. */
   dropAll(process: NodeProcess): void {
     for (const shadow of [...(this.#byProcess.get(process)?.values() ?? [])]) this.#drop(shadow);
   }
 
-  /** These bytes of the map were written. */
+  /** Repeats a write to the map in the shadows. */
   onWrite(offset: number, length: number): void {
-    // Round to words of 8 bytes, so that a store that spans a hole's edge is never copied in part.
+    // Round to 8-byte words, so that a store that spans a hole's edge is never copied in part.
     const first = offset - (offset % 8);
     const last = padded(offset + length);
     for (const shadow of this.#shadows) {

@@ -13,11 +13,11 @@ export interface ProcessHello {
   pid: number;
   /** Rank + 1, or 0. */
   wishedRank: number;
-  /** It does not want direct mode, or could not be told of its end in a session in which it may end. */
+  /** The process does not want direct mode, or could not be told of its end in a session in which it may end. */
   refusesDirect: boolean;
 }
 
-/** The HELLO at `at`. Throws ProtocolError when it is malformed, or expects another session. */
+/** Parses the HELLO at `at`. Throws ProtocolError when it is malformed, or expects another session. */
 export function parseProcessHello(
   view: DataView,
   at: number,
@@ -59,7 +59,7 @@ export function parseProcessHello(
   };
 }
 
-/** What a process is told when the session starts. */
+/** JoinedFacts: what the arbiter tells a process when the session starts. */
 export interface JoinedFacts {
   rank: number;
   token: Uint8Array;
@@ -68,7 +68,7 @@ export interface JoinedFacts {
   mapPath: string;
   /** Processes that are in the session. */
   processes: number;
-  /** Whether it maps the region read-write. */
+  /** Whether the process maps the region read-write. */
   isDirect: boolean;
 }
 

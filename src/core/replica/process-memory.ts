@@ -16,7 +16,10 @@ export class ProcessMemory {
     this.#out = out;
   }
 
-  /** The process asks for memory. It gets a descriptor, so both have the same, whatever they call each other. */
+  /**
+   * Lends memory to the process. The process gets a descriptor of it, so that both ends map the same file without a
+   * name for it.
+   */
   lend(channel: Channel, process: NodeProcess, tag: number): void {
     if (this.#shadows.has(process)) throw new ProtocolError("memory is asked for while holes use what was given");
     this.takeBack(process);
@@ -29,7 +32,7 @@ export class ProcessMemory {
     process.staging = lent.staging;
   }
 
-  /** The process is gone, or gets other memory. */
+  /** Takes the memory back: the process is gone, or gets other memory. */
   takeBack(process: NodeProcess): void {
     for (const memory of [process.shadow?.bytes, process.staging]) if (memory != null) this.#out.unmap(memory);
     process.shadow = null;

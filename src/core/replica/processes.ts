@@ -13,21 +13,21 @@ export interface NodeProcess {
   rank: number;
   token: Uint8Array;
   state: "joining" | "running" | "leaving" | "left";
-  /** The process is gone; as soon as its rank is known its LEAVE is proposed. */
+  /** The process is gone; its LEAVE is proposed as soon as its rank is known. */
   isDead: boolean;
-  /** It traps also where the session is in direct mode. */
+  /** The process traps even while the session is in direct mode. */
   refusesDirect: boolean;
   /** It maps the region read-write (direct mode) and has not confirmed CLOSED. */
   mayWrite: boolean;
-  /** It waits to be told to CLOSE. */
+  /** The process waits to be told to CLOSE. */
   isWatching: boolean;
   channels: Set<number>;
-  /** Bytes of its publications of which the final part has not come. */
+  /** Bytes of its incomplete publications. */
   publishingBytes: number;
-  /** Where it puts the parts of its publications, once it has said so, and how many of them are on their way. */
+  /** Its staging area, once it has asked for one, and how many parts are in flight from it. */
   staging: Uint8Array | null;
   stagedParts: number;
-  /** All of its shadow, once it has one. */
+  /** Its shadow of the whole map, once it has one. */
   shadow: MapBytes | null;
 }
 
@@ -81,13 +81,13 @@ export class ProcessTable {
     return process;
   }
 
-  /** The log gave the process a rank. */
+  /** Records the rank that the log gave the process. */
   setRank(process: NodeProcess, rank: number): void {
     process.rank = rank;
     this.#byRank.set(rank, process);
   }
 
-  /** The log says that the rank is gone. */
+  /** Removes the process that has the rank: the log says that the rank is gone. */
   leave(rank: number): NodeProcess | undefined {
     const process = this.#byRank.get(rank);
     if (process === undefined) return undefined;
@@ -99,7 +99,7 @@ export class ProcessTable {
     return process;
   }
 
-  /** The process is gone, or was refused. */
+  /** Removes a process that is gone or was refused. */
   remove(process: NodeProcess): void {
     this.#processes.delete(process);
   }

@@ -1,5 +1,5 @@
 /**
- * Operations that this node has proposed and that have not come back with their place in the log.
+ * Proposals: operations that this node has proposed and that have not come back with their place in the log.
  *
  * Invariants: each is kept until it comes back; those that the server has not ordered are proposed again after a
  * reconnection, in their order; they come back in the order in which they were proposed.
@@ -16,9 +16,9 @@ import type { ReplicaOutput } from "./output.ts";
 /** A part of a publication of this node, until the publication has come back. */
 export interface OwnPart {
   bytes: Uint8Array<ArrayBuffer>;
-  /** Called when the part has left, so that its process may use the memory again; null: it was. */
+  /** Called when the part has left, so that its process may reuse the memory; null: it was called. */
   onSent: (() => void) | null;
-  /** Number of sends under way that reference `bytes`. The buffer must not be reused while it is not zero. */
+  /** Number of pending sends that reference `bytes`. The buffer must not be reused while it is not zero. */
   inFlight: number;
   /** No longer needed once `inFlight` is zero. */
   isReleased: boolean;
@@ -29,13 +29,13 @@ const NO_PARTS: readonly OwnPart[] = [];
 export class Proposals {
   readonly #out: Pick<ReplicaOutput, "propose">;
   readonly #pool: PartPool;
-  /** By their numbers as proposals. */
+  /** Proposals by number. */
   readonly #frames = new RetainedFrames(0);
   #sent = 0;
   #confirmed = 0;
-  /** Decided on this node (direct mode), and not confirmed. */
+  /** Number of proposals that were decided on this node (direct mode) and are not confirmed. */
   #decided = 0;
-  /** Parts of publications, by the number of the final part, or by tag as long as that has not come. */
+  /** Parts of publications, by the number of the final part, or by tag until the final part has arrived. */
   readonly #partsOf = new Map<number, OwnPart[]>();
   readonly #partsByTag = new Map<number, OwnPart[]>();
 
@@ -49,7 +49,7 @@ export class Proposals {
     return this.#frames.bytes;
   }
 
-  /** Whether the result of all proposals is known here. */
+  /** Whether this node knows the result of all its proposals. */
   get allDecided(): boolean {
     return this.#confirmed + this.#decided === this.#sent;
   }
@@ -74,7 +74,7 @@ export class Proposals {
     this.#out.propose(frame);
   }
 
-  /** Keeps a part of the publication `tag`, which is a whole frame in memory of the pool, and proposes it as it lies. */
+  /** Keeps a part of publication `tag`, a whole frame in memory of the pool, and proposes it without copying it. */
   addPart(tag: number, bytes: Uint8Array<ArrayBuffer>, onSent: () => void): void {
     const part: OwnPart = { bytes, onSent, inFlight: 0, isReleased: false };
     this.#addPart(tag, part);
@@ -87,7 +87,7 @@ export class Proposals {
     else parts.push(part);
   }
 
-  /** Also after a reconnection: then the process hears now that the part was taken, if it has not yet. */
+  /** Also called after a reconnection: tells the process now that the part was taken, if it was not told before. */
   #sendPart(part: OwnPart): void {
     part.inFlight += 1;
     this.#out.propose(part.bytes, (broken) => {
@@ -99,19 +99,19 @@ export class Proposals {
     });
   }
 
-  /** The rest of the publication will never come. */
+  /** Aborts a publication whose final part will never arrive. */
   abort(tag: number): void {
     for (const part of this.#partsByTag.get(tag) ?? []) this.release(part);
     this.#partsByTag.delete(tag);
   }
 
-  /** The part is not needed any more: its memory goes back to the pool. */
+  /** Releases a part that is no longer needed: its memory goes back to the pool. */
   release(part: OwnPart): void {
     part.isReleased = true;
     if (part.inFlight === 0) this.#pool.give(part.bytes);
   }
 
-  /** Whether the frame is the oldest that has not come back, but for its number. */
+  /** Whether the frame equals the oldest proposal that has not come back, except for its number. */
   isOldest(view: DataView, bytes: Uint8Array, at: number, size: number): boolean {
     const { oldest } = this.#frames;
     if (oldest?.length !== size) return false;
@@ -121,7 +121,7 @@ export class Proposals {
     return isSame && Buffer.compare(bytes.subarray(at + At.offset, at + size), oldest.subarray(At.offset)) === 0;
   }
 
-  /** The oldest proposal has come back. Returns the parts that belong to it, which are the caller's now. */
+  /** Confirms the oldest proposal. Returns its parts, which the caller then owns. */
   confirmOldest(): readonly OwnPart[] {
     if (this.#confirmed === this.#sent) {
       throw new ProtocolError("an entry of the order that this node did not ask for");
@@ -134,12 +134,12 @@ export class Proposals {
     return parts;
   }
 
-  /** The newest proposal was decided on this node. */
+  /** Notes that the newest proposal was decided on this node. */
   noteDecided(): void {
     this.#decided += 1;
   }
 
-  /** Whether decisions of this node have not come back; if so, the one that came is among them. */
+  /** Confirms a decision of this node that has come back. False: none is outstanding. */
   confirmDecided(): boolean {
     if (this.#decided === 0) return false;
     this.#decided -= 1;
@@ -155,7 +155,7 @@ export class Proposals {
     return ordered >= this.#confirmed && ordered <= this.#sent;
   }
 
-  /** Proposes again what comes behind the first `ordered`. */
+  /** Proposes again all but the first `ordered` proposals. */
   resend(ordered: number): void {
     const reader = new FrameReader(FRAME_MAX);
     for (const piece of this.#frames.after(ordered)) {

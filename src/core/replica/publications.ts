@@ -1,6 +1,7 @@
 /**
- * Publications of this node's processes that come in parts. The parts of one lie in the process's channel, or in its
- * staging area, and go on to the server as they come; the final part makes them one entry.
+ * PublicationIntake: publications of this node's processes that come in parts. The parts of a publication come through the
+ * process's channel, or lie in its staging area, and go on to the server as they come; the final part makes them one
+ * entry.
  */
 import { Status } from "../base/errors.ts";
 import { CHANNEL_REQUESTS_MAX } from "../base/limits.ts";
@@ -31,8 +32,8 @@ export class PublicationIntake {
   }
 
   /**
-   * Counts a part. A process that publishes more than a map can hold is stopped here: the server would disconnect all of
-   * the node for it.
+   * Counts a part. Refuses a process that publishes more than a map can hold: the server would disconnect the whole
+   * node for it.
    */
   addPart(channel: Channel, process: NodeProcess, tag: number, size: number): void {
     if (process.publishingBytes + size > stagedLimit(this.#mapSize)) {
@@ -43,7 +44,7 @@ export class PublicationIntake {
     if (channel.publishing.size > CHANNEL_REQUESTS_MAX) throw new ProtocolError("too many requests under way");
   }
 
-  /** The final part has come. */
+  /** Ends a publication: its final part has arrived. */
   finish(channel: Channel, process: NodeProcess, tag: number): void {
     process.publishingBytes -= channel.publishing.get(tag) ?? 0;
     channel.publishing.delete(tag);
@@ -64,9 +65,9 @@ export class PublicationIntake {
   }
 
   /**
-   * A part that the process has put into its staging area. It is copied from there before it is checked: what was found
-   * to be good cannot change any more. The process hears TAKEN when the part has left, so it is never further ahead than
-   * the area is large.
+   * Takes a part that the process has put into its staging area. Copies the part before it is checked, so that the
+   * process cannot change it after the check. The process gets TAKEN when the part has left, so it is never further
+   * ahead than the area is large.
    */
   takeStaged(channel: Channel, process: NodeProcess, view: DataView, at: number): void {
     const offset = getUint64(view, at + StagedPartAt.stagingOffset);
@@ -97,7 +98,7 @@ export class PublicationIntake {
     });
   }
 
-  /** The runs as a frame of ours. Throws ProtocolError when they are not well formed. */
+  /** Copies the runs into a frame of the arbiter's own. Throws ProtocolError when they are not well formed. */
   #copyPart(process: NodeProcess, tag: number, runs: Uint8Array): Uint8Array<ArrayBuffer> {
     const size = HEADER_SIZE + runs.length;
     const part = this.#pool.take(size).subarray(0, size);

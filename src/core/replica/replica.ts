@@ -1,6 +1,6 @@
 /**
- * Replica: the arbiter's logic, without I/O. Applies log entries to this node's copy of the map, forwards its processes'
- * requests as proposals, and replies to each request once its entry has been applied locally.
+ * Replica: the arbiter's logic, without I/O. Applies log entries to this node's copy of the map, forwards its
+ * processes' requests as proposals, and replies to each request once its entry has been applied locally.
  *
  * This class puts the pieces together and runs them after each event. The connection to the server may break and come
  * back: entry-stream.ts, proposals.ts and log-position.ts say what holds then.
@@ -40,13 +40,13 @@ export interface ReplicaOptions {
   /** Where processes find the map. */
   mapPath: string;
   memory: Uint8Array;
-  /** A byte for each page, which is set once an atomic operation was executed there. */
+  /** One byte for each page, set once an atomic operation was executed in that page. */
   atomics: Uint8Array;
-  /** Of a `pipelined` session. */
+  /** The store ring of a `pipelined` session. */
   ring?: Ring | null;
-  /** Applies runs to memory, faster than JavaScript does. */
+  /** A faster implementation of MapBytes.publish(). */
   applyRuns?: ApplyRuns | null;
-  /** Where the memory of receivePart() is from. */
+  /** Pool of the memory that receivePart() takes over. */
   parts?: PartPool;
 }
 
@@ -93,7 +93,7 @@ export class Replica {
     const effects = this.#effects(node);
     const shadows = new PageShadows(memory, (isActive) => {
       effects.wantsWrites = isActive;
-      // Only the log reaches a shadow, so stores wait for their place meanwhile.
+      // Only log entries reach a shadow, so stores must wait for their place in the log meanwhile.
       if (isActive) queue.disable("shadows");
       else queue.enable("shadows");
     });
@@ -147,7 +147,7 @@ export class Replica {
     };
   }
 
-  /** Whether the bytes of the map are there: before, no process may be let in. */
+  /** Whether the bytes of the map have arrived: no process is admitted before. */
   get ready(): boolean {
     return !this.#entries.awaitsMap;
   }
@@ -164,38 +164,43 @@ export class Replica {
 
   // --- The server --------------------------------------------------------------------------------------------------
 
-  /** Entries from the server. Throws ProtocolError when they are not the log: the replica is then of no use. */
+  /**
+   * Receives entries from the server. Throws ProtocolError when they are not the log: the replica is then of no use.
+   */
   receiveEntries(chunk: Uint8Array): void {
     this.#applier.receive(chunk);
     this.#afterEvent();
   }
 
-  /** A part of a publication, as a whole frame between those of receiveEntries(), in memory that is ours from now on. */
+  /**
+   * Receives a part of a publication: a whole frame between those of receiveEntries(), in memory that the replica owns
+   * from now on.
+   */
   receivePart(frame: Uint8Array<ArrayBuffer>): void {
     this.#applier.receivePart(frame);
   }
 
-  /** How far the log has come here, for a server that may not know. */
+  /** This node's position in the log, for a server that may not know it. */
   get position(): ResumeRequest {
     return this.#applier.resumeRequest(this.#processes.anyRanked);
   }
 
-  /** The last entry that came from the server. */
+  /** The last entry received from the server. */
   get confirmed(): number {
     return this.#entries.confirmed;
   }
 
-  /** Bytes of all entries that were retained for others. */
+  /** Bytes of all entries that this node has ever retained for others. */
   get retainedBytes(): number {
     return this.#position.retained.total;
   }
 
-  /** From now on no server of an older epoch is followed. False: a newer one was promised that before. */
+  /** Promises to follow no server of an older epoch. False: the node has already promised a newer one. */
   promise(epoch: number): boolean {
     return this.#position.promise(epoch);
   }
 
-  /** All that a server needs to take over, in STATE frames. */
+  /** The STATE frames with all that a server needs to take over. */
   state(): Generator<Uint8Array> {
     return this.#applier.state();
   }
@@ -205,13 +210,16 @@ export class Replica {
     return this.#proposals.bytesInFlight;
   }
 
-  /** The connection to the server is broken: what was not whole will come again. */
+  /** The connection to the server is broken: drops incomplete frames, which the server sends again. */
   interrupted(): void {
     this.#entries.reset();
     this.#isAway = true;
   }
 
-  /** A server has this node again: what it has not ordered is proposed once more. Throws ProtocolError. */
+  /**
+   * Resumes after a server has accepted this node again: proposes once more what the server has not ordered. Throws
+   * ProtocolError.
+   */
   resumed(reply: ResumeReply): void {
     this.#applier.resumed(reply);
     this.#isAway = false;
@@ -226,12 +234,12 @@ export class Replica {
     return this.#queue.drain();
   }
 
-  /** Whether processes expect drainQueue() to be called without ringing. */
+  /** Whether processes expect drainQueue() to be called without the doorbell. */
   get isAwake(): boolean {
     return this.#queue.isAwake;
   }
 
-  /** From now on a process that queues a store rings. False: one has come meanwhile. */
+  /** Makes a process that queues a store from now on ring the doorbell. False: a store has arrived meanwhile. */
   sleep(): boolean {
     return this.#queue.sleep();
   }
@@ -250,7 +258,7 @@ export class Replica {
   receive(index: number, chunk: Uint8Array): void {
     const channel = this.#channels.get(index);
     if (channel === undefined || !channel.isOpen) return;
-    // What a process has stored comes before what it asks for.
+    // Stores that a process has queued come before its request.
     this.#queue.drain();
     this.#guarded(channel, () =>
       channel.reader.push(chunk, (view, at, size, bytes) => {
@@ -274,7 +282,7 @@ export class Replica {
     }
   }
 
-  /** The connection is gone. Its number is used again once no reply under way can be for it. */
+  /** The connection is closed. Its number is reused once no reply in flight can be for it. */
   disconnect(index: number): void {
     const channel = this.#channels.get(index);
     if (channel === undefined || !channel.isOpen) return;
@@ -301,15 +309,15 @@ export class Replica {
   }
 
   /**
-   * Proposes an operation. In direct mode this node is the only one to propose anything, so it knows what the log will be:
-   * it decides at once, and the server follows. What was proposed before direct mode began comes back first.
+   * Proposes an operation. In direct mode this node is the only proposer, so it knows what the log will be: it decides
+   * at once, and the server follows. Proposals made before direct mode began come back first.
    */
   #propose(frame: Uint8Array): void {
     const view = new DataView(frame.buffer, frame.byteOffset, frame.byteLength);
     const { session } = this;
-    // A node that only waits for the end of others' direct mode decides nothing.
+    // A node that waits for another node's direct mode to end decides nothing.
     const isDirect = session.direct && this.#processes.anyRanked;
-    // The server has no copy of the map to compare with: a sleep whose value differs is no operation at all.
+    // The server has no copy of the map to compare with: a SLEEP whose value differs never becomes an operation.
     if (isDirect && view.getUint8(At.kind) === Kind.SLEEP) {
       if (!session.equalsMap(view, 0)) {
         this.#reply(view.getUint32(At.tag, true), Status.AGAIN, 0);
@@ -322,7 +330,7 @@ export class Replica {
     if (decides) this.#applier.applyDecided(view, frame);
   }
 
-  /** An operation of this node has been applied (or refused) at its place: the process that issued it may go on. */
+  /** Replies to a process of this node: its operation has been applied or refused at its place in the log. */
   #reply(tag: number, status: Status, aux: number, value = 0, old: DataView | null = null): void {
     if (tag === NO_TAG) return;
     const channel = this.#channels.ofTag(tag);

@@ -35,7 +35,7 @@ function reason(status: Status, aux: number): string {
 
 export class ReplyWriter {
   readonly #out: Pick<ReplicaOutput, "reply">;
-  /** The reply that is being written: it is made again for each. */
+  /** The reply being written; reused for each reply. */
   readonly #bytes = new Uint8Array(HEADER_SIZE + OLD_VALUE_SIZE);
   readonly #view = new DataView(this.#bytes.buffer);
 

@@ -1,4 +1,4 @@
-/** What the processes of this node ask for, frame by frame. */
+/** Requests: handles the frames of this node's processes. */
 import { Status } from "../base/errors.ts";
 import { PAGE_SIZE } from "../base/limits.ts";
 import type { Session } from "../session/session.ts";
@@ -38,7 +38,7 @@ export class Requests {
     this.#of = options;
   }
 
-  /** The frame at `at`, from that channel. Throws ProtocolError. */
+  /** Handles the frame at `at` from that channel. Throws ProtocolError. */
   receive(channel: Channel, view: DataView, at: number, size: number, bytes: Uint8Array): void {
     const kind = view.getUint8(at + At.kind);
     const { process } = channel;
@@ -84,7 +84,7 @@ export class Requests {
     }
   }
 
-  /** A part would be in the map at once, for all to see, and could not be taken back. */
+  /** Refuses parts in direct mode: a part would be visible in the map at once and could not be undone. */
   #refuseParts(): void {
     if (this.#of.session.direct) throw new ProtocolError("publish: no parts in direct mode");
   }
@@ -146,7 +146,7 @@ export class Requests {
   }
 }
 
-/** Kinds by which a process changes the map, or is shown it as it is at one place of the log. */
+/** Whether a process changes the map by this kind, or asks to see the map as it is at one place of the log. */
 const changesMap = (kind: number): boolean =>
   kind === Kind.STORE ||
   kind === Kind.ATOMIC ||
@@ -154,7 +154,7 @@ const changesMap = (kind: number): boolean =>
   kind === Kind.SHADOW ||
   kind === Kind.UNSHADOW;
 
-/** A part that is not the final one, and a cancel, have no reply of their own. */
+/** Whether the request gets a reply of its own: a cancel, and a part that is not the final one, do not. */
 function isAnswered(kind: number, view: DataView, at: number): boolean {
   return kind !== Kind.SEM_CANCEL && !(kind === Kind.PUBLISH && view.getUint8(at + PublishAt.part) === PublishOp.MORE);
 }

@@ -1,9 +1,9 @@
 /**
- * Puts stores of one process that lie one behind the other in its node's ring into one entry of the order: what an entry
- * costs its node, the server and all other nodes is then paid once for many of them.
+ * StoreBatch: puts consecutive stores of one process in its node's ring into one log entry, so that the cost of an
+ * entry to the node, the server and all other nodes is paid once for many stores.
  *
- * It keeps the promise of `pipelined`: an entry's runs are applied in their sequence, by everybody, with nothing of
- * another process in between, so all that a reader can tell is that these stores followed one another closely.
+ * This keeps the guarantee of `pipelined`: every replica applies an entry's runs in their sequence, with no operation
+ * of another process in between, so a reader can only tell that these stores followed one another closely.
  */
 
 import { STORE_MAX } from "../base/limits.ts";
@@ -14,9 +14,9 @@ import { Kind, NO_TAG, PublishOp } from "../wire/kinds.ts";
 import { RING_RECORD_MAX } from "../wire/ring-layout.ts";
 import { RUN_HEADER_SIZE, RUN_LENGTH } from "../wire/runs.ts";
 
-/** Bytes of runs from which on no store is added: others are not to wait for much more. */
+/** Bytes of runs at which a batch takes no further store: a larger entry would delay the others too long. */
 const BATCH_SIZE = 16 << 10;
-/** The upper half of a store's offset. */
+/** Byte of a frame at which the upper half of a store's offset begins. */
 const OFFSET_HIGH = 4 * WordAt.offsetHigh;
 
 export class StoreBatch {
@@ -33,7 +33,7 @@ export class StoreBatch {
     this.#node = node;
   }
 
-  /** Whether a store of the rank belongs into this entry. If not, take() comes before it is added. */
+  /** Whether a store of the rank belongs into this entry. If not, take() must be called before the store is added. */
   takes(rank: number): boolean {
     return this.#stores === 0 || (rank === this.#rank && this.#end <= HEADER_SIZE + BATCH_SIZE);
   }
@@ -54,7 +54,7 @@ export class StoreBatch {
     this.#end = at + size - HEADER_SIZE;
   }
 
-  /** Adds the store of `length` bytes, whole words that lie at `from` of `words`, below 2^32. */
+  /** Adds a store of `length` bytes, whole words at `from` of `words`, below 2^32 in the map. */
   addWords(rank: number, offset: number, length: number, words: Uint32Array, from: number): void {
     this.#rank = rank;
     this.#stores += 1;
@@ -65,7 +65,7 @@ export class StoreBatch {
     this.#end += RUN_HEADER_SIZE + length;
   }
 
-  /** The frame of what was added, or null if nothing was. Valid until the next add(). */
+  /** Takes the frame of the batch, or null if it is empty. Valid until the next add(). */
   take(): Uint8Array | null {
     if (this.#stores === 0) return null;
     this.#stores = 0;
@@ -73,7 +73,7 @@ export class StoreBatch {
     const end = this.#end;
     this.#end = HEADER_SIZE;
     const length = view.getUint32(HEADER_SIZE + RUN_LENGTH, true) >>> 8;
-    // A store alone needs no run: its header then ends where the run's does.
+    // A single store needs no run: its header then ends where the run's does.
     const alone = HEADER_SIZE + RUN_HEADER_SIZE + ((length + 7) & ~7) === end && length <= STORE_MAX;
     const at = alone ? RUN_HEADER_SIZE : 0;
     const low = view.getUint32(HEADER_SIZE, true);
@@ -84,7 +84,7 @@ export class StoreBatch {
     view.setUint16(at + At.rank, this.#rank, true);
     view.setUint32(at + At.tag, NO_TAG, true);
     view.setUint32(at + At.node, this.#node, true);
-    // Its number is given later.
+    // The number is filled in when the frame is proposed.
     setUint64(view, at + At.seq, 0);
     view.setUint32(at + StoreAt.mapOffset, alone ? low : 0, true);
     view.setUint32(at + OFFSET_HIGH, alone ? high : 0, true);

@@ -1,17 +1,18 @@
 /**
- * The map of a node whose own stores run ahead of the order (`pipelined`).
+ * StoreBufferMap: the map of a node whose own stores run ahead of the log (`pipelined`).
  *
- * A process puts a store in the node's ring and into the map at once; it gets its place in the order later. Until then
- * what the order says of those bytes is kept here, beside the map. Invariants, for every byte of the map:
+ * A process puts a store into the node's ring and into the map at once; the store gets its place in the log later.
+ * Until then the node keeps here, beside the map, the value that the log gives those bytes. Invariants, for every byte
+ * of the map:
  *
- * - no store of this node pending on it: the map holds what the order says;
- * - some pending: the map holds the value of the newest of them, and `ordered` what the order says.
+ * - no store of this node pending on it: the map holds the log's value;
+ * - some pending: the map holds the value of the newest of them, and `ordered` the log's value.
  *
- * So a remote entry never overwrites a byte that has a later store of this node pending, and the byte follows the order
- * again with the entry of the last one. It is the store buffer of x86-TSO (Owens, Sarkar and Sewell, TPHOLs 2009), one for
- * the node: what its processes have stored they all see first.
+ * So an entry of another node never overwrites a byte that has a later store of this node pending, and the byte follows
+ * the log again with the entry of the last one. It is the store buffer of x86-TSO (Owens, Sarkar and Sewell, TPHOLs
+ * 2009), one for the node: all processes of the node see the node's stores first.
  *
- * Whoever calls add(), or a method that changes the map, holds the ring's lock or has no processes that store.
+ * The caller of add(), and of a method that changes the map, holds the ring's lock or has no processes that store.
  */
 import { Fifo } from "../base/fifo.ts";
 import { MapBytes } from "../memory/map-bytes.ts";
@@ -24,37 +25,38 @@ const WORDS = LINE / 8;
 
 /** An entry of this node that has not come back. */
 interface Queued {
-  /** Bytes that its runs have. */
+  /** Bytes of its runs. */
   bytes: number;
-  /** The slots of the lines that it changes. */
+  /** Slots of the lines that it changes. */
   slots: number[];
-  /** What it leaves in bytes that a later entry changes too: place and value by turns. */
+  /** The values that it leaves in bytes that a later entry also changes: place and value alternate. */
   under: number[];
 }
 
 export class StoreBufferMap extends MapBytes {
-  /** Lines of which some byte has a store pending. */
+  /** Lines in which at least one byte has a store pending. */
   readonly #lines = new LineSlots();
-  /** By slot and byte: what the order says, also as words of 4. */
+  /** By slot and byte: the log's value, also as words of 4 bytes. */
   #ordered = new Uint8Array(0);
   #orderedWords = new Uint32Array(0);
   /**
-   * Entries are numbered as they are queued. The newest that changes a byte: the larger of #newest of the byte and
-   * #newestWhole of its word of 8, which is changed as a whole. By slot and word: the newest that changes any of it.
+   * Entries are numbered as they are queued. The newest entry that changes a byte is the larger of #newest of the byte
+   * and #newestWhole of its 8-byte word, for words changed as a whole. #newestAny, by slot and word: the newest that
+   * changes any byte of it.
    */
   #newest = new Float64Array(0);
   #newestWhole = new Float64Array(0);
   #newestAny = new Float64Array(0);
-  /** By slot: the newest that changes some of it. */
+  /** By slot: the newest entry that changes any byte of the line. */
   #newestOfLine = new Float64Array(0);
-  /** A byte has stores pending while the newest entry that changes it is behind #settled. */
+  /** A byte has stores pending while the newest entry that changes it has a higher number than #settled. */
   #settled = 0;
   #open = 1;
-  /** The entries behind #settled that are closed, and the open one. */
+  /** The closed entries behind #settled, and the open one. */
   readonly #queued = new Fifo<Queued>();
   #last: Queued = { bytes: 0, slots: [], under: [] };
   readonly #scratch = new DataView(new ArrayBuffer(16));
-  /** The entry that settle() is about. */
+  /** The entry that settle() is applying. */
   #settles: Queued | null = null;
 
   /** Lines of 64 bytes in which stores are pending. */
@@ -63,8 +65,8 @@ export class StoreBufferMap extends MapBytes {
   }
 
   /**
-   * A store that is in the map (or will be, before anybody can look), of the entry that closeEntry() ends: `old` has at
-   * `oldAt` what the map held before it.
+   * Records a store that is already visible in the map, or will be before the lock is released. It belongs to the entry
+   * that closeEntry() ends. `old` has at `oldAt` the bytes that the map held before.
    */
   add(offset: number, length: number, old: DataView, oldAt: number): void {
     this.#last.bytes += length;
@@ -77,7 +79,7 @@ export class StoreBufferMap extends MapBytes {
     }
   }
 
-  /** The same for an aligned word of 8 bytes, below 2^32: `low` and `high` are what it held. */
+  /** As add(), for an aligned word of 8 bytes below 2^32: `low` and `high` are its previous value. */
   addWord(offset: number, low: number, high: number): void {
     this.#last.bytes += 8;
     const place = this.#touch(offset >>> 6) * LINE + (offset & 63);
@@ -110,7 +112,7 @@ export class StoreBufferMap extends MapBytes {
     }
   }
 
-  /** What was added since the last call comes back as one entry. */
+  /** Closes the open entry: all stores added since the last call come back as one entry. */
   closeEntry(): void {
     this.#open += 1;
     this.#queued.push(this.#last);
@@ -118,8 +120,8 @@ export class StoreBufferMap extends MapBytes {
   }
 
   /**
-   * The oldest entry of this node has come back: the map holds what it stores, or later stores, already. `apply` may call
-   * store() or publish() with it.
+   * Applies the oldest entry of this node, which has come back. The map already holds its stores, or later ones.
+   * `apply` may call store() or publish() with it.
    */
   settle(apply: () => void): void {
     const entry = this.#queued.shift();
@@ -146,7 +148,7 @@ export class StoreBufferMap extends MapBytes {
     return this.#newestAt(place) > this.#settled;
   }
 
-  /** The line's slot, for a store of the open entry. */
+  /** Returns the line's slot, for a store of the open entry. */
   #touch(line: number): number {
     let slot = this.#lines.find(line);
     if (slot < 0) {
@@ -174,7 +176,7 @@ export class StoreBufferMap extends MapBytes {
     this.#newestOfLine = grown(new Float64Array(room), this.#newestOfLine);
   }
 
-  /** Completes what a process that died has put in the ring but maybe not in the map. */
+  /** Completes a store that a dead process has put into the ring but perhaps not into the map. */
   redo(offset: number, source: DataView, from: number, length: number): void {
     super.store(offset, source, from, length);
   }
@@ -189,7 +191,7 @@ export class StoreBufferMap extends MapBytes {
     return this.#settles?.bytes ?? super.publish(source, from, end);
   }
 
-  /** A store of another node: line by line, past the bytes that have a later store pending. */
+  /** Applies a store of another node line by line, and skips the bytes that have a later store pending. */
   #storeLines(offset: number, source: DataView, from: number, length: number): void {
     const end = offset + length;
     for (let at = offset; at < end; ) {
@@ -202,7 +204,10 @@ export class StoreBufferMap extends MapBytes {
     }
   }
 
-  /** Within one line. Each aligned word of the map is written by one store, so that it is never seen half new. */
+  /**
+   * Applies a store within one line. Each aligned word of the map is written by one store, so that no reader sees half
+   * of it.
+   */
   #storeAround(slot: number, offset: number, source: DataView, from: number, length: number): void {
     const scratch = this.#scratch;
     const end = offset + length;
@@ -288,7 +293,7 @@ export class StoreBufferMap extends MapBytes {
     return false;
   }
 
-  /** A copy of what the order says. */
+  /** A copy of the bytes as the log has them. */
   ordered(offset: number, length: number): Uint8Array {
     const copy = new Uint8Array(this.bytes.subarray(offset, offset + length));
     const restore = (line: number, slot: number): void => {

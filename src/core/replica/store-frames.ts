@@ -4,7 +4,7 @@ import { getUint64 } from "../wire/frame.ts";
 import { Kind } from "../wire/kinds.ts";
 import { RUN_HEADER_SIZE, runIsMasked, runLength, runOffset, runSize } from "../wire/runs.ts";
 
-/** Calls `visit` for every run: its place in the map, where its bytes are in `view`, how many. */
+/** Calls `visit` for each run: its place in the map, the place of its bytes in `view`, and their number. */
 export function eachRun(
   view: DataView,
   at: number,
@@ -21,7 +21,7 @@ export function eachRun(
   }
 }
 
-/** Whether no run is a masked one: stores that are queued have none. */
+/** Whether the frame has no masked run: queued stores have none. */
 export function isPlain(view: DataView): boolean {
   const end = view.getUint8(At.kind) === Kind.PUBLISH ? view.getUint32(At.size, true) : 0;
   for (let run = HEADER_SIZE; run < end; run += runSize(view, run)) if (runIsMasked(view, run)) return false;

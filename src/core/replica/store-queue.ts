@@ -1,12 +1,12 @@
 /**
- * Stores of this node's processes under `pipelined`: they are queued in the store ring, are in the map at once, and enter
- * the log later. In a session of another order there is no ring, and the queue does nothing.
+ * StoreQueue: stores of this node's processes under `pipelined`. The stores are queued in the store ring, are in the
+ * map at once, and enter the log later. In a session of another order there is no ring, and the queue does nothing.
  *
- * Invariants: while the ring's lock is held here the ring is empty and no process stores; the map is changed by entries
- * of others only under the lock. Entries that were queued here change nothing in the map and need no lock, so that the
- * processes that store the most do not wait for them.
+ * Invariants: while the arbiter holds the ring's lock the ring is empty and no process stores; the map is changed by
+ * entries of other nodes only under the lock. Entries that were queued on this node change nothing in the map and need
+ * no lock, so the processes that store the most do not wait for them.
  *
- * The arbiter polls the ring while it is awake; a process rings the doorbell only while it sleeps.
+ * The arbiter polls the ring while it is awake; a process rings the doorbell only while the arbiter sleeps.
  */
 import { At, HEADER_SIZE, PublishAt, WordAt } from "../wire/at.ts";
 import { checkOperation } from "../wire/check-operation.ts";
@@ -22,7 +22,7 @@ import { type RecordTaker, type Ring, ringCorrupt } from "./store-ring.ts";
 /** Bytes of the largest vector store. */
 const WORDS_MAX = 64;
 
-/** Why stores are not queued for a while. */
+/** Why stores are temporarily not queued. */
 export type DisabledBy = "shadows" | "direct mode";
 
 /** The ring of a `pipelined` session, and the map with the stores that are in flight. */
@@ -46,11 +46,11 @@ export class StoreQueue {
       this.#mayQueue(view.getUint16(At.rank, true)) ? this.#recordSize(view, size) : Number.POSITIVE_INFINITY,
     record: (view, bytes, size) => this.#takeRecord(view, bytes, size),
   };
-  /** The rank that was looked for last, if it may queue stores. */
+  /** The rank looked up last, if it may queue stores. */
   #queueingRank = -1;
   #holdsLock = false;
   readonly #disabledBy = new Set<DisabledBy>();
-  /** Fences that wait until so many entries of the ring were applied. */
+  /** Fences, each with the number of ring entries that must be applied before it is answered. */
   readonly #fences: { upTo: number; tag: number }[] = [];
 
   /** `onFence`: all stores before the fence with that tag have been applied on this node. */
@@ -83,7 +83,7 @@ export class StoreQueue {
     }
   }
 
-  /** Takes the ring's lock, if it is not held yet, and what is in the ring. */
+  /** Takes the ring's lock, if it is not held yet, and drains the ring. */
   lock(): void {
     const ring = this.#ring;
     if (ring === null || this.#holdsLock) return;
@@ -109,7 +109,7 @@ export class StoreQueue {
     return count;
   }
 
-  /** Fast path: nearly all stores are of a few aligned words, and there may be a million of them in a second. */
+  /** Fast path: nearly all stores are of a few aligned words, at up to a million stores per second. */
   #takeAlignedWords(words: Uint32Array, at: number, room: number): number {
     const kind = words[at + WordAt.kind] as number;
     const offset = words[at + WordAt.offset] as number;
@@ -136,7 +136,7 @@ export class StoreQueue {
     return size;
   }
 
-  /** Whether a process of this node has the rank. No process's state changes while records are taken. */
+  /** Whether a process of this node has the rank. No process changes state while records are taken. */
   #mayQueue(rank: number): boolean {
     if (rank === this.#queueingRank) return true;
     if (this.#processes.get(rank)?.state !== "running") return false;
@@ -144,7 +144,7 @@ export class StoreQueue {
     return true;
   }
 
-  /** The size of the record with this frame; of a frame that is no store a size that no record can have. */
+  /** The size of the record with this frame; for a frame that is no store, a size that no record can have. */
   #recordSize(view: DataView, size: number): number {
     const kind = view.getUint8(At.kind);
     const isStore = kind === Kind.STORE || (kind === Kind.PUBLISH && view.getUint8(PublishAt.part) === PublishOp.LAST);
@@ -175,16 +175,19 @@ export class StoreQueue {
     this.#proposals.add(new DataView(frame.buffer, frame.byteOffset, frame.length), frame);
   }
 
-  /** The lock's owner died: if it had moved the tail, the newest record is its own, and may not be in the map. */
+  /**
+   * Repeats the newest store: the lock's owner died, and if it had moved the tail, the newest record is its own and may
+   * not be in the map.
+   */
   #redoNewest(ring: Ring): void {
-    // Its process may be known to be gone, so its rank is not looked at.
+    // Its process may already be known to be gone, so its rank is not checked.
     const newest = ring.last({ size: (view, size) => this.#recordSize(view, size) });
     if (newest !== null) eachRun(newest, 0, (offset, from, length) => this.#map?.redo(offset, newest, from, length));
   }
 
   /**
-   * Whether the entry at `at` was queued here: its bytes are in the map since then. Throws ProtocolError when it is not
-   * the oldest of those.
+   * Whether the entry at `at` was queued on this node, and its bytes have been in the map since then. Throws
+   * ProtocolError when it is not the oldest such entry.
    */
   isOwnEntry(view: DataView, bytes: Uint8Array, at: number, size: number): boolean {
     if (this.#map === null || view.getUint32(at + At.node, true) !== this.#node) return false;
@@ -204,14 +207,14 @@ export class StoreQueue {
     }
   }
 
-  /** Calls onFence() with the tag when all that is in the ring has been applied on this node. */
+  /** Calls onFence() with the tag once all stores in the ring have been applied on this node. */
   fence(tag: number): void {
     const ring = this.#ring;
     if (ring === null || ring.taken === ring.returned) this.#onFence(tag);
     else this.#fences.push({ upTo: ring.taken, tag });
   }
 
-  /** A page as the log has it: what processes have queued comes later. */
+  /** A page as the log has it: stores that processes have queued come later. */
   readOrdered(offset: number, length: number): Uint8Array | null {
     const map = this.#map;
     if (map === null) return null;
@@ -222,13 +225,13 @@ export class StoreQueue {
     return bytes;
   }
 
-  /** From now on stores wait for their place, for that reason too. */
+  /** Makes stores wait for their place in the log, for this reason too. */
   disable(reason: DisabledBy): void {
     this.#disabledBy.add(reason);
     this.#setDisabled();
   }
 
-  /** That reason is gone. */
+  /** Removes the reason. */
   enable(reason: DisabledBy): void {
     this.#disabledBy.delete(reason);
     this.#setDisabled();
@@ -246,17 +249,17 @@ export class StoreQueue {
     });
   }
 
-  /** The doorbell rang. */
+  /** The doorbell rang: the arbiter is awake. */
   wake(): void {
     this.#ring?.wake();
   }
 
-  /** Whether processes expect drain() to be called without ringing. */
+  /** Whether processes expect drain() to be called without the doorbell. */
   get isAwake(): boolean {
     return this.#ring?.awake ?? false;
   }
 
-  /** From now on a process that queues a store rings. False: one has come meanwhile. */
+  /** Makes a process that queues a store from now on ring the doorbell. False: a store has arrived meanwhile. */
   sleep(): boolean {
     return this.#ring?.sleep() ?? true;
   }

@@ -1,10 +1,12 @@
 /**
- * The arbiter's end of the ring in which the processes of a node queue their stores (`pipelined`); ring.c is the other.
+ * Ring: the arbiter's end of the ring in which the processes of a node queue their stores (`pipelined`); the other
+ * end is native/src/pages/ring.c.
  *
- * A process takes the lock, writes its record, moves the tail, writes the map, and gives the lock back. The arbiter
- * takes every record up to the tail into the order, and holds the lock while it changes the map, with the ring empty: so
- * nothing of another node's ever comes over a store that it has not counted in. Several records may become one entry.
- * Their room is given back when the entry has been applied here: what is under way is never more than the ring.
+ * A process takes the lock, writes its record, moves the tail, writes the map, and releases the lock. The arbiter takes
+ * every record up to the tail into the log, and holds the lock while it changes the map, with the ring empty: so no
+ * store of another node overwrites one that the arbiter has not accounted for. Several records may become one entry.
+ * Their room in the ring is released when the entry has been applied on this node, so the stores in flight never exceed
+ * the ring.
  */
 
 import { Fifo } from "../base/fifo.ts";
@@ -13,23 +15,27 @@ import { ProtocolError } from "../wire/frame.ts";
 import { copyWords, type Viewed } from "../wire/frame-reader.ts";
 import { RING, RING_HEADER_SIZE, RING_RECORD_MAX, RING_SIZE, RING_START, RING_WRAP } from "../wire/ring-layout.ts";
 
-/** Who holds the ring's lock may change the map. */
+/** RingLock: its holder may change the map. */
 export interface RingLock {
-  /** Waits for the lock. True: its owner was dead, and may have moved the tail without writing the map. */
+  /** Acquires the lock. True: the previous owner died, and may have moved the tail without writing the map. */
   acquire(): boolean;
   release(): void;
 }
 
-/** Who gets the records. */
+/** RecordTaker: receives the records. */
 export interface RecordTaker {
   /**
-   * A record of at most `room` bytes at `at` of the ring's words, which processes may change meanwhile: each word is read
-   * once. Returns its size if it is one that can be taken so, and has been, else 0: then it comes to record().
+   * Takes a record of at most `room` bytes at `at` of the ring's words. Processes may change the words meanwhile, so
+   * each word is read once. Returns the record's size if it could be taken on this path, else 0: the record is then
+   * passed to record().
    */
   quick(words: Uint32Array, at: number, room: number): number;
-  /** Size of the record whose frame is in `view`, with the old bytes behind it; any that cannot be if it is no store. */
+  /**
+   * The size of the record whose frame is in `view`, with the old bytes behind it; for a frame that is no store, a size
+   * that no record can have.
+   */
   size(view: DataView, frameSize: number): number;
-  /** A copy of the record, whole: the frame first. Valid during the call only. */
+  /** Takes a copy of the whole record, which begins with the frame. Valid during the call only. */
   record(view: DataView, bytes: Uint8Array, frameSize: number): void;
 }
 
@@ -42,20 +48,25 @@ export class Ring {
   readonly #data: Uint8Array;
   readonly #dataWords: Uint32Array;
   readonly #sizes: DataView;
-  /** A copy of the record that is being taken. */
+  /** A copy of the record being taken. */
   readonly #record = viewed(new Uint8Array(RING_RECORD_MAX));
-  /** Everything before it has been taken; before #head it has been applied too. What the ring says of it is not asked. */
+  /**
+   * All records before it have been taken; those before #head have been applied, too. The arbiter's own copy: the
+   * ring's is not trusted.
+   */
   #taken = RING_START;
   #head = RING_START;
-  /** Bytes of the ring that the records of each entry under way take up. */
+  /** Bytes of the ring that the records of each entry in flight occupy. */
   readonly #room = new Fifo<number>();
-  /** And those of records that are in no entry yet. */
+  /** The same for records that are in no entry yet. */
   #open = 0;
-  /** Where the newest record is that was taken since we last gave the lock back, and its frame's size; -1: there is none. */
+  /**
+   * Place of the newest record taken since the lock was last released, and the size of its frame; -1: there is none.
+   */
   #lastAt = -1;
   #lastSize = 0;
   #sleeps = 0;
-  /** Entries that were made, and those that have been applied, since the beginning. */
+  /** Number of entries made since the beginning, and of those applied. */
   taken = 0;
   returned = 0;
 
@@ -72,14 +83,14 @@ export class Ring {
   }
 
   /**
-   * Hands over the records that have come, oldest first. Returns how many. Whoever gets them says with closeEntry() which
-   * were one entry. Throws ProtocolError: the ring is damaged.
+   * Hands over the new records, oldest first. Returns how many. The taker calls closeEntry() after those that form one
+   * entry. Throws ProtocolError: the ring is damaged.
    */
   take(taker: RecordTaker): number {
     const tail = Atomics.load(this.#words, word(RING.tail));
     let left = (tail - this.#taken) >>> 0;
     if (left === 0) return 0;
-    // More than the ring holds, or half a word: nobody who keeps to the rules has put the tail there.
+    // A valid tail never exceeds the ring's size, and is a multiple of 8.
     if (left + ((this.#taken - this.#head) >>> 0) > RING_SIZE || left % 8 !== 0) throw damaged();
     let count = 0;
     let skipped = 0;
@@ -91,7 +102,7 @@ export class Ring {
         const frameSize = this.#dataWords[at >>> 2] as number;
         if (frameSize === RING_WRAP) {
           skipped += RING_SIZE - at;
-          // A record follows.
+          // A wrap mark is always followed by a record.
           if (RING_SIZE - at >= left) throw damaged();
           left -= RING_SIZE - at;
           this.#taken = (this.#taken + RING_SIZE - at) >>> 0;
@@ -101,7 +112,7 @@ export class Ring {
         taker.record(this.#record.view, this.#record.bytes, frameSize);
         this.#lastSize = frameSize;
       } else {
-        // Behind the frame of a STORE are as many old bytes as it has new ones.
+        // The frame of a STORE is followed by as many old bytes as it has new ones.
         this.#lastSize = HEADER_SIZE + (size - HEADER_SIZE) / 2;
       }
       this.#lastAt = at;
@@ -114,7 +125,10 @@ export class Ring {
     return count;
   }
 
-  /** A process could change it while we look: what is checked and used is a copy. Returns the record's size. */
+  /**
+   * Copies a record, because a process could change it during the check: only the copy is checked and used. Returns the
+   * record's size.
+   */
   #copyRecord(taker: RecordTaker, at: number, frameSize: number, room: number): number {
     if (!(frameSize >= HEADER_SIZE && frameSize <= room && frameSize % 8 === 0)) throw damaged();
     this.#copy(at, 0, frameSize);
@@ -129,16 +143,16 @@ export class Ring {
     copyWords(this.#record, to, this.#data, this.#sizes, from, size);
   }
 
-  /** Gives the lock back. */
+  /** Releases the lock. */
   release(): void {
     this.#lastAt = -1;
     this.lock.release();
   }
 
   /**
-   * A copy of the frame of the newest record, if it was taken since the lock was last given back: whoever wrote it may not
-   * have written the map. Its entry may have come back, but nothing can have changed the map or the ring since. It is
-   * checked as any other. Throws ProtocolError: a process has changed it.
+   * A copy of the newest record's frame, if the record was taken since the lock was last released: its writer may not
+   * have written the map. Its entry may have come back, but nothing can have changed the map or the ring since. The
+   * frame is checked like any other. Throws ProtocolError: a process has changed it.
    */
   last(taker: Pick<RecordTaker, "size">): DataView | null {
     if (this.#lastAt < 0) return null;
@@ -148,14 +162,16 @@ export class Ring {
     return this.#record.view;
   }
 
-  /** The records that were handed over since the last call, but for one that is being handed over now, are one entry. */
+  /**
+   * Ends an entry: it consists of the records handed over since the last call, except the one being handed over now.
+   */
   closeEntry(): void {
     this.#room.push(this.#open);
     this.#open = 0;
     this.taken += 1;
   }
 
-  /** The oldest entry under way has been applied. */
+  /** Releases the room of the oldest entry in flight, which has been applied. */
   giveBack(): void {
     const room = this.#room.shift();
     if (room === undefined) throw ringCorrupt();
@@ -164,14 +180,15 @@ export class Ring {
     Atomics.store(this.#words, word(RING.head), this.#head);
   }
 
-  /** Whether a process would not ring the doorbell. */
+  /** Whether the arbiter is awake: processes do not ring the doorbell. */
   get awake(): boolean {
     return Atomics.load(this.#words, word(RING.sleeping)) === 0;
   }
 
   /**
-   * From now on the doorbell is rung. False: something has come meanwhile. A process rings first and only then takes our
-   * sign away, and no other sign: one that is stopped in between takes nobody's doorbell.
+   * Makes processes ring the doorbell. False: a record has arrived meanwhile. A process rings first and then clears the
+   * sleep number, and only the number that it saw: a process that is stopped in between takes no other process's
+   * doorbell.
    */
   sleep(): boolean {
     this.#sleeps = (this.#sleeps + 1) >>> 0 || 1;
@@ -181,12 +198,12 @@ export class Ring {
     return false;
   }
 
-  /** From now on we look by ourselves. */
+  /** Processes need not ring the doorbell: the arbiter polls the ring. */
   wake(): void {
     Atomics.store(this.#words, word(RING.sleeping), 0);
   }
 
-  /** Whether processes are to wait for each store's place. The lock is held. */
+  /** Whether processes must wait for each store's place in the log. The caller holds the lock. */
   set shadowed(shadowed: boolean) {
     Atomics.store(this.#words, word(RING.shadowed), shadowed ? 1 : 0);
   }
