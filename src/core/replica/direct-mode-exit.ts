@@ -4,12 +4,10 @@
  *
  * 1. The server defers the join and asks the one node's arbiter to end direct mode (CHANGE).
  * 2. The arbiter tells each process that may write to the map to close it. A thread of the process makes the map
- *    read-only
- *    and confirms it; from then on the process's stores trap and become operations. A process that joins this node from
- *    now on traps at once.
+ *    read-only and confirms it; from then on the process's stores trap and become operations. A process that joins
+ *    this node from now on traps at once.
  * 3. When all processes have closed the map, or are gone, the arbiter puts the map into the log: COPY, BEGIN to END.
- *    The
- *    session leaves direct mode when END is applied, on every replica.
+ *    The session leaves direct mode when END is applied, on every replica.
  * 4. Behind END the server orders the deferred joins, and the node's arbiter proposes the deferred requests.
  *
  * Invariants:
@@ -17,8 +15,7 @@
  *   process may still write to the map, and the arbiter's several steps are not atomic with respect to the processor's.
  * - BEGIN is proposed when no process can write any more and all requests of the node are decided. From then on the map
  *   changes by entries only, and a piece holds its pages as they are at its place in the log, whatever entries lie
- *   between the pieces. So at END every node that has followed since BEGIN, or got a snapshot since, has the node's
- *   map.
+ *   between the pieces. So at END every node that has followed since BEGIN, or got a snapshot since, has that map.
  * - Until END only this node has the map, so only it can hand it to a server that takes over; in direct mode such a
  *   server gets none. So nothing is decided while the server is away, and the upload begins again with the next server.
  * - Before END the session has processes of the one node only. If they all go, the session ends, and a waiting process

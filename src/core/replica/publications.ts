@@ -1,7 +1,7 @@
 /**
- * PublicationIntake: publications of this node's processes that come in parts. The parts of a publication come through the
- * process's channel, or lie in its staging area, and go on to the server as they come; the final part makes them one
- * entry.
+ * PublicationIntake: publications of this node's processes that come in parts. The parts of a publication come through
+ * the process's channel, or lie in its staging area, and go on to the server as they come; the final part makes them
+ * one entry.
  */
 import { Status } from "../base/errors.ts";
 import { CHANNEL_REQUESTS_MAX } from "../base/limits.ts";

@@ -1,4 +1,4 @@
-/** Whether a frame is well formed: everything that the code which applies it relies on. */
+/** Checks that a frame is well formed: everything that the code which applies it relies on. */
 
 import { isAlignment } from "../base/alignment.ts";
 import { NAME_MAX, NODE_NUMBER_MAX, SEMAPHORE_VALUE_MAX, STORE_MAX } from "../base/limits.ts";
@@ -27,9 +27,9 @@ export const ATOMIC_BODY_SIZE = 32;
 const SIZES_OF_WIDTH = [0, 1, 1, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1];
 
 /**
- * Whether the ordered operation at `at` is well formed for a map of `mapSize` bytes: everything apply() relies on. Null,
- * or what is wrong. The frame's size is already known to lie within the bytes received. `ordered`: the server has checked
- * it before; what takes long, the masks, is not checked again.
+ * Whether the ordered operation at `at` is well formed for a map of `mapSize` bytes: everything apply() relies on.
+ * Null, or what is wrong. The caller has checked that the frame lies within the bytes received. `ordered`: the server
+ * has checked it before; the expensive check of the masks is not repeated.
  */
 export function checkOperation(view: DataView, at: number, mapSize: number, ordered = false): string | null {
   const size = view.getUint32(at, true);

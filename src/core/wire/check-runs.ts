@@ -1,4 +1,4 @@
-/** Whether the runs of a frame are well formed: checked once, by the server, before they enter the log. */
+/** Checks that the runs of a frame are well formed, before they enter the log. */
 import { padded } from "./frame.ts";
 import {
   RUN_HEADER_SIZE,
@@ -14,10 +14,10 @@ import {
   runWords,
 } from "./runs.ts";
 
-/** Bits set in `words` bytes at `at`; what pads them to 8 must be 0 and counts too. */
+/** Counts the bits set in `words` bytes at `at`; the padding to 8 bytes must be 0 and is counted, too. */
 function countBits(view: DataView, at: number, bytes: number): number {
   let count = 0;
-  // Neighbouring words are mostly changed alike.
+  // Neighbouring words mostly have the same mask.
   let last = 0;
   let lastCount = 0;
   for (let i = 0; i < bytes; i += 4) {
@@ -33,12 +33,12 @@ function countBits(view: DataView, at: number, bytes: number): number {
   return count;
 }
 
-/** Whether a dense run says how many masks it has in the one way there is. */
+/** Whether a dense run encodes the number of its masks in the one valid way. */
 const hasDenseCount = (view: DataView, run: number): boolean =>
   view.getUint32(run + RUN_HEADER_SIZE, true) === runMasks(view, run) &&
   view.getUint32(run + RUN_HEADER_SIZE + 4, true) === 0;
 
-/** Whether it has a mask for each word that has no bit, and bits for its words only. */
+/** Whether the run has a mask for each word without a bit, and bits for its words only. */
 function hasDenseForm(view: DataView, run: number): boolean {
   const words = runWords(view, run);
   const masks = runMasks(view, run);
@@ -53,7 +53,7 @@ function hasDenseForm(view: DataView, run: number): boolean {
 export function checkRuns(view: DataView, from: number, end: number, mapSize: number, ordered: boolean): string | null {
   for (let run = from; run < end; ) {
     const high = view.getUint32(run + 4, true);
-    // Nearly all of many runs are plain ones: each of their words is read once.
+    // Where runs are many, nearly all are plain: read each of their words only once.
     if (high < RUN_MASKED * 256) {
       const length = high >>> 8;
       const next = run + RUN_HEADER_SIZE + padded(length);

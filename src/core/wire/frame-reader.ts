@@ -1,6 +1,6 @@
 /**
- * Cuts a byte stream into frames. Whole frames are handed over where they lie in the received chunk; only a frame that
- * spans chunks is copied together, so memory is bounded by the largest frame allowed.
+ * FrameReader: cuts a byte stream into frames. Whole frames are passed on where they lie in the received chunk; only a
+ * frame that spans chunks is copied together, so memory is bounded by the largest frame allowed.
  */
 
 import { FRAME_MAX, SPARE_PARTS_MAX } from "../base/limits.ts";
@@ -11,7 +11,7 @@ import { encodeOffer, SharedPartSlots, type Sharing, SLOT_SIZE } from "./shared-
 /** `bytes` is valid during the call only, and may be written to. */
 export type FrameHandler = (view: DataView, at: number, size: number, bytes: Uint8Array) => void;
 
-/** Memory for the parts of large publications, which is used again: new memory costs more than what is done with it. */
+/** Memory for the parts of large publications, which is reused: to allocate it costs more than the work on a part. */
 export class PartPool {
   #spare: Uint8Array<ArrayBuffer>[] = [];
   #lent: SharedPartSlots | null = null;
@@ -19,7 +19,7 @@ export class PartPool {
 
   /**
    * From now on parts lie in memory that others on this host may map, as long as there is room. Returns the SHARE frame
-   * that offers it, or null: there is none to be had.
+   * that offers it; null: there is no such memory.
    */
   offer(sharing: Sharing): Uint8Array | null {
     if (this.#offer === null) {
@@ -31,18 +31,18 @@ export class PartPool {
     return this.#offer;
   }
 
-  /** The frame that stands for a part at whom the memory is shared with, or null: it lies elsewhere. */
+  /** The LENT frame for a part, for peers that have mapped the memory; null: the part lies elsewhere. */
   reference(part: Uint8Array): Uint8Array | null {
     return this.#lent?.owns(part) === true ? this.#lent.reference(part) : null;
   }
 
-  /** At least `size` bytes with anything in them, and less than twice as many or 4096. */
+  /** Returns at least `size` bytes with any contents: at most 4096 bytes, or fewer than 2 * `size`. */
   take(size: number): Uint8Array<ArrayBuffer> {
     if (size > SLOT_SIZE || size <= SLOT_SIZE / 2) return new Uint8Array(Math.max(size, 4096));
     return this.#lent?.take() ?? this.#spare.pop() ?? new Uint8Array(SLOT_SIZE);
   }
 
-  /** Gives back what take() gave, or a part of it; nobody may use it any more. */
+  /** Gives back what take() returned, or a part of it, which must not be used any more. */
   give(bytes: Uint8Array<ArrayBuffer>): void {
     if (this.#lent?.owns(bytes) === true) {
       this.#lent.give(bytes);
@@ -60,10 +60,10 @@ export interface Viewed {
   view: DataView;
 }
 
-/** Up to this size words are copied one by one: a view of a piece costs more. */
+/** Up to this size words are copied one by one: creating a subarray costs more. */
 const WORD_COPY_MAX = 96;
 
-/** Copies `size` bytes, whole words of 4. */
+/** Copies `size` bytes, a multiple of 4. */
 export function copyWords(
   target: Viewed,
   to: number,
@@ -79,12 +79,12 @@ export function copyWords(
   }
 }
 
-/** Smaller ones are left to the garbage collector. */
+/** Smaller buffers are left to the garbage collector. */
 const FREE_NOW_MIN = 32 << 10;
 
 /**
- * Frees the memory behind `bytes`, which nobody may use any more. Left to the garbage collector, what a large publication
- * passes through would be there many times over before it is collected, and every piece of it be fresh memory.
+ * Frees the memory behind `bytes`, which must not be used any more. If it were left to the garbage collector, the
+ * buffers of a large publication would exist many times over before they are collected, all in fresh memory.
  */
 export function detachBuffer(bytes: Uint8Array): void {
   if (bytes.length >= FREE_NOW_MIN && bytes.buffer instanceof ArrayBuffer) bytes.buffer.transfer(0);
@@ -97,7 +97,7 @@ export class FrameReader {
   #have = 0;
   #need = 0;
 
-  /** `pool`: where take() has memory from. */
+  /** `pool`: the memory of take(). */
   constructor(limit: number, pool: PartPool = new PartPool()) {
     this.#limit = limit;
     this.#pool = pool;
@@ -115,8 +115,8 @@ export class FrameReader {
   }
 
   /**
-   * For a handler that keeps its frame, which it has as `at`, `size` and `bytes`: bytes that hold it and are the caller's.
-   * They are the reader's own if it put the frame together in memory of about that size, else a copy.
+   * For a handler that keeps its frame, given as `at`, `size` and `bytes`: returns bytes that hold the frame and belong
+   * to the caller. They are the reader's own if it put the frame together in memory of about that size, else a copy.
    */
   take(at: number, size: number, bytes: Uint8Array): Uint8Array<ArrayBuffer> {
     if (bytes === this.#partial && size > bytes.length / 2) {
@@ -129,19 +129,22 @@ export class FrameReader {
     return copy.subarray(0, size);
   }
 
-  /** No more comes: the memory goes back to the pool. */
+  /** Ends the stream: the memory goes back to the pool. */
   end(): void {
     this.#pool.give(this.#partial);
     this.#partial = new Uint8Array(0);
     this.#have = 0;
   }
 
-  /** A copy of them. */
+  /** A copy of the bytes of the incomplete frame. */
   get partial(): Uint8Array {
     return this.#partial.slice(0, this.#have);
   }
 
-  /** Throws ProtocolError on a size that cannot be; what `handle` throws passes through. The stream is then unusable. */
+  /**
+   * Passes whole frames to `handle`. Throws ProtocolError on an invalid size, and whatever `handle` throws. The stream
+   * is then unusable.
+   */
   push(chunk: Uint8Array, handle: FrameHandler): void {
     let at = 0;
     if (this.#have > 0) {
@@ -178,7 +181,7 @@ export class FrameReader {
     this.#need = need;
   }
 
-  /** Fills the frame begun in earlier chunks; returns how much of `chunk` it took. */
+  /** Completes the frame begun in earlier chunks; returns how many bytes of `chunk` belong to it. */
   #complete(chunk: Uint8Array, handle: FrameHandler): number {
     let at = 0;
     for (;;) {

@@ -71,7 +71,7 @@ export function fieldText(bytes: Uint8Array, at: number, size: number): string {
   return decoder.decode(end < 0 ? field : field.subarray(0, end));
 }
 
-/** Numbers up to 2^53 in 8 bytes; more gives NaN, which no check lets through. */
+/** Reads a number up to 2^53 from 8 bytes; a larger one gives NaN, which no check accepts. */
 export function getUint64(view: DataView, at: number): number {
   const high = view.getUint32(at + 4, true);
   return high > 0x1fffff ? Number.NaN : high * 2 ** 32 + view.getUint32(at, true);

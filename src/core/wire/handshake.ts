@@ -1,4 +1,4 @@
-/** The first frame of a connection: it shows that both ends speak this protocol, in the same version. */
+/** The first frame of a connection: shows that both ends speak this protocol, in the same version. */
 
 import { Status } from "../base/errors.ts";
 import { PROTOCOL_VERSION } from "../base/limits.ts";
@@ -19,7 +19,7 @@ export function encodeHandshake(kind: Kind, body: Uint8Array, fields: Partial<Fr
   return bytes;
 }
 
-/** Throws unless the frame at `at` greets in our protocol and version. */
+/** Throws ProtocolError unless the frame at `at` is a handshake of this protocol and version. */
 export function checkHandshake(view: DataView, at: number): void {
   if (
     view.getUint32(at + HandshakeAt.magic, true) !== MAGIC_LOW ||

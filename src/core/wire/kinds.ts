@@ -7,62 +7,72 @@ export const Kind = {
   HELLO: 1,
   /** The server's answer to an arbiter: JSON. op: 1 to an arbiter that comes back. */
   WELCOME: 2,
-  /** Answer to a request. op: status, seq: place in the order, aux and body by kind; text when status is an error. */
+  /** Answer to a request. op: status, seq: place in the log, aux and body by kind; text when status is an error. */
   REPLY: 3,
   /** First frame of a further channel of a process: offset: MAGIC, aux: version, rank, body: token (8 bytes). */
   ATTACH: 4,
-  /** First frame of one who asks how the session is. op: StatusOp, body for MEMORY: offset and length, 8 bytes each. Answer:
-   * REPLY with JSON, or with the bytes of the map. */
+  /**
+   * First frame of a connection that asks for a session's status. op: StatusOp, body for MEMORY: offset and length, 8
+   * bytes each. Answer: REPLY with JSON, or with the bytes of the map.
+   */
   STATUS: 5,
-  /** The connection ends; op: status, body: why, in words. */
+  /** The sender closes the connection; op: status, body: the reason, as text. */
   FAIL: 6,
-  /** offset: page, length: bytes of the hole in it, aux: first byte of the hole in the page. The arbiter keeps the bytes of
-   * this page outside the hole current in the shadow. MEMORY comes before the first. Answer: REPLY. */
+  /**
+   * offset: page, length: bytes of the hole in it, aux: first byte of the hole in the page. The arbiter keeps the bytes
+   * of this page outside the hole current in the shadow. MEMORY must come before the first SHADOW. Answer: REPLY.
+   */
   SHADOW: 7,
   /** offset: page. Ends SHADOW. Answer: REPLY. */
   UNSHADOW: 8,
-  /** Pipelined: answered when all that was in the node's ring has been applied on this node. Answer: REPLY. */
+  /** Pipelined: answered when all stores that were in the node's ring have been applied on this node. Answer: REPLY. */
   FENCE: 9,
-  /** Pipelined: there is something in the ring, and the arbiter was asleep. No answer. */
+  /** Pipelined: the ring has records, and the arbiter was asleep. No answer. */
   DOORBELL: 10,
-  /** To a process: the part it named in a PUBLISH that is STAGED was taken, its place may be used again. offset: of that. */
+  /**
+   * To a process: the part that it named in a STAGED PUBLISH was taken, and its place may be reused. offset: that
+   * place.
+   */
   TAKEN: 11,
   /**
    * From a process: it needs memory that it shares with the arbiter. Answer: REPLY; aux: 1 if the descriptor of a new
-   * anonymous file goes with its first byte (SCM_RIGHTS): the process's shadow, as large as the map, and behind that its
-   * staging area. 0: the arbiter can share no memory; then SHADOW is refused, and no part may be STAGED.
+   * anonymous file goes with its first byte (SCM_RIGHTS). The file has the process's shadow, as large as the map, and
+   * behind that its staging area. aux: 0 if the arbiter can share no memory; then SHADOW is refused, and no part may be
+   * STAGED.
    */
   MEMORY: 38,
-  /** Before an arbiter's greeting: offset: MAGIC, aux: version, body: nonce. Answer: CHALLENGE, without a nonce where no
-   * proof is demanded. See auth.ts. */
+  /**
+   * Before an arbiter's handshake. offset: MAGIC, aux: version, body: nonce. Answer: CHALLENGE, without a nonce where
+   * the server demands no proof. See access/auth.ts.
+   */
   CHALLENGE: 14,
   /** Answer to CHALLENGE, and the server's answer to that. body: proof. */
   PROOF: 15,
   /**
-   * Between arbiter and server, when there was nothing else to say for a while. From an arbiter: offset: the last entry of
-   * the order it has applied. From the server: offset: the last entry that all nodes have applied. op: PingOp.
+   * Between arbiter and server, when no other frame was sent for a while. From an arbiter: offset: the last entry of
+   * the log it has applied. From the server: offset: the last entry that all nodes have applied. op: PingOp.
    */
   PING: 12,
   /**
-   * From a server that takes over: hand over your state. From the arbiter: a piece of it. op: StateOp, length: bytes in
-   * the body, at most STATE_PIECE_MAX, offset: place in the map.
+   * From a server that takes over: asks the arbiter for its state. From the arbiter: a piece of that. op: StateOp,
+   * length: bytes in the body, at most STATE_PIECE_MAX, offset: place in the map.
    */
   STATE: 13,
 
   /** offset: pid, aux: wished rank + 1 or 0, op: 1 if not in direct mode, body: name of the node, length: its bytes. */
   JOIN: 16,
-  /** op: 0 left, 1 lost, aux: 1 if the server gave its node up: nothing of the node follows. */
+  /** op: 0 left, 1 lost, aux: 1 if the server evicted the node: no entry of the node follows. */
   LEAVE: 17,
   /** body: `length` bytes to put at `offset`. */
   STORE: 18,
   /** op: AtomicOp, length: width, body: operand (16 bytes), compare (16 bytes). Reply body: old value (16 bytes). */
   ATOMIC: 19,
   /**
-   * length: bytes of runs in the body, op: 1 if more parts of this entry follow, 2 (from an arbiter only, without runs)
-   * if the rest will never come and the parts before are to be forgotten: that never enters the order. op: 3 (from a
-   * process only, without a body): as 1, but the `length` bytes of runs are at `offset` of the process's staging area (see
-   * MEMORY). Answer: TAKEN. op: 4 (between arbiter and server, without a body): as 1, but the frame
-   * is at `offset` of the memory that the sender shares, and aux is its slot's counter.
+   * length: bytes of runs in the body. op: see PublishOp. 1: more parts of this entry follow. 2 (from an arbiter only,
+   * without runs): the rest will never come, and the parts before are dropped; this never enters the log. 3 (from a
+   * process only, without a body): as 1, but the `length` bytes of runs are at `offset` of the process's staging area
+   * (see MEMORY); answer: TAKEN. 4 (between arbiter and server, without a body): as 1, but the frame is at `offset` of
+   * the memory that the sender shares, and aux is its slot's counter.
    */
   PUBLISH: 20,
   BARRIER: 21,
@@ -70,51 +80,59 @@ export const Kind = {
   SEM_WAIT: 22,
   /** body: name, length: its bytes, aux: initial value, offset: how much to add, 0 or 1. */
   SEM_POST: 23,
-  /** Takes back the barrier, wait, sleep or lock with the same tag: it ends with TIMEOUT if it was still waiting. */
+  /** Cancels the barrier, wait, sleep or lock with the same tag: it ends with TIMEOUT if it was still waiting. */
   SEM_CANCEL: 24,
-  /** offset: bytes wanted, aux: alignment. Reply offset: where the block is. */
+  /** offset: bytes requested, aux: alignment. Reply offset: where the block is. */
   ALLOC: 25,
   /** offset: where the block is. */
   FREE: 26,
   /** offset: bytes, aux: alignment, body: name, length: its bytes. Reply offset: where the block is. */
   NAMED: 27,
   /**
-   * Sleep if the `length` bytes at `offset` equal the body (8 bytes): until WAKE, SEM_CANCEL, or not at all (AGAIN).
-   * op: 1 if the comparison was made already (direct mode).
+   * Sleeps if the `length` bytes at `offset` equal the body (8 bytes): until WAKE or SEM_CANCEL. If they differ, the
+   * answer is AGAIN. op: 1 if the comparison was made already (direct mode).
    */
   SLEEP: 28,
-  /** offset: place, aux: how many sleepers to wake. Reply offset: how many were. */
+  /** offset: place, aux: how many sleepers to wake. Reply offset: how many were woken. */
   WAKE: 29,
-  /** body: name, length: its bytes, op: 1 for try. OWNER_DIED in the answer: it is locked, but its last owner died with it. */
+  /**
+   * body: name, length: its bytes, op: 1 for try. Answer OWNER_DIED: locked, but a previous owner left without
+   * unlocking.
+   */
   LOCK: 30,
-  /** body: name, length: its bytes, op: 1 to hand on OWNER_DIED as well: what the lock guards was not put in order. */
+  /**
+   * body: name, length: its bytes, op: 1 if the data was not made consistent, so that the next owner gets OWNER_DIED,
+   * too.
+   */
   UNLOCK: 31,
 
   /**
-   * A piece of a map at one point of the order. body: runs as in PUBLISH, length: their bytes, at most PUBLISH_PART_MAX,
-   * seq: behind which entry, op: 1 if more pieces follow, 0 for the last one. What no run names is zero. See picture.ts.
+   * A piece of a map at one point of the log. body: runs as in PUBLISH, length: their bytes, at most PUBLISH_PART_MAX,
+   * seq: the entry that it follows, op: 1 if more pieces follow, 0 for the last one. Bytes that no run names are zero.
+   * See memory/map-snapshot.ts.
    */
   MAP: 32,
   /**
-   * First frame of one who wants a picture of the session. Answer: REPLY with JSON (a SavedSession), then MAP to the last
-   * one, all as at one place of the order; or FAIL.
+   * First frame of a connection that asks for a snapshot. Answer: REPLY with JSON (a SavedSession), then MAP frames up
+   * to the last one, all of one point of the log; or FAIL.
    */
   SNAPSHOT: 33,
   /**
-   * First frame of one who wants to see what happens. Answer: REPLY with JSON (TraceInfo), then TRACE again and again, every
-   * TRACE_INTERVAL_MS (length: bytes of records in the body, aux: how many more were dropped; see trace.ts); or FAIL.
+   * First frame of a connection that asks for a trace. Answer: REPLY with JSON (TraceInfo), then a TRACE every
+   * TRACE_INTERVAL_MS (length: bytes of records in the body, aux: how many more were dropped; see observe/trace.ts); or
+   * FAIL.
    */
   TRACE: 34,
   /**
-   * Between arbiter and server on one host, either way: op: ShareOp; an offer of memory in which parts of publications lie:
-   * offset: pid of its owner, aux: the owner's descriptor of it, body: 8 bytes that are in it; or that what was offered is
-   * mapped, and parts may be LENT from now on. See lending.ts.
+   * Between arbiter and server on one host, in both directions. op: ShareOp. OFFER: the sender has memory for parts of
+   * publications; offset: pid of its owner, aux: the owner's descriptor of it, body: 8 bytes (a nonce) that lie in it.
+   * ACCEPT: the sender has mapped the offered memory, and parts may be LENT from now on. See shared-parts.ts.
    */
   SHARE: 35,
   /**
-   * In an elastic session, about the end of direct mode. From the server to the arbiter of the one node that has processes:
-   * one of another node waits, change over. Between the arbiter and a process, on its main channel: op: ChangeOp. See
-   * change-over.ts.
+   * In an elastic session, about the end of direct mode. From the server to the arbiter of the one node that has
+   * processes: a process of another node waits, end direct mode. Between the arbiter and a process, on its main
+   * channel: op: ChangeOp. See replica/direct-mode-exit.ts.
    */
   CHANGE: 36,
   /**
@@ -125,31 +143,37 @@ export const Kind = {
 } as const;
 export type Kind = (typeof Kind)[keyof typeof Kind];
 
-/** Tag of what an arbiter or the server itself orders: nobody waits for its answer. */
+/** Tag of operations that an arbiter or the server issues itself: no process waits for the reply. */
 export const NO_TAG = 0xffffffff;
 
 export const PROCESS_OP_FIRST = Kind.JOIN;
 export const PROCESS_OP_LAST = Kind.UNLOCK;
 
-/** Equal to `enum dsm_atomic_op` in region.h. */
+/** Equal to `enum dsm_atomic_op` in native/src/trap/sink.h. */
 export const AtomicOp = { ADD: 1, AND: 2, OR: 3, XOR: 4, XCHG: 5, CMPXCHG: 6, NEG: 7 } as const;
 export type AtomicOp = (typeof AtomicOp)[keyof typeof AtomicOp];
 
 /**
- * What is wanted of a STATUS: the facts, with heat, or bytes of the map. END: that the session ends; the body is its
- * instance.
+ * What a STATUS asks for: the facts, the facts with heat, or bytes of the map. END: asks the server to end the session;
+ * the body is the session's instance.
  */
 export const StatusOp = { FACTS: 0, HEAT: 1, MEMORY: 2, END: 3 } as const;
-/** LEAVING: the last frame of an arbiter that needs its place no more. ASK: the server wants an ANSWER at once. */
+/** LEAVING: last frame of an arbiter that needs its place no more. ASK: the server wants an ANSWER at once. */
 export const PingOp = { BEAT: 0, LEAVING: 1, ASK: 2, ANSWER: 3 } as const;
 
-/** WATCH, from a process: it may write to the map, and waits on this connection to be told to CLOSE it. CLOSED: it has. */
+/**
+ * WATCH, from a process: it may write to the map, and waits on this connection for CLOSE. CLOSED: it has closed the
+ * map.
+ */
 export const ChangeOp = { WATCH: 0, CLOSE: 1, CLOSED: 2 } as const;
-/** BEGIN: what other nodes have of the map is nothing. END: the last piece was before, and direct mode is over. */
+/** BEGIN: discards what other nodes have of the map. END: the last piece came before, and direct mode is over. */
 export const CopyOp = { BEGIN: 0, PIECE: 1, END: 2 } as const;
 
 export const PublishOp = { LAST: 0, MORE: 1, ABANDON: 2, STAGED: 3, LENT: 4 } as const;
-/** JSON; bytes of the map, of which what is not sent is zero; entries of the order as they lie; all has been sent. */
+/**
+ * SESSION: JSON. MAP: bytes of the map; what is not sent is zero. ENTRIES: entries of the log as they lie. LAST: the
+ * end.
+ */
 export const StateOp = { SESSION: 1, MAP: 2, ENTRIES: 3, LAST: 4 } as const;
 
 /** Most bytes of state in one STATE frame. */

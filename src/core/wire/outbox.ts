@@ -1,13 +1,13 @@
 /**
- * What waits to be written to one connection. Writes at once what the connection takes and keeps the rest in order;
- * its owner stops causing more when `size` passes OUTBOX_HIGH.
+ * Outbox: the send queue of one connection. Writes at once what the connection takes and keeps the rest in order; the
+ * owner applies backpressure when `size` exceeds OUTBOX_HIGH.
  */
 import { OUTBOX_MAX } from "../base/limits.ts";
 
-/** Takes some of the bytes (maybe none) and returns how many. */
+/** Writes some of the bytes (maybe none) and returns how many. */
 export type Write = (bytes: Uint8Array) => number;
 
-/** Called once: the bytes are not needed any more. `broken`: they have not left, because the connection broke. */
+/** Called once, when the bytes are no longer needed. `broken`: the connection broke before they were sent. */
 export type Sent = (broken?: boolean) => void;
 
 interface Chunk {
@@ -15,19 +15,19 @@ interface Chunk {
   sent: Sent | undefined;
 }
 
-/** Before this many bytes are added to what waits, the connection is asked whether it takes some of that by now. */
+/** Before this many bytes or more are added to a queue, the outbox tries to drain it. */
 const DRAIN_FIRST = 64 << 10;
 
 export class Outbox {
   readonly #write: Write;
   readonly #limit: number;
   #chunks: Chunk[] = [];
-  /** Bytes of the first chunk that are written. */
+  /** Bytes of the first chunk already written. */
   #sent = 0;
   #size = 0;
   #cleared = false;
 
-  /** `limit`: most bytes that may wait. */
+  /** `limit`: maximum of queued bytes. */
   constructor(write: Write, limit: number = OUTBOX_MAX) {
     this.#write = write;
     this.#limit = limit;
@@ -39,8 +39,8 @@ export class Outbox {
   }
 
   /**
-   * False: the reader is too far behind, give the connection up. `bytes` may be used again after the call; or, with
-   * `sent`, when that is called, and not before: several outboxes may hold the same ones.
+   * Queues the bytes. False: the queue is over its limit, and the owner must close the connection. `bytes` may be
+   * reused after the call; or, with `sent`, only once that is called: several outboxes may hold the same bytes.
    */
   send(bytes: Uint8Array, sent?: Sent): boolean {
     if (this.#size > 0 && bytes.length >= DRAIN_FIRST) this.drain();
@@ -66,7 +66,7 @@ export class Outbox {
     return true;
   }
 
-  /** The connection is gone, and what waits with it. */
+  /** Drops the queue: the connection is gone. */
   clear(): void {
     const chunks = this.#chunks.splice(0);
     this.#cleared = true;
@@ -75,7 +75,7 @@ export class Outbox {
     for (const { sent } of chunks) sent?.(true);
   }
 
-  /** The connection takes bytes again. */
+  /** Writes from the queue: the connection takes bytes again. */
   drain(): void {
     while (this.#chunks.length > 0) {
       const { bytes, sent } = this.#chunks[0] as Chunk;
@@ -94,8 +94,9 @@ export class Outbox {
 }
 
 /**
- * For a socket's error handler, which also gets what our own handlers throw: an error of the connection has a code, any
- * other is a broken invariant, and a replica or sequencer that goes on after one would diverge. So it ends the role.
+ * For a socket's error handler, which also gets exceptions of dsm's own handlers. An error of the connection has a
+ * code. Any other error is a broken invariant: a replica or sequencer that continued after it would diverge, so it ends
+ * the role.
  */
 export function rethrowIfBug(error: Error): void {
   if ("code" in error) return;

@@ -1,10 +1,10 @@
 /**
- * The newest frames of a sequence, for those that may need them again: entries of the order that some node may not have
- * applied, or proposals of a node that may not have been ordered. Each frame's seq field holds its number in the
- * sequence; the parts of a publication have the number of the last part.
+ * RetainedFrames: the newest frames of a sequence, kept for readers that may need them again: entries of the log that
+ * some node may not have applied, or proposals of a node that may not have been ordered. Each frame's seq field holds
+ * its number in the sequence; the parts of a publication have the number of the last part.
  *
- * Invariants: frames lie in the order in which they were pushed, their numbers never go down, and every frame with a
- * number above `base` that was ever pushed is still here. Memory is given back block by block, so frames at or below
+ * Invariants: frames lie in the order in which they were pushed, their numbers never decrease, and every frame with a
+ * number above `base` that was ever pushed is still here. Memory is released block by block, so frames at or below
  * `base` may be here too.
  */
 
@@ -18,14 +18,14 @@ interface Block extends Viewed {
   end: number;
   /** Number of the newest frame in it. */
   last: number;
-  /** Nobody else has its memory: it may be used again. */
+  /** The block's memory is not shared, and may be reused. */
   own: boolean;
   dropped: (() => void) | null;
 }
 
 export class RetainedFrames {
   readonly #blocks: Block[] = [];
-  /** Of the newest block, what fresh() has not handed out; older pieces. */
+  /** Where the frames of the newest block begin that fresh() has not returned; then the older pieces. */
   #freshFrom = 0;
   #fresh: Uint8Array[] = [];
   readonly #hasFresh: boolean;
@@ -37,18 +37,18 @@ export class RetainedFrames {
   /** Where the oldest frame behind #base begins in the oldest block. */
   #oldestAt = 0;
 
-  /** An empty one behind number `base`. `hasFresh`: somebody will call fresh(). */
+  /** An empty sequence behind number `base`. `hasFresh`: the owner calls fresh(). */
   constructor(base: number, hasFresh = false) {
     this.#hasFresh = hasFresh;
     this.#base = base;
     this.#last = base;
   }
 
-  /** Everything behind this number is here. */
+  /** All frames behind this number are here. */
   get base(): number {
     return this.#base;
   }
-  /** Number of the newest frame that was ever here. */
+  /** Number of the newest frame that was ever pushed. */
   get last(): number {
     return this.#last;
   }
@@ -57,12 +57,12 @@ export class RetainedFrames {
     return this.#bytes;
   }
 
-  /** Bytes of all frames that ever were here. */
+  /** Bytes of all frames that were ever pushed. */
   get total(): number {
     return this.#total;
   }
 
-  /** Copies the frame at `at` of `bytes`, and of `view` of the same bytes, to the end and gives it its number. */
+  /** Appends a copy of the frame at `at` of `bytes`, and of `view` of the same bytes, and gives it its number. */
   push(view: DataView, bytes: Uint8Array, at: number, size: number, number: number): void {
     const block = this.#room(size);
     copyWords(block, block.end, bytes, view, at, size);
@@ -72,8 +72,8 @@ export class RetainedFrames {
   }
 
   /**
-   * Takes a frame over as it lies, numbered already, whose bytes nobody changes until `dropped` is called. fresh() does not
-   * give it.
+   * Appends a numbered frame without copying it. Its bytes must not change until `dropped` is called. fresh() does not
+   * return it.
    */
   adopt(frame: Uint8Array, number: number, dropped: (() => void) | null = null): void {
     this.#closeFresh();
@@ -115,13 +115,13 @@ export class RetainedFrames {
     }
   }
 
-  /** Frames pushed since the last call, as they lie: valid until the next drop(). */
+  /** Returns the frames pushed since the last call, as they lie: valid until the next drop(). */
   fresh(): Uint8Array[] {
     this.#closeFresh();
     return this.#fresh.splice(0);
   }
 
-  /** Frames up to this number are not needed any more. What is fresh must have been taken. */
+  /** Drops the frames up to this number. fresh() must have returned them before. */
   drop(number: number): void {
     if (number <= this.#base) return;
     this.#base = Math.min(number, this.#last);
@@ -168,6 +168,6 @@ export class RetainedFrames {
   }
 }
 
-/** Numbers here are our own: no check. */
+/** The numbers here were written by this class: they need no check. */
 const seqOf = (view: DataView, at: number): number =>
   view.getUint32(at + At.seq + 4, true) * 2 ** 32 + view.getUint32(at + At.seq, true);

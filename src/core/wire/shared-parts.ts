@@ -1,11 +1,12 @@
 /**
- * Parts of large publications in memory that both ends of a link on one host have mapped: then only where a part lies
- * goes over the link, in a LENT frame, and the other end copies the bytes from there, once.
+ * Parts of large publications in memory that both ends of a link on one host have mapped. Only the place of a part goes
+ * over the link, in a LENT frame, and the receiver copies the bytes from there, once.
  *
- * The memory is cut into slots, each of one part, and has behind them a counter for each slot: how often it was given out.
- * A LENT frame says what the counter was. Whoever copies a slot looks at its counter afterwards. Invariant: if the counter
- * is what the frame says, the copy is the part, because the owner counts before it writes. So the owner need not know
- * when others have done with a slot, and may use it again once nobody that still belongs to the session can need it.
+ * The memory is cut into slots, one for each part, followed by a counter for each slot: how often the slot was given
+ * out. A LENT frame has the counter's value. The receiver checks the counter after it has copied the slot. Invariant:
+ * if the counter still has the value of the frame, the copy is the part, because the owner increments the counter
+ * before it writes. So the owner needs no acknowledgement from readers (as in a seqlock), and may reuse a slot once no
+ * member of the session can need it.
  */
 
 import { PAGE_SIZE, SPARE_PARTS_MAX } from "../base/limits.ts";
@@ -19,29 +20,29 @@ export const SLOT_SIZE = HEADER_SIZE + PUBLISH_PART_MAX;
 const SLOTS = SPARE_PARTS_MAX;
 const COUNTERS_AT = SLOTS * SLOT_SIZE;
 const MARK_AT = COUNTERS_AT + 4 * SLOTS;
-/** What an offer names the memory by, beside its place: random bytes that lie in it. */
+/** Random bytes in the memory, which an offer has beside the memory's place: they identify the memory. */
 export const MARK_SIZE = 8;
-/** Bytes of memory that is lent: whole pages. */
+/** Bytes of the shared memory: whole pages. */
 export const LENT_SIZE = Math.ceil((MARK_AT + MARK_SIZE) / PAGE_SIZE) * PAGE_SIZE;
 
-/** What a SHARE frame says. */
+/** Operations of a SHARE frame. */
 export const ShareOp = { OFFER: 0, ACCEPT: 1 } as const;
 
-/** Memory of ours that other processes of this host can find. */
+/** Memory of this process that other processes of this host can map. */
 export interface Shareable {
   pid: number;
   descriptor: number;
-  /** LENT_SIZE bytes, zero but for the mark. */
+  /** LENT_SIZE bytes, zero except for the mark. */
   memory: Uint8Array<ArrayBuffer>;
 }
 
-/** How memory comes to be shared. */
+/** Creates memory to share, and maps that of other processes. */
 export interface Sharing {
-  /** New memory, or null where there is none to share. */
+  /** New memory, or null if there is none to share. */
   create(): Shareable | null;
-  /** Maps another process's, or null when it cannot be or is not what was offered. */
+  /** Maps another process's memory; null: that is not possible, or the memory is not the one that was offered. */
   open(pid: number, descriptor: number, mark: Uint8Array): Uint8Array<ArrayBuffer> | null;
-  /** What open() gave is needed no more. */
+  /** Unmaps memory that open() returned. */
   close(memory: Uint8Array): void;
 }
 
@@ -55,11 +56,11 @@ export const encodeAccept = (): Uint8Array => encode({ kind: Kind.SHARE, op: Sha
 const countersOf = (memory: Uint8Array): Int32Array =>
   new Int32Array(memory.buffer, memory.byteOffset + COUNTERS_AT, SLOTS);
 
-/** The owner's side: slots that are given out and come back. */
+/** SharedPartSlots: the owner's side, which gives out slots and takes them back. */
 export class SharedPartSlots {
   readonly #memory: Uint8Array<ArrayBuffer>;
   readonly #counters: Int32Array;
-  /** The one that came back last is given out first: its memory is warm, and few slots ever take memory. */
+  /** Last in, first out: the memory of the newest free slot is warm, and few slots are ever touched. */
   readonly #free = Array.from({ length: SLOTS }, (_, i) => SLOTS - 1 - i);
   readonly #given = new Uint8Array(SLOTS);
 
@@ -69,7 +70,7 @@ export class SharedPartSlots {
     this.#counters = countersOf(memory);
   }
 
-  /** SLOT_SIZE bytes with anything in them; null: all are given out. */
+  /** Returns SLOT_SIZE bytes with any contents; null: all slots are given out. */
   take(): Uint8Array<ArrayBuffer> | null {
     const slot = this.#free.pop();
     if (slot === undefined) return null;
@@ -83,14 +84,14 @@ export class SharedPartSlots {
     return bytes.buffer === this.#memory.buffer;
   }
 
-  /** Takes back what take() gave, or a part of it. */
+  /** Takes back the memory that take() returned, or a part of it. */
   give(bytes: Uint8Array): void {
     const slot = this.#slotOf(bytes);
     this.#given[slot] = 0;
     this.#free.push(slot);
   }
 
-  /** The frame that stands for a part, which is a frame at the beginning of its slot. */
+  /** The LENT frame for a part, which is a frame at the beginning of its slot. */
   reference(part: Uint8Array): Uint8Array {
     const slot = this.#slotOf(part);
     const frame = part.slice(0, HEADER_SIZE);
@@ -109,13 +110,16 @@ export class SharedPartSlots {
   }
 }
 
-/** Where copies lie. */
+/** Memory for copies. */
 interface Pool {
   take(size: number): Uint8Array<ArrayBuffer>;
   give(bytes: Uint8Array<ArrayBuffer>): void;
 }
 
-/** What the SHARE frame at `at` offers, mapped; null: it cannot be. Throws ProtocolError when the frame is no offer. */
+/**
+ * Maps the memory that the SHARE frame at `at` offers; null: that is not possible. Throws ProtocolError when the frame
+ * is no valid offer.
+ */
 function openOffer(sharing: Sharing, view: DataView, at: number): Uint8Array<ArrayBuffer> | null {
   const pid = getUint64(view, at + ShareAt.pid);
   if (view.getUint32(at, true) !== HEADER_SIZE + MARK_SIZE || !(pid >= 1 && pid <= 0x7fffffff)) {
@@ -125,14 +129,14 @@ function openOffer(sharing: Sharing, view: DataView, at: number): Uint8Array<Arr
   return sharing.open(pid, view.getUint32(at + ShareAt.memoryDescriptor, true), mark);
 }
 
-/** The other side: what the other end of a link lends us, from its offer on. */
+/** Borrowed: the receiver's side, memory that the peer shares, from its offer on. */
 export class Borrowed {
   #from: { memory: Uint8Array<ArrayBuffer>; sharing: Sharing } | null = null;
 
   /**
-   * Takes the SHARE frame at `at`. "lends": its memory is mapped now, and encodeAccept() is to be sent; "borrows": it has
-   * mapped ours; "nothing": its memory cannot be mapped here. Throws ProtocolError when the frame is out of place.
-   * `sharing`: null when nothing can be shared over the link.
+   * Handles the SHARE frame at `at`. "lends": the peer's memory is mapped now, and the caller must send encodeAccept();
+   * "borrows": the peer has mapped this end's memory; "nothing": the peer's memory cannot be mapped here. Throws
+   * ProtocolError when the frame is out of place. `sharing`: null when the link cannot share memory.
    */
   heard(sharing: Sharing | null, view: DataView, at: number): "lends" | "borrows" | "nothing" {
     if (sharing === null) throw new ProtocolError("memory cannot be shared over this connection");
@@ -146,7 +150,7 @@ export class Borrowed {
   }
 
   /**
-   * The part that the LENT frame at `at` stands for, as a frame in memory from the pool. Null: it is not there any more.
+   * Copies the part that the LENT frame at `at` names into memory from the pool, as a frame. Null: the slot was reused.
    * Throws ProtocolError when there is no such place.
    */
   copy(view: DataView, at: number, pool: Pool): Uint8Array<ArrayBuffer> | null {
@@ -159,7 +163,7 @@ export class Borrowed {
     if (!fits || !(Number.isInteger(slot) && slot < SLOTS)) throw new ProtocolError("publish: no such part is lent");
     const size = HEADER_SIZE + length;
     const part = pool.take(size).subarray(0, size);
-    // What was copied is looked at, and nothing that its owner could change meanwhile. The header is the frame's own.
+    // Check the copy only: the owner could still change the original. The header is taken from the frame itself.
     part.set(new Uint8Array(view.buffer, view.byteOffset + at, HEADER_SIZE));
     part.set(memory.subarray(offset + HEADER_SIZE, offset + size), HEADER_SIZE);
     if (Atomics.load(countersOf(memory), slot) !== view.getInt32(at + SharedPartAt.slotCounter, true)) {
@@ -174,7 +178,7 @@ export class Borrowed {
     return part;
   }
 
-  /** Nothing more comes from the other end. */
+  /** Unmaps the peer's memory: no more frames come from it. */
   close(): void {
     this.#from?.sharing.close(this.#from.memory);
     this.#from = null;
