@@ -1,11 +1,11 @@
 /**
- * Who may come in: proofs that both sides know one shared token, which itself never travels. Challenge and response
- * with HMAC-SHA-256 over fresh nonces of both sides (ISO/IEC 9798-4, three passes, mutual), for links between arbiters
- * and servers here in frames, for the daemon's API in the headers of each request and its answer. What a proof is for
- * (link or HTTP, which side) is part of what it covers, so none can be reflected or used elsewhere; the nonces keep it
- * from being used again. Proofs do not hide what is sent, nor bind what follows on a link: TLS does.
+ * Authentication: proofs that both sides know one shared token, which itself never travels. Challenge and response with
+ * HMAC-SHA-256 over fresh nonces of both sides (ISO/IEC 9798-4, three passes, mutual): in frames here, on links between
+ * arbiters and servers; in the headers of each request and its answer, for the daemon's API. A proof covers its purpose
+ * (link or HTTP, which side), so it cannot be reflected or used elsewhere; the nonces prevent replay. Proofs neither
+ * encrypt the data nor bind the data that follows on a link: TLS does.
  *
- * Nonces are drawn by the shells, which have randomness; nothing here does.
+ * The shells supply the nonces, because they have randomness; this module has none.
  */
 
 import { createHash, createHmac, timingSafeEqual } from "node:crypto";
@@ -22,12 +22,12 @@ export type { Security, Tls } from "./tls.ts";
 
 export const OPEN: Security = { token: null, always: false, tls: null };
 
-/** Whether both sides must prove themselves where this address is listened on or connected to. */
+/** Whether both sides must prove themselves on connections to this address. */
 export function mustProve(security: Security, host: string): boolean {
   return security.always || !isLoopback(host);
 }
 
-/** Null, or why nobody may listen there. */
+/** Null, or the reason why a role must not listen there. */
 export function checkListening(security: Security, host: string): string | null {
   if (!mustProve(security, host) || security.token !== null) return null;
   return `${host} can be reached from other machines, and there is no token to ask of them; ${TOKEN_ADVICE}`;
@@ -38,13 +38,13 @@ const PROOF_SIZE = 32;
 
 export type Side = "client" | "server";
 
-/** What `side` of a link sends to prove that it knows the token. */
+/** The proof that `side` of a link sends to show that it knows the token. */
 export function linkProof(token: Uint8Array, side: Side, clientNonce: Uint8Array, serverNonce: Uint8Array): Uint8Array {
   if (clientNonce.length !== NONCE_SIZE || serverNonce.length !== NONCE_SIZE) throw new RangeError("auth: nonce size");
   return createHmac("sha256", token).update(`dsm link ${side}\n`).update(clientNonce).update(serverNonce).digest();
 }
 
-/** In a time that does not tell where they differ. */
+/** Compares in constant time. */
 export function equalProofs(one: Uint8Array, other: Uint8Array): boolean {
   return one.length === other.length && timingSafeEqual(one, other);
 }
@@ -57,7 +57,7 @@ if (PROOF_SIZE !== NONCE_SIZE || FRAME_SIZE > GREETING_FRAME_MAX) throw new Erro
 
 const NOTHING = new Uint8Array(0);
 
-/** Collects the one frame that may come next; more than it is never kept. */
+/** Collects the one frame that may come next; never keeps more than that. */
 class OneFrame {
   #bytes: Uint8Array = NOTHING;
 
@@ -68,7 +68,7 @@ class OneFrame {
     return this.#bytes;
   }
 
-  /** The chunk that was added may go away. */
+  /** Copies the chunk that was added: its memory may be reused. */
   keep(): void {
     this.#bytes = new Uint8Array(this.#bytes);
   }
@@ -79,8 +79,8 @@ class OneFrame {
 }
 
 /**
- * The server's side of a link: nothing goes on to the sequencer before the other side has proven itself. Where no token
- * is demanded, whoever does not ask for one passes at once.
+ * LinkGuard: the server's side of a link. It passes no byte to the sequencer before the peer has proven itself. If the
+ * server demands no token, a peer that sends no CHALLENGE passes at once.
  */
 export class LinkGuard {
   readonly #token: Uint8Array | null;
@@ -90,19 +90,21 @@ export class LinkGuard {
   #clientNonce: Uint8Array | null = null;
   #open = false;
 
-  /** `token`: what is demanded, or null. `nonce`: NONCE_SIZE random bytes, never used before. */
+  /** `token`: the token demanded, or null. `nonce`: NONCE_SIZE random bytes, never used before. */
   constructor(token: Uint8Array | null, nonce: Uint8Array, send: (bytes: Uint8Array) => void) {
     this.#token = token;
     this.#nonce = nonce;
     this.#send = send;
   }
 
-  /** Whether the other side may go on. */
+  /** Whether the peer has passed. */
   get open(): boolean {
     return this.#open;
   }
 
-  /** Takes bytes before `open`; returns those for what comes behind. Throws ProtocolError: end the link. */
+  /**
+   * Handles bytes before `open`; returns those that follow the authentication. Throws ProtocolError: close the link.
+   */
   receive(chunk: Uint8Array): Uint8Array {
     const bytes = this.#frame.add(chunk);
     const kind = bytes[At.kind];
@@ -156,7 +158,9 @@ export class LinkGuard {
 
 export const TOKEN_ADVICE = "set DSM_TOKEN to the daemon's, or copy its ~/.config/dsm/token here";
 
-/** The client's side: it sends no greeting before the server has proven itself, where a proof is needed. */
+/**
+ * LinkProver: the client's side. Where a proof is needed, it sends no handshake before the server has proven itself.
+ */
 export class LinkProver {
   readonly #token: Uint8Array | null;
   readonly #needed: boolean;
@@ -166,7 +170,7 @@ export class LinkProver {
   #serverNonce: Uint8Array | null = null;
   #open = false;
 
-  /** `needed`: whether a server that proves nothing is refused. `nonce`: NONCE_SIZE random bytes, never used before. */
+  /** `needed`: whether to refuse a server that proves nothing. `nonce`: NONCE_SIZE random bytes, never used before. */
   constructor(token: Uint8Array | null, needed: boolean, nonce: Uint8Array, send: (bytes: Uint8Array) => void) {
     this.#token = token;
     this.#needed = needed;
@@ -174,12 +178,12 @@ export class LinkProver {
     this.#send = send;
   }
 
-  /** Whether the greeting may be sent. */
+  /** Whether the handshake may be sent. */
   get open(): boolean {
     return this.#open;
   }
 
-  /** The connection is there. Throws DsmError when a proof is needed and there is no token. */
+  /** Begins on an open connection. Throws DsmError when a proof is needed and there is no token. */
   begin(): void {
     if (this.#token === null) {
       if (this.#needed) throw new DsmError("DSM_REFUSED", `a server on another machine needs a token; ${TOKEN_ADVICE}`);
@@ -189,7 +193,7 @@ export class LinkProver {
     this.#send(encodeHandshake(Kind.CHALLENGE, this.#nonce));
   }
 
-  /** Takes bytes before `open`. Throws DsmError with what the server says against us, or ProtocolError. */
+  /** Handles bytes before `open`. Throws DsmError with the server's reason for refusing, or ProtocolError. */
   receive(chunk: Uint8Array): void {
     const bytes = this.#frame.add(chunk);
     if (bytes.length < HEADER_SIZE) {
@@ -236,7 +240,7 @@ export class LinkProver {
   }
 }
 
-/** A stranger's words as one line of a bounded length. */
+/** Reduces the text of an untrusted peer to one line of a bounded length. */
 export function plainText(text: string): string {
   return text.replace(CONTROLS, " ").slice(0, 500);
 }
@@ -256,10 +260,10 @@ export function plainText(text: string): string {
 export const HTTP_SCHEME = "DSM-HMAC-SHA256";
 export const HTTP_PROOF_HEADER = "dsm-proof";
 
-/** What is signed of a request. */
+/** The parts of a request that the proof covers. */
 export interface SignedRequest {
   method: string;
-  /** As in the Host header, then path and query. */
+  /** The Host header, then path and query. */
   target: string;
 }
 
@@ -296,7 +300,7 @@ export function answerProof(
   return createHmac("sha256", token).update(text).digest("hex");
 }
 
-/** The Authorization header of a request, and what its answer is checked against. */
+/** Makes the Authorization header of a request, and the values against which its answer is checked. */
 export function signRequest(
   token: Uint8Array,
   request: SignedRequest,
@@ -315,22 +319,22 @@ const AUTHORIZATION = new RegExp(
 );
 const CHALLENGE = new RegExp(`^${HTTP_SCHEME} nonce="([0-9a-f]{80})"$`);
 
-/** The nonce of a WWW-Authenticate header, or null. */
+/** Parses the nonce of a WWW-Authenticate header; null: there is none. */
 export function readChallenge(header: string | null): string | null {
   return CHALLENGE.exec(header ?? "")?.[1] ?? null;
 }
 
 /**
- * The daemon's side. It remembers nothing of challenges it gives out (they are sealed with a key of its own), so asking
- * for them costs it nothing; only proven requests are remembered until their challenge has run out.
+ * RequestGuard: the daemon's side. It stores no challenges that it gives out (they are sealed with a key of its own),
+ * so a request for one costs no memory; it remembers only proven requests, until their challenge has expired.
  */
 export class RequestGuard {
   readonly #token: Uint8Array;
   readonly #key: Uint8Array;
-  /** Nonces used, and when they may be forgotten, in that order. */
+  /** Used nonces and the time at which each may be forgotten, in the order of those times. */
   readonly #used = new Map<string, number>();
 
-  /** `key`: random bytes of this daemon alone. */
+  /** `key`: random bytes that only this daemon has. */
   constructor(token: Uint8Array, key: Uint8Array) {
     this.#token = token;
     this.#key = key;
@@ -349,8 +353,9 @@ export class RequestGuard {
   }
 
   /**
-   * The proof of a request, or why it is none, in words. The body is not read yet: compare its hash with `body`.
-   * "stale": the challenge is used or has run out; the asker may try again with a new one.
+   * Checks a request: returns its proof, or the reason for refusing it, in words. The body has not been read yet: the
+   * caller compares its hash with `body`. "stale": the challenge was used or has expired; the client may try again with
+   * a new one.
    */
   check(
     header: string | null,
@@ -362,7 +367,7 @@ export class RequestGuard {
     const [, nonce, clientNonce, body, proof] = match as unknown as [string, string, string, string, string];
     const bytes = Buffer.from(nonce, "hex");
     const plain = bytes.subarray(0, 24);
-    // The token first: whoever does not know it learns nothing of challenges.
+    // Check the token first: a client that does not know it learns nothing about challenges.
     const expected = requestProof(this.#token, request, { nonce, clientNonce, body });
     if (!equalProofs(Buffer.from(proof, "hex"), Buffer.from(expected, "hex"))) return "wrong";
     if (!equalProofs(bytes.subarray(24), this.#seal(plain))) return "stale";
@@ -377,7 +382,7 @@ export class RequestGuard {
     return { nonce, clientNonce, body, proof };
   }
 
-  /** The proof that goes with the answer. */
+  /** Signs the answer. */
   sign(request: RequestProof, status: number, body: Uint8Array): string {
     return answerProof(this.#token, request, status, body);
   }

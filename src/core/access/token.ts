@@ -1,18 +1,18 @@
 /**
- * The shared token as users keep it: TOKEN, or TOKEN:FINGERPRINT. The fingerprint names the authority whose certificates
- * the daemon and the servers of its sessions have: SHA-256 of its public key (SubjectPublicKeyInfo, DER), 64 lower-case
- * hexadecimal digits. It is no secret; proofs are made with the token alone.
+ * The shared token as users keep it: TOKEN, or TOKEN:FINGERPRINT. The fingerprint names the authority whose
+ * certificates the daemon and the servers of its sessions have: SHA-256 of its public key (SubjectPublicKeyInfo, DER),
+ * 64 lower-case hexadecimal digits. It is no secret; proofs are made with the token alone.
  */
 import { TOKEN_MAX, TOKEN_MIN } from "../base/limits.ts";
 
 export interface JoinToken {
-  /** What proofs are made with. */
+  /** The bytes from which proofs are computed. */
   token: Uint8Array;
-  /** Null: a plain token, which says nothing of an authority. */
+  /** Null: a plain token, without an authority. */
   fingerprint: string | null;
 }
 
-/** Null, or what is wrong with a token. */
+/** Null, or the reason why the token is not valid. */
 export function checkToken(token: string): string | null {
   const bytes = new TextEncoder().encode(token).length;
   if (bytes >= TOKEN_MIN && bytes <= TOKEN_MAX && !/[\s\p{Cc}]/u.test(token)) return null;
@@ -21,12 +21,12 @@ export function checkToken(token: string): string | null {
 
 const WITH_FINGERPRINT = /^(.*):([0-9a-f]{64})$/s;
 
-/** What proofs are made with, of either form. */
+/** The token without fingerprint, from either form. */
 export function plainToken(text: string): string {
   return WITH_FINGERPRINT.exec(text)?.[1] ?? text;
 }
 
-/** Reads either form. A string: why it cannot be used. */
+/** Parses either form. A string: the reason why the text is not valid. */
 export function parseToken(text: string): JoinToken | string {
   const token = plainToken(text);
   const wrong = checkToken(token);

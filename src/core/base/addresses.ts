@@ -1,11 +1,12 @@
 /**
- * Where maps are. A session's slot says at which address all its processes have the map.
+ * Addresses of maps. A session's slot determines the address at which all its processes have the map.
  *
- * Any address must be free in every program: far from where Linux puts programs, heaps, stacks and libraries. Tools take
- * more. AddressSanitizer has its shadow memory below 16 TiB, and ThreadSanitizer allows memory of the program in four
- * ranges only, of which the one for position-independent programs, 0x5500_0000_0000 to 0x5680_0000_0000, has room at its
- * beginning: Linux puts programs at 0x5555_5555_4000 and above. So there are two ranges of slots. The narrow one, there,
- * suits all tools and holds maps of up to 4 GiB; the wide one has the room.
+ * The address must be free in every program: far from where Linux puts programs, heaps, stacks and libraries.
+ * Sanitizers restrict it further. AddressSanitizer has its shadow memory below 16 TiB, and ThreadSanitizer allows
+ * memory of the program in four ranges only, of which the one for position-independent programs, 0x5500_0000_0000 to
+ * 0x5680_0000_0000, has room at its beginning: Linux puts programs at 0x5555_5555_4000 and above. So there are two
+ * ranges of slots. The narrow slots, in that range, suit all tools and hold maps of up to 4 GiB; the wide range has
+ * more slots.
  */
 import {
   ADDRESS_FIRST,
@@ -23,7 +24,7 @@ export function addressOf(slot: number): number {
   return ADDRESS_NARROW_FIRST + (slot - ADDRESS_WIDE_SLOTS) * ADDRESS_NARROW_STRIDE;
 }
 
-/** Which slot a map at `address` has, or -1. */
+/** The slot of a map at `address`, or -1. */
 export function slotOf(address: number): number {
   const wide = (address - ADDRESS_FIRST) / ADDRESS_STRIDE;
   if (Number.isSafeInteger(wide) && wide >= 0 && wide < ADDRESS_WIDE_SLOTS) return wide;
@@ -33,8 +34,8 @@ export function slotOf(address: number): number {
 }
 
 /**
- * The next slot after `last` for which `isFree`, or -1. A narrow one while there are any. Round robin, so that a slot
- * rests as long as possible: a process that left a session keeps its map's addresses.
+ * The next slot after `last` for which `isFree`, or -1: a narrow one while there are any. Round robin, so that a slot
+ * stays unused as long as possible: a process that left a session keeps its map's addresses.
  */
 export function nextSlot(last: number, isFree: (slot: number) => boolean): number {
   for (const [first, count] of [

@@ -30,12 +30,12 @@ export type DsmCode = `DSM_${Exclude<keyof typeof Status, "OK">}`;
 const NAMES = new Map<number, DsmCode>();
 for (const [name, number] of Object.entries(Status)) if (number !== 0) NAMES.set(number, `DSM_${name}` as DsmCode);
 
-/** The code of a status number; a number nobody knows is a protocol error. */
+/** The code of a status number; an unknown number is a protocol error. */
 export function statusCode(status: number): DsmCode {
   return NAMES.get(status) ?? "DSM_PROTOCOL";
 }
 
-/** What a system call's error means to a program, as dsm_status_of() of native/src/base/status.c says it. */
+/** Maps the error of a system call to a code, as dsm_status_of() of native/src/base/status.c does. */
 export function systemCode(error: unknown, otherwise: DsmCode = "DSM_SYSTEM"): DsmCode {
   switch ((error as { code?: unknown } | null)?.code) {
     case "EMFILE":
@@ -52,7 +52,7 @@ export function statusOf(code: DsmCode): Status {
   return Status[code.slice(4) as keyof typeof Status];
 }
 
-/** What every part of dsm throws: one line for people, a code for programs. */
+/** DsmError: the error that every part of dsm throws. It has one line for people and a code for programs. */
 export class DsmError extends Error {
   /** Always "DsmError". */
   override readonly name = "DsmError";

@@ -1,4 +1,4 @@
-/** A queue whose oldest item is taken in constant time, of which any item may be looked at. */
+/** Fifo: a queue that removes its oldest item in constant time and gives access to every item by index. */
 export class Fifo<Item> {
   #items: Item[] = [];
   #first = 0;
@@ -7,17 +7,17 @@ export class Fifo<Item> {
     this.#items.push(item);
   }
 
-  /** The item that so many older ones are before. */
+  /** The item with `index` older items before it. */
   at(index: number): Item | undefined {
     return this.#items[this.#first + index];
   }
 
-  /** Takes the oldest. */
+  /** Removes the oldest item. */
   shift(): Item | undefined {
     if (this.#first === this.#items.length) return undefined;
     const item = this.#items[this.#first];
     this.#first += 1;
-    // What was taken is let go of in large pieces: for each item that costs as good as nothing.
+    // Removed items are released in large batches: the cost for each item is negligible.
     if (this.#first > 1024 && this.#first * 2 > this.#items.length) {
       this.#items = this.#items.slice(this.#first);
       this.#first = 0;

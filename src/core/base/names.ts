@@ -3,13 +3,13 @@ import { NAME_MAX, PROCESSES_MAX } from "./limits.ts";
 const encoder = new TextEncoder();
 
 /**
- * What changes how a terminal or a page shows the text around it: control characters, separators of lines and paragraphs,
- * and marks of the direction of writing. native/src/api/config.c has the same list.
+ * Characters that change how a terminal or a page shows the text around them: control characters, separators of lines
+ * and paragraphs, and marks of the direction of writing. native/src/api/config.c has the same list.
  */
 export const CONTROLS = /[\p{Cc}\p{Zl}\p{Zp}\p{Bidi_Control}]+/gu;
 const isControl = /^[\p{Cc}\p{Zl}\p{Zp}\p{Bidi_Control}]$/u;
 
-/** The reason why `name` cannot be used, in one line, or null. Names travel in frames, URLs and file names. */
+/** The reason why `name` is not valid, in one line, or null. Names travel in frames, URLs and file names. */
 export function checkName(kind: "session" | "node" | "semaphore" | "lock" | "block", name: string): string | null {
   if (name.length === 0) return `the ${kind} name is empty; give it 1 to ${NAME_MAX} bytes`;
   const bytes = encoder.encode(name).length;
@@ -21,7 +21,7 @@ export function checkName(kind: "session" | "node" | "semaphore" | "lock" | "blo
       const point = code.toString(16).toUpperCase().padStart(4, "0");
       return `the ${kind} name has a control character (U+${point}); leave it out`;
     }
-    // A lone surrogate is written as the replacement character.
+    // The decoder replaces a lone surrogate by U+FFFD.
     if (code === 0xfffd || (code >= 0xd800 && code <= 0xdfff)) return `the ${kind} name is not valid UTF-8`;
   }
   if (name === "." || name === "..") return `the ${kind} name is "${name}"; choose another`;
@@ -42,7 +42,7 @@ export function fnv1a64(text: string): string {
   return hash.toString(16).padStart(16, "0");
 }
 
-/** What names the arbiter of one session and node on this host, whichever daemon the session belongs to. */
+/** The key of one session and node's arbiter on this host. Sessions of one name at two daemons have different keys. */
 export function arbiterKey(daemon: string, session: string, node: string): string {
   return fnv1a64(`${daemon}\n${session}\n${node}`);
 }
@@ -52,15 +52,15 @@ export function arbiterSocketPath(directory: string, daemon: string, session: st
 }
 
 /**
- * The Unix socket of the server that listens on this TCP port, for arbiters on its own host: an abstract one, which only
- * processes of the same network namespace can reach, as it is with loopback, and which leaves no file behind. Who listens
- * there has to be looked at: any user may take the name.
+ * The Unix socket of the server that listens on this TCP port, for arbiters on its own host: an abstract one, which
+ * only processes of the same network namespace can reach, as with loopback, and which leaves no file behind. A client
+ * must check which user listens: any user may take the name.
  */
 export function serverSocketName(instance: string, epoch: number, port: number): string {
   return `\0dsm-${instance}-${epoch}-${port}`;
 }
 
-/** "host:port" split; IPv6 addresses stand in brackets. Null when it is not of that form. */
+/** Splits "host:port"; IPv6 addresses stand in brackets. Null when the text is not of that form. */
 export function parseAddress(address: string): { host: string; port: number } | null {
   const match = /^(?:\[([0-9a-f:.]+)\]|([^\s:/[\]]+)):(\d{1,5})$/i.exec(address);
   if (!match) return null;

@@ -1,9 +1,10 @@
 /**
- * Every setting of dsm: its variable, its option, its type, its limits, what holds when it is left out, and what it means.
+ * Every setting of dsm: its variable, its option, its type, its limits, its default, and its meaning.
  *
- * Made from this table: options of the commands and how they are read (cli/settings/options.ts), join()'s settings
- * (client/config.ts), which variables a started process gets (core/launch/environment.ts), the manual's ENVIRONMENT, the
- * table in src/cli/README.md, and native/src/base/settings.h for C (scripts/settings.ts). A new setting is a new entry here.
+ * Derived from this table: options of the commands and how they are read (cli/settings/options.ts), join()'s settings
+ * (client/config.ts), the variables that a started process gets (core/launch/environment.ts), the manual's ENVIRONMENT,
+ * the table in src/cli/README.md, and native/src/base/settings.h for C (scripts/settings.ts). A new setting is a new
+ * entry.
  */
 import { checkOrder, DEFAULT_ORDER, ORDERS, type Order } from "./consistency.ts";
 import {
@@ -28,29 +29,32 @@ export type SettingKind = "flag" | "whole" | "size" | "name" | "choice" | "addre
 export interface Setting {
   variable: `DSM_${string}`;
   kind: SettingKind;
-  /** What it means, for the manual: without its default, with its unit. */
+  /** Its meaning, for the manual: without the default, with the unit. */
   meaning: string;
   /** Option of the commands that take it, without its dashes. A flag that is on by default has its --no- form. */
   option?: string;
-  /** What the option's value is called in help; completion goes by it. */
+  /** Placeholder of the option's value in help; completion uses it, too. */
   hint?: string;
-  /** What the option does, for its help. */
+  /** What the option does, for help. */
   does?: string;
   /** For a flag that is on by default: what its --no- form does. */
   doesNot?: string;
   /** Field of the daemon's requests. */
   json?: string;
-  /** An option of join(), by the name of the entry, and a member of dsm_config. */
+  /** It is an option of join(), by the name of the entry, and a member of dsm_config. */
   join?: true;
   /** Limits of a "whole" or "size". */
   least?: number;
   most?: number;
   choices?: readonly string[];
-  /** What holds when no one sets it. Left out: nothing, or what the session has. */
+  /** The default. Left out: none, or the session's value. */
   fallback?: string | number | boolean;
-  /** In words, where `fallback` does not say it. */
+  /** The default in words, where `fallback` does not say it. */
   otherwise?: string;
-  /** Whose it is: the user's are inherited by all that is started; a host's do not travel; a process's is dsm's own. */
+  /**
+   * Scope: a user's settings are inherited by all processes that dsm starts; a host's do not travel; a process's are
+   * set by dsm.
+   */
   of?: "user" | "host" | "process";
   /** The reason why a value of that kind cannot be used, or null. */
   check?: (value: never) => string | null;
@@ -323,14 +327,14 @@ interface ValueOfKind {
   text: string;
 }
 
-/** What a setting is once it is read: bytes for a size, HOST:PORT for an address. */
+/** The type of a setting's value once it is read: bytes for a size, HOST:PORT for an address. */
 export type SettingValue<Name extends SettingName> = Name extends "order"
   ? Order
   : Name extends "onLoss"
     ? OnLoss
     : ValueOfKind[(typeof SETTINGS)[Name]["kind"]];
 
-/** The reason why a value cannot be used, in one line, or null. `from`: what the user gave it by, for the line. */
+/** The reason why a value is not valid, in one line, or null. `from`: where the user gave the value, for that line. */
 export function checkSetting(name: SettingName, value: string | number | boolean, from: string): string | null {
   const { check, kind, least, most }: Setting = SETTINGS[name];
   if (check !== undefined) return check(value as never);
@@ -339,14 +343,14 @@ export function checkSetting(name: SettingName, value: string | number | boolean
   return isPossible ? null : `${from} is ${value}; give ${least} to ${most}`;
 }
 
-/** What holds when it is left out, in words; undefined: nothing does. */
+/** The default in words; undefined: there is none. */
 export function defaultText(name: SettingName): string | undefined {
   const { fallback, otherwise }: Setting = SETTINGS[name];
   if (otherwise !== undefined || fallback === undefined) return otherwise;
   return typeof fallback === "boolean" ? String(Number(fallback)) : String(fallback);
 }
 
-/** Its meaning, its limits, and what holds when it is left out. */
+/** The setting's meaning, limits and default. */
 export function settingText(name: SettingName): string {
   const { meaning, kind, least, most }: Setting = SETTINGS[name];
   const fallback = kind === "flag" ? undefined : defaultText(name);

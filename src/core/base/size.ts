@@ -12,7 +12,7 @@ const UNITS: Record<string, number> = {
   g: 2 ** 30,
 };
 
-/** Reads a number of bytes: "65536", "64KiB", "1.5 MiB", "1g". Units are powers of 1024. Throws DSM_INVALID. */
+/** Parses a number of bytes: "65536", "64KiB", "1.5 MiB", "1g". Units are powers of 1024. Throws DSM_INVALID. */
 export function parseSize(text: string): number {
   const match = /^\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*$/i.exec(text);
   const unit = match ? UNITS[(match[2] ?? "").toLowerCase()] : undefined;
@@ -27,7 +27,7 @@ export function parseSize(text: string): number {
   return bytes;
 }
 
-/** The reason why `size` cannot be the size of a map, or null. */
+/** The reason why `size` is not a valid map size, or null. */
 export function checkSize(size: number): string | null {
   if (size > SIZE_MAX) return `size ${size} is beyond the limit of ${formatSize(SIZE_MAX)}`;
   if (size < 1) return `size ${size} is not possible; a map has 1 byte or more`;
