@@ -1,13 +1,16 @@
-/** What a process that dsm starts gets of the environment of the process that starts it. */
+/** The environment that a process started by dsm gets from the process that starts it. */
 
 import { SETTINGS, type Setting } from "../base/settings.ts";
 
 const settings: Setting[] = Object.values(SETTINGS);
 
-/** A user's, not a session's. */
+/** Variables that belong to a user, not to a session. */
 const USER_VARIABLES: readonly string[] = settings.filter(({ of }) => of === "user").map(({ variable }) => variable);
 
-/** A process of one session starts the daemon, and the daemon servers of others: no DSM_ variable of it may come through. */
+/**
+ * Only the user's DSM_ variables are inherited: a process of one session starts the daemon, and the daemon the servers
+ * of others.
+ */
 export function inheritedEnvironment(environment: Record<string, string | undefined>): Record<string, string> {
   const kept: Record<string, string> = {};
   for (const [name, value] of Object.entries(environment)) {
@@ -17,13 +20,13 @@ export function inheritedEnvironment(environment: Record<string, string | undefi
   return kept;
 }
 
-/** They mean this machine, or are handed over in another way. */
+/** Variables that stay: they describe this machine, or travel in another way. */
 const STAYING: readonly string[] = [
   ...settings.filter(({ of }) => of === "host" || of === "process").map(({ variable }) => variable),
   ...[SETTINGS.token.variable, SETTINGS.tokenFile.variable],
 ];
 
-/** The variables of dsm that go along to processes on other hosts. */
+/** The DSM_ variables that dsm passes on to processes on other hosts. */
 export function travellingEnvironment(environment: Record<string, string | undefined>): Record<string, string> {
   const kept: Record<string, string> = {};
   for (const [name, value] of Object.entries(environment)) {

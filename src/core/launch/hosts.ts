@@ -1,15 +1,15 @@
 /**
- * Which hosts a program is to run on: lists and files as Open MPI and MPICH have them, and what the schedulers Slurm and
- * PBS say in an allocation. All throw DSM_INVALID with one line that names what is wrong.
+ * The hosts on which a program runs: lists and files as Open MPI and MPICH have them, and the allocations of the
+ * schedulers Slurm and PBS. All functions throw DSM_INVALID with one line that names the fault.
  */
 import { DsmError } from "../base/errors.ts";
 import { DEFAULT_PORT, HOST_NAME_MAX, NODES_MAX, PROCESSES_MAX } from "../base/limits.ts";
 import { formatAddress } from "../base/names.ts";
 
 export interface Host {
-  /** As ssh takes it: a name or an address, with the user before it if it is another: "eve@n1". */
+  /** As ssh takes it: a name or an address, preceded by the user if that is a different one: "eve@n1". */
   name: string;
-  /** Processes it is to have, 1 or more. */
+  /** Number of its processes, 1 or more. */
   slots: number;
 }
 
@@ -20,7 +20,7 @@ export interface Share {
   count: number;
 }
 
-/** "a:4,eve@b:2,[fe80::1]:3,c", in which c has one slot. A host that is named again gets the slots of both. */
+/** Parses "a:4,eve@b:2,[fe80::1]:3,c", in which c has one slot. A host that is named again gets the slots of both. */
 export function parseHostList(text: string): Host[] {
   return merged(
     text.split(",").map((word) => {
@@ -31,7 +31,7 @@ export function parseHostList(text: string): Host[] {
   );
 }
 
-/** Lines of "host", "host:4" or "host slots=4"; what comes after # is a comment. */
+/** Parses lines of "host", "host:4" or "host slots=4"; a # begins a comment. */
 export function parseHostfile(text: string): Host[] {
   const hosts: Host[] = [];
   for (const [index, line] of text.split("\n").entries()) {
@@ -51,7 +51,7 @@ export function parseHostfile(text: string): Host[] {
   return merged(hosts);
 }
 
-/** A line for every slot, as in $PBS_NODEFILE. */
+/** Parses a file with one line for each slot, as $PBS_NODEFILE. */
 export function parseNodefile(text: string): Host[] {
   const names = text.split("\n").map((line) => line.trim());
   const hosts = names.filter((name) => name !== "").map((name) => ({ name: checkedName(name), slots: 1 }));
@@ -59,7 +59,9 @@ export function parseNodefile(text: string): Host[] {
   return merged(hosts);
 }
 
-/** SLURM_JOB_NODELIST and SLURM_TASKS_PER_NODE: "n[01-03,7],big" and "4(x3),2(x2)". Without the second: one each. */
+/**
+ * Parses SLURM_JOB_NODELIST and SLURM_TASKS_PER_NODE: "n[01-03,7],big" and "4(x3),2(x2)". Without the second: one each.
+ */
 export function parseSlurm(nodes: string, tasks: string | undefined): Host[] {
   const names = expandNodelist(nodes);
   const slots = tasks === undefined ? names.map(() => 1) : expandTasks(tasks);
@@ -70,8 +72,8 @@ export function parseSlurm(nodes: string, tasks: string | undefined): Host[] {
 }
 
 /**
- * The settings of a task that Slurm's srun has started, as DSM_ variables: its step is a session. {} where it is none. A
- * step on many nodes looks for the daemon where srun was called. config.c does the same.
+ * The settings of a task that Slurm's srun has started, as DSM_ variables: its step is a session. {} where there is no
+ * step. A step on several nodes looks for the daemon where srun was called. native/src/api/config.c does the same.
  */
 export function slurmStep(environment: Record<string, string | undefined>): Record<string, string> {
   const job = environment.SLURM_JOB_ID;
@@ -90,7 +92,7 @@ export function slurmStep(environment: Record<string, string | undefined>): Reco
   };
 }
 
-/** The names of a list as Slurm compresses it: n[01-03,7]-[a,b] are its product, and leading zeros are kept. */
+/** Expands a list that Slurm has compressed: n[01-03,7]-[a,b] is a product, and leading zeros are kept. */
 export function expandNodelist(text: string): string[] {
   const names: string[] = [];
   for (const word of splitOutside(text)) {
@@ -108,7 +110,7 @@ export function expandNodelist(text: string): string[] {
   return names;
 }
 
-/** At the commas that stand in no brackets. */
+/** Splits at the commas outside brackets. */
 function splitOutside(text: string): string[] {
   return text.split(/,(?![^[\]]*\])/);
 }
@@ -129,7 +131,7 @@ function expandRanges(text: string, whole: string): string[] {
   return made;
 }
 
-/** "4(x2),3": 4, 4, 3. */
+/** Expands "4(x2),3" to 4, 4, 3. */
 export function expandTasks(text: string): number[] {
   const made: number[] = [];
   for (const word of text.split(",")) {
@@ -144,8 +146,8 @@ export function expandTasks(text: string): number[] {
 }
 
 /**
- * Which ranks go where: the slots of the first host, then of the next, until all `processes` have one. What is more than
- * all slots goes, if `oversubscribe` allows it, to one host after the other in turns. Hosts without a rank are left out.
+ * Places ranks: fills the slots of the first host, then of the next, until all `processes` have one. If `oversubscribe`
+ * allows it, the ranks beyond all slots go to the hosts in turns. Hosts without a rank are left out.
  */
 export function placeRanks(hosts: readonly Host[], processes: number, oversubscribe: boolean): Share[] {
   const slots = totalSlots(hosts);
@@ -176,12 +178,12 @@ export function totalSlots(hosts: readonly Host[]): number {
   return hosts.reduce((sum, { slots }) => sum + slots, 0);
 }
 
-/** The host's own name, without user and brackets: "eve@[fe80::1]" is fe80::1. */
+/** The host's name without user and brackets: "eve@[fe80::1]" is fe80::1. */
 export function bareHost(name: string): string {
   return name.slice(name.lastIndexOf("@") + 1).replace(/^\[(.*)\]$/, "$1");
 }
 
-/** `slots` beside the name; else after its colon; else 1. */
+/** Parses a host. `slots`, if given, else the number after its colon, else 1. */
 function parseHost(text: string, slots: string | undefined): Host {
   const match = /^((?:[^@\s]*@)?(?:\[[^\]\s]*\]|[^:\s]*))(?::([^:]*))?$/.exec(text);
   if (match === null) throw badHost(text);
@@ -193,7 +195,7 @@ function parseHost(text: string, slots: string | undefined): Host {
   return { name: checkedName(match[1] as string), slots: Number(count) };
 }
 
-/** Names go into the command line of ssh, so nothing in them may be an option or mean something to a shell. */
+/** Checks a name: it becomes an argument of ssh, so it must not look like an option or mean something to a shell. */
 function checkedName(name: string): string {
   const good = /^(?:[A-Za-z0-9_][\w.-]*@)?(?:[A-Za-z0-9_][\w.-]*|\[[0-9A-Fa-f:.]+\])$/.test(name);
   if (!good) throw badHost(name);

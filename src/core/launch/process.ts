@@ -1,4 +1,4 @@
-/** The identity of a process: another process on the same host can see by it whether that one is still alive. */
+/** The identity of a process, by which another process on the same host can see whether it is still alive. */
 
 /** A process by the boot of its host, its process namespace, its id there and its start in clock ticks since boot. */
 export interface ProcessIdentity {
@@ -11,7 +11,7 @@ export interface ProcessIdentity {
 export const formatProcess = ({ boot, namespace, pid, start }: ProcessIdentity): string =>
   [boot, namespace, pid, start].join(" ");
 
-/** Null: nothing is known of it. */
+/** Parses an identity; null: the text is none. */
 export function parseProcess(text: string): ProcessIdentity | null {
   const [boot, namespace, pid, start, ...more] = text.split(" ");
   if (boot === undefined || namespace === undefined || start === undefined || more.length > 0) return null;
@@ -25,10 +25,10 @@ export function statFields(stat: string): string[] {
   return stat.slice(stat.lastIndexOf(")") + 2).split(" ");
 }
 
-/** Whether a process in that state has ended and is only listed still. */
+/** Whether a process in that state has ended and is only still listed. */
 export const isOver = (state: string | undefined): boolean => state === "Z" || state === "X";
 
-/** Start time in /proc/PID/stat (field 22), or null when the process has ended and is only listed still. */
+/** Start time in /proc/PID/stat (field 22), or null when the process has ended and is only still listed. */
 export function startOf(stat: string): string | null {
   const fields = statFields(stat);
   return isOver(fields[0]) ? null : (fields[19] ?? null);

@@ -1,6 +1,6 @@
 /**
- * What `dsm run` and the `dsm node` that it starts on a host say to each other, over the standard input and output of
- * ssh. A frame is its payload's size (u32), its kind (u8), a zero, a rank (u16), all little-endian, and the payload.
+ * Frames between `dsm run` and the `dsm node` that it starts on a host, over the standard input and output of ssh. A
+ * frame is the size of its payload (u32), its kind (u8), a zero, a rank (u16), all little-endian, and the payload.
  */
 import { LAUNCH_FRAME_MAX } from "../base/limits.ts";
 
@@ -9,13 +9,13 @@ export const Launch = {
   HELLO: 1,
   /** To the node, once: JSON of NodeOrders. */
   ORDERS: 2,
-  /** To the node: the next bytes of the program's file, of which NodeOrders says the size. */
+  /** To the node: the next bytes of the program's file, whose size is in NodeOrders. */
   PROGRAM: 3,
   /** To the node: the name of a signal for all its ranks. */
   SIGNAL: 4,
-  /** To the node: bytes for the standard input of the rank; an empty one is its end. */
+  /** To the node: bytes for the standard input of the rank; an empty payload closes it. */
   INPUT: 5,
-  /** From the node: the rank has taken the last INPUT, and may get the next. With a payload: it takes no more. */
+  /** From the node: the rank has taken the last INPUT, and may get the next. With a payload: it takes no more input. */
   INPUT_TAKEN: 6,
   /** From the node: the ranks are started. */
   STARTED: 7,
@@ -25,13 +25,15 @@ export const Launch = {
   STDERR: 9,
   /** From the node: JSON of RankEnd. */
   EXIT: 10,
-  /** From the node: JSON of NodeProblem; the node does not go on. */
+  /** From the node: JSON of NodeProblem; the node stops. */
   PROBLEM: 11,
-  /** From the node: all its ranks and what they started have ended, and nothing more will come of it. */
+  /** From the node: all its ranks and the processes they started have ended; this is its last frame. */
   DONE: 12,
-  /** To the node: which ranks have ended? */
+  /** To the node: asks which ranks have ended. */
   ASK_ENDED: 13,
-  /** From the node: the EXIT of each that had ended, or was about to, when the question came has been sent. */
+  /**
+   * From the node: it has sent the EXIT of each rank that had ended, or was about to end, when the question arrived.
+   */
   ENDED_TOLD: 14,
 } as const;
 export type Launch = (typeof Launch)[keyof typeof Launch];
@@ -46,7 +48,7 @@ export interface LaunchFrame {
 const LaunchAt = { size: 0, kind: 4, reserved: 5, rank: 6 } as const;
 const HEADER_SIZE = 8;
 
-/** Payloads are at most LAUNCH_FRAME_MAX bytes. */
+/** Encodes a frame. The payload has at most LAUNCH_FRAME_MAX bytes. */
 export function launchFrame(kind: Launch, rank = 0, payload: Uint8Array | string | object = ""): Uint8Array {
   const bytes =
     payload instanceof Uint8Array
@@ -62,11 +64,11 @@ export function launchFrame(kind: Launch, rank = 0, payload: Uint8Array | string
   return frame;
 }
 
-/** Cuts a stream into frames; it holds one that has not fully arrived, and no more. */
+/** LaunchReader: cuts a stream into frames; keeps one incomplete frame at most. */
 export class LaunchReader {
   #rest = new Uint8Array(0);
 
-  /** The frames that `chunk` completes. Throws on one that cannot be; the stream is then unusable. */
+  /** Returns the frames that `chunk` completes. Throws on an invalid frame; the stream is then unusable. */
   push(chunk: Uint8Array): LaunchFrame[] {
     let bytes = chunk;
     if (this.#rest.length > 0) {

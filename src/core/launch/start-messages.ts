@@ -1,4 +1,4 @@
-/** The JSON in launch frames: what `dsm run` and a node say to each other. Readers throw ProtocolError. */
+/** The JSON in launch frames, between `dsm run` and a node. Readers throw ProtocolError. */
 import * as v from "valibot";
 import { LAUNCH_FRAME_MAX, PROCESSES_MAX } from "../base/limits.ts";
 import { parseAddress } from "../base/names.ts";
@@ -37,11 +37,14 @@ const NodeOrdersSchema = v.pipe(
     token: v.nullable(text()),
     /** Variables of the ranks. */
     environment: v.record(v.string(), text(), "is not an object"),
-    /** Folder to start them in; where it is missing, the home. */
+    /** Working directory of the ranks; if it is missing, the home directory. */
     folder: text(),
     /** The program and its arguments. */
     words: list(LAUNCH_FRAME_MAX, text()),
-    /** The program's file comes in PROGRAM frames; `words[0]` is only its name. Null: it is on the node. */
+    /**
+     * The program's file comes in PROGRAM frames; `words[0]` is only its name. Null: the program is already on the
+     * node.
+     */
     file: v.nullable(record({ size: count })),
   }),
   whenWhole(({ first, count, words }) => {
@@ -60,7 +63,7 @@ const RankEndSchema = v.pipe(
     signal: v.nullable(
       v.union([whole(1, 64), pattern(SIGNAL_NAME, "a signal")], "is neither the number nor the name of a signal"),
     ),
-    /** It died of a SIGSEGV that libdsm, which it had joined with, could not catch. */
+    /** It died of a SIGSEGV that libdsm could not catch although the rank had joined with it. */
     unseen: flag,
   }),
   whenWhole(({ code, signal }) =>
@@ -71,7 +74,7 @@ export type RankEnd = v.InferOutput<typeof RankEndSchema>;
 
 const NodeProblemSchema = record({
   message: text(),
-  /** What `dsm run` is to exit with. */
+  /** The exit code of `dsm run`. */
   exitCode: whole(1, 255),
 });
 export type NodeProblem = v.InferOutput<typeof NodeProblemSchema>;

@@ -1,4 +1,4 @@
-/** The C structs of definitions, as a header: the same bytes mean the same to a C program. */
+/** The C structs of definitions, as a header: C programs and TypeScript see the same layout. */
 import { DsmError } from "../base/errors.ts";
 import { layoutBlock, type Member, type ScalarKind, type StructType } from "./struct.ts";
 
@@ -16,7 +16,7 @@ const C_TYPES: Record<ScalarKind, string> = {
   bool: "bool",
 };
 
-/** Names that C (to C23) or C++ (to C++23) keep for themselves. */
+/** Reserved words of C (to C23) and C++ (to C++23). */
 const KEYWORDS = new Set(
   `alignas alignof and and_eq asm auto bitand bitor bool break case catch char char8_t char16_t char32_t class co_await
   co_return co_yield compl concept const const_cast consteval constexpr constinit continue decltype default delete do
@@ -29,11 +29,11 @@ const KEYWORDS = new Set(
 );
 
 /**
- * A header with the C struct of each definition, which assert their layouts, and a function to get each from a session.
- * `guard`: name of the include guard. `source`: where the definitions are from, for the reader. Compiles as C11 with GNU
- * atomics and as C++11.
+ * Makes a header with the C struct of each definition, assertions of their layouts, and a function to get each from a
+ * session. `guard`: name of the include guard. `source`: where the definitions are from, for the reader. Compiles as
+ * C11 with GNU atomics and as C++11.
  *
- * Fails with DSM_INVALID where a name cannot be one in C and C++.
+ * Throws DSM_INVALID for a name that is not valid in C and C++.
  */
 export function cHeader(structs: ReadonlyMap<string, StructType>, guard: string, source: string): string {
   const names = new Map<StructType, string>();
@@ -42,7 +42,7 @@ export function cHeader(structs: ReadonlyMap<string, StructType>, guard: string,
     checkMembers(type, name);
     if (!names.has(type)) names.set(type, name);
   }
-  // A struct comes after those inside it.
+  // A struct follows the structs inside it.
   const order = new Set<StructType>();
   const add = (type: StructType): void => {
     for (const { field } of type.members) {
@@ -112,7 +112,7 @@ static inline int ${name}_named(dsm_session *session, const char *name, ${name} 
 `;
 }
 
-/** The fields, a line each. `path` leads to them from the struct that is printed: "", "at." or "items[INDEX].". */
+/** The fields, one line each. `path` leads to them from the printed struct: "", "at." or "items[INDEX].". */
 function body(type: StructType, names: Names, indent: string, path: string, lines: string): string {
   for (const { name, field } of type.members) {
     if (field.kind === "mutex") {
@@ -136,7 +136,7 @@ function body(type: StructType, names: Names, indent: string, path: string, line
   return lines;
 }
 
-/** Every field is where the definition says, those of structs without a name of their own among them. */
+/** Assertions that every field is where the definition says, including the fields of nested unnamed structs. */
 function asserts(type: StructType, names: Names, root: string, path: string, base = 0): string[] {
   return type.members.flatMap(({ name, offset, field }) => {
     if (field.kind === "mutex") return [];
@@ -149,7 +149,7 @@ function asserts(type: StructType, names: Names, root: string, path: string, bas
   });
 }
 
-/** Macros for the names of locks that are not in arrays. */
+/** Macros for the names of locks outside arrays. */
 function locks(type: StructType, root: string): string {
   const lines = lockPaths(type, "").map((lock) => {
     const macro = `${root}_${lock.replaceAll(".", "_")}`;

@@ -1,6 +1,6 @@
 /**
- * Structs: named fields with the layout of the C struct of the same fields, as the System V ABI for x86-64 has it (every
- * field at the next multiple of its alignment, the size a multiple of the largest one). Values such as `i32` and
+ * Structs: named fields with the layout of the C struct of the same fields, as the System V ABI for x86-64 has it
+ * (every field at the next multiple of its alignment, the size a multiple of the largest one). Values such as `i32` and
  * `utf8(32)` define the fields; src/client/struct-class.ts makes objects of them, c-header.ts the C struct.
  */
 import { DsmError } from "../base/errors.ts";
@@ -13,14 +13,14 @@ export const SCALAR_SIZES = { i8: 1, i16: 2, i32: 4, i64: 8, u8: 1, u16: 2, u32:
 /** A kind of number, or `bool`. */
 export type ScalarKind = keyof typeof SCALAR_SIZES;
 
-/** By which a definition is known, also one made by another copy of this file. */
+/** Marks a definition, including one made by another copy of this file. */
 const BRAND = Symbol.for("dsm.struct.field");
 
 interface Sized {
   readonly [BRAND]: true;
   /** Bytes. */
   readonly size: number;
-  /** The field begins at a multiple of so many bytes. */
+  /** The field begins at a multiple of this many bytes. */
   readonly align: number;
 }
 
@@ -31,8 +31,8 @@ export interface Scalar<Kind extends ScalarKind = ScalarKind> extends Sized {
   array(length: number): ArrayField<Kind>;
   /**
    * An array of several dimensions, in C's order (the last index runs fastest): `float a[rows][columns]` in C. Here one
-   * typed array of all elements: the one at row i and column j of `f32.array(rows, columns)` is `a[i * columns + j]`, and
-   * `a.row(i)` is a typed array over row i.
+   * typed array of all elements: the one at row i and column j of `f32.array(rows, columns)` is `a[i * columns + j]`,
+   * and `a.row(i)` is a typed array over row i.
    */
   array(first: number, second: number, ...more: number[]): GridField<Kind>;
 }
@@ -62,7 +62,7 @@ export interface Mutex extends Sized {
   readonly kind: "mutex";
 }
 
-/** A field and where it is. */
+/** A field and its place. */
 export interface Member {
   readonly name: string;
   /** Bytes from the beginning of the struct. */
@@ -78,7 +78,7 @@ export interface StructType<F extends Fields = Fields> extends Sized {
   readonly layout: bigint;
   /** An array of `length` structs. */
   array(length: number): StructArray<F>;
-  /** Only there for inference. */
+  /** For type inference only. */
   readonly fields: F;
 }
 
@@ -141,9 +141,9 @@ export const f64: Scalar<"f64"> = scalar("f64");
 export const bool: Scalar<"bool"> = scalar("bool");
 
 /**
- * Text in `bytes` bytes (2 to 65536) of UTF-8, `char name[bytes]` in C, always with a zero byte behind it: room for
- * `bytes - 1`. All bytes that are not used are zero. It is not one store: guard it by a lock, or a hole, where others read
- * it meanwhile. A text that is too long, or that has a zero character, fails with DSM_INVALID and nothing is stored.
+ * Text in `bytes` bytes (2 to 65536) of UTF-8, `char name[bytes]` in C, always followed by a zero byte: room for `bytes
+ * - 1`. All unused bytes are zero. It is not one store: guard it by a lock, or a hole, where others read it meanwhile.
+ * A text that is too long, or that has a zero character, fails with DSM_INVALID and nothing is stored.
  */
 export function utf8(bytes: number): Text {
   if (!Number.isSafeInteger(bytes) || bytes < 2 || bytes > UTF8_MAX) {
@@ -153,23 +153,24 @@ export function utf8(bytes: number): Text {
 }
 
 /**
- * A lock of the session, named after the struct and the field: `lock` of the struct "state" is `session.lock("state.lock")`,
- * in C `dsm_lock(session, "state.lock")`. It has no bytes in the struct: locks of the session are fair, are listed by
- * `dsm sessions`, and pass on when their owner dies; what lies in memory could not know of that.
+ * A lock of the session, named after the struct and the field: `lock` of the struct "state" is
+ * `session.lock("state.lock")`, in C `dsm_lock(session, "state.lock")`. It has no bytes in the struct: locks of the
+ * session are fair, are listed by `dsm sessions`, and pass on when their owner dies; a lock in memory could do none of
+ * that.
  */
 export const mutex: Mutex = Object.freeze({ [BRAND]: true as const, kind: "mutex", size: 0, align: 1 });
 
 /**
- * Defines a struct: an object of fields in order, each a scalar (`i32`, `f64`, `bool` ...), `utf8(bytes)`, `mutex`, an array
- * (`f32.array(512, 512)`, `struct({...}).array(8)`), or a struct again. Names are those C takes.
+ * Defines a struct: an object of fields in order, each a scalar (`i32`, `f64`, `bool` ...), `utf8(bytes)`, `mutex`, an
+ * array (`f32.array(512, 512)`, `struct({...}).array(8)`), or another struct. Names are those that C allows.
  *
- * Fails with DSM_INVALID: a name or a field that cannot be, no field with bytes, or more than 4 GiB.
+ * Throws DSM_INVALID for an invalid name or field, for a struct without bytes, or one of more than 4 GiB.
  */
 export function struct<F extends Fields>(fields: F | StructType<F>): StructType<F> {
   return define(fields, 0);
 }
 
-/** Whether it is a definition that struct() has made. */
+/** Whether the value is a definition made by struct(). */
 export function isStruct(value: unknown): value is StructType {
   return isField(value) && value.kind === "struct";
 }
@@ -227,7 +228,7 @@ function layoutOf(members: readonly Member[], size: number): bigint {
   return layout === 0n ? 1n : layout;
 }
 
-/** All that two processes must agree on, as text. Part of what is stored in sessions: do not change it. */
+/** Describes as text all that two processes must agree on. Its hash is stored in sessions: do not change it. */
 function describe(members: readonly Member[], size: number): string {
   const parts = members.map(({ name, offset, field }) => `${name}@${offset}:${describeField(field)}`);
   return `{${parts.join(";")}}${size}`;

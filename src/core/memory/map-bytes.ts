@@ -1,8 +1,8 @@
 /**
- * The byte work: what a store, an atomic operation and a publication do to a map.
+ * MapBytes: what a store, an atomic operation and a publication do to the bytes of a map.
  *
- * A map may be memory that other processes read while we write it. So a naturally aligned store of 2, 4 or 8 bytes is
- * one store here too (a DataView setter), never a copy loop, and larger pieces go word by word from their first aligned
+ * Other processes may read a map while dsm writes it. So a naturally aligned store of 2, 4 or 8 bytes is one store here
+ * too (a DataView setter), never a copy loop, and larger pieces are written word by word from their first aligned
  * address upwards. 8-byte words travel as BigInt, because a Float64 would lose the payload of a NaN.
  */
 import { PAGE_SIZE } from "../base/limits.ts";
@@ -20,18 +20,18 @@ import {
   runWords,
 } from "../wire/runs.ts";
 
-/** From this many bytes on a block copy pays; below it the call costs more than the words. */
+/** From this many bytes on a block copy is faster; below it the call costs more than the words. */
 const BLOCK_COPY_MIN = 256;
 /** Bytes of a word, and of half of one. */
 const WORD = 8;
 const HALF = 4;
-/** From this many bytes of runs on a call out of JavaScript pays. */
+/** From this many bytes of runs on a call out of JavaScript is faster. */
 const APPLY_CALL_MIN = 256;
 
-/** Does what MapBytes.publish() does, faster: the runs between `from` and `end` of `source`, which are well formed. */
+/** A faster MapBytes.publish(): applies the runs between `from` and `end` of `source`, which are well formed. */
 export type ApplyRuns = (map: Uint8Array, source: DataView, from: number, end: number) => number;
 
-/** Who wants to see bytes of a map before they change. */
+/** MapWatcher: sees bytes of a map before they change. */
 export interface MapWatcher {
   changes(offset: number, length: number): void;
 }
@@ -41,7 +41,7 @@ export class MapBytes {
   readonly view: DataView;
   readonly watchers = new Set<MapWatcher>();
   readonly #applyRuns: ApplyRuns | null;
-  /** One word, put together from its bytes. */
+  /** One word, assembled from its bytes. */
   readonly #word = new DataView(new ArrayBuffer(8));
 
   constructor(bytes: Uint8Array, applyRuns: ApplyRuns | null = null) {
@@ -54,7 +54,7 @@ export class MapBytes {
     return this.bytes.length;
   }
 
-  /** Puts `length` bytes of `source` at `offset`. The caller has checked that they fit. */
+  /** Writes `length` bytes of `source` at `offset`. The caller has checked that they fit. */
   store(offset: number, source: DataView, from: number, length: number): void {
     const { view } = this;
     if (this.watchers.size > 0) this.#announce(offset, length);
@@ -81,7 +81,7 @@ export class MapBytes {
     this.bytes.fill(0, offset, offset + length);
   }
 
-  /** Zeros everywhere. Memory that nobody has written to yet stays so. */
+  /** Fills the map with zeros. Pages that are already zero are not written. */
   clear(): void {
     for (let offset = 0; offset < this.size; offset += PAGE_SIZE) {
       if (!isZero(this.bytes.subarray(offset, offset + PAGE_SIZE))) this.zero(offset, PAGE_SIZE);
@@ -97,7 +97,7 @@ export class MapBytes {
     const end = offset + length;
     let to = offset;
     let at = from;
-    // Up to the first 8-byte boundary in naturally aligned steps, so that no aligned word is ever half written.
+    // Natural alignment up to the first 8-byte boundary, so that no aligned word is ever half written.
     if ((to & 1) !== 0 && end - to >= 1) {
       view.setUint8(to, source.getUint8(at));
       to += 1;
@@ -135,7 +135,7 @@ export class MapBytes {
   }
 
   /**
-   * Executes one atomic operation and writes the value before it, zero-extended to 16 bytes, at `oldAt` of `old`.
+   * Executes one atomic operation and writes the previous value, zero-extended to 16 bytes, at `oldAt` of `old`.
    * Operand and compare are little-endian at `from` and `from + 16` of `source`.
    */
   atomic(
@@ -182,7 +182,10 @@ export class MapBytes {
     view.setBigUint64(offset + 8, after >> 64n, true);
   }
 
-  /** Whether the 1, 2, 4 or 8 bytes at `offset` equal those at `from`. One load: processes may be storing there. */
+  /**
+   * Whether the 1, 2, 4 or 8 bytes at `offset` equal those at `from`. Reads them by one load: processes may store
+   * there.
+   */
   equals(offset: number, length: number, source: DataView, from: number): boolean {
     return read(this.view, offset, length) === read(source, from, length);
   }
@@ -211,7 +214,7 @@ export class MapBytes {
     return bytes;
   }
 
-  /** Whether what is published goes into the map as it is. */
+  /** Whether publications go into the map unchanged. */
   protected get isPlain(): boolean {
     return true;
   }
@@ -232,8 +235,8 @@ export class MapBytes {
   }
 
   /**
-   * Puts the bytes at `from` where the mask has bits, in the aligned word at `offset`. It is written once, as a whole: its
-   * other bytes are what they were. Returns where the bytes behind them are.
+   * Writes the bytes at `from` for which the mask has bits into the aligned word at `offset`. Writes the word once, as
+   * a whole, with its other bytes unchanged. Returns the place behind the bytes.
    */
   protected storeMaskedWord(offset: number, mask: number, source: DataView, from: number): number {
     const word = this.#word;

@@ -1,9 +1,10 @@
 /**
- * The bytes of a map at one point of the order, as frames of kind MAP, while the session goes on changing them.
+ * MapSnapshot: the bytes of a map at one point of the log, as frames of kind MAP, while the session goes on changing
+ * them.
  *
- * Invariant: what next() hands out are the bytes at the moment the picture was begun. A page that changes before it was
- * handed out is kept as it was (copy on write), so a picture costs the pages written to while it is taken, at most the
- * map's size. Pages of zeros are left out: whoever puts the pieces together begins with zeros.
+ * Invariant: next() returns the bytes at the moment the snapshot was begun. A page that changes before it was returned
+ * is first copied (copy on write), so a snapshot costs the pages written to while it is taken, at most the map's size.
+ * Pages of zeros are left out: the receiver begins with zeros.
  */
 
 import { PAGE_SIZE } from "../base/limits.ts";
@@ -13,7 +14,7 @@ import { Kind } from "../wire/kinds.ts";
 import { PUBLISH_PART_MAX, RUN_HEADER_SIZE, writeRun } from "../wire/runs.ts";
 import { isZero, type MapBytes } from "./map-bytes.ts";
 
-/** Pages looked at for one frame, so that a map of zeros does not hold up whoever sends it. */
+/** Pages examined for one frame, so that a map of zeros does not hold up the sender. */
 const PAGES_AT_ONCE_MAX = 4096;
 
 export const MapOp = { LAST: 0, MORE: 1 } as const;
@@ -22,12 +23,12 @@ export class MapSnapshot {
   readonly #memory: MapBytes;
   readonly #seq: number;
   readonly #pages: number;
-  /** Pages below have been handed out. */
+  /** Pages below this one have been returned. */
   #page = 0;
   readonly #kept = new Map<number, Uint8Array>();
   #done = false;
 
-  /** Of `memory` as it is now, behind entry `seq`. It must be taken to its end, or ended. */
+  /** Begins a snapshot of `memory` as it is now, after entry `seq`. The caller must take all of it, or call end(). */
   constructor(memory: MapBytes, seq: number) {
     this.#memory = memory;
     this.#seq = seq;
@@ -35,7 +36,7 @@ export class MapSnapshot {
     memory.watchers.add(this);
   }
 
-  /** Bytes kept because they have changed since. */
+  /** Bytes of the pages that were copied because they have changed since. */
   get keptBytes(): number {
     return this.#kept.size * PAGE_SIZE;
   }
@@ -44,7 +45,7 @@ export class MapSnapshot {
     return this.#done;
   }
 
-  /** These bytes are about to change. */
+  /** Called before these bytes change. */
   changes(offset: number, length: number): void {
     const last = Math.floor((offset + length - 1) / PAGE_SIZE);
     for (let page = Math.max(Math.floor(offset / PAGE_SIZE), this.#page); page <= last; page += 1) {
@@ -53,7 +54,7 @@ export class MapSnapshot {
     }
   }
 
-  /** The next frame, at most PUBLISH_PART_MAX bytes of runs, maybe none; null behind the last. */
+  /** Returns the next frame, with at most PUBLISH_PART_MAX bytes of runs, maybe none; null after the last. */
   next(): Uint8Array | null {
     if (this.#done) return null;
     const frame = new Uint8Array(HEADER_SIZE + PUBLISH_PART_MAX);
@@ -78,7 +79,7 @@ export class MapSnapshot {
     return frame.subarray(0, at);
   }
 
-  /** Nobody wants the rest. */
+  /** Ends the snapshot: the rest is not needed. */
   end(): void {
     this.#done = true;
     this.#memory.watchers.delete(this);

@@ -26,12 +26,12 @@ const onLoss = textBy<OnLoss>(checkOnLoss);
 const port = whole(1, 65535);
 const epoch = whole(1, EPOCH_MAX);
 
-/** Where a session's server is. */
+/** Address of a session's server. */
 const addressEntries = {
   name: name("session"),
-  /** Which run of that name: 16 hex digits, the same for all servers of one session. */
+  /** Which run of the session's name: 16 hex digits, the same for all servers of one session. */
   instance: text(),
-  /** Which server of the session this is, from 1: the next one takes over when it is lost. */
+  /** Which server of the session this is, from 1: the next one takes over when this one is lost. */
   epoch,
   host: textBy<string>((host) => (parseAddress(formatAddress(host, 1)) === null ? "is not a host" : null)),
   port,
@@ -40,7 +40,7 @@ const addressEntries = {
   size: numberBy(checkSize),
   order,
   onLoss,
-  /** Processes may join while it runs; `processes` is how many it begins with. */
+  /** Whether processes may join while the session runs; `processes` is the number it begins with. */
   elastic: flag,
 };
 export const SessionAddressSchema = record(addressEntries);
@@ -48,9 +48,9 @@ export type SessionAddress = v.InferOutput<typeof SessionAddressSchema>;
 
 const summaryEntries = {
   ...addressEntries,
-  /** Process of the server, on its own host. */
+  /** Process id of the server on its own host. */
   pid: count,
-  /** Whether the daemon started the server; false: it was started by hand. */
+  /** Whether the daemon started the server; false: a user started it. */
   spawned: flag,
 };
 export const SessionSummarySchema = record(summaryEntries);
@@ -64,9 +64,9 @@ const rankReportEntries = {
     ["joining", "running", "barrier", "semaphore", "lock", "sleeping", "left", "lost"],
     "is not the state of a process",
   ),
-  /** Name of the semaphore or lock waited on, or the place in the map slept on. */
+  /** Name of the semaphore or lock waited for, or the place in the map slept on. */
   on: v.exactOptional(text()),
-  /** Names of the locks it has; left out if none. */
+  /** Names of the locks that it owns; left out if none. */
   holds: v.exactOptional(list(LOCKS_MAX, text())),
 };
 const RankReportSchema = record(rankReportEntries);
@@ -74,20 +74,20 @@ export type RankReport = v.InferOutput<typeof RankReportSchema>;
 
 const RankStatusSchema = record({
   ...rankReportEntries,
-  /** For how long it has been in this state, on the server's clock. */
+  /** How long it has been in this state, by the server's clock. */
   stateMs: count,
-  /** Entries of this rank in the order so far: stores, atomics, publications, barriers and all else. */
+  /** Entries of this rank in the log so far: stores, atomics, publications, barriers and all others. */
   entries: count,
-  /** Bytes that these have written. In direct mode stores do not leave the process and are not seen. */
+  /** Bytes written by these entries. In direct mode stores do not leave the process and are not counted. */
   bytes: count,
-  /** How long ago its last entry was that wrote; null: none yet. */
+  /** Time since its last entry that wrote; null: none yet. */
   lastWriteMs: v.nullable(count),
   /** The last round trip measured between the server and its node, in microseconds; null: none. */
   roundTripUs: v.nullable(count),
 });
 export type RankStatus = v.InferOutput<typeof RankStatusSchema>;
 
-/** Ranks, first come first; a rank of which several threads wait is there once. */
+/** Waiting ranks, first come first; a rank of which several threads wait appears once. */
 const waiters = numbers(0, PROCESSES_MAX);
 
 const SemaphoreStatusSchema = record({ name: text(), value: count, waiters });
@@ -103,7 +103,7 @@ export type LockStatus = v.InferOutput<typeof LockStatusSchema>;
 
 const BlockStatusSchema = record({
   name: text(),
-  /** Where it begins in the map. */
+  /** Its offset in the map. */
   offset: count,
   /** Bytes. */
   size: count,
@@ -113,11 +113,11 @@ export type BlockStatus = v.InferOutput<typeof BlockStatusSchema>;
 /** Which ranks have written where. In direct mode stores are not seen. */
 const HeatSchema = v.pipe(
   record({
-    /** Bytes of a cell; the last one may be cut short by the end of the map. */
+    /** Bytes of a cell; the end of the map may cut the last one short. */
     cell: whole(1, Number.MAX_SAFE_INTEGER),
-    /** By cell: the rank that wrote there last, -1: none. At most HEAT_CELLS_MAX. */
+    /** By cell: the last rank that wrote there, -1: none. At most HEAT_CELLS_MAX. */
     writers: numbers(-1, HEAT_CELLS_MAX),
-    /** By cell: how many entries wrote there. */
+    /** By cell: the number of entries that wrote there. */
     writes: numbers(0, HEAT_CELLS_MAX),
   }),
   whenWhole(({ writers, writes }) =>
@@ -126,7 +126,7 @@ const HeatSchema = v.pipe(
 );
 export type Heat = v.InferOutput<typeof HeatSchema>;
 
-/** What a server answers to a STATUS frame. */
+/** The server's answer to a STATUS frame. */
 export const statusEntries = {
   instance: text(),
   epoch: count,
@@ -141,15 +141,18 @@ export const statusEntries = {
   /** Bytes of stores, atomics and publications ordered so far. */
   bytes: count,
   ranks: list(PROCESSES_MAX, RankStatusSchema),
-  /** The server's clock when it answered: with two answers differences become rates. */
+  /** The server's clock when it answered: the differences between two answers give rates. */
   time_ms: count,
-  /** How long the session has run: since all had joined, or since its server took over from another, as all counts here. */
+  /** How long the session has run: since all had joined, or since its server took over, as for all counts here. */
   started_ms: count,
   /** Barriers passed so far. */
   barriers: count,
-  /** Bytes of the order that the server still holds, for nodes that may lack them. */
+  /** Bytes of the log that the server still retains for nodes that may lack them. */
   logBytes: count,
-  /** At most SHOWN_MAX of each; if there are more, those that a process waits for, and `...LeftOut` counts the others. */
+  /**
+   * At most SHOWN_MAX of each; if there are more, those that a process waits for come first, and `...LeftOut` counts
+   * the others.
+   */
   semaphores: list(SHOWN_MAX, SemaphoreStatusSchema),
   semaphoresLeftOut: count,
   locks: list(SHOWN_MAX, LockStatusSchema),
@@ -157,13 +160,13 @@ export const statusEntries = {
   /** Blocks that have names. */
   blocks: list(SHOWN_MAX, BlockStatusSchema),
   blocksLeftOut: count,
-  /** Only where it was asked for. */
+  /** Only if requested. */
   heat: v.exactOptional(HeatSchema),
 };
 const ServerStatusSchema = record(statusEntries);
 export type ServerStatus = v.InferOutput<typeof ServerStatusSchema>;
 
-/** Of a server of which nothing is known. */
+/** The status of a server that did not answer. */
 export const NOTHING_KNOWN: Readonly<ServerStatus> = {
   ...{ instance: "", epoch: 0, started: false, direct: false, present: 0, entries: 0, bytes: 0, ranks: [] },
   ...{ time_ms: 0, started_ms: 0, barriers: 0, logBytes: 0 },
@@ -173,7 +176,7 @@ export const NOTHING_KNOWN: Readonly<ServerStatus> = {
 export const SessionDetailSchema = record({
   ...statusEntries,
   ...summaryEntries,
-  /** Whether the server answered; if not, what it would have said is zero or empty. */
+  /** Whether the server answered; if not, its fields are zero or empty. */
   answered: flag,
 });
 export type SessionDetail = v.InferOutput<typeof SessionDetailSchema>;
@@ -192,22 +195,22 @@ const instance = pattern(/^[0-9a-f]{16}$/, "an instance id of 16 hex digits");
 
 export const FindRequestSchema = record({
   name: name("session"),
-  /** Creates the session if it is not there; without it the session must be there. */
+  /** Creates the session if it does not exist; without it the session must exist. */
   processes: v.exactOptional(numberBy(checkProcesses)),
-  /** Bytes; rounded up to whole pages. Left out: whatever the session has, DEFAULT_SIZE for a new one. */
+  /** Bytes; rounded up to whole pages. Left out: the session's size, DEFAULT_SIZE for a new one. */
   size: v.exactOptional(numberBy(checkSize)),
-  /** Left out: whatever the session has, DEFAULT_ORDER for a new one. */
+  /** Left out: the session's order, DEFAULT_ORDER for a new one. */
   order: v.exactOptional(order),
-  /** Left out: whatever the session has, DEFAULT_ON_LOSS for a new one. */
+  /** Left out: the session's policy, DEFAULT_ON_LOSS for a new one. */
   onLoss: v.exactOptional(onLoss),
-  /** Whether it is to be elastic. Left out: whatever the session is, a new one is not. */
+  /** Whether the session must be elastic. Left out: no requirement; a new session is not elastic. */
   elastic: v.exactOptional(flag),
-  /** An instance known to have ended: the directory gives another one. */
+  /** An instance known to have ended: the daemon returns another one. */
   after: v.exactOptional(instance),
 });
 export type FindRequest = v.InferOutput<typeof FindRequestSchema>;
 
-/** A session and its server, as others than the daemon know them. Its name stands in the path. */
+/** A session and its server, as peers other than the daemon know them. Its name is in the path. */
 const serverEntries = {
   host: pattern(/^[\w.:-]{1,255}$/, "a host name or address"),
   instance,
@@ -218,7 +221,7 @@ const serverEntries = {
   order: v.optional(order, DEFAULT_ORDER),
   onLoss: v.optional(onLoss, DEFAULT_ON_LOSS),
   elastic: v.optional(flag, false),
-  /** Which address slot the map has. */
+  /** Address slot of the map. */
   slot: whole(0, ADDRESS_SLOTS - 1),
 };
 
@@ -229,12 +232,12 @@ export type SuccessionRequest = { name: string } & v.InferOutput<typeof Successi
 export const RegistrationSchema = record({
   ...serverEntries,
   pid: whole(1, 2 ** 31),
-  /** Chosen at random by the server's process: tells two servers of one epoch apart. Left out by dsm before 0.1.1. */
+  /** Chosen at random by the server's process: distinguishes two servers of one epoch. Left out by dsm before 0.1.1. */
   mark: v.exactOptional(pattern(/^[0-9a-f]{16}$/, "a mark of 16 hex digits")),
 });
 export type Registration = { name: string } & v.InferOutput<typeof RegistrationSchema>;
 
-/** Asks the daemon's own authority for a certificate. */
+/** Requests a certificate from the daemon's own authority. */
 export const CertificateRequestSchema = record({
   role: v.picklist(["server", "arbiter"], "is missing or neither server nor arbiter"),
   /** The public key: SubjectPublicKeyInfo of an ECDSA key on P-256, DER in base64. */
@@ -245,9 +248,9 @@ export type CertificateRequest = v.InferOutput<typeof CertificateRequestSchema>;
 const SignedCertificateSchema = record({
   /** PEM. */
   certificate: text(),
-  /** The authority's own, PEM. */
+  /** The authority's own certificate, PEM. */
   authority: text(),
-  /** How long it is good from now on. The clocks of two machines may differ; a time that passes does not. */
+  /** Lifetime from now on: a duration, because the clocks of two machines may differ. */
   life_ms: whole(1, Number.MAX_SAFE_INTEGER),
 });
 export type SignedCertificate = v.InferOutput<typeof SignedCertificateSchema>;
@@ -257,28 +260,31 @@ const ProblemSchema = record({ error: record({ code: text(), message: text() }) 
 export type Problem = v.InferOutput<typeof ProblemSchema>;
 
 /**
- * The daemon as its clients see it. Every call throws DsmError: DSM_UNREACHABLE, DSM_PROTOCOL (something else listens
- * there), DSM_VERSION, DSM_INVALID, DSM_MISMATCH, DSM_REFUSED, DSM_LIMIT.
+ * DaemonApi: the daemon as its clients see it. Every call throws DsmError: DSM_UNREACHABLE, DSM_PROTOCOL (another
+ * program listens there), DSM_VERSION, DSM_INVALID, DSM_MISMATCH, DSM_REFUSED, DSM_LIMIT.
  */
 export interface DaemonApi {
   /** "host:port" of the daemon. */
   readonly address: string;
   find(request: FindRequest): Promise<SessionAddress>;
   /**
-   * Where the server of a session is now: still there, or another one that takes over because it is gone. DSM_ENDED: the
-   * session is over.
+   * Finds the server of a session: the current one, or another one that takes over because that is gone. Throws
+   * DSM_ENDED: the session is over.
    */
   findOrStartSuccessor(request: SuccessionRequest): Promise<SessionAddress>;
-  /** DSM_ENDED: another server has taken over. */
+  /** Registers a server. Throws DSM_ENDED: another server has taken over. */
   register(registration: Registration): Promise<void>;
-  /** With a server: it takes itself off. Without: the daemon ends the server. False when it is not there. */
+  /**
+   * With `server`: the server removes its own entry. Without: the daemon ends the server. False when there is no such
+   * entry.
+   */
   remove(name: string, server?: { instance: string; epoch: number }): Promise<boolean>;
   list(): Promise<SessionSummary[]>;
-  /** Null when there is no such session. */
+  /** The session, or null when there is none of that name. */
   get(name: string): Promise<SessionDetail | null>;
   health(): Promise<Health>;
-  /** How this daemon is reached, with its TLS as it was found: that of its authority is known only once it was asked. */
+  /** How this daemon is reached. The TLS settings of its authority are known only after a first connection. */
   security(): Promise<Security>;
-  /** A certificate of the daemon's authority; null where it has none of its own. */
+  /** Requests a certificate of the daemon's authority; null: the daemon has no authority of its own. */
   certify(request: CertificateRequest): Promise<SignedCertificate | null>;
 }

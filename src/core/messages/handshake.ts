@@ -20,20 +20,20 @@ import {
 } from "./schema.ts";
 import { type SessionConfig, SessionStateSchema } from "./session-state.ts";
 
-/** Where an arbiter that comes back is. */
+/** Position of an arbiter that comes back. */
 const ResumeRequestSchema = record({
   instance: shortText(),
   node: count,
-  /** The last entry it got from a server. */
+  /** The last entry received from a server. */
   seq: count,
-  /** The last entry it has applied: beyond `seq` only what it decided itself in direct mode. */
+  /** The last entry applied: beyond `seq` only entries that the node decided itself in direct mode. */
   applied: count,
-  /** Which server ordered the last entry it has, and the newest server it has turned to: it follows no older one. */
+  /** The epoch of the last entry, and the newest epoch that the node has turned to: it follows no older server. */
   epoch: count,
   promised: count,
-  /** Whether it has the bytes of the map: a node that came after the start of the session has not. */
+  /** Whether it has the bytes of the map: a node that joined after the start of the session does not. */
   whole: flag,
-  /** As far as it knows: the nodes with processes, and whether some may still join. */
+  /** As far as the node knows: the nodes with processes, and whether some may still join. */
   nodes: numbers(0, NODE_NUMBER_MAX + 1),
   joining: flag,
 });
@@ -43,23 +43,29 @@ export type ResumeRequest = v.InferOutput<typeof ResumeRequestSchema>;
 const NodeHelloSchema = record({
   session: shortText(),
   node: name("node"),
-  /** What its first process expects; 0 expects nothing. */
+  /** What its first process expects; 0: no requirement. */
   processes: count,
   size: count,
-  /** "" expects nothing. */
+  /** "": no requirement. */
   order: textBy<Order | "">((order) => (order === "" ? null : checkOrder(order))),
-  /** "" expects nothing. */
+  /** "": no requirement. */
   onLoss: v.optional(
     textBy<OnLoss | "">((onLoss) => (onLoss === "" ? null : checkOnLoss(onLoss))),
     "",
   ),
-  /** The session is to be elastic; left out: whatever it is. */
+  /** Whether the session must be elastic; left out: no requirement. */
   elastic: v.optional(flag, false),
-  /** Chosen by the arbiter, at most 64 bytes: what it shows when it comes back. "": it will not. */
+  /**
+   * Chosen by the arbiter, at most 64 bytes: it proves its identity with this when it comes back. "": it will not come
+   * back.
+   */
   secret: v.optional(shortText(64), ""),
-  /** How long its place is to be kept while its connection is broken, at most RECONNECT_TIMEOUT_MAX_MS; 0: not at all. */
+  /**
+   * How long the server keeps its place while its connection is broken, at most RECONNECT_TIMEOUT_MAX_MS; 0: not at
+   * all.
+   */
   reconnectMs: v.optional(whole(0, RECONNECT_TIMEOUT_MAX_MS), 0),
-  /** How long its connection may be silent before it counts as broken, at least HEARTBEAT_TIMEOUT_MIN_MS; 0: forever. */
+  /** Silence after which its connection counts as broken, at least HEARTBEAT_TIMEOUT_MIN_MS; 0: never. */
   heartbeatMs: v.optional(
     reasoned<number>((ms) =>
       ms === 0 || (Number.isSafeInteger(ms) && (ms as number) >= HEARTBEAT_TIMEOUT_MIN_MS)
@@ -68,9 +74,12 @@ const NodeHelloSchema = record({
     ),
     0,
   ),
-  /** Identity of the arbiter's process, at most 200 bytes: a server on its host can see whether it lives. "": unknown. */
+  /**
+   * Identity of the arbiter's process, at most 200 bytes: a server on its host can see whether it is alive. "":
+   * unknown.
+   */
   process: v.optional(shortText(200), ""),
-  /** Of an arbiter that comes back. */
+  /** Set if the arbiter comes back. */
   resume: v.optional(v.nullable(ResumeRequestSchema), null),
 });
 export type NodeHello = Omit<v.InferOutput<typeof NodeHelloSchema>, "elastic"> & { elastic?: boolean };
@@ -84,22 +93,22 @@ export const WelcomeSchema = record({
   /** Which server of the session this is, from 1. */
   epoch: whole(1, EPOCH_MAX),
   starts: EpochStarts,
-  /** Entries behind this one follow: up to the snapshot they are for nodes that may lack them if the server is lost. */
+  /** Entries after this one follow: those up to the snapshot are for nodes that may lack them if the server is lost. */
   base: count,
 });
 export type Welcome = v.InferOutput<typeof WelcomeSchema>;
 
-/** The answer to an arbiter that comes back; the entries it lacks follow. */
+/** The answer to an arbiter that comes back; the entries that it lacks follow. */
 export const ResumeReplySchema = record({
   node: whole(0, WORD_MAX),
-  /** How many of its proposals are in the log: it sends the others again. */
+  /** Number of its proposals that are in the log: it sends the others again. */
   ordered: count,
   epoch: whole(1, EPOCH_MAX),
   starts: EpochStarts,
 });
 export type ResumeReply = v.InferOutput<typeof ResumeReplySchema>;
 
-/** How what a joiner expects differs from what the session has, in words; null: it does not. 0 and "" expect nothing. */
+/** How a joiner's requirements differ from the session, in words; null: they do not. 0 and "" require nothing. */
 export function describeConfigMismatch(
   config: SessionConfig,
   processes: number,
@@ -126,7 +135,7 @@ export function describeConfigMismatch(
   return null;
 }
 
-/** What a HELLO lacks whose field of that name is missing or wrong. */
+/** What is missing in a HELLO whose field of that name is missing or wrong. */
 const LACKS: Record<keyof NodeHello, string> = {
   session: "a name",
   node: "a name",
@@ -142,7 +151,7 @@ const LACKS: Record<keyof NodeHello, string> = {
   resume: "where its node is",
 };
 
-/** The HELLO in `text`. Throws ProtocolError, with INVALID for a node name that cannot be one. */
+/** Parses a HELLO. Throws ProtocolError, with INVALID for an invalid node name. */
 export function parseHello(text: string): NodeHello {
   let json: unknown;
   try {

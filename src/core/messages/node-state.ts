@@ -1,4 +1,4 @@
-/** What a node hands over to the next server of its session, but for the bytes of the map and the entries. */
+/** The state that a node hands to the next server of its session, without the bytes of the map and the entries. */
 import type * as v from "valibot";
 import { EPOCH_MAX } from "../base/limits.ts";
 import { ProtocolError } from "../wire/frame.ts";
@@ -9,12 +9,12 @@ const NodeStateSchema = record({
   snapshot: SessionStateSchema,
   /** The last entry before each epoch, from the first epoch on. */
   starts: numbers(0, EPOCH_MAX),
-  /** Entries behind this one are handed over. */
+  /** Entries after this one are handed over. */
   base: count,
 });
 export type NodeState = v.InferOutput<typeof NodeStateSchema>;
 
-/** The state in `text`, of the session that `config` describes, for its server of that epoch. Throws ProtocolError. */
+/** Parses the state, of the session that `config` describes, for its server of that epoch. Throws ProtocolError. */
 export function parseNodeState(text: string, config: SessionConfig, epoch: number): NodeState {
   const state = parseMessage(NodeStateSchema, text, "the state");
   const fault = configFault(state.snapshot.config, config) ?? positionFault(state, epoch);

@@ -1,6 +1,6 @@
 /**
- * What outlives a session, beside the bytes of its map: what it is, its allocations, semaphores and locks. A snapshot
- * file begins with it, and a session can begin with it.
+ * SavedSession: what outlives a session, except the bytes of its map: its configuration, allocations, semaphores and
+ * locks. A snapshot file begins with it, and a session can begin with it.
  */
 import * as v from "valibot";
 import { DsmError } from "../base/errors.ts";
@@ -14,7 +14,7 @@ const SavedSessionSchema = v.pipe(
     /** Entries ordered until then. */
     seq: count,
     semaphores: list(SEMAPHORES_MAX, record({ name: name("semaphore"), value: whole(0, SEMAPHORE_VALUE_MAX) })),
-    /** `died`: the rank that had the lock and so left what it guards half done, or -1. */
+    /** `died`: the rank that owned the lock, so that the data it guards may be inconsistent; or -1. */
     locks: list(LOCKS_MAX, record({ name: name("lock"), died: whole(-1, PROCESSES_MAX - 1) })),
     /** By offset. */
     blocks: list(BLOCKS_MAX, BlockSchema),
@@ -37,7 +37,7 @@ const SavedSessionSchema = v.pipe(
 );
 export type SavedSession = v.InferOutput<typeof SavedSessionSchema>;
 
-/** Throws DSM_INVALID: what `value` has that no session could have. */
+/** Parses a saved session. Throws DSM_INVALID with the fault of `value`. */
 export function parseSavedSession(value: unknown): SavedSession {
   const result = check(SavedSessionSchema, value);
   if (result.fault !== null) throw new DsmError("DSM_INVALID", describeFault(result.fault));

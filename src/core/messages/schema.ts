@@ -1,9 +1,10 @@
 /**
- * Schemas of JSON messages: the few kinds of values that messages of dsm are made of, and how a fault is put into words.
+ * Schemas of JSON messages: the few kinds of values that messages of dsm are made of, and how a fault is put into
+ * words.
  *
- * A schema is the one definition of a message; its type is derived from it. A fault is one line that begins with the path
- * of the value: "config.size is not whole pages", "locks[3].name: the lock name has a slash; leave it out". The first
- * fault ends the check. Every list has a limit, which is checked before its items are.
+ * A schema is the one definition of a message; its type is derived from it. A fault is one line that begins with the
+ * path of the value: "config.size is not whole pages", "locks[3].name: the lock name has a slash; leave it out". The
+ * first fault ends the check. Every list has a limit, which is checked before its items are.
  */
 import * as v from "valibot";
 import { checkName } from "../base/names.ts";
@@ -11,7 +12,7 @@ import { ProtocolError } from "../wire/frame.ts";
 
 export const WORD_MAX = 0xffffffff;
 
-/** A value about which `fault` has nothing to say. What it says is a sentence of its own: see `sentence`. */
+/** A value that `fault` accepts. Its text is a sentence of its own: see `sentence`. */
 export function reasoned<Value>(fault: (value: unknown) => string | null) {
   return v.custom<Value>(
     (value) => fault(value) === null,
@@ -35,7 +36,7 @@ export const count = whole(0, Number.MAX_SAFE_INTEGER);
 
 export const flag = v.boolean("is not true or false");
 
-/** A text of at most so many UTF-16 units. */
+/** A text of at most `most` UTF-16 units. */
 export function text(most = Number.MAX_SAFE_INTEGER) {
   return v.custom<string>(
     (value) => typeof value === "string" && value.length <= most,
@@ -43,7 +44,7 @@ export function text(most = Number.MAX_SAFE_INTEGER) {
   );
 }
 
-/** A number or text that `check` of core/base accepts. Its words say what is wrong. */
+/** A number or text that `check` of core/base accepts. The text of `check` names the fault. */
 export function numberBy(check: (value: number) => string | null) {
   return reasoned<number>((value) => (typeof value === "number" ? check(value) : "is missing or not a number"));
 }
@@ -61,7 +62,7 @@ export function pattern(expression: RegExp, what: string) {
   return v.custom<string>((value) => typeof value === "string" && expression.test(value), `is not ${what}`);
 }
 
-/** An object with these fields. Fields that it does not name are left out of the result. */
+/** An object with these fields. The result has no other fields. */
 export function record<const Entries extends v.ObjectEntries>(entries: Entries) {
   return v.object(entries, (issue) => (issue.path === undefined ? "is not an object" : "is missing"));
 }
@@ -77,7 +78,7 @@ export function list<Item extends v.GenericSchema>(most: number, item: Item) {
   );
 }
 
-/** A list of whole numbers, checked at once: some have a hundred thousand. */
+/** A list of whole numbers, checked in one step: some lists have a hundred thousand. */
 export function numbers(least: number, most: number) {
   const isGood = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) >= least;
   return v.custom<number[]>(
@@ -98,7 +99,7 @@ export interface Fault {
   message: string;
 }
 
-/** What is wrong with a message as a whole, once each part of it is right: `find` gives the path and the message. */
+/** Checks a message as a whole, after each of its parts: `find` returns the path and the message of a fault. */
 export function whenWhole<Message>(find: (message: Message) => [path: string, message: string] | null) {
   return v.rawCheck<Message>(({ dataset, addIssue }) => {
     const found = dataset.typed ? find(dataset.value) : null;
@@ -108,7 +109,7 @@ export function whenWhole<Message>(find: (message: Message) => [path: string, me
   });
 }
 
-/** `value` as the schema has it, or the first fault of it. */
+/** Returns `value` as the schema describes it, or its first fault. */
 export function check<Schema extends v.GenericSchema>(
   schema: Schema,
   value: unknown,
@@ -126,14 +127,14 @@ export function describeFault({ path, message }: Fault): string {
   return isPredicate(message) ? `${place} ${message}` : `${place}: ${message}`;
 }
 
-/** A fault in one line, for those who know what they sent: a sentence of its own stands alone. */
+/** Describes a fault in one line, for users who know what they sent: without the path if the message is a sentence. */
 export function sentence(fault: Fault): string {
   return isPredicate(fault.message) ? describeFault(fault) : fault.message;
 }
 
 const isPredicate = (message: string): boolean => /^(is|has) /.test(message);
 
-/** The message in `text`. Throws ProtocolError: "`what` is damaged: ...". */
+/** Parses the message in `text`. Throws ProtocolError: "`what` is damaged: ...". */
 export function parseMessage<Schema extends v.GenericSchema>(
   schema: Schema,
   text: string,
@@ -150,7 +151,7 @@ export function parseMessage<Schema extends v.GenericSchema>(
   return result.value;
 }
 
-/** Whether `value` is such a message. Nothing is left out of it: what another version of dsm adds is still shown. */
+/** Whether `value` is such a message. Keeps unknown fields, so that fields of other versions of dsm are still shown. */
 export function isMessage<Schema extends v.GenericSchema>(
   schema: Schema,
   value: unknown,

@@ -35,12 +35,12 @@ import {
   whole,
 } from "./schema.ts";
 
-/** In place of the number of entries of a node that was disconnected for too long: it can never rejoin. */
+/** In place of a node's number of entries: the node was evicted and can never rejoin. */
 export const EVICTED = -1;
 
 export const SessionConfigSchema = record({
   name: name("session"),
-  /** Tells two sessions of one name, one after the other, apart. */
+  /** Distinguishes two successive sessions of one name. */
   instance: pattern(/^[\w-]{1,64}$/, "an instance of 1 to 64 letters, digits, - and _"),
   processes: numberBy(checkProcesses),
   /** Bytes of the map, whole pages. */
@@ -51,7 +51,9 @@ export const SessionConfigSchema = record({
   ),
   order: textBy<Order>(checkOrder),
   onLoss: textBy<OnLoss>(checkOnLoss),
-  /** Processes may join while it runs, leave, and come again; `processes` is how many it begins with. */
+  /**
+   * Whether processes may join, leave, and join again while the session runs; `processes` is the number it begins with.
+   */
   elastic: v.exactOptional(flag),
 });
 export type SessionConfig = v.InferOutput<typeof SessionConfigSchema>;
@@ -72,7 +74,7 @@ const ProcessStateSchema = record({
   pid: whole(0, WORD_MAX),
   state: v.picklist(RANK_STATES, "is not the state of a process"),
   joinTag: whole(0, WORD_MAX),
-  /** Tag of the barrier it is in, or -1. */
+  /** Tag of the barrier in which it waits, or -1. */
   barrierTag: whole(-1, WORD_MAX),
 });
 export type ProcessState = v.InferOutput<typeof ProcessStateSchema>;
@@ -102,7 +104,7 @@ const LockStateSchema = record({
   name: name("lock"),
   /** Rank, or -1. */
   owner: whole(-1, PROCESSES_MAX - 1),
-  /** Rank that went while it had the lock, if the data has not been made consistent since; -1: none. */
+  /** Rank that left while it owned the lock, if the data has not been made consistent since; -1: none. */
   died: whole(-1, PROCESSES_MAX - 1),
   waiters: list(PROCESSES_MAX, RequesterSchema),
 });
@@ -115,7 +117,7 @@ const FutexQueueSchema = record({
 });
 export type FutexQueue = v.InferOutput<typeof FutexQueueSchema>;
 
-/** A range of the map that allocation has given out. */
+/** An allocated range of the map. */
 export const BlockSchema = record({
   offset: count,
   size: whole(1, Number.MAX_SAFE_INTEGER),
@@ -137,7 +139,7 @@ export const SessionStateSchema = v.pipe(
     /** The first rank that was lost, or -1. */
     lostRank: whole(-1, PROCESSES_MAX - 1),
     direct: flag,
-    /** The end of direct mode has begun: some of the map may be in the log already. */
+    /** The end of direct mode has begun: part of the map may be in the log already. */
     copying: flag,
     mayBeDirect: flag,
     processes: list(PROCESSES_MAX, ProcessStateSchema),
@@ -147,9 +149,9 @@ export const SessionStateSchema = v.pipe(
     /** By offset. */
     blocks: list(BLOCKS_MAX, BlockSchema),
     waitingJoins: list(WAITING_JOINS_MAX, RequesterSchema),
-    /** The session began with a snapshot: its state, and the bytes of its map. */
+    /** The session began with a snapshot: its state and the bytes of its map. */
     restored: flag,
-    /** How many entries of each node, by its number, are in the log, or EVICTED. */
+    /** By node number: how many entries of the node are in the log, or EVICTED. */
     ordered: numbers(EVICTED, NODE_NUMBER_MAX + 1),
   }),
   whenWhole((state) => {
@@ -173,7 +175,7 @@ function tooHigh<Key extends string>(items: readonly Record<Key, number>[], key:
   return found === undefined ? null : `has an item whose ${key} is ${found[key]}; the highest is ${end - 1}`;
 }
 
-/** The fault of blocks that do not lie one behind the other in a map of that size. */
+/** The fault if the blocks overlap, are out of order, or leave a map of that size. */
 export function misplaced(blocks: readonly Block[], mapSize: number): string | null {
   let end = 0;
   for (const { offset, size } of blocks) {
@@ -184,8 +186,8 @@ export function misplaced(blocks: readonly Block[], mapSize: number): string | n
 }
 
 /**
- * Whether MAP frames follow a WELCOME with this state. A node that comes after the start needs no bytes unless the
- * session is elastic: it has no processes in it. In direct mode the server has none, until they are uploaded.
+ * Whether MAP frames follow a WELCOME with this state. A node that joins after the start needs no bytes unless the
+ * session is elastic: it has no processes in it. In direct mode the server has no bytes until they are uploaded.
  */
 export const welcomeIncludesMap = ({ config, restored, phase, direct, copying }: SessionState): boolean =>
   phase === "joining" ? restored : phase === "running" && config.elastic === true && (!direct || copying);

@@ -1,13 +1,13 @@
 /**
- * State transfer: a node hands all that a server needs to take over to that server, in STATE frames. Sender and receiver
- * of the format lie side by side here.
+ * State transfer: a node hands a server that takes over all that it needs, in STATE frames. This file has both the
+ * sender and the receiver of the format.
  *
  *     SESSION, SESSION, ...   NodeState as JSON, cut into pieces
- *     MAP, MAP, ...           pages of the map that are not zero; none in direct mode, where no server has use for them
- *     ENTRIES, ENTRIES, ...   the retained log behind NodeState.base, a stream of frames cut into pieces
+ *     MAP, MAP, ...           pages of the map that are not zero; none in direct mode, where no server uses them
+ *     ENTRIES, ENTRIES, ...   the retained log after NodeState.base, a stream of frames cut into pieces
  *     LAST
  *
- * Invariant: the receiver hands nothing on before all of it has come and has been checked.
+ * Invariant: the receiver passes nothing on before all of it has arrived and has been checked.
  */
 
 import { Status } from "../base/errors.ts";
@@ -20,18 +20,21 @@ import { RetainedFrames } from "../wire/retained-frames.ts";
 import { type NodeState, parseNodeState } from "./node-state.ts";
 import type { SessionConfig } from "./session-state.ts";
 
-/** What a node hands over. */
+/** The state that a node hands over. */
 export interface OutgoingState {
   state: NodeState;
   /** Bytes. */
   mapSize: number;
-  /** The page at that offset as the log has it, or null: it is all zeros. Null instead of it: the map is not handed over. */
+  /**
+   * Returns the page at that offset as the log has it, or null: it is all zeros. If `page` is null, the map is not
+   * handed over.
+   */
   page: ((offset: number) => Uint8Array | null) | null;
-  /** The entries behind `state.base`. */
+  /** The entries after `state.base`. */
   entries: Uint8Array[];
 }
 
-/** The sender: the STATE frames, each made when the one before has been taken. */
+/** The sender: yields the STATE frames, each made when the one before has been taken. */
 export function* encodeState({ state, mapSize, page, entries }: OutgoingState): Generator<Uint8Array> {
   yield* pieces(StateOp.SESSION, encodeJson(state));
   for (let offset = 0; page !== null && offset < mapSize; offset += PAGE_SIZE) {
@@ -48,7 +51,7 @@ function* pieces(op: number, bytes: Uint8Array): Generator<Uint8Array> {
   }
 }
 
-/** What has come, checked; the bytes of the map are in the memory that the receiver was given. */
+/** The received state, checked; the bytes of the map are in the receiver's memory. */
 export interface ReceivedState extends Omit<NodeState, "base"> {
   tail: RetainedFrames;
 }
@@ -63,7 +66,7 @@ export class StateReceiver {
   readonly #entries = new FrameReader(FRAME_MAX);
   #begun: { state: NodeState; tail: RetainedFrames } | null = null;
 
-  /** For the server of session `config` and that epoch. `map` is zeroed first: only other pages come. */
+  /** For the server of session `config` and that epoch. `map` is zeroed first, because only other pages are sent. */
   constructor(config: SessionConfig, epoch: number, map: Uint8Array) {
     this.#config = config;
     this.#epoch = epoch;
@@ -71,7 +74,7 @@ export class StateReceiver {
     map.fill(0);
   }
 
-  /** Takes the STATE frame at `at`. Returns the state once it is whole, else null. */
+  /** Handles the STATE frame at `at`. Returns the state once it is complete, else null. */
   receive(view: DataView, at: number, size: number, bytes: Uint8Array): ReceivedState | null {
     const length = Math.min(view.getUint32(at + StateAt.pieceLength, true), size - HEADER_SIZE);
     const body = bytes.subarray(at + HEADER_SIZE, at + HEADER_SIZE + length);
@@ -92,7 +95,7 @@ export class StateReceiver {
     }
   }
 
-  /** The session's state may be as large as in a WELCOME. */
+  /** Takes a piece of the session's state, which may be as large as in a WELCOME. */
   #sessionPiece(body: Uint8Array): void {
     this.#jsonSize += body.length;
     if (this.#jsonSize > WELCOME_MAX) {
@@ -115,7 +118,7 @@ export class StateReceiver {
     });
   }
 
-  /** The JSON is whole: entries, or the end, follow. */
+  /** The JSON is complete: entries, or the end, follow. */
   #begin(): { state: NodeState; tail: RetainedFrames } {
     if (this.#begun === null) {
       const text = Buffer.concat(this.#json).toString("utf8");

@@ -1,6 +1,6 @@
 /**
- * Reads what servers and daemons say of their sessions. An answer of another shape gives null. Fields that this version
- * does not know stay in an answer: `--json` shows them.
+ * Parses what servers and daemons report of their sessions. An answer of another shape gives null. Unknown fields stay
+ * in an answer: `--json` shows them.
  */
 import type * as v from "valibot";
 import { CONTROLS } from "../base/names.ts";
@@ -17,10 +17,13 @@ import {
 import { isMessage } from "./schema.ts";
 import { type StatusReport, StatusReportSchema } from "./status-report.ts";
 
-/** Fields that hold PEM texts, which have lines. They are read by what reads certificates, and shown nowhere. */
+/** Fields with PEM texts, which have several lines. Only a certificate parser reads them, and they are never shown. */
 const PEM_FIELDS: ReadonlySet<string> = new Set(["certificate", "authority"]);
 
-/** The JSON of another program, whose texts cannot change how a terminal shows what is around them. Throws SyntaxError. */
+/**
+ * Parses the JSON of another program, and removes characters that could change how a terminal shows the surrounding
+ * text. Throws SyntaxError.
+ */
 export function parseForeign(text: string): unknown {
   return JSON.parse(text, (key, value) =>
     typeof value === "string" && !PEM_FIELDS.has(key) ? value.replace(CONTROLS, " ") : value,

@@ -1,4 +1,4 @@
-/** What the server answers to a STATUS frame. */
+/** The server's answer to a STATUS frame. */
 import type * as v from "valibot";
 import { checkOrder, type Order } from "../base/consistency.ts";
 import { LINKS_MAX } from "../base/limits.ts";
@@ -6,7 +6,7 @@ import { checkOnLoss, type OnLoss } from "../base/loss-policy.ts";
 import { statusEntries } from "./daemon-api.ts";
 import { count, flag, list, record, text, textBy } from "./schema.ts";
 
-/** What the daemon shows of a session, and more for those who ask the server itself. */
+/** The facts that the daemon shows of a session, and more for clients that ask the server itself. */
 export const StatusReportSchema = record({
   ...statusEntries,
   name: text(),

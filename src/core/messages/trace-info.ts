@@ -1,11 +1,11 @@
-/** What a server answers to a TRACE frame, before the records. */
+/** The server's answer to a TRACE frame, before the records. */
 import type * as v from "valibot";
 import { PROCESSES_MAX } from "../base/limits.ts";
 import { flag, list, name, parseMessage, reasoned, record, WORD_MAX, whole } from "./schema.ts";
 
 const TraceInfoSchema = record({
   session: name("session"),
-  /** When it begins, in milliseconds since 1970. */
+  /** Beginning of the trace, in milliseconds since 1970. */
   time_ms: reasoned<number>((ms) => (Number.isFinite(ms) ? null : "is not a time")),
   direct: flag,
   ranks: list(
@@ -15,7 +15,7 @@ const TraceInfoSchema = record({
 });
 export type TraceInfo = v.InferOutput<typeof TraceInfoSchema>;
 
-/** Throws ProtocolError. */
+/** Parses a TraceInfo. Throws ProtocolError. */
 export function parseTraceInfo(text: string): TraceInfo {
   return parseMessage(TraceInfoSchema, text, "the beginning of the trace");
 }

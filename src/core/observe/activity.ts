@@ -1,14 +1,15 @@
 /**
- * Activity: what the server counts while it applies entries: how much each rank has written and where, and which requests
- * wait since when. It is no part of the session's state, so no replica has it, and a server that takes over counts anew.
+ * Activity: what the server counts while it applies entries: how much each rank has written and where, and which
+ * requests have waited since when. It is not part of the session's state, so no replica has it, and a server that takes
+ * over starts from zero.
  *
  * The server calls it around each entry:
  *
  *     beforeApply ──▶ onReply (0 or more) ──▶ afterApply
  *
- * A reply to the entry's own request in between means that it did not wait. Every entry comes through here, so an entry
- * costs arithmetic on typed arrays and nothing else; only the beginning and the end of a wait cost a map. There is no
- * clock: the shell sets `now_ms` before it hands over what has arrived.
+ * A reply to the entry's own request in between means that the request did not wait. Every entry passes through here,
+ * so an entry costs arithmetic on typed arrays only; only the beginning and the end of a wait access a Map. There is no
+ * clock: the shell sets `now_ms` before it passes on received bytes.
  */
 
 import { HEAT_CELL_MIN, HEAT_CELLS_MAX, PROCESSES_MAX } from "../base/limits.ts";
@@ -42,7 +43,7 @@ const WAIT_STATES: Partial<Record<number, WaitState>> = {
 export class Activity {
   /** The time that the shell has set. */
   now_ms: number;
-  /** By rank: entries in the order, and their bytes of stores, atomics and publications. */
+  /** By rank: entries in the log, and their bytes of stores, atomics and publications. */
   readonly entries = new Float64Array(PROCESSES_MAX);
   readonly bytes = new Float64Array(PROCESSES_MAX);
   /** By rank: time of the last entry that wrote; NaN: none yet. */
@@ -51,7 +52,7 @@ export class Activity {
   readonly #changed_ms = new Float64Array(PROCESSES_MAX);
   #started_ms = Number.NaN;
   readonly #waits = new Map<number, Wait>();
-  /** Bytes of a cell of the map are 1 << shift. */
+  /** A cell of the map has 1 << shift bytes. */
   readonly #shift: number;
   readonly #writers: Int16Array;
   readonly #writes: Float64Array;
@@ -77,9 +78,9 @@ export class Activity {
     this.#writes = new Float64Array(cells);
   }
 
-  /** Call before the entry at `at` is applied. */
+  /** Must be called before the entry at `at` is applied. */
   beforeApply(view: DataView, at: number): void {
-    // A cancel answers another request with the same tag.
+    // A cancel answers another request that has the same tag.
     this.#ownTag = view.getUint8(at + At.kind) === Kind.SEM_CANCEL ? -1 : view.getUint32(at + At.tag, true);
     this.#ownNode = view.getUint32(at + At.node, true);
     this.#answered = false;
@@ -102,11 +103,11 @@ export class Activity {
     this.#trace?.waited(this.now_ms, wait.rank, wait.kind, key);
   }
 
-  /** Call after the entry at `at` was applied, which wrote `bytes` bytes. */
+  /** Must be called after the entry at `at` was applied, which wrote `bytes` bytes. */
   afterApply(view: DataView, at: number, bytes: number): void {
     const kind = view.getUint8(at + At.kind);
     const rank = view.getUint16(at + At.rank, true);
-    // A JOIN has no rank yet: onRankAssigned() counts it. And the upload of a map belongs to no rank.
+    // A JOIN has no rank yet: onRankAssigned() counts it. A map upload belongs to no rank.
     if (kind === Kind.JOIN || kind === Kind.COPY) return;
     this.#trace?.entry(this.now_ms, view, at, bytes + this.#partBytes);
     if (kind === Kind.STORE || kind === Kind.ATOMIC) {
@@ -124,7 +125,7 @@ export class Activity {
     }
   }
 
-  /** Call after a part of a publication that is not the final one: it is no entry of its own. */
+  /** Must be called after a part of a publication that is not the final one: it is no entry of its own. */
   afterPart(view: DataView, at: number, bytes: number): void {
     const rank = view.getUint16(at + At.rank, true);
     this.bytes[rank] = (this.bytes[rank] as number) + bytes;
@@ -151,7 +152,7 @@ export class Activity {
     }
   }
 
-  /** Consecutive runs in one cell count as one write of it. */
+  /** Counts consecutive runs in one cell as one write of it. */
   #touchRuns(rank: number, view: DataView, at: number): void {
     const end = at + view.getUint32(at, true);
     let done = -1;
@@ -181,7 +182,7 @@ export class Activity {
     this.#trace?.waits(this.now_ms, rank, kind, key, on);
   }
 
-  /** Effects.onRankAssigned(): in an elastic session another process may have had the rank before. */
+  /** Effects.onRankAssigned(): resets the rank, which another process of an elastic session may have had before. */
   onRankAssigned(rank: number): void {
     this.entries[rank] = 1;
     this.bytes[rank] = 0;
@@ -204,7 +205,7 @@ export class Activity {
     return Number.isNaN(this.#started_ms) ? 0 : this.now_ms - this.#started_ms;
   }
 
-  /** How long the rank has been in that state, waiting on `on`. */
+  /** How long the rank has been in that state, waiting for `on`. */
   stateMs(rank: number, state: string, on: string | undefined): number {
     let since_ms = this.#changed_ms[rank] as number;
     for (const wait of this.#waits.values()) {
@@ -220,7 +221,7 @@ export class Activity {
     return Number.isNaN(wrote_ms) ? null : this.now_ms - wrote_ms;
   }
 
-  /** Records every entry and wait from here on. Waits that began before are recorded with the time they began. */
+  /** Begins a trace of every entry and wait. A wait that began before is recorded with the time at which it began. */
   beginTrace(): TraceBuffer {
     this.#trace = new TraceBuffer();
     for (const [key, wait] of this.#waits) this.#trace.waits(wait.since_ms, wait.rank, wait.kind, key, wait.on);

@@ -1,4 +1,7 @@
-/** What runs, for Prometheus: its text format 0.0.4 (https://prometheus.io/docs/instrumenting/exposition_formats/). */
+/**
+ * Running sessions as metrics for Prometheus: its text format 0.0.4
+ * (https://prometheus.io/docs/instrumenting/exposition_formats/).
+ */
 import type { RankStatus, SessionDetail } from "../messages/daemon-api.ts";
 
 export const METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8";
@@ -6,7 +9,7 @@ export const METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8";
 type Labels = Record<string, string | number>;
 type Sample = [labels: Labels, value: number];
 
-/** One family after the other, each with all its samples. */
+/** Exposition: one family after the other, each with all its samples. */
 class Exposition {
   #text = "";
 

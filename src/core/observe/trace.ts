@@ -1,7 +1,7 @@
 /**
- * The trace of a session: entries and waits, as the server records them while a client asks for it, as they travel (TRACE
- * frames), and as trace events for Perfetto and chrome://tracing (the "JSON Object Format" of Google's "Trace Event
- * Format").
+ * The trace of a session: entries and waits, as the server records them while a client asks for it, as they travel
+ * (TRACE frames), and as trace events for Perfetto and chrome://tracing (the "JSON Object Format" of Google's "Trace
+ * Event Format").
  *
  * A record is 24 bytes, little-endian, whose fields RecordAt names, and a name padded to 8 bytes.
  */
@@ -32,14 +32,14 @@ const WAIT_BEGINS = 0x80;
 const WAIT_ENDS = 0x40;
 const NAMED: ReadonlySet<number> = new Set([Kind.SEM_WAIT, Kind.SEM_POST, Kind.LOCK, Kind.UNLOCK, Kind.NAMED]);
 
-/** Records that were not sent yet. When it is full more are dropped, and counted. */
+/** TraceBuffer: records that were not sent yet. When it is full, further records are dropped and counted. */
 export class TraceBuffer {
   readonly #bytes = new Uint8Array(TRACE_BUFFER_BYTES);
   readonly #view = new DataView(this.#bytes.buffer);
   #length = 0;
   #dropped = 0;
 
-  /** The entry at `at` was applied, and wrote so many bytes. */
+  /** Records the entry at `at`, which was applied and wrote `bytes` bytes. */
   entry(now_ms: number, view: DataView, at: number, bytes: number): void {
     const kind = view.getUint8(at + At.kind);
     const named = NAMED.has(kind);
@@ -80,7 +80,7 @@ export class TraceBuffer {
     this.#length += size;
   }
 
-  /** What there is since the last time, valid until the next entry. */
+  /** Takes the records since the last call, valid until the next entry. */
   take(): { records: Uint8Array; dropped: number } {
     const taken = { records: this.#bytes.subarray(0, this.#length), dropped: this.#dropped };
     this.#length = 0;
@@ -95,13 +95,13 @@ export interface TraceRecord {
   rank: number;
   /** Kind of the entry, or of the request that waits. */
   kind: number;
-  /** Of an entry: its place in the map. Of a wait: which one. */
+  /** Of an entry: its place in the map. Of a wait: its number. */
   where: number;
   bytes: number;
   name: string;
 }
 
-/** The records in the body of a TRACE frame. Throws ProtocolError. */
+/** Parses the records in the body of a TRACE frame. Throws ProtocolError. */
 export function* readRecords(body: Uint8Array): Generator<TraceRecord> {
   const view = new DataView(body.buffer, body.byteOffset, body.byteLength);
   for (let at = 0; at < body.length; ) {
@@ -123,7 +123,7 @@ export function* readRecords(body: Uint8Array): Generator<TraceRecord> {
   }
 }
 
-/** One event of the format: `ts` and `dur` are microseconds, from the beginning of the trace. */
+/** One event of the format: `ts` and `dur` are microseconds from the beginning of the trace. */
 export interface TraceEvent {
   name: string;
   ph: "X" | "i" | "C" | "M";
@@ -136,7 +136,7 @@ export interface TraceEvent {
   args?: Record<string, string | number>;
 }
 
-/** What an entry is called, and of which category: each `trap` is an instruction that trapped. */
+/** Name and category of each kind of entry: each `trap` is an instruction that trapped. */
 const ENTRIES: Partial<Record<number, [name: string, category: string]>> = {
   [Kind.STORE]: ["store", "trap"],
   [Kind.ATOMIC]: ["atomic", "trap"],
@@ -156,9 +156,9 @@ const ENTRIES: Partial<Record<number, [name: string, category: string]>> = {
   [Kind.WAKE]: ["wake", "operation"],
 };
 
-/** Counters have a value for each such time. */
+/** Interval of the counters' values. */
 const COUNTER_MS = 100;
-/** Threads of a rank that wait at once have a lane each, whose number is the rank plus a multiple of this. */
+/** Threads of a rank that wait at the same time have a lane each, whose number is the rank plus a multiple of this. */
 const LANE_STRIDE = 10_000;
 
 interface OpenWait {
@@ -166,7 +166,7 @@ interface OpenWait {
   lane: number;
 }
 
-/** Makes events of records. A process of the format is a node, a thread a rank. */
+/** ChromeTrace: makes events of records. A process of the format is a node, a thread a rank. */
 export class ChromeTrace {
   readonly #info: TraceInfo;
   /** Number of each node, from 1; 0: the node of a rank is not known. */
@@ -175,7 +175,7 @@ export class ChromeTrace {
   readonly #open = new Map<string, OpenWait>();
   readonly #counts = new Map<number, { entries: number; bytes: number }>();
   #counted_ms: number;
-  /** Lanes that have their name. */
+  /** Lanes whose name event was written. */
   readonly #lanes = new Set<number>();
 
   constructor(info: TraceInfo) {
@@ -247,7 +247,7 @@ export class ChromeTrace {
         : kind === Kind.SLEEP
           ? `asleep on ${name}`
           : `waits for ${kind === Kind.LOCK ? "lock" : "semaphore"} "${name}"`;
-    // Viewers drop events before 0, and a wait of an hour before the trace would leave it empty.
+    // Viewers drop events before 0, and a wait that began an hour before the trace would leave most of the view empty.
     const ts = Math.max(0, this.#ts(time_ms));
     const before_ms = Math.round(this.#info.time_ms - time_ms);
     const known = before_ms > 0 ? { "waited before the trace, ms": before_ms, ...args } : args;
@@ -255,11 +255,11 @@ export class ChromeTrace {
     return { name: what, cat: "wait", ph: "X", ts, dur, ...this.#at(rank, lane), args: known };
   }
 
-  /** Entries and bytes of each rank in each COUNTER_MS that are over. */
+  /** Counter events: entries and bytes of each rank in each complete COUNTER_MS. */
   *#counters(now_ms: number): Generator<TraceEvent> {
     while (now_ms - this.#counted_ms >= COUNTER_MS) {
       if (this.#counts.size === 0) {
-        // No entry up to here: no counter event either.
+        // No entry so far: no counter event either.
         this.#counted_ms = now_ms;
         return;
       }
@@ -272,13 +272,13 @@ export class ChromeTrace {
     for (const [rank, { entries, bytes }] of this.#counts) {
       const name = `rank ${rank}: per ${COUNTER_MS} ms`;
       yield { name, ph: "C", ts: this.#ts(this.#counted_ms), ...this.#at(rank), args: { entries, bytes } };
-      // A value lasts until the next: one that is followed by nothing falls to zero.
+      // A counter keeps its value until the next event, so one without further entries must be set to zero.
       if (entries > 0 || bytes > 0) this.#counts.set(rank, { entries: 0, bytes: 0 });
       else this.#counts.delete(rank);
     }
   }
 
-  /** Waits that have not ended last until now. */
+  /** Ends the waits that are still open at the current time. */
   *end(now_ms: number): Generator<TraceEvent> {
     yield* this.#counters(now_ms);
     yield* this.#count();

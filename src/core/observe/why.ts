@@ -1,11 +1,13 @@
-/** explain(): which ranks wait for what, and which are missing, in sentences made from the state that a server reports. */
+/**
+ * explain(): sentences that say which ranks wait for what, and which are missing, made from the status of a session.
+ */
 
 import { formatDuration } from "../base/duration.ts";
 import type { RankStatus, SessionDetail } from "../messages/daemon-api.ts";
 
-/** Ranks that are described one by one; the others are only counted. */
+/** Ranks that are described one by one; further ones are only counted. */
 const DESCRIBED_MAX = 8;
-/** Parts of a list of ranks: single ones, and runs such as 4-9. */
+/** Parts of a list of ranks: single ranks, and runs such as 4-9. */
 const LISTED_MAX = 16;
 
 export interface Finding {
@@ -18,7 +20,7 @@ export interface Finding {
   for: number[];
 }
 
-/** explain returns what is to be said of the session, the most important first. */
+/** explain returns its findings about the session, the most important first. */
 export function explain(session: SessionDetail): Finding[] {
   const here = session.ranks.filter(isHere);
   const findings = [
@@ -72,7 +74,7 @@ export function rankList(ranks: number[]): string {
 const verb = (ranks: unknown[], one: string, many: string): string => (ranks.length === 1 ? one : many);
 const longest = (ranks: RankStatus[]): string => formatDuration(Math.max(0, ...ranks.map(({ stateMs }) => stateMs)));
 
-/** What a rank does that others wait for. */
+/** Describes what a rank does for which others wait. */
 function doing({ state, on, stateMs, lastWriteMs }: RankStatus, { direct }: SessionDetail): string {
   const since = `for ${formatDuration(stateMs)}`;
   if (state === "semaphore") return `waits for semaphore "${on}" ${since}`;
@@ -181,8 +183,8 @@ interface Edge {
 }
 
 /**
- * Circles of ranks that wait for each other: for a lock that the next one has, or in a barrier that the next one has not
- * come to. Each is told once, from its lowest rank on, by its shortest way.
+ * Deadlocks: circles of ranks that wait for each other: for a lock that the next one has, or in a barrier at which the
+ * next one has not arrived. Each circle is reported once, from its lowest rank on, by its shortest path.
  */
 function deadlocks(session: SessionDetail): Finding[] {
   const edges = new Map<number, Edge[]>();
@@ -191,7 +193,7 @@ function deadlocks(session: SessionDetail): Finding[] {
     for (const waiter of owner === null ? [] : waiters) add(waiter, { to: owner as number, lock: name });
   }
   const here = session.ranks.filter(isHere);
-  // Only ranks that wait can be part of a circle; and without locks there is none.
+  // Only waiting ranks can be part of a circle, and without locks there is none.
   const late = here.filter(({ state }) => state === "lock").map(({ rank }) => rank);
   for (const { rank, state } of here) {
     if (state === "barrier") for (const to of late) add(rank, { to, lock: null });
