@@ -89,7 +89,7 @@ export interface StructArray<F extends Fields = Fields> extends Sized {
   readonly length: number;
 }
 
-/** What a field of a struct may be. An object of fields is a nested struct. */
+/** The type of a struct's field. An object of fields is a nested struct. */
 export type Field = Scalar | ArrayField | GridField | Text | Mutex | StructType | StructArray | Fields;
 
 /** The fields of a struct by name, in order. */

@@ -1,6 +1,6 @@
 /**
- * How far the members have applied the log: their acknowledgements, the heartbeats that carry this to them, and the
- * entries that no member needs any more.
+ * Acknowledgements: how far the members have applied the log. Handles their acknowledgements, sends the heartbeats that
+ * announce the progress of all, and drops the entries that no member needs any more.
  */
 import type { Activity } from "../observe/activity.ts";
 import type { Session } from "../session/session.ts";
@@ -25,7 +25,7 @@ export class Acknowledgements {
     this.#of = options;
   }
 
-  /** The member has applied the log up to there. */
+  /** Records that the member has applied the log up to `appliedThrough`. */
   onAck(member: Member, appliedThrough: number): void {
     if (!(appliedThrough > member.appliedThrough && appliedThrough <= this.#of.session.seq)) return;
     member.appliedThrough = appliedThrough;
@@ -33,14 +33,14 @@ export class Acknowledgements {
     this.trim();
   }
 
-  /** Drops entries that every member has acknowledged, and now and then tells the members how far all are. */
+  /** Drops entries that every member has acknowledged, and occasionally announces to the members how far all are. */
   trim(): void {
     const { members, log, session } = this.#of;
     if (!log.drop(members.appliedByAll(session.seq))) return;
     for (const member of members.all()) if (member.link >= 0) this.sendHeartbeat(member);
   }
 
-  /** Tells the member that the server is alive, and how far all are; measures how long the answer takes. */
+  /** Sends a heartbeat, which announces how far all members are; measures the round trip. */
   sendHeartbeat(member: Member): void {
     const { log, activity, out } = this.#of;
     const op = Number.isNaN(member.askedMs) ? PingOp.ASK : PingOp.BEAT;
@@ -48,7 +48,7 @@ export class Acknowledgements {
     out.send(member.link, encode({ kind: Kind.PING, op, offset: log.base }));
   }
 
-  /** Pings all members that are not pinged already, so that the next status has fresh round trips. */
+  /** Pings all members without an outstanding ping, so that the next status has fresh round trips. */
   pingIdleMembers(): void {
     for (const member of this.#of.members.all()) {
       if (member.link >= 0 && Number.isNaN(member.askedMs)) this.sendHeartbeat(member);

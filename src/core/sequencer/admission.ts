@@ -1,4 +1,7 @@
-/** Which nodes may become members, and which may come back. Each check throws ProtocolError with what the node is told. */
+/**
+ * Admission: which nodes may become members, and which may come back. Each check throws ProtocolError with the reason
+ * for the node.
+ */
 import { Status } from "../base/errors.ts";
 import { NODE_NUMBER_MAX, NODES_MAX } from "../base/limits.ts";
 import { describeConfigMismatch, type NodeHello, type ResumeRequest } from "../messages/handshake.ts";
@@ -8,7 +11,7 @@ import { JoinAt, StatusAt } from "../wire/at.ts";
 import { bodyText, ProtocolError } from "../wire/frame.ts";
 import type { Member, Members } from "./members.ts";
 
-/** What to do about a second arbiter of one node: its processes did not find the first one's socket. */
+/** Advice for a second arbiter of one node: its processes did not find the socket of the first one. */
 const ANOTHER_ARBITER =
   "set DSM_NODE to another name, or let containers of one node share /dev/shm and /tmp (or XDG_RUNTIME_DIR)";
 
@@ -34,14 +37,14 @@ export function checkNewMember(session: Session, members: Members, hello: NodeHe
 
 function nameInUse(session: Session, { node, name, link }: Member): ProtocolError {
   const isThere = `node "${name}" is in session "${session.config.name}" already`;
-  // A node whose processes have all gone is only closing its connection. In direct mode the server hears of that last.
+  // A node whose processes have all left is only closing its connection. In direct mode the server learns of that last.
   if (session.direct || session.presentOn(node).length === 0 || link < 0) {
     return new ProtocolError(`${isThere}, or just leaving it; ${ANOTHER_ARBITER}`, Status.AGAIN);
   }
   return new ProtocolError(`${isThere}; ${ANOTHER_ARBITER}`, Status.REFUSED);
 }
 
-/** What a server knows of the epochs of its session. */
+/** The epochs of the session, as a server knows them. */
 export interface Epochs {
   /** Which server of the session this is, from 1. */
   epoch: number;
@@ -49,7 +52,7 @@ export interface Epochs {
   starts: number[];
 }
 
-/** The member that comes back, which goes on behind the entries that it has. Throws if it cannot. */
+/** Returns the member that comes back, which continues after the entries that it has. Throws if it cannot. */
 export function checkReturning(
   session: Session,
   members: Members,
@@ -74,13 +77,16 @@ export function checkReturning(
   return member;
 }
 
-/** Throws ProtocolError if the STATUS at `at`, which asks for the end of a session, means another one. */
+/** Throws ProtocolError if the STATUS at `at`, which asks for the end of a session, names another run of it. */
 export function checkEnd(view: DataView, at: number, bytes: Uint8Array, { name, instance }: SessionConfig): void {
   const meant = bodyText(bytes, at + StatusAt.instance, view.getUint32(at + StatusAt.instanceLength, true));
   if (meant !== instance) throw new ProtocolError(`this is another run of session "${name}"`, Status.REFUSED);
 }
 
-/** All are shown the name that a JOIN has: throws ProtocolError unless it is the member's, which was checked. */
+/**
+ * Throws ProtocolError unless the name in a JOIN is the member's. The name is shown to users, and only the member's was
+ * checked.
+ */
 export function checkNodeName(member: Member | undefined, view: DataView, at: number, bytes: Uint8Array): void {
   const name = bodyText(bytes, at + JoinAt.name, view.getUint32(at + JoinAt.nameLength, true));
   if (name !== member?.name) throw new ProtocolError("a process of a node of another name");

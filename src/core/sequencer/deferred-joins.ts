@@ -1,4 +1,4 @@
-/** Joins of other nodes that wait for the end of direct mode, in the order in which they came. */
+/** DeferredJoins: joins of other nodes that wait for the end of direct mode, in the order in which they came. */
 import { CHANNELS_MAX } from "../base/limits.ts";
 import { ProtocolError } from "../wire/frame.ts";
 import type { Link } from "./link.ts";
@@ -18,12 +18,12 @@ export class DeferredJoins {
     this.#joins.push({ link, frame });
   }
 
-  /** The link is gone, and its joins with it. */
+  /** Drops the joins of a link that is gone. */
   drop(link: Link): void {
     this.#joins = this.#joins.filter((join) => join.link !== link);
   }
 
-  /** Direct mode is over: all joins, which are the caller's now. */
+  /** Takes all joins, which the caller then owns: direct mode is over. */
   take(): Uint8Array[] {
     return this.#joins.splice(0).map(({ frame }) => frame);
   }

@@ -8,11 +8,11 @@ export class Link {
   readonly id: number;
   readonly reader: FrameReader;
   readonly publications: PublicationAssembler;
-  /** Memory of the peer in which parts lie. */
+  /** Memory of the peer in which its parts lie. */
   readonly borrowed = new Borrowed();
   /** -1 until it is welcomed as a node. */
   node = -1;
-  /** Its processes are to come back when the session has ended. */
+  /** The node's processes must join again when the session has ended. */
   waitsForEnd = false;
 
   constructor(id: number, pool: PartPool, mapSize: number) {
@@ -21,7 +21,7 @@ export class Link {
     this.publications = new PublicationAssembler(pool, mapSize);
   }
 
-  /** Nothing more comes from it. */
+  /** Closes the link: no more frames come from it. */
   close(): void {
     this.publications.close();
     this.reader.end();

@@ -1,4 +1,4 @@
-/** Gives operations their places in the log, and applies them to the server's copy of the session. */
+/** LogWriter: appends operations to the log, and applies them to the server's copy of the session. */
 import type { Activity } from "../observe/activity.ts";
 import type { Session } from "../session/session.ts";
 import { At } from "../wire/at.ts";
@@ -24,21 +24,21 @@ export class LogWriter {
     this.#deferredJoins = deferredJoins;
   }
 
-  /** All parts of a publication have the place of the final one. */
+  /** Appends a publication. All of its parts have the number of the final one. */
   appendInParts(publisher: number, parts: Part[], view: DataView, at: number, size: number, bytes: Uint8Array): void {
     this.#log.flush();
     const seq = this.#session.seq + 1;
     const toApply = parts.map((part) => {
-      // The part goes to all links as it is: a large publication lies in memory once, however many are behind.
+      // The same buffer goes to all links, so a large publication is in memory once, however many links lag behind.
       const partView = new DataView(part.buffer, part.byteOffset, part.length);
       setUint64(partView, At.seq, seq);
-      // It is used by the retained log, by the broadcast and by apply() below.
+      // The retained log, the broadcast and apply() below each use it.
       let users = 3;
       const done = (): void => {
         users -= 1;
         if (users === 0) this.#parts.give(part);
       };
-      // Its own node has the bytes, and applies them when the final part comes back.
+      // The publishing node has the bytes, and applies them when the final part comes back.
       this.#log.appendPart(part, seq, done, publisher);
       return { partView, done };
     });
@@ -54,7 +54,7 @@ export class LogWriter {
     this.#apply(view, at);
   }
 
-  /** Gives the frame its place in the log, and applies it here. */
+  /** Appends the frame to the log, and applies it here. */
   append(bytes: Uint8Array, view: DataView, at: number, size: number): void {
     this.#push(bytes, view, at, size);
     this.#apply(view, at);
@@ -62,7 +62,7 @@ export class LogWriter {
 
   #push(bytes: Uint8Array, view: DataView, at: number, size: number): void {
     this.#log.append(view, bytes, at, size, this.#session.seq + 1);
-    // In direct mode the node has decided before the server, and waits to hear that the server follows.
+    // In direct mode the node has decided before the server, and waits for the server's confirmation.
     if (this.#session.direct || !canDeferBroadcast(view.getUint8(at + At.kind))) this.#log.mustFlush = true;
   }
 
@@ -81,7 +81,8 @@ export class LogWriter {
 }
 
 /**
- * A request that only makes its process wait changes nothing that others can tell. Its entry goes out with the next one
- * that a process waits for: a barrier wakes the arbiters once, not once for each process.
+ * Whether the broadcast of the entry may be deferred: a request that only makes its process wait changes nothing that
+ * other processes can see. Its entry goes out with the next one for which a process waits: a barrier wakes the arbiters
+ * once, not once for each process.
  */
 const canDeferBroadcast = (kind: number): boolean => kind === Kind.BARRIER || kind === Kind.SEM_WAIT;

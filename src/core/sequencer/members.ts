@@ -21,7 +21,7 @@ export interface Member extends DisconnectedMember {
   appliedThrough: number;
   /** Number of the last proposal that was accepted from it. */
   lastProposal: number;
-  /** When it was asked for an answer that has not come; NaN: it was not. */
+  /** When the outstanding ping was sent; NaN: none is outstanding. */
   askedMs: number;
   /** NaN: not measured. */
   roundTripMs: number;
@@ -32,7 +32,7 @@ export class Members {
   readonly #members = new Map<number, Member>();
   #nextNode = 1;
 
-  /** The number that the next new node gets. */
+  /** Number of the next new node. */
   get nextNode(): number {
     return this.#nextNode;
   }
@@ -54,20 +54,20 @@ export class Members {
     return undefined;
   }
 
-  /** A new member on a connection. */
+  /** Admits a new member on a connection. */
   admit(hello: NodeHello, link: number, appliedThrough: number): Member {
     const member = this.#add(this.#nextNode, hello, link, appliedThrough);
     this.#nextNode += 1;
     return member;
   }
 
-  /** A member of the server before us, which has not connected yet. */
+  /** Restores a member of the previous server, which has not connected yet. */
   restore(node: number, hello: NodeHello, appliedThrough: number): void {
     this.#add(node, hello, -1, appliedThrough);
     this.reserve(node);
   }
 
-  /** Node numbers up to `node` have been given out. */
+  /** Reserves the node numbers up to `node`: they have been assigned. */
   reserve(node: number): void {
     this.#nextNode = Math.max(this.#nextNode, node + 1);
   }
@@ -90,7 +90,9 @@ export class Members {
     return member;
   }
 
-  /** Whether the node's proposal of that number enters the log: not if it did before. Throws when one is missing. */
+  /**
+   * Whether the node's proposal of that number enters the log: not if it is there already. Throws when one is missing.
+   */
   acceptProposal(node: number, number: number): boolean {
     const member = this.#members.get(node);
     if (member === undefined || (number > 0 && number <= member.lastProposal)) return false;

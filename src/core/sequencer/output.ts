@@ -1,45 +1,49 @@
-/** What the sequencer has its shell do. */
+/** SequencerOutput: what the sequencer asks of its shell. */
 import type { Sharing } from "../wire/shared-parts.ts";
 
 /** A member whose connection is broken. */
 export interface DisconnectedMember {
-  /** How long its place is kept, in milliseconds. */
+  /** How long the server keeps its place, in milliseconds. */
   reconnectMs: number;
-  /** Which process its arbiter is: a shell on the same host can see whether it has ended. "": unknown. */
+  /** Identity of its arbiter's process: a shell on the same host can see whether it has ended. "": unknown. */
   process: string;
 }
 
 export interface SequencerOutput {
-  /** To one link. */
+  /** Sends to one link. */
   send(link: number, bytes: Uint8Array): void;
   /**
-   * To every welcomed link but `except`. `bytes` is valid during the call only; or, with `sent`, until that is called:
-   * when all links have it, or are gone.
+   * Sends to every welcomed link but `except`. `bytes` is valid during the call only; or, with `sent`, until that is
+   * called, once all links have sent the bytes or are gone.
    */
   broadcast(bytes: Uint8Array, sent?: () => void, except?: number): void;
-  /** From now on the link gets what is broadcast. It counts as broken when it is silent for so long; 0: never. */
+  /** Adds the link to the broadcast set. The link counts as broken when it is silent for `heartbeatMs`; 0: never. */
   welcomed(link: number, heartbeatMs: number): void;
-  /** Null, or left out: parts of publications are not shared with the link through memory. */
+  /** How to share parts of publications with the link through memory. Null, or left out: they are not shared. */
   sharing?(link: number): Sharing | null;
-  /** From now on the link may be sent the references of parts instead of the parts. */
+  /** The peer has mapped the server's memory: references to parts may be sent instead of the parts. */
   borrows?(link: number): void;
-  /** Close the link after what was sent. */
+  /** Closes the link after what was sent. */
   close(link: number): void;
   /**
-   * A node has left, and its arbiter waits for the end of the link. Whether to let it wait until the session ends, because
-   * the server ends with that arbiter's process, but not all others do. Both by what arbiters say of their processes.
+   * Whether a node that has left must wait until the session ends before the server closes its link: the server ends
+   * with the process of that node's arbiter, but not all other nodes do. Decided by the process identities that
+   * arbiters report.
    */
   detains?(leaver: string, others: string[]): boolean;
-  /** Close the link at once: its node has another one. */
+  /** Closes the link at once: its node has another one. */
   drop(link: number): void;
-  /** The node's connection is broken. Evict it if it does not come back in time, or its process ends. */
+  /**
+   * The node's connection is broken. The shell must evict the node if it does not come back in time, or its process
+   * ends.
+   */
   onDisconnected(node: number, member: DisconnectedMember): void;
   /** The node came back, or was evicted. */
   onReturnedOrEvicted(node: number): void;
-  /** Another server has taken over: no node listens to this one any more. */
+  /** Another server has taken over: no node follows this one any more. */
   replaced(): void;
-  /** The session has ended; what was broadcast is to be delivered first. */
+  /** The session has ended; the shell must deliver what was broadcast first. */
   ended(): void;
-  /** The session is to end: the daemon asks for it. */
+  /** The daemon asks for the end of the session. */
   stop(): void;
 }

@@ -1,6 +1,6 @@
 /**
- * Publications of one link that come in parts: the parts are kept until the final one is there, and then enter the log
- * together, one behind the other. If the final part never comes there is nothing to undo.
+ * PublicationAssembler: publications of one link that come in parts. Keeps the parts until the final one arrives; then
+ * all enter the log together, one after the other. An incomplete publication needs no rollback.
  */
 import { Status } from "../base/errors.ts";
 import { CHANNELS_MAX } from "../base/limits.ts";
@@ -26,7 +26,7 @@ export class PublicationAssembler {
     this.#mapSize = mapSize;
   }
 
-  /** Keeps a part. Throws ProtocolError when the rank has more under way than a map can hold. */
+  /** Keeps a part. Throws ProtocolError when the rank has more in flight than a map can hold. */
   add(tag: number, rank: number, size: number, part: () => Part): void {
     const bytes = (this.#bytesByRank.get(rank) ?? 0) + size;
     if (bytes > stagedLimit(this.#mapSize)) {
@@ -38,18 +38,21 @@ export class PublicationAssembler {
     this.#parts.set(tag, parts);
   }
 
-  /** Whether `part` is the newest that is kept of its publication. */
+  /** Whether `part` is the newest part of its publication. */
   has(tag: number, part: Part): boolean {
     return this.#parts.get(tag)?.at(-1) === part;
   }
 
-  /** A part of the publication could not be copied: it must be aborted. */
+  /** Notes that a part of the publication could not be copied: the publication must be aborted. */
   noteOverwritten(tag: number): void {
     if (this.#overwritten.size === CHANNELS_MAX) throw new ProtocolError("publish: too many parts are gone");
     this.#overwritten.add(tag);
   }
 
-  /** The final part is there: the parts before it, which are the caller's now. Throws ProtocolError: one is missing. */
+  /**
+   * Ends a publication: returns the parts before the final one, which the caller then owns. Throws ProtocolError: a
+   * part is missing.
+   */
   complete(tag: number): Part[] {
     if (this.#overwritten.has(tag)) throw new ProtocolError("publish: a part was gone before it was copied");
     const parts = this.#parts.get(tag) ?? [];
@@ -57,7 +60,7 @@ export class PublicationAssembler {
     return parts;
   }
 
-  /** The rest will never come. */
+  /** Aborts a publication whose remaining parts will never come. */
   abort(tag: number): void {
     const parts = this.#parts.get(tag) ?? [];
     this.#remove(tag, parts);
@@ -65,7 +68,7 @@ export class PublicationAssembler {
     this.#overwritten.delete(tag);
   }
 
-  /** Nothing more comes from the link. */
+  /** Drops all parts: no more frames come from the link. */
   close(): void {
     for (const parts of this.#parts.values()) for (const part of parts) this.#pool.give(part);
     this.#parts.clear();

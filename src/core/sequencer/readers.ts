@@ -1,6 +1,4 @@
-/**
- * Connections that only look at the session: for its status, a snapshot, or a trace of what happens.
- */
+/** Readers: connections that only observe the session: its status, a snapshot, or a trace. */
 import { Status } from "../base/errors.ts";
 import { MEMORY_READ_MAX } from "../base/limits.ts";
 import type { MapBytes } from "../memory/map-bytes.ts";
@@ -34,7 +32,7 @@ export class Readers {
     this.#tracing = new Tracing(options.activity);
   }
 
-  /** The handshake frame at `at`. False: it is not a reader's. Throws ProtocolError. */
+  /** Handles the handshake frame at `at`. False: it is not a reader's. Throws ProtocolError. */
   receive(link: Link, kind: number, view: DataView, at: number, bytes: Uint8Array): boolean {
     if (this.#snapshots.has(link.id)) throw new ProtocolError("a snapshot is under way on this connection");
     if (this.#tracing.isOn(link.id)) throw new ProtocolError("a trace is under way on this connection");
@@ -45,7 +43,7 @@ export class Readers {
     return true;
   }
 
-  /** The link is gone. */
+  /** Drops the link, which is gone. */
   end(id: number): void {
     this.#snapshots.end(id);
     this.#tracing.end(id);
@@ -83,7 +81,7 @@ export class Readers {
     return this.#of.memory.bytes.subarray(offset, offset + length);
   }
 
-  /** Throws where the server does not have the bytes of the map. */
+  /** Throws ProtocolError if the server does not have the bytes of the map. */
   #needsMap(): void {
     if (!this.#of.session.direct) return;
     const { name } = this.#of.session.config;
@@ -118,7 +116,7 @@ export class Readers {
     return this.#tracing.isOn(id);
   }
 
-  /** Sends the tracing link what has happened since it was last sent something; `always`: also that nothing has. */
+  /** Sends the tracing link the records since the last call; `always`: also when there are none. */
   sendTrace(always: boolean): void {
     const trace = this.#tracing.take(always);
     if (trace !== null) this.#of.out.send(trace.link, trace.frame);

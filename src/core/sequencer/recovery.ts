@@ -1,21 +1,19 @@
 /**
- * Recovery: a server that takes over from another one, until it knows the log. The nodes of the session report how far they
- * have applied it, the most up-to-date node hands over its state, and a Sequencer goes on from there.
+ * Recovery: a server that takes over from another one, until it knows the log. The nodes of the session report how far
+ * they have applied it, the most up-to-date node hands over its state, and a Sequencer continues from there.
  *
- *     collecting --- all nodes have reported, or the deadline has passed ---> transferring
- *         ^                                                                        |
- *         '---- the node is gone, stalls, or its state is damaged -----------------+--- the state is whole ---> recovered
- *         |
- *         '---- no node is left that could hand over its state, or the predecessor may still serve a node ---> failed
+ * collecting --- all nodes have reported, or the deadline has passed ---> transferring ^
+ * | '---- the node is gone, stalls, or its state is damaged -----------------+--- the state is whole ---> recovered |
+ * '---- no node is left that could hand over its state, or the predecessor may still serve a node ---> failed
  *
  * Invariants:
- * - A node that reports here has promised to follow no server of an older epoch any more. If the predecessor is not known
- *   to be dead, nothing is ordered before all nodes with processes have promised: then the predecessor can serve none of
- *   them, and there is never more than one order. While nodes may still join, no node knows all of them.
- * - Of all logs the one with the newest epoch in its last entry is taken, of these the longest (as in Raft, Ongaro and
- *   Ousterhout, 2014). Every other log is a prefix of it, or its node is refused. So every entry that a node has applied,
- *   and thus acknowledged, survives as long as one node that applied it reports in time.
- * - No entry is sent to a node before the state is whole.
+ * - A node that reports here has promised to follow no server of an older epoch. If the predecessor is not known to be
+ *   dead, nothing is ordered before all nodes with processes have promised: then the predecessor can serve none of
+ *   them, and there is never more than one log. While nodes may still join, no node knows all of them.
+ * - The log with the newest epoch in its last entry is taken, and of these the longest (as in Raft, Ongaro and
+ *   Ousterhout, 2014). Every other log is a prefix of it, or its node is refused. So every entry that a node has
+ *   applied, and thus acknowledged, survives if one node that applied it reports in time.
+ * - No entry is sent to a node before the state is complete.
  */
 
 import { Status } from "../base/errors.ts";
@@ -33,7 +31,7 @@ import { checkHandshake } from "../wire/handshake.ts";
 import { Kind, PingOp, StatusOp } from "../wire/kinds.ts";
 import { checkEnd } from "./admission.ts";
 
-/** Where a Sequencer goes on. */
+/** The state from which a Sequencer continues. */
 export interface Recovered extends ReceivedState {
   epoch: number;
   /** The handshakes of the nodes that have reported and are expected to come back. */
@@ -42,17 +40,19 @@ export interface Recovered extends ReceivedState {
 
 export interface RecoveryOutput {
   send(link: number, bytes: Uint8Array): void;
-  /** Close the link after what was sent. */
+  /** Closes the link after what was sent. */
   close(link: number): void;
-  /** Close the link at once. */
+  /** Closes the link at once. */
   drop(link: number): void;
-  /** A node wants its place to be kept for that long: so long, at least, the others are waited for. */
+  /** A node wants its place kept for `reconnectMs`: the recovery must wait for the other nodes at least that long. */
   waits(reconnectMs: number): void;
-  /** Each link is to be connected to a Sequencer, which then receives its handshake, or the bytes of it that have come. */
+  /**
+   * The shell must connect each link to a Sequencer, which then receives its handshake, or the received bytes of it.
+   */
   recovered(recovered: Recovered, handshakes: Map<number, Uint8Array>): void;
-  /** The session cannot go on. */
+  /** The session cannot continue. */
   failed(why: string): void;
-  /** The session is to end: the daemon asks for it. */
+  /** The daemon asks for the end of the session. */
   stop(): void;
 }
 
@@ -63,26 +63,26 @@ interface Link {
   hello: NodeHello | null;
 }
 
-/** How far a node says it is. */
+/** A node's report of its position. */
 interface NodeReport {
   hello: NodeHello;
   resume: ResumeRequest;
   /** Null while its connection is broken. */
   link: Link | null;
-  /** The node needs its place no more, or its state was damaged. */
+  /** The node has left, or its state was damaged. */
   hasLeft: boolean;
-  /** How many timeouts its connection was broken at. */
+  /** Number of timeouts at which its connection was broken. */
   missed: number;
 }
 
-/** How many timeouts a node that has reported is waited for while its connection is broken. */
+/** Timeouts for which a node that has reported is waited for while its connection is broken. */
 const MISSED_MAX = 2;
 
 export interface RecoveryConfig {
-  /** What is known of the session without its state. */
+  /** The session as it is known without its state. */
   config: SessionConfig;
   epoch: number;
-  /** The server before is known to have ended, so it serves no node any more. */
+  /** The predecessor is known to have ended, so it serves no node any more. */
   predecessorIsDead: boolean;
 }
 
@@ -96,7 +96,7 @@ export class Recovery {
   #transfer: { link: Link; receiver: StateReceiver } | null = null;
   /** The wait for further nodes is over. */
   #deadlinePassed = false;
-  /** Nodes that were joining when the server was lost have had time to report. */
+  /** The grace for nodes that were joining when the server was lost is over. */
   #joinGraceOver = false;
   /** Some of the state has come since the last timeout. */
   #hasProgress = true;
@@ -115,7 +115,7 @@ export class Recovery {
     return true;
   }
 
-  /** Whether the link is one of a node. */
+  /** Whether the link is a node's. */
   isWelcomed(id: number): boolean {
     return this.#links.get(id)?.hello != null;
   }
@@ -127,13 +127,13 @@ export class Recovery {
       link.reader.push(chunk, (view, at, size, bytes) => this.#frame(link, view, at, size, bytes));
     } catch (error) {
       if (!(error instanceof ProtocolError)) throw error;
-      // A node whose state is damaged counts as lost: the state of another one is taken.
+      // A node whose state is damaged counts as lost: another node's state is taken.
       if (this.#transfer?.link === link) this.#markLeft(link);
       this.#rejectLink(link, error.status, error.message);
     }
   }
 
-  /** The connection is gone. */
+  /** Drops a connection that is gone. */
   disconnect(id: number): void {
     const link = this.#links.get(id);
     if (link === undefined) return;
@@ -145,24 +145,24 @@ export class Recovery {
     }
   }
 
-  /** Tells the nodes that wait that this server is alive. */
+  /** Sends a heartbeat to the waiting nodes. */
   beat(): void {
     for (const { id, hello } of this.#links.values()) {
       if (hello !== null) this.#out.send(id, encode({ kind: Kind.PING }));
     }
   }
 
-  /** Nodes that joined last have had time to report. */
+  /** The grace for nodes that joined last is over. */
   onJoinGraceOver(): void {
     this.#joinGraceOver = true;
     this.#maybeStartTransfer();
   }
 
-  /** The time to wait for nodes is over. To be called at intervals from then on: a source that stalls is dropped. */
+  /** The wait for nodes is over. The shell then calls it at intervals, so that a source that stalls is dropped. */
   onTimeout(): void {
     const source = this.#transfer?.link;
     for (const report of this.#reports.values()) if (report.link === null) report.missed += 1;
-    // A node without all of the map cannot hand it over, however long it stays.
+    // A node without the whole map can never hand it over.
     const isAnySource = [...this.#reports.values()].some(
       ({ missed, hasLeft, resume }) => missed < MISSED_MAX && !hasLeft && resume.whole,
     );
@@ -291,7 +291,7 @@ export class Recovery {
     const all = resume.nodes.every((node) => this.#reports.has(node));
     if (!all && !this.#deadlinePassed) return;
     if (resume.joining && !this.#joinGraceOver) return;
-    // Nodes may have joined that this one has not heard of, and the predecessor may still serve them.
+    // Nodes may have joined that this one does not know, and the predecessor may still serve them.
     if (resume.joining && !predecessorIsDead) {
       if (this.#deadlinePassed) this.#abort("nodes may have come of which those that are here do not know");
       return;
@@ -308,7 +308,7 @@ export class Recovery {
     this.#out.send(link.id, encode({ kind: Kind.STATE }));
   }
 
-  /** Of the nodes that can hand over their state. */
+  /** The most up-to-date of the nodes that can hand over their state. */
   #mostUpToDate(): NodeReport | undefined {
     let best: NodeReport | undefined;
     for (const report of this.#reports.values()) {
@@ -335,7 +335,7 @@ export class Recovery {
     for (const { id, handshake, reader } of this.#links.values()) handshakes.set(id, handshake ?? reader.partial);
     const nodes = [...this.#reports.values()].filter(({ hasLeft }) => !hasLeft).map(({ hello }) => hello);
     const { epoch } = this.#known;
-    // Nothing is left of epochs that began after this state; some epochs may have ended before they ordered anything.
+    // Epochs that began after this state leave no entries; some epochs may have ended before they ordered anything.
     const known = starts.map((start) => Math.min(start, snapshot.seq));
     while (known.length < epoch) known.push(snapshot.seq);
     this.#out.recovered({ epoch, snapshot, starts: known, tail, nodes }, handshakes);

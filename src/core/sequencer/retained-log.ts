@@ -1,5 +1,6 @@
 /**
- * The log as the server keeps it: entries that some member may not have applied yet, and those that have not been sent.
+ * RetainedLog: the log as the server keeps it: entries that some member may not have applied yet, and entries that have
+ * not been sent.
  *
  * Invariant: the entries handed to `broadcast` are the log, each once, in sequence.
  */
@@ -10,9 +11,9 @@ import type { SequencerOutput } from "./output.ts";
 export class RetainedLog {
   readonly #frames: RetainedFrames;
   readonly #out: Pick<SequencerOutput, "broadcast">;
-  /** Bytes acknowledged by all since the members were last told how far all of them are. */
+  /** Bytes acknowledged by all members since the last announcement of that to them. */
   #unannouncedAckBytes = 0;
-  /** A process waits for something that was appended and not sent. */
+  /** A process waits for an entry that was appended and not sent. */
   mustFlush = false;
 
   constructor(frames: RetainedFrames, out: Pick<SequencerOutput, "broadcast">) {
@@ -20,7 +21,7 @@ export class RetainedLog {
     this.#out = out;
   }
 
-  /** All entries behind this one are here. */
+  /** All entries after this one are here. */
   get base(): number {
     return this.#frames.base;
   }
@@ -35,7 +36,10 @@ export class RetainedLog {
     this.#frames.push(view, bytes, at, size, seq);
   }
 
-  /** Appends a part of publication `seq` as it lies, and sends it to all but `except`; `onRelease`: once for each use. */
+  /**
+   * Appends a part of publication `seq` without copying it, and sends it to all but `except`; `onRelease`: once for
+   * each use.
+   */
   appendPart(part: Uint8Array, seq: number, onRelease: () => void, except: number): void {
     this.#frames.adopt(part, seq, onRelease);
     this.#out.broadcast(part, onRelease, except);
@@ -47,12 +51,12 @@ export class RetainedLog {
     for (const entries of this.#frames.fresh()) this.#out.broadcast(entries);
   }
 
-  /** The entries behind `seq`, in pieces: valid until the next drop(). */
+  /** The entries after `seq`, in pieces: valid until the next drop(). */
   after(seq: number): Generator<Uint8Array> {
     return this.#frames.after(seq);
   }
 
-  /** Drops what all members have applied. True: it is time to tell them how far all are. */
+  /** Drops entries that all members have applied. True: it is time to announce how far all are. */
   drop(appliedByAll: number): boolean {
     if (appliedByAll <= this.#frames.base) return false;
     const before = this.#frames.bytes;

@@ -1,6 +1,6 @@
 /**
- * The server's logic, without I/O. Takes the bytes that links receive, gives every operation its place in the log, applies
- * it to the server's copy of the session and hands out the bytes to send.
+ * The server's logic, without I/O. Takes the bytes that links receive, gives every operation its place in the log,
+ * applies it to the server's copy of the session and hands out the bytes to send.
  *
  * Invariants: the entries handed to `broadcast` are the log, each once, in sequence; a link gets them from the state in
  * its WELCOME on, with none missing; a malformed operation closes its connection and has no effect; the parts of a
@@ -48,9 +48,9 @@ const RANKLESS: ReadonlySet<number> = new Set([Kind.JOIN, Kind.LEAVE, Kind.COPY]
 const HANDSHAKES: ReadonlySet<number> = new Set([Kind.HELLO, Kind.STATUS, Kind.SNAPSHOT, Kind.TRACE]);
 
 export interface SequencerOptions {
-  /** Applies runs to memory, faster than JavaScript does. */
+  /** A faster implementation of MapBytes.publish(). */
   applyRuns?: ApplyRuns | null;
-  /** Of a server that takes over: what it has learnt. The memory then holds the bytes of the map. */
+  /** The result of a recovery, for a server that takes over. The memory then holds the bytes of the map. */
   recovered?: Recovered | null;
   /** The time, in milliseconds since 1970. */
   now_ms?: number;
@@ -130,7 +130,7 @@ export class Sequencer {
     for (const member of this.#members.all()) this.#out.onDisconnected(member.node, member);
   }
 
-  /** The time for what status() says: in milliseconds since 1970, not going back. */
+  /** Sets the time that status() uses: milliseconds since 1970, never going back. */
   set clock(now_ms: number) {
     this.#activity.now_ms = now_ms;
   }
@@ -193,7 +193,7 @@ export class Sequencer {
   }
 
   #frame(link: Link, view: DataView, at: number, size: number, bytes: Uint8Array): void {
-    // A frame before this one may have closed the link.
+    // An earlier frame may have closed the link.
     if (!this.#links.has(link.id)) return;
     const kind = view.getUint8(at + At.kind);
     if (link.node >= 0) {
@@ -216,7 +216,7 @@ export class Sequencer {
     return this.#log.bytes > TAIL_HIGH && this.#members.anyDisconnected;
   }
 
-  /** Whether a member may still come for the rest of the log. */
+  /** Whether a member may still come back for the rest of the log. */
   get awaited(): boolean {
     return this.#members.anyDisconnected;
   }
@@ -227,7 +227,7 @@ export class Sequencer {
     const { node } = this.#members.admit(hello, link.id, base);
     const welcome: Welcome = { node, snapshot: this.session.state(), ...this.#epochs, base };
     this.#welcome(link, hello, node, encode({ kind: Kind.WELCOME, body: encodeJson(welcome) }));
-    // At once and ahead of all entries. In an elastic session that runs others wait while much of it is on its way.
+    // Send the map before all entries. In a running elastic session the other nodes wait while much of it is in flight.
     if (welcomeIncludesMap(welcome.snapshot)) this.#sendMap(link);
     for (const piece of this.#log.after(base)) this.#out.send(link.id, piece);
   }
@@ -264,14 +264,14 @@ export class Sequencer {
     this.#out.send(link.id, welcome);
   }
 
-  /** The node has noticed before the server that its old connection is broken. */
+  /** Replaces a connection: the node noticed before the server that the old one is broken. */
   #replace(id: number): void {
     const link = this.#links.get(id);
     if (link !== undefined) this.#remove(link);
     this.#out.drop(id);
   }
 
-  /** The disconnected node will not come back: its processes are lost. */
+  /** Evicts a disconnected node, which will not come back: its processes are lost. */
   evict(node: number): void {
     const member = this.#members.get(node);
     if (member === undefined || member.link >= 0) return;
@@ -295,7 +295,7 @@ export class Sequencer {
     if (op === PingOp.LEAVING) {
       this.disconnect(link.id, true);
       const others = [...this.#members.all()].map(({ process }) => process);
-      // In an elastic session processes come and go: there no node waits for others.
+      // In an elastic session processes come and go: no node waits for the others.
       const detained = this.session.config.elastic !== true && this.#out.detains?.(member.process, others) === true;
       if (!detained) this.#out.close(link.id);
       return;
@@ -309,7 +309,7 @@ export class Sequencer {
 
   // --- Operations --------------------------------------------------------------------------------------------------
 
-  /** Tells the link that the server is alive, and how far all members are. */
+  /** Sends a heartbeat, which announces how far all members are. */
   sendHeartbeat(id: number): void {
     const member = this.#members.get(this.#links.get(id)?.node ?? -1);
     if (member !== undefined) this.#acks.sendHeartbeat(member);
@@ -323,7 +323,7 @@ export class Sequencer {
     } else this.#operation(link, kind, view, at, size, bytes, null);
   }
 
-  /** A peer on our host offers memory, or has mapped what we offered. */
+  /** Handles SHARE: a peer on this host offers memory, or has mapped the memory that this server offered. */
   #share(link: Link, view: DataView, at: number): void {
     const sharing = this.#out.sharing?.(link.id) ?? null;
     const heard = link.borrowed.heard(sharing, view, at);
@@ -334,7 +334,7 @@ export class Sequencer {
     if (offer !== null) this.#out.send(link.id, offer);
   }
 
-  /** A part that lies in memory of the link's node. */
+  /** Copies a part that lies in memory of the link's node. */
   #copySharedPart(link: Link, view: DataView, at: number): void {
     const tag = view.getUint32(at + At.tag, true);
     const part = link.borrowed.copy(view, at, this.#parts);
@@ -350,7 +350,7 @@ export class Sequencer {
     }
   }
 
-  /** `part`: the frame is ours, and may be kept. */
+  /** `part`: the frame belongs to the sequencer, which may keep it. */
   #operation(
     link: Link,
     kind: number,
@@ -367,7 +367,7 @@ export class Sequencer {
     if (kind === Kind.JOIN) checkNodeName(this.#members.get(link.node), view, at, bytes);
     if (session.phase === "ended") return;
     if (!this.#isNext(link, kind, view, at)) return;
-    // In direct mode the one node decides for itself and tells the server; nothing may come in between from others.
+    // In direct mode the one node decides and tells the server; operations of other nodes must not come in between.
     if (session.direct && session.presentOn(link.node).length === 0) {
       if (session.config.elastic !== true) this.#turnAway(link);
       else if (kind === Kind.JOIN) this.#deferJoin(link, new Uint8Array(bytes.subarray(at, at + size)));
@@ -376,7 +376,7 @@ export class Sequencer {
     if (kind === Kind.COPY && !(session.direct && session.config.elastic === true)) {
       throw new ProtocolError("a copy of a map outside direct mode");
     }
-    // A rank that the log has already seen go may still have had requests on their way.
+    // A rank that has left according to the log may still have had requests in flight.
     const aborts = kind === Kind.PUBLISH && view.getUint8(at + PublishAt.part) === PublishOp.ABANDON;
     const needsRank = !RANKLESS.has(kind) && !aborts;
     if (needsRank && !session.mayIssue(view.getUint16(at + At.rank, true), link.node)) return;
@@ -384,13 +384,16 @@ export class Sequencer {
     else this.#writer.append(bytes, view, at, size);
   }
 
-  /** Whether the operation enters the log now: one that did before does not enter it twice. */
+  /** Whether the operation enters the log now: one that is there already does not enter it twice. */
   #isNext(link: Link, kind: number, view: DataView, at: number): boolean {
     if (kind === Kind.PUBLISH && view.getUint8(at + PublishAt.part) !== PublishOp.LAST) return true;
     return this.#members.acceptProposal(link.node, getUint64(view, at + At.seq));
   }
 
-  /** A process of another node is one too many, or early for the next session: then it hears when this one ends. */
+  /**
+   * Turns away a process of another node: there is no room, or it is early for the next session and waits for the end
+   * of this one.
+   */
   #turnAway(link: Link): void {
     if (this.session.allPresent) {
       throw new ProtocolError("the session has all its processes already; this is one too many", Status.FULL);
@@ -398,7 +401,7 @@ export class Sequencer {
     link.waitsForEnd = true;
   }
 
-  /** The join waits until the one node has ended direct mode. */
+  /** Defers the join until the one node has ended direct mode. */
   #deferJoin(link: Link, frame: Uint8Array): void {
     this.#deferredJoins.add(link, frame);
     this.#askToEndDirectMode();
@@ -452,7 +455,7 @@ export class Sequencer {
     return this.#readers.traces(id);
   }
 
-  /** Sends the tracing link what has happened since it was last sent something; `always`: also that nothing has. */
+  /** Sends the tracing link the records since the last call; `always`: also when there are none. */
   sendTrace(always: boolean): void {
     this.#readers.sendTrace(always);
   }

@@ -1,4 +1,4 @@
-/** Snapshots of the session that are being sent, one a link, while the session goes on. */
+/** Snapshots: those that are being sent, one for each link, while the session goes on. */
 import { Status } from "../base/errors.ts";
 import { PICTURES_MAX } from "../base/limits.ts";
 import type { MapBytes } from "../memory/map-bytes.ts";
@@ -13,7 +13,7 @@ export class Snapshots {
     this.#memory = memory;
   }
 
-  /** Whether the link is being sent one. */
+  /** Whether a snapshot is being sent on the link. */
   has(link: number): boolean {
     return this.#byLink.has(link);
   }
@@ -24,7 +24,7 @@ export class Snapshots {
     throw new ProtocolError(`${PICTURES_MAX} snapshots of the session are being taken; try again`, Status.LIMIT);
   }
 
-  /** Begins one of the map as it is now, behind entry `seq`. */
+  /** Begins a snapshot of the map as it is now, after entry `seq`. */
   begin(link: number, seq: number): void {
     this.#byLink.set(link, new MapSnapshot(this.#memory, seq));
   }
@@ -37,7 +37,7 @@ export class Snapshots {
     return frame;
   }
 
-  /** The link is gone. */
+  /** Ends the snapshot of a link that is gone. */
   end(link: number): void {
     this.#byLink.get(link)?.end();
     this.#byLink.delete(link);

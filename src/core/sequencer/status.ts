@@ -1,4 +1,4 @@
-/** The answer to a STATUS frame, from what the session, its activity and its members say. */
+/** The answer to a STATUS frame, from the session, its activity and its members. */
 import { SHOWN_MAX, WAITERS_SHOWN_MAX } from "../base/limits.ts";
 import type { LockStatus, RankStatus, SemaphoreStatus, ServerStatus } from "../messages/daemon-api.ts";
 import type { StatusReport } from "../messages/status-report.ts";
@@ -6,7 +6,7 @@ import type { Activity } from "../observe/activity.ts";
 import type { Session } from "../session/session.ts";
 import type { Members } from "./members.ts";
 
-/** `withHeat`: with where the map was written. */
+/** Makes the report. `withHeat`: includes where the map was written. */
 export function reportStatus(
   session: Session,
   activity: Activity,
@@ -65,7 +65,7 @@ function reportRanks(session: Session, activity: Activity, members: Members): Ra
   });
 }
 
-/** Cuts lists down to what fits a frame: if not all fit, those with waiting requests come first. */
+/** StatusTruncator: cuts lists to the size of a frame: if not all items fit, those with waiting requests come first. */
 class StatusTruncator {
   #waitersLeft = WAITERS_SHOWN_MAX;
 
@@ -82,7 +82,7 @@ class StatusTruncator {
     const others = all.filter(({ waiters }) => waiters.length === 0);
     const shown = all.length <= SHOWN_MAX ? all : [...waitedFor, ...others].slice(0, SHOWN_MAX);
     return shown.map((queue) => {
-      // Several threads of a process may wait for the same.
+      // Several threads of a process may wait in the same queue.
       const waiters = [...new Set(queue.waiters)].slice(0, this.#waitersLeft);
       this.#waitersLeft -= waiters.length;
       return { ...queue, waiters };

@@ -1,4 +1,4 @@
-/** The one link that traces the session, and what it is sent. */
+/** Tracing: the one link that traces the session, and its records. */
 import { Status } from "../base/errors.ts";
 import type { TraceInfo } from "../messages/trace-info.ts";
 import type { Activity } from "../observe/activity.ts";
@@ -37,7 +37,7 @@ export class Tracing {
     return encode({ kind: Kind.REPLY, body: encodeJson(info) });
   }
 
-  /** What has happened since the last call, for the link; null: nothing. `always`: a frame also then. */
+  /** Takes the records since the last call, for the link; null: none. `always`: makes a frame even then. */
   take(always: boolean): { link: number; frame: Uint8Array } | null {
     if (this.#trace === null) return null;
     const { link, buffer } = this.#trace;
@@ -46,7 +46,7 @@ export class Tracing {
     return { link, frame: encode({ kind: Kind.TRACE, aux: Math.min(dropped, WORD_MAX), body: records }) };
   }
 
-  /** The link is gone. */
+  /** Ends the trace of a link that is gone. */
   end(link: number): void {
     if (!this.isOn(link)) return;
     this.#trace = null;

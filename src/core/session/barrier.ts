@@ -14,7 +14,7 @@ export class Barrier {
     this.#replies = replies;
   }
 
-  /** How many barriers all processes have passed. */
+  /** Number of barriers that all processes have passed. */
   get passed(): number {
     return this.#passed;
   }
@@ -30,13 +30,13 @@ export class Barrier {
     this.openIfComplete();
   }
 
-  /** Takes the arrival with that tag back: the barrier waits for the process as if it had not come. */
+  /** Cancels the arrival with that tag: the barrier waits for the process again. */
   cancel(node: number, tag: number): void {
     const process = this.#members.all().find((one) => one.node === node && one.barrierTag === tag);
     if (process !== undefined) this.#release(process, Status.TIMEOUT);
   }
 
-  /** Lets all go on if none is missing. */
+  /** Opens the barrier if all present processes have arrived. */
   openIfComplete(): void {
     const present = this.#members.present();
     if (present.some(({ barrierTag }) => barrierTag < 0)) return;
@@ -44,12 +44,12 @@ export class Barrier {
     for (const process of present) this.#release(process, Status.OK, 0, present.length);
   }
 
-  /** A process was lost and will never arrive: all that wait get LOST. */
+  /** Ends all waits with LOST: a lost process will never arrive. */
   failAll(): void {
     for (const process of this.#members.all()) this.#release(process, Status.LOST, this.#members.lostRank);
   }
 
-  /** The process leaves: what it still waits for is answered. */
+  /** Drops a process that leaves, and answers its wait. */
   drop(process: ProcessState): void {
     this.#release(process, Status.LEFT);
   }

@@ -1,4 +1,4 @@
-/** Allocation of blocks in the map, with and without names. */
+/** Blocks: allocation of blocks in the map, with and without names. */
 import { Status } from "../base/errors.ts";
 import { checkName } from "../base/names.ts";
 import type { MapBytes } from "../memory/map-bytes.ts";

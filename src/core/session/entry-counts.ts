@@ -1,4 +1,4 @@
-/** How far the log has been applied, and what its entries were. */
+/** EntryCounts: how far the log has been applied, and how many entries each node has in it. */
 import type { SessionState } from "../messages/session-state.ts";
 import { EVICTED } from "../messages/session-state.ts";
 
@@ -10,7 +10,7 @@ export class EntryCounts {
   /** Entries by node number, or EVICTED. */
   #byNode: number[] = [];
 
-  /** One more entry of `node`, which evicts that node or not. */
+  /** Counts an entry of `node`. `evicts`: the entry evicts the node. */
   count(node: number, evicts: boolean): void {
     const entries = this.#byNode;
     this.seq += 1;

@@ -1,8 +1,9 @@
 /**
- * Sleeping on a value of the map, as futex(2) does.
+ * Futexes: sleeping on a value of the map, as futex(2) does.
  *
- * Invariant: no wake-up is lost. The comparison and going to sleep are one entry, so a process that changes the value
- * and then wakes comes either before it, and the comparison sees the change, or after it, and the wake finds the sleeper.
+ * Invariant: no wake-up is lost. The comparison and the beginning of the sleep are one entry. A process that changes
+ * the value and then wakes comes either before it, so that the comparison sees the change, or after it, so that the
+ * wake finds the sleeper.
  */
 import { Status } from "../base/errors.ts";
 import type { MapBytes } from "../memory/map-bytes.ts";
@@ -28,7 +29,7 @@ export class Futexes {
     this.#memory = memory;
   }
 
-  /** The SLEEP at `at`. */
+  /** Applies the SLEEP at `at`. */
   sleep(view: DataView, at: number, from: Requester): void {
     if (!this.#members.admits(from)) return;
     if (view.getUint8(at + SleepAt.isCompared) === 0 && !this.equalsMap(view, at)) {
@@ -40,7 +41,7 @@ export class Futexes {
     if (this.#waits.enqueue(queue, from)) this.#byOffset.set(offset, queue);
   }
 
-  /** Whether the place that the SLEEP at `at` names holds the value that it expects. */
+  /** Whether the map holds the value that the SLEEP at `at` expects. */
   equalsMap(view: DataView, at: number): boolean {
     const width = view.getUint32(at + SleepAt.width, true);
     return this.#memory.equals(getUint64(view, at + SleepAt.mapOffset), width, view, at + HEADER_SIZE);
@@ -58,7 +59,7 @@ export class Futexes {
     this.#replies.ok(node, tag, woken);
   }
 
-  /** Forgets a queue in which no request waits any more. */
+  /** Deletes a queue in which no request waits. */
   dropIfEmpty(queue: WaitQueue | FutexQueue): void {
     if (queue.waiters.length === 0 && "offset" in queue) this.#byOffset.delete(queue.offset);
   }

@@ -1,6 +1,7 @@
 /**
- * Who has which part of the map: first fit over the gaps between blocks, in address order. Allocation is an operation of
- * the session, so every replica runs this with the same calls and comes to the same places; nothing is kept in the map.
+ * Heap: which blocks of the map are allocated: first fit over the gaps between blocks, in address order. Allocation is
+ * an operation of the session, so every replica makes the same calls and gets the same offsets; the map itself holds no
+ * allocation data.
  */
 import { BLOCKS_MAX } from "../base/limits.ts";
 import type { Block } from "../messages/session-state.ts";
@@ -24,7 +25,7 @@ export class Heap {
     return this.#named.get(name);
   }
 
-  /** Offset of a new block, or -1 when no gap is large enough or there are BLOCKS_MAX blocks. */
+  /** Allocates a block. Returns its offset, or -1 when no gap is large enough or there are BLOCKS_MAX blocks. */
   allocate(size: number, align: number, name: string): number {
     if (this.#blocks.length >= BLOCKS_MAX) return -1;
     let gap = 0;
@@ -40,7 +41,7 @@ export class Heap {
     return -1;
   }
 
-  /** False when no block begins there. */
+  /** Frees the block. False when no block begins there. */
   free(offset: number): boolean {
     let low = 0;
     let high = this.#blocks.length;

@@ -5,8 +5,8 @@
  *     free ──lock──▶ owned ──unlock, no waiter──▶ free
  *                      └──unlock, or the owner leaves or is lost──▶ owned by the first waiter
  *
- * A process that goes while it owns a lock leaves a mark: whoever gets the lock is told OWNER_DIED, until an owner
- * unlocks it as consistent.
+ * A process that goes while it owns a lock leaves a mark: the next owners get OWNER_DIED, until one unlocks the lock as
+ * consistent.
  */
 import { Status } from "../base/errors.ts";
 import { LOCKS_MAX } from "../base/limits.ts";
@@ -32,7 +32,7 @@ export class Locks {
     if (!this.#members.admits(from)) return;
     const lock = this.#open(name, from);
     if (lock === null) return;
-    // Recursive locking is refused: the process would wait for itself for ever.
+    // Recursive locking is refused: the process would deadlock with itself.
     if (lock.owner === from.rank || lock.waiters.some(({ rank }) => rank === from.rank)) {
       this.#replies.status(from, Status.BUSY);
     } else if (lock.owner < 0) {
@@ -45,8 +45,8 @@ export class Locks {
   }
 
   /**
-   * Unlocking stays possible after a loss: survivors may still hand on what they hold. `keepsMark`: the data was not
-   * made consistent, so the next owner gets OWNER_DIED too.
+   * Unlocks. Unlocking stays possible after a loss, so that survivors can hand on their locks. `keepsMark`: the data
+   * was not made consistent, so the next owner gets OWNER_DIED, too.
    */
   unlock(name: string, keepsMark: boolean, from: Requester): void {
     const lock = this.#byName.get(name);
@@ -61,7 +61,7 @@ export class Locks {
     }
   }
 
-  /** A process that goes with a lock may leave the data inconsistent, even if it ends normally. */
+  /** Passes on the locks of a process that goes: it may leave the data inconsistent, even if it ends normally. */
   passOnLocksOf(rank: number): void {
     for (const lock of this.#byName.values()) {
       if (lock.owner !== rank) continue;
@@ -70,7 +70,7 @@ export class Locks {
     }
   }
 
-  /** The lock of that name; null: the request was refused and is answered. */
+  /** The lock of that name, created if needed; null: the request was refused and answered. */
   #open(name: string, from: Requester): LockState | null {
     let lock = this.#byName.get(name);
     if (lock !== undefined) return lock;

@@ -1,10 +1,10 @@
 /**
- * Which processes a session has: ranks are given out by JOIN, the session starts when all have joined, a process leaves
+ * Membership: the processes of a session. JOIN assigns ranks, the session starts when all have joined, a process leaves
  * or is lost, and the session ends when none is left.
  *
  *     joining ──all have joined──▶ running ──the last one has left──▶ ended
  *
- * Whether the session starts in direct mode is decided here too: all processes are on one node, and none refuses.
+ * It also decides whether the session starts in direct mode: all processes are on one node, and none refuses.
  */
 import { Status } from "../base/errors.ts";
 import { PROCESSES_MAX, WAITING_JOINS_MAX } from "../base/limits.ts";
@@ -56,12 +56,12 @@ export class Membership {
     return this.#direct;
   }
 
-  /** Processes that have joined and not gone, by rank. */
+  /** Processes that have joined and not left, by rank. */
   present(): ProcessState[] {
     return this.all().filter(isPresent);
   }
 
-  /** All processes that the session has had, by rank. */
+  /** All processes that the session has ever had, by rank. */
   all(): ProcessState[] {
     return [...this.#processes.values()].sort((a, b) => a.rank - b.rank);
   }
@@ -70,19 +70,21 @@ export class Membership {
     return this.#processes.get(rank);
   }
 
-  /** Whether `rank` lives on `node` and may issue operations. */
+  /** Whether `rank` is on `node` and may issue operations. */
   mayIssue(rank: number, node: number): boolean {
     const process = this.#processes.get(rank);
     return process !== undefined && process.node === node && process.state === "running";
   }
 
-  /** Why an operation that waits is refused; OK: it is not. */
+  /** The status with which a waiting operation is refused; OK: it is not refused. */
   refusal({ rank, node }: Requester): Status {
     if (!this.mayIssue(rank, node)) return Status.LEFT;
     return this.#lostRank >= 0 && this.#config.onLoss === "fail" ? Status.LOST : Status.OK;
   }
 
-  /** Whether the operation may go on; if not, its request is answered. `evenAfterLoss`: also when a process was lost. */
+  /**
+   * Whether the operation may proceed; if not, its request is answered. `evenAfterLoss`: also when a process was lost.
+   */
   admits(from: Requester, evenAfterLoss = false): boolean {
     const refusal = this.refusal(from);
     if (refusal === Status.OK || (evenAfterLoss && refusal === Status.LOST)) return true;
@@ -122,7 +124,7 @@ export class Membership {
     else if (this.#processes.size === this.#config.processes) this.#start();
   }
 
-  /** The wished rank if it is free. In an elastic session the rank of a process that has gone is given out again. */
+  /** The wished rank if it is free. An elastic session reuses the rank of a process that has gone. */
   #freeRank(wished: number, ranks: number): number {
     const isTaken = (rank: number): boolean => {
       const process = this.#processes.get(rank);
@@ -140,8 +142,8 @@ export class Membership {
   }
 
   /**
-   * A process that left may come for the next session of this name while others are still leaving this one: it waits
-   * for the end. While all processes are here, one more is one too many.
+   * Defers a join until the session ends. A process that left may join the next session of this name while others are
+   * still leaving this one. While all processes are present, a further one is refused.
    */
   #joinLater(node: number, tag: number): void {
     const request = { node, tag, rank: -1 };
@@ -154,12 +156,12 @@ export class Membership {
     this.#phase = "running";
     const nodes = new Set(this.present().map(({ node }) => node));
     this.#direct = this.#mayBeDirect && nodes.size === 1;
-    // All are running before the first reply: the replica looks at the others when it answers one.
+    // All states change before the first reply, because the replica looks at the other processes when it answers one.
     for (const process of this.all()) process.state = "running";
     for (const process of this.all()) this.#begin(process);
   }
 
-  /** The upload of the map of the node that ends direct mode goes on, or is complete. */
+  /** Notes the progress of the map upload with which a node ends direct mode. */
   upload(isComplete: boolean): void {
     this.#copying = !isComplete;
     this.#direct = !isComplete;
@@ -171,7 +173,7 @@ export class Membership {
     return process !== undefined && process.node === node && isPresent(process) ? process : undefined;
   }
 
-  /** The process is gone. */
+  /** Removes a process that has left or was lost. */
   remove(process: ProcessState, isLost: boolean): void {
     if (process.state === "joining") {
       this.#processes.delete(process.rank);
@@ -181,12 +183,12 @@ export class Membership {
     }
   }
 
-  /** A process of a running session was lost. */
+  /** Notes that a process of a running session was lost. */
   noteLoss(rank: number): void {
     if (this.#lostRank < 0) this.#lostRank = rank;
   }
 
-  /** The last process has gone. */
+  /** Ends the session: the last process has gone. */
   end(): void {
     this.#phase = "ended";
     for (const request of this.#waitingJoins.splice(0)) this.#replies.status(request, Status.ENDED);

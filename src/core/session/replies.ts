@@ -1,4 +1,4 @@
-/** Sends the replies of a session to its owner, without an allocation for each. */
+/** Replies: sends the replies of a session to its owner, without an allocation for each. */
 import { Status } from "../base/errors.ts";
 import type { Requester } from "../messages/session-state.ts";
 import type { Effects, Reply } from "./effects.ts";

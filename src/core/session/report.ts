@@ -1,18 +1,18 @@
-/** What each process of a session does, for people. */
+/** Reports what each process of a session does, for people. */
 import type { RankReport } from "../messages/daemon-api.ts";
 import type { FutexQueue, LockState, ProcessState, SemaphoreState } from "../messages/session-state.ts";
 
-/** A report for each of the processes. */
+/** Returns a report for each process. */
 export function reportRanks(
   processes: readonly ProcessState[],
   semaphores: Iterable<SemaphoreState>,
   locks: Iterable<LockState>,
   sleepers: Iterable<FutexQueue>,
 ): RankReport[] {
-  /** What each rank waits for, and the names of the locks that it has. */
+  /** The request on which each rank waits, and the names of the locks that it owns. */
   const waits = new Map<number, Pick<RankReport, "state" | "on">>();
   const held = new Map<number, string[]>();
-  // A rank may wait for several things on several threads: semaphores are named before locks, locks before places.
+  // A rank may wait for several things on several threads. Semaphores override locks, and locks override sleeps.
   for (const { offset, waiters } of sleepers) {
     for (const { rank } of waiters) waits.set(rank, { state: "sleeping", on: `0x${offset.toString(16)}` });
   }

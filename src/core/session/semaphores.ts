@@ -33,7 +33,7 @@ export class Semaphores {
     }
   }
 
-  /** Posting stays possible after a loss: survivors may still hand on what they hold. */
+  /** Posts. Posting stays possible after a loss, so that survivors can release what they hold. */
   post(name: string, initial: number, increment: number, from: Requester): void {
     if (!this.#members.admits(from, true)) return;
     const semaphore = this.#open(name, initial, from);
@@ -50,7 +50,7 @@ export class Semaphores {
     this.#replies.ok(from.node, from.tag);
   }
 
-  /** The semaphore of that name; null: the request was refused and is answered. */
+  /** The semaphore of that name, created if needed; null: the request was refused and answered. */
   #open(name: string, initial: number, from: Requester): SemaphoreState | null {
     let semaphore = this.#byName.get(name);
     if (semaphore !== undefined) return semaphore;

@@ -1,10 +1,10 @@
 /**
- * The session as a replicated state machine. Server and arbiters feed it the same entries and so hold the same ranks,
- * semaphores, locks and bytes at the same number. It decides everything; its owner is told through `Effects`.
+ * Session: the replicated state machine. Server and arbiters apply the same entries to it and so hold the same ranks,
+ * semaphores, locks and bytes at the same number. It decides everything, and tells its owner through `Effects`.
  *
- * The order itself is sequential consistency by total-order broadcast with local reads (Attiya and Welch, "Sequential
- * consistency versus linearizability", ACM TOCS 1994): a process goes on only when its own operation was applied on
- * its own node.
+ * The order is sequential consistency by total-order broadcast with local reads (Attiya and Welch, "Sequential
+ * consistency versus linearizability", ACM TOCS 1994): a process continues only when its own operation has been applied
+ * on its own node.
  */
 import { Status } from "../base/errors.ts";
 import { PAGE_SIZE, PROCESSES_MAX, SIZE_MAX } from "../base/limits.ts";
@@ -45,7 +45,7 @@ import { WaitQueues } from "./wait-queues.ts";
 
 export class Session {
   readonly config: SessionConfig;
-  /** The node whose map this is: what it uploads into the log is there already. -1: no node's. */
+  /** The node to which the map belongs: its own upload is in the map already. -1: no node's. */
   node = -1;
   readonly #memory: MapBytes;
   readonly #effects: Effects;
@@ -94,9 +94,9 @@ export class Session {
     return this.#counts.bytesWritten;
   }
   /**
-   * Direct mode: when the session started all processes were on one node and none refused. They share the map itself,
-   * the hardware keeps it coherent, and no store is ever ordered here. In an elastic session it may end: see
-   * direct-mode-exit.ts.
+   * Whether the session is in direct mode: when it started, all processes were on one node and none refused. They share
+   * the map itself, the hardware keeps it coherent, and no store is ordered here. In an elastic session direct mode may
+   * end: see direct-mode-exit.ts.
    */
   get direct(): boolean {
     return this.#members.direct;
@@ -105,7 +105,7 @@ export class Session {
   get lostRank(): number {
     return this.#members.lostRank;
   }
-  /** How many barriers all processes have passed. */
+  /** Number of barriers that all processes have passed. */
   get barriers(): number {
     return this.#barrier.passed;
   }
@@ -113,7 +113,7 @@ export class Session {
     return this.#blocks.all;
   }
 
-  /** How many of the node's operations are in the log: whether one more is to be proposed again. EVICTED: none. */
+  /** Number of the node's operations in the log, by which a node knows which proposals to send again; EVICTED: none. */
   entriesOf(node: number): number {
     return this.#counts.of(node);
   }
@@ -123,12 +123,12 @@ export class Session {
     return [...new Set(this.#members.present().map(({ node }) => node))];
   }
 
-  /** Whether `rank` lives on `node` and may issue operations. */
+  /** Whether `rank` is on `node` and may issue operations. */
   mayIssue(rank: number, node: number): boolean {
     return this.#members.mayIssue(rank, node);
   }
 
-  /** How many processes have joined and not gone. */
+  /** Number of processes that have joined and not left. */
   get present(): number {
     return this.#members.present().length;
   }
@@ -146,14 +146,14 @@ export class Session {
       .map(({ rank }) => rank);
   }
 
-  /** Whether the place that the SLEEP at `at` names holds the value that it expects. */
+  /** Whether the map holds the value that the SLEEP at `at` expects. */
   equalsMap(view: DataView, at: number): boolean {
     return this.#futexes.equalsMap(view, at);
   }
 
   /**
    * Applies the entry at `at`, which checkOperation() has found well formed. A part of a publication that is not the
-   * last writes its bytes and changes nothing else: no request is answered and the sequence number stays.
+   * last only writes its bytes: no request is answered and the sequence number does not change.
    */
   apply(view: DataView, at: number): void {
     const kind = view.getUint8(at + At.kind);
@@ -267,7 +267,10 @@ export class Session {
     }
   }
 
-  /** A piece of the map of the node that ends direct mode. No other node has a process yet, so none looks. */
+  /**
+   * Applies a piece of the map of the node that ends direct mode. No other node has processes yet, so none reads the
+   * map.
+   */
   #upload(view: DataView, at: number, node: number): void {
     if (!this.direct) return;
     const op = view.getUint8(at + CopyAt.op);
@@ -283,7 +286,7 @@ export class Session {
       this.#replies.status(from, Status.LEFT);
       return;
     }
-    // Requests of the process that still wait, on other channels, are answered: none is left behind.
+    // Requests of the process that still wait, on other channels, get their replies, too.
     this.#barrier.drop(process);
     for (const queue of this.#queues()) {
       this.#waits.end(queue, Status.LEFT, 0, process.rank);
@@ -302,7 +305,7 @@ export class Session {
     }
   }
 
-  /** A lost process will never arrive or post: all requests that wait end with LOST. */
+  /** Ends all waits with LOST: a lost process will never arrive or post. */
   #failAll(): void {
     this.#barrier.failAll();
     for (const queue of this.#queues()) {
@@ -338,7 +341,7 @@ export class Session {
     return structuredClone(Object.assign(own, ...this.#resources.map((resource) => resource.save())));
   }
 
-  /** A session in the state `state`, over memory in the state that belongs to it. */
+  /** Makes a session from `state`, over memory that holds the bytes belonging to it. */
   static fromState(state: SessionState, memory: MapBytes, effects: Effects): Session {
     const session = new Session(state.config, memory, effects);
     const copy = structuredClone(state);
@@ -348,7 +351,7 @@ export class Session {
     return session;
   }
 
-  /** What a later session can begin with. Processes and waiting requests are no part of it. */
+  /** The part of the state with which a later session can begin: without processes and waiting requests. */
   save(): SavedSession {
     return structuredClone({
       config: this.config,
@@ -359,7 +362,7 @@ export class Session {
     });
   }
 
-  /** For a session that has not begun, over memory that has the bytes of `saved`. */
+  /** Adopts a saved session. This session must not have begun, and the memory must hold the bytes of `saved`. */
   adopt(saved: SavedSession): void {
     if (this.#counts.seq !== 0 || saved.config.size !== this.config.size)
       throw new RangeError("session: saved session");
@@ -369,7 +372,7 @@ export class Session {
     this.#locks.load({ locks: saved.locks.map(({ name, died }) => ({ name, owner: -1, died, waiters: [] })) });
   }
 
-  /** Which processes there are and what each does, for people. */
+  /** Reports each process and what it does, for people. */
   report(): RankReport[] {
     return reportRanks(this.#members.all(), this.#semaphores.all(), this.#locks.all(), this.#futexes.all());
   }
@@ -382,7 +385,7 @@ export class Session {
     }));
   }
 
-  /** `owner` is -1 where no process has the lock. */
+  /** All locks. `owner` is -1 where no process owns the lock. */
   locks(): { name: string; owner: number; waiters: number[] }[] {
     return [...this.#locks.all()].map(({ name, owner, waiters }) => ({
       name,

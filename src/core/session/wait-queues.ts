@@ -1,5 +1,5 @@
 /**
- * The queues in which requests wait, and which queue each request is in, so that it can be cancelled by its tag.
+ * WaitQueues: the queues in which requests wait, and the queue of each request, so that it can be cancelled by its tag.
  *
  * Invariant: a request is in at most one queue, and `#queueOf` knows it.
  */
@@ -19,8 +19,8 @@ export class WaitQueues {
   }
 
   /**
-   * Lets the request wait at the end of the queue. False: it is answered instead, with BUSY (that tag waits already) or
-   * LIMIT: every WELCOME carries all waiting requests, so they must not become more than fit there.
+   * Appends the request to the queue. False: it is answered instead, with BUSY (a request with that tag waits already)
+   * or LIMIT: every WELCOME carries all waiting requests, so their number is limited to what fits there.
    */
   enqueue(queue: WaitQueue, from: Requester): boolean {
     const key = requestKey(from.node, from.tag);
@@ -34,21 +34,21 @@ export class WaitQueues {
     return true;
   }
 
-  /** Takes the first request out of the queue. */
+  /** Removes the first request from the queue. */
   dequeue(queue: WaitQueue): Requester | undefined {
     const next = queue.waiters.shift();
     if (next !== undefined) this.#queueOf.delete(requestKey(next.node, next.tag));
     return next;
   }
 
-  /** Takes the request out of the queue that it waits in, and returns that; undefined: it does not wait. */
+  /** Removes the request from the queue in which it waits, and returns the queue; undefined: it does not wait. */
   cancel(node: number, tag: number): WaitQueue | undefined {
     const queue = this.#queueOf.get(requestKey(node, tag));
     if (queue !== undefined) this.#remove(queue, (waiter) => waiter.node === node && waiter.tag === tag);
     return queue;
   }
 
-  /** All requests of the queue that `rank` made, or all if it is left out, end with `status`. */
+  /** Ends, with `status`, all requests of the queue that `rank` made, or all if `rank` is left out. */
   end(queue: WaitQueue, status: Status, aux: number, rank?: number): void {
     const ended = this.#remove(queue, (waiter) => rank === undefined || waiter.rank === rank);
     for (const waiter of ended) this.#replies.status(waiter, status, aux);
@@ -62,7 +62,7 @@ export class WaitQueues {
     return removed;
   }
 
-  /** The requests of a queue that was loaded. */
+  /** Registers the requests of a queue that was loaded. */
   load(queue: WaitQueue): void {
     for (const { node, tag } of queue.waiters) this.#queueOf.set(requestKey(node, tag), queue);
   }

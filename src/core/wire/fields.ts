@@ -1,9 +1,9 @@
 /**
- * Names of the header fields of each kind of frame: the one table from which scripts/wire.ts makes at.ts, for TypeScript,
- * and the structs of native/src/link/wire.h, for C.
+ * Names of the header fields of each kind of frame: the one table from which scripts/wire.ts generates at.ts, for
+ * TypeScript, and the structs of native/src/link/wire.h, for C.
  *
- * Five fields of the header mean the same in every frame: size, kind, rank, tag and node. The others (op, seq, offset,
- * length and aux) have a meaning that depends on the kind, and here each kind gives them the names by which code reads
+ * Five fields of the header mean the same in every frame: size, kind, rank, tag and node. The meaning of the others
+ * (op, seq, offset, length and aux) depends on the kind, and each kind gives them here the names by which code reads
  * them. `body` is where the frame's body begins.
  */
 
@@ -36,7 +36,7 @@ type Place = HeaderField | { body: number };
 const NAME = { nameLength: "length", name: { body: 0 } } as const satisfies Record<string, Place>;
 const RUNS = { runsLength: "length", runs: { body: 0 } } as const satisfies Record<string, Place>;
 
-/** By the name that code gives the kind, or kinds of one shape: its fields. */
+/** Fields of each kind, or of several kinds of one shape, by the name of that kind in code. */
 export const FRAMES = {
   /** HELLO, ATTACH, STATUS, SNAPSHOT, TRACE and CHALLENGE begin a connection. */
   handshake: { magic: "offset", version: "aux", bodyLength: "length", body: { body: 0 } },

@@ -6,13 +6,13 @@ import { padded } from "./frame.ts";
  * A run in a PUBLISH body: 8 bytes (offset in the low 40 bits, length in the high 24), then its bytes, padded to 8.
  *
  * A length with its highest bit set is that of a masked run, which changes some of the bytes of neighbouring aligned
- * words: the low 12 bits are the number of those bytes less 1, the next 9 the number of words less 1. Behind the 8 bytes
- * is a mask for each word (bit i: byte i changes), padded to 8, then the bytes that change, one behind the other, padded
- * to 8. So bytes that no one wrote do not travel, and a word is changed by one store.
+ * words: the low 12 bits are the number of those bytes less 1, the next 9 the number of words less 1. Behind the 8
+ * bytes is a mask for each word (bit i: byte i changes), padded to 8, then the bytes that change, one behind the other,
+ * padded to 8. So bytes that no one wrote do not travel, and a word is changed by one store.
  *
- * With the second highest bit set too the run is dense, which takes less where most words change as a whole: in place of
- * the masks are how many masks there are (8 bytes), a bit for each word that changes as a whole, padded to 8 bytes, and
- * the masks of the others, padded to 8.
+ * With the second highest bit set too the run is dense, which takes less where most words change as a whole: in place
+ * of the masks are how many masks there are (8 bytes), a bit for each word that changes as a whole, padded to 8 bytes,
+ * and the masks of the others, padded to 8.
  */
 export const RUN_HEADER_SIZE = 8;
 /** Where a run's length is in its header, with the high 8 bits of its offset below it. */
@@ -27,7 +27,7 @@ export const PUBLISH_PART_MAX = 512 << 10;
 /** Bytes of a process's staging area: four parts, one being made while the others are taken. */
 export const STAGING_SIZE = 4 * PUBLISH_PART_MAX;
 
-/** A run's offset and length without making an object of them. The length of a masked run is what its words take. */
+/** Offset and length of a run, read without allocating an object. The length of a masked run is that of its words. */
 export const runOffset = (view: DataView, at: number): number =>
   (view.getUint32(at + RUN_LENGTH, true) & 0xff) * 2 ** 32 + view.getUint32(at, true);
 export const runIsMasked = (view: DataView, at: number): boolean => view.getInt32(at + RUN_LENGTH, true) < 0;
@@ -35,20 +35,20 @@ export const runLength = (view: DataView, at: number): number => {
   const length = view.getUint32(at + RUN_LENGTH, true) >>> 8;
   return length < RUN_MASKED ? length : 8 * runWords(view, at);
 };
-/** Of a masked run: its words, and how many of their bytes change. */
+/** Number of words of a masked run, and of their bytes that change. */
 export const runWords = (view: DataView, at: number): number =>
   ((view.getUint32(at + RUN_LENGTH, true) >>> 20) & 0x1ff) + 1;
 export const runChanges = (view: DataView, at: number): number =>
   ((view.getUint32(at + RUN_LENGTH, true) >>> 8) & 0xfff) + 1;
 export const runIsDense = (view: DataView, at: number): boolean =>
   (view.getUint32(at + RUN_LENGTH, true) & 0x40000000) !== 0;
-/** Of a dense run: bytes of the bits, and how many words have masks. */
+/** Bytes of a dense run's bits, and number of its masks. */
 export const runBits = (view: DataView, at: number): number => padded((runWords(view, at) + 7) >>> 3);
 export const runMasks = (view: DataView, at: number): number => view.getUint32(at + RUN_HEADER_SIZE, true) & 0x3ff;
-/** Of a masked run: bytes between its header and the bytes that change. */
+/** Bytes between the header of a masked run and the bytes that change. */
 export const runMasksSize = (view: DataView, at: number): number =>
   runIsDense(view, at) ? 8 + runBits(view, at) + padded(runMasks(view, at)) : padded(runWords(view, at));
-/** Bytes of the frame that the run takes, with its header. At least 16 bytes of it are there. */
+/** Bytes of the frame that the run occupies, with its header. At least 16 bytes of the run must be readable. */
 export const runSize = (view: DataView, at: number): number =>
   runIsMasked(view, at)
     ? RUN_HEADER_SIZE + runMasksSize(view, at) + padded(runChanges(view, at))
@@ -62,7 +62,7 @@ export function writeRun(view: DataView, at: number, offset: number, bytes: Uint
   return at + RUN_HEADER_SIZE + padded(bytes.length);
 }
 
-/** Writes a masked run at `at`: `masks` of the words from `offset` on, and the bytes they stand for. */
+/** Writes a masked run at `at`: `masks` of the words from `offset` on, and the bytes that they select. */
 export function writeMaskedRun(
   view: DataView,
   at: number,
@@ -79,11 +79,11 @@ export function writeMaskedRun(
   return at + RUN_HEADER_SIZE + padded(masks.length) + padded(changes.length);
 }
 
-/** A page costs at most an eighth more than it has bytes (RUNS_PAGE_MAX in runs.h); more is no honest publication. */
+/** A page takes at most an eighth more than its bytes (RUNS_PAGE_MAX in runs.h); a larger publication is invalid. */
 export const STAGED_PER_MAP_BYTE = 1.25;
 
 /**
- * Most bytes of unfinished publications of one process: it may fill several holes at once, but they do not overlap.
- * Arbiters hold their processes to it; the server does not rely on that.
+ * Maximum bytes of unfinished publications of one process: it may fill several holes at once, but they do not overlap.
+ * Arbiters enforce it for their processes; the server does not rely on that.
  */
 export const stagedLimit = (mapSize: number): number => mapSize * STAGED_PER_MAP_BYTE + FRAME_MAX;
