@@ -29,16 +29,16 @@ import { FileRingLock } from "./ring-lock.ts";
 import { RingPoller } from "./ring-poller.ts";
 
 export interface ArbiterOptions extends JoinOptions {
-  /** Connections that the limit of open files allows; left out: CHANNELS_MAX. */
+  /** Maximum of connections, from the limit of open files; left out: CHANNELS_MAX. */
   connectionsMax?: number;
   /** Unix socket to listen on. */
   socket: string;
-  /** How publications are applied to the map, if not in JavaScript. */
+  /** A faster implementation of MapBytes.publish(), or null. */
   applyRuns?: ApplyRuns | null;
 }
 
 export interface Arbiter {
-  /** Settles when the last process of this node is gone; the process's exit code. */
+  /** Settles when the last process of this node has gone, with the exit code. */
   ended: Promise<number>;
   stop(): void;
 }
@@ -85,15 +85,15 @@ class ArbiterShell {
   readonly #listener: ProcessListener;
   readonly #batcher: ProposalBatcher;
   readonly #poller: RingPoller;
-  /** The map has all its bytes. */
+  /** Settles when the map has all its bytes. */
   readonly #ready = Promise.withResolvers<void>();
-  /** The last process of this node is gone, or the session has ended. */
+  /** The last process of this node has gone, or the session has ended. */
   #isDone = false;
   #isFinished = false;
   #resolve: (code: number) => void = () => {};
   #unusedTimer: Timer | undefined;
 
-  /** Its owner calls start() next. */
+  /** The owner calls start() next. */
   constructor(options: ShellOptions) {
     this.#session = options.session;
     this.#log = options.log;
@@ -101,7 +101,7 @@ class ArbiterShell {
     this.ended = new Promise((resolve) => {
       this.#resolve = resolve;
     });
-    // start() may come to wait for it only after it was rejected.
+    // start() may await it only after it was rejected.
     this.#ready.promise.catch(() => {});
     this.#batcher = new ProposalBatcher(options.log);
     this.#replica = this.#makeReplica(options);
@@ -127,7 +127,7 @@ class ArbiterShell {
       });
       if (this.#replica.ready) this.#ready.resolve();
       await this.#ready.promise;
-      // Ended while we came: the next session of this name has an arbiter of its own.
+      // The session ended during the join: the next session of this name gets an arbiter of its own.
       if (this.#isDone) throw new DsmError("DSM_ENDED", `session "${this.#session}" has ended`);
       this.#listener.listen();
     } catch (error) {
@@ -168,7 +168,7 @@ class ArbiterShell {
     );
   }
 
-  /** False: the log, or the ring of our own processes' stores, is damaged, and with it this replica is of no use. */
+  /** Runs the work. False: the log, or the ring of the node's stores, is damaged, and this replica is of no use. */
   #attempt(work: () => void): boolean {
     try {
       work();
@@ -180,7 +180,7 @@ class ArbiterShell {
     }
   }
 
-  /** Without the log nothing can go on here: the processes that wait are told, and the arbiter ends. */
+  /** Ends the arbiter, which cannot continue without the log: tells the waiting processes why. */
   #lost(error: DsmError): void {
     if (this.#isFinished) return;
     this.#ready.reject(error);
@@ -192,12 +192,12 @@ class ArbiterShell {
     this.finish(1);
   }
 
-  /** After every event: what was proposed goes out, and the end is noticed. */
+  /** Runs after every event: sends what was proposed, and checks for the end. */
   #afterEvent(): void {
     if (this.#isFinished) return;
     if (this.#replica.ready) this.#ready.resolve();
     this.#batcher.flush();
-    // Backpressure: while the way to the server is full nothing more is read from the processes.
+    // Backpressure: read no more from the processes while the connection to the server is congested.
     const waiting = this.#log.away ? this.#replica.bytesInFlight : this.#log.queued;
     this.#listener.paused = waiting > OUTBOX_HIGH;
     this.#poller.poll();
@@ -206,7 +206,7 @@ class ArbiterShell {
 
   #finishWhenSent(): void {
     if (!this.#listener.hasSentAll) return;
-    // What was decided here in direct mode has to reach the server.
+    // Operations that this node decided in direct mode must reach the server first.
     if (this.#log.queued > 0) return;
     if (this.#log.away && this.#replica.bytesInFlight > 0) return;
     this.finish(0);

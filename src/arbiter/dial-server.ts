@@ -1,4 +1,4 @@
-/** Connecting to a session's server: by its Unix socket if it is on this host and of our user, else by TCP. */
+/** Connects to a session's server: by its Unix socket if it is on this host and of the same user, else by TCP. */
 import type { Socket } from "bun";
 import type { Security } from "../core/access/tls.ts";
 import { serverSocketName } from "../core/base/names.ts";
@@ -13,16 +13,16 @@ export interface ServerAddress {
   epoch: number;
 }
 
-/** How the server was reached. */
+/** The route by which the server was reached. */
 export interface Route {
   /** By its Unix socket. */
   isLocal: boolean;
-  /** The server is in our container, and ends with it. */
+  /** The server is in the arbiter's container, and ends with it. */
   isInside: boolean;
 }
 
 export interface DialHandlers extends Omit<LinkHandlers, "open"> {
-  /** It is connected. Returns what sends the bytes; null: hang up. */
+  /** Called when the connection is open. Returns the function that sends bytes; null: the connection is closed. */
   open(socket: Socket, route: Route): ((bytes: Uint8Array) => void) | null;
 }
 

@@ -1,10 +1,13 @@
-/** Heartbeat of one connection: counts periods without a word from the peer, and keeps our own side from falling silent. */
+/**
+ * Heartbeat of one connection: counts periods of silence of the peer, and keeps the arbiter's own side from falling
+ * silent.
+ */
 import { HEARTBEATS } from "../core/base/limits.ts";
 
 export interface HeartbeatOptions {
-  /** How long the peer may be silent. */
+  /** Maximum silence of the peer. */
   timeoutMs: number;
-  /** Nothing was sent for a period: send a sign of life. */
+  /** The arbiter has sent nothing for a period: it must send a heartbeat. */
   onIdle: () => void;
   /** The peer was silent for `timeoutMs`. */
   onSilence: () => void;

@@ -1,4 +1,4 @@
-/** Joining: finds the session's server by the daemon and makes this node a member. */
+/** Joins a session: finds its server through the daemon and makes this node a member. */
 import { randomBytes } from "node:crypto";
 import { OPEN } from "../core/access/auth.ts";
 import type { Security } from "../core/access/tls.ts";
@@ -18,29 +18,32 @@ import { ReconnectingLog } from "./reconnecting-log.ts";
 export interface JoinOptions {
   session: string;
   node: string;
-  /** What the first process expects; left out: whatever the session has. */
+  /** Requirements of the first process; left out: whatever the session has. */
   processes?: number;
   size?: number;
   order?: Order;
   onLoss?: OnLoss;
   elastic?: boolean;
-  /** How long a broken connection to the server may last; left out: RECONNECT_TIMEOUT_MS. 0: it ends the session here. */
+  /**
+   * How long the server keeps this node's place while the connection is broken; left out: RECONNECT_TIMEOUT_MS. 0: a
+   * broken connection ends the session on this node.
+   */
   reconnectMs?: number;
   /** How long a connection may be silent; left out: HEARTBEAT_TIMEOUT_MS. */
   heartbeatMs?: number;
   directory: DaemonApi;
-  /** What the server must prove, and TLS; left out: nothing, which is enough on loopback only. */
+  /** The token that the server must prove, and TLS; left out: none, which suffices on loopback only. */
   security?: Security;
 }
 
-/** How often a session whose server is not there (any more) is looked up before the arbiter gives up. */
+/** Number of lookups of a session whose server is not there, before the arbiter gives up. */
 const FIND_ATTEMPTS = 100;
-/** Time between a server's end and the daemon's knowledge of it. */
+/** Pause between two lookups: the daemon needs some time to notice a server's end. */
 const FIND_PAUSE_MS = 10;
 
 /**
- * Throws DsmError when there is no session to join. A server that has ended meanwhile is passed over: the daemon then starts
- * the next one. `parts`: memory of the parts of large publications.
+ * Joins a session. Throws DsmError when there is no session to join. If the server has ended meanwhile, the daemon
+ * starts the next one, which is joined instead. `parts`: memory of the parts of large publications.
  */
 export async function joinSession(
   options: JoinOptions,

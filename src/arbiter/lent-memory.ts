@@ -1,4 +1,4 @@
-/** Memory that the arbiter makes and shares with a process of its node: an anonymous file, whose descriptor it sends. */
+/** Memory that the arbiter shares with a process of its node: an anonymous file, whose descriptor the arbiter sends. */
 import { closeSync } from "node:fs";
 import type { LentMemory } from "../core/replica/output.ts";
 import { detachBuffer } from "../core/wire/frame-reader.ts";
@@ -6,7 +6,7 @@ import { STAGING_SIZE } from "../core/wire/runs.ts";
 import { sendDescriptor } from "../transport/descriptors.ts";
 import { mapDescriptor, sealedFile } from "../transport/shared-memory.ts";
 
-/** Sends the answer with new memory over the socket. Null: nothing was sent. */
+/** Makes new memory and sends its descriptor with the answer over the socket. Null: nothing was sent. */
 export function lendMemory(socket: object, answer: Uint8Array, mapSize: number): LentMemory | null {
   const descriptor = sealedFile("dsm-holes", mapSize + STAGING_SIZE);
   if (descriptor === null) return null;
@@ -18,7 +18,7 @@ export function lendMemory(socket: object, answer: Uint8Array, mapSize: number):
     };
     if (sendDescriptor(socket, answer, descriptor)) return lent;
   } catch {
-    // It cannot be mapped.
+    // The file cannot be mapped.
   } finally {
     closeSync(descriptor);
   }

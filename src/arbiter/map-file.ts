@@ -1,8 +1,8 @@
 /**
- * The replica's file in /dev/shm: created with all its memory reserved, never used again once its arbiter is gone.
+ * The replica's file in /dev/shm: created with all its memory reserved, and never reused once its arbiter is gone.
  *
- * An arbiter holds a lock on its file from before it has any bytes until it has removed it, so a file without a lock is
- * left over from an arbiter that was killed. The lock tells that across process namespaces, where process ids do not.
+ * An arbiter holds a lock on its file from before it writes any bytes until it has removed the file, so a file without
+ * a lock is left over from a killed arbiter. A lock shows that across process namespaces, where process ids do not.
  */
 import { randomBytes } from "node:crypto";
 import {
@@ -25,25 +25,25 @@ import { fileLocks } from "../transport/file-lock.ts";
 const DIRECTORY = "/dev/shm";
 /** The file's memory is reserved by writing it in pieces of this size. */
 const PIECE = 4 << 20;
-/** New names to try while arbiters that look for stale files take each new file for one before it is locked. */
+/** New names to try: arbiters that look for stale files may take a new file for one before it is locked. */
 const ATTEMPTS = 100;
 
 export interface MapFile {
   path: string;
-  /** Holds the lock that says we live. */
+  /** Holds the lock that shows that this arbiter is alive. */
   descriptor: number;
   bytes: Uint8Array;
-  /** A byte for each page, behind the map: not 0 once an atomic operation was executed there. */
+  /** One byte for each page, behind the map: not 0 once an atomic operation was executed in that page. */
   atomics: Uint8Array;
-  /** Behind the marks, in a session of the order `pipelined`: the ring's header and data. */
+  /** The ring's header and data, behind the page marks, in a session of the order `pipelined`. */
   ring: Uint8Array | null;
 }
 
-/** dsm-USER-KEY-RANDOM. Without locks, which need bun:ffi, -unlocked follows: such a file is never taken for stale. */
+/** dsm-USER-KEY-RANDOM. Without locks, which need bun:ffi, -unlocked follows: such a file never counts as stale. */
 const prefix = `dsm-${process.getuid?.() ?? 0}-`;
 const lockedName = new RegExp(`^${prefix}[^-]+-[0-9a-f]{16}$`);
 
-/** Removes the files of arbiters that were killed before they could. */
+/** Removes the files of arbiters that were killed. */
 export function removeStaleMaps(): void {
   if (fileLocks === null) return;
   for (const name of readdirSync(DIRECTORY)) {
@@ -53,16 +53,16 @@ export function removeStaleMaps(): void {
     try {
       descriptor = openSync(path, constants.O_RDWR | constants.O_NOFOLLOW | constants.O_NONBLOCK);
     } catch {
-      // Gone, or another user's.
+      // The file is gone, or belongs to another user.
       continue;
     }
-    // Only the arbiter that has the lock and finds the file still there removes it.
+    // Only the arbiter that has the lock, and still finds the file under its name, removes it.
     if (fileLocks.lock(descriptor) && isNamed(descriptor, path)) removeFile(path);
     closeSync(descriptor);
   }
 }
 
-/** Whether the open file is a regular one of ours, and that of this name. */
+/** Whether the open file is a regular file of this user, and still has that name. */
 function isNamed(descriptor: number, path: string): boolean {
   const open = fstatSync(descriptor);
   if (!open.isFile() || open.uid !== process.geteuid?.()) return false;
@@ -74,21 +74,21 @@ function isNamed(descriptor: number, path: string): boolean {
   }
 }
 
-/** An empty file of a new name, locked. Throws when there can be none. */
+/** Creates an empty file of a new name, locked. Throws when that fails. */
 function createLocked(key: string): { path: string; descriptor: number } {
   const flags = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
   for (let attempt = 1; attempt <= ATTEMPTS; attempt += 1) {
     const suffix = fileLocks === null ? "-unlocked" : "";
     const path = `${DIRECTORY}/${prefix}${key}-${randomBytes(8).toString("hex")}${suffix}`;
     const descriptor = openSync(path, flags, 0o600);
-    // One who sweeps may have come before our lock: then the file is, or will be, gone.
+    // Another arbiter may have seen the file before it was locked: then the file is, or will be, removed.
     if (fileLocks === null || (fileLocks.lock(descriptor) && isNamed(descriptor, path))) return { path, descriptor };
     closeSync(descriptor);
   }
   throw new DsmError("DSM_AGAIN", `other arbiters remove each new file of this one from ${DIRECTORY}; try again`);
 }
 
-/** Creates the map, zeroed, every page of it in memory: a full /dev/shm is an error here and never a SIGBUS later. */
+/** Creates the map, zeroed, with every page in memory: a full /dev/shm is an error here and never a SIGBUS later. */
 export function createMap(key: string, mapSize: number, withRing: boolean): MapFile {
   const marksEnd = mapSize + pageRound(mapSize / PAGE_SIZE);
   const size = marksEnd + (withRing ? RING_HEADER_SIZE + RING_SIZE : 0);
@@ -98,7 +98,7 @@ export function createMap(key: string, mapSize: number, withRing: boolean): MapF
   try {
     const zeros = new Uint8Array(Math.min(PIECE, size));
     for (let at = 0; at < size; ) at += writeSync(descriptor, zeros, 0, Math.min(zeros.length, size - at), at);
-    // Several mappings: one buffer cannot hold the largest map and what is behind it.
+    // Several mappings, because one buffer cannot hold the largest map and the data behind it.
     return {
       path,
       descriptor,
@@ -124,7 +124,7 @@ function noRoom(size: number, room: number): DsmError {
   );
 }
 
-/** Removes the map's file. What is mapped stays, here and in the processes. */
+/** Removes the map's file. Existing mappings stay, here and in the processes. */
 export function removeMap({ path, descriptor }: MapFile): void {
   removeFile(path);
   closeSync(descriptor);
@@ -135,6 +135,6 @@ export function removeFile(path: string): void {
   try {
     unlinkSync(path);
   } catch {
-    // Gone already.
+    // The file is already gone.
   }
 }

@@ -1,17 +1,17 @@
 /**
- * How parts of large publications go over one connection: as references into memory that both ends have mapped, once each
- * end has offered its memory and the other has accepted it; else as they are.
+ * PartExchange: how parts of large publications go over one connection: as references into memory that both ends have
+ * mapped, once each end has offered its memory and the other has accepted it; else as whole frames.
  */
 import type { PartPool } from "../core/wire/frame-reader.ts";
 import { Borrowed, encodeAccept, type Sharing } from "../core/wire/shared-parts.ts";
 
 export class PartExchange {
   readonly #pool: PartPool;
-  /** Null: nothing can be shared with this peer. */
+  /** Null: no memory can be shared with this peer. */
   readonly #sharing: Sharing | null;
-  /** Memory of the peer in which parts lie. */
+  /** Memory of the peer in which its parts lie. */
   readonly #peerParts = new Borrowed();
-  /** The peer has mapped our memory. */
+  /** The peer has mapped the arbiter's memory. */
   #peerMappedOurs = false;
 
   constructor(pool: PartPool, sharing: Sharing | null) {
@@ -19,12 +19,12 @@ export class PartExchange {
     this.#sharing = sharing;
   }
 
-  /** The frame that offers our memory; null: there is none to offer. */
+  /** The frame that offers the arbiter's memory; null: there is none to offer. */
   offer(): Uint8Array | null {
     return this.#sharing === null ? null : this.#pool.offer(this.#sharing);
   }
 
-  /** Takes the SHARE frame at `at`. Returns the frame to answer with, or null. Throws ProtocolError. */
+  /** Handles the SHARE frame at `at`. Returns the frame to answer with, or null. Throws ProtocolError. */
   handleShare(view: DataView, at: number): Uint8Array | null {
     const heard = this.#peerParts.heard(this.#sharing, view, at);
     if (heard === "borrows") this.#peerMappedOurs = true;
@@ -36,7 +36,7 @@ export class PartExchange {
     return this.#peerMappedOurs ? this.#pool.reference(part) : null;
   }
 
-  /** The part that the reference at `at` stands for. Null: the peer has used its memory again. Throws ProtocolError. */
+  /** Copies the part that the reference at `at` names. Null: the peer has reused its memory. Throws ProtocolError. */
   copy(view: DataView, at: number): Uint8Array<ArrayBuffer> | null {
     return this.#peerParts.copy(view, at, this.#pool);
   }

@@ -1,14 +1,14 @@
 /**
- * ProcessListener: the Unix socket on which this node's processes come, and their connections. It carries bytes between
- * them and the channels of the replica.
+ * ProcessListener: the Unix socket on which this node's processes connect, and their connections. It carries bytes
+ * between them and the channels of the replica.
  *
  *     refused: FAIL, half-closed, read until the process closes
  *     open ---- the process has sent all ----> gone from the channels ----> closed
  *                                                    '---- is needed: held open until the arbiter ends ---^
  *
- * Invariants: the socket is bound under a name of its own and then renamed to the one that processes know, and only this
- * file is ever removed, so an arbiter that ends never takes away the socket of the next one; each channel has one
- * connection; at most REFUSALS_MAX refused connections are open.
+ * Invariants: the socket is bound under a random name and then renamed to the one that processes know, and only this
+ * file is ever removed, so an ending arbiter never removes the socket of the next one; each channel has one connection;
+ * at most REFUSALS_MAX refused connections are open.
  */
 import { randomBytes } from "node:crypto";
 import { lstatSync, renameSync } from "node:fs";
@@ -23,27 +23,27 @@ import { Outbox, rethrowIfBug } from "../core/wire/outbox.ts";
 import { canTellPeers, isOutside, isOwnPeer } from "../transport/peer-user.ts";
 import { removeFile } from "./map-file.ts";
 
-/** Where the bytes of connections go: the replica. */
+/** Receives the bytes of connections: the replica. */
 export interface Channels {
   /** A new connection. Returns its number, or -1: too many. */
   connect(): number;
-  /** The process on the channel has said what it is. */
+  /** Whether the process on the channel has sent its handshake. */
   isGreeted(channel: number): boolean;
   receive(channel: number, chunk: Uint8Array): void;
   disconnect(channel: number): void;
 }
 
 export interface ListenerOptions {
-  /** The name that processes know. */
+  /** Path of the socket, which processes know. */
   path: string;
   connectionsMax: number;
-  /** Processes of another container than ours can do without us: so it is in elastic sessions. */
+  /** In an elastic session, processes of other containers do not need this arbiter to the end. */
   isElastic: boolean;
   /** Runs the work; false: it failed, and the arbiter ends. */
   attempt(work: () => void): boolean;
   /** Requests were received. */
   afterRequests(): void;
-  /** A connection takes more bytes again, or is gone. */
+  /** A connection takes bytes again, or is gone. */
   afterEvent(): void;
   /** The session is over for this node. */
   isDone(): boolean;
@@ -53,7 +53,7 @@ interface Client {
   /** -1: refused. */
   channel: number;
   outbox: Outbox;
-  /** It is in another container than we. */
+  /** The process is in another container than the arbiter. */
   isOutside: boolean;
   isClosing: boolean;
   handshakeTimer: Timer;
@@ -79,12 +79,12 @@ export class ProcessListener {
     this.#options = options;
   }
 
-  /** Throws DsmError when it cannot. */
+  /** Binds the socket. Throws DsmError. */
   listen(): void {
     const { path } = this.#options;
-    // Not our process id: one of another process namespace may have the same.
+    // Random, because processes of two process namespaces may have the same process id.
     const own = `${path}.${randomBytes(3).toString("hex")}`;
-    // From its first moment on the socket is this user's alone.
+    // The umask keeps other users out from the socket's creation on.
     const mask = process.umask(0o177);
     try {
       if (!canTellPeers(dirname(path))) throw new Error("its folder lets other users in");
@@ -137,24 +137,24 @@ export class ProcessListener {
     this.#closeIfSent(socket);
   }
 
-  /** The channel's connection if nothing waits to be sent on it: then a descriptor can be sent at once. */
+  /** The channel's connection if its queue is empty: then a descriptor can be sent at once. */
   idleSocket(channel: number): object | null {
     const socket = this.#clients.get(channel);
     return socket === undefined || socket.data.outbox.size > 0 ? null : socket;
   }
 
-  /** To all connections. */
+  /** Sends to all connections. */
   broadcast(frame: Uint8Array): void {
     for (const socket of this.#clients.values()) socket.data.outbox.send(frame);
   }
 
-  /** Whether nothing waits to be sent. */
+  /** Whether all queues are empty. */
   get hasSentAll(): boolean {
     for (const socket of this.#clients.values()) if (socket.data.outbox.size > 0) return false;
     return true;
   }
 
-  /** Stops reading from the processes, or goes on: their stores wait meanwhile. */
+  /** Pauses or resumes reading from the processes, whose stores wait meanwhile. */
   set paused(isPaused: boolean) {
     if (isPaused === this.#isPaused) return;
     this.#isPaused = isPaused;
@@ -164,7 +164,7 @@ export class ProcessListener {
     }
   }
 
-  /** Takes no more connections, and removes the socket if it still is this arbiter's. */
+  /** Stops listening, and removes the socket if it is still this arbiter's. */
   stop(): void {
     const { path } = this.#options;
     if (this.#socketIdentity !== "" && identity(path) === this.#socketIdentity) removeFile(path);
@@ -172,8 +172,8 @@ export class ProcessListener {
   }
 
   /**
-   * Closes all connections. The arbiter's last act: the processes that wait for it may be all that keeps the container alive
-   * in which the arbiter is.
+   * Closes all connections. This is the arbiter's last act: the waiting processes may be all that keeps the arbiter's
+   * container alive.
    */
   end(): void {
     this.#isOver = true;
@@ -187,7 +187,7 @@ export class ProcessListener {
 
   #open(socket: ClientSocket): void {
     const hasRoom = this.#clients.size < this.#options.connectionsMax;
-    // The folder of the socket keeps other users out already, where it is ours; with --socket it may be any.
+    // The socket's folder keeps other users out where it is dsm's own; with --socket it may be any folder.
     const isOwn = isOwnPeer(socket);
     const channel = hasRoom && isOwn ? this.#channels.connect() : -1;
     socket.data = {
@@ -231,8 +231,9 @@ export class ProcessListener {
   }
 
   /**
-   * The process has sent all. One that leaves waits until its connection is closed: the last one until the arbiter ends, and
-   * one of our own container while processes of other containers need this arbiter, which would end with its container.
+   * The process has sent all. A leaving process waits until its connection is closed. The last process waits until the
+   * arbiter ends; so does a process of the arbiter's container while processes of other containers need this arbiter,
+   * which would end with its container.
    */
   #onEnd(socket: ClientSocket): void {
     this.#disconnect(socket);
@@ -265,7 +266,7 @@ export class ProcessListener {
   }
 }
 
-/** Which file a path names, "" if none. */
+/** The identity of the file at that path; "": there is none. */
 function identity(path: string): string {
   try {
     const { dev, ino } = lstatSync(path);

@@ -1,15 +1,16 @@
 /**
- * ProposalBatcher: sends the server what the replica proposes. Small frames of one event go together; large ones go as they
- * are, behind those.
+ * ProposalBatcher: sends the server what the replica proposes. Small frames of one event are sent together; large ones
+ * follow them without being copied.
  *
- * Every write to the server makes it write to all nodes and wakes them all. So while something of this node is in flight,
- * what several connections of processes bring in one turn of the event loop goes out as one write.
+ * Every write to the server makes the server write to all nodes, and wakes them all. So while a proposal of this node
+ * is in flight, the proposals of several connections in one turn of the event loop are sent as one write.
  *
- * Invariant: while the log is interrupted nothing is kept here. The replica has all of it and proposes it again.
+ * Invariant: while the log is interrupted nothing is kept here. The replica keeps all proposals and proposes them
+ * again.
  */
 import type { Sent } from "../core/wire/outbox.ts";
 
-/** Where proposals go. */
+/** The destination of proposals. */
 export interface ProposalLog {
   /** The log is interrupted. */
   readonly away: boolean;
@@ -34,7 +35,7 @@ export class ProposalBatcher {
     return this.#size;
   }
 
-  /** Whole frames; `bytes` is valid during the call only, or, with `onSent`, until that is called. */
+  /** Proposes whole frames; `bytes` is valid during the call only, or, with `onSent`, until that is called. */
   propose(bytes: Uint8Array, onSent?: Sent): void {
     if (onSent !== undefined) {
       this.flush();
@@ -61,8 +62,8 @@ export class ProposalBatcher {
   }
 
   /**
-   * Calls `flushAll`: at once when nothing of this node is in flight but what is to be flushed, else at the end of this turn
-   * of the event loop, once for all calls.
+   * Calls `flushAll`: at once when nothing of this node is in flight but what is to be flushed, else at the end of this
+   * turn of the event loop, once for all calls.
    */
   gather(bytesInFlight: number, flushAll: () => void): void {
     if (this.#isScheduled) return;

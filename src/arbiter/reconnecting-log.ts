@@ -1,9 +1,10 @@
 /**
- * ReconnectingLog: the session's log, as the arbiter follows it. Keeps one ServerConnection at a time. When that is lost it
- * connects again, to the same server or to the one that has taken over, until RetryPolicy gives up.
+ * ReconnectingLog: the session's log, as the arbiter follows it. Keeps one ServerConnection at a time. When that is
+ * lost it connects again, to the same server or to its successor, until RetryPolicy gives up.
  *
- * Invariants: the follower gets every entry once, in sequence, over all connections; it is told of an interruption before,
- * and of the resumption after, a change of connection; no server older than the newest one found is connected to.
+ * Invariants: the follower gets every entry once, in sequence, over all connections; it is told of an interruption
+ * before a change of connection, and of the resumption after it; the log never connects to a server older than the
+ * newest one found.
  */
 import type { Security } from "../core/access/tls.ts";
 import { DsmError } from "../core/base/errors.ts";
@@ -26,28 +27,28 @@ import {
   ServerConnection,
 } from "./server-connection.ts";
 
-/** One attempt to come back has at least this long. */
+/** Minimum duration of an attempt to reconnect. */
 const RESUME_TIMEOUT_MIN_MS = 1_000;
 
-/** What follows the log: the replica. */
+/** LogFollower: follows the log: the replica. */
 export interface LogFollower extends EntryReceiver {
-  /** It has the whole map: before, it cannot go on with another connection. */
+  /** Whether the follower has the whole map: before, it cannot continue on another connection. */
   readonly ready: boolean;
-  /** Where it is, to go on from. */
+  /** The position from which the follower continues. */
   readonly position: ResumeRequest;
-  /** From now on it follows no server of an older epoch. False: it follows a newer one already. */
+  /** Promises to follow no server of an older epoch. False: the follower follows a newer one already. */
   promise(epoch: number): boolean;
-  /** All that a server needs to take over, in frames. */
+  /** The frames with all that a server needs to take over. */
   state(): Iterator<Uint8Array>;
-  /** Entries do not come for a while, and what is appended meanwhile is dropped. */
+  /** No entries come for a while, and frames appended meanwhile are dropped. */
   interrupted(): void;
-  /** Entries follow again. It appends once more what the server has not ordered. Throws ProtocolError. */
+  /** Entries follow again. The follower appends once more what the server has not ordered. Throws ProtocolError. */
   resumed(reply: ResumeReply): void;
 }
 
-/** What the log tells its owner. */
+/** Events for the log's owner. */
 export interface LogEvents {
-  /** The follower was told something, or append() may be called again. */
+  /** The follower was called, or append() may be called again. */
   afterEvent(): void;
   /** The last call: no more entries will come. DSM_ENDED: because the session has ended. */
   lost(error: DsmError): void;
@@ -57,7 +58,7 @@ export interface LogOptions {
   address: ServerAddress & { instance: string };
   security: Security;
   hello: NodeHello;
-  /** Where the session's server is now: asked when it cannot be reached. Throws DsmError. */
+  /** Finds the session's server when it cannot be reached. Throws DsmError. */
   locate(known: ServerAddress, config: SessionConfig): Promise<ServerAddress>;
   /** Memory of the parts of large publications. */
   parts: PartPool;
@@ -81,8 +82,8 @@ export class ReconnectingLog {
   }
 
   /**
-   * Makes the node a member of the session. The log is then to be followed. Throws DSM_UNREACHABLE when no server answers,
-   * else the DsmError that the server refuses the node with.
+   * Makes the node a member of the session. The caller must then call follow(). Throws DSM_UNREACHABLE when no server
+   * answers, else the DsmError with which the server refuses the node.
    */
   static async open(options: LogOptions): Promise<{ welcome: Welcome; log: ReconnectingLog }> {
     const { address, hello } = options;
@@ -100,7 +101,7 @@ export class ReconnectingLog {
     }
   }
 
-  /** Bytes handed to append() that have not left yet. */
+  /** Bytes passed to append() that have not been sent. */
   get queued(): number {
     return this.#connection?.queued ?? 0;
   }
@@ -110,21 +111,21 @@ export class ReconnectingLog {
     return this.#connection === null;
   }
 
-  /** Hands entries behind the state in the WELCOME to the follower. To be called once. */
+  /** Passes the entries after the state in the WELCOME to the follower. Must be called once. */
   follow(follower: LogFollower, events: LogEvents): void {
     if (this.#connection !== null) this.#attach(this.#connection, follower, events);
   }
 
   /**
-   * Proposes whole frames; `bytes` is valid during the call only, or, with `onSent`, until that is called. While the log is
-   * interrupted they are dropped: the follower appends them again when it is resumed.
+   * Proposes whole frames; `bytes` is valid during the call only, or, with `onSent`, until that is called. While the
+   * log is interrupted the frames are dropped: the follower appends them again when it is resumed.
    */
   append(bytes: Uint8Array, onSent?: Sent): void {
     if (this.#connection === null) onSent?.(true);
     else this.#connection.send(bytes, onSent);
   }
 
-  /** The node needs its place no more. Calls back when this process may end as far as other nodes are concerned. */
+  /** Gives up the node's place. Calls back when the other nodes no longer need this process. */
   close(closed: () => void): void {
     const connection = this.#connection;
     const wasClosed = this.#isClosed;
@@ -220,7 +221,7 @@ export class ReconnectingLog {
     this.#attach(connection, follower, events);
   }
 
-  /** Asks where the server is now. False: there is nothing to go on with. */
+  /** Asks where the server is now. False: the session cannot continue here. */
   async #locate(follower: LogFollower, events: LogEvents): Promise<boolean> {
     if (this.#isClosed) return false;
     let found = this.#address;
@@ -233,10 +234,10 @@ export class ReconnectingLog {
         events.lost(new DsmError("DSM_UNREACHABLE", message));
         return false;
       }
-      // Without a daemon the server may still be where it was.
+      // Without a daemon the server may still be at its old address.
     }
     if (this.#isClosed) return false;
-    // From here on an older server is not listened to, whatever becomes of this one.
+    // From here on the node follows no older server, whatever becomes of this one.
     if (follower.promise(found.epoch)) this.#address = found;
     return true;
   }
@@ -261,7 +262,7 @@ function openConnection(
   });
 }
 
-/** Why there is no log: a lost connection in words, anything else as it is. */
+/** Explains why there is no log: a lost connection as a sentence, any other error unchanged. */
 function explain({ host, port }: ServerAddress, hello: NodeHello, error: unknown): unknown {
   if (!(error instanceof ConnectionLost)) return error;
   const address = formatAddress(host, port);

@@ -1,4 +1,6 @@
-/** RetryPolicy: when a broken connection to the server is tried again, and when the arbiter gives up. Pure: no clock. */
+/**
+ * RetryPolicy: when the arbiter tries a broken connection to the server again, and when it gives up. Pure: no clock.
+ */
 import { DsmError } from "../core/base/errors.ts";
 import { RECONNECT_PAUSE_MAX_MS, RECONNECT_PAUSE_MIN_MS } from "../core/base/limits.ts";
 
@@ -12,8 +14,8 @@ export class RetryPolicy {
   }
 
   /**
-   * An attempt failed: the milliseconds to wait before the next one, or null: give up. A lost connection may come back; of
-   * what a server refuses a node with, only DSM_AGAIN may pass. Pauses double up to RECONNECT_PAUSE_MAX_MS.
+   * Returns the milliseconds to wait after a failed attempt, or null: give up. A lost connection may come back; of the
+   * errors with which a server refuses a node, only DSM_AGAIN may pass. Pauses double up to RECONNECT_PAUSE_MAX_MS.
    */
   pauseAfter(error: Error, now_ms: number): number | null {
     const mayPass = !(error instanceof DsmError) || error.code === "DSM_AGAIN";

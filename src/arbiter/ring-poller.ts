@@ -1,23 +1,24 @@
 /**
- * RingPoller: takes the stores that processes queue in the store ring (`pipelined` sessions) while the arbiter is awake.
+ * RingPoller: takes the stores that processes queue in the store ring (`pipelined` sessions) while the arbiter is
+ * awake.
  *
  *     asleep ---- a process rings the doorbell ----> polling (each turn of the event loop) ---- ring empty ----> asleep
  *                                                       |                ^
  *                                                       '-- stores taken: in flight, not polled, until they come back
  *
- * Processes ring the doorbell only while the arbiter sleeps, so a burst of stores costs few wake-ups. While a proposal is in
- * flight the ring is not polled: stores accumulate and are sent as one entry. Polling all the time would send a few stores
- * at a time, and take the processor from the storing processes and the server.
+ * Processes ring the doorbell only while the arbiter sleeps, so a burst of stores costs few wake-ups. While a proposal
+ * is in flight the ring is not polled: stores accumulate and are sent as one entry. Polling all the time would send a
+ * few stores at a time, and take the processor from the storing processes and the server.
  */
 
-/** Whose ring it is: the replica. */
+/** The owner of the ring: the replica. */
 export interface StoreQueueOwner {
-  /** Processes expect drainQueue() to be called without ringing. */
+  /** Whether processes expect drainQueue() to be called without the doorbell. */
   readonly isAwake: boolean;
   readonly bytesInFlight: number;
   /** Proposes the queued stores. Returns how many. */
   drainQueue(): number;
-  /** From now on a process that queues a store rings. False: a store has come meanwhile. */
+  /** Makes a process that queues a store from now on ring the doorbell. False: a store has arrived meanwhile. */
   sleep(): boolean;
 }
 
@@ -40,7 +41,7 @@ export class RingPoller {
     this.#options = options;
   }
 
-  /** After every event: looks into the ring at the next turn of the event loop, if processes expect it. */
+  /** Runs after every event: looks into the ring at the next turn of the event loop, if processes expect it. */
   poll(): void {
     if (this.#isScheduled || this.#isStopped || !this.#owner.isAwake || this.#owner.bytesInFlight > 0) return;
     this.#isScheduled = true;
@@ -59,7 +60,7 @@ export class RingPoller {
     if (!isAsleep) this.#options.afterEvent();
   }
 
-  /** A process that queues a store from now on rings, and finds that the arbiter is gone. */
+  /** Makes processes ring again: a process that queues a store then finds that the arbiter is gone. */
   stop(): void {
     this.#isStopped = true;
     this.#owner.sleep();

@@ -8,8 +8,8 @@
  * receiver that follows it, acknowledges what that has received, and exchanges heartbeats with the server.
  *
  * Invariants: the receiver gets every frame behind the WELCOME once, in sequence; follow() is called in the turn of the
- * event loop in which open() settles, so the frames kept until then are no more than came in one chunk with the WELCOME;
- * `onClosed` is the last call.
+ * event loop in which open() settles, so the frames kept until then are no more than came in one chunk with the
+ * WELCOME; `onClosed` is the last call.
  */
 import type { Socket } from "bun";
 import type { Security } from "../core/access/tls.ts";
@@ -33,31 +33,31 @@ import { PartExchange } from "./part-exchange.ts";
 const OWN_PART_MIN = 64 << 10;
 
 /**
- * After so many bytes of entries garbage is collected. Each part of a publication leaves small objects behind, of which the
- * collector would let megabytes come together.
+ * Bytes of entries after which garbage is collected. Each part of a publication leaves small objects behind, of which
+ * the collector would otherwise let megabytes accumulate.
  */
 const COLLECT_BYTES = 32 << 20;
 
 /** Reason a connection ended; completes the sentence "the server of session X at Y ...". */
 export class ConnectionLost extends Error {}
 
-/** What takes the entries: the replica. It throws ProtocolError when they are not the log. */
+/** EntryReceiver: receives the entries: the replica. It throws ProtocolError when they are not the log. */
 export interface EntryReceiver {
   /** Entries in sequence, whole frames or pieces of them as they came; valid during the call only. */
   receiveEntries(bytes: Uint8Array): void;
   /** One whole frame among them, a part of a large publication; its memory is the receiver's from then on. */
   receivePart(frame: Uint8Array<ArrayBuffer>): void;
-  /** The last entry that came. */
+  /** The last entry received. */
   readonly confirmed: number;
-  /** The bytes of all entries that came, with what a publication of this node has in other parts. */
+  /** Bytes of all entries received, and those that a publication of this node has in other parts. */
   readonly retainedBytes: number;
 }
 
-/** What a connection that is followed tells its owner. */
+/** Events for the owner of a followed connection. */
 export interface ConnectionEvents {
   /** Entries were received, or the server takes more bytes again. */
   afterEvent(): void;
-  /** The receiver threw: it cannot follow this log. Nothing more is handed to it. */
+  /** The receiver threw: it cannot follow this log, and gets no more entries. */
   onDamage(error: ProtocolError): void;
   /** DsmError: the server refuses this node. */
   onClosed(why: ConnectionLost | DsmError): void;
@@ -67,13 +67,13 @@ export interface ConnectionOptions {
   address: ServerAddress & { instance: string };
   security: Security;
   hello: NodeHello;
-  /** How long the WELCOME may take; each PING of a server that recovers extends it. */
+  /** Maximum wait for the WELCOME; each PING of a recovering server extends it. */
   welcomeTimeoutMs: number;
   /** Memory of the parts of large publications. */
   parts: PartPool;
   /** How parts go to and from a server on this host; null: over the connection. */
   sharing: Sharing | null;
-  /** All that a server needs to take over, in frames. Null: of a new node, which has nothing to hand over. */
+  /** The frames with all that a server needs to take over. Null: a new node has no state to hand over. */
   state: (() => Iterator<Uint8Array>) | null;
 }
 
@@ -92,13 +92,13 @@ export class ServerConnection {
   #parts: PartExchange;
   readonly #heartbeat: Heartbeat;
   readonly #welcomeTimer: Timer;
-  /** What is left of this node's state to hand over. */
+  /** The part of this node's state that is still to be sent. */
   #outgoingState: Iterator<Uint8Array> | null = null;
   #following: { receiver: EntryReceiver; events: ConnectionEvents } | null = null;
-  /** Before follow(): frames that came with the WELCOME, and why the connection was closed. */
+  /** Before follow(): frames that came with the WELCOME, and the reason why the connection was closed. */
   readonly #early: Uint8Array[] = [];
   #closedEarly: ConnectionLost | DsmError | null = null;
-  /** Bytes of entries that were acknowledged, and how many those were when garbage was collected last. */
+  /** Bytes of entries acknowledged, and their number when garbage was last collected. */
   #acknowledgedBytes = 0;
   #collectedBytes = 0;
   /** The node is leaving, or cannot follow: entries are dropped. */
@@ -118,24 +118,26 @@ export class ServerConnection {
     this.#welcomeTimer = setTimeout(() => this.#close(new ConnectionLost("does not answer")), options.welcomeTimeoutMs);
   }
 
-  /** Settles with the server's WELCOME. Throws ConnectionLost, or the DsmError that the server refuses the node with. */
+  /**
+   * Settles with the server's WELCOME. Throws ConnectionLost, or the DsmError with which the server refuses the node.
+   */
   static open(options: ConnectionOptions): Promise<OpenedConnection> {
     const connection = new ServerConnection(options);
     connection.#dial();
     return connection.#opened.promise;
   }
 
-  /** Bytes that were sent and have not left yet. */
+  /** Bytes in the send queue. */
   get queued(): number {
     return this.#socket?.outbox.size ?? 0;
   }
 
-  /** The server ends with the container that we are in. */
+  /** Whether the server ends with the arbiter's container. */
   get isInside(): boolean {
     return this.#socket?.route.isInside ?? false;
   }
 
-  /** From now on hands what comes behind the WELCOME to the receiver; may call the events at once. */
+  /** Passes the entries after the WELCOME to the receiver from now on; may call the events at once. */
   follow(receiver: EntryReceiver, events: ConnectionEvents): void {
     this.#following = { receiver, events };
     const offer = this.#parts.offer();
@@ -152,7 +154,7 @@ export class ServerConnection {
       onSent?.(true);
       return;
     }
-    // A part stays where it is until it has come back from the server, or is needed no more.
+    // A part stays at its place until it has come back from the server, or is no longer needed.
     const reference = onSent === undefined ? null : this.#parts.reference(bytes);
     let isAccepted: boolean;
     if (reference === null) isAccepted = outbox.send(bytes, onSent);
@@ -169,7 +171,7 @@ export class ServerConnection {
     this.send(encode({ kind: Kind.PING, op: PingOp.LEAVING }));
   }
 
-  /** Closes the connection once what was sent is out; no event follows. */
+  /** Closes the connection once the queue is sent; no event follows. */
   end(): void {
     if (this.#state === "closed") return;
     this.#state = "closed";
@@ -251,10 +253,10 @@ export class ServerConnection {
   }
 
   #read(chunk: Uint8Array): void {
-    /** Entries that lie side by side in the chunk and are handed over at once: [from, to). */
+    /** Consecutive entries of the chunk that are passed on at once: [from, to). */
     let from = 0;
     let to = 0;
-    /** The server measures how long an answer takes. */
+    /** The server measures the round trip. */
     let isAsked = false;
     const deliverRun = (): void => {
       if (to > from) this.#deliverEntries(chunk.subarray(from, to));
@@ -298,7 +300,7 @@ export class ServerConnection {
       case Kind.FAIL:
         throw new DsmError(statusCode(view.getUint8(at + FailAt.status)), body);
       case Kind.PING:
-        // The server waits for other nodes.
+        // The server is alive and waits for other nodes.
         this.#welcomeTimer.refresh();
         return;
       case Kind.STATE:
@@ -323,7 +325,7 @@ export class ServerConnection {
     this.#opened.resolve({ welcome: body, connection: this });
   }
 
-  /** As much of this node's state as the connection takes. */
+  /** Sends as much of this node's state as the connection takes. */
   #sendState(): void {
     while (this.#outgoingState !== null && this.#state !== "closed" && this.queued < OUTBOX_HIGH) {
       const piece = this.#outgoingState.next();
@@ -352,7 +354,7 @@ export class ServerConnection {
     if (this.#guard(() => work(following.receiver))) following.events.afterEvent();
   }
 
-  /** False: the receiver cannot follow this log. */
+  /** Runs the work. False: the receiver cannot follow this log. */
   #guard(work: () => void): boolean {
     try {
       work();
@@ -393,7 +395,7 @@ export class ServerConnection {
   }
 }
 
-/** What answers there does not speak the protocol. */
+/** The error for a peer that does not speak the protocol. */
 export function notAServer({ host, port }: ServerAddress, error: ProtocolError): DsmError {
   const address = formatAddress(host, port);
   return new DsmError("DSM_PROTOCOL", `${address} is not a dsm server: ${error.message}; check DSM_DAEMON`);

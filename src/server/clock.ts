@@ -1,10 +1,10 @@
-/** Clock: the time and the timers of the server, so that tests can bring their own. */
+/** Clock: the time and the timers of the server; tests supply their own. */
 export interface Clock {
   /** Milliseconds since 1970, never going back. */
   now_ms(): number;
-  /** Runs `work` once after so many milliseconds. Returns what cancels it. */
+  /** Runs `work` once after `delay_ms`. Returns the function that cancels it. */
   after(delay_ms: number, work: () => void): () => void;
-  /** Runs `work` every so many milliseconds. Returns what ends it. */
+  /** Runs `work` every `interval_ms`. Returns the function that ends it. */
   every(interval_ms: number, work: () => void): () => void;
 }
 

@@ -16,19 +16,19 @@ export type ConnectionSocket = Socket<Connection>;
 
 export interface ConnectionOptions {
   id: number;
-  /** It came by the Unix socket. */
+  /** The connection came by the Unix socket. */
   isLocal: boolean;
-  /** What the peer must prove to know; null: nothing. */
+  /** The token that the peer must prove to know; null: none. */
   token: Uint8Array | null;
-  /** Most bytes that may wait to be sent. */
+  /** Maximum bytes in the send queue. */
   outboxLimit: number;
 }
 
 export interface HeartbeatOptions {
   timeoutMs: number;
-  /** Whether the connection is read: while it is not, silence says nothing. */
+  /** Whether the server reads the connection: while it does not, silence means nothing. */
   isRead: () => boolean;
-  /** Nothing waits to be sent: send a sign of life. */
+  /** Sends a heartbeat; called when the send queue is empty. */
   beat: () => void;
 }
 
@@ -37,12 +37,12 @@ export class Connection {
   readonly isLocal: boolean;
   readonly guard: LinkGuard;
   readonly outbox: Outbox;
-  /** It gets what is broadcast. */
+  /** The connection is in the broadcast set. */
   isWelcomed = false;
-  /** There are too many. */
+  /** There are too many connections. */
   isRefused = false;
   isClosing = false;
-  /** The peer has our memory mapped: it is sent references of parts. */
+  /** The peer has mapped the server's memory, and gets references to parts. */
   borrowsParts = false;
   isTracing = false;
   readonly #socket: ConnectionSocket;
@@ -74,7 +74,7 @@ export class Connection {
     clearTimeout(this.#timer);
   }
 
-  /** Calls `beat` HEARTBEATS times in `timeoutMs`, and terminates a connection on which nothing comes for that long. */
+  /** Calls `beat` HEARTBEATS times in `timeoutMs`, and terminates a connection that is silent for that long. */
   startHeartbeat({ timeoutMs, isRead, beat }: HeartbeatOptions): void {
     this.#heartbeat = setInterval(() => {
       this.#silentPeriods = isRead() ? this.#silentPeriods + 1 : 0;
@@ -83,7 +83,7 @@ export class Connection {
     }, timeoutMs / HEARTBEATS);
   }
 
-  /** Something was received. */
+  /** Something was received: the silence is over. */
   resetSilence(): void {
     this.#silentPeriods = 0;
   }
@@ -96,7 +96,7 @@ export class Connection {
     this.#socket.resume();
   }
 
-  /** Says why there is no room, and closes. */
+  /** Sends the reason for refusing the connection, and closes it. */
   refuse(fail: Uint8Array): void {
     this.#socket.write(fail);
     // Half-close and drain: closing with unread input sends RST, which would discard the FAIL frame.

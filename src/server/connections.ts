@@ -1,9 +1,9 @@
 /**
  * Connections: all sockets of the server, between the listeners and the core.
  *
- * Invariants: the core knows only connections that have proven themselves; connections that have not compete for a quota
- * of their own, so they displace each other and no proven one; at most REFUSALS_MAX refused connections are open; while
- * one connection lags, none of a node is read, so that queues stay bounded.
+ * Invariants: the core knows only connections that have proven themselves; unproven connections compete for a quota of
+ * their own, so they displace each other and no proven one; at most REFUSALS_MAX refused connections are open; while
+ * one connection lags, the server reads from no node, so that queues stay bounded.
  */
 import type { SocketHandler } from "bun";
 import { Status } from "../core/base/errors.ts";
@@ -14,24 +14,24 @@ import { Kind } from "../core/wire/kinds.ts";
 import { rethrowIfBug } from "../core/wire/outbox.ts";
 import { Connection, type ConnectionSocket } from "./connection.ts";
 
-/** What becomes of connections that have proven themselves. */
+/** Events of connections that have proven themselves. */
 export interface ConnectionEvents {
   /** False: there are too many. */
   connect(id: number): boolean;
   receive(connection: Connection, chunk: Uint8Array): void;
-  /** What was sent is out. */
+  /** The send queue is empty again. */
   onDrain(connection: Connection): void;
   onClose(connection: Connection): void;
-  /** Whether the connection is of a node. */
+  /** Whether the connection is a node's. */
   isWelcomed(id: number): boolean;
   /** After each of these. */
   afterEvent(): void;
 }
 
 export interface ConnectionsOptions {
-  /** As many as the limit of open files allows; LINKS_MAX holds, too. */
+  /** Maximum of connections, from the limit of open files; LINKS_MAX holds, too. */
   connectionsMax: number;
-  /** Most bytes that may wait to be sent on one connection. */
+  /** Maximum bytes in the send queue of one connection. */
   outboxLimit: number;
   /** Memory of the parts of large publications. */
   parts: PartPool;
@@ -43,9 +43,9 @@ export class Connections {
   readonly #all = new Map<number, Connection>();
   /** Oldest first. */
   readonly #unproven = new Set<Connection>();
-  /** What peers must prove to know; null: nothing. */
+  /** The token that peers must prove to know; null: none. */
   #token: Uint8Array | null = null;
-  /** Whose bytes are being handled. */
+  /** The connection whose bytes are being handled. */
   #requester: Connection | undefined;
   #nextId = 1;
   #refusals = 0;
@@ -56,7 +56,7 @@ export class Connections {
     this.#options = options;
   }
 
-  /** New connections must prove to know the token; null: nothing. */
+  /** Sets the token that new connections must prove to know; null: none. */
   set token(token: Uint8Array | null) {
     this.#token = token;
   }
@@ -70,13 +70,13 @@ export class Connections {
     return this.#all.size === this.#unproven.size;
   }
 
-  /** Whether nothing waits to be sent. */
+  /** Whether all send queues are empty. */
   get hasSentAll(): boolean {
     for (const { outbox } of this.#all.values()) if (outbox.size > 0) return false;
     return true;
   }
 
-  /** `isOwnPeer`: of the Unix socket, whether our own user is at the other end; null: of the TCP listener. */
+  /** `isOwnPeer`: for the Unix socket, whether the peer belongs to the server's user; null: for the TCP listener. */
   handlers(isOwnPeer: ((socket: object) => boolean) | null, usesTls: () => boolean): SocketHandler<Connection> {
     const { events } = this.#options;
     return {
@@ -129,7 +129,7 @@ export class Connections {
     connection.isRefused = true;
     connection.isClosing = true;
     this.#refusals += 1;
-    // Over TLS nothing can be said before the handshake.
+    // Over TLS no FAIL can be sent before the TLS handshake.
     if (this.#refusals > REFUSALS_MAX || isTls) connection.terminate();
     else connection.refuse(encode({ kind: Kind.FAIL, op: Status.LIMIT, body: encodeText(text) }));
   }
@@ -185,7 +185,10 @@ export class Connections {
     connection.startHeartbeat({ timeoutMs: heartbeatMs, isRead: () => !this.#isPaused, beat });
   }
 
-  /** To every welcomed connection but `except`. `onSent`: the bytes are used no more; left out: after the call. */
+  /**
+   * Sends to every welcomed connection but `except`. `onSent`: called when the bytes are no longer used; left out: they
+   * are used during the call only.
+   */
   broadcast(bytes: Uint8Array, onSent: (() => void) | undefined, except: number | undefined): void {
     const reference = onSent === undefined ? null : this.#options.parts.reference(bytes);
     let waiting = 1;
@@ -197,7 +200,7 @@ export class Connections {
       });
     const sendTo = (connection: Connection): void => {
       if (!connection.isWelcomed || connection.id === except) return;
-      // A part stays where it is until all nodes have applied it: see retained-frames.ts.
+      // A part stays at its place until all nodes have applied it: see retained-frames.ts.
       if (reference !== null && connection.borrowsParts) {
         connection.send(reference);
         return;
@@ -212,14 +215,14 @@ export class Connections {
     onSentToOne?.();
   }
 
-  /** Backpressure: reads from no node while one lags, or `mustWait`. Writers wait, so queues stay bounded. */
+  /** Backpressure: reads from no node while one lags, or while `mustWait`. Writers wait, so queues stay bounded. */
   regulate(mustWait: boolean): void {
     let isPaused = mustWait;
     for (const { outbox } of this.#all.values()) isPaused ||= outbox.size > OUTBOX_HIGH;
     if (isPaused === this.#isPaused) return;
     this.#isPaused = isPaused;
     for (const connection of this.#all.values()) {
-      // A node that comes, or comes back, must be heard.
+      // Always read a connection that is not welcomed: a node may be joining or coming back.
       if (!connection.isWelcomed) continue;
       connection.resetSilence();
       if (isPaused) connection.pause();
@@ -227,12 +230,12 @@ export class Connections {
     }
   }
 
-  /** To every welcomed connection. */
+  /** Sends to every welcomed connection. */
   sendToNodes(bytes: Uint8Array): void {
     for (const connection of [...this.#all.values()]) if (connection.isWelcomed) connection.send(bytes);
   }
 
-  /** Closes all connections, each once what was sent is out. No event follows. */
+  /** Closes all connections, each once its queue is sent. No event follows. */
   end(): void {
     this.#isClosed = true;
     for (const connection of [...this.#all.values()]) connection.end();

@@ -1,31 +1,34 @@
 /**
- * GracePeriods: how long the places of disconnected members are kept. A member is evicted when its time is over, or as soon
- * as its arbiter's process is seen to have ended on this host.
+ * GracePeriods: how long the server keeps the places of disconnected members. Evicts a member when its time is over, or
+ * as soon as its arbiter's process is seen to have ended on this host.
  */
 import type { DisconnectedMember } from "../core/sequencer/output.ts";
 import type { Clock } from "./clock.ts";
 
-/** How often the process of a disconnected member is looked for. The kernel closes a process's connections before it ends. */
+/**
+ * Interval at which the process of a disconnected member is looked for. The kernel closes a process's connections
+ * before it ends.
+ */
 const WATCH_INTERVAL_MS = 20;
 
 export interface GracePeriodsOptions {
   clock: Clock;
   /** Whether the process is known to have ended. */
   hasEnded(process: string): boolean;
-  /** Evicts the member; it then returns no more. */
+  /** Evicts the member, which can then not return. */
   evict(node: number): void;
 }
 
 export class GracePeriods {
   readonly #options: GracePeriodsOptions;
-  /** By node: what cancels its timers. */
+  /** By node: the function that cancels its timers. */
   readonly #running = new Map<number, () => void>();
 
   constructor(options: GracePeriodsOptions) {
     this.#options = options;
   }
 
-  /** The node's connection is broken. */
+  /** Starts the grace period of a node whose connection is broken. */
   start(node: number, { reconnectMs, process }: DisconnectedMember): void {
     this.stop(node);
     const { clock, hasEnded, evict } = this.#options;
@@ -39,7 +42,7 @@ export class GracePeriods {
     });
   }
 
-  /** The node came back, or was evicted. */
+  /** Ends the grace period: the node came back, or was evicted. */
   stop(node: number): void {
     this.#running.get(node)?.();
     this.#running.delete(node);

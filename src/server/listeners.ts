@@ -1,9 +1,9 @@
 /**
- * A server's listeners: TCP with or without TLS, and a Unix socket for arbiters on this host.
+ * Listeners: TCP with or without TLS, and a Unix socket for arbiters on this host.
  *
- * The certificate of the TCP listener can be changed while it listens. Bun gives a listener its certificate for good, so
- * another one takes its place on the same socket of the kernel: existing connections stay, and none that comes meanwhile
- * is refused.
+ * The certificate of the TCP listener can be changed while it listens. Bun fixes the certificate of a listener, so
+ * another listener takes its place on the same kernel socket: existing connections stay, and none that arrives
+ * meanwhile is refused.
  */
 import { dlopen } from "bun:ffi";
 import type { SocketHandler, TCPSocketListener, UnixSocketListener } from "bun";
@@ -32,12 +32,16 @@ export class Listener<Data> {
   #tls: Tls | null;
   #stopped = false;
 
-  /** `socket`: handlers of its connections; with TLS, only of those whose certificate is good. Throws what Bun.listen() does. */
+  /**
+   * `socket`: handlers of its connections; with TLS, only of those with a valid certificate. Throws what Bun.listen()
+   * throws.
+   */
   constructor(host: string, port: number, tls: Tls | null, socket: SocketHandler<Data>) {
     this.#tls = tls;
     this.#socket = {
       ...socket,
-      // Data comes behind this only. Bun closes a client without a good certificate; dsm does not rely on that.
+      // Data follows the TLS handshake only. Bun closes a client without a valid certificate; dsm does not rely on
+      // that.
       handshake: (connection, success) => {
         if (!success || (this.#tls?.ca !== undefined && !connection.authorized)) connection.terminate();
       },
@@ -51,10 +55,10 @@ export class Listener<Data> {
     return this.#tls !== null;
   }
 
-  /** New connections get that certificate. */
+  /** Uses that certificate for new connections. */
   useTls(tls: Tls): void {
     this.#tls = tls;
-    // Not in Bun's types, but a listener has it.
+    // Bun's types lack `fd`, but a listener has it.
     const { fd } = this.#listener as { fd?: number };
     const copy = fd === undefined ? -1 : (fcntl?.(fd, F_DUPFD_CLOEXEC, 0) ?? -1);
     this.#listener.stop();
@@ -62,7 +66,10 @@ export class Listener<Data> {
     else this.#listener = this.#listen({ fd: copy });
   }
 
-  /** Without a copy the port is free only a moment later. Connections that come meanwhile are refused, and try again. */
+  /**
+   * Listens again without a copy of the socket: the port is free only a moment later, and connections that arrive
+   * meanwhile are refused, and try again.
+   */
   #listenAgain(): void {
     if (this.#stopped) return;
     try {
@@ -87,7 +94,7 @@ export class Listener<Data> {
   }
 }
 
-/** With an authority a certificate is demanded of the peer. A server name is for connecting only. */
+/** With an authority, the peer must have a certificate. A server name is for connecting only. */
 function listenerTls({ serverName: _, ...tls }: Tls) {
   return { ...tls, requestCert: tls.ca !== undefined, rejectUnauthorized: true };
 }
@@ -120,7 +127,7 @@ export class Listeners<Data> {
     }
   }
 
-  /** Listens by a Unix socket, if its name is free. Without it arbiters on this host come by TCP. */
+  /** Listens by a Unix socket, if its name is free. Otherwise arbiters on this host connect by TCP. */
   listenLocal(name: string): void {
     try {
       this.#unix = Bun.listen<Data>({ unix: name, socket: this.#handlers(true) });
@@ -129,7 +136,7 @@ export class Listeners<Data> {
     }
   }
 
-  /** New TCP connections get that certificate. */
+  /** Uses that certificate for new TCP connections. */
   useTls(tls: Tls): void {
     if (!this.#isStopped) this.#tcp?.useTls(tls);
   }

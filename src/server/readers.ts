@@ -2,10 +2,10 @@
 import { PICTURE_STALL_MS, TRACE_INTERVAL_MS } from "../core/base/limits.ts";
 import type { Connection } from "./connection.ts";
 
-/** Pieces of a snapshot that are sent before other connections have a turn. */
+/** Pieces of a snapshot sent before other connections have their turn. */
 const PIECES_AT_ONCE = 4;
 
-/** Where snapshots and traces come from: the Sequencer. */
+/** The source of snapshots and traces: the Sequencer. */
 export interface ReaderSource {
   hasSnapshot(id: number): boolean;
   /** False: there is none, or this was the last. */
@@ -22,13 +22,19 @@ export class Readers {
     this.#source = source;
   }
 
-  /** After the connection's bytes were handled, or what was sent is out: begins or goes on with what the peer asked for. */
+  /**
+   * Begins or continues what the peer asked for. Called after the connection's bytes were handled, or when its queue is
+   * sent.
+   */
   serve(connection: Connection): void {
     this.#sendSnapshot(connection);
     this.#beginTrace(connection);
   }
 
-  /** A few pieces whenever the connection has taken what it got: so a snapshot neither fills a queue nor holds up the log. */
+  /**
+   * Sends a few pieces whenever the connection has taken the previous ones, so that a snapshot neither fills a queue
+   * nor holds up the log.
+   */
   #sendSnapshot(connection: Connection): void {
     const { id, outbox } = connection;
     const source = this.#source();
@@ -46,7 +52,7 @@ export class Readers {
     if (outbox.size === 0) setImmediate(() => this.#sendSnapshot(connection));
   }
 
-  /** From now on the peer gets what has happened every TRACE_INTERVAL_MS, as long as it takes it. */
+  /** Sends the peer its trace records every TRACE_INTERVAL_MS, as long as it reads them. */
   #beginTrace(connection: Connection): void {
     if (connection.isTracing || this.#source()?.traces(connection.id) !== true) return;
     connection.isTracing = true;

@@ -1,4 +1,4 @@
-/** RecoveryTimers: when a Recovery hears that its waits are over. */
+/** RecoveryTimers: tell a Recovery when its waits are over. */
 import {
   HEARTBEAT_TIMEOUT_MS,
   JOINING_SETTLE_MS,
@@ -7,7 +7,7 @@ import {
 } from "../core/base/limits.ts";
 import type { Clock } from "./clock.ts";
 
-/** What the timers drive: a Recovery. */
+/** The Recovery that the timers drive. */
 export interface TimedRecovery {
   onTimeout(): void;
   onJoinGraceOver(): void;
@@ -18,10 +18,10 @@ export class RecoveryTimers {
   readonly #clock: Clock;
   readonly #recovery: TimedRecovery;
   readonly #begun_ms: number;
-  /** The longest time that a node wants its place to be kept for. */
+  /** The longest time for which a node wants its place to be kept. */
   #longestMs = 0;
   #cancelDeadline: () => void;
-  /** Once the deadline has passed: ends the checks of a source that stalls. */
+  /** After the deadline: ends the checks for a source that stalls. */
   #endStallChecks: (() => void) | null = null;
   readonly #cancelOthers: (() => void)[];
   #isStopped = false;
@@ -30,7 +30,7 @@ export class RecoveryTimers {
     this.#recovery = recovery;
     this.#clock = clock;
     this.#begun_ms = clock.now_ms();
-    // While no node at all has reported: as long as nodes wait by default.
+    // The default, while no node has reported.
     this.#cancelDeadline = clock.after(RECONNECT_TIMEOUT_MS, () => recovery.onTimeout());
     this.#cancelOthers = [
       clock.after(JOINING_SETTLE_MS, () => recovery.onJoinGraceOver()),
@@ -38,7 +38,9 @@ export class RecoveryTimers {
     ];
   }
 
-  /** A node has reported: the deadline is the longest `reconnectMs` of all, from the beginning of the recovery. */
+  /**
+   * A node has reported: extends the deadline to the longest `reconnectMs` of all, from the beginning of the recovery.
+   */
   waitAtLeast(reconnectMs: number): void {
     if (reconnectMs <= this.#longestMs) return;
     this.#longestMs = reconnectMs;

@@ -1,12 +1,12 @@
 /**
- * Registration: the server's entry in the daemon's registry. It is renewed at intervals, so that a daemon that was restarted
- * learns of the server, and the server learns of another one that has taken over.
+ * Registration: the server's entry in the daemon's registry. The server renews it at intervals, so that a restarted
+ * daemon learns of the server, and the server learns of a successor.
  */
 import { DsmError } from "../core/base/errors.ts";
 import { REGISTER_INTERVAL_MS } from "../core/base/limits.ts";
 import type { DaemonApi } from "../core/messages/daemon-api.ts";
 
-/** What the daemon is told of the server. */
+/** What the daemon needs to know of the server. */
 export type RegisteredServer = Parameters<DaemonApi["register"]>[0];
 
 export class Registration {
@@ -30,7 +30,7 @@ export class Registration {
     return new Registration(directory, server, onReplaced);
   }
 
-  /** Renews it no more. `removes`: the session is over, and its entry is removed, if the daemon is still there. */
+  /** Ends the renewals. `removes`: the session is over, and its entry is removed, if the daemon is still there. */
   async end(removes: boolean): Promise<void> {
     clearInterval(this.#timer);
     const { name, instance, epoch } = this.#server;

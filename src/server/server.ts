@@ -51,55 +51,58 @@ export interface ServerOptions {
   processes: number;
   /** Bytes; rounded up to whole pages. */
   size?: number;
-  /** How strictly stores are ordered; left out: DEFAULT_ORDER. */
+  /** Which order stores have; left out: DEFAULT_ORDER. */
   order?: Order;
-  /** What happens when a process dies; left out: DEFAULT_ON_LOSS. */
+  /** The policy when a process dies; left out: DEFAULT_ON_LOSS. */
   onLoss?: OnLoss;
   host: string;
   /** 0: any free port. */
   port: number;
-  /** Processes may join while it runs. */
+  /** Whether processes may join while the session runs. */
   elastic?: boolean;
-  /** What the session begins with: a saved session, and the bytes of its map, which are the server's from then on. */
+  /** The state with which the session begins: a saved session, and the bytes of its map, which the server then owns. */
   restore?: { image: SavedSession; map: Uint8Array };
-  /** Connections that the limit of open files allows; left out: LINKS_MAX. */
+  /** Maximum of connections, from the limit of open files; left out: LINKS_MAX. */
   connectionsMax?: number;
-  /** Where the server registers itself; null: nowhere. */
+  /** The daemon with which the server registers; null: none. */
   directory: DaemonApi | null;
   /** Which run of the session's name; left out: a new one. */
   instance?: string;
-  /** Which server of the session this is; left out: the first. */
+  /** Epoch of the server; left out: 1, the first. */
   epoch?: number;
-  /** Of a later one: whether its predecessor is known to be gone, or only does not answer. */
+  /** For a later epoch: whether the predecessor is known to be gone, or only does not answer. */
   predecessor?: "gone" | "silent";
   /** Address slot of the map; left out: chosen by the session's name. */
   slot?: number;
   /**
-   * Whether our own user is at the other end of a Unix socket: arbiters on this host may then use one, which costs half of
-   * what TCP does. Null, or left out: TCP only.
+   * Whether the peer of a Unix socket belongs to the server's user: arbiters on this host may then use a Unix socket,
+   * which costs half as much as TCP. Null, or left out: TCP only.
    */
   isOwnPeer?: ((socket: object) => boolean) | null;
-  /** How the parts of large publications go to and from arbiters that come by the Unix socket; null, or left out: through it. */
+  /**
+   * How to share parts of large publications with arbiters on the Unix socket; null, or left out: parts go through the
+   * socket.
+   */
   sharing?: Sharing | null;
-  /** How publications are applied to the map, if not in JavaScript. */
+  /** A faster implementation of MapBytes.publish(), or null. */
   applyRuns?: ApplyRuns | null;
-  /** Ends the server when no process has come after UNUSED_TIMEOUT_MS. For servers that no user watches. */
+  /** Ends the server when no process has come after UNUSED_TIMEOUT_MS. For servers that were not started by a user. */
   endUnused?: boolean;
-  /** What arbiters must prove, and TLS; left out: nothing, which is possible on loopback only. */
+  /** The token that arbiters must prove, and TLS; left out: none, which is possible on loopback only. */
   security?: Security;
 }
 
 export interface Server {
   host: string;
   port: number;
-  /** Settles when the session has ended and all nodes were told; the process's exit code. */
+  /** Settles when the session has ended and all nodes have been told, with the exit code. */
   ended: Promise<number>;
   stop(): void;
-  /** New connections get that certificate; existing ones go on. */
+  /** Uses that certificate for new connections; existing ones stay. */
   useTls(tls: Tls): void;
 }
 
-/** Starts the server of a session. Throws DsmError when an option is bad, the port is taken or memory is short. */
+/** Starts the server of a session. Throws DsmError when an option is invalid, the port is taken or memory is short. */
 export async function startServer(options: ServerOptions): Promise<Server> {
   const size = pageRound(options.size ?? DEFAULT_SIZE);
   const security = options.security ?? OPEN;
@@ -145,7 +148,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
     }
   }
   if (options.endUnused === true) server.endUnused();
-  // The session is over either way; a daemon that is gone knows nothing of it any more.
+  // The session is over even if the daemon is gone: then it has no entry to remove.
   const removed = server.over.then((isOurs) => registration?.end(isOurs));
   const ended = server.ended.then(async (code) => {
     await removed;
@@ -194,7 +197,7 @@ function allocate(size: number): Uint8Array {
 interface ShellOptions {
   known: RecoveryConfig;
   memory: Uint8Array;
-  /** Of a new session: what it begins with. */
+  /** The state with which a new session begins. */
   saved: SavedSession | null;
   connectionsMax: number;
   applyRuns: ApplyRuns | null;
@@ -204,9 +207,9 @@ interface ShellOptions {
 
 class ServerShell {
   readonly #options: ShellOptions;
-  /** Settles when all nodes were told of the end. */
+  /** Settles when all nodes have been told of the end. */
   readonly #ended = Promise.withResolvers<number>();
-  /** Settles when this server has nothing more to do. False: the session goes on with another one. */
+  /** Settles when this server has no more work. False: the session continues with another server. */
   readonly #over = Promise.withResolvers<boolean>();
   readonly #parts = new PartPool();
   readonly #listeners: Listeners<Connection>;
@@ -227,7 +230,7 @@ class ServerShell {
     const { known, memory, saved, connectionsMax, isOwnPeer } = options;
     this.#connections = new Connections({
       connectionsMax,
-      // What a connection may be behind by: one largest publication comes on top, because it goes out as a whole.
+      // The backlog allowed for a connection: one largest publication comes on top, because it is sent as a whole.
       outboxLimit: OUTBOX_MAX + memory.length * STAGED_PER_MAP_BYTE,
       parts: this.#parts,
       events: {
@@ -272,7 +275,7 @@ class ServerShell {
 
   // --- The core ----------------------------------------------------------------------------------------------------
 
-  /** Waits for the nodes of the session, then goes on where the most up-to-date of them is. */
+  /** Waits for the nodes of the session, then continues from the most up-to-date of them. */
   #recover(): void {
     const { known, memory } = this.#options;
     const recovery = new Recovery(known, memory, {
@@ -290,7 +293,7 @@ class ServerShell {
     this.#recovery = null;
     const sequencer = this.#sequence(recovered);
     this.#sequencer = sequencer;
-    // All connections first: what one handshake leads to may concern any of them.
+    // Connect all links first: the effects of one handshake may concern any of them.
     for (const id of handshakes.keys()) sequencer.connect(id);
     for (const [id, handshake] of handshakes) sequencer.receive(id, handshake);
     if (sequencer.session.phase === "ended") this.#onEnd();
@@ -312,7 +315,7 @@ class ServerShell {
       send: (id, bytes) => this.#connections.get(id)?.send(bytes),
       close: (id) => this.#connections.get(id)?.closeWhenSent(),
       drop: (id) => this.#connections.get(id)?.terminate(),
-      // Once the bytes that ask for it have been handled.
+      // Deferred until the bytes that ask for it have been handled.
       stop: () => setImmediate(() => this.stop()),
     };
   }
@@ -372,9 +375,9 @@ class ServerShell {
     }
   }
 
-  /** After every event: backpressure, and the end. */
+  /** Runs after every event: applies backpressure, and checks for the end. */
   #afterEvent(): void {
-    // The retained log is full while a member is disconnected: the nodes that are here wait.
+    // The retained log is full while a member is disconnected: the connected nodes wait.
     this.#connections.regulate(this.#sequencer?.full ?? false);
     if (!this.#isFinishing || this.#sequencer?.awaited !== false) return;
     this.#sequencer.sendTrace(false);
@@ -383,13 +386,13 @@ class ServerShell {
 
   // --- The end -----------------------------------------------------------------------------------------------------
 
-  /** The session has ended: the server closes when all nodes have all entries. */
+  /** The session has ended: closes the server once all nodes have all entries. */
   #onEnd(): void {
     this.#isFinishing = true;
     this.#over.resolve(true);
   }
 
-  /** Ends the server if no process has come by then and no node is connected. */
+  /** Ends the server if no process has come after `timeoutMs` and no node is connected. */
   endUnused(timeoutMs: number = UNUSED_TIMEOUT_MS): void {
     this.#endsUnused = true;
     clearTimeout(this.#unusedTimer);
@@ -398,7 +401,7 @@ class ServerShell {
     }, timeoutMs);
   }
 
-  /** Ends the session for all nodes: they do not look for another server. */
+  /** Ends the session for all nodes, which then look for no other server. */
   stop(): void {
     if (this.#isClosed) return;
     const why = encodeText(`the server of session "${this.#options.known.config.name}" was stopped`);
@@ -406,7 +409,7 @@ class ServerShell {
     this.#close(true);
   }
 
-  /** The session goes on with another server: this one tells the nodes nothing. */
+  /** The session continues with another server: ends this one without telling the nodes anything. */
   replaced(): void {
     if (this.#isClosed) return;
     this.#connections.terminate();

@@ -27,7 +27,7 @@ export class Blocks {
     return this.#heap.blocks;
   }
 
-  /** The block of that name, which is made if it is not there. */
+  /** Returns the block of that name, and allocates it if it does not exist. */
   named(name: string, size: number, alignment: number, from: Requester): void {
     if (!this.#admits(from)) return;
     const block = this.#heap.named(name);
