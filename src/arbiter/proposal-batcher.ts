@@ -62,7 +62,7 @@ export class ProposalBatcher {
   }
 
   /**
-   * Calls `flushAll`: at once when nothing of this node is in flight but what is to be flushed, else at the end of this
+   * Calls `flushAll`: at once when only the frames to flush are in flight, else at the end of this
    * turn of the event loop, once for all calls.
    */
   gather(bytesInFlight: number, flushAll: () => void): void {

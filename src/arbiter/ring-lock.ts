@@ -1,6 +1,6 @@
 /**
- * RingLock: the lock of a node's ring, shared by its processes and the arbiter. A process holds it for the length of
- * one store, in a signal handler with every signal blocked; the arbiter holds it while it applies entries from the
+ * FileRingLock: the lock of a node's ring, shared by its processes and the arbiter. A process holds it for the length
+ * of one store, in a signal handler with every signal blocked; the arbiter holds it while it applies entries from the
  * server.
  */
 

@@ -24,7 +24,7 @@ export class Registration {
     }, REGISTER_INTERVAL_MS);
   }
 
-  /** Registers the server. Throws DsmError. `onReplaced`: the session goes on with another server. */
+  /** Registers the server. Throws DsmError. `onReplaced`: called when the session continues with another server. */
   static async begin(directory: DaemonApi, server: RegisteredServer, onReplaced: () => void): Promise<Registration> {
     await directory.register(server);
     return new Registration(directory, server, onReplaced);

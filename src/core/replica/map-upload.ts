@@ -6,7 +6,7 @@ import { encode } from "../wire/frame.ts";
 import { CopyOp, Kind, NO_TAG } from "../wire/kinds.ts";
 import { PUBLISH_PART_MAX, RUN_HEADER_SIZE, writeRun } from "../wire/runs.ts";
 
-/** Most bytes of a piece, and bytes in flight beyond which no more are sent. */
+/** Maximum bytes of a piece, and bytes in flight beyond which the node sends no further piece. */
 export interface UploadPace {
   piece: number;
   inFlightMax: number;

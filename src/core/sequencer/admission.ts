@@ -67,7 +67,7 @@ export function checkReturning(
   if (member === undefined || member.secret === "" || member.secret !== hello.secret) {
     throw new ProtocolError(`node "${hello.node}" was away too long; its processes count as lost`, Status.UNREACHABLE);
   }
-  // The node's log must be a prefix of ours; in direct mode it may be ahead by entries that it decided itself.
+  // The node's log must be a prefix of the server's; in direct mode it may be ahead by entries that it decided itself.
   const decides = session.direct && session.presentOn(resume.node).length > 0;
   const newest = resume.epoch < epoch ? (starts[resume.epoch] as number) : session.seq;
   const isPrefix = resume.epoch <= epoch && resume.seq <= newest && (resume.applied <= newest || decides);

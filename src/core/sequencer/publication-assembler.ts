@@ -18,7 +18,7 @@ export class PublicationAssembler {
   readonly #parts = new Map<number, Part[]>();
   /** Bytes of the parts, by the rank that publishes. */
   readonly #bytesByRank = new Map<number, number>();
-  /** Tags of publications with a part whose shared slot was reused before we copied it. */
+  /** Tags of publications with a part whose shared slot was reused before the server copied it. */
   readonly #overwritten = new Set<number>();
 
   constructor(pool: PartPool, mapSize: number) {

@@ -8,11 +8,11 @@ import { padded } from "./frame.ts";
  * A length with its highest bit set is that of a masked run, which changes some of the bytes of neighbouring aligned
  * words: the low 12 bits are the number of those bytes less 1, the next 9 the number of words less 1. Behind the 8
  * bytes is a mask for each word (bit i: byte i changes), padded to 8, then the bytes that change, one behind the other,
- * padded to 8. So bytes that no one wrote do not travel, and a word is changed by one store.
+ * padded to 8. So unwritten bytes do not travel, and a word is changed by one store.
  *
- * With the second highest bit set too the run is dense, which takes less where most words change as a whole: in place
- * of the masks are how many masks there are (8 bytes), a bit for each word that changes as a whole, padded to 8 bytes,
- * and the masks of the others, padded to 8.
+ * With the second highest bit set too the run is dense, which is smaller where most words change as a whole: in place
+ * of the masks it has the number of masks (8 bytes), a bit for each word that changes as a whole, padded to 8 bytes,
+ * and the masks of the other words, padded to 8.
  */
 export const RUN_HEADER_SIZE = 8;
 /** Where a run's length is in its header, with the high 8 bits of its offset below it. */
