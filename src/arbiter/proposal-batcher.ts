@@ -62,8 +62,8 @@ export class ProposalBatcher {
   }
 
   /**
-   * Calls `flushAll`: at once when only the frames to flush are in flight, else at the end of this
-   * turn of the event loop, once for all calls.
+   * Calls `flushAll`: at once when only the frames to flush are in flight, else at the end of this turn of the
+   * event loop, once for all calls.
    */
   gather(bytesInFlight: number, flushAll: () => void): void {
     if (this.#isScheduled) return;

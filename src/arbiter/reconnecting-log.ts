@@ -30,7 +30,7 @@ import {
 /** Minimum duration of an attempt to reconnect. */
 const RESUME_TIMEOUT_MIN_MS = 1_000;
 
-/** LogFollower: follows the log: the replica. */
+/** LogFollower: the component that follows the log, which is the replica. */
 export interface LogFollower extends EntryReceiver {
   /** Whether the follower has the whole map: before, it cannot continue on another connection. */
   readonly ready: boolean;

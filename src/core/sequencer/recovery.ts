@@ -2,9 +2,11 @@
  * Recovery: a server that takes over from another one, until it knows the log. The nodes of the session report how far
  * they have applied it, the most up-to-date node hands over its state, and a Sequencer continues from there.
  *
- * collecting --- all nodes have reported, or the deadline has passed ---> transferring ^
- * | '---- the node is gone, stalls, or its state is damaged -----------------+--- the state is whole ---> recovered |
- * '---- no node is left that could hand over its state, or the predecessor may still serve a node ---> failed
+ *     collecting --- all nodes have reported, or the deadline has passed ---> transferring
+ *         ^                                                                        |
+ *         '---- the node is gone, stalls, or its state is damaged -----------------+- the state is whole ---> recovered
+ *         |
+ *         '---- no node is left that could hand over its state, or the predecessor may still serve a node ---> failed
  *
  * Invariants:
  * - A node that reports here has promised to follow no server of an older epoch. If the predecessor is not known to be
