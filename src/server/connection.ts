@@ -1,7 +1,7 @@
 /**
  * Connection: one socket of the server, of an arbiter or a reader (status, snapshot, trace).
  *
- *     unproven ----> open ----> welcomed (an arbiter's) ----> closing: what was sent goes out ----> closed
+ *     unproven ----> open ----> welcomed (an arbiter's) ----> closing: the queue is sent ----> closed
  *     refused: FAIL, half-closed, read until the peer closes
  *
  * Invariant: at most one of the handshake, stall and trace timers runs.

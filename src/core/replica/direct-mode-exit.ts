@@ -38,7 +38,7 @@ export interface DeferredFrame {
   frame: Uint8Array;
 }
 
-/** What the exit needs of the replica. */
+/** The parts of the replica that the exit uses. */
 export interface ExitHost {
   readonly node: number;
   readonly memory: MapBytes;
@@ -52,7 +52,7 @@ export interface ExitHost {
 export class DirectModeExit {
   readonly #host: ExitHost;
   pace: UploadPace = UPLOAD_PACE;
-  /** From when the processes are asked to close the map until END is proposed. */
+  /** True from the request to the processes to close the map until END is proposed. */
   #isUnderWay = false;
   #upload: MapUpload | null = null;
   readonly #deferred: DeferredFrame[] = [];

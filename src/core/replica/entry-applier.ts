@@ -22,7 +22,7 @@ import type { StoreQueue } from "./store-queue.ts";
 
 const NO_PARTS: readonly OwnPart[] = [];
 
-/** What an applier works on. */
+/** The state on which an applier works. */
 export interface ApplierOptions {
   node: number;
   session: Session;

@@ -1,4 +1,4 @@
-/** What the replica has its shell do. */
+/** ReplicaOutput: what the replica asks of its shell. */
 import type { Sent } from "../wire/outbox.ts";
 
 /** Memory that a process and its arbiter share, zeroed: see MEMORY in kinds.ts. */

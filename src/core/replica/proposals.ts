@@ -116,7 +116,7 @@ export class Proposals {
     const { oldest } = this.#frames;
     if (oldest?.length !== size) return false;
     const oldestView = new DataView(oldest.buffer, oldest.byteOffset);
-    // Kind, op and rank lie in one word; what is behind seq is as it was sent.
+    // Kind, op and rank lie in one word; the server changes nothing behind seq.
     const isSame = view.getUint32(at + At.kind, true) === oldestView.getUint32(At.kind, true);
     return isSame && Buffer.compare(bytes.subarray(at + At.offset, at + size), oldest.subarray(At.offset)) === 0;
   }

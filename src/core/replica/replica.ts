@@ -34,7 +34,7 @@ import { StoreBufferMap } from "./store-buffer-map.ts";
 import { StoreQueue } from "./store-queue.ts";
 import type { Ring } from "./store-ring.ts";
 
-/** What a replica works on. */
+/** The state on which a replica works. */
 export interface ReplicaOptions {
   nodeName: string;
   /** Where processes find the map. */

@@ -28,7 +28,7 @@ const SIZES_OF_WIDTH = [0, 1, 1, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1];
 
 /**
  * Whether the ordered operation at `at` is well formed for a map of `mapSize` bytes: everything apply() relies on.
- * Null, or what is wrong. The caller has checked that the frame lies within the bytes received. `ordered`: the server
+ * Null, or the fault. The caller has checked that the frame lies within the bytes received. `ordered`: the server
  * has checked it before; the expensive check of the masks is not repeated.
  */
 export function checkOperation(view: DataView, at: number, mapSize: number, ordered = false): string | null {
@@ -105,7 +105,7 @@ export function checkOperation(view: DataView, at: number, mapSize: number, orde
   }
 }
 
-/** Whether the MAP frame at `at` is well formed for a map of `mapSize` bytes. Null, or what is wrong. */
+/** Whether the MAP frame at `at` is well formed for a map of `mapSize` bytes. Null, or the fault. */
 export function checkMap(view: DataView, at: number, mapSize: number): string | null {
   const size = view.getUint32(at, true);
   const length = view.getUint32(at + MapAt.runsLength, true);

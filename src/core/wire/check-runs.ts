@@ -49,7 +49,7 @@ function hasDenseForm(view: DataView, run: number): boolean {
   return countBits(view, bits, runBits(view, run)) === words - masks;
 }
 
-/** What is wrong with the runs between `from` and `end`, or null. */
+/** The fault of the runs between `from` and `end`, or null. */
 export function checkRuns(view: DataView, from: number, end: number, mapSize: number, ordered: boolean): string | null {
   for (let run = from; run < end; ) {
     const high = view.getUint32(run + 4, true);
