@@ -101,7 +101,7 @@ export class EntryApplier {
     }
     // Entries at or below the WELCOME's state are retained for other nodes but not applied again.
     const isNew = seq > this.#of.session.seq;
-    // Of this node's publications the server sends only the final part, unless it may lack the others.
+    // Of this node's publications the server sends only the final part, unless the node may lack the others.
     if (parts.length > 0) {
       for (const part of ownParts) this.#of.proposals.release(part);
       for (const part of parts) this.#applyPart(part, seq, isNew, () => this.#of.pool.give(part));
