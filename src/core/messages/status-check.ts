@@ -21,8 +21,8 @@ import { type StatusReport, StatusReportSchema } from "./status-report.ts";
 const PEM_FIELDS: ReadonlySet<string> = new Set(["certificate", "authority"]);
 
 /**
- * Parses the JSON of another program, and removes characters that could change how a terminal shows the surrounding
- * text. Throws SyntaxError.
+ * Parses the JSON of another program, and replaces characters that could change how a terminal shows the surrounding
+ * text by spaces. Throws SyntaxError.
  */
 export function parseForeign(text: string): unknown {
   return JSON.parse(text, (key, value) =>
