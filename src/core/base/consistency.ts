@@ -1,4 +1,6 @@
-/** How strictly a session orders its stores. Numbers travel in frames and equal `enum dsm_order` in dsm.h; 0 is "any". */
+/**
+ * How strictly a session orders its stores. Numbers travel in frames and equal `enum dsm_order` in dsm.h; 0 is "any".
+ */
 export const ORDERS = ["sequential", "release", "pipelined"] as const;
 /** Which stores of a session other processes see, and when. */
 export type Order = (typeof ORDERS)[number];

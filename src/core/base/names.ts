@@ -35,7 +35,9 @@ export function checkProcesses(processes: number): string | null {
   return null;
 }
 
-/** FNV-1a, 64 bits, as 16 hex digits. native/src/link/runtime_dir.c computes the same: both must find the same socket. */
+/**
+ * FNV-1a, 64 bits, as 16 hex digits. native/src/link/runtime_dir.c computes the same: both must find the same socket.
+ */
 export function fnv1a64(text: string): string {
   let hash = 0xcbf29ce484222325n;
   for (const byte of encoder.encode(text)) hash = BigInt.asUintN(64, (hash ^ BigInt(byte)) * 0x100000001b3n);
