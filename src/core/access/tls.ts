@@ -2,20 +2,20 @@
  * What a role shows to others, and asks of them; and TLS between machines, which is on unless it is turned off.
  *
  * A daemon that listens beyond loopback has an authority of its own: a key in the user's configuration folder beside the
- * token (cli/authority-files.ts), which outlives the daemon. The SHA-256 of its public key, the fingerprint, stands
+ * token (cli/files/authority-files.ts), which outlives the daemon. The SHA-256 of its public key, the fingerprint, stands
  * behind the token in the token file and in DSM_TOKEN (token.ts). It names a key, not a certificate, so the authority's
  * certificate can be made anew and every token stays good.
  *
  * A client first makes a connection on which it sends nothing, and takes the authority's certificate with that
- * fingerprint from the handshake (link/pinned.ts). Anybody can show that certificate; every later connection, to the
+ * fingerprint from the handshake (transport/pinned.ts). Anybody can show that certificate; every later connection, to the
  * daemon and to servers, therefore demands a leaf that its key has signed, before a request, a challenge or a proof
  * goes out. With that certificate as the only authority a token is sent to no machine in between.
  *
  * Servers and arbiters make a key, send the public one to the daemon over such a connection with a proof of the token
- * (POST /v1/certificates), and get a leaf for CERTIFICATE_LIFE_MS, anew at half of it (link/credentials.ts): links are
+ * (POST /v1/certificates), and get a leaf for CERTIFICATE_LIFE_MS, anew at half of it (transport/credentials.ts): links are
  * authenticated on both sides. A PKCS #10 request would show that the sender has the private key; every handshake with
  * the leaf shows that, too, so the bare key is enough. Connections that are there keep what they began with; a server
- * changes the certificate of its listener in place (server/listening.ts). The daemon's own leaf lives as long as its
+ * changes the certificate of its listener in place (server/listeners.ts). The daemon's own leaf lives as long as its
  * authority, since both keys lie in one process.
  *
  * Leaves carry the name of a role and no address (ROLE_NAMES). The daemon's has its addresses beside that, for browsers
