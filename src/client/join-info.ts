@@ -28,7 +28,7 @@ export interface JoinInfo {
   attachment: Attachment;
 }
 
-/** Where the fields of struct dsm_opened (native/src/attach.h) are. */
+/** Where the fields of struct dsm_opened (native/src/api/attach.h) are. */
 const OPENED = { status: 0, session: 8, text: 16 } as const;
 
 /**

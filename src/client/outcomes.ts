@@ -2,7 +2,7 @@
  * Outcomes of the operations that exist in two forms: as a promise, through a channel (channel.ts), and as a `Sync`
  * method, through libdsm (library.ts). Both ways give a status and maybe words for it; what a status means, and what the
  * program is told, is decided here and nowhere else. The sentences are those that libdsm gives a C program
- * (native/src/sync.c).
+ * (native/src/api/sync.c).
  */
 import { DsmError, Status, statusCode } from "../core/base/errors.ts";
 

@@ -75,7 +75,7 @@ export interface NativeConfig {
   elastic: number;
 }
 
-/** `struct dsm_attach` of native/src/attach.h. */
+/** `struct dsm_attach` of native/src/api/attach.h. */
 export interface NativeAttach {
   /** Path of the arbiter's socket, zero-terminated. */
   socket: Uint8Array;

@@ -1,3 +1,4 @@
+/** How a `dsm run` ends: whose exit code counts, what signals do, and when processes are killed. */
 import { afterEach, expect, test } from "bun:test";
 import { ProcessTerminator } from "../../src/cli/run/termination.ts";
 

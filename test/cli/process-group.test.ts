@@ -1,3 +1,4 @@
+/** Groups of processes: whether any of one still lives. */
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { anyLives, isEnding } from "../../src/cli/run/process-group.ts";

@@ -1,3 +1,4 @@
+/** "Did you mean": which name is offered for what was typed. */
 import { expect, test } from "bun:test";
 import { nearest } from "../../src/cli/help/suggest.ts";
 

@@ -1,3 +1,4 @@
+/** The pictures of `dsm top`, without a terminal: a model and keys in, lines out. */
 import { describe, expect, test } from "bun:test";
 import { readKeys } from "../../src/cli/top/keys.ts";
 import { cut, rateText } from "../../src/cli/top/lines.ts";

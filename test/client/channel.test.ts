@@ -1,3 +1,4 @@
+/** The package's own connection to the arbiter, against an arbiter in this process. */
 import { afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { Channel, QUEUED_POSTS_MAX, WAITS_MAX } from "../../src/client/channel.ts";
 import { DsmError, Status } from "../../src/core/base/errors.ts";

@@ -1,3 +1,4 @@
+/** What join() makes of its options and the environment. */
 import { describe, expect, test } from "bun:test";
 import { type JoinOptions, readConfig } from "../../src/client/config.ts";
 import { DsmError } from "../../src/core/base/errors.ts";

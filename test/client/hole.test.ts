@@ -1,3 +1,4 @@
+/** Holes of the package: what is seen of them, and when. */
 import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { Cluster, type Puppet } from "./cluster.ts";
 

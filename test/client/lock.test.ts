@@ -1,3 +1,4 @@
+/** Locks of the package, in every form, between processes. */
 import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { Cluster, type Puppet } from "./cluster.ts";
 

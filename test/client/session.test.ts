@@ -1,3 +1,4 @@
+/** A session of the package: joining, views, barriers, leaving. */
 import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { join } from "node:path";
 import { eventually } from "../support/eventually.ts";

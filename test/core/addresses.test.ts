@@ -1,3 +1,4 @@
+/** Where maps lie in memory: no two overlap, and sanitizers leave room for the first. */
 import { expect, test } from "bun:test";
 import { addressOf, nextSlot, slotOf } from "../../src/core/base/addresses.ts";
 import { ADDRESS_SLOTS, ADDRESS_WIDE_SLOTS, SIZE_MAX } from "../../src/core/base/limits.ts";

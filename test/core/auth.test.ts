@@ -1,3 +1,4 @@
+/** Proofs of the token: between the ends of a link, and for the daemon's API. */
 import { describe, expect, test } from "bun:test";
 import { createHmac } from "node:crypto";
 import {

@@ -1,3 +1,4 @@
+/** Codes of errors and their numbers, as dsm.h has them. */
 import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { DsmError, Status, statusCode, statusOf } from "../../src/core/base/errors.ts";

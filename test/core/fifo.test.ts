@@ -1,3 +1,4 @@
+/** The queue: first in, first out. */
 import { expect, test } from "bun:test";
 import { Fifo } from "../../src/core/base/fifo.ts";
 import { Random } from "../support/core-random.ts";

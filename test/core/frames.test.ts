@@ -1,3 +1,4 @@
+/** FrameReader: the same frames come out, however the stream is cut. */
 import { expect, test } from "bun:test";
 import { FRAME_MAX, GREETING_FRAME_MAX, SPARE_PARTS_MAX } from "../../src/core/base/limits.ts";
 import { HEADER_SIZE } from "../../src/core/wire/at.ts";

@@ -1,3 +1,4 @@
+/** Blocks of the map, held against a naive heap. */
 import { describe, expect, test } from "bun:test";
 import { isAlignment } from "../../src/core/base/alignment.ts";
 import { ALIGN_MAX, BLOCKS_MAX, SIZE_MAX } from "../../src/core/base/limits.ts";

@@ -1,3 +1,4 @@
+/** Lists of hosts in all their forms, and which ranks they get. */
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { DsmError } from "../../src/core/base/errors.ts";

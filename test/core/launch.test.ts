@@ -1,3 +1,4 @@
+/** What `dsm run` and `dsm node` say to each other, and how it is checked. */
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { LAUNCH_FRAME_MAX } from "../../src/core/base/limits.ts";

@@ -1,3 +1,4 @@
+/** A picture of the map, sent in pieces while entries go on. */
 import { describe, expect, test } from "bun:test";
 import { PAGE_SIZE } from "../../src/core/base/limits.ts";
 import { MapBytes } from "../../src/core/memory/map-bytes.ts";

@@ -1,3 +1,4 @@
+/** MapBytes: stores, atomic operations and publications change the right bytes and no others. */
 import { describe, expect, test } from "bun:test";
 import { MapBytes } from "../../src/core/memory/map-bytes.ts";
 import { StoreBufferMap } from "../../src/core/replica/store-buffer-map.ts";

@@ -1,3 +1,4 @@
+/** The text for Prometheus. */
 import { expect, test } from "bun:test";
 import { NOTHING_KNOWN, type SessionDetail } from "../../src/core/messages/daemon-api.ts";
 import { metricsText } from "../../src/core/observe/metrics.ts";

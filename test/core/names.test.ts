@@ -1,3 +1,4 @@
+/** Names, numbers of processes, addresses: what is accepted, and what is made of them. */
 import { describe, expect, test } from "bun:test";
 import { NAME_MAX, PROCESSES_MAX } from "../../src/core/base/limits.ts";
 import {

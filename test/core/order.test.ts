@@ -1,3 +1,4 @@
+/** The orders by name and number, and how a session that differs is described. */
 import { describe, expect, test } from "bun:test";
 import { checkOrder, DEFAULT_ORDER, ORDERS, orderNumber, orderOfNumber } from "../../src/core/base/consistency.ts";
 import { describeConfigMismatch } from "../../src/core/messages/handshake.ts";

@@ -1,3 +1,4 @@
+/** Outbox: bytes that a connection does not take at once are kept in order, up to a limit. */
 import { describe, expect, test } from "bun:test";
 import { OUTBOX_MAX } from "../../src/core/base/limits.ts";
 import { Outbox } from "../../src/core/wire/outbox.ts";

@@ -1,3 +1,4 @@
+/** Frames: encoding, the handshake, the check of operations, and the header made for C. */
 import { describe, expect, test } from "bun:test";
 import { wireHeader } from "../../scripts/wire.ts";
 import { Status } from "../../src/core/base/errors.ts";

@@ -1,3 +1,4 @@
+/** RetainedFrames: what is kept are the entries behind the base, whatever is dropped. */
 import { expect, test } from "bun:test";
 import { encode, getUint64 } from "../../src/core/wire/frame.ts";
 import { Kind } from "../../src/core/wire/kinds.ts";

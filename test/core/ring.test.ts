@@ -1,3 +1,4 @@
+/** The store ring: records arrive whole, once and in order; a damaged ring is noticed. */
 import { beforeEach, describe, expect, test } from "bun:test";
 import { type RecordTaker, Ring, type RingLock } from "../../src/core/replica/store-ring.ts";
 import { HEADER_SIZE } from "../../src/core/wire/at.ts";

@@ -1,3 +1,4 @@
+/** Session: what entries do and who may issue them, resource by resource. */
 import { describe, expect, test } from "bun:test";
 import { Status } from "../../src/core/base/errors.ts";
 import {

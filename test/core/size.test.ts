@@ -1,3 +1,4 @@
+/** Sizes as people write them. */
 import { describe, expect, test } from "bun:test";
 import { DsmError } from "../../src/core/base/errors.ts";
 import { PAGE_SIZE, SIZE_MAX } from "../../src/core/base/limits.ts";

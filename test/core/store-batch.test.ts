@@ -1,3 +1,4 @@
+/** StoreBatch: stores of one process become one entry. */
 import { beforeEach, expect, test } from "bun:test";
 import { STORE_MAX } from "../../src/core/base/limits.ts";
 import { StoreBatch } from "../../src/core/replica/store-batch.ts";

@@ -1,3 +1,4 @@
+/** StoreBufferMap: the map holds the newest pending value of each byte, or what the order says. */
 import { expect, test } from "bun:test";
 import { MapBytes } from "../../src/core/memory/map-bytes.ts";
 import { StoreBufferMap } from "../../src/core/replica/store-buffer-map.ts";

@@ -1,3 +1,4 @@
+/** StoreBufferMap: publications of others go past bytes with a store of this node under way. */
 import { expect, test } from "bun:test";
 import { MapBytes } from "../../src/core/memory/map-bytes.ts";
 import { StoreBufferMap } from "../../src/core/replica/store-buffer-map.ts";

@@ -1,3 +1,4 @@
+/** `dsm why`: who waits for what, in words. */
 import { describe, expect, test } from "bun:test";
 import { formatDuration } from "../../src/core/base/duration.ts";
 import { NOTHING_KNOWN, type RankStatus, type SessionDetail } from "../../src/core/messages/daemon-api.ts";

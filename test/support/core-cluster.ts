@@ -266,7 +266,7 @@ export class Node {
     this.up.push(encodeHandshake(Kind.HELLO, encodeJson(hello)));
   }
 
-  /** What src/arbiter/server-log.ts does. */
+  /** What src/arbiter/server-connection.ts does. */
   #receive(chunk: Uint8Array): void {
     this.#log.push(chunk, (view, at, size, bytes) => {
       if (this.lost) return;

@@ -1,3 +1,4 @@
+/** The checker of linearizability, held against trying every order. */
 import { describe, expect, test } from "bun:test";
 import { Random } from "./core-random.ts";
 import {

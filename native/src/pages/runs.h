@@ -1,4 +1,4 @@
-/* The runs of a publication, in the form src/core/wire/protocol.ts describes: made by comparing a page with its twin, and
+/* The runs of a publication, in the form src/core/wire/runs.ts describes: made by comparing a page with its twin, and
  * applied to a map. Everything here is handler-safe and knows nothing of sessions. */
 #ifndef DSM_RUNS_H
 #define DSM_RUNS_H

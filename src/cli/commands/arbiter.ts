@@ -1,3 +1,4 @@
+/** `dsm arbiter`: one node's arbiter for a session. libdsm starts it and waits for the line that says it is ready. */
 import { writeSync } from "node:fs";
 import { hostname } from "node:os";
 import { startArbiter } from "../../arbiter/arbiter.ts";

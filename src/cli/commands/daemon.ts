@@ -1,3 +1,4 @@
+/** `dsm daemon`: the directory of sessions, its HTTP API and the dashboard, until it is ended, or idle if it was autostarted. */
 import { writeSync } from "node:fs";
 import { hostname, networkInterfaces } from "node:os";
 import type { Security, Tls } from "../../core/access/auth.ts";

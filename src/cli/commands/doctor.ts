@@ -1,3 +1,4 @@
+/** `dsm doctor`: whether this machine can run dsm. The checks are in ../doctor. */
 import { command } from "../command.ts";
 import { checkChain, checkDaemon, checkLibrary } from "../doctor/chain.ts";
 import type { Finding } from "../doctor/finding.ts";

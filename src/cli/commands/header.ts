@@ -1,3 +1,4 @@
+/** `dsm header`: the C header of the structs that a TypeScript module exports. */
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";

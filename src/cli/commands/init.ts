@@ -1,3 +1,4 @@
+/** `dsm init`: a program to begin with. What it writes is in ../install/projects.ts. */
 import { existsSync, mkdirSync, rmdirSync, unlinkSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { DsmError } from "../../core/base/errors.ts";

@@ -1,3 +1,4 @@
+/** `dsm install`: the program, the C library and what belongs to them, under a prefix; ../install/manifest.ts notes it. */
 import {
   closeSync,
   existsSync,

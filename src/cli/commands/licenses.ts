@@ -1,3 +1,4 @@
+/** `dsm licenses`: the licence of dsm and of everything inside the program. */
 import { command } from "../command.ts";
 import { readAsset } from "../install/assets.ts";
 import { jsonOption } from "../settings/options.ts";

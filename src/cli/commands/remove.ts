@@ -1,3 +1,4 @@
+/** `dsm remove`: ends a session. */
 import { DsmError } from "../../core/base/errors.ts";
 import { command } from "../command.ts";
 import { daemonClient } from "../daemon-client.ts";

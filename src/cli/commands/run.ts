@@ -1,3 +1,4 @@
+/** `dsm run`: checks the options, then starts the processes by ../run/local-run.ts, or over ssh by ../run/hosts. */
 import { DsmError } from "../../core/base/errors.ts";
 import { SETTINGS } from "../../core/base/settings.ts";
 import { travellingEnvironment } from "../../core/launch/environment.ts";

@@ -1,3 +1,4 @@
+/** `dsm server`: the server of one session, new, restored or taking over. The daemon starts it. */
 import { writeSync } from "node:fs";
 import { checkListening, type Tls } from "../../core/access/auth.ts";
 import { slotOf } from "../../core/base/addresses.ts";

@@ -1,3 +1,4 @@
+/** `dsm sessions`: the running sessions, or one of them. */
 import { DsmError } from "../../core/base/errors.ts";
 import { formatAddress } from "../../core/base/names.ts";
 import { formatSize } from "../../core/base/size.ts";

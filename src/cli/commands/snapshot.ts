@@ -1,3 +1,4 @@
+/** `dsm snapshot`: saves a running session as it is at one moment. The file is that of ../files/snapshot-file.ts. */
 import type { Security } from "../../core/access/tls.ts";
 import { DsmError } from "../../core/base/errors.ts";
 import { formatSize } from "../../core/base/size.ts";

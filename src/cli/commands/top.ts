@@ -1,3 +1,4 @@
+/** `dsm top`: the running sessions, live. The pictures are in ../top. */
 import { DsmError } from "../../core/base/errors.ts";
 import { command } from "../command.ts";
 import { daemonClient } from "../daemon-client.ts";

@@ -1,3 +1,4 @@
+/** `dsm trace`: what happens in a running session, as trace events for Perfetto. */
 import type { Security } from "../../core/access/tls.ts";
 import { DsmError } from "../../core/base/errors.ts";
 import { TRACE_SECONDS_MAX } from "../../core/base/limits.ts";

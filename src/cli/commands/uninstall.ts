@@ -1,3 +1,4 @@
+/** `dsm uninstall`: removes exactly what `dsm install` has put there. */
 import { join, resolve } from "node:path";
 import { DsmError } from "../../core/base/errors.ts";
 import { command } from "../command.ts";

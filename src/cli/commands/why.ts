@@ -1,3 +1,4 @@
+/** `dsm why`: who waits for what, in words. They come from core/observe/why.ts. */
 import { DsmError } from "../../core/base/errors.ts";
 import { explain, isAnybodyWaiting } from "../../core/observe/why.ts";
 import { command } from "../command.ts";

@@ -1,3 +1,4 @@
+/** Names, numbers of processes and addresses: what is accepted, and how names become others that fit into paths. */
 import { NAME_MAX, PROCESSES_MAX } from "./limits.ts";
 
 const encoder = new TextEncoder();

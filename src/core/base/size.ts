@@ -1,3 +1,4 @@
+/** Sizes of memory as people write and read them, and as whole pages. */
 import { DsmError } from "./errors.ts";
 import { PAGE_SIZE, SIZE_MAX } from "./limits.ts";
 

@@ -1,5 +1,5 @@
 /**
- * The browser's side of the scheme by which requests to a daemon with a token are proven: what core/auth.ts does with
+ * The browser's side of the scheme by which requests to a daemon with a token are proven: what core/access/auth.ts does with
  * node:crypto, here with WebCrypto. The token stays in this page's memory as a key that cannot be read out again; it is
  * never stored, sent, or part of an address.
  */

@@ -1,3 +1,4 @@
+/** `dsm run` over many hosts: prepares them, starts the ranks, passes input, output and signals, and ends them all. */
 import { readFileSync } from "node:fs";
 import { constants } from "node:os";
 import { basename, resolve } from "node:path";
