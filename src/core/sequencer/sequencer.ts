@@ -390,10 +390,7 @@ export class Sequencer {
     return this.#members.acceptProposal(link.node, getUint64(view, at + At.seq));
   }
 
-  /**
-   * Turns away a process of another node: there is no room, or it is early for the next session and waits for the end
-   * of this one.
-   */
+  /** Turns away a process of another node: there is no room, or it waits for the end of this session. */
   #turnAway(link: Link): void {
     if (this.session.allPresent) {
       throw new ProtocolError("the session has all its processes already; this is one too many", Status.FULL);
