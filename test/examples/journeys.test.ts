@@ -8,6 +8,8 @@ const STEPS_MAX = 15;
 
 interface Step {
   text: string;
+  /** `Replica` of `Replica.receive`; "": a function, or a method of the only class of its file. */
+  of: string;
   /** Its last word: `receive` of `Replica.receive`. */
   name: string;
   file: string;
@@ -23,8 +25,9 @@ function journeys(page: string): Map<string, Step[]> {
         .split("\n")
         .filter((line) => /^\d+\. /.test(line))
         .map((text) => {
-          const [, name = "", file = ""] = /^\d+\. `(?:\w+\.)?#?(\w+)` \(([\w.-]+)\): /.exec(text) ?? [];
-          return { text, name, file };
+          const found = /^\d+\. `(?:(\w+)\.)?#?(\w+)` \(([\w.-]+)\): /.exec(text) ?? [];
+          const [, of = "", name = "", file = ""] = found;
+          return { text, of, name, file };
         });
       return [part.slice(0, part.indexOf("\n")), steps];
     }),
@@ -40,7 +43,11 @@ function definitions(source: string): Set<string> {
 
 const sources = ["src/**/*.ts", "native/src/**/*.c"]
   .flatMap((pattern) => [...new Bun.Glob(pattern).scanSync({ cwd: ROOT })])
-  .map((path) => ({ path, defined: definitions(readFileSync(join(ROOT, path), "utf8")) }));
+  .map((path) => {
+    const source = readFileSync(join(ROOT, path), "utf8");
+    const classes = new Set([...source.matchAll(/^(?:export )?class (\w+)/gm)].map(([, name]) => name as string));
+    return { path, classes, defined: definitions(source) };
+  });
 
 const all = journeys(readFileSync(join(ROOT, "src/README.md"), "utf8"));
 
@@ -55,11 +62,9 @@ describe.each([...all])("%s", (_, steps) => {
     expect(steps.filter(({ name }) => name === "").map(({ text }) => text)).toEqual([]);
   });
 
-  test.each(steps.map(({ name, file }) => [name, file] as const))("%s is in %s", (name, file) => {
-    const places = sources.filter(({ defined }) => defined.has(name)).map(({ path }) => basename(path));
-    expect(places).not.toEqual([]);
-    // Where no source has that name the function has moved with its file, and is found all the same.
-    if (sources.some(({ path }) => basename(path) === file)) expect(places).toContain(file);
+  test.each(steps.map(({ of, name, file }) => [of, name, file] as const))("%s.%s is in %s", (of, name, file) => {
+    const places = sources.filter(({ path, defined }) => basename(path) === file && defined.has(name));
+    expect(places.filter(({ classes }) => of === "" || classes.has(of))).not.toEqual([]);
   });
 });
 
