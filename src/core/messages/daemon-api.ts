@@ -232,7 +232,7 @@ export type SuccessionRequest = { name: string } & v.InferOutput<typeof Successi
 export const RegistrationSchema = record({
   ...serverEntries,
   pid: whole(1, 2 ** 31),
-  /** Chosen at random by the server's process: distinguishes two servers of one epoch. Left out by dsm before 0.1.1. */
+  /** Chosen at random by the server's process: distinguishes two servers of one epoch. A server of an earlier protocol has none. */
   mark: v.exactOptional(pattern(/^[0-9a-f]{16}$/, "a mark of 16 hex digits")),
 });
 export type Registration = { name: string } & v.InferOutput<typeof RegistrationSchema>;
