@@ -114,7 +114,7 @@ static void close_listed(void) {
     uint8_t type;
     char name[];
   };
-  /* Listed once: more would not come in order while some are being closed. 16 KiB are 600 of them. */
+  /* Read the list once: while descriptors are being closed, further reads would skip some. 16 KiB hold 600 names. */
   _Alignas(8) uint8_t entries[16384];
   int closed;
   int folder = (int)dsm_syscall(SYS_open, (long)"/proc/self/fd", O_RDONLY | O_DIRECTORY, 0, 0);
@@ -152,7 +152,7 @@ static int run_program(const struct program *program) {
     output = error >= 0 ? (int)error : output;
   }
   for (int fd = 0; fd <= 2 && error >= 0; fd++) dsm_syscall(SYS_close, fd, 0, 0, 0);
-  /* open() and dup() return the lowest free descriptors: 0, 1, 2. */
+  /* Takes the lowest free descriptor, 0; then 1 and 2. */
   if (error >= 0) error = dsm_syscall(SYS_open, (long)"/dev/null", O_RDWR, 0, 0);
   if (error >= 0) error = dsm_syscall(SYS_dup2, output, 1, 0, 0);
   if (error >= 0) error = dsm_syscall(SYS_dup2, 0, 2, 0, 0);
