@@ -223,7 +223,7 @@ static void add_plain(struct run_writer *writer, uint64_t offset, const uint8_t 
   writer->joins = offset + length;
 }
 
-/* Counts the leading masks with all bits set. May read 16 masks after the last one. */
+/* Counts the masks with all bits set. May read 16 masks after the last one. */
 static uint32_t count_whole(const uint8_t *masks, uint32_t words) {
   __m128i count = _mm_setzero_si128();
   for (uint32_t i = 0; i < words; i += 16) {
