@@ -22,8 +22,8 @@ struct arbiter_link {
   pid_t pid; /* the process that joined */
   uintptr_t base;
   uint64_t size; /* of the map, bytes */
-  int main_fd; /* its end is the end of the process to the arbiter; read by the direct_exit thread only, if there is one */
-  int map_fd; /* the replica; opened read-write in direct mode (also after its end) and under pipelined, else read-only */
+  int main_fd; /* its end tells the arbiter that the process has ended; read by the direct_exit thread only, if any */
+  int map_fd; /* the replica; read-write in direct mode (also after its end) and under pipelined, else read-only */
   int elastic; /* processes may join while it runs */
   atomic_int direct; /* all processes are on this node and share the replica read-write. Changed once, under the lock of
                         the pages; from then on the map is as in any other session */

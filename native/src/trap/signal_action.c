@@ -1,5 +1,5 @@
-/* Signal actions: the handlers of SIGSEGV, SIGBUS and SIGTRAP are dsm's from the first session on, and the program's own
- * are called by them.
+/* Signal actions: the handlers of SIGSEGV, SIGBUS and SIGTRAP are dsm's from the first session on, and the program's
+ * own are called by them.
  *
  * Invariant: once a session has been joined, no call of the C library changes what the kernel does at SIGSEGV, SIGBUS
  * and SIGTRAP. The program's actions are kept here: sigaction() and its relatives read and write those, so that the
@@ -12,8 +12,9 @@
  * dsm's own are installed by the raw system call: sanitizers stand in front of sigaction() and may do nothing, or call
  * handlers late. What replaces them that way is noticed at the next dsm_open(), and when direct mode ends.
  *
- * The lock is held with all signals blocked, for as long as a few words are copied. A fork may come while another thread
- * has it: an action is written beside the one in force and then made so, so that a child finds the old or the new. */
+ * The lock is held with all signals blocked, for as long as a few words are copied. A fork may come while another
+ * thread has it: an action is written beside the one in force and then made so, so that a child finds the old or the
+ * new. */
 #define _GNU_SOURCE
 #include "trap/signals.h"
 
@@ -33,8 +34,8 @@
 static const int kept[] = {SIGSEGV, SIGBUS, SIGTRAP, DSM_STAND_IN};
 #define KEPT (sizeof(kept) / sizeof(kept[0]))
 
-/* Of a struct sigaction what counts: the alternate stack that dsm's handlers run on may be small. The mask is in program
- * form. */
+/* Of a struct sigaction what counts: the alternate stack that dsm's handlers run on may be small. The mask is in
+ * program form. */
 struct action {
   sighandler_t handler;
   uint64_t mask;
@@ -229,8 +230,8 @@ int dsm_actions_take(dsm_handler *on_fault, dsm_handler *on_trap) {
   return take();
 }
 
-/* Whether the actions here are this process's: not in the child of a vfork, which shares this memory and not its
- * actions. */
+/* Returns whether the actions here belong to this process: not in the child of a vfork, which shares this memory but
+ * not its actions. */
 static bool are_taken(void) {
   pid_t by = __atomic_load_n(&taken_by, __ATOMIC_ACQUIRE);
   return by != 0 && by == getpid();
@@ -247,14 +248,15 @@ void dsm_actions_in_child(void) {
 
 /* ---- handing on ---- */
 
-/* A SIGSEGV that was sent, not met, while the program has it blocked: true, it is pending as the stand-in. */
+/* Defers a SIGSEGV that was sent (not caused by an instruction) while the program has it blocked. Returns true if it is
+ * now pending as the stand-in. */
 static bool defer(siginfo_t *info, uint64_t mask) {
   if (info->si_code > 0 || (mask & DSM_SIGNAL_BIT(DSM_STAND_IN)) == 0) return false;
   info->si_signo = DSM_STAND_IN;
   info->si_errno = STAND_IN_MARK;
   long process = getpid(), thread = self();
-  /* To where it was sent: kill() means any thread that has it open. The kernel takes a siginfo that speaks of kill()
-   * only from a thread to itself. */
+  /* Send it to the same target: kill() means any thread that has the signal unblocked. The kernel accepts a siginfo of
+   * kill() only from a thread to itself. */
   if (info->si_code == SI_TKILL || (info->si_code == SI_USER && thread != process)) {
     dsm_syscall(SYS_rt_tgsigqueueinfo, process, thread, DSM_STAND_IN, (long)info);
   } else {
@@ -263,8 +265,8 @@ static bool defer(siginfo_t *info, uint64_t mask) {
   return true;
 }
 
-/* The process dies of it. An instruction runs again, with the registers as they are; a signal that was sent, or that
- * comes after its instruction (int3), would not come again and is raised. */
+/* Lets the process die of the signal. A faulting instruction runs again and faults again; a signal that was sent, or
+ * that comes after its instruction (int3), would not come again, so this raises it. */
 static void die_of(int signo, bool by_instruction) {
   dsm_action_default(signo);
   if (!by_instruction || signo == SIGTRAP) raise_here(signo);
@@ -294,7 +296,7 @@ void dsm_action_chain(int signo, siginfo_t *info, ucontext_t *context, bool dire
   }
   unlock(&before);
   if (!is_handler(&action)) {
-    /* The kernel does not let an instruction's fault be ignored: it is as fatal as by default. */
+    /* The kernel does not allow a fault of an instruction to be ignored: it is fatal, as by default. */
     if (action.handler != SIG_IGN || by_instruction) die_of(signo, by_instruction);
     return;
   }
