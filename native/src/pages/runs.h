@@ -1,4 +1,4 @@
-/* The runs of a publication, in the format of src/core/wire/protocol.ts: built by comparing a page with its twin, and
+/* The runs of a publication, in the format of src/core/wire/runs.ts: built by comparing a page with its twin, and
  * applied to a map. Everything here is handler-safe and independent of sessions. */
 #ifndef DSM_RUNS_H
 #define DSM_RUNS_H
