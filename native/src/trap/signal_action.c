@@ -42,10 +42,10 @@ struct action {
   int flags;
 };
 
-/* The actions the program has set: of two versions the one in force. */
+/* The actions that the program has set: two versions of each, one of them current. */
 static struct action versions[KEPT][2];
 static uint8_t in_force[KEPT];
-/* What was there when dsm came first, and can therefore not call dsm. */
+/* The actions before dsm's first: their handlers cannot chain to dsm. */
 static struct action bottom[KEPT];
 static dsm_handler *ours[KEPT];
 static uint32_t locked;
@@ -136,7 +136,7 @@ bool dsm_action_has_handler(int signo) {
   return i >= 0 && is_handler(program((unsigned)i));
 }
 
-/* With the lock. */
+/* Sets an action of the program. Lock held. */
 static void set_program(unsigned i, struct action action) {
   uint8_t other = !in_force[i];
   versions[i][other] = action;
@@ -177,7 +177,7 @@ static void raise_here(int signo) {
   dsm_syscall(SYS_tgkill, getpid(), self(), signo, 0);
 }
 
-/* A SIGSEGV that came while the program had it blocked, or a SIGSTKFLT that was sent. */
+/* Handles a SIGSEGV that was sent while the program had it blocked, or a SIGSTKFLT that was sent. */
 static void on_stand_in(int signo, siginfo_t *info, void *context) {
   int saved_errno = errno;
   if (info->si_errno == STAND_IN_MARK && info->si_code <= 0) {
@@ -188,7 +188,7 @@ static void on_stand_in(int signo, siginfo_t *info, void *context) {
   errno = saved_errno;
 }
 
-/* Handlers of other signals that were set before this library could see it, with a mask that blocks SIGSEGV. */
+/* Corrects handlers of other signals that were set before this library was loaded, with a mask that blocks SIGSEGV. */
 static void open_masks_of_handlers(void) {
   for (int signo = 1; signo <= SIGRTMAX; signo++) {
     struct kernel_action action;
@@ -246,7 +246,7 @@ void dsm_actions_in_child(void) {
   if (taken_by != 0) taken_by = getpid();
 }
 
-/* ---- handing on ---- */
+/* ---- chaining ---- */
 
 /* Defers a SIGSEGV that was sent (not caused by an instruction) while the program has it blocked. Returns true if it is
  * now pending as the stand-in. */
@@ -387,7 +387,7 @@ static sighandler_t set(int signo, sighandler_t handler, int flags, bool blocks_
   return sigaction(signo, &action, &old) != 0 ? SIG_ERR : old.sa_handler;
 }
 
-/* signal() of BSD, which is glibc's. */
+/* Implements the BSD signal(), which glibc uses. */
 static sighandler_t set_bsd(int signo, sighandler_t handler) {
   if (real.signal != NULL && (index_of(signo) < 0 || !are_taken())) return real.signal(signo, handler);
   return set(signo, handler, SA_RESTART, true);
