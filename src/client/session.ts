@@ -262,7 +262,7 @@ export class Session {
    * notification after a change of the value is never missed. "ok" does not say that the value has changed: look again.
    *
    * When it is aborted, the promise rejects with the signal's reason. (If it was woken at the same moment, the wake-up
-   * is passed on to the next sleeper there.) Fails with DSM_INVALID (not an integer array over `buffer`, no such
+   * goes to the next sleeper there.) Fails with DSM_INVALID (not an integer array over `buffer`, no such
    * index), DSM_LOST when a process died without leaving, DSM_LEFT after leaving, DSM_LIMIT, DSM_UNREACHABLE.
    */
   async waitFor<View extends IntegerArray>(
@@ -293,7 +293,7 @@ export class Session {
     return notify(this.#handle, view, index, count);
   }
 
-  /** Returns when every store this process made before has its place in the order. DSM_LEFT after leaving. */
+  /** Returns when every earlier store of this process is ordered. DSM_LEFT after leaving. */
   fence(): void {
     this.#handle.fence();
   }
@@ -307,12 +307,12 @@ export class Session {
     await this.#handle.leave();
   }
 
-  /** Like leave(), but blocks the program. DSM_BUSY while fill() of a hole is under way. */
+  /** Like leave(), but blocks the program. DSM_BUSY while fill() of a hole is in progress. */
   leaveSync(): void {
     this.#handle.leaveSync();
   }
 
-  /** Leaves, unless that was done before. That the arbiter has ended is no error here: there is nothing to leave. */
+  /** Leaves, unless it was left before. If the arbiter has ended, this is not an error: there is nothing to leave. */
   [Symbol.dispose](): void {
     try {
       if (!this.#handle.left) this.leaveSync();
