@@ -1,16 +1,16 @@
 /**
- * AtomicField: the atomic operations of one integer field of a struct, and what makes them atomic under the order
- * `release`.
+ * AtomicField: the atomic operations of one integer field of a struct, and the page marks that make them atomic under
+ * the order `release`.
  */
 import type { Order } from "../core/base/consistency.ts";
 import type { Lock } from "./lock.ts";
 import type { WaitOutcome } from "./outcomes.ts";
 import type { IntegerArray, WaitOptions } from "./waiting.ts";
 
-/** What a struct needs of its session. */
+/** The part of a session that a struct needs. */
 export interface StructHost {
   readonly order: Order;
-  /** Whether the session is in direct mode now, and whether that may end or has ended. */
+  /** Whether the session is in direct mode now, and whether that mode may end or has ended. */
   readonly direct: boolean;
   readonly changes: boolean;
   fence(): void;
@@ -31,9 +31,10 @@ export interface StructHost {
 }
 
 /**
- * Marks pages as used by atomic operations. Under `release` a page that this process stores to is a private copy until the
- * next synchronising operation, and an atomic operation there is an ordinary one, unless one was executed on that page
- * before. So this executes one on each page, after a fence, when no page is a copy.
+ * Marks pages as used by atomic operations. Under `release` a page that this process stores to is a private copy until
+ * the next synchronising operation, and an atomic operation there would only change the copy. A page on which an atomic
+ * operation was executed before is never copied. So markPages executes one on each page, after a fence, when no page is
+ * a private copy.
  */
 export function markPages(session: StructHost, u8: Uint8Array<ArrayBuffer>, pages: ReadonlyMap<number, number>): void {
   for (const at of pages.values()) {
@@ -42,7 +43,7 @@ export function markPages(session: StructHost, u8: Uint8Array<ArrayBuffer>, page
   }
 }
 
-/** The same in a session whose direct mode may end: as soon as it has ended. */
+/** LaterMarks marks the pages of a session whose direct mode may end, as soon as it has ended. */
 export class LaterMarks {
   readonly #session: StructHost;
   readonly #u8: Uint8Array<ArrayBuffer>;
@@ -63,12 +64,12 @@ export class LaterMarks {
 }
 
 /**
- * The atomic operations of one integer field, as those of `Atomics`: each is one step for all processes of the session, on
- * any node. All but `load` are synchronising operations under the order `release`.
+ * The atomic operations of one integer field, as those of `Atomics`: each is one step for all processes of the session,
+ * on any node. All but `load` are synchronising operations under the order `release`.
  */
 export class AtomicField<Value extends number | bigint> {
   readonly #session: StructHost;
-  /** Any integer array: the types of `Atomics` want to know which. */
+  /** Any integer array; the types of `Atomics` require a specific one. */
   readonly #view: Int32Array;
   readonly #index: number;
   readonly #later: LaterMarks | null;
@@ -87,7 +88,7 @@ export class AtomicField<Value extends number | bigint> {
     return this.#view;
   }
 
-  /** The value. */
+  /** Returns the value. */
   load(): Value {
     return Atomics.load(this.#view, this.#index) as Value;
   }
@@ -97,37 +98,37 @@ export class AtomicField<Value extends number | bigint> {
     return Atomics.store(this.#marked, this.#index, value as number) as Value;
   }
 
-  /** Adds `value`, and returns what was there before. */
+  /** Adds `value`, and returns the previous value. */
   add(value: Value): Value {
     return Atomics.add(this.#marked, this.#index, value as number) as Value;
   }
 
-  /** Subtracts `value`, and returns what was there before. */
+  /** Subtracts `value`, and returns the previous value. */
   sub(value: Value): Value {
     return Atomics.sub(this.#marked, this.#index, value as number) as Value;
   }
 
-  /** Keeps the bits that `value` has, and returns what was there before. */
+  /** Keeps the bits that are set in `value`, and returns the previous value. */
   and(value: Value): Value {
     return Atomics.and(this.#marked, this.#index, value as number) as Value;
   }
 
-  /** Sets the bits that `value` has, and returns what was there before. */
+  /** Sets the bits that are set in `value`, and returns the previous value. */
   or(value: Value): Value {
     return Atomics.or(this.#marked, this.#index, value as number) as Value;
   }
 
-  /** Flips the bits that `value` has, and returns what was there before. */
+  /** Flips the bits that are set in `value`, and returns the previous value. */
   xor(value: Value): Value {
     return Atomics.xor(this.#marked, this.#index, value as number) as Value;
   }
 
-  /** Stores `value`, and returns what was there before. */
+  /** Stores `value`, and returns the previous value. */
   exchange(value: Value): Value {
     return Atomics.exchange(this.#marked, this.#index, value as number) as Value;
   }
 
-  /** Stores `replacement` where `expected` is there. Returns what was there before: `expected` if it was stored. */
+  /** Stores `replacement` if the value is `expected`. Returns the previous value: `expected` if it was stored. */
   compareExchange(expected: Value, replacement: Value): Value {
     return Atomics.compareExchange(this.#marked, this.#index, expected as number, replacement as number) as Value;
   }
@@ -142,7 +143,10 @@ export class AtomicField<Value extends number | bigint> {
     return this.#session.waitForSync(this.#view, this.#index, expected as number, options);
   }
 
-  /** Wakes at most `count` of the sleepers on this field, on any node, and returns how many, as `session.notify()` does. */
+  /**
+   * Wakes at most `count` sleepers on this field, on any node, and returns their number, as `session.notify()`
+   * does.
+   */
   notify(count = Number.POSITIVE_INFINITY): number {
     return this.#session.notify(this.#view, this.#index, count);
   }

@@ -1,4 +1,4 @@
-/** Blocks of the map that the session gives out: by size, and by name. */
+/** Blocks of the map, allocated by the session: by size, and by name. */
 import { isAlignment } from "../core/base/alignment.ts";
 import { DsmError } from "../core/base/errors.ts";
 import { ALIGN_MAX } from "../core/base/limits.ts";
@@ -9,7 +9,7 @@ import { type AnyView, type AnyViewType, rangeOf } from "./views.ts";
 
 /** Where in the map a block may lie. */
 export interface AllocOptions {
-  /** The block begins at a multiple of so many bytes: a power of two up to 4096. Default: 16. */
+  /** Alignment of the block in bytes: a power of two up to 4096. Default: 16. */
   align?: number | undefined;
 }
 
@@ -29,7 +29,7 @@ export function alloc(handle: SessionHandle, type: AnyViewType, length: number, 
   return viewAt(handle, type, address, length);
 }
 
-/** named returns a view of `length` elements over the block of that name, which is made at first use. */
+/** named returns a view of `length` elements over the block of that name, and allocates the block at first use. */
 export function named(handle: SessionHandle, name: string, type: AnyViewType, length: number): AnyView {
   const { library, pointer } = handle;
   const wrong = checkName("block", name);
@@ -39,7 +39,7 @@ export function named(handle: SessionHandle, name: string, type: AnyViewType, le
   return viewAt(handle, type, address, length);
 }
 
-/** free gives the block back that begins where the view does. */
+/** free frees the block that starts where the view starts. */
 export function free(handle: SessionHandle, view: ArrayBufferView): void {
   const { library, pointer, info } = handle;
   const { offset } = rangeOf(view, info.buffer);

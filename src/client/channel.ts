@@ -1,9 +1,9 @@
 /**
- * Channel: a further connection of this process to its arbiter, for the promise forms. Many barriers, waits, sleeps and
- * posts can be under way at once, told apart by tag, without a thread that blocks for each. What a reply means is decided
- * in outcomes.ts.
+ * Channel: another connection of this process to its arbiter, for the promise forms. Many barriers, waits, sleeps and
+ * posts can be in progress at once, identified by tag, without a blocked thread for each. outcomes.ts interprets the
+ * replies.
  *
- * The connection keeps the program alive while something is under way and at no other time.
+ * The connection keeps the program alive only while a request is in progress.
  */
 
 import { DsmError, Status, statusCode, systemCode } from "../core/base/errors.ts";
@@ -17,7 +17,7 @@ import { Outbox } from "../core/wire/outbox.ts";
 import { arbiterGone, type Outcome } from "./outcomes.ts";
 import { type Connection, connect, deferred } from "./runtime.ts";
 
-/** What a process needs to open a further channel to its arbiter. */
+/** The parameters for opening another channel to the arbiter. */
 export interface Attachment {
   /** Name of the session, for messages. */
   session: string;
@@ -30,19 +30,22 @@ export interface Attachment {
 
 /** How a request ended. */
 export interface Reply extends Outcome {
-  /** What the operation gives: of a barrier, how many were in it. */
+  /** The result of the operation: for a barrier, the number of processes in it. */
   value: number;
 }
 
-/** A request under way. */
+/** A request in progress. */
 export interface Request {
   /** Rejects with a DsmError when the connection ends first. */
   reply: Promise<Reply>;
-  /** Takes a wait back: the reply is then TIMEOUT, or OK if the grant or the wake-up came first. */
+  /** Cancels a wait: the reply is then TIMEOUT, or OK if the grant or the wake-up came first. */
   cancel(): void;
 }
 
-/** Barriers, semaphore waits and sleeps under way at once. What is left of the arbiter's limit is for posts, which free them. */
+/**
+ * The most barriers, waits and sleeps in progress at once. The rest of the arbiter's limit is for posts, which end
+ * waits.
+ */
 export const WAITS_MAX = CHANNEL_REQUESTS_MAX - 128;
 const POSTS_MAX = CHANNEL_REQUESTS_MAX - WAITS_MAX;
 /** Posts that wait for their turn. */
@@ -72,7 +75,7 @@ export class Channel {
   #socket: Connection | undefined;
   #nextTag = ATTACH_TAG + 1;
   #posts = 0;
-  /** Why the channel takes no more requests, once that is so. */
+  /** The reason why the channel accepts no more requests, or undefined. */
   #ended: DsmError | undefined;
 
   private constructor(session: string) {
@@ -82,7 +85,7 @@ export class Channel {
     this.#attached.promise.catch(() => {});
   }
 
-  /** Connects, and tells the arbiter which process this is. Rejects with DsmError. */
+  /** Connects, and identifies this process to the arbiter. Rejects with DsmError. */
   static async open({ session, socket: path, token, rank }: Attachment): Promise<Channel> {
     const channel = new Channel(session);
     try {
@@ -120,7 +123,10 @@ export class Channel {
     return this.#wait((tag) => encode({ kind: Kind.SLEEP, tag, offset, length: width, body: expected }));
   }
 
-  /** With `tryOnly` the reply is AGAIN where the request would have to wait; OWNER_DIED: locked, the last owner is gone. */
+  /**
+   * With `tryOnly` the reply is AGAIN where the request would have to wait; OWNER_DIED: locked, the previous owner
+   * died.
+   */
   lock(name: string, tryOnly: boolean): Request {
     const body = encodeText(name);
     return this.#wait((tag) => encode({ kind: Kind.LOCK, tag, op: tryOnly ? 1 : 0, length: body.length, body }));
@@ -154,7 +160,7 @@ export class Channel {
     return promise;
   }
 
-  /** Ends the connection. What is under way rejects with `reason`. */
+  /** Ends the connection. Requests in progress reject with `reason`. */
   close(reason: DsmError): void {
     this.#end(reason);
   }
@@ -173,7 +179,7 @@ export class Channel {
     return { reply: promise, cancel };
   }
 
-  /** Sends before it returns, so that a program may block right after. */
+  /** Sends before it returns, so that the program may block immediately afterwards. */
   #begin(pending: Pending, frame: (tag: number) => Uint8Array): number {
     const tag = this.#freeTag();
     if (this.#pending.size === 0) this.#socket?.ref();
@@ -233,7 +239,7 @@ export class Channel {
     this.#rest();
   }
 
-  /** With nothing under way the connection does not keep the program alive. */
+  /** Lets the program exit if no request is in progress. */
   #rest(): void {
     if (this.#pending.size === 0) this.#socket?.unref();
   }

@@ -9,12 +9,12 @@ import { checkSetting, SETTINGS } from "../core/base/settings.ts";
 import { checkSize, parseSize } from "../core/base/size.ts";
 import { slurmStep } from "../core/launch/hosts.ts";
 
-/** How to join a session. What is given here wins over the environment variable named with each option. */
+/** Options for joining a session. An option overrides the environment variable named with it. */
 export interface JoinOptions {
   /**
-   * Name of the session: 1 to 63 bytes of UTF-8, no "/", no control characters, separators of lines or marks of direction.
-   * `DSM_SESSION`. Required, except in a
-   * task that Slurm's srun has started: its step is then the session, and its tasks are the processes and their ranks.
+   * Name of the session: 1 to 63 bytes of UTF-8, no "/", no control characters, line separators or bidirectional marks.
+   * `DSM_SESSION`. Required, except in a task that Slurm's srun has started: its step is then the session, and its
+   * tasks are the processes and their ranks.
    */
   session?: string | undefined;
   /**
@@ -31,34 +31,42 @@ export interface JoinOptions {
   node?: string | undefined;
   /** Address of the session daemon, "host:port". `DSM_DAEMON`. Left out: 127.0.0.1:4200. */
   daemon?: string | undefined;
-  /** Wished rank, given if it is free. `DSM_RANK`. Left out: the lowest that is free. */
+  /** Requested rank, assigned if it is free. `DSM_RANK`. Left out: the lowest free rank. */
   rank?: number | undefined;
-  /** How long to wait for the others, in milliseconds. `DSM_JOIN_TIMEOUT_MS`. Left out: 300000, five minutes. */
+  /**
+   * How long to wait for the other processes, in milliseconds. `DSM_JOIN_TIMEOUT_MS`. Left out: 300000, five
+   * minutes.
+   */
   joinTimeoutMs?: number | undefined;
   /** Whether to start a daemon where none listens on a loopback address. `DSM_AUTOSTART` (0 or 1). Left out: true. */
   autostart?: boolean | undefined;
-  /** Path of the dsm program that plays the arbiter. `DSM_BIN`. Left out: the package's own, else the one in the PATH. */
+  /**
+   * Path of the dsm program that runs as the arbiter. `DSM_BIN`. Left out: the package's own, else the one in the
+   * PATH.
+   */
   binary?: string | undefined;
   /**
-   * How strictly stores are ordered, the same for all that join. `DSM_ORDER`. "sequential": every store of its own, in
-   * one order. "release": stores are published together by the next synchronising operation of the process that made
-   * them. "pipelined": stores are queued, and ordered while the process goes on. See `Session`. Left out: whatever the session has, "sequential" for a new one.
+   * The consistency model, the same for all processes. `DSM_ORDER`. "sequential": every store is ordered by itself, in
+   * one total order. "release": the next synchronising operation of a process publishes its stores together.
+   * "pipelined": stores are queued, and ordered while the process continues. See `Session`. Left out: that of the
+   * session, "sequential" for a new one.
    */
   order?: Order | undefined;
   /**
-   * What happens when a process dies without leaving, the same for all that join. `DSM_ON_LOSS`. "fail": waits of all
-   * others, pending and later ones, reject with DSM_LOST. "continue": the others go on, barriers count those that are
-   * there, and locks of the dead pass on with "owner-died". Left out: whatever the session has, "fail" for a new one.
+   * The policy for a process that dies without leaving, the same for all processes. `DSM_ON_LOSS`. "fail": waits of all
+   * other processes, pending and later ones, reject with DSM_LOST. "continue": the others go on, barriers count the
+   * processes that are present, and locks of the dead process pass on with "owner-died". Left out: that of the session,
+   * "fail" for a new one.
    */
   onLoss?: OnLoss | undefined;
   /**
-   * True: processes may join the session while it runs, leave, and come again; `processes` is how many it begins with.
-   * `DSM_ELASTIC` (0 or 1). Left out: whatever the session is, a new one is not.
+   * True: processes may join the session while it runs, leave, and rejoin; `processes` is the number it starts with.
+   * `DSM_ELASTIC` (0 or 1). Left out: as the session is; a new one is not elastic.
    */
   elastic?: boolean | undefined;
   /**
-   * False: no direct mode, in which processes that are all on one node store to the map without being trapped. One
-   * process that says so is enough, and ends that of an elastic session. `DSM_DIRECT` (0 or 1). Left out: true.
+   * False: no direct mode (in which processes that are all on one node store to the map without traps). One process
+   * with false is enough, and ends the direct mode of an elastic session. `DSM_DIRECT` (0 or 1). Left out: true.
    */
   direct?: boolean | undefined;
 }
@@ -100,7 +108,7 @@ export function readConfig(options: JoinOptions, environment: Record<string, str
   const given = (option: keyof JoinOptions): Given => {
     if (options[option] !== undefined) return { from: option, value: options[option] };
     const { variable } = SETTINGS[option];
-    // A variable that is set to nothing counts as not set.
+    // A variable that is set to the empty string counts as not set.
     return { from: variable, value: environment[variable] || step[variable] || undefined };
   };
 
@@ -190,7 +198,7 @@ function readFlag({ from, value }: Given): boolean | null {
 
 const show = (value: unknown): string => (typeof value === "string" ? `"${value}"` : String(value));
 
-/** The caller's mistake. */
+/** invalid returns the error for a wrong argument. */
 export function invalid(message: string): DsmError {
   return new DsmError("DSM_INVALID", message);
 }

@@ -2,11 +2,11 @@ import { invalid } from "./config.ts";
 import type { SessionHandle } from "./session-handle.ts";
 
 /**
- * A part of the map whose writes stay this process's own until it is filled. Filling publishes exactly the bytes that
- * changed, as one entry of the order: others see all of them or none.
+ * A part of the map whose writes stay private to this process until it is filled. Filling publishes exactly the bytes
+ * that changed, as one log entry: other processes see all of them or none.
  *
- * A hole declared with `using` or `await using` is filled at the end of its scope, also when the scope is left by an
- * error. A hole that is open when the process leaves the session is dropped unpublished.
+ * A hole declared with `using` or `await using` is filled at the end of its scope, also when an error ends the scope. A
+ * hole that is open when the process leaves the session is discarded without being published.
  */
 export class Hole {
   /** First byte of the hole in the map. */
@@ -27,7 +27,10 @@ export class Hole {
     this.#id = library.result((out) => library.symbols.holeDig(pointer, address, length, out));
   }
 
-  /** Publishes what changed, and ends the hole. Do not write to it while it is being filled. A second time: DSM_INVALID. */
+  /**
+   * Publishes the changes, and ends the hole. Do not write to it while it is being filled. A second time:
+   * DSM_INVALID.
+   */
   async fill(): Promise<void> {
     this.#end();
     await this.#handle.call((pointer) => this.#handle.library.holeFillAsync(pointer, this.#id));

@@ -1,4 +1,4 @@
-/** Joining a session through libdsm, and what is then known of it. */
+/** Joins a session through libdsm, and returns its properties. */
 import type { Order } from "../core/base/consistency.ts";
 import { DsmError, Status, statusCode, systemCode } from "../core/base/errors.ts";
 import type { OnLoss } from "../core/base/loss-policy.ts";
@@ -19,7 +19,7 @@ export interface JoinInfo {
   onLoss: OnLoss;
   /** Direct mode when it joined: the map is shared read-write by the processes of this node, and they are all. */
   direct: boolean;
-  /** Direct mode may end: libdsm knows whether it has. */
+  /** Whether direct mode may end; libdsm tells whether it has ended. */
   directMayEnd: boolean;
   /** Bytes. */
   size: number;
@@ -32,8 +32,8 @@ export interface JoinInfo {
 const OPENED = { status: 0, session: 8, text: 16 } as const;
 
 /**
- * openSession joins on a thread of its own: the event loop stays free for as long as it takes until all have joined. (The
- * runtime's threads would not do: they are few, and joins that hold them all may be waiting for each other.)
+ * openSession joins on a thread of its own, so the event loop stays free until all processes have joined. (The thread
+ * pool of the runtime is too small: joins that occupy all its threads may wait for each other.)
  */
 export async function openSession(library: Library, config: JoinConfig): Promise<JoinInfo> {
   const native = {

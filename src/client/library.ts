@@ -1,4 +1,4 @@
-/** libdsm: where it is found, and its functions (symbols.ts) with their outcomes. */
+/** libdsm: finds and loads it, and turns the results of its functions (symbols.ts) into outcomes. */
 import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
@@ -67,8 +67,8 @@ export class Library {
   }
 
   /**
-   * Reads from a file into the map: from the byte `position` of it, or, where that is null, from where the file is, which
-   * then moves on. Returns the number of bytes, 0 at the end of the file. Throws DsmError DSM_SYSTEM.
+   * Reads from a file into the map: from the byte `position` of it, or, where that is null, from where the file is,
+   * which then moves on. Returns the number of bytes, 0 at the end of the file. Throws DsmError DSM_SYSTEM.
    */
   read(descriptor: number, address: bigint, size: number, position: number | bigint | null): number {
     const { read, readAt } = this.symbols;
@@ -85,8 +85,8 @@ export class Library {
 }
 
 /**
- * Runs a `_text` function on another thread, whose dsm_last_error() cannot be asked from this one: it writes the words to
- * a buffer instead.
+ * Runs a `_text` function on another thread, whose dsm_last_error() cannot be read from this one: the function writes
+ * the reason to a buffer instead.
  */
 async function withText(
   start: (text: Uint8Array, size: number, done: (error: unknown, status: number) => void) => void,
@@ -127,7 +127,7 @@ function findLibrary(): string {
   return inPlatformPackage("lib/libdsm.so") ?? "libdsm.so";
 }
 
-/** The packages' dsm program, which plays the arbiter; null lets libdsm look for one. */
+/** findBinary returns the dsm program of the package, which runs as the arbiter; null lets libdsm look for one. */
 export function findBinary(): string | null {
   const built = join(packageRoot, "dist/dsm");
   return existsSync(built) ? built : inPlatformPackage("bin/dsm");

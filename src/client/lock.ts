@@ -6,14 +6,14 @@ import { checkTimeout, replyTo, type WaitOptions } from "./waiting.ts";
 
 /** How to unlock. */
 export interface UnlockOptions {
-  /** False: what the lock guards is not in order after "owner-died". Default: true. */
+  /** False: the protected data is still inconsistent after "owner-died". Default: true. */
   mended?: boolean | undefined;
 }
 
 /**
- * A lock, known to the whole session by its name, whatever language its other processes are written in. It is granted
- * first come, first served, across nodes and forms (promise or `Sync`). It belongs to a process: DSM_BUSY where this
- * process has it or waits for it already. A lock passes on when its owner is gone, and the next owner is told.
+ * A lock, identified in the whole session by its name, in all languages. It is granted first come, first served, across
+ * nodes and forms (promise or `Sync`). Its owner is a process: DSM_BUSY if this process holds it or waits for it
+ * already. If the owner dies or leaves, the lock passes to the next process, which gets "owner-died".
  *
  * Every method fails with DSM_LEFT after leaving, DSM_LOST when a process died without leaving and the session does not
  * go on without it (unlocking stays possible), and DSM_UNREACHABLE when this node's arbiter has ended. The `Sync` forms
@@ -35,7 +35,7 @@ export class Lock {
     this.#handle = handle;
   }
 
-  /** Takes the lock, waiting until it is free. DSM_TIMEOUT after `timeoutMs`. When it is aborted it is not taken. */
+  /** Takes the lock, waiting until it is free. DSM_TIMEOUT after `timeoutMs`. An aborted call does not take it. */
   async lock(options: WaitOptions = {}): Promise<LockOutcome> {
     const reply = await replyTo(
       this.#handle,
@@ -68,8 +68,8 @@ export class Lock {
   }
 
   /**
-   * Gives the lock to the first process that waits. `mended: false`: where locking said "owner-died", the next owner is told, too.
-   * DSM_NOT_OWNER when this process does not have it.
+   * Gives the lock to the first process that waits. `mended: false`: if locking returned "owner-died", the next owner
+   * gets it, too. DSM_NOT_OWNER if this process does not hold the lock.
    */
   async unlock({ mended = true }: UnlockOptions = {}): Promise<void> {
     await this.#unlock(!mended);
@@ -91,8 +91,9 @@ export class Lock {
   }
 
   /**
-   * Locks, runs `scope` (which may return a promise) with how that went, and unlocks in any case. The value is that of
-   * `scope`; if `scope` throws, its error is the one you get, and where it was told "owner-died" the next owner is, too.
+   * Locks, runs `scope` (which may return a promise) with the outcome of locking, and unlocks in any case. Returns the
+   * value of `scope`. If `scope` throws, use() rejects with its error, and if the outcome was "owner-died", the next
+   * owner gets it, too.
    */
   async use<Value>(scope: (outcome: LockOutcome) => Value, options: WaitOptions = {}): Promise<Awaited<Value>> {
     const outcome = await this.lock(options);
@@ -130,8 +131,8 @@ export class Lock {
 
   /**
    * Locks until the end of the scope: `await using held = await lock.hold()`. Like lock(), and unlocks at the end, also
-   * when the scope is left by an error. Where `held.outcome` is "owner-died" call `held.mended()` once what the lock guards
-   * is in order again; without it the next owner is told, too.
+   * when an error ends the scope. If `held.outcome` is "owner-died", call `held.mended()` once the protected data is
+   * consistent again; without it the next owner gets "owner-died", too.
    */
   async hold(options: WaitOptions = {}): Promise<HeldLock> {
     const outcome = await this.lock(options);
@@ -139,9 +140,9 @@ export class Lock {
   }
 }
 
-/** A lock that this process has until the end of the scope. */
+/** A lock that this process holds until the end of the scope. */
 export class HeldLock implements AsyncDisposable {
-  /** How locking went. */
+  /** The outcome of locking. */
   readonly outcome: LockOutcome;
   readonly #unlock: (inconsistent: boolean) => Promise<void>;
   #inconsistent: boolean;
@@ -154,7 +155,7 @@ export class HeldLock implements AsyncDisposable {
     this.#inconsistent = outcome === "owner-died";
   }
 
-  /** What the lock guards is in order again, after "owner-died". */
+  /** Declares the protected data consistent again, after "owner-died". */
   mended(): void {
     this.#inconsistent = false;
   }
@@ -164,7 +165,7 @@ export class HeldLock implements AsyncDisposable {
     this.mended();
   }
 
-  /** Unlocks, unless that was done. */
+  /** Unlocks, unless it was unlocked before. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#released) return;
     this.#released = true;

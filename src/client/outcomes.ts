@@ -1,8 +1,7 @@
 /**
  * Outcomes of the operations that exist in two forms: as a promise, through a channel (channel.ts), and as a `Sync`
- * method, through libdsm (library.ts). Both ways give a status and maybe words for it; what a status means, and what the
- * program is told, is decided here and nowhere else. The sentences are those that libdsm gives a C program
- * (native/src/api/sync.c).
+ * method, through libdsm (library.ts). Both return a status and perhaps a text. Only this file maps a status to a
+ * result or an error message. The messages are those that libdsm gives a C program (native/src/api/sync.c).
  */
 import { DsmError, Status, statusCode } from "../core/base/errors.ts";
 
@@ -17,13 +16,13 @@ export interface Outcome {
 /** An operation that was successful. */
 export const DONE: Outcome = Object.freeze({ status: Status.OK, text: "" });
 
-/** "owner-died": locked, but the last owner died or left while it had the lock: put in order what the lock guards. */
+/** "owner-died": locked, but the previous owner died or left while it held the lock: restore the protected data. */
 export type LockOutcome = "ok" | "owner-died";
 
-/** "ok": woken. "not-equal": the value was another one already. "timed-out": no notification came in time. */
+/** "ok": woken. "not-equal": the value was already different. "timed-out": no notification arrived in time. */
 export type WaitOutcome = "ok" | "not-equal" | "timed-out";
 
-/** Whether the operation took or used up something that an aborted wait must give back. */
+/** isGranted returns whether the operation took something that an aborted wait must give back. */
 export const isGranted = ({ status }: Outcome): boolean => status === Status.OK || status === Status.OWNER_DIED;
 
 /** check throws the DsmError of an outcome that is not OK. */
@@ -33,7 +32,10 @@ export function check(outcome: Outcome): void {
 
 const failure = ({ status }: Outcome, text: string): DsmError => new DsmError(statusCode(status), text);
 
-/** The connection to this node's arbiter has ended; `reason` says why where that is known. */
+/**
+ * arbiterGone returns the error for an ended connection to the arbiter of this node; `reason` is the cause, if
+ * known.
+ */
 export const arbiterGone = (session: string, reason?: string): DsmError =>
   new DsmError(
     "DSM_UNREACHABLE",
@@ -55,7 +57,7 @@ export function checkSemaphore(outcome: Outcome, name: string, timeoutMs: number
   check(outcome);
 }
 
-/** Of a try: whether the semaphore was taken. */
+/** isTaken returns whether a try took the semaphore. */
 export function isTaken(outcome: Outcome): boolean {
   if (outcome.status === Status.AGAIN) return false;
   check(outcome);
@@ -77,7 +79,7 @@ export function lockOutcome(outcome: Outcome, name: string, timeoutMs?: number):
   }
 }
 
-/** Of a try: false where the lock was not free. */
+/** tryLockOutcome returns the outcome of a try: false if the lock was not free. */
 export function tryLockOutcome(outcome: Outcome, name: string): LockOutcome | false {
   return outcome.status === Status.AGAIN ? false : lockOutcome(outcome, name);
 }

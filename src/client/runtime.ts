@@ -1,4 +1,4 @@
-/** What the client needs of its runtime: a socket, a pipe and a promise, for Bun and for Node. */
+/** The runtime interface of the client: a socket, a pipe and a promise, for Bun and for Node. */
 import { closeSync } from "node:fs";
 import { Socket } from "node:net";
 
@@ -71,7 +71,7 @@ export async function readToEnd(descriptor: number): Promise<Uint8Array> {
   return Buffer.concat(chunks);
 }
 
-/** A promise and what settles it. (`Promise.withResolvers()` is not in Node 20.) */
+/** deferred returns a promise and the functions that settle it. (`Promise.withResolvers()` is not in Node 20.) */
 export function deferred<Value>(): PromiseWithResolvers<Value> {
   let resolve!: PromiseWithResolvers<Value>["resolve"];
   let reject!: PromiseWithResolvers<Value>["reject"];

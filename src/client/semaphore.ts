@@ -6,12 +6,12 @@ import type { SessionHandle } from "./session-handle.ts";
 import { checkTimeout, replyTo, type WaitOptions } from "./waiting.ts";
 
 /**
- * A counting semaphore, known to the whole session by its name. Waits are granted first come, first served, across nodes
- * and forms (promise or `Sync`).
+ * A counting semaphore, identified in the whole session by its name. Waits are granted first come, first served, across
+ * nodes and forms (promise or `Sync`).
  *
  * Every method fails with DSM_LEFT after leaving, DSM_LOST when a process of the session died without leaving (posting
  * stays possible) and DSM_UNREACHABLE when this node's arbiter has ended. The `Sync` forms block the whole program,
- * timers and promises included: never wait that way for what this program itself has yet to do.
+ * timers and promises included: never use them to wait for work of this program itself.
  *
  * Waiting and posting are synchronising operations: under the order `release` each first publishes what this process
  * has stored, for which the promise forms block the program as `session.fence()` does.
@@ -72,8 +72,8 @@ export class Semaphore {
   }
 
   /**
-   * Adds 1, or ends the first wait. Fails with DSM_OVERFLOW above 2147483647. The post is on its way when
-   * the call returns; the promise resolves when it has its place in the order.
+   * Adds 1, or ends the first wait. Fails with DSM_OVERFLOW above 2147483647. The post has been sent when the call
+   * returns; the promise resolves when it is ordered.
    */
   async post(): Promise<void> {
     check(await this.#handle.synchronise().semaphorePost(this.name, this.#initial));
@@ -86,8 +86,8 @@ export class Semaphore {
   }
 
   /**
-   * Waits, runs `scope` (which may return a promise), and posts in any case. The value is that of `scope`; if `scope`
-   * throws, its error is the one you get.
+   * Waits, runs `scope` (which may return a promise), and posts in any case. Returns the value of `scope`; if `scope`
+   * throws, use() rejects with its error.
    */
   async use<Value>(scope: () => Value, options: WaitOptions = {}): Promise<Awaited<Value>> {
     await this.wait(options);

@@ -1,7 +1,7 @@
 /**
- * SessionHandle: one process's place in one session, which the session object, its locks, semaphores, holes and waits
- * share. It owns whether the process has left, and the two ways to the arbiter: libdsm, which blocks, and the channel,
- * which does not.
+ * SessionHandle: the state of this process in one session, shared by the session object, its locks, semaphores, holes
+ * and waits. It owns the flag that the process has left, and both connections to the arbiter: libdsm, which blocks, and
+ * the channel, which does not.
  *
  *     joined ──leave(), leaveSync()──▶ left: every call throws DSM_LEFT
  */
@@ -16,7 +16,7 @@ export class SessionHandle {
   readonly info: JoinInfo;
   readonly #channel: Channel;
   #left = false;
-  /** Processes of the session when this one left: libdsm's handle may be another session's some time after that. */
+  /** Processes of the session when this one left: libdsm may later reuse its handle for another session. */
   #lastProcesses = 0;
   /** Calls on other threads that still use the session. */
   readonly #calls = new Set<Promise<void>>();
@@ -27,14 +27,14 @@ export class SessionHandle {
     this.#channel = channel;
   }
 
-  /** Whether the session is in direct mode, which of an elastic one may end. */
+  /** Whether the session is in direct mode, which may end in an elastic session. */
   get direct(): boolean {
     const { direct, directMayEnd, pointer } = this.info;
     if (this.#left || !directMayEnd) return direct;
     return this.library.symbols.isDirect(pointer) === 1;
   }
 
-  /** Under `release` stores are published by the next synchronising operation. */
+  /** Whether stores are private until the next synchronising operation, as under `release`. */
   get #keepsStores(): boolean {
     return this.info.order === "release" && !this.direct;
   }
@@ -43,30 +43,33 @@ export class SessionHandle {
     return this.#left;
   }
 
-  /** Of an elastic session: the processes that were there when this one last joined or passed a barrier. */
+  /** The processes of the session; in an elastic session their number at this one's join or last barrier. */
   get processes(): number {
     return this.#left ? this.#lastProcesses : this.library.symbols.processes(this.info.pointer);
   }
 
-  /** Of an elastic session: a barrier was passed on the channel, with so many processes. libdsm did not see it. */
+  /**
+   * Records the number of processes in a barrier passed on the channel, which libdsm does not see (elastic
+   * sessions).
+   */
   passedBarrier(processes: number): void {
     if (!this.#left) this.library.check(this.library.symbols.setProcesses(this.info.pointer, processes));
   }
 
-  /** For a call of libdsm. Throws DSM_LEFT. */
+  /** The pointer for a call of libdsm. Throws DSM_LEFT. */
   get pointer(): SessionPointer {
     this.check();
     return this.info.pointer;
   }
 
-  /** Returns when every store made before has its place in the order. Throws DSM_LEFT, DSM_UNREACHABLE. */
+  /** Returns when every earlier store is ordered. Throws DSM_LEFT, DSM_UNREACHABLE. */
   fence(): void {
     this.library.check(this.library.symbols.fence(this.pointer));
   }
 
   /**
-   * The channel, for a synchronising operation: under `release` the stores of this process are published first, and are
-   * in place when this returns. Throws DSM_LEFT, DSM_UNREACHABLE.
+   * Returns the channel for a synchronising operation. Under `release` it first publishes the stores of this process,
+   * and returns when they are applied. Throws DSM_LEFT, DSM_UNREACHABLE.
    */
   synchronise(): Channel {
     this.check();
@@ -75,8 +78,8 @@ export class SessionHandle {
   }
 
   /**
-   * For the end of a wait. Stores made meanwhile under `release` are on private copies of pages that lack what others
-   * published before the wait ended: the copies are given up, and the stores are published.
+   * Ends a wait under `release`. Stores made during the wait are on private copies of pages, which lack what other
+   * processes published before the wait ended: catchUp publishes the stores and discards the copies.
    */
   catchUp(): void {
     if (this.#keepsStores && !this.#left) this.fence();
@@ -90,7 +93,7 @@ export class SessionHandle {
     return new DsmError("DSM_LEFT", `this process has left session "${this.info.name}"`);
   }
 
-  /** Runs a call on another thread. The session is not closed before it is over. */
+  /** Runs a call on another thread. Leaving waits for its end. */
   call(start: (pointer: SessionPointer) => Promise<void>): Promise<void> {
     const call = start(this.pointer).finally(() => this.#calls.delete(call));
     this.#calls.add(call);

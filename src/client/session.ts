@@ -23,33 +23,35 @@ import {
 import { checkTimeout, type IntegerArray, notify, replyTo, type WaitOptions, waitFor, waitForSync } from "./waiting.ts";
 
 /**
- * This process's place in a session, and the memory it shares.
+ * Session: a session that this process has joined, and its shared memory.
  *
  * Store through any view over `buffer`. `Atomics.*` on integer views are atomic across nodes. (`Atomics.wait` and
- * `Atomics.notify` need a SharedArrayBuffer and do not work here: use `waitFor()` and `notify()`.) What others see, and
- * when, depends on the session's `order`:
+ * `Atomics.notify` need a SharedArrayBuffer and do not work here: use `waitFor()` and `notify()`.) The `order` of the
+ * session decides when other processes see a store:
  *
- * - "sequential": all processes see all stores, in one order; a store returns when it is in place.
- * - "release": what a process stores it sees at once, and others see it after its next synchronising operation: a
+ * - "sequential": all processes see all stores, in one total order; a store returns when it is applied.
+ * - "release": a process sees its own stores at once; other processes see them after its next synchronising operation:
+ * a
  *   barrier, waiting for or posting a semaphore, `Atomics.*`, `waitFor()`, `notify()`, `fence()`, `alloc()`, `named()`,
- *   `free()`, leaving. Each publishes all that the process has changed since the last one, then does its work, so
- *   a process that synchronises with it finds the stores in place. While much is published the program is blocked, also by the
- *   promise forms. What is stored while a wait is under way is published when it ends. Do not put what is used with
- *   `Atomics` beside arrays: on a page (of 4096 bytes) to which this process has stored more than 16 times since its last
- *   synchronising operation, or that lies in an array it is filling, an atomic operation is an ordinary one, unless some
- *   process has executed one on that page before.
+ * `free()`, leaving. Each operation first publishes all changes since the last one, so a process that synchronises with
+ *   it sees these stores. Publishing much data blocks the program, also in the promise forms. Stores made during a wait
+ * are published when it ends. Do not put values that are used with `Atomics` beside arrays: on a page (of 4096 bytes)
+ * to which this process has stored more than 16 times since its last synchronising operation, or that lies in an array
+ * it
+ *   is filling, an atomic operation acts on the private copy only, unless some process has executed one on that page
+ *   before.
  *
- * In direct mode (`direct`) processes share the memory as threads do, and the hardware orders it, whatever `order` says.
- * In an elastic session do as if there were no direct mode: it may end at any time.
+ * In direct mode (`direct`) processes share the memory as threads do, and the hardware orders it, whatever `order`
+ * says. Write programs for elastic sessions as if there were no direct mode: it may end at any time.
  *
  * Unless in direct mode, system calls cannot write to the map: they fail with EFAULT. Use `readSync()` of the session,
  * which is also what `fs.readSync()` does with a view of the map (but not a `readSync` imported by that name). Writing
- * from the map to a file works as ever.
+ * from the map to a file works as usual.
  *
  * `using` and `await using` leave at the end of the scope. After leaving, every call fails with DSM_LEFT, and views
- * over the buffer still show the last state; a store to them ends the program with a message. That lasts until this
- * program joins a session at the same address, 512 sessions of one daemon later at the earliest: the view then shows
- * that one.
+ * over the buffer still show the last state; a store to them terminates the program with a message. That lasts until
+ * this program joins a session at the same address, 512 sessions of one daemon later at the earliest: the view then
+ * shows that session.
  *
  * A process that ends without leaving is lost: barriers and waits of all others then fail with DSM_LOST, unless the
  * session was joined with `onLoss: "continue"`.
@@ -57,17 +59,17 @@ import { checkTimeout, type IntegerArray, notify, replyTo, type WaitOptions, wai
 export class Session {
   /** Number of this process in the session, 0 to `processes - 1`. */
   readonly rank: number;
-  /** Name of this process's node. */
+  /** Name of the node of this process. */
   readonly node: string;
   /** Name of the session. */
   readonly name: string;
-  /** How strictly stores are ordered. */
+  /** The consistency model. */
   readonly order: Order;
-  /** What happens when a process dies without leaving. */
+  /** The policy for a process that dies without leaving. */
   readonly onLoss: OnLoss;
   /** Bytes in the map: whole pages of 4096. */
   readonly size: number;
-  /** Where the map is, the same in every process of the session. */
+  /** Address of the map, the same in every process of the session. */
   readonly address: bigint;
   /** The shared memory itself. */
   readonly buffer: ArrayBuffer;
@@ -89,8 +91,8 @@ export class Session {
   }
 
   /**
-   * Whether all processes are on one node and share its memory directly: a store costs what a store costs. In an elastic
-   * session that ends, by itself and at any time, when a process of another node joins.
+   * Whether all processes are on one node and share its memory directly: stores do not trap. In an elastic session
+   * direct mode ends automatically, at any time, when a process of another node joins.
    */
   get direct(): boolean {
     return this.#handle.direct;
@@ -102,8 +104,8 @@ export class Session {
   }
 
   /**
-   * Processes in the session. Of an elastic one: those that were there when this process joined, or in the last barrier
-   * it passed.
+   * Processes in the session. In an elastic session: their number in the last barrier this process passed, or when it
+   * joined.
    */
   get processes(): number {
     return this.#handle.processes;
@@ -162,8 +164,8 @@ export class Session {
   }
 
   /**
-   * The lock of that name (1 to 63 bytes, no "/"). It begins to exist at its first use by any process; at most 4096 in a
-   * session. Fails with DSM_INVALID, DSM_LEFT after leaving.
+   * The lock of that name (1 to 63 bytes, no "/"). It begins to exist at its first use by any process; at most 4096 in
+   * a session. Fails with DSM_INVALID, DSM_LEFT after leaving.
    */
   lock(name: string): Lock {
     this.#handle.check();
@@ -181,10 +183,10 @@ export class Session {
   }
 
   /**
-   * Like fs.readSync(), which cannot read into the shared memory (EFAULT): reads from a file, pipe or socket to the bytes
-   * of `view`, a view over `buffer`, from its byte `offset` on (0 if left out), at most `length` bytes (up to the view's
-   * end if left out). `position` is the file's byte to begin at; left out or null: where the file is, which then moves on.
-   * Blocks. Returns the bytes read, 0 at the end of the file; of a pipe at most 65,536.
+   * Like fs.readSync(), which cannot read into the shared memory (EFAULT): reads from a file, pipe or socket to the
+   * bytes of `view`, a view over `buffer`, from its byte `offset` on (0 if left out), at most `length` bytes (up to the
+   * view's end if left out). `position` is the file's byte to begin at; left out or null: where the file is, which then
+   * moves on. Blocks. Returns the bytes read, 0 at the end of the file; of a pipe at most 65,536.
    *
    * What was read is published like stores. Fails with DSM_INVALID, DSM_LEFT after leaving, and DSM_SYSTEM with the
    * system's name for the reason (EBADF, EISDIR; EIO also when the session's arbiter is gone).
@@ -199,7 +201,8 @@ export class Session {
    * A view over a new block of the map, zeroed: `length` elements, or bytes. A program uses blocks or lays out the map
    * by itself, not both. Blocks the program for the time of one round trip.
    *
-   * Fails with DSM_NO_MEMORY (no gap is large enough), DSM_INVALID (no elements, a bad alignment), DSM_LEFT after leaving.
+   * Fails with DSM_NO_MEMORY (no gap is large enough), DSM_INVALID (no elements, a bad alignment), DSM_LEFT after
+   * leaving.
    */
   alloc(bytes: number, options?: AllocOptions): Uint8Array<ArrayBuffer>;
   alloc(type: typeof DataView, bytes: number, options?: AllocOptions): DataView<ArrayBuffer>;
@@ -212,7 +215,10 @@ export class Session {
     return alloc(this.#handle, type, length, options);
   }
 
-  /** Gives a block back, which any process may have allocated, by a view that begins where it begins. DSM_INVALID: none does. */
+  /**
+   * Gives a block back, which any process may have allocated, by a view that begins where it begins. DSM_INVALID: none
+   * does.
+   */
   free(view: ArrayBufferView): void {
     free(this.#handle, view);
   }
@@ -221,7 +227,8 @@ export class Session {
    * A view over the block of that name (1 to 63 bytes, no "/"), aligned to 64 bytes: the same block in every process,
    * made at first use and zeroed then. Blocks the program for the time of one round trip.
    *
-   * Fails with DSM_MISMATCH (it exists with another number of bytes), DSM_NO_MEMORY, DSM_INVALID, DSM_LEFT after leaving.
+   * Fails with DSM_MISMATCH (it exists with another number of bytes), DSM_NO_MEMORY, DSM_INVALID, DSM_LEFT after
+   * leaving.
    */
   named(name: string, bytes: number): Uint8Array<ArrayBuffer>;
   named(name: string, type: typeof DataView, bytes: number): DataView<ArrayBuffer>;
@@ -234,17 +241,14 @@ export class Session {
   /**
    * An object over the block of that name (1 to 56 bytes, no "/") whose properties are the shared memory:
    *
-   * ```ts
-   * const shared = session.struct("state", { turn: i32, sum: f64, grid: f32.array(512, 512), name: utf8(32), lock: mutex });
-   * shared.sum += chunk; // a load and a store, as of a variable
-   * shared.grid[i * 512 + j] = 1; // arrays are typed arrays
-   * shared.$atomic.turn.add(1); // one step for all
-   * await shared.lock.use(() => (shared.name = "Ada"));
-   * ```
+   * ```ts const shared = session.struct("state", { turn: i32, sum: f64, grid: f32.array(512, 512), name: utf8(32),
+   * lock: mutex }); shared.sum += chunk; // a load and a store, as of a variable shared.grid[i * 512 + j] = 1; //
+   * arrays are typed arrays shared.$atomic.turn.add(1); // one step for all await shared.lock.use(() => (shared.name =
+   * "Ada")); ```
    *
    * The same in every process, made at first use and zeroed then, with the layout of the C struct of the same fields:
-   * `dsm header` prints that. An assignment to a number or bool is one store; what does not fit is converted as by a typed
-   * array. Blocks the program for the time of two round trips and an atomic operation.
+   * `dsm header` prints that. An assignment to a number or bool is one store; what does not fit is converted as by a
+   * typed array. Blocks the program for the time of two round trips and an atomic operation.
    *
    * Fails with DSM_MISMATCH (other processes have given other fields), and as `named()` does.
    */
@@ -257,9 +261,9 @@ export class Session {
    * `notify()` woke it, "timed-out" after `timeoutMs`. Comparing and going to sleep are one step of the order, so a
    * notification after a change of the value is never missed. "ok" does not say that the value has changed: look again.
    *
-   * When it is aborted, the promise rejects with the signal's reason. (If it was woken at the same moment, the wake-up is
-   * passed on to the next sleeper there.) Fails with DSM_INVALID (not an integer array over `buffer`, no such index),
-   * DSM_LOST when a process died without leaving, DSM_LEFT after leaving, DSM_LIMIT, DSM_UNREACHABLE.
+   * When it is aborted, the promise rejects with the signal's reason. (If it was woken at the same moment, the wake-up
+   * goes to the next sleeper there.) Fails with DSM_INVALID (not an integer array over `buffer`, no such
+   * index), DSM_LOST when a process died without leaving, DSM_LEFT after leaving, DSM_LIMIT, DSM_UNREACHABLE.
    */
   async waitFor<View extends IntegerArray>(
     view: View,
@@ -281,32 +285,34 @@ export class Session {
   }
 
   /**
-   * Wakes processes that sleep at element `index`, on any node: at most `count` of them, first come, first served. Returns
-   * how many. Blocks the program for the time of one round trip. Fails with DSM_INVALID, DSM_LEFT after leaving.
+   * Wakes processes that sleep at element `index`, on any node: at most `count` of them, first come, first served.
+   * Returns how many. Blocks the program for the time of one round trip. Fails with DSM_INVALID, DSM_LEFT after
+   * leaving.
    */
   notify(view: IntegerArray, index: number, count = Number.POSITIVE_INFINITY): number {
     return notify(this.#handle, view, index, count);
   }
 
-  /** Returns when every store this process made before has its place in the order. DSM_LEFT after leaving. */
+  /** Returns when every earlier store of this process is ordered. DSM_LEFT after leaving. */
   fence(): void {
     this.#handle.fence();
   }
 
   /**
-   * Leaves the session, after publishing what this process has stored; others go on without it. Holes being filled are waited for, open ones are dropped.
-   * Barriers, waits and posts of this process that are under way reject with DSM_LEFT. A second time: DSM_LEFT.
+   * Leaves the session, after publishing what this process has stored; others go on without it. Holes being filled are
+   * waited for, open ones are dropped. Barriers, waits and posts of this process that are under way reject with
+   * DSM_LEFT. A second time: DSM_LEFT.
    */
   async leave(): Promise<void> {
     await this.#handle.leave();
   }
 
-  /** Like leave(), but blocks the program. DSM_BUSY while fill() of a hole is under way. */
+  /** Like leave(), but blocks the program. DSM_BUSY while fill() of a hole is in progress. */
   leaveSync(): void {
     this.#handle.leaveSync();
   }
 
-  /** Leaves, unless that was done before. That the arbiter has ended is no error here: there is nothing to leave. */
+  /** Leaves, unless it was left before. If the arbiter has ended, this is not an error: there is nothing to leave. */
   [Symbol.dispose](): void {
     try {
       if (!this.#handle.left) this.leaveSync();

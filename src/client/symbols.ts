@@ -8,7 +8,7 @@ import type * as Koffi from "koffi";
 /** `dsm_session *`, valid from the moment it is opened until it is closed. */
 export type SessionPointer = unknown;
 
-/** Functions that return a status (`enum dsm_status`); dsm_last_error() has the words for it, per thread. */
+/** Functions that return a status (`enum dsm_status`); dsm_last_error() returns the reason, per thread. */
 const CALLS = {
   openStart: ["dsm_open_start", "config", "outI32"],
   close: ["dsm_close", "session"],
@@ -37,7 +37,7 @@ const CALLS = {
   free: ["dsm_free", "session", "address"],
 } as const satisfies Record<string, Row>;
 
-/** Functions that tell one fact of a session, and the type of it. */
+/** Functions that return one property of a session, and its type. */
 const FACTS = {
   rank: ["dsm_rank", "i32"],
   processes: ["dsm_processes", "i32"],
@@ -87,7 +87,7 @@ export interface NativeAttach {
 const SOCKET_SIZE = 108;
 const TOKEN_SIZE = 8;
 
-/** What a caller gives for an argument of each type. An `out` argument is filled by the call. */
+/** The TypeScript type for an argument of each type. The call fills an `out` argument. */
 interface ArgumentValues {
   session: SessionPointer;
   string: string | null;
@@ -107,7 +107,7 @@ interface ArgumentValues {
 }
 type Argument = keyof ArgumentValues;
 
-/** What a fact is returned as; koffi gives a bigint where a number would not be exact. */
+/** The TypeScript type of a property; koffi returns a bigint where a number would not be exact. */
 interface FactValues {
   i32: number;
   size: number | bigint;
@@ -122,7 +122,10 @@ type Caller<R extends Row, Result> = R extends readonly [string, ...infer Types]
   ? NativeFunction<Values<Types>, Result>
   : never;
 
-/** As koffi has it. Its types are not named here: a program that uses the package's types need not have them. */
+/**
+ * A function bound by koffi. This does not use koffi's types, so programs that use the package's types do not need
+ * them.
+ */
 interface NativeFunction<Arguments extends unknown[], Result> {
   (...values: Arguments): Result;
   /** Runs it on another thread. */
@@ -137,7 +140,7 @@ export type Symbols = {
 } & {
   readonly [Name in keyof typeof FACTS]: (session: SessionPointer) => FactValues[(typeof FACTS)[Name][1]];
 } & {
-  /** The words for the last status that was not OK on this thread. */
+  /** The reason of the last status that was not OK on this thread. */
   readonly lastError: () => string;
 };
 
@@ -184,7 +187,7 @@ function argumentTypes(koffi: typeof Koffi): Record<Argument, KoffiType> {
   };
 }
 
-/** @internal Binds every function of the tables. Throws where the library lacks one: it is of another version. */
+/** @internal Binds every function of the tables. Throws if the library lacks one, because it has another version. */
 export function bindSymbols(koffi: typeof Koffi, library: Koffi.LibraryHandle): Symbols {
   const types = argumentTypes(koffi);
   const symbols: Record<string, unknown> = {};

@@ -1,4 +1,4 @@
-/** Views over the map and ranges of it: their types, and what the session checks before it makes one. */
+/** Views over the map and ranges of it: their types, and the checks before a view is made. */
 import { invalid } from "./config.ts";
 
 /** A typed array's or DataView's constructor. */
@@ -21,13 +21,13 @@ export interface Range {
   length: number;
 }
 
-/** Where readSync() reads from and to. */
+/** The range of the file and of the view for readSync(). */
 export interface ReadOptions {
   /** First byte of the view to read to. */
   offset?: number;
   /** Most bytes to read. */
   length?: number;
-  /** First byte of the file to read, or null: where the file is. */
+  /** First byte of the file to read, or null: the current file position. */
   position?: number | bigint | null;
 }
 

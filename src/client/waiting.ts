@@ -1,14 +1,14 @@
-/** Waits: what the promise forms have in common, and sleeping on a value of the map. */
+/** Waits: the common part of the promise forms, and sleeping on a value of the map. */
 import type { Channel, Reply, Request } from "./channel.ts";
 import { invalid } from "./config.ts";
 import { isGranted, type WaitOutcome, waitOutcome } from "./outcomes.ts";
 import type { SessionHandle } from "./session-handle.ts";
 
-/** How long to wait, and what takes the wait back. */
+/** The time limit and the cancellation of a wait. */
 export interface WaitOptions {
   /** How long to wait, in whole milliseconds, 0 to 2147483647. Default: for ever. */
   timeoutMs?: number | undefined;
-  /** Takes the wait back: it rejects with the signal's reason, and nothing was taken. */
+  /** Cancels the wait: it rejects with the reason of the signal, and nothing is taken. */
   signal?: AbortSignal | undefined;
 }
 
@@ -45,9 +45,9 @@ export function checkTimeout(timeoutMs: number | undefined): number | undefined 
 }
 
 /**
- * replyTo makes a request that waits, and returns its reply: TIMEOUT when the time is over. Throws the signal's reason
- * when it is aborted; what was granted at the same moment is given back first, because the program counts on not having
- * it. `giveBack` null: it cannot be given back, and its reply stands.
+ * replyTo sends a request that waits, and returns its reply: TIMEOUT when the time is over. Throws the reason of the
+ * signal when it is aborted; a grant at the same moment is first given back, because the program must not hold it then.
+ * `giveBack` null: the grant cannot be given back, and replyTo returns the reply.
  */
 export async function replyTo(
   handle: SessionHandle,
@@ -122,13 +122,13 @@ export function notify(handle: SessionHandle, view: IntegerArray, index: number,
   return wake(handle, placeOf(handle, view, index), Math.min(count, COUNT_MAX));
 }
 
-/** Returns how many were woken. */
+/** Wakes sleepers, and returns their number. */
 function wake(handle: SessionHandle, offset: number, count: number): number {
   const { library, pointer } = handle;
   return library.result((out) => library.symbols.wake(pointer, addressOf(handle, offset), count, out));
 }
 
-/** Where in the map the element is. */
+/** Returns the offset of the element in the map. */
 function placeOf({ info }: SessionHandle, view: IntegerArray, index: number): number {
   const type = view[Symbol.toStringTag];
   if (!INTEGER_ARRAYS.has(type)) throw invalid(`a ${type ?? typeof view} cannot be slept on; use an integer array`);
@@ -141,7 +141,7 @@ function placeOf({ info }: SessionHandle, view: IntegerArray, index: number): nu
 
 const addressOf = ({ info }: SessionHandle, offset: number): bigint => info.address + BigInt(offset);
 
-/** The value as the bytes of an element, and zeros up to 8 of them. */
+/** Returns the value as the bytes of an element, padded with zeros to 8. */
 function valueBytes(view: IntegerArray, expected: number | bigint): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(8);
   const data = new DataView(bytes.buffer);

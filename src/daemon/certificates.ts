@@ -1,4 +1,4 @@
-/** What the daemon's authority signs for those who have proven the token: certificates of servers and arbiters. */
+/** Certificates of servers and arbiters, signed by the daemon's authority for peers that have proven the token. */
 import { createPublicKey } from "node:crypto";
 import { ROLE_NAMES, type Tls } from "../core/access/tls.ts";
 import { DsmError } from "../core/base/errors.ts";
@@ -6,24 +6,27 @@ import { CERTIFICATE_LIFE_MS } from "../core/base/limits.ts";
 import type { CertificateRequest, SignedCertificate } from "../core/messages/daemon-api.ts";
 import type { Authority } from "../transport/authority.ts";
 
-/** A daemon's authority, and the certificate that the daemon itself has of it. */
+/** A daemon's authority, and the daemon's own certificate signed by it. */
 export interface DaemonAuthority {
   authority: Authority;
   own: { cert: string; key: string };
-  /** How long what it signs is good; left out: CERTIFICATE_LIFE_MS. */
+  /** Validity of signed certificates; left out: CERTIFICATE_LIFE_MS. */
   life_ms?: number;
 }
 
 /** DER in base64 of a key on P-256 has 124 characters. */
 const KEY_MAX = 200;
 
-/** How the daemon listens: who asks proves the token instead of showing a certificate, which it may not have yet. */
+/**
+ * listeningTls returns the TLS of the daemon's listener: clients prove the token, as they may not have a certificate
+ * yet.
+ */
 export function listeningTls({ authority, own }: DaemonAuthority): Tls {
   // The authority's own certificate comes along: a client takes it from the handshake, and compares its fingerprint.
   return { cert: own.cert + authority.certificate, key: own.key };
 }
 
-/** How the daemon reaches servers. */
+/** linkTls returns the TLS of the daemon's connections to servers. */
 export function linkTls({ authority, own }: DaemonAuthority): Tls {
   return { ...own, ca: authority.certificate, serverName: ROLE_NAMES.server };
 }

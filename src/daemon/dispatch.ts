@@ -1,4 +1,4 @@
-/** From Bun.serve to a handler: the checks that every request passes, and the proof where a token is demanded. */
+/** Dispatches requests from Bun.serve to handlers: common checks, and the proof if a token is demanded. */
 import { mustProve } from "../core/access/auth.ts";
 import type { Security } from "../core/access/tls.ts";
 import { checkHost, checkMethod, checkSource, failure, HttpError, plainAddress } from "./http.ts";
@@ -26,7 +26,7 @@ export class Dispatcher {
     this.#log = log;
     const demands = mustProve(security, host);
     this.#gate = demands && security.token !== null ? new ProofGate(security.token, log) : null;
-    // Without a token a page is told from a client by the name that it asks for.
+    // Without a token, the requested host name distinguishes a web page from a client.
     this.#needsLoopbackName = !demands;
   }
 
@@ -63,7 +63,7 @@ export class Dispatcher {
     };
   }
 
-  /** What is answered where there is no route. */
+  /** Answers requests without a route. */
   readonly unknown: ServerRoute = (request) =>
     this.#proven(request, ({ url }) => {
       throw nothingAt(new URL(url).pathname);

@@ -1,4 +1,4 @@
-/** What every request to the daemon meets: where it comes from, which methods there are, and how errors are said. */
+/** Common parts of all requests to the daemon: checks of the origin, known methods, and the form of errors. */
 import { DsmError } from "../core/base/errors.ts";
 import { isLoopback } from "../core/base/names.ts";
 import type { Problem } from "../core/messages/daemon-api.ts";
@@ -26,7 +26,7 @@ const HTTP_STATUS: Partial<Record<string, number>> = {
   DSM_SYSTEM: 503,
 };
 
-/** The answer to a request that failed. What is not meant for the client goes to the log. */
+/** failure returns the answer to a request that failed. Details that are not for the client go to the log. */
 export function failure(error: unknown, log: (line: string) => void): Response {
   if (error instanceof HttpError) return problem(error.status, error.code, error.message, error.headers);
   if (error instanceof DsmError) return problem(HTTP_STATUS[error.code] ?? 500, error.code, error.message);
@@ -46,9 +46,9 @@ export function checkHost({ url, headers }: Request): void {
 }
 
 /**
- * Refuses requests of web pages but the dashboard, which only reads. Browsers send with each request the page that makes
- * it; and a page whose name was made to lead to this machine still asks for that name, which is none of ours. A link on
- * any page may lead to the dashboard: by itself that does nothing.
+ * checkSource refuses requests of web pages other than the dashboard, which only reads. Browsers send the origin of the
+ * page with each request. A page that uses DNS rebinding to reach this machine still sends its own host name, which is
+ * refused. A link on any page may lead to the dashboard: by itself that does nothing.
  */
 export function checkSource(
   { headers, method, url }: Request,

@@ -1,6 +1,6 @@
 /**
- * The dashboard as the daemon serves it: a few files that are the same for every client and hold nothing of any session.
- * What the page then shows it asks of the API, by whose rules. scripts/build.ts makes the files of src/daemon/dashboard/.
+ * Serves the dashboard: a few static files, the same for every client, without data of any session. The page gets its
+ * data from the API, under the rules of the API. scripts/build.ts builds the files from src/daemon/dashboard/.
  */
 
 const FILES = {

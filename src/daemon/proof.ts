@@ -1,4 +1,7 @@
-/** Where the daemon demands a token: only requests that prove it are answered, and each answer proves the daemon. */
+/**
+ * Proofs, if the daemon demands a token: it answers only requests that prove the token, and each answer proves the
+ * daemon.
+ */
 import { randomBytes } from "node:crypto";
 import { bodyHash, HTTP_PROOF_HEADER, RequestGuard, type RequestProof, TOKEN_ADVICE } from "../core/access/auth.ts";
 import { failure, HttpError } from "./http.ts";
@@ -47,7 +50,7 @@ export class ProofGate {
   }
 }
 
-/** The request with its body read, once it is the one that was proven. The body of an unproven request is not read. */
+/** checkedBody reads the body and checks it against the proof. The body of an unproven request is not read. */
 async function checkedBody(request: Request, proof: RequestProof): Promise<Request> {
   const body = await readBytes(request);
   if (bodyHash(body) !== proof.body) {

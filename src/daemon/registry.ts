@@ -1,9 +1,9 @@
 /**
  * The sessions of this daemon by name: finding them, starting a server for a name that has none, and noticing servers
- * that are gone. src/daemon/README.md draws the states of a record.
+ * that are gone. src/daemon/README.md shows the states of a record.
  *
- * Invariants: a name has at most one record; a spawned server has its address slot until its process is gone; whatever
- * happens while a probe is out is looked at again before the record changes.
+ * Invariants: a name has at most one record; a spawned server keeps its address slot until its process is gone; after a
+ * probe the registry checks the record again before it changes it.
  */
 import type { Security } from "../core/access/auth.ts";
 import { DEFAULT_ORDER } from "../core/base/consistency.ts";
@@ -19,15 +19,15 @@ import { placeOf, type SessionRecord } from "./session-record.ts";
 import { AddressSlots } from "./slots.ts";
 import { Succession } from "./succession.ts";
 
-/** A server must have registered this long after its start. */
+/** The time in which a server must register after its start. */
 export const START_TIMEOUT_MS = 15_000;
 /** A server that was told to end is killed after this long. */
 const END_TIMEOUT_MS = 3_000;
-/** A find that keeps meeting sessions that end while it looks gives up after this many. */
+/** The attempts of a find whose sessions keep ending while it looks. */
 const FIND_ATTEMPTS_MAX = 16;
 
 export interface RegistryOptions extends ServerStart {
-  /** How servers are asked whether they are there. */
+  /** Security of the connections that probe servers. */
   security: Security;
   /** A line, and the session that it is about. */
   log(line: string, session: string): void;
@@ -96,16 +96,17 @@ export class SessionRegistry {
   }
 
   /**
-   * A server says where it is, again and again while it runs. True: the daemon had not known of it. Throws DSM_ENDED when
-   * the session is over or another server has taken over, DSM_MISMATCH when another session has the name, DSM_LIMIT.
+   * A server says where it is, again and again while it runs. True: the daemon had not known of it. Throws DSM_ENDED
+   * when the session is over or another server has taken over, DSM_MISMATCH when another session has the name,
+   * DSM_LIMIT.
    */
   async register(address: Registration, peer: string): Promise<boolean> {
     let record = this.#records.get(address.name);
     if (this.#history.hasEnded(address.instance)) {
       throw new DsmError("DSM_ENDED", `session "${address.name}" has ended`);
     }
-    // Of two servers that were started for one epoch, because a daemon did not know of the first, the one it knows stays. A
-    // server does not move while it runs: its registration cannot send the session's processes elsewhere.
+    // Of two servers that were started for one epoch, because a daemon did not know of the first, the one it knows
+    // stays. A server does not move while it runs: its registration cannot send the session's processes elsewhere.
     if (record?.instance === address.instance && record.running && record.epoch === address.epoch) {
       if (!isSameServer(record, address)) throw new DsmError("DSM_ENDED", "another server has taken over");
     }
@@ -169,7 +170,7 @@ export class SessionRegistry {
     return true;
   }
 
-  /** A server takes itself off. False when that instance does not have the name. */
+  /** Removes the record of a server at its own request. False if the name belongs to another instance. */
   unregister(name: string, instance: string, epoch: number): boolean {
     const record = this.#records.get(name);
     if (record?.instance !== instance || record.epoch !== epoch) return false;
@@ -192,7 +193,10 @@ export class SessionRegistry {
     return successor;
   }
 
-  /** The arbiters of the session may ask for its next server. Those that look for the session wait for that, for a while. */
+  /**
+   * The arbiters of the session may ask for its next server. Those that look for the session wait for that, for a
+   * while.
+   */
   #orphan(record: SessionRecord, reason: string): void {
     if (this.#records.get(record.name) !== record || record.orphaned) return;
     const orphaned = Promise.withResolvers<void>();
@@ -206,8 +210,8 @@ export class SessionRegistry {
   }
 
   /**
-   * Ends the server of that name. False when there is none. Only a process that this daemon has started is signalled; any
-   * other is asked over its link, and if it does not answer it ends when it registers again.
+   * Ends the server of that name. False when there is none. Only a process that this daemon has started is signalled;
+   * any other is asked over its link, and if it does not answer it ends when it registers again.
    */
   async end(name: string): Promise<boolean> {
     const record = this.#records.get(name);

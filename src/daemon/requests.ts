@@ -1,4 +1,4 @@
-/** Reads what stands in requests to the daemon: bodies, names in paths, numbers in queries. Throws DSM_INVALID or HttpError. */
+/** Parses requests to the daemon: bodies, names in paths, numbers in queries. Throws DSM_INVALID or HttpError. */
 import type * as v from "valibot";
 import { DsmError } from "../core/base/errors.ts";
 import { checkName, isLoopback } from "../core/base/names.ts";
@@ -70,7 +70,10 @@ export async function readBytes(request: Request): Promise<Uint8Array> {
   return bytes;
 }
 
-/** The name of a session in a path. Bun's own decoding replaces what is not valid; a name must not change on its way. */
+/**
+ * readName decodes the name of a session in a path. Bun's decoding replaces invalid bytes, which would change the
+ * name.
+ */
 export function readName(encoded: string): string {
   let name: string;
   try {

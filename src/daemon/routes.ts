@@ -1,4 +1,4 @@
-/** The HTTP API of the daemon: what each method of each path does. README.md has it as a table. */
+/** The HTTP API of the daemon: the handler of each method and path. README.md has the table. */
 import type { Security } from "../core/access/tls.ts";
 import { DsmError } from "../core/base/errors.ts";
 import {
@@ -20,7 +20,7 @@ import { askStatus, readMemory } from "./server-probe.ts";
 import { isWildcard, placeOf, publicAddress, publicSummary, type SessionRecord } from "./session-record.ts";
 import type { Watchers } from "./watch.ts";
 
-/** Servers that are asked for metrics at the same time. */
+/** The most servers that are asked for metrics at the same time. */
 const ASKED_AT_ONCE = 64;
 const START_TIMEOUT_S = Math.ceil((2 * START_TIMEOUT_MS) / 1000);
 
@@ -34,7 +34,7 @@ export interface ApiParts {
   autostarted: boolean;
 }
 
-/** A request, and what is known of its client. */
+/** A request, and the properties of its client. */
 export interface Call {
   request: Request;
   url: URL;
@@ -42,9 +42,9 @@ export interface Call {
   name: string;
   /** Address of the client. */
   peer: string;
-  /** Aborted when the client has hung up. */
+  /** Aborted when the client has disconnected. */
   gone: AbortSignal;
-  /** For an answer that takes longer than a stranger may stay; 0: as long as the client wants. */
+  /** Extends the idle timeout for an answer that takes longer than the default; 0: no limit. */
   mayStay(seconds: number): void;
 }
 
@@ -181,7 +181,10 @@ function missing(name: string): DsmError {
   return new DsmError("DSM_REFUSED", `there is no session "${name}"`);
 }
 
-/** The segment of `pathname` that stands for ":name" in the route, decoded; "" where the route has none. Null: another path. */
+/**
+ * The segment of `pathname` that stands for ":name" in the route, decoded; "" where the route has none. Null: another
+ * path.
+ */
 export function nameIn(route: string, pathname: string): string | null {
   const wanted = route.split("/");
   const given = pathname.split("/");

@@ -1,9 +1,9 @@
-/** How the daemon starts `dsm server`: what a session's server is told. */
+/** Starts `dsm server`, with the parameters of a session. */
 import { DsmError } from "../core/base/errors.ts";
 import type { SuccessionRequest } from "../core/messages/daemon-api.ts";
 import { type SpawnedServer, spawnServer } from "./spawn.ts";
 
-/** What all servers of a daemon are started with. */
+/** The start parameters common to all servers of a daemon. */
 export interface ServerStart {
   /** Program and first arguments of `dsm server`. */
   serverCommand: string[];
@@ -15,9 +15,9 @@ export interface ServerStart {
   daemonAddress(): string;
 }
 
-/** What the server of one session is started with. */
+/** The start parameters of the server of one session. */
 export interface LaunchRequest extends Omit<SuccessionRequest, "host" | "port"> {
-  /** It takes over from a server that is known to be gone, or that does not answer. Left out: it is the first. */
+  /** State of the predecessor: known to be gone, or not answering. Left out: this is the first server. */
   predecessor?: "gone" | "silent";
 }
 

@@ -1,4 +1,4 @@
-/** What the daemon keeps of a session, and what it tells others of it. */
+/** SessionRecord: the daemon's record of a session, and the form of it that clients get. */
 import type { Order } from "../core/base/consistency.ts";
 import type { OnLoss } from "../core/base/loss-policy.ts";
 import { isLoopback } from "../core/base/names.ts";
@@ -8,7 +8,8 @@ import type { SpawnedServer } from "./spawn.ts";
 /**
  * One server of a session: a successor gets a record of its own.
  *
- *   starting --registers--> running --its server is gone--> orphaned --another takes over, or none is asked for--> dropped
+ * starting --registers--> running --its server is gone--> orphaned --another takes over, or none is asked for-->
+ * dropped
  *       |                                                      |
  *       +--does not start--> dropped                           +--registers after all--> running
  */
@@ -34,7 +35,10 @@ export interface SessionRecord {
   /** Resolves when the server has registered, rejects with DsmError when it will not. */
   readonly registered: PromiseWithResolvers<void>;
   running: boolean;
-  /** Its server is gone. Settles when another has taken over, or none was asked for in time. */
+  /**
+   * Set while the server is gone. Settles when another server has taken over, or no successor was requested in
+   * time.
+   */
   orphaned: PromiseWithResolvers<void> | null;
 }
 
@@ -54,7 +58,7 @@ export function placeOf({ host, server, peer }: SessionRecord): string {
   return host === "::" ? "::1" : "127.0.0.1";
 }
 
-/** Whether a server that listens there does so on all addresses of its machine. */
+/** isWildcard returns whether a server at this host listens on all addresses of its machine. */
 export function isWildcard(host: string): boolean {
   return host === "0.0.0.0" || host === "::";
 }

@@ -1,4 +1,7 @@
-/** Address slots: where in the address space each session has its map. Two sessions of one slot cannot run beside each other. */
+/**
+ * Address slots: the place of each session's map in the address space. Two sessions of one slot cannot run
+ * concurrently.
+ */
 import { nextSlot } from "../core/base/addresses.ts";
 import { DsmError } from "../core/base/errors.ts";
 import { ADDRESS_SLOTS } from "../core/base/limits.ts";
@@ -21,7 +24,10 @@ export class AddressSlots {
     return slot;
   }
 
-  /** A server that was started by hand may have a slot that another session has: the first one keeps it here. */
+  /**
+   * Records the slot of an instance. A server started by hand may use a taken slot: then the first instance keeps
+   * it.
+   */
   hold(slot: number, instance: string): void {
     if (!this.#instances.has(slot)) this.#instances.set(slot, instance);
   }

@@ -1,4 +1,4 @@
-/** Starting a session's server as a process of its own, which outlives the daemon. */
+/** Starts the server of a session as a separate process, which outlives the daemon. */
 import type { Subprocess } from "bun";
 import { inheritedEnvironment } from "../core/launch/environment.ts";
 
@@ -12,8 +12,8 @@ export interface SpawnedServer {
 }
 
 /**
- * Starts `command` in a session of its own, away from the terminal, with no more environment than it needs: what it is
- * to do stands in its arguments, what is secret in `environment`. `log` gets the lines it writes to stderr.
+ * Starts `command` in a process session of its own, without the terminal and with a minimal environment: its parameters
+ * are arguments, its secrets are in `environment`. `log` gets the lines that it writes to stderr.
  */
 export function spawnServer(
   command: string[],

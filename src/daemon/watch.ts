@@ -13,8 +13,9 @@ export class Watchers {
   }
 
   /**
-   * Sends what `ask` says at once and then every so often: `data:` with a SessionDetail. When it says null the session
-   * is over: `event: end`, and the stream ends. Nothing is asked any more once the client is gone. Throws DSM_LIMIT.
+   * Calls `ask` at once and then at each interval, and sends the result: `data:` with a SessionDetail. Null means that
+   * the session is over: watch sends `event: end` and ends the stream. It stops when the client is gone. Throws
+   * DSM_LIMIT.
    */
   watch(ask: () => Promise<SessionDetail | null>, interval_ms: number, gone: AbortSignal): Response {
     if (this.#open.size >= WATCHERS_MAX) {

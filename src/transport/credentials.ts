@@ -1,7 +1,7 @@
 /**
  * The certificate of a server or an arbiter, signed by its daemon's authority after the proof of the token, and renewed
- * at half its life. Connections that are there keep the one they began with; `security` has the newest for the next.
- * Where the daemon has no authority of its own, or the user gave certificates, there is nothing to renew.
+ * at half its life. Existing connections keep their certificate; `security` has the newest for new ones. If the daemon
+ * has no authority of its own, or the user gave certificates, there is nothing to renew.
  */
 import { createPrivateKey } from "node:crypto";
 import { type CertifiedRole, ROLE_NAMES, type Security, type Tls } from "../core/access/tls.ts";
@@ -9,7 +9,7 @@ import { DsmError } from "../core/base/errors.ts";
 import { RENEWAL_PAUSE_MS } from "../core/base/limits.ts";
 import type { DaemonApi } from "../core/messages/daemon-api.ts";
 
-/** What is asked of the daemon. */
+/** The calls to the daemon. */
 type Certifier = Pick<DaemonApi, "security" | "certify">;
 
 export interface Credentials {
@@ -21,7 +21,7 @@ export interface Credentials {
   stop(): void;
 }
 
-/** Throws what the directory does. */
+/** obtainCredentials throws the errors of the daemon client. */
 export async function obtainCredentials(directory: Certifier, role: CertifiedRole): Promise<Credentials> {
   const security = { ...(await directory.security()) };
   let timer: ReturnType<typeof setTimeout> | undefined;
@@ -34,7 +34,8 @@ export async function obtainCredentials(directory: Certifier, role: CertifiedRol
   const renew = async (): Promise<void> => {
     try {
       const signed = await certify(directory, role);
-      // A daemon that has begun anew without an authority does not know better: what we have stays good for a while.
+      // The daemon was restarted without an authority. The current certificate stays valid for a while: try again
+      // later.
       if (signed === null) return renewIn(RENEWAL_PAUSE_MS);
       security.tls = signed.tls;
       credentials.renewed();

@@ -1,4 +1,4 @@
-/** The session daemon as its clients see it: DaemonApi over HTTP. DaemonConnection knows how a call is made. */
+/** Client of the session daemon: DaemonApi over HTTP. DaemonConnection makes the calls. */
 import type { Security } from "../core/access/auth.ts";
 import { DsmError } from "../core/base/errors.ts";
 import type {
@@ -21,7 +21,7 @@ const FIND_TIMEOUT_MS = 40_000;
 
 const pathOf = (name: string): string => `/sessions/${encodeURIComponent(name)}`;
 
-/** Throws DSM_INVALID for an address that is none. Nothing is sent before the first call. */
+/** createDaemonClient throws DSM_INVALID for an invalid address. It sends nothing before the first call. */
 export function createDaemonClient(options: DaemonConnectionOptions): DaemonApi {
   return new DaemonClient(options);
 }
@@ -92,12 +92,12 @@ class DaemonClient implements DaemonApi {
 
   async certify(content: CertificateRequest): Promise<SignedCertificate | null> {
     const path = "/certificates";
-    // PEM has ends of lines, which belong to it.
+    // PEM contains line ends, so use JSON.parse, which keeps them.
     const signed = await this.#connection.call({ method: "POST", path, content, parse: JSON.parse });
     return signed === null ? null : this.#checked(readSigned, signed);
   }
 
-  /** The answer, if it is what it must be. */
+  /** Returns the answer if it is valid. */
   #checked<Answer>(read: (value: unknown) => Answer | null, value: unknown): Answer {
     const answer = read(value);
     if (answer === null) throw this.#connection.errors.notDaemon();

@@ -1,4 +1,4 @@
-/** What can go wrong between a client and the session daemon, in one line that says what to do about it. */
+/** Errors between a client and the session daemon, each in one line with advice. */
 import { TOKEN_ADVICE } from "../core/access/auth.ts";
 import type { Tls } from "../core/access/tls.ts";
 import { DsmError } from "../core/base/errors.ts";
@@ -7,17 +7,17 @@ import { isLoopback } from "../core/base/names.ts";
 import type { Health } from "../core/messages/daemon-api.ts";
 import { shortFingerprint } from "./fingerprint.ts";
 
-/** Codes of OpenSSL for certificates that are not taken, and of handshakes that fail. */
+/** Codes of OpenSSL for rejected certificates and failed handshakes. */
 const TLS_ERROR = /^(EPROTO|CERT_|ERR_TLS|UNABLE_TO|SELF_SIGNED|DEPTH_ZERO|INVALID_|PATH_LENGTH|HOSTNAME_|ERROR_IN_)/;
 const NOT_REACHED = /^(E(HOST|NET|CONN|TIMED|ADDR|ACCES|PERM)|FailedToOpenSocket|ConnectionTimeout)/;
 
-/** "refused": nothing listens there. "reset": what listens there closed the connection before it answered. */
+/** "refused": nothing listens there. "reset": the listener closed the connection before it answered. */
 export type ConnectionFailure = "refused" | "reset" | DsmError;
 
 export class DaemonErrors {
   readonly #address: string;
   readonly #host: string;
-  /** Whether TLS comes from files of the user's. */
+  /** Whether the user gave certificate files. */
   readonly #ownTls: boolean;
 
   constructor(address: string, host: string, ownTls: boolean) {

@@ -1,6 +1,6 @@
 /**
- * Locks on files, which the kernel releases with the process that holds them: they say whether it lives, whatever process
- * namespaces it and we are in. Process ids do not: in two namespaces two processes have the same.
+ * File locks, which the kernel releases when their holder ends: they tell whether it lives, across PID namespaces.
+ * Process ids do not: processes in two namespaces may have the same one.
  */
 import { dlopen, ptr } from "bun:ffi";
 
@@ -14,8 +14,8 @@ export interface FileLocks {
   /** Locks the whole file (flock) for as long as this descriptor is open. False: another process has it locked. */
   lock(descriptor: number): boolean;
   /**
-   * Whether another open file description has a lock (F_OFD_SETLK) on the byte at `offset`; true when that cannot be known.
-   * The two kinds of lock have nothing to do with each other.
+   * Returns whether another open file description holds a lock (F_OFD_SETLK) on the byte at `offset`; true if unknown.
+   * The two kinds of lock are independent.
    */
   isHeld(descriptor: number, offset: number): boolean;
 }

@@ -1,4 +1,4 @@
-/** Fingerprints: how a token names the authority of its daemon. */
+/** Fingerprints: by them a token names the authority of its daemon. */
 import { createHash } from "node:crypto";
 
 /** SHA-256 of a public key (SubjectPublicKeyInfo, DER), hexadecimal. */

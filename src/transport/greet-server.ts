@@ -1,4 +1,4 @@
-/** Connecting to a session's server, as every role does it: TLS where it is asked for, proofs of the token, greeting. */
+/** Connects to the server of a session, for every role: TLS if requested, proofs of the token, handshake. */
 import { randomBytes } from "node:crypto";
 import type { Socket } from "bun";
 import { LinkProver, mustProve, NONCE_SIZE, type Security } from "../core/access/auth.ts";
@@ -6,11 +6,11 @@ import { LinkProver, mustProve, NONCE_SIZE, type Security } from "../core/access
 export interface ServerPlace {
   host: string;
   port: number;
-  /** A Unix socket to go by instead. */
+  /** A Unix socket to use instead. */
   unix?: string;
 }
 
-/** Why there is no connection, or none any more. */
+/** The reason why a connection failed or ended. */
 export interface LinkEnd {
   how: "unreached" | "untrusted" | "closed" | "failed";
   /** Follows "the server of session ... at ...". */
@@ -20,11 +20,11 @@ export interface LinkEnd {
 }
 
 export interface LinkHandlers {
-  /** It is connected. Returns what sends the bytes; null: hang up. */
+  /** Called when connected. Returns the function that sends bytes; null: disconnect. */
   open(socket: Socket): ((bytes: Uint8Array) => void) | null;
-  /** What comes after the greeting. */
+  /** Receives the bytes after the handshake. */
   data(chunk: Uint8Array): void;
-  /** It takes more again. */
+  /** Called when the socket accepts more bytes again. */
   drain?(): void;
   /** The server is not to be greeted: a DsmError or ProtocolError, or what open()'s result threw. Hang up. */
   refused(error: unknown): void;
@@ -39,7 +39,7 @@ export function greetServer(
   greeting: Uint8Array,
   handlers: LinkHandlers,
 ): void {
-  // A Unix socket cannot be listened in to.
+  // A Unix socket cannot be eavesdropped on.
   const tls = unix === undefined ? security.tls : null;
   let send: (bytes: Uint8Array) => void = () => {};
   const needed = mustProve(security, host);

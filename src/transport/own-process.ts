@@ -1,7 +1,7 @@
 /**
- * Which process this is, for others on its host, and whether one that said so has ended. A process id means something in one
- * process namespace only, and a start time in one time namespace: both are part of who a process is, and of a process in
- * another namespace nothing is known.
+ * Identifies this process to others on its host, and tells whether an identified process has ended. A process id is
+ * valid in one PID namespace only, and a start time in one time namespace, so the identity includes both namespaces.
+ * Nothing is known of a process in another namespace.
  */
 import { readFileSync, readlinkSync } from "node:fs";
 import { formatProcess, parseProcess, startOf } from "../core/launch/process.ts";
@@ -15,7 +15,7 @@ const read = (file: () => string): string => {
 };
 const readStat = (pid: number | "self"): string => read(() => readFileSync(`/proc/${pid}/stat`, "latin1"));
 
-/** Whether the numbers in /proc are those of our own process namespace: it may have been mounted in another one. */
+/** isOwnProc returns whether /proc belongs to our own PID namespace: it may have been mounted in another one. */
 export function isOwnProc(status = read(() => readFileSync("/proc/self/status", "latin1"))): boolean {
   // All the ids of this process from the namespace of /proc to its own. A kernel without namespaces says nothing.
   const ids = /^NSpid:(.*)$/m.exec(status)?.[1]?.trim().split(/\s+/);
@@ -25,20 +25,20 @@ export function isOwnProc(status = read(() => readFileSync("/proc/self/status", 
 const BOOT = read(() => readFileSync("/proc/sys/kernel/random/boot_id", "latin1")).trim();
 const NAMESPACES = ["pid", "time"].map((kind) => read(() => readlinkSync(`/proc/self/ns/${kind}`))).join(",");
 
-/** This process, as others on this host may know it. "": /proc does not say. */
+/** ownProcess returns the identity of this process, or "" if /proc does not tell. */
 export function ownProcess(): string {
   const start = isOwnProc() ? startOf(readStat("self")) : null;
   if (start === null || BOOT === "" || NAMESPACES.startsWith(",")) return "";
   return formatProcess({ boot: BOOT, namespace: NAMESPACES, pid: process.pid, start });
 }
 
-/** The kernel's number of the process namespace that ends with the machine only. */
+/** The kernel's name of the initial PID namespace, which lasts until shutdown. */
 const FIRST_NAMESPACE = "pid:[4026531836]";
 
-/** Whether all processes of our process namespace end when its first one does, as those of a container do. */
+/** Whether all processes of our PID namespace end with its first one, as in a container. */
 export const isContained = !NAMESPACES.startsWith(`${FIRST_NAMESPACE},`) && !NAMESPACES.startsWith(",");
 
-/** Whether the process is in our process namespace. */
+/** isInside returns whether the process is in our PID namespace. */
 export function isInside(text: string): boolean {
   const identity = parseProcess(text);
   if (identity === null) return false;
@@ -46,7 +46,7 @@ export function isInside(text: string): boolean {
   return identity.boot === BOOT && NAMESPACES.startsWith(`${pid},`);
 }
 
-/** Whether the process is known to have ended. False: it lives, or it is none of ours to know. */
+/** hasEnded returns whether the process is known to have ended. False: it lives, or is in another namespace. */
 export function hasEnded(text: string): boolean {
   const identity = parseProcess(text);
   if (identity === null || identity.boot !== BOOT || identity.namespace !== NAMESPACES || !isOwnProc()) return false;

@@ -1,6 +1,6 @@
 /**
- * Who is at the other end of a Unix socket. Bun does not say, so the kernel is asked: getsockopt with SO_PEERCRED. By
- * bun:ffi, not koffi: a compiled program would have to write koffi's native module to a file first, and load that.
+ * Identifies the peer of a Unix socket by getsockopt with SO_PEERCRED, which Bun does not offer. Uses bun:ffi, not
+ * koffi: a compiled program would have to write koffi's native module to a file first, and load that.
  */
 
 import { dlopen, ptr } from "bun:ffi";
@@ -20,8 +20,8 @@ function loadGetsockopt() {
 }
 
 /**
- * The user id that stands for all users whom our user namespace does not know. Who runs under it himself cannot tell them
- * from himself. -1: our namespace knows all users.
+ * The user id that represents all users unknown to our user namespace. A process that runs under this id cannot
+ * distinguish them from its own user. -1: our namespace knows all users.
  */
 function loadUnknownUser(): number {
   const read = (path: string): string => {
@@ -42,8 +42,8 @@ const credentials = new Uint32Array(3);
 const size = new Uint32Array(1);
 
 /**
- * Whether only processes of our own user get through to us by a socket in this folder: the kernel tells who they are,
- * or else the folder lets no other user in.
+ * canTellPeers returns whether a socket in this folder accepts processes of our own user only: either the kernel
+ * reports the peer, or the folder excludes other users.
  */
 export function canTellPeers(folder: string): boolean {
   if (getsockopt !== null) return true;
@@ -51,10 +51,10 @@ export function canTellPeers(folder: string): boolean {
   return (mode & constants.S_IFMT) === constants.S_IFDIR && uid === process.geteuid?.() && (mode & 0o077) === 0;
 }
 
-/** Whether the kernel says who is at the other end, wherever the socket is. */
+/** Whether the kernel reports the peer of a socket, wherever the socket is. */
 export const tellsPeers = getsockopt !== null;
 
-/** Puts who is at the other end into `credentials`. */
+/** Reads the peer's identity into `credentials`. */
 function ask(socket: object): boolean {
   if (getsockopt === null) return false;
   // Not in Bun's types, but a socket has it.
@@ -64,10 +64,13 @@ function ask(socket: object): boolean {
   return !failed && size[0] === credentials.byteLength;
 }
 
-/** Whether a process connected that is not in our process namespace: it does not end with us. */
+/** Whether the peer is outside our PID namespace: it does not end with us. */
 export const isOutside = (socket: object): boolean => ask(socket) && credentials[0] === 0;
 
-/** Whether our own user's process connected. Where the kernel cannot be asked, canTellPeers() has seen to it. */
+/**
+ * isOwnPeer returns whether the peer runs as our user. If the kernel does not tell, canTellPeers() was checked
+ * before.
+ */
 export function isOwnPeer(socket: object): boolean {
   if (getsockopt === null) return true;
   if (!ask(socket)) return false;

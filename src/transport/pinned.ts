@@ -1,15 +1,15 @@
 /**
- * Finding the certificate of the authority that a token names. A daemon with an authority of its own shows it in the
- * handshake, behind its own certificate. A first connection takes it from there, and sends nothing; it proves nothing
- * either, since anybody may show that certificate. The connections that follow demand that the daemon has the key of a
- * certificate signed by it.
+ * Finds the certificate of the authority that a token names. A daemon with an authority of its own sends it in the
+ * handshake, after its own certificate. A first connection reads it from there, and sends nothing; it proves nothing
+ * either, since any peer may present that certificate. Later connections require that the daemon has the key of a
+ * certificate signed by the authority.
  */
 import { X509Certificate } from "node:crypto";
 import { connect, type DetailedPeerCertificate } from "node:tls";
 import { ROLE_NAMES } from "../core/access/tls.ts";
 import { fingerprintOf } from "./fingerprint.ts";
 
-/** Certificates in one handshake that are looked at. */
+/** The most certificates of one handshake that are examined. */
 const CHAIN_MAX = 8;
 
 /** "other": it has TLS, and another authority. "plain": it does not speak TLS. */

@@ -1,4 +1,4 @@
-/** A connection to a session's server, for what is asked of it and no daemon: snapshots and traces. */
+/** A connection to the server of a session, for snapshots and traces. */
 
 import { plainText } from "../core/access/auth.ts";
 import type { Security } from "../core/access/tls.ts";
@@ -22,13 +22,16 @@ export interface ServerFrame {
 }
 
 export interface ServerConnection {
-  /** Rejects with a DsmError when nothing more comes: the server refuses, is gone, or says what cannot be. */
+  /** Rejects with a DsmError when the connection fails: the server refuses, is gone, or breaks the protocol. */
   failed: Promise<never>;
-  /** Takes no more frames, and hangs up. */
+  /** Stops receiving, and disconnects. */
   close(): void;
 }
 
-/** Greets with a frame of that kind, once the server has proven itself, and hands over what comes of it. */
+/**
+ * openServerConnection sends a handshake of that kind after the server's proof, and passes on the frames that
+ * follow.
+ */
 export function openServerConnection(
   session: { name: string; host: string; port: number },
   security: Security,
@@ -46,7 +49,7 @@ export function openServerConnection(
     socket?.terminate();
   };
   const fail = (error: unknown): void => {
-    // Our own hanging up is no reason.
+    // Disconnecting ourselves is not a failure.
     if (over) return;
     close();
     reject(error instanceof ProtocolError ? new DsmError("DSM_PROTOCOL", error.message) : error);

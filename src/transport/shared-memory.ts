@@ -1,6 +1,6 @@
 /**
- * Memory that an arbiter and the server on its host share: an anonymous file of one, which the other opens by way of /proc.
- * The file cannot shrink, so no reader gets SIGBUS.
+ * Memory shared by an arbiter and the server on its host: an anonymous file of one, which the other opens through
+ * /proc. The file cannot shrink, so no reader gets SIGBUS.
  */
 import { dlopen, ptr } from "bun:ffi";
 import { randomBytes } from "node:crypto";
@@ -30,13 +30,13 @@ function load() {
 
 const library = load();
 
-/** Maps a part of a file of ours; all of it if `size` is left out. Throws when it cannot be. */
+/** mapDescriptor maps a part of a file of this process, or all of it without `size`. Throws if mapping fails. */
 export function mapDescriptor(descriptor: number, offset = 0, size?: number): Uint8Array<ArrayBuffer> {
   const part = size === undefined ? {} : { offset, size };
   return Bun.mmap(`/proc/self/fd/${descriptor}`, { shared: true, ...part }) as Uint8Array<ArrayBuffer>;
 }
 
-/** The descriptor of a new anonymous file of that size for good. Null: there is none to be had. */
+/** sealedFile returns the descriptor of a new anonymous file, sealed at that size, or null if it cannot be created. */
 export function sealedFile(name: string, size: number): number | null {
   if (library === null) return null;
   const descriptor = library.memfd_create(ptr(Buffer.from(`${name}\0`)), MFD_CLOEXEC | MFD_ALLOW_SEALING);
@@ -45,7 +45,7 @@ export function sealedFile(name: string, size: number): number | null {
     ftruncateSync(descriptor, size);
     if (library.fcntl(descriptor, F_ADD_SEALS, SEALS) === 0) return descriptor;
   } catch {
-    // The system's memory is at its end.
+    // Out of memory.
   }
   closeSync(descriptor);
   return null;
@@ -70,8 +70,8 @@ function makeSharing({ fcntl }: NonNullable<typeof library>): Sharing {
       const path = `/proc/${pid}/fd/${other}`;
       let descriptor = -1;
       try {
-        // In another process namespace the number is another process's: only the mark proves that this is what was offered;
-        // without it the parts travel over the link. Other kinds of files may not even be opened.
+        // In another process namespace the number is another process's: only the mark proves that this is what was
+        // offered; without it the parts travel over the link. Other kinds of files may not even be opened.
         if (!readlinkSync(path).startsWith(`/memfd:${NAME} `)) return null;
         descriptor = openSync(path, constants.O_RDWR);
         if (fstatSync(descriptor).size !== LENT_SIZE || (fcntl(descriptor, F_GET_SEALS, 0) & SEALS) !== SEALS)

@@ -3,36 +3,39 @@
  * Two interfaces to one library:
  *
  *  - The session interface (dsm_open ... dsm_close). Every call returns DSM_OK (0) or a positive code from
- *    `enum dsm_status`; none of them ever exits. dsm_last_error() has the reason in words.
+ *    `enum dsm_status`; no call exits the process. dsm_last_error() returns the reason as text.
  *  - The libdsm (2018) interface (dsm_init ... dsm_exit), source-compatible with that library: one session at a time
- *    per process, and any error is printed and ends the process.
+ *    per process; every error is printed and terminates the process.
  *
  * The map is ordinary memory: load and store through pointers. Stores are seen by every process of the session in one
  * total order (sequential consistency), and LOCK-prefixed instructions (__atomic_*, C11 atomics) are atomic across
  * nodes. Pointers into the map are valid in every process of the session: the address is the same everywhere.
  *
- * Tearing: a captured store of 1, 2, 4 or 8 naturally aligned bytes is never seen in part, in any order; nor is one in
- * direct mode. In holes, and under `release` on pages that a process has stored to more than 16 times since it last
- * synchronised (or that follow such a page), only the bytes that changed are published: if one of two unsynchronised stores
- * to a word is made there, the word may be a mix of their bytes. A byte that was not written is never published.
+ * Tearing: a captured store of 1, 2, 4 or 8 naturally aligned bytes is atomic under every consistency model; so is a
+ * store in direct mode. In holes, and under `release` on pages that a process has stored to more than 16 times since it
+ * last synchronised (or that follow such a page), only the bytes that changed are published: if one of two
+ * unsynchronised stores to a word is made there, the word may be a mix of their bytes. A byte that was not written is
+ * never published.
  *
  * Threads: every call may be made from any thread, and threads may store to the map at the same time. A barrier is a
  * call of the process, not of a thread: one at a time per session.
  *
- * Stacks: what makecontext() runs on, and alternate signal stacks, may lie in the map. A thread's stack may not, but in
- * direct mode (pthread_attr_setstack() gives EACCES). On a stack in the map system calls cannot write to variables, calls
- * of this header give DSM_INVALID, and a signal's handler needs SA_ONSTACK. A store that crosses the end of the map is a
- * fault of the program, at the first byte behind it: its handler of SIGSEGV is called.
+ * Stacks: makecontext() stacks and alternate signal stacks may lie in the map. The stack of a thread may lie there in
+ * direct mode only (else pthread_attr_setstack() returns EACCES). On a stack in the map, system calls cannot write to
+ * local variables, calls of this header return DSM_INVALID, and a signal handler needs SA_ONSTACK. A store that crosses
+ * the end of the map is a fault of the program, at the first byte after the map: its SIGSEGV handler is called.
  *
- * Signals: a store to the map is a SIGSEGV, which the library answers, and some are finished by a SIGTRAP. Where libdsm is
- * linked directly or preloaded (as `dsm run` does), the calls of the C library that change masks and handlers are its own
- * (sigaction, signal, sigprocmask, pthread_sigmask, sigsuspend, ppoll ...): SIGSEGV may be blocked and handlers for
- * SIGSEGV, SIGBUS and SIGTRAP may be set at any time, and get what is not the library's. SIGSTKFLT stands in for a blocked
- * SIGSEGV in the kernel's masks and belongs to the library. Where libdsm is loaded otherwise (dlopen), handlers set before
- * dsm_open() are called, and the mask of the thread that calls it is seen to; what is done afterwards is not seen, nor are
- * system calls that bypass the C library. A store by a thread that has SIGSEGV blocked unseen ends the process.
+ * Signals: a store to the map raises SIGSEGV, which the library handles; some stores are completed by a SIGTRAP. Where
+ * libdsm is linked directly or preloaded (as `dsm run` does), it interposes the calls of the C library that change
+ * masks and handlers (sigaction, signal, sigprocmask, pthread_sigmask, sigsuspend, ppoll ...): the program may block
+ * SIGSEGV and set handlers for SIGSEGV, SIGBUS and SIGTRAP at any time, and these get every signal that is not the
+ * library's. SIGSTKFLT represents a blocked SIGSEGV in the kernel's masks and is reserved for the library. Where libdsm
+ * is loaded otherwise (dlopen), it calls handlers that were set before dsm_open() and corrects the mask of the thread
+ * that calls dsm_open(); it does not see later changes, nor system calls that bypass the C library. If a thread has
+ * SIGSEGV blocked in such a way, its first store to the map terminates the process.
  *
- * Fork: the map does not survive fork(). In the child, using it ends the child with a message; the parent is unharmed.
+ * Fork: the map is not available after fork(). A child that uses it is terminated with a message; the parent is not
+ * affected.
  */
 #ifndef DSM_H
 #define DSM_H
@@ -72,9 +75,9 @@ enum dsm_status {
   DSM_NOT_OWNER = 20,   /* this process does not have the lock */
 };
 
-/* Bytes in a session, node, semaphore, lock or block name: UTF-8 without '/', control characters (U+0000 to U+001F, U+007F to
- * U+009F), separators of lines and paragraphs (U+2028, U+2029) and marks of direction (U+061C, U+200E, U+200F, U+202A to
- * U+202E, U+2066 to U+2069), and not "." or "..". */
+/* Bytes in a session, node, semaphore, lock or block name: UTF-8 without '/', control characters (U+0000 to U+001F,
+ * U+007F to U+009F), separators of lines and paragraphs (U+2028, U+2029) and marks of direction (U+061C, U+200E,
+ * U+200F, U+202A to U+202E, U+2066 to U+2069), and not "." or "..". */
 #define DSM_NAME_MAX 63
 #define DSM_PROCESSES_MAX 1024     /* processes in a session */
 #define DSM_SIZE_MAX (1ull << 32)  /* bytes in a map: 4 GiB */
@@ -83,10 +86,11 @@ enum dsm_status {
 #define DSM_SESSIONS_MAX 32        /* open sessions of one process */
 #define DSM_LEFT_MAX 128           /* sessions that one process has left and that are still told from open ones */
 
-/* This process's place in a session. From dsm_open() until dsm_close(), and known to be left for a while after it. */
+/* A session that this process has joined. Valid from dsm_open() to dsm_close(); after that, calls return DSM_LEFT for
+ * a while (see dsm_close). */
 typedef struct dsm_session dsm_session;
 
-/* How to open a session. Fill with dsm_config_init(), then change what the program decides itself. */
+/* Settings for dsm_open(). Fill with dsm_config_init(), then change the fields that the program decides itself. */
 typedef struct dsm_config {
   const char *session;      /* name, 1 to DSM_NAME_MAX bytes of UTF-8: see there */
   const char *node;         /* name of this node; NULL: the host's name */
@@ -105,44 +109,48 @@ typedef struct dsm_config {
 
 /* Fills `config` from the environment: DSM_SESSION, DSM_NODE, DSM_DAEMON, DSM_PROCESSES, DSM_SIZE (bytes, or with a
  * suffix KiB, MiB, GiB), DSM_RANK, DSM_JOIN_TIMEOUT_MS, DSM_AUTOSTART, DSM_BIN, DSM_ORDER, DSM_DIRECT (0 or 1),
- * DSM_ON_LOSS, DSM_ELASTIC (0 or 1). A variable that is set but cannot be read gives DSM_INVALID. Strings point into the environment.
- * Without DSM_SESSION, in a task that Slurm's srun has started, the step is the session, "slurm-JOB.STEP": processes, rank and
- * node are SLURM_STEP_NUM_TASKS, SLURM_PROCID and SLURMD_NODENAME, and a step on many nodes looks for the daemon at
- * SLURM_LAUNCH_NODE_IPADDR:4200, all if the DSM_ variable is not set. */
+ * DSM_ON_LOSS, DSM_ELASTIC (0 or 1). A variable that is set but cannot be read gives DSM_INVALID. Strings point into
+ * the environment. Without DSM_SESSION, in a task that Slurm's srun has started, the step is the session,
+ * "slurm-JOB.STEP": processes, rank and node are SLURM_STEP_NUM_TASKS, SLURM_PROCID and SLURMD_NODENAME, and a step on
+ * many nodes looks for the daemon at SLURM_LAUNCH_NODE_IPADDR:4200, all if the DSM_ variable is not set. */
 int dsm_config_init(dsm_config *config);
 
 /* Joins the session (NULL: configured by the environment alone), creating it if it is not there, and waits until all
  * its processes have joined. On success *session is the session. */
 int dsm_open(const dsm_config *config, dsm_session **session);
 
-/* Leaves the session. A later call with it gives DSM_LEFT until this process has left DSM_LEFT_MAX further sessions; after
- * that the handle may be another session's and must not be used. The map's last state stays readable at its address, as a
- * private copy; a store to it ends the process with a message. Open holes are dropped unpublished. */
+/* Leaves the session. Later calls with this handle return DSM_LEFT until the process has left DSM_LEFT_MAX further
+ * sessions; after that the handle may be reused for another session and must not be used. The last state of the map
+ * stays readable at its address, as a private copy; a store to it terminates the process with a message. Open holes are
+ * discarded without being published. */
 int dsm_close(dsm_session *session);
 
 int dsm_rank(const dsm_session *session);           /* 0 to processes - 1 */
-/* Processes in the session. Of an elastic one, which processes may join while it runs, leave, and come to again: those
- * that were there when this process joined, or in the last barrier it passed. A barrier waits for all who are there. */
+/* Processes in the session. Processes may join, leave and rejoin an elastic session while it runs; there the count is
+ * that of the last barrier this process passed, or of its join. A barrier waits for all processes that are present. */
 int dsm_processes(const dsm_session *session);
 void *dsm_address(const dsm_session *session);      /* first byte of the map, the same in every process */
 size_t dsm_size(const dsm_session *session);        /* bytes in the map, whole pages */
 const char *dsm_node(const dsm_session *session);   /* name of this process's node */
 const char *dsm_name(const dsm_session *session);   /* name of the session */
 const char *dsm_order(const dsm_session *session);  /* "sequential", "release" or "pipelined" */
-/* What happens when a process dies without leaving. "fail": barriers, waits, sleeps and locks of all others, pending and
- * later ones, give DSM_LOST, and dsm_last_error() names the lost rank; stores, loads, posts, unlocks and leaving go on,
- * so that what was reached can be saved. "continue": the others go on without it; barriers count those that are there. */
+/* The policy for a process that dies without leaving. "fail": barriers, waits, sleeps and locks of all other processes,
+ * pending and later ones, return DSM_LOST, and dsm_last_error() names the lost rank; stores, loads, posts, unlocks and
+ * leaving still work, so that the program can save its results. "continue": the other processes go on without it, and
+ * barriers count the processes that are present. */
 const char *dsm_on_loss(const dsm_session *session);
-/* 1 in direct mode: all processes are on one node and share its memory as threads do; a store costs what a store costs,
- * and what may be relied on is x86-TSO. In an elastic session direct mode ends, by itself and at any time, when a process
- * of another node joins (or one with `direct` 0): no store is missed, and those made meanwhile wait. A thread of the
- * library's own, which such a session has in each process until it is left, sees to that. Write such programs as if there
- * were no direct mode; system calls that write to the map (see below) that are under way just then fail as they would. */
+/* 1 in direct mode: all processes are on one node and share its memory as threads do. A store does not trap, and the
+ * memory model is x86-TSO. In an elastic session direct mode ends automatically, at any time, when a process of another
+ * node (or one with `direct` 0) joins. No store is lost; stores made during the transition wait. In each process of
+ * such a session a library thread performs the transition; it runs until the process leaves. Write such programs as if
+ * there were no direct mode: system calls that write to the map (see below) and are in progress at that moment fail as
+ * they would without direct mode. */
 int dsm_is_direct(const dsm_session *session);
 
 /* Waits until every process that has not left is in the barrier. */
 int dsm_barrier_wait(dsm_session *session);
-/* DSM_TIMEOUT after timeout_ms (0 to 2147483647): this process is out of the barrier again, as if it had not called. */
+/* Like dsm_barrier_wait, but returns DSM_TIMEOUT after timeout_ms (0 to 2147483647): then this process is out of the
+ * barrier again, as if it had not called. */
 int dsm_barrier_timed(dsm_session *session, uint32_t timeout_ms);
 
 /* Named semaphores, shared by the session, first come first served. A semaphore starts to exist at its first use, with
@@ -152,57 +160,60 @@ int dsm_sem_trywait(dsm_session *session, const char *name, uint32_t initial);  
 int dsm_sem_timedwait(dsm_session *session, const char *name, uint32_t initial, uint32_t timeout_ms);
 int dsm_sem_post(dsm_session *session, const char *name, uint32_t initial);
 
-/* Named locks, shared by the session, first come first served; those of the other languages are the same ones, by the same
- * names. A lock exists from its first use on, and a process has it, not a thread: DSM_BUSY if this process has it or waits for it already, in whichever thread. Locking and unlocking
- * are synchronising operations like those of semaphores.
+/* Named locks, shared by the session, first come first served. All language bindings use the same locks, by name. A
+ * lock exists from its first use on. Its owner is a process, not a thread: DSM_BUSY if any thread of this process holds
+ * it or waits for it already. Locking and unlocking are synchronising operations like those of semaphores.
  *
- * DSM_OWNER_DIED: this process has the lock now, as with DSM_OK, but the last owner died or left the session while it
- * had it; put in order what the lock guards. (After a death this is for sessions with on_loss "continue"; in others
- * waiting for a lock then gives DSM_LOST.) */
+ * DSM_OWNER_DIED: this process holds the lock now, as with DSM_OK, but the previous owner died or left the session
+ * while it held the lock; restore the consistency of the data that the lock protects. (After a death this applies to
+ * sessions with on_loss "continue"; in others, waiting for a lock then returns DSM_LOST.) */
 int dsm_lock(dsm_session *session, const char *name);
 int dsm_lock_try(dsm_session *session, const char *name);                           /* DSM_AGAIN instead of waiting */
 int dsm_lock_timed(dsm_session *session, const char *name, uint32_t timeout_ms);    /* DSM_TIMEOUT after that time */
-int dsm_unlock(dsm_session *session, const char *name);                             /* DSM_NOT_OWNER: it is not ours */
-/* Like dsm_unlock, by one who was told DSM_OWNER_DIED and has not put things in order: the next owner is told, too. */
+int dsm_unlock(dsm_session *session, const char *name);                             /* DSM_NOT_OWNER: not held */
+/* Like dsm_unlock, for an owner that got DSM_OWNER_DIED and has not restored consistency: the next owner gets
+ * DSM_OWNER_DIED, too. */
 int dsm_unlock_unmended(dsm_session *session, const char *name);
 
-/* Makes [address, address + size) a hole: what this process writes there is seen by no other process until the hole is
- * filled. Filling publishes exactly the bytes that changed, as one entry of the order. Holes may not overlap. A store
- * across the edge of a hole is divided there. */
+/* Makes [address, address + size) a hole: other processes do not see what this process writes there until the hole is
+ * filled. Filling publishes exactly the bytes that changed, as one log entry. Holes must not overlap. A store across
+ * the edge of a hole is split there. */
 int dsm_hole_dig(dsm_session *session, void *address, size_t size, int *hole);
 int dsm_hole_fill(dsm_session *session, int hole);
 
-/* Blocks of the map, given out by the session: all processes see the same ones. A block is zeroed when it is given out.
- * `align` is a power of two up to 4096. A program uses these or lays out the map by itself, not both.
- * DSM_NO_MEMORY: no gap is large enough. */
+/* Allocates a block of the map; all processes of the session share one allocator. The block is zeroed. `align` is a
+ * power of two up to 4096. A program must either use this allocator or lay out the map itself, not both. DSM_NO_MEMORY:
+ * no gap is large enough. */
 int dsm_alloc(dsm_session *session, size_t size, size_t align, void **block);
-/* Any process may free what another one allocated. DSM_INVALID: no block begins there (freed before?). */
+/* Frees a block; any process may free what another process allocated. DSM_INVALID: no block begins there (double
+ * free?). */
 int dsm_free(dsm_session *session, void *block);
-/* The block of that name, made at first use, aligned to 64 bytes: the same for the same name in every process.
+/* Returns the block of that name, the same in every process; allocates it at first use, aligned to 64 bytes.
  * DSM_MISMATCH: it exists with another size. */
 int dsm_named(dsm_session *session, const char *name, size_t size, void **block);
 
-/* Sleeps while `width` (1, 2, 4 or 8) bytes at `address` hold `value`: DSM_AGAIN at once if they do not, DSM_OK when a
- * dsm_wake() at this address came, DSM_TIMEOUT after timeout_ms (-1: no limit). Comparing and going to sleep are one
- * step of the order, so a wake after a change of the value is never missed. */
+/* Sleeps while `width` (1, 2, 4 or 8) bytes at `address` hold `value`: DSM_AGAIN at once if they do not, DSM_OK after a
+ * dsm_wake() at this address, DSM_TIMEOUT after timeout_ms (-1: no limit). Comparing and going to sleep are one log
+ * entry, so a wake after a change of the value is never missed. */
 int dsm_wait_while(dsm_session *session, const void *address, size_t width, uint64_t value, int32_t timeout_ms);
-/* Wakes at most `count` processes that sleep at `address`, first come first served; *woken (may be NULL): how many. */
+/* Wakes at most `count` processes that sleep at `address`, first come first served. *woken (may be NULL) gets the
+ * number of processes woken. */
 int dsm_wake(dsm_session *session, const void *address, uint32_t count, uint32_t *woken);
 
-/* Returns once every store this process made before is in place on its node and has its place in the order (under
+/* Returns once every earlier store of this process is applied on its node and has its number in the log (under
  * pipelined: every store of this node's processes). */
 int dsm_fence(dsm_session *session);
 
-/* Reading from files and sockets into memory of any kind: the kernel itself cannot write to the map and would answer
- * EFAULT. The calls are those without `dsm_`, with their results and errors, and these differences for bytes in the
- * map: what was read is published like stores, 65,536 bytes or less at a time; a publication that fails (the session is
- * left, its arbiter gone) gives EIO, and what was read is lost; a stream (pipe, stream socket without MSG_WAITALL)
- * gives at most 65,536 bytes a call; a regular file gives all that is asked for, but more than 65,536 bytes in steps,
- * between which another thread may read from the same position.
+/* Reads from files and sockets into memory in or outside the map; the kernel itself cannot write to the map and would
+ * fail with EFAULT. The calls behave like those without `dsm_`, with the same results and errors, except for bytes in
+ * the map: the data is published like stores, at most 65,536 bytes at a time; if publishing fails (the session was
+ * left, its arbiter is gone), the call fails with EIO and the data is lost; a stream (pipe, stream socket without
+ * MSG_WAITALL) gives at most 65,536 bytes per call; a regular file gives all that is asked for, but more than 65,536
+ * bytes in steps, between which another thread may read from the same position.
  *
  * Where libdsm is linked directly or preloaded (LD_PRELOAD), the plain calls do the same: read, pread, readv, recv,
- * recvfrom, recvmsg, getrandom and fread. Where it is loaded otherwise (dlopen) they cannot, and these are to be used.
- * Other calls (preadv, recvmmsg, getcwd, stat ...) need memory outside the map. */
+ * recvfrom, recvmsg, getrandom and fread. Where it is loaded otherwise (dlopen), use these calls instead. Other calls
+ * (preadv, recvmmsg, getcwd, stat ...) need memory outside the map. */
 struct iovec;
 struct msghdr;
 struct sockaddr;
@@ -213,14 +224,14 @@ ssize_t dsm_recv(int fd, void *buffer, size_t size, int flags);
 ssize_t dsm_recvfrom(int fd, void *buffer, size_t size, int flags, struct sockaddr *address, unsigned int *length);
 ssize_t dsm_recvmsg(int fd, struct msghdr *message, int flags);
 
-/* The reason of the last failed call of this thread, one line without a newline; "" if none. */
+/* Returns the reason of the last failed call of this thread, one line without a newline; "" if none. */
 const char *dsm_last_error(void);
-/* The name of a status, such as "DSM_TIMEOUT". */
+/* Returns the name of a status, such as "DSM_TIMEOUT". */
 const char *dsm_status_name(int status);
 
-/* ---- The libdsm interface: errors are printed to stderr and end the process. ---- */
+/* ---- The libdsm interface: errors are printed to stderr and terminate the process. ---- */
 
-/* What dsm_init2() wants to know. */
+/* Settings of dsm_init2(). */
 typedef struct dsm_cfg {
   unsigned int lproc;   /* processes to run here: lproc - 1 are forked */
   unsigned int tproc;   /* processes in the whole session */
@@ -241,8 +252,8 @@ void dsm_wait_sem(const char *sem_name); /* takes one from it, waiting while it 
 int dsm_dig_hole(void *addr, size_t size); /* a positive number, or -1 */
 void dsm_fill_hole(int id);                /* publishes what has changed in the hole of that number */
 
-/* Waits for all processes, leaves the session, and collects the forked processes: only the process that called
- * dsm_init returns, the forked ones exit. */
+/* Waits for all processes, leaves the session, and reaps the forked processes: it returns in the process that called
+ * dsm_init only; the forked processes exit. */
 void dsm_exit(void);
 
 #pragma GCC visibility pop

@@ -1,4 +1,4 @@
-/* Small things that programs written for libdsm use: messages, checks, time and memory. */
+/* Utilities of programs written for libdsm: messages, checks, time and memory. */
 #ifndef DSM_UTIL_H
 #define DSM_UTIL_H
 
@@ -20,7 +20,7 @@ extern "C" {
 #define DSM_PAGESIZE sysconf(_SC_PAGESIZE)
 #define DSM_LOOPBACK_ADDR "127.0.0.1"
 
-/* End the program when the expression is false, saying where. */
+/* Terminate the program, with file and line, when the expression is false. */
 #define ASSERT_COND(E) ((E) ? (void)0 : dsm_panicf("%s:%d: this must hold: %s", __FILE__, __LINE__, #E))
 #define ASSERT_STATE(E) ((E) ? (void)0 : dsm_panicf("%s:%d: not in a state where %s", __FILE__, __LINE__, #E))
 
@@ -28,9 +28,9 @@ extern "C" {
 void dsm_panic(const char *msg) __attribute__((noreturn));
 /* Print `msg` and `reason`, and exit with EXIT_FAILURE. */
 void dsm_cpanic(const char *msg, const char *reason) __attribute__((noreturn));
-/* Print what printf would, and exit with EXIT_FAILURE. */
+/* Print like printf, and exit with EXIT_FAILURE. */
 void dsm_panicf(const char *fmt, ...) __attribute__((noreturn, format(printf, 1, 2)));
-/* Print `msg` and go on. */
+/* Print `msg` and return. */
 void dsm_warning(const char *msg);
 
 /* fork(), or a panic. */

@@ -1,4 +1,4 @@
-/* What the TypeScript client needs beside dsm.h: further channels of its own, and errors across threads. */
+/* Calls for the TypeScript client beside dsm.h: it opens channels of its own, and reads errors across threads. */
 #ifndef DSM_ATTACH_H
 #define DSM_ATTACH_H
 
@@ -13,12 +13,13 @@ struct dsm_attach {
   uint32_t changes; /* 1: it is in direct mode, or was, which may end: ask dsm_is_direct() each time */
 };
 
-/* What a barrier passed on a channel of one's own says of how many are in an elastic session. */
+/* Records the number of processes in an elastic session, which the client got from a barrier on a channel of its
+ * own. */
 int dsm_set_processes(dsm_session *session, uint32_t processes);
 
 int dsm_attach_info(const dsm_session *session, struct dsm_attach *attach);
 
-/* What is read from the descriptor of dsm_open_start(). */
+/* The record that is read from the descriptor of dsm_open_start(). */
 struct dsm_opened {
   int32_t status;
   uint32_t reserved;
@@ -26,13 +27,14 @@ struct dsm_opened {
   char text[496];       /* the reason of a failure, zero-terminated */
 };
 
-/* dsm_open() on a thread of its own: joins may wait long, and for each other in any order, so they must not share the
- * few threads of a pool. Returns at once. A status; on DSM_OK *fd is a non-blocking pipe that gives one struct
- * dsm_opened when the call is over, and then its end. The caller closes it. At most DSM_SESSIONS_MAX at once. */
+/* Starts dsm_open() on a thread of its own: joins may wait long, and for each other in any order, so they must not
+ * share the few threads of a pool. Returns at once with a status; on DSM_OK *fd is a non-blocking pipe that delivers
+ * one struct dsm_opened when the call has returned, and then end of file. The caller closes it. At most
+ * DSM_SESSIONS_MAX at once. */
 int dsm_open_start(const dsm_config *config, int *fd);
 
-/* The call of the name, with the reason of a failure copied to `text` (zero-terminated): it may run on a thread whose
- * dsm_last_error() the caller cannot ask. */
+/* dsm_close(), with the reason of a failure copied to `text` (zero-terminated): the call may run on a thread whose
+ * dsm_last_error() the caller cannot read. */
 int dsm_close_text(dsm_session *session, char *text, size_t text_size);
 int dsm_hole_fill_text(dsm_session *session, int hole, char *text, size_t text_size);
 

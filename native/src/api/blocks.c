@@ -1,4 +1,5 @@
-/* Allocation in the map: operations of the session, so nothing is kept in the map and every process sees the same. */
+/* Allocation in the map. Allocations are log entries, so every process sees the same blocks and the map holds no
+ * metadata. */
 #include <string.h>
 
 #include "api/names.h"
@@ -16,7 +17,7 @@ static int allocate(dsm_session *session, const char *name, size_t size, size_t 
                     size, (unsigned long long)session->link.size);
   if (align == 0 || align > ALIGN_MAX || (align & (align - 1)) != 0)
     return dsm_fail(DSM_INVALID, "an alignment of %zu is not a power of two up to %u", align, ALIGN_MAX);
-  /* What this process wrote there when it was another block must not come after the zeros. */
+  /* Stores of this process to an earlier block there must be ordered before the zeros. */
   int status = release_stores(&session->pages);
   if (status != DSM_OK) return status;
   size_t length = name != NULL ? strlen(name) : 0;
@@ -27,7 +28,7 @@ static int allocate(dsm_session *session, const char *name, size_t size, size_t 
       .alignment = (uint32_t)align,
   };
   status = link_request(&session->link, &header, name, length, 0, -1);
-  /* Pages that other threads have opened meanwhile lack the zeros. */
+  /* Pages that other threads have opened in the meantime lack the zeros. */
   if (status == DSM_OK) status = release_stores(&session->pages);
   if (status != DSM_OK) return status;
   if (header.value > session->link.size - size)

@@ -19,7 +19,7 @@
 /* How long a process that has left waits for the arbiter to close its connection. */
 #define ARBITER_END_TIMEOUT_MS 5000
 
-/* 0 with the answer, or -1: the arbiter is gone. */
+/* Sends LEAVE. Returns 0 with the answer, or -1 if the arbiter is gone. */
 static int send_leave(dsm_session *session, const struct wire_header *leave, struct reply *answer) {
   if (session->direct_exit.is_on) return direct_exit_leave(&session->direct_exit, leave, answer);
   return channel_send(session->link.main_fd, leave, sizeof *leave) != 0
@@ -27,8 +27,9 @@ static int send_leave(dsm_session *session, const struct wire_header *leave, str
              : channel_receive(session->link.main_fd, answer);
 }
 
-/* Shuts the connection down for writing and waits until the arbiter closes it too: at once, or, after the last process of
- * the node, when it has finished its work. A container may end with its last process, and the arbiter with it. */
+/* Shuts the connection down for writing and waits until the arbiter closes it too. The arbiter closes it at once or,
+ * for the last process of the node, after it has finished its work: a container may end with its last process, and
+ * would kill the arbiter. */
 static void await_farewell(const dsm_session *session) {
   struct pollfd connection = {.fd = session->link.main_fd, .events = POLLRDHUP};
   long long deadline = now_ms() + ARBITER_END_TIMEOUT_MS;
@@ -45,7 +46,7 @@ static int close_session(dsm_session *session) {
   if (atomic_exchange(&session->link.left, 1))
     return dsm_fail(DSM_LEFT, "this process has left session \"%s\" before", session->link.name);
   int released = release_stores(&session->pages);
-  /* Waits for stores under way, then for holes being filled; later calls find the session left. */
+  /* Wait for stores in progress, then for holes being filled; later calls find the session left. */
   dsm_region_leave(session->region);
   /* A departed process no longer writes to the map. */
   if (session->direct_exit.is_on) pages_close_direct(&session->pages);
@@ -57,7 +58,7 @@ static int close_session(dsm_session *session) {
     status = dsm_fail(DSM_UNREACHABLE, "the arbiter of session \"%s\" is gone", session->link.name);
   else if (reply.header.kind != WIRE_REPLY || reply.header.status != DSM_OK)
     status = dsm_fail(reply.header.status != 0 ? reply.header.status : DSM_PROTOCOL, "%s", (const char *)reply.body);
-  /* The order has answered whatever other threads were waiting for, or their connections have ended. */
+  /* By now the arbiter has answered the waits of other threads, or their connections have ended. */
   session_await_calls(session);
   if (replace_with_copy(&session->link) != 0 && status == DSM_OK)
     status = dsm_fail(DSM_NO_MEMORY, "no memory to keep the map's last state: %s", strerror(errno));

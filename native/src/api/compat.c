@@ -22,12 +22,12 @@ static void require_session(const char *call) {
   if (current == NULL) dsm_cpanic(call, "there is no session; call dsm_init first");
 }
 
-/* Forks the other local processes. Every one returns; local_rank tells them apart. */
+/* Forks the other local processes. Returns in every process; local_rank tells them apart. */
 static void fork_others(unsigned count) {
   children = dsm_zalloc((count + 1) * sizeof *children);
   children_count = 0;
   local_rank = 0;
-  /* What is still in a buffer would otherwise be printed by every process. */
+  /* Every process would otherwise print the buffered output. */
   fflush(NULL);
   for (unsigned i = 0; i < count; i++) {
     pid_t child = dsm_fork();
@@ -51,7 +51,7 @@ void *dsm_init2(dsm_cfg *cfg) {
   config.session = cfg->sid_name;
   config.processes = cfg->tproc;
   config.size = cfg->map_size > 0 ? cfg->map_size : 1;
-  if (cfg->lproc > 1) config.rank = -1; /* a wish for one process is none for several */
+  if (cfg->lproc > 1) config.rank = -1; /* one requested rank does not fit several processes */
   char daemon[300];
   if (cfg->d_addr != NULL) {
     const char *form = strchr(cfg->d_addr, ':') != NULL ? "[%s]:%s" : "%s:%s";

@@ -1,4 +1,4 @@
-/* Where a session's settings come from: the environment and the caller, checked. */
+/* Settings of a session: reads them from the environment and the caller, and checks them. */
 #define _GNU_SOURCE
 #include "api/config.h"
 
@@ -14,15 +14,15 @@
 #include "base/status.h"
 #include "link/arbiter_link.h"
 
-/* A number of bytes such as "65536", "64KiB" or "1.5GiB" (units are powers of 1024), as parseSize() of src/core/base/size.ts
- * reads it; what is larger than any map becomes UINT64_MAX. 0, or -1. */
+/* Parses a number of bytes such as "65536", "64KiB" or "1.5GiB" (units are powers of 1024), like parseSize() of
+ * src/core/base/size.ts. A number larger than any map becomes UINT64_MAX. Returns 0, or -1. */
 static int parse_size(const char *text, uint64_t *size) {
   static const struct {
     const char *unit;
     double value;
   } units[] = {{"", 1},        {"b", 1},         {"k", 1 << 10}, {"kib", 1 << 10},
                {"m", 1 << 20}, {"mib", 1 << 20}, {"g", 1 << 30}, {"gib", 1 << 30}};
-  /* No sign, exponent or hexadecimal digits, which strtod() would take; its decimal point depends on the locale. */
+  /* Reject signs, exponents and hexadecimal digits, which strtod() accepts; its decimal point depends on the locale. */
   text += strspn(text, " \t");
   double number = 0, place = 1;
   const char *at = text;
@@ -64,8 +64,8 @@ static const char *variable(const char *name) {
   return value != NULL && value[0] != 0 ? value : NULL;
 }
 
-/* Where nothing names a session and this is a task that Slurm's srun has started, its step is the session. A step on many
- * nodes looks for the daemon where srun was called. src/core/launch/hosts.ts does the same. */
+/* Uses the Slurm step as the session if no variable names one and srun has started this task. A step on many nodes uses
+ * the daemon of the host where srun was called. src/core/launch/hosts.ts does the same. */
 static int slurm_step(dsm_config *config) {
   static char session[DSM_NAME_MAX + 1], daemon[64];
   const char *job = variable("SLURM_JOB_ID"), *step = variable("SLURM_STEP_ID");
@@ -78,7 +78,7 @@ static int slurm_step(dsm_config *config) {
   if (parse_number(rank, DSM_PROCESSES_MAX - 1, &number) != 0)
     return dsm_fail(DSM_INVALID, "SLURM_PROCID is \"%s\"; set DSM_SESSION and DSM_RANK", rank);
   config->rank = (int32_t)number;
-  /* Every thread writes the same text. */
+  /* Static and unlocked: every thread writes the same text. */
   snprintf(session, sizeof session, "slurm-%s.%s", job, step);
   config->session = session;
   config->node = variable("SLURMD_NODENAME");

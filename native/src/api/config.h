@@ -6,8 +6,8 @@
 
 #pragma GCC visibility push(hidden)
 
-/* Completes the settings with defaults, and checks all of them. `node`: memory for the host's name. A status, with its
- * words kept. */
+/* Completes the settings with defaults, and checks all of them. `node`: memory for the host's name. Returns a status
+ * and keeps its reason. */
 int config_complete(dsm_config *config, char node[DSM_NAME_MAX + 1]);
 
 #pragma GCC visibility pop

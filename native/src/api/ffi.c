@@ -1,4 +1,4 @@
-/* Calls for bindings (koffi): no thread-local error, no blocking join on a thread of the caller's pool. */
+/* Calls for bindings (koffi): errors are not thread-local, and a join does not block a thread of the caller's pool. */
 #define _GNU_SOURCE
 #include "api/attach.h"
 
@@ -34,7 +34,7 @@ static int with_text(int status, char *text, size_t text_size) {
   return status;
 }
 
-/* One dsm_open_start(): the settings, copied, and the pipe that the outcome goes to. */
+/* The state of one dsm_open_start(): a copy of the settings, and the pipe for the outcome. */
 struct opening {
   dsm_config config;
   int fd;
@@ -58,7 +58,7 @@ static void *open_thread(void *argument) {
   struct dsm_opened opened;
   memset(&opened, 0, sizeof opened);
   opened.status = with_text(dsm_open(&opening->config, &opened.session), opened.text, sizeof opened.text);
-  /* The struct fits into the empty pipe as a whole. If the program has closed the pipe, the session is left again. */
+  /* The struct fits into the empty pipe as a whole. If the program has closed the pipe, leave the session again. */
   if (write(opening->fd, &opened, sizeof opened) != sizeof opened && opened.status == DSM_OK) dsm_close(opened.session);
   free_opening(opening);
   return NULL;

@@ -1,4 +1,4 @@
-/* What a program can ask of an open session. */
+/* Queries about an open session. */
 
 #include "api/names.h"
 #include "session/session.h"

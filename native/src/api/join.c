@@ -13,11 +13,12 @@
 #include "link/arbiter_link.h"
 #include "link/thread.h"
 
-/* Between two attempts to join while an ended session's arbiter goes away. */
+/* The pause between two attempts to join while the arbiter of an ended session exits. */
 #define RETRY_PAUSE_NS 2000000
 #define DESCRIPTORS_AFTER_JOIN 4
 
-/* Says hello and waits for the session to start. A status; DSM_ENDED: try again, another session will follow. */
+/* Sends HELLO and waits for the session to start. Returns a status; DSM_ENDED: try again, the next session will
+ * follow. */
 static int say_hello(int fd, const dsm_config *config, long long deadline, struct reply *reply) {
   struct {
     struct wire_header header;
@@ -34,12 +35,12 @@ static int say_hello(int fd, const dsm_config *config, long long deadline, struc
   hello.body.size = config->size;
   hello.body.wished_rank = (uint32_t)(config->rank + 1);
   hello.body.order = (uint8_t)order_number(config->order);
-  /* Its end is watched for by a thread. */
+  /* A thread waits for the end of direct mode, so direct mode needs one. */
   hello.body.no_direct = !config->direct ? 1 : thread_can_start() ? 0 : 2;
   hello.body.elastic = config->elastic != 0;
   hello.body.on_loss = (uint8_t)on_loss_number(config->on_loss);
   memcpy(hello.body.session, config->session, strlen(config->session));
-  /* An arbiter that ends just now answers nothing: the next attempt finds, or starts, the one that follows. */
+  /* An arbiter that is exiting does not answer: the next attempt finds, or starts, its successor. */
   if (channel_send(fd, &hello, sizeof hello) != 0) return DSM_ENDED;
   long long left = deadline - now_ms();
   if (!link_await_answer(fd, left > 0 ? (int)left : 0))
@@ -54,14 +55,14 @@ static int say_hello(int fd, const dsm_config *config, long long deadline, struc
   return DSM_OK;
 }
 
-/* Whether there are maps at this address: src/core/base/addresses.ts. */
+/* Returns whether maps may lie at this address: src/core/base/addresses.ts. */
 static int is_place_of_map(uint64_t base) {
   uint64_t wide = base - WIRE_ADDRESS_FIRST, narrow = base - WIRE_ADDRESS_NARROW_FIRST;
   return (wide % WIRE_ADDRESS_STRIDE == 0 && wide / WIRE_ADDRESS_STRIDE < WIRE_ADDRESS_SLOTS) ||
          (narrow % WIRE_ADDRESS_NARROW_STRIDE == 0 && narrow / WIRE_ADDRESS_NARROW_STRIDE < WIRE_ADDRESS_NARROW_SLOTS);
 }
 
-/* Whether what the arbiter says of the session can be: its map lies where maps do, and nowhere over anything of ours. */
+/* Validates the JOINED reply. Its map must lie in an address range of maps, where it covers no other memory of ours. */
 static int joined_is_sound(const dsm_config *config, const struct wire_joined *joined, uint32_t rank) {
   static const char place[] = "/dev/shm/dsm-";
   size_t length = strnlen(joined->map_path, sizeof joined->map_path);
@@ -75,8 +76,8 @@ static int joined_is_sound(const dsm_config *config, const struct wire_joined *j
          memchr(joined->map_path + sizeof place - 1, '/', length - (sizeof place - 1)) == NULL;
 }
 
-/* Descriptors that a session needs as soon as it has begun: its stores' connection, the map, and under release the
- * memory of holes. Who cannot have them is not to join: the others would lose a process. */
+/* Checks that the descriptors are available that a session needs when it starts: the connection for stores, the map,
+ * and under release the memory of holes. A process without them must not join: the session would lose a process. */
 static int check_descriptors(void) {
   int spare[DESCRIPTORS_AFTER_JOIN];
   int count = 0;

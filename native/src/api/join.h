@@ -1,4 +1,4 @@
-/* Joining: the first exchange with the arbiter. */
+/* Joining: the handshake with the arbiter. */
 #ifndef DSM_JOIN_H
 #define DSM_JOIN_H
 
@@ -8,9 +8,9 @@
 
 #pragma GCC visibility push(hidden)
 
-/* Connects to the arbiter, says hello, and waits until the session starts; tries again while sessions of this name are
- * just ending. A status, with its words kept; on DSM_OK *fd is the connection, and *reply holds a struct wire_joined that
- * has been checked. */
+/* Connects to the arbiter, sends HELLO, and waits until the session starts; retries while a session of this name is
+ * ending. Returns a status and keeps its reason; on DSM_OK *fd is the connection, and *reply holds a validated struct
+ * wire_joined. */
 int join_session(const dsm_config *config, const struct arbiter_place *place, int *fd, struct reply *reply);
 
 #pragma GCC visibility pop

@@ -5,7 +5,7 @@
 #include "base/status.h"
 #include "session/session.h"
 
-/* The code point at `*text`, which then is behind it. -1: that is not UTF-8. */
+/* Returns the code point at `*text` and moves `*text` past it, or -1 if it is not valid UTF-8. */
 static int32_t next_code_point(const unsigned char **text) {
   static const int32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
   const unsigned char *at = *text;
@@ -21,8 +21,8 @@ static int32_t next_code_point(const unsigned char **text) {
   return code;
 }
 
-/* What changes how a terminal shows the text around it. src/core/base/names.ts has the same list: control characters,
- * separators of lines and paragraphs, marks of the direction of writing. */
+/* Returns whether the character changes how a terminal shows the text around it: control characters, line and paragraph
+ * separators, and bidirectional marks. src/core/base/names.ts has the same list. */
 static int is_control(int32_t code) {
   return code < 0x20 || (code >= 0x7f && code < 0xa0) || code == 0x61c || code == 0x200e || code == 0x200f ||
          (code >= 0x2028 && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069);
@@ -36,7 +36,7 @@ int name_check(const char *what, const char *name) {
   for (const unsigned char *at = (const unsigned char *)name; *at != 0;) {
     int32_t code = next_code_point(&at);
     if (code == '/') return dsm_fail(DSM_INVALID, "the %s name has a slash; leave it out", what);
-    /* The replacement character stands where another program found what is not UTF-8. */
+    /* U+FFFD shows that another program has already replaced invalid UTF-8. */
     if (code < 0 || code == 0xfffd) return dsm_fail(DSM_INVALID, "the %s name is not valid UTF-8", what);
     if (is_control(code))
       return dsm_fail(DSM_INVALID, "the %s name has a control character (U+%04X); leave it out", what, (unsigned)code);

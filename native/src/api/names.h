@@ -1,4 +1,4 @@
-/* Names: the rules for names that programs give, and the numbers that stand for words on the wire. */
+/* Names: the rules for names given by programs, and the wire numbers of words such as "release". */
 #ifndef DSM_NAMES_H
 #define DSM_NAMES_H
 
@@ -6,7 +6,7 @@
 
 #pragma GCC visibility push(hidden)
 
-/* Checks a name; `what` says in the message what it names. DSM_OK, or DSM_INVALID with the reason. */
+/* Checks a name; `what` is the kind of name for the message. Returns DSM_OK, or DSM_INVALID and keeps the reason. */
 int name_check(const char *what, const char *name);
 
 /* Return the number of a word (enum session_order, enum session_on_loss; NULL: any), or -1. */
@@ -16,7 +16,7 @@ int on_loss_number(const char *name);
 /* Whether the number stands for a word. */
 int order_is_known(uint32_t order);
 
-/* Return the word of a number that the session has. */
+/* Return the word for a number of the session. */
 const char *order_name(int order);
 const char *on_loss_name(int on_loss);
 

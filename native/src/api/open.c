@@ -27,7 +27,7 @@
 #include "trap/tool.h"
 
 static int map_session(dsm_session *session, const char *path) {
-  /* What will be needed when direct mode ends is made now. */
+  /* Create now what the end of direct mode will need, so that nothing can fail then. */
   int direct_may_end = session->link.direct && session->link.elastic;
   int pipelined = session->order == ORDER_PIPELINED && (!session->link.direct || direct_may_end);
   session->link.map_fd = open(path, (session->link.direct || pipelined ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW);
@@ -157,7 +157,7 @@ static int open_session(const dsm_config *given, dsm_session **result) {
     session->link.channels.rank = (uint16_t)session->link.rank;
     char path[sizeof joined->map_path + 1] = {0};
     memcpy(path, joined->map_path, sizeof joined->map_path);
-    /* Stores must not depend on a descriptor that is free when they are made. */
+    /* Stores must not depend on a free descriptor at the time of the store. */
     if (channel_pool_connect(&session->link.channels) != 0)
       status = channel_is_short(errno)
                    ? dsm_fail(DSM_LIMIT, "no further connection to the arbiter: %s", link_shortage(errno))

@@ -6,8 +6,8 @@
 #include "session/session.h"
 #include "base/status.h"
 
-/* The end of a wait. Pages that other threads have opened meanwhile lack what others published before they let us go
- * on: they are closed again. A status. */
+/* Ends a wait. Pages that other threads have opened in the meantime lack what other processes published before they
+ * ended the wait, so they are published and closed again. Returns a status. */
 static int catch_up(dsm_session *session, int status) {
   if (status != DSM_OK && status != DSM_OWNER_DIED) return status;
   int caught_up = release_stores(&session->pages);
@@ -84,7 +84,7 @@ int dsm_sem_post(dsm_session *session, const char *name, uint32_t initial) {
   return semaphore(session, WIRE_SEM_POST, name, initial, 0, -1);
 }
 
-/* `flag`: of LOCK, to try only; of UNLOCK, to leave the lock marked as inconsistent. */
+/* Locks or unlocks. `flag`: for LOCK, try only; for UNLOCK, leave the lock marked as inconsistent. */
 static int lock(dsm_session *session, uint8_t kind, const char *name, uint8_t flag, int timeout_ms) {
   int status = session_begin(session);
   if (status != DSM_OK) return status;
@@ -134,7 +134,7 @@ int dsm_unlock_unmended(dsm_session *session, const char *name) {
   return lock(session, WIRE_UNLOCK, name, 1, -1);
 }
 
-/* Whether `width` bytes at `address` are in the map and can be slept on. */
+/* Checks that `width` bytes at `address` are in the map and can be slept on. */
 static int check_place(const dsm_session *session, const void *address, size_t width) {
   uint64_t offset = (uintptr_t)address - session->link.base;
   if (width != 1 && width != 2 && width != 4 && width != 8)
@@ -187,7 +187,8 @@ int dsm_wake(dsm_session *session, const void *address, uint32_t count, uint32_t
 int dsm_fence(dsm_session *session) {
   int status = session_begin(session);
   if (status != DSM_OK) return status;
-  /* A sequential store returns when it is in place and has its number: only released and queued ones are left to wait for. */
+  /* A sequential store returns when it is applied and has its number; only released and queued stores need a wait
+   * here. */
   status = release_stores(&session->pages);
   if (status == DSM_OK && session->ring.header != NULL && !session->link.direct) {
     struct wire_header header = {.kind = WIRE_FENCE};

@@ -1,4 +1,4 @@
-/* The clock that deadlines are counted on: it never jumps. */
+/* The clock of deadlines: monotonic. */
 #ifndef DSM_CLOCK_H
 #define DSM_CLOCK_H
 

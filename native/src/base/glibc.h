@@ -1,8 +1,9 @@
-/* Put in front of every source (-include): what keeps libdsm at glibc 2.28, whatever glibc it is built with.
+/* Included before every source (-include): keeps libdsm compatible with glibc 2.28, whatever glibc it is built with.
  *
- * Since 2.38 the headers send strtol(), sscanf() and their like to __isoc23_strtol() and its like, which older glibc does
- * not have. They differ in "0b" for binary numbers, which nothing here reads. The calls that moved from libpthread and
- * libdl to libc in 2.34 are bound to their old versions where they are called. scripts/glibc.ts checks the result. */
+ * Since 2.38 the headers redirect strtol(), sscanf() and similar calls to __isoc23_strtol() and its like, which older
+ * glibc does not have. They differ in "0b" for binary numbers, which nothing here reads. The calls that moved from
+ * libpthread and libdl to libc in 2.34 are bound to their old versions where they are called. scripts/glibc.ts checks
+ * the result. */
 #ifndef DSM_GLIBC_H
 #define DSM_GLIBC_H
 

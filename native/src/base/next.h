@@ -1,5 +1,5 @@
-/* The calls that libdsm stands in front of, as they are behind it: the C library's, a sanitizer's, or another preloaded
- * library's. */
+/* Lookup of the functions behind the calls that libdsm interposes: those of the C library, a sanitizer, or another
+ * preloaded library. */
 #ifndef DSM_NEXT_H
 #define DSM_NEXT_H
 
@@ -12,14 +12,14 @@
 extern void *dlsym_2_2_5(void *handle, const char *name) __attribute__((weak));
 __asm__(".symver dlsym_2_2_5, dlsym@GLIBC_2.2.5");
 
-/* Puts the next call of that name into the function pointer at `pointer`, which stays as it is if there is none. */
+/* Puts the next function of that name into the function pointer at `pointer`, which stays as it is if there is none. */
 static inline void dsm_find_next(void *pointer, const char *name) {
   void *next = dlsym_2_2_5 == NULL ? NULL : dlsym_2_2_5(RTLD_NEXT, name);
   if (next != NULL) memcpy(pointer, &next, sizeof(next));
 }
 
-/* Whether another libdsm in this process stands before this one: `dsm run` has preloaded its own, and the program brings
- * another. Then that one sees all calls first, and this one passes them on as they are. */
+/* Returns whether another libdsm precedes this one in the process: `dsm run` preloads its own, and the program may
+ * bring another. The first one then sees all calls, and this one passes them on unchanged. */
 bool dsm_is_second(void) __attribute__((visibility("hidden")));
 
 #endif

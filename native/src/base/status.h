@@ -1,4 +1,5 @@
-/* Status codes with words: what every call of the session interface returns and leaves behind for dsm_last_error(). */
+/* Status codes with a reason: every call of the session interface returns the code, and keeps the reason for
+ * dsm_last_error(). */
 #ifndef DSM_STATUS_H
 #define DSM_STATUS_H
 
@@ -7,11 +8,11 @@
 /* Keeps the reason for dsm_last_error() of this thread and returns `status`. Not handler-safe. */
 int dsm_fail(int status, const char *format, ...) __attribute__((format(printf, 2, 3), visibility("hidden")));
 
-/* What a system call's `error` means to a program: DSM_LIMIT for file descriptors that have run out, DSM_NO_MEMORY for memory,
- * else `otherwise`. */
+/* Returns the status for the `error` of a system call: DSM_LIMIT if out of file descriptors, DSM_NO_MEMORY if out of
+ * memory, else `otherwise`. */
 int dsm_status_of(int error, int otherwise) __attribute__((visibility("hidden")));
 
-/* The status with this name ("DSM_FULL"), or DSM_PROTOCOL. */
+/* Returns the status with this name ("DSM_FULL"), or DSM_PROTOCOL. */
 int dsm_status_by_name(const char *name) __attribute__((visibility("hidden")));
 
 #endif

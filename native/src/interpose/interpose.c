@@ -1,6 +1,6 @@
-/* The names under which programs know the calls of kernel_io.h: with libdsm linked or preloaded, read() into the map
- * just works. Weak, so that with libdsm.a a program that has its own function of such a name keeps it, and so that they
- * agree with the C library's in a static program. */
+/* The calls of kernel_io.h under their standard names: with libdsm linked or preloaded, read() into the map just works.
+ * Weak, so that with libdsm.a a program keeps its own function of such a name, and so that they do not clash with those
+ * of the C library in a static program. */
 #undef _FORTIFY_SOURCE
 #include <sys/random.h>
 #include <sys/socket.h>
@@ -10,7 +10,7 @@
 
 #define EXPORT __attribute__((weak, visibility("default")))
 
-/* glibc's end of a program that overflows a buffer. */
+/* glibc's function that terminates a program that overflows a buffer. */
 _Noreturn void __chk_fail(void);
 
 EXPORT ssize_t read(int fd, void *buffer, size_t size) {
@@ -45,7 +45,7 @@ EXPORT ssize_t getrandom(void *buffer, size_t size, unsigned flags) {
   return dsm_getrandom(buffer, size, flags);
 }
 
-/* In parentheses: they may be macros too. */
+/* In parentheses, because these names may also be macros. */
 EXPORT size_t(fread)(void *buffer, size_t size, size_t count, FILE *file) {
   return dsm_fread(buffer, size, count, file);
 }
@@ -54,7 +54,7 @@ EXPORT size_t(fread_unlocked)(void *buffer, size_t size, size_t count, FILE *fil
   return dsm_fread_unlocked(buffer, size, count, file);
 }
 
-/* ---- what -D_FORTIFY_SOURCE makes of them; `room` is the buffer's known size ---- */
+/* ---- the variants that -D_FORTIFY_SOURCE calls; `room` is the known size of the buffer ---- */
 
 EXPORT ssize_t __read_chk(int fd, void *buffer, size_t size, size_t room) {
   if (size > room) __chk_fail();

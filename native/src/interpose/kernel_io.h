@@ -1,5 +1,5 @@
-/* The calls that put bytes into memory by way of the kernel, for any address; dsm.h has the others. interpose.c gives
- * them the names programs know. */
+/* Calls by which the kernel writes to memory, for any address; dsm.h declares the others. interpose.c exports them
+ * under their standard names. */
 #ifndef DSM_KERNEL_IO_H
 #define DSM_KERNEL_IO_H
 

@@ -1,11 +1,11 @@
-/* Calls of the C library that put something into memory of the program's while they have blocked all signals, or by way
- * of the kernel: pthread_create(&map->thread, ...). If that is in the map, they are given other memory and the result is
- * stored from here, where a store is captured.
+/* Calls of the C library that write a result to memory of the program while all signals are blocked, or through the
+ * kernel: pthread_create(&map->thread, ...). If that memory is in the map, the wrapper passes other memory to the real
+ * call and stores the result itself, where the store is captured.
  *
- * Then the two calls that set a mask out of memory the program may have filled in, and those of thread attributes, which
- * hold a mask in kernel form (signal_mask.c).
+ * Also here: the two calls that set a signal mask from memory that the program may have filled in, and those for thread
+ * attributes, which hold a mask in kernel form (signal_mask.c).
  *
- * Only in libdsm.so: the real calls are the next ones of their names, and a static program has no next. */
+ * Only in libdsm.so: the real calls are found by dlsym(RTLD_NEXT), which a static program does not have. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <mqueue.h>
@@ -26,7 +26,7 @@
 extern void *dlopen_2_2_5(const char *name, int flags) __attribute__((weak));
 __asm__(".symver dlopen_2_2_5, dlopen@GLIBC_2.2.5");
 
-/* Before glibc 2.34 some are in libraries of their own, which may have been loaded after this one. */
+/* Before glibc 2.34 some calls are in libraries of their own, which may have been loaded after this one. */
 static void find_late(void *pointer, const char *name, const char *library) {
   void *found = NULL;
   memcpy(&found, pointer, sizeof(found));
@@ -93,7 +93,7 @@ EXPORT int thrd_create(thrd_t *thread, thrd_start_t run, void *argument) {
   return result;
 }
 
-/* posix_spawn_file_actions_t and posix_spawnattr_t are only passed on. */
+/* Passes posix_spawn_file_actions_t and posix_spawnattr_t on unchanged. */
 int posix_spawn(pid_t *restrict pid, const char *restrict path, const void *restrict actions,
                 const void *restrict attributes, char *const arguments[restrict], char *const environment[restrict]);
 int posix_spawnp(pid_t *restrict pid, const char *restrict file, const void *restrict actions,
@@ -162,7 +162,7 @@ EXPORT int pthread_attr_setsigmask_np(pthread_attr_t *attributes, const sigset_t
   return real.setsigmask(attributes, &in);
 }
 
-/* Also PTHREAD_ATTR_NO_SIGMASK_NP (-1): there is none, and a set of all signals is given. */
+/* The real call may also return PTHREAD_ATTR_NO_SIGMASK_NP (-1): there is no mask, and the set has all signals. */
 EXPORT int pthread_attr_getsigmask_np(const pthread_attr_t *attributes, sigset_t *mask) {
   if (real.getsigmask == NULL) return ENOSYS;
   sigset_t out;
@@ -175,13 +175,13 @@ EXPORT int pthread_attr_getsigmask_np(const pthread_attr_t *attributes, sigset_t
   return result;
 }
 
-/* getcontext() has put the kernel's form there; sigfillset(&context.uc_sigmask) puts SIGSEGV. The calls return into the
- * frame they were made from, so that the real ones are jumped to. */
+/* Converts the mask to kernel form: getcontext() stores that form, but sigfillset(&context.uc_sigmask) adds SIGSEGV.
+ * The calls return into the frame of their caller, so the wrappers jump to the real ones. */
 __attribute__((visibility("hidden"), used)) void dsm_context_inward(ucontext_t *context);
 
 void dsm_context_inward(ucontext_t *context) {
   if (dsm_real_setcontext == NULL || dsm_real_swapcontext == NULL) find_real_calls();
-  /* A thread that has stored nothing yet may go on on a stack in the map, which another thread has made. */
+  /* A thread that has not stored yet may switch to a stack in the map that another thread has made. */
   if (dsm_regions_near((const void *)context->uc_mcontext.gregs[REG_RSP], 1)) dsm_altstack_ensure();
   uint64_t bits;
   memcpy(&bits, &context->uc_sigmask, sizeof(bits));
@@ -229,8 +229,9 @@ __asm__(".pushsection .text\n"
 
 /* ---- sanitizers ---- */
 
-/* gcc's AddressSanitizer ends programs in whose list of libraries another one comes first, as one preloaded by `dsm run`
- * does. The order is sound: calls go through libdsm to it. ASAN_OPTIONS and a program's own options come after these. */
+/* gcc's AddressSanitizer terminates programs in which another library is loaded before it, such as one preloaded by
+ * `dsm run`. That order is safe here: libdsm passes calls on to it. ASAN_OPTIONS and the program's own options override
+ * these. */
 const char *__asan_default_options(void);
 
 EXPORT const char *__asan_default_options(void) {

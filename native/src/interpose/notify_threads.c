@@ -1,9 +1,9 @@
-/* Functions that the C library calls on threads of its own (SIGEV_THREAD of timers and message queues). It starts them
- * with every signal blocked, by system calls that dsm does not see, so that their first store to the map would be their
- * end. They are called through one that opens SIGSEGV first.
+/* Functions that the C library calls on threads of its own (SIGEV_THREAD of timers and message queues). It starts these
+ * threads with every signal blocked, by system calls that dsm does not see, so their first store to the map would be
+ * fatal. Therefore the C library gets a wrapper that unblocks SIGSEGV first.
  *
- * What is to be called is kept for good, since a call may be under way when its timer is deleted: one entry for each
- * function and value, at most NOTIFY_MAX. What is beyond that is called as without dsm.
+ * The function and value of a wrapper are kept forever, since a call may be in progress when its timer is deleted: one
+ * entry for each pair, at most NOTIFY_MAX. Further functions are called as without dsm.
  *
  * Only in libdsm.so, like libc_outputs.c. */
 #define _GNU_SOURCE
@@ -32,7 +32,7 @@ static void run(union sigval value) {
   entry->function(entry->value);
 }
 
-/* NULL: all are taken. */
+/* Returns the entry for the event, or NULL if all are in use. */
 static struct notify *entry_for(const struct sigevent *event) {
   pthread_mutex_lock(&lock);
   unsigned i = 0;

@@ -6,7 +6,7 @@
 
 #pragma GCC visibility push(hidden)
 
-/* The event as it is, or in `room` one by which its function is called with SIGSEGV open. Not handler-safe. */
+/* Returns the event unchanged or, in `room`, one whose function is called with SIGSEGV unblocked. Not handler-safe. */
 struct sigevent *dsm_notify_open(struct sigevent *event, struct sigevent *room);
 
 #pragma GCC visibility pop

@@ -1,11 +1,11 @@
 /* read() and its relatives into the map.
  *
- * The kernel does not trap: asked to write to the map's read-only pages it answers EFAULT. So it is given other buffers
- * for the parts that lie in the map, by one vectored system call that leaves the other parts where they are, and what
- * it put there is then published like any store. Everything that is not in the map goes straight to the real call, for
- * the price of a comparison.
+ * The kernel does not trap: a write to the read-only pages of the map fails with EFAULT. So one vectored system call
+ * reads into scratch buffers for the parts that lie in the map, and directly into the other parts; the bytes in scratch
+ * are then published like any store. A call without a buffer in the map goes to the real call, at the cost of a
+ * comparison.
  *
- * All of it may be called in signal handlers: nothing is allocated, no lock is taken. */
+ * All functions here may be called in signal handlers: they allocate nothing and take no lock. */
 #define _GNU_SOURCE
 #include "interpose/kernel_io.h"
 
@@ -22,7 +22,7 @@
 #include "interpose/real_calls.h"
 #include "trap/region.h"
 
-#define CONTROL_BYTES_MAX 2048u /* of control messages read into the map; the kernel cuts off the rest */
+#define CONTROL_BYTES_MAX 2048u /* of control messages read into the map; the kernel truncates longer ones */
 
 enum kind { KIND_READ, KIND_PREAD, KIND_RECEIVE };
 
@@ -50,8 +50,8 @@ static ssize_t perform(const struct call *call, struct iovec *parts, unsigned co
   }
 }
 
-/* How many bytes for the map one system call is to bring, where `inside` are wanted. *again: more calls are to bring
- * the rest. A file gives all it is asked for; streams may give less; a message would lose what it has no room for. */
+/* Returns how many bytes for the map one system call should read, of `inside` requested. *again: further calls read the
+ * rest. A file gives all that is requested; a stream may give less; a message loses the bytes that do not fit. */
 static size_t bytes_at_once(const struct call *call, size_t inside, bool *again) {
   struct stat status;
   int type;
@@ -66,7 +66,7 @@ static size_t bytes_at_once(const struct call *call, size_t inside, bool *again)
   return whole ? inside : BOUNCE_BYTES;
 }
 
-/* The call into buffers of which `inside` bytes are in the map, in so many parts. */
+/* Makes the call with buffers of which `inside` bytes are in the map, divided into that many parts. */
 static ssize_t read_into_map(const struct call *call, const struct iovec *buffers, size_t count, size_t inside,
                              size_t parts_needed) {
   struct small_scratch small;
@@ -76,7 +76,7 @@ static ssize_t read_into_map(const struct call *call, const struct iovec *buffer
   size_t bytes = bytes_at_once(call, inside, &again), done = 0;
   if (parts_needed > PARTS_MAX) {
     if (call->kind == KIND_RECEIVE) {
-      errno = EMSGSIZE; /* what the kernel says to too many buffers */
+      errno = EMSGSIZE; /* the error of the kernel for too many buffers */
       return -1;
     }
     parts_needed = PARTS_MAX; /* a short read */
@@ -123,7 +123,7 @@ ssize_t dsm_pread(int fd, void *buffer, size_t size, int64_t offset) {
   return read_into_map(&(struct call){.kind = KIND_PREAD, .fd = fd, .offset = offset}, &all, 1, inside, parts);
 }
 
-/* Whether there has been a map: only then are lists of buffers looked at. */
+/* Returns whether this process has had a map: if not, lists of buffers need no check. */
 static bool any_map(void) {
   return __builtin_expect(__atomic_load_n(&dsm_regions_high, __ATOMIC_RELAXED) != 0, 0);
 }
@@ -136,7 +136,7 @@ ssize_t dsm_readv(int fd, const struct iovec *buffers, int count) {
   return read_into_map(&(struct call){.kind = KIND_READ, .fd = fd}, buffers, (size_t)count, inside, parts);
 }
 
-/* recvmsg into *message, of which something is in the map but not the struct itself. */
+/* Makes recvmsg into *message: some of its buffers are in the map, but not the struct itself. */
 static ssize_t receive(int fd, struct msghdr *message, int flags, size_t inside, size_t parts) {
   struct msghdr own = *message;
   struct sockaddr_storage name;

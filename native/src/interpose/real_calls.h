@@ -1,4 +1,4 @@
-/* The calls behind those that libdsm stands in front of, for reading. */
+/* The real functions behind the reading calls that libdsm interposes. */
 #ifndef DSM_REAL_CALLS_H
 #define DSM_REAL_CALLS_H
 
@@ -9,8 +9,8 @@
 
 size_t _IO_sgetn(FILE *file, void *buffer, size_t size); /* fread_unlocked of bytes, in every glibc, without its name */
 
-/* What the calls are where libdsm does not stand in front of them: the C library's, or those of a sanitizer or another
- * preloaded library. Until the constructor has run, and in a static program, the system's own (which differ in that a
+/* The functions that the calls would reach without libdsm: those of the C library, a sanitizer or another preloaded
+ * library. Until the constructor has run, and in a static program, they are raw system calls (which differ in that a
  * thread waiting in them cannot be cancelled). */
 struct real_calls {
   ssize_t (*read)(int, void *, size_t);

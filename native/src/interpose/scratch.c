@@ -13,8 +13,8 @@
 #define SLOTS 16
 #define SLOT_BYTES (BOUNCE_BYTES + PARTS_MAX * PART_BYTES)
 
-/* Slots of larger scratch. Each belongs to a thread while that reads, and stays with one that was cancelled there, or
- * jumped out of a signal handler, until it has ended and its slot is needed. */
+/* Slots of larger scratch. A thread owns a slot while it reads. If it is cancelled there, or jumps out by a signal
+ * handler, it keeps the slot until the thread has ended and another one needs the slot. */
 static uint8_t *slots;
 static uint32_t slot_owners[SLOTS]; /* thread ids; 0: free */
 
@@ -56,7 +56,7 @@ int scratch_claim(struct scratch *s, struct small_scratch *small, size_t bytes, 
     s->bytes = slots + (size_t)s->slot * SLOT_BYTES;
     s->bytes_max = BOUNCE_BYTES;
   } else {
-    /* Only what arrives costs memory. */
+    /* Only pages that data arrives in cost memory. */
     s->bytes_max = (bytes + 15) & ~(size_t)15;
     s->mapped = s->bytes_max + PARTS_MAX * PART_BYTES;
     s->mapping = mmap(NULL, s->mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

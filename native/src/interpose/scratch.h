@@ -1,4 +1,4 @@
-/* Scratch: memory that the kernel is given to read into, in place of the map's. */
+/* Scratch: memory that the kernel reads into, in place of the map. */
 #ifndef DSM_SCRATCH_H
 #define DSM_SCRATCH_H
 
@@ -9,10 +9,10 @@
 
 #include "trap/region.h"
 
-#define BOUNCE_BYTES DSM_STORE_BYTES_MAX /* of the map in one system call, unless a message has to come whole */
+#define BOUNCE_BYTES DSM_STORE_BYTES_MAX /* of the map in one system call, unless a message must be read as a whole */
 #define PARTS_MAX 1024u                  /* the kernel's limit (IOV_MAX) */
 
-/* What the kernel is given: parts outside the map are the program's own, for the others there are bytes here. */
+/* The buffers for the kernel: parts outside the map are those of the program, the others have bytes here. */
 struct scratch {
   uint8_t *bytes;
   struct iovec *parts;
@@ -24,7 +24,7 @@ struct scratch {
   size_t mapped;
 };
 
-/* Enough for most, and on the stack. The alignment is for files opened with O_DIRECT. */
+/* Scratch on the stack, large enough for most calls. The alignment is for files opened with O_DIRECT. */
 struct small_scratch {
   alignas(512) uint8_t bytes[1024];
   struct iovec parts[4];
@@ -33,7 +33,7 @@ struct small_scratch {
 
 #pragma GCC visibility push(hidden)
 
-/* Claims room for that many bytes and parts. 0, or -1 with errno. handler-safe. */
+/* Claims room for that many bytes and parts. Returns 0, or -1 with errno. handler-safe. */
 int scratch_claim(struct scratch *s, struct small_scratch *small, size_t bytes, unsigned parts);
 void scratch_release(struct scratch *s);
 

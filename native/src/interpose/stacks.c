@@ -1,5 +1,4 @@
-/* The calls by which programs name memory that is to be a stack, taken over for memory in the map. Weak, as in
- * interpose.c. */
+/* Interposed calls by which programs pass memory for use as a stack, for memory in the map. Weak, as in interpose.c. */
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -22,7 +21,8 @@ EXPORT int sigaltstack(const stack_t *restrict wanted, stack_t *restrict before)
   return dsm_altstack_set(wanted, before);
 }
 
-/* The C library keeps what it knows of a thread at the top of its stack, and has the kernel write there. */
+/* Refuses a thread stack in the map: the C library keeps the thread descriptor at its top, where the kernel writes,
+ * too. */
 static int refuse_in_map(const void *bytes, size_t size) {
   static const char text[] =
       "dsm: the stack of a thread cannot lie in the map, which is read-only (EACCES); give the thread other memory\n";
@@ -31,7 +31,7 @@ static int refuse_in_map(const void *bytes, size_t size) {
   return EACCES;
 }
 
-/* What glibc does: it keeps a stack's size and top. */
+/* As in glibc, which keeps the size and the top of a stack. */
 EXPORT int pthread_attr_setstack(pthread_attr_t *attributes, void *bytes, size_t size) {
   if (pthread_attr_setstacksize_real == NULL || pthread_attr_setstackaddr_real == NULL) return ENOSYS;
   int error = refuse_in_map(bytes, size);

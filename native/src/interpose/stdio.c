@@ -1,4 +1,4 @@
-/* fread() into the map. Not handler-safe: the file is locked. */
+/* fread() into the map. Not handler-safe: it locks the file. */
 #define _GNU_SOURCE
 
 #include <pthread.h>

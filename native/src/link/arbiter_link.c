@@ -104,7 +104,7 @@ int link_request(struct arbiter_link *link, struct wire_header *header, const vo
   writer_add(&writer, header, sizeof *header);
   writer_add(&writer, body, body_size);
   writer_pad(&writer, body_size);
-  /* Each of them has its place in the order, after those before. */
+  /* Requests are ordered by the log, which ThreadSanitizer cannot see. */
   tool_release(link);
   int sent = writer_flush(&writer);
   if (sent == 0 && timeout_ms >= 0 && !link_await_answer(writer.fd, timeout_ms)) {
@@ -123,6 +123,6 @@ int link_map_replica(const struct arbiter_link *link, uint64_t offset, uint64_t 
   void *place = (void *)(link->base + offset);
   int protection = link->direct ? PROT_READ | PROT_WRITE : PROT_READ;
   if (mmap(place, length, protection, MAP_SHARED | MAP_FIXED, link->map_fd, (off_t)offset) == MAP_FAILED) return -1;
-  /* A forked child has no business here: without the pages even its loads are told so. */
+  /* A forked child must not use the map: without the pages its loads fault, too, and it gets the message. */
   return madvise(place, length, MADV_DONTFORK);
 }

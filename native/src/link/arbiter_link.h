@@ -1,6 +1,6 @@
-/* ArbiterLink: what a process holds of one session: the map, and the connections to the arbiter that keeps it.
+/* ArbiterLink: the connections of a process to the arbiter of one session, and the map that the arbiter maintains.
  *
- * Everything that talks to the arbiter does it through here. `dead` is set when a connection ends unexpectedly and never
+ * All communication with the arbiter goes through it. `dead` is set when a connection ends unexpectedly and is never
  * cleared: from then on nothing can be ordered. `left` is set when the process leaves. */
 #ifndef DSM_ARBITER_LINK_H
 #define DSM_ARBITER_LINK_H
@@ -22,44 +22,45 @@ struct arbiter_link {
   pid_t pid; /* the process that joined */
   uintptr_t base;
   uint64_t size; /* of the map, bytes */
-  int main_fd;   /* connection whose end is this process's end; with a direct_exit thread, that alone reads from it */
-  int map_fd;    /* the replica's file; read-only but in direct mode, also when that is over, and under pipelined */
-  int elastic;   /* processes may join while it runs */
+  int main_fd; /* its end tells the arbiter that the process has ended; read by the direct_exit thread only, if any */
+  int map_fd; /* the replica; read-write in direct mode (also after its end) and under pipelined, else read-only */
+  int elastic; /* processes may join while it runs */
   atomic_int direct; /* all processes are on this node and share the replica read-write. Changed once, under the lock of
                         the pages; from then on the map is as in any other session */
-  atomic_int left; /* this process has left; the handle stays for a while, so that later calls can be told */
+  atomic_int left; /* this process has left; the handle stays for a while, so that later calls return DSM_LEFT */
   atomic_int dead; /* the arbiter is gone: nothing can be ordered any more */
   struct channel_pool channels;
 };
 
 #pragma GCC visibility push(hidden)
 
-/* Returns DSM_OK if this process may use the session now, else a status with its words kept. */
+/* Returns DSM_OK if this process may use the session now, else a status, and keeps its reason. */
 int link_check(const struct arbiter_link *link);
 
 /* Fails because the connection to the arbiter has ended: the arbiter is gone, or this process has left meanwhile. */
 int link_gone(const struct arbiter_link *link);
 
-/* Sends one request on a channel of the pool and waits for its answer. `wait` is for barriers, semaphores and locks, which
- * may take long. After timeout_ms (< 0: no limit) the request is cancelled. A status, with its words kept; header->value
- * is the number that the answer carries. */
+/* Sends one request on a channel of the pool and waits for its answer. `wait` is for barriers, semaphores and locks,
+ * which may take long. After timeout_ms (< 0: no limit) the request is cancelled. Returns a status and keeps its
+ * reason; header->value gets the value of the answer. */
 int link_request(struct arbiter_link *link, struct wire_header *header, const void *body, size_t body_size, int wait,
                  int timeout_ms);
 
-/* Publishes runs as one entry and waits for its place. 0, or -1: the arbiter is gone. handler-safe. */
+/* Publishes runs as one log entry and waits until it is ordered. Returns 0, or -1 if the arbiter is gone.
+ * handler-safe. */
 int link_publish(struct arbiter_link *link, const struct dsm_run *runs, uint32_t count);
 
-/* Reads the answer to a request on a claimed channel (`sent`: 0 if sending it succeeded) and releases the channel. 0, or
- * -1: the arbiter is gone. handler-safe. */
+/* Reads the answer to a request on a claimed channel (`sent`: 0 if sending it succeeded) and releases the channel.
+ * Returns 0, or -1 if the arbiter is gone. handler-safe. */
 int link_finish(struct arbiter_link *link, int slot, int sent, struct reply *reply);
 
-/* Returns 1 when an answer can be read, 0 after the time. */
+/* Returns 1 when an answer can be read, 0 after the timeout. */
 int link_await_answer(int fd, int timeout_ms);
 
-/* Returns words for an error for which channel_is_short() is true. */
+/* Returns a text for an error for which channel_is_short() is true. */
 const char *link_shortage(int error);
 
-/* Maps [offset, offset + length) of the map, again, from the replica. 0, or -1 with errno. handler-safe. */
+/* Remaps [offset, offset + length) of the map from the replica. Returns 0, or -1 with errno. handler-safe. */
 int link_map_replica(const struct arbiter_link *link, uint64_t offset, uint64_t length);
 
 #pragma GCC visibility pop

@@ -15,8 +15,8 @@
 #include <dsm/dsm.h>
 #include "base/clock.h"
 
-/* System calls are made by syscall(): the fault handlers come here, and glibc's own forms of these are points where a
- * cancelled thread would end, in the middle of a store. */
+/* This file uses syscall(): the fault handlers call it, and glibc's wrappers are cancellation points, where a cancelled
+ * thread would end in the middle of a store. */
 
 enum { SLOT_UNOPENED = 0, SLOT_FREE = 1, SLOT_BUSY = 2 };
 
@@ -37,7 +37,7 @@ int channel_connect(const char *path) {
     errno = saved;
     return -1;
   }
-  /* The listener gives this process the map's bytes: it must belong to the same user. */
+  /* The listener controls the bytes of the map, so it must run as the same user. */
   struct ucred peer;
   socklen_t size = sizeof peer;
   if (syscall(SYS_getsockopt, fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0 ||
@@ -63,18 +63,19 @@ int channel_send(int fd, const void *bytes, size_t size) {
   return 0;
 }
 
-/* Waking a process that sleeps costs more than anything else an answer needs on its way (7 to 30 us where idle cores of
- * a virtual machine are halted), so a thread that expects an answer polls for it for a short time, letting
- * others run in between. 200 us is twice what a store over two nodes of one machine takes; 60 us would often give up just
- * before the answer, and then costs both. Where answers take longer it does not pay: each failure doubles the number
- * of waits that sleep at once, so that at most 200 us are lost in POLL_PAUSE_MAX waits that are all longer than that. */
+/* Waking a sleeping process is the most expensive step of an answer (7 to 30 us where idle cores of a virtual machine
+ * are halted), so a thread that expects an answer first polls for a short time, and yields in between. 200 us is twice
+ * the latency of a store over two nodes of one machine; 60 us would often give up just before the answer, and cost
+ * both. Where answers take longer, polling does not pay: each failure doubles the number of waits that sleep at once,
+ * so that at most 200 us are lost in POLL_PAUSE_MAX waits that are all longer than that. */
 #define POLL_NS 200000
 #define POLL_PAUSE_MAX 64
-/* A thread that yields and gets the processor back only after so long competes for it: a sleeper is woken before its
- * turn. */
+/* If a yield takes longer than this, the thread competes for the processor: then sleeping is better, since the
+ * scheduler runs a woken thread earlier. */
 #define POLL_GAP_NS 50000
 
-/* Returns when something can be read, or when polling is at its end. The counters are hints: threads may race for them. */
+/* Returns when data can be read, or when the time to poll is over. The counters are hints: threads may race for
+ * them. */
 static void await_awake(struct channel_polling *polling, int fd) {
   unsigned rest = atomic_load_explicit(&polling->rest, memory_order_relaxed);
   if (rest > 0) {
@@ -98,7 +99,7 @@ static void await_awake(struct channel_polling *polling, int fd) {
     last = now;
     syscall(SYS_sched_yield);
   }
-  /* An answer that was there before we asked (await_answer slept for it) says nothing about polling. */
+  /* An answer that was there at once (await_answer slept for it) says nothing about polling. */
   if (end != 0) atomic_store_explicit(&polling->pause, 0, memory_order_relaxed);
 }
 
@@ -108,8 +109,8 @@ int channel_answer(struct channel_pool *pool, int slot, struct reply *reply) {
   return channel_receive(channel->fd, reply);
 }
 
-/* Reads what has come, or sleeps until something comes. A thread that sleeps in recvfrom on a Unix socket is woken twice: also
- * when the other end has read what was sent to it, and there is room to write. A thread in poll says what it waits for. */
+/* Reads the data that has arrived, or sleeps until some arrives. It sleeps in poll, because a thread that sleeps in
+ * recvfrom on a Unix socket is also woken when the peer has read its input and the socket becomes writable. */
 static ssize_t receive_some(int fd, void *bytes, size_t size) {
   struct pollfd readable = {.fd = fd, .events = POLLIN};
   for (;;) {
@@ -204,7 +205,7 @@ int channel_receive_descriptor(int fd, struct reply *reply, int *descriptor) {
   return -1;
 }
 
-/* Opens a further channel and says whose it is. */
+/* Opens another channel and sends ATTACH with the token of the process. */
 static int attach(struct channel_pool *pool) {
   int fd = channel_connect(pool->path);
   if (fd < 0) return -1;
@@ -236,7 +237,7 @@ int channel_pool_init(struct channel_pool *pool) {
   pool->slots = calloc(CHANNELS_MAX, sizeof *pool->slots);
   if (pool->slots == NULL) return -1;
   for (unsigned i = 0; i < CHANNELS_MAX; i++) pool->slots[i].fd = -1;
-  /* With one core only, a polling thread is in the way of the process it waits for. */
+  /* On a single core a polling thread would delay the process that it waits for. */
   cpu_set_t cores;
   pool->polls = sched_getaffinity(0, sizeof cores, &cores) != 0 || CPU_COUNT(&cores) > 1;
   return 0;
@@ -255,7 +256,7 @@ int channel_pool_connect(struct channel_pool *pool) {
   return fd < 0 ? -1 : 0;
 }
 
-/* A free channel from `first` on that is connected, or that is not. -1: there is none. */
+/* Claims a free channel from slot `first` on that is connected, or one that is not. Returns -1 if there is none. */
 static int claim_opened(struct channel_pool *pool, unsigned first, unsigned limit, int connected) {
   unsigned opened = atomic_load(&pool->opened);
   for (unsigned i = first; i < opened && i < limit; i++) {
@@ -270,12 +271,12 @@ static int claim_opened(struct channel_pool *pool, unsigned first, unsigned limi
   return -1;
 }
 
-/* A channel that was never used. -1: all are in use. */
+/* Claims a channel that was never used. Returns -1 if there is none left. */
 static int claim_new(struct channel_pool *pool, unsigned limit) {
   unsigned opened = atomic_load(&pool->opened);
   while (opened < limit) {
     if (!atomic_compare_exchange_strong(&pool->opened, &opened, opened + 1)) continue;
-    /* Ours alone until it is released: no thread claims what is not marked free. */
+    /* This thread owns the slot until it releases it: other threads claim free slots only. */
     atomic_store(&pool->slots[opened].state, SLOT_BUSY);
     return (int)opened;
   }
@@ -296,7 +297,7 @@ static int claim(struct channel_pool *pool, enum channel_use use) {
       channel_release(pool, slot);
     else if (use == CHANNEL_WAIT)
       return -1;
-    /* Announced first and looked then: a thread that releases a channel either sees us waiting, or we see the channel. */
+    /* Announce first, then look: either the releasing thread sees this waiter, or this thread sees the free channel. */
     atomic_fetch_add(&pool->waiting, 1);
     unsigned released = atomic_load(&pool->released);
     slot = claim_opened(pool, first, limit, 1);
@@ -341,7 +342,7 @@ void writer_add(struct channel_writer *writer, const void *bytes, size_t size) {
   while (size > 0 && !writer->failed) {
     size_t room = sizeof writer->bytes - writer->length;
     if (writer->length == 0 && size >= sizeof writer->bytes) {
-      /* Large pieces go out as they are. */
+      /* Large pieces bypass the buffer. */
       writer->failed = channel_send(writer->fd, at, size) != 0;
       return;
     }

@@ -1,7 +1,7 @@
 /* Channels: connections of one process to its arbiter, one request under way on each.
  *
- * A thread that wants something claims a free channel, sends one frame and reads one answer. So several threads have
- * requests under way at once, and a signal handler that stores to the map while its thread is inside a call simply uses
+ * For a request a thread claims a free channel, sends one frame and reads one answer. So several threads can have
+ * requests in progress at once, and a signal handler that stores to the map while its thread is inside a call uses
  * another channel. Functions marked handler-safe use system calls and atomics only. */
 #ifndef DSM_CHANNEL_H
 #define DSM_CHANNEL_H
@@ -11,7 +11,7 @@
 
 #include "link/wire.h"
 
-/* Requests of one process that may be under way at once. Waits (barrier, semaphore) may use all but the reserve. */
+/* Requests of one process that may be in progress at once. Waits (barrier, semaphore) may use all but the reserve. */
 #define CHANNELS_MAX 1024
 #define CHANNELS_RESERVE 128
 
@@ -23,8 +23,9 @@ struct reply {
   uint8_t body[REPLY_BODY_MAX + 1]; /* text is zero-terminated */
 };
 
-/* What a channel is claimed for. Stores are made with all signals blocked, so the holder of the first channel, which
- * is for stores alone and always connected, gives it back soon: without a descriptor for a further one, stores wait for it. */
+/* The use that a channel is claimed for. The first channel is for stores only and always connected. Without a
+ * descriptor for another one, stores wait for it; its holder has all signals blocked, so it releases the channel
+ * soon. */
 enum channel_use {
   CHANNEL_STORE = 0, /* a store or a publication */
   CHANNEL_WAIT = 1,  /* a request that may wait for others */
@@ -33,8 +34,8 @@ enum channel_use {
 
 /* Whether polling for an answer pays. A hint that threads share without a lock. */
 struct channel_polling {
-  atomic_uint pause; /* how many waits the last failure made sleep at once; 0: the last polling paid */
-  atomic_uint rest;  /* of these, how many are still to come */
+  atomic_uint pause; /* number of waits that sleep at once after the last failure; 0: the last polling succeeded */
+  atomic_uint rest;  /* of these, the number that remain */
 };
 
 struct channel_pool {
@@ -42,66 +43,68 @@ struct channel_pool {
   uint64_t token;
   uint16_t rank;
   atomic_uint opened;    /* slots ever opened: those below may be free */
-  atomic_uint released;  /* counts releases; futex of those who wait for a slot */
-  atomic_uint waiting;   /* how many do */
+  atomic_uint released;  /* counts releases; futex of the threads that wait for a slot */
+  atomic_uint waiting;   /* number of these threads */
   struct channel {
     atomic_uint state;
     int fd;
     int waits; /* it was claimed for CHANNEL_WAIT */
   } *slots; /* CHANNELS_MAX of them */
   int polls; /* 0: this process has one core only */
-  struct channel_polling polling[2]; /* of stores and their like, which others answer at once; and of waits */
+  struct channel_polling polling[2]; /* [0] of stores and similar requests, which are answered at once; [1] of waits */
 };
 
-/* What a run or a body of so many bytes takes in a frame. */
+/* Returns the bytes that a run or a body of this size takes in a frame. */
 static inline uint32_t padded(uint32_t size) {
   return (size + 7) & ~7u;
 }
 
 #pragma GCC visibility push(hidden)
 
-/* Connects to a Unix socket of this user's. A descriptor, or -1 with errno (EPERM: another user listens there).
+/* Connects to a Unix socket of this user. Returns a descriptor, or -1 with errno (EPERM: another user listens there).
  * handler-safe. */
 int channel_connect(const char *path);
 
-/* Sends everything. 0, or -1 with errno. handler-safe. */
+/* Sends all bytes. Returns 0, or -1 with errno. handler-safe. */
 int channel_send(int fd, const void *bytes, size_t size);
 
-/* Reads one frame. 0; -1 with errno (ECONNRESET when the other side has gone, EPROTO when it is no frame). */
+/* Reads one frame. Returns 0, or -1 with errno (ECONNRESET: the peer has closed; EPROTO: invalid frame). */
 int channel_receive(int fd, struct reply *reply);
 
-/* Reads the header of a frame that has no body, and nothing of the next. 0, or -1. handler-safe. */
+/* Reads the header of a frame without a body, and nothing of the next frame. Returns 0, or -1. handler-safe. */
 int channel_receive_header(int fd, struct wire_header *header);
-/* Reads one frame, and nothing of the next. As channel_receive(). */
+/* Reads one frame like channel_receive(), and nothing of the next frame. */
 int channel_receive_frame(int fd, struct reply *reply);
-/* The same, with the descriptor that came with the frame's beginning, which is closed by exec; -1: none did. */
+/* Reads one frame like channel_receive_frame(), and the descriptor sent with its first bytes (close-on-exec); -1:
+ * none. */
 int channel_receive_descriptor(int fd, struct reply *reply, int *descriptor);
-/* Reads the answer to what was sent on a claimed channel, as channel_receive(). Polls for up to 200 us before it sleeps,
- * unless that has not paid lately. handler-safe. */
+/* Reads the answer on a claimed channel like channel_receive(). Polls for up to 200 us before it sleeps, unless polling
+ * has failed recently. handler-safe. */
 int channel_answer(struct channel_pool *pool, int slot, struct reply *reply);
 
-/* 0, or -1: no memory. */
+/* Prepares the pool. Returns 0, or -1 if out of memory. */
 int channel_pool_init(struct channel_pool *pool);
 
-/* Connects the channel that only stores use. 0, or -1 with errno. */
+/* Connects the channel that only stores use. Returns 0, or -1 with errno. */
 int channel_pool_connect(struct channel_pool *pool);
 
-/* Claims a channel: waits until one is free. A wait gets -1 when only the reserve is. handler-safe. */
+/* Claims a channel: waits until one is free. For CHANNEL_WAIT returns -1 if only the reserve is free. handler-safe. */
 int channel_claim(struct channel_pool *pool, enum channel_use use);
-/* The descriptor of a claimed channel, connected if need be, or -1 with errno; channel_is_short() tells whether that is
- * for want of descriptors or memory, here or (EUSERS) at the arbiter, and no reason to give it up. handler-safe. */
+/* Returns the descriptor of a claimed channel, which it connects if needed, or -1 with errno. channel_is_short() tells
+ * whether the cause is a lack of descriptors or memory, here or (EUSERS) at the arbiter: then the channel stays usable.
+ * handler-safe. */
 int channel_descriptor(struct channel_pool *pool, int slot);
 int channel_is_short(int error);
-/* Gives it back. handler-safe. */
+/* Releases a claimed channel. handler-safe. */
 void channel_release(struct channel_pool *pool, int slot);
 
-/* The connection of a claimed channel is of no more use: the next who claims it connects anew. handler-safe. */
+/* Marks the connection of a claimed channel as unusable: the next thread that claims it reconnects. handler-safe. */
 void channel_break(struct channel_pool *pool, int slot);
 
-/* Closes all connections. For the owner that leaves, and for a forked child. */
+/* Closes all connections, when the process leaves and in a forked child. */
 void channel_close_all(struct channel_pool *pool);
 
-/* Small buffered writer for frames made of many pieces. handler-safe. */
+/* A small buffered writer for frames made of many pieces. handler-safe. */
 struct channel_writer {
   int fd;
   uint32_t length;
@@ -109,7 +112,7 @@ struct channel_writer {
   uint8_t bytes[512];
 };
 void writer_add(struct channel_writer *writer, const void *bytes, size_t size);
-/* Zero bytes up to a multiple of 8, after `size` bytes. */
+/* Adds zero bytes after `size` bytes, up to a multiple of 8. */
 void writer_pad(struct channel_writer *writer, size_t size);
 int writer_flush(struct channel_writer *writer);
 

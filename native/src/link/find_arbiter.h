@@ -1,4 +1,4 @@
-/* Finding the arbiter of a session on this node, and starting it where there is none. */
+/* Finds the arbiter of a session on this node, and starts it if there is none. */
 #ifndef DSM_FIND_ARBITER_H
 #define DSM_FIND_ARBITER_H
 
@@ -11,11 +11,11 @@ struct arbiter_place {
 
 #pragma GCC visibility push(hidden)
 
-/* Where the arbiter of this session, node and daemon listens. A status. */
+/* Computes where the arbiter of this session, node and daemon listens. Returns a status. */
 int arbiter_locate(const dsm_config *config, struct arbiter_place *place);
 
-/* A connection to the arbiter, which is started if it is not there. Many processes may call this at once: one of them
- * starts it. A status; on DSM_OK *fd is the connection, after DSM_ENDED the caller tries again. */
+/* Connects to the arbiter, and starts it if it is not running. Many processes may call this at once: one of them starts
+ * it. Returns a status; on DSM_OK *fd is the connection, after DSM_ENDED the caller retries. */
 int arbiter_connect(const dsm_config *config, const struct arbiter_place *place, int *fd);
 
 #pragma GCC visibility pop

@@ -18,14 +18,14 @@ static int is_program(const char *path) {
   return syscall(SYS_stat, path, &st) == 0 && S_ISREG(st.st_mode) && access(path, X_OK) == 0;
 }
 
-/* Whether only this user and root can have put the program there: no part of its path, which has no links any
- * more, can be changed by others. A folder with the sticky bit, such as /tmp, may be written to by all, but only owners
- * take their files away. `path` is replaced by the one without links. */
+/* Returns whether only this user and root can have put the program there: other users cannot change any part of its
+ * resolved path. A folder with the sticky bit, such as /tmp, is writable for all, but only owners can remove their
+ * files. Replaces `path` with the resolved path. */
 static int is_safe_program(char path[PATH_MAX]) {
   char real[PATH_MAX];
   if (!is_program(path) || realpath(path, real) == NULL) return 0;
   struct stat st;
-  /* The name itself may be a link that another user has planted beside us. */
+  /* The name itself may be a link that another user has put beside this library. */
   if (syscall(SYS_lstat, path, &st) != 0 || (st.st_uid != 0 && st.st_uid != geteuid())) return 0;
   for (char *end = real; end != NULL;) {
     end = strchr(end + 1, '/');
@@ -54,7 +54,7 @@ static int own_object(struct dl_phdr_info *object, size_t size, void *name) {
   return 0;
 }
 
-/* Folder of this library, or of the program it is linked into, without a slash at the end. "" if it is not known. */
+/* Gets the folder of this library, or of the program it is linked into, without a trailing slash; "" if unknown. */
 static void own_folder(char path[PATH_MAX]) {
   const char *name = "";
   dl_iterate_phdr(own_object, &name);
@@ -79,7 +79,7 @@ int find_binary(const dsm_config *config, char path[PATH_MAX]) {
   const char *at = getenv("PATH");
   while (at != NULL && *at != 0) {
     int length = (int)strcspn(at, ":");
-    /* Never the folder we happen to be in. */
+    /* Never search the current directory. */
     if (at[0] == '/') {
       snprintf(path, PATH_MAX, "%.*s/dsm", length, at);
       if (is_program(path)) return DSM_OK;

@@ -1,22 +1,22 @@
-/* How a process is started.
+/* Starts a process.
  *
- * By the system call clone with CLONE_VM and CLONE_VFORK on a stack of its own, as glibc's posix_spawn() does: the memory
- * of a large process is not copied, and no limit on memory counts it twice. libc's vfork() and clone() are not used,
- * because sanitizers stand in front of them. AddressSanitizer's vfork() remembers one return address per thread, which a
- * second vfork() in the child overwrites, so that the parent goes on in the child's code; ThreadSanitizer's clone()
- * resets in the child what is the parent's too. Nor does the child call anything else of libc, which may be a
- * sanitizer's, or use the thread-local storage of the parent's thread: it makes system calls only.
+ * launch() uses the system call clone with CLONE_VM and CLONE_VFORK and a separate stack, as glibc's posix_spawn()
+ * does: the memory of a large process is not copied, and memory limits do not count it twice. It does not use libc's
+ * vfork() and clone(), which sanitizers interpose. AddressSanitizer's vfork() remembers one return address per thread,
+ * which a second vfork() in the child overwrites, so that the parent goes on in the child's code; ThreadSanitizer's
+ * clone() resets in the child state that it shares with the parent. For the same reason the child makes system calls
+ * only: it calls no other function of libc, and does not use the thread-local storage of the parent's thread.
  *
  *   this process --clone--> middle --clone--> the program
  *                             |
- *                             ends at once, so that init adopts the program
+ *                             exits at once, so that init adopts the program
  *
- * The middle is started without an exit signal. Such a child raises no SIGCHLD, is not returned by the program's wait()
- * and waitpid(-1), and is not taken away where the program ignores SIGCHLD; only __WALL, used here, finds it.
+ * The middle process has no exit signal. Such a child raises no SIGCHLD, is not returned by the program's wait() and
+ * waitpid(-1), and is not reaped automatically where the program ignores SIGCHLD; only __WALL, used here, finds it.
  *
- * A process that is itself the one to adopt (process 1 of a container, or a subreaper) would get the program back as a
- * child, and no exit signal does not help, since execve() makes it SIGCHLD. It starts it without a middle, and a thread
- * waits for its end, if the process does not. */
+ * A process that adopts orphans itself (process 1 of a container, or a subreaper) would get the program back as a
+ * child. A missing exit signal does not help there, since execve() sets it to SIGCHLD. Such a process starts the
+ * program directly, and a thread reaps it, if the process does not. */
 #define _GNU_SOURCE
 #include "link/launch.h"
 
@@ -51,12 +51,12 @@ struct program {
   uint8_t *inner_stack; /* its end, where the middle starts the program */
 };
 
-/* The kernel's struct sigaction, of which all zero is SIG_DFL. */
+/* The kernel's struct sigaction; all zero means SIG_DFL. */
 struct kernel_sigaction {
   uint64_t handler, flags, restorer, mask;
 };
 
-/* clone(flags, stack), and in the child exit(run(program)). The child's id, or a negative errno. */
+/* Calls clone(flags, stack), and exit(run(program)) in the child. Returns the id of the child, or a negative errno. */
 long dsm_launch_clone(long flags, uint8_t *stack_end, int (*run)(const struct program *),
                       const struct program *program);
 __asm__(".pushsection .text\n"
@@ -90,7 +90,7 @@ static long child_of(int (*run)(const struct program *), uint8_t *stack_end, con
   return dsm_launch_clone(CLONE_VM | CLONE_VFORK, stack_end, run, program);
 }
 
-/* "failed WHAT ERRNO", of which WHAT has at most 8 letters. */
+/* Writes "failed WHAT ERRNO"; WHAT has at most 8 letters. */
 static void report(int output, const char *what, int error) {
   char line[32] = "failed ", digits[12];
   size_t length = 7, count = 0;
@@ -105,7 +105,7 @@ static void report(int output, const char *what, int error) {
   dsm_syscall(SYS_write, output, (long)line, (long)length, 0);
 }
 
-/* Where close_range() is missing (before Linux 5.9). */
+/* Closes the listed descriptors where close_range() is missing (before Linux 5.9). */
 static void close_listed(void) {
   struct entry {
     uint64_t inode;
@@ -114,7 +114,7 @@ static void close_listed(void) {
     uint8_t type;
     char name[];
   };
-  /* Listed once: more would not come in order while some are being closed. 16 KiB are 600 of them. */
+  /* Read the list once: while descriptors are being closed, further reads would skip some. 16 KiB hold 600 names. */
   _Alignas(8) uint8_t entries[16384];
   int closed;
   int folder = (int)dsm_syscall(SYS_open, (long)"/proc/self/fd", O_RDONLY | O_DIRECTORY, 0, 0);
@@ -138,20 +138,21 @@ static int run_program(const struct program *program) {
   int output = program->output;
   struct kernel_sigaction by_default;
   memset(&by_default, 0, sizeof by_default);
-  /* A handler is the parent's code, and what the parent ignores would stay ignored. SIGKILL and SIGSTOP fail. */
+  /* Reset all actions: handlers are code of the parent, and ignored signals would stay ignored. SIGKILL and SIGSTOP
+   * fail. */
   for (int signo = 1; signo <= SIGNALS; signo++)
     dsm_syscall(SYS_rt_sigaction, signo, (long)&by_default, 0, SIGNAL_SET_BYTES);
   dsm_syscall(SYS_setsid, 0, 0, 0, 0);
   dsm_syscall(SYS_umask, 077, 0, 0, 0);
-  /* The descriptors of this process are a copy. `output` may be one of the three; if not, no further one is needed: the
-   * parent may have all that it can have. */
+  /* The descriptor table of this process is a copy. `output` may be one of 0, 1, 2. No further descriptor is needed:
+   * the parent may be at its limit. */
   long error = 0;
   if (output <= 2) {
     error = dsm_syscall(SYS_fcntl, output, F_DUPFD, 3, 0);
     output = error >= 0 ? (int)error : output;
   }
   for (int fd = 0; fd <= 2 && error >= 0; fd++) dsm_syscall(SYS_close, fd, 0, 0, 0);
-  /* The lowest free ones: 0, 1, 2. */
+  /* Takes the lowest free descriptor, 0; then 1 and 2. */
   if (error >= 0) error = dsm_syscall(SYS_open, (long)"/dev/null", O_RDWR, 0, 0);
   if (error >= 0) error = dsm_syscall(SYS_dup2, output, 1, 0, 0);
   if (error >= 0) error = dsm_syscall(SYS_dup2, 0, 2, 0, 0);
@@ -197,7 +198,7 @@ int launch(const char *path, char *const arguments[], char *const environment[],
                             .output = output,
                             .inner_stack = stacks + CHILD_STACK_BYTES};
   int direct = adopts(), error = 0;
-  /* No handler of this process may run in a child that has our memory. */
+  /* No handler of this process may run in a child that shares its memory. */
   uint64_t all = ~0ull, before;
   dsm_syscall(SYS_rt_sigprocmask, SIG_SETMASK, (long)&all, (long)&before, SIGNAL_SET_BYTES);
   long child = child_of(direct ? run_program : run_middle, stacks + size, &program);
@@ -207,7 +208,7 @@ int launch(const char *path, char *const arguments[], char *const environment[],
     await_child((pid_t)child);
   dsm_syscall(SYS_rt_sigprocmask, SIG_SETMASK, (long)&before, 0, SIGNAL_SET_BYTES);
   munmap(stacks, size);
-  /* Without a thread it stays, once it has ended, among the children of a process that cannot start one. */
+  /* If no thread can be started, the program stays a zombie of this process after it has ended. */
   if (child > 0 && direct) thread_start(collect, (void *)child, COLLECTOR_STACK_BYTES);
   return error;
 }

@@ -18,7 +18,7 @@ static uint64_t hash_bytes(uint64_t hash, const char *bytes, size_t size) {
   return hash;
 }
 
-/* The directory is ours alone, or we do not use it. */
+/* Checks that only this user can access the directory. */
 static int check_directory(const char *path) {
   struct stat st;
   if (mkdir(path, 0700) != 0 && errno != EEXIST)
@@ -37,7 +37,7 @@ int arbiter_locate(const dsm_config *config, struct arbiter_place *place) {
   const char *runtime = getenv("XDG_RUNTIME_DIR");
   struct stat st;
   int length;
-  /* One that others can write to is no place: they could put another folder in the place of ours. */
+  /* Skip a directory that other users can write to: they could replace our folder in it. */
   if (runtime != NULL && runtime[0] == '/' && syscall(SYS_stat, runtime, &st) == 0 && st.st_uid == geteuid() &&
       (st.st_mode & 022) == 0)
     length = snprintf(directory, sizeof directory, "%s/dsm", runtime);

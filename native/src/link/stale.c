@@ -1,4 +1,4 @@
-/* Arbiters, and libraries that start one, remove their files themselves. What is here had no time to: it was killed. */
+/* Arbiters, and libraries that start one, remove their own files. The files removed here belong to killed processes. */
 #define _GNU_SOURCE
 #include "link/stale.h"
 
@@ -16,13 +16,13 @@
 #include <time.h>
 #include <unistd.h>
 
-/* A socket that was never given its known name is stale after so long: between its making and its first listening there is
- * a moment in which it looks the same. */
+/* The age after which a socket that was not renamed to its known name is stale. A new socket looks the same for a
+ * moment, between bind() and listen(). */
 #define UNNAMED_STALE_S 60
 
 #define PATH_SIZE sizeof(((struct sockaddr_un *)0)->sun_path)
 
-/* Whether a process listens at the socket. Does not wait: a listener whose queue is full counts. */
+/* Returns whether a process listens at the socket. Does not wait: a listener whose queue is full counts. */
 static int has_listener(const char *path) {
   struct sockaddr_un address = {.sun_family = AF_UNIX};
   strcpy(address.sun_path, path);
@@ -32,7 +32,8 @@ static int has_listener(const char *path) {
   return !refused;
 }
 
-/* Takes the lock if it is free; it is then the file of that name. `flags`: O_CREAT to make it. A descriptor, or -1. */
+/* Takes the lock if it is free and still the file of that name. `flags`: O_CREAT to create it. Returns a descriptor, or
+ * -1. */
 static int try_lock(const char *path, int flags) {
   int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | flags, 0600);
   if (fd < 0) return -1;
@@ -44,8 +45,8 @@ static int try_lock(const char *path, int flags) {
   return -1;
 }
 
-/* Removes the socket with this stem, if no process listens there, and its lock. The process that gets the lock removes both: of
- * two that sweep at once one has it, whichever of the two files it came by. Under the lock no library starts an arbiter. */
+/* Removes the socket with this stem, if no process listens there, and its lock. The process that gets the lock removes
+ * both files, so two processes that sweep at once do not collide. No library starts an arbiter without the lock. */
 static void remove_pair(const char *path, size_t stem) {
   char lock_path[PATH_SIZE], socket_path[PATH_SIZE];
   snprintf(lock_path, sizeof lock_path, "%.*s.lock", (int)stem, path);
@@ -57,8 +58,8 @@ static void remove_pair(const char *path, size_t stem) {
   close(lock);
 }
 
-/* Removes a socket that an arbiter has made and not yet given the known name, if that arbiter is gone. Its process id would
- * not tell: it may live in another process namespace. */
+/* Removes a socket that an arbiter has created but not renamed to the known name, if that arbiter is gone. A process id
+ * would not tell, since the arbiter may run in another PID namespace. */
 static void remove_unnamed(const char *path) {
   struct stat st;
   struct timespec now;

@@ -21,10 +21,10 @@
 #include "link/launch.h"
 #include "link/stale.h"
 
-/* How long a started arbiter may take until it listens. */
+/* The most time that a started arbiter may take until it listens. */
 #define ARBITER_TIMEOUT_MS 30000
 
-/* "START ERRNO" or "RUN ERRNO", from launch(). */
+/* Handles "START ERRNO" or "RUN ERRNO", from launch(). */
 static int launch_failed(const char *text, const char *path) {
   int running = strncmp(text, "RUN ", 4) == 0, error = atoi(strchr(text, ' ') != NULL ? strchr(text, ' ') : "");
   if (running && error == ENOENT)
@@ -35,7 +35,8 @@ static int launch_failed(const char *text, const char *path) {
   return dsm_fail(dsm_status_of(error, DSM_SYSTEM), "cannot start the arbiter: %s", strerror(error));
 }
 
-/* Handles one line of the arbiter's: DSM_OK for "ready", -1 to read on, or the status of its "error". */
+/* Handles one line of output of the arbiter. Returns DSM_OK for "ready", -1 to read on, or the status of an "error"
+ * line. */
 static int status_line(char *line, const char *path) {
   if (strcmp(line, "ready") == 0) return DSM_OK;
   if (strncmp(line, "note ", 5) == 0) {
@@ -144,7 +145,7 @@ static int start_arbiter(const dsm_config *config, const struct arbiter_place *p
   return status;
 }
 
-/* Takes the lock file, which is removed by its holder: a lock on a file that is no longer the named one is no lock. */
+/* Takes the lock file. Its holder removes the file, so a lock on a file that no longer has the name does not count. */
 static int take_lock(const char *path) {
   for (;;) {
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -175,7 +176,7 @@ int arbiter_connect(const dsm_config *config, const struct arbiter_place *place,
     status = start_arbiter(config, place);
     if (status == DSM_OK) {
       *fd = channel_connect(place->socket);
-      if (*fd < 0)        /* It waited for us in vain and has ended: the caller tries again. */
+      if (*fd < 0)        /* The arbiter got no connection in time and has exited: the caller retries. */
         status = DSM_ENDED;
     }
   }

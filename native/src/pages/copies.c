@@ -14,10 +14,10 @@
 #include "pages/lent.h"
 #include "pages/written.h"
 
-/* From this many pages on their memory is asked for at once: a fault for each page of a copy costs more than the copy. */
+/* From this many pages on the memory is populated by one call: a fault for each page would cost more than the copy. */
 #define POPULATE_PAGES_MIN 8u
-/* Pages of filled holes whose copies keep their memory for the next hole, as long as there are no more: new memory costs
- * several times what is done with it. 64 MiB, for copy and twin each. */
+/* The most pages whose copies keep their memory after a hole is filled, for the next hole: new memory costs several
+ * times the work done in it. 64 MiB, for shadow and twin each. */
 #define KEPT_PAGES_MAX 16384u
 
 #ifndef MADV_POPULATE_WRITE
@@ -38,21 +38,21 @@ uint32_t pages_next_run(const struct pages *pages, uint64_t page) {
 
 int copies_make(struct pages *pages, uint64_t first, uint64_t end, int protection) {
   struct page_copies *copies = &pages->copies;
-  /* Want of memory is found out here and not by the copy, as a SIGBUS. */
+  /* Allocate first: out of memory must fail here, and not as a SIGBUS in the copy. */
   int backed = 1;
   for (uint64_t page = first; page < end; page++) backed &= is_backed(pages, page);
   if (!backed && syscall(SYS_fallocate, copies->file, 0, first * PAGE_BYTES, (end - first) * PAGE_BYTES) != 0)
     return -1;
   size_t bytes = (size_t)(end - first) * PAGE_BYTES;
   if (end - first >= POPULATE_PAGES_MIN && !is_backed(pages, first) && !is_backed(pages, end - 1)) {
-    /* Where the kernel is older than that (Linux 5.14) the copies do it. */
+    /* Before Linux 5.14 this fails, and the copies fault the pages in. */
     madvise(copies->shadow + first * PAGE_BYTES, bytes, MADV_POPULATE_WRITE);
     madvise(copies->twin + first * PAGE_BYTES, bytes, MADV_POPULATE_WRITE);
   }
   for (uint64_t page = first; page < end; page++) {
     if (is_open(pages, page) || is_detached(pages, page)) continue;
-    /* The replica may change while we copy, a word at a time; the twin is made from the copy, so both begin the
-     * same. */
+    /* The replica may change during the copy, a word at a time. The twin is copied from the shadow, so both start
+     * equal. */
     uint64_t at = page * PAGE_BYTES;
     copy_words(copies->shadow + at, copies->alias + at, PAGE_BYTES);
     memcpy(copies->twin + at, copies->shadow + at, PAGE_BYTES);
@@ -105,7 +105,8 @@ void copies_free(struct pages *pages) {
   copies->file = -1;
 }
 
-/* The file of the shadow. Where direct mode lasts as long as the session, the arbiter need not see it. A status. */
+/* Opens the file of the shadow. If direct mode lasts as long as the session, the arbiter need not map it. Returns a
+ * status. */
 static int open_shadow(struct pages *pages) {
   const struct arbiter_link *link = pages->link;
   struct page_copies *copies = &pages->copies;
@@ -137,7 +138,7 @@ int copies_prepare(struct pages *pages) {
   copies->alias = map_file(link->map_fd, 0, link->size, link->direct ? PROT_READ | PROT_WRITE : PROT_READ);
   copies->twin = map_anonymous(link->size);
   copies->opened = map_anonymous(bitmap_bytes(pages));
-  /* A child has no use for it, and would make each of its pages cost a copy. */
+  /* A forked child does not use it, and would cost a copy-on-write fault for each page. */
   if (copies->twin != MAP_FAILED) madvise(copies->twin, link->size, MADV_DONTFORK);
   if (pages->holes == NULL || copies->detached == NULL || copies->backed == NULL || pages->release.stores == NULL ||
       copies->shadow == MAP_FAILED || copies->twin == MAP_FAILED || copies->opened == MAP_FAILED ||
@@ -155,7 +156,7 @@ failed:;
   return dsm_fail(dsm_status_of(saved, DSM_NO_MEMORY), "cannot make the memory of holes: %s", strerror(saved));
 }
 
-/* Takes the memory of the pages' shadow and twin from them. */
+/* Frees the memory of the shadow and the twin of these pages. */
 static void drop_memory(struct pages *pages, uint64_t first, uint64_t end) {
   struct page_copies *copies = &pages->copies;
   for (uint64_t page = first; page < end; page++) set_backed(pages, page, 0);

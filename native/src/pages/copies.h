@@ -1,7 +1,7 @@
 /* Copies: the memory behind the private pages of a session.
  *
- * A private page has a shadow (what the process reads and writes) and a twin (the bytes that the shadow began with). Bits
- * say which pages have them. The caller holds the lock of the pages, unless it says otherwise. */
+ * A private page has a shadow (which the process reads and writes) and a twin (the initial bytes of the shadow).
+ * Bitmaps record which pages have them. The caller holds the lock of the pages, unless stated otherwise. */
 #ifndef DSM_COPIES_H
 #define DSM_COPIES_H
 
@@ -9,46 +9,46 @@
 
 /* Most pages opened by one fault when a process writes one page after the other. */
 #define PAGES_RUN_MAX 64u
-/* Every run of opened pages is a mapping, and the kernel allows a process 65,530 of them. A process that has opened this
- * many is given whole chunks from then on, which merge. */
+/* Every run of opened pages is a mapping, and the kernel allows a process 65,530 of them. After this many openings,
+ * whole chunks are opened, whose mappings merge. */
 #define OPENINGS_MAX 8192u
 #define CHUNK_PAGES 512u
 
 #pragma GCC visibility push(hidden)
 
-/* Maps shadow, twin, bits and staging area, once per session. Costs address space until it is used. A status, with its
- * words kept. */
+/* Maps shadow, twin, bitmaps and staging area, once per session. They take only address space until they are used.
+ * Returns a status and keeps its reason. */
 int copies_prepare(struct pages *pages);
 
 /* Unmaps all of it. */
 void copies_free(struct pages *pages);
 
-/* Gives this process copies of the pages [first, end), mapped in their place with `protection`. 0, or -1 with errno.
- * handler-safe. */
+/* Makes private copies of the pages [first, end), and maps them in place with `protection`. Returns 0, or -1 with
+ * errno. handler-safe. */
 int copies_make(struct pages *pages, uint64_t first, uint64_t end, int protection);
 
-/* Drops memory that filled holes keep, if it is more than the limit; that of pages outside [first, end) goes first. */
+/* Frees the memory kept by filled holes above the limit, that of pages outside [first, end) first. */
 void copies_limit_kept(struct pages *pages, uint64_t first, uint64_t end);
 
 void set_backed(struct pages *pages, uint64_t page, int backed);
 
-/* Returns how many pages to prepare for a write to `page`: more each time while a process writes one after the other. */
+/* Returns how many pages to prepare for a write to `page`: twice as many each time for sequential writes. */
 uint32_t pages_next_run(const struct pages *pages, uint64_t page);
 
 #pragma GCC visibility pop
 
-/* The process writes to its shadow without a trap. */
+/* Returns whether the process writes to the shadow of the page without a trap. */
 
 static inline int is_open(const struct pages *pages, uint64_t page) {
   return (pages->copies.opened[page / 64] >> (page % 64)) & 1;
 }
 
-/* Under release: the page lies in no hole and is this process's own, open or not. */
+/* Returns whether the page is private to this process under release, open or not; it lies in no hole. */
 static inline int is_detached(const struct pages *pages, uint64_t page) {
   return (pages->copies.detached[page / 64] >> (page % 64)) & 1;
 }
 
-/* Shadow and twin have memory. */
+/* Returns whether shadow and twin of the page have memory. */
 static inline int is_backed(const struct pages *pages, uint64_t page) {
   return (pages->copies.backed[page / 64] >> (page % 64)) & 1;
 }

@@ -1,4 +1,4 @@
-/* Copying into memory that others read meanwhile. */
+/* Copies into memory that other threads read concurrently. */
 #ifndef DSM_COPY_H
 #define DSM_COPY_H
 
@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Copies so that an aligned word is written by one store: another thread may be reading it. */
+/* Copies bytes, each aligned word by one store: another thread may be reading it. */
 static inline void copy_words(uint8_t *to, const uint8_t *from, size_t size) {
   while (size > 0) {
     if (size >= 8 && ((uintptr_t)to & 7) == 0) {

@@ -12,7 +12,7 @@
 #include "pages/publication.h"
 #include "pages/release.h"
 
-/* Which pages of a hole to open for a write to `page`, which is not open: [*first, *end). */
+/* Chooses the pages of a hole to open for a write to `page`, which is not open: [*first, *end). */
 static void choose_pages(struct pages *pages, const struct hole *hole, uint64_t page, uint64_t *first, uint64_t *end) {
   uint64_t inner_first = hole->inner_from / PAGE_BYTES, inner_end = hole->inner_to / PAGE_BYTES;
   if (pages->policy.openings >= OPENINGS_MAX) {
@@ -57,7 +57,7 @@ static int close_edge(struct pages *pages, const struct hole *hole, uint64_t fro
 
 static int open_edge(struct pages *pages, uint64_t from, uint64_t to) {
   uint64_t page = PAGE_FLOOR(from);
-  /* What memory it has is in use now, and not kept for a use to come. */
+  /* Its memory is in use now, and no longer kept for the next hole. */
   set_backed(pages, page / PAGE_BYTES, 0);
   int status = tell_edge(pages, WIRE_SHADOW, from, to);
   if (status != DSM_OK) return status;
@@ -88,10 +88,10 @@ int hole_dig(struct pages *pages, void *address, size_t size, int *id) {
   uint64_t before;
   pages_lock_blocking_signals(pages, &before);
   wanted.whole_pages = pages->link->direct;
-  /* A leaving thread has dropped the holes already, or waits for the lock to do it. */
+  /* A thread that leaves the session has discarded the holes already, or waits for the lock to do so. */
   int status = link_check(pages->link);
   if (status == DSM_OK) status = copies_prepare(pages);
-  /* What was written before is no part of the hole. */
+  /* Publish earlier stores: they are not part of the hole. */
   if (status == DSM_OK && release_locked(pages) != 0) status = link_gone(pages->link);
   for (int i = 0; i < DSM_HOLES_MAX && status == DSM_OK; i++) {
     const struct hole *other = &pages->holes[i];
@@ -139,7 +139,7 @@ static int publish_changes(struct pages *pages, const struct hole *hole) {
   return status == DSM_OK ? DSM_OK : dsm_fail(status, "the session refused what was written to the hole");
 }
 
-/* Gives the pages of the hole's inside back: replica in their place. */
+/* Closes the whole pages of the hole: maps the replica in their place. */
 static int close_inner(struct pages *pages, const struct hole *hole) {
   if (hole->inner_from == hole->inner_to) return 0;
   uint64_t length = hole->inner_to - hole->inner_from;
@@ -165,7 +165,7 @@ int hole_fill(struct pages *pages, int id) {
     pages_unlock_restoring_signals(pages, &before);
     return dsm_fail(DSM_INVALID, "there is no hole %d; was it filled before?", id);
   }
-  /* From here on a write into the hole by another thread waits for the lock and is then ordered like any other. */
+  /* From here on another thread's write to the hole waits for the lock, and is then ordered like any other store. */
   if (hole->inner_from < hole->inner_to)
     mprotect((void *)(pages->link->base + hole->inner_from), hole->inner_to - hole->inner_from, PROT_READ);
   hole->filling = 1;

@@ -34,7 +34,7 @@ int hole_edges(const struct hole *hole, uint64_t parts[2][2]) {
       parts[count++][1] = hole->to;
     }
   } else {
-    /* Two pages, neither whole. */
+    /* The hole covers parts of two pages. */
     uint64_t boundary = PAGE_CEIL(hole->from);
     parts[count][0] = hole->from;
     parts[count++][1] = boundary;

@@ -1,4 +1,4 @@
-/* Which bytes of the map lie in which hole. The caller holds the lock of the pages. */
+/* Hole table: maps bytes to holes. The caller holds the lock of the pages. */
 #ifndef DSM_HOLE_TABLE_H
 #define DSM_HOLE_TABLE_H
 
@@ -6,7 +6,7 @@
 
 #pragma GCC visibility push(hidden)
 
-/* Returns the hole that has this byte, or NULL. A hole that is being filled has none. */
+/* Returns the hole that contains this byte, or NULL. A hole that is being filled contains none. */
 struct hole *hole_at(struct pages *pages, uint64_t offset);
 
 /* Returns whether an open hole other than `except` (NULL: any) has private bytes in this page. */
@@ -17,7 +17,8 @@ int hole_edges(const struct hole *hole, uint64_t parts[2][2]);
 
 #pragma GCC visibility pop
 
-/* The private bytes of a hole. Of one dug in direct mode these are its whole pages, also when direct mode is over. */
+/* Return the bounds of the private bytes of a hole. For a hole dug in direct mode these are its whole pages, also after
+ * direct mode has ended. */
 
 static inline uint64_t hole_private_from(const struct hole *hole) {
   return hole->whole_pages ? hole->inner_from : hole->from;
@@ -27,7 +28,7 @@ static inline uint64_t hole_private_to(const struct hole *hole) {
   return hole->whole_pages ? hole->inner_to : hole->to;
 }
 
-/* Whether the byte lies in one of the hole's whole pages. */
+/* Returns whether the byte lies in a whole page of the hole. */
 static inline int hole_is_inner(const struct hole *hole, uint64_t offset) {
   return offset >= hole->inner_from && offset < hole->inner_to;
 }

@@ -9,7 +9,7 @@
 
 #include "base/status.h"
 
-/* Whether the descriptor is of the file that was asked for. */
+/* Returns whether the descriptor refers to the requested file. */
 static int is_whole(const struct arbiter_link *link, int fd) {
   struct stat st;
   return syscall(SYS_fstat, fd, &st) == 0 && S_ISREG(st.st_mode) &&
@@ -33,7 +33,7 @@ int lent_memory(struct arbiter_link *link, int *fd) {
   if (failed) return link_gone(link);
   if (reply.header.status != DSM_OK) return dsm_fail(reply.header.status, "%s", (const char *)reply.body);
   if (!reply.header.is_shared) return DSM_OK;
-  /* The kernel drops a descriptor for which there is no room. */
+  /* The kernel discards a descriptor if the process is at its limit. */
   if (*fd < 0) return dsm_fail(DSM_LIMIT, "cannot make the memory of holes: %s", strerror(EMFILE));
   if (is_whole(link, *fd)) return DSM_OK;
   syscall(SYS_close, *fd);

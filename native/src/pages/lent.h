@@ -1,5 +1,5 @@
-/* Memory that this process and its arbiter share, for holes: the arbiter makes an anonymous file and sends its descriptor
- * over the socket. Neither names the other by its process id, which in another process namespace is another process's. */
+/* Memory shared by this process and its arbiter, for holes: the arbiter creates an anonymous file and sends its
+ * descriptor over the socket. Neither uses the process id of the other, which may differ in another PID namespace. */
 #ifndef DSM_LENT_H
 #define DSM_LENT_H
 
@@ -7,8 +7,8 @@
 
 #pragma GCC visibility push(hidden)
 
-/* Asks for it. *fd: a file of the map's size and WIRE_STAGING_SIZE behind that, of zeros, which can neither grow nor shrink;
- * or -1: the arbiter can share none. A status, with its words kept. */
+/* Requests the file. *fd: a zeroed file of the size of the map plus WIRE_STAGING_SIZE, sealed against growing and
+ * shrinking; or -1 if the arbiter cannot share memory. Returns a status and keeps its reason. */
 int lent_memory(struct arbiter_link *link, int *fd);
 
 #pragma GCC visibility pop

@@ -1,7 +1,7 @@
 /* The lock of a session's pages: a futex word.
  *
- * The fault handlers take it, so a caller outside them blocks all signals first: nothing can interrupt the holder on its
- * own thread. */
+ * The fault handlers take it, so a caller outside them blocks all signals first: no handler can interrupt the holder on
+ * its own thread. */
 #ifndef DSM_PAGES_LOCK_H
 #define DSM_PAGES_LOCK_H
 

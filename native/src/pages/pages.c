@@ -87,7 +87,7 @@ int pages_store(struct pages *pages, struct store_progress *store, struct dsm_ru
   return failed ? -1 : (int)left;
 }
 
-/* Does what MapBytes.atomic() of src/core/memory does, on one process's own bytes. */
+/* Executes an atomic operation on private bytes, like MapBytes.atomic() of src/core/memory. */
 static void execute(enum dsm_atomic_op op, uint32_t width, uint8_t *place, const void *operand, const void *compare,
                     void *old) {
   unsigned __int128 before = 0, with = 0, expected = 0, after = 0;
@@ -129,14 +129,14 @@ int pages_atomic(struct pages *pages, enum dsm_atomic_op op, uint32_t width, uin
   return done;
 }
 
-/* Closes what of the map is not closed, or this process's own: [from, to) pages. */
+/* Makes the pages [from, to) read-only. */
 static int close_pages(const struct pages *pages, uint64_t from, uint64_t to) {
   return from < to ? mprotect((void *)(pages->link->base + from * PAGE_BYTES), (to - from) * PAGE_BYTES, PROT_READ) : 0;
 }
 
 void pages_close_direct(struct pages *pages) {
   uint64_t before;
-  /* Until now no store has needed dsm's handlers: they may have been replaced by a call that dsm did not see. */
+  /* Stores did not need dsm's handlers until now: a call that dsm did not see may have replaced them. */
   if (pages->link->direct) dsm_actions_retake();
   pages_lock_blocking_signals(pages, &before);
   if (pages->link->direct) {
@@ -149,7 +149,7 @@ void pages_close_direct(struct pages *pages) {
     }
     failed |= close_pages(pages, from, page_count);
     if (failed) {
-      /* What it stores would be missing elsewhere. */
+      /* Its further stores would be lost to other processes. */
       static const char text[] = "dsm: a map cannot be closed to writes, and another node waits for that\n";
       syscall(SYS_write, STDERR_FILENO, text, sizeof text - 1);
       abort();

@@ -3,13 +3,13 @@
 
 #include "pages/copies.h"
 
-/* A publication with no more runs than this goes to the arbiter as one frame; the parts of a larger one are taken from the
+/* The most bytes of runs that go to the arbiter as one frame; it reads the parts of a larger publication from the
  * staging area. */
 #define INLINE_MAX (16u << 10)
 
 #define STAGED_PARTS_MAX (WIRE_STAGING_SIZE / WIRE_PUBLISH_PART_MAX)
 
-/* Waits until the arbiter has taken the part it was told of first. */
+/* Waits until the arbiter has taken the oldest announced part. */
 static void await_taken(struct publication *publication) {
   struct wire_header header;
   if (!publication->failed && (channel_receive_header(publication->fd, &header) != 0 || header.kind != WIRE_TAKEN))
@@ -17,7 +17,7 @@ static void await_taken(struct publication *publication) {
   publication->untaken--;
 }
 
-/* A part that the arbiter cannot take from our memory goes over the socket, and may be written over at once. */
+/* Sends a part over the socket, if the arbiter cannot map the staging area. The part may be overwritten at once. */
 static void send_part(struct publication *publication) {
   struct run_writer *writer = &publication->writer;
   struct wire_header header = {
@@ -33,7 +33,7 @@ static void send_part(struct publication *publication) {
   writer->joins = RUNS_JOIN_NONE;
 }
 
-/* Tells the arbiter of a full part and goes on in the next. */
+/* Announces a full part to the arbiter and continues in the next one. */
 static void stage_part(struct publication *publication) {
   const struct pages *pages = publication->pages;
   struct run_writer *writer = &publication->writer;

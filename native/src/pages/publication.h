@@ -1,7 +1,7 @@
 /* Publication: the changes of private pages, sent to the arbiter as one entry.
  *
- * The runs of a large one are put together in one part of the staging area while the arbiter takes what is in the others,
- * in their order. A part is free again when the arbiter has answered TAKEN. In direct mode nothing is sent: the changes are
+ * The runs of a large one are assembled in one part of the staging area while the arbiter takes the other parts, in
+ * order. A part is free again when the arbiter has answered TAKEN. In direct mode nothing is sent: the changes are
  * copied into the map, which all processes share.
  *
  * All functions are handler-safe; the caller holds the lock of the pages. */
@@ -27,7 +27,7 @@ int publication_begin(struct pages *pages, struct publication *publication);
 /* Adds the bytes that differ between shadow and twin in [from, to), and those that captured stores wrote there. */
 void publication_add(struct publication *publication, uint64_t from, uint64_t to);
 
-/* Sends the last part, which may be empty, and waits for the answer. A status without words. */
+/* Sends the last part, which may be empty, and waits for the answer. Returns a status without a reason. */
 int publication_end(struct publication *publication, int slot);
 
 #pragma GCC visibility pop

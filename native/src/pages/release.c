@@ -83,13 +83,13 @@ int release_locked(struct pages *pages) {
       }
       if (!any) slot = publication_begin(pages, &publication);
       any = 1;
-      /* A write of another thread waits from here on until the pages are closed, and then opens them again. */
+      /* From here on a write of another thread waits until the pages are closed, and then makes them private again. */
       mprotect((void *)(pages->link->base + from), to - from, PROT_READ);
       publication_add(&publication, from, to);
     }
     if (!any) return 0;
     if (!closing && publication_end(&publication, slot) != DSM_OK) {
-      /* The pages stay as they are, so that what was written there can be saved; a further store finds the session dead. */
+      /* The pages stay private, so that the program can save its data; a further store finds the session dead. */
       atomic_store(&pages->link->dead, 1);
       return -1;
     }
@@ -118,7 +118,7 @@ int release_stores(struct pages *pages) {
 
 void release_begin(struct pages *pages) {
   pages->release.is_on = 1;
-  /* From now on every fault asks here. */
+  /* From now on every fault checks for private pages. */
   atomic_fetch_add(&pages->count, 1);
 }
 

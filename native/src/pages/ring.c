@@ -14,15 +14,15 @@
 #include "pages/copy.h"
 #include "base/status.h"
 
-/* Looks at a lock or a full ring before the processor is given away, */
+/* Polls of a lock or a full ring before the first yield, */
 #define SPINS 200
-/* then times it is given away before sleeping, */
+/* then yields before the first sleep, */
 #define YIELDS 20
-/* and how long a sleep is. The arbiter cannot wake us: it would need a system call for each of many. */
+/* and the length of a sleep. The arbiter does not wake sleepers: that would take a system call for each of many. */
 #define PAUSE_NS 50000
-/* So many sleeps between two calls on the arbiter: it may sleep too, or be gone. */
+/* Sleeps between two doorbells: the arbiter may sleep, too, or be gone. */
 #define PAUSES_TO_RING 100
-/* How often a process looks whether the arbiter is there, while that is awake and no doorbell is rung. */
+/* The interval at which a process checks that the arbiter is alive, while that is awake and no doorbell is rung. */
 #define LOOK_NS 10000000
 
 _Static_assert(WIRE_RING_SIZE % PAGE_BYTES == 0 && (WIRE_RING_SIZE & (WIRE_RING_SIZE - 1)) == 0, "ring size");
@@ -31,8 +31,9 @@ static _Atomic uint32_t *word(const struct ring *ring, unsigned offset) {
   return (_Atomic uint32_t *)(ring->header + offset);
 }
 
-/* Locks the byte of the map's file that has our number, by a descriptor which goes with this process, at exec and in forked
- * children. The arbiter takes the ring's lock from a process without it. 0, or -1 with errno. */
+/* Locks the byte with the number of this process in the file of the map, by a descriptor that is closed when the
+ * process ends, at exec and in forked children. The arbiter breaks the ring lock of a process without it. Returns 0, or
+ * -1 with errno. */
 static int show_life(const char *map_path, uint32_t number) {
   struct flock range = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = number, .l_len = 1};
   int fd = open(map_path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
@@ -89,7 +90,7 @@ void ring_forked(struct ring *ring) {
   if (ring->header != NULL) close(ring->alive_fd);
 }
 
-/* 0, or -1: the arbiter is gone. */
+/* Wakes the arbiter. Returns 0, or -1 if it is gone. */
 static int ring_doorbell(struct ring *ring) {
   struct wire_header header = {.size = sizeof header, .kind = WIRE_DOORBELL};
   struct channel_pool *pool = &ring->link->channels;
@@ -101,7 +102,7 @@ static int ring_doorbell(struct ring *ring) {
   return sent;
 }
 
-/* Whether the arbiter has closed the process's connection, or ended; asked rarely. */
+/* Returns whether the arbiter has closed the connection or exited; checks once per LOOK_NS only. */
 static int arbiter_gone(struct ring *ring) {
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
@@ -115,7 +116,7 @@ static int arbiter_gone(struct ring *ring) {
   return 1;
 }
 
-/* The n-th time that something was not yet as wanted. 0, or -1: the arbiter is gone. */
+/* Backs off after the n-th unsuccessful attempt. Returns 0, or -1 if the arbiter is gone. */
 static int await(struct ring *ring, unsigned n) {
   if (n < SPINS) {
     __builtin_ia32_pause();
@@ -142,7 +143,8 @@ static int take_lock(struct ring *ring) {
   }
 }
 
-/* A full fence: whether the arbiter sleeps is read after the tail was written. */
+/* Releases the lock with a full fence: the caller must read the sleep flag of the arbiter after it has written the
+ * tail. */
 static void give_lock(const struct ring *ring) {
   atomic_exchange(word(ring, WIRE_RING_LOCK), 0);
 }
@@ -198,7 +200,7 @@ int ring_store(struct ring *ring, const struct dsm_run *runs, uint32_t count) {
     }
     uint32_t tail = atomic_load_explicit(word(ring, WIRE_RING_TAIL), memory_order_relaxed);
     uint32_t head = atomic_load_explicit(word(ring, WIRE_RING_HEAD), memory_order_acquire);
-    /* Whatever stands there, records stay inside. */
+    /* Masked, so that a corrupt tail cannot lead out of the ring. */
     uint32_t at = tail % WIRE_RING_SIZE & ~7u;
     uint32_t skipped = at + size > WIRE_RING_SIZE ? WIRE_RING_SIZE - at : 0;
     if (tail - head + skipped + size <= WIRE_RING_SIZE) {
@@ -219,7 +221,8 @@ int ring_store(struct ring *ring, const struct dsm_run *runs, uint32_t count) {
   _Atomic uint32_t *sleeping = word(ring, WIRE_RING_SLEEPING);
   uint32_t sleep = atomic_load_explicit(sleeping, memory_order_relaxed);
   if (sleep == 0) return arbiter_gone(ring) ? -1 : 1;
-  /* In this order: were we stopped between the two, others would go on ringing. A later sleep is left alone. */
+  /* Ring first: if this thread stops in between, other processes still ring. The exchange does not clear a later
+   * sleep. */
   if (ring_doorbell(ring) != 0) return -1;
   atomic_compare_exchange_strong(sleeping, &sleep, 0);
   return 1;

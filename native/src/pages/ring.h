@@ -1,5 +1,5 @@
-/* The ring in which the processes of a node queue their stores, under the order `pipelined`. src/core/replica/store-ring.ts is the
- * arbiter's end, and says what is kept; link/wire.h has the layout.
+/* The ring in which the processes of a node queue their stores, under the order `pipelined`. The arbiter's end and the
+ * invariants are in src/core/replica/store-ring.ts, the layout in link/wire.h.
  *
  * A store takes the ring's lock, writes its record (the frame that will be ordered, and the bytes that were there
  * before), moves the tail, writes the bytes into the map through an alias, and gives the lock back. From then on all
@@ -19,21 +19,24 @@ struct ring {
   uint8_t *header; /* NULL: the session has none */
   uint8_t *data;
   uint8_t *alias; /* the map, writable */
-  uint32_t number; /* what this process calls itself in the lock */
+  uint32_t number; /* the value of the lock word while this process holds it */
   int alive_fd; /* holds the lock on the map's file that says this process may store */
-  _Atomic long long looked_ns; /* when it was last looked whether the arbiter is there */
+  _Atomic long long looked_ns; /* time of the last check that the arbiter is alive */
 };
 
 #pragma GCC visibility push(hidden)
 
-/* Maps the ring and the alias of a session, whose map is that file. A status, with its words. */
+/* Maps the ring and the alias of a session; `map_path` is the file of its map. Returns a status and keeps its
+ * reason. */
 int ring_open(struct ring *ring, struct arbiter_link *link, const char *map_path);
 void ring_close(struct ring *ring);
-/* In a forked child, which may not store: the arbiter must not take its parent's end for a pause. */
+/* Closes the liveness lock in a forked child, which must not store: otherwise the arbiter would take its dead parent
+ * for alive. */
 void ring_forked(struct ring *ring);
 
-/* Queues the runs as one entry. 1: done. 0: too large for the ring, or this node has pages that only the order reaches:
- * to be published instead. -1: the arbiter is gone. handler-safe. */
+/* Queues the runs as one log entry. Returns 1 if done; 0 if they must be published instead, because they are too large
+ * for the ring, or because this node has edge pages that only the arbiter can update; -1 if the arbiter is gone.
+ * handler-safe. */
 int ring_store(struct ring *ring, const struct dsm_run *runs, uint32_t count);
 
 #pragma GCC visibility pop

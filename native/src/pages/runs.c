@@ -5,18 +5,19 @@
 
 #include "link/wire.h"
 
-/* Neighbouring words that are the same end a run when there are this many: a new run then takes no more. */
+/* This many consecutive unchanged words end a run: from there on a new run is not longer than continuing the old
+ * one. */
 #define GAP_WORDS 16u
 #define PAGE_WORDS (RUNS_PAGE_BYTES / 8)
-/* So many bytes ahead memory is asked for: wrong guesses about masks keep the processor from doing it by itself. */
+/* Prefetch distance in bytes: mispredicted branches on masks keep the processor from prefetching by itself. */
 #define AHEAD 2048
 
 _Static_assert(PAGE_WORDS == WIRE_RUN_WORDS_MAX, "a masked run covers a page");
 _Static_assert(RUNS_PAGE_BYTES == 1u << WIRE_RUN_BYTES_BITS, "and all of its bytes");
 _Static_assert(RUNS_PAGE_MAX <= WIRE_PUBLISH_PART_MAX, "and fits a part");
 
-/* Whether the processor has AVX-512 VBMI2, and the kernel lets it: then one instruction puts together the bytes of 64 that a
- * mask has, or takes them apart. What is done 8 words at a time by that takes half the time. */
+/* Returns whether processor and kernel support AVX-512 VBMI2: one instruction then compresses the masked bytes of 64,
+ * or expands them. Working on 8 words at a time this way takes half the time. */
 static int has_vbmi2(void) {
   return __builtin_cpu_supports("avx512vbmi2") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("popcnt");
@@ -29,27 +30,27 @@ static uint64_t load(const void *from) {
   return word;
 }
 
-/* One store: another thread or process may be reading there. */
+/* Stores a word by one instruction: another thread or process may be reading there. */
 static void store(void *to, uint64_t word) {
   *(volatile uint64_t *)to = word;
 }
 
-/* 0xff for every bit of the mask, in the byte it stands for. */
+/* Expands a mask: 0xff in the byte of every bit that is set. */
 static uint64_t spread(uint8_t mask) {
-  /* Bit i to the lowest bit of byte i: the copies of the mask in 8 bytes, of each the bit that is its own. */
+  /* Copy the mask into 8 bytes, and keep bit i of byte i. */
   uint64_t bits = (mask * 0x0101010101010101ull) & 0x8040201008040201ull;
   return ((bits + 0x7f7f7f7f7f7f7f7full) >> 7 & 0x0101010101010101ull) * 0xff;
 }
 
-/* A bit for every byte that differs, of 16. SSE2, which every x86-64 has: registers are in the signal frame, so this may
- * run in a handler. */
+/* Returns a bit for every byte of 16 that differs. Uses SSE2, which every x86-64 has; the signal frame holds the vector
+ * registers, so this may run in a handler. */
 static inline uint64_t differ_16(const uint8_t *now, const uint8_t *then) {
   __m128i a = _mm_loadu_si128((const __m128i *)(const void *)now);
   __m128i b = _mm_loadu_si128((const __m128i *)(const void *)then);
   return (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(a, b)) ^ 0xffff;
 }
 
-/* A mask for each word. Returns 1 if any byte differs; `whole` is cleared unless all do. */
+/* Computes a mask for each word. Returns 1 if any byte differs; clears `whole` unless all do. */
 static int compare_words(const uint8_t *now, const uint8_t *then, uint8_t *masks, uint32_t words, int *whole) {
   uint32_t i = 0;
   uint64_t any = 0, all = ~0ull;
@@ -93,7 +94,7 @@ static int add_written(uint8_t *masks, const uint8_t *written, uint32_t words, i
   return any != 0;
 }
 
-/* Masks of the words that [from, to) touches, all within one page: bytes outside count as the same. */
+/* Computes the masks of the words that [from, to) touches, all within one page: bytes outside count as unchanged. */
 static int compare(const uint8_t *now, const uint8_t *then, const uint8_t *written, uint64_t from, uint64_t to,
                    uint8_t *masks, uint32_t *words, int *whole) {
   uint64_t first = from & ~7ull;
@@ -111,10 +112,10 @@ static int compare(const uint8_t *now, const uint8_t *then, const uint8_t *writt
   return any;
 }
 
-/* A mask whose bits are neighbours, as the bytes of a number that changed nearly always are. */
+/* A mask of consecutive bits: the bytes of a number that change are nearly always consecutive. */
 struct span {
   unsigned shift; /* bits below the first byte that changes */
-  unsigned count; /* bytes that change; 0 if they are not neighbours */
+  unsigned count; /* bytes that change; 0 if they are not consecutive */
   uint64_t change; /* 0xff in each of them */
 };
 
@@ -130,7 +131,7 @@ static inline __attribute__((always_inline)) struct span span_of(uint8_t mask) {
   return span;
 }
 
-/* How the bytes that a mask has lie in a word: all but one gap of neighbours, if it is not `hard`. */
+/* The form of a mask: which bytes of a word it selects. Unless it is `hard`, it has at most one gap. */
 struct form {
   uint8_t below; /* bits of the bytes below the gap */
   uint8_t gap; /* bits of the gap; 0 if there is none, or nothing else */
@@ -150,8 +151,8 @@ struct form {
 #define FORMS_64(mask) FORMS_16(mask), FORMS_16((mask) + 16), FORMS_16((mask) + 32), FORMS_16((mask) + 48)
 static const struct form forms[256] = {FORMS_64(0), FORMS_64(64), FORMS_64(128), FORMS_64(192)};
 
-/* Appends the bytes of `word` that the mask has. May write 8 bytes whatever their number. Without a branch but the one
- * that is hardly ever taken: which masks come cannot be predicted, and a mispredicted branch costs more than all of this. */
+/* Appends the bytes of `word` that the mask selects. May write 8 bytes whatever their number. It has only one branch,
+ * which is rarely taken: masks are unpredictable, and a mispredicted branch costs more than the whole function. */
 static inline uint8_t *pack(uint8_t *to, uint64_t word, uint8_t mask) {
   struct form form = forms[mask];
   uint8_t *end = to + form.count;
@@ -165,7 +166,7 @@ static inline uint8_t *pack(uint8_t *to, uint64_t word, uint8_t mask) {
   return end;
 }
 
-/* The word with the bytes that the mask has from `*from`, where 8 bytes may be read. */
+/* Returns the word with the bytes that the mask selects taken from `*from`, where 8 bytes must be readable. */
 static inline uint64_t unpack(uint64_t word, uint8_t mask, const uint8_t **from) {
   struct form form = forms[mask];
   const uint8_t *at = *from;
@@ -182,7 +183,7 @@ static inline uint64_t unpack(uint64_t word, uint8_t mask, const uint8_t **from)
   return word;
 }
 
-/* 8 words. Every aligned word is written as a whole: a store of 16 bytes is never divided within one. */
+/* Copies 8 words. Each aligned word is written as a whole: a store of 16 bytes is never split within a word. */
 static inline void copy_8(uint8_t *to, const uint8_t *from) {
   __m128i a = _mm_loadu_si128((const __m128i *)(const void *)from);
   __m128i b = _mm_loadu_si128((const __m128i *)(const void *)(from + 16));
@@ -194,7 +195,7 @@ static inline void copy_8(uint8_t *to, const uint8_t *from) {
   _mm_storeu_si128((__m128i *)(void *)(to + 48), d);
 }
 
-/* Of 8 masks that are all the same one, and that one of neighbours: its span. Else one with count 0. */
+/* Returns the span of 8 masks, if they are all equal and their bits are consecutive; else a span with count 0. */
 static inline __attribute__((always_inline)) struct span span_of_8(const uint8_t *masks) {
   return load(masks) == masks[0] * 0x0101010101010101ull ? span_of(masks[0]) : (struct span){.count = 0};
 }
@@ -204,7 +205,7 @@ static void write_header(uint8_t *at, uint64_t offset, uint32_t length) {
   memcpy(at, &header, sizeof header);
 }
 
-/* Whole words, all of whose bytes changed. */
+/* Adds a plain run: whole words, all of whose bytes changed. */
 static void add_plain(struct run_writer *writer, uint64_t offset, const uint8_t *bytes, uint32_t length) {
   uint8_t *run = writer->bytes + writer->last;
   uint32_t before = writer->joins == offset ? (uint32_t)(load(run) >> 40) : 0;
@@ -222,7 +223,7 @@ static void add_plain(struct run_writer *writer, uint64_t offset, const uint8_t 
   writer->joins = offset + length;
 }
 
-/* How many of the masks have all bits. 16 may be read behind the last. */
+/* Counts the masks with all bits set. May read 16 masks after the last one. */
 static uint32_t count_whole(const uint8_t *masks, uint32_t words) {
   __m128i count = _mm_setzero_si128();
   for (uint32_t i = 0; i < words; i += 16) {
@@ -254,13 +255,13 @@ static inline uint8_t *add_8(uint8_t *at, const uint8_t *bytes, const uint8_t *m
   return at;
 }
 
-/* A mask with all bits for each word that has a bit. */
+/* Returns a mask with all bits set for each word whose bit is set. */
 WITH_VBMI2 static inline uint64_t whole_masks(uint8_t words) {
   return _pdep_u64(words, 0x0101010101010101ull) * 0xff;
 }
 
-/* Does what add_8() does, for as many groups of 8 as there are; `bits` has a byte for each. Writes nothing behind what the
- * words take when all of their bytes change. */
+/* Does what add_8() does, for all groups of 8; `bits` has a byte for each. Never writes beyond the size of the words
+ * themselves. */
 WITH_VBMI2 static uint8_t *add_vbmi2(uint8_t *at, const uint8_t *bytes, const uint8_t *masks, uint32_t words,
                                      uint8_t **rest, uint8_t *bits) {
   uint8_t *next = *rest;
@@ -279,7 +280,7 @@ WITH_VBMI2 static uint8_t *add_vbmi2(uint8_t *at, const uint8_t *bytes, const ui
   return at;
 }
 
-/* `masks`: 16 may be read behind the last. */
+/* Adds a masked run. `masks`: 16 must be readable after the last one. */
 static void add_masked(struct run_writer *writer, uint64_t offset, const uint8_t *bytes, const uint8_t *masks,
                        uint32_t words) {
   uint8_t whole[PAGE_WORDS / 8 + 8], rest[PAGE_WORDS + 8], *next = rest;
@@ -383,12 +384,12 @@ void runs_copy(uint8_t *map, const uint8_t *now, const uint8_t *then, uint64_t f
   }
 }
 
-/* Puts bytes at a place, the naturally aligned words among them by one store each. */
+/* Copies bytes, each naturally aligned word by one store. */
 static void apply_plain(uint8_t *to, const uint8_t *from, uint32_t length) {
   while (length > 0) {
     uint32_t step = 1;
     if (((uintptr_t)to & 7) == 0 && length >= 8) {
-      /* No memcpy() of whole aligned words writes less than a word at a time. */
+      /* memcpy() of whole aligned words writes at least a word at a time. */
       step = length & ~7u;
       memcpy(to, from, step);
     } else if (((uintptr_t)to & 3) == 0 && length >= 4) {
@@ -408,8 +409,8 @@ static void apply_plain(uint8_t *to, const uint8_t *from, uint32_t length) {
   }
 }
 
-/* Puts bytes at `from` where the masks have bits. `bits`: of a dense run, which words change as a whole, and have no
- * mask; else NULL. `end`: of what may be read. */
+/* Writes the bytes at `from` where the masks have bits. `bits`: for a dense run, the words that change as a whole and
+ * have no mask; else NULL. `end`: end of the readable bytes. */
 static void apply_masked(uint8_t *to, const uint8_t *bits, const uint8_t *masks, uint32_t words, const uint8_t *from,
                          const uint8_t *end) {
   uint8_t last[24];
@@ -438,7 +439,7 @@ static void apply_masked(uint8_t *to, const uint8_t *bits, const uint8_t *masks,
       uint8_t mask = (uint8_t)(*masks | -is_whole);
       masks += 1 - is_whole;
       if (end - from < 8) {
-        /* The last few: of a copy, behind which there is room. */
+        /* Read the last bytes from a copy with room after it. */
         size_t left = (size_t)(end - from);
         memmove(last, from, left);
         memset(last + left, 0, sizeof last - left);
@@ -455,7 +456,7 @@ WITH_VBMI2 static void apply_vbmi2(uint8_t *to, const uint8_t *bits, const uint8
                                    const uint8_t *from, const uint8_t *end) {
   uint32_t i = 0;
   for (; i + 8 <= words && end - from >= 64; i += 8, to += 64) {
-    /* A bit for each of 64 bytes. Behind the masks there is what they stand for, so 8 may be read. */
+    /* A bit for each of 64 bytes. The bytes follow the masks, so 8 masks may be read. */
     uint64_t mask = load(masks);
     if (bits != NULL) {
       uint64_t whole = whole_masks(bits[i / 8]);
@@ -468,7 +469,7 @@ WITH_VBMI2 static void apply_vbmi2(uint8_t *to, const uint8_t *bits, const uint8
     __builtin_prefetch(to + AHEAD, 1);
     __m512i old = _mm512_loadu_si512((const void *)to), bytes = _mm512_loadu_si512((const void *)from);
     __m128i eight = _mm_cvtsi64_si128((long long)mask);
-    /* Words that change, as wholes; no other is touched. */
+    /* Write the words that change as wholes; leave the others alone. */
     __mmask8 change = (__mmask8)_mm_test_epi8_mask(eight, eight);
     _mm512_mask_storeu_epi64((void *)to, change, _mm512_mask_expand_epi8(old, mask, bytes));
     from += __builtin_popcountll(mask);

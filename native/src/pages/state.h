@@ -1,10 +1,12 @@
-/* Pages: which bytes of the map are private to this process, and what happens to a store there.
+/* Pages: record which bytes of the map are private to this process, and handle stores there.
  *
- * Holes (hole.h) are private until they are filled; under `release` every page is, until the next synchronising operation
- * (release.h). Twin and diff are those of Munin (Carter, Bennett and Zwaenepoel, SOSP 1991). README.md draws the states.
+ * Holes (hole.h) are private until they are filled; under `release` every page is, until the next synchronising
+ * operation (release.h). Twin and diff are those of Munin (Carter, Bennett and Zwaenepoel, SOSP 1991). README.md shows
+ * the states.
  *
  * Invariant: outside of dig and fill, every page of the map is mapped from the replica, read-only (in direct mode
- * read-write, but in holes), except opened pages (shadow, read-write), detached pages and edge pages (shadow, read-only). */
+ * read-write, but in holes), except opened pages (shadow, read-write), detached pages and edge pages (shadow,
+ * read-only). */
 #ifndef DSM_PAGES_STATE_H
 #define DSM_PAGES_STATE_H
 
@@ -25,15 +27,15 @@ struct hole {
   int whole_pages; /* dug in direct mode: only its whole pages are private */
 };
 
-/* The memory of private pages (copies.h). Everything is made with the first hole, or with the session under release. */
+/* The memory of private pages (copies.h). It is created with the first hole, or with the session under release. */
 struct page_copies {
   int file; /* anonymous file as large as the map, or larger; -1 until it is made */
   int is_lent; /* the file is the arbiter's, which maps it too: then the staging area lies behind the map's size */
   uint8_t *shadow; /* read-write alias of the file */
   uint8_t *twin;
   uint64_t *opened; /* a bit a page */
-  uint64_t *detached; /* a bit a page; under release: pages in no hole that are this process's own, opened or not */
-  uint64_t *backed; /* a bit a page: shadow and twin have memory, in use or kept for the next hole */
+  uint64_t *detached; /* a bit a page; under release: private pages outside holes, opened or not */
+  uint64_t *backed; /* a bit a page: shadow and twin have memory, used or kept for the next hole */
   uint64_t backed_pages; /* how many bits are set */
   uint8_t *alias; /* the map at another place; in direct mode writable where a hole has its pages closed */
   uint8_t *staging; /* WIRE_STAGING_SIZE bytes in which the parts of a publication are put together. The arbiter takes
@@ -48,11 +50,11 @@ struct release_state {
   const uint8_t *atomics; /* a byte a page, written by the arbiter: not 0 once an atomic operation was executed there */
 };
 
-/* How many pages to open at once: sequential writers get more. */
+/* The number of pages to open at once: sequential writers get more. */
 struct open_policy {
   uint64_t last_opened; /* the page */
   uint32_t run_of_pages;
-  uint32_t openings; /* since there was no private page */
+  uint32_t openings; /* since the process last had no private page */
 };
 
 struct pages {

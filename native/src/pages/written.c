@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-/* Bytes of the longest register. */
+/* The size of the longest register, in bytes. */
 #define REGISTER_MAX 64u
 
 static void mark(uint8_t *written, uint64_t from, uint64_t to) {

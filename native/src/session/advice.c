@@ -8,7 +8,7 @@ void advice_begin(struct advice *advice, int silent, long long now_ns) {
 }
 
 int advice_due(struct advice *advice, long long now_ns, struct advice_figures *figures) {
-  /* Of threads that come here at once one has the window. */
+  /* If several threads get here at once, one of them takes the window. */
   uint32_t stores = atomic_exchange(&advice->hits, 0);
   if (stores < ADVICE_STORES) return 0;
   long long since = atomic_exchange(&advice->since_ns, now_ns);

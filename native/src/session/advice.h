@@ -1,8 +1,8 @@
-/* Advice while a program runs: a process that stores thousands of times a second to the same few pages, one trap each, is
- * told once that publishing them together would be faster.
+/* Advice at run time: if a process stores thousands of times a second to the same few pages, one trap each, the library
+ * prints once that publishing these stores together would be faster.
  *
- * A store that is noted costs a few loads and stores of its own process's memory. They are not atomic together: threads
- * that store at the same time may lose a count, which only makes the advice come a little later. */
+ * Noting a store costs a few loads and stores in the memory of its own process. They are not atomic together: threads
+ * that store at the same time may lose a count, which only delays the advice a little. */
 #ifndef DSM_ADVICE_H
 #define DSM_ADVICE_H
 
@@ -10,16 +10,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* So many stores that each hit a page lately stored to, within so long, are worth a word. */
+/* This many stores to recently used pages, within this time, trigger the advice. */
 #define ADVICE_STORES 4096u
 #define ADVICE_WINDOW_NS 2000000000ll
-/* Pages remembered: a program that stores to more at a time has no few pages. */
+/* Pages remembered. A program that stores to more pages at a time gets no advice. */
 #define ADVICE_PAGES 64u
-/* Longer stores are no single ones: string instructions, system calls. */
+/* Longer stores are not counted: they come from string instructions and system calls. */
 #define ADVICE_STORE_BYTES_MAX 64u
 
 struct advice {
-  _Atomic uint32_t silent; /* said already, or never to be said */
+  _Atomic uint32_t silent; /* the advice was printed already, or is switched off */
   _Atomic uint32_t hits; /* stores to remembered pages in this window */
   _Atomic long long since_ns;
   _Atomic uint32_t pages[ADVICE_PAGES]; /* number of the page + 1, or 0, at its number modulo ADVICE_PAGES */
@@ -28,22 +28,23 @@ struct advice {
 struct advice_figures {
   uint32_t stores;
   uint32_t pages;
-  long long ns; /* in which they were made */
+  long long ns; /* length of the window */
 };
 
 #pragma GCC visibility push(hidden)
 
 void advice_begin(struct advice *advice, int silent, long long now_ns);
 
-/* A window is full: whether advice is due, once ever, and with which figures. handler-safe. */
+/* Called when a window is full. Returns whether to print the advice, at most once per session, and fills in the
+ * figures. handler-safe. */
 int advice_due(struct advice *advice, long long now_ns, struct advice_figures *figures);
 
-/* The line, with its end. At most `room` bytes; returns how many. handler-safe. */
+/* Formats the line, newline included, in at most `room` bytes. Returns its length. handler-safe. */
 size_t advice_text(char *text, size_t room, uint32_t rank, const struct advice_figures *figures);
 
 #pragma GCC visibility pop
 
-/* Notes a store of one run. Nonzero: a window is full. handler-safe. */
+/* Notes a store of one run. Returns nonzero if the window is full. handler-safe. */
 static inline int advice_note(struct advice *advice, uint64_t offset, uint32_t length) {
   if (atomic_load_explicit(&advice->silent, memory_order_relaxed) != 0 || length > ADVICE_STORE_BYTES_MAX) return 0;
   uint32_t page = (uint32_t)(offset >> 12) + 1;

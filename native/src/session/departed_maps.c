@@ -7,13 +7,13 @@
 
 #include "trap/region.h"
 
-/* Departed maps with a region. With the open sessions' they fill the table of regions. */
+/* The most departed maps with a region. Together with those of the open sessions they fill the region table. */
 #define DEPARTED_REGIONS_MAX 32
 
 static struct departed_map {
   uintptr_t base;
   uint64_t size;
-  int region; /* -1: none any more */
+  int region; /* -1: it has been removed */
   struct departed_map *next;
 } *departed_maps;
 

@@ -12,7 +12,7 @@
 #include "link/thread.h"
 #include "trap/tool.h"
 
-/* What glibc puts there for each thread, which a program with large thread-local variables makes large, included. */
+/* Includes what glibc puts on each stack, among it the thread-local variables of the program, which may be large. */
 #define STACK_BYTES (256u << 10)
 
 static int send_change(const struct direct_exit *exit, uint8_t op) {
@@ -32,7 +32,7 @@ static void *await_exit(void *argument) {
   if (!failed && reply.header.kind == WIRE_REPLY && exit->answer != NULL) {
     *exit->answer = reply;
   } else {
-    /* The arbiter has ended, or this was its last frame. */
+    /* The arbiter has exited, or this was its last frame. */
     exit->failed = 1;
     atomic_store(&exit->link->dead, 1);
     pages_close_direct(exit->pages);

@@ -1,11 +1,13 @@
-/* The end of direct mode, in a process: src/core/replica/direct-mode-exit.ts says how all of it goes.
+/* The end of direct mode, in a process: src/core/replica/direct-mode-exit.ts describes the whole protocol.
  *
- * In an elastic session that is in direct mode a thread waits on the main connection to be told to close the map. It makes
- * the map read-only, for all threads of the process: when mprotect has returned no processor has the pages as writable any
- * more, so a store is in memory by then, or traps and is ordered like any other. Then it says so. The program does nothing
- * and sees nothing of it. Where the connection ends the map is closed, too: what is stored after that could not be shared.
+ * In an elastic session in direct mode a thread waits on the main connection for the request to close the map. It makes
+ * the map read-only for all threads of the process: once mprotect has returned, no processor has a writable translation
+ * of its pages, so a store is in memory by then, or traps and is ordered like any other. Then the thread confirms. The
+ * program does nothing and sees nothing of it. The thread also closes the map if the connection ends, because later
+ * stores could not be shared.
  *
- * What the order needs beside that (ring, page copies) is made when the process joins, so that nothing can fail later. */
+ * All else that ordered stores need (ring, page copies) is made when the process joins, so that nothing can fail
+ * later. */
 #ifndef DSM_DIRECT_EXIT_H
 #define DSM_DIRECT_EXIT_H
 
@@ -17,21 +19,21 @@
 struct direct_exit {
   struct arbiter_link *link;
   struct pages *pages;
-  int is_on;            /* there is a thread; written before it begins */
-  atomic_uint over;     /* futex: 1 when it has read the last frame there is */
+  int is_on;            /* there is a thread; written before it starts */
+  atomic_uint over;     /* futex: 1 when the thread has read the last frame */
   int failed;           /* the connection ended without an answer */
-  struct reply *answer; /* where the answer to LEAVE is to be, written before that is sent */
+  struct reply *answer; /* where the thread puts the answer to LEAVE; set before LEAVE is sent */
 };
 
 #pragma GCC visibility push(hidden)
 
-/* Starts the thread, and tells the arbiter that this process waits. A status, with its words kept. */
+/* Starts the thread, and tells the arbiter that this process waits. Returns a status and keeps its reason. */
 int direct_exit_begin(struct direct_exit *exit, struct arbiter_link *link, struct pages *pages);
 
-/* Sends LEAVE on the main connection and waits for the answer. 0, or -1: the connection has ended. */
+/* Sends LEAVE on the main connection and waits for the answer. Returns 0, or -1 if the connection has ended. */
 int direct_exit_leave(struct direct_exit *exit, const struct wire_header *leave, struct reply *answer);
 
-/* Ends the connection and the thread, if there is one and it has not ended: its descriptor may be closed then. */
+/* Ends the connection and the thread, if it is running. Afterwards the descriptor may be closed. */
 void direct_exit_stop(struct direct_exit *exit);
 
 #pragma GCC visibility pop

@@ -12,8 +12,9 @@
 static pthread_mutex_t sessions_lock = PTHREAD_MUTEX_INITIALIZER;
 static dsm_session *sessions;
 
-/* Handles of sessions this process has left, oldest first: DSM_LEFT_MAX of them, which answer DSM_LEFT. Older ones are
- * spare, and become those of new sessions. None is freed: a thread that leaves session_end() may still look at it. */
+/* Handles of sessions that this process has left, oldest first: DSM_LEFT_MAX of them, for which calls return DSM_LEFT.
+ * Older handles are spare and are reused for new sessions. None is freed: a thread that returns from session_end() may
+ * still read it. */
 static dsm_session *departed_oldest, *departed_newest, *spare;
 static unsigned departed_count;
 
@@ -95,13 +96,13 @@ static void close_connections(dsm_session *session) {
   session->link.main_fd = -1;
 }
 
-/* In a forked child: the connections are the parent's, and its end must not wait for ours. */
+/* Runs in a forked child. The connections belong to the parent, and must end with the parent, not with the child. */
 static void after_fork_in_child(void) {
   dsm_actions_in_child();
   for (dsm_session *session = sessions; session != NULL; session = session->next) {
     close_connections(session);
     ring_forked(&session->ring);
-    /* In a new process namespace the child may have the very process id of its parent. */
+    /* In a new PID namespace the child may have the same process id as its parent. */
     session->link.pid = -1;
   }
   pthread_mutex_init(&sessions_lock, NULL);

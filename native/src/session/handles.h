@@ -15,8 +15,8 @@ dsm_session *handles_open(void);
 void handles_add(dsm_session *session);
 void handles_remove(const dsm_session *session);
 
-/* Returns whether a store to some of these bytes may trap: they lie in the map of an open session that is not, or need not
- * stay, in direct mode. Takes the lock. */
+/* Returns whether a store to some of these bytes may trap: they lie in the map of an open session that is not in direct
+ * mode, or whose direct mode may end. Takes the lock. */
 int session_may_trap(const void *bytes, size_t size);
 
 /* Returns a zeroed handle, or NULL if out of memory. */
@@ -25,13 +25,13 @@ dsm_session *handle_take(void);
 /* Returns the handle of a session that was not opened. */
 void handle_give(dsm_session *session);
 
-/* Keeps the handle of a departed session, of which nothing else remains, so that later calls get DSM_LEFT. */
+/* Keeps the handle of a departed session, whose resources are released, so that later calls return DSM_LEFT. */
 void handle_keep(dsm_session *session);
 
 /* From the first call on, a forked child closes its copies of the connections. */
 void handles_watch_forks(void);
 
-/* Gives back everything but the handle: connections, ring, the map's file. */
+/* Releases everything but the handle: connections, ring, the file of the map. */
 void session_release_resources(dsm_session *session);
 
 #pragma GCC visibility pop

@@ -24,30 +24,31 @@ struct dsm_session {
   struct direct_exit direct_exit;
   struct advice advice;
   char node[DSM_NAME_MAX + 1];
-  _Atomic uint32_t processes; /* of an elastic session: when it was counted last */
+  _Atomic uint32_t processes; /* in an elastic session: the last count */
   int order;                  /* enum session_order */
   int on_loss;                /* enum session_on_loss */
   int region;                 /* index of the region */
-  atomic_uint calls;          /* under way in any thread; leaving waits for their end */
+  atomic_uint calls;          /* in progress in any thread; leaving waits for their end */
   struct dsm_session *next;   /* list of open sessions, of departed ones, or of spare handles (handles.h) */
 };
 
 #pragma GCC visibility push(hidden)
 
-/* Returns DSM_OK if this process may use the session now, else a status with its words kept. */
+/* Returns DSM_OK if this process may use the session now, else a status, and keeps its reason. */
 int session_check(const dsm_session *session);
 
-/* Refuses to run on a stack in the map: a call may block signals, and has the kernel write to its variables. */
+/* Fails on a stack in the map: calls may block signals, and the kernel writes to their local variables. */
 int session_check_stack(void);
 
-/* session_check(), and until session_end() the session keeps what the call needs. Only after DSM_OK is there an end. */
+/* Checks like session_check(), and keeps the session's resources until session_end(), which is called only after
+ * DSM_OK. */
 int session_begin(dsm_session *session);
 void session_end(dsm_session *session);
 
-/* Waits until no call is under way. */
+/* Waits until no call is in progress. */
 void session_await_calls(dsm_session *session);
 
-/* Records how many processes a barrier had: in an elastic session that changes. */
+/* Records the number of processes in a barrier, which changes in an elastic session. */
 void session_count(dsm_session *session, uint64_t processes);
 
 #pragma GCC visibility pop

@@ -24,7 +24,7 @@ int session_check_stack(void) {
 int session_begin(dsm_session *session) {
   if (session == NULL || session->link.pid != getpid()) return session_check(session);
   if (session_check_stack() != DSM_OK) return DSM_INVALID;
-  /* Counted first and checked then: a leaving thread either finds us counted, or we find the session left. */
+  /* Count first, then check: either the leaving thread sees this call, or this call sees that the session was left. */
   atomic_fetch_add(&session->calls, 1);
   int status = session_check(session);
   tool_enter();

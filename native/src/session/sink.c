@@ -1,5 +1,5 @@
-/* The way of a captured store: into a private page (pages/), else into the node's ring under pipelined, else to the
- * arbiter as an entry of its own. All of it is handler-safe. */
+/* The sink. It puts a captured store into a private page (pages/), else into the ring of the node under pipelined, else
+ * sends it to the arbiter as an entry of its own. All of it is handler-safe. */
 #define _GNU_SOURCE
 #include "session/sink.h"
 
@@ -12,7 +12,7 @@
 #include "pages/release.h"
 #include "session/session.h"
 
-/* Not write(): that is a point where a cancelled thread would end, in the middle of a store. */
+/* Not write(), which is a cancellation point: a cancelled thread would end in the middle of a store. */
 static void say(const char *text, size_t length) {
   syscall(SYS_write, STDERR_FILENO, text, length);
 }
@@ -25,7 +25,7 @@ static void report_arbiter_gone(const dsm_session *session) {
   say(text, (size_t)(at - text));
 }
 
-/* Says it once. A reader of stderr that does not read must not hold up a store: then nothing is said. */
+/* Prints the advice once. If stderr is not writable at once, prints nothing: a slow reader must not delay a store. */
 static void advise(dsm_session *session) {
   struct advice_figures figures;
   char text[400];
@@ -52,7 +52,7 @@ static int sink_fault(void *context, uintptr_t address, int atomic) {
   return opened;
 }
 
-/* The only failure of a store that is not the arbiter's: a hole without a page. */
+/* Reports the only failure of a store that is not caused by the arbiter: no memory for a page of a hole. */
 static void say_no_page(void) {
   static const char text[] =
       "dsm: no memory for a page of a hole, or no room for one more mapping: the store cannot be kept\n";
@@ -117,7 +117,7 @@ static int sink_atomic(void *context, enum dsm_atomic_op op, uint32_t width, uin
   struct reply reply;
   if (link_finish(&session->link, slot, sent, &reply) != 0 || reply.header.status != DSM_OK ||
       reply.header.body_length != 16 ||
-      /* Pages that other threads have opened meanwhile lack what others published before this operation. */
+      /* Pages that other threads opened in the meantime lack what other processes published before this operation. */
       release_publish(&session->pages) != 0) {
     report_arbiter_gone(session);
     return -1;

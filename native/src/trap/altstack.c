@@ -20,31 +20,31 @@
 #endif
 
 #define PAGE_BYTES 4096u
-/* What the kernel itself wants at least, whatever the frame takes. */
+/* The minimum size that the kernel accepts, whatever the size of a frame. */
 #define KERNEL_MIN_BYTES 2048u
-/* What a frame has beside the registers that XSAVE saves. */
+/* The size of a frame without the registers that XSAVE saves. */
 #define FRAME_BYTES 1280u
-/* What a handler of dsm's may use (capture.h), with room for the program's that it calls. */
+/* The most that a handler of dsm uses (fault_state.h), with room for the handler of the program that it calls. */
 #define HANDLER_BYTES 4096u
 
 struct altstack {
   uint32_t owner; /* thread id; 0: never used */
-  int32_t process; /* that the thread is of: a forked child leaves those of its parent alone, and may stand on one */
-  uint8_t *bytes; /* above a page that nothing may touch; NULL: none yet */
+  int32_t process; /* of the thread: a forked child does not touch the stacks of its parent, and may run on one */
+  uint8_t *bytes; /* above a guard page; NULL: none yet */
   size_t size;
-  stack_t program; /* what the program has set in its place; SS_DISABLE: nothing */
+  stack_t program; /* the stack that the program has set; SS_DISABLE: none */
 };
 
 static const stack_t nothing = {.ss_flags = SS_DISABLE};
 static struct altstack stacks[DSM_ALTSTACKS_MAX];
 static uint32_t stacks_used; /* those before it have, or had, an owner */
 
-/* 0, or a negative error number. */
+/* Makes the system call. Returns 0, or a negative error number. */
 static long system_sigaltstack(const stack_t *wanted, stack_t *before) {
   return dsm_syscall(SYS_sigaltstack, (long)wanted, (long)before, 0, 0);
 }
 
-/* Bytes of the largest frame that the kernel may make. */
+/* Returns the size of the largest frame that the kernel may make. */
 static size_t frame_bytes(void) {
   size_t bytes = getauxval(AT_MINSIGSTKSZ); /* since Linux 5.14 */
   unsigned a, b, c, d;
@@ -52,7 +52,7 @@ static size_t frame_bytes(void) {
   return bytes < KERNEL_MIN_BYTES ? KERNEL_MIN_BYTES : bytes;
 }
 
-/* Two frames: dsm_guarded_copy may fault inside the handler. */
+/* Returns the size needed for two frames: dsm_guarded_copy may fault inside the handler. */
 static size_t bytes_needed(void) {
   return 2 * (frame_bytes() + HANDLER_BYTES);
 }
@@ -61,8 +61,8 @@ static bool is_none(const stack_t *stack) {
   return stack->ss_size == 0 || ((unsigned)stack->ss_flags & SS_DISABLE) != 0;
 }
 
-/* Whether a signal's frame and dsm's handlers can be on it. Not in a map, whether the session was left or is in direct
- * mode, which may end. */
+/* Returns whether the frame of a signal and dsm's handlers fit on the stack. A stack in a map is not fit, even if the
+ * session was left, or is in direct mode, which may end. */
 static bool is_fit(const stack_t *stack) {
   return stack->ss_size >= bytes_needed() && !dsm_regions_near(stack->ss_sp, stack->ss_size);
 }
@@ -78,7 +78,7 @@ static uint32_t entries_used(void) {
   return used < DSM_ALTSTACKS_MAX ? used : DSM_ALTSTACKS_MAX;
 }
 
-/* The calling thread's entry, or NULL. */
+/* Returns the entry of the calling thread, or NULL. */
 static struct altstack *own_entry(int32_t process, uint32_t self) {
   for (uint32_t i = 0, used = entries_used(); i < used; i++) {
     if (__atomic_load_n(&stacks[i].owner, __ATOMIC_RELAXED) == self && stacks[i].process == process) return &stacks[i];
@@ -86,7 +86,8 @@ static struct altstack *own_entry(int32_t process, uint32_t self) {
   return NULL;
 }
 
-/* An entry for the calling thread: its own, one that no living thread has, or a new one. NULL: there are no more. */
+/* Returns an entry for the calling thread: its own, one of a thread that has ended, or a new one; NULL if there is
+ * none. */
 static struct altstack *take_entry(void) {
   int32_t process = getpid();
   uint32_t self = (uint32_t)dsm_syscall(SYS_gettid, 0, 0, 0, 0);
@@ -111,7 +112,7 @@ static struct altstack *take_entry(void) {
   return &stacks[next];
 }
 
-/* Gives the entry memory for a stack of so many bytes. False: there is none. What it had before stays mapped. */
+/* Maps a stack of this size for the entry. False: out of memory. The previous stack of the entry stays mapped. */
 static bool map_stack(struct altstack *stack, size_t bytes) {
   size_t size = bytes < DSM_ALTSTACK_BYTES ? DSM_ALTSTACK_BYTES : (bytes + PAGE_BYTES - 1) & ~(size_t)(PAGE_BYTES - 1);
   uint8_t *made = mmap(NULL, size + PAGE_BYTES, PROT_READ | PROT_WRITE,
@@ -123,13 +124,14 @@ static bool map_stack(struct altstack *stack, size_t bytes) {
   return true;
 }
 
-/* An entry with a stack for the calling thread, or NULL. */
+/* Returns an entry with a stack for the calling thread, or NULL. */
 static struct altstack *take(void) {
   struct altstack *stack = take_entry();
   return stack != NULL && (stack->bytes != NULL || map_stack(stack, 0)) ? stack : NULL;
 }
 
-/* The entry whose stack the kernel uses now, or NULL. By its place: that of the parent in a forked child, too. */
+/* Returns the entry whose stack the kernel uses now, or NULL. Compares addresses, so in a forked child it finds the
+ * entry of the parent, too. */
 static struct altstack *entry_of(const stack_t *now) {
   if (is_none(now)) return NULL;
   for (uint32_t i = 0, used = entries_used(); i < used; i++) {
@@ -158,16 +160,17 @@ void dsm_altstack_offer(ucontext_t *context) {
   if (stack != NULL) context->uc_stack = as_stack(stack, 0);
 }
 
-/* ---- what the program sees ---- */
+/* ---- the stacks as the program sees them ---- */
 
-/* Of a stack of the library's that the kernel uses: what is there as far as the program knows. */
+/* Returns the stack that the program believes is set, while the kernel uses one of the library's stacks. */
 static stack_t seen(const struct altstack *stack, const stack_t *now) {
   stack_t program = stack->program;
   if (!is_none(&program)) program.ss_flags |= now->ss_flags & SS_ONSTACK;
   return program;
 }
 
-/* Uses one of the library's stacks in place of the program's, which is not fit. 0, or a negative error number. */
+/* Uses one of the library's stacks instead of the stack of the program, which is not fit. Returns 0, or a negative
+ * error number. */
 static long stand_in(const stack_t *wanted, const stack_t *now, struct altstack *ours) {
   if (ours != NULL && (now->ss_flags & SS_ONSTACK) != 0) { /* the kernel has it already, and takes no other now */
     ours->program = *wanted;
@@ -185,7 +188,7 @@ static long stand_in(const stack_t *wanted, const stack_t *now, struct altstack 
   return error;
 }
 
-/* The program wants none any more: a thread that has one of the library's keeps it. */
+/* Handles SS_DISABLE of the program: a thread that has one of the library's stacks keeps it. */
 static long stand_down(const stack_t *now, struct altstack *ours) {
   struct altstack *stack = ours != NULL ? ours : own_entry(getpid(), (uint32_t)dsm_syscall(SYS_gettid, 0, 0, 0, 0));
   stack_t used = stack != NULL ? as_stack(stack, 0) : nothing;

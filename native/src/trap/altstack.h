@@ -1,15 +1,17 @@
-/* Alternate signal stacks of the library's own.
+/* Alternate signal stacks of the library.
  *
- * The kernel puts the frame of a signal on the thread's alternate stack, or where its stack pointer is. If that lies in the
- * map, which is read-only, or has too little room, the kernel ends the process at once and no handler can say why. So:
+ * The kernel puts the frame of a signal on the alternate stack of the thread, or at its stack pointer. If that place
+ * lies in the map, which is read-only, or has too little room, the kernel kills the process at once, without a message.
+ * So:
  *
- * - a thread that has no alternate stack is given one of these: the one that opens a session there and then, any other
- *   with its first captured store. Then its stack may lie in the map: a thread that makes a stack there (makecontext) has
- *   stored to it before it runs on it;
- * - an alternate stack that lies in the map, or is too small for two frames and their handlers, is remembered and shown to
- *   the program as its own (sigaltstack, stacks.c), and one of these, at least as large, is used in its place.
+ * - the library gives each thread without an alternate stack one of these: the thread that opens a session gets it in
+ * dsm_open, any other with its first captured store. From then on the thread may run on a stack in the map: to make one
+ *   (makecontext), it has stored there;
+ * - if an alternate stack lies in the map, or is too small for two frames and their handlers, the library records it,
+ * shows
+ *   it to the program as its own (sigaltstack), and uses one of these, at least as large, in its place.
  *
- * A stack belongs to a thread until that has ended, and is then given to the next one that needs one. */
+ * A thread keeps its stack until it ends; the next thread that needs one then reuses it. */
 #ifndef DSM_ALTSTACK_H
 #define DSM_ALTSTACK_H
 
@@ -21,10 +23,11 @@
 
 #pragma GCC visibility push(hidden)
 
-/* Sees to it that the calling thread has an alternate stack on which dsm's handlers can run. Not inside them. */
+/* Ensures that the calling thread has an alternate stack for dsm's handlers. Must not be called inside them. */
 void dsm_altstack_ensure(void);
 
-/* For a thread that has none: its return from the signal makes one of these its alternate stack. handler-safe. */
+/* Sets an alternate stack in `context` for a thread that has none: the return from the signal makes it effective.
+ * handler-safe. */
 void dsm_altstack_offer(ucontext_t *context);
 
 /* sigaltstack() as the program sees it. handler-safe. */

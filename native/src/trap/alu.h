@@ -1,4 +1,4 @@
-/* The integer unit: what a read-modify-write instruction makes of an old value, computed by the processor itself. */
+/* The integer unit: the result of a read-modify-write instruction, computed by the processor itself. */
 #ifndef DSM_ALU_H
 #define DSM_ALU_H
 

@@ -1,8 +1,8 @@
 /* The code below a debugger's breakpoint.
  *
- * A debugger puts int3 in the place of an instruction's first byte. It takes it away to step over it, but not when a
- * signal comes at that step: then it waits, with a breakpoint there, for the handler to return. So the handler of a
- * store's fault finds int3 at the store. What was there is in the file that the code was mapped from. */
+ * A debugger replaces the first byte of an instruction by int3. It removes the int3 to step over the instruction, but
+ * if a signal arrives at that step, it reinserts it and waits for the handler to return. So the handler for the fault
+ * of a store finds int3 at the store. The original byte is in the file that the code was mapped from. */
 #define _GNU_SOURCE
 #include "trap/breakpoint.h"
 
@@ -15,7 +15,8 @@
 
 #define MAPS_BYTES 8192u /* more than the longest line: a path has at most 4096 bytes */
 
-/* Too large for a small alternate stack. Its user has all signals blocked, so it is free again soon. */
+/* Static, because it is too large for a small alternate stack. Its user has all signals blocked and releases it
+ * soon. */
 static struct {
   uint32_t taken;
   char text[MAPS_BYTES];
@@ -31,7 +32,8 @@ static uint64_t read_hex(const char **at) {
   }
 }
 
-/* "start-end perms offset device inode   path". If the address is in it: the path, and where in the file. Else NULL. */
+/* Parses "start-end perms offset device inode   path". Returns the path and the offset in the file if the range
+ * contains the address, else NULL. */
 static const char *path_of(const char *line, uint64_t address, uint64_t *offset) {
   uint64_t start = read_hex(&line);
   if (*line++ != '-') return NULL;
@@ -46,7 +48,7 @@ static const char *path_of(const char *line, uint64_t address, uint64_t *offset)
   return strchr(line, '/');
 }
 
-/* The file that holds the code, opened, or a negative number. */
+/* Opens the file that holds the code. Returns a descriptor, or a negative number. */
 static long open_code(uint64_t address, uint64_t *offset) {
   long fd = dsm_syscall(SYS_open, (long)"/proc/self/maps", O_RDONLY | O_CLOEXEC, 0, 0), code = -1;
   if (fd < 0) return fd;

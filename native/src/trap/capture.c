@@ -1,6 +1,6 @@
-/* Capturing a store, class by class. Each function works out which bytes the instruction would write where, gives them
- * to the region's sink, and then - only then - changes the registers as the instruction does. An operand that reaches
- * over the edge of the map is a fault of the program's: half of it would lie in no region. */
+/* Captures a store, class by class. Each function computes which bytes the instruction writes and where, passes them to
+ * the sink of the region, and only then changes the registers as the instruction does. An operand that crosses the edge
+ * of the map is a fault of the program, since a part of it would lie in no region. */
 #include "trap/capture.h"
 
 #include <string.h>
@@ -14,7 +14,7 @@
 #include "trap/string_instruction.h"
 #include "trap/tool.h"
 
-/* Of those with large variables: where all were one function, the others would need their room, too. */
+/* For functions with large variables: if they were inlined, all paths would need that stack space. */
 #define OWN_FRAME __attribute__((noinline))
 
 static void advance(const struct dsm_fault *f, const struct dsm_insn *insn) {
@@ -26,12 +26,12 @@ static enum dsm_outcome unsupported(struct dsm_fault *f, const char *why) {
   return DSM_OUTCOME_UNSUPPORTED;
 }
 
-/* Whether the operand is in the map and holds the address that faulted. */
+/* Returns whether the operand is in the map and contains the faulting address. */
 static bool check_operand(const struct dsm_fault *f, uintptr_t address, size_t length) {
   return dsm_in_region(f, address, length) && f->address - address < length;
 }
 
-/* What becomes of a store for which check_operand() is false. */
+/* Handles a store for which check_operand() is false. */
 static enum dsm_outcome misplaced(struct dsm_fault *f, uintptr_t address, size_t length) {
   if (dsm_in_region(f, address, length))
     return unsupported(f, "its operand is not where the processor reported the fault");
@@ -43,7 +43,7 @@ static int publish(const struct dsm_fault *f, uintptr_t address, const void *byt
   return f->region->sink->store(f->region->context, &run, 1);
 }
 
-/* The whole of a plain store. */
+/* Captures a plain store. */
 static enum dsm_outcome store(struct dsm_fault *f, const struct dsm_insn *insn, uintptr_t address, const void *bytes,
                               uint32_t length) {
   if (!check_operand(f, address, length)) return misplaced(f, address, length);
@@ -70,7 +70,7 @@ static bool condition(unsigned number, uint64_t flags) {
 
 /* ---- vector registers ---- */
 
-/* One bit for each byte of the operand that a mask lets be written. False if the frame does not have the mask. */
+/* Computes one bit for each byte of the operand that the mask selects. False if the frame does not hold the mask. */
 static bool written_bytes(const struct dsm_fault *f, const struct dsm_insn *insn, uint64_t *written) {
   uint64_t all = insn->width >= 64 ? ~0ull : (1ull << insn->width) - 1, chosen = 0;
   if (insn->mask_kind == DSM_MASK_NONE) {
@@ -128,8 +128,8 @@ static uint64_t load(uintptr_t address, unsigned width) {
   }
 }
 
-/* cmpxchg8b and cmpxchg16b. Not locked and not equal, nothing is published: writing the old value back, as the
- * processor may, would undo what others have stored in between. */
+/* Captures cmpxchg8b and cmpxchg16b. If the instruction is not locked and the values differ, it publishes nothing:
+ * writing the old value back, as the processor may, could overwrite concurrent stores of other processes. */
 static enum dsm_outcome capture_pair(struct dsm_fault *f, const struct dsm_insn *insn, uintptr_t address) {
   unsigned half = insn->width / 2;
   uint8_t old[16], compare[16], operand[16];
@@ -164,7 +164,7 @@ static enum dsm_outcome capture_pair(struct dsm_fault *f, const struct dsm_insn 
   return DSM_OUTCOME_DONE;
 }
 
-/* The atomic operation, on the session's order, that a locked instruction is. */
+/* Returns the atomic operation of the session for a locked instruction. */
 static enum dsm_atomic_op atomic_op(enum dsm_alu_op op, unsigned width, uint64_t flags, uint64_t *operand) {
   uint64_t carry = flags & DSM_FLAG_BITS_CF, bit = 1ull << (*operand & (width * 8 - 1));
   switch (op) {

@@ -1,4 +1,4 @@
-/* Capturing the store at RIP: decoded, given to the sink, and only then done in the registers. handler-safe. */
+/* Captures the store at RIP: decodes it, passes it to the sink, and only then updates the registers. handler-safe. */
 #ifndef DSM_CAPTURE_H
 #define DSM_CAPTURE_H
 
@@ -6,7 +6,7 @@
 
 #pragma GCC visibility push(hidden)
 
-/* Whether the instruction at RIP is LOCK-prefixed or xchg. */
+/* Returns whether the instruction at RIP is LOCK-prefixed or xchg. */
 int dsm_capture_is_atomic(const struct dsm_fault *fault);
 
 /* Captures the store at RIP. */

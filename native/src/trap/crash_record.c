@@ -1,13 +1,14 @@
-/* How `dsm run` learns why a process died without a word.
+/* Crash record: tells `dsm run` why a process died without a message.
  *
- * The kernel kills a thread that stores to the map while it has SIGSEGV really blocked (by a system call that dsm did not
- * see), or has no stack for a handler. Nothing runs in the process any more, and what the kernel tells the parent is
- * SIGSEGV, as after a fault of the program's own. The difference is that dsm's handler has seen the latter. So `dsm run`
- * gives its processes a file without a name, in DSM_RUN_RECORD=PATH:TOKEN:SLOT, of which each has a slot: who has joined
- * there, and who is about to die of a fault that its handler has seen. Joined and not seen: `dsm run` says so.
+ * The kernel kills a thread that stores to the map while it has SIGSEGV really blocked (by a system call that dsm did
+ * not see), or has no stack for a handler. No code of the process runs any more, and its exit status is SIGSEGV, as
+ * after a fault of the program itself. The difference is that dsm's handler has seen the latter. So `dsm run` passes an
+ * unnamed file to its processes, in DSM_RUN_RECORD=PATH:TOKEN:SLOT. Each process has a slot, in which it records that
+ * it has joined, and that it is about to die of a fault that its handler has seen. If a process died joined and not
+ * seen, `dsm run` reports this cause.
  *
- * File: 16 bytes, the token, then 8 bytes for each slot. PATH is /proc/PID/fd/N of `dsm run`, which another PID namespace
- * may take for another file; therefore the token. Without the file nothing is said. */
+ * File: 16 bytes, the token, then 8 bytes for each slot. PATH is /proc/PID/fd/N of `dsm run`, which may be a different
+ * file in another PID namespace; therefore the token. Without the file there is no report. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdatomic.h>
@@ -32,7 +33,7 @@ struct slot {
 
 static _Atomic(struct slot *) mine;
 
-/* Splits PATH:TOKEN:SLOT, from its end. 1, or 0: it is none. */
+/* Splits PATH:TOKEN:SLOT, from its end. Returns 1, or 0 if it is malformed. */
 static int parse(const char *text, char path[64], char token[TOKEN_BYTES], unsigned long *slot) {
   const char *last = strrchr(text, ':');
   if (last == NULL || last - text < (long)TOKEN_BYTES + 1 || last[-(long)TOKEN_BYTES - 1] != ':') return 0;

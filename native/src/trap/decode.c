@@ -1,4 +1,4 @@
-/* From instruction bytes to struct dsm_insn: XED does the reading, classify() the sorting, a cache saves both. */
+/* Decodes instruction bytes into a struct dsm_insn: XED decodes, classify() classifies, a cache avoids both. */
 #include "trap/decode.h"
 
 #include <string.h>
@@ -62,7 +62,7 @@ static void cache_put(const struct dsm_insn *insn) {
   __atomic_store_n(&e->version, version + 2, __ATOMIC_RELEASE);
 }
 
-/* Number of the general register `reg` is (a part of), or -1. */
+/* Returns the number of the general register that `reg` is (a part of), or -1. */
 static int gpr_number(xed_reg_enum_t reg) {
   xed_reg_enum_t whole = xed_get_largest_enclosing_register(reg);
   return whole >= XED_REG_RAX && whole <= XED_REG_R15 ? (int)(whole - XED_REG_RAX) : -1;
@@ -447,7 +447,7 @@ static void classify(const xed_decoded_inst_t *x, struct dsm_insn *insn) {
   if (is_vector && vector.mask_kind != DSM_MASK_NONE) insn->flags |= DSM_FLAG_PARTIAL;
 }
 
-/* `here`: how many bytes may be read of the code without knowing more of it; beyond 15 it does not matter. */
+/* Decodes the code. `here`: the number of bytes known to be readable; 15 are always enough. */
 static __attribute__((noinline)) bool decode(uint64_t rip, const uint8_t *code, unsigned here, struct dsm_insn *insn) {
   xed_decoded_inst_t x;
   xed_error_enum_t error = XED_ERROR_BUFFER_TOO_SHORT;

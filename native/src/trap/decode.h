@@ -1,4 +1,4 @@
-/* What capture.c has to know of one instruction, and the cache it comes from. */
+/* The decoded form of one instruction for capture.c, and its cache. */
 #ifndef DSM_DECODE_H
 #define DSM_DECODE_H
 
@@ -86,8 +86,8 @@ _Static_assert(sizeof(struct dsm_insn) == 64, "struct dsm_insn is copied by whol
 /* Prepares XED's tables. Call before the handlers are installed. */
 void dsm_decode_init(void);
 
-/* Decodes the instruction at rip, which the processor has just tried to execute. False if the bytes are no instruction
- * XED knows. handler-safe; any number of threads. */
+/* Decodes the instruction at rip, which the processor has just tried to execute. False if XED does not know it.
+ * handler-safe and thread-safe. */
 bool dsm_decode(uint64_t rip, struct dsm_insn *insn);
 
 #pragma GCC visibility pop

@@ -4,8 +4,8 @@
  * there is one, allocate nothing and take no lock. The only faults they may meet themselves are those of
  * dsm_guarded_copy, which opens SIGSEGV and SIGBUS for the length of the copy.
  *
- * What is not dsm's goes to the program's own action (signal_action.c). SIGBUS is handled for the guarded copy's sake
- * alone. */
+ * Signals that are not dsm's go to the action of the program (signal_action.c). SIGBUS is handled only for the guarded
+ * copy. */
 #include "trap/fault.h"
 
 #include <errno.h>
@@ -59,7 +59,7 @@ static __attribute__((noinline)) void print_line(const char *text) {
   print(&m);
 }
 
-/* Ends the process by `signo` here and now. */
+/* Kills the process by `signo` at once. */
 static _Noreturn void die(int signo) {
   uint64_t mask = 1ull << (signo - 1);
   dsm_action_default(signo);
@@ -70,7 +70,7 @@ static _Noreturn void die(int signo) {
 
 /* ---- the handlers ---- */
 
-/* Not inlined: the handlers' frame would have room for its text twice. */
+/* Not inlined: the stack frame of the handlers would hold its text twice. */
 __attribute__((noinline)) static void explain(const struct dsm_fault *fault, const char *what) {
   struct message m = {.length = 0};
   const uint8_t *code = (const uint8_t *)fault->regs[REG_RIP];
@@ -91,7 +91,8 @@ __attribute__((noinline)) static void explain(const struct dsm_fault *fault, con
   print(&m);
 }
 
-/* A page fault of a store, at an address in an entered region. True: dealt with. False: chain. */
+/* Handles the page fault of a store, at an address in an entered region. Returns true if it is handled, false to
+ * chain. */
 static bool answer(struct dsm_fault *fault, int *chain_as) {
   struct dsm_region *region = fault->region;
   if (region->owner != dsm_process_token()) {
@@ -137,9 +138,9 @@ static bool answer(struct dsm_fault *fault, int *chain_as) {
   return true;
 }
 
-/* The kernel could not put a signal's frame on the stack, which lies in the map, and sends SIGSEGV instead: that handler
- * does not ask for the alternate stack. What has happened before in the thread is told from a general protection fault,
- * which looks the same, by the trap's number. */
+/* Returns whether the kernel could not put a signal frame on a stack in the map: then it sends SIGSEGV instead, because
+ * the handler of that signal does not use the alternate stack. A general protection fault looks the same; the trap
+ * number tells them apart. */
 static bool is_frame_in_map(const siginfo_t *info, const greg_t *regs) {
   uintptr_t start;
   return info->si_signo == SIGSEGV && info->si_code == SI_KERNEL && regs[REG_TRAPNO] != TRAP_NUMBER_PROTECTION &&
@@ -150,11 +151,11 @@ static bool is_frame_in_map(const siginfo_t *info, const greg_t *regs) {
  * caller's frame begins, we were called by another handler. */
 #define CALLED_BY_KERNEL(context) (__builtin_dwarf_cfa() == (context))
 
-/* Ends a step, if one was under way where the signal came. */
+/* Ends a step, if one was in progress where the signal arrived. */
 static __attribute__((noinline)) bool end_step(const siginfo_t *info, ucontext_t *context) {
   uint64_t rip = (uint64_t)context->uc_mcontext.gregs[REG_RIP];
   if (!dsm_step_is_at(rip)) return false;
-  /* One that was sent to this thread, and not yet delivered, swallows the end's own: it is RIP that tells whether the
+  /* A pending SIGSEGV that was sent to this thread replaces the one of the step's end, so only RIP tells whether the
    * step is over. */
   if (info->si_code <= 0) dsm_step_defer_signal(rip);
   tool_enter();
@@ -197,7 +198,7 @@ static void on_fault(int signo, siginfo_t *info, void *context_pointer) {
   errno = saved_errno;
 }
 
-/* The end of a step under valgrind. */
+/* Handles the end of a step under valgrind. */
 static void on_trap(int signo, siginfo_t *info, void *context_pointer) {
   bool direct = CALLED_BY_KERNEL(context_pointer);
   int saved_errno = errno;

@@ -4,8 +4,8 @@
 
 #pragma GCC visibility push(hidden)
 
-/* Installs the fault handlers (once; safe to call again, and re-installs handlers that were replaced), prepares the decoder.
- * 0, or -1 with errno. */
+/* Installs the fault handlers (safe to call again: reinstalls replaced handlers) and prepares the decoder. Returns 0,
+ * or -1 with errno. */
 int dsm_capture_init(void);
 
 #pragma GCC visibility pop

@@ -1,7 +1,7 @@
-/* The fault being answered, and what can become of it.
+/* The fault being handled, and its possible outcomes.
  *
- * The code that answers it runs on the thread that faulted, with every signal blocked, on the stack that the kernel chose:
- * an alternate stack may be 8 KiB, of which an AVX-512 frame takes 3.5, so no path uses more than 3 KiB. */
+ * The code that handles it runs on the thread that faulted, with every signal blocked, on the stack that the kernel
+ * chose: an alternate stack may be 8 KiB, of which an AVX-512 frame takes 3.5, so no path uses more than 3 KiB. */
 #ifndef DSM_FAULT_STATE_H
 #define DSM_FAULT_STATE_H
 

@@ -1,4 +1,4 @@
-/* Copying memory that may not be there. handler-safe. */
+/* Copies memory that may be unmapped. handler-safe. */
 #ifndef DSM_GUARD_H
 #define DSM_GUARD_H
 
@@ -20,15 +20,15 @@ struct dsm_guard {
 
 #pragma GCC visibility push(hidden)
 
-/* Copies upwards between memory of the program's, of which any may be unmapped. Returns the bytes not copied and, if
- * not 0, the fault in *guard. */
+/* Copies upwards between memory of the program, any of which may be unmapped. Returns the number of bytes not copied
+ * and, if not 0, the fault in *guard. */
 size_t dsm_guarded_copy(void *to, const void *from, size_t length, struct dsm_guard *guard);
-/* The same where SIGSEGV and SIGBUS are open anyhow: outside the handlers. */
+/* Does the same outside the handlers, where SIGSEGV and SIGBUS are not blocked. */
 size_t dsm_guarded_copy_run(void *to, const void *from, size_t length, struct dsm_guard *guard);
 /* Turns the fault being answered into the one in *guard; returns DSM_OUTCOME_CHAIN. */
 enum dsm_outcome dsm_fault_becomes(struct dsm_fault *fault, const struct dsm_guard *guard);
 
-/* In the handlers: whether the fault is that of a guarded copy, which then ends. */
+/* Called in the handlers: returns whether the fault belongs to a guarded copy, and ends that copy. */
 bool dsm_guard_hit(int signo, const siginfo_t *info, ucontext_t *context);
 
 #pragma GCC visibility pop

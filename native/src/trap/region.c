@@ -1,5 +1,6 @@
 /* The region table. Lookups take no lock: a thread enters a region by counting itself in and then looking whether the
- * region is still what it was; a thread that changes a region does so first and then waits for the count to reach zero. */
+ * region is still what it was; a thread that changes a region does so first and then waits for the count to reach
+ * zero. */
 #include "trap/region.h"
 
 #include <errno.h>
@@ -20,7 +21,7 @@ static struct dsm_region regions[REGIONS_MAX];
 
 uintptr_t dsm_regions_low = UINTPTR_MAX, dsm_regions_high;
 
-/* Alone in a page that the kernel clears in a forked child. */
+/* In a page of its own, which the kernel clears in a forked child. */
 static uint64_t *token_page;
 static uint64_t tokens_given;
 
@@ -70,7 +71,7 @@ void dsm_region_exit(struct dsm_region *region) {
   }
 }
 
-/* Waits until no thread is inside. In a forked child the threads that were are not there: nothing to wait for. */
+/* Waits until no thread is inside. In a forked child the threads of the parent do not exist, so there is no wait. */
 static void drain(struct dsm_region *r) {
   if (r->owner != dsm_process_token()) return;
   uint32_t inside;
@@ -79,7 +80,7 @@ static void drain(struct dsm_region *r) {
   }
 }
 
-/* Low first: a thread that sees the new high must not miss the region for the old low. */
+/* Widens the bounds, low first: a thread that sees the new high must not miss the region because of the old low. */
 static void widen_bounds(uintptr_t low, uintptr_t high) {
   uintptr_t seen = __atomic_load_n(&dsm_regions_low, __ATOMIC_RELAXED);
   while (low < seen &&
@@ -155,7 +156,7 @@ size_t dsm_region_part(uintptr_t address, size_t size, uintptr_t *start) {
   return to - from;
 }
 
-/* One store to one region: how many of the bytes, or 0 with errno. All signals are blocked. */
+/* Makes one store to one region. Returns the number of bytes stored, or 0 with errno. All signals are blocked. */
 static size_t write_some(uintptr_t address, const void *bytes, size_t size) {
   struct dsm_region *r = dsm_region_enter(address);
   size_t length = 0;

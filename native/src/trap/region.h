@@ -1,7 +1,7 @@
 /* The table of address ranges this library answers faults for, and the sink each hands its captured stores to.
  *
- * capture.c decodes a faulting store, works out which bytes it writes where, and gives them to the region's sink. The sink
- * of a session (session/sink.c) sends them to the arbiter; that of the native tests records them.
+ * capture.c decodes a faulting store, works out which bytes it writes where, and gives them to the region's sink. The
+ * sink of a session (session/sink.c) sends them to the arbiter; that of the native tests records them.
  *
  * Everything declared `handler-safe` may run inside the SIGSEGV/SIGTRAP handlers: all signals are blocked, nothing is
  * allocated, no lock that a signal could interrupt is taken, errno is preserved by the caller. */
@@ -25,28 +25,28 @@ enum dsm_region_state {
 int dsm_region_add(uintptr_t base, size_t size, const struct dsm_sink *sink, void *context);
 /* State change ACTIVE -> LEFT, after which the sink is never called again (in-flight calls have returned). */
 void dsm_region_leave(int index);
-/* Forgets the region: faults there go to the handler that was there before. */
+/* Removes the region: faults there then go to the handler of the program. */
 void dsm_region_remove(int index);
 
-/* ---- Bytes that no instruction of the program's writes: those the kernel is asked for ---- */
+/* ---- Bytes that the kernel writes, not an instruction of the program ---- */
 
 /* Most bytes dsm_region_write gives to a sink's store() at once. */
 #define DSM_STORE_BYTES_MAX 65536u
 
 #pragma GCC visibility push(hidden)
-/* Every region there has been in this process lies in [low, high): memory elsewhere needs no look at the table. */
+/* All regions that this process has had lie in [low, high): addresses elsewhere need no lookup. */
 extern uintptr_t dsm_regions_low, dsm_regions_high;
 #pragma GCC visibility pop
 
-/* False if no byte of [address, address + size) is in a region. True: maybe. handler-safe. */
+/* Returns false if no byte of [address, address + size) is in a region, true if some may be. handler-safe. */
 static inline bool dsm_regions_near(const void *address, size_t size) {
   uintptr_t from = (uintptr_t)address;
   return from < __atomic_load_n(&dsm_regions_high, __ATOMIC_RELAXED) &&
          from + size > __atomic_load_n(&dsm_regions_low, __ATOMIC_RELAXED);
 }
 
-/* The first part of [address, address + size) that lies in an active region this process has added: where it begins,
- * and how many bytes of it there are, 0 if there are none. handler-safe. */
+/* Finds the first part of [address, address + size) that lies in an active region of this process. *start is its
+ * address; returns its length in bytes, 0 if there is none. handler-safe. */
 size_t dsm_region_part(uintptr_t address, size_t size, uintptr_t *start);
 
 /* Publishes the bytes as stores to [address, address + size), all of which lies in active regions. 0, or -1 with errno:

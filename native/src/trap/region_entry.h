@@ -1,4 +1,4 @@
-/* The inside of the table of regions, for those that answer a fault. handler-safe, but for dsm_process_token_renew(). */
+/* Internals of the region table, for the fault handlers. handler-safe, except dsm_process_token_renew(). */
 #ifndef DSM_REGION_ENTRY_H
 #define DSM_REGION_ENTRY_H
 
@@ -21,13 +21,15 @@ struct dsm_region {
 
 enum { DSM_REGION_ADDING = 3 };
 
-/* The region `address` lies in, or NULL. dsm_region_leave and dsm_region_remove wait until it is exited again. */
+/* Enters and returns the region of `address`, or NULL. dsm_region_leave and dsm_region_remove wait until it is
+ * exited. */
 struct dsm_region *dsm_region_enter(uintptr_t address);
 void dsm_region_exit(struct dsm_region *region);
 
 /* Not zero, and different in parent and child after a fork: 0 in a child until it adds a region of its own. */
 uint64_t dsm_process_token(void);
-/* Gives this process a token if it has none. 1: a new one was given. 0: it had one. -1 with errno. Not handler-safe. */
+/* Gives this process a token if it has none. Returns 1 for a new token, 0 if it had one, -1 with errno. Not
+ * handler-safe. */
 int dsm_process_token_renew(void);
 
 #pragma GCC visibility pop

@@ -1,5 +1,5 @@
-/* Signal actions: the handlers of SIGSEGV, SIGBUS and SIGTRAP are dsm's from the first session on, and the program's own
- * are called by them.
+/* Signal actions: the handlers of SIGSEGV, SIGBUS and SIGTRAP are dsm's from the first session on, and the program's
+ * own are called by them.
  *
  * Invariant: once a session has been joined, no call of the C library changes what the kernel does at SIGSEGV, SIGBUS
  * and SIGTRAP. The program's actions are kept here: sigaction() and its relatives read and write those, so that the
@@ -12,8 +12,9 @@
  * dsm's own are installed by the raw system call: sanitizers stand in front of sigaction() and may do nothing, or call
  * handlers late. What replaces them that way is noticed at the next dsm_open(), and when direct mode ends.
  *
- * The lock is held with all signals blocked, for as long as a few words are copied. A fork may come while another thread
- * has it: an action is written beside the one in force and then made so, so that a child finds the old or the new. */
+ * The lock is held with all signals blocked, for as long as a few words are copied. A fork may come while another
+ * thread has it: an action is written beside the one in force and then made so, so that a child finds the old or the
+ * new. */
 #define _GNU_SOURCE
 #include "trap/signals.h"
 
@@ -33,18 +34,18 @@
 static const int kept[] = {SIGSEGV, SIGBUS, SIGTRAP, DSM_STAND_IN};
 #define KEPT (sizeof(kept) / sizeof(kept[0]))
 
-/* Of a struct sigaction what counts: the alternate stack that dsm's handlers run on may be small. The mask is in program
- * form. */
+/* Of a struct sigaction what counts: the alternate stack that dsm's handlers run on may be small. The mask is in
+ * program form. */
 struct action {
   sighandler_t handler;
   uint64_t mask;
   int flags;
 };
 
-/* The actions the program has set: of two versions the one in force. */
+/* The actions that the program has set: two versions of each, one of them current. */
 static struct action versions[KEPT][2];
 static uint8_t in_force[KEPT];
-/* What was there when dsm came first, and can therefore not call dsm. */
+/* The actions before dsm's first: their handlers cannot chain to dsm. */
 static struct action bottom[KEPT];
 static dsm_handler *ours[KEPT];
 static uint32_t locked;
@@ -135,7 +136,7 @@ bool dsm_action_has_handler(int signo) {
   return i >= 0 && is_handler(program((unsigned)i));
 }
 
-/* With the lock. */
+/* Sets an action of the program. Lock held. */
 static void set_program(unsigned i, struct action action) {
   uint8_t other = !in_force[i];
   versions[i][other] = action;
@@ -176,7 +177,7 @@ static void raise_here(int signo) {
   dsm_syscall(SYS_tgkill, getpid(), self(), signo, 0);
 }
 
-/* A SIGSEGV that came while the program had it blocked, or a SIGSTKFLT that was sent. */
+/* Handles a SIGSEGV that was sent while the program had it blocked, or a SIGSTKFLT that was sent. */
 static void on_stand_in(int signo, siginfo_t *info, void *context) {
   int saved_errno = errno;
   if (info->si_errno == STAND_IN_MARK && info->si_code <= 0) {
@@ -187,7 +188,7 @@ static void on_stand_in(int signo, siginfo_t *info, void *context) {
   errno = saved_errno;
 }
 
-/* Handlers of other signals that were set before this library could see it, with a mask that blocks SIGSEGV. */
+/* Corrects handlers of other signals that were set before this library was loaded, with a mask that blocks SIGSEGV. */
 static void open_masks_of_handlers(void) {
   for (int signo = 1; signo <= SIGRTMAX; signo++) {
     struct kernel_action action;
@@ -229,8 +230,8 @@ int dsm_actions_take(dsm_handler *on_fault, dsm_handler *on_trap) {
   return take();
 }
 
-/* Whether the actions here are this process's: not in the child of a vfork, which shares this memory and not its
- * actions. */
+/* Returns whether the actions here belong to this process: not in the child of a vfork, which shares this memory but
+ * not its actions. */
 static bool are_taken(void) {
   pid_t by = __atomic_load_n(&taken_by, __ATOMIC_ACQUIRE);
   return by != 0 && by == getpid();
@@ -245,16 +246,17 @@ void dsm_actions_in_child(void) {
   if (taken_by != 0) taken_by = getpid();
 }
 
-/* ---- handing on ---- */
+/* ---- chaining ---- */
 
-/* A SIGSEGV that was sent, not met, while the program has it blocked: true, it is pending as the stand-in. */
+/* Defers a SIGSEGV that was sent (not caused by an instruction) while the program has it blocked. Returns true if it is
+ * now pending as the stand-in. */
 static bool defer(siginfo_t *info, uint64_t mask) {
   if (info->si_code > 0 || (mask & DSM_SIGNAL_BIT(DSM_STAND_IN)) == 0) return false;
   info->si_signo = DSM_STAND_IN;
   info->si_errno = STAND_IN_MARK;
   long process = getpid(), thread = self();
-  /* To where it was sent: kill() means any thread that has it open. The kernel takes a siginfo that speaks of kill()
-   * only from a thread to itself. */
+  /* Send it to the same target: kill() means any thread that has the signal unblocked. The kernel accepts a siginfo of
+   * kill() only from a thread to itself. */
   if (info->si_code == SI_TKILL || (info->si_code == SI_USER && thread != process)) {
     dsm_syscall(SYS_rt_tgsigqueueinfo, process, thread, DSM_STAND_IN, (long)info);
   } else {
@@ -263,8 +265,8 @@ static bool defer(siginfo_t *info, uint64_t mask) {
   return true;
 }
 
-/* The process dies of it. An instruction runs again, with the registers as they are; a signal that was sent, or that
- * comes after its instruction (int3), would not come again and is raised. */
+/* Lets the process die of the signal. A faulting instruction runs again and faults again; a signal that was sent, or
+ * that comes after its instruction (int3), would not come again, so this raises it. */
 static void die_of(int signo, bool by_instruction) {
   dsm_action_default(signo);
   if (!by_instruction || signo == SIGTRAP) raise_here(signo);
@@ -294,7 +296,7 @@ void dsm_action_chain(int signo, siginfo_t *info, ucontext_t *context, bool dire
   }
   unlock(&before);
   if (!is_handler(&action)) {
-    /* The kernel does not let an instruction's fault be ignored: it is as fatal as by default. */
+    /* The kernel does not allow a fault of an instruction to be ignored: it is fatal, as by default. */
     if (action.handler != SIG_IGN || by_instruction) die_of(signo, by_instruction);
     return;
   }
@@ -385,7 +387,7 @@ static sighandler_t set(int signo, sighandler_t handler, int flags, bool blocks_
   return sigaction(signo, &action, &old) != 0 ? SIG_ERR : old.sa_handler;
 }
 
-/* signal() of BSD, which is glibc's. */
+/* Implements the BSD signal(), which glibc uses. */
 static sighandler_t set_bsd(int signo, sighandler_t handler) {
   if (real.signal != NULL && (index_of(signo) < 0 || !are_taken())) return real.signal(signo, handler);
   return set(signo, handler, SA_RESTART, true);

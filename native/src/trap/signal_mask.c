@@ -99,18 +99,18 @@ static sigset_t *with_bits(sigset_t *set, uint64_t bits) {
   return set;
 }
 
-/* A mask to be set or waited with. NULL stays NULL. */
+/* Converts a mask to be set, or used in a wait, to kernel form. NULL stays NULL. */
 static const sigset_t *inward(const sigset_t *set, sigset_t *room) {
   return set == NULL || second ? set : with_bits(room, dsm_mask_inward(bits_of(set)));
 }
 
-/* A set of signals to be waited for: the stand-in is one that was sent while SIGSEGV was blocked. */
+/* Converts a set of signals to wait for: the stand-in represents a SIGSEGV that was sent while it was blocked. */
 static const sigset_t *awaited(const sigset_t *set, sigset_t *room) {
   uint64_t bits = bits_of(set);
   return with_bits(room, (bits & SEGV) != 0 && !second ? bits | STAND_IN : bits);
 }
 
-/* Where the kernel may put a set: it cannot write to the map. */
+/* Returns memory that the kernel can write a set to; it cannot write to the map. */
 static sigset_t *landing(sigset_t *old, sigset_t *room) {
   return dsm_regions_near(old, sizeof(*old)) ? room : old;
 }
@@ -184,7 +184,7 @@ static struct {
 } real = {NULL,           system_sigsuspend,  system_sigpending,   system_sigtimedwait, system_ppoll,
           system_pselect, system_epoll_pwait, system_epoll_pwait2, system_signalfd};
 
-/* By which the libdsm that stands first is found: libdsm.so binds its own functions to itself. */
+/* The symbol by which the first libdsm of the process is found: libdsm.so binds its own functions to itself. */
 __attribute__((visibility("default"))) bool dsm_interposes(void);
 
 bool dsm_interposes(void) {
@@ -208,7 +208,7 @@ __attribute__((constructor)) static void find_real_calls(void) {
 
 /* ---- the mask of a thread ---- */
 
-/* The other libdsm does it, which does not know this one's maps. */
+/* Lets the first libdsm change the mask; it does not know the maps of this one. */
 static int change_by_first(int how, const sigset_t *set, sigset_t *old) {
   sigset_t out, *landed = landing(old, &out);
   int error = real.pthread_sigmask(how, set, landed);

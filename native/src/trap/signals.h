@@ -1,7 +1,9 @@
-/* What keeps dsm's faults served whatever the program does with its signals. signal_mask.c and signal_action.c say how.
+/* Keeps dsm's fault handlers reachable whatever the program does with its signals; see signal_mask.c and
+ * signal_action.c.
  *
- * "Program form" of a set of signals: what the program passes and reads. "Kernel form": what the kernel is given for it,
- * in which SIGSTKFLT stands in for SIGSEGV. Sets here are the 64 bits that the kernel knows, bit N - 1 for signal N.
+ * "Program form" of a set of signals: what the program passes and reads. "Kernel form": what the kernel is given for
+ * it, in which SIGSTKFLT stands in for SIGSEGV. Sets here are the 64 bits that the kernel knows, bit N - 1 for signal
+ * N.
  *
  * Everything is handler-safe unless it says otherwise. */
 #ifndef DSM_SIGNALS_H
@@ -29,18 +31,18 @@ void dsm_signals_restore(const uint64_t *before);
 /* Sets this thread's mask, in kernel form. */
 void dsm_signals_set(uint64_t mask);
 
-/* If this thread has SIGSEGV really blocked: opens it, and blocks the stand-in. */
+/* Unblocks SIGSEGV if this thread has really blocked it, and blocks the stand-in. */
 void dsm_mask_open(void);
 
 /* ---- signal_action.c ---- */
 
 typedef void dsm_handler(int signo, siginfo_t *info, void *context);
 
-/* Makes on_fault the handler of SIGSEGV and SIGBUS, on_trap that of SIGTRAP; what was there becomes the program's. May
- * be called again: whatever has replaced them by a call that dsm did not see becomes the program's in the same way. 0,
- * or -1 with errno. */
+/* Installs on_fault as the handler of SIGSEGV and SIGBUS, on_trap as that of SIGTRAP; the previous actions become those
+ * of the program. May be called again: actions that were set by a call that dsm did not see become those of the program
+ * in the same way. Returns 0, or -1 with errno. */
 int dsm_actions_take(dsm_handler *on_fault, dsm_handler *on_trap);
-/* The same with the handlers of the last time; does nothing before that. */
+/* Does the same with the handlers of the last call; does nothing before the first. */
 void dsm_actions_retake(void);
 
 /* Hands a signal that is not dsm's to the program's action: calls the handler as the kernel would have, or sees to it
@@ -48,20 +50,20 @@ void dsm_actions_retake(void);
  * did, which must not get it back. */
 void dsm_action_chain(int signo, siginfo_t *info, ucontext_t *context, bool direct);
 
-/* Whether the program has set a handler: not the default, and not that it be ignored. */
+/* Returns whether the program has set a handler (neither SIG_DFL nor SIG_IGN). */
 bool dsm_action_has_handler(int signo);
 
 /* The kernel's default takes over: the process is about to die of the signal, in a way that it has been told of. */
 void dsm_action_default(int signo);
 
-/* In the child of a fork, before it goes on. */
+/* Called in the child of a fork, before fork() returns there. */
 void dsm_actions_in_child(void);
 
 /* ---- crash_record.c ---- */
 
-/* Notes where `dsm run` looks that dsm's handlers are there. Not handler-safe. */
+/* Records for `dsm run` that dsm's handlers are installed. Not handler-safe. */
 void dsm_crash_record_open(void);
-/* Notes that dsm has seen the fault that this process is about to die of. */
+/* Records for `dsm run` that dsm has seen the fault that this process is about to die of. */
 void dsm_crash_record_seen(void);
 
 #pragma GCC visibility pop

@@ -1,4 +1,4 @@
-/* The sink: all that the traps know of what becomes of a captured store. */
+/* The sink: the interface by which the traps pass on captured stores. */
 #ifndef DSM_SINK_H
 #define DSM_SINK_H
 
@@ -25,9 +25,9 @@ struct dsm_run {
 };
 
 struct dsm_sink {
-  /* The faulting address lies in the region. 1: the page is now open for this process (a hole): run the instruction
-   * again. 0: capture the store. Negative: fatal. `atomic`: the instruction is LOCK-prefixed or xchg, which must not run on
-   * a page that is this process's own. handler-safe. */
+  /* Handles a fault at an address in the region. Returns 1 if the page is now open for this process (retry the
+   * instruction), 0 to capture the store, negative if fatal. `atomic`: the instruction is LOCK-prefixed or xchg, which
+   * must not run on a private page. handler-safe. */
   int (*fault)(void *context, uintptr_t address, int atomic);
   /* Publish the runs (in ascending offset order, inside the region, not overlapping) as one entry, and return once the
    * session's order allows the program to go on. 0, or negative: fatal. handler-safe. */

@@ -8,13 +8,13 @@
  *
  * The end is hlt, which a program must not run: SIGSEGV, at the instruction itself. A breakpoint (int3) costs a sixth
  * less, but belongs to debuggers: gdb stops there, and drops the SIGTRAP when the program is continued. Only valgrind,
- * which takes hlt for no instruction, gets int3. The trap flag costs five times as much where a hypervisor watches debug
- * exceptions.
+ * which takes hlt for no instruction, gets int3. The trap flag costs five times as much where a hypervisor watches
+ * debug exceptions.
  *
- * During the step every signal but that of the end is blocked. The instruction has no other memory operand (those that have
- * are emulated in capture.c and string_instruction.c), and the copy's address agrees with the original's modulo 64, so it meets
- * no fault the original would not have met. An unmasked SIMD exception (vcvtps2ph) ends the process by SIGFPE even if
- * there is a handler.
+ * During the step every signal but that of the end is blocked. The instruction has no other memory operand (those that
+ * have are emulated in capture.c and string_instruction.c), and the copy's address agrees with the original's modulo
+ * 64, so it meets no fault the original would not have met. An unmasked SIMD exception (vcvtps2ph) ends the process by
+ * SIGFPE even if there is a handler.
  *
  * Which bytes were written: all, or for instructions that may leave some alone, those that come out the same when the
  * instruction is run a second time over the complement of the first background. */
@@ -73,7 +73,7 @@ static uint8_t *buffers;
 static uint8_t *code_writable;
 static uint8_t *code; /* the same memory, executable */
 
-/* How a copy ends. */
+/* The last instruction of a copy. */
 static uint8_t end_byte;
 static int end_signal;
 static bool frame_has_x87;
@@ -248,7 +248,7 @@ static void mend_x87_pointers(const struct slot *s, unsigned n, ucontext_t *cont
   if (pointer == (uint64_t)s->operand) memcpy(area + X87_RDP_AT, &s->address, 8);
 }
 
-/* Publishes what the step wrote. 0 or negative. */
+/* Publishes the bytes that the step wrote. Returns 0, or negative if fatal. */
 static int publish(const struct slot *s, unsigned n, const ucontext_t *context) {
   struct dsm_region *region = s->region;
   struct dsm_run *runs = (struct dsm_run *)(void *)(dsm_slot_buffer(n) + RUNS_AT);

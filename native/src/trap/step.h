@@ -23,10 +23,11 @@ uint8_t *dsm_slot_buffer(unsigned slot);
 /* Sets up the displaced copy of `insn`, whose operand is [address, address + width). */
 enum dsm_outcome dsm_step_begin(struct dsm_fault *fault, const struct dsm_insn *insn, uintptr_t address,
                                 uint32_t width);
-/* Whether RIP is in a slot's copy. */
+/* Returns whether RIP is in the copy of a slot. */
 bool dsm_step_is_at(uint64_t rip);
-/* The end's signal at an RIP in a slot's code. DONE or FATAL: the step is over and its region exited. STEPPING: the second
- * background is running. UNSUPPORTED: RIP is not at the step's end; nothing was changed. */
+/* Handles the signal of a step's end, at an RIP in the code of a slot. DONE or FATAL: the step is over and its region
+ * exited. STEPPING: the second background is running. UNSUPPORTED: RIP is not at the step's end; nothing was
+ * changed. */
 enum dsm_outcome dsm_step_end(ucontext_t *context);
 /* Call before dsm_step_end if the signal was sent by kill() or its like: it is raised again when the step is over. */
 void dsm_step_defer_signal(uint64_t rip);

@@ -35,8 +35,9 @@ static void move_on(struct dsm_fault *f, const struct dsm_insn *insn, const stru
   if (elements == s->count) f->regs[REG_RIP] = (greg_t)(insn->rip + insn->length);
 }
 
-/* How many elements can be captured at once: in the map, in pages that are not holes, in one buffer. The first one is
- * captured whatever it straddles if the fault was in it; 0: the sink has opened its page. Negative: fatal. */
+/* Returns how many elements can be captured at once: in the map, in pages that are not holes, in one buffer. If the
+ * fault was in the first element, it is captured whatever it straddles. 0: the sink has opened its page. Negative:
+ * fatal. */
 static int64_t elements_to_capture(const struct dsm_fault *f, const struct string *s) {
   const struct dsm_region *r = f->region;
   uint64_t room = s->down ? s->to + s->width - r->base : r->base + r->size - s->to;

@@ -60,7 +60,7 @@ void dsm_fault_of_program(int signo);
 
 #pragma GCC visibility push(hidden)
 
-/* What a process must be started with so that its stores can be captured. */
+/* The options that valgrind needs so that stores can be captured. */
 #define TOOL_VALGRIND_OPTIONS "--vex-iropt-register-updates=allregs-at-mem-access --vex-guest-chase=no"
 
 bool tool_is_valgrind(void);
@@ -68,11 +68,11 @@ bool tool_is_valgrind(void);
 /* The code in [start, start + size) is new. A processor sees that by itself. */
 void tool_code_changed(const void *start, size_t size);
 
-/* Whether a handler finds the program's registers as they were at a faulting store, and can change them. It makes one
- * such store; the fault handlers must be installed. */
+/* Returns whether a handler sees the registers of the program as they were at a faulting store, and can change them. It
+ * tests this with one such store; the fault handlers must be installed. */
 bool tool_keeps_registers(void);
 
-/* In the SIGSEGV handler: whether it was that store, which then is dealt with. */
+/* Called in the SIGSEGV handler: returns whether the fault was that store, and handles it. */
 bool tool_probe_hit(ucontext_t *context);
 
 #pragma GCC visibility pop

@@ -1,7 +1,7 @@
 /**
  * The authority of this user's daemons: authority-key.pem and authority.pem in ~/.config/dsm, beside the token. The key
  * is what matters, and its hash is the fingerprint that tokens carry: it outlives every daemon. The certificate is made
- * from it, anew when it is missing or half over, and may be given to anybody.
+ * from it, anew when it is missing or half over, and is public.
  */
 import { createPrivateKey, X509Certificate } from "node:crypto";
 import { chmodSync, readFileSync } from "node:fs";

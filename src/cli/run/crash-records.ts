@@ -1,6 +1,6 @@
 /**
- * Why a rank died of SIGSEGV: libdsm's handler has seen the faults of the program's own, and one that it has not seen
- * tells of a store to the map that nothing could catch. native/src/trap/crash_record.c says how the ranks note it.
+ * Finds out why a rank died of SIGSEGV: libdsm's handler sees the faults of the program itself, so an unseen one was a
+ * store to the map that could not be captured. native/src/trap/crash_record.c describes the record.
  */
 import { randomBytes } from "node:crypto";
 import { closeSync, ftruncateSync, openSync, readSync, unlinkSync, writeSync } from "node:fs";
@@ -11,12 +11,12 @@ import { runtimeDirectory } from "../settings/runtime-directory.ts";
 const TOKEN_BYTES = 16;
 const SLOT_BYTES = 8;
 
-/** What is said of a rank whose end nothing in it has seen. */
+/** The message for a rank that died of an unseen SIGSEGV. */
 export const UNSEEN =
   "dsm could not catch it: a system call made without the C library had blocked SIGSEGV or replaced dsm's handler, or the stack had no room for the handler";
 
 export class CrashRecords {
-  /** -1: there is no place for the file, and nothing is known. */
+  /** -1: the file could not be created, and nothing is known. */
   readonly #fd: number;
   readonly #token = randomBytes(TOKEN_BYTES / 2).toString("hex");
 
@@ -33,7 +33,10 @@ export class CrashRecords {
     return { DSM_RUN_RECORD: `/proc/${process.pid}/fd/${this.#fd}:${this.#token}:${slot}` };
   }
 
-  /** Whether the process, which has been ended by `signal`, had joined and died of a SIGSEGV that libdsm has not seen. */
+  /**
+   * Whether the process, which has been ended by `signal`, had joined and died of a SIGSEGV that libdsm has not
+   * seen.
+   */
   isUnseen(slot: number, signal: NodeJS.Signals | number | null): boolean {
     if (this.#fd < 0 || signal !== "SIGSEGV") return false;
     const record = new Uint32Array(2);
@@ -47,7 +50,10 @@ export class CrashRecords {
   }
 }
 
-/** A file without a name: only this user's processes can open it, and it goes with this process. -1: there is no place. */
+/**
+ * A file without a name: only this user's processes can open it, and it goes with this process. -1: there is no
+ * place.
+ */
 function openNameless(): number {
   try {
     const path = join(runtimeDirectory(), `c-${crypto.randomUUID()}`);

@@ -1,6 +1,7 @@
 /**
- * libdsm in front of the C library, for every program that `dsm run` starts: only there does it see the calls that block
- * SIGSEGV or replace its handler. A program linked with it has it there anyhow; Python and JavaScript load it too late.
+ * Preloads libdsm before the C library, for every program that `dsm run` starts: only there can it interpose the calls
+ * that block SIGSEGV or replace its handler. Programs linked with libdsm have it there already; Python and JavaScript
+ * load it too late.
  */
 import { DsmError } from "../../core/base/errors.ts";
 import { flagOption } from "../settings/options.ts";
@@ -10,8 +11,9 @@ import type { Program } from "./program.ts";
 export const preloadOption = { preload: flagOption("preload") };
 
 /**
- * The variables that preload the library the program will use. Behind what is to be preloaded already, which may have to
- * come first. The program's children inherit them: it may be a script that starts the program proper.
+ * preloadEnvironment returns the variables that preload the library for the program. It comes after existing preloads,
+ * which may have to be first. Children of the program inherit the variables: it may be a script that starts the actual
+ * program.
  */
 export async function preloadEnvironment(
   program: Program,

@@ -1,4 +1,4 @@
-/** What `dsm run` is to start: an executable, or a script for the embedded Bun. */
+/** The program that `dsm run` starts: an executable, or a script for the embedded Bun. */
 import { accessSync, constants, statSync } from "node:fs";
 import { basename, resolve } from "node:path";
 import { isCompiled } from "../install/executable.ts";
@@ -16,7 +16,7 @@ const NOT_EXECUTABLE = 126;
 const PYTHON = /^python(?:3(?:\.\d+)?)?$|\.py$/;
 const SCRIPT = /\.(?:[mc]?[jt]s|[jt]sx)$/;
 
-/** Whether it names a file, and not a program to be looked for in the PATH. */
+/** isPath returns whether the name is the path of a file, not a program to look up in the PATH. */
 export function isPath(name: string): boolean {
   return name.includes("/") || SCRIPT.test(name) || name.endsWith(".py");
 }

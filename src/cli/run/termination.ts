@@ -1,6 +1,6 @@
 /**
- * How the processes of a `dsm run` end, wherever they are: the first that fails ends the others and gives the exit code,
- * signals go to all of them, and a process that does not end in time is killed.
+ * Terminates the processes of a `dsm run`, on all hosts: the first process that fails decides the exit code and the
+ * others are terminated; signals go to all of them; a process that does not end in time is killed.
  */
 import { constants } from "node:os";
 import { messages } from "../terminal/messages.ts";
@@ -20,8 +20,8 @@ export interface ProcessControl {
   /** How long they may take after a second interrupt; 0: they are killed at once, without that interrupt. */
   interruptedMs: number;
   /**
-   * Resolves when all processes that are ending now, or have ended, have been reported to `ended`; undefined: they have.
-   * A process begins to end before anybody can hear of it, so who failed because of another one's end finds that here.
+   * Resolves when all processes that are ending now, or have ended, have been reported to `ended`; undefined: they
+   * have. A process starts to end before its end can be observed, so the cause of a later failure is found here.
    */
   underway(): Promise<unknown> | undefined;
   /** Whether there may be processes yet; without it there may be from the beginning. */
@@ -57,9 +57,9 @@ export class ProcessTerminator {
   }
 
   /**
-   * A process has ended; `who` names it, `why` is what is known of the cause, if anything. One that was killed gives the
-   * exit code before one that failed on its own meanwhile: a library that tells of a lost process makes its program fail.
-   * Resolves when the exit code is known.
+   * A process has ended; `who` names it, `why` is what is known of the cause, if anything. One that was killed gives
+   * the exit code before one that failed on its own meanwhile: a library that tells of a lost process makes its program
+   * fail. Resolves when the exit code is known.
    */
   async ended(
     who: string,
@@ -82,7 +82,7 @@ export class ProcessTerminator {
     this.fail(code);
   }
 
-  /** Asks all to end, and sees to it. */
+  /** Asks all processes to end, and kills them after the time limit. */
   end(): void {
     this.#signal("SIGTERM");
     this.#killAfter(END_TIMEOUT_MS);
@@ -93,7 +93,7 @@ export class ProcessTerminator {
     clearTimeout(this.#kill);
   }
 
-  /** From now on, what `dsm run` is told goes to all processes: they do not belong to the terminal. */
+  /** Forwards signals of `dsm run` to all processes from now on: they do not belong to the terminal. */
   passSignals(): void {
     process.on("SIGINT", () => {
       this.#interrupts++;

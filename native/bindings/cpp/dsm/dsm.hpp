@@ -5,8 +5,9 @@
 //   grid[session.rank()] += 1.0;                         // a plain write, shared by all
 //   session.barrier();
 //
-// Every call that fails throws dsm::error, which carries the status and its words. What is moved from, or was left,
-// fails with DSM_INVALID or DSM_LEFT. Threads: as in dsm.h; objects themselves are not to be changed by two at once.
+// Every call that fails throws dsm::error, which carries the status and its text. Calls on an object that was moved
+// from fail with DSM_INVALID, those on a session that was left with DSM_LEFT. Threads: as in dsm.h; two threads must
+// not change one object at the same time.
 #ifndef DSM_HPP
 #define DSM_HPP
 
@@ -29,12 +30,13 @@
 
 namespace dsm {
 
-// What may lie in the map: other processes see its bytes, so it must mean something there. Pointers into the map do.
+// A type that may lie in the map. Other processes see its bytes, so these must be valid in every process; pointers into
+// the map are.
 template <class T>
 concept shareable = std::is_trivially_copyable_v<T> && std::is_trivially_destructible_v<T>;
 
-// A pointer to something in the map, which means the same in every process of the session and may itself lie there.
-// An ordinary pointer would do too: this one says so in its type, and converts.
+// A pointer into the map. It is valid in every process of the session and may itself lie in the map. An ordinary
+// pointer works too; this type documents the fact, and converts.
 template <class T>
 class ptr {
  public:
@@ -53,7 +55,7 @@ class ptr {
   T *to_ = nullptr;
 };
 
-// How to join; what is not set comes from DSM_* variables.
+// Settings for joining; those that are not set come from the DSM_* variables.
 class config {
  public:
   config() { detail::check(dsm_config_init(&raw_)); }
@@ -95,7 +97,7 @@ class config {
   std::string name_, node_, daemon_, order_, on_loss_, binary_;
 };
 
-// A hole over part of the map. Filled by fill() or at the end of its scope; only fill() can say that it failed.
+// A hole over part of the map. Filled by fill() or at the end of its scope; only fill() reports a failure.
 class hole {
  public:
   hole(dsm_session *session, void *address, std::size_t bytes) : session_(session) {
@@ -135,9 +137,9 @@ class semaphore {
   std::uint32_t initial_;
 };
 
-// Gives out blocks of the map, for standard containers. Their elements then lie in the map; the container itself lies
-// where it was made, so what another process is to read must be reached through pointers that it knows. Threads and
-// processes that change one container at once need a lock, as ever.
+// An allocator of blocks of the map, for standard containers. The elements lie in the map; the container object lies
+// where the program made it, so another process needs pointers to the elements to read them. Threads and processes that
+// change one container at the same time need a lock, as usual.
 template <class T>
 class allocator {
  public:
@@ -165,7 +167,7 @@ class allocator {
   dsm_session *session_;
 };
 
-// This process's place in a session, and the memory it shares. Leaves at the end of its scope.
+// A session that this process has joined, and its shared memory. The destructor leaves the session.
 class session {
  public:
   session() { detail::check(dsm_open(nullptr, &raw_)); }
@@ -181,7 +183,7 @@ class session {
   ~session() {
     if (raw_ != nullptr) dsm_close(raw_);
   }
-  // Leaves now, and says if that failed. Views keep the map's last state.
+  // Leaves now; throws if that fails. Views keep the last state of the map.
   void leave() { detail::check(dsm_close(std::exchange(raw_, nullptr))); }
 
   dsm_session *raw() const noexcept { return raw_; }
@@ -197,7 +199,7 @@ class session {
   std::span<std::byte> bytes() const noexcept {
     return {static_cast<std::byte *>(dsm_address(raw_)), dsm_size(raw_)};
   }
-  // `count` elements (all that fit, if not said) from byte `offset` of the map on.
+  // Returns `count` elements (default: all that fit) starting at byte `offset` of the map.
   template <shareable T>
   std::span<T> view(std::size_t offset = 0, std::optional<std::size_t> count = std::nullopt) const {
     std::size_t size = dsm_size(raw_);
@@ -207,7 +209,7 @@ class session {
     return {reinterpret_cast<T *>(bytes().data() + offset), count.value_or(room)};
   }
 
-  // The block of that name: the same in every process, zeroed at first use.
+  // Returns the block of that name: the same in every process, zeroed at first use.
   template <shareable T>
   std::span<T> named(const std::string &name, std::size_t count) {
     void *block = nullptr;
@@ -218,7 +220,7 @@ class session {
   T &named(const std::string &name) {
     return named<T>(name, 1)[0];
   }
-  // A new block, zeroed; any process may free it.
+  // Allocates a zeroed block; any process may free it.
   template <shareable T>
   std::span<T> alloc(std::size_t count, std::size_t align = alignof(T) < 16 ? 16 : alignof(T)) {
     void *block = nullptr;
@@ -235,7 +237,7 @@ class session {
   }
 
   void barrier() { detail::check(dsm_barrier_wait(raw_)); }
-  // False: the others did not come in that time, and this process is out of the barrier again.
+  // Waits in the barrier. False: timed out, and this process is out of the barrier again.
   template <class Rep, class Period>
   bool barrier_for(std::chrono::duration<Rep, Period> time) {
     auto wait = [this](std::int32_t part_ms) { return dsm_barrier_timed(raw_, static_cast<std::uint32_t>(part_ms)); };
@@ -245,7 +247,7 @@ class session {
   dsm::semaphore semaphore(std::string name, std::uint32_t initial = 1) {
     return dsm::semaphore(raw_, std::move(name), initial);
   }
-  // `recover` is called when the mutex passes on from an owner that died: see dsm::mutex.
+  // Returns a mutex. `recover` is called when the previous owner died while it held the mutex: see dsm::mutex.
   dsm::mutex mutex(std::string name, std::function<void()> recover = {}) {
     return dsm::mutex(raw_, std::move(name), std::move(recover));
   }
@@ -254,7 +256,7 @@ class session {
     return dsm::hole(raw_, part.data(), part.size_bytes());
   }
 
-  // Sleeps while `place` holds `value`. False: nobody woke us in that time.
+  // Sleeps while `place` holds `value`. False: timed out without a wake.
   template <shareable T>
     requires(sizeof(T) == 1 || sizeof(T) == 2 || sizeof(T) == 4 || sizeof(T) == 8)
   bool wait_while(const T &place, T value, std::optional<std::chrono::milliseconds> time = std::nullopt) {
@@ -264,7 +266,7 @@ class session {
     int status = time ? detail::timed(detail::whole_ms(*time), wait) : wait(-1);
     return status == DSM_AGAIN || detail::done(status, DSM_TIMEOUT);
   }
-  // Wakes at most `count` that sleep at `place`, and returns how many.
+  // Wakes at most `count` processes that sleep at `place`, and returns how many it woke.
   template <shareable T>
   std::uint32_t wake(const T &place, std::uint32_t count = 1) {
     std::uint32_t woken = 0;

@@ -14,7 +14,7 @@
 
 namespace dsm {
 
-// A call's failure: code() is an `enum dsm_status`, what() the reason.
+// The failure of a call: code() is an `enum dsm_status`, what() the reason.
 class error : public std::runtime_error {
  public:
   error(int code, const char *reason)
@@ -25,7 +25,7 @@ class error : public std::runtime_error {
   int code_;
 };
 
-// Thrown by a mutex that passed on because its last owner died, or left, while it had it: see `mutex`.
+// Thrown by a mutex whose previous owner died, or left, while it held the mutex: see `mutex`.
 class owner_died : public error {
  public:
   using error::error;
@@ -36,21 +36,21 @@ inline void check(int status) {
   if (status != DSM_OK) throw error(status, dsm_last_error());
 }
 
-// A C string would end at a zero byte, and so be another text.
+// Rejects zero bytes: a C string would end there, and so be a different text.
 inline std::string text(std::string text) {
   if (std::strlen(text.c_str()) != text.size())
     throw error(DSM_INVALID, "the text has a control character (U+0000); leave it out");
   return text;
 }
 
-// False for `otherwise`, the status of what did not come about.
+// Returns false for the status `otherwise` (such as DSM_TIMEOUT), true for DSM_OK, and throws for any other.
 inline bool done(int status, int otherwise) {
   if (status == otherwise) return false;
   check(status);
   return true;
 }
 
-// In milliseconds, rounded up: 0 for what is over, 100 years for what is longer.
+// Converts to milliseconds, rounded up: 0 if the time is not positive, at most 100 years.
 template <class Rep, class Period>
 std::int64_t whole_ms(std::chrono::duration<Rep, Period> time) {
   constexpr double longest_ms = 100.0 * 365 * 86400 * 1000;
@@ -58,7 +58,7 @@ std::int64_t whole_ms(std::chrono::duration<Rep, Period> time) {
   return time_ms > 0 ? static_cast<std::int64_t>(std::ceil(std::min(time_ms, longest_ms))) : 0;
 }
 
-// A wait of any length, by calls that take 2147483647 ms at most.
+// Waits for any length of time, by calls that take at most 2147483647 ms each.
 template <class Call>
 int timed(std::int64_t time_ms, Call call) {
   for (;;) {

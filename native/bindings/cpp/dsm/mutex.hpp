@@ -21,8 +21,8 @@
 namespace dsm {
 
 namespace detail {
-// Where this process's threads take turns for one lock of a session, which belongs to the process: DSM_BUSY for a second
-// thread. All mutexes of one name share one.
+// Serialises the threads of this process on one lock of a session. The lock is owned by the process, so a second thread
+// would get DSM_BUSY. All mutexes of one name share one object of this class.
 class turns {
  public:
   using clock = std::chrono::steady_clock;
@@ -43,7 +43,7 @@ class turns {
   turns(const turns &) = delete;
   turns &operator=(const turns &) = delete;
 
-  // Takes the turn. False: it is another thread's until then (nothing: for as long as it takes).
+  // Takes the turn, waiting until `until` (std::nullopt: without a limit). False: timed out.
   bool take(std::optional<clock::time_point> until) {
     std::unique_lock guard(mutex_);
     if (thread_ == std::this_thread::get_id())
@@ -54,17 +54,17 @@ class turns {
     thread_ = std::this_thread::get_id();
     return true;
   }
-  // This process has the lock.
+  // Records that this process holds the lock.
   void locked() {
     std::lock_guard guard(mutex_);
     locked_ = true;
     exceptions_ = std::uncaught_exceptions();
   }
   struct state {
-    bool locked;   // by a mutex, in whichever thread
-    bool unwinds;  // a scope is left by an exception thrown since
+    bool locked;   // by a mutex, in any thread
+    bool unwinds;  // an exception thrown since then is unwinding the scope
   };
-  // Before unlocking.
+  // Clears the record before the lock is released, and returns what it was.
   state unlocks() {
     std::lock_guard guard(mutex_);
     bool was = std::exchange(locked_, false);
@@ -85,7 +85,7 @@ class turns {
     std::mutex mutex;
     std::map<key, std::weak_ptr<turns>> known;
   };
-  // Never destroyed: mutexes may outlive what is.
+  // Never destroyed: mutexes may outlive static objects.
   static registry &all() {
     static registry *const one = new registry;
     return *one;
@@ -99,14 +99,15 @@ class turns {
 };
 }  // namespace detail
 
-// A mutex across nodes, for std::scoped_lock, std::unique_lock and their like: the session's lock of that name, the same
-// as dsm_lock()'s in C and those of the other languages. Threads of one process take turns, as with a std::mutex; one that
-// has it already gets DSM_BUSY. So does any thread while another part of the process has it by dsm_lock() itself.
+// A mutex across nodes, for std::scoped_lock, std::unique_lock and their like. It is the session's lock of that name,
+// the same as in C (dsm_lock()) and the other languages. Threads of one process take turns, as with a std::mutex; a
+// thread that holds it already gets DSM_BUSY. So does any thread while the process holds the lock by a direct
+// dsm_lock().
 //
-// In a session that goes on after a loss (on_loss "continue") the mutex passes on when its owner dies or leaves, and what
-// it guards may be half done then. A lock guard leaves no room for an outcome, and a flag would be overlooked; so `recover`
-// is called, with the mutex locked, before locking returns. What it throws comes out of lock() and its like, with the
-// mutex unlocked, and the next owner is told, too. Without `recover` that is owner_died.
+// In a session with on_loss "continue" the mutex passes on when its owner dies or leaves, and the protected data may be
+// inconsistent then. A lock guard cannot return an outcome, and a flag would be overlooked; so lock(), try_lock() and
+// their like call `recover`, with the mutex locked, before they return. If `recover` throws, they unlock the mutex and
+// rethrow, and the next owner is notified, too. Without `recover` they throw owner_died.
 //
 //   auto queue = session.mutex("queue", [&] { rebuild(table); });
 class mutex {
@@ -134,19 +135,20 @@ class mutex {
   }
   template <class Clock, class Duration>
   bool try_lock_until(std::chrono::time_point<Clock, Duration> until) {
-    // A time far ahead, counted in hours say, has no place in the clock's own units.
+    // A time point far ahead, counted in hours for example, may overflow the clock's own units.
     using seconds = std::chrono::duration<double>;
     return try_lock_for(seconds(until.time_since_epoch()) - seconds(Clock::now().time_since_epoch()));
   }
-  // At the end of a scope that an exception leaves it throws nothing, since that would end the program; and where
-  // `recover` was called for this scope, the next owner is told of the death, too.
+  // Unlocks. While an exception unwinds the scope it throws nothing, since that would terminate the program; if
+  // `recover` was called for this scope, the next owner is notified of the death, too.
   void unlock() {
     auto [locked, unwinds] = turns_->unlocks();
     int status = unwinds ? dsm_unlock_unmended(session_, name_.c_str()) : dsm_unlock(session_, name_.c_str());
     if (locked) turns_->give();
     if (!unwinds) detail::check(status);
   }
-  // Like unlock(), by an owner that was told of a death and has not put things in order: the next one is told, too.
+  // Like unlock(), for an owner that was notified of a death and has not restored consistency: notifies the next one,
+  // too.
   void unlock_unmended() {
     bool locked = turns_->unlocks().locked;
     int status = dsm_unlock_unmended(session_, name_.c_str());
@@ -155,7 +157,7 @@ class mutex {
   }
 
  private:
-  // The turn is ours. False: the lock is not.
+  // Completes locking; this thread has the turn. False: the lock was not available (it gives the turn back).
   bool finish(int status) {
     if (status != DSM_OK && status != DSM_OWNER_DIED) {
       turns_->give();
