@@ -94,7 +94,7 @@ describe("a node that joins a restored session", () => {
     for (const [cluster, frames, fault] of [
       [restored(), [join], /comes before the map/],
       [restored(), [damaged], /no such flag/],
-      [new Cluster(config), [piece], /nobody asked for/],
+      [new Cluster(config), [piece], /was not requested/],
     ] as const) {
       const node = cluster.node("a");
       const down = cluster.pipes.find(({ name }) => name === "a down") as Pipe;

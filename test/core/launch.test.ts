@@ -54,7 +54,7 @@ describe("frames", () => {
     ["one of kind 0", Buffer.from([0, 0, 0, 0, 0, 0, 0, 0])],
     ["one that is too large", Buffer.from([1, 0, 0x40, 0, 1, 0, 0, 0])],
   ])("%s is refused", (_, bytes) => {
-    expect(() => new LaunchReader().push(bytes)).toThrow("what came is no launch frame");
+    expect(() => new LaunchReader().push(bytes)).toThrow("this is not a launch frame");
   });
 
   test("too large ones are not made", () => {

@@ -163,7 +163,7 @@ int dsm_wait_while(dsm_session *session, const void *address, size_t width, uint
     if (status == DSM_AGAIN)
       status = dsm_fail(status, "the place holds another value");
     else if (status == DSM_TIMEOUT)
-      status = dsm_fail(status, "nobody woke this process for %d ms", timeout_ms);
+      status = dsm_fail(status, "no process woke this one within %d ms", timeout_ms);
   }
   session_end(session);
   return status;

@@ -116,7 +116,7 @@ export class LinkGuard {
     }
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
     if (kind !== (this.#clientNonce === null ? Kind.CHALLENGE : Kind.PROOF)) {
-      if (kind !== Kind.HELLO && kind !== Kind.STATUS) throw new ProtocolError("the peer did not greet");
+      if (kind !== Kind.HELLO && kind !== Kind.STATUS) throw new ProtocolError("the peer sent no handshake");
       throw new ProtocolError(`this server demands a token; ${TOKEN_ADVICE}`, Status.REFUSED);
     }
     if (view.getUint32(At.size, true) !== FRAME_SIZE || bytes.length > FRAME_SIZE) {

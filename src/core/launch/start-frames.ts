@@ -88,7 +88,7 @@ export class LaunchReader {
         kind > Launch.ENDED_TOLD ||
         view.getUint8(at + LaunchAt.reserved) !== 0
       ) {
-        throw new RangeError("what came is no launch frame");
+        throw new RangeError("this is not a launch frame");
       }
       const end = at + HEADER_SIZE + size;
       if (end > bytes.length) break;

@@ -97,7 +97,7 @@ export class EntryApplier {
     const [first] = ownParts;
     const isPublication = view.getUint8(at + At.kind) === Kind.PUBLISH;
     if (first !== undefined && !(isPublication && isOfSamePublication(first.bytes, view, at))) {
-      throw new ProtocolError("an operation of ours comes back out of turn");
+      throw new ProtocolError("an operation of this node came back out of order");
     }
     // Entries at or below the WELCOME's state are retained for other nodes but not applied again.
     const isNew = seq > this.#of.session.seq;
@@ -146,7 +146,7 @@ export class EntryApplier {
 
   /** Applies a piece of the map that follows the WELCOME. */
   #mapPiece(view: DataView, at: number): void {
-    if (!this.#of.entries.awaitsMap) throw new ProtocolError("a piece of a map that nobody asked for");
+    if (!this.#of.entries.awaitsMap) throw new ProtocolError("a piece of a map that was not requested");
     const wrong = checkMap(view, at, this.#of.session.config.size);
     if (wrong !== null) throw new ProtocolError(wrong);
     this.#of.queue.lock();

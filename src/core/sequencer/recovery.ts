@@ -220,7 +220,7 @@ export class Recovery {
       return;
     }
     const isReader = kind === Kind.STATUS || kind === Kind.TRACE;
-    if (kind !== Kind.HELLO && !isReader) throw new ProtocolError("the peer did not greet");
+    if (kind !== Kind.HELLO && !isReader) throw new ProtocolError("the peer sent no handshake");
     checkHandshake(view, at);
     if (isReader) {
       this.#answerReader(link, kind, view, at, bytes);
@@ -295,7 +295,7 @@ export class Recovery {
     if (resume.joining && !this.#joinGraceOver) return;
     // Nodes may have joined that this one does not know, and the predecessor may still serve them.
     if (resume.joining && !predecessorIsDead) {
-      if (this.#deadlinePassed) this.#abort("nodes may have come of which those that are here do not know");
+      if (this.#deadlinePassed) this.#abort("nodes may have joined that the connected nodes do not know");
       return;
     }
     if (!all && !predecessorIsDead) {

@@ -200,7 +200,7 @@ export class Sequencer {
       this.#nodeFrame(link, kind, view, at, size, bytes);
       return;
     }
-    if (!HANDSHAKES.has(kind)) throw new ProtocolError("the peer did not greet");
+    if (!HANDSHAKES.has(kind)) throw new ProtocolError("the peer sent no handshake");
     checkHandshake(view, at);
     if (this.#readers.receive(link, kind, view, at, bytes)) return;
     const length = Math.min(view.getUint32(at + HandshakeAt.bodyLength, true), size - HEADER_SIZE);
