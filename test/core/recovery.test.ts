@@ -13,6 +13,7 @@ import { Session } from "../../src/core/session/session.ts";
 import { encode, encodeJson, encodeText } from "../../src/core/wire/frame.ts";
 import { encodeHandshake } from "../../src/core/wire/handshake.ts";
 import { Kind, StateOp } from "../../src/core/wire/kinds.ts";
+import { type Path, paths, replaced, valueAt } from "../support/core-lies.ts";
 
 const SIZE = 8192;
 const config: SessionConfig = {
@@ -114,29 +115,13 @@ test("what a node hands over is taken as it is", () => {
   expect(taken()).toMatchObject({ snapshot: state.snapshot, starts: [0, state.snapshot.seq], epoch: 2 });
 });
 
-type Path = (string | number)[];
-
-function paths(value: unknown, path: Path = []): Path[] {
-  if (typeof value !== "object" || value === null) return [path];
-  return [path, ...Object.entries(value).flatMap(([key, inner]) => paths(inner, [...path, key]))];
-}
-
-function replaced(path: Path, lie: unknown): string {
-  if (path.length === 0) return JSON.stringify(lie) ?? "";
-  const copy = nodeState() as unknown as Record<string, unknown>;
-  let at = copy;
-  for (const key of path.slice(0, -1)) at = at[key] as Record<string, unknown>;
-  at[path.at(-1) as string] = lie;
-  return JSON.stringify(copy);
-}
-
 describe("a state with a lie is refused, and another node's is taken:", () => {
   for (const path of paths(nodeState())) {
     test(path.join(".") || "all of it", () => {
-      const value = path.reduce<unknown>((at, key) => (at as Record<string, unknown>)[key as string], nodeState());
+      const value = valueAt(nodeState(), path);
       for (const lie of [undefined, null, -2, 0.5, 2 ** 60, {}, "\u0007", "\u0085", true]) {
         if (typeof lie === "boolean" && typeof value === "boolean") continue;
-        expectRefused(replaced(path, lie));
+        expectRefused(replaced(nodeState(), path, lie));
       }
     });
   }
@@ -159,7 +144,7 @@ describe("a state with a lie is refused, and another node's is taken:", () => {
     ["with two processes of one rank", ["snapshot", "processes", 1, "rank"], 0],
     ["with a control character in a node's name", ["snapshot", "processes", 0, "nodeName"], "n\u001b[2J"],
   ] as [string, Path, unknown][]) {
-    test(what, () => expectRefused(replaced(path, lie)));
+    test(what, () => expectRefused(replaced(nodeState(), path, lie)));
   }
 
   test("with two semaphores of one name", () => {

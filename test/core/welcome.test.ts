@@ -27,6 +27,7 @@ import { Session } from "../../src/core/session/session.ts";
 import { HEADER_SIZE } from "../../src/core/wire/at.ts";
 import { encode, encodeJson, encodeText, ProtocolError } from "../../src/core/wire/frame.ts";
 import { Kind } from "../../src/core/wire/kinds.ts";
+import { type Path, paths, replaced, valueAt } from "../support/core-lies.ts";
 
 const SIZE = 8192;
 const hello: NodeHello = {
@@ -66,31 +67,14 @@ test("what a server sends is taken as it is", () => {
   expect(parseWelcome(JSON.stringify(sent), hello)).toEqual(sent);
 });
 
-type Path = (string | number)[];
-
-/** Paths of all values that are not objects, the arrays and objects themselves included. */
-function paths(value: unknown, path: Path = []): Path[] {
-  if (typeof value !== "object" || value === null) return [path];
-  return [path, ...Object.entries(value).flatMap(([key, inner]) => paths(inner, [...path, key]))];
-}
-
-function replaced(path: Path, lie: unknown): string {
-  if (path.length === 0) return JSON.stringify(lie) ?? "";
-  const copy = structuredClone(welcome()) as unknown as Record<string, unknown>;
-  let at = copy;
-  for (const key of path.slice(0, -1)) at = at[key] as Record<string, unknown>;
-  at[path.at(-1) as string] = lie;
-  return JSON.stringify(copy);
-}
-
 describe("a lie in its place is found:", () => {
   for (const path of paths(welcome())) {
     test(path.join(".") || "all of it", () => {
       for (const lie of [undefined, null, -2, 0.5, 2 ** 60, {}, "\u0007", true]) {
-        const value = path.reduce<unknown>((at, key) => (at as Record<string, unknown>)[key as string], welcome());
+        const value = valueAt(welcome(), path);
         // Both are possible there.
         if (lie === true && typeof value === "boolean") continue;
-        const text = replaced(path, lie);
+        const text = replaced(welcome(), path, lie);
         expect(() => parseWelcome(text, hello)).toThrow(ProtocolError);
       }
     });
@@ -109,7 +93,7 @@ describe("a lie in its place is found:", () => {
     ["a sleeper outside", ["snapshot", "sleepers", 0, "offset"], SIZE],
   ] as [string, Path, unknown][]) {
     test(what, () => {
-      expect(() => parseWelcome(replaced(path, lie), hello)).toThrow(ProtocolError);
+      expect(() => parseWelcome(replaced(welcome(), path, lie), hello)).toThrow(ProtocolError);
     });
   }
 
