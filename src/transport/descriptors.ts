@@ -17,9 +17,6 @@ function loadSendmsg() {
 
 const sendmsg = loadSendmsg();
 
-/** Whether descriptors can be sent here at all. */
-export const sendsDescriptors = sendmsg !== null;
-
 /**
  * Sends `bytes` over the socket, and the descriptor with the first of them. False: nothing was sent. Nothing else may be
  * waiting to be sent there. A few hundred bytes go whole or not at all: a Unix socket takes pieces of up to 32 KiB.

@@ -65,7 +65,6 @@ export const ranksOf = ({ elastic, processes }: SessionConfig): number =>
 const PHASES = ["joining", "running", "ended"] as const;
 export type Phase = (typeof PHASES)[number];
 const RANK_STATES = ["joining", "running", "left", "lost"] as const;
-export type RankState = (typeof RANK_STATES)[number];
 
 const ProcessStateSchema = record({
   rank: whole(0, PROCESSES_MAX - 1),

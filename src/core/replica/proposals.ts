@@ -146,10 +146,6 @@ export class Proposals {
     return true;
   }
 
-  get anyDecided(): boolean {
-    return this.#decided > 0;
-  }
-
   /** Whether the server may have `ordered` of this node's proposals in its log. */
   mayHaveOrdered(ordered: number): boolean {
     return ordered >= this.#confirmed && ordered <= this.#sent;
