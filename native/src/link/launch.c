@@ -39,7 +39,6 @@
 #define CHILD_STACK_BYTES (32u << 10)
 #define COLLECTOR_STACK_BYTES (256u << 10) /* as session/direct_exit.c's: glibc puts thread-local variables there */
 #define SIGNALS 64
-#define SIGNAL_SET_BYTES (SIGNALS / 8)
 
 extern char **environ;
 
@@ -141,7 +140,7 @@ static int run_program(const struct program *program) {
   /* Reset all actions: handlers are code of the parent, and ignored signals would stay ignored. SIGKILL and SIGSTOP
    * fail. */
   for (int signo = 1; signo <= SIGNALS; signo++)
-    dsm_syscall(SYS_rt_sigaction, signo, (long)&by_default, 0, SIGNAL_SET_BYTES);
+    dsm_syscall(SYS_rt_sigaction, signo, (long)&by_default, 0, DSM_SIGSET_BYTES);
   dsm_syscall(SYS_setsid, 0, 0, 0, 0);
   dsm_syscall(SYS_umask, 077, 0, 0, 0);
   /* The descriptor table of this process is a copy. `output` may be one of 0, 1, 2. No further descriptor is needed:
@@ -161,7 +160,7 @@ static int run_program(const struct program *program) {
     output = 1;
     if (dsm_syscall(SYS_close_range, 3, ~0u, 0, 0) < 0) close_listed();
     uint64_t none = 0;
-    dsm_syscall(SYS_rt_sigprocmask, SIG_SETMASK, (long)&none, 0, SIGNAL_SET_BYTES);
+    dsm_syscall(SYS_rt_sigprocmask, SIG_SETMASK, (long)&none, 0, DSM_SIGSET_BYTES);
     error = dsm_syscall(SYS_execve, (long)program->path, (long)program->arguments, (long)program->environment, 0);
   }
   report(output, "RUN", (int)-error);
@@ -200,13 +199,13 @@ int launch(const char *path, char *const arguments[], char *const environment[],
   int direct = adopts(), error = 0;
   /* No handler of this process may run in a child that shares its memory. */
   uint64_t all = ~0ull, before;
-  dsm_syscall(SYS_rt_sigprocmask, SIG_SETMASK, (long)&all, (long)&before, SIGNAL_SET_BYTES);
+  dsm_syscall(SYS_rt_sigprocmask, SIG_SETMASK, (long)&all, (long)&before, DSM_SIGSET_BYTES);
   long child = child_of(direct ? run_program : run_middle, stacks + size, &program);
   if (child < 0)
     error = (int)-child;
   else if (!direct)
     await_child((pid_t)child);
-  dsm_syscall(SYS_rt_sigprocmask, SIG_SETMASK, (long)&before, 0, SIGNAL_SET_BYTES);
+  dsm_syscall(SYS_rt_sigprocmask, SIG_SETMASK, (long)&before, 0, DSM_SIGSET_BYTES);
   munmap(stacks, size);
   /* If no thread can be started, the program stays a zombie of this process after it has ended. */
   if (child > 0 && direct) thread_start(collect, (void *)child, COLLECTOR_STACK_BYTES);

@@ -25,7 +25,6 @@
 #include "trap/syscall.h"
 #include "trap/tool.h"
 
-#define SYSTEM_CALL_SIGSET_BYTES 8
 #define TRAP_NUMBER_PROTECTION 13
 #define TRAP_NUMBER_PAGE_FAULT 14
 #define ERROR_BIT_WRITE 2
@@ -64,7 +63,7 @@ static _Noreturn void die(int signo) {
   uint64_t mask = 1ull << (signo - 1);
   dsm_action_default(signo);
   dsm_syscall(SYS_tgkill, getpid(), dsm_syscall(SYS_gettid, 0, 0, 0, 0), signo, 0);
-  dsm_syscall(SYS_rt_sigprocmask, SIG_UNBLOCK, (long)&mask, 0, SYSTEM_CALL_SIGSET_BYTES);
+  dsm_syscall(SYS_rt_sigprocmask, SIG_UNBLOCK, (long)&mask, 0, DSM_SIGSET_BYTES);
   for (;;) dsm_syscall(SYS_exit_group, 128 + signo, 0, 0, 0);
 }
 

@@ -4,8 +4,6 @@
 
 #include "trap/syscall.h"
 
-#define SYSTEM_CALL_SIGSET_BYTES 8
-
 /* rdi: to, rsi: from, rdx: length, rcx: guard. rep movsb leaves in rcx what is left to copy, and a fault of its is
  * resumed behind it by dsm_guard_hit(). Returns what is left. */
 extern const char dsm_guarded_copy_at[], dsm_guarded_copy_after[];
@@ -39,9 +37,9 @@ bool dsm_guard_hit(int signo, const siginfo_t *info, ucontext_t *context) {
 size_t dsm_guarded_copy(void *to, const void *from, size_t length, struct dsm_guard *guard) {
   uint64_t mask = 1ull << (SIGSEGV - 1) | 1ull << (SIGBUS - 1), old;
   guard->signo = 0;
-  dsm_syscall(SYS_rt_sigprocmask, SIG_UNBLOCK, (long)&mask, (long)&old, SYSTEM_CALL_SIGSET_BYTES);
+  dsm_syscall(SYS_rt_sigprocmask, SIG_UNBLOCK, (long)&mask, (long)&old, DSM_SIGSET_BYTES);
   size_t left = dsm_guarded_copy_run(to, from, length, guard);
-  dsm_syscall(SYS_rt_sigprocmask, SIG_SETMASK, (long)&old, 0, SYSTEM_CALL_SIGSET_BYTES);
+  dsm_syscall(SYS_rt_sigprocmask, SIG_SETMASK, (long)&old, 0, DSM_SIGSET_BYTES);
   return left;
 }
 

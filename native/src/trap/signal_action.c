@@ -28,7 +28,6 @@
 #include "base/next.h"
 
 #define EXPORT __attribute__((weak, visibility("default")))
-#define SET_BYTES 8
 #define STAND_IN_MARK 0x64736d /* si_errno of a SIGSEGV sent on as the stand-in */
 
 static const int kept[] = {SIGSEGV, SIGBUS, SIGTRAP, DSM_STAND_IN};
@@ -94,7 +93,7 @@ __asm__(".pushsection .text\n"
         ".popsection\n");
 
 static long kernel_action(int signo, const struct kernel_action *new, struct kernel_action *old) {
-  return dsm_syscall(SYS_rt_sigaction, signo, (long)new, (long)old, SET_BYTES);
+  return dsm_syscall(SYS_rt_sigaction, signo, (long)new, (long)old, DSM_SIGSET_BYTES);
 }
 
 static void to_kernel(const struct sigaction *from, struct kernel_action *to) {

@@ -39,7 +39,6 @@
 #include "base/next.h"
 
 #define EXPORT __attribute__((weak, visibility("default")))
-#define SET_BYTES 8 /* of a sigset_t that the kernel looks at */
 #define SEGV DSM_SIGNAL_BIT(SIGSEGV)
 #define STAND_IN DSM_SIGNAL_BIT(DSM_STAND_IN)
 /* Of thread cancellation and setuid(): the C library never blocks them. */
@@ -60,11 +59,11 @@ uint64_t dsm_mask_outward(uint64_t kernel) {
 
 void dsm_signals_block(uint64_t *before) {
   uint64_t all = ~0ull;
-  dsm_syscall(SYS_rt_sigprocmask, SIG_SETMASK, (long)&all, (long)before, SET_BYTES);
+  dsm_syscall(SYS_rt_sigprocmask, SIG_SETMASK, (long)&all, (long)before, DSM_SIGSET_BYTES);
 }
 
 void dsm_signals_set(uint64_t mask) {
-  dsm_syscall(SYS_rt_sigprocmask, SIG_SETMASK, (long)&mask, 0, SET_BYTES);
+  dsm_syscall(SYS_rt_sigprocmask, SIG_SETMASK, (long)&mask, 0, DSM_SIGSET_BYTES);
 }
 
 void dsm_signals_restore(const uint64_t *before) {
@@ -73,7 +72,7 @@ void dsm_signals_restore(const uint64_t *before) {
 
 void dsm_mask_open(void) {
   uint64_t mask = 0;
-  dsm_syscall(SYS_rt_sigprocmask, SIG_BLOCK, 0, (long)&mask, SET_BYTES);
+  dsm_syscall(SYS_rt_sigprocmask, SIG_BLOCK, 0, (long)&mask, DSM_SIGSET_BYTES);
   if ((mask & SEGV) != 0) dsm_signals_set(dsm_mask_inward(mask));
 }
 
@@ -124,15 +123,15 @@ static int failed(long result) {
 }
 
 static int system_sigsuspend(const sigset_t *set) {
-  return failed(dsm_syscall(SYS_rt_sigsuspend, (long)set, SET_BYTES, 0, 0));
+  return failed(dsm_syscall(SYS_rt_sigsuspend, (long)set, DSM_SIGSET_BYTES, 0, 0));
 }
 
 static int system_sigpending(sigset_t *set) {
-  return failed(dsm_syscall(SYS_rt_sigpending, (long)set, SET_BYTES, 0, 0));
+  return failed(dsm_syscall(SYS_rt_sigpending, (long)set, DSM_SIGSET_BYTES, 0, 0));
 }
 
 static int system_sigtimedwait(const sigset_t *set, siginfo_t *info, const struct timespec *timeout) {
-  int signo = failed(dsm_syscall(SYS_rt_sigtimedwait, (long)set, (long)info, (long)timeout, SET_BYTES));
+  int signo = failed(dsm_syscall(SYS_rt_sigtimedwait, (long)set, (long)info, (long)timeout, DSM_SIGSET_BYTES));
   if (signo > 0 && info->si_code == SI_TKILL) info->si_code = SI_USER; /* as glibc does */
   return signo;
 }
@@ -140,7 +139,7 @@ static int system_sigtimedwait(const sigset_t *set, siginfo_t *info, const struc
 static int system_ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask) {
   struct timespec left;
   if (timeout != NULL) left = *timeout; /* the kernel writes to it */
-  return (int)syscall(SYS_ppoll, fds, count, timeout != NULL ? &left : NULL, mask, SET_BYTES);
+  return (int)syscall(SYS_ppoll, fds, count, timeout != NULL ? &left : NULL, mask, DSM_SIGSET_BYTES);
 }
 
 static int system_pselect(int count, fd_set *r, fd_set *w, fd_set *e, const struct timespec *timeout,
@@ -150,12 +149,12 @@ static int system_pselect(int count, fd_set *r, fd_set *w, fd_set *e, const stru
   struct {
     const sigset_t *mask;
     size_t bytes;
-  } sixth = {mask, SET_BYTES};
+  } sixth = {mask, DSM_SIGSET_BYTES};
   return (int)syscall(SYS_pselect6, count, r, w, e, timeout != NULL ? &left : NULL, &sixth);
 }
 
 static int system_epoll_pwait(int epoll, struct epoll_event *events, int most, int timeout, const sigset_t *mask) {
-  return (int)syscall(SYS_epoll_pwait, epoll, events, most, timeout, mask, SET_BYTES);
+  return (int)syscall(SYS_epoll_pwait, epoll, events, most, timeout, mask, DSM_SIGSET_BYTES);
 }
 
 #ifndef SYS_epoll_pwait2
@@ -164,11 +163,11 @@ static int system_epoll_pwait(int epoll, struct epoll_event *events, int most, i
 
 static int system_epoll_pwait2(int epoll, struct epoll_event *events, int most, const struct timespec *timeout,
                                const sigset_t *mask) {
-  return (int)syscall(SYS_epoll_pwait2, epoll, events, most, timeout, mask, SET_BYTES);
+  return (int)syscall(SYS_epoll_pwait2, epoll, events, most, timeout, mask, DSM_SIGSET_BYTES);
 }
 
 static int system_signalfd(int fd, const sigset_t *mask, int flags) {
-  return failed(dsm_syscall(SYS_signalfd4, fd, (long)mask, SET_BYTES, flags));
+  return failed(dsm_syscall(SYS_signalfd4, fd, (long)mask, DSM_SIGSET_BYTES, flags));
 }
 
 static struct {
@@ -212,7 +211,7 @@ __attribute__((constructor)) static void find_real_calls(void) {
 static int change_by_first(int how, const sigset_t *set, sigset_t *old) {
   sigset_t out, *landed = landing(old, &out);
   int error = real.pthread_sigmask(how, set, landed);
-  if (error == 0 && landed == &out) memcpy(old, &out, SET_BYTES);
+  if (error == 0 && landed == &out) memcpy(old, &out, DSM_SIGSET_BYTES);
   return error;
 }
 
@@ -226,8 +225,8 @@ static int change(int how, const sigset_t *set, sigset_t *old) {
     /* Also what a system call that was not seen has blocked. */
     if (how == SIG_UNBLOCK) in |= bits_of(set) & SEGV;
   }
-  void *landed = dsm_regions_near(old, SET_BYTES) ? (void *)&out : old;
-  long result = dsm_syscall(SYS_rt_sigprocmask, how, set != NULL ? (long)&in : 0, (long)landed, SET_BYTES);
+  void *landed = dsm_regions_near(old, DSM_SIGSET_BYTES) ? (void *)&out : old;
+  long result = dsm_syscall(SYS_rt_sigprocmask, how, set != NULL ? (long)&in : 0, (long)landed, DSM_SIGSET_BYTES);
   if (result == 0 && old != NULL) {
     memcpy(&out, landed, sizeof(out));
     out = dsm_mask_outward(out);

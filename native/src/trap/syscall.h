@@ -2,6 +2,9 @@
 #ifndef DSM_SYSCALL_H
 #define DSM_SYSCALL_H
 
+/* Of a set of signals, as the kernel reads it. */
+#define DSM_SIGSET_BYTES 8
+
 #pragma GCC visibility push(hidden)
 
 /* Returns what the kernel returns: a negative errno if it failed. */
