@@ -95,7 +95,7 @@ const CASES: Record<string, Case> = {
   why: {
     works: async () => {
       await session("running");
-      expect(await good("why", "running")).toStartWith("nobody waits: 1 process runs");
+      expect(await good("why", "running")).toStartWith("no process waits: 1 process runs");
     },
     misuse: { args: [], says: "SESSION is missing", code: 2 },
   },

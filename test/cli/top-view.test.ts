@@ -57,7 +57,7 @@ describe("rates", () => {
   test("are short", () => {
     const given = [null, 0, 0.12, 9.94, 9.96, 999, 9999.4, 12_345, 999_499, 1_000_000, 45_600_000, 2e9];
     expect(given.map(rateText)).toEqual([
-      ...["-", "0", "0.1", "9.9", "10", "999", "9999", "12.3k", "999k", "1.0M", "45.6M", "2.0G"],
+      ...["-", "0", "0.1", "9.9", "10", "999", "9,999", "12.3k", "999k", "1.0M", "45.6M", "2.0G"],
     ]);
   });
 });
@@ -69,10 +69,10 @@ test("the list shows every session, and which is chosen", () => {
   const model = modelOf([rated(undefined, detail("a")), rated(undefined, waiting), summary]);
   expect(shows(model)).toEqual([
     "dsm top - 127.0.0.1:4200, 3 sessions",
-    " SESSION               HERE WAITING ENTRIES/S  BYTES/S      SIZE ORDER",
-    ">a                   2 of 2       0         -        -     1 MiB sequential",
-    " b                   2 of 2       1         -        -     1 MiB sequential",
-    " c                   ? of 2       ?         -        -     1 MiB sequential",
+    " SESSION               HERE  WAITING ENTRIES/S  BYTES/S      SIZE ORDER",
+    ">a                   2 of 2        0         -        -     1 MiB sequential",
+    " b                   2 of 2        1         -        -     1 MiB sequential",
+    " c                   ? of 2        ?         -        -     1 MiB sequential",
     "q quit  ? help  s sort (by session)  j/k choose  Enter show",
   ]);
   expect(shows(press(model, "down"))[3]).toStartWith(">b ");
@@ -85,7 +85,18 @@ test("the list shows every session, and which is chosen", () => {
   expect(press(press(model, "down"), "enter").open).toBe("b");
 });
 
-test("a session shows its ranks, what they wait on and since when, semaphores and locks", () => {
+test("the list marks a session whose ranks wait for each other", () => {
+  const ranks = [rank(0, { state: "lock", on: "y" }), rank(1, { state: "lock", on: "x" })];
+  const locks = [
+    { name: "x", owner: 0, waiters: [1] },
+    { name: "y", owner: 1, waiters: [0] },
+  ];
+  const model = modelOf([rated(undefined, detail("a")), rated(undefined, detail("b", { ranks, locks }))]);
+  expect(shows(model)[3]).toMatch(/^ b +2 of 2 deadlock /);
+  expect(view(model, 80, 24)[3]?.look).toBe("bad");
+});
+
+test("a session shows its ranks, what they wait on and for how long, semaphores and locks", () => {
   const session = detail("demo", {
     ...{ entries: 5000, bytes: 40_000, barriers: 16, logBytes: 2048, processes: 6, present: 5 },
     ranks: [
@@ -107,19 +118,19 @@ test("a session shows its ranks, what they wait on and since when, semaphores an
   expect(shows(model)).toEqual([
     "dsm top - 127.0.0.1:4200, 1 session",
     'session "demo": running for 1 min 05 s, 5 of 6 here, sequential, 1 MiB',
-    "5000 entries/s, 40.0k bytes/s; 5000 entries, 39.1 KiB; 16 barriers; log 2 KiB",
+    "5,000 entries/s, 40.0k bytes/s; 5,000 entries, 39.1 KiB; 16 barriers; log 2 KiB",
     " RANK NODE           PID STATE                       ENTRIES/S  BYTES/S     RTT",
-    "    0 alpha          800 in barrier since 2.3 s              0        0   85 us",
-    '    1 alpha          801 on "sum" since 1 min 01 s           0        0  1.2 ms',
-    '    2 beta           802 lock "a lock ~" since 4.0 s         0        0       -',
+    "    0 alpha          800 in barrier for 2.3 s                0        0   85 us",
+    '    1 alpha          801 on "sum" for 1 min 01 s             0        0  1.2 ms',
+    '    2 beta           802 lock "a lock wi~" for 4.0 s         0        0       -',
     "    3 beta           803 lost                                0        0       -",
-    "    4 beta           804 on 0x40000000 since 5.0 ms          0        0       -",
+    "    4 beta           804 on 0x40000000 for 5.0 ms            0        0       -",
     "    5 beta           805 left                                0        0       -",
     " SEMAPHORE                     VALUE  and 4 more",
     " sum                               0  1 waiting: rank 1",
     " free                              3",
     " LOCK                          OWNER  WAITING",
-    " queue                        rank 2  2 waiting: ranks 0, 4",
+    " queue                        rank 2  2 waiting: ranks 0 and 4",
     "q quit  ? help  s sort (by rank)  j/k choose  Esc list",
   ]);
   const byState = press(press(press(model, "sort"), "sort"), "sort");
@@ -128,7 +139,7 @@ test("a session shows its ranks, what they wait on and since when, semaphores an
     .map((line) => Number(line.slice(0, 6)));
   expect(numbers).toEqual([3, 0, 2, 1, 4, 5]);
   const wide = shows(model, 120);
-  expect(wide[5]).toContain('waits on "sum" since 1 min 01 s');
+  expect(wide[5]).toContain('waiting on "sum" for 1 min 01 s');
   expect(view(model, 80, 24).map(({ look }) => look)).toEqual([
     ...(["title", "plain", "plain", "head", "waiting", "waiting", "waiting", "bad", "waiting", "dim"] as const),
     ...(["head", "waiting", "plain", "head", "waiting", "dim"] as const),

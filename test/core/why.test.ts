@@ -2,7 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import { formatDuration } from "../../src/core/base/duration.ts";
 import { NOTHING_KNOWN, type RankStatus, type SessionDetail } from "../../src/core/messages/daemon-api.ts";
-import { explain, isAnybodyWaiting, rankList } from "../../src/core/observe/why.ts";
+import { explain, isAnyWaiting, rankList } from "../../src/core/observe/why.ts";
 
 const rank = (number: number, more: Partial<RankStatus> = {}): RankStatus => ({
   ...{ rank: number, node: "ab".charAt(number % 2), pid: 810 + number, state: "running", stateMs: 60_000 },
@@ -22,40 +22,50 @@ const session = (ranks: RankStatus[], more: Partial<SessionDetail> = {}): Sessio
 });
 const texts = (detail: SessionDetail): string[] => explain(detail).map(({ text }) => text);
 
-test("nobody waits", () => {
+test("no process waits", () => {
   const running = session([rank(0), rank(1, { lastWriteMs: 200 })]);
   expect(texts(session([rank(0, { lastWriteMs: 0 })]))).toEqual([
-    "nobody waits: 1 process runs, the last write was just now",
+    "no process waits: 1 process runs, the last write was just now",
   ]);
-  expect(texts(running)).toEqual(["nobody waits: 2 processes run, the last write was 200 ms ago"]);
-  expect(isAnybodyWaiting(running)).toBe(false);
+  expect(texts(running)).toEqual(["no process waits: 2 processes run, the last write was 200 ms ago"]);
+  expect(isAnyWaiting(running)).toBe(false);
   expect(texts(session([rank(0, { lastWriteMs: null })]))).toEqual([
-    "nobody waits: 1 process runs, nothing was written yet",
+    "no process waits: 1 process runs, nothing has been written yet",
   ]);
-  expect(texts(session([rank(0)], { direct: true }))).toEqual(["nobody waits: 1 process runs, in direct mode"]);
-  expect(texts(session([rank(0, { state: "left" })]))).toEqual(["nobody waits: no process is there"]);
+  expect(texts(session([rank(0)], { direct: true }))).toEqual(["no process waits: 1 process runs, in direct mode"]);
+  expect(texts(session([rank(0, { state: "left" })]))).toEqual(["no process waits: none is there"]);
 });
 
 test("a barrier: who has not arrived, and what they do", () => {
   const hanging = session([inBarrier(0), inBarrier(1, 200), rank(2), inBarrier(3)]);
   expect(texts(hanging)).toEqual([
-    "ranks 0, 1 and 3 are in barrier 17, the first for 2.3 s; not there: rank 2 (node a, pid 812) last wrote 4.0 s ago",
+    "ranks 0, 1 and 3 have been in barrier 17, the first for 2.3 s; not there: rank 2 (node a, pid 812) last wrote 4.0 s ago",
   ]);
-  expect(isAnybodyWaiting(hanging)).toBe(true);
+  expect(isAnyWaiting(hanging)).toBe(true);
   expect(explain(hanging)).toMatchObject([{ kind: "barrier", waiting: [0, 1, 3], for: [2] }]);
   expect(texts(session([inBarrier(0), rank(1, { lastWriteMs: null })]))).toEqual([
-    "rank 0 is in barrier 17 for 2.3 s; not there: rank 1 (node b, pid 811) has written nothing yet",
+    "rank 0 has been in barrier 17 for 2.3 s; not there: rank 1 (node b, pid 811) has written nothing yet",
   ]);
   expect(texts(session([inBarrier(0), rank(1)], { direct: true }))).toEqual([
-    "rank 0 is in barrier 17 for 2.3 s; not there: rank 1 (node b, pid 811) has been running for 1 min 00 s",
+    "rank 0 has been in barrier 17 for 2.3 s; not there: rank 1 (node b, pid 811) has been running for 1 min 00 s",
   ]);
   expect(texts(session([inBarrier(0), rank(1, { lastWriteMs: 0 })]))[0]).toEndWith(
     "(node b, pid 811) has just written",
   );
-  // Whoever has left is not waited for.
+  // A rank that has left is not waited for.
   expect(texts(session([inBarrier(0), rank(1, { state: "left" }), rank(2)]))[0]).not.toContain("rank 1");
   const many = session([inBarrier(0), ...Array.from({ length: 12 }, (_, i) => rank(1 + i))]);
   expect(texts(many)[0]).toEndWith("rank 8 (node a, pid 818) last wrote 4.0 s ago and 4 more");
+});
+
+test("counts have separators", () => {
+  const semaphores = [{ name: "s", value: 34_607, waiters: [1] }];
+  const waiting = rank(1, { state: "semaphore", on: "s", stateMs: 2300 });
+  expect(texts(session([inBarrier(0), waiting], { barriers: 34_606, semaphores }))).toEqual([
+    expect.stringContaining("rank 0 has been in barrier 34,607 for 2.3 s;"),
+    expect.stringContaining('semaphore "s" (value 34,607) for 2.3 s,'),
+    "no process runs: all 2 wait",
+  ]);
 });
 
 test("a semaphore: its value, and who could post it", () => {
@@ -65,12 +75,12 @@ test("a semaphore: its value, and who could post it", () => {
     { name: "sum", value: 0, waiters: [1] },
   ];
   expect(texts(session([rank(0), waiting], { semaphores }))).toEqual([
-    'rank 1 waits for 2.3 s for semaphore "sum" (value 0), which somebody has to post: rank 0 runs',
+    'rank 1 has been waiting for semaphore "sum" (value 0) for 2.3 s, which another process must post: rank 0 runs',
   ]);
   const stuck = session([inBarrier(0), waiting], { semaphores });
   expect(texts(stuck)).toEqual([
-    'rank 0 is in barrier 17 for 2.3 s; not there: rank 1 (node b, pid 811) waits for semaphore "sum" for 2.3 s',
-    'rank 1 waits for 2.3 s for semaphore "sum" (value 0), and nobody runs who could post it',
+    'rank 0 has been in barrier 17 for 2.3 s; not there: rank 1 (node b, pid 811) has been waiting for semaphore "sum" for 2.3 s',
+    'rank 1 has been waiting for semaphore "sum" (value 0) for 2.3 s, and no process runs that could post it',
     "no process runs: all 2 wait",
   ]);
 });
@@ -79,7 +89,7 @@ describe("locks", () => {
   test("who has it, and what the owner does", () => {
     const locks = [{ name: "queue", owner: 0, waiters: [1, 2] }];
     expect(texts(session([rank(0), forLock(1, "queue"), forLock(2, "queue", 900)], { locks }))).toEqual([
-      'ranks 1 and 2 wait for 1.5 s for lock "queue", which rank 0 (node a, pid 810) has; it last wrote 4.0 s ago',
+      'ranks 1 and 2 have been waiting for lock "queue" for 1.5 s, which rank 0 (node a, pid 810) has; it last wrote 4.0 s ago',
     ]);
   });
 
@@ -139,18 +149,18 @@ test("sleepers, in a named block or anywhere", () => {
   const blocks = [{ name: "grid", offset: 0x100, size: 0x100 }];
   const asleep = (number: number, on: string) => rank(number, { state: "sleeping", on, stateMs: 7000 });
   expect(texts(session([asleep(0, "0x140"), asleep(1, "0x140"), asleep(2, "0x400"), rank(3)], { blocks }))).toEqual([
-    'ranks 0 and 1 have slept for 7.0 s on byte 0x140 (byte 64 of block "grid") until somebody changes it and wakes who sleeps there',
-    "rank 2 has slept for 7.0 s on byte 0x400 until somebody changes it and wakes who sleeps there",
+    'ranks 0 and 1 have been sleeping on byte 0x140 (byte 64 of block "grid") for 7.0 s, until another process changes it and wakes its sleepers',
+    "rank 2 has been sleeping on byte 0x400 for 7.0 s, until another process changes it and wakes its sleepers",
   ]);
 });
 
 test("ranks that were lost, and what comes of it", () => {
   const ranks = [rank(0), rank(1, { state: "lost", stateMs: 4000 })];
   expect(texts(session(ranks))).toEqual([
-    "rank 1 (node b, pid 811) was lost 4.0 s ago; whatever waits fails with DSM_LOST",
-    "nobody waits: 1 process runs, the last write was 4.0 s ago",
+    "rank 1 (node b, pid 811) was lost 4.0 s ago; calls that wait fail with DSM_LOST",
+    "no process waits: 1 process runs, the last write was 4.0 s ago",
   ]);
-  expect(texts(session(ranks, { onLoss: "continue" }))[0]).toEndWith("the others go on without (--on-loss continue)");
+  expect(texts(session(ranks, { onLoss: "continue" }))[0]).toEndWith("the others go on (--on-loss continue)");
 });
 
 test("ranks that have not joined", () => {
@@ -159,9 +169,10 @@ test("ranks that have not joined", () => {
   expect(texts(waiting)[0]).toBe(
     "the session has not begun: 1 of 4 processes has joined, the first 3.0 s ago; ranks 0, 2 and 3 are missing",
   );
-  expect(isAnybodyWaiting(waiting)).toBe(true);
+  expect(isAnyWaiting(waiting)).toBe(true);
+  expect(texts(session([], { started: false, processes: 3 }))[0]).toContain("none of its 3 processes has joined;");
   expect(texts(session([], { started: false, processes: 1 }))).toEqual([
-    "the session has not begun: none of its 1 processes has joined; rank 0 is missing",
+    "the session has not begun: its only process has not joined; rank 0 is missing",
   ]);
 });
 

@@ -154,7 +154,7 @@ describe("dashboard", () => {
     await page.untilText(".waits", "not there: rank 0");
     expect(await page.text(".waits")).toMatch(
       new RegExp(
-        `^Ranks 1 and 2 are in barrier 1, the first for [\\d.]+ s; not there: rank 0 \\(node one, pid ${a.pid}\\) last wrote [\\d.]+ s ago\\.$`,
+        `^Ranks 1 and 2 have been in barrier 1, the first for [\\d.]+ s; not there: rank 0 \\(node one, pid ${a.pid}\\) last wrote [\\d.]+ s ago\\.$`,
       ),
     );
     expect((await rankRows()).map((row) => row.State?.replace(/ [\d.]+ \w+$/, "").trim())).toEqual([

@@ -44,7 +44,7 @@ describe("without a terminal", () => {
     expect(once).toMatchObject({ code: 0, stderr: "" });
     expect(once.stdout).toContain(`session "${session}": running for`);
     expect(once.stdout).toMatch(new RegExp(`^ +0 one +${pid} running +0 `, "m"));
-    expect(once.stdout).toMatch(/^ {4}1 two +\d+ waits on "sum" since \d/m);
+    expect(once.stdout).toMatch(/^ {4}1 two +\d+ [a-z ]*on "sum" for \d/m);
     expect(once.stdout).toMatch(/^ sum +0 {2}1 waiting: rank 1$/m);
     for (const line of once.stdout.split("\n")) expect(line.length).toBeLessThanOrEqual(80);
 
@@ -92,7 +92,7 @@ withTmux.describe("in a terminal of 80 by 24", () => {
     expect(await modes()).toBe("1 0");
     for (const line of await screen()) expect(line.length).toBeLessThanOrEqual(80);
     await press("Enter");
-    await shows(/1 two +\d+ waits on "sum" since \d/);
+    await shows(/1 two +\d+ [a-z ]*on "sum" for \d/);
     await shows(/sum +0 {2}1 waiting: rank 1/);
     await press("s");
     await shows(/by node/);

@@ -12,7 +12,7 @@ beforeAll(async () => {
 afterEach(() => cluster.settled());
 afterAll(() => cluster.close());
 
-test("it says who has not arrived, names the deadlock, and when nobody waits any more that too", async () => {
+test("it says who has not arrived, names the deadlock, and when no process waits, that too", async () => {
   const actors = (await cluster.actors(["one", "one", "two", "two"])) as [Actor, Actor, Actor, Actor];
   const [a, b, c, d] = actors;
   const { session } = a;
@@ -20,7 +20,7 @@ test("it says who has not arrived, names the deadlock, and when nobody waits any
   await c.do("store 8 0x100 1");
   expect(await why()).toMatchObject({
     code: 0,
-    stdout: expect.stringMatching(/^nobody waits: 4 processes run, the last write was [\d.]+ \w+ ago\n$/),
+    stdout: expect.stringMatching(/^no process waits: 4 processes run, the last write was [\d.]+ \w+ ago\n$/),
   });
 
   for (const actor of [a, b, d]) await actor.do("begin 0 barrier");
@@ -29,7 +29,7 @@ test("it says who has not arrived, names the deadlock, and when nobody waits any
   expect(hanging).toMatchObject({ code: 3, stderr: "" });
   expect(hanging.stdout).toMatch(
     new RegExp(
-      `^ranks 0, 1 and 3 are in barrier 1, the first for [\\d.]+ \\w+; not there: rank 2 \\(node two, pid ${c.pid}\\) last wrote [\\d.]+ \\w+ ago\n$`,
+      `^ranks 0, 1 and 3 have been in barrier 1, the first for [\\d.]+ \\w+; not there: rank 2 \\(node two, pid ${c.pid}\\) last wrote [\\d.]+ \\w+ ago\n$`,
     ),
   );
   await c.do("barrier");

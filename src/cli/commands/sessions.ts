@@ -1,5 +1,6 @@
 /** `dsm sessions`: the running sessions, or one of them. */
 import { DsmError } from "../../core/base/errors.ts";
+import { counted, formatCount } from "../../core/base/count.ts";
 import { formatAddress } from "../../core/base/names.ts";
 import { formatSize } from "../../core/base/size.ts";
 import type { RankStatus, SessionDetail, SessionSummary } from "../../core/messages/daemon-api.ts";
@@ -51,7 +52,7 @@ function listing(sessions: SessionSummary[]): string {
   return table([
     ["SESSION", "PROCESSES", "SIZE", "ORDER", "SERVER", "PID"],
     ...sessions.map(({ name, processes, size, order, host, port, pid }) => [
-      ...[name, String(processes), formatSize(size), order, formatAddress(host, port), String(pid)],
+      ...[name, formatCount(processes), formatSize(size), order, formatAddress(host, port), String(pid)],
     ]),
   ]);
 }
@@ -78,12 +79,12 @@ function full(detail: SessionDetail): string {
   const facts = table([
     ["session", name],
     ["state", state],
-    ["processes", elastic ? `${present}, elastic` : `${present} of ${processes}`],
-    ["size", `${formatSize(size)} (${size} bytes)`],
+    ["processes", elastic ? `${formatCount(present)}, elastic` : `${formatCount(present)} of ${formatCount(processes)}`],
+    ["size", `${formatSize(size)} (${counted(size, "byte")})`],
     ["order", direct ? `${order}, in direct mode: all on one node, no store is sent` : order],
     ["on loss", onLoss],
     ["server", `${formatAddress(host, port)}, process ${pid}, instance ${instance}`],
-    ["ordered", `${entries} entries, ${bytes} bytes published`],
+    ["ordered", `${counted(entries, "entry", "entries")}, ${counted(bytes, "byte")} written`],
   ]);
   if (ranks.length === 0) return facts;
   const rows = ranks.map((rank) => [String(rank.rank), rank.node, String(rank.pid), stateText(rank)]);

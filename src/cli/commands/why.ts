@@ -1,6 +1,6 @@
 /** `dsm why`: who waits for what, in words. They come from core/observe/why.ts. */
 import { DsmError } from "../../core/base/errors.ts";
-import { explain, isAnybodyWaiting } from "../../core/observe/why.ts";
+import { explain, isAnyWaiting } from "../../core/observe/why.ts";
 import { command } from "../command.ts";
 import { daemonClient } from "../daemon-client.ts";
 import { daemonOption, jsonOption, readDaemon, readName } from "../settings/options.ts";
@@ -38,7 +38,7 @@ export default command({
       throw new DsmError("DSM_UNREACHABLE", `the server of session "${name}" (process ${session.pid}) does not answer`);
     }
     const findings = explain(session);
-    const waits = isAnybodyWaiting(session);
+    const waits = isAnyWaiting(session);
     if (args.json) await printJson({ session: name, waits, findings });
     else await print(findings.map(({ text }) => text).join("\n"));
     return waits ? WAITING_EXIT_CODE : 0;

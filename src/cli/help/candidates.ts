@@ -1,4 +1,5 @@
 /** What may complete a command line, from the definitions of the commands and the sessions of the daemon. */
+import { counted } from "../../core/base/count.ts";
 import { ORDERS } from "../../core/base/consistency.ts";
 import { ON_LOSS } from "../../core/base/loss-policy.ts";
 import { COMMANDS } from "../commands/commands.ts";
@@ -148,7 +149,7 @@ async function sessionNames(given: readonly string[]): Promise<Candidate[]> {
   const asked = async (): Promise<Candidate[]> => {
     const { address } = readDaemon(daemon);
     const sessions = await daemonClient({ address, autostart: false }).list();
-    return sessions.map(({ name, processes, order }): Candidate => [name, `${processes} processes, ${order}`]);
+    return sessions.map(({ name, processes, order }): Candidate => [name, `${counted(processes, "process", "processes")}, ${order}`]);
   };
   return Promise.race([asked().catch(() => []), Bun.sleep(SESSIONS_TIMEOUT_MS).then(() => [])]);
 }

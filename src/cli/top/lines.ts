@@ -1,4 +1,5 @@
 /** Lines and tables of a picture: text in columns, and how each line looks. */
+import { formatCount } from "../../core/base/count.ts";
 
 /** How a line is to look, where the terminal can do that. The text says the same without. */
 export type Look = "plain" | "title" | "head" | "chosen" | "waiting" | "bad" | "dim";
@@ -22,7 +23,7 @@ export interface Column<Row> {
 /** Largest first. */
 export const down = (value: number | null | undefined): number => -(value ?? -1);
 
-/** Such as "0", "2.3", "850", "12.3k", "4.5M". */
+/** rateText returns a rate in few characters: "0", "2.3", "850", "9,999", "12.3k", "4.5M". */
 export function rateText(rate: number | null | undefined): string {
   if (rate === null || rate === undefined) return "-";
   if (rate === 0) return "0";
@@ -35,7 +36,7 @@ export function rateText(rate: number | null | undefined): string {
   ] as const) {
     const value = rate / of;
     if (value < 99.95 && of > 1) return `${value.toFixed(1)}${unit}`;
-    if (value < (of === 1 ? 9999.5 : 999.5)) return `${Math.round(value)}${unit}`;
+    if (value < (of === 1 ? 9999.5 : 999.5)) return `${formatCount(Math.round(value))}${unit}`;
   }
   return rate.toExponential(1);
 }

@@ -1,5 +1,7 @@
 /** The list of sessions. */
+import { formatCount } from "../../core/base/count.ts";
 import { formatSize } from "../../core/base/size.ts";
+import { isDeadlocked } from "../../core/observe/why.ts";
 import { type Column, cut, down, type Line, rateText, table } from "./lines.ts";
 import { isWaiting, known, type TopModel, type TopSession } from "./model.ts";
 
@@ -7,12 +9,12 @@ export const LIST: Column<TopSession>[] = [
   { name: "SESSION", width: 16, grow: true, text: ({ name }, width) => cut(name, width), key: ({ name }) => name },
   {
     ...{ name: "HERE", width: 9, right: true },
-    text: (session) => `${known(session)?.present ?? "?"} of ${session.processes}`,
+    text: hereText,
     key: (session) => down(known(session)?.present),
   },
   {
-    ...{ name: "WAITING", width: 7, right: true },
-    text: (session) => String(known(session)?.ranks.filter(isWaiting).length ?? "?"),
+    ...{ name: "WAITING", width: 8, right: true },
+    text: waitingText,
     key: (session) => down(known(session)?.ranks.filter(isWaiting).length),
   },
   {
@@ -29,13 +31,30 @@ export const LIST: Column<TopSession>[] = [
   { name: "ORDER", width: 10, text: ({ order }) => order, key: ({ order }) => order },
 ];
 
+function hereText(session: TopSession): string {
+  const present = known(session)?.present;
+  return `${present === undefined ? "?" : formatCount(present)} of ${formatCount(session.processes)}`;
+}
+
+/** waitingText returns how many ranks wait, or that some of them wait for each other. */
+function waitingText(session: TopSession): string {
+  const status = known(session);
+  if (status === null) return "?";
+  return isDeadlocked(status) ? "deadlock" : formatCount(status.ranks.filter(isWaiting).length);
+}
+
+/** isBad returns whether the server does not answer, a rank was lost or ranks wait for each other. */
+function isBad(session: TopSession): boolean {
+  const status = known(session);
+  return status === null || status.ranks.some(({ state }) => state === "lost") || isDeadlocked(status);
+}
+
 /** At most `height` lines of `width` columns. `chosen`: the name of the session that is marked. */
 export function listView(model: TopModel, width: number, height: number, chosen: string | null): Line[] {
   if (model.sessions.length === 0) return [{ text: "no session runs", look: "plain" }];
   return table({
     ...{ columns: LIST, rows: model.sessions, sort: model.sortList, width, height, chosen },
     idOf: ({ name }) => name,
-    lookOf: (session) =>
-      known(session) === null || known(session)?.ranks.some(({ state }) => state === "lost") ? "bad" : "plain",
+    lookOf: (session) => (isBad(session) ? "bad" : "plain"),
   });
 }

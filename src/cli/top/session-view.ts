@@ -1,7 +1,9 @@
 /** One session in full: what it does, its ranks, and the semaphores and locks with those that wait for them. */
+import { counted, formatCount } from "../../core/base/count.ts";
 import { formatDuration } from "../../core/base/duration.ts";
 import { formatSize } from "../../core/base/size.ts";
 import type { RankStatus } from "../../core/messages/daemon-api.ts";
+import { rankList } from "../../core/observe/why.ts";
 import { type Column, cut, down, type Line, type Look, pad, rateText, table } from "./lines.ts";
 import { isWaiting, known, opened, type RatedRank, type RatedSession, type TopModel } from "./model.ts";
 
@@ -35,7 +37,7 @@ function stateOrder(rank: RankStatus): string {
 
 function stateText({ state, on, stateMs }: RankStatus, width: number): string {
   if (!isWaiting({ state })) return cut(state, width);
-  const since = `since ${formatDuration(stateMs)}`;
+  const since = `for ${formatDuration(stateMs)}`;
   if (state === "barrier") return cut(`in barrier ${since}`, width);
   if (state === "sleeping") {
     const asleep = `asleep on ${on} ${since}`;
@@ -43,7 +45,7 @@ function stateText({ state, on, stateMs }: RankStatus, width: number): string {
   }
   const name = on ?? "";
   const rest = `" ${since}`;
-  const long = state === "lock" ? 'waits for lock "' : 'waits on "';
+  const long = state === "lock" ? 'waiting for lock "' : 'waiting on "';
   const before = long.length + name.length + rest.length <= width ? long : state === "lock" ? 'lock "' : 'on "';
   // The name gives way, not the time.
   return cut(`${before}${cut(name, Math.max(1, width - before.length - rest.length))}${rest}`, width);
@@ -58,13 +60,13 @@ export function sessionView(model: TopModel, width: number, height: number, chos
   const { name, order, direct, size, present, processes, started, started_ms, barriers, entries, bytes } = session;
   const facts = [
     `session "${name}": ${started ? `running for ${formatDuration(started_ms)}` : "waiting for processes"}`,
-    `${present} of ${processes} here`,
+    `${formatCount(present)} of ${formatCount(processes)} here`,
     direct ? `${order}, direct mode` : order,
     formatSize(size),
   ].join(", ");
   const counts =
     `${rateText(session.rates?.entries)} entries/s, ${rateText(session.rates?.bytes)} bytes/s; ` +
-    `${entries} entries, ${formatSize(bytes)}; ${barriers} barriers; log ${formatSize(session.logBytes)}`;
+    `${counted(entries, "entry", "entries")}, ${formatSize(bytes)}; ${counted(barriers, "barrier")}; log ${formatSize(session.logBytes)}`;
   const lines: Line[] = [
     { text: facts, look: "plain" },
     { text: counts, look: "plain" },
@@ -86,7 +88,7 @@ function queueLines({ semaphores, semaphoresLeftOut, locks, locksLeftOut }: Rate
   const waiting = (waiters: number[]): string =>
     waiters.length === 0
       ? ""
-      : `${waiters.length} waiting: ${waiters.length === 1 ? "rank" : "ranks"} ${waiters.join(", ")}`;
+      : `${formatCount(waiters.length)} waiting: ${rankList(waiters)}`;
   const nameWidth = Math.min(32, Math.max(9, Math.floor(width / 3)));
   const line = (name: string, value: string, waiters: number[]): Line => ({
     text: ` ${pad(cut(name, nameWidth), nameWidth, false)} ${pad(value, 8, true)}  ${waiting(waiters)}`.trimEnd(),
@@ -96,11 +98,11 @@ function queueLines({ semaphores, semaphoresLeftOut, locks, locksLeftOut }: Rate
     [...queues].sort((a, b) => b.waiters.length - a.waiters.length);
   const lines: Line[] = [];
   const head = (kind: string, value: string, leftOut: number): Line => ({
-    text: ` ${pad(kind, nameWidth, false)} ${pad(value, 8, true)}  ${leftOut > 0 ? `and ${leftOut} more` : "WAITING"}`,
+    text: ` ${pad(kind, nameWidth, false)} ${pad(value, 8, true)}  ${leftOut > 0 ? `and ${formatCount(leftOut)} more` : "WAITING"}`,
     look: "head",
   });
   if (semaphores.length > 0) lines.push(head("SEMAPHORE", "VALUE", semaphoresLeftOut));
-  for (const { name, value, waiters } of byWaiters(semaphores)) lines.push(line(name, String(value), waiters));
+  for (const { name, value, waiters } of byWaiters(semaphores)) lines.push(line(name, formatCount(value), waiters));
   if (locks.length > 0) lines.push(head("LOCK", "OWNER", locksLeftOut));
   for (const { name, owner, waiters } of byWaiters(locks)) {
     lines.push(line(name, owner === null ? "free" : `rank ${owner}`, waiters));

@@ -1,4 +1,5 @@
 /** What `dsm top` shows, without a terminal: a model and keys in, lines out. */
+import { counted } from "../../core/base/count.ts";
 import type { Key } from "./keys.ts";
 import { cut, type Line, sorted } from "./lines.ts";
 import { known, opened, type TopModel } from "./model.ts";
@@ -26,8 +27,7 @@ export function view(model: TopModel, width: number, rows: number): Line[] {
     : model.open === null
       ? listView(model, width, room, chosenOf(model))
       : sessionView(model, width, room, chosenOf(model));
-  const count = model.sessions.length;
-  const title = `dsm top - ${model.address}, ${count === 1 ? "1 session" : `${count} sessions`}`;
+  const title = `dsm top - ${model.address}, ${counted(model.sessions.length, "session")}`;
   const columns = model.open === null ? LIST : RANKS;
   const sort = model.open === null ? model.sortList : model.sortRanks;
   const by = columns[sort % columns.length]?.name.toLowerCase();

@@ -2,6 +2,7 @@
  * explain(): sentences that say which ranks wait for what, and which are missing, made from the status of a session.
  */
 
+import { counted, formatCount } from "../base/count.ts";
 import { formatDuration } from "../base/duration.ts";
 import type { RankStatus, SessionDetail } from "../messages/daemon-api.ts";
 
@@ -37,15 +38,18 @@ export function explain(session: SessionDetail): Finding[] {
     const text =
       here.length === 1
         ? `no process runs: ${who(here[0] as RankStatus)} waits`
-        : `no process runs: all ${here.length} wait`;
+        : `no process runs: all ${formatCount(here.length)} wait`;
     findings.push({ kind: "stuck", text, waiting: all, for: [] });
   }
-  if (isAnybodyWaiting(session)) return findings;
-  return [...findings, { kind: "nobody", text: nobody(session, here), waiting: [], for: [] }];
+  if (isAnyWaiting(session)) return findings;
+  return [...findings, { kind: "nobody", text: noneWaits(session, here), waiting: [], for: [] }];
 }
 
 /** Whether a rank waits, or the session for ranks that have not joined. */
-export const isAnybodyWaiting = (session: SessionDetail): boolean => !session.started || session.ranks.some(isWaiting);
+export const isAnyWaiting = (session: SessionDetail): boolean => !session.started || session.ranks.some(isWaiting);
+
+/** isDeadlocked returns whether ranks of the session wait for each other. */
+export const isDeadlocked = (session: SessionDetail): boolean => deadlocks(session).length > 0;
 
 const isHere = ({ state }: RankStatus): boolean => state !== "left" && state !== "lost";
 const isWaiting = ({ state }: RankStatus): boolean =>
@@ -77,11 +81,13 @@ const longest = (ranks: RankStatus[]): string => formatDuration(Math.max(0, ...r
 /** Describes what a rank does for which others wait. */
 function doing({ state, on, stateMs, lastWriteMs }: RankStatus, { direct }: SessionDetail): string {
   const since = `for ${formatDuration(stateMs)}`;
-  if (state === "semaphore") return `waits for semaphore "${on}" ${since}`;
-  if (state === "lock") return `waits for lock "${on}" ${since}`;
-  if (state === "sleeping") return `sleeps on byte ${on} ${since}`;
-  if (state === "barrier") return `is in the barrier ${since}`;
-  if (state !== "running") return state;
+  if (state === "semaphore") return `has been waiting for semaphore "${on}" ${since}`;
+  if (state === "lock") return `has been waiting for lock "${on}" ${since}`;
+  if (state === "sleeping") return `has been sleeping on byte ${on} ${since}`;
+  if (state === "barrier") return `has been in the barrier ${since}`;
+  if (state === "joining") return "is joining";
+  if (state === "left") return "has left";
+  if (state === "lost") return "was lost";
   // In direct mode stores are not seen.
   if (direct) return `has been running ${since}`;
   if (lastWriteMs === 0) return "has just written";
@@ -91,7 +97,7 @@ function doing({ state, on, stateMs, lastWriteMs }: RankStatus, { direct }: Sess
 function described(ranks: RankStatus[], session: SessionDetail): string {
   const shown = ranks.slice(0, DESCRIBED_MAX).map((rank) => `${who(rank)} ${doing(rank, session)}`);
   const more = ranks.length - shown.length;
-  return `${shown.join(", ")}${more > 0 ? ` and ${more} more` : ""}`;
+  return `${shown.join(", ")}${more > 0 ? ` and ${formatCount(more)} more` : ""}`;
 }
 
 function joining({ started, ranks, processes }: SessionDetail): Finding[] {
@@ -102,8 +108,10 @@ function joining({ started, ranks, processes }: SessionDetail): Finding[] {
   const waiting = numbersOf(ranks);
   const here =
     ranks.length === 0
-      ? `none of its ${processes} processes has joined`
-      : `${ranks.length} of ${processes} processes ${verb(ranks, "has", "have")} joined, the first ${longest(ranks)} ago`;
+      ? processes === 1
+        ? "its only process has not joined"
+        : `none of its ${formatCount(processes)} processes has joined`
+      : `${ranks.length} of ${counted(processes, "process", "processes")} ${verb(ranks, "has", "have")} joined, the first ${longest(ranks)} ago`;
   const text = `the session has not begun: ${here}; ${rankList(missing)} ${verb(missing, "is", "are")} missing`;
   return [{ kind: "joining", text, waiting, for: missing }];
 }
@@ -114,8 +122,8 @@ function lost({ ranks, onLoss }: SessionDetail): Finding[] {
   const names = gone.slice(0, DESCRIBED_MAX).map((rank) => `${who(rank)} was lost ${formatDuration(rank.stateMs)} ago`);
   const more = gone.length - names.length;
   const effect =
-    onLoss === "fail" ? "whatever waits fails with DSM_LOST" : "the others go on without (--on-loss continue)";
-  const text = `${names.join(", ")}${more > 0 ? ` and ${more} more` : ""}; ${effect}`;
+    onLoss === "fail" ? "calls that wait fail with DSM_LOST" : "the others go on (--on-loss continue)";
+  const text = `${names.join(", ")}${more > 0 ? ` and ${formatCount(more)} more` : ""}; ${effect}`;
   return [{ kind: "lost", text, waiting: [], for: numbersOf(gone) }];
 }
 
@@ -124,7 +132,7 @@ function barrier(session: SessionDetail, here: RankStatus[]): Finding[] {
   if (inside.length === 0) return [];
   const outside = here.filter(({ state }) => state !== "barrier");
   const text =
-    `${rankList(numbersOf(inside))} ${verb(inside, "is", "are")} in barrier ${session.barriers + 1}` +
+    `${rankList(numbersOf(inside))} ${verb(inside, "has", "have")} been in barrier ${formatCount(session.barriers + 1)}` +
     `${inside.length > 1 ? ", the first" : ""} for ${longest(inside)}; not there: ${described(outside, session)}`;
   return [{ kind: "barrier", text, waiting: numbersOf(inside), for: numbersOf(outside) }];
 }
@@ -137,8 +145,8 @@ function locks(session: SessionDetail): Finding[] {
     );
     const has = session.ranks.find(({ rank }) => rank === owner);
     const since = waiting.length > 0 ? ` for ${longest(waiting)}` : "";
-    const whose = has === undefined ? "which nobody has" : `which ${who(has)} has; it ${doing(has, session)}`;
-    const text = `${rankList(waiters)} ${verb(waiters, "waits", "wait")}${since} for lock "${name}", ${whose}`;
+    const whose = has === undefined ? "which no process has" : `which ${who(has)} has; it ${doing(has, session)}`;
+    const text = `${rankList(waiters)} ${verb(waiters, "has", "have")} been waiting for lock "${name}"${since}, ${whose}`;
     return [{ kind: "lock", text, waiting: waiters, for: owner === null ? [] : [owner] }];
   });
 }
@@ -153,9 +161,9 @@ function semaphores(session: SessionDetail, here: RankStatus[]): Finding[] {
     const since = waiting.length > 0 ? ` for ${longest(waiting)}` : "";
     const posts =
       others.length === 0
-        ? "and nobody runs who could post it"
-        : `which somebody has to post: ${rankList(numbersOf(others))} ${verb(others, "runs", "run")}`;
-    const text = `${rankList(waiters)} ${verb(waiters, "waits", "wait")}${since} for semaphore "${name}" (value ${value}), ${posts}`;
+        ? "and no process runs that could post it"
+        : `which another process must post: ${rankList(numbersOf(others))} ${verb(others, "runs", "run")}`;
+    const text = `${rankList(waiters)} ${verb(waiters, "has", "have")} been waiting for semaphore "${name}" (value ${formatCount(value)})${since}, ${posts}`;
     return [{ kind: "semaphore", text, waiting: waiters, for: numbersOf(others) }];
   });
 }
@@ -170,8 +178,8 @@ function sleepers(session: SessionDetail, here: RankStatus[]): Finding[] {
     const block = session.blocks.find((one) => offset >= one.offset && offset < one.offset + one.size);
     const where = block === undefined ? "" : ` (byte ${offset - block.offset} of block "${block.name}")`;
     const text =
-      `${rankList(numbersOf(asleep))} ${verb(asleep, "has", "have")} slept for ${longest(asleep)} on byte ${place}${where} ` +
-      "until somebody changes it and wakes who sleeps there";
+      `${rankList(numbersOf(asleep))} ${verb(asleep, "has", "have")} been sleeping on byte ${place}${where} for ${longest(asleep)}, ` +
+      "until another process changes it and wakes its sleepers";
     return { kind: "sleeping", text, waiting: numbersOf(asleep), for: [] };
   });
 }
@@ -237,13 +245,13 @@ function deadlock(session: SessionDetail, way: [number, Edge][]): Finding {
   return { kind: "deadlock", text, waiting: ranks, for: [...ranks.slice(1), ranks[0] as number] };
 }
 
-function nobody({ direct }: SessionDetail, here: RankStatus[]): string {
-  const many = `${here.length} ${verb(here, "process runs", "processes run")}`;
+function noneWaits({ direct }: SessionDetail, here: RankStatus[]): string {
+  const many = `${counted(here.length, "process", "processes")} ${verb(here, "runs", "run")}`;
   const wrote = here.flatMap(({ lastWriteMs }) => (lastWriteMs === null ? [] : [lastWriteMs]));
-  if (here.length === 0) return "nobody waits: no process is there";
-  if (direct) return `nobody waits: ${many}, in direct mode`;
+  if (here.length === 0) return "no process waits: none is there";
+  if (direct) return `no process waits: ${many}, in direct mode`;
   const newest = wrote.length === 0 ? null : Math.min(...wrote);
   const ago = newest === 0 ? "just now" : `${formatDuration(newest ?? 0)} ago`;
-  const last = newest === null ? "nothing was written yet" : `the last write was ${ago}`;
-  return `nobody waits: ${many}, ${last}`;
+  const last = newest === null ? "nothing has been written yet" : `the last write was ${ago}`;
+  return `no process waits: ${many}, ${last}`;
 }
