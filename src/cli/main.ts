@@ -7,7 +7,7 @@ import { VERSION } from "../core/base/limits.ts";
 import type { Command } from "./command.ts";
 import { COMMANDS } from "./commands/commands.ts";
 import { nearest } from "./help/suggest.ts";
-import { checkArguments, splitProgram, UsageError } from "./settings/options.ts";
+import { alignPositionals, checkArguments, splitProgram, UsageError } from "./settings/options.ts";
 import { messages, print } from "./terminal/messages.ts";
 
 async function main(programName: string, rawArgs: string[]): Promise<number> {
@@ -56,7 +56,8 @@ async function runOne(command: Command<any>, rawArgs: string[], name: string): P
   }
   try {
     checkArguments(own, definitions);
-    const { result } = await runCommand(command, { rawArgs: takesProgram ? [...own, "--", ...program] : own });
+    const aligned = alignPositionals(own, definitions);
+    const { result } = await runCommand(command, { rawArgs: takesProgram ? [...aligned, "--", ...program] : aligned });
     return typeof result === "number" ? result : 0;
   } catch (error) {
     if (error instanceof UsageError && error.advised) throw error;

@@ -46,10 +46,13 @@ async function readLines(child: Subprocess<"ignore", "ignore", "pipe">, log: (li
     rest = (lines.pop() as string).slice(-STDERR_KEPT);
     for (const line of lines) {
       if (line.trim() === "") continue;
-      last = line.slice(0, STDERR_KEPT);
+      last = withoutName(line.slice(0, STDERR_KEPT));
       log(last);
     }
   }
-  if (rest.trim() !== "") last = rest;
-  return last.trim().replace(/^dsm: /, "");
+  if (rest.trim() !== "") last = withoutName(rest);
+  return last.trim();
 }
+
+/** The line without the program's name before it: the daemon's log has its own. */
+const withoutName = (line: string): string => line.replace(/^dsm: /, "");

@@ -97,7 +97,7 @@ const CASES: Record<string, Case> = {
       await session("running");
       expect(await good("why", "running")).toStartWith("no process waits: 1 process runs");
     },
-    misuse: { args: [], says: "SESSION is missing", code: 2 },
+    misuse: { args: ["a", "b"], says: 'unexpected argument "b"', code: 2 },
   },
   trace: {
     works: async () => {
@@ -115,7 +115,7 @@ const CASES: Record<string, Case> = {
       expect(await good("snapshot", "saved", file)).toContain(file);
       expect(statSync(file).size).toBeGreaterThan(4096);
     },
-    misuse: { args: ["saved"], says: "FILE is missing", code: 2 },
+    misuse: { args: [], says: "FILE is missing", code: 2 },
   },
   remove: {
     works: async () => {

@@ -58,6 +58,9 @@ describe("what is offered", () => {
     expect(await rest("run", "./heat", "--or")).toBe("files");
     expect(await rest("run", "--restore", "")).toBe("files");
     expect(await rest("snapshot", "s", "")).toBe("files");
+    // The session may be left out.
+    expect(await rest("snapshot", "")).toBe("files");
+    expect(await rest("why", "")).toBe("none");
     expect(await rest("cert", "--out", "")).toBe("folders");
     expect(await rest("cert", "host", "")).toBe("none");
   });
@@ -109,7 +112,7 @@ printf '%s\\n' "\${COMPREPLY[@]}"`;
       await until(run.stdout, "up");
       expect(bash(["remove", "m"])).toEqual(["my\\ session"]);
       expect((await complete("zsh", ["snapshot", "--daemon", place.daemonAddress, ""])).candidates).toEqual([
-        ["my session", "1 processes, sequential"],
+        ["my session", "1 process, sequential"],
       ]);
     } finally {
       run.kill();

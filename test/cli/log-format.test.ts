@@ -1,4 +1,4 @@
-/** What the roles say on stderr where logs are JSON. */
+/** The lines that roles write to stderr, as text and as JSON. */
 import { afterEach, beforeEach, expect, setDefaultTimeout, test } from "bun:test";
 import { type Child, Place, until } from "./dsm.ts";
 
@@ -77,6 +77,27 @@ test("the daemon says which session a line is about; so do server and run", asyn
     { role: "daemon", message: expect.stringContaining("the daemon has ended") },
   ]);
   expect(said[0]).not.toHaveProperty("session");
+});
+
+test("lines of text begin with their time once a role runs", async () => {
+  const daemon = place.spawn(["daemon", "--host", place.host]);
+  await until(daemon.stdout, "listening");
+  const server = place.spawn(["server", "--session", "s", "--processes", "2", "--host", place.host]);
+  await until(server.stdout, "listening");
+  expect((await place.dsm(["remove", "s"])).stderr).toBe('dsm: session "s" has been removed\n');
+  const [said] = await Promise.all([server.stderr.text(), server.exited]);
+  const lines = `${await ended(daemon)}${said}`.trimEnd().split("\n");
+  expect(lines.length).toBeGreaterThanOrEqual(3);
+  const times = lines.map((line) => /^(\d{4}-\d\d-\d\dT[\d:.]+Z) dsm: \S/.exec(line)?.[1] ?? line);
+  expect(times.map((time) => new Date(time).toISOString())).toEqual(times);
+});
+
+test("errors of a start are plain: they answer the person who has typed the command", async () => {
+  const daemon = place.spawn(["daemon", "--host", place.host]);
+  await until(daemon.stdout, "listening");
+  const second = await place.dsm(["daemon", "--host", place.host]);
+  expect(second.stderr).toMatch(/^dsm: a dsm daemon is already running/);
+  await ended(daemon);
 });
 
 test("errors of the command itself are JSON too, and of the format text", async () => {

@@ -28,7 +28,7 @@ async function take(session: string): Promise<string> {
   const file = newFile();
   const { code, stdout, stderr } = await cluster.dsm(["snapshot", session, file]);
   expect([code, stderr]).toEqual([0, ""]);
-  expect(stdout).toMatch(/^session "[^"]+" as it was behind \d+ entries: [\d.]+ \w+ in \//);
+  expect(stdout).toMatch(/^session "[^"]+" after [\d,]+ entries: [\d.]+ \w+ in \//);
   return file;
 }
 
@@ -242,7 +242,7 @@ describe("the file", () => {
     const file = newFile();
     const said = await cluster.command(["sh", "-c", '"$0" snapshot "$1" - | cat > "$2"', DSM, a.session, file]);
     expect(said.stdout).toBe("");
-    expect(said.stderr).toMatch(/^dsm: session "[^"]+" as it was behind \d+ entries: [\d.]+ \w+\n$/);
+    expect(said.stderr).toMatch(/^dsm: session "[^"]+" after [\d,]+ entries: [\d.]+ \w+\n$/);
     const other = await take(a.session);
     expect(readFileSync(file).equals(readFileSync(other))).toBe(true);
     expect(readdirSync(cluster.folder)).not.toContain("-");

@@ -107,7 +107,7 @@ test("it ends after its time, and with the session", async () => {
   const file = join(cluster.folder, "short.json");
   const short = await cluster.dsm(["trace", session, "--out", file, "--seconds", "0.2"]);
   expect(short).toMatchObject({ code: 0, stderr: "" });
-  expect(short.stdout).toMatch(/^\d+ events of 0\.[2-9]\d* s in .*short\.json/);
+  expect(short.stdout).toMatch(/^[\d,]+ events of session "[^"]+" in [2-9]\d\d ms: .* in .*short\.json/);
   read(file);
   const child = await begin(session, file);
   await Promise.all([a.leave(), b.leave()]);

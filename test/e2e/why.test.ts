@@ -62,5 +62,8 @@ test("it says who has not arrived, names the deadlock, and when no process waits
   await a.do("unlock y");
   await Promise.all(actors.map((actor) => actor.leave()));
   expect((await cluster.dsm(["why", session])).stderr).toContain("there is no session");
-  expect((await cluster.dsm(["why"])).code).toBe(2);
+  expect(await cluster.dsm(["why"])).toMatchObject({
+    code: 1,
+    stderr: `dsm: no session runs at ${cluster.daemonAddress}\n`,
+  });
 });

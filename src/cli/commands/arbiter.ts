@@ -28,7 +28,7 @@ import {
 } from "../settings/options.ts";
 import { runtimeDirectory } from "../settings/runtime-directory.ts";
 import { readSecurity } from "../settings/security.ts";
-import { logFormatOption, messages, useLogFormat } from "../terminal/messages.ts";
+import { beginLog, logFormatOption, messages, useLogFormat } from "../terminal/messages.ts";
 
 export default command({
   meta: { name: "arbiter", description: "Run one node's arbiter for a session (the library starts it)" },
@@ -103,6 +103,7 @@ export default command({
         directory,
       });
       for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, arbiter.stop);
+      if (statusFd === undefined) beginLog();
       say("ready");
       return await arbiter.ended;
     } catch (error) {

@@ -24,7 +24,7 @@ import {
   tlsOptions,
   tokenPath,
 } from "../settings/security.ts";
-import { logFormatOption, logsJson, messages, print, sessionMessage, useLogFormat } from "../terminal/messages.ts";
+import { beginLog, logFormatOption, logsJson, messages, print, sessionMessage, useLogFormat } from "../terminal/messages.ts";
 
 export default command({
   meta: { name: "daemon", description: "Run the session daemon: the directory of sessions, one per cluster" },
@@ -94,6 +94,7 @@ export default command({
       // The process that started this one waits for the line, then closes the pipe.
       writeSync(1, `ready ${address}${authority === null ? "" : ` ${authority.authority.fingerprint}`}\n`);
     } else {
+      beginLog();
       await print(`dsm daemon: listening on ${address}`);
       if (logsJson()) messages.info(`listening on ${address}`);
       warnReadable(host, tls ?? authority);

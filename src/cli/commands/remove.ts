@@ -1,7 +1,7 @@
 /** `dsm remove`: ends a session. */
-import { DsmError } from "../../core/base/errors.ts";
 import { command } from "../command.ts";
 import { daemonClient } from "../daemon-client.ts";
+import { noSession } from "../find-session.ts";
 import { daemonOption, readDaemon, readName } from "../settings/options.ts";
 import { messages } from "../terminal/messages.ts";
 
@@ -21,7 +21,7 @@ export default command({
     const { address } = readDaemon(args.daemon);
     const name = readName("session", args.name);
     if (!(await daemonClient({ address, autostart: false }).remove(name))) {
-      throw new DsmError("DSM_REFUSED", `there is no session "${name}" at ${address}; see "dsm sessions"`);
+      throw noSession(name, address);
     }
     messages.info(`session "${name}" has been removed`);
     return 0;

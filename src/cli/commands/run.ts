@@ -31,6 +31,7 @@ import {
   valueOption,
 } from "../settings/options.ts";
 import { readTlsOff, tlsOffOption } from "../settings/security.ts";
+import { newSessionName } from "../settings/session-name.ts";
 import { logFormatOption, messages, useLogFormat } from "../terminal/messages.ts";
 
 const DEFAULT_SIZE_TEXT = "1MiB";
@@ -116,7 +117,7 @@ export default command({
     const onLoss = readSetting("onLoss", args["on-loss"]);
     const elastic = readElastic(args.elastic) || saved?.elastic === true;
     const daemon = readDaemon(args.daemon);
-    const session = readSetting("session", args.session) ?? `run-${crypto.randomUUID()}`;
+    const session = readSetting("session", args.session) ?? newSessionName("run");
     useLogFormat(args["log-format"], "run", session);
 
     const variables = readVariables(

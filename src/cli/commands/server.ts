@@ -34,7 +34,7 @@ import {
   valueOption,
 } from "../settings/options.ts";
 import { checkTlsListens, readSecurity, readTls, readTlsFiles, readTlsOff, tlsOptions } from "../settings/security.ts";
-import { logFormatOption, logsJson, messages, print, useLogFormat } from "../terminal/messages.ts";
+import { beginLog, logFormatOption, logsJson, messages, print, useLogFormat } from "../terminal/messages.ts";
 import { type Progress, startProgress } from "../terminal/progress.ts";
 import { warnReadable } from "./daemon.ts";
 
@@ -129,6 +129,7 @@ export default command({
     credentials.renewed = () => server.useTls(credentials.security.tls as Tls);
     for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => server.stop());
     if (byHand) {
+      beginLog();
       warnReadable(args.host, credentials.security.tls);
       const where = `session "${session}" is listening on ${formatAddress(server.host, server.port)}`;
       await print(`dsm server: ${where}`);

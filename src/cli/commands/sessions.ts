@@ -1,12 +1,12 @@
 /** `dsm sessions`: the running sessions, or one of them. */
-import { DsmError } from "../../core/base/errors.ts";
 import { counted, formatCount } from "../../core/base/count.ts";
 import { formatAddress } from "../../core/base/names.ts";
 import { formatSize } from "../../core/base/size.ts";
 import type { RankStatus, SessionDetail, SessionSummary } from "../../core/messages/daemon-api.ts";
 import { command } from "../command.ts";
 import { daemonClient } from "../daemon-client.ts";
-import { daemonOption, jsonOption, readDaemon, readName } from "../settings/options.ts";
+import { findSession } from "../find-session.ts";
+import { daemonOption, jsonOption, readDaemon } from "../settings/options.ts";
 import { print, printJson } from "../terminal/messages.ts";
 import { table } from "../terminal/table.ts";
 
@@ -39,9 +39,7 @@ export default command({
       else await print(sessions.length === 0 ? `no sessions at ${address}` : listing(sessions));
       return 0;
     }
-    const name = readName("session", args.name);
-    const detail = await directory.get(name);
-    if (!detail) throw new DsmError("DSM_REFUSED", `there is no session "${name}" at ${address}; see "dsm sessions"`);
+    const detail = await findSession({ daemon: directory, address }, args.name);
     if (args.json) await printJson(detail);
     else await print(full(detail));
     return 0;
@@ -79,7 +77,10 @@ function full(detail: SessionDetail): string {
   const facts = table([
     ["session", name],
     ["state", state],
-    ["processes", elastic ? `${formatCount(present)}, elastic` : `${formatCount(present)} of ${formatCount(processes)}`],
+    [
+      "processes",
+      elastic ? `${formatCount(present)}, elastic` : `${formatCount(present)} of ${formatCount(processes)}`,
+    ],
     ["size", `${formatSize(size)} (${counted(size, "byte")})`],
     ["order", direct ? `${order}, in direct mode: all on one node, no store is sent` : order],
     ["on loss", onLoss],

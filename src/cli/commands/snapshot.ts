@@ -1,9 +1,9 @@
 /** `dsm snapshot`: saves a running session as it is at one moment. The file is that of ../files/snapshot-file.ts. */
 import type { Security } from "../../core/access/tls.ts";
-import { DsmError } from "../../core/base/errors.ts";
+import { counted } from "../../core/base/count.ts";
 import { formatSize } from "../../core/base/size.ts";
 import { MapOp } from "../../core/memory/map-snapshot.ts";
-import type { SessionSummary } from "../../core/messages/daemon-api.ts";
+import type { DaemonApi, SessionSummary } from "../../core/messages/daemon-api.ts";
 import { parseSavedSession, type SavedSession } from "../../core/messages/saved-session.ts";
 import { HEADER_SIZE } from "../../core/wire/at.ts";
 import { bodyText, ProtocolError } from "../../core/wire/frame.ts";
@@ -15,14 +15,20 @@ import { command } from "../command.ts";
 import { daemonClient } from "../daemon-client.ts";
 import { isStdout } from "../files/output-file.ts";
 import { SnapshotWriter } from "../files/snapshot-file.ts";
-import { daemonOption, jsonOption, readDaemon, readName, UsageError } from "../settings/options.ts";
+import { findSession } from "../find-session.ts";
+import { daemonOption, jsonOption, LEFT_OUT, readDaemon, UsageError } from "../settings/options.ts";
 import { messages, print, printJson } from "../terminal/messages.ts";
 import { startProgress } from "../terminal/progress.ts";
 
 export default command({
   meta: { name: "snapshot", description: "Save a running session's memory and state, as they are at one moment" },
   args: {
-    name: { type: "positional", required: true, description: "Session to save", valueHint: "SESSION" },
+    name: {
+      type: "positional",
+      required: false,
+      description: "Session to save; the only one if left out",
+      valueHint: "SESSION",
+    },
     file: {
       type: "positional",
       required: true,
@@ -39,7 +45,7 @@ export default command({
     ],
     examples: [
       { does: "Save session heat", line: "dsm snapshot heat heat.snap" },
-      { does: "Compressed", line: "dsm snapshot heat - | zstd > heat.snap.zst" },
+      { does: "Save the only session, compressed", line: "dsm snapshot - | zstd > heat.snap.zst" },
       { does: "Go on from there later", line: "dsm run --restore heat.snap -- ./heat" },
     ],
   },
@@ -48,22 +54,32 @@ export default command({
     if (toStdout && args.json)
       throw new UsageError("the snapshot and --json both go to standard output; leave one out", true);
     const { address } = readDaemon(args.daemon);
-    const name = readName("session", args.name);
     const directory = daemonClient({ address, autostart: false });
-    const session = await directory.get(name);
-    if (!session) throw new DsmError("DSM_REFUSED", `there is no session "${name}" at ${address}; see "dsm sessions"`);
+    const given = args.name === LEFT_OUT ? undefined : args.name;
+    if (given === undefined) await checkFile(directory, args.file);
+    const session = await findSession({ daemon: directory, address }, given);
+    const { name } = session;
     const progress = startProgress(`saving ${args.file}`, session.size);
     const { security } = await obtainCredentials(directory, "arbiter");
     const { entries, bytes } = await save(session, security, args.file, (at) => progress.at(at)).finally(progress.end);
     if (args.json) await printJson({ session: name, file: args.file, entries, bytes });
     else {
-      const done = `session "${name}" as it was behind ${entries} entries: ${formatSize(bytes)}`;
+      const done = `session "${name}" after ${counted(entries, "entry", "entries")}: ${formatSize(bytes)}`;
       if (toStdout) messages.info(done);
       else await print(`${done} in ${args.file}`);
     }
     return 0;
   },
 });
+
+/** checkFile throws UsageError when the only argument is the name of a session: then the file is missing. */
+async function checkFile(daemon: DaemonApi, file: string): Promise<void> {
+  if (!(await daemon.list()).some(({ name }) => name === file)) return;
+  throw new UsageError(
+    `FILE is missing: "${file}" is a session; give a file behind it, or ./${file} for that file`,
+    true,
+  );
+}
 
 /** What the server says of the session. It is written as it came, so a damaged one would be found when it is read. */
 function imageOf(text: string): SavedSession {

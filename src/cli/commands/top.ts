@@ -1,7 +1,7 @@
 /** `dsm top`: the running sessions, live. The pictures are in ../top. */
-import { DsmError } from "../../core/base/errors.ts";
 import { command } from "../command.ts";
 import { daemonClient } from "../daemon-client.ts";
+import { noSession } from "../find-session.ts";
 import { daemonOption, invalid, jsonOption, readDaemon, readName, UsageError } from "../settings/options.ts";
 import { print, printJson } from "../terminal/messages.ts";
 import { newModel } from "../top/model.ts";
@@ -45,7 +45,7 @@ export default command({
     let model = newModel(address, open);
     model = { ...model, sessions: await sampler.look(open) };
     if (open !== null && !model.sessions.some(({ name }) => name === open)) {
-      throw new DsmError("DSM_REFUSED", `there is no session "${open}" at ${address}; see "dsm sessions"`);
+      throw noSession(open, address);
     }
     if (!once) return new Screen(model, sampler, interval_ms).done;
     await Bun.sleep(interval_ms);

@@ -1,5 +1,7 @@
 /** `dsm trace`: what happens in a running session, as trace events for Perfetto. */
 import type { Security } from "../../core/access/tls.ts";
+import { counted, formatCount } from "../../core/base/count.ts";
+import { formatDuration } from "../../core/base/duration.ts";
 import { DsmError } from "../../core/base/errors.ts";
 import { TRACE_SECONDS_MAX } from "../../core/base/limits.ts";
 import { formatSize } from "../../core/base/size.ts";
@@ -12,7 +14,8 @@ import { openServerConnection } from "../../transport/server-connection.ts";
 import { command } from "../command.ts";
 import { daemonClient } from "../daemon-client.ts";
 import { isStdout, OutputFile } from "../files/output-file.ts";
-import { daemonOption, invalid, jsonOption, readDaemon, readName, UsageError } from "../settings/options.ts";
+import { findSession } from "../find-session.ts";
+import { daemonOption, invalid, jsonOption, readDaemon, UsageError } from "../settings/options.ts";
 import { messages, print, printJson } from "../terminal/messages.ts";
 
 const SECONDS_MIN = 0.1;
@@ -24,7 +27,12 @@ const PIECE = 64 << 10;
 export default command({
   meta: { name: "trace", description: "Write what happens in a running session for Perfetto: waits, traps, entries" },
   args: {
-    name: { type: "positional", required: true, description: "Session to trace", valueHint: "SESSION" },
+    name: {
+      type: "positional",
+      required: false,
+      description: "Session to trace; the only one if left out",
+      valueHint: "SESSION",
+    },
     out: {
       type: "string",
       description: "File to write, - for standard output; open it at ui.perfetto.dev",
@@ -40,7 +48,7 @@ export default command({
     ],
     examples: [
       { does: "Ten seconds of session heat", line: "dsm trace heat --out heat.json" },
-      { does: "Half a second", line: "dsm trace heat --out heat.json --seconds 0.5" },
+      { does: "Half a second of the only session", line: "dsm trace --out heat.json --seconds 0.5" },
     ],
   },
   async run({ args }) {
@@ -50,10 +58,8 @@ export default command({
       throw new UsageError("the trace and --json both go to standard output; leave one out", true);
     const ms = readSeconds(args.seconds) * 1000;
     const { address } = readDaemon(args.daemon);
-    const name = readName("session", args.name);
     const directory = daemonClient({ address, autostart: false });
-    const session = await directory.get(name);
-    if (!session) throw new DsmError("DSM_REFUSED", `there is no session "${name}" at ${address}; see "dsm sessions"`);
+    const session = await findSession({ daemon: directory, address }, args.name);
     if (session.direct)
       messages.warn("the session is in direct mode: its stores do not leave the processes, and are not seen");
     const file = new TraceFile(args.out);
@@ -65,18 +71,24 @@ export default command({
       file.abandon();
       throw error;
     }
-    const report = { session: name, file: args.out, ...done };
+    const report = { session: session.name, file: args.out, ...done };
     if (args.json) await printJson(report);
     else {
-      const lost = done.dropped > 0 ? `; ${done.dropped} more were dropped, they came too fast` : "";
-      const where = toStdout ? "" : ` in ${args.out}`;
-      const said = `${done.events} events of ${done.seconds} s${where} (${formatSize(done.bytes)})${lost}`;
+      const said = doneText(session.name, done, toStdout ? null : args.out);
       if (toStdout) messages.info(said);
       else await print(said);
     }
     return 0;
   },
 });
+
+/** doneText returns what was traced, in words. `file`: null for standard output. */
+function doneText(session: string, { events, seconds, bytes, dropped }: Done, file: string | null): string {
+  const traced = `${counted(events, "event")} of session "${session}" in ${formatDuration(seconds * 1000)}`;
+  const where = file === null ? formatSize(bytes) : `${formatSize(bytes)} in ${file}`;
+  const lost = dropped > 0 ? `; ${formatCount(dropped)} more came too fast and were dropped` : "";
+  return `${traced}: ${where}${lost}`;
+}
 
 function readSeconds(text: string): number {
   const seconds = /^\d+(\.\d+)?$/.test(text) ? Number(text) : Number.NaN;

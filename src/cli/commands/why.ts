@@ -3,10 +3,11 @@ import { DsmError } from "../../core/base/errors.ts";
 import { explain, isAnyWaiting } from "../../core/observe/why.ts";
 import { command } from "../command.ts";
 import { daemonClient } from "../daemon-client.ts";
-import { daemonOption, jsonOption, readDaemon, readName } from "../settings/options.ts";
+import { findSession } from "../find-session.ts";
+import { daemonOption, jsonOption, readDaemon } from "../settings/options.ts";
 import { print, printJson } from "../terminal/messages.ts";
 
-/** Told apart from failures, which are 1, and a wrong command line, which is 2. */
+/** Differs from the codes of failures, 1, and of a wrong command line, 2. */
 const WAITING_EXIT_CODE = 3;
 
 export default command({
@@ -15,7 +16,12 @@ export default command({
     description: "Say in words who waits for what, and who has not arrived",
   },
   args: {
-    name: { type: "positional", required: true, description: "Session that hangs", valueHint: "SESSION" },
+    name: {
+      type: "positional",
+      required: false,
+      description: "Session that hangs; the only one if left out",
+      valueHint: "SESSION",
+    },
     ...jsonOption,
     ...daemonOption,
   },
@@ -25,15 +31,14 @@ export default command({
     ],
     examples: [
       { does: "Why session heat hangs", line: "dsm why heat" },
-      { does: "The same for a program", line: "dsm why heat --json" },
+      { does: "Why the only session hangs, for a program", line: "dsm why --json" },
     ],
     exits: { [WAITING_EXIT_CODE]: "A process waits." },
   },
   async run({ args }) {
     const { address } = readDaemon(args.daemon);
-    const name = readName("session", args.name);
-    const session = await daemonClient({ address, autostart: false }).get(name);
-    if (!session) throw new DsmError("DSM_REFUSED", `there is no session "${name}" at ${address}; see "dsm sessions"`);
+    const session = await findSession({ daemon: daemonClient({ address, autostart: false }), address }, args.name);
+    const { name } = session;
     if (!session.answered) {
       throw new DsmError("DSM_UNREACHABLE", `the server of session "${name}" (process ${session.pid}) does not answer`);
     }

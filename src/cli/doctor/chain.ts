@@ -11,6 +11,7 @@ import { runtimeFiles } from "../install/assets.ts";
 import { isCompiled, selfCommand, selfEnvironment } from "../install/executable.ts";
 import { scriptProgram } from "../run/program.ts";
 import { readAutostart } from "../settings/options.ts";
+import { newSessionName } from "../settings/session-name.ts";
 import { lines } from "../terminal/split-lines.ts";
 import { type Finding, failureOf } from "./finding.ts";
 
@@ -53,7 +54,7 @@ const WITHOUT_SECURITY = { DSM_TOKEN: "", DSM_TLS_CERT: "", DSM_TLS_KEY: "", DSM
 /** One store of one process, through library, arbiter, server and a daemon of our own, and back. */
 export async function checkChain(): Promise<Finding> {
   const check = "trapped store";
-  const session = `doctor-${crypto.randomUUID()}`;
+  const session = newSessionName("doctor");
   const folder = mkdtempSync(join(tmpdir(), "dsm-doctor-"));
   let daemon: ReturnType<typeof startDaemon> | undefined;
   try {

@@ -1,6 +1,7 @@
 /** What may complete a command line, from the definitions of the commands and the sessions of the daemon. */
-import { counted } from "../../core/base/count.ts";
+
 import { ORDERS } from "../../core/base/consistency.ts";
+import { counted } from "../../core/base/count.ts";
 import { ON_LOSS } from "../../core/base/loss-policy.ts";
 import { COMMANDS } from "../commands/commands.ts";
 import { daemonClient } from "../daemon-client.ts";
@@ -76,7 +77,14 @@ async function candidatesFor(words: readonly string[]): Promise<Completion> {
   if (usage.takesProgram) return { candidates: [], rest: positionals === 0 ? "program" : "files" };
   const last = usage.arguments.at(-1);
   const argument = usage.arguments[positionals] ?? (last?.name.endsWith(MANY) ? last : undefined);
-  if (argument !== undefined) return values(argument.name, given);
+  if (argument !== undefined) {
+    const offered = await values(argument.name, given);
+    const next = usage.arguments[positionals + 1];
+    if (argument.required || next?.required !== true) return offered;
+    // Where the first may be left out, the next may stand in its place.
+    const others = await values(next.name, given);
+    return { candidates: [...offered.candidates, ...others.candidates], rest: others.rest };
+  }
   return { candidates: own ? optionNames(usage, given) : [], rest: "none" };
 }
 
@@ -149,7 +157,9 @@ async function sessionNames(given: readonly string[]): Promise<Candidate[]> {
   const asked = async (): Promise<Candidate[]> => {
     const { address } = readDaemon(daemon);
     const sessions = await daemonClient({ address, autostart: false }).list();
-    return sessions.map(({ name, processes, order }): Candidate => [name, `${counted(processes, "process", "processes")}, ${order}`]);
+    return sessions.map(
+      ({ name, processes, order }): Candidate => [name, `${counted(processes, "process", "processes")}, ${order}`],
+    );
   };
   return Promise.race([asked().catch(() => []), Bun.sleep(SESSIONS_TIMEOUT_MS).then(() => [])]);
 }

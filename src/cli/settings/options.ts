@@ -93,6 +93,30 @@ function parseOptions(args: ArgsDef): ParseOptions {
 /** What the hint of an argument that may be given several times ends in. */
 export const MANY = "...";
 
+/** Stands for a positional that was left out before others. No argument can have this value. */
+export const LEFT_OUT = "\0";
+
+/**
+ * alignPositionals inserts LEFT_OUT where arguments such as `[SESSION] FILE` come without the first: the parser fills
+ * them from the left.
+ */
+export function alignPositionals(rawArgs: string[], args: ArgsDef): string[] {
+  const { tokens } = parseArgs({
+    args: rawArgs,
+    options: parseOptions(args),
+    strict: false,
+    allowPositionals: true,
+    tokens: true,
+  });
+  const given = tokens.filter(({ kind }) => kind === "positional");
+  const [first] = given;
+  const named = Object.values(args).filter(({ type }) => type === "positional");
+  const isLeading = named[0]?.required === false && named.some(({ required }) => required !== false);
+  if (!isLeading || first === undefined || given.length >= named.length) return rawArgs;
+  const missing = new Array<string>(named.length - given.length).fill(LEFT_OUT);
+  return [...rawArgs.slice(0, first.index), ...missing, ...rawArgs.slice(first.index)];
+}
+
 /** Throws UsageError for options the command does not have, values left out, and arguments too many. */
 export function checkArguments(rawArgs: string[], args: ArgsDef): void {
   const named = Object.values(args).filter((definition) => definition.type === "positional");

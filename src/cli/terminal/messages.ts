@@ -1,27 +1,30 @@
-/** Messages to the person at the terminal: one line each, on stderr, marked with the program's name. */
+/** Messages to the person at the terminal, and logs of roles: one line each, on stderr, marked with the program's name. */
 import { writeSync } from "node:fs";
 import { createConsola } from "consola/core";
 import { DsmError } from "../../core/base/errors.ts";
 import { CONTROLS } from "../../core/base/names.ts";
 import { isColoured, styled } from "./style.ts";
 
-/** Of the program's name before the line. */
+/** Colours of the program's name before the line. */
 const COLOURS: { [type: string]: "red" | "yellow" } = { error: "red", warn: "yellow" };
 
-/** What every line has beside its message where logs are JSON; null: they are text. */
+/** Fields of every line beside its message where logs are JSON; null: they are text. */
 let fields: { role: string; session?: string } | null = null;
 
-/** Of the roles that run for long. */
+/** Whether lines of text begin with the time. Those of JSON always have it. */
+let hasTimes = false;
+
+/** The option of commands that run for long. */
 export const logFormatOption = {
   "log-format": {
     type: "string",
-    description: "Messages on stderr: text, or json, an object a line",
+    description: "Messages on stderr: text, or json: an object a line",
     valueHint: "FORMAT",
     default: "text",
   },
 } as const;
 
-/** From here on messages are of that form. `session`: the one that they are about, if it is always the same. */
+/** useLogFormat sets the form of all further messages. `session`: the session that all of them are about. */
 export function useLogFormat(format: string, role: string, session?: string): void {
   if (format !== "text" && format !== "json") {
     throw new DsmError("DSM_INVALID", `log format "${format}" is not possible; use text or json`);
@@ -29,9 +32,17 @@ export function useLogFormat(format: string, role: string, session?: string): vo
   if (format === "json") fields = { role, ...(session === undefined ? {} : { session }) };
 }
 
+/**
+ * beginLog makes each further line of text begin with its time, in UTC. A role that was started by hand calls it once it
+ * runs: errors of the start come plain, as those of every command do.
+ */
+export function beginLog(): void {
+  hasTimes = true;
+}
+
 export const logsJson = (): boolean => fields !== null;
 
-/** One session of several that the role is about. */
+/** sessionMessage writes a message about one of the sessions of a role. */
 export function sessionMessage(session: string, message: string): void {
   messages.info({ message, session });
 }
@@ -43,11 +54,12 @@ export const messages = createConsola({
         const text = entry.args.map(String).join(" ").replace(CONTROLS, " ");
         const { session } = entry as { session?: string };
         const about = session === undefined ? {} : { session };
+        const time = entry.date.toISOString();
         const colour = isColoured(process.stderr) ? COLOURS[entry.type] : undefined;
         const line =
           fields === null
-            ? `${colour === undefined ? "dsm:" : styled(colour, "dsm:")} ${text}`
-            : JSON.stringify({ time: entry.date.toISOString(), level: entry.type, ...fields, ...about, message: text });
+            ? `${hasTimes ? `${time} ` : ""}${colour === undefined ? "dsm:" : styled(colour, "dsm:")} ${text}`
+            : JSON.stringify({ time, level: entry.type, ...fields, ...about, message: text });
         try {
           writeSync(2, `${line}\n`);
         } catch {

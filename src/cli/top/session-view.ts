@@ -86,9 +86,7 @@ export function sessionView(model: TopModel, width: number, height: number, chos
 
 function queueLines({ semaphores, semaphoresLeftOut, locks, locksLeftOut }: RatedSession, width: number): Line[] {
   const waiting = (waiters: number[]): string =>
-    waiters.length === 0
-      ? ""
-      : `${formatCount(waiters.length)} waiting: ${rankList(waiters)}`;
+    waiters.length === 0 ? "" : `${formatCount(waiters.length)} waiting: ${rankList(waiters)}`;
   const nameWidth = Math.min(32, Math.max(9, Math.floor(width / 3)));
   const line = (name: string, value: string, waiters: number[]): Line => ({
     text: ` ${pad(cut(name, nameWidth), nameWidth, false)} ${pad(value, 8, true)}  ${waiting(waiters)}`.trimEnd(),

@@ -121,8 +121,7 @@ function lost({ ranks, onLoss }: SessionDetail): Finding[] {
   if (gone.length === 0) return [];
   const names = gone.slice(0, DESCRIBED_MAX).map((rank) => `${who(rank)} was lost ${formatDuration(rank.stateMs)} ago`);
   const more = gone.length - names.length;
-  const effect =
-    onLoss === "fail" ? "calls that wait fail with DSM_LOST" : "the others go on (--on-loss continue)";
+  const effect = onLoss === "fail" ? "calls that wait fail with DSM_LOST" : "the others go on (--on-loss continue)";
   const text = `${names.join(", ")}${more > 0 ? ` and ${formatCount(more)} more` : ""}; ${effect}`;
   return [{ kind: "lost", text, waiting: [], for: numbersOf(gone) }];
 }
