@@ -280,6 +280,78 @@ describe("dashboard", () => {
     await page.look(DESK);
   });
 
+  test("on a phone every row is there: only the page itself scrolls", async () => {
+    const actors = await cluster.actors(Array.from({ length: 12 }, (_, i) => (i < 6 ? "one" : "two")));
+    await show((actors[0] as Actor).session);
+    await page.untilText("#ranks [data-key='11']", "runs");
+    await page.untilText("#timeline [data-key='11']", "0 %");
+    await page.look({ width: 375, height: 812, scheme: "light" });
+    const hidden = await browser.evaluate<string[]>(
+      `[...document.querySelectorAll("#ranks tbody tr, #timeline tbody tr, #things tbody tr")].filter((row) => {
+        const { left, right, top, bottom, height } = row.getBoundingClientRect();
+        for (let box = row.parentElement; box !== document.body; box = box.parentElement) {
+          const around = box.getBoundingClientRect();
+          const clips = getComputedStyle(box).overflowY !== "visible";
+          if (clips && (top < around.top - 1 || bottom > around.bottom + 1)) return true;
+        }
+        return height === 0 || left < 0 || right > innerWidth;
+      }).map((row) => row.closest("section").id + " " + row.dataset.key)`,
+    );
+    expect(hidden).toEqual([]);
+    await page.picture("phone-rows");
+    await page.look(DESK);
+  });
+
+  test("the list marks a session whose ranks wait for each other, shown or not, until they no longer do", async () => {
+    const [a, b] = await three();
+    const [c] = (await cluster.actors(["one", "two"])) as [Actor, Actor];
+    await a.do("lock x");
+    await b.do("lock y");
+    await a.do("begin 0 timedlock y 60000");
+    await b.do("begin 0 timedlock x 60000");
+    const entry = (session: string): Promise<string> => page.text(`#sessions a[href="#/${session}"]`);
+    const marked = (session: string, wanted: boolean): Promise<void> =>
+      eventually(`${session} is ${wanted ? "" : "not "}marked`, async () => {
+        const text = await entry(session);
+        return text !== "" && text.includes("deadlock") === wanted;
+      });
+    // The other one is shown: the list alone says it.
+    await show(c.session);
+    await marked(a.session, true);
+    expect(await entry(c.session)).not.toContain("deadlock");
+    await show(a.session);
+    await page.untilText(".waits", "Deadlock: rank 0");
+    await marked(a.session, true);
+    await page.picture("deadlock");
+    await a.do("unlock x");
+    await b.do("end 0");
+    await b.do("unlock x");
+    await b.do("unlock y");
+    await a.do("end 0");
+    await a.do("unlock y");
+    await marked(a.session, false);
+  });
+
+  test("what a rank costs the others is what they say that they wait", async () => {
+    const [a, b] = await three();
+    await a.do("lock queue");
+    await b.do("begin 0 lock queue");
+    await cluster.untilState(a.session, 1, "lock");
+    await eventually("it has waited for some seconds", async () => {
+      const status = (await detailOf(a.session)).ranks[1];
+      return status !== undefined && status.stateMs > 4_000;
+    });
+    // The page is opened only now, and takes all of the wait from its first sample.
+    await show(a.session);
+    await page.untilText("#timeline .words", "Most waited for: rank 0.");
+    const [waited, cost] = await browser.evaluate<[string, string]>(
+      `[document.querySelector("#ranks [data-key='1'] .times").innerText, document.querySelector("#timeline [data-key='0'] td:last-child").innerText]`,
+    );
+    expect(Math.abs(Number.parseFloat(waited) - Number.parseFloat(cost))).toBeLessThanOrEqual(1.5);
+    await a.do("unlock queue");
+    await b.do("end 0");
+  });
+
   test("by a name that was made to lead here there is no page", async () => {
     await browser.open(cluster.daemonAddress.replace("127.0.0.1", `http://${OTHER_NAME}`));
     expect(await page.text("body")).toContain(`this daemon is reached by loopback addresses, not as ${OTHER_NAME}`);

@@ -24,7 +24,15 @@ import {
   tlsOptions,
   tokenPath,
 } from "../settings/security.ts";
-import { beginLog, logFormatOption, logsJson, messages, print, sessionMessage, useLogFormat } from "../terminal/messages.ts";
+import {
+  beginLog,
+  logFormatOption,
+  logsJson,
+  messages,
+  print,
+  sessionMessage,
+  useLogFormat,
+} from "../terminal/messages.ts";
 
 export default command({
   meta: { name: "daemon", description: "Run the session daemon: the directory of sessions, one per cluster" },

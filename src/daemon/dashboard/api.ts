@@ -82,6 +82,11 @@ export class Api {
     return (await this.#json<{ sessions: SessionSummary[] }>("/v1/sessions")).sessions;
   }
 
+  /** A session with the status of its ranks. */
+  session(name: string): Promise<SessionDetail> {
+    return this.#json(`/v1/sessions/${encodeURIComponent(name)}`);
+  }
+
   /** Bytes of the map as the server has them now. */
   memory(name: string, offset: number, length: number): Promise<Uint8Array<ArrayBuffer>> {
     return this.#get(`/v1/sessions/${encodeURIComponent(name)}/memory?offset=${offset}&length=${length}`);

@@ -43,7 +43,8 @@ export class Chart {
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#make(), { signal: gone });
   }
 
-  show(points: readonly Point[], lines: Line[]): void {
+  /** `of`: what a line is for, in words: the figures of the lines are not those of the whole session. */
+  show(points: readonly Point[], lines: Line[], of: string): void {
     const now_ms = points.at(-1)?.time_ms ?? 0;
     const shown_ms = now_ms - (points[0]?.time_ms ?? 0);
     this.#span_s = Math.min(HISTORY_MS, Math.max(SPAN_MIN_MS, Math.ceil(shown_ms / 60_000) * 60_000)) / 1000;
@@ -67,10 +68,10 @@ export class Chart {
     } else {
       this.#plot.setData(this.#data);
     }
-    this.#say(lines, shown_ms);
+    this.#say(lines, shown_ms, of);
   }
 
-  #say(lines: Line[], shown_ms: number): void {
+  #say(lines: Line[], shown_ms: number, of: string): void {
     const known = lines.flatMap(({ values }) => values.filter((value) => value !== null));
     if (known.length === 0) {
       setText(this.#words, "Not measured yet.");
@@ -84,7 +85,7 @@ export class Chart {
     const highest = this.#unit(known.reduce((one, other) => Math.max(one, other)));
     setText(
       this.#words,
-      `${current === "" ? "" : `Now ${current}; `}at most ${highest} in ${formatDuration(shown_ms)}.`,
+      `${current === "" ? "" : `Now ${current} ${of}; `}at most ${highest} in ${formatDuration(shown_ms)}.`,
     );
   }
 
@@ -183,18 +184,22 @@ export class Charts {
       ranks.length <= RANK_COLOURS
         ? ranks.map((rank, i) => ({ label: String(rank), rank, values: points.map((point) => pick(point)[i] ?? null) }))
         : [{ label: "all", rank: null, values: points.map((point) => pick(point).reduce((sum, one) => sum + one, 0)) }];
+    const of =
+      ranks.length === 1 ? "in all" : ranks.length <= RANK_COLOURS ? "for each rank" : "for all ranks together";
     this.#entries.show(
       points,
       byRank(({ entries }) => entries),
+      of,
     );
     this.#bytes.show(
       points,
       byRank((point) => point.bytes),
+      of,
     );
     const measured = nodes.slice(0, RANK_COLOURS).map(({ name, rank }, i) => ({
       ...{ label: name, rank },
       values: points.map(({ roundTripUs }) => roundTripUs[i] ?? null),
     }));
-    this.#roundTrip.show(points, measured);
+    this.#roundTrip.show(points, measured, measured.length === 1 ? "to the node" : "to each node");
   }
 }

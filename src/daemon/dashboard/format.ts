@@ -1,17 +1,19 @@
 /** Figures as people read them. */
+import { formatCount } from "../../core/base/count.ts";
+import { formatDuration } from "../../core/base/duration.ts";
 
-const grouped = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
-
-/** All digits, in groups of three. */
-export function count(value: number): string {
-  return grouped.format(value);
+/** wholeSeconds returns a duration that samples say to about a second: "< 1 s", "6 s", "1 min 05 s". */
+export function wholeSeconds(ms: number): string {
+  const seconds = Math.round(ms / 1000);
+  if (seconds === 0) return "< 1 s";
+  return seconds < 60 ? `${seconds} s` : formatDuration(seconds * 1000);
 }
 
 /** Three digits or so: "0.4", "12", "3,456", "12.3 k", "4.56 M". */
 export function short(value: number): string {
   if (value === 0) return "0";
   if (value < 10) return value.toFixed(1);
-  if (value < 9_999.5) return grouped.format(value);
+  if (value < 9_999.5) return formatCount(value);
   for (const [unit, name] of [
     [1e3, "k"],
     [1e6, "M"],

@@ -1,7 +1,8 @@
 /** The map as a grid, a cell for each piece of it: who wrote there last, and how often. */
+import { counted, formatCount } from "../../core/base/count.ts";
 import type { BlockStatus, Heat } from "../../core/messages/daemon-api.ts";
 import { element, rankMark, setAttribute, setText } from "./dom.ts";
-import { address, bytes, count } from "./format.ts";
+import { address, bytes } from "./format.ts";
 import { RANK_COLOURS } from "./limits.ts";
 
 /** Entries from which on a cell has the next depth of colour. */
@@ -158,9 +159,7 @@ export class HeatMap {
     const writer = writers[cell] as number;
     const times = writes[cell] as number;
     const what =
-      writer < 0
-        ? "not written yet"
-        : `last written by rank ${writer}, ${count(times)} ${times === 1 ? "entry" : "entries"}`;
+      writer < 0 ? "not written yet" : `last written by rank ${writer}, ${counted(times, "entry", "entries")}`;
     return `${address(from)}, ${bytes(to - from)}${inside}: ${what}`;
   }
 
@@ -238,7 +237,7 @@ function legend(): HTMLElement {
       "span",
       { class: "step" },
       element("span", { class: "cell", "data-rank": 0, "data-level": i + 1 }),
-      i === 0 ? "1" : `${count(least)}${i === LEVELS.length - 1 ? " and more" : ""}`,
+      i === 0 ? "1" : `${formatCount(least)}${i === LEVELS.length - 1 ? " and more" : ""}`,
     ),
   );
   return element(

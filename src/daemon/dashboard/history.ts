@@ -172,18 +172,24 @@ export class History {
       trim(lane.segments, oldest_ms);
       trim(lane.awaited, oldest_ms);
     }
-    if (last_ms !== null) this.#addShares(detail, last_ms);
+    this.#addShares(detail, last_ms);
   }
 
-  /** A sample stands for the time since the one before it: waits too short to be seen whole are seen as often as they are. */
-  #addShares(detail: SessionDetail, last_ms: number): void {
+  /**
+   * Adds what a sample says of the time since the one before it: of waits shorter than that, as many are seen as there
+   * are. The first sample stands for the time that each rank has been in its state.
+   */
+  #addShares(detail: SessionDetail, last_ms: number | null): void {
     const { time_ms } = detail;
-    const passed_ms = time_ms - last_ms;
+    const stateMs = new Map(detail.ranks.map((rank) => [rank.rank, rank.stateMs]));
+    const passed = (rank: number): number =>
+      last_ms === null ? Math.min(stateMs.get(rank) ?? 0, TIMELINE_MS) : time_ms - last_ms;
     const costs = new Map<number, number>();
     for (const { waiters, awaited, longest_ms } of awaitings(detail)) {
-      const from_ms = Math.max(last_ms, time_ms - longest_ms);
+      const from_ms = Math.max(last_ms ?? time_ms - TIMELINE_MS, time_ms - longest_ms);
+      const cost_ms = waiters.reduce((sum, rank) => sum + passed(rank), 0);
       for (const rank of awaited) {
-        costs.set(rank, (costs.get(rank) ?? 0) + (passed_ms * waiters.length) / awaited.length);
+        costs.set(rank, (costs.get(rank) ?? 0) + cost_ms / awaited.length);
         const lane = this.lanes.get(rank);
         const last = lane?.awaited.at(-1);
         if (last !== undefined && last.to_ms >= from_ms) last.to_ms = time_ms;
@@ -193,7 +199,8 @@ export class History {
     for (const status of detail.ranks) {
       const shares = this.#shares.get(status.rank) ?? [];
       const cost_ms = costs.get(status.rank) ?? 0;
-      shares.push({ to_ms: time_ms, seen_ms: passed_ms, waited_ms: isWaiting(status) ? passed_ms : 0, cost_ms });
+      const seen_ms = passed(status.rank);
+      shares.push({ to_ms: time_ms, seen_ms, waited_ms: isWaiting(status) ? seen_ms : 0, cost_ms });
       while (shares.length > POINTS_MAX || (shares[0] as Share).to_ms < time_ms - TIMELINE_MS) shares.shift();
       this.#shares.set(status.rank, shares);
     }

@@ -2,10 +2,12 @@
  * The dashboard: a page that the daemon serves at "/". It shows what the daemon's API says, over server-sent events, and
  * changes nothing. The address names the session: "/#/NAME".
  */
-import type { SessionSummary } from "../../core/messages/daemon-api.ts";
+import { counted } from "../../core/base/count.ts";
+import type { SessionDetail, SessionSummary } from "../../core/messages/daemon-api.ts";
 import { Api, TokenNeeded } from "./api.ts";
 import { element, setText } from "./dom.ts";
 import { bytes } from "./format.ts";
+import { markOf } from "./marks.ts";
 import { SessionView } from "./session.ts";
 
 /** How often the list of sessions is asked for. */
@@ -17,7 +19,14 @@ const list = document.querySelector("#sessions") as HTMLElement;
 const link = document.querySelector("#link") as HTMLElement;
 const where = document.querySelector("#where") as HTMLElement;
 
+/** Sessions whose status one round asks for: of more, each round takes the next ones. */
+const MARKED_PER_ROUND = 16;
+
 let sessions: SessionSummary[] = [];
+/** What the list says of a session that is held up, by its name. */
+const marks = new Map<string, string>();
+let isMarking = false;
+let nextMarked = 0;
 interface Shown {
   name: string;
   instance: string;
@@ -52,6 +61,7 @@ async function refresh(): Promise<void> {
     setLink("live", "connected");
     showList();
     choose();
+    void markSessions();
   } catch (error) {
     if (error instanceof TokenNeeded) return askToken(error);
     setLink("lost", "the daemon does not answer; trying again");
@@ -60,9 +70,37 @@ async function refresh(): Promise<void> {
   listing = setTimeout(refresh, LIST_INTERVAL_MS);
 }
 
+/** Asks for the status of the sessions in the list. Samples of the one that is shown mark it as they come. */
+async function markSessions(): Promise<void> {
+  if (isMarking) return;
+  isMarking = true;
+  try {
+    const names = sessions.map((one) => one.name);
+    for (const name of marks.keys()) if (!names.includes(name)) marks.delete(name);
+    const others = names.filter((name) => name !== shown?.name);
+    if (nextMarked >= others.length) nextMarked = 0;
+    for (const name of others.slice(nextMarked, nextMarked + MARKED_PER_ROUND)) mark(name, await api.session(name));
+    nextMarked += MARKED_PER_ROUND;
+  } catch {
+    // The session has ended meanwhile, or the daemon does not answer: the next round asks again, and says so.
+  } finally {
+    isMarking = false;
+  }
+  showList();
+}
+
+function mark(name: string, detail: SessionDetail): void {
+  const found = markOf(detail);
+  if (found === null) marks.delete(name);
+  else marks.set(name, found);
+}
+
 function showList(): void {
   const name = chosenName() ?? shown?.name;
-  const key = JSON.stringify([sessions.map((one) => [one.name, one.processes, one.size, one.order]), name]);
+  const key = JSON.stringify([
+    sessions.map((one) => [one.name, one.processes, one.size, one.order, marks.get(one.name)]),
+    name,
+  ]);
   if (list.dataset.key === key) return;
   list.dataset.key = key;
   const focused = list.contains(document.activeElement) ? document.activeElement?.getAttribute("href") : null;
@@ -75,11 +113,8 @@ function showList(): void {
           "a",
           { href: `#/${encodeURIComponent(one.name)}`, "aria-current": one.name === name ? "page" : false },
           element("span", { class: "name" }, one.name),
-          element(
-            "span",
-            { class: "quiet" },
-            `${one.processes} ${one.processes === 1 ? "process" : "processes"}, ${bytes(one.size)}`,
-          ),
+          ...(marks.has(one.name) ? [element("span", { class: "mark-bad" }, marks.get(one.name) as string)] : []),
+          element("span", { class: "quiet" }, `${counted(one.processes, "process", "processes")}, ${bytes(one.size)}`),
         ),
       ),
     ),
@@ -127,6 +162,8 @@ function watch(opened: Shown): void {
       sample(detail) {
         setLink("live", "connected");
         view.show(detail);
+        mark(name, detail);
+        showList();
       },
       ended() {
         opened.ended = true;

@@ -1,9 +1,10 @@
 /** The map of a session: which process wrote where, and the bytes of a cell that the user chose. */
 
+import { formatCount } from "../../core/base/count.ts";
 import type { SessionDetail } from "../../core/messages/daemon-api.ts";
 import type { Api } from "./api.ts";
 import { element, section, setText } from "./dom.ts";
-import { bytes, count } from "./format.ts";
+import { bytes } from "./format.ts";
 import { HeatMap, showRanksIn } from "./heat.ts";
 import { Inspector } from "./inspector.ts";
 
@@ -41,7 +42,7 @@ export class MemoryView {
     const written = heat.writers.filter((writer) => writer >= 0).length;
     setText(
       this.#facts,
-      `${bytes(size)} in ${count(heat.writers.length)} cells of ${bytes(heat.cell)}; ${written === 0 ? "none" : count(written)} written so far. ` +
+      `${bytes(size)} in ${formatCount(heat.writers.length)} cells of ${bytes(heat.cell)}; ${written === 0 ? "none" : formatCount(written)} written so far. ` +
         "Outlined cells were written since the last sample.",
     );
     if (this.#selected >= 0) this.#inspect();

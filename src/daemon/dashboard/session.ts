@@ -1,5 +1,6 @@
 /** One session, shown from one sample to the next. */
 
+import { counted, formatCount } from "../../core/base/count.ts";
 import { formatDuration } from "../../core/base/duration.ts";
 import type {
   BlockStatus,
@@ -12,7 +13,7 @@ import { rankList } from "../../core/observe/why.ts";
 import type { Api } from "./api.ts";
 import { Charts } from "./charts.ts";
 import { element, rankMark, section, setText, Table } from "./dom.ts";
-import { address, bytes, count, short } from "./format.ts";
+import { address, bytes, short } from "./format.ts";
 import { History, isWaiting, nodesOf } from "./history.ts";
 import { MemoryView } from "./memory-view.ts";
 import { Timeline } from "./timeline.ts";
@@ -115,10 +116,14 @@ export class SessionView {
     const rates = this.#history.rates;
     const sum = (values: number[]) => values.reduce((total, value) => total + value, 0);
     const figures: [name: string, value: string, more: string][] = [
-      ["Entries", rates === null ? "–" : `${short(sum(rates.entries))}/s`, `${count(detail.entries)} in all`],
-      ["Written", rates === null ? "–" : `${bytes(sum(rates.bytes))}/s`, `${bytes(detail.bytes)} in all`],
-      ["Barriers", count(detail.barriers), "passed"],
-      ["Waiting", count(detail.ranks.filter(isWaiting).length), `of ${detail.present} in the session`],
+      ["Entries", rates === null ? "–" : `${short(sum(rates.entries))}/s`, `${formatCount(detail.entries)} in all`],
+      ["Bytes", rates === null ? "–" : `${bytes(sum(rates.bytes))}/s`, `${bytes(detail.bytes)} in all`],
+      ["Barriers", formatCount(detail.barriers), "passed"],
+      [
+        "Waiting",
+        formatCount(detail.ranks.filter(isWaiting).length),
+        `of ${formatCount(detail.present)} in the session`,
+      ],
       ["Log", bytes(detail.logBytes), "held by the server"],
     ];
     if (this.#figures.childElementCount === 0) {
@@ -147,8 +152,8 @@ function facts(detail: SessionDetail): string {
   const nodes = nodesOf(detail).length;
   const parts = [
     `order ${detail.order}`,
-    `${detail.processes} ${detail.processes === 1 ? "process" : "processes"}${detail.elastic ? " to begin with, elastic" : ""}`,
-    ...(nodes > 0 ? [`${nodes} ${nodes === 1 ? "node" : "nodes"}`] : []),
+    `${counted(detail.processes, "process", "processes")}${detail.elastic ? " to begin with, elastic" : ""}`,
+    ...(nodes > 0 ? [counted(nodes, "node")] : []),
     bytes(detail.size),
     `on loss: ${detail.onLoss}`,
     `server ${detail.host}:${detail.port}, pid ${detail.pid}${detail.epoch > 1 ? `, the ${ordinal(detail.epoch)} one` : ""}`,
@@ -186,7 +191,7 @@ function rankTable(): Table<RankRow> {
       { title: "State", fill: showState },
       { title: "Entries/s", figure: true, fill: (cell, { entries }) => setText(cell, rate(entries, short)) },
       { title: "Bytes/s", figure: true, fill: (cell, row) => setText(cell, rate(row.bytes, bytes)) },
-      { title: "Entries", figure: true, fill: (cell, { status }) => setText(cell, count(status.entries)) },
+      { title: "Entries", figure: true, fill: (cell, { status }) => setText(cell, formatCount(status.entries)) },
       { title: "Bytes", figure: true, fill: (cell, { status }) => setText(cell, bytes(status.bytes)) },
       {
         title: "Round trip",
@@ -230,7 +235,7 @@ class Things {
     "Semaphores",
     [
       { title: "Semaphore", fill: (cell, { name }) => setText(cell, name) },
-      { title: "Value", figure: true, fill: (cell, { value }) => setText(cell, count(value)) },
+      { title: "Value", figure: true, fill: (cell, { value }) => setText(cell, formatCount(value)) },
       { title: "Waiting", fill: (cell, { waiters }) => setText(cell, waiters.length === 0 ? "–" : rankList(waiters)) },
     ],
     ({ name }) => name,
@@ -271,6 +276,6 @@ class Things {
     this.#none.hidden = semaphores.length + locks.length + blocks.length > 0;
     const left = detail.semaphoresLeftOut + detail.locksLeftOut + detail.blocksLeftOut;
     this.#more.hidden = left === 0;
-    setText(this.#more, `${count(left)} more are not shown.`);
+    setText(this.#more, `${formatCount(left)} more are not shown.`);
   }
 }

@@ -1,7 +1,7 @@
 /** Who waited when, and for whom: a line of time for each rank. */
 import { formatDuration } from "../../core/base/duration.ts";
 import { element, rankMark, setAttribute, setText, Table } from "./dom.ts";
-import { percent } from "./format.ts";
+import { percent, wholeSeconds } from "./format.ts";
 import { type History, type Lane, type LaneSummary, type Segment, TIMELINE_MS } from "./history.ts";
 
 /** A time line each for more ranks says nothing any more. */
@@ -58,7 +58,7 @@ export class Timeline {
         {
           title: "Cost others",
           figure: true,
-          fill: (cell, { summary }) => setText(cell, summary.cost_ms === 0 ? "–" : formatDuration(summary.cost_ms)),
+          fill: (cell, { summary }) => setText(cell, summary.cost_ms === 0 ? "–" : wholeSeconds(summary.cost_ms)),
         },
       ],
       ({ lane }) => String(lane.rank),
@@ -88,11 +88,12 @@ export class Timeline {
 function mostAwaited(rows: Row[]): string {
   const costs = rows.map(({ summary }) => summary.cost_ms);
   const total_ms = costs.reduce((sum, cost) => sum + cost, 0);
-  if (total_ms === 0) return "Nobody has been seen waiting for another rank.";
+  if (total_ms === 0) return "No rank has been seen waiting for another.";
   const most = Math.max(...costs);
   const { lane } = rows[costs.indexOf(most)] as Row;
   if (most < (STANDS_OUT * total_ms) / rows.length) return "No rank is waited for much more than the others.";
-  return `Most waited for: rank ${lane.rank}. It has cost the others ${formatDuration(most)} of waiting, all of them together.`;
+  const span = formatDuration(TIMELINE_MS);
+  return `Most waited for: rank ${lane.rank}. In the last ${span} it has cost the others ${wholeSeconds(most)} of waiting, all of them together.`;
 }
 
 function drawLane(cell: HTMLElement, { lane, summary, now_ms, span_ms }: Row): void {

@@ -1,10 +1,9 @@
 /** Who waits for what, in sentences. */
 
 import type { SessionDetail } from "../../core/messages/daemon-api.ts";
-import { explain, type Finding } from "../../core/observe/why.ts";
 import { element, setText } from "./dom.ts";
+import { lastingFindings } from "./marks.ts";
 
-const LASTING_MS = 1_000;
 /** A session of a thousand ranks may have a thousand reasons to wait. */
 const SENTENCES_MAX = 6;
 
@@ -14,7 +13,7 @@ export class Waits {
   readonly announced = element("p", { class: "unseen", role: "status" });
 
   show(detail: SessionDetail): void {
-    const findings = detail.answered ? lasting(detail) : [];
+    const findings = detail.answered ? lastingFindings(detail) : [];
     this.list.classList.toggle(
       "held-up",
       findings.some(({ waiting }) => waiting.length > 0),
@@ -29,19 +28,10 @@ export class Waits {
     sentences.forEach((text, i) => {
       setText(this.list.children[i] ?? this.list.appendChild(element("li")), text);
     });
-    // Times change all the time. What is announced is only that somebody else waits, or for something else.
+    // Times change all the time. Announced is only a change of who waits, or of what they wait for.
     const key = findings.map(({ kind, waiting, for: awaited }) => `${kind} ${waiting} ${awaited}`).join();
     if (this.announced.dataset.key === key) return;
     this.announced.dataset.key = key;
     setText(this.announced, sentences.join(" "));
   }
-}
-
-/** What lasts: shorter waits belong to a program that runs well, and would only flicker. */
-function lasting(detail: SessionDetail): Finding[] {
-  const stateMs = new Map(detail.ranks.map((rank) => [rank.rank, rank.stateMs]));
-  return explain(detail).filter(({ kind, waiting }) => {
-    if (kind === "nobody") return false;
-    return kind === "lost" || kind === "joining" || waiting.some((rank) => (stateMs.get(rank) ?? 0) >= LASTING_MS);
-  });
 }

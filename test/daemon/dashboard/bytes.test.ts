@@ -1,7 +1,7 @@
 /** Bytes of the map as the dashboard shows them. */
 import { expect, test } from "bun:test";
 import { valueRows } from "../../../src/daemon/dashboard/bytes.ts";
-import { bytes, count, percent, short } from "../../../src/daemon/dashboard/format.ts";
+import { bytes, percent, short, wholeSeconds } from "../../../src/daemon/dashboard/format.ts";
 
 const view = new DataView(new ArrayBuffer(40));
 view.setInt32(0, -2, true);
@@ -44,5 +44,8 @@ test("figures", () => {
   expect([0, 1, 1_023, 1_024, 1_536, 1 << 20, 1.5 * 2 ** 30, 2 ** 42].map(bytes)).toEqual([
     ...["0 B", "1 B", "1023 B", "1 KiB", "1.50 KiB", "1 MiB", "1.50 GiB", "4 TiB"],
   ]);
-  expect([count(1_234_567), percent(0.334)]).toEqual(["1,234,567", "33 %"]);
+  expect(percent(0.334)).toBe("33 %");
+  expect([1, 499, 500, 6_200, 59_400, 59_600, 65_400].map(wholeSeconds)).toEqual([
+    ...["< 1 s", "< 1 s", "1 s", "6 s", "59 s", "1 min 00 s", "1 min 05 s"],
+  ]);
 });

@@ -1,7 +1,7 @@
 /** What the dashboard makes of the samples of a session: rates, who waited when, and for whom. */
 import { expect, test } from "bun:test";
 import { NOTHING_KNOWN, type RankStatus, type SessionDetail } from "../../../src/core/messages/daemon-api.ts";
-import { awaitings, HISTORY_MS, History, TIMELINE_MS } from "../../../src/daemon/dashboard/history.ts";
+import { awaitings, HISTORY_MS, History, type Lane, TIMELINE_MS } from "../../../src/daemon/dashboard/history.ts";
 
 const START_MS = 1_000_000;
 
@@ -79,7 +79,7 @@ test("what is kept is bounded, by time", () => {
   expect(lane && history.summary(lane).waiting).toBeCloseTo(0.5, 2);
 });
 
-test("a state lasts from when it began until it is not seen any more; in between nobody knows", () => {
+test("a state lasts from when it began until it is not seen any more; what it was in between is not known", () => {
   const history = new History();
   history.add(sample(0, [rank(0, { stateMs: 200 })]));
   history.add(sample(500, [rank(0, { stateMs: 700 })]));
@@ -115,6 +115,21 @@ test("in a barrier those who are there wait for those who are not, but for whom 
   expect(awaitings(sample(0, [rank(0), rank(1)]))).toEqual([]);
 });
 
+test("a wait that lasts since before the first sample costs as much as its waiters say that they wait", () => {
+  const history = new History();
+  const locks = [{ name: "queue", owner: 1, waiters: [0] }];
+  for (let at = 0; at <= 2_000; at += 500) {
+    history.add(sample(at, [rank(0, { state: "lock", on: "queue", stateMs: 6_200 + at }), rank(1)], { locks }));
+  }
+  const [waiter, owner] = [0, 1].map((number) => history.summary(history.lanes.get(number) as Lane));
+  expect(owner?.cost_ms).toBe(8_200);
+  expect(waiter).toEqual({ waiting: 1, cost_ms: 0 });
+  // Older than what is kept, it counts for as long as that.
+  const old = new History();
+  old.add(sample(0, [rank(0, { state: "lock", on: "queue", stateMs: 3_600_000 }), rank(1)], { locks }));
+  expect(old.summary(old.lanes.get(1) as Lane).cost_ms).toBe(TIMELINE_MS);
+});
+
 test("who comes late costs the others their time", () => {
   const history = new History();
   // Each time 0, 1 and 3 wait for 2; once 0 waits for 1 and 2.
@@ -126,8 +141,8 @@ test("who comes late costs the others their time", () => {
     const lane = history.lanes.get(number);
     return lane && history.summary(lane).cost_ms;
   });
-  expect(cost).toEqual([0, 500, 3 * 3_500 + 500, 0]);
-  // From the first sample on: before it nobody looked.
-  expect(history.lanes.get(2)?.awaited).toEqual([{ from_ms: START_MS, to_ms: START_MS + 4_000 }]);
+  expect(cost).toEqual([0, 500, 3 * (100 + 3_500) + 500, 0]);
+  // From the beginning of the waits on, which the first sample says.
+  expect(history.lanes.get(2)?.awaited).toEqual([{ from_ms: START_MS - 100, to_ms: START_MS + 4_000 }]);
   expect(history.lanes.get(1)?.awaited).toEqual([{ from_ms: START_MS + 3_500, to_ms: START_MS + 4_000 }]);
 });
