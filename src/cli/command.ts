@@ -1,32 +1,32 @@
-/** What every subcommand is: citty's definition and, beside it, what help, manual page and completion say of it. */
+/** Command: the definition of a subcommand, for citty and for help, manual page and completion. */
 import type { ArgsDef, CommandContext } from "citty";
 
 export interface Example {
-  /** What the line does, in a few words. */
+  /** The effect of the line, in a few words. */
   does: string;
-  /** A command line that works as it stands, but for names of hosts, sessions and files. */
+  /** A command line that works as written, except for names of hosts, sessions and files. */
   line: string;
 }
 
 export interface Manual {
-  /** What the one-line description leaves out; a paragraph each. */
+  /** Paragraphs that complete the one-line description. */
   details?: readonly string[];
   examples: readonly [Example, Example, ...Example[]];
-  /** Exit codes that mean something else here than EXITS says, or are not among them. */
+  /** Exit codes that differ from EXITS or are not in it. */
   exits?: Readonly<Record<string, string>>;
 }
 
 export interface Command<Args extends ArgsDef = ArgsDef> {
   meta: { name: string; description: string };
   args: Args;
-  /** Set where the first argument that is no option, or "--", begins a program of the user's: see splitProgram(). */
+  /** True if the first argument that is not an option, or "--", begins a program of the user: see splitProgram(). */
   takesProgram?: true;
   manual: Manual;
   /** Returns the exit code. */
   run(context: CommandContext<Args>): Promise<number>;
 }
 
-/** The definition as it is, with the types of its arguments. */
+/** command returns the definition unchanged, with the types of its arguments. */
 export function command<const Args extends ArgsDef>(definition: Command<Args>): Command<Args> {
   return definition;
 }

@@ -1,4 +1,6 @@
-/** The daemon's client as commands use it: with the user's token and TLS settings, and a daemon started where none is. */
+/**
+ * The daemon's client as commands use it: with the user's token and TLS settings, and a daemon started where none is.
+ */
 import type { Security } from "../core/access/auth.ts";
 import { DsmError } from "../core/base/errors.ts";
 import { DAEMON_IDLE_MS } from "../core/base/limits.ts";
@@ -15,15 +17,15 @@ const AUTOSTART_TIMEOUT_MS = 15_000;
 export interface DaemonOptions {
   /** "host:port" */
   address: string;
-  /** Whether to start a daemon at a loopback address where nothing listens. */
+  /** Whether to start a daemon if nothing listens at a loopback address. */
   autostart: boolean;
-  /** What the daemon must prove, and TLS; left out: as the user's settings have it. */
+  /** Token and TLS; left out: those of the user's settings. */
   security?: Security;
-  /** Gets a line when a daemon was started. */
+  /** Called with a line for the user when a daemon was started. */
   note?(text: string): void;
 }
 
-/** Throws DSM_INVALID for an address that is none, or settings that cannot be used. */
+/** daemonClient returns the client. Throws DSM_INVALID for a bad address, or settings that cannot be used. */
 export function daemonClient({ address, autostart, security, note }: DaemonOptions): DaemonApi {
   return createDaemonClient({
     address,
@@ -34,7 +36,10 @@ export function daemonClient({ address, autostart, security, note }: DaemonOptio
   });
 }
 
-/** True when the daemon that now listens is ours; false when another process was faster. Throws when there is none. */
+/**
+ * startLocalDaemon returns true if it started the daemon that now listens, false if another process was faster. Throws
+ * DSM_UNREACHABLE when none listens.
+ */
 async function startLocalDaemon(host: string, port: number): Promise<boolean> {
   const address = formatAddress(host, port);
   const child = Bun.spawn({
@@ -51,8 +56,8 @@ async function startLocalDaemon(host: string, port: number): Promise<boolean> {
       child.unref();
       return true;
     }
-    // It ended without getting there. Either another process started a daemon at the same moment, which the next
-    // attempt will find, or the reason is in its error message.
+    // The child ended before it was ready. Either another process started a daemon at the same moment, which the next
+    // attempt will find, or the reason is in the child's error message.
     const reason = (await firstLine(child.stderr)).replace(/^dsm: /, "");
     await child.exited;
     if (reason.startsWith("a dsm daemon is already running") || reason.startsWith("something else is listening")) {

@@ -1,5 +1,5 @@
 #!/usr/bin/env bun
-/** `dsm`: every role and tool in one program. Called as dsm_daemon, dsm_server or dsm_arbiter it plays that role. */
+/** `dsm`: all roles and tools in one program. Called as dsm_daemon, dsm_server or dsm_arbiter it runs that role. */
 import { basename } from "node:path";
 import { runCommand } from "citty";
 import { DsmError } from "../core/base/errors.ts";
@@ -26,7 +26,7 @@ async function main(programName: string, rawArgs: string[]): Promise<number> {
     await print(await (await import("./help/help.ts")).generalHelp());
     return first === undefined ? 2 : 0;
   }
-  // Not for people: what `dsm run` starts on other hosts.
+  // Internal: `dsm run` starts it on other hosts.
   if (first === "node") return (await import("./run/hosts/node.ts")).runNode();
   const load = Object.hasOwn(COMMANDS, first) ? COMMANDS[first] : undefined;
   if (!load) throw unknown(first);

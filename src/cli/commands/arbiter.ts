@@ -61,12 +61,12 @@ export default command({
     if (session === undefined) throw new UsageError("the session is missing; give --session NAME");
     const statusFd = args["status-fd"];
     const fd = statusFd === undefined ? 1 : readWhole("status-fd", statusFd);
-    // One line for each: "note TEXT", "ready", "error CODE TEXT". The library that started us reads them.
+    // Lines: "note TEXT", "ready", "error CODE TEXT". The library that started this arbiter reads them.
     const say = (line: string): void => {
       try {
         writeSync(fd, `${line.replaceAll("\n", " ")}\n`);
       } catch {
-        // The process that wanted to know is gone. Others may come.
+        // The process that started the arbiter has exited. Others may connect.
       }
     };
     try {

@@ -12,7 +12,7 @@ import { print, printJson } from "../terminal/messages.ts";
 const DAY_MS = 86_400_000;
 const DAYS_MAX = 3650;
 const HOSTS_MAX = 256;
-/** A daemon's own servers and clients reach it by these. */
+/** Names by which servers and clients on the same host reach a daemon. */
 const LOOPBACK = ["localhost", "127.0.0.1", "::1"];
 
 export default command({
@@ -60,8 +60,8 @@ export default command({
 });
 
 /**
- * Certificates of `hosts` in `folder`, signed by the authority there, which is made if there is none. What is there
- * already is never changed. Returns the new files' names.
+ * makeCertificates makes certificates of `hosts` in `folder`, signed by the authority there, which it makes if there is
+ * none. It never changes existing files. Returns the names of the new files.
  */
 export async function makeCertificates(folder: string, hosts: string[], days: number): Promise<string[]> {
   const names = hosts.map((host) => host.replaceAll(":", "_"));
@@ -98,7 +98,7 @@ export async function makeCertificates(folder: string, hosts: string[], days: nu
     const certificate = await authority.sign(publicKey, {
       subject: host,
       names: [host, ...LOOPBACK],
-      // Each host is both: the daemon's host connects to servers, too.
+      // Each host is server and client: the host of the daemon connects to servers, too.
       purposes: ["server", "client"],
       notAfter: Date.now() + days * DAY_MS,
     });

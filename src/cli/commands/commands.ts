@@ -1,4 +1,4 @@
-/** All subcommands. Each is loaded only when it is asked for: an arbiter must not pay for what `dsm install` needs. */
+/** All subcommands. Each is loaded on demand: an arbiter must not load what `dsm install` needs. */
 import type { Command } from "../command.ts";
 
 // biome-ignore lint/suspicious/noExplicitAny: commands of any arguments

@@ -1,4 +1,4 @@
-/** `dsm daemon`: the directory of sessions, its HTTP API and the dashboard, until it is ended, or idle if it was autostarted. */
+/** `dsm daemon`: the directory of sessions, its HTTP API and the dashboard. An autostarted one ends when it is idle. */
 import { writeSync } from "node:fs";
 import { hostname, networkInterfaces } from "node:os";
 import type { Security, Tls } from "../../core/access/auth.ts";
@@ -75,7 +75,7 @@ export default command({
     const files = readTlsFiles(args);
     const tls = readTls(files, true);
     const tlsOff = readTlsOff(args);
-    // A token that cannot be used is said before anything is made.
+    // Reports an unusable token before it makes an authority or a token file.
     if (!isLoopback(host) && !process.env.DSM_TOKEN) readTokenFile();
     const authority = isLoopback(host) || tls !== null || tlsOff ? null : await makeAuthority(host, autostarted);
     const security = daemonSecurity(host, tls, tlsOff, authority, autostarted);
@@ -113,9 +113,9 @@ export default command({
   },
 });
 
-/** The user's authority; for the daemon of one `dsm run` a passing one, which lives as long as that. */
+/** makeAuthority returns the user's authority, or a temporary one for the daemon of one `dsm run`. */
 async function makeAuthority(host: string, passing: boolean): Promise<DaemonAuthority> {
-  // Its library takes a while to load, and a daemon on loopback does not need it.
+  // Loaded on demand: the library loads slowly, and a daemon on loopback does not need it.
   const { certifyDaemon, makeDaemonAuthority } = await import("../../transport/authority.ts");
   const authority = passing
     ? await makeDaemonAuthority()
@@ -123,7 +123,7 @@ async function makeAuthority(host: string, passing: boolean): Promise<DaemonAuth
   return { authority, own: await certifyDaemon(authority, ownNames(host)) };
 }
 
-/** By which browsers and the like may reach it; dsm itself asks for the role's name alone. */
+/** ownNames returns the names by which browsers may reach the daemon. dsm itself verifies the name of the role only. */
 function ownNames(host: string): string[] {
   const addresses = Object.values(networkInterfaces()).flatMap((all) => (all ?? []).map(({ address }) => address));
   const all = host === "0.0.0.0" || host === "::";
@@ -132,7 +132,10 @@ function ownNames(host: string): string[] {
   );
 }
 
-/** The token, made where there is none, with the fingerprint of the authority. */
+/**
+ * daemonSecurity returns token and TLS of the daemon. It makes a token if there is none, with the fingerprint of the
+ * authority.
+ */
 function daemonSecurity(
   host: string,
   tls: Tls | null,
@@ -158,7 +161,7 @@ function daemonSecurity(
   return { ...security, fingerprint };
 }
 
-/** For roles that listen: said once, at the start. */
+/** warnReadable warns once, at the start of a role that listens without TLS. */
 export function warnReadable(host: string, tls: object | null): void {
   if (isLoopback(host) || tls !== null) return;
   messages.warn(

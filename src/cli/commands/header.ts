@@ -8,7 +8,7 @@ import { isStdout, writeOutput } from "../files/output-file.ts";
 import { checkFile, scriptProgram } from "../run/program.ts";
 import { print } from "../terminal/messages.ts";
 
-/** A header that was made before is replaced: its first line says so. */
+/** The command replaces only headers that it made: their first line says so. */
 const HEADER = {
   what: "a header of dsm",
   isOne: (head: Buffer): boolean => /^\/\* Made from [^\n]* by `dsm header`\./.test(head.toString("latin1")),
@@ -46,10 +46,10 @@ export default command({
       const child = Bun.spawn({
         cmd: program.command,
         env: { ...process.env, ...program.environment },
-        // What the module prints is not part of the header.
+        // Output of the module itself is not part of the header.
         stdio: ["ignore", 2, 2],
       });
-      // It has said why.
+      // The child has printed the reason.
       if ((await child.exited) !== 0) return 1;
       const text = readFileSync(made, "utf8");
       if (args.out === undefined || isStdout(args.out)) await print(text);

@@ -57,7 +57,7 @@ const indented = (line: string): string => `  ${line}`;
 
 const quoted = (word: string): string => (/^[\w./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);
 
-/** Null when the user was asked and gave no answer. */
+/** chooseLanguage returns the language; null if the user was asked and cancelled. */
 async function chooseLanguage(given: string | undefined): Promise<Language | null> {
   if (given !== undefined) {
     const language = LANGUAGES.find((name) => name === given.toLowerCase());
@@ -76,7 +76,7 @@ async function chooseLanguage(given: string | undefined): Promise<Language | nul
   return answer as Language | null;
 }
 
-/** Writes all files, or none. */
+/** write writes all files, or none. */
 function write(folder: string, { files }: Project): void {
   const paths = Object.keys(files).map((name) => join(folder, name));
   const there = paths.find((path) => existsSync(path));
@@ -98,7 +98,7 @@ function write(folder: string, { files }: Project): void {
   }
 }
 
-/** Removes `folder` and those above it, up to `first`, which were made for it. */
+/** removeEmptyDown removes `folder` and its parents up to `first`, all of which this command made. */
 function removeEmptyDown(first: string, folder: string): void {
   try {
     for (let path = folder; path.startsWith(first); path = resolve(path, "..")) rmdirSync(path);

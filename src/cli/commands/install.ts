@@ -1,4 +1,6 @@
-/** `dsm install`: the program, the C library and what belongs to them, under a prefix; ../install/manifest.ts notes it. */
+/**
+ * `dsm install`: the program, the C library and what belongs to them, under a prefix; ../install/manifest.ts notes it.
+ */
 import {
   closeSync,
   existsSync,
@@ -62,7 +64,7 @@ export default command({
       for (const { path } of items) checkTarget(prefix, path, before, args.force === true);
       for (const item of items) {
         makeParents(prefix, item.path, made);
-        // Known before it is written: an install that fails half way takes its files back.
+        // Noted before it is written, so that a failed install removes its files.
         if (!existsSync(join(prefix, item.path))) placed.push(item.path);
         put(prefix, item, (done) => progress.at(copied + done));
         copied += sizeOf(item);
@@ -96,7 +98,7 @@ export default command({
   },
 });
 
-/** All there is to install under the prefix; `lib` is the folder in it for libraries. */
+/** All files to install under the prefix; `lib`: its directory for libraries. */
 export async function itemsFor(prefix: string, lib = "lib"): Promise<Item[]> {
   const file = async (path: string, mode: number, name: Parameters<typeof readAsset>[0]): Promise<Item> => ({
     ...{ path, mode },
@@ -129,7 +131,7 @@ export async function itemsFor(prefix: string, lib = "lib"): Promise<Item[]> {
   ];
 }
 
-/** The compiled program: this one, or from source the one that was built. */
+/** The compiled program: this one, or the built one when this runs from source. */
 function program(): Uint8Array {
   const path = isCompiled ? process.execPath : join(sourceRoot, "dist/dsm");
   try {
@@ -140,8 +142,8 @@ function program(): Uint8Array {
 }
 
 /**
- * Where gdb looks for the script of `libdsm.so.0`: beside it, if the user has told gdb to trust that folder; of what a
- * distribution installs, in a folder that gdb trusts.
+ * The places where gdb looks for the script of `libdsm.so.0`: beside the library, if the user has told gdb to trust
+ * that directory; for libraries of the distribution, in a directory that gdb trusts.
  */
 function gdbScriptPath(prefix: string, lib: string): string {
   return `${prefix === "/usr" ? "share/gdb/auto-load/usr/" : ""}${lib}/libdsm.so.0-gdb.py`;
@@ -161,8 +163,8 @@ Libs: -L\${libdir} -ldsm -lpthread -lrt -lxed
 }
 
 /**
- * What `-ldsm` finds first. The library has no soname, so that a program linked through this script asks for it by its
- * full path: it starts whatever the prefix is, without LD_LIBRARY_PATH, rpath or ldconfig.
+ * The linker script that `-ldsm` finds first. The library has no soname, so a program linked through the script loads
+ * it by its full path: it starts with any prefix, without LD_LIBRARY_PATH, rpath or ldconfig.
  */
 function linkerScript(folder: string): string {
   return `/* GNU ld script */\nINPUT("${join(folder, "libdsm.so.0")}")\n`;
@@ -181,7 +183,7 @@ function checkTarget(prefix: string, path: string, before: Manifest | null, forc
   }
 }
 
-/** Notes the directories it makes, parents first. */
+/** Makes directories, and notes those that it made, parents first. */
 function makeParents(prefix: string, path: string, made: string[]): void {
   const parent = dirname(path);
   if (parent !== ".") makeParents(prefix, parent, made);
@@ -210,7 +212,7 @@ function writeInPieces(path: string, content: Uint8Array, mode: number, progress
   }
 }
 
-/** Writes beside the target and renames: a program that runs from the old file goes on. */
+/** Writes a temporary file and renames it, so that a program that runs from the old file goes on. */
 function put(prefix: string, item: Item, progress: (done: number) => void = () => {}): void {
   const target = join(prefix, item.path);
   const temporary = besideName(target, "new");

@@ -97,21 +97,21 @@ export default command({
     const programArgs = rawArgs.slice(rawArgs.indexOf("--") + 1);
     if (programArgs.length === 0) throw new UsageError("no program given");
     const saved = args.restore === undefined ? undefined : readSnapshotImage(args.restore).config;
-    // For all that is started from here on, and on other hosts.
+    // All processes that this one starts read it, here and on other hosts.
     if (readTlsOff(args)) process.env.DSM_TLS_OFF = "1";
     const chosen = chooseHosts(args, process.env);
     const slots = chosen === null ? undefined : (chosen.processes ?? totalSlots(chosen.hosts));
     const processes = readSetting("processes", args.processes) ?? saved?.processes ?? slots;
     if (processes === undefined) throw new UsageError("the number of processes is missing; give -n N");
     const shares = chosen === null ? null : placeRanks(chosen.hosts, processes, args.oversubscribe === true);
-    // In an allocation of this machine alone nothing is to be reached.
+    // An allocation of this machine alone needs no other host.
     const far = shares !== null && !(chosen?.allocated && shares.every(({ host }) => isHere(host)));
     const nodes = readWhole("nodes", args.nodes ?? "1");
     if (nodes < 1 || nodes > processes) {
       throw invalid(`${nodes} nodes for ${processes} processes; give 1 to ${processes} nodes`);
     }
     readSetting("size", args.size);
-    // The processes get the text as it was given.
+    // The processes get the text as the user gave it.
     const size = fromEnvironment(args.size, SETTINGS.size.variable) ?? saved?.size.toString() ?? DEFAULT_SIZE_TEXT;
     const order = readSetting("order", args.order);
     const onLoss = readSetting("onLoss", args["on-loss"]);
@@ -203,14 +203,16 @@ function readWords(option: string, text: string): string[] {
   return words;
 }
 
-/** Processes that failed before they joined leave a session that no process will join. */
+/**
+ * removeUnjoined removes the session if no process has joined it: processes that fail before they join leave it behind.
+ */
 async function removeUnjoined(address: string, session: string): Promise<void> {
   try {
     const directory = daemonClient({ address, autostart: false });
     const detail = await directory.get(session);
     if (detail?.answered && detail.present === 0) await directory.remove(session);
   } catch (error) {
-    // Without a daemon there is no session either.
+    // No daemon, no session.
     if (!(error instanceof DsmError)) throw error;
   }
 }

@@ -116,7 +116,7 @@ export default command({
       ...(args.epoch === undefined ? {} : { epoch: readWhole("epoch", args.epoch) }),
       predecessor: args.predecessor === "silent" ? "silent" : "gone",
       ...(args.slot === undefined ? {} : { slot: readSlot(args.slot) }),
-      // Pointers into the map stay what they were.
+      // The same address keeps pointers into the map valid.
       ...(restore === undefined ? {} : { restore, slot: slotOf(restore.image.config.base) }),
       endUnused: !byHand,
       connectionsMax: connectionsMax("server"),
@@ -139,7 +139,7 @@ export default command({
   },
 });
 
-/** Reads the snapshot, with a bar, or with a line for dsm run at every hundredth. */
+/** restored reads the snapshot, with a progress bar, or with a line for dsm run at each percent. */
 function restored(file: string, report: boolean): ReturnType<typeof readSnapshot> {
   let shown = 0;
   let progress: Progress | undefined;

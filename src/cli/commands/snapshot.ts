@@ -81,7 +81,10 @@ async function checkFile(daemon: DaemonApi, file: string): Promise<void> {
   );
 }
 
-/** What the server says of the session. It is written as it came, so a damaged one would be found when it is read. */
+/**
+ * imageOf checks the server's description of the session before it is written: otherwise only a restore would find
+ * damage.
+ */
 function imageOf(text: string): SavedSession {
   try {
     return parseSavedSession(JSON.parse(text));
@@ -90,10 +93,10 @@ function imageOf(text: string): SavedSession {
   }
 }
 
-/** They end the command, and leave nothing of the file. */
+/** Signals that end the command. The incomplete file is removed first. */
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
-/** Byte of the map behind the last run of a MAP frame, in which they go up; 0 if there is none. */
+/** reached returns the end of the last run of a MAP frame, whose runs ascend; 0 if it has none. */
 function reached(frame: Uint8Array): number {
   const view = new DataView(frame.buffer, frame.byteOffset, frame.byteLength);
   let last = 0;
@@ -103,8 +106,8 @@ function reached(frame: Uint8Array): number {
 }
 
 /**
- * Writes what the server sends into the file, frame by frame. Nothing is left of the file when that fails. `progress` is
- * told of every byte of the map up to which all is in the file.
+ * save writes the server's frames into the file, and removes the file if that fails. It calls `progress` with the
+ * offset in the map up to which the file is complete.
  */
 async function save(
   session: SessionSummary,

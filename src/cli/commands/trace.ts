@@ -19,9 +19,9 @@ import { daemonOption, invalid, jsonOption, readDaemon, UsageError } from "../se
 import { messages, print, printJson } from "../terminal/messages.ts";
 
 const SECONDS_MIN = 0.1;
-/** A server that sends nothing any more is not waited for. */
+/** Longest wait for the last frames of a server that has stopped sending. */
 const LAST_TIMEOUT_MS = 5_000;
-/** Text of events is written in pieces of about this many characters. */
+/** Events are written in pieces of about this many characters. */
 const PIECE = 64 << 10;
 
 export default command({
@@ -98,7 +98,7 @@ function readSeconds(text: string): number {
 
 interface Done {
   events: number;
-  /** Entries and waits that the server could not keep until they were sent. */
+  /** Entries and waits that the server dropped because they came faster than it could send them. */
   dropped: number;
   seconds: number;
   bytes: number;
@@ -113,7 +113,7 @@ async function trace(
   let chrome: ChromeTrace | undefined;
   let info: TraceInfo | undefined;
   let dropped = 0;
-  /** Called when the server has sent what had happened up to now. */
+  /** Called after each frame of the server. */
   let heard = (): void => {};
   const begun = Promise.withResolvers<void>();
   const link = openServerConnection(session, security, Kind.TRACE, ({ kind, aux, body }) => {
@@ -133,7 +133,7 @@ async function trace(
   });
   await Promise.race([begun.promise, link.failed]);
   const from = performance.now();
-  // The end of the session is the end of the trace; what was refused, or cannot be, is an error.
+  // The trace ends with the session. A refusal or a breach of the protocol is an error.
   const ended = link.failed.catch((error) => {
     if (!(error instanceof DsmError) || error.code !== "DSM_UNREACHABLE") throw error;
   });
@@ -144,7 +144,7 @@ async function trace(
   try {
     await Promise.race([ended, stopped.promise]);
     lasted_ms = performance.now() - from;
-    // What has happened up to here is in the next but one of its frames, at the latest: it sends them all the time.
+    // The server sends frames all the time: the second one from now has everything that happened so far.
     const last = Promise.withResolvers<void>();
     let frames = 0;
     heard = () => {
@@ -170,7 +170,7 @@ const TRACE = {
   mode: 0o666,
 };
 
-/** The file is there when it is whole. */
+/** TraceFile writes the trace. The file appears under its name once it is complete. */
 class TraceFile {
   readonly #file: OutputFile;
   #text = BEGINNING;

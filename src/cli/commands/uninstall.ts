@@ -26,7 +26,7 @@ export default command({
         `dsm is not installed under ${prefix}; give the --prefix it was installed with`,
       );
     }
-    // The list goes last: an uninstall that was stopped half way can be repeated.
+    // The manifest goes last, so that an interrupted uninstall can be repeated.
     const files = [...manifest.files].filter((path) => path !== MANIFEST);
     const removed = [...files, MANIFEST].filter((path) => removeFile(join(prefix, path)));
     removeEmpty(prefix, manifest.directories);

@@ -1,4 +1,4 @@
-/** `dsm why`: who waits for what, in words. They come from core/observe/why.ts. */
+/** `dsm why`: which ranks wait for what, in sentences of core/observe/why.ts. */
 import { DsmError } from "../../core/base/errors.ts";
 import { explain, isAnyWaiting } from "../../core/observe/why.ts";
 import { command } from "../command.ts";

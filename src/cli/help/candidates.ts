@@ -1,4 +1,4 @@
-/** What may complete a command line, from the definitions of the commands and the sessions of the daemon. */
+/** Candidates that complete a command line, from the definitions of the commands and the sessions of the daemon. */
 
 import { ORDERS } from "../../core/base/consistency.ts";
 import { counted } from "../../core/base/count.ts";
@@ -10,23 +10,23 @@ import { MANY, readDaemon } from "../settings/options.ts";
 import { SHELLS, type Shell } from "./shell-scripts.ts";
 import { type Usage, usageOf } from "./usage.ts";
 
-/** The user waits at the keyboard: a daemon that takes longer has no names to offer. */
+/** The user waits at the keyboard: a daemon that takes longer offers no names. */
 const SESSIONS_TIMEOUT_MS = 700;
 
 type Candidate = [word: string, description: string];
 
 interface Completion {
   candidates: Candidate[];
-  /** What the shell is to offer besides. A program: an executable's name, or a file. */
+  /** What the shell itself offers in addition. "program": names of executables, and files. */
   rest: "files" | "folders" | "program" | "none";
 }
 
-/** What the last of the words behind `dsm` may be, or may become. */
+/** complete returns the candidates for the last of the words after `dsm`. */
 export async function complete(shell: Shell, typed: readonly string[]): Promise<Completion> {
   const { words, cut } = shell === "bash" ? joinWords(typed) : { words: typed, cut: 0 };
   const all = await candidatesFor(words);
   const current = words.at(-1) ?? "";
-  // bash and zsh complete what is behind "--order=" by itself, fish the whole word.
+  // bash and zsh complete only the text after "--order=", fish the whole word.
   const [, option = "", value = current] = /^(--[^=]+=)(.*)$/s.exec(current) ?? [];
   const taken = shell === "fish" ? "" : option;
   const candidates = all.candidates
@@ -39,8 +39,8 @@ export async function complete(shell: Shell, typed: readonly string[]): Promise<
 }
 
 /**
- * bash splits words at "=" and ":" as well. Joins them again; `cut` is how much of the last word bash takes as given.
- * @returns words as they were typed.
+ * joinWords joins words that bash has split at "=" and ":".
+ * @returns the words as they were typed; `cut`: length of the part of the last word that bash does not replace.
  */
 function joinWords(typed: readonly string[]): { words: string[]; cut: number } {
   const words: string[] = [];
@@ -81,14 +81,17 @@ async function candidatesFor(words: readonly string[]): Promise<Completion> {
     const offered = await values(argument.name, given);
     const next = usage.arguments[positionals + 1];
     if (argument.required || next?.required !== true) return offered;
-    // Where the first may be left out, the next may stand in its place.
+    // If the argument may be left out, the next one may stand in its place.
     const others = await values(next.name, given);
     return { candidates: [...offered.candidates, ...others.candidates], rest: others.rest };
   }
   return { candidates: own ? optionNames(usage, given) : [], rest: "none" };
 }
 
-/** Where the words so far lead: an option that waits for a value, and whether what follows are options of dsm's. */
+/**
+ * readWords returns the state after the given words. `waiting`: hint of an option that needs a value; `own`: options of
+ * dsm may follow.
+ */
 function readWords(usage: Usage, given: readonly string[]): { waiting?: string; positionals: number; own: boolean } {
   let positionals = 0;
   let own = true;
@@ -122,7 +125,7 @@ function optionNames(usage: Usage, given: readonly string[]): Candidate[] {
     .map(({ name, description }): Candidate => [`--${name}`, description]);
 }
 
-/** What a value of that hint may be. */
+/** values returns the candidates for a value with that hint. */
 async function values(hint: string, given: readonly string[]): Promise<Completion> {
   const some = (words: readonly string[]): Completion => ({
     candidates: words.map((word): Candidate => [word, ""]),
@@ -149,7 +152,7 @@ async function values(hint: string, given: readonly string[]): Promise<Completio
   }
 }
 
-/** Of the daemon that the words name, or the usual one. None is started, and one that fails has no names. */
+/** sessionNames asks the daemon that the words name, or the default one. It starts none; a failure gives no names. */
 async function sessionNames(given: readonly string[]): Promise<Candidate[]> {
   const at = given.lastIndexOf("--daemon");
   const inline = given.findLast((word) => word.startsWith("--daemon="));

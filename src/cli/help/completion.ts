@@ -1,5 +1,7 @@
-/** `dsm completion`: scripts for the shells, and what completes a command line. The scripts ask this very program at
- * every use, so what they offer is what its commands take. */
+/**
+ * `dsm completion`: scripts for shells, and the candidates that complete a command line. The scripts ask this program
+ * at every use, so they always match its commands.
+ */
 
 import { command } from "../command.ts";
 import { invalid, MANY } from "../settings/options.ts";

@@ -3,10 +3,10 @@ import { COMMANDS } from "../commands/commands.ts";
 import { styled } from "../terminal/style.ts";
 import { type OptionUsage, optionLabel, type Usage, usageOf } from "./usage.ts";
 
-/** Longer lines are hard to read, shorter ones cannot be helped. */
+/** Limits of the width of lines: longer ones are hard to read, shorter ones leave no room for text. */
 const WIDTH_MAX = 100;
 const WIDTH_MIN = 40;
-/** A label longer than this has its description below it. */
+/** The description of a longer label begins on the next line. */
 const LABEL_MAX = 28;
 
 const width = (): number => Math.max(WIDTH_MIN, Math.min(WIDTH_MAX, process.stdout.columns || 80));

@@ -7,9 +7,9 @@ import { optionText } from "./help.ts";
 import { type OptionUsage, type Usage, usageOf } from "./usage.ts";
 import { FILES, VARIABLES } from "./variables.ts";
 
-/** When this page last changed in what it says: a date of the build would make every build another. */
+/** Date of the last change of the page. The date of the build would make builds irreproducible. */
 const DATE = "2026-11-30";
-/** Longer lines of the source are hard to read for people and bad style for checkers. */
+/** Longer lines of roff are bad style. */
 const LINE_MAX = 76;
 
 export default command({
@@ -39,7 +39,7 @@ export default command({
   },
 });
 
-/** The source of dsm(1). */
+/** manualPage returns the source of dsm(1). */
 export async function manualPage(): Promise<string> {
   const usages: Usage[] = [];
   for (const [name, load] of Object.entries(COMMANDS)) usages.push(usageOf(name, await load()));
@@ -98,7 +98,7 @@ function optionTag({ name, letter, hint }: OptionUsage): string {
     : `.BI ${flags.join(", ").replaceAll(" ", "\\ ")} " ${roff(hint)}"`;
 }
 
-/** Lines of running text, each sentence on its own line as roff wants it. */
+/** text returns lines of running text, each sentence on a line of its own, as is usual in roff. */
 function text(words: string): string[] {
   return words
     .split(/(?<=[.:;?!]) (?=[A-Z])/)
@@ -108,7 +108,7 @@ function text(words: string): string[] {
 
 const ESCAPES: Record<string, string> = { "\\": "\\e", "~": "\\(ti", "^": "\\(ha", "`": "\\(ga" };
 
-/** Escapes what roff would take as its own. In a command (`literal`) every hyphen and quote is that very character. */
+/** roff escapes characters with a meaning in roff. In a command (`literal`) hyphens and quotes stay plain ASCII. */
 function roff(words: string, literal = false): string {
   const escaped = words.replace(/[\\~^`]/g, (character) => ESCAPES[character] as string);
   const hyphens = literal

@@ -1,4 +1,4 @@
-/** The completion scripts of the shells. Each asks `dsm completion SHELL -- WORDS` at every use. */
+/** The completion scripts of the shells. Each runs `dsm completion SHELL -- WORDS` at every use. */
 
 export const SHELLS = ["bash", "zsh", "fish"] as const;
 export type Shell = (typeof SHELLS)[number];
@@ -82,5 +82,5 @@ complete -c dsm -f -k -a '(__dsm_complete)'
 `,
 };
 
-/** What zsh finds in its function path: its first line says what it completes. */
+/** First line of the file in the function path of zsh: it names the command that the file completes. */
 export const ZSH_HEADER = "#compdef dsm\n";

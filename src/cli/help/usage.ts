@@ -1,21 +1,21 @@
-/** What help, manual page and completion know of a command, from its definition. */
+/** Usage: a command as help, manual page and completion show it, derived from its definition. */
 import type { ArgsDef } from "citty";
 import { type Command, EXITS, type Manual } from "../command.ts";
 
 export interface OptionUsage {
-  /** As one types it: "nodes" for --nodes, "no-autostart" for --no-autostart. */
+  /** The name as it is typed: "nodes" for --nodes, "no-autostart" for --no-autostart. */
   name: string;
-  /** One letter, or none. */
+  /** Its letter, if it has one. */
   letter?: string;
-  /** What the value is; none for a flag. */
+  /** Placeholder of its value; undefined for a flag. */
   hint?: string;
   description: string;
-  /** What holds when it is left out. */
+  /** Value that holds when it is left out. */
   fallback?: string;
 }
 
 export interface ArgumentUsage {
-  /** In capitals; ends in "..." where any number may be given. */
+  /** In capitals; ends in "..." if any number may be given. */
   name: string;
   description: string;
   required: boolean;
@@ -24,7 +24,7 @@ export interface ArgumentUsage {
 export interface Usage {
   name: string;
   description: string;
-  /** Behind "dsm NAME". */
+  /** The text after "dsm NAME". */
   synopsis: string;
   arguments: ArgumentUsage[];
   options: OptionUsage[];
@@ -69,7 +69,7 @@ export function usageOf(name: string, command: Command): Usage {
   };
 }
 
-/** "-n, --processes <N>" */
+/** optionLabel returns such as "-n, --processes <N>". */
 export function optionLabel({ name, letter, hint }: OptionUsage): string {
   return `${letter === undefined ? "    " : `-${letter}, `}--${name}${hint === undefined ? "" : ` <${hint}>`}`;
 }

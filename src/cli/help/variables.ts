@@ -1,7 +1,7 @@
 /** The environment variables that dsm and its libraries read, and its files, for the manual page. */
 import { SETTINGS, type Setting, type SettingName, settingText } from "../../core/base/settings.ts";
 
-/** Variables that dsm sets for its own processes are no one else's business. */
+/** Variables that dsm sets for its own processes are internal and not shown. */
 const shown = (Object.keys(SETTINGS) as SettingName[]).filter((name) => (SETTINGS[name] as Setting).of !== "process");
 
 export const VARIABLES: readonly (readonly [name: string, meaning: string])[] = [

@@ -1,9 +1,9 @@
-/** How many connections a role may have at once, so that it never runs out of file descriptors. */
+/** The limit of connections of a role, so that it never runs out of file descriptors. */
 import { readFileSync } from "node:fs";
 import { DsmError } from "../../core/base/errors.ts";
 import { CONNECTIONS_MIN, DESCRIPTORS_RESERVE } from "../../core/base/limits.ts";
 
-/** Throws DSM_LIMIT when there are too few to do anything. */
+/** connectionsMax returns the limit. Throws DSM_LIMIT when the process may open too few files. */
 export function connectionsMax(role: string): number {
   const limits = readFileSync("/proc/self/limits", "latin1");
   const soft = /^Max open files +(\d+|unlimited)/m.exec(limits)?.[1];

@@ -1,4 +1,4 @@
-/** Which hosts `dsm run` is to use: named by its options, or given by the scheduler in whose allocation it runs. */
+/** The hosts of `dsm run`: named by its options, or allocated by the scheduler under which it runs. */
 import { readFileSync } from "node:fs";
 import { hostname, networkInterfaces } from "node:os";
 import { DsmError } from "../../core/base/errors.ts";
@@ -42,13 +42,13 @@ export const hostOptions = {
 
 export interface ChosenHosts {
   hosts: Host[];
-  /** The scheduler's word for how many processes there are to be; undefined: one for each slot. */
+  /** Number of processes that the scheduler demands; undefined: one for each slot. */
   processes?: number;
   /** Chosen by the scheduler, not by the user. */
   allocated: boolean;
 }
 
-/** Null: this machine. Throws DSM_INVALID. */
+/** chooseHosts returns the hosts; null: this machine. Throws DSM_INVALID. */
 export function chooseHosts(
   args: { hosts?: string | undefined; hostfile?: string | undefined; nodes?: string | undefined },
   environment: Record<string, string | undefined>,
@@ -62,7 +62,7 @@ export function chooseHosts(
   }
   if (args.nodes !== undefined) return null;
   const { SLURM_JOB_NODELIST, SLURM_TASKS_PER_NODE, SLURM_NTASKS, SLURM_STEP_NUM_TASKS, PBS_NODEFILE } = environment;
-  // One of many tasks that srun has started is not to start all of them again.
+  // A task that srun has started with others must not start all of them again.
   if (SLURM_JOB_NODELIST && !(Number(SLURM_STEP_NUM_TASKS ?? 1) > 1)) {
     const allocation = parseSlurm(SLURM_JOB_NODELIST, SLURM_TASKS_PER_NODE || undefined);
     const tasks = Number(SLURM_NTASKS);
@@ -86,9 +86,9 @@ function fromFile(what: string, path: string, parse: (text: string) => Host[]): 
   }
 }
 
-/** Whether it is this machine, by a name or address that it is known by here. Another name for it is reached by ssh. */
+/** isHere returns whether `name` is a local name or address of this machine. By any other name it is reached by ssh. */
 export function isHere(name: string): boolean {
-  // As another user it takes ssh.
+  // Another user needs ssh.
   if (name.includes("@")) return false;
   const host = bareHost(name).toLowerCase();
   const own = hostname().toLowerCase();
@@ -102,7 +102,10 @@ export function localAddresses(): string[] {
   return Object.values(networkInterfaces()).flatMap((list) => (list ?? []).map(({ address }) => address));
 }
 
-/** The address that --interface names: one of this machine's, or the first of one of its interfaces. */
+/**
+ * interfaceAddress returns the address that --interface names: an address of this machine, or the first of an
+ * interface.
+ */
 export function interfaceAddress(given: string): string {
   const [first] = networkInterfaces()[given] ?? [];
   if (first !== undefined) return first.address;
@@ -111,7 +114,7 @@ export function interfaceAddress(given: string): string {
   throw invalid(`"${given}" is no address and no interface of this machine; it has ${localAddresses().join(", ")}`);
 }
 
-/** NAME=VALUE as it stands, NAME with its value here. */
+/** readVariables parses `--env`: NAME=VALUE, or NAME with its value in `environment`. */
 export function readVariables(given: readonly string[], environment: Record<string, string | undefined>) {
   const variables: Record<string, string> = {};
   for (const text of given) {

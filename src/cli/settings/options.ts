@@ -1,6 +1,6 @@
 /**
- * Options of the subcommands: checked strictly, and read from DSM_ variables where they are not given. Those that are
- * settings are made from core/base/settings.ts, and readSetting() reads them.
+ * Options of the subcommands: checked strictly, with DSM_ variables as their defaults. Options that are settings are
+ * made from core/base/settings.ts and read by readSetting().
  */
 import { isAbsolute } from "node:path";
 import { parseArgs } from "node:util";
@@ -20,10 +20,10 @@ import {
 import { parseSize } from "../../core/base/size.ts";
 import { nearest } from "../help/suggest.ts";
 
-/** The command line itself is wrong: exit code 2. */
+/** UsageError: the command line itself is wrong. Its exit code is 2. */
 export class UsageError extends Error {
   override readonly name = "UsageError";
-  /** Whether the message says what to do already. */
+  /** Whether the message already says what to do. */
   readonly advised: boolean;
 
   constructor(message: string, advised = false) {
@@ -32,14 +32,14 @@ export class UsageError extends Error {
   }
 }
 
-/** What a setting's option adds to help where this command differs from the table. */
+/** Help texts of an option that differ from the table of settings for one command. */
 interface OptionWords {
   does?: string;
-  /** What holds when it is left out. */
+  /** Value that holds when it is left out. */
   otherwise?: string;
 }
 
-/** The option of a setting that has a value, for a command's arguments. */
+/** valueOption returns the option of a setting that has a value, for the arguments of a command. */
 export function valueOption(name: SettingName, words: OptionWords = {}): ValueOption {
   const { variable, hint, does = "" }: Setting = SETTINGS[name];
   const otherwise = words.otherwise ?? defaultText(name);
@@ -56,7 +56,10 @@ interface ValueOption {
   valueHint: string;
 }
 
-/** The option of a setting that is 0 or 1 as a variable. One that is on by default is shown in its --no- form. */
+/**
+ * flagOption returns the option of a setting that is 0 or 1 as a variable. If it is on by default, help shows
+ * --no-NAME.
+ */
 export function flagOption(name: SettingName): FlagOption {
   const { variable, does = "", doesNot, fallback }: Setting = SETTINGS[name];
   const description = `${does} [${variable}=1]`;
@@ -90,7 +93,7 @@ function parseOptions(args: ArgsDef): ParseOptions {
   return options;
 }
 
-/** What the hint of an argument that may be given several times ends in. */
+/** End of the hint of an argument that may be given several times. */
 export const MANY = "...";
 
 /** Stands for a positional that was left out before others. No argument can have this value. */
@@ -117,7 +120,7 @@ export function alignPositionals(rawArgs: string[], args: ArgsDef): string[] {
   return [...rawArgs.slice(0, first.index), ...missing, ...rawArgs.slice(first.index)];
 }
 
-/** Throws UsageError for options the command does not have, values left out, and arguments too many. */
+/** checkArguments throws UsageError for unknown options, missing values, and missing or unexpected arguments. */
 export function checkArguments(rawArgs: string[], args: ArgsDef): void {
   const named = Object.values(args).filter((definition) => definition.type === "positional");
   const most = named.some(({ valueHint }) => valueHint?.endsWith(MANY)) ? Number.POSITIVE_INFINITY : named.length;
@@ -151,7 +154,7 @@ function unknownOption(given: string, args: ArgsDef): UsageError {
   return new UsageError(`unknown option ${given}${meant === null ? "" : `; did you mean --${meant}?`}`, meant !== null);
 }
 
-/** All values of an option that may be repeated. */
+/** repeatedOption returns all values of an option that may be repeated. */
 export function repeatedOption(rawArgs: string[], args: ArgsDef, name: string): string[] {
   const options = parseOptions(args);
   const { values } = parseArgs({
@@ -163,7 +166,9 @@ export function repeatedOption(rawArgs: string[], args: ArgsDef, name: string): 
   return (values[name] ?? []) as string[];
 }
 
-/** Where a program of its own begins in the arguments: after "--", or at the first argument that is no option. */
+/**
+ * splitProgram splits the arguments where a program begins: after "--", or at the first argument that is not an option.
+ */
 export function splitProgram(rawArgs: string[], args: ArgsDef): { own: string[]; program: string[] } {
   const { tokens } = parseArgs({
     args: rawArgs,
@@ -181,7 +186,7 @@ export function splitProgram(rawArgs: string[], args: ArgsDef): { own: string[];
   return { own: rawArgs, program: [] };
 }
 
-/** What the command line says, else the variable; an empty variable counts as not set. */
+/** fromEnvironment returns the given value, else the variable. An empty variable counts as not set. */
 export function fromEnvironment(given: string | undefined, variable: string): string | undefined {
   if (given !== undefined) return given;
   const value = process.env[variable];
@@ -189,15 +194,15 @@ export function fromEnvironment(given: string | undefined, variable: string): st
 }
 
 /**
- * A setting as the command line has it, else as its variable has it, checked. Undefined: neither has it. Throws
- * DSM_INVALID, which names the option or the variable.
+ * readSetting returns the checked value of a setting: from the command line, else from its variable; undefined if
+ * neither is set. Throws DSM_INVALID, which names the option or the variable.
  */
 export function readSetting<Name extends SettingName>(
   name: Name,
   given?: string | boolean | undefined,
 ): SettingValue<Name> | undefined {
   const { variable, option, kind, fallback }: Setting = SETTINGS[name];
-  // A flag that is on by default comes as true when its option was not given.
+  // A flag that is on by default is true when its option was not given.
   const isGiven = given !== undefined && !(fallback === true && given === true);
   const from = isGiven ? `--${option}` : variable;
   const raw = isGiven ? given : fromEnvironment(undefined, variable);
@@ -206,7 +211,7 @@ export function readSetting<Name extends SettingName>(
   return checked(value, checkSetting(name, value, from)) as SettingValue<Name>;
 }
 
-/** From text to value, by kind. */
+/** Parsers from text to value, by kind. */
 const READERS: Record<SettingKind, (text: string, from: string) => string | number | boolean> = {
   flag(text, from) {
     if (text === "0" || text === "1") return text === "1";

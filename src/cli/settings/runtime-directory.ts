@@ -1,8 +1,11 @@
-/** Where sockets and their locks are. libdsm computes the same: both must find the same socket. */
+/** The directory of sockets and their locks. libdsm computes the same path: both must find the same socket. */
 import { constants, lstatSync, mkdirSync, statSync } from "node:fs";
 import { DsmError } from "../../core/base/errors.ts";
 
-/** $XDG_RUNTIME_DIR/dsm where that is this user's, else /tmp/dsm-<uid>; made if need be. Only this user can enter it. */
+/**
+ * runtimeDirectory returns $XDG_RUNTIME_DIR/dsm if this user owns that directory, else /tmp/dsm-<uid>. It makes the
+ * directory if it does not exist; only this user can enter it.
+ */
 export function runtimeDirectory(): string {
   const uid = process.geteuid?.() ?? 0;
   const base = process.env.XDG_RUNTIME_DIR;
@@ -23,7 +26,7 @@ export function runtimeDirectory(): string {
   return directory;
 }
 
-/** Whether no other user could replace the folder. */
+/** isOwn returns whether no other user could replace the directory. */
 function isOwn(directory: string, uid: number): boolean {
   try {
     const { uid: owner, mode } = statSync(directory);

@@ -33,7 +33,7 @@ export const tlsOptions = {
   ...tlsOffOption,
 };
 
-/** Where the TLS files are: absolute paths. */
+/** TlsFiles: absolute paths of the TLS files. */
 export type TlsFiles = { [File in (typeof TLS_FILES)[number]]?: string };
 
 const TLS_FILES = ["cert", "key", "ca"] as const;
@@ -45,7 +45,7 @@ type TlsArguments = { [File in keyof TlsFiles as `tls-${File}`]?: string | undef
   "tls-off"?: boolean | undefined;
 };
 
-/** Whether the user has turned TLS off. Throws DSM_INVALID when there are files for it, too. */
+/** readTlsOff returns whether the user has turned TLS off. Throws DSM_INVALID if TLS files are set as well. */
 export function readTlsOff(args: TlsArguments = {}): boolean {
   const variable = readSetting("tlsOff");
   const off = args["tls-off"] ?? variable === true;
@@ -57,7 +57,10 @@ export function readTlsOff(args: TlsArguments = {}): boolean {
   return off;
 }
 
-/** The options' files, or the variables'. Those are read by programs in any folder, so they must be absolute. */
+/**
+ * readTlsFiles returns the files of the options, else those of the variables. Programs in any directory read variables,
+ * so those must be absolute paths.
+ */
 export function readTlsFiles(args: TlsArguments = {}): TlsFiles {
   const files: TlsFiles = {};
   for (const name of TLS_FILES) {
@@ -72,7 +75,10 @@ export function readTlsFiles(args: TlsArguments = {}): TlsFiles {
   return files;
 }
 
-/** What the files hold, checked; null without files. `listens`: for a role that takes connections. */
+/**
+ * readTls returns the checked contents of the files; null without files. `listens`: for a role that accepts
+ * connections.
+ */
 export function readTls(files: TlsFiles, listens: boolean): Tls | null {
   const { cert, key, ca } = files;
   if (cert === undefined && key === undefined && ca === undefined) return null;
@@ -95,7 +101,7 @@ export function readTls(files: TlsFiles, listens: boolean): Tls | null {
   return tls;
 }
 
-/** Throws DSM_INVALID when nothing could listen with it. */
+/** checkTlsListens throws DSM_INVALID if a role cannot listen with this TLS: the certificate is missing. */
 export function checkTlsListens(tls: Tls | null): void {
   if (tls !== null && tls.cert === undefined) throw noCertificate();
 }
@@ -118,7 +124,10 @@ export function readCertificate(path: string): { text: string; certificate: X509
   }
 }
 
-/** A file that only this user can read. What the user names may be a link, as tools that renew certificates make them. */
+/**
+ * readSecret reads a file that only this user can read. A path that the user named may be a symbolic link, which tools
+ * that renew certificates make.
+ */
 export function readSecret(path: string, what: "token" | "key", most: number): string {
   const links = what === "key" || path === process.env.DSM_TOKEN_FILE ? 0 : constants.O_NOFOLLOW;
   let fd: number;
@@ -147,7 +156,7 @@ export class MissingFile extends DsmError {
   }
 }
 
-/** $DSM_TOKEN_FILE, else $XDG_CONFIG_HOME/dsm/token, or ~/.config/dsm/token. */
+/** tokenPath returns $DSM_TOKEN_FILE, else $XDG_CONFIG_HOME/dsm/token, or ~/.config/dsm/token. */
 export function tokenPath(): string {
   const { DSM_TOKEN_FILE } = process.env;
   if (DSM_TOKEN_FILE) {
@@ -159,13 +168,13 @@ export function tokenPath(): string {
   return join(configFolder(), "token");
 }
 
-/** $XDG_CONFIG_HOME/dsm, or ~/.config/dsm. */
+/** configFolder returns $XDG_CONFIG_HOME/dsm, or ~/.config/dsm. */
 export function configFolder(): string {
   const { XDG_CONFIG_HOME } = process.env;
   return join(XDG_CONFIG_HOME && isAbsolute(XDG_CONFIG_HOME) ? XDG_CONFIG_HOME : join(homedir(), ".config"), "dsm");
 }
 
-/** The token in the file; null when there is none. Throws DSM_INVALID when it cannot be used. */
+/** readTokenFile returns the token in the file; null without a file. Throws DSM_INVALID if it cannot be used. */
 export function readTokenFile(path = tokenPath()): JoinToken | null {
   let text: string;
   try {
@@ -180,8 +189,9 @@ export function readTokenFile(path = tokenPath()): JoinToken | null {
 }
 
 /**
- * Makes the file, with the fingerprint of the daemon's authority if it has one; a plain token that is there gets it.
- * "kept": it was there, as it is to be. Throws DSM_INVALID when it names another authority.
+ * makeTokenFile makes the file, with the fingerprint of the daemon's authority if it has one. It adds the fingerprint
+ * to an existing plain token ("extended"), and leaves a file that needs no change ("kept"). Throws DSM_INVALID if the
+ * file names another authority.
  */
 export function makeTokenFile(fingerprint: string | null, path = tokenPath()): "made" | "extended" | "kept" {
   try {
@@ -191,7 +201,7 @@ export function makeTokenFile(fingerprint: string | null, path = tokenPath()): "
     const there = readTokenFile(path);
     if (there === null || there.fingerprint === fingerprint) return "kept";
     checkFingerprint(there, fingerprint, `the token in ${path}`);
-    // A file that the user named may be anybody's.
+    // A file that the user named may have other users: dsm does not change it.
     if (path === process.env.DSM_TOKEN_FILE) return "kept";
     writeSecret(path, `${formatToken({ ...there, fingerprint })}\n`, "replace");
     return "extended";
@@ -202,7 +212,7 @@ export function makeTokenFile(fingerprint: string | null, path = tokenPath()): "
   }
 }
 
-/** Throws DSM_INVALID when a token names another authority than the daemon's own. */
+/** checkFingerprint throws DSM_INVALID if a token names another authority than the daemon's own. */
 export function checkFingerprint(token: Pick<Security, "fingerprint">, fingerprint: string, what: string): void {
   if ((token.fingerprint ?? fingerprint) === fingerprint) return;
   throw invalid(
@@ -212,8 +222,8 @@ export function checkFingerprint(token: Pick<Security, "fingerprint">, fingerpri
 }
 
 /**
- * Writes a file for this user alone, whole or not at all. "new": of several that do so at once, one makes it, and false
- * says that it was there.
+ * writeSecret writes a file for this user alone, atomically. "new": it never replaces a file; it returns false if the
+ * file existed. Of several concurrent calls one makes the file.
  */
 export function writeSecret(path: string, text: string, how: "new" | "replace"): boolean {
   const temporary = besideName(path, "new");
@@ -235,8 +245,8 @@ export function writeSecret(path: string, text: string, how: "new" | "replace"):
 }
 
 /**
- * What is shown to and asked of the other side at `host`. A token file counts on loopback only where the other side asks,
- * so one that cannot be used is no error there. Throws DSM_INVALID.
+ * readSecurity returns token and TLS for connections with `host`. On loopback the token of the file is used only if the
+ * peer demands it, so an unusable file is not an error there. Throws DSM_INVALID.
  */
 export function readSecurity(
   host: string,
@@ -258,14 +268,14 @@ export function readSecurity(
   }
 }
 
-/** The token with its fingerprint, as DSM_TOKEN and the file have it; null: there is none. */
+/** tokenText returns the token with its fingerprint, in the format of DSM_TOKEN and the file; null without a token. */
 export function tokenText({ token, fingerprint }: Security): string | null {
   return token === null ? null : formatToken({ token, fingerprint: fingerprint ?? null });
 }
 
 /**
- * Variables for a role that is started to listen at `host` in turn. The environment of a process can be read by its
- * user alone; its arguments by all users.
+ * securityEnvironment returns the variables for a role that will listen at `host`. Only its user can read the
+ * environment of a process; all users can read its arguments.
  */
 export function securityEnvironment(security: Security, host: string, files: TlsFiles): Record<string, string> {
   const environment: Record<string, string> = {};

@@ -1,4 +1,6 @@
-/** Messages to the person at the terminal, and logs of roles: one line each, on stderr, marked with the program's name. */
+/**
+ * Messages to the person at the terminal, and logs of roles: one line each, on stderr, marked with the program's name.
+ */
 import { writeSync } from "node:fs";
 import { createConsola } from "consola/core";
 import { DsmError } from "../../core/base/errors.ts";
@@ -33,8 +35,8 @@ export function useLogFormat(format: string, role: string, session?: string): vo
 }
 
 /**
- * beginLog makes each further line of text begin with its time, in UTC. A role that was started by hand calls it once it
- * runs: errors of the start come plain, as those of every command do.
+ * beginLog makes each further line of text begin with its time, in UTC. A role that was started by hand calls it once
+ * it runs: errors of the start come plain, as those of every command do.
  */
 export function beginLog(): void {
   hasTimes = true;
@@ -63,14 +65,14 @@ export const messages = createConsola({
         try {
           writeSync(2, `${line}\n`);
         } catch {
-          // The reader of stderr is gone: there is no other place to report it.
+          // The reader of stderr has closed it: there is no other place to report to.
         }
       },
     },
   ],
 });
 
-/** Writes a report to stdout and returns once it is out. Colours are taken out where none are wanted. */
+/** print writes a report to stdout and returns once it is written. It removes colours if stdout has none. */
 export async function print(text: string): Promise<void> {
   const shown = isColoured(process.stdout) ? text : Bun.stripANSI(text).replace(/ +$/gm, "");
   await Bun.write(Bun.stdout, shown.endsWith("\n") ? shown : `${shown}\n`);

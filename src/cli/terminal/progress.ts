@@ -1,33 +1,33 @@
-/** How far long work is: a bar on a terminal, now and then a line elsewhere. Work that is soon done shows nothing. */
+/** Progress of long work: a bar on a terminal, a line every few seconds elsewhere. Short work shows nothing. */
 import { SingleBar } from "cli-progress";
 import { formatSize } from "../../core/base/size.ts";
 import { messages } from "./messages.ts";
 
-/** A bar for less would only flicker. */
+/** Work must last this long before it gets a bar: a shorter one would flicker. */
 const BAR_AFTER_MS = 400;
-/** Lines stay, so there are few of them. */
+/** Interval of lines. They stay on the screen, so there are few. */
 const LINE_EVERY_MS = 5_000;
 const BAR_SIZE_MAX = 30;
 
 export interface Progress {
-  /** So much is done. May be called as often as one likes. */
+  /** Reports how much is done. It may be called at any rate. */
   at(done: number): void;
-  /** The work has ended, well or not: the bar goes. */
+  /** Removes the bar. To be called when the work has ended, successfully or not. */
   end(): void;
 }
 
 export interface ProgressOptions {
-  /** Where the bar goes; stderr. */
+  /** Stream of the bar. Default: stderr. */
   stream?: NodeJS.WriteStream;
-  /** What takes a line where there is no terminal. */
+  /** Receives a line if the stream is not a terminal. */
   line?(text: string): void;
-  /** How an amount is written; as bytes, if not given. */
+  /** Formats an amount. Default: as bytes. */
   amount?(value: number): string;
-  /** Milliseconds, from any beginning. */
+  /** Returns monotonic milliseconds. */
   clock?(): number;
 }
 
-/** Begins. `what` is a few words, such as "saving heat.snap"; `total` is what at() comes to in the end. */
+/** startProgress starts reporting. `what`: a few words, such as "saving heat.snap"; `total`: the last value of at(). */
 export function startProgress(what: string, total: number, options: ProgressOptions = {}): Progress {
   const {
     stream = process.stderr,
@@ -63,7 +63,7 @@ function shownBar(stream: NodeJS.WriteStream, what: string, total: number, amoun
     ...{ stream, format: "{what} [{bar}] {percentage}% of {amount}, {eta_formatted} left" },
     ...{ barCompleteChar: "=", barIncompleteChar: " ", clearOnComplete: true },
     barsize: Math.max(4, Math.min(BAR_SIZE_MAX, (stream.columns || 80) - rest - 1)),
-    // The work may not let timers run; and a terminal is to be as it was if the program is killed.
+    // The work may block timers, and the terminal must need no repair if the program is killed.
     ...{ synchronousUpdate: true, hideCursor: null, linewrap: null, gracefulExit: false },
   });
   bar.start(total, 0, { what, amount });

@@ -1,9 +1,9 @@
-/** Lines of what another process writes. */
+/** Lines of the output of other processes. */
 
 /** A first line is cut at this many characters. */
 const FIRST_LINE_MAX = 4096;
 
-/** The lines of a stream, as they come. What comes behind the last newline is none. */
+/** lines yields each complete line of a stream. Text after the last newline is not a line. */
 export async function* lines(stream: ReadableStream<Uint8Array>): AsyncGenerator<string> {
   const decoder = new TextDecoder();
   let rest = "";
@@ -15,7 +15,7 @@ export async function* lines(stream: ReadableStream<Uint8Array>): AsyncGenerator
   }
 }
 
-/** What comes up to the first end of a line, or to the end. */
+/** firstLine returns the text up to the first newline, or all of it. */
 export async function firstLine(stream: ReadableStream<Uint8Array>): Promise<string> {
   const decoder = new TextDecoder();
   let text = "";

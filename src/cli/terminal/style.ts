@@ -1,7 +1,10 @@
-/** Colours, and who wants none. */
+/** Colours of the terminal, and whether to use them. */
 import { styleText } from "node:util";
 
-/** Whether to colour what goes to `stream`: FORCE_COLOR decides, then NO_COLOR (no-color.org), then the terminal. */
+/**
+ * isColoured returns whether to colour output to `stream`: FORCE_COLOR, NO_COLOR (no-color.org), then the terminal
+ * decides.
+ */
 export function isColoured(stream: { isTTY?: boolean | undefined }, environment = process.env): boolean {
   const { FORCE_COLOR, NO_COLOR, TERM } = environment;
   if (FORCE_COLOR) return FORCE_COLOR !== "0" && FORCE_COLOR !== "false";
@@ -9,7 +12,7 @@ export function isColoured(stream: { isTTY?: boolean | undefined }, environment 
   return stream.isTTY === true && TERM !== "dumb";
 }
 
-/** The text between the escapes of `style`, wherever it goes: print() takes them out again where none are wanted. */
+/** styled returns the text with the escapes of `style`. print() removes them for output without colours. */
 export function styled(style: Parameters<typeof styleText>[0], text: string): string {
   return styleText(style, text, { validateStream: false });
 }

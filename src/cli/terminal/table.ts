@@ -1,4 +1,4 @@
-/** Rows of text in columns as wide as their widest cell. */
+/** table returns rows of text in columns, each as wide as its widest cell. */
 export function table(rows: string[][]): string {
   const widths: number[] = [];
   for (const row of rows) {

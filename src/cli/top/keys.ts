@@ -2,7 +2,7 @@
 
 export type Key = "up" | "down" | "enter" | "back" | "sort" | "help" | "quit";
 
-/** The keys in what a terminal has sent. */
+/** readKeys returns the keys in the input of a terminal. */
 export function readKeys(text: string): Key[] {
   const keys: Key[] = [];
   // biome-ignore lint/suspicious/noControlCharactersInRegex: that is what keys send

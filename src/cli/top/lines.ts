@@ -1,7 +1,7 @@
 /** Lines and tables of a picture: text in columns, and how each line looks. */
 import { formatCount } from "../../core/base/count.ts";
 
-/** How a line is to look, where the terminal can do that. The text says the same without. */
+/** The style of a line on a terminal that has styles. The text alone says the same. */
 export type Look = "plain" | "title" | "head" | "chosen" | "waiting" | "bad" | "dim";
 
 export interface Line {
@@ -11,16 +11,16 @@ export interface Line {
 
 export interface Column<Row> {
   name: string;
-  /** Least width; what is left over goes to the columns that `grow`. */
+  /** Minimum width. Columns that `grow` share the remaining width. */
   width: number;
   grow?: boolean;
   right?: boolean;
   text(row: Row, width: number): string;
-  /** What is sorted by. */
+  /** Sort key. */
   key(row: Row): number | string;
 }
 
-/** Largest first. */
+/** down returns the sort key for descending numbers; null comes last. */
 export const down = (value: number | null | undefined): number => -(value ?? -1);
 
 /** rateText returns a rate in few characters: "0", "2.3", "850", "9,999", "12.3k", "4.5M". */
@@ -41,7 +41,7 @@ export function rateText(rate: number | null | undefined): string {
   return rate.toExponential(1);
 }
 
-/** The text in at most so many columns. */
+/** cut returns the text in at most `width` columns, with "~" for what was cut off. */
 export function cut(text: string, width: number): string {
   const shown = text.replace(/\p{Cc}+/gu, " ");
   if (Bun.stringWidth(shown) <= width) return shown;
@@ -58,7 +58,7 @@ export function pad(text: string, width: number, right: boolean): string {
   return right ? space + text : text + space;
 }
 
-/** Widths of the columns, for a terminal so wide. What does not fit at all is left out, the last first. */
+/** layout returns the columns that fit into `width`, with their widths. It leaves out the last ones first. */
 function layout<Row>(columns: Column<Row>[], rows: Row[], width: number): { column: Column<Row>; width: number }[] {
   const shown = columns.map((column) => ({ column, width: Math.max(column.width, column.name.length) }));
   const used = (): number => shown.reduce((sum, { width }) => sum + width + 1, 1);
@@ -78,7 +78,7 @@ export interface TableOptions<Row> {
   rows: Row[];
   sort: number;
   width: number;
-  /** Lines that there are for it, with its head. */
+  /** Lines of the table, its head included. */
   height: number;
   idOf(row: Row): string;
   chosen: string | null;

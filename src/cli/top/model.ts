@@ -1,7 +1,7 @@
-/** What `dsm top` knows: samples of the daemon, with rates, and what the user has chosen. */
+/** The model of `dsm top`: samples of the daemon with their rates, and the choices of the user. */
 import type { RankStatus, SessionDetail, SessionSummary } from "../../core/messages/daemon-api.ts";
 
-/** What was done between two samples, per second; null: there is only one. */
+/** Entries and bytes per second between two samples. Null stands for a first sample. */
 export interface Rates {
   entries: number;
   bytes: number;
@@ -16,7 +16,10 @@ export interface RatedSession extends Omit<SessionDetail, "ranks"> {
   rates: Rates | null;
 }
 
-/** `before`: an earlier answer about the same name, or nothing. Another server counts anew: no rates across servers. */
+/**
+ * rated adds the rates since `before`, an earlier answer about the same name. A successor counts from zero, so there
+ * are no rates between answers of two servers.
+ */
 export function rated(before: SessionDetail | undefined, now: SessionDetail): RatedSession {
   const known =
     before?.answered && now.answered && before.instance === now.instance && before.epoch === now.epoch ? before : null;
@@ -51,7 +54,7 @@ export interface TopModel {
   sortList: number;
   sortRanks: number;
   help: boolean;
-  /** Why there is nothing new, or null. */
+  /** Reason why the last look failed, or null. */
   trouble: string | null;
 }
 
@@ -61,11 +64,11 @@ export function newModel(address: string, open: string | null): TopModel {
   };
 }
 
-/** The session with its status; null: its server has not answered. */
+/** known returns the session with its status; null if its server has not answered. */
 export const known = (session: TopSession): RatedSession | null =>
   "ranks" in session && session.answered ? session : null;
 
-/** The session that is shown in full, if it is there. */
+/** opened returns the session that is shown in full, if it still runs. */
 export const opened = ({ sessions, open }: TopModel): TopSession | undefined =>
   sessions.find(({ name }) => name === open);
 

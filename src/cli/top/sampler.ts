@@ -1,8 +1,8 @@
-/** Where `dsm top` has its figures from. */
+/** Sampler: the source of the figures of `dsm top`. */
 import type { DaemonApi, SessionDetail, SessionSummary } from "../../core/messages/daemon-api.ts";
 import { rated, type TopModel } from "./model.ts";
 
-/** Sessions whose status is asked for; of more, only that they are there. */
+/** Sessions whose status is requested. Further ones are only listed. */
 const DETAILED_MAX = 64;
 
 /** Sampler asks the daemon for all sessions, and makes rates of two answers. */
@@ -11,13 +11,13 @@ export class Sampler {
   readonly #only: string | null;
   #before = new Map<string, SessionDetail>();
 
-  /** `only`: the one session that is wanted; null: all. */
+  /** `only`: the one session to sample; null: all. */
   constructor(daemon: DaemonApi, only: string | null) {
     this.#daemon = daemon;
     this.#only = only;
   }
 
-  /** How the sessions are now. Throws as the daemon does. `also`: this one in full, if there are very many. */
+  /** look returns the sessions as they are now. `also`: a session whose status is requested in any case. */
   async look(also: string | null = null): Promise<TopModel["sessions"]> {
     const all: (SessionSummary | SessionDetail)[] =
       this.#only === null

@@ -1,4 +1,4 @@
-/** The terminal of `dsm top`. */
+/** Screen: the terminal of `dsm top`. */
 import { writeSync } from "node:fs";
 import { constants } from "node:os";
 import { DsmError } from "../../core/base/errors.ts";
@@ -16,21 +16,21 @@ const LOOKS: Record<Look, string> = {
 };
 
 /**
- * The terminal. Invariant: however the command ends, but by SIGKILL, the terminal is as it was before; what it shows is
- * the model's, and nothing else writes there.
+ * Screen shows the model on the terminal and passes keys to it. Invariant: however the command ends, except by SIGKILL,
+ * the terminal is restored; nothing else writes to it meanwhile.
  */
 export class Screen {
-  /** Settles with the exit code. */
+  /** Resolves with the exit code. */
   readonly done: Promise<number>;
   #end: (code: number) => void = () => {};
   #model: TopModel;
   readonly #sampler: Sampler;
   readonly #interval_ms: number;
   #timer: Timer | undefined;
-  /** Whether the terminal is ours. */
+  /** Whether the terminal is in raw mode and shows the model. */
   #shown = false;
   #over = false;
-  /** A terminal that knows no escape sequences gets one picture behind the other. */
+  /** A terminal without escape sequences gets the pictures one below the other. */
   readonly #dumb = process.env.TERM === "dumb" || !process.env.TERM;
   readonly #colours = !this.#dumb && isColoured(process.stdout);
   readonly #onExit = (): void => this.#restore();
@@ -97,7 +97,7 @@ export class Screen {
 
   #keys(text: string): void {
     if (text.includes("\x1a")) {
-      // As the terminal would have done: stopped, until the shell lets it go on.
+      // ^Z stops the process, as the terminal does outside raw mode, until the shell continues it.
       this.#restore();
       process.kill(process.pid, "SIGSTOP");
       return;
@@ -125,7 +125,10 @@ export class Screen {
     return `${code === "" ? text : `${ESCAPE}${code}m${text}${ESCAPE}0m`}${ESCAPE}K`;
   }
 
-  /** At once, and whole: the last of it is written while the process ends. A terminal that is held (^S) misses some. */
+  /**
+   * Writes synchronously: the last picture is written while the process exits. A terminal that is stopped by ^S loses
+   * some output.
+   */
   #write(text: string): void {
     let rest = Buffer.from(text);
     for (let tries = 0; rest.length > 0 && tries < WRITE_TRIES; tries += 1) {

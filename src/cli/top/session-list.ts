@@ -1,4 +1,4 @@
-/** The list of sessions. */
+/** The list of sessions in `dsm top`. */
 import { formatCount } from "../../core/base/count.ts";
 import { formatSize } from "../../core/base/size.ts";
 import { isDeadlocked } from "../../core/observe/why.ts";
@@ -49,7 +49,7 @@ function isBad(session: TopSession): boolean {
   return status === null || status.ranks.some(({ state }) => state === "lost") || isDeadlocked(status);
 }
 
-/** At most `height` lines of `width` columns. `chosen`: the name of the session that is marked. */
+/** listView returns at most `height` lines of `width` columns. `chosen`: the name of the marked session. */
 export function listView(model: TopModel, width: number, height: number, chosen: string | null): Line[] {
   if (model.sessions.length === 0) return [{ text: "no session runs", look: "plain" }];
   return table({

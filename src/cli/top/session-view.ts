@@ -29,7 +29,7 @@ export const RANKS: Column<RatedRank>[] = [
   },
 ];
 
-/** Lost ranks first, then those that wait, longest first. */
+/** stateOrder returns a sort key: lost ranks first, then waiting ones, the longest wait first. */
 function stateOrder(rank: RankStatus): string {
   const group = rank.state === "lost" ? 0 : isWaiting(rank) ? 1 : rank.state === "left" ? 3 : 2;
   return `${group} ${rank.state.padEnd(9)} ${String(10 ** 15 - rank.stateMs).padStart(16, "0")}`;
@@ -47,11 +47,11 @@ function stateText({ state, on, stateMs }: RankStatus, width: number): string {
   const rest = `" ${since}`;
   const long = state === "lock" ? 'waiting for lock "' : 'waiting on "';
   const before = long.length + name.length + rest.length <= width ? long : state === "lock" ? 'lock "' : 'on "';
-  // The name gives way, not the time.
+  // The name is cut, not the time.
   return cut(`${before}${cut(name, Math.max(1, width - before.length - rest.length))}${rest}`, width);
 }
 
-/** At most `height` lines of `width` columns. `chosen`: the rank that is marked. */
+/** sessionView returns at most `height` lines of `width` columns. `chosen`: the rank that is marked. */
 export function sessionView(model: TopModel, width: number, height: number, chosen: string | null): Line[] {
   const found = opened(model);
   if (found === undefined) return [{ text: `there is no session "${model.open}"`, look: "bad" }];

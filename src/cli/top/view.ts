@@ -1,4 +1,4 @@
-/** What `dsm top` shows, without a terminal: a model and keys in, lines out. */
+/** The view of `dsm top`: lines from a model, and models from keys. It knows no terminal. */
 import { counted } from "../../core/base/count.ts";
 import type { Key } from "./keys.ts";
 import { cut, type Line, sorted } from "./lines.ts";
@@ -19,7 +19,7 @@ const HELP = [
   "In direct mode stores do not leave the processes and are not seen.",
 ];
 
-/** The whole picture: at most `rows` lines of at most `width` columns. */
+/** view returns the whole picture: at most `rows` lines of at most `width` columns. */
 export function view(model: TopModel, width: number, rows: number): Line[] {
   const room = rows - (model.trouble === null ? 2 : 3);
   const body = model.help
@@ -46,7 +46,7 @@ function helpLines(): Line[] {
   return HELP.map((text) => ({ text, look: "plain" }));
 }
 
-/** Ids of the lines one can choose, as they are sorted. */
+/** choices returns the ids of the lines that the user can choose, in their order. */
 function choices(model: TopModel): string[] {
   if (model.open === null) return sorted(model.sessions, LIST, model.sortList).map(({ name }) => name);
   const found = opened(model);
@@ -54,14 +54,17 @@ function choices(model: TopModel): string[] {
   return sorted(session?.ranks ?? [], RANKS, model.sortRanks).map(({ rank }) => String(rank));
 }
 
-/** What is chosen is gone, or nothing was: the first line of the list; in a session no line is, until a key moves it. */
+/**
+ * chosenOf returns the chosen line. Without a choice, or if its line is gone: in the list the first line, in a session
+ * none.
+ */
 function chosenOf(model: TopModel): string | null {
   const all = choices(model);
   if (model.chosen !== null && all.includes(model.chosen)) return model.chosen;
   return model.open === null ? (all[0] ?? null) : null;
 }
 
-/** What a key makes of it. `quit` is the shell's. */
+/** press returns the model after a key. The screen handles `quit`. */
 export function press(model: TopModel, key: Key): TopModel {
   if (model.help) return key === "help" || key === "back" || key === "enter" ? { ...model, help: false } : model;
   switch (key) {
