@@ -22,7 +22,7 @@ const KEY_MAX = 200;
  * yet.
  */
 export function listeningTls({ authority, own }: DaemonAuthority): Tls {
-  // The authority's own certificate comes along: a client takes it from the handshake, and compares its fingerprint.
+  // A client takes the authority's certificate from the handshake and compares its fingerprint with that of the token.
   return { cert: own.cert + authority.certificate, key: own.key };
 }
 
@@ -31,7 +31,7 @@ export function linkTls({ authority, own }: DaemonAuthority): Tls {
   return { ...own, ca: authority.certificate, serverName: ROLE_NAMES.server };
 }
 
-/** Throws DSM_INVALID for a key that is not of the right kind. */
+/** signCertificate signs the key of a role. Throws DSM_INVALID for a key that is not on P-256. */
 export async function signCertificate(
   { authority, life_ms = CERTIFICATE_LIFE_MS }: DaemonAuthority,
   { role, key }: CertificateRequest,
@@ -53,7 +53,7 @@ function readKey(key: string): Uint8Array {
         return new Uint8Array(parsed.export({ format: "der", type: "spki" }));
       }
     } catch {
-      // Below.
+      // Reported below.
     }
   }
   throw new DsmError("DSM_INVALID", "key is missing or not the public key of ECDSA on P-256, DER in base64");

@@ -1,8 +1,8 @@
 /**
  * The session daemon: a directory of sessions behind an HTTP API, which starts their servers. README.md has the API.
  *
- * A request passes dispatch.ts (where it comes from, the proof of the token) and comes to its handler in routes.ts, which
- * asks the registry of sessions (registry.ts) or, through it, a server (server-probe.ts).
+ * A request passes dispatch.ts (where it comes from, the proof of the token) and comes to its handler in routes.ts,
+ * which asks the registry of sessions (registry.ts) or, through it, a server (server-probe.ts).
  */
 import { checkListening, OPEN } from "../core/access/auth.ts";
 import type { Security } from "../core/access/tls.ts";
@@ -26,27 +26,27 @@ export interface DaemonOptions {
   port: number;
   /** Program and first arguments of `dsm server`. */
   serverCommand: string[];
-  /** Started by a client, not by hand: ends by itself `idleMs` after its last session. */
+  /** Whether a client started it: then it ends `idleMs` after its last session. */
   autostarted: boolean;
-  /** `session`: which one the line is about. */
+  /** Logs a line. `session`: the session that it is about. */
   log(line: string, session?: string): void;
   idleMs?: number;
-  /** Calls `act` in `ms`, unless the function it returns is called before. Left out: by setTimeout. */
+  /** Calls `act` after `ms` unless the returned function is called before. Default: setTimeout. */
   setTimer?: (act: () => void, ms: number) => () => void;
-  /** What its clients must prove, and TLS; left out: nothing, which is possible on loopback only. */
+  /** Token that clients must prove, and TLS. Default: none, which is possible on loopback only. */
   security?: Security;
-  /** Its own authority, by which it and the servers are known; left out: TLS as `security` has it. */
+  /** Authority that signs the certificates of daemon and servers. Default: TLS of `security`. */
   authority?: DaemonAuthority | null;
-  /** Where the files of the dashboard are; left out: there is none. */
+  /** Reads the files of the dashboard. Default: no dashboard. */
   readPage?: ReadPage;
-  /** Variables by which the servers it starts demand the same. */
+  /** Variables by which the servers that it starts demand the same token and TLS. */
   serverEnvironment?: Record<string, string>;
 }
 
 export interface Daemon {
   host: string;
   port: number;
-  /** Resolves when the daemon has ended by itself or was stopped. Sessions go on. */
+  /** Resolves when the daemon has ended. Sessions go on. */
   ended: Promise<void>;
   stop(): void;
 }
@@ -56,11 +56,14 @@ function timeout(act: () => void, ms: number): () => void {
   return () => clearTimeout(timer);
 }
 
-/** Starts the daemon. Throws DSM_SYSTEM with `port is taken` or another reason when it cannot listen. */
+/**
+ * startDaemon starts the daemon. Throws DSM_BUSY if the port is taken, DSM_SYSTEM if it cannot listen for another
+ * reason.
+ */
 export function startDaemon(options: DaemonOptions): Daemon {
   const given = options.security ?? OPEN;
   const authority = options.authority ?? null;
-  /** How servers are reached. */
+  /** Token and TLS of connections to servers. */
   const security = authority === null ? given : { ...given, tls: linkTls(authority) };
   const refused = checkListening(security, options.host);
   if (refused !== null) throw new DsmError("DSM_INVALID", refused);
@@ -116,12 +119,12 @@ function listen(
       hostname: options.host,
       port: options.port,
       development: false,
-      // Two daemons on one port would each have half of the sessions.
+      // With two daemons on one port each would know half of the sessions.
       reusePort: false,
-      // Above BODY_MAX, so that a body a little too large gets an answer that says so.
+      // Above BODY_MAX, so that a body that is slightly too large gets a helpful answer.
       maxRequestBodySize: 16 * BODY_MAX,
       ...(tls === null ? {} : { tls: { ...tls, requestCert: tls.ca !== undefined, rejectUnauthorized: true } }),
-      // A client that connects and asks nothing does not stay long.
+      // Closes connections of clients that send no request.
       idleTimeout: GREETING_TIMEOUT_MS / 1000,
       ...answers,
     });

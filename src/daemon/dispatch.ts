@@ -6,11 +6,11 @@ import { PAGE_PATHS, type ReadPage, servePage } from "./page.ts";
 import { ProofGate } from "./proof.ts";
 import { type Handler, nameIn, type Routes } from "./routes.ts";
 
-/** A route of Bun.serve for all methods: a method that is missing is answered here, with what there is. */
+/** A route of Bun.serve for all methods. The dispatcher answers unknown methods with the list of known ones. */
 export type ServerRoute = (request: Request, server: Bun.Server<undefined>) => Promise<Response>;
 
 export interface DispatchOptions {
-  /** Where the daemon listens. */
+  /** Address at which the daemon listens. */
   host: string;
   security: Security;
   log(line: string): void;
@@ -18,7 +18,7 @@ export interface DispatchOptions {
 
 export class Dispatcher {
   readonly #log: (line: string) => void;
-  /** Null: no token is demanded. */
+  /** Null: the daemon demands no token. */
   readonly #gate: ProofGate | null;
   readonly #needsLoopbackName: boolean;
 
@@ -30,7 +30,7 @@ export class Dispatcher {
     this.#needsLoopbackName = !demands;
   }
 
-  /** Routes of the dashboard, which are the same for all and need no proof. */
+  /** Routes of the dashboard. They are the same for all clients and need no proof. */
   pages(read: ReadPage): Record<string, ServerRoute> {
     const routes = PAGE_PATHS.map((path): [string, ServerRoute] => [
       path,
@@ -56,7 +56,7 @@ export class Dispatcher {
         const url = new URL(proven.url);
         checkMethod(proven, Object.keys(methods));
         const name = nameIn(path, url.pathname);
-        // Bun matches the path as it came; the proof is of the path without "." and "..".
+        // Bun matches the path as it was sent; the proof covers the path without "." and "..".
         if (name === null) throw nothingAt(url.pathname);
         return (methods[proven.method] as Handler)({ request: proven, url, name, peer, gone, mayStay });
       });

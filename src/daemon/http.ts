@@ -39,7 +39,9 @@ function problem(status: number, code: string, message: string, headers: Record<
   return Response.json({ error: { code, message } } satisfies Problem, { status, headers });
 }
 
-/** Bun makes the URL of a request from its Host, as it is, and takes the first of several. */
+/**
+ * checkHost refuses an invalid Host. Bun makes the URL of a request from it unchecked, and takes the first of several.
+ */
 export function checkHost({ url, headers }: Request): void {
   if (URL.canParse(url) && !headers.get("host")?.includes(",")) return;
   throw new HttpError(400, "DSM_INVALID", "the Host header is empty, or not one host name or address");
@@ -48,7 +50,7 @@ export function checkHost({ url, headers }: Request): void {
 /**
  * checkSource refuses requests of web pages other than the dashboard, which only reads. Browsers send the origin of the
  * page with each request. A page that uses DNS rebinding to reach this machine still sends its own host name, which is
- * refused. A link on any page may lead to the dashboard: by itself that does nothing.
+ * refused. A link on any page may lead to the dashboard, which has no effect by itself.
  */
 export function checkSource(
   { headers, method, url }: Request,
@@ -58,7 +60,7 @@ export function checkSource(
   const reads = method === "GET" || method === "HEAD";
   const origin = headers.get("origin");
   const site = headers.get("sec-fetch-site");
-  // Where neither TLS nor a loopback address makes a connection trustworthy, browsers say only the origin, if anything.
+  // Without TLS or a loopback address browsers send at most the origin.
   const unsaid = site === null || site === "none";
   const ours = (unsaid && origin === null) || (reads && (site === null || site === "same-origin"));
   const followed = reads && headers.get("sec-fetch-dest") === "document" && isPage;
@@ -71,7 +73,7 @@ export function checkSource(
   }
 }
 
-/** The host of a URL, without the brackets of an IPv6 address. */
+/** bareHost returns the host of a URL without the brackets of an IPv6 address. */
 export const bareHost = (hostname: string): string => hostname.replace(/^\[|\]$/g, "");
 
 export function checkMethod({ method }: Request, allowed: string[]): void {
@@ -80,7 +82,9 @@ export function checkMethod({ method }: Request, allowed: string[]): void {
   throw new HttpError(405, "DSM_INVALID", `${method} is not possible here; use ${allow}`, { allow });
 }
 
-/** An IPv4 peer of a socket that listens on IPv6 too comes as "::ffff:1.2.3.4". */
+/**
+ * plainAddress returns an IPv4 address in its usual form: sockets that listen on IPv6, too, report "::ffff:1.2.3.4".
+ */
 export function plainAddress(peer: string): string {
   return peer.startsWith("::ffff:") ? peer.slice(7) : peer;
 }

@@ -1,18 +1,18 @@
-/** What the daemon remembers of instances of sessions when their records are gone. */
+/** InstanceHistory: what the daemon remembers of instances of sessions after their records are dropped. */
 
-/** So many are remembered; the one that has changed least recently is forgotten first. */
+/** Limit of remembered instances. The one that changed least recently is forgotten first. */
 const INSTANCES_MAX = 4096;
 
 interface Past {
   hasEnded: boolean;
-  /** The newest of its servers that this daemon has known or started. */
+  /** The epoch of its newest server that this daemon knew or started. */
   epoch: number;
 }
 
 export class InstanceHistory {
   readonly #instances = new Map<string, Past>();
 
-  /** The session is over: no server takes over from its last one. */
+  /** Marks the session as over: it gets no successor. */
   end(instance: string): void {
     this.#remember(instance, { hasEnded: true, epoch: this.newestEpoch(instance) });
   }
@@ -21,13 +21,13 @@ export class InstanceHistory {
     return this.#instances.get(instance)?.hasEnded ?? false;
   }
 
-  /** The instance has, or had, a server of that epoch. */
+  /** Notes that the instance has or had a server of that epoch. */
   sawEpoch(instance: string, epoch: number): void {
     const newest = Math.max(epoch, this.newestEpoch(instance));
     this.#remember(instance, { hasEnded: this.hasEnded(instance), epoch: newest });
   }
 
-  /** 0: none is remembered. */
+  /** The newest remembered epoch; 0: none. */
   newestEpoch(instance: string): number {
     return this.#instances.get(instance)?.epoch ?? 0;
   }

@@ -12,12 +12,12 @@ const FILES = {
 
 export type PageFile = (typeof FILES)[keyof typeof FILES]["name"];
 
-/** Reads a file of the page. */
+/** ReadPage reads a file of the dashboard. */
 export type ReadPage = (name: PageFile) => Promise<Uint8Array>;
 
 /**
- * Everything the page uses comes from the daemon itself, no other page may show it in a frame, and it sends no form
- * anywhere.
+ * The policy of the page: it loads everything from the daemon itself, other pages must not show it in a frame, and it
+ * sends no forms.
  */
 const HEADERS = {
   "content-security-policy":
@@ -26,7 +26,7 @@ const HEADERS = {
   "x-frame-options": "DENY",
   "referrer-policy": "no-referrer",
   "cross-origin-resource-policy": "same-origin",
-  // A daemon of another version has another page.
+  // A daemon of another version has another dashboard.
   "cache-control": "no-store",
 };
 

@@ -17,7 +17,7 @@ export class ProofGate {
     this.#log = log;
   }
 
-  /** Answers a request that proves the token by `answer`, whose errors are proven too. Throws 401 with a challenge. */
+  /** Answers a request that proves the token by `answer`; errors carry a proof, too. Throws 401 with a challenge. */
   async pass(request: Request, answer: (proven: Request) => Promise<Response>): Promise<Response> {
     const { pathname, search } = new URL(request.url);
     const target = `${request.headers.get("host")}${pathname}${search}`;

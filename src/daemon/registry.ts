@@ -21,7 +21,7 @@ import { Succession } from "./succession.ts";
 
 /** The time in which a server must register after its start. */
 export const START_TIMEOUT_MS = 15_000;
-/** A server that was told to end is killed after this long. */
+/** Time after which a server that was asked to end is killed. */
 const END_TIMEOUT_MS = 3_000;
 /** The attempts of a find whose sessions keep ending while it looks. */
 const FIND_ATTEMPTS_MAX = 16;
@@ -29,9 +29,9 @@ const FIND_ATTEMPTS_MAX = 16;
 export interface RegistryOptions extends ServerStart {
   /** Security of the connections that probe servers. */
   security: Security;
-  /** A line, and the session that it is about. */
+  /** Logs a line about a session. */
   log(line: string, session: string): void;
-  /** Called whenever the number of sessions has changed. */
+  /** Called after each change of the number of sessions. */
   changed(): void;
 }
 
@@ -66,7 +66,10 @@ export class SessionRegistry {
     return [...this.#records.values()].filter((record) => record.running);
   }
 
-  /** The running session of that name, started if need be. `created`: this call started it. */
+  /**
+   * find returns the running session of that name, and starts its server if there is none. `created`: this call started
+   * it.
+   */
   async find(request: FindRequest): Promise<{ record: SessionRecord; created: boolean }> {
     for (let attempt = 0; attempt < FIND_ATTEMPTS_MAX; attempt++) {
       let record = this.#records.get(request.name);
@@ -96,17 +99,18 @@ export class SessionRegistry {
   }
 
   /**
-   * A server says where it is, again and again while it runs. True: the daemon had not known of it. Throws DSM_ENDED
-   * when the session is over or another server has taken over, DSM_MISMATCH when another session has the name,
-   * DSM_LIMIT.
+   * register records the address of a server, which registers periodically while it runs. It returns true if the daemon
+   * did not know the server. Throws DSM_ENDED when the session is over or another server has taken over, DSM_MISMATCH
+   * when another session has the name, DSM_LIMIT.
    */
   async register(address: Registration, peer: string): Promise<boolean> {
     let record = this.#records.get(address.name);
     if (this.#history.hasEnded(address.instance)) {
       throw new DsmError("DSM_ENDED", `session "${address.name}" has ended`);
     }
-    // Of two servers that were started for one epoch, because a daemon did not know of the first, the one it knows
-    // stays. A server does not move while it runs: its registration cannot send the session's processes elsewhere.
+    // If two servers were started for one epoch, because a daemon did not know the first, the known one stays. A
+    // running
+    // server does not move: a registration must not redirect the processes of its session.
     if (record?.instance === address.instance && record.running && record.epoch === address.epoch) {
       if (!isSameServer(record, address)) throw new DsmError("DSM_ENDED", "another server has taken over");
     }
@@ -179,7 +183,7 @@ export class SessionRegistry {
     return true;
   }
 
-  /** See Succession. */
+  /** findOrStartSuccessor: see Succession. */
   findOrStartSuccessor(request: SuccessionRequest): Promise<SessionRecord | SessionAddress> {
     return this.#succession.findOrStartSuccessor(request);
   }
@@ -194,8 +198,8 @@ export class SessionRegistry {
   }
 
   /**
-   * The arbiters of the session may ask for its next server. Those that look for the session wait for that, for a
-   * while.
+   * orphan marks a session whose server is gone. Its arbiters may request a successor; clients that look for the
+   * session wait for that, for at most ORPHAN_MS.
    */
   #orphan(record: SessionRecord, reason: string): void {
     if (this.#records.get(record.name) !== record || record.orphaned) return;
@@ -210,8 +214,8 @@ export class SessionRegistry {
   }
 
   /**
-   * Ends the server of that name. False when there is none. Only a process that this daemon has started is signalled;
-   * any other is asked over its link, and if it does not answer it ends when it registers again.
+   * end asks the server of that name to end. It returns false if there is none. It signals only processes that this
+   * daemon started; it asks other servers over a connection, and one that does not answer ends when it registers again.
    */
   async end(name: string): Promise<boolean> {
     const record = this.#records.get(name);
@@ -230,7 +234,7 @@ export class SessionRegistry {
     return true;
   }
 
-  /** Drops the sessions that were started by hand and whose servers are gone. */
+  /** sweep drops sessions that were started by hand and whose servers are gone. */
   async sweep(): Promise<void> {
     const byHand = this.running().filter((record) => record.server === null);
     await Promise.all(
@@ -255,11 +259,11 @@ export class SessionRegistry {
     return this.#launch({ name, processes, slot, instance, size, order, onLoss, elastic, epoch: 1 });
   }
 
-  /** Starts a server. Its record takes the name; it is "starting" until the server registers. */
+  /** Starts a server, and records it under the name as "starting" until it registers. */
   #launch(launch: LaunchRequest): SessionRecord {
     const { name, processes, slot, instance, size, order, onLoss, elastic, epoch } = launch;
     const registered = Promise.withResolvers<void>();
-    // Those that wait get the reason; if there are none, it is in the log.
+    // Waiting clients get the reason; without any it is only in the log.
     registered.promise.catch(() => {});
     const server = launchServer(this.#options, launch, (line) => this.#options.log(line, name));
     this.#slots.hold(slot, instance);
@@ -298,7 +302,7 @@ export class SessionRegistry {
   #drop(record: SessionRecord, reason: string): void {
     if (this.#records.get(record.name) !== record) return;
     this.#records.delete(record.name);
-    // A spawned server has its slot until its process is gone.
+    // A spawned server keeps its slot until its process has exited.
     const mayRelease = !record.server || record.orphaned !== null;
     if (mayRelease) this.#slots.release(record.slot, record.instance);
     this.#options.log(`session "${record.name}" ${reason}`, record.name);
@@ -312,7 +316,7 @@ export class SessionRegistry {
   }
 }
 
-/** A process id alone does not tell: two PID namespaces may have the same one. */
+/** isSameServer: a process id alone does not identify a process, as PID namespaces may share it. */
 function isSameServer(record: SessionRecord, { host, port, pid, mark }: Registration): boolean {
   return record.pid === pid && record.host === host && record.port === port && record.mark === (mark ?? null);
 }

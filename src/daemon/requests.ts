@@ -15,7 +15,7 @@ import {
 import { check, sentence } from "../core/messages/schema.ts";
 import { HttpError } from "./http.ts";
 
-/** Bytes of a body. */
+/** Limit of the bytes of a body. */
 export const BODY_MAX = 64 << 10;
 
 export const readFind = (request: Request): Promise<FindRequest> => readBody(FindRequestSchema, request);
@@ -26,7 +26,7 @@ export async function readSuccession(name: string, request: Request): Promise<Su
   return { name, ...(await readBody(SuccessionRequestSchema, request)) };
 }
 
-/** `peer`: the address that the registration comes from. */
+/** `peer`: the address from which the server registers. */
 export async function readRegistration(name: string, request: Request, peer: string): Promise<Registration> {
   const registration = await readBody(RegistrationSchema, request);
   const { host } = registration;
@@ -88,7 +88,7 @@ export function readName(encoded: string): string {
 
 export interface QueryNumber {
   field: string;
-  /** Where the query does not have it. */
+  /** Value if the query has none. */
   otherwise: number;
   least?: number;
   most?: number;

@@ -20,17 +20,17 @@ import { askStatus, readMemory } from "./server-probe.ts";
 import { isWildcard, placeOf, publicAddress, publicSummary, type SessionRecord } from "./session-record.ts";
 import type { Watchers } from "./watch.ts";
 
-/** The most servers that are asked for metrics at the same time. */
+/** Servers that are asked for metrics at the same time. */
 const ASKED_AT_ONCE = 64;
 const START_TIMEOUT_S = Math.ceil((2 * START_TIMEOUT_MS) / 1000);
 
 export interface ApiParts {
   registry: SessionRegistry;
   watchers: Watchers;
-  /** How servers are reached. */
+  /** Token and TLS of connections to servers. */
   security: Security;
   authority: DaemonAuthority | null;
-  /** A client started the daemon. */
+  /** Whether a client started the daemon. */
   autostarted: boolean;
 }
 
@@ -54,7 +54,7 @@ export type Handler = (call: Call) => Response | Promise<Response>;
 export type Routes = Record<string, Partial<Record<string, Handler>>>;
 
 export function apiRoutes({ registry, watchers, security, authority, autostarted }: ApiParts): Routes {
-  /** Where a client finds a server: on the daemon's machine, under the name by which it reached the daemon. */
+  /** The host at which a client finds a server: on the daemon's machine, the name by which it reached the daemon. */
   const hostFor = ({ url }: Call, record: SessionRecord): string => {
     if (!isWildcard(record.host)) return record.host;
     return record.server || isLoopback(record.peer) ? bareHost(url.hostname) : record.peer;
@@ -143,7 +143,7 @@ export function apiRoutes({ registry, watchers, security, authority, autostarted
         });
         const ask = async (): Promise<SessionDetail | null> => {
           const now = registry.get(name);
-          // Another server of the same session goes on with it; another session of the name does not.
+          // A successor continues the stream of the session; another session of that name does not.
           return now?.instance === instance ? detailFor(call, now, true) : null;
         };
         const response = watchers.watch(ask, interval_ms, gone);
@@ -182,8 +182,8 @@ function missing(name: string): DsmError {
 }
 
 /**
- * The segment of `pathname` that stands for ":name" in the route, decoded; "" where the route has none. Null: another
- * path.
+ * nameIn returns the segment of `pathname` for ":name" in the route, decoded; "" if the route has none; null if the
+ * path does not match.
  */
 export function nameIn(route: string, pathname: string): string | null {
   const wanted = route.split("/");

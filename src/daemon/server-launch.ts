@@ -7,9 +7,9 @@ import { type SpawnedServer, spawnServer } from "./spawn.ts";
 export interface ServerStart {
   /** Program and first arguments of `dsm server`. */
   serverCommand: string[];
-  /** Variables they are started with, besides those of every program. */
+  /** Variables of its servers, besides those of every program. */
   serverEnvironment: Record<string, string>;
-  /** Address its servers listen on. */
+  /** Address at which its servers listen. */
   serverHost: string;
   /** "host:port" at which servers find the daemon. */
   daemonAddress(): string;
@@ -21,7 +21,7 @@ export interface LaunchRequest extends Omit<SuccessionRequest, "host" | "port"> 
   predecessor?: "gone" | "silent";
 }
 
-/** Starts the server. Throws DSM_SYSTEM where there is no such program. */
+/** launchServer starts the server. Throws DSM_SYSTEM if the program cannot be started. */
 export function launchServer(start: ServerStart, launch: LaunchRequest, log: (line: string) => void): SpawnedServer {
   const { name, processes, size, order, onLoss, elastic, instance, slot, epoch, predecessor } = launch;
   const options = {

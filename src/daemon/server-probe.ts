@@ -1,4 +1,4 @@
-/** The daemon's own connections to servers: whether one is there, how its session is, bytes of its map, its end. */
+/** The daemon's own connections to servers: to probe, to read status and map, and to end them. */
 
 import { plainText } from "../core/access/auth.ts";
 import type { Security } from "../core/access/tls.ts";
@@ -12,12 +12,12 @@ import { encodeHandshake } from "../core/wire/handshake.ts";
 import { Kind, StatusOp } from "../core/wire/kinds.ts";
 import { greetServer } from "../transport/greet-server.ts";
 
-/** A server that has not answered after this long counts as gone. */
+/** Time after which a server that has not answered counts as silent. */
 const ANSWER_TIMEOUT_MS = 3_000;
 
 /**
- * How the server of an instance is: "there", with the epoch it says; "gone" if its address refuses connections or belongs
- * to another server; "silent" if it may be there and does not answer.
+ * The state of the server of an instance: "there", with its epoch; "gone" if its address refuses connections or belongs
+ * to another server; "silent" if it may exist but does not answer.
  */
 export type ServerState = { state: "there"; epoch: number } | { state: "gone" | "silent" };
 
@@ -33,12 +33,12 @@ export async function findServer(
   return { state: (await knock(host, port)) === "refused" ? "gone" : "silent" };
 }
 
-/** Whether something takes connections there. */
+/** Whether something accepts connections at the address. */
 export async function isListening(host: string, port: number): Promise<boolean> {
   return (await knock(host, port)) === "listens";
 }
 
-/** "refused": the host itself says that nothing listens there, so no server has that port. */
+/** "refused": the host itself reports that nothing listens at the port. */
 function knock(host: string, port: number): Promise<"listens" | "refused" | "silent"> {
   return new Promise((resolve) => {
     let settled = false;
@@ -75,7 +75,7 @@ interface ServerAnswer {
   body: Uint8Array;
 }
 
-/** Sends a STATUS frame and returns the answer; null when none comes, or none that can be read or trusted. */
+/** Sends a STATUS frame and returns the answer; null without a valid and trusted answer. */
 export async function askStatus(
   host: string,
   port: number,
@@ -92,7 +92,10 @@ export async function askStatus(
   }
 }
 
-/** The bytes of the map there, as the server has them now. Null when it does not answer. Throws what it refuses with. */
+/**
+ * readMemory returns bytes of the map as the server has them now; null if it does not answer. Throws the error of a
+ * refusal.
+ */
 export async function readMemory(
   host: string,
   port: number,
@@ -111,7 +114,7 @@ export async function readMemory(
   return answer?.kind === Kind.REPLY && answer.body.length === length ? answer.body : null;
 }
 
-/** Asks the server of that session to end. False: it does not answer, or is another one. */
+/** Asks the server of that session to end. It returns false if the server does not answer, or is another one. */
 export async function endServer(host: string, port: number, instance: string, security: Security): Promise<boolean> {
   const answer = await ask(
     host,
@@ -122,7 +125,7 @@ export async function endServer(host: string, port: number, instance: string, se
   return answer?.kind === Kind.REPLY;
 }
 
-/** Sends one frame, once the server has proven itself, and returns the first of its answer. */
+/** Sends one frame once the server has proven the token, and returns the first frame of its answer. */
 function ask(host: string, port: number, security: Security, greeting: Uint8Array): Promise<ServerAnswer | null> {
   return new Promise((resolve) => {
     let received = new Uint8Array(0);
@@ -155,7 +158,7 @@ function ask(host: string, port: number, security: Security, greeting: Uint8Arra
   });
 }
 
-/** Undefined: more bytes are needed. Null: that is no answer. */
+/** readAnswer returns undefined if it needs more bytes, null if the bytes are not an answer. */
 function readAnswer(bytes: Uint8Array): ServerAnswer | null | undefined {
   if (bytes.length < HEADER_SIZE) return undefined;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);

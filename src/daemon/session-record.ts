@@ -8,8 +8,7 @@ import type { SpawnedServer } from "./spawn.ts";
 /**
  * One server of a session: a successor gets a record of its own.
  *
- * starting --registers--> running --its server is gone--> orphaned --another takes over, or none is asked for-->
- * dropped
+ * starting --registers--> running --its server is gone--> orphaned --taken over, or no successor requested--> dropped
  *       |                                                      |
  *       +--does not start--> dropped                           +--registers after all--> running
  */
@@ -28,11 +27,11 @@ export interface SessionRecord {
   host: string;
   port: number;
   pid: number;
-  /** Chosen at random by the server's process; null: it has sent none. */
+  /** Random number of the server's process; null: it has sent none. */
   mark: string | null;
-  /** Address its registration came from. */
+  /** Address from which it registered. */
   peer: string;
-  /** Resolves when the server has registered, rejects with DsmError when it will not. */
+  /** Resolves when the server has registered; rejects with DsmError when it cannot. */
   readonly registered: PromiseWithResolvers<void>;
   running: boolean;
   /**
@@ -51,7 +50,7 @@ export function publicAddress(record: SessionRecord, host: string): SessionAddre
   return { name, instance, epoch, host, port, processes, size, order, onLoss, elastic };
 }
 
-/** Where the daemon itself connects to the server. */
+/** placeOf returns the host at which the daemon itself connects to the server. */
 export function placeOf({ host, server, peer }: SessionRecord): string {
   if (!isWildcard(host)) return host;
   if (server === null && !isLoopback(peer)) return peer;

@@ -7,11 +7,11 @@ import { DsmError } from "../core/base/errors.ts";
 import { ADDRESS_SLOTS } from "../core/base/limits.ts";
 
 export class AddressSlots {
-  /** Slot to the instance that has its map there. */
+  /** The instance that has its map in a slot. */
   readonly #instances = new Map<number, string>();
   #last = -1;
 
-  /** Chooses a free slot, as late as possible one that was used before. Throws DSM_LIMIT. */
+  /** Chooses a free slot: the least recently used one. Throws DSM_LIMIT. */
   choose(): number {
     const slot = nextSlot(this.#last, (slot) => !this.#instances.has(slot));
     if (slot < 0) {

@@ -12,8 +12,8 @@ export interface SpawnedServer {
 }
 
 /**
- * Starts `command` in a process session of its own, without the terminal and with a minimal environment: its parameters
- * are arguments, its secrets are in `environment`. `log` gets the lines that it writes to stderr.
+ * spawnServer starts `command` in a process session of its own, without the terminal and with a minimal environment:
+ * parameters are arguments, secrets are in `environment`. `log` receives the lines of its stderr.
  */
 export function spawnServer(
   command: string[],
@@ -54,5 +54,5 @@ async function readLines(child: Subprocess<"ignore", "ignore", "pipe">, log: (li
   return last.trim();
 }
 
-/** The line without the program's name before it: the daemon's log has its own. */
+/** withoutName removes the program's name before the line: the daemon's log adds its own. */
 const withoutName = (line: string): string => line.replace(/^dsm: /, "");

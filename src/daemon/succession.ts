@@ -1,20 +1,18 @@
 /**
- * Succession: arbiters that cannot reach the server of their session ask the daemon where it is now. The daemon looks for
- * it itself, and starts the next server only if the old one does not answer.
+ * Succession: an arbiter that cannot reach the server of its session asks the daemon for its address. The daemon probes
+ * the known server itself, and starts the next one only if that does not answer.
  *
- *   asked --> wait for a succession of this name that is under way
- *         --> record is starting:      wait until it has registered, look again
- *         --> probe the known address: "there"   answer with it
- *                                      "gone"    start epoch + 1, told that its predecessor is gone
- *                                      "silent"  our own server: kill it first, then as "gone";
- *                                                else start epoch + 1, told that its predecessor is silent
+ * asked --> wait for a succession of this name that is under way --> record is starting:      wait until it has
+ * registered, look again --> probe the known address: "there"   answer with it "gone"    start epoch + 1, told that its
+ * predecessor is gone "silent"  our own server: kill it first, then as "gone"; else start epoch + 1, told that its
+ * predecessor is silent
  *
  * Invariants:
- * - One succession of a name at a time; those that ask meanwhile look at what it has left behind.
- * - A successor starts only when its predecessor does not answer, and it is told whether that one is known to be gone:
- *   otherwise it serves only once every node has promised to follow it.
- * - No two servers of one instance have one epoch, as far as this daemon remembers.
- * - Whatever changes while a probe is out makes the probe void: the look begins anew.
+ * - One succession of a name at a time; concurrent requests wait for it and then look again.
+ * - A successor starts only when its predecessor does not answer. It learns whether the predecessor is known to be
+ *   gone: otherwise it serves only after all nodes have promised to follow it.
+ * - No two servers of one instance have the same epoch, as far as this daemon remembers.
+ * - A change of the record during a probe makes its result void: the look is repeated.
  */
 import { DsmError } from "../core/base/errors.ts";
 import { EPOCH_MAX } from "../core/base/limits.ts";
@@ -23,24 +21,24 @@ import type { LaunchRequest } from "./server-launch.ts";
 import type { ServerState } from "./server-probe.ts";
 import { placeOf, type SessionRecord } from "./session-record.ts";
 
-/** A succession that keeps meeting servers that go while it looks gives up after so many looks. */
+/** Limit of looks of one succession while servers keep disappearing. */
 const LOOKS_MAX = 16;
 
-/** What succession needs of the registry. */
+/** The part of the registry that succession needs. */
 export interface SuccessionRegistry {
   record(name: string): SessionRecord | undefined;
   hasEnded(instance: string): boolean;
-  /** The newest epoch of that instance that is remembered; 0: none. */
+  /** The newest remembered epoch of that instance; 0: none. */
   newestEpoch(instance: string): number;
   /** Whether a server of that instance is at that address. */
   probe(host: string, port: number, instance: string): Promise<ServerState>;
-  /** Starts a server in place of that of `record`, whose record goes. Throws DsmError. */
+  /** Starts a server that replaces `record`. Throws DsmError. */
   replace(record: SessionRecord | undefined, request: LaunchRequest): SessionRecord;
 }
 
 export class Succession {
   readonly #registry: SuccessionRegistry;
-  /** The last to ask about each name: the next one waits for it. */
+  /** The last request for each name: the next one waits for it. */
   readonly #underWay = new Map<string, Promise<SessionRecord | SessionAddress>>();
 
   constructor(registry: SuccessionRegistry) {
@@ -48,16 +46,17 @@ export class Succession {
   }
 
   /**
-   * The server of a session that an arbiter cannot reach: the one that is there, or the next one once it has registered.
-   * An address, not a record: the server is there, and this daemon had not known of it.
+   * findOrStartSuccessor returns the server of a session that an arbiter cannot reach: the existing one, or its
+   * successor once that has registered. It returns an address instead of a record for a server that this daemon did not
+   * know.
    *
-   * Throws DSM_ENDED when that instance is over, DSM_LIMIT after EPOCH_MAX servers, DSM_SYSTEM when the successor does not
-   * start, DSM_REFUSED when servers keep going.
+   * Throws DSM_ENDED when that instance is over, DSM_LIMIT after EPOCH_MAX servers, DSM_SYSTEM when the successor does
+   * not start, DSM_REFUSED when servers keep disappearing.
    */
   findOrStartSuccessor(request: SuccessionRequest): Promise<SessionRecord | SessionAddress> {
     const { name } = request;
     const before = this.#underWay.get(name);
-    // What the one before found is not the answer: this arbiter may know of a newer server.
+    // The result of the request before is not the answer: this arbiter may know a newer server.
     const found = (before?.catch(() => {}) ?? Promise.resolve()).then(() => this.#look(request));
     const settled = found.finally(() => {
       if (this.#underWay.get(name) === settled) this.#underWay.delete(name);
@@ -86,7 +85,7 @@ export class Succession {
       }
       let isGone = found.state === "gone";
       if (!isGone && record?.server) {
-        // Our own server is silent: once it is killed, its nodes need not all come before the successor serves.
+        // A silent server of our own is killed: then the successor need not wait for all nodes.
         record.server.kill("SIGKILL");
         await record.server.ended;
         isGone = true;

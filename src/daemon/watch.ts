@@ -5,7 +5,7 @@ import { WATCH_STALL_MS, WATCHERS_MAX } from "../core/base/limits.ts";
 import type { SessionDetail } from "../core/messages/daemon-api.ts";
 
 export class Watchers {
-  /** How each is ended. */
+  /** Functions that end the open streams. */
   readonly #open = new Set<() => void>();
 
   get size(): number {

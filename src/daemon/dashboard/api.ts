@@ -1,17 +1,17 @@
-/** The daemon's API as the page uses it. It only reads. */
+/** Api: the page's client of the daemon's API. It only reads. */
 
 import { plainToken } from "../../core/access/token.ts";
 import type { Health, SessionDetail, SessionSummary } from "../../core/messages/daemon-api.ts";
 import { Prover, WrongToken } from "./proof.ts";
 
-/** Between two samples of a session, where the daemon sends them. */
+/** Interval of samples that the daemon sends. */
 const WATCH_INTERVAL_MS = 500;
-/** Where it cannot, because each request must be proven, between two that the page asks for. */
+/** Interval of samples that the page requests: an event stream is not possible where each request must be proven. */
 const POLL_INTERVAL_MS = 1_000;
-/** Before another attempt when the daemon is not there. */
+/** Pause before another attempt when the daemon does not answer. */
 const RETRY_MS = 1_000;
 
-/** The daemon wants a token, or another one. */
+/** The daemon demands a token. `wrong`: the given one is not its token. */
 export class TokenNeeded extends Error {
   readonly wrong: boolean;
 
@@ -21,7 +21,7 @@ export class TokenNeeded extends Error {
   }
 }
 
-/** The daemon said no. */
+/** The daemon answered with an error. */
 export class Refused extends Error {
   readonly status: number;
 
@@ -33,9 +33,9 @@ export class Refused extends Error {
 
 export interface Watcher {
   sample(detail: SessionDetail): void;
-  /** There is no such session any more. */
+  /** The session no longer exists. */
   ended(): void;
-  /** The daemon does not answer; it is asked again. */
+  /** The daemon does not answer. The client tries again. */
   lost(): void;
   tokenNeeded(error: TokenNeeded): void;
 }
@@ -44,7 +44,7 @@ export class Api {
   #prover: Prover | null = null;
 
   async useToken(token: string): Promise<void> {
-    // As it stands in the file: the fingerprint behind it is for programs, which know the daemon by it.
+    // The file also has a fingerprint after the token, by which programs verify the daemon.
     this.#prover = await Prover.create(plainToken(token.trim()));
   }
 
@@ -55,7 +55,7 @@ export class Api {
     try {
       message = JSON.parse(new TextDecoder().decode(body)).error.message;
     } catch {
-      // Not the daemon's own words.
+      // The body is not an error of the daemon.
     }
     throw new Refused(status, message);
   }
@@ -125,7 +125,7 @@ export class Api {
     }
   }
 
-  /** Server-sent events. When they cease, a plain request finds out why. */
+  /** Receives server-sent events. When they stop, a plain request finds the reason. */
   async #listen(name: string, watcher: Watcher, signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       await events(
@@ -146,7 +146,7 @@ async function plainGet(path: string) {
   return { status: response.status, body: new Uint8Array(await response.arrayBuffer()) };
 }
 
-/** Resolves when the stream of events has ended or could not begin. */
+/** Resolves when the event stream has ended or could not be opened. */
 function events(path: string, take: (data: string) => void, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     const source = new EventSource(path);

@@ -1,4 +1,4 @@
-/** Bytes of the map as values in rows, little-endian as on the machines that wrote them. */
+/** Bytes of the map as rows of little-endian values. */
 
 export type Reading = "i32" | "f64" | "hex";
 
@@ -11,11 +11,11 @@ export const READINGS: Record<Reading, { label: string; size: number; perRow: nu
 export interface ValueRow {
   offset: number;
   values: string[];
-  /** For hex: the same as text, "." for what is no printable character of ASCII. */
+  /** For hex: the bytes as ASCII, with "." for those that are not printable. */
   text: string;
 }
 
-/** Rows of values. What is too short for a whole value, at the end of the map, is left out. */
+/** valueRows returns rows of values. It leaves out bytes at the end of the map that are no whole value. */
 export function valueRows(bytes: Uint8Array, offset: number, reading: Reading): ValueRow[] {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   const { size, perRow } = READINGS[reading];

@@ -1,4 +1,4 @@
-/** Throughput and latency over the last minutes. */
+/** Charts of throughput and latency over the last minutes. */
 import uPlot from "uplot";
 import { formatDuration } from "../../core/base/duration.ts";
 import { element, rankMark, setText } from "./dom.ts";
@@ -7,19 +7,19 @@ import { HISTORY_MS, type Point } from "./history.ts";
 import { RANK_COLOURS } from "./limits.ts";
 
 const HEIGHT = 150;
-/** The top of a chart in which nothing is higher: lines across have whole numbers. */
+/** Least value at the top of a chart, so that grid lines have whole numbers. */
 const TOP_MIN = 4;
-/** A chart begins with so long a time, and grows with what there is to show. */
+/** Least span of a chart. It grows with the history. */
 const SPAN_MIN_MS = 60_000;
 
 export interface Line {
   label: string;
-  /** Whose colour it has; null: no rank's. */
+  /** The rank whose colour it has; null: none. */
   rank: number | null;
   values: (number | null)[];
 }
 
-/** One chart with its title, a sentence that says the same, and what its lines are. */
+/** Chart: one chart with its title, a sentence that says the same, and a legend. */
 export class Chart {
   readonly element: HTMLElement;
   readonly #unit: (value: number) => string;
@@ -32,18 +32,18 @@ export class Chart {
   #data: uPlot.AlignedData = [[]];
   #span_s = SPAN_MIN_MS / 1000;
 
-  /** `steps`: of the lines across, where others than 1, 2, 5 times a power of ten are round. */
+  /** `steps` of the grid lines. Default: 1, 2 and 5 times powers of ten. */
   constructor(title: string, unit: (value: number) => string, gone: AbortSignal, steps?: number[]) {
     this.#unit = unit;
     this.#steps = steps;
     const caption = element("figcaption", {}, element("h4", {}, title), this.#words, this.#legend);
     this.element = element("figure", { class: "chart" }, caption, this.#place);
     new ResizeObserver(() => this.#fit()).observe(this.#place);
-    // The colours of a canvas do not change by themselves.
+    // A canvas does not follow the colour scheme by itself.
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#make(), { signal: gone });
   }
 
-  /** `of`: what a line is for, in words: the figures of the lines are not those of the whole session. */
+  /** `of`: the scope of a line, in words: its figures are not those of the whole session. */
   show(points: readonly Point[], lines: Line[], of: string): void {
     const now_ms = points.at(-1)?.time_ms ?? 0;
     const shown_ms = now_ms - (points[0]?.time_ms ?? 0);
@@ -164,7 +164,7 @@ export class Charts {
   readonly #bytes: Chart;
   readonly #roundTrip: Chart;
 
-  /** `gone`: when they are not shown any more. */
+  /** `gone`: aborted when they are removed. */
   constructor(gone: AbortSignal) {
     this.#entries = new Chart("Entries per second", perSecond, gone);
     this.#bytes = new Chart("Bytes per second", bytesPerSecond, gone, powersOfTwo);
@@ -178,7 +178,7 @@ export class Charts {
     );
   }
 
-  /** `ranks`: their numbers; `nodes`: their names, and the first rank of each. */
+  /** `ranks`: numbers of the ranks; `nodes`: their names, with the first rank of each. */
   show(points: readonly Point[], ranks: number[], nodes: { name: string; rank: number }[]): void {
     const byRank = (pick: (point: Point) => number[]): Line[] =>
       ranks.length <= RANK_COLOURS

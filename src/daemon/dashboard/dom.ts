@@ -1,10 +1,10 @@
-/** Elements of the page, made and changed. Text is always set as text, so no name of a session is ever markup. */
+/** Elements of the page. Text is always set as text, so the name of a session is never markup. */
 
 import { RANK_COLOURS } from "./limits.ts";
 
 type Child = Node | string;
 
-/** Makes an element. Attributes: `false` leaves one out, `true` sets it empty. */
+/** element makes an element. An attribute `false` is left out, `true` is set to "". */
 export function element<Tag extends keyof HTMLElementTagNameMap>(
   tag: Tag,
   attributes: Record<string, string | number | boolean> = {},
@@ -18,7 +18,7 @@ export function element<Tag extends keyof HTMLElementTagNameMap>(
   return made;
 }
 
-/** Sets the text only where it differs: what did not change keeps its selection, and is not announced again. */
+/** setText sets the text only if it differs: unchanged text keeps its selection and is not announced again. */
 export function setText(node: Element, text: string): void {
   if (node.textContent !== text) node.textContent = text;
 }
@@ -27,24 +27,24 @@ export function setAttribute(node: Element, name: string, value: string): void {
   if (node.getAttribute(name) !== value) node.setAttribute(name, value);
 }
 
-/** A part of the page with a heading of its own. */
+/** section makes a part of the page with a heading. */
 export function section(id: string, title: string, ...children: Child[]): HTMLElement {
   const heading = element("h3", { id: `${id}-title` }, title);
   return element("section", { id, "aria-labelledby": `${id}-title` }, heading, ...children);
 }
 
-/** A column of a table: what stands in a row's cell, and how it looks. */
+/** A column of a table: the contents of its cells, and their alignment. */
 export interface Column<Row> {
   title: string;
-  /** Aligned at the right, in figures of one width. */
+  /** Right-aligned, with digits of equal width. */
   figure?: boolean;
-  /** Fills a cell that is empty at first, and is called again with each new state of the row. */
+  /** Fills a cell: first an empty one, then the same one for each new state of the row. */
   fill(cell: HTMLElement, row: Row): void;
 }
 
 /**
- * A table whose rows stay the same elements while their key stays. Its roles are said explicitly: on a narrow screen its
- * rows become blocks, and would else no longer be a table to a screen reader.
+ * Table keeps the element of a row as long as its key stays. Its roles are explicit: on a narrow screen rows become
+ * blocks, which a screen reader would otherwise no longer take for a table.
  */
 export class Table<Row> {
   readonly element: HTMLTableElement;
@@ -93,7 +93,7 @@ export class Table<Row> {
   }
 }
 
-/** The mark of a rank: its number on its colour. */
+/** rankMark makes the mark of a rank: its number on its colour. */
 export function rankMark(rank: number): HTMLElement {
   return element("span", { class: "rank", "data-rank": rank % RANK_COLOURS }, String(rank));
 }

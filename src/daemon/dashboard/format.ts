@@ -1,4 +1,4 @@
-/** Figures as people read them. */
+/** Formats of figures. */
 import { formatCount } from "../../core/base/count.ts";
 import { formatDuration } from "../../core/base/duration.ts";
 
@@ -9,7 +9,7 @@ export function wholeSeconds(ms: number): string {
   return seconds < 60 ? `${seconds} s` : formatDuration(seconds * 1000);
 }
 
-/** Three digits or so: "0.4", "12", "3,456", "12.3 k", "4.56 M". */
+/** short returns about three digits: "0.4", "12", "3,456", "12.3 k", "4.56 M". */
 export function short(value: number): string {
   if (value === 0) return "0";
   if (value < 10) return value.toFixed(1);
@@ -24,7 +24,7 @@ export function short(value: number): string {
   return `${digits(value / 1e12)} T`;
 }
 
-/** "0 B", "512 B", "12.3 KiB", "1 MiB". */
+/** bytes returns such as "0 B", "512 B", "12.3 KiB", "1 MiB". */
 export function bytes(value: number): string {
   let rest = value;
   for (const unit of ["B", "KiB", "MiB", "GiB"]) {
@@ -39,7 +39,7 @@ function digits(value: number): string {
   return value.toFixed(value < 9.995 ? 2 : value < 99.95 ? 1 : 0);
 }
 
-/** A place in the map. */
+/** address returns an offset in the map as hexadecimal. */
 export function address(offset: number): string {
   return `0x${offset.toString(16)}`;
 }

@@ -1,11 +1,11 @@
-/** The map as a grid, a cell for each piece of it: who wrote there last, and how often. */
+/** HeatMap: the map as a grid of cells, each with its last writer and the number of its writes. */
 import { counted, formatCount } from "../../core/base/count.ts";
 import type { BlockStatus, Heat } from "../../core/messages/daemon-api.ts";
 import { element, rankMark, setAttribute, setText } from "./dom.ts";
 import { address, bytes } from "./format.ts";
 import { RANK_COLOURS } from "./limits.ts";
 
-/** Entries from which on a cell has the next depth of colour. */
+/** Numbers of entries at which a cell gets the next depth of colour. */
 export const LEVELS = [1, 10, 100, 1_000, 10_000];
 /** Width of a cell in CSS pixels, gap included. */
 const CELL_MIN = 7.5;
@@ -14,14 +14,14 @@ const CELL_MAX = 14;
 const GUTTER = 56;
 const COLUMNS_MIN = 8;
 const COLUMNS_MAX = 128;
-/** Rows that Page Up and Page Down pass over. */
+/** Rows that Page Up and Page Down move. */
 const PAGE_ROWS = 8;
 
 export function levelOf(writes: number): number {
   return LEVELS.filter((least) => writes >= least).length;
 }
 
-/** As many columns as fit, a power of two, but a map of few cells rather gets large ones. */
+/** columnsFor returns the number of columns: a power of two that fits, and fewer for a map of few cells. */
 export function columnsFor(cells: number, width: number): number {
   const least = width < 500 ? CELL_MIN_NARROW : CELL_MIN;
   let columns = COLUMNS_MIN;
@@ -50,10 +50,10 @@ export class HeatMap {
   #columns = 0;
   #focused = 0;
   #selected = -1;
-  /** The one that is described below the map. */
+  /** The cell that is described below the map. */
   #at = -1;
 
-  /** `select`: called with the cell that was chosen. */
+  /** `select` is called with the chosen cell. */
   constructor(select: (cell: number) => void) {
     this.#select = select;
     this.element = element("div", { class: "heat" }, this.#grid, this.#pointed, legend());
@@ -129,7 +129,7 @@ export class HeatMap {
     this.#grid.style.setProperty("--columns", String(columns));
     this.#grid.style.setProperty("--widest", `${columns * CELL_MAX + GUTTER}px`);
     this.#grid.replaceChildren(...rows);
-    // The places of rows, where they are so low that not each can have its own.
+    // Rows that are too low for a label each get one only every few rows.
     const height = Math.max(1, Math.min(CELL_MAX, (clientWidth - GUTTER) / columns));
     const every = 2 ** Math.ceil(Math.log2(Math.max(1, 15 / height)));
     rows.forEach((row, i) => {
@@ -150,7 +150,7 @@ export class HeatMap {
     cell.setAttribute("aria-label", this.describe(i));
   }
 
-  /** A cell in words. */
+  /** describe returns a cell in words. */
   describe(cell: number): string {
     const { writers, writes } = this.#heat as Heat;
     const { from, to } = this.range(cell);
@@ -163,7 +163,7 @@ export class HeatMap {
     return `${address(from)}, ${bytes(to - from)}${inside}: ${what}`;
   }
 
-  /** Where a cell lies in the map. */
+  /** range returns the bytes of a cell. */
   range(cell: number): { from: number; to: number } {
     const { cell: size } = this.#heat as Heat;
     return { from: cell * size, to: Math.min((cell + 1) * size, this.#facts.size) };
@@ -230,7 +230,7 @@ function cellOf(target: EventTarget | null): number | null {
   return cell === undefined ? null : Number(cell);
 }
 
-/** What the depths of a colour mean. */
+/** legend explains the depths of colour. */
 function legend(): HTMLElement {
   const steps = LEVELS.map((least, i) =>
     element(
@@ -249,7 +249,7 @@ function legend(): HTMLElement {
   );
 }
 
-/** The colours of the ranks, for the legend. */
+/** showRanksIn puts the colours of the ranks into the legend. */
 export function showRanksIn(map: HeatMap, ranks: number[]): void {
   const place = map.element.querySelector(".ranks-legend") as HTMLElement;
   const shown = ranks.slice(0, RANK_COLOURS);

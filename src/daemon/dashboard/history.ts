@@ -1,24 +1,24 @@
 /**
- * What the page remembers of a session, from one sample to the next: minutes of rates, which rank was in what state when,
- * and for whom the others waited. Pure: the samples say what time it is.
+ * History: what the page remembers of a session: rates, the states of each rank over time, and which ranks the others
+ * waited for. Pure: it takes the time from the samples.
  */
 import type { RankStatus, SessionDetail } from "../../core/messages/daemon-api.ts";
 
-/** For how long rates are kept, */
+/** Time for which rates are kept. */
 export const HISTORY_MS = 300_000;
-/** states, */
+/** Time for which states are kept. */
 export const TIMELINE_MS = 120_000;
-/** and how many samples of either. */
+/** Limit of the samples of either. */
 const POINTS_MAX = 1_200;
-/** Rates are means over this long, so that figures can be read. */
+/** Rates are means over this time, so that figures change slowly enough to be read. */
 const RATE_MS = 2_000;
 
-/** Rates at one moment; by rank, in the order of the samples. */
+/** Rates at one moment, by rank in the order of the samples. */
 export interface Point {
   time_ms: number;
   entries: number[];
   bytes: number[];
-  /** By node, in the order in which nodes first appear; null: not measured. */
+  /** By node, in the order of nodesOf(); null: not measured. */
   roundTripUs: (number | null)[];
 }
 
@@ -32,14 +32,14 @@ export interface Segment {
 export interface Lane {
   rank: number;
   segments: Segment[];
-  /** When others waited for it. */
+  /** Times in which others waited for it. */
   awaited: { from_ms: number; to_ms: number }[];
 }
 
 export interface LaneSummary {
-  /** Of the time seen, the part it waited. */
+  /** Fraction of the observed time in which it waited. */
   waiting: number;
-  /** How long others waited for it, added up over them; where they waited for several, each has its share. */
+  /** Sum of the times that others waited for it. A wait for several ranks is divided among them. */
   cost_ms: number;
 }
 
@@ -48,19 +48,19 @@ const GONE: ReadonlySet<RankStatus["state"]> = new Set(["left", "lost"]);
 
 export const isWaiting = (rank: RankStatus): boolean => WAITING.has(rank.state);
 
-/** Nodes in the order in which they first appear. */
+/** nodesOf returns the nodes in the order in which they first appear. */
 export function nodesOf(detail: Pick<SessionDetail, "ranks">): string[] {
   return [...new Set(detail.ranks.map(({ node }) => node))];
 }
 
-/** Who waits for ranks of this session, for which, and for how long already. */
+/** A wait of ranks for other ranks of the session. */
 export interface Awaiting {
   waiters: number[];
   awaited: number[];
   longest_ms: number;
 }
 
-/** The ranks in a barrier, and those that have not come; null: nobody is in one. */
+/** barrierOf returns the ranks in a barrier and those that have not arrived; null: no rank is in one. */
 export function barrierOf({ ranks }: Pick<SessionDetail, "ranks">): Awaiting | null {
   const inside = ranks.filter(({ state }) => state === "barrier");
   if (inside.length === 0) return null;
@@ -72,13 +72,13 @@ export function barrierOf({ ranks }: Pick<SessionDetail, "ranks">): Awaiting | n
   };
 }
 
-/** All waits of which it is known who can end them: barriers and locks. */
+/** awaitings returns all waits that known ranks can end: barriers and locks. */
 export function awaitings(detail: Pick<SessionDetail, "ranks" | "locks">): Awaiting[] {
   const stateMs = new Map(detail.ranks.map((rank) => [rank.rank, rank.stateMs]));
   const found: Awaiting[] = [];
   const barrier = barrierOf(detail);
   if (barrier !== null) {
-    // Who comes late because of a lock is not the one to wait for: its owner is, below.
+    // A rank that is late because it waits for a lock does not count as awaited: the owner of the lock does, below.
     const queued = new Set(detail.ranks.filter(({ state }) => state === "lock").map(({ rank }) => rank));
     const awaited = barrier.awaited.filter((rank) => !queued.has(rank));
     if (awaited.length > 0) found.push({ ...barrier, awaited });
@@ -98,20 +98,20 @@ interface Counts {
 }
 
 export class History {
-  /** The oldest first. */
+  /** Oldest first. */
   readonly points: Point[] = [];
   readonly lanes = new Map<number, Lane>();
   readonly #shares = new Map<number, Share[]>();
   #counts: Counts[] = [];
   #run = "";
 
-  /** Takes a sample; false if it is none: an answer without figures, or one that was seen before. */
+  /** Adds a sample. It returns false for an answer without figures, or one that it has already. */
   add(detail: SessionDetail): boolean {
     const { time_ms } = detail;
     const last_ms = this.#counts.at(-1)?.time_ms;
     const run = `${detail.instance} ${detail.epoch} ${detail.ranks.length}`;
     if (!detail.answered) return false;
-    // Another server counts from nothing, and by another clock.
+    // A successor counts from zero and has another clock.
     if (run !== this.#run || (last_ms !== undefined && time_ms < last_ms)) this.#begin(run);
     else if (time_ms === last_ms) return false;
     this.#addRates(detail);
@@ -139,7 +139,7 @@ export class History {
     const before = this.#counts[0] as Counts;
     if (before === counts) return;
     const seconds = (time_ms - before.time_ms) / 1000;
-    // In an elastic session a rank may begin anew, with another process.
+    // In an elastic session another process may take a rank and count from zero.
     const rates = (now: number[], then: number[]) =>
       now.map((value, i) => Math.max(0, value - (then[i] ?? 0)) / seconds);
     this.points.push({
@@ -163,7 +163,7 @@ export class History {
       }
       const since_ms = time_ms - stateMs;
       const last = lane.segments.at(-1);
-      // It has been in that state all the time since the last sample; what began later is another time in it.
+      // Still in the state of the last sample. A state that began later is another segment.
       if (last !== undefined && last.state === state && since_ms <= last.to_ms) last.to_ms = time_ms;
       else {
         const from_ms = Math.max(since_ms, last?.to_ms ?? oldest_ms);
@@ -206,7 +206,7 @@ export class History {
     }
   }
 
-  /** Entries and bytes a second of each rank now; null: there are no two samples yet. */
+  /** Current rates of each rank; null before the second sample. */
   get rates(): Point | null {
     return this.points.at(-1) ?? null;
   }
@@ -222,7 +222,7 @@ export class History {
   }
 }
 
-/** What one sample says of a rank's time. */
+/** The part of a rank's time that one sample stands for. */
 interface Share {
   to_ms: number;
   seen_ms: number;

@@ -1,21 +1,21 @@
-/** The bytes of one cell of the map, read as numbers. */
+/** Inspector: the bytes of one cell of the map as numbers. */
 import { READINGS, type Reading, valueRows } from "./bytes.ts";
 import { element, setText } from "./dom.ts";
 import { address, bytes as bytesText } from "./format.ts";
 
-/** Bytes shown at once; a cell of a large map has pages of them. */
+/** Bytes of a page; a cell of a large map has several pages. */
 const SHOWN = 512;
-/** What did not change by what is seen may have changed otherwise, so it is read again after this long. */
+/** Bytes are read again after this time even if the cell has no new version: not every change makes one. */
 const AGAIN_MS = 2_000;
 
 export interface Inspected {
   cell: number;
   from: number;
   to: number;
-  /** Changes when the cell is written. */
+  /** Changes with each write to the cell. */
   version: number;
   description: string;
-  /** Why its bytes cannot be read; null if they can. */
+  /** Reason why its bytes cannot be read; null if they can. */
   unreadable: string | null;
 }
 
@@ -36,7 +36,7 @@ export class Inspector {
   #asked: { version: number; at_ms: number } | null = null;
   #busy = false;
 
-  /** `read`: bytes of the map. `step`: shows the cell so many further on. `goTo`: the one with that place of the map. */
+  /** `read` reads bytes of the map. `step` shows the cell at that distance. `goTo` shows the cell of an offset. */
   constructor(
     read: (offset: number, length: number) => Promise<Uint8Array>,
     step: (by: number) => void,
@@ -83,7 +83,7 @@ export class Inspector {
     return group;
   }
 
-  /** Shows a cell, the same one or another. */
+  /** Shows a cell: a new state of the same one, or another. */
   show(inspected: Inspected): void {
     const other = inspected.cell !== this.#inspected?.cell;
     if (other) {
@@ -149,7 +149,7 @@ export class Inspector {
     } finally {
       this.#busy = false;
     }
-    // Another cell was chosen meanwhile.
+    // The user has chosen another cell meanwhile.
     if (!this.#isShown(offset)) void this.#refresh();
   }
 
@@ -157,7 +157,7 @@ export class Inspector {
     return this.#inspected !== null && this.#inspected.from + this.#skipped === offset;
   }
 
-  /** `before`: what was there before; values that differ from it are marked. */
+  /** `before`: the bytes before; values that differ from them are marked. */
   #showValues(before: Uint8Array | null): void {
     if (this.#bytes === null) return;
     const { offset, bytes } = this.#bytes;
@@ -183,7 +183,7 @@ function button(label: string, sign: string, press: () => void): HTMLButtonEleme
   return made;
 }
 
-/** A field for a place of the map, such as 0x1f00 or 4096. */
+/** goToForm makes a field for an offset in the map, such as 0x1f00 or 4096. */
 function goToForm(goTo: (offset: number) => boolean): HTMLFormElement {
   const input = element("input", {
     type: "text",

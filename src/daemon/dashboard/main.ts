@@ -1,6 +1,6 @@
 /**
- * The dashboard: a page that the daemon serves at "/". It shows what the daemon's API says, over server-sent events, and
- * changes nothing. The address names the session: "/#/NAME".
+ * The dashboard: a page that the daemon serves at "/". It shows what the daemon's API says, over server-sent events,
+ * and changes nothing. The address names the session: "/#/NAME".
  */
 import { counted } from "../../core/base/count.ts";
 import type { SessionDetail, SessionSummary } from "../../core/messages/daemon-api.ts";
@@ -10,7 +10,7 @@ import { bytes } from "./format.ts";
 import { markOf } from "./marks.ts";
 import { SessionView } from "./session.ts";
 
-/** How often the list of sessions is asked for. */
+/** Interval of requests for the list of sessions. */
 const LIST_INTERVAL_MS = 2_000;
 
 const api = new Api();
@@ -136,7 +136,7 @@ function choose(): void {
   }
   if (shown?.name !== name) open(name, found.instance);
   else if (shown.ended) {
-    // The name has come again, as another session; or the daemon has begun anew, and has learned of the same one.
+    // Another session has taken the name; or a restarted daemon has learned of the same session again.
     if (shown.instance === found.instance) watch(shown);
     else open(name, found.instance);
   }
@@ -205,7 +205,7 @@ function missing(name: string): void {
   say(`There is no session “${name}”.`, "It has ended, or has not begun; it appears here by itself when it does.");
 }
 
-/** The daemon wants a proof that we know the token. It is asked for only where a proof can be made. */
+/** Asks the user for the token, if the page can compute proofs: for that the connection must be secure. */
 function askToken(error: TokenNeeded): void {
   clearTimeout(listing);
   setLink("locked", "the daemon demands a token");

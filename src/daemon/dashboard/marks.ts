@@ -1,11 +1,13 @@
-/** What the list of sessions says of a session that does not go on. Pure: made from its status. */
+/** Marks of sessions in the list: a word for one that does not go on. Pure: made from its status. */
 import type { SessionDetail } from "../../core/messages/daemon-api.ts";
 import { explain, type Finding } from "../../core/observe/why.ts";
 
 /** Shorter waits belong to a program that runs well, and would only flicker. */
 const LASTING_MS = 1_000;
 
-/** lastingFindings returns what explain() says of waits that last, and of processes that were lost or have not joined. */
+/**
+ * lastingFindings returns what explain() says of waits that last, and of processes that were lost or have not joined.
+ */
 export function lastingFindings(detail: SessionDetail): Finding[] {
   const stateMs = new Map(detail.ranks.map((rank) => [rank.rank, rank.stateMs]));
   return explain(detail).filter(({ kind, waiting }) => {

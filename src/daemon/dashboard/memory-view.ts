@@ -1,4 +1,4 @@
-/** The map of a session: which process wrote where, and the bytes of a cell that the user chose. */
+/** MemoryView: the map of a session as a heat map, and the bytes of the chosen cell. */
 
 import { formatCount } from "../../core/base/count.ts";
 import type { SessionDetail } from "../../core/messages/daemon-api.ts";

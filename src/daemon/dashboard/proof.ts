@@ -1,7 +1,7 @@
 /**
- * The browser's side of the scheme by which requests to a daemon with a token are proven: what core/access/auth.ts does with
- * node:crypto, here with WebCrypto. The token stays in this page's memory as a key that cannot be read out again; it is
- * never stored, sent, or part of an address.
+ * The browser's side of the proofs of requests to a daemon with a token: core/access/auth.ts uses node:crypto, this
+ * file WebCrypto. The page keeps the token in memory as a key that cannot be extracted; it is never stored, sent, or
+ * part of an address.
  */
 
 const text = new TextEncoder();
@@ -14,7 +14,7 @@ async function hash(body: Uint8Array<ArrayBuffer>): Promise<string> {
   return hex(new Uint8Array(await crypto.subtle.digest("SHA-256", body)));
 }
 
-/** The nonce of a WWW-Authenticate header, or null. */
+/** readChallenge returns the nonce of a WWW-Authenticate header, or null. */
 function readChallenge(header: string | null): string | null {
   return /^DSM-HMAC-SHA256 nonce="([0-9a-f]{80})"$/.exec(header ?? "")?.[1] ?? null;
 }
@@ -42,7 +42,7 @@ export class Prover {
     return hex(new Uint8Array(await crypto.subtle.sign("HMAC", this.#key, text.encode(lines.join("\n")))));
   }
 
-  /** GET: with a challenge of its own, proven, and the answer's own proof checked. Throws WrongToken. */
+  /** GET with a challenge and a proof; checks the proof of the answer. Throws WrongToken. */
   async get(path: string): Promise<ProvenAnswer> {
     const challenge = await fetch("/v1/health");
     const nonce = readChallenge(challenge.headers.get("www-authenticate"));

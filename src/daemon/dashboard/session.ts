@@ -1,4 +1,4 @@
-/** One session, shown from one sample to the next. */
+/** SessionView: one session, updated with each sample. */
 
 import { counted, formatCount } from "../../core/base/count.ts";
 import { formatDuration } from "../../core/base/duration.ts";
@@ -19,12 +19,12 @@ import { MemoryView } from "./memory-view.ts";
 import { Timeline } from "./timeline.ts";
 import { Waits } from "./waits.ts";
 
-/** Between two samples there are many shorter times. */
+/** Shorter times are not shown: many of them pass between two samples. */
 const BRIEF_MS = 10;
 
 interface RankRow {
   status: RankStatus;
-  /** A second; null: there are no two samples yet. */
+  /** Per second; null before the second sample. */
   entries: number | null;
   bytes: number | null;
 }
@@ -49,7 +49,7 @@ export class SessionView {
   readonly #things = new Things();
   #detail: SessionDetail | null = null;
 
-  /** `gone`: when it is not shown any more. */
+  /** `gone`: aborted when the view is removed. */
   constructor(name: string, api: Api, gone: AbortSignal) {
     this.#charts = new Charts(gone);
     this.#timeline = new Timeline(gone);
@@ -71,12 +71,12 @@ export class SessionView {
     );
   }
 
-  /** Takes a sample. */
+  /** Shows a sample. */
   show(detail: SessionDetail): void {
     this.#over.hidden = true;
     this.element.classList.remove("stale");
     this.#history.add(detail);
-    // What a server that does not answer would have said is not nothing: the last figures stay.
+    // When the server does not answer, the last figures stay.
     const { answered } = detail;
     if (!answered && this.#detail?.answered) {
       this.#waits.show(detail);
@@ -105,7 +105,7 @@ export class SessionView {
     this.#things.show(detail);
   }
 
-  /** What is shown is the last that was seen. */
+  /** Marks what is shown as old, with the reason. */
   stale(why: string): void {
     this.element.classList.add("stale");
     this.#over.hidden = false;
@@ -228,7 +228,7 @@ function showState(cell: HTMLElement, { status }: RankRow): void {
   setText(cell.children[1] as Element, stateMs < BRIEF_MS ? "" : formatDuration(stateMs));
 }
 
-/** Semaphores, locks and named blocks, each a table where there are any. */
+/** Tables of semaphores, locks and named blocks. Empty ones are hidden. */
 class Things {
   readonly element = element("div", { class: "things" });
   readonly #semaphores = new Table<SemaphoreStatus>(

@@ -1,15 +1,15 @@
-/** Who waited when, and for whom: a line of time for each rank. */
+/** Timeline: which rank waited when, and for which others: a line for each rank. */
 import { formatDuration } from "../../core/base/duration.ts";
 import { element, rankMark, setAttribute, setText, Table } from "./dom.ts";
 import { percent, wholeSeconds } from "./format.ts";
 import { type History, type Lane, type LaneSummary, type Segment, TIMELINE_MS } from "./history.ts";
 
-/** A time line each for more ranks says nothing any more. */
+/** Limit of the lines. More would be unreadable. */
 const LANES_MAX = 64;
 const HEIGHT = 18;
-/** What is drawn grows to TIMELINE_MS with what there is to draw. */
+/** Spans of a short history; a longer one is drawn with TIMELINE_MS. */
 const SPANS_MS = [30_000, 60_000];
-/** How many times the mean one rank must have cost the others to be named. */
+/** A rank is named if it has cost the others this many times the mean. */
 const STANDS_OUT = 1.5;
 
 type Look = "running" | "barrier" | "semaphore" | "lock" | "sleeping" | "gone";
@@ -38,7 +38,7 @@ interface Row {
   lane: Lane;
   summary: LaneSummary;
   now_ms: number;
-  /** How much time is drawn. */
+  /** Span of the line. */
   span_ms: number;
 }
 
@@ -84,7 +84,7 @@ export class Timeline {
   }
 }
 
-/** Who the others wait for, if it is one of them more than the rest. */
+/** mostAwaited names the rank that the others wait for, if one stands out. */
 function mostAwaited(rows: Row[]): string {
   const costs = rows.map(({ summary }) => summary.cost_ms);
   const total_ms = costs.reduce((sum, cost) => sum + cost, 0);
@@ -119,12 +119,12 @@ function drawLane(cell: HTMLElement, { lane, summary, now_ms, span_ms }: Row): v
   }
 }
 
-/** The canvas cleared, as fine as the screen; null: it is not shown. */
+/** sized clears the canvas and fits it to the resolution of the screen; null: it is not visible. */
 function sized(canvas: HTMLCanvasElement): CanvasRenderingContext2D | null {
   const scale = devicePixelRatio;
   const { clientWidth } = canvas;
   if (clientWidth === 0) return null;
-  // Setting either clears it.
+  // Setting either of them clears the canvas.
   canvas.width = Math.round(clientWidth * scale);
   canvas.height = Math.round(HEIGHT * scale);
   const context = canvas.getContext("2d");
@@ -133,7 +133,7 @@ function sized(canvas: HTMLCanvasElement): CanvasRenderingContext2D | null {
 }
 
 interface Colours {
-  /** Between two samples, when it has done something else than at either. */
+  /** Colour of times between samples in which the state is unknown. */
   unseen: string;
   quiet: string;
   wait: string;
@@ -146,7 +146,7 @@ function coloursOf(node: Element): Colours {
   return { unseen: colour("--line"), quiet: colour("--running"), wait: colour("--wait"), late: colour("--late") };
 }
 
-/** Each state has a shape of its own, so that none is told by its colour alone. */
+/** draw draws a state. Each has its own shape, so that no state depends on its colour alone. */
 function draw(
   context: CanvasRenderingContext2D,
   colours: Colours,

@@ -1,15 +1,15 @@
-/** Who waits for what, in sentences. */
+/** Waits: which ranks wait for what, in sentences. */
 
 import type { SessionDetail } from "../../core/messages/daemon-api.ts";
 import { element, setText } from "./dom.ts";
 import { lastingFindings } from "./marks.ts";
 
-/** A session of a thousand ranks may have a thousand reasons to wait. */
+/** Limit of the sentences: a session of 1,000 ranks may have as many waits. */
 const SENTENCES_MAX = 6;
 
 export class Waits {
   readonly list = element("ul", { class: "waits", "aria-label": "Who waits for what" });
-  /** What screen readers say. */
+  /** The text that screen readers announce. */
   readonly announced = element("p", { class: "unseen", role: "status" });
 
   show(detail: SessionDetail): void {
