@@ -36,7 +36,7 @@ async function main(programName: string, rawArgs: string[]): Promise<number> {
 function unknown(given: string): UsageError {
   if (given.startsWith("-")) {
     const meant = nearest(given.replace(/^-+/, ""), ["help", "version"]);
-    const advice = meant === null ? 'options come behind the command; see "dsm --help"' : `did you mean --${meant}?`;
+    const advice = meant === null ? 'options stand after the command; see "dsm --help"' : `did you mean --${meant}?`;
     return new UsageError(`unknown option ${given}; ${advice}`);
   }
   const meant = nearest(given, Object.keys(COMMANDS));
@@ -62,7 +62,7 @@ async function runOne(command: Command<any>, rawArgs: string[], name: string): P
   } catch (error) {
     if (error instanceof UsageError && error.advised) throw error;
     if (error instanceof UsageError || (error instanceof Error && error.name === "CLIError")) {
-      throw new UsageError(`${error.message}; "dsm ${name} --help" shows what it takes`);
+      throw new UsageError(`${error.message}; see "dsm ${name} --help"`);
     }
     throw error;
   }

@@ -88,7 +88,7 @@ export class SessionRegistry {
       }
       await record.registered.promise;
       if (!created && !record.server && !(await isListening(placeOf(record), record.port))) {
-        this.#orphan(record, "does not listen any more");
+        this.#orphan(record, "no longer listens");
       }
       if (record.orphaned) continue;
       if (this.#records.get(request.name) !== record) continue;
@@ -125,7 +125,7 @@ export class SessionRegistry {
     }
     if (record && record.instance !== address.instance) {
       const gone = record.running && !record.server && !(await isListening(placeOf(record), record.port));
-      if (gone && this.#records.get(address.name) === record) this.#drop(record, "does not listen any more");
+      if (gone && this.#records.get(address.name) === record) this.#drop(record, "no longer listens");
       record = this.#records.get(address.name);
       if (record && record.instance !== address.instance) {
         throw new DsmError(
@@ -239,7 +239,7 @@ export class SessionRegistry {
     const byHand = this.running().filter((record) => record.server === null);
     await Promise.all(
       byHand.map(async (record) => {
-        if (!(await isListening(placeOf(record), record.port))) this.#orphan(record, "does not listen any more");
+        if (!(await isListening(placeOf(record), record.port))) this.#orphan(record, "no longer listens");
       }),
     );
   }
@@ -326,26 +326,26 @@ function checkSame(record: SessionRecord, request: FindRequest): void {
     throw new DsmError(
       "DSM_MISMATCH",
       `session "${record.name}" has ${record.processes} processes, not ${request.processes}; ` +
-        "all who join must say the same",
+        "all processes must give the same",
     );
   }
   if (request.size !== undefined && pageRound(request.size) !== record.size) {
     throw new DsmError(
       "DSM_MISMATCH",
       `session "${record.name}" has a map of ${record.size} bytes, not ${pageRound(request.size)}; ` +
-        "all who join must say the same",
+        "all processes must give the same",
     );
   }
   if (request.order !== undefined && request.order !== record.order) {
     throw new DsmError(
       "DSM_MISMATCH",
-      `session "${record.name}" has the order ${record.order}, not ${request.order}; all who join must say the same`,
+      `session "${record.name}" has the order ${record.order}, not ${request.order}; all processes must give the same`,
     );
   }
   if (request.onLoss !== undefined && request.onLoss !== record.onLoss) {
     throw new DsmError(
       "DSM_MISMATCH",
-      `session "${record.name}" answers a loss with ${record.onLoss}, not ${request.onLoss}; all who join must say the same`,
+      `session "${record.name}" answers a loss with ${record.onLoss}, not ${request.onLoss}; all processes must give the same`,
     );
   }
   if (request.elastic === true && !record.elastic) {

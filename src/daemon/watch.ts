@@ -19,7 +19,10 @@ export class Watchers {
    */
   watch(ask: () => Promise<SessionDetail | null>, interval_ms: number, gone: AbortSignal): Response {
     if (this.#open.size >= WATCHERS_MAX) {
-      throw new DsmError("DSM_LIMIT", `${WATCHERS_MAX} watch sessions of this daemon already, its limit; try again`);
+      throw new DsmError(
+        "DSM_LIMIT",
+        `${WATCHERS_MAX} clients watch sessions of this daemon, which is its limit; try again later`,
+      );
     }
     let timer: Timer | undefined;
     let over = false;

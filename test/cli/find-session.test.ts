@@ -118,7 +118,7 @@ await new Promise(() => setInterval(() => {}, 1e9));
     const meant = await place.dsm(["snapshot", name]);
     expect(meant).toMatchObject({ code: 2, stdout: "" });
     expect(meant.stderr).toBe(
-      `dsm: FILE is missing: "${name}" is a session; give a file behind it, or ./${name} for that file\n`,
+      `dsm: FILE is missing: "${name}" is a session; give a file after it, or ./${name} for that file\n`,
     );
 
     await start("--session=heat");

@@ -76,7 +76,7 @@ test("an address of this machine, or one of its interfaces", () => {
   const [name, addresses] = Object.entries(networkInterfaces())[0] as [string, { address: string }[]];
   expect(interfaceAddress(name)).toBe(addresses[0]?.address as string);
   expect(() => interfaceAddress("192.0.2.1")).toThrow(
-    '"192.0.2.1" is no address and no interface of this machine; it has',
+    '"192.0.2.1" is neither an address nor an interface of this machine; its addresses are',
   );
 });
 

@@ -97,7 +97,7 @@ test("no file is overwritten, and where one is there none is written", async () 
   mkdirSync(folder);
   writeFileSync(join(folder, "README.md"), "mine");
   const { code, stderr } = await place.dsm(["init", folder, "--language", "python"]);
-  expect([code, stderr]).toEqual([1, `dsm: ${join(folder, "README.md")} is there already; choose another folder\n`]);
+  expect([code, stderr]).toEqual([1, `dsm: ${join(folder, "README.md")} already exists; choose another folder\n`]);
   expect(readdirSync(folder)).toEqual(["README.md"]);
   expect(readFileSync(join(folder, "README.md"), "utf8")).toBe("mine");
 

@@ -110,7 +110,7 @@ test("does not overwrite what others have put there, and leaves nothing half don
   writeFileSync(join(prefix, "lib/libxed.a"), "somebody's");
   const refused = await place.dsm(["install", "--prefix", prefix]);
   expect(refused.code).toBe(1);
-  expect(refused.stderr).toMatch(/^dsm: [^\n]+libxed\.a is there and was not installed by dsm; --force [^\n]+\n$/);
+  expect(refused.stderr).toMatch(/^dsm: [^\n]+libxed\.a exists and was not installed by dsm; --force [^\n]+\n$/);
   expect(tree()).toEqual(["lib/libxed.a"]);
   expect((await place.dsm(["install", "--prefix", prefix, "--force"])).code).toBe(0);
   expect(tree()).toEqual(INSTALLED);

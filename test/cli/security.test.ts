@@ -60,9 +60,9 @@ describe("the file that DSM_TOKEN_FILE names", () => {
     chmodSync(token, 0o640);
     expect(() => readTokenFile()).toThrow("can be read by others");
     rmSync(token);
-    expect(() => readTokenFile()).toThrow(`the token ${link} is not there`);
+    expect(() => readTokenFile()).toThrow(`the token ${link} does not exist`);
     process.env.DSM_TOKEN_FILE = "token";
-    expect(() => readTokenFile()).toThrow('DSM_TOKEN_FILE is "token"; give the whole path, from / on');
+    expect(() => readTokenFile()).toThrow('DSM_TOKEN_FILE is "token"; give an absolute path');
   });
 });
 
@@ -169,7 +169,9 @@ describe("an address that others can reach", () => {
   test("is listened on without TLS where the user says so, and told what that gives up", async () => {
     const daemon = place.spawn(["daemon", "--host", "0.0.0.0", "--port", "0", "--tls-off"]);
     const said = await until(daemon.stderr, "\n", "TLS");
-    expect(said).toContain("dsm: without TLS others on the way can read and change the memory of all sessions");
+    expect(said).toContain(
+      "dsm: without TLS an attacker on the network can read and change the memory of all sessions",
+    );
     expect(readdirSync(dirname(token))).toEqual(["token"]);
     const DSM_DAEMON = `0.0.0.0:${/(\d+)\n/.exec(await until(daemon.stdout, "\n"))?.[1]}`;
     expect(await place.dsm(["sessions"], { DSM_DAEMON, DSM_TLS_OFF: "1" })).toMatchObject({ code: 0, stderr: "" });
@@ -181,7 +183,7 @@ describe("an address that others can reach", () => {
     ]);
     const mixed = { DSM_TLS_OFF: "1", DSM_TLS_CA: "/ca.pem" };
     expect((await place.dsm(["sessions"], mixed)).stderr).toMatch(
-      /^dsm: TLS is turned off, and there are files [^\n]+\n$/,
+      /^dsm: TLS is turned off, but TLS files are set; [^\n]+\n$/,
     );
     expect((await place.dsm(["sessions"], { DSM_TLS_OFF: "yes" })).stderr).toBe(
       'dsm: DSM_TLS_OFF is "yes"; it must be 0 or 1\n',
@@ -271,7 +273,7 @@ describe("dsm cert", () => {
     expect(await makeCertificates(out, ["10.0.0.3"], 7)).toEqual(["10.0.0.3-key.pem", "10.0.0.3.pem"]);
     const authority = new X509Certificate(readFileSync(join(out, "ca.pem")));
     expect(new X509Certificate(readFileSync(join(out, "10.0.0.3.pem"))).verify(authority.publicKey)).toBe(true);
-    await expect(makeCertificates(out, ["10.0.0.4", "10.0.0.2"], 7)).rejects.toThrow("10.0.0.2.pem is there already");
+    await expect(makeCertificates(out, ["10.0.0.4", "10.0.0.2"], 7)).rejects.toThrow("10.0.0.2.pem already exists");
     for (const [name, text] of before as [string, string][]) expect(readFileSync(join(out, name), "utf8")).toBe(text);
     expect(existsSync(join(out, "10.0.0.4.pem"))).toBe(false);
   });

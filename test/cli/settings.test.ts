@@ -57,7 +57,7 @@ for (const [variables, read, message] of [
     () => readSetting("reconnectTimeoutMs"),
     "DSM_RECONNECT_TIMEOUT_MS is 3600001; give 0 to 3600000",
   ],
-  [{ DSM_TLS_CA: "ca.pem" }, () => readSetting("tlsCa"), 'DSM_TLS_CA is "ca.pem"; give the whole path, from / on'],
+  [{ DSM_TLS_CA: "ca.pem" }, () => readSetting("tlsCa"), 'DSM_TLS_CA is "ca.pem"; give an absolute path'],
   [{}, () => readSetting("node", "a/b"), "the node name has a slash; leave it out"],
   [{}, () => readSetting("onLoss", "shrug"), 'invalid on-loss policy "shrug"; use fail or continue'],
 ] as [Record<string, string>, () => unknown, string][]) {

@@ -263,7 +263,7 @@ describe("dashboard", () => {
         "Throughput and latency",
       ]),
     );
-    expect(named("grid")).toEqual(["Memory by who wrote last and how often"]);
+    expect(named("grid")).toEqual(["Memory by last writer and number of writes"]);
     expect(
       named("gridcell").filter((name) => name === "0x1000, 64 B: last written by rank 0, 10 entries"),
     ).toHaveLength(1);
@@ -377,7 +377,7 @@ describe("dashboard", () => {
     const port = Number(cluster.daemonAddress.split(":")[1]);
     await cluster.killDaemon();
     await page.untilText("#link", "the daemon does not answer; trying again");
-    await page.untilText(".over", "The daemon does not answer. What is shown is the last that was seen");
+    await page.untilText(".over", "The daemon does not answer. The page shows the last known state");
     expect((await rankRows())[0]?.Bytes).toBe("40 B");
     await cluster.startDaemon(port);
     await page.untilText("#link", "connected");

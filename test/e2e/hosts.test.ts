@@ -329,7 +329,7 @@ describe("what goes wrong is said in one line", () => {
     expect((await refused([...BOTH, "--nodes=2"])).code).toBe(2);
     expect((await refused(["-n2", "--copy"])).said).toStartWith("--copy needs --hosts or --hostfile");
     expect((await refused([...BOTH, "--interface", "10.9.9.9"])).said).toMatch(
-      /^"10\.9\.9\.9" is no address and no inter/,
+      /^"10\.9\.9\.9" is neither an address nor an inter/,
     );
     expect((await refused([...BOTH, "--env", "MISSING"])).said).toStartWith("--env MISSING: there is no such variable");
   });
@@ -347,7 +347,9 @@ test("without TLS where the user says so, which is told what that gives up", asy
   const run = ["run", ...BOTH, "--tls-off", "--", "sh", "-c", "cat $DSM_TOKEN_FILE; echo"];
   const { code, stdout, stderr } = await hosts.dsm(run);
   expect({ code, stdout }).toEqual({ code: 0, stdout: expect.stringMatching(/^([0-9a-f]{64}\n)+$/) });
-  expect(stderr).toMatch(/^dsm: without TLS others on the way can read and change the memory of all sessions[^\n]*\n$/);
+  expect(stderr).toMatch(
+    /^dsm: without TLS an attacker on the network can read and change the memory of all sessions[^\n]*\n$/,
+  );
   const pi = await hosts.dsm(["run", ...BOTH, "--tls-off", "--", "examples/pi/pi.ts", "1000000"]);
   expect(pi).toMatchObject({ code: 0, stdout: PI });
 });

@@ -366,7 +366,7 @@ describe("TLS", () => {
       ],
       [["--tls-cert", join(certs, "none.pem"), "--tls-key", key], /cannot be read: ENOENT/],
       [["--tls-cert", join(certs, "127.0.0.1.pem"), "--tls-key", key], /can be read by others; chmod 600/],
-      [["--tls-cert", join(certs, "127.0.0.1-key.pem"), "--tls-key", key], /is no certificate/],
+      [["--tls-cert", join(certs, "127.0.0.1-key.pem"), "--tls-key", key], /is not a certificate/],
       [["--tls-cert", join(certs, "127.0.0.1.pem")], /TLS needs a certificate and its key/],
       [["--tls-ca", join(certs, "ca.pem")], /TLS needs a certificate and its key/],
     ] as const) {
@@ -377,7 +377,7 @@ describe("TLS", () => {
       expect(stderr).toMatch(reason);
     }
     const { stderr } = await cluster.dsm(["sessions"], { DSM_TLS_CA: "certs/ca.pem" });
-    expect(stderr).toBe('dsm: DSM_TLS_CA is "certs/ca.pem"; give the whole path, from / on\n');
+    expect(stderr).toBe('dsm: DSM_TLS_CA is "certs/ca.pem"; give an absolute path\n');
   });
 });
 

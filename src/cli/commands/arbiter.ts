@@ -48,7 +48,7 @@ export default command({
   },
   manual: {
     details: [
-      "The first process of a session on a node starts it, and it ends with the last. Its start is told in lines: note TEXT, then ready, or error CODE TEXT.",
+      "The first process of a session on a node starts it, and it ends with the last. It reports its start in lines: note TEXT, then ready, or error CODE TEXT.",
     ],
     examples: [
       { does: "By hand, to see its messages", line: "dsm arbiter --session heat --processes 4" },

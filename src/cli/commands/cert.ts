@@ -30,7 +30,7 @@ export default command({
   },
   manual: {
     details: [
-      "Makes ca.pem and ca-key.pem in the folder if they are not there, and HOST.pem and HOST-key.pem for each host. Give each host its own two files and ca.pem, and name them in DSM_TLS_CERT, DSM_TLS_KEY and DSM_TLS_CA; keep ca-key.pem to yourself.",
+      "Makes ca.pem and ca-key.pem in the folder if they do not exist, and HOST.pem and HOST-key.pem for each host. Give each host its own two files and ca.pem, and name them in DSM_TLS_CERT, DSM_TLS_KEY and DSM_TLS_CA; keep ca-key.pem to yourself.",
     ],
     examples: [
       { does: "Certificates for two machines, good for a year", line: "dsm cert 10.0.0.1 10.0.0.2" },
@@ -68,7 +68,7 @@ export async function makeCertificates(folder: string, hosts: string[], days: nu
   for (const name of names) {
     for (const file of [`${name}.pem`, `${name}-key.pem`]) {
       if (existsSync(join(folder, file))) {
-        throw new DsmError("DSM_INVALID", `${join(folder, file)} is there already; remove it, or give another --out`);
+        throw new DsmError("DSM_INVALID", `${join(folder, file)} already exists; remove it, or give another --out`);
       }
     }
   }

@@ -55,8 +55,8 @@ export default command({
   },
   manual: {
     details: [
-      "On loopback the process that needs it starts it, and it ends a minute after its last session. For several machines start it by hand on one of them with --host; it makes a token, which the others need too. What goes between machines then goes by TLS: the daemon makes an authority, ~/.config/dsm/authority.pem, whose fingerprint is in the token, and signs the certificates of servers and arbiters.",
-      "Opened in a browser, its address is the dashboard: what every session does, who waits for whom, and the memory live. From another machine it is reached by ssh -L 4200:ADDRESS:4200 ADDRESS.",
+      "On loopback the first process that needs a daemon starts it, and it ends a minute after its last session. For several machines start it by hand on one of them with --host; it makes a token, which the others need, too. Traffic between machines uses TLS: the daemon makes an authority, ~/.config/dsm/authority.pem, whose fingerprint is in the token, and signs the certificates of servers and arbiters.",
+      "Opened in a browser, its address is the dashboard: what every session does, which ranks wait for which, and the memory live. Another machine reaches it by ssh -L 4200:ADDRESS:4200 ADDRESS.",
     ],
     examples: [
       { does: "For this machine alone, until ^C", line: "dsm daemon" },
@@ -165,7 +165,7 @@ function daemonSecurity(
 export function warnReadable(host: string, tls: object | null): void {
   if (isLoopback(host) || tls !== null) return;
   messages.warn(
-    `without TLS others on the way can read and change the memory of all sessions, and what goes over ${host}; leave out --tls-off`,
+    `without TLS an attacker on the network can read and change the memory of all sessions and all traffic with ${host}; leave out --tls-off`,
   );
 }
 

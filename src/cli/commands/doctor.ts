@@ -13,10 +13,10 @@ export default command({
   meta: { name: "doctor", description: "Check whether this machine can run dsm, and say what to do if not" },
   args: { ...daemonOption, ...jsonOption },
   manual: {
-    details: ["The last check is a real one: a process joins a session of its own, stores, and leaves."],
+    details: ["The last check runs a process that joins a session of its own, stores, and leaves."],
     examples: [
       { does: "Check this machine", line: "dsm doctor" },
-      { does: "Check that the daemon of a cluster is reached from here", line: "dsm doctor --daemon 10.0.0.1:4200" },
+      { does: "Check that this machine reaches the daemon of a cluster", line: "dsm doctor --daemon 10.0.0.1:4200" },
     ],
     exits: { "1": "A check failed." },
   },

@@ -25,10 +25,10 @@ export default command({
       valueHint: "FILE",
     },
     export: { type: "string", description: "Only the struct exported by that name", valueHint: "NAME" },
-    out: { type: "string", description: "File to write instead; a header of before is replaced", valueHint: "FILE" },
+    out: { type: "string", description: "File to write instead; an earlier header is replaced", valueHint: "FILE" },
   },
   manual: {
-    details: ["A C program that includes it reads and writes the very fields that the TypeScript program has."],
+    details: ["A C program that includes it uses the same fields as the TypeScript program."],
     examples: [
       { does: "The structs of state.ts, as C", line: "dsm header state.ts" },
       { does: "One of them, into a file", line: "dsm header state.ts --export state --out state.h" },

@@ -10,12 +10,12 @@ import { print, printJson } from "../terminal/messages.ts";
 const CHOICES = `${LANGUAGES.slice(0, -1).join(", ")} or ${LANGUAGES.at(-1)}`;
 
 export default command({
-  meta: { name: "init", description: "Write a program to begin with: TypeScript, C or Python" },
+  meta: { name: "init", description: "Write a starter program: TypeScript, C or Python" },
   args: {
     folder: {
       type: "positional",
       required: false,
-      description: "Folder for it; made if it is not there (default: here)",
+      description: "Folder for it; made if it does not exist (default: this one)",
       valueHint: "DIR",
     },
     language: {
@@ -28,7 +28,7 @@ export default command({
   },
   manual: {
     details: [
-      "Writes a program that runs, its types or Makefile, and a README.md. No file is overwritten: if one of them is there, nothing is written at all.",
+      "Writes a program that runs, its types or Makefile, and a README.md. It overwrites no file: if one of them exists, it writes nothing at all.",
     ],
     examples: [
       { does: "TypeScript, in a new folder", line: "dsm init first --language ts" },
@@ -80,7 +80,7 @@ async function chooseLanguage(given: string | undefined): Promise<Language | nul
 function write(folder: string, { files }: Project): void {
   const paths = Object.keys(files).map((name) => join(folder, name));
   const there = paths.find((path) => existsSync(path));
-  if (there !== undefined) throw new DsmError("DSM_INVALID", `${there} is there already; choose another folder`);
+  if (there !== undefined) throw new DsmError("DSM_INVALID", `${there} already exists; choose another folder`);
   const written: string[] = [];
   let made: string | undefined;
   try {

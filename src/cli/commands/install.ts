@@ -179,7 +179,7 @@ function checkTarget(prefix: string, path: string, before: Manifest | null, forc
     throw new DsmError("DSM_INVALID", `${target} is a device, pipe or socket; move it away first`);
   }
   if (!force && !before?.files.has(path)) {
-    throw new DsmError("DSM_INVALID", `${target} is there and was not installed by dsm; --force overwrites it`);
+    throw new DsmError("DSM_INVALID", `${target} exists and was not installed by dsm; --force overwrites it`);
   }
 }
 

@@ -59,7 +59,7 @@ const runArgs = {
   program: {
     type: "positional",
     required: false,
-    description: "Program and its arguments, which are all that follows",
+    description: "Program; everything after it is passed to it",
     valueHint: "PROGRAM",
   },
 } as const;
@@ -73,9 +73,9 @@ export default command({
   takesProgram: true,
   manual: {
     details: [
-      "The processes get DSM_SESSION, DSM_PROCESSES, DSM_RANK and what else the library needs to join. Standard input goes to process 0; signals go to all. The first process that fails ends the others, and its exit code is that of dsm run.",
+      "The processes get DSM_SESSION, DSM_PROCESSES, DSM_RANK and the other variables that the library needs to join. Standard input goes to process 0; signals go to all. The first process that fails ends the others, and its exit code is that of dsm run.",
       'A program that ends in .ts or .js runs on the built-in Bun and can import "dsm"; one that ends in .py runs on python3 and can import dsm. Nothing needs to be installed for either. Everything else is an executable: looked for in the PATH, or given with a slash.',
-      "With --hosts or --hostfile, and in an allocation of Slurm or PBS, the processes are started on those hosts over ssh, each of which is a node. A host that has not this very dsm gets a copy of it. The program must be there at the same path, if --copy does not take it along. The processes get the DSM_ variables, what their host gives to who logs in, and what --env names.",
+      "With --hosts or --hostfile, and in an allocation of Slurm or PBS, the processes are started on those hosts over ssh, each of which is a node. A host without this version of dsm gets a copy of it. The program must be at the same path there, unless --copy sends it. The processes get the DSM_ variables, the environment of a login on their host, and the variables that --env names.",
     ],
     examples: [
       { does: "4 processes on 2 simulated nodes", line: "dsm run -n 4 --nodes 2 -- hello.ts" },
@@ -87,7 +87,7 @@ export default command({
       { does: "Go on from a saved session", line: "dsm run --restore heat.snap -- ./heat" },
     ],
     exits: {
-      "126": "The program is there but cannot be started.",
+      "126": "The program exists but cannot be started.",
       "127": "There is no such program.",
       "128+N": "A process was ended by signal N. Any other code is that of the first process that failed.",
     },

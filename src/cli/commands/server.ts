@@ -53,14 +53,22 @@ export default command({
     ...tlsOptions,
     ...daemonOption,
     ...autostartOption,
-    instance: { type: "string", description: "Which run of the name this is (given by the daemon)", valueHint: "ID" },
-    epoch: { type: "string", description: "Which server of the session this is (given by the daemon)", valueHint: "N" },
+    instance: {
+      type: "string",
+      description: "Identifies the session among those of its name (given by the daemon)",
+      valueHint: "ID",
+    },
+    epoch: {
+      type: "string",
+      description: "Number of this server of the session (given by the daemon)",
+      valueHint: "N",
+    },
     predecessor: {
       type: "string",
-      description: "Whether the server before is gone or silent (given by the daemon)",
+      description: "Whether the previous server is gone or silent (given by the daemon)",
       valueHint: "STATE",
     },
-    "report-progress": { type: "boolean", description: "Say how far the snapshot is read, for dsm run" },
+    "report-progress": { type: "boolean", description: "Report how much of the snapshot has been read, for dsm run" },
     slot: { type: "string", description: "Address slot of the map (given by the daemon)", valueHint: "K" },
     ...logFormatOption,
   },
@@ -87,7 +95,7 @@ export default command({
       throw invalid(`instance "${instance}" is not 16 hex digits`);
     }
     if (isLoopback(args.host) && !isLoopback(daemon.host)) {
-      throw invalid(`the daemon is at ${daemon.address}, but ${args.host} is reached from here only; give --host`);
+      throw invalid(`the daemon is at ${daemon.address}, but only this host reaches ${args.host}; give --host`);
     }
     const byHand = instance === undefined;
     const tls = readTls(readTlsFiles(args), false);

@@ -23,7 +23,7 @@ export default command({
   manual: {
     examples: [
       { does: "What runs", line: "dsm sessions" },
-      { does: "Who waits for what in one session", line: "dsm sessions heat" },
+      { does: "One session, with its processes and what they wait for", line: "dsm sessions heat" },
       {
         does: "The same for a program, of a daemon elsewhere",
         line: "dsm sessions heat --json --daemon 10.0.0.1:4200",

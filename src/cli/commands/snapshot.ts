@@ -40,8 +40,8 @@ export default command({
   },
   manual: {
     details: [
-      "The session goes on meanwhile: what is saved is its memory, blocks, semaphores and locks at one place of the order. Not in direct mode, in which the server does not have the bytes: set DSM_DIRECT=0 for the session's processes.",
-      "FILE may be a snapshot of before, which the new one then replaces once it is whole. Any other file, a link, a device or a pipe stays as it is, and is an error.",
+      "The session goes on meanwhile. The file has its memory, blocks, semaphores and locks as of one place in the log. It is not possible in direct mode, in which the server does not have the bytes: set DSM_DIRECT=0 for the session's processes.",
+      "FILE may be an earlier snapshot, which the new one replaces once it is complete. Any other file, a link, a device or a pipe is an error and stays unchanged.",
     ],
     examples: [
       { does: "Save session heat", line: "dsm snapshot heat heat.snap" },
@@ -76,7 +76,7 @@ export default command({
 async function checkFile(daemon: DaemonApi, file: string): Promise<void> {
   if (!(await daemon.list()).some(({ name }) => name === file)) return;
   throw new UsageError(
-    `FILE is missing: "${file}" is a session; give a file behind it, or ./${file} for that file`,
+    `FILE is missing: "${file}" is a session; give a file after it, or ./${file} for that file`,
     true,
   );
 }

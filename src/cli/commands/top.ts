@@ -13,11 +13,11 @@ const INTERVAL_MIN_MS = 100;
 const INTERVAL_MAX_MS = 60_000;
 
 export default command({
-  meta: { name: "top", description: "Show the running sessions live: who writes how much, who waits for what" },
+  meta: { name: "top", description: "Show the running sessions live: what each rank writes, and what it waits for" },
   args: {
     name: { type: "positional", required: false, description: "Session to show in full", valueHint: "SESSION" },
-    interval: { type: "string", description: "Seconds between two looks", valueHint: "SECONDS", default: "1" },
-    once: { type: "boolean", description: "Look twice, print once and end: for scripts, and without a terminal" },
+    interval: { type: "string", description: "Seconds between samples", valueHint: "SECONDS", default: "1" },
+    once: { type: "boolean", description: "Take two samples, print once and end: for scripts, and without a terminal" },
     ...jsonOption,
     ...daemonOption,
   },
@@ -30,7 +30,7 @@ export default command({
       { does: "One of them, twice a second", line: "dsm top heat --interval 0.5" },
       { does: "For a script", line: "dsm top heat --json" },
     ],
-    exits: { "130": "It was left with ^C." },
+    exits: { "130": "^C ended it." },
   },
   async run({ args }) {
     const { address } = readDaemon(args.daemon);

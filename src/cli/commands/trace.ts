@@ -44,7 +44,7 @@ export default command({
   },
   manual: {
     details: [
-      "Each node is a process of the trace, each rank a thread: its waits are spans, every entry of it an instant with its place and size. What comes faster than the server can send it is dropped, and counted. One trace of a session at a time; without a trace nothing is slower.",
+      "Each node is a process of the trace, each rank a thread: its waits are spans, its entries are instants with place and size. Events that come faster than the server can send them are dropped and counted. A session has one trace at a time; one that is not traced is not slowed down.",
     ],
     examples: [
       { does: "Ten seconds of session heat", line: "dsm trace heat --out heat.json" },
@@ -61,7 +61,7 @@ export default command({
     const directory = daemonClient({ address, autostart: false });
     const session = await findSession({ daemon: directory, address }, args.name);
     if (session.direct)
-      messages.warn("the session is in direct mode: its stores do not leave the processes, and are not seen");
+      messages.warn("the session is in direct mode: its stores do not leave the processes and are not traced");
     const file = new TraceFile(args.out);
     let done: Done;
     try {
@@ -93,7 +93,7 @@ function doneText(session: string, { events, seconds, bytes, dropped }: Done, fi
 function readSeconds(text: string): number {
   const seconds = /^\d+(\.\d+)?$/.test(text) ? Number(text) : Number.NaN;
   if (seconds >= SECONDS_MIN && seconds <= TRACE_SECONDS_MAX) return seconds;
-  throw invalid(`"${text}" seconds are not possible; give ${SECONDS_MIN} to ${TRACE_SECONDS_MAX}`);
+  throw invalid(`--seconds is "${text}"; it must be from ${SECONDS_MIN} to ${TRACE_SECONDS_MAX}`);
 }
 
 interface Done {

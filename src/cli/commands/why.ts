@@ -13,7 +13,7 @@ const WAITING_EXIT_CODE = 3;
 export default command({
   meta: {
     name: "why",
-    description: "Say in words who waits for what, and who has not arrived",
+    description: "Explain a session that hangs: which ranks wait for what, and which are missing",
   },
   args: {
     name: {
@@ -27,7 +27,7 @@ export default command({
   },
   manual: {
     details: [
-      "Names who is in a barrier and who has not come to it, who waits for which semaphore or lock and who has that, circles of processes that wait for each other, sleepers, processes that were lost, and those that have not joined.",
+      "Names the ranks in a barrier and those that have not arrived, the ranks that wait for semaphores and locks with the owners of the locks, deadlocks, sleepers, lost processes, and processes that have not joined.",
     ],
     examples: [
       { does: "Why session heat hangs", line: "dsm why heat" },

@@ -16,17 +16,17 @@ export default command({
     words: {
       type: "positional",
       required: false,
-      description: "Behind --: the words behind dsm so far; prints what may stand in the place of the last one",
+      description: "After --: the words after dsm so far; prints candidates for the last one",
       valueHint: `WORD${MANY}`,
     },
   },
   manual: {
     details: [
-      'dsm install puts the scripts where the shells look for them. With words behind "--" it prints what the scripts ask for: "files", "folders", "program" or "none" for what else the shell itself should offer, then a line for each candidate with its description behind a tab.',
+      'dsm install puts the scripts where the shells look for them. With words after "--" it prints what the scripts ask for: "files", "folders", "program" or "none" for what else the shell itself should offer, then a line for each candidate, with its description after a tab.',
     ],
     examples: [
       { does: "In bash, from now on: put this line into ~/.bashrc", line: "source <(dsm completion bash)" },
-      { does: "In zsh: put this line into ~/.zshrc, behind compinit", line: "source <(dsm completion zsh)" },
+      { does: "In zsh: put this line into ~/.zshrc, after compinit", line: "source <(dsm completion zsh)" },
       { does: "In fish", line: "dsm completion fish > ~/.config/fish/completions/dsm.fish" },
       { does: "The orders a session can have", line: "dsm completion bash -- run --order ''" },
     ],
@@ -38,7 +38,7 @@ export default command({
     }
     const terminator = rawArgs.indexOf("--");
     if (terminator < 0) {
-      if (args._.length > 1) throw invalid(`the words to complete come behind "--"`);
+      if (args._.length > 1) throw invalid('give the words to complete after "--"');
       await print(completionScript(shell));
       return 0;
     }

@@ -22,12 +22,12 @@ export async function generalHelp(): Promise<string> {
     ...columns(rows),
     ...heading("Options"),
     ...columns([
-      ["-h, --help", "Show this; behind a command, what it takes"],
+      ["-h, --help", "Show this; after a command, its options"],
       ["-v, --version", "Show the version"],
     ]),
     ...heading("Examples"),
     ...examples([
-      { does: "Write a program to begin with, and run it as 4 processes on 2 simulated nodes", line: FIRST },
+      { does: "Write a starter program, and run it as 4 processes on 2 simulated nodes", line: FIRST },
       { does: "Check whether this machine can run dsm", line: "dsm doctor" },
       { does: "Read the whole manual", line: "dsm man" },
     ]),

@@ -15,7 +15,7 @@ const LINE_MAX = 76;
 export default command({
   meta: { name: "man", description: "Show the manual, or print it as a page for man" },
   args: {
-    roff: { type: "boolean", description: "Print the page's source, as is done where the output is no terminal" },
+    roff: { type: "boolean", description: "Print the source of the page even on a terminal" },
   },
   manual: {
     details: ["dsm install puts the page where man finds it: man dsm."],
@@ -55,9 +55,7 @@ export async function manualPage(): Promise<string> {
       "Processes on one machine or on many share one memory space, and simply writing to it is the whole interface. dsm starts programs as the processes of a session, keeps the directory of sessions, and carries the library that C, C++, TypeScript and Python programs use.",
     ),
     ".PP",
-    ...text(
-      "All commands that report take --json. What is not given as an option is taken from a variable, see below.",
-    ),
+    ...text("All commands that report have --json. Options that are not given are read from variables, see below."),
     ".SH COMMANDS",
     ...usages.flatMap(commandSection),
     ".SH EXIT STATUS",

@@ -6,7 +6,7 @@ const shown = (Object.keys(SETTINGS) as SettingName[]).filter((name) => (SETTING
 
 export const VARIABLES: readonly (readonly [name: string, meaning: string])[] = [
   ...shown.map((name) => [SETTINGS[name].variable, settingText(name)] as const),
-  ["NO_COLOR", "Set to anything: no colours. They are for terminals only, and not for TERM=dumb."],
+  ["NO_COLOR", "Set to anything: no colours. By default only terminals get them, and not with TERM=dumb."],
   ["FORCE_COLOR", "Set: colours everywhere. 0: none anywhere."],
 ];
 
@@ -21,9 +21,9 @@ export const FILES: readonly (readonly [path: string, meaning: string])[] = [
   ],
   [
     "~/.cache/dsm/",
-    "What the program has inside and programs must load: the library and its like; and copies of dsm itself, from dsm run --hosts.",
+    "Files inside dsm that other programs load, such as the library, and copies of dsm that dsm run --hosts has sent.",
   ],
   ["$XDG_RUNTIME_DIR/dsm/", "Sockets of this user's arbiters."],
   ["/dev/shm/dsm*", "Replicas of the memory of running sessions."],
-  ["PREFIX/share/dsm/manifest", "What dsm install has put under a prefix."],
+  ["PREFIX/share/dsm/manifest", "The list of the files that dsm install has put under a prefix."],
 ];

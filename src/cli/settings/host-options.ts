@@ -111,7 +111,9 @@ export function interfaceAddress(given: string): string {
   if (first !== undefined) return first.address;
   const address = bareHost(given);
   if (isLoopback(address) || localAddresses().includes(address)) return address;
-  throw invalid(`"${given}" is no address and no interface of this machine; it has ${localAddresses().join(", ")}`);
+  throw invalid(
+    `"${given}" is neither an address nor an interface of this machine; its addresses are ${localAddresses().join(", ")}`,
+  );
 }
 
 /** readVariables parses `--env`: NAME=VALUE, or NAME with its value in `environment`. */

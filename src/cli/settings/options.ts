@@ -222,7 +222,7 @@ const READERS: Record<SettingKind, (text: string, from: string) => string | numb
   address: (text) => addressOf(text).address,
   path(text, from) {
     if (isAbsolute(text)) return text;
-    throw invalid(`${from} is "${text}"; give the whole path, from / on`);
+    throw invalid(`${from} is "${text}"; give an absolute path`);
   },
   name: String,
   choice: String,

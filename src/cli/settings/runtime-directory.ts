@@ -20,7 +20,7 @@ export function runtimeDirectory(): string {
   if ((mode & constants.S_IFMT) !== constants.S_IFDIR || owner !== uid || (mode & 0o077) !== 0) {
     throw new DsmError(
       "DSM_SYSTEM",
-      `${directory} is not a folder of this user alone; remove it or set XDG_RUNTIME_DIR`,
+      `${directory} is not a directory of yours alone; remove it, or set XDG_RUNTIME_DIR`,
     );
   }
   return directory;

@@ -51,7 +51,7 @@ export function readTlsOff(args: TlsArguments = {}): boolean {
   const off = args["tls-off"] ?? variable === true;
   if (off && Object.keys(readTlsFiles(args)).length > 0) {
     throw invalid(
-      "TLS is turned off, and there are files for it; leave out --tls-off and DSM_TLS_OFF, or DSM_TLS_CERT, DSM_TLS_KEY and DSM_TLS_CA",
+      "TLS is turned off, but TLS files are set; leave out --tls-off and DSM_TLS_OFF, or DSM_TLS_CERT, DSM_TLS_KEY and DSM_TLS_CA",
     );
   }
   return off;
@@ -93,7 +93,7 @@ export function readTls(files: TlsFiles, listens: boolean): Tls | null {
     try {
       fits = certificate.checkPrivateKey(createPrivateKey(tls.key));
     } catch (error) {
-      throw invalid(`${key} is no private key: ${(error as Error).message}`);
+      throw invalid(`${key} is not a private key: ${(error as Error).message}`);
     }
     if (!fits) throw invalid(`${key} is not the key of ${cert}; give the two that belong together`);
   }
@@ -120,7 +120,7 @@ export function readCertificate(path: string): { text: string; certificate: X509
   try {
     return { text, certificate: new X509Certificate(text) };
   } catch {
-    throw invalid(`${path} is no certificate; it must be a PEM file, such as "dsm cert" makes`);
+    throw invalid(`${path} is not a certificate; it must be a PEM file, such as "dsm cert" makes`);
   }
 }
 
@@ -135,7 +135,7 @@ export function readSecret(path: string, what: "token" | "key", most: number): s
     fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | links);
   } catch (error) {
     const { code } = error as { code?: string };
-    if (code === "ENOENT") throw new MissingFile(`the ${what} ${path} is not there`);
+    if (code === "ENOENT") throw new MissingFile(`the ${what} ${path} does not exist`);
     throw invalid(`the ${what} ${path} cannot be read: ${code === "ELOOP" ? "it is a link" : code}`);
   }
   try {
@@ -161,7 +161,7 @@ export function tokenPath(): string {
   const { DSM_TOKEN_FILE } = process.env;
   if (DSM_TOKEN_FILE) {
     if (!isAbsolute(DSM_TOKEN_FILE)) {
-      throw invalid(`DSM_TOKEN_FILE is "${DSM_TOKEN_FILE}"; give the whole path, from / on`);
+      throw invalid(`DSM_TOKEN_FILE is "${DSM_TOKEN_FILE}"; give an absolute path`);
     }
     return DSM_TOKEN_FILE;
   }

@@ -40,7 +40,7 @@ export class HeatMap {
   readonly #grid = element("div", {
     role: "grid",
     class: "grid",
-    "aria-label": "Memory by who wrote last and how often",
+    "aria-label": "Memory by last writer and number of writes",
   });
   readonly #pointed = element("p", { class: "pointed", "aria-hidden": "true" });
   readonly #select: (cell: number) => void;
@@ -255,5 +255,5 @@ export function showRanksIn(map: HeatMap, ranks: number[]): void {
   const shown = ranks.slice(0, RANK_COLOURS);
   if (place.childElementCount === shown.length) return;
   place.replaceChildren("By rank:", ...shown.map((rank) => rankMark(rank)));
-  if (ranks.length > shown.length) place.append(`colours come again from rank ${RANK_COLOURS} on`);
+  if (ranks.length > shown.length) place.append(`colours repeat from rank ${RANK_COLOURS} on`);
 }

@@ -65,7 +65,7 @@ async function refresh(): Promise<void> {
   } catch (error) {
     if (error instanceof TokenNeeded) return askToken(error);
     setLink("lost", "the daemon does not answer; trying again");
-    if (shown === null) say("The daemon does not answer.", "It is asked again every two seconds.");
+    if (shown === null) say("The daemon does not answer.", "The page tries again every two seconds.");
   }
   listing = setTimeout(refresh, LIST_INTERVAL_MS);
 }
@@ -167,14 +167,12 @@ function watch(opened: Shown): void {
       },
       ended() {
         opened.ended = true;
-        view.stale(
-          "This session has ended, as far as the daemon knows. What is shown is the last that was seen of it.",
-        );
+        view.stale("This session has ended, as far as the daemon knows. The page shows its last known state.");
       },
       lost() {
         setLink("lost", "the daemon does not answer; trying again");
         view.stale(
-          "The daemon does not answer. What is shown is the last that was seen; it goes on when the daemon is back.",
+          "The daemon does not answer. The page shows the last known state, and goes on when the daemon is back.",
         );
       },
       tokenNeeded: askToken,
@@ -198,11 +196,11 @@ function say(title: string, ...text: (Node | string)[]): void {
 
 function sayNothingRuns(): void {
   const command = element("code", {}, "dsm run -n 4 --nodes 2 -- hello.ts");
-  say("No session runs.", "Start one with ", command, "; it appears here by itself.");
+  say("No session runs.", "Start one with ", command, "; it then appears here.");
 }
 
 function missing(name: string): void {
-  say(`There is no session “${name}”.`, "It has ended, or has not begun; it appears here by itself when it does.");
+  say(`There is no session “${name}”.`, "It has ended, or has not started. It appears here when it starts.");
 }
 
 /** Asks the user for the token, if the page can compute proofs: for that the connection must be secure. */
@@ -217,7 +215,7 @@ function askToken(error: TokenNeeded): void {
     const port = location.port || "80";
     say(
       "This daemon demands a token, and this connection is not safe for one.",
-      "Whoever is on the way could change this page and take the token. Reach the daemon through ssh: ",
+      "An attacker on the network could change this page and take the token. Reach the daemon through ssh: ",
       element("code", {}, `ssh -L ${port}:${location.host} ${location.hostname}`),
       ", then open ",
       element("code", {}, `http://127.0.0.1:${port}/`),
@@ -261,7 +259,7 @@ function askToken(error: TokenNeeded): void {
         {},
         "It is what DSM_TOKEN or ",
         element("code", {}, "~/.config/dsm/token"),
-        " has where the daemon runs. It does not leave this page: requests carry proofs that it is known.",
+        " has where the daemon runs. The token does not leave this page: requests carry proofs that the page knows it.",
       ),
       form,
     ),

@@ -47,7 +47,7 @@ export class Prover {
     const challenge = await fetch("/v1/health");
     const nonce = readChallenge(challenge.headers.get("www-authenticate"));
     await challenge.body?.cancel();
-    if (nonce === null) throw new Error("the daemon asks for no token any more");
+    if (nonce === null) throw new Error("the daemon no longer demands a token");
     const cnonce = hex(crypto.getRandomValues(new Uint8Array(32)));
     const nothing = await hash(new Uint8Array(0));
     const proof = await this.#sign(["dsm http request", "GET", `${location.host}${path}`, nonce, cnonce, nothing]);

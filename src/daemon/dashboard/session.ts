@@ -31,7 +31,7 @@ interface RankRow {
 
 const NOTE_DIRECT =
   "Direct mode: all processes are on one node and share its memory, so stores are not seen. Entries and bytes count only " +
-  "what goes through the session's server, such as barriers, semaphores and locks; the map's bytes are not there to be " +
+  "what goes through the session's server, such as barriers, semaphores and locks; the bytes of the map cannot be " +
   "shown. DSM_DIRECT=0 turns direct mode off.";
 
 export class SessionView {

@@ -93,7 +93,7 @@ function mostAwaited(rows: Row[]): string {
   const { lane } = rows[costs.indexOf(most)] as Row;
   if (most < (STANDS_OUT * total_ms) / rows.length) return "No rank is waited for much more than the others.";
   const span = formatDuration(TIMELINE_MS);
-  return `Most waited for: rank ${lane.rank}. In the last ${span} it has cost the others ${wholeSeconds(most)} of waiting, all of them together.`;
+  return `Most waited for: rank ${lane.rank}. In the last ${span} the others have waited ${wholeSeconds(most)} for it, all of them together.`;
 }
 
 function drawLane(cell: HTMLElement, { lane, summary, now_ms, span_ms }: Row): void {

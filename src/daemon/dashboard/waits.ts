@@ -8,7 +8,7 @@ import { lastingFindings } from "./marks.ts";
 const SENTENCES_MAX = 6;
 
 export class Waits {
-  readonly list = element("ul", { class: "waits", "aria-label": "Who waits for what" });
+  readonly list = element("ul", { class: "waits", "aria-label": "Which ranks wait for what" });
   /** The text that screen readers announce. */
   readonly announced = element("p", { class: "unseen", role: "status" });
 
