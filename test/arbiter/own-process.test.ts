@@ -18,7 +18,7 @@ test("this process lives, and so does one with its id in another namespace or on
   expect([hasEnded(""), hasEnded("nonsense")]).toEqual([false, false]);
 });
 
-test("one of our namespace has ended when its id is nobody's, or that of one that began later", async () => {
+test("a process of our namespace has ended when its id is free, or belongs to one that began later", async () => {
   expect(hasEnded(formatProcess({ ...own, start: "1" }))).toBe(true);
   const child = Bun.spawn(["true"]);
   await child.exited;

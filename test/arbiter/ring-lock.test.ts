@@ -65,12 +65,12 @@ test("is free, taken and free again", () => {
   expect(words[LOCK]).toBe(0);
 });
 
-test("is taken from a process that has ended, whether somebody has collected it or not, and from no other", async () => {
+test("is taken from a process that has ended, a zombie too, and from no other", async () => {
   const child = await holder(0x9000_0001);
   await holder(7);
   expect([lives(0x9000_0001), lives(7), lives(8)]).toEqual([true, true, false]);
   words[LOCK] = 0x9000_0001;
-  // Nobody collects it while we are at it: it stays as a zombie until this test waits.
+  // It stays a zombie until this test waits for it.
   child.kill("SIGKILL");
   expect(lock.acquire()).toBe(true);
   lock.release();
@@ -97,7 +97,7 @@ test.skipIf(!mayUnshare)("is left to a process of another process namespace whil
   expect(lock.acquire()).toBe(true);
 });
 
-test("is taken from who never came", () => {
+test("is taken from a process that never came", () => {
   for (const owner of [1, 0x7fffffff, 0xfffffffe, process.pid]) {
     words[LOCK] = owner;
     expect(lock.acquire()).toBe(true);

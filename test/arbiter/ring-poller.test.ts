@@ -86,7 +86,7 @@ test("a store that comes while the arbiter falls asleep is not missed", () => {
   expect([queue.sleeps, events.after]).toEqual([1, 1]);
 });
 
-test("after a corrupt ring, or the end, it is looked into no more", () => {
+test("after a corrupt ring, or the end, it is no longer polled", () => {
   for (const how of ["corrupt", "stopped"]) {
     const { poller, queue, events, turns, turn, fail } = setUp();
     queue.stores = 1;

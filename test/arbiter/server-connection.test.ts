@@ -139,7 +139,7 @@ test("entries that come in one piece with the WELCOME, before there is a followe
   log.close(() => {});
 });
 
-test("after an interruption the follower hears of the resumption first, then of the entries it lacks", async () => {
+test("after an interruption the follower gets the resumption first, then the entries that it lacks", async () => {
   const port = server(
     (socket) => {
       says(welcome(), entry(1))(socket);

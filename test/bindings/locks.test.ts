@@ -145,7 +145,7 @@ for (const [where, nodes, environment] of PLACES) {
         await Promise.all([owner, ...others].map((one) => one.leave()));
       });
 
-      test(`when ${holder} dies with the lock the others are told, until one of them has put things in order`, async () => {
+      test(`when ${holder} dies with the lock the next owners are told, until one has made the state consistent`, async () => {
         const all = await lockers(holder, nodes, { ...environment, DSM_ON_LOSS: "continue" });
         const [owner, ...others] = all as [Locker, ...Locker[]];
         expect(await owner.lock()).toBe("locked");

@@ -7,7 +7,7 @@ const SECONDS = 45;
 const ROUNDS_MIN = 3;
 const ACKNOWLEDGED_MIN = 100;
 
-test("whatever is killed, stopped or cut off, everybody learns of it, and nothing is left behind", async () => {
+test("whatever is killed, stopped or cut off, every process is told, and nothing is left behind", async () => {
   const end = performance.now() + 1000 * SECONDS;
   let rounds = 0;
   let acknowledged = 0;

@@ -1,9 +1,9 @@
 /**
- * Chaos: sessions of real processes over several nodes (test/chaos/programs/work.c) that are killed, stopped and cut off,
- * one session after the other. Whatever happens, of each session these must hold:
+ * Chaos: sessions of real processes over several nodes (test/chaos/programs/work.c) that are killed, stopped and cut
+ * off, one session after the other. Whatever happens, of each session these must hold:
  *
- * - everybody ends, each well or with a clear error that what was done to the session explains;
- * - nobody reads what was not written (the program itself looks);
+ * - every process ends, successfully or with a clear error that the faults of the session explain;
+ * - no process reads what was not written (the program itself checks);
  * - what survivors read in the counters is all that was acknowledged, and nothing that was not asked for;
  * - no process, socket or map is left, and the next session works.
  */
@@ -231,7 +231,10 @@ export class Chaos {
     if (failure !== undefined) throw failure;
   }
 
-  /** One session; what is done to it follows from the seed, how far it is then does not. Throws when a promise is broken. */
+  /**
+   * One session; what is done to it follows from the seed, how far it is then does not. Throws when a promise is
+   * broken.
+   */
   async round(seed: number): Promise<Round> {
     const plan = makePlan(seed);
     try {
@@ -243,7 +246,7 @@ export class Chaos {
 
   /** A role that was killed is gone only when the kernel has closed all it had open. */
   async #gone(pid: number): Promise<void> {
-    await eventually(`process ${pid} is gone`, () => {
+    await eventually(`process ${pid} has ended`, () => {
       try {
         const zombie = /^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, "utf8"));
         return zombie && readdirSync(`/proc/${pid}/task`).length === 1;
@@ -278,7 +281,7 @@ export class Chaos {
     const recovered = await Promise.all(recoveries);
     await Bun.sleep(plan.restMs);
     for (const worker of workers) worker.tell("stop");
-    // Who has learnt of a loss reads the counters when nobody counts any more.
+    // A process that knows of a loss reads the counters once no process counts.
     await inTime(
       "the session's end",
       Promise.all(workers.map((worker) => worker.said("lost", "done", "failed", "wrong"))),
@@ -348,7 +351,7 @@ export class Chaos {
     }
   }
 
-  /** Whether everybody ended as what was done explains, and the counters are right. */
+  /** Whether every process ended as the faults explain, and the counters are right. */
   async #judge(plan: Plan, workers: Worker[]): Promise<Pick<Round, "ends" | "acknowledged" | "rounds">> {
     const faults = plan.faults.map(({ fault }) => fault).filter(({ kind }) => !SURVIVED.has(kind));
     const mayLose = faults.length > 0;

@@ -1,4 +1,7 @@
-/** Atomic operations, stores, semaphores and locks of real processes on several nodes are linearizable, whoever is killed. */
+/**
+ * Atomic operations, stores, semaphores and locks of real processes on several nodes are linearizable, whichever
+ * process is killed.
+ */
 import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { Random } from "../support/core-random.ts";
 import { Cluster, eventually } from "../support/e2e-cluster.ts";
@@ -129,7 +132,7 @@ describe("linearizable:", () => {
       const early = taken.filter((call) => deaths.every(({ invoked }) => (call.returned as bigint) < invoked));
       for (let round = 0; round < 10; round += 1) {
         const victim = random.pick(early);
-        // When nobody had died, when somebody else had it, and not given to the one who unlocked it later.
+        // Changes: no owner had died; another process had it; it was not given to the process that unlocked it later.
         expect(refusedLock(history, victim, { ...victim.operation, result: "died" })).toBe(true);
         expect(refusedLock(history, victim, { ...victim.operation, result: "busy" })).toBe(true);
         expect(refusedLock(history, victim, { ...victim.operation, owner: 9 })).toBe(true);

@@ -1,4 +1,4 @@
-/** Libraries are loaded from a folder that nobody else could have put anything into. */
+/** Libraries are loaded from a directory into which no other user can write. */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import {
   chmodSync,
@@ -52,7 +52,7 @@ afterEach(() => {
 const inCache = (...names: string[]): string => join(cache, "dsm", VERSION, ...names);
 const inTemporary = (...names: string[]): string => join(temporary, `dsm-${process.geteuid?.()}`, VERSION, ...names);
 
-/** It is in that folder, whole, and nobody else can change it. */
+/** It is in that directory, complete, and no other user can change it. */
 function expectPlaced(at: string): void {
   expect(placeInCache(VERSION, FILES)).toBe(at);
   expect(readdirSync(at).sort()).toEqual(Object.keys(FILES).sort());
@@ -99,7 +99,7 @@ describe("in the place of a file", () => {
     }
   });
 
-  testAsRoot("a second name of somebody's file is replaced, and that file left alone", () => {
+  testAsRoot("a hard link to a file of another user is replaced, and the file left alone", () => {
     expectPlaced(inCache());
     const theirs = join(folder, "theirs");
     writeFileSync(theirs, "theirs");
@@ -199,7 +199,7 @@ describe("nothing is put or looked for", () => {
     });
   }
 
-  testAsRoot("anywhere, when /tmp has somebody else's folder of our name, too", () => {
+  testAsRoot("anywhere, when /tmp has a directory of our name that belongs to another user", () => {
     chmodSync(cache, 0o707);
     const taken = join(temporary, `dsm-${process.geteuid?.()}`);
     mkdirSync(taken, { mode: 0o700 });

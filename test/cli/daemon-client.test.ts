@@ -85,7 +85,7 @@ describe("dsm daemon", () => {
     expect(stdout).toBe("");
   });
 
-  test("a port that somebody else has is another matter", async () => {
+  test("a port of another program is reported differently", async () => {
     await stranger("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
     const { code, stderr } = await place.dsm(["daemon", "--host", place.host]);
     expect(code).toBe(1);

@@ -19,7 +19,7 @@ let addresses = 0;
 
 export class Place {
   readonly folder = mkdtempSync(join(tmpdir(), "dsm-test-"));
-  /** A loopback address nobody else has: every port of it is free. */
+  /** A loopback address of its own: every port of it is free. */
   readonly host = `127.${1 + (addresses++ % 250)}.${(process.pid >> 8) & 0xff}.${1 + (process.pid % 254)}`;
   readonly daemonAddress = `${this.host}:4200`;
   readonly environment: Record<string, string>;
@@ -48,7 +48,7 @@ export class Place {
     return outcome(this.spawn(args, environment));
   }
 
-  /** Ends the daemon, whoever started it, and all its sessions. */
+  /** Ends the daemon and all its sessions. */
   async close(): Promise<void> {
     const base = `http://${this.daemonAddress}/v1`;
     const health = (await (await fetch(`${base}/health`).catch(() => null))?.json()) as { pid?: number } | undefined;
@@ -98,7 +98,7 @@ function commandLine(pid: number): string {
   }
 }
 
-/** Whether the process is there and has not ended; one that nobody has collected yet has. */
+/** Whether the process exists and has not ended. A zombie has ended. */
 export function isRunning(pid: number): boolean {
   return commandLine(pid) !== "";
 }
@@ -108,7 +108,7 @@ export function stateOf(pid: number): string | undefined {
   return /^State:\s*(\w)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1];
 }
 
-/** Waits until `there` is false: the kernel tells nobody about the end of somebody else's child. */
+/** Polls until `there` is false: the kernel reports the end of a process to its parent only. */
 export async function gone(there: () => boolean): Promise<void> {
-  await eventually("it is gone", () => !there());
+  await eventually("it has ended", () => !there());
 }

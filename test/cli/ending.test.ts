@@ -36,7 +36,7 @@ test("the first that fails gives the exit code and ends the rest", () => {
   expect([ending.failure, sent]).toEqual([3, ["SIGTERM"]]);
 });
 
-test("who fails because another was killed does not give the exit code, whichever is seen first", async () => {
+test("a process that fails because another was killed does not give the exit code, whichever is seen first", async () => {
   const seen = Promise.withResolvers<void>();
   const { ending, sent } = start(() => seen.promise);
   const failed = ending.ended("process 1", 1, null);
@@ -48,7 +48,7 @@ test("who fails because another was killed does not give the exit code, whicheve
   expect([ending.failure, sent]).toEqual([143, ["SIGTERM"]]);
 });
 
-test("who fails while others end well gives the exit code", async () => {
+test("a process that fails while others succeed gives the exit code", async () => {
   const seen = Promise.withResolvers<void>();
   const { ending } = start(() => seen.promise);
   const failed = ending.ended("process 1", 3, null);
@@ -64,7 +64,7 @@ test("a host that does not tell of its processes holds up nothing for ever", asy
   expect(ending.failure).toBe(3);
 });
 
-test("what had failed before somebody asked for the end does", () => {
+test("a failure before the request to end does", () => {
   const { ending } = start();
   ending.ended("process 1", 1, null);
   process.emit("SIGINT", "SIGINT");
@@ -72,7 +72,7 @@ test("what had failed before somebody asked for the end does", () => {
   expect(ending.failure).toBe(1);
 });
 
-test("a program that ends in its own way when it is asked gives its own code", () => {
+test("a program that handles the request to end gives its own code", () => {
   const { ending } = start();
   process.emit("SIGINT", "SIGINT");
   ending.ended("process 0", 7, null);

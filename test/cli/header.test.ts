@@ -193,7 +193,7 @@ console.log(s.tiny, s.turn, s.sum, s.small, s.big, s.wide, s.yes, s.single, s.gr
   }
 });
 
-test("a C program with another header is told", async () => {
+test("a C program with another header gets an error", async () => {
   const definition = write(
     "other.ts",
     'import { i32, struct } from "dsm";\nexport const pair = struct({ a: i32, b: i32 });\n',
@@ -245,7 +245,7 @@ test("the example's processes, in TypeScript and in C", async () => {
   }
 });
 
-test("prints, takes one export with what it needs, and says what is wrong", async () => {
+test("prints, takes one export with its dependencies, and names faults", async () => {
   const definition = write("both.ts", `${DEFINITION}export const alone = struct({ a: u8 });\nexport default alone;\n`);
   const all = await cluster.dsm(["header", definition]);
   expect(all.code).toBe(0);

@@ -70,7 +70,7 @@ test("installs what a C program needs, and takes exactly that away again", async
   expect(again.code).toBe(0);
   expect(JSON.parse(again.stdout).files.sort()).toEqual(INSTALLED);
 
-  // Somebody else's files stay, and so do the folders that have them.
+  // Files of other programs stay, and so do the directories that have them.
   writeFileSync(join(prefix, "lib/other.txt"), "not ours");
   const removed = await place.dsm(["uninstall", "--prefix", prefix, "--json"]);
   expect(removed.code).toBe(0);

@@ -57,7 +57,7 @@ console.log("behind it");
   expect(short.said).toBe("behind it\r\n");
 });
 
-test("reading a snapshot is told on the way, by a server to dsm run", async () => {
+test("a server reports to dsm run how much of a snapshot it has read", async () => {
   const script = join(place.folder, "fill.ts");
   writeFileSync(
     script,

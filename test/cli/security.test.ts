@@ -1,4 +1,6 @@
-/** Tokens and certificates as the user meets them: made, found wanting, and refused in one line that says what to do. */
+/**
+ * Tokens and certificates as the user meets them: made, found wanting, and refused in one line that says what to do.
+ */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { createHash, X509Certificate } from "node:crypto";
 import {
@@ -67,7 +69,7 @@ describe("the file that DSM_TOKEN_FILE names", () => {
 });
 
 describe("the token's file", () => {
-  test("is made once, by whoever is first, for its user alone", async () => {
+  test("is made once, by the first process, for its user alone", async () => {
     expect(readTokenFile(token)).toBeNull();
     expect([makeTokenFile(null, token), makeTokenFile(null, token)]).toEqual(["made", "kept"]);
     expect(readFileSync(token, "utf8")).toMatch(/^[0-9a-f]{64}\n$/);

@@ -174,7 +174,7 @@ test("names that are wide or would do something to the terminal do nothing to th
   expect([cut("abc", 3), cut("abcd", 3), cut("日本語", 5), cut("x", 0)]).toEqual(["abc", "ab~", "日本~", ""]);
 });
 
-test("a session that is gone, a server that does not answer, a daemon that is gone", () => {
+test("a session that has ended, a server or a daemon that does not answer", () => {
   expect(shows(modelOf([], "gone"))[1]).toBe('there is no session "gone"');
   const silent = rated(undefined, detail("s", { answered: false, ranks: [] }));
   expect(shows(modelOf([silent], "s"))[1]).toContain("does not answer");

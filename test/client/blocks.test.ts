@@ -104,7 +104,7 @@ describe.each([
     expect(await codesOf(first, [(session, state) => session.free(state.block)])).toEqual(["DSM_INVALID"]);
   });
 
-  test("a name means the same block in every process, whoever comes first", async () => {
+  test("a name means the same block in every process, whichever comes first", async () => {
     const puppets = await two();
     const names = ["grid", "Gitter", "網", "x".repeat(63)];
     const offsets = puppets.map((puppet, index) =>
@@ -241,7 +241,7 @@ test("views over blocks are typed", () => {
     session.alloc(Float64Array);
     // @ts-expect-error An element of this one is a bigint.
     void session.waitFor(session.alloc(BigInt64Array, 1), 0, 0);
-    // @ts-expect-error Nobody sleeps on a float.
+    // @ts-expect-error A float cannot be slept on.
     void session.waitFor(floats, 0, 0);
     void [bytes, data, grid];
   };

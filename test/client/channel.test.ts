@@ -149,7 +149,7 @@ describe("semaphores", () => {
     expect(arbiter.semaphore("s")).toMatchObject({ value: 4 * WAITS_MAX, waiters: [] });
   });
 
-  test("posts that nobody awaits come to a limit", async () => {
+  test("posts that are not awaited have a limit", async () => {
     const posts: Promise<unknown>[] = [];
     // One more than can be under way and queued.
     for (let i = 0; i < QUEUED_POSTS_MAX + 129; i += 1) posts.push(channel.semaphorePost("s", 0));
@@ -229,7 +229,7 @@ describe("the end", () => {
     expect(await codes).toEqual(["DSM_LEFT", "DSM_LEFT"]);
   });
 
-  test("an answer that nobody waits for is passed over", async () => {
+  test("an answer without a waiting request is ignored", async () => {
     arbiter.say(encode({ kind: Kind.REPLY, op: Status.LEFT, tag: 77 }));
     expect((await channel.semaphorePost("s", 0)).status).toBe(Status.OK);
   });

@@ -75,7 +75,7 @@ describe("in a task of Slurm's srun", () => {
     expect(readConfig({}, { ...task, SLURM_LAUNCH_NODE_IPADDR: "fd00::9" }).daemon).toBe("[fd00::9]:4200");
   });
 
-  test("what is said otherwise wins, and whoever names a session says the rest too", () => {
+  test("an explicit value wins, and a process that names a session gives its settings too", () => {
     expect(readConfig({ processes: 8 }, { ...task, DSM_DAEMON: "10.0.0.1:1", DSM_NODE: "own" })).toMatchObject({
       ...{ session: "slurm-17.2", processes: 8, rank: 3, node: "own", daemon: "10.0.0.1:1" },
     });
@@ -90,7 +90,7 @@ describe("in a task of Slurm's srun", () => {
   });
 });
 
-test("what nobody says is the library's or the session's to decide", () => {
+test("settings that are left out are decided by the library or the session", () => {
   expect(readConfig({ session: "s" }, {})).toEqual({
     session: "s",
     processes: 0,

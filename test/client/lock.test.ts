@@ -19,7 +19,7 @@ async function puppets(nodes: number, environment: Environment = {}): Promise<[P
   return (await cluster.join({ processes: 2, nodes, environment })) as [Puppet, Puppet];
 }
 
-test("every form locks and unlocks the same lock, and says who may not", async () => {
+test("every form locks and unlocks the same lock, and refuses a process that is not the owner", async () => {
   const [first, second] = await puppets(2);
   expect(
     await first.run(async ({ session, dsm }) => {
@@ -58,7 +58,7 @@ test("every form locks and unlocks the same lock, and says who may not", async (
   expect(await waiting).toBe("ok");
 });
 
-test("an aborted wait takes nothing, and the lock goes to whoever comes next", async () => {
+test("an aborted wait takes nothing, and the lock goes to the next waiter", async () => {
   const [first, second] = await puppets(2);
   await first.run(({ session }) => session.lock("l").lock());
   expect(
@@ -113,7 +113,7 @@ for (const [what, nodes, environment] of [
         const fail = (outcome: string): never => {
           throw new Error(outcome);
         };
-        // Whoever fails to put things in order hands on that there is something to put in order.
+        // An owner that does not make the state consistent passes the lock on as inconsistent.
         said.push(
           await session
             .lock("b")

@@ -90,7 +90,7 @@ test("dsm run starts programs of Node, and a crash of one is said", async () => 
   expect(crashed).toMatchObject({ code: 128 + 11, stderr: expect.stringContaining("was ended by SIGSEGV") });
 });
 
-test("a process that stores after leaving is told, and one without a library", async () => {
+test("a process that stores after leaving gets an error, and one without a library", async () => {
   const program = join(cluster.folder, "left.mjs");
   writeFileSync(
     program,

@@ -138,7 +138,7 @@ describe("joining", () => {
     expect(orders).toEqual(["release", "release"]);
   });
 
-  test("where nobody says one, the order is sequential", async () => {
+  test("the default order is sequential", async () => {
     const puppets = await together(2, 2, {});
     const orders = puppets.map((puppet) => puppet.run(({ session }) => [session.order, session.direct]));
     expect(await Promise.all(orders)).toEqual([
@@ -515,7 +515,7 @@ describe("direct mode", () => {
   const direct = (puppets: Puppet[]) =>
     Promise.all(puppets.map((puppet) => puppet.run(({ session }) => session.direct)));
 
-  test("is chosen when all processes are on one node and nobody refuses", async () => {
+  test("is chosen when all processes are on one node and none refuses", async () => {
     expect(await direct(await together(3, 1, {}))).toEqual([true, true, true]);
     expect(await direct(await together(2, 1, { DSM_ORDER: "release" }))).toEqual([true, true]);
     expect(await direct(await together(2, 1, { DSM_ORDER: "pipelined" }))).toEqual([true, true]);

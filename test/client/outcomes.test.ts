@@ -110,7 +110,7 @@ test("of a process that was lost, and of one that died with a lock", async () =>
   }
 });
 
-test("of an arbiter that is gone", async () => {
+test("of an arbiter that has ended", async () => {
   const [puppet] = (await cluster.join({ processes: 1, environment: { DSM_DIRECT: "0" } })) as [Puppet];
   const { name, node } = await puppet.run(({ session }) => ({ name: session.name, node: session.node }));
   // Without an end of its own: it ends when the connection does.

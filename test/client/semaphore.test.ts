@@ -179,7 +179,7 @@ test("a wait that is aborted rejects with the reason, and has then taken nothing
   expect(results).toEqual(["enough", "enough", "late", true, false]);
 });
 
-test("who waits first is served first, on whichever node", async () => {
+test("the first waiter is served first, on any node", async () => {
   const [first, second] = await two();
   const order = await first.run(async ({ session, state }) => {
     const semaphore = session.semaphore("s", 0);

@@ -236,7 +236,7 @@ describe("views", () => {
 });
 
 describe("barriers", () => {
-  test("time out and are taken back, in every form, and then wait for whoever gave up", async () => {
+  test("time out and are withdrawn, in every form; the next barrier still waits for that process", async () => {
     const [first, second] = (await cluster.join({ processes: 2, nodes: 2 })) as [Puppet, Puppet];
     expect(await first.codeOf(({ session }) => session.barrier({ timeoutMs: 20 }))).toBe("DSM_TIMEOUT");
     expect(await first.codeOf(({ session }) => session.barrierSync({ timeoutMs: 20 }))).toBe("DSM_TIMEOUT");
@@ -434,7 +434,7 @@ describe("the program's life", () => {
     expect(await pending.exited).toBe(0);
   });
 
-  test("what waits rejects when the arbiter is gone", async () => {
+  test("waits reject when the arbiter has ended", async () => {
     const [first] = await two();
     const barrier = first.codeOf(({ session }) => session.barrier());
     const wait = first.codeOf(({ session }) => session.semaphore("s", 0).wait());
@@ -448,7 +448,7 @@ describe("the program's life", () => {
     expect(await first.run(({ session }) => new Uint8Array(session.buffer)[0])).toBe(0);
   });
 
-  test("the end of a scope does not hide that the arbiter is gone", async () => {
+  test("the end of a scope does not hide that the arbiter has ended", async () => {
     const puppet = await cluster.puppet({ DSM_NODE: "here" });
     for (const scope of ["awaitUsingBroken", "usingBroken"]) {
       const session = cluster.sessionName();

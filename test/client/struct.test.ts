@@ -254,7 +254,7 @@ test("texts are as long as they may be, and what is too long leaves what was the
   expect((await seen())[0]).toBe("abcdeä\ufffd");
 });
 
-test("processes that define it otherwise are told, whoever comes first", async () => {
+test("processes that define it differently get an error, whichever comes first", async () => {
   const [one, two] = (await cluster.join({ processes: 2, nodes: 2 })) as [Puppet, Puppet];
   const fields = (puppet: Puppet, text: string) =>
     puppet.run(({ dsm, session }, text) => {

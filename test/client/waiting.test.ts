@@ -1,4 +1,4 @@
-/** Sleeping on a value of the map until somebody, on any node, says that it has changed. */
+/** Sleeping on a value of the map until a process on any node notifies the sleepers. */
 import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { Cluster, type Puppet } from "./cluster.ts";
 
@@ -32,7 +32,7 @@ describe.each([
         async ({ session }, form, last) => {
           const ball = session.view(Int32Array, 4096, 1);
           for (let turn = session.rank; turn < last; turn += 2) {
-            // Nobody changes it from its own turn on, so what is slept on is what was seen.
+            // From its own turn on no process changes it, so it sleeps on the value that it saw.
             for (let now = ball[0] as number; now !== turn; now = ball[0] as number) {
               if (form === "sync") session.waitForSync(ball, 0, now);
               else await session.waitFor(ball, 0, now);
@@ -132,7 +132,7 @@ describe.each([
       const sleeping = session.waitFor(view, 0, 0);
       const timer = new Promise((resolve) => setTimeout(resolve, 1, "timer"));
       const first = await Promise.race([sleeping, timer]);
-      // Before the sleep has its place in the order nobody is woken.
+      // A notification that comes before the sleep in the log wakes no sleeper.
       for (let looks = 0; session.notify(view, 0) === 0 && looks < 60_000; looks += 1) {
         await new Promise((resolve) => setTimeout(resolve, 1));
       }

@@ -90,7 +90,7 @@ describe("counts", () => {
     expect([entries, bytes]).toEqual([6, 20]);
     expect(ranks.reduce((sum, { entries }) => sum + entries, 0)).toBe(entries);
     expect([time_ms, started_ms]).toEqual([3000, 2000]);
-    // Nobody here says how far it is, so the server holds all: six frames of 40 bytes and their bodies.
+    // No node acknowledges here, so the server holds all: six frames of 40 bytes and their bodies.
     expect(logBytes).toBe(6 * 40 + 8 + 8 + 8 + 8 + 32 + 8);
   });
 
@@ -170,7 +170,7 @@ describe("states", () => {
     expect(rank(0)).toMatchObject({ state: "running", stateMs: 0 });
   });
 
-  test("of those who are gone", () => {
+  test("of processes that have left", () => {
     process(0).ask(named(Kind.SEM_WAIT, "gate"));
     at(5000);
     process(0).die();
@@ -180,7 +180,7 @@ describe("states", () => {
 });
 
 describe("heat", () => {
-  test("says who wrote last, and how often", () => {
+  test("reports the last writer, and the number of writes", () => {
     process(0).store(0, 8);
     process(0).store(CELL - 4, 8);
     process(1).store(CELL * 5, 1);
@@ -243,7 +243,7 @@ describe("a round trip", () => {
     cluster.settle();
   };
 
-  test("is measured when somebody asks, once at a time", () => {
+  test("is measured on request, once at a time", () => {
     const up = (nodes[0] as Node).up;
     const answer = encode({ kind: Kind.PING, op: PingOp.ANSWER, offset: 2 });
     ask(StatusOp.FACTS);
@@ -254,7 +254,7 @@ describe("a round trip", () => {
     up.push(answer);
     cluster.settle();
     expect(rank(0).roundTripUs).toBe(1500);
-    // Nobody had asked it again.
+    // There was no second request.
     at(1009);
     up.push(answer);
     cluster.settle();

@@ -51,7 +51,7 @@ class Pair {
     this.prover = new LinkProver(client, needed, nonce(1), (bytes) => this.toServer.push(bytes));
   }
 
-  /** Carries everything to and fro until nobody has more to say. */
+  /** Carries everything both ways until neither end has more to send. */
   run(): void {
     this.prover.begin();
     while (this.toServer.length + this.toClient.length > 0) {
@@ -129,7 +129,7 @@ describe("a link", () => {
     expect(without.prover.open).toBe(true);
   });
 
-  test("does not open for another token, whoever has it", () => {
+  test("does not open for another token", () => {
     const pair = new Pair(TOKEN, OTHER);
     expect(statusOf(() => pair.run())).toBe(Status.REFUSED);
     expect(pair.open).toEqual([false, false]);
@@ -308,7 +308,7 @@ describe("the daemon's API", () => {
     expect(guard.check(header, request, start)).toMatchObject({ body: bodyHash(body) });
   });
 
-  test("takes no challenge that another daemon gave, or nobody", () => {
+  test("takes no challenge of another daemon, and no made-up one", () => {
     const other = new RequestGuard(TOKEN, nonce(8));
     expect(make().check(sign(other), request, start)).toBe("stale");
     const forged = Buffer.from(challenge(make()), "hex");
@@ -359,7 +359,7 @@ test("proofs are equal as a whole or not at all", () => {
   expect(equalProofs(none, nonce(1))).toBe(false);
 });
 
-test("where proofs are demanded, and who may listen there", () => {
+test("where proofs are demanded, and which roles can listen there", () => {
   const withToken: Security = { token: TOKEN, always: false, tls: null };
   for (const [host, security, demanded, may] of [
     ["127.0.0.1", OPEN, false, true],

@@ -125,7 +125,7 @@ test("a copy that is no such thing is refused", () => {
   expect(changed((view) => view.setUint32(HEADER_SIZE, 8, true))).toBe("publish: a run outside the map");
 });
 
-test("zeros everywhere, and those who watch are told of what changes", () => {
+test("zeros everywhere, and watchers get the changes", () => {
   const bytes = new Uint8Array(3 * PAGE_SIZE);
   bytes[PAGE_SIZE + 5] = 1;
   const map = new MapBytes(bytes);

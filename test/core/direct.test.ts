@@ -149,7 +149,7 @@ const semaphore = (kind: Kind, tag: number, initial = 0): Frame => ({
   body: encodeText("gate"),
 });
 
-describe("a process is told", () => {
+describe("a process gets an error", () => {
   test.each([
     ["sequential", {}, 1, 1],
     ["sequential", { noDirect: true }, 0, 1],
@@ -166,7 +166,7 @@ describe("a process is told", () => {
     expect([status.direct, status.order]).toEqual([direct === 1, order]);
   });
 
-  test("that it expects another order, or one that nobody knows", () => {
+  test("that it expects another order, or an unknown one", () => {
     const play = new Play(1);
     const node = play.node("a");
     const other = new Talker(node, "other", { order: "release" });
@@ -261,7 +261,7 @@ describe("in direct mode", () => {
     const talkers = play.start(node);
     const whole = (): unknown[] => [node, other].map(({ replica }) => replica?.position.whole);
     expect(whole()).toEqual([true, false]);
-    // The server is gone before it hears of it. The next one is not to wait for a node that nobody needs.
+    // The server ends before it is told. The next one must not wait for a node that is not needed.
     for (const talker of talkers) {
       talker.send({ kind: Kind.LEAVE, tag: 1 });
       play.local();
@@ -450,7 +450,7 @@ describe("another node, while a session is direct,", () => {
     expect(play.state()).toBe(play.state(a));
   });
 
-  test.each(["before", "after"])("that came %s the start waits once somebody has left, and follows", (when) => {
+  test.each(["before", "after"])("that came %s the start waits once a process has left, and follows", (when) => {
     const play = new Play(2);
     const a = play.node("a");
     const early = when === "before" ? play.node("b") : null;
@@ -490,7 +490,7 @@ describe("another node, while a session is direct,", () => {
     expect(play.cluster.sequencer.session.report()).toMatchObject([{ rank: 0, state: "lost" }]);
   });
 
-  test("may not speak for the node that decides", () => {
+  test("cannot act for the node that decides", () => {
     const play = new Play(2);
     const a = play.node("a");
     const b = play.node("b");
@@ -539,7 +539,7 @@ describe("the end of direct mode", () => {
     expect(play.state()).toBe(play.state(node));
   });
 
-  test("a loss is told to those who wait, at once", () => {
+  test("a loss is reported to waiting processes at once", () => {
     const play = new Play(4);
     const node = play.node("a");
     const [p, q, r, s] = play.start(node) as [Talker, Talker, Talker, Talker];
@@ -629,7 +629,7 @@ describe("page marks", () => {
     expect(p.heard()).toEqual(["1 0", "2 0", "3 0", `4 ${Status.AGAIN}`]);
     expect(marks()).toEqual(["00000000", "00000000"]);
     p.send(add(5, 3 * PAGE + 8, 8));
-    // Nobody has heard an answer as long as the entry has not come.
+    // No process gets an answer before the entry arrives.
     play.cluster.settle((pipe) => pipe.name.endsWith(" down") && pipe.name.startsWith("a"));
     expect([p.heard(), marks()]).toEqual([[], ["00000000", "00010000"]]);
     play.cluster.settle();

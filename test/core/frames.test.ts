@@ -139,7 +139,7 @@ test("a frame that is taken stays as it is, however it came", () => {
   }
 });
 
-test("a pool gives out again what it was given, never more than twice what is asked for, and keeps few", () => {
+test("a pool reuses buffers, at most twice as large as requested, and keeps few", () => {
   const pool = new PartPool();
   const size = HEADER_SIZE + PUBLISH_PART_MAX;
   const first = pool.take(size);

@@ -26,7 +26,7 @@ const config: SessionConfig = {
   onLoss: "fail",
 };
 
-/** One valid frame of any kind, as somebody on node `node` would send it. */
+/** One valid frame of any kind, as a process on node `node` would send it. */
 function validFrame(random: Random, node: number): Uint8Array {
   const common = { node, rank: random.below(3), tag: random.below(4) };
   const frames: Frame[] = [

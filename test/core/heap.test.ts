@@ -84,7 +84,7 @@ describe("allocate", () => {
     expect(heap.free(2 ** 31 + 2 * ALIGN_MAX)).toBe(true);
   });
 
-  test("no more than BLOCKS_MAX blocks, and one again once one is free", () => {
+  test("at most BLOCKS_MAX blocks, and another once one is free", () => {
     const blocks = Array.from({ length: BLOCKS_MAX - 1 }, (_, index) => ({ offset: 16 * index, size: 16, name: "" }));
     const heap = new Heap(SIZE_MAX, blocks);
     expect(heap.allocate(8, 8, "last")).toBe(16 * (BLOCKS_MAX - 1));

@@ -86,7 +86,7 @@ describe("a node that joins a restored session", () => {
     expect(late.memory.some((byte) => byte !== 0)).toBe(false);
   });
 
-  test("takes no entry before the map, no map that nobody asked for, and none that is damaged", () => {
+  test("takes no entry before the map, no map that was not requested, and none that is damaged", () => {
     const piece = new MapSnapshot(new MapBytes(new Uint8Array(config.size).fill(1)), 0).next() as Uint8Array;
     const damaged = piece.slice();
     damaged[5] = 7;
@@ -106,7 +106,7 @@ describe("a node that joins a restored session", () => {
 });
 
 describe("a snapshot", () => {
-  /** Somebody who asks for one, and all it has got. */
+  /** A client that requests one, and all that it has received. */
   function reader(cluster: Cluster): { up: Pipe; frames: Uint8Array[]; id: number; closed: () => boolean } {
     const frames: Uint8Array[] = [];
     let closed = false;

@@ -92,7 +92,7 @@ describe("a part", () => {
     const part = makePart(pool, 1);
     const old = pool.reference(part) as Uint8Array;
     pool.give(part as Uint8Array<ArrayBuffer>);
-    // Nobody has it yet, so its bytes are what they were.
+    // It is not lent yet, so its bytes are unchanged.
     expect(borrowed.copy(viewOf(old), 0, new PartPool())).not.toBeNull();
     const next = makePart(pool, 2);
     expect(next.byteOffset).toBe(part.byteOffset);
@@ -315,7 +315,7 @@ describe("a server", () => {
     expect(stage.host.closed).toEqual([(stage.host.made[0] as Shareable).memory]);
   });
 
-  test("forgets a publication of which a part is gone when that is abandoned, and refuses it else", () => {
+  test("forgets an aborted publication with an overwritten part, and refuses it otherwise", () => {
     for (const abandons of [true, false]) {
       const stage = new Stage();
       stage.offer();

@@ -260,7 +260,7 @@ describe("publish", () => {
     expect(map.view.getBigUint64(32, true)).toBe(0x7f04dead0000beefn);
   });
 
-  test("hands large bodies to whoever applies them faster", () => {
+  test("passes large bodies to the faster function", () => {
     const calls: number[][] = [];
     const map = new MapBytes(new Uint8Array(8192), (_map, _source, from, end) => {
       calls.push([from, end]);

@@ -13,7 +13,7 @@ test("numbers stay what dsm.h says", () => {
   expect(DEFAULT_ORDER).toBe("sequential");
 });
 
-test("checkOrder takes the orders there are and names them to whoever wants another", () => {
+test("checkOrder accepts the existing orders and names them for any other value", () => {
   for (const order of ORDERS) expect(checkOrder(order)).toBeNull();
   for (const bad of ["", "Sequential", "release ", "weak", "constructor"]) {
     expect(checkOrder(bad)).toBe(`there is no order "${bad}"; choose sequential, release or pipelined`);
@@ -31,7 +31,7 @@ describe("describeConfigMismatch", () => {
     onLoss: "continue",
   } as const;
 
-  test("whoever expects nothing, or what there is, is welcome", () => {
+  test("a process without expectations, or with the session's settings, is admitted", () => {
     expect(describeConfigMismatch(config, 0, 0, "")).toBeNull();
     expect(describeConfigMismatch(config, 3, 8192, "release")).toBeNull();
     expect(describeConfigMismatch(config, 3, 8192, "release", "continue")).toBeNull();

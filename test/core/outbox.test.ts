@@ -149,7 +149,7 @@ test("what waits is tried again before a large piece is added", () => {
   expect([calls(), outbox.size]).toEqual([4, 0]);
 });
 
-test("what waits with `sent` is told once: that it has left, or that the connection broke", () => {
+test("a callback `sent` is called once: after sending, or when the connection broke", () => {
   const { outbox, takes } = connection();
   const told: string[] = [];
   const sent = (name: string) => (broken?: boolean) => void told.push(`${name} ${broken === true ? "broken" : "left"}`);
@@ -185,7 +185,7 @@ test("one whose connection breaks while it is written to tells it once", () => {
   }
 });
 
-test("what is more than may wait is told at once that it does not leave", () => {
+test("a callback beyond the limit is called at once with a failure", () => {
   const told: (boolean | undefined)[] = [];
   const outbox = new Outbox(() => 0, 4);
   expect(outbox.send(new Uint8Array(5), (broken) => void told.push(broken))).toBe(false);

@@ -157,7 +157,7 @@ test("what a wrap left out is given back with the record behind it", () => {
   }
 });
 
-test("what is not before the tail is not seen, whoever ended where", () => {
+test("records behind the tail are not seen, wherever a process ended", () => {
   const steps = ["locked", "written"] as const;
   for (const until of steps) {
     for (const step of writer.steps(0, [[0, Uint8Array.of(1)]])) if (step === until) break;
@@ -181,7 +181,7 @@ test("the newest record stays to be done again", () => {
   expect([ring.taken, ring.returned]).toEqual([2, 1]);
   ring.giveBack();
   expect(ring.last({ size: sizeOf })?.getUint8(HEADER_SIZE)).toBe(2);
-  // Whoever wrote it has given the lock away, or we could not.
+  // Its writer has released the lock, or this process could not take it.
   ring.release();
   expect(ring.last({ size: sizeOf })).toBeNull();
   writer.store(0, [16, Uint8Array.of(3)]);
@@ -189,7 +189,7 @@ test("the newest record stays to be done again", () => {
   expect(ring.last({ size: sizeOf })?.getUint8(HEADER_SIZE)).toBe(3);
 });
 
-test("the newest record is no good any more when a process has changed it", () => {
+test("the newest record is invalid when a process has changed it", () => {
   writer.store(0, [0, Uint8Array.of(1)]);
   take();
   expect(() => ring.last({ size: () => Number.POSITIVE_INFINITY })).toThrow(ProtocolError);
@@ -260,7 +260,7 @@ describe("the doorbell", () => {
     expect(rings).toBe(2);
   });
 
-  test("nobody sleeps over what has come", () => {
+  test("no record is missed while the arbiter falls asleep", () => {
     ring.wake();
     writer.store(0, [0, Uint8Array.of(1)]);
     expect(rings).toBe(0);
@@ -270,7 +270,7 @@ describe("the doorbell", () => {
     expect(ring.sleep()).toBe(true);
   });
 
-  test("a process that is stopped before it rings keeps nobody else from ringing", () => {
+  test("a process that is stopped before it rings keeps no other from ringing", () => {
     const stopped = writer.steps(0, [[0, Uint8Array.of(1)]]);
     for (let step = stopped.next(); step.value !== "unlocked"; step = stopped.next());
     writer.store(0, [0, Uint8Array.of(2)]);

@@ -80,7 +80,7 @@ describe("a fault says where it is and what is wrong", () => {
   });
 });
 
-test("a handshake leaves out what it does not need to say, and nothing else", () => {
+test("a handshake leaves out optional fields without a value, and nothing else", () => {
   const hello = { session: "s", node: "n", processes: 0, size: 0, order: "" as const };
   expect(parseHello(JSON.stringify(hello))).toEqual({
     ...hello,

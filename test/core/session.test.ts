@@ -134,7 +134,7 @@ describe("effects", () => {
     expect(machine.session.seq).toBe(2);
   });
 
-  test("of a leave: what it waited for, its own answer, that it is gone, then what follows for others", () => {
+  test("of a leave: its pending requests, its own answer, its departure, then the effects on others", () => {
     const machine = new Machine(2);
     machine.join(1, 0);
     machine.join(2, 0);
@@ -158,7 +158,7 @@ test("an entry of no ordered kind is not passed over", () => {
   expect(() => new Machine(1).apply({ kind: Kind.HELLO })).toThrow(RangeError);
 });
 
-test("who may issue, and who is present", () => {
+test("which processes may issue operations, and which are present", () => {
   const machine = new Machine(2);
   machine.join(1, 0);
   expect(machine.session.mayIssue(0, 1)).toBe(false);
@@ -175,7 +175,7 @@ test("who may issue, and who is present", () => {
   expect(machine.session.lostRank).toBe(0);
 });
 
-test("nothing is said of what is written while nobody watches", () => {
+test("writes are not reported while there is no watcher", () => {
   const machine = started(2);
   machine.effects.wantsWrites = false;
   const body = new Uint8Array(32).fill(1);
@@ -190,7 +190,7 @@ test("nothing is said of what is written while nobody watches", () => {
   }
 });
 
-test("of a publication each run is told, even those of a part", () => {
+test("of a publication each run is reported, even those of a part", () => {
   const machine = started(2);
   const list = [
     [0, 2],
@@ -223,7 +223,7 @@ describe("direct mode", () => {
     }
   });
 
-  test("counts those who are here at the start, and whoever refused before", () => {
+  test("counts the processes that are there at the start, and those that refused before", () => {
     for (const [noDirect, direct] of [
       [0, true],
       [1, false],
@@ -329,7 +329,7 @@ describe("blocks", () => {
     expect(free(machine, 0)).toEqual([`1/9 status ${Status.INVALID}, 0`]);
   });
 
-  test("any process frees what another allocated; nobody does once it has left", () => {
+  test("any process frees what another allocated, but not once it has left", () => {
     const machine = started(3);
     allocate(machine, 64);
     expect(machine.apply({ kind: Kind.FREE, node: 2, rank: 1, tag: 4, offset: 0 })).toEqual(["2/4 status 0, 0"]);
@@ -343,7 +343,7 @@ describe("blocks", () => {
     expect(machine.session.state().blocks).toEqual([{ offset: 0, size: 64, name: "" }]);
   });
 
-  test("outlive who allocated them, and a loss", () => {
+  test("outlive the process that allocated them, and a loss", () => {
     const machine = started(3);
     named(machine, "grid", 64);
     machine.apply({ kind: Kind.LEAVE, op: 1, node: 1, rank: 0 });
@@ -401,7 +401,7 @@ describe("sleeping", () => {
     expect(wake(machine, 0, 1)).toEqual(["1/5 status 0, 0"]);
   });
 
-  test("wakes first who slept first, so many as are asked for, at that place only", () => {
+  test("wakes the longest sleepers first, as many as requested, at that place only", () => {
     const machine = started(4);
     for (const [rank, tag] of [
       [2, 1],
@@ -421,7 +421,7 @@ describe("sleeping", () => {
     expect(wake(machine, 0, 7, 9)).toEqual(["2/6 status 0, 0"]);
   });
 
-  test("a wake is not kept for whoever comes later", () => {
+  test("a wake is not kept for later sleepers", () => {
     const machine = started(2);
     wake(machine, 0, 5);
     expect(sleep(machine, 1, 3)).toEqual([]);
@@ -457,7 +457,7 @@ describe("sleeping", () => {
       `1/0 status ${Status.LOST}, 1`,
       `2/3 status ${Status.LOST}, 1`,
     ]);
-    // Nobody sleeps any more, and nobody falls asleep; waking stays possible.
+    // No process sleeps, and none falls asleep; waking stays possible.
     expect(wake(machine, 0, 9)).toEqual([]);
     expect(sleep(machine, 0, 7)).toEqual([`1/7 status ${Status.LOST}, 1`]);
     expect(sleep(machine, 2, 7)).toEqual([`1/7 status ${Status.LEFT}, 1`]);
@@ -542,7 +542,7 @@ describe("limits", () => {
     expect(machine.apply({ kind: Kind.LOCK, node: 1, tag, ...name("door") })).toEqual([]);
   });
 
-  test("a tag that waits does not wait once more, as one who does not keep to the rules may ask", () => {
+  test("a waiting tag does not wait twice, though a peer that breaks the rules may ask", () => {
     const machine = started(2);
     const wait = { kind: Kind.SEM_WAIT, node: 1, tag: 7, body: encodeText("gate") };
     expect(machine.apply(wait)).toEqual([]);

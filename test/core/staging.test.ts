@@ -114,7 +114,7 @@ test("those of a process that is killed are forgotten, and its place in the area
   expect([memory[1], memory.filter((byte) => byte !== 0).length]).toEqual([1, 1]);
 });
 
-test("one who publishes more than the map can need is stopped by its arbiter, and hurts nobody else", () => {
+test("a process that publishes more than the map can need is stopped by its arbiter, without effect on others", () => {
   const { cluster, actors } = running(["a", "b"]);
   const [a, b] = actors as [Actor, Actor];
   const full: Run[] = [[0, new Uint8Array(SIZE)]];
@@ -127,7 +127,7 @@ test("one who publishes more than the map can need is stopped by its arbiter, an
   expect(b.heard).toEqual([DONE]);
 });
 
-test("a process is told that one is taken when it has left, and is never further ahead than its area is large", () => {
+test("a process is told that one is sent when it has left, and is never further ahead than its area is large", () => {
   const waiting: (() => void)[] = [];
   const { cluster, actors } = running(["a", "b"], (sent) => waiting.push(sent));
   const [a, b] = actors as [Actor, Actor];
@@ -143,7 +143,7 @@ test("a process is told that one is taken when it has left, and is never further
   a.stage(0, [[72, 8]]);
   cluster.settle();
   expect(a.heard.map((word) => word.split(" ")[0])).toEqual([String(Kind.FAIL), "closed"]);
-  // What has left only now has nobody to tell.
+  // What leaves only now has no receiver.
   for (const sent of waiting) sent();
   cluster.settle();
   expect(a.heard.length).toBe(2);
@@ -159,7 +159,7 @@ for (const [what, fields] of [
   ["of half a word", { length: 12 }],
   ["of runs that are none", { length: 8 }],
 ] as const) {
-  test(`a part ${what} ends its process's channel, and no more`, () => {
+  test(`a part ${what} ends only its process's channel`, () => {
     const { cluster, actors } = running(["a", "b"]);
     const [a, b] = actors as [Actor, Actor];
     a.area.set(runs([[0, 8]]));

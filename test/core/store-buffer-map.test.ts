@@ -10,7 +10,9 @@ import { Random } from "../support/core-random.ts";
 
 const SIZE = 512;
 
-/** What an overlay is, the simple way: for each byte what the order says, and the values pending on it, oldest first. */
+/**
+ * What an overlay is, the simple way: for each byte what the order says, and the values pending on it, oldest first.
+ */
 class Model {
   readonly ordered = new Uint8Array(SIZE);
   readonly pending: number[][] = Array.from({ length: SIZE }, () => []);
@@ -195,7 +197,7 @@ test("an entry comes back only once it is closed", () => {
 test("an aligned word is never written in parts", () => {
   const { overlay, bytes } = new Pair();
   const written: [string, number][] = [];
-  // What a reader could see in between is seen by whoever looks at every single store to the map.
+  // A reader that looks at every single store to the map sees all intermediate values.
   const spy = new Proxy(overlay.view, {
     get(view, name) {
       const method = Reflect.get(view, name);

@@ -66,7 +66,7 @@ describe("layout", () => {
     expect(struct(fields).size).toBe(96);
   });
 
-  test("is told apart by names, types, order and shape, and by nothing else", () => {
+  test("is distinguished by names, types, order and shape, and by nothing else", () => {
     const inner = struct({ a: u8, b: u32 });
     const base = { x: i32, y: f64, in: { a: u8, b: u32 } };
     const layouts = [

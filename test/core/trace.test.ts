@@ -158,7 +158,7 @@ describe("events", () => {
       entry(1020, 0, Kind.PUBLISH, { bytes: 4000 }),
       entry(1030, 1, Kind.SEM_POST, { name: "gate" }),
       entry(1250, 0, Kind.ATOMIC, { where: 64, bytes: 4 }),
-      // Somebody who joined later.
+      // A process that joined later.
       entry(1260, 5, Kind.BARRIER),
     ];
     const all = events(given, 1400);

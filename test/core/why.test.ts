@@ -36,7 +36,7 @@ test("no process waits", () => {
   expect(texts(session([rank(0, { state: "left" })]))).toEqual(["no process waits: none is there"]);
 });
 
-test("a barrier: who has not arrived, and what they do", () => {
+test("a barrier: which ranks have not arrived, and what they do", () => {
   const hanging = session([inBarrier(0), inBarrier(1, 200), rank(2), inBarrier(3)]);
   expect(texts(hanging)).toEqual([
     "ranks 0, 1 and 3 have been in barrier 17, the first for 2.3 s; not there: rank 2 (node a, pid 812) last wrote 4.0 s ago",
@@ -68,7 +68,7 @@ test("counts have separators", () => {
   ]);
 });
 
-test("a semaphore: its value, and who could post it", () => {
+test("a semaphore: its value, and which ranks could post it", () => {
   const waiting = rank(1, { state: "semaphore", on: "sum", stateMs: 2300 });
   const semaphores = [
     { name: "free", value: 1, waiters: [] },
@@ -86,7 +86,7 @@ test("a semaphore: its value, and who could post it", () => {
 });
 
 describe("locks", () => {
-  test("who has it, and what the owner does", () => {
+  test("its owner, and what the owner does", () => {
     const locks = [{ name: "queue", owner: 0, waiters: [1, 2] }];
     expect(texts(session([rank(0), forLock(1, "queue"), forLock(2, "queue", 900)], { locks }))).toEqual([
       'ranks 1 and 2 have been waiting for lock "queue" for 1.5 s, which rank 0 (node a, pid 810) has; it last wrote 4.0 s ago',
@@ -136,7 +136,7 @@ describe("locks", () => {
     ]);
   });
 
-  test("who has a lock in the barrier, and who waits for it, wait for each other", () => {
+  test("the owner of a lock in the barrier and a waiter for it wait for each other", () => {
     const locks = [{ name: "x", owner: 0, waiters: [1] }];
     expect(texts(session([inBarrier(0), forLock(1, "x")], { locks }))[0]).toBe(
       'deadlock: rank 0 (node a, pid 810) has lock "x" and is in the barrier, to which rank 1 does not come; ' +

@@ -98,7 +98,7 @@ beforeEach(() => {
 afterEach(stopAll);
 
 describe("health", () => {
-  test("says what it is", async () => {
+  test("reports version and process", async () => {
     const { status, body } = await send("GET", `${daemon.url}/health`);
     expect(status).toBe(200);
     expect(body).toEqual({
@@ -156,7 +156,7 @@ describe("create or find", () => {
     expect(problem(size.body).message).toContain("4096 bytes, not 8192");
   });
 
-  test("does not start what nobody said the processes of", async () => {
+  test("does not start a session without a number of processes", async () => {
     const { status, body } = await send("POST", `${daemon.url}/sessions`, { name: "nobody" });
     expect(status).toBe(404);
     expect(problem(body).message).toContain('no session "nobody"');
@@ -234,7 +234,7 @@ describe("a successor", () => {
     expect(await ask(first)).toMatchObject({ status: 200, body: { epoch: 1, port: first.port } });
   });
 
-  test("is started once for a server that is gone, and its predecessor may not come back", async () => {
+  test("is started once for a server that has ended, and its predecessor cannot return", async () => {
     const first = await made("gone");
     const { pid } = (await send("GET", `${daemon.url}/sessions/gone`)).body as SessionDetail;
     process.kill(pid, "SIGKILL");
@@ -254,7 +254,7 @@ describe("a successor", () => {
     expect([over.status, problem(over.body).code]).toEqual([410, "DSM_ENDED"]);
   });
 
-  test("is started by a daemon that never knew the session, if nobody has its place any more", async () => {
+  test("is started by a daemon that never knew the session, if no server is at its address", async () => {
     const lost = { ...(await made("unknown")), instance: "00000000000000cc", name: "other" };
     // Another session's server has that port now.
     expect(await ask(lost)).toMatchObject({ status: 200, body: { instance: "00000000000000cc", epoch: 2 } });
@@ -276,7 +276,7 @@ describe("servers started by hand", () => {
     return { instance, host: "127.0.0.1", port, pid, processes: 2, size: 4096, slot: 7 };
   };
 
-  test("register, are found, and are dropped once they are gone", async () => {
+  test("register, are found, and are dropped once they have ended", async () => {
     const server = listener();
     expect((await send("PUT", `${daemon.url}/sessions/hand`, registration(server.port))).status).toBe(201);
     expect((await send("PUT", `${daemon.url}/sessions/hand`, registration(server.port))).status).toBe(200);
@@ -541,7 +541,7 @@ describe("web pages", () => {
     expect((await fetch(`${daemon.url}/sessions`, { headers: foreign })).status).toBe(403);
   });
 
-  test("a person may look: nobody sent the browser here", async () => {
+  test("a person may open the page: no other site sent the browser there", async () => {
     const headers = { "sec-fetch-site": "none", host: `localhost:${daemon.daemon.port}` };
     expect((await fetch(`${daemon.url}/health`, { headers })).status).toBe(200);
   });
@@ -573,7 +573,7 @@ describe("with a token", () => {
     hangUp.abort();
   });
 
-  test("refuses whoever proves nothing, or something else, and says only that", async () => {
+  test("refuses requests without a proof or with a wrong one, and says nothing else", async () => {
     for (const [method, path] of [
       ["GET", "/health"],
       ["GET", "/sessions"],

@@ -23,7 +23,7 @@ afterEach(async () => {
   await daemon.ended;
 });
 
-test("all that the page is made of comes from the daemon, as what it is", async () => {
+test("all files of the page come from the daemon, with their types", async () => {
   for (const [path, type] of [
     ["/", "text/html; charset=utf-8"],
     ["/dashboard.js", "text/javascript; charset=utf-8"],
@@ -72,7 +72,7 @@ test("a name that was made to lead here does not lead to it", async () => {
   expect((await fetch(url, { headers: { host: "example.org:4200" } })).status).toBe(403);
 });
 
-test("where a token is demanded the page is there without one, and what it would show is not", async () => {
+test("where a token is demanded, the page needs none, but its data do", async () => {
   const token = new TextEncoder().encode("0123456789abcdef");
   const guarded = start({ security: { token, always: true, tls: null } });
   try {

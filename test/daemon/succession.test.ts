@@ -318,7 +318,7 @@ test("that an old server is there is no answer once another has taken over", asy
   expect(found()).toBe(world.record);
 });
 
-test("an orphaned server is looked for, and replaced if it is gone", async () => {
+test("an orphaned server is probed, and replaced if it does not listen", async () => {
   const world = new World();
   world.record = world.running(4);
   orphan(world.record);

@@ -128,7 +128,7 @@ test("so does one that is taking over from another", async () => {
   expect(await place.ended).toBe(0);
 });
 
-test("a removed session's server that does not answer is told so when it registers again", async () => {
+test("a removed session's server that does not answer is refused when it registers again", async () => {
   const silent = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
   await send("PUT", "hand", registration(silent.port));
   expect((await send("DELETE", "hand")).status).toBe(204);

@@ -1,5 +1,5 @@
 /**
- * TLS that nobody asked for: a daemon beyond loopback has its own authority, and what joins knows it by the fingerprint
+ * TLS by default: a daemon beyond loopback has its own authority, and joining programs verify it by the fingerprint
  * in the token. 0.0.0.0 leads to this machine and is no loopback address, so no other machine is needed; arbiters that
  * cannot ask who is at the other end of a Unix socket (without the JIT) reach servers by TCP.
  */
@@ -43,7 +43,7 @@ function shown(port: number, servername: string): Promise<X509Certificate> {
   });
 }
 
-/** Bytes of both directions between those who connect to its port and `target`, as somebody on the way sees them. */
+/** Bytes of both directions between clients of its port and `target`, as an attacker on the network sees them. */
 function relay(target: number): { port: number; seen(): Buffer; stop(): void } {
   const chunks: Uint8Array[] = [];
   type Pair = { other: Bun.Socket<Pair> | null; waiting: Uint8Array[] };
@@ -92,7 +92,7 @@ describe("a daemon beyond loopback", () => {
   afterEach(() => cluster.settled());
   afterAll(() => cluster.close());
 
-  test("has TLS, and so have its servers, for those who have its token", async () => {
+  test("has TLS, and so have its servers, for peers with its token", async () => {
     const [a, b] = (await cluster.actors(["a", "b"], { environment: BY_TCP })) as [Actor, Actor];
     await work([a, b]);
     const { port: serverPort, ranks } = await cluster.status(a.session);
@@ -143,7 +143,7 @@ describe("a daemon beyond loopback", () => {
     }
   });
 
-  test("nobody on the way reads what is said to it", async () => {
+  test("an attacker on the network cannot read requests", async () => {
     const middle = relay(port());
     const DSM_DAEMON = `${HOST}:${middle.port}`;
     const session = "a-name-that-nobody-else-has";
@@ -156,7 +156,7 @@ describe("a daemon beyond loopback", () => {
     for (const text of [session, "DSM-HMAC-SHA256", "HTTP/1.1", "/v1/"]) expect(seen.includes(text)).toBe(false);
   });
 
-  describe("is told from", () => {
+  describe("is distinguished from", () => {
     /** Asks what listens there as the token says, and returns the one line that comes of it. */
     async function asked(at: number): Promise<string> {
       const { code, stderr } = await cluster.dsm(["sessions"], { DSM_DAEMON: `${HOST}:${at}` });
@@ -215,7 +215,7 @@ describe("a daemon beyond loopback", () => {
       await late.stop(true);
     });
 
-    test("what does not speak TLS, which hears nothing of use to it", async () => {
+    test("a peer without TLS, which gets nothing of use to it", async () => {
       let heard = "";
       const plain = Bun.listen({
         ...{ hostname: "127.0.0.1", port: 0 },
@@ -322,7 +322,7 @@ describe("certificates", () => {
     await Promise.all([a.leave(), b.leave()]);
   }
 
-  test("of arbiters let nobody in who has none, and make no server of an arbiter", async () => {
+  test("of arbiters admit no process without one, and make no server of an arbiter", async () => {
     const [server, arbiter] = await Promise.all(
       (["server", "arbiter"] as const).map((role) => obtainCredentials(directory(), role)),
     );
@@ -417,7 +417,7 @@ describe("certificates", () => {
     middle.stop();
   });
 
-  test("are signed for those who prove the token, for roles there are, and keys of the one kind", async () => {
+  test("are signed for peers that prove the token, for known roles, and for keys of one kind", async () => {
     const url = `https://127.0.0.1:${daemon.port}/v1/certificates`;
     const tls = { ca: authority.certificate, serverName: ROLE_NAMES.daemon };
     const { publicKey } = await makeKeyPair();

@@ -1,4 +1,4 @@
-/** Much published at once: every byte arrives, none that nobody wrote, and all of it or nothing. */
+/** Much published at once: every byte arrives, no byte that was not written, and all of it or nothing. */
 import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import type { Actor } from "../support/e2e-actor.ts";
@@ -96,7 +96,7 @@ test("between nodes of one host large publications go through shared memory", as
   const [one, other] = ["a", "b"].map((node) => cluster.arbiter(a.session, node)) as [number, number];
   for (let round = 1; round <= 3; round += 1) await a.do(`publish 0 ${16 * MIB} ${round}`);
   await b.do("add 0 1");
-  // The server has its own and those of two arbiters, one of whom publishes nothing.
+  // The server has its own and those of two arbiters, one of which publishes nothing.
   expect(partsSeen(server).filter((bytes) => bytes >= 16 * MIB).length).toBe(2);
   expect(partsSeen(server).length).toBe(3);
   expect(partsSeen(one).filter((bytes) => bytes >= 16 * MIB).length).toBe(1);
@@ -105,7 +105,7 @@ test("between nodes of one host large publications go through shared memory", as
   await b.leave();
 });
 
-test("one who publishes a few MiB does not wait for a node that is stopped", async () => {
+test("a process that publishes a few MiB does not wait for a node that is stopped", async () => {
   const [a, b, c] = (await cluster.actors(["a", "b", "c"], { size: "8MiB" })) as [Actor, Actor, Actor];
   const slow = cluster.arbiter(a.session, "c");
   const hole = await a.number(`dig 0 ${3 * MIB}`);

@@ -127,7 +127,7 @@ test("a server that dies in the midst of it is followed by one that brings it to
   await Promise.all([first, second, late].map((talk) => talk.endsWell()));
 });
 
-test("whoever gives up in the midst of it is no loss, and an arbiter that dies takes all with it", async () => {
+test("a process that gives up during it is not lost, and an arbiter that dies takes its processes with it", async () => {
   const environment = { DSM_ELASTIC: "1" };
   const session = cluster.session();
   const [a, stopped] = [0, 1].map((rank) => cluster.actor({ session, node: "a", rank, processes: 2, environment })) as [

@@ -1,6 +1,7 @@
 /**
- * Processes in containers that share /dev/shm: process namespaces in which each has process id 1, /tmp private or shared,
- * user namespaces, and pods. All must work, or be refused with a reason. Needs root, or a kernel that lets all make namespaces.
+ * Processes in containers that share /dev/shm: process namespaces in which each has process id 1, /tmp private or
+ * shared, user namespaces, and pods. All must work, or be refused with a reason. Needs root, or a kernel that lets all
+ * make namespaces.
  */
 import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync } from "node:fs";
@@ -39,7 +40,9 @@ const LARGE = 1_500_000;
 
 type Place = { node: string; as: string[]; environment?: Record<string, string> };
 
-/** A process in each of the places, in one session. The first comes first: its container has the arbiter of its node. */
+/**
+ * A process in each of the places, in one session. The first comes first: its container has the arbiter of its node.
+ */
 async function joined(places: Place[], environment: Record<string, string> = {}): Promise<Actor[]> {
   const session = cluster.session();
   const actors = places.map((place, rank) => actorIn(place, { session, rank, processes: places.length, environment }));
@@ -70,8 +73,8 @@ async function inner(actor: Actor): Promise<number> {
 }
 
 /**
- * Stores, atomics and holes of two processes, all at once: small and large holes, whose first and last pages they share, and
- * what the other stores there meanwhile.
+ * Stores, atomics and holes of two processes, all at once: small and large holes, whose first and last pages they
+ * share, and what the other stores there meanwhile.
  */
 async function work(actors: Actor[], direct: boolean): Promise<void> {
   const [a, b] = actors as [Actor, Actor];
@@ -162,7 +165,7 @@ describe.skipIf(!mayContain)("two processes", () => {
     using ring = new RingHeader(cluster.daemonAddress, a.session, "x", 4 << 20);
     const number = ringNumber(await inner(b));
     for (const actor of actors) await actor.do("fence");
-    // Nobody stores, and what follows is as if it had died in the middle of a store.
+    // No process stores, and the rest is as if it had died in the middle of a store.
     ring.set(RING.lock, number);
     b.kill("SIGKILL");
     await b.end();

@@ -45,7 +45,7 @@ describe("a process that is killed", () => {
       const lost = "DSM_LOST process 2 of the session was lost (it ended without leaving)";
       expect(await barrier).toBe(lost);
       expect(await wait).toBe(lost);
-      // And so is everybody who would wait from now on.
+      // Later waits fail, too.
       expect(await b.ask("barrier")).toBe(lost);
       expect(await a.ask("wait s 5")).toBe(lost);
       expect(await a.ask("timed s 5 1000000")).toBe(lost);
@@ -149,7 +149,7 @@ describe("an arbiter that is killed", () => {
   });
 });
 
-test("a server that is killed: another one takes over, and nobody notices more than a pause", async () => {
+test("a server that is killed: another one takes over, and processes notice only a pause", async () => {
   const [a, b, c] = await three();
   await a.do("store 4 64 5");
   const barrier = b.ask("barrier");
@@ -215,7 +215,8 @@ test("what was killed before it got so far is cleared away too: locks, and socke
   expect(Bun.spawnSync(["python3", "-c", bind, old, young]).exitCode).toBe(0);
   utimesSync(old, 1, 1);
   await clear();
-  // The arbiter that did it ends a moment after its last process. What is none of ours stays, and so does a socket that may be
+  // The arbiter that did it ends a moment after its last process. What is none of ours stays, and so does a socket that
+  // may be
   // about to get its name.
   await eventually("only that is left", () => cluster.sockets().sort().join() === "a-02.other,a-03.sock.4567cd");
   for (const path of [join(folder, "a-02.other"), young]) unlinkSync(path);
@@ -244,7 +245,8 @@ test("an arbiter that is stopped makes writers wait: queues stay bounded, and th
       published += 1;
     }
   })();
-  // Nobody says "now I wait": they do when for a while all sleep, and none has used the processor. One that only gets
+  // No process reports that it waits: all wait when they sleep for a while without using the processor. One that only
+  // gets
   // none is ready to run.
   const peak = new Map(before);
   let still = 0;
@@ -258,7 +260,8 @@ test("an arbiter that is stopped makes writers wait: queues stay bounded, and th
     return still === 40;
   });
   expect(published).toBeLessThan(rounds);
-  // A queue of OUTBOX_HIGH, what was under way when it was full, publications that are kept until all nodes have them or
+  // A queue of OUTBOX_HIGH, what was under way when it was full, publications that are kept until all nodes have them
+  // or
   // they have come back, and a garbage collector's generosity.
   const most = 64 * MIB + 2 * OUTBOX_HIGH + 3 * 16 * MIB;
   for (const [pid, bytes] of peak) expect(bytes - (before.get(pid) as number)).toBeLessThan(most);

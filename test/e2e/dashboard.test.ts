@@ -369,7 +369,7 @@ describe("dashboard", () => {
     await page.untilText(".inspector", "In direct mode its bytes cannot be read from here.");
   });
 
-  test("says when the session has ended, and when the daemon is gone; and goes on when it is back", async () => {
+  test("says when the session has ended, and when the daemon does not answer; and goes on when it is back", async () => {
     const [a] = await three();
     const { session } = a;
     await show(session);
@@ -431,7 +431,7 @@ describe("dashboard", () => {
         0,
         "",
       ]);
-      // What is typed where anybody on the way could have changed the page is no secret any more.
+      // On a connection without TLS an attacker could have changed the page that asks for the token.
       await browser.open(guarded.daemonAddress.replace("127.0.0.1", `http://${OTHER_NAME}`));
       await page.untilText("main h2", "This daemon demands a token, and this connection is not safe for one.");
       expect(await page.text("main")).toContain(`ssh -L ${guarded.daemonAddress.split(":")[1]}:`);

@@ -17,7 +17,7 @@ afterAll(() => cluster.close());
 const ranks = async (actor: Actor): Promise<string> => (await actor.do("describe")).split(" ").slice(0, 2).join(" of ");
 
 for (const order of ["sequential", "release", "pipelined"]) {
-  test(`${order}: who comes later, on the same node or another, has the memory and takes part`, async () => {
+  test(`${order}: a process that joins later, on the same node or another, has the memory and takes part`, async () => {
     const SIZE = 16 << 20;
     const environment = { DSM_ORDER: order, DSM_ELASTIC: "1", DSM_ON_LOSS: "continue" };
     const common = { session: cluster.session(), size: "16MiB", environment };
@@ -122,7 +122,7 @@ test("in TypeScript: processes says how many were in the last barrier", async ()
   expect(await grown).toMatchObject({ code: 0, stdout: "1 true\n2\n1\n", stderr: "" });
 });
 
-test("a session that is not elastic is not made so by whoever comes later", async () => {
+test("a later process does not make a session elastic", async () => {
   const [a, b] = (await cluster.actors(["a", "b"])) as [Actor, Actor];
   const late = cluster.actor({ session: a.session, node: "a", environment: { DSM_ELASTIC: "1" } });
   expect(await late.ask("open")).toMatch(

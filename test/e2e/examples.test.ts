@@ -136,7 +136,7 @@ for (const [file, last] of [
   });
 }
 
-/** Dull colours in a pattern with noise; an odd width, so that nobody's rows begin at a page. */
+/** Dull colours in a pattern with noise; an odd width, so that no process's rows begin at a page. */
 function picture(): { width: number; height: number; white: number; pixels: Uint8Array } {
   const [width, height] = [517, 389];
   let noise = 1;

@@ -1,4 +1,7 @@
-/** A machine that runs out: of room in /dev/shm, of file descriptors. Who asks is told, and nobody else suffers. */
+/**
+ * A machine that runs out of room in /dev/shm or of file descriptors. The process that asks gets an error; others go
+ * on.
+ */
 import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
@@ -122,7 +125,7 @@ test("a process that has no descriptors left to join with says so and leaves not
   const a = cluster.actor({ session, processes: 2, node: "a" });
   const opening = a.do("open");
   await cluster.untilPresent(session, 1);
-  // None for the connection, or too few for what comes behind it: nobody is to lose a process by that.
+  // None for the connection, or too few for what follows it: no process must be lost by that.
   for (const more of [0, 1, 2, 4]) {
     const b = cluster.actor({ session, processes: 2, node: "a" });
     await b.ask("sleep 0");
@@ -158,7 +161,7 @@ test.each([
   },
 );
 
-test("an arbiter that has all the connections it can have tells who wants one more, and serves the others", async () => {
+test("an arbiter at its limit of connections refuses one more with a reason, and serves the others", async () => {
   const common = { session: cluster.session(), processes: 2 };
   // 60 files are 12 connections: 2 of each process are in use, and each waiting thread wants one.
   const a = cluster.actor({ ...common, node: "a" }, withFiles(60, cluster.program("actor")));
@@ -193,7 +196,7 @@ test("an arbiter that may open hardly any files does not begin, and says so", as
   await a.end();
 });
 
-test("a server that has all the connections it can have tells who wants one more, and serves the others", async () => {
+test("a server at its limit of connections refuses one more with a reason, and serves the others", async () => {
   const processes = 10;
   const session = cluster.session();
   const server = cluster.spawn(withFiles(57, cluster.environment.DSM_BIN as string, "server", "--size=64KiB"), {
@@ -203,7 +206,7 @@ test("a server that has all the connections it can have tells who wants one more
   await eventually("the server has registered", async () =>
     (await cluster.sessions()).some(({ name }) => name === session),
   );
-  // Nobody is to look for another server when this one ends; but who is not welcomed yet then begins another session.
+  // No arbiter looks for another server when this one ends; one that is not admitted yet begins another session.
   const environment = { DSM_RECONNECT_TIMEOUT_MS: "0", DSM_JOIN_TIMEOUT_MS: "20000" };
   const actors = Array.from({ length: processes }, (_, i) =>
     cluster.actor({ session, processes, node: `n${i}`, environment }),
@@ -258,7 +261,7 @@ test("a process without memory for a page of its hole ends with a message, and o
   await a.leave();
 });
 
-test("a session in which as many wait as can: one more is told so, others go on, and who comes later is welcomed", async () => {
+test("a session at its limit of waiters: one more is refused, others go on, and later processes are admitted", async () => {
   const session = cluster.session();
   // Not in direct mode, which lasts until all who may write to the map have closed it.
   const environment = { DSM_ELASTIC: "1", DSM_ON_LOSS: "continue", DSM_DIRECT: "0" };

@@ -101,7 +101,7 @@ describe("a connection between arbiter and server", () => {
     expect(proxy.connections).toBeGreaterThan(6);
   });
 
-  test("on which nothing goes through any more is given up and made again", async () => {
+  test("on which no data pass is closed and made again", async () => {
     const [proxy, a, b] = await throughProxy(HEARTBEAT);
     await work(a, b, async (round) => {
       if (round === 50) proxy.silence();
@@ -175,7 +175,7 @@ describe("a server", () => {
     await next?.leave();
   });
 
-  test("of an elastic session that is killed is followed by another, and whoever comes then has all", async () => {
+  test("of an elastic session that is killed is followed by another, and processes that join then have everything", async () => {
     const session = cluster.session();
     const environment = { DSM_ELASTIC: "1" };
     const [a, b] = ["a", "b"].map((node) => cluster.actor({ session, node, processes: 1, environment })) as [
@@ -194,7 +194,7 @@ describe("a server", () => {
     await Promise.all([a, b, c].map((actor) => actor.leave()));
   });
 
-  test("that only stops, out of reach of the daemon, ends an elastic session, of which nobody knows all nodes", async () => {
+  test("that only stops, out of reach of the daemon, ends an elastic session, whose nodes are not all known", async () => {
     const session = cluster.session();
     const old = cluster.spawn([DSM, "server", "--size=64KiB", "--elastic"], { session, processes: 1 });
     await eventually("the session is there", async () =>
@@ -216,7 +216,7 @@ describe("a server", () => {
     });
   });
 
-  test("that stops, is replaced and wakes up again is listened to by nobody, and ends", async () => {
+  test("that stops, is replaced and wakes up again is ignored by all, and ends", async () => {
     const session = cluster.session();
     // By hand: the daemon cannot end it.
     const old = cluster.spawn([DSM, "server", "--size=64KiB"], { session, processes: 2 });
@@ -250,7 +250,7 @@ describe("a daemon that is killed", () => {
     });
   });
 
-  test("and then the server: the new daemon, which may not know it, starts another", async () => {
+  test("and then the server: the new daemon, which need not know it, starts another", async () => {
     const [a, b] = (await cluster.actors(["a", "b"])) as [Actor, Actor];
     const port = Number(cluster.daemonAddress.split(":")[1]);
     const server = await serverOf(a.session);

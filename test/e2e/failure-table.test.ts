@@ -42,7 +42,7 @@ const PROOFS: Record<string, [file: string, ...tests: string[]][]> = {
     [
       "test/e2e/failover.test.ts",
       "that is cut again and again is made again, and nothing is lost or done twice",
-      "on which nothing goes through any more is given up and made again",
+      "on which no data pass is closed and made again",
       "that is not made again in time ends the session for its node, and the others learn of the loss",
     ],
   ],
@@ -51,7 +51,7 @@ const PROOFS: Record<string, [file: string, ...tests: string[]][]> = {
       "test/e2e/failover.test.ts",
       "that is killed again and again is followed by others: ... order",
       "that is killed while a session is direct is followed by another",
-      "of an elastic session that is killed is followed by another, and whoever comes then has all",
+      "of an elastic session that is killed is followed by another, and processes that join then have everything",
     ],
     ["test/e2e/namespaces.test.ts", "a server that dies is followed by another, for both hosts: ... order"],
     ["test/chaos/linearizability.test.ts", "sequential order, while the server is killed again and again"],
@@ -59,15 +59,15 @@ const PROOFS: Record<string, [file: string, ...tests: string[]][]> = {
   "the server, which only does not answer": [
     [
       "test/e2e/failover.test.ts",
-      "that stops, is replaced and wakes up again is listened to by nobody, and ends",
-      "that only stops, out of reach of the daemon, ends an elastic session, of which nobody knows all nodes",
+      "that stops, is replaced and wakes up again is ignored by all, and ends",
+      "that only stops, out of reach of the daemon, ends an elastic session, whose nodes are not all known",
     ],
   ],
   "the daemon": [
     [
       "test/e2e/failover.test.ts",
       "and started again learns of the sessions that go on",
-      "and then the server: the new daemon, which may not know it, starts another",
+      "and then the server: the new daemon, which need not know it, starts another",
     ],
     [
       "test/e2e/crash.test.ts",
@@ -97,8 +97,8 @@ const PROOFS: Record<string, [file: string, ...tests: string[]][]> = {
   "file descriptors of arbiter, server, daemon": [
     [
       "test/e2e/exhausted.test.ts",
-      "an arbiter that has all the connections it can have tells who wants one more, and serves the others",
-      "a server that has all the connections it can have tells who wants one more, and serves the others",
+      "an arbiter at its limit of connections refuses one more with a reason, and serves the others",
+      "a server at its limit of connections refuses one more with a reason, and serves the others",
       "a daemon out of descriptors cannot start a server, says so, and goes on",
     ],
   ],

@@ -229,7 +229,7 @@ test("fills of several MiB by two nodes at once do not mix", async () => {
   await leave([a, b]);
 });
 
-test("sparse changes over a large hole publish no more than they are", async () => {
+test("sparse changes over a large hole publish only the changed bytes", async () => {
   const [a, b] = (await cluster.actors(["a", "b"], { size: "8MiB" })) as [Actor, Actor];
   const hole = await a.number(`dig 0 ${8 << 20}`);
   const before = await published(a);

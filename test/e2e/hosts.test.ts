@@ -181,7 +181,7 @@ describe("the end", () => {
     await hosts.settled();
   });
 
-  test("the second ^C kills who does not mind the first", async () => {
+  test("the second ^C kills processes that ignore the first", async () => {
     const script = "trap 'echo no' INT TERM; echo up $DSM_RANK; while :; do sleep 0.1; done";
     const child = hosts.spawn(["run", ...BOTH, "--", "sh", "-c", script]);
     const said = new Said(child.stdout);
@@ -248,7 +248,7 @@ describe("what goes wrong is said in one line", () => {
     }
   });
 
-  test("nobody listens, and a key that is not let in", async () => {
+  test("a host that does not listen, and a key that is refused", async () => {
     const nobody = await refused(["--hosts", ADDRESS.a], { DSM_SSH: hosts.ssh.replace("-p 2222", "-p 2223") });
     expect(nobody).toEqual({
       code: 1,
@@ -343,7 +343,7 @@ test("this machine without ssh, and beside another one", async () => {
   expect(mixed).toMatchObject({ code: 0, stdout: expect.stringContaining("2 processes"), stderr: "" });
 });
 
-test("without TLS where the user says so, which is told what that gives up", async () => {
+test("without TLS where the user demands it, with a warning", async () => {
   const run = ["run", ...BOTH, "--tls-off", "--", "sh", "-c", "cat $DSM_TOKEN_FILE; echo"];
   const { code, stdout, stderr } = await hosts.dsm(run);
   expect({ code, stdout }).toEqual({ code: 0, stdout: expect.stringMatching(/^([0-9a-f]{64}\n)+$/) });

@@ -146,7 +146,7 @@ describe("settings of a session", () => {
     );
   });
 
-  test("a session that nobody has started needs its number of processes", async () => {
+  test("a session that does not exist needs its number of processes", async () => {
     const actor = cluster.actor({ session: "bad", node: "a" });
     expect(await actor.ask("open")).toMatch(/^DSM_REFUSED there is no session "bad" .*say how many processes/);
     await actor.end();
@@ -196,7 +196,7 @@ describe("processes that do not agree", () => {
     }
   }
 
-  test("sizes of the same number of pages agree, and who gives none takes what there is", async () => {
+  test("sizes of the same number of pages agree, and a process without a size takes the session's", async () => {
     const session = cluster.session();
     const actors = [
       cluster.actor({ session, node: "a", processes: 3, size: "8000" }),
@@ -263,7 +263,7 @@ describe("semaphore names", () => {
 });
 
 describe("the daemon's address", () => {
-  test("where nobody listens, with autostart off", async () => {
+  test("an address at which no daemon listens, with autostart off", async () => {
     expect(await refused({ DSM_DAEMON: "127.0.0.1:1", DSM_AUTOSTART: "0" })).toBe(
       'DSM_UNREACHABLE the session daemon at 127.0.0.1:1 cannot be reached: nothing is listening there; start one with "dsm daemon"',
     );

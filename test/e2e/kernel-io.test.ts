@@ -57,7 +57,7 @@ describe("a program that is not linked with libdsm, but loads it", () => {
       session: cluster.session(),
       nodes: ["a"],
       size: "64KiB",
-      // In direct mode the kernel may write to the map like anybody else.
+      // In direct mode the kernel may write to the map as the process itself.
       environment: { DSM_DIRECT: "0", ...environment },
     });
     return said as string;

@@ -71,7 +71,7 @@ describe("after leaving", () => {
     await c.leave();
   });
 
-  test("threads in the midst of calls are told, and nothing of theirs is touched any more", async () => {
+  test("threads in the middle of calls get an error, and their memory is no longer touched", async () => {
     await cluster.runWell([cluster.program("leaving"), "threads", "20"], {
       session: cluster.session(),
       nodes: ["a", "b"],
@@ -121,7 +121,7 @@ describe("a child forked after joining", () => {
     });
   }
 
-  test("is told by every call, and the parent is unharmed", async () => {
+  test("gets an error from every call, and the parent is not affected", async () => {
     const [a, b] = (await cluster.actors(["a", "b"])) as [Actor, Actor];
     for (const call of [
       "barrier",

@@ -115,7 +115,7 @@ test("a publication of which the process dies in the midst is there as a whole o
   }
 });
 
-test("all who join must say the same, and nothing else than there is", async () => {
+test("all processes must give the same policy, and a valid one", async () => {
   const session = cluster.session();
   const common = { session, processes: 2 };
   const first = cluster.actor({ ...common, node: "a", environment: CONTINUE });
@@ -180,7 +180,7 @@ describe("an arbiter that is killed", () => {
     }
   }
 
-  test("pipelined: who only stores hears of it too, also when the arbiter was awake and nobody rings for it", async () => {
+  test("pipelined: a process that only stores is told, too, even if the arbiter was awake and no doorbell rings", async () => {
     const [a, b, c] = await three(["a", "b", "b"], { DSM_ORDER: "pipelined", ...CONTINUE });
     await b.do("store 4 4096 1");
     await b.do("fence");

@@ -1,6 +1,7 @@
 /**
  * Two nodes in two network namespaces, as two hosts on one cable: real addresses, the --host options, and with them the
- * token, which the daemon makes and both hosts read from one file, and TLS by the daemon's authority, which it names. Needs root and `ip` (Debian: iproute2).
+ * token, which the daemon makes and both hosts read from one file, and TLS by the daemon's authority, which it names.
+ * Needs root and `ip` (Debian: iproute2).
  */
 import { expect, setDefaultTimeout } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -17,7 +18,7 @@ setDefaultTimeout(120_000);
 
 const { afterAll, afterEach, beforeAll, describe, test } = needs("ip", "namespaces");
 
-/** The namespaces share no network with anybody, so the addresses can be any. */
+/** The namespaces share no network with other machines, so any address will do. */
 const HOSTS = { a: "10.77.0.1", b: "10.77.0.2" } as const;
 type Host = keyof typeof HOSTS;
 
@@ -130,7 +131,7 @@ describe("what comes without the token", () => {
       /^DSM_REFUSED .* that is not the token of this daemon; set DSM_TOKEN/,
     ],
   ] as const) {
-    test(`but ${what} is told so`, async () => {
+    test(`but ${what} gets an error`, async () => {
       const options = { session: "refused", processes: 1, node: "b", environment: environment() };
       const actor = cluster.actor(options, [...on("b"), cluster.program("actor")]);
       expect(await actor.ask("open")).toMatch(reason);
@@ -205,7 +206,7 @@ test("token and TLS: each host with a certificate of its own", async () => {
     await Promise.all([a.do("open"), b.do("open")]);
     await work([a, b]);
     await failOver(secure, [a, b]);
-    // Without TLS, or where the certificate is another host's: no way in, and nobody who is followed.
+    // Without TLS, or with the certificate of another host, a server is neither admitted nor followed.
     const plain = { DSM_TLS_CA: "", DSM_TLS_CERT: "", DSM_TLS_KEY: "" };
     const third = secure.actor({ ...options, node: "c", environment: plain }, [...on("b"), program]);
     expect(await third.ask("open")).toMatch(/^DSM_REFUSED the token names no authority /);

@@ -129,7 +129,7 @@ async function* events(response: Response): AsyncGenerator<{ event: string; data
   }
 }
 
-test("who watches is told again and again, and of the end", async () => {
+test("watchers get samples periodically, and the end", async () => {
   const [a, b] = await pair();
   const response = await fetch(url(a.session, "/watch?interval_ms=100"));
   expect([response.status, response.headers.get("content-type")]).toEqual([200, "text/event-stream"]);
@@ -152,7 +152,7 @@ test("who watches is told again and again, and of the end", async () => {
   expect([last, isLeaving]).toEqual(["end", true]);
 });
 
-test("watchers have a limit, and who hangs up counts no more", async () => {
+test("watchers have a limit, and one that disconnects does not count", async () => {
   const [a, b] = await pair();
   const watch = (signal: AbortSignal) => fetch(url(a.session, "/watch?interval_ms=60000"), { signal });
   const leaving = new AbortController();

@@ -1,4 +1,6 @@
-/** Garbage, half frames, lies and silence on every port of ours: that connection ends, the role and its session do not. */
+/**
+ * Garbage, half frames, lies and silence on every port of ours: that connection ends, the role and its session do not.
+ */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { Status } from "../../src/core/base/errors.ts";
 import { FRAME_MAX, GREETING_FRAME_MAX, LINKS_MAX, PROTOCOL_VERSION } from "../../src/core/base/limits.ts";
@@ -176,7 +178,7 @@ describe("the server", () => {
     writeRun(new DataView(run.buffer), 0, 65536, bytesOf(8, 1));
     const bad: [what: string, frame: Frame][] = [
       ["a greeting again", { kind: Kind.HELLO }],
-      ["a kind nobody knows", { kind: 99 as Kind }],
+      ["an unknown kind", { kind: 99 as Kind }],
       ["a store outside the map", { kind: Kind.STORE, offset: 65536, body: bytesOf(8, 1) }],
       ["a store across the end of the map", { kind: Kind.STORE, offset: 65530, body: bytesOf(8, 1) }],
       ["a store at no place", { kind: Kind.STORE, offset: 2 ** 60, body: bytesOf(8, 1) }],
@@ -222,7 +224,7 @@ describe("the server", () => {
     expect(await witnesses[1].number("load 1 0")).not.toBe(99);
   });
 
-  test("answers who asks for its state, as often as asked, and then goes on listening", async () => {
+  test("answers each request for its state, and then goes on listening", async () => {
     const peer = await server();
     for (let i = 0; i < 3; i += 1) {
       peer.send(encodeHandshake(Kind.STATUS, new Uint8Array(0)));
@@ -309,7 +311,7 @@ describe("the arbiter", () => {
   });
 
   for (const [what, frame] of [
-    ["a kind nobody knows", encode({ kind: 99 as Kind })],
+    ["an unknown kind", encode({ kind: 99 as Kind })],
     ["a greeting again", encodeHandshake(Kind.HELLO, bytesOf(88, 0))],
     ["an order of its own", encode({ kind: Kind.JOIN, body: encodeText("a") })],
     ["a store outside the map", encode({ kind: Kind.STORE, offset: 65536, body: bytesOf(8, 1) })],

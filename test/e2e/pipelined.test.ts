@@ -81,7 +81,7 @@ test("the session says its order", async () => {
   expect(stdout).toContain("pipelined");
 });
 
-test("in direct mode nobody has a ring", async () => {
+test("in direct mode there is no ring", async () => {
   const both = await actors(["a", "a"]);
   for (const { pid } of both) {
     const mappings = readFileSync(`/proc/${pid}/maps`, "latin1").split("\n");
@@ -195,7 +195,7 @@ describe("an arbiter that is killed", () => {
     `dsm: the arbiter of session "${session}" is gone: a store cannot be shared any more\n`;
 
   for (const withLock of [false, true]) {
-    test(`${withLock ? "with the lock" : "in a burst"} ends who stores, and the others' next call says so`, async () => {
+    test(`${withLock ? "with the lock" : "in a burst"} ends a process that stores; the others learn of it at their next call`, async () => {
       const [a, b, c] = await three();
       using ring = ringOf(a.session, "b");
       const arbiter = cluster.arbiter(a.session, "b");
@@ -218,7 +218,7 @@ describe("an arbiter that is killed", () => {
   }
 });
 
-test("a process that scribbles in the ring ends its node's session, and nobody else's", async () => {
+test("a process that corrupts the ring ends the session on its node, and on no other", async () => {
   for (const [place, value] of [
     [RING.tail, 12],
     [RING.tail, 0x12345678],

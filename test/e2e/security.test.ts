@@ -63,13 +63,13 @@ describe("a token", () => {
   afterEach(() => cluster.settled());
   afterAll(() => cluster.close());
 
-  test("lets in those who know it, everywhere", async () => {
+  test("admits peers that know it, everywhere", async () => {
     const [a, b] = (await cluster.actors(["a", "b"])) as [Actor, Actor];
     await work([a, b]);
     await Promise.all([a.leave(), b.leave()]);
   });
 
-  test("keeps out those who do not, and they are told what to do", async () => {
+  test("keeps out peers that do not, and tells them what to do", async () => {
     for (const [DSM_TOKEN, reason] of [
       ["", /^DSM_REFUSED the session daemon at 127\.0\.0\.1:\d+: this daemon demands a token; set DSM_TOKEN/],
       ["another-token-of-theirs", /^DSM_REFUSED .* that is not the token of this daemon; set DSM_TOKEN/],
@@ -139,7 +139,7 @@ describe("a token", () => {
       await peer.closed;
     }
 
-    test("nobody is welcomed, or told how the session is, without a proof", async () => {
+    test("no peer is admitted, or gets the status, without a proof", async () => {
       await start();
       for (const greeting of [hello(), encodeHandshake(Kind.STATUS, new Uint8Array(0))]) {
         const peer = await server();
@@ -194,7 +194,7 @@ describe("a token", () => {
       await end();
     });
 
-    test("strangers that keep connections open displace each other, and lock nobody out", async () => {
+    test("unauthenticated connections displace each other, and block no other peer", async () => {
       await start();
       const beyond = 40;
       const begin = performance.now();
@@ -266,7 +266,7 @@ describe("a token", () => {
     );
     await liar.stop(true);
 
-    // Registered by somebody who knows the token, so that only the link's own proof is left to refuse it.
+    // Registered with the token, so that only the proof of the connection can refuse it.
     await registerAt(cluster.daemonAddress, TOKEN, "refused", entry);
     expect(await refused(cluster, {})).toBe("DSM_REFUSED the server does not prove that it knows the token");
     bad.stop(true);
@@ -312,7 +312,7 @@ describe("TLS", () => {
     await Promise.all([a.leave(), b.leave()]);
   });
 
-  test("keeps out who has no certificate, an expired one, or one of another authority", async () => {
+  test("keeps out peers without a certificate, with an expired one, or one of another authority", async () => {
     const { DSM_TLS_CA } = files("") as { DSM_TLS_CA: string };
     const noTls =
       /^DSM_REFUSED no TLS with the session daemon at 127\.0\.0\.1:\d+: .*(handshake failed|refuses our certificate)/;
@@ -436,7 +436,7 @@ describe("on this machine", () => {
     await a.leave();
   });
 
-  test("an arbiter that cannot ask who comes listens in a folder of its user's alone, or not at all", async () => {
+  test("an arbiter that cannot learn the user of a peer listens in a private directory, or not at all", async () => {
     const environment = { BUN_JSC_useJIT: "0" };
     const actor = cluster.actor({ session: "plain", processes: 1, node: "a", environment });
     await actor.do("open");
@@ -462,7 +462,7 @@ describe("on this machine", () => {
     await a.leave();
   });
 
-  testAsRoot("a library starts no dsm beside it that somebody else may have put there", async () => {
+  testAsRoot("a library starts no dsm beside it that another user may have put there", async () => {
     const folder = mkdtempSync("/tmp/dsm-beside-");
     const program = join(folder, "dsm");
     const ran = join(folder, "ran");

@@ -40,7 +40,7 @@ async function restore(file: string, session: string, ...more: string[]): Promis
 }
 
 for (const order of ["sequential", "release", "pipelined"]) {
-  test(`${order}: memory, blocks, semaphores and locks are as they were, on every node, and nobody is joined`, async () => {
+  test(`${order}: memory, blocks, semaphores and locks are as they were, on every node, and no process is joined`, async () => {
     const environment = { DSM_ORDER: order, DSM_ON_LOSS: "continue" };
     const [a, b] = (await cluster.actors(["a", "b"], { environment, size: "64MiB" })) as [Actor, Actor];
     await a.do("alloc 5000");

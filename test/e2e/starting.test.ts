@@ -65,7 +65,7 @@ for (const how of ["plain", "waits", "ignores", "descriptors", "old-kernel", "ad
   });
 }
 
-describe("what fails is told in one line", () => {
+describe("a failure is reported in one line", () => {
   async function failing(how: string, environment: Record<string, string> = {}): Promise<string> {
     const { child } = start(how, environment);
     child.stdin.end();

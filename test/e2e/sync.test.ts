@@ -38,7 +38,7 @@ describe("a semaphore", () => {
     await leave([a, b]);
   });
 
-  test("lets those who wait through in the order they came", async () => {
+  test("serves waiters in the order of their arrival", async () => {
     const actors = await cluster.actors(["a", "b", "a", "b", "c"]);
     const [poster, ...waiters] = actors as [Actor, ...Actor[]];
     const order: number[] = [];
@@ -140,7 +140,7 @@ describe("a barrier", () => {
   });
 
   for (const environment of [{}, { DSM_ORDER: "release" }, { DSM_ORDER: "pipelined" }]) {
-    test(`a timed one gives up, and waits for whoever has given up: ${JSON.stringify(environment)}`, async () => {
+    test(`a timed one gives up, and the next one waits for that process again: ${JSON.stringify(environment)}`, async () => {
       const [a, b] = (await cluster.actors(["a", "b"], { environment })) as [Actor, Actor];
       for (const time of [0, 30]) {
         const timeout = `DSM_TIMEOUT other processes were not in the barrier within ${time} ms`;
@@ -187,7 +187,7 @@ describe("a barrier", () => {
     await leave(actors);
   });
 
-  test("does not wait for one who leaves", async () => {
+  test("does not wait for a process that leaves", async () => {
     const actors = (await cluster.actors(["a", "b", "b"])) as [Actor, Actor, Actor];
     const [a, b, c] = actors;
     const waits = [a.do("barrier"), b.do("barrier")];
@@ -200,7 +200,7 @@ describe("a barrier", () => {
     await a.leave();
   });
 
-  test("is a call of the process: a second thread in it is told", async () => {
+  test("is a call of the process: a second thread in it gets an error", async () => {
     const [a, b] = await two();
     await a.do("begin 0 barrier");
     await cluster.untilState(a.session, 0, "barrier");

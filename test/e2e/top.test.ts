@@ -33,7 +33,7 @@ async function end([a, b]: [Actor, Actor]): Promise<void> {
 }
 
 describe("without a terminal", () => {
-  test("it says what to do, and prints once if it is told to", async () => {
+  test("it says what to do, and prints once with --once", async () => {
     const none = await cluster.dsm(["top"]);
     expect(none).toMatchObject({ code: 2, stdout: "" });
     expect(none.stderr).toContain("top needs a terminal; give --once or --json");

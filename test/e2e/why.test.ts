@@ -12,7 +12,7 @@ beforeAll(async () => {
 afterEach(() => cluster.settled());
 afterAll(() => cluster.close());
 
-test("it says who has not arrived, names the deadlock, and when no process waits, that too", async () => {
+test("it names the ranks that have not arrived, a deadlock, and says when no process waits", async () => {
   const actors = (await cluster.actors(["one", "one", "two", "two"])) as [Actor, Actor, Actor, Actor];
   const [a, b, c, d] = actors;
   const { session } = a;

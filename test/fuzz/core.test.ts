@@ -184,7 +184,7 @@ test("FrameReader: the cuts change nothing, only ProtocolError is thrown, and wh
 describe("checkOperation", () => {
   const fields = fc.record({ node: fc.integer({ min: 1, max: 2 }), rank: fc.nat(2), tag: fc.nat(5) });
 
-  test("looks at nothing outside its frame, and what it lets through can be applied and stays in the map", () => {
+  test("reads nothing outside its frame; what it accepts can be applied and stays in the map", () => {
     let let_through = 0;
     fc.assert(
       fc.property(fc.array(sent(SIZE, fields), { maxLength: 25 }), (list) => {
@@ -375,7 +375,9 @@ class Stage {
     if (rest === 1) this.cluster.settle();
   }
 
-  /** Everything has arrived: the server and all nodes that are left must be the same, and the honest process unharmed. */
+  /**
+   * Everything has arrived: the server and all nodes that are left must be the same, and the honest process unharmed.
+   */
   check(): void {
     for (const pipe of this.strangers.values()) pipe.end();
     this.cluster.settle();
@@ -383,7 +385,7 @@ class Stage {
     this.guarded.check();
     const honest = nodes[2] as Node;
     if (honest.lost || honest.fault !== null) throw new Error(`node c is lost: ${honest.fault ?? honest.refusal}`);
-    // With this goes out what the server keeps until somebody waits for what comes behind it.
+    // This flushes what the server holds back until a process waits for a later entry.
     this.heard.length = 0;
     this.channels[4]?.up.push(encode({ kind: Kind.STORE, offset: 4000, tag: 9, body: Uint8Array.of(1, 2, 3) }));
     this.cluster.settle();

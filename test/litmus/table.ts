@@ -48,7 +48,7 @@ const always = (outcomes: string, because: string, sees?: string[]): LitmusTest[
 // Arguments that many tests share.
 const IN_ORDER =
   "stores of a process have their places in program order, and a reader goes through the places in order";
-const FIFO = "a process's stores leave in program order and everybody applies them in one order";
+const FIFO = "a process's stores leave in program order and all nodes apply them in one order";
 const RACE = "a race: without a synchronising operation neither the order nor the time of publication is promised";
 /** Half of a wide store may be seen where nothing forbids it, but need not be. */
 const WHOLE = ["00", "01", "11"];
@@ -137,7 +137,7 @@ export const TESTS: LitmusTest[] = [
     shows: "ab",
     claims: always(
       "11",
-      "a load is over before the process's next store begins, and nobody reads what is not stored yet",
+      "a load is over before the process's next store begins, and no process reads what is not stored yet",
     ),
   },
   {
@@ -197,7 +197,7 @@ export const TESTS: LitmusTest[] = [
     name: "CoRW",
     processes: ["a = x; x = 1", "x = 2"],
     shows: "ax",
-    claims: always("11 12 22", "nobody reads its own later store; having read 2, the process stores behind it"),
+    claims: always("11 12 22", "no process reads its own later store; having read 2, the process stores behind it"),
   },
   {
     name: "CoWR",
@@ -457,7 +457,7 @@ export const TESTS: LitmusTest[] = [
     name: "MP+barrier",
     processes: ["x = 1; barrier; a = y", "y = 1; barrier; b = x"],
     shows: "ab",
-    claims: always("00 01 10", "what comes before a barrier is published before anybody leaves it, in every order"),
+    claims: always("00 01 10", "what comes before a barrier is published before any process leaves it, in every order"),
     together: true,
   },
 ];

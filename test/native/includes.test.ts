@@ -56,7 +56,7 @@ test("includes go downwards only", () => {
   expect(includes.filter(upward)).toEqual([]);
 });
 
-test("the traps know a sink, and nothing of what it does", () => {
+test("the trap code knows the interface of the sink only", () => {
   const known = new Set(includes.filter(({ from }) => folderOf(from) === "trap").map(({ to }) => folderOf(to)));
   expect([...known].sort()).toEqual(["base", "trap"]);
 });

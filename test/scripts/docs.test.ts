@@ -53,7 +53,7 @@ int small_four(void) __attribute__((noreturn));
 #endif
 `;
 
-test("a comment is for what it stands above or behind", () => {
+test("a comment belongs to the code below it or before it", () => {
   const { text, entries } = readHeader(SMALL);
   expect(text).toBe("All of it.\n\n - a list");
   expect(entries.map(({ kind, name, text }) => [kind, name, text])).toEqual([

@@ -1,4 +1,4 @@
-/** The npm packages, as somebody gets them who has Node and nothing else: no network, no compiler, an empty cache. */
+/** The npm packages, installed with Node alone: no network, no compiler, an empty cache. */
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -45,7 +45,7 @@ test("the sums are those of all files", () => {
   expect(readdirSync(folder).sort()).toEqual([...files, "SHA256SUMS"].sort());
 });
 
-test("the same again gives the same bytes, whoever makes it, where and when", async () => {
+test("a second build gives the same bytes, at any time, in any place, by any user", async () => {
   const [umask, zone, locale] = [process.umask(0o077), process.env.TZ, process.env.LC_ALL];
   Object.assign(process.env, { TZ: "Pacific/Kiritimati", LC_ALL: "C.UTF-8" });
   try {
@@ -77,7 +77,7 @@ test("the tarball works wherever it is unpacked", () => {
   expect(run([join(place, "program")])).toBe("DSM_TIMEOUT\n");
 });
 
-test("the .deb says what it is and what it needs, and its files are those it lists", () => {
+test("the .deb names its package and dependencies, and its files are those it lists", () => {
   const deb = join(folder, `dsm_${version}_amd64.deb`);
   const field = (name: string): string => run(["dpkg-deb", "--field", deb, name]).trim();
   expect(field("Package")).toBe("dsm");

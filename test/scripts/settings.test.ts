@@ -64,7 +64,7 @@ test("what C and TypeScript read of the environment is a setting", async () => {
   expect([...read].filter(([name]) => !variables.includes(name))).toEqual([]);
 });
 
-test("every setting is read: no entry is left of one that is gone", async () => {
+test("every setting is read: none is left over", async () => {
   const code = (await texts())
     .filter(([file]) => /\.(ts|c|h|py)$/.test(file) && !/base\/settings\.ts$|src\/settings\.h$/.test(file))
     .map(([, text]) => text)

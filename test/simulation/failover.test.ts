@@ -58,7 +58,7 @@ describe("the simulator notices a replica that", () => {
       positionThat(({ applied }) => ({ applied: Math.max(0, applied - 3) })),
     ],
     ["knows of no other nodes", positionThat(({ node }) => ({ nodes: [node] }))],
-    ["thinks that nobody may come whom it does not know", positionThat(() => ({ joining: false }))],
+    ["assumes that no unknown node may come", positionThat(() => ({ joining: false }))],
     ["hands over a map with holes", stateThat((frame) => frame[4] !== Kind.STATE || frame[5] !== StateOp.MAP)],
     [
       "keeps half of an entry of a connection that broke",

@@ -164,7 +164,7 @@ describe("the simulator notices a replica that", () => {
     ["compares a sleep with what its processes see", {}, withOverlay("equals", () => MapBytes.prototype.equals)],
     ["zeroes a block with pending stores", {}, withOverlay("zero", () => MapBytes.prototype.zero)],
     ["does not do again what a process has left half done", {}, withOverlay("redo", () => nothing)],
-    ["thinks that nobody dies with the lock", lockThat((lock) => ({ acquire: () => lock.acquire() && false }))],
+    ["assumes that no process dies with the lock", lockThat((lock) => ({ acquire: () => lock.acquire() && false }))],
     [
       "puts stores of two processes into one entry",
       {},

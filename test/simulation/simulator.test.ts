@@ -37,7 +37,7 @@ test("one seed is one run, with and without a trace", () => {
   }
 });
 
-test("a seed that fails says how to run it again, and what it did last", () => {
+test("a failing seed reports how to run it again, and its last lines", () => {
   const silent = answersThat(() => {});
   const run = (seed: number, trace?: (line: string) => void): Counts => ({
     ...simulate(seed, { ...silent, ...(trace && { trace }) }),
@@ -329,7 +329,7 @@ describe("the simulator notices a replica that", () => {
       answersThat((answer, channel, send) => send(answer[4] === Kind.REPLY && channel === 1 ? 0 : channel, answer)),
     ],
     [
-      "says OK to whoever lost",
+      "answers OK to the loser",
       answersThat((answer, channel, send) => {
         if (answer[5] === 3) answer[5] = 0;
         send(channel, answer);

@@ -97,7 +97,7 @@ export class Pipe {
         this.#to = 0;
       }
       this.#receive(chunk);
-      // What a socket handed out is not ours after the call: nobody may have kept it.
+      // A socket reuses its buffer after the call: the receiver must not keep it.
       chunk.fill(0xee);
     } else if (this.#end === "ending") {
       this.#end = "ended";
@@ -184,7 +184,7 @@ export class Cluster {
     return this.#nextLink - 1;
   }
 
-  /** A connection to the server, from somebody who may be anybody. */
+  /** A connection to the server from an unknown peer. */
   link(name: string, receive: (chunk: Uint8Array) => void, closed: () => void): Pipe {
     const id = this.#nextLink;
     this.#nextLink += 1;
@@ -322,7 +322,8 @@ export class Node {
       },
       reply: (index, bytes) => {
         const channel = this.#channels.get(index);
-        if (channel === undefined) throw new Violation(`node ${this.name} answers channel ${index}, which nobody has`);
+        if (channel === undefined)
+          throw new Violation(`node ${this.name} answers channel ${index}, which no process has`);
         channel.down.push(bytes);
       },
       close: (index) => {

@@ -304,7 +304,7 @@ export class Stage {
         return;
       }
       default:
-        throw new Error(`nobody can "${verb}"`);
+        throw new Error(`unknown verb "${verb}"`);
     }
   }
 

@@ -1,4 +1,4 @@
-/** What a simulator does, line by line, for whoever looks for the cause of a broken promise. */
+/** The trace of a simulator, line by line, for finding the cause of a broken promise. */
 
 import { HEADER_SIZE } from "../../src/core/wire/at.ts";
 import { getUint64 } from "../../src/core/wire/frame.ts";

@@ -85,7 +85,9 @@ export class Actor {
   }
 }
 
-/** Whoever awaits it sees its failure. A test that has failed already awaits nothing, and must not fail a second time. */
+/**
+ * Its failure is reported where it is awaited. A test that has failed already awaits nothing, and must not fail again.
+ */
 function seen<Value>(promise: Promise<Value>): Promise<Value> {
   promise.catch(() => {});
   return promise;

@@ -80,7 +80,7 @@ export class Cluster {
       ...(Object.fromEntries(kept) as Record<string, string>),
       XDG_RUNTIME_DIR: this.runtime,
       XDG_CACHE_HOME: join(this.folder, "cache"),
-      // Whoever runs the tests may have a token of their own.
+      // The user who runs the tests may have a token.
       XDG_CONFIG_HOME: join(this.folder, "config"),
       TMPDIR: this.folder,
       NO_COLOR: "1",
@@ -294,11 +294,13 @@ export class Cluster {
     return clusterProcesses(this.runtime).filter(({ pid }) => pid !== this.#daemon?.pid);
   }
 
-  /** Waits until nobody listens in the run-time folder: a killed arbiter's socket refuses only once all of it has ended. */
+  /**
+   * Waits until no process listens in the run-time directory: the socket of a killed arbiter refuses once it has ended.
+   */
   async untilSilent(): Promise<void> {
     const paths = this.sockets().filter((name) => name.endsWith(".sock"));
     for (const name of paths) {
-      await eventually(`nobody listens at ${name}`, () => this.#refuses(join(this.runtime, "dsm", name)));
+      await eventually(`no process listens at ${name}`, () => this.#refuses(join(this.runtime, "dsm", name)));
     }
   }
 

@@ -1,6 +1,7 @@
 /**
- * Three network namespaces as three machines: `home`, from which programs are started, and `a` and `b` with an sshd each.
- * They see home at one address; home has a cable to each. Needs root, `ip` (Debian: iproute2) and sshd (openssh-server).
+ * Three network namespaces as three machines: `home`, from which programs are started, and `a` and `b` with an sshd
+ * each. They see home at one address; home has a cable to each. Needs root, `ip` (Debian: iproute2) and sshd
+ * (openssh-server).
  */
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -120,7 +121,7 @@ export class Hosts {
       ].join("\n"),
     );
     const child = Bun.spawn({
-      // With maps of its own: `ip netns exec` gives it mounts that nobody else sees.
+      // With maps of its own: `ip netns exec` gives it private mounts.
       cmd: [
         ...this.#in(host),
         ...["sh", "-c", 'mount -t tmpfs tmpfs /dev/shm && exec "$@"', "sh"],

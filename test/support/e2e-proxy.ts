@@ -17,7 +17,7 @@ interface Direction {
 
 interface Side {
   out: Direction;
-  /** Nothing goes through any more, and nobody is told. */
+  /** The proxy drops all data silently. */
   silent: boolean;
 }
 

@@ -4,7 +4,7 @@
 export const LIVENESS_MS = 60_000;
 const LOOK_MS = 5;
 
-/** Waits until `holds` does. For what nobody announces: ends of processes we are not the parent of, states of others. */
+/** Polls until `holds` returns true. For events without notification: ends of other processes' children, states. */
 export async function eventually(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
   const deadline = performance.now() + LIVENESS_MS;
   while (!(await holds())) {

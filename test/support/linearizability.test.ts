@@ -180,7 +180,7 @@ describe("a lock", () => {
   const dies = (when: string, owner: number) => on(when, owner, "die", null);
   const holds = (...calls: Call<LockOperation>[]) => checkHistory(lock, calls) === null;
 
-  test("has one holder, who gives it back", () => {
+  test("has one owner, which gives it back", () => {
     expect(holds(on("1-2", 0, "lock"), on("3-4", 0, "unlock"), on("5-6", 1, "lock"))).toBe(true);
     expect(holds(on("1-2", 0, "lock"), on("3-4", 1, "lock"))).toBe(false);
     expect(holds(on("1-2", 0, "lock"), on("3-4", 1, "unlock"))).toBe(false);
@@ -194,7 +194,7 @@ describe("a lock", () => {
     expect(holds(on("1-2", 0, "lock"), on("3-4", 1, "timed", "timeout"), on("5-6", 0, "unlock"))).toBe(true);
   });
 
-  test("passes on when its owner dies, and the next one is told until somebody has mended it", () => {
+  test("passes on when its owner dies, and each next owner is told until one has made it consistent", () => {
     expect(holds(on("1-2", 0, "lock"), dies("3-", 0), on("4-5", 1, "lock", "died"))).toBe(true);
     expect(holds(on("1-2", 0, "lock"), dies("3-", 0), on("4-5", 1, "lock", "ok"))).toBe(false);
     expect(holds(on("1-2", 0, "lock"), on("4-5", 1, "lock", "died"))).toBe(false);

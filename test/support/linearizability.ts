@@ -5,9 +5,9 @@
  * The search is that of Wing and Gong (1993) in Lowe's just-in-time form ("Testing for linearizability", 2017): the
  * calls and returns are gone through in the order of time, with all configurations that explain what was seen so far -
  * a state of the object, and which of the operations under way have taken effect. An operation takes effect no earlier
- * than needed, that is when one that is under way returns; a configuration reached twice is kept once. So the cost grows
- * with the number of operations at a time, not with the length of the history. Objects are checked one by one, which is
- * enough: linearizability is local.
+ * than needed, that is when one that is under way returns; a configuration reached twice is kept once. So the cost
+ * grows with the number of operations at a time, not with the length of the history. Objects are checked one by one,
+ * which is enough: linearizability is local.
  */
 
 /** One call of an operation. Times are of one clock; of equal ones the call counts as the earlier. */
@@ -23,7 +23,9 @@ export interface Call<Operation> {
 /** A sequential object. States are compared by `key`. */
 export interface Model<State, Operation> {
   initial(object: number): State;
-  /** The state after the operation, or null if the operation could not have come out as it did. Must not change `state`. */
+  /**
+   * The state after the operation, or null if the operation could not have come out as it did. Must not change `state`.
+   */
   step(state: State, operation: Operation): State | null;
   key(state: State): string;
 }
@@ -192,7 +194,7 @@ export const semaphore = (value: number): Model<number, SemaphoreOperation> => (
 });
 
 /**
- * A robust lock, which a process has. `died`: locked, the owner before died with it (and nobody has mended that).
+ * A robust lock, which a process has. `died`: locked, the previous owner died with it, and it is still inconsistent.
  * `lost`, `timeout`: not locked. null: it never returned. `die` is the end of a process that was killed: what it does
  * comes before, what it had is free.
  */

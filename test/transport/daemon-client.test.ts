@@ -60,7 +60,7 @@ test("a call whose connection is closed without an answer is made again, after a
   expect(asked).toEqual([greeting, call, greeting, call, greeting, call]);
 });
 
-test("three times, and no more", async () => {
+test("three times at most", async () => {
   const { port, asked } = await daemon((socket) => socket.destroy());
   const error = await errorOf(clientAt(port).list());
   expect(error.code).toBe("DSM_UNREACHABLE");
@@ -156,7 +156,7 @@ test("a daemon that demands a token after its predecessor did not gets the proof
   expect((await errorOf(other.list())).message).toContain("no proof");
 });
 
-test("ends of lines in a certificate stay, and what it is not is refused", async () => {
+test("line ends in a certificate stay, and invalid ones are refused", async () => {
   const pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
   let body = JSON.stringify({ certificate: pem, authority: pem, life_ms: 1000 });
   const { port } = await daemon((socket) => socket.end(answer(body)));

@@ -79,7 +79,7 @@ test("what is kept is bounded, by time", () => {
   expect(lane && history.summary(lane).waiting).toBeCloseTo(0.5, 2);
 });
 
-test("a state lasts from when it began until it is not seen any more; what it was in between is not known", () => {
+test("a state lasts from its beginning to the last sample that has it; between two states it is unknown", () => {
   const history = new History();
   history.add(sample(0, [rank(0, { stateMs: 200 })]));
   history.add(sample(500, [rank(0, { stateMs: 700 })]));
@@ -95,7 +95,7 @@ test("a state lasts from when it began until it is not seen any more; what it wa
   ]);
 });
 
-test("in a barrier those who are there wait for those who are not, but for whom they wait in turn", () => {
+test("in a barrier the ranks that have arrived wait for the others, or for those that hold these up", () => {
   const ranks = [
     rank(0, { state: "barrier", stateMs: 3_000 }),
     rank(1, { state: "barrier", stateMs: 1_000 }),
@@ -130,7 +130,7 @@ test("a wait that lasts since before the first sample costs as much as its waite
   expect(old.summary(old.lanes.get(1) as Lane).cost_ms).toBe(TIMELINE_MS);
 });
 
-test("who comes late costs the others their time", () => {
+test("a rank that is late costs the others their time", () => {
   const history = new History();
   // Each time 0, 1 and 3 wait for 2; once 0 waits for 1 and 2.
   for (let at = 0; at <= 4_000; at += 500) {

@@ -32,7 +32,7 @@ function times(matrix: number[][], [red, green, blue]: Rgb): Rgb {
   return matrix.map(([a, b, c]) => (a as number) * red + (b as number) * green + (c as number) * blue) as Rgb;
 }
 
-/** How colours look to whom a kind of cones is missing (Machado, Oliveira and Fernandes, 2009, severity 1). */
+/** How colours look to a person without one kind of cones (Machado, Oliveira and Fernandes, 2009, severity 1). */
 const SEEN: Record<string, number[][]> = {
   "with all cones": [
     [1, 0, 0],

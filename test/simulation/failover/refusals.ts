@@ -19,7 +19,7 @@ export function mayRefuse(world: World, node: Node, link: Link): boolean {
 export function mayFail(world: World, certain: boolean): boolean {
   // A node that is only coming has nothing to go on with.
   if (world.alive.every(({ replica }) => replica?.position.whole !== true)) return true;
-  // It is not known whom else the server before may serve.
+  // The other nodes of the previous server are not known.
   if (!certain && world.alive.some(({ replica }) => replica?.position.joining === true)) return true;
   const lost = world.nodes.filter(({ state }) => state === "dead" || state === "refused");
   return lost.length > 0 && (!certain || lost.length === world.nodes.length);
