@@ -1,12 +1,12 @@
 /**
- * `fs.readSync()` into the shared memory. The kernel cannot write there (EFAULT), so a call with a view of a session goes
- * to `session.readSync()`. This works for calls on the module (`fs.readSync`, `require("fs").readSync`), not for a name
- * that was imported from it (`import { readSync }`): that is bound before a session exists.
+ * `fs.readSync()` into the shared memory. The kernel cannot write there (EFAULT), so calls with a view of a session use
+ * `session.readSync()`. This covers calls on the module (`fs.readSync`, `require("fs").readSync`), not names imported
+ * from it (`import { readSync }`): those are bound before a session exists.
  */
 import fs from "node:fs";
 import type { ReadOptions } from "./views.ts";
 
-/** A session, as far as reading goes. */
+/** The part of a session that reads. */
 interface Reader {
   buffer: ArrayBuffer;
   readSync(descriptor: number, view: ArrayBufferView, options?: ReadOptions): number;
@@ -17,7 +17,7 @@ type ReadSync = typeof fs.readSync;
 const readers = new WeakMap<ArrayBufferLike, Reader>();
 let original: ReadSync | undefined;
 
-/** serveReadSync lets fs.readSync() read into the buffer of `reader`, from now on. */
+/** serveReadSync makes fs.readSync() read into the buffer of `reader`, too. */
 export function serveReadSync(reader: Reader): void {
   readers.set(reader.buffer, reader);
   if (original !== undefined) return;
@@ -31,7 +31,7 @@ export function serveReadSync(reader: Reader): void {
   fs.readSync = readSync as ReadSync;
 }
 
-/** What follows the view: (offset, length, position) or one object of them, in which null stands for left out. */
+/** The arguments after the view: (offset, length, position), or an object of them. Null counts as left out. */
 function readOptions(rest: unknown[]): ReadOptions {
   const [first, length, position] = rest as [unknown, number | null | undefined, ReadOptions["position"]];
   const given = (typeof first === "object" && first !== null ? first : { offset: first, length, position }) as Record<
@@ -41,7 +41,7 @@ function readOptions(rest: unknown[]): ReadOptions {
   const options: ReadOptions = {};
   if (given.offset != null) options.offset = given.offset;
   if (given.length != null) options.length = given.length;
-  // -1 is Node's older way to say null.
+  // Older versions of Node use -1 for null.
   if (given.position != null && given.position !== -1) options.position = given.position;
   return options;
 }

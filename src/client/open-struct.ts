@@ -1,4 +1,4 @@
-/** session.struct(): the block of a struct, and the check that all processes give it the same fields. */
+/** session.struct(): finds the block of a struct, and checks that all processes define the same fields. */
 import { DsmError } from "../core/base/errors.ts";
 import { checkName } from "../core/base/names.ts";
 import { type Fields, layoutBlock, type StructType, struct } from "../core/layout/struct.ts";
@@ -8,7 +8,7 @@ import { classOf, Memory } from "./struct-class.ts";
 import type { SharedFields } from "./struct-types.ts";
 import type { ViewType } from "./views.ts";
 
-/** What opening a struct needs of its session beside what the struct does. */
+/** The part of a session that opening a struct needs, beyond the struct itself. */
 interface BlockHost extends StructHost {
   named(name: string, bytes: number): Uint8Array<ArrayBuffer>;
   named<View extends ArrayBufferView<ArrayBuffer>>(name: string, type: ViewType<View>, length: number): View;
@@ -21,7 +21,7 @@ export function openStruct<F extends Fields>(
   fields: F | StructType<F>,
 ): SharedFields<F> {
   const type = struct(fields);
-  // The layout lies in a block of its own: a C program gets the struct by dsm_named() and its size alone.
+  // The layout has its own block: a C program finds the struct by dsm_named() with its size alone.
   const layout = layoutBlock(name);
   const wrong = checkName("block", name) ?? checkName("block", layout) ?? checkLocks(type, name);
   if (wrong !== null) throw invalid(`struct "${name}": ${wrong}`);
@@ -38,7 +38,7 @@ export function openStruct<F extends Fields>(
   return new (classOf(type as StructType))(new Memory(session, block), 0, name) as unknown as SharedFields<F>;
 }
 
-/** checkLocks returns what is wrong with the name of a lock, or null. The longest of an array is that of its last element. */
+/** checkLocks returns the fault of the name of a lock, or null. In an array the last element has the longest name. */
 function checkLocks({ members }: StructType, path: string): string | null {
   for (const { name, field } of members) {
     const here = `${path}.${name}`;

@@ -1,6 +1,6 @@
 /**
- * Objects over a named block whose properties are the shared memory. Each struct gets a class of its own, whose accessors
- * read and write one element of a typed array: what a store costs is what a store to a typed array costs.
+ * Objects over a named block, with properties in the shared memory. Each struct has its own class. An accessor reads or
+ * writes one element of a typed array, so a store costs as much as a store to a typed array.
  */
 import { PAGE_SIZE } from "../core/base/limits.ts";
 import type { Field, Member, ScalarKind, StructType } from "../core/layout/struct.ts";
@@ -8,7 +8,7 @@ import { AtomicField, LaterMarks, markPages, type StructHost } from "./atomic-fi
 import { invalid } from "./config.ts";
 import type { ArrayOf, Grid, IntegerKind } from "./struct-types.ts";
 
-/** The views of one block by kind; those of floating point have no atomic operations. */
+/** The views of a block, by kind. Those of floating point have no atomic operations. */
 export class Memory {
   readonly session: StructHost;
   readonly i8: Int8Array<ArrayBuffer>;
@@ -40,19 +40,19 @@ export class Memory {
   }
 }
 
-/** Where a struct lies: its memory, its first byte there, and its path in the whole, from which locks have their names. */
+/** Place of a struct: its memory, its first byte there, and its path in the outermost struct, which names its locks. */
 type Place = [memory: Memory, base: number, path: string];
 
 /**
- * One struct in the memory. A class per definition extends it by accessors. Each kind has functions of its own: a compiler
- * that specialises a function for what it has seen must not find all kinds in one.
+ * A struct in the memory. One class for each definition adds the accessors. Each kind has functions of its own, so that
+ * the compiler can specialise each for one kind.
  */
 class SharedStruct {
   readonly #memory: Memory;
   readonly #base: number;
   readonly #path: string;
   readonly #type: StructType;
-  /** Fields that are objects, by name, made when they are first read. */
+  /** Objects of fields, by name, made at the first read. */
   readonly #parts = new Map<string, unknown>();
   #atomic: Record<string, AtomicField<number | bigint>> | undefined;
 
@@ -89,7 +89,7 @@ class SharedStruct {
     return this.#memory.u8.subarray(this.#base, this.#base + this.#type.size);
   }
 
-  /** What console.log() shows. */
+  /** The output of console.log(). */
   [Symbol.for("nodejs.util.inspect.custom")](): Record<string, unknown> {
     const fields = this as unknown as Record<string, unknown>;
     return Object.fromEntries(this.#type.members.map(({ name }) => [name, fields[name]]));
@@ -221,7 +221,7 @@ class SharedStruct {
             return this.#part(name, make, offset);
           },
           set() {
-            // Without this, programs that are not modules would get no error.
+            // Otherwise programs that are not modules would get no error.
             throw invalid(`${this.#path}.${name} cannot be assigned; change what is in it`);
           },
         };
@@ -301,7 +301,7 @@ const encoder = new TextEncoder();
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 
 function readText(memory: Uint8Array, at: number, size: number): string {
-  // Other processes may be changing the bytes, so they are read once. And decoders take a copy whatever memory it is of.
+  // A copy, as other processes may change the bytes meanwhile; decoders accept a copy of any memory.
   const bytes = memory.slice(at, at + size);
   const end = bytes.indexOf(0);
   return decoder.decode(end < 0 ? bytes : bytes.subarray(0, end));

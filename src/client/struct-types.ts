@@ -1,4 +1,4 @@
-/** The types of structs in the shared memory: what each field of a definition is for the program. No code. */
+/** The types of structs in the shared memory: the type of each field of a definition. No code. */
 import type {
   ArrayField,
   Fields,
@@ -13,7 +13,7 @@ import type {
 import type { AtomicField } from "./atomic-field.ts";
 import type { Lock } from "./lock.ts";
 
-/** The typed array that an array of each kind is. */
+/** The typed array for each kind. */
 export interface ArrayOf {
   i8: Int8Array<ArrayBuffer>;
   i16: Int16Array<ArrayBuffer>;
@@ -28,31 +28,31 @@ export interface ArrayOf {
   bool: Uint8Array<ArrayBuffer>;
 }
 
-/** What a field of each kind is. */
+/** The type of a field, by kind. */
 type ValueOf<Kind extends ScalarKind> = Kind extends "bool" ? boolean : ArrayOf[Kind][number];
 
-/** The kinds that `$atomic` has. */
+/** The kinds in `$atomic`. */
 export type IntegerKind = Exclude<ScalarKind, "f32" | "f64" | "bool">;
 
-/** An array of several dimensions: a typed array of all its elements, the last index running fastest. */
+/** An array of several dimensions: a typed array of all elements in row-major order. */
 export type Grid<View> = View & {
   /** Elements in each dimension. */
   readonly shape: readonly number[];
   /**
-   * A view over what has these first indices: of `f32.array(512, 256)`, `row(i)` is the 256 elements of row i. Fails
-   * with DSM_INVALID where there is no such index, or all of them are given.
+   * row returns a view of the elements with these first indices: for `f32.array(512, 256)`, `row(i)` has the 256
+   * elements of row i. Throws DSM_INVALID for an index out of range, or if all indices are given.
    */
   row(...indices: number[]): View;
 };
 
 /**
- * A struct in the shared memory, by its definition or its fields: `Shared<typeof state>`. Numbers, bools and texts can be
- * assigned; arrays and structs are changed inside.
+ * A struct in the shared memory, from its definition or its fields: `Shared<typeof state>`. Numbers, bools and texts
+ * can be assigned; arrays and structs are changed element by element and field by field.
  */
 export type Shared<T extends Fields | StructType> =
   T extends StructType<infer F> ? SharedFields<F> : T extends Fields ? SharedFields<T> : never;
 
-/** What `Shared` is for fields. */
+/** `Shared` for fields. */
 export type SharedFields<F extends Fields> = {
   -readonly [Name in keyof F as F[Name] extends Scalar | Text ? Name : never]: F[Name] extends Scalar<infer Kind>
     ? ValueOf<Kind>
@@ -76,14 +76,14 @@ type Part<T> =
               ? Shared<T>
               : never;
 
-/** What every struct has beside its fields. */
+/** The properties of every struct beside its fields. */
 export interface SharedParts<F extends Fields> {
   /**
-   * The atomic operations of the integer fields, such as `shared.$atomic.turn.add(1)`. They are atomic also where the
-   * fields lie beside arrays, in every order: under `release` the first use sees to that, by a `fence()` and a round trip.
+   * Atomic operations of the integer fields, such as `shared.$atomic.turn.add(1)`. They are atomic in every order, even
+   * beside arrays: under `release` the first use prepares that by a `fence()` and a round trip.
    */
   readonly $atomic: AtomicFields<F>;
-  /** All bytes of the struct: for `session.hole(shared.$bytes)`, for a copy, for other views. */
+  /** All bytes of the struct, for `session.hole(shared.$bytes)`, copies and other views. */
   readonly $bytes: Uint8Array<ArrayBuffer>;
 }
 

@@ -1,7 +1,6 @@
 /**
- * Certificates: an authority that signs them, of `dsm cert` and of a daemon's own. Keys are ECDSA on P-256; an authority
- * that an earlier dsm made has an RSA key, with which it goes on. Loading the library takes some 100 ms, so what may do
- * without it imports this file where it is needed only.
+ * Certificates, and the authority that signs them, for `dsm cert` and the daemon. Keys are ECDSA on P-256; an authority
+ * of an earlier dsm keeps its RSA key. The library takes about 100 ms to load, so this file is imported on demand.
  */
 import "reflect-metadata";
 import { createPrivateKey, createPublicKey, randomBytes, X509Certificate } from "node:crypto";
@@ -29,12 +28,12 @@ const RSA_SIGNING = { name: "RSASSA-PKCS1-v1_5", hash: "SHA-256" } as const;
 
 const PURPOSES = { server: ExtendedKeyUsage.serverAuth, client: ExtendedKeyUsage.clientAuth } as const;
 
-/** What a certificate is for. */
+/** The contents of a certificate. */
 export interface Leaf {
   subject: string;
-  /** Addresses and names it is good for. */
+  /** Addresses and names for which it is valid. */
   names: string[];
-  /** Which ends of connections it may be shown at. */
+  /** Ends of a connection at which it may be used. */
   purposes: (keyof typeof PURPOSES)[];
   /** Milliseconds since 1970. */
   notAfter: number;
@@ -58,7 +57,7 @@ export async function makeKeyPair(): Promise<KeyPair> {
   };
 }
 
-/** The private key for signing, and the public one. Throws what createPrivateKey() does. */
+/** Reads the private key for signing, with its public key. Throws as createPrivateKey() does. */
 async function importKey(pem: string): Promise<{ signing: CryptoKey; publicKey: Uint8Array }> {
   const key = createPrivateKey(pem);
   const algorithm = key.asymmetricKeyType === "rsa" ? RSA_SIGNING : EC;
@@ -71,16 +70,16 @@ function publicKeyOf(pem: string): Uint8Array {
   return new Uint8Array(createPublicKey(createPrivateKey(pem)).export({ format: "der", type: "spki" }));
 }
 
-/** Positive, and never the same twice. */
+/** newSerial returns a positive, random serial number. */
 const newSerial = (): string => `01${randomBytes(15).toString("hex")}`;
 const signingOf = (key: CryptoKey) => (key.algorithm.name === EC.name ? EC_SIGNING : RSA_SIGNING);
 const pem = (certificate: X509Parsed): string => `${certificate.toString("pem")}\n`;
 
 export class Authority {
-  /** Its own certificate, PEM. */
+  /** Its own certificate as PEM. */
   readonly certificate: string;
   readonly fingerprint: string;
-  /** When its certificate ends: what it signs ends no later. Milliseconds since 1970. */
+  /** End of its certificate, in milliseconds since 1970. No certificate that it signs is valid for longer. */
   readonly notAfter: number;
   readonly #parsed: X509Parsed;
   readonly #key: CryptoKey;
@@ -93,7 +92,7 @@ export class Authority {
     this.#key = key;
   }
 
-  /** A certificate for a key that may sign certificates, by itself. */
+  /** Makes an authority: a self-signed certificate for a key that may sign certificates. */
   static async create(privateKey: string, subject: string, life_ms: number): Promise<Authority> {
     const { signing, publicKey } = await importKey(privateKey);
     const key = new PublicKey(publicKey as Uint8Array<ArrayBuffer>);
@@ -116,7 +115,7 @@ export class Authority {
     return new Authority(pem(certificate), signing, publicKey);
   }
 
-  /** One that is there. Throws when the two do not fit, or are none. */
+  /** Reads an authority. Throws if certificate and key are invalid or do not belong together. */
   static async read(certificate: string, privateKey: string): Promise<Authority> {
     if (!new X509Certificate(certificate).checkPrivateKey(createPrivateKey(privateKey))) {
       throw new Error("they do not belong together");
@@ -125,7 +124,7 @@ export class Authority {
     return new Authority(certificate, signing, publicKey);
   }
 
-  /** A certificate for that public key, PEM. Throws when it is none. */
+  /** Signs a certificate, as PEM, for the public key. Throws if the key is invalid. */
   async sign(publicKey: Uint8Array, { subject, names, purposes, notAfter }: Leaf): Promise<string> {
     const key = new PublicKey(publicKey as Uint8Array<ArrayBuffer>);
     const certificate = await X509CertificateGenerator.create({
@@ -152,16 +151,22 @@ export class Authority {
   }
 }
 
-/** An authority's own life. A daemon's is given a new certificate for the same key, and so the same fingerprint, at half. */
+/**
+ * Validity of an authority. At half of it a daemon renews its certificate, for the same key and so the same
+ * fingerprint.
+ */
 export const AUTHORITY_LIFE_MS = 3650 * 86_400_000;
 
-/** A daemon's authority for a key; `privateKey` left out: for a new one, which nothing but this process has. */
+/** makeDaemonAuthority makes an authority for `privateKey`. Default: a new key, which only this process has. */
 export async function makeDaemonAuthority(privateKey?: string): Promise<Authority> {
   const name = `dsm authority ${randomBytes(4).toString("hex")}`;
   return Authority.create(privateKey ?? (await makeKeyPair()).privateKey, name, AUTHORITY_LIFE_MS);
 }
 
-/** The daemon's own certificate. It lives as long as the authority, whose key lies in the same process. */
+/**
+ * certifyDaemon makes the certificate of the daemon. It is valid as long as the authority, whose key is in the same
+ * process.
+ */
 export async function certifyDaemon(authority: Authority, names: string[]): Promise<{ cert: string; key: string }> {
   const { privateKey, publicKey } = await makeKeyPair();
   const leaf: Leaf = {

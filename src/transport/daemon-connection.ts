@@ -1,14 +1,14 @@
 /**
- * Calls of the session daemon's HTTP API: TLS, proofs of the token on both sides, errors, and attempts.
+ * DaemonConnection: calls of the daemon's HTTP API with TLS, proofs of the token on both sides, errors, and attempts.
  *
- * A call passes these steps, all of them again at each attempt:
+ * A call passes these steps, and repeats them at each attempt:
  *
- *   greet (once, and again after a failed connection) -> challenge -> sign -> request -> check the answer's proof -> parse
+ * greet (once, and again after a failed connection) -> challenge -> sign -> request -> check the answer's proof ->
+ * parse
  *
- * ofetch makes the attempts. Only a connection that failed before an answer came is tried again, so nothing is done
- * twice that a daemon has answered; find, register, remove and succession may be repeated in any case. Between two
- * attempts #recover() starts a daemon, or goes over to TLS, where that can help. Other failures end a call at once, as a
- * DsmError of DaemonErrors.
+ * ofetch makes the attempts. It retries only a connection that failed before an answer, so it never repeats a call that
+ * the daemon has answered; find, register, remove and succession are idempotent. Between two attempts #recover() starts
+ * a daemon or switches to TLS if that can help. Other failures end a call at once with a DsmError of DaemonErrors.
  */
 import { randomBytes } from "node:crypto";
 import { type FetchContext, FetchError, ofetch } from "ofetch";
@@ -33,11 +33,11 @@ import { parseForeign, readHealth } from "../core/messages/status-check.ts";
 import { type ConnectionFailure, DaemonErrors } from "./daemon-errors.ts";
 import { findAuthority } from "./pinned.ts";
 
-/** The daemon itself answers at once; only starting a server takes longer. */
+/** Time limit of a call. The daemon answers at once, except when it starts a server. */
 const ANSWER_TIMEOUT_MS = 10_000;
-/** How often a daemon may end, for lack of sessions, just as a call reaches it. */
+/** Retries for daemons that end, for lack of sessions, just as a call reaches them. */
 const ATTEMPTS_MAX = 3;
-/** ofetch takes a connection that failed for this status. Answers of a daemon with it are not tried again. */
+/** ofetch represents a failed connection by this status. An answer with it is not retried. */
 const CONNECTION_FAILED = 500;
 const UNAUTHORIZED = 401;
 const NOT_FOUND = 404;
@@ -46,11 +46,11 @@ const HEALTH = "/health";
 export interface DaemonConnectionOptions {
   /** "host:port" */
   address: string;
-  /** The token, and TLS where the user has settled it. */
+  /** The token, and the TLS settings of the user. */
   security: Security;
   /**
-   * Starts a daemon at a loopback address where nothing listens. Resolves to false when another process was faster;
-   * throws DsmError when there is none afterwards. Null: never start one.
+   * Starts a daemon if nothing listens at a loopback address. Resolves to false if another process was faster; throws
+   * DsmError if no daemon runs afterwards. Null: never start one.
    */
   startDaemon: ((host: string, port: number) => Promise<boolean>) | null;
   /** Called after startDaemon has started one. */
@@ -59,12 +59,12 @@ export interface DaemonConnectionOptions {
 
 export interface Call {
   method: "GET" | "POST" | "PUT" | "DELETE";
-  /** Behind /v1. */
+  /** Path after /v1. */
   path: string;
   /** Sent as JSON. */
   content?: object;
   timeoutMs?: number;
-  /** Reads the answer's JSON. Left out: without characters that change how a terminal shows the text around them. */
+  /** Parses the JSON of the answer. Default: a parser that removes control characters for terminals. */
   parse?: (text: string) => unknown;
 }
 
@@ -73,13 +73,13 @@ export class DaemonConnection {
   readonly #options: DaemonConnectionOptions;
   readonly #host: string;
   readonly #port: number;
-  /** As the user gave it, or that of the authority which the token names. Undefined: not known yet. */
+  /** TLS of the user's settings, or with the authority that the token names. Undefined: not known yet. */
   #tls: Tls | null | undefined;
   #greeted: Promise<Health> | null = null;
-  /** Whether the daemon demands a token; null: it has not been asked yet. */
+  /** Whether the daemon demands a token; null: not known yet. */
   #demandsToken: boolean | null = null;
 
-  /** Throws DSM_INVALID for an address that is none. */
+  /** Throws DSM_INVALID for an invalid address. */
   constructor(options: DaemonConnectionOptions) {
     const parsed = parseAddress(options.address);
     if (!parsed) throw new DsmError("DSM_INVALID", `daemon address "${options.address}" is not HOST:PORT`);
@@ -91,19 +91,21 @@ export class DaemonConnection {
     this.errors = new DaemonErrors(options.address, parsed.host, tls !== null);
   }
 
-  /** TLS as it was found. Greets first. */
+  /** Returns the TLS that the daemon uses. Greets it first. */
   async tls(): Promise<Tls | null> {
     await this.#greet();
     return this.#tls ?? null;
   }
 
-  /** Asks the daemon now, whether or not it was greeted before. */
+  /** Greets the daemon now, even if it was greeted before. */
   health(): Promise<Health> {
     this.#greeted = null;
     return this.#greet();
   }
 
-  /** Null for 404, {} for an answer without content, else the JSON: an object that the caller checks. Throws DsmError. */
+  /**
+   * Returns null for 404, {} for an answer without content, else its JSON, which the caller checks. Throws DsmError.
+   */
   async call({
     method,
     path,
@@ -119,7 +121,7 @@ export class DaemonConnection {
         ...(body === undefined ? {} : { body }),
         ...this.#attempts,
         retryStatusCodes: [CONNECTION_FAILED, UNAUTHORIZED],
-        // The proof of an answer covers its bytes: they are checked before they are parsed.
+        // The proof covers the bytes of the answer: it is checked before they are parsed.
         parseResponse: (text) => text,
         onRequest: async (context) => {
           const nonce = await this.#challenge(path);
@@ -139,7 +141,7 @@ export class DaemonConnection {
           const problem = this.#problem(response.status, String(response._data ?? ""));
           if (response.status === NOT_FOUND) return;
           if (response.status !== UNAUTHORIZED) throw problem;
-          // A daemon that has begun anew may demand the token that its predecessor did not.
+          // A restarted daemon may demand a token that its predecessor did not.
           const canProve = this.#demandsToken === false && this.#options.security.token !== null;
           this.#demandsToken = null;
           if (!canProve || options.retry === 0) throw problem;
@@ -171,7 +173,7 @@ export class DaemonConnection {
 
   readonly #attempts = { retry: ATTEMPTS_MAX - 1, redirect: "manual" } as const;
 
-  /** Before each request: the address, TLS, and a time limit that covers the answer's body, too. */
+  /** Prepares each request: address, TLS, and a time limit that includes the body of the answer. */
   async #prepare(context: FetchContext, path: string, timeoutMs: number): Promise<URL> {
     if (path !== HEALTH) await this.#greet();
     if (this.#tls === undefined) await this.#settleTls();
@@ -179,12 +181,12 @@ export class DaemonConnection {
     const url = new URL(`/v1${path}`, `${tls ? "https" : "http"}://${formatAddress(this.#host, this.#port)}`);
     context.request = url.href;
     context.options.signal = AbortSignal.timeout(timeoutMs);
-    // Bun's own option of fetch().
+    // An option of fetch() that only Bun has.
     if (tls) Object.assign(context.options, { tls: { ...tls, rejectUnauthorized: true } });
     return url;
   }
 
-  /** A challenge of the daemon's, or null where it demands no token. */
+  /** Returns a challenge of the daemon, or null if it demands no token. */
   async #challenge(path: string): Promise<string | null> {
     const { security } = this.#options;
     const needed = mustProve(security, this.#host);
@@ -233,12 +235,12 @@ export class DaemonConnection {
       const value = parse(text);
       if (typeof value === "object" && value !== null) return value;
     } catch {
-      // Not JSON: below.
+      // Not JSON: reported below.
     }
     throw this.errors.notDaemon();
   }
 
-  /** The error that the daemon reports. Throws when it is not in the form in which a daemon reports one. */
+  /** Returns the error that the daemon reports. Throws if the answer is not the error of a daemon. */
   #problem(status: number, text: string): DsmError {
     const { error } = this.#read(text, parseForeign) as { error?: { code?: unknown; message?: unknown } };
     if (typeof error?.code !== "string" || typeof error.message !== "string") throw this.errors.notDaemon();
@@ -248,7 +250,7 @@ export class DaemonConnection {
     return new DsmError(code, status === UNAUTHORIZED ? `the session daemon at ${address}: ${message}` : message);
   }
 
-  /** A connection failed. Returns when another attempt may succeed, throws a DsmError when not. */
+  /** Handles a failed connection. Returns if another attempt may succeed, else throws a DsmError. */
   async #recover({ error, options }: FetchContext & { error: Error }, path: string): Promise<void> {
     const failure = this.errors.classify(error, this.#tls ?? null);
     if (failure instanceof DsmError) throw failure;
@@ -272,27 +274,27 @@ export class DaemonConnection {
       return this.errors.noTls("it closes the connection, which it does when it refuses our certificate");
     }
     if (wasGreeted) return this.errors.unreachable("it closes the connection");
-    // A daemon that never greeted and hangs up on us speaks something else.
+    // A peer that closes the connection before it greets is not a daemon.
     const advice = this.#options.security.tlsOff
       ? "leave out --tls-off and DSM_TLS_OFF"
       : "set DSM_TLS_CA, or copy its ~/.config/dsm/token here";
     return this.errors.notDaemon(`; if it is one with TLS, ${advice}`);
   }
 
-  /** What a call ends with: errors of our own as they are, those of reading an answer in words. */
+  /** Returns the error of a call: a DsmError unchanged, an error of reading the answer in words. */
   #ending(error: unknown): unknown {
     if (error instanceof DsmError || !(error instanceof Error)) return error;
     const cause = error instanceof FetchError && error.cause instanceof Error ? error.cause : error;
-    // Not an error of a connection: a bug.
+    // Not an error of the connection, but a bug.
     if (!("code" in cause) && cause.name !== "TimeoutError" && cause.name !== "AbortError") return error;
     const failure: ConnectionFailure = this.errors.classify(cause, this.#tls ?? null);
     return failure instanceof DsmError ? failure : this.#final(failure, true);
   }
 
   /**
-   * Finds out how the daemon is spoken to, before anything is said to it. Beyond loopback that is by TLS, with the
-   * authority that the token names, unless the user has said otherwise. On loopback it is without, where no other machine
-   * is on the way; a daemon on all addresses has TLS there, too, and is found by #useAuthority().
+   * Decides on TLS before the first request. Beyond loopback it uses TLS with the authority that the token names,
+   * unless the settings differ. On loopback it starts without TLS, as no other machine sees the traffic; a daemon that
+   * listens on all addresses has TLS there, too, and #useAuthority() finds it.
    */
   async #settleTls(): Promise<void> {
     if (isLoopback(this.#host)) {
@@ -305,7 +307,7 @@ export class DaemonConnection {
     await this.#useAuthority(fingerprint);
   }
 
-  /** Throws what ends the call, and an Error of the connection where that failed. */
+  /** Throws the error that ends the call, or an Error of a failed connection. */
   async #useAuthority(fingerprint: string): Promise<void> {
     const found = await findAuthority(this.#host, this.#port, fingerprint, ANSWER_TIMEOUT_MS);
     if ("authority" in found) {
