@@ -35,10 +35,13 @@ test("a /proc of another process namespace is known for that", () => {
 
 const mayUnshare = Bun.spawnSync(["unshare", "-p", "-f", "true"]).exitCode === 0;
 
-test.skipIf(!mayUnshare)("a process that sees the /proc of another namespace does not say who it is", async () => {
-  const script = `const { ownProcess } = await import("${import.meta.dir}/../../src/transport/own-process.ts"); console.log(JSON.stringify(ownProcess()))`;
-  const say = async (...mount: string[]): Promise<unknown> =>
-    JSON.parse(await Bun.spawn(["unshare", "-p", "-f", ...mount, process.execPath, "-e", script]).stdout.text());
-  expect(await say()).toBe("");
-  expect(String(await say("--mount-proc"))).toContain(" pid:[");
-});
+test.skipIf(!mayUnshare)(
+  "a process that sees the /proc of another namespace does not report its identity",
+  async () => {
+    const script = `const { ownProcess } = await import("${import.meta.dir}/../../src/transport/own-process.ts"); console.log(JSON.stringify(ownProcess()))`;
+    const say = async (...mount: string[]): Promise<unknown> =>
+      JSON.parse(await Bun.spawn(["unshare", "-p", "-f", ...mount, process.execPath, "-e", script]).stdout.text());
+    expect(await say()).toBe("");
+    expect(String(await say("--mount-proc"))).toContain(" pid:[");
+  },
+);

@@ -64,7 +64,7 @@ function expectPlaced(at: string): void {
   }
 }
 
-test("what is there and good is used again", () => {
+test("valid existing files are used again", () => {
   expectPlaced(inCache());
   const { ino, ctimeMs } = lstatSync(inCache("libdsm.so"));
   expectPlaced(inCache());

@@ -128,7 +128,7 @@ describe("autostart", () => {
   });
 });
 
-describe("strangers", () => {
+describe("other programs at the daemon's address", () => {
   for (const [what, answer] of [
     ["a web server", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"],
     ["a web server that knows no such page", "HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno"],
@@ -298,7 +298,7 @@ describe("dsm arbiter", () => {
     rmSync(folder, { recursive: true });
   });
 
-  test("starts a daemon where there is none, and says so first", async () => {
+  test("starts a daemon if none runs, and says so first", async () => {
     const socket = join(place.folder, "socket");
     const args = ["arbiter", "--session=a", "--node=n", "--processes=1", `--socket=${socket}`, "--status-fd=1"];
     const refused = await place.dsm([...args, "--no-autostart"]);

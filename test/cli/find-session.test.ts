@@ -48,7 +48,7 @@ describe("findSession", () => {
     expect(many.message).toEndWith('"s1007" and 1,192 more');
   });
 
-  test("says that there is none, or none of that name", async () => {
+  test("says that no session runs, or none with that name", async () => {
     expect((await problem(undefined)).message).toBe("no session runs at 127.0.0.1:4200");
     expect((await problem("x", "a")).message).toBe('there is no session "x" at 127.0.0.1:4200; see "dsm sessions"');
     expect((await problem("", "a")).message).toContain("name");

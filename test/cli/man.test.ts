@@ -26,7 +26,7 @@ const run = (cmd: string[], input: string): { stdout: string; stderr: string } =
   return { stdout: stdout.toString(), stderr: stderr.toString() };
 };
 
-needs("mandoc").test("mandoc finds nothing to mend, and shows every command, option and example", async () => {
+needs("mandoc").test("mandoc reports no fault, and shows every command, option and example", async () => {
   expect(run(["mandoc", "-T", "lint", "-W", "all"], page)).toEqual({ stdout: "", stderr: "" });
   // It does find what is wrong.
   expect(run(["mandoc", "-T", "lint", "-W", "all"], `${page}.XX\n`).stdout).toContain("unknown macro");

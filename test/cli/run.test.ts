@@ -128,7 +128,7 @@ describe("signals", () => {
     expect(await child.exited).toBe(143);
   });
 
-  test("processes that do not mind SIGTERM are killed in the end", async () => {
+  test("processes that ignore SIGTERM are killed in the end", async () => {
     const mark = marker();
     const child = place.spawn(["run", "-n1", "sh", "-c", `trap "" TERM; echo up; sleep ${mark}; sleep ${mark}`]);
     await until(child.stdout, "up");

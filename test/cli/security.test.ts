@@ -117,7 +117,7 @@ describe("an address that others can reach", () => {
     expect(existsSync(token)).toBe(false);
   });
 
-  test("is refused to a daemon whose token others can read, or that can make none", async () => {
+  test("is refused for a daemon whose token others can read, or that cannot make one", async () => {
     writeToken("0123456789abcdef", 0o644);
     const open = await place.dsm(["daemon", "--host", "0.0.0.0", "--port", "0"]);
     expect([open.code, open.stderr]).toEqual([
@@ -168,7 +168,7 @@ describe("an address that others can reach", () => {
     }
   });
 
-  test("is listened on without TLS where the user says so, and told what that gives up", async () => {
+  test("is listened on without TLS if the user demands it, with a warning", async () => {
     const daemon = place.spawn(["daemon", "--host", "0.0.0.0", "--port", "0", "--tls-off"]);
     const said = await until(daemon.stderr, "\n", "TLS");
     expect(said).toContain(

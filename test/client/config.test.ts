@@ -84,7 +84,7 @@ describe("in a task of Slurm's srun", () => {
     }
   });
 
-  test("a batch script is none", () => {
+  test("a batch script is not a process of a job", () => {
     const { SLURM_STEP_ID, SLURM_STEP_NUM_TASKS, ...batch } = task;
     expect(() => readConfig({}, batch)).toThrow("no session named");
   });

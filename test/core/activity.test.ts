@@ -157,7 +157,7 @@ describe("states", () => {
     expect(status().locks).toEqual([{ name: "queue", owner: 0, waiters: [] }]);
   });
 
-  test("a wait that is taken back is none, and one of several threads is the one that is shown", () => {
+  test("a withdrawn wait is not shown; of several waiting threads one is shown", () => {
     const first = process(0).ask(named(Kind.SEM_WAIT, "gate"));
     at(2000);
     process(0).ask(named(Kind.SEM_WAIT, "gate"));

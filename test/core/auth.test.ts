@@ -411,7 +411,7 @@ test("a token with the fingerprint of an authority", () => {
   expect(parseToken(`${"x".repeat(TOKEN_MAX)}:${fingerprint}`)).toMatchObject({ fingerprint });
 });
 
-test("a stranger's words are one line", () => {
+test("the error of an unknown peer is one line", () => {
   expect(plainText("a\r\nb\u001b[31m")).toBe("a b [31m");
   expect(plainText("x".repeat(10_000))).toHaveLength(500);
 });

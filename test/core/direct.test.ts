@@ -429,7 +429,7 @@ describe("what was asked for before direct mode began", () => {
 });
 
 describe("another node, while a session is direct,", () => {
-  test.each(["before", "after"])("that came %s the start: one process too many is told at once", (when) => {
+  test.each(["before", "after"])("that came %s the start: one process too many is refused at once", (when) => {
     const play = new Play(2);
     const a = play.node("a");
     const early = when === "before" ? play.node("b") : null;

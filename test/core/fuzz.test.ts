@@ -168,7 +168,7 @@ function checkHealthy({ cluster, heard, send }: ReturnType<typeof running>, seed
 }
 
 describe("damage from", () => {
-  test("strangers at the server ends their own links only", () => {
+  test("unknown peers at the server ends only their own connections", () => {
     const stage = running();
     for (let seed = 0; seed < ROUNDS; seed += 1) {
       const random = new Random(seed);
@@ -188,7 +188,7 @@ describe("damage from", () => {
     expect(stage.cluster.sequencer.status().nodes).toEqual(["a", "b"]);
   });
 
-  test("strangers at an arbiter ends their own channels only", () => {
+  test("unknown peers at an arbiter ends only their own channels", () => {
     const stage = running();
     const node = stage.cluster.nodes[1]!;
     for (let seed = 0; seed < ROUNDS; seed += 1) {

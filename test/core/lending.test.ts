@@ -87,7 +87,7 @@ describe("a part", () => {
     }
   });
 
-  test("whose place was given out again meanwhile is not there", () => {
+  test("whose slot was reused meanwhile is missing", () => {
     const { pool, borrowed } = linked();
     const part = makePart(pool, 1);
     const old = pool.reference(part) as Uint8Array;

@@ -169,7 +169,7 @@ test("a callback `sent` is called once: after sending, or when the connection br
   expect(told).toEqual(["d broken"]);
 });
 
-test("one whose connection breaks while it is written to tells it once", () => {
+test("a connection that breaks during a write is reported once", () => {
   const told: (boolean | undefined)[] = [];
   for (const when of ["send", "drain"]) {
     let breaks = when === "send";

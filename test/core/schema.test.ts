@@ -118,7 +118,7 @@ test("a handshake leaves out optional fields without a value, and nothing else",
   expect(() => parseHello(JSON.stringify({ ...hello, node: "a/b" }))).toThrow("the node name has a slash");
 });
 
-describe("what is said of a session", () => {
+describe("the description of a session", () => {
   const status = {
     ...{ instance: "1", epoch: 1, direct: false, started: true, present: 1, entries: 1, bytes: 1 },
     ranks: [

@@ -308,7 +308,7 @@ describe("blocks", () => {
     expect(machine.value).toBe(64);
   });
 
-  test("a name that is none", () => {
+  test("an invalid name", () => {
     const machine = started(2);
     for (const name of ["a/b", "a\0b", ".."]) {
       expect(named(machine, name, 8)).toEqual([`1/9 status ${Status.INVALID}, 0`]);
@@ -566,7 +566,7 @@ describe("limits", () => {
     expect(machine.value).toBe(5);
   });
 
-  test("joins that wait for the end, all of them told then", () => {
+  test("joins that wait for the end are all answered then", () => {
     const machine = new Machine(2);
     machine.join(1, 0);
     machine.join(1, 1);

@@ -93,7 +93,7 @@ describe("locks", () => {
     ]);
   });
 
-  test("a circle is a deadlock, told once", () => {
+  test("a circle is a deadlock, reported once", () => {
     const locks = [
       { name: "x", owner: 0, waiters: [2] },
       { name: "y", owner: 1, waiters: [0] },
@@ -113,7 +113,7 @@ describe("locks", () => {
     expect(others.map(({ kind }) => kind)).toEqual(["lock", "lock", "lock", "stuck"]);
   });
 
-  test("a line is none, two circles are two", () => {
+  test("a chain is no deadlock, two circles are two", () => {
     const line = session([rank(0), forLock(1, "x"), forLock(2, "y")], {
       locks: [
         { name: "x", owner: 0, waiters: [1] },

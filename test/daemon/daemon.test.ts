@@ -108,7 +108,7 @@ describe("health", () => {
 });
 
 describe("create or find", () => {
-  test("starts a server for a new name, and finds it for the next who asks", async () => {
+  test("starts a server for a new name, and finds it at the next request", async () => {
     const created = await send("POST", `${daemon.url}/sessions`, { name: "a b", processes: 2, size: 5000 });
     expect(created.status).toBe(201);
     const address = created.body as SessionAddress;
@@ -127,7 +127,7 @@ describe("create or find", () => {
     expect(detail).toMatchObject({ ...summary, answered: true, started: false, present: 0, entries: 0, ranks: [] });
   });
 
-  test("starts one server for many who ask at once", async () => {
+  test("starts one server for many concurrent requests", async () => {
     const request = { name: "crowd", processes: 3 };
     const answers = await Promise.all(
       Array.from({ length: 12 }, () => send("POST", `${daemon.url}/sessions`, request)),
@@ -339,7 +339,7 @@ describe("bad requests", () => {
     ["a C1 control character", "POST", "/sessions", { name: "a\u0085", processes: 1 }, 400, "(U+0085)"],
     ["a mark of direction", "GET", "/sessions/a%E2%80%AE", undefined, 400, "(U+202E)"],
     ["a lone surrogate", "POST", "/sessions", { name: "a\ud800", processes: 1 }, 400, "not valid UTF-8"],
-    ["an epoch that is none", "DELETE", `/sessions/a?instance=${"0".repeat(16)}&epoch=1e3`, undefined, 400, "epoch is"],
+    ["an invalid epoch", "DELETE", `/sessions/a?instance=${"0".repeat(16)}&epoch=1e3`, undefined, 400, "epoch is"],
     [
       "an epoch too large",
       "DELETE",
@@ -417,7 +417,7 @@ describe("bad requests", () => {
     expect(response.status).toBe(403);
   });
 
-  test("a Host that is none, or several", async () => {
+  test("an invalid Host, or several", async () => {
     const ask = (head: string): Promise<string> =>
       new Promise((resolve, reject) => {
         let answer = "";
@@ -518,7 +518,7 @@ describe("web pages", () => {
     ["of another port here", { "sec-fetch-site": "same-site" }],
     ["whose name was made to lead here", { host: "example.org:4200" }],
   ] as const) {
-    test(`${what} are refused, and told nothing`, async () => {
+    test(`${what} are refused without information`, async () => {
       for (const method of ["GET", "POST", "DELETE", "OPTIONS"]) {
         const response = await fetch(`${daemon.url}/sessions/x`, { method, headers: { ...headers } });
         expect([method, response.status]).toEqual([method, 403]);

@@ -33,7 +33,7 @@ function registration(change: Partial<Registration> = {}): Registration {
 
 const mark = (digit: string): string => digit.repeat(16);
 
-test("two servers of one epoch are told apart by their marks, even with one process id and one port", async () => {
+test("two servers of one epoch are distinguished by their marks, even with the same process id and port", async () => {
   const sessions = registry();
   const first = registration({ mark: mark("1") });
   expect(await sessions.register(first, "127.0.0.1")).toBe(true);

@@ -155,7 +155,7 @@ describe("a successor", () => {
     expect(world.launches.length).toBe(1);
   });
 
-  test("is told that its predecessor may be there if that one is only silent", async () => {
+  test("learns that its predecessor may still run if that is only silent", async () => {
     const world = new World();
     world.record = world.running(1);
     world.ask();

@@ -116,7 +116,7 @@ test("a C program is built against what it installs, and runs over two nodes", a
   expect({ code, stdout, stderr }).toEqual({ code: 0, stdout: "squares of 4 processes: 0 1 4 9\n", stderr: "" });
 });
 
-test("a daemon is started where there is none, and says so", async () => {
+test("a daemon is started if none runs, with a note", async () => {
   write("program.ts", PROGRAM);
   // A loopback address of this test's own: all its ports are free.
   const address = `127.77.${(process.pid >> 8) & 255}.${process.pid & 255 || 1}:4200`;

@@ -180,7 +180,7 @@ describe.skipIf(!mayContain)("two processes", () => {
   });
 });
 
-describe.skipIf(!mayContain)("a second process of a node that is refused is told why", () => {
+describe.skipIf(!mayContain)("a second process of a node is refused with a reason", () => {
   const TWO_ARBITERS =
     /^DSM_(REFUSED|AGAIN) node "x" is in session "\w+" already[^\n]*; set DSM_NODE to another name, or let containers of one node share \/dev\/shm and \/tmp \(or XDG_RUNTIME_DIR\)$/;
 

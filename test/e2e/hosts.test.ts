@@ -24,7 +24,7 @@ afterAll(() => hosts?.close());
 
 const sorted = (text: string): string[] => text.trimEnd().split("\n").sort();
 
-test("a program in TypeScript, and dsm is copied to the host that has none, once", async () => {
+test("a program in TypeScript; dsm is copied once to a host without it", async () => {
   const run = ["run", ...BOTH, "--", "examples/pi/pi.ts", "1000000"];
   const first = await hosts.dsm(run);
   expect(first).toMatchObject({ code: 0, stdout: PI });

@@ -62,7 +62,7 @@ describe("settings of a session", () => {
   for (const [what, environment, reason] of [
     ["size 0", { DSM_SIZE: "0" }, 'DSM_INVALID DSM_SIZE is "0"; set bytes, or a number with KiB, MiB or GiB'],
     [
-      "a size that is none",
+      "an invalid size",
       { DSM_SIZE: "much" },
       'DSM_INVALID DSM_SIZE is "much"; set bytes, or a number with KiB, MiB or GiB',
     ],
@@ -91,18 +91,14 @@ describe("settings of a session", () => {
     ["0 processes", { DSM_PROCESSES: "0" }, 'DSM_INVALID DSM_PROCESSES is "0"; set a number from 1 to 1024'],
     ["too many processes", { DSM_PROCESSES: "1025" }, "DSM_INVALID processes is 1025; the limit is 1024"],
     [
-      "a number of processes that is none",
+      "an invalid number of processes",
       { DSM_PROCESSES: "two" },
       'DSM_INVALID DSM_PROCESSES is "two"; set a number from 1 to 1024',
     ],
-    ["a rank that is none", { DSM_RANK: "-1" }, 'DSM_INVALID DSM_RANK is "-1"; set a number from 0 to 1023'],
-    [
-      "a time limit that is none",
-      { DSM_JOIN_TIMEOUT_MS: "0" },
-      'DSM_INVALID DSM_JOIN_TIMEOUT_MS is "0"; set milliseconds',
-    ],
-    ["an address that is none", { DSM_DAEMON: "here" }, `DSM_INVALID the daemon's address is "here"; write host:port`],
-    ["a port that is none", { DSM_DAEMON: "here:0" }, `DSM_INVALID the daemon's address is "here:0"; write host:port`],
+    ["an invalid rank", { DSM_RANK: "-1" }, 'DSM_INVALID DSM_RANK is "-1"; set a number from 0 to 1023'],
+    ["an invalid time limit", { DSM_JOIN_TIMEOUT_MS: "0" }, 'DSM_INVALID DSM_JOIN_TIMEOUT_MS is "0"; set milliseconds'],
+    ["an invalid address", { DSM_DAEMON: "here" }, `DSM_INVALID the daemon's address is "here"; write host:port`],
+    ["an invalid port", { DSM_DAEMON: "here:0" }, `DSM_INVALID the daemon's address is "here:0"; write host:port`],
     [
       "a dsm program that is not there",
       { DSM_BIN: "/nowhere/dsm" },

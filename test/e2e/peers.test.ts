@@ -184,7 +184,7 @@ describe("the server", () => {
       ["a store at no place", { kind: Kind.STORE, offset: 2 ** 60, body: bytesOf(8, 1) }],
       ["a store longer than its frame", { kind: Kind.STORE, length: 64, body: bytesOf(8, 1) }],
       ["a store of nothing", { kind: Kind.STORE, length: 0 }],
-      ["an atomic operation that is none", { kind: Kind.ATOMIC, op: 50, length: 8, body: atomic }],
+      ["an invalid atomic operation", { kind: Kind.ATOMIC, op: 50, length: 8, body: atomic }],
       ["an atomic operation of 3 bytes", { kind: Kind.ATOMIC, op: AtomicOp.ADD, length: 3, body: atomic }],
       ["an atomic operation without operands", { kind: Kind.ATOMIC, op: AtomicOp.ADD, length: 8 }],
       ["a publication outside the map", { kind: Kind.PUBLISH, body: run }],
@@ -352,7 +352,7 @@ describe("the daemon", () => {
       "POST /v1/sessions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 500\r\n\r\n{",
     ],
     ["a request that never ends its head", `GET /v1/health HTTP/1.1\r\nx: ${"y".repeat(200_000)}`],
-    ["a length that is none", "POST /v1/sessions HTTP/1.1\r\nhost: x\r\ncontent-length: -5\r\n\r\n"],
+    ["an invalid length", "POST /v1/sessions HTTP/1.1\r\nhost: x\r\ncontent-length: -5\r\n\r\n"],
     [
       "a body that is too long",
       `POST /v1/sessions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 9999999\r\n\r\n${"x".repeat(100_000)}`,

@@ -155,7 +155,7 @@ describe("a token", () => {
       await end();
     });
 
-    test("a proof of another token, of another link, or of the server's own is none", async () => {
+    test("a proof of another token or connection, or a copy of the server's own, is invalid", async () => {
       await start();
       const used: Uint8Array[] = [];
       const honest = await server();

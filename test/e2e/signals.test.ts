@@ -218,7 +218,7 @@ describe("the preload of dsm run", () => {
     expect(await variable([], { DSM_PRELOAD: "0", LD_PRELOAD: "libm.so.6" })).toBe("libm.so.6");
   });
 
-  test("a library whose path the loader would divide is not preloaded, and that is said", async () => {
+  test("a library whose path the loader would split is not preloaded, with a warning", async () => {
     const { stdout, stderr } = await cluster.dsm(["run", "-n1", "--", "sh", "-c", 'echo "$LD_PRELOAD"'], {
       DSM_LIBRARY: "/a b/libdsm.so",
     });

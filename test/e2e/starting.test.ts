@@ -57,7 +57,7 @@ for (const how of ["plain", "waits", "ignores", "descriptors", "old-kernel", "ad
     child.stdin.flush();
     await eventually("the arbiter has ended", () => cluster.processes("arbiter", session).length === 0);
     const own = how === "waits" ? 1 : 0;
-    await eventually("it is no zombie", () => childrenOf(child.pid).length === own);
+    await eventually("it is not a zombie", () => childrenOf(child.pid).length === own);
     child.stdin.write("\n");
     child.stdin.end();
     const { code, stdout, stderr } = await outcome(child);
@@ -84,7 +84,7 @@ describe("a failure is reported in one line", () => {
     expect(await failing("no-memory")).toBe("open DSM_NO_MEMORY cannot start the arbiter: Cannot allocate memory\n");
   });
 
-  test("a program that is none, or has no loader", async () => {
+  test("a file that is not a program, or has no loader", async () => {
     const program = join(cluster.folder, "broken");
     writeFileSync(program, "no program\n");
     chmodSync(program, 0o755);

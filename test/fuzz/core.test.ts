@@ -402,7 +402,7 @@ class Stage {
 }
 
 describe("Sequencer and Replica", () => {
-  test("whatever processes, nodes and strangers send: nothing but a link ends, and all copies stay equal", () => {
+  test("whatever processes, nodes and unknown peers send: only their connection ends, and all copies stay equal", () => {
     let lost = 0;
     let entries = 0;
     fc.assert(
@@ -560,7 +560,7 @@ class Pipelined {
     memory: this.guarded.allocate,
     onPropose: () => {
       this.proposed += 1;
-      if (this.proposed > 50_000) throw new Error("there is no end to what is taken from the ring");
+      if (this.proposed > 50_000) throw new Error("the ring yields records without end");
     },
     makeReplica: (welcome, out, options) =>
       new Replica(welcome, out, { ...options, ring: options.nodeName === "a" ? new Ring(this.ring, lock) : null }),
@@ -678,7 +678,7 @@ describe("the ring of a node's stores", () => {
     );
   });
 
-  test("a tail beyond what is there does not have old records taken again, and again", () => {
+  test("a tail beyond the last record does not repeat old records", () => {
     for (const by of [4, 8, -8, 56, RING_SIZE, 0x8000_0000]) {
       const stage = new Pipelined();
       const bytes = new Uint8Array(2960);

@@ -84,7 +84,7 @@ for (const [way, vbmi2] of [
   ["any processor", false],
   ["AVX-512 VBMI2", true],
 ] as const) {
-  test.skipIf(vbmi2 && !hasVbmi2)(`who reads a word while it is changed sees it whole: ${way}`, async () => {
+  test.skipIf(vbmi2 && !hasVbmi2)(`a reader of a word that is being changed sees it whole: ${way}`, async () => {
     const program = join(folder, `tearing-${vbmi2}`);
     const files = ["native/src/pages/runs.c", "test/native/runs_tearing.c", "-pthread", "-o", program];
     await command([compiler(), ...flags, "-O2", ...files]);

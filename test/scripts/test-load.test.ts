@@ -51,7 +51,7 @@ test.each(["SIGINT", "SIGTERM", "SIGKILL"] as const)("after %s no process spins 
   await gone(() => spinning(child.pid).length > 0);
 });
 
-test("a number that is none is refused", async () => {
+test("an invalid number is refused", async () => {
   const child = start(["--spinners", "many"]);
   const [stderr, code] = await Promise.all([child.stderr.text(), child.exited]);
   expect(code).toBe(1);

@@ -56,7 +56,7 @@ test("a second start replaces the first: no timer of it is left", () => {
   expect(clock.pending).toBe(0);
 });
 
-test("a member whose process has ended is evicted before its time is over, and no other one", () => {
+test("a member whose process has ended is evicted before its grace period ends; others are not", () => {
   const { clock, periods, evicted, dead } = setUp();
   periods.start(1, { reconnectMs: 60_000, process: "a" });
   periods.start(2, { reconnectMs: 60_000, process: "b" });

@@ -33,7 +33,7 @@ test("while no node has reported, the deadline is the default, and passes once",
   expect(timesOf("timeout")).toEqual([RECONNECT_TIMEOUT_MS]);
 });
 
-test("the deadline is the longest time of all nodes from the beginning, and then comes again and again", () => {
+test("the deadline is the longest time of all nodes from the beginning, and then repeats", () => {
   const { clock, timers, timesOf } = setUp();
   clock.advance(500);
   timers.waitAtLeast(2000);

@@ -83,7 +83,7 @@ function hear(world: World, thread: Thread, frame: Uint8Array): void {
       return;
     case Kind.CHANGE: {
       const inTime = process.direct && !process.unheard && !process.told;
-      if (process.state === "running" && (!inTime || !thread.main)) throw new Violation("told to close for nothing");
+      if (process.state === "running" && (!inTime || !thread.main)) throw new Violation("asked to close without need");
       process.told = process.direct;
       return;
     }

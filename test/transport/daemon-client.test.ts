@@ -47,7 +47,7 @@ async function errorOf(promise: Promise<unknown>): Promise<DsmError> {
   return error as DsmError;
 }
 
-test("a call whose connection is closed without an answer is made again, after another greeting", async () => {
+test("a call whose connection is closed without an answer is repeated, after another greeting", async () => {
   let calls = 0;
   const { port, asked } = await daemon((socket) => {
     calls += 1;

@@ -35,7 +35,7 @@ test("a lost process, and a session in which all wait; the gravest is said", () 
   expect(markOf({ ...both, ranks: [...both.ranks, rank(3, { state: "lost" })] })).toBe("deadlock");
 });
 
-test("a session that goes on has none, nor has one of which nothing is known", () => {
+test("a session that goes on has no mark, nor has one whose state is unknown", () => {
   const semaphores = [{ name: "gate", value: 0, waiters: [0] }];
   expect(markOf(session([rank(0, { state: "semaphore", on: "gate" }), rank(1)], { semaphores }))).toBeNull();
   expect(markOf(session([rank(0), rank(1)]))).toBeNull();

@@ -111,7 +111,7 @@ describe.each([
     }
   });
 
-  test.each(Object.entries(SEEN))("ranks are told apart %s", (_, seen) => {
+  test.each(Object.entries(SEEN))("ranks are distinguishable %s", (_, seen) => {
     // Okabe and Ito's palette, the usual one, has 0.076.
     for (const [i, one] of ranks.entries()) {
       for (const other of ranks.slice(0, i)) {

@@ -56,7 +56,7 @@ async function write(): Promise<void> {
 }
 
 async function late(): Promise<void> {
-  must(!session.direct, "there is no direct mode any more");
+  must(!session.direct, "direct mode has ended");
   for (let rank = 0; rank < writers; rank += 1) {
     const seen = writer(rank)[0] as bigint;
     must(seen > 0n, "what was written before is here");

@@ -64,5 +64,5 @@ function checkMode({ order, plan }: World, process: Process): void {
   process.unheard = plan.elastic && process.direct;
   process.traps = plan.elastic && !process.direct;
   if (plan.elastic ? process.direct && !session.direct : process.direct !== session.direct)
-    throw new Violation("a process is told the wrong mode");
+    throw new Violation("a process gets the wrong mode");
 }

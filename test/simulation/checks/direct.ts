@@ -91,7 +91,7 @@ export class DirectMode {
     if (node === null || node.lost) return;
     const { replica } = node;
     const index = completed[replica?.session.seq as number];
-    if (index === undefined) throw new Violation(`${node.name} decided what it did not hand on`);
+    if (index === undefined) throw new Violation(`${node.name} decided entries that it did not pass on`);
     (this.#world.positions.get(node) as Position).index = index;
     for (; this.#index < index; this.#index += 1) this.#apply(frames[this.#index] as Recorded);
     if (Buffer.compare(node.memory, this.memory) !== 0) {
@@ -123,7 +123,7 @@ export class DirectMode {
     position.decided(order.completed[node.replica?.session.seq as number] as number);
     // It had the pieces already, and no process wrote meanwhile.
     if (Buffer.compare(node.memory, order.versions[position.index] as Uint8Array) !== 0) {
-      throw new Violation(`the memory of ${node.name} is not what it has put into the order`);
+      throw new Violation(`the memory of ${node.name} differs from its entries in the log`);
     }
   }
 }

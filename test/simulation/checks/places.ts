@@ -25,7 +25,7 @@ export function placeWrite(world: World, thread: Thread, what: string, tag: numb
   if (entry === undefined) throw new Violation(`a ${what} is answered before it has a place`);
   if (entry.index <= thread.place) throw new Violation(`a ${what} lies before what its thread saw`);
   if (entry.index > world.position(node).index) throw new Violation(`a ${what} is answered before its node has it`);
-  if (getUint64(view, ReplyAt.seq) !== entry.seq) throw new Violation(`a ${what} is told another place than it has`);
+  if (getUint64(view, ReplyAt.seq) !== entry.seq) throw new Violation(`a ${what} gets another place than it has`);
   thread.place = entry.index;
   return entry;
 }

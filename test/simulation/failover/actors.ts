@@ -176,7 +176,7 @@ export function hear(world: World, node: Node, channel: number, frame: Uint8Arra
   if (node.state === "dead" || node.state === "refused") return;
   const process = node.processes.find((one) => one.channel === channel);
   if (frame[At.kind] === Kind.CHANGE) {
-    if (process?.writes !== true || process.unheard || process.told) throw new Violation("told to close for nothing");
+    if (process?.writes !== true || process.unheard || process.told) throw new Violation("asked to close without need");
     process.told = true;
     return;
   }
