@@ -400,7 +400,7 @@ describe("checkOperation", () => {
     ["a lock without a name", { kind: Kind.LOCK }],
     ["a lock with too long a name", { kind: Kind.LOCK, body: new Uint8Array(64) }],
     ["an unlock whose name does not fit", { kind: Kind.UNLOCK, body: encodeText("a"), length: 9 }],
-    ["an invalid lock with a flag", { kind: Kind.LOCK, op: 2, body: encodeText("a") }],
+    ["a lock with an invalid flag", { kind: Kind.LOCK, op: 2, body: encodeText("a") }],
     ["a wake outside the map", { kind: Kind.WAKE, offset: MAP, aux: 1 }],
     ["a wake with a body", { kind: Kind.WAKE, aux: 1, body: new Uint8Array(8) }],
     ["a sleep without a body", { kind: Kind.SLEEP, length: 8 }],
