@@ -49,7 +49,7 @@ for (const [where, nodes, environment] of [
       await cluster.untilState(a.session, 1, "barrier");
       const { stdout } = await cluster.dsm(["sessions", a.session]);
       expect(stdout).toMatch(/^on loss +continue$/m);
-      expect(stdout).toMatch(/^0 .* waiting for lock "one"$/m);
+      expect(stdout).toMatch(/^0 .* waiting for lock "one" for [\d.]+ \w+$/m);
       expect(stdout).toMatch(/^2 .*; has lock "one", "two"$/m);
       c.kill("SIGKILL");
       const died = "DSM_OWNER_DIED process 2 ended while it had the lock; what it guards may be half done";

@@ -1,5 +1,6 @@
 /** `dsm sessions`: the running sessions, or one of them. */
 import { counted, formatCount } from "../../core/base/count.ts";
+import { formatDuration } from "../../core/base/duration.ts";
 import { formatAddress } from "../../core/base/names.ts";
 import { formatSize } from "../../core/base/size.ts";
 import type { RankStatus, SessionDetail, SessionSummary } from "../../core/messages/daemon-api.ts";
@@ -88,20 +89,21 @@ function full(detail: SessionDetail): string {
     ["ordered", `${counted(entries, "entry", "entries")}, ${counted(bytes, "byte")} written`],
   ]);
   if (ranks.length === 0) return facts;
-  const rows = ranks.map((rank) => [String(rank.rank), rank.node, String(rank.pid), stateText(rank)]);
+  const rows = ranks.map((rank) => [String(rank.rank), rank.node, String(rank.pid), stateText(rank, detail)]);
   return `${facts}\n\n${table([["RANK", "NODE", "PID", "STATE"], ...rows])}`;
 }
 
-function stateText(rank: RankStatus): string {
+function stateText(rank: RankStatus, session: SessionDetail): string {
   const held = (rank.holds ?? []).map((name) => `"${name}"`);
   const holding = held.length === 0 ? "" : `; has lock ${held.slice(0, HELD_SHOWN).join(", ")}`;
-  return `${doingText(rank)}${holding}${held.length > HELD_SHOWN ? ` and ${held.length - HELD_SHOWN} more` : ""}`;
+  return `${doingText(rank, session)}${holding}${held.length > HELD_SHOWN ? ` and ${held.length - HELD_SHOWN} more` : ""}`;
 }
 
-function doingText({ state, on }: RankStatus): string {
-  if (state === "barrier") return "in a barrier";
-  if (state === "semaphore") return `waiting for semaphore "${on}"`;
-  if (state === "lock") return `waiting for lock "${on}"`;
-  if (state === "sleeping") return `sleeping on byte ${on}`;
+function doingText({ state, on, stateMs }: RankStatus, { barriers }: SessionDetail): string {
+  const since = `for ${formatDuration(stateMs)}`;
+  if (state === "barrier") return `in barrier ${formatCount(barriers + 1)} ${since}`;
+  if (state === "semaphore") return `waiting for semaphore "${on}" ${since}`;
+  if (state === "lock") return `waiting for lock "${on}" ${since}`;
+  if (state === "sleeping") return `sleeping on byte ${on} ${since}`;
   return state;
 }

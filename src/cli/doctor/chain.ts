@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { OPEN } from "../../core/access/auth.ts";
+import { formatDuration } from "../../core/base/duration.ts";
 import { DsmError } from "../../core/base/errors.ts";
 import { isLoopback } from "../../core/base/names.ts";
 import { startDaemon } from "../../daemon/daemon.ts";
@@ -91,9 +92,9 @@ export async function checkChain(): Promise<Finding> {
     }
     await child.exited;
     clearTimeout(timer);
-    const took = Math.round(performance.now() - began);
+    const took = formatDuration(performance.now() - began);
     if (step === "left" && child.exitCode === 0) {
-      if (published >= 8) return { check, state: "ok", found: `captured and ordered; the whole round took ${took} ms` };
+      if (published >= 8) return { check, state: "ok", found: `captured and ordered; the whole round took ${took}` };
       const found = "the store was done but not published";
       return { check, state: "failure", found, advice: "report this: it must not happen" };
     }
