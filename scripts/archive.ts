@@ -1,4 +1,4 @@
-/** Archives whose bytes depend on what is in them alone: not on when, where, by whom or in which order it was written. */
+/** Archives whose bytes depend on their contents alone, not on time, place, user or order of writing. */
 import { createHash } from "node:crypto";
 import { basename, dirname } from "node:path";
 import { BuildError, command, replaceFile, root, tool } from "./steps.ts";

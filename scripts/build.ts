@@ -227,7 +227,7 @@ async function compileExecutable(): Promise<void> {
     // Chunks with bytecode: a command loads its own code only, and does not parse it first.
     ...{ format: "esm", splitting: true, bytecode: true },
     plugins: [koffiFrom({ path: join(root, koffiModule) })],
-    // Files in the folder where somebody calls dsm must not change what dsm is.
+    // Files in the working directory of a user must not change dsm.
     compile: {
       outfile: join(part, "dsm"),
       autoloadBunfig: false,

@@ -15,7 +15,7 @@ const PROGRAMS = [...optionalPrograms, "redis-server", "redis-cli", "mpicc", "mp
   // dpkg needs it to install anything: no machine with Debian's packages is without.
   .filter((name) => name !== "dpkg-deb")
   .sort();
-/** Of nobody. */
+/** A user without processes and files. */
 const USER = 61_976;
 
 /** The folders in which a shell or a test looks for programs, each once. */

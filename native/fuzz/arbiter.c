@@ -211,7 +211,7 @@ void arbiter_start(struct arbiter *arbiter, const dsm_config *config) {
   CHECK(arbiter_locate(config, &place) == DSM_OK);
   the = arbiter;
   size_t bytes = arbiter->size + arbiter->size / PAGE_BYTES;
-  /* The library believes nobody who has maps elsewhere. */
+  /* The library refuses an arbiter with maps elsewhere. */
   snprintf(arbiter->path, sizeof arbiter->path, "/dev/shm/dsm-fuzz-%d", (int)getpid());
   atexit(remove_map);
   arbiter->map_fd = open(arbiter->path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);

@@ -20,7 +20,7 @@
 #define PAGE 4096u
 #define MAP_PAGES 16u
 #define MAP_SIZE (MAP_PAGES * PAGE)
-#define AROUND (64 * PAGE) /* memory before and behind the map that nobody has */
+#define AROUND (64 * PAGE) /* unmapped memory before and behind the map */
 #define HIGH 0x2a0000000000u
 #define LOW 0x2a000000u /* an address of 32 bits */
 #define FRAME_BYTES 16384
@@ -157,7 +157,7 @@ static void make_frame(ucontext_t *context) {
   context->uc_mcontext.fpregs = how == 0xff ? NULL : (void *)frame;
 }
 
-/* Elements of a scatter outside the map are really written: only where nobody has memory. */
+/* Elements of a scatter outside the map are really written: only to unmapped memory. */
 static int scatter_is_safe(const ucontext_t *context, const struct dsm_insn *insn) {
   uint8_t indices[64];
   if (!dsm_frame_vector(context, (unsigned)insn->index, insn->op, indices)) return 1;

@@ -146,7 +146,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     CHECK(tries < 10000);
     usleep(tries < 100 ? 10 : 1000);
   }
-  /* The input ends with the call: whoever still answers a connection that is closed gets what is always there. */
+  /* The input ends with the call: later reads get bytes that are always there. */
   pthread_mutex_lock(&lock);
   next_byte = end_byte = NULL;
   pthread_mutex_unlock(&lock);

@@ -70,7 +70,7 @@ export async function compilePrograms(): Promise<void> {
   const sources = await files("native/src/**/*.c");
   const kit = await xedKit();
   const extra: Record<string, string[]> = {
-    // Reaches into the library, which shows its inner names to nobody.
+    // Reaches into the library, which does not export its internal names.
     capture: [...sources, "-Inative/include", "-Inative/src", `-I${kit}/include`, `${kit}/lib/libxed.a`],
     echo: [],
     redis: [],

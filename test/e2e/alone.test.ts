@@ -20,7 +20,7 @@ setDefaultTimeout(120_000);
 
 const { afterAll, afterEach, beforeAll, test } = needs("root");
 
-/** Nobody's. */
+/** A user without processes and files. */
 const USER = 61_977;
 
 let cluster: Cluster;

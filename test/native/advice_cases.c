@@ -73,7 +73,7 @@ static void long_stores(void) {
 static void silenced(void) {
   long long now = 0;
   advice_begin(&advice, 1, now);
-  check(run(200000, 1, 8, &now, 1000) == 0, "whoever does not want it is not told");
+  check(run(200000, 1, 8, &now, 1000) == 0, "advice that is turned off is not given");
 }
 
 static _Atomic int said;

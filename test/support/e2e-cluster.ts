@@ -1,6 +1,6 @@
 /**
- * A dsm cluster of its own for a test file: a daemon at a free port, and run-time, cache and temporary folders nobody
- * else has. Everything it starts carries its run-time folder in the environment, by which what is left behind is found.
+ * Cluster: a dsm cluster for one test file: a daemon at a free port, and private run-time, cache and temporary
+ * directories. Everything that it starts has its run-time directory in the environment, by which leftovers are found.
  */
 import { expect } from "bun:test";
 import { chmodSync, chownSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";

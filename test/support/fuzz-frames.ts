@@ -143,7 +143,7 @@ function damaged(frame: Uint8Array, change: Damage): Uint8Array {
   }
 }
 
-/** Bytes that somebody sends: a frame, a damaged one, a greeting, or noise. `fields` are put into every frame. */
+/** Bytes of a peer: a frame, a damaged one, a greeting, or noise. `fields` are put into every frame. */
 export function sent(mapSize: number, fields: fc.Arbitrary<Partial<Frame>>): fc.Arbitrary<Uint8Array> {
   const valid = fc.tuple(operation(mapSize), fields).map(([frame, more]) => encode({ ...frame, ...more }));
   const broken = (of: fc.Arbitrary<Uint8Array>): fc.Arbitrary<Uint8Array> =>

@@ -1,7 +1,7 @@
 /**
- * What a run of the tests leaves behind: processes, by a mark in their environment; sockets, maps and folders, by what
- * was there before. Where another worker of this run, other runs, or sessions of somebody's own are under way at the same
- * time, files are theirs as well as ours, and are not looked at; CI looks at them behind its run.
+ * What a run of the tests leaves behind: processes, found by a mark in their environment; sockets, maps and directories,
+ * found by comparison with those before. While other workers, other runs or sessions of the user are active, files may be
+ * theirs and are not checked; CI checks them after its run.
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";

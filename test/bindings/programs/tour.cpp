@@ -68,7 +68,7 @@ void threads(dsm::session &session) {
   other.unlock();
   expect(other.try_lock_for(-1s), "a time that is over");
   other.unlock();
-  expect(code_of([&] { other.unlock(); }) == DSM_NOT_OWNER, "a mutex that nobody has");
+  expect(code_of([&] { other.unlock(); }) == DSM_NOT_OWNER, "a mutex without an owner");
   expect(dsm_lock(session.raw(), "theirs") == DSM_OK, "C locks");
   expect(code_of([&] { session.mutex("theirs").lock(); }) == DSM_BUSY, "a lock that C has");
   expect(dsm_unlock(session.raw(), "theirs") == DSM_OK, "and C unlocks");

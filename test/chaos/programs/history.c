@@ -113,7 +113,7 @@ static void use_lock(uint64_t thread, uint64_t *count, uint64_t draw, int last, 
 static void *work(void *argument) {
   uint64_t thread = (uint64_t)argument, count = 0, seen[WORDS] = {0};
   uint64_t random = seed * 1000003 + (uint64_t)dsm_rank(session) * 64 + thread;
-  int has = 0, held = -1; /* the one semaphore this thread has taken: nobody waits for two, so nobody waits for ever */
+  int has = 0, held = -1; /* the one semaphore this thread has taken: no thread waits for two, so none waits for ever */
   while (count < operations) {
     uint64_t draw = next_random(&random);
     int last = count + 1 == operations;
@@ -135,7 +135,7 @@ static void *work(void *argument) {
       uint32_t object = (uint32_t)(draw >> 16) % WORDS;
       uint32_t first = stores ? STORE : ADD;
       struct record call = {.kind = first + (uint32_t)(draw >> 8) % (WORD_KINDS - first), .object = object};
-      /* A value nobody else writes; small changes of bits; what is expected is what was seen last. */
+      /* A value of one writer; small changes of bits; expected is what was seen last. */
       call.operand = (uint64_t)(dsm_rank(session) + 1) << 48 | thread << 40 | count << 16;
       if (call.kind == OR || call.kind == XOR) call.operand = 1ull << (draw >> 32) % 8;
       if (call.kind == AND) call.operand = ~(1ull << (draw >> 32) % 8);

@@ -62,7 +62,7 @@ static void *count(void *nothing) {
   return nothing;
 }
 
-/* Stores of all sizes to memory that nobody else writes: what it reads is what it wrote. */
+/* Stores of all sizes to memory of one writer: it reads what it wrote. */
 static void *store(void *nothing) {
   uint8_t *own = map + OWN_AT + 4096 * rank, copy[512];
   uint64_t random = random_state + 2;
@@ -174,7 +174,7 @@ int main(int argc, char **argv) {
   if (status == DSM_OK) {
     say_counters("done");
     status = dsm_barrier_wait(session); /* all have read */
-    if (status == DSM_LOST) status = DSM_OK; /* somebody was killed at the very end */
+    if (status == DSM_LOST) status = DSM_OK; /* a process was killed at the very end */
   } else if (status == DSM_LOST) {
     printf("lost %s\n", last ? dsm_last_error() : reason);
     fflush(stdout);

@@ -132,7 +132,7 @@ static void check(void) {
     for (unsigned i = 0; i < words; i++)
       CHECK(area[i] == one->round);
   }
-  /* Whoever was killed may have added 1 and not said so. */
+  /* A killed process may have added 1 without reporting it. */
   CHECK(*sum() == adds || (dead >= 0 && *sum() == adds + 1));
 }
 

@@ -40,7 +40,7 @@ static void session(const char *name, unsigned lproc, unsigned tproc) {
   dsm_barrier();
   ASSERT_STATE(shared->turns == ROUNDS * (int)tproc);
 
-  /* Everybody writes its own part of the block in a hole; the parts meet in the midst of pages. */
+  /* Each process writes its part of the block in a hole; the parts meet in the middle of pages. */
   size_t part = sizeof(shared->block) / tproc;
   unsigned char *mine = (unsigned char *)shared->block + part * (size_t)gid;
   int hole = dsm_dig_hole(mine, part);

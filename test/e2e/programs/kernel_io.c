@@ -503,7 +503,7 @@ static void errors(void) {
   FAILS(call.read(directory, map, 10), EISDIR);
   close(directory);
 
-  /* Addresses that are nobody's, in data and in lists. */
+  /* Unmapped addresses, in data and in lists. */
   FAILS(call.read(fd, (void *)16, 10), EFAULT);
   FAILS(call.read(fd, (void *)(uintptr_t)-16, 64), EFAULT);
   FAILS(call.readv(fd, (struct iovec *)16, 1), EFAULT);

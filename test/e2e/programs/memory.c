@@ -101,7 +101,7 @@ static void threads(void) {
   for (int i = 0; i < processes * THREADS; i++) CHECK(shared->slots[i] == ROUNDS);
 }
 
-/* ---- pointers: a list that rank 0 links is followed by everybody ---- */
+/* ---- pointers: all ranks follow a list that rank 0 links ---- */
 
 struct node {
   struct node *next;
@@ -131,7 +131,7 @@ static void pointers(void) {
   printf("%p\n", (void *)map);
 }
 
-/* ---- torn: nobody sees half of an aligned store of 1, 2, 4 or 8 bytes ---- */
+/* ---- torn: no process sees half of an aligned store of 1, 2, 4 or 8 bytes ---- */
 
 static void torn(void) {
   enum { TIMES = 2000 };

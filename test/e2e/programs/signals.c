@@ -394,7 +394,7 @@ static void case_dies_sent(void) {
   raise(SIGSEGV);
 }
 
-/* By system calls: nobody can see it. */
+/* By system calls, which libdsm cannot see. */
 static void case_dies_unseen(void) {
   uint64_t mask = 1ull << (SIGSEGV - 1);
   syscall(SYS_rt_sigprocmask, SIG_BLOCK, &mask, NULL, 8);

@@ -1,4 +1,4 @@
-/* Nobody sees half of an aligned store. Rank 0 stores words by which a reader can tell whether it has all of one: one by
+/* No process sees half of an aligned store. Rank 0 stores words by which a reader can tell whether it has all of one: one by
  * one, several before a fence (only then they are seen under release), and now and then in a hole. The other ranks read
  * as fast as they can, until there were STORES stores and each reader has made LOADS loads and seen CHANGES changes of an
  * 8-byte word. They read the words as they are, or for a while beside stores of their own in the same page (under
