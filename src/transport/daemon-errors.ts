@@ -76,7 +76,7 @@ export class DaemonErrors {
     return new DsmError(
       "DSM_REFUSED",
       `what listens at ${this.#address} does not speak TLS, and the token names an authority: start the daemon without ` +
-        "--tls-off, or set DSM_TLS_OFF=1 here too, and let others on the way read and change what is sent",
+        "--tls-off, or set DSM_TLS_OFF=1 here too, which lets an attacker on the network read and change all traffic",
     );
   }
 

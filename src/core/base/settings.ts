@@ -23,7 +23,7 @@ import { checkOnLoss, DEFAULT_ON_LOSS, ON_LOSS, type OnLoss } from "./loss-polic
 import { checkName, checkProcesses } from "./names.ts";
 import { checkSize } from "./size.ts";
 
-/** "flag": 0 or 1. "size": bytes, with or without a unit. "path": a whole path. "address": HOST or HOST:PORT. */
+/** "flag": 0 or 1. "size": bytes, with or without a unit. "path": an absolute path. "address": HOST or HOST:PORT. */
 export type SettingKind = "flag" | "whole" | "size" | "name" | "choice" | "address" | "path" | "text";
 
 export interface Setting {
@@ -227,7 +227,7 @@ export const SETTINGS = {
     kind: "path",
     of: "user",
     otherwise: "~/.config/dsm/token",
-    meaning: "Whole path of another file with the token.",
+    meaning: "Absolute path of another file with the token.",
   },
   tlsCa: {
     variable: "DSM_TLS_CA",
@@ -236,7 +236,7 @@ export const SETTINGS = {
     hint: "FILE",
     of: "user",
     does: "Authority whose certificates are demanded of the others, as PEM",
-    meaning: "Whole path of the authority's certificate, as PEM. With this, certificate and key: TLS everywhere.",
+    meaning: "Absolute path of the authority's certificate, as PEM. With this, certificate and key: TLS everywhere.",
   },
   tlsCert: {
     variable: "DSM_TLS_CERT",
@@ -245,7 +245,7 @@ export const SETTINGS = {
     hint: "FILE",
     of: "user",
     does: "Certificate, as PEM",
-    meaning: "Whole path of this host's certificate.",
+    meaning: "Absolute path of this host's certificate.",
   },
   tlsKey: {
     variable: "DSM_TLS_KEY",
@@ -254,7 +254,7 @@ export const SETTINGS = {
     hint: "FILE",
     of: "user",
     does: "Its private key, as PEM",
-    meaning: "Whole path of its private key.",
+    meaning: "Absolute path of its private key.",
   },
   tlsOff: {
     variable: "DSM_TLS_OFF",
@@ -262,7 +262,7 @@ export const SETTINGS = {
     option: "tls-off",
     of: "user",
     fallback: false,
-    does: "No TLS: others on the way can read and change what is sent",
+    does: "No TLS: an attacker on the network can read and change all traffic",
     meaning: "1: no TLS, with a daemon that was started with --tls-off.",
   },
   ssh: {
