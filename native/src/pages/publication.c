@@ -55,11 +55,13 @@ static void stage_part(struct publication *publication) {
   writer->joins = RUNS_JOIN_NONE;
 }
 
-void publication_add(struct publication *publication, uint64_t from, uint64_t to) {
+uint32_t publication_add(struct publication *publication, uint64_t from, uint64_t to) {
   const struct pages *pages = publication->pages;
+  uint32_t added = 0;
   while (from < to) {
     uint64_t page_end = PAGE_FLOOR(from) + PAGE_BYTES;
     uint64_t end = to < page_end ? to : page_end;
+    uint32_t before = publication->writer.length;
     if (publication->pages->link->direct)
       runs_copy(pages->copies.alias, pages->copies.shadow, pages->copies.twin, from, end);
     else if (!runs_add(&publication->writer, pages->copies.shadow, pages->copies.twin,
@@ -67,8 +69,10 @@ void publication_add(struct publication *publication, uint64_t from, uint64_t to
       stage_part(publication);
       continue;
     }
+    added += publication->writer.length - before;
     from = end;
   }
+  return added;
 }
 
 int publication_begin(struct pages *pages, struct publication *publication) {

@@ -24,8 +24,9 @@ struct publication {
 /* Claims a channel. Returns its slot, or -1 in direct mode. */
 int publication_begin(struct pages *pages, struct publication *publication);
 
-/* Adds the bytes that differ between shadow and twin in [from, to), and those that captured stores wrote there. */
-void publication_add(struct publication *publication, uint64_t from, uint64_t to);
+/* Adds the bytes that differ between shadow and twin in [from, to), and those that captured stores wrote there. Returns
+ * the size of the runs that it has added for them, in bytes; 0 in direct mode. */
+uint32_t publication_add(struct publication *publication, uint64_t from, uint64_t to);
 
 /* Sends the last part, which may be empty, and waits for the answer. Returns a status without a reason. */
 int publication_end(struct publication *publication, int slot);

@@ -7,6 +7,7 @@
 
 #include "base/status.h"
 #include "pages/copies.h"
+#include "pages/history.h"
 #include "pages/hole_table.h"
 #include "pages/lock.h"
 #include "pages/publication.h"
@@ -22,11 +23,36 @@ int detach_page(struct pages *pages, uint64_t page) {
   return 0;
 }
 
-int open_detached(struct pages *pages, uint64_t page) {
+int open_expected(struct pages *pages, uint64_t page) {
+  struct release_state *release = &pages->release;
+  uint64_t end = page + 1, page_count = pages->link->size / PAGE_BYTES;
+  while (end < page + PAGES_RUN_MAX && end < page_count && history_follows(&release->history, page, end) &&
+         !is_detached(pages, end) && may_detach(pages, end))
+    end++;
+  release->expected = UINT64_MAX;
+  if (copies_make(pages, page, end, PROT_READ | PROT_WRITE) != 0) return -1;
+  set_bits(pages->copies.detached, page, end);
+  set_bits(pages->copies.opened, page, end);
+  history_open(&release->history, page, end, release->expected_by);
+  pages->policy.last_opened = end - 1;
+  pages->policy.run_of_pages = 1;
+  return 0;
+}
+
+int open_detached(struct pages *pages, uint64_t page, uintptr_t instruction) {
+  struct release_state *release = &pages->release;
   int follows = page == pages->policy.last_opened + 1;
   int is_many = pages->policy.openings >= OPENINGS_MAX;
   int is_ready = is_detached(pages, page);
-  if (!is_many && !follows && !(is_ready && pages->release.stores[page] >= STORES_TO_OPEN)) return 0;
+  int is_expected = history_expects(&release->history, page, instruction);
+  if (is_expected && !is_ready && !is_many) {
+    release->expected = page;
+    release->expected_by = instruction;
+    return 0;
+  }
+  /* A loop may store by several instructions: all that take part in the second half of the stores count. */
+  if (is_ready && release->stores[page] >= STORES_TO_OPEN / 2) history_note_writer(&release->history, instruction);
+  if (!is_many && !follows && !(is_ready && (is_expected || release->stores[page] >= STORES_TO_OPEN))) return 0;
   uint64_t opened_end = page + 1;
   if (!is_ready || is_many) {
     uint32_t run = is_many ? CHUNK_PAGES : pages_next_run(pages, page);
@@ -44,6 +70,8 @@ int open_detached(struct pages *pages, uint64_t page) {
   if (is_ready && mprotect((void *)(pages->link->base + page * PAGE_BYTES), PAGE_BYTES, PROT_READ | PROT_WRITE) != 0)
     return 0;
   set_bits(pages->copies.opened, page, opened_end);
+  history_note_writer(&release->history, instruction);
+  history_open(&release->history, page, opened_end, instruction);
   pages->policy.last_opened = opened_end - 1;
   return 1;
 }
@@ -85,7 +113,9 @@ int release_locked(struct pages *pages) {
       any = 1;
       /* From here on a write of another thread waits until the pages are closed, and then makes them private again. */
       mprotect((void *)(pages->link->base + from), to - from, PROT_READ);
-      publication_add(&publication, from, to);
+      for (uint64_t i = first; i < page; i++)
+        history_close(&pages->release.history, i, is_open(pages, i),
+                      publication_add(&publication, i * PAGE_BYTES, (i + 1) * PAGE_BYTES));
     }
     if (!any) return 0;
     if (!closing && publication_end(&publication, slot) != DSM_OK) {
@@ -96,6 +126,8 @@ int release_locked(struct pages *pages) {
   }
   pages->policy.openings = 0;
   pages->policy.last_opened = UINT64_MAX - 1;
+  pages->release.expected = UINT64_MAX;
+  history_next(&pages->release.history);
   return 0;
 }
 
@@ -136,6 +168,9 @@ int release_prepare(struct pages *pages) {
     return dsm_fail(dsm_status_of(errno, DSM_NO_MEMORY), "no memory for marks of what is written: %s", strerror(errno));
   madvise(written, WRITTEN_BYTES(pages->link->size), MADV_DONTFORK);
   pages->release.written = written;
+  if (history_prepare(&pages->release.history, page_count) != 0)
+    return dsm_fail(dsm_status_of(errno, DSM_NO_MEMORY), "no memory for the history of pages: %s", strerror(errno));
+  pages->release.expected = UINT64_MAX;
   if (!pages->link->direct) release_begin(pages);
   return DSM_OK;
 }
