@@ -18,8 +18,7 @@ static int barrier(dsm_session *session, int timeout_ms) {
   int status = session_begin(session);
   if (status != DSM_OK) return status;
   struct wire_header header = {.kind = WIRE_BARRIER};
-  status = release_stores(&session->pages);
-  if (status == DSM_OK) status = catch_up(session, link_request(&session->link, &header, NULL, 0, 1, timeout_ms));
+  status = catch_up(session, release_request(&session->pages, &header, NULL, 0, 1, timeout_ms));
   if (status == DSM_OK) session_count(session, header.value);
   session_end(session);
   if (status == DSM_BUSY) return dsm_fail(status, "this process is in a barrier already");
@@ -45,7 +44,6 @@ static int semaphore(dsm_session *session, uint8_t kind, const char *name, uint3
   status = name_check("semaphore", name);
   if (status == DSM_OK && initial > DSM_SEM_MAX)
     status = dsm_fail(DSM_INVALID, "the initial value %u is beyond the limit of %d", initial, DSM_SEM_MAX);
-  if (status == DSM_OK) status = release_stores(&session->pages);
   if (status != DSM_OK) {
     session_end(session);
     return status;
@@ -58,7 +56,7 @@ static int semaphore(dsm_session *session, uint8_t kind, const char *name, uint3
       .name_length = (uint32_t)length,
       .initial = initial,
   };
-  status = link_request(&session->link, &header, name, length, kind == WIRE_SEM_WAIT, timeout_ms);
+  status = release_request(&session->pages, &header, name, length, kind == WIRE_SEM_WAIT, timeout_ms);
   if (kind == WIRE_SEM_WAIT) status = catch_up(session, status);
   session_end(session);
   if (status == DSM_AGAIN) return dsm_fail(status, "semaphore \"%s\" is 0 now", name);
@@ -89,7 +87,6 @@ static int lock(dsm_session *session, uint8_t kind, const char *name, uint8_t fl
   int status = session_begin(session);
   if (status != DSM_OK) return status;
   status = name_check("lock", name);
-  if (status == DSM_OK) status = release_stores(&session->pages);
   if (status == DSM_OK) {
     size_t length = strlen(name);
     struct wire_header header = {.kind = kind, .name_length = (uint32_t)length};
@@ -97,7 +94,7 @@ static int lock(dsm_session *session, uint8_t kind, const char *name, uint8_t fl
       header.try_only = flag;
     else
       header.keeps_mark = flag;
-    status = link_request(&session->link, &header, name, length, kind == WIRE_LOCK, timeout_ms);
+    status = release_request(&session->pages, &header, name, length, kind == WIRE_LOCK, timeout_ms);
     if (kind == WIRE_LOCK) status = catch_up(session, status);
     if (status == DSM_AGAIN)
       status = dsm_fail(status, "another process has lock \"%s\" now", name);
@@ -148,14 +145,13 @@ int dsm_wait_while(dsm_session *session, const void *address, size_t width, uint
   int status = session_begin(session);
   if (status != DSM_OK) return status;
   status = check_place(session, address, width);
-  if (status == DSM_OK) status = release_stores(&session->pages);
   if (status == DSM_OK) {
     struct wire_header header = {
         .kind = WIRE_SLEEP,
         .map_offset = (uintptr_t)address - session->link.base,
         .width = (uint32_t)width,
     };
-    status = link_request(&session->link, &header, &value, sizeof value, 1, timeout_ms);
+    status = release_request(&session->pages, &header, &value, sizeof value, 1, timeout_ms);
     if (status == DSM_OK || status == DSM_AGAIN) {
       int caught_up = release_stores(&session->pages);
       status = caught_up != DSM_OK ? caught_up : status;
@@ -173,11 +169,10 @@ int dsm_wake(dsm_session *session, const void *address, uint32_t count, uint32_t
   int status = session_begin(session);
   if (status != DSM_OK) return status;
   status = check_place(session, address, 1);
-  if (status == DSM_OK) status = release_stores(&session->pages);
   if (status == DSM_OK) {
     struct wire_header header = {
         .kind = WIRE_WAKE, .map_offset = (uintptr_t)address - session->link.base, .count = count};
-    status = link_request(&session->link, &header, NULL, 0, 0, -1);
+    status = release_request(&session->pages, &header, NULL, 0, 0, -1);
     if (status == DSM_OK && woken != NULL) *woken = (uint32_t)header.value;
   }
   session_end(session);

@@ -49,6 +49,11 @@ int release_publish(struct pages *pages);
 /* Does what release_publish() does, for ordinary calls. Returns a status and keeps its reason. */
 int release_stores(struct pages *pages);
 
+/* Does what release_stores() and then link_request() do, but sends the request together with the changes, so that the
+ * arbiter and the server have both at once: the request comes after the changes in the order. */
+int release_request(struct pages *pages, struct wire_header *header, const void *body, size_t body_size, int wait,
+                    int timeout_ms);
+
 #pragma GCC visibility pop
 
 #endif
