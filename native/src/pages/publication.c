@@ -78,7 +78,8 @@ uint32_t publication_add(struct publication *publication, uint64_t from, uint64_
   return added;
 }
 
-void publication_begin(struct pages *pages, struct publication *publication, const struct following_request *following) {
+void publication_begin(struct pages *pages, struct publication *publication,
+                       const struct following_request *following) {
   *publication = (struct publication){
       .pages = pages,
       .following = following,
@@ -111,8 +112,8 @@ static void send_end(struct publication *publication) {
     return;
   }
   following->header->tag = FOLLOWING_TAG;
-  publication->failed =
-      link_send(publication->pages->link, following->call, following->header, following->body, following->body_size) != 0;
+  publication->failed = link_send(publication->pages->link, following->call, following->header, following->body,
+                                  following->body_size) != 0;
 }
 
 int publication_end(struct publication *publication) {
