@@ -5,6 +5,7 @@
 #include "pages/release.h"
 #include "session/session.h"
 #include "base/status.h"
+#include "trap/tool.h"
 
 /* Ends a wait. Pages that other threads have opened in the meantime lack what other processes published before they
  * ended the wait, so they are published and closed again. Returns a status. */
@@ -82,8 +83,24 @@ int dsm_sem_post(dsm_session *session, const char *name, uint32_t initial) {
   return semaphore(session, WIRE_SEM_POST, name, initial, 0, -1);
 }
 
+/* Takes the lock, or gives it back, without the arbiter, in direct mode. Returns whether that is done. */
+static int without_arbiter(dsm_session *session, uint8_t kind, const char *name, int may_wait) {
+  if (session == NULL) return 0;
+  int done = session_hold(session);
+  if (done && kind == WIRE_LOCK) {
+    done = lock_cells_take(&session->locks, name, may_wait);
+    if (done) tool_acquire(&session->locks);
+  } else if (done) {
+    tool_release(&session->locks);
+    done = lock_cells_give(&session->locks, name);
+  }
+  session_drop(session);
+  return done;
+}
+
 /* Locks or unlocks. `flag`: for LOCK, try only; for UNLOCK, leave the lock marked as inconsistent. */
 static int lock(dsm_session *session, uint8_t kind, const char *name, uint8_t flag, int timeout_ms) {
+  if ((kind == WIRE_LOCK || !flag) && without_arbiter(session, kind, name, !flag)) return DSM_OK;
   int status = session_begin(session);
   if (status != DSM_OK) return status;
   status = name_check("lock", name);
@@ -95,6 +112,7 @@ static int lock(dsm_session *session, uint8_t kind, const char *name, uint8_t fl
     else
       header.keeps_mark = flag;
     status = release_request(&session->pages, &header, name, length, kind == WIRE_LOCK, timeout_ms);
+    if (kind == WIRE_LOCK && status == DSM_OK) lock_cells_learn(&session->locks, name, header.value);
     if (kind == WIRE_LOCK) status = catch_up(session, status);
     if (status == DSM_AGAIN)
       status = dsm_fail(status, "another process has lock \"%s\" now", name);

@@ -126,6 +126,7 @@ void handles_watch_forks(void) {
 
 void session_release_resources(dsm_session *session) {
   close_connections(session);
+  lock_cells_close(&session->locks);
   ring_close(&session->ring);
   free(session->link.channels.slots);
   session->link.channels.slots = NULL;
