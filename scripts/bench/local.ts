@@ -1,6 +1,15 @@
 /** Where nothing traps: loads always, stores and atomics in direct mode. Beside plain shared memory in the same process. */
 import { dsm, type Group, medianOf, most, numbers, type Probe, program } from "./bench.ts";
 
+interface Row {
+  name: string;
+  what: string;
+  figure: string;
+  bound: number;
+  /** The floor; left out: plain shared memory. */
+  beside?: string;
+}
+
 export const local: Group = {
   rows: [
     { name: "direct-store", what: "store in direct mode, of 10^8", figure: "direct store", bound: 1.05 },
@@ -11,7 +20,7 @@ export const local: Group = {
       ...{ name: "direct-lock", what: "free lock taken and given back in direct mode, of 10^6", figure: "direct lock" },
       ...{ bound: 6, beside: "robust mutex" },
     },
-  ].map(({ name, what, figure, bound, beside = "plain MAP_SHARED" }) => ({
+  ].map(({ name, what, figure, bound, beside = "plain MAP_SHARED" }: Row) => ({
     name,
     what,
     unit: "ns",

@@ -85,17 +85,14 @@ int dsm_sem_post(dsm_session *session, const char *name, uint32_t initial) {
 
 /* Takes the lock, or gives it back, without the arbiter, in direct mode. Returns whether that is done. */
 static int without_arbiter(dsm_session *session, uint8_t kind, const char *name, int may_wait) {
-  if (session == NULL) return 0;
-  int done = session_hold(session);
-  if (done && kind == WIRE_LOCK) {
-    done = lock_cells_take(&session->locks, name, may_wait);
-    if (done) tool_acquire(&session->locks);
-  } else if (done) {
+  if (session == NULL || session->locks.cells == NULL) return 0;
+  if (kind == WIRE_UNLOCK) {
     tool_release(&session->locks);
-    done = lock_cells_give(&session->locks, name);
+    return lock_cells_give(&session->locks, name);
   }
-  session_drop(session);
-  return done;
+  if (!lock_cells_take(&session->locks, name, may_wait)) return 0;
+  tool_acquire(&session->locks);
+  return 1;
 }
 
 /* Locks or unlocks. `flag`: for LOCK, try only; for UNLOCK, leave the lock marked as inconsistent. */

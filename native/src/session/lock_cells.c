@@ -1,7 +1,7 @@
 #define _GNU_SOURCE
 #include "session/lock_cells.h"
 
-#include <stdlib.h>
+#include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -23,30 +23,43 @@ struct known_lock {
   char name[DSM_NAME_MAX + 1];
 };
 
+#define CELLS_BYTES (WIRE_LOCK_CELLS_MAX * WIRE_LOCK_CELL_SIZE)
+/* The cells, and behind them the table of known locks. */
+#define REGION_BYTES (CELLS_BYTES + KNOWN_LOCKS_MAX * sizeof(struct known_lock))
+
 int lock_cells_open(struct lock_cells *locks, const struct arbiter_link *link, uint64_t offset) {
-  size_t size = WIRE_LOCK_CELLS_MAX * WIRE_LOCK_CELL_SIZE;
-  struct known_lock *known = calloc(KNOWN_LOCKS_MAX, sizeof *known);
-  if (known == NULL) return -1;
-  void *cells = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, link->map_fd, (off_t)offset);
-  if (cells == MAP_FAILED) {
-    free(known);
+  uint8_t *region =
+      mmap(NULL, REGION_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (region == MAP_FAILED) return -1;
+  if (mmap(region, CELLS_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, link->map_fd, (off_t)offset) ==
+      MAP_FAILED) {
+    int saved = errno;
+    munmap(region, REGION_BYTES);
+    errno = saved;
     return -1;
   }
-  madvise(cells, size, MADV_DONTFORK);
+  madvise(region, REGION_BYTES, MADV_DONTFORK);
   *locks = (struct lock_cells){
-      .cells = cells,
+      .link = link,
+      .cells = region,
+      .known = (struct known_lock *)(region + CELLS_BYTES),
       .mark = WIRE_CELL_OWNED + link->rank,
       .owner = dsm_process_token(),
       .spins = link->channels.polls,
-      .known = known,
   };
   return 0;
 }
 
-void lock_cells_close(struct lock_cells *locks) {
+void lock_cells_retire(struct lock_cells *locks) {
   if (locks->cells == NULL) return;
-  munmap(locks->cells, WIRE_LOCK_CELLS_MAX * WIRE_LOCK_CELL_SIZE);
-  free(locks->known);
+  /* Zeros: no lock is known, and the arbiter decides on all. It stays mapped, because another thread may be reading. */
+  if (mmap(locks->cells, REGION_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED,
+           -1, 0) != MAP_FAILED)
+    madvise(locks->cells, REGION_BYTES, MADV_DONTFORK);
+}
+
+void lock_cells_close(struct lock_cells *locks) {
+  if (locks->cells != NULL) munmap(locks->cells, REGION_BYTES);
   *locks = (struct lock_cells){0};
 }
 
@@ -57,9 +70,14 @@ static uint32_t hash(const char *name) {
   return value ^ value >> 15;
 }
 
+/* Returns whether the process has left the session, or cannot order anything in it any more. */
+static int is_over(const struct lock_cells *locks) {
+  return atomic_load(&locks->link->left) || atomic_load(&locks->link->dead);
+}
+
 /* Returns the word of the lock, or NULL if its cell is not known. */
 static _Atomic uint32_t *find(const struct lock_cells *locks, const char *name) {
-  if (locks->cells == NULL || name == NULL || locks->owner != dsm_process_token()) return NULL;
+  if (locks->cells == NULL || name == NULL || locks->owner != dsm_process_token() || is_over(locks)) return NULL;
   uint32_t place = hash(name);
   for (unsigned probe = 0; probe < PROBES_MAX; probe++) {
     struct known_lock *known = &locks->known[(place + probe) % KNOWN_LOCKS_MAX];
@@ -85,12 +103,21 @@ void lock_cells_learn(struct lock_cells *locks, const char *name, uint64_t answe
   }
 }
 
+static int put(_Atomic uint32_t *word, uint32_t mark) {
+  return atomic_compare_exchange_strong(word, &mark, WIRE_CELL_FREE);
+}
+
 int lock_cells_take(struct lock_cells *locks, const char *name, int may_wait) {
   _Atomic uint32_t *word = find(locks, name);
   if (word == NULL) return 0;
   for (unsigned spin = 0;; spin++) {
     uint32_t seen = WIRE_CELL_FREE;
-    if (atomic_compare_exchange_strong(word, &seen, locks->mark)) return 1;
+    if (atomic_compare_exchange_strong(word, &seen, locks->mark)) {
+      if (!is_over(locks)) return 1;
+      /* Another thread leaves the session: the arbiter may have looked at the cell before. */
+      put(word, locks->mark);
+      return 0;
+    }
     /* The arbiter decides, or this process has the lock already, which is an error. */
     if (seen == WIRE_CELL_ARBITER || seen == locks->mark) return 0;
     if (!may_wait || !locks->spins || spin == SPINS_MAX) return 0;
@@ -103,6 +130,5 @@ int lock_cells_take(struct lock_cells *locks, const char *name, int may_wait) {
 
 int lock_cells_give(struct lock_cells *locks, const char *name) {
   _Atomic uint32_t *word = find(locks, name);
-  uint32_t seen = locks->mark;
-  return word != NULL && atomic_compare_exchange_strong(word, &seen, WIRE_CELL_FREE);
+  return word != NULL && put(word, locks->mark);
 }

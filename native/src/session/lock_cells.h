@@ -14,6 +14,7 @@
 #include "link/arbiter_link.h"
 
 struct lock_cells {
+  const struct arbiter_link *link;
   uint8_t *cells; /* NULL: none, each lock is a request */
   uint32_t mark; /* of this process in a cell */
   uint64_t owner; /* dsm_process_token() of the process that joined */
@@ -26,6 +27,10 @@ struct lock_cells {
 /* Maps the cells of a session in direct mode; `offset`: where they begin in the file. Returns 0, or -1 with errno. */
 int lock_cells_open(struct lock_cells *locks, const struct arbiter_link *link, uint64_t offset);
 
+/* The process has left the session: each lock is a request from now on. Threads may still be using the cells. */
+void lock_cells_retire(struct lock_cells *locks);
+
+/* Unmaps the cells. No thread uses them any more. */
 void lock_cells_close(struct lock_cells *locks);
 
 /* Takes the lock if it is free, after a short wait for an owner that is about to give it back. Returns whether the

@@ -47,11 +47,6 @@ int session_check_stack(void);
 int session_begin(dsm_session *session);
 void session_end(dsm_session *session);
 
-/* Keeps the session's resources for a short operation, without the checks. Returns whether the process may still use
- * them; session_drop() is called in both cases. */
-int session_hold(dsm_session *session);
-void session_drop(dsm_session *session);
-
 /* Waits until no call is in progress. */
 void session_await_calls(dsm_session *session);
 

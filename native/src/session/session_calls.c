@@ -32,17 +32,8 @@ int session_begin(dsm_session *session) {
   return status;
 }
 
-int session_hold(dsm_session *session) {
-  atomic_fetch_add(&session->calls, 1);
-  return !atomic_load(&session->link.left) && !atomic_load(&session->link.dead);
-}
-
 void session_end(dsm_session *session) {
   tool_leave();
-  session_drop(session);
-}
-
-void session_drop(dsm_session *session) {
   if (atomic_fetch_sub(&session->calls, 1) == 1 && atomic_load(&session->link.left))
     syscall(SYS_futex, &session->calls, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
 }
