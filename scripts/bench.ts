@@ -27,6 +27,7 @@ import {
 import { bulk } from "./bench/bulk.ts";
 import { capture, pipelined } from "./bench/capture.ts";
 import { hops } from "./bench/hops.ts";
+import { intervals } from "./bench/intervals.ts";
 import { local } from "./bench/local.ts";
 import { ordering } from "./bench/ordering.ts";
 import { type Cells, writePages } from "./bench/pages.ts";
@@ -35,7 +36,7 @@ import { ensureBuilt } from "./build.ts";
 import { BuildError, replaceFile, root, runScript } from "./steps.ts";
 
 const ROUNDS = 7;
-const groups: Group[] = [local, capture, pipelined, hops, bulk, ordering, start];
+const groups: Group[] = [local, capture, pipelined, hops, bulk, intervals, ordering, start];
 
 interface Row {
   name: string;

@@ -14,6 +14,7 @@ import {
   FRAME_MAX,
   PROTOCOL_VERSION,
 } from "../src/core/base/limits.ts";
+import { CELL_ARBITER, CELL_FREE, CELL_OWNED, LOCK_CELL_SIZE, LOCK_CELLS_MAX } from "../src/core/wire/cell-layout.ts";
 import { FRAMES, HEADER, HEADER_SIZE, placeOf } from "../src/core/wire/fields.ts";
 import { MAGIC_HIGH, MAGIC_LOW } from "../src/core/wire/handshake.ts";
 import { ChangeOp, Kind, NO_TAG, PublishOp } from "../src/core/wire/kinds.ts";
@@ -117,6 +118,11 @@ export function wireHeader(): string {
     `#define WIRE_RUN_BYTES_BITS ${RUN_BYTES_BITS}u`,
     `#define WIRE_STAGING_SIZE ${STAGING_SIZE}u`,
     `#define WIRE_NO_TAG ${NO_TAG}u`,
+    `#define WIRE_LOCK_CELLS_MAX ${LOCK_CELLS_MAX}u`,
+    `#define WIRE_LOCK_CELL_SIZE ${LOCK_CELL_SIZE}u`,
+    `#define WIRE_CELL_ARBITER ${CELL_ARBITER}u`,
+    `#define WIRE_CELL_FREE ${CELL_FREE}u`,
+    `#define WIRE_CELL_OWNED ${CELL_OWNED}u`,
     `#define WIRE_RING_HEADER_SIZE ${RING_HEADER_SIZE}u`,
     `#define WIRE_RING_SIZE ${RING_SIZE}u`,
     `#define WIRE_RING_RECORD_MAX ${RING_RECORD_MAX}u`,

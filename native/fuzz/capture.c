@@ -49,9 +49,9 @@ static uint64_t take_number(unsigned bytes) {
 
 /* ---- the sink ---- */
 
-static int sink_fault(void *context, uintptr_t address, int atomic) {
+static int sink_fault(void *context, uintptr_t address, int atomic, uintptr_t instruction) {
   CHECK(context == &regions && address - base < MAP_SIZE);
-  (void)atomic;
+  (void)atomic, (void)instruction;
   return holes >> (address - base) / PAGE & 1;
 }
 

@@ -1,7 +1,14 @@
 /** Where nothing traps: loads always, stores and atomics in direct mode. Beside plain shared memory in the same process. */
 import { dsm, type Group, medianOf, most, numbers, type Probe, program } from "./bench.ts";
 
-const plain = (figure: string) => ({ figure: `plain ${figure}`, what: "plain MAP_SHARED" });
+interface Row {
+  name: string;
+  what: string;
+  figure: string;
+  bound: number;
+  /** The floor; left out: plain shared memory. */
+  beside?: string;
+}
 
 export const local: Group = {
   rows: [
@@ -9,12 +16,16 @@ export const local: Group = {
     { name: "direct-atomic", what: "atomic in direct mode, of 10^7", figure: "direct atomic", bound: 1.05 },
     { name: "direct-load", what: "load in direct mode, of 10^8", figure: "direct load", bound: 1.02 },
     { name: "load", what: "load, 2 nodes, of 10^8", figure: "trapped load", bound: 1.02 },
-  ].map(({ name, what, figure, bound }) => ({
+    {
+      ...{ name: "direct-lock", what: "free lock taken and given back in direct mode, of 10^6", figure: "direct lock" },
+      ...{ bound: 6, beside: "robust mutex" },
+    },
+  ].map(({ name, what, figure, bound, beside = "plain MAP_SHARED" }: Row) => ({
     name,
     what,
     unit: "ns",
     figure,
-    floor: plain(figure),
+    floor: { figure: `plain ${figure}`, what: beside },
     limits: [most("floor", bound)],
   })),
   start: async ({ environment, quick }) => {
@@ -32,6 +43,7 @@ export const local: Group = {
       probes: [
         probe("direct store", "store", 1e8, 1),
         probe("direct atomic", "atomic", 1e7, 1),
+        probe("direct lock", "lock", 1e6, 1),
         probe("direct load", "load", 1e8, 1),
         probe("trapped load", "load", 1e8, 2),
       ],

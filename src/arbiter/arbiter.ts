@@ -161,6 +161,7 @@ class ArbiterShell {
         mapPath: map.path,
         memory: map.bytes,
         atomics: map.atomics,
+        lockCells: map.lockCells,
         ring: map.ring === null ? null : makeRing(map.ring, map.descriptor),
         applyRuns,
         parts,

@@ -19,6 +19,7 @@ import {
 import { DsmError, systemCode } from "../core/base/errors.ts";
 import { PAGE_SIZE } from "../core/base/limits.ts";
 import { formatSize, pageRound } from "../core/base/size.ts";
+import { LOCK_CELLS_SIZE } from "../core/wire/cell-layout.ts";
 import { RING_HEADER_SIZE, RING_SIZE } from "../core/wire/ring-layout.ts";
 import { fileLocks } from "../transport/file-lock.ts";
 
@@ -35,6 +36,8 @@ export interface MapFile {
   bytes: Uint8Array;
   /** One byte for each page, behind the map: not 0 once an atomic operation was executed in that page. */
   atomics: Uint8Array;
+  /** The lock cells, behind all else. */
+  lockCells: Uint8Array;
   /** The ring's header and data, behind the page marks, in a session of the order `pipelined`. */
   ring: Uint8Array | null;
 }
@@ -91,7 +94,8 @@ function createLocked(key: string): { path: string; descriptor: number } {
 /** Creates the map, zeroed, with every page in memory: a full /dev/shm is an error here and never a SIGBUS later. */
 export function createMap(key: string, mapSize: number, withRing: boolean): MapFile {
   const marksEnd = mapSize + pageRound(mapSize / PAGE_SIZE);
-  const size = marksEnd + (withRing ? RING_HEADER_SIZE + RING_SIZE : 0);
+  const ringEnd = marksEnd + (withRing ? RING_HEADER_SIZE + RING_SIZE : 0);
+  const size = ringEnd + LOCK_CELLS_SIZE;
   const { bavail, bsize } = statfsSync(DIRECTORY);
   if (bavail * bsize < size) throw noRoom(size, bavail * bsize);
   const { path, descriptor } = createLocked(key);
@@ -104,7 +108,8 @@ export function createMap(key: string, mapSize: number, withRing: boolean): MapF
       descriptor,
       bytes: Bun.mmap(path, { shared: true, size: mapSize }),
       atomics: Bun.mmap(path, { shared: true, offset: mapSize, size: marksEnd - mapSize }),
-      ring: withRing ? Bun.mmap(path, { shared: true, offset: marksEnd }) : null,
+      ring: withRing ? Bun.mmap(path, { shared: true, offset: marksEnd, size: ringEnd - marksEnd }) : null,
+      lockCells: Bun.mmap(path, { shared: true, offset: ringEnd, size: LOCK_CELLS_SIZE }),
     };
   } catch (error) {
     removeFile(path);

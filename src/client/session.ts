@@ -37,8 +37,7 @@ import { checkTimeout, type IntegerArray, notify, replyTo, type WaitOptions, wai
  *   it sees these stores. Publishing much data blocks the program, also in the promise forms. Stores made during a wait
  * are published when it ends. Do not put values that are used with `Atomics` beside arrays: on a page (of 4096 bytes)
  * to which this process has stored more than 16 times since its last synchronising operation, or that lies in an array
- * it
- *   is filling, an atomic operation acts on the private copy only, unless some process has executed one on that page
+ *   that it is filling or fills again, an atomic operation acts on the private copy only, unless some process has executed one on that page
  *   before.
  *
  * In direct mode (`direct`) processes share the memory as threads do, and the hardware orders it, whatever `order`

@@ -191,8 +191,8 @@ static int failing_store(void *context, const struct dsm_run *runs, uint32_t cou
   (void)context, (void)runs, (void)count;
   return -1;
 }
-static int no_fault(void *context, uintptr_t address, int atomic) {
-  (void)context, (void)address, (void)atomic;
+static int no_fault(void *context, uintptr_t address, int atomic, uintptr_t instruction) {
+  (void)context, (void)address, (void)atomic, (void)instruction;
   return 0;
 }
 

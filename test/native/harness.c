@@ -25,9 +25,9 @@ static void break_rule(struct map *map, const char *rule) {
   __atomic_compare_exchange_n(&map->wrong, &none, rule, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
 }
 
-static int sink_fault(void *context, uintptr_t address, int atomic) {
+static int sink_fault(void *context, uintptr_t address, int atomic, uintptr_t instruction) {
   struct map *map = context;
-  (void)atomic;
+  (void)atomic, (void)instruction;
   __atomic_fetch_add(&map->faults, 1, __ATOMIC_SEQ_CST);
   if (address - (uintptr_t)map->base >= map->size) break_rule(map, "fault() outside the map");
   if (address < map->hole_begin || address >= map->hole_end) return 0;

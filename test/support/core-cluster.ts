@@ -13,6 +13,7 @@ import { Replica } from "../../src/core/replica/replica.ts";
 import type { Ring } from "../../src/core/replica/store-ring.ts";
 import { Sequencer } from "../../src/core/sequencer/sequencer.ts";
 import { HEADER_SIZE } from "../../src/core/wire/at.ts";
+import { LOCK_CELL_SIZE, LOCK_CELLS_SIZE } from "../../src/core/wire/cell-layout.ts";
 import {
   bodyText,
   encode,
@@ -233,6 +234,9 @@ export class Node {
   readonly memory: Uint8Array;
   /** The mark of each page: whether an atomic operation was executed there. */
   readonly atomics: Uint8Array;
+  readonly lockCells = new Uint8Array(LOCK_CELLS_SIZE);
+  /** Cells of the locks, as answers have told its processes. */
+  readonly knownCells = new Map<string, number>();
   readonly up: Pipe;
   replica: Replica | null = null;
   number = -1;
@@ -357,9 +361,16 @@ export class Node {
       mapPath: `/map/of/${this.name}`,
       memory: this.memory,
       atomics: this.atomics,
+      lockCells: this.lockCells,
       ring,
     });
     this.onEvent("welcomed");
+  }
+
+  /** What a process of this node does with a lock cell: a compare-and-swap. Returns whether it has succeeded. */
+  swapCell(cell: number, from: number, to: number): boolean {
+    const words = new Int32Array(this.lockCells.buffer, this.lockCells.byteOffset, LOCK_CELLS_SIZE / 4);
+    return !this.lost && Atomics.compareExchange(words, (cell * LOCK_CELL_SIZE) / 4, from, to) === from;
   }
 
   /** A connection of a process of this node. */

@@ -13,9 +13,9 @@
  *
  * Tearing: a captured store of 1, 2, 4 or 8 naturally aligned bytes is atomic under every consistency model; so is a
  * store in direct mode. In holes, and under `release` on pages that a process has stored to more than 16 times since it
- * last synchronised (or that follow such a page), only the bytes that changed are published: if one of two
- * unsynchronised stores to a word is made there, the word may be a mix of their bytes. A byte that was not written is
- * never published.
+ * last synchronised (or that follow such a page, or that it filled the last time and fills again), only the bytes that
+ * changed are published: if one of two unsynchronised stores to a word is made there, the word may be a mix of their
+ * bytes. A byte that was not written is never published.
  *
  * Threads: every call may be made from any thread, and threads may store to the map at the same time. A barrier is a
  * call of the process, not of a thread: one at a time per session.

@@ -17,9 +17,6 @@ static int allocate(dsm_session *session, const char *name, size_t size, size_t 
                     size, (unsigned long long)session->link.size);
   if (align == 0 || align > ALIGN_MAX || (align & (align - 1)) != 0)
     return dsm_fail(DSM_INVALID, "an alignment of %zu is not a power of two up to %u", align, ALIGN_MAX);
-  /* Stores of this process to an earlier block there must be ordered before the zeros. */
-  int status = release_stores(&session->pages);
-  if (status != DSM_OK) return status;
   size_t length = name != NULL ? strlen(name) : 0;
   struct wire_header header = {
       .kind = name != NULL ? WIRE_NAMED : WIRE_ALLOC,
@@ -27,7 +24,8 @@ static int allocate(dsm_session *session, const char *name, size_t size, size_t 
       .name_length = (uint32_t)length,
       .alignment = (uint32_t)align,
   };
-  status = link_request(&session->link, &header, name, length, 0, -1);
+  /* Stores of this process to an earlier block there must be ordered before the zeros. */
+  int status = release_request(&session->pages, &header, name, length, 0, -1);
   /* Pages that other threads have opened in the meantime lack the zeros. */
   if (status == DSM_OK) status = release_stores(&session->pages);
   if (status != DSM_OK) return status;
@@ -62,8 +60,7 @@ int dsm_free(dsm_session *session, void *block) {
     status = dsm_fail(DSM_INVALID, "%p is not in the map", block);
   } else {
     struct wire_header header = {.kind = WIRE_FREE, .map_offset = offset};
-    status = release_stores(&session->pages);
-    if (status == DSM_OK) status = link_request(&session->link, &header, NULL, 0, 0, -1);
+    status = release_request(&session->pages, &header, NULL, 0, 0, -1);
     if (status == DSM_INVALID) status = dsm_fail(status, "no block begins at %p; was it freed before?", block);
   }
   session_end(session);

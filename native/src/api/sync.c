@@ -5,6 +5,7 @@
 #include "pages/release.h"
 #include "session/session.h"
 #include "base/status.h"
+#include "trap/tool.h"
 
 /* Ends a wait. Pages that other threads have opened in the meantime lack what other processes published before they
  * ended the wait, so they are published and closed again. Returns a status. */
@@ -18,8 +19,7 @@ static int barrier(dsm_session *session, int timeout_ms) {
   int status = session_begin(session);
   if (status != DSM_OK) return status;
   struct wire_header header = {.kind = WIRE_BARRIER};
-  status = release_stores(&session->pages);
-  if (status == DSM_OK) status = catch_up(session, link_request(&session->link, &header, NULL, 0, 1, timeout_ms));
+  status = catch_up(session, release_request(&session->pages, &header, NULL, 0, 1, timeout_ms));
   if (status == DSM_OK) session_count(session, header.value);
   session_end(session);
   if (status == DSM_BUSY) return dsm_fail(status, "this process is in a barrier already");
@@ -45,7 +45,6 @@ static int semaphore(dsm_session *session, uint8_t kind, const char *name, uint3
   status = name_check("semaphore", name);
   if (status == DSM_OK && initial > DSM_SEM_MAX)
     status = dsm_fail(DSM_INVALID, "the initial value %u is beyond the limit of %d", initial, DSM_SEM_MAX);
-  if (status == DSM_OK) status = release_stores(&session->pages);
   if (status != DSM_OK) {
     session_end(session);
     return status;
@@ -58,7 +57,7 @@ static int semaphore(dsm_session *session, uint8_t kind, const char *name, uint3
       .name_length = (uint32_t)length,
       .initial = initial,
   };
-  status = link_request(&session->link, &header, name, length, kind == WIRE_SEM_WAIT, timeout_ms);
+  status = release_request(&session->pages, &header, name, length, kind == WIRE_SEM_WAIT, timeout_ms);
   if (kind == WIRE_SEM_WAIT) status = catch_up(session, status);
   session_end(session);
   if (status == DSM_AGAIN) return dsm_fail(status, "semaphore \"%s\" is 0 now", name);
@@ -84,12 +83,24 @@ int dsm_sem_post(dsm_session *session, const char *name, uint32_t initial) {
   return semaphore(session, WIRE_SEM_POST, name, initial, 0, -1);
 }
 
+/* Takes the lock, or gives it back, without the arbiter, in direct mode. Returns whether that is done. */
+static int without_arbiter(dsm_session *session, uint8_t kind, const char *name, int may_wait) {
+  if (session == NULL || session->locks.cells == NULL) return 0;
+  if (kind == WIRE_UNLOCK) {
+    tool_release(&session->locks);
+    return lock_cells_give(&session->locks, name);
+  }
+  if (!lock_cells_take(&session->locks, name, may_wait)) return 0;
+  tool_acquire(&session->locks);
+  return 1;
+}
+
 /* Locks or unlocks. `flag`: for LOCK, try only; for UNLOCK, leave the lock marked as inconsistent. */
 static int lock(dsm_session *session, uint8_t kind, const char *name, uint8_t flag, int timeout_ms) {
+  if ((kind == WIRE_LOCK || !flag) && without_arbiter(session, kind, name, !flag)) return DSM_OK;
   int status = session_begin(session);
   if (status != DSM_OK) return status;
   status = name_check("lock", name);
-  if (status == DSM_OK) status = release_stores(&session->pages);
   if (status == DSM_OK) {
     size_t length = strlen(name);
     struct wire_header header = {.kind = kind, .name_length = (uint32_t)length};
@@ -97,7 +108,8 @@ static int lock(dsm_session *session, uint8_t kind, const char *name, uint8_t fl
       header.try_only = flag;
     else
       header.keeps_mark = flag;
-    status = link_request(&session->link, &header, name, length, kind == WIRE_LOCK, timeout_ms);
+    status = release_request(&session->pages, &header, name, length, kind == WIRE_LOCK, timeout_ms);
+    if (kind == WIRE_LOCK && status == DSM_OK) lock_cells_learn(&session->locks, name, header.value);
     if (kind == WIRE_LOCK) status = catch_up(session, status);
     if (status == DSM_AGAIN)
       status = dsm_fail(status, "another process has lock \"%s\" now", name);
@@ -148,14 +160,13 @@ int dsm_wait_while(dsm_session *session, const void *address, size_t width, uint
   int status = session_begin(session);
   if (status != DSM_OK) return status;
   status = check_place(session, address, width);
-  if (status == DSM_OK) status = release_stores(&session->pages);
   if (status == DSM_OK) {
     struct wire_header header = {
         .kind = WIRE_SLEEP,
         .map_offset = (uintptr_t)address - session->link.base,
         .width = (uint32_t)width,
     };
-    status = link_request(&session->link, &header, &value, sizeof value, 1, timeout_ms);
+    status = release_request(&session->pages, &header, &value, sizeof value, 1, timeout_ms);
     if (status == DSM_OK || status == DSM_AGAIN) {
       int caught_up = release_stores(&session->pages);
       status = caught_up != DSM_OK ? caught_up : status;
@@ -173,11 +184,10 @@ int dsm_wake(dsm_session *session, const void *address, uint32_t count, uint32_t
   int status = session_begin(session);
   if (status != DSM_OK) return status;
   status = check_place(session, address, 1);
-  if (status == DSM_OK) status = release_stores(&session->pages);
   if (status == DSM_OK) {
     struct wire_header header = {
         .kind = WIRE_WAKE, .map_offset = (uintptr_t)address - session->link.base, .count = count};
-    status = link_request(&session->link, &header, NULL, 0, 0, -1);
+    status = release_request(&session->pages, &header, NULL, 0, 0, -1);
     if (status == DSM_OK && woken != NULL) *woken = (uint32_t)header.value;
   }
   session_end(session);

@@ -85,38 +85,56 @@ int link_await_answer(int fd, int timeout_ms) {
   }
 }
 
-int link_request(struct arbiter_link *link, struct wire_header *header, const void *body, size_t body_size, int wait,
-                 int timeout_ms) {
+int link_claim(struct arbiter_link *link, struct link_call *call, int wait) {
   struct channel_pool *pool = &link->channels;
-  int slot = channel_claim(pool, wait ? CHANNEL_WAIT : CHANNEL_SHORT);
-  if (slot < 0)
+  call->slot = channel_claim(pool, wait ? CHANNEL_WAIT : CHANNEL_SHORT);
+  if (call->slot < 0)
     return dsm_fail(DSM_LIMIT, "%d threads of this process wait already, the limit", CHANNELS_MAX - CHANNELS_RESERVE);
-  struct channel_writer writer;
-  writer.fd = channel_descriptor(pool, slot);
-  if (writer.fd < 0 && channel_is_short(errno)) {
+  struct channel_writer *writer = &call->writer;
+  writer->fd = channel_descriptor(pool, call->slot);
+  if (writer->fd < 0 && channel_is_short(errno)) {
     int error = errno;
-    channel_release(pool, slot);
+    channel_release(pool, call->slot);
     return dsm_fail(DSM_LIMIT, "no further connection to the arbiter: %s", link_shortage(error));
   }
-  writer.length = 0;
-  writer.failed = writer.fd < 0;
+  writer->length = 0;
+  writer->failed = writer->fd < 0;
+  return DSM_OK;
+}
+
+int link_send(struct arbiter_link *link, struct link_call *call, struct wire_header *header, const void *body,
+              size_t body_size) {
+  struct channel_writer *writer = &call->writer;
   header->size = (uint32_t)(sizeof *header + ((body_size + 7) & ~(size_t)7));
-  writer_add(&writer, header, sizeof *header);
-  writer_add(&writer, body, body_size);
-  writer_pad(&writer, body_size);
+  writer_add(writer, header, sizeof *header);
+  writer_add(writer, body, body_size);
+  writer_pad(writer, body_size);
   /* Requests are ordered by the log, which ThreadSanitizer cannot see. */
   tool_release(link);
-  int sent = writer_flush(&writer);
-  if (sent == 0 && timeout_ms >= 0 && !link_await_answer(writer.fd, timeout_ms)) {
+  call->sent = writer_flush(writer);
+  return call->sent;
+}
+
+int link_await(struct arbiter_link *link, struct link_call *call, struct wire_header *header, int timeout_ms) {
+  if (call->sent == 0 && timeout_ms >= 0 && !link_await_answer(call->writer.fd, timeout_ms)) {
     struct wire_header cancel = {.size = sizeof cancel, .kind = WIRE_SEM_CANCEL, .tag = header->tag};
-    sent = channel_send(writer.fd, &cancel, sizeof cancel);
+    call->sent = channel_send(call->writer.fd, &cancel, sizeof cancel);
   }
   struct reply reply;
-  if (link_finish(link, slot, sent, &reply) != 0) return link_gone(link);
+  if (link_finish(link, call->slot, call->sent, &reply) != 0) return link_gone(link);
   tool_acquire(link);
   header->value = reply.header.value;
   if (reply.header.status == DSM_OK) return DSM_OK;
   return dsm_fail(reply.header.status, "%s", (const char *)reply.body);
+}
+
+int link_request(struct arbiter_link *link, struct wire_header *header, const void *body, size_t body_size, int wait,
+                 int timeout_ms) {
+  struct link_call call;
+  int status = link_claim(link, &call, wait);
+  if (status != DSM_OK) return status;
+  link_send(link, &call, header, body, body_size);
+  return link_await(link, &call, header, timeout_ms);
 }
 
 int link_map_replica(const struct arbiter_link *link, uint64_t offset, uint64_t length) {

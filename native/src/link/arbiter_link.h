@@ -40,6 +40,23 @@ int link_check(const struct arbiter_link *link);
 /* Fails because the connection to the arbiter has ended: the arbiter is gone, or this process has left meanwhile. */
 int link_gone(const struct arbiter_link *link);
 
+/* A request on a channel of its own, in three steps: claim the channel, send, await. */
+struct link_call {
+  int slot; /* of the channel */
+  int sent; /* 0 if sending succeeded */
+  struct channel_writer writer; /* frames added before are sent with the request */
+};
+
+/* Claims a channel for a request; `wait` as in link_request(). Returns a status and keeps its reason. */
+int link_claim(struct arbiter_link *link, struct link_call *call, int wait);
+
+/* Sends the request. Returns 0, or -1: then link_await() fails. */
+int link_send(struct arbiter_link *link, struct link_call *call, struct wire_header *header, const void *body,
+              size_t body_size);
+
+/* Waits for the answer and releases the channel, as link_request() does. */
+int link_await(struct arbiter_link *link, struct link_call *call, struct wire_header *header, int timeout_ms);
+
 /* Sends one request on a channel of the pool and waits for its answer. `wait` is for barriers, semaphores and locks,
  * which may take long. After timeout_ms (< 0: no limit) the request is cancelled. Returns a status and keeps its
  * reason; header->value gets the value of the answer. */

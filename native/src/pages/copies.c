@@ -11,6 +11,7 @@
 
 #include "base/status.h"
 #include "pages/copy.h"
+#include "pages/history.h"
 #include "pages/lent.h"
 #include "pages/written.h"
 
@@ -92,6 +93,7 @@ void copies_free(struct pages *pages) {
   unmap(copies->alias, link->size);
   unmap(copies->staging, WIRE_STAGING_SIZE);
   unmap(pages->release.written, WRITTEN_BYTES(link->size));
+  history_free(&pages->release.history, link->size / PAGE_BYTES);
   free(pages->holes);
   free(copies->detached);
   free(copies->backed);

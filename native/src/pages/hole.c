@@ -124,7 +124,7 @@ int hole_dig(struct pages *pages, void *address, size_t size, int *id) {
 
 static int publish_changes(struct pages *pages, const struct hole *hole) {
   struct publication publication;
-  int slot = publication_begin(pages, &publication);
+  publication_begin(pages, &publication, NULL);
 
   uint64_t parts[2][2];
   int count = hole_edges(hole, parts);
@@ -134,7 +134,7 @@ static int publish_changes(struct pages *pages, const struct hole *hole) {
     if (is_open(pages, at / PAGE_BYTES)) publication_add(&publication, at, at + PAGE_BYTES);
   for (; next < count; next++) publication_add(&publication, parts[next][0], parts[next][1]);
 
-  int status = publication_end(&publication, slot);
+  int status = publication_end(&publication);
   if (status == DSM_UNREACHABLE) return link_gone(pages->link);
   return status == DSM_OK ? DSM_OK : dsm_fail(status, "the session refused what was written to the hole");
 }

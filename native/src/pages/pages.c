@@ -23,7 +23,7 @@ void pages_init(struct pages *pages, struct arbiter_link *link) {
   pages->policy.last_opened = UINT64_MAX - 1; /* no page follows it */
 }
 
-int pages_fault(struct pages *pages, uintptr_t address, int atomic) {
+int pages_fault(struct pages *pages, uintptr_t address, int atomic, uintptr_t instruction) {
   if (atomic_load_explicit(&pages->count, memory_order_acquire) == 0) return 0;
   uint64_t offset = address - pages->link->base, page = offset / PAGE_BYTES;
   int opened = 0;
@@ -34,9 +34,14 @@ int pages_fault(struct pages *pages, uintptr_t address, int atomic) {
   else if (pages->release.is_on && atomic_load(&pages->link->dead))
     opened = -1;
   else if (!atomic && may_detach(pages, page))
-    opened = is_open(pages, page) || open_detached(pages, page);
+    opened = is_open(pages, page) || open_detached(pages, page, instruction);
   pages_unlock(pages);
   return opened;
+}
+
+/* Makes the page private for a captured store. Returns 0, or -1. */
+static int make_private(struct pages *pages, uint64_t page) {
+  return page == pages->release.expected ? open_expected(pages, page) : detach_page(pages, page);
 }
 
 int pages_store(struct pages *pages, struct store_progress *store, struct dsm_run *rest, uint32_t room) {
@@ -67,7 +72,7 @@ int pages_store(struct pages *pages, struct store_progress *store, struct dsm_ru
       if (pages->release.is_on && to > PAGE_FLOOR(at) + PAGE_BYTES) to = PAGE_FLOOR(at) + PAGE_BYTES;
       uint64_t page = at / PAGE_BYTES;
       int ours = pages->release.is_on && (is_open(pages, page) || is_detached(pages, page) ||
-                                          (may_detach(pages, page) && detach_page(pages, page) == 0));
+                                          (may_detach(pages, page) && make_private(pages, page) == 0));
       if (ours) {
         copy_words(pages->copies.shadow + at, bytes, to - at);
         written_mark(pages->release.written, pages->copies.shadow, pages->copies.twin, at, to);

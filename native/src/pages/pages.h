@@ -11,9 +11,9 @@
 
 void pages_init(struct pages *pages, struct arbiter_link *link);
 
-/* Returns 1 if the page is now writable (retry the instruction), 0 if the store must be captured, -1 if the arbiter is
- * gone (release only). handler-safe. */
-int pages_fault(struct pages *pages, uintptr_t address, int atomic);
+/* Handles a fault of a store by this instruction. Returns 1 if the page is now writable (retry the instruction), 0 if
+ * the store must be captured, -1 if the arbiter is gone (release only). handler-safe. */
+int pages_fault(struct pages *pages, uintptr_t address, int atomic, uintptr_t instruction);
 
 /* A store of several runs, and its progress. */
 struct store_progress {

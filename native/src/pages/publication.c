@@ -7,6 +7,9 @@
  * staging area. */
 #define INLINE_MAX (16u << 10)
 
+/* The publication has tag 0. */
+#define FOLLOWING_TAG 1u
+
 #define STAGED_PARTS_MAX (WIRE_STAGING_SIZE / WIRE_PUBLISH_PART_MAX)
 
 /* Waits until the arbiter has taken the oldest announced part. */
@@ -55,11 +58,13 @@ static void stage_part(struct publication *publication) {
   writer->joins = RUNS_JOIN_NONE;
 }
 
-void publication_add(struct publication *publication, uint64_t from, uint64_t to) {
+uint32_t publication_add(struct publication *publication, uint64_t from, uint64_t to) {
   const struct pages *pages = publication->pages;
+  uint32_t added = 0;
   while (from < to) {
     uint64_t page_end = PAGE_FLOOR(from) + PAGE_BYTES;
     uint64_t end = to < page_end ? to : page_end;
+    uint32_t before = publication->writer.length;
     if (publication->pages->link->direct)
       runs_copy(pages->copies.alias, pages->copies.shadow, pages->copies.twin, from, end);
     else if (!runs_add(&publication->writer, pages->copies.shadow, pages->copies.twin,
@@ -67,47 +72,66 @@ void publication_add(struct publication *publication, uint64_t from, uint64_t to
       stage_part(publication);
       continue;
     }
+    added += publication->writer.length - before;
     from = end;
   }
+  return added;
 }
 
-int publication_begin(struct pages *pages, struct publication *publication) {
+void publication_begin(struct pages *pages, struct publication *publication,
+                       const struct following_request *following) {
   *publication = (struct publication){
       .pages = pages,
+      .following = following,
+      .slot = -1,
       .fd = -1,
       .writer = {.bytes = pages->copies.staging, .room = WIRE_PUBLISH_PART_MAX, .joins = RUNS_JOIN_NONE},
   };
-  if (pages->link->direct) return -1;
-  int slot = channel_claim(&pages->link->channels, CHANNEL_STORE);
-  publication->fd = channel_descriptor(&pages->link->channels, slot);
+  if (pages->link->direct) return;
+  struct channel_pool *pool = &pages->link->channels;
+  publication->slot = following != NULL ? following->call->slot : channel_claim(pool, CHANNEL_STORE);
+  publication->fd = following != NULL ? following->call->writer.fd : channel_descriptor(pool, publication->slot);
   publication->failed = publication->fd < 0;
-  return slot;
 }
 
-int publication_end(struct publication *publication, int slot) {
-  struct pages *pages = publication->pages;
-  struct reply reply;
-  int status = DSM_OK;
-  if (slot < 0) return DSM_OK;
-  if (publication->writer.length > INLINE_MAX) stage_part(publication);
+/* Sends the frames of the last part, and the request that follows. */
+static void send_end(struct publication *publication) {
+  const struct following_request *following = publication->following;
   struct wire_header header = {
       .size = (uint32_t)sizeof header + publication->writer.length,
       .kind = WIRE_PUBLISH,
       .part = WIRE_PUBLISH_LAST,
       .runs_length = publication->writer.length,
   };
-  struct channel_writer writer = {.fd = publication->fd, .failed = publication->failed};
-  writer_add(&writer, &header, sizeof header);
-  writer_add(&writer, publication->writer.bytes, publication->writer.length);
-  publication->failed = writer_flush(&writer) != 0;
+  struct channel_writer own = {.fd = publication->fd}, *writer = following != NULL ? &following->call->writer : &own;
+  writer->failed = publication->failed;
+  writer_add(writer, &header, sizeof header);
+  writer_add(writer, publication->writer.bytes, publication->writer.length);
+  if (following == NULL) {
+    publication->failed = writer_flush(writer) != 0;
+    return;
+  }
+  following->header->tag = FOLLOWING_TAG;
+  publication->failed = link_send(publication->pages->link, following->call, following->header, following->body,
+                                  following->body_size) != 0;
+}
+
+int publication_end(struct publication *publication) {
+  struct pages *pages = publication->pages;
+  struct reply reply;
+  int status = DSM_OK, slot = publication->slot;
+  if (slot < 0) return DSM_OK;
+  if (publication->writer.length > INLINE_MAX) stage_part(publication);
+  send_end(publication);
   while (publication->untaken > 0) await_taken(publication);
-  if (publication->failed || channel_receive(publication->fd, &reply) != 0 || reply.header.kind != WIRE_REPLY) {
+  /* The answer to the request that follows may have arrived, too: it stays in the socket. */
+  if (publication->failed || channel_receive_frame(publication->fd, &reply) != 0 || reply.header.kind != WIRE_REPLY) {
     atomic_store(&pages->link->dead, 1);
     channel_break(&pages->link->channels, slot);
     status = DSM_UNREACHABLE;
   } else {
     status = reply.header.status;
   }
-  channel_release(&pages->link->channels, slot);
+  if (publication->following == NULL) channel_release(&pages->link->channels, slot);
   return status;
 }

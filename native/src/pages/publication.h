@@ -11,8 +11,18 @@
 #include "pages/state.h"
 #include "pages/runs.h"
 
+/* A request that is sent together with the end of a publication: its entry comes right after. It has been claimed. */
+struct following_request {
+  struct link_call *call;
+  struct wire_header *header; /* gets a tag of its own */
+  const void *body;
+  size_t body_size;
+};
+
 struct publication {
   struct pages *pages;
+  const struct following_request *following; /* on the same channel; NULL: none */
+  int slot; /* of the channel; -1 in direct mode */
   int fd;
   int failed;
   uint32_t untaken; /* parts announced to the arbiter and not taken yet: fewer than all of them while runs are added */
@@ -21,14 +31,16 @@ struct publication {
 
 #pragma GCC visibility push(hidden)
 
-/* Claims a channel. Returns its slot, or -1 in direct mode. */
-int publication_begin(struct pages *pages, struct publication *publication);
+/* Begins a publication on the channel of the request that follows (NULL: none follows; then it claims a channel). */
+void publication_begin(struct pages *pages, struct publication *publication, const struct following_request *following);
 
-/* Adds the bytes that differ between shadow and twin in [from, to), and those that captured stores wrote there. */
-void publication_add(struct publication *publication, uint64_t from, uint64_t to);
+/* Adds the bytes that differ between shadow and twin in [from, to), and those that captured stores wrote there. Returns
+ * the size of the runs that it has added for them, in bytes; 0 in direct mode. */
+uint32_t publication_add(struct publication *publication, uint64_t from, uint64_t to);
 
-/* Sends the last part, which may be empty, and waits for the answer. Returns a status without a reason. */
-int publication_end(struct publication *publication, int slot);
+/* Sends the last part, which may be empty, and the request that follows; waits for the answer to the publication, but
+ * not for that to the request. Returns a status without a reason. */
+int publication_end(struct publication *publication);
 
 #pragma GCC visibility pop
 

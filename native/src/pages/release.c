@@ -7,6 +7,7 @@
 
 #include "base/status.h"
 #include "pages/copies.h"
+#include "pages/history.h"
 #include "pages/hole_table.h"
 #include "pages/lock.h"
 #include "pages/publication.h"
@@ -22,11 +23,36 @@ int detach_page(struct pages *pages, uint64_t page) {
   return 0;
 }
 
-int open_detached(struct pages *pages, uint64_t page) {
+int open_expected(struct pages *pages, uint64_t page) {
+  struct release_state *release = &pages->release;
+  uint64_t end = page + 1, page_count = pages->link->size / PAGE_BYTES;
+  while (end < page + PAGES_RUN_MAX && end < page_count && history_follows(&release->history, page, end) &&
+         !is_detached(pages, end) && may_detach(pages, end))
+    end++;
+  release->expected = UINT64_MAX;
+  if (copies_make(pages, page, end, PROT_READ | PROT_WRITE) != 0) return -1;
+  set_bits(pages->copies.detached, page, end);
+  set_bits(pages->copies.opened, page, end);
+  history_open(&release->history, page, end, release->expected_by);
+  pages->policy.last_opened = end - 1;
+  pages->policy.run_of_pages = 1;
+  return 0;
+}
+
+int open_detached(struct pages *pages, uint64_t page, uintptr_t instruction) {
+  struct release_state *release = &pages->release;
   int follows = page == pages->policy.last_opened + 1;
   int is_many = pages->policy.openings >= OPENINGS_MAX;
   int is_ready = is_detached(pages, page);
-  if (!is_many && !follows && !(is_ready && pages->release.stores[page] >= STORES_TO_OPEN)) return 0;
+  int is_expected = history_expects(&release->history, page, instruction);
+  if (is_expected && !is_ready && !is_many) {
+    release->expected = page;
+    release->expected_by = instruction;
+    return 0;
+  }
+  /* A loop may store by several instructions: all that take part in the second half of the stores count. */
+  if (is_ready && release->stores[page] >= STORES_TO_OPEN / 2) history_note_writer(&release->history, instruction);
+  if (!is_many && !follows && !(is_ready && (is_expected || release->stores[page] >= STORES_TO_OPEN))) return 0;
   uint64_t opened_end = page + 1;
   if (!is_ready || is_many) {
     uint32_t run = is_many ? CHUNK_PAGES : pages_next_run(pages, page);
@@ -44,59 +70,77 @@ int open_detached(struct pages *pages, uint64_t page) {
   if (is_ready && mprotect((void *)(pages->link->base + page * PAGE_BYTES), PAGE_BYTES, PROT_READ | PROT_WRITE) != 0)
     return 0;
   set_bits(pages->copies.opened, page, opened_end);
+  history_note_writer(&release->history, instruction);
+  history_open(&release->history, page, opened_end, instruction);
   pages->policy.last_opened = opened_end - 1;
   return 1;
 }
 
-int release_locked(struct pages *pages) {
-  if (!pages->release.is_on) return 0;
-  uint64_t page_count = pages->link->size / PAGE_BYTES;
-  struct publication publication;
-  int slot = -1, any = 0;
-  for (int closing = 0; closing < 2; closing++) {
-    for (uint64_t page = 0; page < page_count;) {
-      if (pages->copies.detached[page / 64] == 0) {
-        page = (page / 64 + 1) * 64;
-        continue;
+/* Finds the next pages in a row that are private, from `*end` on. Returns whether there are any. */
+static int next_detached(const struct pages *pages, uint64_t *first, uint64_t *end) {
+  uint64_t page_count = pages->link->size / PAGE_BYTES, page = *end;
+  while (page < page_count && !is_detached(pages, page))
+    page = pages->copies.detached[page / 64] >> (page % 64) == 0 ? (page / 64 + 1) * 64 : page + 1;
+  if (page >= page_count) return 0;
+  *first = page;
+  while (page < page_count && is_detached(pages, page)) page++;
+  *end = page;
+  return 1;
+}
+
+/* Makes the private pages read-only and adds their changes to a publication, which it begins with the first of them.
+ * From then on a write of another thread waits until they are closed, and then makes them private again. Returns
+ * whether there are any. */
+static int add_private_pages(struct pages *pages, struct publication *publication,
+                             const struct following_request *following) {
+  uint64_t first, end = 0;
+  int any = 0;
+  while (next_detached(pages, &first, &end)) {
+    if (!any) publication_begin(pages, publication, following);
+    any = 1;
+    mprotect((void *)(pages->link->base + first * PAGE_BYTES), (end - first) * PAGE_BYTES, PROT_READ);
+    for (uint64_t page = first; page < end; page++)
+      history_close(&pages->release.history, page, is_open(pages, page),
+                    publication_add(publication, page * PAGE_BYTES, (page + 1) * PAGE_BYTES));
+  }
+  return any;
+}
+
+/* Maps the replica in the place of the private pages. Returns 0, or -1 with errno. */
+static int close_private_pages(struct pages *pages) {
+  uint64_t first, end = 0;
+  while (next_detached(pages, &first, &end)) {
+    if (link_map_replica(pages->link, first * PAGE_BYTES, (end - first) * PAGE_BYTES) != 0) return -1;
+    for (uint64_t page = first; page < end; page++) {
+      pages->copies.detached[page / 64] &= ~(1ull << (page % 64));
+      pages->copies.opened[page / 64] &= ~(1ull << (page % 64));
+      if (pages->release.stores[page] > 0) {
+        pages->release.stores[page] = 0;
+        memset(pages->release.written + WRITTEN_BYTES(page * PAGE_BYTES), 0, WRITTEN_BYTES(PAGE_BYTES));
       }
-      uint64_t first = page;
-      while (page < page_count && is_detached(pages, page)) page++;
-      if (page == first) {
-        page++;
-        continue;
-      }
-      uint64_t from = first * PAGE_BYTES, to = page * PAGE_BYTES;
-      if (closing) {
-        if (link_map_replica(pages->link, from, to - from) != 0) {
-          atomic_store(&pages->link->dead, 1);
-          return -1;
-        }
-        for (uint64_t i = first; i < page; i++) {
-          pages->copies.detached[i / 64] &= ~(1ull << (i % 64));
-          pages->copies.opened[i / 64] &= ~(1ull << (i % 64));
-          if (pages->release.stores[i] > 0) {
-            pages->release.stores[i] = 0;
-            memset(pages->release.written + WRITTEN_BYTES(i * PAGE_BYTES), 0, WRITTEN_BYTES(PAGE_BYTES));
-          }
-        }
-        continue;
-      }
-      if (!any) slot = publication_begin(pages, &publication);
-      any = 1;
-      /* From here on a write of another thread waits until the pages are closed, and then makes them private again. */
-      mprotect((void *)(pages->link->base + from), to - from, PROT_READ);
-      publication_add(&publication, from, to);
     }
-    if (!any) return 0;
-    if (!closing && publication_end(&publication, slot) != DSM_OK) {
-      /* The pages stay private, so that the program can save its data; a further store finds the session dead. */
-      atomic_store(&pages->link->dead, 1);
-      return -1;
-    }
+  }
+  return 0;
+}
+
+/* Ends what add_private_pages() has begun. Returns 0, or -1 if the arbiter is gone: then the pages stay private, so that
+ * the program can save its data; a further store finds the session dead. */
+static int publish_private_pages(struct pages *pages, struct publication *publication) {
+  if (publication_end(publication) != DSM_OK || close_private_pages(pages) != 0) {
+    atomic_store(&pages->link->dead, 1);
+    return -1;
   }
   pages->policy.openings = 0;
   pages->policy.last_opened = UINT64_MAX - 1;
+  pages->release.expected = UINT64_MAX;
+  history_next(&pages->release.history);
   return 0;
+}
+
+int release_locked(struct pages *pages) {
+  struct publication publication;
+  if (!pages->release.is_on || !add_private_pages(pages, &publication, NULL)) return 0;
+  return publish_private_pages(pages, &publication);
 }
 
 int release_publish(struct pages *pages) {
@@ -114,6 +158,25 @@ int release_stores(struct pages *pages) {
   int result = release_locked(pages);
   pages_unlock_restoring_signals(pages, &before);
   return result == 0 ? DSM_OK : link_gone(pages->link);
+}
+
+int release_request(struct pages *pages, struct wire_header *header, const void *body, size_t body_size, int wait,
+                    int timeout_ms) {
+  struct link_call call;
+  int status = link_claim(pages->link, &call, wait);
+  if (status != DSM_OK) return status;
+  int any = 0;
+  if (pages->release.is_on) {
+    const struct following_request following = {&call, header, body, body_size};
+    struct publication publication;
+    uint64_t before;
+    pages_lock_blocking_signals(pages, &before);
+    any = add_private_pages(pages, &publication, &following);
+    if (any && publish_private_pages(pages, &publication) != 0) call.sent = -1;
+    pages_unlock_restoring_signals(pages, &before);
+  }
+  if (!any) link_send(pages->link, &call, header, body, body_size);
+  return link_await(pages->link, &call, header, timeout_ms);
 }
 
 void release_begin(struct pages *pages) {
@@ -136,6 +199,9 @@ int release_prepare(struct pages *pages) {
     return dsm_fail(dsm_status_of(errno, DSM_NO_MEMORY), "no memory for marks of what is written: %s", strerror(errno));
   madvise(written, WRITTEN_BYTES(pages->link->size), MADV_DONTFORK);
   pages->release.written = written;
+  if (history_prepare(&pages->release.history, page_count) != 0)
+    return dsm_fail(dsm_status_of(errno, DSM_NO_MEMORY), "no memory for the history of pages: %s", strerror(errno));
+  pages->release.expected = UINT64_MAX;
   if (!pages->link->direct) release_begin(pages);
   return DSM_OK;
 }

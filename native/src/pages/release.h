@@ -2,7 +2,8 @@
  *
  * A page outside all holes is *detached* by its first captured store: the process gets a copy, mapped read-only, and
  * its further stores are captured into it. After STORES_TO_OPEN of them, or if it follows a page that is open, it is
- * opened for writing. A synchronising operation publishes the changes and maps the replica again. A page on which any
+ * opened for writing; one that the process filled the last time is opened with the first store (history.h). A
+ * synchronising operation publishes the changes and maps the replica again. A page on which any
  * process has executed an atomic operation is never detached again: an atomic beside a few plain stores must trap. */
 #ifndef DSM_RELEASE_H
 #define DSM_RELEASE_H
@@ -29,10 +30,14 @@ int may_detach(struct pages *pages, uint64_t page);
  * held, handler-safe. */
 int detach_page(struct pages *pages, uint64_t page);
 
-/* Handles a plain store to a page that is not open. Returns whether it is open now. Pages ahead are only prepared, and
- * trap once more, until the process has filled so many in a row that it is likely to fill the next ones, too. Lock
- * held, handler-safe. */
-int open_detached(struct pages *pages, uint64_t page);
+/* Opens the page, and the pages after it that were filled together with it, for a captured store that open_detached()
+ * has announced: that store still goes into the copy as it was made. Returns 0, or -1. Lock held, handler-safe. */
+int open_expected(struct pages *pages, uint64_t page);
+
+/* Handles a plain store, by this instruction, to a page that is not open. Returns whether it is open now. Pages ahead
+ * are only prepared, and trap once more, until the process has filled so many in a row that it is likely to fill the
+ * next ones, too. Lock held, handler-safe. */
+int open_detached(struct pages *pages, uint64_t page, uintptr_t instruction);
 
 /* Publishes the detached pages as one log entry and maps the replica in their place. Returns 0, or -1 if the arbiter is
  * gone. Lock held, handler-safe. */
@@ -43,6 +48,11 @@ int release_publish(struct pages *pages);
 
 /* Does what release_publish() does, for ordinary calls. Returns a status and keeps its reason. */
 int release_stores(struct pages *pages);
+
+/* Does what release_stores() and then link_request() do, but sends the request together with the changes, so that the
+ * arbiter and the server have both at once: the request comes after the changes in the order. */
+int release_request(struct pages *pages, struct wire_header *header, const void *body, size_t body_size, int wait,
+                    int timeout_ms);
 
 #pragma GCC visibility pop
 

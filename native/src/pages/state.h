@@ -42,12 +42,28 @@ struct page_copies {
                             them from there if the file is lent; else they are sent to it */
 };
 
+/* Which pages the process fills in each interval (history.h). */
+#define WRITERS_MAX 256u
+struct page_history {
+  struct page_record {
+    uint32_t interval; /* in which it was last filled; 0: never */
+    uint16_t writer; /* marks the instruction that filled it then */
+    uint16_t opener; /* marks the instruction for which it is open now */
+    uint8_t times; /* filled in a row, by that instruction each time; at most FILLED_TO_FOLLOW */
+  } *pages; /* one for each page of the map */
+  uint32_t interval; /* the present one, from 1 */
+  uintptr_t writers[WRITERS_MAX]; /* instructions that fill pages, each at the place of its address */
+};
+
 /* The order release (release.h). */
 struct release_state {
   atomic_int is_on; /* written under the lock, read without */
   uint8_t *stores; /* captured stores to each detached page, at most STORES_TO_OPEN; 0 on the others */
   uint8_t *written; /* a bit a byte of the map: what those stores wrote (written.h); NULL under other orders */
   const uint8_t *atomics; /* a byte a page, written by the arbiter: not 0 once an atomic operation was executed there */
+  struct page_history history;
+  uint64_t expected; /* the page that the next captured store to it opens; UINT64_MAX: none */
+  uintptr_t expected_by; /* the instruction that makes that store */
 };
 
 /* The number of pages to open at once: sequential writers get more. */

@@ -66,6 +66,7 @@ dsm_session *handle_take(void) {
 }
 
 void handle_give(dsm_session *session) {
+  lock_cells_close(&session->locks);
   pthread_mutex_lock(&sessions_lock);
   session->next = spare;
   spare = session;
@@ -126,6 +127,7 @@ void handles_watch_forks(void) {
 
 void session_release_resources(dsm_session *session) {
   close_connections(session);
+  lock_cells_retire(&session->locks);
   ring_close(&session->ring);
   free(session->link.channels.slots);
   session->link.channels.slots = NULL;

@@ -11,6 +11,7 @@
 #include "pages/ring.h"
 #include "session/advice.h"
 #include "session/direct_exit.h"
+#include "session/lock_cells.h"
 
 /* Numbers are part of the wire protocol. */
 enum session_order { ORDER_ANY = 0, ORDER_SEQUENTIAL = 1, ORDER_RELEASE = 2, ORDER_PIPELINED = 3 };
@@ -22,6 +23,7 @@ struct dsm_session {
   struct pages pages;
   struct ring ring;
   struct direct_exit direct_exit;
+  struct lock_cells locks;
   struct advice advice;
   char node[DSM_NAME_MAX + 1];
   _Atomic uint32_t processes; /* in an elastic session: the last count */

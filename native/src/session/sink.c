@@ -45,9 +45,9 @@ static int publish_store(dsm_session *session, const struct dsm_run *runs, uint3
   return link_publish(&session->link, runs, count);
 }
 
-static int sink_fault(void *context, uintptr_t address, int atomic) {
+static int sink_fault(void *context, uintptr_t address, int atomic, uintptr_t instruction) {
   dsm_session *session = context;
-  int opened = pages_fault(&session->pages, address, atomic);
+  int opened = pages_fault(&session->pages, address, atomic, instruction);
   if (opened < 0) report_arbiter_gone(session);
   return opened;
 }

@@ -112,7 +112,8 @@ static bool answer(struct dsm_fault *fault, int *chain_as) {
     dsm_region_exit(region);
     return true;
   }
-  int opened = region->sink->fault(region->context, fault->address, dsm_capture_is_atomic(fault));
+  int opened = region->sink->fault(region->context, fault->address, dsm_capture_is_atomic(fault),
+                                   (uintptr_t)fault->regs[REG_RIP]);
   if (opened < 0) die(SIGBUS);
   if (opened > 0) {
     dsm_region_exit(region);

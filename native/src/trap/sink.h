@@ -27,8 +27,8 @@ struct dsm_run {
 struct dsm_sink {
   /* Handles a fault at an address in the region. Returns 1 if the page is now open for this process (retry the
    * instruction), 0 to capture the store, negative if fatal. `atomic`: the instruction is LOCK-prefixed or xchg, which
-   * must not run on a private page. handler-safe. */
-  int (*fault)(void *context, uintptr_t address, int atomic);
+   * must not run on a private page. `instruction`: its address. handler-safe. */
+  int (*fault)(void *context, uintptr_t address, int atomic, uintptr_t instruction);
   /* Publish the runs (in ascending offset order, inside the region, not overlapping) as one entry, and return once the
    * session's order allows the program to go on. 0, or negative: fatal. handler-safe. */
   int (*store)(void *context, const struct dsm_run *runs, uint32_t count);

@@ -50,7 +50,7 @@ static int64_t elements_to_capture(const struct dsm_fault *f, const struct strin
     if (page == fault_page) continue; /* asked already */
     uint64_t address = page * PAGE_BYTES;
     if (s->to < address + PAGE_BYTES && s->to + s->width > address && f->address - s->to < s->width) continue;
-    int opened = r->sink->fault(r->context, address, 0);
+    int opened = r->sink->fault(r->context, address, 0, (uintptr_t)f->regs[REG_RIP]);
     if (opened < 0) return -1;
     if (opened == 0) continue;
     uint64_t bytes = s->down ? high - (address + PAGE_BYTES) : address - low;

@@ -46,6 +46,8 @@ export interface ExitHost {
   readonly out: Pick<ReplicaOutput, "reply">;
   readonly proposals: Proposals;
   readonly propose: (frame: Uint8Array) => void;
+  /** Direct mode is about to end. */
+  readonly onBegin: () => void;
 }
 
 /** The end of direct mode on the node that has all processes. */
@@ -55,6 +57,8 @@ export class DirectModeExit {
   /** True from the request to the processes to close the map until END is proposed. */
   #isUnderWay = false;
   #upload: MapUpload | null = null;
+  /** The connection to the server is broken: nothing goes on. */
+  isPaused = false;
   readonly #deferred: DeferredFrame[] = [];
 
   constructor(host: ExitHost) {
@@ -68,6 +72,7 @@ export class DirectModeExit {
   /** Asks all processes that may write to the map to close it. */
   begin(): void {
     if (this.#isUnderWay) return;
+    this.#host.onBegin();
     this.#isUnderWay = true;
     for (const process of this.#host.processes.all()) this.#askToClose(process);
   }
@@ -106,7 +111,7 @@ export class DirectModeExit {
    */
   advance(): DeferredFrame[] | null {
     const { memory, node, processes } = this.#host;
-    if (!this.#isUnderWay || !this.#host.proposals.allDecided) return null;
+    if (this.isPaused || !this.#isUnderWay || !this.#host.proposals.allDecided) return null;
     for (const { mayWrite } of processes.all()) if (mayWrite) return null;
     if (this.#upload === null) {
       this.#upload = new MapUpload(memory, node, this.pace);

@@ -10,7 +10,7 @@ import { type ApplyRuns, MapBytes } from "../memory/map-bytes.ts";
 import type { ResumeReply, ResumeRequest, Welcome } from "../messages/handshake.ts";
 import { welcomeIncludesMap } from "../messages/session-state.ts";
 import type { Effects } from "../session/effects.ts";
-import { Session } from "../session/session.ts";
+import { nameAt, Session } from "../session/session.ts";
 import { At, SleepAt } from "../wire/at.ts";
 import { encode, encodeText, ProtocolError } from "../wire/frame.ts";
 import { PartPool } from "../wire/frame-reader.ts";
@@ -20,6 +20,7 @@ import { DirectModeExit } from "./direct-mode-exit.ts";
 import { EntryApplier } from "./entry-applier.ts";
 import { EntryStream } from "./entry-stream.ts";
 import { Joins } from "./joins.ts";
+import { LockCells } from "./lock-cells.ts";
 import { LogPosition } from "./log-position.ts";
 import type { UploadPace } from "./map-upload.ts";
 import type { ReplicaOutput } from "./output.ts";
@@ -42,6 +43,8 @@ export interface ReplicaOptions {
   memory: Uint8Array;
   /** One byte for each page, set once an atomic operation was executed in that page. */
   atomics: Uint8Array;
+  /** LOCK_CELLS_SIZE bytes that the processes share (lock-cells.ts). Null: they send a request for each lock. */
+  lockCells?: Uint8Array | null;
   /** The store ring of a `pipelined` session. */
   ring?: Ring | null;
   /** A faster implementation of MapBytes.publish(). */
@@ -65,11 +68,11 @@ export class Replica {
   readonly #exit: DirectModeExit;
   readonly #joins: Joins;
   readonly #requests: Requests;
-  /** The connection to the server is broken. */
-  #isAway = false;
+  readonly #lockCells: LockCells | null;
 
   constructor(welcome: Welcome, out: ReplicaOutput, options: ReplicaOptions) {
     const { nodeName, mapPath, atomics, ring = null, applyRuns = null, parts: pool = new PartPool() } = options;
+    const { lockCells = null } = options;
     const { node, base, epoch, starts, snapshot } = welcome;
     const { size } = snapshot.config;
     const includesMap = welcomeIncludesMap(snapshot);
@@ -101,7 +104,8 @@ export class Replica {
     const session = Session.fromState(snapshot, memory, effects);
     session.node = node;
     const publications = new PublicationIntake(node, size, proposals, pool, out);
-    const exit = new DirectModeExit({ node, memory, processes, proposals, out, propose });
+    const onBegin = (): void => this.#takeLockCells();
+    const exit = new DirectModeExit({ node, memory, processes, proposals, out, propose, onBegin });
     const lent = new ProcessMemory(shadows, out);
     const common = { node, session, queue, exit, replies, shadows, memory: lent, out, propose };
     this.session = session;
@@ -113,6 +117,7 @@ export class Replica {
     this.#replies = replies;
     this.#queue = queue;
     this.#exit = exit;
+    this.#lockCells = lockCells === null ? null : new LockCells(lockCells);
     this.#joins = new Joins({ ...common, nodeName, mapPath, channels, processes });
     this.#requests = new Requests({ ...common, joins: this.#joins, publications });
     const onExitRequested = (): void => this.#joins.beginExit();
@@ -213,7 +218,7 @@ export class Replica {
   /** The connection to the server is broken: drops incomplete frames, which the server sends again. */
   interrupted(): void {
     this.#entries.reset();
-    this.#isAway = true;
+    this.#exit.isPaused = true;
   }
 
   /**
@@ -222,7 +227,7 @@ export class Replica {
    */
   resumed(reply: ResumeReply): void {
     this.#applier.resumed(reply);
-    this.#isAway = false;
+    this.#exit.isPaused = false;
     this.#exit.restartUpload();
     this.#afterEvent();
   }
@@ -325,9 +330,52 @@ export class Replica {
       }
       view.setUint8(SleepAt.isCompared, 1);
     }
-    const decides = isDirect && this.#proposals.allDecided;
+    if (!isDirect || !this.#proposals.allDecided) {
+      this.#proposals.add(view, frame);
+      return;
+    }
+    const kind = view.getUint8(At.kind);
+    if (kind === Kind.LOCK || kind === Kind.UNLOCK) {
+      this.#decideLock(kind, view, frame);
+      return;
+    }
+    if (kind === Kind.LEAVE) this.#takeLockCells();
+    this.#decide(view, frame);
+  }
+
+  #decide(view: DataView, frame: Uint8Array): void {
     this.#proposals.add(view, frame);
-    if (decides) this.#applier.applyDecided(view, frame);
+    this.#applier.applyDecided(view, frame);
+  }
+
+  /** Decides a request for a lock: takes its cell first, and gives it back if the lock is free now. */
+  #decideLock(kind: number, view: DataView, frame: Uint8Array): void {
+    const { session } = this;
+    const cells = this.#lockCells;
+    if (cells === null) {
+      this.#decide(view, frame);
+      return;
+    }
+    const name = nameAt(view, 0);
+    const owner = cells.take(name);
+    if (owner >= 0) this.#decideOwner(name, owner);
+    if (kind === Kind.LOCK) cells.begin(view.getUint32(At.tag, true), name);
+    this.#decide(view, frame);
+    cells.end();
+    const mayGive = kind === Kind.UNLOCK && !this.#exit.isUnderWay && !session.refusesLocks;
+    if (mayGive && session.isLockFree(name)) cells.free(name);
+  }
+
+  /** Takes all lock cells, so that the session knows who has which lock. */
+  #takeLockCells(): void {
+    for (const { name, rank } of this.#lockCells?.takeAll() ?? []) this.#decideOwner(name, rank);
+  }
+
+  /** The process has the lock by its cell: makes it the owner in the session, too. */
+  #decideOwner(name: string, rank: number): void {
+    if (this.#processes.get(rank) === undefined) return;
+    const frame = encode({ kind: Kind.LOCK, rank, node: this.session.node, tag: NO_TAG, body: encodeText(name) });
+    this.#decide(new DataView(frame.buffer), frame);
   }
 
   /** Replies to a process of this node: its operation has been applied or refused at its place in the log. */
@@ -343,7 +391,8 @@ export class Replica {
     } else if (process?.state === "joining") {
       this.#joins.reply(channel, process, status, aux);
     } else if (status === Status.OK) {
-      this.#replies.ok(channel.index, requestTag(tag), this.session.seq, value, old);
+      const result = value === 0 ? (this.#lockCells?.valueFor(tag) ?? 0) : value;
+      this.#replies.ok(channel.index, requestTag(tag), this.session.seq, result, old);
     } else {
       this.#replies.error(channel.index, requestTag(tag), status, aux);
     }
@@ -352,7 +401,7 @@ export class Replica {
   // --- After each event --------------------------------------------------------------------------------------------
 
   #advanceExit(): void {
-    if (this.#isAway || !this.#processes.anyRanked) return;
+    if (!this.#processes.anyRanked) return;
     const deferred = this.#exit.advance();
     if (deferred === null) return;
     this.#queue.enable("direct mode");

@@ -61,6 +61,12 @@ export class Locks {
     }
   }
 
+  /** Whether the lock is there, and no process has it, waits for it, or has ended while it had it. */
+  isFree(name: string): boolean {
+    const lock = this.#byName.get(name);
+    return lock !== undefined && lock.owner < 0 && lock.died < 0 && lock.waiters.length === 0;
+  }
+
   /** Passes on the locks of a process that goes: it may leave the data inconsistent, even if it ends normally. */
   passOnLocksOf(rank: number): void {
     for (const lock of this.#byName.values()) {

@@ -146,6 +146,16 @@ export class Session {
       .map(({ rank }) => rank);
   }
 
+  /** Whether the lock is there, and no process has it, waits for it, or has ended while it had it. */
+  isLockFree(name: string): boolean {
+    return this.#locks.isFree(name);
+  }
+
+  /** Whether the session refuses locks because a process was lost. */
+  get refusesLocks(): boolean {
+    return this.lostRank >= 0 && this.config.onLoss === "fail";
+  }
+
   /** Whether the map holds the value that the SLEEP at `at` expects. */
   equalsMap(view: DataView, at: number): boolean {
     return this.#futexes.equalsMap(view, at);
@@ -395,7 +405,8 @@ export class Session {
   }
 }
 
-function nameAt(view: DataView, at: number): string {
+/** The name in an entry at `at` that has one. */
+export function nameAt(view: DataView, at: number): string {
   const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
   return bodyText(bytes, at + JoinAt.name, view.getUint32(at + JoinAt.nameLength, true));
 }

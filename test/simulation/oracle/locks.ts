@@ -1,6 +1,9 @@
 /** Locks: who owns each, and who waits for it, in the order in which they came. */
 import { Status } from "../../../src/core/base/errors.ts";
-import { Kind } from "../../../src/core/wire/kinds.ts";
+import { At } from "../../../src/core/wire/at.ts";
+import { Kind, NO_TAG } from "../../../src/core/wire/kinds.ts";
+import { Violation } from "../../support/core-cluster.ts";
+import { viewOf } from "../../support/core-frames.ts";
 import type { Judged, Oracle, Say } from "./oracle.ts";
 
 export const LOCKS = ["red", "blue"];
@@ -18,6 +21,29 @@ const freeLocks = (): Lock[] => LOCKS.map((name) => ({ name, owner: -1, died: fa
 
 export class Locks implements Oracle {
   #locks = freeLocks();
+  /** Who has which lock by its cell, without an entry. */
+  readonly #byCell = new Map<string, number>();
+  /** Entries are followed once more, after their node is gone. */
+  #isReplay = false;
+
+  /** The rank that has the lock by its cell, or -1. */
+  cellOwnerOf(name: string): number {
+    return this.#byCell.get(name) ?? -1;
+  }
+
+  /** A process has taken the lock by its cell. */
+  takeCell(name: string, rank: number): void {
+    const { owner, died, queue } = this.#named(name);
+    const other = this.cellOwnerOf(name);
+    if (owner >= 0 || other >= 0 || died || queue.length > 0)
+      throw new Violation(`rank ${rank} takes lock ${name}, which rank ${Math.max(owner, other)} has, died: ${died}`);
+    this.#byCell.set(name, rank);
+  }
+
+  /** Its owner has given the lock back by its cell. */
+  giveCell(name: string): void {
+    this.#byCell.delete(name);
+  }
 
   /** The rank that has the lock, or -1. */
   ownerOf(name: string): number {
@@ -31,7 +57,8 @@ export class Locks implements Oracle {
 
   judge(entry: Judged, say: Say): null {
     const { kind, at, rank } = entry;
-    if (kind === Kind.LOCK) this.#lock(entry, say);
+    if (kind === Kind.LOCK && viewOf(entry.frame).getUint32(At.tag, true) === NO_TAG) this.#own(entry);
+    else if (kind === Kind.LOCK) this.#lock(entry, say);
     if (kind === Kind.UNLOCK) this.#unlock(entry, say);
     if (kind === Kind.SEM_CANCEL) this.#end((waiter) => waiter.at === at, Status.TIMEOUT, say);
     if (kind === Kind.LEAVE && entry.ends) this.#end((waiter) => waiter.rank === rank, Status.LEFT, say);
@@ -40,6 +67,15 @@ export class Locks implements Oracle {
 
   #named(name: string): Lock {
     return this.#locks.find((lock) => lock.name === name) as Lock;
+  }
+
+  /** The arbiter has taken the cell of a lock, and says who has it. */
+  #own({ rank, name }: Judged): void {
+    const lock = this.#named(name);
+    if (!this.#isReplay && this.cellOwnerOf(name) !== rank)
+      throw new Violation(`rank ${rank} is made the owner of lock ${name}, which it does not have`);
+    this.#byCell.delete(name);
+    lock.owner = rank;
   }
 
   #lock({ at, rank, op, name, hasLeft, isLost }: Judged, say: Say): void {
@@ -85,6 +121,8 @@ export class Locks implements Oracle {
   }
 
   processGone(rank: number, say: Say): void {
+    for (const [name, owner] of this.#byCell)
+      if (owner === rank) throw new Violation(`rank ${rank} is gone with lock ${name}, and the order does not know it`);
     for (const lock of this.#locks) {
       if (lock.owner !== rank) continue;
       lock.died = true;
@@ -94,5 +132,7 @@ export class Locks implements Oracle {
 
   reset(): void {
     this.#locks = freeLocks();
+    this.#byCell.clear();
+    this.#isReplay = true;
   }
 }
