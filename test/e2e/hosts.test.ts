@@ -3,7 +3,7 @@ import { expect, setDefaultTimeout } from "bun:test";
 import { chmodSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { makeCertificates } from "../../src/cli/commands/cert.ts";
-import { UNSEEN } from "../../src/cli/run/crash-records.ts";
+import { UNSEEN } from "../../src/cli/run/run-records.ts";
 import { DSM, eventually, ROOT } from "../support/e2e-cluster.ts";
 import { ADDRESS, HOME, Hosts, Said } from "../support/e2e-hosts.ts";
 import { needs } from "../support/needs.ts";

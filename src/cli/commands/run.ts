@@ -114,6 +114,7 @@ export default command({
     const size = fromEnvironment(args.size, SETTINGS.size.variable) ?? saved?.size.toString() ?? DEFAULT_SIZE_TEXT;
     const order = readSetting("order", args.order);
     const onLoss = readSetting("onLoss", args["on-loss"]);
+    const continues = (onLoss ?? saved?.onLoss) === "continue";
     const elastic = readElastic(args.elastic) || saved?.elastic === true;
     const daemon = readDaemon(args.daemon);
     const session = readSetting("session", args.session) ?? `run-${crypto.randomUUID()}`;
@@ -140,7 +141,7 @@ export default command({
     const { restore } = args;
     if (far) {
       return await runOnHosts({
-        ...{ shares, session, words: programArgs, tag: args.tag === true, copy: args.copy === true },
+        ...{ shares, session, words: programArgs, tag: args.tag === true, copy: args.copy === true, continues },
         environment: { ...travellingEnvironment(process.env), ...settings, ...variables },
         ssh: readWords("ssh", readSetting("ssh", args.ssh) ?? SETTINGS.ssh.fallback),
         interface: args.interface,
@@ -187,7 +188,8 @@ export default command({
       ...variables,
     };
     Object.assign(environment, await preloadEnvironment(program, environment));
-    const code = await new LocalRun({ program, environment, processes, nodes, tag: args.tag === true }).done;
+    const run = { program, environment, processes, nodes, tag: args.tag === true, continues };
+    const code = await new LocalRun(run).done;
     if (code !== 0) await removeUnjoined(daemon.address, session);
     // By now the session has ended, or no process has joined it.
     server?.kill();

@@ -2,53 +2,68 @@
 import { constants, hostname } from "node:os";
 import { NAME_MAX } from "../../core/base/limits.ts";
 import { messages } from "../terminal/messages.ts";
-import { CrashRecords, UNSEEN } from "./crash-records.ts";
+import { JoinMonitor } from "./join-monitor.ts";
 import { OutputPrefix } from "./output-prefix.ts";
 import { anyLives, endsUnderway, signalGroup } from "./process-group.ts";
 import type { Program } from "./program.ts";
+import { RunRecords, UNSEEN } from "./run-records.ts";
+import { StuckJoinWatch } from "./stuck-join.ts";
 import { END_TIMEOUT_MS, ProcessTerminator } from "./termination.ts";
 
-/** How long output may still come from pipes that a process left open to its children. */
+/** How long output may still come from pipes that a process has left open in its children. */
 const OUTPUT_TIMEOUT_MS = 1_000;
 
 export interface LocalRunOptions {
   program: Program;
-  /** Of all processes; each gets its rank, and its node if there are several, beside it. */
+  /** Variables of all processes; each also gets its rank, and its node if there are several. */
   environment: Record<string, string>;
   processes: number;
   /** Simulated nodes, in blocks of ranks. */
   nodes: number;
-  /** Begins every line of output with the rank. */
+  /** Begin every line of output with the rank. */
   tag: boolean;
+  /** The others go on when a process fails. */
+  continues: boolean;
 }
 
-/** All processes of one `dsm run`. Each leads a session of its own, so that a signal reaches all it has started. */
+/** LocalRun: all processes of one `dsm run`. Each leads a process group, so that a signal reaches all it has started. */
 export class LocalRun {
-  /** Exit code of the first that failed; 0 if none did. */
+  /** Exit code of the first process that failed; 0 if none did. */
   readonly done: Promise<number>;
   readonly #ranks: Bun.Subprocess[] = [];
-  /** Those whose end has not been seen yet. */
+  /** The processes whose end has not been observed yet. */
   readonly #living = new Set<Bun.Subprocess>();
   readonly #outputs: Promise<void>[] = [];
-  readonly #records: CrashRecords;
+  readonly #continues: boolean;
+  readonly #records: RunRecords;
+  readonly #stuckJoin: StuckJoinWatch;
+  readonly #monitor: JoinMonitor;
   readonly #terminator = new ProcessTerminator({
     send: (signal) => {
       for (const child of this.#ranks) signalGroup(child.pid, signal);
     },
     interruptedMs: END_TIMEOUT_MS,
     underway: () => endsUnderway(this.#living),
+    goesOn: () => this.#continues && this.#living.size > 0,
   });
 
   constructor(options: LocalRunOptions) {
     this.#terminator.passSignals();
-    this.#records = new CrashRecords(options.processes);
+    this.#continues = options.continues;
+    this.#records = new RunRecords(options.processes);
+    this.#stuckJoin = new StuckJoinWatch(options.processes, this.#terminator);
+    this.#monitor = new JoinMonitor({
+      ranks: this.#ranks,
+      records: this.#records,
+      report: (rank, joins) => this.#stuckJoin.update(rank, joins),
+    });
     this.done = this.#run(options);
   }
 
   async #run({ program, environment, processes, nodes, tag }: LocalRunOptions): Promise<number> {
     const output = tag ? new OutputPrefix(true, () => this.#terminator.fail(128 + constants.signals.SIGPIPE)) : null;
     const endings: Promise<void>[] = [];
-    for (let rank = 0; rank < processes && this.#terminator.failure === 0; rank++) {
+    for (let rank = 0; rank < processes && !this.#terminator.isEnding; rank++) {
       let child: Bun.Subprocess;
       try {
         child = Bun.spawn({
@@ -78,12 +93,15 @@ export class LocalRun {
       }
       const ended = (): Promise<void> => {
         this.#living.delete(child);
+        this.#monitor.start();
         const why = this.#records.isUnseen(rank, child.signalCode) ? UNSEEN : null;
         return this.#terminator.ended(`process ${rank}`, child.exitCode, child.signalCode, why);
       };
       endings.push(child.exited.then(ended));
     }
     await Promise.all(endings);
+    this.#monitor.stop();
+    this.#stuckJoin.stop();
     await this.#endGroups();
     this.#terminator.stop();
     this.#records.close();
@@ -94,7 +112,7 @@ export class LocalRun {
     return this.#terminator.failure;
   }
 
-  /** Ends what the ranks have left running behind them. Nothing tells when a group is empty, so it is asked. */
+  /** Ends the processes that the ranks have left running. The kernel does not report that a group is empty, so this polls. */
   async #endGroups(): Promise<void> {
     const alive = (): boolean => anyLives(this.#ranks.map(({ pid }) => pid));
     if (!alive()) return;

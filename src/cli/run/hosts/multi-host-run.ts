@@ -8,13 +8,14 @@ import { parseAddress } from "../../../core/base/names.ts";
 import type { Share } from "../../../core/launch/hosts.ts";
 import { statFields } from "../../../core/launch/process.ts";
 import { Launch, type LaunchFrame } from "../../../core/launch/start-frames.ts";
-import { type NodeOrders, readNodeProblem, readRankEnd } from "../../../core/launch/start-messages.ts";
+import { type NodeOrders, readNodeProblem, readRankEnd, readRankJoins } from "../../../core/launch/start-messages.ts";
 import { isHere } from "../../settings/host-options.ts";
 import { invalid } from "../../settings/options.ts";
 import { messages } from "../../terminal/messages.ts";
-import { UNSEEN } from "../crash-records.ts";
 import { OutputPrefix } from "../output-prefix.ts";
 import { isPath } from "../program.ts";
+import { UNSEEN } from "../run-records.ts";
+import { StuckJoinWatch } from "../stuck-join.ts";
 import { END_TIMEOUT_MS, ProcessTerminator } from "../termination.ts";
 import { CopyProgress } from "./copy-progress.ts";
 import { nodeName, openProgram } from "./program-file.ts";
@@ -35,6 +36,8 @@ export interface HostsRun {
   /** Variables for the ranks, beside those the hosts have. */
   environment: Record<string, string>;
   tag: boolean;
+  /** The others go on when a process fails, or a host is lost. */
+  continues: boolean;
   ssh: string[];
   /** The address here that the hosts are to use; left out: the one that the first of them sees. */
   interface: string | undefined;
@@ -71,6 +74,7 @@ class MultiHostRun {
     send: (signal) => Promise.all(this.#links.map((link) => link.send(Launch.SIGNAL, 0, signal))),
     interruptedMs: 0,
     underway: () => this.#askEnded(),
+    goesOn: () => this.#run.continues && this.#running.size > 0,
     begun: () => this.#begun,
     abandon: () => {
       for (const link of this.#links) link.close();
@@ -78,15 +82,23 @@ class MultiHostRun {
     },
     killed: () => this.#leaveIn(FAREWELL_TIMEOUT_MS),
   });
+  /** Ranks that have not ended, as far as is known. */
+  readonly #running: Set<number>;
+  readonly #stuckJoin: StuckJoinWatch;
+  /** All hosts report how their ranks join. */
+  #watchesJoins = false;
   /** For each host that was asked which of its ranks have ended: what to call when it has told. */
   readonly #asked = new Map<NodeConnection, () => void>();
-  /** Failures whose cause is looked for. */
+  /** Failures whose cause is not known yet. */
   readonly #judged: Promise<void>[] = [];
   #inputTaken: (more: boolean) => void = () => {};
   readonly #progress = new CopyProgress();
 
   constructor(run: HostsRun) {
     this.#run = run;
+    const processes = run.shares.reduce((sum, { count }) => sum + count, 0);
+    this.#running = new Set(Array.from({ length: processes }, (_, rank) => rank));
+    this.#stuckJoin = new StuckJoinWatch(processes, this.#terminator);
     this.#output = new OutputPrefix(run.tag, () => this.#terminator.fail(128 + constants.signals.SIGPIPE));
   }
 
@@ -115,6 +127,7 @@ class MultiHostRun {
     } finally {
       await this.#leave();
       this.#terminator.stop();
+      this.#stuckJoin.stop();
       clearTimeout(this.#giveUp);
       if (!this.#gaveUp) await this.#output.flush();
       if (this.#daemon !== null) {
@@ -139,7 +152,7 @@ class MultiHostRun {
         copied: (bytes) => this.#progress.copied(host, bytes, (binary as Binary).size),
       });
       this.#links.push(link);
-      void link.ended.then(() => this.#lost(link));
+      void link.ended.then(() => this.#lost(link, share));
     }
     const hellos = await Promise.all(this.#links.map((link) => link.hello));
     this.#progress.end();
@@ -177,8 +190,8 @@ class MultiHostRun {
 
   async #handle(link: NodeConnection, { first, count }: Share, frame: LaunchFrame): Promise<void> {
     const { rank, payload } = frame;
-    const ofRank = frame.kind === Launch.STDOUT || frame.kind === Launch.STDERR || frame.kind === Launch.EXIT;
-    if (ofRank && !(rank >= first && rank < first + count)) throw new RangeError("a frame of another host's rank");
+    if (OF_RANK.has(frame.kind) && !(rank >= first && rank < first + count))
+      throw new RangeError("a frame of another host's rank");
     switch (frame.kind) {
       case Launch.STARTED:
         if (first === 0) void this.#feed(link);
@@ -194,14 +207,19 @@ class MultiHostRun {
         break;
       case Launch.EXIT: {
         const { code, signal, unseen } = readRankEnd(frame);
+        this.#running.delete(rank);
+        this.#watchJoins();
         const who = `process ${rank} on ${link.host}`;
         this.#judged.push(this.#terminator.ended(who, code, signal as NodeJS.Signals | null, unseen ? UNSEEN : null));
         break;
       }
+      case Launch.JOINS:
+        this.#stuckJoin.update(rank, readRankJoins(frame));
+        break;
       case Launch.PROBLEM: {
         const { message, exitCode } = readNodeProblem(frame);
         const advice = exitCode === 127 && !this.#run.copy ? "; --copy copies the program's file to all hosts" : "";
-        if (this.#terminator.failure === 0) messages.error(`${link.host}: ${message}${advice}`);
+        if (!this.#terminator.isEnding) messages.error(`${link.host}: ${message}${advice}`);
         this.#done.add(link);
         link.close();
         this.#terminator.fail(exitCode);
@@ -238,12 +256,23 @@ class MultiHostRun {
     return made;
   }
 
-  /** A connection has ended; before its host was done, that is a failure. */
-  #lost(link: NodeConnection): void {
+  /** From the first end of a rank on, another one may wait for it in vain. */
+  #watchJoins(): void {
+    if (this.#watchesJoins) return;
+    this.#watchesJoins = true;
+    for (const link of this.#links) void link.send(Launch.WATCH_JOINS);
+  }
+
+  /** Handles the end of a connection; before its host was done, that is a failure. */
+  #lost(link: NodeConnection, { first, count }: Share): void {
     if (this.#done.has(link) || !this.#begun || this.#gaveUp) return;
+    this.#done.add(link);
+    for (let rank = first; rank < first + count; rank += 1) this.#running.delete(rank);
     const why = link.lastWords === "" ? "" : ` (${link.lastWords})`;
-    if (this.#terminator.failure === 0) messages.error(`the connection to ${link.host} was lost${why}`);
-    this.#terminator.fail(1);
+    this.#terminator.lost(`the connection to ${link.host} was lost${why}`, 1);
+    // Over there they end, too.
+    this.#watchJoins();
+    for (let rank = first; rank < first + count; rank += 1) this.#stuckJoin.setGone(rank);
   }
 
   /** Gives up, after that time, the connections that are still there. */
@@ -287,6 +316,9 @@ class MultiHostRun {
     for (const lines of this.#lines.values()) await lines.end();
   }
 }
+
+/** Kinds of frames that concern one rank. */
+const OF_RANK: ReadonlySet<number> = new Set([Launch.STDOUT, Launch.STDERR, Launch.EXIT, Launch.JOINS]);
 
 /** Whether the terminal belongs to another process group: reading from it would stop us. */
 function isBackground(): boolean {

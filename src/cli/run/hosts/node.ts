@@ -21,11 +21,12 @@ import { selfEnvironment } from "../../install/executable.ts";
 import { UsageError } from "../../settings/options.ts";
 import { runtimeDirectory } from "../../settings/runtime-directory.ts";
 import { readSecurity } from "../../settings/security.ts";
-import { CrashRecords } from "../crash-records.ts";
+import { JoinMonitor } from "../join-monitor.ts";
 import { preloadEnvironment } from "../library-preload.ts";
 import { writeAll } from "../output-prefix.ts";
 import { anyLives, endsUnderway, signalGroup } from "../process-group.ts";
 import { findProgram, type Program } from "../program.ts";
+import { RunRecords } from "../run-records.ts";
 
 /** How long the ranks may take to end after the connection has gone, before they are killed. */
 const END_TIMEOUT_MS = 2_000;
@@ -41,6 +42,9 @@ export async function runNode(): Promise<number> {
 class Node {
   readonly #ranks: Bun.Subprocess[] = [];
   readonly #outputs: Promise<void>[] = [];
+  #monitor: JoinMonitor | null = null;
+  /** A rank has ended, here or on another host. */
+  #watchesJoins = false;
   #input: Bun.FileSink | null = null;
   #orders: NodeOrders | null = null;
   /** Where the program's file is being written to, and what is still to come of it. */
@@ -83,6 +87,10 @@ class Node {
         break;
       case Launch.ASK_ENDED:
         void this.#tellEnded();
+        break;
+      case Launch.WATCH_JOINS:
+        this.#watchesJoins = true;
+        this.#monitor?.start();
         break;
       case Launch.INPUT:
         void this.#feed(frame.payload);
@@ -179,7 +187,14 @@ class Node {
       ...program.environment,
     };
     Object.assign(environment, await preloadEnvironment(program, environment));
-    const records = new CrashRecords(orders.count);
+    const records = new RunRecords(orders.count);
+    const monitor = new JoinMonitor({
+      ranks: this.#ranks,
+      records,
+      report: (slot, joins) => void this.#send(Launch.JOINS, orders.first + slot, joins),
+    });
+    this.#monitor = monitor;
+    if (this.#watchesJoins) monitor.start();
     const endings: Promise<void>[] = [];
     for (let rank = orders.first; rank < orders.first + orders.count && !this.#over; rank++) {
       let child: Bun.Subprocess;
@@ -203,6 +218,7 @@ class Node {
       this.#outputs.push(this.#copy(Launch.STDERR, rank, child.stderr as ReadableStream<Uint8Array>));
       endings.push(
         child.exited.then(async () => {
+          monitor.start();
           const { exitCode: code, signalCode: signal } = child;
           const end: RankEnd = { code, signal, unseen: records.isUnseen(rank - orders.first, signal) };
           await this.#send(Launch.EXIT, rank, end);
@@ -211,8 +227,11 @@ class Node {
     }
     void this.#send(Launch.STARTED);
     await Promise.all(endings);
-    records.close();
+    monitor.stop();
+    this.#monitor = null;
     await this.#endGroups();
+    monitor.look();
+    records.close();
     await Promise.race([Promise.all(this.#outputs), Bun.sleep(OUTPUT_TIMEOUT_MS)]);
     await this.#send(Launch.DONE);
   }
