@@ -114,7 +114,8 @@ describe("exit code", () => {
 
   test("what a process leaves in the background is ended", async () => {
     const mark = marker();
-    const { code } = await place.dsm(["run", "-n2", "sh", "-c", `sleep ${mark} > /dev/null 2>&1 & exit 0`]);
+    const script = `sleep ${mark} > /dev/null 2>&1 & set -m; sleep ${mark} > /dev/null 2>&1 & exit 0`;
+    const { code } = await place.dsm(["run", "-n2", "bash", "-c", script]);
     expect(code).toBe(0);
     expect(processesWith(mark)).toEqual([]);
   });

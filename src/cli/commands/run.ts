@@ -188,7 +188,7 @@ export default command({
       ...variables,
     };
     Object.assign(environment, await preloadEnvironment(program, environment));
-    const run = { program, environment, processes, nodes, tag: args.tag === true, continues };
+    const run = { program, environment, processes, nodes, tag: args.tag === true, continues, server };
     const code = await new LocalRun(run).done;
     if (code !== 0) await removeUnjoined(daemon.address, session);
     // By now the session has ended, or no process has joined it.

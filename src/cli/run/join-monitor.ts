@@ -1,6 +1,6 @@
 /** Watches how the ranks on this machine join, for the decision of core/launch/join-tracker.ts. */
 import type { RankJoins } from "../../core/launch/join-tracker.ts";
-import { anyLives } from "./process-group.ts";
+import { livingRanks } from "./process-group.ts";
 import type { RunRecords } from "./run-records.ts";
 
 const INTERVAL_MS = 250;
@@ -35,11 +35,13 @@ export class JoinMonitor {
   /** Reports what has changed. */
   look(): void {
     const { ranks, records, report } = this.#options;
+    // First which have ended: their records do not change after that.
+    const ended = ranks.filter((rank, slot) => hasEnded(rank) && this.#reported[slot]?.isGone !== true);
+    const living = livingRanks(ended.map(({ pid }) => pid));
     for (const [slot, rank] of ranks.entries()) {
       const known = this.#reported[slot];
       if (known?.isGone === true) continue;
-      // First whether it has ended: its record does not change after that.
-      const isGone = hasEnded(rank) && !anyLives([rank.pid]);
+      const isGone = ended.includes(rank) && !living.has(rank.pid);
       const joins: RankJoins = { ...records.joinsOf(slot), isGone };
       if (known !== undefined && isSame(known, joins)) continue;
       this.#reported[slot] = joins;

@@ -14,6 +14,7 @@ import { invalid } from "../../settings/options.ts";
 import { messages } from "../../terminal/messages.ts";
 import { OutputPrefix } from "../output-prefix.ts";
 import { isPath } from "../program.ts";
+import { RunGuard } from "../run-guard.ts";
 import { UNSEEN } from "../run-records.ts";
 import { StuckJoinWatch } from "../stuck-join.ts";
 import { END_TIMEOUT_MS, ProcessTerminator } from "../termination.ts";
@@ -104,16 +105,21 @@ class MultiHostRun {
 
   async run(): Promise<number> {
     this.#terminator.passSignals();
+    // Of daemon and server; the far ends end the ranks.
+    let guard: RunGuard | null = null;
     let server: Bun.Subprocess | null = null;
     try {
       const first = await this.#connect();
       if (this.#terminator.failure !== 0) return this.#terminator.failure;
       const { daemon: given, interface: chosen, shares } = this.#run;
       this.#daemon = await startRunDaemon({ given, seen: first, chosen, shares });
-      const { address, token } = this.#daemon;
+      const { address, token, process: ownDaemon } = this.#daemon;
+      if (ownDaemon !== null || this.#run.server !== null) guard = await RunGuard.start();
+      if (ownDaemon !== null) guard?.addRole(ownDaemon.pid);
       if (this.#run.server !== null) {
         const environment = token === null ? {} : { DSM_TOKEN: token };
         server = await this.#run.server((parseAddress(address) as { host: string }).host, address, environment);
+        guard?.addRole(server.pid);
       }
       if (this.#terminator.failure === 0) await this.#sendOrders(address, token);
       await Promise.all(this.#links.map((link) => link.ended));
@@ -135,6 +141,7 @@ class MultiHostRun {
       }
       server?.kill();
       await server?.exited;
+      await guard?.done();
     }
   }
 

@@ -24,8 +24,9 @@ import { readSecurity } from "../../settings/security.ts";
 import { JoinMonitor } from "../join-monitor.ts";
 import { preloadEnvironment } from "../library-preload.ts";
 import { writeAll } from "../output-prefix.ts";
-import { anyLives, endsUnderway, signalGroup } from "../process-group.ts";
+import { endsUnderway, livingRanks, signalRank } from "../process-group.ts";
 import { findProgram, type Program } from "../program.ts";
+import { RunGuard } from "../run-guard.ts";
 import { RunRecords } from "../run-records.ts";
 
 /** How long the ranks may take to end after the connection has gone, before they are killed. */
@@ -41,6 +42,8 @@ export async function runNode(): Promise<number> {
 
 class Node {
   readonly #ranks: Bun.Subprocess[] = [];
+  /** Ranks of which processes may be living; signals go to these. */
+  readonly #present = new Set<number>();
   readonly #outputs: Promise<void>[] = [];
   #monitor: JoinMonitor | null = null;
   /** A rank has ended, here or on another host. */
@@ -188,20 +191,27 @@ class Node {
     };
     Object.assign(environment, await preloadEnvironment(program, environment));
     const records = new RunRecords(orders.count);
+    const guard = await RunGuard.start();
     const monitor = new JoinMonitor({
       ranks: this.#ranks,
       records,
-      report: (slot, joins) => void this.#send(Launch.JOINS, orders.first + slot, joins),
+      report: (slot, joins) => {
+        const { pid } = this.#ranks[slot] as Bun.Subprocess;
+        if (joins.isGone && this.#present.delete(pid)) guard.gone(pid);
+        void this.#send(Launch.JOINS, orders.first + slot, joins);
+      },
     });
     this.#monitor = monitor;
     if (this.#watchesJoins) monitor.start();
     const endings: Promise<void>[] = [];
     for (let rank = orders.first; rank < orders.first + orders.count && !this.#over; rank++) {
       let child: Bun.Subprocess;
+      const record = records.environment(rank - orders.first);
+      guard.starts(record);
       try {
         child = Bun.spawn({
           cmd: program.command,
-          env: { ...environment, DSM_RANK: String(rank), ...records.environment(rank - orders.first) },
+          env: { ...environment, DSM_RANK: String(rank), ...record },
           stdin: rank === 0 ? "pipe" : "ignore",
           stdout: "pipe",
           stderr: "pipe",
@@ -212,7 +222,9 @@ class Node {
         this.#end();
         break;
       }
+      guard.started(child.pid);
       this.#ranks.push(child);
+      this.#present.add(child.pid);
       if (rank === 0) this.#input = child.stdin as Bun.FileSink;
       this.#outputs.push(this.#copy(Launch.STDOUT, rank, child.stdout as ReadableStream<Uint8Array>));
       this.#outputs.push(this.#copy(Launch.STDERR, rank, child.stderr as ReadableStream<Uint8Array>));
@@ -232,6 +244,7 @@ class Node {
     await this.#endGroups();
     monitor.look();
     records.close();
+    await guard.done();
     await Promise.race([Promise.all(this.#outputs), Bun.sleep(OUTPUT_TIMEOUT_MS)]);
     await this.#send(Launch.DONE);
   }
@@ -271,7 +284,7 @@ class Node {
 
   #signal(signal: NodeJS.Signals): void {
     if (signal === "SIGTERM" || signal === "SIGKILL") this.#over = true;
-    for (const child of this.#ranks) signalGroup(child.pid, signal);
+    for (const pid of this.#present) signalRank(pid, signal);
   }
 
   /** Ends all ranks, and kills those that do not listen. */
@@ -286,7 +299,7 @@ class Node {
 
   /** Ends what the ranks have left running behind them. Nothing tells when a group is empty, so it is asked. */
   async #endGroups(): Promise<void> {
-    const alive = (): boolean => anyLives(this.#ranks.map(({ pid }) => pid));
+    const alive = (): boolean => livingRanks([...this.#present]).size > 0;
     if (!alive()) return;
     this.#end();
     while (alive()) await Bun.sleep(10);
