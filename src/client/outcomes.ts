@@ -47,7 +47,7 @@ export const inBarrier = (): DsmError => new DsmError("DSM_BUSY", "this process 
 export function checkBarrier(outcome: Outcome, timeoutMs: number | undefined): void {
   if (outcome.status === Status.BUSY) throw inBarrier();
   if (outcome.status === Status.TIMEOUT) {
-    throw failure(outcome, `other processes were not in the barrier within ${timeoutMs} ms`);
+    throw failure(outcome, `${outcome.text || "other processes were not in the barrier"} within ${timeoutMs} ms`);
   }
   check(outcome);
 }

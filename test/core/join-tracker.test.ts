@@ -1,6 +1,7 @@
 /** JoinTracker: when a rank of a run waits in vain to join with others. */
 import { expect, test } from "bun:test";
-import { describeStuck, formatRanks, JoinTracker, type RankJoins } from "../../src/core/launch/join-tracker.ts";
+import { formatRanks } from "../../src/core/base/ranks.ts";
+import { describeStuck, JoinTracker, type RankJoins } from "../../src/core/launch/join-tracker.ts";
 
 const NOTHING: RankJoins = { joins: 0, awaited: 0, needed: 0, isGone: false };
 

@@ -72,7 +72,8 @@ export default command({
   takesProgram: true,
   manual: {
     details: [
-      "The processes get DSM_SESSION, DSM_PROCESSES, DSM_RANK and what else the library needs to join. Standard input goes to process 0; signals go to all. The first process that fails ends the others, and its exit code is that of dsm run.",
+      "The processes get DSM_SESSION, DSM_PROCESSES, DSM_RANK and what else the library needs to join. Standard input goes to process 0; signals go to all. The first process that fails ends the others, and its exit code is that of dsm run. With --on-loss continue the others go on, and the exit code is the same.",
+      "A process that ends without joining, while another one waits for it to join, is a failure, too; not so in an elastic session. When dsm run itself is killed, its processes end.",
       'A program that ends in .ts or .js runs on the built-in Bun and can import "dsm"; one that ends in .py runs on python3 and can import dsm. Nothing needs to be installed for either. Everything else is an executable: looked for in the PATH, or given with a slash.',
       "With --hosts or --hostfile, and in an allocation of Slurm or PBS, the processes are started on those hosts over ssh, each of which is a node. A host that has not this very dsm gets a copy of it. The program must be there at the same path, if --copy does not take it along. The processes get the DSM_ variables, what their host gives to who logs in, and what --env names.",
     ],
@@ -88,6 +89,7 @@ export default command({
     exits: {
       "126": "The program is there but cannot be started.",
       "127": "There is no such program.",
+      "1": "A process waited to join with one that had ended, or a host was lost; or as that of the first process that failed.",
       "128+N": "A process was ended by signal N. Any other code is that of the first process that failed.",
     },
   },

@@ -3,6 +3,8 @@
  * begins when as many processes have joined as it needs.
  */
 
+import { formatRanks } from "../base/ranks.ts";
+
 /** What is known of how a rank joins the session of its run. */
 export interface RankJoins {
   /** How often it has joined. */
@@ -65,15 +67,4 @@ export function describeStuck({ waiting, missing }: StuckJoin): string {
   const who = formatRanks(missing);
   const them = missing.length === 1 ? "it" : "them";
   return `${who} ended without joining, and process ${waiting} waits for ${them} in join(); let every process join, or start fewer with -n`;
-}
-
-/** How many ranks a message names. */
-const NAMED_MAX = 8;
-
-/** "process 3", "processes 1 and 3", or "processes 0, 1, 2 and 17 more". */
-export function formatRanks(ranks: readonly number[]): string {
-  if (ranks.length === 1) return `process ${ranks[0]}`;
-  const named = ranks.length <= NAMED_MAX ? ranks.slice(0, -1) : ranks.slice(0, NAMED_MAX);
-  const rest = ranks.length <= NAMED_MAX ? ranks.at(-1) : `${ranks.length - NAMED_MAX} more`;
-  return `processes ${named.join(", ")} and ${rest}`;
 }

@@ -1,6 +1,7 @@
 /** How processes of this node join the session, attach channels, and go. */
 import { Status } from "../base/errors.ts";
 import { FRAME_MAX } from "../base/limits.ts";
+import { formatRanks } from "../base/ranks.ts";
 import type { Session } from "../session/session.ts";
 import { At, HEADER_SIZE } from "../wire/at.ts";
 import { encode, encodeText, ProtocolError } from "../wire/frame.ts";
@@ -122,6 +123,22 @@ export class Joins {
     const joined = encodeJoined(config, facts);
     if (isElastic) this.#joinElastic(process, isDirect);
     this.#of.out.reply(channel.index, joined);
+  }
+
+  /**
+   * Tells a process that has no more time to join what it waits for. It then ends the connection; if it was admitted
+   * meanwhile, that reply comes first.
+   */
+  explain(channel: Channel): void {
+    const { session, replies } = this.#of;
+    const { missing } = session;
+    const what =
+      missing.length > 0
+        ? `${formatRanks(missing)} of ${session.config.processes} did not join`
+        : session.config.elastic === true
+          ? "the processes of the session did not leave direct mode"
+          : "the processes of the session before did not leave it";
+    replies.error(channel.index, 0, Status.TIMEOUT, 0, what);
   }
 
   /** Admits a process to an elastic session. One that does not map the region read-write makes direct mode end. */

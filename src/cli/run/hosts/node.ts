@@ -1,4 +1,4 @@
-/** What `dsm run --hosts` starts on every host: takes its orders from standard input, and ends with it. */
+/** `dsm node`, which `dsm run --hosts` starts on each host: it takes orders from standard input, and ends with it. */
 import { closeSync, openSync, unlinkSync, writeFileSync } from "node:fs";
 import { chmod, mkdtemp, open, rm } from "node:fs/promises";
 import { homedir, tmpdir } from "node:os";
@@ -31,11 +31,11 @@ import { RunRecords } from "../run-records.ts";
 
 /** How long the ranks may take to end after the connection has gone, before they are killed. */
 const END_TIMEOUT_MS = 2_000;
-/** How long output may still come from pipes that a process left open to its children. */
+/** How long output may still come from pipes that a process has left open in its children. */
 const OUTPUT_TIMEOUT_MS = 1_000;
 
 export async function runNode(): Promise<number> {
-  if (process.stdin.isTTY) throw new UsageError('"dsm run --hosts" starts it, and speaks to it');
+  if (process.stdin.isTTY) throw new UsageError('"dsm node" is started by "dsm run --hosts" only');
   await new Node().run();
   return 0;
 }
@@ -50,10 +50,10 @@ class Node {
   #watchesJoins = false;
   #input: Bun.FileSink | null = null;
   #orders: NodeOrders | null = null;
-  /** Where the program's file is being written to, and what is still to come of it. */
+  /** The program's file while it arrives; `left`: the bytes still to come. */
   #file: { path: string; left: number; handle: Awaited<ReturnType<typeof open>> } | null = null;
   #folder: string | null = null;
-  /** No rank is to be started any more. */
+  /** No further rank may be started. */
   #over = false;
   #ending = false;
   #done: Promise<void> = Promise.resolve();
@@ -70,7 +70,7 @@ class Node {
         for (const frame of reader.push(chunk)) await this.#take(frame);
       }
     } finally {
-      // The other end has gone, or has had all it wants.
+      // `dsm run` has ended, or needs nothing more.
       this.#end();
       await this.#done;
       if (this.#folder !== null) await rm(this.#folder, { recursive: true, force: true });
@@ -163,7 +163,7 @@ class Node {
     }
   }
 
-  /** What the ranks, and with them their arbiters, get. Returns the descriptor that keeps the token there. */
+  /** Sets the variables of the ranks and their arbiters. Returns the descriptor of the token's file; null: no token. */
   #setEnvironment(variables: Record<string, string>, orders: NodeOrders): number | null {
     for (const name of Object.keys(process.env)) if (!(name in variables)) delete process.env[name];
     delete variables.DSM_TOKEN;
@@ -249,7 +249,7 @@ class Node {
     await this.#send(Launch.DONE);
   }
 
-  /** A program that is linked with libdsm.so finds the one that belongs to this dsm where none is installed. */
+  /** Lets a program that is linked with libdsm.so find the one of this dsm where none is installed. */
   async #library(program: Program): Promise<{ libraryPath: Record<string, string> }> {
     if (program.environment.DSM_LIBRARY !== undefined) return { libraryPath: {} };
     const folder = dirname((await runtimeFiles()).library);
@@ -276,7 +276,7 @@ class Node {
     await this.#send(Launch.INPUT_TAKEN, 0, taken ? "" : "no more");
   }
 
-  /** The EXIT of a rank is on its way before anything else is done about its end. */
+  /** Reports the ranks that are ending by their EXIT, and then that it has done so. */
   async #tellEnded(): Promise<void> {
     await endsUnderway(this.#ranks);
     await this.#send(Launch.ENDED_TOLD);
@@ -287,17 +287,17 @@ class Node {
     for (const pid of this.#present) signalRank(pid, signal);
   }
 
-  /** Ends all ranks, and kills those that do not listen. */
+  /** Ends all ranks, and kills those that do not end in time. */
   #end(): void {
     this.#over = true;
     if (this.#ending) return;
     this.#ending = true;
-    // One that is stopped does not hear the first.
+    // A stopped process handles SIGTERM only after SIGCONT.
     for (const signal of ["SIGTERM", "SIGCONT"] as const) this.#signal(signal);
     setTimeout(() => this.#signal("SIGKILL"), END_TIMEOUT_MS);
   }
 
-  /** Ends what the ranks have left running behind them. Nothing tells when a group is empty, so it is asked. */
+  /** Ends the processes that the ranks have left running. The kernel does not report their end, so this polls. */
   async #endGroups(): Promise<void> {
     const alive = (): boolean => livingRanks([...this.#present]).size > 0;
     if (!alive()) return;
