@@ -222,8 +222,8 @@ describe("processes that do not agree", () => {
   });
 
   test("one that waits for others in vain gives up after its time, and leaves nothing", async () => {
-    expect(await refused({ DSM_JOIN_TIMEOUT_MS: "300" }, { processes: 2 })).toBe(
-      'DSM_TIMEOUT session "bad": process 1 of 2 did not join in 300 ms',
+    expect(await refused({ DSM_JOIN_TIMEOUT_MS: "3000" }, { processes: 2 })).toBe(
+      'DSM_TIMEOUT session "bad": process 1 of 2 did not join in 3000 ms',
     );
   });
 
@@ -240,7 +240,6 @@ describe("processes that do not agree", () => {
     // The first may have given up its place by now.
     expect(second).toMatch(/: processes 0, 2(, 3)? and 4 of 5 did not join in 2000 ms$/);
     await Promise.all([a.end(), b.end()]);
-    expect((await cluster.dsm(["remove", session])).code).toBe(0);
   });
 });
 

@@ -129,16 +129,20 @@ export class Joins {
    * Tells a process that has no more time to join what it waits for. It then ends the connection; if it was admitted
    * meanwhile, that reply comes first.
    */
-  explain(channel: Channel): void {
-    const { session, replies } = this.#of;
-    const { missing } = session;
-    const what =
-      missing.length > 0
-        ? `${formatRanks(missing)} of ${session.config.processes} did not join`
-        : session.config.elastic === true
-          ? "the processes of the session did not leave direct mode"
-          : "the processes of the session before did not leave it";
-    replies.error(channel.index, 0, Status.TIMEOUT, 0, what);
+  explain(channel: Channel, process: NodeProcess): void {
+    this.#of.replies.error(channel.index, 0, Status.TIMEOUT, 0, this.#awaitedBy(process));
+  }
+
+  #awaitedBy({ rank }: NodeProcess): string {
+    const { missing, config, phase } = this.#of.session;
+    if (missing.length > 0) {
+      // Before its JOIN is ordered the process is one of them itself.
+      return rank < 0
+        ? "the other processes did not join"
+        : `${formatRanks(missing)} of ${config.processes} did not join`;
+    }
+    if (phase === "running" && config.elastic !== true) return "the processes of the session before did not leave it";
+    return "the processes that are in it did not leave direct mode";
   }
 
   /** Admits a process to an elastic session. One that does not map the region read-write makes direct mode end. */

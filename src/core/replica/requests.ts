@@ -52,7 +52,7 @@ export class Requests {
       return;
     }
     if (process.state === "joining" && kind === Kind.SEM_CANCEL) {
-      this.#of.joins.explain(channel);
+      this.#of.joins.explain(channel, process);
       return;
     }
     if (process.state === "joining") throw new ProtocolError("a request before the session began");
