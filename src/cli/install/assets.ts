@@ -37,7 +37,15 @@ export interface RuntimeFiles {
  * The files that processes of `dsm run` and scripts on the embedded Bun need, by path. From a compiled program they are copied to the user's cache,
  * side by side: what is inside cannot be loaded in place.
  */
-export async function runtimeFiles(): Promise<RuntimeFiles> {
+export function runtimeFiles(): Promise<RuntimeFiles> {
+  runtimeFilesOnce ??= findRuntimeFiles();
+  return runtimeFilesOnce;
+}
+
+/** They are read, and compared with those in the cache, once in a process. */
+let runtimeFilesOnce: Promise<RuntimeFiles> | undefined;
+
+async function findRuntimeFiles(): Promise<RuntimeFiles> {
   if (!isCompiled) {
     const [preload, header] = ["src/client/preload.ts", "src/client/header.ts"].map(sourceFile) as [string, string];
     return { library: sourceFile(SOURCES["libdsm.so"]), preload, header, guard: sourceFile(SOURCES["dsm-guard"]) };
