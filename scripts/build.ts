@@ -189,7 +189,7 @@ export async function bundleClient(folder: string, koffi: string): Promise<void>
 }
 
 async function executableStep() {
-  const embedded = ["libdsm.so", "libdsm-runs.so", "libdsm.a", "libxed.a", "koffi.node"].map(
+  const embedded = ["libdsm.so", "libdsm-runs.so", "dsm-guard", "libdsm.a", "libxed.a", "koffi.node"].map(
     (name) => `native/build/${name}`,
   );
   return runStep({

@@ -6,7 +6,7 @@ import { BuildError, command, progress, root, runScript } from "./steps.ts";
 const tsc = [process.execPath, join(root, "node_modules/typescript/bin/tsc"), "--noEmit", "--pretty", "false"];
 
 const clangFormat = [join(root, "node_modules/.bin/clang-format"), "--dry-run", "-Werror"];
-const sources = [...new Glob("native/src/*/*.{c,h}").scanSync(root)].map((path) => join(root, path));
+const sources = [...new Glob("native/{src/*,guard}/*.{c,h}").scanSync(root)].map((path) => join(root, path));
 
 const checks: Array<[name: string, argv: string[]]> = [
   ["types", tsc],

@@ -1,6 +1,7 @@
 /**
  * libdsm from native/src: libdsm.so for koffi and for programs that link it dynamically, libdsm.a for
- * `gcc prog.c -ldsm -lpthread -lrt -lxed`, and libxed.a beside them, all in native/build/.
+ * `gcc prog.c -ldsm -lpthread -lrt -lxed`, and libxed.a beside them, all in native/build/; and dsm-guard from
+ * native/guard, a program that `dsm run` starts.
  *
  * Seen from outside is what is declared with default visibility: the public headers, what the TypeScript client needs
  * (api/attach.h), and read() and its relatives (interpose/). libdsm.so has XED inside; libdsm.a does not, because programs
@@ -42,6 +43,8 @@ const linkFlags = "-shared -Wl,-Bsymbolic-functions -Wl,--exclude-libs,ALL -Wl,-
   .split(" ")
   .concat("-Wl,-z,noexecstack,-z,relro,-z,now,-z,defs".split(" "));
 
+const GUARD_SOURCE = "native/guard/dsm_guard.c";
+
 /** Builds what is out of date and returns the folder it is in, absolute. */
 export async function buildNative(): Promise<string> {
   return withBuildLock(async () => {
@@ -54,9 +57,10 @@ export async function buildNative(): Promise<string> {
       inputs: [
         ...sources,
         ...(await files("native/src/**/*.h", "native/include/**/*.h", "scripts/native.ts", "scripts/glibc.ts")),
+        GUARD_SOURCE,
       ],
       facts: [await command([cc, "--version"]), await fingerprint([join(kit, "lib/libxed.a")])],
-      outputs: ["libdsm.so", "libdsm.so.debug", "libdsm-runs.so", "libdsm.a", "libxed.a"].map(
+      outputs: ["libdsm.so", "libdsm.so.debug", "libdsm-runs.so", "dsm-guard", "libdsm.a", "libxed.a"].map(
         (name) => `native/build/${name}`,
       ),
       run: () => compile(cc, kit, sources),
@@ -97,7 +101,21 @@ async function compile(cc: string, kit: string, sources: string[]): Promise<void
   // What arbiter and server use of it, which is little.
   const runs = join(part, "libdsm-runs.so");
   await command([cc, ...linkFlags, "-s", "-o", runs, objectOf("native/src/pages/runs.c")]);
-  await checkGlibc([so, runs]);
+
+  const guard = join(part, "dsm-guard");
+  await command([
+    cc,
+    ...compileFlags,
+    "-fvisibility=default",
+    "-pie",
+    "-nostartfiles",
+    "-Wl,-z,noexecstack,-z,relro,-z,now",
+    "-s",
+    "-o",
+    guard,
+    GUARD_SOURCE,
+  ]);
+  await checkGlibc([so, runs, guard]);
 
   // What stands in front of calls that a static program has once is in the shared library alone.
   const once = ["libc_outputs", "notify_threads"].map((name) => objectOf(`native/src/interpose/${name}.c`));
@@ -107,7 +125,7 @@ async function compile(cc: string, kit: string, sources: string[]): Promise<void
   await command([objcopy, "--localize-hidden", "--strip-debug", whole]);
   await command([tool("ar"), "rcsD", archive, whole]);
 
-  for (const path of [debug, so, runs, archive]) await rename(path, join(nativeBuild, basename(path)));
+  for (const path of [debug, so, runs, guard, archive]) await rename(path, join(nativeBuild, basename(path)));
   await replaceFile(join(nativeBuild, "libxed.a"), Bun.file(`${kit}/lib/libxed.a`));
   await rm(part, { recursive: true });
 }

@@ -25,7 +25,7 @@ const SUMS = "SHA256SUMS";
 /** Makes everything of a release in `folder`, in place of what was there; returns the text of SHA256SUMS. */
 export async function release(folder: string, seconds: number): Promise<string> {
   if (process.env.XED_KIT) throw new BuildError("a release is built with the XED it names; unset XED_KIT");
-  const libraries = ["libdsm.so", "libdsm-runs.so", "koffi.node"].map((name) => join(nativeBuild, name));
+  const libraries = ["libdsm.so", "libdsm-runs.so", "dsm-guard", "koffi.node"].map((name) => join(nativeBuild, name));
   await checkGlibc([join(root, "dist/dsm"), ...libraries]);
   const { version } = await Bun.file(join(root, "package.json")).json();
   const part = `${folder}.part`;

@@ -2,6 +2,10 @@ declare module "*.so" {
   const path: string;
   export default path;
 }
+declare module "*/dsm-guard" {
+  const path: string;
+  export default path;
+}
 declare module "*.a" {
   const path: string;
   export default path;

@@ -44,12 +44,16 @@ export const arbiterGone = (session: string, reason?: string): DsmError =>
 
 export const inBarrier = (): DsmError => new DsmError("DSM_BUSY", "this process is in a barrier already");
 
-export function checkBarrier(outcome: Outcome, timeoutMs: number | undefined): void {
+/** checkBarrier checks the outcome of a barrier. A timeout's text is complete if libdsm has made it. */
+export function checkBarrier(outcome: Outcome): void {
   if (outcome.status === Status.BUSY) throw inBarrier();
-  if (outcome.status === Status.TIMEOUT) {
-    throw failure(outcome, `other processes were not in the barrier within ${timeoutMs} ms`);
-  }
   check(outcome);
+}
+
+/** checkBarrierReply checks the arbiter's reply, which says who was missing, but not for how long. */
+export function checkBarrierReply(reply: Outcome, timeoutMs: number | undefined): void {
+  if (reply.status === Status.TIMEOUT) throw failure(reply, `${reply.text} within ${timeoutMs} ms`);
+  checkBarrier(reply);
 }
 
 export function checkSemaphore(outcome: Outcome, name: string, timeoutMs: number | undefined): void {

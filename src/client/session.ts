@@ -6,7 +6,7 @@ import { type AllocOptions, alloc, free, named } from "./blocks.ts";
 import { Hole } from "./hole.ts";
 import { Lock } from "./lock.ts";
 import { openStruct } from "./open-struct.ts";
-import { checkBarrier, inBarrier, type WaitOutcome } from "./outcomes.ts";
+import { checkBarrier, checkBarrierReply, inBarrier, type WaitOutcome } from "./outcomes.ts";
 import { Semaphore } from "./semaphore.ts";
 import type { SessionHandle } from "./session-handle.ts";
 import type { SharedFields } from "./struct-types.ts";
@@ -135,7 +135,7 @@ export class Session {
     this.#inBarrier = true;
     try {
       const reply = await replyTo(this.#handle, (channel) => channel.barrier(), options, null);
-      checkBarrier(reply, options.timeoutMs);
+      checkBarrierReply(reply, options.timeoutMs);
       this.#handle.passedBarrier(reply.value);
     } finally {
       this.#inBarrier = false;
@@ -149,7 +149,7 @@ export class Session {
     if (this.#inBarrier) throw inBarrier();
     const { barrier, barrierTimed } = library.symbols;
     const status = timeoutMs === undefined ? barrier(pointer) : barrierTimed(pointer, timeoutMs);
-    checkBarrier(library.outcome(status), timeoutMs);
+    checkBarrier(library.outcome(status));
   }
 
   /**

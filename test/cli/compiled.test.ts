@@ -60,7 +60,7 @@ test("the files it carries go to a folder of the user's own, and are checked bef
   expect(lstatSync(cache).mode & 0o777).toBe(0o700);
   const files = join(cache, version);
   expect(lstatSync(files).mode & 0o777).toBe(0o700);
-  expect(readdirSync(files).sort()).toEqual(["header.js", "koffi.node", "libdsm.so", "preload.js"]);
+  expect(readdirSync(files).sort()).toEqual(["dsm-guard", "header.js", "koffi.node", "libdsm.so", "preload.js"]);
   const library = join(files, "libdsm.so");
   const original = readFileSync(library);
   const changed = Buffer.from(original);

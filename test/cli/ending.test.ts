@@ -64,6 +64,22 @@ test("a host that does not tell of its processes holds up nothing for ever", asy
   expect(ending.failure).toBe(3);
 });
 
+test("where the others go on a failure ends nothing, and the first gives the exit code", () => {
+  const sent: string[] = [];
+  let others = 2;
+  const ending = new ProcessTerminator({
+    ...{ send: (signal) => sent.push(signal), interruptedMs: 0, underway: () => undefined },
+    goesOn: () => others > 0,
+  });
+  endings.push(ending);
+  ending.ended("process 1", 3, null);
+  ending.ended("process 0", null, "SIGSEGV");
+  expect([ending.failure, ending.isEnding, sent]).toEqual([3, false, []]);
+  others = 0;
+  ending.ended("process 2", 4, null);
+  expect([ending.failure, ending.isEnding]).toEqual([3, true]);
+});
+
 test("a failure before the request to end does", () => {
   const { ending } = start();
   ending.ended("process 1", 1, null);

@@ -78,6 +78,30 @@ describe("exit code", () => {
     expect(stderr).toBe("dsm: process 1 was ended by SIGSEGV\n");
   });
 
+  test("--on-loss continue: the others go on after a failure, and the first one gives the code", async () => {
+    const script = `case $DSM_RANK in 0) exec sleep 0.5;; 1) exit 7;; 2) sleep 0.2; kill -SEGV $$;; esac; sleep 1; echo on`;
+    expect(await place.dsm(["run", "-n4", "--on-loss=continue", "sh", "-c", script])).toMatchObject({
+      ...{ code: 7, stdout: "on\n" },
+      stderr:
+        "dsm: process 1 ended with exit code 7; the others go on\ndsm: process 2 was ended by SIGSEGV; the others go on\n",
+    });
+    const all = await place.dsm(["run", "-n2", "sh", "-c", "exit 3"], { DSM_ON_LOSS: "continue" });
+    expect(all).toMatchObject({
+      code: 3,
+      stderr: expect.stringMatching(/^(dsm: process [01] ended .*; the others go on\n)?$/),
+    });
+  });
+
+  test("--on-loss continue: the end that is asked for is the end of all", async () => {
+    const mark = marker();
+    const script = `trap 'exit 9' TERM; echo up; sleep ${mark} & wait`;
+    const child = place.spawn(["run", "-n2", "--on-loss=continue", "--tag", "sh", "-c", script]);
+    await until(child.stdout, "[0] up", "[1] up");
+    child.kill("SIGTERM");
+    expect([await child.exited, await child.stderr.text()]).toEqual([9, ""]);
+    expect(processesWith(mark)).toEqual([]);
+  });
+
   test("those that do not listen are killed", async () => {
     const mark = marker();
     // The failure comes after the others have said that they are deaf to SIGTERM.
@@ -90,7 +114,8 @@ describe("exit code", () => {
 
   test("what a process leaves in the background is ended", async () => {
     const mark = marker();
-    const { code } = await place.dsm(["run", "-n2", "sh", "-c", `sleep ${mark} > /dev/null 2>&1 & exit 0`]);
+    const script = `sleep ${mark} > /dev/null 2>&1 & set -m; sleep ${mark} > /dev/null 2>&1 & exit 0`;
+    const { code } = await place.dsm(["run", "-n2", "bash", "-c", script]);
     expect(code).toBe(0);
     expect(processesWith(mark)).toEqual([]);
   });

@@ -48,7 +48,7 @@ test("of what other processes have, and of what the arbiter refuses", async () =
     twice('DSM_TIMEOUT semaphore "s" stayed 0 for 3 ms'),
     twice(false),
     twice("DSM_OVERFLOW the semaphore has its largest value already"),
-    twice("DSM_TIMEOUT other processes were not in the barrier within 3 ms"),
+    twice("DSM_TIMEOUT process 0 was not in the barrier within 3 ms"),
     twice("not-equal"),
     twice("timed-out"),
   ]);

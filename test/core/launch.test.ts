@@ -8,6 +8,7 @@ import {
   readNodeOrders,
   readNodeProblem,
   readRankEnd,
+  readRankJoins,
   readSignal,
 } from "../../src/core/launch/start-messages.ts";
 import { ProtocolError } from "../../src/core/wire/frame.ts";
@@ -50,7 +51,7 @@ describe("frames", () => {
 
   test.each([
     ["a text", Buffer.from("Welcome to n1!\n")],
-    ["one of an unknown kind", Buffer.from([0, 0, 0, 0, 15, 0, 0, 0])],
+    ["one of an unknown kind", Buffer.from([0, 0, 0, 0, Launch.JOINS + 1, 0, 0, 0])],
     ["one of kind 0", Buffer.from([0, 0, 0, 0, 0, 0, 0, 0])],
     ["one that is too large", Buffer.from([1, 0, 0x40, 0, 1, 0, 0, 0])],
   ])("%s is refused", (_, bytes) => {
@@ -79,6 +80,8 @@ describe("what a host says is checked:", () => {
     ]) {
       expect(readRankEnd(of(Launch.EXIT, end))).toEqual(end);
     }
+    const joins = { joins: 2, awaited: 3, needed: 0xffffffff, isGone: false };
+    expect(readRankJoins(of(Launch.JOINS, joins))).toEqual(joins);
     const problem = { message: "there is no program", exitCode: 127 };
     expect(readNodeProblem(of(Launch.PROBLEM, problem))).toEqual(problem);
   });
@@ -93,6 +96,10 @@ describe("what a host says is checked:", () => {
     [readRankEnd, { code: 1, signal: "SIGTERM", unseen: false }],
     [readRankEnd, { code: null, signal: "\u001b[2J", unseen: false }],
     [readRankEnd, { code: null, signal: 1e9, unseen: false }],
+    [readRankJoins, { joins: 0, awaited: 0, needed: 0 }],
+    [readRankJoins, { joins: -1, awaited: 0, needed: 0, isGone: false }],
+    [readRankJoins, { joins: 0, awaited: 0.5, needed: 0, isGone: false }],
+    [readRankJoins, { joins: 0, awaited: 0, needed: 2 ** 32, isGone: false }],
     [readNodeProblem, { message: null, exitCode: 1 }],
     [readNodeProblem, { message: "", exitCode: 0 }],
     [readNodeProblem, { message: "", exitCode: 1.5 }],

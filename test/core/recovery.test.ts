@@ -167,3 +167,21 @@ test("a node whose state was damaged is not taken back", () => {
   recovery.receive(3, encodeHandshake(Kind.HELLO, encodeJson(hello(1, 4))));
   expect(last(sent(3))).toEqual([Kind.FAIL, Status.REFUSED]);
 });
+
+test("a server that may not go on without all nodes says which have come back", () => {
+  const sent: Uint8Array[] = [];
+  const failures: string[] = [];
+  const recovery = new Recovery({ config, epoch: 2, predecessorIsDead: false }, new Uint8Array(SIZE), {
+    ...{ send: (_: number, bytes: Uint8Array) => sent.push(bytes), close() {}, drop() {}, waits() {}, stop() {} },
+    failed: (why) => failures.push(why),
+    recovered() {
+      throw new Error("it must not go on");
+    },
+  });
+  recovery.connect(1);
+  recovery.receive(1, encodeHandshake(Kind.HELLO, encodeJson(hello(1, 5))));
+  recovery.onTimeout();
+  const why = 'of its 2 nodes only "n1" came back, and the server before may still serve the others';
+  expect(failures).toEqual([why]);
+  expect(Buffer.concat(sent).toString()).toContain(`session "s" cannot go on after the loss of its server: ${why}`);
+});

@@ -3,7 +3,7 @@ import { expect, setDefaultTimeout } from "bun:test";
 import { chmodSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { makeCertificates } from "../../src/cli/commands/cert.ts";
-import { UNSEEN } from "../../src/cli/run/crash-records.ts";
+import { UNSEEN } from "../../src/cli/run/run-records.ts";
 import { DSM, eventually, ROOT } from "../support/e2e-cluster.ts";
 import { ADDRESS, HOME, Hosts, Said } from "../support/e2e-hosts.ts";
 import { needs } from "../support/needs.ts";
@@ -216,8 +216,36 @@ describe("the end", () => {
     await eventually("the far sides are empty", () => {
       return (["a", "b"] as const).every((host) => hosts.processes(host).length === 0);
     });
-    // Its daemon would end after a minute without a session.
-    for (const { pid, args } of hosts.processes("home")) if (args.includes("--autostarted")) process.kill(pid);
+    await eventually("home is empty", () => hosts.processes("home").length === 0);
+  });
+
+  test("of dsm node, by SIGKILL: what it had started ends, and so do the others", async () => {
+    const child = hosts.spawn(["run", ...BOTH, "--", "sh", "-c", "echo up $DSM_RANK; trap '' TERM; sleep 1000 & wait"]);
+    await new Said(child.stdout).until("up 0", "up 1", "up 2", "up 3");
+    const node = hosts.processes("b").find(({ args }) => args[1] === "node");
+    process.kill(node?.pid as number, "SIGKILL");
+    const [stderr, code] = await Promise.all([child.stderr.text(), child.exited]);
+    expect({ code, stderr }).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/^dsm: the connection to \S+ was lost/),
+    });
+    await eventually("the far sides are empty", () => {
+      return (["a", "b"] as const).every((host) => hosts.processes(host).length === 0);
+    });
+  });
+
+  test("of one host, under --on-loss continue: the ranks of the other go on", async () => {
+    const script = "echo up $DSM_RANK; case $DSM_RANK in 0|1) sleep 3; echo on $DSM_RANK;; *) exec sleep 1000;; esac";
+    const child = hosts.spawn(["run", ...BOTH, "--on-loss", "continue", "--", "sh", "-c", script]);
+    const said = new Said(child.stdout);
+    await said.until("up 0", "up 1", "up 2", "up 3");
+    const ssh = hosts.processes("home").find(({ args }) => args[0] === "ssh" && args.includes(ADDRESS.b));
+    process.kill(ssh?.pid as number, "SIGKILL");
+    await said.until("on 0", "on 1");
+    const [stderr, code] = await Promise.all([child.stderr.text(), child.exited]);
+    expect({ code, stderr }).toEqual({
+      ...{ code: 1, stderr: `dsm: the connection to ${ADDRESS.b} was lost; the others go on\n` },
+    });
   });
 });
 
@@ -333,6 +361,21 @@ describe("what goes wrong is said in one line", () => {
     );
     expect((await refused([...BOTH, "--env", "MISSING"])).said).toStartWith("--env MISSING: there is no such variable");
   });
+});
+
+test("a rank on another machine that ends without joining: the run says which, and ends", async () => {
+  const program = join(hosts.folder, "never-joins.ts");
+  writeFileSync(
+    program,
+    `import { join } from "dsm";
+     if (process.env.DSM_RANK === "3") process.exit(0);
+     await join();`,
+  );
+  const { code, stderr } = await hosts.dsm(["run", ...BOTH, "--", program]);
+  expect(code).toBe(1);
+  expect(stderr.split("\n").slice(-2)[0]).toMatch(
+    /^dsm: process 3 ended without joining, and process [012] waits for it in join\(\); /,
+  );
 });
 
 test("this machine without ssh, and beside another one", async () => {

@@ -218,9 +218,24 @@ describe("processes that do not agree", () => {
   });
 
   test("one that waits for others in vain gives up after its time, and leaves nothing", async () => {
-    expect(await refused({ DSM_JOIN_TIMEOUT_MS: "300" }, { processes: 2 })).toBe(
-      'DSM_TIMEOUT the other processes of session "bad" did not join in 300 ms',
+    expect(await refused({ DSM_JOIN_TIMEOUT_MS: "3000" }, { processes: 2 })).toBe(
+      'DSM_TIMEOUT session "bad": process 1 of 2 did not join in 3000 ms',
     );
+  });
+
+  test("the time of one that waits is over: it says which have not joined, on any node", async () => {
+    const session = cluster.session();
+    const options = { session, processes: 5, environment: { DSM_JOIN_TIMEOUT_MS: "2000" } };
+    const [a, b] = [3, 1].map((rank) => cluster.actor({ ...options, rank, node: `n${rank}` })) as [Actor, Actor];
+    const answers = [a.ask("open")];
+    await cluster.untilPresent(session, 1);
+    answers.push(b.ask("open"));
+    await cluster.untilPresent(session, 2);
+    const [first, second] = await Promise.all(answers);
+    expect(first).toBe(`DSM_TIMEOUT session "${session}": processes 0, 2 and 4 of 5 did not join in 2000 ms`);
+    // The first may have given up its place by now.
+    expect(second).toMatch(/: processes 0, 2(, 3)? and 4 of 5 did not join in 2000 ms$/);
+    await Promise.all([a.end(), b.end()]);
   });
 });
 

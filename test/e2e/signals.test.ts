@@ -5,7 +5,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { UNSEEN } from "../../src/cli/run/crash-records.ts";
+import { UNSEEN } from "../../src/cli/run/run-records.ts";
 import { Cluster, ROOT } from "../support/e2e-cluster.ts";
 
 setDefaultTimeout(120_000);

@@ -1,9 +1,10 @@
 /** How a process starts its arbiter: nothing of the one shows in the other, and what fails is told in one line. */
 import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { chmodSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Child, outcome } from "../support/e2e-child.ts";
 import { Cluster, eventually } from "../support/e2e-cluster.ts";
+import { needs } from "../support/needs.ts";
 
 setDefaultTimeout(240_000);
 
@@ -18,6 +19,21 @@ function start(how: string, environment: Record<string, string> = {}): { child: 
   const session = cluster.session();
   const options = { session, processes: 1, node: "a", size: "64KiB", environment };
   return { child: cluster.spawn([cluster.program("starter"), how], options), session };
+}
+
+interface Said {
+  text: string;
+  reader: { read(): Promise<{ value?: Uint8Array | undefined }> };
+}
+const said = new Map<Child, Said>();
+
+/** What a process has printed, after it has printed something more or has ended. */
+async function readSome(child: Child): Promise<string> {
+  const known = said.get(child) ?? { text: "", reader: child.stdout.getReader() as Said["reader"] };
+  said.set(child, known);
+  const { value } = await known.reader.read();
+  known.text += new TextDecoder().decode(value);
+  return known.text;
 }
 
 /** What a line of /proc/PID/status says. */
@@ -42,7 +58,7 @@ for (const how of ["plain", "waits", "ignores", "descriptors", "old-kernel", "ad
     await eventually("it has joined", () => cluster.processes("arbiter", session).length === 1);
     await cluster.untilPresent(session, 1);
     const arbiter = cluster.arbiter(session, "a");
-    if (how !== "adopts") expect(status(arbiter, "PPid")).not.toBe(String(child.pid));
+    expect(status(arbiter, "PPid")).not.toBe(String(child.pid));
     expect(Number(readFileSync(`/proc/${arbiter}/stat`, "utf8").split(" ")[5])).toBe(arbiter); // its own session
     expect(readlinkSync(`/proc/${arbiter}/cwd`)).toBe("/");
     const parentMap = readdirSync(`/proc/${arbiter}/fd`).filter((fd) => Number(fd) >= 100 && Number(fd) % 2 === 0);
@@ -64,6 +80,51 @@ for (const how of ["plain", "waits", "ignores", "descriptors", "old-kernel", "ad
     expect({ code, stdout, stderr }).toEqual({ code: 0, stdout: "open DSM_OK \ndone\n", stderr: "" });
   });
 }
+
+const namespaces = needs("namespaces");
+
+namespaces.test("from process 1 of a container: it does not collect what that starts", async () => {
+  const session = cluster.session();
+  const program = ["unshare", "--pid", "--fork", "--mount-proc", cluster.program("starter"), "first"];
+  // With a daemon and a server in the container, too.
+  const environment = { DSM_DAEMON: `127.${process.pid % 256}.7.9:4200`, DSM_AUTOSTART: "1" };
+  const child = cluster.spawn(program, { session, processes: 1, node: "a", size: "64KiB", environment });
+  await eventually("it has joined", async () => (await readSome(child)).includes("open DSM_OK"));
+  const first = Number(childrenOf(child.pid)[0]);
+  const arbiter = cluster.arbiter(session, "a");
+  const [reaper, ...others] = childrenOf(first).map(Number);
+  expect(others).toEqual([]);
+  expect(status(reaper as number, "Name")).toBe("dsm-reaper");
+  expect(status(arbiter, "PPid")).toBe(String(reaper));
+  // It holds none of the program's memory and files.
+  const mapped = readFileSync(`/proc/${reaper}/maps`, "utf8").trimEnd().split("\n");
+  expect(mapped.length).toBeLessThanOrEqual(3);
+  const open = readdirSync(`/proc/${reaper}/fd`).map((fd) => readlinkSync(`/proc/${reaper}/fd/${fd}`));
+  expect(open.sort()).toEqual(["anon_inode:[pidfd]", "anon_inode:[signalfd]"]);
+  child.stdin.write("\n");
+  child.stdin.flush();
+  await eventually("the arbiter has ended", () => cluster.processes("arbiter", session).length === 0);
+  // The daemon stays, and is an orphan now.
+  await eventually("the reaper has the daemon, and no zombie", () => {
+    const left = childrenOf(reaper as number).map((pid) => readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0")[1]);
+    return left.length === 1 && left[0] === "daemon";
+  });
+  expect(childrenOf(first)).toEqual([String(reaper)]);
+  child.stdin.write("\n");
+  child.stdin.end();
+  const [code, stderr] = await Promise.all([child.exited, child.stderr.text()]);
+  expect(stderr.replace(/^dsm: started a session daemon [^\n]*\n/, "")).toBe("");
+  expect({ code, said: await readSome(child) }).toEqual({ code: 0, said: "open DSM_OK \ndone\n" });
+});
+
+test("from a process that adopts orphans and ends before its arbiter: nothing of it stays", async () => {
+  const { child, session } = start("adopts");
+  await cluster.untilPresent(session, 1);
+  const [reaper] = childrenOf(child.pid).map(Number) as [number];
+  child.kill("SIGKILL");
+  await child.exited;
+  await eventually("the reaper has ended", () => !existsSync(`/proc/${reaper}`));
+});
 
 describe("a failure is reported in one line", () => {
   async function failing(how: string, environment: Record<string, string> = {}): Promise<string> {

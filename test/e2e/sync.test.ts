@@ -143,7 +143,7 @@ describe("a barrier", () => {
     test(`a timed one gives up, and the next one waits for that process again: ${JSON.stringify(environment)}`, async () => {
       const [a, b] = (await cluster.actors(["a", "b"], { environment })) as [Actor, Actor];
       for (const time of [0, 30]) {
-        const timeout = `DSM_TIMEOUT other processes were not in the barrier within ${time} ms`;
+        const timeout = `DSM_TIMEOUT process 1 was not in the barrier within ${time} ms`;
         expect(await a.ask(`timedbarrier ${time}`)).toBe(timeout);
       }
       expect(await a.ask("timedbarrier 2147483648")).toMatch(/^DSM_INVALID a timeout of 2147483648 ms is beyond/);
@@ -157,6 +157,16 @@ describe("a barrier", () => {
       await leave([a, b]);
     });
   }
+
+  test("a timed one that gives up says who was not in it", async () => {
+    const actors = await cluster.actors(["a", "b", "a", "b"]);
+    const [a, b, c, d] = actors as [Actor, Actor, Actor, Actor];
+    const waits = b.do("barrier");
+    await cluster.untilState(a.session, 1, "barrier");
+    expect(await a.ask("timedbarrier 20")).toBe("DSM_TIMEOUT processes 2 and 3 were not in the barrier within 20 ms");
+    await Promise.all([waits, a.do("barrier"), c.do("barrier"), d.do("barrier")]);
+    await leave(actors);
+  });
 
   test("a timeout that meets the last one coming: all pass it, or none", async () => {
     const [a, b] = await two();

@@ -9,7 +9,7 @@ import { BuildError, command, compiler, nativeBuild, root, tool } from "../../sc
 const library = join(nativeBuild, "libdsm.so");
 const symbols = (await command([tool("objdump"), "-T", library])).split("\n").filter((line) => line.includes("\t"));
 
-const shipped = ["libdsm.so", "libdsm-runs.so", "koffi.node"].map((name) => join(nativeBuild, name));
+const shipped = ["libdsm.so", "libdsm-runs.so", "dsm-guard", "koffi.node"].map((name) => join(nativeBuild, name));
 
 test("what is shipped needs no glibc newer than 2.28", async () => {
   const all = [...shipped, join(root, "dist/dsm")];

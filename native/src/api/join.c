@@ -16,6 +16,8 @@
 /* The pause between two attempts to join while the arbiter of an ended session exits. */
 #define RETRY_PAUSE_NS 2000000
 #define DESCRIPTORS_AFTER_JOIN 4
+/* How long the arbiter may take to say what a process that has no more time has waited for. */
+#define EXPLANATION_TIMEOUT_MS 1000
 
 /* Sends HELLO and waits for the session to start. Returns a status; DSM_ENDED: try again, the next session will
  * follow. */
@@ -43,11 +45,19 @@ static int say_hello(int fd, const dsm_config *config, long long deadline, struc
   /* An arbiter that is exiting does not answer: the next attempt finds, or starts, its successor. */
   if (channel_send(fd, &hello, sizeof hello) != 0) return DSM_ENDED;
   long long left = deadline - now_ms();
-  if (!link_await_answer(fd, left > 0 ? (int)left : 0))
-    return dsm_fail(DSM_TIMEOUT, "the other processes of session \"%s\" did not join in %u ms", config->session,
-                    config->join_timeout_ms);
+  int is_late = !link_await_answer(fd, left > 0 ? (int)left : 0);
+  if (is_late) {
+    /* Asks what it has waited for. The answer may be that all have joined just now. */
+    struct wire_header cancel = {.size = sizeof cancel, .kind = WIRE_SEM_CANCEL};
+    if (channel_send(fd, &cancel, sizeof cancel) != 0 || !link_await_answer(fd, EXPLANATION_TIMEOUT_MS))
+      return dsm_fail(DSM_TIMEOUT, "the other processes of session \"%s\" did not join in %u ms", config->session,
+                      config->join_timeout_ms);
+  }
   if (channel_receive(fd, reply) != 0)
     return errno == EPROTO ? dsm_fail(DSM_PROTOCOL, "the arbiter's answer is no dsm frame") : DSM_ENDED;
+  if (is_late && reply->header.kind == WIRE_REPLY && reply->header.status == DSM_TIMEOUT)
+    return dsm_fail(DSM_TIMEOUT, "session \"%s\": %s in %u ms", config->session, (const char *)reply->body,
+                    config->join_timeout_ms);
   if ((reply->header.kind == WIRE_FAIL || reply->header.kind == WIRE_REPLY) && reply->header.status != DSM_OK)
     return dsm_fail(reply->header.status, "%s", (const char *)reply->body);
   if (reply->header.kind != WIRE_REPLY || reply->header.body_length != sizeof(struct wire_joined))

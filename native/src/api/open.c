@@ -73,7 +73,7 @@ static int map_session(dsm_session *session, const char *path) {
                     "start valgrind with " TOOL_VALGRIND_OPTIONS
                     ", without which dsm cannot see stores; or have all processes on one node (direct mode)");
   }
-  dsm_crash_record_open();
+  dsm_run_record_opened();
   madvise(place, session->link.size, MADV_DONTFORK);
   if (session->order == ORDER_RELEASE && (!session->link.direct || direct_may_end)) {
     int status = release_prepare(&session->pages);
@@ -119,6 +119,18 @@ static int map_session(dsm_session *session, const char *path) {
   return DSM_OK;
 }
 
+/* Joins. A process of `dsm run` that waits for the others of its run says so; in an elastic session it could be others
+ * that come. */
+static int join_recorded(const dsm_config *config, const struct arbiter_place *place, int *fd, struct reply *reply) {
+  const char *run_session = getenv(SETTING_SESSION);
+  uint64_t wait = 0;
+  if (config->processes != 0 && !config->elastic && run_session != NULL && strcmp(config->session, run_session) == 0)
+    wait = dsm_run_record_waits(config->processes);
+  int status = join_session(config, place, fd, reply);
+  dsm_run_record_waited(wait, status == DSM_OK);
+  return status;
+}
+
 static int open_session(const dsm_config *given, dsm_session **result) {
   if (result == NULL) return dsm_fail(DSM_INVALID, "dsm_open: nowhere to put the session");
   *result = NULL;
@@ -149,7 +161,7 @@ static int open_session(const dsm_config *given, dsm_session **result) {
   pages_init(&session->pages, &session->link);
 
   struct reply reply;
-  status = join_session(&config, &place, &session->link.main_fd, &reply);
+  status = join_recorded(&config, &place, &session->link.main_fd, &reply);
   const struct wire_joined *joined = (const struct wire_joined *)reply.body;
   if (status == DSM_OK) {
     session->link.rank = reply.header.related_rank;

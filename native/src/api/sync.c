@@ -1,4 +1,5 @@
 /* Barriers, semaphores, locks, sleeping and fences of the session interface. */
+#include <stdio.h>
 #include <string.h>
 
 #include "api/names.h"
@@ -6,6 +7,9 @@
 #include "session/session.h"
 #include "base/status.h"
 #include "trap/tool.h"
+
+/* Of what the arbiter says of a barrier whose time is over: it names at most 8 processes. */
+#define TIMEOUT_REASON_BYTES 160
 
 /* Ends a wait. Pages that other threads have opened in the meantime lack what other processes published before they
  * ended the wait, so they are published and closed again. Returns a status. */
@@ -23,8 +27,12 @@ static int barrier(dsm_session *session, int timeout_ms) {
   if (status == DSM_OK) session_count(session, header.value);
   session_end(session);
   if (status == DSM_BUSY) return dsm_fail(status, "this process is in a barrier already");
-  if (status == DSM_TIMEOUT)
-    return dsm_fail(status, "other processes were not in the barrier within %d ms", timeout_ms);
+  if (status == DSM_TIMEOUT) {
+    /* The arbiter has said which processes were not in it. */
+    char who[TIMEOUT_REASON_BYTES];
+    snprintf(who, sizeof who, "%s", dsm_last_error());
+    return dsm_fail(status, "%s within %d ms", who, timeout_ms);
+  }
   return status;
 }
 

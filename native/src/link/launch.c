@@ -15,8 +15,17 @@
  * waitpid(-1), and is not reaped automatically where the program ignores SIGCHLD; only __WALL, used here, finds it.
  *
  * A process that adopts orphans itself (process 1 of a container, or a subreaper) would get the program back as a
- * child. A missing exit signal does not help there, since execve() sets it to SIGCHLD. Such a process starts the
- * program directly, and a thread reaps it, if the process does not. */
+ * child, and later what the program has started. A missing exit signal does not help there, since execve() sets it to
+ * SIGCHLD. Such a process gets a child that stays, without an exit signal, and adopts them in its place (reaper.c):
+ *
+ *   this process --clone--> copy --clone with CLONE_PARENT--> reaper --clone--> the program
+ *                             |
+ *                             exits at once
+ *
+ * The copy has memory of its own, which the reaper takes over. It is not the reaper itself because the kernel writes to
+ * the memory of a thread that has registered restartable sequences, and the reaper unmaps that; a child that shares its
+ * parent's memory is not registered. A thread of this process reaps the reaper. Where memory does not suffice for a copy,
+ * and under valgrind, such a process starts the program directly, and the thread reaps that, if wait() does not. */
 #define _GNU_SOURCE
 #include "link/launch.h"
 
@@ -24,6 +33,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,11 +43,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "trap/syscall.h"
+#include "link/reaper.h"
 #include "link/thread.h"
+#include "trap/syscall.h"
+#include "trap/tool.h"
 
 #define CHILD_STACK_BYTES (32u << 10)
 #define COLLECTOR_STACK_BYTES (256u << 10) /* as session/direct_exit.c's: glibc puts thread-local variables there */
+#define REAPER_BYTES 4096u /* of the struct reaper: a page */
 #define SIGNALS 64
 
 extern char **environ;
@@ -47,7 +60,11 @@ struct program {
   char *const *arguments;
   char *const *environment;
   int output;
-  uint8_t *inner_stack; /* its end, where the middle starts the program */
+  uint8_t *inner_stack; /* its end, where the middle or the reaper starts the program */
+  uint8_t *reaper_stack; /* its end */
+  struct reaper *reaper;
+  int self;                     /* the process id of this process */
+  _Atomic int32_t *reaper_id;   /* in memory that this process shares with its copy */
 };
 
 /* The kernel's struct sigaction; all zero means SIG_DFL. */
@@ -173,6 +190,28 @@ static int run_middle(const struct program *program) {
   return 0;
 }
 
+static int run_reaper(const struct program *program) {
+  dsm_syscall(SYS_setsid, 0, 0, 0, 0);
+  dsm_syscall(SYS_prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0);
+  long child = child_of(run_program, program->inner_stack, program);
+  if (child < 0) {
+    report(program->output, "START", (int)-child);
+    return 0;
+  }
+  for (int fd = 0; fd <= 2; fd++) dsm_syscall(SYS_close, fd, 0, 0, 0);
+  if (dsm_syscall(SYS_close_range, 3, ~0u, 0, 0) < 0) close_listed();
+  reaper_become(program->reaper, REAPER_BYTES, program->self);
+}
+
+static int run_copy(const struct program *program) {
+  long reaper = dsm_launch_clone(CLONE_VM | CLONE_PARENT, program->reaper_stack, run_reaper, program);
+  if (reaper < 0)
+    report(program->output, "START", (int)-reaper);
+  else
+    atomic_store(program->reaper_id, (int32_t)reaper);
+  return 0;
+}
+
 static void await_child(pid_t child) {
   while (dsm_syscall(SYS_wait4, child, 0, __WALL, 0) == -EINTR) continue;
 }
@@ -188,32 +227,45 @@ static int adopts(void) {
 }
 
 int launch(const char *path, char *const arguments[], char *const environment[], int output) {
-  const size_t size = 2 * CHILD_STACK_BYTES;
-  uint8_t *stacks = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
-  if (stacks == MAP_FAILED) return errno;
+  const size_t size = REAPER_BYTES + 3 * CHILD_STACK_BYTES;
+  /* Shared with the copy, for the id of the reaper. */
+  uint8_t *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) return errno;
+  _Atomic int32_t *reaper_id = (_Atomic int32_t *)(void *)(memory + sizeof(struct reaper));
+  uint8_t *stacks = memory + REAPER_BYTES;
   struct program program = {.path = path,
                             .arguments = arguments,
                             .environment = environment,
                             .output = output,
-                            .inner_stack = stacks + CHILD_STACK_BYTES};
-  int direct = adopts(), error = 0;
+                            .inner_stack = stacks + CHILD_STACK_BYTES,
+                            .reaper_stack = stacks + 2 * CHILD_STACK_BYTES,
+                            .reaper = (struct reaper *)(void *)memory,
+                            .self = getpid(),
+                            .reaper_id = reaper_id};
+  int is_adopter = adopts(), error = 0;
+  long child = -ENOMEM, reaped_later = 0;
   /* No handler of this process may run in a child that shares its memory. */
   uint64_t all = ~0ull, before;
   dsm_syscall(SYS_rt_sigprocmask, SIG_SETMASK, (long)&all, (long)&before, DSM_SIGSET_BYTES);
-  long child = child_of(direct ? run_program : run_middle, stacks + size, &program);
+  if (is_adopter && !tool_is_valgrind()) child = dsm_launch_clone(CLONE_VFORK, memory + size, run_copy, &program);
+  int is_copy = child > 0;
+  if (child == -ENOMEM) child = child_of(is_adopter ? run_program : run_middle, memory + size, &program);
   if (child < 0)
     error = (int)-child;
-  else if (!direct)
+  else if (is_adopter && !is_copy)
+    reaped_later = child;
+  else
     await_child((pid_t)child);
+  if (is_copy) reaped_later = atomic_load(reaper_id);
   dsm_syscall(SYS_rt_sigprocmask, SIG_SETMASK, (long)&before, 0, DSM_SIGSET_BYTES);
-  munmap(stacks, size);
-  /* If no thread can be started, the program stays a zombie of this process after it has ended. */
-  if (child > 0 && direct) thread_start(collect, (void *)child, COLLECTOR_STACK_BYTES);
+  munmap(memory, size);
+  /* If no thread can be started, that child stays a zombie of this process after it has ended. */
+  if (reaped_later > 0) thread_start(collect, (void *)reaped_later, COLLECTOR_STACK_BYTES);
   return error;
 }
 
 static int is_kept(const char *variable) {
-  static const char *const dropped[] = {"LD_PRELOAD=", "LD_AUDIT=", "BUN_BE_BUN=", "BUN_OPTIONS="};
+  static const char *const dropped[] = {"LD_PRELOAD=", "LD_AUDIT=", "BUN_BE_BUN=", "BUN_OPTIONS=", "DSM_RUN_RECORD="};
   for (size_t i = 0; i < sizeof dropped / sizeof dropped[0]; i++)
     if (strncmp(variable, dropped[i], strlen(dropped[i])) == 0) return 0;
   return 1;

@@ -155,7 +155,7 @@ static long install(unsigned i) {
 void dsm_action_default(int signo) {
   struct kernel_action action = {
       .handler = (uintptr_t)SIG_DFL, .flags = SA_RESTORER, .restorer = (uintptr_t)dsm_restore_frame};
-  if (signo == SIGSEGV) dsm_crash_record_seen();
+  if (signo == SIGSEGV) dsm_run_record_seen();
   kernel_action(signo, &action, NULL);
 }
 

@@ -59,12 +59,17 @@ void dsm_action_default(int signo);
 /* Called in the child of a fork, before fork() returns there. */
 void dsm_actions_in_child(void);
 
-/* ---- crash_record.c ---- */
+/* ---- run_record.c ---- */
 
 /* Records for `dsm run` that dsm's handlers are installed. Not handler-safe. */
-void dsm_crash_record_open(void);
+void dsm_run_record_opened(void);
 /* Records for `dsm run` that dsm has seen the fault that this process is about to die of. */
-void dsm_crash_record_seen(void);
+void dsm_run_record_seen(void);
+/* Records for `dsm run` that this process waits to join the run's session, which needs so many processes. Returns what
+ * dsm_run_record_waited() needs at the end of the wait. Not handler-safe. */
+uint64_t dsm_run_record_waits(uint32_t processes);
+/* Records the end of that wait, and whether the process has joined. */
+void dsm_run_record_waited(uint64_t wait, bool joined);
 
 #pragma GCC visibility pop
 

@@ -73,7 +73,8 @@ export default command({
   takesProgram: true,
   manual: {
     details: [
-      "The processes get DSM_SESSION, DSM_PROCESSES, DSM_RANK and the other variables that the library needs to join. Standard input goes to process 0; signals go to all. The first process that fails ends the others, and its exit code is that of dsm run.",
+      "The processes get DSM_SESSION, DSM_PROCESSES, DSM_RANK and the other variables that the library needs to join. Standard input goes to process 0; signals go to all. The first process that fails ends the others, and its exit code is that of dsm run. With --on-loss continue the others go on, and the exit code is the same.",
+      "A process that ends without joining, while another one waits for it to join, is a failure, too; not so in an elastic session. When dsm run itself is killed, its processes end.",
       'A program that ends in .ts or .js runs on the built-in Bun and can import "dsm"; one that ends in .py runs on python3 and can import dsm. Nothing needs to be installed for either. Everything else is an executable: looked for in the PATH, or given with a slash.',
       "With --hosts or --hostfile, and in an allocation of Slurm or PBS, the processes are started on those hosts over ssh, each of which is a node. A host without this version of dsm gets a copy of it. The program must be at the same path there, unless --copy sends it. The processes get the DSM_ variables, the environment of a login on their host, and the variables that --env names.",
     ],
@@ -89,6 +90,7 @@ export default command({
     exits: {
       "126": "The program exists but cannot be started.",
       "127": "There is no such program.",
+      "1": "A process waited to join with one that had ended, or a host was lost; or as that of the first process that failed.",
       "128+N": "A process was ended by signal N. Any other code is that of the first process that failed.",
     },
   },
@@ -115,6 +117,7 @@ export default command({
     const size = fromEnvironment(args.size, SETTINGS.size.variable) ?? saved?.size.toString() ?? DEFAULT_SIZE_TEXT;
     const order = readSetting("order", args.order);
     const onLoss = readSetting("onLoss", args["on-loss"]);
+    const continues = (onLoss ?? saved?.onLoss) === "continue";
     const elastic = readElastic(args.elastic) || saved?.elastic === true;
     const daemon = readDaemon(args.daemon);
     const session = readSetting("session", args.session) ?? newSessionName("run");
@@ -141,7 +144,7 @@ export default command({
     const { restore } = args;
     if (far) {
       return await runOnHosts({
-        ...{ shares, session, words: programArgs, tag: args.tag === true, copy: args.copy === true },
+        ...{ shares, session, words: programArgs, tag: args.tag === true, copy: args.copy === true, continues },
         environment: { ...travellingEnvironment(process.env), ...settings, ...variables },
         ssh: readWords("ssh", readSetting("ssh", args.ssh) ?? SETTINGS.ssh.fallback),
         interface: args.interface,
@@ -188,7 +191,8 @@ export default command({
       ...variables,
     };
     Object.assign(environment, await preloadEnvironment(program, environment));
-    const code = await new LocalRun({ program, environment, processes, nodes, tag: args.tag === true }).done;
+    const run = { program, environment, processes, nodes, tag: args.tag === true, continues, server };
+    const code = await new LocalRun(run).done;
     if (code !== 0) await removeUnjoined(daemon.address, session);
     // By now the session has ended, or no process has joined it.
     server?.kill();

@@ -4,6 +4,7 @@
 export const SOURCES = {
   "libdsm.so": "native/build/libdsm.so",
   "libdsm-runs.so": "native/build/libdsm-runs.so",
+  "dsm-guard": "native/build/dsm-guard",
   "libdsm.a": "native/build/libdsm.a",
   "libxed.a": "native/build/libxed.a",
   "libdsm-gdb.py": "native/src/libdsm-gdb.py",

@@ -24,16 +24,33 @@ export async function readAsset(name: AssetName): Promise<Uint8Array> {
   return new Uint8Array(await Bun.file(path).arrayBuffer());
 }
 
+/** Paths of files that the processes of `dsm run` need. */
+export interface RuntimeFiles {
+  library: string;
+  preload: string;
+  header: string;
+  /** The program that ends the processes of a run that was killed. */
+  guard: string;
+}
+
 /**
- * The files a script on the embedded Bun needs, by path. From a compiled program they are copied to the user's cache,
+ * The files that processes of `dsm run` and scripts on the embedded Bun need, by path. From a compiled program they are copied to the user's cache,
  * side by side: what is inside cannot be loaded in place.
  */
-export async function runtimeFiles(): Promise<{ library: string; preload: string; header: string }> {
+export function runtimeFiles(): Promise<RuntimeFiles> {
+  runtimeFilesOnce ??= findRuntimeFiles();
+  return runtimeFilesOnce;
+}
+
+/** They are read, and compared with those in the cache, once in a process. */
+let runtimeFilesOnce: Promise<RuntimeFiles> | undefined;
+
+async function findRuntimeFiles(): Promise<RuntimeFiles> {
   if (!isCompiled) {
     const [preload, header] = ["src/client/preload.ts", "src/client/header.ts"].map(sourceFile) as [string, string];
-    return { library: sourceFile(SOURCES["libdsm.so"]), preload, header };
+    return { library: sourceFile(SOURCES["libdsm.so"]), preload, header, guard: sourceFile(SOURCES["dsm-guard"]) };
   }
-  const names = ["libdsm.so", "koffi.node", "preload.js", "header.js"] as const;
+  const names = ["libdsm.so", "koffi.node", "preload.js", "header.js", "dsm-guard"] as const;
   const contents = await Promise.all(names.map(readAsset));
   const hash = new Bun.CryptoHasher("sha256");
   for (const content of contents) hash.update(new Bun.CryptoHasher("sha256").update(content).digest());
@@ -41,8 +58,12 @@ export async function runtimeFiles(): Promise<{ library: string; preload: string
     hash.digest("hex").slice(0, 32),
     Object.fromEntries(names.map((name, i) => [name, contents[i] as Uint8Array])),
   );
-  const [library, preload, header] = ["libdsm.so", "preload.js", "header.js"].map((name) => join(folder, name));
-  return { library, preload, header } as { library: string; preload: string; header: string };
+  return {
+    library: join(folder, "libdsm.so"),
+    preload: join(folder, "preload.js"),
+    header: join(folder, "header.js"),
+    guard: join(folder, "dsm-guard"),
+  };
 }
 
 /**

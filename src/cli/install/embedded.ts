@@ -13,6 +13,7 @@ import cppErrors from "../../../native/bindings/cpp/dsm/error.hpp" with { type: 
 import cppMutex from "../../../native/bindings/cpp/dsm/mutex.hpp" with { type: "file" };
 import pythonModule from "../../../native/bindings/python/dsm/__init__.py" with { type: "file" };
 import pythonProject from "../../../native/bindings/python/pyproject.toml" with { type: "file" };
+import guard from "../../../native/build/dsm-guard" with { type: "file" };
 import koffi from "../../../native/build/koffi.node" with { type: "file" };
 import libdsmArchive from "../../../native/build/libdsm.a" with { type: "file" };
 import libdsm from "../../../native/build/libdsm.so" with { type: "file" };
@@ -26,6 +27,7 @@ import type { AssetName } from "./asset-names.ts";
 export const EMBEDDED: Record<AssetName, string> = {
   "libdsm.so": libdsm,
   "libdsm-runs.so": runs,
+  "dsm-guard": guard,
   "libdsm.a": libdsmArchive,
   "libxed.a": libxedArchive,
   "libdsm-gdb.py": gdbScript,

@@ -25,12 +25,12 @@ export async function preloadEnvironment(
     library ||= (await (await import("../install/assets.ts")).runtimeFiles()).library;
   } catch (error) {
     if (!(error instanceof DsmError)) throw error;
-    messages.warn(`libdsm is not loaded into the processes beforehand: ${error.message}`);
+    messages.warn(`libdsm is not preloaded into the processes: ${error.message}`);
     return {};
   }
-  // The loader divides the variable at both.
+  // The loader splits the variable at both.
   if (/[\s:]/.test(library)) {
-    messages.warn(`libdsm is not loaded into the processes beforehand: its path has a space or a colon: ${library}`);
+    messages.warn(`libdsm is not preloaded into the processes: its path has a space or a colon: ${library}`);
     return {};
   }
   const given = environment.LD_PRELOAD;

@@ -2,61 +2,89 @@
 import { constants, hostname } from "node:os";
 import { NAME_MAX } from "../../core/base/limits.ts";
 import { messages } from "../terminal/messages.ts";
-import { CrashRecords, UNSEEN } from "./crash-records.ts";
+import { JoinMonitor } from "./join-monitor.ts";
 import { OutputPrefix } from "./output-prefix.ts";
-import { anyLives, endsUnderway, signalGroup } from "./process-group.ts";
+import { endsUnderway, livingRanks, signalRank } from "./process-group.ts";
 import type { Program } from "./program.ts";
+import { RunGuard } from "./run-guard.ts";
+import { RunRecords, UNSEEN } from "./run-records.ts";
+import { StuckJoinWatch } from "./stuck-join.ts";
 import { END_TIMEOUT_MS, ProcessTerminator } from "./termination.ts";
 
-/** How long output may still come from pipes that a process left open to its children. */
+/** How long output may still come from pipes that a process has left open in its children. */
 const OUTPUT_TIMEOUT_MS = 1_000;
 
 export interface LocalRunOptions {
   program: Program;
-  /** Of all processes; each gets its rank, and its node if there are several, beside it. */
+  /** Variables of all processes; each also gets its rank, and its node if there are several. */
   environment: Record<string, string>;
   processes: number;
   /** Simulated nodes, in blocks of ranks. */
   nodes: number;
-  /** Begins every line of output with the rank. */
+  /** Begin every line of output with the rank. */
   tag: boolean;
+  /** The others go on when a process fails. */
+  continues: boolean;
+  /** A server of this run alone, which ends with it. */
+  server: Bun.Subprocess | null;
 }
 
-/** All processes of one `dsm run`. Each leads a session of its own, so that a signal reaches all it has started. */
+/** LocalRun: all processes of one `dsm run`. Each leads a process group, so that a signal reaches all it has started. */
 export class LocalRun {
-  /** Exit code of the first that failed; 0 if none did. */
+  /** Exit code of the first process that failed; 0 if none did. */
   readonly done: Promise<number>;
   readonly #ranks: Bun.Subprocess[] = [];
-  /** Those whose end has not been seen yet. */
+  /** The processes whose end has not been observed yet. */
   readonly #living = new Set<Bun.Subprocess>();
   readonly #outputs: Promise<void>[] = [];
-  readonly #records: CrashRecords;
+  readonly #continues: boolean;
+  /** Ranks of which processes may be living; signals go to these. */
+  readonly #present = new Set<number>();
+  readonly #records: RunRecords;
+  readonly #stuckJoin: StuckJoinWatch;
   readonly #terminator = new ProcessTerminator({
     send: (signal) => {
-      for (const child of this.#ranks) signalGroup(child.pid, signal);
+      for (const pid of this.#present) signalRank(pid, signal);
     },
     interruptedMs: END_TIMEOUT_MS,
     underway: () => endsUnderway(this.#living),
+    goesOn: () => this.#continues && this.#living.size > 0,
   });
 
   constructor(options: LocalRunOptions) {
     this.#terminator.passSignals();
-    this.#records = new CrashRecords(options.processes);
+    this.#continues = options.continues;
+    this.#records = new RunRecords(options.processes);
+    this.#stuckJoin = new StuckJoinWatch(options.processes, this.#terminator);
     this.done = this.#run(options);
   }
 
-  async #run({ program, environment, processes, nodes, tag }: LocalRunOptions): Promise<number> {
+  async #run({ program, environment, processes, nodes, tag, server }: LocalRunOptions): Promise<number> {
+    const guard = await RunGuard.start();
+    const monitor = new JoinMonitor({
+      ranks: this.#ranks,
+      records: this.#records,
+      report: (rank, joins) => {
+        const { pid } = this.#ranks[rank] as Bun.Subprocess;
+        // Its id may become another process's.
+        if (joins.isGone && this.#present.delete(pid)) guard.gone(pid);
+        this.#stuckJoin.update(rank, joins);
+      },
+    });
+    if (server !== null) guard.addRole(server.pid);
     const output = tag ? new OutputPrefix(true, () => this.#terminator.fail(128 + constants.signals.SIGPIPE)) : null;
     const endings: Promise<void>[] = [];
-    for (let rank = 0; rank < processes && this.#terminator.failure === 0; rank++) {
+    for (let rank = 0; rank < processes && !this.#terminator.isEnding; rank++) {
       let child: Bun.Subprocess;
+      const record = this.#records.environment(rank);
+      guard.starts(record);
       try {
         child = Bun.spawn({
           cmd: program.command,
           env: {
             ...environment,
             DSM_RANK: String(rank),
-            ...this.#records.environment(rank),
+            ...record,
             ...(nodes > 1 ? { DSM_NODE: nodeName(Math.floor((rank * nodes) / processes)) } : {}),
           },
           stdin: rank === 0 ? "inherit" : "ignore",
@@ -70,7 +98,9 @@ export class LocalRun {
         this.#terminator.fail(126);
         break;
       }
+      guard.started(child.pid);
       this.#ranks.push(child);
+      this.#present.add(child.pid);
       this.#living.add(child);
       if (output) {
         this.#outputs.push(output.copy(rank, 1, child.stdout as ReadableStream<Uint8Array>));
@@ -78,14 +108,18 @@ export class LocalRun {
       }
       const ended = (): Promise<void> => {
         this.#living.delete(child);
+        monitor.start();
         const why = this.#records.isUnseen(rank, child.signalCode) ? UNSEEN : null;
         return this.#terminator.ended(`process ${rank}`, child.exitCode, child.signalCode, why);
       };
       endings.push(child.exited.then(ended));
     }
     await Promise.all(endings);
+    monitor.stop();
+    this.#stuckJoin.stop();
     await this.#endGroups();
     this.#terminator.stop();
+    await guard.done();
     this.#records.close();
     if (output) {
       await Promise.race([Promise.all(this.#outputs), Bun.sleep(OUTPUT_TIMEOUT_MS)]);
@@ -94,9 +128,9 @@ export class LocalRun {
     return this.#terminator.failure;
   }
 
-  /** Ends what the ranks have left running behind them. Nothing tells when a group is empty, so it is asked. */
+  /** Ends the processes that the ranks have left running. The kernel does not report their end, so this polls. */
   async #endGroups(): Promise<void> {
-    const alive = (): boolean => anyLives(this.#ranks.map(({ pid }) => pid));
+    const alive = (): boolean => livingRanks([...this.#present]).size > 0;
     if (!alive()) return;
     this.#terminator.end();
     while (alive()) await Bun.sleep(10);

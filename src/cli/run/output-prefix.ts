@@ -2,13 +2,13 @@
 import { write } from "node:fs";
 import { promisify } from "node:util";
 
-/** A longer line is broken here: one without an end must not fill the memory. */
+/** Longer lines are broken: a line that never ends must not fill the memory. */
 const LINE_MAX = 64 << 10;
 
 export class OutputPrefix {
   readonly #tagged: boolean;
   readonly #closed: () => void;
-  /** The last write: lines go out one after the other, whichever process they come from. */
+  /** The last write. Lines of all processes go out one after the other. */
   #last: Promise<void> = Promise.resolve();
 
   /** `closed` is called when the output has no reader any more. */
@@ -24,7 +24,7 @@ export class OutputPrefix {
     await lines.end();
   }
 
-  /** For a stream that comes in chunks. What they return resolves when there is room for more. */
+  /** Returns functions for a stream that comes in chunks. Their promises resolve when there is room for more. */
   lines(rank: number, fd: 1 | 2): { push(chunk: Uint8Array): Promise<void>; end(): Promise<void> } {
     const tag = new TextEncoder().encode(this.#tagged ? `[${rank}] ` : "");
     let rest = new Uint8Array(0);
@@ -34,7 +34,7 @@ export class OutputPrefix {
         const lines: Uint8Array[] = [];
         let start = 0;
         if (!this.#tagged) {
-          // Byte for byte what the process wrote, however long its lines are.
+          // The bytes of the process as they are, however long its lines.
           start = bytes.length > LINE_MAX ? bytes.length : bytes.lastIndexOf(0x0a) + 1;
           if (start > 0) lines.push(bytes.subarray(0, start));
         }
@@ -76,14 +76,14 @@ const NEWLINE = new Uint8Array([0x0a]);
 
 const writeSome = promisify(write);
 
-/** Not synchronously: signals must be handled while the reader is slow. */
+/** Writes all bytes. Not synchronously: signals must be handled while the reader is slow. */
 export async function writeAll(fd: number, bytes: Uint8Array): Promise<void> {
   let at = 0;
   while (at < bytes.length) {
     try {
       at += (await writeSome(fd, bytes, at)).bytesWritten;
     } catch (error) {
-      // Another process that shares the terminal or pipe has made it non-blocking, and it is full.
+      // Another process with the same terminal or pipe has made it non-blocking, and it is full.
       if ((error as { code?: string }).code !== "EAGAIN") throw error;
       await Bun.sleep(1);
     }

@@ -9,7 +9,7 @@ export interface Program {
   environment: Record<string, string>;
 }
 
-/** Exit codes as shells have them. */
+/** Exit codes, as those of shells. */
 const NOT_FOUND = 127;
 const NOT_EXECUTABLE = 126;
 
@@ -38,7 +38,7 @@ export async function findProgram(words: string[]): Promise<Program | { error: s
   return problem ?? { command: [resolve(name), ...rest], environment: {} };
 }
 
-/** A Python script that is no executable of its own runs on python3. Both it and an interpreter can import dsm. */
+/** A Python script that is not executable runs on python3. Scripts and interpreters can import dsm. */
 async function pythonProgram(words: string[]): Promise<Program | { error: string; exitCode: number }> {
   const [name, ...rest] = words as [string, ...string[]];
   const isScript = name.endsWith(".py");
@@ -57,13 +57,13 @@ async function pythonProgram(words: string[]): Promise<Program | { error: string
     command: [found, ...(interpreter === null ? [] : [resolve(name)]), ...rest],
     environment: {
       DSM_LIBRARY: process.env.DSM_LIBRARY || library,
-      // Behind the user's own folders, before what is installed: the module of this very version.
+      // After the user's own folders and before what is installed: the module of this version.
       PYTHONPATH: process.env.PYTHONPATH ? `${process.env.PYTHONPATH}:${path}` : path,
     },
   };
 }
 
-/** A script runs on this very program, acting as `bun`, with the module "dsm" loaded before it. */
+/** A script runs on this program, which acts as `bun`, with the module "dsm" loaded first. */
 export async function scriptProgram(script: string, rest: string[]): Promise<Program> {
   const { runtimeFiles } = await import("../install/assets.ts");
   const files = await runtimeFiles();
@@ -73,7 +73,7 @@ export async function scriptProgram(script: string, rest: string[]): Promise<Pro
   };
 }
 
-/** Null: it is a file that may be read, or executed. */
+/** Returns null if it is a file that this user may read or execute, else the error. */
 export function checkFile(
   name: string,
   mode: "R_OK" | "X_OK",

@@ -12,11 +12,11 @@ export interface RestoredServerOptions {
   options: Record<string, string | number>;
   elastic: boolean;
   autostart: boolean;
-  /** Beside what a process of dsm inherits. */
+  /** Variables beside those that a process of dsm inherits. */
   environment?: Record<string, string>;
 }
 
-/** Starts the server of a session that begins with a snapshot, and waits until it is known to the daemon. */
+/** Starts the server of a session that begins with a snapshot, and waits until it has registered with the daemon. Throws DsmError. */
 export async function startRestoredServer({
   file,
   options,
@@ -37,7 +37,7 @@ export async function startRestoredServer({
     ],
     env: { ...inheritedEnvironment(process.env), ...environment },
     stdio: ["ignore", "pipe", "pipe"],
-    // A signal to our group is passed on to the processes; the server ends behind them.
+    // `dsm run` passes signals of its group on to the ranks; the server ends after them.
     detached: true,
   });
   let progress: Progress | undefined;

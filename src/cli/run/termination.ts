@@ -1,6 +1,7 @@
 /**
- * Terminates the processes of a `dsm run`, on all hosts: the first process that fails decides the exit code and the
- * others are terminated; signals go to all of them; a process that does not end in time is killed.
+ * Terminates the processes of a `dsm run`, on all hosts: the first process that fails decides the exit code and, unless
+ * the run goes on without it, the others are terminated; signals go to all of them; a process that does not end in time
+ * is killed.
  */
 import { constants } from "node:os";
 import { messages } from "../terminal/messages.ts";
@@ -15,30 +16,33 @@ const CAUSE_TIMEOUT_MS = 2_000;
 
 /** ProcessControl: how a ProcessTerminator acts on the processes of a run, wherever they are. */
 export interface ProcessControl {
-  /** Sends it to all processes; may return a promise of their having it. */
+  /** Sends the signal to all processes; may return a promise that resolves when they have it. */
   send(signal: NodeJS.Signals): unknown;
-  /** How long they may take after a second interrupt; 0: they are killed at once, without that interrupt. */
+  /** How long processes may take after a second interrupt; 0: they are killed at once, without that interrupt. */
   interruptedMs: number;
   /**
    * Resolves when all processes that are ending now, or have ended, have been reported to `ended`; undefined: they
    * have. A process starts to end before its end can be observed, so the cause of a later failure is found here.
    */
   underway(): Promise<unknown> | undefined;
-  /** Whether there may be processes yet; without it there may be from the beginning. */
+  /** Whether the others go on when a process fails; left out: never. */
+  goesOn?(): boolean;
+  /** Whether processes may have been started; left out: from the beginning. */
   begun?(): boolean;
-  /** Takes the place of signals as long as there are none. */
+  /** Ends the run before a process was started. */
   abandon?(): void;
-  /** All were killed. */
+  /** Called when SIGKILL has been sent to all processes. */
   killed?(): void;
 }
 
 /** ProcessTerminator: decides the exit code of a run and ends its processes. It never starts one. */
 export class ProcessTerminator {
-  /** Exit code of the first that failed; 0: none did. */
+  /** Exit code of the first process that failed; 0: none did. */
   failure = 0;
   readonly #control: ProcessControl;
   readonly #passed = new Set<string>();
-  /** One has failed that may have done so because of another one's end. */
+  #isEnding = false;
+  /** A process has failed, possibly because another one ended; its exit code waits for the cause. */
   #judging = false;
   #interrupts = 0;
   #kill: ReturnType<typeof setTimeout> | undefined;
@@ -48,18 +52,37 @@ export class ProcessTerminator {
     this.#control = control;
   }
 
-  /** The first failure decides the exit code and ends the rest. */
+  /** Whether all processes are being ended because of a failure. */
+  get isEnding(): boolean {
+    return this.#isEnding;
+  }
+
+  /** Ends all processes. The first failure decides the exit code. */
   fail(code: number): void {
-    if (this.failure !== 0) return;
-    this.failure = code;
+    this.failure ||= code;
+    if (this.#isEnding) return;
+    this.#isEnding = true;
     if (this.#begun) this.end();
     else this.#control.abandon?.();
   }
 
   /**
-   * A process has ended; `who` names it, `why` is what is known of the cause, if anything. One that was killed gives
-   * the exit code before one that failed on its own meanwhile: a library that tells of a lost process makes its program
-   * fail. Resolves when the exit code is known.
+   * Handles the loss of processes of which no exit code is known. `what` says what was lost, `code` stands for their
+   * exit codes.
+   */
+  lost(what: string, code: number): void {
+    if (this.#isEnding) return;
+    if (this.#continuesAfter(code)) messages.error(`${what}${GOES_ON}`);
+    else {
+      messages.error(what);
+      this.fail(code);
+    }
+  }
+
+  /**
+   * Handles the end of a process. `who` names it, `why` is what is known of the cause, if anything. A process that was
+   * killed gives the exit code before one that failed by itself at that time: dsm reports a lost process to the others,
+   * which then fail. Resolves when the exit code is known.
    */
   async ended(
     who: string,
@@ -68,12 +91,17 @@ export class ProcessTerminator {
     why: string | null = null,
   ): Promise<void> {
     if (signal !== null) {
-      // A shell would say as much. Those we have signalled ourselves need no words.
-      const ours = this.failure !== 0 || this.#passed.has(String(signal)) || this.#killDue < Number.POSITIVE_INFINITY;
-      if (!ours) messages.error(`${who} was ended by ${signal}${why === null ? "" : `; ${why}`}`);
-      this.fail(128 + signalNumber(signal));
+      // As a shell does. A signal that was sent by this run needs no message.
+      const isOurs = this.#isEnding || this.#killDue < Number.POSITIVE_INFINITY || this.#passed.has(String(signal));
+      const exitCode = 128 + signalNumber(signal);
+      if (isOurs) this.fail(exitCode);
+      else this.lost(`${who} was ended by ${signal}${why === null ? "" : `; ${why}`}`, exitCode);
     }
-    if (code === null || code === 0 || this.failure !== 0 || this.#judging) return;
+    if (code === null || code === 0 || this.#isEnding || this.#judging) return;
+    if (this.#continuesAfter(code)) {
+      messages.error(`${who} ended with exit code ${code}${GOES_ON}`);
+      return;
+    }
     const underway = this.#control.underway();
     if (underway !== undefined) {
       this.#judging = true;
@@ -88,7 +116,7 @@ export class ProcessTerminator {
     this.#killAfter(END_TIMEOUT_MS);
   }
 
-  /** Kills no process any more. */
+  /** Cancels the SIGKILL that is due, if any. */
   stop(): void {
     clearTimeout(this.#kill);
   }
@@ -97,7 +125,7 @@ export class ProcessTerminator {
   passSignals(): void {
     process.on("SIGINT", () => {
       this.#interrupts++;
-      // Programs may have their own use for one interrupt; a second one is meant for all of them.
+      // A program may handle the first interrupt itself; a second one is meant to end it.
       const again = this.#interrupts > 1 && this.#begun;
       if (!again || this.#control.interruptedMs > 0) this.#ask("SIGINT");
       if (again) this.#killAfter(this.#control.interruptedMs);
@@ -117,8 +145,19 @@ export class ProcessTerminator {
     }
   }
 
+  /** Whether the run goes on after that failure, which then decides the exit code if it is the first. */
+  #continuesAfter(code: number): boolean {
+    if (this.#isAskedToEnd || this.#control.goesOn?.() !== true) return false;
+    this.failure ||= code;
+    return true;
+  }
+
   get #begun(): boolean {
     return this.#control.begun?.() ?? true;
+  }
+
+  get #isAskedToEnd(): boolean {
+    return ENDING_SIGNALS.some((signal) => this.#passed.has(signal));
   }
 
   #ask(signal: NodeJS.Signals): void {
@@ -142,3 +181,6 @@ export class ProcessTerminator {
     return this.#control.send(signal);
   }
 }
+
+const GOES_ON = "; the others go on";
+const ENDING_SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;

@@ -310,7 +310,7 @@ export const SETTINGS = {
     variable: "DSM_RUN_RECORD",
     kind: "text",
     of: "process",
-    meaning: "Where a process of dsm run leaves a word about its end; dsm run sets it.",
+    meaning: "Where a process of dsm run records its joins and its end; dsm run sets it.",
   },
 } as const satisfies Record<string, Setting>;
 

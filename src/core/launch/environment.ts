@@ -20,7 +20,7 @@ export function inheritedEnvironment(environment: Record<string, string | undefi
   return kept;
 }
 
-/** Variables that stay: they describe this machine, or travel in another way. */
+/** Variables that are not passed on to other hosts: they describe this machine, or are passed on in another way. */
 const STAYING: readonly string[] = [
   ...settings.filter(({ of }) => of === "host" || of === "process").map(({ variable }) => variable),
   ...[SETTINGS.token.variable, SETTINGS.tokenFile.variable],

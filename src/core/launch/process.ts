@@ -19,16 +19,16 @@ export function parseProcess(text: string): ProcessIdentity | null {
   return Number.isSafeInteger(number) && number > 0 ? { boot, namespace, pid: number, start } : null;
 }
 
-/** The fields of /proc/PID/stat from the third, the state, on. */
+/** Returns the fields of /proc/PID/stat from the third on, the state. */
 export function statFields(stat: string): string[] {
   // The second field is the program's name in parentheses and may hold anything.
   return stat.slice(stat.lastIndexOf(")") + 2).split(" ");
 }
 
-/** Whether a process in that state has ended and is only still listed. */
+/** Returns whether a process in that state has ended, and only waits to be collected by its parent. */
 export const isOver = (state: string | undefined): boolean => state === "Z" || state === "X";
 
-/** Start time in /proc/PID/stat (field 22), or null when the process has ended and is only still listed. */
+/** Returns the start time in /proc/PID/stat (field 22), or null if the process has ended. */
 export function startOf(stat: string): string | null {
   const fields = statFields(stat);
   return isOver(fields[0]) ? null : (fields[19] ?? null);

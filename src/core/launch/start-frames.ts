@@ -15,13 +15,13 @@ export const Launch = {
   SIGNAL: 4,
   /** To the node: bytes for the standard input of the rank; an empty payload closes it. */
   INPUT: 5,
-  /** From the node: the rank has taken the last INPUT, and may get the next. With a payload: it takes no more input. */
+  /** From the node: the rank has taken the last INPUT and may get the next. With a payload: it takes no more input. */
   INPUT_TAKEN: 6,
   /** From the node: the ranks are started. */
   STARTED: 7,
-  /** From the node: what the rank wrote to standard output, */
+  /** From the node: bytes that the rank wrote to standard output. */
   STDOUT: 8,
-  /** and to standard error. */
+  /** From the node: bytes that the rank wrote to standard error. */
   STDERR: 9,
   /** From the node: JSON of RankEnd. */
   EXIT: 10,
@@ -35,6 +35,10 @@ export const Launch = {
    * From the node: it has sent the EXIT of each rank that had ended, or was about to end, when the question arrived.
    */
   ENDED_TOLD: 14,
+  /** To the node: a rank has ended somewhere; from now on report how the ranks join. */
+  WATCH_JOINS: 15,
+  /** From the node, after WATCH_JOINS or the end of one of its ranks: JSON of RankJoins, whenever it changes. */
+  JOINS: 16,
 } as const;
 export type Launch = (typeof Launch)[keyof typeof Launch];
 
@@ -64,7 +68,7 @@ export function launchFrame(kind: Launch, rank = 0, payload: Uint8Array | string
   return frame;
 }
 
-/** LaunchReader: cuts a stream into frames; keeps one incomplete frame at most. */
+/** LaunchReader: cuts a stream into frames; keeps at most one incomplete frame. */
 export class LaunchReader {
   #rest = new Uint8Array(0);
 
@@ -85,7 +89,7 @@ export class LaunchReader {
       if (
         size > LAUNCH_FRAME_MAX ||
         kind < Launch.HELLO ||
-        kind > Launch.ENDED_TOLD ||
+        kind > Launch.JOINS ||
         view.getUint8(at + LaunchAt.reserved) !== 0
       ) {
         throw new RangeError("this is not a launch frame");

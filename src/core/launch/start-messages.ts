@@ -11,10 +11,12 @@ import {
   record,
   text,
   textBy,
+  WORD_MAX,
   whenWhole,
   whole,
 } from "../messages/schema.ts";
 import { ProtocolError } from "../wire/frame.ts";
+import type { RankJoins } from "./join-tracker.ts";
 import type { LaunchFrame } from "./start-frames.ts";
 
 const NodeHelloSchema = record({
@@ -26,14 +28,14 @@ export type NodeHello = v.InferOutput<typeof NodeHelloSchema>;
 
 const NodeOrdersSchema = v.pipe(
   record({
-    /** The ranks to start: `count` from `first` on. */
+    /** The first of `count` ranks to start. */
     first: whole(0, PROCESSES_MAX - 1),
     count: whole(1, PROCESSES_MAX),
     /** Name of the node, for DSM_NODE. */
     node: text(),
-    /** Address of the daemon, "host:port". */
+    /** Address of the daemon, HOST:PORT. */
     daemon: textBy<string>((address) => (parseAddress(address) === null ? "is not HOST:PORT" : null)),
-    /** The shared token; null where none is needed. */
+    /** The shared token; null: the daemon demands none. */
     token: v.nullable(text()),
     /** Variables of the ranks. */
     environment: v.record(v.string(), text(), "is not an object"),
@@ -56,14 +58,14 @@ export type NodeOrders = v.InferOutput<typeof NodeOrdersSchema>;
 
 const SIGNAL_NAME = /^SIG[A-Z0-9]{1,12}$/;
 
-/** How a rank ended; one of `code` and `signal` is null. */
+/** How a rank ended; exactly one of `code` and `signal` is null. */
 const RankEndSchema = v.pipe(
   record({
     code: v.nullable(whole(0, 255)),
     signal: v.nullable(
       v.union([whole(1, 64), pattern(SIGNAL_NAME, "a signal")], "is neither the number nor the name of a signal"),
     ),
-    /** It died of a SIGSEGV that libdsm could not catch although the rank had joined with it. */
+    /** The rank died of a SIGSEGV that libdsm could not catch, although the rank had opened a session with it. */
     unseen: flag,
   }),
   whenWhole(({ code, signal }) =>
@@ -71,6 +73,9 @@ const RankEndSchema = v.pipe(
   ),
 );
 export type RankEnd = v.InferOutput<typeof RankEndSchema>;
+
+const word = whole(0, WORD_MAX);
+const RankJoinsSchema = record({ joins: word, awaited: word, needed: word, isGone: flag });
 
 const NodeProblemSchema = record({
   message: text(),
@@ -81,11 +86,12 @@ export type NodeProblem = v.InferOutput<typeof NodeProblemSchema>;
 
 export const readNodeHello = (frame: LaunchFrame): NodeHello => read(NodeHelloSchema, frame, "what the host says");
 export const readRankEnd = (frame: LaunchFrame): RankEnd => read(RankEndSchema, frame, "what the host says");
+export const readRankJoins = (frame: LaunchFrame): RankJoins => read(RankJoinsSchema, frame, "what the host says");
 export const readNodeProblem = (frame: LaunchFrame): NodeProblem =>
   read(NodeProblemSchema, frame, "what the host says");
 export const readNodeOrders = (frame: LaunchFrame): NodeOrders => read(NodeOrdersSchema, frame, "what dsm run says");
 
-/** The name of the signal in a SIGNAL frame. */
+/** Returns the name of the signal in a SIGNAL frame. Throws ProtocolError. */
 export function readSignal({ payload }: LaunchFrame): NodeJS.Signals {
   const name = new TextDecoder().decode(payload);
   if (!SIGNAL_NAME.test(name)) throw new ProtocolError("what dsm run says is damaged: it names no signal");

@@ -1,6 +1,7 @@
 /** How processes of this node join the session, attach channels, and go. */
 import { Status } from "../base/errors.ts";
 import { FRAME_MAX } from "../base/limits.ts";
+import { formatRanks } from "../base/ranks.ts";
 import type { Session } from "../session/session.ts";
 import { At, HEADER_SIZE } from "../wire/at.ts";
 import { encode, encodeText, ProtocolError } from "../wire/frame.ts";
@@ -122,6 +123,26 @@ export class Joins {
     const joined = encodeJoined(config, facts);
     if (isElastic) this.#joinElastic(process, isDirect);
     this.#of.out.reply(channel.index, joined);
+  }
+
+  /**
+   * Tells a process that has no more time to join what it waits for. It then ends the connection; if it was admitted
+   * meanwhile, that reply comes first.
+   */
+  explain(channel: Channel, process: NodeProcess): void {
+    this.#of.replies.error(channel.index, 0, Status.TIMEOUT, 0, this.#awaitedBy(process));
+  }
+
+  #awaitedBy({ rank }: NodeProcess): string {
+    const { missing, config, phase } = this.#of.session;
+    if (missing.length > 0) {
+      // Before its JOIN is ordered the process is one of them itself.
+      return rank < 0
+        ? "the other processes did not join"
+        : `${formatRanks(missing)} of ${config.processes} did not join`;
+    }
+    if (phase === "running" && config.elastic !== true) return "the processes of the session before did not leave it";
+    return "the processes that are in it did not leave direct mode";
   }
 
   /** Admits a process to an elastic session. One that does not map the region read-write makes direct mode end. */

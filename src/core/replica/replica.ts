@@ -6,6 +6,7 @@
  * back: entry-stream.ts, proposals.ts and log-position.ts say what holds then.
  */
 import { Status } from "../base/errors.ts";
+import { formatRanks } from "../base/ranks.ts";
 import { type ApplyRuns, MapBytes } from "../memory/map-bytes.ts";
 import type { ResumeReply, ResumeRequest, Welcome } from "../messages/handshake.ts";
 import { welcomeIncludesMap } from "../messages/session-state.ts";
@@ -393,6 +394,10 @@ export class Replica {
     } else if (status === Status.OK) {
       const result = value === 0 ? (this.#lockCells?.valueFor(tag) ?? 0) : value;
       this.#replies.ok(channel.index, requestTag(tag), this.session.seq, result, old);
+    } else if (status === Status.TIMEOUT && aux > 0 && process !== null) {
+      const missing = this.session.missingInBarrier(process.rank);
+      const text = `${formatRanks(missing)} ${missing.length === 1 ? "was" : "were"} not in the barrier`;
+      this.#replies.error(channel.index, requestTag(tag), status, aux, text);
     } else {
       this.#replies.error(channel.index, requestTag(tag), status, aux);
     }

@@ -66,7 +66,7 @@ export class ReplyWriter {
   }
 
   /** The request failed, or was refused. */
-  error(channel: number, tag: number, status: Status, aux = 0): void {
-    this.#out.reply(channel, encode({ kind: Kind.REPLY, op: status, tag, aux, body: encodeText(reason(status, aux)) }));
+  error(channel: number, tag: number, status: Status, aux = 0, text = reason(status, aux)): void {
+    this.#out.reply(channel, encode({ kind: Kind.REPLY, op: status, tag, aux, body: encodeText(text) }));
   }
 }

@@ -51,6 +51,10 @@ export class Requests {
       this.#of.queue.wake();
       return;
     }
+    if (process.state === "joining" && kind === Kind.SEM_CANCEL) {
+      this.#of.joins.explain(channel, process);
+      return;
+    }
     if (process.state === "joining") throw new ProtocolError("a request before the session began");
     if (kind === Kind.CHANGE) {
       this.#of.exit.onMessage(channel, process, view.getUint8(at + ChangeAt.op));

@@ -77,6 +77,8 @@ interface NodeReport {
   missed: number;
 }
 
+/** How many nodes a message names. */
+const NODES_NAMED_MAX = 8;
 /** Timeouts for which a node that has reported is waited for while its connection is broken. */
 const MISSED_MAX = 2;
 
@@ -299,7 +301,7 @@ export class Recovery {
       return;
     }
     if (!all && !predecessorIsDead) {
-      this.#abort("not all of its nodes have come back, and the server before may still serve them");
+      this.#abort(`${this.#whoCameBack(resume.nodes)}, and the server before may still serve the others`);
       return;
     }
     // The most up-to-date node reported but is disconnected: wait for it.
@@ -308,6 +310,14 @@ export class Recovery {
     this.#transfer = { link, receiver: new StateReceiver(config, epoch, this.#memory) };
     link.reader.limit = FRAME_MAX;
     this.#out.send(link.id, encode({ kind: Kind.STATE }));
+  }
+
+  /** Names the nodes that have come back; of the others only the numbers are known. */
+  #whoCameBack(nodes: readonly number[]): string {
+    const names = [...this.#reports.values()].map(({ hello }) => `"${hello.node}"`);
+    const named = names.slice(0, NODES_NAMED_MAX).join(", ");
+    const more = names.length > NODES_NAMED_MAX ? ` and ${names.length - NODES_NAMED_MAX} more` : "";
+    return `of its ${nodes.length} nodes only ${named}${more} came back`;
   }
 
   /** The most up-to-date of the nodes that can hand over their state. */

@@ -30,10 +30,19 @@ export class Barrier {
     this.openIfComplete();
   }
 
-  /** Cancels the arrival with that tag: the barrier waits for the process again. */
+  /**
+   * Cancels the arrival with that tag: the barrier waits for the process again. The reply's aux is the number of the
+   * other processes that have not arrived, which is never 0.
+   */
   cancel(node: number, tag: number): void {
     const process = this.#members.all().find((one) => one.node === node && one.barrierTag === tag);
-    if (process !== undefined) this.#release(process, Status.TIMEOUT);
+    if (process !== undefined) this.#release(process, Status.TIMEOUT, this.missing(process.rank).length);
+  }
+
+  /** The ranks that have not arrived, but for `rank`. */
+  missing(rank: number): number[] {
+    const present = this.#members.present();
+    return present.filter((one) => one.barrierTag < 0 && one.rank !== rank).map((one) => one.rank);
   }
 
   /** Opens the barrier if all present processes have arrived. */

@@ -61,6 +61,14 @@ export class Membership {
     return this.all().filter(isPresent);
   }
 
+  /** The ranks that have not joined while the session waits for them. */
+  missing(): number[] {
+    if (this.#phase !== "joining") return [];
+    return Array.from({ length: this.#config.processes }, (_, rank) => rank).filter(
+      (rank) => !this.#processes.has(rank),
+    );
+  }
+
   /** All processes that the session has ever had, by rank. */
   all(): ProcessState[] {
     return [...this.#processes.values()].sort((a, b) => a.rank - b.rank);

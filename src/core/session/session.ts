@@ -105,6 +105,16 @@ export class Session {
   get lostRank(): number {
     return this.#members.lostRank;
   }
+  /** The ranks that a barrier lacks beside `rank`. */
+  missingInBarrier(rank: number): number[] {
+    return this.#barrier.missing(rank);
+  }
+
+  /** The ranks that have not joined; empty: the session has begun. */
+  get missing(): number[] {
+    return this.#members.missing();
+  }
+
   /** Number of barriers that all processes have passed. */
   get barriers(): number {
     return this.#barrier.passed;

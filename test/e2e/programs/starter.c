@@ -71,7 +71,11 @@ int main(int count, char **arguments) {
     if (strcmp(how, "old-kernel") == 0)
       forbid(SYS_close_range, ENOSYS); /* Linux before 5.9 */
   } else if (strcmp(how, "adopts") == 0) {
+    signal(SIGCHLD, on_child);
     CHECK(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0);
+  } else if (strcmp(how, "first") == 0) {
+    signal(SIGCHLD, on_child);
+    CHECK(getpid() == 1);
   } else if (strcmp(how, "no-processes") == 0) {
     forbid(SYS_clone, EAGAIN); /* the answer to `ulimit -u`, which does not bind root */
   } else if (strcmp(how, "no-memory") == 0) {
@@ -83,9 +87,7 @@ int main(int count, char **arguments) {
   if (status != DSM_OK)
     return 1;
   int child_status;
-  int adopts = strcmp(how, "adopts") == 0;
-  if (!adopts)
-    CHECK(waitpid(own > 0 ? own : -1, &child_status, WNOHANG) == (own > 0 ? 0 : -1));
+  CHECK(waitpid(own > 0 ? own : -1, &child_status, WNOHANG) == (own > 0 ? 0 : -1));
   CHECK(children_ended == 0);
   /* What the arbiter is like is looked at from outside. */
   if (getchar() == EOF)
@@ -101,6 +103,7 @@ int main(int count, char **arguments) {
     CHECK(children_ended == 1);
   } else {
     CHECK(waitpid(-1, &child_status, WNOHANG) == -1 && errno == ECHILD);
+    CHECK(children_ended == 0);
   }
   printf("done\n");
   return 0;

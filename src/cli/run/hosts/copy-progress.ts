@@ -1,10 +1,10 @@
-/** How far the copies of dsm to other hosts are. */
+/** Shows how far the copies of dsm to other hosts are. */
 import { VERSION } from "../../../core/base/limits.ts";
 import { formatSize } from "../../../core/base/size.ts";
 import { messages } from "../../terminal/messages.ts";
 import { type Progress, startProgress } from "../../terminal/progress.ts";
 
-/** On a terminal a bar for all hosts together, elsewhere a line for each. */
+/** CopyProgress: on a terminal one bar for all hosts, elsewhere a line for each. */
 export class CopyProgress {
   readonly #bytes = new Map<string, number>();
   #bar: Progress | null = null;

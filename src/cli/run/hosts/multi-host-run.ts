@@ -8,20 +8,22 @@ import { parseAddress } from "../../../core/base/names.ts";
 import type { Share } from "../../../core/launch/hosts.ts";
 import { statFields } from "../../../core/launch/process.ts";
 import { Launch, type LaunchFrame } from "../../../core/launch/start-frames.ts";
-import { type NodeOrders, readNodeProblem, readRankEnd } from "../../../core/launch/start-messages.ts";
+import { type NodeOrders, readNodeProblem, readRankEnd, readRankJoins } from "../../../core/launch/start-messages.ts";
 import { isHere } from "../../settings/host-options.ts";
 import { invalid } from "../../settings/options.ts";
 import { messages } from "../../terminal/messages.ts";
-import { UNSEEN } from "../crash-records.ts";
 import { OutputPrefix } from "../output-prefix.ts";
 import { isPath } from "../program.ts";
+import { RunGuard } from "../run-guard.ts";
+import { UNSEEN } from "../run-records.ts";
+import { StuckJoinWatch } from "../stuck-join.ts";
 import { END_TIMEOUT_MS, ProcessTerminator } from "../termination.ts";
 import { CopyProgress } from "./copy-progress.ts";
 import { nodeName, openProgram } from "./program-file.ts";
 import { endRunDaemon, type RunDaemon, startRunDaemon } from "./run-daemon.ts";
 import { type Binary, NodeConnection, ownBinary } from "./ssh-node.ts";
 
-/** How long a host may take to say that all is over there, after its processes were killed or it was told to end. */
+/** How long a host may take to report its end, after its processes were killed or it was told to end. */
 const FAREWELL_TIMEOUT_MS = 10_000;
 const INPUT_CHUNK = 64 << 10;
 
@@ -32,19 +34,21 @@ export interface HostsRun {
   words: string[];
   /** The program's file is to be copied to the hosts. */
   copy: boolean;
-  /** Variables for the ranks, beside those the hosts have. */
+  /** Variables of the ranks, beside those of their hosts. */
   environment: Record<string, string>;
   tag: boolean;
+  /** The others go on when a process fails, or a host is lost. */
+  continues: boolean;
   ssh: string[];
-  /** The address here that the hosts are to use; left out: the one that the first of them sees. */
+  /** The address of this machine for the hosts; left out: the one that the first of them sees. */
   interface: string | undefined;
-  /** A daemon that is there already; null: one for this run alone. */
+  /** Address of an existing daemon; null: a daemon is started for this run alone. */
   daemon: string | null;
-  /** Starts the server of a restored session, where there is one. `host`: the address it is to listen on. */
+  /** Starts the server of a restored session; null: none is restored. `host`: the address on which it listens. */
   server: ((host: string, daemon: string, environment: Record<string, string>) => Promise<Bun.Subprocess>) | null;
 }
 
-/** Returns the exit code: of the first rank that failed, 0 if none did. Throws DsmError when it could not begin. */
+/** Returns the exit code of the first rank that failed, 0 if none did. Throws DsmError if the run could not begin. */
 export function runOnHosts(run: HostsRun): Promise<number> {
   return new MultiHostRun(run).run();
 }
@@ -71,6 +75,7 @@ class MultiHostRun {
     send: (signal) => Promise.all(this.#links.map((link) => link.send(Launch.SIGNAL, 0, signal))),
     interruptedMs: 0,
     underway: () => this.#askEnded(),
+    goesOn: () => this.#run.continues && this.#ranks.running.size > 0,
     begun: () => this.#begun,
     abandon: () => {
       for (const link of this.#links) link.close();
@@ -78,43 +83,56 @@ class MultiHostRun {
     },
     killed: () => this.#leaveIn(FAREWELL_TIMEOUT_MS),
   });
-  /** For each host that was asked which of its ranks have ended: what to call when it has told. */
+  /** `running`: those that have not ended, as far as is known; `joins`: how they join, once one has ended. */
+  readonly #ranks: { running: Set<number>; joins: StuckJoinWatch };
+  /** For each host that was asked which of its ranks have ended: the function to call when it has answered. */
   readonly #asked = new Map<NodeConnection, () => void>();
-  /** Failures whose cause is looked for. */
+  /** Failures whose cause is not known yet. */
   readonly #judged: Promise<void>[] = [];
   #inputTaken: (more: boolean) => void = () => {};
   readonly #progress = new CopyProgress();
 
   constructor(run: HostsRun) {
     this.#run = run;
+    const processes = processesOf(run);
+    this.#ranks = {
+      running: new Set(Array.from({ length: processes }, (_, rank) => rank)),
+      joins: new StuckJoinWatch(processes, this.#terminator),
+    };
     this.#output = new OutputPrefix(run.tag, () => this.#terminator.fail(128 + constants.signals.SIGPIPE));
   }
 
   async run(): Promise<number> {
     this.#terminator.passSignals();
+    // For daemon and server; the ranks are ended by their hosts.
+    let guard: RunGuard | null = null;
     let server: Bun.Subprocess | null = null;
     try {
       const first = await this.#connect();
       if (this.#terminator.failure !== 0) return this.#terminator.failure;
       const { daemon: given, interface: chosen, shares } = this.#run;
       this.#daemon = await startRunDaemon({ given, seen: first, chosen, shares });
-      const { address, token } = this.#daemon;
+      const { address, token, process: ownDaemon } = this.#daemon;
+      if (ownDaemon !== null || this.#run.server !== null) guard = await RunGuard.start();
+      if (ownDaemon !== null) guard?.addRole(ownDaemon.pid);
       if (this.#run.server !== null) {
         const environment = token === null ? {} : { DSM_TOKEN: token };
         server = await this.#run.server((parseAddress(address) as { host: string }).host, address, environment);
+        guard?.addRole(server.pid);
       }
       if (this.#terminator.failure === 0) await this.#sendOrders(address, token);
       await Promise.all(this.#links.map((link) => link.ended));
       await Promise.all(this.#judged);
       return this.#terminator.failure;
     } catch (error) {
-      // What was interrupted may well have failed for that reason.
+      // A start that was interrupted may fail for that reason.
       if (this.#terminator.failure !== 0 && error instanceof DsmError) return this.#terminator.failure;
       this.#terminator.failure ||= 1;
       throw error;
     } finally {
       await this.#leave();
       this.#terminator.stop();
+      this.#ranks.joins.stop();
       clearTimeout(this.#giveUp);
       if (!this.#gaveUp) await this.#output.flush();
       if (this.#daemon !== null) {
@@ -122,10 +140,11 @@ class MultiHostRun {
       }
       server?.kill();
       await server?.exited;
+      await guard?.done();
     }
   }
 
-  /** Reaches all hosts. Returns the address here by which the first that is another machine has been reached. */
+  /** Connects to all hosts. Returns the address of this machine as the first other machine sees it. */
   async #connect(): Promise<string | null> {
     const { shares, ssh } = this.#run;
     const far = shares.map(({ host }) => !isHere(host));
@@ -139,7 +158,7 @@ class MultiHostRun {
         copied: (bytes) => this.#progress.copied(host, bytes, (binary as Binary).size),
       });
       this.#links.push(link);
-      void link.ended.then(() => this.#lost(link));
+      void link.ended.then(() => this.#lost(link, share));
     }
     const hellos = await Promise.all(this.#links.map((link) => link.hello));
     this.#progress.end();
@@ -177,8 +196,8 @@ class MultiHostRun {
 
   async #handle(link: NodeConnection, { first, count }: Share, frame: LaunchFrame): Promise<void> {
     const { rank, payload } = frame;
-    const ofRank = frame.kind === Launch.STDOUT || frame.kind === Launch.STDERR || frame.kind === Launch.EXIT;
-    if (ofRank && !(rank >= first && rank < first + count)) throw new RangeError("a frame of another host's rank");
+    if (OF_RANK.has(frame.kind) && !(rank >= first && rank < first + count))
+      throw new RangeError("a frame of another host's rank");
     switch (frame.kind) {
       case Launch.STARTED:
         if (first === 0) void this.#feed(link);
@@ -194,14 +213,18 @@ class MultiHostRun {
         break;
       case Launch.EXIT: {
         const { code, signal, unseen } = readRankEnd(frame);
+        this.#endOf([rank]);
         const who = `process ${rank} on ${link.host}`;
         this.#judged.push(this.#terminator.ended(who, code, signal as NodeJS.Signals | null, unseen ? UNSEEN : null));
         break;
       }
+      case Launch.JOINS:
+        this.#ranks.joins.update(rank, readRankJoins(frame));
+        break;
       case Launch.PROBLEM: {
         const { message, exitCode } = readNodeProblem(frame);
         const advice = exitCode === 127 && !this.#run.copy ? "; --copy copies the program's file to all hosts" : "";
-        if (this.#terminator.failure === 0) messages.error(`${link.host}: ${message}${advice}`);
+        if (!this.#terminator.isEnding) messages.error(`${link.host}: ${message}${advice}`);
         this.#done.add(link);
         link.close();
         this.#terminator.fail(exitCode);
@@ -217,7 +240,7 @@ class MultiHostRun {
     }
   }
 
-  /** Resolves when every host has told of the ranks that had ended on it, or has none any more. */
+  /** Resolves when each host has reported the ranks that had ended on it, or its connection has ended. */
   #askEnded(): Promise<unknown> {
     const asked = this.#links.filter((link) => !this.#done.has(link));
     return Promise.all(
@@ -238,15 +261,26 @@ class MultiHostRun {
     return made;
   }
 
-  /** A connection has ended; before its host was done, that is a failure. */
-  #lost(link: NodeConnection): void {
-    if (this.#done.has(link) || !this.#begun || this.#gaveUp) return;
-    const why = link.lastWords === "" ? "" : ` (${link.lastWords})`;
-    if (this.#terminator.failure === 0) messages.error(`the connection to ${link.host} was lost${why}`);
-    this.#terminator.fail(1);
+  /** Notes that ranks have ended. From the first on another one may wait for it in vain. */
+  #endOf(ranks: number[]): void {
+    const { running } = this.#ranks;
+    const isFirst = running.size === processesOf(this.#run);
+    for (const rank of ranks) running.delete(rank);
+    if (isFirst) for (const link of this.#links) void link.send(Launch.WATCH_JOINS);
   }
 
-  /** Gives up, after that time, the connections that are still there. */
+  /** Handles the end of a connection; before its host was done, that is a failure. */
+  #lost(link: NodeConnection, { first, count }: Share): void {
+    if (this.#done.has(link) || !this.#begun || this.#gaveUp) return;
+    this.#done.add(link);
+    const ranks = Array.from({ length: count }, (_, index) => first + index);
+    this.#endOf(ranks);
+    const why = link.lastWords === "" ? "" : ` (${link.lastWords})`;
+    this.#terminator.lost(`the connection to ${link.host} was lost${why}`, 1);
+    for (const rank of ranks) this.#ranks.joins.setGone(rank);
+  }
+
+  /** Gives up the remaining connections after that time. */
   #leaveIn(milliseconds: number): void {
     this.#terminator.stop();
     clearTimeout(this.#giveUp);
@@ -257,7 +291,7 @@ class MultiHostRun {
     }, milliseconds);
   }
 
-  /** Standard input goes to rank 0, a piece at a time: the next when it has taken the last. */
+  /** Sends standard input to rank 0, a chunk at a time: the next when rank 0 has taken the last. */
   async #feed(link: NodeConnection): Promise<void> {
     if (!isBackground()) {
       try {
@@ -271,13 +305,13 @@ class MultiHostRun {
           }
         }
       } catch {
-        // A standard input that cannot be read has ended.
+        // A standard input that cannot be read counts as ended.
       }
     }
     void link.send(Launch.INPUT);
   }
 
-  /** Closes all connections and waits until the far sides have ended what they had started. */
+  /** Closes all connections and waits until the hosts have ended what they started. */
   async #leave(): Promise<void> {
     this.#progress.end();
     for (const link of this.#links) link.close();
@@ -287,6 +321,11 @@ class MultiHostRun {
     for (const lines of this.#lines.values()) await lines.end();
   }
 }
+
+const processesOf = ({ shares }: HostsRun): number => shares.reduce((sum, { count }) => sum + count, 0);
+
+/** Kinds of frames that concern one rank. */
+const OF_RANK: ReadonlySet<number> = new Set([Launch.STDOUT, Launch.STDERR, Launch.EXIT, Launch.JOINS]);
 
 /** Whether the terminal belongs to another process group: reading from it would stop us. */
 function isBackground(): boolean {

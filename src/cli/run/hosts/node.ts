@@ -1,4 +1,4 @@
-/** What `dsm run --hosts` starts on every host: takes its orders from standard input, and ends with it. */
+/** `dsm node`, which `dsm run --hosts` starts on each host: it takes orders from standard input, and ends with it. */
 import { closeSync, openSync, unlinkSync, writeFileSync } from "node:fs";
 import { chmod, mkdtemp, open, rm } from "node:fs/promises";
 import { homedir, tmpdir } from "node:os";
@@ -21,32 +21,39 @@ import { selfEnvironment } from "../../install/executable.ts";
 import { UsageError } from "../../settings/options.ts";
 import { runtimeDirectory } from "../../settings/runtime-directory.ts";
 import { readSecurity } from "../../settings/security.ts";
-import { CrashRecords } from "../crash-records.ts";
+import { JoinMonitor } from "../join-monitor.ts";
 import { preloadEnvironment } from "../library-preload.ts";
 import { writeAll } from "../output-prefix.ts";
-import { anyLives, endsUnderway, signalGroup } from "../process-group.ts";
+import { endsUnderway, livingRanks, signalRank } from "../process-group.ts";
 import { findProgram, type Program } from "../program.ts";
+import { RunGuard } from "../run-guard.ts";
+import { RunRecords } from "../run-records.ts";
 
 /** How long the ranks may take to end after the connection has gone, before they are killed. */
 const END_TIMEOUT_MS = 2_000;
-/** How long output may still come from pipes that a process left open to its children. */
+/** How long output may still come from pipes that a process has left open in its children. */
 const OUTPUT_TIMEOUT_MS = 1_000;
 
 export async function runNode(): Promise<number> {
-  if (process.stdin.isTTY) throw new UsageError('"dsm run --hosts" starts it, and speaks to it');
+  if (process.stdin.isTTY) throw new UsageError('"dsm node" is started by "dsm run --hosts" only');
   await new Node().run();
   return 0;
 }
 
 class Node {
   readonly #ranks: Bun.Subprocess[] = [];
+  /** Ranks of which processes may be living; signals go to these. */
+  readonly #present = new Set<number>();
   readonly #outputs: Promise<void>[] = [];
+  #monitor: JoinMonitor | null = null;
+  /** A rank has ended, here or on another host. */
+  #watchesJoins = false;
   #input: Bun.FileSink | null = null;
   #orders: NodeOrders | null = null;
-  /** Where the program's file is being written to, and what is still to come of it. */
+  /** The program's file while it arrives; `left`: the bytes still to come. */
   #file: { path: string; left: number; handle: Awaited<ReturnType<typeof open>> } | null = null;
   #folder: string | null = null;
-  /** No rank is to be started any more. */
+  /** No further rank may be started. */
   #over = false;
   #ending = false;
   #done: Promise<void> = Promise.resolve();
@@ -63,7 +70,7 @@ class Node {
         for (const frame of reader.push(chunk)) await this.#take(frame);
       }
     } finally {
-      // The other end has gone, or has had all it wants.
+      // `dsm run` has ended, or needs nothing more.
       this.#end();
       await this.#done;
       if (this.#folder !== null) await rm(this.#folder, { recursive: true, force: true });
@@ -83,6 +90,10 @@ class Node {
         break;
       case Launch.ASK_ENDED:
         void this.#tellEnded();
+        break;
+      case Launch.WATCH_JOINS:
+        this.#watchesJoins = true;
+        this.#monitor?.start();
         break;
       case Launch.INPUT:
         void this.#feed(frame.payload);
@@ -152,7 +163,7 @@ class Node {
     }
   }
 
-  /** What the ranks, and with them their arbiters, get. Returns the descriptor that keeps the token there. */
+  /** Sets the variables of the ranks and their arbiters. Returns the descriptor of the token's file; null: no token. */
   #setEnvironment(variables: Record<string, string>, orders: NodeOrders): number | null {
     for (const name of Object.keys(process.env)) if (!(name in variables)) delete process.env[name];
     delete variables.DSM_TOKEN;
@@ -179,14 +190,28 @@ class Node {
       ...program.environment,
     };
     Object.assign(environment, await preloadEnvironment(program, environment));
-    const records = new CrashRecords(orders.count);
+    const records = new RunRecords(orders.count);
+    const guard = await RunGuard.start();
+    const monitor = new JoinMonitor({
+      ranks: this.#ranks,
+      records,
+      report: (slot, joins) => {
+        const { pid } = this.#ranks[slot] as Bun.Subprocess;
+        if (joins.isGone && this.#present.delete(pid)) guard.gone(pid);
+        void this.#send(Launch.JOINS, orders.first + slot, joins);
+      },
+    });
+    this.#monitor = monitor;
+    if (this.#watchesJoins) monitor.start();
     const endings: Promise<void>[] = [];
     for (let rank = orders.first; rank < orders.first + orders.count && !this.#over; rank++) {
       let child: Bun.Subprocess;
+      const record = records.environment(rank - orders.first);
+      guard.starts(record);
       try {
         child = Bun.spawn({
           cmd: program.command,
-          env: { ...environment, DSM_RANK: String(rank), ...records.environment(rank - orders.first) },
+          env: { ...environment, DSM_RANK: String(rank), ...record },
           stdin: rank === 0 ? "pipe" : "ignore",
           stdout: "pipe",
           stderr: "pipe",
@@ -197,12 +222,15 @@ class Node {
         this.#end();
         break;
       }
+      guard.started(child.pid);
       this.#ranks.push(child);
+      this.#present.add(child.pid);
       if (rank === 0) this.#input = child.stdin as Bun.FileSink;
       this.#outputs.push(this.#copy(Launch.STDOUT, rank, child.stdout as ReadableStream<Uint8Array>));
       this.#outputs.push(this.#copy(Launch.STDERR, rank, child.stderr as ReadableStream<Uint8Array>));
       endings.push(
         child.exited.then(async () => {
+          monitor.start();
           const { exitCode: code, signalCode: signal } = child;
           const end: RankEnd = { code, signal, unseen: records.isUnseen(rank - orders.first, signal) };
           await this.#send(Launch.EXIT, rank, end);
@@ -211,13 +239,17 @@ class Node {
     }
     void this.#send(Launch.STARTED);
     await Promise.all(endings);
-    records.close();
+    monitor.stop();
+    this.#monitor = null;
     await this.#endGroups();
+    monitor.look();
+    records.close();
+    await guard.done();
     await Promise.race([Promise.all(this.#outputs), Bun.sleep(OUTPUT_TIMEOUT_MS)]);
     await this.#send(Launch.DONE);
   }
 
-  /** A program that is linked with libdsm.so finds the one that belongs to this dsm where none is installed. */
+  /** Lets a program that is linked with libdsm.so find the one of this dsm where none is installed. */
   async #library(program: Program): Promise<{ libraryPath: Record<string, string> }> {
     if (program.environment.DSM_LIBRARY !== undefined) return { libraryPath: {} };
     const folder = dirname((await runtimeFiles()).library);
@@ -244,7 +276,7 @@ class Node {
     await this.#send(Launch.INPUT_TAKEN, 0, taken ? "" : "no more");
   }
 
-  /** The EXIT of a rank is on its way before anything else is done about its end. */
+  /** Reports the ranks that are ending by their EXIT, and then that it has done so. */
   async #tellEnded(): Promise<void> {
     await endsUnderway(this.#ranks);
     await this.#send(Launch.ENDED_TOLD);
@@ -252,22 +284,22 @@ class Node {
 
   #signal(signal: NodeJS.Signals): void {
     if (signal === "SIGTERM" || signal === "SIGKILL") this.#over = true;
-    for (const child of this.#ranks) signalGroup(child.pid, signal);
+    for (const pid of this.#present) signalRank(pid, signal);
   }
 
-  /** Ends all ranks, and kills those that do not listen. */
+  /** Ends all ranks, and kills those that do not end in time. */
   #end(): void {
     this.#over = true;
     if (this.#ending) return;
     this.#ending = true;
-    // One that is stopped does not hear the first.
+    // A stopped process handles SIGTERM only after SIGCONT.
     for (const signal of ["SIGTERM", "SIGCONT"] as const) this.#signal(signal);
     setTimeout(() => this.#signal("SIGKILL"), END_TIMEOUT_MS);
   }
 
-  /** Ends what the ranks have left running behind them. Nothing tells when a group is empty, so it is asked. */
+  /** Ends the processes that the ranks have left running. The kernel does not report their end, so this polls. */
   async #endGroups(): Promise<void> {
-    const alive = (): boolean => anyLives(this.#ranks.map(({ pid }) => pid));
+    const alive = (): boolean => livingRanks([...this.#present]).size > 0;
     if (!alive()) return;
     this.#end();
     while (alive()) await Bun.sleep(10);

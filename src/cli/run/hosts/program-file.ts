@@ -1,4 +1,4 @@
-/** What of a run differs from host to host: the node's name, and the program's file if it is copied. */
+/** What differs by host in a run: the node's name, and the program's file if it is copied. */
 import { statSync } from "node:fs";
 import { resolve } from "node:path";
 import { DsmError } from "../../../core/base/errors.ts";
@@ -7,7 +7,7 @@ import { bareHost, type Share } from "../../../core/launch/hosts.ts";
 import { invalid } from "../../settings/options.ts";
 import { isPath } from "../program.ts";
 
-/** Names of nodes are shorter than those of hosts, and two users of one host are two nodes. */
+/** Returns the name of the node: the name of a node is shorter than that of a host, and two users of a host are two nodes. */
 export function nodeName(host: string, index: number, shares: readonly Share[]): string {
   const name = bareHost(host);
   const unique = shares.every((share, other) => other === index || bareHost(share.host) !== name);

@@ -16,22 +16,23 @@ import { firstLine } from "../../terminal/split-lines.ts";
 export interface RunDaemon {
   address: string;
   token: string | null;
-  /** Null: it was there before. */
+  /** Null: the daemon was there before. */
   process: Bun.Subprocess | null;
 }
 
 export interface RunDaemonOptions {
-  /** Address of a daemon that is there already, or null. */
+  /** Address of an existing daemon, or null. */
   given: string | null;
-  /** Our address as the first host on another machine sees it; null: all hosts are this machine. */
+  /** The address of this machine as the first other machine sees it; null: all hosts are this machine. */
   seen: string | null;
-  /** The address or interface that the user wants; left out: `seen`. */
+  /** The address or interface that the user gave; left out: `seen`. */
   chosen: string | undefined;
   shares: readonly Share[];
 }
 
 /**
- * The daemon of the run at an address that all hosts reach: the one that the user gave, or a new one for this run alone.
+ * Returns the daemon of the run, at an address that all hosts reach: the one that the user gave, or a new one for this
+ * run alone.
  * Throws DsmError.
  */
 export async function startRunDaemon({ given, seen, chosen, shares }: RunDaemonOptions): Promise<RunDaemon> {
@@ -46,7 +47,7 @@ export async function startRunDaemon({ given, seen, chosen, shares }: RunDaemonO
   const host = ownAddress(seen, chosen, shares);
   if (readTlsOff()) warnReadable(host, null);
   const child = Bun.spawn({
-    // On its own it would end a minute after the session, whatever became of us.
+    // By itself it ends a minute after its last session, even if this process is killed.
     cmd: [...selfCommand(), "daemon", "--autostarted", `--host=${host}`, "--port=0"],
     cwd: "/",
     env: { ...inheritedEnvironment(process.env), DSM_TOKEN: token },
@@ -64,11 +65,11 @@ export async function startRunDaemon({ given, seen, chosen, shares }: RunDaemonO
   throw new DsmError("DSM_SYSTEM", `no session daemon could be started at ${host}: ${reason || "it gave no reason"}`);
 }
 
-/** The address of this machine for all hosts. */
+/** Returns the address of this machine for all hosts. */
 function ownAddress(seen: string | null, chosen: string | undefined, shares: readonly Share[]): string {
   if (chosen !== undefined) return interfaceAddress(chosen);
   if (seen === null) return "127.0.0.1";
-  // Behind a translator of addresses or a host on the way the far side sees an address that is not ours.
+  // Behind address translation the other machine sees an address that this one does not have.
   if (localAddresses().includes(seen)) return seen;
   const why =
     seen === "" ? "does not say by which address it was reached" : `was reached by ${seen}, which is not ours`;
@@ -86,7 +87,7 @@ export async function endRunDaemon(daemon: RunDaemon, session: string, hasFailed
   try {
     const client = daemonClient({ address: daemon.address, autostart: false, security });
     const detail = own || hasFailed ? await client.get(session) : null;
-    // In a daemon of the user's it may be a session of another run.
+    // In a daemon that was there before it may be a session of another run.
     if (detail !== null && (own || (detail.answered && detail.present === 0))) {
       await client.remove(session);
     }

@@ -8,21 +8,21 @@ import { Launch, type LaunchFrame, LaunchReader, launchFrame } from "../../../co
 import { type NodeHello, readNodeHello } from "../../../core/launch/start-messages.ts";
 import { isCompiled, selfCommand, sourceRoot } from "../../install/executable.ts";
 
-/** A host that says nothing for so long while it is being prepared is given up. */
+/** A host that sends nothing for this long while it is prepared is given up. */
 const START_TIMEOUT_MS = 30_000;
-/** ssh gives up a host that does not answer after this, */
+/** ssh gives up a host that does not answer within this time, */
 const CONNECT_TIMEOUT_S = 10;
-/** and a connection on which nothing comes after three times this. */
+/** and a connection on which nothing comes for three times this. */
 const ALIVE_INTERVAL_S = 5;
-/** What ssh and the far side said to stderr is kept for the message that explains a failure. */
+/** How many bytes of the standard error of ssh and host are kept, for the message that explains a failure. */
 const STDERR_KEPT = 4096;
-/** Text before the first frame: banners, and our own lines. */
+/** Maximum of text before the first frame: banners, and the lines of the script. */
 const TEXT_MAX = 64 << 10;
-/** How long what it said may still be on its way when ssh has ended. */
+/** How long standard error may still arrive after ssh has ended. */
 const LAST_WORDS_MS = 500;
 const COPY_CHUNK = 256 << 10;
 
-/** This dsm as a file that can be copied, and what tells it from any other. */
+/** The file of this dsm, which can be copied, and its hash. */
 export interface Binary {
   path: string;
   size: number;
@@ -44,13 +44,13 @@ export async function ownBinary(): Promise<Binary> {
 }
 
 export interface NodeConnectionOptions {
-  /** As in the list of hosts. */
+  /** The name in the list of hosts. */
   host: string;
-  /** ssh with its options, and what is to be found or placed there; null: the host is this one. */
+  /** ssh with its options, and the file that must be there or is copied there; null: the host is this one. */
   remote: { ssh: string[]; binary: Binary } | null;
-  /** Gets every frame but the hello; the next one comes when the promise has resolved. */
+  /** Takes each frame but HELLO; the next one is read when the promise has resolved. */
   handle(frame: LaunchFrame): Promise<void>;
-  /** How many bytes of dsm have been copied there; called only if it is. */
+  /** Reports how many bytes of dsm have been copied there; not called if none are. */
   copied(bytes: number): void;
 }
 
@@ -58,7 +58,7 @@ export class NodeConnection {
   readonly host: string;
   /** Rejects with DSM_SYSTEM or DSM_UNREACHABLE and one line when the host cannot be used. */
   readonly hello: Promise<NodeHello>;
-  /** Resolves when the connection has ended, for whatever reason. */
+  /** Resolves when the connection has ended, for any reason. */
   readonly ended: Promise<void>;
   readonly #options: NodeConnectionOptions;
   readonly #child: Bun.Subprocess<"pipe", "pipe", "pipe">;
@@ -81,7 +81,7 @@ export class NodeConnection {
     if (remote === null) this.#text = null;
     const command = remote === null ? [...selfCommand(), "node"] : sshCommand(host, remote);
     try {
-      // In a session of its own: what the terminal does to us is passed on, and nothing is asked there.
+      // In a process session of its own: `dsm run` passes the signals of the terminal on, and ssh cannot ask there.
       this.#child = Bun.spawn({ cmd: command, stdio: ["pipe", "pipe", "pipe"], detached: true });
     } catch {
       throw new DsmError(
@@ -110,22 +110,22 @@ export class NodeConnection {
     return this.#write(launchFrame(kind, rank, payload));
   }
 
-  /** The far side ends what it has started, and itself. */
+  /** Closes the connection: `dsm node` then ends what it has started, and itself. */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
     void Promise.resolve(this.#child.stdin.end()).catch(() => {});
-    // Nothing has been started there, and ssh may still be waiting for an answer.
+    // Nothing has been started there, and ssh may still wait for an answer.
     if (!this.#ready) this.#child.kill("SIGTERM");
   }
 
-  /** Ends a connection whose far side does not react to close(). Frames that were not read yet are lost. */
+  /** Ends a connection that does not react to close(). Frames that were not read yet are lost. */
   kill(): void {
     this.#child.kill("SIGKILL");
     this.#given.resolve();
   }
 
-  /** The last thing that ssh or the far side said, or "". */
+  /** The last line of standard error, of ssh or the host; "": there is none. */
   get lastWords(): string {
     return (this.#stderr.trim().split("\n").at(-1) ?? "").replace(/^(?:ssh|dsm): /, "").trim();
   }
@@ -137,7 +137,7 @@ export class NodeConnection {
         this.#child.stdin.write(bytes);
         await this.#child.stdin.flush();
       } catch {
-        // The end of the stream that we read says more.
+        // The end of standard output says more.
       }
     });
     return this.#last;
@@ -173,7 +173,7 @@ export class NodeConnection {
       }
       this.#heard(word as string, rest.join(" "));
     }
-    // More than that is no banner.
+    // A longer line is no banner.
     this.#text = text.length > TEXT_MAX ? new Uint8Array(0) : Uint8Array.from(text);
     return new Uint8Array(0);
   }
@@ -220,7 +220,7 @@ export class NodeConnection {
     }
   }
 
-  /** Why it ended before it said hello, as far as that can be known. */
+  /** Returns why the connection ended before HELLO, as far as that is known. */
   #explain(): string {
     const { host } = this;
     const said = this.lastWords;
