@@ -26,6 +26,8 @@ export interface DaemonOptions {
   port: number;
   /** Program and first arguments of `dsm server`. */
   serverCommand: string[];
+  /** The file of that program; left out: that of its name. */
+  serverFile?: string | undefined;
   /** Started by a client, not by hand: ends by itself `idleMs` after its last session. */
   autostarted: boolean;
   /** `session`: which one the line is about. */
@@ -69,6 +71,7 @@ export function startDaemon(options: DaemonOptions): Daemon {
   let cancelIdle = (): void => {};
   const registry = new SessionRegistry({
     serverCommand: options.serverCommand,
+    serverFile: options.serverFile,
     security,
     serverEnvironment: options.serverEnvironment ?? {},
     serverHost: options.host,

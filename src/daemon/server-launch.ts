@@ -7,6 +7,8 @@ import { type SpawnedServer, spawnServer } from "./spawn.ts";
 export interface ServerStart {
   /** Program and first arguments of `dsm server`. */
   serverCommand: string[];
+  /** The program's file; left out: that of its name. */
+  serverFile?: string | undefined;
   /** Variables they are started with, besides those of every program. */
   serverEnvironment: Record<string, string>;
   /** Address its servers listen on. */
@@ -39,11 +41,12 @@ export function launchServer(start: ServerStart, launch: LaunchRequest, log: (li
   };
   const words = Object.entries(options).map(([option, value]) => `--${option}=${value}`);
   try {
-    return spawnServer(
-      [...start.serverCommand, ...words, ...(elastic ? ["--elastic"] : [])],
-      start.serverEnvironment,
-      (line) => log(`session "${name}": ${line}`),
-    );
+    return spawnServer({
+      command: [...start.serverCommand, ...words, ...(elastic ? ["--elastic"] : [])],
+      file: start.serverFile,
+      environment: start.serverEnvironment,
+      log: (line) => log(`session "${name}": ${line}`),
+    });
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     throw new DsmError("DSM_SYSTEM", `the server of session "${name}" cannot be started: ${reason}`);

@@ -10,7 +10,7 @@ import { type Daemon, startDaemon } from "../../daemon/daemon.ts";
 import { command } from "../command.ts";
 import { daemonClient } from "../daemon-client.ts";
 import { readAsset } from "../install/assets.ts";
-import { selfCommand } from "../install/executable.ts";
+import { RUNNING_FILE, selfCommand } from "../install/executable.ts";
 import { readPort } from "../settings/options.ts";
 import {
   checkFingerprint,
@@ -77,6 +77,7 @@ export default command({
         ...{ host, port, autostarted, security, authority },
         serverEnvironment: securityEnvironment(security, host, files),
         serverCommand: [...selfCommand(), "server"],
+        serverFile: RUNNING_FILE,
         readPage: readAsset,
         log: (line, session) => {
           if (autostarted) return;
