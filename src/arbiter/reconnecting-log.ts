@@ -18,14 +18,9 @@ import type { PartPool } from "../core/wire/frame-reader.ts";
 import type { Sent } from "../core/wire/outbox.ts";
 import type { Sharing } from "../core/wire/shared-parts.ts";
 import type { ServerAddress } from "./dial-server.ts";
+import type { EntryReceiver } from "./entry-delivery.ts";
 import { RetryPolicy } from "./retry-policy.ts";
-import {
-  ConnectionLost,
-  type EntryReceiver,
-  notAServer,
-  type OpenedConnection,
-  ServerConnection,
-} from "./server-connection.ts";
+import { ConnectionLost, notAServer, type OpenedConnection, ServerConnection } from "./server-connection.ts";
 
 /** Minimum duration of an attempt to reconnect. */
 const RESUME_TIMEOUT_MIN_MS = 1_000;
