@@ -10,7 +10,7 @@ import type { Security } from "../core/access/tls.ts";
 import { DsmError } from "../core/base/errors.ts";
 import { FAREWELL_TIMEOUT_MS, GREETING_TIMEOUT_MS } from "../core/base/limits.ts";
 import { formatAddress } from "../core/base/names.ts";
-import type { NodeHello, ResumeReply, ResumeRequest, Welcome } from "../core/messages/handshake.ts";
+import type { NodeHello, ResumeReply, ResumeRequest, Welcome } from "../core/messages/node-handshake.ts";
 import type { SessionConfig } from "../core/messages/session-state.ts";
 import { parseResumed, parseWelcome } from "../core/messages/welcome.ts";
 import { ProtocolError } from "../core/wire/frame.ts";

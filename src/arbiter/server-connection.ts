@@ -16,7 +16,7 @@ import type { Security } from "../core/access/tls.ts";
 import { DsmError, statusCode } from "../core/base/errors.ts";
 import { FRAME_MAX, OUTBOX_HIGH, WELCOME_MAX } from "../core/base/limits.ts";
 import { formatAddress } from "../core/base/names.ts";
-import type { NodeHello } from "../core/messages/handshake.ts";
+import type { NodeHello } from "../core/messages/node-handshake.ts";
 import { At, FailAt, HEADER_SIZE, PingAt, PublishAt, WelcomeAt } from "../core/wire/at.ts";
 import { bodyText, encode, encodeJson, ProtocolError } from "../core/wire/frame.ts";
 import { detachBuffer, FrameReader, type PartPool } from "../core/wire/frame-reader.ts";
@@ -250,16 +250,16 @@ export class ServerConnection {
         return;
       }
       if (kind === Kind.PING && view.getUint8(at + PingAt.op) === PingOp.ASK) isAsked = true;
-      const part = kind === Kind.PUBLISH ? view.getUint8(at + PublishAt.part) : PublishOp.LAST;
-      const isOwnPart = part === PublishOp.MORE && size >= OWN_PART_MIN;
-      if (bytes === chunk && kind !== Kind.SHARE && part !== PublishOp.LENT && !isOwnPart) {
+      const part = kind === Kind.PUBLISH ? view.getUint8(at + PublishAt.part) : PublishOp.FINAL;
+      const isOwnPart = part === PublishOp.PART && size >= OWN_PART_MIN;
+      if (bytes === chunk && kind !== Kind.SHARE && part !== PublishOp.PART_IN_SHARED_MEMORY && !isOwnPart) {
         if (to === from) from = at;
         to = at + size;
         return;
       }
       deliverRun();
       if (kind === Kind.SHARE) this.#handleShare(view, at);
-      else if (part === PublishOp.LENT) this.#deliverPart(this.#copyPart(view, at));
+      else if (part === PublishOp.PART_IN_SHARED_MEMORY) this.#deliverPart(this.#copyPart(view, at));
       else if (isOwnPart) this.#deliverPart(this.#reader.take(at, size, bytes));
       else this.#delivery.entries(bytes.subarray(at, at + size));
     });

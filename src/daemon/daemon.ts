@@ -13,7 +13,7 @@ import { type DaemonAuthority, linkTls, listeningTls } from "./certificates.ts";
 import { Dispatcher, type ServerRoute } from "./dispatch.ts";
 import type { ReadPage } from "./page.ts";
 import { SessionRegistry } from "./registry.ts";
-import { BODY_MAX } from "./requests.ts";
+import { BODY_MAX } from "./request-bodies.ts";
 import { apiRoutes } from "./routes.ts";
 import { isWildcard } from "./session-record.ts";
 import { Watchers } from "./watch.ts";

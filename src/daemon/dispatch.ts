@@ -3,7 +3,7 @@ import { mustProve } from "../core/access/auth.ts";
 import type { Security } from "../core/access/tls.ts";
 import { checkHost, checkMethod, checkSource, failure, HttpError, plainAddress } from "./http.ts";
 import { PAGE_PATHS, type ReadPage, servePage } from "./page.ts";
-import { ProofGate } from "./proof.ts";
+import { ProofGate } from "./request-proof.ts";
 import { type Handler, nameIn, type Routes } from "./routes.ts";
 
 /** A route of Bun.serve for all methods: a method that is missing is answered here, with what there is. */

@@ -7,7 +7,7 @@
  */
 import type { Security } from "../core/access/auth.ts";
 import { DsmError } from "../core/base/errors.ts";
-import { ORPHAN_MS, SESSIONS_MAX } from "../core/base/limits.ts";
+import { ORPHAN_TIMEOUT_MS, SESSIONS_MAX } from "../core/base/limits.ts";
 import { pageRound } from "../core/base/size.ts";
 import type { FindRequest, Registration, SessionAddress, SuccessionRequest } from "../core/messages/daemon-api.ts";
 import { describeMismatch, settingsOf, settingsOfNew } from "../core/messages/session-settings.ts";
@@ -190,7 +190,7 @@ export class SessionRegistry {
     setTimeout(() => {
       if (this.#records.get(record.name) === record && record.orphaned === orphaned) this.#drop(record, "has ended");
       orphaned.resolve();
-    }, ORPHAN_MS);
+    }, ORPHAN_TIMEOUT_MS);
   }
 
   /**

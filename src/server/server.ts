@@ -15,9 +15,9 @@ import { serverSocketName } from "../core/base/names.ts";
 import type { ApplyRuns } from "../core/memory/map-bytes.ts";
 import type { SavedSession } from "../core/messages/saved-session.ts";
 import { settingsOf } from "../core/messages/session-settings.ts";
-import type { SequencerOutput } from "../core/sequencer/output.ts";
 import { type Recovered, Recovery, type RecoveryConfig } from "../core/sequencer/recovery.ts";
 import { Sequencer } from "../core/sequencer/sequencer.ts";
+import type { SequencerOutput } from "../core/sequencer/sequencer-output.ts";
 import { encode, encodeText } from "../core/wire/frame.ts";
 import { PartPool } from "../core/wire/frame-reader.ts";
 import { Kind } from "../core/wire/kinds.ts";
@@ -29,7 +29,7 @@ import type { Connection } from "./connection.ts";
 import { Connections } from "./connections.ts";
 import { GracePeriods } from "./grace-periods.ts";
 import { Listeners } from "./listeners.ts";
-import { Readers } from "./readers.ts";
+import { ReaderSender } from "./reader-sender.ts";
 import { RecoveryTimers } from "./recovery-timers.ts";
 import { Registration } from "./registration.ts";
 import { type ServerOptions, sessionConfig, slotOf } from "./server-options.ts";
@@ -115,7 +115,7 @@ class ServerShell {
   readonly #parts = new PartPool();
   readonly #listeners: Listeners<Connection>;
   readonly #connections: Connections;
-  readonly #readers = new Readers(() => this.#sequencer);
+  readonly #readers = new ReaderSender(() => this.#sequencer);
   readonly #gracePeriods: GracePeriods;
   /** Null while the server recovers. */
   #sequencer: Sequencer | null = null;
@@ -226,9 +226,9 @@ class ServerShell {
       ...this.#toConnections(),
       broadcast: (bytes, onSent, except) => this.#connections.broadcast(bytes, onSent, except),
       sharing: (id) => (this.#connections.get(id)?.isLocal === true ? this.#options.sharing : null),
-      borrows: (id) => {
+      onPeerMapped: (id) => {
         const connection = this.#connections.get(id);
-        if (connection !== undefined) connection.borrowsParts = true;
+        if (connection !== undefined) connection.peerMapsParts = true;
       },
       welcomed: (id, heartbeatMs) =>
         this.#connections.welcome(id, heartbeatMs, () => {

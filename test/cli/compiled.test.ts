@@ -13,8 +13,8 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { COMMANDS } from "../../src/cli/commands/commands.ts";
-import { daemonClient } from "../../src/cli/daemon-client.ts";
 import { SOURCES } from "../../src/cli/install/asset-names.ts";
+import { daemonClient } from "../../src/cli/user-daemon-client.ts";
 import { gone, isRunning, Place, until } from "./dsm.ts";
 
 // They start real processes, on machines that may be busy.

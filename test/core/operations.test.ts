@@ -1,7 +1,7 @@
 /** What becomes of an operation that a node sends to the server: it enters the log, waits, is ignored, or ends the link. */
 import { describe, expect, test } from "bun:test";
 import { MapBytes } from "../../src/core/memory/map-bytes.ts";
-import type { NodeHello } from "../../src/core/messages/handshake.ts";
+import type { NodeHello } from "../../src/core/messages/node-handshake.ts";
 import type { SessionConfig } from "../../src/core/messages/session-state.ts";
 import { Activity } from "../../src/core/observe/activity.ts";
 import { DeferredJoins } from "../../src/core/sequencer/deferred-joins.ts";
@@ -124,18 +124,18 @@ describe("enters the log", () => {
 
   test("a publication with all its parts, which are in nothing before", () => {
     const fixture = running();
-    expect(fixture.send(1, 0, part(PublishOp.MORE))).toEqual([]);
+    expect(fixture.send(1, 0, part(PublishOp.PART))).toEqual([]);
     expect(fixture.memory[16]).toBe(0);
     expect(fixture.send(2, 2, store)).toEqual([Kind.STORE]);
-    expect(fixture.send(1, 2, part(PublishOp.LAST))).toEqual([Kind.STORE, Kind.PUBLISH, Kind.PUBLISH]);
-    expect(fixture.memory[16]).toBe(PublishOp.LAST + 1);
+    expect(fixture.send(1, 2, part(PublishOp.FINAL))).toEqual([Kind.STORE, Kind.PUBLISH, Kind.PUBLISH]);
+    expect(fixture.memory[16]).toBe(PublishOp.FINAL + 1);
   });
 
   test("not a publication that was abandoned", () => {
     const fixture = running();
-    fixture.send(1, 0, part(PublishOp.MORE));
-    fixture.send(1, 0, { kind: Kind.PUBLISH, op: PublishOp.ABANDON });
-    expect(fixture.send(1, 2, part(PublishOp.LAST))).toEqual([Kind.PUBLISH]);
+    fixture.send(1, 0, part(PublishOp.PART));
+    fixture.send(1, 0, { kind: Kind.PUBLISH, op: PublishOp.ABORT });
+    expect(fixture.send(1, 2, part(PublishOp.FINAL))).toEqual([Kind.PUBLISH]);
   });
 
   test("not one of a rank that the node does not have, and its number counts", () => {

@@ -23,7 +23,7 @@ static void send_part(struct publication *publication) {
   struct wire_header header = {
       .size = (uint32_t)sizeof header + writer->length,
       .kind = WIRE_PUBLISH,
-      .part = WIRE_PUBLISH_MORE,
+      .part = WIRE_PUBLISH_PART,
       .runs_length = writer->length,
   };
   if (!publication->failed)
@@ -44,7 +44,7 @@ static void stage_part(struct publication *publication) {
   struct wire_header header = {
       .size = sizeof header,
       .kind = WIRE_PUBLISH,
-      .part = WIRE_PUBLISH_STAGED,
+      .part = WIRE_PUBLISH_PART_IN_STAGING,
       .staging_offset = (uint64_t)(writer->bytes - pages->copies.staging),
       .runs_length = writer->length,
   };
@@ -93,7 +93,7 @@ int publication_end(struct publication *publication, int slot) {
   struct wire_header header = {
       .size = (uint32_t)sizeof header + publication->writer.length,
       .kind = WIRE_PUBLISH,
-      .part = WIRE_PUBLISH_LAST,
+      .part = WIRE_PUBLISH_FINAL,
       .runs_length = publication->writer.length,
   };
   struct channel_writer writer = {.fd = publication->fd, .failed = publication->failed};

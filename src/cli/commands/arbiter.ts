@@ -7,9 +7,8 @@ import { NAME_MAX } from "../../core/base/limits.ts";
 import { arbiterSocketPath } from "../../core/base/names.ts";
 import { obtainCredentials } from "../../transport/credentials.ts";
 import { command } from "../command.ts";
-import { daemonClient } from "../daemon-client.ts";
 import { loadApplyRuns } from "../install/apply-runs.ts";
-import { connectionsMax } from "../settings/descriptors.ts";
+import { connectionsMax } from "../settings/connections-max.ts";
 import {
   autostartOption,
   daemonOption,
@@ -29,6 +28,7 @@ import {
 import { runtimeDirectory } from "../settings/runtime-directory.ts";
 import { readSecurity } from "../settings/security.ts";
 import { logFormatOption, messages, useLogFormat } from "../terminal/messages.ts";
+import { daemonClient } from "../user-daemon-client.ts";
 
 export default command({
   meta: { name: "arbiter", description: "Run one node's arbiter for a session (the library starts it)" },

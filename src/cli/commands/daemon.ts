@@ -8,7 +8,6 @@ import { formatAddress, isLoopback } from "../../core/base/names.ts";
 import type { DaemonAuthority } from "../../daemon/certificates.ts";
 import { type Daemon, startDaemon } from "../../daemon/daemon.ts";
 import { command } from "../command.ts";
-import { daemonClient } from "../daemon-client.ts";
 import { readAsset } from "../install/assets.ts";
 import { RUNNING_FILE, selfCommand } from "../install/executable.ts";
 import { readPort } from "../settings/options.ts";
@@ -25,6 +24,7 @@ import {
   tokenPath,
 } from "../settings/security.ts";
 import { logFormatOption, logsJson, messages, print, sessionMessage, useLogFormat } from "../terminal/messages.ts";
+import { daemonClient } from "../user-daemon-client.ts";
 
 export default command({
   meta: { name: "daemon", description: "Run the session daemon: the directory of sessions, one per cluster" },

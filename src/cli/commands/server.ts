@@ -10,10 +10,9 @@ import { obtainCredentials } from "../../transport/credentials.ts";
 import { isOwnPeer, tellsPeers } from "../../transport/peer-user.ts";
 import { sharing } from "../../transport/shared-memory.ts";
 import { command } from "../command.ts";
-import { daemonClient } from "../daemon-client.ts";
 import { readSnapshot } from "../files/snapshot-file.ts";
 import { loadApplyRuns } from "../install/apply-runs.ts";
-import { connectionsMax } from "../settings/descriptors.ts";
+import { connectionsMax } from "../settings/connections-max.ts";
 import {
   autostartOption,
   daemonOption,
@@ -36,6 +35,7 @@ import {
 import { checkTlsListens, readSecurity, readTls, readTlsFiles, readTlsOff, tlsOptions } from "../settings/security.ts";
 import { logFormatOption, logsJson, messages, print, useLogFormat } from "../terminal/messages.ts";
 import { type Progress, startProgress } from "../terminal/progress.ts";
+import { daemonClient } from "../user-daemon-client.ts";
 import { warnReadable } from "./daemon.ts";
 
 export default command({

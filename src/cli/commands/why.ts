@@ -2,9 +2,9 @@
 import { DsmError } from "../../core/base/errors.ts";
 import { explain, isAnybodyWaiting } from "../../core/observe/why.ts";
 import { command } from "../command.ts";
-import { daemonClient } from "../daemon-client.ts";
 import { daemonOption, jsonOption, readDaemon, readName } from "../settings/options.ts";
 import { print, printJson } from "../terminal/messages.ts";
+import { daemonClient } from "../user-daemon-client.ts";
 
 /** Told apart from failures, which are 1, and a wrong command line, which is 2. */
 const WAITING_EXIT_CODE = 3;

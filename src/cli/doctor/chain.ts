@@ -6,12 +6,12 @@ import { OPEN } from "../../core/access/auth.ts";
 import { DsmError } from "../../core/base/errors.ts";
 import { isLoopback } from "../../core/base/names.ts";
 import { startDaemon } from "../../daemon/daemon.ts";
-import { daemonClient } from "../daemon-client.ts";
 import { runtimeFiles } from "../install/assets.ts";
 import { isCompiled, selfCommand, selfEnvironment } from "../install/executable.ts";
 import { scriptProgram } from "../run/program.ts";
 import { readAutostart } from "../settings/options.ts";
 import { lines } from "../terminal/split-lines.ts";
+import { daemonClient } from "../user-daemon-client.ts";
 import { type Finding, failureOf } from "./finding.ts";
 
 /** The whole chain must have answered after this long. */

@@ -106,7 +106,7 @@ const LockStateSchema = record({
 });
 export type LockState = v.InferOutput<typeof LockStateSchema>;
 
-/** Requests that sleep on a place of the map until a WAKE of that place. */
+/** Requests that sleep on a place of the map until a FUTEX_WAKE of that place. */
 const FutexQueueSchema = record({
   offset: count,
   waiters: list(WAITING_MAX, RequesterSchema),

@@ -7,7 +7,7 @@ import type { SessionConfig } from "../messages/session-state.ts";
 import { HEADER_SIZE } from "../wire/at.ts";
 import { encode, encodeText, fieldText, getUint64, ProtocolError, setUint64 } from "../wire/frame.ts";
 import { Kind } from "../wire/kinds.ts";
-import { JOINED, JOINED_SIZE, PROCESS_HELLO, PROCESS_HELLO_SIZE } from "../wire/process-handshake.ts";
+import { JOINED, JOINED_SIZE, PROCESS_HELLO, PROCESS_HELLO_SIZE } from "../wire/process-hello.ts";
 
 export interface ProcessHello {
   pid: number;

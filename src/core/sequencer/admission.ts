@@ -4,7 +4,7 @@
  */
 import { Status } from "../base/errors.ts";
 import { NODE_NUMBER_MAX, NODES_MAX } from "../base/limits.ts";
-import type { NodeHello, ResumeRequest } from "../messages/handshake.ts";
+import type { NodeHello, ResumeRequest } from "../messages/node-handshake.ts";
 import { describeMismatch } from "../messages/session-settings.ts";
 import { EVICTED, type SessionConfig } from "../messages/session-state.ts";
 import type { Session } from "../session/session.ts";

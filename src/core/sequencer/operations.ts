@@ -21,9 +21,9 @@ import type { DeferredJoins } from "./deferred-joins.ts";
 import type { Link } from "./link.ts";
 import type { LogWriter } from "./log-writer.ts";
 import type { Members } from "./members.ts";
-import type { SequencerOutput } from "./output.ts";
 import type { Part } from "./publication-assembler.ts";
 import type { RetainedLog } from "./retained-log.ts";
+import type { SequencerOutput } from "./sequencer-output.ts";
 
 /** Kinds that are accepted without a rank: joins, ends, and the node's own upload. */
 const RANKLESS: ReadonlySet<number> = new Set([Kind.JOIN, Kind.LEAVE, Kind.COPY]);
@@ -81,7 +81,7 @@ export class Operations {
       throw new ProtocolError("a copy of a map outside direct mode");
     }
     // A rank that has left according to the log may still have had requests in flight.
-    const aborts = kind === Kind.PUBLISH && view.getUint8(at + PublishAt.part) === PublishOp.ABANDON;
+    const aborts = kind === Kind.PUBLISH && view.getUint8(at + PublishAt.part) === PublishOp.ABORT;
     const needsRank = !RANKLESS.has(kind) && !aborts;
     if (needsRank && !session.mayIssue(view.getUint16(at + At.rank, true), link.node)) return;
     if (kind === Kind.PUBLISH) this.#publish(link, view, at, size, bytes, part);
@@ -100,7 +100,7 @@ export class Operations {
 
   /** Whether the operation enters the log now: one that is there already does not enter it twice. */
   #isNext(link: Link, kind: number, view: DataView, at: number): boolean {
-    if (kind === Kind.PUBLISH && view.getUint8(at + PublishAt.part) !== PublishOp.LAST) return true;
+    if (kind === Kind.PUBLISH && view.getUint8(at + PublishAt.part) !== PublishOp.FINAL) return true;
     return this.#members.acceptProposal(link.node, getUint64(view, at + At.seq));
   }
 
@@ -121,10 +121,10 @@ export class Operations {
   #publish(link: Link, view: DataView, at: number, size: number, bytes: Uint8Array, part: Part | null): void {
     const tag = view.getUint32(at + At.tag, true);
     switch (view.getUint8(at + PublishAt.part)) {
-      case PublishOp.ABANDON:
+      case PublishOp.ABORT:
         link.publications.abort(tag);
         return;
-      case PublishOp.MORE: {
+      case PublishOp.PART: {
         const rank = view.getUint16(at + At.rank, true);
         link.publications.add(tag, rank, size, () => part ?? link.reader.take(at, size, bytes));
         return;

@@ -7,7 +7,7 @@
  * operation are in operations.ts.
  */
 import { Status } from "../base/errors.ts";
-import { FRAME_MAX, LINKS_MAX, TAIL_HIGH } from "../base/limits.ts";
+import { FRAME_MAX, LINKS_MAX, RETAINED_HIGH } from "../base/limits.ts";
 import { type ApplyRuns, MapBytes } from "../memory/map-bytes.ts";
 import { MapSnapshot } from "../memory/map-snapshot.ts";
 import {
@@ -16,7 +16,7 @@ import {
   type ResumeReply,
   type ResumeRequest,
   type Welcome,
-} from "../messages/handshake.ts";
+} from "../messages/node-handshake.ts";
 import { EVICTED, type SessionConfig, welcomeIncludesMap } from "../messages/session-state.ts";
 import type { StatusReport } from "../messages/status-report.ts";
 import { Activity } from "../observe/activity.ts";
@@ -36,10 +36,10 @@ import { Link } from "./link.ts";
 import { LogWriter } from "./log-writer.ts";
 import { type Member, Members } from "./members.ts";
 import { Operations } from "./operations.ts";
-import type { SequencerOutput } from "./output.ts";
 import { Readers } from "./readers.ts";
 import type { Recovered } from "./recovery.ts";
 import { RetainedLog } from "./retained-log.ts";
+import type { SequencerOutput } from "./sequencer-output.ts";
 
 const HANDSHAKES: ReadonlySet<number> = new Set([Kind.HELLO, Kind.STATUS, Kind.SNAPSHOT, Kind.TRACE]);
 
@@ -76,7 +76,7 @@ export class Sequencer {
     this.#parts = parts;
     this.#activity = new Activity(config.size, now_ms, recovered !== null);
     this.#epochs = { epoch: recovered?.epoch ?? 1, starts: recovered?.starts ?? [0] };
-    this.#log = new RetainedLog(recovered?.tail ?? new RetainedFrames(0, true), out);
+    this.#log = new RetainedLog(recovered?.retained ?? new RetainedFrames(0, true), out);
     this.#memory = new MapBytes(memory, applyRuns);
     const effects = this.#effects(config);
     this.session =
@@ -211,7 +211,7 @@ export class Sequencer {
 
   /** Whether all must wait: the retained log has reached its limit while a member is disconnected. */
   get full(): boolean {
-    return this.#log.bytes > TAIL_HIGH && this.#members.anyDisconnected;
+    return this.#log.bytes > RETAINED_HIGH && this.#members.anyDisconnected;
   }
 
   /** Whether a member may still come back for the rest of the log. */
@@ -316,7 +316,7 @@ export class Sequencer {
   #nodeFrame(link: Link, kind: number, view: DataView, at: number, size: number, bytes: Uint8Array): void {
     if (kind === Kind.PING) this.#onPing(link, view, at);
     else if (kind === Kind.SHARE) this.#share(link, view, at);
-    else if (kind === Kind.PUBLISH && view.getUint8(at + PublishAt.part) === PublishOp.LENT) {
+    else if (kind === Kind.PUBLISH && view.getUint8(at + PublishAt.part) === PublishOp.PART_IN_SHARED_MEMORY) {
       this.#copySharedPart(link, view, at);
     } else this.#operations.receive(link, kind, view, at, size, bytes, null);
   }
@@ -324,9 +324,9 @@ export class Sequencer {
   /** Handles SHARE: a peer on this host offers memory, or has mapped the memory that this server offered. */
   #share(link: Link, view: DataView, at: number): void {
     const sharing = this.#out.sharing?.(link.id) ?? null;
-    const heard = link.borrowed.heard(sharing, view, at);
-    if (heard === "borrows") this.#out.borrows?.(link.id);
-    if (heard !== "lends" || sharing === null) return;
+    const outcome = link.peerParts.handleShare(sharing, view, at);
+    if (outcome === "peer-mapped-us") this.#out.onPeerMapped?.(link.id);
+    if (outcome !== "mapped-peer" || sharing === null) return;
     this.#out.send(link.id, encodeAccept());
     const offer = this.#parts.offer(sharing);
     if (offer !== null) this.#out.send(link.id, offer);
@@ -335,7 +335,7 @@ export class Sequencer {
   /** Copies a part that lies in memory of the link's node. */
   #copySharedPart(link: Link, view: DataView, at: number): void {
     const tag = view.getUint32(at + At.tag, true);
-    const part = link.borrowed.copy(view, at, this.#parts);
+    const part = link.peerParts.copy(view, at, this.#parts);
     if (part === null) {
       link.publications.noteOverwritten(tag);
       return;

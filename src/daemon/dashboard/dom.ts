@@ -1,6 +1,6 @@
 /** Elements of the page, made and changed. Text is always set as text, so no name of a session is ever markup. */
 
-import { RANK_COLOURS } from "./limits.ts";
+import { RANK_COLOURS } from "./dashboard-limits.ts";
 
 type Child = Node | string;
 

@@ -1,8 +1,8 @@
 /** The map as a grid, a cell for each piece of it: who wrote there last, and how often. */
 import type { BlockStatus, Heat } from "../../core/messages/daemon-api.ts";
+import { RANK_COLOURS } from "./dashboard-limits.ts";
 import { element, rankMark, setAttribute, setText } from "./dom.ts";
 import { address, bytes, count } from "./format.ts";
-import { RANK_COLOURS } from "./limits.ts";
 
 /** Entries from which on a cell has the next depth of colour. */
 export const LEVELS = [1, 10, 100, 1_000, 10_000];

@@ -6,7 +6,7 @@ import type { SessionSummary } from "../../core/messages/daemon-api.ts";
 import { Api, TokenNeeded } from "./api.ts";
 import { element, setText } from "./dom.ts";
 import { bytes } from "./format.ts";
-import { SessionView } from "./session.ts";
+import { SessionView } from "./session-view.ts";
 
 /** How often the list of sessions is asked for. */
 const LIST_INTERVAL_MS = 2_000;

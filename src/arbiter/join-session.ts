@@ -7,7 +7,7 @@ import { DsmError } from "../core/base/errors.ts";
 import { HEARTBEAT_TIMEOUT_MS, RECONNECT_TIMEOUT_MS } from "../core/base/limits.ts";
 import { pageRound } from "../core/base/size.ts";
 import type { DaemonApi, FindRequest } from "../core/messages/daemon-api.ts";
-import type { NodeHello, Welcome } from "../core/messages/handshake.ts";
+import type { NodeHello, Welcome } from "../core/messages/node-handshake.ts";
 import { type SessionSettings, wishesOf } from "../core/messages/session-settings.ts";
 import type { PartPool } from "../core/wire/frame-reader.ts";
 import { ownProcess } from "../transport/own-process.ts";
