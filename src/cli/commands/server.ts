@@ -16,19 +16,16 @@ import { connectionsMax } from "../settings/connections-max.ts";
 import {
   autostartOption,
   daemonOption,
-  elasticOption,
   fromEnvironment,
   invalid,
-  onLossOption,
-  orderOption,
   readAutostart,
   readDaemon,
-  readElastic,
   readName,
   readPort,
-  readSetting,
+  readSessionSettings,
   readWhole,
   restoreOption,
+  sessionOptions,
   UsageError,
   valueOption,
 } from "../settings/options.ts";
@@ -42,11 +39,7 @@ export default command({
   meta: { name: "server", description: "Run the server of one session (the daemon starts it when it is needed)" },
   args: {
     session: valueOption("session"),
-    processes: valueOption("processes"),
-    size: valueOption("size"),
-    ...orderOption,
-    ...onLossOption,
-    ...elasticOption,
+    ...sessionOptions,
     ...restoreOption,
     host: { type: "string", description: "Address to listen on", valueHint: "ADDRESS", default: DEFAULT_HOST },
     port: { type: "string", description: "Port to listen on; 0 takes a free one", valueHint: "PORT", default: "0" },
@@ -76,11 +69,9 @@ export default command({
     const saved = restore?.image.config;
     const session = fromEnvironment(args.session, "DSM_SESSION") ?? saved?.name;
     if (session === undefined) throw new UsageError("the session is missing; give --session NAME");
-    const processes = readSetting("processes", args.processes) ?? saved?.processes;
+    const settings = readSessionSettings(args, saved);
+    const { processes } = settings;
     if (processes === undefined) throw new UsageError("the number of processes is missing; give --processes N");
-    const size = readSetting("size", args.size) ?? saved?.size;
-    const order = readSetting("order", args.order) ?? saved?.order;
-    const onLoss = readSetting("onLoss", args["on-loss"]) ?? saved?.onLoss;
     const daemon = readDaemon(args.daemon);
     const { instance } = args;
     if (instance !== undefined && !/^[0-9a-f]{16}$/.test(instance)) {
@@ -105,10 +96,8 @@ export default command({
     checkTlsListens(credentials.security.tls);
     const server = await startServer({
       session: readName("session", session),
+      ...settings,
       processes,
-      ...(size === undefined ? {} : { size }),
-      ...(order === undefined ? {} : { order }),
-      ...(onLoss === undefined ? {} : { onLoss }),
       host: args.host,
       port: readPort(args.port),
       directory,
@@ -120,7 +109,6 @@ export default command({
       ...(restore === undefined ? {} : { restore, slot: slotOf(restore.image.config.base) }),
       endUnused: !byHand,
       connectionsMax: connectionsMax("server"),
-      elastic: readElastic(args.elastic) || saved?.elastic === true,
       applyRuns: await loadApplyRuns(),
       security: { ...own, tls: credentials.security.tls },
       isOwnPeer: tellsPeers ? isOwnPeer : null,

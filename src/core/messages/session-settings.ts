@@ -13,7 +13,7 @@ type RequestSetting = {
 }[SettingName];
 type FieldOf<Name extends RequestSetting> = (typeof SETTINGS)[Name]["json"];
 /** The name of a session is part of its path or request, not of its settings. */
-type SessionSetting = Exclude<RequestSetting, "session">;
+export type SessionSetting = Exclude<RequestSetting, "session">;
 
 export type SessionSettings = { [Name in SessionSetting as FieldOf<Name>]: SettingValue<Name> };
 
