@@ -5,6 +5,7 @@
 import { link, mkdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { BunPlugin } from "bun";
+import { SOURCES } from "../src/cli/install/asset-names.ts";
 import { collectNotices, writeLicenses } from "./licenses.ts";
 import { buildNative } from "./native.ts";
 import { BuildError, command, files, progress, replaceFile, root, runScript, runStep, withBuildLock } from "./steps.ts";
@@ -217,6 +218,15 @@ async function executableStep() {
   });
 }
 
+/** SHA-256 of each file that the executable carries: so it need not hash megabytes when it starts. */
+async function assetDigests(): Promise<Record<string, string>> {
+  const digests = Object.entries(SOURCES).map(async ([name, path]) => {
+    const content = await Bun.file(join(root, path)).bytes();
+    return [name, new Bun.CryptoHasher("sha256").update(content).digest("hex")];
+  });
+  return Object.fromEntries(await Promise.all(digests));
+}
+
 async function compileExecutable(): Promise<void> {
   const part = join(root, "dist/part");
   await rm(part, { recursive: true, force: true });
@@ -224,6 +234,7 @@ async function compileExecutable(): Promise<void> {
   const bundle = await Bun.build({
     entrypoints: [join(root, "src/cli/main.ts")],
     ...bundling,
+    define: { ...bundling.define, ASSET_DIGESTS: JSON.stringify(await assetDigests()) },
     // Chunks with bytecode: a command loads its own code only, and does not parse it first.
     ...{ format: "esm", splitting: true, bytecode: true },
     plugins: [koffiFrom({ path: join(root, koffiModule) })],

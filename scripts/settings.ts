@@ -1,14 +1,18 @@
 /**
  * What is generated from src/core/base/settings.ts: native/src/base/settings.h, names, limits and defaults for C, and the
- * table of variables in src/cli/README.md. Both are committed; `--check` fails when one is stale.
+ * lists of variables in src/cli/README.md and examples/reference/configuration.md. All are committed; `--check` fails
+ * when one is stale.
  */
 import { join } from "node:path";
-import { SETTINGS, type Setting, type SettingName, settingText } from "../src/core/base/settings.ts";
+import { SETTINGS, type Setting, type SettingName, settingText, TOPICS } from "../src/core/base/settings.ts";
 import { BuildError, replaceFile, root, runScript } from "./steps.ts";
+
+type Topic = keyof typeof TOPICS;
 
 const names = Object.keys(SETTINGS) as SettingName[];
 const HEADER = join(root, "native/src/base/settings.h");
 const CHAPTER = join(root, "src/cli/README.md");
+const REFERENCE = join(root, "examples/reference/configuration.md");
 const BEGIN = "<!-- Made by scripts/settings.ts from src/core/base/settings.ts: do not edit. -->";
 const LINE_MAX = 118;
 const END = "<!-- The end of what is made. -->";
@@ -37,29 +41,44 @@ export function settingsHeader(): string {
   return lines.join("\n");
 }
 
-/** An entry for each setting that people may set: variable, option, meaning. Its lines are short enough for an editor. */
-export function settingsTable(): string {
-  const entries = names
-    .filter((name) => (SETTINGS[name] as Setting).of !== "process")
-    .map((name) => {
-      const { variable, option, fallback }: Setting = SETTINGS[name];
-      const form = option === undefined ? "" : `, \`--${fallback === true ? "no-" : ""}${option}\``;
-      const lines = Bun.wrapAnsi(`\`${variable}\`${form}: ${settingText(name)}`, LINE_MAX, { wordWrap: true });
-      return `- ${lines.replaceAll("\n", "\n  ")}`;
-    });
+/** Settings that people may set. */
+const settable = names.filter((name) => (SETTINGS[name] as Setting).of !== "process");
+
+/** An entry for each of the settings: variable, option, meaning. Its lines are short enough for an editor. */
+function settingsList(chosen: readonly SettingName[]): string {
+  const entries = chosen.map((name) => {
+    const { variable, option, fallback }: Setting = SETTINGS[name];
+    const form = option === undefined ? "" : `, \`--${fallback === true ? "no-" : ""}${option}\``;
+    const lines = Bun.wrapAnsi(`\`${variable}\`${form}: ${settingText(name)}`, LINE_MAX, { wordWrap: true });
+    return `- ${lines.replaceAll("\n", "\n  ")}`;
+  });
   return entries.join("\n");
 }
 
-/** The chapter with its table as it must be. Throws BuildError when it has no place for one. */
-export function withTable(chapter: string): string {
-  const [before, , after] = chapter.split(new RegExp(`(?<=${BEGIN}\n)|(?=${END})`));
-  if (before === undefined || after === undefined) throw new BuildError(`src/cli/README.md has no place for the table`);
-  return `${before}\n${settingsTable()}\n\n${after}`;
+/** The list of the command line's chapter: in the order of the table. */
+const listOfAll = (): string => settingsList(settable);
+
+/** The lists of the reference: one for each topic. */
+function listsByTopic(): string {
+  const topics = Object.keys(TOPICS) as Topic[];
+  const lists = topics.map((topic) => settingsList(settable.filter((name) => SETTINGS[name].topic === topic)));
+  return topics.map((topic, i) => `${TOPICS[topic]}\n\n${lists[i]}`).join("\n\n");
 }
+
+/** The document with what is made between its marks. Throws BuildError when it has none. */
+function withMade(document: string, path: string, made: string): string {
+  const [before, , after] = document.split(new RegExp(`(?<=${BEGIN}\n)|(?=${END})`));
+  if (before === undefined || after === undefined) throw new BuildError(`${path} has no place for what is made`);
+  return `${before}\n${made}\n\n${after}`;
+}
+
+export const chapterOf = (now: string): string => withMade(now, CHAPTER, listOfAll());
+export const referenceOf = (now: string): string => withMade(now, REFERENCE, listsByTopic());
 
 const GENERATED: readonly { path: string; content: (now: string) => string }[] = [
   { path: HEADER, content: settingsHeader },
-  { path: CHAPTER, content: withTable },
+  { path: CHAPTER, content: chapterOf },
+  { path: REFERENCE, content: referenceOf },
 ];
 
 async function textOf(path: string): Promise<string> {
@@ -90,7 +109,7 @@ if (import.meta.main) {
     if (!process.argv.includes("--check")) return writeSettings();
     if (!(await settingsAreFresh())) {
       throw new BuildError(
-        "native/src/base/settings.h or src/cli/README.md is stale: run `npm run build` and commit them.",
+        "settings.h, src/cli/README.md or configuration.md is stale: run `npm run build` and commit them.",
       );
     }
   });

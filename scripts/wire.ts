@@ -18,7 +18,7 @@ import { CELL_ARBITER, CELL_FREE, CELL_OWNED, LOCK_CELL_SIZE, LOCK_CELLS_MAX } f
 import { FRAMES, HEADER, HEADER_SIZE, placeOf } from "../src/core/wire/fields.ts";
 import { MAGIC_HIGH, MAGIC_LOW } from "../src/core/wire/handshake.ts";
 import { ChangeOp, Kind, NO_TAG, PublishOp } from "../src/core/wire/kinds.ts";
-import { JOINED, JOINED_SIZE, PROCESS_HELLO, PROCESS_HELLO_SIZE } from "../src/core/wire/process-handshake.ts";
+import { JOINED, JOINED_SIZE, PROCESS_HELLO, PROCESS_HELLO_SIZE } from "../src/core/wire/process-hello.ts";
 import {
   RING,
   RING_ARBITER,

@@ -1,10 +1,11 @@
 /**
- * The rules that keep the house liveable: imports run downwards only, in no circle; no class grows without end; fields of
- * frames are read by name.
+ * The rules that keep the house liveable: imports run downwards only, in no circle; no class or file grows without end;
+ * fields of frames are read by name.
  */
 import { beforeAll, describe, expect, test } from "bun:test";
 import { join } from "node:path";
 import { Glob } from "bun";
+import { type Class, classesOf, linesOf } from "../scripts/sizes.ts";
 
 const SOURCES = join(import.meta.dir, "../src");
 
@@ -34,6 +35,8 @@ const CORE: Record<string, string[]> = {
   sequencer: ["base", "wire", "messages", "memory", "session", "observe"],
 };
 
+/** A file is one idea, of about 400 lines. */
+const FILE_LINES_MAX = 450;
 const CLASS_LINES_MAX = 400;
 const CLASS_FIELDS_MAX = 15;
 /** What a script generates is exempt from limits of size. */
@@ -109,27 +112,6 @@ describe("imports", () => {
   });
 });
 
-interface Class {
-  name: string;
-  lines: number;
-  fields: string[];
-}
-
-/** The classes of a file that the formatter has formatted: a class ends with a brace at the indentation of its beginning. */
-function classesOf(text: string): Class[] {
-  const lines = text.split("\n");
-  return lines.flatMap((line, first) => {
-    const [, indent, name] = /^(\s*)(?:export )?(?:default )?(?:abstract )?class (\w+)/.exec(line) ?? [];
-    if (indent === undefined || name === undefined) return [];
-    const count = lines.slice(first).indexOf(`${indent}}`) + 1;
-    const member = new RegExp(
-      `^${indent}  (?:(?:public|private|protected|static|readonly|override|declare) )*(#?\\w+)[!?]?(?:: | = |;)`,
-    );
-    const fields = lines.slice(first, first + count).flatMap((one) => member.exec(one)?.[1] ?? []);
-    return [{ name, lines: count, fields }];
-  });
-}
-
 describe("classes", () => {
   const all = (): [string, Class][] =>
     [...sources].flatMap(([file, text]) => classesOf(text).map((one): [string, Class] => [file, one]));
@@ -148,6 +130,12 @@ describe("classes", () => {
     );
     expect(large.map(([file, { name, lines, fields }]) => `${file} ${name}: ${lines}, ${fields.length}`)).toEqual([]);
   });
+});
+
+test(`files have at most ${FILE_LINES_MAX} lines`, () => {
+  expect(sources.size).toBeGreaterThan(200);
+  const large = [...sources].filter(([file, text]) => !GENERATED.has(file) && linesOf(text) > FILE_LINES_MAX);
+  expect(large.map(([file, text]) => `${file}: ${linesOf(text)}`)).toEqual([]);
 });
 
 test("fields of frames are read by name: no number is added to a place outside core/wire", () => {

@@ -173,11 +173,11 @@ static int perform(int fd, const struct wire_header *header, const uint8_t *body
     case WIRE_PUBLISH: publish(body, header->runs_length); break;
     case WIRE_SHADOW:
     case WIRE_UNSHADOW: shadow(header); break;
-    case WIRE_SLEEP: answer.status = DSM_AGAIN; break;
+    case WIRE_FUTEX_WAIT: answer.status = DSM_AGAIN; break;
     default: break; /* all else is granted */
   }
   arbiter_unlock();
-  return header->kind == WIRE_PUBLISH && header->part == WIRE_PUBLISH_MORE ? 0 : reply(fd, answer, old);
+  return header->kind == WIRE_PUBLISH && header->part == WIRE_PUBLISH_PART ? 0 : reply(fd, answer, old);
 }
 
 static void *serve(void *descriptor) {

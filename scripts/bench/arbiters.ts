@@ -5,7 +5,7 @@
  */
 import type { Socket } from "bun";
 import { ACK_BYTES, WELCOME_MAX } from "../../src/core/base/limits.ts";
-import type { NodeHello, Welcome } from "../../src/core/messages/handshake.ts";
+import type { NodeHello, Welcome } from "../../src/core/messages/node-handshake.ts";
 import { HEADER_SIZE } from "../../src/core/wire/at.ts";
 import { bodyText, encode, encodeJson, encodeText, getUint64, setUint64 } from "../../src/core/wire/frame.ts";
 import { FrameReader } from "../../src/core/wire/frame-reader.ts";

@@ -11,7 +11,7 @@ import { ARBITER_UNUSED_TIMEOUT_MS, CHANNELS_MAX, OUTBOX_HIGH } from "../core/ba
 import { arbiterKey, checkName, checkProcesses } from "../core/base/names.ts";
 import { checkSize } from "../core/base/size.ts";
 import type { ApplyRuns } from "../core/memory/map-bytes.ts";
-import type { Welcome } from "../core/messages/handshake.ts";
+import type { Welcome } from "../core/messages/node-handshake.ts";
 import { Replica } from "../core/replica/replica.ts";
 import { Ring } from "../core/replica/store-ring.ts";
 import { encode, encodeText, ProtocolError } from "../core/wire/frame.ts";
@@ -19,7 +19,7 @@ import { detachBuffer, PartPool } from "../core/wire/frame-reader.ts";
 import { Kind } from "../core/wire/kinds.ts";
 import { RING_HEADER_SIZE } from "../core/wire/ring-layout.ts";
 import { fileLocks } from "../transport/file-lock.ts";
-import { type JoinOptions, joinSession } from "./join.ts";
+import { type JoinOptions, joinSession } from "./join-session.ts";
 import { lendMemory } from "./lent-memory.ts";
 import { createMap, type MapFile, removeMap, removeStaleMaps } from "./map-file.ts";
 import { ProcessListener } from "./process-listener.ts";

@@ -1,6 +1,6 @@
 /** Memory that the arbiter shares with a process of its node: an anonymous file, whose descriptor the arbiter sends. */
 import { closeSync } from "node:fs";
-import type { LentMemory } from "../core/replica/output.ts";
+import type { LentMemory } from "../core/replica/replica-output.ts";
 import { detachBuffer } from "../core/wire/frame-reader.ts";
 import { STAGING_SIZE } from "../core/wire/runs.ts";
 import { sendDescriptor } from "../transport/descriptors.ts";

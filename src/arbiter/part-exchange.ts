@@ -3,14 +3,14 @@
  * mapped, once each end has offered its memory and the other has accepted it; else as whole frames.
  */
 import type { PartPool } from "../core/wire/frame-reader.ts";
-import { Borrowed, encodeAccept, type Sharing } from "../core/wire/shared-parts.ts";
+import { encodeAccept, PeerParts, type Sharing } from "../core/wire/shared-parts.ts";
 
 export class PartExchange {
   readonly #pool: PartPool;
   /** Null: no memory can be shared with this peer. */
   readonly #sharing: Sharing | null;
   /** Memory of the peer in which its parts lie. */
-  readonly #peerParts = new Borrowed();
+  readonly #peerParts = new PeerParts();
   /** The peer has mapped the arbiter's memory. */
   #peerMappedOurs = false;
 
@@ -26,9 +26,9 @@ export class PartExchange {
 
   /** Handles the SHARE frame at `at`. Returns the frame to answer with, or null. Throws ProtocolError. */
   handleShare(view: DataView, at: number): Uint8Array | null {
-    const heard = this.#peerParts.heard(this.#sharing, view, at);
-    if (heard === "borrows") this.#peerMappedOurs = true;
-    return heard === "lends" ? encodeAccept() : null;
+    const outcome = this.#peerParts.handleShare(this.#sharing, view, at);
+    if (outcome === "peer-mapped-us") this.#peerMappedOurs = true;
+    return outcome === "mapped-peer" ? encodeAccept() : null;
   }
 
   /** The frame to send instead of the part, or null: the part itself must be sent. */

@@ -10,7 +10,7 @@ import type { Security } from "../core/access/tls.ts";
 import { DsmError } from "../core/base/errors.ts";
 import { FAREWELL_TIMEOUT_MS, GREETING_TIMEOUT_MS } from "../core/base/limits.ts";
 import { formatAddress } from "../core/base/names.ts";
-import type { NodeHello, ResumeReply, ResumeRequest, Welcome } from "../core/messages/handshake.ts";
+import type { NodeHello, ResumeReply, ResumeRequest, Welcome } from "../core/messages/node-handshake.ts";
 import type { SessionConfig } from "../core/messages/session-state.ts";
 import { parseResumed, parseWelcome } from "../core/messages/welcome.ts";
 import { ProtocolError } from "../core/wire/frame.ts";
@@ -18,14 +18,9 @@ import type { PartPool } from "../core/wire/frame-reader.ts";
 import type { Sent } from "../core/wire/outbox.ts";
 import type { Sharing } from "../core/wire/shared-parts.ts";
 import type { ServerAddress } from "./dial-server.ts";
+import type { EntryReceiver } from "./entry-delivery.ts";
 import { RetryPolicy } from "./retry-policy.ts";
-import {
-  ConnectionLost,
-  type EntryReceiver,
-  notAServer,
-  type OpenedConnection,
-  ServerConnection,
-} from "./server-connection.ts";
+import { ConnectionLost, notAServer, type OpenedConnection, ServerConnection } from "./server-connection.ts";
 
 /** Minimum duration of an attempt to reconnect. */
 const RESUME_TIMEOUT_MIN_MS = 1_000;

@@ -14,9 +14,9 @@
 import type { Socket } from "bun";
 import type { Security } from "../core/access/tls.ts";
 import { DsmError, statusCode } from "../core/base/errors.ts";
-import { ACK_BYTES, FRAME_MAX, OUTBOX_HIGH, WELCOME_MAX } from "../core/base/limits.ts";
+import { FRAME_MAX, OUTBOX_HIGH, WELCOME_MAX } from "../core/base/limits.ts";
 import { formatAddress } from "../core/base/names.ts";
-import type { NodeHello } from "../core/messages/handshake.ts";
+import type { NodeHello } from "../core/messages/node-handshake.ts";
 import { At, FailAt, HEADER_SIZE, PingAt, PublishAt, WelcomeAt } from "../core/wire/at.ts";
 import { bodyText, encode, encodeJson, ProtocolError } from "../core/wire/frame.ts";
 import { detachBuffer, FrameReader, type PartPool } from "../core/wire/frame-reader.ts";
@@ -26,39 +26,18 @@ import { Outbox, rethrowIfBug, type Sent } from "../core/wire/outbox.ts";
 import type { Sharing } from "../core/wire/shared-parts.ts";
 import type { LinkEnd } from "../transport/greet-server.ts";
 import { dialServer, type Route, type ServerAddress } from "./dial-server.ts";
+import { type DeliveryEvents, EntryDelivery, type EntryReceiver } from "./entry-delivery.ts";
 import { Heartbeat } from "./heartbeat.ts";
 import { PartExchange } from "./part-exchange.ts";
 
 /** Smaller parts are copied by the receiver. */
 const OWN_PART_MIN = 64 << 10;
 
-/**
- * Bytes of entries after which garbage is collected. Each part of a publication leaves small objects behind, of which
- * the collector would otherwise let megabytes accumulate.
- */
-const COLLECT_BYTES = 32 << 20;
-
 /** Reason a connection ended; completes the sentence "the server of session X at Y ...". */
 export class ConnectionLost extends Error {}
 
-/** EntryReceiver: receives the entries: the replica. It throws ProtocolError when they are not the log. */
-export interface EntryReceiver {
-  /** Entries in sequence, whole frames or pieces of them as they came; valid during the call only. */
-  receiveEntries(bytes: Uint8Array): void;
-  /** One whole frame among them, a part of a large publication; its memory is the receiver's from then on. */
-  receivePart(frame: Uint8Array<ArrayBuffer>): void;
-  /** The last entry received. */
-  readonly confirmed: number;
-  /** Bytes of all entries received, and those that a publication of this node has in other parts. */
-  readonly retainedBytes: number;
-}
-
-/** Events for the owner of a followed connection. */
-export interface ConnectionEvents {
-  /** Entries were received, or the server takes more bytes again. */
-  afterEvent(): void;
-  /** The receiver threw: it cannot follow this log, and gets no more entries. */
-  onDamage(error: ProtocolError): void;
+/** Events for the owner of a followed connection; `afterEvent` also when the server takes more bytes again. */
+export interface ConnectionEvents extends DeliveryEvents {
   /** DsmError: the server refuses this node. */
   onClosed(why: ConnectionLost | DsmError): void;
 }
@@ -94,15 +73,12 @@ export class ServerConnection {
   readonly #welcomeTimer: Timer;
   /** The part of this node's state that is still to be sent. */
   #outgoingState: Iterator<Uint8Array> | null = null;
-  #following: { receiver: EntryReceiver; events: ConnectionEvents } | null = null;
-  /** Before follow(): frames that came with the WELCOME, and the reason why the connection was closed. */
-  readonly #early: Uint8Array[] = [];
+  /** The entries behind the WELCOME. */
+  readonly #delivery = new EntryDelivery(() => setImmediate(() => Bun.gc(false)));
+  /** Null before follow(), and after drop(). */
+  #events: ConnectionEvents | null = null;
+  /** The reason why the connection was closed before follow(). */
   #closedEarly: ConnectionLost | DsmError | null = null;
-  /** Bytes of entries acknowledged, and their number when garbage was last collected. */
-  #acknowledgedBytes = 0;
-  #collectedBytes = 0;
-  /** The node is leaving, or cannot follow: entries are dropped. */
-  #isDeaf = false;
 
   private constructor(options: ConnectionOptions) {
     this.#options = options;
@@ -139,10 +115,10 @@ export class ServerConnection {
 
   /** Passes the entries after the WELCOME to the receiver from now on; may call the events at once. */
   follow(receiver: EntryReceiver, events: ConnectionEvents): void {
-    this.#following = { receiver, events };
+    this.#events = events;
     const offer = this.#parts.offer();
     if (offer !== null) this.send(offer);
-    for (const frames of this.#early.splice(0)) this.#deliver((to) => to.receiveEntries(frames));
+    this.#delivery.follow(receiver, events);
     if (this.#closedEarly !== null) events.onClosed(this.#closedEarly);
   }
 
@@ -167,7 +143,7 @@ export class ServerConnection {
 
   /** Tells the server that this node needs its place no more. The server then closes the connection. */
   leave(): void {
-    this.#isDeaf = true;
+    this.#delivery.stop();
     this.send(encode({ kind: Kind.PING, op: PingOp.LEAVING }));
   }
 
@@ -175,13 +151,14 @@ export class ServerConnection {
   end(): void {
     if (this.#state === "closed") return;
     this.#state = "closed";
+    this.#delivery.stop();
     this.#stopTimers();
     this.#socket?.socket.end();
   }
 
   /** Closes the connection at once; no event follows. */
   drop(): void {
-    this.#following = null;
+    this.#events = null;
     this.#close(new ConnectionLost("was given up"));
   }
 
@@ -193,7 +170,7 @@ export class ServerConnection {
       drain: () => {
         this.#socket?.outbox.drain();
         this.#sendState();
-        this.#following?.events.afterEvent();
+        this.#events?.afterEvent();
       },
       refused: (error) => this.#refuse(error),
       over: (end) => this.#over(end),
@@ -224,6 +201,7 @@ export class ServerConnection {
     if (this.#state === "closed") return;
     const wasWelcomed = this.#state === "welcomed";
     this.#state = "closed";
+    this.#delivery.stop();
     this.#stopTimers();
     this.#socket?.socket.terminate();
     this.#socket?.outbox.clear();
@@ -231,8 +209,8 @@ export class ServerConnection {
     // A frame of the reader may be in use further up the stack.
     queueMicrotask(() => this.#reader.end());
     if (!wasWelcomed) this.#opened.reject(why);
-    else if (this.#following === null) this.#closedEarly = why;
-    else this.#following.events.onClosed(why);
+    else if (this.#events === null) this.#closedEarly = why;
+    else this.#events.onClosed(why);
   }
 
   #stopTimers(): void {
@@ -243,7 +221,7 @@ export class ServerConnection {
   #data(chunk: Uint8Array): void {
     this.#heartbeat.received();
     if (this.#state === "closed") return;
-    if (this.#state === "welcomed" && this.#following === null) throw new Error("a connection that is not followed");
+    if (this.#state === "welcomed" && !this.#delivery.isFollowed) throw new Error("a connection that is not followed");
     try {
       this.#read(chunk);
       detachBuffer(chunk);
@@ -259,7 +237,7 @@ export class ServerConnection {
     /** The server measures the round trip. */
     let isAsked = false;
     const deliverRun = (): void => {
-      if (to > from) this.#deliverEntries(chunk.subarray(from, to));
+      if (to > from) this.#delivery.entries(chunk.subarray(from, to));
       to = from;
     };
     // Entries may follow the WELCOME in one chunk.
@@ -272,18 +250,18 @@ export class ServerConnection {
         return;
       }
       if (kind === Kind.PING && view.getUint8(at + PingAt.op) === PingOp.ASK) isAsked = true;
-      const part = kind === Kind.PUBLISH ? view.getUint8(at + PublishAt.part) : PublishOp.LAST;
-      const isOwnPart = part === PublishOp.MORE && size >= OWN_PART_MIN;
-      if (bytes === chunk && kind !== Kind.SHARE && part !== PublishOp.LENT && !isOwnPart) {
+      const part = kind === Kind.PUBLISH ? view.getUint8(at + PublishAt.part) : PublishOp.FINAL;
+      const isOwnPart = part === PublishOp.PART && size >= OWN_PART_MIN;
+      if (bytes === chunk && kind !== Kind.SHARE && part !== PublishOp.PART_IN_SHARED_MEMORY && !isOwnPart) {
         if (to === from) from = at;
         to = at + size;
         return;
       }
       deliverRun();
       if (kind === Kind.SHARE) this.#handleShare(view, at);
-      else if (part === PublishOp.LENT) this.#deliverPart(this.#copyPart(view, at));
+      else if (part === PublishOp.PART_IN_SHARED_MEMORY) this.#deliverPart(this.#copyPart(view, at));
       else if (isOwnPart) this.#deliverPart(this.#reader.take(at, size, bytes));
-      else this.#deliverEntries(bytes.subarray(at, at + size));
+      else this.#delivery.entries(bytes.subarray(at, at + size));
     });
     deliverRun();
     if (this.#isWelcomed) this.#acknowledgeChunk(isAsked);
@@ -334,37 +312,8 @@ export class ServerConnection {
     }
   }
 
-  #deliverEntries(bytes: Uint8Array): void {
-    if (this.#following === null) this.#early.push(new Uint8Array(bytes));
-    else this.#deliver((receiver) => receiver.receiveEntries(bytes));
-  }
-
   #deliverPart(part: Uint8Array<ArrayBuffer>): void {
-    if (this.#following === null) {
-      this.#early.push(new Uint8Array(part));
-      this.#parts.give(part);
-    } else if (!this.#isDeaf) {
-      this.#guard(() => this.#following?.receiver.receivePart(part));
-    }
-  }
-
-  #deliver(work: (receiver: EntryReceiver) => void): void {
-    const following = this.#following;
-    if (following === null || this.#isDeaf || this.#state === "closed") return;
-    if (this.#guard(() => work(following.receiver))) following.events.afterEvent();
-  }
-
-  /** Runs the work. False: the receiver cannot follow this log. */
-  #guard(work: () => void): boolean {
-    try {
-      work();
-      return true;
-    } catch (error) {
-      if (!(error instanceof ProtocolError)) throw error;
-      this.#isDeaf = true;
-      this.#following?.events.onDamage(error);
-      return false;
-    }
+    if (!this.#delivery.part(part)) this.#parts.give(part);
   }
 
   #handleShare(view: DataView, at: number): void {
@@ -379,19 +328,12 @@ export class ServerConnection {
   }
 
   #acknowledgeChunk(isAsked: boolean): void {
-    const bytes = this.#following?.receiver.retainedBytes ?? 0;
     if (isAsked) this.#acknowledge(PingOp.ANSWER);
-    else if (bytes - this.#acknowledgedBytes >= ACK_BYTES) this.#acknowledge(PingOp.BEAT);
-    if (this.#acknowledgedBytes - this.#collectedBytes >= COLLECT_BYTES) {
-      this.#collectedBytes = this.#acknowledgedBytes;
-      setImmediate(() => Bun.gc(false));
-    }
+    else if (this.#delivery.needsAcknowledgement) this.#acknowledge(PingOp.BEAT);
   }
 
   #acknowledge(op: number): void {
-    const receiver = this.#following?.receiver;
-    this.#acknowledgedBytes = receiver?.retainedBytes ?? 0;
-    this.send(encode({ kind: Kind.PING, op, offset: receiver?.confirmed ?? 0 }));
+    this.send(encode({ kind: Kind.PING, op, offset: this.#delivery.acknowledge() }));
   }
 }
 

@@ -12,7 +12,7 @@ export interface StructHost {
   readonly order: Order;
   /** Whether the session is in direct mode now, and whether that mode may end or has ended. */
   readonly direct: boolean;
-  readonly changes: boolean;
+  readonly directMayEnd: boolean;
   fence(): void;
   lock(name: string): Lock;
   waitFor<View extends IntegerArray>(

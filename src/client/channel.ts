@@ -120,7 +120,7 @@ export class Channel {
    * for a wake-up, AGAIN if they differ.
    */
   sleep(offset: number, width: number, expected: Uint8Array): Request {
-    return this.#wait((tag) => encode({ kind: Kind.SLEEP, tag, offset, length: width, body: expected }));
+    return this.#wait((tag) => encode({ kind: Kind.FUTEX_WAIT, tag, offset, length: width, body: expected }));
   }
 
   /**

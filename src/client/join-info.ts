@@ -67,7 +67,7 @@ function describe(library: Library, pointer: SessionPointer): JoinInfo {
   const address = BigInt(symbols.address(pointer));
   const attach: Partial<NativeAttach> = {};
   library.check(symbols.attachInfo(pointer, attach));
-  const { socket, token, rank, changes } = attach as NativeAttach;
+  const { socket, token, rank, direct_may_end } = attach as NativeAttach;
   return {
     pointer,
     rank: symbols.rank(pointer),
@@ -77,7 +77,7 @@ function describe(library: Library, pointer: SessionPointer): JoinInfo {
     order: symbols.order(pointer) as Order,
     onLoss: symbols.onLoss(pointer) as OnLoss,
     direct: symbols.isDirect(pointer) === 1,
-    directMayEnd: changes === 1,
+    directMayEnd: direct_may_end === 1,
     size,
     address,
     buffer: library.memory(address, size),

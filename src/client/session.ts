@@ -98,7 +98,7 @@ export class Session {
   }
 
   /** @internal Whether direct mode may end, or has ended. */
-  get changes(): boolean {
+  get directMayEnd(): boolean {
     return this.#handle.info.directMayEnd;
   }
 

@@ -72,7 +72,7 @@ class SharedStruct {
     const { session, u8 } = this.#memory;
     const fields: Record<string, AtomicField<number | bigint>> = {};
     const pages = new Map<number, number>();
-    const mayLater = session.order === "release" && session.direct && session.changes;
+    const mayLater = session.order === "release" && session.direct && session.directMayEnd;
     const later = mayLater ? new LaterMarks(session, u8, pages) : null;
     for (const { name, offset, field } of this.#type.members) {
       if (!isIntegerKind(field.kind)) continue;

@@ -81,7 +81,7 @@ export interface NativeAttach {
   socket: Uint8Array;
   token: Uint8Array;
   rank: number;
-  changes: number;
+  direct_may_end: number;
 }
 
 const SOCKET_SIZE = 108;
@@ -167,7 +167,7 @@ function argumentTypes(koffi: typeof Koffi): Record<Argument, KoffiType> {
     socket: koffi.array("uint8_t", SOCKET_SIZE, "Typed"),
     token: koffi.array("uint8_t", TOKEN_SIZE, "Typed"),
     rank: "uint32_t",
-    changes: "uint32_t",
+    direct_may_end: "uint32_t",
   } satisfies Record<keyof NativeAttach, KoffiType>);
   return {
     session: koffi.pointer(koffi.opaque()),

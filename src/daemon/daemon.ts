@@ -13,7 +13,7 @@ import { type DaemonAuthority, linkTls, listeningTls } from "./certificates.ts";
 import { Dispatcher, type ServerRoute } from "./dispatch.ts";
 import type { ReadPage } from "./page.ts";
 import { SessionRegistry } from "./registry.ts";
-import { BODY_MAX } from "./requests.ts";
+import { BODY_MAX } from "./request-bodies.ts";
 import { apiRoutes } from "./routes.ts";
 import { isWildcard } from "./session-record.ts";
 import { Watchers } from "./watch.ts";
@@ -26,6 +26,8 @@ export interface DaemonOptions {
   port: number;
   /** Program and first arguments of `dsm server`. */
   serverCommand: string[];
+  /** File of that program. Default: that of its name. */
+  serverFile?: string | undefined;
   /** Whether a client started it: then it ends `idleMs` after its last session. */
   autostarted: boolean;
   /** Logs a line. `session`: the session that it is about. */
@@ -72,6 +74,7 @@ export function startDaemon(options: DaemonOptions): Daemon {
   let cancelIdle = (): void => {};
   const registry = new SessionRegistry({
     serverCommand: options.serverCommand,
+    serverFile: options.serverFile,
     security,
     serverEnvironment: options.serverEnvironment ?? {},
     serverHost: options.host,

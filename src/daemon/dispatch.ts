@@ -3,7 +3,7 @@ import { mustProve } from "../core/access/auth.ts";
 import type { Security } from "../core/access/tls.ts";
 import { checkHost, checkMethod, checkSource, failure, HttpError, plainAddress } from "./http.ts";
 import { PAGE_PATHS, type ReadPage, servePage } from "./page.ts";
-import { ProofGate } from "./proof.ts";
+import { ProofGate } from "./request-proof.ts";
 import { type Handler, nameIn, type Routes } from "./routes.ts";
 
 /** A route of Bun.serve for all methods. The dispatcher answers unknown methods with the list of known ones. */

@@ -6,12 +6,11 @@
  * probe the registry checks the record again before it changes it.
  */
 import type { Security } from "../core/access/auth.ts";
-import { DEFAULT_ORDER } from "../core/base/consistency.ts";
 import { DsmError } from "../core/base/errors.ts";
-import { DEFAULT_SIZE, ORPHAN_MS, SESSIONS_MAX } from "../core/base/limits.ts";
-import { DEFAULT_ON_LOSS } from "../core/base/loss-policy.ts";
+import { ORPHAN_TIMEOUT_MS, SESSIONS_MAX } from "../core/base/limits.ts";
 import { pageRound } from "../core/base/size.ts";
 import type { FindRequest, Registration, SessionAddress, SuccessionRequest } from "../core/messages/daemon-api.ts";
+import { describeMismatch, settingsOf, settingsOfNew } from "../core/messages/session-settings.ts";
 import { InstanceHistory } from "./instance-history.ts";
 import { type LaunchRequest, launchServer, type ServerStart } from "./server-launch.ts";
 import { endServer, findServer, isListening } from "./server-probe.ts";
@@ -144,29 +143,14 @@ export class SessionRegistry {
       return false;
     }
     this.#checkRoom();
-    const { name, instance, epoch, slot, processes, size, order, onLoss, elastic } = address;
+    const { name, instance, epoch, slot } = address;
     const registered = Promise.withResolvers<void>();
     registered.resolve();
     this.#slots.hold(slot, instance);
     this.#history.sawEpoch(instance, epoch);
     this.#records.set(name, {
-      ...{
-        name,
-        instance,
-        epoch,
-        slot,
-        processes,
-        size,
-        order,
-        onLoss,
-        elastic,
-        host,
-        port,
-        pid,
-        mark,
-        peer,
-        registered,
-      },
+      ...settingsOf(address),
+      ...{ name, instance, epoch, slot, host, port, pid, mark, peer, registered },
       ...{ server: null, running: true, orphaned: null },
     });
     this.#options.log(`session "${name}" was started by hand at ${host}:${port} (process ${pid})`, name);
@@ -210,7 +194,7 @@ export class SessionRegistry {
     setTimeout(() => {
       if (this.#records.get(record.name) === record && record.orphaned === orphaned) this.#drop(record, "has ended");
       orphaned.resolve();
-    }, ORPHAN_MS);
+    }, ORPHAN_TIMEOUT_MS);
   }
 
   /**
@@ -245,23 +229,20 @@ export class SessionRegistry {
   }
 
   #start(request: FindRequest): SessionRecord {
-    const { name, processes } = request;
-    if (processes === undefined) {
+    const { name } = request;
+    const settings = settingsOfNew(request);
+    if (settings === null) {
       throw new DsmError("DSM_REFUSED", `there is no session "${name}"; say how many processes it has to start it`);
     }
     this.#checkRoom();
     const slot = this.#slots.choose();
     const instance = Buffer.from(crypto.getRandomValues(new Uint8Array(8))).toString("hex");
-    const size = pageRound(request.size ?? DEFAULT_SIZE);
-    const order = request.order ?? DEFAULT_ORDER;
-    const onLoss = request.onLoss ?? DEFAULT_ON_LOSS;
-    const elastic = request.elastic === true;
-    return this.#launch({ name, processes, slot, instance, size, order, onLoss, elastic, epoch: 1 });
+    return this.#launch({ ...settings, name, slot, instance, epoch: 1 });
   }
 
   /** Starts a server, and records it under the name as "starting" until it registers. */
   #launch(launch: LaunchRequest): SessionRecord {
-    const { name, processes, slot, instance, size, order, onLoss, elastic, epoch } = launch;
+    const { name, slot, instance, epoch } = launch;
     const registered = Promise.withResolvers<void>();
     // Waiting clients get the reason; without any it is only in the log.
     registered.promise.catch(() => {});
@@ -269,7 +250,8 @@ export class SessionRegistry {
     this.#slots.hold(slot, instance);
     this.#history.sawEpoch(instance, epoch);
     const record: SessionRecord = {
-      ...{ name, instance, epoch, slot, processes, size, order, onLoss, elastic, server, registered },
+      ...settingsOf(launch),
+      ...{ name, instance, epoch, slot, server, registered },
       ...{ host: "", port: 0, pid: server.pid, mark: null, peer: "", running: false, orphaned: null },
     };
     this.#records.set(name, record);
@@ -322,36 +304,7 @@ function isSameServer(record: SessionRecord, { host, port, pid, mark }: Registra
 }
 
 function checkSame(record: SessionRecord, request: FindRequest): void {
-  if (request.processes !== undefined && request.processes !== record.processes) {
-    throw new DsmError(
-      "DSM_MISMATCH",
-      `session "${record.name}" has ${record.processes} processes, not ${request.processes}; ` +
-        "all processes must give the same",
-    );
-  }
-  if (request.size !== undefined && pageRound(request.size) !== record.size) {
-    throw new DsmError(
-      "DSM_MISMATCH",
-      `session "${record.name}" has a map of ${record.size} bytes, not ${pageRound(request.size)}; ` +
-        "all processes must give the same",
-    );
-  }
-  if (request.order !== undefined && request.order !== record.order) {
-    throw new DsmError(
-      "DSM_MISMATCH",
-      `session "${record.name}" has the order ${record.order}, not ${request.order}; all processes must give the same`,
-    );
-  }
-  if (request.onLoss !== undefined && request.onLoss !== record.onLoss) {
-    throw new DsmError(
-      "DSM_MISMATCH",
-      `session "${record.name}" answers a loss with ${record.onLoss}, not ${request.onLoss}; all processes must give the same`,
-    );
-  }
-  if (request.elastic === true && !record.elastic) {
-    throw new DsmError(
-      "DSM_MISMATCH",
-      `session "${record.name}" is not elastic; its first process has to ask for that`,
-    );
-  }
+  const wished = request.size === undefined ? request : { ...request, size: pageRound(request.size) };
+  const mismatch = describeMismatch(record, wished);
+  if (mismatch !== null) throw new DsmError("DSM_MISMATCH", mismatch);
 }

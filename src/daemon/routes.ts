@@ -15,7 +15,14 @@ import { METRICS_TYPE, metricsText } from "../core/observe/metrics.ts";
 import { type DaemonAuthority, signCertificate } from "./certificates.ts";
 import { bareHost, HttpError } from "./http.ts";
 import { type SessionRegistry, START_TIMEOUT_MS } from "./registry.ts";
-import { readCertificateRequest, readFind, readName, readQuery, readRegistration, readSuccession } from "./requests.ts";
+import {
+  readCertificateRequest,
+  readFind,
+  readName,
+  readQuery,
+  readRegistration,
+  readSuccession,
+} from "./request-bodies.ts";
 import { askStatus, readMemory } from "./server-probe.ts";
 import { isWildcard, placeOf, publicAddress, publicSummary, type SessionRecord } from "./session-record.ts";
 import type { Watchers } from "./watch.ts";

@@ -1,12 +1,16 @@
 /** Starts `dsm server`, with the parameters of a session. */
 import { DsmError } from "../core/base/errors.ts";
+import { SETTINGS, type Setting } from "../core/base/settings.ts";
 import type { SuccessionRequest } from "../core/messages/daemon-api.ts";
+import { SESSION_SETTINGS, type SessionSettings } from "../core/messages/session-settings.ts";
 import { type SpawnedServer, spawnServer } from "./spawn.ts";
 
 /** The start parameters common to all servers of a daemon. */
 export interface ServerStart {
   /** Program and first arguments of `dsm server`. */
   serverCommand: string[];
+  /** The program's file. Default: that of its name. */
+  serverFile?: string | undefined;
   /** Variables of its servers, besides those of every program. */
   serverEnvironment: Record<string, string>;
   /** Address at which its servers listen. */
@@ -21,15 +25,21 @@ export interface LaunchRequest extends Omit<SuccessionRequest, "host" | "port"> 
   predecessor?: "gone" | "silent";
 }
 
+/** Options of `dsm server`, by the names that the settings table gives them. */
+function settingWords(settings: SessionSettings): string[] {
+  return SESSION_SETTINGS.flatMap(([name, field]) => {
+    const value = settings[field];
+    const { option, fallback }: Setting = SETTINGS[name];
+    if (typeof value !== "boolean") return `--${option}=${value}`;
+    return value === fallback ? [] : `--${value ? "" : "no-"}${option}`;
+  });
+}
+
 /** launchServer starts the server. Throws DSM_SYSTEM if the program cannot be started. */
 export function launchServer(start: ServerStart, launch: LaunchRequest, log: (line: string) => void): SpawnedServer {
-  const { name, processes, size, order, onLoss, elastic, instance, slot, epoch, predecessor } = launch;
+  const { name, instance, slot, epoch, predecessor } = launch;
   const options = {
     session: name,
-    processes,
-    size,
-    order,
-    "on-loss": onLoss,
     host: start.serverHost,
     port: 0,
     daemon: start.daemonAddress(),
@@ -37,13 +47,14 @@ export function launchServer(start: ServerStart, launch: LaunchRequest, log: (li
     slot,
     ...(predecessor === undefined ? {} : { epoch, predecessor }),
   };
-  const words = Object.entries(options).map(([option, value]) => `--${option}=${value}`);
+  const words = [...settingWords(launch), ...Object.entries(options).map(([option, value]) => `--${option}=${value}`)];
   try {
-    return spawnServer(
-      [...start.serverCommand, ...words, ...(elastic ? ["--elastic"] : [])],
-      start.serverEnvironment,
-      (line) => log(`session "${name}": ${line}`),
-    );
+    return spawnServer({
+      command: [...start.serverCommand, ...words],
+      file: start.serverFile,
+      environment: start.serverEnvironment,
+      log: (line) => log(`session "${name}": ${line}`),
+    });
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     throw new DsmError("DSM_SYSTEM", `the server of session "${name}" cannot be started: ${reason}`);

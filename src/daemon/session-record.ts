@@ -1,8 +1,7 @@
 /** SessionRecord: the daemon's record of a session, and the form of it that clients get. */
-import type { Order } from "../core/base/consistency.ts";
-import type { OnLoss } from "../core/base/loss-policy.ts";
 import { isLoopback } from "../core/base/names.ts";
 import type { SessionAddress, SessionSummary } from "../core/messages/daemon-api.ts";
+import { type SessionSettings, settingsOf } from "../core/messages/session-settings.ts";
 import type { SpawnedServer } from "./spawn.ts";
 
 /**
@@ -12,16 +11,11 @@ import type { SpawnedServer } from "./spawn.ts";
  *       |                                                      |
  *       +--does not start--> dropped                           +--registers after all--> running
  */
-export interface SessionRecord {
+export interface SessionRecord extends Readonly<SessionSettings> {
   readonly name: string;
   readonly instance: string;
   readonly epoch: number;
   readonly slot: number;
-  readonly processes: number;
-  readonly size: number;
-  readonly order: Order;
-  readonly onLoss: OnLoss;
-  readonly elastic: boolean;
   /** Null for a server that was started by hand. */
   readonly server: SpawnedServer | null;
   host: string;
@@ -46,8 +40,8 @@ export function publicSummary(record: SessionRecord, host: string): SessionSumma
 }
 
 export function publicAddress(record: SessionRecord, host: string): SessionAddress {
-  const { name, instance, epoch, port, processes, size, order, onLoss, elastic } = record;
-  return { name, instance, epoch, host, port, processes, size, order, onLoss, elastic };
+  const { name, instance, epoch, port } = record;
+  return { name, instance, epoch, host, port, ...settingsOf(record) };
 }
 
 /** placeOf returns the host at which the daemon itself connects to the server. */

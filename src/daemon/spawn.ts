@@ -11,17 +11,27 @@ export interface SpawnedServer {
   kill(signal: "SIGTERM" | "SIGKILL"): void;
 }
 
+/** SpawnOptions: a program, and how it is started. */
+export interface SpawnOptions {
+  /** Its name and arguments. */
+  command: string[];
+  /** The file of the program; left out: that of its name. */
+  file?: string | undefined;
+  /** Variables, besides those that are inherited. */
+  environment: Record<string, string>;
+  /** Gets the lines that it writes to stderr. */
+  log(line: string): void;
+}
+
 /**
- * spawnServer starts `command` in a process session of its own, without the terminal and with a minimal environment:
- * parameters are arguments, secrets are in `environment`. `log` receives the lines of its stderr.
+ * spawnServer starts the program in a process session of its own, without the terminal and with a minimal environment:
+ * its parameters are arguments, its secrets are variables.
  */
-export function spawnServer(
-  command: string[],
-  environment: Record<string, string>,
-  log: (line: string) => void,
-): SpawnedServer {
+export function spawnServer({ command, file, environment, log }: SpawnOptions): SpawnedServer {
+  const [name, ...words] = command as [string, ...string[]];
   const child = Bun.spawn({
-    cmd: command,
+    cmd: [file ?? name, ...words],
+    argv0: name,
     cwd: "/",
     env: { ...inheritedEnvironment(process.env), ...environment },
     stdio: ["ignore", "ignore", "pipe"],

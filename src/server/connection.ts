@@ -43,7 +43,7 @@ export class Connection {
   isRefused = false;
   isClosing = false;
   /** The peer has mapped the server's memory, and gets references to parts. */
-  borrowsParts = false;
+  peerMapsParts = false;
   isTracing = false;
   readonly #socket: ConnectionSocket;
   #timer: Timer | undefined;

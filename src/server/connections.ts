@@ -201,7 +201,7 @@ export class Connections {
     const sendTo = (connection: Connection): void => {
       if (!connection.isWelcomed || connection.id === except) return;
       // A part stays at its place until all nodes have applied it: see retained-frames.ts.
-      if (reference !== null && connection.borrowsParts) {
+      if (reference !== null && connection.peerMapsParts) {
         connection.send(reference);
         return;
       }

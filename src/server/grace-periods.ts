@@ -2,7 +2,7 @@
  * GracePeriods: how long the server keeps the places of disconnected members. Evicts a member when its time is over, or
  * as soon as its arbiter's process is seen to have ended on this host.
  */
-import type { DisconnectedMember } from "../core/sequencer/output.ts";
+import type { DisconnectedMember } from "../core/sequencer/sequencer-output.ts";
 import type { Clock } from "./clock.ts";
 
 /**

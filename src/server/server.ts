@@ -8,29 +8,16 @@
  * finishing, the nodes still get all entries.
  */
 import { randomBytes } from "node:crypto";
-import { checkListening, mustProve, OPEN, type Security, type Tls } from "../core/access/auth.ts";
-import { addressOf } from "../core/base/addresses.ts";
-import { DEFAULT_ORDER, type Order } from "../core/base/consistency.ts";
+import { mustProve, OPEN, type Security, type Tls } from "../core/access/auth.ts";
 import { DsmError, Status } from "../core/base/errors.ts";
-import {
-  ADDRESS_SLOTS,
-  ADDRESS_WIDE_SLOTS,
-  DEFAULT_SIZE,
-  LINKS_MAX,
-  OUTBOX_MAX,
-  UNUSED_AGAIN_TIMEOUT_MS,
-  UNUSED_TIMEOUT_MS,
-} from "../core/base/limits.ts";
-import { DEFAULT_ON_LOSS, type OnLoss } from "../core/base/loss-policy.ts";
-import { checkName, checkProcesses, fnv1a64, serverSocketName } from "../core/base/names.ts";
-import { checkSize, pageRound } from "../core/base/size.ts";
+import { LINKS_MAX, OUTBOX_MAX, UNUSED_AGAIN_TIMEOUT_MS, UNUSED_TIMEOUT_MS } from "../core/base/limits.ts";
+import { serverSocketName } from "../core/base/names.ts";
 import type { ApplyRuns } from "../core/memory/map-bytes.ts";
-import type { DaemonApi } from "../core/messages/daemon-api.ts";
 import type { SavedSession } from "../core/messages/saved-session.ts";
-import type { SessionConfig } from "../core/messages/session-state.ts";
-import type { SequencerOutput } from "../core/sequencer/output.ts";
+import { settingsOf } from "../core/messages/session-settings.ts";
 import { type Recovered, Recovery, type RecoveryConfig } from "../core/sequencer/recovery.ts";
 import { Sequencer } from "../core/sequencer/sequencer.ts";
+import type { SequencerOutput } from "../core/sequencer/sequencer-output.ts";
 import { encode, encodeText } from "../core/wire/frame.ts";
 import { PartPool } from "../core/wire/frame-reader.ts";
 import { Kind } from "../core/wire/kinds.ts";
@@ -42,55 +29,10 @@ import type { Connection } from "./connection.ts";
 import { Connections } from "./connections.ts";
 import { GracePeriods } from "./grace-periods.ts";
 import { Listeners } from "./listeners.ts";
-import { Readers } from "./readers.ts";
+import { ReaderSender } from "./reader-sender.ts";
 import { RecoveryTimers } from "./recovery-timers.ts";
 import { Registration } from "./registration.ts";
-
-export interface ServerOptions {
-  session: string;
-  processes: number;
-  /** Bytes; rounded up to whole pages. */
-  size?: number;
-  /** Which order stores have; left out: DEFAULT_ORDER. */
-  order?: Order;
-  /** The policy when a process dies; left out: DEFAULT_ON_LOSS. */
-  onLoss?: OnLoss;
-  host: string;
-  /** 0: any free port. */
-  port: number;
-  /** Whether processes may join while the session runs. */
-  elastic?: boolean;
-  /** The state with which the session begins: a saved session, and the bytes of its map, which the server then owns. */
-  restore?: { image: SavedSession; map: Uint8Array };
-  /** Maximum of connections, from the limit of open files; left out: LINKS_MAX. */
-  connectionsMax?: number;
-  /** The daemon with which the server registers; null: none. */
-  directory: DaemonApi | null;
-  /** Which run of the session's name; left out: a new one. */
-  instance?: string;
-  /** Epoch of the server; left out: 1, the first. */
-  epoch?: number;
-  /** For a later epoch: whether the predecessor is known to be gone, or only does not answer. */
-  predecessor?: "gone" | "silent";
-  /** Address slot of the map; left out: chosen by the session's name. */
-  slot?: number;
-  /**
-   * Whether the peer of a Unix socket belongs to the server's user: arbiters on this host may then use a Unix socket,
-   * which costs half as much as TCP. Null, or left out: TCP only.
-   */
-  isOwnPeer?: ((socket: object) => boolean) | null;
-  /**
-   * How to share parts of large publications with arbiters on the Unix socket; null, or left out: parts go through the
-   * socket.
-   */
-  sharing?: Sharing | null;
-  /** A faster implementation of MapBytes.publish(), or null. */
-  applyRuns?: ApplyRuns | null;
-  /** Ends the server when no process has come after UNUSED_TIMEOUT_MS. For servers that were not started by a user. */
-  endUnused?: boolean;
-  /** The token that arbiters must prove, and TLS; left out: none, which is possible on loopback only. */
-  security?: Security;
-}
+import { type ServerOptions, sessionConfig, slotOf } from "./server-options.ts";
 
 export interface Server {
   host: string;
@@ -104,14 +46,12 @@ export interface Server {
 
 /** Starts the server of a session. Throws DsmError when an option is invalid, the port is taken or memory is short. */
 export async function startServer(options: ServerOptions): Promise<Server> {
-  const size = pageRound(options.size ?? DEFAULT_SIZE);
-  const security = options.security ?? OPEN;
-  checkOptions(options, size, security);
-  const config = sessionConfig(options, size);
+  const { security = OPEN } = options;
+  const config = sessionConfig(options);
   const epoch = options.epoch ?? 1;
   const server = new ServerShell({
     known: { config, epoch, predecessorIsDead: options.predecessor !== "silent" },
-    memory: options.restore?.map ?? allocate(size),
+    memory: options.restore?.map ?? allocate(config.size),
     saved: options.restore?.image ?? null,
     connectionsMax: options.connectionsMax ?? LINKS_MAX,
     applyRuns: options.applyRuns ?? null,
@@ -122,23 +62,13 @@ export async function startServer(options: ServerOptions): Promise<Server> {
   const port = server.listen(host, options.port, security);
   let registration: Registration | undefined;
   if (options.directory !== null) {
-    const { name, instance, processes, order, onLoss } = config;
-    const elastic = options.elastic === true;
-    const slot = slotOf(options);
+    const { elastic = false } = config;
     const registered = {
-      name,
-      instance,
-      epoch,
-      host,
-      port,
+      ...settingsOf({ ...config, elastic }),
+      ...{ name: config.name, instance: config.instance, epoch, host, port },
       pid: process.pid,
       mark: randomBytes(8).toString("hex"),
-      processes,
-      size,
-      order,
-      onLoss,
-      elastic,
-      slot,
+      slot: slotOf(options),
     };
     try {
       registration = await Registration.begin(options.directory, registered, () => server.replaced());
@@ -155,35 +85,6 @@ export async function startServer(options: ServerOptions): Promise<Server> {
     return code;
   });
   return { host, port, ended, stop: () => server.stop(), useTls: (tls) => server.useTls(tls) };
-}
-
-function checkOptions(options: ServerOptions, size: number, security: Security): void {
-  const bad = checkName("session", options.session) ?? checkProcesses(options.processes) ?? checkSize(size);
-  if (bad !== null) throw new DsmError("DSM_INVALID", bad);
-  if (options.restore !== undefined && options.restore.map.length !== size) {
-    throw new DsmError("DSM_MISMATCH", `the snapshot has a map of ${options.restore.map.length} bytes, not ${size}`);
-  }
-  const slot = slotOf(options);
-  if (!(slot >= 0 && slot < ADDRESS_SLOTS)) throw new DsmError("DSM_INVALID", `slot ${slot} is not possible`);
-  const refused = checkListening(security, options.host);
-  if (refused !== null) throw new DsmError("DSM_INVALID", refused);
-}
-
-const slotOf = ({ slot, session }: ServerOptions): number =>
-  slot ?? Number(BigInt(`0x${fnv1a64(session)}`) % BigInt(ADDRESS_WIDE_SLOTS));
-
-function sessionConfig(options: ServerOptions, size: number): SessionConfig {
-  const config: SessionConfig = {
-    name: options.session,
-    instance: options.instance ?? randomBytes(8).toString("hex"),
-    processes: options.processes,
-    size,
-    base: addressOf(slotOf(options)),
-    order: options.order ?? DEFAULT_ORDER,
-    onLoss: options.onLoss ?? DEFAULT_ON_LOSS,
-  };
-  if (options.elastic === true) config.elastic = true;
-  return config;
 }
 
 function allocate(size: number): Uint8Array {
@@ -214,7 +115,7 @@ class ServerShell {
   readonly #parts = new PartPool();
   readonly #listeners: Listeners<Connection>;
   readonly #connections: Connections;
-  readonly #readers = new Readers(() => this.#sequencer);
+  readonly #readers = new ReaderSender(() => this.#sequencer);
   readonly #gracePeriods: GracePeriods;
   /** Null while the server recovers. */
   #sequencer: Sequencer | null = null;
@@ -325,9 +226,9 @@ class ServerShell {
       ...this.#toConnections(),
       broadcast: (bytes, onSent, except) => this.#connections.broadcast(bytes, onSent, except),
       sharing: (id) => (this.#connections.get(id)?.isLocal === true ? this.#options.sharing : null),
-      borrows: (id) => {
+      onPeerMapped: (id) => {
         const connection = this.#connections.get(id);
-        if (connection !== undefined) connection.borrowsParts = true;
+        if (connection !== undefined) connection.peerMapsParts = true;
       },
       welcomed: (id, heartbeatMs) =>
         this.#connections.welcome(id, heartbeatMs, () => {

@@ -6,7 +6,7 @@ import { dlopen, ptr } from "bun:ffi";
 import { randomBytes } from "node:crypto";
 import { closeSync, constants, fstatSync, ftruncateSync, openSync, readlinkSync } from "node:fs";
 import { detachBuffer } from "../core/wire/frame-reader.ts";
-import { LENT_SIZE, nonceOf, type Sharing } from "../core/wire/shared-parts.ts";
+import { nonceOf, SHARED_PARTS_SIZE, type Sharing } from "../core/wire/shared-parts.ts";
 
 const NAME = "dsm-parts";
 const MFD_CLOEXEC = 1;
@@ -54,7 +54,7 @@ export function sealedFile(name: string, size: number): number | null {
 function makeSharing({ fcntl }: NonNullable<typeof library>): Sharing {
   return {
     create: () => {
-      const descriptor = sealedFile(NAME, LENT_SIZE);
+      const descriptor = sealedFile(NAME, SHARED_PARTS_SIZE);
       if (descriptor === null) return null;
       try {
         const memory = mapDescriptor(descriptor);
@@ -74,7 +74,7 @@ function makeSharing({ fcntl }: NonNullable<typeof library>): Sharing {
         // offered; without it the parts travel over the link. Other kinds of files may not even be opened.
         if (!readlinkSync(path).startsWith(`/memfd:${NAME} `)) return null;
         descriptor = openSync(path, constants.O_RDWR);
-        if (fstatSync(descriptor).size !== LENT_SIZE || (fcntl(descriptor, F_GET_SEALS, 0) & SEALS) !== SEALS)
+        if (fstatSync(descriptor).size !== SHARED_PARTS_SIZE || (fcntl(descriptor, F_GET_SEALS, 0) & SEALS) !== SEALS)
           return null;
         const memory = mapDescriptor(descriptor);
         if (Buffer.compare(nonceOf(memory), mark) === 0) return memory;

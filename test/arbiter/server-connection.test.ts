@@ -5,7 +5,7 @@ import { type LogFollower, ReconnectingLog } from "../../src/arbiter/reconnectin
 import { OPEN } from "../../src/core/access/auth.ts";
 import { ADDRESS_FIRST } from "../../src/core/base/limits.ts";
 import { MapBytes } from "../../src/core/memory/map-bytes.ts";
-import type { NodeHello, ResumeReply, ResumeRequest } from "../../src/core/messages/handshake.ts";
+import type { NodeHello, ResumeReply, ResumeRequest } from "../../src/core/messages/node-handshake.ts";
 import type { SessionConfig } from "../../src/core/messages/session-state.ts";
 import { NO_EFFECTS } from "../../src/core/session/effects.ts";
 import { Session } from "../../src/core/session/session.ts";

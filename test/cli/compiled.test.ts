@@ -1,5 +1,6 @@
 /** dist/dsm, alone in an empty folder: its roles by name, and the files it carries inside. */
 import { afterEach, beforeEach, expect, setDefaultTimeout, test } from "bun:test";
+import { createHash } from "node:crypto";
 import {
   copyFileSync,
   lstatSync,
@@ -12,7 +13,8 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { COMMANDS } from "../../src/cli/commands/commands.ts";
-import { daemonClient } from "../../src/cli/daemon-client.ts";
+import { SOURCES } from "../../src/cli/install/asset-names.ts";
+import { daemonClient } from "../../src/cli/user-daemon-client.ts";
 import { gone, isRunning, Place, until } from "./dsm.ts";
 
 // They start real processes, on machines that may be busy.
@@ -57,6 +59,13 @@ test("the files it carries go to a folder of the user's own, and are checked bef
   const cache = join(place.folder, "cache/dsm");
   const [version, ...others] = readdirSync(cache) as [string];
   expect(others).toEqual([]);
+  // Named at build time by what they hold.
+  const digests = (["libdsm.so", "koffi.node", "preload.js", "header.js"] as const).map((name) =>
+    createHash("sha256")
+      .update(readFileSync(join(import.meta.dir, "../..", SOURCES[name])))
+      .digest(),
+  );
+  expect(version).toBe(createHash("sha256").update(Buffer.concat(digests)).digest("hex").slice(0, 32));
   expect(lstatSync(cache).mode & 0o777).toBe(0o700);
   const files = join(cache, version);
   expect(lstatSync(files).mode & 0o777).toBe(0o700);

@@ -4,7 +4,7 @@ import { existsSync, readdirSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { hostname } from "node:os";
 import { join } from "node:path";
-import { daemonClient } from "../../src/cli/daemon-client.ts";
+import { daemonClient } from "../../src/cli/user-daemon-client.ts";
 import { arbiterKey, arbiterSocketPath } from "../../src/core/base/names.ts";
 import { type Child, gone, outcome, Place, processesWith, until } from "./dsm.ts";
 

@@ -1,6 +1,12 @@
 /** readSetting(): options before variables, and one line for what cannot be used, with the name it was given by. */
 import { afterEach, expect, test } from "bun:test";
-import { readAutostart, readDaemon, readElastic, readSetting } from "../../src/cli/settings/options.ts";
+import {
+  readAutostart,
+  readDaemon,
+  readElastic,
+  readSessionSettings,
+  readSetting,
+} from "../../src/cli/settings/options.ts";
 import { inheritedEnvironment, travellingEnvironment } from "../../src/core/launch/environment.ts";
 
 const set = new Set<string>();
@@ -33,6 +39,18 @@ test("flags: both ways by option, 0 or 1 as a variable, and what holds without e
   environment({ DSM_ELASTIC: "0", DSM_AUTOSTART: "1" });
   expect([readElastic(undefined), readElastic(true)]).toEqual([false, true]);
   expect([readAutostart(undefined), readAutostart(false)]).toEqual([true, false]);
+});
+
+test("the settings of a session: options, variables, then the saved session", () => {
+  const saved = { processes: 4, size: 4096, order: "release", onLoss: "continue", elastic: true } as const;
+  expect(readSessionSettings({})).toEqual({});
+  expect(readSessionSettings({}, saved)).toEqual(saved);
+  environment({ DSM_SIZE: "64KiB", DSM_PROCESSES: "3", DSM_ELASTIC: "0" });
+  expect(readSessionSettings({ processes: "2", "on-loss": "fail" }, saved)).toEqual({
+    ...{ processes: 2, size: 65536, order: "release", onLoss: "fail", elastic: true },
+  });
+  expect(readSessionSettings({ elastic: true })).toEqual({ processes: 3, size: 65536, elastic: true });
+  expect(() => readSessionSettings({ order: "weak" })).toThrow('there is no order "weak"');
 });
 
 test("a daemon's address without a port has the usual one", () => {

@@ -162,7 +162,7 @@ describe("semaphores", () => {
 
 describe("sleeps", () => {
   const value = (low: number): Uint8Array => Uint8Array.of(low, 0, 0, 0, 0, 0, 0, 0);
-  const wake = (offset: number, count: number): void => memberOf(1).send({ kind: Kind.WAKE, offset, aux: count });
+  const wake = (offset: number, count: number): void => memberOf(1).send({ kind: Kind.FUTEX_WAKE, offset, aux: count });
 
   test("end with a wake-up at their place, in their order", async () => {
     const woken: number[] = [];

@@ -150,7 +150,7 @@ describe("states", () => {
     expect(rank(0)).toMatchObject({ state: "lock", on: "queue", stateMs: 100 });
     process(1).ask(named(Kind.UNLOCK, "queue"));
     expect(rank(0)).toMatchObject({ state: "running", stateMs: 0 });
-    process(1).ask({ kind: Kind.SLEEP, offset: 0x40, length: 4, body: new Uint8Array(8) });
+    process(1).ask({ kind: Kind.FUTEX_WAIT, offset: 0x40, length: 4, body: new Uint8Array(8) });
     at(5000);
     expect(rank(1)).toMatchObject({ state: "sleeping", on: "0x40", stateMs: 200 });
     expect(status().semaphores).toEqual([{ name: "gate", value: 0, waiters: [] }]);

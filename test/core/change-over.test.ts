@@ -130,7 +130,7 @@ test("zeros everywhere, and watchers get the changes", () => {
   bytes[PAGE_SIZE + 5] = 1;
   const map = new MapBytes(bytes);
   const told: number[] = [];
-  map.watchers.add({ changes: (offset, length) => told.push(offset, length) });
+  map.watchers.add({ beforeWrite: (offset, length) => told.push(offset, length) });
   map.clear();
   expect([bytes.every((byte) => byte === 0), told]).toEqual([true, [PAGE_SIZE, PAGE_SIZE]]);
 });

@@ -6,7 +6,7 @@ import type { SessionConfig } from "../../src/core/messages/session-state.ts";
 import { HEADER_SIZE } from "../../src/core/wire/at.ts";
 import { bodyText, encode, encodeText, type Frame, getUint64 } from "../../src/core/wire/frame.ts";
 import { AtomicOp, Kind } from "../../src/core/wire/kinds.ts";
-import { JOINED } from "../../src/core/wire/process-handshake.ts";
+import { JOINED } from "../../src/core/wire/process-hello.ts";
 import {
   type Channel,
   Cluster,
@@ -138,9 +138,9 @@ class Play {
 const sleep = (tag: number, offset: number, value: number, fields: Partial<Frame> = {}): Frame => {
   const body = new Uint8Array(8);
   viewOf(body).setUint32(0, value, true);
-  return { kind: Kind.SLEEP, tag, offset, length: 4, body, ...fields };
+  return { kind: Kind.FUTEX_WAIT, tag, offset, length: 4, body, ...fields };
 };
-const wake = (tag: number, offset: number, count = 1): Frame => ({ kind: Kind.WAKE, tag, offset, aux: count });
+const wake = (tag: number, offset: number, count = 1): Frame => ({ kind: Kind.FUTEX_WAKE, tag, offset, aux: count });
 const semaphore = (kind: Kind, tag: number, initial = 0): Frame => ({
   kind,
   tag,

@@ -19,7 +19,7 @@ import {
   StateOp,
   StatusOp,
 } from "../../src/core/wire/kinds.ts";
-import { JOINED, JOINED_SIZE, PROCESS_HELLO, PROCESS_HELLO_SIZE } from "../../src/core/wire/process-handshake.ts";
+import { JOINED, JOINED_SIZE, PROCESS_HELLO, PROCESS_HELLO_SIZE } from "../../src/core/wire/process-hello.ts";
 import { writeMaskedRun, writeRun } from "../../src/core/wire/runs.ts";
 import { ShareOp } from "../../src/core/wire/shared-parts.ts";
 import { bodyBytes, frameBytes, fromHex, type Golden, readFrame, record, toHex } from "../support/core-golden.ts";

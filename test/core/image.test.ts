@@ -2,7 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import { slotOf } from "../../src/core/base/addresses.ts";
 import { DsmError } from "../../src/core/base/errors.ts";
-import { PAGE_SIZE, PICTURES_MAX, WELCOME_MAX } from "../../src/core/base/limits.ts";
+import { PAGE_SIZE, SNAPSHOTS_MAX, WELCOME_MAX } from "../../src/core/base/limits.ts";
 import { MapBytes } from "../../src/core/memory/map-bytes.ts";
 import { MapSnapshot } from "../../src/core/memory/map-snapshot.ts";
 import { parseSavedSession, type SavedSession } from "../../src/core/messages/saved-session.ts";
@@ -162,7 +162,7 @@ describe("a snapshot", () => {
 
   test("one a connection, few at once, and none of a session in direct mode", () => {
     const cluster = restored();
-    const readers = Array.from({ length: PICTURES_MAX }, () => reader(cluster));
+    const readers = Array.from({ length: SNAPSHOTS_MAX }, () => reader(cluster));
     const [first] = readers;
     const refused = reader(cluster);
     expect(bodyText(refused.frames[0] as Uint8Array, HEADER_SIZE, 60)).toContain("snapshots of the session are being");

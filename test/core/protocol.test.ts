@@ -20,7 +20,7 @@ import {
 } from "../../src/core/wire/frame.ts";
 import { checkHandshake, encodeHandshake, MAGIC_HIGH, MAGIC_LOW } from "../../src/core/wire/handshake.ts";
 import { AtomicOp, Kind, PROCESS_OP_FIRST, PROCESS_OP_LAST } from "../../src/core/wire/kinds.ts";
-import { JOINED, JOINED_SIZE, PROCESS_HELLO, PROCESS_HELLO_SIZE } from "../../src/core/wire/process-handshake.ts";
+import { JOINED, JOINED_SIZE, PROCESS_HELLO, PROCESS_HELLO_SIZE } from "../../src/core/wire/process-hello.ts";
 import {
   PUBLISH_PART_MAX,
   RUN_HEADER_SIZE,
@@ -67,7 +67,7 @@ const semaphore = (kind: Kind, name: string, fields: Partial<Frame> = {}): Frame
 });
 
 const sleep = (width: number, fields: Partial<Frame> = {}): Frame => ({
-  kind: Kind.SLEEP,
+  kind: Kind.FUTEX_WAIT,
   length: width,
   body: new Uint8Array(8),
   ...fields,
@@ -401,9 +401,9 @@ describe("checkOperation", () => {
     ["a lock with too long a name", { kind: Kind.LOCK, body: new Uint8Array(64) }],
     ["an unlock whose name does not fit", { kind: Kind.UNLOCK, body: encodeText("a"), length: 9 }],
     ["a lock with an invalid flag", { kind: Kind.LOCK, op: 2, body: encodeText("a") }],
-    ["a wake outside the map", { kind: Kind.WAKE, offset: MAP, aux: 1 }],
-    ["a wake with a body", { kind: Kind.WAKE, aux: 1, body: new Uint8Array(8) }],
-    ["a sleep without a body", { kind: Kind.SLEEP, length: 8 }],
+    ["a wake outside the map", { kind: Kind.FUTEX_WAKE, offset: MAP, aux: 1 }],
+    ["a wake with a body", { kind: Kind.FUTEX_WAKE, aux: 1, body: new Uint8Array(8) }],
+    ["a sleep without a body", { kind: Kind.FUTEX_WAIT, length: 8 }],
     ["a sleep with a larger body", { ...sleep(8), body: new Uint8Array(16) }],
     ["a sleep with flag 2", sleep(8, { op: 2 })],
     ["a sleep across the end of the map", sleep(8, { offset: MAP - 7 })],
@@ -428,7 +428,7 @@ describe("checkOperation", () => {
       { kind: Kind.NAMED, aux: 8, body: encodeText("a") },
       { kind: Kind.FREE },
       sleep(8),
-      { kind: Kind.WAKE, aux: 1 },
+      { kind: Kind.FUTEX_WAKE, aux: 1 },
     ]) {
       const bytes = encode(frame);
       viewOf(bytes).setBigUint64(24, 2n ** 64n - 4n, true);
@@ -456,7 +456,7 @@ describe("checkOperation", () => {
     }
     for (const offset of [0, 1, MAP - 1]) {
       expect(check({ kind: Kind.FREE, offset })).toBeNull();
-      for (const aux of [0, 1, 0xffffffff]) expect(check({ kind: Kind.WAKE, offset, aux })).toBeNull();
+      for (const aux of [0, 1, 0xffffffff]) expect(check({ kind: Kind.FUTEX_WAKE, offset, aux })).toBeNull();
     }
     for (const width of [1, 2, 4, 8]) {
       for (const op of [0, 1]) {

@@ -3,7 +3,7 @@ import { describe, expect, test } from "bun:test";
 import { Status } from "../../src/core/base/errors.ts";
 import { ADDRESS_FIRST, ADDRESS_STRIDE, EPOCH_MAX } from "../../src/core/base/limits.ts";
 import { MapBytes } from "../../src/core/memory/map-bytes.ts";
-import type { NodeHello } from "../../src/core/messages/handshake.ts";
+import type { NodeHello } from "../../src/core/messages/node-handshake.ts";
 import type { NodeState } from "../../src/core/messages/node-state.ts";
 import type { SessionConfig } from "../../src/core/messages/session-state.ts";
 import { type Recovered, Recovery } from "../../src/core/sequencer/recovery.ts";
@@ -31,7 +31,7 @@ function nodeState(): NodeState {
     apply({ kind: Kind.JOIN, node: 1 + rank, tag: rank, offset: 100 + rank, body: encodeText("n") });
   }
   apply({ kind: Kind.SEM_WAIT, node: 1, tag: 7, rank: 0, body: encodeText("turn") });
-  apply({ kind: Kind.SLEEP, node: 2, tag: 8, rank: 1, offset: 8, length: 8, body: new Uint8Array(8) });
+  apply({ kind: Kind.FUTEX_WAIT, node: 2, tag: 8, rank: 1, offset: 8, length: 8, body: new Uint8Array(8) });
   const snapshot = session.state();
   return { snapshot, starts: [0], base: snapshot.seq };
 }
@@ -72,7 +72,7 @@ function successor(): Successor {
         welcomed() {},
         replaced() {},
         ended() {},
-        borrows() {},
+        onPeerMapped() {},
         close() {},
         drop() {},
       };

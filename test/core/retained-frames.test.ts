@@ -22,51 +22,51 @@ test("what is kept are the frames behind the base, in their sequence, whatever w
   for (let seed = 0; seed < 40; seed += 1) {
     const random = new Random(seed);
     const base = random.below(2) * 2 ** 33;
-    const tail = new RetainedFrames(base, true);
+    const retained = new RetainedFrames(base, true);
     let kept: [number, number][] = [];
     let fresh: [number, number][] = [];
     let number = base;
     for (let step = 0; step < 400; step += 1) {
       if (random.below(5) > 0) {
         // Parts of a publication have one number.
-        if (random.below(4) > 0 || tail.base >= number) number += 1;
+        if (random.below(4) > 0 || retained.droppedThrough >= number) number += 1;
         const body = new Uint8Array(random.pick([0, 8, 40, 4000, 30_000, 70_000]));
         const frame = encode({ kind: Kind.STORE, seq: number, body });
-        if (random.oneIn(6)) tail.adopt(frame, number);
+        if (random.oneIn(6)) retained.pushOwned(frame, number);
         else {
           const place = 8 * random.below(3);
           const bytes = new Uint8Array(place + frame.length);
           bytes.set(frame, place);
-          tail.push(viewOf(bytes), bytes, place, frame.length, number);
+          retained.push(viewOf(bytes), bytes, place, frame.length, number);
           fresh.push([number, frame.length]);
         }
         kept.push([number, frame.length]);
       } else {
-        expect(framesIn(tail.fresh())).toEqual(fresh);
+        expect(framesIn(retained.takeUnsent())).toEqual(fresh);
         fresh = [];
-        const upTo = random.between(tail.base, number + 2);
-        tail.drop(upTo);
+        const upTo = random.between(retained.droppedThrough, number + 2);
+        retained.drop(upTo);
         kept = kept.filter(([seq]) => seq > upTo);
-        expect(tail.base).toBeLessThanOrEqual(number);
+        expect(retained.droppedThrough).toBeLessThanOrEqual(number);
       }
-      const { oldest } = tail;
+      const { oldest } = retained;
       expect(oldest === null ? [] : framesIn([oldest])).toEqual(kept.slice(0, 1));
-      const from = random.between(tail.base, number);
-      expect(framesIn(tail.after(from))).toEqual(kept.filter(([seq]) => seq > from));
-      expect(tail.bytes).toBeGreaterThanOrEqual(kept.reduce((sum, [, size]) => sum + size, 0));
+      const from = random.between(retained.droppedThrough, number);
+      expect(framesIn(retained.framesAfter(from))).toEqual(kept.filter(([seq]) => seq > from));
+      expect(retained.bytes).toBeGreaterThanOrEqual(kept.reduce((sum, [, size]) => sum + size, 0));
     }
-    tail.fresh();
-    tail.drop(number);
-    expect([tail.oldest, [...tail.after(number)], tail.bytes]).toEqual([null, [], 0]);
+    retained.takeUnsent();
+    retained.drop(number);
+    expect([retained.oldest, [...retained.framesAfter(number)], retained.bytes]).toEqual([null, [], 0]);
   }
 });
 
 test("a number never goes down, and what was dropped is not asked for", () => {
-  const tail = new RetainedFrames(4);
+  const retained = new RetainedFrames(4);
   const frame = encode({ kind: Kind.STORE, seq: 6 });
-  tail.push(viewOf(frame), frame, 0, frame.length, 6);
-  expect(() => tail.push(viewOf(frame), frame, 0, frame.length, 5)).toThrow(RangeError);
-  tail.drop(5);
-  expect(tail.oldest?.length).toBe(frame.length);
-  expect(() => [...tail.after(4)]).toThrow(RangeError);
+  retained.push(viewOf(frame), frame, 0, frame.length, 6);
+  expect(() => retained.push(viewOf(frame), frame, 0, frame.length, 5)).toThrow(RangeError);
+  retained.drop(5);
+  expect(retained.oldest?.length).toBe(frame.length);
+  expect(() => [...retained.framesAfter(4)]).toThrow(RangeError);
 });

@@ -2,7 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import { LOCKS_MAX } from "../../src/core/base/limits.ts";
 import { FindRequestSchema, RegistrationSchema } from "../../src/core/messages/daemon-api.ts";
-import { parseHello } from "../../src/core/messages/handshake.ts";
+import { parseHello } from "../../src/core/messages/node-handshake.ts";
 import { parseSavedSession } from "../../src/core/messages/saved-session.ts";
 import { check, list, parseMessage, record, sentence, text, whole } from "../../src/core/messages/schema.ts";
 import { readDetail, readStatus } from "../../src/core/messages/status-check.ts";

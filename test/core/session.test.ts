@@ -357,7 +357,7 @@ describe("blocks", () => {
 describe("sleeping", () => {
   const sleep = (machine: Machine, rank: number, tag: number, fields: Partial<Frame> = {}) =>
     machine.apply({
-      kind: Kind.SLEEP,
+      kind: Kind.FUTEX_WAIT,
       node: 1 + (rank % 2),
       rank,
       tag,
@@ -367,7 +367,7 @@ describe("sleeping", () => {
       ...fields,
     });
   const wake = (machine: Machine, rank: number, count: number, offset = 8) => {
-    const said = machine.apply({ kind: Kind.WAKE, node: 1 + (rank % 2), rank, tag: 99, offset, aux: count });
+    const said = machine.apply({ kind: Kind.FUTEX_WAKE, node: 1 + (rank % 2), rank, tag: 99, offset, aux: count });
     expect(said.at(-1)).toBe(`${1 + (rank % 2)}/99 status 0, 0`);
     expect(machine.value).toBe(said.length - 1);
     return said.slice(0, -1);
@@ -511,14 +511,16 @@ describe("limits", () => {
 
   test("sleepers, whatever else waits included", () => {
     const machine = started(2);
-    const sleep = (tag: number) => machine.apply({ kind: Kind.SLEEP, node: 1, tag, length: 8, body: word(0) });
+    const sleep = (tag: number) => machine.apply({ kind: Kind.FUTEX_WAIT, node: 1, tag, length: 8, body: word(0) });
     machine.apply({ kind: Kind.SEM_WAIT, node: 2, rank: 1, tag: 7, aux: 0, body: encodeText("gate") });
     for (let tag = 1; tag < WAITING_MAX; tag += 1) sleep(tag);
     expect(machine.said).toEqual([]);
     expect(sleep(0)).toEqual([`1/0 status ${Status.LIMIT}, 0`]);
-    machine.apply({ kind: Kind.WAKE, node: 1, tag: 0, aux: 1 });
+    machine.apply({ kind: Kind.FUTEX_WAKE, node: 1, tag: 0, aux: 1 });
     expect(sleep(0)).toEqual([]);
-    expect(machine.apply({ kind: Kind.WAKE, node: 2, rank: 1, tag: 9, aux: 0xffffffff }).length).toBe(WAITING_MAX);
+    expect(machine.apply({ kind: Kind.FUTEX_WAKE, node: 2, rank: 1, tag: 9, aux: 0xffffffff }).length).toBe(
+      WAITING_MAX,
+    );
     expect(machine.value).toBe(WAITING_MAX - 1);
   });
 
@@ -526,7 +528,7 @@ describe("limits", () => {
     const machine = started(2);
     const name = (text: string) => ({ body: encodeText(text) });
     machine.apply({ kind: Kind.LOCK, node: 2, rank: 1, tag: 0, ...name("door") });
-    machine.apply({ kind: Kind.SLEEP, node: 1, tag: 0, length: 8, body: word(0) });
+    machine.apply({ kind: Kind.FUTEX_WAIT, node: 1, tag: 0, length: 8, body: word(0) });
     for (let tag = 1; tag < WAITING_MAX; tag += 1) {
       machine.apply({ kind: Kind.SEM_WAIT, node: 1, tag, ...name(`gate${tag % 7}`) });
     }
@@ -535,7 +537,7 @@ describe("limits", () => {
     const tag = WAITING_MAX;
     expect(machine.apply({ kind: Kind.SEM_WAIT, node: 1, tag, ...name("gate1") })).toEqual(refused(tag));
     expect(machine.apply({ kind: Kind.LOCK, node: 1, tag, ...name("door") })).toEqual(refused(tag));
-    expect(machine.apply({ kind: Kind.SLEEP, node: 1, tag, length: 8, body: word(0) })).toEqual(refused(tag));
+    expect(machine.apply({ kind: Kind.FUTEX_WAIT, node: 1, tag, length: 8, body: word(0) })).toEqual(refused(tag));
     // What need not wait goes on, and makes room.
     const post = { kind: Kind.SEM_POST, node: 2, rank: 1, tag: 9, offset: 1, ...name("gate1") };
     expect(machine.apply(post)).toEqual(["1/1 status 0, 0", "2/9 status 0, 0"]);
@@ -588,16 +590,16 @@ test("a restored session goes on as the one it was taken from", () => {
     { kind: Kind.SEM_WAIT, node: 2, rank: 1, tag: 4, aux: 0, body: encodeText("gate") },
     { kind: Kind.ALLOC, node: 2, rank: 1, tag: 20, offset: 100, aux: 64 },
     { kind: Kind.NAMED, node: 2, rank: 1, tag: 21, offset: 10, aux: 8, body: encodeText("grid") },
-    { kind: Kind.SLEEP, node: 1, rank: 0, tag: 22, offset: 8, length: 4, body: word(0) },
-    { kind: Kind.SLEEP, node: 2, rank: 1, tag: 23, offset: 8, length: 4, body: word(0) },
-    { kind: Kind.SLEEP, node: 1, rank: 2, tag: 24, offset: 8, length: 4, body: word(0) },
-    { kind: Kind.SLEEP, node: 1, rank: 2, tag: 25, offset: 16, length: 4, body: word(0) },
+    { kind: Kind.FUTEX_WAIT, node: 1, rank: 0, tag: 22, offset: 8, length: 4, body: word(0) },
+    { kind: Kind.FUTEX_WAIT, node: 2, rank: 1, tag: 23, offset: 8, length: 4, body: word(0) },
+    { kind: Kind.FUTEX_WAIT, node: 1, rank: 2, tag: 24, offset: 8, length: 4, body: word(0) },
+    { kind: Kind.FUTEX_WAIT, node: 1, rank: 2, tag: 25, offset: 16, length: 4, body: word(0) },
     { kind: Kind.BARRIER, node: 1, rank: 2, tag: 5 },
     { kind: Kind.FREE, node: 1, rank: 0, tag: 26, offset: 0 },
     { kind: Kind.NAMED, node: 1, rank: 0, tag: 27, offset: 10, aux: 8, body: encodeText("grid") },
     { kind: Kind.ALLOC, node: 1, rank: 0, tag: 28, offset: 100, aux: 64 },
     { kind: Kind.SEM_CANCEL, node: 2, rank: 1, tag: 23 },
-    { kind: Kind.WAKE, node: 2, rank: 1, tag: 29, offset: 8, aux: 1 },
+    { kind: Kind.FUTEX_WAKE, node: 2, rank: 1, tag: 29, offset: 8, aux: 1 },
     { kind: Kind.SEM_CANCEL, node: 1, rank: 0, tag: 3 },
     { kind: Kind.SEM_POST, node: 1, rank: 0, tag: 6, offset: 1, body: encodeText("gate") },
     { kind: Kind.LEAVE, node: 1, rank: 0, tag: 7 },

@@ -60,7 +60,7 @@ function running(
       stage: (offset, list, tag = 0) => {
         const body = runs(list);
         area.set(body, offset);
-        const frame = { kind: Kind.PUBLISH, op: PublishOp.STAGED, tag, offset, length: body.length } as const;
+        const frame = { kind: Kind.PUBLISH, op: PublishOp.PART_IN_STAGING, tag, offset, length: body.length } as const;
         channel.up.push(encode(frame));
       },
       finish: (list, tag = 0) => channel.up.push(encode({ kind: Kind.PUBLISH, tag, body: runs(list) })),
@@ -163,7 +163,7 @@ for (const [what, fields] of [
     const { cluster, actors } = running(["a", "b"]);
     const [a, b] = actors as [Actor, Actor];
     a.area.set(runs([[0, 8]]));
-    a.channel.up.push(encode({ kind: Kind.PUBLISH, op: PublishOp.STAGED, ...fields }));
+    a.channel.up.push(encode({ kind: Kind.PUBLISH, op: PublishOp.PART_IN_STAGING, ...fields }));
     cluster.settle();
     expect(a.heard.map((word) => word.split(" ")[0])).toEqual([String(Kind.FAIL), "closed"]);
     b.finish([[1, 1]]);
@@ -177,7 +177,7 @@ test("where the arbiter can share no memory there is no area, and parts come as 
   const { cluster, actors } = running(["a", "b"], undefined, false);
   const [a, b] = actors as [Actor, Actor];
   a.channel.up.push(
-    encode({ kind: Kind.PUBLISH, op: PublishOp.MORE, body: runs([[0, new Uint8Array(50_000).fill(5)]]) }),
+    encode({ kind: Kind.PUBLISH, op: PublishOp.PART, body: runs([[0, new Uint8Array(50_000).fill(5)]]) }),
   );
   a.finish([[60_000, 1]]);
   cluster.settle();

@@ -27,18 +27,18 @@ interface Node {
 function node(): Node {
   const map = new Uint8Array(SIZE);
   const session = new Session(config, new MapBytes(map), NO_EFFECTS);
-  const tail = new RetainedFrames(0);
+  const retained = new RetainedFrames(0);
   const apply = (frame: Parameters<typeof encode>[0]): void => {
     const bytes = encode(frame);
-    tail.push(new DataView(bytes.buffer), bytes, 0, bytes.length, session.seq + 1);
+    retained.push(new DataView(bytes.buffer), bytes, 0, bytes.length, session.seq + 1);
     session.apply(new DataView(bytes.buffer), 0);
   };
   apply({ kind: Kind.JOIN, node: 1, tag: 1, offset: 100, body: encodeText("n") });
   const body = new Uint8Array(8).fill(7);
-  while (tail.bytes <= 2 * STATE_PIECE_MAX) {
+  while (retained.bytes <= 2 * STATE_PIECE_MAX) {
     apply({ kind: Kind.STORE, node: 1, tag: 2, rank: 0, offset: PAGE_SIZE, length: 8, body });
   }
-  return { state: { snapshot: session.state(), starts: [0], base: 0 }, map, entries: [...tail.after(0)] };
+  return { state: { snapshot: session.state(), starts: [0], base: 0 }, map, entries: [...retained.framesAfter(0)] };
 }
 
 function frames({ state, map, entries }: Node, withMap = true): Uint8Array[] {
@@ -72,7 +72,7 @@ test("all of it arrives: state, map and entries; pages of zeros are not sent, an
   expect(received?.snapshot).toEqual(sender.state.snapshot);
   expect(received?.starts).toEqual([0]);
   expect(map).toEqual(sender.map);
-  const retained = received === null ? [] : [...received.tail.after(0)];
+  const retained = received === null ? [] : [...received.retained.framesAfter(0)];
   expect(Buffer.concat(retained).equals(Buffer.concat(sender.entries))).toBe(true);
 });
 

@@ -132,7 +132,7 @@ describe("events", () => {
     const given = [
       entry(900, 1, Kind.BARRIER, { what: "waits", where: 1 }),
       entry(1100, 0, Kind.LOCK, { what: "waits", where: 2, name: "queue" }),
-      entry(1150, 0, Kind.SLEEP, { what: "waits", where: 3, name: "0x40" }),
+      entry(1150, 0, Kind.FUTEX_WAIT, { what: "waits", where: 3, name: "0x40" }),
       entry(1200, 0, Kind.LOCK, { what: "waited", where: 2 }),
       entry(1300.5, 1, Kind.BARRIER, { what: "waited", where: 1 }),
       // Its beginning was dropped.

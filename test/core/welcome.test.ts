@@ -20,7 +20,7 @@ import {
   WELCOME_MAX,
 } from "../../src/core/base/limits.ts";
 import { MapBytes } from "../../src/core/memory/map-bytes.ts";
-import type { NodeHello, Welcome } from "../../src/core/messages/handshake.ts";
+import type { NodeHello, Welcome } from "../../src/core/messages/node-handshake.ts";
 import { parseResumed, parseWelcome } from "../../src/core/messages/welcome.ts";
 import { NO_EFFECTS } from "../../src/core/session/effects.ts";
 import { Session } from "../../src/core/session/session.ts";
@@ -50,7 +50,7 @@ function welcome(): Welcome {
     apply({ kind: Kind.JOIN, node: 1 + rank, tag: rank, offset: 100 + rank, body: encodeText("n") });
   }
   apply({ kind: Kind.SEM_WAIT, node: 1, tag: 7, rank: 0, body: encodeText("turn") });
-  apply({ kind: Kind.SLEEP, node: 2, tag: 8, rank: 1, offset: 8, length: 8, body: new Uint8Array(8) });
+  apply({ kind: Kind.FUTEX_WAIT, node: 2, tag: 8, rank: 1, offset: 8, length: 8, body: new Uint8Array(8) });
   apply({ kind: Kind.ALLOC, node: 3, tag: 9, rank: 2, offset: 100, aux: 8 });
   apply({ kind: Kind.NAMED, node: 3, tag: 9, rank: 2, offset: 100, aux: 64, body: encodeText("grid") });
   apply({ kind: Kind.BARRIER, node: 3, tag: 10, rank: 2 });

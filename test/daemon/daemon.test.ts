@@ -150,7 +150,7 @@ describe("create or find", () => {
     const processes = await send("POST", `${daemon.url}/sessions`, { name: "s", processes: 3 });
     expect(processes.status).toBe(409);
     expect(problem(processes.body).code).toBe("DSM_MISMATCH");
-    expect(problem(processes.body).message).toContain("has 2 processes, not 3");
+    expect(problem(processes.body).message).toContain("is for 2 processes, not 3");
     const size = await send("POST", `${daemon.url}/sessions`, { name: "s", size: 4097 });
     expect(size.status).toBe(409);
     expect(problem(size.body).message).toContain("4096 bytes, not 8192");

@@ -8,7 +8,7 @@ import { X509Certificate } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { connect } from "node:tls";
-import { daemonClient } from "../../src/cli/daemon-client.ts";
+import { daemonClient } from "../../src/cli/user-daemon-client.ts";
 import { ROLE_NAMES, type Security } from "../../src/core/access/tls.ts";
 import { formatToken, type JoinToken, parseToken } from "../../src/core/access/token.ts";
 import { type Daemon, startDaemon } from "../../src/daemon/daemon.ts";

@@ -9,7 +9,7 @@ import { CHANNEL_REQUESTS_MAX, WAITING_MAX } from "../../src/core/base/limits.ts
 import { encode, encodeText } from "../../src/core/wire/frame.ts";
 import { encodeHandshake } from "../../src/core/wire/handshake.ts";
 import { Kind } from "../../src/core/wire/kinds.ts";
-import { JOINED } from "../../src/core/wire/process-handshake.ts";
+import { JOINED } from "../../src/core/wire/process-hello.ts";
 import { processHello } from "../support/core-cluster.ts";
 import type { Actor } from "../support/e2e-actor.ts";
 import { Cluster, eventually, ROOT } from "../support/e2e-cluster.ts";

@@ -8,7 +8,7 @@ import { HEADER_SIZE } from "../../src/core/wire/at.ts";
 import { encode, encodeJson, encodeText, type Frame } from "../../src/core/wire/frame.ts";
 import { encodeHandshake } from "../../src/core/wire/handshake.ts";
 import { AtomicOp, Kind, PublishOp } from "../../src/core/wire/kinds.ts";
-import { PROCESS_HELLO, PROCESS_HELLO_SIZE } from "../../src/core/wire/process-handshake.ts";
+import { PROCESS_HELLO, PROCESS_HELLO_SIZE } from "../../src/core/wire/process-hello.ts";
 import { writeRun } from "../../src/core/wire/runs.ts";
 import type { Actor } from "../support/e2e-actor.ts";
 import { Cluster } from "../support/e2e-cluster.ts";
@@ -55,7 +55,7 @@ const arbiter = (node = "a"): Promise<Peer> => Peer.connect({ unix: cluster.arbi
 function endless(): Uint8Array {
   const run = bytesOf(32 << 10, 0);
   writeRun(new DataView(run.buffer), 0, 0, bytesOf((32 << 10) - 8, 1));
-  return Buffer.concat(Array.from({ length: 64 }, () => encode({ kind: Kind.PUBLISH, op: PublishOp.MORE, body: run })));
+  return Buffer.concat(Array.from({ length: 64 }, () => encode({ kind: Kind.PUBLISH, op: PublishOp.PART, body: run })));
 }
 
 /** A header that claims this size. */

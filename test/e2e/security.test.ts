@@ -24,7 +24,7 @@ import { ADDRESS_FIRST, ADDRESS_STRIDE, GREETING_TIMEOUT_MS, UNPROVEN_LINKS_MAX 
 import { encode, encodeJson, encodeText, setUint64 } from "../../src/core/wire/frame.ts";
 import { encodeHandshake } from "../../src/core/wire/handshake.ts";
 import { Kind } from "../../src/core/wire/kinds.ts";
-import { JOINED, JOINED_SIZE, PROCESS_HELLO_SIZE } from "../../src/core/wire/process-handshake.ts";
+import { JOINED, JOINED_SIZE, PROCESS_HELLO_SIZE } from "../../src/core/wire/process-hello.ts";
 import type { Actor } from "../support/e2e-actor.ts";
 import { Cluster, DSM, eventually, ROOT } from "../support/e2e-cluster.ts";
 import { Peer } from "../support/e2e-peer.ts";

@@ -98,6 +98,7 @@ for (const name of readdirSync(EARLIER).filter((name) => !name.endsWith(".md")))
   test(`a snapshot that ${name} has written can be restored`, async () => {
     const session = cluster.session();
     const server = await restore(join(EARLIER, name), session);
+    expect((await cluster.status(session)).elastic).toBe(name.endsWith("-elastic"));
     const options = { session, environment: { DSM_ORDER: "release", DSM_ON_LOSS: "continue" }, size: "64KiB" };
     const [x, y] = (await cluster.actors(["x", "y"], options)) as [Actor, Actor];
     for (const actor of [x, y]) {

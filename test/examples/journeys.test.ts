@@ -49,7 +49,28 @@ const sources = ["src/**/*.ts", "native/src/**/*.c"]
     return { path, classes, defined: definitions(source) };
   });
 
-const all = journeys(readFileSync(join(ROOT, "src/README.md"), "utf8"));
+const page = readFileSync(join(ROOT, "src/README.md"), "utf8");
+const all = journeys(page);
+
+/** The sources of that file name that define the function, or the method of the class. */
+function placesOf(of: string, name: string, file: string): string[] {
+  const places = sources.filter(({ path, defined }) => basename(path) === file && defined.has(name));
+  return places.filter(({ classes }) => of === "" || classes.has(of)).map(({ path }) => path);
+}
+
+describe("where to find what", () => {
+  const section = page.split(/^## /m).find((part) => part.startsWith("Where to find what\n")) ?? "";
+  const named = [...section.matchAll(/`(?:(\w+)\.)?#?(\w+)`\s\(([\w-]+\.(?:ts|c))/g)]
+    .map(([, of = "", name = "", file = ""]) => [of, name, file] as const)
+    // Classes and constants are no functions.
+    .filter(([of, name]) => of !== "" || /^[a-z]/.test(name));
+  test("names many functions with their files", () => {
+    expect(named.length).toBeGreaterThan(8);
+  });
+  test.each(named)("%s.%s is in %s", (of, name, file) => {
+    expect(placesOf(of, name, file)).not.toEqual([]);
+  });
+});
 
 test("there are five", () => {
   expect(all.size).toBe(5);
@@ -63,8 +84,7 @@ describe.each([...all])("%s", (_, steps) => {
   });
 
   test.each(steps.map(({ of, name, file }) => [of, name, file] as const))("%s.%s is in %s", (of, name, file) => {
-    const places = sources.filter(({ path, defined }) => basename(path) === file && defined.has(name));
-    expect(places.filter(({ classes }) => of === "" || classes.has(of))).not.toEqual([]);
+    expect(placesOf(of, name, file)).not.toEqual([]);
   });
 });
 

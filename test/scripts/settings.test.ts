@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { join } from "node:path";
 import { Glob } from "bun";
-import { settingsHeader, withTable } from "../../scripts/settings.ts";
+import { chapterOf, referenceOf, settingsHeader } from "../../scripts/settings.ts";
 import { COMMANDS } from "../../src/cli/commands/commands.ts";
 import { usageOf } from "../../src/cli/help/usage.ts";
 import { Status } from "../../src/core/base/errors.ts";
@@ -104,14 +104,21 @@ test("defaults are within their limits", () => {
   );
 });
 
-test("the header has every variable, with its limits; a stale table is replaced, and what is around it stays", async () => {
+test("the header has every variable, with its limits; stale lists are replaced, and what is around them stays", async () => {
   const header = settingsHeader();
   for (const { variable } of settings) expect(header).toContain(` "${variable}"\n`);
   expect(header).toContain(`#define SETTING_PROCESSES_MOST ${PROCESSES_MAX}u\n`);
   expect(header).toContain('#define SETTING_ON_LOSS_CHOICES "fail", "continue"\n');
-  const chapter = await Bun.file(join(root, "src/cli/README.md")).text();
-  const stale = chapter.replace("- `DSM_ORDER`", "- `DSM_ODER`").replace("# The command line", "# Another head");
-  expect(stale).not.toBe(chapter);
-  expect(withTable(stale)).toBe(chapter.replace("# The command line", "# Another head"));
-  expect(() => withTable("# A chapter without a place\n")).toThrow("no place");
+  for (const [path, made] of [
+    ["src/cli/README.md", chapterOf],
+    ["examples/reference/configuration.md", referenceOf],
+  ] as const) {
+    const now = await Bun.file(join(root, path)).text();
+    for (const { variable, of } of settings) if (of !== "process") expect(now).toContain(`\n- \`${variable}\``);
+    const otherHead = now.replace(/^# .*/, "# Another head");
+    const stale = otherHead.replace("- `DSM_ORDER`", "- `DSM_ODER`");
+    expect(stale).not.toBe(otherHead);
+    expect(made(stale)).toBe(otherHead);
+    expect(() => made("# A chapter without a place\n")).toThrow("no place");
+  }
 });

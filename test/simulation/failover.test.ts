@@ -1,6 +1,6 @@
 /** Runs the simulator of broken connections and dying servers over many seeds (DSM_SEEDS=N: N of them). */
 import { describe, expect, test } from "bun:test";
-import type { ResumeReply, ResumeRequest } from "../../src/core/messages/handshake.ts";
+import type { ResumeReply, ResumeRequest } from "../../src/core/messages/node-handshake.ts";
 import { Replica } from "../../src/core/replica/replica.ts";
 import { Kind, StateOp } from "../../src/core/wire/kinds.ts";
 import { type FailoverOptions, simulateFailover } from "./failover/simulator.ts";

@@ -92,7 +92,7 @@ const nothing = (): void => {};
 describe("a record is refused that is", () => {
   const damaged: [string, (frame: DataView) => void][] = [
     ["no store", (frame) => frame.setUint8(4, Kind.ATOMIC)],
-    ["a part of a publication", (frame) => [frame.setUint8(4, Kind.PUBLISH), frame.setUint8(5, PublishOp.MORE)]],
+    ["a part of a publication", (frame) => [frame.setUint8(4, Kind.PUBLISH), frame.setUint8(5, PublishOp.PART)]],
     ["of a process that is not there", (frame) => frame.setUint16(6, 1, true)],
     ["outside the map", (frame) => setUint64(frame, 24, 4096 - 7)],
     ["far outside the map", (frame) => setUint64(frame, 24, 2 ** 52)],

@@ -2,8 +2,8 @@
 import { describe, expect, spyOn, test } from "bun:test";
 import { FRAME_MAX } from "../../src/core/base/limits.ts";
 import { LockCells } from "../../src/core/replica/lock-cells.ts";
-import type { ReplicaOutput } from "../../src/core/replica/output.ts";
 import { Replica } from "../../src/core/replica/replica.ts";
+import type { ReplicaOutput } from "../../src/core/replica/replica-output.ts";
 import { Session } from "../../src/core/session/session.ts";
 import { HEADER_SIZE } from "../../src/core/wire/at.ts";
 import { padded, setUint64 } from "../../src/core/wire/frame.ts";
@@ -234,14 +234,14 @@ describe("the simulator notices a replica that", () => {
     [
       "sleeps without comparing",
       replicaThat((entry) => {
-        if (entry[4] === Kind.SLEEP) entry[5] = 1;
+        if (entry[4] === Kind.FUTEX_WAIT) entry[5] = 1;
         return [entry];
       }),
     ],
     [
       "wakes one at most",
       replicaThat((entry) => {
-        if (entry[4] === Kind.WAKE && entry[36] !== 0) entry.set([1, 0, 0, 0], 36);
+        if (entry[4] === Kind.FUTEX_WAKE && entry[36] !== 0) entry.set([1, 0, 0, 0], 36);
         return [entry];
       }),
     ],
@@ -287,7 +287,7 @@ describe("the simulator notices a replica that", () => {
     [
       "lets the server compare what only the node has",
       decisionsThat((frame, _number, propose) => {
-        if (frame[4] === Kind.SLEEP) frame[5] = 0;
+        if (frame[4] === Kind.FUTEX_WAIT) frame[5] = 0;
         propose(frame);
       }),
     ],

@@ -6,10 +6,10 @@
 import { type Order, orderNumber } from "../../src/core/base/consistency.ts";
 import { FRAME_MAX, PAGE_SIZE, WELCOME_MAX } from "../../src/core/base/limits.ts";
 import { type OnLoss, onLossNumber } from "../../src/core/base/loss-policy.ts";
-import type { NodeHello, Welcome } from "../../src/core/messages/handshake.ts";
+import type { NodeHello, Welcome } from "../../src/core/messages/node-handshake.ts";
 import type { SessionConfig } from "../../src/core/messages/session-state.ts";
-import type { LentMemory, ReplicaOutput } from "../../src/core/replica/output.ts";
 import { Replica } from "../../src/core/replica/replica.ts";
+import type { LentMemory, ReplicaOutput } from "../../src/core/replica/replica-output.ts";
 import type { Ring } from "../../src/core/replica/store-ring.ts";
 import { Sequencer } from "../../src/core/sequencer/sequencer.ts";
 import { HEADER_SIZE } from "../../src/core/wire/at.ts";
@@ -26,7 +26,7 @@ import {
 import { FrameReader } from "../../src/core/wire/frame-reader.ts";
 import { encodeHandshake } from "../../src/core/wire/handshake.ts";
 import { Kind, PROCESS_OP_FIRST } from "../../src/core/wire/kinds.ts";
-import { PROCESS_HELLO, PROCESS_HELLO_SIZE } from "../../src/core/wire/process-handshake.ts";
+import { PROCESS_HELLO, PROCESS_HELLO_SIZE } from "../../src/core/wire/process-hello.ts";
 import { RUN_HEADER_SIZE, STAGING_SIZE } from "../../src/core/wire/runs.ts";
 import type { Trace } from "./core-trace.ts";
 

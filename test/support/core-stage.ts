@@ -6,12 +6,12 @@
 import { DEFAULT_ORDER, type Order } from "../../src/core/base/consistency.ts";
 import { Status } from "../../src/core/base/errors.ts";
 import { DEFAULT_ON_LOSS, type OnLoss } from "../../src/core/base/loss-policy.ts";
-import type { NodeHello } from "../../src/core/messages/handshake.ts";
+import type { NodeHello } from "../../src/core/messages/node-handshake.ts";
 import { HEADER_SIZE } from "../../src/core/wire/at.ts";
 import { bodyText, encode, encodeText, type Frame, getUint64 } from "../../src/core/wire/frame.ts";
 import { encodeHandshake } from "../../src/core/wire/handshake.ts";
 import { AtomicOp, ChangeOp, Kind } from "../../src/core/wire/kinds.ts";
-import { JOINED } from "../../src/core/wire/process-handshake.ts";
+import { JOINED } from "../../src/core/wire/process-hello.ts";
 import { type Channel, Cluster, type Node, type Pipe, processHello } from "./core-cluster.ts";
 import { publication, type Run, viewOf } from "./core-frames.ts";
 
@@ -271,11 +271,11 @@ export class Stage {
         const value = unhex(word(1));
         const body = new Uint8Array(8);
         body.set(value);
-        this.#ask(actor, { kind: Kind.SLEEP, offset: Number(word(0)), length: value.length, body }, "sleep");
+        this.#ask(actor, { kind: Kind.FUTEX_WAIT, offset: Number(word(0)), length: value.length, body }, "sleep");
         return;
       }
       case "wake":
-        this.#ask(actor, { kind: Kind.WAKE, offset: Number(word(0)), aux: Number(words[1] ?? 1) }, "wake");
+        this.#ask(actor, { kind: Kind.FUTEX_WAKE, offset: Number(word(0)), aux: Number(words[1] ?? 1) }, "wake");
         return;
       case "cancel":
         // Takes back the barrier, wait, lock or sleep that was asked last.

@@ -10,7 +10,7 @@ struct dsm_attach {
   char socket[108]; /* path of the arbiter's Unix socket */
   uint8_t token[8]; /* body of the ATTACH frame */
   uint32_t rank;
-  uint32_t changes; /* 1: it is in direct mode, or was, which may end: ask dsm_is_direct() each time */
+  uint32_t direct_may_end; /* 1: it is in direct mode, or was, which may end: ask dsm_is_direct() each time */
 };
 
 /* Records the number of processes in an elastic session, which the client got from a barrier on a channel of its

@@ -25,7 +25,7 @@ int dsm_attach_info(const dsm_session *session, struct dsm_attach *attach) {
   memcpy(attach->socket, session->link.channels.path, sizeof attach->socket);
   memcpy(attach->token, &session->link.channels.token, sizeof attach->token);
   attach->rank = session->link.rank;
-  attach->changes = session->direct_exit.is_on;
+  attach->direct_may_end = session->direct_exit.is_on;
   return DSM_OK;
 }
 

@@ -170,7 +170,7 @@ int dsm_wait_while(dsm_session *session, const void *address, size_t width, uint
   status = check_place(session, address, width);
   if (status == DSM_OK) {
     struct wire_header header = {
-        .kind = WIRE_SLEEP,
+        .kind = WIRE_FUTEX_WAIT,
         .map_offset = (uintptr_t)address - session->link.base,
         .width = (uint32_t)width,
     };
@@ -194,7 +194,7 @@ int dsm_wake(dsm_session *session, const void *address, uint32_t count, uint32_t
   status = check_place(session, address, 1);
   if (status == DSM_OK) {
     struct wire_header header = {
-        .kind = WIRE_WAKE, .map_offset = (uintptr_t)address - session->link.base, .count = count};
+        .kind = WIRE_FUTEX_WAKE, .map_offset = (uintptr_t)address - session->link.base, .count = count};
     status = release_request(&session->pages, &header, NULL, 0, 0, -1);
     if (status == DSM_OK && woken != NULL) *woken = (uint32_t)header.value;
   }

@@ -26,7 +26,7 @@ static void send_part(struct publication *publication) {
   struct wire_header header = {
       .size = (uint32_t)sizeof header + writer->length,
       .kind = WIRE_PUBLISH,
-      .part = WIRE_PUBLISH_MORE,
+      .part = WIRE_PUBLISH_PART,
       .runs_length = writer->length,
   };
   if (!publication->failed)
@@ -47,7 +47,7 @@ static void stage_part(struct publication *publication) {
   struct wire_header header = {
       .size = sizeof header,
       .kind = WIRE_PUBLISH,
-      .part = WIRE_PUBLISH_STAGED,
+      .part = WIRE_PUBLISH_PART_IN_STAGING,
       .staging_offset = (uint64_t)(writer->bytes - pages->copies.staging),
       .runs_length = writer->length,
   };
@@ -100,7 +100,7 @@ static void send_end(struct publication *publication) {
   struct wire_header header = {
       .size = (uint32_t)sizeof header + publication->writer.length,
       .kind = WIRE_PUBLISH,
-      .part = WIRE_PUBLISH_LAST,
+      .part = WIRE_PUBLISH_FINAL,
       .runs_length = publication->writer.length,
   };
   struct channel_writer own = {.fd = publication->fd}, *writer = following != NULL ? &following->call->writer : &own;

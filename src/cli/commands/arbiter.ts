@@ -7,28 +7,26 @@ import { NAME_MAX } from "../../core/base/limits.ts";
 import { arbiterSocketPath } from "../../core/base/names.ts";
 import { obtainCredentials } from "../../transport/credentials.ts";
 import { command } from "../command.ts";
-import { daemonClient } from "../daemon-client.ts";
 import { loadApplyRuns } from "../install/apply-runs.ts";
-import { connectionsMax } from "../settings/descriptors.ts";
+import { connectionsMax } from "../settings/connections-max.ts";
 import {
   autostartOption,
   daemonOption,
-  elasticOption,
   fromEnvironment,
-  onLossOption,
-  orderOption,
   readAutostart,
   readDaemon,
-  readElastic,
   readName,
+  readSessionSettings,
   readSetting,
   readWhole,
+  sessionOptions,
   UsageError,
   valueOption,
 } from "../settings/options.ts";
 import { runtimeDirectory } from "../settings/runtime-directory.ts";
 import { readSecurity } from "../settings/security.ts";
 import { beginLog, logFormatOption, messages, useLogFormat } from "../terminal/messages.ts";
+import { daemonClient } from "../user-daemon-client.ts";
 
 export default command({
   meta: { name: "arbiter", description: "Run one node's arbiter for a session (the library starts it)" },
@@ -36,11 +34,7 @@ export default command({
     session: valueOption("session"),
     node: valueOption("node"),
     ...daemonOption,
-    processes: valueOption("processes"),
-    size: valueOption("size"),
-    ...orderOption,
-    ...onLossOption,
-    ...elasticOption,
+    ...sessionOptions,
     socket: { type: "string", description: "Unix socket to listen on", valueHint: "PATH" },
     "status-fd": { type: "string", description: "Descriptor to report the start on [1]", valueHint: "FD" },
     ...autostartOption,
@@ -70,10 +64,7 @@ export default command({
       }
     };
     try {
-      const processes = readSetting("processes", args.processes);
-      const size = readSetting("size", args.size);
-      const order = readSetting("order", args.order);
-      const onLoss = readSetting("onLoss", args["on-loss"]);
+      const settings = readSessionSettings(args);
       const node = readSetting("node", args.node) ?? readName("node", hostname().slice(0, NAME_MAX));
       const { address, host } = readDaemon(args.daemon);
       const security = readSecurity(host);
@@ -89,12 +80,8 @@ export default command({
       const arbiter = await startArbiter({
         session,
         node,
-        ...(processes === undefined ? {} : { processes }),
-        ...(size === undefined ? {} : { size }),
-        ...(order === undefined ? {} : { order }),
-        ...(onLoss === undefined ? {} : { onLoss }),
+        ...settings,
         connectionsMax: connectionsMax("arbiter"),
-        elastic: readElastic(args.elastic),
         applyRuns: await loadApplyRuns(),
         ...(reconnectMs === undefined ? {} : { reconnectMs }),
         ...(heartbeatMs === undefined ? {} : { heartbeatMs }),

@@ -8,9 +8,8 @@ import { formatAddress, isLoopback } from "../../core/base/names.ts";
 import type { DaemonAuthority } from "../../daemon/certificates.ts";
 import { type Daemon, startDaemon } from "../../daemon/daemon.ts";
 import { command } from "../command.ts";
-import { daemonClient } from "../daemon-client.ts";
 import { readAsset } from "../install/assets.ts";
-import { selfCommand } from "../install/executable.ts";
+import { RUNNING_FILE, selfCommand } from "../install/executable.ts";
 import { readPort } from "../settings/options.ts";
 import {
   checkFingerprint,
@@ -33,6 +32,7 @@ import {
   sessionMessage,
   useLogFormat,
 } from "../terminal/messages.ts";
+import { daemonClient } from "../user-daemon-client.ts";
 
 export default command({
   meta: { name: "daemon", description: "Run the session daemon: the directory of sessions, one per cluster" },
@@ -85,6 +85,7 @@ export default command({
         ...{ host, port, autostarted, security, authority },
         serverEnvironment: securityEnvironment(security, host, files),
         serverCommand: [...selfCommand(), "server"],
+        serverFile: RUNNING_FILE,
         readPage: readAsset,
         log: (line, session) => {
           if (autostarted) return;

@@ -1,9 +1,9 @@
 /** `dsm remove`: ends a session. */
 import { command } from "../command.ts";
-import { daemonClient } from "../daemon-client.ts";
 import { noSession } from "../find-session.ts";
 import { daemonOption, readDaemon, readName } from "../settings/options.ts";
 import { messages } from "../terminal/messages.ts";
+import { daemonClient } from "../user-daemon-client.ts";
 
 export default command({
   meta: { name: "remove", description: "End a session: its processes get an error from their next call" },

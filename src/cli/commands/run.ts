@@ -4,7 +4,6 @@ import { SETTINGS } from "../../core/base/settings.ts";
 import { travellingEnvironment } from "../../core/launch/environment.ts";
 import { placeRanks, totalSlots } from "../../core/launch/hosts.ts";
 import { command } from "../command.ts";
-import { daemonClient } from "../daemon-client.ts";
 import { readSnapshotImage } from "../files/snapshot-file.ts";
 import { selfEnvironment } from "../install/executable.ts";
 import { runOnHosts } from "../run/hosts/multi-host-run.ts";
@@ -33,6 +32,7 @@ import {
 import { readTlsOff, tlsOffOption } from "../settings/security.ts";
 import { newSessionName } from "../settings/session-name.ts";
 import { logFormatOption, messages, useLogFormat } from "../terminal/messages.ts";
+import { daemonClient } from "../user-daemon-client.ts";
 
 const DEFAULT_SIZE_TEXT = "1MiB";
 

@@ -10,43 +10,36 @@ import { obtainCredentials } from "../../transport/credentials.ts";
 import { isOwnPeer, tellsPeers } from "../../transport/peer-user.ts";
 import { sharing } from "../../transport/shared-memory.ts";
 import { command } from "../command.ts";
-import { daemonClient } from "../daemon-client.ts";
 import { readSnapshot } from "../files/snapshot-file.ts";
 import { loadApplyRuns } from "../install/apply-runs.ts";
-import { connectionsMax } from "../settings/descriptors.ts";
+import { connectionsMax } from "../settings/connections-max.ts";
 import {
   autostartOption,
   daemonOption,
-  elasticOption,
   fromEnvironment,
   invalid,
-  onLossOption,
-  orderOption,
   readAutostart,
   readDaemon,
-  readElastic,
   readName,
   readPort,
-  readSetting,
+  readSessionSettings,
   readWhole,
   restoreOption,
+  sessionOptions,
   UsageError,
   valueOption,
 } from "../settings/options.ts";
 import { checkTlsListens, readSecurity, readTls, readTlsFiles, readTlsOff, tlsOptions } from "../settings/security.ts";
 import { beginLog, logFormatOption, logsJson, messages, print, useLogFormat } from "../terminal/messages.ts";
 import { type Progress, startProgress } from "../terminal/progress.ts";
+import { daemonClient } from "../user-daemon-client.ts";
 import { warnReadable } from "./daemon.ts";
 
 export default command({
   meta: { name: "server", description: "Run the server of one session (the daemon starts it when it is needed)" },
   args: {
     session: valueOption("session"),
-    processes: valueOption("processes"),
-    size: valueOption("size"),
-    ...orderOption,
-    ...onLossOption,
-    ...elasticOption,
+    ...sessionOptions,
     ...restoreOption,
     host: { type: "string", description: "Address to listen on", valueHint: "ADDRESS", default: DEFAULT_HOST },
     port: { type: "string", description: "Port to listen on; 0 takes a free one", valueHint: "PORT", default: "0" },
@@ -84,11 +77,9 @@ export default command({
     const saved = restore?.image.config;
     const session = fromEnvironment(args.session, "DSM_SESSION") ?? saved?.name;
     if (session === undefined) throw new UsageError("the session is missing; give --session NAME");
-    const processes = readSetting("processes", args.processes) ?? saved?.processes;
+    const settings = readSessionSettings(args, saved);
+    const { processes } = settings;
     if (processes === undefined) throw new UsageError("the number of processes is missing; give --processes N");
-    const size = readSetting("size", args.size) ?? saved?.size;
-    const order = readSetting("order", args.order) ?? saved?.order;
-    const onLoss = readSetting("onLoss", args["on-loss"]) ?? saved?.onLoss;
     const daemon = readDaemon(args.daemon);
     const { instance } = args;
     if (instance !== undefined && !/^[0-9a-f]{16}$/.test(instance)) {
@@ -113,10 +104,8 @@ export default command({
     checkTlsListens(credentials.security.tls);
     const server = await startServer({
       session: readName("session", session),
+      ...settings,
       processes,
-      ...(size === undefined ? {} : { size }),
-      ...(order === undefined ? {} : { order }),
-      ...(onLoss === undefined ? {} : { onLoss }),
       host: args.host,
       port: readPort(args.port),
       directory,
@@ -128,7 +117,6 @@ export default command({
       ...(restore === undefined ? {} : { restore, slot: slotOf(restore.image.config.base) }),
       endUnused: !byHand,
       connectionsMax: connectionsMax("server"),
-      elastic: readElastic(args.elastic) || saved?.elastic === true,
       applyRuns: await loadApplyRuns(),
       security: { ...own, tls: credentials.security.tls },
       isOwnPeer: tellsPeers ? isOwnPeer : null,

@@ -5,11 +5,11 @@ import { formatAddress } from "../../core/base/names.ts";
 import { formatSize } from "../../core/base/size.ts";
 import type { RankStatus, SessionDetail, SessionSummary } from "../../core/messages/daemon-api.ts";
 import { command } from "../command.ts";
-import { daemonClient } from "../daemon-client.ts";
 import { findSession } from "../find-session.ts";
 import { daemonOption, jsonOption, readDaemon } from "../settings/options.ts";
 import { print, printJson } from "../terminal/messages.ts";
 import { table } from "../terminal/table.ts";
+import { daemonClient } from "../user-daemon-client.ts";
 
 /** Names of locks shown for one process. */
 const HELD_SHOWN = 4;

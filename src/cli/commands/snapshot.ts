@@ -10,15 +10,15 @@ import { bodyText, ProtocolError } from "../../core/wire/frame.ts";
 import { Kind } from "../../core/wire/kinds.ts";
 import { runLength, runOffset, runSize } from "../../core/wire/runs.ts";
 import { obtainCredentials } from "../../transport/credentials.ts";
-import { openServerConnection } from "../../transport/server-connection.ts";
+import { openServerConnection } from "../../transport/reader-connection.ts";
 import { command } from "../command.ts";
-import { daemonClient } from "../daemon-client.ts";
 import { isStdout } from "../files/output-file.ts";
 import { SnapshotWriter } from "../files/snapshot-file.ts";
 import { findSession } from "../find-session.ts";
 import { daemonOption, jsonOption, LEFT_OUT, readDaemon, UsageError } from "../settings/options.ts";
 import { messages, print, printJson } from "../terminal/messages.ts";
 import { startProgress } from "../terminal/progress.ts";
+import { daemonClient } from "../user-daemon-client.ts";
 
 export default command({
   meta: { name: "snapshot", description: "Save a running session's memory and state, as they are at one moment" },

@@ -1,6 +1,5 @@
 /** `dsm top`: the running sessions, live. The pictures are in ../top. */
 import { command } from "../command.ts";
-import { daemonClient } from "../daemon-client.ts";
 import { noSession } from "../find-session.ts";
 import { daemonOption, invalid, jsonOption, readDaemon, readName, UsageError } from "../settings/options.ts";
 import { print, printJson } from "../terminal/messages.ts";
@@ -8,6 +7,7 @@ import { newModel } from "../top/model.ts";
 import { Sampler } from "../top/sampler.ts";
 import { Screen } from "../top/screen.ts";
 import { view } from "../top/view.ts";
+import { daemonClient } from "../user-daemon-client.ts";
 
 const INTERVAL_MIN_MS = 100;
 const INTERVAL_MAX_MS = 60_000;

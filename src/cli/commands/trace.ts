@@ -10,13 +10,13 @@ import { ChromeTrace, readRecords, type TraceEvent } from "../../core/observe/tr
 import { bodyText, ProtocolError } from "../../core/wire/frame.ts";
 import { Kind } from "../../core/wire/kinds.ts";
 import { obtainCredentials } from "../../transport/credentials.ts";
-import { openServerConnection } from "../../transport/server-connection.ts";
+import { openServerConnection } from "../../transport/reader-connection.ts";
 import { command } from "../command.ts";
-import { daemonClient } from "../daemon-client.ts";
 import { isStdout, OutputFile } from "../files/output-file.ts";
 import { findSession } from "../find-session.ts";
 import { daemonOption, invalid, jsonOption, readDaemon, UsageError } from "../settings/options.ts";
 import { messages, print, printJson } from "../terminal/messages.ts";
+import { daemonClient } from "../user-daemon-client.ts";
 
 const SECONDS_MIN = 0.1;
 /** Longest wait for the last frames of a server that has stopped sending. */

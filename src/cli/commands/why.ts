@@ -2,10 +2,10 @@
 import { DsmError } from "../../core/base/errors.ts";
 import { explain, isAnyWaiting } from "../../core/observe/why.ts";
 import { command } from "../command.ts";
-import { daemonClient } from "../daemon-client.ts";
 import { findSession } from "../find-session.ts";
 import { daemonOption, jsonOption, readDaemon } from "../settings/options.ts";
 import { print, printJson } from "../terminal/messages.ts";
+import { daemonClient } from "../user-daemon-client.ts";
 
 /** Differs from the codes of failures, 1, and of a wrong command line, 2. */
 const WAITING_EXIT_CODE = 3;

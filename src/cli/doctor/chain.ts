@@ -7,13 +7,13 @@ import { formatDuration } from "../../core/base/duration.ts";
 import { DsmError } from "../../core/base/errors.ts";
 import { isLoopback } from "../../core/base/names.ts";
 import { startDaemon } from "../../daemon/daemon.ts";
-import { daemonClient } from "../daemon-client.ts";
 import { runtimeFiles } from "../install/assets.ts";
 import { isCompiled, selfCommand, selfEnvironment } from "../install/executable.ts";
 import { scriptProgram } from "../run/program.ts";
 import { readAutostart } from "../settings/options.ts";
 import { newSessionName } from "../settings/session-name.ts";
 import { lines } from "../terminal/split-lines.ts";
+import { daemonClient } from "../user-daemon-client.ts";
 import { type Finding, failureOf } from "./finding.ts";
 
 /** The whole chain must have answered after this long. */

@@ -6,7 +6,8 @@
  *   4 bytes    bytes of the image
  *   32 bytes   SHA-256 of the image
  *   image      JSON, a SavedSession
- *   pieces     each: 4 bytes its length, 32 bytes its SHA-256, a frame of kind MAP; the last one says that it is
+ *   pieces     each: 4 bytes its length, 32 bytes its SHA-256, a frame of kind MAP (32, or 11 in files of protocol
+ *              version 1); the last one says that it is
  *   32 bytes   SHA-256 of everything before it
  *
  * Pages of zeros are not in it.
@@ -29,6 +30,8 @@ const MAGIC = Buffer.from("dsmsnap\0");
 const VERSION = 1;
 const HASH_SIZE = 32;
 const PIECE_MAX = HEADER_SIZE + PUBLISH_PART_MAX;
+/** Protocol version 1 had another number for the kind MAP. The rest of its frame was the same. */
+const PIECE_KINDS: readonly (number | undefined)[] = [Kind.MAP, 11];
 
 const sha256 = (bytes: Uint8Array): Buffer => createHash("sha256").update(bytes).digest();
 
@@ -193,9 +196,8 @@ export function readSnapshot(
     for (let last = false; !last; ) {
       const piece = reader.hashed(reader.number(), PIECE_MAX, "a piece of its map");
       const view = new DataView(piece.buffer, piece.byteOffset, piece.length);
-      if (piece.length < HEADER_SIZE || view.getUint32(At.size, true) !== piece.length || piece[At.kind] !== Kind.MAP) {
-        throw reader.damaged("a piece of its map is none");
-      }
+      const isFrame = piece.length >= HEADER_SIZE && view.getUint32(At.size, true) === piece.length;
+      if (!isFrame || !PIECE_KINDS.includes(piece[At.kind])) throw reader.damaged("a piece of its map is none");
       const wrong = checkMap(view, 0, image.config.size);
       if (wrong !== null) throw reader.damaged(wrong);
       memory.publish(view, HEADER_SIZE, piece.length);

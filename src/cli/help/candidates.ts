@@ -4,9 +4,9 @@ import { ORDERS } from "../../core/base/consistency.ts";
 import { counted } from "../../core/base/count.ts";
 import { ON_LOSS } from "../../core/base/loss-policy.ts";
 import { COMMANDS } from "../commands/commands.ts";
-import { daemonClient } from "../daemon-client.ts";
 import { LANGUAGES } from "../install/projects.ts";
 import { MANY, readDaemon } from "../settings/options.ts";
+import { daemonClient } from "../user-daemon-client.ts";
 import { SHELLS, type Shell } from "./shell-scripts.ts";
 import { type Usage, usageOf } from "./usage.ts";
 

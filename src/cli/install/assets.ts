@@ -50,14 +50,7 @@ async function findRuntimeFiles(): Promise<RuntimeFiles> {
     const [preload, header] = ["src/client/preload.ts", "src/client/header.ts"].map(sourceFile) as [string, string];
     return { library: sourceFile(SOURCES["libdsm.so"]), preload, header, guard: sourceFile(SOURCES["dsm-guard"]) };
   }
-  const names = ["libdsm.so", "koffi.node", "preload.js", "header.js", "dsm-guard"] as const;
-  const contents = await Promise.all(names.map(readAsset));
-  const hash = new Bun.CryptoHasher("sha256");
-  for (const content of contents) hash.update(new Bun.CryptoHasher("sha256").update(content).digest());
-  const folder = placeInCache(
-    hash.digest("hex").slice(0, 32),
-    Object.fromEntries(names.map((name, i) => [name, contents[i] as Uint8Array])),
-  );
+  const folder = await placeAssets(["libdsm.so", "koffi.node", "preload.js", "header.js", "dsm-guard"]);
   return {
     library: join(folder, "libdsm.so"),
     preload: join(folder, "preload.js"),
@@ -74,9 +67,7 @@ export async function pythonFiles(): Promise<{ library: string; path: string }> 
   if (!isCompiled) {
     return { library: sourceFile(SOURCES["libdsm.so"]), path: join(sourceRoot, "native/bindings/python") };
   }
-  const [library, module] = await Promise.all([readAsset("libdsm.so"), readAsset("dsm.py")]);
-  const version = new Bun.CryptoHasher("sha256").update(library).update(module).digest("hex").slice(0, 32);
-  const path = placeInCache(version, { "libdsm.so": library, "dsm.py": module });
+  const path = await placeAssets(["libdsm.so", "dsm.py"]);
   return { library: join(path, "libdsm.so"), path };
 }
 
@@ -95,9 +86,22 @@ export function placeInCache(version: string, files: Record<string, Uint8Array>)
 export async function runsLibrary(): Promise<string> {
   const name = "libdsm-runs.so";
   if (!isCompiled) return sourceFile(SOURCES[name]);
-  const content = await readAsset(name);
-  const version = new Bun.CryptoHasher("sha256").update(content).digest("hex").slice(0, 32);
-  return join(placeInCache(version, { [name]: content }), name);
+  return join(await placeAssets([name]), name);
+}
+
+/** Puts embedded files into a folder of the cache that is named by what they hold; returns the folder. */
+async function placeAssets(names: readonly AssetName[]): Promise<string> {
+  const { DIGESTS } = await import("./embedded.ts");
+  const contents = await Promise.all(names.map(readAsset));
+  const files = Object.fromEntries(names.map((name, i) => [name, contents[i] as Uint8Array]));
+  return placeInCache(digestOf(names.map((name) => DIGESTS[name])), files);
+}
+
+/** One digest for files with these, as 32 hex digits. */
+export function digestOf(digests: readonly string[]): string {
+  const hash = new Bun.CryptoHasher("sha256");
+  for (const digest of digests) hash.update(digest, "hex");
+  return hash.digest("hex").slice(0, 32);
 }
 
 function sourceFile(path: string): string {

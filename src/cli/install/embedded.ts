@@ -24,6 +24,10 @@ import utilHeader from "../../../native/include/dsm/dsm_util.h" with { type: "fi
 import gdbScript from "../../../native/src/libdsm-gdb.py" with { type: "file" };
 import type { AssetName } from "./asset-names.ts";
 
+/** SHA-256 of each file, in hex. scripts/build.ts puts them in the place of this name. */
+declare const ASSET_DIGESTS: Record<AssetName, string>;
+export const DIGESTS = ASSET_DIGESTS;
+
 export const EMBEDDED: Record<AssetName, string> = {
   "libdsm.so": libdsm,
   "libdsm-runs.so": runs,

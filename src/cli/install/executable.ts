@@ -14,6 +14,12 @@ export function selfCommand(): string[] {
   return isCompiled ? [process.execPath] : [process.execPath, mainModule];
 }
 
+/**
+ * The file of the running program, for Bun.spawn: this very version, also when another one has taken its place in the
+ * file system. Undefined: it runs from source.
+ */
+export const RUNNING_FILE = isCompiled ? "/proc/self/exe" : undefined;
+
 /** What lets libdsm in a child start `dsm` again. From source that is main.ts, which looks for `bun` in the PATH. */
 export function selfEnvironment(): Record<string, string> {
   if (isCompiled) return { DSM_BIN: process.execPath };

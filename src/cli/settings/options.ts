@@ -18,6 +18,7 @@ import {
   type SettingValue,
 } from "../../core/base/settings.ts";
 import { parseSize } from "../../core/base/size.ts";
+import { SESSION_SETTINGS, type SessionSetting, type SessionSettings } from "../../core/messages/session-settings.ts";
 import { nearest } from "../help/suggest.ts";
 
 /** UsageError: the command line itself is wrong. Its exit code is 2. */
@@ -237,6 +238,31 @@ function addressOf(text: string): { host: string; port: number; address: string 
 
 export function readDaemon(given: string | undefined): { host: string; port: number; address: string } {
   return addressOf(readSetting("daemon", given) ?? SETTINGS.daemon.fallback);
+}
+
+/** Options of the settings that all processes of a session share, by the names that the table gives them. */
+export const sessionOptions = Object.fromEntries(
+  SESSION_SETTINGS.map(([name]) => {
+    const { option, kind }: Setting = SETTINGS[name];
+    return [option, kind === "flag" ? flagOption(name) : valueOption(name)];
+  }),
+) as { [Name in SessionSetting as OptionOf<Name>]: KindOf<Name> extends "flag" ? FlagOption : ValueOption };
+
+type OptionOf<Name extends SessionSetting> = (typeof SETTINGS)[Name]["option"];
+type KindOf<Name extends SessionSetting> = (typeof SETTINGS)[Name]["kind"];
+
+/** These settings, as options, variables or else the saved session have them; without those that none has. */
+export function readSessionSettings(
+  args: { [Name in SessionSetting as OptionOf<Name>]?: string | boolean | undefined },
+  saved: Partial<SessionSettings> = {},
+): Partial<SessionSettings> {
+  const found = SESSION_SETTINGS.flatMap(([name, field]) => {
+    const value = readSetting(name, args[SETTINGS[name].option]);
+    // A flag of the saved session stays.
+    const chosen = value === false ? (saved[field] ?? value) : (value ?? saved[field]);
+    return chosen === undefined ? [] : [[field, chosen]];
+  });
+  return Object.fromEntries(found) as Partial<SessionSettings>;
 }
 
 export const orderOption = { order: valueOption("order") };

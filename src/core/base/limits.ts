@@ -75,9 +75,9 @@ export const REFUSALS_MAX = 16;
 /** A role does not start with fewer connections than this. */
 export const CONNECTIONS_MIN = 8;
 /** Snapshots of one session taken at once. Each costs the pages that change meanwhile, at most the size of the map. */
-export const PICTURES_MAX = 4;
+export const SNAPSHOTS_MAX = 4;
 /** The server closes the connection of a snapshot reader that reads nothing for this long. */
-export const PICTURE_STALL_MS = 30_000;
+export const READER_STALL_TIMEOUT_MS = 30_000;
 /** Connections to one server that have not proven that they know the token; a new one displaces the oldest. */
 export const UNPROVEN_LINKS_MAX = 64;
 /** Bytes of the shared token. */
@@ -134,7 +134,7 @@ export const SPARE_PARTS_MAX = 150;
  * Bytes of the log that a server retains for nodes whose connection is broken, beyond which all others wait for them. A
  * publication is retained whole, however large.
  */
-export const TAIL_HIGH = 16 << 20;
+export const RETAINED_HIGH = 16 << 20;
 /** A node acknowledges the entries that it has applied after this many bytes of the log. */
 export const ACK_BYTES = 256 << 10;
 /** Highest node number of a session; its servers assign the numbers in sequence. */
@@ -172,7 +172,7 @@ export const RECOVERY_BEAT_MS = 500;
 /** Interval at which a server registers with the daemon, so that a restarted daemon learns of it. */
 export const REGISTER_INTERVAL_MS = 5_000;
 /** After a server's loss, a request for its session waits this long for its arbiters to ask for another server. */
-export const ORPHAN_MS = 1_000;
+export const ORPHAN_TIMEOUT_MS = 1_000;
 /** Servers of one session, one after the other. */
 export const EPOCH_MAX = 100_000;
 /** An arbiter ends after this long without a process: the process that started it connects at once, or never. */

@@ -2,8 +2,9 @@
  * Every setting of dsm: its variable, its option, its type, its limits, its default, and its meaning.
  *
  * Derived from this table: options of the commands and how they are read (cli/settings/options.ts), join()'s settings
- * (client/config.ts), the variables that a started process gets (core/launch/environment.ts), the manual's ENVIRONMENT,
- * the table in src/cli/README.md, and native/src/base/settings.h for C (scripts/settings.ts). A new setting is a new
+ * (client/config.ts), requests to the daemon and what all processes must agree on (core/messages/session-settings.ts), the
+ * options with which it starts a server (daemon/server-launch.ts), the variables that a started process gets (core/launch/environment.ts), the manual's ENVIRONMENT,
+ * the lists in src/cli/README.md and examples/reference/configuration.md, and native/src/base/settings.h for C (scripts/settings.ts). A new setting is a new
  * entry.
  */
 import { checkOrder, DEFAULT_ORDER, ORDERS, type Order } from "./consistency.ts";
@@ -26,8 +27,17 @@ import { checkSize } from "./size.ts";
 /** "flag": 0 or 1. "size": bytes, with or without a unit. "path": an absolute path. "address": HOST or HOST:PORT. */
 export type SettingKind = "flag" | "whole" | "size" | "name" | "choice" | "address" | "path" | "text";
 
+/** Headings under which the reference lists settings. */
+export const TOPICS = {
+  session: "The session of a process (set by `dsm run`; an option of the program's own call wins):",
+  daemon: "Finding the daemon and waiting:",
+  security: "Token and TLS ([Security](security.md)):",
+  programs: "Programs:",
+} as const;
+
 export interface Setting {
   variable: `DSM_${string}`;
+  topic: keyof typeof TOPICS;
   kind: SettingKind;
   /** Its meaning, for the manual: without the default, with the unit. */
   meaning: string;
@@ -39,8 +49,12 @@ export interface Setting {
   does?: string;
   /** For a flag that is on by default: what its --no- form does. */
   doesNot?: string;
-  /** Field of the daemon's requests. */
+  /**
+   * Field of requests to the daemon: all processes of a session must agree on the setting. `differs` says that they do
+   * not; it follows "session NAME".
+   */
   json?: string;
+  differs?: (has: unknown, wished: unknown) => string;
   /** It is an option of join(), by the name of the entry, and a member of dsm_config. */
   join?: true;
   /** Limits of a "whole" or "size". */
@@ -65,6 +79,7 @@ const UINT32_MAX = 0xffffffff;
 export const SETTINGS = {
   session: {
     variable: "DSM_SESSION",
+    topic: "session",
     kind: "name",
     option: "session",
     hint: "SESSION",
@@ -76,6 +91,7 @@ export const SETTINGS = {
   },
   processes: {
     variable: "DSM_PROCESSES",
+    topic: "session",
     kind: "whole",
     option: "processes",
     hint: "N",
@@ -86,9 +102,11 @@ export const SETTINGS = {
     does: "Processes the session is for",
     meaning: "How many processes the session waits for.",
     check: checkProcesses,
+    differs: (has, wished) => `is for ${has} processes, not ${wished}; give all the same number`,
   },
   size: {
     variable: "DSM_SIZE",
+    topic: "session",
     kind: "size",
     option: "size",
     hint: "BYTES",
@@ -101,9 +119,11 @@ export const SETTINGS = {
     does: "Shared memory, such as 65536, 64KiB, 1GiB",
     meaning: "Size of the shared memory, such as 65536, 64KiB or 1GiB.",
     check: checkSize,
+    differs: (has, wished) => `has a map of ${has} bytes, not ${wished}; give all the same size`,
   },
   order: {
     variable: "DSM_ORDER",
+    topic: "session",
     kind: "choice",
     option: "order",
     hint: "ORDER",
@@ -115,9 +135,11 @@ export const SETTINGS = {
     does: `How strictly stores are ordered: ${ORDERS.join(", ")}`,
     meaning: `${ORDERS.join(", ")}: how strictly stores are ordered, the same for all processes.`,
     check: checkOrder,
+    differs: (has, wished) => `has the order ${has}, not ${wished}; give all the same order`,
   },
   onLoss: {
     variable: "DSM_ON_LOSS",
+    topic: "session",
     kind: "choice",
     option: "on-loss",
     hint: "POLICY",
@@ -129,9 +151,11 @@ export const SETTINGS = {
     does: `What happens when a process dies: ${ON_LOSS.join(", ")}`,
     meaning: `${ON_LOSS.join(", ")}: what happens when a process dies, the same for all processes.`,
     check: checkOnLoss,
+    differs: (has, wished) => `answers a loss with ${has}, not ${wished}; give all the same on_loss`,
   },
   elastic: {
     variable: "DSM_ELASTIC",
+    topic: "session",
     kind: "flag",
     option: "elastic",
     json: "elastic",
@@ -139,9 +163,11 @@ export const SETTINGS = {
     fallback: false,
     does: "Processes may join while it runs, leave, and come again",
     meaning: "1: processes may join while the session runs; the first process has to ask for it.",
+    differs: () => "is not elastic; its first process has to ask for that",
   },
   direct: {
     variable: "DSM_DIRECT",
+    topic: "session",
     kind: "flag",
     join: true,
     fallback: true,
@@ -149,6 +175,7 @@ export const SETTINGS = {
   },
   node: {
     variable: "DSM_NODE",
+    topic: "session",
     kind: "name",
     option: "node",
     hint: "NAME",
@@ -161,6 +188,7 @@ export const SETTINGS = {
   },
   rank: {
     variable: "DSM_RANK",
+    topic: "session",
     kind: "whole",
     join: true,
     of: "host",
@@ -170,6 +198,7 @@ export const SETTINGS = {
   },
   daemon: {
     variable: "DSM_DAEMON",
+    topic: "daemon",
     kind: "address",
     option: "daemon",
     hint: "HOST:PORT",
@@ -181,6 +210,7 @@ export const SETTINGS = {
   },
   autostart: {
     variable: "DSM_AUTOSTART",
+    topic: "daemon",
     kind: "flag",
     option: "autostart",
     join: true,
@@ -192,6 +222,7 @@ export const SETTINGS = {
   },
   joinTimeoutMs: {
     variable: "DSM_JOIN_TIMEOUT_MS",
+    topic: "daemon",
     kind: "whole",
     join: true,
     fallback: JOIN_TIMEOUT_MS,
@@ -201,6 +232,7 @@ export const SETTINGS = {
   },
   reconnectTimeoutMs: {
     variable: "DSM_RECONNECT_TIMEOUT_MS",
+    topic: "daemon",
     kind: "whole",
     fallback: RECONNECT_TIMEOUT_MS,
     least: 0,
@@ -209,6 +241,7 @@ export const SETTINGS = {
   },
   heartbeatTimeoutMs: {
     variable: "DSM_HEARTBEAT_TIMEOUT_MS",
+    topic: "daemon",
     kind: "whole",
     fallback: HEARTBEAT_TIMEOUT_MS,
     least: HEARTBEAT_TIMEOUT_MIN_MS,
@@ -217,6 +250,7 @@ export const SETTINGS = {
   },
   token: {
     variable: "DSM_TOKEN",
+    topic: "security",
     kind: "text",
     of: "user",
     otherwise: "the token file",
@@ -224,6 +258,7 @@ export const SETTINGS = {
   },
   tokenFile: {
     variable: "DSM_TOKEN_FILE",
+    topic: "security",
     kind: "path",
     of: "user",
     otherwise: "~/.config/dsm/token",
@@ -231,6 +266,7 @@ export const SETTINGS = {
   },
   tlsCa: {
     variable: "DSM_TLS_CA",
+    topic: "security",
     kind: "path",
     option: "tls-ca",
     hint: "FILE",
@@ -240,6 +276,7 @@ export const SETTINGS = {
   },
   tlsCert: {
     variable: "DSM_TLS_CERT",
+    topic: "security",
     kind: "path",
     option: "tls-cert",
     hint: "FILE",
@@ -249,6 +286,7 @@ export const SETTINGS = {
   },
   tlsKey: {
     variable: "DSM_TLS_KEY",
+    topic: "security",
     kind: "path",
     option: "tls-key",
     hint: "FILE",
@@ -258,6 +296,7 @@ export const SETTINGS = {
   },
   tlsOff: {
     variable: "DSM_TLS_OFF",
+    topic: "security",
     kind: "flag",
     option: "tls-off",
     of: "user",
@@ -267,6 +306,7 @@ export const SETTINGS = {
   },
   ssh: {
     variable: "DSM_SSH",
+    topic: "programs",
     kind: "text",
     option: "ssh",
     hint: "COMMAND",
@@ -277,6 +317,7 @@ export const SETTINGS = {
   },
   preload: {
     variable: "DSM_PRELOAD",
+    topic: "programs",
     kind: "flag",
     option: "preload",
     fallback: true,
@@ -285,29 +326,31 @@ export const SETTINGS = {
     meaning: "0: dsm run does not load libdsm into its processes by LD_PRELOAD.",
   },
   binary: {
-    ...{
-      variable: "DSM_BIN",
-      kind: "path",
-      join: true,
-      of: "host",
-      otherwise: "the package's own, or dsm in the PATH",
-    },
+    variable: "DSM_BIN",
+    topic: "programs",
+    kind: "path",
+    join: true,
+    of: "host",
+    otherwise: "the package's own, or dsm in the PATH",
     meaning: "Path of the dsm program, for programs that cannot find it.",
   },
   library: {
     variable: "DSM_LIBRARY",
+    topic: "programs",
     kind: "path",
     of: "host",
     meaning: "Path of libdsm.so, for Python and JavaScript programs; dsm run sets it.",
   },
   quiet: {
     variable: "DSM_QUIET",
+    topic: "session",
     kind: "flag",
     fallback: false,
     meaning: "1: no notes and no advice on stderr, such as that a hole would be faster.",
   },
   runRecord: {
     variable: "DSM_RUN_RECORD",
+    topic: "programs",
     kind: "text",
     of: "process",
     meaning: "Where a process of dsm run records its joins and its end; dsm run sets it.",

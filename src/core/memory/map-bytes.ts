@@ -33,7 +33,7 @@ export type ApplyRuns = (map: Uint8Array, source: DataView, from: number, end: n
 
 /** MapWatcher: sees bytes of a map before they change. */
 export interface MapWatcher {
-  changes(offset: number, length: number): void;
+  beforeWrite(offset: number, length: number): void;
 }
 
 export class MapBytes {
@@ -89,7 +89,7 @@ export class MapBytes {
   }
 
   #announce(offset: number, length: number): void {
-    for (const watcher of this.watchers) watcher.changes(offset, length);
+    for (const watcher of this.watchers) watcher.beforeWrite(offset, length);
   }
 
   #storeBlock(offset: number, source: DataView, from: number, length: number): void {

@@ -46,7 +46,7 @@ export class MapSnapshot {
   }
 
   /** Called before these bytes change. */
-  changes(offset: number, length: number): void {
+  beforeWrite(offset: number, length: number): void {
     const last = Math.floor((offset + length - 1) / PAGE_SIZE);
     for (let page = Math.max(Math.floor(offset / PAGE_SIZE), this.#page); page <= last; page += 1) {
       if (!this.#kept.has(page))

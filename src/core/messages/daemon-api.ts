@@ -1,47 +1,26 @@
 /** The daemon's HTTP API: its requests and answers, and how shells reach it. */
 import * as v from "valibot";
 import type { Security } from "../access/tls.ts";
-import { checkOrder, DEFAULT_ORDER, type Order } from "../base/consistency.ts";
 import { ADDRESS_SLOTS, EPOCH_MAX, HEAT_CELLS_MAX, LOCKS_MAX, PROCESSES_MAX, SHOWN_MAX } from "../base/limits.ts";
-import { checkOnLoss, DEFAULT_ON_LOSS, type OnLoss } from "../base/loss-policy.ts";
-import { checkProcesses, formatAddress, parseAddress } from "../base/names.ts";
-import { checkSize } from "../base/size.ts";
-import {
-  count,
-  flag,
-  list,
-  name,
-  numberBy,
-  numbers,
-  pattern,
-  record,
-  text,
-  textBy,
-  whenWhole,
-  whole,
-} from "./schema.ts";
+import { formatAddress, parseAddress } from "../base/names.ts";
+import { SETTINGS } from "../base/settings.ts";
+import { count, flag, list, numbers, pattern, record, text, textBy, whenWhole, whole } from "./schema.ts";
+import { settingEntries, settingField, wishedEntries } from "./session-settings.ts";
 
-const order = textBy<Order>(checkOrder);
-const onLoss = textBy<OnLoss>(checkOnLoss);
+const name = settingField("session");
 const port = whole(1, 65535);
 const epoch = whole(1, EPOCH_MAX);
 
 /** Address of a session's server. */
 const addressEntries = {
-  name: name("session"),
+  name,
   /** Which run of the session's name: 16 hex digits, the same for all servers of one session. */
   instance: text(),
   /** Which server of the session this is, from 1: the next one takes over when this one is lost. */
   epoch,
   host: textBy<string>((host) => (parseAddress(formatAddress(host, 1)) === null ? "is not a host" : null)),
   port,
-  processes: numberBy(checkProcesses),
-  /** Bytes of the map, whole pages. */
-  size: numberBy(checkSize),
-  order,
-  onLoss,
-  /** Whether processes may join while the session runs; `processes` is the number it begins with. */
-  elastic: flag,
+  ...settingEntries,
 };
 export const SessionAddressSchema = record(addressEntries);
 export type SessionAddress = v.InferOutput<typeof SessionAddressSchema>;
@@ -194,17 +173,12 @@ export type Health = v.InferOutput<typeof HealthSchema>;
 const instance = pattern(/^[0-9a-f]{16}$/, "an instance id of 16 hex digits");
 
 export const FindRequestSchema = record({
-  name: name("session"),
-  /** Creates the session if it does not exist; without it the session must exist. */
-  processes: v.exactOptional(numberBy(checkProcesses)),
-  /** Bytes; rounded up to whole pages. Left out: the session's size, DEFAULT_SIZE for a new one. */
-  size: v.exactOptional(numberBy(checkSize)),
-  /** Left out: the session's order, DEFAULT_ORDER for a new one. */
-  order: v.exactOptional(order),
-  /** Left out: the session's policy, DEFAULT_ON_LOSS for a new one. */
-  onLoss: v.exactOptional(onLoss),
-  /** Whether the session must be elastic. Left out: no requirement; a new session is not elastic. */
-  elastic: v.exactOptional(flag),
+  name,
+  /**
+   * Left out: as the session has it, the default for a new one. `processes` creates the session if it does not exist;
+   * without it the session must exist. `size` is rounded up to whole pages.
+   */
+  ...wishedEntries,
   /** An instance known to have ended: the daemon returns another one. */
   after: v.exactOptional(instance),
 });
@@ -216,11 +190,10 @@ const serverEntries = {
   instance,
   epoch: v.optional(epoch, 1),
   port,
-  processes: numberBy(checkProcesses),
-  size: numberBy(checkSize),
-  order: v.optional(order, DEFAULT_ORDER),
-  onLoss: v.optional(onLoss, DEFAULT_ON_LOSS),
-  elastic: v.optional(flag, false),
+  ...settingEntries,
+  order: v.optional(settingEntries.order, SETTINGS.order.fallback),
+  onLoss: v.optional(settingEntries.onLoss, SETTINGS.onLoss.fallback),
+  elastic: v.optional(settingEntries.elastic, SETTINGS.elastic.fallback),
   /** Address slot of the map. */
   slot: whole(0, ADDRESS_SLOTS - 1),
 };

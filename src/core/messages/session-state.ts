@@ -4,7 +4,6 @@
  */
 import * as v from "valibot";
 import { slotOf } from "../base/addresses.ts";
-import { checkOrder, type Order } from "../base/consistency.ts";
 import {
   BLOCKS_MAX,
   LOCKS_MAX,
@@ -15,8 +14,7 @@ import {
   WAITING_JOINS_MAX,
   WAITING_MAX,
 } from "../base/limits.ts";
-import { checkOnLoss, type OnLoss } from "../base/loss-policy.ts";
-import { checkName, checkProcesses } from "../base/names.ts";
+import { checkName } from "../base/names.ts";
 import { checkSize, pageRound } from "../base/size.ts";
 import {
   count,
@@ -34,27 +32,26 @@ import {
   whenWhole,
   whole,
 } from "./schema.ts";
+import { settingEntries, settingField, wishedEntries } from "./session-settings.ts";
 
 /** In place of a node's number of entries: the node was evicted and can never rejoin. */
 export const EVICTED = -1;
 
 export const SessionConfigSchema = record({
-  name: name("session"),
+  name: settingField("session"),
   /** Distinguishes two successive sessions of one name. */
   instance: pattern(/^[\w-]{1,64}$/, "an instance of 1 to 64 letters, digits, - and _"),
-  processes: numberBy(checkProcesses),
+  ...settingEntries,
   /** Bytes of the map, whole pages. */
   size: numberBy((size) => checkSize(size) ?? (pageRound(size) === size ? null : "is not a number of whole pages")),
   /** Address of the map in every process. */
   base: reasoned<number>((base) =>
     typeof base === "number" && slotOf(base) >= 0 ? null : "is not an address that dsm gives to a map",
   ),
-  order: textBy<Order>(checkOrder),
-  onLoss: textBy<OnLoss>(checkOnLoss),
   /**
    * Whether processes may join, leave, and join again while the session runs; `processes` is the number it begins with.
    */
-  elastic: v.exactOptional(flag),
+  elastic: wishedEntries.elastic,
 });
 export type SessionConfig = v.InferOutput<typeof SessionConfigSchema>;
 
@@ -109,7 +106,7 @@ const LockStateSchema = record({
 });
 export type LockState = v.InferOutput<typeof LockStateSchema>;
 
-/** Requests that sleep on a place of the map until a WAKE of that place. */
+/** Requests that sleep on a place of the map until a FUTEX_WAKE of that place. */
 const FutexQueueSchema = record({
   offset: count,
   waiters: list(WAITING_MAX, RequesterSchema),

@@ -53,7 +53,7 @@ function* pieces(op: number, bytes: Uint8Array): Generator<Uint8Array> {
 
 /** The received state, checked; the bytes of the map are in the receiver's memory. */
 export interface ReceivedState extends Omit<NodeState, "base"> {
-  tail: RetainedFrames;
+  retained: RetainedFrames;
 }
 
 /** The receiver of one node's state. Its methods throw ProtocolError when the state is damaged. */
@@ -64,7 +64,7 @@ export class StateReceiver {
   readonly #json: Uint8Array[] = [];
   #jsonSize = 0;
   readonly #entries = new FrameReader(FRAME_MAX);
-  #begun: { state: NodeState; tail: RetainedFrames } | null = null;
+  #begun: { state: NodeState; retained: RetainedFrames } | null = null;
 
   /** For the server of session `config` and that epoch. `map` is zeroed first, because only other pages are sent. */
   constructor(config: SessionConfig, epoch: number, map: Uint8Array) {
@@ -110,29 +110,31 @@ export class StateReceiver {
   }
 
   #entriesPiece(body: Uint8Array): void {
-    const { tail } = this.#begin();
+    const { retained } = this.#begin();
     this.#entries.push(body, (view, at, size, bytes) => {
       const seq = getUint64(view, at + At.seq);
-      if (!(seq >= tail.last && seq <= tail.last + 1)) throw new ProtocolError("an entry of the state is missing");
-      tail.push(view, bytes, at, size, seq);
+      if (!(seq >= retained.newest && seq <= retained.newest + 1))
+        throw new ProtocolError("an entry of the state is missing");
+      retained.push(view, bytes, at, size, seq);
     });
   }
 
   /** The JSON is complete: entries, or the end, follow. */
-  #begin(): { state: NodeState; tail: RetainedFrames } {
+  #begin(): { state: NodeState; retained: RetainedFrames } {
     if (this.#begun === null) {
       const text = Buffer.concat(this.#json).toString("utf8");
       const state = parseNodeState(text, this.#config, this.#epoch);
-      this.#begun = { state, tail: new RetainedFrames(state.base, true) };
+      this.#begun = { state, retained: new RetainedFrames(state.base, true) };
     }
     return this.#begun;
   }
 
   #finish(): ReceivedState {
-    const { state, tail } = this.#begin();
+    const { state, retained } = this.#begin();
     const { snapshot, starts } = state;
-    if (tail.last !== snapshot.seq || this.#entries.pending > 0) throw new ProtocolError("the state is not whole");
-    tail.fresh();
-    return { snapshot, starts, tail };
+    if (retained.newest !== snapshot.seq || this.#entries.pending > 0)
+      throw new ProtocolError("the state is not whole");
+    retained.takeUnsent();
+    return { snapshot, starts, retained };
   }
 }

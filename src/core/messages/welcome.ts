@@ -2,7 +2,7 @@
  * Parses WELCOME, the server's answer to a node's handshake. No part of it is used before all of it has been checked.
  */
 import { ProtocolError } from "../wire/frame.ts";
-import { type NodeHello, type ResumeReply, ResumeReplySchema, type Welcome, WelcomeSchema } from "./handshake.ts";
+import { type NodeHello, type ResumeReply, ResumeReplySchema, type Welcome, WelcomeSchema } from "./node-handshake.ts";
 import { parseMessage } from "./schema.ts";
 
 /** Parses the body of a WELCOME that answers `hello`. Throws ProtocolError. */

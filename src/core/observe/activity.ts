@@ -14,7 +14,7 @@
 
 import { HEAT_CELL_MIN, HEAT_CELLS_MAX, PROCESSES_MAX } from "../base/limits.ts";
 import type { Heat } from "../messages/daemon-api.ts";
-import { At, HEADER_SIZE, SemaphoreAt, SleepAt, StoreAt } from "../wire/at.ts";
+import { At, FutexWaitAt, HEADER_SIZE, SemaphoreAt, StoreAt } from "../wire/at.ts";
 import { bodyText, getUint64 } from "../wire/frame.ts";
 import { Kind } from "../wire/kinds.ts";
 import { requestKey } from "../wire/request-key.ts";
@@ -37,7 +37,7 @@ const WAIT_STATES: Partial<Record<number, WaitState>> = {
   [Kind.BARRIER]: "barrier",
   [Kind.SEM_WAIT]: "semaphore",
   [Kind.LOCK]: "lock",
-  [Kind.SLEEP]: "sleeping",
+  [Kind.FUTEX_WAIT]: "sleeping",
 };
 
 export class Activity {
@@ -171,7 +171,7 @@ export class Activity {
 
   #beginWait(view: DataView, at: number, rank: number, kind: number, state: WaitState): void {
     let on = "";
-    if (state === "sleeping") on = `0x${getUint64(view, at + SleepAt.mapOffset).toString(16)}`;
+    if (state === "sleeping") on = `0x${getUint64(view, at + FutexWaitAt.mapOffset).toString(16)}`;
     else if (state !== "barrier") {
       const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
       on = bodyText(bytes, at + HEADER_SIZE, view.getUint32(at + SemaphoreAt.nameLength, true));

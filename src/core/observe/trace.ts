@@ -152,8 +152,8 @@ const ENTRIES: Partial<Record<number, [name: string, category: string]>> = {
   [Kind.ALLOC]: ["alloc", "operation"],
   [Kind.NAMED]: ["named block", "operation"],
   [Kind.FREE]: ["free", "operation"],
-  [Kind.SLEEP]: ["sleep", "operation"],
-  [Kind.WAKE]: ["wake", "operation"],
+  [Kind.FUTEX_WAIT]: ["sleep", "operation"],
+  [Kind.FUTEX_WAKE]: ["wake", "operation"],
 };
 
 /** Interval of the counters' values. */
@@ -244,7 +244,7 @@ export class ChromeTrace {
     const what =
       kind === Kind.BARRIER
         ? "in barrier"
-        : kind === Kind.SLEEP
+        : kind === Kind.FUTEX_WAIT
           ? `asleep on ${name}`
           : `waits for ${kind === Kind.LOCK ? "lock" : "semaphore"} "${name}"`;
     // Viewers drop events before 0, and a wait that began an hour before the trace would leave most of the view empty.

@@ -28,9 +28,9 @@ import { encode, ProtocolError } from "../wire/frame.ts";
 import { ChangeOp, CopyOp, Kind } from "../wire/kinds.ts";
 import type { Channel } from "./channels.ts";
 import { encodeUpload, MapUpload, UPLOAD_PACE, type UploadPace } from "./map-upload.ts";
-import type { ReplicaOutput } from "./output.ts";
 import type { NodeProcess, ProcessTable } from "./processes.ts";
 import type { Proposals } from "./proposals.ts";
+import type { ReplicaOutput } from "./replica-output.ts";
 
 /** A frame that waits for the end of direct mode. */
 export interface DeferredFrame {

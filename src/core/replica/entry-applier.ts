@@ -7,7 +7,7 @@
 import { PAGE_SIZE } from "../base/limits.ts";
 import { isZero, type MapBytes } from "../memory/map-bytes.ts";
 import { MapOp } from "../memory/map-snapshot.ts";
-import type { ResumeReply, ResumeRequest } from "../messages/handshake.ts";
+import type { ResumeReply, ResumeRequest } from "../messages/node-handshake.ts";
 import { encodeState } from "../messages/state-transfer.ts";
 import type { Session } from "../session/session.ts";
 import { At, HEADER_SIZE, MapAt, PingAt, StoreAt } from "../wire/at.ts";
@@ -120,7 +120,7 @@ export class EntryApplier {
   #applyPart(part: Uint8Array<ArrayBuffer>, seq: number, isNew: boolean, onRelease: () => void): void {
     const view = new DataView(part.buffer, part.byteOffset, part.length);
     setUint64(view, At.seq, seq);
-    this.#of.position.retained.adopt(part, seq, onRelease);
+    this.#of.position.retained.pushOwned(part, seq, onRelease);
     if (!isNew) return;
     this.#of.queue.lock();
     this.apply(view, 0);
@@ -180,8 +180,8 @@ export class EntryApplier {
   state(): Generator<Uint8Array> {
     const { session, memory, queue } = this.#of;
     const { retained, epochStarts } = this.#of.position;
-    const entries = [...retained.after(retained.base)];
-    const state = { snapshot: session.state(), starts: epochStarts, base: retained.base };
+    const entries = [...retained.framesAfter(retained.droppedThrough)];
+    const state = { snapshot: session.state(), starts: epochStarts, base: retained.droppedThrough };
     // A page as the log has it: stores that processes have queued come later.
     const orderedPage = (offset: number): Uint8Array | null => {
       const page = queue.readOrdered(offset, PAGE_SIZE) ?? memory.bytes.subarray(offset, offset + PAGE_SIZE);

@@ -64,8 +64,8 @@ export class EntryStream {
     if (wrong !== null) throw damaged(wrong);
     if (this.awaitsMap) throw new ProtocolError("an entry of the order comes before the map it belongs to");
     const isPublication = view.getUint8(at + At.kind) === Kind.PUBLISH;
-    const part = isPublication ? view.getUint8(at + PublishAt.part) : PublishOp.LAST;
-    if (part > PublishOp.MORE) throw damaged("publish: no such flag");
+    const part = isPublication ? view.getUint8(at + PublishAt.part) : PublishOp.FINAL;
+    if (part > PublishOp.PART) throw damaged("publish: no such flag");
     if (view.getUint32(at + At.node, true) > NODE_NUMBER_MAX) throw damaged("no such node");
     const seq = getUint64(view, at + At.seq);
     if (seq !== this.#confirmed + 1) throw new ProtocolError("an entry of the order is missing");
@@ -73,7 +73,7 @@ export class EntryStream {
     if (first !== undefined && !(isPublication && isOfSamePublication(first, view, at))) {
       throw new ProtocolError("a publication of the order is cut in two");
     }
-    if (part !== PublishOp.MORE) return seq;
+    if (part !== PublishOp.PART) return seq;
     this.#keepPart(bytes, at, size);
     return null;
   }

@@ -9,12 +9,12 @@ import { checkHandshake } from "../wire/handshake.ts";
 import { Kind, NO_TAG } from "../wire/kinds.ts";
 import type { Channel, ChannelTable } from "./channels.ts";
 import type { DirectModeExit } from "./direct-mode-exit.ts";
-import type { ReplicaOutput } from "./output.ts";
 import type { PageShadows } from "./page-shadows.ts";
 import { encodeJoined, parseProcessHello } from "./process-handshake.ts";
 import type { ProcessMemory } from "./process-memory.ts";
+import type { ReplyWriter } from "./process-replies.ts";
 import type { NodeProcess, ProcessTable } from "./processes.ts";
-import type { ReplyWriter } from "./replies.ts";
+import type { ReplicaOutput } from "./replica-output.ts";
 import type { StoreQueue } from "./store-queue.ts";
 
 const TOKEN_SIZE = 8;

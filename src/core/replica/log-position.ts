@@ -5,7 +5,7 @@
  * Invariants: an entry that another node may lack is retained; a node that has promised to follow a server follows no
  * older one.
  */
-import type { ResumeReply, ResumeRequest } from "../messages/handshake.ts";
+import type { ResumeReply, ResumeRequest } from "../messages/node-handshake.ts";
 import { ProtocolError } from "../wire/frame.ts";
 import { RetainedFrames } from "../wire/retained-frames.ts";
 
@@ -59,7 +59,7 @@ export class LogPosition {
       applied: seq,
       epoch: this.#epochStarts.findLastIndex((start) => start < seq) + 1 || 1,
       promised: this.#promised,
-      whole: this.hasFullMap && hasAllStores && this.retained.last === seq,
+      whole: this.hasFullMap && hasAllStores && this.retained.newest === seq,
       nodes,
       joining: isJoining,
     };

@@ -2,12 +2,12 @@
 import { orderNumber, orderOfNumber } from "../base/consistency.ts";
 import { Status } from "../base/errors.ts";
 import { onLossNumber, onLossOfNumber } from "../base/loss-policy.ts";
-import { describeConfigMismatch } from "../messages/handshake.ts";
+import { describeMismatch } from "../messages/session-settings.ts";
 import type { SessionConfig } from "../messages/session-state.ts";
 import { HEADER_SIZE } from "../wire/at.ts";
 import { encode, encodeText, fieldText, getUint64, ProtocolError, setUint64 } from "../wire/frame.ts";
 import { Kind } from "../wire/kinds.ts";
-import { JOINED, JOINED_SIZE, PROCESS_HELLO, PROCESS_HELLO_SIZE } from "../wire/process-handshake.ts";
+import { JOINED, JOINED_SIZE, PROCESS_HELLO, PROCESS_HELLO_SIZE } from "../wire/process-hello.ts";
 
 export interface ProcessHello {
   pid: number;
@@ -41,14 +41,13 @@ export function parseProcessHello(
   if (onLoss === null && onLossWished !== 0) {
     throw new ProtocolError(`there is no loss policy of number ${onLossWished}`, Status.INVALID);
   }
-  const mismatch = describeConfigMismatch(
-    config,
-    view.getUint32(body + PROCESS_HELLO.processes[0], true),
-    getUint64(view, body + PROCESS_HELLO.size[0]),
-    order ?? "",
-    onLoss ?? "",
-    view.getUint8(body + PROCESS_HELLO.elastic[0]) === 1,
-  );
+  const mismatch = describeMismatch(config, {
+    processes: view.getUint32(body + PROCESS_HELLO.processes[0], true),
+    size: getUint64(view, body + PROCESS_HELLO.size[0]),
+    order: order ?? "",
+    onLoss: onLoss ?? "",
+    elastic: view.getUint8(body + PROCESS_HELLO.elastic[0]) === 1,
+  });
   if (mismatch !== null) throw new ProtocolError(mismatch, Status.MISMATCH);
   const refusal = view.getUint8(body + PROCESS_HELLO.noDirect[0]);
   return {

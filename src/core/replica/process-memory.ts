@@ -3,9 +3,9 @@ import { MapBytes } from "../memory/map-bytes.ts";
 import { encode, ProtocolError } from "../wire/frame.ts";
 import { Kind } from "../wire/kinds.ts";
 import type { Channel } from "./channels.ts";
-import type { ReplicaOutput } from "./output.ts";
 import type { PageShadows } from "./page-shadows.ts";
 import type { NodeProcess } from "./processes.ts";
+import type { ReplicaOutput } from "./replica-output.ts";
 
 export class ProcessMemory {
   readonly #shadows: PageShadows;

@@ -11,7 +11,7 @@ import { getUint64, ProtocolError, setUint64 } from "../wire/frame.ts";
 import { FrameReader, type PartPool } from "../wire/frame-reader.ts";
 import { Kind, PublishOp } from "../wire/kinds.ts";
 import { RetainedFrames } from "../wire/retained-frames.ts";
-import type { ReplicaOutput } from "./output.ts";
+import type { ReplicaOutput } from "./replica-output.ts";
 
 /** A part of a publication of this node, until the publication has come back. */
 export interface OwnPart {
@@ -58,7 +58,7 @@ export class Proposals {
   add(view: DataView, frame: Uint8Array): void {
     const tag = view.getUint32(At.tag, true);
     const isPublication = view.getUint8(At.kind) === Kind.PUBLISH;
-    if (isPublication && view.getUint8(PublishAt.part) === PublishOp.MORE) {
+    if (isPublication && view.getUint8(PublishAt.part) === PublishOp.PART) {
       setUint64(view, At.seq, 0);
       this.#addPart(tag, { bytes: new Uint8Array(frame), onSent: null, inFlight: 0, isReleased: false });
     } else {
@@ -154,7 +154,7 @@ export class Proposals {
   /** Proposes again all but the first `ordered` proposals. */
   resend(ordered: number): void {
     const reader = new FrameReader(FRAME_MAX);
-    for (const piece of this.#frames.after(ordered)) {
+    for (const piece of this.#frames.framesAfter(ordered)) {
       reader.push(piece, (view, at, size, bytes) => {
         for (const part of this.#partsOf.get(getUint64(view, at + At.seq)) ?? []) this.#sendPart(part);
         this.#out.propose(bytes.subarray(at, at + size));

@@ -12,9 +12,9 @@ import type { PartPool } from "../wire/frame-reader.ts";
 import { Kind, PublishOp } from "../wire/kinds.ts";
 import { PUBLISH_PART_MAX, STAGING_SIZE, stagedLimit } from "../wire/runs.ts";
 import type { Channel } from "./channels.ts";
-import type { ReplicaOutput } from "./output.ts";
 import type { NodeProcess } from "./processes.ts";
 import type { Proposals } from "./proposals.ts";
+import type { ReplicaOutput } from "./replica-output.ts";
 
 export class PublicationIntake {
   readonly #node: number;
@@ -57,9 +57,7 @@ export class PublicationIntake {
   abortAll(channel: Channel, process: NodeProcess): void {
     for (const tag of channel.publishing.keys()) {
       this.#proposals.abort(tag);
-      this.#out.propose(
-        encode({ kind: Kind.PUBLISH, op: PublishOp.ABANDON, rank: process.rank, tag, node: this.#node }),
-      );
+      this.#out.propose(encode({ kind: Kind.PUBLISH, op: PublishOp.ABORT, rank: process.rank, tag, node: this.#node }));
       this.finish(channel, process, tag);
     }
   }
@@ -103,7 +101,7 @@ export class PublicationIntake {
     const size = HEADER_SIZE + runs.length;
     const part = this.#pool.take(size).subarray(0, size);
     const { rank } = process;
-    part.set(encode({ kind: Kind.PUBLISH, op: PublishOp.MORE, rank, tag, node: this.#node, length: runs.length }));
+    part.set(encode({ kind: Kind.PUBLISH, op: PublishOp.PART, rank, tag, node: this.#node, length: runs.length }));
     part.set(runs, HEADER_SIZE);
     const view = new DataView(part.buffer, part.byteOffset, size);
     view.setUint32(At.size, size, true);

@@ -8,11 +8,11 @@
 import { Status } from "../base/errors.ts";
 import { formatRanks } from "../base/ranks.ts";
 import { type ApplyRuns, MapBytes } from "../memory/map-bytes.ts";
-import type { ResumeReply, ResumeRequest, Welcome } from "../messages/handshake.ts";
+import type { ResumeReply, ResumeRequest, Welcome } from "../messages/node-handshake.ts";
 import { welcomeIncludesMap } from "../messages/session-state.ts";
 import type { Effects } from "../session/effects.ts";
 import { nameAt, Session } from "../session/session.ts";
-import { At, SleepAt } from "../wire/at.ts";
+import { At, FutexWaitAt } from "../wire/at.ts";
 import { encode, encodeText, ProtocolError } from "../wire/frame.ts";
 import { PartPool } from "../wire/frame-reader.ts";
 import { Kind, NO_TAG } from "../wire/kinds.ts";
@@ -24,13 +24,13 @@ import { Joins } from "./joins.ts";
 import { LockCells } from "./lock-cells.ts";
 import { LogPosition } from "./log-position.ts";
 import type { UploadPace } from "./map-upload.ts";
-import type { ReplicaOutput } from "./output.ts";
 import { PageShadows } from "./page-shadows.ts";
 import { ProcessMemory } from "./process-memory.ts";
+import { ReplyWriter } from "./process-replies.ts";
 import { type NodeProcess, ProcessTable } from "./processes.ts";
 import { Proposals } from "./proposals.ts";
 import { PublicationIntake } from "./publications.ts";
-import { ReplyWriter } from "./replies.ts";
+import type { ReplicaOutput } from "./replica-output.ts";
 import { Requests } from "./requests.ts";
 import { StoreBufferMap } from "./store-buffer-map.ts";
 import { StoreQueue } from "./store-queue.ts";
@@ -323,13 +323,13 @@ export class Replica {
     const { session } = this;
     // A node that waits for another node's direct mode to end decides nothing.
     const isDirect = session.direct && this.#processes.anyRanked;
-    // The server has no copy of the map to compare with: a SLEEP whose value differs never becomes an operation.
-    if (isDirect && view.getUint8(At.kind) === Kind.SLEEP) {
+    // The server has no copy of the map to compare with: a FUTEX_WAIT whose value differs never becomes an operation.
+    if (isDirect && view.getUint8(At.kind) === Kind.FUTEX_WAIT) {
       if (!session.equalsMap(view, 0)) {
         this.#reply(view.getUint32(At.tag, true), Status.AGAIN, 0);
         return;
       }
-      view.setUint8(SleepAt.isCompared, 1);
+      view.setUint8(FutexWaitAt.isCompared, 1);
     }
     if (!isDirect || !this.#proposals.allDecided) {
       this.#proposals.add(view, frame);

@@ -9,12 +9,12 @@ import { Kind, PROCESS_OP_FIRST, PROCESS_OP_LAST, PublishOp } from "../wire/kind
 import type { Channel } from "./channels.ts";
 import type { DirectModeExit } from "./direct-mode-exit.ts";
 import type { Joins } from "./joins.ts";
-import type { ReplicaOutput } from "./output.ts";
 import type { PageShadows } from "./page-shadows.ts";
 import type { ProcessMemory } from "./process-memory.ts";
+import type { ReplyWriter } from "./process-replies.ts";
 import type { NodeProcess } from "./processes.ts";
 import type { PublicationIntake } from "./publications.ts";
-import type { ReplyWriter } from "./replies.ts";
+import type { ReplicaOutput } from "./replica-output.ts";
 import type { StoreQueue } from "./store-queue.ts";
 
 export interface RequestsOptions {
@@ -64,7 +64,7 @@ export class Requests {
       this.#of.exit.defer(channel, new Uint8Array(bytes.subarray(at, at + size)));
       return;
     }
-    if (kind === Kind.PUBLISH && view.getUint8(at + PublishAt.part) === PublishOp.STAGED) {
+    if (kind === Kind.PUBLISH && view.getUint8(at + PublishAt.part) === PublishOp.PART_IN_STAGING) {
       if (process.state === "running") this.#refuseParts();
       this.#of.publications.takeStaged(channel, process, view, at);
       return;
@@ -119,11 +119,11 @@ export class Requests {
   }
 
   #countPart(channel: Channel, process: NodeProcess, tag: number, part: number, size: number): void {
-    if (part === PublishOp.LAST) {
+    if (part === PublishOp.FINAL) {
       this.#of.publications.finish(channel, process, tag);
       return;
     }
-    if (part !== PublishOp.MORE) throw new ProtocolError("publish: no such flag");
+    if (part !== PublishOp.PART) throw new ProtocolError("publish: no such flag");
     this.#refuseParts();
     this.#of.publications.addPart(channel, process, tag, size);
   }
@@ -160,5 +160,5 @@ const changesMap = (kind: number): boolean =>
 
 /** Whether the request gets a reply of its own: a cancel, and a part that is not the final one, do not. */
 function isAnswered(kind: number, view: DataView, at: number): boolean {
-  return kind !== Kind.SEM_CANCEL && !(kind === Kind.PUBLISH && view.getUint8(at + PublishAt.part) === PublishOp.MORE);
+  return kind !== Kind.SEM_CANCEL && !(kind === Kind.PUBLISH && view.getUint8(at + PublishAt.part) === PublishOp.PART);
 }

@@ -80,7 +80,7 @@ export class StoreBatch {
     const high = view.getUint32(HEADER_SIZE + RUN_LENGTH, true) & 0xff;
     view.setUint32(at + At.size, end - at, true);
     view.setUint8(at + At.kind, alone ? Kind.STORE : Kind.PUBLISH);
-    view.setUint8(at + PublishAt.part, PublishOp.LAST);
+    view.setUint8(at + PublishAt.part, PublishOp.FINAL);
     view.setUint16(at + At.rank, this.#rank, true);
     view.setUint32(at + At.tag, NO_TAG, true);
     view.setUint32(at + At.node, this.#node, true);

@@ -147,7 +147,7 @@ export class StoreQueue {
   /** The size of the record with this frame; for a frame that is no store, a size that no record can have. */
   #recordSize(view: DataView, size: number): number {
     const kind = view.getUint8(At.kind);
-    const isStore = kind === Kind.STORE || (kind === Kind.PUBLISH && view.getUint8(PublishAt.part) === PublishOp.LAST);
+    const isStore = kind === Kind.STORE || (kind === Kind.PUBLISH && view.getUint8(PublishAt.part) === PublishOp.FINAL);
     if (!isStore || checkOperation(view, 0, this.#mapSize) !== null) return Number.POSITIVE_INFINITY;
     if (!isPlain(view)) return Number.POSITIVE_INFINITY;
     let record = size;

@@ -7,8 +7,8 @@ import type { Session } from "../session/session.ts";
 import { encode } from "../wire/frame.ts";
 import { Kind, PingOp } from "../wire/kinds.ts";
 import type { Member, Members } from "./members.ts";
-import type { SequencerOutput } from "./output.ts";
 import type { RetainedLog } from "./retained-log.ts";
+import type { SequencerOutput } from "./sequencer-output.ts";
 
 export interface AcknowledgementsOptions {
   session: Session;

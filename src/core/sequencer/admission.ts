@@ -4,7 +4,8 @@
  */
 import { Status } from "../base/errors.ts";
 import { NODE_NUMBER_MAX, NODES_MAX } from "../base/limits.ts";
-import { describeConfigMismatch, type NodeHello, type ResumeRequest } from "../messages/handshake.ts";
+import type { NodeHello, ResumeRequest } from "../messages/node-handshake.ts";
+import { describeMismatch } from "../messages/session-settings.ts";
 import { EVICTED, type SessionConfig } from "../messages/session-state.ts";
 import type { Session } from "../session/session.ts";
 import { JoinAt, StatusAt } from "../wire/at.ts";
@@ -22,8 +23,7 @@ export function checkNewMember(session: Session, members: Members, hello: NodeHe
     throw new ProtocolError(`this server has session "${config.name}", not "${hello.session}"`, Status.REFUSED);
   }
   if (session.phase === "ended") throw new ProtocolError(`session "${config.name}" has ended`, Status.ENDED);
-  const { processes, size, order, onLoss, elastic } = hello;
-  const mismatch = describeConfigMismatch(config, processes, size, order, onLoss, elastic);
+  const mismatch = describeMismatch(config, hello);
   if (mismatch !== null) throw new ProtocolError(mismatch, Status.MISMATCH);
   const other = members.byName(hello.node);
   if (other !== undefined) throw nameInUse(session, other);

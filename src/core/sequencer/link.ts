@@ -1,7 +1,7 @@
 /** One connection of the server, from the handshake on. */
 import { GREETING_FRAME_MAX } from "../base/limits.ts";
 import { FrameReader, type PartPool } from "../wire/frame-reader.ts";
-import { Borrowed } from "../wire/shared-parts.ts";
+import { PeerParts } from "../wire/shared-parts.ts";
 import { PublicationAssembler } from "./publication-assembler.ts";
 
 export class Link {
@@ -9,7 +9,7 @@ export class Link {
   readonly reader: FrameReader;
   readonly publications: PublicationAssembler;
   /** Memory of the peer in which its parts lie. */
-  readonly borrowed = new Borrowed();
+  readonly peerParts = new PeerParts();
   /** -1 until it is welcomed as a node. */
   node = -1;
   /** The node's processes must join again when the session has ended. */
@@ -25,6 +25,6 @@ export class Link {
   close(): void {
     this.publications.close();
     this.reader.end();
-    this.borrowed.close();
+    this.peerParts.close();
   }
 }

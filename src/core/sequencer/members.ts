@@ -7,9 +7,9 @@
  * A node keeps its place while its connection is broken. An evicted node can never rejoin under the same number, so a
  * loss that was reported is final.
  */
-import type { NodeHello } from "../messages/handshake.ts";
+import type { NodeHello } from "../messages/node-handshake.ts";
 import { ProtocolError } from "../wire/frame.ts";
-import type { DisconnectedMember } from "./output.ts";
+import type { DisconnectedMember } from "./sequencer-output.ts";
 
 export interface Member extends DisconnectedMember {
   node: number;

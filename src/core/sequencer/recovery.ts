@@ -21,8 +21,8 @@
 import { Status } from "../base/errors.ts";
 import { FRAME_MAX, GREETING_FRAME_MAX, LINKS_MAX } from "../base/limits.ts";
 import { NOTHING_KNOWN } from "../messages/daemon-api.ts";
-import type { ResumeRequest } from "../messages/handshake.ts";
-import { type NodeHello, parseHello } from "../messages/handshake.ts";
+import type { ResumeRequest } from "../messages/node-handshake.ts";
+import { type NodeHello, parseHello } from "../messages/node-handshake.ts";
 import type { SessionConfig } from "../messages/session-state.ts";
 import { type ReceivedState, StateReceiver } from "../messages/state-transfer.ts";
 import type { StatusReport } from "../messages/status-report.ts";
@@ -341,7 +341,7 @@ export class Recovery {
     this.#out.failed(why);
   }
 
-  #finish({ snapshot, starts, tail }: ReceivedState): void {
+  #finish({ snapshot, starts, retained }: ReceivedState): void {
     this.#isOver = true;
     const handshakes = new Map<number, Uint8Array>();
     for (const { id, handshake, reader } of this.#links.values()) handshakes.set(id, handshake ?? reader.partial);
@@ -350,7 +350,7 @@ export class Recovery {
     // Epochs that began after this state leave no entries; some epochs may have ended before they ordered anything.
     const known = starts.map((start) => Math.min(start, snapshot.seq));
     while (known.length < epoch) known.push(snapshot.seq);
-    this.#out.recovered({ epoch, snapshot, starts: known, tail, nodes }, handshakes);
+    this.#out.recovered({ epoch, snapshot, starts: known, retained, nodes }, handshakes);
   }
 }
 

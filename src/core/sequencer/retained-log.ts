@@ -6,7 +6,7 @@
  */
 import { ACK_BYTES } from "../base/limits.ts";
 import type { RetainedFrames } from "../wire/retained-frames.ts";
-import type { SequencerOutput } from "./output.ts";
+import type { SequencerOutput } from "./sequencer-output.ts";
 
 export class RetainedLog {
   readonly #frames: RetainedFrames;
@@ -23,7 +23,7 @@ export class RetainedLog {
 
   /** All entries after this one are here. */
   get base(): number {
-    return this.#frames.base;
+    return this.#frames.droppedThrough;
   }
 
   /** Bytes of the entries that are here. */
@@ -41,24 +41,24 @@ export class RetainedLog {
    * each use.
    */
   appendPart(part: Uint8Array, seq: number, onRelease: () => void, except: number): void {
-    this.#frames.adopt(part, seq, onRelease);
+    this.#frames.pushOwned(part, seq, onRelease);
     this.#out.broadcast(part, onRelease, except);
   }
 
   /** Sends what was appended and not sent. */
   flush(): void {
     this.mustFlush = false;
-    for (const entries of this.#frames.fresh()) this.#out.broadcast(entries);
+    for (const entries of this.#frames.takeUnsent()) this.#out.broadcast(entries);
   }
 
   /** The entries after `seq`, in pieces: valid until the next drop(). */
   after(seq: number): Generator<Uint8Array> {
-    return this.#frames.after(seq);
+    return this.#frames.framesAfter(seq);
   }
 
   /** Drops entries that all members have applied. True: it is time to announce how far all are. */
   drop(appliedByAll: number): boolean {
-    if (appliedByAll <= this.#frames.base) return false;
+    if (appliedByAll <= this.#frames.droppedThrough) return false;
     const before = this.#frames.bytes;
     this.#frames.drop(appliedByAll);
     this.#unannouncedAckBytes += before - this.#frames.bytes;

@@ -3,12 +3,11 @@
  * applies it to the server's copy of the session and hands out the bytes to send.
  *
  * Invariants: the entries handed to `broadcast` are the log, each once, in sequence; a link gets them from the state in
- * its WELCOME on, with none missing; a malformed operation closes its connection and has no effect; the parts of a
- * publication lie in the log one behind the other; a node's operations enter the log once each, in the order of their
- * numbers as proposals; what a member has not applied is retained while it is a member.
+ * its WELCOME on, with none missing; what a member has not applied is retained while it is a member. Those of each
+ * operation are in operations.ts.
  */
 import { Status } from "../base/errors.ts";
-import { FRAME_MAX, LINKS_MAX, TAIL_HIGH } from "../base/limits.ts";
+import { FRAME_MAX, LINKS_MAX, RETAINED_HIGH } from "../base/limits.ts";
 import { type ApplyRuns, MapBytes } from "../memory/map-bytes.ts";
 import { MapSnapshot } from "../memory/map-snapshot.ts";
 import {
@@ -17,34 +16,31 @@ import {
   type ResumeReply,
   type ResumeRequest,
   type Welcome,
-} from "../messages/handshake.ts";
+} from "../messages/node-handshake.ts";
 import { EVICTED, type SessionConfig, welcomeIncludesMap } from "../messages/session-state.ts";
 import type { StatusReport } from "../messages/status-report.ts";
 import { Activity } from "../observe/activity.ts";
 import { type Effects, NO_EFFECTS } from "../session/effects.ts";
 import { Session } from "../session/session.ts";
 import { At, HandshakeAt, HEADER_SIZE, PingAt, PublishAt } from "../wire/at.ts";
-import { checkOperation } from "../wire/check-operation.ts";
 import { bodyText, encode, encodeJson, encodeText, getUint64, ProtocolError } from "../wire/frame.ts";
 import { PartPool } from "../wire/frame-reader.ts";
 import { checkHandshake } from "../wire/handshake.ts";
-import { ChangeOp, Kind, NO_TAG, PingOp, PublishOp } from "../wire/kinds.ts";
+import { Kind, NO_TAG, PingOp, PublishOp } from "../wire/kinds.ts";
 import { RetainedFrames } from "../wire/retained-frames.ts";
 import { encodeAccept } from "../wire/shared-parts.ts";
 import { Acknowledgements } from "./acknowledgements.ts";
-import { checkNewMember, checkNodeName, checkReturning, type Epochs } from "./admission.ts";
+import { checkNewMember, checkReturning, type Epochs } from "./admission.ts";
 import { DeferredJoins } from "./deferred-joins.ts";
 import { Link } from "./link.ts";
 import { LogWriter } from "./log-writer.ts";
 import { type Member, Members } from "./members.ts";
-import type { SequencerOutput } from "./output.ts";
-import type { Part } from "./publication-assembler.ts";
+import { Operations } from "./operations.ts";
 import { Readers } from "./readers.ts";
 import type { Recovered } from "./recovery.ts";
 import { RetainedLog } from "./retained-log.ts";
+import type { SequencerOutput } from "./sequencer-output.ts";
 
-/** Kinds that are accepted without a rank: joins, ends, and the node's own upload. */
-const RANKLESS: ReadonlySet<number> = new Set([Kind.JOIN, Kind.LEAVE, Kind.COPY]);
 const HANDSHAKES: ReadonlySet<number> = new Set([Kind.HELLO, Kind.STATUS, Kind.SNAPSHOT, Kind.TRACE]);
 
 export interface SequencerOptions {
@@ -69,6 +65,7 @@ export class Sequencer {
   readonly #activity: Activity;
   readonly #deferredJoins = new DeferredJoins();
   readonly #writer: LogWriter;
+  readonly #operations: Operations;
   readonly #acks: Acknowledgements;
   readonly #readers: Readers;
   #hadProcess = false;
@@ -79,7 +76,7 @@ export class Sequencer {
     this.#parts = parts;
     this.#activity = new Activity(config.size, now_ms, recovered !== null);
     this.#epochs = { epoch: recovered?.epoch ?? 1, starts: recovered?.starts ?? [0] };
-    this.#log = new RetainedLog(recovered?.tail ?? new RetainedFrames(0, true), out);
+    this.#log = new RetainedLog(recovered?.retained ?? new RetainedFrames(0, true), out);
     this.#memory = new MapBytes(memory, applyRuns);
     const effects = this.#effects(config);
     this.session =
@@ -89,6 +86,7 @@ export class Sequencer {
     const { session } = this;
     const shared = { session, members: this.#members, log: this.#log, activity: this.#activity, out };
     this.#writer = new LogWriter(session, this.#log, this.#activity, parts, this.#deferredJoins);
+    this.#operations = new Operations({ ...shared, writer: this.#writer, deferredJoins: this.#deferredJoins });
     this.#acks = new Acknowledgements(shared);
     this.#readers = new Readers({ ...shared, memory: this.#memory, epoch: this.#epochs.epoch, acks: this.#acks });
     if (recovered !== null) this.#takeOver(recovered);
@@ -213,7 +211,7 @@ export class Sequencer {
 
   /** Whether all must wait: the retained log has reached its limit while a member is disconnected. */
   get full(): boolean {
-    return this.#log.bytes > TAIL_HIGH && this.#members.anyDisconnected;
+    return this.#log.bytes > RETAINED_HIGH && this.#members.anyDisconnected;
   }
 
   /** Whether a member may still come back for the rest of the log. */
@@ -252,7 +250,7 @@ export class Sequencer {
     this.#welcome(link, hello, member.node, encode({ kind: Kind.WELCOME, op: 1, body: encodeJson(reply) }));
     for (const piece of this.#log.after(resume.seq)) this.#out.send(link.id, piece);
     this.#acks.onAck(member, resume.seq);
-    this.#askToEndDirectMode();
+    this.#operations.askToEndDirectMode();
   }
 
   /** Adds the link to the broadcast set. */
@@ -318,17 +316,17 @@ export class Sequencer {
   #nodeFrame(link: Link, kind: number, view: DataView, at: number, size: number, bytes: Uint8Array): void {
     if (kind === Kind.PING) this.#onPing(link, view, at);
     else if (kind === Kind.SHARE) this.#share(link, view, at);
-    else if (kind === Kind.PUBLISH && view.getUint8(at + PublishAt.part) === PublishOp.LENT) {
+    else if (kind === Kind.PUBLISH && view.getUint8(at + PublishAt.part) === PublishOp.PART_IN_SHARED_MEMORY) {
       this.#copySharedPart(link, view, at);
-    } else this.#operation(link, kind, view, at, size, bytes, null);
+    } else this.#operations.receive(link, kind, view, at, size, bytes, null);
   }
 
   /** Handles SHARE: a peer on this host offers memory, or has mapped the memory that this server offered. */
   #share(link: Link, view: DataView, at: number): void {
     const sharing = this.#out.sharing?.(link.id) ?? null;
-    const heard = link.borrowed.heard(sharing, view, at);
-    if (heard === "borrows") this.#out.borrows?.(link.id);
-    if (heard !== "lends" || sharing === null) return;
+    const outcome = link.peerParts.handleShare(sharing, view, at);
+    if (outcome === "peer-mapped-us") this.#out.onPeerMapped?.(link.id);
+    if (outcome !== "mapped-peer" || sharing === null) return;
     this.#out.send(link.id, encodeAccept());
     const offer = this.#parts.offer(sharing);
     if (offer !== null) this.#out.send(link.id, offer);
@@ -337,98 +335,17 @@ export class Sequencer {
   /** Copies a part that lies in memory of the link's node. */
   #copySharedPart(link: Link, view: DataView, at: number): void {
     const tag = view.getUint32(at + At.tag, true);
-    const part = link.borrowed.copy(view, at, this.#parts);
+    const part = link.peerParts.copy(view, at, this.#parts);
     if (part === null) {
       link.publications.noteOverwritten(tag);
       return;
     }
     try {
       const partView = new DataView(part.buffer, part.byteOffset, part.length);
-      this.#operation(link, Kind.PUBLISH, partView, 0, part.length, part, part);
+      this.#operations.receive(link, Kind.PUBLISH, partView, 0, part.length, part, part);
     } finally {
       if (!link.publications.has(tag, part)) this.#parts.give(part);
     }
-  }
-
-  /** `part`: the frame belongs to the sequencer, which may keep it. */
-  #operation(
-    link: Link,
-    kind: number,
-    view: DataView,
-    at: number,
-    size: number,
-    bytes: Uint8Array,
-    part: Part | null,
-  ): void {
-    const { session } = this;
-    const wrong = checkOperation(view, at, session.config.size);
-    if (wrong !== null) throw new ProtocolError(wrong);
-    if (view.getUint32(at + At.node, true) !== link.node) throw new ProtocolError("an operation of another node");
-    if (kind === Kind.JOIN) checkNodeName(this.#members.get(link.node), view, at, bytes);
-    if (session.phase === "ended") return;
-    if (!this.#isNext(link, kind, view, at)) return;
-    // In direct mode the one node decides and tells the server; operations of other nodes must not come in between.
-    if (session.direct && session.presentOn(link.node).length === 0) {
-      if (session.config.elastic !== true) this.#turnAway(link);
-      else if (kind === Kind.JOIN) this.#deferJoin(link, new Uint8Array(bytes.subarray(at, at + size)));
-      return;
-    }
-    if (kind === Kind.COPY && !(session.direct && session.config.elastic === true)) {
-      throw new ProtocolError("a copy of a map outside direct mode");
-    }
-    // A rank that has left according to the log may still have had requests in flight.
-    const aborts = kind === Kind.PUBLISH && view.getUint8(at + PublishAt.part) === PublishOp.ABANDON;
-    const needsRank = !RANKLESS.has(kind) && !aborts;
-    if (needsRank && !session.mayIssue(view.getUint16(at + At.rank, true), link.node)) return;
-    if (kind === Kind.PUBLISH) this.#publish(link, view, at, size, bytes, part);
-    else this.#writer.append(bytes, view, at, size);
-  }
-
-  /** Whether the operation enters the log now: one that is there already does not enter it twice. */
-  #isNext(link: Link, kind: number, view: DataView, at: number): boolean {
-    if (kind === Kind.PUBLISH && view.getUint8(at + PublishAt.part) !== PublishOp.LAST) return true;
-    return this.#members.acceptProposal(link.node, getUint64(view, at + At.seq));
-  }
-
-  /** Turns away a process of another node: there is no room, or it waits for the end of this session. */
-  #turnAway(link: Link): void {
-    if (this.session.allPresent) {
-      throw new ProtocolError("the session has all its processes already; this is one too many", Status.FULL);
-    }
-    link.waitsForEnd = true;
-  }
-
-  /** Defers the join until the one node has ended direct mode. */
-  #deferJoin(link: Link, frame: Uint8Array): void {
-    this.#deferredJoins.add(link, frame);
-    this.#askToEndDirectMode();
-  }
-
-  /** Idempotent: a node that is already leaving direct mode ignores it. */
-  #askToEndDirectMode(): void {
-    if (this.#deferredJoins.isEmpty) return;
-    this.#log.flush();
-    for (const node of this.session.nodes) {
-      const link = this.#members.get(node)?.link ?? -1;
-      if (link >= 0) this.#out.send(link, encode({ kind: Kind.CHANGE, op: ChangeOp.CLOSE }));
-    }
-  }
-
-  #publish(link: Link, view: DataView, at: number, size: number, bytes: Uint8Array, part: Part | null): void {
-    const tag = view.getUint32(at + At.tag, true);
-    switch (view.getUint8(at + PublishAt.part)) {
-      case PublishOp.ABANDON:
-        link.publications.abort(tag);
-        return;
-      case PublishOp.MORE: {
-        const rank = view.getUint16(at + At.rank, true);
-        link.publications.add(tag, rank, size, () => part ?? link.reader.take(at, size, bytes));
-        return;
-      }
-    }
-    const parts = link.publications.complete(tag);
-    if (parts.length === 0) this.#writer.append(bytes, view, at, size);
-    else this.#writer.appendInParts(link.id, parts, view, at, size, bytes);
   }
 
   // --- Readers -----------------------------------------------------------------------------------------------------

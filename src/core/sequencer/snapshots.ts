@@ -1,6 +1,6 @@
 /** Snapshots: those that are being sent, one for each link, while the session goes on. */
 import { Status } from "../base/errors.ts";
-import { PICTURES_MAX } from "../base/limits.ts";
+import { SNAPSHOTS_MAX } from "../base/limits.ts";
 import type { MapBytes } from "../memory/map-bytes.ts";
 import { MapSnapshot } from "../memory/map-snapshot.ts";
 import { ProtocolError } from "../wire/frame.ts";
@@ -18,10 +18,10 @@ export class Snapshots {
     return this.#byLink.has(link);
   }
 
-  /** Throws ProtocolError when PICTURES_MAX are being sent. */
+  /** Throws ProtocolError when SNAPSHOTS_MAX are being sent. */
   checkRoom(): void {
-    if (this.#byLink.size < PICTURES_MAX) return;
-    throw new ProtocolError(`${PICTURES_MAX} snapshots of the session are being taken; try again`, Status.LIMIT);
+    if (this.#byLink.size < SNAPSHOTS_MAX) return;
+    throw new ProtocolError(`${SNAPSHOTS_MAX} snapshots of the session are being taken; try again`, Status.LIMIT);
   }
 
   /** Begins a snapshot of the map as it is now, after entry `seq`. */

@@ -8,7 +8,7 @@
 import { Status } from "../base/errors.ts";
 import type { MapBytes } from "../memory/map-bytes.ts";
 import type { FutexQueue, Requester, SessionState, WaitQueue } from "../messages/session-state.ts";
-import { HEADER_SIZE, SleepAt } from "../wire/at.ts";
+import { FutexWaitAt, HEADER_SIZE } from "../wire/at.ts";
 import { getUint64 } from "../wire/frame.ts";
 import type { Membership } from "./membership.ts";
 import type { Replies } from "./replies.ts";
@@ -29,22 +29,22 @@ export class Futexes {
     this.#memory = memory;
   }
 
-  /** Applies the SLEEP at `at`. */
+  /** Applies the FUTEX_WAIT at `at`. */
   sleep(view: DataView, at: number, from: Requester): void {
     if (!this.#members.admits(from)) return;
-    if (view.getUint8(at + SleepAt.isCompared) === 0 && !this.equalsMap(view, at)) {
+    if (view.getUint8(at + FutexWaitAt.isCompared) === 0 && !this.equalsMap(view, at)) {
       this.#replies.status(from, Status.AGAIN);
       return;
     }
-    const offset = getUint64(view, at + SleepAt.mapOffset);
+    const offset = getUint64(view, at + FutexWaitAt.mapOffset);
     const queue = this.#byOffset.get(offset) ?? { offset, waiters: [] };
     if (this.#waits.enqueue(queue, from)) this.#byOffset.set(offset, queue);
   }
 
-  /** Whether the map holds the value that the SLEEP at `at` expects. */
+  /** Whether the map holds the value that the FUTEX_WAIT at `at` expects. */
   equalsMap(view: DataView, at: number): boolean {
-    const width = view.getUint32(at + SleepAt.width, true);
-    return this.#memory.equals(getUint64(view, at + SleepAt.mapOffset), width, view, at + HEADER_SIZE);
+    const width = view.getUint32(at + FutexWaitAt.width, true);
+    return this.#memory.equals(getUint64(view, at + FutexWaitAt.mapOffset), width, view, at + HEADER_SIZE);
   }
 
   wake(offset: number, count: number, node: number, tag: number): void {

@@ -18,6 +18,7 @@ import {
   AtomicAt,
   CopyAt,
   FreeAt,
+  FutexWakeAt,
   HEADER_SIZE,
   JoinAt,
   LeaveAt,
@@ -26,7 +27,6 @@ import {
   SemaphoreAt,
   StoreAt,
   UnlockAt,
-  WakeAt,
 } from "../wire/at.ts";
 import { bodyText, getUint64 } from "../wire/frame.ts";
 import { type AtomicOp, CopyOp, Kind, PublishOp } from "../wire/kinds.ts";
@@ -166,7 +166,7 @@ export class Session {
     return this.lostRank >= 0 && this.config.onLoss === "fail";
   }
 
-  /** Whether the map holds the value that the SLEEP at `at` expects. */
+  /** Whether the map holds the value that the FUTEX_WAIT at `at` expects. */
   equalsMap(view: DataView, at: number): boolean {
     return this.#futexes.equalsMap(view, at);
   }
@@ -179,7 +179,7 @@ export class Session {
     const kind = view.getUint8(at + At.kind);
     const tag = view.getUint32(at + At.tag, true);
     const node = view.getUint32(at + At.node, true);
-    const isPart = kind === Kind.PUBLISH && view.getUint8(at + PublishAt.part) === PublishOp.MORE;
+    const isPart = kind === Kind.PUBLISH && view.getUint8(at + PublishAt.part) === PublishOp.PART;
     if (!isPart) {
       const evicts = kind === Kind.LEAVE && view.getUint32(at + LeaveAt.isEvicted, true) === 1;
       this.#counts.count(node, evicts);
@@ -265,12 +265,12 @@ export class Session {
       case Kind.FREE:
         this.#blocks.free(getUint64(view, at + FreeAt.mapOffset), from);
         return;
-      case Kind.SLEEP:
+      case Kind.FUTEX_WAIT:
         this.#futexes.sleep(view, at, from);
         return;
-      case Kind.WAKE: {
-        const count = view.getUint32(at + WakeAt.count, true);
-        this.#futexes.wake(getUint64(view, at + WakeAt.mapOffset), count, from.node, from.tag);
+      case Kind.FUTEX_WAKE: {
+        const count = view.getUint32(at + FutexWakeAt.count, true);
+        this.#futexes.wake(getUint64(view, at + FutexWakeAt.mapOffset), count, from.node, from.tag);
         return;
       }
       default:

@@ -7,6 +7,7 @@ import {
   At,
   AtomicAt,
   CopyAt,
+  FutexWaitAt,
   HEADER_SIZE,
   JoinAt,
   LeaveAt,
@@ -14,7 +15,6 @@ import {
   MapAt,
   PublishAt,
   SemaphoreAt,
-  SleepAt,
   StoreAt,
 } from "./at.ts";
 import { checkRuns } from "./check-runs.ts";
@@ -52,7 +52,7 @@ export function checkOperation(view: DataView, at: number, mapSize: number, orde
     case Kind.PUBLISH: {
       if (length !== body || length > PUBLISH_PART_MAX) return "publish: length does not fit its frame";
       const op = view.getUint8(at + PublishAt.part);
-      if (op > PublishOp.ABANDON || (op === PublishOp.ABANDON && body !== 0)) return "publish: no such flag";
+      if (op > PublishOp.ABORT || (op === PublishOp.ABORT && body !== 0)) return "publish: no such flag";
       return checkRuns(view, at + HEADER_SIZE, at + size, mapSize, ordered);
     }
     case Kind.SEM_WAIT:
@@ -75,13 +75,13 @@ export function checkOperation(view: DataView, at: number, mapSize: number, orde
       }
       if (!(getUint64(view, at + AllocateAt.bytes) >= 1)) return "allocation: no size";
       return isAlignment(view.getUint32(at + AllocateAt.alignment, true)) ? null : "allocation: bad alignment";
-    case Kind.SLEEP:
+    case Kind.FUTEX_WAIT:
       if (body !== 8) return "sleep: wrong body";
-      if (view.getUint8(at + SleepAt.isCompared) > 1) return "sleep: no such flag";
+      if (view.getUint8(at + FutexWaitAt.isCompared) > 1) return "sleep: no such flag";
       if (length > 8 || SIZES_OF_WIDTH[length] !== 1) return "sleep: no such width";
       return inMap(view, at, length, mapSize) ? null : "sleep: outside the map";
     case Kind.FREE:
-    case Kind.WAKE:
+    case Kind.FUTEX_WAKE:
       if (body !== 0) return "unexpected body";
       return inMap(view, at, 1, mapSize) ? null : "outside the map";
     case Kind.LEAVE:

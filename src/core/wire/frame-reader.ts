@@ -31,7 +31,7 @@ export class PartPool {
     return this.#offer;
   }
 
-  /** The LENT frame for a part, for peers that have mapped the memory; null: the part lies elsewhere. */
+  /** the PART_IN_SHARED_MEMORY frame for a part, for peers that have mapped the memory; null: the part lies elsewhere. */
   reference(part: Uint8Array): Uint8Array | null {
     return this.#lent?.owns(part) === true ? this.#lent.reference(part) : null;
   }

@@ -30,7 +30,7 @@ export const Kind = {
   /** Pipelined: the ring has records, and the arbiter was asleep. No answer. */
   DOORBELL: 10,
   /**
-   * To a process: the part that it named in a STAGED PUBLISH was taken, and its place may be reused. offset: that
+   * To a process: the part that it named in a PUBLISH with PART_IN_STAGING was taken, and its place may be reused. offset: that
    * place.
    */
   TAKEN: 11,
@@ -38,7 +38,7 @@ export const Kind = {
    * From a process: it needs memory that it shares with the arbiter. Answer: REPLY; aux: 1 if the descriptor of a new
    * anonymous file goes with its first byte (SCM_RIGHTS). The file has the process's shadow, as large as the map, and
    * behind that its staging area. aux: 0 if the arbiter can share no memory; then SHADOW is refused, and no part may be
-   * STAGED.
+   * PART_IN_STAGING.
    */
   MEMORY: 38,
   /**
@@ -89,12 +89,12 @@ export const Kind = {
   /** offset: bytes, aux: alignment, body: name, length: its bytes. Reply offset: where the block is. */
   NAMED: 27,
   /**
-   * Sleeps if the `length` bytes at `offset` equal the body (8 bytes): until WAKE or SEM_CANCEL. If they differ, the
+   * Sleeps if the `length` bytes at `offset` equal the body (8 bytes): until FUTEX_WAKE or SEM_CANCEL. If they differ, the
    * answer is AGAIN. op: 1 if the comparison was made already (direct mode).
    */
-  SLEEP: 28,
+  FUTEX_WAIT: 28,
   /** offset: place, aux: how many sleepers to wake. Reply offset: how many were woken. */
-  WAKE: 29,
+  FUTEX_WAKE: 29,
   /**
    * body: name, length: its bytes, op: 1 for try. Answer OWNER_DIED: locked, but a previous owner left without
    * unlocking.
@@ -126,7 +126,7 @@ export const Kind = {
   /**
    * Between arbiter and server on one host, in both directions. op: ShareOp. OFFER: the sender has memory for parts of
    * publications; offset: pid of its owner, aux: the owner's descriptor of it, body: 8 bytes (a nonce) that lie in it.
-   * ACCEPT: the sender has mapped the offered memory, and parts may be LENT from now on. See shared-parts.ts.
+   * ACCEPT: the sender has mapped the offered memory, and parts may lie in it from now on. See shared-parts.ts.
    */
   SHARE: 35,
   /**
@@ -169,7 +169,7 @@ export const ChangeOp = { WATCH: 0, CLOSE: 1, CLOSED: 2 } as const;
 /** BEGIN: discards what other nodes have of the map. END: the last piece came before, and direct mode is over. */
 export const CopyOp = { BEGIN: 0, PIECE: 1, END: 2 } as const;
 
-export const PublishOp = { LAST: 0, MORE: 1, ABANDON: 2, STAGED: 3, LENT: 4 } as const;
+export const PublishOp = { FINAL: 0, PART: 1, ABORT: 2, PART_IN_STAGING: 3, PART_IN_SHARED_MEMORY: 4 } as const;
 /**
  * SESSION: JSON. MAP: bytes of the map; what is not sent is zero. ENTRIES: entries of the log as they lie. LAST: the
  * end.

@@ -4,8 +4,8 @@
  * its number in the sequence; the parts of a publication have the number of the last part.
  *
  * Invariants: frames lie in the order in which they were pushed, their numbers never decrease, and every frame with a
- * number above `base` that was ever pushed is still here. Memory is released block by block, so frames at or below
- * `base` may be here too.
+ * number above `droppedThrough` that was ever pushed is still here. Memory is released block by block, so frames at or below
+ * `droppedThrough` may be here too.
  */
 
 import { At } from "./at.ts";
@@ -20,37 +20,37 @@ interface Block extends Viewed {
   last: number;
   /** The block's memory is not shared, and may be reused. */
   own: boolean;
-  dropped: (() => void) | null;
+  onRelease: (() => void) | null;
 }
 
 export class RetainedFrames {
   readonly #blocks: Block[] = [];
-  /** Where the frames of the newest block begin that fresh() has not returned; then the older pieces. */
-  #freshFrom = 0;
-  #fresh: Uint8Array[] = [];
-  readonly #hasFresh: boolean;
+  /** Where the frames of the newest block begin that takeUnsent() has not returned; then the older pieces. */
+  #unsentFrom = 0;
+  #unsent: Uint8Array[] = [];
+  readonly #tracksUnsent: boolean;
   #spare: Block | null = null;
-  #base: number;
-  #last: number;
+  #droppedThrough: number;
+  #newest: number;
   #bytes = 0;
   #total = 0;
-  /** Where the oldest frame behind #base begins in the oldest block. */
+  /** Where the oldest frame behind #droppedThrough begins in the oldest block. */
   #oldestAt = 0;
 
-  /** An empty sequence behind number `base`. `hasFresh`: the owner calls fresh(). */
-  constructor(base: number, hasFresh = false) {
-    this.#hasFresh = hasFresh;
-    this.#base = base;
-    this.#last = base;
+  /** An empty sequence behind number `droppedThrough`. `tracksUnsent`: the owner calls takeUnsent(). */
+  constructor(droppedThrough: number, tracksUnsent = false) {
+    this.#tracksUnsent = tracksUnsent;
+    this.#droppedThrough = droppedThrough;
+    this.#newest = droppedThrough;
   }
 
-  /** All frames behind this number are here. */
-  get base(): number {
-    return this.#base;
+  /** The highest number whose frame may be gone: all frames behind it are here. */
+  get droppedThrough(): number {
+    return this.#droppedThrough;
   }
   /** Number of the newest frame that was ever pushed. */
-  get last(): number {
-    return this.#last;
+  get newest(): number {
+    return this.#newest;
   }
   /** Bytes of the frames that are here. */
   get bytes(): number {
@@ -72,22 +72,22 @@ export class RetainedFrames {
   }
 
   /**
-   * Appends a numbered frame without copying it. Its bytes must not change until `dropped` is called. fresh() does not
+   * Appends a numbered frame without copying it. Its bytes must not change until `onRelease` is called. takeUnsent() does not
    * return it.
    */
-  adopt(frame: Uint8Array, number: number, dropped: (() => void) | null = null): void {
-    this.#closeFresh();
+  pushOwned(frame: Uint8Array, number: number, onRelease: (() => void) | null = null): void {
+    this.#closeUnsent();
     const view = new DataView(frame.buffer, frame.byteOffset, frame.byteLength);
-    const block = { bytes: frame, view, end: frame.length, last: number, own: false, dropped };
+    const block = { bytes: frame, view, end: frame.length, last: number, own: false, onRelease };
     this.#blocks.push(block);
-    this.#freshFrom = frame.length;
+    this.#unsentFrom = frame.length;
     this.#pushed(block, frame.length, number);
   }
 
   #pushed(block: Block, size: number, number: number): void {
-    if (number < this.#last) throw new RangeError("tail: a number goes down");
+    if (number < this.#newest) throw new RangeError("retained frames: a number goes down");
     block.last = number;
-    this.#last = number;
+    this.#newest = number;
     this.#bytes += size;
     this.#total += size;
   }
@@ -95,43 +95,43 @@ export class RetainedFrames {
   #room(size: number): Block {
     const newest = this.#blocks.at(-1);
     if (newest !== undefined && newest.end + size <= newest.bytes.length) return newest;
-    this.#closeFresh();
+    this.#closeUnsent();
     let block = this.#spare;
     this.#spare = null;
     if (block === null || block.bytes.length < size) {
       const bytes = new Uint8Array(Math.max(size, BLOCK_SIZE));
-      block = { bytes, view: new DataView(bytes.buffer), end: 0, last: 0, own: true, dropped: null };
+      block = { bytes, view: new DataView(bytes.buffer), end: 0, last: 0, own: true, onRelease: null };
     }
     this.#blocks.push(block);
-    this.#freshFrom = 0;
+    this.#unsentFrom = 0;
     return block;
   }
 
-  #closeFresh(): void {
+  #closeUnsent(): void {
     const newest = this.#blocks.at(-1);
-    if (this.#hasFresh && newest !== undefined && newest.end > this.#freshFrom) {
-      this.#fresh.push(newest.bytes.subarray(this.#freshFrom, newest.end));
-      this.#freshFrom = newest.end;
+    if (this.#tracksUnsent && newest !== undefined && newest.end > this.#unsentFrom) {
+      this.#unsent.push(newest.bytes.subarray(this.#unsentFrom, newest.end));
+      this.#unsentFrom = newest.end;
     }
   }
 
   /** Returns the frames pushed since the last call, as they lie: valid until the next drop(). */
-  fresh(): Uint8Array[] {
-    this.#closeFresh();
-    return this.#fresh.splice(0);
+  takeUnsent(): Uint8Array[] {
+    this.#closeUnsent();
+    return this.#unsent.splice(0);
   }
 
-  /** Drops the frames up to this number. fresh() must have returned them before. */
+  /** Drops the frames up to this number. takeUnsent() must have returned them before. */
   drop(number: number): void {
-    if (number <= this.#base) return;
-    this.#base = Math.min(number, this.#last);
+    if (number <= this.#droppedThrough) return;
+    this.#droppedThrough = Math.min(number, this.#newest);
     let count = 0;
     for (const block of this.#blocks) {
       if (block.last > number) break;
       count += 1;
       this.#oldestAt = 0;
       this.#bytes -= block.end;
-      block.dropped?.();
+      block.onRelease?.();
       if (block.own && block.bytes.length === BLOCK_SIZE) {
         block.end = 0;
         this.#spare = block;
@@ -140,15 +140,15 @@ export class RetainedFrames {
     if (count > 0) this.#blocks.splice(0, count);
     const [first] = this.#blocks;
     if (first === undefined) {
-      this.#freshFrom = 0;
+      this.#unsentFrom = 0;
       return;
     }
-    while (seqOf(first.view, this.#oldestAt) <= this.#base) {
+    while (seqOf(first.view, this.#oldestAt) <= this.#droppedThrough) {
       this.#oldestAt += first.view.getUint32(this.#oldestAt, true);
     }
   }
 
-  /** The oldest frame behind `base`, or null: valid until the next drop(). */
+  /** The oldest frame behind `droppedThrough`, or null: valid until the next drop(). */
   get oldest(): Uint8Array | null {
     const [first] = this.#blocks;
     if (first === undefined) return null;
@@ -157,8 +157,8 @@ export class RetainedFrames {
   }
 
   /** The frames behind `number` in pieces of whole frames, as they lie: valid until the next drop(). */
-  *after(number: number): Generator<Uint8Array> {
-    if (number < this.#base) throw new RangeError("tail: what is asked for is here no more");
+  *framesAfter(number: number): Generator<Uint8Array> {
+    if (number < this.#droppedThrough) throw new RangeError("retained frames: what is asked for is here no more");
     for (const block of this.#blocks) {
       if (block.last <= number) continue;
       let at = block === this.#blocks[0] ? this.#oldestAt : 0;

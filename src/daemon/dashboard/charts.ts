@@ -1,10 +1,10 @@
 /** Charts of throughput and latency over the last minutes. */
 import uPlot from "uplot";
 import { formatDuration } from "../../core/base/duration.ts";
+import { RANK_COLOURS } from "./dashboard-limits.ts";
 import { element, rankMark, setText } from "./dom.ts";
 import { bytes, short } from "./format.ts";
 import { HISTORY_MS, type Point } from "./history.ts";
-import { RANK_COLOURS } from "./limits.ts";
 
 const HEIGHT = 150;
 /** Least value at the top of a chart, so that grid lines have whole numbers. */

@@ -1,6 +1,6 @@
 /** Elements of the page. Text is always set as text, so the name of a session is never markup. */
 
-import { RANK_COLOURS } from "./limits.ts";
+import { RANK_COLOURS } from "./dashboard-limits.ts";
 
 type Child = Node | string;
 

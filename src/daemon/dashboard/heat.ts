@@ -1,9 +1,9 @@
 /** HeatMap: the map as a grid of cells, each with its last writer and the number of its writes. */
 import { counted, formatCount } from "../../core/base/count.ts";
 import type { BlockStatus, Heat } from "../../core/messages/daemon-api.ts";
+import { RANK_COLOURS } from "./dashboard-limits.ts";
 import { element, rankMark, setAttribute, setText } from "./dom.ts";
 import { address, bytes } from "./format.ts";
-import { RANK_COLOURS } from "./limits.ts";
 
 /** Numbers of entries at which a cell gets the next depth of colour. */
 export const LEVELS = [1, 10, 100, 1_000, 10_000];

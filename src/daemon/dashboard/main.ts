@@ -8,7 +8,7 @@ import { Api, TokenNeeded } from "./api.ts";
 import { element, setText } from "./dom.ts";
 import { bytes } from "./format.ts";
 import { markOf } from "./marks.ts";
-import { SessionView } from "./session.ts";
+import { SessionView } from "./session-view.ts";
 
 /** Interval of requests for the list of sessions. */
 const LIST_INTERVAL_MS = 2_000;

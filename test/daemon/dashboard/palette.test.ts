@@ -1,7 +1,7 @@
 /** The colours of the dashboard's style sheet: legible, and told apart also by those who do not see all colours. */
 import { describe, expect, test } from "bun:test";
 import { join } from "node:path";
-import { RANK_COLOURS } from "../../../src/daemon/dashboard/limits.ts";
+import { RANK_COLOURS } from "../../../src/daemon/dashboard/dashboard-limits.ts";
 
 type Rgb = [number, number, number];
 

@@ -1,7 +1,7 @@
 /** A process joins: it gets a rank that no other has, or is told that the session is full or over. */
 import { Status } from "../../../src/core/base/errors.ts";
 import { HEADER_SIZE, ReplyAt } from "../../../src/core/wire/at.ts";
-import { JOINED } from "../../../src/core/wire/process-handshake.ts";
+import { JOINED } from "../../../src/core/wire/process-hello.ts";
 import { type Node, processHello, Violation } from "../../support/core-cluster.ts";
 import { openThread } from "../conversation.ts";
 import { SIZE } from "../plan.ts";

@@ -13,7 +13,7 @@ export function publish(world: World, thread: Thread): void {
   const parts: Frame[] = [];
   const tag = random.below(plan.tags);
   for (let part = thread.process.direct ? 1 : random.pick([1, 1, 2, 4]); part > 0; part -= 1) {
-    parts.push(publication(someRuns(world), { op: part > 1 ? PublishOp.MORE : PublishOp.LAST, tag }));
+    parts.push(publication(someRuns(world), { op: part > 1 ? PublishOp.PART : PublishOp.FINAL, tag }));
   }
   thread.request = {
     ...{ what: "publish", tag, canceled: false, parts },

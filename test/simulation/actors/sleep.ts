@@ -30,7 +30,7 @@ export function sleep(world: World, thread: Thread): void {
   ask(
     world,
     thread,
-    { kind: Kind.SLEEP, offset, length, body },
+    { kind: Kind.FUTEX_WAIT, offset, length, body },
     {
       ...{ what: "sleep", statuses: [Status.AGAIN], endsByLoss: true, cancelable: true, judged: true },
       // A node in direct mode may find the value changed, which is in no order: it alone knows what it compared with.

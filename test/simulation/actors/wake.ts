@@ -12,7 +12,7 @@ export function wake(world: World, thread: Thread): void {
   const { random, order } = world;
   const offset = random.pick([world.offset(1), ...order.futexes.occupied]);
   const aux = random.pick([0, 1, 1, 1, 2, ALL]);
-  ask(world, thread, { kind: Kind.WAKE, offset, aux }, { what: "wake", judged: true });
+  ask(world, thread, { kind: Kind.FUTEX_WAKE, offset, aux }, { what: "wake", judged: true });
 }
 
 /** A thread that saw the old value does not sleep on. */
@@ -56,7 +56,7 @@ function wakeAll(world: World, thread: Thread, word: Word): void {
   ask(
     world,
     thread,
-    { kind: Kind.WAKE, offset: word.offset, aux: ALL },
+    { kind: Kind.FUTEX_WAKE, offset: word.offset, aux: ALL },
     {
       ...{ what: "wake", judged: true, abandoned: breakWord },
       answered: ({ status }) => {

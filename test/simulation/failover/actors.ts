@@ -4,7 +4,7 @@ import type { Replica } from "../../../src/core/replica/replica.ts";
 import { At, HEADER_SIZE, ReplyAt } from "../../../src/core/wire/at.ts";
 import { bodyText, encode, encodeText, type Frame } from "../../../src/core/wire/frame.ts";
 import { AtomicOp, ChangeOp, Kind, PublishOp } from "../../../src/core/wire/kinds.ts";
-import { JOINED } from "../../../src/core/wire/process-handshake.ts";
+import { JOINED } from "../../../src/core/wire/process-hello.ts";
 import { processHello, Violation } from "../../support/core-cluster.ts";
 import { publication, type Run, viewOf } from "../../support/core-frames.ts";
 import { showFrame } from "../../support/core-trace.ts";
@@ -138,7 +138,7 @@ function publish(world: World, process: Process, offset: number): void {
   const direct = process.node.replica?.session.direct === true;
   for (let more = direct ? 0 : random.below(3); more > 0; more -= 1) {
     const run: Run = [somewhere(world), random.bytes(8)];
-    parts.push(publication([run], { op: PublishOp.MORE }));
+    parts.push(publication([run], { op: PublishOp.PART }));
   }
   ask(process, [...parts, publication([[offset, bodyWith(id)]])], { what: "publish", id });
 }

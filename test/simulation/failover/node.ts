@@ -1,9 +1,9 @@
 /** A node: its replica, its connection to a server if it has one, and its processes. What src/arbiter does, in short. */
 import { Status } from "../../../src/core/base/errors.ts";
 import { FRAME_MAX, WELCOME_MAX } from "../../../src/core/base/limits.ts";
-import type { NodeHello, ResumeReply, Welcome } from "../../../src/core/messages/handshake.ts";
-import type { ReplicaOutput } from "../../../src/core/replica/output.ts";
+import type { NodeHello, ResumeReply, Welcome } from "../../../src/core/messages/node-handshake.ts";
 import type { Replica } from "../../../src/core/replica/replica.ts";
+import type { ReplicaOutput } from "../../../src/core/replica/replica-output.ts";
 import { At, FailAt, HEADER_SIZE } from "../../../src/core/wire/at.ts";
 import { bodyText, encode, encodeJson } from "../../../src/core/wire/frame.ts";
 import { FrameReader } from "../../../src/core/wire/frame-reader.ts";

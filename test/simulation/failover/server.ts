@@ -1,8 +1,8 @@
 /** A server: it orders, or takes over from the one before, and may be stopped or dead. */
 
-import type { DisconnectedMember } from "../../../src/core/sequencer/output.ts";
 import { type Recovered, Recovery } from "../../../src/core/sequencer/recovery.ts";
 import { Sequencer } from "../../../src/core/sequencer/sequencer.ts";
+import type { DisconnectedMember } from "../../../src/core/sequencer/sequencer-output.ts";
 import { At } from "../../../src/core/wire/at.ts";
 import { Kind } from "../../../src/core/wire/kinds.ts";
 import { Violation } from "../../support/core-cluster.ts";

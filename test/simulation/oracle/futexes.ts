@@ -23,8 +23,8 @@ export class Futexes implements Oracle {
   }
 
   judge(entry: Judged, say: Say): null {
-    if (entry.kind === Kind.SLEEP) this.#sleep(entry, say);
-    if (entry.kind === Kind.WAKE) this.#wake(entry, say);
+    if (entry.kind === Kind.FUTEX_WAIT) this.#sleep(entry, say);
+    if (entry.kind === Kind.FUTEX_WAKE) this.#wake(entry, say);
     if (entry.kind === Kind.SEM_CANCEL) this.#end((sleeper) => sleeper.at === entry.at, Status.TIMEOUT, say);
     if (entry.kind === Kind.LEAVE && entry.ends) {
       this.#end((sleeper) => sleeper.rank === entry.rank, Status.LEFT, say);

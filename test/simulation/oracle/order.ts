@@ -41,7 +41,7 @@ export interface Recorded {
 
 /** A part of a publication that has more. */
 export const isPart = (frame: Uint8Array): boolean =>
-  frame[At.kind] === Kind.PUBLISH && frame[PublishAt.part] === PublishOp.MORE;
+  frame[At.kind] === Kind.PUBLISH && frame[PublishAt.part] === PublishOp.PART;
 
 /** The node that asked for an entry. */
 export const nodeOf = (frame: Uint8Array): number => viewOf(frame).getUint32(At.node, true);

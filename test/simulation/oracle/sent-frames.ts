@@ -38,7 +38,7 @@ export class SentFrames {
     const unstamped = entry.slice();
     unstamped.fill(0, At.seq, At.offset);
     // In direct mode the node has compared before it passes a sleep on.
-    if (sent !== undefined && entry[At.kind] === Kind.SLEEP && direct) sent[At.op] = 1;
+    if (sent !== undefined && entry[At.kind] === Kind.FUTEX_WAIT && direct) sent[At.op] = 1;
     if (sent === undefined || Buffer.compare(sent, unstamped) !== 0)
       throw new Violation("an entry that no process sent");
   }

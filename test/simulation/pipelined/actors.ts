@@ -71,7 +71,7 @@ function atomic(world: World, process: Process, { offset, bytes }: Seen): void {
 function publish(world: World, process: Process): void {
   const parts: Frame[] = [];
   for (let more = world.random.below(3); more >= 0; more -= 1) {
-    parts.push(publication(someRuns(world), { op: more > 0 ? PublishOp.MORE : PublishOp.LAST }));
+    parts.push(publication(someRuns(world), { op: more > 0 ? PublishOp.PART : PublishOp.FINAL }));
   }
   ask(world, process, parts.shift() as Frame, { parts });
 }
@@ -79,11 +79,11 @@ function publish(world: World, process: Process): void {
 function sleep(world: World, process: Process, { offset, bytes }: Seen): void {
   const body = new Uint8Array(8);
   body.set(world.random.oneIn(4) ? world.random.bytes(bytes.length) : bytes);
-  ask(world, process, { kind: Kind.SLEEP, offset, length: bytes.length, body }, { sleeps: true });
+  ask(world, process, { kind: Kind.FUTEX_WAIT, offset, length: bytes.length, body }, { sleeps: true });
 }
 
 function wake(world: World, process: Process, { offset }: Seen): void {
-  ask(world, process, { kind: Kind.WAKE, offset, aux: 0xffffffff });
+  ask(world, process, { kind: Kind.FUTEX_WAKE, offset, aux: 0xffffffff });
 }
 
 function allocate(world: World, process: Process): void {

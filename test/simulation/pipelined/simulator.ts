@@ -15,8 +15,8 @@
  */
 
 import { Status } from "../../../src/core/base/errors.ts";
-import type { ReplicaOutput } from "../../../src/core/replica/output.ts";
 import { Replica } from "../../../src/core/replica/replica.ts";
+import type { ReplicaOutput } from "../../../src/core/replica/replica-output.ts";
 import { Ring, type RingLock } from "../../../src/core/replica/store-ring.ts";
 import { At, ReplyAt } from "../../../src/core/wire/at.ts";
 import { encode, type Frame } from "../../../src/core/wire/frame.ts";

@@ -15,12 +15,12 @@ import {
   readNodeOrders,
   readSignal,
 } from "../../../core/launch/start-messages.ts";
-import { daemonClient } from "../../daemon-client.ts";
 import { runtimeFiles } from "../../install/assets.ts";
 import { selfEnvironment } from "../../install/executable.ts";
 import { UsageError } from "../../settings/options.ts";
 import { runtimeDirectory } from "../../settings/runtime-directory.ts";
 import { readSecurity } from "../../settings/security.ts";
+import { daemonClient } from "../../user-daemon-client.ts";
 import { JoinMonitor } from "../join-monitor.ts";
 import { preloadEnvironment } from "../library-preload.ts";
 import { writeAll } from "../output-prefix.ts";

@@ -6,12 +6,12 @@ import { isLoopback, parseAddress } from "../../../core/base/names.ts";
 import { inheritedEnvironment } from "../../../core/launch/environment.ts";
 import type { Share } from "../../../core/launch/hosts.ts";
 import { warnReadable } from "../../commands/daemon.ts";
-import { daemonClient } from "../../daemon-client.ts";
 import { selfCommand } from "../../install/executable.ts";
 import { interfaceAddress, isHere, localAddresses } from "../../settings/host-options.ts";
 import { invalid } from "../../settings/options.ts";
 import { readSecurity, readTlsOff, tokenText } from "../../settings/security.ts";
 import { firstLine } from "../../terminal/split-lines.ts";
+import { daemonClient } from "../../user-daemon-client.ts";
 
 export interface RunDaemon {
   address: string;

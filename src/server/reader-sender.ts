@@ -1,5 +1,5 @@
-/** Readers: sends snapshots and traces piece by piece, as fast as each connection takes them and no faster. */
-import { PICTURE_STALL_MS, TRACE_INTERVAL_MS } from "../core/base/limits.ts";
+/** ReaderSender: sends snapshots and traces piece by piece, as fast as each connection takes them and no faster. */
+import { READER_STALL_TIMEOUT_MS, TRACE_INTERVAL_MS } from "../core/base/limits.ts";
 import type { Connection } from "./connection.ts";
 
 /** Pieces of a snapshot sent before other connections have their turn. */
@@ -14,7 +14,7 @@ export interface ReaderSource {
   sendTrace(always: boolean): void;
 }
 
-export class Readers {
+export class ReaderSender {
   /** Null while the server recovers. */
   readonly #source: () => ReaderSource | null;
 
@@ -48,7 +48,7 @@ export class Readers {
       connection.closeWhenSent();
       return;
     }
-    connection.setTimer(PICTURE_STALL_MS, () => connection.terminate());
+    connection.setTimer(READER_STALL_TIMEOUT_MS, () => connection.terminate());
     if (outbox.size === 0) setImmediate(() => this.#sendSnapshot(connection));
   }
 
@@ -59,7 +59,7 @@ export class Readers {
     let stalled_ms = 0;
     const send = (): void => {
       stalled_ms = connection.outbox.size > 0 ? stalled_ms + TRACE_INTERVAL_MS : 0;
-      if (stalled_ms > PICTURE_STALL_MS) {
+      if (stalled_ms > READER_STALL_TIMEOUT_MS) {
         connection.terminate();
         return;
       }

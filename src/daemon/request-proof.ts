@@ -5,7 +5,7 @@
 import { randomBytes } from "node:crypto";
 import { bodyHash, HTTP_PROOF_HEADER, RequestGuard, type RequestProof, TOKEN_ADVICE } from "../core/access/auth.ts";
 import { failure, HttpError } from "./http.ts";
-import { readBytes } from "./requests.ts";
+import { readBytes } from "./request-bodies.ts";
 import { EVENT_STREAM } from "./watch.ts";
 
 export class ProofGate {

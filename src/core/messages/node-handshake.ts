@@ -18,7 +18,7 @@ import {
   WORD_MAX,
   whole,
 } from "./schema.ts";
-import { type SessionConfig, SessionStateSchema } from "./session-state.ts";
+import { SessionStateSchema } from "./session-state.ts";
 
 /** Position of an arbiter that comes back. */
 const ResumeRequestSchema = record({
@@ -107,33 +107,6 @@ export const ResumeReplySchema = record({
   starts: EpochStarts,
 });
 export type ResumeReply = v.InferOutput<typeof ResumeReplySchema>;
-
-/** How a joiner's requirements differ from the session, in words; null: they do not. 0 and "" require nothing. */
-export function describeConfigMismatch(
-  config: SessionConfig,
-  processes: number,
-  size: number,
-  order: Order | "",
-  onLoss: OnLoss | "" = "",
-  elastic = false,
-): string | null {
-  if (processes !== 0 && processes !== config.processes) {
-    return `session "${config.name}" is for ${config.processes} processes, not ${processes}; give all the same number`;
-  }
-  if (size !== 0 && size !== config.size) {
-    return `session "${config.name}" has a map of ${config.size} bytes, not ${size}; give all the same size`;
-  }
-  if (order !== "" && order !== config.order) {
-    return `session "${config.name}" has the order ${config.order}, not ${order}; give all the same order`;
-  }
-  if (onLoss !== "" && onLoss !== config.onLoss) {
-    return `session "${config.name}" answers a loss with ${config.onLoss}, not ${onLoss}; give all the same on_loss`;
-  }
-  if (elastic && config.elastic !== true) {
-    return `session "${config.name}" is not elastic; its first process has to ask for that`;
-  }
-  return null;
-}
 
 /** What is missing in a HELLO whose field of that name is missing or wrong. */
 const LACKS: Record<keyof NodeHello, string> = {

@@ -22,7 +22,7 @@ export interface SequencerOutput {
   /** How to share parts of publications with the link through memory. Null, or left out: they are not shared. */
   sharing?(link: number): Sharing | null;
   /** The peer has mapped the server's memory: references to parts may be sent instead of the parts. */
-  borrows?(link: number): void;
+  onPeerMapped?(link: number): void;
   /** Closes the link after what was sent. */
   close(link: number): void;
   /**

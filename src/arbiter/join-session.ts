@@ -3,27 +3,21 @@ import { randomBytes } from "node:crypto";
 import { OPEN } from "../core/access/auth.ts";
 import type { Security } from "../core/access/tls.ts";
 import { slotOf } from "../core/base/addresses.ts";
-import type { Order } from "../core/base/consistency.ts";
 import { DsmError } from "../core/base/errors.ts";
 import { HEARTBEAT_TIMEOUT_MS, RECONNECT_TIMEOUT_MS } from "../core/base/limits.ts";
-import type { OnLoss } from "../core/base/loss-policy.ts";
 import { pageRound } from "../core/base/size.ts";
 import type { DaemonApi, FindRequest } from "../core/messages/daemon-api.ts";
-import type { NodeHello, Welcome } from "../core/messages/handshake.ts";
+import type { NodeHello, Welcome } from "../core/messages/node-handshake.ts";
+import { type SessionSettings, wishesOf } from "../core/messages/session-settings.ts";
 import type { PartPool } from "../core/wire/frame-reader.ts";
 import { ownProcess } from "../transport/own-process.ts";
 import { sharing } from "../transport/shared-memory.ts";
 import { ReconnectingLog } from "./reconnecting-log.ts";
 
-export interface JoinOptions {
+/** The settings that the first process requires; left out: whatever the session has. */
+export interface JoinOptions extends Partial<SessionSettings> {
   session: string;
   node: string;
-  /** Requirements of the first process; left out: whatever the session has. */
-  processes?: number;
-  size?: number;
-  order?: Order;
-  onLoss?: OnLoss;
-  elastic?: boolean;
   /**
    * How long the server keeps this node's place while the connection is broken; left out: RECONNECT_TIMEOUT_MS. 0: a
    * broken connection ends the session on this node.
@@ -74,15 +68,7 @@ export async function joinSession(
 
 /** `after`: the run of the session that has ended. */
 function findRequest(options: JoinOptions, after: string | undefined): FindRequest {
-  const { session, processes, size, order, onLoss, elastic } = options;
-  const request: FindRequest = { name: session };
-  if (processes !== undefined) request.processes = processes;
-  if (size !== undefined) request.size = size;
-  if (order !== undefined) request.order = order;
-  if (onLoss !== undefined) request.onLoss = onLoss;
-  if (elastic === true) request.elastic = true;
-  if (after !== undefined) request.after = after;
-  return request;
+  return { name: options.session, ...wishesOf(options), ...(after === undefined ? {} : { after }) };
 }
 
 function nodeHello(options: JoinOptions): NodeHello {

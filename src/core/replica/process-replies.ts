@@ -3,7 +3,7 @@ import { Status } from "../base/errors.ts";
 import { At, HEADER_SIZE, ReplyAt } from "../wire/at.ts";
 import { encode, encodeText, setUint64 } from "../wire/frame.ts";
 import { Kind } from "../wire/kinds.ts";
-import type { ReplicaOutput } from "./output.ts";
+import type { ReplicaOutput } from "./replica-output.ts";
 
 const WORD = 8;
 /** Bytes of the old value in the reply to an atomic operation. */

@@ -9,11 +9,11 @@ import { encodeHandshake } from "../../src/core/wire/handshake.ts";
 import { Kind, PublishOp } from "../../src/core/wire/kinds.ts";
 import { PUBLISH_PART_MAX } from "../../src/core/wire/runs.ts";
 import {
-  Borrowed,
   encodeAccept,
   encodeOffer,
-  LENT_SIZE,
   nonceOf,
+  PeerParts,
+  SHARED_PARTS_SIZE,
   type Shareable,
   SharedPartSlots,
   ShareOp,
@@ -31,7 +31,7 @@ class Host implements Sharing {
 
   create(): Shareable {
     const pid = 100 + this.made.length;
-    const shareable = { pid, descriptor: 9, memory: new Uint8Array(LENT_SIZE) };
+    const shareable = { pid, descriptor: 9, memory: new Uint8Array(SHARED_PARTS_SIZE) };
     nonceOf(shareable.memory).fill(pid);
     this.made.push(shareable);
     return shareable;
@@ -50,7 +50,7 @@ class Host implements Sharing {
 /** A part with enough runs to lie in a slot: `bytes` of `value` at `offset`. */
 function makePart(pool: PartPool, value: number, offset = 0, bytes = 400_000, fields: Partial<Frame> = {}): Uint8Array {
   const body = runs([[offset, new Uint8Array(bytes).fill(value)]]);
-  const frame = encode({ kind: Kind.PUBLISH, op: PublishOp.MORE, node: 1, body, ...fields });
+  const frame = encode({ kind: Kind.PUBLISH, op: PublishOp.PART, node: 1, body, ...fields });
   const part = pool.take(frame.length).subarray(0, frame.length);
   part.set(frame);
   return part;
@@ -64,40 +64,40 @@ const lender = (): { host: Host; pool: PartPool; memory: Uint8Array<ArrayBuffer>
 };
 
 /** Who lends, and the other end of the link, which has mapped the memory. */
-const linked = (): { pool: PartPool; borrowed: Borrowed } => {
+const linked = (): { pool: PartPool; peerParts: PeerParts } => {
   const { host, pool, offer } = lender();
-  const borrowed = new Borrowed();
-  borrowed.heard(host, viewOf(offer), 0);
-  return { pool, borrowed };
+  const peerParts = new PeerParts();
+  peerParts.handleShare(host, viewOf(offer), 0);
+  return { pool, peerParts };
 };
 
 const statusOf = (frame: Uint8Array): string => `${frame[4]} ${frame[5]}`;
 
 describe("a part", () => {
   test("is copied from where its reference says, as it was", () => {
-    const { pool, borrowed } = linked();
+    const { pool, peerParts } = linked();
     const own = new PartPool();
     const parts = [1, 2, 3].map((value) => makePart(pool, value, 0, 300_000 + 8 * value, { tag: value, seq: 7 }));
     for (const part of parts) {
       const reference = pool.reference(part) as Uint8Array;
       expect(reference.length).toBe(HEADER_SIZE);
-      const copy = borrowed.copy(viewOf(reference), 0, own) as Uint8Array;
+      const copy = peerParts.copy(viewOf(reference), 0, own) as Uint8Array;
       expect(Buffer.compare(copy, part)).toBe(0);
       expect(copy.buffer).not.toBe(part.buffer);
     }
   });
 
   test("whose slot was reused meanwhile is missing", () => {
-    const { pool, borrowed } = linked();
+    const { pool, peerParts } = linked();
     const part = makePart(pool, 1);
     const old = pool.reference(part) as Uint8Array;
     pool.give(part as Uint8Array<ArrayBuffer>);
     // It is not lent yet, so its bytes are unchanged.
-    expect(borrowed.copy(viewOf(old), 0, new PartPool())).not.toBeNull();
+    expect(peerParts.copy(viewOf(old), 0, new PartPool())).not.toBeNull();
     const next = makePart(pool, 2);
     expect(next.byteOffset).toBe(part.byteOffset);
-    expect(borrowed.copy(viewOf(old), 0, new PartPool())).toBeNull();
-    expect(borrowed.copy(viewOf(pool.reference(next) as Uint8Array), 0, new PartPool())).not.toBeNull();
+    expect(peerParts.copy(viewOf(old), 0, new PartPool())).toBeNull();
+    expect(peerParts.copy(viewOf(pool.reference(next) as Uint8Array), 0, new PartPool())).not.toBeNull();
   });
 
   test("beyond what the memory has room for, and a small one, is not lent", () => {
@@ -113,7 +113,7 @@ describe("a part", () => {
   });
 
   test("that is given back twice is found out", () => {
-    const slots = new SharedPartSlots(new Uint8Array(LENT_SIZE));
+    const slots = new SharedPartSlots(new Uint8Array(SHARED_PARTS_SIZE));
     const part = slots.take() as Uint8Array;
     slots.give(part);
     expect(() => slots.give(part)).toThrow(RangeError);
@@ -129,11 +129,11 @@ describe("a part", () => {
     ["with a body", (view: DataView) => view.setUint32(0, HEADER_SIZE + 8, true)],
   ] as const) {
     test(`${what} cannot be`, () => {
-      const { pool, borrowed } = linked();
+      const { pool, peerParts } = linked();
       const reference = new Uint8Array(HEADER_SIZE + 8);
       reference.set(pool.reference(makePart(pool, 1)) as Uint8Array);
       change(viewOf(reference));
-      expect(() => borrowed.copy(viewOf(reference), 0, new PartPool())).toThrow(ProtocolError);
+      expect(() => peerParts.copy(viewOf(reference), 0, new PartPool())).toThrow(ProtocolError);
     });
   }
 });
@@ -141,35 +141,35 @@ describe("a part", () => {
 describe("memory", () => {
   test("is borrowed only if it is what was offered", () => {
     const { host, pool, offer, memory } = lender();
-    const borrowed = new Borrowed();
-    const other = encodeOffer({ pid: 100, descriptor: 9, memory: new Uint8Array(LENT_SIZE) });
-    expect(borrowed.heard(host, viewOf(other), 0)).toBe("nothing");
+    const peerParts = new PeerParts();
+    const other = encodeOffer({ pid: 100, descriptor: 9, memory: new Uint8Array(SHARED_PARTS_SIZE) });
+    expect(peerParts.handleShare(host, viewOf(other), 0)).toBe("unavailable");
     for (const bad of [{ offset: 0 }, { offset: 2 ** 33 }, { body: new Uint8Array(0) }, { op: 2 }]) {
       const frame = encode({ kind: Kind.SHARE, offset: 100, aux: 9, body: nonceOf(memory), ...bad });
-      expect(() => borrowed.heard(host, viewOf(frame), 0)).toThrow(ProtocolError);
+      expect(() => peerParts.handleShare(host, viewOf(frame), 0)).toThrow(ProtocolError);
     }
     const reference = viewOf(pool.reference(makePart(pool, 1)) as Uint8Array);
-    expect(() => borrowed.copy(reference, 0, new PartPool())).toThrow(ProtocolError);
-    expect(borrowed.heard(host, viewOf(offer), 0)).toBe("lends");
-    expect(borrowed.copy(reference, 0, new PartPool())).not.toBeNull();
-    expect(() => borrowed.heard(host, viewOf(offer), 0)).toThrow(ProtocolError);
-    expect(() => borrowed.heard(null, viewOf(offer), 0)).toThrow(ProtocolError);
+    expect(() => peerParts.copy(reference, 0, new PartPool())).toThrow(ProtocolError);
+    expect(peerParts.handleShare(host, viewOf(offer), 0)).toBe("mapped-peer");
+    expect(peerParts.copy(reference, 0, new PartPool())).not.toBeNull();
+    expect(() => peerParts.handleShare(host, viewOf(offer), 0)).toThrow(ProtocolError);
+    expect(() => peerParts.handleShare(null, viewOf(offer), 0)).toThrow(ProtocolError);
   });
 
   test("that is lent to the other end is heard of, and leaves what is borrowed from it as it is", () => {
-    const { pool, borrowed } = linked();
-    expect(borrowed.heard(new Host(), viewOf(encodeAccept()), 0)).toBe("borrows");
+    const { pool, peerParts } = linked();
+    expect(peerParts.handleShare(new Host(), viewOf(encodeAccept()), 0)).toBe("peer-mapped-us");
     const reference = viewOf(pool.reference(makePart(pool, 1)) as Uint8Array);
-    expect(borrowed.copy(reference, 0, new PartPool())).not.toBeNull();
+    expect(peerParts.copy(reference, 0, new PartPool())).not.toBeNull();
   });
 
   test("is given back once, when the link ends", () => {
     const { host, offer, memory } = lender();
-    const borrowed = new Borrowed();
-    borrowed.close();
-    borrowed.heard(host, viewOf(offer), 0);
-    borrowed.close();
-    borrowed.close();
+    const peerParts = new PeerParts();
+    peerParts.close();
+    peerParts.handleShare(host, viewOf(offer), 0);
+    peerParts.close();
+    peerParts.close();
     expect(host.closed).toEqual([memory]);
   });
 });
@@ -200,7 +200,7 @@ class Stage {
           this.parts.push(bytes);
           done();
         },
-        ...(shares && { sharing: () => this.host, borrows: (link: number) => void this.borrowers.push(link) }),
+        ...(shares && { sharing: () => this.host, onPeerMapped: (link: number) => void this.borrowers.push(link) }),
         welcomed: () => {},
         close: () => {},
         drop: () => {},
@@ -298,7 +298,7 @@ describe("a server", () => {
     for (let round = 0; round < 2 * SPARE_PARTS_MAX; round += 1) {
       stage.pool.give(publish());
       if (round % 3 === 0) {
-        stage.sequencer.receive(1, encode({ kind: Kind.PUBLISH, op: PublishOp.ABANDON, node: 1 }));
+        stage.sequencer.receive(1, encode({ kind: Kind.PUBLISH, op: PublishOp.ABORT, node: 1 }));
       } else {
         stage.finish();
         stage.applied();
@@ -325,7 +325,7 @@ describe("a server", () => {
       stage.pool.give(part as Uint8Array<ArrayBuffer>);
       makePart(stage.pool, 9, 0, 400_000, { tag: 4 });
       stage.sequencer.receive(1, reference);
-      if (abandons) stage.sequencer.receive(1, encode({ kind: Kind.PUBLISH, op: PublishOp.ABANDON, node: 1, tag: 4 }));
+      if (abandons) stage.sequencer.receive(1, encode({ kind: Kind.PUBLISH, op: PublishOp.ABORT, node: 1, tag: 4 }));
       stage.finish(4);
       expect(stage.map.every((byte) => byte === 0)).toBe(true);
       expect(stage.sequencer.isWelcomed(1)).toBe(abandons);

@@ -5,7 +5,7 @@ import { createServer, type Server } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { COMMANDS } from "../../src/cli/commands/commands.ts";
-import { daemonClient } from "../../src/cli/daemon-client.ts";
+import { daemonClient } from "../../src/cli/user-daemon-client.ts";
 import { DsmError } from "../../src/core/base/errors.ts";
 import { PROTOCOL_VERSION } from "../../src/core/base/limits.ts";
 import type { SessionDetail } from "../../src/core/messages/daemon-api.ts";
