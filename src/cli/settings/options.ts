@@ -18,7 +18,7 @@ import {
   type SettingValue,
 } from "../../core/base/settings.ts";
 import { parseSize } from "../../core/base/size.ts";
-import { nearest } from "../help/suggest.ts";
+import { nearest } from "../../core/base/nearest.ts";
 
 /** The command line itself is wrong: exit code 2. */
 export class UsageError extends Error {
