@@ -99,7 +99,10 @@ function keepInPlace(buffer: ArrayBuffer): ArrayBuffer {
   const { markAsUntransferable } = require("node:worker_threads") as typeof WorkerThreads;
   markAsUntransferable(buffer);
   const transfer = (): never => {
-    throw new DsmError("DSM_INVALID", "the shared memory cannot be transferred; give a worker session.handle() instead");
+    throw new DsmError(
+      "DSM_INVALID",
+      "the shared memory cannot be transferred; give a worker session.handle() instead",
+    );
   };
   for (const name of ["transfer", "transferToFixedLength"]) Object.defineProperty(buffer, name, { value: transfer });
   return buffer;

@@ -1,6 +1,6 @@
+import { DsmError, Status } from "../core/base/errors.ts";
 import { checkName } from "../core/base/names.ts";
 import { invalid } from "./config.ts";
-import { DsmError, Status } from "../core/base/errors.ts";
 import { checkUnlock, isGranted, type LockOutcome, lockOutcome, type Outcome, tryLockOutcome } from "./outcomes.ts";
 import type { SessionHandle } from "./session-handle.ts";
 import { promised } from "./stack.ts";

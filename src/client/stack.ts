@@ -41,7 +41,9 @@ export async function promised<Value>(run: () => Promise<Value>): Promise<Value>
 /** Gives the error those frames of `from` that are not the package's, if a line of the program is among them. */
 function show(error: DsmError, from: Error): void {
   if (done.has(error) || typeof from.stack !== "string") return;
-  const frames = from.stack.split("\n").filter((line) => FRAME.test(line) && !OWN.some((place) => line.includes(place)));
+  const frames = from.stack
+    .split("\n")
+    .filter((line) => FRAME.test(line) && !OWN.some((place) => line.includes(place)));
   if (!frames.some((line) => !RUNTIME.test(line))) return;
   const stack = [`${error.name}: ${error.message}`, ...frames.map(readable)].join("\n");
   Object.defineProperty(error, "stack", { value: stack, writable: true, configurable: true, enumerable: false });

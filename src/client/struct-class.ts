@@ -2,9 +2,10 @@
  * Objects over a named block whose properties are the shared memory. Each struct gets a class of its own, whose accessors
  * read and write one element of a typed array: what a store costs is what a store to a typed array costs.
  */
+
+import type { DsmError } from "../core/base/errors.ts";
 import { PAGE_SIZE } from "../core/base/limits.ts";
 import { nearest } from "../core/base/nearest.ts";
-import type { DsmError } from "../core/base/errors.ts";
 import type { Field, Member, ScalarKind, StructType } from "../core/layout/struct.ts";
 import { AtomicField, LaterMarks, markPages, type StructHost } from "./atomic-field.ts";
 import { invalid } from "./config.ts";

@@ -43,7 +43,8 @@ const TypedArray: unknown = Object.getPrototypeOf(Uint8Array);
 /** checkType refuses what makes no view: DSM_INVALID. */
 export function checkType(type: unknown): void {
   const made = typeof type === "function" ? type.prototype : null;
-  if (made instanceof (TypedArray as typeof Uint8Array) || made instanceof DataView || made === DataView.prototype) return;
+  if (made instanceof (TypedArray as typeof Uint8Array) || made instanceof DataView || made === DataView.prototype)
+    return;
   throw invalid(`${kindOf(type)} is no type of a view; give DataView or a typed array, such as Float64Array`);
 }
 

@@ -4,7 +4,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Cluster } from "../support/e2e-cluster.ts";
 
-setDefaultTimeout(180_000);
+setDefaultTimeout(300_000);
 
 const THREADS = join(import.meta.dir, "fixtures/threads.mjs");
 const RUNTIMES: Record<string, string> = { Node: Bun.which("node") ?? "node", Bun: process.execPath };
@@ -41,9 +41,12 @@ describe.each(["Node", "Bun"])("%s", (runtime) => {
     ["release", ["a", "b"]],
     ["pipelined", ["a", "b"]],
     ["sequential", ["a", "a"]], // direct mode
-  ])("threads of two processes share memory, locks, semaphores and sleeps: order %s, nodes %j", async (order, nodes) => {
-    await act(runtime, "work", nodes, order);
-  });
+  ])(
+    "threads of two processes share memory, locks, semaphores and sleeps: order %s, nodes %j",
+    async (order, nodes) => {
+      await act(runtime, "work", nodes, order);
+    },
+  );
 
   test.each(["sequential", "release"])("the main thread leaves while others wait: order %s", async (order) => {
     await act(runtime, "leave", ["a", "b"], order);
@@ -87,6 +90,8 @@ session.view(Int32Array)[0] += 1;
 await session.leave();
 `,
   );
-  const { code, stdout, stderr } = await cluster.dsm(["run", "-n1", "--", join(folder, "main.ts")], { DSM_DIRECT: "0" });
+  const { code, stdout, stderr } = await cluster.dsm(["run", "-n1", "--", join(folder, "main.ts")], {
+    DSM_DIRECT: "0",
+  });
   expect({ code, stdout, stderr }).toEqual({ code: 0, stdout: "7 Worker Worker\n", stderr: "" });
 });

@@ -42,7 +42,8 @@ static int check_first(const dsm_config *config) {
     /* The socket's name is made of the names of session, node and daemon. */
     struct arbiter_place place;
     status = arbiter_locate(&same, &place);
-    if (status == DSM_OK && strcmp(place.socket, other->link.channels.path) == 0) status = joined_before(config->session);
+    if (status == DSM_OK && strcmp(place.socket, other->link.channels.path) == 0)
+      status = joined_before(config->session);
   }
   handles_unlock();
   return status;

@@ -8,6 +8,7 @@ import type { ArgsDef } from "citty";
 import { DsmError } from "../../core/base/errors.ts";
 import { DEFAULT_PORT } from "../../core/base/limits.ts";
 import { checkName, formatAddress, parseAddress } from "../../core/base/names.ts";
+import { nearest } from "../../core/base/nearest.ts";
 import {
   checkSetting,
   defaultText,
@@ -18,7 +19,6 @@ import {
   type SettingValue,
 } from "../../core/base/settings.ts";
 import { parseSize } from "../../core/base/size.ts";
-import { nearest } from "../../core/base/nearest.ts";
 
 /** The command line itself is wrong: exit code 2. */
 export class UsageError extends Error {
