@@ -44,8 +44,10 @@ function show(error: DsmError, from: Error): void {
   const frames = from.stack
     .split("\n")
     .filter((line) => FRAME.test(line) && !OWN.some((place) => line.includes(place)));
-  if (!frames.some((line) => !RUNTIME.test(line))) return;
-  const stack = [`${error.name}: ${error.message}`, ...frames.map(readable)].join("\n");
+  // The runtime's frames in front of the program's are those of a promise that goes on.
+  const first = frames.findIndex((line) => !RUNTIME.test(line));
+  if (first < 0) return;
+  const stack = [`${error.name}: ${error.message}`, ...frames.slice(first).map(readable)].join("\n");
   Object.defineProperty(error, "stack", { value: stack, writable: true, configurable: true, enumerable: false });
   done.add(error);
 }

@@ -14,8 +14,8 @@ import { deferred } from "./runtime.ts";
 
 /** Twice as many places as a session has locks, so that probing stays short. */
 const PLACES = 2 * LOCKS_MAX;
-const WORDS_AT = PLACES * BigUint64Array.BYTES_PER_ELEMENT;
-const STATE_SIZE = WORDS_AT + (PLACES + 3) * Int32Array.BYTES_PER_ELEMENT;
+const WORDS_BEGIN = PLACES * BigUint64Array.BYTES_PER_ELEMENT;
+const STATE_SIZE = WORDS_BEGIN + (PLACES + 3) * Int32Array.BYTES_PER_ELEMENT;
 /** Words behind the turns: 1 when the process has left, its last number of processes, the number of the newest thread. */
 const LEFT = PLACES;
 const PROCESSES = PLACES + 1;
@@ -70,7 +70,7 @@ export class ThreadState {
     this.#session = session;
     this.memory = memory;
     this.#keys = new BigUint64Array(memory, 0, PLACES);
-    this.#words = new Int32Array(memory, WORDS_AT);
+    this.#words = new Int32Array(memory, WORDS_BEGIN);
     this.#thread = Atomics.add(this.#words, THREADS, 1) + 1;
   }
 
@@ -88,7 +88,7 @@ export class ThreadState {
   leave(processes: number): void {
     Atomics.store(this.#words, PROCESSES, processes);
     Atomics.store(this.#words, LEFT, 1);
-    for (let at = 0; at < PLACES; at += 1) if (this.#words[at] !== 0) Atomics.notify(this.#words, at);
+    for (let place = 0; place < PLACES; place += 1) if (this.#words[place] !== 0) Atomics.notify(this.#words, place);
   }
 
   /** Locks whose turn this thread has. */
@@ -110,20 +110,20 @@ export class ThreadState {
    */
   turnSync(lock: string, timeoutMs: number | undefined): number | undefined {
     if (this.tryTurn(lock)) return timeoutMs;
-    const at = this.#place(lock);
+    const place = this.#place(lock);
     const begin = performance.now();
     for (;;) {
-      const owner = Atomics.load(this.#words, at);
-      const outcome = owner === 0 ? "ok" : Atomics.wait(this.#words, at, owner, remaining(timeoutMs, begin));
+      const owner = Atomics.load(this.#words, place);
+      const outcome = owner === 0 ? "ok" : Atomics.wait(this.#words, place, owner, remaining(timeoutMs, begin));
       if (this.left) throw hasLeft(this.#session);
-      if (this.#take(at)) return remaining(timeoutMs, begin);
+      if (this.#take(place)) return remaining(timeoutMs, begin);
       if (outcome === "timed-out") lockOutcome({ status: Status.TIMEOUT, text: "" }, lock, timeoutMs);
     }
   }
 
   /** Like turnSync() after tryTurn() was false, but leaves the event loop free. `stop` ends it by its reason. */
   async turn(lock: string, timeoutMs: number | undefined, stop: Stop): Promise<number | undefined> {
-    const at = this.#place(lock);
+    const place = this.#place(lock);
     const begin = performance.now();
     const stopped = deferred<void>();
     stop.begin(stopped.resolve);
@@ -132,12 +132,12 @@ export class ThreadState {
     this.#waiting.add(lock);
     try {
       for (;;) {
-        const owner = Atomics.load(this.#words, at);
-        const wait = owner === 0 ? null : Atomics.waitAsync(this.#words, at, owner, remaining(timeoutMs, begin));
+        const owner = Atomics.load(this.#words, place);
+        const wait = owner === 0 ? null : Atomics.waitAsync(this.#words, place, owner, remaining(timeoutMs, begin));
         const outcome = wait?.async ? await Promise.race([wait.value, stopped.promise]) : wait?.value;
         if (this.left) throw hasLeft(this.#session);
         stop.check();
-        if (this.#take(at)) return remaining(timeoutMs, begin);
+        if (this.#take(place)) return remaining(timeoutMs, begin);
         if (outcome === "timed-out") lockOutcome({ status: Status.TIMEOUT, text: "" }, lock, timeoutMs);
       }
     } finally {
@@ -160,17 +160,17 @@ export class ThreadState {
 
   /** Ends the turn for a lock that this process does not have. All threads that wait for it look again. */
   giveTurn(lock: string): void {
-    const at = this.#place(lock);
-    Atomics.store(this.#words, at, 0);
-    Atomics.notify(this.#words, at);
+    const place = this.#place(lock);
+    Atomics.store(this.#words, place, 0);
+    Atomics.notify(this.#words, place);
   }
 
   #has(lock: string): boolean {
     return Atomics.load(this.#words, this.#place(lock)) === this.#thread;
   }
 
-  #take(at: number): boolean {
-    return Atomics.compareExchange(this.#words, at, 0, this.#thread) === 0;
+  #take(place: number): boolean {
+    return Atomics.compareExchange(this.#words, place, 0, this.#thread) === 0;
   }
 
   /** The place of a lock's turn. Two names of one hash share it, and so exclude each other. */
@@ -180,11 +180,11 @@ export class ThreadState {
     const key = BigInt(`0x${fnv1a64(lock)}`) || 1n;
     const first = Number(key % BigInt(PLACES));
     for (let step = 0; step < PLACES; step += 1) {
-      const at = (first + step) % PLACES;
-      const there = Atomics.compareExchange(this.#keys, at, 0n, key);
+      const place = (first + step) % PLACES;
+      const there = Atomics.compareExchange(this.#keys, place, 0n, key);
       if (there !== 0n && there !== key) continue;
-      this.#places.set(lock, at);
-      return at;
+      this.#places.set(lock, place);
+      return place;
     }
     throw new DsmError("DSM_LIMIT", `this process has used ${PLACES} names of locks, the limit`);
   }
