@@ -84,16 +84,22 @@ export class SessionHandle {
 
   /** Returns when every earlier store is ordered. Throws DSM_LEFT, DSM_UNREACHABLE. */
   fence(): void {
-    this.library.check(this.library.symbols.fence(this.pointer));
+    this.check();
+    this.#fence();
+  }
+
+  #fence(): void {
+    this.library.check(this.library.symbols.fence(this.info.pointer));
   }
 
   /**
    * Returns the channel for a synchronising operation. Under `release` it first publishes the stores of this process,
-   * and returns when they are applied. Throws DSM_LEFT, DSM_UNREACHABLE.
+   * and returns when they are applied. Throws DSM_LEFT, DSM_UNREACHABLE. A thread that is leaving still gets it, to give
+   * back what it was granted.
    */
   synchronise(): Channel {
     if (this.left) throw this.#hasLeft();
-    if (this.#keepsStores) this.fence();
+    if (this.#keepsStores) this.#fence();
     return this.#channel;
   }
 
@@ -102,7 +108,7 @@ export class SessionHandle {
    * processes published before the wait ended: catchUp publishes the stores and discards the copies.
    */
   catchUp(): void {
-    if (this.#keepsStores && !this.left) this.fence();
+    if (this.#keepsStores && !this.left) this.#fence();
   }
 
   check(): void {

@@ -170,10 +170,10 @@ export function notify(handle: SessionHandle, view: IntegerArray, index: number,
   return wake(handle, placeOf(handle, view, index), Math.min(count, COUNT_MAX));
 }
 
-/** Wakes sleepers, and returns their number. */
+/** Wakes sleepers, and returns their number. Also while this thread is leaving: it passes on its own wake-up. */
 function wake(handle: SessionHandle, offset: number, count: number): number {
-  const { library, pointer } = handle;
-  return library.result((out) => library.symbols.wake(pointer, addressOf(handle, offset), count, out));
+  const { library, info } = handle;
+  return library.result((out) => library.symbols.wake(info.pointer, addressOf(handle, offset), count, out));
 }
 
 /** Returns the offset of the element in the map. */
