@@ -38,6 +38,11 @@ export class Lock {
     this.#handle = handle;
   }
 
+  /** @internal What console.log() shows. */
+  [Symbol.for("nodejs.util.inspect.custom")](): string {
+    return `Lock ${JSON.stringify(this.name)}`;
+  }
+
   /** Takes the lock, waiting until it is free. DSM_TIMEOUT after `timeoutMs`. An aborted call does not take it. */
   lock(options: WaitOptions = {}): Promise<LockOutcome> {
     return promised(() => this.#lock(options));

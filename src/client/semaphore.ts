@@ -35,6 +35,11 @@ export class Semaphore {
     this.#initial = initial;
   }
 
+  /** @internal What console.log() shows. */
+  [Symbol.for("nodejs.util.inspect.custom")](): string {
+    return `Semaphore ${JSON.stringify(this.name)}`;
+  }
+
   /**
    * Takes 1 from the semaphore, waiting until it is above 0. DSM_TIMEOUT after `timeoutMs`. When it is aborted the
    * semaphore is not taken. (If it was granted at the same moment, it is posted again before the promise rejects.)

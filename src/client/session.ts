@@ -95,6 +95,12 @@ export class Session {
     this.#handle = handle;
   }
 
+  /** @internal What console.log() shows: the facts, without the bytes. */
+  [Symbol.for("nodejs.util.inspect.custom")](): Record<string, unknown> {
+    const { name, rank, processes, node, order, onLoss, size, address, direct } = this;
+    return { name, rank, processes, node, order, onLoss, size, address, direct };
+  }
+
   /**
    * Whether all processes are on one node and share its memory directly: stores do not trap. In an elastic session
    * direct mode ends automatically, at any time, when a process of another node joins.

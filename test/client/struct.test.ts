@@ -369,24 +369,35 @@ test("what is no field is refused, with the field that may be meant", async () =
 
 test("JSON.stringify and util.inspect show the fields", async () => {
   const [puppet] = (await cluster.join({ processes: 1 })) as [Puppet];
-  const [json, inspected] = await puppet.run(async ({ dsm: { bool, f64, i64, mutex, struct, u8, utf8 }, session }) => {
-    const shared = session.struct("shown", {
-      ...{ on: bool, big: i64, name: utf8(8), grid: f64.array(2, 2), bigs: i64.array(2), lock: mutex },
-      ...{ at: { x: f64 }, parts: struct({ a: u8 }).array(2) },
-    });
-    Object.assign(shared, { on: true, big: 2n ** 62n, name: "Ada" });
-    shared.grid.row(1)[0] = 0.5;
-    shared.bigs[1] = -1n;
-    shared.at.x = Number.NaN;
-    shared.parts[1]!.a = 3;
-    const { inspect } = await import("node:util");
-    return [JSON.stringify(shared), inspect(shared)];
-  });
+  const [json, inspected, of] = await puppet.run(
+    async ({ dsm: { bool, f64, i64, mutex, struct, u8, utf8 }, session }) => {
+      const shared = session.struct("shown", {
+        ...{ on: bool, big: i64, name: utf8(8), grid: f64.array(2, 2), bigs: i64.array(2), lock: mutex },
+        ...{ at: { x: f64 }, parts: struct({ a: u8 }).array(2) },
+      });
+      Object.assign(shared, { on: true, big: 2n ** 62n, name: "Ada" });
+      shared.grid.row(1)[0] = 0.5;
+      shared.bigs[1] = -1n;
+      shared.at.x = Number.NaN;
+      shared.parts[1]!.a = 3;
+      const { inspect } = await import("node:util");
+      return [JSON.stringify(shared), inspect(shared), inspect(session)];
+    },
+  );
+  expect(of).toMatch(/processes: 1,/);
+  expect(of).not.toContain("barrier");
   expect(json).toBe(
     '{"on":true,"big":"4611686018427387904","name":"Ada","grid":[0,0,0.5,0],"bigs":["0","-1"],"at":{"x":null},' +
       '"parts":[{"a":0},{"a":3}]}',
   );
-  for (const shown of ["on: true", "big: 4611686018427387904n", 'name: "Ada"', "x: NaN", "a: 3"]) {
+  for (const shown of [
+    "on: true",
+    "big: 4611686018427387904n",
+    'name: "Ada"',
+    "x: NaN",
+    "a: 3",
+    'lock: Lock "shown.lock"',
+  ]) {
     expect(inspected?.replaceAll("'", '"')).toContain(shown);
   }
 });
