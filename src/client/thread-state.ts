@@ -84,11 +84,14 @@ export class ThreadState {
     return Atomics.load(this.#words, PROCESSES);
   }
 
-  /** The process leaves: threads that wait for a turn get DSM_LEFT. */
+  /** The process leaves: threads that wait for a turn get DSM_LEFT, and so do those that are about to wait. */
   leave(processes: number): void {
     Atomics.store(this.#words, PROCESSES, processes);
     Atomics.store(this.#words, LEFT, 1);
-    for (let place = 0; place < PLACES; place += 1) if (this.#words[place] !== 0) Atomics.notify(this.#words, place);
+    for (let place = 0; place < PLACES; place += 1) {
+      // A thread that has read the word before, and waits only now, finds another value there.
+      if (Atomics.exchange(this.#words, place, 0) !== 0) Atomics.notify(this.#words, place);
+    }
   }
 
   /** Locks whose turn this thread has. */
@@ -96,8 +99,9 @@ export class ThreadState {
     return [...this.#places.keys()].filter((lock) => this.#has(lock));
   }
 
-  /** Takes the turn for a lock if no thread has it. Throws DSM_BUSY if this thread has it, or waits for it. */
+  /** Takes the turn for a lock if no thread has it. Throws DSM_BUSY if this thread has it, or waits for it, and DSM_LEFT. */
   tryTurn(lock: string): boolean {
+    if (this.left) throw hasLeft(this.#session);
     // Requests of one thread keep their order: this one comes after the UNLOCK.
     if (this.#has(lock) && this.#unlocking.delete(lock)) return true;
     if (this.#has(lock) || this.#waiting.has(lock)) lockOutcome({ status: Status.BUSY, text: "" }, lock);
