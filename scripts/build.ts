@@ -109,7 +109,9 @@ async function clientStep() {
         });
         const [output] = bundle.outputs;
         if (!bundle.success || output === undefined) throw bundleError(entry, bundle.logs);
-        await replaceFile(join(root, `dist/client/${name}.js`), output);
+        // Of a file that says "// @bun" Bun misses the source map, aloud, whenever a program prints an error of ours.
+        const text = (await output.text()).replace(/^\/\/ @bun\n/, "");
+        await replaceFile(join(root, `dist/client/${name}.js`), text);
       }
     },
   });

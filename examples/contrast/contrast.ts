@@ -115,8 +115,9 @@ try {
     await alone(file, header);
   } else {
     // How many processes there will be is known only after joining, so there is room for as many as there can be.
-    await using session = await join({ size: countsAt(header) + 1024 * 1024 });
+    const session = await join({ size: countsAt(header) + 1024 * 1024 });
     await together(session, file, header);
+    await session.leave();
   }
 } catch (error) {
   const { code, message } = error as NodeJS.ErrnoException;

@@ -4,7 +4,7 @@ import { join } from "dsm";
 
 const NAME_SIZE = 64; // bytes for each
 
-await using session = await join();
+const session = await join();
 const { rank, processes } = session;
 const names = session.named("names", NAME_SIZE * processes);
 names.set(new TextEncoder().encode(hostname().slice(0, NAME_SIZE)), rank * NAME_SIZE);
@@ -15,3 +15,4 @@ if (rank === 0) {
     console.log(`process ${i} is on ${new TextDecoder().decode(bytes).replaceAll("\0", "")}`);
   }
 }
+await session.leave();

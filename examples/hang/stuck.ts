@@ -39,5 +39,6 @@ if (run === undefined) {
   console.error(`stuck: give one of ${Object.keys(ways).join(", ")}`);
   process.exit(2);
 }
-await using session = await join();
+const session = await join();
 await run(session);
+await session.leave();

@@ -198,8 +198,9 @@ try {
     // What the program says wins over the environment, so it says nothing where DSM_ORDER does.
     const order = process.env.DSM_ORDER ? undefined : "release";
     // Two plates; named() begins each at a multiple of 64 bytes.
-    await using session = await join({ size: 2 * 8 * size * size + 64, order });
+    const session = await join({ size: 2 * 8 * size * size + 64, order });
     await together(session);
+    await session.leave();
   }
 } catch (error) {
   const { code, message } = error as NodeJS.ErrnoException;

@@ -195,8 +195,9 @@ try {
     // What the program says wins over the environment, so it says nothing where DSM_ORDER does.
     const order = process.env.DSM_ORDER ? undefined : "release";
     // Three blocks; named() begins each at a multiple of 64 bytes.
-    await using session = await join({ size: 3 * (3 * 8 * size + 64), order });
+    const session = await join({ size: 3 * (3 * 8 * size + 64), order });
     together(session);
+    await session.leave();
   }
 } catch (error) {
   if (!(error instanceof DsmError)) throw error;

@@ -8,7 +8,7 @@ const ROUNDS = 300;
 const FLAG = 16; // in elements: each flag on a cache line of its own
 const withFence = process.argv[2] === "fence";
 
-await using session = await join();
+const session = await join();
 const { rank } = session;
 const flags = session.view(Int32Array, 0, 2 * FLAG);
 const found = session.view(Int32Array, 4096, 2 * ROUNDS);
@@ -28,3 +28,4 @@ if (rank === 0) {
     neither.length > 0 ? "in some rounds neither found the other" : "at least one found the other in each round";
   console.log(`${session.order}${withFence ? " with fence" : ""}: ${some}`);
 }
+await session.leave();

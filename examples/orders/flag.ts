@@ -1,7 +1,7 @@
 /** Rank 0 writes a message and then a flag, by plain stores; rank 1 watches the flag. */
 import { join } from "dsm";
 
-await using session = await join();
+const session = await join();
 const [message, flag, fenced] = [0, 1, 2] as const;
 const view = session.view(Int32Array, 0, 3);
 
@@ -17,3 +17,4 @@ if (session.rank === 1) {
   const when = view[fenced] === 0 ? "before rank 0 synchronised" : "only when rank 0 synchronised";
   console.log(`${session.order}: the message is ${view[message]}, seen ${when}`);
 }
+await session.leave();

@@ -147,12 +147,12 @@ const seconds = /^\d+(\.\d+)?$/.test(text) ? Number(text) : 0;
 if (seconds < 0.05 || seconds > 60) badArguments(`SECONDS must be from 0.05 to 60, and "${text}" was given`);
 
 try {
-  await using all = await join({ size: "64KiB" });
+  const all = await join({ size: "64KiB" });
   const orders: Order[] = all.direct ? ["sequential"] : ["sequential", "pipelined", "release"];
   const columns: number[][] = [];
   for (const order of orders) {
     // A session of its own for each, with the same processes.
-    await using session = await join({
+    const session = await join({
       session: `${all.name.slice(0, 50)}-${order}`,
       order,
       size: (1 + all.processes) * ARRAY_SIZE,
@@ -160,6 +160,7 @@ try {
     const column: number[] = [];
     for (const work of works) column.push(await measure(session, work, seconds));
     columns.push(column);
+    await session.leave();
   }
   if (all.rank === 0) {
     const cells = (first: string, rest: string[]) =>
@@ -172,6 +173,7 @@ try {
       );
     }
   }
+  await all.leave();
 } catch (error) {
   if (!(error instanceof DsmError)) throw error;
   console.error(`measure: ${error.message}`);

@@ -25,7 +25,7 @@ const strips = /^\d{1,10}$/.test(text) ? Number(text) : 0;
 if (strips < 1 || strips > 1e9) badArguments(`STRIPS must be a number from 1 to 1000000000, and "${text}" was given`);
 
 try {
-  await using session = await join();
+  const session = await join();
   const { rank, processes } = session;
   const parts = session.view(Float64Array, 0, processes);
 
@@ -43,6 +43,7 @@ try {
     for (const part of parts) pi += part;
     console.log(`pi is about ${pi.toFixed(12)} (${strips} strips, ${processes} processes)`);
   }
+  await session.leave();
 } catch (error) {
   if (!(error instanceof DsmError)) throw error;
   console.error(`pi: ${error.message}`);

@@ -65,7 +65,7 @@ const rounds = /^\d{1,7}$/.test(text) ? Number(text) : 0;
 if (rounds < 1 || rounds > 1e6) badArguments(`ROUNDS must be a number from 1 to 1000000, and "${text}" was given`);
 
 try {
-  await using session = await join();
+  const session = await join();
   if (session.processes < 2) badArguments("it takes two to play: dsm run -n 2");
   const ball = session.view(Int32Array, 0, 1);
 
@@ -82,6 +82,7 @@ try {
       );
     }
   }
+  await session.leave();
 } catch (error) {
   if (!(error instanceof DsmError)) throw error;
   console.error(`pingpong: ${error.message}`);

@@ -44,7 +44,7 @@ try {
   const base = process.env.DSM_SESSION ?? "primes";
   let total = 0;
   for (let range = 0; range < ranges; range++) {
-    await using session = await join({ session: `${base}-${range}` });
+    const session = await join({ session: `${base}-${range}` });
     const count = session.view(Int32Array, 0, 1);
 
     let found = 0;
@@ -56,6 +56,7 @@ try {
     await session.barrier();
 
     total += count[0]!;
+    await session.leave(); // the view keeps its last state
     if (session.rank !== 0) continue;
     console.log(`session ${range + 1} of ${ranges}: ${count[0]} primes from ${from} to ${to - 1}`);
     if (range === ranges - 1) console.log(`${total} primes below ${to}`);

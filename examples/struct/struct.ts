@@ -26,7 +26,7 @@ const darts = /^\d{1,10}$/.test(text) ? Number(text) : 0;
 if (darts < 1 || darts > 1e9) badArguments(`DARTS must be a number from 1 to 1000000000, and "${text}" was given`);
 
 try {
-  await using session = await join();
+  const session = await join();
   const { rank, processes } = session;
   if (processes > WORKERS_MAX) badArguments(`${processes} processes; there is room for ${WORKERS_MAX}`);
   const shared = session.struct("darts", state);
@@ -59,6 +59,7 @@ try {
     console.log(`pi is about ${pi.toFixed(6)}; alone, ${shared.best.by} came closest: ${shared.best.pi.toFixed(6)}`);
   }
   await session.barrier();
+  await session.leave();
 } catch (error) {
   if (!(error instanceof DsmError)) throw error;
   console.error(`struct: ${error.message}`);

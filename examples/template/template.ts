@@ -21,13 +21,14 @@ if (argument !== undefined) {
 
 try {
   // Which session, how many processes and how much memory: from the environment that `dsm run` sets.
-  await using session = await join();
+  const session = await join();
   const squares = session.view(Int32Array, 0, session.processes);
 
   squares[session.rank] = session.rank ** 2; // a plain store: every process sees it
   await session.barrier();
 
   if (session.rank === 0) console.log(`squares of ${session.processes} processes: ${[...squares].join(" ")}`);
+  await session.leave();
 } catch (error) {
   if (!(error instanceof DsmError)) throw error;
   console.error(`template: ${error.message}`);

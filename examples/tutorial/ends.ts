@@ -4,7 +4,7 @@ import { join } from "dsm";
 const CELLS = 200;
 const STEPS = 50;
 
-await using session = await join();
+const session = await join();
 const { rank, processes } = session;
 const first = Math.floor((CELLS * rank) / processes);
 const end = Math.floor((CELLS * (rank + 1)) / processes);
@@ -38,3 +38,4 @@ await session.barrier();
 const took = performance.now() - began;
 
 if (rank === 0) console.log(`ends: cell 10 has ${result[10]!.toFixed(6)} degrees, after ${took.toFixed(1)} ms`);
+await session.leave();

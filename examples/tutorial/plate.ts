@@ -10,7 +10,7 @@ function start(row: number, column: number): number {
   return distance > 0.5 && distance < 0.7 ? 1 : 0;
 }
 
-await using session = await join({ size: "4MiB", order: "release" });
+const session = await join({ size: "4MiB", order: "release" });
 const { rank, processes } = session;
 const first = Math.floor((SIZE * rank) / processes);
 const end = Math.floor((SIZE * (rank + 1)) / processes);
@@ -58,3 +58,4 @@ if (rank === 0) {
   const mean = plate.reduce((sum, heat) => sum + heat, 0) / plate.length;
   console.log(`plate: mean ${mean.toFixed(9)}, ${processes} processes, ${took.toFixed(0)} ms`);
 }
+await session.leave();

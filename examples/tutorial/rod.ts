@@ -4,7 +4,7 @@ import { join } from "dsm";
 const CELLS = 200;
 const STEPS = 50;
 
-await using session = await join();
+const session = await join();
 const { rank, processes } = session;
 const even = session.named("even", Float64Array, CELLS);
 const odd = session.named("odd", Float64Array, CELLS);
@@ -22,3 +22,4 @@ for (let step = 0; step < STEPS; step++) {
 const took = performance.now() - began;
 
 if (rank === 0) console.log(`rod: cell 10 has ${even[10]!.toFixed(6)} degrees, after ${took.toFixed(1)} ms`);
+await session.leave();

@@ -1,7 +1,7 @@
 /** One counter for all processes, counted in three ways: dsm run -n 2 -- shared.ts plain|atomic|lock */
 import { join } from "dsm";
 
-await using session = await join();
+const session = await join();
 const counter = session.view(Int32Array, 0, 1);
 const lock = session.lock("counter");
 const [way = "plain"] = process.argv.slice(2);
@@ -19,3 +19,4 @@ for (let i = 0; i < 1000; i++) {
 await session.barrier();
 
 if (session.rank === 0) console.log(`${way}: ${counter[0]} of ${1000 * session.processes}`);
+await session.leave();

@@ -4,9 +4,9 @@ import { basename } from "node:path";
 import { runCommand } from "citty";
 import { DsmError } from "../core/base/errors.ts";
 import { VERSION } from "../core/base/limits.ts";
+import { nearest } from "../core/base/nearest.ts";
 import type { Command } from "./command.ts";
 import { COMMANDS } from "./commands/commands.ts";
-import { nearest } from "./help/suggest.ts";
 import { alignPositionals, checkArguments, splitProgram, UsageError } from "./settings/options.ts";
 import { messages, print } from "./terminal/messages.ts";
 

@@ -5,7 +5,7 @@ import { ALIGN_MAX } from "../core/base/limits.ts";
 import { checkName } from "../core/base/names.ts";
 import { invalid } from "./config.ts";
 import type { SessionHandle } from "./session-handle.ts";
-import { type AnyView, type AnyViewType, rangeOf } from "./views.ts";
+import { type AnyView, type AnyViewType, checkType, rangeOf } from "./views.ts";
 
 /** Where in the map a block may lie. */
 export interface AllocOptions {
@@ -18,6 +18,7 @@ const ALIGN_DEFAULT = 16;
 /** alloc returns a view of `length` elements over a new block. */
 export function alloc(handle: SessionHandle, type: AnyViewType, length: number, options: AllocOptions = {}): AnyView {
   const { library, pointer } = handle;
+  checkType(type);
   const align = options.align ?? ALIGN_DEFAULT;
   if (!Number.isSafeInteger(align) || !isAlignment(align)) {
     throw invalid(`align is ${align}; give a power of two from 1 to ${ALIGN_MAX}`);
@@ -46,7 +47,9 @@ export function free(handle: SessionHandle, view: ArrayBufferView): void {
   library.check(library.symbols.free(pointer, info.address + BigInt(offset)));
 }
 
-function blockSize({ info }: SessionHandle, { BYTES_PER_ELEMENT = 1 }: AnyViewType, length: number): number {
+function blockSize({ info }: SessionHandle, type: AnyViewType, length: number): number {
+  checkType(type);
+  const { BYTES_PER_ELEMENT = 1 } = type;
   if (!Number.isSafeInteger(length) || length < 1) throw invalid(`a block of ${length} elements; give it 1 or more`);
   const size = length * BYTES_PER_ELEMENT;
   if (size <= info.size) return size;

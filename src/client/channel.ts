@@ -14,7 +14,7 @@ import { FrameReader } from "../core/wire/frame-reader.ts";
 import { encodeHandshake } from "../core/wire/handshake.ts";
 import { Kind } from "../core/wire/kinds.ts";
 import { Outbox } from "../core/wire/outbox.ts";
-import { arbiterGone, type Outcome } from "./outcomes.ts";
+import { arbiterGone, hasLeft, type Outcome } from "./outcomes.ts";
 import { type Connection, connect, deferred } from "./runtime.ts";
 
 /** The parameters for opening another channel to the arbiter. */
@@ -71,31 +71,37 @@ export class Channel {
   readonly #pending = new Map<number, Pending>();
   readonly #queue: QueuedPost[] = [];
   readonly #attached = deferred<void>();
-  readonly #session: string;
+  /** The error for an ended connection. */
+  readonly #gone: (reason?: string) => DsmError;
   #socket: Connection | undefined;
   #nextTag = ATTACH_TAG + 1;
   #posts = 0;
   /** The reason why the channel accepts no more requests, or undefined. */
   #ended: DsmError | undefined;
 
-  private constructor(session: string) {
-    this.#session = session;
+  private constructor(gone: (reason?: string) => DsmError) {
+    this.#gone = gone;
     this.#outbox = new Outbox((bytes) => this.#socket?.write(bytes) ?? 0);
     // open() may come to wait for it only after it was rejected.
     this.#attached.promise.catch(() => {});
   }
 
-  /** Connects, and identifies this process to the arbiter. Rejects with DsmError. */
-  static async open({ session, socket: path, token, rank }: Attachment): Promise<Channel> {
-    const channel = new Channel(session);
+  /**
+   * Connects, and identifies this process to the arbiter. Rejects with DsmError. `left` says whether the process has left,
+   * when the connection ends.
+   */
+  static async open({ session, socket: path, token, rank }: Attachment, left = () => false): Promise<Channel> {
+    const gone = (reason?: string): DsmError => (left() ? hasLeft(session) : arbiterGone(session, reason));
+    const channel = new Channel(gone);
     try {
       channel.#socket = await connect(path, {
         data: (chunk) => channel.#receive(chunk),
         drain: () => channel.#outbox.drain(),
-        close: () => channel.#end(arbiterGone(session)),
-        error: (error) => channel.#end(arbiterGone(session, error.message)),
+        close: () => channel.#end(gone()),
+        error: (error) => channel.#end(gone(error.message)),
       });
     } catch (error) {
+      if (left()) throw hasLeft(session);
       const reason = error instanceof Error ? error.message : String(error);
       throw new DsmError(systemCode(error, "DSM_UNREACHABLE"), `the arbiter cannot be reached at ${path}: ${reason}`);
     }
@@ -147,7 +153,7 @@ export class Channel {
 
   /** A request that is answered at once and may end a wait of another process: it has its own part of the limit. */
   async #post(frame: (tag: number) => Uint8Array): Promise<Reply> {
-    if (this.#ended !== undefined) throw this.#ended;
+    if (this.#ended !== undefined) throw sameError(this.#ended);
     const { promise, resolve, reject } = deferred<Reply>();
     const pending = { resolve, reject, isPost: true };
     if (this.#posts < POSTS_MAX) {
@@ -166,7 +172,7 @@ export class Channel {
   }
 
   #wait(frame: (tag: number) => Uint8Array): Request {
-    if (this.#ended !== undefined) throw this.#ended;
+    if (this.#ended !== undefined) throw sameError(this.#ended);
     if (this.#pending.size - this.#posts >= WAITS_MAX) {
       throw new DsmError("DSM_LIMIT", `${WAITS_MAX} waits of this process are under way, the limit; await some first`);
     }
@@ -197,7 +203,7 @@ export class Channel {
   }
 
   #send(frame: Uint8Array): void {
-    if (!this.#outbox.send(frame)) this.#end(arbiterGone(this.#session, "it takes no more requests"));
+    if (!this.#outbox.send(frame)) this.#end(this.#gone("it takes no more requests"));
   }
 
   #receive(chunk: Uint8Array): void {
@@ -248,11 +254,14 @@ export class Channel {
     if (this.#ended !== undefined) return;
     this.#ended = error;
     this.#attached.reject(error);
-    for (const { reject } of this.#pending.values()) reject(error);
-    for (const { pending } of this.#queue.splice(0)) pending.reject(error);
+    for (const { reject } of this.#pending.values()) reject(sameError(error));
+    for (const { pending } of this.#queue.splice(0)) pending.reject(sameError(error));
     this.#pending.clear();
     this.#socket?.terminate();
   }
 }
+
+/** Each call that fails gets an error of its own, whose stack is that of the call. */
+const sameError = ({ code, message }: DsmError): DsmError => new DsmError(code, message);
 
 const nextTag = (tag: number): number => (tag === TAG_MAX ? ATTACH_TAG + 1 : tag + 1);

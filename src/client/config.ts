@@ -5,6 +5,7 @@ import { DsmError } from "../core/base/errors.ts";
 import { DEFAULT_PORT } from "../core/base/limits.ts";
 import type { OnLoss } from "../core/base/loss-policy.ts";
 import { checkName, checkProcesses, formatAddress, parseAddress } from "../core/base/names.ts";
+import { nearest } from "../core/base/nearest.ts";
 import { checkSetting, SETTINGS } from "../core/base/settings.ts";
 import { checkSize, parseSize } from "../core/base/size.ts";
 import { slurmStep } from "../core/launch/hosts.ts";
@@ -104,6 +105,7 @@ interface Given {
 
 /** Throws DsmError DSM_INVALID, which names the option or variable that is wrong. */
 export function readConfig(options: JoinOptions, environment: Record<string, string | undefined>): JoinConfig {
+  checkNames(options);
   const step = options.session === undefined && !environment[SETTINGS.session.variable] ? slurmStep(environment) : {};
   const given = (option: keyof JoinOptions): Given => {
     if (options[option] !== undefined) return { from: option, value: options[option] };
@@ -139,6 +141,23 @@ export function readConfig(options: JoinOptions, environment: Record<string, str
     elastic: readFlag(given("elastic")) ?? SETTINGS.elastic.fallback,
     direct: readFlag(given("direct")) ?? SETTINGS.direct.fallback,
   };
+}
+
+const OPTIONS: readonly string[] = Object.keys({
+  ...{ session: 1, processes: 1, size: 1, node: 1, daemon: 1, rank: 1, joinTimeoutMs: 1, autostart: 1, binary: 1 },
+  ...{ order: 1, onLoss: 1, elastic: 1, direct: 1 },
+} satisfies Record<keyof JoinOptions, 1>);
+
+function checkNames(options: JoinOptions): void {
+  if (typeof options !== "object" || options === null) {
+    throw invalid(`the options of join() are ${show(options)}; give an object, such as { session: "name" }`);
+  }
+  for (const name of Object.keys(options)) {
+    if (OPTIONS.includes(name)) continue;
+    const meant = nearest(name, OPTIONS);
+    const advice = meant === null ? `it has ${OPTIONS.join(", ")}` : `did you mean ${meant}?`;
+    throw invalid(`join() has no option "${name}"; ${advice}`);
+  }
 }
 
 function readText({ from, value }: Given): string | null {

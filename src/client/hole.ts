@@ -1,5 +1,6 @@
 import { invalid } from "./config.ts";
 import type { SessionHandle } from "./session-handle.ts";
+import { promised } from "./stack.ts";
 
 /**
  * A part of the map whose writes stay private to this process until it is filled. Filling publishes exactly the bytes
@@ -31,12 +32,14 @@ export class Hole {
    * Publishes the changes, and ends the hole. Do not write to it while it is being filled. A second time:
    * DSM_INVALID.
    */
-  async fill(): Promise<void> {
-    this.#end();
-    await this.#handle.call((pointer) => this.#handle.library.holeFillAsync(pointer, this.#id));
+  fill(): Promise<void> {
+    return promised(async () => {
+      this.#end();
+      await this.#handle.call((pointer) => this.#handle.library.holeFillAsync(pointer, this.#id));
+    });
   }
 
-  /** Like fill(), but blocks the program. */
+  /** Like fill(), but blocks the thread. */
   fillSync(): void {
     this.#end();
     const { library, pointer } = this.#handle;
@@ -55,7 +58,9 @@ export class Hole {
   }
 
   /** Fills it, if it was not filled. */
-  async [Symbol.asyncDispose](): Promise<void> {
-    if (!this.#filled) await this.fill();
+  [Symbol.asyncDispose](): Promise<void> {
+    return promised(async () => {
+      if (!this.#filled) await this.fill();
+    });
   }
 }

@@ -4,11 +4,12 @@
  * ```ts
  * import { join } from "dsm";
  *
- * await using session = await join({ session: "sum", processes: 4, size: "64KiB" });
+ * const session = await join({ session: "sum", processes: 4, size: "64KiB" });
  * const sum = session.view(BigInt64Array, 0, 1);
  * Atomics.add(sum, 0, BigInt(session.rank));
  * await session.barrier();
  * console.log(sum[0]); // 6n in every process
+ * await session.leave();
  * ```
  *
  * Under Bun, and under Node 20 and later.
@@ -49,11 +50,12 @@ export type { AtomicField } from "./atomic-field.ts";
 export type { AllocOptions } from "./blocks.ts";
 export type { JoinOptions } from "./config.ts";
 export type { Hole } from "./hole.ts";
-export { join } from "./join.ts";
+export { attach, join } from "./join.ts";
 export type { HeldLock, Lock, UnlockOptions } from "./lock.ts";
 export type { LockOutcome, WaitOutcome } from "./outcomes.ts";
 export type { Semaphore } from "./semaphore.ts";
 export type { Session } from "./session.ts";
 export type { ArrayOf, AtomicFields, Grid, Shared, SharedFields, SharedParts } from "./struct-types.ts";
+export type { ThreadHandle } from "./thread-state.ts";
 export type { Range, ReadOptions, ViewType } from "./views.ts";
 export type { IntegerArray, WaitOptions } from "./waiting.ts";

@@ -57,11 +57,18 @@ export async function openSession(library: Library, config: JoinConfig): Promise
   });
   const view = new DataView(opened.buffer, opened.byteOffset, opened.byteLength);
   const status = view.getInt32(OPENED.status, true);
-  if (status !== Status.OK) throw new DsmError(statusCode(status), zeroTerminated(opened.subarray(OPENED.text)));
-  return describe(library, view.getBigUint64(OPENED.session, true));
+  if (status !== Status.OK) throw notOpened(status, zeroTerminated(opened.subarray(OPENED.text)));
+  return describeSession(library, view.getBigUint64(OPENED.session, true));
 }
 
-function describe(library: Library, pointer: SessionPointer): JoinInfo {
+/** The only reason for DSM_BUSY is that the process has joined already, perhaps in another thread. */
+function notOpened(status: number, text: string): DsmError {
+  const advice = status === Status.BUSY ? "; use that session: in a worker thread by attach(session.handle())" : "";
+  return new DsmError(statusCode(status), `${text}${advice}`);
+}
+
+/** describeSession returns the properties of a session that this process has joined. DSM_LEFT: it has left. */
+export function describeSession(library: Library, pointer: SessionPointer): JoinInfo {
   const { symbols } = library;
   const size = Number(symbols.size(pointer));
   const address = BigInt(symbols.address(pointer));

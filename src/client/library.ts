@@ -4,6 +4,7 @@ import { createRequire } from "node:module";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { getSystemErrorName } from "node:util";
+import type * as WorkerThreads from "node:worker_threads";
 import type * as Koffi from "koffi";
 import { DsmError, Status, statusCode } from "../core/base/errors.ts";
 import { check, DONE, type Outcome } from "./outcomes.ts";
@@ -18,23 +19,28 @@ const packageRoot = join(here, "..", "..");
 
 let loaded: Library | undefined;
 
-/** loadLibrary returns libdsm, loaded once per program. Throws DsmError DSM_SYSTEM when it is not there. */
-export function loadLibrary(): Library {
-  loaded ??= new Library();
+/**
+ * loadLibrary returns libdsm, loaded once per thread. `path`: where the process's first thread found it. Throws DsmError
+ * DSM_SYSTEM when it is not there.
+ */
+export function loadLibrary(path: string = loaded?.path ?? findLibrary()): Library {
+  if (loaded?.path !== path) loaded = new Library(path);
   return loaded;
 }
 
 export class Library {
   /** The functions themselves: they return a status, and throw nothing. */
   readonly symbols: Symbols;
+  readonly path: string;
   readonly #koffi: typeof Koffi;
 
-  constructor() {
+  constructor(path: string) {
     // Loaded here, not at import: a program that imports dsm but joins nothing does not pay for it. And by its CommonJS
     // entry, the only one that can be bundled.
     const koffi = require("koffi") as typeof Koffi;
     this.#koffi = koffi;
-    this.symbols = bindSymbols(koffi, load(koffi));
+    this.path = path;
+    this.symbols = bindSymbols(koffi, load(koffi, path));
   }
 
   /** The outcome of the call that has just returned `status` on this thread. */
@@ -80,8 +86,26 @@ export class Library {
 
   /** The memory of the map. It stays mapped for as long as the program runs, also after leaving. */
   memory(address: bigint, size: number): ArrayBuffer {
-    return this.#koffi.view(address, size);
+    return keepInPlace(this.#koffi.view(address, size));
   }
+}
+
+/**
+ * Makes attempts to move the map's buffer to another thread fail, as far as the runtime allows: they would take it from
+ * this one. (Cloning copies it; there is no way to forbid that. Node before version 21 copies it instead of moving it.)
+ */
+function keepInPlace(buffer: ArrayBuffer): ArrayBuffer {
+  // Not by import: preload.ts must be able to change this module before a program imports it.
+  const { markAsUntransferable } = require("node:worker_threads") as typeof WorkerThreads;
+  markAsUntransferable(buffer);
+  const transfer = (): never => {
+    throw new DsmError(
+      "DSM_INVALID",
+      "the shared memory cannot be transferred; give a worker session.handle() instead",
+    );
+  };
+  for (const name of ["transfer", "transferToFixedLength"]) Object.defineProperty(buffer, name, { value: transfer });
+  return buffer;
 }
 
 /**
@@ -103,8 +127,7 @@ export function zeroTerminated(bytes: Uint8Array): string {
   return new TextDecoder().decode(end < 0 ? bytes : bytes.subarray(0, end));
 }
 
-function load(koffi: typeof Koffi): Koffi.LibraryHandle {
-  const path = findLibrary();
+function load(koffi: typeof Koffi, path: string): Koffi.LibraryHandle {
   try {
     return koffi.load(path);
   } catch (error) {

@@ -1,8 +1,10 @@
+import { DsmError, Status } from "../core/base/errors.ts";
 import { checkName } from "../core/base/names.ts";
 import { invalid } from "./config.ts";
-import { checkUnlock, type LockOutcome, lockOutcome, tryLockOutcome } from "./outcomes.ts";
+import { checkUnlock, isGranted, type LockOutcome, lockOutcome, type Outcome, tryLockOutcome } from "./outcomes.ts";
 import type { SessionHandle } from "./session-handle.ts";
-import { checkTimeout, replyTo, type WaitOptions } from "./waiting.ts";
+import { promised } from "./stack.ts";
+import { replyTo, Stop, timeoutOf, type WaitOptions } from "./waiting.ts";
 
 /** How to unlock. */
 export interface UnlockOptions {
@@ -12,12 +14,13 @@ export interface UnlockOptions {
 
 /**
  * A lock, identified in the whole session by its name, in all languages. It is granted first come, first served, across
- * nodes and forms (promise or `Sync`). Its owner is a process: DSM_BUSY if this process holds it or waits for it
- * already. If the owner dies or leaves, the lock passes to the next process, which gets "owner-died".
+ * nodes and forms (promise or `Sync`). Its owner is a process, whose threads take turns for it, in no particular order:
+ * DSM_BUSY if this thread holds it or waits for it already. If the owner dies or leaves, the lock passes to the next
+ * process, which gets "owner-died". Any thread of the owner may unlock it: do so when a worker has ended that held it.
  *
  * Every method fails with DSM_LEFT after leaving, DSM_LOST when a process died without leaving and the session does not
  * go on without it (unlocking stays possible), and DSM_UNREACHABLE when this node's arbiter has ended. The `Sync` forms
- * block the whole program, timers and promises included.
+ * block the whole thread, timers and promises included.
  *
  * Locking and unlocking are synchronising operations: under the order `release` each first publishes what this process
  * has stored.
@@ -35,59 +38,126 @@ export class Lock {
     this.#handle = handle;
   }
 
-  /** Takes the lock, waiting until it is free. DSM_TIMEOUT after `timeoutMs`. An aborted call does not take it. */
-  async lock(options: WaitOptions = {}): Promise<LockOutcome> {
-    const reply = await replyTo(
-      this.#handle,
-      (channel) => channel.lock(this.name, false),
-      options,
-      () => this.#unlock(true),
-    );
-    return lockOutcome(reply, this.name, options.timeoutMs);
+  /** @internal What console.log() shows. */
+  [Symbol.for("nodejs.util.inspect.custom")](): string {
+    return `Lock ${JSON.stringify(this.name)}`;
   }
 
-  /** Like lock(), but blocks the program. */
+  /** Takes the lock, waiting until it is free. DSM_TIMEOUT after `timeoutMs`. An aborted call does not take it. */
+  lock(options: WaitOptions = {}): Promise<LockOutcome> {
+    return promised(() => this.#lock(options));
+  }
+
+  async #lock(options: WaitOptions): Promise<LockOutcome> {
+    const timeoutMs = timeoutOf(options);
+    const stop = new Stop(this.#handle, options.signal);
+    stop.check();
+    const { threads } = this.#handle;
+    // Without a wait in between, if it can be: the request is then sent before this returns.
+    const leftMs = threads.tryTurn(this.name)
+      ? timeoutMs
+      : await this.#handle.wait(() => threads.turn(this.name, timeoutMs, stop));
+    const reply = await this.#inTurn(() =>
+      replyTo(
+        this.#handle,
+        (channel) => channel.lock(this.name, false),
+        { ...options, timeoutMs: leftMs },
+        async () => void (await this.#handle.synchronise().unlock(this.name, true)),
+      ),
+    );
+    return lockOutcome(reply, this.name, timeoutMs);
+  }
+
+  /** Like lock(), but blocks the thread. */
   lockSync(options: Pick<WaitOptions, "timeoutMs"> = {}): LockOutcome {
-    const timeoutMs = checkTimeout(options.timeoutMs);
-    const { library, pointer } = this.#handle;
+    const timeoutMs = timeoutOf(options);
+    const { library, pointer, threads } = this.#handle;
     const { lock, lockTimed } = library.symbols;
-    const status = timeoutMs === undefined ? lock(pointer, this.name) : lockTimed(pointer, this.name, timeoutMs);
-    return lockOutcome(library.outcome(status), this.name, timeoutMs);
+    const leftMs = threads.turnSync(this.name, timeoutMs);
+    const outcome = this.#inTurnSync(() =>
+      library.outcome(leftMs === undefined ? lock(pointer, this.name) : lockTimed(pointer, this.name, leftMs)),
+    );
+    return lockOutcome(outcome, this.name, timeoutMs);
   }
 
   /** Takes the lock if it is free, else false. */
-  async tryLock(): Promise<LockOutcome | false> {
-    const reply = await replyTo(this.#handle, (channel) => channel.lock(this.name, true));
-    return tryLockOutcome(reply, this.name);
+  tryLock(): Promise<LockOutcome | false> {
+    return promised(async () => {
+      this.#handle.check();
+      if (!this.#handle.threads.tryTurn(this.name)) return false;
+      const reply = await this.#inTurn(() => replyTo(this.#handle, (channel) => channel.lock(this.name, true)));
+      return tryLockOutcome(reply, this.name);
+    });
   }
 
-  /** Like tryLock(), but blocks the program for the time of one round trip. */
+  /** Like tryLock(), but blocks the thread for the time of one round trip. */
   tryLockSync(): LockOutcome | false {
-    const { library, pointer } = this.#handle;
-    return tryLockOutcome(library.outcome(library.symbols.lockTry(pointer, this.name)), this.name);
+    const { library, pointer, threads } = this.#handle;
+    if (!threads.tryTurn(this.name)) return false;
+    const outcome = this.#inTurnSync(() => library.outcome(library.symbols.lockTry(pointer, this.name)));
+    return tryLockOutcome(outcome, this.name);
+  }
+
+  /** Asks for the lock, while this thread has the turn for it, and ends the turn unless the lock was granted. */
+  async #inTurn<Value extends Outcome>(ask: () => Promise<Value>): Promise<Value> {
+    let granted = false;
+    try {
+      const outcome = await ask();
+      granted = isGranted(outcome);
+      return outcome;
+    } finally {
+      if (!granted) this.#handle.threads.giveTurn(this.name);
+    }
+  }
+
+  #inTurnSync(ask: () => Outcome): Outcome {
+    let granted = false;
+    try {
+      const outcome = ask();
+      granted = isGranted(outcome);
+      return outcome;
+    } finally {
+      if (!granted) this.#handle.threads.giveTurn(this.name);
+    }
   }
 
   /**
    * Gives the lock to the first process that waits. `mended: false`: if locking returned "owner-died", the next owner
    * gets it, too. DSM_NOT_OWNER if this process does not hold the lock.
    */
-  async unlock({ mended = true }: UnlockOptions = {}): Promise<void> {
-    await this.#unlock(!mended);
+  unlock({ mended = true }: UnlockOptions = {}): Promise<void> {
+    return promised(() => this.#unlock(!mended));
   }
 
   async #unlock(inconsistent: boolean): Promise<void> {
-    checkUnlock(await this.#handle.synchronise().unlock(this.name, inconsistent), this.name);
+    this.#handle.check();
+    const { threads } = this.#handle;
+    const channel = this.#handle.synchronise();
+    threads.beginUnlock(this.name);
+    let isOver = false;
+    try {
+      const reply = await channel.unlock(this.name, inconsistent);
+      isOver = reply.status === Status.OK;
+      checkUnlock(reply, this.name);
+    } catch (error) {
+      isOver ||= isGone(error);
+      throw error;
+    } finally {
+      threads.endUnlock(this.name, isOver);
+    }
   }
 
-  /** Like unlock(), but blocks the program for the time of one round trip. */
+  /** Like unlock(), but blocks the thread for the time of one round trip. */
   unlockSync({ mended = true }: UnlockOptions = {}): void {
     this.#unlockSync(!mended);
   }
 
   #unlockSync(inconsistent: boolean): void {
-    const { library, pointer } = this.#handle;
+    const { library, pointer, threads } = this.#handle;
     const { unlock, unlockInconsistent } = library.symbols;
-    checkUnlock(library.outcome((inconsistent ? unlockInconsistent : unlock)(pointer, this.name)), this.name);
+    const outcome = library.outcome((inconsistent ? unlockInconsistent : unlock)(pointer, this.name));
+    if (outcome.status === Status.OK || outcome.status === Status.UNREACHABLE) threads.giveTurn(this.name);
+    checkUnlock(outcome, this.name);
   }
 
   /**
@@ -95,8 +165,12 @@ export class Lock {
    * value of `scope`. If `scope` throws, use() rejects with its error, and if the outcome was "owner-died", the next
    * owner gets it, too.
    */
-  async use<Value>(scope: (outcome: LockOutcome) => Value, options: WaitOptions = {}): Promise<Awaited<Value>> {
-    const outcome = await this.lock(options);
+  use<Value>(scope: (outcome: LockOutcome) => Value, options: WaitOptions = {}): Promise<Awaited<Value>> {
+    return promised(() => this.#use(scope, options));
+  }
+
+  async #use<Value>(scope: (outcome: LockOutcome) => Value, options: WaitOptions): Promise<Awaited<Value>> {
+    const outcome = await this.#lock(options);
     let value: Awaited<Value>;
     try {
       value = await scope(outcome);
@@ -104,11 +178,11 @@ export class Lock {
       await this.#unlock(true).catch(() => {});
       throw error;
     }
-    await this.unlock();
+    await this.#unlock(false);
     return value;
   }
 
-  /** Like use(), but blocks the program while it waits, and `scope` must not return a promise. */
+  /** Like use(), but blocks the thread while it waits, and `scope` must not return a promise. */
   useSync<Value>(scope: (outcome: LockOutcome) => Value, options: Pick<WaitOptions, "timeoutMs"> = {}): Value {
     const outcome = this.lockSync(options);
     let value: Value;
@@ -134,9 +208,11 @@ export class Lock {
    * when an error ends the scope. If `held.outcome` is "owner-died", call `held.mended()` once the protected data is
    * consistent again; without it the next owner gets "owner-died", too.
    */
-  async hold(options: WaitOptions = {}): Promise<HeldLock> {
-    const outcome = await this.lock(options);
-    return new HeldLock(outcome, (inconsistent) => this.#unlock(inconsistent));
+  hold(options: WaitOptions = {}): Promise<HeldLock> {
+    return promised(async () => {
+      const outcome = await this.#lock(options);
+      return new HeldLock(outcome, (inconsistent) => this.#unlock(inconsistent));
+    });
   }
 }
 
@@ -166,9 +242,15 @@ export class HeldLock implements AsyncDisposable {
   }
 
   /** Unlocks, unless it was unlocked before. */
-  async [Symbol.asyncDispose](): Promise<void> {
-    if (this.#released) return;
-    this.#released = true;
-    await this.#unlock(this.#inconsistent);
+  [Symbol.asyncDispose](): Promise<void> {
+    return promised(async () => {
+      if (this.#released) return;
+      this.#released = true;
+      await this.#unlock(this.#inconsistent);
+    });
   }
 }
+
+/** Whether nothing can be locked any more: threads that wait for their turn shall hear of it. */
+const isGone = (error: unknown): boolean =>
+  error instanceof DsmError && (error.code === "DSM_UNREACHABLE" || error.code === "DSM_LEFT");

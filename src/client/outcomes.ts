@@ -42,6 +42,14 @@ export const arbiterGone = (session: string, reason?: string): DsmError =>
     `the arbiter of session "${session}" is gone${reason === undefined ? "" : `: ${reason}`}`,
   );
 
+/** hasLeft returns the error of every call after leaving. */
+export const hasLeft = (session: string): DsmError =>
+  new DsmError("DSM_LEFT", `this process has left session "${session}"`);
+
+/** hasDetached returns the error of every call of a thread that has left, while its process goes on. */
+export const hasDetached = (session: string): DsmError =>
+  new DsmError("DSM_LEFT", `this thread has left session "${session}"; call attach() again`);
+
 export const inBarrier = (): DsmError => new DsmError("DSM_BUSY", "this process is in a barrier already");
 
 /** checkBarrier checks the outcome of a barrier. A timeout's text is complete if libdsm has made it. */

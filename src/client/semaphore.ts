@@ -3,18 +3,19 @@ import { checkName } from "../core/base/names.ts";
 import { invalid } from "./config.ts";
 import { check, checkSemaphore, isTaken } from "./outcomes.ts";
 import type { SessionHandle } from "./session-handle.ts";
-import { checkTimeout, replyTo, type WaitOptions } from "./waiting.ts";
+import { promised } from "./stack.ts";
+import { replyTo, timeoutOf, type WaitOptions } from "./waiting.ts";
 
 /**
  * A counting semaphore, identified in the whole session by its name. Waits are granted first come, first served, across
  * nodes and forms (promise or `Sync`).
  *
  * Every method fails with DSM_LEFT after leaving, DSM_LOST when a process of the session died without leaving (posting
- * stays possible) and DSM_UNREACHABLE when this node's arbiter has ended. The `Sync` forms block the whole program,
- * timers and promises included: never use them to wait for work of this program itself.
+ * stays possible) and DSM_UNREACHABLE when this node's arbiter has ended. The `Sync` forms block the whole thread,
+ * timers and promises included: never use them to wait for work of this thread itself.
  *
  * Waiting and posting are synchronising operations: under the order `release` each first publishes what this process
- * has stored, for which the promise forms block the program as `session.fence()` does.
+ * has stored, for which the promise forms block the thread as `session.fence()` does.
  */
 export class Semaphore {
   /** Its name in the session. */
@@ -34,23 +35,32 @@ export class Semaphore {
     this.#initial = initial;
   }
 
+  /** @internal What console.log() shows. */
+  [Symbol.for("nodejs.util.inspect.custom")](): string {
+    return `Semaphore ${JSON.stringify(this.name)}`;
+  }
+
   /**
    * Takes 1 from the semaphore, waiting until it is above 0. DSM_TIMEOUT after `timeoutMs`. When it is aborted the
    * semaphore is not taken. (If it was granted at the same moment, it is posted again before the promise rejects.)
    */
-  async wait(options: WaitOptions = {}): Promise<void> {
+  wait(options: WaitOptions = {}): Promise<void> {
+    return promised(() => this.#wait(options));
+  }
+
+  async #wait(options: WaitOptions): Promise<void> {
     const reply = await replyTo(
       this.#handle,
       (channel) => channel.semaphoreWait(this.name, this.#initial, false),
       options,
-      () => this.post(),
+      () => this.#post(),
     );
     checkSemaphore(reply, this.name, options.timeoutMs);
   }
 
-  /** Like wait(), but blocks the program. */
+  /** Like wait(), but blocks the thread. */
   waitSync(options: Pick<WaitOptions, "timeoutMs"> = {}): void {
-    const timeoutMs = checkTimeout(options.timeoutMs);
+    const timeoutMs = timeoutOf(options);
     const { library, pointer } = this.#handle;
     const { semaphoreWait, semaphoreTimed } = library.symbols;
     const status =
@@ -61,11 +71,13 @@ export class Semaphore {
   }
 
   /** Takes 1 from the semaphore if it is above 0: true, else false. */
-  async tryWait(): Promise<boolean> {
-    return isTaken(await replyTo(this.#handle, (channel) => channel.semaphoreWait(this.name, this.#initial, true)));
+  tryWait(): Promise<boolean> {
+    return promised(async () =>
+      isTaken(await replyTo(this.#handle, (channel) => channel.semaphoreWait(this.name, this.#initial, true))),
+    );
   }
 
-  /** Like tryWait(), but blocks the program for the time of one round trip. */
+  /** Like tryWait(), but blocks the thread for the time of one round trip. */
   tryWaitSync(): boolean {
     const { library, pointer } = this.#handle;
     return isTaken(library.outcome(library.symbols.semaphoreTry(pointer, this.name, this.#initial)));
@@ -75,11 +87,19 @@ export class Semaphore {
    * Adds 1, or ends the first wait. Fails with DSM_OVERFLOW above 2147483647. The post has been sent when the call
    * returns; the promise resolves when it is ordered.
    */
-  async post(): Promise<void> {
+  post(): Promise<void> {
+    return promised(async () => {
+      this.#handle.check();
+      await this.#post();
+    });
+  }
+
+  /** Also while this thread is leaving: it gives back what it was granted. */
+  async #post(): Promise<void> {
     check(await this.#handle.synchronise().semaphorePost(this.name, this.#initial));
   }
 
-  /** Like post(), but blocks the program for the time of one round trip. */
+  /** Like post(), but blocks the thread for the time of one round trip. */
   postSync(): void {
     const { library, pointer } = this.#handle;
     library.check(library.symbols.semaphorePost(pointer, this.name, this.#initial));
@@ -89,20 +109,24 @@ export class Semaphore {
    * Waits, runs `scope` (which may return a promise), and posts in any case. Returns the value of `scope`; if `scope`
    * throws, use() rejects with its error.
    */
-  async use<Value>(scope: () => Value, options: WaitOptions = {}): Promise<Awaited<Value>> {
-    await this.wait(options);
+  use<Value>(scope: () => Value, options: WaitOptions = {}): Promise<Awaited<Value>> {
+    return promised(() => this.#use(scope, options));
+  }
+
+  async #use<Value>(scope: () => Value, options: WaitOptions): Promise<Awaited<Value>> {
+    await this.#wait(options);
     let value: Awaited<Value>;
     try {
       value = await scope();
     } catch (error) {
-      await this.post().catch(() => {});
+      await this.#post().catch(() => {});
       throw error;
     }
-    await this.post();
+    await this.#post();
     return value;
   }
 
-  /** Like use(), but blocks the program while it waits, and `scope` must not return a promise. */
+  /** Like use(), but blocks the thread while it waits, and `scope` must not return a promise. */
   useSync<Value>(scope: () => Value, options: Pick<WaitOptions, "timeoutMs"> = {}): Value {
     this.waitSync(options);
     let value: Value;

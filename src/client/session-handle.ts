@@ -1,36 +1,49 @@
 /**
- * SessionHandle: the state of this process in one session, shared by the session object, its locks, semaphores, holes
- * and waits. It owns the flag that the process has left, and both connections to the arbiter: libdsm, which blocks, and
- * the channel, which does not.
+ * SessionHandle: a session as one thread of this process uses it, shared by the session object, its locks, semaphores,
+ * holes and waits. It owns the flag that the thread has left, and both connections to the arbiter: libdsm, which blocks,
+ * and the channel, which does not.
  *
- *     joined ──leave(), leaveSync()──▶ left: every call throws DSM_LEFT
+ *     joined, attached ──leave(), leaveSync()──▶ left: every call throws DSM_LEFT
+ *
+ * The thread that joined leaves for the process, and so for all its threads. A thread that has attached leaves alone.
  */
 import { DsmError } from "../core/base/errors.ts";
 import type { Channel } from "./channel.ts";
 import type { JoinInfo } from "./join-info.ts";
 import type { Library } from "./library.ts";
+import { hasDetached, hasLeft } from "./outcomes.ts";
 import type { SessionPointer } from "./symbols.ts";
+import type { ThreadState } from "./thread-state.ts";
 
 export class SessionHandle {
   readonly library: Library;
   readonly info: JoinInfo;
+  /** What it shares with the process's other threads. */
+  readonly threads: ThreadState;
+  /** Whether another thread joined, and this one leaves alone. */
+  readonly #isAttached: boolean;
   readonly #channel: Channel;
   #left = false;
-  /** Processes of the session when this one left: libdsm may later reuse its handle for another session. */
-  #lastProcesses = 0;
   /** Calls on other threads that still use the session. */
   readonly #calls = new Set<Promise<void>>();
+  /** Waits of this thread that are under way, until each is over and what it took is given back or used. */
+  readonly #waits = new Set<Promise<unknown>>();
+  /** What ends those waits when an attached thread leaves. */
+  readonly cancels = new Set<() => void>();
+  #isLeaving = false;
 
-  constructor(library: Library, info: JoinInfo, channel: Channel) {
+  constructor(library: Library, info: JoinInfo, channel: Channel, threads: ThreadState, isAttached: boolean) {
     this.library = library;
     this.info = info;
     this.#channel = channel;
+    this.threads = threads;
+    this.#isAttached = isAttached;
   }
 
   /** Whether the session is in direct mode, which may end in an elastic session. */
   get direct(): boolean {
     const { direct, directMayEnd, pointer } = this.info;
-    if (this.#left || !directMayEnd) return direct;
+    if (this.left || !directMayEnd) return direct;
     return this.library.symbols.isDirect(pointer) === 1;
   }
 
@@ -39,13 +52,20 @@ export class SessionHandle {
     return this.info.order === "release" && !this.direct;
   }
 
+  /** Whether this thread has left, or its process. */
   get left(): boolean {
-    return this.#left;
+    return this.#left || this.threads.left;
   }
 
   /** The processes of the session; in an elastic session their number at this one's join or last barrier. */
   get processes(): number {
-    return this.#left ? this.#lastProcesses : this.library.symbols.processes(this.info.pointer);
+    // Once it has left, libdsm may reuse its handle for another session.
+    return this.threads.left ? this.threads.lastProcesses : this.library.symbols.processes(this.info.pointer);
+  }
+
+  /** Whether this attached thread has begun to leave: waits end, and give back what they have got. */
+  get isLeaving(): boolean {
+    return this.#isLeaving;
   }
 
   /**
@@ -53,7 +73,7 @@ export class SessionHandle {
    * sessions).
    */
   passedBarrier(processes: number): void {
-    if (!this.#left) this.library.check(this.library.symbols.setProcesses(this.info.pointer, processes));
+    if (!this.left) this.library.check(this.library.symbols.setProcesses(this.info.pointer, processes));
   }
 
   /** The pointer for a call of libdsm. Throws DSM_LEFT. */
@@ -64,16 +84,22 @@ export class SessionHandle {
 
   /** Returns when every earlier store is ordered. Throws DSM_LEFT, DSM_UNREACHABLE. */
   fence(): void {
-    this.library.check(this.library.symbols.fence(this.pointer));
+    this.check();
+    this.#fence();
+  }
+
+  #fence(): void {
+    this.library.check(this.library.symbols.fence(this.info.pointer));
   }
 
   /**
    * Returns the channel for a synchronising operation. Under `release` it first publishes the stores of this process,
-   * and returns when they are applied. Throws DSM_LEFT, DSM_UNREACHABLE.
+   * and returns when they are applied. Throws DSM_LEFT, DSM_UNREACHABLE. A thread that is leaving still gets it, to give
+   * back what it was granted.
    */
   synchronise(): Channel {
-    this.check();
-    if (this.#keepsStores) this.fence();
+    if (this.left) throw this.#hasLeft();
+    if (this.#keepsStores) this.#fence();
     return this.#channel;
   }
 
@@ -82,15 +108,16 @@ export class SessionHandle {
    * processes published before the wait ended: catchUp publishes the stores and discards the copies.
    */
   catchUp(): void {
-    if (this.#keepsStores && !this.#left) this.fence();
+    if (this.#keepsStores && !this.left) this.#fence();
   }
 
   check(): void {
-    if (this.#left) throw this.#hasLeft();
+    if (this.left || this.#isLeaving) throw this.#hasLeft();
   }
 
   #hasLeft(): DsmError {
-    return new DsmError("DSM_LEFT", `this process has left session "${this.info.name}"`);
+    const { name } = this.info;
+    return this.threads.left || !this.#isAttached ? hasLeft(name) : hasDetached(name);
   }
 
   /** Runs a call on another thread. Leaving waits for its end. */
@@ -100,13 +127,23 @@ export class SessionHandle {
     return call;
   }
 
-  #setLeft(): void {
-    this.#lastProcesses = this.processes;
-    this.#left = true;
+  /** Runs a wait. An attached thread that leaves cancels it, and waits for its end. */
+  wait<Value>(start: () => Promise<Value>): Promise<Value> {
+    this.check();
+    const wait = start().finally(() => this.#waits.delete(wait));
+    this.#waits.add(wait);
+    return wait;
   }
 
   async leave(): Promise<void> {
     this.check();
+    if (this.#isAttached) {
+      this.#isLeaving = true;
+      for (const cancel of [...this.cancels]) cancel();
+      await Promise.allSettled([...this.#waits, ...this.#calls]);
+      this.#detach();
+      return;
+    }
     this.#setLeft();
     await Promise.allSettled(this.#calls);
     try {
@@ -121,11 +158,35 @@ export class SessionHandle {
     if (this.#calls.size > 0) {
       throw new DsmError("DSM_BUSY", "a hole is being filled; await its fill() before leaveSync(), or call leave()");
     }
+    if (this.#isAttached) {
+      if (this.#waits.size > 0) {
+        throw new DsmError("DSM_BUSY", "this thread waits for something; end that before leaveSync(), or call leave()");
+      }
+      this.#detach();
+      return;
+    }
     this.#setLeft();
     try {
       this.library.check(this.library.symbols.close(this.info.pointer));
     } finally {
       this.#channel.close(this.#hasLeft());
     }
+  }
+
+  /** For the process, before libdsm does: a thread that finds its connection ended then knows why. */
+  #setLeft(): void {
+    this.#left = true;
+    this.threads.leave(this.library.symbols.processes(this.info.pointer));
+  }
+
+  /** Locks that this thread still has are unlocked; what "owner-died" says of one its next owner hears, too. */
+  #detach(): void {
+    const { library, info, threads } = this;
+    for (const lock of threads.left ? [] : threads.locks) {
+      library.symbols.unlockInconsistent(info.pointer, lock);
+      threads.giveTurn(lock);
+    }
+    this.#left = true;
+    this.#channel.close(this.#hasLeft());
   }
 }

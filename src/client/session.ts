@@ -9,7 +9,9 @@ import { openStruct } from "./open-struct.ts";
 import { checkBarrier, checkBarrierReply, inBarrier, type WaitOutcome } from "./outcomes.ts";
 import { Semaphore } from "./semaphore.ts";
 import type { SessionHandle } from "./session-handle.ts";
+import { promised } from "./stack.ts";
 import type { SharedFields } from "./struct-types.ts";
+import type { ThreadHandle } from "./thread-state.ts";
 import {
   type AnyView,
   type AnyViewType,
@@ -20,7 +22,7 @@ import {
   type ViewType,
   viewOf,
 } from "./views.ts";
-import { checkTimeout, type IntegerArray, notify, replyTo, type WaitOptions, waitFor, waitForSync } from "./waiting.ts";
+import { type IntegerArray, notify, replyTo, timeoutOf, type WaitOptions, waitFor, waitForSync } from "./waiting.ts";
 
 /**
  * Session: a session that this process has joined, and its shared memory.
@@ -34,7 +36,7 @@ import { checkTimeout, type IntegerArray, notify, replyTo, type WaitOptions, wai
  * a
  *   barrier, waiting for or posting a semaphore, `Atomics.*`, `waitFor()`, `notify()`, `fence()`, `alloc()`, `named()`,
  * `free()`, leaving. Each operation first publishes all changes since the last one, so a process that synchronises with
- *   it sees these stores. Publishing much data blocks the program, also in the promise forms. Stores made during a wait
+ *   it sees these stores. Publishing much data blocks the thread, also in the promise forms. Stores made during a wait
  * are published when it ends. Do not put values that are used with `Atomics` beside arrays: on a page (of 4096 bytes)
  * to which this process has stored more than 16 times since its last synchronising operation, or that lies in an array
  *   that it is filling or fills again, an atomic operation acts on the private copy only, unless some process has executed one on that page
@@ -46,6 +48,9 @@ import { checkTimeout, type IntegerArray, notify, replyTo, type WaitOptions, wai
  * Unless in direct mode, system calls cannot write to the map: they fail with EFAULT. Use `readSync()` of the session,
  * which is also what `fs.readSync()` does with a view of the map (but not a `readSync` imported by that name). Writing
  * from the map to a file works as usual.
+ *
+ * `buffer` cannot be given to a worker: `postMessage()` of it, or of a view, sends a copy that is shared with no one, and
+ * transferring it fails. Give the worker `handle()`, and let it call `attach()`.
  *
  * `using` and `await using` leave at the end of the scope. After leaving, every call fails with DSM_LEFT, and views
  * over the buffer still show the last state; a store to them terminates the program with a message. That lasts until
@@ -70,7 +75,7 @@ export class Session {
   readonly size: number;
   /** Address of the map, the same in every process of the session. */
   readonly address: bigint;
-  /** The shared memory itself. */
+  /** The shared memory itself. A message to a worker would copy it: see `handle()`. */
   readonly buffer: ArrayBuffer;
   readonly #handle: SessionHandle;
   #inBarrier = false;
@@ -87,6 +92,12 @@ export class Session {
     this.address = address;
     this.buffer = buffer;
     this.#handle = handle;
+  }
+
+  /** @internal What console.log() shows: the facts, without the bytes. */
+  [Symbol.for("nodejs.util.inspect.custom")](): Record<string, unknown> {
+    const { name, rank, processes, node, order, onLoss, size, address, direct } = this;
+    return { name, rank, processes, node, order, onLoss, size, address, direct };
   }
 
   /**
@@ -129,7 +140,11 @@ export class Session {
    * When it times out or is aborted, this process is out of the barrier again, as if it had not called. (If the barrier
    * was passed at the same moment, the promise resolves: the others have gone on.)
    */
-  async barrier(options: WaitOptions = {}): Promise<void> {
+  barrier(options: WaitOptions = {}): Promise<void> {
+    return promised(() => this.#barrier(options));
+  }
+
+  async #barrier(options: WaitOptions): Promise<void> {
     this.#handle.check();
     if (this.#inBarrier) throw inBarrier();
     this.#inBarrier = true;
@@ -142,9 +157,9 @@ export class Session {
     }
   }
 
-  /** Like barrier(), but blocks the whole program, timers and promises included. */
+  /** Like barrier(), but blocks the whole thread, timers and promises included. */
   barrierSync(options: Pick<WaitOptions, "timeoutMs"> = {}): void {
-    const timeoutMs = checkTimeout(options.timeoutMs);
+    const timeoutMs = timeoutOf(options);
     const { library, pointer } = this.#handle;
     if (this.#inBarrier) throw inBarrier();
     const { barrier, barrierTimed } = library.symbols;
@@ -198,7 +213,7 @@ export class Session {
 
   /**
    * A view over a new block of the map, zeroed: `length` elements, or bytes. A program uses blocks or lays out the map
-   * by itself, not both. Blocks the program for the time of one round trip.
+   * by itself, not both. Blocks the thread for the time of one round trip.
    *
    * Fails with DSM_NO_MEMORY (no gap is large enough), DSM_INVALID (no elements, a bad alignment), DSM_LEFT after
    * leaving.
@@ -224,7 +239,7 @@ export class Session {
 
   /**
    * A view over the block of that name (1 to 63 bytes, no "/"), aligned to 64 bytes: the same block in every process,
-   * made at first use and zeroed then. Blocks the program for the time of one round trip.
+   * made at first use and zeroed then. Blocks the thread for the time of one round trip.
    *
    * Fails with DSM_MISMATCH (it exists with another number of bytes), DSM_NO_MEMORY, DSM_INVALID, DSM_LEFT after
    * leaving.
@@ -247,7 +262,7 @@ export class Session {
    *
    * The same in every process, made at first use and zeroed then, with the layout of the C struct of the same fields:
    * `dsm header` prints that. An assignment to a number or bool is one store; what does not fit is converted as by a
-   * typed array. Blocks the program for the time of two round trips and an atomic operation.
+   * typed array. Blocks the thread for the time of two round trips and an atomic operation.
    *
    * Fails with DSM_MISMATCH (other processes have given other fields), and as `named()` does.
    */
@@ -264,16 +279,16 @@ export class Session {
    * goes to the next sleeper there.) Fails with DSM_INVALID (not an integer array over `buffer`, no such
    * index), DSM_LOST when a process died without leaving, DSM_LEFT after leaving, DSM_LIMIT, DSM_UNREACHABLE.
    */
-  async waitFor<View extends IntegerArray>(
+  waitFor<View extends IntegerArray>(
     view: View,
     index: number,
     expected: View[number],
     options: WaitOptions = {},
   ): Promise<WaitOutcome> {
-    return waitFor(this.#handle, view, index, expected, options);
+    return promised(() => waitFor(this.#handle, view, index, expected, options));
   }
 
-  /** Like waitFor(), but blocks the whole program, timers and promises included. */
+  /** Like waitFor(), but blocks the whole thread, timers and promises included. */
   waitForSync<View extends IntegerArray>(
     view: View,
     index: number,
@@ -285,7 +300,7 @@ export class Session {
 
   /**
    * Wakes processes that sleep at element `index`, on any node: at most `count` of them, first come, first served.
-   * Returns how many. Blocks the program for the time of one round trip. Fails with DSM_INVALID, DSM_LEFT after
+   * Returns how many. Blocks the thread for the time of one round trip. Fails with DSM_INVALID, DSM_LEFT after
    * leaving.
    */
   notify(view: IntegerArray, index: number, count = Number.POSITIVE_INFINITY): number {
@@ -298,15 +313,27 @@ export class Session {
   }
 
   /**
-   * Leaves the session, after publishing what this process has stored; others go on without it. Holes being filled are
-   * waited for, open ones are dropped. Barriers, waits and posts of this process that are under way reject with
-   * DSM_LEFT. A second time: DSM_LEFT.
+   * What a worker thread of this process needs for `attach()`: a small object for `postMessage()` or `workerData`. DSM_LEFT
+   * after leaving.
    */
-  async leave(): Promise<void> {
-    await this.#handle.leave();
+  handle(): ThreadHandle {
+    const { library, pointer, threads } = this.#handle;
+    return {
+      ...{ session: this.name, pid: process.pid, pointer: BigInt(pointer as bigint) },
+      ...{ library: library.path, state: threads.memory },
+    };
   }
 
-  /** Like leave(), but blocks the program. DSM_BUSY while fill() of a hole is in progress. */
+  /**
+   * Leaves the session, after publishing what this process has stored; others go on without it. Holes being filled are
+   * waited for, open ones are dropped. Barriers, waits and posts of this process that are under way reject with
+   * DSM_LEFT, those of its other threads too. A second time: DSM_LEFT. In a thread that has attached: see `attach()`.
+   */
+  leave(): Promise<void> {
+    return promised(() => this.#handle.leave());
+  }
+
+  /** Like leave(), but blocks the thread. DSM_BUSY while fill() of a hole is in progress. */
   leaveSync(): void {
     this.#handle.leaveSync();
   }

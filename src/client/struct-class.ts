@@ -2,7 +2,10 @@
  * Objects over a named block, with properties in the shared memory. Each struct has its own class. An accessor reads or
  * writes one element of a typed array, so a store costs as much as a store to a typed array.
  */
+
+import type { DsmError } from "../core/base/errors.ts";
 import { PAGE_SIZE } from "../core/base/limits.ts";
+import { nearest } from "../core/base/nearest.ts";
 import type { Field, Member, ScalarKind, StructType } from "../core/layout/struct.ts";
 import { AtomicField, LaterMarks, markPages, type StructHost } from "./atomic-field.ts";
 import { invalid } from "./config.ts";
@@ -40,6 +43,9 @@ export class Memory {
   }
 }
 
+/** Fields that a message about an unknown one shows. */
+const NAMES_SHOWN = 8;
+
 /** Place of a struct: its memory, its first byte there, and its path in the outermost struct, which names its locks. */
 type Place = [memory: Memory, base: number, path: string];
 
@@ -61,6 +67,25 @@ class SharedStruct {
     this.#memory = memory;
     this.#base = base;
     this.#path = path;
+    Object.preventExtensions(this);
+  }
+
+  /** An assignment to a name that is no field ends here, at the end of the chain of prototypes. */
+  static {
+    const refuse = (_: object, name: string | symbol, __: unknown, receiver: unknown): boolean => {
+      if (receiver instanceof SharedStruct) throw receiver.#noField(String(name));
+      return false;
+    };
+    Object.setPrototypeOf(SharedStruct.prototype, new Proxy(Object.prototype, { set: refuse }));
+  }
+
+  #noField(name: string): DsmError {
+    const names = this.#type.members.map((member) => member.name);
+    const meant = nearest(name, names);
+    const more = names.length > NAMES_SHOWN ? " and others" : "";
+    const advice =
+      meant === null ? `it has ${names.slice(0, NAMES_SHOWN).join(", ")}${more}` : `did you mean "${meant}"?`;
+    return invalid(`${this.#path} has no field "${name}"; ${advice}`);
   }
 
   get $atomic(): Record<string, AtomicField<number | bigint>> {
@@ -87,6 +112,16 @@ class SharedStruct {
 
   get $bytes(): Uint8Array<ArrayBuffer> {
     return this.#memory.u8.subarray(this.#base, this.#base + this.#type.size);
+  }
+
+  /**
+   * What JSON.stringify() shows: arrays as lists, of several dimensions too, and integers of 64 bits as text, since JSON
+   * has none. Locks have no value.
+   */
+  toJSON(): Record<string, unknown> {
+    const fields = this as unknown as Record<string, unknown>;
+    const shown = this.#type.members.filter(({ field }) => field.kind !== "mutex");
+    return Object.fromEntries(shown.map(({ name }) => [name, asJson(fields[name])]));
   }
 
   /** The output of console.log(). */
@@ -295,6 +330,12 @@ function grid<View extends ArrayOf[ScalarKind]>(view: View, shape: readonly numb
     return view.subarray(begin, begin + length) as View;
   };
   return Object.defineProperties(view, { shape: { value: shape }, row: { value: row } }) as Grid<View>;
+}
+
+function asJson(value: unknown): unknown {
+  if (typeof value === "bigint") return String(value);
+  if (!ArrayBuffer.isView(value)) return value;
+  return Array.from(value as unknown as ArrayLike<unknown>, asJson);
 }
 
 const encoder = new TextEncoder();

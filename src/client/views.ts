@@ -31,8 +31,26 @@ export interface ReadOptions {
   position?: number | bigint | null;
 }
 
+/** kindOf returns what a wrong argument is, for messages: "Float64Array", "undefined" or the text in quotes. */
+export function kindOf(value: unknown): string {
+  if (typeof value === "string") return JSON.stringify(value);
+  if (typeof value === "function") return value.name || "function";
+  return typeof value === "object" && value !== null ? (value.constructor?.name ?? "object") : String(value);
+}
+
+const TypedArray: unknown = Object.getPrototypeOf(Uint8Array);
+
+/** checkType refuses what makes no view: DSM_INVALID. */
+export function checkType(type: unknown): void {
+  const made = typeof type === "function" ? type.prototype : null;
+  if (made instanceof (TypedArray as typeof Uint8Array) || made instanceof DataView || made === DataView.prototype)
+    return;
+  throw invalid(`${kindOf(type)} is no type of a view; give DataView or a typed array, such as Float64Array`);
+}
+
 /** viewOf returns a view over the map from `byteOffset` on: of `length` elements, or up to the end. DSM_INVALID. */
 export function viewOf(type: AnyViewType, map: ArrayBuffer, byteOffset: number, length: number | undefined): AnyView {
+  checkType(type);
   const size = map.byteLength;
   const elementSize = type.BYTES_PER_ELEMENT ?? 1;
   checkOffset(byteOffset, size);
@@ -49,13 +67,15 @@ export function viewOf(type: AnyViewType, map: ArrayBuffer, byteOffset: number, 
 
 /** rangeOf returns where in the map a view lies. DSM_INVALID: it is not over the map. */
 export function rangeOf(view: ArrayBufferView, map: ArrayBuffer): Range {
+  if (!ArrayBuffer.isView(view)) throw invalid(`${kindOf(view)} is no view; give one that view() or named() has made`);
   if (view.buffer !== map) throw invalid("the view is not over this session's buffer");
   return { offset: view.byteOffset, length: view.byteLength };
 }
 
 /** holeRange returns the range of a new hole. DSM_INVALID: it is empty, or not in the map. */
 export function holeRange(where: ArrayBufferView | Range, map: ArrayBuffer): Range {
-  const { offset, length } = ArrayBuffer.isView(where) ? rangeOf(where, map) : where;
+  const isRange = typeof where === "object" && where !== null && "offset" in where;
+  const { offset, length } = isRange ? where : rangeOf(where, map);
   const size = map.byteLength;
   checkOffset(offset, size);
   if (!Number.isSafeInteger(length) || length < 1) throw invalid(`a hole of ${length} bytes; give it 1 or more`);

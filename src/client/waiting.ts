@@ -3,6 +3,7 @@ import type { Channel, Reply, Request } from "./channel.ts";
 import { invalid } from "./config.ts";
 import { isGranted, type WaitOutcome, waitOutcome } from "./outcomes.ts";
 import type { SessionHandle } from "./session-handle.ts";
+import { kindOf } from "./views.ts";
 
 /** The time limit and the cancellation of a wait. */
 export interface WaitOptions {
@@ -38,10 +39,47 @@ const INTEGER_ARRAYS: ReadonlySet<string> = new Set([
 const TIMEOUT_MAX_MS = 0x7fffffff;
 const COUNT_MAX = 0xffffffff;
 
-export function checkTimeout(timeoutMs: number | undefined): number | undefined {
+/** timeoutOf returns the time limit among the options of a wait. DSM_INVALID. */
+export function timeoutOf(options: Pick<WaitOptions, "timeoutMs">): number | undefined {
+  if (typeof options !== "object" || options === null) {
+    throw invalid(`the options are ${String(options)}; give an object, such as { timeoutMs: 1000 }`);
+  }
+  const { timeoutMs } = options;
   if (timeoutMs === undefined) return undefined;
   if (Number.isSafeInteger(timeoutMs) && timeoutMs >= 0 && timeoutMs <= TIMEOUT_MAX_MS) return timeoutMs;
   throw invalid(`timeoutMs is ${timeoutMs}; give 0 to ${TIMEOUT_MAX_MS} milliseconds`);
+}
+
+/** What ends a wait early: the program's signal, or that this thread leaves. */
+export class Stop {
+  readonly #handle: SessionHandle;
+  readonly #signal: AbortSignal | undefined;
+
+  constructor(handle: SessionHandle, signal: AbortSignal | undefined) {
+    this.#handle = handle;
+    this.#signal = signal;
+  }
+
+  get isSet(): boolean {
+    return this.#signal?.aborted === true || this.#handle.isLeaving;
+  }
+
+  /** Throws the reason if it is set. */
+  check(): void {
+    this.#signal?.throwIfAborted();
+    this.#handle.check();
+  }
+
+  /** Has `cancel` called when it is set, until end(). */
+  begin(cancel: () => void): void {
+    this.#signal?.addEventListener("abort", cancel);
+    this.#handle.cancels.add(cancel);
+  }
+
+  end(cancel: () => void): void {
+    this.#signal?.removeEventListener("abort", cancel);
+    this.#handle.cancels.delete(cancel);
+  }
 }
 
 /**
@@ -49,34 +87,43 @@ export function checkTimeout(timeoutMs: number | undefined): number | undefined 
  * signal when it is aborted; a grant at the same moment is first given back, because the program must not hold it then.
  * `giveBack` null: the grant cannot be given back, and replyTo returns the reply.
  */
-export async function replyTo(
+export function replyTo(
   handle: SessionHandle,
   start: (channel: Channel) => Request,
-  { timeoutMs, signal }: WaitOptions = {},
+  options: WaitOptions = {},
   giveBack: (() => void | Promise<void>) | null = () => {},
 ): Promise<Reply> {
-  checkTimeout(timeoutMs);
-  handle.check();
-  signal?.throwIfAborted();
-  const request = start(handle.synchronise());
-  const timer = timeoutMs === undefined ? undefined : setTimeout(request.cancel, timeoutMs);
-  signal?.addEventListener("abort", request.cancel);
+  timeoutOf(options);
+  return handle.wait(() => reply(handle, start, options, giveBack));
+}
+
+async function reply(
+  handle: SessionHandle,
+  start: (channel: Channel) => Request,
+  { timeoutMs, signal }: WaitOptions,
+  giveBack: (() => void | Promise<void>) | null,
+): Promise<Reply> {
+  const stop = new Stop(handle, signal);
+  stop.check();
+  const { reply, cancel } = start(handle.synchronise());
+  const timer = timeoutMs === undefined ? undefined : setTimeout(cancel, timeoutMs);
+  stop.begin(cancel);
   try {
-    const reply = await request.reply;
-    const granted = isGranted(reply);
-    if (signal?.aborted && !(granted && giveBack === null)) {
+    const outcome = await reply;
+    const granted = isGranted(outcome);
+    if (stop.isSet && !(granted && giveBack === null)) {
       try {
         if (granted) await giveBack?.();
       } catch {
         // The session has ended: there is nothing to give back.
       }
-      signal.throwIfAborted();
+      stop.check();
     }
     handle.catchUp();
-    return reply;
+    return outcome;
   } finally {
     clearTimeout(timer);
-    signal?.removeEventListener("abort", request.cancel);
+    stop.end(cancel);
   }
 }
 
@@ -88,6 +135,7 @@ export async function waitFor(
   options: WaitOptions,
 ): Promise<WaitOutcome> {
   handle.check();
+  timeoutOf(options);
   const offset = placeOf(handle, view, index);
   const bytes = valueBytes(view, expected);
   const reply = await replyTo(
@@ -106,7 +154,7 @@ export function waitForSync(
   expected: number | bigint,
   options: Pick<WaitOptions, "timeoutMs">,
 ): WaitOutcome {
-  const timeoutMs = checkTimeout(options.timeoutMs) ?? -1;
+  const timeoutMs = timeoutOf(options) ?? -1;
   const { library, pointer } = handle;
   const address = addressOf(handle, placeOf(handle, view, index));
   const value = new DataView(valueBytes(view, expected).buffer).getBigUint64(0, true);
@@ -122,16 +170,16 @@ export function notify(handle: SessionHandle, view: IntegerArray, index: number,
   return wake(handle, placeOf(handle, view, index), Math.min(count, COUNT_MAX));
 }
 
-/** Wakes sleepers, and returns their number. */
+/** Wakes sleepers, and returns their number. Also while this thread is leaving: it passes on its own wake-up. */
 function wake(handle: SessionHandle, offset: number, count: number): number {
-  const { library, pointer } = handle;
-  return library.result((out) => library.symbols.wake(pointer, addressOf(handle, offset), count, out));
+  const { library, info } = handle;
+  return library.result((out) => library.symbols.wake(info.pointer, addressOf(handle, offset), count, out));
 }
 
 /** Returns the offset of the element in the map. */
 function placeOf({ info }: SessionHandle, view: IntegerArray, index: number): number {
-  const type = view[Symbol.toStringTag];
-  if (!INTEGER_ARRAYS.has(type)) throw invalid(`a ${type ?? typeof view} cannot be slept on; use an integer array`);
+  const type = view?.[Symbol.toStringTag];
+  if (!INTEGER_ARRAYS.has(type)) throw invalid(`${kindOf(view)} cannot be slept on; use an integer array`);
   if (view.buffer !== info.buffer) throw invalid("the view is not over this session's buffer");
   if (!Number.isSafeInteger(index) || index < 0 || index >= view.length) {
     throw invalid(`index is ${index}; the view has ${view.length} elements`);

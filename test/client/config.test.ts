@@ -162,6 +162,9 @@ describe("is refused, with what was wrong:", () => {
     ['onLoss: invalid on-loss policy "ignore"; use fail or continue', { session: "s", onLoss: "ignore" as never }, {}],
     ['DSM_ON_LOSS: invalid on-loss policy "Fail"; use', { session: "s" }, { DSM_ON_LOSS: "Fail" }],
     ["order is 2; give a string", { session: "s", order: 2 as never }, {}],
+    ['join() has no option "proceses"; did you mean processes?', { session: "s", proceses: 4 } as never, {}],
+    ['join() has no option "color"; it has session, processes, size,', { session: "s", color: 4 } as never, {}],
+    ['the options of join() are "sum"; give an object, such as', "sum" as never, {}],
   ];
   test.each(wrong)("%s", (message, options, environment) => {
     let error: unknown;

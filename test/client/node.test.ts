@@ -3,6 +3,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, te
 import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Cluster, ROOT } from "../support/e2e-cluster.ts";
+import { readBlocks } from "../support/readme-blocks.ts";
 
 setDefaultTimeout(120_000);
 
@@ -111,6 +112,19 @@ console.log("not reached");
   const without = await cluster.command([NODE, program], { DSM_SESSION: "s", DSM_LIBRARY: "/no/libdsm.so" });
   expect(without.code).toBe(1);
   expect(without.stderr).toContain('DSM_LIBRARY is "/no/libdsm.so", but there is no such file');
+});
+
+test("the README's first program runs as it stands", async () => {
+  const readme = await Bun.file(join(ROOT, "README.md")).text();
+  const program = readBlocks(readme).find(({ language, title }) => language === "ts" && title !== undefined);
+  const folder = join(cluster.folder, "first");
+  mkdirSync(join(folder, "node_modules"), { recursive: true });
+  symlinkSync(ROOT, join(folder, "node_modules/dsm"));
+  writeFileSync(join(folder, "first.mjs"), program?.text as string);
+  for (const runtime of [[NODE], BUN, []]) {
+    const run = await cluster.dsm(["run", "-n4", "--nodes=2", "--", ...runtime, join(folder, "first.mjs")]);
+    expect(run).toMatchObject({ code: 0, stdout: "10\n", stderr: "" });
+  }
 });
 
 test("the types of the package are those a project under Node sees", async () => {

@@ -320,6 +320,88 @@ test("names that blocks or locks cannot have, and what is no field of it", async
   ).rejects.toMatchObject({ code: "DSM_INVALID", message: expect.stringContaining("ok.s cannot be assigned") });
 });
 
+test("what is no field is refused, with the field that may be meant", async () => {
+  const [puppet] = (await cluster.join({ processes: 1 })) as [Puppet];
+  const said = await puppet.run(({ dsm: { f64, i32, struct, u8 }, session }) => {
+    const names = "abcdefghij".split("").map((name) => [name.repeat(4), u8]);
+    // biome-ignore lint/suspicious/noExplicitAny: what the types forbid
+    const shared: any = session.struct("state", {
+      ...{ turn: i32, sum: f64, at: { x: f64 }, parts: struct({ left: u8 }).array(2) },
+    });
+    // biome-ignore lint/suspicious/noExplicitAny: what the types forbid
+    const many: any = session.struct("many", Object.fromEntries(names));
+    const failure = (act: () => unknown): string => {
+      try {
+        return `none: ${act()}`;
+      } catch (error) {
+        const { code, message } = error as { code?: string; message: string };
+        return code === undefined ? "a TypeError" : `${code}: ${message}`;
+      }
+    };
+    shared.turn = 7;
+    return {
+      refused: [
+        ...[() => (shared.trun = 1), () => (shared.at.y = 1), () => (shared.parts[1].lft = 1)],
+        () => Object.assign(shared, { turn: 8, other: 1 }),
+        // A program that is not a module, where an assignment that is refused may be silent.
+        () => new Function("shared", "shared.sums = 1; return shared.sums")(shared),
+        () => Object.defineProperty(shared, "other", { value: 1 }),
+        () => (many.unlike = 1),
+      ].map(failure),
+      // What is only read, as runtimes and libraries do to any object, is as in any object.
+      read: [shared.then, shared.turn, "turn" in shared, typeof shared.toString, Object.keys(shared).length],
+    };
+  });
+  const first = "aaaa, bbbb, cccc, dddd, eeee, ffff, gggg, hhhh";
+  expect(said).toEqual({
+    refused: [
+      'DSM_INVALID: state has no field "trun"; did you mean "turn"?',
+      'DSM_INVALID: state.at has no field "y"; did you mean "x"?',
+      'DSM_INVALID: state.parts[1] has no field "lft"; did you mean "left"?',
+      'DSM_INVALID: state has no field "other"; it has turn, sum, at, parts',
+      'DSM_INVALID: state has no field "sums"; did you mean "sum"?',
+      "a TypeError",
+      `DSM_INVALID: many has no field "unlike"; it has ${first} and others`,
+    ],
+    read: [undefined, 8, true, "function", 0],
+  });
+});
+
+test("JSON.stringify and util.inspect show the fields", async () => {
+  const [puppet] = (await cluster.join({ processes: 1 })) as [Puppet];
+  const [json, inspected, of] = await puppet.run(
+    async ({ dsm: { bool, f64, i64, mutex, struct, u8, utf8 }, session }) => {
+      const shared = session.struct("shown", {
+        ...{ on: bool, big: i64, name: utf8(8), grid: f64.array(2, 2), bigs: i64.array(2), lock: mutex },
+        ...{ at: { x: f64 }, parts: struct({ a: u8 }).array(2) },
+      });
+      Object.assign(shared, { on: true, big: 2n ** 62n, name: "Ada" });
+      shared.grid.row(1)[0] = 0.5;
+      shared.bigs[1] = -1n;
+      shared.at.x = Number.NaN;
+      shared.parts[1]!.a = 3;
+      const { inspect } = await import("node:util");
+      return [JSON.stringify(shared), inspect(shared), inspect(session)];
+    },
+  );
+  expect(of).toMatch(/processes: 1,/);
+  expect(of).not.toContain("barrier");
+  expect(json).toBe(
+    '{"on":true,"big":"4611686018427387904","name":"Ada","grid":[0,0,0.5,0],"bigs":["0","-1"],"at":{"x":null},' +
+      '"parts":[{"a":0},{"a":3}]}',
+  );
+  for (const shown of [
+    "on: true",
+    "big: 4611686018427387904n",
+    'name: "Ada"',
+    "x: NaN",
+    "a: 3",
+    'lock: Lock "shown.lock"',
+  ]) {
+    expect(inspected?.replaceAll("'", '"')).toContain(shown);
+  }
+});
+
 test("a store to a field costs about what a store to a typed array costs", async () => {
   const [puppet] = (await cluster.join({ processes: 1 })) as [Puppet];
   const ratio = await puppet.run(({ dsm, session }) => {

@@ -58,3 +58,14 @@ test("the README's figures are those of the page on performance", () => {
   expect(front).toHaveLength(5);
   expect(figures("examples/reference/performance.md", 3)).toEqual(expect.arrayContaining(front));
 });
+
+test.each([...documents("README.md", "examples/**/*.{md,ts}"), "src/cli/install/projects.ts"])(
+  "%s: no program declares by `using`, which is a syntax error for Node 20 and 22",
+  (path) => {
+    expect(
+      read(path)
+        .split("\n")
+        .filter((line) => /\busing \w+ =/.test(line)),
+    ).toEqual([]);
+  },
+);

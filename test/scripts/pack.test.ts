@@ -72,6 +72,29 @@ test("arguments and the exit code go through the launcher", () => {
   expect(run([dsm, "remove", "no such session", "--no-autostart"]).code).toBe(2);
 });
 
+test.each([["node"], [process.execPath]])("threads attach, and an error shows the program's line: %s", (runtime) => {
+  const source = `import { Worker, isMainThread, workerData } from "node:worker_threads";
+import { attach, join } from "dsm";
+if (isMainThread) {
+  const session = await join();
+  const worker = new Worker(new URL(import.meta.url), { workerData: session.handle() });
+  await new Promise((resolve) => worker.on("exit", resolve));
+  console.log(session.view(Int32Array)[0]);
+  await session.barrier({ timeoutMs: -1 }); // here
+} else {
+  const session = await attach(workerData);
+  session.view(Int32Array)[0] = 5;
+  await session.leave();
+}
+`;
+  writeFileSync(join(project, "threads.mjs"), source);
+  const { code, out, err } = run(["npx", "dsm", "run", "-n1", "--", runtime, "threads.mjs"]);
+  expect({ code, out }).toEqual({ code: 1, out: "5\n" });
+  const line = source.split("\n").findIndex((text) => text.endsWith("// here"));
+  expect(err.split("\n").find((text) => /^ +at /.test(text))).toContain(`threads.mjs:${line + 1}:`);
+  expect(err).not.toMatch(/node_modules|sourcemap/);
+});
+
 test("a program on a Bun of its own finds the library and the dsm program in the packages", () => {
   const settings = { DSM_SESSION: "own", DSM_PROCESSES: "1", DSM_SIZE: "4096" };
   const { code, out, err } = run([process.execPath, "--no-install", "hello.ts"], settings);

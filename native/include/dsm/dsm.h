@@ -63,7 +63,7 @@ enum dsm_status {
   DSM_ENDED = 8,        /* the session has ended */
   DSM_OVERFLOW = 9,     /* a semaphore would pass DSM_SEM_MAX */
   DSM_LIMIT = 10,       /* a stated limit is reached (semaphores, holes, sessions ...), or that of open files */
-  DSM_BUSY = 11,        /* this process is in the barrier, or has or waits for the lock, already */
+  DSM_BUSY = 11,        /* this process is in the session or barrier, or has or waits for the lock, already */
   DSM_LEFT = 12,        /* this process has left the session */
   DSM_NO_MEMORY = 13,   /* out of memory or out of room in /dev/shm */
   DSM_FORKED = 14,      /* called in a child of the process that joined */
@@ -116,7 +116,8 @@ typedef struct dsm_config {
 int dsm_config_init(dsm_config *config);
 
 /* Joins the session (NULL: configured by the environment alone), creating it if it is not there, and waits until all
- * its processes have joined. On success *session is the session. */
+ * its processes have joined. On success *session is the session. DSM_BUSY: this process is in the session already; its
+ * threads share the one handle. */
 int dsm_open(const dsm_config *config, dsm_session **session);
 
 /* Leaves the session. Later calls with this handle return DSM_LEFT until the process has left DSM_LEFT_MAX further

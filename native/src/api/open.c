@@ -26,6 +26,29 @@
 #include "trap/signals.h"
 #include "trap/tool.h"
 
+static int joined_before(const char *name) {
+  return dsm_fail(DSM_BUSY, "this process has joined session \"%s\" already", name);
+}
+
+/* Fails with DSM_BUSY if this process is in the session, under whatever name of the node: the map of a session has the
+ * same address everywhere, so a process cannot be in it twice. */
+static int check_first(const dsm_config *config) {
+  int status = DSM_OK;
+  handles_lock();
+  for (const dsm_session *other = handles_open(); status == DSM_OK && other != NULL; other = other->next) {
+    if (other->link.pid != getpid() || strcmp(other->link.name, config->session) != 0) continue;
+    dsm_config same = *config;
+    same.node = other->node;
+    /* The socket's name is made of the names of session, node and daemon. */
+    struct arbiter_place place;
+    status = arbiter_locate(&same, &place);
+    if (status == DSM_OK && strcmp(place.socket, other->link.channels.path) == 0)
+      status = joined_before(config->session);
+  }
+  handles_unlock();
+  return status;
+}
+
 static int map_session(dsm_session *session, const char *path) {
   /* Create now what the end of direct mode will need, so that nothing can fail then. */
   int direct_may_end = session->link.direct && session->link.elastic;
@@ -52,6 +75,10 @@ static int map_session(dsm_session *session, const char *path) {
   void *got = mmap(place, session->link.size, protection, MAP_SHARED | MAP_FIXED_NOREPLACE, session->link.map_fd, 0);
   if (got != place) {
     if (got != MAP_FAILED) munmap(got, session->link.size);
+    /* Two threads may have come here at once. */
+    for (const dsm_session *other = handles_open(); other != NULL; other = other->next)
+      if (other->link.base == session->link.base && strcmp(other->link.name, session->link.name) == 0)
+        return joined_before(session->link.name);
     if (tool_is_thread_sanitizer() && (uintptr_t)place < WIRE_ADDRESS_NARROW_FIRST)
       return dsm_fail(
           DSM_SYSTEM,
@@ -145,6 +172,7 @@ static int open_session(const dsm_config *given, dsm_session **result) {
   if (status == DSM_OK) status = config_complete(&config, node);
   struct arbiter_place place;
   if (status == DSM_OK) status = arbiter_locate(&config, &place);
+  if (status == DSM_OK) status = check_first(&config);
   if (status != DSM_OK) return status;
   handles_watch_forks();
 

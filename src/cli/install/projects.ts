@@ -37,7 +37,7 @@ import { join } from "dsm";
 
 const LAST = 1_000_000;
 
-await using session = await join(); // which session, and as whom: dsm run says it, in DSM_ variables
+const session = await join(); // which session, and as whom: dsm run says it, in DSM_ variables
 const sum = session.view(Float64Array, 0, 1); // the first 8 bytes of the shared memory
 
 let mine = 0;
@@ -49,6 +49,7 @@ await session.lock("sum").use(() => {
 await session.barrier();
 
 if (session.rank === 0) console.log(session.processes + " processes added up to " + sum[0]);
+await session.leave();
 `;
 
 const TSCONFIG = `{

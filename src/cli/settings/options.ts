@@ -8,6 +8,7 @@ import type { ArgsDef } from "citty";
 import { DsmError } from "../../core/base/errors.ts";
 import { DEFAULT_PORT } from "../../core/base/limits.ts";
 import { checkName, formatAddress, parseAddress } from "../../core/base/names.ts";
+import { nearest } from "../../core/base/nearest.ts";
 import {
   checkSetting,
   defaultText,
@@ -19,7 +20,6 @@ import {
 } from "../../core/base/settings.ts";
 import { parseSize } from "../../core/base/size.ts";
 import { SESSION_SETTINGS, type SessionSetting, type SessionSettings } from "../../core/messages/session-settings.ts";
-import { nearest } from "../help/suggest.ts";
 
 /** UsageError: the command line itself is wrong. Its exit code is 2. */
 export class UsageError extends Error {

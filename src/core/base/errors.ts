@@ -52,6 +52,14 @@ export function statusOf(code: DsmCode): Status {
   return Status[code.slice(4) as keyof typeof Status];
 }
 
+/** What a part of dsm does to each new error. Only src/client does something: it changes the stack. */
+let onNewError: (error: DsmError) => void = () => {};
+
+/** onEachError has `action` called with every DsmError that is made from now on. */
+export function onEachError(action: (error: DsmError) => void): void {
+  onNewError = action;
+}
+
 /** DsmError: the error that every part of dsm throws. It has one line for people and a code for programs. */
 export class DsmError extends Error {
   /** Always "DsmError". */
@@ -62,5 +70,6 @@ export class DsmError extends Error {
   constructor(code: DsmCode, message: string) {
     super(message);
     this.code = code;
+    onNewError(this);
   }
 }

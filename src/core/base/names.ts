@@ -12,6 +12,8 @@ const isControl = /^[\p{Cc}\p{Zl}\p{Zp}\p{Bidi_Control}]$/u;
 
 /** The reason why `name` is not valid, in one line, or null. Names travel in frames, URLs and file names. */
 export function checkName(kind: "session" | "node" | "semaphore" | "lock" | "block", name: string): string | null {
+  // Programs in JavaScript give what they like.
+  if (typeof name !== "string") return `the ${kind} name is ${String(name)}; give a string`;
   if (name.length === 0) return `the ${kind} name is empty; give it 1 to ${NAME_MAX} bytes`;
   const bytes = encoder.encode(name).length;
   if (bytes > NAME_MAX) return `the ${kind} name has ${bytes} bytes; the limit is ${NAME_MAX}`;

@@ -23,6 +23,11 @@ export function nearest(word: string, names: readonly string[]): string | null {
 /** swapped returns whether two adjacent letters are exchanged: one slip, but a Levenshtein distance of two. */
 function swapped(word: string, name: string): boolean {
   if (word.length !== name.length) return false;
-  const at = [...word].findIndex((letter, index) => letter !== name[index]);
-  return at >= 0 && word[at] === name[at + 1] && word[at + 1] === name[at] && word.slice(at + 2) === name.slice(at + 2);
+  const first = [...word].findIndex((letter, index) => letter !== name[index]);
+  return (
+    first >= 0 &&
+    word[first] === name[first + 1] &&
+    word[first + 1] === name[first] &&
+    word.slice(first + 2) === name.slice(first + 2)
+  );
 }

@@ -1,6 +1,6 @@
 /** "Did you mean": which name is offered for what was typed. */
 import { expect, test } from "bun:test";
-import { nearest } from "../../src/cli/help/suggest.ts";
+import { nearest } from "../../src/core/base/nearest.ts";
 
 const NAMES = ["run", "remove", "processes", "nodes", "node", "order", "on-loss", "snapshot", "sessions"];
 
