@@ -72,10 +72,10 @@ describe("what a host says is checked:", () => {
     const hello = { version: "0.1.0", connection: "" };
     expect(readNodeHello(of(Launch.HELLO, hello))).toEqual(hello);
     for (const end of [
-      { code: 0, signal: null, joined: true, unseen: false },
-      { code: 255, signal: null, joined: true, unseen: false },
-      { code: null, signal: "SIGSEGV", joined: true, unseen: true },
-      { code: null, signal: 34, joined: true, unseen: false },
+      { code: 0, signal: null, unseen: false },
+      { code: 255, signal: null, unseen: false },
+      { code: null, signal: "SIGSEGV", unseen: true },
+      { code: null, signal: 34, unseen: false },
     ]) {
       expect(readRankEnd(of(Launch.EXIT, end))).toEqual(end);
     }
@@ -87,12 +87,12 @@ describe("what a host says is checked:", () => {
     [readNodeHello, { version: 1, connection: "" }],
     [readNodeHello, { version: "1" }],
     [readRankEnd, { code: 0, signal: null }],
-    [readRankEnd, { code: "0", signal: null, joined: true, unseen: false }],
-    [readRankEnd, { code: 256, signal: null, joined: true, unseen: false }],
-    [readRankEnd, { code: null, signal: null, joined: true, unseen: false }],
-    [readRankEnd, { code: 1, signal: "SIGTERM", joined: true, unseen: false }],
-    [readRankEnd, { code: null, signal: "\u001b[2J", joined: true, unseen: false }],
-    [readRankEnd, { code: null, signal: 1e9, joined: true, unseen: false }],
+    [readRankEnd, { code: "0", signal: null, unseen: false }],
+    [readRankEnd, { code: 256, signal: null, unseen: false }],
+    [readRankEnd, { code: null, signal: null, unseen: false }],
+    [readRankEnd, { code: 1, signal: "SIGTERM", unseen: false }],
+    [readRankEnd, { code: null, signal: "\u001b[2J", unseen: false }],
+    [readRankEnd, { code: null, signal: 1e9, unseen: false }],
     [readNodeProblem, { message: null, exitCode: 1 }],
     [readNodeProblem, { message: "", exitCode: 0 }],
     [readNodeProblem, { message: "", exitCode: 1.5 }],

@@ -23,15 +23,6 @@ const PROOFS: Record<string, [file: string, ...tests: string[]][]> = {
       "locks under ... order, with owners killed; and the same history with one wrong result is not",
     ],
   ],
-  "a process of `dsm run`": [
-    [
-      "test/e2e/loss.test.ts",
-      "ends the others",
-      "lets the others go on where the session continues, and has its exit code",
-    ],
-    ["test/e2e/hosts.test.ts", "where the session continues, the others go on without one that was killed"],
-    ["test/cli/ending.test.ts", "where a session continues, one that never joined ends the others, which wait for it"],
-  ],
   "what the lost one was about to do": [
     [
       "test/e2e/loss.test.ts",

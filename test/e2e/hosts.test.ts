@@ -113,9 +113,7 @@ describe("the end", () => {
     const said = await new Said(child.stdout).until("0 ", "1 ", "2 ", "3 ", "\n");
     process.kill(Number(/3 (\d+)\n/.exec(said)?.[1]), "SIGKILL");
     const [stderr, code] = await Promise.all([child.stderr.text(), child.exited]);
-    expect(code).toBe(137);
-    // The first run of all copies dsm, and says so.
-    expect(stderr).toEndWith(`dsm: process 3 on ${ADDRESS.b} was ended by SIGKILL\n`);
+    expect({ code, stderr }).toEqual({ code: 137, stderr: `dsm: process 3 on ${ADDRESS.b} was ended by SIGKILL\n` });
   });
 
   test("when one is killed in a session, its death gives the exit code, not what the others make of it", async () => {
@@ -131,28 +129,6 @@ describe("the end", () => {
     const { code, stderr } = await hosts.dsm(["run", ...BOTH, "--", script]);
     expect(code).toBe(137);
     expect(stderr).toContain(`process 3 on ${ADDRESS.b} was ended by SIGKILL`);
-  });
-
-  test("where the session continues, the others go on without one that was killed", async () => {
-    const script = join(hosts.folder, "continue.ts");
-    writeFileSync(
-      script,
-      `import { join } from "dsm";
-      const session = await join();
-      const lock = session.lock("m");
-      if (session.rank === 3) await lock.lock();
-      await session.barrier();
-      if (session.rank === 3) process.kill(process.pid, "SIGKILL");
-      const how = await lock.lock();
-      await lock.unlock();
-      await session.barrier();
-      console.log(session.rank, how);`,
-    );
-    const { code, stdout, stderr } = await hosts.dsm(["run", ...BOTH, "--on-loss", "continue", "--", script]);
-    expect(code).toBe(137);
-    expect(stderr).toEndWith(`dsm: process 3 on ${ADDRESS.b} was ended by SIGKILL\n`);
-    // Only the first of them hears of it: what the lock guards counts as mended when that one unlocks.
-    expect(sorted(stdout.replaceAll(/[0-2]/g, "N"))).toEqual(["N ok", "N ok", "N owner-died"]);
   });
 
   test("when one on another machine dies of a store that could not be caught, that is said", async () => {

@@ -1,6 +1,6 @@
 /** What becomes of a session when one of its processes or arbiters dies, by its on_loss. */
 import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { readdirSync, writeFileSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { arbiterKey } from "../../src/core/base/names.ts";
 import { RING, RING_HEADER_SIZE, RING_SIZE } from "../../src/core/wire/ring-layout.ts";
@@ -18,17 +18,6 @@ afterEach(() => cluster.settled());
 afterAll(() => cluster.close());
 
 const CONTINUE = { DSM_ON_LOSS: "continue" };
-
-/** One process has the lock and is killed, and the others say what they get. */
-const RUN = `import { join } from "dsm";
-const session = await join();
-const lock = session.lock("m");
-if (session.rank === 1) await lock.lock();
-await session.barrier();
-if (session.rank === 1) process.kill(process.pid, "SIGKILL");
-console.log(await lock.lock());
-await lock.unlock();
-await session.barrier();`;
 
 async function three(
   nodes: string[],
@@ -124,29 +113,6 @@ test("a publication of which the process dies in the midst is there as a whole o
     for (const actor of [a, b]) expect(await actor.number(`count 0 ${SIZE} ${last}`)).toBe(SIZE);
     await leave(a, b);
   }
-});
-
-describe("dsm run, when one of its processes is killed", () => {
-  const run = (...options: string[]) => {
-    const script = join(cluster.folder, "loss.ts");
-    writeFileSync(script, RUN);
-    return cluster.dsm(["run", "-n3", "--nodes=2", ...options, "--", script]);
-  };
-  const stderr = "dsm: process 1 was ended by SIGKILL\n";
-
-  test("ends the others", async () => {
-    const result = await run();
-    expect(result.code).toBe(137);
-    expect(result.stderr).toContain(stderr);
-    expect(result.stdout).not.toContain("ok");
-  });
-
-  test("lets the others go on where the session continues, and has its exit code", async () => {
-    const { code, stdout, ...rest } = await run("--on-loss", "continue");
-    expect({ code, stderr: rest.stderr }).toEqual({ code: 137, stderr });
-    // Only the first of them hears of it: what the lock guards counts as mended when that one unlocks.
-    expect(stdout.trimEnd().split("\n").sort()).toEqual(["ok", "owner-died"]);
-  });
 });
 
 test("all who join must say the same, and nothing else than there is", async () => {

@@ -1,6 +1,5 @@
 /** `dsm run`: checks the options, then starts the processes by ../run/local-run.ts, or over ssh by ../run/hosts. */
 import { DsmError } from "../../core/base/errors.ts";
-import { DEFAULT_ON_LOSS } from "../../core/base/loss-policy.ts";
 import { SETTINGS } from "../../core/base/settings.ts";
 import { travellingEnvironment } from "../../core/launch/environment.ts";
 import { placeRanks, totalSlots } from "../../core/launch/hosts.ts";
@@ -73,7 +72,7 @@ export default command({
   takesProgram: true,
   manual: {
     details: [
-      "The processes get DSM_SESSION, DSM_PROCESSES, DSM_RANK and what else the library needs to join. Standard input goes to process 0; signals go to all. The first process that fails ends the others, and its exit code is that of dsm run. With --on-loss continue those that have joined go on.",
+      "The processes get DSM_SESSION, DSM_PROCESSES, DSM_RANK and what else the library needs to join. Standard input goes to process 0; signals go to all. The first process that fails ends the others, and its exit code is that of dsm run.",
       'A program that ends in .ts or .js runs on the built-in Bun and can import "dsm"; one that ends in .py runs on python3 and can import dsm. Nothing needs to be installed for either. Everything else is an executable: looked for in the PATH, or given with a slash.',
       "With --hosts or --hostfile, and in an allocation of Slurm or PBS, the processes are started on those hosts over ssh, each of which is a node. A host that has not this very dsm gets a copy of it. The program must be there at the same path, if --copy does not take it along. The processes get the DSM_ variables, what their host gives to who logs in, and what --env names.",
     ],
@@ -115,7 +114,6 @@ export default command({
     const size = fromEnvironment(args.size, SETTINGS.size.variable) ?? saved?.size.toString() ?? DEFAULT_SIZE_TEXT;
     const order = readSetting("order", args.order);
     const onLoss = readSetting("onLoss", args["on-loss"]);
-    const policy = onLoss ?? saved?.onLoss ?? DEFAULT_ON_LOSS;
     const elastic = readElastic(args.elastic) || saved?.elastic === true;
     const daemon = readDaemon(args.daemon);
     const session = readSetting("session", args.session) ?? `run-${crypto.randomUUID()}`;
@@ -142,7 +140,7 @@ export default command({
     const { restore } = args;
     if (far) {
       return await runOnHosts({
-        ...{ shares, session, words: programArgs, tag: args.tag === true, copy: args.copy === true, onLoss: policy },
+        ...{ shares, session, words: programArgs, tag: args.tag === true, copy: args.copy === true },
         environment: { ...travellingEnvironment(process.env), ...settings, ...variables },
         ssh: readWords("ssh", readSetting("ssh", args.ssh) ?? SETTINGS.ssh.fallback),
         interface: args.interface,
@@ -189,8 +187,7 @@ export default command({
       ...variables,
     };
     Object.assign(environment, await preloadEnvironment(program, environment));
-    const code = await new LocalRun({ program, environment, processes, nodes, onLoss: policy, tag: args.tag === true })
-      .done;
+    const code = await new LocalRun({ program, environment, processes, nodes, tag: args.tag === true }).done;
     if (code !== 0) await removeUnjoined(daemon.address, session);
     // By now the session has ended, or no process has joined it.
     server?.kill();

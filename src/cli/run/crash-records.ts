@@ -1,7 +1,6 @@
 /**
- * Finds out whether a rank had joined, and why it died of SIGSEGV: libdsm's handler sees the faults of the program
- * itself, so an unseen one was a store to the map that could not be captured. native/src/trap/crash_record.c describes
- * the record.
+ * Finds out why a rank died of SIGSEGV: libdsm's handler sees the faults of the program itself, so an unseen one was a
+ * store to the map that could not be captured. native/src/trap/crash_record.c describes the record.
  */
 import { randomBytes } from "node:crypto";
 import { closeSync, ftruncateSync, openSync, readSync, unlinkSync, writeSync } from "node:fs";
@@ -35,15 +34,15 @@ export class CrashRecords {
   }
 
   /**
-   * Of the process in that slot, which has been ended by `signal`. `joined`: it had joined a session. `unseen`: it had,
-   * and died of a SIGSEGV that libdsm has not seen.
+   * Whether the process, which has been ended by `signal`, had joined and died of a SIGSEGV that libdsm has not
+   * seen.
    */
-  read(slot: number, signal: NodeJS.Signals | number | null): { joined: boolean; unseen: boolean } {
-    if (this.#fd < 0) return { joined: false, unseen: false };
+  isUnseen(slot: number, signal: NodeJS.Signals | number | null): boolean {
+    if (this.#fd < 0 || signal !== "SIGSEGV") return false;
     const record = new Uint32Array(2);
     readSync(this.#fd, record, 0, SLOT_BYTES, TOKEN_BYTES + slot * SLOT_BYTES);
-    const joined = record[0] !== 0;
-    return { joined, unseen: joined && signal === "SIGSEGV" && record[1] !== record[0] };
+    const [joined, seen] = record;
+    return joined !== 0 && seen !== joined;
   }
 
   close(): void {

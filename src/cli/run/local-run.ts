@@ -1,7 +1,6 @@
 /** The processes of a `dsm run` on this machine. */
 import { constants, hostname } from "node:os";
 import { NAME_MAX } from "../../core/base/limits.ts";
-import type { OnLoss } from "../../core/base/loss-policy.ts";
 import { messages } from "../terminal/messages.ts";
 import { CrashRecords, UNSEEN } from "./crash-records.ts";
 import { OutputPrefix } from "./output-prefix.ts";
@@ -19,8 +18,6 @@ export interface LocalRunOptions {
   processes: number;
   /** Simulated nodes, in blocks of ranks. */
   nodes: number;
-  /** `continue`: the others go on when a process fails that had joined. */
-  onLoss: OnLoss;
   /** Begins every line of output with the rank. */
   tag: boolean;
 }
@@ -34,17 +31,15 @@ export class LocalRun {
   readonly #living = new Set<Bun.Subprocess>();
   readonly #outputs: Promise<void>[] = [];
   readonly #records: CrashRecords;
-  readonly #terminator: ProcessTerminator;
+  readonly #terminator = new ProcessTerminator({
+    send: (signal) => {
+      for (const child of this.#ranks) signalGroup(child.pid, signal);
+    },
+    interruptedMs: END_TIMEOUT_MS,
+    underway: () => endsUnderway(this.#living),
+  });
 
   constructor(options: LocalRunOptions) {
-    this.#terminator = new ProcessTerminator({
-      send: (signal) => {
-        for (const child of this.#ranks) signalGroup(child.pid, signal);
-      },
-      interruptedMs: END_TIMEOUT_MS,
-      onLoss: options.onLoss,
-      underway: () => endsUnderway(this.#living),
-    });
     this.#terminator.passSignals();
     this.#records = new CrashRecords(options.processes);
     this.done = this.#run(options);
@@ -53,7 +48,7 @@ export class LocalRun {
   async #run({ program, environment, processes, nodes, tag }: LocalRunOptions): Promise<number> {
     const output = tag ? new OutputPrefix(true, () => this.#terminator.fail(128 + constants.signals.SIGPIPE)) : null;
     const endings: Promise<void>[] = [];
-    for (let rank = 0; rank < processes && !this.#terminator.over; rank++) {
+    for (let rank = 0; rank < processes && this.#terminator.failure === 0; rank++) {
       let child: Bun.Subprocess;
       try {
         child = Bun.spawn({
@@ -83,9 +78,8 @@ export class LocalRun {
       }
       const ended = (): Promise<void> => {
         this.#living.delete(child);
-        const { exitCode: code, signalCode: signal } = child;
-        const { joined, unseen } = this.#records.read(rank, signal);
-        return this.#terminator.ended(`process ${rank}`, { code, signal, joined, why: unseen ? UNSEEN : null });
+        const why = this.#records.isUnseen(rank, child.signalCode) ? UNSEEN : null;
+        return this.#terminator.ended(`process ${rank}`, child.exitCode, child.signalCode, why);
       };
       endings.push(child.exited.then(ended));
     }

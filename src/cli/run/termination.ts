@@ -1,10 +1,8 @@
 /**
  * Terminates the processes of a `dsm run`, on all hosts: the first process that fails decides the exit code and the
- * others are terminated, or go on if the session answers a loss with `continue`; signals go to all of them; a process
- * that does not end in time is killed.
+ * others are terminated; signals go to all of them; a process that does not end in time is killed.
  */
 import { constants } from "node:os";
-import type { OnLoss } from "../../core/base/loss-policy.ts";
 import { messages } from "../terminal/messages.ts";
 import { signalNumber } from "./process-group.ts";
 
@@ -21,8 +19,6 @@ export interface ProcessControl {
   send(signal: NodeJS.Signals): unknown;
   /** How long they may take after a second interrupt; 0: they are killed at once, without that interrupt. */
   interruptedMs: number;
-  /** `continue`: a process that had joined and then fails does not end the others. */
-  onLoss: OnLoss;
   /**
    * Resolves when all processes that are ending now, or have ended, have been reported to `ended`; undefined: they
    * have. A process starts to end before its end can be observed, so the cause of a later failure is found here.
@@ -36,22 +32,10 @@ export interface ProcessControl {
   killed?(): void;
 }
 
-/** How a process ended; one of `code` and `signal` is null. */
-export interface ProcessEnd {
-  code: number | null;
-  signal: NodeJS.Signals | number | null;
-  /** It had joined a session. If it had not, the others would wait for it. */
-  joined: boolean;
-  /** What is known of the cause. */
-  why: string | null;
-}
-
 /** ProcessTerminator: decides the exit code of a run and ends its processes. It never starts one. */
 export class ProcessTerminator {
   /** Exit code of the first that failed; 0: none did. */
   failure = 0;
-  /** All are being ended. */
-  over = false;
   readonly #control: ProcessControl;
   readonly #passed = new Set<string>();
   /** One has failed that may have done so because of another one's end. */
@@ -64,43 +48,38 @@ export class ProcessTerminator {
     this.#control = control;
   }
 
-  /** Ends all. The exit code is that of the first failure. */
+  /** The first failure decides the exit code and ends the rest. */
   fail(code: number): void {
-    this.failure ||= code;
-    if (this.over) return;
-    this.over = true;
+    if (this.failure !== 0) return;
+    this.failure = code;
     if (this.#begun) this.end();
     else this.#control.abandon?.();
   }
 
   /**
-   * A process has ended; `who` names it. One that was killed gives the exit code before one that failed on its own
-   * meanwhile: a library that tells of a lost process makes its program fail. Resolves when the exit code is known.
+   * A process has ended; `who` names it, `why` is what is known of the cause, if anything. One that was killed gives
+   * the exit code before one that failed on its own meanwhile: a library that tells of a lost process makes its program
+   * fail. Resolves when the exit code is known.
    */
-  async ended(who: string, { code, signal, joined, why }: ProcessEnd): Promise<void> {
+  async ended(
+    who: string,
+    code: number | null,
+    signal: NodeJS.Signals | number | null,
+    why: string | null = null,
+  ): Promise<void> {
     if (signal !== null) {
       // A shell would say as much. Those we have signalled ourselves need no words.
-      const ours = this.over || this.#passed.has(String(signal)) || this.#killDue < Number.POSITIVE_INFINITY;
+      const ours = this.failure !== 0 || this.#passed.has(String(signal)) || this.#killDue < Number.POSITIVE_INFINITY;
       if (!ours) messages.error(`${who} was ended by ${signal}${why === null ? "" : `; ${why}`}`);
-      this.#failed(128 + signalNumber(signal), joined);
+      this.fail(128 + signalNumber(signal));
     }
-    if (code === null || code === 0 || this.over || this.#judging) return;
-    // Nothing is told of a loss where the others go on, so there is no cause to look for.
-    const underway = this.#goesOn(joined) ? undefined : this.#control.underway();
+    if (code === null || code === 0 || this.failure !== 0 || this.#judging) return;
+    const underway = this.#control.underway();
     if (underway !== undefined) {
       this.#judging = true;
       await Promise.race([underway, Bun.sleep(CAUSE_TIMEOUT_MS)]);
     }
-    this.#failed(code, joined);
-  }
-
-  #failed(code: number, joined: boolean): void {
-    if (this.#goesOn(joined)) this.failure ||= code;
-    else this.fail(code);
-  }
-
-  #goesOn(joined: boolean): boolean {
-    return joined && this.#control.onLoss === "continue";
+    this.fail(code);
   }
 
   /** Asks all processes to end, and kills them after the time limit. */

@@ -63,8 +63,6 @@ const RankEndSchema = v.pipe(
     signal: v.nullable(
       v.union([whole(1, 64), pattern(SIGNAL_NAME, "a signal")], "is neither the number nor the name of a signal"),
     ),
-    /** It had joined a session. */
-    joined: flag,
     /** It died of a SIGSEGV that libdsm could not catch although the rank had joined with it. */
     unseen: flag,
   }),

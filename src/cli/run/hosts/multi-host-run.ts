@@ -4,7 +4,6 @@ import { constants } from "node:os";
 import { basename, resolve } from "node:path";
 import { DsmError } from "../../../core/base/errors.ts";
 import { LAUNCH_FRAME_MAX } from "../../../core/base/limits.ts";
-import type { OnLoss } from "../../../core/base/loss-policy.ts";
 import { parseAddress } from "../../../core/base/names.ts";
 import type { Share } from "../../../core/launch/hosts.ts";
 import { statFields } from "../../../core/launch/process.ts";
@@ -35,8 +34,6 @@ export interface HostsRun {
   copy: boolean;
   /** Variables for the ranks, beside those the hosts have. */
   environment: Record<string, string>;
-  /** `continue`: the others go on when a process fails that had joined. */
-  onLoss: OnLoss;
   tag: boolean;
   ssh: string[];
   /** The address here that the hosts are to use; left out: the one that the first of them sees. */
@@ -70,7 +67,17 @@ class MultiHostRun {
   /** A host did not report its end in time, or the output has no reader. */
   #gaveUp = false;
   #giveUp: ReturnType<typeof setTimeout> | undefined;
-  readonly #terminator: ProcessTerminator;
+  readonly #terminator = new ProcessTerminator({
+    send: (signal) => Promise.all(this.#links.map((link) => link.send(Launch.SIGNAL, 0, signal))),
+    interruptedMs: 0,
+    underway: () => this.#askEnded(),
+    begun: () => this.#begun,
+    abandon: () => {
+      for (const link of this.#links) link.close();
+      this.#leaveIn(END_TIMEOUT_MS);
+    },
+    killed: () => this.#leaveIn(FAREWELL_TIMEOUT_MS),
+  });
   /** For each host that was asked which of its ranks have ended: what to call when it has told. */
   readonly #asked = new Map<NodeConnection, () => void>();
   /** Failures whose cause is looked for. */
@@ -80,18 +87,6 @@ class MultiHostRun {
 
   constructor(run: HostsRun) {
     this.#run = run;
-    this.#terminator = new ProcessTerminator({
-      send: (signal) => Promise.all(this.#links.map((link) => link.send(Launch.SIGNAL, 0, signal))),
-      interruptedMs: 0,
-      onLoss: run.onLoss,
-      underway: () => this.#askEnded(),
-      begun: () => this.#begun,
-      abandon: () => {
-        for (const link of this.#links) link.close();
-        this.#leaveIn(END_TIMEOUT_MS);
-      },
-      killed: () => this.#leaveIn(FAREWELL_TIMEOUT_MS),
-    });
     this.#output = new OutputPrefix(run.tag, () => this.#terminator.fail(128 + constants.signals.SIGPIPE));
   }
 
@@ -198,16 +193,15 @@ class MultiHostRun {
         this.#inputTaken(payload.length === 0);
         break;
       case Launch.EXIT: {
-        const { code, signal, joined, unseen } = readRankEnd(frame);
+        const { code, signal, unseen } = readRankEnd(frame);
         const who = `process ${rank} on ${link.host}`;
-        const end = { code, signal: signal as NodeJS.Signals | null, joined, why: unseen ? UNSEEN : null };
-        this.#judged.push(this.#terminator.ended(who, end));
+        this.#judged.push(this.#terminator.ended(who, code, signal as NodeJS.Signals | null, unseen ? UNSEEN : null));
         break;
       }
       case Launch.PROBLEM: {
         const { message, exitCode } = readNodeProblem(frame);
         const advice = exitCode === 127 && !this.#run.copy ? "; --copy copies the program's file to all hosts" : "";
-        if (!this.#terminator.over) messages.error(`${link.host}: ${message}${advice}`);
+        if (this.#terminator.failure === 0) messages.error(`${link.host}: ${message}${advice}`);
         this.#done.add(link);
         link.close();
         this.#terminator.fail(exitCode);
@@ -248,7 +242,7 @@ class MultiHostRun {
   #lost(link: NodeConnection): void {
     if (this.#done.has(link) || !this.#begun || this.#gaveUp) return;
     const why = link.lastWords === "" ? "" : ` (${link.lastWords})`;
-    if (!this.#terminator.over) messages.error(`the connection to ${link.host} was lost${why}`);
+    if (this.#terminator.failure === 0) messages.error(`the connection to ${link.host} was lost${why}`);
     this.#terminator.fail(1);
   }
 

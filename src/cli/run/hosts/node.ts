@@ -204,7 +204,7 @@ class Node {
       endings.push(
         child.exited.then(async () => {
           const { exitCode: code, signalCode: signal } = child;
-          const end: RankEnd = { code, signal, ...records.read(rank - orders.first, signal) };
+          const end: RankEnd = { code, signal, unseen: records.isUnseen(rank - orders.first, signal) };
           await this.#send(Launch.EXIT, rank, end);
         }),
       );
