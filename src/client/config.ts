@@ -115,7 +115,10 @@ export function readConfig(options: JoinOptions, environment: Record<string, str
   };
 
   const session = readName("session", given("session"));
-  if (session === null) throw invalid('no session named; give join({ session: "name" }) or set DSM_SESSION');
+  if (session === null)
+    throw invalid(
+      'no session named; start the program with dsm run, give join({ session: "name" }) or set DSM_SESSION',
+    );
   const processes = readWhole(given("processes"), checkProcesses) ?? 0;
   const rank =
     readWhole(given("rank"), (value) => {

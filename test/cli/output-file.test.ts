@@ -43,6 +43,10 @@ test("is there when it is whole", () => {
   expect(readdirSync(folder)).toEqual(["file"]);
 });
 
+test("has a name", () => {
+  expect(() => new OutputFile("", KIND)).toThrow("the name of the file is empty");
+});
+
 test("leaves nothing when it is abandoned, and the old one as it was", () => {
   write("list 1");
   const file = new OutputFile(path, KIND);

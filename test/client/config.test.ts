@@ -122,7 +122,7 @@ test("a daemon without a port has the usual one", () => {
 
 describe("is refused, with what was wrong:", () => {
   const wrong: [string, JoinOptions, Record<string, string>][] = [
-    ["no session named; give", {}, {}],
+    ["no session named; start the program with dsm run", {}, {}],
     ["the session name is empty", { session: "" }, {}],
     ["the session name has a slash", { session: "a/b" }, {}],
     ["the session name has 64 bytes", { session: "x".repeat(64) }, {}],

@@ -315,6 +315,12 @@ test("a hole may be written in more places than the kernel allows mappings", asy
   });
 });
 
+test("a process that may have no further mapping gets no hole in direct mode, rather than one that is not private", async () => {
+  await cluster.runWell([cluster.program("holes"), "mappings"], {
+    ...{ session: cluster.session(), nodes: ["a"], size: "1MiB" },
+  });
+});
+
 test("random writes through random holes by 4 processes on 2 nodes end as the sequential program has them", async () => {
   const said = await cluster.runWell([cluster.program("holes"), "random"], {
     ...{ session: cluster.session(), nodes: ["a", "a", "b", "b"], size: "64KiB" },

@@ -142,6 +142,14 @@ describe("settings of a session", () => {
     );
   });
 
+  test("a program that was started by itself is told how to start it", async () => {
+    const actor = cluster.actor({ session: "bad", node: "a" }, ["env", "-u", "DSM_SESSION", cluster.program("actor")]);
+    expect(await actor.ask("open")).toBe(
+      "DSM_INVALID no session named; start the program with dsm run, or set DSM_SESSION",
+    );
+    await actor.end();
+  });
+
   test("a session that does not exist needs its number of processes", async () => {
     const actor = cluster.actor({ session: "bad", node: "a" });
     expect(await actor.ask("open")).toMatch(/^DSM_REFUSED there is no session "bad" .*say how many processes/);

@@ -126,6 +126,23 @@ test("from a process that adopts orphans and ends before its arbiter: nothing of
   await eventually("the reaper has ended", () => !existsSync(`/proc/${reaper}`));
 });
 
+describe("a process without standard input, output and error joins, and prints nothing into the memory:", () => {
+  for (const [what, environment] of Object.entries({
+    sequential: { DSM_ORDER: "sequential", DSM_DIRECT: "0" },
+    pipelined: { DSM_ORDER: "pipelined", DSM_DIRECT: "0" },
+    release: { DSM_ORDER: "release", DSM_DIRECT: "0" },
+    "direct mode": {},
+    "elastic, in direct mode": { DSM_ELASTIC: "1" },
+  })) {
+    test(what, async () => {
+      const report = join(cluster.folder, `report of ${what}`);
+      const options = { session: cluster.session(), processes: 1, node: "a", size: "64KiB", environment };
+      const { code } = await outcome(cluster.spawn([cluster.program("closed_stdio"), report], options));
+      expect({ code, report: readFileSync(report, "utf8") }).toEqual({ code: 0, report: "ok\n" });
+    });
+  }
+});
+
 describe("a failure is reported in one line", () => {
   async function failing(how: string, environment: Record<string, string> = {}): Promise<string> {
     const { child } = start(how, environment);

@@ -145,6 +145,8 @@ int dsm_config_init(dsm_config *config) {
 }
 
 int config_complete(dsm_config *config, char node[DSM_NAME_MAX + 1]) {
+  if (config->session == NULL)
+    return dsm_fail(DSM_INVALID, "no session named; start the program with dsm run, or set DSM_SESSION");
   int status = name_check("session", config->session);
   if (status != DSM_OK) return status;
   if (config->node == NULL) {

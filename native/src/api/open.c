@@ -13,6 +13,7 @@
 #include "api/config.h"
 #include "api/join.h"
 #include "base/clock.h"
+#include "base/descriptor.h"
 #include "base/settings.h"
 #include "base/status.h"
 #include "pages/release.h"
@@ -53,7 +54,8 @@ static int map_session(dsm_session *session, const char *path) {
   /* Create now what the end of direct mode will need, so that nothing can fail then. */
   int direct_may_end = session->link.direct && session->link.elastic;
   int pipelined = session->order == ORDER_PIPELINED && (!session->link.direct || direct_may_end);
-  session->link.map_fd = open(path, (session->link.direct || pipelined ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW);
+  int access = session->link.direct || pipelined ? O_RDWR : O_RDONLY;
+  session->link.map_fd = descriptor_above_stdio(open(path, access | O_CLOEXEC | O_NOFOLLOW));
   struct stat st;
   if (session->link.map_fd < 0 || syscall(SYS_fstat, session->link.map_fd, &st) != 0)
     return session->link.map_fd < 0 && errno == ENOENT

@@ -14,6 +14,7 @@
 
 #include <dsm/dsm.h>
 #include "base/clock.h"
+#include "base/descriptor.h"
 
 /* This file uses syscall(): the fault handlers call it, and glibc's wrappers are cancellation points, where a cancelled
  * thread would end in the middle of a store. */
@@ -28,7 +29,7 @@ int channel_connect(const char *path) {
     return -1;
   }
   memcpy(address.sun_path, path, length + 1);
-  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  int fd = descriptor_above_stdio(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (fd < 0) return -1;
   while (syscall(SYS_connect, fd, &address, sizeof address) != 0) {
     if (errno == EINTR) continue;
@@ -194,6 +195,7 @@ int channel_receive_descriptor(int fd, struct reply *reply, int *descriptor) {
   if (first != NULL && first->cmsg_level == SOL_SOCKET && first->cmsg_type == SCM_RIGHTS &&
       first->cmsg_len == CMSG_LEN(sizeof(int)))
     memcpy(descriptor, CMSG_DATA(first), sizeof(int));
+  *descriptor = descriptor_above_stdio(*descriptor);
   if (got > 0 && receive_all(fd, (uint8_t *)&reply->header + got, sizeof reply->header - (size_t)got) == 0 &&
       receive_body(fd, reply) == 0)
     return 0;

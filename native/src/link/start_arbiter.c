@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/descriptor.h"
 #include "base/settings.h"
 #include "base/status.h"
 #include "link/channel.h"
@@ -148,7 +149,7 @@ static int start_arbiter(const dsm_config *config, const struct arbiter_place *p
 /* Takes the lock file. Its holder removes the file, so a lock on a file that no longer has the name does not count. */
 static int take_lock(const char *path) {
   for (;;) {
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    int fd = descriptor_above_stdio(open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
     if (fd < 0) return -1;
     struct stat held, named;
     while (flock(fd, LOCK_EX) != 0) {

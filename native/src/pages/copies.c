@@ -9,6 +9,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/descriptor.h"
 #include "base/status.h"
 #include "pages/copy.h"
 #include "pages/history.h"
@@ -118,7 +119,7 @@ static int open_shadow(struct pages *pages) {
     copies->is_lent = copies->file >= 0;
     if (status != DSM_OK || copies->is_lent) return status;
   }
-  copies->file = memfd_create("dsm-shadow", MFD_CLOEXEC);
+  copies->file = descriptor_above_stdio(memfd_create("dsm-shadow", MFD_CLOEXEC));
   if (copies->file >= 0 && ftruncate(copies->file, (off_t)link->size) == 0) return DSM_OK;
   return dsm_fail(dsm_status_of(errno, DSM_NO_MEMORY), "no memory for a hole: %s", strerror(errno));
 }

@@ -110,9 +110,12 @@ int hole_dig(struct pages *pages, void *address, size_t size, int *id) {
       if (status != DSM_OK && i == 1) close_edge(pages, &wanted, parts[0][0], parts[0][1]);
     }
   }
+  uint64_t inner = wanted.inner_to - wanted.inner_from;
+  /* Fails if the kernel allows this process no further mapping. Direct mode has no edges to close. */
+  if (status == DSM_OK && pages->link->direct && inner > 0 &&
+      mprotect((void *)(pages->link->base + wanted.inner_from), inner, PROT_READ) != 0)
+    status = dsm_fail(dsm_status_of(errno, DSM_SYSTEM), "cannot make a hole: %s", strerror(errno));
   if (status == DSM_OK) {
-    uint64_t inner = wanted.inner_to - wanted.inner_from;
-    if (pages->link->direct && inner > 0) mprotect((void *)(pages->link->base + wanted.inner_from), inner, PROT_READ);
     wanted.id = pages->next_id++;
     *hole = wanted;
     *id = wanted.id;

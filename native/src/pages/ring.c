@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "pages/copy.h"
+#include "base/descriptor.h"
 #include "base/status.h"
 
 /* Polls of a lock or a full ring before the first yield, */
@@ -36,7 +37,7 @@ static _Atomic uint32_t *word(const struct ring *ring, unsigned offset) {
  * -1 with errno. */
 static int show_life(const char *map_path, uint32_t number) {
   struct flock range = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = number, .l_len = 1};
-  int fd = open(map_path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+  int fd = descriptor_above_stdio(open(map_path, O_RDWR | O_CLOEXEC | O_NOFOLLOW));
   if (fd < 0 || syscall(SYS_fcntl, fd, F_OFD_SETLK, &range) == 0) return fd;
   int saved = errno;
   close(fd);

@@ -1,8 +1,8 @@
 /**
  * A file that a command makes. It is written beside its place and gets its name when it is whole, so the place has the
  * old file or the new one, never a part. It takes the place of nothing but what such a command has made before (or of an
- * empty file): not of another file, a device, a pipe or a folder, and not of a symbolic link, whose target would stay as it is. The
- * new file has the old one's mode. "-" is standard output.
+ * empty file): not of another file, a device, a pipe or a folder, and not of a symbolic link, whose target would stay as
+ * it is. The new file has the old one's mode. "-" is standard output.
  */
 import { randomBytes } from "node:crypto";
 import {
@@ -54,6 +54,7 @@ export class OutputFile {
 
   /** Throws DsmError if the file cannot be written, or something is in its place that is not to be replaced. */
   constructor(path: string, kind: OutputKind) {
+    if (path === "") throw new UsageError("the name of the file is empty");
     this.#path = path;
     this.#kind = kind;
     if (isStdout(path)) {

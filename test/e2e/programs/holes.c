@@ -1,9 +1,11 @@
 /* Programs about holes that check themselves; the first argument says which one. */
 #include "check.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/mman.h>
 
 static dsm_session *session;
 static int rank, processes;
@@ -150,6 +152,30 @@ static void scattered(void) {
   for (int i = 0; i < 20 * DSM_HOLES_MAX; i++) CHECK(map[i] == 2);
 }
 
+/* ---- mappings: a process that has as many mappings as the kernel allows gets no hole, rather than one whose pages are
+ * not private; later it gets one ---- */
+
+static void mappings(void) {
+  enum { LIMIT = 1 << 20, PAGE = 4096 };
+  int hole;
+  CHECK(dsm_is_direct(session));
+  CHECK_OK(dsm_hole_dig(session, map, 2 * PAGE, &hole)); /* what holes need besides is there now */
+  CHECK_OK(dsm_hole_fill(session, hole));
+  uint8_t *many = mmap(NULL, (size_t)LIMIT * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  CHECK(many != MAP_FAILED);
+  size_t at = 0;
+  while (at < LIMIT && mprotect(many + at * PAGE, PAGE, PROT_READ) == 0) at += 2;
+  CHECK(at < LIMIT && errno == ENOMEM);
+  int status = dsm_hole_dig(session, map + 4 * PAGE, 4 * PAGE, &hole);
+  munmap(many, (size_t)LIMIT * PAGE);
+  CHECK(status == DSM_NO_MEMORY);
+  map[4 * PAGE] = 5;
+  CHECK_OK(dsm_hole_dig(session, map + 4 * PAGE, 4 * PAGE, &hole));
+  map[4 * PAGE] = 6;
+  CHECK_OK(dsm_hole_fill(session, hole));
+  CHECK(map[4 * PAGE] == 6);
+}
+
 int main(int argc, char **argv) {
   CHECK(argc == 2);
   CHECK_OK(dsm_open(NULL, &session));
@@ -160,6 +186,7 @@ int main(int argc, char **argv) {
   if (strcmp(argv[1], "threads") == 0) threads();
   else if (strcmp(argv[1], "random") == 0) random_holes();
   else if (strcmp(argv[1], "scattered") == 0) scattered();
+  else if (strcmp(argv[1], "mappings") == 0) mappings();
   else CHECK(!"a known program");
   CHECK_OK(dsm_close(session));
   return 0;
