@@ -43,7 +43,9 @@ static int say_hello(int fd, const dsm_config *config, long long deadline, struc
   /* An arbiter that is exiting does not answer: the next attempt finds, or starts, its successor. */
   if (channel_send(fd, &hello, sizeof hello) != 0) return DSM_ENDED;
   long long left = deadline - now_ms();
-  if (!link_await_answer(fd, left > 0 ? (int)left : 0))
+  int answered = link_await_answer(fd, left > 0 ? (int)left : 0);
+  if (answered < 0) return dsm_fail(DSM_TIMEOUT, "joining session \"%s\" was interrupted", config->session);
+  if (answered == 0)
     return dsm_fail(DSM_TIMEOUT, "the other processes of session \"%s\" did not join in %u ms", config->session,
                     config->join_timeout_ms);
   if (channel_receive(fd, reply) != 0)

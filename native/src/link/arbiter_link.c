@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/status.h"
+#include "link/interrupts.h"
 #include "trap/tool.h"
 
 int link_check(const struct arbiter_link *link) {
@@ -78,11 +79,20 @@ int link_await_answer(int fd, int timeout_ms) {
   struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
   long long deadline = now_ms() + timeout_ms;
   for (;;) {
-    long long left = deadline - now_ms();
-    int ready = poll(&poll_fd, 1, left > 0 ? (int)left : 0);
+    long long left = timeout_ms < 0 ? -1 : deadline - now_ms();
+    if (timeout_ms >= 0 && left < 0) left = 0;
+    int ready = poll(&poll_fd, 1, interrupts_slice((int)left));
     if (ready > 0) return 1;
-    if (ready == 0 && left <= 0) return 0;
+    if (interrupts_raised()) return -1;
+    if (ready == 0 && left == 0) return 0;
   }
+}
+
+/* Returns whether to read the answer of a request that was sent: 0 if it is to be cancelled first. */
+static int await_end(struct channel_pool *pool, int slot, int timeout_ms, int interruptible) {
+  if (timeout_ms < 0 && !interruptible) return 1; /* channel_answer() waits */
+  if (timeout_ms < 0) channel_poll(pool, slot);
+  return link_await_answer(pool->slots[slot].fd, timeout_ms) == 1;
 }
 
 int link_request(struct arbiter_link *link, struct wire_header *header, const void *body, size_t body_size, int wait,
@@ -107,7 +117,9 @@ int link_request(struct arbiter_link *link, struct wire_header *header, const vo
   /* Requests are ordered by the log, which ThreadSanitizer cannot see. */
   tool_release(link);
   int sent = writer_flush(&writer);
-  if (sent == 0 && timeout_ms >= 0 && !link_await_answer(writer.fd, timeout_ms)) {
+  /* A fence waits for the arbiter only, which does not cancel it. */
+  int interruptible = wait && header->kind != WIRE_FENCE && interrupts_are_on();
+  if (sent == 0 && !await_end(pool, slot, timeout_ms, interruptible)) {
     struct wire_header cancel = {.size = sizeof cancel, .kind = WIRE_SEM_CANCEL, .tag = header->tag};
     sent = channel_send(writer.fd, &cancel, sizeof cancel);
   }
@@ -115,6 +127,7 @@ int link_request(struct arbiter_link *link, struct wire_header *header, const vo
   if (link_finish(link, slot, sent, &reply) != 0) return link_gone(link);
   tool_acquire(link);
   header->value = reply.header.value;
+  if (interruptible) interrupts_note(reply.header.status);
   if (reply.header.status == DSM_OK) return DSM_OK;
   return dsm_fail(reply.header.status, "%s", (const char *)reply.body);
 }

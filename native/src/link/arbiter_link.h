@@ -41,8 +41,9 @@ int link_check(const struct arbiter_link *link);
 int link_gone(const struct arbiter_link *link);
 
 /* Sends one request on a channel of the pool and waits for its answer. `wait` is for barriers, semaphores and locks,
- * which may take long. After timeout_ms (< 0: no limit) the request is cancelled. Returns a status and keeps its
- * reason; header->value gets the value of the answer. */
+ * which may take long. After timeout_ms (< 0: no limit) the request is cancelled; so it is when the thread's interrupts
+ * end the wait, which then also gives DSM_TIMEOUT. Returns a status and keeps its reason; header->value gets the value of
+ * the answer. */
 int link_request(struct arbiter_link *link, struct wire_header *header, const void *body, size_t body_size, int wait,
                  int timeout_ms);
 
@@ -54,7 +55,8 @@ int link_publish(struct arbiter_link *link, const struct dsm_run *runs, uint32_t
  * Returns 0, or -1 if the arbiter is gone. handler-safe. */
 int link_finish(struct arbiter_link *link, int slot, int sent, struct reply *reply);
 
-/* Returns 1 when an answer can be read, 0 after the timeout. */
+/* Returns 1 when an answer can be read, 0 after the timeout (< 0: there is none), -1 if the thread's interrupts end the
+ * wait. */
 int link_await_answer(int fd, int timeout_ms);
 
 /* Returns a text for an error for which channel_is_short() is true. */
