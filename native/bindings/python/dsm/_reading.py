@@ -91,12 +91,12 @@ def _read(descriptor: int, view: memoryview, position: Optional[int]) -> int:
 
 def _read_buffered(file: Any, descriptor: int, view: memoryview, position: Optional[int]) -> int:
     """Reads where the program is in the file: the descriptor is further, by what the file has in its buffer."""
+    if isinstance(file, io.BufferedRandom):
+        file.flush()
     if position is not None:
         return _read(descriptor, view, position)
     if not file.seekable():
         _arguments.wrong_value("file", file, "one opened with buffering=0: it cannot seek, and may have read ahead")
-    if isinstance(file, io.BufferedRandom):
-        file.flush()
     start = file.tell()
     got = _read(descriptor, view, start)
     file.seek(start + got)
