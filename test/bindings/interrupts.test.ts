@@ -48,8 +48,9 @@ test.each([
   ]);
   const lines = linesOf(waiter.stdout);
   const next = async (): Promise<string | undefined> => (await lines.next()).value;
-  // The holder has the lock before the other one asks for it.
   expect(await holder.ask("lock")).toBe("locked, repaired 0");
+  waiter.stdin.write("go\n");
+  waiter.stdin.flush();
   const kinds = ["lock", "semaphore", "sleeping", "barrier"].flatMap((kind) => [kind, kind]);
   for (const kind of kinds) {
     expect(await next()).toBe(`waiting ${kind}`);
@@ -63,6 +64,11 @@ test.each([
     waiter.kill("SIGINT");
     expect(await next()).toBe(`interrupted ${kind}`);
   }
+  expect(await next()).toBe("waiting holes");
+  waiter.kill("SIGUSR1");
+  expect(await next()).toBe("handled");
+  waiter.kill("SIGINT");
+  expect(await next()).toBe("interrupted holes");
   expect(await next()).toBe("free the lock");
   expect(await holder.ask("unlock")).toBe("unlocked");
   expect(await next()).toBe("locked");

@@ -184,8 +184,23 @@ def leaving(session: dsm.Session) -> None:
     part = array[1]
     end = session.buffer[session.size - 8 :].cast("q")
     end[0] = 11
+    stop, stored = threading.Event(), threading.Event()
+
+    def store() -> None:
+        while not stop.is_set():
+            block[1] = (block[1] + 1) % 256
+            stored.set()
+
+    storing = threading.Thread(target=store)
+    storing.start()
+    stored.wait()
     session.leave()
-    assert dsm.join is not None and error_of(session.barrier).code == "DSM_LEFT"
+    stored.clear()
+    stored.wait()
+    stop.set()
+    storing.join()
+    block[1] = ord("x")
+    assert error_of(session.barrier).code == "DSM_LEFT"
     assert ", left, " in repr(session)
     for store in (lambda: array.fill(1), lambda: array.__setitem__(0, 1), lambda: view.__setitem__(0, 1)):
         try:

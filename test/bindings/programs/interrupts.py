@@ -37,7 +37,8 @@ def interrupted(kind: str, wait) -> None:
 
 
 def each(session: dsm.Session) -> None:
-    """Rank 1 has the lock "m"."""
+    """Rank 1 has the lock "m" when a line comes."""
+    sys.stdin.readline()
     signal.signal(signal.SIGUSR1, lambda *_: say("handled"))
     signal.signal(signal.SIGUSR2, lambda *_: say("leaving:", code_of(session.leave)))
     words = session.named("words", 8).cast("i")
@@ -50,12 +51,21 @@ def each(session: dsm.Session) -> None:
     interrupted("sleeping", lambda: session.wait_for(words, 0, 0, timeout=300))
     interrupted("barrier", session.barrier)
     interrupted("barrier", lambda: session.barrier(timeout=300))
+    interrupted("holes", lambda: holes(session))
     # All of them are as if they had not been called.
     assert not semaphore.try_wait() and session.notify(words, 0) == 0 and code_of(lock.release) == "DSM_NOT_OWNER"
     say("free the lock")
     with lock:
         say("locked")
     session.leave()
+
+
+def holes(session: dsm.Session) -> None:
+    """One after the other: none of them waits for long."""
+    block = session.named("holes", 8192)
+    while True:
+        with session.hole(block):
+            block[0] = (block[0] + 1) % 256
 
 
 def once(session: dsm.Session) -> None:
