@@ -28,10 +28,7 @@ beforeAll(async () => {
   // From the checkout itself: installing leaves nothing there, and asks no network.
   const commands = [[PYTHON, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", SOURCES]];
   if (!existsSync(join(HOME, "ready"))) {
-    commands.unshift(
-      ["python3", "-m", "venv", "--clear", HOME],
-      [PYTHON, "-m", "pip", "install", "--quiet", NUMPY],
-    );
+    commands.unshift(["python3", "-m", "venv", "--clear", HOME], [PYTHON, "-m", "pip", "install", "--quiet", NUMPY]);
   }
   for (const command of commands) {
     const { code, stderr } = await cluster.command(command, { TMPDIR: cluster.folder });
@@ -99,11 +96,16 @@ dsm.join("which", processes=1, size=4096).leave()`;
 
   test("leaves nothing in the sources", async () => {
     const tree = (): string[] =>
-      (readdirSync(SOURCES, { recursive: true }) as string[]).filter((path) => !path.startsWith("dsm/__pycache__")).sort();
+      (readdirSync(SOURCES, { recursive: true }) as string[])
+        .filter((path) => !path.startsWith("dsm/__pycache__"))
+        .sort();
     const before = tree();
     expect(before).toContain("dsm/py.typed");
     const target = join(cluster.folder, "target");
-    for (const words of [["--target", target], ["--target", join(cluster.folder, "editable"), "--editable"]]) {
+    for (const words of [
+      ["--target", target],
+      ["--target", join(cluster.folder, "editable"), "--editable"],
+    ]) {
       const pip = [PYTHON, "-m", "pip", "install", "--quiet", "--no-index", ...words, SOURCES];
       expect(await cluster.command(pip)).toMatchObject({ code: 0, stdout: "", stderr: "" });
       expect(tree()).toEqual(before);
@@ -145,10 +147,16 @@ dsm.join("which", processes=1, size=4096).leave()`;
     cpSync(join(SOURCES, "dsm"), join(alone, "dsm"), { recursive: true });
     const none = await run("/usr/bin/python3", alone);
     expect(none.code).toBe(1);
-    expect(none.stderr).toMatch(/dsm\.Error: cannot find libdsm: run `dsm install`, or build the checkout .*, or set DSM_LIBRARY/);
+    expect(none.stderr).toMatch(
+      /dsm\.Error: cannot find libdsm: run `dsm install`, or build the checkout .*, or set DSM_LIBRARY/,
+    );
     const other = await run("/usr/bin/python3", alone, "libm.so.6");
-    expect(other.stderr).toContain("dsm.Error: libm.so.6 has no dsm_config_init: it is of another version than the Python");
+    expect(other.stderr).toContain(
+      "dsm.Error: libm.so.6 has no dsm_config_init: it is of another version than the Python",
+    );
     const missing = await run("/usr/bin/python3", alone, "/nowhere/libdsm.so");
-    expect(missing.stderr).toMatch(/dsm\.Error: cannot load \/nowhere\/libdsm.so .*; set DSM_LIBRARY to the path of libdsm.so.0/);
+    expect(missing.stderr).toMatch(
+      /dsm\.Error: cannot load \/nowhere\/libdsm.so .*; set DSM_LIBRARY to the path of libdsm.so.0/,
+    );
   });
 });

@@ -26,7 +26,7 @@ struct dsm_opened {
   int32_t status;
   uint32_t reserved;
   dsm_session *session; /* NULL unless status is DSM_OK */
-  char text[496];       /* the reason of a failure, zero-terminated */
+  char text[496]; /* the reason of a failure, zero-terminated */
 };
 
 /* Starts dsm_open() on a thread of its own: joins may wait long, and for each other in any order, so they must not

@@ -111,7 +111,8 @@ struct dsm_interrupts *dsm_interrupt_waits(struct dsm_interrupts *interrupts) {
 }
 
 int dsm_forgive_stores(dsm_session *session) {
-  if (session == NULL || session->link.pid != getpid() || atomic_load(&session->link.left)) return session_check(session);
+  if (session == NULL || session->link.pid != getpid() || atomic_load(&session->link.left))
+    return session_check(session);
   dsm_region_await_copy(session->region);
   return DSM_OK;
 }

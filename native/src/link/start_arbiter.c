@@ -200,7 +200,7 @@ int arbiter_connect(const dsm_config *config, const struct arbiter_place *place,
     status = start_arbiter(config, place);
     if (status == DSM_OK) {
       *fd = channel_connect(place->socket);
-      if (*fd < 0)        /* The arbiter got no connection in time and has exited: the caller retries. */
+      if (*fd < 0) /* The arbiter got no connection in time and has exited: the caller retries. */
         status = DSM_ENDED;
     }
   }

@@ -44,7 +44,7 @@ def arguments(session: dsm.Session) -> None:
     waits = [lock.acquire, semaphore.wait, session.barrier, lambda **limit: session.wait_for(words, 0, 0, **limit)]
     for wait in waits:
         refuses(TypeError, "^timeout is '1' .*a number of seconds from 0 to 2147483.647", lambda: wait(timeout="1"))
-        refuses(TypeError, "^timeout_ms is 1.5 .float.; give a whole number, or timeout=0.0015", lambda: wait(timeout_ms=1.5))
+        refuses(TypeError, "^timeout_ms is 1.5 .float.; give a whole number of milliseconds, or timeout=SECONDS", lambda: wait(timeout_ms=1.5))
         refuses(TypeError, "not both", lambda: wait(timeout_ms=1, timeout=1))
         for wrong in (-1, -0.001, float("nan"), float("inf"), 2147484):
             refuses(ValueError, "^timeout is ", lambda: wait(timeout=wrong))

@@ -76,7 +76,7 @@ def milliseconds(timeout: Any, timeout_ms: Any) -> int:
         if timeout_ms is None:
             return -1
         if isinstance(timeout_ms, float):
-            wrong_type("timeout_ms", timeout_ms, f"a whole number, or timeout={timeout_ms / 1000!r} in seconds")
+            wrong_type("timeout_ms", timeout_ms, "a whole number of milliseconds, or timeout=SECONDS")
         return whole("timeout_ms", timeout_ms, TIMEOUT_MAX_MS)
     if timeout_ms is not None:
         wrong_type("timeout_ms", timeout_ms, "it or timeout, not both")

@@ -68,6 +68,10 @@ def join(
         config.join_timeout_ms = max(1, _arguments.seconds("timeout", timeout, 2**32 - 1))
     if config.binary is None and _library.program is not None:
         config.binary = os.fsencode(_library.program)
+    if not config.session:
+        _arguments.wrong_value(
+            "session", session, 'a name, as in dsm.join("name", processes=1, size=1 << 20), or start the program by dsm run'
+        )
     key = (config.session or b"", config.daemon or b"", config.node or b"")
     with _joining.setdefault(key, threading.RLock()):
         here = _here(key)
