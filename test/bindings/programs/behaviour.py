@@ -168,7 +168,7 @@ def reading(session: dsm.Session) -> None:
 def twice(session: dsm.Session) -> None:
     assert dsm.join() is session and dsm.join(session.name, size=session.size - 1) is session
     order = "release" if session.order == "sequential" else "sequential"
-    for setting, wrong in {"size": 4096, "processes": 2, "order": order, "on_loss": "continue"}.items():
+    for setting, wrong in {"size": 4096, "processes": 2, "node": "other", "order": order, "on_loss": "continue"}.items():
         refuses(ValueError, f"^{setting} is {wrong!r}.* leave\\(\\) it first", lambda: dsm.join(**{setting: wrong}))
     got: list = []
     other = threading.Thread(target=lambda: got.append(dsm.join()))

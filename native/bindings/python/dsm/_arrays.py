@@ -11,6 +11,10 @@ from . import _arguments
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    from typing_extensions import Buffer
+
+    # NumPy says that its arrays are buffers from Python 3.12 on.
+    Memory = Union[Buffer, np.ndarray[Any, Any]]
 
 Shape = Union[int, Sequence[int]]
 _LENGTH_MAX = 2**63 - 1

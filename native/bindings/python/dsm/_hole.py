@@ -10,15 +10,14 @@ from ._errors import Error
 from ._library import check, load
 
 if TYPE_CHECKING:
-    from typing_extensions import Buffer
-
+    from ._arrays import Memory
     from ._session import Session
 
 
 class Hole:
     """A hole over part of the map: what is written there stays private until it is filled. For `with`."""
 
-    def __init__(self, session: Session, array: Buffer) -> None:
+    def __init__(self, session: Session, array: Memory) -> None:
         pointer = session._pointer
         view = _arguments.memory("array", array)
         address = _arguments.address_of(view)

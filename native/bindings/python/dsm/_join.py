@@ -14,10 +14,11 @@ from ._session import Session
 from ._waits import wait
 
 _PAGE_BYTES = 4096
-# The sessions of this process, by name, daemon and node.
-_joined: dict[tuple[bytes, bytes, bytes], Session] = {}
+_DAEMON = b"127.0.0.1:4200"
+# The sessions of this process, by name and daemon. A map has the same address on all nodes: a process cannot have two.
+_joined: dict[tuple[bytes, bytes], Session] = {}
 # One of its threads joins a session at a time: a second one gets it from the first.
-_joining: dict[tuple[bytes, bytes, bytes], threading.RLock] = {}
+_joining: dict[tuple[bytes, bytes], threading.RLock] = {}
 
 
 def join(
@@ -72,11 +73,11 @@ def join(
         _arguments.wrong_value(
             "session", session, 'a name, as in dsm.join("name", processes=1, size=1 << 20), or start the program by dsm run'
         )
-    key = (config.session or b"", config.daemon or b"", config.node or b"")
+    key = (config.session, config.daemon or _DAEMON)
     with _joining.setdefault(key, threading.RLock()):
         here = _here(key)
         if here is not None:
-            _compare(here, processes, size, order, on_loss)
+            _compare(here, processes, size, node, order, on_loss)
             return here
         made = _joined[key] = Session(_open(config))
         return made
@@ -93,7 +94,7 @@ def _open(config: Config) -> c_void_p:
     return pointer
 
 
-def _here(key: tuple[bytes, bytes, bytes]) -> Optional[Session]:
+def _here(key: tuple[bytes, bytes]) -> Optional[Session]:
     """The session that this process is in already, if it still answers."""
     for other, joined in list(_joined.items()):
         if joined._left or joined._pid != os.getpid():
@@ -112,12 +113,13 @@ def _here(key: tuple[bytes, bytes, bytes]) -> Optional[Session]:
     return None
 
 
-def _compare(session: Session, processes: Any, size: Any, order: Any, on_loss: Any) -> None:
+def _compare(session: Session, processes: Any, size: Any, node: Any, order: Any, on_loss: Any) -> None:
     """Refuses settings that are not those of the session."""
     rounded = None if size is None else -(-int(size) // _PAGE_BYTES) * _PAGE_BYTES
     for what, given, wanted, has in [
         ("processes", processes, processes, session.processes),
         ("size", size, rounded, session.size),
+        ("node", node, node, session.node),
         ("order", order, order, session.order),
         ("on_loss", on_loss, on_loss, session.on_loss),
     ]:

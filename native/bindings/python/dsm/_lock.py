@@ -47,14 +47,15 @@ class Turns:
             raise
 
     def _await(self, own: int, end_s: Optional[float]) -> bool:
-        woken = threading.Event()
+        woken: Optional[threading.Event] = None
         try:
             while True:
                 with self._guard:
                     if self.thread is None:
                         self.thread = own
                         return True
-                    if woken not in self._sleepers:
+                    if woken is None:
+                        woken = threading.Event()
                         self._sleepers.append(woken)
                 left_s = _LOOK_S if end_s is None else min(_LOOK_S, end_s - time.monotonic())
                 if left_s <= 0:
@@ -62,7 +63,7 @@ class Turns:
                 woken.wait(left_s)
                 woken.clear()
         finally:
-            if woken in self._sleepers:
+            if woken is not None and woken in self._sleepers:
                 self._sleepers.remove(woken)
 
     def wake(self) -> None:

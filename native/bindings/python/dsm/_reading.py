@@ -15,7 +15,7 @@ from ._errors import Error, Timeout
 from ._library import load
 
 if TYPE_CHECKING:
-    from typing_extensions import Buffer
+    from ._arrays import Memory
 
 
 class HasFileno(Protocol):
@@ -27,7 +27,7 @@ _POSITION_MAX = 2**63 - 1
 _WAIT_MAX_S = 2**31 / 1000 - 1
 
 
-def read_into(source: Source, array: Buffer, position: Optional[int]) -> int:
+def read_into(source: Source, array: Memory, position: Optional[int]) -> int:
     """See Session.readinto()."""
     view = _arguments.memory("array", array)
     if position is not None:

@@ -6,7 +6,7 @@ import ctypes
 import os
 import weakref
 from ctypes import byref, c_uint32, c_void_p
-from typing import TYPE_CHECKING, Any, Callable, Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional, TypeVar, overload
 
 from . import _arguments, _arrays, _reading
 from ._errors import Error
@@ -19,7 +19,10 @@ from ._waits import is_waiting, wait
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-    from typing_extensions import Buffer
+
+    from ._arrays import Memory
+
+    _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
 class Session:
@@ -135,7 +138,7 @@ class Session:
 
     def wait_for(
         self,
-        array: Buffer,
+        array: Memory,
         index: int,
         expected: int,
         timeout_ms: Optional[int] = None,
@@ -160,7 +163,7 @@ class Session:
             check(status)
         return status != TIMEOUT
 
-    def notify(self, array: Buffer, index: int, count: Optional[int] = None) -> int:
+    def notify(self, array: Memory, index: int, count: Optional[int] = None) -> int:
         """Wakes those who sleep at element `index` of `array`: all, or at most `count`. Returns how many."""
         pointer = self._pointer
         address, _ = _arguments.place(array, index)
@@ -169,7 +172,7 @@ class Session:
         check(load().dsm_wake(pointer, address, most, byref(woken)))
         return woken.value
 
-    def readinto(self, file: _reading.Source, array: Buffer, position: Optional[int] = None) -> int:
+    def readinto(self, file: _reading.Source, array: Memory, position: Optional[int] = None) -> int:
         """Reads from a file, pipe or socket into `array` over the map, which the kernel cannot write to (EFAULT).
 
         `file` is open in binary mode, or the number of a descriptor. Reads at the byte `position`, or where the file is,
@@ -178,17 +181,27 @@ class Session:
         self._check_open()
         return _reading.read_into(file, array, position)
 
-    def hole(self, array: Buffer) -> Hole:
+    def hole(self, array: Memory) -> Hole:
         """Writes to `array` (NumPy array or memoryview over the map) are private until the hole is filled."""
         return Hole(self, array)
 
-    def view(self, dtype: npt.DTypeLike, shape: _arrays.Shape, offset: int = 0) -> np.ndarray[Any, Any]:
+    @overload
+    def view(self, dtype: type[_Scalar], shape: _arrays.Shape, offset: int = 0) -> npt.NDArray[_Scalar]: ...
+    @overload
+    def view(self, dtype: npt.DTypeLike, shape: _arrays.Shape, offset: int = 0) -> npt.NDArray[Any]: ...
+
+    def view(self, dtype: npt.DTypeLike, shape: _arrays.Shape, offset: int = 0) -> npt.NDArray[Any]:
         """A NumPy array over the map from byte `offset` on."""
         kind, lengths, _ = _arrays.sizes(dtype, shape)
         self._check_open()
         return _arrays.over(self.buffer, kind, lengths, _arguments.whole("offset", offset, self.size), self._arrays)
 
-    def array(self, name: str, dtype: npt.DTypeLike, shape: _arrays.Shape) -> np.ndarray[Any, Any]:
+    @overload
+    def array(self, name: str, dtype: type[_Scalar], shape: _arrays.Shape) -> npt.NDArray[_Scalar]: ...
+    @overload
+    def array(self, name: str, dtype: npt.DTypeLike, shape: _arrays.Shape) -> npt.NDArray[Any]: ...
+
+    def array(self, name: str, dtype: npt.DTypeLike, shape: _arrays.Shape) -> npt.NDArray[Any]:
         """The block of that name as a NumPy array: the same in every process, zeroed at first use."""
         kind, lengths, nbytes = _arrays.sizes(dtype, shape)
         return _arrays.over(self.buffer, kind, lengths, self._named(name, nbytes), self._arrays)
@@ -213,7 +226,7 @@ class Session:
         offset = (block.value or 0) - self.address
         return self.buffer[offset : offset + size]
 
-    def free(self, block: Buffer) -> None:
+    def free(self, block: Memory) -> None:
         """Gives back a block that alloc(), named() or array() gave out, here or in another process."""
         pointer = self._pointer
         check(load().dsm_free(pointer, _arguments.address_of(_arguments.memory("block", block))))

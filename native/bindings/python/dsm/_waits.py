@@ -35,6 +35,7 @@ class _Waiter:
         self._steps = self._run_handlers()
         next(self._steps)
         self.interrupts = _Interrupts(_Check(self._steps.__next__), -1)
+        _made.append(self)
 
     def _run_handlers(self) -> Iterator[int]:
         # What a handler raises where a function begins is raised in its caller: here ctypes, which drops it. A generator
@@ -92,8 +93,6 @@ def wait(
         return function(*arguments)
     interrupt_waits = load().dsm_interrupt_waits
     waiter = _resting.pop() if _resting else _Waiter()
-    if waiter not in _made:
-        _made.append(waiter)
     waiter.raised = None
     waiter.interrupts.status = -1
     depth = len(_waiting)
