@@ -78,6 +78,48 @@ test.each([
   await holder.end();
 });
 
+test("while the server does not answer", async () => {
+  const session = cluster.session();
+  // The same server goes on after that: no other one takes over meanwhile.
+  const environment = { ...PYTHON, DSM_HEARTBEAT_TIMEOUT_MS: "120000" };
+  const common = { session, processes: 2, size: "64KiB", environment };
+  const waiter = cluster.spawn([...INTERRUPTS, "lost"], { ...common, node: "a", rank: 0 });
+  const holder = cluster.actor({ ...common, node: "b", rank: 1 }, ["python3", join(PROGRAMS, "locks.py")]);
+  const lines = linesOf(waiter.stdout);
+  const next = async (): Promise<string | undefined> => (await lines.next()).value;
+  const go = (): void => {
+    waiter.stdin.write("go\n");
+    waiter.stdin.flush();
+  };
+  expect(await holder.ask("lock")).toBe("locked, repaired 0");
+  go();
+  expect(await next()).toBe("waiting lock");
+  await cluster.untilState(session, 0, "lock");
+  const server = (await cluster.status(session)).pid;
+  process.kill(server, "SIGSTOP");
+  try {
+    waiter.kill("SIGINT");
+    expect(await next()).toBe("interrupted lock");
+    expect(await next()).toBe("waiting free lock");
+    waiter.kill("SIGINT");
+    expect(await next()).toBe("interrupted free lock");
+    expect(await next()).toBe("waiting semaphore");
+    waiter.kill("SIGINT");
+    expect(await next()).toBe("interrupted semaphore");
+    expect(await next()).toBe("waiting barrier");
+    waiter.kill("SIGINT");
+    expect(await next()).toBe("interrupted barrier");
+  } finally {
+    process.kill(server, "SIGCONT");
+  }
+  expect(await holder.ask("unlock")).toBe("unlocked");
+  go();
+  expect([await next(), await next(), await next()]).toEqual(["semaphore None", "lock DSM_OK", "lock DSM_OK"]);
+  expect(await holder.ask("leave")).toBe("left");
+  expect(await waiter.exited).toBe(0);
+  await holder.end();
+});
+
 test("joining", async () => {
   const session = cluster.session();
   const common = { session, processes: 2, size: "64KiB", environment: PYTHON };

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "api/names.h"
+#include "api/wait.h"
 #include "pages/release.h"
 #include "session/session.h"
 #include "base/status.h"
@@ -19,7 +20,7 @@ static int barrier(dsm_session *session, int timeout_ms) {
   if (status != DSM_OK) return status;
   struct wire_header header = {.kind = WIRE_BARRIER};
   status = release_stores(&session->pages);
-  if (status == DSM_OK) status = catch_up(session, link_request(&session->link, &header, NULL, 0, 1, timeout_ms));
+  if (status == DSM_OK) status = catch_up(session, session_wait(session, &header, NULL, 0, timeout_ms));
   if (status == DSM_OK) session_count(session, header.value);
   session_end(session);
   if (status == DSM_BUSY) return dsm_fail(status, "this process is in a barrier already");
@@ -58,8 +59,8 @@ static int semaphore(dsm_session *session, uint8_t kind, const char *name, uint3
       .name_length = (uint32_t)length,
       .initial = initial,
   };
-  status = link_request(&session->link, &header, name, length, kind == WIRE_SEM_WAIT, timeout_ms);
-  if (kind == WIRE_SEM_WAIT) status = catch_up(session, status);
+  status = kind == WIRE_SEM_WAIT ? catch_up(session, session_wait(session, &header, name, length, timeout_ms))
+                                 : link_request(&session->link, &header, name, length, 0, -1);
   session_end(session);
   if (status == DSM_AGAIN) return dsm_fail(status, "semaphore \"%s\" is 0 now", name);
   if (status == DSM_TIMEOUT) return dsm_fail(status, "semaphore \"%s\" stayed 0 for %d ms", name, timeout_ms);
@@ -97,8 +98,8 @@ static int lock(dsm_session *session, uint8_t kind, const char *name, uint8_t fl
       header.try_only = flag;
     else
       header.keeps_mark = flag;
-    status = link_request(&session->link, &header, name, length, kind == WIRE_LOCK, timeout_ms);
-    if (kind == WIRE_LOCK) status = catch_up(session, status);
+    status = kind == WIRE_LOCK ? catch_up(session, session_wait(session, &header, name, length, timeout_ms))
+                               : link_request(&session->link, &header, name, length, 0, -1);
     if (status == DSM_AGAIN)
       status = dsm_fail(status, "another process has lock \"%s\" now", name);
     else if (status == DSM_TIMEOUT)
@@ -155,7 +156,7 @@ int dsm_wait_while(dsm_session *session, const void *address, size_t width, uint
         .map_offset = (uintptr_t)address - session->link.base,
         .width = (uint32_t)width,
     };
-    status = link_request(&session->link, &header, &value, sizeof value, 1, timeout_ms);
+    status = session_wait(session, &header, &value, sizeof value, timeout_ms);
     if (status == DSM_OK || status == DSM_AGAIN) {
       int caught_up = release_stores(&session->pages);
       status = caught_up != DSM_OK ? caught_up : status;

@@ -12,6 +12,9 @@
 #include "link/interrupts.h"
 #include "trap/tool.h"
 
+/* How long a wait that was interrupted waits for the answer to its cancellation. */
+#define CANCEL_TIMEOUT_MS 1000
+
 int link_check(const struct arbiter_link *link) {
   if (link->pid != getpid())
     return dsm_fail(DSM_FORKED, "this process was forked after joining; the session belongs to its parent");
@@ -88,15 +91,28 @@ int link_await_answer(int fd, int timeout_ms) {
   }
 }
 
-/* Returns whether to read the answer of a request that was sent: 0 if it is to be cancelled first. */
+/* Waits for the end of a wait: 1 if its answer is to be read, 0 after its time, -1 if the interrupts end it. */
 static int await_end(struct channel_pool *pool, int slot, int timeout_ms, int interruptible) {
   if (timeout_ms < 0 && !interruptible) return 1; /* channel_answer() waits */
   if (timeout_ms < 0) channel_poll(pool, slot);
-  return link_await_answer(pool->slots[slot].fd, timeout_ms) == 1;
+  return link_await_answer(pool->slots[slot].fd, timeout_ms);
 }
 
-int link_request(struct arbiter_link *link, struct wire_header *header, const void *body, size_t body_size, int wait,
-                 int timeout_ms) {
+/* Waits for the answer to a request that is being cancelled, which the server gives. Returns 0 if the interrupts have
+ * ended the wait and no answer comes soon: the server may be gone for a while. */
+static int await_cancelled(int fd, int ended) {
+  if (ended == 0) ended = link_await_answer(fd, -1);
+  if (ended > 0) return 1;
+  struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
+  long long deadline = now_ms() + CANCEL_TIMEOUT_MS;
+  for (long long left; (left = deadline - now_ms()) > 0;)
+    if (poll(&poll_fd, 1, (int)left) > 0) return 1;
+  return 0;
+}
+
+/* link_request(), and with `abandoned` link_wait(). */
+static int request(struct arbiter_link *link, struct wire_header *header, const void *body, size_t body_size, int wait,
+                   int timeout_ms, int *abandoned) {
   struct channel_pool *pool = &link->channels;
   int slot = channel_claim(pool, wait ? CHANNEL_WAIT : CHANNEL_SHORT);
   if (slot < 0)
@@ -117,11 +133,15 @@ int link_request(struct arbiter_link *link, struct wire_header *header, const vo
   /* Requests are ordered by the log, which ThreadSanitizer cannot see. */
   tool_release(link);
   int sent = writer_flush(&writer);
-  /* A fence waits for the arbiter only, which does not cancel it. */
-  int interruptible = wait && header->kind != WIRE_FENCE && interrupts_are_on();
-  if (sent == 0 && !await_end(pool, slot, timeout_ms, interruptible)) {
+  int interruptible = abandoned != NULL && interrupts_are_on();
+  int ended = sent == 0 ? await_end(pool, slot, timeout_ms, interruptible) : 1;
+  if (ended <= 0) {
     struct wire_header cancel = {.size = sizeof cancel, .kind = WIRE_SEM_CANCEL, .tag = header->tag};
     sent = channel_send(writer.fd, &cancel, sizeof cancel);
+    if (sent == 0 && interruptible && !await_cancelled(writer.fd, ended)) {
+      *abandoned = slot;
+      return dsm_fail(DSM_TIMEOUT, "the wait was interrupted");
+    }
   }
   struct reply reply;
   if (link_finish(link, slot, sent, &reply) != 0) return link_gone(link);
@@ -130,6 +150,17 @@ int link_request(struct arbiter_link *link, struct wire_header *header, const vo
   if (interruptible) interrupts_note(reply.header.status);
   if (reply.header.status == DSM_OK) return DSM_OK;
   return dsm_fail(reply.header.status, "%s", (const char *)reply.body);
+}
+
+int link_request(struct arbiter_link *link, struct wire_header *header, const void *body, size_t body_size, int wait,
+                 int timeout_ms) {
+  return request(link, header, body, body_size, wait, timeout_ms, NULL);
+}
+
+int link_wait(struct arbiter_link *link, struct wire_header *header, const void *body, size_t body_size, int timeout_ms,
+              int *abandoned) {
+  *abandoned = -1;
+  return request(link, header, body, body_size, 1, timeout_ms, abandoned);
 }
 
 int link_map_replica(const struct arbiter_link *link, uint64_t offset, uint64_t length) {

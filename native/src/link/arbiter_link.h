@@ -40,12 +40,17 @@ int link_check(const struct arbiter_link *link);
 /* Fails because the connection to the arbiter has ended: the arbiter is gone, or this process has left meanwhile. */
 int link_gone(const struct arbiter_link *link);
 
-/* Sends one request on a channel of the pool and waits for its answer. `wait` is for barriers, semaphores and locks,
- * which may take long. After timeout_ms (< 0: no limit) the request is cancelled; so it is when the thread's interrupts
- * end the wait, which then also gives DSM_TIMEOUT. Returns a status and keeps its reason; header->value gets the value of
- * the answer. */
+/* Sends one request on a channel of the pool and waits for its answer. `wait` is for requests that may take long. After
+ * timeout_ms (< 0: no limit) the request is cancelled. Returns a status and keeps its reason; header->value gets the
+ * value of the answer. */
 int link_request(struct arbiter_link *link, struct wire_header *header, const void *body, size_t body_size, int wait,
                  int timeout_ms);
+
+/* Like link_request() for barriers, semaphores, locks and sleeping, which the thread's interrupts may end, too: then they
+ * give DSM_TIMEOUT, or what they got meanwhile. *abandoned is -1; or the claimed channel of a wait whose cancellation was
+ * not answered soon: the caller sees to it that link_finish() reads the answer. */
+int link_wait(struct arbiter_link *link, struct wire_header *header, const void *body, size_t body_size, int timeout_ms,
+              int *abandoned);
 
 /* Publishes runs as one log entry and waits until it is ordered. Returns 0, or -1 if the arbiter is gone.
  * handler-safe. */

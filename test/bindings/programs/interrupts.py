@@ -68,6 +68,25 @@ def holes(session: dsm.Session) -> None:
             block[0] = (block[0] + 1) % 256
 
 
+def lost(session: dsm.Session) -> None:
+    """The server does not answer while these are interrupted; what they get later is given back."""
+    sys.stdin.readline()
+    lock, free, semaphore = session.lock("m"), session.lock("free"), session.semaphore("s", 1)
+    interrupted("lock", lock.acquire)
+    interrupted("free lock", free.acquire)
+    interrupted("semaphore", lambda: semaphore.wait(timeout=300))
+    interrupted("barrier", lambda: session.barrier(timeout_ms=1))
+    sys.stdin.readline()
+    say("semaphore", semaphore.wait(timeout=60))
+    for one in (lock, free):
+        # Until libdsm has heard of it, and has given it back, this process has the lock or waits for it.
+        end = time.monotonic() + 60
+        while (code := code_of(lambda: one.acquire(timeout=60))) == "DSM_BUSY" and time.monotonic() < end:
+            time.sleep(0.01)
+        say("lock", code)
+    session.leave()
+
+
 def once(session: dsm.Session) -> None:
     interrupted("semaphore", session.semaphore("never", 0).wait)
     session.leave()
@@ -117,4 +136,4 @@ def stress(session: dsm.Session) -> None:
 if sys.argv[1] == "join":
     interrupted("join", lambda: dsm.join())
 else:
-    {"all": each, "once": once, "stress": stress}[sys.argv[1]](dsm.join())
+    {"all": each, "lost": lost, "once": once, "stress": stress}[sys.argv[1]](dsm.join())
