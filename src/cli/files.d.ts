@@ -24,6 +24,11 @@ declare module "*.py" {
   export default path;
 }
 
+declare module "*/py.typed" {
+  const path: string;
+  export default path;
+}
+
 declare module "*.hpp" {
   const path: string;
   export default path;

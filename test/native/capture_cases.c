@@ -179,6 +179,39 @@ static void case_dies_left(void) {
   store_byte(0, 2);
 }
 
+static void *store_late(void *unused) {
+  (void)unused;
+  store_byte(1, 7);
+  return NULL;
+}
+
+/* Stores that come after leaving wait for the copy, and then go on in it. */
+static void case_late_stores(void) {
+  start();
+  pthread_t thread;
+  store_byte(0, 1);
+  check(!dsm_region_is_forgiving(map.region), "a store after leaving is fatal unless it is allowed");
+  dsm_region_await_copy(map.region);
+  dsm_region_leave(map.region);
+  if (pthread_create(&thread, NULL, store_late, NULL) != 0) fail("pthread_create");
+  check(!dsm_region_is_forgiving(map.region), "there is no copy yet");
+  dsm_region_copied(map.region, 1);
+  pthread_join(thread, NULL);
+  check(dsm_region_is_forgiving(map.region), "there is a copy");
+  store_byte(0, 2);
+  store_byte(map.size - 1, 3);
+  check(map.base[0] == 2 && map.base[1] == 7 && map.base[map.size - 1] == 3, "the stores are in the copy");
+}
+
+/* Without a copy they are fatal. */
+static void case_dies_copyless(void) {
+  start();
+  dsm_region_await_copy(map.region);
+  dsm_region_leave(map.region);
+  dsm_region_copied(map.region, 0);
+  store_byte(0, 2);
+}
+
 static void case_dies_edge(void) {
   start();
   void *after = mmap((void *)(BASE + map.size), PAGE, PROT_READ | PROT_WRITE,
@@ -757,10 +790,12 @@ static const struct {
     {"leave-waits", case_leave_waits},
     {"regions-full", case_regions_full},
     {"errno", case_errno},
+    {"late-stores", case_late_stores},
     {"dies-wild", case_dies_wild},
     {"dies-sent", case_dies_sent},
     {"dies-breakpoint", case_dies_breakpoint},
     {"dies-left", case_dies_left},
+    {"dies-copyless", case_dies_copyless},
     {"dies-edge", case_dies_edge},
     {"dies-sink", case_dies_sink},
     {"dies-sink-step", case_dies_sink_step},

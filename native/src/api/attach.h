@@ -1,8 +1,10 @@
-/* Calls for the TypeScript client beside dsm.h: it opens channels of its own, and reads errors across threads. */
+/* Calls for bindings beside dsm.h: the TypeScript client opens channels of its own, and reads errors across threads; Python
+ * interrupts waits, and has arrays over maps of sessions that it has left. */
 #ifndef DSM_ATTACH_H
 #define DSM_ATTACH_H
 
 #include <dsm/dsm.h>
+#include "link/interrupts.h"
 
 #pragma GCC visibility push(default)
 
@@ -24,7 +26,7 @@ struct dsm_opened {
   int32_t status;
   uint32_t reserved;
   dsm_session *session; /* NULL unless status is DSM_OK */
-  char text[496];       /* the reason of a failure, zero-terminated */
+  char text[496]; /* the reason of a failure, zero-terminated */
 };
 
 /* Starts dsm_open() on a thread of its own: joins may wait long, and for each other in any order, so they must not
@@ -37,6 +39,15 @@ int dsm_open_start(const dsm_config *config, int *fd);
  * dsm_last_error() the caller cannot read. */
 int dsm_close_text(dsm_session *session, char *text, size_t text_size);
 int dsm_hole_fill_text(dsm_session *session, int hole, char *text, size_t text_size);
+
+/* Sets what ends waits of this thread early: barriers, semaphores, locks, sleeping and joining; NULL: only their
+ * timeouts. A wait that is ended gives DSM_TIMEOUT, or what it got meanwhile. Returns what was set before. The struct
+ * must exist until it is replaced. */
+struct dsm_interrupts *dsm_interrupt_waits(struct dsm_interrupts *interrupts);
+
+/* Lets stores to the map go on after dsm_close() has left the session: they change the copy in this process only, and
+ * the first one prints a message. Otherwise a store ends the process. Returns a status. */
+int dsm_forgive_stores(dsm_session *session);
 
 #pragma GCC visibility pop
 

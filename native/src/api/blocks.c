@@ -25,7 +25,7 @@ static int allocate(dsm_session *session, const char *name, size_t size, size_t 
       .alignment = (uint32_t)align,
   };
   /* Stores of this process to an earlier block there must be ordered before the zeros. */
-  int status = release_request(&session->pages, &header, name, length, 0, -1);
+  int status = release_request(&session->pages, &header, name, length, 0, -1, NULL);
   /* Pages that other threads have opened in the meantime lack the zeros. */
   if (status == DSM_OK) status = release_stores(&session->pages);
   if (status != DSM_OK) return status;
@@ -60,7 +60,7 @@ int dsm_free(dsm_session *session, void *block) {
     status = dsm_fail(DSM_INVALID, "%p is not in the map", block);
   } else {
     struct wire_header header = {.kind = WIRE_FREE, .map_offset = offset};
-    status = release_request(&session->pages, &header, NULL, 0, 0, -1);
+    status = release_request(&session->pages, &header, NULL, 0, 0, -1, NULL);
     if (status == DSM_INVALID) status = dsm_fail(status, "no block begins at %p; was it freed before?", block);
   }
   session_end(session);

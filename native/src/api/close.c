@@ -60,8 +60,11 @@ static int close_session(dsm_session *session) {
     status = dsm_fail(reply.header.status != 0 ? reply.header.status : DSM_PROTOCOL, "%s", (const char *)reply.body);
   /* By now the arbiter has answered the waits of other threads, or their connections have ended. */
   session_await_calls(session);
-  if (replace_with_copy(&session->link) != 0 && status == DSM_OK)
-    status = dsm_fail(DSM_NO_MEMORY, "no memory to keep the map's last state: %s", strerror(errno));
+  int copied = replace_with_copy(&session->link) == 0;
+  int reason = errno;
+  dsm_region_copied(session->region, copied);
+  if (!copied && status == DSM_OK)
+    status = dsm_fail(DSM_NO_MEMORY, "no memory to keep the map's last state: %s", strerror(reason));
 
   handles_lock();
   handles_remove(session);

@@ -1,4 +1,5 @@
-/* Calls for bindings (koffi): errors are not thread-local, and a join does not block a thread of the caller's pool. */
+/* Calls for bindings: errors that are not thread-local, a join that does not block a thread of the caller's pool, waits
+ * that an interpreter can interrupt, stores after leaving. */
 #define _GNU_SOURCE
 #include "api/attach.h"
 
@@ -12,6 +13,7 @@
 #include "base/status.h"
 #include "link/thread.h"
 #include "session/session.h"
+#include "trap/region.h"
 
 int dsm_set_processes(dsm_session *session, uint32_t processes) {
   session_count(session, processes);
@@ -102,4 +104,15 @@ int dsm_close_text(dsm_session *session, char *text, size_t text_size) {
 
 int dsm_hole_fill_text(dsm_session *session, int hole, char *text, size_t text_size) {
   return with_text(dsm_hole_fill(session, hole), text, text_size);
+}
+
+struct dsm_interrupts *dsm_interrupt_waits(struct dsm_interrupts *interrupts) {
+  return interrupts_replace(interrupts);
+}
+
+int dsm_forgive_stores(dsm_session *session) {
+  if (session == NULL || session->link.pid != getpid() || atomic_load(&session->link.left))
+    return session_check(session);
+  dsm_region_await_copy(session->region);
+  return DSM_OK;
 }

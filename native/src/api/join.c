@@ -45,11 +45,13 @@ static int say_hello(int fd, const dsm_config *config, long long deadline, struc
   /* An arbiter that is exiting does not answer: the next attempt finds, or starts, its successor. */
   if (channel_send(fd, &hello, sizeof hello) != 0) return DSM_ENDED;
   long long left = deadline - now_ms();
-  int is_late = !link_await_answer(fd, left > 0 ? (int)left : 0);
+  int answered = link_await_answer(fd, left > 0 ? (int)left : 0);
+  if (answered < 0) return dsm_fail(DSM_TIMEOUT, "joining session \"%s\" was interrupted", config->session);
+  int is_late = answered == 0;
   if (is_late) {
     /* Asks what it has waited for. The answer may be that all have joined just now. */
     struct wire_header cancel = {.size = sizeof cancel, .kind = WIRE_SEM_CANCEL};
-    if (channel_send(fd, &cancel, sizeof cancel) != 0 || !link_await_answer(fd, EXPLANATION_TIMEOUT_MS))
+    if (channel_send(fd, &cancel, sizeof cancel) != 0 || link_await_answer(fd, EXPLANATION_TIMEOUT_MS) <= 0)
       return dsm_fail(DSM_TIMEOUT, "the other processes of session \"%s\" did not join in %u ms", config->session,
                       config->join_timeout_ms);
   }

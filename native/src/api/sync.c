@@ -3,9 +3,11 @@
 #include <string.h>
 
 #include "api/names.h"
+#include "api/wait.h"
 #include "pages/release.h"
 #include "session/session.h"
 #include "base/status.h"
+#include "link/interrupts.h"
 #include "trap/tool.h"
 
 /* Of what the arbiter says of a barrier whose time is over: it names at most 8 processes. */
@@ -23,7 +25,7 @@ static int barrier(dsm_session *session, int timeout_ms) {
   int status = session_begin(session);
   if (status != DSM_OK) return status;
   struct wire_header header = {.kind = WIRE_BARRIER};
-  status = catch_up(session, release_request(&session->pages, &header, NULL, 0, 1, timeout_ms));
+  status = catch_up(session, session_wait(session, &header, NULL, 0, timeout_ms));
   if (status == DSM_OK) session_count(session, header.value);
   session_end(session);
   if (status == DSM_BUSY) return dsm_fail(status, "this process is in a barrier already");
@@ -65,8 +67,8 @@ static int semaphore(dsm_session *session, uint8_t kind, const char *name, uint3
       .name_length = (uint32_t)length,
       .initial = initial,
   };
-  status = release_request(&session->pages, &header, name, length, kind == WIRE_SEM_WAIT, timeout_ms);
-  if (kind == WIRE_SEM_WAIT) status = catch_up(session, status);
+  status = kind == WIRE_SEM_WAIT ? catch_up(session, session_wait(session, &header, name, length, timeout_ms))
+                                 : release_request(&session->pages, &header, name, length, 0, -1, NULL);
   session_end(session);
   if (status == DSM_AGAIN) return dsm_fail(status, "semaphore \"%s\" is 0 now", name);
   if (status == DSM_TIMEOUT) return dsm_fail(status, "semaphore \"%s\" stayed 0 for %d ms", name, timeout_ms);
@@ -100,6 +102,7 @@ static int without_arbiter(dsm_session *session, uint8_t kind, const char *name,
   }
   if (!lock_cells_take(&session->locks, name, may_wait)) return 0;
   tool_acquire(&session->locks);
+  if (interrupts_are_on()) interrupts_note(DSM_OK);
   return 1;
 }
 
@@ -116,7 +119,8 @@ static int lock(dsm_session *session, uint8_t kind, const char *name, uint8_t fl
       header.try_only = flag;
     else
       header.keeps_mark = flag;
-    status = release_request(&session->pages, &header, name, length, kind == WIRE_LOCK, timeout_ms);
+    status = kind == WIRE_LOCK ? session_wait(session, &header, name, length, timeout_ms)
+                               : release_request(&session->pages, &header, name, length, 0, -1, NULL);
     if (kind == WIRE_LOCK && status == DSM_OK) lock_cells_learn(&session->locks, name, header.value);
     if (kind == WIRE_LOCK) status = catch_up(session, status);
     if (status == DSM_AGAIN)
@@ -174,7 +178,7 @@ int dsm_wait_while(dsm_session *session, const void *address, size_t width, uint
         .map_offset = (uintptr_t)address - session->link.base,
         .width = (uint32_t)width,
     };
-    status = release_request(&session->pages, &header, &value, sizeof value, 1, timeout_ms);
+    status = session_wait(session, &header, &value, sizeof value, timeout_ms);
     if (status == DSM_OK || status == DSM_AGAIN) {
       int caught_up = release_stores(&session->pages);
       status = caught_up != DSM_OK ? caught_up : status;
@@ -195,7 +199,7 @@ int dsm_wake(dsm_session *session, const void *address, uint32_t count, uint32_t
   if (status == DSM_OK) {
     struct wire_header header = {
         .kind = WIRE_FUTEX_WAKE, .map_offset = (uintptr_t)address - session->link.base, .count = count};
-    status = release_request(&session->pages, &header, NULL, 0, 0, -1);
+    status = release_request(&session->pages, &header, NULL, 0, 0, -1, NULL);
     if (status == DSM_OK && woken != NULL) *woken = (uint32_t)header.value;
   }
   session_end(session);

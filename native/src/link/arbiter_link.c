@@ -9,7 +9,11 @@
 
 #include "base/clock.h"
 #include "base/status.h"
+#include "link/interrupts.h"
 #include "trap/tool.h"
+
+/* How long a wait that was interrupted waits for the answer to its cancellation. */
+#define CANCEL_TIMEOUT_MS 1000
 
 int link_check(const struct arbiter_link *link) {
   if (link->pid != getpid())
@@ -78,11 +82,32 @@ int link_await_answer(int fd, int timeout_ms) {
   struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
   long long deadline = now_ms() + timeout_ms;
   for (;;) {
-    long long left = deadline - now_ms();
-    int ready = poll(&poll_fd, 1, left > 0 ? (int)left : 0);
+    long long left = timeout_ms < 0 ? -1 : deadline - now_ms();
+    if (timeout_ms >= 0 && left < 0) left = 0;
+    int ready = poll(&poll_fd, 1, interrupts_slice((int)left));
     if (ready > 0) return 1;
-    if (ready == 0 && left <= 0) return 0;
+    if (interrupts_raised()) return -1;
+    if (ready == 0 && left == 0) return 0;
   }
+}
+
+/* Waits for the end of a wait: 1 if its answer is to be read, 0 after its time, -1 if the interrupts end it. */
+static int await_end(struct channel_pool *pool, int slot, int timeout_ms, int interruptible) {
+  if (timeout_ms < 0 && !interruptible) return 1; /* channel_answer() waits */
+  if (timeout_ms < 0) channel_poll(pool, slot);
+  return link_await_answer(pool->slots[slot].fd, timeout_ms);
+}
+
+/* Waits for the answer to a request that is being cancelled, which the server gives. Returns 0 if the interrupts have
+ * ended the wait and no answer comes soon: the server may be gone for a while. */
+static int await_cancelled(int fd, int ended) {
+  if (ended == 0) ended = link_await_answer(fd, -1);
+  if (ended > 0) return 1;
+  struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
+  long long deadline = now_ms() + CANCEL_TIMEOUT_MS;
+  for (long long left; (left = deadline - now_ms()) > 0;)
+    if (poll(&poll_fd, 1, (int)left) > 0) return 1;
+  return 0;
 }
 
 int link_claim(struct arbiter_link *link, struct link_call *call, int wait) {
@@ -115,15 +140,24 @@ int link_send(struct arbiter_link *link, struct link_call *call, struct wire_hea
   return call->sent;
 }
 
-int link_await(struct arbiter_link *link, struct link_call *call, struct wire_header *header, int timeout_ms) {
-  if (call->sent == 0 && timeout_ms >= 0 && !link_await_answer(call->writer.fd, timeout_ms)) {
+int link_await(struct arbiter_link *link, struct link_call *call, struct wire_header *header, int timeout_ms,
+               int *abandoned) {
+  if (abandoned != NULL) *abandoned = -1;
+  int interruptible = abandoned != NULL && interrupts_are_on();
+  int ended = call->sent == 0 ? await_end(&link->channels, call->slot, timeout_ms, interruptible) : 1;
+  if (ended <= 0) {
     struct wire_header cancel = {.size = sizeof cancel, .kind = WIRE_SEM_CANCEL, .tag = header->tag};
     call->sent = channel_send(call->writer.fd, &cancel, sizeof cancel);
+    if (call->sent == 0 && interruptible && !await_cancelled(call->writer.fd, ended)) {
+      *abandoned = call->slot;
+      return dsm_fail(DSM_TIMEOUT, "the wait was interrupted");
+    }
   }
   struct reply reply;
   if (link_finish(link, call->slot, call->sent, &reply) != 0) return link_gone(link);
   tool_acquire(link);
   header->value = reply.header.value;
+  if (interruptible) interrupts_note(reply.header.status);
   if (reply.header.status == DSM_OK) return DSM_OK;
   return dsm_fail(reply.header.status, "%s", (const char *)reply.body);
 }
@@ -134,7 +168,7 @@ int link_request(struct arbiter_link *link, struct wire_header *header, const vo
   int status = link_claim(link, &call, wait);
   if (status != DSM_OK) return status;
   link_send(link, &call, header, body, body_size);
-  return link_await(link, &call, header, timeout_ms);
+  return link_await(link, &call, header, timeout_ms, NULL);
 }
 
 int link_map_replica(const struct arbiter_link *link, uint64_t offset, uint64_t length) {

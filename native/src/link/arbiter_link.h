@@ -54,12 +54,15 @@ int link_claim(struct arbiter_link *link, struct link_call *call, int wait);
 int link_send(struct arbiter_link *link, struct link_call *call, struct wire_header *header, const void *body,
               size_t body_size);
 
-/* Waits for the answer and releases the channel, as link_request() does. */
-int link_await(struct arbiter_link *link, struct link_call *call, struct wire_header *header, int timeout_ms);
+/* Waits for the answer and releases the channel, as link_request() does. With `abandoned`, the thread's interrupts may end
+ * the wait, too: then it gives DSM_TIMEOUT, or what it got meanwhile. *abandoned is -1; or the claimed channel of a wait
+ * whose cancellation was not answered soon: the caller sees to it that link_finish() reads the answer. */
+int link_await(struct arbiter_link *link, struct link_call *call, struct wire_header *header, int timeout_ms,
+               int *abandoned);
 
-/* Sends one request on a channel of the pool and waits for its answer. `wait` is for barriers, semaphores and locks,
- * which may take long. After timeout_ms (< 0: no limit) the request is cancelled. Returns a status and keeps its
- * reason; header->value gets the value of the answer. */
+/* Sends one request on a channel of the pool and waits for its answer. `wait` is for requests that may take long. After
+ * timeout_ms (< 0: no limit) the request is cancelled. Returns a status and keeps its reason; header->value gets the
+ * value of the answer. */
 int link_request(struct arbiter_link *link, struct wire_header *header, const void *body, size_t body_size, int wait,
                  int timeout_ms);
 
@@ -71,7 +74,8 @@ int link_publish(struct arbiter_link *link, const struct dsm_run *runs, uint32_t
  * Returns 0, or -1 if the arbiter is gone. handler-safe. */
 int link_finish(struct arbiter_link *link, int slot, int sent, struct reply *reply);
 
-/* Returns 1 when an answer can be read, 0 after the timeout. */
+/* Returns 1 when an answer can be read, 0 after the timeout (< 0: there is none), -1 if the thread's interrupts end the
+ * wait. */
 int link_await_answer(int fd, int timeout_ms);
 
 /* Returns a text for an error for which channel_is_short() is true. */

@@ -104,10 +104,14 @@ static void await_awake(struct channel_polling *polling, int fd) {
   if (end != 0) atomic_store_explicit(&polling->pause, 0, memory_order_relaxed);
 }
 
-int channel_answer(struct channel_pool *pool, int slot, struct reply *reply) {
+void channel_poll(struct channel_pool *pool, int slot) {
   struct channel *channel = &pool->slots[slot];
   if (pool->polls) await_awake(&pool->polling[channel->waits], channel->fd);
-  return channel_receive(channel->fd, reply);
+}
+
+int channel_answer(struct channel_pool *pool, int slot, struct reply *reply) {
+  channel_poll(pool, slot);
+  return channel_receive(pool->slots[slot].fd, reply);
 }
 
 /* Reads the data that has arrived, or sleeps until some arrives. It sleeps in poll, because a thread that sleeps in

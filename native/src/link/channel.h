@@ -81,6 +81,8 @@ int channel_receive_descriptor(int fd, struct reply *reply, int *descriptor);
 /* Reads the answer on a claimed channel like channel_receive(). Polls for up to 200 us before it sleeps, unless polling
  * has failed recently. handler-safe. */
 int channel_answer(struct channel_pool *pool, int slot, struct reply *reply);
+/* Polls like channel_answer() for the answer on a claimed channel, and reads nothing. handler-safe. */
+void channel_poll(struct channel_pool *pool, int slot);
 
 /* Prepares the pool. Returns 0, or -1 if out of memory. */
 int channel_pool_init(struct channel_pool *pool);

@@ -11,6 +11,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -19,11 +20,14 @@
 #include "base/status.h"
 #include "link/channel.h"
 #include "link/find_binary.h"
+#include "link/interrupts.h"
 #include "link/launch.h"
 #include "link/stale.h"
 
 /* The most time that a started arbiter may take until it listens. */
 #define ARBITER_TIMEOUT_MS 30000
+/* The pause between two attempts to take the lock file, of a thread whose interrupts may end the wait. */
+#define LOCK_PAUSE_NS 10000000
 
 /* Handles "START ERRNO" or "RUN ERRNO", from launch(). */
 static int launch_failed(const char *text, const char *path) {
@@ -74,7 +78,9 @@ static int await_ready(int fd, const char *path) {
     long long left = deadline - now_ms();
     if (left <= 0)
       return dsm_fail(DSM_TIMEOUT, "the arbiter (%s) did not get ready in %d ms", path, ARBITER_TIMEOUT_MS);
-    int ready = poll(&poll_fd, 1, (int)left);
+    int ready = poll(&poll_fd, 1, interrupts_slice((int)left));
+    if (ready <= 0 && interrupts_raised())
+      return dsm_fail(DSM_TIMEOUT, "the start of the arbiter (%s) was interrupted", path);
     if (ready <= 0) continue;
     ssize_t got = read(fd, text + have, sizeof text - have);
     if (got < 0 && errno == EINTR) continue;
@@ -146,15 +152,31 @@ static int start_arbiter(const dsm_config *config, const struct arbiter_place *p
   return status;
 }
 
+/* Waits for the lock of the file. A thread with interrupts looks again and again, since a signal may come just before it
+ * would sleep. Returns 0, or -1 with errno; EINTR: the interrupts end the wait. */
+static int await_lock(int fd) {
+  const struct timespec pause = {.tv_nsec = LOCK_PAUSE_NS};
+  while (flock(fd, interrupts_are_on() ? LOCK_EX | LOCK_NB : LOCK_EX) != 0) {
+    if (errno != EINTR && errno != EWOULDBLOCK) return -1;
+    if (interrupts_raised()) {
+      errno = EINTR;
+      return -1;
+    }
+    if (interrupts_are_on()) nanosleep(&pause, NULL);
+  }
+  return 0;
+}
+
 /* Takes the lock file. Its holder removes the file, so a lock on a file that no longer has the name does not count. */
 static int take_lock(const char *path) {
   for (;;) {
     int fd = descriptor_above_stdio(open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
     if (fd < 0) return -1;
     struct stat held, named;
-    while (flock(fd, LOCK_EX) != 0) {
-      if (errno == EINTR) continue;
+    if (await_lock(fd) != 0) {
+      int error = errno;
       close(fd);
+      errno = error;
       return -1;
     }
     if (syscall(SYS_fstat, fd, &held) == 0 && syscall(SYS_stat, path, &named) == 0 && held.st_ino == named.st_ino &&
@@ -169,6 +191,8 @@ int arbiter_connect(const dsm_config *config, const struct arbiter_place *place,
   if (*fd >= 0) return DSM_OK;
   if (errno == EPERM) return dsm_fail(DSM_REFUSED, "the socket %s is another user's; remove it", place->socket);
   int lock = take_lock(place->lock);
+  if (lock < 0 && errno == EINTR)
+    return dsm_fail(DSM_TIMEOUT, "joining session \"%s\" was interrupted", config->session);
   if (lock < 0) return dsm_fail(dsm_status_of(errno, DSM_SYSTEM), "cannot lock %s: %s", place->lock, strerror(errno));
   int status = DSM_OK;
   *fd = channel_connect(place->socket);
@@ -177,7 +201,7 @@ int arbiter_connect(const dsm_config *config, const struct arbiter_place *place,
     status = start_arbiter(config, place);
     if (status == DSM_OK) {
       *fd = channel_connect(place->socket);
-      if (*fd < 0)        /* The arbiter got no connection in time and has exited: the caller retries. */
+      if (*fd < 0) /* The arbiter got no connection in time and has exited: the caller retries. */
         status = DSM_ENDED;
     }
   }

@@ -161,7 +161,7 @@ int release_stores(struct pages *pages) {
 }
 
 int release_request(struct pages *pages, struct wire_header *header, const void *body, size_t body_size, int wait,
-                    int timeout_ms) {
+                    int timeout_ms, int *abandoned) {
   struct link_call call;
   int status = link_claim(pages->link, &call, wait);
   if (status != DSM_OK) return status;
@@ -176,7 +176,7 @@ int release_request(struct pages *pages, struct wire_header *header, const void 
     pages_unlock_restoring_signals(pages, &before);
   }
   if (!any) link_send(pages->link, &call, header, body, body_size);
-  return link_await(pages->link, &call, header, timeout_ms);
+  return link_await(pages->link, &call, header, timeout_ms, abandoned);
 }
 
 void release_begin(struct pages *pages) {

@@ -50,9 +50,10 @@ int release_publish(struct pages *pages);
 int release_stores(struct pages *pages);
 
 /* Does what release_stores() and then link_request() do, but sends the request together with the changes, so that the
- * arbiter and the server have both at once: the request comes after the changes in the order. */
+ * arbiter and the server have both at once: the request comes after the changes in the order. `abandoned` (may be NULL) as
+ * in link_await(). */
 int release_request(struct pages *pages, struct wire_header *header, const void *body, size_t body_size, int wait,
-                    int timeout_ms);
+                    int timeout_ms, int *abandoned);
 
 #pragma GCC visibility pop
 

@@ -32,6 +32,14 @@ int replace_with_copy(const struct arbiter_link *link) {
   return 0;
 }
 
+/* Takes the region of a map away. A map whose stores may go on is opened for them. */
+static void drop_region(struct departed_map *map) {
+  if (map->region < 0) return;
+  if (dsm_region_is_forgiving(map->region)) mprotect((void *)map->base, map->size, PROT_READ | PROT_WRITE);
+  dsm_region_remove(map->region);
+  map->region = -1;
+}
+
 void departed_map_add(const struct arbiter_link *link, int region) {
   struct departed_map *map = malloc(sizeof *map);
   if (map == NULL) return;
@@ -40,20 +48,46 @@ void departed_map_add(const struct arbiter_link *link, int region) {
   int count = 0;
   for (; map != NULL; map = map->next) {
     if (map->region < 0 || ++count <= DEPARTED_REGIONS_MAX) continue;
-    dsm_region_remove(map->region);
-    map->region = -1;
+    drop_region(map);
   }
 }
 
+/* Keeps what is left of a map when [base, end) of it is taken away, as one map or two. Returns whether any is left. */
+static int keep_rest(struct departed_map *map, uintptr_t base, uintptr_t end) {
+  uintptr_t map_end = map->base + map->size;
+  int before = map->base < base, after = end < map_end;
+  if (before && after) {
+    struct departed_map *second = malloc(sizeof *second);
+    if (second == NULL) {
+      munmap((void *)end, map_end - end);
+    } else {
+      *second = (struct departed_map){.base = end, .size = map_end - end, .region = -1, .next = map->next};
+      map->next = second;
+    }
+  }
+  if (before)
+    map->size = base - map->base;
+  else if (after)
+    *map = (struct departed_map){.base = end, .size = map_end - end, .region = -1, .next = map->next};
+  return before || after;
+}
+
 void departed_maps_clear(uintptr_t base, uint64_t size) {
+  uintptr_t end = base + size;
   for (struct departed_map **at = &departed_maps; *at != NULL;) {
     struct departed_map *map = *at;
-    if (map->base >= base + size || base >= map->base + map->size) {
+    if (map->base >= end || base >= map->base + map->size) {
       at = &map->next;
       continue;
     }
-    if (map->region >= 0) dsm_region_remove(map->region);
-    munmap((void *)map->base, map->size);
+    drop_region(map);
+    uintptr_t from = map->base > base ? map->base : base;
+    uintptr_t to = map->base + map->size < end ? map->base + map->size : end;
+    munmap((void *)from, to - from);
+    if (keep_rest(map, from, to)) {
+      at = &map->next;
+      continue;
+    }
     *at = map->next;
     free(map);
   }

@@ -19,7 +19,7 @@ int replace_with_copy(const struct arbiter_link *link);
 /* Remembers the copy and its region. */
 void departed_map_add(const struct arbiter_link *link, int region);
 
-/* Unmaps the copies that overlap the place of a new map. */
+/* Unmaps what the copies have in the place of a new map. What lies outside it stays: a program may still read it. */
 void departed_maps_clear(uintptr_t base, uint64_t size);
 
 #pragma GCC visibility pop

@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -90,6 +91,21 @@ __attribute__((noinline)) static void explain(const struct dsm_fault *fault, con
   print(&m);
 }
 
+/* Handles a store to a region that was left, if such stores may go on: it is done again. */
+static bool forgive(struct dsm_region *region) {
+  uint32_t late = __atomic_load_n(&region->late, __ATOMIC_ACQUIRE);
+  if (late == DSM_LATE_FATAL) return false;
+  if (late == DSM_LATE_WAIT) {
+    dsm_region_exit(region); /* the leaving thread waits for it */
+    dsm_syscall(SYS_sched_yield, 0, 0, 0, 0);
+    return true;
+  }
+  if (dsm_syscall(SYS_mprotect, (long)region->base, (long)region->size, PROT_READ | PROT_WRITE, 0) != 0) return false;
+  print_line("dsm: store to the map of a session this process has left: it changes the copy in this process only");
+  dsm_region_exit(region);
+  return true;
+}
+
 /* Handles the page fault of a store, at an address in an entered region. Returns true if it is handled, false to
  * chain. */
 static bool answer(struct dsm_fault *fault, int *chain_as) {
@@ -107,6 +123,7 @@ static bool answer(struct dsm_fault *fault, int *chain_as) {
     return false;
   }
   if (__atomic_load_n(&region->state, __ATOMIC_ACQUIRE) != DSM_REGION_ACTIVE) {
+    if (forgive(region)) return true;
     print_line("dsm: store to the map of a session this process has left");
     dsm_action_default(SIGSEGV);
     dsm_region_exit(region);

@@ -113,6 +113,7 @@ int dsm_region_add(uintptr_t base, size_t size, const struct dsm_sink *sink, voi
       r->owner = dsm_process_token();
       r->sink = sink;
       r->context = context;
+      __atomic_store_n(&r->late, DSM_LATE_FATAL, __ATOMIC_RELAXED);
       __atomic_store_n(&r->base, base, __ATOMIC_RELAXED);
       __atomic_store_n(&r->size, size, __ATOMIC_RELAXED);
       widen_bounds(base, base + size);
@@ -127,6 +128,22 @@ void dsm_region_leave(int index) {
   if (index < 0 || index >= REGIONS_MAX) return;
   __atomic_store_n(&regions[index].state, DSM_REGION_LEFT, __ATOMIC_SEQ_CST);
   drain(&regions[index]);
+}
+
+void dsm_region_await_copy(int index) {
+  if (index < 0 || index >= REGIONS_MAX) return;
+  __atomic_store_n(&regions[index].late, DSM_LATE_WAIT, __ATOMIC_SEQ_CST);
+}
+
+void dsm_region_copied(int index, int has_copy) {
+  if (index < 0 || index >= REGIONS_MAX) return;
+  uint32_t wanted = DSM_LATE_WAIT;
+  __atomic_compare_exchange_n(&regions[index].late, &wanted, has_copy ? DSM_LATE_OPEN : DSM_LATE_FATAL, false,
+                              __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+
+int dsm_region_is_forgiving(int index) {
+  return index >= 0 && index < REGIONS_MAX && __atomic_load_n(&regions[index].late, __ATOMIC_SEQ_CST) == DSM_LATE_OPEN;
 }
 
 void dsm_region_remove(int index) {

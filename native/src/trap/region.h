@@ -25,6 +25,18 @@ enum dsm_region_state {
 int dsm_region_add(uintptr_t base, size_t size, const struct dsm_sink *sink, void *context);
 /* State change ACTIVE -> LEFT, after which the sink is never called again (in-flight calls have returned). */
 void dsm_region_leave(int index);
+/* What a store to a region that was left does. */
+enum dsm_late_stores {
+  DSM_LATE_FATAL = 0, /* ends the process with a message */
+  DSM_LATE_WAIT = 1,  /* waits until a private copy has replaced the map */
+  DSM_LATE_OPEN = 2,  /* opens the copy for writing, with a message, and goes on */
+};
+/* Sets it to DSM_LATE_WAIT, for an active region. */
+void dsm_region_await_copy(int index);
+/* Ends DSM_LATE_WAIT: DSM_LATE_OPEN if there is a copy, else DSM_LATE_FATAL. */
+void dsm_region_copied(int index, int has_copy);
+/* Returns whether stores open the copy, or have done so. */
+int dsm_region_is_forgiving(int index);
 /* Removes the region: faults there then go to the handler of the program. */
 void dsm_region_remove(int index);
 

@@ -13,6 +13,7 @@ struct dsm_region {
   uintptr_t base;
   size_t size;
   uint32_t state; /* enum dsm_region_state, or DSM_REGION_ADDING */
+  uint32_t late; /* enum dsm_late_stores */
   uint32_t inside; /* threads between dsm_region_enter and dsm_region_exit; a futex word */
   uint64_t owner; /* dsm_process_token() of the process that added it */
   const struct dsm_sink *sink;

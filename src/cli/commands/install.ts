@@ -20,6 +20,7 @@ import { command } from "../command.ts";
 import { besideName } from "../files/temporary.ts";
 import { manualPage } from "../help/man.ts";
 import { completionScript, ZSH_HEADER } from "../help/shell-scripts.ts";
+import { PYTHON_FILES } from "../install/asset-names.ts";
 import { readAsset } from "../install/assets.ts";
 import { isCompiled, sourceRoot } from "../install/executable.ts";
 import { MANIFEST, type Manifest, manifestText, readManifest, removeEmpty, removeFile } from "../install/manifest.ts";
@@ -120,8 +121,7 @@ export async function itemsFor(prefix: string, lib = "lib"): Promise<Item[]> {
     text(`${lib}/libdsm.so`, linkerScript(join(prefix, lib))),
     await file(`${lib}/libxed.a`, 0o644, "libxed.a"),
     text(`${lib}/pkgconfig/dsm.pc`, pkgConfig(prefix, lib)),
-    await file("share/dsm/python/dsm/__init__.py", 0o644, "dsm.py"),
-    await file("share/dsm/python/pyproject.toml", 0o644, "pyproject.toml"),
+    ...(await Promise.all(PYTHON_FILES.map((name) => file(`share/dsm/${name}`, 0o644, name)))),
     text("share/man/man1/dsm.1", await manualPage()),
     text("share/bash-completion/completions/dsm", completionScript("bash")),
     text("share/zsh/site-functions/_dsm", ZSH_HEADER + completionScript("zsh")),

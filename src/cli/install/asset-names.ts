@@ -14,8 +14,21 @@ export const SOURCES = {
   "dsm.hpp": "native/bindings/cpp/dsm/dsm.hpp",
   "error.hpp": "native/bindings/cpp/dsm/error.hpp",
   "mutex.hpp": "native/bindings/cpp/dsm/mutex.hpp",
-  "dsm.py": "native/bindings/python/dsm/__init__.py",
-  "pyproject.toml": "native/bindings/python/pyproject.toml",
+  "python/dsm/__init__.py": "native/bindings/python/dsm/__init__.py",
+  "python/dsm/_arguments.py": "native/bindings/python/dsm/_arguments.py",
+  "python/dsm/_arrays.py": "native/bindings/python/dsm/_arrays.py",
+  "python/dsm/_errors.py": "native/bindings/python/dsm/_errors.py",
+  "python/dsm/_hole.py": "native/bindings/python/dsm/_hole.py",
+  "python/dsm/_join.py": "native/bindings/python/dsm/_join.py",
+  "python/dsm/_library.py": "native/bindings/python/dsm/_library.py",
+  "python/dsm/_lock.py": "native/bindings/python/dsm/_lock.py",
+  "python/dsm/_reading.py": "native/bindings/python/dsm/_reading.py",
+  "python/dsm/_semaphore.py": "native/bindings/python/dsm/_semaphore.py",
+  "python/dsm/_session.py": "native/bindings/python/dsm/_session.py",
+  "python/dsm/_waits.py": "native/bindings/python/dsm/_waits.py",
+  "python/dsm/py.typed": "native/bindings/python/dsm/py.typed",
+  "python/pyproject.toml": "native/bindings/python/pyproject.toml",
+  "python/wheel_backend.py": "native/bindings/python/wheel_backend.py",
   "preload.js": "dist/client/preload.js",
   "header.js": "dist/client/header.js",
   "dsm.d.ts": "dist/client/types.txt",
@@ -27,3 +40,6 @@ export const SOURCES = {
 } as const;
 
 export type AssetName = keyof typeof SOURCES;
+
+/** The files of the Python package, and those from which pip installs it. */
+export const PYTHON_FILES = (Object.keys(SOURCES) as AssetName[]).filter((name) => name.startsWith("python/"));

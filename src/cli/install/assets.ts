@@ -13,9 +13,9 @@ import {
   writeFileSync,
 } from "node:fs";
 import { homedir, tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { DsmError } from "../../core/base/errors.ts";
-import { type AssetName, SOURCES } from "./asset-names.ts";
+import { type AssetName, PYTHON_FILES, SOURCES } from "./asset-names.ts";
 import { isCompiled, sourceRoot } from "./executable.ts";
 
 /** What one of the files holds. */
@@ -67,18 +67,28 @@ export async function pythonFiles(): Promise<{ library: string; path: string }> 
   if (!isCompiled) {
     return { library: sourceFile(SOURCES["libdsm.so"]), path: join(sourceRoot, "native/bindings/python") };
   }
-  const path = await placeAssets(["libdsm.so", "dsm.py"]);
+  const modules = PYTHON_FILES.filter((name) => name.startsWith("python/dsm/"));
+  const path = await placeAssets(["libdsm.so", ...modules], (name) => name.replace(/^python\//, ""));
   return { library: join(path, "libdsm.so"), path };
 }
 
-/** Puts files into a folder of that name in the user's cache, or finds them there, unchanged; returns the folder. */
+/**
+ * Puts files into a folder of that name in the user's cache, or finds them there, unchanged; returns the folder. A name
+ * may have a folder in it: `dsm/__init__.py`.
+ */
 export function placeInCache(version: string, files: Record<string, Uint8Array>): string {
   const folder = cacheDirectory(version);
+  const inner = new Map<string, Folder>([[".", folder]]);
   try {
-    for (const [name, content] of Object.entries(files)) place(folder, name, content);
+    for (const [name, content] of Object.entries(files)) {
+      const parent = dirname(name);
+      const place = inner.get(parent) ?? innerFolder(folder, parent);
+      inner.set(parent, place);
+      put(place, basename(name), content);
+    }
     return folder.path;
   } finally {
-    closeSync(folder.fd);
+    for (const { fd } of inner.values()) closeSync(fd);
   }
 }
 
@@ -89,11 +99,14 @@ export async function runsLibrary(): Promise<string> {
   return join(await placeAssets([name]), name);
 }
 
-/** Puts embedded files into a folder of the cache that is named by what they hold; returns the folder. */
-async function placeAssets(names: readonly AssetName[]): Promise<string> {
+/**
+ * Puts embedded files into a folder of the cache that is named by what they hold, each under the name that `placed` gives
+ * it; returns the folder.
+ */
+async function placeAssets(names: readonly AssetName[], placed = (name: string): string => name): Promise<string> {
   const { DIGESTS } = await import("./embedded.ts");
   const contents = await Promise.all(names.map(readAsset));
-  const files = Object.fromEntries(names.map((name, i) => [name, contents[i] as Uint8Array]));
+  const files = Object.fromEntries(names.map((name, i) => [placed(name), contents[i] as Uint8Array]));
   return placeInCache(digestOf(names.map((name) => DIGESTS[name])), files);
 }
 
@@ -181,8 +194,19 @@ function openOwn(parent: string, name: string, uid: number): Folder {
   throw new Error(`${path} ${owner === uid ? "can be entered by others" : `belongs to user ${owner}`}`);
 }
 
+/** Opens a folder in one that was checked. */
+function innerFolder(folder: Folder, name: string): Folder {
+  const path = join(folder.path, name);
+  try {
+    return { path, fd: openOwn(`/proc/self/fd/${folder.fd}`, name, process.geteuid?.() ?? 0).fd };
+  } catch (error) {
+    const reason = (error as Error).message.replace(`/proc/self/fd/${folder.fd}/${name}`, path);
+    throw new DsmError("DSM_SYSTEM", `no folder for the libraries: ${reason}; set XDG_CACHE_HOME to one`);
+  }
+}
+
 /** Makes the file hold exactly `content`. Others may be doing the same at this moment. */
-function place(folder: Folder, name: string, content: Uint8Array): void {
+function put(folder: Folder, name: string, content: Uint8Array): void {
   const path = `/proc/self/fd/${folder.fd}/${name}`;
   if (holds(path, content)) return;
   const temporary = `${path}.${crypto.randomUUID()}`;

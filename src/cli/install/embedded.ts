@@ -11,8 +11,21 @@ import licenses from "../../../dist/licenses.txt" with { type: "file" };
 import cppHeader from "../../../native/bindings/cpp/dsm/dsm.hpp" with { type: "file" };
 import cppErrors from "../../../native/bindings/cpp/dsm/error.hpp" with { type: "file" };
 import cppMutex from "../../../native/bindings/cpp/dsm/mutex.hpp" with { type: "file" };
-import pythonModule from "../../../native/bindings/python/dsm/__init__.py" with { type: "file" };
+import pythonPackage from "../../../native/bindings/python/dsm/__init__.py" with { type: "file" };
+import pythonArguments from "../../../native/bindings/python/dsm/_arguments.py" with { type: "file" };
+import pythonArrays from "../../../native/bindings/python/dsm/_arrays.py" with { type: "file" };
+import pythonErrors from "../../../native/bindings/python/dsm/_errors.py" with { type: "file" };
+import pythonHole from "../../../native/bindings/python/dsm/_hole.py" with { type: "file" };
+import pythonJoin from "../../../native/bindings/python/dsm/_join.py" with { type: "file" };
+import pythonLibrary from "../../../native/bindings/python/dsm/_library.py" with { type: "file" };
+import pythonLock from "../../../native/bindings/python/dsm/_lock.py" with { type: "file" };
+import pythonReading from "../../../native/bindings/python/dsm/_reading.py" with { type: "file" };
+import pythonSemaphore from "../../../native/bindings/python/dsm/_semaphore.py" with { type: "file" };
+import pythonSession from "../../../native/bindings/python/dsm/_session.py" with { type: "file" };
+import pythonWaits from "../../../native/bindings/python/dsm/_waits.py" with { type: "file" };
+import pythonTyped from "../../../native/bindings/python/dsm/py.typed" with { type: "file" };
 import pythonProject from "../../../native/bindings/python/pyproject.toml" with { type: "file" };
+import pythonBackend from "../../../native/bindings/python/wheel_backend.py" with { type: "file" };
 import guard from "../../../native/build/dsm-guard" with { type: "file" };
 import koffi from "../../../native/build/koffi.node" with { type: "file" };
 import libdsmArchive from "../../../native/build/libdsm.a" with { type: "file" };
@@ -41,8 +54,21 @@ export const EMBEDDED: Record<AssetName, string> = {
   "dsm.hpp": cppHeader,
   "error.hpp": cppErrors,
   "mutex.hpp": cppMutex,
-  "dsm.py": pythonModule,
-  "pyproject.toml": pythonProject,
+  "python/dsm/__init__.py": pythonPackage,
+  "python/dsm/_arguments.py": pythonArguments,
+  "python/dsm/_arrays.py": pythonArrays,
+  "python/dsm/_errors.py": pythonErrors,
+  "python/dsm/_hole.py": pythonHole,
+  "python/dsm/_join.py": pythonJoin,
+  "python/dsm/_library.py": pythonLibrary,
+  "python/dsm/_lock.py": pythonLock,
+  "python/dsm/_reading.py": pythonReading,
+  "python/dsm/_semaphore.py": pythonSemaphore,
+  "python/dsm/_session.py": pythonSession,
+  "python/dsm/_waits.py": pythonWaits,
+  "python/dsm/py.typed": pythonTyped,
+  "python/pyproject.toml": pythonProject,
+  "python/wheel_backend.py": pythonBackend,
   "preload.js": preload as unknown as string,
   "header.js": headerPrinter as unknown as string,
   "dsm.d.ts": types,

@@ -171,7 +171,7 @@ const README_PY = readme(
   "python",
   RUN_PY,
   `\`dsm run\` brings the module \`dsm\` and its library along for scripts (\`main.py\`) and interpreters (\`python3 main.py\`), so
-nothing needs to be installed. For editors, and for programs started otherwise, \`dsm install --prefix DIR\` and add
-\`DIR/share/dsm/python\` to \`PYTHONPATH\`. With NumPy, \`session.array("grid", np.float64, (512, 512))\` is an array that all
+nothing needs to be installed. For editors, notebooks and programs started otherwise, \`dsm install --prefix DIR\` and
+\`pip install DIR/share/dsm/python\`. With NumPy, \`session.array("grid", np.float64, (512, 512))\` is an array that all
 processes share.`,
 );

@@ -45,7 +45,7 @@ def settings(cell: str) -> dict:
     return opened.pop()
 
 
-recorder = dsm._library = Recorder(dsm._load())
+recorder = dsm._library._loaded = Recorder(dsm._library.load())
 recorder.settings_only = True
 default = settings("dsm.join()")
 changed = {}
