@@ -11,6 +11,7 @@
 #include "pages/ring.h"
 #include "session/advice.h"
 #include "session/direct_exit.h"
+#include "session/pool.h"
 
 /* Numbers are part of the wire protocol. */
 enum session_order { ORDER_ANY = 0, ORDER_SEQUENTIAL = 1, ORDER_RELEASE = 2, ORDER_PIPELINED = 3 };
@@ -23,6 +24,7 @@ struct dsm_session {
   struct ring ring;
   struct direct_exit direct_exit;
   struct advice advice;
+  struct pool pool;
   char node[DSM_NAME_MAX + 1];
   _Atomic uint32_t processes; /* in an elastic session: the last count */
   int order;                  /* enum session_order */
