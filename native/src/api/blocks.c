@@ -42,8 +42,8 @@ int block_allocate(dsm_session *session, const char *name, size_t size, size_t a
   /* Pages that other threads have opened in the meantime lack the zeros. */
   if (status == DSM_OK) status = release_stores(&session->pages);
   if (status != DSM_OK) return status;
-  if (header.value > session->link.size - size)
-    return dsm_fail(DSM_PROTOCOL, "the arbiter gave a block outside the map");
+  if (header.value > session->link.size - size || (name == NULL && header.value % align != 0))
+    return dsm_fail(DSM_PROTOCOL, "the arbiter gave a block outside the map, or one that is not aligned");
   *block = (void *)(session->link.base + header.value);
   return DSM_OK;
 }

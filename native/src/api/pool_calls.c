@@ -15,6 +15,9 @@ static int prepare(dsm_session *session) {
   int status = block_allocate(session, POOL_STACKS_NAME, POOL_STACKS_BYTES, POOL_STACKS_BYTES, &stacks);
   if (status != DSM_OK) return status;
   pool->stacks = (uintptr_t)stacks - session->link.base;
+  if (pool->stacks % POOL_STACKS_BYTES != 0)
+    return dsm_fail(DSM_MISMATCH, "the program has a block named \"%s\", which is the pool's; use another name",
+                    POOL_STACKS_NAME);
   pool->has_stacks = true;
   return DSM_OK;
 }

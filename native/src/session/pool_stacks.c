@@ -5,7 +5,6 @@
 
 #include "base/status.h"
 #include "session/sink.h"
-#include "trap/region.h"
 #include "trap/signals.h"
 
 /* What a batch holds. Links are offsets in grains, plus 1; 0 is none. */
@@ -39,7 +38,7 @@ static int atomic_operation(dsm_session *session, enum dsm_atomic_op op, uint64_
                             uint64_t compare, uint64_t *old) {
   uint64_t before;
   dsm_signals_block(&before);
-  int failed = session_sink.atomic(session, op, sizeof operand, offset, &operand, &compare, old) != 0;
+  int failed = session_atomic(session, op, sizeof operand, offset, &operand, &compare, old) != 0;
   dsm_signals_restore(&before);
   return failed ? link_gone(&session->link) : DSM_OK;
 }
@@ -66,12 +65,17 @@ static int change_head(dsm_session *session, int class, uint64_t *head, uint32_t
   return status;
 }
 
-static int store(dsm_session *session, uint64_t offset, const void *bytes, size_t size) {
+static int store(dsm_session *session, uint64_t offset, const void *bytes, uint32_t size) {
   if (session->link.direct) {
     memcpy(at(session, offset), bytes, size);
     return DSM_OK;
   }
-  return dsm_region_write(session->link.base + offset, bytes, size) == 0 ? DSM_OK : link_gone(&session->link);
+  struct dsm_run run = {.offset = offset, .length = size, .bytes = bytes};
+  uint64_t before;
+  dsm_signals_block(&before);
+  int failed = session_store(session, &run, 1) != 0;
+  dsm_signals_restore(&before);
+  return failed ? link_gone(&session->link) : DSM_OK;
 }
 
 /* Takes the block that will hold the batch: one with room for a whole batch, else the first of the batch itself. */
@@ -103,7 +107,7 @@ int pool_push(dsm_session *session, int class) {
   int status = DSM_OK;
   while (status == DSM_OK && !is_changed) {
     batch.next = HEAD_LINK(head);
-    status = store(session, holder, &batch, size);
+    status = store(session, holder, &batch, (uint32_t)size);
     size = BATCH_HEAD;
     if (status == DSM_OK) status = change_head(session, class, &head, (uint32_t)(holder / POOL_GRAIN) + 1, &is_changed);
   }
