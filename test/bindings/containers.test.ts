@@ -31,7 +31,7 @@ afterAll(() => cluster.close());
 
 /** Nodes, the order, and how often a block is passed on: a store that traps takes its time. */
 const PLACES: [string, string[], string, number][] = [
-  ["in direct mode", ["a", "a", "a"], "sequential", 20_000],
+  ["in direct mode", ["a", "a", "a"], "sequential", 100_000],
   ["on one node, sequential", ["a", "a", "a"], "sequential", 300],
   ["on one node, release", ["a", "a", "a"], "release", 300],
   ["on one node, pipelined", ["a", "a", "a"], "pipelined", 300],

@@ -2,7 +2,7 @@
 // has come out.
 //
 //   grow        all insert under a lock, each erases what another has inserted, and all find the same
-//   pass N      blocks go from process to process, N times in each; none ever has two owners, and none is lost
+//   pass N      blocks go from process to process, N times in each thread; none ever has two owners, and none is lost
 //   die N       the same, and the last process goes on until it is killed
 //   full        a container that fills the map, and what its memory is good for afterwards
 //   insert N    N inserts, after which the process waits for the end of its input
@@ -122,18 +122,27 @@ static_assert(sizeof(block) == 64);
 constexpr std::size_t slots = 64;
 using mailbox = std::array<std::atomic<block *>, slots>;
 
-// Puts new blocks into the mailbox, and frees those that lie there, whoever has put them.
-void churn(dsm::session &session, mailbox &box, unsigned seed, int rounds) {
+void check_and_free(dsm::allocator<block> allocator, block *taken) {
+  if (taken == nullptr) return;
+  expect(taken->is_signed(), "a block that has two owners");
+  taken->words.fill(0);
+  allocator.deallocate(taken, 1);
+}
+
+// Puts new blocks into the mailbox, or takes and frees those that lie there. A process that only does one of both has too
+// few or too many free blocks all the time, and exchanges them with the others.
+void churn(dsm::session &session, mailbox &box, bool puts, unsigned seed, int rounds) {
   auto allocator = session.allocator<block>();
   for (int i = 0; i < rounds; i++) {
     seed = seed * 1664525 + 1013904223;
-    block *made = allocator.allocate(1);
+    auto &slot = box[seed >> 26];
+    if (!puts) {
+      check_and_free(allocator, slot.exchange(nullptr));
+      continue;
+    }
+    block *made = allocator.allocate(1), *nothing = nullptr;
     made->sign();
-    block *taken = box[seed >> 26].exchange(made);
-    if (taken == nullptr) continue;
-    expect(taken->is_signed(), "a block that has two owners");
-    taken->words.fill(0);
-    allocator.deallocate(taken, 1);
+    if (!slot.compare_exchange_strong(nothing, made)) check_and_free(allocator, made);
   }
 }
 
@@ -155,17 +164,22 @@ void pass(dsm::session &session, bool has_victim, int rounds) {
   auto &box = *reinterpret_cast<mailbox *>((reinterpret_cast<std::uintptr_t>(area.data()) + 4095) / 4096 * 4096);
   session.barrier();
   if (has_victim && rank == session.processes() - 1) {
-    churn(session, box, 99, rounds);
-    std::puts("working");
-    std::fflush(stdout);
-    for (unsigned seed = 1;; seed++) churn(session, box, seed, rounds);
+    for (unsigned seed = 1;; seed++) {
+      churn(session, box, true, seed, rounds);
+      churn(session, box, false, seed, rounds);
+      if (seed > 1) continue;
+      std::puts("working");
+      std::fflush(stdout);
+    }
   }
-  std::thread second([&] { churn(session, box, static_cast<unsigned>(2 * rank), rounds); });
-  churn(session, box, static_cast<unsigned>(2 * rank + 1), rounds);
+  const bool puts = rank % 2 == 0;
+  const unsigned seed = static_cast<unsigned>(2 * rank);
+  std::thread second([&] { churn(session, box, puts, seed, rounds); });
+  churn(session, box, puts, seed + 1, rounds);
   second.join();
   // Past this the victim is dead.
   session.barrier();
-  churn(session, box, static_cast<unsigned>(rank), rounds);
+  churn(session, box, !puts, seed, rounds);
   session.barrier();
   if (rank != 0) return;
   // Past this the others have left.
