@@ -98,6 +98,13 @@ test.each([
   },
 );
 
+test.each(["0", "1"])("sizes, alignments and addresses at their limits and beyond, DSM_DIRECT=%s", async (direct) => {
+  const said = await cluster.runWell([program, "edges"], {
+    ...{ session: cluster.session(), size: "1MiB", nodes: ["a"], environment: { DSM_DIRECT: direct } },
+  });
+  expect(said).toEqual(["ok\n"]);
+});
+
 test("1,000 inserts ask the session's allocator some times only", async () => {
   const session = cluster.session();
   const child = cluster.spawn([program, "insert", "1000"], { session, size: "16MiB", processes: 1 });

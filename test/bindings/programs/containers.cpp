@@ -5,6 +5,7 @@
 //   pass N      blocks go from process to process, N times in each thread; none ever has two owners, and none is lost
 //   die N       the same, and the last process goes on until it is killed
 //   full        a container that fills the map, and what its memory is good for afterwards
+//   edges       sizes, alignments and addresses at their limits and beyond
 //   insert N    N inserts, after which the process waits for the end of its input
 #include <dsm/containers.hpp>
 #include <dsm/dsm.hpp>
@@ -230,6 +231,59 @@ void full(dsm::session &session) {
   }
 }
 
+template <class T>
+void check_aligned(dsm::session &session) {
+  std::vector<T, dsm::allocator<T>> values(3, session.allocator<T>());
+  auto address = reinterpret_cast<std::uintptr_t>(values.data());
+  expect(address % alignof(T) == 0 && address % 16 == 0, "an alignment of " + std::to_string(alignof(T)));
+}
+
+void edges(dsm::session &session) {
+  struct alignas(32) half_line { char bytes[32]; };
+  struct alignas(64) line { char bytes[64]; };
+  struct alignas(128) lines { char bytes[128]; };
+  struct alignas(4096) page { char bytes[4096]; };
+  check_aligned<char>(session);
+  check_aligned<half_line>(session);
+  check_aligned<line>(session);
+  check_aligned<lines>(session);
+  check_aligned<page>(session);
+
+  dsm_session *raw = session.raw(), *found = nullptr;
+  void *block = nullptr;
+  char outside[16];
+  for (std::size_t size : {1, DSM_POOL_MAX, DSM_POOL_MAX + 1}) {
+    expect(dsm_pool_alloc(raw, size, 1, &block) == DSM_OK, "a block of " + std::to_string(size));
+    expect(dsm_session_at(block, &found) == DSM_OK && found == raw, "the session of a block");
+    expect(dsm_pool_free(raw, block, size, 1) == DSM_OK, "its end");
+  }
+  expect(dsm_pool_alloc(raw, 0, 1, &block) == DSM_INVALID, "a block of 0 bytes");
+  for (std::size_t align : {0, 3, 8192}) {
+    expect(dsm_pool_alloc(raw, 1, align, &block) == DSM_INVALID, "an alignment of " + std::to_string(align));
+    if (align < 8192) expect(dsm_pool_free(raw, block, 1, align) == DSM_INVALID, "the same, freed");
+  }
+  expect(dsm_pool_alloc(raw, 1, 1, nullptr) == DSM_INVALID, "nowhere to put a block");
+  expect(dsm_pool_alloc(raw, std::size_t{1} << 40, 1, &block) == DSM_NO_MEMORY, "more than the map");
+  expect(dsm_pool_free(raw, outside, 1, 1) == DSM_INVALID, "a block outside the map");
+  expect(dsm_pool_free(raw, session.bytes().data() + session.bytes().size() - 16, 17, 1) == DSM_INVALID, "one across its end");
+  expect(dsm_pool_free(raw, session.bytes().data() + 8, 8, 1) == DSM_INVALID, "no block begins there");
+  expect(dsm_session_at(outside, &found) == DSM_INVALID && found == nullptr, "the session of no map");
+  expect(dsm_session_at(nullptr, &found) == DSM_INVALID, "the session of NULL");
+
+  // A program that stores to what it has freed is told so, when its block comes to be used again.
+  std::vector<void *> blocks(2000);
+  for (void *&each : blocks) expect(dsm_pool_alloc(raw, 64, 1, &each) == DSM_OK, "many blocks");
+  for (void *each : blocks) expect(dsm_pool_free(raw, each, 64, 1) == DSM_OK, "all of them freed");
+  auto bytes = session.bytes();
+  auto stacks = session.named<std::uint64_t>("dsm pool 1", 512);
+  std::uint64_t top = stacks[3] & 0xffffffff;
+  expect(top != 0, "a batch of blocks of 64 bytes");
+  std::fill_n(bytes.begin() + static_cast<std::ptrdiff_t>((top - 1) * 16), 16, std::byte{0xff});
+  int status = DSM_OK;
+  for (std::size_t i = 0; status == DSM_OK && i < blocks.size(); i++) status = dsm_pool_alloc(raw, 64, 1, &block);
+  expect(status == DSM_INVALID && std::string(dsm_last_error()).find("overwritten") != std::string::npos, "what was overwritten");
+}
+
 void insert(dsm::session &session, int count) {
   auto &map = session.object<dsm::map<dsm::string, dsm::string>>("map");
   for (int i = 0; i < count; i++) map.emplace(text("key", 0, i), text("value", 0, i));
@@ -249,9 +303,10 @@ int main(int count, char **arguments) {
     else if (mode == "pass") pass(session, false, number);
     else if (mode == "die") pass(session, true, number);
     else if (mode == "full") full(session);
+    else if (mode == "edges") edges(session);
     else if (mode == "insert") insert(session, number);
     else return 2;
-    if (mode == "grow" && session.rank() == 0) std::puts("ok");
+    if ((mode == "grow" || mode == "edges") && session.rank() == 0) std::puts("ok");
   } catch (const std::exception &error) {
     std::fprintf(stderr, "containers: %s\n", error.what());
     return 1;
