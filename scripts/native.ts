@@ -100,7 +100,8 @@ async function compile(cc: string, kit: string, sources: string[]): Promise<void
 
   // What arbiter and server use of it, which is little.
   const runs = join(part, "libdsm-runs.so");
-  await command([cc, ...linkFlags, "-s", "-o", runs, objectOf("native/src/pages/runs.c")]);
+  const applying = ["runs_apply", "word_masks"].map((name) => objectOf(`native/src/pages/${name}.c`));
+  await command([cc, ...linkFlags, "-s", "-o", runs, ...applying]);
 
   const guard = join(part, "dsm-guard");
   await command([

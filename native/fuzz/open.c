@@ -138,6 +138,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (dsm_hole_dig(session, (char *)dsm_address(session) + 100, 100, &hole) == DSM_OK) {
       CHECK(is_status(dsm_hole_fill(session, hole)));
     }
+    status = dsm_pool_alloc(session, 100, 8, &block);
+    CHECK(is_status(status));
+    if (status == DSM_OK) {
+      CHECK((uintptr_t)block - (uintptr_t)dsm_address(session) <= dsm_size(session) - 100);
+      CHECK(is_status(dsm_pool_free(session, block, 100, 8)));
+    }
     CHECK(is_status(dsm_close(session)));
     CHECK(dsm_sem_post(session, "s", 0) == DSM_LEFT);
   }

@@ -35,6 +35,8 @@ const INSTALLED = [
   "bin/dsm_arbiter",
   "bin/dsm_daemon",
   "bin/dsm_server",
+  "include/dsm/allocator.hpp",
+  "include/dsm/containers.hpp",
   "include/dsm/dsm.h",
   "include/dsm/dsm.hpp",
   "include/dsm/dsm_util.h",

@@ -50,6 +50,7 @@ const ELSEWHERE: Record<string, string> = {
   "examples/debugging/README.md": "test/e2e/debugging.test.ts",
   "examples/go/README.md": "test/bindings/foreign.test.ts",
   "examples/rust/README.md": "test/bindings/foreign.test.ts",
+  "examples/words/README.md": "test/bindings/containers.test.ts",
 };
 
 /** What no test may do, and what has to be in one of the two tables therefore. */

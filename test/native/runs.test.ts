@@ -23,6 +23,7 @@ const builds = {
   sanitized: ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"],
 };
 
+const sources = ["runs", "runs_apply", "word_masks"].map((name) => `native/src/pages/${name}.c`);
 const folder = await mkdtemp(join(tmpdir(), "dsm-runs-"));
 afterAll(() => rm(folder, { recursive: true }));
 const applyRuns = await loadApplyRuns();
@@ -30,7 +31,7 @@ const applyRuns = await loadApplyRuns();
 for (const [build, options] of Object.entries(builds)) {
   test(`random changes of pages arrive byte for byte, ${build} build`, async () => {
     const program = join(folder, build);
-    const files = ["native/src/pages/runs.c", "test/native/runs_cases.c", "-o", program];
+    const files = [...sources, "test/native/runs_cases.c", "-o", program];
     await command([compiler(), ...flags, ...options, ...files]);
     const child = Bun.spawn([program, "1", "600"], { cwd: root, stdout: "pipe", stderr: "pipe" });
     const [output, stderr, code] = await Promise.all([child.stdout.bytes(), child.stderr.text(), child.exited]);
@@ -86,7 +87,7 @@ for (const [way, vbmi2] of [
 ] as const) {
   test.skipIf(vbmi2 && !hasVbmi2)(`a reader of a word that is being changed sees it whole: ${way}`, async () => {
     const program = join(folder, `tearing-${vbmi2}`);
-    const files = ["native/src/pages/runs.c", "test/native/runs_tearing.c", "-pthread", "-o", program];
+    const files = [...sources, "test/native/runs_tearing.c", "-pthread", "-o", program];
     await command([compiler(), ...flags, "-O2", ...files]);
     const child = Bun.spawn([program, "500000", vbmi2 ? "1" : "0"], { cwd: root, stdout: "pipe", stderr: "pipe" });
     const [seen, stderr, code] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited]);

@@ -1,19 +1,25 @@
 /* Allocation in the map. Allocations are log entries, so every process sees the same blocks and the map holds no
  * metadata. */
+#include "api/blocks.h"
+
 #include <string.h>
 
 #include "api/names.h"
-#include "pages/release.h"
-#include "session/session.h"
 #include "base/status.h"
+#include "pages/release.h"
 
 #define NAMED_ALIGN 64u
 #define ALIGN_MAX 4096u
+/* BLOCKS_MAX in src/core/base/limits.ts. */
+#define BLOCKS_MAX 65536u
 
-static int allocate(dsm_session *session, const char *name, size_t size, size_t align, void **block) {
+int block_allocate(dsm_session *session, const char *name, size_t size, size_t align, void **block) {
   if (block == NULL) return dsm_fail(DSM_INVALID, "nowhere to put the block's address");
-  if (size == 0 || size > session->link.size)
-    return dsm_fail(size == 0 ? DSM_INVALID : DSM_NO_MEMORY, "a block of %zu bytes is not possible in a map of %llu",
+  if (size == 0) return dsm_fail(DSM_INVALID, "a block of 0 bytes is not possible");
+  if (size > session->link.size)
+    return dsm_fail(DSM_NO_MEMORY,
+                    "a block of %zu bytes does not fit in the map of %llu bytes; start the session with "
+                    "a larger --size (DSM_SIZE)",
                     size, (unsigned long long)session->link.size);
   if (align == 0 || align > ALIGN_MAX || (align & (align - 1)) != 0)
     return dsm_fail(DSM_INVALID, "an alignment of %zu is not a power of two up to %u", align, ALIGN_MAX);
@@ -26,11 +32,16 @@ static int allocate(dsm_session *session, const char *name, size_t size, size_t 
   };
   /* Stores of this process to an earlier block there must be ordered before the zeros. */
   int status = release_request(&session->pages, &header, name, length, 0, -1, NULL);
+  if (status == DSM_NO_MEMORY)
+    return dsm_fail(status,
+                    "no gap of %zu bytes is left in the map of %llu bytes (blocks: at most %u); free some, or "
+                    "start the session with a larger --size (DSM_SIZE)",
+                    size, (unsigned long long)session->link.size, BLOCKS_MAX);
   /* Pages that other threads have opened in the meantime lack the zeros. */
   if (status == DSM_OK) status = release_stores(&session->pages);
   if (status != DSM_OK) return status;
-  if (header.value > session->link.size - size)
-    return dsm_fail(DSM_PROTOCOL, "the arbiter gave a block outside the map");
+  if (header.value > session->link.size - size || (name == NULL && header.value % align != 0))
+    return dsm_fail(DSM_PROTOCOL, "the arbiter gave a block outside the map, or one that is not aligned");
   *block = (void *)(session->link.base + header.value);
   return DSM_OK;
 }
@@ -38,7 +49,7 @@ static int allocate(dsm_session *session, const char *name, size_t size, size_t 
 int dsm_alloc(dsm_session *session, size_t size, size_t align, void **block) {
   int status = session_begin(session);
   if (status != DSM_OK) return status;
-  status = allocate(session, NULL, size, align, block);
+  status = block_allocate(session, NULL, size, align, block);
   session_end(session);
   return status;
 }
@@ -47,22 +58,25 @@ int dsm_named(dsm_session *session, const char *name, size_t size, void **block)
   int status = session_begin(session);
   if (status != DSM_OK) return status;
   status = name_check("block", name);
-  if (status == DSM_OK) status = allocate(session, name, size, NAMED_ALIGN, block);
+  if (status == DSM_OK) status = block_allocate(session, name, size, NAMED_ALIGN, block);
   session_end(session);
+  return status;
+}
+
+int block_free(dsm_session *session, void *block) {
+  uint64_t offset = (uintptr_t)block - session->link.base;
+  if ((uintptr_t)block < session->link.base || offset >= session->link.size)
+    return dsm_fail(DSM_INVALID, "%p is not in the map", block);
+  struct wire_header header = {.kind = WIRE_FREE, .map_offset = offset};
+  int status = release_request(&session->pages, &header, NULL, 0, 0, -1, NULL);
+  if (status == DSM_INVALID) status = dsm_fail(status, "no block begins at %p; was it freed before?", block);
   return status;
 }
 
 int dsm_free(dsm_session *session, void *block) {
   int status = session_begin(session);
   if (status != DSM_OK) return status;
-  uint64_t offset = (uintptr_t)block - session->link.base;
-  if ((uintptr_t)block < session->link.base || offset >= session->link.size) {
-    status = dsm_fail(DSM_INVALID, "%p is not in the map", block);
-  } else {
-    struct wire_header header = {.kind = WIRE_FREE, .map_offset = offset};
-    status = release_request(&session->pages, &header, NULL, 0, 0, -1, NULL);
-    if (status == DSM_INVALID) status = dsm_fail(status, "no block begins at %p; was it freed before?", block);
-  }
+  status = block_free(session, block);
   session_end(session);
   return status;
 }

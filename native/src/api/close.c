@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "api/pool_calls.h"
 #include "base/clock.h"
 #include "base/status.h"
 #include "pages/release.h"
@@ -43,6 +44,7 @@ static int close_session(dsm_session *session) {
   if (session->link.pid != getpid())
     return dsm_fail(DSM_FORKED, "this process was forked after joining; the session belongs to its parent");
   if (session_check_stack() != DSM_OK) return DSM_INVALID;
+  pool_close(session);
   if (atomic_exchange(&session->link.left, 1))
     return dsm_fail(DSM_LEFT, "this process has left session \"%s\" before", session->link.name);
   int released = release_stores(&session->pages);

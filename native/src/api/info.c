@@ -1,7 +1,21 @@
 /* Queries about an open session. */
 
 #include "api/names.h"
+#include "base/status.h"
+#include "session/handles.h"
 #include "session/session.h"
+
+int dsm_session_at(const void *address, dsm_session **session) {
+  if (session == NULL) return dsm_fail(DSM_INVALID, "nowhere to put the session");
+  *session = NULL;
+  dsm_session *found = handle_of(address);
+  if (found == NULL)
+    return dsm_fail(DSM_INVALID, "%p is in the map of no session that this process has joined", address);
+  /* The next call checks all else; this one is made for each block that a container takes. */
+  int status = atomic_load(&found->link.left) ? session_check(found) : DSM_OK;
+  if (status == DSM_OK) *session = found;
+  return status;
+}
 
 int dsm_rank(const dsm_session *session) {
   return (int)session->link.rank;

@@ -198,6 +198,7 @@ static int open_session(const dsm_config *given, dsm_session **result) {
     session->processes = joined->processes;
     session->link.base = joined->base;
     session->link.size = joined->size;
+    pool_init(&session->pool, joined->size);
     session->order = (int)joined->order;
     session->on_loss = (int)joined->on_loss;
     session->link.elastic = joined->elastic == 1;

@@ -43,6 +43,19 @@ void handles_remove(const dsm_session *session) {
     }
 }
 
+static dsm_session *holds(dsm_session *session, uintptr_t address) {
+  while (session != NULL && address - session->link.base >= session->link.size) session = session->next;
+  return session;
+}
+
+dsm_session *handle_of(const void *address) {
+  handles_lock();
+  dsm_session *session = holds(sessions, (uintptr_t)address);
+  if (session == NULL) session = holds(departed_oldest, (uintptr_t)address);
+  handles_unlock();
+  return session;
+}
+
 int session_may_trap(const void *bytes, size_t size) {
   uintptr_t from = (uintptr_t)bytes;
   int may = 0;

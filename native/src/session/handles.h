@@ -15,6 +15,9 @@ dsm_session *handles_open(void);
 void handles_add(dsm_session *session);
 void handles_remove(const dsm_session *session);
 
+/* Returns the open session whose map holds the address, else a departed one, else NULL. Takes the lock. */
+dsm_session *handle_of(const void *address);
+
 /* Returns whether a store to some of these bytes may trap: they lie in the map of an open session that is not in direct
  * mode, or whose direct mode may end. Takes the lock. */
 int session_may_trap(const void *bytes, size_t size);

@@ -12,6 +12,7 @@
 #include "session/advice.h"
 #include "session/direct_exit.h"
 #include "session/lock_cells.h"
+#include "session/pool.h"
 
 /* Numbers are part of the wire protocol. */
 enum session_order { ORDER_ANY = 0, ORDER_SEQUENTIAL = 1, ORDER_RELEASE = 2, ORDER_PIPELINED = 3 };
@@ -25,6 +26,7 @@ struct dsm_session {
   struct direct_exit direct_exit;
   struct lock_cells locks;
   struct advice advice;
+  struct pool pool;
   char node[DSM_NAME_MAX + 1];
   _Atomic uint32_t processes; /* in an elastic session: the last count */
   int order;                  /* enum session_order */

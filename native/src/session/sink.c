@@ -59,8 +59,7 @@ static void say_no_page(void) {
   say(text, sizeof text - 1);
 }
 
-static int sink_store(void *context, const struct dsm_run *runs, uint32_t count) {
-  dsm_session *session = context;
+int session_store(dsm_session *session, const struct dsm_run *runs, uint32_t count) {
   int result = 0;
   if (atomic_load_explicit(&session->pages.count, memory_order_acquire) > 0) {
     struct store_progress store = {.runs = runs, .count = count};
@@ -69,24 +68,19 @@ static int sink_store(void *context, const struct dsm_run *runs, uint32_t count)
       int left = pages_store(&session->pages, &store, rest, 32);
       if (left < 0) {
         say_no_page();
-        return -1;
+        return -2;
       }
       if (left > 0) result = publish_store(session, rest, (uint32_t)left);
     }
   } else {
     result = publish_store(session, runs, count);
   }
-  if (result < 0) report_arbiter_gone(session);
-  return result;
+  return result < 0 ? -1 : 0;
 }
 
-static int sink_atomic(void *context, enum dsm_atomic_op op, uint32_t width, uint64_t offset, const void *operand,
-                       const void *compare, void *old) {
-  dsm_session *session = context;
-  if (release_publish(&session->pages) != 0) {
-    report_arbiter_gone(session);
-    return -1;
-  }
+int session_atomic(dsm_session *session, enum dsm_atomic_op op, uint32_t width, uint64_t offset, const void *operand,
+                   const void *compare, void *old) {
+  if (release_publish(&session->pages) != 0) return -1;
   if (atomic_load_explicit(&session->pages.count, memory_order_acquire) > 0) {
     int done = pages_atomic(&session->pages, op, width, offset, operand, compare, old);
     if (done == 1) return 0;
@@ -95,7 +89,7 @@ static int sink_atomic(void *context, enum dsm_atomic_op op, uint32_t width, uin
       static const char text[] = "dsm: an atomic operation across the edge of a hole is not possible\n";
       say(text, sizeof text - 1);
     }
-    if (done < 0) return -1;
+    if (done < 0) return -2;
   }
   struct {
     struct wire_header header;
@@ -118,12 +112,23 @@ static int sink_atomic(void *context, enum dsm_atomic_op op, uint32_t width, uin
   if (link_finish(&session->link, slot, sent, &reply) != 0 || reply.header.status != DSM_OK ||
       reply.header.body_length != 16 ||
       /* Pages that other threads opened in the meantime lack what other processes published before this operation. */
-      release_publish(&session->pages) != 0) {
-    report_arbiter_gone(session);
+      release_publish(&session->pages) != 0)
     return -1;
-  }
   memcpy(old, reply.body, width);
   return 0;
+}
+
+static int sink_store(void *context, const struct dsm_run *runs, uint32_t count) {
+  int result = session_store(context, runs, count);
+  if (result == -1) report_arbiter_gone(context);
+  return result;
+}
+
+static int sink_atomic(void *context, enum dsm_atomic_op op, uint32_t width, uint64_t offset, const void *operand,
+                       const void *compare, void *old) {
+  int result = session_atomic(context, op, width, offset, operand, compare, old);
+  if (result == -1) report_arbiter_gone(context);
+  return result;
 }
 
 const struct dsm_sink session_sink = {.fault = sink_fault, .store = sink_store, .atomic = sink_atomic};

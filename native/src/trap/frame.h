@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <ucontext.h>
 
-#include "trap/decode.h"
+#include "trap/instruction.h"
 
 #pragma GCC visibility push(hidden)
 

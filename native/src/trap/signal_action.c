@@ -2,9 +2,10 @@
  * own are called by them.
  *
  * Invariant: once a session has been joined, no call of the C library changes what the kernel does at SIGSEGV, SIGBUS
- * and SIGTRAP. The program's actions are kept here: sigaction() and its relatives read and write those, so that the
- * order in which program and dsm install theirs makes no difference, and the program's handler gets what is not dsm's,
- * with the mask, flags and siginfo that the kernel would have given it. This is what the JVM's libjsig does for it.
+ * and SIGTRAP. The program's actions are kept here: sigaction() and its relatives (signal_calls.c) read and write those,
+ * so that the order in which program and dsm install theirs makes no difference, and the program's handler gets what is
+ * not dsm's, with the mask, flags and siginfo that the kernel would have given it. This is what the JVM's libjsig does
+ * for it.
  *
  * SIGSTKFLT is dsm's too (signal_mask.c): one that carries the mark is a SIGSEGV that was sent while the program had
  * SIGSEGV blocked, and goes to the program's action for SIGSEGV.
@@ -24,28 +25,20 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "trap/actions.h"
+#include "trap/kernel_action.h"
 #include "trap/syscall.h"
-#include "base/next.h"
 
-#define EXPORT __attribute__((weak, visibility("default")))
 #define STAND_IN_MARK 0x64736d /* si_errno of a SIGSEGV sent on as the stand-in */
 
 static const int kept[] = {SIGSEGV, SIGBUS, SIGTRAP, DSM_STAND_IN};
 #define KEPT (sizeof(kept) / sizeof(kept[0]))
 
-/* Of a struct sigaction what counts: the alternate stack that dsm's handlers run on may be small. The mask is in
- * program form. */
-struct action {
-  sighandler_t handler;
-  uint64_t mask;
-  int flags;
-};
-
 /* The actions that the program has set: two versions of each, one of them current. */
-static struct action versions[KEPT][2];
+static struct dsm_action versions[KEPT][2];
 static uint8_t in_force[KEPT];
 /* The actions before dsm's first: their handlers cannot chain to dsm. */
-static struct action bottom[KEPT];
+static struct dsm_action bottom[KEPT];
 static dsm_handler *ours[KEPT];
 static uint32_t locked;
 static pid_t taken_by; /* the process whose actions are kept here; 0: none yet */
@@ -67,66 +60,11 @@ static void unlock(const uint64_t *before) {
   dsm_signals_restore(before);
 }
 
-/* ---- the kernel's actions ---- */
-
-struct kernel_action {
-  uintptr_t handler;
-  uint64_t flags;
-  uintptr_t restorer;
-  uint64_t mask;
-};
-
-#ifndef SA_RESTORER
-#define SA_RESTORER 0x04000000
-#endif
-
-/* Debuggers know a signal frame by this name, unwinders by these very bytes. */
-extern void dsm_restore_frame(void) __asm__("__restore_rt") __attribute__((visibility("hidden")));
-__asm__(".pushsection .text\n"
-        ".type __restore_rt, @function\n"
-        ".hidden __restore_rt\n"
-        ".globl __restore_rt\n"
-        "  nop\n"
-        "__restore_rt:\n"
-        "  .byte 0x48, 0xc7, 0xc0, 0x0f, 0x00, 0x00, 0x00, 0x0f, 0x05\n"
-        ".size __restore_rt, . - __restore_rt\n"
-        ".popsection\n");
-
-static long kernel_action(int signo, const struct kernel_action *new, struct kernel_action *old) {
-  return dsm_syscall(SYS_rt_sigaction, signo, (long)new, (long)old, DSM_SIGSET_BYTES);
-}
-
-static void to_kernel(const struct sigaction *from, struct kernel_action *to) {
-  memcpy(&to->handler, &from->sa_handler, sizeof(to->handler));
-  to->flags = (unsigned)from->sa_flags | SA_RESTORER;
-  to->restorer = (uintptr_t)dsm_restore_frame;
-  memcpy(&to->mask, &from->sa_mask, sizeof(to->mask));
-}
-
-static void from_kernel(const struct kernel_action *from, struct sigaction *to) {
-  memset(to, 0, sizeof(*to));
-  memcpy(&to->sa_handler, &from->handler, sizeof(from->handler));
-  to->sa_flags = (int)(from->flags & ~(uint64_t)SA_RESTORER);
-  memcpy(&to->sa_mask, &from->mask, sizeof(from->mask));
-}
-
-static int system_sigaction(int signo, const struct sigaction *action, struct sigaction *old) {
-  struct kernel_action new, was;
-  if (action != NULL) to_kernel(action, &new);
-  long result = kernel_action(signo, action != NULL ? &new : NULL, old != NULL ? &was : NULL);
-  if (result < 0) {
-    errno = (int)-result;
-    return -1;
-  }
-  if (old != NULL) from_kernel(&was, old);
-  return 0;
-}
-
-static bool is_handler(const struct action *action) {
+static bool is_handler(const struct dsm_action *action) {
   return (action->flags & SA_SIGINFO) != 0 || (action->handler != SIG_DFL && action->handler != SIG_IGN);
 }
 
-static const struct action *program(unsigned i) {
+static const struct dsm_action *program(unsigned i) {
   return &versions[i][in_force[i]];
 }
 
@@ -136,7 +74,7 @@ bool dsm_action_has_handler(int signo) {
 }
 
 /* Sets an action of the program. Lock held. */
-static void set_program(unsigned i, struct action action) {
+static void set_program(unsigned i, struct dsm_action action) {
   uint8_t other = !in_force[i];
   versions[i][other] = action;
   __atomic_store_n(&in_force[i], other, __ATOMIC_RELEASE);
@@ -144,26 +82,19 @@ static void set_program(unsigned i, struct action action) {
 
 /* SA_RESTART is the program's: dsm's faults interrupt no system call. All others do as long as it has no handler. */
 static long install(unsigned i) {
-  struct kernel_action action = {.handler = (uintptr_t)ours[i],
-                                 .flags = SA_SIGINFO | SA_ONSTACK | SA_RESTORER,
-                                 .restorer = (uintptr_t)dsm_restore_frame,
-                                 .mask = ~0ull};
+  struct dsm_kernel_action action = {.handler = (uintptr_t)ours[i],
+                                     .flags = SA_SIGINFO | SA_ONSTACK | SA_RESTORER,
+                                     .restorer = (uintptr_t)dsm_restore_frame,
+                                     .mask = ~0ull};
   if (!is_handler(program(i)) || (program(i)->flags & SA_RESTART) != 0) action.flags |= SA_RESTART;
-  return kernel_action(kept[i], &action, NULL);
+  return dsm_kernel_action(kept[i], &action, NULL);
 }
 
 void dsm_action_default(int signo) {
-  struct kernel_action action = {
+  struct dsm_kernel_action action = {
       .handler = (uintptr_t)SIG_DFL, .flags = SA_RESTORER, .restorer = (uintptr_t)dsm_restore_frame};
   if (signo == SIGSEGV) dsm_run_record_seen();
-  kernel_action(signo, &action, NULL);
-}
-
-static void outward(struct sigaction *action) {
-  uint64_t mask;
-  memcpy(&mask, &action->sa_mask, sizeof(mask));
-  mask = dsm_mask_outward(mask);
-  memcpy(&action->sa_mask, &mask, sizeof(mask));
+  dsm_kernel_action(signo, &action, NULL);
 }
 
 /* ---- taking them ---- */
@@ -190,12 +121,12 @@ static void on_stand_in(int signo, siginfo_t *info, void *context) {
 /* Corrects handlers of other signals that were set before this library was loaded, with a mask that blocks SIGSEGV. */
 static void open_masks_of_handlers(void) {
   for (int signo = 1; signo <= SIGRTMAX; signo++) {
-    struct kernel_action action;
-    if (index_of(signo) >= 0 || kernel_action(signo, NULL, &action) != 0) continue;
+    struct dsm_kernel_action action;
+    if (index_of(signo) >= 0 || dsm_kernel_action(signo, NULL, &action) != 0) continue;
     if (action.handler == (uintptr_t)SIG_DFL || action.handler == (uintptr_t)SIG_IGN) continue;
     if ((action.mask & DSM_SIGNAL_BIT(SIGSEGV)) == 0) continue;
     action.mask = dsm_mask_inward(action.mask);
-    kernel_action(signo, &action, NULL);
+    dsm_kernel_action(signo, &action, NULL);
   }
 }
 
@@ -205,11 +136,11 @@ static int take(void) {
   lock(&before);
   open_masks_of_handlers();
   for (unsigned i = 0; i < KEPT && result == 0; i++) {
-    struct kernel_action current;
-    result = kernel_action(kept[i], NULL, &current);
+    struct dsm_kernel_action current;
+    result = dsm_kernel_action(kept[i], NULL, &current);
     if (result != 0 || current.handler == (uintptr_t)ours[i]) continue;
-    struct action found = {.mask = dsm_mask_outward(current.mask),
-                           .flags = (int)(current.flags & ~(uint64_t)SA_RESTORER)};
+    struct dsm_action found = {.mask = dsm_mask_outward(current.mask),
+                               .flags = (int)(current.flags & ~(uint64_t)SA_RESTORER)};
     memcpy(&found.handler, &current.handler, sizeof(found.handler));
     set_program(i, found);
     if (taken_by == 0) bottom[i] = found;
@@ -234,6 +165,22 @@ int dsm_actions_take(dsm_handler *on_fault, dsm_handler *on_trap) {
 static bool are_taken(void) {
   pid_t by = __atomic_load_n(&taken_by, __ATOMIC_ACQUIRE);
   return by != 0 && by == getpid();
+}
+
+bool dsm_action_is_kept(int signo) {
+  return index_of(signo) >= 0 && are_taken();
+}
+
+void dsm_action_exchange(int signo, const struct dsm_action *action, struct dsm_action *old) {
+  unsigned i = (unsigned)index_of(signo);
+  uint64_t before;
+  lock(&before);
+  *old = *program(i);
+  if (action != NULL) {
+    set_program(i, *action);
+    install(i);
+  }
+  unlock(&before);
 }
 
 void dsm_actions_retake(void) {
@@ -284,9 +231,9 @@ void dsm_action_chain(int signo, siginfo_t *info, ucontext_t *context, bool dire
     }
   }
   lock(&before);
-  struct action action = direct ? *program((unsigned)i) : bottom[i];
+  struct dsm_action action = direct ? *program((unsigned)i) : bottom[i];
   if (is_handler(&action) && (action.flags & SA_RESETHAND) != 0) {
-    const struct action none = {.handler = SIG_DFL};
+    const struct dsm_action none = {.handler = SIG_DFL};
     if (direct) {
       set_program((unsigned)i, none);
     } else {
@@ -314,136 +261,4 @@ void dsm_action_chain(int signo, siginfo_t *info, ucontext_t *context, bool dire
     mask = dsm_mask_inward(mask);
     memcpy(&context->uc_sigmask, &mask, sizeof(mask));
   }
-}
-
-/* ---- the calls of the program ---- */
-
-static struct {
-  int (*sigaction)(int, const struct sigaction *, struct sigaction *);
-  sighandler_t (*signal)(int, sighandler_t);
-  sighandler_t (*sysv_signal)(int, sighandler_t);
-  sighandler_t (*sigset)(int, sighandler_t);
-  int (*siginterrupt)(int, int);
-} real = {.sigaction = system_sigaction};
-
-__attribute__((constructor)) static void find_real_calls(void) {
-  dsm_find_next(&real.sigaction, "sigaction");
-  dsm_find_next(&real.signal, "signal");
-  dsm_find_next(&real.sysv_signal, "__sysv_signal");
-  dsm_find_next(&real.sigset, "sigset");
-  dsm_find_next(&real.siginterrupt, "siginterrupt");
-}
-
-/* The real call, with the masks of handlers as they have to be. */
-static int forward(int signo, const struct sigaction *action, struct sigaction *old) {
-  if (dsm_is_second()) return real.sigaction(signo, action, old);
-  struct sigaction new, was;
-  if (action != NULL) {
-    uint64_t mask;
-    new = *action;
-    memcpy(&mask, &new.sa_mask, sizeof(mask));
-    mask = dsm_mask_inward(mask);
-    memcpy(&new.sa_mask, &mask, sizeof(mask));
-  }
-  int result = real.sigaction(signo, action != NULL ? &new : NULL, old != NULL ? &was : NULL);
-  if (result == 0 && old != NULL) {
-    outward(&was);
-    *old = was;
-  }
-  return result;
-}
-
-EXPORT int sigaction(int signo, const struct sigaction *restrict action, struct sigaction *restrict old) {
-  int i = index_of(signo);
-  if (i < 0 || !are_taken()) return forward(signo, action, old);
-  /* Program memory is touched outside the lock: it may be the map. */
-  struct action new, was;
-  uint64_t before;
-  if (action != NULL) {
-    new = (struct action){.handler = action->sa_handler, .flags = action->sa_flags};
-    memcpy(&new.mask, &action->sa_mask, sizeof(new.mask));
-  }
-  lock(&before);
-  was = *program((unsigned)i);
-  if (action != NULL) {
-    set_program((unsigned)i, new);
-    install((unsigned)i);
-  }
-  unlock(&before);
-  if (old != NULL) {
-    memset(old, 0, sizeof(*old));
-    old->sa_handler = was.handler;
-    old->sa_flags = was.flags;
-    memcpy(&old->sa_mask, &was.mask, sizeof(was.mask));
-  }
-  return 0;
-}
-
-static sighandler_t set(int signo, sighandler_t handler, int flags, bool blocks_itself) {
-  struct sigaction action = {.sa_handler = handler, .sa_flags = flags}, old;
-  sigemptyset(&action.sa_mask);
-  if (blocks_itself) sigaddset(&action.sa_mask, signo);
-  return sigaction(signo, &action, &old) != 0 ? SIG_ERR : old.sa_handler;
-}
-
-/* Implements the BSD signal(), which glibc uses. */
-static sighandler_t set_bsd(int signo, sighandler_t handler) {
-  if (real.signal != NULL && (index_of(signo) < 0 || !are_taken())) return real.signal(signo, handler);
-  return set(signo, handler, SA_RESTART, true);
-}
-
-EXPORT sighandler_t(signal)(int signo, sighandler_t handler) {
-  return set_bsd(signo, handler);
-}
-
-EXPORT sighandler_t bsd_signal(int signo, sighandler_t handler) {
-  return set_bsd(signo, handler);
-}
-
-EXPORT sighandler_t ssignal(int signo, sighandler_t handler) {
-  return set_bsd(signo, handler);
-}
-
-static sighandler_t set_sysv(int signo, sighandler_t handler) {
-  if (real.sysv_signal != NULL && (index_of(signo) < 0 || !are_taken())) return real.sysv_signal(signo, handler);
-  return set(signo, handler, (int)SA_RESETHAND | SA_NODEFER, false);
-}
-
-sighandler_t __sysv_signal(int signo, sighandler_t handler);
-
-EXPORT sighandler_t __sysv_signal(int signo, sighandler_t handler) {
-  return set_sysv(signo, handler);
-}
-
-EXPORT sighandler_t sysv_signal(int signo, sighandler_t handler) {
-  return set_sysv(signo, handler);
-}
-
-/* Sets a handler and unblocks the signal, or blocks it (SIG_HOLD). */
-EXPORT sighandler_t sigset(int signo, sighandler_t handler) {
-  if (real.sigset != NULL && (index_of(signo) < 0 || !are_taken())) return real.sigset(signo, handler);
-  sigset_t one, mask;
-  sigemptyset(&one);
-  if (sigaddset(&one, signo) != 0) return SIG_ERR;
-  struct sigaction was;
-  if (handler == SIG_HOLD) {
-    if (sigprocmask(SIG_BLOCK, &one, &mask) != 0 || sigaction(signo, NULL, &was) != 0) return SIG_ERR;
-  } else {
-    struct sigaction action = {.sa_handler = handler};
-    sigemptyset(&action.sa_mask);
-    if (sigaction(signo, &action, &was) != 0 || sigprocmask(SIG_UNBLOCK, &one, &mask) != 0) return SIG_ERR;
-  }
-  return sigismember(&mask, signo) ? SIG_HOLD : was.sa_handler;
-}
-
-EXPORT int sigignore(int signo) {
-  return set(signo, SIG_IGN, 0, false) == SIG_ERR ? -1 : 0;
-}
-
-EXPORT int siginterrupt(int signo, int interrupt) {
-  if (real.siginterrupt != NULL && (index_of(signo) < 0 || !are_taken())) return real.siginterrupt(signo, interrupt);
-  struct sigaction action;
-  if (sigaction(signo, NULL, &action) != 0) return -1;
-  action.sa_flags = interrupt ? action.sa_flags & ~SA_RESTART : action.sa_flags | SA_RESTART;
-  return sigaction(signo, &action, NULL);
 }

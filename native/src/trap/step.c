@@ -12,7 +12,7 @@
  * debug exceptions.
  *
  * During the step every signal but that of the end is blocked. The instruction has no other memory operand (those that
- * have are emulated in capture.c and string_instruction.c), and the copy's address agrees with the original's modulo
+ * have are emulated in capture_*.c and string_instruction.c), and the copy's address agrees with the original's modulo
  * 64, so it meets no fault the original would not have met. An unmasked SIMD exception (vcvtps2ph) ends the process by
  * SIGFPE even if there is a handler.
  *

@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "trap/decode.h"
+#include "trap/instruction.h"
 #include "trap/fault_state.h"
 
 #define DSM_STEP_SLOTS 64           /* threads that can be in a step or a string instruction at once; others wait */

@@ -2,7 +2,7 @@
 #ifndef DSM_STRING_INSTRUCTION_H
 #define DSM_STRING_INSTRUCTION_H
 
-#include "trap/decode.h"
+#include "trap/instruction.h"
 #include "trap/fault_state.h"
 
 #pragma GCC visibility push(hidden)

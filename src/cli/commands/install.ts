@@ -113,6 +113,8 @@ export async function itemsFor(prefix: string, lib = "lib"): Promise<Item[]> {
     await file("include/dsm/dsm.h", 0o644, "dsm.h"),
     await file("include/dsm/dsm_util.h", 0o644, "dsm_util.h"),
     await file("include/dsm/dsm.hpp", 0o644, "dsm.hpp"),
+    await file("include/dsm/allocator.hpp", 0o644, "allocator.hpp"),
+    await file("include/dsm/containers.hpp", 0o644, "containers.hpp"),
     await file("include/dsm/error.hpp", 0o644, "error.hpp"),
     await file("include/dsm/mutex.hpp", 0o644, "mutex.hpp"),
     await file(`${lib}/libdsm.a`, 0o644, "libdsm.a"),

@@ -1,4 +1,4 @@
-/** runs.c in the arbiter and the server: publications are applied to the map by C, at the speed of memory. */
+/** runs_apply.c in the arbiter and the server: publications are applied to the map by C, at the speed of memory. */
 import { dlopen, ptr } from "bun:ffi";
 import type { ApplyRuns } from "../../core/memory/map-bytes.ts";
 import { runsLibrary } from "./assets.ts";

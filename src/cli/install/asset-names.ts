@@ -12,6 +12,8 @@ export const SOURCES = {
   "dsm.h": "native/include/dsm/dsm.h",
   "dsm_util.h": "native/include/dsm/dsm_util.h",
   "dsm.hpp": "native/bindings/cpp/dsm/dsm.hpp",
+  "allocator.hpp": "native/bindings/cpp/dsm/allocator.hpp",
+  "containers.hpp": "native/bindings/cpp/dsm/containers.hpp",
   "error.hpp": "native/bindings/cpp/dsm/error.hpp",
   "mutex.hpp": "native/bindings/cpp/dsm/mutex.hpp",
   "python/dsm/__init__.py": "native/bindings/python/dsm/__init__.py",

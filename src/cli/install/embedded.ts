@@ -8,6 +8,8 @@ import dashboardPage from "../../../dist/dashboard/dashboard.html" with { type: 
 import dashboardScript from "../../../dist/dashboard/dashboard.js" with { type: "file" };
 import dashboardIcon from "../../../dist/dashboard/dashboard.svg" with { type: "file" };
 import licenses from "../../../dist/licenses.txt" with { type: "file" };
+import cppAllocator from "../../../native/bindings/cpp/dsm/allocator.hpp" with { type: "file" };
+import cppContainers from "../../../native/bindings/cpp/dsm/containers.hpp" with { type: "file" };
 import cppHeader from "../../../native/bindings/cpp/dsm/dsm.hpp" with { type: "file" };
 import cppErrors from "../../../native/bindings/cpp/dsm/error.hpp" with { type: "file" };
 import cppMutex from "../../../native/bindings/cpp/dsm/mutex.hpp" with { type: "file" };
@@ -52,6 +54,8 @@ export const EMBEDDED: Record<AssetName, string> = {
   "dsm.h": header,
   "dsm_util.h": utilHeader,
   "dsm.hpp": cppHeader,
+  "allocator.hpp": cppAllocator,
+  "containers.hpp": cppContainers,
   "error.hpp": cppErrors,
   "mutex.hpp": cppMutex,
   "python/dsm/__init__.py": pythonPackage,

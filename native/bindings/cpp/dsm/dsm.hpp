@@ -11,6 +11,7 @@
 #ifndef DSM_HPP
 #define DSM_HPP
 
+#include <dsm/allocator.hpp>
 #include <dsm/dsm.h>
 #include <dsm/error.hpp>
 #include <dsm/mutex.hpp>
@@ -21,6 +22,8 @@
 #include <cstring>
 #include <functional>
 #include <limits>
+#include <memory>
+#include <mutex>
 #include <new>
 #include <optional>
 #include <span>
@@ -137,36 +140,6 @@ class semaphore {
   std::uint32_t initial_;
 };
 
-// An allocator of blocks of the map, for standard containers. The elements lie in the map; the container object lies
-// where the program made it, so another process needs pointers to the elements to read them. Threads and processes that
-// change one container at the same time need a lock, as usual.
-template <class T>
-class allocator {
- public:
-  using value_type = T;
-  explicit allocator(dsm_session *session) noexcept : session_(session) {}
-  template <class U>
-  allocator(const allocator<U> &other) noexcept : session_(other.session()) {}
-  T *allocate(std::size_t count) {
-    static_assert(alignof(T) <= 4096, "the map aligns to a page at most");
-    if (count > std::numeric_limits<std::size_t>::max() / sizeof(T)) throw std::bad_array_new_length();
-    void *block = nullptr;
-    int status = dsm_alloc(session_, count == 0 ? 1 : count * sizeof(T), alignof(T) < 16 ? 16 : alignof(T), &block);
-    if (status == DSM_NO_MEMORY) throw std::bad_alloc();
-    detail::check(status);
-    return static_cast<T *>(block);
-  }
-  void deallocate(T *block, std::size_t) noexcept { dsm_free(session_, block); }
-  dsm_session *session() const noexcept { return session_; }
-  template <class U>
-  friend bool operator==(const allocator &a, const allocator<U> &b) noexcept {
-    return a.session() == b.session();
-  }
-
- private:
-  dsm_session *session_;
-};
-
 // A session that this process has joined, and its shared memory. The destructor leaves the session.
 class session {
  public:
@@ -231,9 +204,37 @@ class session {
   void free(std::span<T> block) {
     detail::check(dsm_free(raw_, block.data()));
   }
-  template <class T>
+  // Returns an allocator for containers in the map: see dsm::allocator.
+  template <class T = std::byte>
   dsm::allocator<T> allocator() const noexcept {
     return dsm::allocator<T>(raw_);
+  }
+  // Returns the object of that name, the same in every process. The first call of all makes it, from the arguments and,
+  // if it takes one, an allocator of the map; it stays until the session ends. Other processes wait meanwhile, by the
+  // lock "dsm objects". If the maker dies or its constructor throws, the next call makes the object anew.
+  //
+  //   auto &words = session.object<dsm::map<dsm::string, long>>("words");
+  //
+  // The object must mean the same in every process: no pointers but those into the map, no virtual functions, no
+  // std::mutex. Protect it by session.mutex() like any other memory.
+  template <class T, class... Args>
+  T &object(const std::string &name, Args &&...args) {
+    static_assert(alignof(T) <= 64, "a named block is aligned to 64 bytes");
+    struct place {
+      alignas(64) std::byte bytes[sizeof(T)];
+      std::uint32_t is_made;
+    };
+    void *block = nullptr;
+    detail::check(dsm_named(raw_, detail::text(name).c_str(), sizeof(place), &block));
+    place *found = static_cast<place *>(block);
+    T *object = reinterpret_cast<T *>(found->bytes);
+    dsm::mutex objects = mutex("dsm objects", [] {});
+    std::lock_guard guard(objects);
+    if (found->is_made == 0) {
+      std::uninitialized_construct_using_allocator(object, allocator(), std::forward<Args>(args)...);
+      found->is_made = 1;
+    }
+    return *std::launder(object);
   }
 
   void barrier() { detail::check(dsm_barrier_wait(raw_)); }

@@ -9,6 +9,8 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <memory>
+#include <new>
 #include <stdexcept>
 #include <string>
 
@@ -29,6 +31,16 @@ class error : public std::runtime_error {
 class owner_died : public error {
  public:
   using error::error;
+};
+
+// Thrown by dsm::allocator: the map has no room for the block. what() says how much it needs.
+class out_of_memory : public std::bad_alloc {
+ public:
+  explicit out_of_memory(const char *reason) : reason_(std::make_shared<std::string>(reason)) {}
+  const char *what() const noexcept override { return reason_->c_str(); }
+
+ private:
+  std::shared_ptr<const std::string> reason_;  // copying an exception must not throw
 };
 
 namespace detail {
