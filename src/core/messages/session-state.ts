@@ -41,13 +41,15 @@ export const SessionConfigSchema = record({
   name: settingField("session"),
   /** Distinguishes two successive sessions of one name. */
   instance: pattern(/^[\w-]{1,64}$/, "an instance of 1 to 64 letters, digits, - and _"),
-  ...settingEntries,
+  processes: settingEntries.processes,
   /** Bytes of the map, whole pages. */
   size: numberBy((size) => checkSize(size) ?? (pageRound(size) === size ? null : "is not a number of whole pages")),
   /** Address of the map in every process. */
   base: reasoned<number>((base) =>
     typeof base === "number" && slotOf(base) >= 0 ? null : "is not an address that dsm gives to a map",
   ),
+  order: settingEntries.order,
+  onLoss: settingEntries.onLoss,
   /**
    * Whether processes may join, leave, and join again while the session runs; `processes` is the number it begins with.
    */
