@@ -10,7 +10,7 @@ import { DEFAULT_ORDER } from "../core/base/consistency.ts";
 import { DsmError } from "../core/base/errors.ts";
 import { DEFAULT_SIZE, ORPHAN_MS, SESSIONS_MAX } from "../core/base/limits.ts";
 import { DEFAULT_ON_LOSS } from "../core/base/loss-policy.ts";
-import { pageRound } from "../core/base/size.ts";
+import { pageRound, sizeMismatch } from "../core/base/size.ts";
 import type { FindRequest, Registration, SessionAddress, SuccessionRequest } from "../core/messages/daemon-api.ts";
 import { InstanceHistory } from "./instance-history.ts";
 import { type LaunchRequest, launchServer, type ServerStart } from "./server-launch.ts";
@@ -326,11 +326,7 @@ function checkSame(record: SessionRecord, request: FindRequest): void {
     );
   }
   if (request.size !== undefined && pageRound(request.size) !== record.size) {
-    throw new DsmError(
-      "DSM_MISMATCH",
-      `session "${record.name}" has a map of ${record.size} bytes, not ${pageRound(request.size)}; ` +
-        "all who join must say the same",
-    );
+    throw new DsmError("DSM_MISMATCH", sizeMismatch(record.name, record.size, pageRound(request.size)));
   }
   if (request.order !== undefined && request.order !== record.order) {
     throw new DsmError(

@@ -5,16 +5,20 @@
 #include "api/names.h"
 #include "pages/release.h"
 #include "session/session.h"
+#include "base/size.h"
 #include "base/status.h"
 
 #define NAMED_ALIGN 64u
 #define ALIGN_MAX 4096u
+#define BLOCKS_MAX 65536 /* of a session: src/core/base/limits.ts */
 
 static int allocate(dsm_session *session, const char *name, size_t size, size_t align, void **block) {
   if (block == NULL) return dsm_fail(DSM_INVALID, "nowhere to put the block's address");
-  if (size == 0 || size > session->link.size)
-    return dsm_fail(size == 0 ? DSM_INVALID : DSM_NO_MEMORY, "a block of %zu bytes is not possible in a map of %llu",
-                    size, (unsigned long long)session->link.size);
+  if (size == 0) return dsm_fail(DSM_INVALID, "a block of 0 bytes is not possible; give it 1 byte or more");
+  char advice[SIZE_ADVICE_BYTES];
+  if (size > session->link.size)
+    return dsm_fail(DSM_NO_MEMORY, "a block of %zu bytes does not fit in the map of %llu bytes of session \"%s\"; %s",
+                    size, (unsigned long long)session->link.size, session->link.name, size_advice(size, advice));
   if (align == 0 || align > ALIGN_MAX || (align & (align - 1)) != 0)
     return dsm_fail(DSM_INVALID, "an alignment of %zu is not a power of two up to %u", align, ALIGN_MAX);
   /* Stores of this process to an earlier block there must be ordered before the zeros. */
@@ -28,6 +32,12 @@ static int allocate(dsm_session *session, const char *name, size_t size, size_t 
       .alignment = (uint32_t)align,
   };
   status = link_request(&session->link, &header, name, length, 0, -1);
+  if (status == DSM_NO_MEMORY)
+    return dsm_fail(status,
+                    "no gap of %zu bytes is left in the map of %llu bytes of session \"%s\" (blocks: at most %d); free "
+                    "some, or %s",
+                    size, (unsigned long long)session->link.size, session->link.name, BLOCKS_MAX,
+                    size_advice(session->link.size + size + align, advice));
   /* Pages that other threads have opened in the meantime lack the zeros. */
   if (status == DSM_OK) status = release_stores(&session->pages);
   if (status != DSM_OK) return status;

@@ -2,9 +2,10 @@
 #include <string.h>
 
 #include "api/names.h"
+#include "base/size.h"
+#include "base/status.h"
 #include "pages/release.h"
 #include "session/session.h"
-#include "base/status.h"
 
 /* Ends a wait. Pages that other threads have opened in the meantime lack what other processes published before they
  * ended the wait, so they are published and closed again. Returns a status. */
@@ -139,9 +140,13 @@ static int check_place(const dsm_session *session, const void *address, size_t w
   uint64_t offset = (uintptr_t)address - session->link.base;
   if (width != 1 && width != 2 && width != 4 && width != 8)
     return dsm_fail(DSM_INVALID, "a value of %zu bytes cannot be waited on; use 1, 2, 4 or 8", width);
-  if ((uintptr_t)address < session->link.base || offset >= session->link.size || width > session->link.size - offset)
-    return dsm_fail(DSM_INVALID, "%p is not in the map", address);
-  return DSM_OK;
+  if ((uintptr_t)address >= session->link.base && offset < session->link.size && width <= session->link.size - offset)
+    return DSM_OK;
+  char advice[SIZE_ADVICE_BYTES];
+  return (uintptr_t)address < session->link.base || offset >= DSM_SIZE_MAX
+             ? dsm_fail(DSM_INVALID, "%p is not in the map", address)
+             : dsm_fail(DSM_INVALID, "byte %llu is not in the map of %llu bytes; %s", (unsigned long long)offset,
+                        (unsigned long long)session->link.size, size_advice(offset + width, advice));
 }
 
 int dsm_wait_while(dsm_session *session, const void *address, size_t width, uint64_t value, int32_t timeout_ms) {

@@ -4,6 +4,7 @@ import { checkOrder, type Order } from "../base/consistency.ts";
 import { Status } from "../base/errors.ts";
 import { EPOCH_MAX, HEARTBEAT_TIMEOUT_MIN_MS, NODE_NUMBER_MAX, RECONNECT_TIMEOUT_MAX_MS } from "../base/limits.ts";
 import { checkOnLoss, type OnLoss } from "../base/loss-policy.ts";
+import { sizeMismatch } from "../base/size.ts";
 import { ProtocolError } from "../wire/frame.ts";
 import {
   check,
@@ -121,7 +122,7 @@ export function describeConfigMismatch(
     return `session "${config.name}" is for ${config.processes} processes, not ${processes}; give all the same number`;
   }
   if (size !== 0 && size !== config.size) {
-    return `session "${config.name}" has a map of ${config.size} bytes, not ${size}; give all the same size`;
+    return sizeMismatch(config.name, config.size, size);
   }
   if (order !== "" && order !== config.order) {
     return `session "${config.name}" has the order ${config.order}, not ${order}; give all the same order`;

@@ -9,6 +9,8 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <memory>
+#include <new>
 #include <stdexcept>
 #include <string>
 
@@ -31,7 +33,26 @@ class owner_died : public error {
   using error::error;
 };
 
+// Thrown by dsm::allocator: the map has no room for the block. what() says how much it needs.
+class out_of_memory : public std::bad_alloc {
+ public:
+  explicit out_of_memory(const char *reason) : reason_(std::make_shared<std::string>(reason)) {}
+  const char *what() const noexcept override { return reason_->c_str(); }
+
+ private:
+  std::shared_ptr<const std::string> reason_;  // copying an exception must not throw
+};
+
 namespace detail {
+// Words the error of a view of `count` elements of `size` bytes that is not inside the map.
+inline std::string outside(std::size_t count, std::size_t size, std::size_t offset, std::size_t map) {
+  std::string text = "a view of " + std::to_string(count) + " elements at byte " + std::to_string(offset) +
+                     " is not inside the map of " + std::to_string(map) + " bytes; ";
+  if (offset > DSM_SIZE_MAX || count > (DSM_SIZE_MAX - offset) / size) return text + "a map has at most 4 GiB";
+  std::string needed = std::to_string(offset + count * size);
+  return text + "start the session with --size " + needed + " or more (DSM_SIZE=" + needed + ")";
+}
+
 inline void check(int status) {
   if (status != DSM_OK) throw error(status, dsm_last_error());
 }

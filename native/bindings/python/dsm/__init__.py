@@ -47,6 +47,13 @@ class OwnerDied(Error):
     """A lock passed on because its last owner died, or left, while it had it: see `Lock`."""
 
 
+def _size_advice(nbytes: int) -> str:
+    """What to do where the map must have so many bytes."""
+    if nbytes > 2**32:
+        return "a map has at most 4 GiB"
+    return f"start the session with --size {nbytes} or more (DSM_SIZE={nbytes})"
+
+
 class _Config(ctypes.Structure):
     _fields_ = [
         ("session", c_char_p),
@@ -352,8 +359,12 @@ class Session:
 
         kind = numpy.dtype(dtype)
         count = int(numpy.prod(shape, dtype=numpy.int64))
-        if offset < 0 or count < 0 or offset % kind.alignment or offset + count * kind.itemsize > self.size:
-            raise Error("DSM_INVALID", f"{count} elements at byte {offset} are not aligned, or not inside the map")
+        if offset % kind.alignment:
+            raise Error("DSM_INVALID", f"an array at byte {offset} is not aligned; give a multiple of {kind.alignment}")
+        end = offset + count * kind.itemsize
+        if offset < 0 or count < 0 or end > self.size:
+            words = f"{count} elements at byte {offset} are not inside the map of {self.size} bytes"
+            raise Error("DSM_INVALID", words if end <= self.size else f"{words}; {_size_advice(end)}")
         return numpy.frombuffer(self.buffer, kind, count, offset).reshape(shape)
 
     def array(self, name: str, dtype: Any, shape: Any) -> Any:
