@@ -23,7 +23,7 @@ import {
 } from "../core/base/limits.ts";
 import { DEFAULT_ON_LOSS, type OnLoss } from "../core/base/loss-policy.ts";
 import { checkName, checkProcesses, fnv1a64, serverSocketName } from "../core/base/names.ts";
-import { checkSize, pageRound } from "../core/base/size.ts";
+import { checkSize, formatSize, pageRound } from "../core/base/size.ts";
 import type { ApplyRuns } from "../core/memory/map-bytes.ts";
 import type { DaemonApi } from "../core/messages/daemon-api.ts";
 import type { SavedSession } from "../core/messages/saved-session.ts";
@@ -190,7 +190,10 @@ function allocate(size: number): Uint8Array {
   try {
     return new Uint8Array(size);
   } catch {
-    throw new DsmError("DSM_NO_MEMORY", `no memory for a map of ${size} bytes; choose a smaller size`);
+    throw new DsmError(
+      "DSM_NO_MEMORY",
+      `no memory for a map of ${formatSize(size)}; choose a smaller --size, or lift the limit of the address space (ulimit -v)`,
+    );
   }
 }
 

@@ -116,7 +116,7 @@ describe("settings of a session", () => {
     [
       "a dsm program that does nothing",
       { DSM_BIN: "/bin/true" },
-      "DSM_SYSTEM the arbiter (/bin/true arbiter) ended before it was ready",
+      'DSM_SYSTEM the arbiter (/bin/true arbiter) ended before it was ready: memory may have run out; "dsm doctor" checks this machine',
     ],
     [
       "a run-time directory too long",
@@ -164,7 +164,7 @@ describe("settings of a session", () => {
     ];
     const actor = cluster.actor({ session: "bad", node: "a", processes: 1, size: "2MiB" }, small);
     expect(await actor.ask("open")).toBe(
-      "DSM_NO_MEMORY a map of 2 MiB does not fit in /dev/shm (1 MiB free); choose a smaller size",
+      "DSM_NO_MEMORY a map of 2 MiB does not fit in /dev/shm, where 1 MiB of 1 MiB are free and each node needs a map of its own; choose a smaller --size, or give it more room (docker run --shm-size)",
     );
     await actor.end();
     const fits = cluster.actor({ session: "good", node: "a", processes: 1, size: "512KiB" }, small);

@@ -15,6 +15,8 @@ import {
 import { homedir, tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { DsmError } from "../../core/base/errors.ts";
+import { parseMounts } from "../../core/launch/cgroup.ts";
+import { readText } from "../../transport/memory-room.ts";
 import { type AssetName, SOURCES } from "./asset-names.ts";
 import { isCompiled, sourceRoot } from "./executable.ts";
 
@@ -59,16 +61,33 @@ export async function pythonFiles(): Promise<{ library: string; path: string }> 
   return { library: join(path, "libdsm.so"), path };
 }
 
-/** Puts files into a folder of that name in the user's cache, or finds them there, unchanged; returns the folder. */
+/**
+ * Puts files into a folder of that name in the user's cache, or finds them there, unchanged; returns the folder. Where
+ * the cache cannot be used, has no room or is mounted noexec, the folder is one in /tmp, or in XDG_RUNTIME_DIR.
+ */
 export function placeInCache(version: string, files: Record<string, Uint8Array>): string {
-  const folder = cacheDirectory(version);
-  try {
-    for (const [name, content] of Object.entries(files)) place(folder, name, content);
-    return folder.path;
-  } finally {
-    closeSync(folder.fd);
+  const reasons: string[] = [];
+  for (const place of places()) {
+    let folder: Folder | undefined;
+    try {
+      folder = openPlace(place, version);
+      for (const [name, content] of Object.entries(files)) placeFile(folder, name, content);
+      return folder.path;
+    } catch (error) {
+      if (error instanceof DsmError && !(error instanceof UnusablePlace)) throw error;
+      reasons.push(error instanceof Error ? error.message : String(error));
+    } finally {
+      if (folder !== undefined) closeSync(folder.fd);
+    }
   }
+  throw new DsmError(
+    "DSM_SYSTEM",
+    `no folder for the libraries: ${reasons.join("; ")}; set XDG_CACHE_HOME to one with ${CACHE_ROOM} of room`,
+  );
 }
+
+/** The files that one version of dsm puts into the cache need less. */
+export const CACHE_ROOM = "20 MiB";
 
 /** libdsm-runs.so as a file that can be loaded. */
 export async function runsLibrary(): Promise<string> {
@@ -95,29 +114,46 @@ interface Folder {
   fd: number;
 }
 
-/** A folder only this user can write to, in the user's cache, or in /tmp where there is no home to write to. */
-function cacheDirectory(version: string): Folder {
-  const uid = process.geteuid?.() ?? 0;
-  const cache = process.env.XDG_CACHE_HOME || join(homedir(), ".cache");
-  const reasons: string[] = [];
-  for (const [base, name] of [
-    [cache, "dsm"],
-    [tmpdir(), `dsm-${uid}`],
-  ] as const) {
-    let parent: Folder | undefined;
-    try {
-      mkdirSync(base, { recursive: true, mode: 0o700 });
-      const real = realpathSync(base);
-      checkPath(real, uid);
-      parent = openOwn(real, name, uid);
-      return openOwn(parent.path, version, uid);
-    } catch (error) {
-      reasons.push(error instanceof Error ? error.message : String(error));
-    } finally {
-      if (parent !== undefined) closeSync(parent.fd);
-    }
+/** A folder that cannot be used; the next one may do. */
+class UnusablePlace extends DsmError {
+  constructor(reason: string) {
+    super("DSM_SYSTEM", reason);
   }
-  throw new DsmError("DSM_SYSTEM", `no folder for the libraries: ${reasons.join("; ")}; set XDG_CACHE_HOME to one`);
+}
+
+/** The user's cache. */
+export const cacheHome = (): string => process.env.XDG_CACHE_HOME || join(homedir(), ".cache");
+
+/** The folders to try, each with the name of a folder in it that is this user's alone. */
+function places(): { base: string; name: string }[] {
+  const own = [
+    { base: cacheHome(), name: "dsm" },
+    { base: tmpdir(), name: `dsm-${process.geteuid?.() ?? 0}` },
+  ];
+  const runtime = process.env.XDG_RUNTIME_DIR;
+  return runtime ? [...own, { base: runtime, name: "dsm" }] : own;
+}
+
+/** Opens the version's folder in that place. No other user can write to it, and what is in it can be loaded. */
+function openPlace({ base, name }: { base: string; name: string }, version: string): Folder {
+  const uid = process.geteuid?.() ?? 0;
+  mkdirSync(base, { recursive: true, mode: 0o700 });
+  const real = realpathSync(base);
+  checkPath(real, uid);
+  const parent = openOwn(real, name, uid);
+  try {
+    if (isNoexec(parent.fd)) throw new UnusablePlace(`${parent.path} is mounted noexec, so no library loads from it`);
+    return openOwn(parent.path, version, uid);
+  } finally {
+    closeSync(parent.fd);
+  }
+}
+
+/** Whether the kernel refuses to execute, or load, files of that folder. False where /proc does not tell. */
+function isNoexec(fd: number): boolean {
+  const id = /^mnt_id:\s*(\d+)$/m.exec(readText(`/proc/self/fdinfo/${fd}`) ?? "")?.[1];
+  const mount = parseMounts(readText("/proc/self/mountinfo") ?? "").find((mount) => mount.id === id);
+  return mount?.options.includes("noexec") === true;
 }
 
 /**
@@ -156,8 +192,11 @@ function openOwn(parent: string, name: string, uid: number): Folder {
   throw new Error(`${path} ${owner === uid ? "can be entered by others" : `belongs to user ${owner}`}`);
 }
 
+/** Codes of errors that another file system may not have. */
+const OF_FILE_SYSTEM = new Set(["ENOSPC", "EDQUOT", "EROFS", "EACCES", "EIO"]);
+
 /** Makes the file hold exactly `content`. Others may be doing the same at this moment. */
-function place(folder: Folder, name: string, content: Uint8Array): void {
+function placeFile(folder: Folder, name: string, content: Uint8Array): void {
   const path = `/proc/self/fd/${folder.fd}/${name}`;
   if (holds(path, content)) return;
   const temporary = `${path}.${crypto.randomUUID()}`;
@@ -168,10 +207,12 @@ function place(folder: Folder, name: string, content: Uint8Array): void {
   } catch (error) {
     rmSync(temporary, { force: true });
     const reason = error instanceof Error ? error.message : String(error);
-    throw new DsmError(
-      "DSM_SYSTEM",
-      `${join(folder.path, name)} cannot be written: ${reason}; set XDG_CACHE_HOME to another folder`,
-    );
+    const words = `${join(folder.path, name)} cannot be written: ${reason}`;
+    const { code = "" } = error as { code?: string };
+    if (OF_FILE_SYSTEM.has(code)) throw new UnusablePlace(words);
+    const advice =
+      code === "EFBIG" ? "lift the limit of files with ulimit -f unlimited" : "set XDG_CACHE_HOME to another folder";
+    throw new DsmError("DSM_SYSTEM", `${words}; ${advice}`);
   }
 }
 

@@ -3,6 +3,7 @@ import { constants, hostname } from "node:os";
 import { NAME_MAX } from "../../core/base/limits.ts";
 import { messages } from "../terminal/messages.ts";
 import { CrashRecords, UNSEEN } from "./crash-records.ts";
+import { DeathCauses } from "./death-causes.ts";
 import { OutputPrefix } from "./output-prefix.ts";
 import { anyLives, endsUnderway, signalGroup } from "./process-group.ts";
 import type { Program } from "./program.ts";
@@ -31,6 +32,7 @@ export class LocalRun {
   readonly #living = new Set<Bun.Subprocess>();
   readonly #outputs: Promise<void>[] = [];
   readonly #records: CrashRecords;
+  readonly #causes = new DeathCauses();
   readonly #terminator = new ProcessTerminator({
     send: (signal) => {
       for (const child of this.#ranks) signalGroup(child.pid, signal);
@@ -78,7 +80,7 @@ export class LocalRun {
       }
       const ended = (): Promise<void> => {
         this.#living.delete(child);
-        const why = this.#records.isUnseen(rank, child.signalCode) ? UNSEEN : null;
+        const why = this.#records.isUnseen(rank, child.signalCode) ? UNSEEN : this.#causes.of(child.signalCode);
         return this.#terminator.ended(`process ${rank}`, child.exitCode, child.signalCode, why);
       };
       endings.push(child.exited.then(ended));
