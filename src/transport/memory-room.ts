@@ -61,7 +61,8 @@ export function memoryRoom(read: ReadText = readText): MemoryRoom | null {
 function swapRoom(folder: string, room: number, read: ReadText): number {
   const [most, taken] = ["memory.swap.max", "memory.swap.current"].map((file) => read(`${folder}/${file}`));
   if (most !== null && most !== undefined) {
-    return most.trim() === "max" ? Number.POSITIVE_INFINITY : (number(most) ?? 0) - (number(taken ?? null) ?? 0);
+    const left = (number(most) ?? 0) - (number(taken ?? null) ?? 0);
+    return most.trim() === "max" ? Number.POSITIVE_INFINITY : Math.max(0, left);
   }
   // Version 1 limits the sum of both.
   const sum = number(read(`${folder}/memory.memsw.limit_in_bytes`));

@@ -48,13 +48,13 @@ describe("findGroups", () => {
       V1_MOUNT.replace(" / ", " /docker/abc "),
       { version: 1, folders: ["/sys/fs/cgroup/memory/inner", "/sys/fs/cgroup/memory"] },
     ],
+    ["a group outside of what is mounted", "0::/../../other\n", V2_MOUNT, { version: 2, folders: ["/sys/fs/cgroup"] }],
     [
-      "a group outside of what is mounted",
-      "0::/../../other\n",
-      V2_MOUNT,
-      { version: 2, folders: ["/sys/fs/cgroup"] },
+      "a mount whose path has a space",
+      "0::/\n",
+      V2_MOUNT.replace("/sys/fs", "/a\\040b"),
+      { version: 2, folders: ["/a b/cgroup"] },
     ],
-    ["a mount whose path has a space", "0::/\n", V2_MOUNT.replace("/sys/fs", "/a\\040b"), { version: 2, folders: ["/a b/cgroup"] }],
     ["nothing mounted", "0::/\n", "1 0 8:1 / / rw - ext4 /dev/root rw", null],
     ["no groups at all", "", "", null],
     ["text that is none", "nonsense\n4:memory\n", "nonsense - \n - cgroup2\n", null],
@@ -166,7 +166,9 @@ describe("memoryRoom", () => {
 });
 
 test("the kernel's count of killed processes", () => {
-  expect(killsForMemory(machine(v1({ "a/b/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n" })))).toBe(3);
+  expect(
+    killsForMemory(machine(v1({ "a/b/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n" }))),
+  ).toBe(3);
   expect(killsForMemory(machine(v2({ "a/b/memory.events": "low 0\noom 2\noom_kill 2\n" })))).toBe(2);
 });
 

@@ -10,7 +10,7 @@
 struct arbiter_place {
   char socket[108];
   char lock[108];
-  char others[OTHER_DIRECTORIES_MAX][108]; /* where the socket may be instead; "": no further one */
+  char others[OTHER_DIRECTORIES_MAX][108]; /* where the socket may be instead, in directories that may be missing */
   char connected[108];                     /* where arbiter_connect() has found it */
 };
 
@@ -18,6 +18,9 @@ struct arbiter_place {
 
 /* Computes where the arbiter of this session, node and daemon listens. Returns a status. */
 int arbiter_locate(const dsm_config *config, struct arbiter_place *place);
+
+/* Returns whether the socket's directory is one that only this user can access. */
+int arbiter_is_own_directory(const char *socket);
 
 /* Connects to the arbiter, and starts it if it is not running. Many processes may call this at once: one of them starts
  * it. Returns a status; on DSM_OK *fd is the connection and place->connected is where it leads, after DSM_ENDED the caller

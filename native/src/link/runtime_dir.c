@@ -53,6 +53,15 @@ static int by_variable(char path[DIRECTORY_MAX]) {
   return snprintf(path, DIRECTORY_MAX, "%s/dsm", runtime);
 }
 
+int arbiter_is_own_directory(const char *socket) {
+  char path[DIRECTORY_MAX];
+  const char *slash = strrchr(socket, '/');
+  if (slash == NULL || slash - socket >= (long)sizeof path) return 0;
+  memcpy(path, socket, (size_t)(slash - socket));
+  path[slash - socket] = 0;
+  return is_own(path);
+}
+
 /* Notes the sockets of processes without XDG_RUNTIME_DIR, and of those that have it from their login. */
 static void note_others(struct arbiter_place *place, const char *own, const char name[24]) {
   static const char *const forms[] = {"/run/user/%u/dsm", "/tmp/dsm-%u"};
@@ -61,8 +70,7 @@ static void note_others(struct arbiter_place *place, const char *own, const char
   for (unsigned i = 0; i < sizeof forms / sizeof forms[0] && count < OTHER_DIRECTORIES_MAX; i++) {
     char path[DIRECTORY_MAX];
     snprintf(path, sizeof path, forms[i], (unsigned)geteuid());
-    if (strcmp(path, own) != 0 && is_own(path))
-      snprintf(place->others[count++], sizeof place->others[0], "%s/%.23s", path, name);
+    if (strcmp(path, own) != 0) snprintf(place->others[count++], sizeof place->others[0], "%s/%.23s", path, name);
   }
 }
 

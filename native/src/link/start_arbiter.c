@@ -26,7 +26,7 @@
 /* The most time that a started arbiter may take until it listens. */
 #define ARBITER_TIMEOUT_MS 30000
 /* How long to look for an arbiter elsewhere once ours was refused, and the pause between two looks. */
-#define ELSEWHERE_TIMEOUT_MS 1000
+#define ELSEWHERE_TIMEOUT_MS 3000
 #define ELSEWHERE_PAUSE_NS 10000000
 
 /* Handles "START ERRNO" or "RUN ERRNO", from launch(). */
@@ -209,19 +209,24 @@ static int connect_at(struct arbiter_place *place, const char *path) {
   return fd;
 }
 
-/* Connects to the arbiter in a run-time directory of other processes of this user. Returns a descriptor, or -1. */
-static int connect_elsewhere(struct arbiter_place *place) {
+/* Connects to the arbiter in a run-time directory of other processes of this user. Returns a descriptor, or -1; *places:
+ * how many such directories there are. */
+static int connect_elsewhere(struct arbiter_place *place, int *places) {
   int fd = -1;
-  for (int i = 0; i < OTHER_DIRECTORIES_MAX && place->others[i][0] != 0 && fd < 0; i++)
+  *places = 0;
+  for (int i = 0; i < OTHER_DIRECTORIES_MAX && fd < 0; i++) {
+    if (place->others[i][0] == 0 || !arbiter_is_own_directory(place->others[i])) continue;
+    ++*places;
     fd = connect_at(place, place->others[i]);
+  }
   return fd;
 }
 
 /* Waits for an arbiter that was started elsewhere at the same moment as ours, which the session has refused. */
 static int await_elsewhere(struct arbiter_place *place) {
   long long deadline = now_ms() + ELSEWHERE_TIMEOUT_MS;
-  int fd = -1;
-  while (place->others[0][0] != 0 && (fd = connect_elsewhere(place)) < 0 && now_ms() < deadline)
+  int fd, places;
+  while ((fd = connect_elsewhere(place, &places)) < 0 && places > 0 && now_ms() < deadline)
     nanosleep(&(struct timespec){.tv_nsec = ELSEWHERE_PAUSE_NS}, NULL);
   return fd;
 }
@@ -230,7 +235,8 @@ int arbiter_connect(const dsm_config *config, struct arbiter_place *place, int *
   *fd = connect_at(place, place->socket);
   if (*fd >= 0) return DSM_OK;
   if (errno == EPERM) return dsm_fail(DSM_REFUSED, "the socket %s is another user's; remove it", place->socket);
-  if ((*fd = connect_elsewhere(place)) >= 0) return DSM_OK;
+  int places;
+  if ((*fd = connect_elsewhere(place, &places)) >= 0) return DSM_OK;
   int lock = take_lock(place->lock);
   if (lock < 0)
     return dsm_fail(dsm_status_of(errno, DSM_SYSTEM), "cannot lock %s: %s%s", place->lock, strerror(errno),
@@ -242,7 +248,7 @@ int arbiter_connect(const dsm_config *config, struct arbiter_place *place, int *
     status = start_arbiter(config, place);
     if (status == DSM_OK) {
       *fd = connect_at(place, place->socket);
-      if (*fd < 0)        /* The arbiter got no connection in time and has exited: the caller retries. */
+      if (*fd < 0) /* The arbiter got no connection in time and has exited: the caller retries. */
         status = DSM_ENDED;
     } else if ((status == DSM_REFUSED || status == DSM_AGAIN) && (*fd = await_elsewhere(place)) >= 0) {
       status = DSM_OK;

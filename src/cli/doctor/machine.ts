@@ -60,9 +60,12 @@ function checkVariable(check: string, directory: string): Finding[] {
 /** Sockets of arbiters that processes with another XDG_RUNTIME_DIR have started. */
 function checkOthers(directory: string): Finding[] {
   const others = new Set<string>();
+  const user = process.geteuid?.() ?? 0;
+  // libdsm looks there by itself.
+  const known = [directory, `/run/user/${user}/dsm`, `/tmp/dsm-${user}`];
   for (const line of (readText("/proc/net/unix") ?? "").split("\n")) {
     const folder = /^\S+ \S+ \S+ 00010000 .* (\/.*)\/a-[0-9a-f]{16}\.sock(?:\.[0-9a-f]+)?$/.exec(line)?.[1];
-    if (folder !== undefined && folder !== directory && isOwn(folder)) others.add(folder);
+    if (folder !== undefined && !known.includes(folder) && isOwn(folder)) others.add(folder);
   }
   return [...others].map((folder): Finding => {
     const found = `processes of yours have arbiters in ${folder}, and programs started here look in ${directory}`;
