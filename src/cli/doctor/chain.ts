@@ -1,4 +1,4 @@
-/** Checks of what dsm does: the library loads, one store goes all its way, and the daemon answers. */
+/** Checks of dsm itself: the library is in a file, one store reaches the server and returns, and the daemon answers. */
 import { mkdtempSync, readFileSync, realpathSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { OPEN } from "../../core/access/auth.ts";
@@ -14,7 +14,7 @@ import { runtimeDirectory } from "../settings/runtime-directory.ts";
 import { lines } from "../terminal/split-lines.ts";
 import { type Finding, failureOf } from "./finding.ts";
 
-/** The whole chain must have answered after this long. */
+/** The longest time that the chain may take. */
 const CHAIN_TIMEOUT_MS = 30_000;
 
 /** Whether the library that is inside the program gets into a file that can be loaded. */
@@ -39,7 +39,7 @@ function realpath(path: string): string {
   }
 }
 
-/** A program as any user's: joins, stores, says so, and waits until it may leave. */
+/** A program that joins, stores, reports each step, and leaves when its input ends. */
 const PROBE = `import { join } from "dsm";
 console.log("loaded");
 const session = await join({ direct: false }).catch((error) => {
@@ -60,15 +60,18 @@ const LOOK_THERE = "see the other findings first";
 const STEPS: Record<string, { reached: string; advice: string }> = {
   "": { reached: "the library does not load", advice: "see the message above this report" },
   loaded: { reached: "the session could not be joined", advice: "see the message above this report" },
-  joined: { reached: "a store to the map was not captured", advice: "something keeps SIGSEGV from the program" },
+  joined: {
+    reached: "a store to the map was not captured",
+    advice: "find out what keeps SIGSEGV from the program, such as a tracer or a sandbox",
+  },
   lost: { reached: "a store to the map got lost", advice: "report this: it must not happen" },
   stored: { reached: "the session could not be left", advice: "see the message above this report" },
 };
 
-/** The chain is on loopback and has no certificates: settings for other machines do not count there. */
+/** The chain runs on loopback without certificates, so settings for other machines do not apply. */
 const WITHOUT_SECURITY = { DSM_TOKEN: "", DSM_TLS_CERT: "", DSM_TLS_KEY: "", DSM_TLS_CA: "", DSM_TLS_OFF: "" };
 
-/** One store of one process, through library, arbiter, server and a daemon of our own, and back. */
+/** Sends one store of one process through library, arbiter, server and a daemon of its own. */
 export async function checkChain(): Promise<Finding> {
   const check = "trapped store";
   const session = `doctor-${crypto.randomUUID()}`;

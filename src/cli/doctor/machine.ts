@@ -6,7 +6,7 @@ import { readText } from "../../transport/memory-room.ts";
 import { runtimeDirectory } from "../settings/runtime-directory.ts";
 import { type Finding, failureOf } from "./finding.ts";
 
-/** A Unix socket's path has at most this many bytes, with its end. */
+/** A Unix socket's path has at most this many bytes, with the zero byte at its end. */
 const SOCKET_PATH_MAX = 108;
 const SOCKET_NAME_MAX = "/a-0123456789abcdef.sock.4194304".length;
 
@@ -84,7 +84,7 @@ function isOwn(folder: string): boolean {
   }
 }
 
-/** Signals a process inherits as blocked or ignored, and a tracer that takes them first. */
+/** Checks whether signals of dsm are blocked or ignored from the start, and whether a tracer gets them first. */
 export function checkSignals(): Finding[] {
   const status = readFileSync("/proc/self/status", "utf8");
   const mask = (field: string): bigint => BigInt(`0x${new RegExp(`^${field}:\\s*(\\w+)`, "m").exec(status)?.[1] ?? 0}`);

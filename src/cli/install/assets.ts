@@ -1,4 +1,4 @@
-/** The files this program carries inside, as files one can open by path. */
+/** The files inside this program, as bytes and as files with a path. */
 import {
   closeSync,
   constants,
@@ -20,15 +20,15 @@ import { readText } from "../../transport/memory-room.ts";
 import { type AssetName, SOURCES } from "./asset-names.ts";
 import { isCompiled, sourceRoot } from "./executable.ts";
 
-/** What one of the files holds. */
+/** Returns the bytes of a file. */
 export async function readAsset(name: AssetName): Promise<Uint8Array> {
   const path = isCompiled ? (await import("./embedded.ts")).EMBEDDED[name] : sourceFile(SOURCES[name]);
   return new Uint8Array(await Bun.file(path).arrayBuffer());
 }
 
 /**
- * The files a script on the embedded Bun needs, by path. From a compiled program they are copied to the user's cache,
- * side by side: what is inside cannot be loaded in place.
+ * The files that a script on the embedded Bun needs, by path. A compiled program puts them into one folder of the user's
+ * cache, because a library inside a program cannot be loaded in place.
  */
 export async function runtimeFiles(): Promise<{ library: string; preload: string; header: string }> {
   if (!isCompiled) {
@@ -48,8 +48,8 @@ export async function runtimeFiles(): Promise<{ library: string; preload: string
 }
 
 /**
- * What a Python program needs that imports dsm: the library, and the folder with the module. From a compiled program
- * they are in the user's cache.
+ * The library, and the folder with the module, for a Python program that imports dsm. A compiled program puts them into
+ * the user's cache.
  */
 export async function pythonFiles(): Promise<{ library: string; path: string }> {
   if (!isCompiled) {
@@ -89,7 +89,7 @@ export function placeInCache(version: string, files: Record<string, Uint8Array>)
 /** The files that one version of dsm puts into the cache need less. */
 export const CACHE_ROOM = "20 MiB";
 
-/** libdsm-runs.so as a file that can be loaded. */
+/** The path of libdsm-runs.so, as a file that can be loaded. */
 export async function runsLibrary(): Promise<string> {
   const name = "libdsm-runs.so";
   if (!isCompiled) return sourceFile(SOURCES[name]);
@@ -103,12 +103,12 @@ function sourceFile(path: string): string {
   try {
     if (lstatSync(full).isFile()) return full;
   } catch {
-    // Missing: below.
+    // The file is missing: the error below says so.
   }
   throw new DsmError("DSM_SYSTEM", `${path} has not been built; run "bun run build" first`);
 }
 
-/** The folder's descriptor: what is done by it is done to the folder that was checked, whatever its path leads to. */
+/** An open folder. Operations by its descriptor act on the folder that was checked, wherever its path leads later. */
 interface Folder {
   path: string;
   fd: number;
@@ -195,14 +195,14 @@ function openOwn(parent: string, name: string, uid: number): Folder {
 /** Codes of errors that another file system may not have. */
 const OF_FILE_SYSTEM = new Set(["ENOSPC", "EDQUOT", "EROFS", "EACCES", "EIO"]);
 
-/** Makes the file hold exactly `content`. Others may be doing the same at this moment. */
+/** Makes the file hold exactly `content`. Other processes may do the same at this moment. */
 function placeFile(folder: Folder, name: string, content: Uint8Array): void {
   const path = `/proc/self/fd/${folder.fd}/${name}`;
   if (holds(path, content)) return;
   const temporary = `${path}.${crypto.randomUUID()}`;
   try {
     writeFileSync(temporary, content, { flag: "wx", mode: 0o700 });
-    // In the place of whatever has the name: a link is replaced, not followed.
+    // Replaces what has the name: a link is not followed.
     renameSync(temporary, path);
   } catch (error) {
     rmSync(temporary, { force: true });
@@ -216,7 +216,7 @@ function placeFile(folder: Folder, name: string, content: Uint8Array): void {
   }
 }
 
-/** Whether the file is there, a plain file of this user's that no other user can write, and byte for byte what it must be. */
+/** Whether the file is a regular file of this user with exactly these bytes, which no other user can write. */
 function holds(path: string, content: Uint8Array): boolean {
   let fd: number;
   try {
