@@ -76,7 +76,7 @@ describe("what fails is told in one line", () => {
 
   test("no further process", async () => {
     expect(await failing("no-processes")).toBe(
-      "open DSM_LIMIT cannot start the arbiter: no further process is allowed (see ulimit -u)\n",
+      "open DSM_LIMIT cannot start the arbiter: no further process is allowed; raise ulimit -u, or the pids limit of the container\n",
     );
   });
 
