@@ -27,6 +27,8 @@ const DIRECTORY = "/dev/shm";
 /** The type of file system that statfs() tells of. */
 export const TMPFS_MAGIC = 0x01021994;
 export const MOUNT_COMMAND = `mount -t tmpfs -o mode=1777 tmpfs ${DIRECTORY}`;
+/** Arbiters that may write their maps at once: none takes more of what is spare before it looks again. */
+const MEMORY_WRITERS = 4;
 /** Memory that the roles themselves may need while the map is written. */
 const MEMORY_RESERVE = 16 << 20;
 /** The file's memory is reserved by writing it in pieces of this size. */
@@ -126,14 +128,13 @@ export function createMap(key: string, mapSize: number, withRing: boolean): MapF
   const room = { free: bavail * bsize, total: blocks * bsize };
   if (room.free < size && type !== TMPFS_MAGIC) throw failed(size, "it is not in memory", MOUNT);
   if (room.free < size) throw noRoom(size, room.free, room.total);
-  checkMemory(size, 0);
+  let checkAt = checkMemory(size, 0) / MEMORY_WRITERS;
   const { path, descriptor } = attempt(size, () => createLocked(key));
   let written = 0;
   try {
     const zeros = new Uint8Array(Math.min(PIECE, size));
     while (written < size) {
-      // Each time: other arbiters may be writing theirs.
-      checkMemory(size, written);
+      if (written >= checkAt) checkAt = written + checkMemory(size, written) / MEMORY_WRITERS;
       written += writeSync(descriptor, zeros, 0, Math.min(zeros.length, size - written), written);
     }
     // Several mappings, because one buffer cannot hold the largest map and the data behind it.
@@ -196,10 +197,15 @@ function noRoom(size: number, free: number, total: number): DsmError {
   );
 }
 
-/** Throws if the rest of the map, of which `written` bytes exist, does not fit in memory: the kernel would kill us. */
-function checkMemory(size: number, written: number): void {
+/**
+ * Checks that the rest of the map, of which `written` bytes exist, fits in memory: otherwise the kernel would kill this
+ * process. Returns the bytes that remain free then.
+ */
+function checkMemory(size: number, written: number): number {
   const room = memoryRoom();
-  if (room === null || room.free >= size - written + MEMORY_RESERVE) return;
+  if (room === null) return Number.POSITIVE_INFINITY;
+  const spare = room.free - (size - written) - MEMORY_RESERVE;
+  if (spare >= 0) return spare;
   throw new DsmError(
     "DSM_NO_MEMORY",
     `a map of ${formatSize(size)} does not fit in memory, of which ${formatSize(room.free + written)} are free: ` +
