@@ -11,8 +11,8 @@ import { xedKit } from "./xed.ts";
 /** The library's sources that each target needs, as patterns below native/src. */
 export const TARGETS: Readonly<Record<string, readonly string[]>> = {
   channel: ["link/channel.c"],
-  decode: ["trap/*.c"],
-  capture: ["trap/*.c"],
+  decode: ["trap/*.c", "base/size.c"],
+  capture: ["trap/*.c", "base/size.c"],
   open: ["**/*.c"],
 };
 

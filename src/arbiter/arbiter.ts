@@ -6,12 +6,13 @@
  *        '------------------ DsmError, nothing is left behind ------------------^
  */
 import { randomBytes } from "node:crypto";
+import { dirname } from "node:path";
 import { DsmError, statusOf } from "../core/base/errors.ts";
 import { ARBITER_UNUSED_TIMEOUT_MS, CHANNELS_MAX, OUTBOX_HIGH } from "../core/base/limits.ts";
 import { arbiterKey, checkName, checkProcesses } from "../core/base/names.ts";
 import { checkSize } from "../core/base/size.ts";
 import type { ApplyRuns } from "../core/memory/map-bytes.ts";
-import type { Welcome } from "../core/messages/node-handshake.ts";
+import { nodeInUse, type Welcome } from "../core/messages/node-handshake.ts";
 import { Replica } from "../core/replica/replica.ts";
 import { Ring } from "../core/replica/store-ring.ts";
 import { encode, encodeText, ProtocolError } from "../core/wire/frame.ts";
@@ -21,7 +22,7 @@ import { RING_HEADER_SIZE } from "../core/wire/ring-layout.ts";
 import { fileLocks } from "../transport/file-lock.ts";
 import { type JoinOptions, joinSession } from "./join-session.ts";
 import { lendMemory } from "./lent-memory.ts";
-import { createMap, type MapFile, removeMap, removeStaleMaps } from "./map-file.ts";
+import { createMap, type MapFile, removeMap, removeStaleMaps, usersOfMaps } from "./map-file.ts";
 import { ProcessListener } from "./process-listener.ts";
 import { ProposalBatcher } from "./proposal-batcher.ts";
 import type { ReconnectingLog } from "./reconnecting-log.ts";
@@ -53,12 +54,15 @@ export async function startArbiter(options: ArbiterOptions): Promise<Arbiter> {
   if (bad !== null) throw new DsmError("DSM_INVALID", bad);
   removeStaleMaps();
   const parts = new PartPool();
-  const { welcome, log } = await joinSession(options, parts);
+  const key = arbiterKey(options.directory.address, options.session, options.node);
+  const { welcome, log } = await joinSession(options, parts).catch((error) => {
+    throw secondArbiter(error, options, key);
+  });
   const { size, order } = welcome.snapshot.config;
   let map: MapFile | undefined;
   let shell: ArbiterShell;
   try {
-    map = createMap(arbiterKey(options.directory.address, options.session, options.node), size, order === "pipelined");
+    map = createMap(key, size, order === "pipelined");
     shell = new ArbiterShell({ ...options, welcome, log, map, parts });
   } catch (error) {
     if (map !== undefined) removeMap(map);
@@ -67,6 +71,30 @@ export async function startArbiter(options: ArbiterOptions): Promise<Arbiter> {
   }
   await shell.start();
   return { ended: shell.ended, stop: () => shell.finish(0) };
+}
+
+/**
+ * Why this arbiter was refused as the second one of its node, if the maps on this host tell: its process did not find
+ * the first one.
+ */
+function secondArbiter(error: unknown, { session, node, socket }: ArbiterOptions, key: string): unknown {
+  const isThere = nodeInUse(node, session);
+  if (!(error instanceof DsmError) || !error.message.startsWith(isThere)) return error;
+  const own = process.geteuid?.();
+  const users = usersOfMaps(key);
+  if (own !== undefined && users.includes(own)) {
+    return new DsmError(
+      error.code,
+      `${isThere}, and its arbiter does not listen in ${dirname(socket)}; give all processes the same XDG_RUNTIME_DIR ` +
+        "(containers share it, or /tmp), or set DSM_NODE to another name",
+    );
+  }
+  if (users.length === 0) return error;
+  return new DsmError(
+    error.code,
+    `${isThere}, for user ${users.join(" and user ")}, and this is user ${own}; each user needs an arbiter, and so a ` +
+      "node, of their own: set DSM_NODE to another name",
+  );
 }
 
 interface ShellOptions extends ArbiterOptions {

@@ -16,14 +16,22 @@ import {
   unlinkSync,
   writeSync,
 } from "node:fs";
-import { DsmError, systemCode } from "../core/base/errors.ts";
+import { type DsmCode, DsmError, systemCode } from "../core/base/errors.ts";
 import { PAGE_SIZE } from "../core/base/limits.ts";
 import { formatSize, pageRound } from "../core/base/size.ts";
 import { LOCK_CELLS_SIZE } from "../core/wire/cell-layout.ts";
 import { RING_HEADER_SIZE, RING_SIZE } from "../core/wire/ring-layout.ts";
 import { fileLocks } from "../transport/file-lock.ts";
+import { describeRoom, memoryRoom } from "../transport/memory-room.ts";
 
 const DIRECTORY = "/dev/shm";
+/** The type of file system that statfs() tells of. */
+export const TMPFS_MAGIC = 0x01021994;
+export const MOUNT_COMMAND = `mount -t tmpfs -o mode=1777 tmpfs ${DIRECTORY}`;
+/** Arbiters that may write their maps at once: none takes more of what is spare before it looks again. */
+const MEMORY_WRITERS = 4;
+/** Memory that the roles themselves may need while the map is written. */
+const MEMORY_RESERVE = 16 << 20;
 /** The file's memory is reserved by writing it in pieces of this size. */
 const PIECE = 4 << 20;
 /** New names to try: arbiters that look for stale files may take a new file for one before it is locked. */
@@ -49,7 +57,7 @@ const lockedName = new RegExp(`^${prefix}[^-]+-[0-9a-f]{16}$`);
 /** Removes the files of arbiters that were killed. */
 export function removeStaleMaps(): void {
   if (fileLocks === null) return;
-  for (const name of readdirSync(DIRECTORY)) {
+  for (const name of namesThere()) {
     if (!lockedName.test(name)) continue;
     const path = `${DIRECTORY}/${name}`;
     let descriptor: number;
@@ -63,6 +71,23 @@ export function removeStaleMaps(): void {
     if (fileLocks.lock(descriptor) && isNamed(descriptor, path)) removeFile(path);
     closeSync(descriptor);
   }
+}
+
+/** createMap() says what is wrong with the folder. */
+function namesThere(): string[] {
+  try {
+    return readdirSync(DIRECTORY);
+  } catch {
+    return [];
+  }
+}
+
+/** Users that have a map of this arbiter's session and node on this host, after stale ones have been removed. */
+export function usersOfMaps(key: string): number[] {
+  const users = namesThere().map(
+    (name) => new RegExp(`^dsm-(\\d+)-${key}-[0-9a-f]{16}(?:-unlocked)?$`).exec(name)?.[1],
+  );
+  return [...new Set(users.flatMap((user) => (user === undefined ? [] : [Number(user)])))];
 }
 
 /** Whether the open file is a regular file of this user, and still has that name. */
@@ -91,17 +116,36 @@ function createLocked(key: string): { path: string; descriptor: number } {
   throw new DsmError("DSM_AGAIN", `other arbiters remove each new file of this one from ${DIRECTORY}; try again`);
 }
 
+/**
+ * The size of a map's file: the map, a byte for each of its pages, the ring of the order `pipelined`, and the lock cells.
+ */
+export function mapFileSize(mapSize: number, withRing: boolean): number {
+  return endOfRing(mapSize, withRing) + LOCK_CELLS_SIZE;
+}
+
+const endOfRing = (mapSize: number, withRing: boolean): number =>
+  endOfMarks(mapSize) + (withRing ? RING_HEADER_SIZE + RING_SIZE : 0);
+
+const endOfMarks = (mapSize: number): number => mapSize + pageRound(mapSize / PAGE_SIZE);
+
 /** Creates the map, zeroed, with every page in memory: a full /dev/shm is an error here and never a SIGBUS later. */
 export function createMap(key: string, mapSize: number, withRing: boolean): MapFile {
-  const marksEnd = mapSize + pageRound(mapSize / PAGE_SIZE);
-  const ringEnd = marksEnd + (withRing ? RING_HEADER_SIZE + RING_SIZE : 0);
-  const size = ringEnd + LOCK_CELLS_SIZE;
-  const { bavail, bsize } = statfsSync(DIRECTORY);
-  if (bavail * bsize < size) throw noRoom(size, bavail * bsize);
-  const { path, descriptor } = createLocked(key);
+  const marksEnd = endOfMarks(mapSize);
+  const ringEnd = endOfRing(mapSize, withRing);
+  const size = mapFileSize(mapSize, withRing);
+  const { bavail, bsize, blocks, type } = attempt(size, () => statfsSync(DIRECTORY));
+  const room = { free: bavail * bsize, total: blocks * bsize };
+  if (room.free < size && type !== TMPFS_MAGIC) throw failed(size, "it is not in memory", MOUNT);
+  if (room.free < size) throw noRoom(size, room.free, room.total);
+  let checkAt = checkMemory(size, 0) / MEMORY_WRITERS;
+  const { path, descriptor } = attempt(size, () => createLocked(key));
+  let written = 0;
   try {
     const zeros = new Uint8Array(Math.min(PIECE, size));
-    for (let at = 0; at < size; ) at += writeSync(descriptor, zeros, 0, Math.min(zeros.length, size - at), at);
+    while (written < size) {
+      if (written >= checkAt) checkAt = written + checkMemory(size, written) / MEMORY_WRITERS;
+      written += writeSync(descriptor, zeros, 0, Math.min(zeros.length, size - written), written);
+    }
     // Several mappings, because one buffer cannot hold the largest map and the data behind it.
     return {
       path,
@@ -114,18 +158,68 @@ export function createMap(key: string, mapSize: number, withRing: boolean): MapF
   } catch (error) {
     removeFile(path);
     closeSync(descriptor);
-    if ((error as NodeJS.ErrnoException).code === "ENOSPC") throw noRoom(size, bavail * bsize);
-    throw new DsmError(
-      systemCode(error, "DSM_NO_MEMORY"),
-      `cannot make a map of ${formatSize(size)}: ${(error as Error).message}`,
-    );
+    // Another arbiter has taken room meanwhile: what this one got is all there was.
+    if ((error as NodeJS.ErrnoException).code === "ENOSPC") throw noRoom(size, written, room.total);
+    throw error instanceof DsmError ? error : notMade(error, size);
   }
 }
 
-function noRoom(size: number, room: number): DsmError {
+function attempt<Value>(size: number, act: () => Value): Value {
+  try {
+    return act();
+  } catch (error) {
+    throw error instanceof DsmError ? error : notMade(error, size);
+  }
+}
+
+const MOUNT = `mount it: ${MOUNT_COMMAND}`;
+/** What to do about errors of the system. */
+const ADVICE: { [code: string]: string } = {
+  EROFS: `mount it writable: mount -o remount,rw ${DIRECTORY}`,
+  EACCES: `let all users write there: chmod 1777 ${DIRECTORY}`,
+  ENOENT: MOUNT,
+  ENOTDIR: MOUNT,
+  EFBIG: "lift the limit of files with ulimit -f unlimited",
+  EMFILE: "raise the limit of open files with ulimit -n",
+};
+
+/** `error`: of the system. Without a code it is that of mmap. */
+function notMade(error: unknown, size: number): DsmError {
+  const advice = ADVICE[(error as NodeJS.ErrnoException).code ?? ""];
+  const code = systemCode(error, advice === undefined ? "DSM_NO_MEMORY" : "DSM_SYSTEM");
+  return failed(
+    size,
+    (error as Error).message,
+    advice ?? "choose a smaller --size, or lift the limit of the address space with ulimit -v unlimited",
+    code,
+  );
+}
+
+function failed(size: number, why: string, advice: string, code: DsmCode = "DSM_SYSTEM"): DsmError {
+  return new DsmError(code, `cannot make a map of ${formatSize(size)} in ${DIRECTORY}: ${why}; ${advice}`);
+}
+
+function noRoom(size: number, free: number, total: number): DsmError {
   return new DsmError(
     "DSM_NO_MEMORY",
-    `a map of ${formatSize(size)} does not fit in ${DIRECTORY} (${formatSize(room)} free); choose a smaller size`,
+    `a map of ${formatSize(size)} does not fit in ${DIRECTORY}, where ${formatSize(free)} of ${formatSize(total)} are ` +
+      "free and each node needs a map of its own; choose a smaller --size, or give it more room (docker run --shm-size)",
+  );
+}
+
+/**
+ * Checks that the rest of the map, of which `written` bytes exist, fits in memory: otherwise the kernel would kill this
+ * process. Returns the bytes that remain free then.
+ */
+function checkMemory(size: number, written: number): number {
+  const room = memoryRoom();
+  if (room === null) return Number.POSITIVE_INFINITY;
+  const spare = room.free - (size - written) - MEMORY_RESERVE;
+  if (spare >= 0) return spare;
+  throw new DsmError(
+    "DSM_NO_MEMORY",
+    `a map of ${formatSize(size)} does not fit in memory, of which ${formatSize(room.free + written)} are free: ` +
+      describeRoom(room),
   );
 }
 

@@ -3,6 +3,7 @@ import { isAlignment } from "../core/base/alignment.ts";
 import { DsmError } from "../core/base/errors.ts";
 import { ALIGN_MAX } from "../core/base/limits.ts";
 import { checkName } from "../core/base/names.ts";
+import { sizeAdvice } from "../core/base/size.ts";
 import { invalid } from "./config.ts";
 import type { SessionHandle } from "./session-handle.ts";
 import { type AnyView, type AnyViewType, checkType, rangeOf } from "./views.ts";
@@ -53,7 +54,10 @@ function blockSize({ info }: SessionHandle, type: AnyViewType, length: number): 
   if (!Number.isSafeInteger(length) || length < 1) throw invalid(`a block of ${length} elements; give it 1 or more`);
   const size = length * BYTES_PER_ELEMENT;
   if (size <= info.size) return size;
-  throw new DsmError("DSM_NO_MEMORY", `a block of ${size} bytes is not possible in a map of ${info.size} bytes`);
+  throw new DsmError(
+    "DSM_NO_MEMORY",
+    `a block of ${size} bytes does not fit in the map of ${info.size} bytes of session "${info.name}"; ${sizeAdvice(size)}`,
+  );
 }
 
 function viewAt({ info }: SessionHandle, type: AnyViewType, address: number, length: number): AnyView {

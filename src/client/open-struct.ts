@@ -1,6 +1,7 @@
 /** session.struct(): finds the block of a struct, and checks that all processes define the same fields. */
 import { DsmError } from "../core/base/errors.ts";
 import { checkName } from "../core/base/names.ts";
+import { sizeAdvice } from "../core/base/size.ts";
 import { type Fields, layoutBlock, type StructType, struct } from "../core/layout/struct.ts";
 import type { StructHost } from "./atomic-field.ts";
 import { invalid } from "./config.ts";
@@ -8,8 +9,13 @@ import { classOf, Memory } from "./struct-class.ts";
 import type { SharedFields } from "./struct-types.ts";
 import type { ViewType } from "./views.ts";
 
+/** Alignment of named blocks. */
+const BLOCK_ALIGN = 64;
+
 /** The part of a session that opening a struct needs, beyond the struct itself. */
 interface BlockHost extends StructHost {
+  readonly name: string;
+  readonly size: number;
   named(name: string, bytes: number): Uint8Array<ArrayBuffer>;
   named<View extends ArrayBufferView<ArrayBuffer>>(name: string, type: ViewType<View>, length: number): View;
 }
@@ -25,6 +31,14 @@ export function openStruct<F extends Fields>(
   const layout = layoutBlock(name);
   const wrong = checkName("block", name) ?? checkName("block", layout) ?? checkLocks(type, name);
   if (wrong !== null) throw invalid(`struct "${name}": ${wrong}`);
+  if (type.size > session.size) {
+    throw new DsmError(
+      "DSM_NO_MEMORY",
+      `struct "${name}" has ${type.size} bytes, the map of session "${session.name}" only ${session.size}; ` +
+        // Its layout lies beside it, and both are aligned.
+        sizeAdvice(type.size + BLOCK_ALIGN),
+    );
+  }
   const known = session.named(layout, BigUint64Array, 1);
   const other = Atomics.compareExchange(known, 0, 0n, type.layout);
   if (other !== 0n && other !== type.layout) {

@@ -1,4 +1,5 @@
 /** Views over the map and ranges of it: their types, and the checks before a view is made. */
+import { sizeAdvice } from "../core/base/size.ts";
 import { invalid } from "./config.ts";
 
 /** A typed array's or DataView's constructor. */
@@ -60,7 +61,8 @@ export function viewOf(type: AnyViewType, map: ArrayBuffer, byteOffset: number, 
   const room = (size - byteOffset) / elementSize;
   const elements = length ?? room;
   if (!Number.isSafeInteger(elements) || elements < 0 || elements > room) {
-    throw invalid(`a ${type.name} of ${elements} elements at byte ${byteOffset} is not in the map of ${size} bytes`);
+    const words = `a ${type.name} of ${elements} elements at byte ${byteOffset} is not in the map of ${size} bytes`;
+    throw invalid(outside(words, byteOffset + elements * elementSize, size));
   }
   return new type(map, byteOffset, elements);
 }
@@ -80,7 +82,8 @@ export function holeRange(where: ArrayBufferView | Range, map: ArrayBuffer): Ran
   checkOffset(offset, size);
   if (!Number.isSafeInteger(length) || length < 1) throw invalid(`a hole of ${length} bytes; give it 1 or more`);
   if (length > size - offset) {
-    throw invalid(`a hole of ${length} bytes at byte ${offset} is not in the map of ${size} bytes`);
+    const words = `a hole of ${length} bytes at byte ${offset} is not in the map of ${size} bytes`;
+    throw invalid(outside(words, offset + length, size));
   }
   return { offset, length };
 }
@@ -106,5 +109,10 @@ export function readRange(descriptor: number, view: ArrayBufferView, options: Re
 
 function checkOffset(offset: number, size: number): void {
   if (Number.isSafeInteger(offset) && offset >= 0 && offset <= size) return;
-  throw invalid(`byte ${offset} is not in the map of ${size} bytes`);
+  throw invalid(outside(`byte ${offset} is not in the map of ${size} bytes`, offset + 1, size));
+}
+
+/** The words for what ends at byte `end` of the map: with the size it needs, if a larger map would have it. */
+function outside(words: string, end: number, size: number): string {
+  return Number.isSafeInteger(end) && end > size ? `${words}; ${sizeAdvice(end)}` : words;
 }

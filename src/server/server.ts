@@ -12,6 +12,7 @@ import { mustProve, OPEN, type Security, type Tls } from "../core/access/auth.ts
 import { DsmError, Status } from "../core/base/errors.ts";
 import { LINKS_MAX, OUTBOX_MAX, UNUSED_AGAIN_TIMEOUT_MS, UNUSED_TIMEOUT_MS } from "../core/base/limits.ts";
 import { serverSocketName } from "../core/base/names.ts";
+import { formatSize } from "../core/base/size.ts";
 import type { ApplyRuns } from "../core/memory/map-bytes.ts";
 import type { SavedSession } from "../core/messages/saved-session.ts";
 import { settingsOf } from "../core/messages/session-settings.ts";
@@ -91,7 +92,10 @@ function allocate(size: number): Uint8Array {
   try {
     return new Uint8Array(size);
   } catch {
-    throw new DsmError("DSM_NO_MEMORY", `no memory for a map of ${size} bytes; choose a smaller size`);
+    throw new DsmError(
+      "DSM_NO_MEMORY",
+      `no memory for a map of ${formatSize(size)}; choose a smaller --size, or lift the limit of the address space (ulimit -v)`,
+    );
   }
 }
 

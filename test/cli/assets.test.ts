@@ -26,7 +26,8 @@ const testFor = (what: string) => (what.includes("another user") ? testAsRoot : 
 const FILES = { "libdsm.so": Buffer.from("the library"), "preload.js": Buffer.from("the script") };
 const VERSION = "0123456789abcdef";
 
-const kept = { XDG_CACHE_HOME: process.env.XDG_CACHE_HOME, TMPDIR: process.env.TMPDIR };
+const { XDG_CACHE_HOME, TMPDIR, XDG_RUNTIME_DIR } = process.env;
+const kept = { XDG_CACHE_HOME, TMPDIR, XDG_RUNTIME_DIR };
 let folder: string;
 let cache: string;
 /** Where it goes when the cache is no place. */
@@ -40,6 +41,7 @@ beforeEach(() => {
   chmodSync(temporary, 0o1777);
   process.env.XDG_CACHE_HOME = cache;
   process.env.TMPDIR = temporary;
+  delete process.env.XDG_RUNTIME_DIR;
 });
 afterEach(() => {
   rmSync(folder, { recursive: true, force: true });

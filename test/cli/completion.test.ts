@@ -29,7 +29,7 @@ describe("what is offered", () => {
     expect(await offered("run", "--o")).toEqual(["--order", "--on-loss", "--oversubscribe"]);
     expect(await offered("run", "--order", "release", "--o")).toEqual(["--on-loss", "--oversubscribe"]);
     expect(await offered("run", "--no-a")).toEqual(["--no-autostart"]);
-    expect(await offered("doctor", "")).toEqual(["--daemon", "--json", "--help"]);
+    expect(await offered("doctor", "")).toEqual(["--size", "--nodes", "--daemon", "--json", "--help"]);
   });
 
   test("values", async () => {

@@ -72,7 +72,10 @@ describe("a request that differs from the session", () => {
 
   test.each([
     ['session "s" is for 3 processes, not 2; give all the same number', { processes: 2 }],
-    ['session "s" has a map of 8192 bytes, not 4096; give all the same size', { size: 4096 }],
+    [
+      'session "s" has a map of 8192 bytes, not 4096; give all processes the same size (--size 8KiB, or DSM_SIZE=8KiB)',
+      { size: 4096 },
+    ],
     ['session "s" has the order release, not sequential; give all the same order', { order: "sequential" }],
     ['session "s" answers a loss with continue, not fail; give all the same on_loss', { onLoss: "fail" }],
   ] as const)("is described: %s", (words, wished) => {

@@ -182,7 +182,7 @@ describe.skipIf(!mayContain)("two processes", () => {
 
 describe.skipIf(!mayContain)("a second process of a node is refused with a reason", () => {
   const TWO_ARBITERS =
-    /^DSM_(REFUSED|AGAIN) node "x" is in session "\w+" already[^\n]*; set DSM_NODE to another name, or let containers of one node share \/dev\/shm and \/tmp \(or XDG_RUNTIME_DIR\)$/;
+    /^DSM_(REFUSED|AGAIN) node "x" is in session "\w+" already[^\n]*; (set DSM_NODE to another name, or let containers of one node share \/dev\/shm and \/tmp \(or XDG_RUNTIME_DIR\)|give all processes the same XDG_RUNTIME_DIR \(containers share it, or \/tmp\), or set DSM_NODE to another name)$/;
 
   for (const order of ORDERS) {
     for (const direct of ["0", "1"]) {

@@ -80,11 +80,24 @@ const PROOFS: Record<string, [file: string, ...tests: string[]][]> = {
       "that is killed together with an arbiter: what the others were told stays, and they learn of the loss",
     ],
   ],
-  "room in `/dev/shm`": [
+  "room in `/dev/shm`, or memory": [
+    [
+      "test/e2e/environment.test.ts",
+      "a /dev/shm of 64 MiB, as docker gives it, and two nodes",
+      "a limit of memory smaller than the map, as a container has it",
+      "two maps that fit alone, but not together, in a limit of memory: no process is killed",
+    ],
     [
       "test/e2e/exhausted.test.ts",
       "a map that does not fit in /dev/shm: joining says so, and the other node is not harmed",
       "...: a /dev/shm that fills up when the map is there does no harm: its memory is reserved",
+    ],
+  ],
+  "an access that misses the map": [
+    [
+      "test/e2e/small-map.test.ts",
+      "dsm run shows the line before it says how the process ended",
+      "but nothing where a handler of the program takes it, or it is nowhere near",
     ],
   ],
   "file descriptors of a process": [

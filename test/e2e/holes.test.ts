@@ -349,10 +349,19 @@ describe("bad holes", () => {
     const [a, b] = (await cluster.actors(["a", "b"])) as [Actor, Actor];
     for (const [command, reason] of [
       ["dig 0 0", "DSM_INVALID the hole is empty; give it 1 byte or more"],
-      ["dig 65536 1", "DSM_INVALID the hole is not inside the map of 65536 bytes"],
-      ["dig 65535 2", "DSM_INVALID the hole is not inside the map of 65536 bytes"],
+      [
+        "dig 65536 1",
+        "DSM_INVALID a hole of 1 bytes at byte 65536 is not inside the map of 65536 bytes; start the session with --size 65KiB or more (DSM_SIZE=65KiB)",
+      ],
+      [
+        "dig 65535 2",
+        "DSM_INVALID a hole of 2 bytes at byte 65535 is not inside the map of 65536 bytes; start the session with --size 65KiB or more (DSM_SIZE=65KiB)",
+      ],
       ["dig -1 1", "DSM_INVALID the hole is not inside the map of 65536 bytes"],
-      ["dig 1 0xffffffffffffffff", "DSM_INVALID the hole is not inside the map of 65536 bytes"],
+      [
+        "dig 1 0xffffffffffffffff",
+        "DSM_INVALID a hole of 18446744073709551615 bytes at byte 1 is not inside the map of 65536 bytes; a map has at most 4 GiB",
+      ],
       ["fill 1", "DSM_INVALID there is no hole 1; was it filled before?"],
       ["fill 0", "DSM_INVALID there is no hole 0; was it filled before?"],
     ] as const) {

@@ -89,6 +89,6 @@ test("without a handler a store across the end of the map is named before the en
   const [first] = await run("dies-edge", ["a", "b"]);
   expect(first).toMatchObject({ signal: "SIGSEGV", stdout: "" });
   expect(first?.stderr).toMatch(
-    /^dsm: fault of the store to 0x\w+ by the instruction at 0x\w+ \(bytes( \w\w)+\): it crosses the edge of the map\n$/,
+    /^dsm: fault of the store to 0x\w+ by the instruction at 0x\w+ \(bytes( \w\w)+\): it goes on behind the end of the map; start the session with a larger --size \(DSM_SIZE\)\n$/,
   );
 });

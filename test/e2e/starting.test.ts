@@ -154,7 +154,7 @@ describe("a failure is reported in one line", () => {
 
   test("no further process", async () => {
     expect(await failing("no-processes")).toBe(
-      "open DSM_LIMIT cannot start the arbiter: no further process is allowed (see ulimit -u)\n",
+      "open DSM_LIMIT cannot start the arbiter: no further process is allowed; raise ulimit -u, or the pids limit of the container\n",
     );
   });
 

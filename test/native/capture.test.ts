@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { command, compiler, files, root } from "../../scripts/steps.ts";
 import { xedKit } from "../../scripts/xed.ts";
 
-const sources = await files("native/src/trap/*.c");
+const sources = await files("native/src/trap/*.c", "native/src/base/size.c");
 const flags = "-std=gnu11 -D_GNU_SOURCE= -g -fPIC -fvisibility=hidden -Wall -Wextra -Werror".split(" ");
 const builds = {
   plain: ["-O2"],
@@ -58,7 +58,7 @@ const deaths: Record<string, { signal: string; says: RegExp }> = {
   "dies-copyless": { signal: "SIGSEGV", says: /^dsm: store to the map of a session this process has left\n$/ },
   "dies-edge": {
     signal: "SIGSEGV",
-    says: /^dsm: fault of the store to 0x\w+ by the instruction at 0x\w+ \(bytes( \w\w)+\): it crosses the edge of the map\n$/,
+    says: /^dsm: fault of the store to 0x\w+ by the instruction at 0x\w+ \(bytes( \w\w)+\): it goes on behind the end of the map; start the session with a larger --size \(DSM_SIZE\)\n$/,
   },
   "dies-sink": { signal: "SIGBUS", says: /^$/ },
   "dies-sink-step": { signal: "SIGBUS", says: /^$/ },

@@ -10,6 +10,7 @@ setDefaultTimeout(240_000);
 
 const sources = await files(
   "native/src/trap/*.c",
+  "native/src/base/size.c",
   "native/src/interpose/{interpose,real_calls,scratch,buffers,read_into_map,stdio}.c",
 );
 const flags = "-std=gnu11 -D_GNU_SOURCE= -g -fPIC -fvisibility=hidden -Wall -Wextra -Werror".split(" ");

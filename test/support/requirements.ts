@@ -3,6 +3,8 @@
  * needs.ts; `scripts/test.ts --missing-packages`, for .ci/run, prints the packages of what is missing here.
  */
 
+import { canMakeMemoryGroup } from "./memory-group.ts";
+
 export interface Requirement {
   /** All of them, or for chromium one of them. scripts/test-bare.ts hides them. */
   programs: readonly string[];
@@ -68,6 +70,12 @@ const REQUIREMENTS = {
     isMet: () =>
       process.getuid?.() === 0 && ends("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "true"),
     remedy: "run the tests as root",
+  },
+  "memory cgroup": {
+    programs: [],
+    packages: [],
+    isMet: canMakeMemoryGroup,
+    remedy: "run the tests as root where control groups with the memory controller may be made",
   },
   namespaces: {
     programs: [],

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "api/names.h"
+#include "base/size.h"
 #include "base/status.h"
 #include "pages/release.h"
 
@@ -15,12 +16,11 @@
 
 int block_allocate(dsm_session *session, const char *name, size_t size, size_t align, void **block) {
   if (block == NULL) return dsm_fail(DSM_INVALID, "nowhere to put the block's address");
-  if (size == 0) return dsm_fail(DSM_INVALID, "a block of 0 bytes is not possible");
+  if (size == 0) return dsm_fail(DSM_INVALID, "a block of 0 bytes is not possible; give it 1 byte or more");
+  char advice[SIZE_ADVICE_BYTES];
   if (size > session->link.size)
-    return dsm_fail(DSM_NO_MEMORY,
-                    "a block of %zu bytes does not fit in the map of %llu bytes; start the session with "
-                    "a larger --size (DSM_SIZE)",
-                    size, (unsigned long long)session->link.size);
+    return dsm_fail(DSM_NO_MEMORY, "a block of %zu bytes does not fit in the map of %llu bytes of session \"%s\"; %s",
+                    size, (unsigned long long)session->link.size, session->link.name, size_advice(size, advice));
   if (align == 0 || align > ALIGN_MAX || (align & (align - 1)) != 0)
     return dsm_fail(DSM_INVALID, "an alignment of %zu is not a power of two up to %u", align, ALIGN_MAX);
   size_t length = name != NULL ? strlen(name) : 0;
@@ -34,9 +34,10 @@ int block_allocate(dsm_session *session, const char *name, size_t size, size_t a
   int status = release_request(&session->pages, &header, name, length, 0, -1, NULL);
   if (status == DSM_NO_MEMORY)
     return dsm_fail(status,
-                    "no gap of %zu bytes is left in the map of %llu bytes (blocks: at most %u); free some, or "
-                    "start the session with a larger --size (DSM_SIZE)",
-                    size, (unsigned long long)session->link.size, BLOCKS_MAX);
+                    "no gap of %zu bytes is left in the map of %llu bytes of session \"%s\" (blocks: at most %d); free "
+                    "some, or %s",
+                    size, (unsigned long long)session->link.size, session->link.name, BLOCKS_MAX,
+                    size_advice(session->link.size + size + align, advice));
   /* Pages that other threads have opened in the meantime lack the zeros. */
   if (status == DSM_OK) status = release_stores(&session->pages);
   if (status != DSM_OK) return status;

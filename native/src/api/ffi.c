@@ -92,6 +92,11 @@ int dsm_open_start(const dsm_config *config, int *fd) {
   if (error != 0) {
     free_opening(opening);
     if (ends[0] >= 0) close(ends[0]);
+    if (error == EAGAIN)
+      return dsm_fail(DSM_LIMIT,
+                      "cannot start a thread to join: %s; raise ulimit -u and ulimit -v, or the pids limit of the "
+                      "container",
+                      strerror(error));
     return dsm_fail(dsm_status_of(error, DSM_SYSTEM), "cannot start a thread to join: %s", strerror(error));
   }
   *fd = ends[0];

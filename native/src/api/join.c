@@ -100,7 +100,7 @@ static int check_descriptors(void) {
                                          : dsm_fail(DSM_LIMIT, "no file descriptors to join with: %s", strerror(error));
 }
 
-int join_session(const dsm_config *config, const struct arbiter_place *place, int *fd, struct reply *reply) {
+int join_session(const dsm_config *config, struct arbiter_place *place, int *fd, struct reply *reply) {
   long long deadline = now_ms() + config->join_timeout_ms;
   for (;;) {
     int status = arbiter_connect(config, place, fd);

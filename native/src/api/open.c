@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -43,11 +44,27 @@ static int check_first(const dsm_config *config) {
     /* The socket's name is made of the names of session, node and daemon. */
     struct arbiter_place place;
     status = arbiter_locate(&same, &place);
-    if (status == DSM_OK && strcmp(place.socket, other->link.channels.path) == 0)
-      status = joined_before(config->session);
+    const char *path = other->link.channels.path;
+    int same_place = strcmp(place.socket, path) == 0;
+    /* It may have been found in another run-time directory. */
+    for (int i = 0; i < OTHER_DIRECTORIES_MAX; i++) same_place |= strcmp(place.others[i], path) == 0;
+    if (status == DSM_OK && same_place) status = joined_before(config->session);
   }
   handles_unlock();
   return status;
+}
+
+static int no_addresses(uint64_t size) {
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
+    return dsm_fail(DSM_NO_MEMORY,
+                    "no room for the map of %llu bytes in an address space of %llu KiB; lift the limit with ulimit -v "
+                    "unlimited",
+                    (unsigned long long)size, (unsigned long long)limit.rlim_cur >> 10);
+  return dsm_fail(DSM_NO_MEMORY,
+                  "cannot map %llu bytes: %s; give a smaller --size, or raise vm.max_map_count if this process has "
+                  "many mappings",
+                  (unsigned long long)size, strerror(ENOMEM));
 }
 
 static int map_session(dsm_session *session, const char *path) {
@@ -87,6 +104,7 @@ static int map_session(dsm_session *session, const char *path) {
           "ThreadSanitizer allows no memory at %p, where the map of this session is; a daemon gives its first "
           "%u sessions another address",
           place, WIRE_ADDRESS_NARROW_SLOTS);
+    if (got == MAP_FAILED && errno == ENOMEM) return no_addresses(session->link.size);
     return dsm_fail(dsm_status_of(got == MAP_FAILED ? errno : 0, DSM_SYSTEM),
                     "the address %p of the map is taken in this process: %s", place,
                     got == MAP_FAILED ? strerror(errno) : "something is there");
@@ -150,7 +168,7 @@ static int map_session(dsm_session *session, const char *path) {
 
 /* Joins. A process of `dsm run` that waits for the others of its run says so; in an elastic session it could be others
  * that come. */
-static int join_recorded(const dsm_config *config, const struct arbiter_place *place, int *fd, struct reply *reply) {
+static int join_recorded(const dsm_config *config, struct arbiter_place *place, int *fd, struct reply *reply) {
   const char *run_session = getenv(SETTING_SESSION);
   uint64_t wait = 0;
   if (config->processes != 0 && !config->elastic && run_session != NULL && strcmp(config->session, run_session) == 0)
@@ -205,7 +223,7 @@ static int open_session(const dsm_config *given, dsm_session **result) {
     session->link.direct = joined->direct == 1;
     memcpy(session->link.name, config.session, strlen(config.session));
     memcpy(session->node, joined->node_name, DSM_NAME_MAX);
-    memcpy(session->link.channels.path, place.socket, sizeof place.socket);
+    memcpy(session->link.channels.path, place.connected, sizeof place.connected);
     session->link.channels.token = joined->token;
     session->link.channels.rank = (uint16_t)session->link.rank;
     char path[sizeof joined->map_path + 1] = {0};

@@ -6,6 +6,7 @@
 #include "api/wait.h"
 #include "pages/release.h"
 #include "session/session.h"
+#include "base/size.h"
 #include "base/status.h"
 #include "link/interrupts.h"
 #include "trap/tool.h"
@@ -163,9 +164,13 @@ static int check_place(const dsm_session *session, const void *address, size_t w
   uint64_t offset = (uintptr_t)address - session->link.base;
   if (width != 1 && width != 2 && width != 4 && width != 8)
     return dsm_fail(DSM_INVALID, "a value of %zu bytes cannot be waited on; use 1, 2, 4 or 8", width);
-  if ((uintptr_t)address < session->link.base || offset >= session->link.size || width > session->link.size - offset)
-    return dsm_fail(DSM_INVALID, "%p is not in the map", address);
-  return DSM_OK;
+  if ((uintptr_t)address >= session->link.base && offset < session->link.size && width <= session->link.size - offset)
+    return DSM_OK;
+  char advice[SIZE_ADVICE_BYTES];
+  return (uintptr_t)address < session->link.base || offset >= DSM_SIZE_MAX
+             ? dsm_fail(DSM_INVALID, "%p is not in the map", address)
+             : dsm_fail(DSM_INVALID, "byte %llu is not in the map of %llu bytes; %s", (unsigned long long)offset,
+                        (unsigned long long)session->link.size, size_advice(offset + width, advice));
 }
 
 int dsm_wait_while(dsm_session *session, const void *address, size_t width, uint64_t value, int32_t timeout_ms) {

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static __thread char last_error[320];
+static __thread char last_error[480];
 
 static const char *const names[] = {
     [DSM_OK] = "DSM_OK",

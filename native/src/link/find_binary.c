@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "link/find_binary.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <link.h>
 #include <stdint.h>
@@ -68,6 +69,8 @@ int find_binary(const dsm_config *config, char path[PATH_MAX]) {
   if (config->binary != NULL) {
     snprintf(path, PATH_MAX, "%s", config->binary);
     if (is_program(path)) return DSM_OK;
+    if (access(path, F_OK) == 0 && access(path, X_OK) != 0 && errno == EACCES)
+      return dsm_fail(DSM_SYSTEM, "%s may not be executed; make it executable, and its file system not noexec", path);
     return dsm_fail(DSM_SYSTEM, "%s is not the dsm program; set DSM_BIN to its path", config->binary);
   }
   char folder[PATH_MAX];

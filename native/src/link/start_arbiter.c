@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -28,16 +29,53 @@
 #define ARBITER_TIMEOUT_MS 30000
 /* The pause between two attempts to take the lock file, of a thread whose interrupts may end the wait. */
 #define LOCK_PAUSE_NS 10000000
+/* How long to look for an arbiter elsewhere once ours was refused, and the pause between two looks. */
+#define ELSEWHERE_TIMEOUT_MS 3000
+#define ELSEWHERE_PAUSE_NS 10000000
 
 /* Handles "START ERRNO" or "RUN ERRNO", from launch(). */
 static int launch_failed(const char *text, const char *path) {
   int running = strncmp(text, "RUN ", 4) == 0, error = atoi(strchr(text, ' ') != NULL ? strchr(text, ' ') : "");
   if (running && error == ENOENT)
     return dsm_fail(DSM_SYSTEM, "cannot run %s: it, or the loader it names, is not there", path);
+  if (running && error == EACCES)
+    return dsm_fail(DSM_SYSTEM, "cannot run %s: %s; make it executable, and its file system not noexec", path,
+                    strerror(error));
   if (running) return dsm_fail(dsm_status_of(error, DSM_SYSTEM), "cannot run %s: %s", path, strerror(error));
   if (error == EAGAIN)
-    return dsm_fail(DSM_LIMIT, "cannot start the arbiter: no further process is allowed (see ulimit -u)");
+    return dsm_fail(
+        DSM_LIMIT, "cannot start the arbiter: no further process is allowed; raise ulimit -u, or the pids limit of the "
+                   "container");
   return dsm_fail(dsm_status_of(error, DSM_SYSTEM), "cannot start the arbiter: %s", strerror(error));
+}
+
+/* Arbiters run in less, but not by much: they reserve addresses, and have 8 threads. */
+#define ADDRESSES_MIN (8ull << 30)
+#define DATA_MIN (1ull << 30)
+#define TASKS_MIN 64
+
+/* Returns whether the limit of this process, which the arbiter inherits, is below `least`. */
+static int is_below(__rlimit_resource_t resource, uint64_t least, unsigned long long *limit) {
+  struct rlimit found;
+  if (getrlimit(resource, &found) != 0 || found.rlim_cur == RLIM_INFINITY) return 0;
+  *limit = found.rlim_cur;
+  return found.rlim_cur < least;
+}
+
+/* Handles the end of an arbiter that has said nothing: it could not even begin, or was killed. */
+static int ended_early(const char *path) {
+  unsigned long long limit;
+  char why[120] = "memory may have run out";
+  if (is_below(RLIMIT_AS, ADDRESSES_MIN, &limit))
+    snprintf(why, sizeof why, "its address space is limited to %llu KiB; lift that with ulimit -v unlimited",
+             limit >> 10);
+  else if (is_below(RLIMIT_DATA, DATA_MIN, &limit))
+    snprintf(why, sizeof why, "its data is limited to %llu KiB; lift that with ulimit -d unlimited", limit >> 10);
+  else if (geteuid() != 0 && is_below(RLIMIT_NPROC, TASKS_MIN, &limit))
+    snprintf(why, sizeof why, "this user may have %llu processes and threads; raise ulimit -u", limit);
+  return dsm_fail(DSM_SYSTEM,
+                  "the arbiter (%s arbiter) ended before it was ready: %s; \"dsm doctor\" checks this machine", path,
+                  why);
 }
 
 /* Handles one line of output of the arbiter. Returns DSM_OK for "ready", -1 to read on, or the status of an "error"
@@ -84,7 +122,7 @@ static int await_ready(int fd, const char *path) {
     if (ready <= 0) continue;
     ssize_t got = read(fd, text + have, sizeof text - have);
     if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) return dsm_fail(DSM_SYSTEM, "the arbiter (%s arbiter) ended before it was ready", path);
+    if (got <= 0) return ended_early(path);
     have += (size_t)got;
   }
 }
@@ -186,23 +224,58 @@ static int take_lock(const char *path) {
   }
 }
 
-int arbiter_connect(const dsm_config *config, const struct arbiter_place *place, int *fd) {
-  *fd = channel_connect(place->socket);
+/* Connects to the arbiter that listens at this path. Returns a descriptor, or -1 with errno. */
+static int connect_at(struct arbiter_place *place, const char *path) {
+  int fd = channel_connect(path);
+  if (fd >= 0) memcpy(place->connected, path, strlen(path) + 1);
+  return fd;
+}
+
+/* Connects to the arbiter in a run-time directory of other processes of this user. Returns a descriptor, or -1; *places:
+ * how many such directories there are. */
+static int connect_elsewhere(struct arbiter_place *place, int *places) {
+  int fd = -1;
+  *places = 0;
+  for (int i = 0; i < OTHER_DIRECTORIES_MAX && fd < 0; i++) {
+    if (place->others[i][0] == 0 || !arbiter_is_own_directory(place->others[i])) continue;
+    ++*places;
+    fd = connect_at(place, place->others[i]);
+  }
+  return fd;
+}
+
+/* Waits for an arbiter that was started elsewhere at the same moment as ours, which the session has refused. */
+static int await_elsewhere(struct arbiter_place *place) {
+  long long deadline = now_ms() + ELSEWHERE_TIMEOUT_MS;
+  int fd, places;
+  while ((fd = connect_elsewhere(place, &places)) < 0 && places > 0 && now_ms() < deadline)
+    nanosleep(&(struct timespec){.tv_nsec = ELSEWHERE_PAUSE_NS}, NULL);
+  return fd;
+}
+
+int arbiter_connect(const dsm_config *config, struct arbiter_place *place, int *fd) {
+  *fd = connect_at(place, place->socket);
   if (*fd >= 0) return DSM_OK;
   if (errno == EPERM) return dsm_fail(DSM_REFUSED, "the socket %s is another user's; remove it", place->socket);
+  int places;
+  if ((*fd = connect_elsewhere(place, &places)) >= 0) return DSM_OK;
   int lock = take_lock(place->lock);
   if (lock < 0 && errno == EINTR)
     return dsm_fail(DSM_TIMEOUT, "joining session \"%s\" was interrupted", config->session);
-  if (lock < 0) return dsm_fail(dsm_status_of(errno, DSM_SYSTEM), "cannot lock %s: %s", place->lock, strerror(errno));
+  if (lock < 0)
+    return dsm_fail(dsm_status_of(errno, DSM_SYSTEM), "cannot lock %s: %s%s", place->lock, strerror(errno),
+                    dsm_status_of(errno, DSM_SYSTEM) == DSM_SYSTEM ? "; set XDG_RUNTIME_DIR to another directory" : "");
   int status = DSM_OK;
-  *fd = channel_connect(place->socket);
+  *fd = connect_at(place, place->socket);
   if (*fd < 0) {
     stale_remove(place->socket);
     status = start_arbiter(config, place);
     if (status == DSM_OK) {
-      *fd = channel_connect(place->socket);
+      *fd = connect_at(place, place->socket);
       if (*fd < 0) /* The arbiter got no connection in time and has exited: the caller retries. */
         status = DSM_ENDED;
+    } else if ((status == DSM_REFUSED || status == DSM_AGAIN) && (*fd = await_elsewhere(place)) >= 0) {
+      status = DSM_OK;
     }
   }
   unlink(place->lock);

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/size.h"
 #include "base/status.h"
 #include "pages/copies.h"
 #include "pages/hole_table.h"
@@ -76,8 +77,13 @@ int hole_dig(struct pages *pages, void *address, size_t size, int *id) {
   if (id == NULL) return dsm_fail(DSM_INVALID, "dsm_hole_dig: nowhere to put the hole's number");
   uint64_t offset = (uintptr_t)address - pages->link->base;
   if (size == 0) return dsm_fail(DSM_INVALID, "the hole is empty; give it 1 byte or more");
-  if ((uintptr_t)address < pages->link->base || offset >= pages->link->size || size > pages->link->size - offset)
+  if ((uintptr_t)address < pages->link->base || offset >= DSM_SIZE_MAX)
     return dsm_fail(DSM_INVALID, "the hole is not inside the map of %llu bytes", (unsigned long long)pages->link->size);
+  char advice[SIZE_ADVICE_BYTES];
+  if (offset >= pages->link->size || size > pages->link->size - offset)
+    return dsm_fail(DSM_INVALID, "a hole of %zu bytes at byte %llu is not inside the map of %llu bytes; %s", size,
+                    (unsigned long long)offset, (unsigned long long)pages->link->size,
+                    size_advice(size > DSM_SIZE_MAX ? size : offset + size, advice));
 
   struct hole *hole = NULL;
   struct hole wanted = {.from = offset, .to = offset + size};

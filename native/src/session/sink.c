@@ -131,4 +131,9 @@ static int sink_atomic(void *context, enum dsm_atomic_op op, uint32_t width, uin
   return result;
 }
 
-const struct dsm_sink session_sink = {.fault = sink_fault, .store = sink_store, .atomic = sink_atomic};
+static const char *sink_name(const void *context) {
+  return ((const dsm_session *)context)->link.name;
+}
+
+const struct dsm_sink session_sink = {
+    .fault = sink_fault, .store = sink_store, .atomic = sink_atomic, .name = sink_name};

@@ -14,6 +14,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <dsm/dsm.h>
+#include "base/size.h"
 #include "trap/altstack.h"
 #include "trap/capture.h"
 #include "trap/decode.h"
@@ -29,6 +31,9 @@
 #define TRAP_NUMBER_PROTECTION 13
 #define TRAP_NUMBER_PAGE_FAULT 14
 #define ERROR_BIT_WRITE 2
+/* Faults this near to a map count as meant for it. Behind its end lie addresses that only maps use. */
+#define NEAR_BEHIND DSM_SIZE_MAX
+#define NEAR_BEFORE (1u << 20)
 
 /* ---- messages and endings ---- */
 
@@ -104,6 +109,47 @@ static bool forgive(struct dsm_region *region) {
   print_line("dsm: store to the map of a session this process has left: it changes the copy in this process only");
   dsm_region_exit(region);
   return true;
+}
+
+static void say_number(struct message *m, uint64_t number) {
+  char digits[21];
+  size_digits(digits, number);
+  say(m, digits);
+}
+
+/* Says that the program has missed a map, if the fault is near one, before the program dies of it. */
+static __attribute__((noinline)) void explain_near_map(const struct dsm_fault *fault) {
+  struct dsm_region *region = dsm_region_enter_near(fault->address, NEAR_BEHIND, NEAR_BEFORE);
+  if (region == NULL) return;
+  uintptr_t end = region->base + region->size;
+  bool is_behind = fault->address >= end;
+  const char *name = region->sink->name != NULL ? region->sink->name(region->context) : NULL;
+  char advice[SIZE_ADVICE_BYTES];
+  struct message m = {.length = 0};
+  say(&m, (fault->regs[REG_ERR] & ERROR_BIT_WRITE) != 0 ? "dsm: a store to 0x" : "dsm: a load from 0x");
+  say_hex(&m, fault->address, 12);
+  uintptr_t distance = is_behind ? fault->address - end : region->base - fault->address;
+  say(&m, " is ");
+  if (distance == 0) {
+    say(&m, "right");
+  } else {
+    say_number(&m, distance);
+    say(&m, distance == 1 ? " byte" : " bytes");
+  }
+  say(&m, is_behind ? " behind the end of the map of " : " before the beginning of the map of ");
+  say_number(&m, region->size);
+  say(&m, " bytes");
+  if (name != NULL) {
+    say(&m, " of session \"");
+    say(&m, name);
+    say(&m, "\"");
+  }
+  if (is_behind) {
+    say(&m, "; ");
+    say(&m, size_advice(fault->address - region->base + 1, advice));
+  }
+  print(&m);
+  dsm_region_exit(region);
 }
 
 /* Handles the page fault of a store, at an address in an entered region. Returns true if it is handled, false to
@@ -209,6 +255,9 @@ static void on_fault(int signo, siginfo_t *info, void *context_pointer) {
     die(SIGSEGV);
   }
   if (!done) {
+    bool is_page_fault = info->si_code > 0 && fault.regs[REG_TRAPNO] == TRAP_NUMBER_PAGE_FAULT;
+    if (signo == SIGSEGV && is_page_fault && fault.region == NULL && direct && !dsm_action_has_handler(signo))
+      explain_near_map(&fault);
     dsm_fault_of_program(signo);
     dsm_action_chain(chain_as, info, context, direct);
   }

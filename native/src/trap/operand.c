@@ -5,8 +5,11 @@
 
 enum dsm_outcome dsm_crosses_edge(struct dsm_fault *f, uintptr_t address) {
   uintptr_t end = f->region->base + f->region->size;
-  f->why = "it crosses the edge of the map";
-  if (address - f->region->base >= f->region->size) return DSM_OUTCOME_CHAIN; /* it begins before the map */
+  if (address - f->region->base >= f->region->size) {
+    f->why = "it begins before the map";
+    return DSM_OUTCOME_CHAIN;
+  }
+  f->why = "it goes on behind the end of the map; start the session with a larger --size (DSM_SIZE)";
   f->info->si_code = SEGV_MAPERR;
   f->info->si_addr = (void *)end;
   f->regs[REG_CR2] = (greg_t)end;

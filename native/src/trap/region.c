@@ -64,6 +64,26 @@ struct dsm_region *dsm_region_enter(uintptr_t address) {
   return NULL;
 }
 
+struct dsm_region *dsm_region_enter_near(uintptr_t address, uintptr_t behind, uintptr_t before) {
+  uint64_t token = dsm_process_token();
+  uintptr_t inside = 0, nearest = UINTPTR_MAX;
+  for (unsigned i = 0; i < REGIONS_MAX; i++) {
+    struct dsm_region *r = &regions[i];
+    if (__atomic_load_n(&r->state, __ATOMIC_ACQUIRE) != DSM_REGION_ACTIVE || r->owner != token) continue;
+    uintptr_t base = __atomic_load_n(&r->base, __ATOMIC_RELAXED);
+    uintptr_t end = base + __atomic_load_n(&r->size, __ATOMIC_RELAXED);
+    int is_behind = address >= end;
+    uintptr_t distance = is_behind ? address - end : base - address;
+    if (distance > (is_behind ? behind : before) || distance >= nearest) continue;
+    nearest = distance;
+    inside = is_behind ? end - 1 : base;
+  }
+  struct dsm_region *region = nearest == UINTPTR_MAX ? NULL : dsm_region_enter(inside);
+  if (region == NULL || __atomic_load_n(&region->state, __ATOMIC_ACQUIRE) == DSM_REGION_ACTIVE) return region;
+  dsm_region_exit(region);
+  return NULL;
+}
+
 void dsm_region_exit(struct dsm_region *region) {
   uint32_t before = __atomic_fetch_sub(&region->inside, 1, __ATOMIC_SEQ_CST);
   if (before == 1 && __atomic_load_n(&region->state, __ATOMIC_SEQ_CST) != DSM_REGION_ACTIVE) {

@@ -27,6 +27,10 @@ enum { DSM_REGION_ADDING = 3 };
 struct dsm_region *dsm_region_enter(uintptr_t address);
 void dsm_region_exit(struct dsm_region *region);
 
+/* Enters and returns the active region of this process that is nearest to `address`, which lies in none: at most
+ * `behind` bytes behind its end, or `before` bytes before its beginning. NULL: there is none. */
+struct dsm_region *dsm_region_enter_near(uintptr_t address, uintptr_t behind, uintptr_t before);
+
 /* Not zero, and different in parent and child after a fork: 0 in a child until it adds a region of its own. */
 uint64_t dsm_process_token(void);
 /* Gives this process a token if it has none. Returns 1 for a new token, 0 if it had one, -1 with errno. Not

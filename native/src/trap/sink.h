@@ -36,6 +36,8 @@ struct dsm_sink {
    * gets the value before. 0, or negative: fatal. handler-safe. */
   int (*atomic)(void *context, enum dsm_atomic_op op, uint32_t width, uint64_t offset, const void *operand,
                 const void *compare, void *old);
+  /* Returns the name of the session, for messages. NULL: it has none. handler-safe. */
+  const char *(*name)(const void *context);
 };
 
 #endif

@@ -9,5 +9,12 @@ export interface Finding {
 }
 
 export function failureOf(check: string, error: unknown, advice: string): Finding {
-  return { check, state: "failure", found: error instanceof Error ? error.message : String(error), advice };
+  const message = error instanceof Error ? error.message : String(error);
+  // Some errors end with the same advice.
+  return { check, state: "failure", found: message.replace(/; set XDG_\w+ to [^;]*$/, ""), advice };
 }
+
+/** A check that is left out because of what others have found. */
+export const notTried = (check: string, because: string): Finding => ({
+  ...{ check, state: "warning", found: `not tried, because of ${because}`, advice: "see there first" },
+});

@@ -1,20 +1,18 @@
-/** Checks of the machine: processor, kernel, memory, folders, signals. */
-import { mkdtempSync, readFileSync, rmSync, statfsSync } from "node:fs";
+/** Checks of the machine: processor, kernel, run-time folder, signals. */
+import { mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
 import { release } from "node:os";
-import { formatSize } from "../../core/base/size.ts";
+import { join } from "node:path";
+import { readText } from "../../transport/memory-room.ts";
 import { runtimeDirectory } from "../settings/runtime-directory.ts";
 import { type Finding, failureOf } from "./finding.ts";
 
-const TMPFS_MAGIC = 0x01021994;
-/** Less room than this in /dev/shm is worth a word; containers often have 64 MiB. */
-const SHM_ROOM_MIN = 128 * 2 ** 20;
-/** A Unix socket's path has at most this many bytes, with its end. */
+/** A Unix socket's path has at most this many bytes, with the zero byte at its end. */
 const SOCKET_PATH_MAX = 108;
 const SOCKET_NAME_MAX = "/a-0123456789abcdef.sock.4194304".length;
 
-/** All of them, in the order in which they are shown. */
+/** In the order in which they are shown. */
 export function checkMachine(): Finding[] {
-  return [checkCpu(), checkKernel(), checkSharedMemory(), checkAddressSpace(), checkRuntimeDirectory()];
+  return [checkCpu(), checkKernel(), ...checkRuntimeDirectory()];
 }
 
 function checkCpu(): Finding {
@@ -34,49 +32,59 @@ function checkKernel(): Finding {
   return { check: "kernel", state: "failure", found, advice: "dsm needs Linux 4.17 or later; update the kernel" };
 }
 
-function checkSharedMemory(): Finding {
-  const check = "/dev/shm";
-  const advice = "mount it: mount -t tmpfs -o mode=1777 tmpfs /dev/shm";
-  let room: number;
-  try {
-    const stat = statfsSync("/dev/shm");
-    if (stat.type !== TMPFS_MAGIC) return { check, state: "failure", found: "it is not in memory (no tmpfs)", advice };
-    room = stat.bavail * stat.bsize;
-    rmSync(mkdtempSync("/dev/shm/dsm-doctor-"), { recursive: true });
-  } catch (error) {
-    return failureOf(check, error, advice);
-  }
-  const found = `${formatSize(room)} free`;
-  if (room >= SHM_ROOM_MIN) return { check, state: "ok", found };
-  return {
-    ...{ check, state: "warning", found },
-    advice: "every node of a session needs the session's size there; in a container give --shm-size=1g",
-  };
-}
-
-function checkAddressSpace(): Finding {
-  const check = "address space";
-  const limit = /^Max address space\s+(\S+)/m.exec(readFileSync("/proc/self/limits", "utf8"))?.[1] ?? "unlimited";
-  if (limit === "unlimited") return { check, state: "ok", found: limit };
-  const found = `limited to ${formatSize(Number(limit))}`;
-  return { check, state: "warning", found, advice: "maps count against it; lift it with: ulimit -v unlimited" };
-}
-
-function checkRuntimeDirectory(): Finding {
+function checkRuntimeDirectory(): Finding[] {
   const check = "run-time folder";
+  const advice = "set XDG_RUNTIME_DIR to a folder of your own that can be written";
   try {
     const directory = runtimeDirectory();
-    if (Buffer.byteLength(directory) + SOCKET_NAME_MAX < SOCKET_PATH_MAX) {
-      return { check, state: "ok", found: directory };
+    if (Buffer.byteLength(directory) + SOCKET_NAME_MAX >= SOCKET_PATH_MAX) {
+      const found = `${directory} is too long a path for sockets`;
+      return [{ check, state: "failure", found, advice: "set XDG_RUNTIME_DIR to a shorter path" }];
     }
-    const found = `${directory} is too long a path for sockets`;
-    return { check, state: "failure", found, advice: "set XDG_RUNTIME_DIR to a shorter path" };
+    // A socket needs as little as this file.
+    rmSync(mkdtempSync(join(directory, "doctor-")), { recursive: true });
+    return [{ check, state: "ok", found: directory }, ...checkVariable(check, directory), ...checkOthers(directory)];
   } catch (error) {
-    return failureOf(check, error, "set XDG_RUNTIME_DIR to a folder of your own");
+    return [failureOf(check, error, advice)];
   }
 }
 
-/** Signals a process inherits as blocked or ignored, and a tracer that takes them first. */
+/** Whether XDG_RUNTIME_DIR names a folder that is not used. */
+function checkVariable(check: string, directory: string): Finding[] {
+  const variable = process.env.XDG_RUNTIME_DIR;
+  if (!variable || directory === `${variable}/dsm`) return [];
+  const found = `XDG_RUNTIME_DIR is ${variable}, which is not a folder that you alone can write to: ${directory} is used`;
+  return [{ check, state: "warning", found, advice: "unset it, or let it name such a folder" }];
+}
+
+/** Sockets of arbiters that processes with another XDG_RUNTIME_DIR have started. */
+function checkOthers(directory: string): Finding[] {
+  const others = new Set<string>();
+  const user = process.geteuid?.() ?? 0;
+  // libdsm looks there by itself.
+  const known = [directory, `/run/user/${user}/dsm`, `/tmp/dsm-${user}`];
+  for (const line of (readText("/proc/net/unix") ?? "").split("\n")) {
+    const folder = /^\S+ \S+ \S+ 00010000 .* (\/.*)\/a-[0-9a-f]{16}\.sock(?:\.[0-9a-f]+)?$/.exec(line)?.[1];
+    if (folder !== undefined && !known.includes(folder) && isOwn(folder)) others.add(folder);
+  }
+  return [...others].map((folder): Finding => {
+    const found = `processes of yours have arbiters in ${folder}, and programs started here look in ${directory}`;
+    return {
+      ...{ check: "run-time folder", state: "warning", found },
+      advice: "give all processes of a session the same XDG_RUNTIME_DIR",
+    };
+  });
+}
+
+function isOwn(folder: string): boolean {
+  try {
+    return statSync(folder).uid === process.geteuid?.();
+  } catch {
+    return false;
+  }
+}
+
+/** Checks whether signals of dsm are blocked or ignored from the start, and whether a tracer gets them first. */
 export function checkSignals(): Finding[] {
   const status = readFileSync("/proc/self/status", "utf8");
   const mask = (field: string): bigint => BigInt(`0x${new RegExp(`^${field}:\\s*(\\w+)`, "m").exec(status)?.[1] ?? 0}`);

@@ -1,4 +1,4 @@
-/** Checks of the token and of TLS: whether they are there, fit together, and stay good for a while. */
+/** Checks of the token and the TLS files: whether they exist, fit together, and stay valid. */
 import { isLoopback } from "../../core/base/names.ts";
 import { shortFingerprint } from "../../transport/fingerprint.ts";
 import {
@@ -11,7 +11,7 @@ import {
 } from "../settings/security.ts";
 import { type Finding, failureOf } from "./finding.ts";
 
-/** Whether the shared token is there, where it is needed, and this user's alone. */
+/** Checks that the shared token exists where it is needed, and that only this user can read it. */
 export function checkToken(host: string): Finding {
   const check = "token";
   const path = tokenPath();
@@ -33,10 +33,10 @@ export function checkToken(host: string): Finding {
   return { check, state: "failure", found: `none, but the daemon is at ${host}`, advice };
 }
 
-/** A certificate with less time left than this is worth a word. */
+/** A certificate that expires sooner deserves a warning. */
 const EXPIRY_WARNING_MS = 30 * 86_400_000;
 
-/** Whether the TLS files can be read and fit together, and for how long they are good. */
+/** Checks that the TLS files can be read and fit together, and for how long they are valid. */
 export function checkTls(host: string): Finding[] {
   const check = "TLS";
   const advice = 'make new ones with "dsm cert", and set DSM_TLS_CA, DSM_TLS_CERT and DSM_TLS_KEY';
@@ -60,7 +60,7 @@ export function checkTls(host: string): Finding[] {
   }
 }
 
-/** Without files of the user's: by the authority that the token names. */
+/** Checks TLS where the user has no files for it: the token names the authority. */
 function checkPinned(check: string, host: string): Finding {
   const { fingerprint, tlsOff } = readSecurity(host);
   if (isLoopback(host)) return { check, state: "ok", found: "not needed on loopback" };

@@ -1,7 +1,7 @@
 /**
- * The authority of this user's daemons: authority-key.pem and authority.pem in ~/.config/dsm, beside the token. The key
- * is what matters, and its hash is the fingerprint that tokens carry: it outlives every daemon. The certificate is made
- * from it, anew when it is missing or half over, and is public.
+ * The authority of this user's daemons: authority-key.pem and authority.pem in ~/.config/dsm, beside the token. The hash
+ * of the key is the fingerprint in tokens, and the key outlives every daemon. The certificate, which is public, is made
+ * from the key, again when it is missing or half of its lifetime is over.
  */
 import { createPrivateKey, X509Certificate } from "node:crypto";
 import { chmodSync, readFileSync } from "node:fs";
@@ -35,7 +35,7 @@ async function readOrMakeKey(): Promise<string> {
       return key;
     } catch (error) {
       if (error instanceof MissingFile) {
-        // Of two daemons that begin at once one makes it, and both read that.
+        // If two daemons start at once, one makes the key, and both read it.
         write(keyPath(), (await makeKeyPair()).privateKey, "new");
         continue;
       }
@@ -45,7 +45,7 @@ async function readOrMakeKey(): Promise<string> {
   }
 }
 
-/** Null: there is none for this key. */
+/** Null: no certificate belongs to this key. */
 async function readCertificate(key: string): Promise<Authority | null> {
   try {
     const text = readFileSync(authorityPath(), "utf8");

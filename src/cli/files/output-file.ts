@@ -1,8 +1,8 @@
 /**
- * A file that a command makes. It is written beside its place and gets its name when it is whole, so the place has the
- * old file or the new one, never a part. It takes the place of nothing but what such a command has made before (or of an
- * empty file): not of another file, a device, a pipe or a folder, and not of a symbolic link, whose target would stay as
- * it is. The new file has the old one's mode. "-" is standard output.
+ * A file that a command makes. It is written beside its place and renamed when it is whole, so the place has the old file
+ * or the new one, never a part. It replaces only an empty file or one that such a command has made: no other file,
+ * device, pipe or folder, and no symbolic link, whose target would stay. The new file has the old one's mode. "-" is
+ * standard output.
  */
 import { randomBytes } from "node:crypto";
 import {
@@ -29,7 +29,7 @@ import { UsageError } from "../settings/options.ts";
 export interface OutputKind {
   /** Such as "a snapshot of dsm". */
   what: string;
-  /** Whether a file that begins with these bytes is one; at most HEAD_MAX. */
+  /** Whether a file that begins with these bytes, at most HEAD_MAX, is of this kind. */
   isOne(head: Buffer): boolean;
   /** Mode of a new file, before the umask. */
   mode: number;
@@ -39,13 +39,13 @@ const HEAD_MAX = 512;
 const PIPE_PAUSE_MS = 1;
 const STDOUT = "-";
 
-/** Names standard output. */
+/** Whether the path means standard output. */
 export const isStdout = (path: string): boolean => path === STDOUT;
 
 export class OutputFile {
   readonly #path: string;
   readonly #kind: OutputKind;
-  /** What was at the place in the beginning. */
+  /** The file that is to be replaced; null: none. */
   readonly #old: Stats | null;
   /** Null: standard output. */
   readonly #part: string | null;
@@ -84,7 +84,7 @@ export class OutputFile {
     }
   }
 
-  /** The file is whole: it is on the disk, and has its name. */
+  /** Ends the file, which is whole: puts it on the disk, under its name. */
   finish(): void {
     const part = this.#part;
     if (part === null) {
@@ -103,7 +103,7 @@ export class OutputFile {
     });
   }
 
-  /** Nothing is left of it, unless it was finished. */
+  /** Removes the file, unless it is finished. */
   abandon(): void {
     if (!this.#open || this.#part === null) return;
     this.#close();
@@ -138,7 +138,7 @@ export function writeOutput(path: string, kind: OutputKind, text: string): void 
   }
 }
 
-/** The file that may be replaced, or null if nothing is there. Throws DSM_INVALID: what is there stays. */
+/** Returns the file that may be replaced, or null if there is none. Throws DSM_INVALID if something else is there. */
 function checkPlace(path: string, { what, isOne }: OutputKind): Stats | null {
   const refuse = (is: string): never => {
     throw new DsmError("DSM_INVALID", `${path} is ${is}, and stays as it is; give another file`);
@@ -148,7 +148,7 @@ function checkPlace(path: string, { what, isOne }: OutputKind): Stats | null {
   if (stat.isSymbolicLink()) refuse("a symbolic link");
   if (stat.isDirectory()) refuse("a folder");
   if (!stat.isFile()) refuse("not a regular file");
-  // Between the two another file may have come.
+  // Another file may have come in the meantime.
   const fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   try {
     const now = fstatSync(fd);
@@ -162,7 +162,7 @@ function checkPlace(path: string, { what, isOne }: OutputKind): Stats | null {
   }
 }
 
-/** What others may do with the new file is what they could do with the old one, or less. */
+/** Gives the new file the mode and the owner of the old one, or less access. */
 function keepMode(fd: number, { mode, uid, gid }: Stats): void {
   const own = fstatSync(fd);
   let same = own.uid === uid && own.gid === gid;
@@ -177,12 +177,12 @@ function keepMode(fd: number, { mode, uid, gid }: Stats): void {
   fchmodSync(fd, mode & (same ? 0o777 : 0o700));
 }
 
-/** Gives the file its name, which no file has. */
+/** Gives the file its name, which was free. */
 function place(part: string, path: string): void {
   try {
     linkSync(part, path);
   } catch (error) {
-    // A file system without hard links. The place was free a moment ago.
+    // The file system has no hard links. The name was free a moment ago.
     if (!["EPERM", "ENOTSUP", "ENOSYS", "EMLINK"].includes((error as { code?: string }).code ?? "")) throw error;
     renameSync(part, path);
     return;
@@ -190,7 +190,7 @@ function place(part: string, path: string): void {
   rmSync(part, { force: true });
 }
 
-/** So that the name outlasts a power failure too, where the file system can do that. */
+/** Makes the name outlast a power failure, where the file system can. */
 function syncFolder(folder: string): void {
   try {
     const fd = openSync(folder, constants.O_RDONLY | constants.O_DIRECTORY);
@@ -200,6 +200,6 @@ function syncFolder(folder: string): void {
       closeSync(fd);
     }
   } catch {
-    // The file is there; only its durability is not known.
+    // The file exists; only its durability is unknown.
   }
 }

@@ -10,7 +10,7 @@
  *              version 1); the last one says that it is
  *   32 bytes   SHA-256 of everything before it
  *
- * Pages of zeros are not in it.
+ * It leaves out pages of zeros.
  */
 
 import { createHash } from "node:crypto";
@@ -72,13 +72,13 @@ export class SnapshotWriter {
     for (const bytes of [word(frame.length), sha256(frame), frame]) this.#write(bytes);
   }
 
-  /** The last piece has been written. */
+  /** Ends the file, after the last piece. */
   finish(): void {
     this.#write(this.#whole.copy().digest());
     this.#file.finish();
   }
 
-  /** Nothing is left of it, unless it was finished. */
+  /** Removes the file, unless it is finished. */
   abandon(): void {
     this.#file.abandon();
   }
@@ -111,7 +111,7 @@ class Reader {
     throw new DsmError("DSM_INVALID", `${path} is not a snapshot of dsm`);
   }
 
-  /** The next bytes, which must be there. */
+  /** Reads the next bytes, which must exist. */
   take(size: number, counts = true): Buffer {
     const bytes = Buffer.alloc(Math.min(size, this.left));
     for (let at = 0; at < bytes.length; ) {
@@ -170,7 +170,7 @@ function readHead(path: string, reader: Reader): SavedSession {
   }
 }
 
-/** What the file says of its session, without the map. Throws DsmError. */
+/** Reads what the file says of its session, without the map. Throws DsmError. */
 export function readSnapshotImage(path: string): SavedSession {
   const reader = new Reader(path);
   try {
@@ -181,7 +181,7 @@ export function readSnapshotImage(path: string): SavedSession {
 }
 
 /**
- * All of the file. Throws DsmError: DSM_INVALID when it is damaged or no snapshot, DSM_NO_MEMORY. `progress` is told of
+ * Reads all of the file. Throws DsmError: DSM_INVALID when it is damaged or no snapshot, DSM_NO_MEMORY. `progress` is called for
  * every piece: bytes read so far, bytes of the file.
  */
 export function readSnapshot(

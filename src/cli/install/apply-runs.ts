@@ -1,9 +1,9 @@
-/** runs_apply.c in the arbiter and the server: publications are applied to the map by C, at the speed of memory. */
+/** Loads runs_apply.c, which applies publications to the map at the speed of memory, for the arbiter and the server. */
 import { dlopen, ptr } from "bun:ffi";
 import type { ApplyRuns } from "../../core/memory/map-bytes.ts";
 import { runsLibrary } from "./assets.ts";
 
-/** Null where the library cannot be put into a file or loaded: then the core applies them itself, only slower. */
+/** Null: the library cannot be put into a file, or not loaded. The core then applies publications itself, more slowly. */
 export async function loadApplyRuns(): Promise<ApplyRuns | null> {
   try {
     const library = dlopen(await runsLibrary(), {

@@ -1,4 +1,4 @@
-/** The files that the program carries inside. */
+/** The files inside the program. */
 
 /** Where each file is in the project; embedded.ts embeds the same set. */
 export const SOURCES = {

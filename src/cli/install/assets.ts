@@ -1,4 +1,4 @@
-/** The files this program carries inside, as files one can open by path. */
+/** The files inside this program, as bytes and as files with a path. */
 import {
   closeSync,
   constants,
@@ -15,10 +15,12 @@ import {
 import { homedir, tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { DsmError } from "../../core/base/errors.ts";
+import { parseMounts } from "../../core/launch/cgroup.ts";
+import { readText } from "../../transport/memory-room.ts";
 import { type AssetName, PYTHON_FILES, SOURCES } from "./asset-names.ts";
 import { isCompiled, sourceRoot } from "./executable.ts";
 
-/** What one of the files holds. */
+/** Returns the bytes of a file. */
 export async function readAsset(name: AssetName): Promise<Uint8Array> {
   const path = isCompiled ? (await import("./embedded.ts")).EMBEDDED[name] : sourceFile(SOURCES[name]);
   return new Uint8Array(await Bun.file(path).arrayBuffer());
@@ -34,8 +36,8 @@ export interface RuntimeFiles {
 }
 
 /**
- * The files that processes of `dsm run` and scripts on the embedded Bun need, by path. From a compiled program they are copied to the user's cache,
- * side by side: what is inside cannot be loaded in place.
+ * The files that processes of `dsm run` and scripts on the embedded Bun need, by path. A compiled program puts them into
+ * one folder of the user's cache, because a library inside a program cannot be loaded in place.
  */
 export function runtimeFiles(): Promise<RuntimeFiles> {
   runtimeFilesOnce ??= findRuntimeFiles();
@@ -60,8 +62,8 @@ async function findRuntimeFiles(): Promise<RuntimeFiles> {
 }
 
 /**
- * What a Python program needs that imports dsm: the library, and the folder with the module. From a compiled program
- * they are in the user's cache.
+ * The library, and the folder with the module, for a Python program that imports dsm. A compiled program puts them into
+ * the user's cache.
  */
 export async function pythonFiles(): Promise<{ library: string; path: string }> {
   if (!isCompiled) {
@@ -74,25 +76,40 @@ export async function pythonFiles(): Promise<{ library: string; path: string }> 
 
 /**
  * Puts files into a folder of that name in the user's cache, or finds them there, unchanged; returns the folder. A name
- * may have a folder in it: `dsm/__init__.py`.
+ * may have a folder in it: `dsm/__init__.py`. Where the cache cannot be used, has no room or is mounted noexec, the folder
+ * is one in /tmp, or in XDG_RUNTIME_DIR.
  */
 export function placeInCache(version: string, files: Record<string, Uint8Array>): string {
-  const folder = cacheDirectory(version);
-  const inner = new Map<string, Folder>([[".", folder]]);
-  try {
-    for (const [name, content] of Object.entries(files)) {
-      const parent = dirname(name);
-      const place = inner.get(parent) ?? innerFolder(folder, parent);
-      inner.set(parent, place);
-      put(place, basename(name), content);
+  const reasons: string[] = [];
+  for (const place of places()) {
+    const folders = new Map<string, Folder>();
+    try {
+      const folder = openPlace(place, version);
+      folders.set(".", folder);
+      for (const [name, content] of Object.entries(files)) {
+        const parent = dirname(name);
+        const inner = folders.get(parent) ?? innerFolder(folder, parent);
+        folders.set(parent, inner);
+        placeFile(inner, basename(name), content);
+      }
+      return folder.path;
+    } catch (error) {
+      if (error instanceof DsmError && !(error instanceof UnusablePlace)) throw error;
+      reasons.push(error instanceof Error ? error.message : String(error));
+    } finally {
+      for (const { fd } of folders.values()) closeSync(fd);
     }
-    return folder.path;
-  } finally {
-    for (const { fd } of inner.values()) closeSync(fd);
   }
+  throw new DsmError(
+    "DSM_SYSTEM",
+    `no folder for the libraries: ${reasons.join("; ")}; set XDG_CACHE_HOME to one with ${CACHE_ROOM} of room`,
+  );
 }
 
-/** libdsm-runs.so as a file that can be loaded. */
+/** The files that one version of dsm puts into the cache need less. */
+export const CACHE_ROOM = "20 MiB";
+
+/** The path of libdsm-runs.so, as a file that can be loaded. */
 export async function runsLibrary(): Promise<string> {
   const name = "libdsm-runs.so";
   if (!isCompiled) return sourceFile(SOURCES[name]);
@@ -122,40 +139,57 @@ function sourceFile(path: string): string {
   try {
     if (lstatSync(full).isFile()) return full;
   } catch {
-    // Missing: below.
+    // The file is missing: the error below says so.
   }
   throw new DsmError("DSM_SYSTEM", `${path} has not been built; run "bun run build" first`);
 }
 
-/** The folder's descriptor: what is done by it is done to the folder that was checked, whatever its path leads to. */
+/** An open folder. Operations by its descriptor act on the folder that was checked, wherever its path leads later. */
 interface Folder {
   path: string;
   fd: number;
 }
 
-/** A folder only this user can write to, in the user's cache, or in /tmp where there is no home to write to. */
-function cacheDirectory(version: string): Folder {
-  const uid = process.geteuid?.() ?? 0;
-  const cache = process.env.XDG_CACHE_HOME || join(homedir(), ".cache");
-  const reasons: string[] = [];
-  for (const [base, name] of [
-    [cache, "dsm"],
-    [tmpdir(), `dsm-${uid}`],
-  ] as const) {
-    let parent: Folder | undefined;
-    try {
-      mkdirSync(base, { recursive: true, mode: 0o700 });
-      const real = realpathSync(base);
-      checkPath(real, uid);
-      parent = openOwn(real, name, uid);
-      return openOwn(parent.path, version, uid);
-    } catch (error) {
-      reasons.push(error instanceof Error ? error.message : String(error));
-    } finally {
-      if (parent !== undefined) closeSync(parent.fd);
-    }
+/** A folder that cannot be used; the next one may do. */
+class UnusablePlace extends DsmError {
+  constructor(reason: string) {
+    super("DSM_SYSTEM", reason);
   }
-  throw new DsmError("DSM_SYSTEM", `no folder for the libraries: ${reasons.join("; ")}; set XDG_CACHE_HOME to one`);
+}
+
+/** The user's cache. */
+export const cacheHome = (): string => process.env.XDG_CACHE_HOME || join(homedir(), ".cache");
+
+/** The folders to try, each with the name of a folder in it that is this user's alone. */
+function places(): { base: string; name: string }[] {
+  const own = [
+    { base: cacheHome(), name: "dsm" },
+    { base: tmpdir(), name: `dsm-${process.geteuid?.() ?? 0}` },
+  ];
+  const runtime = process.env.XDG_RUNTIME_DIR;
+  return runtime ? [...own, { base: runtime, name: "dsm" }] : own;
+}
+
+/** Opens the version's folder in that place. No other user can write to it, and what is in it can be loaded. */
+function openPlace({ base, name }: { base: string; name: string }, version: string): Folder {
+  const uid = process.geteuid?.() ?? 0;
+  mkdirSync(base, { recursive: true, mode: 0o700 });
+  const real = realpathSync(base);
+  checkPath(real, uid);
+  const parent = openOwn(real, name, uid);
+  try {
+    if (isNoexec(parent.fd)) throw new UnusablePlace(`${parent.path} is mounted noexec, so no library loads from it`);
+    return openOwn(parent.path, version, uid);
+  } finally {
+    closeSync(parent.fd);
+  }
+}
+
+/** Whether the kernel refuses to execute, or load, files of that folder. False where /proc does not tell. */
+function isNoexec(fd: number): boolean {
+  const id = /^mnt_id:\s*(\d+)$/m.exec(readText(`/proc/self/fdinfo/${fd}`) ?? "")?.[1];
+  const mount = parseMounts(readText("/proc/self/mountinfo") ?? "").find((mount) => mount.id === id);
+  return mount?.options.includes("noexec") === true;
 }
 
 /**
@@ -205,26 +239,31 @@ function innerFolder(folder: Folder, name: string): Folder {
   }
 }
 
-/** Makes the file hold exactly `content`. Others may be doing the same at this moment. */
-function put(folder: Folder, name: string, content: Uint8Array): void {
+/** Codes of errors that another file system may not have. */
+const OF_FILE_SYSTEM = new Set(["ENOSPC", "EDQUOT", "EROFS", "EACCES", "EIO"]);
+
+/** Makes the file hold exactly `content`. Other processes may do the same at this moment. */
+function placeFile(folder: Folder, name: string, content: Uint8Array): void {
   const path = `/proc/self/fd/${folder.fd}/${name}`;
   if (holds(path, content)) return;
   const temporary = `${path}.${crypto.randomUUID()}`;
   try {
     writeFileSync(temporary, content, { flag: "wx", mode: 0o700 });
-    // In the place of whatever has the name: a link is replaced, not followed.
+    // Replaces what has the name: a link is not followed.
     renameSync(temporary, path);
   } catch (error) {
     rmSync(temporary, { force: true });
     const reason = error instanceof Error ? error.message : String(error);
-    throw new DsmError(
-      "DSM_SYSTEM",
-      `${join(folder.path, name)} cannot be written: ${reason}; set XDG_CACHE_HOME to another folder`,
-    );
+    const words = `${join(folder.path, name)} cannot be written: ${reason}`;
+    const { code = "" } = error as { code?: string };
+    if (OF_FILE_SYSTEM.has(code)) throw new UnusablePlace(words);
+    const advice =
+      code === "EFBIG" ? "lift the limit of files with ulimit -f unlimited" : "set XDG_CACHE_HOME to another folder";
+    throw new DsmError("DSM_SYSTEM", `${words}; ${advice}`);
   }
 }
 
-/** Whether the file is there, a plain file of this user's that no other user can write, and byte for byte what it must be. */
+/** Whether the file is a regular file of this user with exactly these bytes, which no other user can write. */
 function holds(path: string, content: Uint8Array): boolean {
   let fd: number;
   try {

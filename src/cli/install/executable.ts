@@ -3,10 +3,10 @@ import { basename, dirname, join } from "node:path";
 
 export const isCompiled = Bun.main.startsWith("/$bunfs/");
 
-/** The project's folder; only there when running from source. */
+/** The project's folder, which exists only when dsm runs from source. */
 export const sourceRoot = join(import.meta.dir, "../../..");
 
-/** The program's main module; only there when running from source. */
+/** The program's main module, which exists only when dsm runs from source. */
 const mainModule = join(sourceRoot, "src/cli/main.ts");
 
 /** Program and first arguments of `dsm`. */
@@ -20,7 +20,7 @@ export function selfCommand(): string[] {
  */
 export const RUNNING_FILE = isCompiled ? "/proc/self/exe" : undefined;
 
-/** What lets libdsm in a child start `dsm` again. From source that is main.ts, which looks for `bun` in the PATH. */
+/** The variables by which libdsm in a child finds `dsm`. From source that is main.ts, which needs `bun` in the PATH. */
 export function selfEnvironment(): Record<string, string> {
   if (isCompiled) return { DSM_BIN: process.execPath };
   const path = process.env.PATH;

@@ -1,4 +1,4 @@
-/** The list of what `dsm install` has put under a prefix: so that another install replaces it and uninstall removes
+/** The list of what `dsm install` has put under a prefix, so that another install replaces it and uninstall removes
  * exactly that. A text file of lines "file PATH" and "dir PATH", relative to the prefix. */
 import { lstatSync, readFileSync, rmdirSync, unlinkSync } from "node:fs";
 import { isAbsolute, join } from "node:path";
@@ -14,7 +14,7 @@ export interface Manifest {
   directories: string[];
 }
 
-/** Null when nothing is installed there. Throws when the file is not one of ours. */
+/** Null when nothing is installed there. Throws if dsm did not write the file. */
 export function readManifest(prefix: string): Manifest | null {
   const path = join(prefix, MANIFEST);
   let text: string;
@@ -54,7 +54,7 @@ export function manifestText(manifest: Manifest, version: string): string {
   ].join("\n");
 }
 
-/** Removes a file or link; what is gone already, or has become a directory, stays as it is. */
+/** Removes a file or link. Returns false if it is gone, or has become a directory. */
 export function removeFile(path: string): boolean {
   try {
     unlinkSync(path);
@@ -72,7 +72,7 @@ export function removeEmpty(prefix: string, directories: string[]): void {
     try {
       rmdirSync(join(prefix, directory));
     } catch {
-      // Not empty, or gone: it belongs to another program now.
+      // It is gone, or has files of another program.
     }
   }
 }

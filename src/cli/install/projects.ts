@@ -5,13 +5,13 @@ import { readAsset } from "./assets.ts";
 export const LANGUAGES = ["ts", "c", "python"] as const;
 export type Language = (typeof LANGUAGES)[number];
 
-/** As people write them. */
+/** The names of the languages in text. */
 export const LANGUAGE_NAMES: Record<Language, string> = { ts: "TypeScript", c: "C", python: "Python" };
 
 export interface Project {
   /** Text of each file, by name. */
   files: Record<string, string>;
-  /** What runs it, in its folder. */
+  /** The command that runs it, in its folder. */
   command: string;
 }
 

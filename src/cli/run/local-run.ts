@@ -2,6 +2,7 @@
 import { constants, hostname } from "node:os";
 import { NAME_MAX } from "../../core/base/limits.ts";
 import { messages } from "../terminal/messages.ts";
+import { DeathCauses } from "./death-causes.ts";
 import { JoinMonitor } from "./join-monitor.ts";
 import { OutputPrefix } from "./output-prefix.ts";
 import { endsUnderway, livingRanks, signalRank } from "./process-group.ts";
@@ -42,6 +43,7 @@ export class LocalRun {
   readonly #present = new Set<number>();
   readonly #records: RunRecords;
   readonly #stuckJoin: StuckJoinWatch;
+  readonly #causes = new DeathCauses();
   readonly #terminator = new ProcessTerminator({
     send: (signal) => {
       for (const pid of this.#present) signalRank(pid, signal);
@@ -109,7 +111,7 @@ export class LocalRun {
       const ended = (): Promise<void> => {
         this.#living.delete(child);
         monitor.start();
-        const why = this.#records.isUnseen(rank, child.signalCode) ? UNSEEN : null;
+        const why = this.#records.isUnseen(rank, child.signalCode) ? UNSEEN : this.#causes.of(child.signalCode);
         return this.#terminator.ended(`process ${rank}`, child.exitCode, child.signalCode, why);
       };
       endings.push(child.exited.then(ended));

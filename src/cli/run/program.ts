@@ -90,6 +90,7 @@ export function checkFile(
     accessSync(name, constants[mode]);
     return null;
   } catch {
-    return { error: `program "${name}" may not be ${what}; check its permissions`, exitCode: NOT_EXECUTABLE };
+    const mount = mode === "X_OK" ? ", and that its file system is not mounted noexec" : "";
+    return { error: `program "${name}" may not be ${what}; check its permissions${mount}`, exitCode: NOT_EXECUTABLE };
   }
 }

@@ -14,7 +14,12 @@ export function runtimeDirectory(): string {
     mkdirSync(directory, { mode: 0o700 });
   } catch (error) {
     const { code } = error as { code?: string };
-    if (code !== "EEXIST") throw new DsmError("DSM_SYSTEM", `${directory} cannot be made: ${code}`);
+    if (code !== "EEXIST") {
+      throw new DsmError(
+        "DSM_SYSTEM",
+        `${directory} cannot be made: ${code}; set XDG_RUNTIME_DIR to a folder of your own that can be written`,
+      );
+    }
   }
   const { mode, uid: owner } = lstatSync(directory);
   if ((mode & constants.S_IFMT) !== constants.S_IFDIR || owner !== uid || (mode & 0o077) !== 0) {

@@ -22,7 +22,7 @@ import {
 } from "./limits.ts";
 import { checkOnLoss, DEFAULT_ON_LOSS, ON_LOSS, type OnLoss } from "./loss-policy.ts";
 import { checkName, checkProcesses } from "./names.ts";
-import { checkSize } from "./size.ts";
+import { checkSize, sizeMismatch } from "./size.ts";
 
 /** "flag": 0 or 1. "size": bytes, with or without a unit. "path": an absolute path. "address": HOST or HOST:PORT. */
 export type SettingKind = "flag" | "whole" | "size" | "name" | "choice" | "address" | "path" | "text";
@@ -119,7 +119,7 @@ export const SETTINGS = {
     does: "Shared memory, such as 65536, 64KiB, 1GiB",
     meaning: "Size of the shared memory, such as 65536, 64KiB or 1GiB.",
     check: checkSize,
-    differs: (has, wished) => `has a map of ${has} bytes, not ${wished}; give all the same size`,
+    differs: (has, wished) => sizeMismatch(Number(has), Number(wished)),
   },
   order: {
     variable: "DSM_ORDER",

@@ -41,6 +41,28 @@ export function pageRound(size: number): number {
   return Math.ceil(size / PAGE_SIZE) * PAGE_SIZE;
 }
 
+/** A size as a value of --size that is not smaller: whole KiB or MiB. */
+export function sizeOption(bytes: number): string {
+  const [unit, value] = bytes < 2 ** 20 ? ["KiB", 2 ** 10] : ["MiB", 2 ** 20];
+  return `${Math.ceil(bytes / (value as number))}${unit}`;
+}
+
+/** What to do where a map must have so many bytes. native/src/base/size.c has the same words. */
+export function sizeAdvice(bytes: number): string {
+  if (bytes > SIZE_MAX) return `a map has at most ${formatSize(SIZE_MAX)}`;
+  const needed = sizeOption(bytes);
+  return `start the session with --size ${needed} or more (DSM_SIZE=${needed})`;
+}
+
+/** What is wrong where a process asks for another size than its session has; it follows "session NAME". */
+export function sizeMismatch(size: number, wished: number): string {
+  const both = sizeOption(Math.max(size, wished));
+  return (
+    `has a map of ${size} bytes, not ${wished}; ` +
+    `give all processes the same size (--size ${both}, or DSM_SIZE=${both})`
+  );
+}
+
 export function formatSize(bytes: number): string {
   for (const [unit, value] of [
     ["GiB", 2 ** 30],

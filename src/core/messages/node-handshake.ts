@@ -108,6 +108,9 @@ export const ResumeReplySchema = record({
 });
 export type ResumeReply = v.InferOutput<typeof ResumeReplySchema>;
 
+/** The first words of the server's answer to a second arbiter of one node. */
+export const nodeInUse = (node: string, session: string): string => `node "${node}" is in session "${session}" already`;
+
 /** What is missing in a HELLO whose field of that name is missing or wrong. */
 const LACKS: Record<keyof NodeHello, string> = {
   session: "a name",

@@ -4,7 +4,7 @@
  */
 import { Status } from "../base/errors.ts";
 import { NODE_NUMBER_MAX, NODES_MAX } from "../base/limits.ts";
-import type { NodeHello, ResumeRequest } from "../messages/node-handshake.ts";
+import { type NodeHello, nodeInUse, type ResumeRequest } from "../messages/node-handshake.ts";
 import { describeMismatch } from "../messages/session-settings.ts";
 import { EVICTED, type SessionConfig } from "../messages/session-state.ts";
 import type { Session } from "../session/session.ts";
@@ -36,7 +36,7 @@ export function checkNewMember(session: Session, members: Members, hello: NodeHe
 }
 
 function nameInUse(session: Session, { node, name, link }: Member): ProtocolError {
-  const isThere = `node "${name}" is in session "${session.config.name}" already`;
+  const isThere = nodeInUse(name, session.config.name);
   // A node whose processes have all left is only closing its connection. In direct mode the server learns of that last.
   if (session.direct || session.presentOn(node).length === 0 || link < 0) {
     return new ProtocolError(`${isThere}, or just leaving it; ${ANOTHER_ARBITER}`, Status.AGAIN);

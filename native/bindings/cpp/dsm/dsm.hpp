@@ -177,8 +177,12 @@ class session {
   std::span<T> view(std::size_t offset = 0, std::optional<std::size_t> count = std::nullopt) const {
     std::size_t size = dsm_size(raw_);
     std::size_t room = offset <= size ? (size - offset) / sizeof(T) : 0;
-    if (offset > size || offset % alignof(T) != 0 || count.value_or(room) > room)
-      throw error(DSM_INVALID, "the view is not aligned, or not inside the map");
+    if (offset % alignof(T) != 0)
+      throw error(DSM_INVALID, ("a view at byte " + std::to_string(offset) + " is not aligned; give a multiple of " +
+                                std::to_string(alignof(T)))
+                                   .c_str());
+    if (offset > size || count.value_or(room) > room)
+      throw error(DSM_INVALID, detail::outside(count.value_or(1), sizeof(T), offset, size).c_str());
     return {reinterpret_cast<T *>(bytes().data() + offset), count.value_or(room)};
   }
 

@@ -44,6 +44,15 @@ class out_of_memory : public std::bad_alloc {
 };
 
 namespace detail {
+// Words the error of a view of `count` elements of `size` bytes that is not inside the map.
+inline std::string outside(std::size_t count, std::size_t size, std::size_t offset, std::size_t map) {
+  std::string text = "a view of " + std::to_string(count) + " elements at byte " + std::to_string(offset) +
+                     " is not inside the map of " + std::to_string(map) + " bytes; ";
+  if (offset > DSM_SIZE_MAX || count > (DSM_SIZE_MAX - offset) / size) return text + "a map has at most 4 GiB";
+  std::string needed = std::to_string(offset + count * size);
+  return text + "start the session with --size " + needed + " or more (DSM_SIZE=" + needed + ")";
+}
+
 inline void check(int status) {
   if (status != DSM_OK) throw error(status, dsm_last_error());
 }

@@ -56,6 +56,13 @@ def sizes(dtype: npt.DTypeLike, shape: Shape) -> tuple[np.dtype[Any], tuple[int,
     return kind, tuple(int(length) for length in lengths), total
 
 
+def _advice(nbytes: int) -> str:
+    """What to do where the map must have so many bytes."""
+    if nbytes > 2**32:
+        return "a shorter array: a map has at most 4 GiB"
+    return f"start the session with --size {nbytes} or more (DSM_SIZE={nbytes})"
+
+
 def over(
     buffer: memoryview, kind: np.dtype[Any], lengths: tuple[int, ...], offset: int, made: dict[int, weakref.ref[Any]]
 ) -> np.ndarray[Any, Any]:
@@ -64,12 +71,10 @@ def over(
     count = 1
     for length in lengths:
         count *= length
-    if offset % kind.alignment or offset + count * kind.itemsize > buffer.nbytes:
-        _arguments.wrong_value(
-            "offset",
-            offset,
-            f"one at which {count} elements are aligned to {kind.alignment} and inside the map of {buffer.nbytes} bytes",
-        )
+    end = offset + count * kind.itemsize
+    if offset % kind.alignment or end > buffer.nbytes:
+        needed = f"one at which {count} elements are aligned to {kind.alignment} and inside the map of {buffer.nbytes} bytes"
+        _arguments.wrong_value("offset", offset, needed if end <= buffer.nbytes else f"{needed}, or {_advice(end)}")
     array: np.ndarray[Any, Any] = numpy.ndarray(lengths, kind, buffer=buffer, offset=offset)
     key = id(array)
     made[key] = weakref.ref(array, lambda _: made.pop(key, None))

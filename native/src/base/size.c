@@ -1,0 +1,43 @@
+#include "base/size.h"
+
+#include <dsm/dsm.h>
+
+#define KIB (1ull << 10)
+#define MIB (1ull << 20)
+
+char *size_digits(char *end, uint64_t number) {
+  char digits[20];
+  unsigned count = 0;
+  do {
+    digits[count++] = (char)('0' + number % 10);
+    number /= 10;
+  } while (number > 0);
+  while (count > 0) *end++ = digits[--count];
+  *end = 0;
+  return end;
+}
+
+static char *append(char *end, const char *text) {
+  while (*text != 0) *end++ = *text++;
+  *end = 0;
+  return end;
+}
+
+static char *append_size(char *end, uint64_t bytes) {
+  uint64_t unit = bytes < MIB ? KIB : MIB;
+  return append(size_digits(end, (bytes + unit - 1) / unit), unit == KIB ? "KiB" : "MiB");
+}
+
+const char *size_advice(uint64_t bytes, char text[SIZE_ADVICE_BYTES]) {
+  char *end = text;
+  if (bytes > DSM_SIZE_MAX) {
+    append(end, "a map has at most 4 GiB");
+    return text;
+  }
+  end = append(end, "start the session with --size ");
+  end = append_size(end, bytes);
+  end = append(end, " or more (DSM_SIZE=");
+  end = append_size(end, bytes);
+  append(end, ")");
+  return text;
+}

@@ -1,0 +1,20 @@
+/* The size of a session's map, as advice in messages. handler-safe. */
+#ifndef DSM_SIZE_H
+#define DSM_SIZE_H
+
+#include <stdint.h>
+
+#define SIZE_ADVICE_BYTES 96
+
+#pragma GCC visibility push(hidden)
+
+/* Writes what to do where a map must have `bytes` or more, and returns `text`. src/core/base/size.ts has the same
+ * words. */
+const char *size_advice(uint64_t bytes, char text[SIZE_ADVICE_BYTES]);
+
+/* Appends `number` in decimal at `end`, with a zero byte behind it; returns the new end. At most 20 digits. */
+char *size_digits(char *end, uint64_t number);
+
+#pragma GCC visibility pop
+
+#endif
