@@ -48,6 +48,19 @@ test("a process that fails because another was killed does not give the exit cod
   expect([ending.failure, sent]).toEqual([143, ["SIGTERM"]]);
 });
 
+test("a process that fails because another ended as ^C asks does not give the exit code, whichever is seen first", async () => {
+  const seen = Promise.withResolvers<void>();
+  const { ending } = start(() => seen.promise);
+  process.emit("SIGINT", "SIGINT");
+  const failed = ending.ended("process 1", 1, null);
+  void ending.ended("process 2", 5, null);
+  expect(ending.failure).toBe(0);
+  void ending.ended("process 0", 130, null);
+  seen.resolve();
+  await failed;
+  expect(ending.failure).toBe(130);
+});
+
 test("a process that fails while others succeed gives the exit code", async () => {
   const seen = Promise.withResolvers<void>();
   const { ending } = start(() => seen.promise);

@@ -52,9 +52,7 @@ describe("hosts", () => {
   test("that are not to be had", () => {
     expect(() => chooseHosts({ hosts: "a", hostfile: "b" }, {})).toThrow("give --hosts or --hostfile, not both");
     expect(() => chooseHosts({ hosts: "a", nodes: "2" }, {})).toThrow("--nodes is for simulated nodes");
-    expect(() => chooseHosts({ hostfile: "/nonexistent" }, {})).toThrow(
-      "the hostfile /nonexistent cannot be read: ENOENT",
-    );
+    expect(() => chooseHosts({ hostfile: "/proc/0" }, {})).toThrow("the hostfile /proc/0 cannot be read: ENOENT");
     const wrong = file("wrong", "a\n-x");
     expect(() => chooseHosts({ hostfile: wrong }, {})).toThrow(`the hostfile ${wrong}: line 2: "-x" is no host`);
   });

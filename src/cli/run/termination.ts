@@ -81,8 +81,8 @@ export class ProcessTerminator {
 
   /**
    * Handles the end of a process. `who` names it, `why` is what is known of the cause, if anything. A process that was
-   * killed gives the exit code before one that failed by itself at that time: dsm reports a lost process to the others,
-   * which then fail. Resolves when the exit code is known.
+   * killed, or that ended as a signal of this run asks for, gives the exit code before one that failed by itself at that
+   * time: dsm reports a lost process to the others, which then fail. Resolves when the exit code is known.
    */
   async ended(
     who: string,
@@ -97,7 +97,12 @@ export class ProcessTerminator {
       if (isOurs) this.fail(exitCode);
       else this.lost(`${who} was ended by ${signal}${why === null ? "" : `; ${why}`}`, exitCode);
     }
-    if (code === null || code === 0 || this.#isEnding || this.#judging) return;
+    if (code === null || code === 0 || this.#isEnding) return;
+    if (this.#isAskedFor(code)) {
+      this.fail(code);
+      return;
+    }
+    if (this.#judging) return;
     if (this.#continuesAfter(code)) {
       messages.error(`${who} ended with exit code ${code}${GOES_ON}`);
       return;
@@ -158,6 +163,11 @@ export class ProcessTerminator {
 
   get #isAskedToEnd(): boolean {
     return ENDING_SIGNALS.some((signal) => this.#passed.has(signal));
+  }
+
+  /** Whether a process that has handled a signal of this run ends with that code, as a shell would say it. */
+  #isAskedFor(code: number): boolean {
+    return ENDING_SIGNALS.some((signal) => this.#passed.has(signal) && code === 128 + constants.signals[signal]);
   }
 
   #ask(signal: NodeJS.Signals): void {
