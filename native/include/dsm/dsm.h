@@ -194,21 +194,22 @@ int dsm_free(dsm_session *session, void *block);
  * DSM_MISMATCH: it exists with another size. */
 int dsm_named(dsm_session *session, const char *name, size_t size, void **block);
 
-/* Allocates a small block from the pool of this process: a call that mostly asks no other process, for lists, trees and
- * strings. The pool takes chunks from dsm_alloc(), of at most 1/64 of the map (at least 4 KiB, at most 64 KiB). The block is not zeroed; it begins at a multiple of 16 at least. A block of more than DSM_POOL_MAX bytes, or
- * of an alignment above 64, comes from dsm_alloc().
+/* Allocates a small block from the pool of this process, for lists, trees and strings; most calls ask no other process.
+ * The pool takes chunks from dsm_alloc(), each at most 1/64 of the map (at least 4 KiB, at most 64 KiB). The block is
+ * not zeroed, and begins at a multiple of 16 at least. A block of more than DSM_POOL_MAX bytes, or of an alignment above
+ * 64, comes from dsm_alloc(), and from there it is zeroed. DSM_NO_MEMORY: the map has no room for it.
  *
- * Any process may free a block, and says the size and alignment again, as they were given. It then serves requests of
- * about that size, rounded up by a quarter at most (to 16, 32, 48 or 64 below that), from the process that
- * freed it or, beyond the limit, from all; it does not return to dsm_alloc(). If the map is full, larger free blocks
- * are cut. A process that dies takes with it what its pool has free: at most a chunk, and as much again in freed
- * blocks. One that leaves loses nothing. A block that is freed twice, or stored to after it was freed, is not noticed at
- * once. These calls must not be made in signal handlers. */
+ * Any process may free a block, and repeats the size and alignment as they were given. The memory then serves requests
+ * of about that size, rounded up by a quarter at most (to 16, 32, 48 or 64 below that). The pool keeps as many bytes as
+ * a chunk has; the rest goes to all processes, and nothing goes back to dsm_alloc(). If the map is full, larger free
+ * blocks are cut. A process that dies takes with it what its pool has free, two chunks at most; one that leaves loses
+ * nothing. A block that is freed twice, or stored to after it was freed, is not noticed at once. These calls must not be
+ * made in signal handlers. */
 int dsm_pool_alloc(dsm_session *session, size_t size, size_t align, void **block);
 int dsm_pool_free(dsm_session *session, void *block, size_t size, size_t align);
 
-/* Returns the session of this process whose map holds `address`: the way from a pointer in the map, which is the same in
- * every process, to the handle, which is not. DSM_INVALID: this process has joined no such session. */
+/* Returns the session of this process whose map holds `address`: the way from a pointer into the map, which is the same
+ * in every process, to the handle, which is not. DSM_INVALID: this process has joined no such session. */
 int dsm_session_at(const void *address, dsm_session **session);
 
 /* Sleeps while `width` (1, 2, 4 or 8) bytes at `address` hold `value`: DSM_AGAIN at once if they do not, DSM_OK after a

@@ -12,14 +12,14 @@
 /* Blocks that one batch lists, at most. */
 #define POOL_BATCH_MAX 62u
 
-/* The named block with the stacks. Another format gets another name, because a snapshot may be older than the program. */
+/* The named block with the stacks. Another format gets another name: a snapshot may be older than the program. */
 #define POOL_STACKS_NAME "dsm pool 1"
 #define POOL_STACKS_BYTES 4096u
 
 #pragma GCC visibility push(hidden)
 
-/* Moves free blocks of the class from the pool to the shared stack, as one batch. Returns a status and keeps its reason;
- * unless it is DSM_OK, these blocks are lost. The lock of the pool is held. */
+/* Moves free blocks of the class from the pool to the shared stack, as one batch. Returns a status and keeps its
+ * reason; unless it is DSM_OK, these blocks are lost. The lock of the pool is held. */
 int pool_push(dsm_session *session, int class);
 
 /* Moves a batch from the shared stack to the pool; `*got` tells whether there was one. Returns a status and keeps its

@@ -2,7 +2,7 @@
  * own are called by them.
  *
  * Invariant: once a session has been joined, no call of the C library changes what the kernel does at SIGSEGV, SIGBUS
- * and SIGTRAP. The program's actions are kept here: sigaction() and its relatives (signal_calls.c) read and write those,
+ * and SIGTRAP. The program's actions are kept here: sigaction() and its relatives (signal_calls.c) read and write them,
  * so that the order in which program and dsm install theirs makes no difference, and the program's handler gets what is
  * not dsm's, with the mask, flags and siginfo that the kernel would have given it. This is what the JVM's libjsig does
  * for it.

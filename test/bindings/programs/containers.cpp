@@ -93,7 +93,8 @@ void grow(dsm::session &session) {
       auto found = shared.names.find(text("name", each, i));
       auto number = shared.numbers.find(text("number", each, i));
       bool is_there = i % 2 == 1;
-      expect((found != shared.names.end()) == is_there && (number != shared.numbers.end()) == is_there, "what is there");
+      expect((found != shared.names.end()) == is_there, "the names that are there");
+      expect((number != shared.numbers.end()) == is_there, "the numbers that are there");
       expect(shared.order.contains(each * keys + i) == is_there, "the set");
       if (!is_there) continue;
       const auto &texts = found->second;
@@ -130,8 +131,8 @@ void check_and_free(dsm::allocator<block> allocator, block *taken) {
   allocator.deallocate(taken, 1);
 }
 
-// Puts new blocks into the mailbox, or takes and frees those that lie there. A process that only does one of both has too
-// few or too many free blocks all the time, and exchanges them with the others.
+// Puts new blocks into the mailbox, or takes and frees those that lie there. A process that only does one of both has
+// too few or too many free blocks all the time, and exchanges them with the others.
 void churn(dsm::session &session, mailbox &box, bool puts, unsigned seed, int rounds) {
   auto allocator = session.allocator<block>();
   for (int i = 0; i < rounds; i++) {
@@ -265,8 +266,9 @@ void edges(dsm::session &session) {
   expect(dsm_pool_alloc(raw, 1, 1, nullptr) == DSM_INVALID, "nowhere to put a block");
   expect(dsm_pool_alloc(raw, std::size_t{1} << 40, 1, &block) == DSM_NO_MEMORY, "more than the map");
   expect(dsm_pool_free(raw, outside, 1, 1) == DSM_INVALID, "a block outside the map");
-  expect(dsm_pool_free(raw, session.bytes().data() + session.bytes().size() - 16, 17, 1) == DSM_INVALID, "one across its end");
-  expect(dsm_pool_free(raw, session.bytes().data() + 8, 8, 1) == DSM_INVALID, "no block begins there");
+  auto bytes = session.bytes();
+  expect(dsm_pool_free(raw, bytes.data() + bytes.size() - 16, 17, 1) == DSM_INVALID, "one across its end");
+  expect(dsm_pool_free(raw, bytes.data() + 8, 8, 1) == DSM_INVALID, "no block begins there");
   expect(dsm_session_at(outside, &found) == DSM_INVALID && found == nullptr, "the session of no map");
   expect(dsm_session_at(nullptr, &found) == DSM_INVALID, "the session of NULL");
 
@@ -274,14 +276,14 @@ void edges(dsm::session &session) {
   std::vector<void *> blocks(2000);
   for (void *&each : blocks) expect(dsm_pool_alloc(raw, 64, 1, &each) == DSM_OK, "many blocks");
   for (void *each : blocks) expect(dsm_pool_free(raw, each, 64, 1) == DSM_OK, "all of them freed");
-  auto bytes = session.bytes();
   auto stacks = session.named<std::uint64_t>("dsm pool 1", 512);
   std::uint64_t top = stacks[3] & 0xffffffff;
   expect(top != 0, "a batch of blocks of 64 bytes");
   std::fill_n(bytes.begin() + static_cast<std::ptrdiff_t>((top - 1) * 16), 16, std::byte{0xff});
   int status = DSM_OK;
   for (std::size_t i = 0; status == DSM_OK && i < blocks.size(); i++) status = dsm_pool_alloc(raw, 64, 1, &block);
-  expect(status == DSM_INVALID && std::string(dsm_last_error()).find("overwritten") != std::string::npos, "what was overwritten");
+  const std::string why = dsm_last_error();
+  expect(status == DSM_INVALID && why.find("overwritten") != std::string::npos, "what was overwritten");
 }
 
 void insert(dsm::session &session, int count) {

@@ -11,10 +11,10 @@
 
 namespace dsm {
 
-// An allocator of blocks of the map. It holds the address of the map, which is the same in every process, so a container
-// that lies in the map with all its elements can be read and changed by every process of the session:
-// session.object() makes one, and dsm/containers.hpp has names for the usual kinds. Threads and processes that change one
-// container at the same time need a lock, as usual.
+// An allocator of blocks of the map. It holds the address of the map, which is the same in every process, so a
+// container that lies in the map with all its elements can be read and changed by every process of the session:
+// session.object() makes one, and dsm/containers.hpp has names for the usual kinds. Threads and processes that change
+// one container at the same time need a lock, as usual.
 //
 // Small blocks come from the pool of the process, mostly without a word to others: dsm_pool_alloc() in dsm.h says what
 // it costs, and what is lost with a process that dies. Memory that a process frees need not be its own.

@@ -8,8 +8,8 @@
 // A container gives its allocator to its elements, which emplace() makes in place. A dsm::string of the program's own
 // needs one, too: dsm::string("text", session.allocator()); so operator[] does not take a literal.
 //
-// All processes must be built with the same standard library, whose layouts and hashes these are. What holds pointers to
-// code, such as std::shared_ptr and std::function, does not work across processes.
+// All processes must be built with the same standard library, whose layouts and hashes these are. What holds pointers
+// to code, such as std::shared_ptr and std::function, does not work across processes.
 #ifndef DSM_CONTAINERS_HPP
 #define DSM_CONTAINERS_HPP
 
@@ -46,8 +46,8 @@ decltype(auto) key(const T &from) {
 }
 }  // namespace detail
 
-// Order, equality and hash of keys. Strings of all kinds, which need not have the allocator of the map, are looked up by
-// their characters.
+// Order, equality and hash of keys. Strings of all kinds, which need not have the allocator of the map, are looked up
+// by their characters.
 struct less {
   using is_transparent = void;
   template <class T, class U>
