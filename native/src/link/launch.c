@@ -31,6 +31,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -52,6 +53,7 @@
 #define COLLECTOR_STACK_BYTES (256u << 10) /* as session/direct_exit.c's: glibc puts thread-local variables there */
 #define REAPER_BYTES 4096u /* of the struct reaper: a page */
 #define SIGNALS 64
+_Static_assert(sizeof(struct reaper) % 8 == 0 && sizeof(struct reaper) < REAPER_BYTES / 2, "struct shared follows it");
 
 extern char **environ;
 
@@ -63,8 +65,14 @@ struct program {
   uint8_t *inner_stack; /* its end, where the middle or the reaper starts the program */
   uint8_t *reaper_stack; /* its end */
   struct reaper *reaper;
-  int self;                     /* the process id of this process */
-  _Atomic int32_t *reaper_id;   /* in memory that this process shares with its copy */
+  int self; /* the process id of this process */
+  struct shared *shared;
+};
+
+/* What this process shares with its copy. */
+struct shared {
+  _Atomic int32_t reaper_id;
+  _Atomic uint32_t copy_lives; /* the kernel clears it when the copy executes no code any more */
 };
 
 /* The kernel's struct sigaction; all zero means SIG_DFL. */
@@ -200,15 +208,21 @@ static int run_reaper(const struct program *program) {
   }
   for (int fd = 0; fd <= 2; fd++) dsm_syscall(SYS_close, fd, 0, 0, 0);
   if (dsm_syscall(SYS_close_range, 3, ~0u, 0, 0) < 0) close_listed();
+  /* The copy executes code, and has a stack, that are about to be unmapped. */
+  _Atomic uint32_t *copy_lives = &program->shared->copy_lives;
+  while (atomic_load(copy_lives) != 0) dsm_syscall(SYS_futex, (long)copy_lives, FUTEX_WAIT, 1, 0);
   reaper_become(program->reaper, REAPER_BYTES, program->self);
 }
 
 static int run_copy(const struct program *program) {
+  struct shared *shared = program->shared;
+  atomic_store(&shared->copy_lives, 1);
+  dsm_syscall(SYS_set_tid_address, (long)&shared->copy_lives, 0, 0, 0);
   long reaper = dsm_launch_clone(CLONE_VM | CLONE_PARENT, program->reaper_stack, run_reaper, program);
   if (reaper < 0)
     report(program->output, "START", (int)-reaper);
   else
-    atomic_store(program->reaper_id, (int32_t)reaper);
+    atomic_store(&shared->reaper_id, (int32_t)reaper);
   return 0;
 }
 
@@ -228,10 +242,10 @@ static int adopts(void) {
 
 int launch(const char *path, char *const arguments[], char *const environment[], int output) {
   const size_t size = REAPER_BYTES + 3 * CHILD_STACK_BYTES;
-  /* Shared with the copy, for the id of the reaper. */
+  /* Shared with the copy. */
   uint8_t *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) return errno;
-  _Atomic int32_t *reaper_id = (_Atomic int32_t *)(void *)(memory + sizeof(struct reaper));
+  struct shared *shared = (struct shared *)(void *)(memory + sizeof(struct reaper));
   uint8_t *stacks = memory + REAPER_BYTES;
   struct program program = {.path = path,
                             .arguments = arguments,
@@ -241,7 +255,7 @@ int launch(const char *path, char *const arguments[], char *const environment[],
                             .reaper_stack = stacks + 2 * CHILD_STACK_BYTES,
                             .reaper = (struct reaper *)(void *)memory,
                             .self = getpid(),
-                            .reaper_id = reaper_id};
+                            .shared = shared};
   int is_adopter = adopts(), error = 0;
   long child = -ENOMEM, reaped_later = 0;
   /* No handler of this process may run in a child that shares its memory. */
@@ -256,7 +270,7 @@ int launch(const char *path, char *const arguments[], char *const environment[],
     reaped_later = child;
   else
     await_child((pid_t)child);
-  if (is_copy) reaped_later = atomic_load(reaper_id);
+  if (is_copy) reaped_later = atomic_load(&shared->reaper_id);
   dsm_syscall(SYS_rt_sigprocmask, SIG_SETMASK, (long)&before, 0, DSM_SIGSET_BYTES);
   munmap(memory, size);
   /* If no thread can be started, that child stays a zombie of this process after it has ended. */
