@@ -60,7 +60,7 @@ test("the files it carries go to a folder of the user's own, and are checked bef
   const [version, ...others] = readdirSync(cache) as [string];
   expect(others).toEqual([]);
   // Named at build time by what they hold.
-  const digests = (["libdsm.so", "koffi.node", "preload.js", "header.js"] as const).map((name) =>
+  const digests = (["libdsm.so", "koffi.node", "preload.js", "header.js", "dsm-guard"] as const).map((name) =>
     createHash("sha256")
       .update(readFileSync(join(import.meta.dir, "../..", SOURCES[name])))
       .digest(),

@@ -27,8 +27,9 @@ def say(*words: object) -> None:
 
 
 def interrupted(kind: str, wait) -> None:
-    say("waiting", kind)
     try:
+        # The signal may come as soon as this is read.
+        say("waiting", kind)
         wait()
     except KeyboardInterrupt:
         say("interrupted", kind)
