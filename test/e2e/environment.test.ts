@@ -143,7 +143,12 @@ test("noexec wherever libraries could go: scripts do not start, programs of C do
   const { c, ts, py, findings } = await on({ prepare: noexec(place), environment });
   const why = `no folder for the libraries: (${place}/dsm(-\\d+)? is mounted noexec, so no library loads from it; ){3}`;
   const words = `${why}set XDG_CACHE_HOME to one with 20 MiB of room`;
-  expect(c).toMatch(line(`dsm: libdsm is not loaded into the processes beforehand: ${words}\njoined`));
+  expect(c).toMatch(
+    line(
+      `dsm: libdsm is not preloaded into the processes: ${words}\n` +
+        `dsm: if dsm run is killed, its processes go on: ${words}\njoined`,
+    ),
+  );
   expect(ts).toMatch(line(`dsm: ${words}`));
   expect(py).toMatch(line(`dsm: ${words}`));
   expectFound(

@@ -28,11 +28,14 @@ import {
 } from "../wire/cell-layout.ts";
 
 const WORDS = LOCK_CELL_SIZE / 4;
+const CACHE_LINE_CELLS = 64 / LOCK_CELL_SIZE;
+const LINES = LOCK_CELLS_MAX / CACHE_LINE_CELLS;
+
+/** The cell of the n-th lock: one in each cache line first. */
+const cellOf = (n: number): number => (n % LINES) * CACHE_LINE_CELLS + Math.floor(n / LINES);
 
 export class LockCells {
   readonly #words: Int32Array;
-  /** Names of the locks by their cells. */
-  readonly #names: string[] = [];
   readonly #byName = new Map<string, number>();
   #tag = -1;
   #value = 0;
@@ -51,7 +54,9 @@ export class LockCells {
 
   /** Takes all cells. Returns who has locks by them. */
   takeAll(): { name: string; rank: number }[] {
-    return this.#names.map((name, cell) => ({ name, rank: this.#exchange(cell) })).filter(({ rank }) => rank >= 0);
+    return [...this.#byName]
+      .map(([name, cell]) => ({ name, rank: this.#exchange(cell) }))
+      .filter(({ rank }) => rank >= 0);
   }
 
   #exchange(cell: number): number {
@@ -68,8 +73,8 @@ export class LockCells {
   /** Notes that the request `tag` for the lock is being decided; the lock gets a cell, if there is one left. */
   begin(tag: number, name: string): void {
     let cell = this.#byName.get(name);
-    if (cell === undefined && this.#names.length < LOCK_CELLS_MAX) {
-      cell = this.#names.push(name) - 1;
+    if (cell === undefined && this.#byName.size < LOCK_CELLS_MAX) {
+      cell = cellOf(this.#byName.size);
       this.#byName.set(name, cell);
     }
     this.#tag = tag;
