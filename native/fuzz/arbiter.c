@@ -211,11 +211,12 @@ void arbiter_start(struct arbiter *arbiter, const dsm_config *config) {
   CHECK(arbiter_locate(config, &place) == DSM_OK);
   the = arbiter;
   size_t bytes = arbiter->size + arbiter->size / PAGE_BYTES;
+  size_t cells = (bytes + PAGE_BYTES - 1) & ~(PAGE_BYTES - 1ul);
   /* The library refuses an arbiter with maps elsewhere. */
   snprintf(arbiter->path, sizeof arbiter->path, "/dev/shm/dsm-fuzz-%d", (int)getpid());
   atexit(remove_map);
   arbiter->map_fd = open(arbiter->path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-  CHECK(arbiter->map_fd >= 0 && ftruncate(arbiter->map_fd, (off_t)((bytes + PAGE_BYTES - 1) & ~(PAGE_BYTES - 1ul))) == 0);
+  CHECK(arbiter->map_fd >= 0 && ftruncate(arbiter->map_fd, (off_t)(cells + WIRE_LOCK_CELLS_MAX * WIRE_LOCK_CELL_SIZE)) == 0);
   arbiter->map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, arbiter->map_fd, 0);
   CHECK(arbiter->map != MAP_FAILED);
   struct sockaddr_un address = {.sun_family = AF_UNIX};

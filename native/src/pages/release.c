@@ -171,7 +171,8 @@ int release_request(struct pages *pages, struct wire_header *header, const void 
     struct publication publication;
     uint64_t before;
     pages_lock_blocking_signals(pages, &before);
-    any = add_private_pages(pages, &publication, &following);
+    /* Asked again under the lock: another thread may have left the session, and with it its copies. */
+    any = pages->release.is_on && add_private_pages(pages, &publication, &following);
     if (any && publish_private_pages(pages, &publication) != 0) call.sent = -1;
     pages_unlock_restoring_signals(pages, &before);
   }
