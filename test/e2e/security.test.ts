@@ -17,6 +17,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
+import { mapFileSize } from "../../src/arbiter/map-file.ts";
 import { makeCertificates } from "../../src/cli/commands/cert.ts";
 import { LinkProver, linkProof, NONCE_SIZE } from "../../src/core/access/auth.ts";
 import { Status } from "../../src/core/base/errors.ts";
@@ -526,7 +527,7 @@ describe("on this machine", () => {
       action: (actor: Actor) => Promise<void>,
     ): Promise<void> {
       writeFileSync(map, "", { mode: 0o600 });
-      truncateSync(map, SIZE + 4096);
+      truncateSync(map, mapFileSize(SIZE, false));
       const listener = Bun.listen({
         unix: cluster.arbiterSocket("refused", "x"),
         socket: {
@@ -619,8 +620,9 @@ describe("on this machine", () => {
         await actor.do("open");
         for (const [at, good] of [
           [0, true],
-          [SIZE - 100, true],
-          [SIZE - 99, false],
+          [SIZE - 104, true],
+          [SIZE - 100, false],
+          [SIZE - 96, false],
           [SIZE, false],
           [2 ** 52, false],
         ] as const) {
@@ -628,7 +630,7 @@ describe("on this machine", () => {
           const answer = await actor.ask("alloc 100");
           expect([at, answer]).toEqual([
             at,
-            good ? `ok ${at}` : "DSM_PROTOCOL the arbiter gave a block outside the map",
+            good ? `ok ${at}` : "DSM_PROTOCOL the arbiter gave a block outside the map, or one that is not aligned",
           ]);
         }
         await actor.do("leave");
