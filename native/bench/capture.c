@@ -22,8 +22,8 @@
 #define SAMPLES 400
 #define PER_SAMPLE 100
 
-static int no_fault(void *context, uintptr_t address, int atomic) {
-  (void)context, (void)address, (void)atomic;
+static int no_fault(void *context, uintptr_t address, int atomic, uintptr_t instruction) {
+  (void)context, (void)address, (void)atomic, (void)instruction;
   return 0;
 }
 static int no_store(void *context, const struct dsm_run *runs, uint32_t count) {

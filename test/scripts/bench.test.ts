@@ -5,7 +5,19 @@ import { join } from "node:path";
 const root = join(import.meta.dir, "../..");
 
 /** One row of every program and script that the bench has; the rest differ in an argument. */
-const rows = ["load", "capture", "pipelined", "store", "barrier", "hole", "server-memory", "ordering", "run"];
+const rows = [
+  "load",
+  "direct-lock",
+  "capture",
+  "pipelined",
+  "store",
+  "barrier",
+  "strides",
+  "hole",
+  "server-memory",
+  "ordering",
+  "run",
+];
 
 interface Report {
   rows: { name: string; value: number; floor?: { value: number }; peers: { value: number | null }[] }[];
