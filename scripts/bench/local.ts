@@ -18,7 +18,7 @@ export const local: Group = {
     { name: "load", what: "load, 2 nodes, of 10^8", figure: "trapped load", bound: 1.02 },
     {
       ...{ name: "direct-lock", what: "free lock taken and given back in direct mode, of 10^6", figure: "direct lock" },
-      ...{ bound: 6, beside: "robust mutex" },
+      ...{ bound: 3, beside: "robust mutex" },
     },
   ].map(({ name, what, figure, bound, beside = "plain MAP_SHARED" }: Row) => ({
     name,
