@@ -59,18 +59,23 @@ export function removeStaleMaps(): void {
   if (fileLocks === null) return;
   for (const name of namesThere()) {
     if (!lockedName.test(name)) continue;
-    const path = `${DIRECTORY}/${name}`;
-    let descriptor: number;
-    try {
-      descriptor = openSync(path, constants.O_RDWR | constants.O_NOFOLLOW | constants.O_NONBLOCK);
-    } catch {
-      // The file is gone, or belongs to another user.
-      continue;
-    }
-    // Only the arbiter that has the lock, and still finds the file under its name, removes it.
-    if (fileLocks.lock(descriptor) && isNamed(descriptor, path)) removeFile(path);
-    closeSync(descriptor);
+    removeUnlocked(`${DIRECTORY}/${name}`);
   }
+}
+
+/** Removes a file of this user that no living process has locked. */
+export function removeUnlocked(path: string): void {
+  if (fileLocks === null) return;
+  let descriptor: number;
+  try {
+    descriptor = openSync(path, constants.O_RDWR | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  } catch {
+    // The file is gone, or belongs to another user.
+    return;
+  }
+  // Only the process that has the lock, and still finds the file under its name, removes it.
+  if (fileLocks.lock(descriptor) && isNamed(descriptor, path)) removeFile(path);
+  closeSync(descriptor);
 }
 
 /** createMap() says what is wrong with the folder. */

@@ -21,7 +21,7 @@ import { detachBuffer } from "../core/wire/frame-reader.ts";
 import { Kind } from "../core/wire/kinds.ts";
 import { Outbox, rethrowIfBug } from "../core/wire/outbox.ts";
 import { canTellPeers, isOutside, isOwnPeer } from "../transport/peer-user.ts";
-import { removeFile } from "./map-file.ts";
+import { removeFile, removeUnlocked } from "./map-file.ts";
 
 /** Receives the bytes of connections: the replica. */
 export interface Channels {
@@ -164,10 +164,14 @@ export class ProcessListener {
     }
   }
 
-  /** Stops listening, and removes the socket if it is still this arbiter's. */
+  /**
+   * Stops listening, and removes the socket if it is still this arbiter's; also the lock of the process that started the
+   * arbiter, if that was killed before it could.
+   */
   stop(): void {
     const { path } = this.#options;
     if (this.#socketIdentity !== "" && identity(path) === this.#socketIdentity) removeFile(path);
+    removeUnlocked(path.replace(/\.sock$/, ".lock"));
     this.#listener?.stop();
   }
 

@@ -46,6 +46,7 @@ test("who waits gets it when its owner gives it back, or dies with it", async ()
   const [a, b] = await two();
   await a.do("lock m");
   expect(await b.ask("trylock m")).toStartWith("DSM_AGAIN");
+  // The owner keeps it: who waits asks the arbiter, and its time is over.
   expect(await b.ask("timedlock m 50")).toStartWith("DSM_TIMEOUT");
   expect(await a.ask("lock m")).toStartWith("DSM_BUSY");
   expect(await b.ask("unlock m")).toStartWith("DSM_NOT_OWNER");
@@ -97,4 +98,19 @@ test("its owner still has it when direct mode ends, and another node waits for i
   expect(await b.ask("trylock m")).toStartWith("DSM_AGAIN");
   await late.do("unlock m");
   await Promise.all([a, b, late].map((actor) => actor.leave()));
+});
+
+test("when the arbiter is gone, so is the session, also for one that only takes free locks", async () => {
+  const [a, b] = await two();
+  process.kill(cluster.arbiter(a.session, "a"), "SIGKILL");
+  await eventually("it is told", async () => {
+    const answer = await a.ask("lock m");
+    if (answer === "ok") await a.ask("unlock m");
+    return answer.startsWith("DSM_UNREACHABLE");
+  });
+  await Promise.all([a, b].map((actor) => actor.end()));
+  // A killed arbiter leaves its socket and its map to the next session, whichever it is.
+  await cluster.untilSilent();
+  const [one] = await cluster.actors(["c"]);
+  await one?.leave();
 });

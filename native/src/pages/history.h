@@ -6,7 +6,7 @@
  * pages stores to it, and with it the pages after it that were filled together with it more than once.
  *
  * An atomic operation on an open page is not seen by others. The two conditions keep that limit where it is: the
- * instruction is one that has stored many times to one page without an atomic operation between, and the page has been
+ * instruction has filled a page, or gone on to the next one, with no atomic operation between, and this page has been
  * filled since an atomic operation could last have been executed there (a page with one is never opened again).
  *
  * Handler-safe; the caller holds the lock of the pages. */

@@ -116,9 +116,12 @@ static void after_fork_in_child(void) {
   for (dsm_session *session = sessions; session != NULL; session = session->next) {
     close_connections(session);
     ring_forked(&session->ring);
+    /* The child does not have them mapped. */
+    session->locks.cells = NULL;
     /* In a new PID namespace the child may have the same process id as its parent. */
     session->link.pid = -1;
   }
+  for (dsm_session *session = departed_oldest; session != NULL; session = session->next) session->locks.cells = NULL;
   pthread_mutex_init(&sessions_lock, NULL);
 }
 
@@ -140,7 +143,6 @@ void handles_watch_forks(void) {
 
 void session_release_resources(dsm_session *session) {
   close_connections(session);
-  lock_cells_retire(&session->locks);
   ring_close(&session->ring);
   free(session->link.channels.slots);
   session->link.channels.slots = NULL;

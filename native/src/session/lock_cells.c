@@ -2,6 +2,7 @@
 #include "session/lock_cells.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -13,6 +14,8 @@
 #define PROBES_MAX 16u
 /* How often a lock that another process has is looked at before the arbiter is asked: some microseconds. */
 #define SPINS_MAX 100u
+/* Of so many locks taken one looks whether the arbiter is there. A power of two. */
+#define TAKEN_TO_LOOK 256u
 
 /* A place is empty, then being written by one thread, then fixed. */
 enum { PLACE_EMPTY, PLACE_BUSY, PLACE_FIXED };
@@ -46,6 +49,7 @@ int lock_cells_open(struct lock_cells *locks, const struct arbiter_link *link, u
       .mark = WIRE_CELL_OWNED + link->rank,
       .owner = dsm_process_token(),
       .spins = link->channels.polls,
+      .main_fd = link->main_fd,
   };
   return 0;
 }
@@ -107,24 +111,28 @@ static int put(_Atomic uint32_t *word, uint32_t mark) {
   return atomic_compare_exchange_strong(word, &mark, WIRE_CELL_FREE);
 }
 
+/* Returns whether the arbiter has ended. Looks only once in a while: a process that takes no lock by a request would
+ * not notice otherwise. */
+static int arbiter_is_gone(struct lock_cells *locks) {
+  if (atomic_fetch_add_explicit(&locks->taken, 1, memory_order_relaxed) % TAKEN_TO_LOOK != 0) return 0;
+  struct pollfd connection = {.fd = locks->main_fd, .events = POLLRDHUP};
+  return poll(&connection, 1, 0) > 0 && (connection.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL)) != 0;
+}
+
 int lock_cells_take(struct lock_cells *locks, const char *name, int may_wait) {
   _Atomic uint32_t *word = find(locks, name);
-  if (word == NULL) return 0;
-  for (unsigned spin = 0;; spin++) {
-    uint32_t seen = WIRE_CELL_FREE;
-    if (atomic_compare_exchange_strong(word, &seen, locks->mark)) {
+  if (word == NULL || arbiter_is_gone(locks)) return 0;
+  for (unsigned spins = may_wait && locks->spins ? SPINS_MAX : 0;; spins--) {
+    uint32_t seen = atomic_load_explicit(word, memory_order_relaxed);
+    if (seen == WIRE_CELL_FREE && atomic_compare_exchange_strong(word, &seen, locks->mark)) {
       if (!is_over(locks)) return 1;
       /* Another thread leaves the session: the arbiter may have looked at the cell before. */
       put(word, locks->mark);
       return 0;
     }
-    /* The arbiter decides, or this process has the lock already, which is an error. */
-    if (seen == WIRE_CELL_ARBITER || seen == locks->mark) return 0;
-    if (!may_wait || !locks->spins || spin == SPINS_MAX) return 0;
-    while (spin < SPINS_MAX && atomic_load_explicit(word, memory_order_relaxed) == seen) {
-      __builtin_ia32_pause();
-      spin++;
-    }
+    /* The arbiter decides, or this process has the lock already, which is an error, or another one keeps it. */
+    if (seen == WIRE_CELL_ARBITER || seen == locks->mark || spins == 0) return 0;
+    __builtin_ia32_pause();
   }
 }
 

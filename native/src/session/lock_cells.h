@@ -18,6 +18,8 @@ struct lock_cells {
   uint8_t *cells; /* NULL: none, each lock is a request */
   uint32_t mark; /* of this process in a cell */
   uint64_t owner; /* dsm_process_token() of the process that joined */
+  int main_fd; /* whose end is the arbiter's */
+  atomic_uint taken; /* counts the locks taken, modulo 2^32 */
   int spins; /* 0: this process has one core only */
   struct known_lock *known; /* KNOWN_LOCKS_MAX of them */
 };
@@ -27,7 +29,7 @@ struct lock_cells {
 /* Maps the cells of a session in direct mode; `offset`: where they begin in the file. Returns 0, or -1 with errno. */
 int lock_cells_open(struct lock_cells *locks, const struct arbiter_link *link, uint64_t offset);
 
-/* The process has left the session: each lock is a request from now on. Threads may still be using the cells. */
+/* The process leaves the session, and the arbiter is not told yet: each lock is a request from now on. Threads may still be using the cells. */
 void lock_cells_retire(struct lock_cells *locks);
 
 /* Unmaps the cells. No thread uses them any more. */

@@ -14,8 +14,8 @@
  *   by an exchange, so it learns of each owner.
  * - While a cell is not CELL_ARBITER, the session has no owner, no waiter and no mark of a dead owner for its lock.
  *   So whoever sends a request for a lock makes the arbiter take the cell before the session decides on the request.
- * - Before a process leaves or is lost, before another loss ends all waits, and before direct mode ends, the arbiter has
- *   taken all cells: the session knows all owners.
+ * - Before a process leaves or is lost, and before direct mode ends, the arbiter has taken all cells: the session knows
+ *   all owners. After a loss no cell becomes free any more: a process that counts as lost may still be running.
  */
 
 import {

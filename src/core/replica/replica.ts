@@ -363,7 +363,8 @@ export class Replica {
     if (kind === Kind.LOCK) cells.begin(view.getUint32(At.tag, true), name);
     this.#decide(view, frame);
     cells.end();
-    const mayGive = kind === Kind.UNLOCK && !this.#exit.isUnderWay && !session.refusesLocks;
+    // Once a process was lost, all locks are requests: one that counts as lost and runs on cannot take a free cell.
+    const mayGive = kind === Kind.UNLOCK && !this.#exit.isUnderWay && session.lostRank < 0;
     if (mayGive && session.isLockFree(name)) cells.free(name);
   }
 

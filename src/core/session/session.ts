@@ -161,11 +161,6 @@ export class Session {
     return this.#locks.isFree(name);
   }
 
-  /** Whether the session refuses locks because a process was lost. */
-  get refusesLocks(): boolean {
-    return this.lostRank >= 0 && this.config.onLoss === "fail";
-  }
-
   /** Whether the map holds the value that the FUTEX_WAIT at `at` expects. */
   equalsMap(view: DataView, at: number): boolean {
     return this.#futexes.equalsMap(view, at);
