@@ -11,6 +11,7 @@ import {
   ADDRESS_NARROW_STRIDE,
   ADDRESS_STRIDE,
   ADDRESS_WIDE_SLOTS,
+  BLOCKS_MAX,
   FRAME_MAX,
   PROTOCOL_VERSION,
 } from "../src/core/base/limits.ts";
@@ -118,6 +119,7 @@ export function wireHeader(): string {
     `#define WIRE_RUN_BYTES_BITS ${RUN_BYTES_BITS}u`,
     `#define WIRE_STAGING_SIZE ${STAGING_SIZE}u`,
     `#define WIRE_NO_TAG ${NO_TAG}u`,
+    `#define WIRE_BLOCKS_MAX ${BLOCKS_MAX}u`,
     `#define WIRE_LOCK_CELLS_MAX ${LOCK_CELLS_MAX}u`,
     `#define WIRE_LOCK_CELL_SIZE ${LOCK_CELL_SIZE}u`,
     `#define WIRE_CELL_ARBITER ${CELL_ARBITER}u`,

@@ -211,7 +211,7 @@ void arbiter_start(struct arbiter *arbiter, const dsm_config *config) {
   CHECK(arbiter_locate(config, &place) == DSM_OK);
   the = arbiter;
   size_t bytes = arbiter->size + arbiter->size / PAGE_BYTES;
-  size_t cells = (bytes + PAGE_BYTES - 1) & ~(PAGE_BYTES - 1ul);
+  size_t cells = link_marks_end(arbiter->size);
   /* The library refuses an arbiter with maps elsewhere. */
   snprintf(arbiter->path, sizeof arbiter->path, "/dev/shm/dsm-fuzz-%d", (int)getpid());
   atexit(remove_map);

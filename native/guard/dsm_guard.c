@@ -25,9 +25,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <dsm/dsm.h>
+
 #define INPUT 3
-/* As many ranks as a session has, and a daemon and a server. */
-#define RANKS_MAX 1024
+/* A daemon and a server. */
 #define ROLES_MAX 2
 #define LINE_BYTES 256
 #define ENVIRONMENT_BYTES (1u << 20)
@@ -40,7 +41,7 @@
 #define START_TIMEOUT_MS 1000
 #define PAUSE_MS 20
 
-static pid_t ranks[RANKS_MAX];
+static pid_t ranks[DSM_PROCESSES_MAX];
 static unsigned rank_count;
 static pid_t roles[ROLES_MAX];
 static unsigned role_count;
@@ -64,7 +65,7 @@ static int take(const char *line) {
   if (pid <= 1) return 0;
   if (strncmp(line, "rank ", 5) == 0) {
     starting[0] = 0;
-    if (rank_count < RANKS_MAX) ranks[rank_count++] = pid;
+    if (rank_count < DSM_PROCESSES_MAX) ranks[rank_count++] = pid;
   } else if (strncmp(line, "gone ", 5) == 0) {
     for (unsigned i = 0; i < rank_count; i++)
       if (ranks[i] == pid) ranks[i--] = ranks[--rank_count];
@@ -166,7 +167,7 @@ static void find_starting(void) {
     for (struct dirent *entry; (entry = readdir(all)) != NULL && starting[0] != 0;) {
       if (entry->d_name[0] < '1' || entry->d_name[0] > '9' || !is_starting(entry->d_name, environment)) continue;
       pid_t session = getsid((pid_t)atoi(entry->d_name));
-      if (session > 1 && session != getsid(0) && rank_count < RANKS_MAX) {
+      if (session > 1 && session != getsid(0) && rank_count < DSM_PROCESSES_MAX) {
         ranks[rank_count++] = session;
         starting[0] = 0;
       }

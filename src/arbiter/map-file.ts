@@ -56,11 +56,7 @@ const lockedName = new RegExp(`^${prefix}[^-]+-[0-9a-f]{16}$`);
 
 /** Removes the files of arbiters that were killed. */
 export function removeStaleMaps(): void {
-  if (fileLocks === null) return;
-  for (const name of namesThere()) {
-    if (!lockedName.test(name)) continue;
-    removeUnlocked(`${DIRECTORY}/${name}`);
-  }
+  for (const name of namesThere()) if (lockedName.test(name)) removeUnlocked(`${DIRECTORY}/${name}`);
 }
 
 /** Removes a file of this user that no living process has locked. */

@@ -4,7 +4,7 @@
  */
 import { readFileSync } from "node:fs";
 import { formatSize } from "../core/base/size.ts";
-import { findGroups } from "../core/launch/cgroup.ts";
+import { findGroups, type Groups } from "../core/launch/cgroup.ts";
 
 export interface MemoryRoom {
   /** Bytes that can still be taken. */
@@ -34,6 +34,10 @@ const FILES = {
 /** Version 1 has a number of this size where there is no limit. */
 const NO_LIMIT = 2 ** 60;
 
+/** The control groups that limit this process. Null: none does. */
+export const groupsOf = (controller: "memory" | "pids", read: ReadText = readText): Groups | null =>
+  findGroups(controller, read("/proc/self/cgroup") ?? "", read("/proc/self/mountinfo") ?? "");
+
 /** The narrowest of all limits. Null: the kernel tells of none. */
 export function memoryRoom(read: ReadText = readText): MemoryRoom | null {
   const machine = read("/proc/meminfo") ?? "";
@@ -42,7 +46,7 @@ export function memoryRoom(read: ReadText = readText): MemoryRoom | null {
   const available = kibibytes(machine, "MemAvailable");
   const total = kibibytes(machine, "MemTotal");
   if (available !== null && total !== null) rooms.push({ free: available + swapFree, limit: total, group: null });
-  const groups = findGroups("memory", read("/proc/self/cgroup") ?? "", read("/proc/self/mountinfo") ?? "");
+  const groups = groupsOf("memory", read);
   for (const folder of groups?.folders ?? []) {
     const { limit, used, cache } = FILES[(groups as { version: 1 | 2 }).version];
     const most = number(read(`${folder}/${limit}`));
@@ -73,7 +77,7 @@ function swapRoom(folder: string, room: number, read: ReadText): number {
 
 /** How many processes of this group the kernel has killed because its memory ran out. Null: it does not tell. */
 export function killsForMemory(read: ReadText = readText): number | null {
-  const groups = findGroups("memory", read("/proc/self/cgroup") ?? "", read("/proc/self/mountinfo") ?? "");
+  const groups = groupsOf("memory", read);
   if (groups === null) return null;
   const file = groups.version === 1 ? "memory.oom_control" : "memory.events";
   return number(/^oom_kill (\d+)$/m.exec(read(`${groups.folders[0]}/${file}`) ?? "")?.[1] ?? null);

@@ -6,9 +6,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { COMMANDS } from "../../src/cli/commands/commands.ts";
 import { daemonClient } from "../../src/cli/user-daemon-client.ts";
-import { DsmError } from "../../src/core/base/errors.ts";
 import { PROTOCOL_VERSION } from "../../src/core/base/limits.ts";
 import type { SessionDetail } from "../../src/core/messages/daemon-api.ts";
+import { errorOf } from "../support/error-of.ts";
 import { type Child, outcome, Place, until } from "./dsm.ts";
 
 // They start real processes, on machines that may be busy.
@@ -51,15 +51,6 @@ async function stranger(answer: string | null): Promise<void> {
   });
   servers.push(server);
   await new Promise<void>((resolve) => server.listen(4200, place.host, resolve));
-}
-
-async function errorOf(promise: Promise<unknown>): Promise<DsmError> {
-  const error = await promise.then(
-    () => null,
-    (reason: unknown) => reason,
-  );
-  expect(error).toBeInstanceOf(DsmError);
-  return error as DsmError;
 }
 
 describe("dsm daemon", () => {

@@ -18,21 +18,11 @@ afterAll(() => cluster.close());
 
 /** The act by one process per node, all to their good ends. */
 async function act(runtime: string, name: string, nodes: string[], order = "sequential"): Promise<void> {
-  const session = cluster.session();
-  const children = nodes.map((node, rank) =>
-    cluster.spawn([RUNTIMES[runtime] as string, THREADS, name], {
-      ...{ session, rank, processes: nodes.length, size: "1MiB", node },
-      environment: { DSM_ORDER: order, DSM_ON_LOSS: "continue" },
-    }),
-  );
-  const outcomes = await Promise.all(
-    children.map(async (child) => {
-      const code = await child.exited;
-      if (code !== 0) for (const other of children) other.kill();
-      return { code, stderr: await child.stderr.text(), stdout: await child.stdout.text() };
-    }),
-  );
-  expect(outcomes).toEqual(outcomes.map(() => ({ code: 0, stderr: "", stdout: "ok\n" })));
+  const said = await cluster.runWell([RUNTIMES[runtime] as string, THREADS, name], {
+    ...{ session: cluster.session(), size: "1MiB", nodes },
+    environment: { DSM_ORDER: order, DSM_ON_LOSS: "continue" },
+  });
+  expect(said).toEqual(nodes.map(() => "ok\n"));
 }
 
 describe.each(["Node", "Bun"])("%s", (runtime) => {

@@ -2,9 +2,9 @@
 import { afterEach, expect, test } from "bun:test";
 import { createServer, type Server, type Socket } from "node:net";
 import { answerProof, OPEN, RequestGuard, type Security } from "../../src/core/access/auth.ts";
-import { DsmError } from "../../src/core/base/errors.ts";
 import { PROTOCOL_VERSION } from "../../src/core/base/limits.ts";
 import { createDaemonClient } from "../../src/transport/daemon-client.ts";
+import { errorOf } from "../support/error-of.ts";
 
 const HEALTH = JSON.stringify({
   ...{ service: "dsm", version: "0.1.0", protocol: PROTOCOL_VERSION, pid: 1, autostarted: false },
@@ -37,15 +37,6 @@ async function daemon(take: (socket: Socket) => void, port = 0): Promise<{ port:
 
 const clientAt = (port: number, security: Security = OPEN) =>
   createDaemonClient({ address: `127.0.0.1:${port}`, security, startDaemon: null });
-
-async function errorOf(promise: Promise<unknown>): Promise<DsmError> {
-  const error = await promise.then(
-    () => null,
-    (reason: unknown) => reason,
-  );
-  expect(error).toBeInstanceOf(DsmError);
-  return error as DsmError;
-}
 
 test("a call whose connection is closed without an answer is repeated, after another greeting", async () => {
   let calls = 0;

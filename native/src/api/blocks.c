@@ -11,8 +11,6 @@
 
 #define NAMED_ALIGN 64u
 #define ALIGN_MAX 4096u
-/* BLOCKS_MAX in src/core/base/limits.ts. */
-#define BLOCKS_MAX 65536u
 
 int block_allocate(dsm_session *session, const char *name, size_t size, size_t align, void **block) {
   if (block == NULL) return dsm_fail(DSM_INVALID, "nowhere to put the block's address");
@@ -34,9 +32,9 @@ int block_allocate(dsm_session *session, const char *name, size_t size, size_t a
   int status = release_request(&session->pages, &header, name, length, 0, -1, NULL);
   if (status == DSM_NO_MEMORY)
     return dsm_fail(status,
-                    "no gap of %zu bytes is left in the map of %llu bytes of session \"%s\" (blocks: at most %d); free "
+                    "no gap of %zu bytes is left in the map of %llu bytes of session \"%s\" (blocks: at most %u); free "
                     "some, or %s",
-                    size, (unsigned long long)session->link.size, session->link.name, BLOCKS_MAX,
+                    size, (unsigned long long)session->link.size, session->link.name, WIRE_BLOCKS_MAX,
                     size_advice(session->link.size + size + align, advice));
   /* Pages that other threads have opened in the meantime lack the zeros. */
   if (status == DSM_OK) status = release_stores(&session->pages);

@@ -82,8 +82,7 @@ static int map_session(dsm_session *session, const char *path) {
                      "processes, or set DSM_NODE to another name",
                      session->node)
                : dsm_fail(dsm_status_of(errno, DSM_SYSTEM), "cannot open the map %s: %s", path, strerror(errno));
-  uint64_t cells =
-      session->link.size + ((session->link.size / PAGE_BYTES + PAGE_BYTES - 1) & ~(uint64_t)(PAGE_BYTES - 1));
+  uint64_t cells = link_marks_end(session->link.size);
   if (session->order == ORDER_PIPELINED) cells += WIRE_RING_HEADER_SIZE + WIRE_RING_SIZE;
   uint64_t least = cells + WIRE_LOCK_CELLS_MAX * WIRE_LOCK_CELL_SIZE;
   if (!S_ISREG(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 077) != 0 || (uint64_t)st.st_size < least)

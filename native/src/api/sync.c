@@ -94,69 +94,76 @@ int dsm_sem_post(dsm_session *session, const char *name, uint32_t initial) {
   return semaphore(session, WIRE_SEM_POST, name, initial, 0, -1);
 }
 
-/* Takes the lock, or gives it back, without the arbiter, in direct mode. Returns whether that is done. */
-static int without_arbiter(dsm_session *session, uint8_t kind, const char *name, int may_wait) {
-  if (session == NULL || session->locks.cells == NULL) return 0;
-  if (kind == WIRE_UNLOCK) {
-    tool_release(&session->locks);
-    return lock_cells_give(&session->locks, name);
-  }
-  if (!lock_cells_take(&session->locks, name, may_wait)) return 0;
+/* Takes the lock without the arbiter, in direct mode. Returns whether that is done. */
+static int lock_by_cell(dsm_session *session, const char *name, int may_wait) {
+  if (session == NULL || !lock_cells_take(&session->locks, name, may_wait)) return 0;
   tool_acquire(&session->locks);
   if (interrupts_are_on()) interrupts_note(DSM_OK);
   return 1;
 }
 
-/* Locks or unlocks. `flag`: for LOCK, try only; for UNLOCK, leave the lock marked as inconsistent. */
-static int lock(dsm_session *session, uint8_t kind, const char *name, uint8_t flag, int timeout_ms) {
-  if ((kind == WIRE_LOCK || !flag) && without_arbiter(session, kind, name, !flag)) return DSM_OK;
+static int lock(dsm_session *session, const char *name, int try_only, int timeout_ms) {
+  if (lock_by_cell(session, name, !try_only)) return DSM_OK;
   int status = session_begin(session);
   if (status != DSM_OK) return status;
   status = name_check("lock", name);
   if (status == DSM_OK) {
     size_t length = strlen(name);
-    struct wire_header header = {.kind = kind, .name_length = (uint32_t)length};
-    if (kind == WIRE_LOCK)
-      header.try_only = flag;
-    else
-      header.keeps_mark = flag;
-    status = kind == WIRE_LOCK ? session_wait(session, &header, name, length, timeout_ms)
-                               : release_request(&session->pages, &header, name, length, 0, -1, NULL);
-    if (kind == WIRE_LOCK && status == DSM_OK) lock_cells_learn(&session->locks, name, header.value);
-    if (kind == WIRE_LOCK) status = catch_up(session, status);
+    struct wire_header header = {.kind = WIRE_LOCK, .name_length = (uint32_t)length, .try_only = (uint8_t)try_only};
+    status = session_wait(session, &header, name, length, timeout_ms);
+    if (status == DSM_OK) lock_cells_learn(&session->locks, name, header.value);
+    status = catch_up(session, status);
     if (status == DSM_AGAIN)
       status = dsm_fail(status, "another process has lock \"%s\" now", name);
     else if (status == DSM_TIMEOUT)
       status = dsm_fail(status, "other processes had lock \"%s\" for %d ms", name, timeout_ms);
     else if (status == DSM_BUSY)
       status = dsm_fail(status, "this process has lock \"%s\", or waits for it, already", name);
-    else if (status == DSM_NOT_OWNER)
-      status = dsm_fail(status, "this process does not have lock \"%s\"", name);
+  }
+  session_end(session);
+  return status;
+}
+
+/* `keeps_mark`: leave the lock marked as inconsistent. */
+static int unlock(dsm_session *session, const char *name, int keeps_mark) {
+  int status = session_begin(session);
+  if (status != DSM_OK) return status;
+  status = name_check("lock", name);
+  if (status == DSM_OK) {
+    size_t length = strlen(name);
+    struct wire_header header = {
+        .kind = WIRE_UNLOCK, .name_length = (uint32_t)length, .keeps_mark = (uint8_t)keeps_mark};
+    status = release_request(&session->pages, &header, name, length, 0, -1, NULL);
+    if (status == DSM_NOT_OWNER) status = dsm_fail(status, "this process does not have lock \"%s\"", name);
   }
   session_end(session);
   return status;
 }
 
 int dsm_lock(dsm_session *session, const char *name) {
-  return lock(session, WIRE_LOCK, name, 0, -1);
+  return lock(session, name, 0, -1);
 }
 
 int dsm_lock_try(dsm_session *session, const char *name) {
-  return lock(session, WIRE_LOCK, name, 1, -1);
+  return lock(session, name, 1, -1);
 }
 
 int dsm_lock_timed(dsm_session *session, const char *name, uint32_t timeout_ms) {
   if (timeout_ms > INT32_MAX)
     return dsm_fail(DSM_INVALID, "a timeout of %u ms is beyond the limit of %d", timeout_ms, INT32_MAX);
-  return lock(session, WIRE_LOCK, name, 0, (int)timeout_ms);
+  return lock(session, name, 0, (int)timeout_ms);
 }
 
 int dsm_unlock(dsm_session *session, const char *name) {
-  return lock(session, WIRE_UNLOCK, name, 0, -1);
+  if (session != NULL) {
+    tool_release(&session->locks);
+    if (lock_cells_give(&session->locks, name)) return DSM_OK;
+  }
+  return unlock(session, name, 0);
 }
 
 int dsm_unlock_unmended(dsm_session *session, const char *name) {
-  return lock(session, WIRE_UNLOCK, name, 1, -1);
+  return unlock(session, name, 1);
 }
 
 /* Checks that `width` bytes at `address` are in the map and can be slept on. */

@@ -32,6 +32,13 @@ struct arbiter_link {
   struct channel_pool channels;
 };
 
+/* Returns where the page marks end in the map's file: a byte a page behind the map, rounded up to whole pages. Behind them
+ * come the ring, under `pipelined`, and the lock cells. */
+static inline uint64_t link_marks_end(uint64_t map_size) {
+  uint64_t marks = map_size / PAGE_BYTES;
+  return map_size + ((marks + PAGE_BYTES - 1) & ~(uint64_t)(PAGE_BYTES - 1));
+}
+
 #pragma GCC visibility push(hidden)
 
 /* Returns DSM_OK if this process may use the session now, else a status, and keeps its reason. */

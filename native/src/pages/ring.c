@@ -46,12 +46,10 @@ static int show_life(const char *map_path, uint32_t number) {
 }
 
 int ring_open(struct ring *ring, struct arbiter_link *link, const char *map_path) {
-  uint64_t pages = link->size / PAGE_BYTES;
-  uint64_t marks = (pages + PAGE_BYTES - 1) & ~(uint64_t)(PAGE_BYTES - 1);
   uint8_t *alias = mmap(NULL, link->size, PROT_READ | PROT_WRITE, MAP_SHARED, link->map_fd, 0);
   if (alias == MAP_FAILED) return dsm_fail(DSM_NO_MEMORY, "cannot map the session's memory again: %s", strerror(errno));
   uint8_t *header = mmap(NULL, WIRE_RING_HEADER_SIZE + WIRE_RING_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, link->map_fd,
-                         (off_t)(link->size + marks));
+                         (off_t)link_marks_end(link->size));
   if (header == MAP_FAILED) {
     int saved = errno;
     munmap(alias, link->size);

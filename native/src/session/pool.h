@@ -1,4 +1,4 @@
-/* Pool: the free memory that this process keeps for small blocks, so that most allocations ask nobody.
+/* Pool: the free memory that this process keeps for small blocks, so that most allocations need no request.
  *
  * It takes chunks from the session's allocator and cuts blocks from them. Blocks have one of POOL_CLASSES sizes, and a
  * freed block serves requests of its size again. Which blocks are free here is known to this process alone; the map

@@ -94,7 +94,7 @@ int pool_push(dsm_session *session, int class) {
   uint64_t holder, block;
   if (!take_holder(pool, class, &holder_class, &holder)) return DSM_OK;
   size_t room = (pool_class_size(holder_class) - BATCH_HEAD) / sizeof batch.blocks[0];
-  /* A batch of a quarter of the limit at most: whoever pops it, keeps most of its own blocks. */
+  /* A batch of a quarter of the limit at most: the process that pops it keeps most of its own blocks. */
   size_t most = pool->limit / 4 / pool_class_size(class);
   if (room > POOL_BATCH_MAX) room = POOL_BATCH_MAX;
   if (room > most) room = most;

@@ -2,8 +2,7 @@
 import { readdirSync } from "node:fs";
 import { DESCRIPTORS_RESERVE } from "../../core/base/limits.ts";
 import { formatSize } from "../../core/base/size.ts";
-import { findGroups } from "../../core/launch/cgroup.ts";
-import { readText } from "../../transport/memory-room.ts";
+import { groupsOf, readText } from "../../transport/memory-room.ts";
 import { connectionsMax } from "../settings/connections-max.ts";
 import { type Finding, failureOf } from "./finding.ts";
 
@@ -71,7 +70,7 @@ interface TaskRoom {
 
 /** The limits of containers and services. */
 function groupRooms(): TaskRoom[] {
-  const groups = findGroups("pids", readText("/proc/self/cgroup") ?? "", readText("/proc/self/mountinfo") ?? "");
+  const groups = groupsOf("pids");
   return (groups?.folders ?? []).flatMap((folder): TaskRoom[] => {
     const [most, used] = ["pids.max", "pids.current"].map((file) => Number(readText(`${folder}/${file}`) ?? "none"));
     if (most === undefined || used === undefined || !Number.isFinite(most) || !Number.isFinite(used)) return [];

@@ -234,8 +234,7 @@ function innerFolder(folder: Folder, name: string): Folder {
   try {
     return { path, fd: openOwn(`/proc/self/fd/${folder.fd}`, name, process.geteuid?.() ?? 0).fd };
   } catch (error) {
-    const reason = (error as Error).message.replace(`/proc/self/fd/${folder.fd}/${name}`, path);
-    throw new DsmError("DSM_SYSTEM", `no folder for the libraries: ${reason}; set XDG_CACHE_HOME to one`);
+    throw new UnusablePlace((error as Error).message.replace(`/proc/self/fd/${folder.fd}/${name}`, path));
   }
 }
 

@@ -94,6 +94,12 @@ function parseOptions(args: ArgsDef): ParseOptions {
   return options;
 }
 
+/** The arguments as the parser sees them, the wrong ones too. */
+function tokensOf(rawArgs: string[], args: ArgsDef) {
+  const options = parseOptions(args);
+  return parseArgs({ args: rawArgs, options, strict: false, allowPositionals: true, tokens: true }).tokens;
+}
+
 /** End of the hint of an argument that may be given several times. */
 export const MANY = "...";
 
@@ -105,14 +111,7 @@ export const LEFT_OUT = "\0";
  * them from the left.
  */
 export function alignPositionals(rawArgs: string[], args: ArgsDef): string[] {
-  const { tokens } = parseArgs({
-    args: rawArgs,
-    options: parseOptions(args),
-    strict: false,
-    allowPositionals: true,
-    tokens: true,
-  });
-  const given = tokens.filter(({ kind }) => kind === "positional");
+  const given = tokensOf(rawArgs, args).filter(({ kind }) => kind === "positional");
   const [first] = given;
   const named = Object.values(args).filter(({ type }) => type === "positional");
   const isLeading = named[0]?.required === false && named.some(({ required }) => required !== false);
@@ -171,14 +170,7 @@ export function repeatedOption(rawArgs: string[], args: ArgsDef, name: string): 
  * splitProgram splits the arguments where a program begins: after "--", or at the first argument that is not an option.
  */
 export function splitProgram(rawArgs: string[], args: ArgsDef): { own: string[]; program: string[] } {
-  const { tokens } = parseArgs({
-    args: rawArgs,
-    options: parseOptions(args),
-    strict: false,
-    allowPositionals: true,
-    tokens: true,
-  });
-  for (const token of tokens) {
+  for (const token of tokensOf(rawArgs, args)) {
     if (token.kind === "option-terminator") {
       return { own: rawArgs.slice(0, token.index), program: rawArgs.slice(token.index + 1) };
     }

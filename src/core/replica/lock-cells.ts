@@ -6,14 +6,14 @@
  *         │  └──────── request for the lock ───┘                                │
  *         └──────────── request for the lock: the owner's LOCK is decided first ┘
  *
- * It is a thin lock (Bacon, Konuru, Murthy and Serrano, "Thin locks", PLDI 1998): one word for the case that nobody
- * waits, and the session's queue, which is strict and robust, for all others.
+ * It is a thin lock (Bacon, Konuru, Murthy and Serrano, "Thin locks", PLDI 1998): one word for the case without
+ * waiters, and the session's queue, which is strict and robust, for all others.
  *
  * Invariants:
  * - A process changes a cell only by compare-and-swap, from CELL_FREE to its own mark and back. The arbiter takes a cell
  *   by an exchange, so it learns of each owner.
  * - While a cell is not CELL_ARBITER, the session has no owner, no waiter and no mark of a dead owner for its lock.
- *   So whoever sends a request for a lock makes the arbiter take the cell before the session decides on the request.
+ *   So the arbiter takes the cell of a lock before the session decides on a request for it.
  * - Before a process leaves or is lost, and before direct mode ends, the arbiter has taken all cells: the session knows
  *   all owners. After a loss no cell becomes free any more: a process that counts as lost may still be running.
  */
@@ -64,7 +64,7 @@ export class LockCells {
     return word >= CELL_OWNED ? word - CELL_OWNED : -1;
   }
 
-  /** Gives the lock to the processes: nobody has it or waits for it. */
+  /** Gives the lock to the processes: no process has it or waits for it. */
   free(name: string): void {
     const cell = this.#byName.get(name);
     if (cell !== undefined) Atomics.store(this.#words, cell * WORDS, CELL_FREE);

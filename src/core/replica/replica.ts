@@ -336,12 +336,10 @@ export class Replica {
       return;
     }
     const kind = view.getUint8(At.kind);
-    if (kind === Kind.LOCK || kind === Kind.UNLOCK) {
-      this.#decideLock(kind, view, frame);
-      return;
-    }
+    const cells = this.#lockCells;
     if (kind === Kind.LEAVE) this.#takeLockCells();
-    this.#decide(view, frame);
+    if (cells !== null && (kind === Kind.LOCK || kind === Kind.UNLOCK)) this.#decideLock(cells, kind, view, frame);
+    else this.#decide(view, frame);
   }
 
   #decide(view: DataView, frame: Uint8Array): void {
@@ -350,13 +348,8 @@ export class Replica {
   }
 
   /** Decides a request for a lock: takes its cell first, and gives it back if the lock is free now. */
-  #decideLock(kind: number, view: DataView, frame: Uint8Array): void {
+  #decideLock(cells: LockCells, kind: number, view: DataView, frame: Uint8Array): void {
     const { session } = this;
-    const cells = this.#lockCells;
-    if (cells === null) {
-      this.#decide(view, frame);
-      return;
-    }
     const name = nameAt(view, 0);
     const owner = cells.take(name);
     if (owner >= 0) this.#decideOwner(name, owner);

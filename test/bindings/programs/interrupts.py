@@ -8,18 +8,11 @@ import sys
 import time
 
 import dsm
+from codes import code_of
 
 
 class Interrupt(Exception):
     pass
-
-
-def code_of(call) -> str:
-    try:
-        call()
-    except dsm.Error as error:
-        return error.code
-    return "DSM_OK"
 
 
 def say(*words: object) -> None:

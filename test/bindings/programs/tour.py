@@ -7,14 +7,7 @@ import threading
 
 import dsm
 import numpy as np
-
-
-def code_of(call) -> str:
-    try:
-        call()
-    except dsm.Error as error:
-        return error.code
-    return "DSM_OK"
+from codes import code_of
 
 
 def threads(session: dsm.Session) -> None:
