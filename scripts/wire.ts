@@ -15,7 +15,17 @@ import {
   FRAME_MAX,
   PROTOCOL_VERSION,
 } from "../src/core/base/limits.ts";
-import { CELL_ARBITER, CELL_FREE, CELL_OWNED, LOCK_CELL_SIZE, LOCK_CELLS_MAX } from "../src/core/wire/cell-layout.ts";
+import {
+  BARRIER_CELL_AT,
+  CELL_ARBITER,
+  CELL_FREE,
+  CELL_OWNED,
+  CELLS_SIZE,
+  LOCK_CELLS_AT,
+  NAMED_CELL_SIZE,
+  NAMED_CELLS_MAX,
+  SEMAPHORE_CELLS_AT,
+} from "../src/core/wire/cell-layout.ts";
 import { FRAMES, HEADER, HEADER_SIZE, placeOf } from "../src/core/wire/fields.ts";
 import { MAGIC_HIGH, MAGIC_LOW } from "../src/core/wire/handshake.ts";
 import { ChangeOp, Kind, NO_TAG, PublishOp } from "../src/core/wire/kinds.ts";
@@ -120,8 +130,12 @@ export function wireHeader(): string {
     `#define WIRE_STAGING_SIZE ${STAGING_SIZE}u`,
     `#define WIRE_NO_TAG ${NO_TAG}u`,
     `#define WIRE_BLOCKS_MAX ${BLOCKS_MAX}u`,
-    `#define WIRE_LOCK_CELLS_MAX ${LOCK_CELLS_MAX}u`,
-    `#define WIRE_LOCK_CELL_SIZE ${LOCK_CELL_SIZE}u`,
+    `#define WIRE_CELLS_SIZE ${CELLS_SIZE}u`,
+    `#define WIRE_BARRIER_CELL_AT ${BARRIER_CELL_AT}u`,
+    `#define WIRE_LOCK_CELLS_AT ${LOCK_CELLS_AT}u`,
+    `#define WIRE_SEMAPHORE_CELLS_AT ${SEMAPHORE_CELLS_AT}u`,
+    `#define WIRE_NAMED_CELLS_MAX ${NAMED_CELLS_MAX}u`,
+    `#define WIRE_NAMED_CELL_SIZE ${NAMED_CELL_SIZE}u`,
     `#define WIRE_CELL_ARBITER ${CELL_ARBITER}u`,
     `#define WIRE_CELL_FREE ${CELL_FREE}u`,
     `#define WIRE_CELL_OWNED ${CELL_OWNED}u`,

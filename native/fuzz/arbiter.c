@@ -216,7 +216,7 @@ void arbiter_start(struct arbiter *arbiter, const dsm_config *config) {
   snprintf(arbiter->path, sizeof arbiter->path, "/dev/shm/dsm-fuzz-%d", (int)getpid());
   atexit(remove_map);
   arbiter->map_fd = open(arbiter->path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-  CHECK(arbiter->map_fd >= 0 && ftruncate(arbiter->map_fd, (off_t)(cells + WIRE_LOCK_CELLS_MAX * WIRE_LOCK_CELL_SIZE)) == 0);
+  CHECK(arbiter->map_fd >= 0 && ftruncate(arbiter->map_fd, (off_t)(cells + WIRE_CELLS_SIZE)) == 0);
   arbiter->map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, arbiter->map_fd, 0);
   CHECK(arbiter->map != MAP_FAILED);
   struct sockaddr_un address = {.sun_family = AF_UNIX};

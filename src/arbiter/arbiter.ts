@@ -20,6 +20,7 @@ import { detachBuffer, PartPool } from "../core/wire/frame-reader.ts";
 import { Kind } from "../core/wire/kinds.ts";
 import { RING_HEADER_SIZE } from "../core/wire/ring-layout.ts";
 import { fileLocks } from "../transport/file-lock.ts";
+import { wakeFutex } from "../transport/futex.ts";
 import { type JoinOptions, joinSession } from "./join-session.ts";
 import { lendMemory } from "./lent-memory.ts";
 import { createMap, type MapFile, removeMap, removeStaleMaps, usersOfMaps } from "./map-file.ts";
@@ -180,6 +181,7 @@ class ArbiterShell {
           return socket === null ? null : lendMemory(socket, answer, map.bytes.length);
         },
         unmap: detachBuffer,
+        wakeCell: (at) => wakeFutex(map.cells, at),
         done: () => {
           this.#isDone = true;
         },
@@ -189,7 +191,7 @@ class ArbiterShell {
         mapPath: map.path,
         memory: map.bytes,
         atomics: map.atomics,
-        lockCells: map.lockCells,
+        cells: map.cells,
         ring: map.ring === null ? null : makeRing(map.ring, map.descriptor),
         applyRuns,
         parts,

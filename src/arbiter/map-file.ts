@@ -19,7 +19,7 @@ import {
 import { type DsmCode, DsmError, systemCode } from "../core/base/errors.ts";
 import { PAGE_SIZE } from "../core/base/limits.ts";
 import { formatSize, pageRound } from "../core/base/size.ts";
-import { LOCK_CELLS_SIZE } from "../core/wire/cell-layout.ts";
+import { CELLS_SIZE } from "../core/wire/cell-layout.ts";
 import { RING_HEADER_SIZE, RING_SIZE } from "../core/wire/ring-layout.ts";
 import { fileLocks } from "../transport/file-lock.ts";
 import { describeRoom, memoryRoom } from "../transport/memory-room.ts";
@@ -44,8 +44,8 @@ export interface MapFile {
   bytes: Uint8Array;
   /** One byte for each page, behind the map: not 0 once an atomic operation was executed in that page. */
   atomics: Uint8Array;
-  /** The lock cells, behind all else. */
-  lockCells: Uint8Array;
+  /** The cells, behind all else. */
+  cells: Uint8Array;
   /** The ring's header and data, behind the page marks, in a session of the order `pipelined`. */
   ring: Uint8Array | null;
 }
@@ -118,10 +118,10 @@ function createLocked(key: string): { path: string; descriptor: number } {
 }
 
 /**
- * The size of a map's file: the map, a byte for each of its pages, the ring of the order `pipelined`, and the lock cells.
+ * The size of a map's file: the map, a byte for each of its pages, the ring of the order `pipelined`, and the cells.
  */
 export function mapFileSize(mapSize: number, withRing: boolean): number {
-  return endOfRing(mapSize, withRing) + LOCK_CELLS_SIZE;
+  return endOfRing(mapSize, withRing) + CELLS_SIZE;
 }
 
 const endOfRing = (mapSize: number, withRing: boolean): number =>
@@ -154,7 +154,7 @@ export function createMap(key: string, mapSize: number, withRing: boolean): MapF
       bytes: Bun.mmap(path, { shared: true, size: mapSize }),
       atomics: Bun.mmap(path, { shared: true, offset: mapSize, size: marksEnd - mapSize }),
       ring: withRing ? Bun.mmap(path, { shared: true, offset: marksEnd, size: ringEnd - marksEnd }) : null,
-      lockCells: Bun.mmap(path, { shared: true, offset: ringEnd, size: LOCK_CELLS_SIZE }),
+      cells: Bun.mmap(path, { shared: true, offset: ringEnd, size: CELLS_SIZE }),
     };
   } catch (error) {
     removeFile(path);

@@ -1,33 +1,27 @@
 /** LockCells: which locks have cells, and what the arbiter learns when it takes them. */
 import { expect, test } from "bun:test";
-import { LockCells } from "../../src/core/replica/lock-cells.ts";
+import { LockCells } from "../../src/core/replica/cells/lock-cells.ts";
 import {
   CELL_ARBITER,
   CELL_FREE,
   CELL_OWNED,
-  LOCK_CELL_SIZE,
-  LOCK_CELLS_MAX,
-  LOCK_CELLS_SIZE,
+  CELLS_SIZE,
+  LOCK_CELLS_AT,
+  NAMED_CELL_SIZE,
+  NAMED_CELLS_MAX,
 } from "../../src/core/wire/cell-layout.ts";
 
 function make(): { cells: LockCells; words: Int32Array; at: (cell: number) => number } {
-  const memory = new Uint8Array(LOCK_CELLS_SIZE);
+  const memory = new Uint8Array(CELLS_SIZE);
   return {
     cells: new LockCells(memory),
     words: new Int32Array(memory.buffer),
-    at: (cell) => (cell * LOCK_CELL_SIZE) / 4,
+    at: (cell) => (LOCK_CELLS_AT + cell * NAMED_CELL_SIZE) / 4,
   };
 }
 
-/** Decides on a request for the lock, and returns the cell that the answer tells. */
-function request(cells: LockCells, name: string): number {
-  cells.begin(7, name);
-  const value = cells.valueFor(7);
-  expect(cells.valueFor(8)).toBe(0);
-  cells.end();
-  expect(cells.valueFor(7)).toBe(0);
-  return value - 1;
-}
+/** Gives the lock a cell, and returns its number, or -1. */
+const request = (cells: LockCells, name: string): number => cells.assign(name) - 1;
 
 test("a lock keeps its cell, which is the arbiter's until it is free", () => {
   const { cells, words, at } = make();
@@ -55,11 +49,11 @@ test("taking a cell tells who has the lock, and taking all tells it of each", ()
 
 test("no two locks share a cell, the first ones no cache line either, and the last ones have none", () => {
   const { cells } = make();
-  const given = Array.from({ length: LOCK_CELLS_MAX + 3 }, (_, n) => request(cells, `lock ${n}`));
-  expect(given.slice(LOCK_CELLS_MAX)).toEqual([-1, -1, -1]);
-  const used = given.slice(0, LOCK_CELLS_MAX);
-  expect(new Set(used).size).toBe(LOCK_CELLS_MAX);
-  expect(Math.max(...used)).toBe(LOCK_CELLS_MAX - 1);
-  const lines = used.map((cell) => Math.floor((cell * LOCK_CELL_SIZE) / 64));
-  expect(new Set(lines.slice(0, LOCK_CELLS_MAX / 4)).size).toBe(LOCK_CELLS_MAX / 4);
+  const given = Array.from({ length: NAMED_CELLS_MAX + 3 }, (_, n) => request(cells, `lock ${n}`));
+  expect(given.slice(NAMED_CELLS_MAX)).toEqual([-1, -1, -1]);
+  const used = given.slice(0, NAMED_CELLS_MAX);
+  expect(new Set(used).size).toBe(NAMED_CELLS_MAX);
+  expect(Math.max(...used)).toBe(NAMED_CELLS_MAX - 1);
+  const lines = used.map((cell) => Math.floor((cell * NAMED_CELL_SIZE) / 64));
+  expect(new Set(lines.slice(0, NAMED_CELLS_MAX / 4)).size).toBe(NAMED_CELLS_MAX / 4);
 });

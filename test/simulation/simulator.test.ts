@@ -1,7 +1,7 @@
 /** Runs the simulator over many seeds (DSM_SEEDS=N: N of each kind); `npm run simulate` shows what one of them does. */
 import { describe, expect, spyOn, test } from "bun:test";
 import { FRAME_MAX } from "../../src/core/base/limits.ts";
-import { LockCells } from "../../src/core/replica/lock-cells.ts";
+import { LockCells } from "../../src/core/replica/cells/lock-cells.ts";
 import { Replica } from "../../src/core/replica/replica.ts";
 import type { ReplicaOutput } from "../../src/core/replica/replica-output.ts";
 import { Session } from "../../src/core/session/session.ts";

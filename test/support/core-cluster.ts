@@ -13,7 +13,7 @@ import type { LentMemory, ReplicaOutput } from "../../src/core/replica/replica-o
 import type { Ring } from "../../src/core/replica/store-ring.ts";
 import { Sequencer } from "../../src/core/sequencer/sequencer.ts";
 import { HEADER_SIZE } from "../../src/core/wire/at.ts";
-import { LOCK_CELL_SIZE, LOCK_CELLS_SIZE } from "../../src/core/wire/cell-layout.ts";
+import { CELLS_SIZE, LOCK_CELLS_AT, NAMED_CELL_SIZE } from "../../src/core/wire/cell-layout.ts";
 import {
   bodyText,
   encode,
@@ -234,7 +234,7 @@ export class Node {
   readonly memory: Uint8Array;
   /** The mark of each page: whether an atomic operation was executed there. */
   readonly atomics: Uint8Array;
-  readonly lockCells = new Uint8Array(LOCK_CELLS_SIZE);
+  readonly cells = new Uint8Array(CELLS_SIZE);
   /** Cells of the locks, as answers have told its processes. */
   readonly knownCells = new Map<string, number>();
   readonly up: Pipe;
@@ -348,6 +348,7 @@ export class Node {
         return { shadow, staging };
       },
       unmap: () => {},
+      wakeCell: () => {},
       done: () => {
         if (this.done) throw new Violation(`node ${this.name} is done twice`);
         this.done = true;
@@ -361,7 +362,7 @@ export class Node {
       mapPath: `/map/of/${this.name}`,
       memory: this.memory,
       atomics: this.atomics,
-      lockCells: this.lockCells,
+      cells: this.cells,
       ring,
     });
     this.onEvent("welcomed");
@@ -369,8 +370,10 @@ export class Node {
 
   /** What a process of this node does with a lock cell: a compare-and-swap. Returns whether it has succeeded. */
   swapCell(cell: number, from: number, to: number): boolean {
-    const words = new Int32Array(this.lockCells.buffer, this.lockCells.byteOffset, LOCK_CELLS_SIZE / 4);
-    return !this.lost && Atomics.compareExchange(words, (cell * LOCK_CELL_SIZE) / 4, from, to) === from;
+    const words = new Int32Array(this.cells.buffer, this.cells.byteOffset, CELLS_SIZE / 4);
+    return (
+      !this.lost && Atomics.compareExchange(words, (LOCK_CELLS_AT + cell * NAMED_CELL_SIZE) / 4, from, to) === from
+    );
   }
 
   /** A connection of a process of this node. */

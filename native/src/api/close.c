@@ -48,7 +48,7 @@ static int close_session(dsm_session *session) {
   if (atomic_exchange(&session->link.left, 1))
     return dsm_fail(DSM_LEFT, "this process has left session \"%s\" before", session->link.name);
   /* Before LEAVE: another process may have this one's rank then, and its mark in the cells. */
-  lock_cells_retire(&session->locks);
+  cells_retire(&session->cells);
   int released = release_stores(&session->pages);
   /* Wait for stores in progress, then for holes being filled; later calls find the session left. */
   dsm_region_leave(session->region);

@@ -84,7 +84,7 @@ static int map_session(dsm_session *session, const char *path) {
                : dsm_fail(dsm_status_of(errno, DSM_SYSTEM), "cannot open the map %s: %s", path, strerror(errno));
   uint64_t cells = link_marks_end(session->link.size);
   if (session->order == ORDER_PIPELINED) cells += WIRE_RING_HEADER_SIZE + WIRE_RING_SIZE;
-  uint64_t least = cells + WIRE_LOCK_CELLS_MAX * WIRE_LOCK_CELL_SIZE;
+  uint64_t least = cells + WIRE_CELLS_SIZE;
   if (!S_ISREG(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 077) != 0 || (uint64_t)st.st_size < least)
     return dsm_fail(DSM_PROTOCOL, "the map %s is not the session's", path);
   departed_maps_clear(session->link.base, session->link.size);
@@ -135,18 +135,18 @@ static int map_session(dsm_session *session, const char *path) {
       return status;
     }
   }
-  if (session->link.direct && lock_cells_open(&session->locks, &session->link, cells) != 0) {
+  if (session->link.direct && cells_open(&session->cells, &session->link, cells) != 0) {
     int saved = errno;
     ring_close(&session->ring);
     munmap(place, session->link.size);
-    return dsm_fail(dsm_status_of(saved, DSM_NO_MEMORY), "cannot map the session's lock cells: %s", strerror(saved));
+    return dsm_fail(dsm_status_of(saved, DSM_NO_MEMORY), "cannot map the session's cells: %s", strerror(saved));
   }
   const char *quiet = getenv(SETTING_QUIET);
   int silent = session->order == ORDER_RELEASE || (quiet != NULL && quiet[0] != 0);
   advice_begin(&session->advice, silent, now_ns());
   session->region = dsm_region_add(session->link.base, session->link.size, &session_sink, session);
   if (session->region < 0) {
-    lock_cells_close(&session->locks);
+    cells_close(&session->cells);
     ring_close(&session->ring);
     munmap(place, session->link.size);
     return dsm_fail(DSM_LIMIT, "this process has too many maps; leave a session first");
@@ -156,7 +156,7 @@ static int map_session(dsm_session *session, const char *path) {
     if (status != DSM_OK) {
       dsm_region_remove(session->region);
       pages_drop(&session->pages);
-      lock_cells_close(&session->locks);
+      cells_close(&session->cells);
       ring_close(&session->ring);
       munmap(place, session->link.size);
     }

@@ -5,6 +5,7 @@
 #include "api/names.h"
 #include "api/wait.h"
 #include "pages/release.h"
+#include "session/lock_cells.h"
 #include "session/session.h"
 #include "base/size.h"
 #include "base/status.h"
@@ -96,8 +97,8 @@ int dsm_sem_post(dsm_session *session, const char *name, uint32_t initial) {
 
 /* Takes the lock without the arbiter, in direct mode. Returns whether that is done. */
 static int lock_by_cell(dsm_session *session, const char *name, int may_wait) {
-  if (session == NULL || !lock_cells_take(&session->locks, name, may_wait)) return 0;
-  tool_acquire(&session->locks);
+  if (session == NULL || !lock_cells_take(&session->cells, name, may_wait)) return 0;
+  tool_acquire(&session->cells);
   if (interrupts_are_on()) interrupts_note(DSM_OK);
   return 1;
 }
@@ -111,7 +112,7 @@ static int lock(dsm_session *session, const char *name, int try_only, int timeou
     size_t length = strlen(name);
     struct wire_header header = {.kind = WIRE_LOCK, .name_length = (uint32_t)length, .try_only = (uint8_t)try_only};
     status = session_wait(session, &header, name, length, timeout_ms);
-    if (status == DSM_OK) lock_cells_learn(&session->locks, name, header.value);
+    if (status == DSM_OK) cells_learn(&session->cells, CELL_OF_LOCK, name, header.value);
     status = catch_up(session, status);
     if (status == DSM_AGAIN)
       status = dsm_fail(status, "another process has lock \"%s\" now", name);
@@ -156,8 +157,8 @@ int dsm_lock_timed(dsm_session *session, const char *name, uint32_t timeout_ms) 
 
 int dsm_unlock(dsm_session *session, const char *name) {
   if (session != NULL) {
-    tool_release(&session->locks);
-    if (lock_cells_give(&session->locks, name)) return DSM_OK;
+    tool_release(&session->cells);
+    if (lock_cells_give(&session->cells, name)) return DSM_OK;
   }
   return unlock(session, name, 0);
 }

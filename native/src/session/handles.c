@@ -79,7 +79,7 @@ dsm_session *handle_take(void) {
 }
 
 void handle_give(dsm_session *session) {
-  lock_cells_close(&session->locks);
+  cells_close(&session->cells);
   pthread_mutex_lock(&sessions_lock);
   session->next = spare;
   spare = session;
@@ -117,11 +117,11 @@ static void after_fork_in_child(void) {
     close_connections(session);
     ring_forked(&session->ring);
     /* The child does not have them mapped. */
-    session->locks.cells = NULL;
+    session->cells.bytes = NULL;
     /* In a new PID namespace the child may have the same process id as its parent. */
     session->link.pid = -1;
   }
-  for (dsm_session *session = departed_oldest; session != NULL; session = session->next) session->locks.cells = NULL;
+  for (dsm_session *session = departed_oldest; session != NULL; session = session->next) session->cells.bytes = NULL;
   pthread_mutex_init(&sessions_lock, NULL);
 }
 

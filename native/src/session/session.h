@@ -11,7 +11,7 @@
 #include "pages/ring.h"
 #include "session/advice.h"
 #include "session/direct_exit.h"
-#include "session/lock_cells.h"
+#include "session/cells.h"
 #include "session/pool.h"
 
 /* Numbers are part of the wire protocol. */
@@ -24,7 +24,7 @@ struct dsm_session {
   struct pages pages;
   struct ring ring;
   struct direct_exit direct_exit;
-  struct lock_cells locks;
+  struct cells cells;
   struct advice advice;
   struct pool pool;
   char node[DSM_NAME_MAX + 1];

@@ -24,6 +24,8 @@ export interface ReplicaOutput {
   lend(channel: number, reply: Uint8Array): LentMemory | null;
   /** Releases the memory that lend() gave: its process is gone. */
   unmap(memory: Uint8Array): void;
+  /** Wakes all threads that sleep on the word at that byte of the cells. */
+  wakeCell(at: number): void;
   /** The last process of this node is gone, or the session has ended. */
   done(): void;
 }

@@ -11,17 +11,17 @@ import { type ApplyRuns, MapBytes } from "../memory/map-bytes.ts";
 import type { ResumeReply, ResumeRequest, Welcome } from "../messages/node-handshake.ts";
 import { welcomeIncludesMap } from "../messages/session-state.ts";
 import type { Effects } from "../session/effects.ts";
-import { nameAt, Session } from "../session/session.ts";
+import { Session } from "../session/session.ts";
 import { At, FutexWaitAt } from "../wire/at.ts";
 import { encode, encodeText, ProtocolError } from "../wire/frame.ts";
 import { PartPool } from "../wire/frame-reader.ts";
 import { Kind, NO_TAG } from "../wire/kinds.ts";
+import { CellDecisions } from "./cells/cell-decisions.ts";
 import { type Channel, ChannelTable, requestTag } from "./channels.ts";
 import { DirectModeExit } from "./direct-mode-exit.ts";
 import { EntryApplier } from "./entry-applier.ts";
 import { EntryStream } from "./entry-stream.ts";
 import { Joins } from "./joins.ts";
-import { LockCells } from "./lock-cells.ts";
 import { LogPosition } from "./log-position.ts";
 import type { UploadPace } from "./map-upload.ts";
 import { PageShadows } from "./page-shadows.ts";
@@ -44,8 +44,8 @@ export interface ReplicaOptions {
   memory: Uint8Array;
   /** One byte for each page, set once an atomic operation was executed in that page. */
   atomics: Uint8Array;
-  /** LOCK_CELLS_SIZE bytes that the processes share (lock-cells.ts). Null: they send a request for each lock. */
-  lockCells?: Uint8Array | null;
+  /** CELLS_SIZE bytes that the processes share (replica/cells). Null: they send a request each time they synchronise. */
+  cells?: Uint8Array | null;
   /** The store ring of a `pipelined` session. */
   ring?: Ring | null;
   /** A faster implementation of MapBytes.publish(). */
@@ -69,11 +69,11 @@ export class Replica {
   readonly #exit: DirectModeExit;
   readonly #joins: Joins;
   readonly #requests: Requests;
-  readonly #lockCells: LockCells | null;
+  readonly #cells: CellDecisions | null;
 
   constructor(welcome: Welcome, out: ReplicaOutput, options: ReplicaOptions) {
     const { nodeName, mapPath, atomics, ring = null, applyRuns = null, parts: pool = new PartPool() } = options;
-    const { lockCells = null } = options;
+    const { cells = null } = options;
     const { node, base, epoch, starts, snapshot } = welcome;
     const { size } = snapshot.config;
     const includesMap = welcomeIncludesMap(snapshot);
@@ -105,7 +105,7 @@ export class Replica {
     const session = Session.fromState(snapshot, memory, effects);
     session.node = node;
     const publications = new PublicationIntake(node, size, proposals, pool, out);
-    const onBegin = (): void => this.#takeLockCells();
+    const onBegin = (): void => this.#cells?.takeAll();
     const exit = new DirectModeExit({ node, memory, processes, proposals, out, propose, onBegin });
     const lent = new ProcessMemory(shadows, out);
     const common = { node, session, queue, exit, replies, shadows, memory: lent, out, propose };
@@ -118,7 +118,8 @@ export class Replica {
     this.#replies = replies;
     this.#queue = queue;
     this.#exit = exit;
-    this.#lockCells = lockCells === null ? null : new LockCells(lockCells);
+    const decide = (view: DataView, frame: Uint8Array): void => this.#decide(view, frame);
+    this.#cells = cells === null ? null : new CellDecisions(cells, { session, processes, exit, decide });
     this.#joins = new Joins({ ...common, nodeName, mapPath, channels, processes });
     this.#requests = new Requests({ ...common, joins: this.#joins, publications });
     const onExitRequested = (): void => this.#joins.beginExit();
@@ -335,42 +336,13 @@ export class Replica {
       this.#proposals.add(view, frame);
       return;
     }
-    const kind = view.getUint8(At.kind);
-    const cells = this.#lockCells;
-    if (kind === Kind.LEAVE) this.#takeLockCells();
-    if (cells !== null && (kind === Kind.LOCK || kind === Kind.UNLOCK)) this.#decideLock(cells, kind, view, frame);
-    else this.#decide(view, frame);
+    if (this.#cells === null) this.#decide(view, frame);
+    else this.#cells.decide(view.getUint8(At.kind), view, frame);
   }
 
   #decide(view: DataView, frame: Uint8Array): void {
     this.#proposals.add(view, frame);
     this.#applier.applyDecided(view, frame);
-  }
-
-  /** Decides a request for a lock: takes its cell first, and gives it back if the lock is free now. */
-  #decideLock(cells: LockCells, kind: number, view: DataView, frame: Uint8Array): void {
-    const { session } = this;
-    const name = nameAt(view, 0);
-    const owner = cells.take(name);
-    if (owner >= 0) this.#decideOwner(name, owner);
-    if (kind === Kind.LOCK) cells.begin(view.getUint32(At.tag, true), name);
-    this.#decide(view, frame);
-    cells.end();
-    // Once a process was lost, all locks are requests: one that counts as lost and runs on cannot take a free cell.
-    const mayGive = kind === Kind.UNLOCK && !this.#exit.isUnderWay && session.lostRank < 0;
-    if (mayGive && session.isLockFree(name)) cells.free(name);
-  }
-
-  /** Takes all lock cells, so that the session knows who has which lock. */
-  #takeLockCells(): void {
-    for (const { name, rank } of this.#lockCells?.takeAll() ?? []) this.#decideOwner(name, rank);
-  }
-
-  /** The process has the lock by its cell: makes it the owner in the session, too. */
-  #decideOwner(name: string, rank: number): void {
-    if (this.#processes.get(rank) === undefined) return;
-    const frame = encode({ kind: Kind.LOCK, rank, node: this.session.node, tag: NO_TAG, body: encodeText(name) });
-    this.#decide(new DataView(frame.buffer), frame);
   }
 
   /** Replies to a process of this node: its operation has been applied or refused at its place in the log. */
@@ -386,7 +358,7 @@ export class Replica {
     } else if (process?.state === "joining") {
       this.#joins.reply(channel, process, status, aux);
     } else if (status === Status.OK) {
-      const result = value === 0 ? (this.#lockCells?.valueFor(tag) ?? 0) : value;
+      const result = value === 0 ? (this.#cells?.valueFor(tag) ?? 0) : value;
       this.#replies.ok(channel.index, requestTag(tag), this.session.seq, result, old);
     } else if (status === Status.TIMEOUT && aux > 0 && process !== null) {
       const missing = this.session.missingInBarrier(process.rank);

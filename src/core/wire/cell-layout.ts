@@ -1,14 +1,23 @@
-/** Layout of the lock cells in the file behind the map. */
 /**
- * The first LOCK_CELLS_MAX locks of a session have a cell each, in the file behind the map, its page marks and, in a
- * `pipelined` session, the ring. A cell is one word of 4 bytes: CELL_ARBITER, CELL_FREE, or CELL_OWNED plus the rank of the
- * owner. Four cells share a cache line; cells are given out so that the first 256 locks share none. lock-cells.ts in
- * core/replica says what holds.
+ * Layout of the cells: words in the file behind the map, its page marks and, in a `pipelined` session, the ring. Processes
+ * of one node synchronise by them in direct mode. core/replica/cells says what holds.
  */
-export const LOCK_CELLS_MAX = 1024;
-export const LOCK_CELL_SIZE = 16;
-export const LOCK_CELLS_SIZE = LOCK_CELLS_MAX * LOCK_CELL_SIZE;
-/** The arbiter decides on the lock. Zero, so that a new file says it of every lock. */
+/** The barrier's cell. */
+export const BARRIER_CELL_AT = 0;
+/** The cells of the first locks of a session, then those of its first semaphores. */
+export const LOCK_CELLS_AT = 4096;
+/** How many locks, and how many semaphores, have a cell each; the arbiter decides on all others. */
+export const NAMED_CELLS_MAX = 1024;
+/** Four share a cache line; they are given out so that the first 256 share none. */
+export const NAMED_CELL_SIZE = 16;
+export const SEMAPHORE_CELLS_AT = LOCK_CELLS_AT + NAMED_CELLS_MAX * NAMED_CELL_SIZE;
+/** Of all cells: whole pages. */
+export const CELLS_SIZE = SEMAPHORE_CELLS_AT + NAMED_CELLS_MAX * NAMED_CELL_SIZE;
+
+/**
+ * The word of a lock: CELL_ARBITER, CELL_FREE, or CELL_OWNED plus the rank of the owner. The arbiter decides on a lock
+ * whose word is zero, so a new file says it of every lock.
+ */
 export const CELL_ARBITER = 0;
 export const CELL_FREE = 1;
 export const CELL_OWNED = 2;

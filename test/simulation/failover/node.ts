@@ -109,7 +109,7 @@ export class Node {
       reply: (channel, bytes) => hear(this.#world, this, channel, new Uint8Array(bytes)),
       close: () => {},
       token: () => new Uint8Array(8),
-      ...{ lend: () => null, unmap: () => {} },
+      ...{ lend: () => null, unmap: () => {}, wakeCell: () => {} },
       done: () => {
         if (this.state === "alive") this.#done();
       },

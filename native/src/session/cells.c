@@ -1,0 +1,127 @@
+#define _GNU_SOURCE
+#include "session/cells.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "trap/region_entry.h"
+
+/* Names of each kind whose cells a process remembers; the others are requests. A power of two, more than there are
+ * cells of a kind. */
+#define KNOWN_NAMES_MAX 4096u
+/* Places that are searched for a name. */
+#define PROBES_MAX 16u
+/* Of so many calls one looks whether the arbiter is there. A power of two. */
+#define CALLS_TO_LOOK 256u
+
+/* A place is empty, then being written by one thread, then fixed. */
+enum { PLACE_EMPTY, PLACE_BUSY, PLACE_FIXED };
+
+struct known_name {
+  atomic_uint state;
+  uint32_t cell;
+  char name[DSM_NAME_MAX + 1];
+};
+
+/* The cells, and behind them the tables of known names. */
+#define REGION_BYTES (WIRE_CELLS_SIZE + CELL_KINDS * KNOWN_NAMES_MAX * sizeof(struct known_name))
+
+int cells_open(struct cells *cells, const struct arbiter_link *link, uint64_t offset) {
+  uint8_t *region =
+      mmap(NULL, REGION_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (region == MAP_FAILED) return -1;
+  if (mmap(region, WIRE_CELLS_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, link->map_fd, (off_t)offset) ==
+      MAP_FAILED) {
+    int saved = errno;
+    munmap(region, REGION_BYTES);
+    errno = saved;
+    return -1;
+  }
+  madvise(region, REGION_BYTES, MADV_DONTFORK);
+  *cells = (struct cells){
+      .link = link,
+      .bytes = region,
+      .known = (struct known_name *)(region + WIRE_CELLS_SIZE),
+      .owner = dsm_process_token(),
+  };
+  return 0;
+}
+
+void cells_retire(struct cells *cells) {
+  if (cells->bytes == NULL) return;
+  /* Zeros: no name is known, and the arbiter decides on all. It stays mapped, because another thread may be reading. */
+  if (mmap(cells->bytes, REGION_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED,
+           -1, 0) != MAP_FAILED)
+    madvise(cells->bytes, REGION_BYTES, MADV_DONTFORK);
+}
+
+void cells_close(struct cells *cells) {
+  if (cells->bytes != NULL) munmap(cells->bytes, REGION_BYTES);
+  *cells = (struct cells){0};
+}
+
+int cells_are_usable(const struct cells *cells) {
+  return cells->bytes != NULL && cells->owner == dsm_process_token() && !atomic_load(&cells->link->left) &&
+         !atomic_load(&cells->link->dead);
+}
+
+int cells_arbiter_is_gone(struct cells *cells) {
+  if (atomic_fetch_add_explicit(&cells->looked, 1, memory_order_relaxed) % CALLS_TO_LOOK != 0) return 0;
+  struct pollfd connection = {.fd = cells->link->main_fd, .events = POLLRDHUP};
+  return poll(&connection, 1, 0) > 0 && (connection.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL)) != 0;
+}
+
+/* FNV-1a (Fowler, Noll and Vo). */
+static uint32_t hash(const char *name) {
+  uint32_t value = 2166136261u;
+  for (; *name != 0; name++) value = (value ^ (uint8_t)*name) * 16777619u;
+  return value ^ value >> 15;
+}
+
+static struct known_name *place_of(const struct cells *cells, enum cell_kind kind, uint32_t place) {
+  return &cells->known[kind * KNOWN_NAMES_MAX + place % KNOWN_NAMES_MAX];
+}
+
+_Atomic uint32_t *cells_find(const struct cells *cells, enum cell_kind kind, const char *name) {
+  if (name == NULL || !cells_are_usable(cells)) return NULL;
+  uint32_t place = hash(name);
+  uint32_t from = kind == CELL_OF_LOCK ? WIRE_LOCK_CELLS_AT : WIRE_SEMAPHORE_CELLS_AT;
+  for (unsigned probe = 0; probe < PROBES_MAX; probe++) {
+    struct known_name *known = place_of(cells, kind, place + probe);
+    unsigned state = atomic_load_explicit(&known->state, memory_order_acquire);
+    if (state == PLACE_EMPTY) return NULL;
+    if (state == PLACE_FIXED && strcmp(known->name, name) == 0)
+      return (_Atomic uint32_t *)(cells->bytes + from + (size_t)known->cell * WIRE_NAMED_CELL_SIZE);
+  }
+  return NULL;
+}
+
+void cells_learn(struct cells *cells, enum cell_kind kind, const char *name, uint64_t answer) {
+  if (cells->bytes == NULL || answer == 0 || answer > WIRE_NAMED_CELLS_MAX || cells_find(cells, kind, name) != NULL)
+    return;
+  uint32_t place = hash(name);
+  for (unsigned probe = 0; probe < PROBES_MAX; probe++) {
+    struct known_name *known = place_of(cells, kind, place + probe);
+    unsigned state = PLACE_EMPTY;
+    if (!atomic_compare_exchange_strong(&known->state, &state, PLACE_BUSY)) continue;
+    strcpy(known->name, name);
+    known->cell = (uint32_t)answer - 1;
+    atomic_store_explicit(&known->state, PLACE_FIXED, memory_order_release);
+    return;
+  }
+}
+
+int cell_sleep(_Atomic uint32_t *word, uint32_t seen, long long timeout_ns) {
+  struct timespec timeout = {.tv_sec = timeout_ns / 1000000000, .tv_nsec = timeout_ns % 1000000000};
+  return syscall(SYS_futex, word, FUTEX_WAIT, seen, &timeout, NULL, 0) == 0 ? 0 : -1;
+}
+
+int cell_wake(_Atomic uint32_t *word, int count) {
+  return (int)syscall(SYS_futex, word, FUTEX_WAKE, count, NULL, NULL, 0);
+}

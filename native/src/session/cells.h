@@ -1,0 +1,57 @@
+/* Cells: words in the file behind the map by which the processes of a node synchronise without the arbiter, in direct
+ * mode. Requests make the arbiter take a cell; src/core/replica/cells has the invariants. The answer to a request says
+ * which cell the lock or semaphore has that it named. */
+#ifndef DSM_CELLS_H
+#define DSM_CELLS_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include <dsm/dsm.h>
+#include "link/arbiter_link.h"
+
+/* What has a cell for each name. */
+enum cell_kind { CELL_OF_LOCK, CELL_OF_SEMAPHORE, CELL_KINDS };
+
+struct cells {
+  const struct arbiter_link *link;
+  uint8_t *bytes; /* NULL: none, each operation is a request */
+  uint64_t owner; /* dsm_process_token() of the process that joined */
+  atomic_uint looked; /* counts calls of cells_arbiter_is_gone(), modulo 2^32 */
+  struct known_name *known; /* KNOWN_NAMES_MAX of each kind */
+};
+
+#pragma GCC visibility push(hidden)
+
+/* Maps the cells of a session in direct mode; `offset`: where they begin in the file. Returns 0, or -1 with errno. */
+int cells_open(struct cells *cells, const struct arbiter_link *link, uint64_t offset);
+
+/* The process leaves the session, and the arbiter is not told yet: each operation is a request from now on. Threads may
+ * still be using the cells. */
+void cells_retire(struct cells *cells);
+
+/* Unmaps the cells. No thread uses them any more. */
+void cells_close(struct cells *cells);
+
+/* Returns whether this process may use the cells: it joined the session, has not left it, and can order things in it. */
+int cells_are_usable(const struct cells *cells);
+
+/* Returns whether the arbiter has ended. Looks only once in a while: a process that sends no request would not notice
+ * otherwise. */
+int cells_arbiter_is_gone(struct cells *cells);
+
+/* Returns the word of the cell, or NULL if this process does not know of one with that name. */
+_Atomic uint32_t *cells_find(const struct cells *cells, enum cell_kind kind, const char *name);
+
+/* Records what the answer to a request said of the name: 1 plus the number of its cell, or 0. */
+void cells_learn(struct cells *cells, enum cell_kind kind, const char *name, uint64_t answer);
+
+/* Sleeps while the word is `seen`, at most that long. Returns 0 if another process woke this thread, else -1. */
+int cell_sleep(_Atomic uint32_t *word, uint32_t seen, long long timeout_ns);
+
+/* Wakes at most `count` threads that sleep on the word, first come, first served. Returns how many. */
+int cell_wake(_Atomic uint32_t *word, int count);
+
+#pragma GCC visibility pop
+
+#endif
