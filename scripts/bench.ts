@@ -28,6 +28,7 @@ import { bulk } from "./bench/bulk.ts";
 import { capture, pipelined } from "./bench/capture.ts";
 import { hops } from "./bench/hops.ts";
 import { intervals } from "./bench/intervals.ts";
+import { compileKernels, kernels } from "./bench/kernels.ts";
 import { local } from "./bench/local.ts";
 import { ordering } from "./bench/ordering.ts";
 import { type Cells, writePages } from "./bench/pages.ts";
@@ -36,7 +37,7 @@ import { ensureBuilt } from "./build.ts";
 import { BuildError, replaceFile, root, runScript } from "./steps.ts";
 
 const ROUNDS = 7;
-const groups: Group[] = [local, capture, pipelined, hops, bulk, intervals, ordering, start];
+const groups: Group[] = [local, capture, pipelined, hops, bulk, intervals, kernels, ordering, start];
 
 interface Row {
   name: string;
@@ -130,6 +131,7 @@ await runScript(async () => {
   const { names, json, readme, quick } = readArguments();
   await ensureBuilt();
   await compilePrograms();
+  await compileKernels();
   const directory = await mkdtemp(join(tmpdir(), "dsm-bench-"));
   process.on("exit", () => rmSync(directory, { recursive: true, force: true }));
   for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => process.exit(1));

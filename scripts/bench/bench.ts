@@ -61,12 +61,14 @@ export function median(values: number[]): number {
   return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN;
 }
 
+/** How C programs are compiled, and what those need that use the library. */
+export const compileFlags = ["-std=gnu11", "-D_GNU_SOURCE=", "-O2", "-Wall", "-Wextra", "-Werror"];
+export const linkFlags = ["-Inative/include", `-L${nativeBuild}`, `-Wl,-rpath,${nativeBuild}`, "-ldsm"];
+
 const names = ["bulk", "burst", "capture", "echo", "empty", "intervals", "local", "operations", "redis"];
 
 /** Compiles what is out of date of native/bench; mpi.c only where MPI is installed. */
 export async function compilePrograms(): Promise<void> {
-  const flags = ["-std=gnu11", "-D_GNU_SOURCE=", "-O2", "-Wall", "-Wextra", "-Werror"];
-  const library = ["-Inative/include", `-L${nativeBuild}`, `-Wl,-rpath,${nativeBuild}`, "-ldsm"];
   const sources = await files("native/src/**/*.c");
   const kit = await xedKit();
   const extra: Record<string, string[]> = {
@@ -78,7 +80,7 @@ export async function compilePrograms(): Promise<void> {
   };
   const mpicc = Bun.which("mpicc");
   const compile = (name: string, cc: string) =>
-    command([cc, ...flags, `native/bench/${name}.c`, "-o", program(name), ...(extra[name] ?? library)]);
+    command([cc, ...compileFlags, `native/bench/${name}.c`, "-o", program(name), ...(extra[name] ?? linkFlags)]);
   const inputs = await files(
     "native/bench/*.[ch]",
     "native/src/**/*.[ch]",

@@ -54,7 +54,7 @@ static int sink_store(void *context, const struct dsm_run *runs, uint32_t count)
     memcpy(map->alias + runs[i].offset, runs[i].bytes, runs[i].length);
     for (uint32_t j = 0; j < runs[i].length; j++) map->published[runs[i].offset + j]++;
   }
-  if (total > 65536) break_rule(map, "more than 64 KiB in one call");
+  if (total > DSM_WRITE_BYTES_MAX) break_rule(map, "more than a MiB in one call");
   return 0;
 }
 

@@ -14,6 +14,8 @@ const rows = [
   "barrier",
   "strides",
   "hole",
+  "molecules",
+  "cholesky-2-nodes",
   "server-memory",
   "ordering",
   "run",

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -21,6 +20,8 @@
 /* The most pages whose copies keep their memory after a hole is filled, for the next hole: new memory costs several
  * times the work done in it. 64 MiB, for shadow and twin each. */
 #define KEPT_PAGES_MAX 16384u
+
+#define HOLES_BYTES (DSM_HOLES_MAX * sizeof(struct hole))
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
@@ -95,10 +96,10 @@ void copies_free(struct pages *pages) {
   unmap(copies->staging, WIRE_STAGING_SIZE);
   unmap(pages->release.written, WRITTEN_BYTES(link->size));
   history_free(&pages->release.history, link->size / PAGE_BYTES);
-  free(pages->holes);
-  free(copies->detached);
-  free(copies->backed);
-  free(pages->release.stores);
+  unmap(pages->holes, HOLES_BYTES);
+  unmap(copies->detached, bitmap_bytes(pages));
+  unmap(copies->backed, bitmap_bytes(pages));
+  unmap(pages->release.stores, link->size / PAGE_BYTES);
   if (copies->file >= 0) close(copies->file);
   copies->shadow = copies->twin = copies->alias = copies->staging = pages->release.written = NULL;
   copies->opened = copies->detached = copies->backed = NULL;
@@ -133,20 +134,20 @@ int copies_prepare(struct pages *pages) {
     copies_free(pages);
     return status;
   }
-  pages->holes = calloc(DSM_HOLES_MAX, sizeof *pages->holes);
-  copies->detached = calloc(1, bitmap_bytes(pages));
-  copies->backed = calloc(1, bitmap_bytes(pages));
-  pages->release.stores = calloc(1, link->size / PAGE_BYTES);
+  pages->holes = map_anonymous(HOLES_BYTES);
+  copies->detached = map_anonymous(bitmap_bytes(pages));
+  copies->backed = map_anonymous(bitmap_bytes(pages));
+  pages->release.stores = map_anonymous(link->size / PAGE_BYTES);
   copies->shadow = map_file(copies->file, 0, link->size, PROT_READ | PROT_WRITE);
   copies->alias = map_file(link->map_fd, 0, link->size, link->direct ? PROT_READ | PROT_WRITE : PROT_READ);
   copies->twin = map_anonymous(link->size);
   copies->opened = map_anonymous(bitmap_bytes(pages));
   /* A forked child does not use it, and would cost a copy-on-write fault for each page. */
   if (copies->twin != MAP_FAILED) madvise(copies->twin, link->size, MADV_DONTFORK);
-  if (pages->holes == NULL || copies->detached == NULL || copies->backed == NULL || pages->release.stores == NULL ||
-      copies->shadow == MAP_FAILED || copies->twin == MAP_FAILED || copies->opened == MAP_FAILED ||
-      copies->alias == MAP_FAILED)
-    goto failed;
+  const void *const mappings[] = {pages->holes,   copies->detached, copies->backed, pages->release.stores,
+                                  copies->shadow, copies->twin,     copies->opened, copies->alias};
+  for (unsigned i = 0; i < sizeof mappings / sizeof *mappings; i++)
+    if (mappings[i] == MAP_FAILED) goto failed;
   if (!link->direct || link->elastic) {
     copies->staging = copies->is_lent ? map_file(copies->file, link->size, WIRE_STAGING_SIZE, PROT_READ | PROT_WRITE)
                                       : map_anonymous(WIRE_STAGING_SIZE);

@@ -17,7 +17,7 @@
 #pragma GCC visibility push(hidden)
 
 /* Maps shadow, twin, bitmaps and staging area, once per session. They take only address space until they are used.
- * Returns a status and keeps its reason. */
+ * Returns a status and keeps its reason. handler-safe. */
 int copies_prepare(struct pages *pages);
 
 /* Unmaps all of it. */

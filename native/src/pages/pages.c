@@ -12,6 +12,7 @@
 #include "pages/hole.h"
 #include "pages/hole_table.h"
 #include "pages/lock.h"
+#include "pages/publication.h"
 #include "pages/release.h"
 #include "pages/written.h"
 
@@ -37,6 +38,40 @@ int pages_fault(struct pages *pages, uintptr_t address, int atomic, uintptr_t in
     opened = is_open(pages, page) || open_detached(pages, page, instruction);
   pages_unlock(pages);
   return opened;
+}
+
+uint64_t pages_writable(const struct pages *pages, uint64_t offset, uint64_t length) {
+  if (atomic_load_explicit(&pages->count, memory_order_acquire) == 0) return 0;
+  uint64_t end = offset;
+  while (end < offset + length && is_open(pages, end / PAGE_BYTES)) end = PAGE_FLOOR(end) + PAGE_BYTES;
+  return end < offset + length ? end - offset : length;
+}
+
+int64_t pages_open(struct pages *pages, uint64_t offset, uint64_t length, uintptr_t instruction) {
+  if (atomic_load_explicit(&pages->count, memory_order_acquire) == 0) return -(int64_t)length;
+  uint64_t page = offset / PAGE_BYTES, whole_end = (offset + length) / PAGE_BYTES, end = page;
+  if (offset % PAGE_BYTES == 0 && whole_end > page) {
+    pages_lock(pages);
+    end = release_open_whole(pages, page, whole_end, instruction);
+    pages_unlock(pages);
+  }
+  uint64_t to = (end > page ? end : page + 1) * PAGE_BYTES - offset;
+  if (to > length) to = length;
+  if (end > page || pages_fault(pages, pages->link->base + offset, 0, instruction) == 1) return (int64_t)to;
+  return pages->release.is_on ? -(int64_t)to : -(int64_t)length;
+}
+
+int pages_publish(struct pages *pages, const struct dsm_run *run) {
+  int result = 1;
+  pages_lock(pages);
+  if (!pages->link->direct && copies_prepare(pages) == DSM_OK) {
+    struct publication publication;
+    publication_begin(pages, &publication, NULL);
+    publication_add_bytes(&publication, run->offset, run->bytes, run->length);
+    result = publication_end(&publication) == DSM_OK ? 0 : -1;
+  }
+  pages_unlock(pages);
+  return result;
 }
 
 /* Makes the page private for a captured store. Returns 0, or -1. */

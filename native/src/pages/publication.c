@@ -78,6 +78,16 @@ uint32_t publication_add(struct publication *publication, uint64_t from, uint64_
   return added;
 }
 
+void publication_add_bytes(struct publication *publication, uint64_t offset, const uint8_t *bytes, uint64_t length) {
+  while (length > 0) {
+    uint32_t added = runs_add_bytes(&publication->writer, offset, bytes, length);
+    if (added == 0) stage_part(publication);
+    offset += added;
+    bytes += added;
+    length -= added;
+  }
+}
+
 void publication_begin(struct pages *pages, struct publication *publication,
                        const struct following_request *following) {
   *publication = (struct publication){

@@ -38,6 +38,9 @@ void publication_begin(struct pages *pages, struct publication *publication, con
  * the size of the runs that it has added for them, in bytes; 0 in direct mode. */
 uint32_t publication_add(struct publication *publication, uint64_t from, uint64_t to);
 
+/* Adds the bytes at [offset, offset + length), whatever the map holds there. Not in direct mode. */
+void publication_add_bytes(struct publication *publication, uint64_t offset, const uint8_t *bytes, uint64_t length);
+
 /* Sends the last part, which may be empty, and the request that follows; waits for the answer to the publication, but
  * not for that to the request. Returns a status without a reason. */
 int publication_end(struct publication *publication);

@@ -76,6 +76,25 @@ int open_detached(struct pages *pages, uint64_t page, uintptr_t instruction) {
   return 1;
 }
 
+uint64_t release_open_whole(struct pages *pages, uint64_t first, uint64_t end, uintptr_t instruction) {
+  uint64_t next = first;
+  int is_ready = is_detached(pages, first);
+  if (end > first + CHUNK_PAGES) end = first + CHUNK_PAGES;
+  while (next < end && !is_open(pages, next) && is_detached(pages, next) == is_ready && may_detach(pages, next)) next++;
+  if (next == first) return first;
+  void *place = (void *)(pages->link->base + first * PAGE_BYTES);
+  int failed = is_ready ? mprotect(place, (next - first) * PAGE_BYTES, PROT_READ | PROT_WRITE)
+                        : copies_make(pages, first, next, PROT_READ | PROT_WRITE);
+  if (failed) return first;
+  set_bits(pages->copies.detached, first, next);
+  set_bits(pages->copies.opened, first, next);
+  history_note_writer(&pages->release.history, instruction);
+  history_open(&pages->release.history, first, next, instruction);
+  pages->policy.last_opened = next - 1;
+  pages->policy.run_of_pages = next - first < PAGES_RUN_MAX ? (uint32_t)(next - first) : PAGES_RUN_MAX;
+  return next;
+}
+
 /* Finds the next pages in a row that are private, from `*end` on. Returns whether there are any. */
 static int next_detached(const struct pages *pages, uint64_t *first, uint64_t *end) {
   uint64_t page_count = pages->link->size / PAGE_BYTES, page = *end;

@@ -39,6 +39,10 @@ int open_expected(struct pages *pages, uint64_t page);
  * next ones, too. Lock held, handler-safe. */
 int open_detached(struct pages *pages, uint64_t page, uintptr_t instruction);
 
+/* Opens the pages [first, end), which this instruction is about to overwrite, until one that may not be private. Returns
+ * the end of those that are open. Lock held, handler-safe. */
+uint64_t release_open_whole(struct pages *pages, uint64_t first, uint64_t end, uintptr_t instruction);
+
 /* Publishes the detached pages as one log entry and maps the replica in their place. Returns 0, or -1 if the arbiter is
  * gone. Lock held, handler-safe. */
 int release_locked(struct pages *pages);

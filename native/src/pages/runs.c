@@ -11,6 +11,8 @@
  * one. */
 #define GAP_WORDS 16u
 #define PAGE_WORDS (RUNS_PAGE_BYTES / 8)
+/* A run of bytes as they are begins only where there is room for so many. */
+#define RUN_BYTES_MIN 64u
 
 _Static_assert(PAGE_WORDS == WIRE_RUN_WORDS_MAX, "a masked run covers a page");
 _Static_assert(RUNS_PAGE_BYTES == 1u << WIRE_RUN_BYTES_BITS, "and all of its bytes");
@@ -226,6 +228,20 @@ static void add_masked(struct run_writer *writer, uint64_t offset, const uint8_t
   memset(at, 0, behind);
   writer->length += (uint32_t)(at - run) + behind;
   writer->joins = RUNS_JOIN_NONE;
+}
+
+uint32_t runs_add_bytes(struct run_writer *writer, uint64_t offset, const uint8_t *bytes, uint64_t length) {
+  uint32_t room = (writer->room - writer->length) & ~7u;
+  if (room < RUN_BYTES_MIN) return 0;
+  uint32_t most = room - 16 < WIRE_RUN_LENGTH_MAX ? room - 16 : WIRE_RUN_LENGTH_MAX;
+  uint32_t count = length > most ? most - (uint32_t)((offset + most) & 7) : (uint32_t)length;
+  uint8_t *run = writer->bytes + writer->length;
+  write_header(run, offset, count);
+  memcpy(run + 8, bytes, count);
+  memset(run + 8 + count, 0, -count & 7);
+  writer->length += 8 + count + (-count & 7);
+  writer->joins = RUNS_JOIN_NONE;
+  return count;
 }
 
 static int has_no_zero(uint64_t bytes) {

@@ -26,6 +26,10 @@ struct run_writer {
 int runs_add(struct run_writer *writer, const uint8_t *now, const uint8_t *then, const uint8_t *written, uint64_t from,
              uint64_t to);
 
+/* Adds the bytes at [offset, offset + length) as they are, to the end of the room at most. Returns how many it has added;
+ * 0: there is no room. All but the last ones end at a multiple of 8 of the map, so that no word is divided. */
+uint32_t runs_add_bytes(struct run_writer *writer, uint64_t offset, const uint8_t *bytes, uint64_t length);
+
 /* The room that a page may need. There are at least 16 unchanged words between two masked runs, so the worst case is a
  * page as one run: its header, a mask for each word, and the bytes. Packing the last bytes may write 8 bytes beyond. */
 #define RUNS_PAGE_MAX (8u + RUNS_PAGE_BYTES / 8 + RUNS_PAGE_BYTES + 8u)

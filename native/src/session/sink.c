@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "pages/release.h"
 #include "session/session.h"
+#include "trap/region.h"
 
 /* Not write(), which is a cancellation point: a cancelled thread would end in the middle of a store. */
 static void say(const char *text, size_t length) {
@@ -35,8 +36,39 @@ static void advise(dsm_session *session) {
     say(text, advice_text(text, sizeof text, session->link.rank, &figures));
 }
 
+static int publish_store(dsm_session *session, const struct dsm_run *runs, uint32_t count);
+
+/* Publishes a store that does not fit a frame: through the staging area, as the changes in a hole go. Returns 0, or -1 if the arbiter is gone. */
+static int publish_large(dsm_session *session, const struct dsm_run *run) {
+  int published = pages_publish(&session->pages, run);
+  if (published <= 0) return published;
+  /* There is no staging area: it goes in pieces that fit a frame. */
+  struct dsm_run piece = {.offset = run->offset, .bytes = run->bytes};
+  for (uint32_t left = run->length; left > 0; left -= piece.length) {
+    piece.length = DSM_STORE_BYTES_MAX - piece.offset % DSM_STORE_BYTES_MAX;
+    if (piece.length > left) piece.length = left;
+    if (publish_store(session, &piece, 1) != 0) return -1;
+    piece.offset += piece.length;
+    piece.bytes += piece.length;
+  }
+  return 0;
+}
+
+static uint64_t runs_bytes(const struct dsm_run *runs, uint32_t count) {
+  uint64_t bytes = 0;
+  for (uint32_t i = 0; i < count; i++) bytes += runs[i].length;
+  return bytes;
+}
+
 /* Publishes a store outside all private pages. Returns 0, or -1 if the arbiter is gone. */
 static int publish_store(dsm_session *session, const struct dsm_run *runs, uint32_t count) {
+  if (count == 1 && runs[0].length > DSM_STORE_BYTES_MAX) return publish_large(session, runs);
+  if (count > 1 && runs_bytes(runs, count) > DSM_STORE_BYTES_MAX) {
+    /* What holes have left of a large store. */
+    for (uint32_t i = 0; i < count; i++)
+      if (publish_store(session, &runs[i], 1) != 0) return -1;
+    return 0;
+  }
   if (count == 1 && advice_note(&session->advice, runs[0].offset, runs[0].length)) advise(session);
   if (session->ring.header != NULL) {
     int queued = ring_store(&session->ring, runs, count);
@@ -50,6 +82,16 @@ static int sink_fault(void *context, uintptr_t address, int atomic, uintptr_t in
   int opened = pages_fault(&session->pages, address, atomic, instruction);
   if (opened < 0) report_arbiter_gone(session);
   return opened;
+}
+
+static uint64_t sink_writable(void *context, uint64_t offset, uint64_t length) {
+  dsm_session *session = context;
+  return session->link.direct ? length : pages_writable(&session->pages, offset, length);
+}
+
+static int64_t sink_open(void *context, uint64_t offset, uint64_t length, uintptr_t instruction) {
+  dsm_session *session = context;
+  return session->link.direct ? (int64_t)length : pages_open(&session->pages, offset, length, instruction);
 }
 
 /* Reports the only failure of a store that is not caused by the arbiter: no memory for a page of a hole. */
@@ -135,5 +177,9 @@ static const char *sink_name(const void *context) {
   return ((const dsm_session *)context)->link.name;
 }
 
-const struct dsm_sink session_sink = {
-    .fault = sink_fault, .store = sink_store, .atomic = sink_atomic, .name = sink_name};
+const struct dsm_sink session_sink = {.fault = sink_fault,
+                                      .writable = sink_writable,
+                                      .open = sink_open,
+                                      .store = sink_store,
+                                      .atomic = sink_atomic,
+                                      .name = sink_name};

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "trap/region_entry.h"
+#include "trap/signals.h"
 #include "trap/step.h"
 #include "trap/syscall.h"
 #include "trap/tool.h"
@@ -193,22 +194,62 @@ size_t dsm_region_part(uintptr_t address, size_t size, uintptr_t *start) {
   return to - from;
 }
 
+/* Enters the region if it is active and this process's. */
+static struct dsm_region *enter_own(uintptr_t address) {
+  struct dsm_region *r = dsm_region_enter(address);
+  if (r == NULL) return NULL;
+  if (__atomic_load_n(&r->state, __ATOMIC_ACQUIRE) == DSM_REGION_ACTIVE && r->owner == dsm_process_token()) return r;
+  dsm_region_exit(r);
+  return NULL;
+}
+
+static size_t inside_of(const struct dsm_region *r, uintptr_t address, size_t size) {
+  size_t inside = r->base + r->size - address;
+  return size < inside ? size : inside;
+}
+
+size_t dsm_region_writable(uintptr_t address, size_t size) {
+  struct dsm_region *r = enter_own(address);
+  if (r == NULL) return size;
+  size_t writable = 0;
+  if (r->sink->writable != NULL)
+    writable = r->sink->writable(r->context, address - r->base, inside_of(r, address, size));
+  dsm_region_exit(r);
+  return writable;
+}
+
+ptrdiff_t dsm_region_open(uintptr_t address, size_t size, uintptr_t instruction) {
+  int saved_errno = errno;
+  uint64_t before;
+  dsm_signals_block(&before);
+  tool_enter();
+  struct dsm_region *r = enter_own(address);
+  ptrdiff_t opened = (ptrdiff_t)size;
+  if (r != NULL) {
+    size_t inside = inside_of(r, address, size);
+    opened = -(ptrdiff_t)inside;
+    if (r->sink->open != NULL) opened = r->sink->open(r->context, address - r->base, inside, instruction);
+    dsm_region_exit(r);
+  }
+  tool_leave();
+  dsm_signals_restore(&before);
+  errno = saved_errno;
+  return opened;
+}
+
 /* Makes one store to one region. Returns the number of bytes stored, or 0 with errno. All signals are blocked. */
 static size_t write_some(uintptr_t address, const void *bytes, size_t size) {
-  struct dsm_region *r = dsm_region_enter(address);
+  struct dsm_region *r = enter_own(address);
   size_t length = 0;
   errno = EFAULT;
   if (r == NULL) return 0;
-  if (__atomic_load_n(&r->state, __ATOMIC_ACQUIRE) == DSM_REGION_ACTIVE && r->owner == dsm_process_token()) {
-    /* Ends at a multiple of the limit, so that no aligned word is divided. */
-    length = DSM_STORE_BYTES_MAX - address % DSM_STORE_BYTES_MAX;
-    if (length > r->base + r->size - address) length = r->base + r->size - address;
-    if (length > size) length = size;
-    struct dsm_run run = {.offset = address - r->base, .length = (uint32_t)length, .bytes = bytes};
-    if (r->sink->store(r->context, &run, 1) < 0) {
-      errno = EIO;
-      length = 0;
-    }
+  /* Ends at a multiple of the limit of a frame, so that no aligned word is divided. */
+  length = DSM_WRITE_BYTES_MAX - address % DSM_STORE_BYTES_MAX;
+  if (length > inside_of(r, address, size)) length = inside_of(r, address, size);
+  struct dsm_run run = {.offset = address - r->base, .length = (uint32_t)length, .bytes = bytes};
+  if (r->sink->store(r->context, &run, 1) < 0) {
+    errno = EIO;
+    length = 0;
   }
   dsm_region_exit(r);
   return length;

@@ -42,8 +42,10 @@ void dsm_region_remove(int index);
 
 /* ---- Bytes that the kernel writes, not an instruction of the program ---- */
 
-/* Most bytes dsm_region_write gives to a sink's store() at once. */
+/* Most bytes of a store that go to the arbiter in one frame. */
 #define DSM_STORE_BYTES_MAX 65536u
+/* Most bytes dsm_region_write gives to a sink's store() at once. */
+#define DSM_WRITE_BYTES_MAX (1u << 20)
 
 #pragma GCC visibility push(hidden)
 /* All regions that this process has had lie in [low, high): addresses elsewhere need no lookup. */
@@ -60,6 +62,14 @@ static inline bool dsm_regions_near(const void *address, size_t size) {
 /* Finds the first part of [address, address + size) that lies in an active region of this process. *start is its
  * address; returns its length in bytes, 0 if there is none. handler-safe. */
 size_t dsm_region_part(uintptr_t address, size_t size, uintptr_t *start);
+
+/* Returns how many of the bytes at [address, address + size), which begin in a region, the process can store to itself
+ * now: without a trap, or because it has left the region. handler-safe. */
+size_t dsm_region_writable(uintptr_t address, size_t size);
+
+/* The process is about to store to all of these bytes, which lie in a region, by this instruction. Returns a number above
+ * 0: so many it can store itself. Below 0: so many, without the sign, are for dsm_region_write(). */
+ptrdiff_t dsm_region_open(uintptr_t address, size_t size, uintptr_t instruction);
 
 /* Publishes the bytes as stores to [address, address + size), all of which lies in active regions. 0, or -1 with errno:
  * EFAULT (some of it does not, or does not any more), EIO (the sink failed). Then part of them may be published. */
