@@ -56,9 +56,11 @@ export class SessionRegistry {
     return this.#records.size;
   }
 
+  /** The session of that name. Also while its server is lost and the next one does not run yet; not before its first. */
   get(name: string): SessionRecord | undefined {
     const record = this.#records.get(name);
-    return record?.running ? record : undefined;
+    const isBetweenServers = record !== undefined && (record.orphaned !== null || record.epoch > 1);
+    return record?.running || isBetweenServers ? record : undefined;
   }
 
   running(): SessionRecord[] {
@@ -246,13 +248,14 @@ export class SessionRegistry {
     const registered = Promise.withResolvers<void>();
     // Waiting clients get the reason; without any it is only in the log.
     registered.promise.catch(() => {});
+    const { host = "", port = 0 } = launch;
     const server = launchServer(this.#options, launch, (line) => this.#options.log(line, name));
     this.#slots.hold(slot, instance);
     this.#history.sawEpoch(instance, epoch);
     const record: SessionRecord = {
       ...settingsOf(launch),
       ...{ name, instance, epoch, slot, server, registered },
-      ...{ host: "", port: 0, pid: server.pid, mark: null, peer: "", running: false, orphaned: null },
+      ...{ host, port, pid: server.pid, mark: null, peer: "", running: false, orphaned: null },
     };
     this.#records.set(name, record);
     this.#options.changed();
