@@ -31,7 +31,7 @@ const CORE: Record<string, string[]> = {
   messages: ["base", "wire", "access"],
   observe: ["base", "wire", "messages"],
   session: ["base", "wire", "messages", "memory"],
-  replica: ["base", "wire", "messages", "memory", "session"],
+  replica: ["base", "wire", "messages", "memory", "session", "observe"],
   sequencer: ["base", "wire", "messages", "memory", "session", "observe"],
 };
 

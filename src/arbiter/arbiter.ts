@@ -175,6 +175,7 @@ class ArbiterShell {
         propose: (bytes, onSent) => this.#batcher.propose(bytes, onSent),
         reply: (channel, bytes) => this.#listener.reply(channel, bytes),
         close: (channel) => this.#listener.close(channel),
+        now_ms: () => performance.now(),
         token: () => randomBytes(8),
         lend: (channel, answer) => {
           const socket = this.#listener.idleSocket(channel);

@@ -13,7 +13,7 @@ import type { FindRequest, Registration, SessionAddress, SuccessionRequest } fro
 import { describeMismatch, settingsOf, settingsOfNew } from "../core/messages/session-settings.ts";
 import { InstanceHistory } from "./instance-history.ts";
 import { type LaunchRequest, launchServer, type ServerStart } from "./server-launch.ts";
-import { endServer, findServer, isListening } from "./server-probe.ts";
+import { endServer, findServer, isListening, isRefused } from "./server-probe.ts";
 import { placeOf, type SessionRecord } from "./session-record.ts";
 import { AddressSlots } from "./slots.ts";
 import { Succession } from "./succession.ts";
@@ -56,9 +56,11 @@ export class SessionRegistry {
     return this.#records.size;
   }
 
+  /** The session of that name. Also while its server is lost and the next one does not run yet; not before its first. */
   get(name: string): SessionRecord | undefined {
     const record = this.#records.get(name);
-    return record?.running ? record : undefined;
+    const isBetweenServers = record !== undefined && (record.orphaned !== null || record.epoch > 1);
+    return record?.running || isBetweenServers ? record : undefined;
   }
 
   running(): SessionRecord[] {
@@ -205,17 +207,24 @@ export class SessionRegistry {
     const record = this.#records.get(name);
     if (!record) return false;
     this.#history.end(record.instance);
-    this.#drop(record, "was removed");
-    if (record.server) {
-      const { server } = record;
+    const { server } = record;
+    this.#drop(record, server === null ? null : "was removed");
+    if (server !== null) {
       server.kill("SIGTERM");
       const timer = setTimeout(() => server.kill("SIGKILL"), END_TIMEOUT_MS);
       await server.ended;
       clearTimeout(timer);
-    } else if (!(await endServer(placeOf(record), record.port, record.instance, this.#options.security))) {
-      this.#options.log(`session "${name}" was removed, but its server does not answer`, name);
+    } else {
+      this.#options.log(`session "${name}" was removed${await this.#endByHand(record)}`, name);
     }
     return true;
+  }
+
+  /** Asks the server, which was started by hand, to end. Returns what became of it, for the log. */
+  async #endByHand(record: SessionRecord): Promise<string> {
+    const place = placeOf(record);
+    if (await endServer(place, record.port, record.instance, this.#options.security)) return "";
+    return (await isRefused(place, record.port)) ? "; its server had ended" : ", but its server does not answer";
   }
 
   /** sweep drops sessions that were started by hand and whose servers are gone. */
@@ -246,13 +255,14 @@ export class SessionRegistry {
     const registered = Promise.withResolvers<void>();
     // Waiting clients get the reason; without any it is only in the log.
     registered.promise.catch(() => {});
+    const { host = "", port = 0 } = launch;
     const server = launchServer(this.#options, launch, (line) => this.#options.log(line, name));
     this.#slots.hold(slot, instance);
     this.#history.sawEpoch(instance, epoch);
     const record: SessionRecord = {
       ...settingsOf(launch),
       ...{ name, instance, epoch, slot, server, registered },
-      ...{ host: "", port: 0, pid: server.pid, mark: null, peer: "", running: false, orphaned: null },
+      ...{ host, port, pid: server.pid, mark: null, peer: "", running: false, orphaned: null },
     };
     this.#records.set(name, record);
     this.#options.changed();
@@ -281,13 +291,14 @@ export class SessionRegistry {
     return record;
   }
 
-  #drop(record: SessionRecord, reason: string): void {
+  /** Deletes the record. `reason`: for the log; null: the caller logs it. */
+  #drop(record: SessionRecord, reason: string | null): void {
     if (this.#records.get(record.name) !== record) return;
     this.#records.delete(record.name);
     // A spawned server keeps its slot until its process has exited.
     const mayRelease = !record.server || record.orphaned !== null;
     if (mayRelease) this.#slots.release(record.slot, record.instance);
-    this.#options.log(`session "${record.name}" ${reason}`, record.name);
+    if (reason !== null) this.#options.log(`session "${record.name}" ${reason}`, record.name);
     this.#options.changed();
   }
 

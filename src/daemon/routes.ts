@@ -68,9 +68,14 @@ export function apiRoutes({ registry, watchers, security, authority, autostarted
   };
 
   const detailFor = async (call: Call, record: SessionRecord, withHeat: boolean): Promise<SessionDetail> => {
+    const summary = publicSummary(record, hostFor(call, record));
+    if (!record.running) {
+      const isStarting = record.orphaned === null;
+      return { ...NOTHING_KNOWN, ...summary, answered: false, ...(isStarting ? { phase: "recovering" } : {}) };
+    }
     const status = await askStatus(placeOf(record), record.port, security, withHeat);
     const { instance: _, epoch: __, ...known } = status ?? NOTHING_KNOWN;
-    return { ...known, ...publicSummary(record, hostFor(call, record)), answered: status !== null };
+    return { ...known, ...summary, answered: status !== null && status.phase !== "recovering" };
   };
 
   const recordOf = ({ name }: Call): SessionRecord => {

@@ -23,6 +23,9 @@ export interface ServerStart {
 export interface LaunchRequest extends Omit<SuccessionRequest, "host" | "port"> {
   /** State of the predecessor: known to be gone, or not answering. Left out: this is the first server. */
   predecessor?: "gone" | "silent";
+  /** Where the predecessor was. */
+  host?: string;
+  port?: number;
 }
 
 /** Options of `dsm server`, by the names that the settings table gives them. */

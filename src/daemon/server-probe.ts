@@ -38,6 +38,11 @@ export async function isListening(host: string, port: number): Promise<boolean> 
   return (await knock(host, port)) === "listens";
 }
 
+/** Whether the host reports that nothing listens at the address. */
+export async function isRefused(host: string, port: number): Promise<boolean> {
+  return (await knock(host, port)) === "refused";
+}
+
 /** "refused": the host itself reports that nothing listens at the port. */
 function knock(host: string, port: number): Promise<"listens" | "refused" | "silent"> {
   return new Promise((resolve) => {

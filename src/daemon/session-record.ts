@@ -18,6 +18,7 @@ export interface SessionRecord extends Readonly<SessionSettings> {
   readonly slot: number;
   /** Null for a server that was started by hand. */
   readonly server: SpawnedServer | null;
+  /** Until it has registered: the address of its predecessor; "" and 0: it has none. */
   host: string;
   port: number;
   pid: number;

@@ -10,7 +10,13 @@
 import { randomBytes } from "node:crypto";
 import { mustProve, OPEN, type Security, type Tls } from "../core/access/auth.ts";
 import { DsmError, Status } from "../core/base/errors.ts";
-import { LINKS_MAX, OUTBOX_MAX, UNUSED_AGAIN_TIMEOUT_MS, UNUSED_TIMEOUT_MS } from "../core/base/limits.ts";
+import {
+  DEFERRED_BROADCAST_MS,
+  LINKS_MAX,
+  OUTBOX_MAX,
+  UNUSED_AGAIN_TIMEOUT_MS,
+  UNUSED_TIMEOUT_MS,
+} from "../core/base/limits.ts";
 import { serverSocketName } from "../core/base/names.ts";
 import { formatSize } from "../core/base/size.ts";
 import type { ApplyRuns } from "../core/memory/map-bytes.ts";
@@ -123,8 +129,9 @@ class ServerShell {
   readonly #gracePeriods: GracePeriods;
   /** Null while the server recovers. */
   #sequencer: Sequencer | null = null;
-  #recovery: Recovery | null = null;
-  #recoveryTimers: RecoveryTimers | null = null;
+  #recovering: { recovery: Recovery; timers: RecoveryTimers } | null = null;
+  /** Runs while the broadcast of an entry is deferred. */
+  #deferTimer: Timer | undefined;
   #isFinishing = false;
   #isClosed = false;
   #endsUnused = false;
@@ -175,7 +182,7 @@ class ServerShell {
   }
 
   get #core(): Sequencer | Recovery {
-    return (this.#sequencer ?? this.#recovery) as Sequencer | Recovery;
+    return (this.#sequencer ?? this.#recovering?.recovery) as Sequencer | Recovery;
   }
 
   // --- The core ----------------------------------------------------------------------------------------------------
@@ -183,19 +190,19 @@ class ServerShell {
   /** Waits for the nodes of the session, then continues from the most up-to-date of them. */
   #recover(): void {
     const { known, memory } = this.#options;
-    const recovery = new Recovery(known, memory, {
+    const output = {
       ...this.#toConnections(),
-      waits: (reconnectMs) => this.#recoveryTimers?.waitAtLeast(reconnectMs),
+      waits: (reconnectMs: number) => this.#recovering?.timers.waitAtLeast(reconnectMs),
       failed: () => this.#close(true),
-      recovered: (recovered, handshakes) => this.#takeOver(recovered, handshakes),
-    });
-    this.#recovery = recovery;
-    this.#recoveryTimers = new RecoveryTimers(recovery, systemClock);
+      recovered: (recovered: Recovered, handshakes: Map<number, Uint8Array>) => this.#takeOver(recovered, handshakes),
+    };
+    const recovery = new Recovery(known, memory, output, systemClock.now_ms());
+    this.#recovering = { recovery, timers: new RecoveryTimers(recovery, systemClock) };
   }
 
   #takeOver(recovered: Recovered, handshakes: Map<number, Uint8Array>): void {
-    this.#recoveryTimers?.stop();
-    this.#recovery = null;
+    this.#recovering?.timers.stop();
+    this.#recovering = null;
     const sequencer = this.#sequence(recovered);
     this.#sequencer = sequencer;
     // Connect all links first: the effects of one handshake may concern any of them.
@@ -248,7 +255,7 @@ class ServerShell {
   }
 
   #tellTime(): void {
-    if (this.#sequencer !== null) this.#sequencer.clock = systemClock.now_ms();
+    this.#core.clock = systemClock.now_ms();
   }
 
   // --- Connections -------------------------------------------------------------------------------------------------
@@ -284,9 +291,20 @@ class ServerShell {
   #afterEvent(): void {
     // The retained log is full while a member is disconnected: the connected nodes wait.
     this.#connections.regulate(this.#sequencer?.full ?? false);
+    this.#broadcastLater();
     if (!this.#isFinishing || this.#sequencer?.awaited !== false) return;
     this.#sequencer.sendTrace(false);
     if (this.#connections.hasSentAll) this.#close(true);
+  }
+
+  /** Sets a limit to the time for which the broadcast of an entry is deferred. */
+  #broadcastLater(): void {
+    if (this.#deferTimer !== undefined || this.#sequencer?.hasDeferred !== true) return;
+    this.#deferTimer = setTimeout(() => {
+      this.#deferTimer = undefined;
+      this.#sequencer?.flush();
+      this.#afterEvent();
+    }, DEFERRED_BROADCAST_MS);
   }
 
   // --- The end -----------------------------------------------------------------------------------------------------
@@ -323,7 +341,8 @@ class ServerShell {
 
   #close(isOurs: boolean): void {
     this.#isClosed = true;
-    this.#recoveryTimers?.stop();
+    this.#recovering?.timers.stop();
+    clearTimeout(this.#deferTimer);
     clearTimeout(this.#unusedTimer);
     this.#listeners.stop();
     this.#gracePeriods.stopAll();

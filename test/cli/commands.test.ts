@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { COMMANDS } from "../../src/cli/commands/commands.ts";
 import { optionLabel, usageOf } from "../../src/cli/help/usage.ts";
 import { checkArguments, splitProgram } from "../../src/cli/settings/options.ts";
-import { type Child, Place, processesWith, until } from "./dsm.ts";
+import { type Child, MAIN, type Outcome, outcome, Place, processesWith, until } from "./dsm.ts";
 
 // Most of them start real processes, on machines that may be busy.
 setDefaultTimeout(120_000);
@@ -287,4 +287,25 @@ describe.each(Object.keys(COMMANDS))("dsm %s", (name) => {
     expect(outcome.stderr).toMatch(/^dsm: [^\n]+\n$/);
     expect(outcome.stderr).toContain(says);
   });
+});
+
+test("a command whose output cannot be written says so in one line, and fails", async () => {
+  const run = (words: string, to: string): Promise<Outcome> => {
+    const cmd = ["sh", "-c", `exec "$0" "$1" ${words} ${to}`, process.execPath, MAIN];
+    return outcome(Bun.spawn({ cmd, env: place.environment, stdio: ["ignore", "pipe", "pipe"] }));
+  };
+  for (const words of ["--version", "--help", "help run", "licenses", "completion bash", "man", "doctor"]) {
+    for (const [to, why] of [
+      [">&-", "it is closed; send it to a file or a program"],
+      [">/dev/full", "ENOSPC: no space left on device, write"],
+    ] as const) {
+      const { code, stderr } = await run(words, to);
+      expect([words, code, stderr]).toEqual([words, 1, `dsm: standard output cannot be written: ${why}\n`]);
+    }
+    // Nothing is lost that was to be read.
+    expect(await run(words, ">/dev/null")).toMatchObject({ stderr: "" });
+  }
+  const tagged = await run("run --tag -n 1 -- sh -c 'echo hello'", ">/dev/full");
+  expect(tagged.code).toBe(1);
+  expect(tagged.stderr).toMatch(/^dsm: standard output cannot be written: ENOSPC[^\n]+\n/);
 });

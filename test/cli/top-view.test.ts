@@ -178,6 +178,8 @@ test("a session that has ended, a server or a daemon that does not answer", () =
   expect(shows(modelOf([], "gone"))[1]).toBe('there is no session "gone"');
   const silent = rated(undefined, detail("s", { answered: false, ranks: [] }));
   expect(shows(modelOf([silent], "s"))[1]).toContain("does not answer");
+  const between = rated(undefined, detail("s", { answered: false, ranks: [], phase: "recovering" }));
+  expect(shows(modelOf([between], "s"))[1]).toBe('session "s": another server is taking it over');
   expect(shows(modelOf([silent]))[2]).toContain("? of 2");
   expect(shows({ ...modelOf([]), trouble: "nothing is listening there" })[1]).toBe("nothing is listening there");
   expect(shows(modelOf([]))[1]).toBe("no session runs");

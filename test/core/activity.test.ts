@@ -2,15 +2,22 @@
 import { beforeEach, describe, expect, test } from "bun:test";
 import { FRAME_MAX, HEAT_CELLS_MAX, SHOWN_MAX } from "../../src/core/base/limits.ts";
 import type { Heat, RankStatus } from "../../src/core/messages/daemon-api.ts";
+import type { NodeState } from "../../src/core/messages/node-state.ts";
 import type { StatusReport } from "../../src/core/messages/status-report.ts";
-import { encode, encodeText, type Frame } from "../../src/core/wire/frame.ts";
+import { readRecords } from "../../src/core/observe/trace.ts";
+import { Recovery } from "../../src/core/sequencer/recovery.ts";
+import { Sequencer } from "../../src/core/sequencer/sequencer.ts";
+import { HEADER_SIZE, StateAt } from "../../src/core/wire/at.ts";
+import { bodyText, encode, encodeJson, encodeText, type Frame } from "../../src/core/wire/frame.ts";
 import { encodeHandshake } from "../../src/core/wire/handshake.ts";
-import { AtomicOp, Kind, PingOp, StatusOp } from "../../src/core/wire/kinds.ts";
+import { AtomicOp, Kind, PingOp, StateOp, StatusOp } from "../../src/core/wire/kinds.ts";
 import { type Channel, Cluster, type Node, processHello } from "../support/core-cluster.ts";
-import { publication } from "../support/core-frames.ts";
+import { publication, viewOf } from "../support/core-frames.ts";
 
 const SIZE = 1 << 20;
 const CELL = SIZE / HEAT_CELLS_MAX;
+/** How far the clock of the nodes is behind that of the server. */
+const BEHIND_MS = 900;
 
 let cluster: Cluster;
 let nodes: Node[];
@@ -64,6 +71,7 @@ function begin(count: number, size: number, nodeCount = 2): void {
     onLoss: "continue" as const,
   });
   at(1000);
+  cluster.now_ms = 1000 - BEHIND_MS;
   nodes = Array.from({ length: nodeCount }, (_, index) => cluster.node(`n${index}`));
   cluster.settle();
   processes = Array.from({ length: count }, (_, pid) => new Process(nodes[pid % nodeCount] as Node, 100 + pid));
@@ -260,5 +268,125 @@ describe("a round trip", () => {
     cluster.settle();
     expect(rank(0).roundTripUs).toBe(1500);
     expect(rank(1).roundTripUs).toBeNull();
+  });
+});
+
+describe("a server that takes over", () => {
+  /** What it has sent. */
+  const sent: Uint8Array[] = [];
+
+  /** The successor of the cluster's server, whose clock is at `now_ms` when it gets the state of a node. */
+  function successor(now_ms: number, edit: (state: NodeState) => NodeState = (state) => state): Sequencer {
+    sent.length = 0;
+    let next: Sequencer | undefined;
+    const memory = new Uint8Array(cluster.config.size);
+    const nothing = { close() {}, drop() {}, stop() {}, broadcast() {}, welcomed() {}, replaced() {}, ended() {} };
+    const send = (link: number, bytes: Uint8Array): void => {
+      sent.push(bytes);
+      if (bytes[4] === Kind.STATE) asked = link;
+    };
+    let asked = -1;
+    const known = { config: cluster.config, epoch: 2, predecessorIsDead: true };
+    const recovery = new Recovery(
+      known,
+      memory,
+      {
+        ...{ ...nothing, send, waits() {}, failed: (why: string) => expect(why).toBe("") },
+        recovered: (recovered) => {
+          const out = { ...nothing, send, onDisconnected() {}, onReturnedOrEvicted() {} };
+          next = new Sequencer(cluster.config, memory, out, { recovered, now_ms: now_ms + 40 });
+        },
+      },
+      now_ms - 1000,
+    );
+    for (const [link, node] of nodes.entries()) {
+      const hello = {
+        ...{ session: "s", node: node.name, processes: 0, size: 0, order: "", secret: "x", reconnectMs: 1000 },
+        resume: node.replica?.position,
+      };
+      recovery.connect(link);
+      recovery.receive(link, encodeHandshake(Kind.HELLO, encodeJson(hello)));
+    }
+    recovery.clock = now_ms;
+    for (const frame of nodes[asked]?.replica?.state() ?? []) {
+      if (frame[5] !== StateOp.SESSION) {
+        recovery.receive(asked, frame);
+        continue;
+      }
+      const text = bodyText(frame, HEADER_SIZE, viewOf(frame).getUint32(StateAt.pieceLength, true));
+      const body = encodeJson(edit(JSON.parse(text)));
+      recovery.receive(asked, encode({ kind: Kind.STATE, op: StateOp.SESSION, body }));
+    }
+    return next as Sequencer;
+  }
+
+  /** Ages at these times are the same by the server's clock and by that of the nodes, which is far behind. */
+  const both = (now_ms: number): void => {
+    // What the server has put off reaches the nodes at the same time.
+    cluster.sequencer.flush();
+    cluster.settle();
+    at(now_ms);
+    cluster.now_ms = now_ms - BEHIND_MS;
+  };
+
+  function wait(): void {
+    begin(3, SIZE, 3);
+    both(2000);
+    process(1).store(CELL * 5, 8);
+    process(2).store(CELL * 6, 4);
+    both(2500);
+    process(2).ask(named(Kind.LOCK, "queue"));
+    both(3000);
+    process(0).ask({ kind: Kind.BARRIER });
+    both(3100);
+    process(1).ask(named(Kind.LOCK, "queue"));
+    process(1).ask(named(Kind.SEM_WAIT, "gate"));
+    both(3300);
+    process(1).ask({ kind: Kind.FUTEX_WAIT, offset: 0x40, length: 4, body: new Uint8Array(8) });
+    both(3600);
+  }
+
+  test("knows who wrote last and where, and since when ranks wait, as the one before did", () => {
+    wait();
+    const before = status();
+    // The clock of the next server is another one. It got the state 40 ms ago.
+    const next = successor(10_000_000);
+    const { ranks, heat, started_ms, knownMs } = next.status(true);
+    const later = (ms: number): number => ms + 40;
+    const expected = before.ranks.map((one) => ({
+      ...one,
+      stateMs: later(one.stateMs),
+      lastWriteMs: one.lastWriteMs === null ? null : later(one.lastWriteMs),
+    }));
+    expect(ranks).toEqual(expected);
+    expect(ranks.map(({ state, stateMs, lastWriteMs }) => [state, stateMs, lastWriteMs])).toEqual([
+      ["barrier", 640, null],
+      ["semaphore", 540, 1640],
+      ["running", 2640, 1640],
+    ]);
+    expect(heat).toEqual(before.heat as Heat);
+    expect([started_ms, knownMs]).toEqual([later(before.started_ms), undefined]);
+    // A trace of it begins with the waits that were there.
+    next.clock = 10_000_100;
+    next.connect(9);
+    next.receive(9, encodeHandshake(Kind.TRACE, new Uint8Array(0)));
+    next.sendTrace(true);
+    const records = [...readRecords((sent.at(-1) as Uint8Array).subarray(HEADER_SIZE))];
+    expect(records.map(({ rank, what, kind, time_ms }) => [rank, what, kind, 10_000_000 - time_ms])).toEqual([
+      [0, "waits", Kind.BARRIER, 600],
+      [1, "waits", Kind.SEM_WAIT, 500],
+      [1, "waits", Kind.LOCK, 500],
+      [1, "waits", Kind.FUTEX_WAIT, 300],
+    ]);
+  });
+
+  test("from a node that has not counted, says how far back its knowledge goes", () => {
+    wait();
+    const next = successor(10_000_000, ({ activity: _, ...state }) => state);
+    next.clock = 10_000_140;
+    const { ranks, heat, started_ms, knownMs } = next.status(true);
+    expect(ranks.map(({ stateMs, lastWriteMs }) => [stateMs, lastWriteMs])).toEqual(Array(3).fill([100, null]));
+    expect(heat?.writers.every((rank) => rank === -1)).toBe(true);
+    expect([started_ms, knownMs]).toEqual([100, 100]);
   });
 });

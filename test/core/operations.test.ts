@@ -57,7 +57,7 @@ class Fixture {
         onSent?.();
       },
     });
-    const activity = new Activity(config.size, 0, false);
+    const activity = new Activity(config.size, 0);
     const writer = new LogWriter(session, log, activity, parts, this.joins);
     const out = {
       send: (link: number, bytes: Uint8Array) =>

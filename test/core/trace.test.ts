@@ -18,7 +18,7 @@ const records = (buffer: TraceBuffer): TraceRecord[] => [...readRecords(buffer.t
 
 /** Activity with entries of a session that there is none of: what is answered, the test says. */
 class Play {
-  readonly activity = new Activity(1 << 20, 1000, true);
+  readonly activity = new Activity(1 << 20, 1000);
 
   at(now_ms: number): this {
     this.activity.now_ms = now_ms;
@@ -27,9 +27,16 @@ class Play {
 
   apply(frame: Frame, bytes = 0, answered: [node: number, tag: number][] = []): void {
     const view = viewOf(encode({ node: 1, ...frame }));
-    this.activity.beforeApply(view, 0);
-    for (const [node, tag] of answered) this.activity.onReply(node, tag);
-    this.activity.afterApply(view, 0, bytes);
+    const { activity } = this;
+    const session = {
+      phase: "running" as const,
+      bytesWritten: 0,
+      apply() {
+        for (const [node, tag] of answered) activity.onReply(node, tag);
+        this.bytesWritten += bytes;
+      },
+    };
+    activity.apply(session, view, 0);
   }
 }
 
@@ -73,9 +80,8 @@ describe("the server", () => {
   test("a publication in parts is one entry of all their bytes", () => {
     const play = new Play();
     const buffer = play.activity.beginTrace();
-    const part = viewOf(encode({ node: 1, tag: 1, ...publication([[0, 100]], { op: 1 }) }));
-    play.activity.afterPart(part, 0, 100);
-    play.activity.afterPart(part, 0, 100);
+    play.apply(publication([[0, 100]], { op: 1, tag: 1 }), 100);
+    play.apply(publication([[0, 100]], { op: 1, tag: 1 }), 100);
     play.apply(publication([[0, 50]]), 50);
     play.apply(publication([[0, 9]]), 9);
     expect(records(buffer).map(({ bytes }) => bytes)).toEqual([250, 9]);

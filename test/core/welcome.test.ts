@@ -8,6 +8,7 @@ import {
   ADDRESS_STRIDE,
   BLOCKS_MAX,
   EPOCH_MAX,
+  HEAT_CELLS_MAX,
   LOCKS_MAX,
   NAME_MAX,
   NODE_NUMBER_MAX,
@@ -20,20 +21,33 @@ import {
   WELCOME_MAX,
 } from "../../src/core/base/limits.ts";
 import { MapBytes } from "../../src/core/memory/map-bytes.ts";
+import { type ActivityState, heatCellSize, waitingRequests } from "../../src/core/messages/activity-state.ts";
 import type { NodeHello, Welcome } from "../../src/core/messages/node-handshake.ts";
+import type { SessionState } from "../../src/core/messages/session-state.ts";
 import { parseResumed, parseWelcome } from "../../src/core/messages/welcome.ts";
 import { NO_EFFECTS } from "../../src/core/session/effects.ts";
 import { Session } from "../../src/core/session/session.ts";
 import { HEADER_SIZE } from "../../src/core/wire/at.ts";
 import { encode, encodeJson, encodeText, ProtocolError } from "../../src/core/wire/frame.ts";
 import { Kind } from "../../src/core/wire/kinds.ts";
-import { type Path, paths, replaced, valueAt } from "../support/core-lies.ts";
+import { mayBeLeftOut, type Path, paths, replaced, valueAt } from "../support/core-lies.ts";
 
 const SIZE = 8192;
 const hello: NodeHello = {
   ...{ session: "s", node: "n", processes: 0, size: 0, order: "", onLoss: "" },
   ...{ secret: "", reconnectMs: 0, heartbeatMs: 0, process: "", resume: null },
 };
+
+/** What may have been counted for that state. */
+function activityOf(snapshot: SessionState): ActivityState {
+  const cell = heatCellSize(SIZE);
+  return {
+    runningMs: 5000,
+    ranks: snapshot.processes.map(({ rank }) => ({ rank, entries: 3, bytes: 8, changedMs: 70, wroteMs: -1 })),
+    waitedMs: [...waitingRequests(snapshot)].map((_, index) => index),
+    heat: { cell, writers: Array(SIZE / cell).fill(-1), writes: Array(SIZE / cell).fill(0) },
+  };
+}
 
 /** A session with something of everything in it, as its server would send it. */
 function welcome(): Welcome {
@@ -56,7 +70,9 @@ function welcome(): Welcome {
   apply({ kind: Kind.BARRIER, node: 3, tag: 10, rank: 2 });
   apply({ kind: Kind.LEAVE, op: 0, node: 3, tag: 11, rank: 2 });
   apply({ kind: Kind.JOIN, node: 3, tag: 12, offset: 103, body: encodeText("n") });
-  return { node: 4, snapshot: session.state(), epoch: 1, starts: [0], base: 0 };
+  const snapshot = session.state();
+  const activity = activityOf(snapshot);
+  return { node: 4, snapshot, epoch: 1, starts: [0], base: 0, activity };
 }
 
 test("what a server sends is taken as it is", () => {
@@ -69,11 +85,14 @@ test("what a server sends is taken as it is", () => {
 
 describe("a lie in its place is found:", () => {
   for (const path of paths(welcome())) {
+    // Of the cells of the map two stand for all.
+    if (typeof path.at(-1) === "number" && (path.at(-1) as number) > 1 && path.includes("heat")) continue;
     test(path.join(".") || "all of it", () => {
       for (const lie of [undefined, null, -2, 0.5, 2 ** 60, {}, "\u0007", true]) {
         const value = valueAt(welcome(), path);
         // Both are possible there.
         if (lie === true && typeof value === "boolean") continue;
+        if (lie === undefined && mayBeLeftOut(path)) continue;
         const text = replaced(welcome(), path, lie);
         expect(() => parseWelcome(text, hello)).toThrow(ProtocolError);
       }
@@ -91,6 +110,11 @@ describe("a lie in its place is found:", () => {
     ["a block across the end", ["snapshot", "blocks", 1, "size"], SIZE],
     ["blocks over each other", ["snapshot", "blocks", 1, "offset"], 8],
     ["a sleeper outside", ["snapshot", "sleepers", 0, "offset"], SIZE],
+    ["a wait too few", ["activity", "waitedMs"], [1]],
+    ["counts of a rank twice", ["activity", "ranks", 0, "rank"], 1],
+    ["cells of another map", ["activity", "heat", "cell"], 128],
+    ["fewer cells than the map has", ["activity", "heat"], { cell: 64, writers: [0], writes: [1] }],
+    ["a writer that can be no rank", ["activity", "heat", "writers", 0], PROCESSES_MAX],
   ] as [string, Path, unknown][]) {
     test(what, () => {
       expect(() => parseWelcome(replaced(welcome(), path, lie), hello)).toThrow(ProtocolError);
@@ -146,6 +170,17 @@ test("the welcome of a session at all its limits fits its frame, and is taken", 
       blocks: list(BLOCKS_MAX, (n) => ({ offset: SIZE_MAX - 0xffff * (BLOCKS_MAX - n), size: 0xffff, name: name(n) })),
       waitingJoins: list(WAITING_JOINS_MAX, waiter),
       ordered: list(NODE_NUMBER_MAX + 1, () => most),
+    },
+    activity: {
+      runningMs: most,
+      ranks: list(PROCESSES_MAX, (rank) => ({ rank, entries: most, bytes: most, changedMs: most, wroteMs: most })),
+      // Every process is in the barrier, too.
+      waitedMs: list(WAITING_MAX + PROCESSES_MAX, () => most),
+      heat: {
+        cell: SIZE_MAX / HEAT_CELLS_MAX,
+        writers: list(HEAT_CELLS_MAX, () => PROCESSES_MAX - 1),
+        writes: list(HEAT_CELLS_MAX, () => most),
+      },
     },
   };
   const body = encodeJson(all);

@@ -58,6 +58,26 @@ test("a barrier: which ranks have not arrived, and what they do", () => {
   expect(texts(many)[0]).toEndWith("rank 8 (node a, pid 818) last wrote 4.0 s ago and 4 more");
 });
 
+test("a server that took over from a node that does not count says how far back it knows", () => {
+  const more = { knownMs: 4000 };
+  expect(texts(session([rank(0, { lastWriteMs: null })], more))).toEqual([
+    "no process waits: 1 process runs, nothing has been written since the server took over 4.0 s ago",
+  ]);
+  const [here, late, lost] = [
+    inBarrier(0, 4000),
+    rank(1, { lastWriteMs: null }),
+    rank(2, { state: "lost", stateMs: 4000 }),
+  ];
+  expect(texts(session([here, late, lost], more))).toEqual([
+    "rank 2 (node a, pid 812) was lost at least 4.0 s ago; calls that wait fail with DSM_LOST",
+    "rank 0 has been in barrier 17 for at least 4.0 s; not there: rank 1 (node b, pid 811) has written nothing since the server took over 4.0 s ago",
+  ]);
+  // What began afterwards is known.
+  expect(texts(session([inBarrier(0, 3000), rank(1, { lastWriteMs: 2000 })], more))).toEqual([
+    "rank 0 has been in barrier 17 for 3.0 s; not there: rank 1 (node b, pid 811) last wrote 2.0 s ago",
+  ]);
+});
+
 test("counts have separators", () => {
   const semaphores = [{ name: "s", value: 34_607, waiters: [1] }];
   const waiting = rank(1, { state: "semaphore", on: "s", stateMs: 2300 });

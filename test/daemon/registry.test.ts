@@ -15,10 +15,10 @@ function listen(): number {
   return listener.port;
 }
 
-function registry(): SessionRegistry {
+function registry(log: (line: string) => void = () => {}): SessionRegistry {
   return new SessionRegistry({
     ...{ serverCommand: ["/nonexistent/dsm"], serverEnvironment: {}, serverHost: "127.0.0.1" },
-    ...{ daemonAddress: () => "127.0.0.1:1", log() {}, changed() {} },
+    ...{ daemonAddress: () => "127.0.0.1:1", log, changed() {} },
     security: { token: null, always: false, tls: null },
   });
 }
@@ -75,4 +75,18 @@ test("a succession starts no server beyond the limit of sessions", async () => {
     (error: Error) => error,
   );
   expect(message).toContain("cannot be started");
+});
+
+test("of the removal of a session one line says what became of its server", async () => {
+  const lines: string[] = [];
+  const sessions = registry((line) => lines.push(line));
+  const ports = { gone: listen(), silent: listen() };
+  listeners.shift()?.stop(true);
+  for (const [name, port] of Object.entries(ports)) {
+    await sessions.register(registration({ name, port, instance: mark(name === "gone" ? "1" : "2") }), "127.0.0.1");
+    lines.length = 0;
+    expect(await sessions.end(name)).toBe(true);
+    const became = name === "gone" ? "; its server had ended" : ", but its server does not answer";
+    expect(lines).toEqual([`session "${name}" was removed${became}`]);
+  }
 });

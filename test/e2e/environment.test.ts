@@ -308,6 +308,18 @@ test("a limit of the size of files", async () => {
   });
 });
 
+test("no /proc: an arbiter that cannot begin", async () => {
+  const script = 'mount -t tmpfs none /proc && exec "$0"';
+  const child = cluster.spawn(["unshare", "--mount", "sh", "-c", script, cluster.program("joins")], {
+    session: cluster.session(),
+    processes: 1,
+  });
+  expect(await child.exited).toBe(1);
+  expect(await child.stdout.text()).toBe(
+    `DSM_SYSTEM the arbiter (${DSM} arbiter) ended before it was ready: /proc is not mounted here; mount it with mount -t proc proc /proc\n`,
+  );
+});
+
 test("a limit of the address space: an arbiter that cannot begin, a map that does not fit", async () => {
   const session = cluster.session();
   // dsm itself does not begin, so these are started without dsm run.

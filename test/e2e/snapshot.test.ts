@@ -251,6 +251,9 @@ describe("the file", () => {
     const full = await cluster.command(["sh", "-c", '"$0" snapshot "$1" - > /dev/full', DSM, a.session]);
     expect(full.code).toBe(1);
     expect(full.stderr).toMatch(/^dsm: standard output cannot be written: ENOSPC[^\n]*\n$/);
+    const closed = await cluster.command(["sh", "-c", '"$0" snapshot "$1" - >&-', DSM, a.session]);
+    const stderr = "dsm: standard output cannot be written: it is closed; send it to a file or a program\n";
+    expect(closed).toMatchObject({ code: 1, stderr });
     await leave(a, b);
   });
 

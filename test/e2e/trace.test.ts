@@ -68,7 +68,13 @@ test("the waits and stores of a program are in it, with their ranks, places and 
   const [stdout, stderr, code] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited]);
   expect({ stderr, code }).toEqual({ stderr: "", code: 0 });
   const { traceEvents, otherData } = read(file);
-  expect(JSON.parse(stdout)).toMatchObject({ session, file, events: traceEvents.length, dropped: 0 });
+  expect(JSON.parse(stdout)).toMatchObject({
+    session,
+    file,
+    events: traceEvents.length,
+    dropped: 0,
+    serverLost: false,
+  });
   expect(otherData).toMatchObject({ session, dropped: 0 });
   expect(part(file)).toBeUndefined();
 
@@ -114,6 +120,22 @@ test("it ends after its time, and with the session", async () => {
   expect(await child.exited).toBe(0);
   const leaves = read(file).traceEvents.filter(({ name }) => name === "leave");
   expect(leaves).toHaveLength(2);
+});
+
+test("that its server was lost is said, and that the session goes on", async () => {
+  const [a, b] = (await cluster.actors(["one", "two"])) as [Actor, Actor];
+  const { session } = a;
+  const file = join(cluster.folder, "lost.json");
+  const child = await begin(session, file);
+  await a.do("store 8 0x100 1");
+  process.kill((await cluster.status(session)).pid, "SIGKILL");
+  const [stdout, stderr, code] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited]);
+  const said = `dsm: the server of session "${session}" was lost, and another one takes over: the trace ends there; trace it again\n`;
+  expect({ stderr, code }).toEqual({ stderr: said, code: 0 });
+  const { traceEvents } = read(file);
+  expect(JSON.parse(stdout)).toMatchObject({ events: traceEvents.length, serverLost: true });
+  await Promise.all([a.do("barrier"), b.do("barrier")]);
+  await Promise.all([a.leave(), b.leave()]);
 });
 
 test("what is wrong with the command is said, and no file is left", async () => {

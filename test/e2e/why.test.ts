@@ -1,7 +1,8 @@
 /** `dsm why` on a program that really hangs. */
 import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import type { RankStatus } from "../../src/core/messages/daemon-api.ts";
 import type { Actor } from "../support/e2e-actor.ts";
-import { Cluster } from "../support/e2e-cluster.ts";
+import { Cluster, eventually } from "../support/e2e-cluster.ts";
 
 setDefaultTimeout(90_000);
 
@@ -11,6 +12,49 @@ beforeAll(async () => {
 });
 afterEach(() => cluster.settled());
 afterAll(() => cluster.close());
+
+test("after the loss of the server it still knows who wrote last, and since when ranks wait", async () => {
+  const began = performance.now();
+  const [a, b, c] = (await cluster.actors(["one", "one", "two"])) as [Actor, Actor, Actor];
+  const { session } = a;
+  await c.do("store 8 0x100 1");
+  for (const actor of [a, b]) await actor.do("begin 0 barrier");
+  const rankOf = async (rank: number): Promise<RankStatus> => (await cluster.status(session)).ranks[rank] as RankStatus;
+  // The server puts off the broadcast of such an entry for a tenth of that.
+  await eventually("the ranks have waited for a second", async () => {
+    return (await rankOf(0)).stateMs > 1000 && (await rankOf(1)).stateMs > 1000;
+  });
+  const before = await cluster.status(session);
+  process.kill(before.pid, "SIGKILL");
+  const killed = performance.now();
+  await eventually("another server knows the session", async () => {
+    // While the next server starts, the daemon has none to show.
+    const now = await cluster.status(session).catch(() => null);
+    return now !== null && now.epoch > before.epoch && now.answered;
+  });
+  const sinceKilledMs = performance.now() - killed;
+  const after = await cluster.status(session);
+  const sinceBegunMs = performance.now() - began;
+  for (const rank of after.ranks) {
+    const was = before.ranks[rank.rank] as RankStatus;
+    expect([rank.state, rank.entries, rank.bytes]).toEqual([was.state, was.entries, was.bytes]);
+    expect(rank.stateMs).toBeGreaterThan(sinceKilledMs);
+    expect(rank.stateMs).toBeLessThan(sinceBegunMs);
+  }
+  const { lastWriteMs } = after.ranks[2] as RankStatus;
+  expect(lastWriteMs).toBeGreaterThan(sinceKilledMs);
+  expect(lastWriteMs).toBeLessThan(sinceBegunMs);
+  expect(after.started_ms).toBeGreaterThan(sinceKilledMs);
+  expect(after.knownMs).toBeUndefined();
+  expect((await cluster.dsm(["why", session])).stdout).toMatch(
+    new RegExp(
+      `^ranks 0 and 1 have been in barrier 1, the first for [\\d.]+ \\w+; not there: rank 2 \\(node two, pid ${c.pid}\\) last wrote [\\d.]+ \\w+ ago\n$`,
+    ),
+  );
+  await c.do("barrier");
+  for (const actor of [a, b]) await actor.do("end 0");
+  await Promise.all([a, b, c].map((actor) => actor.leave()));
+});
 
 test("it names the ranks that have not arrived, a deadlock, and says when no process waits", async () => {
   const actors = (await cluster.actors(["one", "one", "two", "two"])) as [Actor, Actor, Actor, Actor];

@@ -1,8 +1,12 @@
 /** Runs the simulator of broken connections and dying servers over many seeds (DSM_SEEDS=N: N of them). */
 import { describe, expect, test } from "bun:test";
 import type { ResumeReply, ResumeRequest } from "../../src/core/messages/node-handshake.ts";
+import type { NodeState } from "../../src/core/messages/node-state.ts";
 import { Replica } from "../../src/core/replica/replica.ts";
+import { HEADER_SIZE, StateAt } from "../../src/core/wire/at.ts";
+import { bodyText, encode, encodeJson } from "../../src/core/wire/frame.ts";
 import { Kind, StateOp } from "../../src/core/wire/kinds.ts";
+import { viewOf } from "../support/core-frames.ts";
 import { type FailoverOptions, simulateFailover } from "./failover/simulator.ts";
 import { expectMore, runSeeds } from "./kinds.ts";
 
@@ -48,6 +52,25 @@ const stateThat = (keep: (frame: Uint8Array) => boolean): FailoverOptions => ({
     })(...args),
 });
 
+/** The JSON in a STATE frame. */
+function bodyOf(frame: Uint8Array): string {
+  return bodyText(frame, HEADER_SIZE, viewOf(frame).getUint32(StateAt.pieceLength, true));
+}
+
+/** A replica that says something else in its state. */
+const stateThatSays = (change: (state: NodeState) => NodeState): FailoverOptions => ({
+  makeReplica: (...args: Arguments) =>
+    new (class extends Replica {
+      override *state(): Generator<Uint8Array> {
+        const frames = [...super.state()];
+        const session = frames.filter((frame) => frame[5] === StateOp.SESSION);
+        const state = JSON.parse(session.map((frame) => bodyOf(frame)).join("")) as NodeState;
+        yield encode({ kind: Kind.STATE, op: StateOp.SESSION, body: encodeJson(change(state)) });
+        yield* frames.slice(session.length);
+      }
+    })(...args),
+});
+
 describe("the simulator notices a replica that", () => {
   const broken: [string, FailoverOptions][] = [
     ["passes on one proposal too few", resumedThat(({ ordered }) => ({ ordered: ordered + 1 }))],
@@ -59,6 +82,14 @@ describe("the simulator notices a replica that", () => {
     ],
     ["knows of no other nodes", positionThat(({ node }) => ({ nodes: [node] }))],
     ["assumes that no unknown node may come", positionThat(() => ({ joining: false }))],
+    ["hands over no counts", stateThatSays(({ activity: _, ...state }) => state)],
+    [
+      "hands over counts of which an entry is missing",
+      stateThatSays(({ activity, ...state }) => {
+        const ranks = activity?.ranks.map((rank) => ({ ...rank, entries: Math.max(0, rank.entries - 1) }));
+        return activity === undefined || ranks === undefined ? state : { ...state, activity: { ...activity, ranks } };
+      }),
+    ],
     ["hands over a map with holes", stateThat((frame) => frame[4] !== Kind.STATE || frame[5] !== StateOp.MAP)],
     [
       "keeps half of an entry of a connection that broke",

@@ -143,6 +143,8 @@ export class Cluster {
   readonly options: ClusterOptions;
   readonly nodes: Node[] = [];
   pipes: Pipe[] = [];
+  /** The time of the nodes; the test sets it. */
+  now_ms = 0;
   readonly #links = new Map<number, Pipe>();
   readonly #order = new FrameReader(FRAME_MAX);
   #nextLink = 1;
@@ -335,6 +337,7 @@ export class Node {
         this.#channels.delete(index);
         channel?.down.end();
       },
+      now_ms: () => this.cluster.now_ms,
       token: () => {
         this.#tokens += 1;
         return Uint8Array.of(this.number, this.#tokens, 3, 4, 5, 6, 7, 8);

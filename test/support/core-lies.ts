@@ -12,6 +12,9 @@ export function paths(value: unknown, path: Path = []): Path[] {
 export const valueAt = (message: unknown, path: Path): unknown =>
   path.reduce<unknown>((at, key) => (at as Record<string, unknown>)[key as string], message);
 
+/** Whether an older version of dsm leaves out that field, so that a message without it is taken. */
+export const mayBeLeftOut = (path: Path): boolean => path.at(-1) === "activity" || path.at(-1) === "heat";
+
 /** The message as JSON, with `lie` in that place. */
 export function replaced(message: unknown, path: Path, lie: unknown): string {
   if (path.length === 0) return JSON.stringify(lie) ?? "";

@@ -66,6 +66,13 @@ static int is_below(__rlimit_resource_t resource, uint64_t least, unsigned long 
 static int ended_early(const char *path) {
   unsigned long long limit;
   char why[120] = "memory may have run out";
+  /* Its runtime cannot begin without, and neither can dsm doctor. */
+  if (access("/proc/self/exe", F_OK) != 0)
+    return dsm_fail(
+        DSM_SYSTEM,
+        "the arbiter (%s arbiter) ended before it was ready: /proc is not mounted here; mount it with mount "
+        "-t proc proc /proc",
+        path);
   if (is_below(RLIMIT_AS, ADDRESSES_MIN, &limit))
     snprintf(why, sizeof why, "its address space is limited to %llu KiB; lift that with ulimit -v unlimited",
              limit >> 10);

@@ -7,6 +7,9 @@
  * not dsm's, with the mask, flags and siginfo that the kernel would have given it. This is what the JVM's libjsig does
  * for it.
  *
+ * Across exec() the kernel keeps what is ignored and resets handlers, so an action SIG_IGN that is kept here becomes the
+ * default in the executed program. posix_spawn() and system() leave no moment at which it could be put back.
+ *
  * SIGSTKFLT is dsm's too (signal_mask.c): one that carries the mark is a SIGSEGV that was sent while the program had
  * SIGSEGV blocked, and goes to the program's action for SIGSEGV.
  *

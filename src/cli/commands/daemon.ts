@@ -24,11 +24,11 @@ import {
   tokenPath,
 } from "../settings/security.ts";
 import {
+  announce,
   beginLog,
   logFormatOption,
   logsJson,
   messages,
-  print,
   sessionMessage,
   useLogFormat,
 } from "../terminal/messages.ts";
@@ -104,7 +104,7 @@ export default command({
       writeSync(1, `ready ${address}${authority === null ? "" : ` ${authority.authority.fingerprint}`}\n`);
     } else {
       beginLog();
-      await print(`dsm daemon: listening on ${address}`);
+      await announce(`dsm daemon: listening on ${address}`);
       if (logsJson()) messages.info(`listening on ${address}`);
       warnReadable(host, tls ?? authority);
     }

@@ -30,7 +30,7 @@ import {
   valueOption,
 } from "../settings/options.ts";
 import { checkTlsListens, readSecurity, readTls, readTlsFiles, readTlsOff, tlsOptions } from "../settings/security.ts";
-import { beginLog, logFormatOption, logsJson, messages, print, useLogFormat } from "../terminal/messages.ts";
+import { announce, beginLog, logFormatOption, logsJson, messages, useLogFormat } from "../terminal/messages.ts";
 import { type Progress, startProgress } from "../terminal/progress.ts";
 import { daemonClient } from "../user-daemon-client.ts";
 import { warnReadable } from "./daemon.ts";
@@ -128,7 +128,7 @@ export default command({
       beginLog();
       warnReadable(args.host, credentials.security.tls);
       const where = `session "${session}" is listening on ${formatAddress(server.host, server.port)}`;
-      await print(`dsm server: ${where}`);
+      await announce(`dsm server: ${where}`);
       if (logsJson()) messages.info(where);
     }
     return server.ended;

@@ -4,6 +4,7 @@ import { formatDuration } from "../../core/base/duration.ts";
 import { formatAddress } from "../../core/base/names.ts";
 import { formatSize } from "../../core/base/size.ts";
 import type { RankStatus, SessionDetail, SessionSummary } from "../../core/messages/daemon-api.ts";
+import { whySilent } from "../../core/observe/why.ts";
 import { command } from "../command.ts";
 import { findSession } from "../find-session.ts";
 import { daemonOption, jsonOption, readDaemon } from "../settings/options.ts";
@@ -74,7 +75,7 @@ function full(detail: SessionDetail): string {
     bytes,
     ranks,
   } = detail;
-  const state = !detail.answered ? "its server does not answer" : detail.started ? "running" : "waiting for processes";
+  const state = !detail.answered ? whySilent(detail) : detail.started ? "running" : "waiting for processes";
   const facts = table([
     ["session", name],
     ["state", state],

@@ -5,6 +5,7 @@ import { formatDuration } from "../../core/base/duration.ts";
 import { DsmError } from "../../core/base/errors.ts";
 import { TRACE_SECONDS_MAX } from "../../core/base/limits.ts";
 import { formatSize } from "../../core/base/size.ts";
+import type { DaemonApi, SessionDetail } from "../../core/messages/daemon-api.ts";
 import { parseTraceInfo, type TraceInfo } from "../../core/messages/trace-info.ts";
 import { ChromeTrace, readRecords, type TraceEvent } from "../../core/observe/trace.ts";
 import { bodyText, ProtocolError } from "../../core/wire/frame.ts";
@@ -21,6 +22,10 @@ import { daemonClient } from "../user-daemon-client.ts";
 const SECONDS_MIN = 0.1;
 /** Longest wait for the last frames of a server that has stopped sending. */
 const LAST_TIMEOUT_MS = 5_000;
+/** Longest wait for the server that follows a lost one; */
+const SUCCESSOR_TIMEOUT_MS = 3_000;
+/** interval at which the daemon is asked what became of a session whose server is gone. */
+const LOOK_INTERVAL_MS = 100;
 /** Events are written in pieces of about this many characters. */
 const PIECE = 64 << 10;
 
@@ -71,19 +76,41 @@ export default command({
       file.abandon();
       throw error;
     }
-    const report = { session: session.name, file: args.out, ...done };
+    const { wasCut, ...facts } = done;
+    const serverLost = wasCut && (await hasSuccessor(directory, session));
+    const report = { session: session.name, file: args.out, ...facts, serverLost };
     if (args.json) await printJson(report);
     else {
       const said = doneText(session.name, done, toStdout ? null : args.out);
       if (toStdout) messages.info(said);
       else await print(said);
     }
+    if (serverLost)
+      messages.warn(
+        `the server of session "${session.name}" was lost, and another one takes over: the trace ends there; trace it again`,
+      );
     return 0;
   },
 });
 
+/** hasSuccessor returns whether a session whose server is gone goes on with another one. */
+async function hasSuccessor(directory: DaemonApi, { name, instance, epoch }: SessionDetail): Promise<boolean> {
+  for (const deadline = performance.now() + SUCCESSOR_TIMEOUT_MS; performance.now() < deadline; ) {
+    // While the next server starts, the daemon shows no session of that name.
+    const now = await directory.get(name).catch(() => null);
+    if (now !== null && now.instance !== instance) return false;
+    if (now !== null && now.epoch > epoch) return true;
+    await Bun.sleep(LOOK_INTERVAL_MS);
+  }
+  return false;
+}
+
 /** doneText returns what was traced, in words. `file`: null for standard output. */
-function doneText(session: string, { events, seconds, bytes, dropped }: Done, file: string | null): string {
+function doneText(
+  session: string,
+  { events, seconds, bytes, dropped }: Omit<Done, "wasCut">,
+  file: string | null,
+): string {
   const traced = `${counted(events, "event")} of session "${session}" in ${formatDuration(seconds * 1000)}`;
   const where = file === null ? formatSize(bytes) : `${formatSize(bytes)} in ${file}`;
   const lost = dropped > 0 ? `; ${formatCount(dropped)} more came too fast and were dropped` : "";
@@ -102,6 +129,8 @@ interface Done {
   dropped: number;
   seconds: number;
   bytes: number;
+  /** The server is gone, and the last entry was not that of the last process which leaves. */
+  wasCut: boolean;
 }
 
 async function trace(
@@ -113,6 +142,8 @@ async function trace(
   let chrome: ChromeTrace | undefined;
   let info: TraceInfo | undefined;
   let dropped = 0;
+  /** Kind of the last entry. */
+  let lastKind = -1;
   /** Called after each frame of the server. */
   let heard = (): void => {};
   const begun = Promise.withResolvers<void>();
@@ -125,7 +156,10 @@ async function trace(
       begun.resolve();
     } else if (kind === Kind.TRACE && chrome !== undefined) {
       dropped += aux;
-      for (const record of readRecords(body)) file.add(chrome.record(record));
+      for (const record of readRecords(body)) {
+        if (record.what === "entry") lastKind = record.kind;
+        file.add(chrome.record(record));
+      }
       heard();
     } else {
       throw new ProtocolError(`an unexpected frame of kind ${kind}`);
@@ -141,8 +175,10 @@ async function trace(
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, () => stopped.resolve());
   const timer = setTimeout(() => stopped.resolve(), ms);
   let lasted_ms: number;
+  let wasCut = false;
   try {
-    await Promise.race([ended, stopped.promise]);
+    const isGone = await Promise.race([ended.then(() => true), stopped.promise.then(() => false)]);
+    wasCut = isGone && lastKind !== Kind.LEAVE;
     lasted_ms = performance.now() - from;
     // The server sends frames all the time: the second one from now has everything that happened so far.
     const last = Promise.withResolvers<void>();
@@ -159,7 +195,7 @@ async function trace(
   const { time_ms } = info as TraceInfo;
   file.add((chrome as ChromeTrace).end(time_ms + lasted_ms));
   const { events, bytes } = file.finish({ session: session.name, dropped, clock: new Date(time_ms).toISOString() });
-  return { events, dropped, seconds: Math.round(lasted_ms / 10) / 100, bytes };
+  return { events, dropped, seconds: Math.round(lasted_ms / 10) / 100, bytes, wasCut };
 }
 
 const BEGINNING = '{"displayTimeUnit":"ms","traceEvents":[';

@@ -1,6 +1,6 @@
 /** `dsm why`: which ranks wait for what, in sentences of core/observe/why.ts. */
 import { DsmError } from "../../core/base/errors.ts";
-import { explain, isAnyWaiting } from "../../core/observe/why.ts";
+import { explain, isAnyWaiting, whySilent } from "../../core/observe/why.ts";
 import { command } from "../command.ts";
 import { findSession } from "../find-session.ts";
 import { daemonOption, jsonOption, readDaemon } from "../settings/options.ts";
@@ -40,7 +40,7 @@ export default command({
     const session = await findSession({ daemon: daemonClient({ address, autostart: false }), address }, args.name);
     const { name } = session;
     if (!session.answered) {
-      throw new DsmError("DSM_UNREACHABLE", `the server of session "${name}" (process ${session.pid}) does not answer`);
+      throw new DsmError("DSM_UNREACHABLE", `session "${name}": ${whySilent(session)} (process ${session.pid})`);
     }
     const findings = explain(session);
     const waits = isAnyWaiting(session);

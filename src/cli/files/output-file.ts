@@ -25,6 +25,7 @@ import { dirname } from "node:path";
 import { isatty } from "node:tty";
 import { DsmError } from "../../core/base/errors.ts";
 import { UsageError } from "../settings/options.ts";
+import { checkStdout, unwritable } from "../terminal/stdout.ts";
 
 export interface OutputKind {
   /** Such as "a snapshot of dsm". */
@@ -58,6 +59,7 @@ export class OutputFile {
     this.#path = path;
     this.#kind = kind;
     if (isStdout(path)) {
+      checkStdout();
       if (isatty(1)) throw new UsageError("standard output is a terminal; name a file, or send it to one with >", true);
       this.#old = null;
       this.#part = null;
@@ -120,8 +122,9 @@ export class OutputFile {
       return act();
     } catch (error) {
       if (error instanceof DsmError) throw error;
-      const name = this.#part === null ? "standard output" : this.#path;
-      throw new DsmError("DSM_SYSTEM", `${name} cannot be written: ${(error as Error).message}`);
+      const { message } = error as Error;
+      if (isStdout(this.#path)) throw unwritable(message);
+      throw new DsmError("DSM_SYSTEM", `${this.#path} cannot be written: ${message}`);
     }
   }
 }

@@ -1,5 +1,5 @@
 /** The processes of a `dsm run` on this machine. */
-import { constants, hostname } from "node:os";
+import { hostname } from "node:os";
 import { NAME_MAX } from "../../core/base/limits.ts";
 import { messages } from "../terminal/messages.ts";
 import { DeathCauses } from "./death-causes.ts";
@@ -74,7 +74,7 @@ export class LocalRun {
       },
     });
     if (server !== null) guard.addRole(server.pid);
-    const output = tag ? new OutputPrefix(true, () => this.#terminator.fail(128 + constants.signals.SIGPIPE)) : null;
+    const output = tag ? new OutputPrefix(true, (exitCode) => this.#terminator.fail(exitCode)) : null;
     const endings: Promise<void>[] = [];
     for (let rank = 0; rank < processes && !this.#terminator.isEnding; rank++) {
       let child: Bun.Subprocess;

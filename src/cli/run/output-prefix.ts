@@ -1,20 +1,23 @@
 /** Output of many processes on one terminal: whole lines, which may be marked with the rank. */
 import { write } from "node:fs";
+import { constants } from "node:os";
 import { promisify } from "node:util";
+import { messages } from "../terminal/messages.ts";
 
 /** Longer lines are broken: a line that never ends must not fill the memory. */
 const LINE_MAX = 64 << 10;
 
 export class OutputPrefix {
   readonly #tagged: boolean;
-  readonly #closed: () => void;
+  readonly #failed: (exitCode: number) => void;
+  #hasFailed = false;
   /** The last write. Lines of all processes go out one after the other. */
   #last: Promise<void> = Promise.resolve();
 
-  /** `closed` is called when the output has no reader any more. */
-  constructor(tagged: boolean, closed: () => void) {
+  /** `failed` is called once, with the exit code for it, when the output has no reader any more, or cannot be written. */
+  constructor(tagged: boolean, failed: (exitCode: number) => void) {
     this.#tagged = tagged;
-    this.#closed = closed;
+    this.#failed = failed;
   }
 
   /** Passes on the lines of one stream until it ends. */
@@ -63,9 +66,13 @@ export class OutputPrefix {
   #write(fd: 1 | 2, bytes: Uint8Array): Promise<void> {
     this.#last = this.#last.then(async () => {
       try {
-        await writeAll(fd, bytes);
-      } catch {
-        this.#closed();
+        if (!this.#hasFailed) await writeAll(fd, bytes);
+      } catch (error) {
+        this.#hasFailed = true;
+        const { code, message } = error as NodeJS.ErrnoException;
+        const hasNoReader = code === "EPIPE";
+        if (!hasNoReader) messages.error(`standard ${fd === 1 ? "output" : "error"} cannot be written: ${message}`);
+        this.#failed(hasNoReader ? 128 + constants.signals.SIGPIPE : 1);
       }
     });
     return this.#last;

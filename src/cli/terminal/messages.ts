@@ -5,6 +5,7 @@ import { writeSync } from "node:fs";
 import { createConsola } from "consola/core";
 import { DsmError } from "../../core/base/errors.ts";
 import { CONTROLS } from "../../core/base/names.ts";
+import { checkStdout, unwritable } from "./stdout.ts";
 import { isColoured, styled } from "./style.ts";
 
 /** Colours of the program's name before the line. */
@@ -72,10 +73,25 @@ export const messages = createConsola({
   ],
 });
 
-/** print writes a report to stdout and returns once it is written. It removes colours if stdout has none. */
+/**
+ * print writes a report to stdout and returns once it is written. It removes colours if stdout has none. Throws
+ * DSM_SYSTEM when it cannot be written.
+ */
 export async function print(text: string): Promise<void> {
+  checkStdout();
   const shown = isColoured(process.stdout) ? text : Bun.stripANSI(text).replace(/ +$/gm, "");
-  await Bun.write(Bun.stdout, shown.endsWith("\n") ? shown : `${shown}\n`);
+  try {
+    await Bun.write(Bun.stdout, shown.endsWith("\n") ? shown : `${shown}\n`);
+  } catch (error) {
+    throw unwritable((error as Error).message);
+  }
+}
+
+/** announce prints that a role runs, which it does whether or not the line can be written. */
+export async function announce(text: string): Promise<void> {
+  await print(text).catch((error) => {
+    if (!(error instanceof DsmError)) throw error;
+  });
 }
 
 export async function printJson(value: unknown): Promise<void> {

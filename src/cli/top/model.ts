@@ -17,7 +17,7 @@ export interface RatedSession extends Omit<SessionDetail, "ranks"> {
 }
 
 /**
- * rated adds the rates since `before`, an earlier answer about the same name. A successor counts from zero, so there
+ * rated adds the rates since `before`, an earlier answer about the same name. A successor has another clock, so there
  * are no rates between answers of two servers.
  */
 export function rated(before: SessionDetail | undefined, now: SessionDetail): RatedSession {

@@ -3,7 +3,7 @@ import { counted, formatCount } from "../../core/base/count.ts";
 import { formatDuration } from "../../core/base/duration.ts";
 import { formatSize } from "../../core/base/size.ts";
 import type { RankStatus } from "../../core/messages/daemon-api.ts";
-import { rankList } from "../../core/observe/why.ts";
+import { rankList, whySilent } from "../../core/observe/why.ts";
 import { type Column, cut, down, type Line, type Look, pad, rateText, table } from "./lines.ts";
 import { isWaiting, known, opened, type RatedRank, type RatedSession, type TopModel } from "./model.ts";
 
@@ -56,7 +56,9 @@ export function sessionView(model: TopModel, width: number, height: number, chos
   const found = opened(model);
   if (found === undefined) return [{ text: `there is no session "${model.open}"`, look: "bad" }];
   const session = known(found);
-  if (session === null) return [{ text: `session "${found.name}": its server does not answer`, look: "bad" }];
+  if (session === null) {
+    return [{ text: `session "${found.name}": ${whySilent("ranks" in found ? found : {})}`, look: "bad" }];
+  }
   const { name, order, direct, size, present, processes, started, started_ms, barriers, entries, bytes } = session;
   const facts = [
     `session "${name}": ${started ? `running for ${formatDuration(started_ms)}` : "waiting for processes"}`,

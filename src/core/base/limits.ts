@@ -135,6 +135,8 @@ export const SPARE_PARTS_MAX = 150;
  * publication is retained whole, however large.
  */
 export const RETAINED_HIGH = 16 << 20;
+/** An entry that only makes its process wait goes to the nodes with the next one, at the latest after this long. */
+export const DEFERRED_BROADCAST_MS = 100;
 /** A node acknowledges the entries that it has applied after this many bytes of the log. */
 export const ACK_BYTES = 256 << 10;
 /** Highest node number of a session; its servers assign the numbers in sequence. */

@@ -90,7 +90,7 @@ const BlockStatusSchema = record({
 export type BlockStatus = v.InferOutput<typeof BlockStatusSchema>;
 
 /** Which ranks have written where. In direct mode stores are not seen. */
-const HeatSchema = v.pipe(
+export const HeatSchema = v.pipe(
   record({
     /** Bytes of a cell; the end of the map may cut the last one short. */
     cell: whole(1, Number.MAX_SAFE_INTEGER),
@@ -99,11 +99,14 @@ const HeatSchema = v.pipe(
     /** By cell: the number of entries that wrote there. */
     writes: numbers(0, HEAT_CELLS_MAX),
   }),
-  whenWhole(({ writers, writes }) =>
-    writers.length === writes.length ? null : ["writes", "has not as many cells as writers"],
-  ),
+  whenWhole(({ writers, writes }) => {
+    if (writers.length !== writes.length) return ["writes", "has not as many cells as writers"];
+    return writers.every((rank) => rank < PROCESSES_MAX) ? null : ["writers", "has a rank that no process can have"];
+  }),
 );
 export type Heat = v.InferOutput<typeof HeatSchema>;
+
+export const StatusPhase = v.picklist(["joining", "running", "ended", "recovering"], "is not the phase of a session");
 
 /** The server's answer to a STATUS frame. */
 export const statusEntries = {
@@ -122,8 +125,18 @@ export const statusEntries = {
   ranks: list(PROCESSES_MAX, RankStatusSchema),
   /** The server's clock when it answered: the differences between two answers give rates. */
   time_ms: count,
-  /** How long the session has run: since all had joined, or since its server took over, as for all counts here. */
+  /** How long the session has run: since all had joined. */
   started_ms: count,
+  /**
+   * Left out: counts and times go back to the session's beginning. Else how long they go back: the server took over from
+   * a node of a version of dsm that does not count.
+   */
+  knownMs: v.exactOptional(count),
+  /**
+   * "joining", "running", "ended"; "recovering": another server is taking the session over, and as long as it does not
+   * have its state, the session counts as not answered. Left out: no server answers.
+   */
+  phase: v.exactOptional(StatusPhase),
   /** Barriers passed so far. */
   barriers: count,
   /** Bytes of the log that the server still retains for nodes that may lack them. */
@@ -155,7 +168,7 @@ export const NOTHING_KNOWN: Readonly<ServerStatus> = {
 export const SessionDetailSchema = record({
   ...statusEntries,
   ...summaryEntries,
-  /** Whether the server answered; if not, its fields are zero or empty. */
+  /** Whether the server answered and has the session's state; if not, its fields are zero or empty. */
   answered: flag,
 });
 export type SessionDetail = v.InferOutput<typeof SessionDetailSchema>;

@@ -5,6 +5,7 @@ import { Status } from "../base/errors.ts";
 import { EPOCH_MAX, HEARTBEAT_TIMEOUT_MIN_MS, NODE_NUMBER_MAX, RECONNECT_TIMEOUT_MAX_MS } from "../base/limits.ts";
 import { checkOnLoss, type OnLoss } from "../base/loss-policy.ts";
 import { ProtocolError } from "../wire/frame.ts";
+import { ActivityStateSchema } from "./activity-state.ts";
 import {
   check,
   count,
@@ -95,6 +96,8 @@ export const WelcomeSchema = record({
   starts: EpochStarts,
   /** Entries after this one follow: those up to the snapshot are for nodes that may lack them if the server is lost. */
   base: count,
+  /** What was counted up to the snapshot; left out: the server has not counted from the beginning. */
+  activity: v.exactOptional(ActivityStateSchema),
 });
 export type Welcome = v.InferOutput<typeof WelcomeSchema>;
 

@@ -1,7 +1,8 @@
 /** The state that a node hands to the next server of its session, without the bytes of the map and the entries. */
-import type * as v from "valibot";
+import * as v from "valibot";
 import { EPOCH_MAX } from "../base/limits.ts";
 import { ProtocolError } from "../wire/frame.ts";
+import { ActivityStateSchema, activityFault } from "./activity-state.ts";
 import { count, numbers, parseMessage, record } from "./schema.ts";
 import { type SessionConfig, SessionStateSchema } from "./session-state.ts";
 
@@ -11,13 +12,19 @@ const NodeStateSchema = record({
   starts: numbers(0, EPOCH_MAX),
   /** Entries after this one are handed over. */
   base: count,
+  /** What was counted up to the snapshot; left out: the node has not counted from the beginning. */
+  activity: v.exactOptional(ActivityStateSchema),
 });
 export type NodeState = v.InferOutput<typeof NodeStateSchema>;
 
 /** Parses the state, of the session that `config` describes, for its server of that epoch. Throws ProtocolError. */
 export function parseNodeState(text: string, config: SessionConfig, epoch: number): NodeState {
   const state = parseMessage(NodeStateSchema, text, "the state");
-  const fault = configFault(state.snapshot.config, config) ?? positionFault(state, epoch);
+  const { snapshot, activity } = state;
+  const fault =
+    configFault(snapshot.config, config) ??
+    positionFault(state, epoch) ??
+    (activity === undefined ? null : activityFault(activity, snapshot));
   if (fault !== null) throw new ProtocolError(`the state is damaged: ${fault}`);
   return state;
 }

@@ -131,10 +131,10 @@ export class StateReceiver {
 
   #finish(): ReceivedState {
     const { state, retained } = this.#begin();
-    const { snapshot, starts } = state;
-    if (retained.newest !== snapshot.seq || this.#entries.pending > 0)
+    const { base: _, ...received } = state;
+    if (retained.newest !== state.snapshot.seq || this.#entries.pending > 0)
       throw new ProtocolError("the state is not whole");
     retained.takeUnsent();
-    return { snapshot, starts, retained };
+    return { ...received, retained };
   }
 }

@@ -3,14 +3,14 @@ import type * as v from "valibot";
 import { checkOrder, type Order } from "../base/consistency.ts";
 import { LINKS_MAX } from "../base/limits.ts";
 import { checkOnLoss, type OnLoss } from "../base/loss-policy.ts";
-import { statusEntries } from "./daemon-api.ts";
+import { StatusPhase, statusEntries } from "./daemon-api.ts";
 import { count, flag, list, record, text, textBy } from "./schema.ts";
 
 /** The facts that the daemon shows of a session, and more for clients that ask the server itself. */
 export const StatusReportSchema = record({
   ...statusEntries,
   name: text(),
-  phase: text(),
+  phase: StatusPhase,
   order: textBy<Order>(checkOrder),
   onLoss: textBy<OnLoss>(checkOnLoss),
   elastic: flag,

@@ -1,34 +1,38 @@
 /**
- * Activity: what the server counts while it applies entries: how much each rank has written and where, and which
- * requests have waited since when. It is not part of the session's state, so no replica has it, and a server that takes
- * over starts from zero.
+ * Activity: what is counted while entries are applied: how much each rank has written and where, and which requests
+ * have waited since when. People are shown it; nothing is decided by it.
  *
- * The server calls it around each entry:
+ * The server and every node count, each for itself, so whichever node hands its state to a server that takes over hands
+ * over the counts, too (ActivityState). Ages pass from one clock to the other as durations. A node's ages begin when it
+ * applied the entry: at the server's time, but for the way of the entry.
  *
- *     beforeApply ──▶ onReply (0 or more) ──▶ afterApply
- *
- * A reply to the entry's own request in between means that the request did not wait. Every entry passes through here,
- * so an entry costs arithmetic on typed arrays only; only the beginning and the end of a wait access a Map. There is no
- * clock: the shell sets `now_ms` before it passes on received bytes.
+ * Every entry passes through apply(), so an entry costs arithmetic on typed arrays only; only the beginning and the end
+ * of a wait access a Map. A reply to the entry's own request, while it is applied, means that the request did not wait.
+ * There is no clock: the owner sets `now_ms` before it applies what it has received.
  */
 
-import { HEAT_CELL_MIN, HEAT_CELLS_MAX, PROCESSES_MAX } from "../base/limits.ts";
+import { PROCESSES_MAX } from "../base/limits.ts";
+import {
+  type ActivityState,
+  sleepPlace,
+  type WaitingRequest,
+  type WaitState,
+  waitingRequests,
+} from "../messages/activity-state.ts";
 import type { Heat } from "../messages/daemon-api.ts";
-import { At, FutexWaitAt, HEADER_SIZE, SemaphoreAt, StoreAt } from "../wire/at.ts";
+import type { Phase, SessionState } from "../messages/session-state.ts";
+import { At, FutexWaitAt, HEADER_SIZE, PublishAt, SemaphoreAt, StoreAt } from "../wire/at.ts";
 import { bodyText, getUint64 } from "../wire/frame.ts";
-import { Kind } from "../wire/kinds.ts";
+import { Kind, PublishOp } from "../wire/kinds.ts";
 import { requestKey } from "../wire/request-key.ts";
-import { runLength, runSize } from "../wire/runs.ts";
+import { HeatCells } from "./heat-cells.ts";
 import { TraceBuffer } from "./trace.ts";
-
-export type WaitState = "barrier" | "semaphore" | "lock" | "sleeping";
 
 /** A request that has no reply yet. */
 interface Wait {
   rank: number;
   kind: number;
   state: WaitState;
-  /** Name of the semaphore or lock, or the place of the sleep; "" for a barrier. */
   on: string;
   since_ms: number;
 }
@@ -39,9 +43,22 @@ const WAIT_STATES: Partial<Record<number, WaitState>> = {
   [Kind.LOCK]: "lock",
   [Kind.FUTEX_WAIT]: "sleeping",
 };
+const WAIT_KINDS: Record<WaitState, number> = {
+  barrier: Kind.BARRIER,
+  semaphore: Kind.SEM_WAIT,
+  lock: Kind.LOCK,
+  sleeping: Kind.FUTEX_WAIT,
+};
+
+/** The session whose entries are counted. */
+export interface CountedSession {
+  readonly phase: Phase;
+  readonly bytesWritten: number;
+  apply(view: DataView, at: number): void;
+}
 
 export class Activity {
-  /** The time that the shell has set. */
+  /** The time, in milliseconds, never going back. */
   now_ms: number;
   /** By rank: entries in the log, and their bytes of stores, atomics and publications. */
   readonly entries = new Float64Array(PROCESSES_MAX);
@@ -51,11 +68,10 @@ export class Activity {
   /** By rank: time of the last change of its state. */
   readonly #changed_ms = new Float64Array(PROCESSES_MAX);
   #started_ms = Number.NaN;
+  /** The time before which nothing is known; NaN: all is known. */
+  #knownFrom_ms = Number.NaN;
   readonly #waits = new Map<number, Wait>();
-  /** A cell of the map has 1 << shift bytes. */
-  readonly #shift: number;
-  readonly #writers: Int16Array;
-  readonly #writes: Float64Array;
+  readonly #heat: HeatCells;
   /** The request whose entry is being applied, and whether it was answered at once. */
   #ownNode = -1;
   #ownTag = -1;
@@ -65,21 +81,70 @@ export class Activity {
   /** Records for the client that traces the session, or null. */
   #trace: TraceBuffer | null = null;
 
-  /** `running`: the session began before this server did. */
-  constructor(mapSize: number, now_ms: number, running: boolean) {
+  constructor(mapSize: number, now_ms: number) {
     this.now_ms = now_ms;
     this.#changed_ms.fill(now_ms);
-    if (running) this.#started_ms = now_ms;
-    let shift = Math.log2(HEAT_CELL_MIN);
-    while (mapSize > HEAT_CELLS_MAX * 2 ** shift) shift += 1;
-    this.#shift = shift;
-    const cells = Math.ceil(mapSize / 2 ** shift);
-    this.#writers = new Int16Array(cells).fill(-1);
-    this.#writes = new Float64Array(cells);
+    this.#heat = new HeatCells(mapSize);
   }
 
-  /** Must be called before the entry at `at` is applied. */
-  beforeApply(view: DataView, at: number): void {
+  /**
+   * Continues from `state`, with what was counted for it. Undefined: the sender has not counted, and the counts begin
+   * now. `told_ms`: the time at which the ages were told.
+   */
+  load(state: SessionState, counted: ActivityState | undefined, told_ms = this.now_ms): void {
+    if (counted === undefined) {
+      if (state.phase !== "joining") this.#started_ms = this.now_ms;
+      if (state.seq > 0) this.#knownFrom_ms = this.now_ms;
+    } else {
+      if (counted.runningMs >= 0) this.#started_ms = told_ms - counted.runningMs;
+      for (const { rank, entries, bytes, changedMs, wroteMs } of counted.ranks) {
+        this.entries[rank] = entries;
+        this.bytes[rank] = bytes;
+        this.#changed_ms[rank] = told_ms - changedMs;
+        if (wroteMs >= 0) this.#wrote_ms[rank] = told_ms - wroteMs;
+      }
+      if (counted.heat !== undefined) this.#heat.load(counted.heat);
+    }
+    let index = 0;
+    for (const { from, state: waitState, on } of waitingRequests(state)) {
+      const { rank, node, tag } = from;
+      const since_ms = counted === undefined ? this.now_ms : told_ms - (counted.waitedMs[index] as number);
+      index += 1;
+      this.#waits.set(requestKey(node, tag), { rank, kind: WAIT_KINDS[waitState], state: waitState, on, since_ms });
+    }
+  }
+
+  /** What was counted so far, for a receiver of `state`. Undefined: the counts do not go back to the beginning. */
+  save(state: SessionState): ActivityState | undefined {
+    if (!Number.isNaN(this.#knownFrom_ms)) return undefined;
+    const age = (since_ms: number): number => Math.max(0, Math.round(this.now_ms - since_ms));
+    const ageOrNone = (since_ms: number): number => (Number.isNaN(since_ms) ? -1 : age(since_ms));
+    const waited = ({ from }: WaitingRequest): number =>
+      age(this.#waits.get(requestKey(from.node, from.tag))?.since_ms ?? this.now_ms);
+    return {
+      runningMs: ageOrNone(this.#started_ms),
+      ranks: state.processes.map(({ rank }) => ({
+        rank,
+        entries: this.entries[rank] as number,
+        bytes: this.bytes[rank] as number,
+        changedMs: age(this.#changed_ms[rank] as number),
+        wroteMs: ageOrNone(this.#wrote_ms[rank] as number),
+      })),
+      waitedMs: [...waitingRequests(state)].map(waited),
+      ...(this.#heat.isEmpty ? {} : { heat: this.#heat.report() }),
+    };
+  }
+
+  /** Applies the entry at `at` to the session, or a part of one, and counts it. */
+  apply(session: CountedSession, view: DataView, at: number): void {
+    const { bytesWritten: before, phase } = session;
+    this.#beforeApply(view, at);
+    session.apply(view, at);
+    this.#afterApply(view, at, session.bytesWritten - before);
+    if (phase === "joining" && session.phase !== phase) this.#onStart();
+  }
+
+  #beforeApply(view: DataView, at: number): void {
     // A cancel answers another request that has the same tag.
     this.#ownTag = view.getUint8(at + At.kind) === Kind.SEM_CANCEL ? -1 : view.getUint32(at + At.tag, true);
     this.#ownNode = view.getUint32(at + At.node, true);
@@ -103,75 +168,47 @@ export class Activity {
     this.#trace?.waited(this.now_ms, wait.rank, wait.kind, key);
   }
 
-  /** Must be called after the entry at `at` was applied, which wrote `bytes` bytes. */
-  afterApply(view: DataView, at: number, bytes: number): void {
+  #afterApply(view: DataView, at: number, bytes: number): void {
     const kind = view.getUint8(at + At.kind);
     const rank = view.getUint16(at + At.rank, true);
     // A JOIN has no rank yet: onRankAssigned() counts it. A map upload belongs to no rank.
     if (kind === Kind.JOIN || kind === Kind.COPY) return;
+    if (kind === Kind.PUBLISH && view.getUint8(at + PublishAt.part) === PublishOp.PART) {
+      this.#afterPart(view, at, rank, bytes);
+      return;
+    }
     this.#trace?.entry(this.now_ms, view, at, bytes + this.#partBytes);
+    this.entries[rank] = (this.entries[rank] as number) + 1;
     if (kind === Kind.STORE || kind === Kind.ATOMIC) {
-      this.#count(rank, bytes);
+      this.#wrote(rank, bytes);
       // A map has at most 2^32 bytes.
-      this.#touch(rank, view.getUint32(at + StoreAt.mapOffset, true), bytes);
+      this.#heat.touch(rank, view.getUint32(at + StoreAt.mapOffset, true), bytes);
     } else if (kind === Kind.PUBLISH) {
       this.#partBytes = 0;
-      this.#count(rank, bytes);
-      this.#touchRuns(rank, view, at);
+      this.#wrote(rank, bytes);
+      this.#heat.touchRuns(rank, view, at);
     } else {
-      this.entries[rank] = (this.entries[rank] as number) + 1;
       const state = WAIT_STATES[kind];
       if (state !== undefined && !this.#answered) this.#beginWait(view, at, rank, kind, state);
     }
   }
 
-  /** Must be called after a part of a publication that is not the final one: it is no entry of its own. */
-  afterPart(view: DataView, at: number, bytes: number): void {
-    const rank = view.getUint16(at + At.rank, true);
-    this.bytes[rank] = (this.bytes[rank] as number) + bytes;
+  /** A part of a publication that is not the final one: it is no entry of its own. */
+  #afterPart(view: DataView, at: number, rank: number, bytes: number): void {
     this.#partBytes += bytes;
     // The final part, which is the entry, may be empty.
-    if (bytes > 0) this.#wrote_ms[rank] = this.now_ms;
-    this.#touchRuns(rank, view, at);
+    this.#wrote(rank, bytes);
+    this.#heat.touchRuns(rank, view, at);
   }
 
-  #count(rank: number, bytes: number): void {
-    this.entries[rank] = (this.entries[rank] as number) + 1;
+  #wrote(rank: number, bytes: number): void {
     this.bytes[rank] = (this.bytes[rank] as number) + bytes;
     if (bytes > 0) this.#wrote_ms[rank] = this.now_ms;
-  }
-
-  #touch(rank: number, offset: number, length: number): void {
-    const first = offset >>> this.#shift;
-    const last = (offset + length - 1) >>> this.#shift;
-    this.#writers[first] = rank;
-    this.#writes[first] = (this.#writes[first] as number) + 1;
-    for (let cell = first + 1; cell <= last; cell += 1) {
-      this.#writers[cell] = rank;
-      this.#writes[cell] = (this.#writes[cell] as number) + 1;
-    }
-  }
-
-  /** Counts consecutive runs in one cell as one write of it. */
-  #touchRuns(rank: number, view: DataView, at: number): void {
-    const end = at + view.getUint32(at, true);
-    let done = -1;
-    for (let run = at + HEADER_SIZE; run < end; run += runSize(view, run)) {
-      // A map has at most 2^32 bytes.
-      const offset = view.getUint32(run, true);
-      const first = offset >>> this.#shift;
-      const last = (offset + runLength(view, run) - 1) >>> this.#shift;
-      for (let cell = first === done ? first + 1 : first; cell <= last; cell += 1) {
-        this.#writers[cell] = rank;
-        this.#writes[cell] = (this.#writes[cell] as number) + 1;
-      }
-      done = last;
-    }
   }
 
   #beginWait(view: DataView, at: number, rank: number, kind: number, state: WaitState): void {
     let on = "";
-    if (state === "sleeping") on = `0x${getUint64(view, at + FutexWaitAt.mapOffset).toString(16)}`;
+    if (state === "sleeping") on = sleepPlace(getUint64(view, at + FutexWaitAt.mapOffset));
     else if (state !== "barrier") {
       const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
       on = bodyText(bytes, at + HEADER_SIZE, view.getUint32(at + SemaphoreAt.nameLength, true));
@@ -195,7 +232,7 @@ export class Activity {
   }
 
   /** All processes have joined. */
-  onStart(): void {
+  #onStart(): void {
     this.#started_ms = this.now_ms;
     this.#changed_ms.fill(this.now_ms);
   }
@@ -203,6 +240,11 @@ export class Activity {
   /** How long the session has run; 0 before all processes have joined. */
   get running_ms(): number {
     return Number.isNaN(this.#started_ms) ? 0 : this.now_ms - this.#started_ms;
+  }
+
+  /** How long anything is known; null: since the session began. */
+  get knownMs(): number | null {
+    return Number.isNaN(this.#knownFrom_ms) ? null : this.now_ms - this.#knownFrom_ms;
   }
 
   /** How long the rank has been in that state, waiting for `on`. */
@@ -233,6 +275,6 @@ export class Activity {
   }
 
   heat(): Heat {
-    return { cell: 2 ** this.#shift, writers: [...this.#writers], writes: [...this.#writes] };
+    return this.#heat.report();
   }
 }

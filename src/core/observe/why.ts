@@ -76,11 +76,23 @@ export function rankList(ranks: number[]): string {
 }
 
 const verb = (ranks: unknown[], one: string, many: string): string => (ranks.length === 1 ? one : many);
-const longest = (ranks: RankStatus[]): string => formatDuration(Math.max(0, ...ranks.map(({ stateMs }) => stateMs)));
+
+/** A duration up to now. What is older than the server's knowledge has lasted at least as long as that. */
+const lasting = (ms: number, { knownMs }: SessionDetail): string =>
+  `${knownMs !== undefined && ms >= knownMs ? "at least " : ""}${formatDuration(ms)}`;
+const longest = (ranks: RankStatus[], session: SessionDetail): string =>
+  lasting(Math.max(0, ...ranks.map(({ stateMs }) => stateMs)), session);
+/** The time since which nothing was written, as far as is known. */
+const unwritten = ({ knownMs }: SessionDetail): string =>
+  knownMs === undefined ? "yet" : `since the server took over ${formatDuration(knownMs)} ago`;
+
+/** Why a session has not answered, in the words after a colon. */
+export const whySilent = ({ phase }: Pick<SessionDetail, "phase">): string =>
+  phase === "recovering" ? "another server is taking it over" : "its server does not answer";
 
 /** Describes what a rank does for which others wait. */
-function doing({ state, on, stateMs, lastWriteMs }: RankStatus, { direct }: SessionDetail): string {
-  const since = `for ${formatDuration(stateMs)}`;
+function doing({ state, on, stateMs, lastWriteMs }: RankStatus, session: SessionDetail): string {
+  const since = `for ${lasting(stateMs, session)}`;
   if (state === "semaphore") return `has been waiting for semaphore "${on}" ${since}`;
   if (state === "lock") return `has been waiting for lock "${on}" ${since}`;
   if (state === "sleeping") return `has been sleeping on byte ${on} ${since}`;
@@ -89,9 +101,11 @@ function doing({ state, on, stateMs, lastWriteMs }: RankStatus, { direct }: Sess
   if (state === "left") return "has left";
   if (state === "lost") return "was lost";
   // In direct mode stores are not seen.
-  if (direct) return `has been running ${since}`;
+  if (session.direct) return `has been running ${since}`;
   if (lastWriteMs === 0) return "has just written";
-  return lastWriteMs === null ? "has written nothing yet" : `last wrote ${formatDuration(lastWriteMs)} ago`;
+  return lastWriteMs === null
+    ? `has written nothing ${unwritten(session)}`
+    : `last wrote ${formatDuration(lastWriteMs)} ago`;
 }
 
 function described(ranks: RankStatus[], session: SessionDetail): string {
@@ -100,7 +114,8 @@ function described(ranks: RankStatus[], session: SessionDetail): string {
   return `${shown.join(", ")}${more > 0 ? ` and ${formatCount(more)} more` : ""}`;
 }
 
-function joining({ started, ranks, processes }: SessionDetail): Finding[] {
+function joining(session: SessionDetail): Finding[] {
+  const { started, ranks, processes } = session;
   if (started) return [];
   const missing = Array.from({ length: processes }, (_, rank) => rank).filter(
     (rank) => !ranks.some((one) => one.rank === rank),
@@ -111,15 +126,18 @@ function joining({ started, ranks, processes }: SessionDetail): Finding[] {
       ? processes === 1
         ? "its only process has not joined"
         : `none of its ${formatCount(processes)} processes has joined`
-      : `${ranks.length} of ${counted(processes, "process", "processes")} ${verb(ranks, "has", "have")} joined, the first ${longest(ranks)} ago`;
+      : `${ranks.length} of ${counted(processes, "process", "processes")} ${verb(ranks, "has", "have")} joined, the first ${longest(ranks, session)} ago`;
   const text = `the session has not begun: ${here}; ${rankList(missing)} ${verb(missing, "is", "are")} missing`;
   return [{ kind: "joining", text, waiting, for: missing }];
 }
 
-function lost({ ranks, onLoss }: SessionDetail): Finding[] {
+function lost(session: SessionDetail): Finding[] {
+  const { ranks, onLoss } = session;
   const gone = ranks.filter(({ state }) => state === "lost");
   if (gone.length === 0) return [];
-  const names = gone.slice(0, DESCRIBED_MAX).map((rank) => `${who(rank)} was lost ${formatDuration(rank.stateMs)} ago`);
+  const names = gone
+    .slice(0, DESCRIBED_MAX)
+    .map((rank) => `${who(rank)} was lost ${lasting(rank.stateMs, session)} ago`);
   const more = gone.length - names.length;
   const effect = onLoss === "fail" ? "calls that wait fail with DSM_LOST" : "the others go on (--on-loss continue)";
   const text = `${names.join(", ")}${more > 0 ? ` and ${formatCount(more)} more` : ""}; ${effect}`;
@@ -132,7 +150,7 @@ function barrier(session: SessionDetail, here: RankStatus[]): Finding[] {
   const outside = here.filter(({ state }) => state !== "barrier");
   const text =
     `${rankList(numbersOf(inside))} ${verb(inside, "has", "have")} been in barrier ${formatCount(session.barriers + 1)}` +
-    `${inside.length > 1 ? ", the first" : ""} for ${longest(inside)}; not there: ${described(outside, session)}`;
+    `${inside.length > 1 ? ", the first" : ""} for ${longest(inside, session)}; not there: ${described(outside, session)}`;
   return [{ kind: "barrier", text, waiting: numbersOf(inside), for: numbersOf(outside) }];
 }
 
@@ -143,7 +161,7 @@ function locks(session: SessionDetail): Finding[] {
       ({ rank, state, on }) => waiters.includes(rank) && state === "lock" && on === name,
     );
     const has = session.ranks.find(({ rank }) => rank === owner);
-    const since = waiting.length > 0 ? ` for ${longest(waiting)}` : "";
+    const since = waiting.length > 0 ? ` for ${longest(waiting, session)}` : "";
     const whose = has === undefined ? "which no process has" : `which ${who(has)} has; it ${doing(has, session)}`;
     const text = `${rankList(waiters)} ${verb(waiters, "has", "have")} been waiting for lock "${name}"${since}, ${whose}`;
     return [{ kind: "lock", text, waiting: waiters, for: owner === null ? [] : [owner] }];
@@ -157,7 +175,7 @@ function semaphores(session: SessionDetail, here: RankStatus[]): Finding[] {
       ({ rank, state, on }) => waiters.includes(rank) && state === "semaphore" && on === name,
     );
     const others = here.filter((rank) => !isWaiting(rank));
-    const since = waiting.length > 0 ? ` for ${longest(waiting)}` : "";
+    const since = waiting.length > 0 ? ` for ${longest(waiting, session)}` : "";
     const posts =
       others.length === 0
         ? "and no process runs that could post it"
@@ -177,7 +195,7 @@ function sleepers(session: SessionDetail, here: RankStatus[]): Finding[] {
     const block = session.blocks.find((one) => offset >= one.offset && offset < one.offset + one.size);
     const where = block === undefined ? "" : ` (byte ${offset - block.offset} of block "${block.name}")`;
     const text =
-      `${rankList(numbersOf(asleep))} ${verb(asleep, "has", "have")} been sleeping on byte ${place}${where} for ${longest(asleep)}, ` +
+      `${rankList(numbersOf(asleep))} ${verb(asleep, "has", "have")} been sleeping on byte ${place}${where} for ${longest(asleep, session)}, ` +
       "until another process changes it and wakes its sleepers";
     return { kind: "sleeping", text, waiting: numbersOf(asleep), for: [] };
   });
@@ -244,13 +262,13 @@ function deadlock(session: SessionDetail, way: [number, Edge][]): Finding {
   return { kind: "deadlock", text, waiting: ranks, for: [...ranks.slice(1), ranks[0] as number] };
 }
 
-function noneWaits({ direct }: SessionDetail, here: RankStatus[]): string {
+function noneWaits(session: SessionDetail, here: RankStatus[]): string {
   const many = `${counted(here.length, "process", "processes")} ${verb(here, "runs", "run")}`;
   const wrote = here.flatMap(({ lastWriteMs }) => (lastWriteMs === null ? [] : [lastWriteMs]));
   if (here.length === 0) return "no process waits: none is there";
-  if (direct) return `no process waits: ${many}, in direct mode`;
+  if (session.direct) return `no process waits: ${many}, in direct mode`;
   const newest = wrote.length === 0 ? null : Math.min(...wrote);
   const ago = newest === 0 ? "just now" : `${formatDuration(newest ?? 0)} ago`;
-  const last = newest === null ? "nothing has been written yet" : `the last write was ${ago}`;
+  const last = newest === null ? `nothing has been written ${unwritten(session)}` : `the last write was ${ago}`;
   return `no process waits: ${many}, ${last}`;
 }

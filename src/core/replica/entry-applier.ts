@@ -9,6 +9,7 @@ import { isZero, type MapBytes } from "../memory/map-bytes.ts";
 import { MapOp } from "../memory/map-snapshot.ts";
 import type { ResumeReply, ResumeRequest } from "../messages/node-handshake.ts";
 import { encodeState } from "../messages/state-transfer.ts";
+import type { Activity } from "../observe/activity.ts";
 import type { Session } from "../session/session.ts";
 import { At, HEADER_SIZE, MapAt, PingAt, StoreAt } from "../wire/at.ts";
 import { checkMap } from "../wire/check-operation.ts";
@@ -26,6 +27,8 @@ const NO_PARTS: readonly OwnPart[] = [];
 export interface ApplierOptions {
   node: number;
   session: Session;
+  /** What people are shown; kept for a server that takes over. */
+  activity: Activity;
   memory: MapBytes;
   /** A byte for each page, which is set once an atomic operation was executed there. */
   atomics: Uint8Array;
@@ -43,6 +46,11 @@ export class EntryApplier {
 
   constructor(options: ApplierOptions) {
     this.#of = options;
+  }
+
+  /** Sets the time for what is counted: ReplicaOutput.now_ms(). */
+  set clock(now_ms: number) {
+    this.#of.activity.now_ms = now_ms;
   }
 
   /**
@@ -131,7 +139,7 @@ export class EntryApplier {
     const kind = view.getUint8(at + At.kind);
     // Mark before the reply: the process that executed the operation never opens the page again.
     if (kind === Kind.ATOMIC) this.#markAtomic(view, at);
-    this.#of.session.apply(view, at);
+    this.#of.activity.apply(this.#of.session, view, at);
     // From here on other nodes have the map, too.
     if (kind === Kind.COPY && !this.#of.session.direct) this.#of.position.hasFullMap = true;
   }
@@ -178,10 +186,15 @@ export class EntryApplier {
    * in direct mode are proposed afterwards.
    */
   state(): Generator<Uint8Array> {
-    const { session, memory, queue } = this.#of;
+    const { session, activity, memory, queue } = this.#of;
     const { retained, epochStarts } = this.#of.position;
     const entries = [...retained.framesAfter(retained.droppedThrough)];
-    const state = { snapshot: session.state(), starts: epochStarts, base: retained.droppedThrough };
+    const snapshot = session.state();
+    const counted = activity.save(snapshot);
+    const state = {
+      ...{ snapshot, starts: epochStarts, base: retained.droppedThrough },
+      ...(counted === undefined ? {} : { activity: counted }),
+    };
     // A page as the log has it: stores that processes have queued come later.
     const orderedPage = (offset: number): Uint8Array | null => {
       const page = queue.readOrdered(offset, PAGE_SIZE) ?? memory.bytes.subarray(offset, offset + PAGE_SIZE);

@@ -16,6 +16,8 @@ export interface ReplicaOutput {
   reply(channel: number, bytes: Uint8Array): void;
   /** Closes the channel after what was sent. */
   close(channel: number): void;
+  /** The time in milliseconds of a clock that never goes back; only differences count. */
+  now_ms(): number;
   /** Returns 8 random bytes, which a process shows to attach further channels. */
   token(): Uint8Array;
   /**

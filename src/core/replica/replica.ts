@@ -10,6 +10,7 @@ import { formatRanks } from "../base/ranks.ts";
 import { type ApplyRuns, MapBytes } from "../memory/map-bytes.ts";
 import type { ResumeReply, ResumeRequest, Welcome } from "../messages/node-handshake.ts";
 import { welcomeIncludesMap } from "../messages/session-state.ts";
+import { Activity } from "../observe/activity.ts";
 import type { Effects } from "../session/effects.ts";
 import { Session } from "../session/session.ts";
 import { At, FutexWaitAt } from "../wire/at.ts";
@@ -94,7 +95,9 @@ export class Replica {
       proposals,
       (tag) => this.#reply(tag, Status.OK, 0),
     );
-    const effects = this.#effects(node);
+    const activity = new Activity(size, out.now_ms());
+    activity.load(snapshot, welcome.activity);
+    const effects = this.#effects(node, activity);
     const shadows = new PageShadows(memory, (isActive) => {
       effects.wantsWrites = isActive;
       // Only log entries reach a shadow, so stores must wait for their place in the log meanwhile.
@@ -126,6 +129,7 @@ export class Replica {
     this.#applier = new EntryApplier({
       node,
       session,
+      activity,
       memory,
       atomics,
       entries,
@@ -137,21 +141,29 @@ export class Replica {
     });
   }
 
-  #effects(ours: number): Effects {
+  #effects(ours: number, activity: Activity): Effects {
     return {
       wantsWrites: false,
       onWrite: () => {},
       onReply: (node, tag, { status, aux, value, old }) => {
+        activity.onReply(node, tag);
         if (node === ours) this.#reply(tag, status, aux, value, old);
       },
       onRankAssigned: (node, tag, rank) => {
+        activity.onRankAssigned(rank);
         if (node === ours) this.#joins.onRankAssigned(tag, rank);
       },
       onProcessGone: (node, rank) => {
+        activity.onProcessGone(rank);
         if (node === ours) this.#joins.onProcessGone(rank);
       },
       onEnd: () => {},
     };
+  }
+
+  /** Must be called before an entry is applied, and before the state is handed over. */
+  #tellTime(): void {
+    this.#applier.clock = this.#out.now_ms();
   }
 
   /** Whether the bytes of the map have arrived: no process is admitted before. */
@@ -175,6 +187,7 @@ export class Replica {
    * Receives entries from the server. Throws ProtocolError when they are not the log: the replica is then of no use.
    */
   receiveEntries(chunk: Uint8Array): void {
+    this.#tellTime();
     this.#applier.receive(chunk);
     this.#afterEvent();
   }
@@ -209,6 +222,7 @@ export class Replica {
 
   /** The STATE frames with all that a server needs to take over. */
   state(): Generator<Uint8Array> {
+    this.#tellTime();
     return this.#applier.state();
   }
 
@@ -228,6 +242,7 @@ export class Replica {
    * ProtocolError.
    */
   resumed(reply: ResumeReply): void {
+    this.#tellTime();
     this.#applier.resumed(reply);
     this.#exit.isPaused = false;
     this.#exit.restartUpload();
@@ -265,6 +280,7 @@ export class Replica {
   receive(index: number, chunk: Uint8Array): void {
     const channel = this.#channels.get(index);
     if (channel === undefined || !channel.isOpen) return;
+    this.#tellTime();
     // Stores that a process has queued come before its request.
     this.#queue.drain();
     this.#guarded(channel, () =>
@@ -293,6 +309,7 @@ export class Replica {
   disconnect(index: number): void {
     const channel = this.#channels.get(index);
     if (channel === undefined || !channel.isOpen) return;
+    this.#tellTime();
     channel.isOpen = false;
     const { process } = channel;
     if (process !== null) {

@@ -46,9 +46,7 @@ export class LogWriter {
     // Flush before applying, so that nodes apply the publication in parallel with the server.
     this.#log.flush();
     for (const { partView, done } of toApply) {
-      const before = this.#session.bytesWritten;
-      this.#session.apply(partView, 0);
-      this.#activity.afterPart(partView, 0, this.#session.bytesWritten - before);
+      this.#activity.apply(this.#session, partView, 0);
       done();
     }
     this.#apply(view, at);
@@ -68,11 +66,8 @@ export class LogWriter {
 
   #apply(view: DataView, at: number): void {
     const session = this.#session;
-    const { bytesWritten: before, phase, direct: wasDirect } = session;
-    this.#activity.beforeApply(view, at);
-    session.apply(view, at);
-    this.#activity.afterApply(view, at, session.bytesWritten - before);
-    if (phase === "joining" && session.phase !== phase) this.#activity.onStart();
+    const wasDirect = session.direct;
+    this.#activity.apply(session, view, at);
     if (!wasDirect || session.direct) return;
     for (const frame of this.#deferredJoins.take()) {
       this.append(frame, new DataView(frame.buffer), 0, frame.length);
@@ -83,6 +78,7 @@ export class LogWriter {
 /**
  * Whether the broadcast of the entry may be deferred: a request that only makes its process wait changes nothing that
  * other processes can see. Its entry goes out with the next one for which a process waits: a barrier wakes the arbiters
- * once, not once for each process.
+ * once, not once for each process. The shell sends it after DEFERRED_BROADCAST_MS at the latest, so that the nodes know
+ * who waits, and since when, if this server is lost.
  */
 const canDeferBroadcast = (kind: number): boolean => kind === Kind.BARRIER || kind === Kind.SEM_WAIT;

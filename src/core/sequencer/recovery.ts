@@ -36,6 +36,8 @@ import { checkEnd } from "./admission.ts";
 /** The state from which a Sequencer continues. */
 export interface Recovered extends ReceivedState {
   epoch: number;
+  /** The time at which the ages in `activity` were told. */
+  told_ms: number;
   /** The handshakes of the nodes that have reported and are expected to come back. */
   nodes: NodeHello[];
 }
@@ -97,7 +99,9 @@ export class Recovery {
   readonly #links = new Map<number, Link>();
   /** By node. A report remains valid after its connection is lost: the promise is binding. */
   readonly #reports = new Map<number, NodeReport>();
-  #transfer: { link: Link; receiver: StateReceiver } | null = null;
+  /** `told_ms`: when the state began to arrive; NaN: it has not. */
+  #transfer: { link: Link; receiver: StateReceiver; told_ms: number } | null = null;
+  #now_ms: number;
   /** The wait for further nodes is over. */
   #deadlinePassed = false;
   /** The grace for nodes that were joining when the server was lost is over. */
@@ -106,10 +110,16 @@ export class Recovery {
   #hasProgress = true;
   #isOver = false;
 
-  constructor(known: RecoveryConfig, memory: Uint8Array, out: RecoveryOutput) {
+  constructor(known: RecoveryConfig, memory: Uint8Array, out: RecoveryOutput, now_ms = 0) {
     this.#known = known;
+    this.#now_ms = now_ms;
     this.#memory = memory;
     this.#out = out;
+  }
+
+  /** Sets the time: milliseconds since 1970, never going back. */
+  set clock(now_ms: number) {
+    this.#now_ms = now_ms;
   }
 
   /** A new connection. False: there are too many; close it. */
@@ -243,8 +253,10 @@ export class Recovery {
       this.#out.close(link.id);
     } else if (kind === Kind.STATE && this.#transfer?.link === link) {
       this.#hasProgress = true;
-      const received = this.#transfer.receiver.receive(view, at, size, bytes);
-      if (received !== null) this.#finish(received);
+      const transfer = this.#transfer;
+      if (Number.isNaN(transfer.told_ms)) transfer.told_ms = this.#now_ms;
+      const received = transfer.receiver.receive(view, at, size, bytes);
+      if (received !== null) this.#finish(received, transfer.told_ms);
     } else {
       throw new ProtocolError("an operation before the welcome");
     }
@@ -307,7 +319,7 @@ export class Recovery {
     // The most up-to-date node reported but is disconnected: wait for it.
     if (link === null) return;
     this.#hasProgress = true;
-    this.#transfer = { link, receiver: new StateReceiver(config, epoch, this.#memory) };
+    this.#transfer = { link, receiver: new StateReceiver(config, epoch, this.#memory), told_ms: Number.NaN };
     link.reader.limit = FRAME_MAX;
     this.#out.send(link.id, encode({ kind: Kind.STATE }));
   }
@@ -341,16 +353,17 @@ export class Recovery {
     this.#out.failed(why);
   }
 
-  #finish({ snapshot, starts, retained }: ReceivedState): void {
+  #finish({ starts, ...received }: ReceivedState, told_ms: number): void {
     this.#isOver = true;
     const handshakes = new Map<number, Uint8Array>();
     for (const { id, handshake, reader } of this.#links.values()) handshakes.set(id, handshake ?? reader.partial);
     const nodes = [...this.#reports.values()].filter(({ hasLeft }) => !hasLeft).map(({ hello }) => hello);
     const { epoch } = this.#known;
     // Epochs that began after this state leave no entries; some epochs may have ended before they ordered anything.
-    const known = starts.map((start) => Math.min(start, snapshot.seq));
-    while (known.length < epoch) known.push(snapshot.seq);
-    this.#out.recovered({ epoch, snapshot, starts: known, retained, nodes }, handshakes);
+    const { seq } = received.snapshot;
+    const known = starts.map((start) => Math.min(start, seq));
+    while (known.length < epoch) known.push(seq);
+    this.#out.recovered({ ...received, epoch, starts: known, nodes, told_ms }, handshakes);
   }
 }
 

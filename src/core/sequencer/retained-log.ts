@@ -15,10 +15,16 @@ export class RetainedLog {
   #unannouncedAckBytes = 0;
   /** A process waits for an entry that was appended and not sent. */
   mustFlush = false;
+  #hasUnsent = false;
 
   constructor(frames: RetainedFrames, out: Pick<SequencerOutput, "broadcast">) {
     this.#frames = frames;
     this.#out = out;
+  }
+
+  /** Whether flush() has anything to send. */
+  get hasUnsent(): boolean {
+    return this.#hasUnsent;
   }
 
   /** All entries after this one are here. */
@@ -34,6 +40,7 @@ export class RetainedLog {
   /** Appends a copy of the frame at `at` as entry `seq`. */
   append(view: DataView, bytes: Uint8Array, at: number, size: number, seq: number): void {
     this.#frames.push(view, bytes, at, size, seq);
+    this.#hasUnsent = true;
   }
 
   /**
@@ -48,6 +55,7 @@ export class RetainedLog {
   /** Sends what was appended and not sent. */
   flush(): void {
     this.mustFlush = false;
+    this.#hasUnsent = false;
     for (const entries of this.#frames.takeUnsent()) this.#out.broadcast(entries);
   }
 

@@ -74,7 +74,8 @@ export class Sequencer {
     const { applyRuns = null, recovered = null, now_ms = 0, parts = new PartPool() } = options;
     this.#out = out;
     this.#parts = parts;
-    this.#activity = new Activity(config.size, now_ms, recovered !== null);
+    this.#activity = new Activity(config.size, now_ms);
+    if (recovered !== null) this.#activity.load(recovered.snapshot, recovered.activity, recovered.told_ms);
     this.#epochs = { epoch: recovered?.epoch ?? 1, starts: recovered?.starts ?? [0] };
     this.#log = new RetainedLog(recovered?.retained ?? new RetainedFrames(0, true), out);
     this.#memory = new MapBytes(memory, applyRuns);
@@ -223,7 +224,9 @@ export class Sequencer {
     checkNewMember(this.session, this.#members, hello);
     const { base } = this.#log;
     const { node } = this.#members.admit(hello, link.id, base);
-    const welcome: Welcome = { node, snapshot: this.session.state(), ...this.#epochs, base };
+    const snapshot = this.session.state();
+    const activity = this.#activity.save(snapshot);
+    const welcome: Welcome = { node, snapshot, ...this.#epochs, base, ...(activity === undefined ? {} : { activity }) };
     this.#welcome(link, hello, node, encode({ kind: Kind.WELCOME, body: encodeJson(welcome) }));
     // Send the map before all entries. In a running elastic session the other nodes wait while much of it is in flight.
     if (welcomeIncludesMap(welcome.snapshot)) this.#sendMap(link);
@@ -303,6 +306,16 @@ export class Sequencer {
       member.askedMs = Number.NaN;
     }
     this.#acks.onAck(member, getUint64(view, at + PingAt.appliedThrough));
+  }
+
+  /** Whether the broadcast of an entry was deferred: see LogWriter. */
+  get hasDeferred(): boolean {
+    return this.#log.hasUnsent;
+  }
+
+  /** Broadcasts what was deferred. */
+  flush(): void {
+    this.#log.flush();
   }
 
   // --- Operations --------------------------------------------------------------------------------------------------

@@ -38,6 +38,7 @@ export function reportStatus(
     ranks,
     time_ms: Math.floor(activity.now_ms),
     started_ms: Math.round(activity.running_ms),
+    ...(activity.knownMs === null ? {} : { knownMs: Math.round(activity.knownMs) }),
     barriers: session.barriers,
     logBytes: log.bytes,
     ...truncator.semaphores(session.semaphores()),

@@ -1,4 +1,5 @@
 /** Reports what each process of a session does, for people. */
+import { sleepPlace } from "../messages/activity-state.ts";
 import type { RankReport } from "../messages/daemon-api.ts";
 import type { FutexQueue, LockState, ProcessState, SemaphoreState } from "../messages/session-state.ts";
 
@@ -14,7 +15,7 @@ export function reportRanks(
   const held = new Map<number, string[]>();
   // A rank may wait for several things on several threads. Semaphores override locks, and locks override sleeps.
   for (const { offset, waiters } of sleepers) {
-    for (const { rank } of waiters) waits.set(rank, { state: "sleeping", on: `0x${offset.toString(16)}` });
+    for (const { rank } of waiters) waits.set(rank, { state: "sleeping", on: sleepPlace(offset) });
   }
   for (const { name, owner, waiters } of locks) {
     for (const { rank } of waiters) waits.set(rank, { state: "lock", on: name });

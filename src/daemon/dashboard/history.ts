@@ -111,7 +111,7 @@ export class History {
     const last_ms = this.#counts.at(-1)?.time_ms;
     const run = `${detail.instance} ${detail.epoch} ${detail.ranks.length}`;
     if (!detail.answered) return false;
-    // A successor counts from zero and has another clock.
+    // A successor has another clock.
     if (run !== this.#run || (last_ms !== undefined && time_ms < last_ms)) this.#begin(run);
     else if (time_ms === last_ms) return false;
     this.#addRates(detail);

@@ -1,6 +1,7 @@
 /** Waits: which ranks wait for what, in sentences. */
 
 import type { SessionDetail } from "../../core/messages/daemon-api.ts";
+import { whySilent } from "../../core/observe/why.ts";
 import { element, setText } from "./dom.ts";
 import { lastingFindings } from "./marks.ts";
 
@@ -22,7 +23,7 @@ export class Waits {
       .slice(0, SENTENCES_MAX)
       .map(({ text }) => `${text.charAt(0).toUpperCase()}${text.slice(1)}.`);
     if (findings.length > SENTENCES_MAX) sentences.push(`And ${findings.length - SENTENCES_MAX} more.`);
-    if (!detail.answered) sentences.push("The server of the session does not answer.");
+    if (!detail.answered) sentences.push(`No figures: ${whySilent(detail)}.`);
     else if (findings.length === 0) sentences.push("No rank has waited longer than a second.");
     while (this.list.children.length > sentences.length) this.list.lastElementChild?.remove();
     sentences.forEach((text, i) => {

@@ -3,6 +3,7 @@
  * done is in the order, once, behind all it did before; at the end all are equal to a reference that has applied it once.
  */
 import { MapBytes } from "../../../src/core/memory/map-bytes.ts";
+import { Activity } from "../../../src/core/observe/activity.ts";
 import type { Recovered } from "../../../src/core/sequencer/recovery.ts";
 import { Sequencer } from "../../../src/core/sequencer/sequencer.ts";
 import { NO_EFFECTS } from "../../../src/core/session/effects.ts";
@@ -109,22 +110,37 @@ export class AppliedLog {
     if (!direct) this.#order.length = Math.min(this.#order.length, snapshot.seq);
   }
 
+  /**
+   * A node is lost. What it decided alone in direct mode, and no other node has applied, is in no order if the server
+   * did not hear of it.
+   */
+  lose(lost: Node): void {
+    if (lost.replica?.session.direct !== true) return;
+    const others = this.#world.alive.filter((node) => node !== lost && node.replica !== null);
+    if (others.length === 0) return;
+    const farthest = Math.max(...others.map(({ replica }) => replica?.session.seq ?? 0));
+    this.#order.length = Math.min(this.#order.length, farthest);
+  }
+
   /** Every node against a reference that applies the order once. */
   compare(): void {
     const memory = new Uint8Array(SIZE);
     let before: bigint | undefined;
+    const counts = new Activity(SIZE, 0);
     const reference = new Session(this.#world.config, new MapBytes(memory), {
       ...NO_EFFECTS,
-      onReply: (_node, _tag, { old }) => {
+      onReply: (node, tag, { old }) => {
+        counts.onReply(node, tag);
         before = old?.getBigUint64(0, true);
       },
+      onRankAssigned: (_node, _tag, rank) => counts.onRankAssigned(rank),
     });
     const places = new Map<number, number>();
     for (const [index, { frames, complete }] of this.#order.entries()) {
       // Only nodes that had no need to apply it are left.
       if (frames.length === 0) return;
       if (!complete) throw new Violation("the order ends in the midst of a publication");
-      for (const frame of frames) reference.apply(viewOf(frame), 0);
+      for (const frame of frames) counts.apply(reference, viewOf(frame), 0);
       const id = idOf(frames.at(-1) as Uint8Array);
       if (id === 0) continue;
       if (places.has(id)) throw new Violation(`operation ${id} is in the order twice`);
@@ -133,7 +149,7 @@ export class AppliedLog {
       if (old !== undefined && old !== before) throw new Violation(`an addition gave ${old} in place of ${before}`);
     }
     this.#checkDone(places);
-    this.#checkServer(reference, memory);
+    this.#checkServer(reference, memory, counts);
     for (const node of this.#world.nodes) this.#checkNode(node, reference, memory);
   }
 
@@ -151,10 +167,17 @@ export class AppliedLog {
     }
   }
 
-  #checkServer(reference: Session, bytes: Uint8Array): void {
+  #checkServer(reference: Session, bytes: Uint8Array, counts: Activity): void {
     const { core, state, memory } = this.#world.server;
     if (state !== "up" || !(core instanceof Sequencer) || core.session.seq !== reference.seq) return;
     same("the server", JSON.stringify(core.session.state()), JSON.stringify(reference.state()));
+    // A server that took over has the counts from a node.
+    const { ranks, heat } = core.status(true);
+    const counted = ranks.map(({ rank, entries, bytes, lastWriteMs }) => [rank, entries, bytes, lastWriteMs !== null]);
+    const expected = reference.report().map(({ rank }) => {
+      return [rank, counts.entries[rank], counts.bytes[rank], counts.lastWriteMs(rank) !== null];
+    });
+    same("what the server has counted", JSON.stringify([counted, heat]), JSON.stringify([expected, counts.heat()]));
     // In direct mode it has no copy of the map.
     if (!core.session.direct && Buffer.compare(memory, bytes) !== 0)
       throw new Violation("the bytes of the server differ");

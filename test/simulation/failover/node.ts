@@ -108,6 +108,7 @@ export class Node {
       },
       reply: (channel, bytes) => hear(this.#world, this, channel, new Uint8Array(bytes)),
       close: () => {},
+      now_ms: () => 0,
       token: () => new Uint8Array(8),
       ...{ lend: () => null, unmap: () => {}, wakeCell: () => {} },
       done: () => {

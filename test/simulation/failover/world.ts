@@ -189,6 +189,7 @@ export class World {
   lose(node: Node, how: "dead" | "refused"): void {
     this.say(`${node.name} is ${how}`);
     node.state = how;
+    this.log.lose(node);
     this.report.lost += 1;
     for (const process of node.processes) if (process.state !== "left") process.state = "lost";
     if (this.holder?.node === node) this.holder = null;

@@ -99,7 +99,7 @@ class MultiHostRun {
       running: new Set(Array.from({ length: processes }, (_, rank) => rank)),
       joins: new StuckJoinWatch(processes, this.#terminator),
     };
-    this.#output = new OutputPrefix(run.tag, () => this.#terminator.fail(128 + constants.signals.SIGPIPE));
+    this.#output = new OutputPrefix(run.tag, (exitCode) => this.#terminator.fail(exitCode));
   }
 
   async run(): Promise<number> {
