@@ -48,9 +48,8 @@ namespace detail {
 inline std::string outside(std::size_t count, std::size_t size, std::size_t offset, std::size_t map) {
   std::string text = "a view of " + std::to_string(count) + " elements at byte " + std::to_string(offset) +
                      " is not inside the map of " + std::to_string(map) + " bytes; ";
-  if (offset > DSM_SIZE_MAX || count > (DSM_SIZE_MAX - offset) / size) return text + "a map has at most 4 GiB";
-  std::string needed = std::to_string(offset + count * size);
-  return text + "start the session with --size " + needed + " or more (DSM_SIZE=" + needed + ")";
+  bool is_sane = offset <= DSM_SIZE_MAX && count <= (DSM_SIZE_MAX - offset) / size;
+  return text + dsm_size_advice(is_sane ? offset + count * size : UINT64_MAX);
 }
 
 inline void check(int status) {

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
+_OFFSET_MAX = 2**63 - 1
+
+
 class Session:
     """This process's place in a session, and the memory it shares. A context manager: leaves at its end.
 
@@ -194,7 +197,8 @@ class Session:
         """A NumPy array over the map from byte `offset` on."""
         kind, lengths, _ = _arrays.sizes(dtype, shape)
         self._check_open()
-        return _arrays.over(self.buffer, kind, lengths, _arguments.whole("offset", offset, self.size), self._arrays)
+        start = _arguments.whole("offset", offset, _OFFSET_MAX, needed="a whole number of bytes, 0 or more")
+        return _arrays.over(self.buffer, kind, lengths, start, self._arrays)
 
     @overload
     def array(self, name: str, dtype: type[_Scalar], shape: _arrays.Shape) -> npt.NDArray[_Scalar]: ...
