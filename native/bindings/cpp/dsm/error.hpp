@@ -2,6 +2,12 @@
 #ifndef DSM_ERROR_HPP
 #define DSM_ERROR_HPP
 
+// All headers of dsm include this one first. GCC 10 has 201709 for C++20.
+#if __cplusplus <= 201703L
+#error dsm for C++ needs C++20: compile with -std=c++20
+#include <dsm/stop: compile with -std=c++20>  // no such file: the compiler stops here, and not after 30 more errors
+#endif
+
 #include <dsm/dsm.h>
 
 #include <algorithm>
