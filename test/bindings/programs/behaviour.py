@@ -48,6 +48,10 @@ def arguments(session: dsm.Session) -> None:
         refuses(TypeError, "not both", lambda: wait(timeout_ms=1, timeout=1))
         for wrong in (-1, -0.001, float("nan"), float("inf"), 2147484):
             refuses(ValueError, "^timeout is ", lambda: wait(timeout=wrong))
+    for unnamed in (lock.acquire, semaphore.wait, session.barrier, lambda *limit: session.wait_for(words, 0, 0, *limit)):
+        for limit in (2, 0, 1.5, None):
+            refuses(TypeError, f"^{limit}.* has no unit; give timeout=SECONDS, or timeout_ms=MILLISECONDS$", lambda: unnamed(limit))
+        refuses(TypeError, "^2 arguments too many, from 1 .int. on$", lambda: unnamed(1, 2))
     for array in (None, "text", 5, [1], b"bytes", zeros[::2], np.zeros(1, "M8[s]")):
         for call in (session.hole, session.free, lambda a: session.wait_for(a, 0, 0), lambda a: session.readinto(0, a)):
             refuses((TypeError, ValueError), "^(array|block) is .*; give a NumPy array or a memoryview", lambda: call(array))
