@@ -146,10 +146,6 @@ async function nodeStep() {
         ...["--target", "esnext", "--module", "preserve", "--moduleResolution", "bundler", "--types", "bun-types"],
         ...["--allowImportingTsExtensions", "--strict", "--exactOptionalPropertyTypes", "--skipLibCheck"],
       ]);
-      for (const path of await files("dist/client/types/**/*.d.ts")) {
-        const file = Bun.file(join(root, path));
-        await Bun.write(file, (await file.text()).replace(/(from "\.[^"]*)\.ts"/g, '$1.js"'));
-      }
       await replaceFile(join(root, "dist/client/index.js"), output);
     },
   });

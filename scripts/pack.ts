@@ -8,7 +8,7 @@
  * `npm pack` gives the same two, in the folder it was called in: when it has packed this folder, which has the sources
  * and their development in its manifest, this puts the packages in the place of what it made.
  */
-import { chmod, copyFile, cp, mkdir, rm } from "node:fs/promises";
+import { chmod, copyFile, mkdir, rm } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { packFolder } from "./archive.ts";
 import { bundleClient, ensureBuilt } from "./build.ts";
@@ -61,7 +61,7 @@ async function writeMain(folder: string): Promise<void> {
     ...{ name, version, description, ...rest, type, engines },
     bin: { dsm: "bin/dsm" },
     exports: {
-      ".": { types: "./dist/client/types/client/index.d.ts", default: "./dist/client/index.js" },
+      ".": { types: "./dist/client/index.d.ts", default: "./dist/client/index.js" },
       "./package.json": "./package.json",
     },
     optionalDependencies: { [PLATFORM]: version },
@@ -71,9 +71,9 @@ async function writeMain(folder: string): Promise<void> {
     ["LICENSE", "LICENSE"],
     ["dist/licenses.txt", "licenses.txt"],
     ["scripts/package/dsm.sh", "bin/dsm", 0o755],
+    ["dist/client/index.d.ts", "dist/client/index.d.ts"],
   ]);
   await bundleClient(join(folder, "dist/client"), `${PLATFORM}/lib/koffi.node`);
-  await cp(join(root, "dist/client/types"), join(folder, "dist/client/types"), { recursive: true });
 }
 
 async function writePlatform(folder: string): Promise<void> {

@@ -3,10 +3,10 @@ import { isAlignment } from "../core/base/alignment.ts";
 import { DsmError } from "../core/base/errors.ts";
 import { ALIGN_MAX } from "../core/base/limits.ts";
 import { checkName } from "../core/base/names.ts";
-import { sizeAdvice } from "../core/base/size.ts";
 import { invalid } from "./config.ts";
+import { sizeAdvice } from "./library.ts";
 import type { SessionHandle } from "./session-handle.ts";
-import { type AnyView, type AnyViewType, checkType, rangeOf } from "./views.ts";
+import { type AnyView, type AnyViewType, anA, checkType, rangeOf } from "./views.ts";
 
 /** Where in the map a block may lie. */
 export interface AllocOptions {
@@ -25,7 +25,7 @@ export function alloc(handle: SessionHandle, type: AnyViewType, length: number, 
     throw invalid(`align is ${align}; give a power of two from 1 to ${ALIGN_MAX}`);
   }
   const elementSize = type.BYTES_PER_ELEMENT ?? 1;
-  if (align < elementSize) throw invalid(`align is ${align}; a ${type.name} needs ${elementSize} or more`);
+  if (align < elementSize) throw invalid(`align is ${align}; ${anA(type)} needs ${elementSize} or more`);
   const size = blockSize(handle, type, length);
   const address = library.result((out) => library.symbols.alloc(pointer, size, align, out));
   return viewAt(handle, type, address, length);

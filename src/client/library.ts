@@ -28,6 +28,9 @@ export function loadLibrary(path: string = loaded?.path ?? findLibrary()): Libra
   return loaded;
 }
 
+/** sizeAdvice returns what to do where a map must have so many bytes, in libdsm's words, for the end of a message. */
+export const sizeAdvice = (bytes: number): string => loadLibrary().symbols.sizeAdvice(bytes);
+
 export class Library {
   /** The functions themselves: they return a status, and throw nothing. */
   readonly symbols: Symbols;

@@ -1,10 +1,10 @@
 /** session.struct(): finds the block of a struct, and checks that all processes define the same fields. */
 import { DsmError } from "../core/base/errors.ts";
 import { checkName } from "../core/base/names.ts";
-import { sizeAdvice } from "../core/base/size.ts";
 import { type Fields, layoutBlock, type StructType, struct } from "../core/layout/struct.ts";
 import type { StructHost } from "./atomic-field.ts";
 import { invalid } from "./config.ts";
+import { sizeAdvice } from "./library.ts";
 import { classOf, Memory } from "./struct-class.ts";
 import type { SharedFields } from "./struct-types.ts";
 import type { ViewType } from "./views.ts";

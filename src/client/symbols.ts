@@ -142,6 +142,8 @@ export type Symbols = {
 } & {
   /** The reason of the last status that was not OK on this thread. */
   readonly lastError: () => string;
+  /** What to do where a map must have so many bytes, for the end of a message. */
+  readonly sizeAdvice: (bytes: number) => string;
 };
 
 type KoffiType = NonNullable<Parameters<typeof Koffi.out>[0]>;
@@ -206,5 +208,6 @@ export function bindSymbols(koffi: typeof Koffi, library: Koffi.LibraryHandle): 
     symbols[name] = library.func(symbol, types[type], [types.session]);
   }
   symbols.lastError = library.func("dsm_last_error", "const char *", []);
+  symbols.sizeAdvice = library.func("dsm_size_advice", "const char *", ["uint64_t"]);
   return symbols as unknown as Symbols;
 }

@@ -1,6 +1,6 @@
 /** Views over the map and ranges of it: their types, and the checks before a view is made. */
-import { sizeAdvice } from "../core/base/size.ts";
 import { invalid } from "./config.ts";
+import { sizeAdvice } from "./library.ts";
 
 /** A typed array's or DataView's constructor. */
 export interface ViewType<View extends ArrayBufferView<ArrayBuffer>> {
@@ -39,6 +39,9 @@ export function kindOf(value: unknown): string {
   return typeof value === "object" && value !== null ? (value.constructor?.name ?? "object") : String(value);
 }
 
+/** anA returns the name of a type with its article: "an Int32Array", but "a Uint8Array", as it is spoken. */
+export const anA = ({ name }: AnyViewType): string => `${/^[AEIO]/i.test(name) ? "an" : "a"} ${name}`;
+
 const TypedArray: unknown = Object.getPrototypeOf(Uint8Array);
 
 /** checkType refuses what makes no view: DSM_INVALID. */
@@ -56,12 +59,12 @@ export function viewOf(type: AnyViewType, map: ArrayBuffer, byteOffset: number, 
   const elementSize = type.BYTES_PER_ELEMENT ?? 1;
   checkOffset(byteOffset, size);
   if (byteOffset % elementSize !== 0) {
-    throw invalid(`a ${type.name} cannot begin at byte ${byteOffset}; give a multiple of ${elementSize}`);
+    throw invalid(`${anA(type)} cannot begin at byte ${byteOffset}; give a multiple of ${elementSize}`);
   }
   const room = (size - byteOffset) / elementSize;
   const elements = length ?? room;
   if (!Number.isSafeInteger(elements) || elements < 0 || elements > room) {
-    const words = `a ${type.name} of ${elements} elements at byte ${byteOffset} is not in the map of ${size} bytes`;
+    const words = `${anA(type)} of ${elements} elements at byte ${byteOffset} is not in the map of ${size} bytes`;
     throw invalid(outside(words, byteOffset + elements * elementSize, size));
   }
   return new type(map, byteOffset, elements);

@@ -131,4 +131,13 @@ test("the page's commands build and run its program", async () => {
     environment,
   );
   expect(said).toMatchObject({ code: 0, stdout: printed, stderr: "" });
+  // A map that is full says a size, and that one suffices for what the program does next.
+  const count = (size: string) =>
+    cluster.command(["sh", "-ec", `cd ${folder}\ndsm run -n 2 --size ${size} -- ./words $(seq 3000)`], environment);
+  const full = await count("64KiB");
+  expect(full.code).toBe(1);
+  const tried = /; free blocks, or give the map at least \d+KiB; try --size (\w+) \(DSM_SIZE=\1\)\n/.exec(full.stderr);
+  expect(tried?.[1]).toBe("256KiB");
+  const { code, stdout, stderr } = await count("256KiB");
+  expect([code, stdout.split("\n").length, stderr]).toEqual([0, 3001, ""]);
 });

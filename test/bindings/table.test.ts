@@ -58,6 +58,10 @@ function rows(section: string): Row[] {
 
 const calls = rows("Calls");
 const settings = rows("Settings");
+/** The same without a call of C for each: what is said there in words is in the first column. */
+const arrays = (tables("Arrays over the map")[0] as string[][]).slice(1).map(([, c, cpp, python, typescript]) => {
+  return { c: code(c ?? ""), cpp: code(cpp ?? ""), python: code(python ?? ""), typescript: code(typescript ?? "") };
+});
 /** Calls that only C and C++ have. */
 const alone = (tables("Calls")[1] as string[][]).slice(1).flatMap(([names]) => (names as string).split(", ").map(code));
 
@@ -73,6 +77,30 @@ test("every call and every setting of dsm.h is in the tables, and nothing else",
   expect([...calls.map(({ c }) => c), ...alone].sort()).toEqual(functions.sort());
   const config = header.entries.find(({ name }) => name === "dsm_config");
   expect(settings.map(({ c }) => c).sort()).toEqual(fields(config?.declaration ?? "").sort());
+});
+
+test("every member of a session is in the columns of its language", () => {
+  const members = (path: string, member: RegExp): string[] => {
+    const text = readFileSync(join(ROOT, path), "utf8");
+    const body = /^(?:declare )?class Session\b.*\n((?: .*\n|\n)*)/m.exec(text)?.[1] ?? "";
+    return [...new Set([...body.matchAll(member)].map(([, name]) => name as string))].sort();
+  };
+  const missing = (names: string[], cells: string[]): string[] => {
+    expect(names.length).toBeGreaterThan(20);
+    const known = ["lock", "semaphore"]; // what the text above the table says of the objects in it
+    return names.filter(
+      (name) => !known.includes(name) && !cells.some((cell) => new RegExp(`\\bsession\\.${name}\\b`).test(cell)),
+    );
+  };
+  const column = (language: "cpp" | "python" | "typescript"): string[] =>
+    [...calls, ...arrays].map((row) => row[language]);
+  const python = members("native/bindings/python/dsm/_session.py", /^ +(?:def |self\.)([a-z]\w*)(?=\(|: )/gm);
+  expect(missing(python, column("python"))).toEqual([]);
+  // A call that blocks is described above the table, workers and structs on pages of their own.
+  const typescript = members("dist/client/index.d.ts", /^ {4}(?:readonly |get )?([a-z]\w*)[<(:]/gm);
+  const elsewhere = ["constructor", "handle", "struct"];
+  const others = typescript.filter((name) => !name.endsWith("Sync") && !elsewhere.includes(name));
+  expect(missing(others, column("typescript"))).toEqual([]);
 });
 
 let cluster: Cluster;
@@ -96,6 +124,8 @@ test("C++ has what its column says", async () => {
 #include <cstdio>
 using namespace std::chrono_literals;
 ${calls.map(({ c, cpp }) => `void probe_${c}(${parameters}) { (void)(${cpp}); }`).join("\n")}
+${arrays.map(({ cpp }, i) => `void probe_array_${i}(${parameters}) { (void)(${cpp}); }`).join("\n")}
+${arrays.map(({ c }, i) => `void probe_c_${i}(dsm_session *session, [[maybe_unused]] void *block) { (void)(${c}); }`).join("\n")}
 static void compare(const char *field, const dsm_config &a, const dsm_config &b) {
   std::printf("%s:", field);
 ${members.map((name) => `  if (a.${name} != b.${name}) std::printf(" ${name}");`).join("\n")}
@@ -125,7 +155,11 @@ ${settings.map(({ c, cpp }) => `  { dsm::config config; dsm_config before = *con
 
 test("Python has what its column says, and comes to those calls", async () => {
   const run = [DSM, "run", "-n1", "--", "python3", join(import.meta.dir, "programs/table.py")];
-  const request = { calls: calls.map(({ c, python }) => [c, python]), file };
+  const request = {
+    calls: calls.map(({ c, python }) => [c, python]),
+    file,
+    arrays: arrays.map(({ python }) => python),
+  };
   const input = join(cluster.folder, "table.json");
   writeFileSync(input, JSON.stringify({ ...request, settings: settings.map(({ c, python }) => [c, python]) }));
   const said = await cluster.command(["sh", "-c", 'input=$1; shift; "$@" <"$input"', "sh", input, ...run], {
@@ -175,6 +209,7 @@ try {
   error = failure as DsmError;
 }
 ${settings.map(({ typescript }) => `void ${typescript};`).join("\n")}
+${arrays.map(({ typescript }) => `void ${typescript};`).join("\n")}
 ${calls.map(step).join("\n")}
 console.log("ok");
 `,

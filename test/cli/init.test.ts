@@ -33,8 +33,7 @@ async function shell(script: string, cwd: string, path = bin): Promise<string> {
 }
 
 /** Runs `dsm init` and then the very commands that it says come next. */
-async function follow(language: string, path = bin): Promise<{ folder: string; said: string }> {
-  const name = `my ${language} project`;
+async function follow(language: string, path = bin, name = `my ${language} project`) {
   const { next } = JSON.parse(await shell(`dsm init '${name}' --language ${language} --json`, place.folder, path));
   expect(next).toHaveLength(2);
   return { folder: join(place.folder, name), said: await shell(next.join("\n"), place.folder, path) };
@@ -58,6 +57,36 @@ console.log(view, new DsmError("DSM_NONSENSE", ""));
   );
   const problems = check().stdout.toString();
   expect(problems.match(/wrong\.ts\(\d+/g)).toHaveLength(3);
+});
+
+test("TypeScript: what can be imported by type can be imported at run time, and nothing else", async () => {
+  const { folder } = await follow("ts", bin, "imports");
+  const declared = readFileSync(join(folder, "dsm.d.ts"), "utf8");
+  expect(declared.match(/^ *declare module .*$/gm)).toEqual(['declare module "dsm" {']);
+  const tsc = join(ROOT, "node_modules/typescript/bin/tsc");
+  const check = (text: string): string => {
+    writeFileSync(join(folder, "imports.ts"), text);
+    // The declarations themselves are checked, too.
+    const words = [process.execPath, tsc, "-p", folder, "--pretty", "false", "--skipLibCheck", "false"];
+    return Bun.spawnSync(words, { stdout: "pipe" }).stdout.toString();
+  };
+  // Each name that the module exports as a value is one that a program gets.
+  const listed = /^ {2}export \{ (.*) \};$/m.exec(declared)?.[1]?.split(", ") ?? [];
+  const values = listed.filter((name) => !name.startsWith("type ")).sort();
+  expect(check(`import { ${listed.join(", ")} } from "dsm";\nvoid [${values.join(", ")}];\n`)).toBe("");
+  writeFileSync(
+    join(folder, "names.mjs"),
+    'import * as dsm from "dsm";\nconsole.log(Object.keys(dsm).sort().join(" "));\n',
+  );
+  expect(await shell("dsm run -n 1 -- names.mjs", folder)).toBe(`${values.join(" ")}\n`);
+  for (const [text, fault] of [
+    ['import { DsmError } from "dsm/core/base/errors";\nvoid DsmError;\n', "TS2307"],
+    ['import { Session } from "dsm/client/session";\nvoid Session;\n', "TS2307"],
+    ['import { Status } from "dsm";\nvoid Status;\n', "TS2459"],
+    ['import { Session } from "dsm";\nvoid new Session();\n', "TS1362"],
+  ] as const) {
+    expect(check(text)).toMatch(new RegExp(`^[^\\n]*imports\\.ts\\(\\d+,\\d+\\): error ${fault}: .*\\n$`));
+  }
 });
 
 test("Python: runs with nothing installed, as a script and through an interpreter", async () => {

@@ -197,9 +197,9 @@ describe.each([
     expect(said.slice(1)).toEqual([
       "align is 3; give a power of two from 1 to 4096",
       expect.stringMatching(
-        /^a block of 100000 bytes does not fit in the map of 65536 bytes of session ".*"; start the session with --size 98KiB or more \(DSM_SIZE=98KiB\)$/,
+        /^a block of 100000 bytes does not fit in the map of 65536 bytes of session ".*"; give the map at least 98KiB; try --size 128KiB \(DSM_SIZE=128KiB\)$/,
       ),
-      "the block of that name has another size; give all the same",
+      expect.stringMatching(/^block "n" has 4 bytes in session ".*", not 8; give all processes the same size$/),
     ]);
   });
 

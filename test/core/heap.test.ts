@@ -40,6 +40,22 @@ class Reference {
 }
 
 describe("allocate", () => {
+  test("needs() is the least map, with its blocks where they are, that has room", () => {
+    const random = new Random(7);
+    for (let round = 0; round < 200; round += 1) {
+      const heap = new Heap(MAP);
+      for (let i = random.between(0, 12); i > 0; i -= 1)
+        heap.allocate(random.between(1, 600), random.pick([1, 16, 64]), "");
+      for (const { offset } of [...heap.blocks]) if (random.oneIn(3)) heap.free(offset);
+      const [size, align] = [random.between(1, 2 * MAP), random.pick([1, 16, 64, 4096])];
+      if (heap.allocate(size, align, "") >= 0) continue;
+      const least = heap.needs(size, align);
+      expect(least).toBeGreaterThan(MAP);
+      expect(new Heap(least - 1, heap.blocks).allocate(size, align, "")).toBe(-1);
+      expect(new Heap(least, heap.blocks).allocate(size, align, "")).toBe(least - size);
+    }
+  });
+
   test("takes the first gap that is large enough, from the lowest address on", () => {
     const heap = new Heap(MAP);
     expect([100, 28, 64].map((size) => heap.allocate(size, 1, ""))).toEqual([0, 100, 128]);

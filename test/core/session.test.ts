@@ -301,6 +301,7 @@ describe("blocks", () => {
     expect(machine.value).toBe(64);
     expect(machine.memory[64]).toBe(7);
     expect(named(machine, "grid", 99)).toEqual([`1/9 status ${Status.MISMATCH}, 0`]);
+    expect(machine.value).toBe(100);
     expect(named(machine, "Grid", 99)).toEqual(ok);
     expect(machine.value).toBe(164);
     free(machine, 64);
@@ -319,9 +320,11 @@ describe("blocks", () => {
   test("exhaustion and wrong frees change nothing", () => {
     const machine = started(2);
     expect(allocate(machine, SIZE + 1)).toEqual([`1/9 status ${Status.NO_MEMORY}, 0`]);
+    expect(machine.value).toBe(SIZE + 1);
     expect(allocate(machine, SIZE)).toEqual(ok);
     const before = machine.session.state().blocks;
     expect(allocate(machine, 1)).toEqual([`1/9 status ${Status.NO_MEMORY}, 0`]);
+    expect(machine.value).toBe(SIZE + 1);
     expect(named(machine, "grid", 1)).toEqual([`1/9 status ${Status.NO_MEMORY}, 0`]);
     expect(free(machine, 1)).toEqual([`1/9 status ${Status.INVALID}, 0`]);
     expect(machine.session.state().blocks).toEqual(before);
@@ -563,6 +566,7 @@ describe("limits", () => {
     expect(allocate()).toEqual(["1/1 status 0, 0"]);
     expect(machine.value).toBe(BLOCKS_MAX - 1);
     expect(allocate()).toEqual([`1/1 status ${Status.NO_MEMORY}, 0`]);
+    expect(machine.value).toBe(0);
     machine.apply({ kind: Kind.FREE, node: 1, tag: 1, offset: 5 });
     expect(allocate()).toEqual(["1/1 status 0, 0"]);
     expect(machine.value).toBe(5);

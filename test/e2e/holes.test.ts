@@ -351,11 +351,11 @@ describe("bad holes", () => {
       ["dig 0 0", "DSM_INVALID the hole is empty; give it 1 byte or more"],
       [
         "dig 65536 1",
-        "DSM_INVALID a hole of 1 bytes at byte 65536 is not inside the map of 65536 bytes; start the session with --size 65KiB or more (DSM_SIZE=65KiB)",
+        "DSM_INVALID a hole of 1 bytes at byte 65536 is not inside the map of 65536 bytes; give the map at least 65KiB; try --size 128KiB (DSM_SIZE=128KiB)",
       ],
       [
         "dig 65535 2",
-        "DSM_INVALID a hole of 2 bytes at byte 65535 is not inside the map of 65536 bytes; start the session with --size 65KiB or more (DSM_SIZE=65KiB)",
+        "DSM_INVALID a hole of 2 bytes at byte 65535 is not inside the map of 65536 bytes; give the map at least 65KiB; try --size 128KiB (DSM_SIZE=128KiB)",
       ],
       ["dig -1 1", "DSM_INVALID the hole is not inside the map of 65536 bytes"],
       [

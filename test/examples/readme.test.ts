@@ -38,6 +38,10 @@ const RUN_AS: Record<string, { command: string; reason: string }> = {
     reason: "what it measures is not compared, and need not be exact",
   },
   "dsm run -n 2 -- measure.ts": { command: "dsm run -n 2 -- measure.ts 0.05", reason: "the same" },
+  "npx dsm run -n 4 --nodes 2 -- node sum.mjs": {
+    command: "dsm run -n 4 --nodes 2 -- node sum.mjs",
+    reason: "nothing is installed by npm here; test/scripts/pack.test.ts runs it so",
+  },
   "dist/dsm install --prefix /usr/local": {
     command: 'dist/dsm install --prefix "$PREFIX"',
     reason: "it changes the machine",

@@ -122,6 +122,12 @@ test("the types are there, and need nothing else", () => {
   const typed = HELLO.replace(/^.*console.*$/m, "");
   expect(check(typed)).toBe("");
   expect(check(typed.replace("Int32Array = ", "Float64Array = "))).toMatch(/^typed\.mts\(4,\d+\): error TS2322/);
+  // Also for a program that is compiled for Node 20.
+  options[options.indexOf("esnext")] = "es2022";
+  expect(check(typed.replace("await using", "const"))).toBe("");
+  // Only "dsm" is a module, for the compiler as at run time.
+  expect(check('import { Session } from "dsm/client/session";')).toMatch(/^typed\.mts\(1,\d+\): error TS2307/);
+  expect(check('import { Status } from "dsm";')).toMatch(/^typed\.mts\(1,\d+\): error TS2459/);
 });
 
 test("without the package for the platform it says what to do", () => {

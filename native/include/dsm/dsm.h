@@ -185,13 +185,13 @@ int dsm_hole_fill(dsm_session *session, int hole);
 
 /* Allocates a block of the map; all processes of the session share one allocator. The block is zeroed. `align` is a
  * power of two up to 4096. A program must either use this allocator or lay out the map itself, not both. DSM_NO_MEMORY:
- * no gap is large enough. */
+ * no gap is large enough, or the session has 65536 blocks, the limit. */
 int dsm_alloc(dsm_session *session, size_t size, size_t align, void **block);
 /* Frees a block; any process may free what another process allocated. DSM_INVALID: no block begins there (double
  * free?). */
 int dsm_free(dsm_session *session, void *block);
 /* Returns the block of that name, the same in every process; allocates it at first use, aligned to 64 bytes.
- * DSM_MISMATCH: it exists with another size. */
+ * DSM_MISMATCH: it exists with another size; dsm_last_error() says with which. */
 int dsm_named(dsm_session *session, const char *name, size_t size, void **block);
 
 /* Allocates a small block from the pool of this process, for lists, trees and strings; most calls ask no other process.
@@ -248,6 +248,9 @@ ssize_t dsm_recvmsg(int fd, struct msghdr *message, int flags);
 const char *dsm_last_error(void);
 /* Returns the name of a status, such as "DSM_TIMEOUT". */
 const char *dsm_status_name(int status);
+/* Returns what to do where a map must have `bytes` or more, for the end of a message: "give the map at least 79KiB; try
+ * --size 128KiB (DSM_SIZE=128KiB)". Valid until this thread's next call of this function. */
+const char *dsm_size_advice(uint64_t bytes);
 
 /* ---- The libdsm interface: errors are printed to stderr and terminate the process. ---- */
 

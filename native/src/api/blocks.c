@@ -16,9 +16,10 @@ int block_allocate(dsm_session *session, const char *name, size_t size, size_t a
   if (block == NULL) return dsm_fail(DSM_INVALID, "nowhere to put the block's address");
   if (size == 0) return dsm_fail(DSM_INVALID, "a block of 0 bytes is not possible; give it 1 byte or more");
   char advice[SIZE_ADVICE_BYTES];
-  if (size > session->link.size)
+  unsigned long long map_size = session->link.size;
+  if (size > map_size)
     return dsm_fail(DSM_NO_MEMORY, "a block of %zu bytes does not fit in the map of %llu bytes of session \"%s\"; %s",
-                    size, (unsigned long long)session->link.size, session->link.name, size_advice(size, advice));
+                    size, map_size, session->link.name, size_advice(size, SIZE_ROOM(size), advice));
   if (align == 0 || align > ALIGN_MAX || (align & (align - 1)) != 0)
     return dsm_fail(DSM_INVALID, "an alignment of %zu is not a power of two up to %u", align, ALIGN_MAX);
   size_t length = name != NULL ? strlen(name) : 0;
@@ -30,12 +31,17 @@ int block_allocate(dsm_session *session, const char *name, size_t size, size_t a
   };
   /* Stores of this process to an earlier block there must be ordered before the zeros. */
   int status = release_request(&session->pages, &header, name, length, 0, -1, NULL);
+  if (status == DSM_NO_MEMORY && header.value == 0)
+    return dsm_fail(status, "session \"%s\" has %u blocks, the limit; free some, or make fewer and larger ones",
+                    session->link.name, WIRE_BLOCKS_MAX);
+  /* A program that fills the map goes on allocating: twice the map is room for that. */
   if (status == DSM_NO_MEMORY)
     return dsm_fail(status,
-                    "no gap of %zu bytes is left in the map of %llu bytes of session \"%s\" (blocks: at most %u); free "
-                    "some, or %s",
-                    size, (unsigned long long)session->link.size, session->link.name, WIRE_BLOCKS_MAX,
-                    size_advice(session->link.size + size + align, advice));
+                    "no gap of %zu bytes is left in the map of %llu bytes of session \"%s\"; free blocks, or %s", size,
+                    map_size, session->link.name, size_advice(header.value, map_size, advice));
+  if (status == DSM_MISMATCH && name != NULL)
+    return dsm_fail(status, "block \"%s\" has %llu bytes in session \"%s\", not %zu; give all processes the same size",
+                    name, (unsigned long long)header.value, session->link.name, size);
   /* Pages that other threads have opened in the meantime lack the zeros. */
   if (status == DSM_OK) status = release_stores(&session->pages);
   if (status != DSM_OK) return status;

@@ -1,6 +1,7 @@
 /* Queries about an open session. */
 
 #include "api/names.h"
+#include "base/size.h"
 #include "base/status.h"
 #include "session/handles.h"
 #include "session/session.h"
@@ -15,6 +16,11 @@ int dsm_session_at(const void *address, dsm_session **session) {
   int status = atomic_load(&found->link.left) ? session_check(found) : DSM_OK;
   if (status == DSM_OK) *session = found;
   return status;
+}
+
+const char *dsm_size_advice(uint64_t bytes) {
+  static __thread char text[SIZE_ADVICE_BYTES];
+  return size_advice(bytes, SIZE_ROOM(bytes), text);
 }
 
 int dsm_rank(const dsm_session *session) {

@@ -13,9 +13,9 @@ static int prepare(dsm_session *session) {
   if (pool->has_stacks) return DSM_OK;
   void *stacks;
   int status = block_allocate(session, POOL_STACKS_NAME, POOL_STACKS_BYTES, POOL_STACKS_BYTES, &stacks);
-  if (status != DSM_OK) return status;
-  pool->stacks = (uintptr_t)stacks - session->link.base;
-  if (pool->stacks % POOL_STACKS_BYTES != 0)
+  if (status != DSM_OK && status != DSM_MISMATCH) return status;
+  if (status == DSM_OK) pool->stacks = (uintptr_t)stacks - session->link.base;
+  if (status == DSM_MISMATCH || pool->stacks % POOL_STACKS_BYTES != 0)
     return dsm_fail(DSM_MISMATCH, "the program has a block named \"%s\", which is the pool's; use another name",
                     POOL_STACKS_NAME);
   pool->has_stacks = true;

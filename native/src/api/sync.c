@@ -178,7 +178,7 @@ static int check_place(const dsm_session *session, const void *address, size_t w
   return (uintptr_t)address < session->link.base || offset >= DSM_SIZE_MAX
              ? dsm_fail(DSM_INVALID, "%p is not in the map", address)
              : dsm_fail(DSM_INVALID, "byte %llu is not in the map of %llu bytes; %s", (unsigned long long)offset,
-                        (unsigned long long)session->link.size, size_advice(offset + width, advice));
+                        (unsigned long long)session->link.size, size_advice(offset + width, SIZE_ROOM(offset), advice));
 }
 
 int dsm_wait_while(dsm_session *session, const void *address, size_t width, uint64_t value, int32_t timeout_ms) {

@@ -4,6 +4,7 @@
 
 #define KIB (1ull << 10)
 #define MIB (1ull << 20)
+#define GIB (1ull << 30)
 
 char *size_digits(char *end, uint64_t number) {
   char digits[20];
@@ -23,21 +24,26 @@ static char *append(char *end, const char *text) {
   return end;
 }
 
+/* Appends a size, rounded up, as --size takes it. */
 static char *append_size(char *end, uint64_t bytes) {
-  uint64_t unit = bytes < MIB ? KIB : MIB;
-  return append(size_digits(end, (bytes + unit - 1) / unit), unit == KIB ? "KiB" : "MiB");
+  uint64_t unit = bytes % GIB == 0 ? GIB : bytes % MIB == 0 || bytes >= 16 * MIB ? MIB : KIB;
+  return append(size_digits(end, (bytes + unit - 1) / unit), unit == KIB ? "KiB" : unit == MIB ? "MiB" : "GiB");
 }
 
-const char *size_advice(uint64_t bytes, char text[SIZE_ADVICE_BYTES]) {
+const char *size_advice(uint64_t bytes, uint64_t room, char text[SIZE_ADVICE_BYTES]) {
   char *end = text;
   if (bytes > DSM_SIZE_MAX) {
     append(end, "a map has at most 4 GiB");
     return text;
   }
-  end = append(end, "start the session with --size ");
+  uint64_t tried = 4 * KIB;
+  while (tried < DSM_SIZE_MAX && tried < bytes + room) tried *= 2;
+  end = append(end, "give the map at least ");
   end = append_size(end, bytes);
-  end = append(end, " or more (DSM_SIZE=");
-  end = append_size(end, bytes);
+  end = append(end, "; try --size ");
+  end = append_size(end, tried);
+  end = append(end, " (DSM_SIZE=");
+  end = append_size(end, tried);
   append(end, ")");
   return text;
 }

@@ -8,9 +8,13 @@
 
 #pragma GCC visibility push(hidden)
 
-/* Writes what to do where a map must have `bytes` or more, and returns `text`. src/core/base/size.ts has the same
- * words. */
-const char *size_advice(uint64_t bytes, char text[SIZE_ADVICE_BYTES]);
+/* Writes what to do where a map must have `bytes` or more, and returns `text`: "give the map at least 79KiB; try --size
+ * 128KiB (DSM_SIZE=128KiB)". The second size, a power of two, leaves `room` bytes or more beside what is needed: other
+ * blocks, and what the program asks for next, are not known here. */
+const char *size_advice(uint64_t bytes, uint64_t room, char text[SIZE_ADVICE_BYTES]);
+
+/* The room where only the extent of one access is known. */
+#define SIZE_ROOM(bytes) ((bytes) / 8)
 
 /* Appends `number` in decimal at `end`, with a zero byte behind it; returns the new end. At most 20 digits. */
 char *size_digits(char *end, uint64_t number);

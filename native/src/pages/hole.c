@@ -80,10 +80,11 @@ int hole_dig(struct pages *pages, void *address, size_t size, int *id) {
   if ((uintptr_t)address < pages->link->base || offset >= DSM_SIZE_MAX)
     return dsm_fail(DSM_INVALID, "the hole is not inside the map of %llu bytes", (unsigned long long)pages->link->size);
   char advice[SIZE_ADVICE_BYTES];
+  uint64_t needed = size > DSM_SIZE_MAX ? size : offset + size;
   if (offset >= pages->link->size || size > pages->link->size - offset)
     return dsm_fail(DSM_INVALID, "a hole of %zu bytes at byte %llu is not inside the map of %llu bytes; %s", size,
                     (unsigned long long)offset, (unsigned long long)pages->link->size,
-                    size_advice(size > DSM_SIZE_MAX ? size : offset + size, advice));
+                    size_advice(needed, SIZE_ROOM(needed), advice));
 
   struct hole *hole = NULL;
   struct hole wanted = {.from = offset, .to = offset + size};

@@ -146,7 +146,8 @@ static __attribute__((noinline)) void explain_near_map(const struct dsm_fault *f
   }
   if (is_behind) {
     say(&m, "; ");
-    say(&m, size_advice(fault->address - region->base + 1, advice));
+    uint64_t needed = fault->address - region->base + 1;
+    say(&m, size_advice(needed, SIZE_ROOM(needed), advice));
   }
   print(&m);
   dsm_region_exit(region);

@@ -47,13 +47,6 @@ export function sizeOption(bytes: number): string {
   return `${Math.ceil(bytes / (value as number))}${unit}`;
 }
 
-/** What to do where a map must have so many bytes. native/src/base/size.c has the same words. */
-export function sizeAdvice(bytes: number): string {
-  if (bytes > SIZE_MAX) return `a map has at most ${formatSize(SIZE_MAX)}`;
-  const needed = sizeOption(bytes);
-  return `start the session with --size ${needed} or more (DSM_SIZE=${needed})`;
-}
-
 /** What is wrong where a process asks for another size than its session has; it follows "session NAME". */
 export function sizeMismatch(size: number, wished: number): string {
   const both = sizeOption(Math.max(size, wished));

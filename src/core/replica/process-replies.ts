@@ -65,8 +65,9 @@ export class ReplyWriter {
     this.#out.reply(channel, encode({ kind: Kind.REPLY, tag }));
   }
 
-  /** The request failed, or was refused. */
-  error(channel: number, tag: number, status: Status, aux = 0, text = reason(status, aux)): void {
-    this.#out.reply(channel, encode({ kind: Kind.REPLY, op: status, tag, aux, body: encodeText(text) }));
+  /** The request failed, or was refused; `value` as in the session's reply. */
+  error(channel: number, tag: number, status: Status, aux = 0, text = reason(status, aux), value = 0): void {
+    const body = encodeText(text);
+    this.#out.reply(channel, encode({ kind: Kind.REPLY, op: status, tag, aux, offset: value, body }));
   }
 }

@@ -382,7 +382,7 @@ export class Replica {
       const text = `${formatRanks(missing)} ${missing.length === 1 ? "was" : "were"} not in the barrier`;
       this.#replies.error(channel.index, requestTag(tag), status, aux, text);
     } else {
-      this.#replies.error(channel.index, requestTag(tag), status, aux);
+      this.#replies.error(channel.index, requestTag(tag), status, aux, undefined, value);
     }
   }
 

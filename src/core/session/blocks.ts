@@ -33,8 +33,10 @@ export class Blocks {
     const block = this.#heap.named(name);
     if (block === undefined && checkName("block", name) !== null) {
       this.#replies.status(from, Status.INVALID);
+    } else if (block !== undefined && block.size !== size) {
+      this.#replies.status(from, Status.MISMATCH, 0, block.size);
     } else if (block !== undefined) {
-      this.#replies.status(from, block.size === size ? Status.OK : Status.MISMATCH, 0, block.offset);
+      this.#replies.status(from, Status.OK, 0, block.offset);
     } else {
       this.#allocate(size, alignment, name, from);
     }
@@ -57,7 +59,7 @@ export class Blocks {
   #allocate(size: number, alignment: number, name: string, from: Requester): void {
     const offset = this.#heap.allocate(size, alignment, name);
     if (offset < 0) {
-      this.#replies.status(from, Status.NO_MEMORY);
+      this.#replies.status(from, Status.NO_MEMORY, 0, this.#heap.needs(size, alignment));
       return;
     }
     this.#memory.zero(offset, size);

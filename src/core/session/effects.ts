@@ -7,8 +7,9 @@ export interface Reply {
   /** The rank for a join, the lost rank for LOST, the previous owner for OWNER_DIED; else 0. */
   aux: number;
   /**
-   * After an allocation its offset, after a wake the number of sleepers woken, after a barrier the number of processes
-   * in it; else 0.
+   * After an allocation its offset, for NO_MEMORY the bytes that the map would need for it (0: there are BLOCKS_MAX
+   * blocks), for MISMATCH the size that the block of that name has; after a wake the number of sleepers woken, after a
+   * barrier the number of processes in it; else 0.
    */
   value: number;
   /** After an atomic operation: the value before it, 16 bytes little-endian; else null. */

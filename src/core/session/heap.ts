@@ -41,6 +41,17 @@ export class Heap {
     return -1;
   }
 
+  /**
+   * The bytes of a map in which a block that allocate() has no room for would lie behind all others; 0: there are
+   * BLOCKS_MAX blocks, and none fits into any map.
+   */
+  needs(size: number, align: number): number {
+    if (this.#blocks.length >= BLOCKS_MAX) return 0;
+    const last = this.#blocks.at(-1);
+    const end = last === undefined ? 0 : last.offset + last.size;
+    return Math.min(Math.ceil(end / align) * align + size, Number.MAX_SAFE_INTEGER);
+  }
+
   /** Frees the block. False when no block begins there. */
   free(offset: number): boolean {
     let low = 0;

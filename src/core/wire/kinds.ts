@@ -82,11 +82,17 @@ export const Kind = {
   SEM_POST: 23,
   /** Cancels the barrier, wait, sleep or lock with the same tag: it ends with TIMEOUT if it was still waiting. */
   SEM_CANCEL: 24,
-  /** offset: bytes requested, aux: alignment. Reply offset: where the block is. */
+  /**
+   * offset: bytes requested, aux: alignment. Reply offset: where the block is; for NO_MEMORY the bytes that the map would
+   * need for it, 0 if the session has all the blocks it can have.
+   */
   ALLOC: 25,
   /** offset: where the block is. */
   FREE: 26,
-  /** offset: bytes, aux: alignment, body: name, length: its bytes. Reply offset: where the block is. */
+  /**
+   * offset: bytes, aux: alignment, body: name, length: its bytes. Reply offset: as for ALLOC; for MISMATCH the size that
+   * the block of that name has.
+   */
   NAMED: 27,
   /**
    * Sleeps if the `length` bytes at `offset` equal the body (8 bytes): until FUTEX_WAKE or SEM_CANCEL. If they differ, the

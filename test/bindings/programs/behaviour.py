@@ -48,6 +48,10 @@ def arguments(session: dsm.Session) -> None:
         refuses(TypeError, "not both", lambda: wait(timeout_ms=1, timeout=1))
         for wrong in (-1, -0.001, float("nan"), float("inf"), 2147484):
             refuses(ValueError, "^timeout is ", lambda: wait(timeout=wrong))
+    for unnamed in (lock.acquire, semaphore.wait, session.barrier, lambda *limit: session.wait_for(words, 0, 0, *limit)):
+        for limit in (2, 0, 1.5, None):
+            refuses(TypeError, f"^{limit}.* has no unit; give timeout=SECONDS, or timeout_ms=MILLISECONDS$", lambda: unnamed(limit))
+        refuses(TypeError, "^2 arguments too many, from 1 .int. on$", lambda: unnamed(1, 2))
     for array in (None, "text", 5, [1], b"bytes", zeros[::2], np.zeros(1, "M8[s]")):
         for call in (session.hole, session.free, lambda a: session.wait_for(a, 0, 0), lambda a: session.readinto(0, a)):
             refuses((TypeError, ValueError), "^(array|block) is .*; give a NumPy array or a memoryview", lambda: call(array))
@@ -66,7 +70,17 @@ def arguments(session: dsm.Session) -> None:
         refuses(TypeError, r"^shape(\[1\])? is ", lambda: session.array("n", np.int8, shape))
     refuses(ValueError, r"^shape\[1\] is -1", lambda: session.view(np.int8, (2, -1)))
     refuses(TypeError, "^offset is '0'", lambda: session.view(np.int8, 4, offset="0"))
-    refuses(ValueError, "^offset is 4 .int.; give one at which 1 elements are aligned to 8", lambda: session.view("f8", 1, 4))
+    refuses(ValueError, "^offset is -1 .int.; give a whole number of bytes, 0 or more$", lambda: session.view(np.int8, 4, -1))
+    refuses(ValueError, "^offset is 4 .int.; give a multiple of 8, to which float64 is aligned$", lambda: session.view("f8", 1, 4))
+    beyond = f"needs 800000000 bytes, and the map has {session.size}; give the map at least 763MiB; try --size 1GiB .DSM_SIZE=1GiB.$"
+    refuses(ValueError, f"^an array of 100000000 float64 elements at byte 0 {beyond}", lambda: session.view("f8", 10**8))
+    refuses(ValueError, "^an array of 1000000000 .* needs 8000000000 bytes, .*; a map has at most 4 GiB$", lambda: session.view("f8", 10**9))
+    refuses(ValueError, f"^an array of 1 int8 element at byte {session.size} needs ", lambda: session.view("b", 1, session.size))
+    refuses(ValueError, "; a map has at most 4 GiB$", lambda: session.view("b", 2**62, 2**62))
+    session.named("mismatched", 4096)
+    mismatched = error_of(lambda: session.array("mismatched", "f8", 100))
+    words_of = f'block "mismatched" has 4096 bytes in session "{session.name}", not 800; give all processes the same size'
+    assert (mismatched.code, str(mismatched)) == ("DSM_MISMATCH", words_of), repr(mismatched)
     for setting in ("processes", "size", "rank", "join_timeout_ms"):
         refuses(TypeError, f"^{setting} is '2'", lambda: dsm.join("s", **{setting: "2"}))
         refuses(ValueError, f"^{setting} is -1", lambda: dsm.join("s", **{setting: -1}))

@@ -40,7 +40,7 @@ def perform(verb: str, which: str = "plain", time: str = "0") -> str:
     if verb == "try":
         return "locked" if lock.try_acquire() else "not locked"
     if verb == "timed":
-        lock.acquire(int(time))
+        lock.acquire(timeout_ms=int(time))
         return "locked"
     if verb == "unlock":
         lock.release()

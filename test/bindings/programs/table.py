@@ -1,7 +1,7 @@
 """Runs the Python column of the table in examples/languages, and says which calls of libdsm each cell made.
 
-Standard input: {"calls": [[C, CELL], ...], "settings": [[FIELD, CELL], ...], "file": PATH}. Output: what was called before
-the first cell, by each cell, and which fields of dsm_config each setting changed.
+Standard input: {"calls": [[C, CELL], ...], "arrays": [CELL, ...], "settings": [[FIELD, CELL], ...], "file": PATH}. Output:
+what was called before the first cell, by each cell, and which fields of dsm_config each setting changed.
 """
 
 import json
@@ -74,6 +74,11 @@ names = {
     "error": error,
 }
 earlier = list(made)
+for cell in page["arrays"]:
+    try:
+        eval(cell, names)
+    except ImportError as missing:  # python.test.ts makes such arrays
+        assert "NumPy" in str(missing), missing
 by_cell = {}
 for c, cell in page["calls"]:
     if c.startswith("dsm_unlock"):

@@ -38,7 +38,7 @@ def threads(session: dsm.Session) -> None:
         assert code_of(own.acquire) == "DSM_BUSY"
         assert code_of(session.lock(f"own{session.rank}").try_acquire) == "DSM_BUSY"
         waits = []
-        other = threading.Thread(target=lambda: waits.append(code_of(lambda: own.acquire(1))))
+        other = threading.Thread(target=lambda: waits.append(code_of(lambda: own.acquire(timeout_ms=1))))
         other.start()
         other.join()
         assert waits == ["DSM_TIMEOUT"]
@@ -46,12 +46,12 @@ def threads(session: dsm.Session) -> None:
     other = threading.Thread(target=own.release)
     other.start()
     other.join()
-    own.acquire(2**31 - 1)
+    own.acquire(timeout_ms=2**31 - 1)
     own.release()
     assert code_of(own.release) == "DSM_NOT_OWNER"
     for wrong in (-1, 2**31, 1.5, "1"):
         for wait in (own.acquire, session.barrier, session.semaphore("w").wait):
-            assert code_of(lambda: wait(wrong)) == "DSM_INVALID"
+            assert code_of(lambda: wait(timeout_ms=wrong)) == "DSM_INVALID"
 
     @own
     def decorated() -> None:
@@ -75,7 +75,7 @@ def sleeping(session: dsm.Session) -> None:
         while flag[1, 2] == 0:
             session.wait_for(flag, 5, 0)
     assert session.wait_for(session.named("flag", 6), 5, 0)
-    assert not session.wait_for(flag, 5, -1, 1) and not session.wait_for(flag, 5, 255, 1)
+    assert not session.wait_for(flag, 5, -1, timeout_ms=1) and not session.wait_for(flag, 5, 255, timeout_ms=1)
     for array, index, expected in [
         (flag, 6, 0),
         (flag, -1, 0),
@@ -84,7 +84,7 @@ def sleeping(session: dsm.Session) -> None:
         (np.zeros(3, np.int32), 0, 0),
         (session.array("f", np.float32, 4), 0, 0),
     ]:
-        assert code_of(lambda: session.wait_for(array, index, expected, 1)) == "DSM_INVALID"
+        assert code_of(lambda: session.wait_for(array, index, expected, timeout_ms=1)) == "DSM_INVALID"
     assert code_of(lambda: session.notify(flag, 0, -1)) == "DSM_INVALID"
     session.barrier()
 
@@ -111,12 +111,12 @@ def tour(session: dsm.Session) -> None:
     sleeping(session)
     reading(session)
     if session.rank == 0:
-        assert code_of(lambda: session.barrier(1)) == "DSM_TIMEOUT"
+        assert code_of(lambda: session.barrier(timeout_ms=1)) == "DSM_TIMEOUT"
         for _ in range(1, session.processes):
             session.semaphore("timed out", 0).post()
     else:
         session.semaphore("timed out", 0).wait()
-    session.barrier(2**31 - 1)
+    session.barrier(timeout_ms=2**31 - 1)
     rank, processes = session.rank, session.processes
     table = session.array("table", np.int32, 1024)
     grid = session.array("grid", np.float64, (processes, 500))
@@ -156,9 +156,9 @@ def tour(session: dsm.Session) -> None:
         for _ in range(1, processes):
             items.post()
     else:
-        items.wait(60_000)
+        items.wait(timeout=60)
     session.barrier()
-    assert code_of(lambda: items.wait(1)) == "DSM_TIMEOUT"
+    assert code_of(lambda: items.wait(timeout_ms=1)) == "DSM_TIMEOUT"
     assert code_of(lambda: session.array("table", np.int32, 1023)) == "DSM_MISMATCH"
     assert code_of(lambda: session.view(np.float64, 10, 4)) == "DSM_INVALID"
     assert code_of(lambda: session.view(np.float64, session.size)) == "DSM_INVALID"

@@ -34,7 +34,8 @@ export function checkVerdict(world: World, thread: Thread, request: Request, { s
   const value = getUint64(view, ReplyAt.value);
   // A lock's answer may tell its cell, of which the order knows nothing.
   const isCompared = what !== "sleep" && what !== "lock" && what !== "trylock";
-  if (status === Status.OK && isCompared && value !== verdict.value) {
+  const hasValue = status === Status.OK || status === Status.NO_MEMORY || status === Status.MISMATCH;
+  if (hasValue && isCompared && value !== verdict.value) {
     throw new Violation(`a ${what} gets the value ${value}, not ${verdict.value}`);
   }
   if (verdict.index > world.position(node).index)

@@ -42,11 +42,14 @@ export class Heap implements Oracle {
       return null;
     }
     if (known !== undefined) {
-      say(at, known.size === size ? Status.OK : Status.MISMATCH, known.offset);
+      if (known.size === size) say(at, Status.OK, known.offset);
+      else say(at, Status.MISMATCH, known.size);
       return null;
     }
     const offset = firstFit(this.blocks, size, alignment, this.#size);
-    say(at, offset === null ? Status.NO_MEMORY : Status.OK, offset ?? 0);
+    // Without a size of the map there is always a place.
+    if (offset === null) say(at, Status.NO_MEMORY, (firstFit(this.blocks, size, alignment, Infinity) as number) + size);
+    else say(at, Status.OK, offset);
     if (offset === null) return null;
     const block = { offset, size, name };
     this.blocks.push(block);

@@ -2,6 +2,12 @@
 #ifndef DSM_ERROR_HPP
 #define DSM_ERROR_HPP
 
+// All headers of dsm include this one first. GCC 10 has 201709 for C++20.
+#if __cplusplus <= 201703L
+#error dsm for C++ needs C++20: compile with -std=c++20
+#include <dsm/stop: compile with -std=c++20>  // no such file: the compiler stops here, and not after 30 more errors
+#endif
+
 #include <dsm/dsm.h>
 
 #include <algorithm>
@@ -48,9 +54,8 @@ namespace detail {
 inline std::string outside(std::size_t count, std::size_t size, std::size_t offset, std::size_t map) {
   std::string text = "a view of " + std::to_string(count) + " elements at byte " + std::to_string(offset) +
                      " is not inside the map of " + std::to_string(map) + " bytes; ";
-  if (offset > DSM_SIZE_MAX || count > (DSM_SIZE_MAX - offset) / size) return text + "a map has at most 4 GiB";
-  std::string needed = std::to_string(offset + count * size);
-  return text + "start the session with --size " + needed + " or more (DSM_SIZE=" + needed + ")";
+  bool is_sane = offset <= DSM_SIZE_MAX && count <= (DSM_SIZE_MAX - offset) / size;
+  return text + dsm_size_advice(is_sane ? offset + count * size : UINT64_MAX);
 }
 
 inline void check(int status) {

@@ -13,8 +13,8 @@ Session.lock() for read-modify-write.
 
 Every failure is a dsm.Error with a `code` such as "DSM_LOST". A wrong argument is a ValueError or TypeError as well,
 and a wait whose time is over a TimeoutError. Calls that wait give the interpreter's lock back, and have a `timeout` in
-seconds, or `timeout_ms`, 0 to 2147483647; left out, they wait for as long as it takes. In the main thread ^C ends them
-at once, and so does any signal handler that raises.
+seconds, or `timeout_ms`, 0 to 2147483647; left out, they wait for as long as it takes. A time must be named: wait(2) is a
+TypeError. In the main thread ^C ends a wait at once, and so does any signal handler that raises.
 
 libdsm is taken from DSM_LIBRARY, which `dsm run` sets; else from where this package comes from, a built checkout or
 what `dsm install` has put under a prefix; else from beside the `dsm` in the PATH, or where the system looks. Under

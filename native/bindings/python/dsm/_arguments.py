@@ -70,8 +70,18 @@ def text(what: str, value: Any) -> bytes:
     return encoded
 
 
-def milliseconds(timeout: Any, timeout_ms: Any) -> int:
-    """The limit of a wait, from seconds or milliseconds; -1: there is none."""
+def milliseconds(timeout: Any, timeout_ms: Any, unnamed: tuple[Any, ...] = ()) -> int:
+    """The limit of a wait, from seconds or milliseconds; -1: there is none.
+
+    `unnamed`: what the call was given without a name. A time is refused there, since it could be in either unit.
+    """
+    if len(unnamed) > 1:
+        raise InvalidType("DSM_INVALID", f"{len(unnamed)} arguments too many, from {shown(unnamed[0])} on")
+    if unnamed:
+        raise InvalidType(
+            "DSM_INVALID",
+            f"{shown(unnamed[0])} has no unit; give timeout=SECONDS, or timeout_ms=MILLISECONDS",
+        )
     if timeout is None:
         if timeout_ms is None:
             return -1

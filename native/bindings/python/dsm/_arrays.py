@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Union
 
 from . import _arguments
+from ._errors import InvalidValue
+from ._library import size_advice
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,13 +58,6 @@ def sizes(dtype: npt.DTypeLike, shape: Shape) -> tuple[np.dtype[Any], tuple[int,
     return kind, tuple(int(length) for length in lengths), total
 
 
-def _advice(nbytes: int) -> str:
-    """What to do where the map must have so many bytes."""
-    if nbytes > 2**32:
-        return "a shorter array: a map has at most 4 GiB"
-    return f"start the session with --size {nbytes} or more (DSM_SIZE={nbytes})"
-
-
 def over(
     buffer: memoryview, kind: np.dtype[Any], lengths: tuple[int, ...], offset: int, made: dict[int, weakref.ref[Any]]
 ) -> np.ndarray[Any, Any]:
@@ -71,10 +66,16 @@ def over(
     count = 1
     for length in lengths:
         count *= length
-    end = offset + count * kind.itemsize
-    if offset % kind.alignment or end > buffer.nbytes:
-        needed = f"one at which {count} elements are aligned to {kind.alignment} and inside the map of {buffer.nbytes} bytes"
-        _arguments.wrong_value("offset", offset, needed if end <= buffer.nbytes else f"{needed}, or {_advice(end)}")
+    if offset % kind.alignment:
+        _arguments.wrong_value("offset", offset, f"a multiple of {kind.alignment}, to which {kind} is aligned")
+    nbytes = count * kind.itemsize
+    if offset + nbytes > buffer.nbytes:
+        elements = f"{count} {kind} {'element' if count == 1 else 'elements'}"
+        raise InvalidValue(
+            "DSM_INVALID",
+            f"an array of {elements} at byte {offset} needs {offset + nbytes} bytes, and the map has {buffer.nbytes}; "
+            f"{size_advice(offset + nbytes)}",
+        )
     array: np.ndarray[Any, Any] = numpy.ndarray(lengths, kind, buffer=buffer, offset=offset)
     key = id(array)
     made[key] = weakref.ref(array, lambda _: made.pop(key, None))

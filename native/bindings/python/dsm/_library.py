@@ -70,6 +70,7 @@ _CALLS: list[tuple[str, Any, list[Any]]] = [
     ("dsm_pread", c_ssize_t, [c_int, c_void_p, c_size_t, c_int64]),
     ("dsm_last_error", c_char_p, []),
     ("dsm_status_name", c_char_p, [c_int]),
+    ("dsm_size_advice", c_char_p, [c_uint64]),
     # native/src/api/attach.h
     ("dsm_interrupt_waits", c_void_p, [c_void_p]),
     ("dsm_forgive_stores", c_int, [_session]),
@@ -162,6 +163,12 @@ def reason_of(status: int) -> Error:
     """The exception for the status that the last call of this thread has returned."""
     library = load()
     return error_of(library.dsm_status_name(status).decode(), library.dsm_last_error().decode("utf-8", "replace"))
+
+
+def size_advice(nbytes: int) -> str:
+    """What to do where the map must have so many bytes, for the end of a message."""
+    advice: bytes = load().dsm_size_advice(min(nbytes, 2**64 - 1))
+    return advice.decode()
 
 
 def check(status: int) -> None:

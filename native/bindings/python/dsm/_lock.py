@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from contextlib import ContextDecorator
-from typing import TYPE_CHECKING, Any, Callable, Literal, Optional
+from typing import TYPE_CHECKING, Any, Callable, Literal, NoReturn, Optional
 
 from . import _arguments
 from ._errors import Error, OwnerDied, Timeout
@@ -100,9 +100,9 @@ class Lock(ContextDecorator):
         held = ", taken by this process" if self._turns.locked else ""
         return f'<dsm.Lock "{self.name}" of session "{self._session.name}"{held}>'
 
-    def acquire(self, timeout_ms: Optional[int] = None, *, timeout: Optional[float] = None) -> Literal[True]:
+    def acquire(self, *unnamed: NoReturn, timeout: Optional[float] = None, timeout_ms: Optional[int] = None) -> Literal[True]:
         """Takes the lock; raises dsm.Timeout if it was not free within `timeout` seconds (or `timeout_ms`)."""
-        limit_ms = _arguments.milliseconds(timeout, timeout_ms)
+        limit_ms = _arguments.milliseconds(timeout, timeout_ms, unnamed)
         if not self._take(limit_ms):
             raise Timeout("DSM_TIMEOUT", f'lock "{self.name}" was not free within {limit_ms} ms')
         return True

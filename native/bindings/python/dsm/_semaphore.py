@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, NoReturn, Optional
 
 from . import _arguments
 from ._library import AGAIN, OK, check, load, reason_of
@@ -26,9 +26,9 @@ class Semaphore:
     def __repr__(self) -> str:
         return f'<dsm.Semaphore "{self.name}" of session "{self._session.name}", initially {self._initial}>'
 
-    def wait(self, timeout_ms: Optional[int] = None, *, timeout: Optional[float] = None) -> None:
+    def wait(self, *unnamed: NoReturn, timeout: Optional[float] = None, timeout_ms: Optional[int] = None) -> None:
         """Takes one; raises dsm.Timeout if there was none within `timeout` seconds (or `timeout_ms`)."""
-        library, limit_ms = load(), _arguments.milliseconds(timeout, timeout_ms)
+        library, limit_ms = load(), _arguments.milliseconds(timeout, timeout_ms, unnamed)
         if limit_ms < 0:
             status = wait(self._session, library.dsm_sem_wait, self._encoded, self._initial, undo=self._undo)
         else:

@@ -6,7 +6,7 @@ import ctypes
 import os
 import weakref
 from ctypes import byref, c_uint32, c_void_p
-from typing import TYPE_CHECKING, Any, Callable, Optional, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Callable, NoReturn, Optional, TypeVar, overload
 
 from . import _arguments, _arrays, _reading
 from ._errors import Error
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from ._arrays import Memory
 
     _Scalar = TypeVar("_Scalar", bound=np.generic)
+
+
+_OFFSET_MAX = 2**63 - 1
 
 
 class Session:
@@ -113,12 +116,12 @@ class Session:
         library.dsm_forgive_stores(pointer)
         check(library.dsm_close(pointer))
 
-    def barrier(self, timeout_ms: Optional[int] = None, *, timeout: Optional[float] = None) -> None:
+    def barrier(self, *unnamed: NoReturn, timeout: Optional[float] = None, timeout_ms: Optional[int] = None) -> None:
         """Waits until every process that has not left is in the barrier.
 
         Raises dsm.Timeout after `timeout` seconds (or `timeout_ms`): this process is out of the barrier again.
         """
-        library, limit_ms = load(), _arguments.milliseconds(timeout, timeout_ms)
+        library, limit_ms = load(), _arguments.milliseconds(timeout, timeout_ms, unnamed)
         if limit_ms < 0:
             check(wait(self, library.dsm_barrier_wait))
         else:
@@ -141,9 +144,9 @@ class Session:
         array: Memory,
         index: int,
         expected: int,
-        timeout_ms: Optional[int] = None,
-        *,
+        *unnamed: NoReturn,
         timeout: Optional[float] = None,
+        timeout_ms: Optional[int] = None,
     ) -> bool:
         """Sleeps while element `index` of `array`, whole numbers in the map, is `expected`.
 
@@ -152,7 +155,7 @@ class Session:
         `array` is a NumPy array or memoryview, and `index` counts through all its dimensions.
         """
         self._check_open()
-        limit_ms = _arguments.milliseconds(timeout, timeout_ms)
+        limit_ms = _arguments.milliseconds(timeout, timeout_ms, unnamed)
         address, width = _arguments.place(array, index)
         try:
             value = expected.__index__() % 2 ** (8 * width)
@@ -194,7 +197,8 @@ class Session:
         """A NumPy array over the map from byte `offset` on."""
         kind, lengths, _ = _arrays.sizes(dtype, shape)
         self._check_open()
-        return _arrays.over(self.buffer, kind, lengths, _arguments.whole("offset", offset, self.size), self._arrays)
+        start = _arguments.whole("offset", offset, _OFFSET_MAX, needed="a whole number of bytes, 0 or more")
+        return _arrays.over(self.buffer, kind, lengths, start, self._arrays)
 
     @overload
     def array(self, name: str, dtype: type[_Scalar], shape: _arrays.Shape) -> npt.NDArray[_Scalar]: ...
