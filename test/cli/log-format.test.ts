@@ -105,5 +105,5 @@ test("errors of the command itself are JSON too, and of the format text", async 
   expect(arbiter.code).toBe(1);
   expect(entries(arbiter.stderr)).toMatchObject([{ level: "error", role: "arbiter", session: "s" }]);
   const bad = await place.dsm(["daemon", "--log-format", "xml"]);
-  expect(bad).toMatchObject({ code: 1, stderr: 'dsm: log format "xml" is not possible; use text or json\n' });
+  expect(bad).toMatchObject({ code: 2, stderr: 'dsm: log format "xml" is not possible; use text or json\n' });
 });

@@ -135,7 +135,7 @@ test("all processes must give the same policy, and a valid one", async () => {
   expect(await second.ask("onloss")).toBe("ok continue");
   await leave(first, second);
   const { code, stderr } = await cluster.dsm(["run", "-n", "1", "--on-loss", "never", "--", "true"]);
-  expect([code, stderr]).toEqual([1, 'dsm: invalid on-loss policy "never"; use fail or continue\n']);
+  expect([code, stderr]).toEqual([2, 'dsm: invalid on-loss policy "never"; use fail or continue\n']);
 });
 
 describe("an arbiter that is killed", () => {

@@ -71,14 +71,14 @@ describe("a token", () => {
   });
 
   test("keeps out peers that do not, and tells them what to do", async () => {
-    for (const [DSM_TOKEN, reason] of [
-      ["", /^DSM_REFUSED the session daemon at 127\.0\.0\.1:\d+: this daemon demands a token; set DSM_TOKEN/],
-      ["another-token-of-theirs", /^DSM_REFUSED .* that is not the token of this daemon; set DSM_TOKEN/],
-      ["short", /^DSM_INVALID DSM_TOKEN cannot be used: it must have 16 to 256 bytes/],
+    for (const [DSM_TOKEN, reason, exitCode] of [
+      ["", /^DSM_REFUSED the session daemon at 127\.0\.0\.1:\d+: this daemon demands a token; set DSM_TOKEN/, 1],
+      ["another-token-of-theirs", /^DSM_REFUSED .* that is not the token of this daemon; set DSM_TOKEN/, 1],
+      ["short", /^DSM_INVALID DSM_TOKEN cannot be used: it must have 16 to 256 bytes/, 2],
     ] as const) {
       expect(await refused(cluster, { DSM_TOKEN })).toMatch(reason);
       const { code, stderr } = await cluster.dsm(["sessions"], { DSM_TOKEN });
-      expect(code).toBe(1);
+      expect(code).toBe(exitCode);
       expect(stderr).toMatch(/^dsm: [^\n]+\n$/);
     }
     expect(await cluster.sessions()).toEqual([]);

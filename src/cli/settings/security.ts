@@ -22,7 +22,7 @@ import { isLoopback } from "../../core/base/names.ts";
 import { SETTINGS } from "../../core/base/settings.ts";
 import { shortFingerprint } from "../../transport/fingerprint.ts";
 import { besideName } from "../files/temporary.ts";
-import { flagOption, invalid, readSetting, valueOption } from "./options.ts";
+import { flagOption, invalid, readSetting, valueOption, wrongValue } from "./options.ts";
 
 export const tlsOffOption = { "tls-off": flagOption("tlsOff") };
 
@@ -50,7 +50,7 @@ export function readTlsOff(args: TlsArguments = {}): boolean {
   const variable = readSetting("tlsOff");
   const off = args["tls-off"] ?? variable === true;
   if (off && Object.keys(readTlsFiles(args)).length > 0) {
-    throw invalid(
+    throw wrongValue(
       "TLS is turned off, but TLS files are set; leave out --tls-off and DSM_TLS_OFF, or DSM_TLS_CERT, DSM_TLS_KEY and DSM_TLS_CA",
     );
   }
@@ -107,7 +107,9 @@ export function checkTlsListens(tls: Tls | null): void {
 }
 
 function noCertificate(): DsmError {
-  return invalid("TLS needs a certificate and its key; give --tls-cert and --tls-key, or DSM_TLS_CERT and DSM_TLS_KEY");
+  return wrongValue(
+    "TLS needs a certificate and its key; give --tls-cert and --tls-key, or DSM_TLS_CERT and DSM_TLS_KEY",
+  );
 }
 
 export function readCertificate(path: string): { text: string; certificate: X509Certificate } {
@@ -161,7 +163,7 @@ export function tokenPath(): string {
   const { DSM_TOKEN_FILE } = process.env;
   if (DSM_TOKEN_FILE) {
     if (!isAbsolute(DSM_TOKEN_FILE)) {
-      throw invalid(`DSM_TOKEN_FILE is "${DSM_TOKEN_FILE}"; give an absolute path`);
+      throw wrongValue(`DSM_TOKEN_FILE is "${DSM_TOKEN_FILE}"; give an absolute path`);
     }
     return DSM_TOKEN_FILE;
   }
@@ -256,7 +258,7 @@ export function readSecurity(
   const text = readSetting("token");
   if (text !== undefined) {
     const read = parseToken(text);
-    if (typeof read === "string") throw invalid(`DSM_TOKEN cannot be used: ${read}`);
+    if (typeof read === "string") throw wrongValue(`DSM_TOKEN cannot be used: ${read}`);
     return { ...read, always: true, tls, tlsOff };
   }
   const none = { token: null, fingerprint: null };
