@@ -64,7 +64,12 @@ test("the daemon says which session a line is about; so do server and run", asyn
   ]);
   expect(run.code).toBe(137);
   expect(entries(run.stderr)).toMatchObject([
-    { level: "error", role: "run", session: "r", message: "process 0 was ended by SIGKILL" },
+    {
+      level: "error",
+      role: "run",
+      session: "r",
+      message: expect.stringMatching(/^process 0 \(pid \d+\) was ended by SIGKILL$/),
+    },
   ]);
   expect(entries(await ended(server))).toMatchObject([
     { level: "info", role: "server", session: "s", message: expect.stringContaining("is listening on") },

@@ -82,7 +82,7 @@ test("dsm run shows the line before it says how the process ended", async () => 
   const program = cluster.program("small_map");
   const { code, stderr } = await cluster.dsm(["run", "-n", "1", "--size", "64KiB", "--", program, "store", "131072"]);
   expect(stderr).toMatch(
-    /^dsm: a store to 0x\w+ is 65536 bytes behind the end of the map of 65536 bytes of session "[^"]+"; start the session with --size 129KiB or more \(DSM_SIZE=129KiB\)\ndsm: process 0 was ended by SIGSEGV\n$/,
+    /^dsm: a store to 0x\w+ is 65536 bytes behind the end of the map of 65536 bytes of session "[^"]+"; start the session with --size 129KiB or more \(DSM_SIZE=129KiB\)\ndsm: process 0 \(pid \d+\) was ended by SIGSEGV\n$/,
   );
   expect(code).toBe(139);
 });
