@@ -43,7 +43,7 @@ const WRONG: Record<string, readonly Wrong[]> = {
   size: [
     ["foo", 'size "foo" is not a number of bytes'],
     ["0", "size 0 is not possible"],
-    ["8GiB", "beyond the limit of 4 GiB"],
+    ["8GiB", "size 8 GiB is beyond the limit of 4 GiB"],
   ],
   order: [["x", 'there is no order "x"']],
   "on-loss": [["carry", 'invalid on-loss policy "carry"; use fail or continue']],

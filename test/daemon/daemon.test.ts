@@ -153,7 +153,7 @@ describe("create or find", () => {
     expect(problem(processes.body).message).toContain("is for 2 processes, not 3");
     const size = await send("POST", `${daemon.url}/sessions`, { name: "s", size: 4097 });
     expect(size.status).toBe(409);
-    expect(problem(size.body).message).toContain("4096 bytes, not 8192");
+    expect(problem(size.body).message).toContain("4 KiB, not 8 KiB");
   });
 
   test("does not start a session without a number of processes", async () => {

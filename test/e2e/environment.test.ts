@@ -331,7 +331,7 @@ test("a limit of the address space: an arbiter that cannot begin, a map that doe
   const second = cluster.spawn(script(cluster.program("joins")), { ...common, processes: 2 });
   await second.exited;
   expect(await second.stdout.text()).toBe(
-    "DSM_NO_MEMORY no room for the map of 134217728 bytes in an address space of 102400 KiB; lift the limit with ulimit -v unlimited\n",
+    "DSM_NO_MEMORY no room for the map of 128 MiB in an address space of 100 MiB; lift the limit with ulimit -v unlimited\n",
   );
   await opening;
   await first.end();

@@ -4,6 +4,7 @@
 
 #define KIB (1ull << 10)
 #define MIB (1ull << 20)
+#define GIB (1ull << 30)
 
 char *size_digits(char *end, uint64_t number) {
   char digits[20];
@@ -21,6 +22,22 @@ static char *append(char *end, const char *text) {
   while (*text != 0) *end++ = *text++;
   *end = 0;
   return end;
+}
+
+const char *size_text(uint64_t bytes, char text[SIZE_TEXT_BYTES]) {
+  static const struct {
+    uint64_t bytes;
+    const char *name;
+  } units[] = {{GIB, " GiB"}, {MIB, " MiB"}, {KIB, " KiB"}};
+  for (unsigned i = 0; i < sizeof units / sizeof units[0]; i++) {
+    uint64_t unit = units[i].bytes;
+    if (bytes < unit || bytes % (unit / 2) != 0) continue;
+    char *end = size_digits(text, bytes / unit);
+    append(append(end, bytes % unit != 0 ? ".5" : ""), units[i].name);
+    return text;
+  }
+  append(size_digits(text, bytes), bytes == 1 ? " byte" : " bytes");
+  return text;
 }
 
 static char *append_size(char *end, uint64_t bytes) {

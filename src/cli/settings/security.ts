@@ -20,6 +20,7 @@ import { formatToken, type JoinToken, parseToken } from "../../core/access/token
 import { DsmError } from "../../core/base/errors.ts";
 import { isLoopback } from "../../core/base/names.ts";
 import { SETTINGS } from "../../core/base/settings.ts";
+import { exactSize } from "../../core/base/size.ts";
 import { shortFingerprint } from "../../transport/fingerprint.ts";
 import { besideName } from "../files/temporary.ts";
 import { flagOption, invalid, readSetting, valueOption, wrongValue } from "./options.ts";
@@ -145,7 +146,7 @@ export function readSecret(path: string, what: "token" | "key", most: number): s
     if ((mode & constants.S_IFMT) !== constants.S_IFREG) throw invalid(`the ${what} ${path} is not a file`);
     if (uid !== process.geteuid?.()) throw invalid(`the ${what} ${path} belongs to user ${uid}; use one of your own`);
     if ((mode & 0o077) !== 0) throw invalid(`the ${what} ${path} can be read by others; chmod 600 ${path}`);
-    if (size > most) throw invalid(`the ${what} ${path} is larger than ${most} bytes`);
+    if (size > most) throw invalid(`the ${what} ${path} is larger than ${exactSize(most)}`);
     return readFileSync(fd, "utf8");
   } finally {
     closeSync(fd);
