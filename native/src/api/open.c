@@ -233,7 +233,7 @@ static int open_session(const dsm_config *given, dsm_session **result) {
     if (channel_pool_connect(&session->link.channels) != 0)
       status = channel_is_short(errno)
                    ? dsm_fail(DSM_LIMIT, "no further connection to the arbiter: %s", link_shortage(errno))
-                   : dsm_fail(DSM_UNREACHABLE, "the arbiter of session \"%s\" is gone", session->link.name);
+                   : link_unreachable(&session->link);
     handles_lock();
     unsigned open_sessions = 0;
     for (dsm_session *other = handles_open(); other != NULL; other = other->next) open_sessions++;

@@ -62,7 +62,7 @@ export class LocalRun {
   }
 
   async #run({ program, environment, processes, nodes, tag, server }: LocalRunOptions): Promise<number> {
-    const guard = await RunGuard.start();
+    const guard = await RunGuard.start(true);
     const monitor = new JoinMonitor({
       ranks: this.#ranks,
       records: this.#records,
