@@ -102,6 +102,8 @@ function expectFound(said: Said, wanted: { check: string; state: string; found?:
 }
 
 const line = (words: string): RegExp => new RegExp(`^${words}\n$`);
+/** What a program has said that failed because of it, and then `dsm run`. */
+const failure = (words: string): RegExp => line(`${words}\ndsm: process 0 \\(pid \\d+\\) ended with exit code 1`);
 
 test("a read-only /tmp, without XDG_RUNTIME_DIR", async () => {
   const said = await on({
@@ -109,7 +111,7 @@ test("a read-only /tmp, without XDG_RUNTIME_DIR", async () => {
     environment: { XDG_RUNTIME_DIR: "", XDG_CACHE_HOME: `${HERE}/cache` },
   });
   const why = "cannot make the run-time directory /tmp/dsm-\\d+: Read-only file system";
-  expectAll(said, line(`DSM_SYSTEM ${why}; set XDG_RUNTIME_DIR to a directory of your own that can be written`));
+  expectAll(said, failure(`DSM_SYSTEM ${why}; set XDG_RUNTIME_DIR to a directory of your own that can be written`));
   expectFound(said, {
     ...{ check: "run-time folder", state: "failure", found: /^\/tmp\/dsm-\d+ cannot be made: EROFS$/ },
     advice: /^set XDG_RUNTIME_DIR to a folder of your own that can be written$/,
@@ -132,7 +134,7 @@ test("a full file system for sockets", async () => {
     environment: { XDG_RUNTIME_DIR: full },
   });
   const why = `cannot make the run-time directory ${full}/dsm: No space left on device`;
-  expectAll(said, line(`DSM_SYSTEM ${why}; set XDG_RUNTIME_DIR to a directory of your own that can be written`));
+  expectAll(said, failure(`DSM_SYSTEM ${why}; set XDG_RUNTIME_DIR to a directory of your own that can be written`));
   expectFound(said, { check: "run-time folder", state: "failure", found: /ENOSPC/, advice: /^set XDG_RUNTIME_DIR/ });
 });
 
@@ -243,7 +245,7 @@ test.each([
   ],
 ])("a /dev/shm that is %s", async (_, prepare, words, found) => {
   const said = await on({ prepare });
-  expectAll(said, line(`DSM_SYSTEM cannot make a map of 1 MiB in /dev/shm: ${words}`));
+  expectAll(said, failure(`DSM_SYSTEM cannot make a map of 1 MiB in /dev/shm: ${words}`));
   expectFound(said, { check: "/dev/shm", state: "failure", found, advice: /^mount it/ });
 });
 
@@ -295,7 +297,7 @@ inGroup.test("a process that is killed because memory ran out: dsm run says so",
 
 test("few open files", async () => {
   const said = await on({ prepare: "ulimit -n 40" });
-  expectAll(said, line("DSM_LIMIT the arbiter may open 40 files; it needs 56 or more \\(ulimit -n\\)"));
+  expectAll(said, failure("DSM_LIMIT the arbiter may open 40 files; it needs 56 or more \\(ulimit -n\\)"));
   expectFound(said, { check: "open files", state: "failure", advice: /: raise the limit with ulimit -n$/ });
 });
 
@@ -303,7 +305,7 @@ test("a limit of the size of files", async () => {
   const said = await on({ prepare: "ulimit -f 100" });
   const words =
     "cannot make a map of 1 MiB in /dev/shm: EFBIG: file too large, write; lift the limit of files with ulimit -f unlimited";
-  expectAll(said, line(`DSM_SYSTEM ${words}`));
+  expectAll(said, failure(`DSM_SYSTEM ${words}`));
   expectFound(said, {
     ...{ check: "size of files", state: "failure", found: /^limited to \d+ KiB \(ulimit -f\)$/ },
     advice: /ulimit -f unlimited$/,
