@@ -11,12 +11,13 @@
  *   done         the run has ended: nothing is to be done
  *
  * The end of input without "done" means that `dsm run` is dead. Then each process of each rank's session gets SIGTERM,
- * and SIGKILL after END_TIMEOUT_MS; after that each role gets SIGTERM. Not covered are processes that have left their
+ * and SIGKILL after END_TIMEOUT_MS, and a line on standard error says so; after that each role gets SIGTERM. Not covered are processes that have left their
  * rank's session (setsid), as at any other end of a run. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -178,6 +179,14 @@ static void find_starting(void) {
   free(environment);
 }
 
+/* Says what happens, if stderr can be written at once: nothing may keep this from its work. */
+static void say_killed(void) {
+  static const char line[] = "dsm: dsm run was killed; its processes are being ended\n";
+  struct pollfd out = {.fd = STDERR_FILENO, .events = POLLOUT};
+  if (poll(&out, 1, 0) != 1 || (out.revents & POLLOUT) == 0) return;
+  if (write(STDERR_FILENO, line, sizeof line - 1) < 0) return; /* it has no reader */
+}
+
 static int guard(void) {
   /* What ends `dsm run` must not end this. */
   static const int ignored[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGPIPE};
@@ -188,6 +197,7 @@ static int guard(void) {
   if (rank_count == 0) pause_ms(END_TIMEOUT_MS);
   /* A stopped process does not handle SIGTERM before it goes on. */
   unsigned living = signal_sessions(SIGTERM, SIGCONT);
+  if (living > 0) say_killed();
   for (int left = END_TIMEOUT_MS; living > 0 && left > 0; left -= PAUSE_MS) {
     pause_ms(PAUSE_MS);
     living = signal_sessions(0, 0);

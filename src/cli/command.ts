@@ -35,5 +35,5 @@ export function command<const Args extends ArgsDef>(definition: Command<Args>): 
 export const EXITS: Readonly<Record<string, string>> = {
   "0": "It worked.",
   "1": "It did not; a line on stderr says why and what to do.",
-  "2": "The command line itself is wrong; nothing was done.",
+  "2": "The command line, or a DSM_ variable, is wrong; nothing was done.",
 };

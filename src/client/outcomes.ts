@@ -39,7 +39,8 @@ const failure = ({ status }: Outcome, text: string): DsmError => new DsmError(st
 export const arbiterGone = (session: string, reason?: string): DsmError =>
   new DsmError(
     "DSM_UNREACHABLE",
-    `the arbiter of session "${session}" is gone${reason === undefined ? "" : `: ${reason}`}`,
+    `the arbiter of session "${session}" is gone` +
+      (reason === undefined ? " (it was killed, or it crashed); start the session's processes again" : `: ${reason}`),
   );
 
 /** hasLeft returns the error of every call after leaving. */

@@ -2,6 +2,7 @@
 import type * as v from "valibot";
 import { DsmError } from "../core/base/errors.ts";
 import { checkName, isLoopback } from "../core/base/names.ts";
+import { exactSize } from "../core/base/size.ts";
 import {
   type CertificateRequest,
   CertificateRequestSchema,
@@ -63,7 +64,7 @@ async function readBody<Schema extends v.GenericSchema>(
 }
 
 export async function readBytes(request: Request): Promise<Uint8Array> {
-  const tooLarge = new HttpError(413, "DSM_INVALID", `the body is larger than the limit of ${BODY_MAX} bytes`);
+  const tooLarge = new HttpError(413, "DSM_INVALID", `the body is larger than the limit of ${exactSize(BODY_MAX)}`);
   if (Number(request.headers.get("content-length")) > BODY_MAX) throw tooLarge;
   const bytes = await request.bytes();
   if (bytes.length > BODY_MAX) throw tooLarge;

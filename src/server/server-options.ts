@@ -5,7 +5,7 @@ import { addressOf } from "../core/base/addresses.ts";
 import { DsmError } from "../core/base/errors.ts";
 import { ADDRESS_SLOTS, ADDRESS_WIDE_SLOTS } from "../core/base/limits.ts";
 import { checkName, checkProcesses, fnv1a64 } from "../core/base/names.ts";
-import { checkSize } from "../core/base/size.ts";
+import { checkSize, exactSize } from "../core/base/size.ts";
 import type { ApplyRuns } from "../core/memory/map-bytes.ts";
 import type { DaemonApi } from "../core/messages/daemon-api.ts";
 import type { SavedSession } from "../core/messages/saved-session.ts";
@@ -66,7 +66,7 @@ export function sessionConfig(options: ServerOptions): SessionConfig {
   const badSize = checkSize(settings.size);
   if (badSize !== null) throw new DsmError("DSM_INVALID", badSize);
   if (restore !== undefined && restore.map.length !== settings.size) {
-    const words = `the snapshot has a map of ${restore.map.length} bytes, not ${settings.size}`;
+    const words = `the snapshot has a map of ${exactSize(restore.map.length)}, not ${exactSize(settings.size)}`;
     throw new DsmError("DSM_MISMATCH", words);
   }
   const slot = slotOf(options);

@@ -327,7 +327,10 @@ class ServerShell {
   /** Ends the session for all nodes, which then look for no other server. */
   stop(): void {
     if (this.#isClosed) return;
-    const why = encodeText(`the server of session "${this.#options.known.config.name}" was stopped`);
+    const why = encodeText(
+      `session "${this.#options.known.config.name}" was ended by dsm remove, or by a signal to its server; ` +
+        "start its processes again for a new session",
+    );
     this.#connections.sendToNodes(encode({ kind: Kind.FAIL, op: Status.UNREACHABLE, body: why }));
     this.#close(true);
   }

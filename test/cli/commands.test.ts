@@ -178,7 +178,7 @@ const CASES: Record<string, Case> = {
       expect([bash.exitCode, bash.stderr.toString()]).toEqual([0, ""]);
       expect(await good("completion", "bash", "--", "run", "--order", "s")).toBe("none\nsequential\t\n");
     },
-    misuse: { args: ["tcsh"], says: 'no completion for shell "tcsh"; choose bash, zsh, fish', code: 1 },
+    misuse: { args: ["tcsh"], says: 'no completion for shell "tcsh"; choose bash, zsh, fish', code: 2 },
   },
   man: {
     works: async () => expect(await good("man")).toMatch(/^\.TH DSM 1 /m),
@@ -199,7 +199,7 @@ const CASES: Record<string, Case> = {
       expect(await daemon.exited).toBe(0);
       await other.close();
     },
-    misuse: { args: ["--port", "http"], says: 'port "http" is not a whole number', code: 1 },
+    misuse: { args: ["--port", "http"], says: 'port "http" is not a whole number', code: 2 },
   },
   server: {
     works: async () => {

@@ -64,7 +64,12 @@ test("the daemon says which session a line is about; so do server and run", asyn
   ]);
   expect(run.code).toBe(137);
   expect(entries(run.stderr)).toMatchObject([
-    { level: "error", role: "run", session: "r", message: "process 0 was ended by SIGKILL" },
+    {
+      level: "error",
+      role: "run",
+      session: "r",
+      message: expect.stringMatching(/^process 0 \(pid \d+\) was ended by SIGKILL$/),
+    },
   ]);
   expect(entries(await ended(server))).toMatchObject([
     { level: "info", role: "server", session: "s", message: expect.stringContaining("is listening on") },
@@ -105,5 +110,5 @@ test("errors of the command itself are JSON too, and of the format text", async 
   expect(arbiter.code).toBe(1);
   expect(entries(arbiter.stderr)).toMatchObject([{ level: "error", role: "arbiter", session: "s" }]);
   const bad = await place.dsm(["daemon", "--log-format", "xml"]);
-  expect(bad).toMatchObject({ code: 1, stderr: 'dsm: log format "xml" is not possible; use text or json\n' });
+  expect(bad).toMatchObject({ code: 2, stderr: 'dsm: log format "xml" is not possible; use text or json\n' });
 });

@@ -3,6 +3,7 @@ import { afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from
 import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
+import { withoutPids } from "../support/without-pids.ts";
 import { gone, MAIN, outcome, Place, processesWith, stateOf, until } from "./dsm.ts";
 
 // They start real processes, on machines that may be busy.
@@ -67,28 +68,48 @@ describe("exit code", () => {
   test("of the first that fails, and the rest are ended with all they started", async () => {
     const mark = marker();
     const script = `if [ $DSM_RANK = 1 ]; then exit 7; fi; sleep ${mark} & sleep ${mark}`;
-    expect((await place.dsm(["run", "-n3", "sh", "-c", script])).code).toBe(7);
+    const { code, stderr } = await place.dsm(["run", "-n3", "sh", "-c", script]);
+    expect([code, withoutPids(stderr)]).toEqual([7, "dsm: process 1 (pid N) ended with exit code 7\n"]);
     expect(processesWith(mark)).toEqual([]);
+  });
+
+  test("the line that says which has failed names its node, if there are several, and its pid", async () => {
+    const script = "if [ $DSM_RANK = 2 ]; then echo $DSM_NODE $$; exit 3; fi; exec sleep 60";
+    const { code, stdout, stderr } = await place.dsm(["run", "-n4", "--nodes=2", "sh", "-c", script]);
+    const [node, pid] = stdout.trim().split(" ");
+    expect([code, stderr]).toEqual([3, `dsm: process 2 (node ${node}, pid ${pid}) ended with exit code 3\n`]);
+  });
+
+  test("of several that fail at the same time one is named", async () => {
+    const { code, stderr } = await place.dsm(["run", "-n4", "sh", "-c", "exit 3"]);
+    expect(code).toBe(3);
+    expect(withoutPids(stderr)).toMatch(/^dsm: process [0-3] \(pid N\) ended with exit code 3\n$/);
+    const killed = await place.dsm(["run", "-n4", "sh", "-c", "kill -KILL $$"]);
+    expect(killed.code).toBe(137);
+    expect(withoutPids(killed.stderr)).toMatch(/^dsm: process [0-3] \(pid N\) was ended by SIGKILL\n$/);
   });
 
   test("128 and the signal's number for one that was killed", async () => {
     const script = "if [ $DSM_RANK = 1 ]; then kill -SEGV $$; fi";
     const { code, stderr } = await place.dsm(["run", "-n2", "sh", "-c", script]);
     expect(code).toBe(139);
-    expect(stderr).toBe("dsm: process 1 was ended by SIGSEGV\n");
+    expect(withoutPids(stderr)).toBe("dsm: process 1 (pid N) was ended by SIGSEGV\n");
   });
 
   test("--on-loss continue: the others go on after a failure, and the first one gives the code", async () => {
     const script = `case $DSM_RANK in 0) exec sleep 0.5;; 1) exit 7;; 2) sleep 0.2; kill -SEGV $$;; esac; sleep 1; echo on`;
-    expect(await place.dsm(["run", "-n4", "--on-loss=continue", "sh", "-c", script])).toMatchObject({
-      ...{ code: 7, stdout: "on\n" },
-      stderr:
-        "dsm: process 1 ended with exit code 7; the others go on\ndsm: process 2 was ended by SIGSEGV; the others go on\n",
-    });
+    const some = await place.dsm(["run", "-n4", "--on-loss=continue", "sh", "-c", script]);
+    expect(some).toMatchObject({ code: 7, stdout: "on\n" });
+    expect(withoutPids(some.stderr)).toBe(
+      "dsm: process 1 (pid N) ended with exit code 7; the others go on\n" +
+        "dsm: process 2 (pid N) was ended by SIGSEGV; the others go on\n",
+    );
     const all = await place.dsm(["run", "-n2", "sh", "-c", "exit 3"], { DSM_ON_LOSS: "continue" });
     expect(all).toMatchObject({
       code: 3,
-      stderr: expect.stringMatching(/^(dsm: process [01] ended .*; the others go on\n)?$/),
+      stderr: expect.stringMatching(
+        /^(dsm: process [01] \(pid \d+\) ended with exit code 3(; the others go on)?\n){1,2}$/,
+      ),
     });
   });
 
@@ -226,24 +247,24 @@ describe("programs", () => {
   });
 
   test("bad options are one line and say what is possible", async () => {
-    for (const [args, code, text] of [
-      [["-n", "0", "true"], 1, "1 or more"],
-      [["-n", "1025", "true"], 1, "limit is 1024"],
-      [["-n", "two", "true"], 1, "not a whole number"],
-      [["true"], 2, "-n N"],
-      [["-n", "2"], 2, "no program"],
-      [["-n2", "--nodes", "3", "true"], 1, "1 to 2 nodes"],
-      [["-n2", "--nodes", "0", "true"], 1, "1 to 2 nodes"],
-      [["-n2", "--size", "0", "true"], 1, "1 byte or more"],
-      [["-n2", "--size", "1TB", "true"], 1, "64KiB"],
-      [["-n2", "--size", "65GiB", "true"], 1, "beyond the limit"],
-      [["-n2", "--session", "a/b", "true"], 1, "slash"],
-      [["-n2", "--session", "", "true"], 1, "empty"],
-      [["-n2", "--daemon", "here:there", "true"], 1, "HOST:PORT"],
-      [["-n2", "--nonsense", "true"], 2, "--nonsense"],
+    for (const [args, text] of [
+      [["-n", "0", "true"], "1 or more"],
+      [["-n", "1025", "true"], "limit is 1024"],
+      [["-n", "two", "true"], "not a whole number"],
+      [["true"], "-n N"],
+      [["-n", "2"], "no program"],
+      [["-n2", "--nodes", "3", "true"], "1 to 2 nodes"],
+      [["-n2", "--nodes", "0", "true"], "1 to 2 nodes"],
+      [["-n2", "--size", "0", "true"], "1 byte or more"],
+      [["-n2", "--size", "1TB", "true"], "64KiB"],
+      [["-n2", "--size", "65GiB", "true"], "beyond the limit"],
+      [["-n2", "--session", "a/b", "true"], "slash"],
+      [["-n2", "--session", "", "true"], "empty"],
+      [["-n2", "--daemon", "here:there", "true"], "HOST:PORT"],
+      [["-n2", "--nonsense", "true"], "--nonsense"],
     ] as const) {
       const { code: got, stderr } = await place.dsm(["run", ...args]);
-      expect([args, got]).toEqual([args, code]);
+      expect([args, got]).toEqual([args, 2]);
       expect(stderr).toMatch(/^dsm: [^\n]+\n$/);
       expect(stderr).toContain(text);
     }

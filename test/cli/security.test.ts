@@ -92,7 +92,7 @@ describe("the token's file", () => {
       ["0123456789abcdef", 0o640, "can be read by others; chmod 600"],
       ["0123456789abcdef", 0o602, "can be read by others; chmod 600"],
       ["", 0o600, "cannot be used: it must have 16 to 256 bytes"],
-      ["x".repeat(5000), 0o600, "is larger than 4096 bytes"],
+      ["x".repeat(5000), 0o600, "is larger than 4 KiB"],
     ] as const) {
       writeToken(text, mode);
       expect(() => readTokenFile(token)).toThrow(reason);
@@ -283,9 +283,9 @@ describe("dsm cert", () => {
   test("refuses hosts and days that are none", async () => {
     for (const [args, code, reason] of [
       [[], 2, /the hosts are missing/],
-      [["a b"], 1, /"a b" is not an address or a host name/],
-      [["../x"], 1, /is not an address or a host name/],
-      [["--days", "0", "x"], 1, /days is 0; it must be from 1 to 3650/],
+      [["a b"], 2, /"a b" is not an address or a host name/],
+      [["../x"], 2, /is not an address or a host name/],
+      [["--days", "0", "x"], 2, /days is 0; it must be from 1 to 3650/],
     ] as const) {
       const { stderr, ...ended } = await place.dsm(["cert", "--out", join(place.folder, "none"), ...args]);
       expect([args, ended.code]).toEqual([args, code]);

@@ -135,7 +135,7 @@ describe("is refused, with what was wrong:", () => {
     ["size 0 is not possible", { session: "s", size: 0 }, {}],
     ['size "1 flock" is not a number of bytes', { session: "s" }, { DSM_SIZE: "1 flock" }],
     ["is beyond the limit of 4 GiB", { session: "s", size: 2 ** 33 }, {}],
-    ["size 1e+300 is beyond the limit of 4 GiB", { session: "s", size: 1e300 }, {}],
+    ["size 1e+300 bytes is beyond the limit of 4 GiB", { session: "s", size: 1e300 }, {}],
     ['size "99999999999999999999" is beyond the limit of 4 GiB', { session: "s", size: "99999999999999999999" }, {}],
     ["size NaN is not a whole number of bytes", { session: "s", size: Number.NaN }, {}],
     ["processes is 1e+300; the limit is 1024", { session: "s", processes: 1e300 }, {}],

@@ -1,5 +1,6 @@
 /** What a program is told does not depend on the form of the call: the promise forms and the Sync forms say the same. */
 import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { arbiterGone } from "../support/arbiter-gone.ts";
 import { arbiterPid, Cluster, type Puppet } from "./cluster.ts";
 
 // They start real processes, on machines that may be busy.
@@ -127,7 +128,7 @@ test("of an arbiter that has ended", async () => {
       ...[() => session.barrier(), () => session.barrierSync()],
     ]);
   });
-  const gone = twice(`DSM_UNREACHABLE the arbiter of session "${name}" is gone`);
+  const gone = twice(`DSM_UNREACHABLE ${arbiterGone(name)}`);
   expect(pairs(told)).toEqual([gone, gone, gone]);
   // A killed arbiter leaves its socket, which the next one removes.
   const [next] = (await cluster.join({ processes: 1 })) as [Puppet];

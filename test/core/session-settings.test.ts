@@ -40,7 +40,7 @@ test("fields are checked as options and variables are", () => {
   expect(faultOf({})).toBeUndefined();
   expect(faultOf({ processes: 0 })).toBe("processes is 0; a session has 1 or more");
   expect(faultOf({ processes: "2" })).toBe("is missing or not a number");
-  expect(faultOf({ size: 2 ** 40 })).toMatch(/^size 1099511627776 is beyond the limit of /);
+  expect(faultOf({ size: 2 ** 40 })).toMatch(/^size 1024 GiB is beyond the limit of /);
   expect(faultOf({ order: "weak" })).toBe('there is no order "weak"; choose sequential, release or pipelined');
   expect(faultOf({ onLoss: "cry" })).toBe('invalid on-loss policy "cry"; use fail or continue');
   expect(faultOf({ elastic: 1 })).toBe("is not true or false");
@@ -73,7 +73,7 @@ describe("a request that differs from the session", () => {
   test.each([
     ['session "s" is for 3 processes, not 2; give all the same number', { processes: 2 }],
     [
-      'session "s" has a map of 8192 bytes, not 4096; give all processes the same size (--size 8KiB, or DSM_SIZE=8KiB)',
+      'session "s" has a map of 8 KiB, not 4 KiB; give all processes the same size (--size 8KiB, or DSM_SIZE=8KiB)',
       { size: 4096 },
     ],
     ['session "s" has the order release, not sequential; give all the same order', { order: "sequential" }],

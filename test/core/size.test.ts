@@ -2,7 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import { DsmError } from "../../src/core/base/errors.ts";
 import { PAGE_SIZE, SIZE_MAX } from "../../src/core/base/limits.ts";
-import { checkSize, formatSize, pageRound, parseSize } from "../../src/core/base/size.ts";
+import { checkSize, exactSize, formatSize, pageRound, parseSize } from "../../src/core/base/size.ts";
 
 describe("parseSize", () => {
   test.each([
@@ -57,7 +57,26 @@ test("checkSize", () => {
   }
   for (const size of [1.5, Number.NaN]) expect(checkSize(size)).toBe(`size ${size} is not a whole number of bytes`);
   for (const size of [SIZE_MAX + 1, 2 ** 53 + 2, 1e300, Number.POSITIVE_INFINITY]) {
-    expect(checkSize(size)).toBe(`size ${size} is beyond the limit of 4 GiB`);
+    expect(checkSize(size)).toBe(`size ${size} bytes is beyond the limit of 4 GiB`);
+  }
+});
+
+test("sizes that messages quote have a unit where that is exact", () => {
+  expect(checkSize(8 * 2 ** 30)).toBe("size 8 GiB is beyond the limit of 4 GiB");
+  for (const [bytes, text] of [
+    [0, "0 bytes"],
+    [1, "1 byte"],
+    [1023, "1023 bytes"],
+    [1024, "1 KiB"],
+    [1536, "1.5 KiB"],
+    [1537, "1537 bytes"],
+    [65536, "64 KiB"],
+    [2 ** 20 + 1024, "1025 KiB"],
+    [1.5 * 2 ** 20, "1.5 MiB"],
+    [4 * 2 ** 30, "4 GiB"],
+    [4 * 2 ** 30 + 1, "4294967297 bytes"],
+  ] as const) {
+    expect(exactSize(bytes)).toBe(text);
   }
 });
 

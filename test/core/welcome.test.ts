@@ -156,7 +156,7 @@ test("the welcome of a session at all its limits fits its frame, and is taken", 
       ...{ direct: false, copying: false, mayBeDirect: false, restored: false },
       processes: list(PROCESSES_MAX, (rank) => ({
         ...{ rank, node: NODE_NUMBER_MAX, nodeName: name(rank), pid: 0xffff_ffff, state: "running" as const },
-        ...{ joinTag: 0xffff_ffff, barrierTag: 0xffff_ffff },
+        ...{ joinTag: 0xffff_ffff, barrierTag: 0xffff_ffff, waitsSince: most, gaveUpAt: most },
       })),
       semaphores: list(SEMAPHORES_MAX, (n) => ({ name: name(n), value: SEMAPHORE_VALUE_MAX, waiters: [] })),
       locks: list(LOCKS_MAX, (n) => ({
@@ -169,6 +169,8 @@ test("the welcome of a session at all its limits fits its frame, and is taken", 
       sleepers: list(WAITING_MAX, (n) => ({ offset: SIZE_MAX - 8 * (n + 1), waiters: [waiter(n)] })),
       blocks: list(BLOCKS_MAX, (n) => ({ offset: SIZE_MAX - 0xffff * (BLOCKS_MAX - n), size: 0xffff, name: name(n) })),
       waitingJoins: list(WAITING_JOINS_MAX, waiter),
+      withdrawals: list(PROCESSES_MAX, (rank) => ({ rank, gaveUpAt: most })),
+      moment: most,
       ordered: list(NODE_NUMBER_MAX + 1, () => most),
     },
     activity: {

@@ -153,7 +153,7 @@ describe("create or find", () => {
     expect(problem(processes.body).message).toContain("is for 2 processes, not 3");
     const size = await send("POST", `${daemon.url}/sessions`, { name: "s", size: 4097 });
     expect(size.status).toBe(409);
-    expect(problem(size.body).message).toContain("4096 bytes, not 8192");
+    expect(problem(size.body).message).toContain("4 KiB, not 8 KiB");
   });
 
   test("does not start a session without a number of processes", async () => {
@@ -355,7 +355,7 @@ describe("bad requests", () => {
       "/sessions",
       { name: "a", processes: 1, size: 1e300 },
       400,
-      "size 1e+300 is beyond the limit",
+      "size 1e+300 bytes is beyond the limit",
     ],
     ["half a byte", "POST", "/sessions", { name: "a", processes: 1, size: 4096.5 }, 400, "not a whole number of bytes"],
     ["too many processes", "POST", "/sessions", { name: "a", processes: 1025 }, 400, "limit is 1024"],
@@ -403,7 +403,7 @@ describe("bad requests", () => {
       fetch(`${daemon.url}/sessions`, { method: "POST", body, headers: { "content-type": type } });
     const large = await post(JSON.stringify({ name: "a", processes: 1, filler: "x".repeat(64 << 10) }));
     expect(large.status).toBe(413);
-    expect(problem(await large.json()).message).toContain("65536");
+    expect(problem(await large.json()).message).toContain("64 KiB");
     const broken = await post("{");
     expect(broken.status).toBe(400);
     expect(problem(await broken.json()).message).toContain("not JSON");

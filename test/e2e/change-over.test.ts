@@ -1,6 +1,7 @@
 /** An elastic session in direct mode, and another node that comes while its processes write: nothing is missed. */
 import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { join } from "node:path";
+import { arbiterGone, storeLost } from "../support/arbiter-gone.ts";
 import type { Actor } from "../support/e2e-actor.ts";
 import type { Child } from "../support/e2e-child.ts";
 import { Cluster, DSM, eventually, ROOT } from "../support/e2e-cluster.ts";
@@ -148,16 +149,13 @@ test("a process that gives up during it is not lost, and an arbiter that dies ta
   await other.do("open");
   await other.do("store 4 0 7");
   process.kill(cluster.arbiter(other.session, "a"), "SIGKILL");
-  const gone = `DSM_UNREACHABLE the arbiter of session "${other.session}" is gone`;
+  const gone = `DSM_UNREACHABLE ${arbiterGone(other.session)}`;
   expect(await other.ask("barrier")).toBe(gone);
   expect(await other.number("peek 4 0")).toBe(7);
   // The thread that closes the map hears of it by itself.
   await eventually("a store finds out", async () => (await other.ask("store 4 0 8").catch(() => "ended")) !== "ok");
   const { signal, stderr } = await other.end();
-  expect([signal, stderr]).toEqual([
-    "SIGBUS",
-    `dsm: the arbiter of session "${other.session}" is gone: a store cannot be shared any more\n`,
-  ]);
+  expect([signal, stderr]).toEqual(["SIGBUS", storeLost(other.session)]);
   // A killed arbiter leaves its socket and its map to the next session, whichever it is.
   await cluster.untilSilent();
   const [one] = await cluster.actors(["c"]);

@@ -95,7 +95,7 @@ describe("what goes wrong is printed and ends the program", () => {
     ["more here than in all", /3 local processes of 2 in all is not possible/],
     ["slash", /the session name has a slash; leave it out/],
     ["no name", /the session name is empty/],
-    ["too large", /size 8589934592 is beyond the limit of 4 GiB/],
+    ["too large", /size 8 GiB is beyond the limit of 4 GiB/],
     ["no configuration", /the configuration is NULL/],
     ["twice", /there is a session already; call dsm_exit first/],
     ["semaphore", /the semaphore name has a slash/],

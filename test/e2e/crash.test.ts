@@ -3,6 +3,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, te
 import { readdirSync, readFileSync, unlinkSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { OUTBOX_HIGH } from "../../src/core/base/limits.ts";
+import { arbiterGone, storeLost } from "../support/arbiter-gone.ts";
 import type { Actor } from "../support/e2e-actor.ts";
 import { Cluster, eventually } from "../support/e2e-cluster.ts";
 
@@ -114,7 +115,7 @@ describe("an arbiter that is killed", () => {
     await cluster.untilState(a.session, 0, "barrier");
     await cluster.untilState(a.session, 1, "barrier");
     process.kill(cluster.arbiter(a.session, "b"), "SIGKILL");
-    const gone = `DSM_UNREACHABLE the arbiter of session "${a.session}" is gone`;
+    const gone = `DSM_UNREACHABLE ${arbiterGone(a.session)}`;
     expect(await barrier).toBe(gone);
     expect(await waiting).toMatch(/^DSM_LOST process [12] of the session was lost/);
     for (const call of ["barrier", "wait s 1", "post s", "try s", "timed s 0 5", `fill ${hole}`, "dig 0 10", "fence"]) {
@@ -129,7 +130,7 @@ describe("an arbiter that is killed", () => {
     void c.ask("store 4 0 6");
     const { signal, stderr } = await c.end();
     expect(signal).toBe("SIGBUS");
-    expect(stderr).toBe(`dsm: the arbiter of session "${a.session}" is gone: a store cannot be shared any more\n`);
+    expect(stderr).toBe(storeLost(a.session));
     await a.leave();
     await clear();
   });

@@ -38,6 +38,13 @@ const PROOFS: Record<string, [file: string, ...tests: string[]][]> = {
       "in direct mode: calls fail at once, and stores go on in the memory that is left",
     ],
   ],
+  "the session, by `dsm remove`": [
+    [
+      "test/e2e/removed.test.ts",
+      "C, ...: waits that are under way, later calls, leaving, and stores",
+      "..., under dsm run",
+    ],
+  ],
   "a connection between arbiter and server, or a silence": [
     [
       "test/e2e/failover.test.ts",

@@ -24,6 +24,8 @@ function start(session: string, args: string[]): Child {
 async function kill(run: Child, daemon: number): Promise<void> {
   run.kill("SIGKILL");
   await run.exited;
+  // The ranks are ended before they could say anything themselves.
+  expect(await run.stderr.text()).toBe("dsm: dsm run was killed; its processes are being ended\n");
   await eventually("all have ended", () => clusterProcesses(cluster.runtime).every(({ pid }) => pid === daemon));
 }
 

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { arbiterKey } from "../../src/core/base/names.ts";
 import { RING, RING_HEADER_SIZE, RING_SIZE } from "../../src/core/wire/ring-layout.ts";
 import { stateOf } from "../cli/dsm.ts";
+import { arbiterGone, storeLost } from "../support/arbiter-gone.ts";
 import type { Actor } from "../support/e2e-actor.ts";
 import { Cluster, eventually } from "../support/e2e-cluster.ts";
 
@@ -135,7 +136,7 @@ test("all processes must give the same policy, and a valid one", async () => {
   expect(await second.ask("onloss")).toBe("ok continue");
   await leave(first, second);
   const { code, stderr } = await cluster.dsm(["run", "-n", "1", "--on-loss", "never", "--", "true"]);
-  expect([code, stderr]).toEqual([1, 'dsm: invalid on-loss policy "never"; use fail or continue\n']);
+  expect([code, stderr]).toEqual([2, 'dsm: invalid on-loss policy "never"; use fail or continue\n']);
 });
 
 describe("an arbiter that is killed", () => {
@@ -154,7 +155,7 @@ describe("an arbiter that is killed", () => {
         await cluster.untilState(a.session, 0, "lock");
         await cluster.untilState(a.session, 2, "semaphore");
         process.kill(cluster.arbiter(a.session, "b"), "SIGKILL");
-        const gone = `DSM_UNREACHABLE the arbiter of session "${a.session}" is gone`;
+        const gone = `DSM_UNREACHABLE ${arbiterGone(a.session)}`;
         expect(await waiting).toBe(gone);
         expect(await c.ask("end 0")).toBe(gone);
         expect(await other).toMatch(onLoss === "fail" ? /^DSM_LOST process [12] / : /^DSM_OWNER_DIED process [12] /);
@@ -170,9 +171,7 @@ describe("an arbiter that is killed", () => {
         for (const actor of [b, c]) {
           const { signal, stderr } = await actor.end();
           expect(signal).toBe("SIGBUS");
-          expect(stderr).toBe(
-            `dsm: the arbiter of session "${a.session}" is gone: a store cannot be shared any more\n`,
-          );
+          expect(stderr).toBe(storeLost(a.session));
         }
         await a.leave();
         await clear();
@@ -213,7 +212,7 @@ describe("an arbiter that is killed", () => {
     await cluster.untilState(a.session, 0, "barrier");
     await cluster.untilState(a.session, 2, "lock");
     process.kill(cluster.arbiter(a.session, "a"), "SIGKILL");
-    const gone = `DSM_UNREACHABLE the arbiter of session "${a.session}" is gone`;
+    const gone = `DSM_UNREACHABLE ${arbiterGone(a.session)}`;
     expect([await barrier, await lock]).toEqual([gone, gone]);
     for (const call of ["barrier", "unlock one", "wait s 1", "fence", "dig 0 4096"])
       expect(await b.ask(call)).toBe(gone);

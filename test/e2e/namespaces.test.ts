@@ -263,7 +263,7 @@ test("a server started by hand on the other host", async () => {
   const session = cluster.session();
   const words = ["server", "--session", session, "--processes", "2", "--size", "64KiB"];
   const refused = await cluster.command([...on("b"), DSM, ...words]);
-  expect(refused.code).toBe(1);
+  expect(refused.code).toBe(2);
   expect(refused.stderr).toMatch(/^dsm: the daemon is at 10\.77\.0\.1:\d+, but [^\n]*127\.0\.0\.1; give --host\n$/);
 
   const server = cluster.spawn([...on("b"), DSM, ...words, "--host", HOSTS.b], { session });

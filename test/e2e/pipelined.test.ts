@@ -2,6 +2,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { RING, RING_ARBITER } from "../../src/core/wire/ring-layout.ts";
+import { storeLost } from "../support/arbiter-gone.ts";
 import type { Actor } from "../support/e2e-actor.ts";
 import { Cluster, eventually } from "../support/e2e-cluster.ts";
 import { RingHeader, ringNumber, statesOf, stop } from "../support/ring-header.ts";
@@ -192,8 +193,7 @@ describe("a process that is killed", () => {
 });
 
 describe("an arbiter that is killed", () => {
-  const gone = (session: string): string =>
-    `dsm: the arbiter of session "${session}" is gone: a store cannot be shared any more\n`;
+  const gone = (session: string): string => storeLost(session);
 
   for (const withLock of [false, true]) {
     test(`${withLock ? "with the lock" : "in a burst"} ends a process that stores; the others learn of it at their next call`, async () => {

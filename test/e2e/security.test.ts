@@ -71,14 +71,14 @@ describe("a token", () => {
   });
 
   test("keeps out peers that do not, and tells them what to do", async () => {
-    for (const [DSM_TOKEN, reason] of [
-      ["", /^DSM_REFUSED the session daemon at 127\.0\.0\.1:\d+: this daemon demands a token; set DSM_TOKEN/],
-      ["another-token-of-theirs", /^DSM_REFUSED .* that is not the token of this daemon; set DSM_TOKEN/],
-      ["short", /^DSM_INVALID DSM_TOKEN cannot be used: it must have 16 to 256 bytes/],
+    for (const [DSM_TOKEN, reason, exitCode] of [
+      ["", /^DSM_REFUSED the session daemon at 127\.0\.0\.1:\d+: this daemon demands a token; set DSM_TOKEN/, 1],
+      ["another-token-of-theirs", /^DSM_REFUSED .* that is not the token of this daemon; set DSM_TOKEN/, 1],
+      ["short", /^DSM_INVALID DSM_TOKEN cannot be used: it must have 16 to 256 bytes/, 2],
     ] as const) {
       expect(await refused(cluster, { DSM_TOKEN })).toMatch(reason);
       const { code, stderr } = await cluster.dsm(["sessions"], { DSM_TOKEN });
-      expect(code).toBe(1);
+      expect(code).toBe(exitCode);
       expect(stderr).toMatch(/^dsm: [^\n]+\n$/);
     }
     expect(await cluster.sessions()).toEqual([]);
@@ -360,7 +360,7 @@ describe("TLS", () => {
     const key = join(folder, "open-key.pem");
     await Bun.write(key, Bun.file(join(certs, "127.0.0.1-key.pem")));
     chmodSync(key, 0o644);
-    for (const [args, reason] of [
+    for (const [args, reason, exitCode = 1] of [
       [
         ["--tls-cert", join(certs, "127.0.0.1.pem"), "--tls-key", join(folder, "foreign/127.0.0.1-key.pem")],
         /is not the key of/,
@@ -368,12 +368,12 @@ describe("TLS", () => {
       [["--tls-cert", join(certs, "none.pem"), "--tls-key", key], /cannot be read: ENOENT/],
       [["--tls-cert", join(certs, "127.0.0.1.pem"), "--tls-key", key], /can be read by others; chmod 600/],
       [["--tls-cert", join(certs, "127.0.0.1-key.pem"), "--tls-key", key], /is not a certificate/],
-      [["--tls-cert", join(certs, "127.0.0.1.pem")], /TLS needs a certificate and its key/],
-      [["--tls-ca", join(certs, "ca.pem")], /TLS needs a certificate and its key/],
-    ] as const) {
+      [["--tls-cert", join(certs, "127.0.0.1.pem")], /TLS needs a certificate and its key/, 2],
+      [["--tls-ca", join(certs, "ca.pem")], /TLS needs a certificate and its key/, 2],
+    ] as [string[], RegExp, number?][]) {
       const cleared = { DSM_TLS_CA: "", DSM_TLS_CERT: "", DSM_TLS_KEY: "" };
       const { code, stderr } = await cluster.dsm(["daemon", "--port=0", ...args], cleared);
-      expect([args, code]).toEqual([args, 1]);
+      expect([args, code]).toEqual([args, exitCode]);
       expect(stderr).toMatch(/^dsm: [^\n]+\n$/);
       expect(stderr).toMatch(reason);
     }

@@ -106,7 +106,7 @@ test("dsm run shows the line before it says how the process ended", async () => 
   const program = cluster.program("small_map");
   const { code, stderr } = await cluster.dsm(["run", "-n", "1", "--size", "64KiB", "--", program, "store", "131072"]);
   expect(stderr).toMatch(
-    /^dsm: a store to 0x\w+ is 65536 bytes behind the end of the map of 65536 bytes of session "[^"]+"; give the map at least 129KiB; try --size 256KiB \(DSM_SIZE=256KiB\)\ndsm: process 0 was ended by SIGSEGV\n$/,
+    /^dsm: a store to 0x\w+ is 65536 bytes behind the end of the map of 65536 bytes of session "[^"]+"; give the map at least 129KiB; try --size 256KiB \(DSM_SIZE=256KiB\)\ndsm: process 0 \(pid \d+\) was ended by SIGSEGV\n$/,
   );
   expect(code).toBe(139);
 });
@@ -163,7 +163,7 @@ test("who asks for another size than the session has is told both, and what all 
   await eventually("the first has joined", async () => (await cluster.sessions()).some(({ name }) => name === session));
   await cluster.untilPresent(session, 1);
   // On the same node the arbiter says it, on another one the daemon, and dsm_init() in one line on stderr.
-  const words = `session "${session}" has a map of 65536 bytes, not 131072; give all processes the same size (--size 128KiB, or DSM_SIZE=128KiB)`;
+  const words = `session "${session}" has a map of 64 KiB, not 128 KiB; give all processes the same size (--size 128KiB, or DSM_SIZE=128KiB)`;
   for (const node of ["a", "b"]) {
     const environment = { DSM_SESSION: session, DSM_NODE: node };
     const open = await cluster.command([cluster.program("small_map"), "open", "131072"], environment);

@@ -184,7 +184,7 @@ test("dsm run --restore begins with it, with another number of processes, and in
   expect(await cluster.dsm(["run", "--restore", file, "--", "true"])).toMatchObject({ code: 0, stderr: "" });
   expect(cluster.processes("server")).toEqual([]);
   const wrong = await cluster.dsm(["run", "--restore", file, "--size", "1MiB", "--", "true"]);
-  expect(wrong).toMatchObject({ code: 1, stderr: "dsm: the snapshot has a map of 65536 bytes, not 1048576\n" });
+  expect(wrong).toMatchObject({ code: 1, stderr: "dsm: the snapshot has a map of 64 KiB, not 1 MiB\n" });
 });
 
 describe("the file", () => {

@@ -40,7 +40,7 @@ test.each([
   ["DSM_INVALID", `slot ${ADDRESS_SLOTS} is not possible`, { slot: ADDRESS_SLOTS }],
   ["DSM_INVALID", "slot -1 is not possible", { slot: -1 }],
   ["DSM_INVALID", "there is no token to ask of them", { host: "192.0.2.1" }],
-  ["DSM_MISMATCH", "has a map of 4096 bytes, not 8192", { size: 8192, restore: { image, map: new Uint8Array(4096) } }],
+  ["DSM_MISMATCH", "has a map of 4 KiB, not 8 KiB", { size: 8192, restore: { image, map: new Uint8Array(4096) } }],
 ] satisfies [string, string, Partial<ServerOptions>][])("%s: %s", (code, words, change) => {
   let error: DsmError | undefined;
   try {

@@ -58,10 +58,13 @@ static int close_session(dsm_session *session) {
   int status = released;
   struct wire_header leave = {.size = sizeof leave, .kind = WIRE_LEAVE};
   struct reply reply;
-  if (atomic_load(&session->link.dead) || send_leave(session, &leave, &reply) != 0)
-    status = dsm_fail(DSM_UNREACHABLE, "the arbiter of session \"%s\" is gone", session->link.name);
-  else if (reply.header.kind != WIRE_REPLY || reply.header.status != DSM_OK)
+  int answered = !atomic_load(&session->link.dead) && send_leave(session, &leave, &reply) == 0;
+  if (!answered) {
+    link_lost(&session->link, NULL);
+    status = link_unreachable(&session->link);
+  } else if (reply.header.kind != WIRE_REPLY || reply.header.status != DSM_OK) {
     status = dsm_fail(reply.header.status != 0 ? reply.header.status : DSM_PROTOCOL, "%s", (const char *)reply.body);
+  }
   /* By now the arbiter has answered the waits of other threads, or their connections have ended. */
   session_await_calls(session);
   int copied = replace_with_copy(&session->link) == 0;

@@ -11,6 +11,7 @@
 
 #include "api/names.h"
 #include "base/settings.h"
+#include "base/size.h"
 #include "base/status.h"
 #include "link/arbiter_link.h"
 
@@ -164,8 +165,9 @@ int config_complete(dsm_config *config, char node[DSM_NAME_MAX + 1]) {
     return dsm_fail(DSM_INVALID, "the daemon's address is \"%.100s\"; write host:port", config->daemon);
   if (config->processes > DSM_PROCESSES_MAX)
     return dsm_fail(DSM_INVALID, "processes is %u; the limit is %d", config->processes, DSM_PROCESSES_MAX);
+  char size[SIZE_TEXT_BYTES];
   if (config->size > DSM_SIZE_MAX)
-    return dsm_fail(DSM_INVALID, "size %llu is beyond the limit of 4 GiB", (unsigned long long)config->size);
+    return dsm_fail(DSM_INVALID, "size %s is beyond the limit of 4 GiB", size_text(config->size, size));
   config->size = (config->size + PAGE_BYTES - 1) & ~(uint64_t)(PAGE_BYTES - 1);
   if (config->rank < -1 || config->rank >= DSM_PROCESSES_MAX)
     return dsm_fail(DSM_INVALID, "rank is %d; use 0 to processes - 1, or -1 for any", config->rank);

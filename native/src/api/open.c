@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/descriptor.h"
 #include "base/settings.h"
+#include "base/size.h"
 #include "base/status.h"
 #include "pages/release.h"
 #include "session/departed_maps.h"
@@ -56,15 +57,16 @@ static int check_first(const dsm_config *config) {
 
 static int no_addresses(uint64_t size) {
   struct rlimit limit;
+  char map[SIZE_TEXT_BYTES], space[SIZE_TEXT_BYTES];
+  size_text(size, map);
   if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
     return dsm_fail(DSM_NO_MEMORY,
-                    "no room for the map of %llu bytes in an address space of %llu KiB; lift the limit with ulimit -v "
-                    "unlimited",
-                    (unsigned long long)size, (unsigned long long)limit.rlim_cur >> 10);
+                    "no room for the map of %s in an address space of %s; lift the limit with ulimit -v unlimited", map,
+                    size_text(limit.rlim_cur, space));
   return dsm_fail(DSM_NO_MEMORY,
-                  "cannot map %llu bytes: %s; give a smaller --size, or raise vm.max_map_count if this process has "
+                  "cannot map %s: %s; give a smaller --size, or raise vm.max_map_count if this process has "
                   "many mappings",
-                  (unsigned long long)size, strerror(ENOMEM));
+                  map, strerror(ENOMEM));
 }
 
 static int map_session(dsm_session *session, const char *path) {
@@ -231,7 +233,7 @@ static int open_session(const dsm_config *given, dsm_session **result) {
     if (channel_pool_connect(&session->link.channels) != 0)
       status = channel_is_short(errno)
                    ? dsm_fail(DSM_LIMIT, "no further connection to the arbiter: %s", link_shortage(errno))
-                   : dsm_fail(DSM_UNREACHABLE, "the arbiter of session \"%s\" is gone", session->link.name);
+                   : link_unreachable(&session->link);
     handles_lock();
     unsigned open_sessions = 0;
     for (dsm_session *other = handles_open(); other != NULL; other = other->next) open_sessions++;

@@ -24,6 +24,22 @@ static char *append(char *end, const char *text) {
   return end;
 }
 
+const char *size_text(uint64_t bytes, char text[SIZE_TEXT_BYTES]) {
+  static const struct {
+    uint64_t bytes;
+    const char *name;
+  } units[] = {{GIB, " GiB"}, {MIB, " MiB"}, {KIB, " KiB"}};
+  for (unsigned i = 0; i < sizeof units / sizeof units[0]; i++) {
+    uint64_t unit = units[i].bytes;
+    if (bytes < unit || bytes % (unit / 2) != 0) continue;
+    char *end = size_digits(text, bytes / unit);
+    append(append(end, bytes % unit != 0 ? ".5" : ""), units[i].name);
+    return text;
+  }
+  append(size_digits(text, bytes), bytes == 1 ? " byte" : " bytes");
+  return text;
+}
+
 /* Appends a size, rounded up, as --size takes it. */
 static char *append_size(char *end, uint64_t bytes) {
   uint64_t unit = bytes % GIB == 0 ? GIB : bytes % MIB == 0 || bytes >= 16 * MIB ? MIB : KIB;

@@ -5,6 +5,8 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -23,17 +25,58 @@ int link_check(const struct arbiter_link *link) {
   return DSM_OK;
 }
 
+static int is_reason(const struct reply *frame) {
+  size_t size = sizeof frame->header;
+  return frame->header.kind == WIRE_FAIL && frame->header.status != DSM_OK && frame->header.text_length > 0 &&
+         frame->header.size >= size && frame->header.size <= size + REPLY_BODY_MAX &&
+         frame->header.text_length <= frame->header.size - size;
+}
+
+/* Looks at the first frame on the main connection, and leaves it there: another thread may read that connection. Returns
+ * whether it says why the arbiter ends. */
+static int peek_reason(int fd, struct reply *frame) {
+  size_t most = sizeof frame->header + REPLY_BODY_MAX;
+  ssize_t got = syscall(SYS_recvfrom, fd, frame, most, MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
+  return got >= (ssize_t)sizeof frame->header && is_reason(frame) && frame->header.size <= (size_t)got;
+}
+
+void link_lost(struct arbiter_link *link, const struct reply *last) {
+  struct reply peeked;
+  int empty = 0;
+  if (last == NULL || !is_reason(last)) last = peek_reason(link->main_fd, &peeked) ? &peeked : NULL;
+  if (last != NULL && atomic_compare_exchange_strong(&link->reason_state, &empty, 1)) {
+    memcpy(&link->reason, last, last->header.size);
+    link->reason.body[last->header.text_length] = 0;
+    atomic_store(&link->reason_state, 2);
+  }
+  atomic_store(&link->dead, 1);
+}
+
+const char *link_lost_text(const struct arbiter_link *link, char text[LINK_LOST_TEXT_BYTES]) {
+  if (atomic_load(&link->reason_state) == 2) return strcpy(text, (const char *)link->reason.body);
+  char *end = stpcpy(text, "the arbiter of session \"");
+  end = stpcpy(end, link->name);
+  stpcpy(end, "\" is gone (it was killed, or it crashed); start the session's processes again");
+  return text;
+}
+
+int link_unreachable(const struct arbiter_link *link) {
+  char text[LINK_LOST_TEXT_BYTES];
+  return dsm_fail(DSM_UNREACHABLE, "%s", link_lost_text(link, text));
+}
+
 int link_gone(const struct arbiter_link *link) {
   if (atomic_load(&link->left)) return dsm_fail(DSM_LEFT, "this process has left session \"%s\"", link->name);
-  return dsm_fail(DSM_UNREACHABLE, "the arbiter of session \"%s\" is gone", link->name);
+  return link_unreachable(link);
 }
 
 int link_finish(struct arbiter_link *link, int slot, int sent, struct reply *reply) {
   struct channel_pool *pool = &link->channels;
   int fd = pool->slots[slot].fd;
-  int failed = sent != 0 || channel_answer(pool, slot, reply) != 0 || reply->header.kind != WIRE_REPLY;
+  int answered = sent == 0 && channel_answer(pool, slot, reply) == 0;
+  int failed = !answered || reply->header.kind != WIRE_REPLY;
   if (failed) {
-    atomic_store(&link->dead, 1);
+    link_lost(link, answered ? reply : NULL);
     if (fd >= 0) channel_break(pool, slot);
   }
   channel_release(pool, slot);

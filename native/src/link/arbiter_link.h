@@ -28,7 +28,9 @@ struct arbiter_link {
   atomic_int direct; /* all processes are on this node and share the replica read-write. Changed once, under the lock of
                         the pages; from then on the map is as in any other session */
   atomic_int left; /* this process has left; the handle stays for a while, so that later calls return DSM_LEFT */
-  atomic_int dead; /* the arbiter is gone: nothing can be ordered any more */
+  atomic_int dead; /* the arbiter is gone: nothing can be ordered any more; set by link_lost() */
+  atomic_int reason_state; /* of `reason`: 0 empty, 1 being written, 2 complete */
+  struct reply reason; /* FAIL, with which the arbiter said why it ends; it may not have come to that */
   struct channel_pool channels;
 };
 
@@ -43,6 +45,19 @@ static inline uint64_t link_marks_end(uint64_t map_size) {
 
 /* Returns DSM_OK if this process may use the session now, else a status, and keeps its reason. */
 int link_check(const struct arbiter_link *link);
+
+/* Notes that the connection to the arbiter has ended, and why, if the arbiter has said so: in `last`, its last frame on
+ * any channel (NULL: none was read), or on the main connection. handler-safe. */
+void link_lost(struct arbiter_link *link, const struct reply *last);
+
+/* Enough for every link_lost_text(). */
+#define LINK_LOST_TEXT_BYTES (REPLY_BODY_MAX + 1)
+
+/* Writes why nothing can be ordered any more and what to do, in words, and returns `text`. handler-safe. */
+const char *link_lost_text(const struct arbiter_link *link, char text[LINK_LOST_TEXT_BYTES]);
+
+/* Fails because the arbiter is gone, with the text of link_lost_text(). */
+int link_unreachable(const struct arbiter_link *link);
 
 /* Fails because the connection to the arbiter has ended: the arbiter is gone, or this process has left meanwhile. */
 int link_gone(const struct arbiter_link *link);

@@ -142,6 +142,7 @@ struct wire_header {
     uint32_t hole_length;
     uint32_t piece_length;
     uint32_t name_length;
+    uint32_t gave_up;
     uint32_t bytes_length;
     uint32_t width;
     uint32_t runs_length;
@@ -200,6 +201,7 @@ _Static_assert(offsetof(struct wire_header, instance_length) == 32, "header.inst
 _Static_assert(offsetof(struct wire_header, hole_length) == 32, "header.hole_length");
 _Static_assert(offsetof(struct wire_header, piece_length) == 32, "header.piece_length");
 _Static_assert(offsetof(struct wire_header, name_length) == 32, "header.name_length");
+_Static_assert(offsetof(struct wire_header, gave_up) == 32, "header.gave_up");
 _Static_assert(offsetof(struct wire_header, bytes_length) == 32, "header.bytes_length");
 _Static_assert(offsetof(struct wire_header, width) == 32, "header.width");
 _Static_assert(offsetof(struct wire_header, runs_length) == 32, "header.runs_length");

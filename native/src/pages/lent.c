@@ -23,10 +23,11 @@ int lent_memory(struct arbiter_link *link, int *fd) {
   int channel = channel_descriptor(pool, slot);
   struct wire_header header = {.size = sizeof header, .kind = WIRE_MEMORY};
   struct reply reply;
-  int failed = channel < 0 || channel_send(channel, &header, sizeof header) != 0 ||
-               channel_receive_descriptor(channel, &reply, fd) != 0 || reply.header.kind != WIRE_REPLY;
+  int answered = channel >= 0 && channel_send(channel, &header, sizeof header) == 0 &&
+                 channel_receive_descriptor(channel, &reply, fd) == 0;
+  int failed = !answered || reply.header.kind != WIRE_REPLY;
   if (failed) {
-    atomic_store(&link->dead, 1);
+    link_lost(link, answered ? &reply : NULL);
     if (channel >= 0) channel_break(pool, slot);
   }
   channel_release(pool, slot);

@@ -146,7 +146,7 @@ static int close_private_pages(struct pages *pages) {
  * the program can save its data; a further store finds the session dead. */
 static int publish_private_pages(struct pages *pages, struct publication *publication) {
   if (publication_end(publication) != DSM_OK || close_private_pages(pages) != 0) {
-    atomic_store(&pages->link->dead, 1);
+    link_lost(pages->link, NULL);
     return -1;
   }
   pages->policy.openings = 0;

@@ -97,7 +97,7 @@ static int ring_doorbell(struct ring *ring) {
   int fd = channel_descriptor(pool, slot);
   int sent = fd < 0 ? -1 : channel_send(fd, &header, sizeof header);
   channel_release(pool, slot);
-  if (sent != 0) atomic_store(&ring->link->dead, 1);
+  if (sent != 0) link_lost(ring->link, NULL);
   return sent;
 }
 
@@ -111,7 +111,7 @@ static int arbiter_gone(struct ring *ring) {
   struct pollfd connection = {.fd = ring->link->main_fd, .events = POLLRDHUP};
   if (syscall(SYS_poll, &connection, 1, 0) != 1 || (connection.revents & (POLLRDHUP | POLLHUP | POLLERR)) == 0)
     return 0;
-  atomic_store(&ring->link->dead, 1);
+  link_lost(ring->link, NULL);
   return 1;
 }
 

@@ -34,7 +34,7 @@ static void *await_exit(void *argument) {
   } else {
     /* The arbiter has exited, or this was its last frame. */
     exit->failed = 1;
-    atomic_store(&exit->link->dead, 1);
+    link_lost(exit->link, failed ? NULL : &reply);
     pages_close_direct(exit->pages);
   }
   tool_leave();
@@ -54,7 +54,7 @@ int direct_exit_begin(struct direct_exit *exit, struct arbiter_link *link, struc
   }
   if (send_change(exit, WIRE_CHANGE_WATCH) != 0) {
     direct_exit_stop(exit);
-    return dsm_fail(DSM_UNREACHABLE, "the arbiter of session \"%s\" is gone", exit->link->name);
+    return link_unreachable(exit->link);
   }
   return DSM_OK;
 }

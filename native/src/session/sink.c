@@ -19,10 +19,9 @@ static void say(const char *text, size_t length) {
 }
 
 static void report_arbiter_gone(const dsm_session *session) {
-  char text[160];
-  char *at = stpcpy(text, "dsm: the arbiter of session \"");
-  at = stpcpy(at, session->link.name);
-  at = stpcpy(at, "\" is gone: a store cannot be shared any more\n");
+  static const char what[] = "dsm: a store cannot be shared any more: ";
+  char text[sizeof what + LINK_LOST_TEXT_BYTES], why[LINK_LOST_TEXT_BYTES];
+  char *at = stpcpy(stpcpy(stpcpy(text, what), link_lost_text(&session->link, why)), "\n");
   say(text, (size_t)(at - text));
 }
 

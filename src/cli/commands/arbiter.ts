@@ -64,13 +64,13 @@ export default command({
       }
     };
     try {
+      readName("session", session);
       const settings = readSessionSettings(args);
       const node = readSetting("node", args.node) ?? readName("node", hostname().slice(0, NAME_MAX));
       const { address, host } = readDaemon(args.daemon);
       const security = readSecurity(host);
       const reconnectMs = readSetting("reconnectTimeoutMs");
       const heartbeatMs = readSetting("heartbeatTimeoutMs");
-      readName("session", session);
       const directory = daemonClient({
         ...{ address, security },
         autostart: readAutostart(args.autostart),
@@ -101,7 +101,7 @@ export default command({
       say(`error ${error.code} ${error.message}`);
       // The process that asked for the status shows it; without one it goes to stderr.
       if (statusFd === undefined) messages.error(error.message);
-      return 1;
+      return error instanceof UsageError ? 2 : 1;
     }
   },
 });

@@ -6,7 +6,7 @@ import { join, resolve } from "node:path";
 import { DsmError } from "../../core/base/errors.ts";
 import { AUTHORITY_LIFE_MS, Authority, makeKeyPair } from "../../transport/authority.ts";
 import { command } from "../command.ts";
-import { invalid, jsonOption, MANY, readWhole, UsageError } from "../settings/options.ts";
+import { jsonOption, MANY, readWhole, UsageError, wrongValue } from "../settings/options.ts";
 import { print, printJson } from "../terminal/messages.ts";
 
 const DAY_MS = 86_400_000;
@@ -40,17 +40,17 @@ export default command({
   async run({ args }) {
     const hosts = [...new Set(args._)];
     if (hosts.length === 0) throw new UsageError("the hosts are missing; give the address of each machine");
-    if (hosts.length > HOSTS_MAX) throw invalid(`${hosts.length} hosts are more than the limit of ${HOSTS_MAX}`);
+    if (hosts.length > HOSTS_MAX) throw wrongValue(`${hosts.length} hosts are more than the limit of ${HOSTS_MAX}`);
     for (const host of hosts) {
       if (
         isIP(host) === 0 &&
         !/^(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$/i.test(host)
       ) {
-        throw invalid(`"${host}" is not an address or a host name`);
+        throw wrongValue(`"${host}" is not an address or a host name`);
       }
     }
     const days = readWhole("days", args.days);
-    if (days < 1 || days > DAYS_MAX) throw invalid(`days is ${days}; it must be from 1 to ${DAYS_MAX}`);
+    if (days < 1 || days > DAYS_MAX) throw wrongValue(`days is ${days}; it must be from 1 to ${DAYS_MAX}`);
     const folder = resolve(args.out);
     const made = await makeCertificates(folder, hosts, days);
     if (args.json) await printJson({ folder, made });

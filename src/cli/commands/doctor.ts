@@ -9,12 +9,12 @@ import { checkMemory, fileSizeOf } from "../doctor/memory.ts";
 import { checkTls, checkToken } from "../doctor/security.ts";
 import {
   daemonOption,
-  invalid,
   jsonOption,
   readDaemon,
   readSetting,
   readWhole,
   valueOption,
+  wrongValue,
 } from "../settings/options.ts";
 import { print, printJson } from "../terminal/messages.ts";
 import { styled } from "../terminal/style.ts";
@@ -69,7 +69,7 @@ async function checkWhole(daemon: { host: string; address: string }, limits: Fin
 
 function readNodes(text = "1"): number {
   const nodes = readWhole("nodes", text);
-  if (nodes < 1 || nodes > NODES_MAX) throw invalid(`${nodes} nodes are not possible; give 1 to ${NODES_MAX}`);
+  if (nodes < 1 || nodes > NODES_MAX) throw wrongValue(`${nodes} nodes are not possible; give 1 to ${NODES_MAX}`);
   return nodes;
 }
 

@@ -35,6 +35,7 @@ export default command({
     ],
   },
   async run({ args }) {
+    const toStdout = args.out === undefined || isStdout(args.out);
     const problem = checkFile(args.module, "R_OK", "read");
     if (problem !== null) throw new DsmError("DSM_INVALID", problem.error.replace(/program/, "module"));
     const { runtimeFiles } = await import("../install/assets.ts");
@@ -52,8 +53,8 @@ export default command({
       // The child has printed the reason.
       if ((await child.exited) !== 0) return 1;
       const text = readFileSync(made, "utf8");
-      if (args.out === undefined || isStdout(args.out)) await print(text);
-      else writeOutput(args.out, HEADER, text);
+      if (toStdout) await print(text);
+      else writeOutput(args.out as string, HEADER, text);
       return 0;
     } finally {
       rmSync(folder, { recursive: true, force: true });

@@ -4,7 +4,7 @@ import { join, resolve } from "node:path";
 import { DsmError } from "../../core/base/errors.ts";
 import { command } from "../command.ts";
 import { LANGUAGE_NAMES, LANGUAGES, type Language, type Project, projectFor } from "../install/projects.ts";
-import { invalid, jsonOption, UsageError } from "../settings/options.ts";
+import { jsonOption, UsageError, wrongValue } from "../settings/options.ts";
 import { print, printJson } from "../terminal/messages.ts";
 
 const CHOICES = `${LANGUAGES.slice(0, -1).join(", ")} or ${LANGUAGES.at(-1)}`;
@@ -62,7 +62,7 @@ async function chooseLanguage(given: string | undefined): Promise<Language | nul
   if (given !== undefined) {
     const language = LANGUAGES.find((name) => name === given.toLowerCase());
     if (language !== undefined) return language;
-    throw invalid(`there is no project for language "${given}"; choose ${CHOICES}`);
+    throw wrongValue(`there is no project for language "${given}"; choose ${CHOICES}`);
   }
   if (!process.stdin.isTTY || !process.stdout.isTTY) {
     throw new UsageError(`the language is missing; give --language ${CHOICES}`);

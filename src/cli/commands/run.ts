@@ -1,5 +1,6 @@
 /** `dsm run`: checks the options, then starts the processes by ../run/local-run.ts, or over ssh by ../run/hosts. */
 import { DsmError } from "../../core/base/errors.ts";
+import { isLoopback } from "../../core/base/names.ts";
 import { SETTINGS } from "../../core/base/settings.ts";
 import { travellingEnvironment } from "../../core/launch/environment.ts";
 import { placeRanks, totalSlots } from "../../core/launch/hosts.ts";
@@ -11,23 +12,24 @@ import { preloadEnvironment, preloadOption } from "../run/library-preload.ts";
 import { LocalRun } from "../run/local-run.ts";
 import { findProgram } from "../run/program.ts";
 import { startRestoredServer } from "../run/restored-server.ts";
-import { chooseHosts, hostOptions, isHere, readVariables } from "../settings/host-options.ts";
+import { chooseHosts, hostOptions, interfaceAddress, isHere, readVariables } from "../settings/host-options.ts";
 import {
   autostartOption,
   daemonOption,
   elasticOption,
   fromEnvironment,
-  invalid,
   onLossOption,
   orderOption,
   readDaemon,
   readElastic,
   readSetting,
+  readValue,
   readWhole,
   repeatedOption,
   restoreOption,
   UsageError,
   valueOption,
+  wrongValue,
 } from "../settings/options.ts";
 import { readTlsOff, tlsOffOption } from "../settings/security.ts";
 import { newSessionName } from "../settings/session-name.ts";
@@ -105,12 +107,13 @@ export default command({
     const slots = chosen === null ? undefined : (chosen.processes ?? totalSlots(chosen.hosts));
     const processes = readSetting("processes", args.processes) ?? saved?.processes ?? slots;
     if (processes === undefined) throw new UsageError("the number of processes is missing; give -n N");
-    const shares = chosen === null ? null : placeRanks(chosen.hosts, processes, args.oversubscribe === true);
+    const shares =
+      chosen === null ? null : readValue(() => placeRanks(chosen.hosts, processes, args.oversubscribe === true));
     // An allocation of this machine alone needs no other host.
     const far = shares !== null && !(chosen?.allocated && shares.every(({ host }) => isHere(host)));
     const nodes = readWhole("nodes", args.nodes ?? "1");
     if (nodes < 1 || nodes > processes) {
-      throw invalid(`${nodes} nodes for ${processes} processes; give 1 to ${processes} nodes`);
+      throw wrongValue(`${nodes} nodes for ${processes} processes; give 1 to ${processes} nodes`);
     }
     readSetting("size", args.size);
     // The processes get the text as the user gave it.
@@ -143,12 +146,18 @@ export default command({
     };
     const { restore } = args;
     if (far) {
+      const hasDaemon = readSetting("daemon", args.daemon) !== undefined;
+      if (hasDaemon && isLoopback(daemon.host) && !shares.every(({ host }) => isHere(host))) {
+        throw wrongValue(
+          `the daemon at ${daemon.address} is reached from here only; leave it out, or give one that all hosts reach`,
+        );
+      }
       return await runOnHosts({
         ...{ shares, session, words: programArgs, tag: args.tag === true, copy: args.copy === true, continues },
         environment: { ...travellingEnvironment(process.env), ...settings, ...variables },
         ssh: readWords("ssh", readSetting("ssh", args.ssh) ?? SETTINGS.ssh.fallback),
-        interface: args.interface,
-        daemon: readSetting("daemon", args.daemon) === undefined ? null : daemon.address,
+        interface: args.interface === undefined ? undefined : interfaceAddress(args.interface),
+        daemon: hasDaemon ? daemon.address : null,
         server:
           restore === undefined
             ? null

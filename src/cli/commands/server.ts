@@ -17,7 +17,6 @@ import {
   autostartOption,
   daemonOption,
   fromEnvironment,
-  invalid,
   readAutostart,
   readDaemon,
   readName,
@@ -28,6 +27,7 @@ import {
   sessionOptions,
   UsageError,
   valueOption,
+  wrongValue,
 } from "../settings/options.ts";
 import { checkTlsListens, readSecurity, readTls, readTlsFiles, readTlsOff, tlsOptions } from "../settings/security.ts";
 import { announce, beginLog, logFormatOption, logsJson, messages, useLogFormat } from "../terminal/messages.ts";
@@ -75,19 +75,27 @@ export default command({
     useLogFormat(args["log-format"], "server", fromEnvironment(args.session, "DSM_SESSION"));
     const restore = args.restore === undefined ? undefined : restored(args.restore, args["report-progress"] === true);
     const saved = restore?.image.config;
-    const session = fromEnvironment(args.session, "DSM_SESSION") ?? saved?.name;
-    if (session === undefined) throw new UsageError("the session is missing; give --session NAME");
+    const given = fromEnvironment(args.session, "DSM_SESSION") ?? saved?.name;
+    if (given === undefined) throw new UsageError("the session is missing; give --session NAME");
+    const session = readName("session", given);
     const settings = readSessionSettings(args, saved);
     const { processes } = settings;
     if (processes === undefined) throw new UsageError("the number of processes is missing; give --processes N");
     const daemon = readDaemon(args.daemon);
     const { instance } = args;
     if (instance !== undefined && !/^[0-9a-f]{16}$/.test(instance)) {
-      throw invalid(`instance "${instance}" is not 16 hex digits`);
+      throw wrongValue(`instance "${instance}" is not 16 hex digits`);
     }
     if (isLoopback(args.host) && !isLoopback(daemon.host)) {
-      throw invalid(`the daemon is at ${daemon.address}, but only this host reaches ${args.host}; give --host`);
+      throw wrongValue(`the daemon is at ${daemon.address}, but only this host reaches ${args.host}; give --host`);
     }
+    const { predecessor = "gone" } = args;
+    if (predecessor !== "gone" && predecessor !== "silent") {
+      throw wrongValue(`predecessor "${predecessor}" is not possible; use gone or silent`);
+    }
+    const port = readPort(args.port);
+    const epoch = args.epoch === undefined ? undefined : readWhole("epoch", args.epoch);
+    const slot = args.slot === undefined ? undefined : readSlot(args.slot);
     const byHand = instance === undefined;
     const tls = readTls(readTlsFiles(args), false);
     const tlsOff = readTlsOff(args);
@@ -103,16 +111,16 @@ export default command({
     const credentials = await obtainCredentials(directory, "server");
     checkTlsListens(credentials.security.tls);
     const server = await startServer({
-      session: readName("session", session),
+      session,
       ...settings,
       processes,
       host: args.host,
-      port: readPort(args.port),
+      port,
       directory,
       ...(byHand ? {} : { instance }),
-      ...(args.epoch === undefined ? {} : { epoch: readWhole("epoch", args.epoch) }),
-      predecessor: args.predecessor === "silent" ? "silent" : "gone",
-      ...(args.slot === undefined ? {} : { slot: readSlot(args.slot) }),
+      ...(epoch === undefined ? {} : { epoch }),
+      predecessor,
+      ...(slot === undefined ? {} : { slot }),
       // The same address keeps pointers into the map valid.
       ...(restore === undefined ? {} : { restore, slot: slotOf(restore.image.config.base) }),
       endUnused: !byHand,
@@ -156,6 +164,6 @@ function restored(file: string, report: boolean): ReturnType<typeof readSnapshot
 
 function readSlot(text: string): number {
   const slot = readWhole("slot", text);
-  if (slot >= ADDRESS_SLOTS) throw invalid(`slot ${slot} does not exist; the last one is ${ADDRESS_SLOTS - 1}`);
+  if (slot >= ADDRESS_SLOTS) throw wrongValue(`slot ${slot} does not exist; the last one is ${ADDRESS_SLOTS - 1}`);
   return slot;
 }

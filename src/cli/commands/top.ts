@@ -1,7 +1,7 @@
 /** `dsm top`: the running sessions, live. The pictures are in ../top. */
 import { command } from "../command.ts";
 import { noSession } from "../find-session.ts";
-import { daemonOption, invalid, jsonOption, readDaemon, readName, UsageError } from "../settings/options.ts";
+import { daemonOption, jsonOption, readDaemon, readName, UsageError, wrongValue } from "../settings/options.ts";
 import { print, printJson } from "../terminal/messages.ts";
 import { newModel } from "../top/model.ts";
 import { Sampler } from "../top/sampler.ts";
@@ -65,7 +65,7 @@ export default command({
 function readInterval(text: string): number {
   const ms = /^\d+(\.\d+)?$/.test(text) ? Number(text) * 1000 : Number.NaN;
   if (ms >= INTERVAL_MIN_MS && ms <= INTERVAL_MAX_MS) return ms;
-  throw invalid(
+  throw wrongValue(
     `interval "${text}" is not possible; use ${INTERVAL_MIN_MS / 1000} to ${INTERVAL_MAX_MS / 1000} seconds`,
   );
 }

@@ -15,7 +15,7 @@ import { openServerConnection } from "../../transport/reader-connection.ts";
 import { command } from "../command.ts";
 import { isStdout, OutputFile } from "../files/output-file.ts";
 import { findSession } from "../find-session.ts";
-import { daemonOption, invalid, jsonOption, readDaemon, UsageError } from "../settings/options.ts";
+import { daemonOption, jsonOption, readDaemon, UsageError, wrongValue } from "../settings/options.ts";
 import { messages, print, printJson } from "../terminal/messages.ts";
 import { daemonClient } from "../user-daemon-client.ts";
 
@@ -120,7 +120,7 @@ function doneText(
 function readSeconds(text: string): number {
   const seconds = /^\d+(\.\d+)?$/.test(text) ? Number(text) : Number.NaN;
   if (seconds >= SECONDS_MIN && seconds <= TRACE_SECONDS_MAX) return seconds;
-  throw invalid(`--seconds is "${text}"; it must be from ${SECONDS_MIN} to ${TRACE_SECONDS_MAX}`);
+  throw wrongValue(`--seconds is "${text}"; it must be from ${SECONDS_MIN} to ${TRACE_SECONDS_MAX}`);
 }
 
 interface Done {

@@ -40,8 +40,11 @@ const HEAD_MAX = 512;
 const PIPE_PAUSE_MS = 1;
 const STDOUT = "-";
 
-/** Whether the path means standard output. */
-export const isStdout = (path: string): boolean => path === STDOUT;
+/** Whether the path means standard output. Throws UsageError if it is empty, and means nothing. */
+export function isStdout(path: string): boolean {
+  if (path === "") throw new UsageError("the name of the file is empty");
+  return path === STDOUT;
+}
 
 export class OutputFile {
   readonly #path: string;
@@ -55,7 +58,6 @@ export class OutputFile {
 
   /** Throws DsmError if the file cannot be written, or something is in its place that is not to be replaced. */
   constructor(path: string, kind: OutputKind) {
-    if (path === "") throw new UsageError("the name of the file is empty");
     this.#path = path;
     this.#kind = kind;
     if (isStdout(path)) {

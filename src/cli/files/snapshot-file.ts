@@ -17,6 +17,7 @@ import { createHash } from "node:crypto";
 import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
 import { DsmError } from "../../core/base/errors.ts";
 import { WELCOME_MAX } from "../../core/base/limits.ts";
+import { exactSize } from "../../core/base/size.ts";
 import { MapBytes } from "../../core/memory/map-bytes.ts";
 import { MapOp } from "../../core/memory/map-snapshot.ts";
 import { parseSavedSession, type SavedSession } from "../../core/messages/saved-session.ts";
@@ -215,6 +216,6 @@ function allocate(size: number): Uint8Array {
   try {
     return new Uint8Array(size);
   } catch {
-    throw new DsmError("DSM_NO_MEMORY", `no memory for a map of ${size} bytes`);
+    throw new DsmError("DSM_NO_MEMORY", `no memory for a map of ${exactSize(size)}`);
   }
 }

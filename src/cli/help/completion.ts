@@ -4,7 +4,7 @@
  */
 
 import { command } from "../command.ts";
-import { invalid, MANY } from "../settings/options.ts";
+import { MANY, wrongValue } from "../settings/options.ts";
 import { print } from "../terminal/messages.ts";
 import { complete } from "./candidates.ts";
 import { completionScript, SHELLS } from "./shell-scripts.ts";
@@ -34,11 +34,11 @@ export default command({
   async run({ args, rawArgs }) {
     const shell = SHELLS.find((name) => name === args.shell);
     if (shell === undefined) {
-      throw invalid(`there is no completion for shell "${args.shell}"; choose ${SHELLS.join(", ")}`);
+      throw wrongValue(`there is no completion for shell "${args.shell}"; choose ${SHELLS.join(", ")}`);
     }
     const terminator = rawArgs.indexOf("--");
     if (terminator < 0) {
-      if (args._.length > 1) throw invalid('give the words to complete after "--"');
+      if (args._.length > 1) throw wrongValue('give the words to complete after "--"');
       await print(completionScript(shell));
       return 0;
     }

@@ -62,7 +62,7 @@ export class LocalRun {
   }
 
   async #run({ program, environment, processes, nodes, tag, server }: LocalRunOptions): Promise<number> {
-    const guard = await RunGuard.start();
+    const guard = await RunGuard.start(true);
     const monitor = new JoinMonitor({
       ranks: this.#ranks,
       records: this.#records,
@@ -79,6 +79,7 @@ export class LocalRun {
     for (let rank = 0; rank < processes && !this.#terminator.isEnding; rank++) {
       let child: Bun.Subprocess;
       const record = this.#records.environment(rank);
+      const node = nodes > 1 ? nodeName(Math.floor((rank * nodes) / processes)) : null;
       guard.starts(record);
       try {
         child = Bun.spawn({
@@ -87,7 +88,7 @@ export class LocalRun {
             ...environment,
             DSM_RANK: String(rank),
             ...record,
-            ...(nodes > 1 ? { DSM_NODE: nodeName(Math.floor((rank * nodes) / processes)) } : {}),
+            ...(node === null ? {} : { DSM_NODE: node }),
           },
           stdin: rank === 0 ? "inherit" : "ignore",
           stdout: output ? "pipe" : "inherit",
@@ -112,7 +113,8 @@ export class LocalRun {
         this.#living.delete(child);
         monitor.start();
         const why = this.#records.isUnseen(rank, child.signalCode) ? UNSEEN : this.#causes.of(child.signalCode);
-        return this.#terminator.ended(`process ${rank}`, child.exitCode, child.signalCode, why);
+        const who = `process ${rank} (${node === null ? "" : `node ${node}, `}pid ${child.pid})`;
+        return this.#terminator.ended(who, child.exitCode, child.signalCode, why);
       };
       endings.push(child.exited.then(ended));
     }

@@ -3,7 +3,7 @@ import { closeSync, writeSync } from "node:fs";
 import { DsmError } from "../../core/base/errors.ts";
 import { inheritedEnvironment } from "../../core/launch/environment.ts";
 import { isOwnProc } from "../../transport/own-process.ts";
-import { messages } from "../terminal/messages.ts";
+import { logsJson, messages } from "../terminal/messages.ts";
 
 const WITHOUT = "if dsm run is killed, its processes go on";
 
@@ -17,12 +17,16 @@ export class RunGuard {
     this.#input = typeof guard?.stdio[3] === "number" ? guard.stdio[3] : -1;
   }
 
-  /** Starts the guard. Where it cannot run there is a warning, and the run goes on without it. */
-  static async start(): Promise<RunGuard> {
+  /**
+   * Starts the guard. Where it cannot run there is a warning, and the run goes on without it. `says`: it has the standard
+   * error of this process, for a line when this one is killed; logs that are JSON do not have that line.
+   */
+  static async start(says = false): Promise<RunGuard> {
     try {
       const { guard } = await (await import("../install/assets.ts")).runtimeFiles();
       // In a session of its own, so that no signal to the group of dsm run reaches it.
-      const stdio = ["ignore", "ignore", "ignore", "pipe"] as ["ignore", "ignore", "ignore", "pipe"];
+      const stderr = says && !logsJson() ? "inherit" : "ignore";
+      const stdio = ["ignore", "ignore", stderr, "pipe"] as ["ignore", "ignore", "inherit" | "ignore", "pipe"];
       const env = inheritedEnvironment(process.env);
       const child = Bun.spawn({ cmd: [guard], cwd: "/", env, stdio, detached: true });
       child.unref();

@@ -112,6 +112,8 @@ export class ProcessTerminator {
       this.#judging = true;
       await Promise.race([underway, Bun.sleep(CAUSE_TIMEOUT_MS)]);
     }
+    // One that was asked to end has done so. Of several that fail the first is named: the others may fail because of it.
+    if (!this.#isEnding && !this.#isAskedToEnd) messages.error(`${who} ended with exit code ${code}`);
     this.fail(code);
   }
 

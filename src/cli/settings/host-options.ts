@@ -11,7 +11,7 @@ import {
   parseNodefile,
   parseSlurm,
 } from "../../core/launch/hosts.ts";
-import { invalid, UsageError, valueOption } from "./options.ts";
+import { invalid, readValue, UsageError, valueOption, wrongValue } from "./options.ts";
 
 export const hostOptions = {
   hosts: {
@@ -48,7 +48,7 @@ export interface ChosenHosts {
   allocated: boolean;
 }
 
-/** chooseHosts returns the hosts; null: this machine. Throws DSM_INVALID. */
+/** chooseHosts returns the hosts; null: this machine. Throws UsageError, or DSM_INVALID for a file. */
 export function chooseHosts(
   args: { hosts?: string | undefined; hostfile?: string | undefined; nodes?: string | undefined },
   environment: Record<string, string | undefined>,
@@ -57,7 +57,7 @@ export function chooseHosts(
   if (hosts !== undefined && hostfile !== undefined) throw new UsageError("give --hosts or --hostfile, not both");
   if (hosts !== undefined || hostfile !== undefined) {
     if (args.nodes !== undefined) throw new UsageError("--nodes is for simulated nodes; with hosts each one is a node");
-    if (hosts !== undefined) return { hosts: parseHostList(hosts), allocated: false };
+    if (hosts !== undefined) return { hosts: readValue(() => parseHostList(hosts)), allocated: false };
     return { hosts: fromFile("hostfile", hostfile as string, parseHostfile), allocated: false };
   }
   if (args.nodes !== undefined) return null;
@@ -111,7 +111,7 @@ export function interfaceAddress(given: string): string {
   if (first !== undefined) return first.address;
   const address = bareHost(given);
   if (isLoopback(address) || localAddresses().includes(address)) return address;
-  throw invalid(
+  throw wrongValue(
     `"${given}" is neither an address nor an interface of this machine; its addresses are ${localAddresses().join(", ")}`,
   );
 }
@@ -122,8 +122,9 @@ export function readVariables(given: readonly string[], environment: Record<stri
   for (const text of given) {
     const [, name, value] = /^([^=]+)(?:=(.*))?$/s.exec(text) ?? [];
     const found = value ?? (name === undefined ? undefined : environment[name]);
-    if (name === undefined || name.includes("\0")) throw invalid(`--env "${text}" is not NAME or NAME=VALUE`);
-    if (found === undefined) throw invalid(`--env ${name}: there is no such variable here; give --env ${name}=VALUE`);
+    if (name === undefined || name.includes("\0")) throw wrongValue(`--env "${text}" is not NAME or NAME=VALUE`);
+    if (found === undefined)
+      throw wrongValue(`--env ${name}: there is no such variable here; give --env ${name}=VALUE`);
     variables[name] = found;
   }
   return variables;

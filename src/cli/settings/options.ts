@@ -21,15 +21,28 @@ import {
 import { parseSize } from "../../core/base/size.ts";
 import { SESSION_SETTINGS, type SessionSetting, type SessionSettings } from "../../core/messages/session-settings.ts";
 
-/** UsageError: the command line itself is wrong. Its exit code is 2. */
-export class UsageError extends Error {
-  override readonly name = "UsageError";
+/** UsageError: the command line, or a variable, is wrong. Its exit code is 2. */
+export class UsageError extends DsmError {
   /** Whether the message already says what to do. */
   readonly advised: boolean;
 
   constructor(message: string, advised = false) {
-    super(message);
+    super("DSM_INVALID", message);
     this.advised = advised;
+  }
+}
+
+/** wrongValue returns the error for an option, argument or variable whose value cannot be used. */
+export function wrongValue(message: string): UsageError {
+  return new UsageError(message, true);
+}
+
+/** readValue returns what `read` makes of an option, argument or variable. Its DsmError becomes a UsageError. */
+export function readValue<Value>(read: () => Value): Value {
+  try {
+    return read();
+  } catch (error) {
+    throw error instanceof DsmError && !(error instanceof UsageError) ? wrongValue(error.message) : error;
   }
 }
 
@@ -188,7 +201,7 @@ export function fromEnvironment(given: string | undefined, variable: string): st
 
 /**
  * readSetting returns the checked value of a setting: from the command line, else from its variable; undefined if
- * neither is set. Throws DSM_INVALID, which names the option or the variable.
+ * neither is set. Throws UsageError, which names the option or the variable.
  */
 export function readSetting<Name extends SettingName>(
   name: Name,
@@ -200,7 +213,7 @@ export function readSetting<Name extends SettingName>(
   const from = isGiven ? `--${option}` : variable;
   const raw = isGiven ? given : fromEnvironment(undefined, variable);
   if (raw === undefined) return undefined;
-  const value = typeof raw === "boolean" ? raw : READERS[kind](raw, from);
+  const value = typeof raw === "boolean" ? raw : readValue(() => READERS[kind](raw, from));
   return checked(value, checkSetting(name, value, from)) as SettingValue<Name>;
 }
 
@@ -208,14 +221,14 @@ export function readSetting<Name extends SettingName>(
 const READERS: Record<SettingKind, (text: string, from: string) => string | number | boolean> = {
   flag(text, from) {
     if (text === "0" || text === "1") return text === "1";
-    throw invalid(`${from} is "${text}"; it must be 0 or 1`);
+    throw wrongValue(`${from} is "${text}"; it must be 0 or 1`);
   },
   whole: (text, from) => readWhole(from, text),
   size: parseSize,
   address: (text) => addressOf(text).address,
   path(text, from) {
     if (isAbsolute(text)) return text;
-    throw invalid(`${from} is "${text}"; give an absolute path`);
+    throw wrongValue(`${from} is "${text}"; give an absolute path`);
   },
   name: String,
   choice: String,
@@ -224,7 +237,7 @@ const READERS: Record<SettingKind, (text: string, from: string) => string | numb
 
 function addressOf(text: string): { host: string; port: number; address: string } {
   const parsed = parseAddress(text) ?? parseAddress(`${text}:${DEFAULT_PORT}`);
-  if (!parsed) throw invalid(`daemon address "${text}" is not HOST:PORT, such as ${SETTINGS.daemon.fallback}`);
+  if (!parsed) throw wrongValue(`daemon address "${text}" is not HOST:PORT, such as ${SETTINGS.daemon.fallback}`);
   return { ...parsed, address: formatAddress(parsed.host, parsed.port) };
 }
 
@@ -293,14 +306,15 @@ export function readPort(text: string): number {
 export function readWhole(what: string, text: string): number {
   const number = /^\d+$/.test(text) ? Number(text) : Number.NaN;
   if (Number.isSafeInteger(number)) return number;
-  throw invalid(`${what} "${text}" is ${Number.isNaN(number) ? "not a whole number" : "too large"}`);
+  throw wrongValue(`${what} "${text}" is ${Number.isNaN(number) ? "not a whole number" : "too large"}`);
 }
 
+/** invalid returns the error for what is wrong in a file, or with this machine. Its exit code is 1. */
 export function invalid(message: string): DsmError {
   return new DsmError("DSM_INVALID", message);
 }
 
 function checked<Value>(value: Value, reason: string | null): Value {
-  if (reason !== null) throw invalid(reason);
+  if (reason !== null) throw wrongValue(reason);
   return value;
 }

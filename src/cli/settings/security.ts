@@ -20,9 +20,10 @@ import { formatToken, type JoinToken, parseToken } from "../../core/access/token
 import { DsmError } from "../../core/base/errors.ts";
 import { isLoopback } from "../../core/base/names.ts";
 import { SETTINGS } from "../../core/base/settings.ts";
+import { exactSize } from "../../core/base/size.ts";
 import { shortFingerprint } from "../../transport/fingerprint.ts";
 import { besideName } from "../files/temporary.ts";
-import { flagOption, invalid, readSetting, valueOption } from "./options.ts";
+import { flagOption, invalid, readSetting, valueOption, wrongValue } from "./options.ts";
 
 export const tlsOffOption = { "tls-off": flagOption("tlsOff") };
 
@@ -50,7 +51,7 @@ export function readTlsOff(args: TlsArguments = {}): boolean {
   const variable = readSetting("tlsOff");
   const off = args["tls-off"] ?? variable === true;
   if (off && Object.keys(readTlsFiles(args)).length > 0) {
-    throw invalid(
+    throw wrongValue(
       "TLS is turned off, but TLS files are set; leave out --tls-off and DSM_TLS_OFF, or DSM_TLS_CERT, DSM_TLS_KEY and DSM_TLS_CA",
     );
   }
@@ -107,7 +108,9 @@ export function checkTlsListens(tls: Tls | null): void {
 }
 
 function noCertificate(): DsmError {
-  return invalid("TLS needs a certificate and its key; give --tls-cert and --tls-key, or DSM_TLS_CERT and DSM_TLS_KEY");
+  return wrongValue(
+    "TLS needs a certificate and its key; give --tls-cert and --tls-key, or DSM_TLS_CERT and DSM_TLS_KEY",
+  );
 }
 
 export function readCertificate(path: string): { text: string; certificate: X509Certificate } {
@@ -143,7 +146,7 @@ export function readSecret(path: string, what: "token" | "key", most: number): s
     if ((mode & constants.S_IFMT) !== constants.S_IFREG) throw invalid(`the ${what} ${path} is not a file`);
     if (uid !== process.geteuid?.()) throw invalid(`the ${what} ${path} belongs to user ${uid}; use one of your own`);
     if ((mode & 0o077) !== 0) throw invalid(`the ${what} ${path} can be read by others; chmod 600 ${path}`);
-    if (size > most) throw invalid(`the ${what} ${path} is larger than ${most} bytes`);
+    if (size > most) throw invalid(`the ${what} ${path} is larger than ${exactSize(most)}`);
     return readFileSync(fd, "utf8");
   } finally {
     closeSync(fd);
@@ -161,7 +164,7 @@ export function tokenPath(): string {
   const { DSM_TOKEN_FILE } = process.env;
   if (DSM_TOKEN_FILE) {
     if (!isAbsolute(DSM_TOKEN_FILE)) {
-      throw invalid(`DSM_TOKEN_FILE is "${DSM_TOKEN_FILE}"; give an absolute path`);
+      throw wrongValue(`DSM_TOKEN_FILE is "${DSM_TOKEN_FILE}"; give an absolute path`);
     }
     return DSM_TOKEN_FILE;
   }
@@ -256,7 +259,7 @@ export function readSecurity(
   const text = readSetting("token");
   if (text !== undefined) {
     const read = parseToken(text);
-    if (typeof read === "string") throw invalid(`DSM_TOKEN cannot be used: ${read}`);
+    if (typeof read === "string") throw wrongValue(`DSM_TOKEN cannot be used: ${read}`);
     return { ...read, always: true, tls, tlsOff };
   }
   const none = { token: null, fingerprint: null };

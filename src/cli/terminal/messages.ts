@@ -5,6 +5,7 @@ import { writeSync } from "node:fs";
 import { createConsola } from "consola/core";
 import { DsmError } from "../../core/base/errors.ts";
 import { CONTROLS } from "../../core/base/names.ts";
+import { wrongValue } from "../settings/options.ts";
 import { checkStdout, unwritable } from "./stdout.ts";
 import { isColoured, styled } from "./style.ts";
 
@@ -30,7 +31,7 @@ export const logFormatOption = {
 /** useLogFormat sets the form of all further messages. `session`: the session that all of them are about. */
 export function useLogFormat(format: string, role: string, session?: string): void {
   if (format !== "text" && format !== "json") {
-    throw new DsmError("DSM_INVALID", `log format "${format}" is not possible; use text or json`);
+    throw wrongValue(`log format "${format}" is not possible; use text or json`);
   }
   if (format === "json") fields = { role, ...(session === undefined ? {} : { session }) };
 }

@@ -30,7 +30,7 @@ export function parseSize(text: string): number {
 
 /** The reason why `size` is not a valid map size, or null. */
 export function checkSize(size: number): string | null {
-  if (size > SIZE_MAX) return `size ${size} is beyond the limit of ${formatSize(SIZE_MAX)}`;
+  if (size > SIZE_MAX) return `size ${exactSize(size)} is beyond the limit of ${formatSize(SIZE_MAX)}`;
   if (size < 1) return `size ${size} is not possible; a map has 1 byte or more`;
   if (!Number.isSafeInteger(size)) return `size ${size} is not a whole number of bytes`;
   return null;
@@ -51,17 +51,30 @@ export function sizeOption(bytes: number): string {
 export function sizeMismatch(size: number, wished: number): string {
   const both = sizeOption(Math.max(size, wished));
   return (
-    `has a map of ${size} bytes, not ${wished}; ` +
+    `has a map of ${exactSize(size)}, not ${exactSize(wished)}; ` +
     `give all processes the same size (--size ${both}, or DSM_SIZE=${both})`
   );
 }
 
+const LARGE_UNITS = [
+  ["GiB", 2 ** 30],
+  ["MiB", 2 ** 20],
+  ["KiB", 2 ** 10],
+] as const;
+
+/**
+ * A size that a message quotes, such as "8 GiB", "1.5 MiB" or "65537 bytes": in a unit only if that needs no rounding, so
+ * that two sizes that differ look different. native/src/base/size.c writes the same.
+ */
+export function exactSize(bytes: number): string {
+  const unit =
+    Number.isSafeInteger(bytes) && LARGE_UNITS.find(([, value]) => bytes >= value && bytes % (value / 2) === 0);
+  return unit ? `${bytes / unit[1]} ${unit[0]}` : `${bytes} byte${bytes === 1 ? "" : "s"}`;
+}
+
+/** A size for people, rounded to one decimal. */
 export function formatSize(bytes: number): string {
-  for (const [unit, value] of [
-    ["GiB", 2 ** 30],
-    ["MiB", 2 ** 20],
-    ["KiB", 2 ** 10],
-  ] as const) {
+  for (const [unit, value] of LARGE_UNITS) {
     if (bytes >= value) return `${Number((bytes / value).toFixed(1))} ${unit}`;
   }
   return `${bytes} B`;

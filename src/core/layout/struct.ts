@@ -6,6 +6,7 @@
 import { DsmError } from "../base/errors.ts";
 import { SIZE_MAX, STRUCT_ARRAY_MAX, STRUCT_DEPTH_MAX, STRUCT_FIELDS_MAX, UTF8_MAX } from "../base/limits.ts";
 import { fnv1a64 } from "../base/names.ts";
+import { exactSize } from "../base/size.ts";
 
 /** Bytes of each kind of number, which are its alignment, too. */
 export const SCALAR_SIZES = { i8: 1, i16: 2, i32: 4, i64: 8, u8: 1, u16: 2, u32: 4, u64: 8, f32: 4, f64: 8, bool: 1 };
@@ -257,7 +258,7 @@ function checkLength(what: string, length: number): number {
 
 function checkSize(what: string, size: number): number {
   if (size <= SIZE_MAX) return size;
-  throw invalid(`${what} has ${size} bytes; a map has at most ${SIZE_MAX}`);
+  throw invalid(`${what} has ${exactSize(size)}; a map has at most ${exactSize(SIZE_MAX)}`);
 }
 
 const roundUp = (size: number, align: number): number => Math.ceil(size / align) * align;

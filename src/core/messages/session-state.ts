@@ -74,8 +74,19 @@ const ProcessStateSchema = record({
   joinTag: whole(0, WORD_MAX),
   /** Tag of the barrier in which it waits, or -1. */
   barrierTag: whole(-1, WORD_MAX),
+  /** The moment in which its last wait to join or in the barrier began, and in which it last gave up one; 0: none. */
+  waitsSince: count,
+  gaveUpAt: count,
 });
 export type ProcessState = v.InferOutput<typeof ProcessStateSchema>;
+
+/** A rank that joined and went again before the session began. */
+const WithdrawalSchema = record({
+  rank: whole(0, PROCESSES_MAX - 1),
+  /** The moment in which it gave up, having waited for as long as it may; 0: it went for another reason. */
+  gaveUpAt: count,
+});
+export type Withdrawal = v.InferOutput<typeof WithdrawalSchema>;
 
 /** A request: the node and tag to which its reply goes, and the rank that made it (-1: none yet). */
 const RequesterSchema = record({
@@ -147,6 +158,9 @@ export const SessionStateSchema = v.pipe(
     /** By offset. */
     blocks: list(BLOCKS_MAX, BlockSchema),
     waitingJoins: list(WAITING_JOINS_MAX, RequesterSchema),
+    withdrawals: list(PROCESSES_MAX, WithdrawalSchema),
+    /** Number of the last moment that a process noted. Moments have no length: they only follow each other. */
+    moment: count,
     /** The session began with a snapshot: its state and the bytes of its map. */
     restored: flag,
     /** By node number: how many entries of the node are in the log, or EVICTED. */
@@ -156,6 +170,7 @@ export const SessionStateSchema = v.pipe(
     const ranks = ranksOf(state.config);
     for (const [key, fault] of [
       ["processes", tooHigh(state.processes, "rank", ranks) ?? repeated(state.processes, "rank")],
+      ["withdrawals", tooHigh(state.withdrawals, "rank", ranks) ?? repeated(state.withdrawals, "rank")],
       ["semaphores", repeated(state.semaphores, "name")],
       ["locks", repeated(state.locks, "name")],
       ["sleepers", tooHigh(state.sleepers, "offset", state.config.size) ?? repeated(state.sleepers, "offset")],

@@ -130,16 +130,21 @@ export class Joins {
    * meanwhile, that reply comes first.
    */
   explain(channel: Channel, process: NodeProcess): void {
+    process.gaveUp = true;
     this.#of.replies.error(channel.index, 0, Status.TIMEOUT, 0, this.#awaitedBy(process));
   }
 
   #awaitedBy({ rank }: NodeProcess): string {
-    const { missing, config, phase } = this.#of.session;
-    if (missing.length > 0) {
-      // Before its JOIN is ordered the process is one of them itself.
-      return rank < 0
-        ? "the other processes did not join"
-        : `${formatRanks(missing)} of ${config.processes} did not join`;
+    const { config, phase } = this.#of.session;
+    if (phase === "joining") {
+      // Before its JOIN is ordered, the process itself seems to be missing.
+      if (rank < 0) return "the other processes did not join";
+      const { absent, withdrawn } = this.#of.session.missing(rank);
+      const of = ` of ${config.processes}`;
+      return [
+        ...(withdrawn.length > 0 ? [`${formatRanks(withdrawn)}${of} joined and left again`] : []),
+        ...(absent.length > 0 ? [`${formatRanks(absent)}${of} did not join`] : []),
+      ].join(", and ");
     }
     if (phase === "running" && config.elastic !== true) return "the processes of the session before did not leave it";
     return "the processes that are in it did not leave direct mode";
@@ -162,8 +167,9 @@ export class Joins {
   /** Proposes the process's LEAVE: the process is gone. */
   leave(process: NodeProcess, isLost: boolean): void {
     process.state = "leaving";
-    const { rank } = process;
-    this.#of.propose(encode({ kind: Kind.LEAVE, op: isLost ? 1 : 0, rank, node: this.#of.node, tag: NO_TAG }));
+    const { rank, gaveUp } = process;
+    const flags = { op: isLost ? 1 : 0, length: gaveUp ? 1 : 0 };
+    this.#of.propose(encode({ kind: Kind.LEAVE, ...flags, rank, node: this.#of.node, tag: NO_TAG }));
   }
 
   /** Whether the last process has gone, or the session has ended. Returns true once; no process may join afterwards. */

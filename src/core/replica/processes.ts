@@ -15,6 +15,8 @@ export interface NodeProcess {
   state: "joining" | "running" | "leaving" | "left";
   /** The process is gone; its LEAVE is proposed as soon as its rank is known. */
   isDead: boolean;
+  /** It was told that its time to join is over, and what it has waited for. */
+  gaveUp: boolean;
   /** The process traps even while the session is in direct mode. */
   refusesDirect: boolean;
   /** It maps the region read-write (direct mode) and has not confirmed CLOSED. */
@@ -67,6 +69,7 @@ export class ProcessTable {
       token,
       state: "joining",
       isDead: false,
+      gaveUp: false,
       refusesDirect,
       mayWrite: false,
       isWatching: false,

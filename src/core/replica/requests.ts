@@ -110,6 +110,7 @@ export class Requests {
     if (kind === Kind.LEAVE) {
       process.state = "leaving";
       view.setUint8(at + LeaveAt.isLost, 0);
+      view.setUint32(at + LeaveAt.gaveUp, 0, true);
       view.setUint32(at + LeaveAt.isEvicted, 0, true);
     }
     view.setUint16(at + At.rank, process.rank, true);

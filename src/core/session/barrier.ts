@@ -27,22 +27,30 @@ export class Barrier {
       return;
     }
     process.barrierTag = from.tag;
+    process.waitsSince = this.#members.moment();
     this.openIfComplete();
   }
 
   /**
-   * Cancels the arrival with that tag: the barrier waits for the process again. The reply's aux is the number of the
-   * other processes that have not arrived, which is never 0.
+   * Cancels the arrival with that tag: the barrier waits for the process again. The reply's aux is the number of
+   * missing processes, which is never 0.
    */
   cancel(node: number, tag: number): void {
     const process = this.#members.all().find((one) => one.node === node && one.barrierTag === tag);
-    if (process !== undefined) this.#release(process, Status.TIMEOUT, this.missing(process.rank).length);
+    if (process === undefined) return;
+    process.gaveUpAt = this.#members.moment();
+    this.#release(process, Status.TIMEOUT, this.missing(process.rank).length);
   }
 
-  /** The ranks that have not arrived, but for `rank`. */
+  /**
+   * The ranks that were not in the barrier during the wait of `rank`. One that gave up during that wait was: it is named
+   * only if no other is.
+   */
   missing(rank: number): number[] {
-    const present = this.#members.present();
-    return present.filter((one) => one.barrierTag < 0 && one.rank !== rank).map((one) => one.rank);
+    const since = this.#members.get(rank)?.waitsSince ?? 0;
+    const out = this.#members.present().filter((one) => one.barrierTag < 0 && one.rank !== rank);
+    const missing = out.filter(({ gaveUpAt }) => gaveUpAt < since);
+    return (missing.length > 0 ? missing : out).map((one) => one.rank);
   }
 
   /** Opens the barrier if all present processes have arrived. */

@@ -8,7 +8,14 @@
  */
 import { Status } from "../base/errors.ts";
 import { PROCESSES_MAX, WAITING_JOINS_MAX } from "../base/limits.ts";
-import type { Phase, ProcessState, Requester, SessionConfig, SessionState } from "../messages/session-state.ts";
+import type {
+  Phase,
+  ProcessState,
+  Requester,
+  SessionConfig,
+  SessionState,
+  Withdrawal,
+} from "../messages/session-state.ts";
 import type { Effects } from "./effects.ts";
 import type { Replies } from "./replies.ts";
 
@@ -24,6 +31,14 @@ export interface JoinRequest {
   refusesDirect: boolean;
 }
 
+/** Ranks for which a process waits that has joined. At least one is in one of the lists. */
+export interface MissingRanks {
+  /** Those that have never joined. */
+  absent: number[];
+  /** Those that joined and went again. */
+  withdrawn: number[];
+}
+
 export class Membership {
   readonly #config: SessionConfig;
   readonly #replies: Replies;
@@ -36,6 +51,10 @@ export class Membership {
   #copying = false;
   #mayBeDirect = true;
   #waitingJoins: Requester[] = [];
+  /** Ranks that joined and went again before the session began, by rank. */
+  readonly #withdrawals = new Map<number, Withdrawal>();
+  /** Number of the last moment that a process noted. */
+  #moment = 0;
 
   constructor(config: SessionConfig, replies: Replies, effects: Effects) {
     this.#config = config;
@@ -61,12 +80,25 @@ export class Membership {
     return this.all().filter(isPresent);
   }
 
-  /** The ranks that have not joined while the session waits for them. */
-  missing(): number[] {
-    if (this.#phase !== "joining") return [];
-    return Array.from({ length: this.#config.processes }, (_, rank) => rank).filter(
-      (rank) => !this.#processes.has(rank),
+  /**
+   * The ranks for which `rank` waits while the session has not begun. One that gave up during that wait was not missing:
+   * it is named only if no other is.
+   */
+  missing(rank: number): MissingRanks {
+    const since = this.#processes.get(rank)?.waitsSince ?? 0;
+    const gone = [...this.#withdrawals.values()].sort((a, b) => a.rank - b.rank);
+    const withdrawn = gone.filter(({ gaveUpAt }) => gaveUpAt < since);
+    const absent = Array.from({ length: this.#config.processes }, (_, one) => one).filter(
+      (one) => !this.#processes.has(one) && !this.#withdrawals.has(one),
     );
+    const named = absent.length + withdrawn.length > 0 ? withdrawn : gone;
+    return { absent, withdrawn: named.map((one) => one.rank) };
+  }
+
+  /** A number that is higher than those of all moments before. */
+  moment(): number {
+    this.#moment += 1;
+    return this.#moment;
   }
 
   /** All processes that the session has ever had, by rank. */
@@ -124,8 +156,11 @@ export class Membership {
       state: "joining",
       joinTag: tag,
       barrierTag: -1,
+      waitsSince: this.moment(),
+      gaveUpAt: 0,
     };
     this.#processes.set(rank, process);
+    this.#withdrawals.delete(rank);
     if (request.refusesDirect) this.#mayBeDirect = false;
     this.#effects.onRankAssigned(node, tag, rank);
     if (isRunning) this.#begin(process);
@@ -162,6 +197,7 @@ export class Membership {
 
   #start(): void {
     this.#phase = "running";
+    this.#withdrawals.clear();
     const nodes = new Set(this.present().map(({ node }) => node));
     this.#direct = this.#mayBeDirect && nodes.size === 1;
     // All states change before the first reply, because the replica looks at the other processes when it answers one.
@@ -181,10 +217,12 @@ export class Membership {
     return process !== undefined && process.node === node && isPresent(process) ? process : undefined;
   }
 
-  /** Removes a process that has left or was lost. */
-  remove(process: ProcessState, isLost: boolean): void {
+  /** Removes a process that has left or was lost. `gaveUp`: it had waited to join for as long as it may. */
+  remove(process: ProcessState, isLost: boolean, gaveUp: boolean): void {
     if (process.state === "joining") {
-      this.#processes.delete(process.rank);
+      const { rank } = process;
+      this.#processes.delete(rank);
+      this.#withdrawals.set(rank, { rank, gaveUpAt: gaveUp ? this.moment() : 0 });
       this.#replies.status({ node: process.node, tag: process.joinTag }, Status.LEFT);
     } else {
       process.state = isLost ? "lost" : "left";
@@ -205,7 +243,15 @@ export class Membership {
 
   save(): Pick<
     SessionState,
-    "phase" | "lostRank" | "direct" | "copying" | "mayBeDirect" | "processes" | "waitingJoins"
+    | "phase"
+    | "lostRank"
+    | "direct"
+    | "copying"
+    | "mayBeDirect"
+    | "processes"
+    | "waitingJoins"
+    | "withdrawals"
+    | "moment"
   > {
     return {
       phase: this.#phase,
@@ -215,6 +261,8 @@ export class Membership {
       mayBeDirect: this.#mayBeDirect,
       processes: this.all(),
       waitingJoins: this.#waitingJoins,
+      withdrawals: [...this.#withdrawals.values()],
+      moment: this.#moment,
     };
   }
 
@@ -225,6 +273,8 @@ export class Membership {
     this.#copying = state.copying;
     this.#mayBeDirect = state.mayBeDirect;
     this.#waitingJoins = state.waitingJoins;
+    this.#moment = state.moment;
+    for (const withdrawal of state.withdrawals) this.#withdrawals.set(withdrawal.rank, withdrawal);
     for (const process of state.processes) this.#processes.set(process.rank, process);
   }
 }

@@ -37,7 +37,7 @@ import type { Effects } from "./effects.ts";
 import { EntryCounts } from "./entry-counts.ts";
 import { Futexes } from "./futexes.ts";
 import { Locks } from "./locks.ts";
-import { Membership } from "./membership.ts";
+import { Membership, type MissingRanks } from "./membership.ts";
 import { Replies } from "./replies.ts";
 import { reportRanks } from "./report.ts";
 import { Semaphores } from "./semaphores.ts";
@@ -105,14 +105,14 @@ export class Session {
   get lostRank(): number {
     return this.#members.lostRank;
   }
-  /** The ranks that a barrier lacks beside `rank`. */
+  /** The ranks that the barrier lacked while `rank` waited in it, but for `rank`. */
   missingInBarrier(rank: number): number[] {
     return this.#barrier.missing(rank);
   }
 
-  /** The ranks that have not joined; empty: the session has begun. */
-  get missing(): number[] {
-    return this.#members.missing();
+  /** The ranks for which `rank` waits in a session that has not begun. */
+  missing(rank: number): MissingRanks {
+    return this.#members.missing(rank);
   }
 
   /** Number of barriers that all processes have passed. */
@@ -223,7 +223,7 @@ export class Session {
         });
         return;
       case Kind.LEAVE:
-        this.#leave(from, view.getUint8(at + LeaveAt.isLost) === 1);
+        this.#leave(from, view.getUint8(at + LeaveAt.isLost) === 1, view.getUint32(at + LeaveAt.gaveUp, true) === 1);
         return;
       case Kind.BARRIER:
         this.#barrier.arrive(from);
@@ -295,7 +295,7 @@ export class Session {
     else this.#memory.publish(view, at + HEADER_SIZE, at + view.getUint32(at + At.size, true));
   }
 
-  #leave(from: Requester, isLost: boolean): void {
+  #leave(from: Requester, isLost: boolean, gaveUp: boolean): void {
     const process = this.#members.leaving(from.rank, from.node);
     if (process === undefined) {
       this.#replies.status(from, Status.LEFT);
@@ -307,7 +307,7 @@ export class Session {
       this.#waits.end(queue, Status.LEFT, 0, process.rank);
       this.#futexes.dropIfEmpty(queue);
     }
-    this.#members.remove(process, isLost);
+    this.#members.remove(process, isLost, gaveUp);
     this.#replies.ok(from.node, from.tag);
     this.#effects.onProcessGone(from.node, from.rank);
     if (this.present === 0) {

@@ -85,7 +85,7 @@ export function checkOperation(view: DataView, at: number, mapSize: number, orde
       if (body !== 0) return "unexpected body";
       return inMap(view, at, 1, mapSize) ? null : "outside the map";
     case Kind.LEAVE:
-      if (view.getUint8(at + LeaveAt.isLost) > 1) return "leave: no such flag";
+      if (view.getUint8(at + LeaveAt.isLost) > 1 || length > 1) return "leave: no such flag";
       return body === 0 ? null : "leave: unexpected body";
     case Kind.JOIN:
       if (view.getUint8(at + JoinAt.refusesDirect) > 1) return "join: no such flag";

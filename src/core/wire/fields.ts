@@ -65,7 +65,7 @@ export const FRAMES = {
   ping: { op: "op", appliedThrough: "offset" },
   state: { piece: "op", mapOffset: "offset", pieceLength: "length", pieceBytes: { body: 0 } },
   join: { refusesDirect: "op", pid: "offset", wishedRank: "aux", ...NAME },
-  leave: { isLost: "op", isEvicted: "aux" },
+  leave: { isLost: "op", gaveUp: "length", isEvicted: "aux" },
   store: { mapOffset: "offset", bytesLength: "length", bytes: { body: 0 } },
   atomic: { op: "op", mapOffset: "offset", width: "length", operand: { body: 0 }, compare: { body: 16 } },
   publish: { part: "op", ...RUNS },

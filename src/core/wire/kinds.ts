@@ -61,7 +61,10 @@ export const Kind = {
 
   /** offset: pid, aux: wished rank + 1 or 0, op: 1 if not in direct mode, body: name of the node, length: its bytes. */
   JOIN: 16,
-  /** op: 0 left, 1 lost, aux: 1 if the server evicted the node: no entry of the node follows. */
+  /**
+   * op: 0 left, 1 lost, length: 1 if it has waited for the session to begin for as long as it may, aux: 1 if the server
+   * evicted the node: no entry of the node follows.
+   */
   LEAVE: 17,
   /** body: `length` bytes to put at `offset`. */
   STORE: 18,

@@ -5,6 +5,7 @@ import { basename, resolve } from "node:path";
 import { DsmError } from "../../../core/base/errors.ts";
 import { LAUNCH_FRAME_MAX } from "../../../core/base/limits.ts";
 import { parseAddress } from "../../../core/base/names.ts";
+import { exactSize } from "../../../core/base/size.ts";
 import type { Share } from "../../../core/launch/hosts.ts";
 import { statFields } from "../../../core/launch/process.ts";
 import { Launch, type LaunchFrame } from "../../../core/launch/start-frames.ts";
@@ -184,7 +185,9 @@ class MultiHostRun {
         };
         const text = new TextEncoder().encode(JSON.stringify(orders));
         if (text.length > LAUNCH_FRAME_MAX) {
-          throw invalid(`arguments and environment have ${text.length} bytes; the limit is ${LAUNCH_FRAME_MAX}`);
+          throw invalid(
+            `arguments and environment have ${text.length} bytes; the limit is ${exactSize(LAUNCH_FRAME_MAX)}`,
+          );
         }
         await link.send(Launch.ORDERS, 0, text);
         for (let at = 0; file !== null && at < file.size; at += INPUT_CHUNK) {

@@ -2,12 +2,12 @@
 import { randomBytes } from "node:crypto";
 import { parseToken } from "../../../core/access/token.ts";
 import { DsmError } from "../../../core/base/errors.ts";
-import { isLoopback, parseAddress } from "../../../core/base/names.ts";
+import { parseAddress } from "../../../core/base/names.ts";
 import { inheritedEnvironment } from "../../../core/launch/environment.ts";
 import type { Share } from "../../../core/launch/hosts.ts";
 import { warnReadable } from "../../commands/daemon.ts";
 import { selfCommand } from "../../install/executable.ts";
-import { interfaceAddress, isHere, localAddresses } from "../../settings/host-options.ts";
+import { isHere, localAddresses } from "../../settings/host-options.ts";
 import { invalid } from "../../settings/options.ts";
 import { readSecurity, readTlsOff, tokenText } from "../../settings/security.ts";
 import { firstLine } from "../../terminal/split-lines.ts";
@@ -25,7 +25,7 @@ export interface RunDaemonOptions {
   given: string | null;
   /** The address of this machine as the first other machine sees it; null: all hosts are this machine. */
   seen: string | null;
-  /** The address or interface that the user gave; left out: `seen`. */
+  /** The address that the user gave; left out: `seen`. */
   chosen: string | undefined;
   shares: readonly Share[];
 }
@@ -38,9 +38,6 @@ export interface RunDaemonOptions {
 export async function startRunDaemon({ given, seen, chosen, shares }: RunDaemonOptions): Promise<RunDaemon> {
   if (given !== null) {
     const { host } = parseAddress(given) as { host: string };
-    if (isLoopback(host) && seen !== null) {
-      throw invalid(`the daemon at ${given} is reached from here only; leave it out, or give one that all hosts reach`);
-    }
     return { address: given, token: tokenText(readSecurity(host)), process: null };
   }
   const token = randomBytes(32).toString("hex");
@@ -67,7 +64,7 @@ export async function startRunDaemon({ given, seen, chosen, shares }: RunDaemonO
 
 /** Returns the address of this machine for all hosts. */
 function ownAddress(seen: string | null, chosen: string | undefined, shares: readonly Share[]): string {
-  if (chosen !== undefined) return interfaceAddress(chosen);
+  if (chosen !== undefined) return chosen;
   if (seen === null) return "127.0.0.1";
   // Behind address translation the other machine sees an address that this one does not have.
   if (localAddresses().includes(seen)) return seen;
