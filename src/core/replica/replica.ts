@@ -119,7 +119,8 @@ export class Replica {
     this.#queue = queue;
     this.#exit = exit;
     const decide = (view: DataView, frame: Uint8Array): void => this.#decide(view, frame);
-    this.#cells = cells === null ? null : new CellDecisions(cells, { session, processes, exit, decide });
+    const wakeCell = (at: number): void => out.wakeCell(at);
+    this.#cells = cells === null ? null : new CellDecisions(cells, { session, processes, exit, decide, wakeCell });
     this.#joins = new Joins({ ...common, nodeName, mapPath, channels, processes });
     this.#requests = new Requests({ ...common, joins: this.#joins, publications });
     const onExitRequested = (): void => this.#joins.beginExit();

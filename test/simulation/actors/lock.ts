@@ -1,10 +1,10 @@
 /** A thread locks or tries a lock, or unlocks one, mostly one that its process has. */
 import { Status } from "../../../src/core/base/errors.ts";
 import { ReplyAt } from "../../../src/core/wire/at.ts";
-import { CELL_FREE, CELL_OWNED } from "../../../src/core/wire/cell-layout.ts";
+import { CELL_FREE, CELL_OWNED, LOCK_CELLS_AT, NAMED_CELL_SIZE } from "../../../src/core/wire/cell-layout.ts";
 import { encodeText, getUint64 } from "../../../src/core/wire/frame.ts";
 import { Kind } from "../../../src/core/wire/kinds.ts";
-import { Violation } from "../../support/core-cluster.ts";
+import { type Node, Violation } from "../../support/core-cluster.ts";
 import { ask } from "../conversation.ts";
 import { LOCKS } from "../oracle/locks.ts";
 import { keyOf } from "../oracle/sent-frames.ts";
@@ -29,17 +29,21 @@ function byCell(world: World, { process }: Thread): boolean {
   const own = LOCKS.filter((name) => order.locks.cellOwnerOf(name) === rank);
   if (own.length > 0 && !random.oneIn(3)) {
     const name = random.pick(own);
-    if (!node.swapCell(process.node.knownCells.get(name) as number, CELL_OWNED + rank, CELL_FREE))
+    if (!swap(node, node.knownCells.get(name) as number, CELL_OWNED + rank, CELL_FREE))
       throw new Violation(`the arbiter has taken the cell of lock ${name} and has not said who has the lock`);
     order.locks.giveCell(name);
     return true;
   }
   const [name, cell] = random.pick([...process.node.knownCells]);
-  if (!node.swapCell(cell, CELL_FREE, CELL_OWNED + rank)) return false;
+  if (!swap(node, cell, CELL_FREE, CELL_OWNED + rank)) return false;
   order.locks.takeCell(name, rank);
   report.cells += 1;
   return true;
 }
+
+/** A compare-and-swap of a lock's cell, where the node is up. */
+const swap = ({ cells, lost }: Node, cell: number, from: number, to: number): boolean =>
+  !lost && cells.swap(LOCK_CELLS_AT + cell * NAMED_CELL_SIZE, from, to);
 
 /** `op` 1: what it guards is still not well. */
 function unlock(world: World, thread: Thread, op: number, name: string): void {

@@ -18,6 +18,8 @@ export interface CellHost {
   readonly exit: DirectModeExit;
   /** Applies an operation of this node at once; the server follows. */
   readonly decide: (view: DataView, frame: Uint8Array) => void;
+  /** Wakes all threads that sleep on the word at that byte of the cells. */
+  readonly wakeCell: (at: number) => void;
 }
 
 export class CellDecisions {
@@ -30,7 +32,7 @@ export class CellDecisions {
   /** `memory`: CELLS_SIZE bytes, zeroed, that the processes of the node share. */
   constructor(memory: Uint8Array, host: CellHost) {
     this.#host = host;
-    this.#locks = new LockCells(memory);
+    this.#locks = new LockCells(memory, host.wakeCell);
   }
 
   /** Decides an operation of a process of this node. */

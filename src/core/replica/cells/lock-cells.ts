@@ -23,10 +23,15 @@ import { NamedCells } from "./named-cells.ts";
 
 export class LockCells {
   readonly #cells: NamedCells;
+  readonly #wake: (at: number) => void;
 
-  /** `memory`: CELLS_SIZE bytes, zeroed, that the processes of the node share. */
-  constructor(memory: Uint8Array) {
+  /**
+   * `memory`: CELLS_SIZE bytes, zeroed, that the processes of the node share. `wake` wakes all threads that sleep on the
+   * word at a byte of it.
+   */
+  constructor(memory: Uint8Array, wake: (at: number) => void) {
     this.#cells = new NamedCells(memory, LOCK_CELLS_AT);
+    this.#wake = wake;
   }
 
   /** Takes the cell of the lock, if it has one. Returns the rank of the process that has the lock by it; -1: none has. */
@@ -45,6 +50,7 @@ export class LockCells {
 
   #exchange(place: number): number {
     const word = Atomics.exchange(this.#cells.words, place, CELL_ARBITER);
+    if (word !== CELL_ARBITER) this.#wake(place * 4);
     return word >= CELL_OWNED ? word - CELL_OWNED : -1;
   }
 
