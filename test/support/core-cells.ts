@@ -41,6 +41,11 @@ export class Cells {
     };
   }
 
+  /** What the arbiter does. */
+  wakeAll(at: number): void {
+    this.wake(at);
+  }
+
   /** Wakes at most `count` that sleep on the word at that byte. Returns how many. */
   wake(at: number, count = Number.POSITIVE_INFINITY): number {
     const woken = this.#sleepers.filter((sleeper) => sleeper.at === at).slice(0, count);

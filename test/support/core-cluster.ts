@@ -348,7 +348,7 @@ export class Node {
         return { shadow, staging };
       },
       unmap: () => {},
-      wakeCell: (at) => void this.cells.wake(at),
+      wakeCell: (at) => this.cells.wakeAll(at),
       done: () => {
         if (this.done) throw new Violation(`node ${this.name} is done twice`);
         this.done = true;
