@@ -132,6 +132,18 @@ test("its owner still has it when direct mode ends, and another node waits for i
   await Promise.all([a, b, late].map((actor) => actor.leave()));
 });
 
+test("who waits for one that is not given back learns that the arbiter is gone", async () => {
+  const [a, b] = await two();
+  await a.do("lock m");
+  const waits = b.ask("lock m");
+  process.kill(cluster.arbiter(a.session, "a"), "SIGKILL");
+  expect(await waits).toStartWith("DSM_UNREACHABLE");
+  await Promise.all([a, b].map((actor) => actor.end()));
+  await cluster.untilSilent();
+  const [one] = await cluster.actors(["c"]);
+  await one?.leave();
+});
+
 test("when the arbiter is gone, so is the session, also for one that only takes free locks", async () => {
   const [a, b] = await two();
   process.kill(cluster.arbiter(a.session, "a"), "SIGKILL");
