@@ -26,6 +26,7 @@ import {
 } from "./bench/bench.ts";
 import { bulk } from "./bench/bulk.ts";
 import { capture, pipelined } from "./bench/capture.ts";
+import { contended } from "./bench/contended.ts";
 import { hops } from "./bench/hops.ts";
 import { intervals } from "./bench/intervals.ts";
 import { compileKernels, kernels } from "./bench/kernels.ts";
@@ -37,7 +38,7 @@ import { ensureBuilt } from "./build.ts";
 import { BuildError, replaceFile, root, runScript } from "./steps.ts";
 
 const ROUNDS = 7;
-const groups: Group[] = [local, capture, pipelined, hops, bulk, intervals, kernels, ordering, start];
+const groups: Group[] = [local, contended, capture, pipelined, hops, bulk, intervals, kernels, ordering, start];
 
 interface Row {
   name: string;

@@ -14,7 +14,7 @@ export interface UnlockOptions {
 
 /**
  * A lock, identified in the whole session by its name, in all languages. It is granted first come, first served, across
- * nodes and forms (promise or `Sync`). Its owner is a process, whose threads take turns for it, in no particular order:
+ * nodes and forms (promise or `Sync`); in direct mode others may overtake a process that waits, for about 1 ms. Its owner is a process, whose threads take turns for it, in no particular order:
  * DSM_BUSY if this thread holds it or waits for it already. If the owner dies or leaves, the lock passes to the next
  * process, which gets "owner-died". Any thread of the owner may unlock it: do so when a worker has ended that held it.
  *

@@ -11,10 +11,12 @@ import {
   NAMED_CELLS_MAX,
 } from "../../src/core/wire/cell-layout.ts";
 
-function make(): { cells: LockCells; words: Int32Array; at: (cell: number) => number } {
+function make(): { cells: LockCells; words: Int32Array; at: (cell: number) => number; woken: number[] } {
   const memory = new Uint8Array(CELLS_SIZE);
+  const woken: number[] = [];
   return {
-    cells: new LockCells(memory),
+    woken,
+    cells: new LockCells(memory, (at) => void woken.push(at)),
     words: new Int32Array(memory.buffer),
     at: (cell) => (LOCK_CELLS_AT + cell * NAMED_CELL_SIZE) / 4,
   };
@@ -45,6 +47,20 @@ test("taking a cell tells who has the lock, and taking all tells it of each", ()
   expect(cells.take("a")).toBe(-1);
   expect(cells.takeAll()).toEqual([{ name: "c", rank: 5 }]);
   expect(places.map((place) => words[place])).toEqual([CELL_ARBITER, CELL_ARBITER, CELL_ARBITER]);
+});
+
+test("who sleeps on a cell is woken when the arbiter takes it", () => {
+  const { cells, words, at, woken } = make();
+  const place = at(request(cells, "a"));
+  cells.take("a");
+  expect(woken).toEqual([]);
+  cells.free("a");
+  cells.take("a");
+  expect(woken).toEqual([4 * place]);
+  words[place] = CELL_OWNED;
+  cells.takeAll();
+  cells.takeAll();
+  expect(woken).toEqual([4 * place, 4 * place]);
 });
 
 test("no two locks share a cell, the first ones no cache line either, and the last ones have none", () => {

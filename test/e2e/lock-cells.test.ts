@@ -35,6 +35,38 @@ test("wherever its owners are killed, no two have it at once, and each death is 
   }
 });
 
+/** Starts a process on each of the nodes, in one session. Returns what each says: its sections, and all until then. */
+async function compete(nodes: string[], sections: number): Promise<[own: number, all: number][]> {
+  const program = cluster.program("contended_locks");
+  const session = cluster.session();
+  const environment = { ...DIRECT, DSM_ELASTIC: "1" };
+  const processes = nodes.map((node, n) =>
+    cluster.spawn([program, String(nodes.length), String(sections), String(n)], {
+      ...{ session, processes: 1, node, size: "64KiB", environment },
+    }),
+  );
+  return Promise.all(
+    processes.map(async ({ exited, stdout, stderr }) => {
+      const [text, complaint] = await Promise.all([new Response(stdout).text(), new Response(stderr).text()]);
+      expect(await exited, complaint).toBe(0);
+      const [own = 0, all = 0] = text.trim().split(" ").map(Number);
+      return [own, all] as [number, number];
+    }),
+  );
+}
+
+const sumOf = (numbers: number[]): number => numbers.reduce((sum, number) => sum + number, 0);
+
+test("no two have it at once, and none waits for ever, whichever way they ask for it", async () => {
+  const said = await compete(["a", "a", "a", "a"], 2000);
+  expect(sumOf(said.map(([own]) => own))).toBe(Math.max(...said.map(([, all]) => all)));
+});
+
+test("nor when direct mode ends meanwhile", async () => {
+  const said = await compete(["a", "a", "a", "b"], 300);
+  expect(sumOf(said.map(([own]) => own))).toBe(Math.max(...said.map(([, all]) => all)));
+});
+
 async function two(more: Record<string, string> = {}): Promise<[Actor, Actor]> {
   const actors = (await cluster.actors(["a", "a"], { environment: { ...DIRECT, ...more } })) as [Actor, Actor];
   // The first time the arbiter decides; from then on the processes know the cell.
@@ -98,6 +130,18 @@ test("its owner still has it when direct mode ends, and another node waits for i
   expect(await b.ask("trylock m")).toStartWith("DSM_AGAIN");
   await late.do("unlock m");
   await Promise.all([a, b, late].map((actor) => actor.leave()));
+});
+
+test("who waits for one that is not given back learns that the arbiter is gone", async () => {
+  const [a, b] = await two();
+  await a.do("lock m");
+  const waits = b.ask("lock m");
+  process.kill(cluster.arbiter(a.session, "a"), "SIGKILL");
+  expect(await waits).toStartWith("DSM_UNREACHABLE");
+  await Promise.all([a, b].map((actor) => actor.end()));
+  await cluster.untilSilent();
+  const [one] = await cluster.actors(["c"]);
+  await one?.leave();
 });
 
 test("when the arbiter is gone, so is the session, also for one that only takes free locks", async () => {

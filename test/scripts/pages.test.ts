@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { bulk } from "../../scripts/bench/bulk.ts";
 import { capture, pipelined } from "../../scripts/bench/capture.ts";
+import { contended } from "../../scripts/bench/contended.ts";
 import { hops } from "../../scripts/bench/hops.ts";
 import { intervals } from "../../scripts/bench/intervals.ts";
 import { kernels } from "../../scripts/bench/kernels.ts";
@@ -13,7 +14,7 @@ import { type Cells, FRONT, FRONT_COLUMNS, table } from "../../scripts/bench/pag
 import { start } from "../../scripts/bench/start.ts";
 import { root } from "../../scripts/steps.ts";
 
-const rows = [local, capture, pipelined, hops, bulk, intervals, kernels, ordering, start].flatMap(
+const rows = [local, contended, capture, pipelined, hops, bulk, intervals, kernels, ordering, start].flatMap(
   (group) => group.rows,
 );
 

@@ -15,6 +15,8 @@ interface Settings {
   direct: boolean;
   /** Half of what threads do concerns locks, processes die, and the session goes on. */
   locks: boolean;
+  /** Nearly all that threads do concerns locks, in a direct session where few die: most are taken by their cells. */
+  cells: boolean;
   /** So many processes at most are expected, and so many more than twice those may come in all. */
   expectedMax: number;
   extraMax: number;
@@ -27,20 +29,21 @@ interface Settings {
 }
 
 const USUAL: Settings = {
-  ...{ elastic: false, direct: false, locks: false },
+  ...{ elastic: false, direct: false, locks: false, cells: false },
   ...{ expectedMax: 5, extraMax: 2, ranksBeyond: 0 },
   ...{ nodeOneIn: 200, lateOneIn: 150, leaveOneIn: 20 },
 };
 
-export const FLAVOURS = ["sequencer", "direct", "locks", "elastic"] as const;
+export const FLAVOURS = ["sequencer", "direct", "locks", "cells", "elastic"] as const;
 export type Flavour = (typeof FLAVOURS)[number];
 
 const SETTINGS: Readonly<Record<Flavour, Settings>> = {
   sequencer: USUAL,
   direct: { ...USUAL, direct: true },
   locks: { ...USUAL, locks: true },
+  cells: { ...USUAL, direct: true, cells: true },
   elastic: {
-    ...{ elastic: true, direct: false, locks: false },
+    ...{ elastic: true, direct: false, locks: false, cells: false },
     ...{ expectedMax: 3, extraMax: 12, ranksBeyond: 4 },
     ...{ nodeOneIn: 40, lateOneIn: 15, leaveOneIn: 2 },
   },
@@ -65,10 +68,11 @@ export interface Plan extends Settings {
 export function makePlan(random: Random, flavour: Flavour): Plan {
   const settings = SETTINGS[flavour];
   // Most mistakes show early, some only after long.
-  const steps = random.oneIn(12) ? random.between(600, 1500) : random.between(80, 400);
-  const expected = random.between(1, settings.expectedMax);
+  const isLong = settings.cells || random.oneIn(12);
+  const steps = isLong ? random.between(600, 1500) : random.between(80, 400);
+  const expected = random.between(settings.cells ? 2 : 1, settings.expectedMax);
   const tags = random.oneIn(2) ? 2 : 0x10000;
-  const losses = settings.locks || random.oneIn(3);
+  const losses = settings.locks || random.oneIn(settings.cells ? 6 : 3);
   const closes = random.oneIn(2);
   const strangers = random.oneIn(4);
   const mode = settings.direct

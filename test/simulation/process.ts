@@ -53,12 +53,28 @@ export interface Hole {
   state: "digging" | "open" | "filling";
 }
 
+/** What a thread does with a cell, one step at a time, while it has no request. */
+export interface CellWork {
+  /** As messages call it. */
+  readonly what: string;
+  /** Where the cell begins. */
+  readonly at: number;
+  readonly isAsleep: boolean;
+  /** The next step. Asleep: its time is over. */
+  step(): void;
+  /** Its process is gone. */
+  end(): void;
+  /** Nothing moves any more: whether it rightly sleeps. */
+  mayStay(): boolean;
+}
+
 export interface Thread {
   process: Process;
   channel: Channel;
   main: boolean;
   open: boolean;
   request: Request | null;
+  cell: CellWork | null;
   /** Everything it has seen so far lies behind that many frames of the order. */
   place: number;
 }

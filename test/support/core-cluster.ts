@@ -13,7 +13,6 @@ import type { LentMemory, ReplicaOutput } from "../../src/core/replica/replica-o
 import type { Ring } from "../../src/core/replica/store-ring.ts";
 import { Sequencer } from "../../src/core/sequencer/sequencer.ts";
 import { HEADER_SIZE } from "../../src/core/wire/at.ts";
-import { CELLS_SIZE, LOCK_CELLS_AT, NAMED_CELL_SIZE } from "../../src/core/wire/cell-layout.ts";
 import {
   bodyText,
   encode,
@@ -28,6 +27,7 @@ import { encodeHandshake } from "../../src/core/wire/handshake.ts";
 import { Kind, PROCESS_OP_FIRST } from "../../src/core/wire/kinds.ts";
 import { PROCESS_HELLO, PROCESS_HELLO_SIZE } from "../../src/core/wire/process-hello.ts";
 import { RUN_HEADER_SIZE, STAGING_SIZE } from "../../src/core/wire/runs.ts";
+import { Cells } from "./core-cells.ts";
 import type { Trace } from "./core-trace.ts";
 
 /** A promise that was broken. */
@@ -236,7 +236,7 @@ export class Node {
   readonly memory: Uint8Array;
   /** The mark of each page: whether an atomic operation was executed there. */
   readonly atomics: Uint8Array;
-  readonly cells = new Uint8Array(CELLS_SIZE);
+  readonly cells = new Cells();
   /** Cells of the locks, as answers have told its processes. */
   readonly knownCells = new Map<string, number>();
   readonly up: Pipe;
@@ -351,7 +351,7 @@ export class Node {
         return { shadow, staging };
       },
       unmap: () => {},
-      wakeCell: () => {},
+      wakeCell: (at) => this.cells.wakeAll(at),
       done: () => {
         if (this.done) throw new Violation(`node ${this.name} is done twice`);
         this.done = true;
@@ -365,18 +365,10 @@ export class Node {
       mapPath: `/map/of/${this.name}`,
       memory: this.memory,
       atomics: this.atomics,
-      cells: this.cells,
+      cells: this.cells.bytes,
       ring,
     });
     this.onEvent("welcomed");
-  }
-
-  /** What a process of this node does with a lock cell: a compare-and-swap. Returns whether it has succeeded. */
-  swapCell(cell: number, from: number, to: number): boolean {
-    const words = new Int32Array(this.cells.buffer, this.cells.byteOffset, CELLS_SIZE / 4);
-    return (
-      !this.lost && Atomics.compareExchange(words, (LOCK_CELLS_AT + cell * NAMED_CELL_SIZE) / 4, from, to) === from
-    );
   }
 
   /** A connection of a process of this node. */

@@ -166,6 +166,9 @@ int dsm_sem_post(dsm_session *session, const char *name, uint32_t initial);
  * lock exists from its first use on. Its owner is a process, not a thread: DSM_BUSY if any thread of this process holds
  * it or waits for it already. Locking and unlocking are synchronising operations like those of semaphores.
  *
+ * In direct mode (dsm_is_direct()) others may overtake a process that waits, for about 1 ms; then the lock goes to those
+ * that wait, in turn. There a second thread of a process may also wait, and gets DSM_BUSY once the first has the lock.
+ *
  * DSM_OWNER_DIED: this process holds the lock now, as with DSM_OK, but the previous owner died or left the session
  * while it held the lock; restore the consistency of the data that the lock protects. (After a death this applies to
  * sessions with on_loss "continue"; in others, waiting for a lock then returns DSM_LOST.) */

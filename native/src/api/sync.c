@@ -1,4 +1,5 @@
 /* Barriers, semaphores, locks, sleeping and fences of the session interface. */
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -7,6 +8,7 @@
 #include "pages/release.h"
 #include "session/lock_cells.h"
 #include "session/session.h"
+#include "base/clock.h"
 #include "base/size.h"
 #include "base/status.h"
 #include "link/interrupts.h"
@@ -95,25 +97,57 @@ int dsm_sem_post(dsm_session *session, const char *name, uint32_t initial) {
   return semaphore(session, WIRE_SEM_POST, name, initial, 0, -1);
 }
 
-/* Takes the lock without the arbiter, in direct mode. Returns whether that is done. */
-static int lock_by_cell(dsm_session *session, const char *name, int may_wait) {
-  if (session == NULL || !lock_cells_take(&session->cells, name, may_wait)) return 0;
+/* The process has taken the lock without the arbiter. */
+static int locked_by_cell(dsm_session *session) {
   tool_acquire(&session->cells);
-  if (interrupts_are_on()) interrupts_note(DSM_OK);
-  return 1;
+  interrupts_note(DSM_OK);
+  return DSM_OK;
+}
+
+/* Asks the arbiter for the lock. With `may_return` the answer may be DSM_AGAIN although it is no try: the lock's cell says
+ * who has it again. */
+static int request_lock(dsm_session *session, const char *name, int try_only, int timeout_ms, int may_return) {
+  struct cells *cells = &session->cells;
+  size_t length = strlen(name);
+  struct wire_header header = {
+      .kind = WIRE_LOCK,
+      .name_length = (uint32_t)length,
+      .try_only = (uint8_t)try_only,
+      .uses_cell = may_return && cells_find(cells, CELL_OF_LOCK, name) != NULL,
+  };
+  int status = session_wait(session, &header, name, length, timeout_ms);
+  if (status == DSM_OK) {
+    cells_learn(cells, CELL_OF_LOCK, name, header.value);
+    lock_cells_note(cells, name);
+  }
+  return catch_up(session, status);
+}
+
+/* Waits for the lock, by its cell, which was found in that state, and by requests. */
+static int await_lock(dsm_session *session, const char *name, int timeout_ms, enum lock_cell cell) {
+  struct lock_wait wait = {.end_ns = timeout_ms < 0 ? LLONG_MAX : now_ns() + timeout_ms * 1000000ll};
+  /* A process that was sent back to the cell stays in the queue the second time, so that it keeps its place there. */
+  for (int may_return = 1;; may_return = 0, cell = LOCK_CELL_BUSY) {
+    if (cell == LOCK_CELL_BUSY) cell = lock_cells_await(&session->cells, name, &wait);
+    if (cell == LOCK_CELL_TAKEN) return locked_by_cell(session);
+    if (wait.began_ns != 0 && interrupts_raised()) return dsm_fail(DSM_TIMEOUT, "the wait was interrupted");
+    long long left_ms = timeout_ms < 0 ? -1 : (wait.end_ns - now_ns() + 999999) / 1000000;
+    int status = request_lock(session, name, 0, timeout_ms < 0 || left_ms > 0 ? (int)left_ms : 0, may_return);
+    if (status != DSM_AGAIN) return status;
+  }
 }
 
 static int lock(dsm_session *session, const char *name, int try_only, int timeout_ms) {
-  if (lock_by_cell(session, name, !try_only)) return DSM_OK;
+  enum lock_cell cell = session == NULL ? LOCK_CELL_ASK : lock_cells_take(&session->cells, name);
+  if (cell == LOCK_CELL_TAKEN) return locked_by_cell(session);
   int status = session_begin(session);
   if (status != DSM_OK) return status;
   status = name_check("lock", name);
   if (status == DSM_OK) {
-    size_t length = strlen(name);
-    struct wire_header header = {.kind = WIRE_LOCK, .name_length = (uint32_t)length, .try_only = (uint8_t)try_only};
-    status = session_wait(session, &header, name, length, timeout_ms);
-    if (status == DSM_OK) cells_learn(&session->cells, CELL_OF_LOCK, name, header.value);
-    status = catch_up(session, status);
+    if (!try_only)
+      status = await_lock(session, name, timeout_ms, cell);
+    else
+      status = cell == LOCK_CELL_BUSY ? DSM_AGAIN : request_lock(session, name, 1, -1, 0);
     if (status == DSM_AGAIN)
       status = dsm_fail(status, "another process has lock \"%s\" now", name);
     else if (status == DSM_TIMEOUT)
@@ -133,7 +167,11 @@ static int unlock(dsm_session *session, const char *name, int keeps_mark) {
   if (status == DSM_OK) {
     size_t length = strlen(name);
     struct wire_header header = {
-        .kind = WIRE_UNLOCK, .name_length = (uint32_t)length, .keeps_mark = (uint8_t)keeps_mark};
+        .kind = WIRE_UNLOCK,
+        .name_length = (uint32_t)length,
+        .keeps_mark = (uint8_t)keeps_mark,
+        .is_short = (uint32_t)lock_cells_is_short(&session->cells, name),
+    };
     status = release_request(&session->pages, &header, name, length, 0, -1, NULL);
     if (status == DSM_NOT_OWNER) status = dsm_fail(status, "this process does not have lock \"%s\"", name);
   }

@@ -75,14 +75,9 @@ int channel_send(int fd, const void *bytes, size_t size) {
  * scheduler runs a woken thread earlier. */
 #define POLL_GAP_NS 50000
 
-/* Returns when data can be read, or when the time to poll is over. The counters are hints: threads may race for
- * them. */
-static void await_awake(struct channel_polling *polling, int fd) {
-  unsigned rest = atomic_load_explicit(&polling->rest, memory_order_relaxed);
-  if (rest > 0) {
-    atomic_store_explicit(&polling->rest, rest - 1, memory_order_relaxed);
-    return;
-  }
+/* Returns when data can be read, or when the time to poll is over. */
+static void await_awake(struct polling *polling, int fd) {
+  if (polling_rests(polling)) return;
   long long end = 0, last = 0;
   uint8_t byte;
   for (;;) {
@@ -91,17 +86,14 @@ static void await_awake(struct channel_polling *polling, int fd) {
     long long now = now_ns();
     if (end == 0) end = now + POLL_NS;
     if (now >= end || (last != 0 && now - last > POLL_GAP_NS)) {
-      unsigned pause = atomic_load_explicit(&polling->pause, memory_order_relaxed);
-      pause = pause == 0 ? 1 : pause < POLL_PAUSE_MAX ? pause * 2 : POLL_PAUSE_MAX;
-      atomic_store_explicit(&polling->pause, pause, memory_order_relaxed);
-      atomic_store_explicit(&polling->rest, pause, memory_order_relaxed);
+      polling_failed(polling, POLL_PAUSE_MAX);
       return;
     }
     last = now;
     syscall(SYS_sched_yield);
   }
   /* An answer that was there at once (await_answer slept for it) says nothing about polling. */
-  if (end != 0) atomic_store_explicit(&polling->pause, 0, memory_order_relaxed);
+  if (end != 0) polling_succeeded(polling);
 }
 
 void channel_poll(struct channel_pool *pool, int slot) {

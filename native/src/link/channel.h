@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
+#include "base/polling.h"
 #include "link/wire.h"
 
 /* Requests of one process that may be in progress at once. Waits (barrier, semaphore) may use all but the reserve. */
@@ -32,12 +33,6 @@ enum channel_use {
   CHANNEL_SHORT = 2, /* any other */
 };
 
-/* Whether polling for an answer pays. A hint that threads share without a lock. */
-struct channel_polling {
-  atomic_uint pause; /* number of waits that sleep at once after the last failure; 0: the last polling succeeded */
-  atomic_uint rest;  /* of these, the number that remain */
-};
-
 struct channel_pool {
   char path[108];
   uint64_t token;
@@ -51,7 +46,7 @@ struct channel_pool {
     int waits; /* it was claimed for CHANNEL_WAIT */
   } *slots; /* CHANNELS_MAX of them */
   int polls; /* 0: this process has one core only */
-  struct channel_polling polling[2]; /* [0] of stores and similar requests, which are answered at once; [1] of waits */
+  struct polling polling[2]; /* [0] of stores and similar requests, which are answered at once; [1] of waits */
 };
 
 /* Returns the bytes that a run or a body of this size takes in a frame. */

@@ -25,7 +25,11 @@
 #define WIRE_NAMED_CELL_SIZE 16u
 #define WIRE_CELL_ARBITER 0u
 #define WIRE_CELL_FREE 1u
-#define WIRE_CELL_OWNED 2u
+#define WIRE_CELL_KEPT 2u
+#define WIRE_CELL_OWNED 3u
+#define WIRE_CELL_STATE 0xfffffffu
+#define WIRE_CELL_STARVING 0x10000000u
+#define WIRE_CELL_SLEEPERS 0x20000000u
 #define WIRE_RING_HEADER_SIZE 4096u
 #define WIRE_RING_SIZE 1048576u
 #define WIRE_RING_RECORD_MAX 262144u
@@ -114,6 +118,7 @@ struct wire_header {
     uint8_t part;
     uint8_t try_only;
     uint8_t is_compared;
+    uint8_t is_sent_back;
     uint8_t keeps_mark;
     uint8_t has_more;
   };
@@ -161,6 +166,8 @@ struct wire_header {
     uint32_t initial;
     uint32_t alignment;
     uint32_t count;
+    uint32_t uses_cell;
+    uint32_t is_short;
     uint32_t dropped;
     uint32_t memory_descriptor;
   };
@@ -177,6 +184,7 @@ _Static_assert(offsetof(struct wire_header, is_lost) == 5, "header.is_lost");
 _Static_assert(offsetof(struct wire_header, part) == 5, "header.part");
 _Static_assert(offsetof(struct wire_header, try_only) == 5, "header.try_only");
 _Static_assert(offsetof(struct wire_header, is_compared) == 5, "header.is_compared");
+_Static_assert(offsetof(struct wire_header, is_sent_back) == 5, "header.is_sent_back");
 _Static_assert(offsetof(struct wire_header, keeps_mark) == 5, "header.keeps_mark");
 _Static_assert(offsetof(struct wire_header, has_more) == 5, "header.has_more");
 _Static_assert(offsetof(struct wire_header, rank) == 6, "header.rank");
@@ -218,6 +226,8 @@ _Static_assert(offsetof(struct wire_header, slot_counter) == 36, "header.slot_co
 _Static_assert(offsetof(struct wire_header, initial) == 36, "header.initial");
 _Static_assert(offsetof(struct wire_header, alignment) == 36, "header.alignment");
 _Static_assert(offsetof(struct wire_header, count) == 36, "header.count");
+_Static_assert(offsetof(struct wire_header, uses_cell) == 36, "header.uses_cell");
+_Static_assert(offsetof(struct wire_header, is_short) == 36, "header.is_short");
 _Static_assert(offsetof(struct wire_header, dropped) == 36, "header.dropped");
 _Static_assert(offsetof(struct wire_header, memory_descriptor) == 36, "header.memory_descriptor");
 _Static_assert(sizeof(struct wire_header) == 40, "header");

@@ -26,6 +26,7 @@ enum { PLACE_EMPTY, PLACE_BUSY, PLACE_FIXED };
 struct known_name {
   atomic_uint state;
   uint32_t cell;
+  _Atomic long long note;
   char name[DSM_NAME_MAX + 1];
 };
 
@@ -88,18 +89,27 @@ static struct known_name *place_of(const struct cells *cells, enum cell_kind kin
   return &cells->known[kind * KNOWN_NAMES_MAX + place % KNOWN_NAMES_MAX];
 }
 
-_Atomic uint32_t *cells_find(const struct cells *cells, enum cell_kind kind, const char *name) {
+static struct known_name *find(const struct cells *cells, enum cell_kind kind, const char *name) {
   if (name == NULL || !cells_are_usable(cells)) return NULL;
   uint32_t place = hash(name);
-  uint32_t from = kind == CELL_OF_LOCK ? WIRE_LOCK_CELLS_AT : WIRE_SEMAPHORE_CELLS_AT;
   for (unsigned probe = 0; probe < PROBES_MAX; probe++) {
     struct known_name *known = place_of(cells, kind, place + probe);
     unsigned state = atomic_load_explicit(&known->state, memory_order_acquire);
     if (state == PLACE_EMPTY) return NULL;
-    if (state == PLACE_FIXED && strcmp(known->name, name) == 0)
-      return (_Atomic uint32_t *)(cells->bytes + from + (size_t)known->cell * WIRE_NAMED_CELL_SIZE);
+    if (state == PLACE_FIXED && strcmp(known->name, name) == 0) return known;
   }
   return NULL;
+}
+
+_Atomic uint32_t *cells_find(const struct cells *cells, enum cell_kind kind, const char *name) {
+  const struct known_name *known = find(cells, kind, name);
+  uint32_t from = kind == CELL_OF_LOCK ? WIRE_LOCK_CELLS_AT : WIRE_SEMAPHORE_CELLS_AT;
+  return known == NULL ? NULL : (_Atomic uint32_t *)(cells->bytes + from + (size_t)known->cell * WIRE_NAMED_CELL_SIZE);
+}
+
+_Atomic long long *cells_note(const struct cells *cells, enum cell_kind kind, const char *name) {
+  struct known_name *known = find(cells, kind, name);
+  return known == NULL ? NULL : &known->note;
 }
 
 void cells_learn(struct cells *cells, enum cell_kind kind, const char *name, uint64_t answer) {

@@ -8,7 +8,11 @@
 #include <stdint.h>
 
 #include <dsm/dsm.h>
+#include "base/polling.h"
 #include "link/arbiter_link.h"
+
+/* A thread sleeps on a cell for so long at most, and asks the arbiter then: `dsm why` and `dsm top` show longer waits. */
+#define CELL_SLEEP_MAX_NS 100000000ll
 
 /* What has a cell for each name. */
 enum cell_kind { CELL_OF_LOCK, CELL_OF_SEMAPHORE, CELL_KINDS };
@@ -19,6 +23,7 @@ struct cells {
   uint64_t owner; /* dsm_process_token() of the process that joined */
   atomic_uint looked; /* counts calls of cells_arbiter_is_gone(), modulo 2^32 */
   struct known_name *known; /* KNOWN_NAMES_MAX of each kind */
+  struct polling lock_spins;
 };
 
 #pragma GCC visibility push(hidden)
@@ -42,6 +47,9 @@ int cells_arbiter_is_gone(struct cells *cells);
 
 /* Returns the word of the cell, or NULL if this process does not know of one with that name. */
 _Atomic uint32_t *cells_find(const struct cells *cells, enum cell_kind kind, const char *name);
+
+/* Returns a number that the process keeps with the name, 0 at first; or NULL where cells_find() does. */
+_Atomic long long *cells_note(const struct cells *cells, enum cell_kind kind, const char *name);
 
 /* Records what the answer to a request said of the name: 1 plus the number of its cell, or 0. */
 void cells_learn(struct cells *cells, enum cell_kind kind, const char *name, uint64_t answer);

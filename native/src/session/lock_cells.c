@@ -1,35 +1,144 @@
+/* How a process waits for a lock that another one has: it looks for some microseconds, then it sleeps on the word, as
+ * with futexes (Drepper, "Futexes are tricky"), and after CELL_SLEEP_MAX_NS it asks the arbiter. The word has a flag if
+ * threads may sleep on it; who gives the lock back then wakes the first of them.
+ *
+ * Normally the lock is free meanwhile, and another thread may take it first: that is fast, and unfair. So a thread that
+ * was overtaken and has waited for STARVING_NS says so by a flag; from then on the lock is kept for the thread that was
+ * woken, until the one that set the flag has it:
+ *
+ *     free ──▶ owned ──sleepers──▶ free, the first is woken
+ *                  └──starving───▶ kept, the first is woken ──it takes the lock──▶ owned
+ *                                    └──none was asleep──▶ free
+ *
+ * Rules, each with what would happen without it:
+ * - Who has slept takes the lock with the flag of the sleepers set. It was cleared when this thread was woken, and the
+ *   others would sleep on a free lock.
+ * - Who gives up leaves that flag set, too.
+ * - Where a hand-over has woken none, the lock becomes free, and one is woken once more: it may have gone to sleep in
+ *   between. Else it would be kept for no thread.
+ * - A sleep ends after CELL_SLEEP_MAX_NS, and the arbiter wakes all when it takes the cell. So a process that dies
+ *   anywhere, or is stopped, or a signal handler that never returns delay the others, and no more. */
 #include "session/lock_cells.h"
 
-/* How often a lock that another process has is looked at before the arbiter is asked: some microseconds. */
-#define SPINS_MAX 100u
+#include <errno.h>
+
+#include "base/clock.h"
+#include "link/interrupts.h"
+#include "session/spin.h"
+
+#define STARVING_NS 1000000ll
+/* A process that has a lock for less than this is expected to have it for short times. */
+#define SHORT_NS 1000000ll
 
 static uint32_t mark_of(const struct cells *cells) {
   return WIRE_CELL_OWNED + cells->link->rank;
 }
 
-static int put(_Atomic uint32_t *word, uint32_t mark) {
-  return atomic_compare_exchange_strong(word, &mark, WIRE_CELL_FREE);
+static int swap(_Atomic uint32_t *word, uint32_t *seen, uint32_t next) {
+  return atomic_compare_exchange_strong(word, seen, next);
 }
 
-int lock_cells_take(struct cells *cells, const char *name, int may_wait) {
+/* Keeps the lock for the first that sleeps, and wakes it. */
+static void hand_over(_Atomic uint32_t *word, uint32_t kept) {
+  if (cell_wake(word, 1) == 0 && swap(word, &kept, WIRE_CELL_FREE)) cell_wake(word, 1);
+}
+
+static int give(_Atomic uint32_t *word, uint32_t mark) {
+  const uint32_t kept = WIRE_CELL_KEPT | WIRE_CELL_STARVING | WIRE_CELL_SLEEPERS;
+  uint32_t seen = mark;
+  while ((seen & WIRE_CELL_STATE) == mark) {
+    if (!swap(word, &seen, seen & WIRE_CELL_STARVING ? kept : WIRE_CELL_FREE)) continue;
+    if (seen & WIRE_CELL_STARVING)
+      hand_over(word, kept);
+    else if (seen & WIRE_CELL_SLEEPERS)
+      cell_wake(word, 1);
+    return 1;
+  }
+  return 0;
+}
+
+/* The word says that this process has the lock. */
+static enum lock_cell taken(struct cells *cells, _Atomic uint32_t *word) {
+  if (cells_are_usable(cells)) return LOCK_CELL_TAKEN;
+  /* Another thread leaves the session: the arbiter may have looked at the cell before. */
+  give(word, mark_of(cells));
+  return LOCK_CELL_ASK;
+}
+
+/* Of a lock that is not free, or not for this thread. */
+static enum lock_cell judge(const struct cells *cells, uint32_t seen) {
+  uint32_t state = seen & WIRE_CELL_STATE;
+  /* Or this process has the lock already, which is an error. */
+  return state == WIRE_CELL_ARBITER || state == mark_of(cells) ? LOCK_CELL_ASK : LOCK_CELL_BUSY;
+}
+
+enum lock_cell lock_cells_take(struct cells *cells, const char *name) {
   _Atomic uint32_t *word = cells_find(cells, CELL_OF_LOCK, name);
-  if (word == NULL || cells_arbiter_is_gone(cells)) return 0;
-  uint32_t mark = mark_of(cells);
-  for (unsigned spins = may_wait && cells->link->channels.polls ? SPINS_MAX : 0;; spins--) {
+  if (word == NULL || cells_arbiter_is_gone(cells)) return LOCK_CELL_ASK;
+  uint32_t seen = WIRE_CELL_FREE;
+  return swap(word, &seen, mark_of(cells)) ? taken(cells, word) : judge(cells, seen);
+}
+
+/* Looks for a short time whether the lock becomes free. Returns LOCK_CELL_BUSY: it is time to sleep. */
+static enum lock_cell spin(struct cells *cells, _Atomic uint32_t *word) {
+  struct spin spin = spin_begin(&cells->lock_spins, cells->link->channels.polls);
+  do {
     uint32_t seen = atomic_load_explicit(word, memory_order_relaxed);
-    if (seen == WIRE_CELL_FREE && atomic_compare_exchange_strong(word, &seen, mark)) {
-      if (cells_are_usable(cells)) return 1;
-      /* Another thread leaves the session: the arbiter may have looked at the cell before. */
-      put(word, mark);
-      return 0;
+    if ((seen & WIRE_CELL_STATE) == WIRE_CELL_FREE) {
+      if (!swap(word, &seen, mark_of(cells) | (seen & ~WIRE_CELL_STATE))) continue;
+      spin_ended(&spin);
+      return taken(cells, word);
     }
-    /* The arbiter decides, or this process has the lock already, which is an error, or another one keeps it. */
-    if (seen == WIRE_CELL_ARBITER || seen == mark || spins == 0) return 0;
-    __builtin_ia32_pause();
+    if (judge(cells, seen) == LOCK_CELL_ASK) return LOCK_CELL_ASK;
+  } while (spin_again(&spin));
+  return LOCK_CELL_BUSY;
+}
+
+enum lock_cell lock_cells_await(struct cells *cells, const char *name, struct lock_wait *wait) {
+  _Atomic uint32_t *word = cells_find(cells, CELL_OF_LOCK, name);
+  if (word == NULL) return LOCK_CELL_ASK;
+  enum lock_cell found = spin(cells, word);
+  if (found != LOCK_CELL_BUSY) return found;
+
+  long long now = now_ns();
+  long long end = wait->end_ns - now > CELL_SLEEP_MAX_NS ? now + CELL_SLEEP_MAX_NS : wait->end_ns;
+  if (wait->began_ns == 0) wait->began_ns = now;
+  uint32_t sleepers = 0;     /* set once this thread has slept */
+  uint32_t own_starving = 0; /* set while it is this thread that starves */
+  int was_woken = 0;         /* from its last sleep */
+  for (;; now = now_ns()) {
+    uint32_t seen = atomic_load(word);
+    uint32_t state = seen & WIRE_CELL_STATE;
+    if (state == WIRE_CELL_FREE || (state == WIRE_CELL_KEPT && was_woken)) {
+      uint32_t flags = (seen & ~WIRE_CELL_STATE & ~own_starving) | sleepers;
+      if (swap(word, &seen, mark_of(cells) | flags)) return taken(cells, word);
+      continue;
+    }
+    if (judge(cells, seen) == LOCK_CELL_ASK) return LOCK_CELL_ASK;
+    uint32_t next = seen | WIRE_CELL_SLEEPERS;
+    if (sleepers != 0 && was_woken && now - wait->began_ns >= STARVING_NS) next |= WIRE_CELL_STARVING;
+    if (next != seen && !swap(word, &seen, next)) continue;
+    own_starving |= next & ~seen & WIRE_CELL_STARVING;
+    if (now >= end) return LOCK_CELL_ASK;
+    was_woken = cell_sleep(word, next, end - now) == 0;
+    sleepers = WIRE_CELL_SLEEPERS;
+    if (!was_woken && errno == EINTR && interrupts_are_on()) return LOCK_CELL_ASK;
   }
 }
 
 int lock_cells_give(struct cells *cells, const char *name) {
   _Atomic uint32_t *word = cells_find(cells, CELL_OF_LOCK, name);
-  return word != NULL && put(word, mark_of(cells));
+  return word != NULL && give(word, mark_of(cells));
+}
+
+void lock_cells_note(struct cells *cells, const char *name) {
+  _Atomic long long *note = cells_note(cells, CELL_OF_LOCK, name);
+  if (note != NULL) atomic_store_explicit(note, now_ns(), memory_order_relaxed);
+}
+
+int lock_cells_is_short(struct cells *cells, const char *name) {
+  _Atomic long long *note = cells_note(cells, CELL_OF_LOCK, name);
+  if (note == NULL) return 0;
+  long long granted = atomic_exchange_explicit(note, 0, memory_order_relaxed);
+  return granted != 0 && now_ns() - granted < SHORT_NS;
 }

@@ -1,19 +1,40 @@
 /* Locks that a process takes and gives back without the arbiter, in direct mode, by their cells: the arbiter decides on
  * the lock, or it is free, or a process has it. A process changes the word by compare-and-swap, from free to its own mark
- * and back. src/core/replica/cells/lock-cells.ts has the invariants. */
+ * and back. src/core/replica/cells/lock-cells.ts has the invariants; lock_cells.c says who waits how. */
 #ifndef DSM_LOCK_CELLS_H
 #define DSM_LOCK_CELLS_H
 
 #include "session/cells.h"
 
+enum lock_cell {
+  LOCK_CELL_ASK, /* the arbiter must be asked */
+  LOCK_CELL_TAKEN, /* this process has the lock now */
+  LOCK_CELL_BUSY, /* another process has it */
+};
+
+/* A wait for a lock, by its cell and by requests. */
+struct lock_wait {
+  long long end_ns; /* when its time is over; LLONG_MAX: never */
+  long long began_ns; /* 0: it has not slept yet */
+};
+
 #pragma GCC visibility push(hidden)
 
-/* Takes the lock if it is free, after a short wait for an owner that is about to give it back. Returns whether the
- * process has it now. 0: the arbiter must be asked. `may_wait`: 0 for an attempt that must not wait. */
-int lock_cells_take(struct cells *cells, const char *name, int may_wait);
+/* Takes the lock if it is free. */
+enum lock_cell lock_cells_take(struct cells *cells, const char *name);
+
+/* Waits for the lock, for a short time only, and takes it. Returns LOCK_CELL_TAKEN, or LOCK_CELL_ASK: the arbiter must be
+ * asked, unless the interrupts of this thread end the wait. */
+enum lock_cell lock_cells_await(struct cells *cells, const char *name, struct lock_wait *wait);
 
 /* Gives the lock back. Returns whether that is done. 0: the arbiter must be asked. */
 int lock_cells_give(struct cells *cells, const char *name);
+
+/* Notes that a request has given this process the lock. */
+void lock_cells_note(struct cells *cells, const char *name);
+
+/* Returns whether a request gave this process the lock less than 1 ms ago. */
+int lock_cells_is_short(struct cells *cells, const char *name);
 
 #pragma GCC visibility pop
 

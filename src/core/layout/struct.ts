@@ -156,7 +156,7 @@ export function utf8(bytes: number): Text {
 /**
  * A lock of the session, named after the struct and the field: `lock` of the struct "state" is
  * `session.lock("state.lock")`, in C `dsm_lock(session, "state.lock")`. It has no bytes in the struct: locks of the
- * session are fair, are listed by `dsm sessions`, and pass on when their owner dies; a lock in memory could do none of
+ * session go to who waits, are listed by `dsm sessions`, and pass on when their owner dies; a lock in memory could do none of
  * that.
  */
 export const mutex: Mutex = Object.freeze({ [BRAND]: true as const, kind: "mutex", size: 0, align: 1 });

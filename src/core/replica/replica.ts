@@ -17,7 +17,7 @@ import { At, FutexWaitAt } from "../wire/at.ts";
 import { encode, encodeText, ProtocolError } from "../wire/frame.ts";
 import { PartPool } from "../wire/frame-reader.ts";
 import { Kind, NO_TAG } from "../wire/kinds.ts";
-import { CellDecisions } from "./cells/cell-decisions.ts";
+import { type Answer, CellDecisions } from "./cells/cell-decisions.ts";
 import { type Channel, ChannelTable, requestTag } from "./channels.ts";
 import { DirectModeExit } from "./direct-mode-exit.ts";
 import { EntryApplier } from "./entry-applier.ts";
@@ -122,7 +122,10 @@ export class Replica {
     this.#queue = queue;
     this.#exit = exit;
     const decide = (view: DataView, frame: Uint8Array): void => this.#decide(view, frame);
-    this.#cells = cells === null ? null : new CellDecisions(cells, { session, processes, exit, decide });
+    const wakeCell = (at: number): void => out.wakeCell(at);
+    const reply = (...[tag, status, aux, value]: Answer): void => this.#reply(tag, status, aux, value);
+    const host = { session, processes, exit, decide, reply, wakeCell };
+    this.#cells = cells === null ? null : new CellDecisions(cells, host);
     this.#joins = new Joins({ ...common, nodeName, mapPath, channels, processes });
     this.#requests = new Requests({ ...common, joins: this.#joins, publications });
     const onExitRequested = (): void => this.#joins.beginExit();
@@ -147,7 +150,8 @@ export class Replica {
       onWrite: () => {},
       onReply: (node, tag, { status, aux, value, old }) => {
         activity.onReply(node, tag);
-        if (node === ours) this.#reply(tag, status, aux, value, old);
+        if (node !== ours || this.#cells?.holdsBack(tag, status, aux, value) === true) return;
+        this.#reply(tag, status, aux, value, old);
       },
       onRankAssigned: (node, tag, rank) => {
         activity.onRankAssigned(rank);
@@ -365,6 +369,7 @@ export class Replica {
   /** Replies to a process of this node: its operation has been applied or refused at its place in the log. */
   #reply(tag: number, status: Status, aux: number, value = 0, old: DataView | null = null): void {
     if (tag === NO_TAG) return;
+    const cell = this.#cells?.answered(tag) ?? 0;
     const channel = this.#channels.ofTag(tag);
     if (channel === undefined) return;
     channel.requests -= 1;
@@ -375,7 +380,7 @@ export class Replica {
     } else if (process?.state === "joining") {
       this.#joins.reply(channel, process, status, aux);
     } else if (status === Status.OK) {
-      const result = value === 0 ? (this.#cells?.valueFor(tag) ?? 0) : value;
+      const result = value === 0 ? cell : value;
       this.#replies.ok(channel.index, requestTag(tag), this.session.seq, result, old);
     } else if (status === Status.TIMEOUT && aux > 0 && process !== null) {
       const missing = this.session.missingInBarrier(process.rank);

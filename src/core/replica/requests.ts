@@ -2,7 +2,7 @@
 import { Status } from "../base/errors.ts";
 import { PAGE_SIZE } from "../base/limits.ts";
 import type { Session } from "../session/session.ts";
-import { At, ChangeAt, LeaveAt, PageShadowAt, PublishAt } from "../wire/at.ts";
+import { At, CancelAt, ChangeAt, LeaveAt, PageShadowAt, PublishAt } from "../wire/at.ts";
 import { checkOperation } from "../wire/check-operation.ts";
 import { getUint64, ProtocolError } from "../wire/frame.ts";
 import { Kind, PROCESS_OP_FIRST, PROCESS_OP_LAST, PublishOp } from "../wire/kinds.ts";
@@ -113,6 +113,7 @@ export class Requests {
       view.setUint32(at + LeaveAt.gaveUp, 0, true);
       view.setUint32(at + LeaveAt.isEvicted, 0, true);
     }
+    if (kind === Kind.SEM_CANCEL) view.setUint8(at + CancelAt.isSentBack, 0);
     view.setUint16(at + At.rank, process.rank, true);
     view.setUint32(at + At.tag, stamped, true);
     view.setUint32(at + At.node, this.#of.node, true);

@@ -61,6 +61,10 @@ export class Locks {
     }
   }
 
+  named(name: string): Readonly<LockState> | undefined {
+    return this.#byName.get(name);
+  }
+
   /** Whether the lock is there, and no process has it, waits for it, or has ended while it had it. */
   isFree(name: string): boolean {
     const lock = this.#byName.get(name);

@@ -11,11 +11,20 @@ import { PAGE_SIZE, PROCESSES_MAX, SIZE_MAX } from "../base/limits.ts";
 import type { MapBytes } from "../memory/map-bytes.ts";
 import type { RankReport } from "../messages/daemon-api.ts";
 import type { SavedSession } from "../messages/saved-session.ts";
-import type { Block, Phase, Requester, SessionConfig, SessionState, WaitQueue } from "../messages/session-state.ts";
+import type {
+  Block,
+  LockState,
+  Phase,
+  Requester,
+  SessionConfig,
+  SessionState,
+  WaitQueue,
+} from "../messages/session-state.ts";
 import {
   AllocateAt,
   At,
   AtomicAt,
+  CancelAt,
   CopyAt,
   FreeAt,
   FutexWakeAt,
@@ -156,6 +165,11 @@ export class Session {
       .map(({ rank }) => rank);
   }
 
+  /** The lock of that name, if it is there. */
+  lockNamed(name: string): Readonly<LockState> | undefined {
+    return this.#locks.named(name);
+  }
+
   /** Whether the lock is there, and no process has it, waits for it, or has ended while it had it. */
   isLockFree(name: string): boolean {
     return this.#locks.isFree(name);
@@ -239,7 +253,7 @@ export class Session {
         return;
       }
       case Kind.SEM_CANCEL:
-        this.#cancel(from);
+        this.#cancel(from, view.getUint8(at + CancelAt.isSentBack) === 1);
         return;
       case Kind.LOCK:
         this.#locks.lock(nameAt(view, at), view.getUint8(at + LockAt.tryOnly) === 1, from);
@@ -330,14 +344,14 @@ export class Session {
   }
 
   /** Cancelling a request that was already granted has no effect. */
-  #cancel(from: Requester): void {
+  #cancel(from: Requester, isSentBack: boolean): void {
     const queue = this.#waits.cancel(from.node, from.tag);
     if (queue === undefined) {
       this.#barrier.cancel(from.node, from.tag);
       return;
     }
     this.#futexes.dropIfEmpty(queue);
-    this.#replies.status(from, Status.TIMEOUT);
+    this.#replies.status(from, isSentBack ? Status.AGAIN : Status.TIMEOUT);
   }
 
   *#queues(): Generator<WaitQueue> {

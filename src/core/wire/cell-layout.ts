@@ -15,9 +15,17 @@ export const SEMAPHORE_CELLS_AT = LOCK_CELLS_AT + NAMED_CELLS_MAX * NAMED_CELL_S
 export const CELLS_SIZE = SEMAPHORE_CELLS_AT + NAMED_CELLS_MAX * NAMED_CELL_SIZE;
 
 /**
- * The word of a lock: CELL_ARBITER, CELL_FREE, or CELL_OWNED plus the rank of the owner. The arbiter decides on a lock
- * whose word is zero, so a new file says it of every lock.
+ * The word of a lock: a state, CELL_ARBITER, CELL_FREE, CELL_KEPT (free, for the thread that was woken last) or CELL_OWNED
+ * plus the rank of the owner; and flags. The arbiter decides on a lock whose state is zero, so a new file says it of every
+ * lock.
  */
 export const CELL_ARBITER = 0;
 export const CELL_FREE = 1;
-export const CELL_OWNED = 2;
+export const CELL_KEPT = 2;
+export const CELL_OWNED = 3;
+/** The bits of the state. */
+export const CELL_STATE = 0x0fff_ffff;
+/** A thread has waited for long: who gives the lock back hands it to the first that sleeps. */
+export const CELL_STARVING = 0x1000_0000;
+/** Threads may be asleep on the word. */
+export const CELL_SLEEPERS = 0x2000_0000;

@@ -6,6 +6,7 @@ import {
   AllocateAt,
   At,
   AtomicAt,
+  CancelAt,
   CopyAt,
   FutexWaitAt,
   HEADER_SIZE,
@@ -67,7 +68,8 @@ export function checkOperation(view: DataView, at: number, mapSize: number, orde
     case Kind.LOCK:
     case Kind.UNLOCK:
       if (length < 1 || length > NAME_MAX || padded(length) !== body) return "lock: bad name length";
-      return view.getUint8(at + LockAt.tryOnly) > 1 ? "lock: no such flag" : null;
+      if (view.getUint8(at + LockAt.tryOnly) > 1) return "lock: no such flag";
+      return view.getUint32(at + LockAt.usesCell, true) > 1 ? "lock: no such flag" : null;
     case Kind.ALLOC:
     case Kind.NAMED:
       if (kind === Kind.ALLOC ? body !== 0 : length < 1 || length > NAME_MAX || padded(length) !== body) {
@@ -91,8 +93,10 @@ export function checkOperation(view: DataView, at: number, mapSize: number, orde
       if (view.getUint8(at + JoinAt.refusesDirect) > 1) return "join: no such flag";
       if (length < 1 || length > NAME_MAX || padded(length) !== body) return "join: bad node name length";
       return getUint64(view, at + JoinAt.pid) <= 0xffffffff ? null : "join: bad process id";
-    case Kind.BARRIER:
     case Kind.SEM_CANCEL:
+      if (view.getUint8(at + CancelAt.isSentBack) > 1) return "cancel: no such flag";
+      return body === 0 ? null : "unexpected body";
+    case Kind.BARRIER:
       return body === 0 ? null : "unexpected body";
     case Kind.COPY: {
       const op = view.getUint8(at + CopyAt.op);

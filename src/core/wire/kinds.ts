@@ -83,7 +83,10 @@ export const Kind = {
   SEM_WAIT: 22,
   /** body: name, length: its bytes, aux: initial value, offset: how much to add, 0 or 1. */
   SEM_POST: 23,
-  /** Cancels the barrier, wait, sleep or lock with the same tag: it ends with TIMEOUT if it was still waiting. */
+  /**
+   * Cancels the barrier, wait, sleep or lock with the same tag: it ends with TIMEOUT if it was still waiting. op: 1 from an
+   * arbiter only, for a LOCK whose aux is 1: it ends with AGAIN instead, and its process tries the lock's cell again.
+   */
   SEM_CANCEL: 24,
   /**
    * offset: bytes requested, aux: alignment. Reply offset: where the block is; for NO_MEMORY the bytes that the map would
@@ -105,13 +108,13 @@ export const Kind = {
   /** offset: place, aux: how many sleepers to wake. Reply offset: how many were woken. */
   FUTEX_WAKE: 29,
   /**
-   * body: name, length: its bytes, op: 1 for try. Answer OWNER_DIED: locked, but a previous owner left without
-   * unlocking.
+   * body: name, length: its bytes, op: 1 for try, aux: 1 if its process knows the lock's cell (replica/cells), so that the
+   * answer may be AGAIN although it is no try. Answer OWNER_DIED: locked, but a previous owner left without unlocking.
    */
   LOCK: 30,
   /**
    * body: name, length: its bytes, op: 1 if the data was not made consistent, so that the next owner gets OWNER_DIED,
-   * too.
+   * too, aux: 1 if the process had the lock for less than 1 ms.
    */
   UNLOCK: 31,
 

@@ -16,7 +16,8 @@ class Interrupt(Exception):
 
 
 def say(*words: object) -> None:
-    print(*words, flush=True)
+    # One write: the lines of two processes on one pipe stay whole.
+    print(" ".join(map(str, words)) + "\n", end="", flush=True)
 
 
 def interrupted(kind: str, wait) -> None:

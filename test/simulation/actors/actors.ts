@@ -1,7 +1,7 @@
 /** The actors, with the share that each has of what threads do. */
 import { Kind } from "../../../src/core/wire/kinds.ts";
 import { closeThread, send } from "../conversation.ts";
-import { isHalf, type Request, type Thread } from "../process.ts";
+import { type CellWork, isHalf, type Request, type Thread } from "../process.ts";
 import type { World } from "../world.ts";
 import { atomic } from "./atomic.ts";
 import { attach } from "./attach.ts";
@@ -40,9 +40,18 @@ const ACTORS: readonly (readonly [percent: number, actor: Actor])[] = [
 
 /** The thread goes on: with what it has under way, or with something new. */
 export function act(world: World, thread: Thread): void {
-  if (thread.request !== null) continueRequest(world, thread, thread.request);
-  else if (world.plan.locks && world.random.oneIn(2)) lock(world, thread);
+  if (thread.cell !== null) workOn(world, thread.cell);
+  else if (thread.request !== null) continueRequest(world, thread, thread.request);
+  else if (concernsLocks(world)) lock(world, thread);
   else pickActor(world)(world, thread);
+}
+
+const concernsLocks = ({ plan, random }: World): boolean =>
+  (plan.locks && random.oneIn(2)) || (plan.cells && !random.oneIn(8));
+
+/** A sleep's time is over once in a while. */
+function workOn({ random }: World, cell: CellWork): void {
+  if (!cell.isAsleep || random.oneIn(12)) cell.step();
 }
 
 function pickActor({ random }: World): Actor {

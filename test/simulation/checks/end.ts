@@ -6,8 +6,10 @@ import { same } from "./same.ts";
 
 /** Nothing is under way. */
 export function checkWaits({ processes }: World): void {
-  for (const { pid, threads } of processes) {
-    for (const { open, request } of threads) {
+  for (const { pid, state, threads } of processes) {
+    for (const { open, request, cell } of threads) {
+      if (state === "running" && cell?.mayStay() === false)
+        throw new Violation(`process ${pid} sleeps for its ${cell.what} without reason`);
       if (!open || request === null || isHalf(request) || request.waits?.()) continue;
       throw new Violation(`process ${pid} waits for its ${request.what} without reason`);
     }

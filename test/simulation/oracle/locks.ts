@@ -14,7 +14,7 @@ interface Lock {
   owner: number;
   /** Its owner went with it, and no owner since has said that all is well again. */
   died: boolean;
-  queue: { at: number; rank: number }[];
+  queue: { at: number; rank: number; usesCell: boolean }[];
 }
 
 const freeLocks = (): Lock[] => LOCKS.map((name) => ({ name, owner: -1, died: false, queue: [] }));
@@ -57,10 +57,13 @@ export class Locks implements Oracle {
 
   judge(entry: Judged, say: Say): null {
     const { kind, at, rank } = entry;
-    if (kind === Kind.LOCK && viewOf(entry.frame).getUint32(At.tag, true) === NO_TAG) this.#own(entry);
+    const isArbiters = viewOf(entry.frame).getUint32(At.tag, true) === NO_TAG;
+    if (kind === Kind.LOCK && isArbiters) this.#own(entry);
     else if (kind === Kind.LOCK) this.#lock(entry, say);
-    if (kind === Kind.UNLOCK) this.#unlock(entry, say);
-    if (kind === Kind.SEM_CANCEL) this.#end((waiter) => waiter.at === at, Status.TIMEOUT, say);
+    if (kind === Kind.UNLOCK && isArbiters) this.#disown(entry);
+    else if (kind === Kind.UNLOCK) this.#unlock(entry, say);
+    if (kind === Kind.SEM_CANCEL && entry.op === 1) this.#sendBack(entry, say);
+    else if (kind === Kind.SEM_CANCEL) this.#end((waiter) => waiter.at === at, Status.TIMEOUT, say);
     if (kind === Kind.LEAVE && entry.ends) this.#end((waiter) => waiter.rank === rank, Status.LEFT, say);
     return null;
   }
@@ -78,14 +81,31 @@ export class Locks implements Oracle {
     lock.owner = rank;
   }
 
-  #lock({ at, rank, op, name, hasLeft, isLost }: Judged, say: Say): void {
+  /** The arbiter says by the lock's cell who has the lock, to processes of which none waits otherwise. */
+  #disown({ rank, name }: Judged): void {
+    const lock = this.#named(name);
+    if (lock.owner !== rank || lock.died || lock.queue.length > 0)
+      throw new Violation(`lock ${name} is given to the processes, and rank ${lock.owner} has it, or another waits`);
+    if (!this.#isReplay) this.#byCell.set(name, rank);
+    lock.owner = -1;
+  }
+
+  /** The arbiter tells a process that waits to look at the lock's cell. */
+  #sendBack({ at }: Judged, say: Say): void {
+    const isMeant = (waiter: Lock["queue"][number]): boolean => waiter.at === at;
+    if (!this.#locks.some(({ queue }) => queue.some((waiter) => isMeant(waiter) && waiter.usesCell)))
+      throw new Violation("a process that does not wait for a lock by its cell is sent back there");
+    this.#end(isMeant, Status.AGAIN, say);
+  }
+
+  #lock({ at, rank, op, count, name, hasLeft, isLost }: Judged, say: Say): void {
     const lock = this.#named(name);
     if (hasLeft) say(at, Status.LEFT);
     else if (isLost) say(at, Status.LOST);
     else if (lock.owner === rank || lock.queue.some((waiter) => waiter.rank === rank)) say(at, Status.BUSY);
     else if (lock.owner >= 0 && op === 1) say(at, Status.AGAIN);
     else {
-      lock.queue.push({ at, rank });
+      lock.queue.push({ at, rank, usesCell: count === 1 });
       if (lock.owner < 0) this.#passOn(lock, say);
     }
   }

@@ -3,14 +3,18 @@
  * what a request names, makes the session know what the processes have done by it, lets the session decide, and gives the
  * cell back to the processes where it can.
  */
+import type { Status } from "../../base/errors.ts";
 import type { Session } from "../../session/session.ts";
 import { nameAt } from "../../session/session.ts";
-import { At } from "../../wire/at.ts";
+import { At, LockAt, UnlockAt } from "../../wire/at.ts";
 import { encode, encodeText } from "../../wire/frame.ts";
 import { Kind, NO_TAG } from "../../wire/kinds.ts";
 import type { DirectModeExit } from "../direct-mode-exit.ts";
 import type { ProcessTable } from "../processes.ts";
 import { LockCells } from "./lock-cells.ts";
+
+/** An answer to a request. */
+export type Answer = readonly [tag: number, status: Status, aux: number, value: number];
 
 export interface CellHost {
   readonly session: Session;
@@ -18,19 +22,26 @@ export interface CellHost {
   readonly exit: DirectModeExit;
   /** Applies an operation of this node at once; the server follows. */
   readonly decide: (view: DataView, frame: Uint8Array) => void;
+  readonly reply: (...answer: Answer) => void;
+  /** Wakes all threads that sleep on the word at that byte of the cells. */
+  readonly wakeCell: (at: number) => void;
 }
 
 export class CellDecisions {
   readonly #host: CellHost;
   readonly #locks: LockCells;
-  /** The request that is being decided, and the value of the answer to it. */
-  #tag = -1;
-  #value = 0;
+  /**
+   * Requests that have no answer, by tag: what it is to tell of the cell, and whether the process may be sent back to the
+   * cell. At most as many as a node has requests under way.
+   */
+  readonly #asked = new Map<number, { value: number; usesCell: boolean }>();
+  /** Answers that wait until the cell is what they make the processes expect. */
+  #heldBack: Answer[] | null = null;
 
   /** `memory`: CELLS_SIZE bytes, zeroed, that the processes of the node share. */
   constructor(memory: Uint8Array, host: CellHost) {
     this.#host = host;
-    this.#locks = new LockCells(memory);
+    this.#locks = new LockCells(memory, host.wakeCell);
   }
 
   /** Decides an operation of a process of this node. */
@@ -45,9 +56,17 @@ export class CellDecisions {
     for (const { name, rank } of this.#locks.takeAll()) this.#own(name, rank);
   }
 
-  /** The value of the answer to `tag`: 1 plus the cell of what it named, by which the process finds it; or 0. */
-  valueFor(tag: number): number {
-    return tag === this.#tag ? this.#value : 0;
+  /** `tag` is answered. Returns 1 plus the cell of what it named, by which the process finds it; or 0. */
+  answered(tag: number): number {
+    const value = this.#asked.get(tag)?.value ?? 0;
+    this.#asked.delete(tag);
+    return value;
+  }
+
+  /** Whether the answer is to wait for a moment: it is given to the host's `reply` then. */
+  holdsBack(...answer: Answer): boolean {
+    this.#heldBack?.push(answer);
+    return this.#heldBack !== null;
   }
 
   /** Whether processes may synchronise by cells. Once one was lost they may not: it may run on and use a cell. */
@@ -60,13 +79,44 @@ export class CellDecisions {
     const name = nameAt(view, 0);
     const owner = this.#locks.take(name);
     if (owner >= 0) this.#own(name, owner);
-    if (kind === Kind.LOCK) {
-      this.#tag = view.getUint32(At.tag, true);
-      this.#value = this.#locks.assign(name);
+    if (kind === Kind.UNLOCK) {
+      this.#unlock(name, view, frame);
+      return;
     }
+    const value = this.#locks.assign(name);
+    this.#asked.set(view.getUint32(At.tag, true), { value, usesCell: view.getUint32(LockAt.usesCell, true) === 1 });
     this.#host.decide(view, frame);
-    this.#tag = -1;
-    if (kind === Kind.UNLOCK && this.#mayGive && this.#host.session.isLockFree(name)) this.#locks.free(name);
+  }
+
+  /** Who is told something by this must not find the cell still taken, so all answers come behind. */
+  #unlock(name: string, view: DataView, frame: Uint8Array): void {
+    const isShort = view.getUint32(UnlockAt.isShort, true) === 1;
+    const answers: Answer[] = [];
+    this.#heldBack = answers;
+    this.#host.decide(view, frame);
+    if (this.#mayGive && this.#host.session.isLockFree(name)) this.#locks.free(name);
+    else if (this.#mayGive && isShort) this.#giveToOwner(name);
+    this.#heldBack = null;
+    for (const answer of answers) this.#host.reply(...answer);
+  }
+
+  /**
+   * The lock is in use by processes that have it for short times: gives it back to them, although one has it and others
+   * wait. These are sent back to the cell, each once for a wait; so if one of them may not be, the queue goes on. The
+   * process that has the lock is made its owner by the cell.
+   */
+  #giveToOwner(name: string): void {
+    const { decide, processes, session } = this.#host;
+    const lock = session.lockNamed(name);
+    if (lock === undefined || lock.died >= 0 || processes.get(lock.owner) === undefined) return;
+    if (this.#locks.assign(name) === 0) return;
+    if (!lock.waiters.every(({ tag }) => this.#asked.get(tag)?.usesCell === true)) return;
+    const { owner } = lock;
+    const frames = [...lock.waiters].map((waiter) => encode({ ...waiter, kind: Kind.SEM_CANCEL, op: 1 }));
+    const { node } = session;
+    frames.push(encode({ kind: Kind.UNLOCK, rank: owner, node, tag: NO_TAG, body: encodeText(name) }));
+    for (const frame of frames) decide(new DataView(frame.buffer), frame);
+    this.#locks.own(name, owner);
   }
 
   /** The process has the lock by its cell: makes it the owner in the session, too. */
