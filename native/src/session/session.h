@@ -11,6 +11,7 @@
 #include "pages/ring.h"
 #include "session/advice.h"
 #include "session/direct_exit.h"
+#include "session/barrier_cell.h"
 #include "session/cells.h"
 #include "session/pool.h"
 
@@ -25,6 +26,7 @@ struct dsm_session {
   struct ring ring;
   struct direct_exit direct_exit;
   struct cells cells;
+  struct barrier_cell barrier_cell;
   struct advice advice;
   struct pool pool;
   char node[DSM_NAME_MAX + 1];

@@ -119,7 +119,7 @@ export class Replica {
     this.#queue = queue;
     this.#exit = exit;
     const decide = (view: DataView, frame: Uint8Array): void => this.#decide(view, frame);
-    this.#cells = cells === null ? null : new CellDecisions(cells, { session, processes, exit, decide });
+    this.#cells = cells === null ? null : new CellDecisions(cells, { session, processes, exit, out, decide });
     this.#joins = new Joins({ ...common, nodeName, mapPath, channels, processes });
     this.#requests = new Requests({ ...common, joins: this.#joins, publications });
     const onExitRequested = (): void => this.#joins.beginExit();
@@ -361,12 +361,28 @@ export class Replica {
       const result = value === 0 ? (this.#cells?.valueFor(tag) ?? 0) : value;
       this.#replies.ok(channel.index, requestTag(tag), this.session.seq, result, old);
     } else if (status === Status.TIMEOUT && aux > 0 && process !== null) {
-      const missing = this.session.missingInBarrier(process.rank);
+      const missing = this.#missingInBarrier(process.rank);
       const text = `${formatRanks(missing)} ${missing.length === 1 ? "was" : "were"} not in the barrier`;
       this.#replies.error(channel.index, requestTag(tag), status, aux, text);
     } else {
       this.#replies.error(channel.index, requestTag(tag), status, aux);
     }
+  }
+
+  /** The ranks that a barrier lacks beside `rank`. */
+  #missingInBarrier(rank: number): number[] {
+    const missing = this.session.missingInBarrier(rank);
+    // Requests of those that have arrived by the cell may still be on their way.
+    const late = missing.filter((one) => this.#cells?.isInBarrier(one) !== true);
+    return late.length > 0 ? late : missing;
+  }
+
+  /**
+   * Records in the log how many barriers the processes have passed by themselves, for those who watch the session. To be
+   * called about once a second. Returns whether there were any.
+   */
+  notePassedBarriers(): boolean {
+    return this.#cells?.notePassedBarriers() === true;
   }
 
   // --- After each event --------------------------------------------------------------------------------------------

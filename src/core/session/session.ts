@@ -16,6 +16,7 @@ import {
   AllocateAt,
   At,
   AtomicAt,
+  BarrierAt,
   CopyAt,
   FreeAt,
   FutexWakeAt,
@@ -225,9 +226,12 @@ export class Session {
       case Kind.LEAVE:
         this.#leave(from, view.getUint8(at + LeaveAt.isLost) === 1);
         return;
-      case Kind.BARRIER:
-        this.#barrier.arrive(from);
+      case Kind.BARRIER: {
+        const passed = getUint64(view, at + BarrierAt.passed);
+        if (passed > 0) this.#barrier.notePassed(passed);
+        else this.#barrier.arrive(from);
         return;
+      }
       case Kind.SEM_WAIT: {
         const initial = view.getUint32(at + SemaphoreAt.initial, true);
         this.#semaphores.wait(nameAt(view, at), initial, view.getUint8(at + SemaphoreAt.tryOnly) === 1, from);

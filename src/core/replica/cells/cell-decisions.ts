@@ -6,16 +6,20 @@
 import type { Session } from "../../session/session.ts";
 import { nameAt } from "../../session/session.ts";
 import { At } from "../../wire/at.ts";
+import { BARRIER_CELL_AT } from "../../wire/cell-layout.ts";
 import { encode, encodeText } from "../../wire/frame.ts";
 import { Kind, NO_TAG } from "../../wire/kinds.ts";
 import type { DirectModeExit } from "../direct-mode-exit.ts";
 import type { ProcessTable } from "../processes.ts";
+import type { ReplicaOutput } from "../replica-output.ts";
+import { BarrierCell } from "./barrier-cell.ts";
 import { LockCells } from "./lock-cells.ts";
 
 export interface CellHost {
   readonly session: Session;
   readonly processes: ProcessTable;
   readonly exit: DirectModeExit;
+  readonly out: Pick<ReplicaOutput, "wakeCell">;
   /** Applies an operation of this node at once; the server follows. */
   readonly decide: (view: DataView, frame: Uint8Array) => void;
 }
@@ -23,6 +27,7 @@ export interface CellHost {
 export class CellDecisions {
   readonly #host: CellHost;
   readonly #locks: LockCells;
+  readonly #barrier: BarrierCell;
   /** The request that is being decided, and the value of the answer to it. */
   #tag = -1;
   #value = 0;
@@ -31,18 +36,38 @@ export class CellDecisions {
   constructor(memory: Uint8Array, host: CellHost) {
     this.#host = host;
     this.#locks = new LockCells(memory);
+    this.#barrier = new BarrierCell(memory, () => host.out.wakeCell(BARRIER_CELL_AT));
   }
 
   /** Decides an operation of a process of this node. */
   decide(kind: number, view: DataView, frame: Uint8Array): void {
     if (kind === Kind.LEAVE) this.takeAll();
-    if (kind === Kind.LOCK || kind === Kind.UNLOCK) this.#lock(kind, view, frame);
+    if (kind === Kind.JOIN) this.#takeBarrier();
+    if (kind === Kind.BARRIER) this.#decideBarrier(view, frame);
+    else if (kind === Kind.LOCK || kind === Kind.UNLOCK) this.#lock(kind, view, frame);
     else this.#host.decide(view, frame);
   }
 
   /** Takes all cells, so that the session knows what the processes have done by them. */
   takeAll(): void {
+    this.#takeBarrier();
     for (const { name, rank } of this.#locks.takeAll()) this.#own(name, rank);
+  }
+
+  /** Makes the session count the barriers that the processes have passed by their cell. Returns whether there are any. */
+  notePassedBarriers(): boolean {
+    const passed = this.#barrier.countPassed();
+    const { session, decide } = this.#host;
+    const [rank] = passed > 0 ? session.presentOn(session.node) : [];
+    if (rank === undefined) return false;
+    const frame = encode({ kind: Kind.BARRIER, rank, node: session.node, tag: NO_TAG, offset: passed });
+    decide(new DataView(frame.buffer), frame);
+    return true;
+  }
+
+  /** Whether the process is in the barrier, by its cell: its request is on its way, or will be. */
+  isInBarrier(rank: number): boolean {
+    return this.#barrier.isInside(rank);
   }
 
   /** The value of the answer to `tag`: 1 plus the cell of what it named, by which the process finds it; or 0. */
@@ -54,6 +79,19 @@ export class CellDecisions {
   get #mayGive(): boolean {
     const { exit, session } = this.#host;
     return !exit.isUnderWay && session.lostRank < 0;
+  }
+
+  #takeBarrier(): void {
+    this.#barrier.take();
+    this.notePassedBarriers();
+  }
+
+  #decideBarrier(view: DataView, frame: Uint8Array): void {
+    const { session, decide } = this.#host;
+    this.#takeBarrier();
+    const before = session.barriers;
+    decide(view, frame);
+    if (session.barriers > before && this.#mayGive) this.#barrier.give(session.present);
   }
 
   #lock(kind: number, view: DataView, frame: Uint8Array): void {

@@ -1,0 +1,141 @@
+#include "session/barrier_cell.h"
+
+#include "base/clock.h"
+
+/* A longer wait is a request, so that others see it, and so that it ends when the arbiter has died. */
+#define SLICE_NS 100000000ll
+
+/* Looks at the word before a thread sleeps: some microseconds. After spinning in vain 1, 3, 7 ... waits sleep at once. */
+#define SPINS_MAX 300u
+#define SPIN_PAUSE_MAX 255u
+
+#define ARRIVED_ONE (1ull << 32)
+#define MEMBERS_SHIFT (32 + WIRE_BARRIER_COUNT_BITS)
+#define COUNT_MASK ((1ull << WIRE_BARRIER_COUNT_BITS) - 1)
+#define SLEEPERS ((uint64_t)WIRE_BARRIER_SLEEPERS << 32)
+
+enum phase { PHASE_GOES_ON, PHASE_IS_OVER, PHASE_IS_TAKEN };
+
+static _Atomic uint64_t *word_of(const struct cells *cells) {
+  return (_Atomic uint64_t *)(cells->bytes + WIRE_BARRIER_CELL_AT);
+}
+
+/* The half on which threads sleep: the low one, which each phase changes. */
+static _Atomic uint32_t *low_of(const struct cells *cells) {
+  return (_Atomic uint32_t *)(cells->bytes + WIRE_BARRIER_CELL_AT);
+}
+
+static _Atomic uint16_t *mark_of(const struct cells *cells) {
+  return (_Atomic uint16_t *)(cells->bytes + WIRE_BARRIER_MARKS_AT) + cells->link->rank;
+}
+
+static uint64_t members_of(uint64_t word) {
+  return word >> MEMBERS_SHIFT & COUNT_MASK;
+}
+
+/* The next phase, in which none has arrived. */
+static uint64_t next_phase(uint64_t word) {
+  return ((uint32_t)word + WIRE_BARRIER_PHASE) | members_of(word) << MEMBERS_SHIFT;
+}
+
+/* Returns what has become of the phase in which this process arrived. */
+static enum phase look(const struct cells *cells, uint32_t arrived_in, uint64_t word) {
+  /* A process that leaves the session finds zeros there. */
+  if (((uint32_t)word ^ arrived_in) >= WIRE_BARRIER_PHASE)
+    return cells_are_usable(cells) ? PHASE_IS_OVER : PHASE_IS_TAKEN;
+  return (word & WIRE_BARRIER_GIVEN) != 0 ? PHASE_GOES_ON : PHASE_IS_TAKEN;
+}
+
+/* Arrives. Returns the word as it was before; not given: the process has not arrived. */
+static uint64_t arrive(const struct cells *cells) {
+  uint64_t word = atomic_load(word_of(cells));
+  for (;;) {
+    if ((word & WIRE_BARRIER_GIVEN) == 0) return word;
+    int is_last = (word >> 32 & COUNT_MASK) + 1 >= members_of(word);
+    if (atomic_compare_exchange_weak(word_of(cells), &word, is_last ? next_phase(word) : word + ARRIVED_ONE))
+      return word;
+  }
+}
+
+/* Takes the arrival back, so that a request can stand for it. Returns PHASE_IS_OVER if it is too late: the barrier is
+ * passed. */
+static enum phase withdraw(const struct cells *cells, uint32_t arrived_in) {
+  uint64_t word = atomic_load(word_of(cells));
+  for (;;) {
+    enum phase phase = look(cells, arrived_in, word);
+    if (phase != PHASE_GOES_ON) return phase;
+    if (atomic_compare_exchange_weak(word_of(cells), &word, word - ARRIVED_ONE)) return PHASE_IS_TAKEN;
+  }
+}
+
+static enum phase spin(struct barrier_cell *barrier, const struct cells *cells, uint32_t arrived_in) {
+  if (!cells->link->channels.polls) return PHASE_GOES_ON;
+  unsigned rest = atomic_load_explicit(&barrier->rest, memory_order_relaxed);
+  if (rest > 0) {
+    atomic_store_explicit(&barrier->rest, rest - 1, memory_order_relaxed);
+    return PHASE_GOES_ON;
+  }
+  enum phase phase = PHASE_GOES_ON;
+  for (unsigned spins = 0; spins < SPINS_MAX && phase == PHASE_GOES_ON; spins++) {
+    __builtin_ia32_pause();
+    phase = look(cells, arrived_in, atomic_load_explicit(word_of(cells), memory_order_acquire));
+  }
+  unsigned pause = 0;
+  if (phase == PHASE_GOES_ON) {
+    pause = 2 * atomic_load_explicit(&barrier->pause, memory_order_relaxed) + 1;
+    if (pause > SPIN_PAUSE_MAX) pause = SPIN_PAUSE_MAX;
+  }
+  atomic_store_explicit(&barrier->pause, pause, memory_order_relaxed);
+  atomic_store_explicit(&barrier->rest, pause, memory_order_relaxed);
+  return phase;
+}
+
+/* Sleeps until the phase is over or taken. Returns PHASE_GOES_ON if that takes too long. */
+static enum phase doze(const struct cells *cells, uint32_t arrived_in, struct barrier_wait *wait) {
+  long long end = now_ns() + SLICE_NS;
+  if (wait->deadline_ns >= 0 && wait->deadline_ns < end) end = wait->deadline_ns;
+  atomic_store(mark_of(cells), (uint16_t)arrived_in);
+  wait->is_marked = 1;
+  uint64_t word = atomic_load(word_of(cells));
+  for (;;) {
+    enum phase phase = look(cells, arrived_in, word);
+    if (phase != PHASE_GOES_ON) return phase;
+    /* In the word itself: who completes the phase cannot miss it. */
+    if ((word & SLEEPERS) == 0 && !atomic_compare_exchange_weak(word_of(cells), &word, word | SLEEPERS)) continue;
+    long long left = end - now_ns();
+    if (left <= 0) return PHASE_GOES_ON;
+    cell_sleep(low_of(cells), arrived_in, left);
+    word = atomic_load(word_of(cells));
+  }
+}
+
+static enum barrier_by_cell pass(struct barrier_cell *barrier, struct cells *cells, struct barrier_wait *wait) {
+  uint64_t word = arrive(cells);
+  if ((word & WIRE_BARRIER_GIVEN) == 0) return BARRIER_IS_ARBITERS;
+  wait->processes = members_of(word);
+  if ((word >> 32 & COUNT_MASK) + 1 >= wait->processes) {
+    if ((word & SLEEPERS) != 0) cell_wake(low_of(cells), INT32_MAX);
+    return BARRIER_PASSED;
+  }
+  uint32_t arrived_in = (uint32_t)word;
+  enum phase phase = PHASE_GOES_ON;
+  /* If another thread leaves the session, this process is not waited for any more. */
+  if (cells_are_usable(cells)) {
+    phase = spin(barrier, cells, arrived_in);
+    if (phase == PHASE_GOES_ON) phase = doze(cells, arrived_in, wait);
+  }
+  if (phase == PHASE_GOES_ON) phase = withdraw(cells, arrived_in);
+  return phase == PHASE_IS_OVER ? BARRIER_PASSED : BARRIER_IS_ARBITERS;
+}
+
+enum barrier_by_cell barrier_cell_wait(struct barrier_cell *barrier, struct cells *cells, struct barrier_wait *wait) {
+  if (!cells_are_usable(cells) || cells_arbiter_is_gone(cells)) return BARRIER_IS_ARBITERS;
+  if (atomic_exchange(&barrier->is_inside, 1) != 0) return BARRIER_IS_BUSY;
+  enum barrier_by_cell result = pass(barrier, cells, wait);
+  atomic_store(&barrier->is_inside, 0);
+  return result;
+}
+
+void barrier_cell_end(const struct cells *cells, const struct barrier_wait *wait) {
+  if (wait->is_marked) atomic_store(mark_of(cells), 0);
+}
