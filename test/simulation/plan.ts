@@ -15,6 +15,8 @@ interface Settings {
   direct: boolean;
   /** Half of what threads do concerns locks, processes die, and the session goes on. */
   locks: boolean;
+  /** Half of what threads do concerns the barrier, and processes that come late mostly come where the others are. */
+  barriers: boolean;
   /** So many processes at most are expected, and so many more than twice those may come in all. */
   expectedMax: number;
   extraMax: number;
@@ -27,12 +29,12 @@ interface Settings {
 }
 
 const USUAL: Settings = {
-  ...{ elastic: false, direct: false, locks: false },
+  ...{ elastic: false, direct: false, locks: false, barriers: false },
   ...{ expectedMax: 5, extraMax: 2, ranksBeyond: 0 },
   ...{ nodeOneIn: 200, lateOneIn: 150, leaveOneIn: 20 },
 };
 
-export const FLAVOURS = ["sequencer", "direct", "locks", "elastic"] as const;
+export const FLAVOURS = ["sequencer", "direct", "locks", "elastic", "barriers"] as const;
 export type Flavour = (typeof FLAVOURS)[number];
 
 const SETTINGS: Readonly<Record<Flavour, Settings>> = {
@@ -40,9 +42,14 @@ const SETTINGS: Readonly<Record<Flavour, Settings>> = {
   direct: { ...USUAL, direct: true },
   locks: { ...USUAL, locks: true },
   elastic: {
-    ...{ elastic: true, direct: false, locks: false },
+    ...{ elastic: true, direct: false, locks: false, barriers: false },
     ...{ expectedMax: 3, extraMax: 12, ranksBeyond: 4 },
     ...{ nodeOneIn: 40, lateOneIn: 15, leaveOneIn: 2 },
+  },
+  barriers: {
+    ...{ elastic: true, direct: true, locks: false, barriers: true },
+    ...{ expectedMax: 3, extraMax: 12, ranksBeyond: 4 },
+    ...{ nodeOneIn: 200, lateOneIn: 60, leaveOneIn: 2 },
   },
 };
 

@@ -53,12 +53,23 @@ export interface Hole {
   state: "digging" | "open" | "filling";
 }
 
+/** A thread that has arrived in the barrier by its cell. */
+export interface AtBarrier {
+  phase: number;
+  /**
+   * "announced": others know that it is about to sleep. "out": its arrival does not count, and it sends a request. "passed":
+   * it has completed the phase, and has not woken the others.
+   */
+  step: "awake" | "announced" | "asleep" | "out" | "passed";
+}
+
 export interface Thread {
   process: Process;
   channel: Channel;
   main: boolean;
   open: boolean;
   request: Request | null;
+  atBarrier: AtBarrier | null;
   /** Everything it has seen so far lies behind that many frames of the order. */
   place: number;
 }

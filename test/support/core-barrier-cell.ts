@@ -54,8 +54,9 @@ export class ProcessBarrier {
 
   look(arrivedIn: number): Phase {
     const { phase, given } = this.word;
-    if (phase !== arrivedIn) return "is over";
-    return given ? "goes on" : "is taken";
+    if (phase === arrivedIn) return given ? "goes on" : "is taken";
+    // Processes count on by one, the arbiter by two.
+    return (phase - arrivedIn) % 2 !== 0 ? "is over" : "is taken";
   }
 
   /** Before it sleeps. */

@@ -40,10 +40,10 @@ static uint64_t next_phase(uint64_t word) {
 
 /* Returns what has become of the phase in which this process arrived. */
 static enum phase look(const struct cells *cells, uint32_t arrived_in, uint64_t word) {
-  /* A process that leaves the session finds zeros there. */
-  if (((uint32_t)word ^ arrived_in) >= WIRE_BARRIER_PHASE)
-    return cells_are_usable(cells) ? PHASE_IS_OVER : PHASE_IS_TAKEN;
-  return (word & WIRE_BARRIER_GIVEN) != 0 ? PHASE_GOES_ON : PHASE_IS_TAKEN;
+  uint32_t phases = (((uint32_t)word | WIRE_BARRIER_GIVEN) - arrived_in) / WIRE_BARRIER_PHASE;
+  if (phases == 0) return (word & WIRE_BARRIER_GIVEN) != 0 ? PHASE_GOES_ON : PHASE_IS_TAKEN;
+  /* Processes count on by one, the arbiter by two. A process that leaves the session finds zeros there. */
+  return phases % 2 == 1 && cells_are_usable(cells) ? PHASE_IS_OVER : PHASE_IS_TAKEN;
 }
 
 /* Arrives. Returns the word as it was before; not given: the process has not arrived. */

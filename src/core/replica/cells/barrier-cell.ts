@@ -1,7 +1,7 @@
 /**
  * BarrierCell: the barrier, passed by the processes of one node without the arbiter, in direct mode.
  *
- *     taken ──the session's barrier opens──▶ given, phase p + 1 ──process: arrives──▶ one more has arrived
+ *     taken ──the session's barrier opens──▶ given, phase p + 2 ──process: arrives──▶ one more has arrived
  *       ▲                                         ▲   ▲                                  │        │
  *       │                                         │   └──process: has waited too long────┘        │
  *       │                                         └──────the last one arrives: phase + 1──────────┘
@@ -10,14 +10,17 @@
  * Invariants:
  * - A process changes the cell by compare-and-swap of all 64 bits, and only while it is given. So from the moment when the
  *   arbiter clears BARRIER_GIVEN the cell is its own.
- * - Who has arrived in phase p waits until the phase is not p any more, then it has passed; or until the cell is taken,
- *   then it sends a request; or it takes its arrival back, then it sends a request. So a process never has an arrival
- *   in the cell and a request for the barrier at once, and a request stands for an arrival that the cell does not count.
+ * - Who has arrived in phase p waits until the processes have completed it, then it has passed; or until the cell is taken,
+ *   then it sends a request; or it takes its arrival back, then it sends a request. So a request stands for an arrival
+ *   that the cell does not count.
+ * - A process completes a phase by adding 1 to its number, the arbiter adds 2 when it gives the cell. Only one thread of a
+ *   process waits by the cell, so at most one phase is completed while it does: it has passed if the difference is odd.
+ *   If it is even, the cell was taken, and the session's barrier has opened without this thread: another one of its
+ *   process had a request in it.
  * - While the cell is given, no process is in the session's barrier, and the members are those who are present.
  *   The arbiter takes it before the session decides on a request for the barrier, a JOIN or a LEAVE.
  * - It is given only when the session's barrier has opened. All who are present had a request in it, which was answered
- *   just now. So none waits in the cell, and none is about to send a request because the cell was taken before: who has a
- *   phase in mind that is over had not been in the session's barrier, and that could not have opened.
+ *   just now. So none of them counts in the cell, or must.
  * - In direct mode this node decides all its operations itself, so no JOIN or LEAVE comes by the log while it is given.
  */
 
@@ -63,7 +66,7 @@ export class BarrierCell {
   give(members: number): void {
     const low = Atomics.load(this.#words, LOW);
     Atomics.store(this.#words, HIGH, members << BARRIER_COUNT_BITS);
-    this.#counted = (low + BARRIER_PHASE) | BARRIER_GIVEN;
+    this.#counted = (low + 2 * BARRIER_PHASE) | BARRIER_GIVEN;
     Atomics.store(this.#words, LOW, this.#counted);
   }
 
