@@ -33,6 +33,7 @@ static int milliseconds_until(long long deadline_ns) {
 
 /* Passes the barrier without the arbiter, in direct mode, if that is soon done. */
 static enum barrier_by_cell barrier_by_cell(dsm_session *session, struct barrier_wait *wait) {
+  if (session_check_stack() != DSM_OK) return BARRIER_IS_ARBITERS;
   tool_release(&session->cells);
   enum barrier_by_cell result = barrier_cell_wait(&session->barrier_cell, &session->cells, wait);
   if (result != BARRIER_PASSED) return result;
@@ -41,22 +42,28 @@ static enum barrier_by_cell barrier_by_cell(dsm_session *session, struct barrier
   return result;
 }
 
-static int barrier(dsm_session *session, int timeout_ms) {
+static int barrier_by_request(dsm_session *session, struct barrier_wait *wait) {
   int status = session_begin(session);
   if (status != DSM_OK) return status;
   struct wire_header header = {.kind = WIRE_BARRIER};
+  status = session_wait(session, &header, NULL, 0, milliseconds_until(wait->deadline_ns));
+  wait->processes = header.value;
+  session_end(session);
+  return status;
+}
+
+static int barrier(dsm_session *session, int timeout_ms) {
+  if (session == NULL) return session_check(session);
   struct barrier_wait wait = {.deadline_ns = timeout_ms < 0 ? -1 : now_ns() + timeout_ms * 1000000ll};
+  session_keep(session);
   enum barrier_by_cell by_cell = barrier_by_cell(session, &wait);
-  if (by_cell == BARRIER_PASSED)
-    header.value = wait.processes;
-  else if (by_cell == BARRIER_IS_BUSY)
-    status = DSM_BUSY;
-  else
-    status = session_wait(session, &header, NULL, 0, milliseconds_until(wait.deadline_ns));
+  int status = by_cell == BARRIER_PASSED    ? DSM_OK
+               : by_cell == BARRIER_IS_BUSY ? DSM_BUSY
+                                            : barrier_by_request(session, &wait);
   barrier_cell_end(&session->cells, &wait);
   status = catch_up(session, status);
-  if (status == DSM_OK) session_count(session, header.value);
-  session_end(session);
+  if (status == DSM_OK) session_count(session, wait.processes);
+  session_let_go(session);
   if (status == DSM_BUSY) return dsm_fail(status, "this process is in a barrier already");
   if (status == DSM_TIMEOUT) {
     /* The arbiter has said which processes were not in it. */

@@ -92,19 +92,21 @@ static enum phase spin(struct barrier_cell *barrier, const struct cells *cells, 
 
 /* Sleeps until the phase is over or taken. Returns PHASE_GOES_ON if that takes too long. */
 static enum phase doze(const struct cells *cells, uint32_t arrived_in, struct barrier_wait *wait) {
-  long long end = now_ns() + SLICE_NS;
-  if (wait->deadline_ns >= 0 && wait->deadline_ns < end) end = wait->deadline_ns;
   atomic_store(mark_of(cells), (uint16_t)arrived_in);
   wait->is_marked = 1;
   uint64_t word = atomic_load(word_of(cells));
-  for (;;) {
+  for (long long end = 0;;) {
     enum phase phase = look(cells, arrived_in, word);
     if (phase != PHASE_GOES_ON) return phase;
     /* In the word itself: who completes the phase cannot miss it. */
     if ((word & SLEEPERS) == 0 && !atomic_compare_exchange_weak(word_of(cells), &word, word | SLEEPERS)) continue;
-    long long left = end - now_ns();
-    if (left <= 0) return PHASE_GOES_ON;
-    cell_sleep(low_of(cells), arrived_in, left);
+    long long now = now_ns();
+    if (end == 0) {
+      end = now + SLICE_NS;
+      if (wait->deadline_ns >= 0 && wait->deadline_ns < end) end = wait->deadline_ns;
+    }
+    if (now >= end) return PHASE_GOES_ON;
+    cell_sleep(low_of(cells), arrived_in, end - now);
     word = atomic_load(word_of(cells));
   }
 }
