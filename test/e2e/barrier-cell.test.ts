@@ -1,7 +1,8 @@
 /** The barrier, passed without the arbiter, in direct mode: processes that die, join, leave and give up, and its end. */
 import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { join } from "node:path";
 import type { Actor } from "../support/e2e-actor.ts";
-import { Cluster, eventually, LIVENESS_MS } from "../support/e2e-cluster.ts";
+import { Cluster, eventually, LIVENESS_MS, ROOT } from "../support/e2e-cluster.ts";
 
 setDefaultTimeout(4 * LIVENESS_MS);
 
@@ -45,6 +46,15 @@ for (const processes of [1, 2, 3, 6]) {
     });
   }
 }
+
+test("some come by the promise form, which asks the arbiter, and some do not", async () => {
+  const options = { session: cluster.session(), processes: 3, node: "a", size: "64KiB", environment: DIRECT };
+  const argv = [process.execPath, join(ROOT, "test/e2e/programs/barriers.ts"), "400"];
+  await expectCode(
+    0,
+    [0, 1, 2].map(() => cluster.spawn(argv, options) as Started),
+  );
+});
 
 test("wherever processes are killed, the others go on, and pass none before another has come", async () => {
   for (let time = 0; time < TIMES; time += 1) {
