@@ -354,7 +354,7 @@ export class Replica {
     const { process } = channel;
     if (!channel.isOpen) {
       this.#channels.releaseIfIdle(channel);
-      if (process !== null && process.rank < 0) this.#processes.remove(process);
+      if (process !== null) this.#joins.onDeadAnswered(process);
     } else if (process?.state === "joining") {
       this.#joins.reply(channel, process, status, aux);
     } else if (status === Status.OK) {
