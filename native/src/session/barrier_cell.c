@@ -1,13 +1,20 @@
 #include "session/barrier_cell.h"
 
+#include <errno.h>
+
 #include "base/clock.h"
 
 /* A longer wait is a request, so that others see it, and so that it ends when the arbiter has died. */
 #define SLICE_NS 100000000ll
 
-/* Looks at the word before a thread sleeps: some microseconds. After spinning in vain 1, 3, 7 ... waits sleep at once. */
-#define SPINS_MAX 300u
-#define SPIN_PAUSE_MAX 255u
+/* How long a thread looks at the word before it sleeps: longer than it takes to wake a thread on an idle core of a virtual
+ * machine, or two that run could not come to meet while both spin. After spinning in vain 1, 3, 7 ... waits sleep at
+ * once, so that it costs little where it does not pay. */
+#define SPIN_NS 100000
+#define SPIN_PAUSE_MAX 4095u
+/* Between two looks at the clock. If they take longer than SPIN_GAP_NS, the thread competes for its processor. */
+#define SPIN_LOOKS 32u
+#define SPIN_GAP_NS 50000
 
 #define ARRIVED_ONE (1ull << 32)
 #define MEMBERS_SHIFT (32 + WIRE_BARRIER_COUNT_BITS)
@@ -75,11 +82,17 @@ static enum phase spin(struct barrier_cell *barrier, const struct cells *cells, 
     atomic_store_explicit(&barrier->rest, rest - 1, memory_order_relaxed);
     return PHASE_GOES_ON;
   }
-  enum phase phase = PHASE_GOES_ON;
-  for (unsigned spins = 0; spins < SPINS_MAX && phase == PHASE_GOES_ON; spins++) {
-    __builtin_ia32_pause();
-    phase = look(cells, arrived_in, atomic_load_explicit(word_of(cells), memory_order_acquire));
-  }
+  enum phase phase;
+  long long begun = now_ns(), now = begun, last;
+  do {
+    for (unsigned looks = 0;; looks++) {
+      phase = look(cells, arrived_in, atomic_load_explicit(word_of(cells), memory_order_acquire));
+      if (phase != PHASE_GOES_ON || looks == SPIN_LOOKS) break;
+      __builtin_ia32_pause();
+    }
+    last = now;
+    now = phase == PHASE_GOES_ON ? now_ns() : now;
+  } while (phase == PHASE_GOES_ON && now - begun < SPIN_NS && now - last < SPIN_GAP_NS);
   unsigned pause = 0;
   if (phase == PHASE_GOES_ON) {
     pause = 2 * atomic_load_explicit(&barrier->pause, memory_order_relaxed) + 1;
@@ -92,22 +105,24 @@ static enum phase spin(struct barrier_cell *barrier, const struct cells *cells, 
 
 /* Sleeps until the phase is over or taken. Returns PHASE_GOES_ON if that takes too long. */
 static enum phase doze(const struct cells *cells, uint32_t arrived_in, struct barrier_wait *wait) {
-  atomic_store(mark_of(cells), (uint16_t)arrived_in);
+  atomic_store_explicit(mark_of(cells), (uint16_t)arrived_in, memory_order_release);
   wait->is_marked = 1;
+  long long end = -1; /* not known: mostly the clock need not be read */
+  if (wait->deadline_ns >= 0) {
+    end = now_ns() + SLICE_NS;
+    if (wait->deadline_ns < end) end = wait->deadline_ns;
+  }
   uint64_t word = atomic_load(word_of(cells));
-  for (long long end = 0;;) {
+  for (int is_late = 0;;) {
     enum phase phase = look(cells, arrived_in, word);
-    if (phase != PHASE_GOES_ON) return phase;
+    if (phase != PHASE_GOES_ON || is_late) return phase;
     /* In the word itself: who completes the phase cannot miss it. */
     if ((word & SLEEPERS) == 0 && !atomic_compare_exchange_weak(word_of(cells), &word, word | SLEEPERS)) continue;
-    long long now = now_ns();
-    if (end == 0) {
-      end = now + SLICE_NS;
-      if (wait->deadline_ns >= 0 && wait->deadline_ns < end) end = wait->deadline_ns;
-    }
-    if (now >= end) return PHASE_GOES_ON;
-    cell_sleep(low_of(cells), arrived_in, end - now);
+    long long left = end < 0 ? SLICE_NS : end - now_ns();
+    is_late = left <= 0 || (cell_sleep(low_of(cells), arrived_in, left) != 0 && errno == ETIMEDOUT);
     word = atomic_load(word_of(cells));
+    /* A signal, for example. */
+    if (end < 0 && (uint32_t)word == arrived_in) end = now_ns() + SLICE_NS;
   }
 }
 
@@ -134,10 +149,10 @@ enum barrier_by_cell barrier_cell_wait(struct barrier_cell *barrier, struct cell
   if (!cells_are_usable(cells) || cells_arbiter_is_gone(cells)) return BARRIER_IS_ARBITERS;
   if (atomic_exchange(&barrier->is_inside, 1) != 0) return BARRIER_IS_BUSY;
   enum barrier_by_cell result = pass(barrier, cells, wait);
-  atomic_store(&barrier->is_inside, 0);
+  atomic_store_explicit(&barrier->is_inside, 0, memory_order_release);
   return result;
 }
 
 void barrier_cell_end(const struct cells *cells, const struct barrier_wait *wait) {
-  if (wait->is_marked) atomic_store(mark_of(cells), 0);
+  if (wait->is_marked) atomic_store_explicit(mark_of(cells), 0, memory_order_release);
 }
