@@ -7,14 +7,19 @@
 /* A longer wait is a request, so that others see it, and so that it ends when the arbiter has died. */
 #define SLICE_NS 100000000ll
 
-/* How long a thread looks at the word before it sleeps: longer than it takes to wake a thread on an idle core of a virtual
- * machine, or two that run could not come to meet while both spin. After spinning in vain 1, 3, 7 ... waits sleep at
- * once, so that it costs little where it does not pay. */
-#define SPIN_NS 100000
+/* How long a thread looks at the word before it sleeps: what sleeping and waking cost. After looking in vain 1, 3, 7 ... waits
+ * sleep at once. */
+#define SPIN_NS 20000
 #define SPIN_PAUSE_MAX 4095u
 /* Between two looks at the clock. If they take longer than SPIN_GAP_NS, the thread competes for its processor. */
 #define SPIN_LOOKS 32u
 #define SPIN_GAP_NS 50000
+/* Processes that sleep by turns never find each other awake. So in every TRIAL_PERIOD phases TRIALS are tried by all, and in
+ * the first of these a thread waits until the other one has been woken, which on an idle core of a virtual machine takes
+ * some 50 us. */
+#define TRIAL_PERIOD 4096u
+#define TRIALS 4u
+#define WAKE_NS 100000
 
 #define ARRIVED_ONE (1ull << 32)
 #define MEMBERS_SHIFT (32 + WIRE_BARRIER_COUNT_BITS)
@@ -75,24 +80,34 @@ static enum phase withdraw(const struct cells *cells, uint32_t arrived_in) {
   }
 }
 
+/* Looks until the phase is over or taken, or for that long. `*took_ns`: about how long it took. */
+static enum phase look_for(const struct cells *cells, uint32_t arrived_in, long long limit_ns, long long *took_ns) {
+  long long begun = now_ns(), last = begun;
+  for (;;) {
+    for (unsigned looks = 0; looks < SPIN_LOOKS; looks++) {
+      enum phase phase = look(cells, arrived_in, atomic_load_explicit(word_of(cells), memory_order_acquire));
+      if (phase != PHASE_GOES_ON) return phase;
+      __builtin_ia32_pause();
+    }
+    long long now = now_ns();
+    *took_ns = now - begun;
+    if (*took_ns >= limit_ns || now - last > SPIN_GAP_NS) return PHASE_GOES_ON;
+    last = now;
+  }
+}
+
 static enum phase spin(struct barrier_cell *barrier, const struct cells *cells, uint32_t arrived_in) {
   if (!cells->link->channels.polls) return PHASE_GOES_ON;
+  uint32_t trial = arrived_in / WIRE_BARRIER_PHASE % TRIAL_PERIOD;
   unsigned rest = atomic_load_explicit(&barrier->rest, memory_order_relaxed);
-  if (rest > 0) {
+  if (rest > 0 && trial >= TRIALS) {
     atomic_store_explicit(&barrier->rest, rest - 1, memory_order_relaxed);
     return PHASE_GOES_ON;
   }
-  enum phase phase;
-  long long begun = now_ns(), now = begun, last;
-  do {
-    for (unsigned looks = 0;; looks++) {
-      phase = look(cells, arrived_in, atomic_load_explicit(word_of(cells), memory_order_acquire));
-      if (phase != PHASE_GOES_ON || looks == SPIN_LOOKS) break;
-      __builtin_ia32_pause();
-    }
-    last = now;
-    now = phase == PHASE_GOES_ON ? now_ns() : now;
-  } while (phase == PHASE_GOES_ON && now - begun < SPIN_NS && now - last < SPIN_GAP_NS);
+  long long took_ns = 0;
+  enum phase phase = look_for(cells, arrived_in, trial == 0 ? WAKE_NS : SPIN_NS, &took_ns);
+  /* A long trial says only that the other process is awake now. */
+  if (phase != PHASE_GOES_ON && took_ns > SPIN_NS) return phase;
   unsigned pause = 0;
   if (phase == PHASE_GOES_ON) {
     pause = 2 * atomic_load_explicit(&barrier->pause, memory_order_relaxed) + 1;
