@@ -17,6 +17,11 @@ import {
 } from "../src/core/base/limits.ts";
 import {
   BARRIER_CELL_AT,
+  BARRIER_COUNT_BITS,
+  BARRIER_GIVEN,
+  BARRIER_MARKS_AT,
+  BARRIER_PHASE,
+  BARRIER_SLEEPERS,
   CELL_ARBITER,
   CELL_FREE,
   CELL_KEPT,
@@ -136,6 +141,11 @@ export function wireHeader(): string {
     `#define WIRE_BLOCKS_MAX ${BLOCKS_MAX}u`,
     `#define WIRE_CELLS_SIZE ${CELLS_SIZE}u`,
     `#define WIRE_BARRIER_CELL_AT ${BARRIER_CELL_AT}u`,
+    `#define WIRE_BARRIER_MARKS_AT ${BARRIER_MARKS_AT}u`,
+    `#define WIRE_BARRIER_GIVEN ${BARRIER_GIVEN}u`,
+    `#define WIRE_BARRIER_PHASE ${BARRIER_PHASE}u`,
+    `#define WIRE_BARRIER_COUNT_BITS ${BARRIER_COUNT_BITS}u`,
+    `#define WIRE_BARRIER_SLEEPERS ${BARRIER_SLEEPERS}u`,
     `#define WIRE_LOCK_CELLS_AT ${LOCK_CELLS_AT}u`,
     `#define WIRE_SEMAPHORE_CELLS_AT ${SEMAPHORE_CELLS_AT}u`,
     `#define WIRE_NAMED_CELLS_MAX ${NAMED_CELLS_MAX}u`,

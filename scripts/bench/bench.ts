@@ -65,7 +65,19 @@ export function median(values: number[]): number {
 export const compileFlags = ["-std=gnu11", "-D_GNU_SOURCE=", "-O2", "-Wall", "-Wextra", "-Werror"];
 export const linkFlags = ["-Inative/include", `-L${nativeBuild}`, `-Wl,-rpath,${nativeBuild}`, "-ldsm"];
 
-const names = ["bulk", "burst", "capture", "contended", "echo", "empty", "intervals", "local", "operations", "redis"];
+const names = [
+  "barrier",
+  "bulk",
+  "burst",
+  "capture",
+  "contended",
+  "echo",
+  "empty",
+  "intervals",
+  "local",
+  "operations",
+  "redis",
+];
 
 /** Compiles what is out of date of native/bench; mpi.c only where MPI is installed. */
 export async function compilePrograms(): Promise<void> {

@@ -45,6 +45,9 @@ export interface Arbiter {
   stop(): void;
 }
 
+/** How often the log is told of barriers that processes have passed by themselves. */
+const NOTE_BARRIERS_MS = 1_000;
+
 /** Joins the node to the session and listens for its processes. Throws DsmError; then nothing is left behind. */
 export async function startArbiter(options: ArbiterOptions): Promise<Arbiter> {
   const bad =
@@ -121,6 +124,7 @@ class ArbiterShell {
   #isFinished = false;
   #resolve: (code: number) => void = () => {};
   #unusedTimer: Timer | undefined;
+  #barrierTimer: Timer | undefined;
 
   /** The owner calls start() next. */
   constructor(options: ShellOptions) {
@@ -166,6 +170,9 @@ class ArbiterShell {
     this.#unusedTimer = setTimeout(() => {
       if (!this.#replica.hadProcess) this.finish(0);
     }, ARBITER_UNUSED_TIMEOUT_MS);
+    this.#barrierTimer = setInterval(() => {
+      if (this.#replica.notePassedBarriers()) this.#afterEvent();
+    }, NOTE_BARRIERS_MS);
   }
 
   #makeReplica({ welcome, node, map, applyRuns = null, parts }: ShellOptions): Replica {
@@ -248,6 +255,7 @@ class ArbiterShell {
     if (this.#isFinished) return;
     this.#isFinished = true;
     clearTimeout(this.#unusedTimer);
+    clearInterval(this.#barrierTimer);
     this.#poller.stop();
     this.#listener.stop();
     removeMap(this.#map);

@@ -255,6 +255,23 @@ describe("in direct mode", () => {
     expect(play.state(node)).toBe(play.state());
   });
 
+  test("a process that goes while its JOIN is on its way to the log leaves behind it, as the server has it", () => {
+    const play = new Play(1, {}, { elastic: true });
+    const node = play.node("a");
+    // The first JOIN begins direct mode, so that the second one was not decided here.
+    const [first, second] = [
+      new Talker(node, "first", { elastic: true }),
+      new Talker(node, "second", { elastic: true }),
+    ];
+    play.local();
+    second.channel.up.end();
+    play.local();
+    play.cluster.settle();
+    expect([first.direct, second.rank]).toEqual([1, -1]);
+    expect(play.state(node)).toBe(play.state());
+    expect(node.replica?.session.report().map(({ state }) => state)).toEqual(["running", "left"]);
+  });
+
   test("the node that decides can hand the state over, also when all have left; another one cannot", () => {
     const play = new Play(2);
     const [node, other] = [play.node("a"), play.node("b")];

@@ -19,7 +19,7 @@ import {
   setUint64,
 } from "../../src/core/wire/frame.ts";
 import { checkHandshake, encodeHandshake, MAGIC_HIGH, MAGIC_LOW } from "../../src/core/wire/handshake.ts";
-import { AtomicOp, Kind, PROCESS_OP_FIRST, PROCESS_OP_LAST } from "../../src/core/wire/kinds.ts";
+import { AtomicOp, Kind, NO_TAG, PROCESS_OP_FIRST, PROCESS_OP_LAST } from "../../src/core/wire/kinds.ts";
 import { JOINED, JOINED_SIZE, PROCESS_HELLO, PROCESS_HELLO_SIZE } from "../../src/core/wire/process-hello.ts";
 import {
   PUBLISH_PART_MAX,
@@ -313,6 +313,7 @@ describe("checkOperation", () => {
     expect(check({ kind: Kind.LEAVE, op: 1 })).toBeNull();
     expect(check({ kind: Kind.JOIN, op: 1, body: encodeText("no direct mode") })).toBeNull();
     expect(check({ kind: Kind.BARRIER })).toBeNull();
+    for (const offset of [1, 2 ** 31 - 1]) expect(check({ kind: Kind.BARRIER, tag: NO_TAG, offset })).toBeNull();
     expect(check({ kind: Kind.SEM_CANCEL })).toBeNull();
   });
 
@@ -411,6 +412,9 @@ describe("checkOperation", () => {
       `a sleep of width ${width}`,
       sleep(width),
     ]),
+    ["a barrier with a number and a tag", { kind: Kind.BARRIER, tag: 7, offset: 1 }],
+    ["a barrier with too large a number", { kind: Kind.BARRIER, tag: NO_TAG, offset: 2 ** 31 }],
+    ["a barrier with a number beyond 2^53", { kind: Kind.BARRIER, tag: NO_TAG, offset: 2 ** 60 }],
     ["a barrier with a body", { kind: Kind.BARRIER, body: new Uint8Array(8) }],
     ["a cancel with a body", { kind: Kind.SEM_CANCEL, body: new Uint8Array(8) }],
   ];

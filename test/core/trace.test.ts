@@ -166,6 +166,8 @@ describe("events", () => {
       entry(1250, 0, Kind.ATOMIC, { where: 64, bytes: 4 }),
       // A process that joined later.
       entry(1260, 5, Kind.BARRIER),
+      // What the processes of a session in direct mode did by themselves.
+      entry(1270, 0, Kind.BARRIER, { where: 70_000 }),
     ];
     const all = events(given, 1400);
     expect(of(all, "i")).toEqual([
@@ -174,12 +176,16 @@ describe("events", () => {
       { name: 'semaphore post "gate"', cat: "operation", ph: "i", s: "t", ts: 30_000, pid: 2, tid: 1, args: {} },
       { name: "atomic", cat: "trap", ph: "i", s: "t", ts: 250_000, pid: 1, tid: 0, args: { offset: "0x40", bytes: 4 } },
       { name: "barrier", cat: "operation", ph: "i", s: "t", ts: 260_000, pid: 0, tid: 5, args: {} },
+      {
+        ...{ name: "barriers passed", cat: "operation", ph: "i", s: "t", ts: 270_000, pid: 1, tid: 0 },
+        args: { barriers: 70_000 },
+      },
     ]);
     const counted = of(all, "C").filter(({ tid }) => tid === 0);
     expect(counted.map(({ ts, args }) => [ts, args])).toEqual([
       [0, { entries: 2, bytes: 4008 }],
       [100_000, { entries: 0, bytes: 0 }],
-      [200_000, { entries: 1, bytes: 4 }],
+      [200_000, { entries: 2, bytes: 4 }],
       [300_000, { entries: 0, bytes: 0 }],
     ]);
   });

@@ -9,6 +9,7 @@ const rows = [
   "load",
   "direct-lock",
   "contended-lock",
+  "direct-barrier",
   "capture",
   "pipelined",
   "store",

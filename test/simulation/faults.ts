@@ -15,6 +15,7 @@ export const FAULTS: readonly Fault[] = [
   { name: "a stranger connects", oneIn: ({ plan }) => (plan.strangers ? 60 : null), strike: connectStranger },
   { name: "a process or a node dies", oneIn: ({ plan }) => (plan.losses ? 300 : null), strike: loseOne },
   { name: "a node comes", oneIn: ({ plan }) => plan.nodeOneIn, strike: (world) => world.addNode() },
+  { name: "an arbiter tells of passed barriers", oneIn: () => 60, strike: tellOfBarriers },
   { name: "a process that has left ends", oneIn: () => 20, strike: exitOne },
 ];
 
@@ -34,6 +35,14 @@ function loseOne(world: World): void {
   }
   const alive = world.processes.filter(({ state }) => state !== "dead" && state !== "left" && state !== "refused");
   if (alive.length > 0) world.die(random.pick(alive));
+}
+
+/** What its shell does about once a second. */
+function tellOfBarriers(world: World): void {
+  const nodes = world.nodesUp();
+  if (nodes.length === 0) return;
+  world.random.pick(nodes).replica?.notePassedBarriers();
+  world.direct.settle();
 }
 
 /** Its connections end with it. */

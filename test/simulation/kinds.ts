@@ -19,6 +19,7 @@ const SEEDS: Record<(typeof FLAVOURS)[number], number> = {
   locks: 1000,
   cells: 1000,
   elastic: 1500,
+  barriers: 1500,
 };
 
 export const SIMULATIONS: Readonly<Record<string, Simulation>> = {

@@ -17,6 +17,8 @@ interface Settings {
   locks: boolean;
   /** Nearly all that threads do concerns locks, in a direct session where few die: most are taken by their cells. */
   cells: boolean;
+  /** Half of what threads do concerns the barrier, and processes that come late mostly come where the others are. */
+  barriers: boolean;
   /** So many processes at most are expected, and so many more than twice those may come in all. */
   expectedMax: number;
   extraMax: number;
@@ -29,12 +31,12 @@ interface Settings {
 }
 
 const USUAL: Settings = {
-  ...{ elastic: false, direct: false, locks: false, cells: false },
+  ...{ elastic: false, direct: false, locks: false, cells: false, barriers: false },
   ...{ expectedMax: 5, extraMax: 2, ranksBeyond: 0 },
   ...{ nodeOneIn: 200, lateOneIn: 150, leaveOneIn: 20 },
 };
 
-export const FLAVOURS = ["sequencer", "direct", "locks", "cells", "elastic"] as const;
+export const FLAVOURS = ["sequencer", "direct", "locks", "cells", "elastic", "barriers"] as const;
 export type Flavour = (typeof FLAVOURS)[number];
 
 const SETTINGS: Readonly<Record<Flavour, Settings>> = {
@@ -43,9 +45,14 @@ const SETTINGS: Readonly<Record<Flavour, Settings>> = {
   locks: { ...USUAL, locks: true },
   cells: { ...USUAL, direct: true, cells: true },
   elastic: {
-    ...{ elastic: true, direct: false, locks: false, cells: false },
+    ...{ elastic: true, direct: false, locks: false, cells: false, barriers: false },
     ...{ expectedMax: 3, extraMax: 12, ranksBeyond: 4 },
     ...{ nodeOneIn: 40, lateOneIn: 15, leaveOneIn: 2 },
+  },
+  barriers: {
+    ...{ elastic: true, direct: true, locks: false, cells: false, barriers: true },
+    ...{ expectedMax: 3, extraMax: 12, ranksBeyond: 4 },
+    ...{ nodeOneIn: 200, lateOneIn: 60, leaveOneIn: 2 },
   },
 };
 

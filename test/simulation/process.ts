@@ -68,6 +68,16 @@ export interface CellWork {
   mayStay(): boolean;
 }
 
+/** A thread that has arrived in the barrier by its cell. */
+export interface AtBarrier {
+  phase: number;
+  /**
+   * "announced": others know that it is about to sleep. "out": its arrival does not count, and it sends a request. "passed":
+   * it has completed the phase, and has not woken the others.
+   */
+  step: "awake" | "announced" | "asleep" | "out" | "passed";
+}
+
 export interface Thread {
   process: Process;
   channel: Channel;
@@ -75,6 +85,7 @@ export interface Thread {
   open: boolean;
   request: Request | null;
   cell: CellWork | null;
+  atBarrier: AtBarrier | null;
   /** Everything it has seen so far lies behind that many frames of the order. */
   place: number;
 }

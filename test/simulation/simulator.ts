@@ -117,7 +117,7 @@ class Simulator {
     const isEarly = processes.length < expected + plan.extra;
     if (!random.oneIn(isEarly ? 2 : plan.lateOneIn)) return false;
     const nodes = world.nodesUp();
-    const together = isEarly && plan.mode === "direct" && !random.oneIn(20);
+    const together = (isEarly || plan.barriers) && plan.mode === "direct" && !random.oneIn(20);
     if (nodes.length > 0 && processes.length < 2 * expected + plan.extraMax)
       join(world, together ? (nodes[0] as Node) : random.pick(nodes));
     return true;
@@ -140,7 +140,9 @@ class Simulator {
       const here = processes.filter(({ state }) => state === "running" || state === "joining");
       const process = here.at(random.below(Math.max(here.length, 1)));
       if (process === undefined) break;
-      const idle = process.threads.find(({ open, request, cell }) => open && request === null && cell === null);
+      const idle = process.threads.find(
+        ({ open, request, cell, atBarrier }) => open && request === null && cell === null && atBarrier === null,
+      );
       if (process.state === "running" && idle !== undefined) leave(world, idle);
       else world.die(process);
     }

@@ -8,6 +8,7 @@ import { Session } from "../../src/core/session/session.ts";
 import { Cluster, type ClusterOptions, type Node, Violation } from "../support/core-cluster.ts";
 import type { Random } from "../support/core-random.ts";
 import { showFrame, type Trace } from "../support/core-trace.ts";
+import { wakeSleepers } from "./actors/barrier-cell.ts";
 import { DirectMode } from "./checks/direct.ts";
 import { Position } from "./checks/replica.ts";
 import { SemaphoreCheck } from "./checks/semaphores.ts";
@@ -37,6 +38,8 @@ export interface Report {
   cells: number;
   slept: number;
   sentBack: number;
+  /** Barriers passed by their cell. */
+  cellBarriers: number;
 }
 
 /** A word that is changed only by threads that then wake all that sleep there. */
@@ -61,7 +64,7 @@ export class World {
   readonly words: readonly Word[] = [0, 8].map((at) => ({ offset: WORDS_FROM + at, owed: 0, broken: false }));
   readonly report: Report = {
     ...{ entries: 0, answers: 0, loads: 0, lost: 0, direct: 0, changed: 0, pictures: 0 },
-    ...{ woken: 0, refused: 0, blocks: 0, locked: 0, inherited: 0, cells: 0, slept: 0, sentBack: 0 },
+    ...{ woken: 0, refused: 0, blocks: 0, locked: 0, inherited: 0, cells: 0, slept: 0, sentBack: 0, cellBarriers: 0 },
   };
   #nextNode = 1;
 
@@ -98,6 +101,7 @@ export class World {
     const node = this.cluster.node(again?.name ?? `node${this.#nextNode}`);
     if (again === undefined) this.#nextNode += 1;
     this.trace?.(`${node.name} comes`);
+    node.onWake = (at) => wakeSleepers(this, node, at);
     node.onEvent = (event) => {
       this.trace?.(`${node.name} is ${event}`);
       if (event === "welcomed") this.#welcomed(node);

@@ -254,6 +254,8 @@ export class Node {
   received = 0;
   /** What the node says to its tests: the welcome, a refusal, the end. */
   onEvent: (event: "welcomed" | "refused" | "done" | "lost") => void = () => {};
+  /** Its arbiter wakes all that sleep on the word at that byte of the cells. */
+  onWake: (at: number) => void = () => {};
   readonly #log = new FrameReader(WELCOME_MAX);
   readonly #channels = new Map<number, Channel>();
   #tokens = 0;
@@ -351,7 +353,10 @@ export class Node {
         return { shadow, staging };
       },
       unmap: () => {},
-      wakeCell: (at) => this.cells.wakeAll(at),
+      wakeCell: (at) => {
+        this.cells.wakeAll(at);
+        this.onWake(at);
+      },
       done: () => {
         if (this.done) throw new Violation(`node ${this.name} is done twice`);
         this.done = true;

@@ -57,7 +57,7 @@ int session_wait(dsm_session *session, struct wire_header *header, const void *b
   }
   *wait = (struct abandoned){.session = session, .slot = slot, .header = *header};
   if (header->kind == WIRE_LOCK || header->kind == WIRE_SEM_WAIT) memcpy(wait->name, body, header->name_length);
-  atomic_fetch_add(&session->calls, 1);
+  session_keep(session);
   if (thread_start(finish, wait, 0) != 0) finish(wait);
   return status;
 }

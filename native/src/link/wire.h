@@ -19,6 +19,11 @@
 #define WIRE_BLOCKS_MAX 65536u
 #define WIRE_CELLS_SIZE 36864u
 #define WIRE_BARRIER_CELL_AT 0u
+#define WIRE_BARRIER_MARKS_AT 2048u
+#define WIRE_BARRIER_GIVEN 1u
+#define WIRE_BARRIER_PHASE 2u
+#define WIRE_BARRIER_COUNT_BITS 12u
+#define WIRE_BARRIER_SLEEPERS 16777216u
 #define WIRE_LOCK_CELLS_AT 4096u
 #define WIRE_SEMAPHORE_CELLS_AT 20480u
 #define WIRE_NAMED_CELLS_MAX 1024u
@@ -136,6 +141,7 @@ struct wire_header {
     uint64_t map_offset;
     uint64_t pid;
     uint64_t memory_offset;
+    uint64_t passed;
     uint64_t increment;
     uint64_t bytes;
   };
@@ -200,6 +206,7 @@ _Static_assert(offsetof(struct wire_header, applied_through) == 24, "header.appl
 _Static_assert(offsetof(struct wire_header, map_offset) == 24, "header.map_offset");
 _Static_assert(offsetof(struct wire_header, pid) == 24, "header.pid");
 _Static_assert(offsetof(struct wire_header, memory_offset) == 24, "header.memory_offset");
+_Static_assert(offsetof(struct wire_header, passed) == 24, "header.passed");
 _Static_assert(offsetof(struct wire_header, increment) == 24, "header.increment");
 _Static_assert(offsetof(struct wire_header, bytes) == 24, "header.bytes");
 _Static_assert(offsetof(struct wire_header, length) == 32, "header.length");

@@ -11,6 +11,7 @@
 #include "pages/ring.h"
 #include "session/advice.h"
 #include "session/direct_exit.h"
+#include "session/barrier_cell.h"
 #include "session/cells.h"
 #include "session/pool.h"
 
@@ -25,6 +26,7 @@ struct dsm_session {
   struct ring ring;
   struct direct_exit direct_exit;
   struct cells cells;
+  struct barrier_cell barrier_cell;
   struct advice advice;
   struct pool pool;
   char node[DSM_NAME_MAX + 1];
@@ -48,6 +50,10 @@ int session_check_stack(void);
  * DSM_OK. */
 int session_begin(dsm_session *session);
 void session_end(dsm_session *session);
+
+/* Keeps the session's resources without a check, until session_let_go(). */
+void session_keep(dsm_session *session);
+void session_let_go(dsm_session *session);
 
 /* Waits until no call is in progress. */
 void session_await_calls(dsm_session *session);

@@ -230,11 +230,13 @@ export class ChromeTrace {
       const count = this.#counts.get(rank) ?? { entries: 0, bytes: 0 };
       this.#counts.set(rank, { entries: count.entries + 1, bytes: count.bytes + bytes });
       const [entry, cat] = ENTRIES[kind] ?? [`entry of kind ${kind}`, "operation"];
+      const passed = kind === Kind.BARRIER ? where : 0;
       const args = {
+        ...(passed > 0 ? { barriers: passed } : {}),
         ...(kind === Kind.STORE || kind === Kind.ATOMIC ? { offset: `0x${where.toString(16)}` } : {}),
         ...(bytes > 0 ? { bytes } : {}),
       };
-      const shown = name === "" ? entry : `${entry} "${name}"`;
+      const shown = passed > 0 ? "barriers passed" : name === "" ? entry : `${entry} "${name}"`;
       yield { name: shown, cat, ph: "i", s: "t", ts: this.#ts(record.time_ms), ...this.#at(rank), args };
     }
   }

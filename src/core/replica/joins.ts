@@ -92,8 +92,16 @@ export class Joins {
     const process = this.#of.channels.ofTag(tag)?.process;
     if (process == null) return;
     this.#of.processes.setRank(process, rank);
-    // A process that disconnected before it was admitted to a running session has made no changes: it has left.
-    if (process.isDead) this.leave(process, this.#of.session.phase !== "running");
+    // The session does not wait for a process that has disconnected before it begins.
+    if (process.isDead && this.#of.session.phase !== "running") this.leave(process, true);
+  }
+
+  /** The log has admitted or refused a process that has disconnected. */
+  onDeadAnswered(process: NodeProcess): void {
+    if (process.rank < 0) this.#of.processes.remove(process);
+    // It was admitted to a running session and has made no changes: it has left. In direct mode its LEAVE is decided here
+    // and now, when the JOIN is done.
+    else if (process.isDead && process.state === "joining") this.leave(process, false);
   }
 
   /** The log says that the rank is gone. */

@@ -376,19 +376,35 @@ export class Replica {
     const { process } = channel;
     if (!channel.isOpen) {
       this.#channels.releaseIfIdle(channel);
-      if (process !== null && process.rank < 0) this.#processes.remove(process);
+      if (process !== null) this.#joins.onDeadAnswered(process);
     } else if (process?.state === "joining") {
       this.#joins.reply(channel, process, status, aux);
     } else if (status === Status.OK) {
       const result = value === 0 ? cell : value;
       this.#replies.ok(channel.index, requestTag(tag), this.session.seq, result, old);
     } else if (status === Status.TIMEOUT && aux > 0 && process !== null) {
-      const missing = this.session.missingInBarrier(process.rank);
+      const missing = this.#missingInBarrier(process.rank);
       const text = `${formatRanks(missing)} ${missing.length === 1 ? "was" : "were"} not in the barrier`;
       this.#replies.error(channel.index, requestTag(tag), status, aux, text);
     } else {
       this.#replies.error(channel.index, requestTag(tag), status, aux, undefined, value);
     }
+  }
+
+  /** The ranks that a barrier lacks beside `rank`. */
+  #missingInBarrier(rank: number): number[] {
+    const missing = this.session.missingInBarrier(rank);
+    // Requests of those that have arrived by the cell may still be on their way.
+    const late = missing.filter((one) => this.#cells?.isInBarrier(one) !== true);
+    return late.length > 0 ? late : missing;
+  }
+
+  /**
+   * Records in the log how many barriers the processes have passed by themselves, for those who watch the session. To be
+   * called about once a second. Returns whether there were any.
+   */
+  notePassedBarriers(): boolean {
+    return this.#cells?.notePassedBarriers() === true;
   }
 
   // --- After each event --------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 import { Status } from "../base/errors.ts";
 import { PAGE_SIZE } from "../base/limits.ts";
 import type { Session } from "../session/session.ts";
-import { At, CancelAt, ChangeAt, LeaveAt, PageShadowAt, PublishAt } from "../wire/at.ts";
+import { At, BarrierAt, CancelAt, ChangeAt, LeaveAt, PageShadowAt, PublishAt } from "../wire/at.ts";
 import { checkOperation } from "../wire/check-operation.ts";
 import { getUint64, ProtocolError } from "../wire/frame.ts";
 import { Kind, PROCESS_OP_FIRST, PROCESS_OP_LAST, PublishOp } from "../wire/kinds.ts";
@@ -104,6 +104,8 @@ export class Requests {
   ): void {
     const wrong = checkOperation(view, at, this.#of.session.config.size);
     if (wrong !== null) throw new ProtocolError(wrong);
+    if (kind === Kind.BARRIER && getUint64(view, at + BarrierAt.passed) > 0)
+      throw new ProtocolError("barrier: a process passes one by its cell");
     const stamped = channel.stamp(view.getUint32(at + At.tag, true));
     if (kind === Kind.PUBLISH) this.#countPart(channel, process, stamped, view.getUint8(at + PublishAt.part), size);
     if (isAnswered(kind, view, at)) channel.beginRequest();

@@ -19,6 +19,11 @@ export class Barrier {
     return this.#passed;
   }
 
+  /** The processes of the session's node have passed so many without requests, in direct mode. */
+  notePassed(barriers: number): void {
+    this.#passed += barriers;
+  }
+
   arrive(from: Requester): void {
     const process = this.#members.get(from.rank);
     if (!this.#members.admits(from) || process === undefined) return;

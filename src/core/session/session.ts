@@ -24,6 +24,7 @@ import {
   AllocateAt,
   At,
   AtomicAt,
+  BarrierAt,
   CancelAt,
   CopyAt,
   FreeAt,
@@ -239,9 +240,12 @@ export class Session {
       case Kind.LEAVE:
         this.#leave(from, view.getUint8(at + LeaveAt.isLost) === 1, view.getUint32(at + LeaveAt.gaveUp, true) === 1);
         return;
-      case Kind.BARRIER:
-        this.#barrier.arrive(from);
+      case Kind.BARRIER: {
+        const passed = getUint64(view, at + BarrierAt.passed);
+        if (passed > 0) this.#barrier.notePassed(passed);
+        else this.#barrier.arrive(from);
         return;
+      }
       case Kind.SEM_WAIT: {
         const initial = view.getUint32(at + SemaphoreAt.initial, true);
         this.#semaphores.wait(nameAt(view, at), initial, view.getUint8(at + SemaphoreAt.tryOnly) === 1, from);

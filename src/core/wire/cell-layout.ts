@@ -2,8 +2,9 @@
  * Layout of the cells: words in the file behind the map, its page marks and, in a `pipelined` session, the ring. Processes
  * of one node synchronise by them in direct mode. core/replica/cells says what holds.
  */
-/** The barrier's cell. */
+/** The barrier's cell, and the marks of the ranks that sleep in it: 2 bytes each. */
 export const BARRIER_CELL_AT = 0;
+export const BARRIER_MARKS_AT = 2048;
 /** The cells of the first locks of a session, then those of its first semaphores. */
 export const LOCK_CELLS_AT = 4096;
 /** How many locks, and how many semaphores, have a cell each; the arbiter decides on all others. */
@@ -29,3 +30,15 @@ export const CELL_STATE = 0x0fff_ffff;
 export const CELL_STARVING = 0x1000_0000;
 /** Threads may be asleep on the word. */
 export const CELL_SLEEPERS = 0x2000_0000;
+
+/**
+ * The barrier's cell, 8 bytes. Low word: BARRIER_GIVEN, and the number of the phase in units of BARRIER_PHASE, modulo 2^31.
+ * High word: processes that have arrived, behind them the members (BARRIER_COUNT_BITS each), and BARRIER_SLEEPERS. The arbiter
+ * decides while BARRIER_GIVEN is not set; the high word is 0 then. The mark of a rank is the lower half of the low word in
+ * whose phase it sleeps, or 0.
+ */
+export const BARRIER_GIVEN = 1;
+export const BARRIER_PHASE = 2;
+export const BARRIER_COUNT_BITS = 12;
+/** Processes sleep on the low word: who completes the phase wakes them. */
+export const BARRIER_SLEEPERS = 1 << (2 * BARRIER_COUNT_BITS);

@@ -6,6 +6,7 @@ import {
   AllocateAt,
   At,
   AtomicAt,
+  BarrierAt,
   CancelAt,
   CopyAt,
   FutexWaitAt,
@@ -20,10 +21,12 @@ import {
 } from "./at.ts";
 import { checkRuns } from "./check-runs.ts";
 import { getUint64, padded } from "./frame.ts";
-import { AtomicOp, CopyOp, Kind, PublishOp } from "./kinds.ts";
+import { AtomicOp, CopyOp, Kind, NO_TAG, PublishOp } from "./kinds.ts";
 import { PUBLISH_PART_MAX } from "./runs.ts";
 
 export const ATOMIC_BODY_SIZE = 32;
+/** The phases of a barrier's cell begin again then. */
+const BARRIERS_PASSED_MAX = 2 ** 31 - 1;
 
 const SIZES_OF_WIDTH = [0, 1, 1, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1];
 
@@ -93,10 +96,14 @@ export function checkOperation(view: DataView, at: number, mapSize: number, orde
       if (view.getUint8(at + JoinAt.refusesDirect) > 1) return "join: no such flag";
       if (length < 1 || length > NAME_MAX || padded(length) !== body) return "join: bad node name length";
       return getUint64(view, at + JoinAt.pid) <= 0xffffffff ? null : "join: bad process id";
+    case Kind.BARRIER: {
+      const passed = getUint64(view, at + BarrierAt.passed);
+      if (!(passed <= BARRIERS_PASSED_MAX)) return "barrier: too many were passed";
+      if (passed > 0 && view.getUint32(at + At.tag, true) !== NO_TAG) return "barrier: a number with a request";
+      return body === 0 ? null : "unexpected body";
+    }
     case Kind.SEM_CANCEL:
       if (view.getUint8(at + CancelAt.isSentBack) > 1) return "cancel: no such flag";
-      return body === 0 ? null : "unexpected body";
-    case Kind.BARRIER:
       return body === 0 ? null : "unexpected body";
     case Kind.COPY: {
       const op = view.getUint8(at + CopyAt.op);

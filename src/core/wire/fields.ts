@@ -71,6 +71,7 @@ export const FRAMES = {
   publish: { part: "op", ...RUNS },
   stagedPart: { part: "op", stagingOffset: "offset", runsLength: "length" },
   sharedPart: { part: "op", memoryOffset: "offset", frameLength: "length", slotCounter: "aux" },
+  barrier: { passed: "offset" },
   semaphore: { tryOnly: "op", increment: "offset", initial: "aux", ...NAME },
   allocate: { bytes: "offset", alignment: "aux", ...NAME },
   free: { mapOffset: "offset" },

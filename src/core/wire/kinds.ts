@@ -78,6 +78,7 @@ export const Kind = {
    * the memory that the sender shares, and aux is its slot's counter.
    */
   PUBLISH: 20,
+  /** offset: 0. From an arbiter in direct mode: so many barriers its processes have passed by themselves; NO_TAG. */
   BARRIER: 21,
   /** body: name, length: its bytes, aux: initial value, op: 1 for try. */
   SEM_WAIT: 22,

@@ -6,6 +6,7 @@ import type { World } from "../world.ts";
 import { atomic } from "./atomic.ts";
 import { attach } from "./attach.ts";
 import { barrier } from "./barrier.ts";
+import { continueAtBarrier } from "./barrier-cell.ts";
 import { block } from "./block.ts";
 import { hole } from "./hole.ts";
 import { closeOrLeave } from "./leave.ts";
@@ -41,8 +42,10 @@ const ACTORS: readonly (readonly [percent: number, actor: Actor])[] = [
 /** The thread goes on: with what it has under way, or with something new. */
 export function act(world: World, thread: Thread): void {
   if (thread.cell !== null) workOn(world, thread.cell);
+  else if (thread.atBarrier !== null) continueAtBarrier(world, thread, thread.atBarrier);
   else if (thread.request !== null) continueRequest(world, thread, thread.request);
   else if (concernsLocks(world)) lock(world, thread);
+  else if (world.plan.barriers && world.random.oneIn(2)) barrier(world, thread);
   else pickActor(world)(world, thread);
 }
 

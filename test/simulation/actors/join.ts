@@ -29,7 +29,7 @@ export function join(world: World, node: Node): void {
   };
   const rank = random.between(-1, plan.config.processes + plan.ranksBeyond);
   const late = plan.elastic && order.session.phase === "running";
-  const refuses = (plan.mode === "any" && random.oneIn(4)) || (late && random.oneIn(6));
+  const refuses = (plan.mode === "any" && random.oneIn(4)) || (late && random.oneIn(plan.barriers ? 40 : 6));
   const noDirect = plan.mode === "ordered" || refuses;
   world.trace?.(`process ${pid} joins on ${node.name}, channel ${thread.channel.index}, and wishes rank ${rank}`);
   thread.channel.up.push(processHello("simulated", pid, { rank, noDirect }));

@@ -3,6 +3,7 @@ import { Kind } from "../../../src/core/wire/kinds.ts";
 import { ask, closeThread } from "../conversation.ts";
 import { closeMap, type Thread } from "../process.ts";
 import type { World } from "../world.ts";
+import { leaveBarrier } from "./barrier-cell.ts";
 
 export function closeOrLeave(world: World, thread: Thread): void {
   const { plan, random } = world;
@@ -14,6 +15,7 @@ export function leave(world: World, thread: Thread): void {
   const { process } = thread;
   process.state = "going";
   closeMap(process);
+  leaveBarrier(world, process);
   ask(
     world,
     thread,

@@ -4,7 +4,7 @@
  */
 import type { Replica } from "../../../src/core/replica/replica.ts";
 import { At } from "../../../src/core/wire/at.ts";
-import { setUint64 } from "../../../src/core/wire/frame.ts";
+import { getUint64, setUint64 } from "../../../src/core/wire/frame.ts";
 import { Kind } from "../../../src/core/wire/kinds.ts";
 import { type Node, Violation } from "../../support/core-cluster.ts";
 import { viewOf } from "../../support/core-frames.ts";
@@ -44,15 +44,19 @@ export class DirectMode {
   }
 
   lost(node: Node): void {
-    if (node === this.decider || node === this.former) this.#world.order.deciderLost = true;
+    if (node !== this.decider && node !== this.former) return;
+    this.#world.order.deciderLost = true;
+    this.#world.order.locks.loseCells();
   }
 
   /** A node hands an operation to the log. Where it decides by itself, it applies it before anything else happens. */
   proposed(node: Node, bytes: Uint8Array): void {
     this.settle();
     const session = node.replica?.session;
-    const decides = session?.direct === true && session.presentOn(node.number).length > 0;
-    if (decides) this.#proposal = { node, frame: new Uint8Array(bytes), seq: session.seq };
+    if (session?.direct !== true || session.presentOn(node.number).length === 0) return;
+    // Behind proposals that it made before, and that have not come back, it decides nothing.
+    if (getUint64(viewOf(bytes), At.seq) === session.entriesOf(node.number) + 1)
+      this.#proposal = { node, frame: new Uint8Array(bytes), seq: session.seq };
   }
 
   /** What was decided is in the order from then on: whatever the server broadcasts must follow it. */

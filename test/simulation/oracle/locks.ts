@@ -45,6 +45,11 @@ export class Locks implements Oracle {
     this.#byCell.delete(name);
   }
 
+  /** The node is gone, its cells and all its processes: the order never says who had a lock by its cell. */
+  loseCells(): void {
+    this.#byCell.clear();
+  }
+
   /** The rank that has the lock, or -1. */
   ownerOf(name: string): number {
     return this.#locks.find((lock) => lock.name === name)?.owner ?? -1;

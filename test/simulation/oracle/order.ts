@@ -5,7 +5,7 @@
 import type { Status } from "../../../src/core/base/errors.ts";
 import type { Block } from "../../../src/core/messages/session-state.ts";
 import type { Session } from "../../../src/core/session/session.ts";
-import { At, HEADER_SIZE, PublishAt } from "../../../src/core/wire/at.ts";
+import { At, BarrierAt, HEADER_SIZE, PublishAt } from "../../../src/core/wire/at.ts";
 import { bodyText, getUint64 } from "../../../src/core/wire/frame.ts";
 import { Kind, NO_TAG, PublishOp } from "../../../src/core/wire/kinds.ts";
 import { requestKey } from "../../../src/core/wire/request-key.ts";
@@ -96,6 +96,12 @@ export class Order {
   /** Whether a process was lost somewhere in the order, and with it the session. */
   get lost(): boolean {
     return this.session.lostRank >= 0 && this.session.config.onLoss === "fail";
+  }
+
+  /** Barriers that processes have passed without requests, as entries tell. */
+  get passedByCell(): number {
+    const told = this.frames.filter(({ frame }) => frame[At.kind] === Kind.BARRIER);
+    return told.reduce((sum, { frame }) => sum + getUint64(viewOf(frame), BarrierAt.passed), 0);
   }
 
   /** How many frames it has. */

@@ -7,10 +7,12 @@ import type { Status } from "../../base/errors.ts";
 import type { Session } from "../../session/session.ts";
 import { nameAt } from "../../session/session.ts";
 import { At, LockAt, UnlockAt } from "../../wire/at.ts";
+import { BARRIER_CELL_AT } from "../../wire/cell-layout.ts";
 import { encode, encodeText } from "../../wire/frame.ts";
 import { Kind, NO_TAG } from "../../wire/kinds.ts";
 import type { DirectModeExit } from "../direct-mode-exit.ts";
 import type { ProcessTable } from "../processes.ts";
+import { BarrierCell } from "./barrier-cell.ts";
 import { LockCells } from "./lock-cells.ts";
 
 /** An answer to a request. */
@@ -37,22 +39,27 @@ export class CellDecisions {
   readonly #asked = new Map<number, { value: number; usesCell: boolean }>();
   /** Answers that wait until the cell is what they make the processes expect. */
   #heldBack: Answer[] | null = null;
+  readonly #barrier: BarrierCell;
 
   /** `memory`: CELLS_SIZE bytes, zeroed, that the processes of the node share. */
   constructor(memory: Uint8Array, host: CellHost) {
     this.#host = host;
     this.#locks = new LockCells(memory, host.wakeCell);
+    this.#barrier = new BarrierCell(memory, () => host.wakeCell(BARRIER_CELL_AT));
   }
 
   /** Decides an operation of a process of this node. */
   decide(kind: number, view: DataView, frame: Uint8Array): void {
     if (kind === Kind.LEAVE) this.takeAll();
-    if (kind === Kind.LOCK || kind === Kind.UNLOCK) this.#lock(kind, view, frame);
+    if (kind === Kind.JOIN) this.#takeBarrier();
+    if (kind === Kind.BARRIER) this.#decideBarrier(view, frame);
+    else if (kind === Kind.LOCK || kind === Kind.UNLOCK) this.#lock(kind, view, frame);
     else this.#host.decide(view, frame);
   }
 
   /** Takes all cells, so that the session knows what the processes have done by them. */
   takeAll(): void {
+    this.#takeBarrier();
     for (const { name, rank } of this.#locks.takeAll()) this.#own(name, rank);
   }
 
@@ -69,10 +76,39 @@ export class CellDecisions {
     return this.#heldBack !== null;
   }
 
+  /** Makes the session count the barriers that the processes have passed by their cell. Returns whether there are any. */
+  notePassedBarriers(): boolean {
+    const passed = this.#barrier.countPassed();
+    const { session, decide } = this.#host;
+    const [rank] = passed > 0 ? session.presentOn(session.node) : [];
+    if (rank === undefined) return false;
+    const frame = encode({ kind: Kind.BARRIER, rank, node: session.node, tag: NO_TAG, offset: passed });
+    decide(new DataView(frame.buffer), frame);
+    return true;
+  }
+
+  /** Whether the process is in the barrier, by its cell: its request is on its way, or will be. */
+  isInBarrier(rank: number): boolean {
+    return this.#barrier.isInside(rank);
+  }
+
   /** Whether processes may synchronise by cells. Once one was lost they may not: it may run on and use a cell. */
   get #mayGive(): boolean {
     const { exit, session } = this.#host;
     return !exit.isUnderWay && session.lostRank < 0;
+  }
+
+  #takeBarrier(): void {
+    this.#barrier.take();
+    this.notePassedBarriers();
+  }
+
+  #decideBarrier(view: DataView, frame: Uint8Array): void {
+    const { session, decide } = this.#host;
+    this.#takeBarrier();
+    const before = session.barriers;
+    decide(view, frame);
+    if (session.barriers > before && this.#mayGive) this.#barrier.give(session.present);
   }
 
   #lock(kind: number, view: DataView, frame: Uint8Array): void {
