@@ -1,5 +1,5 @@
 /** The simulator notices what arbiters and processes do wrong with the barrier's cell. */
-import { describe, expect, spyOn, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, spyOn, test } from "bun:test";
 import { BarrierCell } from "../../src/core/replica/cells/barrier-cell.ts";
 import { CellDecisions } from "../../src/core/replica/cells/cell-decisions.ts";
 import { Replica } from "../../src/core/replica/replica.ts";
@@ -8,6 +8,8 @@ import { ProcessBarrier } from "../support/core-barrier-cell.ts";
 import { Violation } from "../support/core-cluster.ts";
 import { steps } from "./actors/barrier-cell.ts";
 import { type SimulatorOptions, simulate } from "./simulator.ts";
+
+setDefaultTimeout(120_000);
 
 interface Plant {
   mockRestore(): void;
