@@ -44,7 +44,9 @@ export class DirectMode {
   }
 
   lost(node: Node): void {
-    if (node === this.decider || node === this.former) this.#world.order.deciderLost = true;
+    if (node !== this.decider && node !== this.former) return;
+    this.#world.order.deciderLost = true;
+    this.#world.order.locks.forgetCells();
   }
 
   /** A node hands an operation to the log. Where it decides by itself, it applies it before anything else happens. */

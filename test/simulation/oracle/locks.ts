@@ -45,6 +45,11 @@ export class Locks implements Oracle {
     this.#byCell.delete(name);
   }
 
+  /** The node is gone, and with it who had locks by their cells. */
+  forgetCells(): void {
+    this.#byCell.clear();
+  }
+
   /** The rank that has the lock, or -1. */
   ownerOf(name: string): number {
     return this.#locks.find((lock) => lock.name === name)?.owner ?? -1;
