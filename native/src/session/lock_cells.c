@@ -13,7 +13,7 @@
  * Rules, each with what would happen without it:
  * - Who has slept takes the lock with the flag of the sleepers set. It was cleared when this thread was woken, and the
  *   others would sleep on a free lock.
- * - Who gives up leaves that flag set, too.
+ * - Who has slept and gives up leaves that flag set, too.
  * - Where a hand-over has woken none, the lock becomes free, and one is woken once more: it may have gone to sleep in
  *   between. Else it would be kept for no thread.
  * - A sleep ends after CELL_SLEEP_MAX_NS, and the arbiter wakes all when it takes the cell. So a process that dies
@@ -114,12 +114,13 @@ enum lock_cell lock_cells_await(struct cells *cells, const char *name, struct lo
       if (swap(word, &seen, mark_of(cells) | flags)) return taken(cells, word);
       continue;
     }
-    if (judge(cells, seen) == LOCK_CELL_ASK) return LOCK_CELL_ASK;
-    uint32_t next = seen | WIRE_CELL_SLEEPERS;
-    if (sleepers != 0 && was_woken && now - wait->began_ns >= STARVING_NS) next |= WIRE_CELL_STARVING;
+    if (state == WIRE_CELL_ARBITER) return LOCK_CELL_ASK;
+    int gives_up = now >= end || state == mark_of(cells);
+    uint32_t next = seen | (gives_up ? sleepers : WIRE_CELL_SLEEPERS);
+    if (!gives_up && was_woken && now - wait->began_ns >= STARVING_NS) next |= WIRE_CELL_STARVING;
     if (next != seen && !swap(word, &seen, next)) continue;
     own_starving |= next & ~seen & WIRE_CELL_STARVING;
-    if (now >= end) return LOCK_CELL_ASK;
+    if (gives_up) return LOCK_CELL_ASK;
     was_woken = cell_sleep(word, next, end - now) == 0;
     sleepers = WIRE_CELL_SLEEPERS;
     if (!was_woken && errno == EINTR && interrupts_are_on()) return LOCK_CELL_ASK;

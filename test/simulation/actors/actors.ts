@@ -54,7 +54,7 @@ const concernsLocks = ({ plan, random }: World): boolean =>
 
 /** A sleep's time is over once in a while. */
 function workOn({ random }: World, cell: CellWork): void {
-  if (!cell.isAsleep || random.oneIn(12)) cell.step();
+  if (!cell.isAsleep || random.oneIn(5)) cell.step();
 }
 
 function pickActor({ random }: World): Actor {

@@ -94,15 +94,16 @@ export class WaitingByCell implements CellWork {
       this.#take(word, mark);
       return;
     }
-    if (state === CELL_ARBITER || state === mark) {
+    if (state === CELL_ARBITER) {
       this.#leave();
       return;
     }
-    const isOvertaken = this.#hasSlept && this.#wasWoken && this.#world.random.oneIn(2);
-    const next = word | CELL_SLEEPERS | (isOvertaken ? CELL_STARVING : 0);
+    const givesUp = this.#isLate || state === mark;
+    const isOvertaken = !givesUp && this.#wasWoken && this.#world.random.oneIn(2);
+    const next = word | (givesUp && !this.#hasSlept ? 0 : CELL_SLEEPERS) | (isOvertaken ? CELL_STARVING : 0);
     if ((next & ~word & CELL_STARVING) !== 0) this.#starves = true;
     cells.swap(this.at, word, next);
-    if (this.#isLate) this.#leave();
+    if (givesUp) this.#leave();
     else this.#expected = next;
   }
 

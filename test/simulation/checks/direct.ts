@@ -46,7 +46,7 @@ export class DirectMode {
   lost(node: Node): void {
     if (node !== this.decider && node !== this.former) return;
     this.#world.order.deciderLost = true;
-    this.#world.order.locks.loseCells();
+    this.#world.order.locks.forgetCells();
   }
 
   /** A node hands an operation to the log. Where it decides by itself, it applies it before anything else happens. */

@@ -45,8 +45,8 @@ export class Locks implements Oracle {
     this.#byCell.delete(name);
   }
 
-  /** The node is gone, its cells and all its processes: the order never says who had a lock by its cell. */
-  loseCells(): void {
+  /** The node is gone, and with it who had locks by their cells. */
+  forgetCells(): void {
     this.#byCell.clear();
   }
 
