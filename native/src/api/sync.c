@@ -6,6 +6,7 @@
 #include "api/wait.h"
 #include "pages/release.h"
 #include "session/lock_cells.h"
+#include "session/semaphore_cells.h"
 #include "session/session.h"
 #include "base/size.h"
 #include "base/status.h"
@@ -50,49 +51,100 @@ int dsm_barrier_timed(dsm_session *session, uint32_t timeout_ms) {
   return barrier(session, (int)timeout_ms);
 }
 
-static int semaphore(dsm_session *session, uint8_t kind, const char *name, uint32_t initial, int try_only,
-                     int timeout_ms) {
-  int status = session_begin(session);
-  if (status != DSM_OK) return status;
-  status = name_check("semaphore", name);
+/* Checks the arguments of a call, between session_begin() and session_end(). Returns a status. */
+static int check_semaphore(const char *name, uint32_t initial) {
+  int status = name_check("semaphore", name);
   if (status == DSM_OK && initial > DSM_SEM_MAX)
     status = dsm_fail(DSM_INVALID, "the initial value %u is beyond the limit of %d", initial, DSM_SEM_MAX);
-  if (status != DSM_OK) {
-    session_end(session);
-    return status;
-  }
-  size_t length = strlen(name);
+  return status;
+}
+
+static int semaphore_is_zero(const char *name) {
+  return dsm_fail(DSM_AGAIN, "semaphore \"%s\" is 0 now", name);
+}
+
+static int semaphore_stayed_zero(const char *name, int timeout_ms) {
+  return dsm_fail(DSM_TIMEOUT, "semaphore \"%s\" stayed 0 for %d ms", name, timeout_ms);
+}
+
+/* Waits without the arbiter, in direct mode. Returns a status, or -1: the arbiter must be asked, within *timeout_ms. */
+static int wait_by_cell(dsm_session *session, const char *name, int try_only, int *timeout_ms) {
+  int whole_ms = *timeout_ms;
+  enum semaphore_result result =
+      try_only ? semaphore_cells_try(&session->cells, name) : semaphore_cells_wait(&session->cells, name, timeout_ms);
+  if (result == SEMAPHORE_ASK) return -1;
+  int status = DSM_OK;
+  if (result == SEMAPHORE_IS_ZERO) status = try_only ? semaphore_is_zero(name) : semaphore_stayed_zero(name, whole_ms);
+  if (interrupts_are_on()) interrupts_note(status);
+  return status;
+}
+
+static int wait_by_request(dsm_session *session, const char *name, uint32_t initial, int try_only, int timeout_ms) {
   struct wire_header header = {
-      .kind = kind,
+      .kind = WIRE_SEM_WAIT,
       .try_only = (uint8_t)try_only,
-      .increment = kind == WIRE_SEM_POST,
-      .name_length = (uint32_t)length,
+      .name_length = (uint32_t)strlen(name),
       .initial = initial,
   };
-  status = kind == WIRE_SEM_WAIT ? catch_up(session, session_wait(session, &header, name, length, timeout_ms))
-                                 : release_request(&session->pages, &header, name, length, 0, -1, NULL);
+  int status = session_wait(session, &header, name, header.name_length, timeout_ms);
+  if (status == DSM_OK) cells_learn(&session->cells, CELL_OF_SEMAPHORE, name, header.value);
+  return catch_up(session, status);
+}
+
+static int semaphore_wait(dsm_session *session, const char *name, uint32_t initial, int try_only, int timeout_ms) {
+  /* The usual case: the value is above 0. */
+  if (session != NULL && initial <= DSM_SEM_MAX && semaphore_cells_try(&session->cells, name) == SEMAPHORE_DONE) {
+    tool_acquire(&session->cells);
+    if (interrupts_are_on()) interrupts_note(DSM_OK);
+    return DSM_OK;
+  }
+  int status = session_begin(session);
+  if (status != DSM_OK) return status;
+  status = check_semaphore(name, initial);
+  if (status == DSM_OK) {
+    int left_ms = timeout_ms;
+    status = wait_by_cell(session, name, try_only, &left_ms);
+    if (status < 0) {
+      status = wait_by_request(session, name, initial, try_only, left_ms);
+      if (status == DSM_AGAIN) status = semaphore_is_zero(name);
+      if (status == DSM_TIMEOUT) status = semaphore_stayed_zero(name, timeout_ms);
+    }
+    if (status == DSM_OK) tool_acquire(&session->cells);
+  }
   session_end(session);
-  if (status == DSM_AGAIN) return dsm_fail(status, "semaphore \"%s\" is 0 now", name);
-  if (status == DSM_TIMEOUT) return dsm_fail(status, "semaphore \"%s\" stayed 0 for %d ms", name, timeout_ms);
   return status;
 }
 
 int dsm_sem_wait(dsm_session *session, const char *name, uint32_t initial) {
-  return semaphore(session, WIRE_SEM_WAIT, name, initial, 0, -1);
+  return semaphore_wait(session, name, initial, 0, -1);
 }
 
 int dsm_sem_trywait(dsm_session *session, const char *name, uint32_t initial) {
-  return semaphore(session, WIRE_SEM_WAIT, name, initial, 1, -1);
+  return semaphore_wait(session, name, initial, 1, -1);
 }
 
 int dsm_sem_timedwait(dsm_session *session, const char *name, uint32_t initial, uint32_t timeout_ms) {
   if (timeout_ms > INT32_MAX)
     return dsm_fail(DSM_INVALID, "a timeout of %u ms is beyond the limit of %d", timeout_ms, INT32_MAX);
-  return semaphore(session, WIRE_SEM_WAIT, name, initial, 0, (int)timeout_ms);
+  return semaphore_wait(session, name, initial, 0, (int)timeout_ms);
 }
 
 int dsm_sem_post(dsm_session *session, const char *name, uint32_t initial) {
-  return semaphore(session, WIRE_SEM_POST, name, initial, 0, -1);
+  if (session != NULL && initial <= DSM_SEM_MAX) {
+    tool_release(&session->cells);
+    if (semaphore_cells_post(&session->cells, name) == SEMAPHORE_DONE) return DSM_OK;
+  }
+  int status = session_begin(session);
+  if (status != DSM_OK) return status;
+  status = check_semaphore(name, initial);
+  if (status == DSM_OK) {
+    struct wire_header header = {
+        .kind = WIRE_SEM_POST, .increment = 1, .name_length = (uint32_t)strlen(name), .initial = initial};
+    status = release_request(&session->pages, &header, name, header.name_length, 0, -1, NULL);
+    if (status == DSM_OK) cells_learn(&session->cells, CELL_OF_SEMAPHORE, name, header.value);
+  }
+  session_end(session);
+  return status;
 }
 
 /* Takes the lock without the arbiter, in direct mode. Returns whether that is done. */

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define WIRE_VERSION 3u
+#define WIRE_VERSION 4u
 #define WIRE_MAGIC 0x00657269776d7364ull
 #define WIRE_FRAME_MAX 1048576u
 #define WIRE_PUBLISH_PART_MAX 524288u
@@ -26,6 +26,10 @@
 #define WIRE_CELL_ARBITER 0u
 #define WIRE_CELL_FREE 1u
 #define WIRE_CELL_OWNED 2u
+#define WIRE_SEMAPHORE_CELL_GIVEN 1u
+#define WIRE_SEMAPHORE_CELL_SLEEPERS 2u
+#define WIRE_SEMAPHORE_CELL_STEP 4u
+#define WIRE_SEMAPHORE_CELL_VALUE_MAX 1048576u
 #define WIRE_RING_HEADER_SIZE 4096u
 #define WIRE_RING_SIZE 1048576u
 #define WIRE_RING_RECORD_MAX 262144u
@@ -83,6 +87,7 @@ enum wire_kind {
   WIRE_SHARE = 35,
   WIRE_CHANGE = 36,
   WIRE_COPY = 37,
+  WIRE_SEM_VALUE = 39,
 };
 
 enum wire_publish_op {

@@ -119,7 +119,7 @@ export class Replica {
     this.#queue = queue;
     this.#exit = exit;
     const decide = (view: DataView, frame: Uint8Array): void => this.#decide(view, frame);
-    this.#cells = cells === null ? null : new CellDecisions(cells, { session, processes, exit, decide });
+    this.#cells = cells === null ? null : new CellDecisions(cells, { session, processes, exit, out, decide });
     this.#joins = new Joins({ ...common, nodeName, mapPath, channels, processes });
     this.#requests = new Requests({ ...common, joins: this.#joins, publications });
     const onExitRequested = (): void => this.#joins.beginExit();
@@ -348,6 +348,7 @@ export class Replica {
   /** Replies to a process of this node: its operation has been applied or refused at its place in the log. */
   #reply(tag: number, status: Status, aux: number, value = 0, old: DataView | null = null): void {
     if (tag === NO_TAG) return;
+    const told = this.#cells?.answered(tag) ?? 0;
     const channel = this.#channels.ofTag(tag);
     if (channel === undefined) return;
     channel.requests -= 1;
@@ -358,7 +359,7 @@ export class Replica {
     } else if (process?.state === "joining") {
       this.#joins.reply(channel, process, status, aux);
     } else if (status === Status.OK) {
-      const result = value === 0 ? (this.#cells?.valueFor(tag) ?? 0) : value;
+      const result = value === 0 ? told : value;
       this.#replies.ok(channel.index, requestTag(tag), this.session.seq, result, old);
     } else if (status === Status.TIMEOUT && aux > 0 && process !== null) {
       const missing = this.session.missingInBarrier(process.rank);

@@ -25,6 +25,7 @@ import {
   LockAt,
   PublishAt,
   SemaphoreAt,
+  SemValueAt,
   StoreAt,
   UnlockAt,
 } from "../wire/at.ts";
@@ -161,6 +162,11 @@ export class Session {
     return this.#locks.isFree(name);
   }
 
+  /** The value of the semaphore if it is there and no process waits for it, else -1. */
+  idleValueOf(semaphore: string): number {
+    return this.#semaphores.idleValueOf(semaphore);
+  }
+
   /** Whether the map holds the value that the FUTEX_WAIT at `at` expects. */
   equalsMap(view: DataView, at: number): boolean {
     return this.#futexes.equalsMap(view, at);
@@ -238,6 +244,9 @@ export class Session {
         this.#semaphores.post(nameAt(view, at), initial, getUint64(view, at + SemaphoreAt.increment), from);
         return;
       }
+      case Kind.SEM_VALUE:
+        this.#semaphores.set(nameAt(view, at), getUint64(view, at + SemValueAt.value));
+        return;
       case Kind.SEM_CANCEL:
         this.#cancel(from);
         return;

@@ -57,6 +57,7 @@ export const PublishAt = { part: 5, runsLength: 32, runs: 40 } as const;
 export const StagedPartAt = { part: 5, stagingOffset: 24, runsLength: 32 } as const;
 export const SharedPartAt = { part: 5, memoryOffset: 24, frameLength: 32, slotCounter: 36 } as const;
 export const SemaphoreAt = { tryOnly: 5, increment: 24, initial: 36, nameLength: 32, name: 40 } as const;
+export const SemValueAt = { value: 24, nameLength: 32, name: 40 } as const;
 export const AllocateAt = { bytes: 24, alignment: 36, nameLength: 32, name: 40 } as const;
 export const FreeAt = { mapOffset: 24 } as const;
 export const FutexWaitAt = { isCompared: 5, mapOffset: 24, width: 32, expected: 40 } as const;

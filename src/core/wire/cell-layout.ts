@@ -21,3 +21,12 @@ export const CELLS_SIZE = SEMAPHORE_CELLS_AT + NAMED_CELLS_MAX * NAMED_CELL_SIZE
 export const CELL_ARBITER = 0;
 export const CELL_FREE = 1;
 export const CELL_OWNED = 2;
+
+/**
+ * The word of a semaphore: CELL_ARBITER; or SEMAPHORE_CELL_GIVEN, maybe with SEMAPHORE_CELL_SLEEPERS (a thread may sleep
+ * on the word), plus the value times SEMAPHORE_CELL_STEP. A post that would exceed SEMAPHORE_CELL_VALUE_MAX is a request.
+ */
+export const SEMAPHORE_CELL_GIVEN = 1;
+export const SEMAPHORE_CELL_SLEEPERS = 2;
+export const SEMAPHORE_CELL_STEP = 4;
+export const SEMAPHORE_CELL_VALUE_MAX = 2 ** 20;

@@ -15,11 +15,12 @@ import {
   MapAt,
   PublishAt,
   SemaphoreAt,
+  SemValueAt,
   StoreAt,
 } from "./at.ts";
 import { checkRuns } from "./check-runs.ts";
 import { getUint64, padded } from "./frame.ts";
-import { AtomicOp, CopyOp, Kind, PublishOp } from "./kinds.ts";
+import { AtomicOp, CopyOp, Kind, NO_TAG, PublishOp } from "./kinds.ts";
 import { PUBLISH_PART_MAX } from "./runs.ts";
 
 export const ATOMIC_BODY_SIZE = 32;
@@ -64,6 +65,10 @@ export function checkOperation(view: DataView, at: number, mapSize: number, orde
       if (kind === Kind.SEM_POST && !(getUint64(view, at + SemaphoreAt.increment) <= 1))
         return "semaphore: a post adds 0 or 1";
       return null;
+    case Kind.SEM_VALUE:
+      if (length < 1 || length > NAME_MAX || padded(length) !== body) return "semaphore: bad name length";
+      if (view.getUint32(at + At.tag, true) !== NO_TAG) return "semaphore: a value is no process's request";
+      return getUint64(view, at + SemValueAt.value) <= SEMAPHORE_VALUE_MAX ? null : "semaphore: value beyond the limit";
     case Kind.LOCK:
     case Kind.UNLOCK:
       if (length < 1 || length > NAME_MAX || padded(length) !== body) return "lock: bad name length";

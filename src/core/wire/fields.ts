@@ -72,6 +72,7 @@ export const FRAMES = {
   stagedPart: { part: "op", stagingOffset: "offset", runsLength: "length" },
   sharedPart: { part: "op", memoryOffset: "offset", frameLength: "length", slotCounter: "aux" },
   semaphore: { tryOnly: "op", increment: "offset", initial: "aux", ...NAME },
+  semValue: { value: "offset", ...NAME },
   allocate: { bytes: "offset", alignment: "aux", ...NAME },
   free: { mapOffset: "offset" },
   futexWait: { isCompared: "op", mapOffset: "offset", width: "length", expected: { body: 0 } },

@@ -140,6 +140,11 @@ export const Kind = {
    * bytes of runs in the body, at most PUBLISH_PART_MAX.
    */
   COPY: 37,
+  /**
+   * An ordered operation of the arbiter of a node in direct mode. body: name, length: its bytes, offset: the value of the
+   * semaphore, which processes have changed by its cell: see replica/cells/semaphore-cells.ts.
+   */
+  SEM_VALUE: 39,
 } as const;
 export type Kind = (typeof Kind)[keyof typeof Kind];
 

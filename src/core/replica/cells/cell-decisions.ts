@@ -10,12 +10,15 @@ import { encode, encodeText } from "../../wire/frame.ts";
 import { Kind, NO_TAG } from "../../wire/kinds.ts";
 import type { DirectModeExit } from "../direct-mode-exit.ts";
 import type { ProcessTable } from "../processes.ts";
+import type { ReplicaOutput } from "../replica-output.ts";
 import { LockCells } from "./lock-cells.ts";
+import { type CellValue, SemaphoreCells } from "./semaphore-cells.ts";
 
 export interface CellHost {
   readonly session: Session;
   readonly processes: ProcessTable;
   readonly exit: DirectModeExit;
+  readonly out: Pick<ReplicaOutput, "wakeCell">;
   /** Applies an operation of this node at once; the server follows. */
   readonly decide: (view: DataView, frame: Uint8Array) => void;
 }
@@ -23,31 +26,48 @@ export interface CellHost {
 export class CellDecisions {
   readonly #host: CellHost;
   readonly #locks: LockCells;
+  readonly #semaphores: SemaphoreCells;
   /** The request that is being decided, and the value of the answer to it. */
   #tag = -1;
   #value = 0;
+  /** Waits for semaphores that have no answer yet, and the values of the answers to them. */
+  readonly #waits = new Map<number, number>();
 
   /** `memory`: CELLS_SIZE bytes, zeroed, that the processes of the node share. */
   constructor(memory: Uint8Array, host: CellHost) {
     this.#host = host;
     this.#locks = new LockCells(memory);
+    this.#semaphores = new SemaphoreCells(memory, host.out.wakeCell);
   }
 
   /** Decides an operation of a process of this node. */
   decide(kind: number, view: DataView, frame: Uint8Array): void {
     if (kind === Kind.LEAVE) this.takeAll();
     if (kind === Kind.LOCK || kind === Kind.UNLOCK) this.#lock(kind, view, frame);
+    else if (kind === Kind.SEM_WAIT || kind === Kind.SEM_POST) this.#semaphore(view, frame);
     else this.#host.decide(view, frame);
   }
 
   /** Takes all cells, so that the session knows what the processes have done by them. */
   takeAll(): void {
     for (const { name, rank } of this.#locks.takeAll()) this.#own(name, rank);
+    for (const semaphore of this.#semaphores.takeAll()) this.#set(semaphore);
   }
 
-  /** The value of the answer to `tag`: 1 plus the cell of what it named, by which the process finds it; or 0. */
-  valueFor(tag: number): number {
-    return tag === this.#tag ? this.#value : 0;
+  /** Makes the session, and so its server, know the values that semaphores have now; their cells stay given. */
+  report(): void {
+    for (const semaphore of this.#semaphores.values()) this.#set(semaphore);
+  }
+
+  /**
+   * Returns the value of the answer to `tag`, which is given now: 1 plus the cell of what it named, by which the process
+   * finds it; or 0.
+   */
+  answered(tag: number): number {
+    const value = this.#waits.get(tag);
+    if (value === undefined) return tag === this.#tag ? this.#value : 0;
+    this.#waits.delete(tag);
+    return value;
   }
 
   /** Whether processes may synchronise by cells. Once one was lost they may not: it may run on and use a cell. */
@@ -74,6 +94,32 @@ export class CellDecisions {
     const { processes, session, decide } = this.#host;
     if (processes.get(rank) === undefined) return;
     const frame = encode({ kind: Kind.LOCK, rank, node: session.node, tag: NO_TAG, body: encodeText(name) });
+    decide(new DataView(frame.buffer), frame);
+  }
+
+  #semaphore(view: DataView, frame: Uint8Array): void {
+    const { session, decide } = this.#host;
+    const name = nameAt(view, 0);
+    const value = this.#semaphores.take(name);
+    if (value >= 0) this.#set({ name, value });
+    // A post, too: one that only posts knows the cell then.
+    this.#waits.set(view.getUint32(At.tag, true), this.#semaphores.assign(name));
+    decide(view, frame);
+    const left = this.#mayGive ? session.idleValueOf(name) : -1;
+    if (left >= 0) this.#semaphores.give(name, left);
+  }
+
+  /** Processes have made that value by the cell: makes it the session's, too. */
+  #set({ name, value }: CellValue): void {
+    const { session, decide } = this.#host;
+    if (session.idleValueOf(name) === value) return;
+    const frame = encode({
+      kind: Kind.SEM_VALUE,
+      node: session.node,
+      tag: NO_TAG,
+      offset: value,
+      body: encodeText(name),
+    });
     decide(new DataView(frame.buffer), frame);
   }
 }
