@@ -18,7 +18,7 @@ export function openThread(world: World, process: Process, main: boolean): Threa
     () => closed(thread),
   );
   world.order.forget(process.node.number, channel.index);
-  const thread: Thread = { process, channel, main, open: true, request: null, place: 0 };
+  const thread: Thread = { process, channel, main, open: true, request: null, cell: null, place: 0 };
   process.threads.push(thread);
   return thread;
 }

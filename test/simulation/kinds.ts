@@ -13,7 +13,13 @@ interface Simulation {
 
 const withTrace = (trace: Trace | undefined) => (trace === undefined ? {} : { trace });
 
-const SEEDS: Record<(typeof FLAVOURS)[number], number> = { sequencer: 3000, direct: 1500, locks: 1000, elastic: 1500 };
+const SEEDS: Record<(typeof FLAVOURS)[number], number> = {
+  sequencer: 3000,
+  direct: 1500,
+  locks: 1000,
+  semaphores: 1000,
+  elastic: 1500,
+};
 
 export const SIMULATIONS: Readonly<Record<string, Simulation>> = {
   ...Object.fromEntries(

@@ -15,6 +15,8 @@ interface Settings {
   direct: boolean;
   /** Half of what threads do concerns locks, processes die, and the session goes on. */
   locks: boolean;
+  /** Most of what threads do concerns semaphores. */
+  semaphores: boolean;
   /** So many processes at most are expected, and so many more than twice those may come in all. */
   expectedMax: number;
   extraMax: number;
@@ -27,20 +29,21 @@ interface Settings {
 }
 
 const USUAL: Settings = {
-  ...{ elastic: false, direct: false, locks: false },
+  ...{ elastic: false, direct: false, locks: false, semaphores: false },
   ...{ expectedMax: 5, extraMax: 2, ranksBeyond: 0 },
   ...{ nodeOneIn: 200, lateOneIn: 150, leaveOneIn: 20 },
 };
 
-export const FLAVOURS = ["sequencer", "direct", "locks", "elastic"] as const;
+export const FLAVOURS = ["sequencer", "direct", "locks", "semaphores", "elastic"] as const;
 export type Flavour = (typeof FLAVOURS)[number];
 
 const SETTINGS: Readonly<Record<Flavour, Settings>> = {
   sequencer: USUAL,
   direct: { ...USUAL, direct: true },
   locks: { ...USUAL, locks: true },
+  semaphores: { ...USUAL, direct: true, semaphores: true, nodeOneIn: 60, lateOneIn: 40 },
   elastic: {
-    ...{ elastic: true, direct: false, locks: false },
+    ...{ elastic: true, direct: false, locks: false, semaphores: false },
     ...{ expectedMax: 3, extraMax: 12, ranksBeyond: 4 },
     ...{ nodeOneIn: 40, lateOneIn: 15, leaveOneIn: 2 },
   },
@@ -75,10 +78,11 @@ export function makePlan(random: Random, flavour: Flavour): Plan {
     ? "direct"
     : random.pick(["ordered", settings.elastic ? "direct" : "ordered", "any"] as const);
   const extra = random.pick([0, 0, 1, 2]);
+  const elastic = settings.elastic || (settings.semaphores && random.oneIn(3));
   const config: SessionConfig = {
     ...{ name: "simulated", instance: "0", processes: expected, size: SIZE, base: 0x2000_0000_0000 },
     ...{ order: "sequential", onLoss: settings.locks || random.oneIn(3) ? "continue" : "fail" },
-    elastic: settings.elastic,
+    elastic,
   };
-  return { ...settings, steps, tags, losses, closes, strangers, mode, extra, config };
+  return { ...settings, elastic, steps, tags, losses, closes, strangers, mode, extra, config };
 }

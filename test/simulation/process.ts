@@ -2,6 +2,7 @@
 import type { Status } from "../../src/core/base/errors.ts";
 import type { Frame } from "../../src/core/wire/frame.ts";
 import type { Channel, Node } from "../support/core-cluster.ts";
+import type { SemaphoreName } from "./oracle/semaphores.ts";
 
 /** The answer to a request. */
 export interface Answer {
@@ -53,12 +54,25 @@ export interface Hole {
   state: "digging" | "open" | "filling";
 }
 
+/** Where a thread is that waits for a semaphore by its cell, or posts it. */
+export interface CellStep {
+  name: SemaphoreName;
+  /** The byte of the cells where its word is. */
+  at: number;
+  /** It is about to look at the word, to sleep on it, or to wake one that sleeps; or it sleeps. */
+  next: "look" | "sleep" | "wake" | "none";
+  /** Another has woken it. */
+  wasWoken: boolean;
+}
+
 export interface Thread {
   process: Process;
   channel: Channel;
   main: boolean;
   open: boolean;
   request: Request | null;
+  /** What it does with a semaphore by its cell. */
+  cell: CellStep | null;
   /** Everything it has seen so far lies behind that many frames of the order. */
   place: number;
 }

@@ -20,12 +20,15 @@ import type { Trace } from "../support/core-trace.ts";
 import { act } from "./actors/actors.ts";
 import { join } from "./actors/join.ts";
 import { leave } from "./actors/leave.ts";
+import { goOnByCell } from "./actors/semaphore-cell.ts";
 import { checkEnd, checkWaits } from "./checks/end.ts";
 import { ServerCheck } from "./checks/server.ts";
 import { checkShadows } from "./checks/shadows.ts";
+import { checkSleepers } from "./checks/sleepers.ts";
 import { changeOver } from "./conversation.ts";
 import { strikeFaults } from "./faults.ts";
 import { type Flavour, makePlan } from "./plan.ts";
+import type { Process } from "./process.ts";
 import { type Report, World } from "./world.ts";
 
 export { FLAVOURS, type Flavour } from "./plan.ts";
@@ -90,6 +93,7 @@ class Simulator {
     for (const position of positions.values()) if (position.node !== direct.decider) position.check();
     this.#server.check(this.#world);
     checkShadows(this.#world);
+    checkSleepers(this.#world);
   }
 
   #act(): void {
@@ -121,7 +125,8 @@ class Simulator {
 
   #drain(): void {
     const { cluster, processes } = this.#world;
-    while (this.#deliver() || processes.some((process) => changeOver(this.#world, process)));
+    const goOn = (process: Process): boolean => changeOver(this.#world, process) || goOnByCell(this.#world, process);
+    while (this.#deliver() || processes.some(goOn));
     cluster.pipes = cluster.pipes.filter((pipe) => pipe.open);
   }
 
@@ -135,7 +140,7 @@ class Simulator {
       const here = processes.filter(({ state }) => state === "running" || state === "joining");
       const process = here.at(random.below(Math.max(here.length, 1)));
       if (process === undefined) break;
-      const idle = process.threads.find(({ open, request }) => open && request === null);
+      const idle = process.threads.find(({ open, request, cell }) => open && request === null && cell === null);
       if (process.state === "running" && idle !== undefined) leave(world, idle);
       else world.die(process);
     }

@@ -11,6 +11,7 @@ import { showFrame, type Trace } from "../support/core-trace.ts";
 import { DirectMode } from "./checks/direct.ts";
 import { Position } from "./checks/replica.ts";
 import { SemaphoreCheck } from "./checks/semaphores.ts";
+import { wakeSleepers } from "./checks/sleepers.ts";
 import { Order } from "./oracle/order.ts";
 import { PAGE, type Plan, SIZE, WORDS_FROM } from "./plan.ts";
 import { closeMap, type Process, type Thread } from "./process.ts";
@@ -35,6 +36,9 @@ export interface Report {
   inherited: number;
   /** Locks got by their cells. */
   cells: number;
+  /** Semaphores taken and posted by their cells, and threads that slept on them and were woken by others. */
+  semaphores: number;
+  roused: number;
 }
 
 /** A word that is changed only by threads that then wake all that sleep there. */
@@ -59,7 +63,7 @@ export class World {
   readonly words: readonly Word[] = [0, 8].map((at) => ({ offset: WORDS_FROM + at, owed: 0, broken: false }));
   readonly report: Report = {
     ...{ entries: 0, answers: 0, loads: 0, lost: 0, direct: 0, changed: 0, pictures: 0 },
-    ...{ woken: 0, refused: 0, blocks: 0, locked: 0, inherited: 0, cells: 0 },
+    ...{ woken: 0, refused: 0, blocks: 0, locked: 0, inherited: 0, cells: 0, semaphores: 0, roused: 0 },
   };
   #nextNode = 1;
 
@@ -96,6 +100,7 @@ export class World {
     const node = this.cluster.node(again?.name ?? `node${this.#nextNode}`);
     if (again === undefined) this.#nextNode += 1;
     this.trace?.(`${node.name} comes`);
+    node.onWakeCell = (at) => wakeSleepers(this, node, at);
     node.onEvent = (event) => {
       this.trace?.(`${node.name} is ${event}`);
       if (event === "welcomed") this.#welcomed(node);

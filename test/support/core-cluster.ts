@@ -237,6 +237,8 @@ export class Node {
   readonly cells = new Uint8Array(CELLS_SIZE);
   /** Cells of the locks, as answers have told its processes. */
   readonly knownCells = new Map<string, number>();
+  /** Where the words of the semaphores are, as answers have told its processes. */
+  readonly knownSemaphores = new Map<string, number>();
   readonly up: Pipe;
   replica: Replica | null = null;
   number = -1;
@@ -252,6 +254,8 @@ export class Node {
   received = 0;
   /** What the node says to its tests: the welcome, a refusal, the end. */
   onEvent: (event: "welcomed" | "refused" | "done" | "lost") => void = () => {};
+  /** All that sleep on the word at that byte of the cells are woken. */
+  onWakeCell: (at: number) => void = () => {};
   readonly #log = new FrameReader(WELCOME_MAX);
   readonly #channels = new Map<number, Channel>();
   #tokens = 0;
@@ -348,7 +352,7 @@ export class Node {
         return { shadow, staging };
       },
       unmap: () => {},
-      wakeCell: () => {},
+      wakeCell: (at) => this.onWakeCell(at),
       done: () => {
         if (this.done) throw new Violation(`node ${this.name} is done twice`);
         this.done = true;
@@ -374,6 +378,20 @@ export class Node {
     return (
       !this.lost && Atomics.compareExchange(words, (LOCK_CELLS_AT + cell * NAMED_CELL_SIZE) / 4, from, to) === from
     );
+  }
+
+  /** The word at that byte of the cells, as a process sees it. */
+  wordAt(at: number): number {
+    return this.#words[at / 4] as number;
+  }
+
+  /** What a process does with the word at that byte of the cells: a compare-and-swap. Returns whether it has succeeded. */
+  swapWord(at: number, from: number, to: number): boolean {
+    return Atomics.compareExchange(this.#words, at / 4, from, to) === from;
+  }
+
+  get #words(): Int32Array {
+    return new Int32Array(this.cells.buffer, this.cells.byteOffset, CELLS_SIZE / 4);
   }
 
   /** A connection of a process of this node. */

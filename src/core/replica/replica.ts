@@ -123,6 +123,7 @@ export class Replica {
     this.#joins = new Joins({ ...common, nodeName, mapPath, channels, processes });
     this.#requests = new Requests({ ...common, joins: this.#joins, publications });
     const onExitRequested = (): void => this.#joins.beginExit();
+    const onAsked = (): void => this.#cells?.report();
     this.#applier = new EntryApplier({
       node,
       session,
@@ -134,6 +135,7 @@ export class Replica {
       queue,
       pool,
       onExitRequested,
+      onAsked,
     });
   }
 

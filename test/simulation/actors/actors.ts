@@ -13,6 +13,7 @@ import { load } from "./load.ts";
 import { lock } from "./lock.ts";
 import { publish } from "./publish.ts";
 import { semaphore } from "./semaphore.ts";
+import { continueByCell } from "./semaphore-cell.ts";
 import { sleep } from "./sleep.ts";
 import { store } from "./store.ts";
 import { change, wake } from "./wake.ts";
@@ -40,8 +41,10 @@ const ACTORS: readonly (readonly [percent: number, actor: Actor])[] = [
 
 /** The thread goes on: with what it has under way, or with something new. */
 export function act(world: World, thread: Thread): void {
-  if (thread.request !== null) continueRequest(world, thread, thread.request);
+  if (thread.cell !== null) continueByCell(world, thread, thread.cell);
+  else if (thread.request !== null) continueRequest(world, thread, thread.request);
   else if (world.plan.locks && world.random.oneIn(2)) lock(world, thread);
+  else if (world.plan.semaphores && !world.random.oneIn(4)) semaphore(world, thread);
   else pickActor(world)(world, thread);
 }
 

@@ -56,7 +56,9 @@ export class Locks implements Oracle {
   }
 
   judge(entry: Judged, say: Say): null {
-    const { kind, at, rank } = entry;
+    const { kind, at, rank, count } = entry;
+    // With a node that is evicted its cells are gone, too, and all processes that used them.
+    if (kind === Kind.LEAVE && count === 1) this.#byCell.clear();
     if (kind === Kind.LOCK && viewOf(entry.frame).getUint32(At.tag, true) === NO_TAG) this.#own(entry);
     else if (kind === Kind.LOCK) this.#lock(entry, say);
     if (kind === Kind.UNLOCK) this.#unlock(entry, say);
