@@ -19,7 +19,7 @@ import {
   setUint64,
 } from "../../src/core/wire/frame.ts";
 import { checkHandshake, encodeHandshake, MAGIC_HIGH, MAGIC_LOW } from "../../src/core/wire/handshake.ts";
-import { AtomicOp, Kind, PROCESS_OP_FIRST, PROCESS_OP_LAST } from "../../src/core/wire/kinds.ts";
+import { AtomicOp, Kind, NO_TAG, PROCESS_OP_FIRST, PROCESS_OP_LAST } from "../../src/core/wire/kinds.ts";
 import { JOINED, JOINED_SIZE, PROCESS_HELLO, PROCESS_HELLO_SIZE } from "../../src/core/wire/process-hello.ts";
 import {
   PUBLISH_PART_MAX,
@@ -307,6 +307,8 @@ describe("checkOperation", () => {
       expect(check(semaphore(Kind.SEM_WAIT, name, { op: 1, aux: SEMAPHORE_VALUE_MAX }))).toBeNull();
       expect(check(semaphore(Kind.SEM_POST, name, { offset: 0 }))).toBeNull();
       expect(check(semaphore(Kind.SEM_POST, name, { offset: 1, aux: 0 }))).toBeNull();
+      expect(check(semaphore(Kind.SEM_VALUE, name, { tag: NO_TAG }))).toBeNull();
+      expect(check(semaphore(Kind.SEM_VALUE, name, { tag: NO_TAG, offset: SEMAPHORE_VALUE_MAX }))).toBeNull();
       expect(check({ kind: Kind.JOIN, offset: 0xffffffff, aux: 0xffffffff, body: encodeText(name) })).toBeNull();
     }
     expect(check({ kind: Kind.LEAVE, op: 0 })).toBeNull();
@@ -368,6 +370,9 @@ describe("checkOperation", () => {
     ["a wait with flag 2", semaphore(Kind.SEM_WAIT, "s", { op: 2 })],
     ["a post without a name", { kind: Kind.SEM_POST, offset: 1 }],
     ["a post of 2", semaphore(Kind.SEM_POST, "s", { offset: 2 })],
+    ["the value of a semaphore without a name", { kind: Kind.SEM_VALUE, tag: NO_TAG }],
+    ["the value of a semaphore as a request", semaphore(Kind.SEM_VALUE, "s", { tag: 7 })],
+    ["a value beyond the limit", semaphore(Kind.SEM_VALUE, "s", { tag: NO_TAG, offset: SEMAPHORE_VALUE_MAX + 1 })],
     ["a post of 2^52", semaphore(Kind.SEM_POST, "s", { offset: 2 ** 52 })],
     ["a leave with a body", { kind: Kind.LEAVE, body: new Uint8Array(1) }],
     ["a leave with flag 2", { kind: Kind.LEAVE, op: 2 }],
