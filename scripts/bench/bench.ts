@@ -61,7 +61,7 @@ export function median(values: number[]): number {
   return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN;
 }
 
-const names = ["bulk", "burst", "capture", "echo", "empty", "intervals", "local", "operations", "redis"];
+const names = ["bulk", "burst", "capture", "echo", "empty", "intervals", "local", "operations", "redis", "semaphore"];
 
 /** Compiles what is out of date of native/bench; mpi.c only where MPI is installed. */
 export async function compilePrograms(): Promise<void> {

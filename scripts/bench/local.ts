@@ -20,6 +20,10 @@ export const local: Group = {
       ...{ name: "direct-lock", what: "free lock taken and given back in direct mode, of 10^6", figure: "direct lock" },
       ...{ bound: 3, beside: "robust mutex" },
     },
+    {
+      ...{ name: "direct-semaphore", what: "ball passed there and back by semaphores in direct mode, of 20,000" },
+      ...{ figure: "direct semaphore", bound: 1.2, beside: "sem_t" },
+    },
   ].map(({ name, what, figure, bound, beside = "plain MAP_SHARED" }: Row) => ({
     name,
     what,
@@ -29,23 +33,24 @@ export const local: Group = {
     limits: [most("floor", bound)],
   })),
   start: async ({ environment, quick }) => {
-    const probe = (figure: string, operation: string, total: number, nodes: number): Probe => ({
+    const probe = (figure: string, work: string[], total: number, nodes: number): Probe => ({
       gives: [figure, `plain ${figure}`],
       run: async () => {
         const slices = quick ? 2 : 40;
         const count = quick ? 1000 : total / slices;
-        const argv = [dsm, "run", "-n", "2", "--nodes", String(nodes), "--", program("local"), operation];
+        const argv = [dsm, "run", "-n", "2", "--nodes", String(nodes), "--", ...work];
         const lines = await numbers([...argv, String(count), String(slices)], environment);
         return { [`plain ${figure}`]: medianOf(lines, 0) / count, [figure]: medianOf(lines, 1) / count };
       },
     });
     return {
       probes: [
-        probe("direct store", "store", 1e8, 1),
-        probe("direct atomic", "atomic", 1e7, 1),
-        probe("direct lock", "lock", 1e6, 1),
-        probe("direct load", "load", 1e8, 1),
-        probe("trapped load", "load", 1e8, 2),
+        probe("direct store", [program("local"), "store"], 1e8, 1),
+        probe("direct atomic", [program("local"), "atomic"], 1e7, 1),
+        probe("direct lock", [program("local"), "lock"], 1e6, 1),
+        probe("direct semaphore", [program("semaphore")], 2e4, 1),
+        probe("direct load", [program("local"), "load"], 1e8, 1),
+        probe("trapped load", [program("local"), "load"], 1e8, 2),
       ],
     };
   },

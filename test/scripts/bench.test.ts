@@ -8,6 +8,7 @@ const root = join(import.meta.dir, "../..");
 const rows = [
   "load",
   "direct-lock",
+  "direct-semaphore",
   "capture",
   "pipelined",
   "store",
