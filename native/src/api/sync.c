@@ -70,8 +70,10 @@ static int semaphore_stayed_zero(const char *name, int timeout_ms) {
 /* Waits without the arbiter, in direct mode. Returns a status, or -1: the arbiter must be asked, within *timeout_ms. */
 static int wait_by_cell(dsm_session *session, const char *name, int try_only, int *timeout_ms) {
   int whole_ms = *timeout_ms;
+  session_keep(session);
   enum semaphore_result result =
       try_only ? semaphore_cells_try(&session->cells, name) : semaphore_cells_wait(&session->cells, name, timeout_ms);
+  session_let_go(session);
   if (result == SEMAPHORE_ASK) return -1;
   int status = DSM_OK;
   if (result == SEMAPHORE_IS_ZERO) status = try_only ? semaphore_is_zero(name) : semaphore_stayed_zero(name, whole_ms);
@@ -80,38 +82,35 @@ static int wait_by_cell(dsm_session *session, const char *name, int try_only, in
 }
 
 static int wait_by_request(dsm_session *session, const char *name, uint32_t initial, int try_only, int timeout_ms) {
-  struct wire_header header = {
-      .kind = WIRE_SEM_WAIT,
-      .try_only = (uint8_t)try_only,
-      .name_length = (uint32_t)strlen(name),
-      .initial = initial,
-  };
-  int status = session_wait(session, &header, name, header.name_length, timeout_ms);
-  if (status == DSM_OK) cells_learn(&session->cells, CELL_OF_SEMAPHORE, name, header.value);
-  return catch_up(session, status);
-}
-
-static int semaphore_wait(dsm_session *session, const char *name, uint32_t initial, int try_only, int timeout_ms) {
-  /* The usual case: the value is above 0. */
-  if (session != NULL && initial <= DSM_SEM_MAX && semaphore_cells_try(&session->cells, name) == SEMAPHORE_DONE) {
-    tool_acquire(&session->cells);
-    if (interrupts_are_on()) interrupts_note(DSM_OK);
-    return DSM_OK;
-  }
   int status = session_begin(session);
   if (status != DSM_OK) return status;
   status = check_semaphore(name, initial);
   if (status == DSM_OK) {
-    int left_ms = timeout_ms;
-    status = wait_by_cell(session, name, try_only, &left_ms);
-    if (status < 0) {
-      status = wait_by_request(session, name, initial, try_only, left_ms);
-      if (status == DSM_AGAIN) status = semaphore_is_zero(name);
-      if (status == DSM_TIMEOUT) status = semaphore_stayed_zero(name, timeout_ms);
-    }
-    if (status == DSM_OK) tool_acquire(&session->cells);
+    struct wire_header header = {
+        .kind = WIRE_SEM_WAIT,
+        .try_only = (uint8_t)try_only,
+        .name_length = (uint32_t)strlen(name),
+        .initial = initial,
+    };
+    status = session_wait(session, &header, name, header.name_length, timeout_ms);
+    if (status == DSM_OK) cells_learn(&session->cells, CELL_OF_SEMAPHORE, name, header.value);
+    status = catch_up(session, status);
   }
   session_end(session);
+  return status;
+}
+
+static int semaphore_wait(dsm_session *session, const char *name, uint32_t initial, int try_only, int timeout_ms) {
+  int left_ms = timeout_ms;
+  int status = session == NULL || initial > DSM_SEM_MAX || session_check_stack() != DSM_OK
+                   ? -1
+                   : wait_by_cell(session, name, try_only, &left_ms);
+  if (status < 0) {
+    status = wait_by_request(session, name, initial, try_only, left_ms);
+    if (status == DSM_AGAIN) status = semaphore_is_zero(name);
+    if (status == DSM_TIMEOUT) status = semaphore_stayed_zero(name, timeout_ms);
+  }
+  if (status == DSM_OK) tool_acquire(&session->cells);
   return status;
 }
 

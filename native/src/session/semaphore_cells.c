@@ -29,16 +29,20 @@ static int is_above_zero(uint32_t word) {
   return word >= STEP;
 }
 
+static int is_zero(uint32_t word) {
+  return is_given(word) && !is_above_zero(word);
+}
+
 /* Waits a little while the semaphore is 0. The counters are hints: threads may race for them. */
 static void spin(const _Atomic uint32_t *word) {
+  if (!is_zero(atomic_load_explicit(word, memory_order_relaxed))) return;
   unsigned rest = atomic_load_explicit(&spinning.rest, memory_order_relaxed);
   if (rest > 0) {
     atomic_store_explicit(&spinning.rest, rest - 1, memory_order_relaxed);
     return;
   }
   for (unsigned spins = 0; spins < SPINS_MAX; spins++) {
-    uint32_t seen = atomic_load_explicit(word, memory_order_relaxed);
-    if (!is_given(seen) || is_above_zero(seen)) {
+    if (!is_zero(atomic_load_explicit(word, memory_order_relaxed))) {
       atomic_store_explicit(&spinning.pause, 0, memory_order_relaxed);
       return;
     }
@@ -78,7 +82,8 @@ static int sleep_on(_Atomic uint32_t *word, long long left_ns) {
   return errno == EINTR && interrupts_are_on() ? -1 : 0;
 }
 
-static enum semaphore_result wait_until(_Atomic uint32_t *word, long long deadline_ns) {
+/* Takes 1, and waits for that until the time is over, which begins when the thread first has to sleep. */
+static enum semaphore_result wait_for(_Atomic uint32_t *word, long long time_ns, long long *start_ns) {
   int was_woken = 0;
   for (;;) {
     uint32_t seen = atomic_load(word);
@@ -89,7 +94,9 @@ static enum semaphore_result wait_until(_Atomic uint32_t *word, long long deadli
     }
     /* Set even if the time is over: one that was woken leaves it set for the others. */
     if (seen != (GIVEN | SLEEPERS) && !atomic_compare_exchange_strong(word, &seen, GIVEN | SLEEPERS)) continue;
-    long long left_ns = deadline_ns - now_ns();
+    long long now = now_ns();
+    if (*start_ns == 0) *start_ns = now;
+    long long left_ns = *start_ns + time_ns - now;
     if (left_ns <= 0) return SEMAPHORE_IS_ZERO;
     int woken = sleep_on(word, left_ns);
     if (woken < 0) return SEMAPHORE_ASK;
@@ -99,14 +106,13 @@ static enum semaphore_result wait_until(_Atomic uint32_t *word, long long deadli
 
 enum semaphore_result semaphore_cells_wait(struct cells *cells, const char *name, int *timeout_ms) {
   _Atomic uint32_t *word = cells_find(cells, CELL_OF_SEMAPHORE, name);
-  if (word == NULL) return SEMAPHORE_ASK;
+  if (word == NULL || cells_arbiter_is_gone(cells)) return SEMAPHORE_ASK;
   if (*timeout_ms != 0 && cells->link->channels.polls) spin(word);
-  long long start_ns = now_ns();
-  long long limit_ns = *timeout_ms < 0 ? SLICE_NS : *timeout_ms * 1000000ll;
-  int is_all = *timeout_ms >= 0 && limit_ns <= SLICE_NS;
-  enum semaphore_result result = wait_until(word, start_ns + (is_all ? limit_ns : SLICE_NS));
-  if (result == SEMAPHORE_IS_ZERO && !is_all) result = SEMAPHORE_ASK;
-  if (result == SEMAPHORE_ASK && *timeout_ms > 0) {
+  long long start_ns = 0;
+  int is_short = *timeout_ms >= 0 && *timeout_ms * 1000000ll <= SLICE_NS;
+  enum semaphore_result result = wait_for(word, is_short ? *timeout_ms * 1000000ll : SLICE_NS, &start_ns);
+  if (result == SEMAPHORE_IS_ZERO && !is_short) result = SEMAPHORE_ASK;
+  if (result == SEMAPHORE_ASK && *timeout_ms > 0 && start_ns != 0) {
     long long left_ms = *timeout_ms - (now_ns() - start_ns) / 1000000;
     *timeout_ms = left_ms > 0 ? (int)left_ms : 0;
   }

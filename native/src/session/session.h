@@ -49,6 +49,10 @@ int session_check_stack(void);
 int session_begin(dsm_session *session);
 void session_end(dsm_session *session);
 
+/* Keeps the session's resources without a check, until session_let_go(). */
+void session_keep(dsm_session *session);
+void session_let_go(dsm_session *session);
+
 /* Waits until no call is in progress. */
 void session_await_calls(dsm_session *session);
 

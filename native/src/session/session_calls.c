@@ -21,11 +21,20 @@ int session_check_stack(void) {
              : DSM_OK;
 }
 
+void session_keep(dsm_session *session) {
+  atomic_fetch_add(&session->calls, 1);
+}
+
+void session_let_go(dsm_session *session) {
+  if (atomic_fetch_sub(&session->calls, 1) == 1 && atomic_load(&session->link.left))
+    syscall(SYS_futex, &session->calls, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
+}
+
 int session_begin(dsm_session *session) {
   if (session == NULL || session->link.pid != getpid()) return session_check(session);
   if (session_check_stack() != DSM_OK) return DSM_INVALID;
   /* Count first, then check: either the leaving thread sees this call, or this call sees that the session was left. */
-  atomic_fetch_add(&session->calls, 1);
+  session_keep(session);
   int status = session_check(session);
   tool_enter();
   if (status != DSM_OK) session_end(session);
@@ -34,8 +43,7 @@ int session_begin(dsm_session *session) {
 
 void session_end(dsm_session *session) {
   tool_leave();
-  if (atomic_fetch_sub(&session->calls, 1) == 1 && atomic_load(&session->link.left))
-    syscall(SYS_futex, &session->calls, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
+  session_let_go(session);
 }
 
 void session_await_calls(dsm_session *session) {
