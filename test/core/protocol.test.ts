@@ -373,6 +373,8 @@ describe("checkOperation", () => {
     ["the value of a semaphore without a name", { kind: Kind.SEM_VALUE, tag: NO_TAG }],
     ["the value of a semaphore as a request", semaphore(Kind.SEM_VALUE, "s", { tag: 7 })],
     ["a value beyond the limit", semaphore(Kind.SEM_VALUE, "s", { tag: NO_TAG, offset: SEMAPHORE_VALUE_MAX + 1 })],
+    ["a wait whose process half knows the cell", semaphore(Kind.SEM_WAIT, "s", { offset: 2 })],
+    ["a cancel with flag 2", { kind: Kind.SEM_CANCEL, op: 2 }],
     ["a post of 2^52", semaphore(Kind.SEM_POST, "s", { offset: 2 ** 52 })],
     ["a leave with a body", { kind: Kind.LEAVE, body: new Uint8Array(1) }],
     ["a leave with flag 2", { kind: Kind.LEAVE, op: 2 }],

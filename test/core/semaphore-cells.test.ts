@@ -2,6 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import { Status } from "../../src/core/base/errors.ts";
 import { SemaphoreCells } from "../../src/core/replica/cells/semaphore-cells.ts";
+import { Replica } from "../../src/core/replica/replica.ts";
 import { At, ReplyAt } from "../../src/core/wire/at.ts";
 import {
   CELL_ARBITER,
@@ -16,7 +17,7 @@ import {
 import { encode, encodeText, type Frame, getUint64 } from "../../src/core/wire/frame.ts";
 import { encodeHandshake } from "../../src/core/wire/handshake.ts";
 import { Kind } from "../../src/core/wire/kinds.ts";
-import { type Channel, Cluster, type Node, processHello } from "../support/core-cluster.ts";
+import { type Channel, Cluster, type ClusterOptions, type Node, processHello } from "../support/core-cluster.ts";
 import { viewOf } from "../support/core-frames.ts";
 
 const word = (value: number, hasSleepers = false): number =>
@@ -93,11 +94,18 @@ describe("in direct mode", () => {
   const wait = (tag: number): Frame => ({ kind: Kind.SEM_WAIT, tag });
   const post = (tag: number): Frame => ({ kind: Kind.SEM_POST, tag, offset: 1 });
 
-  function start(onLoss: "fail" | "continue" = "continue") {
+  function start(onLoss: "fail" | "continue" = "continue", options: ClusterOptions = {}) {
     const size = 8192;
-    const cluster = new Cluster({
-      ...{ name: "s", instance: "1", processes: 2, size, base: 2 ** 45, order: "sequential", onLoss },
-    });
+    const config = {
+      name: "s",
+      instance: "1",
+      processes: 2,
+      size,
+      base: 2 ** 45,
+      order: "sequential",
+      onLoss,
+    } as const;
+    const cluster = new Cluster(config, options);
     const node = cluster.node("a");
     cluster.settle();
     const [p, q] = ["p", "q"].map((name) => new Talker(node, name)) as [Talker, Talker];
@@ -145,6 +153,36 @@ describe("in direct mode", () => {
     // The second one waits: the processes do not have the cell.
     expect(heard(p)[0]).toEqual([`2 ${Status.OK}`, `3 ${Status.OK}`]);
     expect([words[place], ...values()]).toEqual([CELL_ARBITER, 0, 0]);
+  });
+
+  /** With the pace of a node, not that of the simulations. */
+  const unhurried: Pick<ClusterOptions, "makeReplica"> = { makeReplica: (...args) => new Replica(...args) };
+
+  test("after many posts beside others that wait these are sent back to the cell, which they find given", () => {
+    const { cluster, p, q, words, heard } = start("continue", unhurried);
+    for (let tag = 1; tag <= 10; tag += 1) p.ask({ ...wait(tag), offset: 1 });
+    for (let tag = 1; tag <= 7; tag += 1) q.ask(post(tag));
+    cluster.settle();
+    expect(heard(p)[0]).toEqual(Array.from({ length: 7 }, (_, n) => `${n + 1} ${Status.OK}`));
+    q.ask(post(8));
+    cluster.settle();
+    expect(p.answers.map(({ tag, status }) => [tag, status])).toEqual([
+      [8, Status.OK],
+      [9, Status.AGAIN],
+      [10, Status.AGAIN],
+    ]);
+    expect(words[heard(q)[1]]).toBe(word(0));
+  });
+
+  test("none is sent back while one waits that may not be", () => {
+    const { cluster, p, q, words } = start("continue", unhurried);
+    p.ask(wait(1));
+    for (let tag = 2; tag <= 20; tag += 1) p.ask({ ...wait(tag), offset: 1 });
+    p.ask(wait(21));
+    for (let tag = 1; tag <= 20; tag += 1) q.ask(post(tag));
+    cluster.settle();
+    expect(p.answers.map(({ status }) => status)).toEqual(Array.from({ length: 20 }, () => Status.OK));
+    expect(words.some((one) => one !== CELL_ARBITER)).toBe(false);
   });
 
   test("what a reader of the status asks for is reported, and the processes go on with it", () => {

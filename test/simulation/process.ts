@@ -63,6 +63,8 @@ export interface CellStep {
   next: "look" | "sleep" | "wake" | "none";
   /** Another has woken it. */
   wasWoken: boolean;
+  /** The arbiter has sent it back to the cell: the next time it stays in the queue. */
+  wasSentBack: boolean;
 }
 
 export interface Thread {

@@ -39,6 +39,8 @@ export interface Report {
   /** Semaphores taken and posted by their cells, and threads that slept on them and were woken by others. */
   semaphores: number;
   roused: number;
+  /** Waits that a node has sent back to the cell. */
+  returned: number;
 }
 
 /** A word that is changed only by threads that then wake all that sleep there. */
@@ -63,7 +65,7 @@ export class World {
   readonly words: readonly Word[] = [0, 8].map((at) => ({ offset: WORDS_FROM + at, owed: 0, broken: false }));
   readonly report: Report = {
     ...{ entries: 0, answers: 0, loads: 0, lost: 0, direct: 0, changed: 0, pictures: 0 },
-    ...{ woken: 0, refused: 0, blocks: 0, locked: 0, inherited: 0, cells: 0, semaphores: 0, roused: 0 },
+    ...{ woken: 0, refused: 0, blocks: 0, locked: 0, inherited: 0, cells: 0, semaphores: 0, roused: 0, returned: 0 },
   };
   #nextNode = 1;
 

@@ -108,10 +108,11 @@ export class Pipe {
   }
 }
 
-/** Copies its map page by page, each when the one before has its place: much may happen in between. */
+/** Copies its map page by page, each when the one before has its place: much may happen in between. Sends waits back soon. */
 export class SmallSteps extends Replica {
   constructor(...args: ConstructorParameters<typeof Replica>) {
     super(...args);
+    this.postsToSendBack = 1;
     this.uploadPace = { piece: RUN_HEADER_SIZE + PAGE_SIZE, inFlightMax: 1 };
   }
 }

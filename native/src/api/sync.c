@@ -8,6 +8,7 @@
 #include "session/lock_cells.h"
 #include "session/semaphore_cells.h"
 #include "session/session.h"
+#include "base/clock.h"
 #include "base/size.h"
 #include "base/status.h"
 #include "link/interrupts.h"
@@ -59,29 +60,21 @@ static int check_semaphore(const char *name, uint32_t initial) {
   return status;
 }
 
-static int semaphore_is_zero(const char *name) {
-  return dsm_fail(DSM_AGAIN, "semaphore \"%s\" is 0 now", name);
-}
-
-static int semaphore_stayed_zero(const char *name, int timeout_ms) {
-  return dsm_fail(DSM_TIMEOUT, "semaphore \"%s\" stayed 0 for %d ms", name, timeout_ms);
-}
-
 /* Waits without the arbiter, in direct mode. Returns a status, or -1: the arbiter must be asked, within *timeout_ms. */
 static int wait_by_cell(dsm_session *session, const char *name, int try_only, int *timeout_ms) {
-  int whole_ms = *timeout_ms;
   session_keep(session);
   enum semaphore_result result =
       try_only ? semaphore_cells_try(&session->cells, name) : semaphore_cells_wait(&session->cells, name, timeout_ms);
   session_let_go(session);
   if (result == SEMAPHORE_ASK) return -1;
-  int status = DSM_OK;
-  if (result == SEMAPHORE_IS_ZERO) status = try_only ? semaphore_is_zero(name) : semaphore_stayed_zero(name, whole_ms);
+  int status = result == SEMAPHORE_DONE ? DSM_OK : try_only ? DSM_AGAIN : DSM_TIMEOUT;
   if (interrupts_are_on()) interrupts_note(status);
   return status;
 }
 
-static int wait_by_request(dsm_session *session, const char *name, uint32_t initial, int try_only, int timeout_ms) {
+/* With `may_return` the answer may be DSM_AGAIN although it is no try: the process is to try the cell again. */
+static int wait_by_request(dsm_session *session, const char *name, uint32_t initial, int try_only, int timeout_ms,
+                           int may_return) {
   int status = session_begin(session);
   if (status != DSM_OK) return status;
   status = check_semaphore(name, initial);
@@ -91,6 +84,7 @@ static int wait_by_request(dsm_session *session, const char *name, uint32_t init
         .try_only = (uint8_t)try_only,
         .name_length = (uint32_t)strlen(name),
         .initial = initial,
+        .uses_cell = may_return && cells_find(&session->cells, CELL_OF_SEMAPHORE, name) != NULL,
     };
     status = session_wait(session, &header, name, header.name_length, timeout_ms);
     if (status == DSM_OK) cells_learn(&session->cells, CELL_OF_SEMAPHORE, name, header.value);
@@ -100,17 +94,34 @@ static int wait_by_request(dsm_session *session, const char *name, uint32_t init
   return status;
 }
 
-static int semaphore_wait(dsm_session *session, const char *name, uint32_t initial, int try_only, int timeout_ms) {
+/* Waits by the cell, then by a request. A process that the arbiter sends back to the cell stays in the queue the second
+ * time, so that it keeps its place there. */
+static int wait_by_both(dsm_session *session, const char *name, uint32_t initial, int timeout_ms) {
+  long long end_ns = timeout_ms < 0 ? 0 : now_ns() + timeout_ms * 1000000ll;
   int left_ms = timeout_ms;
-  int status = session == NULL || initial > DSM_SEM_MAX || session_check_stack() != DSM_OK
-                   ? -1
-                   : wait_by_cell(session, name, try_only, &left_ms);
-  if (status < 0) {
-    status = wait_by_request(session, name, initial, try_only, left_ms);
-    if (status == DSM_AGAIN) status = semaphore_is_zero(name);
-    if (status == DSM_TIMEOUT) status = semaphore_stayed_zero(name, timeout_ms);
+  int status = wait_by_cell(session, name, 0, &left_ms);
+  if (status < 0) status = wait_by_request(session, name, initial, 0, left_ms, 1);
+  if (status != DSM_AGAIN) return status;
+  if (interrupts_raised()) return DSM_TIMEOUT;
+  if (timeout_ms >= 0) {
+    long long left_ns = end_ns - now_ns();
+    left_ms = left_ns > 0 ? (int)((left_ns + 999999) / 1000000) : 0;
   }
+  status = wait_by_cell(session, name, 0, &left_ms);
+  return status < 0 ? wait_by_request(session, name, initial, 0, left_ms, 0) : status;
+}
+
+static int semaphore_wait(dsm_session *session, const char *name, uint32_t initial, int try_only, int timeout_ms) {
+  int has_cell = session != NULL && initial <= DSM_SEM_MAX && session_check_stack() == DSM_OK;
+  int status = -1;
+  if (has_cell && try_only) status = wait_by_cell(session, name, 1, &timeout_ms);
+  if (has_cell && !try_only)
+    status = wait_by_both(session, name, initial, timeout_ms);
+  else if (status < 0)
+    status = wait_by_request(session, name, initial, try_only, timeout_ms, 0);
   if (status == DSM_OK) tool_acquire(&session->cells);
+  if (status == DSM_AGAIN) status = dsm_fail(status, "semaphore \"%s\" is 0 now", name);
+  if (status == DSM_TIMEOUT) status = dsm_fail(status, "semaphore \"%s\" stayed 0 for %d ms", name, timeout_ms);
   return status;
 }
 

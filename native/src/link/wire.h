@@ -118,6 +118,7 @@ struct wire_header {
     uint8_t is_lost;
     uint8_t part;
     uint8_t try_only;
+    uint8_t is_sent_back;
     uint8_t is_compared;
     uint8_t keeps_mark;
     uint8_t has_more;
@@ -137,6 +138,7 @@ struct wire_header {
     uint64_t pid;
     uint64_t memory_offset;
     uint64_t increment;
+    uint64_t uses_cell;
     uint64_t bytes;
   };
   union {
@@ -180,6 +182,7 @@ _Static_assert(offsetof(struct wire_header, refuses_direct) == 5, "header.refuse
 _Static_assert(offsetof(struct wire_header, is_lost) == 5, "header.is_lost");
 _Static_assert(offsetof(struct wire_header, part) == 5, "header.part");
 _Static_assert(offsetof(struct wire_header, try_only) == 5, "header.try_only");
+_Static_assert(offsetof(struct wire_header, is_sent_back) == 5, "header.is_sent_back");
 _Static_assert(offsetof(struct wire_header, is_compared) == 5, "header.is_compared");
 _Static_assert(offsetof(struct wire_header, keeps_mark) == 5, "header.keeps_mark");
 _Static_assert(offsetof(struct wire_header, has_more) == 5, "header.has_more");
@@ -197,6 +200,7 @@ _Static_assert(offsetof(struct wire_header, map_offset) == 24, "header.map_offse
 _Static_assert(offsetof(struct wire_header, pid) == 24, "header.pid");
 _Static_assert(offsetof(struct wire_header, memory_offset) == 24, "header.memory_offset");
 _Static_assert(offsetof(struct wire_header, increment) == 24, "header.increment");
+_Static_assert(offsetof(struct wire_header, uses_cell) == 24, "header.uses_cell");
 _Static_assert(offsetof(struct wire_header, bytes) == 24, "header.bytes");
 _Static_assert(offsetof(struct wire_header, length) == 32, "header.length");
 _Static_assert(offsetof(struct wire_header, body_length) == 32, "header.body_length");

@@ -16,7 +16,7 @@ import { At, FutexWaitAt } from "../wire/at.ts";
 import { encode, encodeText, ProtocolError } from "../wire/frame.ts";
 import { PartPool } from "../wire/frame-reader.ts";
 import { Kind, NO_TAG } from "../wire/kinds.ts";
-import { CellDecisions } from "./cells/cell-decisions.ts";
+import { type Answer, CellDecisions } from "./cells/cell-decisions.ts";
 import { type Channel, ChannelTable, requestTag } from "./channels.ts";
 import { DirectModeExit } from "./direct-mode-exit.ts";
 import { EntryApplier } from "./entry-applier.ts";
@@ -119,7 +119,8 @@ export class Replica {
     this.#queue = queue;
     this.#exit = exit;
     const decide = (view: DataView, frame: Uint8Array): void => this.#decide(view, frame);
-    this.#cells = cells === null ? null : new CellDecisions(cells, { session, processes, exit, out, decide });
+    const reply = (...[tag, status, aux, value]: Answer): void => this.#reply(tag, status, aux, value);
+    this.#cells = cells === null ? null : new CellDecisions(cells, { session, processes, exit, out, decide, reply });
     this.#joins = new Joins({ ...common, nodeName, mapPath, channels, processes });
     this.#requests = new Requests({ ...common, joins: this.#joins, publications });
     const onExitRequested = (): void => this.#joins.beginExit();
@@ -144,7 +145,8 @@ export class Replica {
       wantsWrites: false,
       onWrite: () => {},
       onReply: (node, tag, { status, aux, value, old }) => {
-        if (node === ours) this.#reply(tag, status, aux, value, old);
+        if (node !== ours || this.#cells?.holdsBack(tag, status, aux, value) === true) return;
+        this.#reply(tag, status, aux, value, old);
       },
       onRankAssigned: (node, tag, rank) => {
         if (node === ours) this.#joins.onRankAssigned(tag, rank);
@@ -169,6 +171,11 @@ export class Replica {
   /** How fast the map is uploaded when direct mode ends. */
   protected set uploadPace(pace: UploadPace) {
     this.#exit.pace = pace;
+  }
+
+  /** After how many posts those that wait for a semaphore are sent back to its cell. */
+  protected set postsToSendBack(posts: number) {
+    if (this.#cells !== null) this.#cells.postsToSendBack = posts;
   }
 
   // --- The server --------------------------------------------------------------------------------------------------

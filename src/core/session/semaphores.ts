@@ -63,6 +63,10 @@ export class Semaphores {
     }
   }
 
+  waitersOf(name: string): readonly Requester[] {
+    return this.#byName.get(name)?.waiters ?? [];
+  }
+
   /** The value of the semaphore if it is there and no process waits for it, else -1. */
   idleValueOf(name: string): number {
     const semaphore = this.#byName.get(name);

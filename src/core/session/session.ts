@@ -16,6 +16,7 @@ import {
   AllocateAt,
   At,
   AtomicAt,
+  CancelAt,
   CopyAt,
   FreeAt,
   FutexWakeAt,
@@ -162,6 +163,11 @@ export class Session {
     return this.#locks.isFree(name);
   }
 
+  /** The requests that wait for the semaphore, first come first. */
+  waitersOf(semaphore: string): readonly Requester[] {
+    return this.#semaphores.waitersOf(semaphore);
+  }
+
   /** The value of the semaphore if it is there and no process waits for it, else -1. */
   idleValueOf(semaphore: string): number {
     return this.#semaphores.idleValueOf(semaphore);
@@ -248,7 +254,7 @@ export class Session {
         this.#semaphores.set(nameAt(view, at), getUint64(view, at + SemValueAt.value));
         return;
       case Kind.SEM_CANCEL:
-        this.#cancel(from);
+        this.#cancel(from, view.getUint8(at + CancelAt.isSentBack) === 1 ? Status.AGAIN : Status.TIMEOUT);
         return;
       case Kind.LOCK:
         this.#locks.lock(nameAt(view, at), view.getUint8(at + LockAt.tryOnly) === 1, from);
@@ -339,14 +345,14 @@ export class Session {
   }
 
   /** Cancelling a request that was already granted has no effect. */
-  #cancel(from: Requester): void {
+  #cancel(from: Requester, status: Status): void {
     const queue = this.#waits.cancel(from.node, from.tag);
     if (queue === undefined) {
       this.#barrier.cancel(from.node, from.tag);
       return;
     }
     this.#futexes.dropIfEmpty(queue);
-    this.#replies.status(from, Status.TIMEOUT);
+    this.#replies.status(from, status);
   }
 
   *#queues(): Generator<WaitQueue> {

@@ -6,6 +6,7 @@ import {
   AllocateAt,
   At,
   AtomicAt,
+  CancelAt,
   CopyAt,
   FutexWaitAt,
   HEADER_SIZE,
@@ -16,6 +17,7 @@ import {
   PublishAt,
   SemaphoreAt,
   SemValueAt,
+  SemWaitAt,
   StoreAt,
 } from "./at.ts";
 import { checkRuns } from "./check-runs.ts";
@@ -62,6 +64,7 @@ export function checkOperation(view: DataView, at: number, mapSize: number, orde
       if (view.getUint32(at + SemaphoreAt.initial, true) > SEMAPHORE_VALUE_MAX)
         return "semaphore: initial value beyond the limit";
       if (view.getUint8(at + SemaphoreAt.tryOnly) > 1) return "semaphore: no such flag";
+      if (kind === Kind.SEM_WAIT && !(getUint64(view, at + SemWaitAt.usesCell) <= 1)) return "semaphore: no such flag";
       if (kind === Kind.SEM_POST && !(getUint64(view, at + SemaphoreAt.increment) <= 1))
         return "semaphore: a post adds 0 or 1";
       return null;
@@ -96,8 +99,10 @@ export function checkOperation(view: DataView, at: number, mapSize: number, orde
       if (view.getUint8(at + JoinAt.refusesDirect) > 1) return "join: no such flag";
       if (length < 1 || length > NAME_MAX || padded(length) !== body) return "join: bad node name length";
       return getUint64(view, at + JoinAt.pid) <= 0xffffffff ? null : "join: bad process id";
-    case Kind.BARRIER:
     case Kind.SEM_CANCEL:
+      if (view.getUint8(at + CancelAt.isSentBack) > 1) return "cancel: no such flag";
+      return body === 0 ? null : "unexpected body";
+    case Kind.BARRIER:
       return body === 0 ? null : "unexpected body";
     case Kind.COPY: {
       const op = view.getUint8(at + CopyAt.op);

@@ -72,6 +72,8 @@ export const FRAMES = {
   stagedPart: { part: "op", stagingOffset: "offset", runsLength: "length" },
   sharedPart: { part: "op", memoryOffset: "offset", frameLength: "length", slotCounter: "aux" },
   semaphore: { tryOnly: "op", increment: "offset", initial: "aux", ...NAME },
+  semWait: { usesCell: "offset" },
+  cancel: { isSentBack: "op" },
   semValue: { value: "offset", ...NAME },
   allocate: { bytes: "offset", alignment: "aux", ...NAME },
   free: { mapOffset: "offset" },

@@ -76,11 +76,17 @@ export const Kind = {
    */
   PUBLISH: 20,
   BARRIER: 21,
-  /** body: name, length: its bytes, aux: initial value, op: 1 for try. */
+  /**
+   * body: name, length: its bytes, aux: initial value, op: 1 for try, offset: 1 if its process knows the semaphore's cell
+   * (replica/cells), so that the answer may be AGAIN although it is no try.
+   */
   SEM_WAIT: 22,
   /** body: name, length: its bytes, aux: initial value, offset: how much to add, 0 or 1. */
   SEM_POST: 23,
-  /** Cancels the barrier, wait, sleep or lock with the same tag: it ends with TIMEOUT if it was still waiting. */
+  /**
+   * Cancels the barrier, wait, sleep or lock with the same tag: it ends with TIMEOUT if it was still waiting. op: 1 from an
+   * arbiter only, for a SEM_WAIT whose offset is 1: it ends with AGAIN instead, and its process tries the cell again.
+   */
   SEM_CANCEL: 24,
   /** offset: bytes requested, aux: alignment. Reply offset: where the block is. */
   ALLOC: 25,

@@ -51,7 +51,7 @@ export function postByCell(world: World, thread: Thread, name: SemaphoreName): b
   swap(thread, at, word, (word & ~SEMAPHORE_CELL_SLEEPERS) + SEMAPHORE_CELL_STEP);
   world.order.semaphores.postByCell(name);
   world.report.semaphores += 1;
-  if (asleepIn(word) && RULES.postWakes) thread.cell = { name, at, next: "wake", wasWoken: false };
+  if (asleepIn(word) && RULES.postWakes) thread.cell = { name, at, next: "wake", wasWoken: false, wasSentBack: false };
   checkSleepers(world);
   return true;
 }
@@ -60,9 +60,17 @@ export function postByCell(world: World, thread: Thread, name: SemaphoreName): b
 export function waitByCell(world: World, thread: Thread, name: SemaphoreName, tryOnly: boolean): boolean {
   const at = find(world, thread, name);
   if (at < 0) return false;
-  if (isAboveZero(thread.process.node.wordAt(at))) take(world, thread, { name, at, next: "look", wasWoken: false });
-  else if (!tryOnly) thread.cell = { name, at, next: "look", wasWoken: false };
+  if (isAboveZero(thread.process.node.wordAt(at)))
+    take(world, thread, { name, at, next: "look", wasWoken: false, wasSentBack: false });
+  else if (!tryOnly) thread.cell = { name, at, next: "look", wasWoken: false, wasSentBack: false };
   return true;
+}
+
+/** Its node has sent it back to the cell. */
+export function sentBack(world: World, thread: Thread, name: SemaphoreName): void {
+  const at = thread.process.node.knownSemaphores.get(name) as number;
+  world.report.returned += 1;
+  thread.cell = { name, at, next: "look", wasWoken: false, wasSentBack: true };
 }
 
 /** The next step of what it does by a cell. */
@@ -107,13 +115,13 @@ function take(world: World, thread: Thread, { name, at, wasWoken }: CellStep): v
   semaphores.took(thread, name, order.semaphores);
   report.semaphores += 1;
   const wakesNext = wasWoken && isAboveZero(left) && RULES.wokenWakes;
-  thread.cell = wakesNext ? { name, at, next: "wake", wasWoken: false } : null;
+  thread.cell = wakesNext ? { name, at, next: "wake", wasWoken: false, wasSentBack: false } : null;
 }
 
 /** It waits no longer by the cell, and asks. */
-function giveUp(world: World, thread: Thread, { name }: CellStep): void {
+function giveUp(world: World, thread: Thread, { name, wasSentBack }: CellStep): void {
   thread.cell = null;
-  wait(world, thread, name, false);
+  wait(world, thread, name, false, !wasSentBack);
 }
 
 function swap({ process }: Thread, at: number, from: number, to: number): void {

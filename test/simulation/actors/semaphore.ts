@@ -8,7 +8,7 @@ import { ask } from "../conversation.ts";
 import { SEMAPHORES, type SemaphoreName } from "../oracle/semaphores.ts";
 import type { Answer, Thread } from "../process.ts";
 import type { World } from "../world.ts";
-import { postByCell, waitByCell } from "./semaphore-cell.ts";
+import { postByCell, sentBack, waitByCell } from "./semaphore-cell.ts";
 
 export function semaphore(world: World, thread: Thread): void {
   const { random, semaphores } = world;
@@ -18,7 +18,8 @@ export function semaphore(world: World, thread: Thread): void {
   const posts = name === "mutex" ? holds : random.oneIn(2);
   const tryOnly = random.oneIn(4);
   if (posts && !postByCell(world, thread, name)) post(world, thread, name);
-  if (!posts && !waitByCell(world, thread, name, tryOnly)) wait(world, thread, name, tryOnly);
+  const usesCell = !tryOnly && thread.process.node.knownSemaphores.has(name);
+  if (!posts && !waitByCell(world, thread, name, tryOnly)) wait(world, thread, name, tryOnly, usesCell);
 }
 
 function post(world: World, thread: Thread, name: SemaphoreName): void {
@@ -35,15 +36,18 @@ function learn({ process }: Thread, name: SemaphoreName, { status, view }: Answe
   process.node.knownSemaphores.set(name, SEMAPHORE_CELLS_AT + (value - 1) * NAMED_CELL_SIZE);
 }
 
-export function wait(world: World, thread: Thread, name: SemaphoreName, tryOnly: boolean): void {
+/** `usesCell`: its node may send it back to the cell, once for a wait. */
+export function wait(world: World, thread: Thread, name: SemaphoreName, tryOnly: boolean, usesCell = false): void {
   const { order, semaphores } = world;
-  const frame = { kind: Kind.SEM_WAIT, op: tryOnly ? 1 : 0, aux: SEMAPHORES[name], body: encodeText(name) };
+  const offset = usesCell ? 1 : 0;
+  const frame = { kind: Kind.SEM_WAIT, op: tryOnly ? 1 : 0, offset, aux: SEMAPHORES[name], body: encodeText(name) };
   ask(world, thread, frame, {
     ...{ what: tryOnly ? "try" : "wait", endsByLoss: true, cancelable: !tryOnly },
-    ...(tryOnly && { statuses: [Status.AGAIN] }),
+    ...((tryOnly || usesCell) && { statuses: [Status.AGAIN] }),
     answered: (answer) => {
       learn(thread, name, answer);
       if (answer.status === Status.OK) semaphores.took(thread, name, order.semaphores);
+      if (answer.status === Status.AGAIN && !tryOnly) sentBack(world, thread, name);
     },
     waits: () => !tryOnly && !order.lost && currentValue(world, name) === 0,
   });
