@@ -33,6 +33,10 @@ import {
   LOCK_CELLS_AT,
   NAMED_CELL_SIZE,
   NAMED_CELLS_MAX,
+  SEMAPHORE_CELL_GIVEN,
+  SEMAPHORE_CELL_SLEEPERS,
+  SEMAPHORE_CELL_STEP,
+  SEMAPHORE_CELL_VALUE_MAX,
   SEMAPHORE_CELLS_AT,
 } from "../src/core/wire/cell-layout.ts";
 import { FRAMES, HEADER, HEADER_SIZE, placeOf } from "../src/core/wire/fields.ts";
@@ -157,6 +161,10 @@ export function wireHeader(): string {
     `#define WIRE_CELL_STATE 0x${CELL_STATE.toString(16)}u`,
     `#define WIRE_CELL_STARVING 0x${CELL_STARVING.toString(16)}u`,
     `#define WIRE_CELL_SLEEPERS 0x${CELL_SLEEPERS.toString(16)}u`,
+    `#define WIRE_SEMAPHORE_CELL_GIVEN ${SEMAPHORE_CELL_GIVEN}u`,
+    `#define WIRE_SEMAPHORE_CELL_SLEEPERS ${SEMAPHORE_CELL_SLEEPERS}u`,
+    `#define WIRE_SEMAPHORE_CELL_STEP ${SEMAPHORE_CELL_STEP}u`,
+    `#define WIRE_SEMAPHORE_CELL_VALUE_MAX ${SEMAPHORE_CELL_VALUE_MAX}u`,
     `#define WIRE_RING_HEADER_SIZE ${RING_HEADER_SIZE}u`,
     `#define WIRE_RING_SIZE ${RING_SIZE}u`,
     `#define WIRE_RING_RECORD_MAX ${RING_RECORD_MAX}u`,

@@ -77,6 +77,7 @@ const names = [
   "local",
   "operations",
   "redis",
+  "semaphore",
 ];
 
 /** Compiles what is out of date of native/bench; mpi.c only where MPI is installed. */

@@ -24,6 +24,10 @@ export const local: Group = {
       ...{ name: "direct-barrier", what: "barrier of 2 processes in direct mode, of 20,000" },
       ...{ figure: "direct barrier", bound: 1.2, beside: "pthread_barrier" },
     },
+    {
+      ...{ name: "direct-semaphore", what: "ball passed there and back by semaphores in direct mode, of 20,000" },
+      ...{ figure: "direct semaphore", bound: 1.2, beside: "sem_t" },
+    },
   ].map(({ name, what, figure, bound, beside = "plain MAP_SHARED" }: Row) => ({
     name,
     what,
@@ -49,6 +53,7 @@ export const local: Group = {
         probe("direct atomic", [program("local"), "atomic"], 1e7, 1),
         probe("direct lock", [program("local"), "lock"], 1e6, 1),
         probe("direct barrier", [program("barrier")], 2e4, 1),
+        probe("direct semaphore", [program("semaphore")], 2e4, 1),
         probe("direct load", [program("local"), "load"], 1e8, 1),
         probe("trapped load", [program("local"), "load"], 1e8, 2),
       ],

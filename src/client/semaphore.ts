@@ -8,7 +8,7 @@ import { replyTo, timeoutOf, type WaitOptions } from "./waiting.ts";
 
 /**
  * A counting semaphore, identified in the whole session by its name. Waits are granted first come, first served, across
- * nodes and forms (promise or `Sync`).
+ * nodes and forms (promise or `Sync`); in direct mode a `Sync` wait may be overtaken for its first 0.2 s.
  *
  * Every method fails with DSM_LEFT after leaving, DSM_LOST when a process of the session died without leaving (posting
  * stays possible) and DSM_UNREACHABLE when this node's arbiter has ended. The `Sync` forms block the whole thread,

@@ -15,7 +15,7 @@ import { Session } from "../../src/core/session/session.ts";
 import { At } from "../../src/core/wire/at.ts";
 import { encode, encodeText, type Frame } from "../../src/core/wire/frame.ts";
 import { PartPool } from "../../src/core/wire/frame-reader.ts";
-import { ChangeOp, CopyOp, Kind, PublishOp } from "../../src/core/wire/kinds.ts";
+import { ChangeOp, CopyOp, Kind, NO_TAG, PublishOp } from "../../src/core/wire/kinds.ts";
 import { RetainedFrames } from "../../src/core/wire/retained-frames.ts";
 import { runs, viewOf } from "../support/core-frames.ts";
 
@@ -151,6 +151,7 @@ describe("ends the link", () => {
     ["store: ", { ...store, offset: 4096 }],
     ["a process of a node of another name", { kind: Kind.JOIN, length: 1, body: encodeText("b") }],
     ["a copy of a map outside direct mode", { kind: Kind.COPY, op: CopyOp.BEGIN }],
+    ["the value of a semaphore outside direct mode", { kind: Kind.SEM_VALUE, tag: NO_TAG, body: encodeText("s") }],
   ])("%s", (words, frame) => {
     const fixture = running();
     expect(() => fixture.send(1, 2, frame)).toThrow(words);

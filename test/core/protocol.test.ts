@@ -307,6 +307,8 @@ describe("checkOperation", () => {
       expect(check(semaphore(Kind.SEM_WAIT, name, { op: 1, aux: SEMAPHORE_VALUE_MAX }))).toBeNull();
       expect(check(semaphore(Kind.SEM_POST, name, { offset: 0 }))).toBeNull();
       expect(check(semaphore(Kind.SEM_POST, name, { offset: 1, aux: 0 }))).toBeNull();
+      expect(check(semaphore(Kind.SEM_VALUE, name, { tag: NO_TAG }))).toBeNull();
+      expect(check(semaphore(Kind.SEM_VALUE, name, { tag: NO_TAG, offset: SEMAPHORE_VALUE_MAX }))).toBeNull();
       expect(check({ kind: Kind.JOIN, offset: 0xffffffff, aux: 0xffffffff, body: encodeText(name) })).toBeNull();
     }
     expect(check({ kind: Kind.LEAVE, op: 0 })).toBeNull();
@@ -369,6 +371,11 @@ describe("checkOperation", () => {
     ["a wait with flag 2", semaphore(Kind.SEM_WAIT, "s", { op: 2 })],
     ["a post without a name", { kind: Kind.SEM_POST, offset: 1 }],
     ["a post of 2", semaphore(Kind.SEM_POST, "s", { offset: 2 })],
+    ["the value of a semaphore without a name", { kind: Kind.SEM_VALUE, tag: NO_TAG }],
+    ["the value of a semaphore as a request", semaphore(Kind.SEM_VALUE, "s", { tag: 7 })],
+    ["a value beyond the limit", semaphore(Kind.SEM_VALUE, "s", { tag: NO_TAG, offset: SEMAPHORE_VALUE_MAX + 1 })],
+    ["a wait whose process half knows the cell", semaphore(Kind.SEM_WAIT, "s", { offset: 2 })],
+    ["a cancel with flag 2", { kind: Kind.SEM_CANCEL, op: 2 }],
     ["a post of 2^52", semaphore(Kind.SEM_POST, "s", { offset: 2 ** 52 })],
     ["a leave with a body", { kind: Kind.LEAVE, body: new Uint8Array(1) }],
     ["a leave with flag 2", { kind: Kind.LEAVE, op: 2 }],

@@ -14,7 +14,7 @@ import type { SessionConfig } from "../../src/core/messages/session-state.ts";
 import type { Effects } from "../../src/core/session/effects.ts";
 import { Session } from "../../src/core/session/session.ts";
 import { encode, encodeText, type Frame } from "../../src/core/wire/frame.ts";
-import { AtomicOp, Kind } from "../../src/core/wire/kinds.ts";
+import { AtomicOp, Kind, NO_TAG } from "../../src/core/wire/kinds.ts";
 import { publication } from "../support/core-frames.ts";
 
 const SIZE = 4096;
@@ -490,6 +490,23 @@ describe("sleeping", () => {
     machine.apply({ kind: Kind.LEAVE, op: 1, node: 2, rank: 1, tag: 2 });
     expect(machine.session.state().sleepers).toEqual([]);
   });
+});
+
+test("what processes of a node have made of a semaphore becomes its value, and ends the waits that it can", () => {
+  const machine = started(2);
+  const name = { body: encodeText("gate") };
+  const value = (offset: number) => machine.apply({ kind: Kind.SEM_VALUE, node: 1, tag: NO_TAG, offset, ...name });
+  expect(value(3)).toEqual([]);
+  expect(machine.session.idleValueOf("gate")).toBe(-1);
+  machine.apply({ kind: Kind.SEM_POST, node: 1, tag: 1, offset: 1, ...name });
+  expect(value(3)).toEqual([]);
+  expect(machine.session.idleValueOf("gate")).toBe(3);
+  expect(value(0)).toEqual([]);
+  for (const tag of [2, 3]) machine.apply({ kind: Kind.SEM_WAIT, node: 1, tag, ...name });
+  expect(machine.session.idleValueOf("gate")).toBe(-1);
+  expect(value(1)).toEqual(["1/2 status 0, 0"]);
+  expect(value(4)).toEqual(["1/3 status 0, 0"]);
+  expect(machine.session.idleValueOf("gate")).toBe(3);
 });
 
 describe("limits", () => {

@@ -319,7 +319,7 @@ describe("the daemon's address", () => {
 });
 
 describe("a part of another protocol version", () => {
-  const TEXT = "the peer speaks protocol version 1, this is version 3; install the same dsm on both";
+  const TEXT = "the peer speaks protocol version 1, this is version 4; install the same dsm on both";
   const refusal = encode({ kind: Kind.FAIL, op: Status.VERSION, body: encodeText(TEXT) });
 
   test("the daemon", async () => {

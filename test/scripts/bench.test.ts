@@ -10,6 +10,7 @@ const rows = [
   "direct-lock",
   "contended-lock",
   "direct-barrier",
+  "direct-semaphore",
   "capture",
   "pipelined",
   "store",

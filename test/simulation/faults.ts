@@ -16,6 +16,7 @@ export const FAULTS: readonly Fault[] = [
   { name: "a process or a node dies", oneIn: ({ plan }) => (plan.losses ? 300 : null), strike: loseOne },
   { name: "a node comes", oneIn: ({ plan }) => plan.nodeOneIn, strike: (world) => world.addNode() },
   { name: "an arbiter tells of passed barriers", oneIn: () => 60, strike: tellOfBarriers },
+  { name: "a reader asks for the status", oneIn: ({ plan }) => (plan.semaphores ? 40 : null), strike: readStatus },
   { name: "a process that has left ends", oneIn: () => 20, strike: exitOne },
 ];
 
@@ -52,6 +53,14 @@ function exitOne({ processes }: World): void {
     thread.open = false;
     thread.channel.up.end();
   }
+}
+
+/** The server answers, and asks its nodes. */
+function readStatus({ cluster }: World): void {
+  const deaf = (): void => {};
+  const up = cluster.link("reader", deaf, deaf);
+  up.push(encodeHandshake(Kind.STATUS, new Uint8Array(0)));
+  up.end();
 }
 
 /** It says anything, to an arbiter or to the server. */

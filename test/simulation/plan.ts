@@ -19,6 +19,8 @@ interface Settings {
   cells: boolean;
   /** Half of what threads do concerns the barrier, and processes that come late mostly come where the others are. */
   barriers: boolean;
+  /** Most of what threads do concerns semaphores. */
+  semaphores: boolean;
   /** So many processes at most are expected, and so many more than twice those may come in all. */
   expectedMax: number;
   extraMax: number;
@@ -31,12 +33,12 @@ interface Settings {
 }
 
 const USUAL: Settings = {
-  ...{ elastic: false, direct: false, locks: false, cells: false, barriers: false },
+  ...{ elastic: false, direct: false, locks: false, cells: false, barriers: false, semaphores: false },
   ...{ expectedMax: 5, extraMax: 2, ranksBeyond: 0 },
   ...{ nodeOneIn: 200, lateOneIn: 150, leaveOneIn: 20 },
 };
 
-export const FLAVOURS = ["sequencer", "direct", "locks", "cells", "elastic", "barriers"] as const;
+export const FLAVOURS = ["sequencer", "direct", "locks", "cells", "semaphores", "elastic", "barriers"] as const;
 export type Flavour = (typeof FLAVOURS)[number];
 
 const SETTINGS: Readonly<Record<Flavour, Settings>> = {
@@ -44,13 +46,14 @@ const SETTINGS: Readonly<Record<Flavour, Settings>> = {
   direct: { ...USUAL, direct: true },
   locks: { ...USUAL, locks: true },
   cells: { ...USUAL, direct: true, cells: true },
+  semaphores: { ...USUAL, direct: true, semaphores: true, nodeOneIn: 60, lateOneIn: 40 },
   elastic: {
-    ...{ elastic: true, direct: false, locks: false, cells: false, barriers: false },
+    ...{ elastic: true, direct: false, locks: false, cells: false, barriers: false, semaphores: false },
     ...{ expectedMax: 3, extraMax: 12, ranksBeyond: 4 },
     ...{ nodeOneIn: 40, lateOneIn: 15, leaveOneIn: 2 },
   },
   barriers: {
-    ...{ elastic: true, direct: true, locks: false, cells: false, barriers: true },
+    ...{ elastic: true, direct: true, locks: false, cells: false, barriers: true, semaphores: false },
     ...{ expectedMax: 3, extraMax: 12, ranksBeyond: 4 },
     ...{ nodeOneIn: 200, lateOneIn: 60, leaveOneIn: 2 },
   },
@@ -86,10 +89,11 @@ export function makePlan(random: Random, flavour: Flavour): Plan {
     ? "direct"
     : random.pick(["ordered", settings.elastic ? "direct" : "ordered", "any"] as const);
   const extra = random.pick([0, 0, 1, 2]);
+  const elastic = settings.elastic || (settings.semaphores && random.oneIn(3));
   const config: SessionConfig = {
     ...{ name: "simulated", instance: "0", processes: expected, size: SIZE, base: 0x2000_0000_0000 },
     ...{ order: "sequential", onLoss: settings.locks || random.oneIn(3) ? "continue" : "fail" },
-    elastic: settings.elastic,
+    elastic,
   };
-  return { ...settings, steps, tags, losses, closes, strangers, mode, extra, config };
+  return { ...settings, elastic, steps, tags, losses, closes, strangers, mode, extra, config };
 }

@@ -2,6 +2,7 @@
 import { describe, expect, spyOn, test } from "bun:test";
 import { FRAME_MAX } from "../../src/core/base/limits.ts";
 import { LockCells } from "../../src/core/replica/cells/lock-cells.ts";
+import { SemaphoreCells } from "../../src/core/replica/cells/semaphore-cells.ts";
 import { Replica } from "../../src/core/replica/replica.ts";
 import type { ReplicaOutput } from "../../src/core/replica/replica-output.ts";
 import { Session } from "../../src/core/session/session.ts";
@@ -13,7 +14,8 @@ import { RUN_HEADER_SIZE, runIsMasked, runWords } from "../../src/core/wire/runs
 import { Cells } from "../support/core-cells.ts";
 import { Violation } from "../support/core-cluster.ts";
 import { viewOf } from "../support/core-frames.ts";
-import { RULES } from "./actors/lock-cell.ts";
+import { RULES as LOCK_RULES } from "./actors/lock-cell.ts";
+import { RULES as SEMAPHORE_RULES } from "./actors/semaphore-cell.ts";
 import { allSeeds, type Counts, expectMore, runSeed, runSeeds, shortestFailure } from "./kinds.ts";
 import { FLAVOURS, type Flavour, type SimulatorOptions, simulate } from "./simulator.ts";
 
@@ -24,6 +26,7 @@ const LEAST: Record<Flavour, Counts> = {
   locks: { entries: 15, locked: 2, inherited: 0.1, lost: 0.5, cells: 0.05 },
   cells: { entries: 15, direct: 0.5, cells: 8, slept: 2, sentBack: 0.3 },
   barriers: { entries: 20, cellBarriers: 0.7, changed: 0.05, lost: 0.2 },
+  semaphores: { entries: 15, direct: 0.3, lost: 0.3, changed: 0.05, semaphores: 4, roused: 0.2, returned: 0.005 },
   elastic: { entries: 20, pictures: 1, lost: 0.5, woken: 0.1, locked: 0.1, changed: 0.1 },
 };
 
@@ -362,59 +365,117 @@ describe("the simulator notices a replica that", () => {
   );
 });
 
+/** Whether one of the seeds breaks a promise. */
+function isNoticed(options: SimulatorOptions, seeds = 1500): boolean {
+  for (let seed = 0; seed < seeds; seed += 1) {
+    try {
+      simulate(seed, options);
+    } catch (error) {
+      if (!(error instanceof Violation)) throw error;
+      return true;
+    }
+  }
+  return false;
+}
+
 describe("the simulator notices an arbiter that", () => {
-  const plants: [string, () => { mockRestore(): void }][] = [
+  const plants: [string, Flavour, () => { mockRestore(): void }][] = [
     [
       "does not look whether one that goes has locks by their cells",
+      "cells",
       () => spyOn(LockCells.prototype, "takeAll").mockImplementation(() => []),
     ],
     [
       "does not ask who has a lock before it decides on it",
+      "cells",
       () => spyOn(LockCells.prototype, "take").mockImplementation(() => -1),
     ],
     [
       "gives a lock to the processes that one of them waits for, or that a dead owner has left",
+      "cells",
       () => spyOn(Session.prototype, "isLockFree").mockImplementation(() => true),
     ],
     [
       "does not say by its cell who has a lock that it gives back",
+      "cells",
       () => spyOn(LockCells.prototype, "own").mockImplementation(() => {}),
     ],
     [
       "does not wake who sleeps on a cell that it takes",
+      "cells",
       () => spyOn(Cells.prototype, "wakeAll").mockImplementation(() => {}),
     ],
     // What processes do is played by the simulation itself: that they must do it.
     [
       "has processes that forget who sleeps beside them",
-      () => spyOn(RULES, "keepsSleepers").mockImplementation(() => false),
+      "cells",
+      () => spyOn(LOCK_RULES, "keepsSleepers").mockImplementation(() => false),
     ],
-    ["has processes that take a lock that is kept", () => spyOn(RULES, "mayTakeKept").mockImplementation(() => true)],
-    ["has processes that keep a lock for none", () => spyOn(RULES, "takesBack").mockImplementation(() => false)],
+    [
+      "has processes that take a lock that is kept",
+      "cells",
+      () => spyOn(LOCK_RULES, "mayTakeKept").mockImplementation(() => true),
+    ],
+    [
+      "has processes that keep a lock for none",
+      "cells",
+      () => spyOn(LOCK_RULES, "takesBack").mockImplementation(() => false),
+    ],
     [
       "has processes that let one sleep that came while they kept it for none",
-      () => spyOn(RULES, "wakesOnceMore").mockImplementation(() => false),
+      "cells",
+      () => spyOn(LOCK_RULES, "wakesOnceMore").mockImplementation(() => false),
+    ],
+    [
+      "does not look at the values of semaphores when a process goes, or direct mode ends",
+      "semaphores",
+      () => spyOn(SemaphoreCells.prototype, "takeAll").mockImplementation(() => []),
+    ],
+    [
+      "does not look at the value of a semaphore before it decides on it",
+      "semaphores",
+      () => spyOn(SemaphoreCells.prototype, "take").mockImplementation(() => -1),
+    ],
+    [
+      "gives a semaphore to the processes that one of them waits for",
+      "semaphores",
+      () =>
+        spyOn(Session.prototype, "idleValueOf").mockImplementation(function (this: Session, name: string) {
+          return this.semaphores().find((one) => one.name === name)?.value ?? -1;
+        }),
     ],
   ];
   test.each(plants)(
     "%s",
-    (_name, plant) => {
+    (_name, flavour, plant) => {
       const planted = plant();
-      let caught = 0;
       try {
-        for (let seed = 0; seed < 1500 && caught === 0; seed += 1) {
-          try {
-            simulate(seed, { flavour: "cells" });
-          } catch (error) {
-            if (!(error instanceof Violation)) throw error;
-            caught += 1;
-          }
-        }
+        expect(isNoticed({ flavour })).toBe(true);
       } finally {
         planted.mockRestore();
       }
-      expect(caught).toBe(1);
     },
     300_000,
+  );
+
+  test("takes a cell and does not wake those that sleep on it", () => {
+    const makeReplica: SimulatorOptions["makeReplica"] = (welcome, out, options) =>
+      new Replica(welcome, { ...out, wakeCell: () => {} }, options);
+    expect(isNoticed({ flavour: "semaphores", makeReplica })).toBe(true);
+  });
+});
+
+describe("the simulator notices processes without a rule of semaphores:", () => {
+  test.each(Object.keys(SEMAPHORE_RULES) as (keyof typeof SEMAPHORE_RULES)[])(
+    "%s",
+    (rule) => {
+      SEMAPHORE_RULES[rule] = false;
+      try {
+        expect(isNoticed({ flavour: "semaphores" })).toBe(true);
+      } finally {
+        SEMAPHORE_RULES[rule] = true;
+      }
+    },
+    60_000,
   );
 });

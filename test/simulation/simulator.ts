@@ -25,6 +25,7 @@ import { checkEnd, checkWaits } from "./checks/end.ts";
 import { ServerCheck } from "./checks/server.ts";
 import { checkShadows } from "./checks/shadows.ts";
 import { checkSleepers } from "./checks/sleepers.ts";
+import { checkSemaphoreSleepers } from "./checks/sleepers-semaphores.ts";
 import { changeOver } from "./conversation.ts";
 import { strikeFaults } from "./faults.ts";
 import { type Flavour, makePlan } from "./plan.ts";
@@ -94,6 +95,7 @@ class Simulator {
     this.#server.check(this.#world);
     checkShadows(this.#world);
     checkSleepers(this.#world);
+    checkSemaphoreSleepers(this.#world);
   }
 
   #act(): void {

@@ -40,6 +40,11 @@ export interface Report {
   sentBack: number;
   /** Barriers passed by their cell. */
   cellBarriers: number;
+  /** Semaphores taken and posted by their cells, and threads that slept on them and were woken by others. */
+  semaphores: number;
+  roused: number;
+  /** Waits that a node has sent back to the cell. */
+  returned: number;
 }
 
 /** A word that is changed only by threads that then wake all that sleep there. */
@@ -65,6 +70,7 @@ export class World {
   readonly report: Report = {
     ...{ entries: 0, answers: 0, loads: 0, lost: 0, direct: 0, changed: 0, pictures: 0 },
     ...{ woken: 0, refused: 0, blocks: 0, locked: 0, inherited: 0, cells: 0, slept: 0, sentBack: 0, cellBarriers: 0 },
+    ...{ semaphores: 0, roused: 0, returned: 0 },
   };
   #nextNode = 1;
 

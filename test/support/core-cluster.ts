@@ -108,10 +108,11 @@ export class Pipe {
   }
 }
 
-/** Copies its map page by page, each when the one before has its place: much may happen in between. */
+/** Copies its map page by page, each when the one before has its place: much may happen in between. Sends waits back soon. */
 export class SmallSteps extends Replica {
   constructor(...args: ConstructorParameters<typeof Replica>) {
     super(...args);
+    this.postsToSendBack = 1;
     this.uploadPace = { piece: RUN_HEADER_SIZE + PAGE_SIZE, inFlightMax: 1 };
   }
 }
@@ -239,6 +240,8 @@ export class Node {
   readonly cells = new Cells();
   /** Cells of the locks, as answers have told its processes. */
   readonly knownCells = new Map<string, number>();
+  /** Where the words of the semaphores are, as answers have told its processes. */
+  readonly knownSemaphores = new Map<string, number>();
   readonly up: Pipe;
   replica: Replica | null = null;
   number = -1;

@@ -155,8 +155,9 @@ int dsm_barrier_wait(dsm_session *session);
  * barrier again, as if it had not called. */
 int dsm_barrier_timed(dsm_session *session, uint32_t timeout_ms);
 
-/* Named semaphores, shared by the session, first come first served. A semaphore starts to exist at its first use, with
- * the value `initial` given there; later values of `initial` are ignored. */
+/* Named semaphores, shared by the session, first come first served; in direct mode a wait may be overtaken for its first
+ * 0.2 s. A semaphore starts to exist at its first use, with the value `initial` given there; later values of `initial` are
+ * ignored. */
 int dsm_sem_wait(dsm_session *session, const char *name, uint32_t initial);
 int dsm_sem_trywait(dsm_session *session, const char *name, uint32_t initial);  /* DSM_AGAIN instead of waiting */
 int dsm_sem_timedwait(dsm_session *session, const char *name, uint32_t initial, uint32_t timeout_ms);

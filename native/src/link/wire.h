@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define WIRE_VERSION 3u
+#define WIRE_VERSION 4u
 #define WIRE_MAGIC 0x00657269776d7364ull
 #define WIRE_FRAME_MAX 1048576u
 #define WIRE_PUBLISH_PART_MAX 524288u
@@ -35,6 +35,10 @@
 #define WIRE_CELL_STATE 0xfffffffu
 #define WIRE_CELL_STARVING 0x10000000u
 #define WIRE_CELL_SLEEPERS 0x20000000u
+#define WIRE_SEMAPHORE_CELL_GIVEN 1u
+#define WIRE_SEMAPHORE_CELL_SLEEPERS 2u
+#define WIRE_SEMAPHORE_CELL_STEP 4u
+#define WIRE_SEMAPHORE_CELL_VALUE_MAX 1048576u
 #define WIRE_RING_HEADER_SIZE 4096u
 #define WIRE_RING_SIZE 1048576u
 #define WIRE_RING_RECORD_MAX 262144u
@@ -92,6 +96,7 @@ enum wire_kind {
   WIRE_SHARE = 35,
   WIRE_CHANGE = 36,
   WIRE_COPY = 37,
+  WIRE_SEM_VALUE = 39,
 };
 
 enum wire_publish_op {
@@ -122,8 +127,8 @@ struct wire_header {
     uint8_t is_lost;
     uint8_t part;
     uint8_t try_only;
-    uint8_t is_compared;
     uint8_t is_sent_back;
+    uint8_t is_compared;
     uint8_t keeps_mark;
     uint8_t has_more;
   };
@@ -143,6 +148,7 @@ struct wire_header {
     uint64_t memory_offset;
     uint64_t passed;
     uint64_t increment;
+    uint64_t may_return;
     uint64_t bytes;
   };
   union {
@@ -189,8 +195,8 @@ _Static_assert(offsetof(struct wire_header, refuses_direct) == 5, "header.refuse
 _Static_assert(offsetof(struct wire_header, is_lost) == 5, "header.is_lost");
 _Static_assert(offsetof(struct wire_header, part) == 5, "header.part");
 _Static_assert(offsetof(struct wire_header, try_only) == 5, "header.try_only");
-_Static_assert(offsetof(struct wire_header, is_compared) == 5, "header.is_compared");
 _Static_assert(offsetof(struct wire_header, is_sent_back) == 5, "header.is_sent_back");
+_Static_assert(offsetof(struct wire_header, is_compared) == 5, "header.is_compared");
 _Static_assert(offsetof(struct wire_header, keeps_mark) == 5, "header.keeps_mark");
 _Static_assert(offsetof(struct wire_header, has_more) == 5, "header.has_more");
 _Static_assert(offsetof(struct wire_header, rank) == 6, "header.rank");
@@ -208,6 +214,7 @@ _Static_assert(offsetof(struct wire_header, pid) == 24, "header.pid");
 _Static_assert(offsetof(struct wire_header, memory_offset) == 24, "header.memory_offset");
 _Static_assert(offsetof(struct wire_header, passed) == 24, "header.passed");
 _Static_assert(offsetof(struct wire_header, increment) == 24, "header.increment");
+_Static_assert(offsetof(struct wire_header, may_return) == 24, "header.may_return");
 _Static_assert(offsetof(struct wire_header, bytes) == 24, "header.bytes");
 _Static_assert(offsetof(struct wire_header, length) == 32, "header.length");
 _Static_assert(offsetof(struct wire_header, body_length) == 32, "header.body_length");

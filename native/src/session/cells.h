@@ -24,6 +24,7 @@ struct cells {
   atomic_uint looked; /* counts calls of cells_arbiter_is_gone(), modulo 2^32 */
   struct known_name *known; /* KNOWN_NAMES_MAX of each kind */
   struct polling lock_spins;
+  struct polling semaphore_spins;
 };
 
 #pragma GCC visibility push(hidden)

@@ -2,7 +2,7 @@
 
 export const VERSION = "0.1.0";
 /** Version of the frames (see wire/README.md). Both ends of a link must have the same. */
-export const PROTOCOL_VERSION = 3;
+export const PROTOCOL_VERSION = 4;
 
 export const DEFAULT_PORT = 4200;
 export const DEFAULT_HOST = "127.0.0.1";

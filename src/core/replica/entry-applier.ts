@@ -15,7 +15,7 @@ import { At, HEADER_SIZE, MapAt, PingAt, StoreAt } from "../wire/at.ts";
 import { checkMap } from "../wire/check-operation.ts";
 import { getUint64, ProtocolError, setUint64 } from "../wire/frame.ts";
 import type { PartPool } from "../wire/frame-reader.ts";
-import { Kind } from "../wire/kinds.ts";
+import { Kind, PingOp } from "../wire/kinds.ts";
 import { type EntryStream, isOfSamePublication } from "./entry-stream.ts";
 import type { LogPosition } from "./log-position.ts";
 import type { OwnPart, Proposals } from "./proposals.ts";
@@ -39,6 +39,8 @@ export interface ApplierOptions {
   pool: PartPool;
   /** The server asks this node to end direct mode. */
   onExitRequested: () => void;
+  /** The server shows the session to people, now or again soon. */
+  onAsked: () => void;
 }
 
 export class EntryApplier {
@@ -83,6 +85,7 @@ export class EntryApplier {
           throw new ProtocolError("the server says that we have applied what we have not");
         }
         this.#of.position.retained.drop(applied);
+        if (view.getUint8(at + PingAt.op) === PingOp.ASK) this.#of.onAsked();
         return;
       }
       case Kind.CHANGE:

@@ -129,6 +129,7 @@ export class Replica {
     this.#joins = new Joins({ ...common, nodeName, mapPath, channels, processes });
     this.#requests = new Requests({ ...common, joins: this.#joins, publications });
     const onExitRequested = (): void => this.#joins.beginExit();
+    const onAsked = (): void => this.#cells?.report();
     this.#applier = new EntryApplier({
       node,
       session,
@@ -141,6 +142,7 @@ export class Replica {
       queue,
       pool,
       onExitRequested,
+      onAsked,
     });
   }
 
@@ -183,6 +185,11 @@ export class Replica {
   /** How fast the map is uploaded when direct mode ends. */
   protected set uploadPace(pace: UploadPace) {
     this.#exit.pace = pace;
+  }
+
+  /** After how many posts those that wait for a semaphore are sent back to its cell. */
+  protected set postsToSendBack(posts: number) {
+    if (this.#cells !== null) this.#cells.postsToSendBack = posts;
   }
 
   // --- The server --------------------------------------------------------------------------------------------------

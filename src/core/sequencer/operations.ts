@@ -25,8 +25,8 @@ import type { Part } from "./publication-assembler.ts";
 import type { RetainedLog } from "./retained-log.ts";
 import type { SequencerOutput } from "./sequencer-output.ts";
 
-/** Kinds that are accepted without a rank: joins, ends, and the node's own upload. */
-const RANKLESS: ReadonlySet<number> = new Set([Kind.JOIN, Kind.LEAVE, Kind.COPY]);
+/** Kinds that are accepted without a rank: joins, ends, and what the node itself says. */
+const RANKLESS: ReadonlySet<number> = new Set([Kind.JOIN, Kind.LEAVE, Kind.COPY, Kind.SEM_VALUE]);
 
 export interface OperationsOptions {
   session: Session;
@@ -80,6 +80,8 @@ export class Operations {
     if (kind === Kind.COPY && !(session.direct && session.config.elastic === true)) {
       throw new ProtocolError("a copy of a map outside direct mode");
     }
+    if (kind === Kind.SEM_VALUE && !session.direct)
+      throw new ProtocolError("the value of a semaphore outside direct mode");
     // A rank that has left according to the log may still have had requests in flight.
     const aborts = kind === Kind.PUBLISH && view.getUint8(at + PublishAt.part) === PublishOp.ABORT;
     const needsRank = !RANKLESS.has(kind) && !aborts;

@@ -50,6 +50,29 @@ export class Semaphores {
     this.#replies.ok(from.node, from.tag);
   }
 
+  /** Processes have made `value` of it without requests, in direct mode. */
+  set(name: string, value: number): void {
+    const semaphore = this.#byName.get(name);
+    if (semaphore === undefined) return;
+    semaphore.value = value;
+    while (semaphore.value > 0) {
+      const next = this.#waits.dequeue(semaphore);
+      if (next === undefined) return;
+      semaphore.value -= 1;
+      this.#replies.ok(next.node, next.tag);
+    }
+  }
+
+  waitersOf(name: string): readonly Requester[] {
+    return this.#byName.get(name)?.waiters ?? [];
+  }
+
+  /** The value of the semaphore if it is there and no process waits for it, else -1. */
+  idleValueOf(name: string): number {
+    const semaphore = this.#byName.get(name);
+    return semaphore === undefined || semaphore.waiters.length > 0 ? -1 : semaphore.value;
+  }
+
   /** The semaphore of that name, created if needed; null: the request was refused and answered. */
   #open(name: string, initial: number, from: Requester): SemaphoreState | null {
     let semaphore = this.#byName.get(name);

@@ -35,6 +35,7 @@ import {
   LockAt,
   PublishAt,
   SemaphoreAt,
+  SemValueAt,
   StoreAt,
   UnlockAt,
 } from "../wire/at.ts";
@@ -176,6 +177,16 @@ export class Session {
     return this.#locks.isFree(name);
   }
 
+  /** The requests that wait for the semaphore, first come first. */
+  waitersOf(semaphore: string): readonly Requester[] {
+    return this.#semaphores.waitersOf(semaphore);
+  }
+
+  /** The value of the semaphore if it is there and no process waits for it, else -1. */
+  idleValueOf(semaphore: string): number {
+    return this.#semaphores.idleValueOf(semaphore);
+  }
+
   /** Whether the map holds the value that the FUTEX_WAIT at `at` expects. */
   equalsMap(view: DataView, at: number): boolean {
     return this.#futexes.equalsMap(view, at);
@@ -256,6 +267,9 @@ export class Session {
         this.#semaphores.post(nameAt(view, at), initial, getUint64(view, at + SemaphoreAt.increment), from);
         return;
       }
+      case Kind.SEM_VALUE:
+        this.#semaphores.set(nameAt(view, at), getUint64(view, at + SemValueAt.value));
+        return;
       case Kind.SEM_CANCEL:
         this.#cancel(from, view.getUint8(at + CancelAt.isSentBack) === 1);
         return;

@@ -42,3 +42,12 @@ export const BARRIER_PHASE = 2;
 export const BARRIER_COUNT_BITS = 12;
 /** Processes sleep on the low word: who completes the phase wakes them. */
 export const BARRIER_SLEEPERS = 1 << (2 * BARRIER_COUNT_BITS);
+
+/**
+ * The word of a semaphore: CELL_ARBITER; or SEMAPHORE_CELL_GIVEN, maybe with SEMAPHORE_CELL_SLEEPERS (a thread may sleep
+ * on the word), plus the value times SEMAPHORE_CELL_STEP. A post that would exceed SEMAPHORE_CELL_VALUE_MAX is a request.
+ */
+export const SEMAPHORE_CELL_GIVEN = 1;
+export const SEMAPHORE_CELL_SLEEPERS = 2;
+export const SEMAPHORE_CELL_STEP = 4;
+export const SEMAPHORE_CELL_VALUE_MAX = 2 ** 20;

@@ -17,6 +17,8 @@ import {
   MapAt,
   PublishAt,
   SemaphoreAt,
+  SemValueAt,
+  SemWaitAt,
   StoreAt,
 } from "./at.ts";
 import { checkRuns } from "./check-runs.ts";
@@ -65,9 +67,14 @@ export function checkOperation(view: DataView, at: number, mapSize: number, orde
       if (view.getUint32(at + SemaphoreAt.initial, true) > SEMAPHORE_VALUE_MAX)
         return "semaphore: initial value beyond the limit";
       if (view.getUint8(at + SemaphoreAt.tryOnly) > 1) return "semaphore: no such flag";
+      if (kind === Kind.SEM_WAIT && !(getUint64(view, at + SemWaitAt.mayReturn) <= 1)) return "semaphore: no such flag";
       if (kind === Kind.SEM_POST && !(getUint64(view, at + SemaphoreAt.increment) <= 1))
         return "semaphore: a post adds 0 or 1";
       return null;
+    case Kind.SEM_VALUE:
+      if (length < 1 || length > NAME_MAX || padded(length) !== body) return "semaphore: bad name length";
+      if (view.getUint32(at + At.tag, true) !== NO_TAG) return "semaphore: a value is no process's request";
+      return getUint64(view, at + SemValueAt.value) <= SEMAPHORE_VALUE_MAX ? null : "semaphore: value beyond the limit";
     case Kind.LOCK:
     case Kind.UNLOCK:
       if (length < 1 || length > NAME_MAX || padded(length) !== body) return "lock: bad name length";

@@ -80,13 +80,17 @@ export const Kind = {
   PUBLISH: 20,
   /** offset: 0. From an arbiter in direct mode: so many barriers its processes have passed by themselves; NO_TAG. */
   BARRIER: 21,
-  /** body: name, length: its bytes, aux: initial value, op: 1 for try. */
+  /**
+   * body: name, length: its bytes, aux: initial value, op: 1 for try, offset: 1 if its process knows the semaphore's cell
+   * (replica/cells), so that the answer may be AGAIN although it is no try.
+   */
   SEM_WAIT: 22,
   /** body: name, length: its bytes, aux: initial value, offset: how much to add, 0 or 1. */
   SEM_POST: 23,
   /**
    * Cancels the barrier, wait, sleep or lock with the same tag: it ends with TIMEOUT if it was still waiting. op: 1 from an
-   * arbiter only, for a LOCK whose aux is 1: it ends with AGAIN instead, and its process tries the lock's cell again.
+   * arbiter only, for a LOCK whose aux is 1 or a SEM_WAIT whose offset is 1: it ends with AGAIN instead, and its process tries
+   * the cell again.
    */
   SEM_CANCEL: 24,
   /**
@@ -153,6 +157,11 @@ export const Kind = {
    * bytes of runs in the body, at most PUBLISH_PART_MAX.
    */
   COPY: 37,
+  /**
+   * An ordered operation of the arbiter of a node in direct mode. body: name, length: its bytes, offset: the value of the
+   * semaphore, which processes have changed by its cell: see replica/cells/semaphore-cells.ts.
+   */
+  SEM_VALUE: 39,
 } as const;
 export type Kind = (typeof Kind)[keyof typeof Kind];
 

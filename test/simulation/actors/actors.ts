@@ -46,6 +46,7 @@ export function act(world: World, thread: Thread): void {
   else if (thread.request !== null) continueRequest(world, thread, thread.request);
   else if (concernsLocks(world)) lock(world, thread);
   else if (world.plan.barriers && world.random.oneIn(2)) barrier(world, thread);
+  else if (world.plan.semaphores && !world.random.oneIn(4)) semaphore(world, thread);
   else pickActor(world)(world, thread);
 }
 

@@ -59,7 +59,7 @@ export class Order {
   session: Session;
   readonly futexes = new Futexes();
   readonly locks = new Locks();
-  readonly semaphores = new Semaphores();
+  readonly semaphores = new Semaphores((name) => this.session.semaphores().find((one) => one.name === name)?.value);
   readonly heap: Heap;
   readonly sent = new SentFrames();
   /** The reference memory behind so many frames; of a direct session, without what its processes write. */

@@ -15,7 +15,10 @@ _VALUE_MAX = 2**31 - 1
 
 
 class Semaphore:
-    """A named semaphore, shared by the session, first come first served. It exists from its first use on."""
+    """A named semaphore, shared by the session. It exists from its first use on.
+
+    Waits are granted first come, first served; in direct mode a wait may be overtaken for its first 0.2 s.
+    """
 
     def __init__(self, session: Session, name: str, initial: int = 1) -> None:
         self._session = session

@@ -4,16 +4,25 @@
  * cell back to the processes where it can.
  */
 import type { Status } from "../../base/errors.ts";
+import type { Requester } from "../../messages/session-state.ts";
 import type { Session } from "../../session/session.ts";
 import { nameAt } from "../../session/session.ts";
-import { At, LockAt, UnlockAt } from "../../wire/at.ts";
+import { At, LockAt, SemWaitAt, UnlockAt } from "../../wire/at.ts";
 import { BARRIER_CELL_AT } from "../../wire/cell-layout.ts";
-import { encode, encodeText } from "../../wire/frame.ts";
+import { encode, encodeText, getUint64 } from "../../wire/frame.ts";
 import { Kind, NO_TAG } from "../../wire/kinds.ts";
 import type { DirectModeExit } from "../direct-mode-exit.ts";
 import type { ProcessTable } from "../processes.ts";
 import { BarrierCell } from "./barrier-cell.ts";
 import { LockCells } from "./lock-cells.ts";
+import { type CellValue, SemaphoreCells } from "./semaphore-cells.ts";
+
+/**
+ * After so many posts in a row that each ended a wait while others went on waiting, these are sent back to the cell, if
+ * there are not too many: most posts and waits need no request then, for as long as a thread waits by the cell.
+ */
+const POSTS_TO_SEND_BACK = 8;
+const SENT_BACK_MAX = 32;
 
 /** An answer to a request. */
 export type Answer = readonly [tag: number, status: Status, aux: number, value: number];
@@ -32,6 +41,8 @@ export interface CellHost {
 export class CellDecisions {
   readonly #host: CellHost;
   readonly #locks: LockCells;
+  readonly #semaphores: SemaphoreCells;
+  readonly #barrier: BarrierCell;
   /**
    * Requests that have no answer, by tag: what it is to tell of the cell, and whether the process may be sent back to the
    * cell. At most as many as a node has requests under way.
@@ -39,12 +50,15 @@ export class CellDecisions {
   readonly #asked = new Map<number, { value: number; usesCell: boolean }>();
   /** Answers that wait until the cell is what they make the processes expect. */
   #heldBack: Answer[] | null = null;
-  readonly #barrier: BarrierCell;
+  /** Posts of each semaphore in a row that ended a wait while others went on. */
+  readonly #busyPosts = new Map<string, number>();
+  postsToSendBack = POSTS_TO_SEND_BACK;
 
   /** `memory`: CELLS_SIZE bytes, zeroed, that the processes of the node share. */
   constructor(memory: Uint8Array, host: CellHost) {
     this.#host = host;
     this.#locks = new LockCells(memory, host.wakeCell);
+    this.#semaphores = new SemaphoreCells(memory, host.wakeCell);
     this.#barrier = new BarrierCell(memory, () => host.wakeCell(BARRIER_CELL_AT));
   }
 
@@ -54,6 +68,7 @@ export class CellDecisions {
     if (kind === Kind.JOIN) this.#takeBarrier();
     if (kind === Kind.BARRIER) this.#decideBarrier(view, frame);
     else if (kind === Kind.LOCK || kind === Kind.UNLOCK) this.#lock(kind, view, frame);
+    else if (kind === Kind.SEM_WAIT || kind === Kind.SEM_POST) this.#semaphore(kind, view, frame);
     else this.#host.decide(view, frame);
   }
 
@@ -61,6 +76,12 @@ export class CellDecisions {
   takeAll(): void {
     this.#takeBarrier();
     for (const { name, rank } of this.#locks.takeAll()) this.#own(name, rank);
+    for (const semaphore of this.#semaphores.takeAll()) this.#set(semaphore);
+  }
+
+  /** Makes the session, and so its server, know the values that semaphores have now; their cells stay given. */
+  report(): void {
+    for (const semaphore of this.#semaphores.values()) this.#set(semaphore);
   }
 
   /** `tag` is answered. Returns 1 plus the cell of what it named, by which the process finds it; or 0. */
@@ -124,34 +145,50 @@ export class CellDecisions {
     this.#host.decide(view, frame);
   }
 
-  /** Who is told something by this must not find the cell still taken, so all answers come behind. */
   #unlock(name: string, view: DataView, frame: Uint8Array): void {
     const isShort = view.getUint32(UnlockAt.isShort, true) === 1;
+    this.#answerBehind(() => {
+      this.#host.decide(view, frame);
+      if (!this.#mayGive) return;
+      if (this.#host.session.isLockFree(name)) this.#locks.free(name);
+      else if (isShort) this.#giveToOwner(name);
+    });
+  }
+
+  /**
+   * Decides, and gives cells back; all answers come behind that, because a process that is told something must not find the
+   * cell still taken.
+   */
+  #answerBehind(decide: () => void): void {
     const answers: Answer[] = [];
     this.#heldBack = answers;
-    this.#host.decide(view, frame);
-    if (this.#mayGive && this.#host.session.isLockFree(name)) this.#locks.free(name);
-    else if (this.#mayGive && isShort) this.#giveToOwner(name);
+    decide();
     this.#heldBack = null;
     for (const answer of answers) this.#host.reply(...answer);
   }
 
+  /** Sends all that wait back to the cell, each once for a wait: false, and none is, if one of them may not be. */
+  #sendBack(waiters: readonly Requester[]): boolean {
+    if (!waiters.every(({ tag }) => this.#asked.get(tag)?.usesCell === true)) return false;
+    const frames = waiters.map((waiter) => encode({ ...waiter, kind: Kind.SEM_CANCEL, op: 1 }));
+    for (const frame of frames) this.#host.decide(new DataView(frame.buffer), frame);
+    return true;
+  }
+
   /**
    * The lock is in use by processes that have it for short times: gives it back to them, although one has it and others
-   * wait. These are sent back to the cell, each once for a wait; so if one of them may not be, the queue goes on. The
-   * process that has the lock is made its owner by the cell.
+   * wait. These are sent back to the cell; if they may not be, the queue goes on. The process that has the lock is made its
+   * owner by the cell.
    */
   #giveToOwner(name: string): void {
     const { decide, processes, session } = this.#host;
     const lock = session.lockNamed(name);
     if (lock === undefined || lock.died >= 0 || processes.get(lock.owner) === undefined) return;
     if (this.#locks.assign(name) === 0) return;
-    if (!lock.waiters.every(({ tag }) => this.#asked.get(tag)?.usesCell === true)) return;
     const { owner } = lock;
-    const frames = [...lock.waiters].map((waiter) => encode({ ...waiter, kind: Kind.SEM_CANCEL, op: 1 }));
-    const { node } = session;
-    frames.push(encode({ kind: Kind.UNLOCK, rank: owner, node, tag: NO_TAG, body: encodeText(name) }));
-    for (const frame of frames) decide(new DataView(frame.buffer), frame);
+    if (!this.#sendBack(lock.waiters)) return;
+    const frame = encode({ kind: Kind.UNLOCK, rank: owner, node: session.node, tag: NO_TAG, body: encodeText(name) });
+    decide(new DataView(frame.buffer), frame);
     this.#locks.own(name, owner);
   }
 
@@ -160,6 +197,49 @@ export class CellDecisions {
     const { processes, session, decide } = this.#host;
     if (processes.get(rank) === undefined) return;
     const frame = encode({ kind: Kind.LOCK, rank, node: session.node, tag: NO_TAG, body: encodeText(name) });
+    decide(new DataView(frame.buffer), frame);
+  }
+
+  #semaphore(kind: number, view: DataView, frame: Uint8Array): void {
+    const { session, decide } = this.#host;
+    const name = nameAt(view, 0);
+    const known = this.#semaphores.take(name);
+    if (known >= 0) this.#set({ name, value: known });
+    // A post, too: one that only posts knows the cell then.
+    const value = this.#semaphores.assign(name);
+    const usesCell = kind === Kind.SEM_WAIT && value > 0 && getUint64(view, SemWaitAt.mayReturn) === 1;
+    this.#asked.set(view.getUint32(At.tag, true), { value, usesCell });
+    const waited = session.waitersOf(name).length;
+    this.#answerBehind(() => {
+      decide(view, frame);
+      if (kind === Kind.SEM_POST) this.#notePost(name, waited);
+      const left = this.#mayGive ? session.idleValueOf(name) : -1;
+      if (left >= 0) this.#semaphores.give(name, left);
+    });
+  }
+
+  /** So many waited before the post. If it is one of many in a row, those that wait are sent back to the cell. */
+  #notePost(name: string, waited: number): void {
+    const waiters = this.#host.session.waitersOf(name);
+    const isBusy = waiters.length > 0 && waiters.length < waited;
+    const posts = isBusy ? (this.#busyPosts.get(name) ?? 0) + 1 : 0;
+    this.#busyPosts.delete(name);
+    if (!isBusy) return;
+    const isDue = posts >= this.postsToSendBack && waiters.length <= SENT_BACK_MAX && this.#mayGive;
+    if (!isDue || !this.#sendBack(waiters)) this.#busyPosts.set(name, posts);
+  }
+
+  /** Processes have made that value by the cell: makes it the session's, too. */
+  #set({ name, value }: CellValue): void {
+    const { session, decide } = this.#host;
+    if (session.idleValueOf(name) === value) return;
+    const frame = encode({
+      kind: Kind.SEM_VALUE,
+      node: session.node,
+      tag: NO_TAG,
+      offset: value,
+      body: encodeText(name),
+    });
     decide(new DataView(frame.buffer), frame);
   }
 }
