@@ -186,6 +186,8 @@ export class Order {
     const say = (request: number, status: Status, value = 0): void =>
       this.#verdicts.say(request, { status, value, index });
     const judged = this.#judged(frame, before);
+    if (kind === Kind.SEM_CANCEL && judged.op === 1 && !this.#maySendBack(judged.at))
+      throw new Violation("a process that does not wait for what has a cell that it knows is sent back there");
     const entry = { index, seq: this.session.seq + 1, old };
     this.#entries.set(judged.at, entry);
     // The oracles follow before the session does: they judge by the state before the entry.
@@ -200,6 +202,10 @@ export class Order {
     }
     if (!isPart(frame)) this.completed.push(index);
     if (index % SNAPSHOT_EVERY === 0) this.snapshots.set(index, JSON.stringify(this.session.state()));
+  }
+
+  #maySendBack(request: number): boolean {
+    return this.locks.maySendBack(request) || this.semaphores.maySendBack(request);
   }
 
   #judged(frame: Uint8Array, memory: Uint8Array): Judged {

@@ -15,6 +15,8 @@ export class Semaphores implements Oracle {
   readonly #posts = new Map<string, number>();
   /** What processes have added by the cell since the order had the value. */
   readonly #byCell = new Map<string, number>();
+  /** Requests that their node may send back to the cell, some of which have been answered. */
+  readonly #mayReturn = new Set<number>();
   /** Entries are followed once more, after their node is gone. */
   #isReplay = false;
 
@@ -43,7 +45,14 @@ export class Semaphores implements Oracle {
     this.#posts.set(name, this.postsOf(name) + 1);
   }
 
-  judge({ kind, name, offset, ends, count }: Judged): null {
+  /** Whether the request is a wait, of which its process knows the cell. */
+  maySendBack(request: number): boolean {
+    return this.#mayReturn.has(request);
+  }
+
+  judge({ kind, name, offset, ends, count, at }: Judged): null {
+    if (kind === Kind.SEM_WAIT && offset === 1) this.#mayReturn.add(at);
+    else this.#mayReturn.delete(at);
     // With a node that is evicted its cells are gone, too, and all processes that used them.
     if (kind === Kind.LEAVE && count === 1) this.#byCell.clear();
     if (kind === Kind.SEM_POST) this.#posts.set(name, this.postsOf(name) + 1);
@@ -69,6 +78,7 @@ export class Semaphores implements Oracle {
   reset(): void {
     this.#posts.clear();
     this.#byCell.clear();
+    this.#mayReturn.clear();
     this.#isReplay = true;
   }
 }
