@@ -40,13 +40,6 @@ int pages_fault(struct pages *pages, uintptr_t address, int atomic, uintptr_t in
   return opened;
 }
 
-uint64_t pages_writable(const struct pages *pages, uint64_t offset, uint64_t length) {
-  if (atomic_load_explicit(&pages->count, memory_order_acquire) == 0) return 0;
-  uint64_t end = offset;
-  while (end < offset + length && is_open(pages, end / PAGE_BYTES)) end = PAGE_FLOOR(end) + PAGE_BYTES;
-  return end < offset + length ? end - offset : length;
-}
-
 int64_t pages_open(struct pages *pages, uint64_t offset, uint64_t length, uintptr_t instruction) {
   if (atomic_load_explicit(&pages->count, memory_order_acquire) == 0) return -(int64_t)length;
   uint64_t page = offset / PAGE_BYTES, whole_end = (offset + length) / PAGE_BYTES, end = page;
@@ -195,6 +188,7 @@ void pages_close_direct(struct pages *pages) {
       abort();
     }
     pages->link->direct = 0;
+    copies_show_open(pages);
     if (pages->release.atomics != NULL && !atomic_load(&pages->link->left)) release_begin(pages);
   }
   pages_unlock_restoring_signals(pages, &before);

@@ -15,10 +15,6 @@ void pages_init(struct pages *pages, struct arbiter_link *link);
  * the store must be captured, -1 if the arbiter is gone (release only). handler-safe. */
 int pages_fault(struct pages *pages, uintptr_t address, int atomic, uintptr_t instruction);
 
-/* Returns how many of the `length` bytes at `offset` lie in open pages, from the first one on. It takes no lock, so that
- * may change at any time. handler-safe. */
-uint64_t pages_writable(const struct pages *pages, uint64_t offset, uint64_t length);
-
 /* The program is about to store to all of these bytes, by this instruction: opens pages as for a store that traps, whole
  * ones at once. Returns how many bytes, from the first one on, lie in open pages; or, negative, how many are to be stored
  * as one captured store. handler-safe. */

@@ -83,11 +83,6 @@ static int sink_fault(void *context, uintptr_t address, int atomic, uintptr_t in
   return opened;
 }
 
-static uint64_t sink_writable(void *context, uint64_t offset, uint64_t length) {
-  dsm_session *session = context;
-  return session->link.direct ? length : pages_writable(&session->pages, offset, length);
-}
-
 static int64_t sink_open(void *context, uint64_t offset, uint64_t length, uintptr_t instruction) {
   dsm_session *session = context;
   return session->link.direct ? (int64_t)length : pages_open(&session->pages, offset, length, instruction);
@@ -176,9 +171,5 @@ static const char *sink_name(const void *context) {
   return ((const dsm_session *)context)->link.name;
 }
 
-const struct dsm_sink session_sink = {.fault = sink_fault,
-                                      .writable = sink_writable,
-                                      .open = sink_open,
-                                      .store = sink_store,
-                                      .atomic = sink_atomic,
-                                      .name = sink_name};
+const struct dsm_sink session_sink = {
+    .fault = sink_fault, .open = sink_open, .store = sink_store, .atomic = sink_atomic, .name = sink_name};
