@@ -13,6 +13,7 @@
 
 #include "base/next.h"
 #include "interpose/buffers.h"
+#include "trap/fault.h"
 #include "trap/region.h"
 
 /* Bytes published as one entry. */
@@ -91,6 +92,7 @@ static size_t store_some(uintptr_t to, const struct source *source, size_t size,
       size = (size_t)-opened;
       const uint8_t *bytes = next_piece(to, source, &size, room);
       if (bytes != NULL && dsm_region_write(to, bytes, size) == 0) return size;
+      if (bytes != NULL && errno == EIO) dsm_end_of_failed_store();
       writable = size; /* The store itself traps, and its handler says what is wrong. */
     }
   }

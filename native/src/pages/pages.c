@@ -42,6 +42,8 @@ int pages_fault(struct pages *pages, uintptr_t address, int atomic, uintptr_t in
 
 int64_t pages_open(struct pages *pages, uint64_t offset, uint64_t length, uintptr_t instruction) {
   if (atomic_load_explicit(&pages->count, memory_order_acquire) == 0) return -(int64_t)length;
+  /* The store itself traps, and pages_fault() finds the session dead. */
+  if (pages->release.is_on && atomic_load(&pages->link->dead)) return (int64_t)length;
   uint64_t page = offset / PAGE_BYTES, whole_end = (offset + length) / PAGE_BYTES, end = page;
   if (offset % PAGE_BYTES == 0 && whole_end > page) {
     pages_lock(pages);

@@ -17,7 +17,8 @@ int pages_fault(struct pages *pages, uintptr_t address, int atomic, uintptr_t in
 
 /* The program is about to store to all of these bytes, by this instruction: opens pages as for a store that traps, whole
  * ones at once. Returns how many bytes, from the first one on, lie in open pages; or, negative, how many are to be stored
- * as one captured store. handler-safe. */
+ * as one captured store. If the arbiter is gone under release, the first number is all of them: the store itself traps,
+ * and pages_fault() says so. handler-safe. */
 int64_t pages_open(struct pages *pages, uint64_t offset, uint64_t length, uintptr_t instruction);
 
 /* Publishes a large store to pages that are not private as one entry, through the staging area. Returns 0, 1 if there is
