@@ -57,9 +57,11 @@ int64_t pages_open(struct pages *pages, uint64_t offset, uint64_t length, uintpt
 }
 
 int pages_publish(struct pages *pages, const struct dsm_run *run) {
-  int result = 1;
+  int result = PAGES_NO_STAGING;
   pages_lock(pages);
-  if (!pages->link->direct && copies_prepare(pages) == DSM_OK) {
+  if (pages->holes != NULL && hole_in_range(pages, NULL, run->offset, run->offset + run->length)) {
+    result = PAGES_HOLE;
+  } else if (!pages->link->direct && copies_prepare(pages) == DSM_OK) {
     struct publication publication;
     publication_begin(pages, &publication, NULL);
     publication_add_bytes(&publication, run->offset, run->bytes, run->length);

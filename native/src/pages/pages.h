@@ -21,8 +21,12 @@ int pages_fault(struct pages *pages, uintptr_t address, int atomic, uintptr_t in
  * and pages_fault() says so. handler-safe. */
 int64_t pages_open(struct pages *pages, uint64_t offset, uint64_t length, uintptr_t instruction);
 
-/* Publishes a large store to pages that are not private as one entry, through the staging area. Returns 0, 1 if there is
- * no such area, or -1 if the arbiter is gone. The caller has blocked all signals. */
+/* Publishes a large store to pages that are not private as one entry, through the staging area. Returns 0, or -1 if the
+ * arbiter is gone, or one of the numbers above 0: nothing is published. The caller has blocked all signals. */
+enum {
+  PAGES_NO_STAGING = 1, /* there is no such area */
+  PAGES_HOLE = 2, /* another thread has dug a hole there since the caller looked: to pages_store() with it */
+};
 int pages_publish(struct pages *pages, const struct dsm_run *run);
 
 /* A store of several runs, and its progress. */
