@@ -119,21 +119,26 @@ static void store_ascending(uintptr_t to, struct source source, size_t size) {
   if (room.is_claimed) scratch_release(&room.scratch);
 }
 
-void move_to_map(void *to, const void *from, size_t size) {
-  int saved_errno = errno;
-  /* Stored in ascending order the beginning would overwrite the end of the source. */
-  int overlaps = (uintptr_t)to - (uintptr_t)from < size;
+/* Stored in ascending order the beginning would overwrite the end of the source, so that is copied as a whole first. Not
+ * inlined: other calls would have its scratch on their stack, too. */
+__attribute__((noinline)) static void move_upwards(void *to, const void *from, size_t size) {
   struct small_scratch small;
   struct scratch copy;
-  if (!overlaps) {
-    store_ascending((uintptr_t)to, (struct source){.bytes = from}, size);
-  } else if (to == from || scratch_claim(&copy, &small, size, 1) != 0) {
+  if (to == from || scratch_claim(&copy, &small, size, 1) != 0) {
     real_stores.move(to, from, size);
-  } else {
-    real_stores.copy(copy.bytes, from, size);
-    store_ascending((uintptr_t)to, (struct source){.bytes = copy.bytes, .is_private = true}, size);
-    scratch_release(&copy);
+    return;
   }
+  real_stores.copy(copy.bytes, from, size);
+  store_ascending((uintptr_t)to, (struct source){.bytes = copy.bytes, .is_private = true}, size);
+  scratch_release(&copy);
+}
+
+void move_to_map(void *to, const void *from, size_t size) {
+  int saved_errno = errno;
+  if ((uintptr_t)to - (uintptr_t)from < size)
+    move_upwards(to, from, size);
+  else
+    store_ascending((uintptr_t)to, (struct source){.bytes = from}, size);
   errno = saved_errno;
 }
 
