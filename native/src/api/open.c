@@ -18,6 +18,7 @@
 #include "base/settings.h"
 #include "base/size.h"
 #include "base/status.h"
+#include "pages/copies.h"
 #include "pages/release.h"
 #include "session/departed_maps.h"
 #include "session/handles.h"
@@ -153,6 +154,7 @@ static int map_session(dsm_session *session, const char *path) {
     munmap(place, session->link.size);
     return dsm_fail(DSM_LIMIT, "this process has too many maps; leave a session first");
   }
+  copies_show_open(&session->pages);
   if (direct_may_end) {
     int status = direct_exit_begin(&session->direct_exit, &session->link, &session->pages);
     if (status != DSM_OK) {
