@@ -24,6 +24,7 @@ import {
   LOCK_CELLS_AT,
   NAMED_CELL_SIZE,
   NAMED_CELLS_MAX,
+  OPEN_UNTIL_AT,
   SEMAPHORE_CELLS_AT,
 } from "../src/core/wire/cell-layout.ts";
 import { FRAMES, HEADER, HEADER_SIZE, placeOf } from "../src/core/wire/fields.ts";
@@ -132,6 +133,7 @@ export function wireHeader(): string {
     `#define WIRE_BLOCKS_MAX ${BLOCKS_MAX}u`,
     `#define WIRE_CELLS_SIZE ${CELLS_SIZE}u`,
     `#define WIRE_BARRIER_CELL_AT ${BARRIER_CELL_AT}u`,
+    `#define WIRE_OPEN_UNTIL_AT ${OPEN_UNTIL_AT}u`,
     `#define WIRE_LOCK_CELLS_AT ${LOCK_CELLS_AT}u`,
     `#define WIRE_SEMAPHORE_CELLS_AT ${SEMAPHORE_CELLS_AT}u`,
     `#define WIRE_NAMED_CELLS_MAX ${NAMED_CELLS_MAX}u`,

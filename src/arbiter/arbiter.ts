@@ -8,7 +8,7 @@
 import { randomBytes } from "node:crypto";
 import { dirname } from "node:path";
 import { DsmError, statusOf } from "../core/base/errors.ts";
-import { ARBITER_UNUSED_TIMEOUT_MS, CHANNELS_MAX, OUTBOX_HIGH } from "../core/base/limits.ts";
+import { ARBITER_UNUSED_TIMEOUT_MS, CHANNELS_MAX, LEASE_ASK_INTERVAL_MS, OUTBOX_HIGH } from "../core/base/limits.ts";
 import { arbiterKey, checkName, checkProcesses } from "../core/base/names.ts";
 import { checkSize } from "../core/base/size.ts";
 import type { ApplyRuns } from "../core/memory/map-bytes.ts";
@@ -19,6 +19,7 @@ import { encode, encodeText, ProtocolError } from "../core/wire/frame.ts";
 import { detachBuffer, PartPool } from "../core/wire/frame-reader.ts";
 import { Kind } from "../core/wire/kinds.ts";
 import { RING_HEADER_SIZE } from "../core/wire/ring-layout.ts";
+import { bootTime_ms } from "../transport/boot-clock.ts";
 import { fileLocks } from "../transport/file-lock.ts";
 import { wakeFutex } from "../transport/futex.ts";
 import { type JoinOptions, joinSession } from "./join-session.ts";
@@ -121,6 +122,8 @@ class ArbiterShell {
   #isFinished = false;
   #resolve: (code: number) => void = () => {};
   #unusedTimer: Timer | undefined;
+  /** Runs while this node has leases. */
+  #leaseTimer: Timer | undefined;
 
   /** The owner calls start() next. */
   constructor(options: ShellOptions) {
@@ -227,12 +230,24 @@ class ArbiterShell {
   #afterEvent(): void {
     if (this.#isFinished) return;
     if (this.#replica.ready) this.#ready.resolve();
+    this.#renewLeases();
     this.#batcher.flush();
     // Backpressure: read no more from the processes while the connection to the server is congested.
     const waiting = this.#log.away ? this.#replica.bytesInFlight : this.#log.queued;
     this.#listener.paused = waiting > OUTBOX_HIGH;
     this.#poller.poll();
     if (this.#isDone) this.#finishWhenSent();
+  }
+
+  /** Asks the server whether this node still has its place, as long as it has leases. */
+  #renewLeases(): void {
+    if (bootTime_ms === null || !this.#replica.mustRenewLeases) return;
+    this.#replica.renewLeases(bootTime_ms());
+    this.#leaseTimer ??= setTimeout(() => {
+      this.#leaseTimer = undefined;
+      this.#renewLeases();
+      this.#batcher.flush();
+    }, LEASE_ASK_INTERVAL_MS);
   }
 
   #finishWhenSent(): void {
@@ -247,6 +262,8 @@ class ArbiterShell {
     if (this.#isFinished) return;
     this.#isFinished = true;
     clearTimeout(this.#unusedTimer);
+    clearTimeout(this.#leaseTimer);
+    this.#replica.retireLeases();
     this.#poller.stop();
     this.#listener.stop();
     removeMap(this.#map);

@@ -45,6 +45,8 @@ export class Connection {
   /** The peer has mapped the server's memory, and gets references to parts. */
   peerMapsParts = false;
   isTracing = false;
+  /** Its snapshot waits until no lock is leased. */
+  awaitsLeases = false;
   readonly #socket: ConnectionSocket;
   #timer: Timer | undefined;
   #heartbeat: Timer | undefined;

@@ -19,7 +19,7 @@ import { FLAVOURS, type Flavour, type SimulatorOptions, simulate } from "./simul
 const LEAST: Record<Flavour, Counts> = {
   sequencer: { entries: 15, loads: 3, lost: 0.25, woken: 0.1, refused: 0.1, blocks: 0.3, locked: 0.1 },
   direct: { entries: 15, loads: 3, direct: 0.5, woken: 0.1, refused: 0.1, blocks: 0.3, locked: 0.1, cells: 0.02 },
-  locks: { entries: 15, locked: 2, inherited: 0.1, lost: 0.5, cells: 0.1 },
+  locks: { entries: 15, locked: 2, inherited: 0.1, lost: 0.5, cells: 0.1, leased: 0.1 },
   elastic: { entries: 20, pictures: 1, lost: 0.5, woken: 0.1, locked: 0.1, changed: 0.1 },
 };
 

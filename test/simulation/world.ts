@@ -33,8 +33,9 @@ export interface Report {
   /** Locks that a thread waited for and got; and all locks got, tried ones included, whose last owner had died. */
   locked: number;
   inherited: number;
-  /** Locks got by their cells. */
+  /** Locks got by their cells, and of these the ones that were leased to the node. */
   cells: number;
+  leased: number;
 }
 
 /** A word that is changed only by threads that then wake all that sleep there. */
@@ -59,7 +60,7 @@ export class World {
   readonly words: readonly Word[] = [0, 8].map((at) => ({ offset: WORDS_FROM + at, owed: 0, broken: false }));
   readonly report: Report = {
     ...{ entries: 0, answers: 0, loads: 0, lost: 0, direct: 0, changed: 0, pictures: 0 },
-    ...{ woken: 0, refused: 0, blocks: 0, locked: 0, inherited: 0, cells: 0 },
+    ...{ woken: 0, refused: 0, blocks: 0, locked: 0, inherited: 0, cells: 0, leased: 0 },
   };
   #nextNode = 1;
 

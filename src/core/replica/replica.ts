@@ -17,6 +17,7 @@ import { encode, encodeText, ProtocolError } from "../wire/frame.ts";
 import { PartPool } from "../wire/frame-reader.ts";
 import { Kind, NO_TAG } from "../wire/kinds.ts";
 import { CellDecisions } from "./cells/cell-decisions.ts";
+import { Leases } from "./cells/leases.ts";
 import { type Channel, ChannelTable, requestTag } from "./channels.ts";
 import { DirectModeExit } from "./direct-mode-exit.ts";
 import { EntryApplier } from "./entry-applier.ts";
@@ -70,6 +71,7 @@ export class Replica {
   readonly #joins: Joins;
   readonly #requests: Requests;
   readonly #cells: CellDecisions | null;
+  readonly #leases: Leases | null;
 
   constructor(welcome: Welcome, out: ReplicaOutput, options: ReplicaOptions) {
     const { nodeName, mapPath, atomics, ring = null, applyRuns = null, parts: pool = new PartPool() } = options;
@@ -120,6 +122,16 @@ export class Replica {
     this.#exit = exit;
     const decide = (view: DataView, frame: Uint8Array): void => this.#decide(view, frame);
     this.#cells = cells === null ? null : new CellDecisions(cells, { session, processes, exit, decide });
+    this.#leases =
+      cells === null || this.#cells === null
+        ? null
+        : new Leases(cells, this.#cells.lockCells, {
+            session,
+            processes,
+            drainQueue: () => queue.drain(),
+            propose: (view, frame) => proposals.add(view, frame),
+            send: (frame) => out.propose(frame),
+          });
     this.#joins = new Joins({ ...common, nodeName, mapPath, channels, processes });
     this.#requests = new Requests({ ...common, joins: this.#joins, publications });
     const onExitRequested = (): void => this.#joins.beginExit();
@@ -134,6 +146,8 @@ export class Replica {
       queue,
       pool,
       onExitRequested,
+      onReturnRequested: () => this.#leases?.recallAll(),
+      onRenewed: (askedAt) => this.#leases?.onRenewed(askedAt),
     });
   }
 
@@ -149,6 +163,12 @@ export class Replica {
       },
       onProcessGone: (node, rank) => {
         if (node === ours) this.#joins.onProcessGone(rank);
+      },
+      onLease: (name, node) => {
+        if (node === ours) this.#leases?.onLease(name);
+      },
+      onRecall: (name, node) => {
+        if (node === ours) this.#leases?.onRecall(name);
       },
       onEnd: () => {},
     };
@@ -212,6 +232,21 @@ export class Replica {
     return this.#applier.state();
   }
 
+  /** Whether renewLeases() must be called, now and at least every LEASE_ASK_INTERVAL_MS. */
+  get mustRenewLeases(): boolean {
+    return this.#leases?.mustRenew ?? false;
+  }
+
+  /** Asks the server whether this node still has its place. `now_ms`: milliseconds of CLOCK_BOOTTIME. */
+  renewLeases(now_ms: number): void {
+    this.#leases?.renew(now_ms, this.confirmed);
+  }
+
+  /** This node gives up its place. Call it before the server is told. */
+  retireLeases(): void {
+    this.#leases?.retire();
+  }
+
   /** Bytes of proposals that have not come back. */
   get bytesInFlight(): number {
     return this.#proposals.bytesInFlight;
@@ -220,6 +255,7 @@ export class Replica {
   /** The connection to the server is broken: drops incomplete frames, which the server sends again. */
   interrupted(): void {
     this.#entries.reset();
+    this.#leases?.interrupted();
     this.#exit.isPaused = true;
   }
 
@@ -333,6 +369,7 @@ export class Replica {
       view.setUint8(FutexWaitAt.isCompared, 1);
     }
     if (!isDirect || !this.#proposals.allDecided) {
+      this.#leases?.beforeProposal(view.getUint8(At.kind), view);
       this.#proposals.add(view, frame);
       return;
     }
@@ -348,6 +385,7 @@ export class Replica {
   /** Replies to a process of this node: its operation has been applied or refused at its place in the log. */
   #reply(tag: number, status: Status, aux: number, value = 0, old: DataView | null = null): void {
     if (tag === NO_TAG) return;
+    const leasedCell = this.#leases?.answered(tag) ?? 0;
     const channel = this.#channels.ofTag(tag);
     if (channel === undefined) return;
     channel.requests -= 1;
@@ -358,7 +396,7 @@ export class Replica {
     } else if (process?.state === "joining") {
       this.#joins.reply(channel, process, status, aux);
     } else if (status === Status.OK) {
-      const result = value === 0 ? (this.#cells?.valueFor(tag) ?? 0) : value;
+      const result = value || leasedCell || (this.#cells?.valueFor(tag) ?? 0);
       this.#replies.ok(channel.index, requestTag(tag), this.session.seq, result, old);
     } else if (status === Status.TIMEOUT && aux > 0 && process !== null) {
       const missing = this.session.missingInBarrier(process.rank);
@@ -386,6 +424,7 @@ export class Replica {
   /** Runs after every event: advances the exit from direct mode, then checks for the end. */
   #afterEvent(): void {
     this.#advanceExit();
+    this.#leases?.settle();
     if (this.#joins.closeIfDone()) this.#out.done();
   }
 }

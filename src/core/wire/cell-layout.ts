@@ -4,6 +4,11 @@
  */
 /** The barrier's cell. */
 export const BARRIER_CELL_AT = 0;
+/**
+ * Outside direct mode a process may take a lock by its cell until then: milliseconds of CLOCK_BOOTTIME, 64 bits. Until the
+ * arbiter has leases it is 0. The arbiter moves it on as long as the server answers.
+ */
+export const OPEN_UNTIL_AT = 2048;
 /** The cells of the first locks of a session, then those of its first semaphores. */
 export const LOCK_CELLS_AT = 4096;
 /** How many locks, and how many semaphores, have a cell each; the arbiter decides on all others. */

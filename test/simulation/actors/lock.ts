@@ -21,7 +21,8 @@ export function lock(world: World, thread: Thread): void {
 }
 
 /** What libdsm does by itself with a lock whose cell it knows. False: nothing. */
-function byCell(world: World, { process }: Thread): boolean {
+function byCell(world: World, thread: Thread): boolean {
+  const { process } = thread;
   const { random, order, report } = world;
   const { node, rank } = process;
   if (process.node.knownCells.size === 0 || process.state !== "running") return false;
@@ -29,15 +30,19 @@ function byCell(world: World, { process }: Thread): boolean {
   const own = LOCKS.filter((name) => order.locks.cellOwnerOf(name) === rank);
   if (own.length > 0 && !random.oneIn(3)) {
     const name = random.pick(own);
-    if (!node.swapCell(process.node.knownCells.get(name) as number, CELL_OWNED + rank, CELL_FREE))
+    const isGiven = node.swapCell(process.node.knownCells.get(name) as number, CELL_OWNED + rank, CELL_FREE);
+    if (isGiven) order.locks.giveCell(name);
+    else if (node === world.direct.decider)
       throw new Violation(`the arbiter has taken the cell of lock ${name} and has not said who has the lock`);
-    order.locks.giveCell(name);
+    // A RETURN is under way.
+    else unlock(world, thread, 0, name);
     return true;
   }
   const [name, cell] = random.pick([...process.node.knownCells]);
   if (!node.swapCell(cell, CELL_FREE, CELL_OWNED + rank)) return false;
-  order.locks.takeCell(name, rank);
+  order.locks.takeCell(name, rank, node.number);
   report.cells += 1;
+  if (order.locks.isLeased(name)) report.leased += 1;
   return true;
 }
 

@@ -33,6 +33,11 @@ export class CellDecisions {
     this.#locks = new LockCells(memory);
   }
 
+  /** The cells of locks, which are used outside direct mode, too. */
+  get lockCells(): LockCells {
+    return this.#locks;
+  }
+
   /** Decides an operation of a process of this node. */
   decide(kind: number, view: DataView, frame: Uint8Array): void {
     if (kind === Kind.LEAVE) this.takeAll();

@@ -43,9 +43,14 @@ export class LockCells {
       .filter(({ rank }) => rank >= 0);
   }
 
+  /** The rank of the process that has the lock by its cell, which stays as it is; -1: none has. */
+  ownerOf(name: string): number {
+    const place = this.#cells.find(name);
+    return place < 0 ? -1 : ownerIn(Atomics.load(this.#cells.words, place));
+  }
+
   #exchange(place: number): number {
-    const word = Atomics.exchange(this.#cells.words, place, CELL_ARBITER);
-    return word >= CELL_OWNED ? word - CELL_OWNED : -1;
+    return ownerIn(Atomics.exchange(this.#cells.words, place, CELL_ARBITER));
   }
 
   /** Gives the lock to the processes: no process has it or waits for it. */
@@ -59,3 +64,6 @@ export class LockCells {
     return this.#cells.assign(name);
   }
 }
+
+/** The owner that the word of a lock names, or -1. */
+const ownerIn = (word: number): number => (word >= CELL_OWNED ? word - CELL_OWNED : -1);
