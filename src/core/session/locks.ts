@@ -22,6 +22,7 @@
 import { Status } from "../base/errors.ts";
 import { LEASE_STREAK, LOCKS_MAX } from "../base/limits.ts";
 import { checkName } from "../base/names.ts";
+import type { SavedSession } from "../messages/saved-session.ts";
 import type { LockState, LockWaiter, Requester, SessionState, WaitQueue } from "../messages/session-state.ts";
 import type { Effects } from "./effects.ts";
 import type { Membership } from "./membership.ts";
@@ -196,6 +197,17 @@ export class Locks {
 
   queues(): Iterable<WaitQueue> {
     return this.#byName.values();
+  }
+
+  /**
+   * The locks as a later session begins with them. None of their owners is in it, so the next ones get OWNER_DIED. Of a
+   * leased lock the owner is not known: it is taken for some process of the node.
+   */
+  saved(): SavedSession["locks"] {
+    return [...this.#byName.values()].map(({ name, owner, died, lease }) => {
+      if (lease >= 0) return { name, died: this.#members.present().find(({ node }) => node === lease)?.rank ?? 0 };
+      return { name, died: owner < 0 ? died : owner };
+    });
   }
 
   save(): Pick<SessionState, "locks"> {

@@ -11,15 +11,7 @@ import { PAGE_SIZE, PROCESSES_MAX, SIZE_MAX } from "../base/limits.ts";
 import type { MapBytes } from "../memory/map-bytes.ts";
 import type { RankReport } from "../messages/daemon-api.ts";
 import type { SavedSession } from "../messages/saved-session.ts";
-import type {
-  Block,
-  LockState,
-  Phase,
-  Requester,
-  SessionConfig,
-  SessionState,
-  WaitQueue,
-} from "../messages/session-state.ts";
+import type { Block, Phase, Requester, SessionConfig, SessionState, WaitQueue } from "../messages/session-state.ts";
 import {
   AllocateAt,
   At,
@@ -395,18 +387,9 @@ export class Session {
       config: this.config,
       seq: this.#counts.seq,
       semaphores: [...this.#semaphores.all()].map(({ name, value }) => ({ name, value })),
-      locks: [...this.#locks.all()].map((lock) => ({ name: lock.name, died: this.#inconsistentAfter(lock) })),
+      locks: this.#locks.saved(),
       blocks: [...this.#blocks.all],
     });
-  }
-
-  /**
-   * The rank after which the next owner of a saved lock must get OWNER_DIED, or -1: its owner's. Of a leased lock the
-   * owner is not known, so it is some process of the node.
-   */
-  #inconsistentAfter({ owner, died, lease }: LockState): number {
-    if (lease >= 0) return this.presentOn(lease)[0] ?? 0;
-    return owner < 0 ? died : owner;
   }
 
   /** Adopts a saved session. This session must not have begun, and the memory must hold the bytes of `saved`. */
