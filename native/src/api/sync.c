@@ -95,21 +95,34 @@ int dsm_sem_post(dsm_session *session, const char *name, uint32_t initial) {
   return semaphore(session, WIRE_SEM_POST, name, initial, 0, -1);
 }
 
-/* Takes the lock without the arbiter, in direct mode. Returns whether that is done. */
-static int lock_by_cell(dsm_session *session, const char *name, int may_wait) {
-  if (session == NULL || !lock_cells_take(&session->cells, name, may_wait)) return 0;
-  tool_acquire(&session->cells);
-  if (interrupts_are_on()) interrupts_note(DSM_OK);
-  return 1;
+/* Takes the lock without the arbiter. *status is set if that is done. */
+static enum lock_taken lock_by_cell(dsm_session *session, const char *name, int may_wait, int *status) {
+  if (session == NULL) return LOCK_NOT_TAKEN;
+  int has_pages = atomic_load(&session->pages.release.is_on);
+  if (has_pages && session_begin(session) != DSM_OK) return LOCK_NOT_TAKEN;
+  enum lock_taken taken = lock_cells_take(&session->cells, name, may_wait);
+  if (taken == LOCK_TAKEN) {
+    tool_acquire(&session->cells);
+    *status = has_pages ? catch_up(session, DSM_OK) : DSM_OK;
+    if (interrupts_are_on()) interrupts_note(*status);
+  }
+  if (has_pages) session_end(session);
+  return taken;
 }
 
 static int lock(dsm_session *session, const char *name, int try_only, int timeout_ms) {
-  if (lock_by_cell(session, name, !try_only)) return DSM_OK;
-  int status = session_begin(session);
+  int status;
+  enum lock_taken taken = lock_by_cell(session, name, !try_only, &status);
+  if (taken == LOCK_TAKEN) return status;
+  status = session_begin(session);
   if (status != DSM_OK) return status;
   status = name_check("lock", name);
   if (status == DSM_OK) {
     size_t length = strlen(name);
+    if (taken == LOCK_TAKEN_LATE) {
+      struct wire_header unlock = {.kind = WIRE_UNLOCK, .name_length = (uint32_t)length};
+      link_request(&session->link, &unlock, name, length, 0, -1);
+    }
     struct wire_header header = {.kind = WIRE_LOCK, .name_length = (uint32_t)length, .try_only = (uint8_t)try_only};
     status = session_wait(session, &header, name, length, timeout_ms);
     if (status == DSM_OK) cells_learn(&session->cells, CELL_OF_LOCK, name, header.value);
@@ -155,10 +168,20 @@ int dsm_lock_timed(dsm_session *session, const char *name, uint32_t timeout_ms) 
   return lock(session, name, 0, (int)timeout_ms);
 }
 
+/* Gives the lock back without the arbiter. Returns whether that is done. */
+static int unlock_by_cell(dsm_session *session, const char *name) {
+  if (!atomic_load(&session->pages.release.is_on)) return lock_cells_give(&session->cells, name);
+  if (!lock_cells_has(&session->cells, name) || session_begin(session) != DSM_OK) return 0;
+  /* In this order: the next owner on this node reads the replica. */
+  int given = release_stores(&session->pages) == DSM_OK && lock_cells_give(&session->cells, name);
+  session_end(session);
+  return given;
+}
+
 int dsm_unlock(dsm_session *session, const char *name) {
   if (session != NULL) {
     tool_release(&session->cells);
-    if (lock_cells_give(&session->cells, name)) return DSM_OK;
+    if (unlock_by_cell(session, name)) return DSM_OK;
   }
   return unlock(session, name, 0);
 }

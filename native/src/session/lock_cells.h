@@ -1,6 +1,6 @@
-/* Locks that a process takes and gives back without the arbiter, in direct mode, by their cells: the arbiter decides on
- * the lock, or it is free, or a process has it. A process changes the word by compare-and-swap, from free to its own mark
- * and back. src/core/replica/cells/lock-cells.ts has the invariants. */
+/* Locks that a process takes and gives back without the arbiter, by their cells: the arbiter decides on the lock, or it is
+ * free, or a process has it. A process changes the word by compare-and-swap, from free to its own mark and back.
+ * src/core/replica/cells has the invariants: lock-cells.ts those of direct mode, leases.ts those of other sessions. */
 #ifndef DSM_LOCK_CELLS_H
 #define DSM_LOCK_CELLS_H
 
@@ -8,11 +8,22 @@
 
 #pragma GCC visibility push(hidden)
 
-/* Takes the lock if it is free, after a short wait for an owner that is about to give it back. Returns whether the
- * process has it now. 0: the arbiter must be asked. `may_wait`: 0 for an attempt that must not wait. */
-int lock_cells_take(struct cells *cells, const char *name, int may_wait);
+/* What came of an attempt to take a lock by its cell. */
+enum lock_taken {
+  LOCK_NOT_TAKEN, /* the arbiter must be asked */
+  LOCK_TAKEN,
+  LOCK_TAKEN_LATE /* the arbiter takes this process for the owner, but the node may have been given up: the lock must be
+                     unlocked, and then asked for, by requests */
+};
 
-/* Gives the lock back. Returns whether that is done. 0: the arbiter must be asked. */
+/* Takes the lock if it is free, after a short wait for an owner that is about to give it back. `may_wait`: 0 for an
+ * attempt that must not wait. */
+enum lock_taken lock_cells_take(struct cells *cells, const char *name, int may_wait);
+
+/* Returns whether this process has the lock by its cell. */
+int lock_cells_has(const struct cells *cells, const char *name);
+
+/* Gives the lock back. Stores that it guards must have been published.  Returns whether that is done. 0: the arbiter must be asked. */
 int lock_cells_give(struct cells *cells, const char *name);
 
 #pragma GCC visibility pop
