@@ -65,6 +65,20 @@ test("a member whose process has ended is evicted before its grace period ends; 
   expect(evicted).toEqual([2]);
 });
 
+test("a member with leases keeps its place for that long, also when its process has ended", () => {
+  const { clock, periods, evicted, dead } = setUp();
+  dead.add("a");
+  periods.start(1, { reconnectMs: 5000, leaseMs: 2000, process: "a" });
+  clock.advance(2000);
+  expect(evicted).toEqual([]);
+  clock.advance(20);
+  expect(evicted).toEqual([1]);
+  periods.start(2, { reconnectMs: 5000, leaseMs: 2000, process: "a" });
+  periods.stop(2);
+  clock.advance(6000);
+  expect(evicted).toEqual([1]);
+});
+
 test("after stopAll() no timer is left", () => {
   const { clock, periods, evicted } = setUp();
   for (const node of [1, 2, 3]) periods.start(node, { reconnectMs: 1000, leaseMs: 0, process: "a" });

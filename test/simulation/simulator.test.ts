@@ -1,9 +1,11 @@
 /** Runs the simulator over many seeds (DSM_SEEDS=N: N of each kind); `npm run simulate` shows what one of them does. */
 import { describe, expect, spyOn, test } from "bun:test";
 import { FRAME_MAX } from "../../src/core/base/limits.ts";
+import { Leases } from "../../src/core/replica/cells/leases.ts";
 import { LockCells } from "../../src/core/replica/cells/lock-cells.ts";
 import { Replica } from "../../src/core/replica/replica.ts";
 import type { ReplicaOutput } from "../../src/core/replica/replica-output.ts";
+import { Locks } from "../../src/core/session/locks.ts";
 import { Session } from "../../src/core/session/session.ts";
 import { HEADER_SIZE } from "../../src/core/wire/at.ts";
 import { padded, setUint64 } from "../../src/core/wire/frame.ts";
@@ -367,6 +369,18 @@ describe("the simulator notices an arbiter that", () => {
     [
       "does not ask who has a lock before it decides on it",
       () => spyOn(LockCells.prototype, "take").mockImplementation(() => -1),
+    ],
+    [
+      "does not look whether one that leaves has a lock that is leased to its node",
+      () => spyOn(LockCells.prototype, "ownerOf").mockImplementation(() => -1),
+    ],
+    [
+      "does not give back a lease that is recalled",
+      () => spyOn(Leases.prototype, "settle").mockImplementation(() => {}),
+    ],
+    [
+      "keeps the leases of a node that is gone",
+      () => spyOn(Locks.prototype, "endLeasesOf").mockImplementation(() => {}),
     ],
     [
       "gives a lock to the processes that one of them waits for, or that a dead owner has left",

@@ -13,11 +13,11 @@ import { welcomeIncludesMap } from "../messages/session-state.ts";
 import type { Effects } from "../session/effects.ts";
 import { Session } from "../session/session.ts";
 import { At, FutexWaitAt } from "../wire/at.ts";
+import { CELLS_SIZE } from "../wire/cell-layout.ts";
 import { encode, encodeText, ProtocolError } from "../wire/frame.ts";
 import { PartPool } from "../wire/frame-reader.ts";
 import { Kind, NO_TAG } from "../wire/kinds.ts";
 import { CellDecisions } from "./cells/cell-decisions.ts";
-import { Leases } from "./cells/leases.ts";
 import { type Channel, ChannelTable, requestTag } from "./channels.ts";
 import { DirectModeExit } from "./direct-mode-exit.ts";
 import { EntryApplier } from "./entry-applier.ts";
@@ -45,8 +45,8 @@ export interface ReplicaOptions {
   memory: Uint8Array;
   /** One byte for each page, set once an atomic operation was executed in that page. */
   atomics: Uint8Array;
-  /** CELLS_SIZE bytes that the processes share (replica/cells). Null: they send a request each time they synchronise. */
-  cells?: Uint8Array | null;
+  /** CELLS_SIZE bytes that the processes share (replica/cells). Left out: they send a request each time. */
+  cells?: Uint8Array;
   /** The store ring of a `pipelined` session. */
   ring?: Ring | null;
   /** A faster implementation of MapBytes.publish(). */
@@ -70,12 +70,11 @@ export class Replica {
   readonly #exit: DirectModeExit;
   readonly #joins: Joins;
   readonly #requests: Requests;
-  readonly #cells: CellDecisions | null;
-  readonly #leases: Leases | null;
+  readonly #cells: CellDecisions;
 
   constructor(welcome: Welcome, out: ReplicaOutput, options: ReplicaOptions) {
     const { nodeName, mapPath, atomics, ring = null, applyRuns = null, parts: pool = new PartPool() } = options;
-    const { cells = null } = options;
+    const { cells = new Uint8Array(CELLS_SIZE) } = options;
     const { node, base, epoch, starts, snapshot } = welcome;
     const { size } = snapshot.config;
     const includesMap = welcomeIncludesMap(snapshot);
@@ -107,7 +106,7 @@ export class Replica {
     const session = Session.fromState(snapshot, memory, effects);
     session.node = node;
     const publications = new PublicationIntake(node, size, proposals, pool, out);
-    const onBegin = (): void => this.#cells?.takeAll();
+    const onBegin = (): void => this.#cells.takeAll();
     const exit = new DirectModeExit({ node, memory, processes, proposals, out, propose, onBegin });
     const lent = new ProcessMemory(shadows, out);
     const common = { node, session, queue, exit, replies, shadows, memory: lent, out, propose };
@@ -121,17 +120,11 @@ export class Replica {
     this.#queue = queue;
     this.#exit = exit;
     const decide = (view: DataView, frame: Uint8Array): void => this.#decide(view, frame);
-    this.#cells = cells === null ? null : new CellDecisions(cells, { session, processes, exit, decide });
-    this.#leases =
-      cells === null || this.#cells === null
-        ? null
-        : new Leases(cells, this.#cells.lockCells, {
-            session,
-            processes,
-            drainQueue: () => queue.drain(),
-            propose: (view, frame) => proposals.add(view, frame),
-            send: (frame) => out.propose(frame),
-          });
+    const drainQueue = (): void => void queue.drain();
+    const add = (view: DataView, frame: Uint8Array): void => proposals.add(view, frame);
+    const send = (frame: Uint8Array): void => out.propose(frame);
+    const host = { session, processes, exit, decide, drainQueue, propose: add, send };
+    this.#cells = new CellDecisions(cells, host);
     this.#joins = new Joins({ ...common, nodeName, mapPath, channels, processes });
     this.#requests = new Requests({ ...common, joins: this.#joins, publications });
     const onExitRequested = (): void => this.#joins.beginExit();
@@ -146,8 +139,8 @@ export class Replica {
       queue,
       pool,
       onExitRequested,
-      onReturnRequested: () => this.#leases?.recallAll(),
-      onRenewed: (askedAt) => this.#leases?.onRenewed(askedAt),
+      onReturnRequested: () => this.#cells.leases.recallAll(),
+      onRenewed: (askedAt) => this.#cells.leases.onRenewed(askedAt),
     });
   }
 
@@ -165,10 +158,10 @@ export class Replica {
         if (node === ours) this.#joins.onProcessGone(rank);
       },
       onLease: (name, node) => {
-        if (node === ours) this.#leases?.onLease(name);
+        if (node === ours) this.#cells.leases.onLease(name);
       },
       onRecall: (name, node) => {
-        if (node === ours) this.#leases?.onRecall(name);
+        if (node === ours) this.#cells.leases.onRecall(name);
       },
       onEnd: () => {},
     };
@@ -234,17 +227,17 @@ export class Replica {
 
   /** Whether renewLeases() must be called, now and at least every LEASE_ASK_INTERVAL_MS. */
   get mustRenewLeases(): boolean {
-    return this.#leases?.mustRenew ?? false;
+    return this.#cells.leases.mustRenew;
   }
 
   /** Asks the server whether this node still has its place. `now_ms`: milliseconds of CLOCK_BOOTTIME. */
   renewLeases(now_ms: number): void {
-    this.#leases?.renew(now_ms, this.confirmed);
+    this.#cells.leases.renew(now_ms, this.confirmed);
   }
 
   /** This node gives up its place. Call it before the server is told. */
   retireLeases(): void {
-    this.#leases?.retire();
+    this.#cells.leases.retire();
   }
 
   /** Bytes of proposals that have not come back. */
@@ -255,7 +248,7 @@ export class Replica {
   /** The connection to the server is broken: drops incomplete frames, which the server sends again. */
   interrupted(): void {
     this.#entries.reset();
-    this.#leases?.interrupted();
+    this.#cells.leases.interrupted();
     this.#exit.isPaused = true;
   }
 
@@ -369,12 +362,11 @@ export class Replica {
       view.setUint8(FutexWaitAt.isCompared, 1);
     }
     if (!isDirect || !this.#proposals.allDecided) {
-      this.#leases?.beforeProposal(view.getUint8(At.kind), view);
+      this.#cells.leases.beforeProposal(view.getUint8(At.kind), view);
       this.#proposals.add(view, frame);
       return;
     }
-    if (this.#cells === null) this.#decide(view, frame);
-    else this.#cells.decide(view.getUint8(At.kind), view, frame);
+    this.#cells.decide(view.getUint8(At.kind), view, frame);
   }
 
   #decide(view: DataView, frame: Uint8Array): void {
@@ -385,7 +377,7 @@ export class Replica {
   /** Replies to a process of this node: its operation has been applied or refused at its place in the log. */
   #reply(tag: number, status: Status, aux: number, value = 0, old: DataView | null = null): void {
     if (tag === NO_TAG) return;
-    const leasedCell = this.#leases?.answered(tag) ?? 0;
+    const leasedCell = this.#cells.leases.answered(tag);
     const channel = this.#channels.ofTag(tag);
     if (channel === undefined) return;
     channel.requests -= 1;
@@ -396,7 +388,7 @@ export class Replica {
     } else if (process?.state === "joining") {
       this.#joins.reply(channel, process, status, aux);
     } else if (status === Status.OK) {
-      const result = value || leasedCell || (this.#cells?.valueFor(tag) ?? 0);
+      const result = value || leasedCell || this.#cells.valueFor(tag);
       this.#replies.ok(channel.index, requestTag(tag), this.session.seq, result, old);
     } else if (status === Status.TIMEOUT && aux > 0 && process !== null) {
       const missing = this.session.missingInBarrier(process.rank);
@@ -424,7 +416,7 @@ export class Replica {
   /** Runs after every event: advances the exit from direct mode, then checks for the end. */
   #afterEvent(): void {
     this.#advanceExit();
-    this.#leases?.settle();
+    this.#cells.leases.settle();
     if (this.#joins.closeIfDone()) this.#out.done();
   }
 }

@@ -46,6 +46,11 @@ export class AppliedLog {
     this.#order.length = 0;
   }
 
+  /** What lies behind that place has not happened. */
+  forgetAfter(seq: number): void {
+    this.#order.length = Math.min(this.#order.length, seq);
+  }
+
   additionGave(id: number, old: bigint): void {
     this.#olds.set(id, old);
   }
@@ -140,7 +145,7 @@ export class AppliedLog {
   /** What processes were told to be done has its place, behind all that they did before. */
   #checkDone(places: ReadonlyMap<number, number>): void {
     for (const { node, done } of this.#world.processes) {
-      if (node.state === "dead" || node.state === "refused") continue;
+      if (node.state === "dead" || node.state === "refused" || node.state === "severed") continue;
       let before = -1;
       for (const id of done) {
         const place = places.get(id);

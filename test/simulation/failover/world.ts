@@ -1,6 +1,7 @@
 /** The world of a session whose connections break and whose servers die: servers, nodes, processes and the pipes between. */
 import type { SessionConfig } from "../../../src/core/messages/session-state.ts";
 import type { Replica } from "../../../src/core/replica/replica.ts";
+import { Sequencer } from "../../../src/core/sequencer/sequencer.ts";
 import type { Frame } from "../../../src/core/wire/frame.ts";
 import { Pipe } from "../../support/core-cluster.ts";
 import type { Random } from "../../support/core-random.ts";
@@ -29,6 +30,9 @@ export interface FailoverReport {
   /** Sessions that changed over from direct mode, and copies of the memory that were begun for that. */
   changed: number;
   copies: number;
+  /** Takings of the gate by its cell, and nodes that were cut off for good. */
+  cells: number;
+  severed: number;
 }
 
 export interface FailoverOptions {
@@ -57,7 +61,9 @@ export interface Wanted {
   endsByLoss?: boolean;
   /** The number by which a write is known in the order. */
   id?: number;
-  /** It is answered with OK. */
+  /** Statuses with which it succeeds, beside OK. */
+  mayBe?: readonly number[];
+  /** It has succeeded. */
   answered?(view: DataView): void;
 }
 
@@ -77,6 +83,8 @@ export interface Process {
   unheard: boolean;
   told: boolean;
   request: Request | null;
+  /** Its arbiter takes it for the owner of the gate. */
+  isTakenForOwner: boolean;
   nextTag: number;
   /** Ids of what it was told to be done, in its order. */
   done: number[];
@@ -92,6 +100,8 @@ export interface Plan {
   deaths: boolean;
   stops: boolean;
   losses: boolean;
+  /** Processes take a lock by its cell; nodes are cut off for good; those that are left go on after a loss. */
+  gated: boolean;
 }
 
 /** Draws what a seed makes happen, and how many nodes come while the session runs. */
@@ -106,6 +116,7 @@ export function makePlan(random: Random): { plan: Plan; late: number } {
     deaths: !random.oneIn(3),
     stops: random.oneIn(3),
     losses: random.oneIn(4),
+    gated: random.oneIn(3),
   };
   return { plan, late };
 }
@@ -117,7 +128,7 @@ export class World {
   config: SessionConfig;
   readonly report: FailoverReport = {
     ...{ entries: 0, answers: 0, resumed: 0, epochs: 1, direct: 0, lost: 0, replaced: 0, pictures: 0 },
-    ...{ changed: 0, copies: 0 },
+    ...{ changed: 0, copies: 0, cells: 0, severed: 0 },
   };
   readonly nodes: Node[] = [];
   readonly servers: Server[] = [];
@@ -126,6 +137,10 @@ export class World {
   readonly log: AppliedLog;
   /** Who holds the mutex. */
   holder: Process | null = null;
+  /** Who has the gate, also one that was lost with it. */
+  gateOwner: Process | null = null;
+  /** The clock of all nodes and servers. */
+  now_ms = 1000;
   /** The number of the next write. */
   nextId = 1;
   faultsGoOn = true;
@@ -136,7 +151,12 @@ export class World {
     this.plan = plan;
     this.config = {
       ...{ name: "simulated", instance: "0123456789abcdef", processes: plan.nodes * plan.perNode, size: SIZE },
-      ...{ base: 0x2000_0000_0000, order: "sequential", onLoss: "fail", elastic: plan.elastic },
+      ...{
+        base: 0x2000_0000_0000,
+        order: "sequential",
+        onLoss: plan.gated ? "continue" : "fail",
+        elastic: plan.elastic,
+      },
     };
     this.log = new AppliedLog(this);
   }
@@ -175,6 +195,10 @@ export class World {
     return pipe.busy;
   }
 
+  passTime(): void {
+    this.now_ms += this.random.below(20);
+  }
+
   /** Moves some bytes on some connection. False when nothing is under way. */
   deliver(): boolean {
     const flowing = this.pipes.filter((pipe) => this.flows(pipe));
@@ -189,6 +213,11 @@ export class World {
   lose(node: Node, how: "dead" | "refused"): void {
     this.say(`${node.name} is ${how}`);
     node.state = how;
+    // What it decided by itself and did not hand on has not happened.
+    const { core } = this.server;
+    const session = node.replica?.session;
+    const decides = session?.direct === true && session.presentOn(node.number).length > 0;
+    if (decides && core instanceof Sequencer) this.log.forgetAfter(core.session.seq);
     this.report.lost += 1;
     for (const process of node.processes) if (process.state !== "left") process.state = "lost";
     if (this.holder?.node === node) this.holder = null;

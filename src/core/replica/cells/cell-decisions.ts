@@ -3,18 +3,15 @@
  * what a request names, makes the session know what the processes have done by it, lets the session decide, and gives the
  * cell back to the processes where it can.
  */
-import type { Session } from "../../session/session.ts";
 import { nameAt } from "../../session/session.ts";
 import { At } from "../../wire/at.ts";
 import { encode, encodeText } from "../../wire/frame.ts";
 import { Kind, NO_TAG } from "../../wire/kinds.ts";
 import type { DirectModeExit } from "../direct-mode-exit.ts";
-import type { ProcessTable } from "../processes.ts";
+import { type LeaseHost, Leases } from "./leases.ts";
 import { LockCells } from "./lock-cells.ts";
 
-export interface CellHost {
-  readonly session: Session;
-  readonly processes: ProcessTable;
+export interface CellHost extends LeaseHost {
   readonly exit: DirectModeExit;
   /** Applies an operation of this node at once; the server follows. */
   readonly decide: (view: DataView, frame: Uint8Array) => void;
@@ -23,6 +20,8 @@ export interface CellHost {
 export class CellDecisions {
   readonly #host: CellHost;
   readonly #locks: LockCells;
+  /** The locks that have cells outside direct mode. */
+  readonly leases: Leases;
   /** The request that is being decided, and the value of the answer to it. */
   #tag = -1;
   #value = 0;
@@ -31,11 +30,7 @@ export class CellDecisions {
   constructor(memory: Uint8Array, host: CellHost) {
     this.#host = host;
     this.#locks = new LockCells(memory);
-  }
-
-  /** The cells of locks, which are used outside direct mode, too. */
-  get lockCells(): LockCells {
-    return this.#locks;
+    this.leases = new Leases(memory, this.#locks, host);
   }
 
   /** Decides an operation of a process of this node. */
