@@ -20,6 +20,10 @@ export const local: Group = {
       ...{ name: "direct-lock", what: "free lock taken and given back in direct mode, of 10^6", figure: "direct lock" },
       ...{ bound: 3, beside: "robust mutex" },
     },
+    {
+      ...{ name: "leased-lock", what: "free lock that the node had last, 2 nodes, of 10^6", figure: "leased lock" },
+      ...{ bound: 5, beside: "robust mutex" },
+    },
   ].map(({ name, what, figure, bound, beside = "plain MAP_SHARED" }: Row) => ({
     name,
     what,
@@ -44,6 +48,7 @@ export const local: Group = {
         probe("direct store", "store", 1e8, 1),
         probe("direct atomic", "atomic", 1e7, 1),
         probe("direct lock", "lock", 1e6, 1),
+        probe("leased lock", "lock", 1e6, 2),
         probe("direct load", "load", 1e8, 1),
         probe("trapped load", "load", 1e8, 2),
       ],

@@ -98,15 +98,15 @@ int dsm_sem_post(dsm_session *session, const char *name, uint32_t initial) {
 /* Takes the lock without the arbiter. *status is set if that is done. */
 static enum lock_taken lock_by_cell(dsm_session *session, const char *name, int may_wait, int *status) {
   if (session == NULL) return LOCK_NOT_TAKEN;
-  int has_pages = atomic_load(&session->pages.release.is_on);
-  if (has_pages && session_begin(session) != DSM_OK) return LOCK_NOT_TAKEN;
   enum lock_taken taken = lock_cells_take(&session->cells, name, may_wait);
-  if (taken == LOCK_TAKEN) {
-    tool_acquire(&session->cells);
-    *status = has_pages ? catch_up(session, DSM_OK) : DSM_OK;
-    if (interrupts_are_on()) interrupts_note(*status);
+  if (taken != LOCK_TAKEN) return taken;
+  tool_acquire(&session->cells);
+  *status = DSM_OK;
+  if (!release_is_clean(&session->pages) && (*status = session_begin(session)) == DSM_OK) {
+    *status = catch_up(session, DSM_OK);
+    session_end(session);
   }
-  if (has_pages) session_end(session);
+  if (interrupts_are_on()) interrupts_note(*status);
   return taken;
 }
 
@@ -170,7 +170,7 @@ int dsm_lock_timed(dsm_session *session, const char *name, uint32_t timeout_ms) 
 
 /* Gives the lock back without the arbiter. Returns whether that is done. */
 static int unlock_by_cell(dsm_session *session, const char *name) {
-  if (!atomic_load(&session->pages.release.is_on)) return lock_cells_give(&session->cells, name);
+  if (release_is_clean(&session->pages)) return lock_cells_give(&session->cells, name);
   if (!lock_cells_has(&session->cells, name) || session_begin(session) != DSM_OK) return 0;
   /* In this order: the next owner on this node reads the replica. */
   int given = release_stores(&session->pages) == DSM_OK && lock_cells_give(&session->cells, name);

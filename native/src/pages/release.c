@@ -157,11 +157,13 @@ int release_publish(struct pages *pages) {
   return result;
 }
 
+int release_is_clean(const struct pages *pages) {
+  /* In this order: a thread that takes the lock from here on makes its copies from now on. */
+  return !pages->release.is_on || (atomic_load(&pages->lock) == 0 && !atomic_load(&pages->release.any_private));
+}
+
 int release_stores(struct pages *pages) {
-  if (!pages->release.is_on) return DSM_OK;
-  /* Without a private page there is nothing to do. In this order: a thread that takes the lock from here on makes its
-   * copies from now on. */
-  if (atomic_load(&pages->lock) == 0 && !atomic_load(&pages->release.any_private)) return DSM_OK;
+  if (release_is_clean(pages)) return DSM_OK;
   uint64_t before;
   pages_lock_blocking_signals(pages, &before);
   int result = release_locked(pages);
