@@ -1,6 +1,6 @@
 /**
  * Layout of the cells: words in the file behind the map, its page marks and, in a `pipelined` session, the ring. Processes
- * of one node synchronise by them in direct mode. core/replica/cells says what holds.
+ * of one node synchronise by them in direct mode, and by leased locks in any mode. core/replica/cells says what holds.
  */
 /** The barrier's cell. */
 export const BARRIER_CELL_AT = 0;
