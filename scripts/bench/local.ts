@@ -22,7 +22,7 @@ export const local: Group = {
     },
     {
       ...{ name: "leased-lock", what: "free lock that the node had last, 2 nodes, of 10^6", figure: "leased lock" },
-      ...{ bound: 5, beside: "robust mutex" },
+      ...{ bound: 4, beside: "robust mutex" },
     },
   ].map(({ name, what, figure, bound, beside = "plain MAP_SHARED" }: Row) => ({
     name,

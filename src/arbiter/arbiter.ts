@@ -19,9 +19,9 @@ import { encode, encodeText, ProtocolError } from "../core/wire/frame.ts";
 import { detachBuffer, PartPool } from "../core/wire/frame-reader.ts";
 import { Kind } from "../core/wire/kinds.ts";
 import { RING_HEADER_SIZE } from "../core/wire/ring-layout.ts";
-import { bootTime_ms } from "../transport/boot-clock.ts";
 import { fileLocks } from "../transport/file-lock.ts";
 import { wakeFutex } from "../transport/futex.ts";
+import { leaseTime } from "../transport/lease-clock.ts";
 import { type JoinOptions, joinSession } from "./join-session.ts";
 import { lendMemory } from "./lent-memory.ts";
 import { createMap, type MapFile, removeMap, removeStaleMaps, usersOfMaps } from "./map-file.ts";
@@ -241,8 +241,8 @@ class ArbiterShell {
 
   /** Asks the server whether this node still has its place, as long as it has leases. */
   #renewLeases(): void {
-    if (bootTime_ms === null || !this.#replica.mustRenewLeases) return;
-    this.#replica.renewLeases(bootTime_ms());
+    if (leaseTime === null || !this.#replica.mustRenewLeases) return;
+    this.#replica.renewLeases(leaseTime());
     this.#leaseTimer ??= setTimeout(() => {
       this.#leaseTimer = undefined;
       this.#renewLeases();

@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { LEASE_ASK_INTERVAL_MS, LEASE_OPEN_MS, LOCKS_MAX } from "../../src/core/base/limits.ts";
 import { MapBytes } from "../../src/core/memory/map-bytes.ts";
-import { Leases } from "../../src/core/replica/cells/leases.ts";
+import { Leases, type LeaseTime } from "../../src/core/replica/cells/leases.ts";
 import { LockCells } from "../../src/core/replica/cells/lock-cells.ts";
 import { type NodeProcess, ProcessTable } from "../../src/core/replica/processes.ts";
 import { NO_EFFECTS } from "../../src/core/session/effects.ts";
@@ -22,6 +22,10 @@ import { Kind, PingOp } from "../../src/core/wire/kinds.ts";
 import { viewOf } from "../support/core-frames.ts";
 
 const NODE = 3;
+/** By how much the real time is ahead of the other clock. */
+const REAL_MS = 1.7e12;
+
+const at = (monotonic_ms: number): LeaseTime => ({ monotonic_ms, real_ms: REAL_MS + monotonic_ms });
 
 /** The leases of a node with two processes, of ranks 0 and 1. The first lock that is asked for has the first cell. */
 class Arbiter {
@@ -74,8 +78,9 @@ class Arbiter {
     this.words[LOCK_CELLS_AT / 4] = value;
   }
 
-  get openUntil_ms(): number {
-    return Number(new BigInt64Array(this.memory.buffer, OPEN_UNTIL_AT, 1)[0]);
+  /** By both clocks. */
+  get openUntil_ms(): number[] {
+    return [...new BigInt64Array(this.memory.buffer, OPEN_UNTIL_AT, 2)].map(Number);
   }
 
   /** A process asks, and what was done until then. */
@@ -172,22 +177,22 @@ test("all leases are returned when the server asks for that, and taken away when
   arbiter.leases.settle();
   expect(arbiter.said.splice(0)).toEqual([`drain, word ${CELL_ARBITER}`, "return, owner -1"]);
   arbiter.lease();
-  arbiter.leases.renew(1000, 0);
+  arbiter.leases.renew(at(1000), 0);
   arbiter.leases.onRenewed(1000);
   arbiter.said.length = 0;
   arbiter.leases.retire();
-  expect([arbiter.word, arbiter.openUntil_ms, arbiter.said.length]).toEqual([CELL_ARBITER, 0, 0]);
+  expect([arbiter.word, ...arbiter.openUntil_ms, arbiter.said.length]).toEqual([CELL_ARBITER, 0, 0, 0]);
 });
 
 test("a lease is open from an answer of the server on, for a time that counts from the question", () => {
   const arbiter = new Arbiter();
   const { leases } = arbiter;
-  expect([leases.mustRenew, arbiter.openUntil_ms]).toEqual([false, 0]);
+  expect([leases.mustRenew, ...arbiter.openUntil_ms]).toEqual([false, 0, 0]);
   arbiter.before(lock("a"));
   expect(leases.mustRenew).toBe(true);
   // Milliseconds of a host that has been up for years: a frame carries 32 bits of them.
   const now_ms = 2 ** 40 + 7;
-  leases.renew(now_ms, 12);
+  leases.renew(at(now_ms), 12);
   expect(leases.mustRenew).toBe(false);
   expect(arbiter.said).toEqual([`ask ${PingOp.RENEW}`]);
   expect([arbiter.sent.getUint32(PingAt.askedAt, true), arbiter.sent.getUint32(PingAt.appliedThrough, true)]).toEqual([
@@ -196,17 +201,17 @@ test("a lease is open from an answer of the server on, for a time that counts fr
   arbiter.lease();
   expect(leases.mustRenew).toBe(true);
   leases.onRenewed(8);
-  expect(arbiter.openUntil_ms).toBe(0);
+  expect(arbiter.openUntil_ms).toEqual([0, 0]);
   leases.onRenewed(7);
   leases.onRenewed(7);
-  expect(arbiter.openUntil_ms).toBe(now_ms + LEASE_OPEN_MS);
+  expect(arbiter.openUntil_ms).toEqual([now_ms + LEASE_OPEN_MS, REAL_MS + now_ms + LEASE_OPEN_MS]);
 });
 
 test("it asks again at intervals, not while an answer is under way, and takes no answer of a broken connection", () => {
   const arbiter = new Arbiter();
   const { leases } = arbiter;
   const asked = (at_ms: number): number => {
-    leases.renew(at_ms, 0);
+    leases.renew(at(at_ms), 0);
     return arbiter.said.splice(0).length;
   };
   arbiter.lease();
@@ -217,6 +222,6 @@ test("it asks again at intervals, not while an answer is under way, and takes no
   expect(asked(1000 + LEASE_ASK_INTERVAL_MS + LEASE_OPEN_MS)).toBe(1);
   leases.interrupted();
   leases.onRenewed(1000 + LEASE_ASK_INTERVAL_MS + LEASE_OPEN_MS);
-  expect(arbiter.openUntil_ms).toBe(1000 + LEASE_OPEN_MS);
+  expect(arbiter.openUntil_ms[0]).toBe(1000 + LEASE_OPEN_MS);
   expect(asked(5000)).toBe(1);
 });

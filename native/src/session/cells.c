@@ -70,13 +70,19 @@ int cells_are_usable(const struct cells *cells) {
          !atomic_load(&cells->link->dead);
 }
 
+/* Milliseconds of a coarse clock, which is late by some of them; the time of a lease allows for that. */
+static uint64_t coarse_ms(clockid_t clock) {
+  struct timespec now;
+  clock_gettime(clock, &now);
+  return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
 int cells_are_open(const struct cells *cells) {
   /* Direct mode ends after the arbiter has taken all cells, so this cell was free while it lasted. */
   if (atomic_load(&cells->link->direct)) return 1;
-  uint64_t until_ms = atomic_load((_Atomic uint64_t *)(cells->bytes + WIRE_OPEN_UNTIL_AT));
-  struct timespec now;
-  return until_ms > 0 && clock_gettime(CLOCK_BOOTTIME, &now) == 0 &&
-         (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000 < until_ms;
+  const _Atomic uint64_t *until_ms = (const _Atomic uint64_t *)(cells->bytes + WIRE_OPEN_UNTIL_AT);
+  return coarse_ms(CLOCK_MONOTONIC_COARSE) < atomic_load(&until_ms[0]) &&
+         coarse_ms(CLOCK_REALTIME_COARSE) < atomic_load(&until_ms[1]);
 }
 
 int cells_arbiter_is_gone(struct cells *cells) {

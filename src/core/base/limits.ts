@@ -164,7 +164,7 @@ export const HEARTBEATS = 5;
 /**
  * Leases of locks. A node uses its leases for LEASE_OPEN_MS after it asked a server that then answered; a server that
  * loses its connection to a node with leases keeps the node's place for LEASE_MS at least. The difference allows for
- * clocks that do not run alike: 10 per cent.
+ * clocks that do not run alike, and for those that libdsm reads, which are late by up to 10 ms.
  */
 export const LEASE_MS = 2_000;
 export const LEASE_OPEN_MS = 1_800;

@@ -18,6 +18,7 @@ import { encode, encodeText, ProtocolError } from "../wire/frame.ts";
 import { PartPool } from "../wire/frame-reader.ts";
 import { Kind, NO_TAG } from "../wire/kinds.ts";
 import { CellDecisions } from "./cells/cell-decisions.ts";
+import type { LeaseTime } from "./cells/leases.ts";
 import { type Channel, ChannelTable, requestTag } from "./channels.ts";
 import { DirectModeExit } from "./direct-mode-exit.ts";
 import { EntryApplier } from "./entry-applier.ts";
@@ -230,9 +231,9 @@ export class Replica {
     return this.#cells.leases.mustRenew;
   }
 
-  /** Asks the server whether this node still has its place. `now_ms`: milliseconds of CLOCK_BOOTTIME. */
-  renewLeases(now_ms: number): void {
-    this.#cells.leases.renew(now_ms, this.confirmed);
+  /** Asks the server whether this node still has its place. */
+  renewLeases(now: LeaseTime): void {
+    this.#cells.leases.renew(now, this.confirmed);
   }
 
   /** This node gives up its place. Call it before the server is told. */

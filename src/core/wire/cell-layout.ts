@@ -5,8 +5,9 @@
 /** The barrier's cell. */
 export const BARRIER_CELL_AT = 0;
 /**
- * Outside direct mode a process may take a lock by its cell until then: milliseconds of CLOCK_BOOTTIME, 64 bits. Until the
- * arbiter has leases it is 0. The arbiter moves it on as long as the server answers.
+ * Outside direct mode a process may take a lock by its cell until then: milliseconds of CLOCK_MONOTONIC, which no one sets,
+ * and behind it of CLOCK_REALTIME, which goes on while the host sleeps; 64 bits each. When either is over, so is the time.
+ * Until the arbiter has leases they are 0. The arbiter moves them on as long as the server answers.
  */
 export const OPEN_UNTIL_AT = 2048;
 /** The cells of the first locks of a session, then those of its first semaphores. */

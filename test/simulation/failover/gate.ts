@@ -29,7 +29,7 @@ const NAME = { body: encodeText("gate") };
 export class GateCell {
   readonly memory = new Uint8Array(CELLS_SIZE);
   readonly #words = new Int32Array(this.memory.buffer);
-  readonly #openUntil = new BigInt64Array(this.memory.buffer, OPEN_UNTIL_AT, 1);
+  readonly #openUntil = new BigInt64Array(this.memory.buffer, OPEN_UNTIL_AT, 2);
   /** Its number, once an answer has told it to the processes of the node. */
   number = -1;
 
@@ -43,7 +43,7 @@ export class GateCell {
   }
 
   isOpen(now_ms: number): boolean {
-    return BigInt(now_ms) < (this.#openUntil[0] as bigint);
+    return this.#openUntil.every((until) => BigInt(now_ms) < until);
   }
 }
 

@@ -165,7 +165,8 @@ export class Node {
 
   /** Asks the server, as long as it has leases, whether it still has its place. */
   renew(): void {
-    if (this.replica?.mustRenewLeases === true) this.replica.renewLeases(this.#world.now_ms);
+    const { now_ms } = this.#world;
+    if (this.replica?.mustRenewLeases === true) this.replica.renewLeases({ monotonic_ms: now_ms, real_ms: now_ms });
   }
 
   say(channel: number, frame: Uint8Array): void {

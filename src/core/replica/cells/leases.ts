@@ -25,6 +25,12 @@ import { Kind, NO_TAG, PingOp } from "../../wire/kinds.ts";
 import type { ProcessTable } from "../processes.ts";
 import type { LockCells } from "./lock-cells.ts";
 
+/** A time by two clocks of this host, in whole milliseconds (cell-layout.ts, OPEN_UNTIL_AT). */
+export interface LeaseTime {
+  readonly monotonic_ms: number;
+  readonly real_ms: number;
+}
+
 export interface LeaseHost {
   readonly session: Session;
   readonly processes: ProcessTable;
@@ -47,8 +53,8 @@ export class Leases {
   readonly #asked = new Map<number, string>();
   /** A process of this node was lost. */
   #isClosed = false;
-  /** When the question that the server has not answered was asked; NaN: there is none. */
-  #asked_ms = Number.NaN;
+  /** When the question that the server has not answered was asked; null: there is none. */
+  #question: LeaseTime | null = null;
   /** A lock was asked for since then, and may be leased to this node soon. */
   #expectsLease = false;
   /** When the server was asked last. */
@@ -58,7 +64,7 @@ export class Leases {
   constructor(memory: Uint8Array, locks: LockCells, host: LeaseHost) {
     this.#host = host;
     this.#locks = locks;
-    this.#openUntil = new BigInt64Array(memory.buffer, memory.byteOffset + OPEN_UNTIL_AT, 1);
+    this.#openUntil = new BigInt64Array(memory.buffer, memory.byteOffset + OPEN_UNTIL_AT, 2);
   }
 
   // --- What the session says ---------------------------------------------------------------------------------------
@@ -115,7 +121,7 @@ export class Leases {
   /** This node gives up its place: its processes take no lock by its cell any more. */
   retire(): void {
     this.#isClosed = true;
-    Atomics.store(this.#openUntil, 0, 0n);
+    this.#setOpenUntil(0, 0);
     this.#locks.takeAll();
   }
 
@@ -143,26 +149,34 @@ export class Leases {
     return this.#given.size > 0 || this.#expectsLease;
   }
 
-  /** Asks the server whether this node still has its place, if it did not do so just now. `now_ms`: of CLOCK_BOOTTIME. */
-  renew(now_ms: number, appliedThrough: number): void {
+  /** Asks the server whether this node still has its place, if it did not do so just now. */
+  renew(now: LeaseTime, appliedThrough: number): void {
     this.#expectsLease = false;
+    const now_ms = now.monotonic_ms;
     // An answer that takes longer than LEASE_OPEN_MS is of no use.
-    if (now_ms - this.#lastAsked_ms < LEASE_ASK_INTERVAL_MS / 2 || now_ms - this.#asked_ms < LEASE_OPEN_MS) return;
-    this.#asked_ms = now_ms;
+    const awaitsAnswer = this.#question !== null && now_ms - this.#question.monotonic_ms < LEASE_OPEN_MS;
+    if (awaitsAnswer || now_ms - this.#lastAsked_ms < LEASE_ASK_INTERVAL_MS / 2) return;
+    this.#question = now;
     this.#lastAsked_ms = now_ms;
     this.#host.send(encode({ kind: Kind.PING, op: PingOp.RENEW, offset: appliedThrough, aux: now_ms >>> 0 }));
   }
 
   /** The server has answered the question of that time, modulo 2^32. */
   onRenewed(askedAt: number): void {
-    if (Number.isNaN(this.#asked_ms) || askedAt !== this.#asked_ms >>> 0) return;
-    Atomics.store(this.#openUntil, 0, BigInt(this.#asked_ms + LEASE_OPEN_MS));
-    this.#asked_ms = Number.NaN;
+    const question = this.#question;
+    if (question === null || askedAt !== question.monotonic_ms >>> 0) return;
+    this.#setOpenUntil(question.monotonic_ms + LEASE_OPEN_MS, question.real_ms + LEASE_OPEN_MS);
+    this.#question = null;
+  }
+
+  #setOpenUntil(monotonic_ms: number, real_ms: number): void {
+    Atomics.store(this.#openUntil, 0, BigInt(monotonic_ms));
+    Atomics.store(this.#openUntil, 1, BigInt(real_ms));
   }
 
   /** The connection to the server is broken: it does not answer any more. */
   interrupted(): void {
-    this.#asked_ms = Number.NaN;
+    this.#question = null;
     this.#lastAsked_ms = Number.NEGATIVE_INFINITY;
   }
 }

@@ -1,26 +1,26 @@
-/** The clock that all processes of a host share, and that goes on while the host sleeps. */
+/** The clocks by which the processes of a host time their leases: read by the arbiter here, by libdsm in cells.c. */
 import { dlopen, ptr } from "bun:ffi";
+import type { LeaseTime } from "../core/replica/cells/leases.ts";
 
-const CLOCK_BOOTTIME = 7;
+const CLOCK_REALTIME = 0;
+const CLOCK_MONOTONIC = 1;
 
-/** Milliseconds of CLOCK_BOOTTIME, whole. */
-export type BootClock = () => number;
-
-function makeClock(): BootClock {
+function makeClock(): () => LeaseTime {
   const { clock_gettime } = dlopen("libc.so.6", {
     clock_gettime: { args: ["i32", "ptr"], returns: "i32" },
   }).symbols;
   /** struct timespec: seconds and nanoseconds. */
   const time = new BigInt64Array(2);
   const address = ptr(time);
-  return () => {
-    clock_gettime(CLOCK_BOOTTIME, address);
+  const read_ms = (clock: number): number => {
+    clock_gettime(clock, address);
     return Number(time[0]) * 1000 + Math.floor(Number(time[1]) / 1_000_000);
   };
+  return () => ({ monotonic_ms: read_ms(CLOCK_MONOTONIC), real_ms: read_ms(CLOCK_REALTIME) });
 }
 
 /** Null where Bun runs without its JIT (BUN_JSC_useJIT=0), which bun:ffi needs. */
-export const bootTime_ms: BootClock | null = (() => {
+export const leaseTime: (() => LeaseTime) | null = (() => {
   try {
     return makeClock();
   } catch {
