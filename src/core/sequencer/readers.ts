@@ -125,10 +125,13 @@ export class Readers {
   /** Asks the nodes that have leases to give them back. False: none has. */
   #recallLeases(): boolean {
     const { session, members, log, out } = this.#of;
-    const lessees = [...members.all()].filter(({ node }) => session.hasLeases(node));
-    if (lessees.length > 0) log.flush();
-    for (const { link } of lessees) if (link >= 0) out.send(link, encode({ kind: Kind.CHANGE, op: ChangeOp.RETURN }));
-    return lessees.length > 0;
+    const { lessees } = session;
+    if (lessees.size > 0) log.flush();
+    for (const node of lessees) {
+      const link = members.get(node)?.link ?? -1;
+      if (link >= 0) out.send(link, encode({ kind: Kind.CHANGE, op: ChangeOp.RETURN }));
+    }
+    return lessees.size > 0;
   }
 
   /** Whether sendSnapshotPiece() has something to send on the link. */

@@ -138,10 +138,11 @@ export class Locks {
     for (const { name, lease } of this.#byName.values()) if (lease >= 0) this.#effects.onRecall(name, lease);
   }
 
-  /** Whether the node has a lease. */
-  hasLeases(node: number): boolean {
-    for (const { lease } of this.#byName.values()) if (lease === node) return true;
-    return false;
+  /** The nodes that have leases. */
+  lessees(): Set<number> {
+    const nodes = new Set<number>();
+    for (const { lease } of this.#byName.values()) if (lease >= 0) nodes.add(lease);
+    return nodes;
   }
 
   #endLease(lock: LockState, died: number): void {

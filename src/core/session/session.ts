@@ -164,7 +164,12 @@ export class Session {
 
   /** Whether a lock is leased to the node. */
   hasLeases(node: number): boolean {
-    return this.#locks.hasLeases(node);
+    return this.lessees.has(node);
+  }
+
+  /** The nodes to which locks are leased. */
+  get lessees(): Set<number> {
+    return this.#locks.lessees();
   }
 
   /** Whether the map holds the value that the FUTEX_WAIT at `at` expects. */

@@ -1,5 +1,6 @@
 /**
- * LockCells: locks that the processes of one node take and give back without the arbiter, in direct mode.
+ * LockCells: locks that the processes of one node take and give back without the arbiter, in direct mode, and where they
+ * are leased to the node (leases.ts).
  *
  *     CELL_ARBITER ──UNLOCK leaves it free──▶ CELL_FREE ──process: lock──▶ CELL_OWNED + rank
  *         ▲  ▲                                 │      ◀──process: unlock──      │
@@ -12,10 +13,10 @@
  * Invariants:
  * - A process changes a cell only by compare-and-swap, from CELL_FREE to its own mark and back. The arbiter takes a cell
  *   by an exchange, so it learns of each owner.
- * - While a cell is not CELL_ARBITER, the session has no owner, no waiter and no mark of a dead owner for its lock.
- *   So the arbiter takes the cell of a lock before the session decides on a request for it.
- * - Before a process leaves or is lost, and before direct mode ends, the arbiter has taken all cells: the session knows
- *   all owners. After a loss no cell becomes free any more: a process that counts as lost may still be running.
+ * - In direct mode, while a cell is not CELL_ARBITER, the session has no owner, no waiter and no mark of a dead owner for
+ *   its lock. So the arbiter takes the cell of a lock before the session decides on a request for it.
+ * - There, before a process leaves or is lost, and before direct mode ends, the arbiter has taken all cells: the session
+ *   knows all owners. After a loss no cell becomes free any more: a process that counts as lost may still be running.
  */
 
 import { CELL_ARBITER, CELL_FREE, CELL_OWNED, LOCK_CELLS_AT } from "../../wire/cell-layout.ts";
