@@ -387,21 +387,25 @@ describe("the simulator notices an arbiter that", () => {
       () => spyOn(Session.prototype, "isLockFree").mockImplementation(() => true),
     ],
   ];
-  test.each(plants)("%s", (_name, plant) => {
-    const planted = plant();
-    let caught = 0;
-    try {
-      for (let seed = 0; seed < 1500 && caught === 0; seed += 1) {
-        try {
-          simulate(seed, { flavour: "locks" });
-        } catch (error) {
-          if (!(error instanceof Violation)) throw error;
-          caught += 1;
+  test.each(plants)(
+    "%s",
+    (_name, plant) => {
+      const planted = plant();
+      let caught = 0;
+      try {
+        for (let seed = 0; seed < 1500 && caught === 0; seed += 1) {
+          try {
+            simulate(seed, { flavour: "locks" });
+          } catch (error) {
+            if (!(error instanceof Violation)) throw error;
+            caught += 1;
+          }
         }
+      } finally {
+        planted.mockRestore();
       }
-    } finally {
-      planted.mockRestore();
-    }
-    expect(caught).toBe(1);
-  });
+      expect(caught).toBe(1);
+    },
+    60_000,
+  );
 });
