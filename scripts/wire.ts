@@ -33,6 +33,7 @@ import {
   LOCK_CELLS_AT,
   NAMED_CELL_SIZE,
   NAMED_CELLS_MAX,
+  OPEN_UNTIL_AT,
   SEMAPHORE_CELLS_AT,
 } from "../src/core/wire/cell-layout.ts";
 import { FRAMES, HEADER, HEADER_SIZE, placeOf } from "../src/core/wire/fields.ts";
@@ -146,6 +147,7 @@ export function wireHeader(): string {
     `#define WIRE_BARRIER_PHASE ${BARRIER_PHASE}u`,
     `#define WIRE_BARRIER_COUNT_BITS ${BARRIER_COUNT_BITS}u`,
     `#define WIRE_BARRIER_SLEEPERS ${BARRIER_SLEEPERS}u`,
+    `#define WIRE_OPEN_UNTIL_AT ${OPEN_UNTIL_AT}u`,
     `#define WIRE_LOCK_CELLS_AT ${LOCK_CELLS_AT}u`,
     `#define WIRE_SEMAPHORE_CELLS_AT ${SEMAPHORE_CELLS_AT}u`,
     `#define WIRE_NAMED_CELLS_MAX ${NAMED_CELLS_MAX}u`,

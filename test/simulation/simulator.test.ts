@@ -1,9 +1,11 @@
 /** Runs the simulator over many seeds (DSM_SEEDS=N: N of each kind); `npm run simulate` shows what one of them does. */
 import { describe, expect, spyOn, test } from "bun:test";
 import { FRAME_MAX } from "../../src/core/base/limits.ts";
+import { Leases } from "../../src/core/replica/cells/leases.ts";
 import { LockCells } from "../../src/core/replica/cells/lock-cells.ts";
 import { Replica } from "../../src/core/replica/replica.ts";
 import type { ReplicaOutput } from "../../src/core/replica/replica-output.ts";
+import { Locks } from "../../src/core/session/locks.ts";
 import { Session } from "../../src/core/session/session.ts";
 import { HEADER_SIZE } from "../../src/core/wire/at.ts";
 import { padded, setUint64 } from "../../src/core/wire/frame.ts";
@@ -21,7 +23,7 @@ import { FLAVOURS, type Flavour, type SimulatorOptions, simulate } from "./simul
 const LEAST: Record<Flavour, Counts> = {
   sequencer: { entries: 15, loads: 3, lost: 0.25, woken: 0.1, refused: 0.1, blocks: 0.3, locked: 0.1 },
   direct: { entries: 15, loads: 3, direct: 0.5, woken: 0.1, refused: 0.1, blocks: 0.3, locked: 0.1 },
-  locks: { entries: 15, locked: 2, inherited: 0.1, lost: 0.5, cells: 0.05 },
+  locks: { entries: 15, locked: 2, inherited: 0.1, lost: 0.5, cells: 0.1, leased: 0.1 },
   cells: { entries: 15, direct: 0.5, cells: 8, slept: 2, sentBack: 0.3 },
   barriers: { entries: 20, cellBarriers: 0.7, changed: 0.05, lost: 0.2 },
   elastic: { entries: 20, pictures: 1, lost: 0.5, woken: 0.1, locked: 0.1, changed: 0.1 },
@@ -363,7 +365,7 @@ describe("the simulator notices a replica that", () => {
 });
 
 describe("the simulator notices an arbiter that", () => {
-  const plants: [string, () => { mockRestore(): void }][] = [
+  const plants: [string, () => { mockRestore(): void }, Flavour?][] = [
     [
       "does not look whether one that goes has locks by their cells",
       () => spyOn(LockCells.prototype, "takeAll").mockImplementation(() => []),
@@ -371,6 +373,21 @@ describe("the simulator notices an arbiter that", () => {
     [
       "does not ask who has a lock before it decides on it",
       () => spyOn(LockCells.prototype, "take").mockImplementation(() => -1),
+    ],
+    [
+      "does not look whether one that leaves has a lock that is leased to its node",
+      () => spyOn(LockCells.prototype, "ownerOf").mockImplementation(() => -1),
+      "locks",
+    ],
+    [
+      "does not give back a lease that is recalled",
+      () => spyOn(Leases.prototype, "settle").mockImplementation(() => {}),
+      "locks",
+    ],
+    [
+      "keeps the leases of a node that is gone",
+      () => spyOn(Locks.prototype, "endLeasesOf").mockImplementation(() => {}),
+      "locks",
     ],
     [
       "gives a lock to the processes that one of them waits for, or that a dead owner has left",
@@ -398,13 +415,13 @@ describe("the simulator notices an arbiter that", () => {
   ];
   test.each(plants)(
     "%s",
-    (_name, plant) => {
+    (_name, plant, flavour = "cells") => {
       const planted = plant();
       let caught = 0;
       try {
         for (let seed = 0; seed < 1500 && caught === 0; seed += 1) {
           try {
-            simulate(seed, { flavour: "cells" });
+            simulate(seed, { flavour });
           } catch (error) {
             if (!(error instanceof Violation)) throw error;
             caught += 1;

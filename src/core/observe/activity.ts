@@ -171,8 +171,8 @@ export class Activity {
   #afterApply(view: DataView, at: number, bytes: number): void {
     const kind = view.getUint8(at + At.kind);
     const rank = view.getUint16(at + At.rank, true);
-    // A JOIN has no rank yet: onRankAssigned() counts it. A map upload belongs to no rank.
-    if (kind === Kind.JOIN || kind === Kind.COPY) return;
+    // A JOIN has no rank yet: onRankAssigned() counts it. A map upload, and the return of a lease, belong to no rank.
+    if (kind === Kind.JOIN || kind === Kind.COPY || kind === Kind.RETURN) return;
     if (kind === Kind.PUBLISH && view.getUint8(at + PublishAt.part) === PublishOp.PART) {
       this.#afterPart(view, at, rank, bytes);
       return;

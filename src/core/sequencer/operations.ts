@@ -25,8 +25,8 @@ import type { Part } from "./publication-assembler.ts";
 import type { RetainedLog } from "./retained-log.ts";
 import type { SequencerOutput } from "./sequencer-output.ts";
 
-/** Kinds that are accepted without a rank: joins, ends, and the node's own upload. */
-const RANKLESS: ReadonlySet<number> = new Set([Kind.JOIN, Kind.LEAVE, Kind.COPY]);
+/** Kinds that are accepted without a rank: joins, ends, and the node's own operations. */
+const RANKLESS: ReadonlySet<number> = new Set([Kind.JOIN, Kind.LEAVE, Kind.COPY, Kind.RETURN]);
 
 export interface OperationsOptions {
   session: Session;

@@ -34,6 +34,7 @@ import {
   LeaveAt,
   LockAt,
   PublishAt,
+  ReturnAt,
   SemaphoreAt,
   StoreAt,
   UnlockAt,
@@ -46,7 +47,7 @@ import { Blocks } from "./blocks.ts";
 import type { Effects } from "./effects.ts";
 import { EntryCounts } from "./entry-counts.ts";
 import { Futexes } from "./futexes.ts";
-import { Locks } from "./locks.ts";
+import { Locks, newLock } from "./locks.ts";
 import { Membership, type MissingRanks } from "./membership.ts";
 import { Replies } from "./replies.ts";
 import { reportRanks } from "./report.ts";
@@ -87,7 +88,7 @@ export class Session {
     this.#waits = waits;
     this.#barrier = new Barrier(members, replies);
     this.#semaphores = new Semaphores(members, replies, waits);
-    this.#locks = new Locks(members, replies, waits);
+    this.#locks = new Locks(members, replies, waits, effects);
     this.#futexes = new Futexes(members, replies, waits, memory);
     this.#blocks = new Blocks(members, replies, effects, memory);
   }
@@ -176,6 +177,16 @@ export class Session {
     return this.#locks.isFree(name);
   }
 
+  /** Whether a lock is leased to the node. */
+  hasLeases(node: number): boolean {
+    return this.lessees.has(node);
+  }
+
+  /** The nodes to which locks are leased. */
+  get lessees(): Set<number> {
+    return this.#locks.lessees();
+  }
+
   /** Whether the map holds the value that the FUTEX_WAIT at `at` expects. */
   equalsMap(view: DataView, at: number): boolean {
     return this.#futexes.equalsMap(view, at);
@@ -238,7 +249,12 @@ export class Session {
         });
         return;
       case Kind.LEAVE:
-        this.#leave(from, view.getUint8(at + LeaveAt.isLost) === 1, view.getUint32(at + LeaveAt.gaveUp, true) === 1);
+        this.#leave(
+          from,
+          view.getUint8(at + LeaveAt.isLost) === 1,
+          view.getUint32(at + LeaveAt.gaveUp, true) === 1,
+          view.getUint32(at + LeaveAt.isEvicted, true) === 1,
+        );
         return;
       case Kind.BARRIER: {
         const passed = getUint64(view, at + BarrierAt.passed);
@@ -264,6 +280,9 @@ export class Session {
         return;
       case Kind.UNLOCK:
         this.#locks.unlock(nameAt(view, at), view.getUint8(at + UnlockAt.keepsMark) === 1, from);
+        return;
+      case Kind.RETURN:
+        this.#locks.giveBack(nameAt(view, at), from.node, view.getUint8(at + ReturnAt.isOwned) === 1 ? from.rank : -1);
         return;
       case Kind.ALLOC: {
         const alignment = view.getUint32(at + AllocateAt.alignment, true);
@@ -313,7 +332,7 @@ export class Session {
     else this.#memory.publish(view, at + HEADER_SIZE, at + view.getUint32(at + At.size, true));
   }
 
-  #leave(from: Requester, isLost: boolean, gaveUp: boolean): void {
+  #leave(from: Requester, isLost: boolean, gaveUp: boolean, isEvicted: boolean): void {
     const process = this.#members.leaving(from.rank, from.node);
     if (process === undefined) {
       this.#replies.status(from, Status.LEFT);
@@ -335,6 +354,12 @@ export class Session {
       if (isLost && this.config.onLoss === "fail") this.#failAll();
       else this.#barrier.openIfComplete();
       this.#locks.passOnLocksOf(from.rank);
+      // The arbiter has given back what processes had: what is still leased to a node without processes is free. An
+      // evicted node has given back nothing.
+      if (isEvicted) this.#locks.endLeasesOf(from.node, from.rank);
+      else if (this.presentOn(from.node).length === 0) this.#locks.endLeasesOf(from.node, -1);
+      // By its cell a process would not hear of the loss.
+      if (isLost) this.#locks.recallAll();
     }
   }
 
@@ -390,7 +415,7 @@ export class Session {
       config: this.config,
       seq: this.#counts.seq,
       semaphores: [...this.#semaphores.all()].map(({ name, value }) => ({ name, value })),
-      locks: [...this.#locks.all()].map(({ name, owner, died }) => ({ name, died: owner < 0 ? died : owner })),
+      locks: this.#locks.saved(),
       blocks: [...this.#blocks.all],
     });
   }
@@ -402,7 +427,7 @@ export class Session {
     this.#restored = true;
     this.#blocks.load(saved);
     this.#semaphores.load({ semaphores: saved.semaphores.map((semaphore) => ({ ...semaphore, waiters: [] })) });
-    this.#locks.load({ locks: saved.locks.map(({ name, died }) => ({ name, owner: -1, died, waiters: [] })) });
+    this.#locks.load({ locks: saved.locks.map(({ name, died }) => newLock(name, died)) });
   }
 
   /** Reports each process and what it does, for people. */

@@ -156,7 +156,7 @@ export class AppliedLog {
   /** What processes were told to be done has its place, behind all that they did before. */
   #checkDone(places: ReadonlyMap<number, number>): void {
     for (const { node, done } of this.#world.processes) {
-      if (node.state === "dead" || node.state === "refused") continue;
+      if (node.state === "dead" || node.state === "refused" || node.state === "severed") continue;
       let before = -1;
       for (const id of done) {
         const place = places.get(id);

@@ -4,23 +4,20 @@
  * cell back to the processes where it can.
  */
 import type { Status } from "../../base/errors.ts";
-import type { Session } from "../../session/session.ts";
 import { nameAt } from "../../session/session.ts";
 import { At, LockAt, UnlockAt } from "../../wire/at.ts";
 import { BARRIER_CELL_AT } from "../../wire/cell-layout.ts";
 import { encode, encodeText } from "../../wire/frame.ts";
 import { Kind, NO_TAG } from "../../wire/kinds.ts";
 import type { DirectModeExit } from "../direct-mode-exit.ts";
-import type { ProcessTable } from "../processes.ts";
 import { BarrierCell } from "./barrier-cell.ts";
+import { type LeaseHost, Leases } from "./leases.ts";
 import { LockCells } from "./lock-cells.ts";
 
 /** An answer to a request. */
 export type Answer = readonly [tag: number, status: Status, aux: number, value: number];
 
-export interface CellHost {
-  readonly session: Session;
-  readonly processes: ProcessTable;
+export interface CellHost extends LeaseHost {
   readonly exit: DirectModeExit;
   /** Applies an operation of this node at once; the server follows. */
   readonly decide: (view: DataView, frame: Uint8Array) => void;
@@ -40,12 +37,15 @@ export class CellDecisions {
   /** Answers that wait until the cell is what they make the processes expect. */
   #heldBack: Answer[] | null = null;
   readonly #barrier: BarrierCell;
+  /** The locks that have cells outside direct mode. */
+  readonly leases: Leases;
 
   /** `memory`: CELLS_SIZE bytes, zeroed, that the processes of the node share. */
   constructor(memory: Uint8Array, host: CellHost) {
     this.#host = host;
     this.#locks = new LockCells(memory, host.wakeCell);
     this.#barrier = new BarrierCell(memory, () => host.wakeCell(BARRIER_CELL_AT));
+    this.leases = new Leases(memory, this.#locks, host);
   }
 
   /** Decides an operation of a process of this node. */
@@ -67,7 +67,7 @@ export class CellDecisions {
   answered(tag: number): number {
     const value = this.#asked.get(tag)?.value ?? 0;
     this.#asked.delete(tag);
-    return value;
+    return this.leases.answered(tag) || value;
   }
 
   /** Whether the answer is to wait for a moment: it is given to the host's `reply` then. */
