@@ -131,10 +131,10 @@ int dsm_sem_post(dsm_session *session, const char *name, uint32_t initial) {
   return semaphore(session, WIRE_SEM_POST, name, initial, 0, -1);
 }
 
-/* The process has taken the lock without the arbiter, in a call that uses the session. */
-static int locked_by_cell(dsm_session *session) {
+/* The process has taken the lock without the arbiter, and has what earlier owners published, unless the status is another
+ * than DSM_OK. Returns the status. */
+static int locked_by_cell(dsm_session *session, int status) {
   tool_acquire(&session->cells);
-  int status = release_is_clean(&session->pages) ? DSM_OK : catch_up(session, DSM_OK);
   interrupts_note(status);
   return status;
 }
@@ -169,7 +169,7 @@ static int await_lock(dsm_session *session, const char *name, int timeout_ms, en
   /* A process that was sent back to the cell stays in the queue the second time, so that it keeps its place there. */
   for (int may_return = 1;; may_return = 0, cell = LOCK_CELL_BUSY) {
     if (cell == LOCK_CELL_BUSY) cell = lock_cells_await(&session->cells, name, &wait);
-    if (cell == LOCK_CELL_TAKEN) return locked_by_cell(session);
+    if (cell == LOCK_CELL_TAKEN) return locked_by_cell(session, catch_up(session, DSM_OK));
     if (wait.began_ns != 0 && interrupts_raised() && cell != LOCK_CELL_LATE)
       return dsm_fail(DSM_TIMEOUT, "the wait was interrupted");
     long long left_ms = timeout_ms < 0 ? -1 : (wait.end_ns - now_ns() + 999999) / 1000000;
@@ -181,11 +181,14 @@ static int await_lock(dsm_session *session, const char *name, int timeout_ms, en
 
 static int lock(dsm_session *session, const char *name, int try_only, int timeout_ms) {
   enum lock_cell cell = session == NULL ? LOCK_CELL_ASK : lock_cells_take(&session->cells, name);
-  if (cell == LOCK_CELL_TAKEN && release_is_clean(&session->pages)) return locked_by_cell(session);
+  if (cell == LOCK_CELL_TAKEN && release_is_clean(&session->pages)) return locked_by_cell(session, DSM_OK);
   int status = session_begin(session);
-  if (status != DSM_OK) return status;
+  if (status != DSM_OK) {
+    if (cell == LOCK_CELL_TAKEN) lock_cells_give(&session->cells, name);
+    return status;
+  }
   if (cell == LOCK_CELL_TAKEN) {
-    status = locked_by_cell(session);
+    status = locked_by_cell(session, catch_up(session, DSM_OK));
     session_end(session);
     return status;
   }
