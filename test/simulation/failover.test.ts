@@ -5,7 +5,7 @@ import type { NodeState } from "../../src/core/messages/node-state.ts";
 import { Leases } from "../../src/core/replica/cells/leases.ts";
 import { LockCells } from "../../src/core/replica/cells/lock-cells.ts";
 import { Replica } from "../../src/core/replica/replica.ts";
-import { Session } from "../../src/core/session/session.ts";
+import { Locks } from "../../src/core/session/locks.ts";
 import { HEADER_SIZE, StateAt } from "../../src/core/wire/at.ts";
 import { bodyText, encode, encodeJson } from "../../src/core/wire/frame.ts";
 import { Kind, StateOp } from "../../src/core/wire/kinds.ts";
@@ -133,7 +133,7 @@ describe("the simulator notices, of leases, that", () => {
     ],
     [
       "a server gives up a node that may still use its leases",
-      () => spyOn(Session.prototype, "hasLeases").mockImplementation(() => false),
+      () => spyOn(Locks.prototype, "lessees").mockImplementation(() => new Set()),
     ],
     [
       "an arbiter does not say who has a lock by its cell",

@@ -157,8 +157,7 @@ export class Replica {
       onWrite: () => {},
       onReply: (node, tag, { status, aux, value, old }) => {
         activity.onReply(node, tag);
-        if (node !== ours || this.#cells.holdsBack(tag, status, aux, value)) return;
-        this.#reply(tag, status, aux, value, old);
+        if (node === ours && !this.#cells.holdsBack(tag, status, aux, value)) this.#reply(tag, status, aux, value, old);
       },
       onRankAssigned: (node, tag, rank) => {
         activity.onRankAssigned(rank);
@@ -412,20 +411,12 @@ export class Replica {
       const result = value === 0 ? cell : value;
       this.#replies.ok(channel.index, requestTag(tag), this.session.seq, result, old);
     } else if (status === Status.TIMEOUT && aux > 0 && process !== null) {
-      const missing = this.#missingInBarrier(process.rank);
+      const missing = this.#cells.missingInBarrier(process.rank);
       const text = `${formatRanks(missing)} ${missing.length === 1 ? "was" : "were"} not in the barrier`;
       this.#replies.error(channel.index, requestTag(tag), status, aux, text);
     } else {
       this.#replies.error(channel.index, requestTag(tag), status, aux, undefined, value);
     }
-  }
-
-  /** The ranks that a barrier lacks beside `rank`. */
-  #missingInBarrier(rank: number): number[] {
-    const missing = this.session.missingInBarrier(rank);
-    // Requests of those that have arrived by the cell may still be on their way.
-    const late = missing.filter((one) => !this.#cells.isInBarrier(one));
-    return late.length > 0 ? late : missing;
   }
 
   /**

@@ -184,7 +184,7 @@ export class Sequencer {
 
   /** Keeps the place of a disconnected member for so long, and until it uses no lease any more. */
   #keepPlace({ node, process }: Member, reconnectMs: number): void {
-    const leaseMs = this.session.hasLeases(node) ? LEASE_MS : 0;
+    const leaseMs = this.session.lessees.has(node) ? LEASE_MS : 0;
     const longest = Math.max(reconnectMs, leaseMs);
     if (longest === 0) this.evict(node);
     else this.#out.onDisconnected(node, { reconnectMs: longest, leaseMs, process });

@@ -137,6 +137,17 @@ export class Locks {
     for (const lock of this.#byName.values()) if (lock.lease === node) this.#endLease(lock, died);
   }
 
+  /**
+   * Ends the leases that cannot go on without a process that has left its node, or was lost. The arbiter has given back
+   * what processes had: what is still leased to a node without processes is free. An evicted node has given back nothing.
+   */
+  endLeasesAfter({ rank, node }: Requester, isLost: boolean, isEvicted: boolean): void {
+    if (isEvicted) this.endLeasesOf(node, rank);
+    else if (this.#members.present().every((other) => other.node !== node)) this.endLeasesOf(node, -1);
+    // By its cell a process would not hear of the loss.
+    if (isLost) this.recallAll();
+  }
+
   /** Recalls all leases. */
   recallAll(): void {
     for (const { name, lease } of this.#byName.values()) if (lease >= 0) this.#effects.onRecall(name, lease);

@@ -177,11 +177,6 @@ export class Session {
     return this.#locks.isFree(name);
   }
 
-  /** Whether a lock is leased to the node. */
-  hasLeases(node: number): boolean {
-    return this.lessees.has(node);
-  }
-
   /** The nodes to which locks are leased. */
   get lessees(): Set<number> {
     return this.#locks.lessees();
@@ -249,12 +244,7 @@ export class Session {
         });
         return;
       case Kind.LEAVE:
-        this.#leave(
-          from,
-          view.getUint8(at + LeaveAt.isLost) === 1,
-          view.getUint32(at + LeaveAt.gaveUp, true) === 1,
-          view.getUint32(at + LeaveAt.isEvicted, true) === 1,
-        );
+        this.#leave(from, view, at);
         return;
       case Kind.BARRIER: {
         const passed = getUint64(view, at + BarrierAt.passed);
@@ -332,7 +322,9 @@ export class Session {
     else this.#memory.publish(view, at + HEADER_SIZE, at + view.getUint32(at + At.size, true));
   }
 
-  #leave(from: Requester, isLost: boolean, gaveUp: boolean, isEvicted: boolean): void {
+  #leave(from: Requester, view: DataView, at: number): void {
+    const isLost = view.getUint8(at + LeaveAt.isLost) === 1;
+    const isEvicted = view.getUint32(at + LeaveAt.isEvicted, true) === 1;
     const process = this.#members.leaving(from.rank, from.node);
     if (process === undefined) {
       this.#replies.status(from, Status.LEFT);
@@ -344,7 +336,7 @@ export class Session {
       this.#waits.end(queue, Status.LEFT, 0, process.rank);
       this.#futexes.dropIfEmpty(queue);
     }
-    this.#members.remove(process, isLost, gaveUp);
+    this.#members.remove(process, isLost, view.getUint32(at + LeaveAt.gaveUp, true) === 1);
     this.#replies.ok(from.node, from.tag);
     this.#effects.onProcessGone(from.node, from.rank);
     if (this.present === 0) {
@@ -354,12 +346,7 @@ export class Session {
       if (isLost && this.config.onLoss === "fail") this.#failAll();
       else this.#barrier.openIfComplete();
       this.#locks.passOnLocksOf(from.rank);
-      // The arbiter has given back what processes had: what is still leased to a node without processes is free. An
-      // evicted node has given back nothing.
-      if (isEvicted) this.#locks.endLeasesOf(from.node, from.rank);
-      else if (this.presentOn(from.node).length === 0) this.#locks.endLeasesOf(from.node, -1);
-      // By its cell a process would not hear of the loss.
-      if (isLost) this.#locks.recallAll();
+      this.#locks.endLeasesAfter(from, isLost, isEvicted);
     }
   }
 

@@ -87,9 +87,12 @@ export class CellDecisions {
     return true;
   }
 
-  /** Whether the process is in the barrier, by its cell: its request is on its way, or will be. */
-  isInBarrier(rank: number): boolean {
-    return this.#barrier.isInside(rank);
+  /** The ranks that the barrier lacks beside `rank`. */
+  missingInBarrier(rank: number): number[] {
+    const missing = this.#host.session.missingInBarrier(rank);
+    // Requests of those that have arrived by the cell may still be on their way.
+    const late = missing.filter((one) => !this.#barrier.isInside(one));
+    return late.length > 0 ? late : missing;
   }
 
   /** Whether processes may synchronise by cells. Once one was lost they may not: it may run on and use a cell. */
