@@ -14,6 +14,7 @@
  * - A process takes a lock by its cell only before `openUntil`, which is over before the server gives this node up: the
  *   server keeps the place of a node with leases for LEASE_MS after the connection broke, and `openUntil` is LEASE_OPEN_MS
  *   after a question that the server has answered. What counts is when this node asked: an answer may be late.
+ *   Not covered: a virtual machine that is stopped as a whole, with both of its clocks, and goes on within that time by them.
  */
 import { LEASE_ASK_INTERVAL_MS, LEASE_OPEN_MS } from "../../base/limits.ts";
 import type { Session } from "../../session/session.ts";
