@@ -33,13 +33,21 @@ async function main(programName: string, rawArgs: string[]): Promise<number> {
   return runOne(await load(), args.slice(1), first);
 }
 
+/** Names that other programs have for these commands. */
+const OTHER_NAMES: Record<string, keyof typeof COMMANDS> = {
+  ...{ list: "sessions", ls: "sessions", ps: "sessions", show: "sessions", status: "sessions" },
+  ...{ delete: "remove", end: "remove", kill: "remove", rm: "remove", stop: "remove" },
+  ...{ check: "doctor", create: "init", exec: "run", new: "init", save: "snapshot", start: "run" },
+};
+
 function unknown(given: string): UsageError {
   if (given.startsWith("-")) {
     const meant = nearest(given.replace(/^-+/, ""), ["help", "version"]);
     const advice = meant === null ? 'options stand after the command; see "dsm --help"' : `did you mean --${meant}?`;
     return new UsageError(`unknown option ${given}; ${advice}`);
   }
-  const meant = nearest(given, Object.keys(COMMANDS));
+  const meant =
+    (Object.hasOwn(OTHER_NAMES, given) ? OTHER_NAMES[given] : null) ?? nearest(given, Object.keys(COMMANDS));
   return new UsageError(
     `unknown command "${given}"; ${meant === null ? '"dsm --help" lists them' : `did you mean "${meant}"?`}`,
   );

@@ -289,6 +289,17 @@ describe.each(Object.keys(COMMANDS))("dsm %s", (name) => {
   });
 });
 
+test("the name that a command has elsewhere leads to it", async () => {
+  for (const [given, meant] of [
+    ["status", "sessions"],
+    ["kill", "remove"],
+    ["start", "run"],
+  ] as const) {
+    const { code, stderr } = await place.dsm([given]);
+    expect([code, stderr]).toEqual([2, `dsm: unknown command "${given}"; did you mean "${meant}"?\n`]);
+  }
+});
+
 test("a command whose output cannot be written says so in one line, and fails", async () => {
   const run = (words: string, to: string): Promise<Outcome> => {
     const cmd = ["sh", "-c", `exec "$0" "$1" ${words} ${to}`, process.execPath, MAIN];

@@ -268,7 +268,11 @@ test("prints, takes one export with its dependencies, and names faults", async (
     [[write("none.ts", "export const a = 1;\n")], 1, "none.ts exports no struct; write: export const state"],
     [[write("keyword.ts", keyword)], 1, "field wrong.a.class cannot have that name in C and C++"],
     [[write("broken.ts", "export const = 1;\n")], 1, "broken.ts"],
-    [[definition, "--out", join(cluster.folder, "no/such.h")], 1, "cannot be written: ENOENT"],
+    [
+      [definition, "--out", join(cluster.folder, "no/such.h")],
+      1,
+      "no/such.h cannot be written: ENOENT: no such file or directory\n",
+    ],
   ] as const) {
     const said = await cluster.dsm(["header", ...args]);
     expect({ code: said.code, stdout: said.stdout }).toEqual({ code, stdout: "" });

@@ -230,7 +230,13 @@ describe("programs", () => {
     const broken = join(place.folder, "broken");
     writeFileSync(broken, "\x7fELF nonsense");
     chmodSync(broken, 0o755);
+    const source = join(place.folder, "sum.c");
+    writeFileSync(source, "int main(void) {}\n");
+    chmodSync(source, 0o644);
     for (const [program, code, text] of [
+      [source, 126, "is the source of a program; compile it and give the program, such as ./sum"],
+      ["./nothing-here.c", 127, "there is no program"],
+      ["nothing-here.c", 127, "not found in the PATH"],
       ["./nothing-here", 127, "there is no program"],
       ["nothing-here-either", 127, "not found in the PATH"],
       ["nothing.ts", 127, "there is no program"],

@@ -175,6 +175,15 @@ test("variables, as the options that they stand for", async () => {
     ["DSM_ON_LOSS", "carry", "invalid on-loss policy"],
     ["DSM_ELASTIC", "yes", 'DSM_ELASTIC is "yes"; it must be 0 or 1'],
     ["DSM_TLS_OFF", "yes", 'DSM_TLS_OFF is "yes"; it must be 0 or 1'],
+    // Those that dsm run itself does not need, and its processes do.
+    ["DSM_DIRECT", "yes", 'DSM_DIRECT is "yes"; it must be 0 or 1'],
+    ["DSM_QUIET", "yes", 'DSM_QUIET is "yes"; it must be 0 or 1'],
+    ["DSM_PRELOAD", "no", 'DSM_PRELOAD is "no"; it must be 0 or 1'],
+    ["DSM_AUTOSTART", "no", 'DSM_AUTOSTART is "no"; it must be 0 or 1'],
+    ["DSM_JOIN_TIMEOUT_MS", "2s", 'DSM_JOIN_TIMEOUT_MS "2s" is not a whole number of milliseconds'],
+    ["DSM_JOIN_TIMEOUT_MS", "0", "DSM_JOIN_TIMEOUT_MS is 0; give 1 to 4294967295"],
+    ["DSM_RECONNECT_TIMEOUT_MS", "1.5", "not a whole number of milliseconds"],
+    ["DSM_HEARTBEAT_TIMEOUT_MS", "5", "DSM_HEARTBEAT_TIMEOUT_MS is 5; give 100 to 3600000"],
     ["DSM_SESSION", "a/b", "has a slash"],
     ["DSM_DAEMON", "a:b:c", "is not HOST:PORT"],
   ] as const) {

@@ -22,9 +22,12 @@ const command = (options: string[], ...args: string[]): string[] => [
 ];
 const TWO_NODES = ["--nodes", "2"];
 
-test("once, with its figures", async () => {
-  const file = join(cluster.folder, "stop");
-  const child = cluster.spawn(command(TWO_NODES, file), { session: cluster.session(), environment: { DSM_QUIET: "" } });
+test.each(["", "0"])("once, with its figures, and DSM_QUIET=%s", async (quiet) => {
+  const file = join(cluster.folder, `stop${quiet}`);
+  const child = cluster.spawn(command(TWO_NODES, file), {
+    session: cluster.session(),
+    environment: { DSM_QUIET: quiet },
+  });
   let said = "";
   const decoder = new TextDecoder();
   for await (const chunk of child.stderr) {

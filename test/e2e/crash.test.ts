@@ -148,6 +148,20 @@ describe("an arbiter that is killed", () => {
     await a.leave();
     await clear();
   });
+
+  for (const order of ["sequential", "pipelined", "release"])
+    test.each([16, 4096, 200_000])(`${order}: a copy of %d bytes ends its process likewise`, async (size) => {
+      const environment = { DSM_ORDER: order, DSM_DIRECT: "0" };
+      const [a] = await cluster.actors(["a"], { size: "1MiB", environment });
+      if (a === undefined) throw new Error("no actor");
+      await a.do(`memset 0 ${size} 1`);
+      expect(await a.number(`count 0 ${size} 1`)).toBe(size);
+      process.kill(cluster.arbiter(a.session, "a"), "SIGKILL");
+      expect(await a.ask("barrier")).toMatch(/^DSM_UNREACHABLE /);
+      void a.ask(`memset 4096 ${size} 2`);
+      expect(await a.end()).toMatchObject({ signal: "SIGBUS", stderr: storeLost(a.session) });
+      await clear();
+    });
 });
 
 test("a server that is killed: another one takes over, and processes notice only a pause", async () => {

@@ -23,3 +23,10 @@ test.each([
   });
   expect(outputs).toEqual(["ok\n", "ok\n"]);
 });
+
+test.each(["0", "1"])("a handler that jumps out of a copy keeps no session open (DSM_DIRECT=%s)", async (direct) => {
+  const outputs = await cluster.runWell([cluster.program("memory_calls_jump"), "3000"], {
+    ...{ session: cluster.session(), nodes: ["a"], environment: { DSM_DIRECT: direct } },
+  });
+  expect(outputs).toEqual(["ok\n"]);
+});

@@ -183,11 +183,13 @@ static void anywhere(void) {
 
 /* ---- pages that the process can write to ---- */
 
-static uint64_t open_writable(void *context, uint64_t offset, uint64_t length) {
-  struct map *of = context;
-  uintptr_t at = (uintptr_t)of->base + offset;
-  if (at < of->hole_begin || at >= of->hole_end) return 0;
-  return length < of->hole_end - at ? length : of->hole_end - at;
+static uint64_t open_bits[SIZE / PAGE / 64];
+
+/* Opens the pages [begin, end) of the map, and says so. */
+static void open_range(struct map *of, size_t begin, size_t end) {
+  of->hole_begin = (uintptr_t)of->base + begin * PAGE, of->hole_end = (uintptr_t)of->base + end * PAGE;
+  mprotect((void *)of->hole_begin, of->hole_end - of->hole_begin, PROT_READ | PROT_WRITE);
+  for (size_t i = begin; i < end; i++) open_bits[i / 64] |= 1ull << i % 64;
 }
 
 static int64_t open_pages(void *context, uint64_t offset, uint64_t length, uintptr_t instruction) {
@@ -195,8 +197,7 @@ static int64_t open_pages(void *context, uint64_t offset, uint64_t length, uintp
   uintptr_t at = (uintptr_t)of->base + offset, end = at + length;
   if (instruction == 0) fail("no instruction");
   if (at >= of->hole_end && at % PAGE == 0 && length >= PAGE) { /* opens a page behind the open ones */
-    mprotect((void *)at, PAGE, PROT_READ | PROT_WRITE);
-    of->hole_begin = at, of->hole_end = at + PAGE;
+    open_range(of, offset / PAGE, offset / PAGE + 1);
     return PAGE;
   }
   return end <= of->hole_begin || at >= of->hole_end ? -(int64_t)length : -(int64_t)(of->hole_begin - at);
@@ -204,13 +205,12 @@ static int64_t open_pages(void *context, uint64_t offset, uint64_t length, uintp
 
 static void open_ones(void) {
   struct dsm_sink opening = recording_sink;
-  opening.writable = open_writable;
   opening.open = open_pages;
   make_source();
   dsm_region_remove(map.region);
   map.region = dsm_region_add(BASE, SIZE, &opening, &map);
-  map.hole_begin = BASE + 2 * PAGE, map.hole_end = BASE + 4 * PAGE;
-  mprotect((void *)map.hole_begin, 2 * PAGE, PROT_READ | PROT_WRITE);
+  dsm_region_show_open(BASE, open_bits);
+  open_range(&map, 2, 4);
   copy(map.base + PAGE + 100, source, 3 * PAGE);
   check(memcmp(map.base + PAGE + 100, source, 3 * PAGE) == 0, "all bytes are there");
   for (size_t i = 0; i < 8 * PAGE; i++)

@@ -61,6 +61,14 @@ beforeAll(async () => {
 
 afterAll(() => place.close());
 
+test("npx dsm init says npx dsm run, and that works", () => {
+  const { code, out, err } = run(["npx", "dsm", "init", "first", "--language", "ts"]);
+  expect({ code, err }).toEqual({ code: 0, err: "" });
+  expect(out).toEndWith("\n  cd first\n  npx dsm run -n 4 --nodes 2 -- main.ts\n");
+  const first = run(["sh", "-ec", "cd first\nnpx dsm run -n 4 --nodes 2 -- main.ts"]);
+  expect(first).toMatchObject({ code: 0, out: "4 processes added up to 500000500000\n" });
+});
+
 test("npx dsm run starts a program that imports dsm", () => {
   const { code, out, err } = run("npx dsm run -n 2 --nodes 2 -- hello.ts a b".split(" "));
   expect({ code, out, err: code === 0 ? "" : err }).toEqual({ code: 0, out: "hello 3 a,b\n", err: "" });

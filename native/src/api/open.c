@@ -15,9 +15,11 @@
 #include "api/join.h"
 #include "base/clock.h"
 #include "base/descriptor.h"
+#include "base/quiet.h"
 #include "base/settings.h"
 #include "base/size.h"
 #include "base/status.h"
+#include "pages/copies.h"
 #include "pages/release.h"
 #include "session/departed_maps.h"
 #include "session/handles.h"
@@ -156,9 +158,7 @@ static int map_session(dsm_session *session, const char *path) {
     munmap(place, session->link.size);
     return dsm_fail(dsm_status_of(saved, DSM_NO_MEMORY), "cannot map the session's cells: %s", strerror(saved));
   }
-  const char *quiet = getenv(SETTING_QUIET);
-  int silent = session->order == ORDER_RELEASE || (quiet != NULL && quiet[0] != 0);
-  advice_begin(&session->advice, silent, now_ns());
+  advice_begin(&session->advice, session->order == ORDER_RELEASE || is_quiet(), now_ns());
   session->region = dsm_region_add(session->link.base, session->link.size, &session_sink, session);
   if (session->region < 0) {
     cells_close(&session->cells);
@@ -166,6 +166,7 @@ static int map_session(dsm_session *session, const char *path) {
     munmap(place, session->link.size);
     return dsm_fail(DSM_LIMIT, "this process has too many maps; leave a session first");
   }
+  copies_show_open(&session->pages);
   if (direct_may_end) {
     int status = direct_exit_begin(&session->direct_exit, &session->link, &session->pages);
     if (status != DSM_OK) {

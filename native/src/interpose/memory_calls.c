@@ -13,7 +13,7 @@
 #include "trap/region.h"
 
 #define EXPORT __attribute__((weak, visibility("default")))
-#define IN_MAP(to, size) (__builtin_expect(dsm_regions_near(to, size), 0) && in_map(to, size))
+#define IN_MAP(to, size) (__builtin_expect(dsm_regions_near(to, size), 0) && is_captured(to, size))
 /* Whether the real function, once it is found, is to be called for a string at `to`. A string that begins before the map
  * and ends in it traps. */
 #define IS_ELSEWHERE(real, to) (__builtin_expect(!dsm_regions_near(to, 1) && (real) != NULL, 1))
@@ -37,6 +37,11 @@ __attribute__((constructor)) static void find_real_calls(void) {
   dsm_find_next(&real.strncpy, "strncpy");
   dsm_find_next(&real.stpncpy, "stpncpy");
   dsm_find_next(&real.strncat, "strncat");
+}
+
+/* Whether stores there trap. To memory that the process can store to, a call costs little more than the real one. */
+static bool is_captured(const void *to, size_t size) {
+  return dsm_region_writable((uintptr_t)to, size) < size && in_map(to, size);
 }
 
 static inline void *copy(void *to, const void *from, size_t size) {

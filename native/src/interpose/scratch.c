@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "trap/syscall.h"
+#include "trap/tool.h"
 
 #define PART_BYTES (sizeof(struct iovec) + sizeof(uintptr_t))
 #define SLOTS 16
@@ -18,11 +19,21 @@
 static uint8_t *slots;
 static uint32_t slot_owners[SLOTS]; /* thread ids; 0: free */
 
+/* Takes the slot if `owner` has it. ThreadSanitizer, which does not see what orders its users, is told. */
+static bool take_slot(int slot, uint32_t owner, uint32_t self) {
+  if (!__atomic_compare_exchange_n(&slot_owners[slot], &owner, self, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+    return false;
+  tool_acquire(&slot_owners[slot]);
+  return true;
+}
+
 static int claim_slot(void) {
   uint8_t *all = __atomic_load_n(&slots, __ATOMIC_ACQUIRE);
   if (all == NULL) {
+    tool_enter();
     void *fresh =
         mmap(NULL, SLOTS * SLOT_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    tool_leave();
     if (fresh == MAP_FAILED) return -1;
     if (!__atomic_compare_exchange_n(&slots, &all, fresh, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
       munmap(fresh, SLOTS * SLOT_BYTES);
@@ -30,15 +41,13 @@ static int claim_slot(void) {
   }
   uint32_t self = (uint32_t)dsm_syscall(SYS_gettid, 0, 0, 0, 0);
   for (int i = 0; i < SLOTS; i++) {
-    uint32_t none = 0;
-    if (__atomic_compare_exchange_n(&slot_owners[i], &none, self, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) return i;
+    if (take_slot(i, 0, self)) return i;
   }
   for (int i = 0; i < SLOTS; i++) {
     uint32_t owner = __atomic_load_n(&slot_owners[i], __ATOMIC_RELAXED);
     if (owner != 0 && owner != self && dsm_syscall(SYS_tgkill, getpid(), owner, 0, 0) == -ESRCH &&
-        __atomic_compare_exchange_n(&slot_owners[i], &owner, self, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
+        take_slot(i, owner, self))
       return i;
-    }
   }
   return -1;
 }
@@ -69,6 +78,9 @@ int scratch_claim(struct scratch *s, struct small_scratch *small, size_t bytes, 
 }
 
 void scratch_release(struct scratch *s) {
-  if (s->slot >= 0) __atomic_store_n(&slot_owners[s->slot], 0, __ATOMIC_RELEASE);
+  if (s->slot >= 0) {
+    tool_release(&slot_owners[s->slot]);
+    __atomic_store_n(&slot_owners[s->slot], 0, __ATOMIC_RELEASE);
+  }
   if (s->mapping != NULL) munmap(s->mapping, s->mapped);
 }

@@ -7,10 +7,13 @@
 #define _GNU_SOURCE
 #include "interpose/store_to_map.h"
 
+#include <errno.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/next.h"
 #include "interpose/buffers.h"
+#include "trap/fault.h"
 #include "trap/region.h"
 
 /* Bytes published as one entry. */
@@ -41,10 +44,19 @@ __attribute__((constructor)) static void find_real_stores(void) {
   dsm_find_next(&real_stores.fill, "memset");
 }
 
-/* Bytes to be stored: those of a source, or of scratch that is filled with one value. */
+/* Bytes to be stored: those of a source, or one value. */
 struct source {
-  const uint8_t *bytes; /* NULL: scratch is filled */
+  const uint8_t *bytes; /* NULL: the value */
   int value;
+  bool is_private; /* the bytes are our own copy */
+};
+
+/* Scratch from which pieces are published. Most stores to pages that open need none, so it is claimed late. */
+struct room {
+  struct small_scratch small;
+  struct scratch scratch;
+  size_t size;
+  bool is_claimed;
 };
 
 static void store_plainly(uintptr_t to, const struct source *source, size_t size) {
@@ -54,24 +66,33 @@ static void store_plainly(uintptr_t to, const struct source *source, size_t size
     real_stores.fill((void *)to, source->value, size);
 }
 
-/* Returns how many bytes to publish next: dsm_region_write() makes one entry of them. */
-static size_t piece_of(uintptr_t to, size_t size, size_t room) {
-  size_t piece = PIECE_BYTES - to % DSM_STORE_BYTES_MAX;
-  if (piece > room) piece = room;
-  return size < piece ? size : piece;
+/* Returns the next bytes to publish, and their number: dsm_region_write() makes one entry of them. NULL: no memory. */
+static const uint8_t *next_piece(uintptr_t to, const struct source *source, size_t *size, struct room *room) {
+  size_t most = PIECE_BYTES - to % DSM_STORE_BYTES_MAX;
+  if (*size > most) *size = most;
+  if (source->is_private) return source->bytes;
+  if (!room->is_claimed) {
+    if (scratch_claim(&room->scratch, &room->small, room->size, 1) != 0) return NULL;
+    room->is_claimed = true;
+    if (source->bytes == NULL) real_stores.fill(room->scratch.bytes, source->value, room->size);
+  }
+  if (*size > room->size) *size = room->size;
+  if (source->bytes != NULL) real_stores.copy(room->scratch.bytes, source->bytes, *size);
+  return room->scratch.bytes;
 }
 
 /* Stores bytes to memory that lies in a map. Returns how many. */
-static size_t store_some(uintptr_t to, const struct source *source, size_t size, const struct scratch *scratch) {
+static size_t store_some(uintptr_t to, const struct source *source, size_t size, struct room *room) {
   size_t writable = dsm_region_writable(to, size);
   if (writable == 0) {
     ptrdiff_t opened = dsm_region_open(to, size, (uintptr_t)&store_some);
     if (opened > 0) {
       writable = (size_t)opened;
     } else {
-      size = piece_of(to, (size_t)-opened, scratch->bytes_max);
-      if (source->bytes != NULL) real_stores.copy(scratch->bytes, source->bytes, size);
-      if (dsm_region_write(to, scratch->bytes, size) == 0) return size;
+      size = (size_t)-opened;
+      const uint8_t *bytes = next_piece(to, source, &size, room);
+      if (bytes != NULL && dsm_region_write(to, bytes, size) == 0) return size;
+      if (bytes != NULL && errno == EIO) dsm_end_of_failed_store();
       writable = size; /* The store itself traps, and its handler says what is wrong. */
     }
   }
@@ -80,53 +101,49 @@ static size_t store_some(uintptr_t to, const struct source *source, size_t size,
 }
 
 /* Stores in ascending order of addresses. */
-static void store_ascending(uintptr_t to, struct source source, size_t size, const struct scratch *scratch) {
+static void store_ascending(uintptr_t to, struct source source, size_t size) {
+  struct room room;
+  room.is_claimed = false;
+  room.size = size < PIECE_BYTES ? size : PIECE_BYTES;
   while (size > 0) {
     uintptr_t start;
     size_t inside = dsm_region_part(to, size, &start), done = start - to;
     if (done > 0)
       store_plainly(to, &source, done);
     else
-      done = store_some(to, &source, inside, scratch);
+      done = store_some(to, &source, inside, &room);
     to += done;
     size -= done;
     if (source.bytes != NULL) source.bytes += done;
   }
+  if (room.is_claimed) scratch_release(&room.scratch);
 }
 
-void move_to_map(void *to, const void *from, size_t size) {
+/* Stored in ascending order the beginning would overwrite the end of the source, so that is copied as a whole first. Not
+ * inlined: other calls would have its scratch on their stack, too. */
+__attribute__((noinline)) static void move_upwards(void *to, const void *from, size_t size) {
   struct small_scratch small;
-  struct scratch scratch;
-  /* Stored in ascending order the beginning would overwrite the end of the source. */
-  int overlaps = (uintptr_t)to - (uintptr_t)from < size;
-  if (to == from || scratch_claim(&scratch, &small, overlaps || size < PIECE_BYTES ? size : PIECE_BYTES, 1) != 0) {
+  struct scratch copy;
+  if (to == from || scratch_claim(&copy, &small, size, 1) != 0) {
     real_stores.move(to, from, size);
     return;
   }
-  if (overlaps) {
-    struct small_scratch small_copy;
-    struct scratch copy;
-    if (scratch_claim(&copy, &small_copy, size, 1) != 0) {
-      real_stores.move(to, from, size);
-    } else {
-      real_stores.copy(copy.bytes, from, size);
-      store_ascending((uintptr_t)to, (struct source){copy.bytes, 0}, size, &scratch);
-      scratch_release(&copy);
-    }
-  } else {
-    store_ascending((uintptr_t)to, (struct source){from, 0}, size, &scratch);
-  }
-  scratch_release(&scratch);
+  real_stores.copy(copy.bytes, from, size);
+  store_ascending((uintptr_t)to, (struct source){.bytes = copy.bytes, .is_private = true}, size);
+  scratch_release(&copy);
+}
+
+void move_to_map(void *to, const void *from, size_t size) {
+  int saved_errno = errno;
+  if ((uintptr_t)to - (uintptr_t)from < size)
+    move_upwards(to, from, size);
+  else
+    store_ascending((uintptr_t)to, (struct source){.bytes = from}, size);
+  errno = saved_errno;
 }
 
 void fill_map(void *to, int byte, size_t size) {
-  struct small_scratch small;
-  struct scratch scratch;
-  if (scratch_claim(&scratch, &small, size < PIECE_BYTES ? size : PIECE_BYTES, 1) != 0) {
-    real_stores.fill(to, byte, size);
-    return;
-  }
-  real_stores.fill(scratch.bytes, byte, scratch.bytes_max < size ? scratch.bytes_max : size);
-  store_ascending((uintptr_t)to, (struct source){NULL, byte}, size, &scratch);
-  scratch_release(&scratch);
+  int saved_errno = errno;
+  store_ascending((uintptr_t)to, (struct source){.value = byte}, size);
+  errno = saved_errno;
 }

@@ -17,7 +17,7 @@
 
 #include "base/clock.h"
 #include "base/descriptor.h"
-#include "base/settings.h"
+#include "base/quiet.h"
 #include "base/status.h"
 #include "link/channel.h"
 #include "link/find_binary.h"
@@ -90,8 +90,7 @@ static int ended_early(const char *path) {
 static int status_line(char *line, const char *path) {
   if (strcmp(line, "ready") == 0) return DSM_OK;
   if (strncmp(line, "note ", 5) == 0) {
-    const char *quiet = getenv(SETTING_QUIET);
-    if (quiet == NULL || quiet[0] == 0) fprintf(stderr, "dsm: %s\n", line + 5);
+    if (!is_quiet()) fprintf(stderr, "dsm: %s\n", line + 5);
     return -1;
   }
   if (strncmp(line, "error ", 6) == 0) {

@@ -14,6 +14,7 @@
 #include "pages/history.h"
 #include "pages/lent.h"
 #include "pages/written.h"
+#include "trap/region.h"
 
 /* From this many pages on the memory is populated by one call: a fault for each page would cost more than the copy. */
 #define POPULATE_PAGES_MIN 8u
@@ -86,6 +87,10 @@ static size_t bitmap_bytes(const struct pages *pages) {
   return (pages->link->size / PAGE_BYTES + 63) / 64 * 8;
 }
 
+void copies_show_open(const struct pages *pages) {
+  dsm_region_show_open(pages->link->base, pages->link->direct ? DSM_ALL_OPEN : pages->copies.opened);
+}
+
 void copies_free(struct pages *pages) {
   const struct arbiter_link *link = pages->link;
   struct page_copies *copies = &pages->copies;
@@ -153,6 +158,7 @@ int copies_prepare(struct pages *pages) {
                                       : map_anonymous(WIRE_STAGING_SIZE);
     if (copies->staging == MAP_FAILED) goto failed;
   }
+  copies_show_open(pages);
   return DSM_OK;
 failed:;
   int saved = errno;

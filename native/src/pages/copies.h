@@ -20,6 +20,10 @@
  * Returns a status and keeps its reason. handler-safe. */
 int copies_prepare(struct pages *pages);
 
+/* Shows the handlers and the interposed calls which pages are open; after each change of the bitmap's place and of direct
+ * mode. handler-safe. */
+void copies_show_open(const struct pages *pages);
+
 /* Unmaps all of it. */
 void copies_free(struct pages *pages);
 

@@ -10,14 +10,18 @@ struct hole *hole_at(struct pages *pages, uint64_t offset) {
   return NULL;
 }
 
-int hole_in_page(struct pages *pages, const struct hole *except, uint64_t page_offset) {
+int hole_in_range(struct pages *pages, const struct hole *except, uint64_t from, uint64_t to) {
   for (int i = 0; i < DSM_HOLES_MAX; i++) {
     const struct hole *hole = &pages->holes[i];
     if (hole != except && hole->id != 0 && hole_private_from(hole) < hole_private_to(hole) &&
-        hole_private_from(hole) < page_offset + PAGE_BYTES && hole_private_to(hole) > page_offset)
+        hole_private_from(hole) < to && hole_private_to(hole) > from)
       return 1;
   }
   return 0;
+}
+
+int hole_in_page(struct pages *pages, const struct hole *except, uint64_t page_offset) {
+  return hole_in_range(pages, except, page_offset, page_offset + PAGE_BYTES);
 }
 
 int hole_edges(const struct hole *hole, uint64_t parts[2][2]) {

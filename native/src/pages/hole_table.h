@@ -9,6 +9,9 @@
 /* Returns the hole that contains this byte, or NULL. A hole that is being filled contains none. */
 struct hole *hole_at(struct pages *pages, uint64_t offset);
 
+/* Returns whether a byte of [from, to) is private to a hole other than `except`. */
+int hole_in_range(struct pages *pages, const struct hole *except, uint64_t from, uint64_t to);
+
 /* Returns whether an open hole other than `except` (NULL: any) has private bytes in this page. */
 int hole_in_page(struct pages *pages, const struct hole *except, uint64_t page_offset);
 

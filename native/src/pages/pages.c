@@ -40,15 +40,10 @@ int pages_fault(struct pages *pages, uintptr_t address, int atomic, uintptr_t in
   return opened;
 }
 
-uint64_t pages_writable(const struct pages *pages, uint64_t offset, uint64_t length) {
-  if (atomic_load_explicit(&pages->count, memory_order_acquire) == 0) return 0;
-  uint64_t end = offset;
-  while (end < offset + length && is_open(pages, end / PAGE_BYTES)) end = PAGE_FLOOR(end) + PAGE_BYTES;
-  return end < offset + length ? end - offset : length;
-}
-
 int64_t pages_open(struct pages *pages, uint64_t offset, uint64_t length, uintptr_t instruction) {
   if (atomic_load_explicit(&pages->count, memory_order_acquire) == 0) return -(int64_t)length;
+  /* The store itself traps, and pages_fault() finds the session dead. */
+  if (pages->release.is_on && atomic_load(&pages->link->dead)) return (int64_t)length;
   uint64_t page = offset / PAGE_BYTES, whole_end = (offset + length) / PAGE_BYTES, end = page;
   if (offset % PAGE_BYTES == 0 && whole_end > page) {
     pages_lock(pages);
@@ -62,9 +57,11 @@ int64_t pages_open(struct pages *pages, uint64_t offset, uint64_t length, uintpt
 }
 
 int pages_publish(struct pages *pages, const struct dsm_run *run) {
-  int result = 1;
+  int result = PAGES_NO_STAGING;
   pages_lock(pages);
-  if (!pages->link->direct && copies_prepare(pages) == DSM_OK) {
+  if (pages->holes != NULL && hole_in_range(pages, NULL, run->offset, run->offset + run->length)) {
+    result = PAGES_HOLE;
+  } else if (!pages->link->direct && copies_prepare(pages) == DSM_OK) {
     struct publication publication;
     publication_begin(pages, &publication, NULL);
     publication_add_bytes(&publication, run->offset, run->bytes, run->length);
@@ -195,6 +192,7 @@ void pages_close_direct(struct pages *pages) {
       abort();
     }
     pages->link->direct = 0;
+    copies_show_open(pages);
     if (pages->release.atomics != NULL && !atomic_load(&pages->link->left)) release_begin(pages);
   }
   pages_unlock_restoring_signals(pages, &before);

@@ -15,17 +15,18 @@ void pages_init(struct pages *pages, struct arbiter_link *link);
  * the store must be captured, -1 if the arbiter is gone (release only). handler-safe. */
 int pages_fault(struct pages *pages, uintptr_t address, int atomic, uintptr_t instruction);
 
-/* Returns how many of the `length` bytes at `offset` lie in open pages, from the first one on. It takes no lock, so that
- * may change at any time. handler-safe. */
-uint64_t pages_writable(const struct pages *pages, uint64_t offset, uint64_t length);
-
 /* The program is about to store to all of these bytes, by this instruction: opens pages as for a store that traps, whole
  * ones at once. Returns how many bytes, from the first one on, lie in open pages; or, negative, how many are to be stored
- * as one captured store. handler-safe. */
+ * as one captured store. If the arbiter is gone under release, the first number is all of them: the store itself traps,
+ * and pages_fault() says so. handler-safe. */
 int64_t pages_open(struct pages *pages, uint64_t offset, uint64_t length, uintptr_t instruction);
 
-/* Publishes a large store to pages that are not private as one entry, through the staging area. Returns 0, 1 if there is
- * no such area, or -1 if the arbiter is gone. The caller has blocked all signals. */
+/* Publishes a large store to pages that are not private as one entry, through the staging area. Returns 0, or -1 if the
+ * arbiter is gone, or one of the numbers above 0: nothing is published. The caller has blocked all signals. */
+enum {
+  PAGES_NO_STAGING = 1, /* there is no such area */
+  PAGES_HOLE = 2, /* another thread has dug a hole there since the caller looked: to pages_store() with it */
+};
 int pages_publish(struct pages *pages, const struct dsm_run *run);
 
 /* A store of several runs, and its progress. */

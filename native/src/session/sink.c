@@ -41,6 +41,7 @@ static int publish_store(dsm_session *session, const struct dsm_run *runs, uint3
 static int publish_large(dsm_session *session, const struct dsm_run *run) {
   int published = pages_publish(&session->pages, run);
   if (published <= 0) return published;
+  if (published == PAGES_HOLE) return session_store(session, run, 1);
   /* There is no staging area: it goes in pieces that fit a frame. */
   struct dsm_run piece = {.offset = run->offset, .bytes = run->bytes};
   for (uint32_t left = run->length; left > 0; left -= piece.length) {
@@ -53,21 +54,9 @@ static int publish_large(dsm_session *session, const struct dsm_run *run) {
   return 0;
 }
 
-static uint64_t runs_bytes(const struct dsm_run *runs, uint32_t count) {
-  uint64_t bytes = 0;
-  for (uint32_t i = 0; i < count; i++) bytes += runs[i].length;
-  return bytes;
-}
-
 /* Publishes a store outside all private pages. Returns 0, or -1 if the arbiter is gone. */
 static int publish_store(dsm_session *session, const struct dsm_run *runs, uint32_t count) {
   if (count == 1 && runs[0].length > DSM_STORE_BYTES_MAX) return publish_large(session, runs);
-  if (count > 1 && runs_bytes(runs, count) > DSM_STORE_BYTES_MAX) {
-    /* What holes have left of a large store. */
-    for (uint32_t i = 0; i < count; i++)
-      if (publish_store(session, &runs[i], 1) != 0) return -1;
-    return 0;
-  }
   if (count == 1 && advice_note(&session->advice, runs[0].offset, runs[0].length)) advise(session);
   if (session->ring.header != NULL) {
     int queued = ring_store(&session->ring, runs, count);
@@ -81,11 +70,6 @@ static int sink_fault(void *context, uintptr_t address, int atomic, uintptr_t in
   int opened = pages_fault(&session->pages, address, atomic, instruction);
   if (opened < 0) report_arbiter_gone(session);
   return opened;
-}
-
-static uint64_t sink_writable(void *context, uint64_t offset, uint64_t length) {
-  dsm_session *session = context;
-  return session->link.direct ? length : pages_writable(&session->pages, offset, length);
 }
 
 static int64_t sink_open(void *context, uint64_t offset, uint64_t length, uintptr_t instruction) {
@@ -106,7 +90,9 @@ int session_store(dsm_session *session, const struct dsm_run *runs, uint32_t cou
     struct store_progress store = {.runs = runs, .count = count};
     while (store.count > 0 && result >= 0) {
       struct dsm_run rest[32];
-      int left = pages_store(&session->pages, &store, rest, 32);
+      /* Of a large store each part is published before the next one is looked at: that takes long, and another thread
+       * may dig or fill a hole meanwhile. */
+      int left = pages_store(&session->pages, &store, rest, store.runs->length > DSM_STORE_BYTES_MAX ? 1 : 32);
       if (left < 0) {
         say_no_page();
         return -2;
@@ -176,9 +162,5 @@ static const char *sink_name(const void *context) {
   return ((const dsm_session *)context)->link.name;
 }
 
-const struct dsm_sink session_sink = {.fault = sink_fault,
-                                      .writable = sink_writable,
-                                      .open = sink_open,
-                                      .store = sink_store,
-                                      .atomic = sink_atomic,
-                                      .name = sink_name};
+const struct dsm_sink session_sink = {
+    .fault = sink_fault, .open = sink_open, .store = sink_store, .atomic = sink_atomic, .name = sink_name};

@@ -73,6 +73,10 @@ static _Noreturn void die(int signo) {
   for (;;) dsm_syscall(SYS_exit_group, 128 + signo, 0, 0, 0);
 }
 
+void dsm_end_of_failed_store(void) {
+  die(SIGBUS);
+}
+
 /* ---- the handlers ---- */
 
 /* Not inlined: the stack frame of the handlers would hold its text twice. */

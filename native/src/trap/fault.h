@@ -8,6 +8,9 @@
  * or -1 with errno. */
 int dsm_capture_init(void);
 
+/* Ends the process as the handlers do if a sink has failed, and has said so: by SIGBUS, at once. */
+_Noreturn void dsm_end_of_failed_store(void);
+
 #pragma GCC visibility pop
 
 #endif

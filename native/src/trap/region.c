@@ -10,6 +10,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "trap/guard.h"
 #include "trap/region_entry.h"
 #include "trap/signals.h"
 #include "trap/step.h"
@@ -17,8 +18,11 @@
 #include "trap/tool.h"
 
 #define REGIONS_MAX 64
+#define PAGE_BYTES 4096u
 
 static struct dsm_region regions[REGIONS_MAX];
+/* No entry from this one on was ever used. */
+static unsigned regions_used;
 
 uintptr_t dsm_regions_low = UINTPTR_MAX, dsm_regions_high;
 
@@ -49,7 +53,7 @@ int dsm_process_token_renew(void) {
 }
 
 struct dsm_region *dsm_region_enter(uintptr_t address) {
-  for (unsigned i = 0; i < REGIONS_MAX; i++) {
+  for (unsigned i = 0; i < __atomic_load_n(&regions_used, __ATOMIC_RELAXED); i++) {
     struct dsm_region *r = &regions[i];
     uintptr_t base = __atomic_load_n(&r->base, __ATOMIC_RELAXED);
     size_t size = __atomic_load_n(&r->size, __ATOMIC_RELAXED);
@@ -68,7 +72,7 @@ struct dsm_region *dsm_region_enter(uintptr_t address) {
 struct dsm_region *dsm_region_enter_near(uintptr_t address, uintptr_t behind, uintptr_t before) {
   uint64_t token = dsm_process_token();
   uintptr_t inside = 0, nearest = UINTPTR_MAX;
-  for (unsigned i = 0; i < REGIONS_MAX; i++) {
+  for (unsigned i = 0; i < __atomic_load_n(&regions_used, __ATOMIC_RELAXED); i++) {
     struct dsm_region *r = &regions[i];
     if (__atomic_load_n(&r->state, __ATOMIC_ACQUIRE) != DSM_REGION_ACTIVE || r->owner != token) continue;
     uintptr_t base = __atomic_load_n(&r->base, __ATOMIC_RELAXED);
@@ -113,6 +117,13 @@ static void widen_bounds(uintptr_t low, uintptr_t high) {
   }
 }
 
+static void widen_used(unsigned used) {
+  unsigned seen = __atomic_load_n(&regions_used, __ATOMIC_RELAXED);
+  while (used > seen &&
+         !__atomic_compare_exchange_n(&regions_used, &seen, used, true, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)) {
+  }
+}
+
 int dsm_region_add(uintptr_t base, size_t size, const struct dsm_sink *sink, void *context) {
   int renewed = dsm_process_token_renew();
   if (renewed < 0 || (renewed == 1 && dsm_step_init() != 0)) return -1;
@@ -137,6 +148,8 @@ int dsm_region_add(uintptr_t base, size_t size, const struct dsm_sink *sink, voi
       __atomic_store_n(&r->late, DSM_LATE_FATAL, __ATOMIC_RELAXED);
       __atomic_store_n(&r->base, base, __ATOMIC_RELAXED);
       __atomic_store_n(&r->size, size, __ATOMIC_RELAXED);
+      __atomic_store_n(&r->open, NULL, __ATOMIC_RELAXED);
+      widen_used((unsigned)i + 1);
       widen_bounds(base, base + size);
       __atomic_store_n(&r->state, DSM_REGION_ACTIVE, __ATOMIC_SEQ_CST);
       return i;
@@ -147,6 +160,7 @@ int dsm_region_add(uintptr_t base, size_t size, const struct dsm_sink *sink, voi
 
 void dsm_region_leave(int index) {
   if (index < 0 || index >= REGIONS_MAX) return;
+  __atomic_store_n(&regions[index].open, NULL, __ATOMIC_RELAXED);
   __atomic_store_n(&regions[index].state, DSM_REGION_LEFT, __ATOMIC_SEQ_CST);
   drain(&regions[index]);
 }
@@ -181,7 +195,7 @@ size_t dsm_region_part(uintptr_t address, size_t size, uintptr_t *start) {
   uintptr_t end = address + size, from = end, to = end;
   uint64_t token = dsm_process_token();
   if (end < address) return 0;
-  for (unsigned i = 0; i < REGIONS_MAX; i++) {
+  for (unsigned i = 0; i < __atomic_load_n(&regions_used, __ATOMIC_RELAXED); i++) {
     struct dsm_region *r = &regions[i];
     if (__atomic_load_n(&r->state, __ATOMIC_ACQUIRE) != DSM_REGION_ACTIVE || r->owner != token) continue;
     uintptr_t low = __atomic_load_n(&r->base, __ATOMIC_RELAXED);
@@ -208,14 +222,46 @@ static size_t inside_of(const struct dsm_region *r, uintptr_t address, size_t si
   return size < inside ? size : inside;
 }
 
-size_t dsm_region_writable(uintptr_t address, size_t size) {
-  struct dsm_region *r = enter_own(address);
-  if (r == NULL) return size;
-  size_t writable = 0;
-  if (r->sink->writable != NULL)
-    writable = r->sink->writable(r->context, address - r->base, inside_of(r, address, size));
+void dsm_region_show_open(uintptr_t base, const uint64_t *open) {
+  struct dsm_region *r = enter_own(base);
+  if (r == NULL) return;
+  __atomic_store_n(&r->open, open, __ATOMIC_RELEASE);
   dsm_region_exit(r);
-  return writable;
+}
+
+/* Counts the bytes from `offset` on, at most `size`, that lie in open pages. */
+static size_t open_bytes(const uint64_t *open, uintptr_t offset, size_t size) {
+  uintptr_t page = offset / PAGE_BYTES, end = (offset + size - 1) / PAGE_BYTES + 1;
+  while (page < end) {
+    uint64_t word;
+    struct dsm_guard guard;
+    if (dsm_guarded_copy_run(&word, open + page / 64, sizeof word, &guard) != 0) break;
+    uint64_t closed = ~word >> page % 64;
+    if (closed != 0) {
+      page += (unsigned)__builtin_ctzll(closed);
+      break;
+    }
+    page = (page / 64 + 1) * 64;
+  }
+  uintptr_t to = page * PAGE_BYTES;
+  if (to <= offset) return 0;
+  return to - offset < size ? to - offset : size;
+}
+
+size_t dsm_region_writable(uintptr_t address, size_t size) {
+  unsigned used = __atomic_load_n(&regions_used, __ATOMIC_RELAXED);
+  for (unsigned i = 0; i < used; i++) {
+    const struct dsm_region *r = &regions[i];
+    uintptr_t base = __atomic_load_n(&r->base, __ATOMIC_RELAXED);
+    size_t inside = __atomic_load_n(&r->size, __ATOMIC_RELAXED);
+    if (address - base >= inside) continue;
+    const uint64_t *open = __atomic_load_n(&r->open, __ATOMIC_ACQUIRE);
+    inside -= address - base;
+    if (size < inside) inside = size;
+    if (open == NULL || inside == 0) return 0;
+    return open == DSM_ALL_OPEN ? inside : open_bytes(open, address - base, inside);
+  }
+  return 0;
 }
 
 ptrdiff_t dsm_region_open(uintptr_t address, size_t size, uintptr_t instruction) {

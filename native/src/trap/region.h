@@ -63,8 +63,14 @@ static inline bool dsm_regions_near(const void *address, size_t size) {
  * address; returns its length in bytes, 0 if there is none. handler-safe. */
 size_t dsm_region_part(uintptr_t address, size_t size, uintptr_t *start);
 
-/* Returns how many of the bytes at [address, address + size), which begin in a region, the process can store to itself
- * now: without a trap, or because it has left the region. handler-safe. */
+/* Says which pages of the active region at `base` the process can store to without a trap: those whose bits are set, or
+ * DSM_ALL_OPEN, or none (NULL). The bits may change, and be unmapped, at any time. handler-safe. */
+#define DSM_ALL_OPEN ((const uint64_t *)1)
+void dsm_region_show_open(uintptr_t base, const uint64_t *open);
+
+/* Returns how many of the bytes at [address, address + size) the process can store to without a trap now, from the first
+ * one on, in one region. It is a hint: it neither locks nor enters the region, so a signal handler may jump out of it.
+ * handler-safe, with SIGSEGV open. */
 size_t dsm_region_writable(uintptr_t address, size_t size);
 
 /* The process is about to store to all of these bytes, which lie in a region, by this instruction. Returns a number above

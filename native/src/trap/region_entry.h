@@ -18,6 +18,7 @@ struct dsm_region {
   uint64_t owner; /* dsm_process_token() of the process that added it */
   const struct dsm_sink *sink;
   void *context;
+  const uint64_t *open; /* dsm_region_show_open() */
 } __attribute__((aligned(64)));
 
 enum { DSM_REGION_ADDING = 3 };

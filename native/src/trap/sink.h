@@ -29,9 +29,6 @@ struct dsm_sink {
    * instruction), 0 to capture the store, negative if fatal. `atomic`: the instruction is LOCK-prefixed or xchg, which
    * must not run on a private page. `instruction`: its address. handler-safe. */
   int (*fault)(void *context, uintptr_t address, int atomic, uintptr_t instruction);
-  /* Returns how many of the `length` bytes at `offset` of the region can be stored to without a trap now; that may change
-   * at any time. NULL: none. handler-safe. */
-  uint64_t (*writable)(void *context, uint64_t offset, uint64_t length);
   /* The program is about to store to all of these bytes, by this instruction. Returns a number above 0: so many from the
    * first one on can be stored to without a trap now. Below 0: so many, without the sign, are to be given to store().
    * NULL: all of them are. handler-safe. */

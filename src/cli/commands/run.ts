@@ -1,7 +1,7 @@
 /** `dsm run`: checks the options, then starts the processes by ../run/local-run.ts, or over ssh by ../run/hosts. */
 import { DsmError } from "../../core/base/errors.ts";
 import { isLoopback } from "../../core/base/names.ts";
-import { SETTINGS } from "../../core/base/settings.ts";
+import { SETTINGS, type Setting, type SettingName } from "../../core/base/settings.ts";
 import { travellingEnvironment } from "../../core/launch/environment.ts";
 import { placeRanks, totalSlots } from "../../core/launch/hosts.ts";
 import { command } from "../command.ts";
@@ -123,6 +123,7 @@ export default command({
     const continues = (onLoss ?? saved?.onLoss) === "continue";
     const elastic = readElastic(args.elastic) || saved?.elastic === true;
     const daemon = readDaemon(args.daemon);
+    checkInherited(args);
     const session = readSetting("session", args.session) ?? newSessionName("run");
     useLogFormat(args["log-format"], "run", session);
 
@@ -209,6 +210,18 @@ export default command({
     return code;
   },
 });
+
+/**
+ * checkInherited reads the flags and numbers that the processes inherit as variables, so that a wrong one is an error of
+ * this command line and not of every process. DSM_RANK is not inherited.
+ */
+function checkInherited(args: Record<string, unknown>): void {
+  for (const name of Object.keys(SETTINGS) as SettingName[]) {
+    const { kind, option }: Setting = SETTINGS[name];
+    if (name === "rank" || (kind !== "flag" && kind !== "whole")) continue;
+    readSetting(name, option === undefined ? undefined : (args[option] as string | boolean | undefined));
+  }
+}
 
 function readWords(option: string, text: string): string[] {
   const words = text.trim().split(/\s+/);

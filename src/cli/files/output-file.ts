@@ -124,7 +124,8 @@ export class OutputFile {
       return act();
     } catch (error) {
       if (error instanceof DsmError) throw error;
-      const { message } = error as Error;
+      // Without the name of the part file, which the user has never seen.
+      const message = (error as Error).message.replace(/, \w+ '.*$/s, "");
       if (isStdout(this.#path)) throw unwritable(message);
       throw new DsmError("DSM_SYSTEM", `${this.#path} cannot be written: ${message}`);
     }

@@ -1,6 +1,7 @@
 /** The files of the projects that `dsm init` writes. Every program adds up the same numbers, each process its part. */
 import { VERSION } from "../../core/base/limits.ts";
 import { readAsset } from "./assets.ts";
+import { isCompiled } from "./executable.ts";
 
 export const LANGUAGES = ["ts", "c", "python"] as const;
 export type Language = (typeof LANGUAGES)[number];
@@ -29,8 +30,11 @@ export async function projectFor(language: Language): Promise<Project> {
   }
 }
 
-const RUN_TS = "dsm run -n 4 --nodes 2 -- main.ts";
-const RUN_PY = "dsm run -n 4 --nodes 2 -- main.py";
+/** What the user calls: a dsm that npm has put into a project is in no PATH. */
+const DSM = isCompiled && process.execPath.includes("/node_modules/") ? "npx dsm" : "dsm";
+
+const RUN_TS = `${DSM} run -n 4 --nodes 2 -- main.ts`;
+const RUN_PY = `${DSM} run -n 4 --nodes 2 -- main.py`;
 
 const MAIN_TS = `/** Adds the numbers 1 to 1,000,000 up: every process takes its part, and all add to one sum in shared memory. */
 import { join } from "dsm";
@@ -149,7 +153,7 @@ between them, as two machines would.
 
 ${more}
 
-Next: \`dsm sessions\` shows what runs, \`dsm run --help\` what else can be chosen, \`dsm man\` everything.
+Next: \`${DSM} sessions\` shows what runs, \`${DSM} run --help\` what else can be chosen, \`${DSM} man\` everything.
 `;
 
 const README_TS = readme(
@@ -162,7 +166,7 @@ own interfaces, \`npm install --save-dev bun-types\` and write \`"types": ["bun-
 
 const README_C = readme(
   "c",
-  "dsm install --prefix ~/.local   # once: headers and library; any folder whose bin/ is in the PATH\nmake run",
+  `${DSM} install --prefix ~/.local   # once: headers and library; any folder whose bin/ is in the PATH\nmake run`,
   `The \`Makefile\` takes headers and library from beside the \`dsm\` in the PATH; \`make DSM_PREFIX=DIR\` names another place.
 All calls are described in \`include/dsm/dsm.h\` there; for C++ there is \`dsm/dsm.hpp\`.`,
 );

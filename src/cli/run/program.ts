@@ -16,6 +16,9 @@ const NOT_EXECUTABLE = 126;
 const PYTHON = /^python(?:3(?:\.\d+)?)?$|\.py$/;
 const SCRIPT = /\.(?:[mc]?[jt]s|[jt]sx)$/;
 
+/** Source text that a compiler has to translate first. */
+const SOURCE = /\.(?:c|cc|cpp|cxx|f90|go|rs|zig)$/i;
+
 /** isPath returns whether the name is the path of a file, not a program to look up in the PATH. */
 export function isPath(name: string): boolean {
   return name.includes("/") || SCRIPT.test(name) || name.endsWith(".py");
@@ -31,7 +34,9 @@ export async function findProgram(words: string[]): Promise<Program | { error: s
   if (!name.includes("/")) {
     const found = Bun.which(name, { PATH: process.env.PATH ?? "" });
     if (found) return { command: [found, ...rest], environment: {} };
-    const here = checkFile(name, "X_OK", "executed") === null ? `; for the one here write ./${name}` : "";
+    const problem = checkFile(name, "X_OK", "executed");
+    if (problem?.exitCode === NOT_EXECUTABLE && SOURCE.test(name)) return problem;
+    const here = problem === null ? `; for the one here write ./${name}` : "";
     return { error: `program "${name}" was not found in the PATH${here}`, exitCode: NOT_FOUND };
   }
   const problem = checkFile(name, "X_OK", "executed");
@@ -90,6 +95,13 @@ export function checkFile(
     accessSync(name, constants[mode]);
     return null;
   } catch {
+    if (mode === "X_OK" && SOURCE.test(name)) {
+      const built = `./${basename(name).replace(SOURCE, "")}`;
+      return {
+        error: `"${name}" is the source of a program; compile it and give the program, such as ${built}`,
+        exitCode: NOT_EXECUTABLE,
+      };
+    }
     const mount = mode === "X_OK" ? ", and that its file system is not mounted noexec" : "";
     return { error: `program "${name}" may not be ${what}; check its permissions${mount}`, exitCode: NOT_EXECUTABLE };
   }

@@ -223,7 +223,7 @@ const READERS: Record<SettingKind, (text: string, from: string) => string | numb
     if (text === "0" || text === "1") return text === "1";
     throw wrongValue(`${from} is "${text}"; it must be 0 or 1`);
   },
-  whole: (text, from) => readWhole(from, text),
+  whole: (text, from) => readWhole(from, text, from.endsWith("_MS") ? "milliseconds" : undefined),
   size: parseSize,
   address: (text) => addressOf(text).address,
   path(text, from) {
@@ -303,10 +303,11 @@ export function readPort(text: string): number {
   return checked(port, port <= 65535 ? null : `port ${text} does not exist; the last one is 65535`);
 }
 
-export function readWhole(what: string, text: string): number {
+export function readWhole(what: string, text: string, unit?: string): number {
   const number = /^\d+$/.test(text) ? Number(text) : Number.NaN;
   if (Number.isSafeInteger(number)) return number;
-  throw wrongValue(`${what} "${text}" is ${Number.isNaN(number) ? "not a whole number" : "too large"}`);
+  const whole = `a whole number${unit === undefined ? "" : ` of ${unit}`}`;
+  throw wrongValue(`${what} "${text}" is ${Number.isNaN(number) ? `not ${whole}` : "too large"}`);
 }
 
 /** invalid returns the error for what is wrong in a file, or with this machine. Its exit code is 1. */

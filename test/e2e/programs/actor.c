@@ -117,6 +117,9 @@ static void rep_stos(uint8_t *to, size_t count, int byte) {
   __asm__ volatile("rep stosb" : "+D"(to), "+c"(count) : "a"(byte) : "memory");
 }
 
+/* A pointer, so that the compiler makes no stores in its place. */
+static void *(*volatile call_memset)(void *, int, size_t) = memset;
+
 static void rep_movs(uint8_t *to, const uint8_t *from, size_t count) {
   __asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(count) : : "memory");
 }
@@ -278,6 +281,7 @@ static void perform(const char *command, char *answer) {
   else if (IS("store")) store((unsigned)n[0], at(n[1]), n[2]), strcpy(answer, "ok");
   else if (IS("vector")) store_vector((unsigned)n[0], at(n[1]), (int)n[2]), strcpy(answer, "ok");
   else if (IS("stos")) rep_stos(at(n[0]), n[1], (int)n[2]), strcpy(answer, "ok");
+  else if (IS("memset")) call_memset(at(n[0]), (int)n[2], n[1]), strcpy(answer, "ok");
   else if (IS("movs")) rep_movs(at(n[0]), at(n[1]), n[2]), strcpy(answer, "ok");
   else if (IS("add")) answer_number(answer, __atomic_fetch_add((uint64_t *)at(n[0]), n[1], __ATOMIC_SEQ_CST));
   else if (IS("peek")) answer_number(answer, load((unsigned)n[0], at(n[1])));

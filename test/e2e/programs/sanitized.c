@@ -12,7 +12,7 @@
 
 #define THREADS 3
 #define ROUNDS 200
-#define PART_BYTES 8192
+#define PART_BYTES 12288
 
 struct part { /* of one rank */
   uint8_t one;
@@ -27,6 +27,7 @@ struct part { /* of one rank */
   char text[64];
   uint8_t copied[2000], filled[2000], moved[600];
   uint64_t by_thread[THREADS];
+  uint8_t copied_by_thread[THREADS][1200]; /* one after the other in memory that the threads share */
 };
 
 struct map {
@@ -53,6 +54,13 @@ static void *thread(void *argument) {
   for (uint64_t i = 1; i <= ROUNDS; i++) {
     mine->by_thread[self] = i;
     CHECK(mine->by_thread[self] == i);
+    if (i % 10 == 0) {
+      uint8_t bytes[sizeof mine->copied_by_thread[self]];
+      volatile size_t size = sizeof bytes; /* the compiler would make stores of its own */
+      memset(bytes, (int)i, size);
+      memcpy(mine->copied_by_thread[self], bytes, size);
+      CHECK(memcmp(mine->copied_by_thread[self], bytes, sizeof bytes) == 0);
+    }
     atomic_fetch_add(&map->sum, i);
     uint64_t seen = atomic_load(&map->highest);
     while (seen < i && !atomic_compare_exchange_weak(&map->highest, &seen, i)) {

@@ -125,9 +125,9 @@ class semaphore {
       : session_(session), name_(detail::text(std::move(name))), initial_(initial) {}
   void wait() { detail::check(dsm_sem_wait(session_, name_.c_str(), initial_)); }
   void post() { detail::check(dsm_sem_post(session_, name_.c_str(), initial_)); }
-  bool try_wait() { return detail::done(dsm_sem_trywait(session_, name_.c_str(), initial_), DSM_AGAIN); }
+  [[nodiscard]] bool try_wait() { return detail::done(dsm_sem_trywait(session_, name_.c_str(), initial_), DSM_AGAIN); }
   template <class Rep, class Period>
-  bool wait_for(std::chrono::duration<Rep, Period> time) {
+  [[nodiscard]] bool wait_for(std::chrono::duration<Rep, Period> time) {
     auto wait = [&](std::int32_t part_ms) {
       return dsm_sem_timedwait(session_, name_.c_str(), initial_, static_cast<std::uint32_t>(part_ms));
     };
@@ -244,7 +244,7 @@ class session {
   void barrier() { detail::check(dsm_barrier_wait(raw_)); }
   // Waits in the barrier. False: timed out, and this process is out of the barrier again.
   template <class Rep, class Period>
-  bool barrier_for(std::chrono::duration<Rep, Period> time) {
+  [[nodiscard]] bool barrier_for(std::chrono::duration<Rep, Period> time) {
     auto wait = [this](std::int32_t part_ms) { return dsm_barrier_timed(raw_, static_cast<std::uint32_t>(part_ms)); };
     return detail::done(detail::timed(detail::whole_ms(time), wait), DSM_TIMEOUT);
   }

@@ -122,11 +122,11 @@ class mutex {
     turns_->take(std::nullopt);
     finish(dsm_lock(session_, name_.c_str()));
   }
-  bool try_lock() {
+  [[nodiscard]] bool try_lock() {
     return turns_->take(detail::turns::clock::now()) && finish(dsm_lock_try(session_, name_.c_str()));
   }
   template <class Rep, class Period>
-  bool try_lock_for(std::chrono::duration<Rep, Period> time) {
+  [[nodiscard]] bool try_lock_for(std::chrono::duration<Rep, Period> time) {
     auto until = detail::turns::clock::now() + std::chrono::milliseconds(detail::whole_ms(time));
     if (!turns_->take(until)) return false;
     return finish(detail::timed(detail::whole_ms(until - detail::turns::clock::now()), [this](std::int32_t part_ms) {
@@ -134,7 +134,7 @@ class mutex {
     }));
   }
   template <class Clock, class Duration>
-  bool try_lock_until(std::chrono::time_point<Clock, Duration> until) {
+  [[nodiscard]] bool try_lock_until(std::chrono::time_point<Clock, Duration> until) {
     // A time point far ahead, counted in hours for example, may overflow the clock's own units.
     using seconds = std::chrono::duration<double>;
     return try_lock_for(seconds(until.time_since_epoch()) - seconds(Clock::now().time_since_epoch()));
