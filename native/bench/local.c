@@ -1,6 +1,6 @@
 /* What a store, a load, an atomic or a lock costs where nothing traps: local store|load|atomic|lock COUNT SLICES. Joins the
  * session in the environment. Rank 0 does COUNT operations SLICES times, in turns on plain shared memory and on the map, and prints
- * the nanoseconds of both, one slice a line. The other ranks wait in a barrier. Stores need direct mode. lock: takes a free lock and gives it back; beside
+ * the nanoseconds of both, one slice a line. The other ranks wait in a barrier. Stores and atomics need direct mode. lock: takes a free lock and gives it back; beside
  * it does so with a robust mutex that processes share. */
 #include <pthread.h>
 #include <stdint.h>
@@ -83,7 +83,7 @@ int main(int argc, char **argv) {
   make_mutex(plain);
   void (*run_plain)(volatile uint64_t *, long) = run == lock_of_session ? lock_of_plain : run;
   volatile uint64_t *map = dsm_address(session);
-  if (run != load && !dsm_is_direct(session)) {
+  if (run != load && run != lock_of_session && !dsm_is_direct(session)) {
     fprintf(stderr, "local: the session is not in direct mode\n");
     return 1;
   }

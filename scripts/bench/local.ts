@@ -28,6 +28,10 @@ export const local: Group = {
       ...{ name: "direct-semaphore", what: "ball passed there and back by semaphores in direct mode, of 20,000" },
       ...{ figure: "direct semaphore", bound: 1.2, beside: "sem_t" },
     },
+    {
+      ...{ name: "leased-lock", what: "free lock that the node had last, 2 nodes, of 10^6", figure: "leased lock" },
+      ...{ bound: 4, beside: "robust mutex" },
+    },
   ].map(({ name, what, figure, bound, beside = "plain MAP_SHARED" }: Row) => ({
     name,
     what,
@@ -52,6 +56,7 @@ export const local: Group = {
         probe("direct store", [program("local"), "store"], 1e8, 1),
         probe("direct atomic", [program("local"), "atomic"], 1e7, 1),
         probe("direct lock", [program("local"), "lock"], 1e6, 1),
+        probe("leased lock", [program("local"), "lock"], 1e6, 2),
         probe("direct barrier", [program("barrier")], 2e4, 1),
         probe("direct semaphore", [program("semaphore")], 2e4, 1),
         probe("direct load", [program("local"), "load"], 1e8, 1),

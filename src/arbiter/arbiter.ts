@@ -8,7 +8,7 @@
 import { randomBytes } from "node:crypto";
 import { dirname } from "node:path";
 import { DsmError, statusOf } from "../core/base/errors.ts";
-import { ARBITER_UNUSED_TIMEOUT_MS, CHANNELS_MAX, OUTBOX_HIGH } from "../core/base/limits.ts";
+import { ARBITER_UNUSED_TIMEOUT_MS, CHANNELS_MAX, LEASE_ASK_INTERVAL_MS, OUTBOX_HIGH } from "../core/base/limits.ts";
 import { arbiterKey, checkName, checkProcesses } from "../core/base/names.ts";
 import { checkSize } from "../core/base/size.ts";
 import type { ApplyRuns } from "../core/memory/map-bytes.ts";
@@ -21,6 +21,7 @@ import { Kind } from "../core/wire/kinds.ts";
 import { RING_HEADER_SIZE } from "../core/wire/ring-layout.ts";
 import { fileLocks } from "../transport/file-lock.ts";
 import { wakeFutex } from "../transport/futex.ts";
+import { leaseTime } from "../transport/lease-clock.ts";
 import { type JoinOptions, joinSession } from "./join-session.ts";
 import { lendMemory } from "./lent-memory.ts";
 import { createMap, type MapFile, removeMap, removeStaleMaps, usersOfMaps } from "./map-file.ts";
@@ -125,6 +126,8 @@ class ArbiterShell {
   #resolve: (code: number) => void = () => {};
   #unusedTimer: Timer | undefined;
   #barrierTimer: Timer | undefined;
+  /** Runs while this node has leases. */
+  #leaseTimer: Timer | undefined;
 
   /** The owner calls start() next. */
   constructor(options: ShellOptions) {
@@ -235,12 +238,24 @@ class ArbiterShell {
   #afterEvent(): void {
     if (this.#isFinished) return;
     if (this.#replica.ready) this.#ready.resolve();
+    this.#renewLeases();
     this.#batcher.flush();
     // Backpressure: read no more from the processes while the connection to the server is congested.
     const waiting = this.#log.away ? this.#replica.bytesInFlight : this.#log.queued;
     this.#listener.paused = waiting > OUTBOX_HIGH;
     this.#poller.poll();
     if (this.#isDone) this.#finishWhenSent();
+  }
+
+  /** Asks the server whether this node still has its place, as long as it has leases. */
+  #renewLeases(): void {
+    if (leaseTime === null || !this.#replica.mustRenewLeases) return;
+    this.#replica.renewLeases(leaseTime());
+    this.#leaseTimer ??= setTimeout(() => {
+      this.#leaseTimer = undefined;
+      this.#renewLeases();
+      this.#batcher.flush();
+    }, LEASE_ASK_INTERVAL_MS);
   }
 
   #finishWhenSent(): void {
@@ -256,6 +271,8 @@ class ArbiterShell {
     this.#isFinished = true;
     clearTimeout(this.#unusedTimer);
     clearInterval(this.#barrierTimer);
+    clearTimeout(this.#leaseTimer);
+    this.#replica.retireLeases();
     this.#poller.stop();
     this.#listener.stop();
     removeMap(this.#map);

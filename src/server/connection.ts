@@ -4,7 +4,7 @@
  *     unproven ----> open ----> welcomed (an arbiter's) ----> closing: the queue is sent ----> closed
  *     refused: FAIL, half-closed, read until the peer closes
  *
- * Invariant: at most one of the handshake, stall and trace timers runs.
+ * Invariant: at most one of the handshake, lease, stall and trace timers runs.
  */
 import { randomBytes } from "node:crypto";
 import type { Socket } from "bun";
@@ -45,6 +45,8 @@ export class Connection {
   /** The peer has mapped the server's memory, and gets references to parts. */
   peerMapsParts = false;
   isTracing = false;
+  /** Its snapshot waits until no lock is leased. */
+  awaitsLeases = false;
   readonly #socket: ConnectionSocket;
   #timer: Timer | undefined;
   #heartbeat: Timer | undefined;

@@ -29,13 +29,19 @@ export class GracePeriods {
   }
 
   /** Starts the grace period of a node whose connection is broken. */
-  start(node: number, { reconnectMs, process }: DisconnectedMember): void {
+  start(node: number, { reconnectMs, leaseMs, process }: DisconnectedMember): void {
     this.stop(node);
     const { clock, hasEnded, evict } = this.#options;
     const cancelTimeout = clock.after(reconnectMs, () => evict(node));
-    const cancelWatch = clock.every(WATCH_INTERVAL_MS, () => {
-      if (hasEnded(process)) evict(node);
-    });
+    let cancelWatch = (): void => {};
+    const watch = (): void => {
+      cancelWatch = clock.every(WATCH_INTERVAL_MS, () => {
+        if (hasEnded(process)) evict(node);
+      });
+    };
+    // Processes of a node whose arbiter has ended may use its leases for a while.
+    if (leaseMs > 0) cancelWatch = clock.after(leaseMs, watch);
+    else watch();
     this.#running.set(node, () => {
       cancelTimeout();
       cancelWatch();

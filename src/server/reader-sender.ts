@@ -1,15 +1,20 @@
 /** ReaderSender: sends snapshots and traces piece by piece, as fast as each connection takes them and no faster. */
-import { READER_STALL_TIMEOUT_MS, TRACE_INTERVAL_MS } from "../core/base/limits.ts";
+import { LEASE_MS, READER_STALL_TIMEOUT_MS, TRACE_INTERVAL_MS } from "../core/base/limits.ts";
 import type { Connection } from "./connection.ts";
 
 /** Pieces of a snapshot sent before other connections have their turn. */
 const PIECES_AT_ONCE = 4;
+/** Interval at which it looks whether all leases have ended. */
+const LEASES_LOOK_INTERVAL_MS = 5;
 
 /** The source of snapshots and traces: the Sequencer. */
 export interface ReaderSource {
   hasSnapshot(id: number): boolean;
   /** False: there is none, or this was the last. */
   sendSnapshotPiece(id: number): boolean;
+  awaitsLeases(id: number): boolean;
+  /** Returns whether it has begun. */
+  beginSnapshot(id: number, anyway: boolean): boolean;
   traces(id: number): boolean;
   sendTrace(always: boolean): void;
 }
@@ -27,8 +32,25 @@ export class ReaderSender {
    * sent.
    */
   serve(connection: Connection): void {
+    this.#awaitLeases(connection);
     this.#sendSnapshot(connection);
     this.#beginTrace(connection);
+  }
+
+  /** Begins the snapshot that the peer asked for when all leases of nodes have ended, or after LEASE_MS. */
+  #awaitLeases(connection: Connection): void {
+    const { id } = connection;
+    if (connection.awaitsLeases || this.#source()?.awaitsLeases(id) !== true) return;
+    connection.awaitsLeases = true;
+    let waited_ms = 0;
+    const look = (): void => {
+      waited_ms += LEASES_LOOK_INTERVAL_MS;
+      const source = this.#source();
+      if (source === null) connection.terminate();
+      else if (source.beginSnapshot(id, waited_ms >= LEASE_MS)) this.#sendSnapshot(connection);
+      else connection.setTimer(LEASES_LOOK_INTERVAL_MS, look);
+    };
+    connection.setTimer(LEASES_LOOK_INTERVAL_MS, look);
   }
 
   /**

@@ -2,6 +2,7 @@
 import {
   HEARTBEAT_TIMEOUT_MS,
   JOINING_SETTLE_MS,
+  LEASE_MS,
   RECONNECT_TIMEOUT_MS,
   RECOVERY_BEAT_MS,
 } from "../core/base/limits.ts";
@@ -39,9 +40,11 @@ export class RecoveryTimers {
   }
 
   /**
-   * A node has reported: extends the deadline to the longest `reconnectMs` of all, from the beginning of the recovery.
+   * A node has reported: extends the deadline to the longest `reconnectMs` of all, from the beginning of the recovery. A
+   * node that does not report uses leases for at most LEASE_MS: the server that is gone has answered it.
    */
-  waitAtLeast(reconnectMs: number): void {
+  waitAtLeast(wished_ms: number): void {
+    const reconnectMs = Math.max(wished_ms, LEASE_MS);
     if (reconnectMs <= this.#longestMs) return;
     this.#longestMs = reconnectMs;
     this.#cancelDeadline();

@@ -50,6 +50,8 @@ class Machine {
       },
       onRankAssigned: (node, tag, rank) => this.said.push(`${node}/${tag} rank ${rank}`),
       onProcessGone: (node, rank) => this.said.push(`rank ${rank} of ${node} gone`),
+      onLease: (name, node) => this.said.push(`"${name}" leased to ${node}`),
+      onRecall: (name, node) => this.said.push(`"${name}" recalled from ${node}`),
       onEnd: () => this.said.push("ended"),
     };
     this.session = new Session(config(processes), new MapBytes(this.memory), this.effects);

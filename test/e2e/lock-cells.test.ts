@@ -22,7 +22,7 @@ test("wherever its owners are killed, no two have it at once, and each death is 
   for (let time = 0; time < TIMES; time += 1) {
     const session = cluster.session();
     const start = (rank: number) =>
-      cluster.spawn([program, "3000"], {
+      cluster.spawn([program, "3000", "20000"], {
         ...{ session, rank, processes: 4, node: "a", size: "64KiB", environment: DIRECT },
       });
     const [first, ...others] = [0, 1, 2, 3].map(start);

@@ -3,6 +3,7 @@ import { expect, test } from "bun:test";
 import {
   HEARTBEAT_TIMEOUT_MS,
   JOINING_SETTLE_MS,
+  LEASE_MS,
   RECONNECT_TIMEOUT_MS,
   RECOVERY_BEAT_MS,
 } from "../../src/core/base/limits.ts";
@@ -46,6 +47,15 @@ test("the deadline is the longest time of all nodes from the beginning, and then
   expect(timesOf("timeout")).toEqual([4000, 4000 + HEARTBEAT_TIMEOUT_MS, 4000 + 2 * HEARTBEAT_TIMEOUT_MS]);
 });
 
+test("a node that does not report may use leases for a while, however short the times are that others wish", () => {
+  const { clock, timers, timesOf } = setUp();
+  timers.waitAtLeast(1);
+  clock.advance(LEASE_MS - 1);
+  expect(timesOf("timeout")).toEqual([]);
+  clock.advance(1);
+  expect(timesOf("timeout")).toEqual([LEASE_MS]);
+});
+
 test("a node that reports after its own time has the deadline pass at once", () => {
   const { clock, timers, timesOf } = setUp();
   clock.advance(5000);
@@ -68,8 +78,8 @@ test("after stop() no timer is left, also when a timeout itself ends the recover
   expect(early.clock.pending).toBe(0);
 
   const late = setUp(() => late.timers.stop());
-  late.timers.waitAtLeast(1000);
-  late.clock.advance(1000);
-  expect(late.timesOf("timeout")).toEqual([1000]);
+  late.timers.waitAtLeast(3000);
+  late.clock.advance(3000);
+  expect(late.timesOf("timeout")).toEqual([3000]);
   expect(late.clock.pending).toBe(0);
 });

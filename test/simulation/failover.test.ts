@@ -1,17 +1,24 @@
 /** Runs the simulator of broken connections and dying servers over many seeds (DSM_SEEDS=N: N of them). */
-import { describe, expect, test } from "bun:test";
+import { describe, expect, spyOn, test } from "bun:test";
 import type { ResumeReply, ResumeRequest } from "../../src/core/messages/node-handshake.ts";
 import type { NodeState } from "../../src/core/messages/node-state.ts";
+import { Leases } from "../../src/core/replica/cells/leases.ts";
+import { LockCells } from "../../src/core/replica/cells/lock-cells.ts";
 import { Replica } from "../../src/core/replica/replica.ts";
+import { Locks } from "../../src/core/session/locks.ts";
 import { HEADER_SIZE, StateAt } from "../../src/core/wire/at.ts";
 import { bodyText, encode, encodeJson } from "../../src/core/wire/frame.ts";
 import { Kind, StateOp } from "../../src/core/wire/kinds.ts";
 import { viewOf } from "../support/core-frames.ts";
+import { GateCell } from "./failover/gate.ts";
 import { type FailoverOptions, simulateFailover } from "./failover/simulator.ts";
 import { expectMore, runSeeds } from "./kinds.ts";
 
 test("broken connections and dying servers: every promise is kept", () => {
-  const least = { entries: 15, resumed: 2, epochs: 2, direct: 0.1, lost: 0.1, replaced: 0.001, pictures: 0.1 };
+  const least = {
+    ...{ entries: 15, resumed: 2, epochs: 2, direct: 0.1, lost: 0.1, replaced: 0.001, pictures: 0.1 },
+    ...{ cells: 1, severed: 0.01 },
+  };
   expectMore(runSeeds("failover"), least);
 }, 300_000);
 
@@ -113,6 +120,47 @@ describe("the simulator notices a replica that", () => {
         }
       }
       expect(caught).toBeGreaterThan(0);
+    },
+    60_000,
+  );
+});
+
+describe("the simulator notices, of leases, that", () => {
+  const plants: [string, () => { mockRestore(): void }][] = [
+    [
+      "a process takes a lock by its cell when its time is over",
+      () => spyOn(GateCell.prototype, "isOpen").mockImplementation(() => true),
+    ],
+    [
+      "a server gives up a node that may still use its leases",
+      () => spyOn(Locks.prototype, "lessees").mockImplementation(() => new Set()),
+    ],
+    [
+      "an arbiter does not say who has a lock by its cell",
+      () => spyOn(LockCells.prototype, "take").mockImplementation(() => -1),
+    ],
+    [
+      "an arbiter does not give back what is recalled",
+      () => spyOn(Leases.prototype, "settle").mockImplementation(() => {}),
+    ],
+  ];
+  test.each(plants)(
+    "%s",
+    (_name, plant) => {
+      const planted = plant();
+      let caught = 0;
+      try {
+        for (let seed = 0; seed < 400 && caught === 0; seed += 1) {
+          try {
+            simulateFailover(seed);
+          } catch {
+            caught += 1;
+          }
+        }
+      } finally {
+        planted.mockRestore();
+      }
+      expect(caught).toBe(1);
     },
     60_000,
   );

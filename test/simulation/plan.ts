@@ -38,7 +38,16 @@ const USUAL: Settings = {
   ...{ nodeOneIn: 200, lateOneIn: 150, leaveOneIn: 20 },
 };
 
-export const FLAVOURS = ["sequencer", "direct", "locks", "cells", "semaphores", "elastic", "barriers"] as const;
+export const FLAVOURS = [
+  "sequencer",
+  "direct",
+  "locks",
+  "cells",
+  "semaphores",
+  "leases",
+  "elastic",
+  "barriers",
+] as const;
 export type Flavour = (typeof FLAVOURS)[number];
 
 const SETTINGS: Readonly<Record<Flavour, Settings>> = {
@@ -47,6 +56,7 @@ const SETTINGS: Readonly<Record<Flavour, Settings>> = {
   locks: { ...USUAL, locks: true },
   cells: { ...USUAL, direct: true, cells: true },
   semaphores: { ...USUAL, direct: true, semaphores: true, nodeOneIn: 60, lateOneIn: 40 },
+  leases: { ...USUAL, cells: true, leaveOneIn: 6 },
   elastic: {
     ...{ elastic: true, direct: false, locks: false, cells: false, barriers: false, semaphores: false },
     ...{ expectedMax: 3, extraMax: 12, ranksBeyond: 4 },
@@ -82,7 +92,7 @@ export function makePlan(random: Random, flavour: Flavour): Plan {
   const steps = isLong ? random.between(600, 1500) : random.between(80, 400);
   const expected = random.between(settings.cells ? 2 : 1, settings.expectedMax);
   const tags = random.oneIn(2) ? 2 : 0x10000;
-  const losses = settings.locks || random.oneIn(settings.cells ? 6 : 3);
+  const losses = settings.locks || random.oneIn(flavour === "cells" ? 6 : 3);
   const closes = random.oneIn(2);
   const strangers = random.oneIn(4);
   const mode = settings.direct
@@ -92,7 +102,7 @@ export function makePlan(random: Random, flavour: Flavour): Plan {
   const elastic = settings.elastic || (settings.semaphores && random.oneIn(3));
   const config: SessionConfig = {
     ...{ name: "simulated", instance: "0", processes: expected, size: SIZE, base: 0x2000_0000_0000 },
-    ...{ order: "sequential", onLoss: settings.locks || random.oneIn(3) ? "continue" : "fail" },
+    ...{ order: "sequential", onLoss: settings.locks || flavour === "leases" || random.oneIn(3) ? "continue" : "fail" },
     elastic,
   };
   return { ...settings, elastic, steps, tags, losses, closes, strangers, mode, extra, config };

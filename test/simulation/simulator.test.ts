@@ -1,10 +1,12 @@
 /** Runs the simulator over many seeds (DSM_SEEDS=N: N of each kind); `npm run simulate` shows what one of them does. */
 import { describe, expect, spyOn, test } from "bun:test";
 import { FRAME_MAX } from "../../src/core/base/limits.ts";
+import { Leases } from "../../src/core/replica/cells/leases.ts";
 import { LockCells } from "../../src/core/replica/cells/lock-cells.ts";
 import { SemaphoreCells } from "../../src/core/replica/cells/semaphore-cells.ts";
 import { Replica } from "../../src/core/replica/replica.ts";
 import type { ReplicaOutput } from "../../src/core/replica/replica-output.ts";
+import { Locks } from "../../src/core/session/locks.ts";
 import { Session } from "../../src/core/session/session.ts";
 import { HEADER_SIZE } from "../../src/core/wire/at.ts";
 import { padded, setUint64 } from "../../src/core/wire/frame.ts";
@@ -23,8 +25,9 @@ import { FLAVOURS, type Flavour, type SimulatorOptions, simulate } from "./simul
 const LEAST: Record<Flavour, Counts> = {
   sequencer: { entries: 15, loads: 3, lost: 0.25, woken: 0.1, refused: 0.1, blocks: 0.3, locked: 0.1 },
   direct: { entries: 15, loads: 3, direct: 0.5, woken: 0.1, refused: 0.1, blocks: 0.3, locked: 0.1 },
-  locks: { entries: 15, locked: 2, inherited: 0.1, lost: 0.5, cells: 0.05 },
+  locks: { entries: 15, locked: 1.7, inherited: 0.1, lost: 0.5, cells: 0.05, leased: 0.05 },
   cells: { entries: 15, direct: 0.5, cells: 8, slept: 2, sentBack: 0.3 },
+  leases: { entries: 15, leased: 1, slept: 0.1 },
   barriers: { entries: 20, cellBarriers: 0.7, changed: 0.05, lost: 0.2 },
   semaphores: { entries: 15, direct: 0.3, lost: 0.3, changed: 0.05, semaphores: 4, roused: 0.2, returned: 0.005 },
   elastic: { entries: 20, pictures: 1, lost: 0.5, woken: 0.1, locked: 0.1, changed: 0.1 },
@@ -391,6 +394,21 @@ describe("the simulator notices an arbiter that", () => {
       "does not ask who has a lock before it decides on it",
       "cells",
       () => spyOn(LockCells.prototype, "take").mockImplementation(() => -1),
+    ],
+    [
+      "does not look whether one that leaves has a lock that is leased to its node",
+      "leases",
+      () => spyOn(LockCells.prototype, "ownerOf").mockImplementation(() => -1),
+    ],
+    [
+      "does not give back a lease that is recalled",
+      "leases",
+      () => spyOn(Leases.prototype, "settle").mockImplementation(() => {}),
+    ],
+    [
+      "keeps the leases of a node that is gone",
+      "leases",
+      () => spyOn(Locks.prototype, "endLeasesOf").mockImplementation(() => {}),
     ],
     [
       "gives a lock to the processes that one of them waits for, or that a dead owner has left",

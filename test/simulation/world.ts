@@ -38,6 +38,8 @@ export interface Report {
   cells: number;
   slept: number;
   sentBack: number;
+  /** Locks got by their cells that were leased to the node. */
+  leased: number;
   /** Barriers passed by their cell. */
   cellBarriers: number;
   /** Semaphores taken and posted by their cells, and threads that slept on them and were woken by others. */
@@ -69,7 +71,18 @@ export class World {
   readonly words: readonly Word[] = [0, 8].map((at) => ({ offset: WORDS_FROM + at, owed: 0, broken: false }));
   readonly report: Report = {
     ...{ entries: 0, answers: 0, loads: 0, lost: 0, direct: 0, changed: 0, pictures: 0 },
-    ...{ woken: 0, refused: 0, blocks: 0, locked: 0, inherited: 0, cells: 0, slept: 0, sentBack: 0, cellBarriers: 0 },
+    ...{
+      woken: 0,
+      refused: 0,
+      blocks: 0,
+      locked: 0,
+      inherited: 0,
+      cells: 0,
+      leased: 0,
+      slept: 0,
+      sentBack: 0,
+      cellBarriers: 0,
+    },
     ...{ semaphores: 0, roused: 0, returned: 0 },
   };
   #nextNode = 1;

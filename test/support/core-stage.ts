@@ -8,6 +8,7 @@ import { Status } from "../../src/core/base/errors.ts";
 import { DEFAULT_ON_LOSS, type OnLoss } from "../../src/core/base/loss-policy.ts";
 import type { NodeHello } from "../../src/core/messages/node-handshake.ts";
 import { HEADER_SIZE } from "../../src/core/wire/at.ts";
+import { CELL_FREE, CELL_OWNED, LOCK_CELLS_AT, NAMED_CELL_SIZE } from "../../src/core/wire/cell-layout.ts";
 import { bodyText, encode, encodeText, type Frame, getUint64 } from "../../src/core/wire/frame.ts";
 import { encodeHandshake } from "../../src/core/wire/handshake.ts";
 import { AtomicOp, ChangeOp, Kind } from "../../src/core/wire/kinds.ts";
@@ -256,6 +257,16 @@ export class Stage {
         this.#ask(actor, { kind, op, body: encodeText(word(0)) }, `${verb} ${word(0)}`);
         return;
       }
+      case "grab":
+      case "drop": {
+        const { node } = actor.channel;
+        const cell = node.knownCells.get(word(0)) ?? -1;
+        const at = LOCK_CELLS_AT + cell * NAMED_CELL_SIZE;
+        const owned = CELL_OWNED + actor.rank;
+        const [from, to] = verb === "grab" ? [CELL_FREE, owned] : [owned, CELL_FREE];
+        this.#say(`${name}: ${verb} ${word(0)} ${cell >= 0 && node.cells.swap(at, from, to) ? "done" : "impossible"}`);
+        return;
+      }
       case "alloc":
       case "named": {
         const [name, size] = verb === "named" ? [word(0), word(1)] : ["", word(0)];
@@ -425,6 +436,10 @@ export class Stage {
         `${says} OK at ${view.getUint32(16, true)}, was ${hex(frame.subarray(HEADER_SIZE)).replace(/(00)*$/, "") || "0"}`,
       );
     } else if (view.getUint32(16, true) > 0) {
+      // The answer to a LOCK tells its cell.
+      const value = getUint64(view, 24);
+      const name = what?.split(" ")[1];
+      if (what?.includes("lock ") === true && value > 0) actor.channel.node.knownCells.set(name as string, value - 1);
       this.#say(`${says} OK at ${view.getUint32(16, true)}`);
     } else {
       this.#say(`${says} OK`);

@@ -163,7 +163,8 @@ int dsm_sem_trywait(dsm_session *session, const char *name, uint32_t initial);  
 int dsm_sem_timedwait(dsm_session *session, const char *name, uint32_t initial, uint32_t timeout_ms);
 int dsm_sem_post(dsm_session *session, const char *name, uint32_t initial);
 
-/* Named locks, shared by the session, first come first served. All language bindings use the same locks, by name. A
+/* Named locks, shared by the session, first come first served; one that is free on the node that had it last may be
+ * taken there before a request of another node has arrived. All language bindings use the same locks, by name. A
  * lock exists from its first use on. Its owner is a process, not a thread: DSM_BUSY if any thread of this process holds
  * it or waits for it already. Locking and unlocking are synchronising operations like those of semaphores.
  *

@@ -71,6 +71,18 @@ static int no_addresses(uint64_t size) {
                   map, strerror(ENOMEM));
 }
 
+/* Maps the cells, which begin at `offset` of the map's file. Returns 0, or -1 with errno. */
+static int map_cells(dsm_session *session, const char *path, uint64_t offset) {
+  /* That of the map may be read-only. */
+  int fd = descriptor_above_stdio(open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW));
+  if (fd < 0) return -1;
+  int result = cells_open(&session->cells, &session->link, fd, offset);
+  int saved = errno;
+  close(fd);
+  errno = saved;
+  return result;
+}
+
 static int map_session(dsm_session *session, const char *path) {
   /* Create now what the end of direct mode will need, so that nothing can fail then. */
   int direct_may_end = session->link.direct && session->link.elastic;
@@ -139,7 +151,8 @@ static int map_session(dsm_session *session, const char *path) {
       return status;
     }
   }
-  if (session->link.direct && cells_open(&session->cells, &session->link, cells) != 0) {
+  /* A session that is not in direct mode can do without: each operation is a request then. */
+  if (map_cells(session, path, cells) != 0 && session->link.direct) {
     int saved = errno;
     ring_close(&session->ring);
     munmap(place, session->link.size);

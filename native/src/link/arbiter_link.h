@@ -35,7 +35,7 @@ struct arbiter_link {
 };
 
 /* Returns where the page marks end in the map's file: a byte a page behind the map, rounded up to whole pages. Behind them
- * come the ring, under `pipelined`, and the lock cells. */
+ * come the ring, under `pipelined`, and the cells. */
 static inline uint64_t link_marks_end(uint64_t map_size) {
   uint64_t marks = map_size / PAGE_BYTES;
   return map_size + ((marks + PAGE_BYTES - 1) & ~(uint64_t)(PAGE_BYTES - 1));

@@ -24,6 +24,7 @@
 #define WIRE_BARRIER_PHASE 2u
 #define WIRE_BARRIER_COUNT_BITS 12u
 #define WIRE_BARRIER_SLEEPERS 16777216u
+#define WIRE_OPEN_UNTIL_AT 1024u
 #define WIRE_LOCK_CELLS_AT 4096u
 #define WIRE_SEMAPHORE_CELLS_AT 20480u
 #define WIRE_NAMED_CELLS_MAX 1024u
@@ -97,6 +98,7 @@ enum wire_kind {
   WIRE_CHANGE = 36,
   WIRE_COPY = 37,
   WIRE_SEM_VALUE = 39,
+  WIRE_RETURN = 40,
 };
 
 enum wire_publish_op {
@@ -111,6 +113,7 @@ enum wire_change_op {
   WIRE_CHANGE_WATCH = 0,
   WIRE_CHANGE_CLOSE = 1,
   WIRE_CHANGE_CLOSED = 2,
+  WIRE_CHANGE_RETURN = 3,
 };
 
 /* A field of the header has several names: its own, and those that kinds of frames give it. */
@@ -130,6 +133,7 @@ struct wire_header {
     uint8_t is_sent_back;
     uint8_t is_compared;
     uint8_t keeps_mark;
+    uint8_t is_owned;
     uint8_t has_more;
   };
   uint16_t rank;
@@ -172,6 +176,7 @@ struct wire_header {
     uint32_t related_rank;
     uint32_t hole_from;
     uint32_t is_shared;
+    uint32_t asked_at;
     uint32_t wished_rank;
     uint32_t is_evicted;
     uint32_t slot_counter;
@@ -198,6 +203,7 @@ _Static_assert(offsetof(struct wire_header, try_only) == 5, "header.try_only");
 _Static_assert(offsetof(struct wire_header, is_sent_back) == 5, "header.is_sent_back");
 _Static_assert(offsetof(struct wire_header, is_compared) == 5, "header.is_compared");
 _Static_assert(offsetof(struct wire_header, keeps_mark) == 5, "header.keeps_mark");
+_Static_assert(offsetof(struct wire_header, is_owned) == 5, "header.is_owned");
 _Static_assert(offsetof(struct wire_header, has_more) == 5, "header.has_more");
 _Static_assert(offsetof(struct wire_header, rank) == 6, "header.rank");
 _Static_assert(offsetof(struct wire_header, tag) == 8, "header.tag");
@@ -234,6 +240,7 @@ _Static_assert(offsetof(struct wire_header, version) == 36, "header.version");
 _Static_assert(offsetof(struct wire_header, related_rank) == 36, "header.related_rank");
 _Static_assert(offsetof(struct wire_header, hole_from) == 36, "header.hole_from");
 _Static_assert(offsetof(struct wire_header, is_shared) == 36, "header.is_shared");
+_Static_assert(offsetof(struct wire_header, asked_at) == 36, "header.asked_at");
 _Static_assert(offsetof(struct wire_header, wished_rank) == 36, "header.wished_rank");
 _Static_assert(offsetof(struct wire_header, is_evicted) == 36, "header.is_evicted");
 _Static_assert(offsetof(struct wire_header, slot_counter) == 36, "header.slot_counter");

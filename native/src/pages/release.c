@@ -17,9 +17,14 @@ int may_detach(struct pages *pages, uint64_t page) {
   return pages->release.is_on && pages->release.atomics[page] == 0 && !hole_in_page(pages, NULL, page * PAGE_BYTES);
 }
 
+static void note_detached(struct pages *pages, uint64_t first, uint64_t end) {
+  set_bits(pages->copies.detached, first, end);
+  atomic_store(&pages->release.any_private, 1);
+}
+
 int detach_page(struct pages *pages, uint64_t page) {
   if (copies_make(pages, page, page + 1, PROT_READ) != 0) return -1;
-  set_bits(pages->copies.detached, page, page + 1);
+  note_detached(pages, page, page + 1);
   return 0;
 }
 
@@ -31,7 +36,7 @@ int open_expected(struct pages *pages, uint64_t page) {
     end++;
   release->expected = UINT64_MAX;
   if (copies_make(pages, page, end, PROT_READ | PROT_WRITE) != 0) return -1;
-  set_bits(pages->copies.detached, page, end);
+  note_detached(pages, page, end);
   set_bits(pages->copies.opened, page, end);
   history_open(&release->history, page, end, release->expected_by);
   pages->policy.last_opened = end - 1;
@@ -62,7 +67,7 @@ int open_detached(struct pages *pages, uint64_t page, uintptr_t instruction) {
            may_detach(pages, end))
       end++;
     if (copies_make(pages, page, end, PROT_READ | (ahead ? PROT_WRITE : 0)) != 0) return 0;
-    set_bits(pages->copies.detached, page, end);
+    note_detached(pages, page, end);
     pages->policy.run_of_pages = run;
     if (ahead) opened_end = end;
     is_ready = !ahead;
@@ -139,6 +144,7 @@ static int close_private_pages(struct pages *pages) {
       }
     }
   }
+  atomic_store(&pages->release.any_private, 0);
   return 0;
 }
 
@@ -170,8 +176,13 @@ int release_publish(struct pages *pages) {
   return result;
 }
 
+int release_is_clean(const struct pages *pages) {
+  /* In this order: a thread that takes the lock from here on makes its copies from now on. */
+  return !pages->release.is_on || (atomic_load(&pages->lock) == 0 && !atomic_load(&pages->release.any_private));
+}
+
 int release_stores(struct pages *pages) {
-  if (!pages->release.is_on) return DSM_OK;
+  if (release_is_clean(pages)) return DSM_OK;
   uint64_t before;
   pages_lock_blocking_signals(pages, &before);
   int result = release_locked(pages);

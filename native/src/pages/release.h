@@ -47,6 +47,10 @@ uint64_t release_open_whole(struct pages *pages, uint64_t first, uint64_t end, u
  * gone. Lock held, handler-safe. */
 int release_locked(struct pages *pages);
 
+/* Returns whether the process has no private page that other threads made before this call: then there is nothing to
+ * publish, and a page that becomes private from here on shows all that the replica has now. */
+int release_is_clean(const struct pages *pages);
+
 /* Does what release_locked() does, and takes the lock. The caller has blocked all signals. handler-safe. */
 int release_publish(struct pages *pages);
 

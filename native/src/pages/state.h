@@ -58,6 +58,7 @@ struct page_history {
 /* The order release (release.h). */
 struct release_state {
   atomic_int is_on; /* written under the lock, read without */
+  atomic_int any_private; /* whether a page is detached; written under the lock, read without */
   uint8_t *stores; /* captured stores to each detached page, at most STORES_TO_OPEN; 0 on the others */
   uint8_t *written; /* a bit a byte of the map: what those stores wrote (written.h); NULL under other orders */
   const uint8_t *atomics; /* a byte a page, written by the arbiter: not 0 once an atomic operation was executed there */

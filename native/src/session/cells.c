@@ -33,12 +33,11 @@ struct known_name {
 /* The cells, and behind them the tables of known names. */
 #define REGION_BYTES (WIRE_CELLS_SIZE + CELL_KINDS * KNOWN_NAMES_MAX * sizeof(struct known_name))
 
-int cells_open(struct cells *cells, const struct arbiter_link *link, uint64_t offset) {
+int cells_open(struct cells *cells, const struct arbiter_link *link, int fd, uint64_t offset) {
   uint8_t *region =
       mmap(NULL, REGION_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (region == MAP_FAILED) return -1;
-  if (mmap(region, WIRE_CELLS_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, link->map_fd, (off_t)offset) ==
-      MAP_FAILED) {
+  if (mmap(region, WIRE_CELLS_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, (off_t)offset) == MAP_FAILED) {
     int saved = errno;
     munmap(region, REGION_BYTES);
     errno = saved;
@@ -70,6 +69,21 @@ void cells_close(struct cells *cells) {
 int cells_are_usable(const struct cells *cells) {
   return cells->bytes != NULL && cells->owner == dsm_process_token() && !atomic_load(&cells->link->left) &&
          !atomic_load(&cells->link->dead);
+}
+
+/* Milliseconds of a coarse clock, which is late by some of them; the time of a lease allows for that. */
+static uint64_t coarse_ms(clockid_t clock) {
+  struct timespec now;
+  clock_gettime(clock, &now);
+  return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+int cells_are_open(const struct cells *cells) {
+  /* Direct mode ends after the arbiter has taken all cells, so this cell was free while it lasted. */
+  if (atomic_load(&cells->link->direct)) return 1;
+  const _Atomic uint64_t *until_ms = (const _Atomic uint64_t *)(cells->bytes + WIRE_OPEN_UNTIL_AT);
+  return coarse_ms(CLOCK_MONOTONIC_COARSE) < atomic_load(&until_ms[0]) &&
+         coarse_ms(CLOCK_REALTIME_COARSE) < atomic_load(&until_ms[1]);
 }
 
 int cells_arbiter_is_gone(struct cells *cells) {

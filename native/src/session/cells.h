@@ -1,6 +1,6 @@
-/* Cells: words in the file behind the map by which the processes of a node synchronise without the arbiter, in direct
- * mode. Requests make the arbiter take a cell; src/core/replica/cells has the invariants. The answer to a request says
- * which cell the lock or semaphore has that it named. */
+/* Cells: words in the file behind the map by which the processes of a node synchronise without the arbiter: in direct
+ * mode, and while the session has leased a lock to the node. Requests make the arbiter take a cell; src/core/replica/cells
+ * has the invariants. The answer to a request says which cell the lock or semaphore has that it named. */
 #ifndef DSM_CELLS_H
 #define DSM_CELLS_H
 
@@ -29,8 +29,9 @@ struct cells {
 
 #pragma GCC visibility push(hidden)
 
-/* Maps the cells of a session in direct mode; `offset`: where they begin in the file. Returns 0, or -1 with errno. */
-int cells_open(struct cells *cells, const struct arbiter_link *link, uint64_t offset);
+/* Maps the cells; `offset`: where they begin in the file of the map, whose descriptor `fd` allows writing and may be
+ * closed afterwards. Returns 0, or -1 with errno. */
+int cells_open(struct cells *cells, const struct arbiter_link *link, int fd, uint64_t offset);
 
 /* The process leaves the session, and the arbiter is not told yet: each operation is a request from now on. Threads may
  * still be using the cells. */
@@ -41,6 +42,10 @@ void cells_close(struct cells *cells);
 
 /* Returns whether this process may use the cells: it joined the session, has not left it, and can order things in it. */
 int cells_are_usable(const struct cells *cells);
+
+/* Returns whether a lock that was free in its cell belongs to this node still: outside direct mode the server may have
+ * given the node up since. Call it behind the compare-and-swap that takes the lock. */
+int cells_are_open(const struct cells *cells);
 
 /* Returns whether the arbiter has ended. Looks only once in a while: a process that sends no request would not notice
  * otherwise. */

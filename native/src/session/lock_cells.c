@@ -59,10 +59,13 @@ static int give(_Atomic uint32_t *word, uint32_t mark) {
 
 /* The word says that this process has the lock. */
 static enum lock_cell taken(struct cells *cells, _Atomic uint32_t *word) {
-  if (cells_are_usable(cells)) return LOCK_CELL_TAKEN;
-  /* Another thread leaves the session: the arbiter may have looked at the cell before. */
-  give(word, mark_of(cells));
-  return LOCK_CELL_ASK;
+  if (!cells_are_usable(cells)) {
+    /* Another thread leaves the session: the arbiter may have looked at the cell before. */
+    give(word, mark_of(cells));
+    return LOCK_CELL_ASK;
+  }
+  if (cells_are_open(cells)) return LOCK_CELL_TAKEN;
+  return give(word, mark_of(cells)) ? LOCK_CELL_ASK : LOCK_CELL_LATE;
 }
 
 /* Of a lock that is not free, or not for this thread. */
@@ -125,6 +128,11 @@ enum lock_cell lock_cells_await(struct cells *cells, const char *name, struct lo
     sleepers = WIRE_CELL_SLEEPERS;
     if (!was_woken && errno == EINTR && interrupts_are_on()) return LOCK_CELL_ASK;
   }
+}
+
+int lock_cells_has(const struct cells *cells, const char *name) {
+  _Atomic uint32_t *word = cells_find(cells, CELL_OF_LOCK, name);
+  return word != NULL && (atomic_load(word) & WIRE_CELL_STATE) == mark_of(cells);
 }
 
 int lock_cells_give(struct cells *cells, const char *name) {

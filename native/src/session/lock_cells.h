@@ -1,6 +1,6 @@
-/* Locks that a process takes and gives back without the arbiter, in direct mode, by their cells: the arbiter decides on
- * the lock, or it is free, or a process has it. A process changes the word by compare-and-swap, from free to its own mark
- * and back. src/core/replica/cells/lock-cells.ts has the invariants; lock_cells.c says who waits how. */
+/* Locks that a process takes and gives back without the arbiter, by their cells: the arbiter decides on the lock, or it is
+ * free, or a process has it. A process changes the word by compare-and-swap, from free to its own mark and back.
+ * src/core/replica/cells has the invariants: lock-cells.ts those of direct mode, leases.ts those of other sessions. */
 #ifndef DSM_LOCK_CELLS_H
 #define DSM_LOCK_CELLS_H
 
@@ -10,6 +10,8 @@ enum lock_cell {
   LOCK_CELL_ASK, /* the arbiter must be asked */
   LOCK_CELL_TAKEN, /* this process has the lock now */
   LOCK_CELL_BUSY, /* another process has it */
+  LOCK_CELL_LATE, /* the arbiter takes this process for the owner, but the node may have been given up: the lock must be
+                     unlocked, and then asked for, by requests */
 };
 
 /* A wait for a lock, by its cell and by requests. */
@@ -23,11 +25,15 @@ struct lock_wait {
 /* Takes the lock if it is free. */
 enum lock_cell lock_cells_take(struct cells *cells, const char *name);
 
-/* Waits for the lock, for a short time only, and takes it. Returns LOCK_CELL_TAKEN, or LOCK_CELL_ASK: the arbiter must be
- * asked, unless the interrupts of this thread end the wait. */
+/* Waits for the lock, for a short time only, and takes it. Returns LOCK_CELL_ASK where the arbiter must be asked, unless
+ * the interrupts of this thread end the wait; never LOCK_CELL_BUSY. */
 enum lock_cell lock_cells_await(struct cells *cells, const char *name, struct lock_wait *wait);
 
-/* Gives the lock back. Returns whether that is done. 0: the arbiter must be asked. */
+/* Returns whether this process has the lock by its cell. */
+int lock_cells_has(const struct cells *cells, const char *name);
+
+/* Gives the lock back. Stores that it guards must have been published. Returns whether that is done. 0: the arbiter must
+ * be asked. */
 int lock_cells_give(struct cells *cells, const char *name);
 
 /* Notes that a request has given this process the lock. */

@@ -23,6 +23,8 @@ export const LAUNCH_FRAME_MAX = 4 << 20;
 export const SEMAPHORES_MAX = 4096;
 export const SEMAPHORE_VALUE_MAX = 0x7fffffff;
 export const LOCKS_MAX = 4096;
+/** So many processes of one node in a row must have had a lock before it is leased to that node. */
+export const LEASE_STREAK = 2;
 /** Allocated blocks. */
 export const BLOCKS_MAX = 65536;
 /** Largest alignment of a block: a page. */
@@ -161,6 +163,15 @@ export const HEARTBEAT_TIMEOUT_MS = 10_000;
 export const HEARTBEAT_TIMEOUT_MIN_MS = 100;
 /** Heartbeats in that time that an idle end sends. */
 export const HEARTBEATS = 5;
+/**
+ * Leases of locks. A node uses its leases for LEASE_OPEN_MS after it asked a server that then answered; a server that
+ * loses its connection to a node with leases keeps the node's place for LEASE_MS at least. The difference allows for
+ * clocks that do not run alike, and for those that libdsm reads, which are late by up to 10 ms.
+ */
+export const LEASE_MS = 2_000;
+export const LEASE_OPEN_MS = 1_800;
+/** Interval at which a node with leases asks. */
+export const LEASE_ASK_INTERVAL_MS = 450;
 /** A peer must have sent its handshake after this long. */
 export const GREETING_TIMEOUT_MS = 10_000;
 /** A server to which no process came ends after this long, */
@@ -183,6 +194,7 @@ export const ARBITER_UNUSED_TIMEOUT_MS = 5_000;
 export const DAEMON_IDLE_MS = 60_000;
 
 if (OUTBOX_HIGH < 2 * FRAME_MAX || OUTBOX_MAX < 8 * OUTBOX_HIGH) throw new Error("limits: outbox limits");
+if (LEASE_OPEN_MS > 0.9 * LEASE_MS || 3 * LEASE_ASK_INTERVAL_MS > LEASE_OPEN_MS) throw new Error("limits: leases");
 if (DESCRIPTORS_RESERVE < 2 * REFUSALS_MAX) throw new Error("limits: descriptors for refusals");
 if (TRACE_BUFFER_BYTES + 4096 > FRAME_MAX) throw new Error("limits: a trace must fit a frame");
 if (STORE_MAX + 4096 > FRAME_MAX) throw new Error("limits: a store must fit a frame");

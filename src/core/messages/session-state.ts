@@ -6,6 +6,7 @@ import * as v from "valibot";
 import { slotOf } from "../base/addresses.ts";
 import {
   BLOCKS_MAX,
+  LEASE_STREAK,
   LOCKS_MAX,
   NODE_NUMBER_MAX,
   PROCESSES_MAX,
@@ -108,14 +109,29 @@ const SemaphoreStateSchema = record({
 });
 export type SemaphoreState = v.InferOutput<typeof SemaphoreStateSchema>;
 
-/** A lock belongs to a process. It passes on when its owner unlocks it, and when its owner leaves or is lost. */
+const LockWaiterSchema = record({
+  ...RequesterSchema.entries,
+  /** It does not wait for an owner, only for the end of a lease. */
+  tryOnly: flag,
+});
+export type LockWaiter = v.InferOutput<typeof LockWaiterSchema>;
+
+/**
+ * A lock belongs to a process. It passes on when its owner unlocks it, and when its owner leaves or is lost. While it is
+ * leased to a node, only that node knows its owner.
+ */
 const LockStateSchema = record({
   name: name("lock"),
   /** Rank, or -1. */
   owner: whole(-1, PROCESSES_MAX - 1),
   /** Rank that left while it owned the lock, if the data has not been made consistent since; -1: none. */
   died: whole(-1, PROCESSES_MAX - 1),
-  waiters: list(PROCESSES_MAX, RequesterSchema),
+  waiters: list(PROCESSES_MAX, LockWaiterSchema),
+  /** The node that it is leased to, or -1. */
+  lease: whole(-1, WORD_MAX),
+  /** The node of the last process that got it (-1: none yet), and how many got it there in a row: at most LEASE_STREAK. */
+  lastNode: whole(-1, WORD_MAX),
+  streak: whole(0, LEASE_STREAK),
 });
 export type LockState = v.InferOutput<typeof LockStateSchema>;
 
@@ -172,7 +188,7 @@ export const SessionStateSchema = v.pipe(
       ["processes", tooHigh(state.processes, "rank", ranks) ?? repeated(state.processes, "rank")],
       ["withdrawals", tooHigh(state.withdrawals, "rank", ranks) ?? repeated(state.withdrawals, "rank")],
       ["semaphores", repeated(state.semaphores, "name")],
-      ["locks", repeated(state.locks, "name")],
+      ["locks", repeated(state.locks, "name") ?? leasedAndOwned(state.locks)],
       ["sleepers", tooHigh(state.sleepers, "offset", state.config.size) ?? repeated(state.sleepers, "offset")],
       ["blocks", misplaced(state.blocks, state.config.size)],
     ] as const) {
@@ -182,6 +198,12 @@ export const SessionStateSchema = v.pipe(
   }),
 );
 export type SessionState = v.InferOutput<typeof SessionStateSchema>;
+
+function leasedAndOwned(locks: readonly LockState[]): string | null {
+  return locks.some(({ lease, owner, died }) => lease >= 0 && (owner >= 0 || died >= 0))
+    ? "has an item that is leased, and has an owner or a dead owner"
+    : null;
+}
 
 function tooHigh<Key extends string>(items: readonly Record<Key, number>[], key: Key, end: number): string | null {
   const found = items.find((item) => item[key] >= end);

@@ -172,7 +172,7 @@ export class Activity {
     const kind = view.getUint8(at + At.kind);
     const rank = view.getUint16(at + At.rank, true);
     // A JOIN has no rank yet: onRankAssigned() counts it. What a node itself says belongs to no rank.
-    if (kind === Kind.JOIN || kind === Kind.COPY || kind === Kind.SEM_VALUE) return;
+    if (kind === Kind.JOIN || kind === Kind.COPY || kind === Kind.SEM_VALUE || kind === Kind.RETURN) return;
     if (kind === Kind.PUBLISH && view.getUint8(at + PublishAt.part) === PublishOp.PART) {
       this.#afterPart(view, at, rank, bytes);
       return;

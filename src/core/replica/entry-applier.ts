@@ -11,11 +11,11 @@ import type { ResumeReply, ResumeRequest } from "../messages/node-handshake.ts";
 import { encodeState } from "../messages/state-transfer.ts";
 import type { Activity } from "../observe/activity.ts";
 import type { Session } from "../session/session.ts";
-import { At, HEADER_SIZE, MapAt, PingAt, StoreAt } from "../wire/at.ts";
+import { At, ChangeAt, HEADER_SIZE, MapAt, PingAt, StoreAt } from "../wire/at.ts";
 import { checkMap } from "../wire/check-operation.ts";
 import { getUint64, ProtocolError, setUint64 } from "../wire/frame.ts";
 import type { PartPool } from "../wire/frame-reader.ts";
-import { Kind, PingOp } from "../wire/kinds.ts";
+import { ChangeOp, Kind, PingOp } from "../wire/kinds.ts";
 import { type EntryStream, isOfSamePublication } from "./entry-stream.ts";
 import type { LogPosition } from "./log-position.ts";
 import type { OwnPart, Proposals } from "./proposals.ts";
@@ -41,6 +41,10 @@ export interface ApplierOptions {
   onExitRequested: () => void;
   /** The server shows the session to people, now or again soon. */
   onAsked: () => void;
+  /** The server asks this node to give back its leases. */
+  onReturnRequested: () => void;
+  /** The server has answered the RENEW with that `askedAt`. */
+  onRenewed: (askedAt: number) => void;
 }
 
 export class EntryApplier {
@@ -85,11 +89,14 @@ export class EntryApplier {
           throw new ProtocolError("the server says that we have applied what we have not");
         }
         this.#of.position.retained.drop(applied);
-        if (view.getUint8(at + PingAt.op) === PingOp.ASK) this.#of.onAsked();
+        const op = view.getUint8(at + PingAt.op);
+        if (op === PingOp.ASK) this.#of.onAsked();
+        if (op === PingOp.RENEWED) this.#of.onRenewed(view.getUint32(at + PingAt.askedAt, true));
         return;
       }
       case Kind.CHANGE:
-        this.#of.onExitRequested();
+        if (view.getUint8(at + ChangeAt.op) === ChangeOp.RETURN) this.#of.onReturnRequested();
+        else this.#of.onExitRequested();
         return;
     }
     const seq = this.#of.entries.next(view, at, size, bytes);

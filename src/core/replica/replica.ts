@@ -14,10 +14,12 @@ import { Activity } from "../observe/activity.ts";
 import type { Effects } from "../session/effects.ts";
 import { Session } from "../session/session.ts";
 import { At, FutexWaitAt } from "../wire/at.ts";
+import { CELLS_SIZE } from "../wire/cell-layout.ts";
 import { encode, encodeText, ProtocolError } from "../wire/frame.ts";
 import { PartPool } from "../wire/frame-reader.ts";
 import { Kind, NO_TAG } from "../wire/kinds.ts";
 import { type Answer, CellDecisions } from "./cells/cell-decisions.ts";
+import type { LeaseTime } from "./cells/leases.ts";
 import { type Channel, ChannelTable, requestTag } from "./channels.ts";
 import { DirectModeExit } from "./direct-mode-exit.ts";
 import { EntryApplier } from "./entry-applier.ts";
@@ -45,8 +47,8 @@ export interface ReplicaOptions {
   memory: Uint8Array;
   /** One byte for each page, set once an atomic operation was executed in that page. */
   atomics: Uint8Array;
-  /** CELLS_SIZE bytes that the processes share (replica/cells). Null: they send a request each time they synchronise. */
-  cells?: Uint8Array | null;
+  /** CELLS_SIZE bytes that the processes share (replica/cells). Left out: they send a request each time. */
+  cells?: Uint8Array;
   /** The store ring of a `pipelined` session. */
   ring?: Ring | null;
   /** A faster implementation of MapBytes.publish(). */
@@ -70,11 +72,11 @@ export class Replica {
   readonly #exit: DirectModeExit;
   readonly #joins: Joins;
   readonly #requests: Requests;
-  readonly #cells: CellDecisions | null;
+  readonly #cells: CellDecisions;
 
   constructor(welcome: Welcome, out: ReplicaOutput, options: ReplicaOptions) {
     const { nodeName, mapPath, atomics, ring = null, applyRuns = null, parts: pool = new PartPool() } = options;
-    const { cells = null } = options;
+    const { cells = new Uint8Array(CELLS_SIZE) } = options;
     const { node, base, epoch, starts, snapshot } = welcome;
     const { size } = snapshot.config;
     const includesMap = welcomeIncludesMap(snapshot);
@@ -108,7 +110,7 @@ export class Replica {
     const session = Session.fromState(snapshot, memory, effects);
     session.node = node;
     const publications = new PublicationIntake(node, size, proposals, pool, out);
-    const onBegin = (): void => this.#cells?.takeAll();
+    const onBegin = (): void => this.#cells.takeAll();
     const exit = new DirectModeExit({ node, memory, processes, proposals, out, propose, onBegin });
     const lent = new ProcessMemory(shadows, out);
     const common = { node, session, queue, exit, replies, shadows, memory: lent, out, propose };
@@ -124,8 +126,11 @@ export class Replica {
     const decide = (view: DataView, frame: Uint8Array): void => this.#decide(view, frame);
     const wakeCell = (at: number): void => out.wakeCell(at);
     const reply = (...[tag, status, aux, value]: Answer): void => this.#reply(tag, status, aux, value);
-    const host = { session, processes, exit, decide, reply, wakeCell };
-    this.#cells = cells === null ? null : new CellDecisions(cells, host);
+    const drainQueue = (): void => void queue.drain();
+    const add = (view: DataView, frame: Uint8Array): void => proposals.add(view, frame);
+    const send = (frame: Uint8Array): void => out.propose(frame);
+    const host = { session, processes, exit, decide, reply, wakeCell, drainQueue, propose: add, send };
+    this.#cells = new CellDecisions(cells, host);
     this.#joins = new Joins({ ...common, nodeName, mapPath, channels, processes });
     this.#requests = new Requests({ ...common, joins: this.#joins, publications });
     const onExitRequested = (): void => this.#joins.beginExit();
@@ -143,6 +148,8 @@ export class Replica {
       pool,
       onExitRequested,
       onAsked,
+      onReturnRequested: () => this.#cells.leases.recallAll(),
+      onRenewed: (askedAt) => this.#cells.leases.onRenewed(askedAt),
     });
   }
 
@@ -152,8 +159,7 @@ export class Replica {
       onWrite: () => {},
       onReply: (node, tag, { status, aux, value, old }) => {
         activity.onReply(node, tag);
-        if (node !== ours || this.#cells?.holdsBack(tag, status, aux, value) === true) return;
-        this.#reply(tag, status, aux, value, old);
+        if (node === ours && !this.#cells.holdsBack(tag, status, aux, value)) this.#reply(tag, status, aux, value, old);
       },
       onRankAssigned: (node, tag, rank) => {
         activity.onRankAssigned(rank);
@@ -162,6 +168,12 @@ export class Replica {
       onProcessGone: (node, rank) => {
         activity.onProcessGone(rank);
         if (node === ours) this.#joins.onProcessGone(rank);
+      },
+      onLease: (name, node) => {
+        if (node === ours) this.#cells.leases.onLease(name);
+      },
+      onRecall: (name, node) => {
+        if (node === ours) this.#cells.leases.onRecall(name);
       },
       onEnd: () => {},
     };
@@ -237,6 +249,21 @@ export class Replica {
     return this.#applier.state();
   }
 
+  /** Whether renewLeases() must be called, now and at least every LEASE_ASK_INTERVAL_MS. */
+  get mustRenewLeases(): boolean {
+    return this.#cells.leases.mustRenew;
+  }
+
+  /** Asks the server whether this node still has its place. */
+  renewLeases(now: LeaseTime): void {
+    this.#cells.leases.renew(now, this.confirmed);
+  }
+
+  /** This node gives up its place. Call it before the server is told. */
+  retireLeases(): void {
+    this.#cells.leases.retire();
+  }
+
   /** Bytes of proposals that have not come back. */
   get bytesInFlight(): number {
     return this.#proposals.bytesInFlight;
@@ -245,6 +272,7 @@ export class Replica {
   /** The connection to the server is broken: drops incomplete frames, which the server sends again. */
   interrupted(): void {
     this.#entries.reset();
+    this.#cells.leases.interrupted();
     this.#exit.isPaused = true;
   }
 
@@ -361,11 +389,11 @@ export class Replica {
       view.setUint8(FutexWaitAt.isCompared, 1);
     }
     if (!isDirect || !this.#proposals.allDecided) {
+      this.#cells.leases.beforeProposal(view.getUint8(At.kind), view);
       this.#proposals.add(view, frame);
       return;
     }
-    if (this.#cells === null) this.#decide(view, frame);
-    else this.#cells.decide(view.getUint8(At.kind), view, frame);
+    this.#cells.decide(view.getUint8(At.kind), view, frame);
   }
 
   #decide(view: DataView, frame: Uint8Array): void {
@@ -376,7 +404,7 @@ export class Replica {
   /** Replies to a process of this node: its operation has been applied or refused at its place in the log. */
   #reply(tag: number, status: Status, aux: number, value = 0, old: DataView | null = null): void {
     if (tag === NO_TAG) return;
-    const cell = this.#cells?.answered(tag) ?? 0;
+    const cell = this.#cells.answered(tag);
     const channel = this.#channels.ofTag(tag);
     if (channel === undefined) return;
     channel.requests -= 1;
@@ -390,7 +418,7 @@ export class Replica {
       const result = value === 0 ? cell : value;
       this.#replies.ok(channel.index, requestTag(tag), this.session.seq, result, old);
     } else if (status === Status.TIMEOUT && aux > 0 && process !== null) {
-      const missing = this.#missingInBarrier(process.rank);
+      const missing = this.#cells.missingInBarrier(process.rank);
       const text = `${formatRanks(missing)} ${missing.length === 1 ? "was" : "were"} not in the barrier`;
       this.#replies.error(channel.index, requestTag(tag), status, aux, text);
     } else {
@@ -398,20 +426,12 @@ export class Replica {
     }
   }
 
-  /** The ranks that a barrier lacks beside `rank`. */
-  #missingInBarrier(rank: number): number[] {
-    const missing = this.session.missingInBarrier(rank);
-    // Requests of those that have arrived by the cell may still be on their way.
-    const late = missing.filter((one) => this.#cells?.isInBarrier(one) !== true);
-    return late.length > 0 ? late : missing;
-  }
-
   /**
    * Records in the log how many barriers the processes have passed by themselves, for those who watch the session. To be
    * called about once a second. Returns whether there were any.
    */
   notePassedBarriers(): boolean {
-    return this.#cells?.notePassedBarriers() === true;
+    return this.#cells.notePassedBarriers();
   }
 
   // --- After each event --------------------------------------------------------------------------------------------
@@ -431,6 +451,7 @@ export class Replica {
   /** Runs after every event: advances the exit from direct mode, then checks for the end. */
   #afterEvent(): void {
     this.#advanceExit();
+    this.#cells.leases.settle();
     if (this.#joins.closeIfDone()) this.#out.done();
   }
 }

@@ -48,6 +48,11 @@ export class Acknowledgements {
     out.send(member.link, encode({ kind: Kind.PING, op, offset: log.base }));
   }
 
+  /** Answers the node's question whether it still has its place. */
+  answerRenewal({ link }: Member, askedAt: number): void {
+    this.#of.out.send(link, encode({ kind: Kind.PING, op: PingOp.RENEWED, offset: this.#of.log.base, aux: askedAt }));
+  }
+
   /** Pings all members without an outstanding ping, so that the next status has fresh round trips. */
   pingIdleMembers(): void {
     for (const member of this.#of.members.all()) {

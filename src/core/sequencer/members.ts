@@ -11,7 +11,7 @@ import type { NodeHello } from "../messages/node-handshake.ts";
 import { ProtocolError } from "../wire/frame.ts";
 import type { DisconnectedMember } from "./sequencer-output.ts";
 
-export interface Member extends DisconnectedMember {
+export interface Member extends Omit<DisconnectedMember, "leaseMs"> {
   node: number;
   name: string;
   secret: string;

@@ -26,7 +26,7 @@ import type { RetainedLog } from "./retained-log.ts";
 import type { SequencerOutput } from "./sequencer-output.ts";
 
 /** Kinds that are accepted without a rank: joins, ends, and what the node itself says. */
-const RANKLESS: ReadonlySet<number> = new Set([Kind.JOIN, Kind.LEAVE, Kind.COPY, Kind.SEM_VALUE]);
+const RANKLESS: ReadonlySet<number> = new Set([Kind.JOIN, Kind.LEAVE, Kind.COPY, Kind.SEM_VALUE, Kind.RETURN]);
 
 export interface OperationsOptions {
   session: Session;

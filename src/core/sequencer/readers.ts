@@ -5,7 +5,7 @@ import type { MapBytes } from "../memory/map-bytes.ts";
 import type { StatusReport } from "../messages/status-report.ts";
 import { At, StatusAt } from "../wire/at.ts";
 import { encode, encodeJson, getUint64, ProtocolError } from "../wire/frame.ts";
-import { Kind, StatusOp } from "../wire/kinds.ts";
+import { ChangeOp, Kind, StatusOp } from "../wire/kinds.ts";
 import type { Acknowledgements, AcknowledgementsOptions } from "./acknowledgements.ts";
 import { checkEnd } from "./admission.ts";
 import type { Link } from "./link.ts";
@@ -25,6 +25,8 @@ export class Readers {
   readonly #of: ReadersOptions;
   readonly #snapshots: Snapshots;
   readonly #tracing: Tracing;
+  /** Links whose snapshot has not begun, because locks are leased. */
+  readonly #awaitingLeases = new Set<number>();
 
   constructor(options: ReadersOptions) {
     this.#of = options;
@@ -34,10 +36,11 @@ export class Readers {
 
   /** Handles the handshake frame at `at`. False: it is not a reader's. Throws ProtocolError. */
   receive(link: Link, kind: number, view: DataView, at: number, bytes: Uint8Array): boolean {
-    if (this.#snapshots.has(link.id)) throw new ProtocolError("a snapshot is under way on this connection");
+    if (this.#snapshots.has(link.id) || this.#awaitingLeases.has(link.id))
+      throw new ProtocolError("a snapshot is under way on this connection");
     if (this.#tracing.isOn(link.id)) throw new ProtocolError("a trace is under way on this connection");
     if (kind === Kind.STATUS) this.#answerStatus(link, view, at, bytes);
-    else if (kind === Kind.SNAPSHOT) this.#beginSnapshot(link);
+    else if (kind === Kind.SNAPSHOT) this.#requestSnapshot(link.id);
     else if (kind === Kind.TRACE) this.#of.out.send(link.id, this.#tracing.begin(link.id, this.#of.session));
     else return false;
     return true;
@@ -46,6 +49,7 @@ export class Readers {
   /** Drops the link, which is gone. */
   end(id: number): void {
     this.#snapshots.end(id);
+    this.#awaitingLeases.delete(id);
     this.#tracing.end(id);
   }
 
@@ -91,12 +95,43 @@ export class Readers {
     );
   }
 
-  /** Begins a snapshot, which the shell then sends piece by piece with sendSnapshotPiece(). */
-  #beginSnapshot(link: Link): void {
+  /** Begins a snapshot, which the shell then sends piece by piece with sendSnapshotPiece(), or waits for leases. */
+  #requestSnapshot(id: number): void {
     this.#needsMap();
-    this.#snapshots.checkRoom();
-    this.#of.out.send(link.id, encode({ kind: Kind.REPLY, body: encodeJson(this.#of.session.save()) }));
-    this.#snapshots.begin(link.id, this.#of.session.seq);
+    this.#snapshots.checkRoom(this.#awaitingLeases.size);
+    this.#awaitingLeases.add(id);
+    this.beginSnapshot(id, false);
+  }
+
+  /** Whether a snapshot on the link waits for the leases of nodes. */
+  awaitsLeases(id: number): boolean {
+    return this.#awaitingLeases.has(id);
+  }
+
+  /**
+   * Begins the snapshot that waits for leases. While a lock is leased its node must say first whether a process has it,
+   * unless the snapshot begins `anyway`: then the lock counts as inconsistent in it. Returns whether the snapshot has
+   * begun.
+   */
+  beginSnapshot(id: number, anyway: boolean): boolean {
+    const { session, out } = this.#of;
+    if (!this.#awaitingLeases.has(id) || (!anyway && this.#recallLeases())) return false;
+    this.#awaitingLeases.delete(id);
+    out.send(id, encode({ kind: Kind.REPLY, body: encodeJson(session.save()) }));
+    this.#snapshots.begin(id, session.seq);
+    return true;
+  }
+
+  /** Asks the nodes that have leases to give them back. False: none has. */
+  #recallLeases(): boolean {
+    const { session, members, log, out } = this.#of;
+    const { lessees } = session;
+    if (lessees.size > 0) log.flush();
+    for (const node of lessees) {
+      const link = members.get(node)?.link ?? -1;
+      if (link >= 0) out.send(link, encode({ kind: Kind.CHANGE, op: ChangeOp.RETURN }));
+    }
+    return lessees.size > 0;
   }
 
   /** Whether sendSnapshotPiece() has something to send on the link. */

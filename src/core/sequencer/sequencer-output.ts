@@ -5,6 +5,8 @@ import type { Sharing } from "../wire/shared-parts.ts";
 export interface DisconnectedMember {
   /** How long the server keeps its place, in milliseconds. */
   reconnectMs: number;
+  /** How long the server must keep its place also if its process has ended: its processes may still use its leases. */
+  leaseMs: number;
   /** Identity of its arbiter's process: a shell on the same host can see whether it has ended. "": unknown. */
   process: string;
 }

@@ -7,7 +7,7 @@
  * operation are in operations.ts.
  */
 import { Status } from "../base/errors.ts";
-import { FRAME_MAX, LINKS_MAX, RETAINED_HIGH } from "../base/limits.ts";
+import { FRAME_MAX, LEASE_MS, LINKS_MAX, RETAINED_HIGH } from "../base/limits.ts";
 import { type ApplyRuns, MapBytes } from "../memory/map-bytes.ts";
 import { MapSnapshot } from "../memory/map-snapshot.ts";
 import {
@@ -126,7 +126,7 @@ export class Sequencer {
       else this.#members.restore(node, hello, Math.max(seq, this.#log.base));
     }
     for (const node of this.session.nodes) if (this.#members.get(node) === undefined) this.#declareLost(node);
-    for (const member of this.#members.all()) this.#out.onDisconnected(member.node, member);
+    for (const member of [...this.#members.all()]) this.#keepPlace(member, member.reconnectMs);
   }
 
   /** Sets the time that status() uses: milliseconds since 1970, never going back. */
@@ -165,8 +165,11 @@ export class Sequencer {
     if (this.#log.mustFlush) this.#log.flush();
   }
 
-  /** The connection is gone. Its node may come back, unless it is known to be `gone`: then its processes are lost. */
-  disconnect(id: number, gone = false): void {
+  /**
+   * The connection is gone. Its node may come back, unless it has `left`, or was `refused`: then its processes are lost.
+   * One that has left uses no lease any more.
+   */
+  disconnect(id: number, how: "broken" | "refused" | "left" = "broken"): void {
     const link = this.#links.get(id);
     if (link === undefined) return;
     this.#remove(link);
@@ -175,8 +178,16 @@ export class Sequencer {
     if (member === undefined) return;
     member.link = -1;
     member.askedMs = Number.NaN;
-    if (gone || member.reconnectMs === 0) this.evict(member.node);
-    else this.#out.onDisconnected(member.node, { reconnectMs: member.reconnectMs, process: member.process });
+    if (how === "left") this.evict(member.node);
+    else this.#keepPlace(member, how === "refused" ? 0 : member.reconnectMs);
+  }
+
+  /** Keeps the place of a disconnected member for so long, and until it uses no lease any more. */
+  #keepPlace({ node, process }: Member, reconnectMs: number): void {
+    const leaseMs = this.session.lessees.has(node) ? LEASE_MS : 0;
+    const longest = Math.max(reconnectMs, leaseMs);
+    if (longest === 0) this.evict(node);
+    else this.#out.onDisconnected(node, { reconnectMs: longest, leaseMs, process });
   }
 
   #remove(link: Link): void {
@@ -187,7 +198,7 @@ export class Sequencer {
 
   #fail(link: Link, status: Status, message: string): void {
     this.#out.send(link.id, encode({ kind: Kind.FAIL, op: status, body: encodeText(message) }));
-    this.disconnect(link.id, true);
+    this.disconnect(link.id, "refused");
     this.#out.close(link.id);
   }
 
@@ -294,7 +305,7 @@ export class Sequencer {
     const member = this.#members.get(link.node) as Member;
     const op = view.getUint8(at + PingAt.op);
     if (op === PingOp.LEAVING) {
-      this.disconnect(link.id, true);
+      this.disconnect(link.id, "left");
       const others = [...this.#members.all()].map(({ process }) => process);
       // In an elastic session processes come and go: no node waits for the others.
       const detained = this.session.config.elastic !== true && this.#out.detains?.(member.process, others) === true;
@@ -306,6 +317,7 @@ export class Sequencer {
       member.askedMs = Number.NaN;
     }
     this.#acks.onAck(member, getUint64(view, at + PingAt.appliedThrough));
+    if (op === PingOp.RENEW) this.#acks.answerRenewal(member, view.getUint32(at + PingAt.askedAt, true));
   }
 
   /** Whether the broadcast of an entry was deferred: see LogWriter. */
@@ -365,6 +377,16 @@ export class Sequencer {
 
   status(withHeat = false): StatusReport {
     return this.#readers.status(withHeat);
+  }
+
+  /** Whether a snapshot on the link waits for the leases of nodes: beginSnapshot() must be called until it has begun. */
+  awaitsLeases(id: number): boolean {
+    return this.#readers.awaitsLeases(id);
+  }
+
+  /** Begins the snapshot if all leases have ended, or `anyway`. Returns whether it has begun. */
+  beginSnapshot(id: number, anyway: boolean): boolean {
+    return this.#readers.beginSnapshot(id, anyway);
   }
 
   /** Whether sendSnapshotPiece() has something to send on the link. */

@@ -18,9 +18,9 @@ export class Snapshots {
     return this.#byLink.has(link);
   }
 
-  /** Throws ProtocolError when SNAPSHOTS_MAX are being sent. */
-  checkRoom(): void {
-    if (this.#byLink.size < SNAPSHOTS_MAX) return;
+  /** Throws ProtocolError when SNAPSHOTS_MAX are being sent, or among the `waiting` ones. */
+  checkRoom(waiting: number): void {
+    if (this.#byLink.size + waiting < SNAPSHOTS_MAX) return;
     throw new ProtocolError(`${SNAPSHOTS_MAX} snapshots of the session are being taken; try again`, Status.LIMIT);
   }
 

@@ -27,6 +27,10 @@ export interface Effects {
   onRankAssigned(node: number, tag: number, rank: number): void;
   /** A rank has left `node`, or was lost. */
   onProcessGone(node: number, rank: number): void;
+  /** The free lock is leased to the node: its processes may take it without an entry. */
+  onLease(name: string, node: number): void;
+  /** The node must give the lock back with a RETURN, unless one is under way. */
+  onRecall(name: string, node: number): void;
   /** Every process has left: no entry can follow. */
   onEnd(): void;
 }
@@ -38,5 +42,7 @@ export const NO_EFFECTS: Readonly<Effects> = {
   onReply() {},
   onRankAssigned() {},
   onProcessGone() {},
+  onLease() {},
+  onRecall() {},
   onEnd() {},
 };

@@ -34,6 +34,7 @@ import {
   LeaveAt,
   LockAt,
   PublishAt,
+  ReturnAt,
   SemaphoreAt,
   SemValueAt,
   StoreAt,
@@ -47,7 +48,7 @@ import { Blocks } from "./blocks.ts";
 import type { Effects } from "./effects.ts";
 import { EntryCounts } from "./entry-counts.ts";
 import { Futexes } from "./futexes.ts";
-import { Locks } from "./locks.ts";
+import { Locks, newLock } from "./locks.ts";
 import { Membership, type MissingRanks } from "./membership.ts";
 import { Replies } from "./replies.ts";
 import { reportRanks } from "./report.ts";
@@ -88,7 +89,7 @@ export class Session {
     this.#waits = waits;
     this.#barrier = new Barrier(members, replies);
     this.#semaphores = new Semaphores(members, replies, waits);
-    this.#locks = new Locks(members, replies, waits);
+    this.#locks = new Locks(members, replies, waits, effects);
     this.#futexes = new Futexes(members, replies, waits, memory);
     this.#blocks = new Blocks(members, replies, effects, memory);
   }
@@ -187,6 +188,11 @@ export class Session {
     return this.#semaphores.idleValueOf(semaphore);
   }
 
+  /** The nodes to which locks are leased. */
+  get lessees(): Set<number> {
+    return this.#locks.lessees();
+  }
+
   /** Whether the map holds the value that the FUTEX_WAIT at `at` expects. */
   equalsMap(view: DataView, at: number): boolean {
     return this.#futexes.equalsMap(view, at);
@@ -249,7 +255,7 @@ export class Session {
         });
         return;
       case Kind.LEAVE:
-        this.#leave(from, view.getUint8(at + LeaveAt.isLost) === 1, view.getUint32(at + LeaveAt.gaveUp, true) === 1);
+        this.#leave(from, view, at);
         return;
       case Kind.BARRIER: {
         const passed = getUint64(view, at + BarrierAt.passed);
@@ -278,6 +284,9 @@ export class Session {
         return;
       case Kind.UNLOCK:
         this.#locks.unlock(nameAt(view, at), view.getUint8(at + UnlockAt.keepsMark) === 1, from);
+        return;
+      case Kind.RETURN:
+        this.#locks.giveBack(nameAt(view, at), from.node, view.getUint8(at + ReturnAt.isOwned) === 1 ? from.rank : -1);
         return;
       case Kind.ALLOC: {
         const alignment = view.getUint32(at + AllocateAt.alignment, true);
@@ -327,7 +336,9 @@ export class Session {
     else this.#memory.publish(view, at + HEADER_SIZE, at + view.getUint32(at + At.size, true));
   }
 
-  #leave(from: Requester, isLost: boolean, gaveUp: boolean): void {
+  #leave(from: Requester, view: DataView, at: number): void {
+    const isLost = view.getUint8(at + LeaveAt.isLost) === 1;
+    const isEvicted = view.getUint32(at + LeaveAt.isEvicted, true) === 1;
     const process = this.#members.leaving(from.rank, from.node);
     if (process === undefined) {
       this.#replies.status(from, Status.LEFT);
@@ -339,7 +350,7 @@ export class Session {
       this.#waits.end(queue, Status.LEFT, 0, process.rank);
       this.#futexes.dropIfEmpty(queue);
     }
-    this.#members.remove(process, isLost, gaveUp);
+    this.#members.remove(process, isLost, view.getUint32(at + LeaveAt.gaveUp, true) === 1);
     this.#replies.ok(from.node, from.tag);
     this.#effects.onProcessGone(from.node, from.rank);
     if (this.present === 0) {
@@ -349,6 +360,7 @@ export class Session {
       if (isLost && this.config.onLoss === "fail") this.#failAll();
       else this.#barrier.openIfComplete();
       this.#locks.passOnLocksOf(from.rank);
+      this.#locks.endLeasesAfter(from, isLost, isEvicted);
     }
   }
 
@@ -404,7 +416,7 @@ export class Session {
       config: this.config,
       seq: this.#counts.seq,
       semaphores: [...this.#semaphores.all()].map(({ name, value }) => ({ name, value })),
-      locks: [...this.#locks.all()].map(({ name, owner, died }) => ({ name, died: owner < 0 ? died : owner })),
+      locks: this.#locks.saved(),
       blocks: [...this.#blocks.all],
     });
   }
@@ -416,7 +428,7 @@ export class Session {
     this.#restored = true;
     this.#blocks.load(saved);
     this.#semaphores.load({ semaphores: saved.semaphores.map((semaphore) => ({ ...semaphore, waiters: [] })) });
-    this.#locks.load({ locks: saved.locks.map(({ name, died }) => ({ name, owner: -1, died, waiters: [] })) });
+    this.#locks.load({ locks: saved.locks.map(({ name, died }) => newLock(name, died)) });
   }
 
   /** Reports each process and what it does, for people. */

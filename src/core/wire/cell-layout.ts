@@ -1,10 +1,16 @@
 /**
  * Layout of the cells: words in the file behind the map, its page marks and, in a `pipelined` session, the ring. Processes
- * of one node synchronise by them in direct mode. core/replica/cells says what holds.
+ * of one node synchronise by them in direct mode, and by leased locks in any mode. core/replica/cells says what holds.
  */
 /** The barrier's cell, and the marks of the ranks that sleep in it: 2 bytes each. */
 export const BARRIER_CELL_AT = 0;
 export const BARRIER_MARKS_AT = 2048;
+/**
+ * Outside direct mode a process may take a lock by its cell until then: milliseconds of CLOCK_MONOTONIC, which no one sets,
+ * and behind it of CLOCK_REALTIME, which goes on while the host sleeps; 64 bits each. When either is over, so is the time.
+ * Until the arbiter has leases they are 0. The arbiter moves them on as long as the server answers.
+ */
+export const OPEN_UNTIL_AT = 1024;
 /** The cells of the first locks of a session, then those of its first semaphores. */
 export const LOCK_CELLS_AT = 4096;
 /** How many locks, and how many semaphores, have a cell each; the arbiter decides on all others. */

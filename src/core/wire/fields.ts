@@ -62,7 +62,7 @@ export const FRAMES = {
   /** The reply to MEMORY. */
   memory: { isShared: "aux" },
   taken: { stagingOffset: "offset" },
-  ping: { op: "op", appliedThrough: "offset" },
+  ping: { op: "op", appliedThrough: "offset", askedAt: "aux" },
   state: { piece: "op", mapOffset: "offset", pieceLength: "length", pieceBytes: { body: 0 } },
   join: { refusesDirect: "op", pid: "offset", wishedRank: "aux", ...NAME },
   leave: { isLost: "op", gaveUp: "length", isEvicted: "aux" },
@@ -82,6 +82,7 @@ export const FRAMES = {
   futexWake: { mapOffset: "offset", count: "aux" },
   lock: { tryOnly: "op", usesCell: "aux", ...NAME },
   unlock: { keepsMark: "op", isShort: "aux", ...NAME },
+  return: { isOwned: "op", ...NAME },
   map: { hasMore: "op", seq: "seq", ...RUNS },
   trace: { recordsLength: "length", dropped: "aux", records: { body: 0 } },
   share: { op: "op", pid: "offset", memoryDescriptor: "aux", nonce: { body: 0 } },

@@ -50,7 +50,8 @@ export const Kind = {
   PROOF: 15,
   /**
    * Between arbiter and server, when no other frame was sent for a while. From an arbiter: offset: the last entry of
-   * the log it has applied. From the server: offset: the last entry that all nodes have applied. op: PingOp.
+   * the log it has applied. From the server: offset: the last entry that all nodes have applied. op: PingOp, aux: of
+   * RENEW and RENEWED the arbiter's clock when it asked.
    */
   PING: 12,
   /**
@@ -148,8 +149,8 @@ export const Kind = {
   SHARE: 35,
   /**
    * In an elastic session, about the end of direct mode. From the server to the arbiter of the one node that has
-   * processes: a process of another node waits, end direct mode. Between the arbiter and a process, on its main
-   * channel: op: ChangeOp. See replica/direct-mode-exit.ts.
+   * processes: a process of another node waits, end direct mode (CLOSE). Between the arbiter and a process, on its main
+   * channel: op: ChangeOp. See replica/direct-mode-exit.ts. In any session, from the server to an arbiter: RETURN.
    */
   CHANGE: 36,
   /**
@@ -162,6 +163,11 @@ export const Kind = {
    * semaphore, which processes have changed by its cell: see replica/cells/semaphore-cells.ts.
    */
   SEM_VALUE: 39,
+  /**
+   * An ordered operation of an arbiter: its node gives back the lease of a lock. body: name, length: its bytes, op: 1 if
+   * the process `rank` has the lock.
+   */
+  RETURN: 40,
 } as const;
 export type Kind = (typeof Kind)[keyof typeof Kind];
 
@@ -180,14 +186,17 @@ export type AtomicOp = (typeof AtomicOp)[keyof typeof AtomicOp];
  * the body is the session's instance.
  */
 export const StatusOp = { FACTS: 0, HEAT: 1, MEMORY: 2, END: 3 } as const;
-/** LEAVING: last frame of an arbiter that needs its place no more. ASK: the server wants an ANSWER at once. */
-export const PingOp = { BEAT: 0, LEAVING: 1, ASK: 2, ANSWER: 3 } as const;
+/**
+ * LEAVING: last frame of an arbiter that needs its place no more. ASK: the server wants an ANSWER at once. RENEW, from an
+ * arbiter that has leases: it wants RENEWED, with the same `askedAt`.
+ */
+export const PingOp = { BEAT: 0, LEAVING: 1, ASK: 2, ANSWER: 3, RENEW: 4, RENEWED: 5 } as const;
 
 /**
  * WATCH, from a process: it may write to the map, and waits on this connection for CLOSE. CLOSED: it has closed the
- * map.
+ * map. RETURN, from the server to an arbiter: it must give back its leases.
  */
-export const ChangeOp = { WATCH: 0, CLOSE: 1, CLOSED: 2 } as const;
+export const ChangeOp = { WATCH: 0, CLOSE: 1, CLOSED: 2, RETURN: 3 } as const;
 /** BEGIN: discards what other nodes have of the map. END: the last piece came before, and direct mode is over. */
 export const CopyOp = { BEGIN: 0, PIECE: 1, END: 2 } as const;
 

@@ -1,6 +1,7 @@
-/* One lock of a session in direct mode, whose owners are killed: lock_cells SECTIONS. Rank 0 enters that many sections; the
- * others enter sections until they are killed, by a thread of their own after a random time. What the lock guards says
- * whether two were in it at once, and whether the death of an owner was told. */
+/* One lock of a session, whose owners are killed: lock_cells SECTIONS LIFE_US. Rank 0 enters that many sections; the others
+ * enter sections until they are killed, by a thread of their own after a random time of up to LIFE_US microseconds (0: they
+ * enter SECTIONS, too). What the lock guards says whether two were in it at once, and whether the death of an owner was
+ * told. */
 #include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
@@ -16,7 +17,8 @@ struct guarded {
 };
 
 static void *kill_later(void *microseconds) {
-  struct timespec time = {.tv_nsec = (long)(intptr_t)microseconds * 1000};
+  long us = (long)(intptr_t)microseconds;
+  struct timespec time = {.tv_sec = us / 1000000, .tv_nsec = us % 1000000 * 1000};
   nanosleep(&time, NULL);
   kill(getpid(), SIGKILL);
   return NULL;
@@ -37,20 +39,24 @@ static void enter(dsm_session *session, struct guarded *guarded, uint64_t mark) 
 }
 
 int main(int argc, char **argv) {
-  CHECK(argc == 2);
+  CHECK(argc == 3);
+  int sections = atoi(argv[1]), life_us = atoi(argv[2]);
   dsm_session *session;
   CHECK_OK(dsm_open(NULL, &session));
-  CHECK(dsm_is_direct(session) == 1);
   struct guarded *guarded = dsm_address(session);
   int rank = dsm_rank(session);
   CHECK_OK(dsm_barrier_wait(session));
-  if (rank > 0) {
+  if (rank > 0 && life_us > 0) {
     pthread_t thread;
     srand((unsigned)(time(NULL) * 31 + getpid()));
-    CHECK(pthread_create(&thread, NULL, kill_later, (void *)(intptr_t)(rand() % 20000)) == 0);
+    CHECK(pthread_create(&thread, NULL, kill_later, (void *)(intptr_t)(rand() % life_us)) == 0);
     for (;;) enter(session, guarded, (uint64_t)rank + 1);
   }
-  for (int i = 0; i < atoi(argv[1]); i++) enter(session, guarded, 1);
+  for (int i = 0; i < sections; i++) enter(session, guarded, (uint64_t)rank + 1);
+  if (life_us == 0) {
+    CHECK_OK(dsm_barrier_wait(session));
+    CHECK(guarded->sections == (uint64_t)sections * (uint64_t)dsm_processes(session));
+  }
   printf("deaths %llu\n", (unsigned long long)guarded->deaths);
   CHECK_OK(dsm_close(session));
   return 0;

@@ -116,8 +116,9 @@ export class WaitingByCell implements CellWork {
     if (this.#starves) flags &= ~CELL_STARVING;
     if (RULES.keepsSleepers(this.#hasSlept)) flags |= CELL_SLEEPERS;
     process.node.cells.swap(this.at, word, mark | flags);
-    order.locks.takeCell(this.#name, process.rank);
+    order.locks.takeCell(this.#name, process.rank, process.node.number);
     report.cells += 1;
+    if (order.locks.isLeased(this.#name)) report.leased += 1;
     if (this.#hasSlept) report.slept += 1;
     this.#thread.cell = null;
   }
@@ -175,18 +176,23 @@ class WakingOfCell implements CellWork {
   }
 }
 
-/** The thread's process, which has the lock by its cell, gives it back. */
-export function giveByCell(world: World, thread: Thread, name: string): void {
+/** The thread's process, which has the lock by its cell, gives it back. False: the arbiter has taken the cell. */
+export function giveByCell(world: World, thread: Thread, name: string): boolean {
   const { process } = thread;
   const { cells } = process.node;
   const at = cellOf(process.node, name) as number;
   const word = cells.load(at);
-  if ((word & CELL_STATE) !== CELL_OWNED + process.rank)
-    throw new Violation(`the arbiter has taken the cell of lock ${name} and has not said who has the lock`);
+  if ((word & CELL_STATE) !== CELL_OWNED + process.rank) {
+    if (process.node === world.direct.decider)
+      throw new Violation(`the arbiter has taken the cell of lock ${name} and has not said who has the lock`);
+    // A RETURN is under way.
+    return false;
+  }
   const isKept = (word & CELL_STARVING) !== 0;
   cells.swap(at, word, isKept ? KEPT : CELL_FREE);
   world.order.locks.giveCell(name);
   if ((word & CELL_SLEEPERS) !== 0) thread.cell = new WakingOfCell(thread, at, isKept);
+  return true;
 }
 
 /** What the threads of the process do with cells goes on by one step, except for those that sleep. False: nothing. */

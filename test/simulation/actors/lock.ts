@@ -30,8 +30,10 @@ function byCell(world: World, thread: Thread): boolean {
   world.direct.settle();
   const known = [...node.knownCells.keys()];
   const own = known.filter((name) => order.locks.cellOwnerOf(name) === rank);
-  if (own.length > 0 && !random.oneIn(3)) giveByCell(world, thread, random.pick(own));
-  else {
+  if (own.length > 0 && !random.oneIn(3)) {
+    const name = random.pick(own);
+    if (!giveByCell(world, thread, name)) unlock(world, thread, 0, name);
+  } else {
     const name = random.pick(known);
     // Requests take time: with too many of them no cell would be given for long.
     const isTaken = node.cells.load(cellOf(node, name) as number) === CELL_ARBITER;

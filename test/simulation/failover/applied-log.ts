@@ -117,9 +117,10 @@ export class AppliedLog {
   lose(lost: Node): void {
     if (lost.replica?.session.direct !== true) return;
     const others = this.#world.alive.filter((node) => node !== lost && node.replica !== null);
-    if (others.length === 0) return;
-    const farthest = Math.max(...others.map(({ replica }) => replica?.session.seq ?? 0));
-    this.#order.length = Math.min(this.#order.length, farthest);
+    const known = others.map(({ replica }) => replica?.session.seq ?? 0);
+    const { core } = this.#world.server;
+    if (core instanceof Sequencer) known.push(core.session.seq);
+    if (known.length > 0) this.#order.length = Math.min(this.#order.length, Math.max(...known));
   }
 
   /** Every node against a reference that applies the order once. */
@@ -156,7 +157,7 @@ export class AppliedLog {
   /** What processes were told to be done has its place, behind all that they did before. */
   #checkDone(places: ReadonlyMap<number, number>): void {
     for (const { node, done } of this.#world.processes) {
-      if (node.state === "dead" || node.state === "refused") continue;
+      if (node.state === "dead" || node.state === "refused" || node.state === "severed") continue;
       let before = -1;
       for (const id of done) {
         const place = places.get(id);

@@ -1,6 +1,8 @@
 /** What happens to a session from outside, and what time mends. */
+import { LEASE_MS } from "../../../src/core/base/limits.ts";
 import { Recovery } from "../../../src/core/sequencer/recovery.ts";
 import type { Sequencer } from "../../../src/core/sequencer/sequencer.ts";
+import type { Node } from "./node.ts";
 import type { Server } from "./server.ts";
 import type { World } from "./world.ts";
 
@@ -27,6 +29,23 @@ export function strikeFault(world: World): void {
     const alive = world.nodes.filter(({ state }) => state === "alive");
     if (alive.length > 1) world.lose(random.pick(alive), "dead");
   }
+}
+
+/** Cuts off a node whose processes may take the gate by its cell, for good. */
+export function severLessee(world: World): void {
+  if (!world.plan.gated || world.report.severed > 0 || world.alive.length < 2) return;
+  const lessees = world.alive.filter(({ gate, replica }) => gate.isFree && replica?.session.direct === false);
+  if (lessees.length > 0 && world.random.oneIn(10)) sever(world, world.random.pick(lessees));
+}
+
+/** The node goes on, and nothing reaches it or comes from it any more. */
+function sever(world: World, node: Node): void {
+  world.say(`${node.name} is cut off for good`);
+  world.report.severed += 1;
+  world.report.lost += 1;
+  node.state = "severed";
+  for (const process of node.processes) if (process.state !== "left") process.state = "lost";
+  if (node.link !== null) node.link.silent = true;
 }
 
 export function killServer(world: World, server: Server): void {
@@ -81,7 +100,8 @@ function passTime(world: World, server: Server, recovery: Recovery): void {
   if (here && random.oneIn(10)) recovery.onJoinGraceOver();
   const source = server.links.get(server.source);
   const handing = source !== undefined && !source.silent && source.node.state === "alive";
-  if (here && !handing && random.oneIn(20)) recovery.onTimeout();
+  const isLate = world.now_ms - server.begun_ms >= LEASE_MS;
+  if (here && !handing && isLate && random.oneIn(20)) recovery.onTimeout();
 }
 
 /** A server gives up nodes that do not come back. */
@@ -94,6 +114,7 @@ function evictNodes(world: World, server: Server, sequencer: Sequencer): void {
     const gone = node?.state !== "alive" || other;
     // A server that was replaced may give up any node once none is connected to it any more.
     const alone = server !== world.server && server.links.size === 0;
+    if (gone && world.now_ms < (server.keeps.get(number) as number)) continue;
     if (!(gone ? random.oneIn(10) : alone && random.oneIn(10))) continue;
     if (!gone) server.abandoned = true;
     sequencer.evict(number);

@@ -12,6 +12,7 @@ import { Kind } from "../../../src/core/wire/kinds.ts";
 import { SmallSteps, Violation } from "../../support/core-cluster.ts";
 import { showFrame } from "../../support/core-trace.ts";
 import { hear } from "./actors.ts";
+import { GateCell } from "./gate.ts";
 import { mayRefuse } from "./refusals.ts";
 import type { Server } from "./server.ts";
 import { type Link, type Process, SIZE, type World } from "./world.ts";
@@ -21,12 +22,13 @@ export class Node {
   readonly name: string;
   readonly memory = new Uint8Array(SIZE);
   readonly secret: string;
+  readonly gate = new GateCell();
   replica: Replica | null = null;
   link: Link | null = null;
   /** It has applied nothing yet. */
   fresh = true;
-  /** "gone": its server was lost while it sent the map, before any process had joined. */
-  state: "alive" | "dead" | "refused" | "done" | "gone" = "alive";
+  /** "severed": it goes on without a connection, and finds no server any more. "gone": its server was lost while it sent the map, before any process had joined. */
+  state: "alive" | "dead" | "refused" | "severed" | "done" | "gone" = "alive";
   readonly processes: Process[] = [];
   #reader = new FrameReader(WELCOME_MAX);
   /** The state it hands over, as far as it was not sent. */
@@ -120,6 +122,7 @@ export class Node {
       mapPath: "/map",
       memory: this.memory,
       atomics: new Uint8Array(2),
+      cells: this.gate.memory,
     });
     if (!this.replica.ready) this.#world.report.pictures += 1;
     const { session } = this.replica;
@@ -159,6 +162,12 @@ export class Node {
     this.replica?.interrupted();
     // src/arbiter/arbiter.ts gives up, too: no process has joined there.
     if (this.replica?.ready === false) this.state = "gone";
+  }
+
+  /** Asks the server, as long as it has leases, whether it still has its place. */
+  renew(): void {
+    const { now_ms } = this.#world;
+    if (this.replica?.mustRenewLeases === true) this.replica.renewLeases({ monotonic_ms: now_ms, real_ms: now_ms });
   }
 
   say(channel: number, frame: Uint8Array): void {

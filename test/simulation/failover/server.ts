@@ -19,6 +19,9 @@ export class Server {
   readonly links = new Map<number, Link>();
   /** Names of the nodes that are away, by number. */
   readonly away = new Map<number, string>();
+  /** Until when they must keep their places. */
+  readonly keeps = new Map<number, number>();
+  readonly begun_ms: number;
   failed = false;
   /** It has been alone for longer than any node looks for a server. */
   abandoned = false;
@@ -29,6 +32,7 @@ export class Server {
   constructor(world: World, epoch: number, certain: boolean) {
     this.#world = world;
     this.epoch = epoch;
+    this.begun_ms = world.now_ms;
     const { config } = world;
     if (epoch === 1) {
       this.core = this.#sequencer(null);
@@ -74,7 +78,10 @@ export class Server {
       close: (id: number) => this.#close(id),
       drop: (id: number) => this.#close(id),
       welcomed: () => {},
-      onDisconnected: (node: number, { process }: DisconnectedMember) => this.away.set(node, process),
+      onDisconnected: (node: number, { process, leaseMs }: DisconnectedMember) => {
+        this.away.set(node, process);
+        this.keeps.set(node, this.#world.now_ms + leaseMs);
+      },
       onReturnedOrEvicted: (node: number) => this.away.delete(node),
       replaced: () => {
         this.#world.report.replaced += 1;

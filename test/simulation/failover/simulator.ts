@@ -17,7 +17,8 @@ import { Kind } from "../../../src/core/wire/kinds.ts";
 import { Violation } from "../../support/core-cluster.ts";
 import { Random } from "../../support/core-random.ts";
 import { act, changesOver, join, leave, sendPart, unlock, write } from "./actors.ts";
-import { killServer, mend, strikeFault } from "./faults.ts";
+import { killServer, mend, severLessee, strikeFault } from "./faults.ts";
+import { actAlone, passGate } from "./gate.ts";
 import { Node } from "./node.ts";
 import { Server } from "./server.ts";
 import { type FailoverOptions, type FailoverReport, makePlan, World } from "./world.ts";
@@ -46,6 +47,7 @@ class Simulator {
     const steps = world.random.oneIn(12) ? world.random.between(500, 1200) : world.random.between(100, 500);
     for (let step = 0; step < steps; step += 1) {
       world.say(`-- step ${step}`);
+      world.passTime();
       if (!world.random.oneIn(3) && world.deliver()) continue;
       this.#act();
     }
@@ -59,7 +61,9 @@ class Simulator {
     const world = this.#world;
     const { random } = world;
     if (world.faultsGoOn && random.oneIn(12)) strikeFault(world);
+    if (world.faultsGoOn) severLessee(world);
     mend(world);
+    this.#goOnAlone();
     if (this.#late > 0 && random.oneIn(40)) {
       this.#late -= 1;
       world.nodes.push(new Node(world, `node${world.nodes.length + 1}`));
@@ -79,6 +83,7 @@ class Simulator {
     if (node.link.welcomed && random.oneIn(4)) {
       node.link.up.push(encode({ kind: Kind.PING, offset: node.replica.position.seq }));
     }
+    node.renew();
     const process = random.pick(node.processes);
     if (process.state !== "running") return;
     if (random.oneIn(2) && changesOver(process)) return;
@@ -87,6 +92,13 @@ class Simulator {
       return;
     }
     act(world, process);
+  }
+
+  /** A process of a node that is cut off takes what it may. */
+  #goOnAlone(): void {
+    const alone = this.#world.nodes.filter(({ state }) => state === "severed").flatMap(({ processes }) => processes);
+    const known = alone.filter(({ rank }) => rank >= 0);
+    if (known.length > 0) actAlone(this.#world, this.#world.random.pick(known));
   }
 
   /** An arbiter looks for the session's server; what the daemon answers, and what it does if there is none. */
@@ -118,6 +130,7 @@ class Simulator {
     for (const server of world.servers) killServer(world, server);
     for (const node of world.nodes) if (node.replica !== null) node.state = "dead";
     world.log.clear();
+    world.gateOwner = null;
     world.config = { ...world.config, instance: `${world.config.instance}0` };
   }
 
@@ -138,8 +151,10 @@ class Simulator {
       if (step > 20_000) {
         throw new Violation("it does not come to rest once the faults have stopped");
       }
+      world.passTime();
       if (!world.random.oneIn(3) && world.deliver()) continue;
       mend(world);
+      this.#goOnAlone();
       for (const node of world.alive) {
         if (node.link === null) this.#connect(node);
         else if (node.hand() || node.processes.some((process) => changesOver(process))) continue;
@@ -162,6 +177,7 @@ class Simulator {
       for (const process of here) {
         if (process.request !== null) sendPart(process, process.request);
         else if (world.holder === process) unlock(world, process);
+        else if (world.gateOwner === process || process.isTakenForOwner) passGate(world, process);
         else leave(process);
       }
       this.#settle();

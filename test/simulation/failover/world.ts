@@ -29,6 +29,9 @@ export interface FailoverReport {
   /** Sessions that changed over from direct mode, and copies of the memory that were begun for that. */
   changed: number;
   copies: number;
+  /** Takings of the gate by its cell, and nodes that were cut off for good. */
+  cells: number;
+  severed: number;
 }
 
 export interface FailoverOptions {
@@ -57,7 +60,9 @@ export interface Wanted {
   endsByLoss?: boolean;
   /** The number by which a write is known in the order. */
   id?: number;
-  /** It is answered with OK. */
+  /** Statuses with which it succeeds, beside OK. */
+  mayBe?: readonly number[];
+  /** It has succeeded. */
   answered?(view: DataView): void;
 }
 
@@ -77,6 +82,8 @@ export interface Process {
   unheard: boolean;
   told: boolean;
   request: Request | null;
+  /** Its arbiter takes it for the owner of the gate. */
+  isTakenForOwner: boolean;
   nextTag: number;
   /** Ids of what it was told to be done, in its order. */
   done: number[];
@@ -92,6 +99,8 @@ export interface Plan {
   deaths: boolean;
   stops: boolean;
   losses: boolean;
+  /** Processes take a lock by its cell; nodes are cut off for good; those that are left go on after a loss. */
+  gated: boolean;
 }
 
 /** Draws what a seed makes happen, and how many nodes come while the session runs. */
@@ -106,6 +115,7 @@ export function makePlan(random: Random): { plan: Plan; late: number } {
     deaths: !random.oneIn(3),
     stops: random.oneIn(3),
     losses: random.oneIn(4),
+    gated: random.oneIn(3),
   };
   return { plan, late };
 }
@@ -117,7 +127,7 @@ export class World {
   config: SessionConfig;
   readonly report: FailoverReport = {
     ...{ entries: 0, answers: 0, resumed: 0, epochs: 1, direct: 0, lost: 0, replaced: 0, pictures: 0 },
-    ...{ changed: 0, copies: 0 },
+    ...{ changed: 0, copies: 0, cells: 0, severed: 0 },
   };
   readonly nodes: Node[] = [];
   readonly servers: Server[] = [];
@@ -126,6 +136,10 @@ export class World {
   readonly log: AppliedLog;
   /** Who holds the mutex. */
   holder: Process | null = null;
+  /** Who has the gate, also one that was lost with it. */
+  gateOwner: Process | null = null;
+  /** The clock of all nodes and servers. */
+  now_ms = 1000;
   /** The number of the next write. */
   nextId = 1;
   faultsGoOn = true;
@@ -136,7 +150,12 @@ export class World {
     this.plan = plan;
     this.config = {
       ...{ name: "simulated", instance: "0123456789abcdef", processes: plan.nodes * plan.perNode, size: SIZE },
-      ...{ base: 0x2000_0000_0000, order: "sequential", onLoss: "fail", elastic: plan.elastic },
+      ...{
+        base: 0x2000_0000_0000,
+        order: "sequential",
+        onLoss: plan.gated ? "continue" : "fail",
+        elastic: plan.elastic,
+      },
     };
     this.log = new AppliedLog(this);
   }
@@ -173,6 +192,10 @@ export class World {
       }
     }
     return pipe.busy;
+  }
+
+  passTime(): void {
+    this.now_ms += this.random.below(20);
   }
 
   /** Moves some bytes on some connection. False when nothing is under way. */

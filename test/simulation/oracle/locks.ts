@@ -7,6 +7,16 @@ import { viewOf } from "../../support/core-frames.ts";
 import type { Judged, Oracle, Say } from "./oracle.ts";
 
 export const LOCKS = ["red", "blue"];
+/** So many processes of one node in a row have a lock before it is leased to the node. */
+const STREAK = 2;
+
+interface Waiter {
+  at: number;
+  rank: number;
+  node: number;
+  tryOnly: boolean;
+  usesCell: boolean;
+}
 
 interface Lock {
   name: string;
@@ -14,10 +24,16 @@ interface Lock {
   owner: number;
   /** Its owner went with it, and no owner since has said that all is well again. */
   died: boolean;
-  queue: { at: number; rank: number; usesCell: boolean }[];
+  queue: Waiter[];
+  /** The node to which it is leased, or -1. */
+  lease: number;
+  /** The node where it was last, and how many had it there in a row. */
+  last: number;
+  streak: number;
 }
 
-const freeLocks = (): Lock[] => LOCKS.map((name) => ({ name, owner: -1, died: false, queue: [] }));
+const freeLocks = (): Lock[] =>
+  LOCKS.map((name) => ({ name, owner: -1, died: false, queue: [], lease: -1, last: -1, streak: 0 }));
 
 export class Locks implements Oracle {
   #locks = freeLocks();
@@ -31,12 +47,20 @@ export class Locks implements Oracle {
     return this.#byCell.get(name) ?? -1;
   }
 
-  /** A process has taken the lock by its cell. */
-  takeCell(name: string, rank: number): void {
-    const { owner, died, queue } = this.#named(name);
+  /** Whether the lock is leased to a node. */
+  isLeased(name: string): boolean {
+    return this.#named(name).lease >= 0;
+  }
+
+  /** A process of the node has taken the lock by its cell. */
+  takeCell(name: string, rank: number, node: number): void {
+    const { owner, died, queue, lease } = this.#named(name);
     const other = this.cellOwnerOf(name);
-    if (owner >= 0 || other >= 0 || died || queue.length > 0)
-      throw new Violation(`rank ${rank} takes lock ${name}, which rank ${Math.max(owner, other)} has, died: ${died}`);
+    const isFree = lease >= 0 ? lease === node : queue.length === 0;
+    if (owner >= 0 || other >= 0 || died || !isFree)
+      throw new Violation(
+        `rank ${rank} of node ${node} takes lock ${name}, which rank ${Math.max(owner, other)} or node ${lease} has, died: ${died}`,
+      );
     this.#byCell.set(name, rank);
   }
 
@@ -67,8 +91,9 @@ export class Locks implements Oracle {
     else if (kind === Kind.LOCK) this.#lock(entry, say);
     if (kind === Kind.UNLOCK && isArbiters) this.#disown(entry);
     else if (kind === Kind.UNLOCK) this.#unlock(entry, say);
-    if (kind === Kind.SEM_CANCEL)
-      this.#end((waiter) => waiter.at === at, entry.op === 1 ? Status.AGAIN : Status.TIMEOUT, say);
+    if (kind === Kind.RETURN) this.#giveBack(entry, say);
+    if (kind === Kind.SEM_CANCEL && entry.op === 1) this.#sendBack(entry, say);
+    else if (kind === Kind.SEM_CANCEL) this.#end((waiter) => waiter.at === at, Status.TIMEOUT, say);
     if (kind === Kind.LEAVE && entry.ends) this.#end((waiter) => waiter.rank === rank, Status.LEFT, say);
     return null;
   }
@@ -77,19 +102,24 @@ export class Locks implements Oracle {
     return this.#locks.find((lock) => lock.name === name) as Lock;
   }
 
+  #grant(lock: Lock, rank: number, node: number): void {
+    lock.owner = rank;
+    lock.streak = lock.last === node ? lock.streak + 1 : 1;
+    lock.last = node;
+  }
+
   /** The arbiter has taken the cell of a lock, and says who has it. */
-  #own({ rank, name }: Judged): void {
-    const lock = this.#named(name);
+  #own({ rank, node, name }: Judged): void {
     if (!this.#isReplay && this.cellOwnerOf(name) !== rank)
       throw new Violation(`rank ${rank} is made the owner of lock ${name}, which it does not have`);
     this.#byCell.delete(name);
-    lock.owner = rank;
+    this.#grant(this.#named(name), rank, node);
   }
 
   /** The arbiter says by the lock's cell who has the lock, to processes of which none waits otherwise. */
   #disown({ rank, name }: Judged): void {
     const lock = this.#named(name);
-    if (lock.owner !== rank || lock.died || lock.queue.length > 0)
+    if (lock.owner !== rank || lock.died || lock.lease >= 0 || lock.queue.length > 0)
       throw new Violation(`lock ${name} is given to the processes, and rank ${lock.owner} has it, or another waits`);
     if (!this.#isReplay) this.#byCell.set(name, rank);
     lock.owner = -1;
@@ -100,19 +130,28 @@ export class Locks implements Oracle {
     return this.#locks.some(({ queue }) => queue.some(({ at, usesCell }) => at === request && usesCell));
   }
 
-  #lock({ at, rank, op, count, name, hasLeft, isLost }: Judged, say: Say): void {
+  /** The arbiter tells a process that waits to look at the lock's cell. */
+  #sendBack({ at, mayLease }: Judged, say: Say): void {
+    if (mayLease) throw new Violation("a process is sent back to a cell outside direct mode");
+    const isMeant = (waiter: Waiter): boolean => waiter.at === at;
+    if (!this.#locks.some(({ queue }) => queue.some((waiter) => isMeant(waiter) && waiter.usesCell)))
+      throw new Violation("a process that does not wait for a lock by its cell is sent back there");
+    this.#end(isMeant, Status.AGAIN, say);
+  }
+
+  #lock({ at, rank, node, op, count, name, hasLeft, isLost }: Judged, say: Say): void {
     const lock = this.#named(name);
     if (hasLeft) say(at, Status.LEFT);
     else if (isLost) say(at, Status.LOST);
     else if (lock.owner === rank || lock.queue.some((waiter) => waiter.rank === rank)) say(at, Status.BUSY);
     else if (lock.owner >= 0 && op === 1) say(at, Status.AGAIN);
     else {
-      lock.queue.push({ at, rank, usesCell: count === 1 });
-      if (lock.owner < 0) this.#passOn(lock, say);
+      lock.queue.push({ at, rank, node, tryOnly: op === 1, usesCell: count === 1 });
+      if (lock.owner < 0 && lock.lease < 0) this.#passOn(lock, say);
     }
   }
 
-  #unlock({ at, rank, op, name, hasLeft }: Judged, say: Say): void {
+  #unlock({ at, rank, op, name, hasLeft, mayLease }: Judged, say: Say): void {
     const lock = this.#named(name);
     if (hasLeft) {
       say(at, Status.LEFT);
@@ -121,17 +160,49 @@ export class Locks implements Oracle {
     } else {
       lock.died &&= op === 1;
       this.#passOn(lock, say);
+      if (mayLease && lock.owner < 0 && !lock.died && lock.streak >= STREAK) lock.lease = lock.last;
       say(at, Status.OK);
     }
   }
 
-  #passOn(lock: Lock, say: Say): void {
-    const next = lock.queue.shift();
-    lock.owner = next?.rank ?? -1;
-    if (next !== undefined) say(next.at, lock.died ? Status.OWNER_DIED : Status.OK);
+  /** A node gives back its lease, and says who has the lock. */
+  #giveBack({ rank, node, op, name, hasLeft }: Judged, say: Say): void {
+    const lock = this.#named(name);
+    if (lock.lease !== node) return;
+    const owner = op === 1 ? rank : -1;
+    if (!this.#isReplay && this.cellOwnerOf(name) !== owner)
+      throw new Violation(`lock ${name} is returned as that of rank ${owner}, rank ${this.cellOwnerOf(name)} has it`);
+    this.#byCell.delete(name);
+    if (owner < 0 || hasLeft) {
+      this.#endLease(lock, owner >= 0, say);
+      return;
+    }
+    Object.assign(lock, { lease: -1, owner, last: node, streak: 1 });
+    for (const waiter of lock.queue) if (waiter.rank === owner) say(waiter.at, Status.BUSY);
+    lock.queue = lock.queue.filter((waiter) => waiter.rank !== owner);
+    this.#refuseTries(lock, say);
   }
 
-  #end(isMeant: (waiter: Lock["queue"][number]) => boolean, status: Status, say: Say): void {
+  #endLease(lock: Lock, died: boolean, say: Say): void {
+    Object.assign(lock, { lease: -1, streak: 0, died: lock.died || died });
+    this.#passOn(lock, say);
+    this.#refuseTries(lock, say);
+  }
+
+  #refuseTries(lock: Lock, say: Say): void {
+    for (const { at, tryOnly } of lock.queue) if (tryOnly) say(at, Status.AGAIN);
+    lock.queue = lock.queue.filter(({ tryOnly }) => !tryOnly);
+  }
+
+  #passOn(lock: Lock, say: Say): void {
+    const next = lock.queue.shift();
+    lock.owner = -1;
+    if (next === undefined) return;
+    this.#grant(lock, next.rank, next.node);
+    say(next.at, lock.died ? Status.OWNER_DIED : Status.OK);
+  }
+
+  #end(isMeant: (waiter: Waiter) => boolean, status: Status, say: Say): void {
     for (const lock of this.#locks) {
       for (const waiter of lock.queue) if (isMeant(waiter)) say(waiter.at, status);
       lock.queue = lock.queue.filter((waiter) => !isMeant(waiter));
@@ -142,13 +213,18 @@ export class Locks implements Oracle {
     this.#end(() => true, Status.LOST, say);
   }
 
-  processGone(rank: number, say: Say): void {
-    for (const [name, owner] of this.#byCell)
-      if (owner === rank) throw new Violation(`rank ${rank} is gone with lock ${name}, and the order does not know it`);
+  processGone({ rank, node, count }: Judged, say: Say, isLast: boolean): void {
+    const isEvicted = count === 1;
     for (const lock of this.#locks) {
-      if (lock.owner !== rank) continue;
-      lock.died = true;
-      this.#passOn(lock, say);
+      const isLeasedHere = lock.lease === node;
+      if (isLeasedHere && isEvicted) this.#byCell.delete(lock.name);
+      else if (this.cellOwnerOf(lock.name) === rank)
+        throw new Violation(`rank ${rank} is gone with lock ${lock.name}, and the order does not know it`);
+      if (lock.owner === rank) {
+        lock.died = true;
+        this.#passOn(lock, say);
+      }
+      if (isLeasedHere && (isEvicted || isLast)) this.#endLease(lock, isEvicted, say);
     }
   }
 

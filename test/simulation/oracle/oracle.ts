@@ -9,6 +9,7 @@ export interface Judged {
   kind: number;
   op: number;
   rank: number;
+  node: number;
   offset: number;
   length: number;
   /** The field `aux`. */
@@ -24,6 +25,8 @@ export interface Judged {
   isLost: boolean;
   /** LEAVE: the process is in the session until this entry. */
   ends: boolean;
+  /** A free lock may be leased to a node now. */
+  mayLease: boolean;
 }
 
 /** Gives the answer to a request: once, with the entry that decides it. */
@@ -32,8 +35,8 @@ export type Say = (at: number, status: Status, value?: number) => void;
 export interface Oracle {
   /** Follows one entry, and answers what it decides. Returns the block that it gives out and that is zeroed, if any. */
   judge(entry: Judged, say: Say): Block | null;
-  /** A process that was in the session has left it, or was lost. */
-  processGone?(rank: number, say: Say): void;
+  /** A process that was in the session has left it, or was lost. `isLast`: of its node. */
+  processGone?(entry: Judged, say: Say, isLast: boolean): void;
   /** A loss has ended every wait. */
   sessionLost?(say: Say): void;
   /** Nothing has happened yet. */

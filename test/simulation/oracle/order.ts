@@ -198,7 +198,7 @@ export class Order {
     this.session.apply(view, 0);
     for (const oracle of kind === Kind.LEAVE ? this.#oracles : []) {
       if (this.lost && this.session.phase === "running") oracle.sessionLost?.(say);
-      if (judged.ends) oracle.processGone?.(judged.rank, say);
+      if (judged.ends) oracle.processGone?.(judged, say, this.session.presentOn(judged.node).length === 0);
     }
     if (!isPart(frame)) this.completed.push(index);
     if (index % SNAPSHOT_EVERY === 0) this.snapshots.set(index, JSON.stringify(this.session.state()));
@@ -215,7 +215,7 @@ export class Order {
     const node = view.getUint32(At.node, true);
     const length = view.getUint32(At.length, true);
     return {
-      ...{ kind, rank, length, frame, memory },
+      ...{ kind, rank, node, length, frame, memory },
       at: requestKey(node, view.getUint32(At.tag, true)),
       op: view.getUint8(At.op),
       offset: getUint64(view, At.offset),
@@ -226,6 +226,7 @@ export class Order {
       hasLeft: !this.session.mayIssue(rank, node),
       isLost: this.lost,
       ends: kind === Kind.LEAVE && this.session.presentOn(node).includes(rank),
+      mayLease: !this.session.direct && this.session.lostRank < 0,
     };
   }
 }

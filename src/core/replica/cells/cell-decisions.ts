@@ -5,15 +5,14 @@
  */
 import type { Status } from "../../base/errors.ts";
 import type { Requester } from "../../messages/session-state.ts";
-import type { Session } from "../../session/session.ts";
 import { nameAt } from "../../session/session.ts";
 import { At, LockAt, SemWaitAt, UnlockAt } from "../../wire/at.ts";
 import { BARRIER_CELL_AT } from "../../wire/cell-layout.ts";
 import { encode, encodeText, getUint64 } from "../../wire/frame.ts";
 import { Kind, NO_TAG } from "../../wire/kinds.ts";
 import type { DirectModeExit } from "../direct-mode-exit.ts";
-import type { ProcessTable } from "../processes.ts";
 import { BarrierCell } from "./barrier-cell.ts";
+import { type LeaseHost, Leases } from "./leases.ts";
 import { LockCells } from "./lock-cells.ts";
 import { type CellValue, SemaphoreCells } from "./semaphore-cells.ts";
 
@@ -27,9 +26,7 @@ const SENT_BACK_MAX = 32;
 /** An answer to a request. */
 export type Answer = readonly [tag: number, status: Status, aux: number, value: number];
 
-export interface CellHost {
-  readonly session: Session;
-  readonly processes: ProcessTable;
+export interface CellHost extends LeaseHost {
   readonly exit: DirectModeExit;
   /** Applies an operation of this node at once; the server follows. */
   readonly decide: (view: DataView, frame: Uint8Array) => void;
@@ -53,6 +50,8 @@ export class CellDecisions {
   /** Posts of each semaphore in a row that ended a wait while others went on. */
   readonly #busyPosts = new Map<string, number>();
   postsToSendBack = POSTS_TO_SEND_BACK;
+  /** The locks that have cells outside direct mode. */
+  readonly leases: Leases;
 
   /** `memory`: CELLS_SIZE bytes, zeroed, that the processes of the node share. */
   constructor(memory: Uint8Array, host: CellHost) {
@@ -60,6 +59,7 @@ export class CellDecisions {
     this.#locks = new LockCells(memory, host.wakeCell);
     this.#semaphores = new SemaphoreCells(memory, host.wakeCell);
     this.#barrier = new BarrierCell(memory, () => host.wakeCell(BARRIER_CELL_AT));
+    this.leases = new Leases(memory, this.#locks, host);
   }
 
   /** Decides an operation of a process of this node. */
@@ -88,7 +88,7 @@ export class CellDecisions {
   answered(tag: number): number {
     const value = this.#asked.get(tag)?.value ?? 0;
     this.#asked.delete(tag);
-    return value;
+    return this.leases.answered(tag) || value;
   }
 
   /** Whether the answer is to wait for a moment: it is given to the host's `reply` then. */
@@ -108,9 +108,12 @@ export class CellDecisions {
     return true;
   }
 
-  /** Whether the process is in the barrier, by its cell: its request is on its way, or will be. */
-  isInBarrier(rank: number): boolean {
-    return this.#barrier.isInside(rank);
+  /** The ranks that the barrier lacks beside `rank`. */
+  missingInBarrier(rank: number): number[] {
+    const missing = this.#host.session.missingInBarrier(rank);
+    // Requests of those that have arrived by the cell may still be on their way.
+    const late = missing.filter((one) => !this.#barrier.isInside(one));
+    return late.length > 0 ? late : missing;
   }
 
   /** Whether processes may synchronise by cells. Once one was lost they may not: it may run on and use a cell. */

@@ -1,5 +1,6 @@
 /**
- * LockCells: locks that the processes of one node take and give back without the arbiter, in direct mode.
+ * LockCells: locks that the processes of one node take and give back without the arbiter, in direct mode, and where they
+ * are leased to the node (leases.ts).
  *
  *     CELL_ARBITER ──UNLOCK leaves it free──▶ CELL_FREE ──process: lock──▶ CELL_OWNED + rank
  *         ▲  ▲  │                               │      ◀──process: unlock──     │     ▲
@@ -15,10 +16,10 @@
  * - A process changes a cell only by compare-and-swap: from free to its own mark, from its own mark to free, and flags of
  *   a lock that another has. The arbiter takes a cell by an exchange, so it learns of each owner.
  * - All that sleep on a cell are woken when the arbiter takes it. They then send their requests.
- * - While a cell is not CELL_ARBITER, the session has no owner, no waiter and no mark of a dead owner for its lock.
- *   So the arbiter takes the cell of a lock before the session decides on a request for it.
- * - Before a process leaves or is lost, and before direct mode ends, the arbiter has taken all cells: the session knows
- *   all owners. After a loss no cell becomes free any more: a process that counts as lost may still be running.
+ * - In direct mode, while a cell is not CELL_ARBITER, the session has no owner, no waiter and no mark of a dead owner for
+ *   its lock. So the arbiter takes the cell of a lock before the session decides on a request for it.
+ * - There, before a process leaves or is lost, and before direct mode ends, the arbiter has taken all cells: the session
+ *   knows all owners. After a loss no cell becomes free any more: a process that counts as lost may still be running.
  */
 
 import { CELL_ARBITER, CELL_FREE, CELL_OWNED, CELL_STATE, LOCK_CELLS_AT } from "../../wire/cell-layout.ts";
@@ -51,11 +52,16 @@ export class LockCells {
       .filter(({ rank }) => rank >= 0);
   }
 
+  /** The rank of the process that has the lock by its cell, which stays as it is; -1: none has. */
+  ownerOf(name: string): number {
+    const place = this.#cells.find(name);
+    return place < 0 ? -1 : ownerIn(Atomics.load(this.#cells.words, place));
+  }
+
   #exchange(place: number): number {
     const word = Atomics.exchange(this.#cells.words, place, CELL_ARBITER);
     if (word !== CELL_ARBITER) this.#wake(place * 4);
-    const state = word & CELL_STATE;
-    return state >= CELL_OWNED ? state - CELL_OWNED : -1;
+    return ownerIn(word);
   }
 
   /** Gives the lock to the processes: no process has it or waits for it. */
@@ -74,4 +80,10 @@ export class LockCells {
   assign(name: string): number {
     return this.#cells.assign(name);
   }
+}
+
+/** The owner that the word of a lock names, or -1. */
+function ownerIn(word: number): number {
+  const state = word & CELL_STATE;
+  return state >= CELL_OWNED ? state - CELL_OWNED : -1;
 }
