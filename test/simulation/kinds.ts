@@ -19,7 +19,7 @@ const SEEDS: Record<(typeof FLAVOURS)[number], number> = {
   locks: 1000,
   cells: 1000,
   semaphores: 1000,
-  leases: 500,
+  leases: 300,
   elastic: 1500,
   barriers: 1500,
 };

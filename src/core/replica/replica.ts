@@ -2,8 +2,7 @@
  * Replica: the arbiter's logic, without I/O. Applies log entries to this node's copy of the map, forwards its
  * processes' requests as proposals, and replies to each request once its entry has been applied locally.
  *
- * This class puts the pieces together and runs them after each event. The connection to the server may break and come
- * back: entry-stream.ts, proposals.ts and log-position.ts say what holds then.
+ * The connection to the server may break and come back: entry-stream.ts, proposals.ts, log-position.ts say what holds then.
  */
 import { Status } from "../base/errors.ts";
 import { formatRanks } from "../base/ranks.ts";
@@ -133,8 +132,6 @@ export class Replica {
     this.#cells = new CellDecisions(cells, host);
     this.#joins = new Joins({ ...common, nodeName, mapPath, channels, processes });
     this.#requests = new Requests({ ...common, joins: this.#joins, publications });
-    const onExitRequested = (): void => this.#joins.beginExit();
-    const onAsked = (): void => this.#cells?.report();
     this.#applier = new EntryApplier({
       node,
       session,
@@ -146,8 +143,8 @@ export class Replica {
       proposals,
       queue,
       pool,
-      onExitRequested,
-      onAsked,
+      onExitRequested: () => this.#joins.beginExit(),
+      onAsked: () => this.#cells.report(),
       onReturnRequested: () => this.#cells.leases.recallAll(),
       onRenewed: (askedAt) => this.#cells.leases.onRenewed(askedAt),
     });
@@ -415,8 +412,7 @@ export class Replica {
     } else if (process?.state === "joining") {
       this.#joins.reply(channel, process, status, aux);
     } else if (status === Status.OK) {
-      const result = value === 0 ? cell : value;
-      this.#replies.ok(channel.index, requestTag(tag), this.session.seq, result, old);
+      this.#replies.ok(channel.index, requestTag(tag), this.session.seq, value === 0 ? cell : value, old);
     } else if (status === Status.TIMEOUT && aux > 0 && process !== null) {
       const missing = this.#cells.missingInBarrier(process.rank);
       const text = `${formatRanks(missing)} ${missing.length === 1 ? "was" : "were"} not in the barrier`;
@@ -426,10 +422,7 @@ export class Replica {
     }
   }
 
-  /**
-   * Records in the log how many barriers the processes have passed by themselves, for those who watch the session. To be
-   * called about once a second. Returns whether there were any.
-   */
+  /** Records in the log how many barriers processes have passed by themselves; once a second. Returns whether any. */
   notePassedBarriers(): boolean {
     return this.#cells.notePassedBarriers();
   }

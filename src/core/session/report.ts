@@ -1,4 +1,4 @@
-/** Reports what each process of a session does, for people. */
+/** Reports for people: what each process of a session does, and its locks and semaphores. */
 import { sleepPlace } from "../messages/activity-state.ts";
 import type { RankReport } from "../messages/daemon-api.ts";
 import type { FutexQueue, LockState, ProcessState, SemaphoreState } from "../messages/session-state.ts";
@@ -32,3 +32,25 @@ export function reportRanks(
     return { ...who, ...(waits.get(rank) ?? { state }) };
   });
 }
+
+export interface SemaphoreReport {
+  name: string;
+  value: number;
+  /** Ranks, first come first. */
+  waiters: number[];
+}
+
+export interface LockReport {
+  name: string;
+  /** The rank that has the lock; -1: none. */
+  owner: number;
+  waiters: number[];
+}
+
+const ranksOf = (waiters: readonly { rank: number }[]): number[] => waiters.map(({ rank }) => rank);
+
+export const reportSemaphores = (semaphores: Iterable<SemaphoreState>): SemaphoreReport[] =>
+  [...semaphores].map(({ name, value, waiters }) => ({ name, value, waiters: ranksOf(waiters) }));
+
+export const reportLocks = (locks: Iterable<LockState>): LockReport[] =>
+  [...locks].map(({ name, owner, waiters }) => ({ name, owner, waiters: ranksOf(waiters) }));

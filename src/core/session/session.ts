@@ -40,8 +40,9 @@ import {
   StoreAt,
   UnlockAt,
 } from "../wire/at.ts";
-import { bodyText, getUint64 } from "../wire/frame.ts";
+import { getUint64 } from "../wire/frame.ts";
 import { type AtomicOp, CopyOp, Kind, PublishOp } from "../wire/kinds.ts";
+import { nameAt } from "../wire/name-at.ts";
 import { runLength, runOffset, runSize } from "../wire/runs.ts";
 import { Barrier } from "./barrier.ts";
 import { Blocks } from "./blocks.ts";
@@ -51,7 +52,7 @@ import { Futexes } from "./futexes.ts";
 import { Locks, newLock } from "./locks.ts";
 import { Membership, type MissingRanks } from "./membership.ts";
 import { Replies } from "./replies.ts";
-import { reportRanks } from "./report.ts";
+import { type LockReport, reportLocks, reportRanks, reportSemaphores, type SemaphoreReport } from "./report.ts";
 import { Semaphores } from "./semaphores.ts";
 import { WaitQueues } from "./wait-queues.ts";
 
@@ -436,26 +437,11 @@ export class Session {
     return reportRanks(this.#members.all(), this.#semaphores.all(), this.#locks.all(), this.#futexes.all());
   }
 
-  semaphores(): { name: string; value: number; waiters: number[] }[] {
-    return [...this.#semaphores.all()].map(({ name, value, waiters }) => ({
-      name,
-      value,
-      waiters: waiters.map(({ rank }) => rank),
-    }));
+  semaphores(): SemaphoreReport[] {
+    return reportSemaphores(this.#semaphores.all());
   }
 
-  /** All locks. `owner` is -1 where no process owns the lock. */
-  locks(): { name: string; owner: number; waiters: number[] }[] {
-    return [...this.#locks.all()].map(({ name, owner, waiters }) => ({
-      name,
-      owner,
-      waiters: waiters.map(({ rank }) => rank),
-    }));
+  locks(): LockReport[] {
+    return reportLocks(this.#locks.all());
   }
-}
-
-/** The name in an entry at `at` that has one. */
-export function nameAt(view: DataView, at: number): string {
-  const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
-  return bodyText(bytes, at + JoinAt.name, view.getUint32(at + JoinAt.nameLength, true));
 }

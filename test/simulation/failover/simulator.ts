@@ -138,6 +138,8 @@ class Simulator {
     const world = this.#world;
     if (world.pipes.some((pipe) => world.flows(pipe))) return false;
     if (world.server.recovering || world.server.state !== "up") return world.alive.length === 0;
+    // The server has yet to notice that a node is cut off.
+    if ([...world.server.links.values()].some(({ node, silent }) => silent && node.state === "severed")) return false;
     const away = new Set(world.server.away.values());
     if (world.nodes.some(({ name, state }) => state !== "alive" && away.has(name))) return false;
     if (world.processes.some(({ node, unheard, told }) => node.state === "alive" && (unheard || told))) return false;

@@ -5,11 +5,11 @@
  */
 import type { Status } from "../../base/errors.ts";
 import type { Requester } from "../../messages/session-state.ts";
-import { nameAt } from "../../session/session.ts";
 import { At, LockAt, SemWaitAt, UnlockAt } from "../../wire/at.ts";
 import { BARRIER_CELL_AT } from "../../wire/cell-layout.ts";
 import { encode, encodeText, getUint64 } from "../../wire/frame.ts";
 import { Kind, NO_TAG } from "../../wire/kinds.ts";
+import { nameAt } from "../../wire/name-at.ts";
 import type { DirectModeExit } from "../direct-mode-exit.ts";
 import { BarrierCell } from "./barrier-cell.ts";
 import { type LeaseHost, Leases } from "./leases.ts";

@@ -18,11 +18,11 @@
  */
 import { LEASE_ASK_INTERVAL_MS, LEASE_OPEN_MS } from "../../base/limits.ts";
 import type { Session } from "../../session/session.ts";
-import { nameAt } from "../../session/session.ts";
 import { At, LeaveAt } from "../../wire/at.ts";
 import { OPEN_UNTIL_AT } from "../../wire/cell-layout.ts";
 import { encode, encodeText } from "../../wire/frame.ts";
 import { Kind, NO_TAG, PingOp } from "../../wire/kinds.ts";
+import { nameAt } from "../../wire/name-at.ts";
 import type { ProcessTable } from "../processes.ts";
 import type { LockCells } from "./lock-cells.ts";
 
