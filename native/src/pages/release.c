@@ -91,7 +91,7 @@ uint64_t release_open_whole(struct pages *pages, uint64_t first, uint64_t end, u
   int failed = is_ready ? mprotect(place, (next - first) * PAGE_BYTES, PROT_READ | PROT_WRITE)
                         : copies_make(pages, first, next, PROT_READ | PROT_WRITE);
   if (failed) return first;
-  set_bits(pages->copies.detached, first, next);
+  note_detached(pages, first, next);
   set_bits(pages->copies.opened, first, next);
   history_note_writer(&pages->release.history, instruction);
   history_open(&pages->release.history, first, next, instruction);

@@ -92,8 +92,8 @@ export class Locks implements Oracle {
     if (kind === Kind.UNLOCK && isArbiters) this.#disown(entry);
     else if (kind === Kind.UNLOCK) this.#unlock(entry, say);
     if (kind === Kind.RETURN) this.#giveBack(entry, say);
-    if (kind === Kind.SEM_CANCEL && entry.op === 1) this.#sendBack(entry, say);
-    else if (kind === Kind.SEM_CANCEL) this.#end((waiter) => waiter.at === at, Status.TIMEOUT, say);
+    if (kind === Kind.SEM_CANCEL)
+      this.#end((waiter) => waiter.at === at, entry.op === 1 ? Status.AGAIN : Status.TIMEOUT, say);
     if (kind === Kind.LEAVE && entry.ends) this.#end((waiter) => waiter.rank === rank, Status.LEFT, say);
     return null;
   }
@@ -128,15 +128,6 @@ export class Locks implements Oracle {
   /** Whether the request waits for a lock, of which its process knows the cell. */
   maySendBack(request: number): boolean {
     return this.#locks.some(({ queue }) => queue.some(({ at, usesCell }) => at === request && usesCell));
-  }
-
-  /** The arbiter tells a process that waits to look at the lock's cell. */
-  #sendBack({ at, mayLease }: Judged, say: Say): void {
-    if (mayLease) throw new Violation("a process is sent back to a cell outside direct mode");
-    const isMeant = (waiter: Waiter): boolean => waiter.at === at;
-    if (!this.#locks.some(({ queue }) => queue.some((waiter) => isMeant(waiter) && waiter.usesCell)))
-      throw new Violation("a process that does not wait for a lock by its cell is sent back there");
-    this.#end(isMeant, Status.AGAIN, say);
   }
 
   #lock({ at, rank, node, op, count, name, hasLeft, isLost }: Judged, say: Say): void {

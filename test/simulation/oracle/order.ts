@@ -186,7 +186,7 @@ export class Order {
     const say = (request: number, status: Status, value = 0): void =>
       this.#verdicts.say(request, { status, value, index });
     const judged = this.#judged(frame, before);
-    if (kind === Kind.SEM_CANCEL && judged.op === 1 && !this.#maySendBack(judged.at))
+    if (kind === Kind.SEM_CANCEL && judged.op === 1 && (judged.mayLease || !this.#maySendBack(judged.at)))
       throw new Violation("a process that does not wait for what has a cell that it knows is sent back there");
     const entry = { index, seq: this.session.seq + 1, old };
     this.#entries.set(judged.at, entry);
