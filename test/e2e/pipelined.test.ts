@@ -204,7 +204,7 @@ describe("an arbiter that is killed", () => {
       void c.ask("trail 0");
       if (withLock) {
         await stop(arbiter);
-        await b.do(`seize ${ring.lock} ${RING_ARBITER}`);
+        await b.do(`seize ${ring.lock} ${RING_ARBITER} 1`);
       }
       process.kill(arbiter, "SIGKILL");
       const { signal, stderr } = await c.end();

@@ -170,11 +170,14 @@ static uint8_t *mapped(unsigned long long offset) {
   return found;
 }
 
-/* Takes the ring's lock, at that place of the node's file, as a store does, or in the name of a process that stands
- * still, which may have it. */
-static void seize(unsigned long long lock, uint32_t owner) {
+/* Takes the ring's lock, at that place of the node's file, as a store does; with `may_have_it` in the name of a process
+ * that stands still, and may have it. */
+static void seize(unsigned long long lock, uint32_t owner, int may_have_it) {
   _Atomic uint32_t *word = (_Atomic uint32_t *)(void *)mapped(lock);
-  for (uint32_t was = 0; !atomic_compare_exchange_weak(word, &was, owner) && was != owner; was = 0) sched_yield();
+  for (uint32_t was = 0; !atomic_compare_exchange_weak(word, &was, owner); was = 0) {
+    if (may_have_it && was == owner) return;
+    sched_yield();
+  }
 }
 
 static void release(unsigned long long lock) {
@@ -298,7 +301,7 @@ static void perform(const char *command, char *answer) {
   else if (IS("storm")) storm((uint64_t *)at(n[0]));
   else if (IS("trail")) trail((uint64_t *)at(n[0]));
   else if (IS("flood")) flood(at(n[0]));
-  else if (IS("seize")) seize(n[0], (uint32_t)n[1]), strcpy(answer, "ok");
+  else if (IS("seize")) seize(n[0], (uint32_t)n[1], (int)n[2]), strcpy(answer, "ok");
   else if (IS("release")) release(n[0]), strcpy(answer, "ok");
   else if (IS("doom")) snprintf(answer, LINE, doom(n[0], (int)n[1]) == 0 ? "ok" : "%s", strerror(errno));
   else if (IS("trailed") && (status = catch_up()) == DSM_OK) trailed((uint64_t *)at(n[0]), answer);
