@@ -146,12 +146,12 @@ class WakingOfCell implements CellWork {
   readonly isAsleep = false;
   readonly #thread: Thread;
   readonly at: number;
-  #next: "wake" | "wake, maybe for nobody" | "take back" | "wake once more";
+  #next: "wake" | "wake, maybe none" | "take back" | "wake once more";
 
   constructor(thread: Thread, at: number, isKept: boolean) {
     this.#thread = thread;
     this.at = at;
-    this.#next = isKept ? "wake, maybe for nobody" : "wake";
+    this.#next = isKept ? "wake, maybe none" : "wake";
   }
 
   step(): void {
@@ -159,7 +159,7 @@ class WakingOfCell implements CellWork {
     const next = this.#next;
     this.#thread.cell = null;
     if (next === "wake" || (next === "wake once more" && RULES.wakesOnceMore())) cells.wake(this.at, 1);
-    if (next === "wake, maybe for nobody" && RULES.takesBack(cells.wake(this.at, 1))) this.#then("take back");
+    if (next === "wake, maybe none" && RULES.takesBack(cells.wake(this.at, 1))) this.#then("take back");
     if (next === "take back" && cells.swap(this.at, KEPT, CELL_FREE)) this.#then("wake once more");
   }
 
