@@ -4,9 +4,6 @@
 
 #include "base/clock.h"
 
-/* A longer wait is a request, so that others see it, and so that it ends when the arbiter has died. */
-#define SLICE_NS 100000000ll
-
 /* How long a thread looks at the word before it sleeps: what sleeping and waking cost. After looking in vain 1, 3, 7 ... waits
  * sleep at once. */
 #define SPIN_NS 20000
@@ -124,7 +121,7 @@ static enum phase doze(const struct cells *cells, uint32_t arrived_in, struct ba
   wait->is_marked = 1;
   long long end = -1; /* not known: mostly the clock need not be read */
   if (wait->deadline_ns >= 0) {
-    end = now_ns() + SLICE_NS;
+    end = now_ns() + CELL_SLEEP_MAX_NS;
     if (wait->deadline_ns < end) end = wait->deadline_ns;
   }
   uint64_t word = atomic_load(word_of(cells));
@@ -133,11 +130,11 @@ static enum phase doze(const struct cells *cells, uint32_t arrived_in, struct ba
     if (phase != PHASE_GOES_ON || is_late) return phase;
     /* In the word itself: who completes the phase cannot miss it. */
     if ((word & SLEEPERS) == 0 && !atomic_compare_exchange_weak(word_of(cells), &word, word | SLEEPERS)) continue;
-    long long left = end < 0 ? SLICE_NS : end - now_ns();
+    long long left = end < 0 ? CELL_SLEEP_MAX_NS : end - now_ns();
     is_late = left <= 0 || (cell_sleep(low_of(cells), arrived_in, left) != 0 && errno == ETIMEDOUT);
     word = atomic_load(word_of(cells));
     /* A signal, for example. */
-    if (end < 0 && (uint32_t)word == arrived_in) end = now_ns() + SLICE_NS;
+    if (end < 0 && (uint32_t)word == arrived_in) end = now_ns() + CELL_SLEEP_MAX_NS;
   }
 }
 
