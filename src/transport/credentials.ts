@@ -6,11 +6,17 @@
 import { createPrivateKey } from "node:crypto";
 import { type CertifiedRole, ROLE_NAMES, type Security, type Tls } from "../core/access/tls.ts";
 import { DsmError } from "../core/base/errors.ts";
-import { RENEWAL_PAUSE_MS } from "../core/base/limits.ts";
+import { RENEWAL_ATTEMPTS, RENEWAL_PAUSE_MS } from "../core/base/limits.ts";
 import type { DaemonApi } from "../core/messages/daemon-api.ts";
 
 /** The calls to the daemon. */
 type Certifier = Pick<DaemonApi, "security" | "certify">;
+
+/** A certificate, and how long it is valid from now on. */
+interface Signed {
+  tls: Tls;
+  life_ms: number;
+}
 
 export interface Credentials {
   /** For links to servers, and for the role that listens. Its `tls` changes: read it at each use. */
@@ -25,37 +31,41 @@ export interface Credentials {
 export async function obtainCredentials(directory: Certifier, role: CertifiedRole): Promise<Credentials> {
   const security = { ...(await directory.security()) };
   let timer: ReturnType<typeof setTimeout> | undefined;
+  /** Of the current certificate. */
+  let life_ms = 0;
   const credentials: Credentials = { security, renewed() {}, stop: () => clearTimeout(timer) };
   const renewIn = (delay_ms: number): void => {
     timer = setTimeout(renew, delay_ms);
     // A process that has nothing else to do ends.
     timer.unref?.();
   };
+  const use = (signed: Signed): void => {
+    security.tls = signed.tls;
+    life_ms = signed.life_ms;
+    renewIn(life_ms / 2);
+  };
+  // The current certificate is valid for half of its life when a renewal is due: several attempts must fit into that.
+  const retry = (): void => renewIn(Math.min(RENEWAL_PAUSE_MS, life_ms / RENEWAL_ATTEMPTS));
   const renew = async (): Promise<void> => {
     try {
       const signed = await certify(directory, role);
-      // The daemon was restarted without an authority. The current certificate stays valid for a while: try again
-      // later.
-      if (signed === null) return renewIn(RENEWAL_PAUSE_MS);
-      security.tls = signed.tls;
+      // The daemon was restarted without an authority.
+      if (signed === null) return retry();
+      use(signed);
       credentials.renewed();
-      renewIn(signed.life_ms / 2);
     } catch (error) {
       if (!(error instanceof DsmError)) throw error;
-      renewIn(RENEWAL_PAUSE_MS);
+      retry();
     }
   };
   // With a certificate of the user's own, or without TLS.
   if (security.tls === null || security.tls.cert !== undefined) return credentials;
   const signed = await certify(directory, role);
-  if (signed !== null) {
-    security.tls = signed.tls;
-    renewIn(signed.life_ms / 2);
-  }
+  if (signed !== null) use(signed);
   return credentials;
 }
 
-async function certify(directory: Certifier, role: CertifiedRole): Promise<{ tls: Tls; life_ms: number } | null> {
+async function certify(directory: Certifier, role: CertifiedRole): Promise<Signed | null> {
   const { privateKey, publicKey } = (await crypto.subtle.generateKey({ name: "ECDSA", namedCurve: "P-256" }, true, [
     "sign",
     "verify",

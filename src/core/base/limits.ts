@@ -91,8 +91,12 @@ export const TOKEN_MAX = 256;
 export const CERTIFICATE_LIFE_MS = 7 * 86_400_000;
 /** Certificates are valid from this long ago on, because the clocks of machines differ. */
 export const CLOCK_SLACK_MS = 86_400_000;
-/** Pause before a failed renewal is tried again. */
+/**
+ * Pause before a failed renewal is tried again, and how many such pauses fit into the life of a certificate at least: a
+ * short-lived one is tried again sooner.
+ */
 export const RENEWAL_PAUSE_MS = 60_000;
+export const RENEWAL_ATTEMPTS = 16;
 /** A challenge of the daemon's API expires after this time. */
 export const CHALLENGE_LIFETIME_MS = 30_000;
 /** Proven requests to one daemon in that time. */
