@@ -309,6 +309,15 @@ test("threads may write into a hole while another thread fills it: nothing is lo
   });
 });
 
+test.each(["sequential", "pipelined", "release"])(
+  "threads see their own stores, while another thread makes holes of their page: %s",
+  async (order) => {
+    await cluster.runWell([cluster.program("holes"), "page"], {
+      ...{ session: cluster.session(), nodes: ["a", "b"], size: "64KiB", environment: { DSM_ORDER: order } },
+    });
+  },
+);
+
 test("a hole may be written in more places than the kernel allows mappings", async () => {
   await cluster.runWell([cluster.program("holes"), "scattered"], {
     ...{ session: cluster.session(), nodes: ["a", "b"], size: "384MiB" },

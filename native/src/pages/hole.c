@@ -73,6 +73,14 @@ static int open_edge(struct pages *pages, uint64_t from, uint64_t to) {
   return DSM_OK;
 }
 
+/* Waits until no store is under way that was made when there was no hole. Later ones wait for the lock. */
+static void await_stores(struct pages *pages) {
+  atomic_store(&pages->awaited, 1);
+  for (unsigned count; (count = atomic_load(&pages->under_way)) != 0;)
+    syscall(SYS_futex, &pages->under_way, FUTEX_WAIT_PRIVATE, count, NULL, NULL, 0);
+  atomic_store(&pages->awaited, 0);
+}
+
 int hole_dig(struct pages *pages, void *address, size_t size, int *id) {
   if (id == NULL) return dsm_fail(DSM_INVALID, "dsm_hole_dig: nowhere to put the hole's number");
   uint64_t offset = (uintptr_t)address - pages->link->base;
@@ -109,6 +117,12 @@ int hole_dig(struct pages *pages, void *address, size_t size, int *id) {
   }
   if (status == DSM_OK && hole == NULL)
     status = dsm_fail(DSM_LIMIT, "this process has %d holes, the limit; fill one first", DSM_HOLES_MAX);
+  /* From here on each store asks for the lock. */
+  int counts = status == DSM_OK;
+  if (counts) {
+    atomic_fetch_add(&pages->count, 1);
+    await_stores(pages);
+  }
   if (status == DSM_OK) {
     uint64_t parts[2][2];
     int count = hole_edges(&wanted, parts);
@@ -126,7 +140,8 @@ int hole_dig(struct pages *pages, void *address, size_t size, int *id) {
     wanted.id = pages->next_id++;
     *hole = wanted;
     *id = wanted.id;
-    atomic_fetch_add(&pages->count, 1);
+  } else if (counts) {
+    atomic_fetch_sub(&pages->count, 1);
   }
   pages_unlock_restoring_signals(pages, &before);
   return status;

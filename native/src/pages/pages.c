@@ -71,6 +71,15 @@ int pages_publish(struct pages *pages, const struct dsm_run *run) {
   return result;
 }
 
+void pages_store_begins(struct pages *pages) {
+  atomic_fetch_add(&pages->under_way, 1);
+}
+
+void pages_store_ended(struct pages *pages) {
+  if (atomic_fetch_sub(&pages->under_way, 1) == 1 && atomic_load(&pages->awaited))
+    syscall(SYS_futex, &pages->under_way, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+}
+
 /* Makes the page private for a captured store. Returns 0, or -1. */
 static int make_private(struct pages *pages, uint64_t page) {
   return page == pages->release.expected ? open_expected(pages, page) : detach_page(pages, page);
@@ -120,6 +129,7 @@ int pages_store(struct pages *pages, struct store_progress *store, struct dsm_ru
       store->done = 0;
     }
   }
+  if (left > 0 && !failed) pages_store_begins(pages);
   pages_unlock(pages);
   return failed ? -1 : (int)left;
 }
@@ -162,6 +172,7 @@ int pages_atomic(struct pages *pages, enum dsm_atomic_op op, uint32_t width, uin
       execute(op, width, pages->copies.shadow + offset, operand != NULL ? operand : zeros,
               compare != NULL ? compare : zeros, old);
   }
+  if (done == 0) pages_store_begins(pages);
   pages_unlock(pages);
   return done;
 }

@@ -29,6 +29,12 @@ enum {
 };
 int pages_publish(struct pages *pages, const struct dsm_run *run);
 
+/* A store, or an atomic operation, that lies in no hole is under way until it has its place in the order, or is in the
+ * ring. A hole is dug when none is: else its pages would be copied without a store that its own thread has made before.
+ * The caller takes no lock of the pages meanwhile. handler-safe. */
+void pages_store_begins(struct pages *pages);
+void pages_store_ended(struct pages *pages);
+
 /* A store of several runs, and its progress. */
 struct store_progress {
   const struct dsm_run *runs; /* the first one that is not done */
@@ -37,11 +43,12 @@ struct store_progress {
 };
 
 /* Continues the store: writes the parts in private pages into the shadow, and puts the others into `rest`, at most
- * `room`. Returns their number, or -1 with errno if no page can be mapped. handler-safe. */
+ * `room`. Returns their number; if it is above 0, they are under way. Or -1 with errno if no page can be mapped.
+ * handler-safe. */
 int pages_store(struct pages *pages, struct store_progress *store, struct dsm_run *rest, uint32_t room);
 
-/* Executes an atomic operation on bytes in a hole, for this process alone. Returns 1: done; 0: not in a hole; -1:
- * across the edge of one; -2: no page can be mapped. handler-safe. */
+/* Executes an atomic operation on bytes in a hole, for this process alone. Returns 1: done; 0: not in a hole, and under
+ * way; -1: across the edge of one; -2: no page can be mapped. handler-safe. */
 int pages_atomic(struct pages *pages, enum dsm_atomic_op op, uint32_t width, uint64_t offset, const void *operand,
                  const void *compare, void *old);
 

@@ -78,6 +78,8 @@ struct pages {
   struct arbiter_link *link;
   atomic_uint lock; /* lock.h */
   atomic_int count; /* open holes, and one under release: 0 makes every check free */
+  atomic_uint under_way; /* stores and atomics that were found to lie in no hole, and have no place in the order yet */
+  atomic_int awaited; /* whether a thread waits until none is under way */
   int next_id;
   struct hole *holes; /* DSM_HOLES_MAX of them, or NULL */
   struct page_copies copies;

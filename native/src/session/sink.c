@@ -35,8 +35,6 @@ static void advise(dsm_session *session) {
     say(text, advice_text(text, sizeof text, session->link.rank, &figures));
 }
 
-static int publish_store(dsm_session *session, const struct dsm_run *runs, uint32_t count);
-
 /* Publishes a store that does not fit a frame: through the staging area, as the changes in a hole go. Returns 0, or -1 if the arbiter is gone. */
 static int publish_large(dsm_session *session, const struct dsm_run *run) {
   int published = pages_publish(&session->pages, run);
@@ -47,16 +45,16 @@ static int publish_large(dsm_session *session, const struct dsm_run *run) {
   for (uint32_t left = run->length; left > 0; left -= piece.length) {
     piece.length = DSM_STORE_BYTES_MAX - piece.offset % DSM_STORE_BYTES_MAX;
     if (piece.length > left) piece.length = left;
-    if (publish_store(session, &piece, 1) != 0) return -1;
+    int result = session_store(session, &piece, 1);
+    if (result != 0) return result;
     piece.offset += piece.length;
     piece.bytes += piece.length;
   }
   return 0;
 }
 
-/* Publishes a store outside all private pages. Returns 0, or -1 if the arbiter is gone. */
+/* Publishes a store outside all private pages, which fits a frame. Returns 0, or -1 if the arbiter is gone. */
 static int publish_store(dsm_session *session, const struct dsm_run *runs, uint32_t count) {
-  if (count == 1 && runs[0].length > DSM_STORE_BYTES_MAX) return publish_large(session, runs);
   if (count == 1 && advice_note(&session->advice, runs[0].offset, runs[0].length)) advise(session);
   if (session->ring.header != NULL) {
     int queued = ring_store(&session->ring, runs, count);
@@ -84,31 +82,46 @@ static void say_no_page(void) {
   say(text, sizeof text - 1);
 }
 
+static int is_large(const struct dsm_run *runs, uint32_t count) {
+  return count == 1 && runs[0].length > DSM_STORE_BYTES_MAX;
+}
+
+/* Publishes a store that is under way, and ends that. Returns 0, or negative as session_store() does. */
+static int publish_under_way(dsm_session *session, const struct dsm_run *runs, uint32_t count) {
+  /* A large one needs the lock of the pages, and looks for holes itself. */
+  int large = is_large(runs, count);
+  int result = large ? 0 : publish_store(session, runs, count);
+  pages_store_ended(&session->pages);
+  return large ? publish_large(session, runs) : result;
+}
+
 int session_store(dsm_session *session, const struct dsm_run *runs, uint32_t count) {
+  struct pages *pages = &session->pages;
+  pages_store_begins(pages);
+  if (atomic_load(&pages->count) == 0) return publish_under_way(session, runs, count);
+  pages_store_ended(pages);
+  struct store_progress store = {.runs = runs, .count = count};
   int result = 0;
-  if (atomic_load_explicit(&session->pages.count, memory_order_acquire) > 0) {
-    struct store_progress store = {.runs = runs, .count = count};
-    while (store.count > 0 && result >= 0) {
-      struct dsm_run rest[32];
-      /* Of a large store each part is published before the next one is looked at: that takes long, and another thread
-       * may dig or fill a hole meanwhile. */
-      int left = pages_store(&session->pages, &store, rest, store.runs->length > DSM_STORE_BYTES_MAX ? 1 : 32);
-      if (left < 0) {
-        say_no_page();
-        return -2;
-      }
-      if (left > 0) result = publish_store(session, rest, (uint32_t)left);
+  while (store.count > 0 && result == 0) {
+    struct dsm_run rest[32];
+    /* Of a large store each part is published before the next one is looked at: that takes long, and another thread
+     * may dig or fill a hole meanwhile. */
+    int left = pages_store(pages, &store, rest, is_large(store.runs, 1) ? 1 : 32);
+    if (left < 0) {
+      say_no_page();
+      return -2;
     }
-  } else {
-    result = publish_store(session, runs, count);
+    if (left > 0) result = publish_under_way(session, rest, (uint32_t)left);
   }
-  return result < 0 ? -1 : 0;
+  return result;
 }
 
 int session_atomic(dsm_session *session, enum dsm_atomic_op op, uint32_t width, uint64_t offset, const void *operand,
                    const void *compare, void *old) {
   if (release_publish(&session->pages) != 0) return -1;
-  if (atomic_load_explicit(&session->pages.count, memory_order_acquire) > 0) {
+  pages_store_begins(&session->pages);
+  if (atomic_load(&session->pages.count) > 0) {
+    pages_store_ended(&session->pages);
     int done = pages_atomic(&session->pages, op, width, offset, operand, compare, old);
     if (done == 1) return 0;
     if (done == -2) say_no_page();
@@ -136,8 +149,9 @@ int session_atomic(dsm_session *session, enum dsm_atomic_op op, uint32_t width, 
   int fd = channel_descriptor(pool, slot);
   int sent = fd < 0 ? -1 : channel_send(fd, &frame, sizeof frame);
   struct reply reply;
-  if (link_finish(&session->link, slot, sent, &reply) != 0 || reply.header.status != DSM_OK ||
-      reply.header.body_length != 16 ||
+  int answered = link_finish(&session->link, slot, sent, &reply);
+  pages_store_ended(&session->pages);
+  if (answered != 0 || reply.header.status != DSM_OK || reply.header.body_length != 16 ||
       /* Pages that other threads opened in the meantime lack what other processes published before this operation. */
       release_publish(&session->pages) != 0)
     return -1;

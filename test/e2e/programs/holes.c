@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -18,7 +19,7 @@ static void barrier(void) {
 
 /* ---- threads: rank 0's threads write all the time, while its main thread digs and fills ---- */
 
-enum { WRITERS = 3, TIMES = 400 };
+enum { WRITERS = 3, TIMES = 400, COUNTS = 4000 };
 #define STRIDE 64
 
 static void *write_on(void *argument) {
@@ -47,6 +48,39 @@ static void threads(void) {
   uint64_t sum = 0;
   for (size_t at = 0; at < size; at += STRIDE) sum += *(const uint32_t *)(map + at);
   CHECK(sum == WRITERS * TIMES);
+}
+
+/* ---- page: rank 0's threads each count in a word of one page, by stores and by atomic operations, while its main thread
+ * makes a hole of it again and again. The first store to the hole copies the page. Each thread sees its own stores. ---- */
+
+static atomic_uint counting;
+
+static void *count_on(void *argument) {
+  size_t thread = (size_t)argument;
+  volatile uint64_t *word = (volatile uint64_t *)map + 8 * thread;
+  for (uint64_t i = 0; i < COUNTS; i++) {
+    CHECK(*word == i);
+    if (thread == 0) CHECK(__atomic_fetch_add(word, 1, __ATOMIC_SEQ_CST) == i);
+    else *word = i + 1;
+  }
+  atomic_fetch_sub(&counting, 1);
+  return NULL;
+}
+
+static void page(void) {
+  if (rank == 0) {
+    pthread_t writers[WRITERS];
+    atomic_store(&counting, WRITERS);
+    for (size_t i = 0; i < WRITERS; i++) CHECK(pthread_create(&writers[i], NULL, count_on, (void *)i) == 0);
+    while (atomic_load(&counting) > 0) {
+      int hole;
+      CHECK_OK(dsm_hole_dig(session, map, 4096, &hole));
+      CHECK_OK(dsm_hole_fill(session, hole));
+    }
+    for (int i = 0; i < WRITERS; i++) pthread_join(writers[i], NULL);
+  }
+  barrier();
+  for (size_t i = 0; i < WRITERS; i++) CHECK(*((const uint64_t *)map + 8 * i) == COUNTS);
 }
 
 /* ---- random: turn by turn a process digs some holes, writes in and around them, and fills them; what the map must
@@ -184,6 +218,7 @@ int main(int argc, char **argv) {
   map = dsm_address(session);
   size = dsm_size(session);
   if (strcmp(argv[1], "threads") == 0) threads();
+  else if (strcmp(argv[1], "page") == 0) page();
   else if (strcmp(argv[1], "random") == 0) random_holes();
   else if (strcmp(argv[1], "scattered") == 0) scattered();
   else if (strcmp(argv[1], "mappings") == 0) mappings();
