@@ -24,21 +24,13 @@ import {
   type RowSpec,
   startBeside,
 } from "./bench/bench.ts";
-import { bulk } from "./bench/bulk.ts";
-import { capture, pipelined } from "./bench/capture.ts";
-import { contended } from "./bench/contended.ts";
-import { hops } from "./bench/hops.ts";
-import { intervals } from "./bench/intervals.ts";
-import { compileKernels, kernels } from "./bench/kernels.ts";
-import { local } from "./bench/local.ts";
-import { ordering } from "./bench/ordering.ts";
+import { groups } from "./bench/groups.ts";
+import { compileKernels } from "./bench/kernels.ts";
 import { type Cells, writePages } from "./bench/pages.ts";
-import { start } from "./bench/start.ts";
 import { ensureBuilt } from "./build.ts";
 import { BuildError, replaceFile, root, runScript } from "./steps.ts";
 
 const ROUNDS = 7;
-const groups: Group[] = [local, contended, capture, pipelined, hops, bulk, intervals, kernels, ordering, start];
 
 interface Row {
   name: string;
@@ -82,7 +74,7 @@ function judge(spec: RowSpec, figures: Map<string, number>): Row {
 async function runGroup(group: Group, rows: RowSpec[], bench: Bench): Promise<Row[]> {
   const { probes, stop } = await group.start(bench);
   try {
-    const figures = await measure(probes, new Set(rows.flatMap(figuresOf)), bench.quick ? 1 : ROUNDS);
+    const figures = await measure(probes, new Set(rows.flatMap(figuresOf)), bench.quick ? 1 : (group.rounds ?? ROUNDS));
     return rows.map((row) => judge(row, figures));
   } finally {
     await stop?.();

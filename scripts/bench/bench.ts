@@ -35,6 +35,8 @@ export interface RowSpec {
 
 export interface Group {
   rows: RowSpec[];
+  /** How often each probe runs, if it is not as often as those of other groups. */
+  rounds?: number;
   /** Starts what the probes need; they may be run until `stop`. */
   start(bench: Bench): Promise<{ probes: Probe[]; stop?: () => Promise<void> }>;
 }

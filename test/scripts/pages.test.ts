@@ -2,21 +2,11 @@
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { bulk } from "../../scripts/bench/bulk.ts";
-import { capture, pipelined } from "../../scripts/bench/capture.ts";
-import { contended } from "../../scripts/bench/contended.ts";
-import { hops } from "../../scripts/bench/hops.ts";
-import { intervals } from "../../scripts/bench/intervals.ts";
-import { kernels } from "../../scripts/bench/kernels.ts";
-import { local } from "../../scripts/bench/local.ts";
-import { ordering } from "../../scripts/bench/ordering.ts";
+import { groups } from "../../scripts/bench/groups.ts";
 import { type Cells, FRONT, FRONT_COLUMNS, table } from "../../scripts/bench/pages.ts";
-import { start } from "../../scripts/bench/start.ts";
 import { root } from "../../scripts/steps.ts";
 
-const rows = [local, contended, capture, pipelined, hops, bulk, intervals, kernels, ordering, start].flatMap(
-  (group) => group.rows,
-);
+const rows = groups.flatMap((group) => group.rows);
 
 /** The tables between two comments of a page, as rows of cells. */
 function tablesOf(page: string, name: string): { text: string; rows: string[][] }[] {

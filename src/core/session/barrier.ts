@@ -8,6 +8,8 @@ export class Barrier {
   readonly #members: Membership;
   readonly #replies: Replies;
   #passed = 0;
+  /** Processes that have arrived: those that are present with a barrierTag. No arrival looks at all the others. */
+  #arrived = 0;
 
   constructor(members: Membership, replies: Replies) {
     this.#members = members;
@@ -32,6 +34,7 @@ export class Barrier {
       return;
     }
     process.barrierTag = from.tag;
+    this.#arrived += 1;
     process.waitsSince = this.#members.moment();
     this.openIfComplete();
   }
@@ -60,9 +63,9 @@ export class Barrier {
 
   /** Opens the barrier if all present processes have arrived. */
   openIfComplete(): void {
-    const present = this.#members.present();
-    if (present.some(({ barrierTag }) => barrierTag < 0)) return;
+    if (this.#arrived < this.#members.presentCount) return;
     this.#passed += 1;
+    const present = this.#members.present();
     for (const process of present) this.#release(process, Status.OK, 0, present.length);
   }
 
@@ -80,6 +83,7 @@ export class Barrier {
     const { node, barrierTag: tag } = process;
     if (tag < 0) return;
     process.barrierTag = -1;
+    this.#arrived -= 1;
     this.#replies.status({ node, tag }, status, aux, value);
   }
 
@@ -89,5 +93,6 @@ export class Barrier {
 
   load(state: SessionState): void {
     this.#passed = state.barriers;
+    this.#arrived = state.processes.filter(({ barrierTag }) => barrierTag >= 0).length;
   }
 }

@@ -45,6 +45,7 @@ export class Membership {
   readonly #effects: Effects;
   /** By rank. */
   readonly #processes = new Map<number, ProcessState>();
+  #presentCount = 0;
   #phase: Phase = "joining";
   #lostRank = -1;
   #direct = false;
@@ -78,6 +79,11 @@ export class Membership {
   /** Processes that have joined and not left, by rank. */
   present(): ProcessState[] {
     return this.all().filter(isPresent);
+  }
+
+  /** How many processes are present. */
+  get presentCount(): number {
+    return this.#presentCount;
   }
 
   /**
@@ -143,7 +149,7 @@ export class Membership {
       this.#joinLater(node, tag);
       return;
     }
-    if (this.present().length >= PROCESSES_MAX) {
+    if (this.#presentCount >= PROCESSES_MAX) {
       this.#replies.status(request, Status.FULL);
       return;
     }
@@ -160,6 +166,7 @@ export class Membership {
       gaveUpAt: 0,
     };
     this.#processes.set(rank, process);
+    this.#presentCount += 1;
     this.#withdrawals.delete(rank);
     if (request.refusesDirect) this.#mayBeDirect = false;
     this.#effects.onRankAssigned(node, tag, rank);
@@ -190,7 +197,7 @@ export class Membership {
    */
   #joinLater(node: number, tag: number): void {
     const request = { node, tag, rank: -1 };
-    if (this.present().length === this.#config.processes) this.#replies.status(request, Status.FULL);
+    if (this.#presentCount === this.#config.processes) this.#replies.status(request, Status.FULL);
     else if (this.#waitingJoins.length >= WAITING_JOINS_MAX) this.#replies.status(request, Status.LIMIT);
     else this.#waitingJoins.push(request);
   }
@@ -219,6 +226,7 @@ export class Membership {
 
   /** Removes a process that has left or was lost. `gaveUp`: it had waited to join for as long as it may. */
   remove(process: ProcessState, isLost: boolean, gaveUp: boolean): void {
+    this.#presentCount -= 1;
     if (process.state === "joining") {
       const { rank } = process;
       this.#processes.delete(rank);
@@ -276,5 +284,6 @@ export class Membership {
     this.#moment = state.moment;
     for (const withdrawal of state.withdrawals) this.#withdrawals.set(withdrawal.rank, withdrawal);
     for (const process of state.processes) this.#processes.set(process.rank, process);
+    this.#presentCount = state.processes.filter(isPresent).length;
   }
 }

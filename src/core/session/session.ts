@@ -153,7 +153,7 @@ export class Session {
 
   /** Number of processes that have joined and not left. */
   get present(): number {
-    return this.#members.present().length;
+    return this.#members.presentCount;
   }
 
   /** Whether all processes that have joined are still here. */
