@@ -4,7 +4,7 @@ import { type Beside, dsm, type Group, medianOf, most, numbers, program, script,
 
 const NODES = [8, 32, 64];
 /** Each takes as many processes as there are nodes, and as many arbiters. */
-const ROUNDS = 400;
+const ROUNDS = 600;
 
 const group = (nodes: number): Group => ({
   rows: [
