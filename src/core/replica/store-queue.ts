@@ -162,7 +162,7 @@ export class StoreQueue {
     this.#batch.add(view, bytes, size);
     let old = size;
     eachRun(view, 0, (offset, _from, length) => {
-      this.#map?.add(offset, length, view, old);
+      this.#map?.add(offset, length, bytes, old);
       old += padded(length);
     });
   }
