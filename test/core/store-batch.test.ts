@@ -90,6 +90,20 @@ test("words are taken where they lie", () => {
   expect(Buffer.compare(batch.take() as Uint8Array, inPlace(both))).toBe(0);
 });
 
+test("so are long runs of them", () => {
+  const words = Uint32Array.from({ length: STORE_MAX / 4 + 3 }, (_, i) => i * 0x9e3779b1);
+  for (const length of [88, 96, 104, 4096, STORE_MAX]) {
+    const bytes = new Uint8Array(words.buffer, 12, length);
+    addWords(2, 8, 8, words, 0);
+    addWords(2, 64, length, words, 3);
+    const both = record(2, [
+      [8, new Uint8Array(words.buffer, 0, 8)],
+      [64, bytes],
+    ]);
+    expect(Buffer.compare(batch.take() as Uint8Array, inPlace(both))).toBe(0);
+  }
+});
+
 test("a store of another process is left for the next entry", () => {
   add(0, store(8, 1));
   expect(add(1, store(16, 2))).toBe(false);

@@ -53,6 +53,11 @@ export class PendingLines {
   freshLow = 0;
   freshHigh = 0;
 
+  /** Whether there are such bits. */
+  get hasFresh(): boolean {
+    return (this.freshLow | this.freshHigh) !== 0;
+  }
+
   /** Lines in which stores are pending. */
   get size(): number {
     return this.#slots.size;

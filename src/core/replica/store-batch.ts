@@ -9,7 +9,7 @@
 import { STORE_MAX } from "../base/limits.ts";
 import { At, HEADER_SIZE, PublishAt, StoreAt, WordAt } from "../wire/at.ts";
 import { setUint64 } from "../wire/frame.ts";
-import { copyWords } from "../wire/frame-reader.ts";
+import { copyWords, WORD_COPY_MAX } from "../wire/frame-reader.ts";
 import { Kind, NO_TAG, PublishOp } from "../wire/kinds.ts";
 import { RING_RECORD_MAX } from "../wire/ring-layout.ts";
 import { RUN_HEADER_SIZE, RUN_LENGTH } from "../wire/runs.ts";
@@ -61,7 +61,8 @@ export class StoreBatch {
     let at = this.#end >>> 2;
     this.#words[at++] = offset;
     this.#words[at++] = length << 8;
-    for (let i = 0; i < length >>> 2; i += 1) this.#words[at++] = words[from + i] as number;
+    if (length > WORD_COPY_MAX) this.#words.set(words.subarray(from, from + (length >>> 2)), at);
+    else for (let i = 0; i < length >>> 2; i += 1) this.#words[at++] = words[from + i] as number;
     this.#end += RUN_HEADER_SIZE + length;
   }
 

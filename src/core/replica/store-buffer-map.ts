@@ -30,6 +30,13 @@ const WORD = 8;
 const LINE_WORDS = LINE / 4;
 const NOTHING = -1;
 
+interface Source {
+  view: DataView | null;
+  bytes: Uint8Array;
+}
+
+const NO_SOURCE: Source = { view: null, bytes: new Uint8Array(0) };
+
 const lineOf = (offset: number): number => Math.floor(offset / LINE);
 
 export class StoreBufferMap extends MapBytes {
@@ -42,6 +49,8 @@ export class StoreBufferMap extends MapBytes {
   #openSize = 0;
   readonly #copy = new LineCopy();
   readonly #scratch = new DataView(new ArrayBuffer(WORD));
+  /** What #bytesOf() was called for last. */
+  #source: Source = NO_SOURCE;
   /** Bytes of the entry that settle() is applying, or NOTHING. */
   #settles = NOTHING;
 
@@ -61,28 +70,28 @@ export class StoreBufferMap extends MapBytes {
       const next = this.#copy.load(at, end, old, oldAt + at - offset);
       const first = lineOf(at);
       for (let line = first; line * LINE < next; line += 1) {
-        const start = line * LINE;
-        this.#addToLine(line, Math.max(0, at - start), Math.min(LINE, next - start), (line - first) * LINE);
+        const from = Math.max(0, at - line * LINE);
+        const to = Math.min(LINE, next - line * LINE);
+        const slot = this.#pending.mark(line, from, to);
+        if (this.#pending.hasFresh) this.#keepFresh(slot, from, to, (line - first) * LINE);
       }
       at = next;
     }
   }
 
-  /** Adds bytes of a line, whose copy is at `copied`. */
-  #addToLine(line: number, from: number, to: number, copied: number): void {
-    const pending = this.#pending;
-    const slot = pending.mark(line, from, to);
+  /** Keeps what the map held in the bytes of a line on which no store was pending; the line is at `copied` of the copy. */
+  #keepFresh(slot: number, from: number, to: number, copied: number): void {
     if (slot * LINE >= this.#ordered.length) this.#grow();
-    const { freshLow, freshHigh } = pending;
+    const { freshLow, freshHigh } = this.#pending;
     if ((freshLow & freshHigh) === -1) {
       const ordered = this.#orderedWords;
       const { words } = this.#copy;
       for (let i = 0; i < LINE_WORDS; i += 1) ordered[slot * LINE_WORDS + i] = words[(copied >>> 2) + i] as number;
-    } else if ((freshLow | freshHigh) !== 0) {
-      for (let at = from & -WORD; at < to; at += WORD) {
-        const bits = (at < 32 ? freshLow >>> at : freshHigh >>> (at - 32)) & 0xff;
-        if (bits !== 0) this.#keep(slot * LINE + at, bits, copied + at);
-      }
+      return;
+    }
+    for (let at = from & -WORD; at < to; at += WORD) {
+      const bits = (at < 32 ? freshLow >>> at : freshHigh >>> (at - 32)) & 0xff;
+      if (bits !== 0) this.#keep(slot * LINE + at, bits, copied + at);
     }
   }
 
@@ -98,19 +107,21 @@ export class StoreBufferMap extends MapBytes {
     }
   }
 
-  /** As add(), for an aligned word of 8 bytes below 2^32: `low` and `high` are its previous value. */
-  addWord(offset: number, low: number, high: number): void {
-    this.#openSize += WORD;
+  /** As add(), for aligned words of 8 bytes below 2^32: their previous values are at `at` of `old`, each word read once. */
+  addWords(offset: number, length: number, old: Uint32Array, at: number): void {
+    this.#openSize += length;
     const pending = this.#pending;
-    const from = offset & (LINE - 1);
-    const slot = pending.mark(offset >>> 6, from, from + WORD);
-    if (slot * LINE >= this.#ordered.length) this.#grow();
-    // Only bits of this word are fresh.
-    const bits = (from < 32 ? pending.freshLow >>> from : pending.freshHigh >>> (from - 32)) & 0xff;
-    if (bits === 0) return;
-    this.#copy.words[0] = low;
-    this.#copy.words[1] = high;
-    this.#keep(slot * LINE + from, bits, 0);
+    const { words } = this.#copy;
+    const end = offset + length;
+    for (let start = offset - (offset & (LINE - 1)); start < end; start += LINE) {
+      const from = Math.max(offset - start, 0);
+      const to = Math.min(end - start, LINE);
+      const slot = pending.mark(start >>> 6, from, to);
+      if (!pending.hasFresh) continue;
+      const first = at + ((start - offset) >> 2);
+      for (let i = from >>> 2; i < to >>> 2; i += 1) words[i] = old[first + i] as number;
+      this.#keepFresh(slot, from, to, 0);
+    }
   }
 
   #grow(): void {
@@ -158,25 +169,51 @@ export class StoreBufferMap extends MapBytes {
     return this.#settles;
   }
 
+  /** The bytes of `source`, made once for all runs of a publication. */
+  #bytesOf(source: DataView): Uint8Array {
+    if (this.#source.view !== source) {
+      this.#source = { view: source, bytes: new Uint8Array(source.buffer, source.byteOffset, source.byteLength) };
+    }
+    return this.#source.bytes;
+  }
+
   /** A run of this node: the map has it. In lines with later stores pending it is the log's value now. */
   #settleRun(offset: number, source: DataView, from: number, length: number): void {
-    const pending = this.#pending;
-    const bytes = bytesOf(source);
-    const end = offset + length;
-    for (let at = offset; at < end; ) {
-      const next = this.#copy.load(at, end, bytes, from + at - offset);
-      const first = lineOf(at);
-      for (let line = first; line * LINE < next; line += 1) {
-        const slot = pending.find(line);
-        if (slot < 0 || !pending.stays(slot)) continue;
-        const start = line * LINE;
-        const to = Math.min(LINE, next - start);
-        for (let word = Math.max(0, at - start) & -WORD; word < to; word += WORD) {
-          this.#keep(slot * LINE + word, bitsOfWord(word, at - start, to), (line - first) * LINE + word);
-        }
-      }
-      at = next;
+    if (length === WORD && (offset & (WORD - 1)) === 0) {
+      this.#settleWord(offset, source, from);
+      return;
     }
+    const pending = this.#pending;
+    const copy = this.#copy;
+    const end = offset + length;
+    // The copy has the bytes from `at` on before `next`.
+    let at = offset;
+    let next = offset;
+    for (let line = lineOf(offset); line * LINE < end; line += 1) {
+      const slot = pending.find(line);
+      if (slot < 0 || !pending.stays(slot)) continue;
+      const start = line * LINE;
+      const first = Math.max(start, offset);
+      if (first >= next) {
+        at = first;
+        next = copy.load(first, end, this.#bytesOf(source), from + first - offset);
+      }
+      const to = Math.min(LINE, end - start);
+      const copied = start - lineOf(at) * LINE;
+      for (let word = (first - start) & -WORD; word < to; word += WORD) {
+        this.#keep(slot * LINE + word, bitsOfWord(word, first - start, to), copied + word);
+      }
+    }
+  }
+
+  /** As #settleRun(), for an aligned word, as most runs are. */
+  #settleWord(offset: number, source: DataView, from: number): void {
+    const line = lineOf(offset);
+    const slot = this.#pending.find(line);
+    if (slot < 0 || !this.#pending.stays(slot)) return;
+    const place = slot * LINE_WORDS + ((offset - line * LINE) >>> 2);
+    this.#orderedWords[place] = source.getInt32(from, true);
+    this.#orderedWords[place + 1] = source.getInt32(from + 4, true);
   }
 
   /**
@@ -186,7 +223,6 @@ export class StoreBufferMap extends MapBytes {
   #storeAround(offset: number, source: DataView, from: number, length: number): void {
     const pending = this.#pending;
     const end = offset + length;
-    let bytes: Uint8Array | null = null;
     // Where the bytes begin that go into the map unchanged.
     let plain = offset;
     for (let line = lineOf(offset); line * LINE < end; line += 1) {
@@ -195,8 +231,7 @@ export class StoreBufferMap extends MapBytes {
       const start = line * LINE;
       const first = Math.max(0, offset - start);
       const to = Math.min(LINE, end - start);
-      bytes ??= bytesOf(source);
-      this.#copy.load(start + first, start + to, bytes, from + start + first - offset);
+      this.#copy.load(start + first, start + to, this.#bytesOf(source), from + start + first - offset);
       for (let word = first & -WORD; word < to; word += WORD) {
         const stored = bitsOfWord(word, first, to);
         const skipped = stored & pending.bitsOf(slot, word >>> 3);
@@ -308,7 +343,5 @@ export class StoreBufferMap extends MapBytes {
 /** A bit for each byte of the word at `word` that is not before `from` nor from `to` on. */
 const bitsOfWord = (word: number, from: number, to: number): number =>
   (0xff << Math.max(from - word, 0)) & (0xff >>> Math.max(word + WORD - to, 0));
-
-const bytesOf = (view: DataView): Uint8Array => new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
 
 const ZEROS = new DataView(new ArrayBuffer(LINE));

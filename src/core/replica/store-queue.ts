@@ -8,6 +8,7 @@
  *
  * The arbiter polls the ring while it is awake; a process rings the doorbell only while the arbiter sleeps.
  */
+import { STORE_MAX } from "../base/limits.ts";
 import { At, HEADER_SIZE, PublishAt, WordAt } from "../wire/at.ts";
 import { checkOperation } from "../wire/check-operation.ts";
 import { padded } from "../wire/frame.ts";
@@ -18,9 +19,6 @@ import { StoreBatch } from "./store-batch.ts";
 import type { StoreBufferMap } from "./store-buffer-map.ts";
 import { eachRun, isPlain } from "./store-frames.ts";
 import { type RecordTaker, type Ring, ringCorrupt } from "./store-ring.ts";
-
-/** Bytes of the largest vector store. */
-const WORDS_MAX = 64;
 
 /** Why stores are temporarily not queued. */
 export type DisabledBy = "shadows" | "direct mode";
@@ -109,7 +107,7 @@ export class StoreQueue {
     return count;
   }
 
-  /** Fast path: nearly all stores are of a few aligned words, at up to a million stores per second. */
+  /** Fast path: nearly all stores are of aligned words: a few, at up to a million stores per second, or long runs. */
   #takeAlignedWords(words: Uint32Array, at: number, room: number): number {
     const kind = words[at + WordAt.kind] as number;
     const offset = words[at + WordAt.offset] as number;
@@ -121,7 +119,7 @@ export class StoreQueue {
       words[at + WordAt.offsetHigh] === 0 &&
       (offset | length) % 8 === 0 &&
       length > 0 &&
-      length <= WORDS_MAX &&
+      length <= STORE_MAX &&
       size <= room &&
       offset + length <= this.#mapSize;
     const rank = kind >>> 16;
@@ -129,10 +127,7 @@ export class StoreQueue {
     const from = at + HEADER_SIZE / 4;
     if (!this.#batch.takes(rank)) this.#proposeBatch(this.#ring as Ring);
     this.#batch.addWords(rank, offset, length, words, from);
-    const map = this.#map as StoreBufferMap;
-    for (let done = 0, old = from + length / 4; done < length; done += 8, old += 2) {
-      map.addWord(offset + done, words[old] as number, words[old + 1] as number);
-    }
+    (this.#map as StoreBufferMap).addWords(offset, length, words, from + length / 4);
     return size;
   }
 
