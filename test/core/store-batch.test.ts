@@ -88,6 +88,14 @@ test("words are taken where they lie", () => {
     [24, bytes],
   ]);
   expect(Buffer.compare(batch.take() as Uint8Array, inPlace(both))).toBe(0);
+  // Words of 4 bytes, padded to 8.
+  addWords(2, 12, 4, Uint32Array.of(7, 0), 0);
+  addWords(2, 20, 12, Uint32Array.of(1, 2, 3, 0), 0);
+  const halves = record(2, [
+    [12, Uint8Array.of(7, 0, 0, 0)],
+    [20, new Uint8Array(Uint32Array.of(1, 2, 3).buffer)],
+  ]);
+  expect(Buffer.compare(batch.take() as Uint8Array, inPlace(halves))).toBe(0);
 });
 
 test("so are long runs of them", () => {

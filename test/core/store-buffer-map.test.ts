@@ -57,7 +57,7 @@ class Pair {
     const old = runs.map(([offset, bytes]) => this.bytes.slice(offset, offset + bytes.length));
     runs.forEach(([offset, bytes], i) => {
       const was = old[i] as Uint8Array;
-      if (bytes.length % 8 === 0 && offset % 8 === 0) {
+      if (bytes.length % 4 === 0 && offset % 4 === 0) {
         this.overlay.addWords(offset, bytes.length, new Uint32Array(was.buffer), 0);
       } else this.overlay.add(offset, bytes.length, was, 0);
     });

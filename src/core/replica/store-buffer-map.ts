@@ -107,7 +107,7 @@ export class StoreBufferMap extends MapBytes {
     }
   }
 
-  /** As add(), for aligned words of 8 bytes below 2^32: their previous values are at `at` of `old`, each word read once. */
+  /** As add(), for aligned words of 4 bytes below 2^32: their previous values are at `at` of `old`, each word read once. */
   addWords(offset: number, length: number, old: Uint32Array, at: number): void {
     this.#openSize += length;
     const pending = this.#pending;

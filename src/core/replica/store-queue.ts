@@ -17,7 +17,7 @@ import type { ProcessTable } from "./processes.ts";
 import type { Proposals } from "./proposals.ts";
 import { StoreBatch } from "./store-batch.ts";
 import type { StoreBufferMap } from "./store-buffer-map.ts";
-import { eachRun, isPlain } from "./store-frames.ts";
+import { eachRun, oldSize } from "./store-frames.ts";
 import { type RecordTaker, type Ring, ringCorrupt } from "./store-ring.ts";
 
 /** Why stores are temporarily not queued. */
@@ -42,7 +42,7 @@ export class StoreQueue {
     quick: (words, at, room) => this.#takeAlignedWords(words, at, room),
     size: (view, size) =>
       this.#mayQueue(view.getUint16(At.rank, true)) ? this.#recordSize(view, size) : Number.POSITIVE_INFINITY,
-    record: (view, bytes, size) => this.#takeRecord(view, bytes, size),
+    record: (view, bytes, size, words) => this.#takeRecord(view, bytes, size, words),
   };
   /** The rank looked up last, if it may queue stores. */
   #queueingRank = -1;
@@ -112,12 +112,13 @@ export class StoreQueue {
     const kind = words[at + WordAt.kind] as number;
     const offset = words[at + WordAt.offset] as number;
     const length = words[at + WordAt.length] as number;
-    const size = HEADER_SIZE + 2 * length;
+    const stored = padded(length);
+    const size = HEADER_SIZE + 2 * stored;
     const isWords =
-      words[at + WordAt.size] === HEADER_SIZE + length &&
+      words[at + WordAt.size] === HEADER_SIZE + stored &&
       (kind & 0xffff) === Kind.STORE &&
       words[at + WordAt.offsetHigh] === 0 &&
-      (offset | length) % 8 === 0 &&
+      (offset | length) % 4 === 0 &&
       length > 0 &&
       length <= STORE_MAX &&
       size <= room &&
@@ -127,7 +128,7 @@ export class StoreQueue {
     const from = at + HEADER_SIZE / 4;
     if (!this.#batch.takes(rank)) this.#proposeBatch(this.#ring as Ring);
     this.#batch.addWords(rank, offset, length, words, from);
-    (this.#map as StoreBufferMap).addWords(offset, length, words, from + length / 4);
+    (this.#map as StoreBufferMap).addWords(offset, length, words, from + stored / 4);
     return size;
   }
 
@@ -144,20 +145,17 @@ export class StoreQueue {
     const kind = view.getUint8(At.kind);
     const isStore = kind === Kind.STORE || (kind === Kind.PUBLISH && view.getUint8(PublishAt.part) === PublishOp.FINAL);
     if (!isStore || checkOperation(view, 0, this.#mapSize) !== null) return Number.POSITIVE_INFINITY;
-    if (!isPlain(view)) return Number.POSITIVE_INFINITY;
-    let record = size;
-    eachRun(view, 0, (_offset, _from, length) => {
-      record += padded(length);
-    });
-    return record;
+    return size + oldSize(view);
   }
 
-  #takeRecord(view: DataView, bytes: Uint8Array, size: number): void {
+  #takeRecord(view: DataView, bytes: Uint8Array, size: number, words: Uint32Array): void {
     if (!this.#batch.takes(view.getUint16(At.rank, true))) this.#proposeBatch(this.#ring as Ring);
     this.#batch.add(view, bytes, size);
     let old = size;
+    const map = this.#map as StoreBufferMap;
     eachRun(view, 0, (offset, _from, length) => {
-      this.#map?.add(offset, length, bytes, old);
+      if (offset < 2 ** 32 && (offset | length) % 4 === 0) map.addWords(offset, length, words, old >>> 2);
+      else map.add(offset, length, bytes, old);
       old += padded(length);
     });
   }
