@@ -12,7 +12,7 @@ const BLOCK_MIN = 32;
 export class LineCopy {
   readonly bytes = new Uint8Array(PIECE);
   /** The same, in words of 4 bytes. */
-  readonly words = new Int32Array(this.bytes.buffer);
+  readonly words = new Uint32Array(this.bytes.buffer);
 
   /**
    * Copies bytes of a run, from `offset` of the map on. Returns where the copy ends: at `end`, or at the end of a line

@@ -170,11 +170,13 @@ export class PendingLines {
 
   /** Removes the stores of the oldest closed entry. Throws ProtocolError: there is none. */
   removeOldest(): void {
-    const count = this.#counts.shift();
+    let count = this.#counts.shift();
     if (count === undefined) throw ringCorrupt();
     const last = this.#markSlot.length - 1;
     const end = (this.#first + count) | 0;
-    for (let number = this.#first; number !== end; number = (number + 1) | 0) {
+    // From the newest on: LineSlots gives the slot released last first, so neighbouring lines get neighbouring slots again.
+    for (let number = (end - 1) | 0; count > 0; number = (number - 1) | 0) {
+      count -= 1;
       const slot = this.#markSlot[number & last] as number;
       if (this.#newest[slot] === number) this.#slots.release(slot);
       else this.#unmark(slot, number & last);

@@ -28,6 +28,8 @@ import { LINE, PendingLines } from "./pending-lines.ts";
 const WORD = 8;
 /** Words of 4 bytes. */
 const LINE_WORDS = LINE / 4;
+/** Fewer lines are copied word by word: creating a subarray costs more. */
+const BULK_LINES_MIN = 4;
 const NOTHING = -1;
 
 interface Source {
@@ -43,7 +45,7 @@ export class StoreBufferMap extends MapBytes {
   readonly #pending = new PendingLines();
   /** By slot of #pending: the log's value, also as words of 4 bytes. */
   #ordered = new Uint8Array(0);
-  #orderedWords = new Int32Array(0);
+  #orderedWords = new Uint32Array(0);
   /** Bytes of the runs of each closed entry, and of the open one. */
   readonly #sizes = new Fifo<number>();
   #openSize = 0;
@@ -53,6 +55,8 @@ export class StoreBufferMap extends MapBytes {
   #source: Source = NO_SOURCE;
   /** Bytes of the entry that settle() is applying, or NOTHING. */
   #settles = NOTHING;
+  /** Whether it leaves anything below later stores. */
+  #keepsSettled = false;
 
   /** Lines of 64 bytes in which stores are pending. */
   get pendingLines(): number {
@@ -113,22 +117,45 @@ export class StoreBufferMap extends MapBytes {
     const pending = this.#pending;
     const { words } = this.#copy;
     const end = offset + length;
+    // Whole lines with neighbouring slots: from `first` of `old`, into the slots from `slot` on, `count` of them.
+    let first = 0;
+    let slot = 0;
+    let count = 0;
     for (let start = offset - (offset & (LINE - 1)); start < end; start += LINE) {
       const from = Math.max(offset - start, 0);
       const to = Math.min(end - start, LINE);
-      const slot = pending.mark(start >>> 6, from, to);
+      const next = pending.mark(start >>> 6, from, to);
+      const line = at + ((start - offset) >> 2);
       if (!pending.hasFresh) continue;
-      const first = at + ((start - offset) >> 2);
-      for (let i = from >>> 2; i < to >>> 2; i += 1) words[i] = old[first + i] as number;
-      this.#keepFresh(slot, from, to, 0);
+      if ((pending.freshLow & pending.freshHigh) !== -1) {
+        for (let i = from >>> 2; i < to >>> 2; i += 1) words[i] = old[line + i] as number;
+        this.#keepFresh(next, from, to, 0);
+      } else if (count > 0 && next === slot + count && line === first + count * LINE_WORDS) {
+        count += 1;
+      } else {
+        if (count > 0) this.#keepLines(slot, count, old, first);
+        first = line;
+        slot = next;
+        count = 1;
+      }
     }
+    if (count > 0) this.#keepLines(slot, count, old, first);
+  }
+
+  /** Keeps as the log's value whole lines at `from` of `words`, in slots from `slot` on. */
+  #keepLines(slot: number, count: number, words: Uint32Array, from: number): void {
+    while (slot + count > this.#ordered.length / LINE) this.#grow();
+    const to = slot * LINE_WORDS;
+    const length = count * LINE_WORDS;
+    if (count >= BULK_LINES_MIN) this.#orderedWords.set(words.subarray(from, from + length), to);
+    else for (let i = 0; i < length; i += 1) this.#orderedWords[to + i] = words[from + i] as number;
   }
 
   #grow(): void {
     const ordered = new Uint8Array(this.#pending.capacity * LINE);
     ordered.set(this.#ordered);
     this.#ordered = ordered;
-    this.#orderedWords = new Int32Array(ordered.buffer);
+    this.#orderedWords = new Uint32Array(ordered.buffer);
   }
 
   /** Closes the open entry: all stores added since the last call come back as one entry. */
@@ -144,6 +171,7 @@ export class StoreBufferMap extends MapBytes {
    */
   settle(apply: () => void): void {
     this.#settles = this.#sizes.shift() ?? NOTHING;
+    this.#keepsSettled = this.#pending.anyStays;
     try {
       if (this.#settles !== NOTHING) apply();
     } finally {
@@ -158,14 +186,15 @@ export class StoreBufferMap extends MapBytes {
   }
 
   override store(offset: number, source: DataView, from: number, length: number): void {
-    if (this.#settles !== NOTHING) this.#settleRun(offset, source, from, length);
-    else if (this.#pending.size === 0) super.store(offset, source, from, length);
+    if (this.#settles !== NOTHING) {
+      if (this.#keepsSettled) this.#settleRun(offset, source, from, length);
+    } else if (this.#pending.size === 0) super.store(offset, source, from, length);
     else this.#storeAround(offset, source, from, length);
   }
 
   override publish(source: DataView, from: number, end: number): number {
     if (this.#settles === NOTHING) return super.publish(source, from, end);
-    if (this.#pending.anyStays) super.publish(source, from, end);
+    if (this.#keepsSettled) super.publish(source, from, end);
     return this.#settles;
   }
 
