@@ -1,6 +1,6 @@
 /** The runs of a STORE or PUBLISH frame. */
 import { At, HEADER_SIZE, StoreAt } from "../wire/at.ts";
-import { getUint64 } from "../wire/frame.ts";
+import { getUint64, padded } from "../wire/frame.ts";
 import { Kind } from "../wire/kinds.ts";
 import { RUN_HEADER_SIZE, runIsMasked, runLength, runOffset, runSize } from "../wire/runs.ts";
 
@@ -21,9 +21,17 @@ export function eachRun(
   }
 }
 
-/** Whether the frame has no masked run: queued stores have none. */
-export function isPlain(view: DataView): boolean {
-  const end = view.getUint8(At.kind) === Kind.PUBLISH ? view.getUint32(At.size, true) : 0;
-  for (let run = HEADER_SIZE; run < end; run += runSize(view, run)) if (runIsMasked(view, run)) return false;
-  return true;
+/**
+ * Bytes of old values that follow the frame in its record: those of each run, padded. Infinite if a run is masked: queued
+ * stores have none.
+ */
+export function oldSize(view: DataView): number {
+  if (view.getUint8(At.kind) === Kind.STORE) return padded(view.getUint32(StoreAt.bytesLength, true));
+  const end = view.getUint32(At.size, true);
+  let size = 0;
+  for (let run = HEADER_SIZE; run < end; run += runSize(view, run)) {
+    if (runIsMasked(view, run)) return Number.POSITIVE_INFINITY;
+    size += padded(runLength(view, run));
+  }
+  return size;
 }

@@ -35,8 +35,8 @@ export interface RecordTaker {
    * that no record can have.
    */
   size(view: DataView, frameSize: number): number;
-  /** Takes a copy of the whole record, which begins with the frame. Valid during the call only. */
-  record(view: DataView, bytes: Uint8Array, frameSize: number): void;
+  /** Takes a copy of the whole record, which begins with the frame; `words`: the same. Valid during the call only. */
+  record(view: DataView, bytes: Uint8Array, frameSize: number, words: Uint32Array): void;
 }
 
 const viewed = (bytes: Uint8Array): Viewed => ({ bytes, view: new DataView(bytes.buffer) });
@@ -50,6 +50,7 @@ export class Ring {
   readonly #sizes: DataView;
   /** A copy of the record being taken. */
   readonly #record = viewed(new Uint8Array(RING_RECORD_MAX));
+  readonly #recordWords = new Uint32Array(this.#record.bytes.buffer);
   /**
    * All records before it have been taken; those before #head have been applied, too. The arbiter's own copy: the
    * ring's is not trusted.
@@ -109,7 +110,7 @@ export class Ring {
           continue;
         }
         size = this.#copyRecord(taker, at, frameSize, room);
-        taker.record(this.#record.view, this.#record.bytes, frameSize);
+        taker.record(this.#record.view, this.#record.bytes, frameSize, this.#recordWords);
         this.#lastSize = frameSize;
       } else {
         // The frame of a STORE is followed by as many old bytes as it has new ones.
