@@ -383,7 +383,7 @@ int dsm_fence(dsm_session *session) {
   /* A sequential store returns when it is applied and has its number; only released and queued stores need a wait
    * here. */
   status = release_stores(&session->pages);
-  if (status == DSM_OK && session->ring.header != NULL && !session->link.direct) {
+  if (status == DSM_OK && session->ring.header != NULL && !session->link.direct && !ring_is_empty(&session->ring)) {
     struct wire_header header = {.kind = WIRE_FENCE};
     status = link_request(&session->link, &header, NULL, 0, 1, -1);
   }

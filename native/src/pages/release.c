@@ -120,8 +120,11 @@ static int add_private_pages(struct pages *pages, struct publication *publicatio
   uint64_t first, end = 0;
   int any = 0;
   while (next_detached(pages, &first, &end)) {
-    if (!any) publication_begin(pages, publication, following);
-    any = 1;
+    if (!any) {
+      publication_begin(pages, publication, following);
+      publication->may_queue = following == NULL;
+      any = 1;
+    }
     mprotect((void *)(pages->link->base + first * PAGE_BYTES), (end - first) * PAGE_BYTES, PROT_READ);
     for (uint64_t page = first; page < end; page++)
       history_close(&pages->release.history, page, is_open(pages, page),

@@ -43,7 +43,9 @@ int open_detached(struct pages *pages, uint64_t page, uintptr_t instruction);
  * the end of those that are open. Lock held, handler-safe. */
 uint64_t release_open_whole(struct pages *pages, uint64_t first, uint64_t end, uintptr_t instruction);
 
-/* Publishes the detached pages as one log entry and maps the replica in their place. Returns 0, or -1 if the arbiter is
+/* Publishes the detached pages as one log entry and maps the replica in their place. Then all processes of this node see
+ * them; other nodes see them before any later request of a process of this node is answered, and before they get a lock
+ * that a process of this node gives back. A small entry gets its place in the log later. Returns 0, or -1 if the arbiter is
  * gone. Lock held, handler-safe. */
 int release_locked(struct pages *pages);
 

@@ -76,6 +76,7 @@ struct open_policy {
 
 struct pages {
   struct arbiter_link *link;
+  struct ring *ring; /* in which small publications are queued; NULL: none is */
   atomic_uint lock; /* lock.h */
   atomic_int count; /* open holes, and one under release: 0 makes every check free */
   int next_id;

@@ -1,5 +1,5 @@
 /**
- * StoreBufferMap: the map of a node whose own stores run ahead of the log (`pipelined`).
+ * StoreBufferMap: the map of a node whose own stores run ahead of the log (`pipelined`, `release`).
  *
  * A process puts a store into the node's ring and into the map at once; the store gets its place in the log later.
  * Until then the node keeps here, beside the map, the value that the log gives those bytes. Invariants, for every byte

@@ -1,6 +1,7 @@
 /**
- * StoreQueue: stores of this node's processes under `pipelined`. The stores are queued in the store ring, are in the
- * map at once, and enter the log later. In a session of another order there is no ring, and the queue does nothing.
+ * StoreQueue: stores of this node's processes under `pipelined`, and their small publications under `release`. They are
+ * queued in the store ring, are in the map at once, and enter the log later. In a session of another order there is no
+ * ring, and the queue does nothing.
  *
  * Invariants: while the arbiter holds the ring's lock the ring is empty and no process stores; the map is changed by
  * entries of other nodes only under the lock. Entries that were queued on this node change nothing in the map and need
@@ -10,13 +11,12 @@
  */
 import { At, HEADER_SIZE, PublishAt, WordAt } from "../wire/at.ts";
 import { checkOperation } from "../wire/check-operation.ts";
-import { padded } from "../wire/frame.ts";
 import { Kind, NO_TAG, PublishOp } from "../wire/kinds.ts";
 import type { ProcessTable } from "./processes.ts";
 import type { Proposals } from "./proposals.ts";
 import { StoreBatch } from "./store-batch.ts";
 import type { StoreBufferMap } from "./store-buffer-map.ts";
-import { eachRun, isPlain } from "./store-frames.ts";
+import { eachSaved, redoFrame, savedSize } from "./store-frames.ts";
 import { type RecordTaker, type Ring, ringCorrupt } from "./store-ring.ts";
 
 /** Bytes of the largest vector store. */
@@ -25,7 +25,7 @@ const WORDS_MAX = 64;
 /** Why stores are temporarily not queued. */
 export type DisabledBy = "shadows" | "direct mode";
 
-/** The ring of a `pipelined` session, and the map with the stores that are in flight. */
+/** The ring of a session, and the map with the stores that are in flight. */
 export interface QueueMemory {
   ring: Ring;
   map: StoreBufferMap;
@@ -149,22 +149,13 @@ export class StoreQueue {
     const kind = view.getUint8(At.kind);
     const isStore = kind === Kind.STORE || (kind === Kind.PUBLISH && view.getUint8(PublishAt.part) === PublishOp.FINAL);
     if (!isStore || checkOperation(view, 0, this.#mapSize) !== null) return Number.POSITIVE_INFINITY;
-    if (!isPlain(view)) return Number.POSITIVE_INFINITY;
-    let record = size;
-    eachRun(view, 0, (_offset, _from, length) => {
-      record += padded(length);
-    });
-    return record;
+    return size + savedSize(view);
   }
 
   #takeRecord(view: DataView, bytes: Uint8Array, size: number): void {
     if (!this.#batch.takes(view.getUint16(At.rank, true))) this.#proposeBatch(this.#ring as Ring);
     this.#batch.add(view, bytes, size);
-    let old = size;
-    eachRun(view, 0, (offset, _from, length) => {
-      this.#map?.add(offset, length, view, old);
-      old += padded(length);
-    });
+    eachSaved(view, size, (offset, saved, length) => this.#map?.add(offset, length, view, saved));
   }
 
   #proposeBatch(ring: Ring): void {
@@ -182,7 +173,7 @@ export class StoreQueue {
   #redoNewest(ring: Ring): void {
     // Its process may already be known to be gone, so its rank is not checked.
     const newest = ring.last({ size: (view, size) => this.#recordSize(view, size) });
-    if (newest !== null) eachRun(newest, 0, (offset, from, length) => this.#map?.redo(offset, newest, from, length));
+    if (newest !== null && this.#map !== null) redoFrame(newest, this.#map);
   }
 
   /**
