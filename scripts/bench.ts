@@ -25,7 +25,7 @@ import {
   startBeside,
 } from "./bench/bench.ts";
 import { bulk } from "./bench/bulk.ts";
-import { capture, pipelined } from "./bench/capture.ts";
+import { capture, queued } from "./bench/capture.ts";
 import { contended } from "./bench/contended.ts";
 import { hops } from "./bench/hops.ts";
 import { intervals } from "./bench/intervals.ts";
@@ -38,7 +38,7 @@ import { ensureBuilt } from "./build.ts";
 import { BuildError, replaceFile, root, runScript } from "./steps.ts";
 
 const ROUNDS = 7;
-const groups: Group[] = [local, contended, capture, pipelined, hops, bulk, intervals, kernels, ordering, start];
+const groups: Group[] = [local, contended, capture, queued, hops, bulk, intervals, kernels, ordering, start];
 
 interface Row {
   name: string;

@@ -26,7 +26,7 @@ test.each([
   },
 );
 
-test("all of a section is published, or nothing, when its process is killed", async () => {
+test("a section that its process has ended is seen whole, one in which it is killed is told as such", async () => {
   for (let time = 0; time < 6; time += 1) {
     const session = cluster.session();
     const children = ["a", "a", "b", "b"].map((node, rank) =>

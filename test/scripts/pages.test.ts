@@ -3,7 +3,7 @@ import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { bulk } from "../../scripts/bench/bulk.ts";
-import { capture, pipelined } from "../../scripts/bench/capture.ts";
+import { capture, queued } from "../../scripts/bench/capture.ts";
 import { contended } from "../../scripts/bench/contended.ts";
 import { hops } from "../../scripts/bench/hops.ts";
 import { intervals } from "../../scripts/bench/intervals.ts";
@@ -14,7 +14,7 @@ import { type Cells, FRONT, FRONT_COLUMNS, table } from "../../scripts/bench/pag
 import { start } from "../../scripts/bench/start.ts";
 import { root } from "../../scripts/steps.ts";
 
-const rows = [local, contended, capture, pipelined, hops, bulk, intervals, kernels, ordering, start].flatMap(
+const rows = [local, contended, capture, queued, hops, bulk, intervals, kernels, ordering, start].flatMap(
   (group) => group.rows,
 );
 

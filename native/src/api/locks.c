@@ -16,6 +16,7 @@
  * than DSM_OK. Returns the status. */
 static int locked_by_cell(dsm_session *session, int status) {
   tool_acquire(&session->cells);
+  release_locks(&session->pages);
   interrupts_note(status);
   return status;
 }
@@ -41,6 +42,7 @@ static int request_lock(dsm_session *session, const char *name, int try_only, in
     cells_learn(cells, CELL_OF_LOCK, name, header.value);
     lock_cells_note(cells, name);
   }
+  if (status == DSM_OK || status == DSM_OWNER_DIED) release_locks(&session->pages);
   return session_catch_up(session, status);
 }
 
@@ -104,6 +106,7 @@ static int unlock(dsm_session *session, const char *name, int keeps_mark) {
         .is_short = (uint32_t)lock_cells_is_short(&session->cells, name),
     };
     status = release_request(&session->pages, &header, name, length, 0, -1, NULL);
+    if (status == DSM_OK) release_unlocks(&session->pages);
     if (status == DSM_NOT_OWNER) status = dsm_fail(status, "this process does not have lock \"%s\"", name);
   }
   session_end(session);
@@ -126,11 +129,19 @@ int dsm_lock_timed(dsm_session *session, const char *name, uint32_t timeout_ms) 
 
 /* Gives the lock back without the arbiter. Returns whether that is done. */
 static int unlock_by_cell(dsm_session *session, const char *name) {
-  if (release_is_clean(&session->pages)) return lock_cells_give(&session->cells, name);
-  if (!lock_cells_has(&session->cells, name) || session_begin(session) != DSM_OK) return 0;
-  /* In this order: the next owner on this node reads the replica. */
-  int given = release_stores(&session->pages) == DSM_OK && lock_cells_give(&session->cells, name);
-  session_end(session);
+  int given, keeps = session->pages.ring != NULL;
+  if (keeps) session_keep(session);
+  if (release_is_clean(&session->pages)) {
+    given = lock_cells_give(&session->cells, name);
+  } else if (!lock_cells_has(&session->cells, name) || session_begin(session) != DSM_OK) {
+    given = 0;
+  } else {
+    /* In this order: the next owner on this node reads the replica. */
+    given = release_stores(&session->pages) == DSM_OK && lock_cells_give(&session->cells, name);
+    session_end(session);
+  }
+  if (given) release_unlocks(&session->pages);
+  if (keeps) session_let_go(session);
   return given;
 }
 

@@ -11,7 +11,11 @@
 #include "pages/hole_table.h"
 #include "pages/lock.h"
 #include "pages/publication.h"
+#include "pages/ring.h"
 #include "pages/written.h"
+
+/* The longest store that is queued as it is made: that of a register. */
+#define QUEUED_STORE_MAX 64u
 
 int may_detach(struct pages *pages, uint64_t page) {
   return pages->release.is_on && pages->release.atomics[page] == 0 && !hole_in_page(pages, NULL, page * PAGE_BYTES);
@@ -26,6 +30,24 @@ int detach_page(struct pages *pages, uint64_t page) {
   if (copies_make(pages, page, page + 1, PROT_READ) != 0) return -1;
   note_detached(pages, page, page + 1);
   return 0;
+}
+
+/* How many stores to the page were queued since the process last synchronised. */
+static uint32_t queued_stores(const struct release_state *release, uint64_t page) {
+  const struct queued_stores *queued = &release->queued[page];
+  return queued->section == atomic_load_explicit(&release->section, memory_order_relaxed) ? queued->count : 0;
+}
+
+int queue_store(struct pages *pages, const struct dsm_run *run) {
+  struct release_state *release = &pages->release;
+  uint64_t page = run->offset / PAGE_BYTES;
+  if (atomic_load_explicit(&release->locks, memory_order_relaxed) == 0 || pages->ring == NULL ||
+      run->length > QUEUED_STORE_MAX)
+    return 0;
+  uint32_t count = queued_stores(release, page);
+  if (count >= STORES_TO_OPEN || ring_store_quietly(pages->ring, run) <= 0) return 0;
+  release->queued[page] = (struct queued_stores){.section = atomic_load(&release->section), .count = count + 1};
+  return 1;
 }
 
 int open_expected(struct pages *pages, uint64_t page) {
@@ -50,14 +72,15 @@ int open_detached(struct pages *pages, uint64_t page, uintptr_t instruction) {
   int is_many = pages->policy.openings >= OPENINGS_MAX;
   int is_ready = is_detached(pages, page);
   int is_expected = history_expects(&release->history, page, instruction);
+  uint32_t stores = is_ready ? release->stores[page] : queued_stores(release, page);
   if (is_expected && !is_ready && !is_many) {
     release->expected = page;
     release->expected_by = instruction;
     return 0;
   }
   /* A loop may store by several instructions: all that take part in the second half of the stores count. */
-  if (is_ready && release->stores[page] >= STORES_TO_OPEN / 2) history_note_writer(&release->history, instruction);
-  if (!is_many && !follows && !(is_ready && (is_expected || release->stores[page] >= STORES_TO_OPEN))) return 0;
+  if (stores >= STORES_TO_OPEN / 2) history_note_writer(&release->history, instruction);
+  if (!is_many && !follows && !(is_ready && is_expected) && stores < STORES_TO_OPEN) return 0;
   uint64_t opened_end = page + 1;
   if (!is_ready || is_many) {
     uint32_t run = is_many ? CHUNK_PAGES : pages_next_run(pages, page);
@@ -158,6 +181,7 @@ static int publish_private_pages(struct pages *pages, struct publication *public
     link_lost(pages->link, NULL);
     return -1;
   }
+  atomic_fetch_add_explicit(&pages->release.section, 1, memory_order_relaxed);
   pages->policy.openings = 0;
   pages->policy.last_opened = UINT64_MAX - 1;
   pages->release.expected = UINT64_MAX;
@@ -177,6 +201,20 @@ int release_publish(struct pages *pages) {
   int result = release_locked(pages);
   pages_unlock(pages);
   return result;
+}
+
+void release_locks(struct pages *pages) {
+  if (pages->release.is_on) atomic_fetch_add_explicit(&pages->release.locks, 1, memory_order_relaxed);
+}
+
+void release_unlocks(struct pages *pages) {
+  struct release_state *release = &pages->release;
+  if (!release->is_on) return;
+  /* One that was taken in direct mode was not counted. */
+  if (atomic_load_explicit(&release->locks, memory_order_relaxed) > 0)
+    atomic_fetch_sub_explicit(&release->locks, 1, memory_order_relaxed);
+  atomic_fetch_add_explicit(&release->section, 1, memory_order_relaxed);
+  if (pages->ring != NULL) ring_wake(pages->ring);
 }
 
 int release_is_clean(const struct pages *pages) {
@@ -209,6 +247,7 @@ int release_request(struct pages *pages, struct wire_header *header, const void 
     if (any && publish_private_pages(pages, &publication) != 0) call.sent = -1;
     pages_unlock_restoring_signals(pages, &before);
   }
+  atomic_fetch_add_explicit(&pages->release.section, 1, memory_order_relaxed);
   if (!any) link_send(pages->link, &call, header, body, body_size);
   return link_await(pages->link, &call, header, timeout_ms, abandoned);
 }
@@ -233,6 +272,11 @@ int release_prepare(struct pages *pages) {
     return dsm_fail(dsm_status_of(errno, DSM_NO_MEMORY), "no memory for marks of what is written: %s", strerror(errno));
   madvise(written, WRITTEN_BYTES(pages->link->size), MADV_DONTFORK);
   pages->release.written = written;
+  void *queued = mmap(NULL, page_count * sizeof(struct queued_stores), PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (queued == MAP_FAILED)
+    return dsm_fail(dsm_status_of(errno, DSM_NO_MEMORY), "no memory for counts of stores: %s", strerror(errno));
+  pages->release.queued = queued;
   if (history_prepare(&pages->release.history, page_count) != 0)
     return dsm_fail(dsm_status_of(errno, DSM_NO_MEMORY), "no memory for the history of pages: %s", strerror(errno));
   pages->release.expected = UINT64_MAX;

@@ -164,6 +164,7 @@ struct queued {
   uint32_t frame_size;
   uint32_t size; /* of the record */
   int may_wait; /* for room in the ring */
+  int is_quiet; /* the arbiter is not woken */
 };
 
 /* Writes the frame of the record at `at`, and returns its end. */
@@ -213,6 +214,18 @@ static void write_map(const struct ring *ring, const struct queued *queued) {
     copy_words(ring->alias + queued->runs[i].offset, queued->runs[i].bytes, queued->runs[i].length);
 }
 
+/* Wakes the arbiter if it sleeps. Returns 1, or -1 if it is gone. */
+static int wake(struct ring *ring) {
+  _Atomic uint32_t *sleeping = word(ring, WIRE_RING_SLEEPING);
+  uint32_t sleep = atomic_load_explicit(sleeping, memory_order_relaxed);
+  if (sleep == 0) return arbiter_gone(ring) ? -1 : 1;
+  /* Ring first: if this thread stops in between, other processes still ring. The exchange does not clear a later
+   * sleep. */
+  if (ring_doorbell(ring) != 0) return -1;
+  atomic_compare_exchange_strong(sleeping, &sleep, 0);
+  return 1;
+}
+
 /* Returns what ring_store() and ring_publish() do. */
 static int append(struct ring *ring, const struct queued *queued) {
   uint32_t size = queued->size;
@@ -246,14 +259,18 @@ static int append(struct ring *ring, const struct queued *queued) {
     if (await(ring, n) != 0) return -1;
   }
   give_lock(ring);
-  _Atomic uint32_t *sleeping = word(ring, WIRE_RING_SLEEPING);
-  uint32_t sleep = atomic_load_explicit(sleeping, memory_order_relaxed);
-  if (sleep == 0) return arbiter_gone(ring) ? -1 : 1;
-  /* Ring first: if this thread stops in between, other processes still ring. The exchange does not clear a later
-   * sleep. */
-  if (ring_doorbell(ring) != 0) return -1;
-  atomic_compare_exchange_strong(sleeping, &sleep, 0);
-  return 1;
+  return queued->is_quiet ? 1 : wake(ring);
+}
+
+int ring_store_quietly(struct ring *ring, const struct dsm_run *run) {
+  uint32_t frame_size = (uint32_t)sizeof(struct wire_header) + padded(run->length);
+  const struct queued queued = {
+      .runs = run, .count = 1, .frame_size = frame_size, .size = frame_size + padded(run->length), .is_quiet = 1};
+  return append(ring, &queued);
+}
+
+void ring_wake(struct ring *ring) {
+  if (!ring_is_empty(ring)) wake(ring);
 }
 
 int ring_store(struct ring *ring, const struct dsm_run *runs, uint32_t count) {

@@ -43,6 +43,13 @@ int ring_store(struct ring *ring, const struct dsm_run *runs, uint32_t count);
  * if there is none now. handler-safe. */
 int ring_publish(struct ring *ring, const uint8_t *runs, uint32_t size);
 
+/* Does what ring_store() does for one run, but waits for no room, and does not wake the arbiter: ring_wake() is to follow.
+ * handler-safe. */
+int ring_store_quietly(struct ring *ring, const struct dsm_run *run);
+
+/* Wakes the arbiter if it sleeps and something is queued. handler-safe. */
+void ring_wake(struct ring *ring);
+
 /* Returns whether all that this node has queued is in the log, and applied on this node. handler-safe. */
 int ring_is_empty(const struct ring *ring);
 

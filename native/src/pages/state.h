@@ -60,6 +60,13 @@ struct release_state {
   atomic_int is_on; /* written under the lock, read without */
   atomic_int any_private; /* whether a page is detached; written under the lock, read without */
   uint8_t *stores; /* captured stores to each detached page, at most STORES_TO_OPEN; 0 on the others */
+  atomic_int
+      locks; /* that this process has: while it has one, its first stores to a page are queued as they are made */
+  atomic_uint section; /* changes when it synchronises */
+  struct queued_stores {
+    uint32_t section; /* in which the count was made */
+    uint32_t count;
+  } *queued; /* stores to each page of the map that were queued */
   uint8_t *written; /* a bit a byte of the map: what those stores wrote (written.h); NULL under other orders */
   const uint8_t *atomics; /* a byte a page, written by the arbiter: not 0 once an atomic operation was executed there */
   struct page_history history;
