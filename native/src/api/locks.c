@@ -16,7 +16,7 @@
  * than DSM_OK. Returns the status. */
 static int locked_by_cell(dsm_session *session, int status) {
   tool_acquire(&session->cells);
-  release_locks(&session->pages);
+  release_begin_section(&session->pages);
   interrupts_note(status);
   return status;
 }
@@ -42,8 +42,9 @@ static int request_lock(dsm_session *session, const char *name, int try_only, in
     cells_learn(cells, CELL_OF_LOCK, name, header.value);
     lock_cells_note(cells, name);
   }
-  if (status == DSM_OK || status == DSM_OWNER_DIED) release_locks(&session->pages);
-  return session_catch_up(session, status);
+  status = session_catch_up(session, status);
+  if (status == DSM_OK || status == DSM_OWNER_DIED) release_begin_section(&session->pages);
+  return status;
 }
 
 /* Waits for the lock, by its cell, which was found in that state, and by requests. */
@@ -106,7 +107,6 @@ static int unlock(dsm_session *session, const char *name, int keeps_mark) {
         .is_short = (uint32_t)lock_cells_is_short(&session->cells, name),
     };
     status = release_request(&session->pages, &header, name, length, 0, -1, NULL);
-    if (status == DSM_OK) release_unlocks(&session->pages);
     if (status == DSM_NOT_OWNER) status = dsm_fail(status, "this process does not have lock \"%s\"", name);
   }
   session_end(session);
@@ -140,7 +140,7 @@ static int unlock_by_cell(dsm_session *session, const char *name) {
     given = release_stores(&session->pages) == DSM_OK && lock_cells_give(&session->cells, name);
     session_end(session);
   }
-  if (given) release_unlocks(&session->pages);
+  if (given) release_end_section(&session->pages);
   if (keeps) session_let_go(session);
   return given;
 }

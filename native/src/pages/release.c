@@ -32,18 +32,16 @@ int detach_page(struct pages *pages, uint64_t page) {
   return 0;
 }
 
-/* How many stores to the page were queued since the process last synchronised. */
+/* How many stores to the page were queued in this section. */
 static uint32_t queued_stores(const struct release_state *release, uint64_t page) {
   const struct queued_stores *queued = &release->queued[page];
-  return queued->section == atomic_load_explicit(&release->section, memory_order_relaxed) ? queued->count : 0;
+  return atomic_load(&release->in_section) && queued->section == atomic_load(&release->section) ? queued->count : 0;
 }
 
 int queue_store(struct pages *pages, const struct dsm_run *run) {
   struct release_state *release = &pages->release;
   uint64_t page = run->offset / PAGE_BYTES;
-  if (atomic_load_explicit(&release->locks, memory_order_relaxed) == 0 || pages->ring == NULL ||
-      run->length > QUEUED_STORE_MAX)
-    return 0;
+  if (!atomic_load(&release->in_section) || pages->ring == NULL || run->length > QUEUED_STORE_MAX) return 0;
   uint32_t count = queued_stores(release, page);
   if (count >= STORES_TO_OPEN || ring_store_quietly(pages->ring, run) <= 0) return 0;
   release->queued[page] = (struct queued_stores){.section = atomic_load(&release->section), .count = count + 1};
@@ -181,7 +179,6 @@ static int publish_private_pages(struct pages *pages, struct publication *public
     link_lost(pages->link, NULL);
     return -1;
   }
-  atomic_fetch_add_explicit(&pages->release.section, 1, memory_order_relaxed);
   pages->policy.openings = 0;
   pages->policy.last_opened = UINT64_MAX - 1;
   pages->release.expected = UINT64_MAX;
@@ -203,17 +200,16 @@ int release_publish(struct pages *pages) {
   return result;
 }
 
-void release_locks(struct pages *pages) {
-  if (pages->release.is_on) atomic_fetch_add_explicit(&pages->release.locks, 1, memory_order_relaxed);
-}
-
-void release_unlocks(struct pages *pages) {
+void release_begin_section(struct pages *pages) {
   struct release_state *release = &pages->release;
   if (!release->is_on) return;
-  /* One that was taken in direct mode was not counted. */
-  if (atomic_load_explicit(&release->locks, memory_order_relaxed) > 0)
-    atomic_fetch_sub_explicit(&release->locks, 1, memory_order_relaxed);
-  atomic_fetch_add_explicit(&release->section, 1, memory_order_relaxed);
+  atomic_fetch_add(&release->section, 1);
+  atomic_store(&release->in_section, 1);
+}
+
+void release_end_section(struct pages *pages) {
+  if (!pages->release.is_on) return;
+  atomic_store(&pages->release.in_section, 0);
   if (pages->ring != NULL) ring_wake(pages->ring);
 }
 
@@ -223,6 +219,7 @@ int release_is_clean(const struct pages *pages) {
 }
 
 int release_stores(struct pages *pages) {
+  atomic_store_explicit(&pages->release.in_section, 0, memory_order_relaxed);
   if (release_is_clean(pages)) return DSM_OK;
   uint64_t before;
   pages_lock_blocking_signals(pages, &before);
@@ -236,6 +233,7 @@ int release_request(struct pages *pages, struct wire_header *header, const void 
   struct link_call call;
   int status = link_claim(pages->link, &call, wait);
   if (status != DSM_OK) return status;
+  atomic_store_explicit(&pages->release.in_section, 0, memory_order_relaxed);
   int any = 0;
   if (pages->release.is_on) {
     const struct following_request following = {&call, header, body, body_size};
@@ -247,7 +245,6 @@ int release_request(struct pages *pages, struct wire_header *header, const void 
     if (any && publish_private_pages(pages, &publication) != 0) call.sent = -1;
     pages_unlock_restoring_signals(pages, &before);
   }
-  atomic_fetch_add_explicit(&pages->release.section, 1, memory_order_relaxed);
   if (!any) link_send(pages->link, &call, header, body, body_size);
   return link_await(pages->link, &call, header, timeout_ms, abandoned);
 }

@@ -30,8 +30,8 @@ int may_detach(struct pages *pages, uint64_t page);
  * held, handler-safe. */
 int detach_page(struct pages *pages, uint64_t page);
 
-/* Queues a captured store to a page that is not private, if the process has a lock and the store is one of the first to the
- * page since it last synchronised: making the page private would cost several times as much. Returns whether that is done. Lock held,
+/* Queues a captured store to a page that is not private, if the process is in a section and the store is one of the first
+ * to the page there: making the page private would cost several times as much. Returns whether that is done. Lock held,
  * handler-safe. */
 int queue_store(struct pages *pages, const struct dsm_run *run);
 
@@ -54,9 +54,11 @@ uint64_t release_open_whole(struct pages *pages, uint64_t first, uint64_t end, u
  * gone. Lock held, handler-safe. */
 int release_locked(struct pages *pages);
 
-/* The process has taken a lock, or gives one back. handler-safe. */
-void release_locks(struct pages *pages);
-void release_unlocks(struct pages *pages);
+/* The process has taken a lock: until it synchronises again, its first stores to a page are queued as they are made. */
+void release_begin_section(struct pages *pages);
+
+/* The process has given back a lock without the arbiter: wakes that for what is queued. */
+void release_end_section(struct pages *pages);
 
 /* Returns whether the process has no private page that other threads made before this call: then there is nothing to
  * publish, and a page that becomes private from here on shows all that the replica has now. */

@@ -60,9 +60,8 @@ struct release_state {
   atomic_int is_on; /* written under the lock, read without */
   atomic_int any_private; /* whether a page is detached; written under the lock, read without */
   uint8_t *stores; /* captured stores to each detached page, at most STORES_TO_OPEN; 0 on the others */
-  atomic_int
-      locks; /* that this process has: while it has one, its first stores to a page are queued as they are made */
-  atomic_uint section; /* changes when it synchronises */
+  atomic_int in_section; /* the process has taken a lock, and has not synchronised since */
+  atomic_uint section; /* how many times it has */
   struct queued_stores {
     uint32_t section; /* in which the count was made */
     uint32_t count;
