@@ -16,14 +16,19 @@
 
 /* The longest store that is queued as it is made: that of a register. */
 #define QUEUED_STORE_MAX 64u
+/* What a queued store counts for when it is asked whether a page was filled. */
+#define QUEUED_STORE_BYTES 4u
 
 int may_detach(struct pages *pages, uint64_t page) {
   return pages->release.is_on && pages->release.atomics[page] == 0 && !hole_in_page(pages, NULL, page * PAGE_BYTES);
 }
 
 static void note_detached(struct pages *pages, uint64_t first, uint64_t end) {
+  struct release_state *release = &pages->release;
   set_bits(pages->copies.detached, first, end);
-  atomic_store(&pages->release.any_private, 1);
+  if (release->private_end == 0 || first < release->private_first) release->private_first = first;
+  if (end > release->private_end) release->private_end = end;
+  atomic_store(&release->any_private, 1);
 }
 
 int detach_page(struct pages *pages, uint64_t page) {
@@ -32,10 +37,10 @@ int detach_page(struct pages *pages, uint64_t page) {
   return 0;
 }
 
-/* How many stores to the page were queued in this section. */
+/* How many stores to the page were queued in this section, or the last one. */
 static uint32_t queued_stores(const struct release_state *release, uint64_t page) {
   const struct queued_stores *queued = &release->queued[page];
-  return atomic_load(&release->in_section) && queued->section == atomic_load(&release->section) ? queued->count : 0;
+  return queued->section == atomic_load(&release->section) ? queued->count : 0;
 }
 
 int queue_store(struct pages *pages, const struct dsm_run *run) {
@@ -70,7 +75,9 @@ int open_detached(struct pages *pages, uint64_t page, uintptr_t instruction) {
   int is_many = pages->policy.openings >= OPENINGS_MAX;
   int is_ready = is_detached(pages, page);
   int is_expected = history_expects(&release->history, page, instruction);
-  uint32_t stores = is_ready ? release->stores[page] : queued_stores(release, page);
+  uint32_t stores = is_ready                             ? release->stores[page]
+                    : atomic_load(&release->in_section) ? queued_stores(release, page)
+                                                        : 0;
   if (is_expected && !is_ready && !is_many) {
     release->expected = page;
     release->expected_by = instruction;
@@ -123,7 +130,8 @@ uint64_t release_open_whole(struct pages *pages, uint64_t first, uint64_t end, u
 
 /* Finds the next pages in a row that are private, from `*end` on. Returns whether there are any. */
 static int next_detached(const struct pages *pages, uint64_t *first, uint64_t *end) {
-  uint64_t page_count = pages->link->size / PAGE_BYTES, page = *end;
+  uint64_t page_count = pages->release.private_end;
+  uint64_t page = *end > pages->release.private_first ? *end : pages->release.private_first;
   while (page < page_count && !is_detached(pages, page))
     page = pages->copies.detached[page / 64] >> (page % 64) == 0 ? (page / 64 + 1) * 64 : page + 1;
   if (page >= page_count) return 0;
@@ -131,6 +139,11 @@ static int next_detached(const struct pages *pages, uint64_t *first, uint64_t *e
   while (page < page_count && is_detached(pages, page)) page++;
   *end = page;
   return 1;
+}
+
+static int any_open(const struct pages *pages, uint64_t first, uint64_t end) {
+  while (first < end && !is_open(pages, first)) first++;
+  return first < end;
 }
 
 /* Makes the private pages read-only and adds their changes to a publication, which it begins with the first of them.
@@ -146,10 +159,14 @@ static int add_private_pages(struct pages *pages, struct publication *publicatio
       publication->may_queue = following == NULL;
       any = 1;
     }
-    mprotect((void *)(pages->link->base + first * PAGE_BYTES), (end - first) * PAGE_BYTES, PROT_READ);
-    for (uint64_t page = first; page < end; page++)
-      history_close(&pages->release.history, page, is_open(pages, page),
-                    publication_add(publication, page * PAGE_BYTES, (page + 1) * PAGE_BYTES));
+    if (any_open(pages, first, end))
+      mprotect((void *)(pages->link->base + first * PAGE_BYTES), (end - first) * PAGE_BYTES, PROT_READ);
+    for (uint64_t page = first; page < end; page++) {
+      uint32_t added = publication_add(publication, page * PAGE_BYTES, (page + 1) * PAGE_BYTES);
+      /* What was queued before the page was opened has filled it, too. */
+      uint32_t queued = queued_stores(&pages->release, page) * QUEUED_STORE_BYTES;
+      history_close(&pages->release.history, page, is_open(pages, page), added + queued);
+    }
   }
   return any;
 }
@@ -168,6 +185,7 @@ static int close_private_pages(struct pages *pages) {
       }
     }
   }
+  pages->release.private_first = pages->release.private_end = 0;
   atomic_store(&pages->release.any_private, 0);
   return 0;
 }

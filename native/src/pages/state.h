@@ -59,6 +59,7 @@ struct page_history {
 struct release_state {
   atomic_int is_on; /* written under the lock, read without */
   atomic_int any_private; /* whether a page is detached; written under the lock, read without */
+  uint64_t private_first, private_end; /* between which all detached pages lie; 0 and 0: there are none */
   uint8_t *stores; /* captured stores to each detached page, at most STORES_TO_OPEN; 0 on the others */
   atomic_int in_section; /* the process has taken a lock, and has not synchronised since */
   atomic_uint section; /* how many times it has */
