@@ -1,4 +1,4 @@
-/** What catching a store costs, apart from sending it; and a store of the order `pipelined`, which is sent later. */
+/** What catching a store costs, apart from sending it; and stores that are sent later, under `pipelined` and `release`. */
 import { command } from "../steps.ts";
 import { dsm, type Figures, type Group, medianOf, most, numbers, program } from "./bench.ts";
 
@@ -26,7 +26,15 @@ export const capture: Group = {
   }),
 };
 
-export const pipelined: Group = {
+/** The medians of what `burst` prints under this order, in microseconds. */
+async function burst(order: string, quick: boolean, environment: Record<string, string>): Promise<number[]> {
+  const work = [program("burst"), "2000", quick ? "3" : "200"];
+  const argv = [dsm, "run", "-n", "2", "--nodes", "2", "--", ...work];
+  const lines = await numbers(argv, { ...environment, DSM_ORDER: order });
+  return [0, 1, 2].map((column) => medianOf(lines, column) / 1000);
+}
+
+export const queued: Group = {
   rows: [
     {
       name: "pipelined",
@@ -44,22 +52,29 @@ export const pipelined: Group = {
       floor: burstBare,
       limits: [most("floor", 1.5)],
     },
+    {
+      name: "section",
+      what: "`release`: a section with a store, lock that the node had last, 2 nodes",
+      unit: "us",
+      figure: "section",
+      floor: { figure: "section bare", what: "bare SIGSEGV" },
+      limits: [most("floor", 2.5)],
+    },
   ],
   start: async ({ environment, quick }) => ({
     probes: [
       {
         gives: ["burst bare", "burst gpr", "burst vector"],
         run: async () => {
-          const lines = await numbers(
-            [dsm, "run", "-n", "2", "--nodes", "2", "--", program("burst"), "2000", quick ? "3" : "200"],
-            { ...environment, DSM_ORDER: "pipelined" },
-          );
-          const [none, gpr, vector] = [0, 1, 2].map((column) => medianOf(lines, column) / 1000) as [
-            number,
-            number,
-            number,
-          ];
-          return { "burst bare": none, "burst gpr": gpr, "burst vector": vector };
+          const [bare, gpr, vector] = (await burst("pipelined", quick, environment)) as [number, number, number];
+          return { "burst bare": bare, "burst gpr": gpr, "burst vector": vector };
+        },
+      },
+      {
+        gives: ["section bare", "section"],
+        run: async () => {
+          const [bare, section] = (await burst("release", quick, environment)) as [number, number];
+          return { "section bare": bare, section };
         },
       },
     ],

@@ -1,7 +1,7 @@
 /** All groups of rows, in the order of the tables. */
 import type { Group } from "./bench.ts";
 import { bulk } from "./bulk.ts";
-import { capture, pipelined } from "./capture.ts";
+import { capture, queued } from "./capture.ts";
 import { contended } from "./contended.ts";
 import { hops } from "./hops.ts";
 import { intervals } from "./intervals.ts";
@@ -12,5 +12,5 @@ import { ordering } from "./ordering.ts";
 import { start } from "./start.ts";
 
 export const groups: readonly Group[] = [
-  ...[local, contended, capture, pipelined, hops, ...nodes, bulk, intervals, kernels, ordering, start],
+  ...[local, contended, capture, queued, hops, ...nodes, bulk, intervals, kernels, ordering, start],
 ];

@@ -7,6 +7,7 @@
  */
 import { randomBytes } from "node:crypto";
 import { dirname } from "node:path";
+import { type Order, usesRing } from "../core/base/consistency.ts";
 import { DsmError, statusOf } from "../core/base/errors.ts";
 import { ARBITER_UNUSED_TIMEOUT_MS, CHANNELS_MAX, LEASE_ASK_INTERVAL_MS, OUTBOX_HIGH } from "../core/base/limits.ts";
 import { arbiterKey, checkName, checkProcesses } from "../core/base/names.ts";
@@ -14,7 +15,7 @@ import { checkSize } from "../core/base/size.ts";
 import type { ApplyRuns } from "../core/memory/map-bytes.ts";
 import { nodeInUse, type Welcome } from "../core/messages/node-handshake.ts";
 import { Replica } from "../core/replica/replica.ts";
-import { Ring } from "../core/replica/store-ring.ts";
+import { closeRing, Ring } from "../core/replica/store-ring.ts";
 import { encode, encodeText, ProtocolError } from "../core/wire/frame.ts";
 import { detachBuffer, PartPool } from "../core/wire/frame-reader.ts";
 import { Kind } from "../core/wire/kinds.ts";
@@ -46,6 +47,8 @@ export interface Arbiter {
   stop(): void;
 }
 
+/** Under `release`: how long what processes have published may wait in the ring if no process asks for it. */
+const RELEASE_PAUSE_MS = 10;
 /** How often the log is told of barriers that processes have passed by themselves. */
 const NOTE_BARRIERS_MS = 1_000;
 
@@ -67,7 +70,7 @@ export async function startArbiter(options: ArbiterOptions): Promise<Arbiter> {
   let map: MapFile | undefined;
   let shell: ArbiterShell;
   try {
-    map = createMap(key, size, order === "pipelined");
+    map = createMap(key, size, usesRing(order));
     shell = new ArbiterShell({ ...options, welcome, log, map, parts });
   } catch (error) {
     if (map !== undefined) removeMap(map);
@@ -143,7 +146,9 @@ class ArbiterShell {
     this.#replica = this.#makeReplica(options);
     const attempt = (work: () => void): boolean => this.#attempt(work);
     const afterEvent = (): void => this.#afterEvent();
-    this.#poller = new RingPoller(this.#replica, { attempt, afterEvent, schedule: setImmediate });
+    const isLazy = options.welcome.snapshot.config.order === "release";
+    const schedule = isLazy ? (work: () => void) => setTimeout(work, RELEASE_PAUSE_MS) : setImmediate;
+    this.#poller = new RingPoller(this.#replica, { attempt, afterEvent, schedule });
     this.#listener = new ProcessListener(this.#replica, {
       path: options.socket,
       connectionsMax: options.connectionsMax ?? CHANNELS_MAX,
@@ -203,7 +208,7 @@ class ArbiterShell {
         memory: map.bytes,
         atomics: map.atomics,
         cells: map.cells,
-        ring: map.ring === null ? null : makeRing(map.ring, map.descriptor),
+        ring: map.ring === null ? null : makeRing(map.ring, map.descriptor, welcome.snapshot.config.order),
         applyRuns,
         parts,
       },
@@ -283,7 +288,12 @@ class ArbiterShell {
   }
 }
 
-function makeRing(bytes: Uint8Array, descriptor: number): Ring {
+/** The ring in these bytes of the map's file; null: the processes of the node are to do without. */
+function makeRing(bytes: Uint8Array, descriptor: number, order: Order): Ring | null {
+  if (fileLocks === null && order === "release") {
+    closeRing(bytes);
+    return null;
+  }
   if (fileLocks === null) {
     throw new DsmError(
       "DSM_SYSTEM",

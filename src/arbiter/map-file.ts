@@ -46,7 +46,7 @@ export interface MapFile {
   atomics: Uint8Array;
   /** The cells, behind all else. */
   cells: Uint8Array;
-  /** The ring's header and data, behind the page marks, in a session of the order `pipelined`. */
+  /** The ring's header and data, behind the page marks, in a session whose order uses it. */
   ring: Uint8Array | null;
 }
 
@@ -118,7 +118,7 @@ function createLocked(key: string): { path: string; descriptor: number } {
 }
 
 /**
- * The size of a map's file: the map, a byte for each of its pages, the ring of the order `pipelined`, and the cells.
+ * The size of a map's file: the map, a byte for each of its pages, the ring if the order uses it, and the cells.
  */
 export function mapFileSize(mapSize: number, withRing: boolean): number {
   return endOfRing(mapSize, withRing) + CELLS_SIZE;

@@ -1,6 +1,5 @@
 /**
- * RingPoller: takes the stores that processes queue in the store ring (`pipelined` sessions) while the arbiter is
- * awake.
+ * RingPoller: takes the stores that processes queue in the store ring while the arbiter is awake.
  *
  *     asleep ---- a process rings the doorbell ----> polling (each turn of the event loop) ---- ring empty ----> asleep
  *                                                       |                ^
@@ -8,7 +7,8 @@
  *
  * Processes ring the doorbell only while the arbiter sleeps, so a burst of stores costs few wake-ups. While a proposal
  * is in flight the ring is not polled: stores accumulate and are sent as one entry. Polling all the time would send a
- * few stores at a time, and take the processor from the storing processes and the server.
+ * few stores at a time, and take the processor from the storing processes and the server. Under `release` there is even a
+ * pause before each look: no process of another node waits for what is queued, because all that synchronises drains the ring.
  */
 
 /** The owner of the ring: the replica. */

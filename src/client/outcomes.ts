@@ -1,7 +1,7 @@
 /**
  * Outcomes of the operations that exist in two forms: as a promise, through a channel (channel.ts), and as a `Sync`
  * method, through libdsm (library.ts). Both return a status and perhaps a text. Only this file maps a status to a
- * result or an error message. The messages are those that libdsm gives a C program (native/src/api/sync.c).
+ * result or an error message. The messages are those that libdsm gives a C program (native/src/api).
  */
 import { DsmError, Status, statusCode } from "../core/base/errors.ts";
 

@@ -32,15 +32,14 @@ import { type IntegerArray, notify, replyTo, timeoutOf, type WaitOptions, waitFo
  * session decides when other processes see a store:
  *
  * - "sequential": all processes see all stores, in one total order; a store returns when it is applied.
- * - "release": a process sees its own stores at once; other processes see them after its next synchronising operation:
- * a
- *   barrier, waiting for or posting a semaphore, `Atomics.*`, `waitFor()`, `notify()`, `fence()`, `alloc()`, `named()`,
- * `free()`, leaving. Each operation first publishes all changes since the last one, so a process that synchronises with
- *   it sees these stores. Publishing much data blocks the thread, also in the promise forms. Stores made during a wait
- * are published when it ends. Do not put values that are used with `Atomics` beside arrays: on a page (of 4096 bytes)
- * to which this process has stored more than 16 times since its last synchronising operation, or that lies in an array
- *   that it is filling or fills again, an atomic operation acts on the private copy only, unless some process has executed one on that page
- *   before.
+ * - "release": a process sees its own stores at once; other processes see them after its next synchronising operation: a
+ *   barrier, waiting for or posting a semaphore, taking or giving back a lock, `Atomics.*`, `waitFor()`, `notify()`, `fence()`,
+ *   `alloc()`, `named()`, `free()`, leaving; some of those made while it has a lock they may see before. Each operation first
+ *   publishes all changes since the last one, so a process that synchronises with it sees these stores. Publishing much data
+ *   blocks the thread, also in the promise forms. Stores made during a wait are published when it ends. Do not put values that
+ *   are used with `Atomics` beside arrays: on a page (of 4096 bytes) to which this process has stored more than 16 times since
+ *   its last synchronising operation, or that lies in an array that it is filling or fills again, an atomic operation acts on
+ *   the private copy only, unless some process has executed one on that page before.
  *
  * In direct mode (`direct`) processes share the memory as threads do, and the hardware orders it, whatever `order`
  * says. Write programs for elastic sessions as if there were no direct mode: it may end at any time.

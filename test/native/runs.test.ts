@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { command, compiler, root } from "../../scripts/steps.ts";
 import { loadApplyRuns } from "../../src/cli/install/apply-runs.ts";
 import { MapBytes } from "../../src/core/memory/map-bytes.ts";
+import { eachSaved, redoFrame, savedSize } from "../../src/core/replica/store-frames.ts";
 import { HEADER_SIZE } from "../../src/core/wire/at.ts";
 import { checkOperation } from "../../src/core/wire/check-operation.ts";
 import { encode } from "../../src/core/wire/frame.ts";
@@ -29,7 +30,7 @@ afterAll(() => rm(folder, { recursive: true }));
 const applyRuns = await loadApplyRuns();
 
 for (const [build, options] of Object.entries(builds)) {
-  test(`random changes of pages arrive byte for byte, ${build} build`, async () => {
+  test(`random changes of pages arrive byte for byte, and can be undone, ${build} build`, async () => {
     const program = join(folder, build);
     const files = [...sources, "test/native/runs_cases.c", "-o", program];
     await command([compiler(), ...flags, ...options, ...files]);
@@ -42,17 +43,17 @@ for (const [build, options] of Object.entries(builds)) {
     let dense = 0;
     let cases = 0;
     for (let at = 0; at < output.length; cases += 1) {
-      const [from, to, size] = [0, 8, 16].map((field) => Number(view.getBigUint64(at + field, true))) as [
-        number,
-        number,
-        number,
-      ];
-      at += 24;
+      const [from, to, size, savedBytes] = [0, 8, 16, 24].map((field) =>
+        Number(view.getBigUint64(at + field, true)),
+      ) as [number, number, number, number];
+      at += 32;
       const [then, now, map, after] = [0, 1, 2, 3].map((part) =>
         output.subarray(at + part * BYTES, at + (part + 1) * BYTES),
       ) as [Uint8Array, Uint8Array, Uint8Array, Uint8Array];
       const runs = output.subarray(at + 4 * BYTES, at + 4 * BYTES + size);
       at += 4 * BYTES + size;
+      const saved = output.subarray(at, at + savedBytes);
+      at += savedBytes;
 
       let differ = 0;
       const expected = new Uint8Array(map);
@@ -68,6 +69,16 @@ for (const [build, options] of Object.entries(builds)) {
       expect(here.publish(viewOf(frame), HEADER_SIZE, frame.length)).toBe(differ);
       expect(Buffer.compare(here.bytes, expected)).toBe(0);
       expect(Buffer.compare(after, expected)).toBe(0);
+      const record = viewOf(Buffer.concat([frame, saved]));
+      expect(savedSize(viewOf(frame))).toBe(savedBytes);
+      const undone = new Uint8Array(after);
+      eachSaved(record, frame.length, (offset, old, length) =>
+        undone.set(new Uint8Array(record.buffer, record.byteOffset + old, length), offset),
+      );
+      expect(Buffer.compare(undone, map)).toBe(0);
+      const done = new MapBytes(new Uint8Array(map));
+      redoFrame(viewOf(frame), { view: done.view, redo: (...store) => done.store(...store) });
+      expect(Buffer.compare(done.bytes, expected)).toBe(0);
       for (let run = HEADER_SIZE; run < frame.length; run += runSize(viewOf(frame), run)) {
         if (!runIsMasked(viewOf(frame), run)) plain += 1;
         else if (runIsDense(viewOf(frame), run)) dense += 1;

@@ -1,6 +1,6 @@
 /* Compares random pages and prints what runs.c makes of it, for runs.test.ts to look at: runs_cases SEED COUNT. Of every
- * case: from, to, bytes of runs (8 bytes each), then the pages as they were, as they are, another map, that map with the
- * runs applied, and the runs. */
+ * case: from, to, bytes of runs, bytes saved (8 bytes each), then the pages as they were, as they are, another map, that map
+ * with the runs applied, the runs, and what they saved of the other map before. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -101,7 +101,7 @@ int main(int argc, char **argv) {
     if (written != NULL)
       mark(written, then, now);
     fill(map);
-    uint64_t range[3] = {0, BYTES, 0};
+    uint64_t range[4] = {0, BYTES};
     if (below(2) == 0) {
       range[0] = below(BYTES);
       range[1] = range[0] + 1 + below(BYTES - range[0]);
@@ -129,6 +129,9 @@ int main(int argc, char **argv) {
     /* A copy that ends where the runs do. */
     uint8_t *exact = malloc(writer.length + 1);
     memcpy(exact, runs, writer.length);
+    range[3] = runs_saved_size(exact, writer.length);
+    uint8_t *saved = malloc(range[3] + 1);
+    runs_save(map, exact, writer.length, saved);
     dsm_apply_runs(after, exact, writer.length);
     if (memcmp(after, shared, BYTES) != 0) {
       fprintf(stderr, "runs_copy and dsm_apply_runs differ\n");
@@ -147,8 +150,9 @@ int main(int argc, char **argv) {
     put(map, BYTES);
     put(after, BYTES);
     put(runs, writer.length);
+    put(saved, range[3]);
     free(then), free(now), free(map), free(after), free(shared), free(runs), free(portable_runs);
-    free(exact), free(other), free(before), free(written);
+    free(exact), free(saved), free(other), free(before), free(written);
   }
   return 0;
 }

@@ -13,6 +13,7 @@ const rows = [
   "direct-semaphore",
   "capture",
   "pipelined",
+  "section",
   "store",
   "barrier",
   "strides",

@@ -56,6 +56,29 @@ export function countMasked(masks: Uint8Array): number {
   return count;
 }
 
+/** The pieces of neighbouring bytes that a run changes. */
+export function piecesOf([offset, some, masks]: Run): (readonly [offset: number, bytes: Uint8Array])[] {
+  const bytes = some as Uint8Array;
+  if (masks === undefined) return [[offset, bytes]];
+  const pieces: (readonly [number, Uint8Array])[] = [];
+  let next = 0;
+  for (let at = 0; at < 8 * masks.length; at += 1) {
+    const first = at;
+    while ((((masks[at >> 3] ?? 0) >> (at & 7)) & 1) !== 0) at += 1;
+    if (at > first) pieces.push([offset + first, bytes.subarray(next, next + at - first)]);
+    next += at - first;
+  }
+  return pieces;
+}
+
+/** What a process sends, or queues, to change these bytes. */
+export function storeOf(list: readonly Run[]): Frame {
+  const [[offset, body, masks]] = list as [Run];
+  return list.length === 1 && masks === undefined
+    ? { kind: Kind.STORE, offset, body: body as Uint8Array }
+    : publication(list);
+}
+
 export function publication(list: readonly Run[], fields: Partial<Frame> = {}): Frame {
   return { kind: Kind.PUBLISH, body: runs(list), ...fields };
 }

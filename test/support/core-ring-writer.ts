@@ -1,8 +1,8 @@
 /** A process's end of the ring, as native/src/pages/ring.c writes it, one step at a time: a test may stop, or end, between any two. */
 import { encode, padded } from "../../src/core/wire/frame.ts";
-import { Kind, NO_TAG } from "../../src/core/wire/kinds.ts";
+import { NO_TAG } from "../../src/core/wire/kinds.ts";
 import { RING, RING_HEADER_SIZE, RING_RECORD_MAX, RING_SIZE, RING_WRAP } from "../../src/core/wire/ring-layout.ts";
-import { publication, type Run, viewOf } from "./core-frames.ts";
+import { piecesOf, type Run, storeOf, viewOf } from "./core-frames.ts";
 
 /**
  * What has just been done, or, for `busy` and `full`, found. `half`: some bytes of the store are in the map. `rung`: the
@@ -24,12 +24,10 @@ const word = (place: readonly [number, number]): number => place[0] / 4;
 
 /** The record of a store of these runs over a map. */
 export function recordOf(map: Uint8Array, rank: number, runs: readonly Run[]): Uint8Array {
-  const [offset, body] = runs[0] as readonly [number, Uint8Array];
-  const frame =
-    runs.length === 1
-      ? encode({ kind: Kind.STORE, rank, tag: NO_TAG, offset, body })
-      : encode({ ...publication(runs), rank, tag: NO_TAG });
-  const lengths = runs.map(([, bytes]) => (bytes as Uint8Array).length);
+  const frame = encode({ ...storeOf(runs), rank, tag: NO_TAG });
+  const lengths = runs.map(([, bytes, masks]) =>
+    masks === undefined ? (bytes as Uint8Array).length : 8 * masks.length,
+  );
   const record = new Uint8Array(lengths.reduce((sum, length) => sum + padded(length), frame.length));
   record.set(frame);
   let at = frame.length;
@@ -109,7 +107,7 @@ export class RingWriter {
       yield "full";
     }
     yield "queued";
-    for (const [offset, bytes] of runs as readonly (readonly [number, Uint8Array])[]) {
+    for (const [offset, bytes] of runs.flatMap(piecesOf)) {
       const half = bytes.length >> 1;
       this.#map.set(bytes.subarray(0, half), offset);
       yield "half";

@@ -86,8 +86,9 @@ static int map_cells(dsm_session *session, const char *path, uint64_t offset) {
 static int map_session(dsm_session *session, const char *path) {
   /* Create now what the end of direct mode will need, so that nothing can fail then. */
   int direct_may_end = session->link.direct && session->link.elastic;
-  int pipelined = session->order == ORDER_PIPELINED && (!session->link.direct || direct_may_end);
-  int access = session->link.direct || pipelined ? O_RDWR : O_RDONLY;
+  int has_ring = session->order != ORDER_SEQUENTIAL;
+  int queues = has_ring && (!session->link.direct || direct_may_end);
+  int access = session->link.direct || queues ? O_RDWR : O_RDONLY;
   session->link.map_fd = descriptor_above_stdio(open(path, access | O_CLOEXEC | O_NOFOLLOW));
   struct stat st;
   if (session->link.map_fd < 0 || syscall(SYS_fstat, session->link.map_fd, &st) != 0)
@@ -99,7 +100,7 @@ static int map_session(dsm_session *session, const char *path) {
                      session->node)
                : dsm_fail(dsm_status_of(errno, DSM_SYSTEM), "cannot open the map %s: %s", path, strerror(errno));
   uint64_t cells = link_marks_end(session->link.size);
-  if (session->order == ORDER_PIPELINED) cells += WIRE_RING_HEADER_SIZE + WIRE_RING_SIZE;
+  if (has_ring) cells += WIRE_RING_HEADER_SIZE + WIRE_RING_SIZE;
   uint64_t least = cells + WIRE_CELLS_SIZE;
   if (!S_ISREG(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 077) != 0 || (uint64_t)st.st_size < least)
     return dsm_fail(DSM_PROTOCOL, "the map %s is not the session's", path);
@@ -144,12 +145,13 @@ static int map_session(dsm_session *session, const char *path) {
       return status;
     }
   }
-  if (pipelined) {
+  if (queues) {
     int status = ring_open(&session->ring, &session->link, path);
     if (status != DSM_OK) {
       munmap(place, session->link.size);
       return status;
     }
+    if (session->order == ORDER_RELEASE) session->pages.ring = &session->ring;
   }
   /* A session that is not in direct mode can do without: each operation is a request then. */
   if (map_cells(session, path, cells) != 0 && session->link.direct) {

@@ -61,3 +61,9 @@ int session_wait(dsm_session *session, struct wire_header *header, const void *b
   if (thread_start(finish, wait, 0) != 0) finish(wait);
   return status;
 }
+
+int session_catch_up(dsm_session *session, int status) {
+  if (status != DSM_OK && status != DSM_OWNER_DIED) return status;
+  int caught_up = release_stores(&session->pages);
+  return caught_up == DSM_OK ? status : caught_up;
+}

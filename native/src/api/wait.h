@@ -11,6 +11,10 @@
  * the lock or the semaphore. */
 int session_wait(dsm_session *session, struct wire_header *header, const void *body, size_t body_size, int timeout_ms);
 
+/* Ends a wait. Pages that other threads have opened in the meantime lack what other processes published before they
+ * ended the wait, so they are published and closed again. Returns a status: `status`, unless that fails. */
+int session_catch_up(dsm_session *session, int status);
+
 #pragma GCC visibility pop
 
 #endif

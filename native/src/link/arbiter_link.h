@@ -23,7 +23,7 @@ struct arbiter_link {
   uintptr_t base;
   uint64_t size; /* of the map, bytes */
   int main_fd; /* its end tells the arbiter that the process has ended; read by the direct_exit thread only, if any */
-  int map_fd; /* the replica; read-write in direct mode (also after its end) and under pipelined, else read-only */
+  int map_fd; /* the replica; read-write in direct mode (also after its end) and under release and pipelined, else read-only */
   int elastic; /* processes may join while it runs */
   atomic_int direct; /* all processes are on this node and share the replica read-write. Changed once, under the lock of
                         the pages; from then on the map is as in any other session */
@@ -35,7 +35,7 @@ struct arbiter_link {
 };
 
 /* Returns where the page marks end in the map's file: a byte a page behind the map, rounded up to whole pages. Behind them
- * come the ring, under `pipelined`, and the cells. */
+ * come the ring, under `release` and `pipelined`, and the cells. */
 static inline uint64_t link_marks_end(uint64_t map_size) {
   uint64_t marks = map_size / PAGE_BYTES;
   return map_size + ((marks + PAGE_BYTES - 1) & ~(uint64_t)(PAGE_BYTES - 1));

@@ -100,6 +100,8 @@ void copies_free(struct pages *pages) {
   unmap(copies->alias, link->size);
   unmap(copies->staging, WIRE_STAGING_SIZE);
   unmap(pages->release.written, WRITTEN_BYTES(link->size));
+  unmap(pages->release.queued, link->size / PAGE_BYTES * sizeof(struct queued_stores));
+  pages->release.queued = NULL;
   history_free(&pages->release.history, link->size / PAGE_BYTES);
   unmap(pages->holes, HOLES_BYTES);
   unmap(copies->detached, bitmap_bytes(pages));

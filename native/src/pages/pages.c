@@ -112,14 +112,16 @@ int pages_store(struct pages *pages, struct store_progress *store, struct dsm_ru
       }
       if (pages->release.is_on && to > PAGE_FLOOR(at) + PAGE_BYTES) to = PAGE_FLOOR(at) + PAGE_BYTES;
       uint64_t page = at / PAGE_BYTES;
-      int ours = pages->release.is_on && (is_open(pages, page) || is_detached(pages, page) ||
-                                          (may_detach(pages, page) && make_private(pages, page) == 0));
-      if (ours) {
+      const struct dsm_run part = {.offset = at, .length = (uint32_t)(to - at), .bytes = bytes};
+      int is_private = pages->release.is_on && (is_open(pages, page) || is_detached(pages, page));
+      int may_be = pages->release.is_on && !is_private && may_detach(pages, page);
+      int is_queued = may_be && page != pages->release.expected && queue_store(pages, &part);
+      if (is_private || (may_be && !is_queued && make_private(pages, page) == 0)) {
         copy_words(pages->copies.shadow + at, bytes, to - at);
         written_mark(pages->release.written, pages->copies.shadow, pages->copies.twin, at, to);
         if (pages->release.stores[page] < STORES_TO_OPEN) pages->release.stores[page]++;
-      } else {
-        rest[left++] = (struct dsm_run){.offset = at, .length = (uint32_t)(to - at), .bytes = bytes};
+      } else if (!is_queued) {
+        rest[left++] = part;
       }
     }
     store->done += (uint32_t)(to - at);

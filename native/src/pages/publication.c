@@ -2,15 +2,27 @@
 #include "pages/publication.h"
 
 #include "pages/copies.h"
+#include "pages/ring.h"
 
 /* The most bytes of runs that go to the arbiter as one frame; it reads the parts of a larger publication from the
  * staging area. */
 #define INLINE_MAX (16u << 10)
+/* The most bytes of runs that go through the ring. There the arbiter accounts for each byte. */
+#define QUEUED_MAX (4u << 10)
 
 /* The publication has tag 0. */
 #define FOLLOWING_TAG 1u
 
 #define STAGED_PARTS_MAX (WIRE_STAGING_SIZE / WIRE_PUBLISH_PART_MAX)
+
+/* Claims a channel, unless the publication has one. */
+static void claim(struct publication *publication) {
+  struct channel_pool *pool = &publication->pages->link->channels;
+  if (publication->slot >= 0) return;
+  publication->slot = channel_claim(pool, CHANNEL_STORE);
+  publication->fd = channel_descriptor(pool, publication->slot);
+  publication->failed = publication->fd < 0;
+}
 
 /* Waits until the arbiter has taken the oldest announced part. */
 static void await_taken(struct publication *publication) {
@@ -40,6 +52,7 @@ static void send_part(struct publication *publication) {
 static void stage_part(struct publication *publication) {
   const struct pages *pages = publication->pages;
   struct run_writer *writer = &publication->writer;
+  claim(publication);
   if (!pages->copies.is_lent) {
     send_part(publication);
     return;
@@ -97,10 +110,9 @@ void publication_begin(struct pages *pages, struct publication *publication,
       .fd = -1,
       .writer = {.bytes = pages->copies.staging, .room = WIRE_PUBLISH_PART_MAX, .joins = RUNS_JOIN_NONE},
   };
-  if (pages->link->direct) return;
-  struct channel_pool *pool = &pages->link->channels;
-  publication->slot = following != NULL ? following->call->slot : channel_claim(pool, CHANNEL_STORE);
-  publication->fd = following != NULL ? following->call->writer.fd : channel_descriptor(pool, publication->slot);
+  if (pages->link->direct || following == NULL) return;
+  publication->slot = following->call->slot;
+  publication->fd = following->call->writer.fd;
   publication->failed = publication->fd < 0;
 }
 
@@ -126,11 +138,23 @@ static void send_end(struct publication *publication) {
                                   following->body_size) != 0;
 }
 
+/* Puts the publication into the ring of the node. Returns 1 if that is done, 0 if it must be sent, -1 if the arbiter is
+ * gone. */
+static int queue(const struct publication *publication) {
+  const struct run_writer *writer = &publication->writer;
+  struct ring *ring = publication->pages->ring;
+  /* With a channel, a part of it has been sent. */
+  if (!publication->may_queue || ring == NULL || publication->slot >= 0 || writer->length > QUEUED_MAX) return 0;
+  return writer->length == 0 ? 1 : ring_publish(ring, writer->bytes, writer->length);
+}
+
 int publication_end(struct publication *publication) {
   struct pages *pages = publication->pages;
   struct reply reply;
-  int status = DSM_OK, slot = publication->slot;
-  if (slot < 0) return DSM_OK;
+  int status = DSM_OK, queued = pages->link->direct ? 1 : queue(publication);
+  if (queued != 0) return queued > 0 ? DSM_OK : DSM_UNREACHABLE;
+  claim(publication);
+  int slot = publication->slot;
   if (publication->writer.length > INLINE_MAX) stage_part(publication);
   send_end(publication);
   while (publication->untaken > 0) await_taken(publication);

@@ -1,8 +1,9 @@
 /* Publication: the changes of private pages, sent to the arbiter as one entry.
  *
  * The runs of a large one are assembled in one part of the staging area while the arbiter takes the other parts, in
- * order. A part is free again when the arbiter has answered TAKEN. In direct mode nothing is sent: the changes are
- * copied into the map, which all processes share.
+ * order. A part is free again when the arbiter has answered TAKEN. A small one that no process has to wait for is put into
+ * the ring of the node (ring.h), and into the map at once. In direct mode nothing is sent: the changes are copied into the
+ * map, which all processes share.
  *
  * All functions are handler-safe; the caller holds the lock of the pages. */
 #ifndef DSM_PUBLICATION_H
@@ -22,7 +23,8 @@ struct following_request {
 struct publication {
   struct pages *pages;
   const struct following_request *following; /* on the same channel; NULL: none */
-  int slot; /* of the channel; -1 in direct mode */
+  int may_queue; /* it may go through the ring of the node: then it is in the map, but not in the log, when it has ended */
+  int slot; /* of the channel; -1: none is claimed yet */
   int fd;
   int failed;
   uint32_t untaken; /* parts announced to the arbiter and not taken yet: fewer than all of them while runs are added */
@@ -31,7 +33,8 @@ struct publication {
 
 #pragma GCC visibility push(hidden)
 
-/* Begins a publication on the channel of the request that follows (NULL: none follows; then it claims a channel). */
+/* Begins a publication on the channel of the request that follows (NULL: none follows; then it claims a channel when it
+ * needs one). */
 void publication_begin(struct pages *pages, struct publication *publication, const struct following_request *following);
 
 /* Adds the bytes that differ between shadow and twin in [from, to), and those that captured stores wrote there. Returns
@@ -42,7 +45,8 @@ uint32_t publication_add(struct publication *publication, uint64_t from, uint64_
 void publication_add_bytes(struct publication *publication, uint64_t offset, const uint8_t *bytes, uint64_t length);
 
 /* Sends the last part, which may be empty, and the request that follows; waits for the answer to the publication, but
- * not for that to the request. Returns a status without a reason. */
+ * not for that to the request. One that may be queued, and is small, is neither sent nor waited for. Returns a status
+ * without a reason. */
 int publication_end(struct publication *publication);
 
 #pragma GCC visibility pop

@@ -11,21 +11,46 @@
 #include "pages/hole_table.h"
 #include "pages/lock.h"
 #include "pages/publication.h"
+#include "pages/ring.h"
 #include "pages/written.h"
+
+/* The longest store that is queued as it is made: that of a register. */
+#define QUEUED_STORE_MAX 64u
+/* What a queued store counts for when it is asked whether a page was filled. */
+#define QUEUED_STORE_BYTES 4u
 
 int may_detach(struct pages *pages, uint64_t page) {
   return pages->release.is_on && pages->release.atomics[page] == 0 && !hole_in_page(pages, NULL, page * PAGE_BYTES);
 }
 
 static void note_detached(struct pages *pages, uint64_t first, uint64_t end) {
+  struct release_state *release = &pages->release;
   set_bits(pages->copies.detached, first, end);
-  atomic_store(&pages->release.any_private, 1);
+  if (release->private_end == 0 || first < release->private_first) release->private_first = first;
+  if (end > release->private_end) release->private_end = end;
+  atomic_store(&release->any_private, 1);
 }
 
 int detach_page(struct pages *pages, uint64_t page) {
   if (copies_make(pages, page, page + 1, PROT_READ) != 0) return -1;
   note_detached(pages, page, page + 1);
   return 0;
+}
+
+/* How many stores to the page were queued in this section, or the last one. */
+static uint32_t queued_stores(const struct release_state *release, uint64_t page) {
+  const struct queued_stores *queued = &release->queued[page];
+  return queued->section == atomic_load(&release->section) ? queued->count : 0;
+}
+
+int queue_store(struct pages *pages, const struct dsm_run *run) {
+  struct release_state *release = &pages->release;
+  uint64_t page = run->offset / PAGE_BYTES;
+  if (!atomic_load(&release->in_section) || pages->ring == NULL || run->length > QUEUED_STORE_MAX) return 0;
+  uint32_t count = queued_stores(release, page);
+  if (count >= STORES_TO_OPEN || ring_store_quietly(pages->ring, run) <= 0) return 0;
+  release->queued[page] = (struct queued_stores){.section = atomic_load(&release->section), .count = count + 1};
+  return 1;
 }
 
 int open_expected(struct pages *pages, uint64_t page) {
@@ -50,14 +75,17 @@ int open_detached(struct pages *pages, uint64_t page, uintptr_t instruction) {
   int is_many = pages->policy.openings >= OPENINGS_MAX;
   int is_ready = is_detached(pages, page);
   int is_expected = history_expects(&release->history, page, instruction);
+  uint32_t stores = is_ready                             ? release->stores[page]
+                    : atomic_load(&release->in_section) ? queued_stores(release, page)
+                                                        : 0;
   if (is_expected && !is_ready && !is_many) {
     release->expected = page;
     release->expected_by = instruction;
     return 0;
   }
   /* A loop may store by several instructions: all that take part in the second half of the stores count. */
-  if (is_ready && release->stores[page] >= STORES_TO_OPEN / 2) history_note_writer(&release->history, instruction);
-  if (!is_many && !follows && !(is_ready && (is_expected || release->stores[page] >= STORES_TO_OPEN))) return 0;
+  if (stores >= STORES_TO_OPEN / 2) history_note_writer(&release->history, instruction);
+  if (!is_many && !follows && !(is_ready && is_expected) && stores < STORES_TO_OPEN) return 0;
   uint64_t opened_end = page + 1;
   if (!is_ready || is_many) {
     uint32_t run = is_many ? CHUNK_PAGES : pages_next_run(pages, page);
@@ -102,7 +130,8 @@ uint64_t release_open_whole(struct pages *pages, uint64_t first, uint64_t end, u
 
 /* Finds the next pages in a row that are private, from `*end` on. Returns whether there are any. */
 static int next_detached(const struct pages *pages, uint64_t *first, uint64_t *end) {
-  uint64_t page_count = pages->link->size / PAGE_BYTES, page = *end;
+  uint64_t page_count = pages->release.private_end;
+  uint64_t page = *end > pages->release.private_first ? *end : pages->release.private_first;
   while (page < page_count && !is_detached(pages, page))
     page = pages->copies.detached[page / 64] >> (page % 64) == 0 ? (page / 64 + 1) * 64 : page + 1;
   if (page >= page_count) return 0;
@@ -110,6 +139,11 @@ static int next_detached(const struct pages *pages, uint64_t *first, uint64_t *e
   while (page < page_count && is_detached(pages, page)) page++;
   *end = page;
   return 1;
+}
+
+static int any_open(const struct pages *pages, uint64_t first, uint64_t end) {
+  while (first < end && !is_open(pages, first)) first++;
+  return first < end;
 }
 
 /* Makes the private pages read-only and adds their changes to a publication, which it begins with the first of them.
@@ -120,12 +154,19 @@ static int add_private_pages(struct pages *pages, struct publication *publicatio
   uint64_t first, end = 0;
   int any = 0;
   while (next_detached(pages, &first, &end)) {
-    if (!any) publication_begin(pages, publication, following);
-    any = 1;
-    mprotect((void *)(pages->link->base + first * PAGE_BYTES), (end - first) * PAGE_BYTES, PROT_READ);
-    for (uint64_t page = first; page < end; page++)
-      history_close(&pages->release.history, page, is_open(pages, page),
-                    publication_add(publication, page * PAGE_BYTES, (page + 1) * PAGE_BYTES));
+    if (!any) {
+      publication_begin(pages, publication, following);
+      publication->may_queue = following == NULL;
+      any = 1;
+    }
+    if (any_open(pages, first, end))
+      mprotect((void *)(pages->link->base + first * PAGE_BYTES), (end - first) * PAGE_BYTES, PROT_READ);
+    for (uint64_t page = first; page < end; page++) {
+      uint32_t added = publication_add(publication, page * PAGE_BYTES, (page + 1) * PAGE_BYTES);
+      /* What was queued before the page was opened has filled it, too. */
+      uint32_t queued = queued_stores(&pages->release, page) * QUEUED_STORE_BYTES;
+      history_close(&pages->release.history, page, is_open(pages, page), added + queued);
+    }
   }
   return any;
 }
@@ -144,6 +185,7 @@ static int close_private_pages(struct pages *pages) {
       }
     }
   }
+  pages->release.private_first = pages->release.private_end = 0;
   atomic_store(&pages->release.any_private, 0);
   return 0;
 }
@@ -176,12 +218,26 @@ int release_publish(struct pages *pages) {
   return result;
 }
 
+void release_begin_section(struct pages *pages) {
+  struct release_state *release = &pages->release;
+  if (!release->is_on) return;
+  atomic_fetch_add(&release->section, 1);
+  atomic_store(&release->in_section, 1);
+}
+
+void release_end_section(struct pages *pages) {
+  if (!pages->release.is_on) return;
+  atomic_store(&pages->release.in_section, 0);
+  if (pages->ring != NULL) ring_wake(pages->ring);
+}
+
 int release_is_clean(const struct pages *pages) {
   /* In this order: a thread that takes the lock from here on makes its copies from now on. */
   return !pages->release.is_on || (atomic_load(&pages->lock) == 0 && !atomic_load(&pages->release.any_private));
 }
 
 int release_stores(struct pages *pages) {
+  atomic_store_explicit(&pages->release.in_section, 0, memory_order_relaxed);
   if (release_is_clean(pages)) return DSM_OK;
   uint64_t before;
   pages_lock_blocking_signals(pages, &before);
@@ -195,6 +251,7 @@ int release_request(struct pages *pages, struct wire_header *header, const void 
   struct link_call call;
   int status = link_claim(pages->link, &call, wait);
   if (status != DSM_OK) return status;
+  atomic_store_explicit(&pages->release.in_section, 0, memory_order_relaxed);
   int any = 0;
   if (pages->release.is_on) {
     const struct following_request following = {&call, header, body, body_size};
@@ -230,6 +287,11 @@ int release_prepare(struct pages *pages) {
     return dsm_fail(dsm_status_of(errno, DSM_NO_MEMORY), "no memory for marks of what is written: %s", strerror(errno));
   madvise(written, WRITTEN_BYTES(pages->link->size), MADV_DONTFORK);
   pages->release.written = written;
+  void *queued = mmap(NULL, page_count * sizeof(struct queued_stores), PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (queued == MAP_FAILED)
+    return dsm_fail(dsm_status_of(errno, DSM_NO_MEMORY), "no memory for counts of stores: %s", strerror(errno));
+  pages->release.queued = queued;
   if (history_prepare(&pages->release.history, page_count) != 0)
     return dsm_fail(dsm_status_of(errno, DSM_NO_MEMORY), "no memory for the history of pages: %s", strerror(errno));
   pages->release.expected = UINT64_MAX;

@@ -30,6 +30,11 @@ int may_detach(struct pages *pages, uint64_t page);
  * held, handler-safe. */
 int detach_page(struct pages *pages, uint64_t page);
 
+/* Queues a captured store to a page that is not private, if the process is in a section and the store is one of the first
+ * to the page there: making the page private would cost several times as much. Returns whether that is done. Lock held,
+ * handler-safe. */
+int queue_store(struct pages *pages, const struct dsm_run *run);
+
 /* Opens the page, and the pages after it that were filled together with it, for a captured store that open_detached()
  * has announced: that store still goes into the copy as it was made. Returns 0, or -1. Lock held, handler-safe. */
 int open_expected(struct pages *pages, uint64_t page);
@@ -43,9 +48,17 @@ int open_detached(struct pages *pages, uint64_t page, uintptr_t instruction);
  * the end of those that are open. Lock held, handler-safe. */
 uint64_t release_open_whole(struct pages *pages, uint64_t first, uint64_t end, uintptr_t instruction);
 
-/* Publishes the detached pages as one log entry and maps the replica in their place. Returns 0, or -1 if the arbiter is
+/* Publishes the detached pages as one log entry and maps the replica in their place. Then all processes of this node see
+ * them; other nodes see them before any later request of a process of this node is answered, and before they get a lock
+ * that a process of this node gives back. A small entry gets its place in the log later. Returns 0, or -1 if the arbiter is
  * gone. Lock held, handler-safe. */
 int release_locked(struct pages *pages);
+
+/* The process has taken a lock: until it synchronises again, its first stores to a page are queued as they are made. */
+void release_begin_section(struct pages *pages);
+
+/* The process has given back a lock without the arbiter: wakes that for what is queued. */
+void release_end_section(struct pages *pages);
 
 /* Returns whether the process has no private page that other threads made before this call: then there is nothing to
  * publish, and a page that becomes private from here on shows all that the replica has now. */

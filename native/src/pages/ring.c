@@ -11,9 +11,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "pages/copy.h"
 #include "base/descriptor.h"
 #include "base/status.h"
+#include "pages/copy.h"
+#include "pages/runs.h"
 
 /* Polls of a lock or a full ring before the first yield, */
 #define SPINS 200
@@ -155,39 +156,79 @@ static uint8_t *put(uint8_t *at, const void *bytes, uint32_t length) {
   return at + padded(length);
 }
 
-/* Writes the record at `at`. */
-static void write_record(const struct ring *ring, uint8_t *at, uint32_t frame_size, const struct dsm_run *runs,
-                         uint32_t count) {
-  struct wire_header header = {.size = frame_size, .rank = (uint16_t)ring->link->rank, .tag = WIRE_NO_TAG};
-  if (count == 1) {
-    header.kind = WIRE_STORE;
-    header.map_offset = runs[0].offset;
-    header.bytes_length = runs[0].length;
+/* What becomes one record: a store, or the runs of a publication. */
+struct queued {
+  const struct dsm_run *runs; /* NULL: a publication */
+  uint32_t count; /* of them */
+  const uint8_t *publication;
+  uint32_t frame_size;
+  uint32_t size; /* of the record */
+  int may_wait; /* for room in the ring */
+  int is_quiet; /* the arbiter is not woken */
+};
+
+/* Writes the frame of the record at `at`, and returns its end. */
+static uint8_t *write_frame(const struct ring *ring, uint8_t *at, const struct queued *queued) {
+  struct wire_header header = {.size = queued->frame_size, .rank = (uint16_t)ring->link->rank, .tag = WIRE_NO_TAG};
+  uint32_t body = queued->frame_size - (uint32_t)sizeof header;
+  int is_store = queued->runs != NULL && queued->count == 1;
+  header.kind = is_store ? WIRE_STORE : WIRE_PUBLISH;
+  if (is_store) {
+    header.map_offset = queued->runs->offset;
+    header.bytes_length = queued->runs->length;
   } else {
-    header.kind = WIRE_PUBLISH;
-    header.runs_length = frame_size - (uint32_t)sizeof header;
+    header.runs_length = body;
   }
   memcpy(at, &header, sizeof header);
   at += sizeof header;
-  for (uint32_t i = 0; i < count; i++) {
-    if (count > 1) {
-      uint64_t run = runs[i].offset | (uint64_t)runs[i].length << 40;
+  if (queued->runs == NULL) {
+    memcpy(at, queued->publication, body);
+    return at + body;
+  }
+  for (uint32_t i = 0; i < queued->count; i++) {
+    const struct dsm_run *each = &queued->runs[i];
+    if (!is_store) {
+      uint64_t run = each->offset | (uint64_t)each->length << 40;
       memcpy(at, &run, sizeof run);
       at += sizeof run;
     }
-    at = put(at, runs[i].bytes, runs[i].length);
+    at = put(at, each->bytes, each->length);
   }
-  for (uint32_t i = 0; i < count; i++) at = put(at, ring->alias + runs[i].offset, runs[i].length);
+  return at;
 }
 
-int ring_store(struct ring *ring, const struct dsm_run *runs, uint32_t count) {
-  uint32_t frame_size = sizeof(struct wire_header), old_size = 0;
-  for (uint32_t i = 0; i < count; i++) {
-    if (runs[i].length > WIRE_RING_RECORD_MAX || frame_size + old_size > WIRE_RING_RECORD_MAX) return 0;
-    frame_size += padded(runs[i].length) + (count > 1 ? 8 : 0);
-    old_size += padded(runs[i].length);
-  }
-  uint32_t size = frame_size + old_size;
+/* Writes the record at `at`. */
+static void write_record(const struct ring *ring, uint8_t *at, const struct queued *queued) {
+  at = write_frame(ring, at, queued);
+  if (queued->runs == NULL)
+    runs_save(ring->alias, queued->publication, queued->frame_size - (uint32_t)sizeof(struct wire_header), at);
+  for (uint32_t i = 0; queued->runs != NULL && i < queued->count; i++)
+    at = put(at, ring->alias + queued->runs[i].offset, queued->runs[i].length);
+}
+
+/* Makes the record visible to the processes of the node. */
+static void write_map(const struct ring *ring, const struct queued *queued) {
+  if (queued->runs == NULL)
+    dsm_apply_runs(ring->alias, queued->publication, queued->frame_size - (uint32_t)sizeof(struct wire_header));
+  for (uint32_t i = 0; queued->runs != NULL && i < queued->count; i++)
+    copy_words(ring->alias + queued->runs[i].offset, queued->runs[i].bytes, queued->runs[i].length);
+}
+
+/* Wakes the arbiter if it sleeps. Returns 1, or -1 if it is gone. */
+static int wake(struct ring *ring) {
+  _Atomic uint32_t *sleeping = word(ring, WIRE_RING_SLEEPING);
+  uint32_t sleep = atomic_load_explicit(sleeping, memory_order_relaxed);
+  if (sleep == 0) return arbiter_gone(ring) ? -1 : 1;
+  /* Ring first: if this thread stops in between, other processes still ring. The exchange does not clear a later
+   * sleep. */
+  if (ring_doorbell(ring) != 0) return -1;
+  atomic_compare_exchange_strong(sleeping, &sleep, 0);
+  return 1;
+}
+
+/* Returns what ring_store() and ring_publish() do. */
+static int append(struct ring *ring, const struct queued *queued) {
+  uint32_t size = queued->size;
   if (size > WIRE_RING_RECORD_MAX) return 0;
   if (atomic_load_explicit(&ring->link->dead, memory_order_relaxed)) return -1;
 
@@ -208,21 +249,51 @@ int ring_store(struct ring *ring, const struct dsm_run *runs, uint32_t count) {
         memcpy(ring->data + at, &wrap, sizeof wrap);
         at = 0;
       }
-      write_record(ring, ring->data + at, frame_size, runs, count);
+      write_record(ring, ring->data + at, queued);
       atomic_store_explicit(word(ring, WIRE_RING_TAIL), tail + skipped + size, memory_order_release);
-      for (uint32_t i = 0; i < count; i++) copy_words(ring->alias + runs[i].offset, runs[i].bytes, runs[i].length);
+      write_map(ring, queued);
       break;
     }
     give_lock(ring);
+    if (!queued->may_wait) return 0;
     if (await(ring, n) != 0) return -1;
   }
   give_lock(ring);
-  _Atomic uint32_t *sleeping = word(ring, WIRE_RING_SLEEPING);
-  uint32_t sleep = atomic_load_explicit(sleeping, memory_order_relaxed);
-  if (sleep == 0) return arbiter_gone(ring) ? -1 : 1;
-  /* Ring first: if this thread stops in between, other processes still ring. The exchange does not clear a later
-   * sleep. */
-  if (ring_doorbell(ring) != 0) return -1;
-  atomic_compare_exchange_strong(sleeping, &sleep, 0);
-  return 1;
+  return queued->is_quiet ? 1 : wake(ring);
+}
+
+int ring_store_quietly(struct ring *ring, const struct dsm_run *run) {
+  uint32_t frame_size = (uint32_t)sizeof(struct wire_header) + padded(run->length);
+  const struct queued queued = {
+      .runs = run, .count = 1, .frame_size = frame_size, .size = frame_size + padded(run->length), .is_quiet = 1};
+  return append(ring, &queued);
+}
+
+void ring_wake(struct ring *ring) {
+  if (!ring_is_empty(ring)) wake(ring);
+}
+
+int ring_store(struct ring *ring, const struct dsm_run *runs, uint32_t count) {
+  uint32_t frame_size = sizeof(struct wire_header), old_size = 0;
+  for (uint32_t i = 0; i < count; i++) {
+    if (runs[i].length > WIRE_RING_RECORD_MAX || frame_size + old_size > WIRE_RING_RECORD_MAX) return 0;
+    frame_size += padded(runs[i].length) + (count > 1 ? 8 : 0);
+    old_size += padded(runs[i].length);
+  }
+  const struct queued queued = {
+      .runs = runs, .count = count, .frame_size = frame_size, .size = frame_size + old_size, .may_wait = 1};
+  return append(ring, &queued);
+}
+
+int ring_publish(struct ring *ring, const uint8_t *runs, uint32_t size) {
+  uint32_t frame_size = (uint32_t)sizeof(struct wire_header) + size;
+  const struct queued queued = {
+      .publication = runs, .frame_size = frame_size, .size = frame_size + runs_saved_size(runs, size)};
+  return append(ring, &queued);
+}
+
+int ring_is_empty(const struct ring *ring) {
+  /* In this order: what is before the tail now has been applied if the head is there. */
+  uint32_t tail = atomic_load(word(ring, WIRE_RING_TAIL));
+  return atomic_load(word(ring, WIRE_RING_HEAD)) == tail;
 }

@@ -1,5 +1,5 @@
-/* The ring in which the processes of a node queue their stores, under the order `pipelined`. The arbiter's end and the
- * invariants are in src/core/replica/store-ring.ts, the layout in link/wire.h.
+/* The ring in which the processes of a node queue stores (`pipelined`) and small publications (`release`). The arbiter's
+ * end and the invariants are in src/core/replica/store-ring.ts, the layout in link/wire.h.
  *
  * A store takes the ring's lock, writes its record (the frame that will be ordered, and the bytes that were there
  * before), moves the tail, writes the bytes into the map through an alias, and gives the lock back. From then on all
@@ -38,6 +38,20 @@ void ring_forked(struct ring *ring);
  * for the ring, or because this node has edge pages that only the arbiter can update; -1 if the arbiter is gone.
  * handler-safe. */
 int ring_store(struct ring *ring, const struct dsm_run *runs, uint32_t count);
+
+/* Queues `size` bytes of runs (runs.h) as one log entry. Returns what ring_store() does, but does not wait for room: 0 also
+ * if there is none now. handler-safe. */
+int ring_publish(struct ring *ring, const uint8_t *runs, uint32_t size);
+
+/* Does what ring_store() does for one run, but waits for no room, and does not wake the arbiter: ring_wake() is to follow.
+ * handler-safe. */
+int ring_store_quietly(struct ring *ring, const struct dsm_run *run);
+
+/* Wakes the arbiter if it sleeps and something is queued. handler-safe. */
+void ring_wake(struct ring *ring);
+
+/* Returns whether all that this node has queued is in the log, and applied on this node. handler-safe. */
+int ring_is_empty(const struct ring *ring);
 
 #pragma GCC visibility pop
 

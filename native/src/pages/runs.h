@@ -1,5 +1,5 @@
 /* The runs of a publication, in the format of src/core/wire/runs.ts: built by comparing a page with its twin, and
- * applied to a map. Everything here is handler-safe and independent of sessions. */
+ * applied to a map, whose bytes can be saved before. Everything here is handler-safe and independent of sessions. */
 #ifndef DSM_RUNS_H
 #define DSM_RUNS_H
 
@@ -37,6 +37,13 @@ uint32_t runs_add_bytes(struct run_writer *writer, uint64_t offset, const uint8_
 /* Copies the bytes of [from, to) that differ into a map that other threads write to (direct mode): words that change as
  * a whole by one store, others by an atomic operation. */
 void runs_copy(uint8_t *map, const uint8_t *now, const uint8_t *then, uint64_t from, uint64_t to);
+
+/* Copies the words of `map` that these well-formed runs reach into, run by run, each padded to 8 bytes: what was there
+ * before they are applied. */
+void runs_save(const uint8_t *map, const uint8_t *runs, uint32_t size, uint8_t *to);
+
+/* Returns how many bytes runs_save() copies. */
+uint32_t runs_saved_size(const uint8_t *runs, uint32_t size);
 
 /* Does what dsm_apply_runs() does, with AVX-512 VBMI2 (which the processor must have) or without. */
 uint32_t runs_apply(uint8_t *map, const uint8_t *runs, uint32_t size, int vbmi2);

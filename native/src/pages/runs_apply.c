@@ -115,6 +115,41 @@ WITH_VBMI2 static void apply_vbmi2(uint8_t *to, const uint8_t *bits, const uint8
   if (i < words) apply_masked(to, bits != NULL ? bits + i / 8 : NULL, masks, words - i, from, end);
 }
 
+/* A run, taken apart. */
+struct run {
+  uint64_t offset;
+  uint32_t length; /* of the bytes; of all its words if it is masked */
+  uint32_t count; /* of the bytes that change */
+  uint32_t words; /* 0: a plain run */
+  const uint8_t *bits; /* of a dense run, else NULL */
+  const uint8_t *masks;
+  const uint8_t *bytes;
+};
+
+/* Takes the run at `at` apart, and returns where the next one begins. */
+static inline const uint8_t *take_apart(const uint8_t *at, struct run *run) {
+  uint64_t header = load(at);
+  uint32_t length = (uint32_t)(header >> 40);
+  run->offset = header & 0xffffffffffull;
+  run->bits = NULL;
+  run->words = 0;
+  run->count = run->length = length;
+  run->bytes = at + 8;
+  if ((length & WIRE_RUN_MASKED) != 0) {
+    run->words = (length >> WIRE_RUN_BYTES_BITS & (WIRE_RUN_WORDS_MAX - 1)) + 1;
+    run->count = (length & ((1u << WIRE_RUN_BYTES_BITS) - 1)) + 1;
+    run->length = 8 * run->words;
+    run->masks = at + 8;
+    run->bytes = run->masks + ((run->words + 7) & ~7u);
+    if ((length & WIRE_RUN_DENSE) != 0) {
+      run->bits = at + 16;
+      run->masks = run->bits + (((run->words + 7) / 8 + 7) & ~7u);
+      run->bytes = run->masks + ((load(at + 8) + 7) & ~7ull);
+    }
+  }
+  return run->bytes + ((run->count + 7) & ~7u);
+}
+
 uint32_t dsm_apply_runs(uint8_t *map, const uint8_t *runs, uint32_t size) {
   return runs_apply(map, runs, size, has_vbmi2());
 }
@@ -123,26 +158,36 @@ uint32_t runs_apply(uint8_t *map, const uint8_t *runs, uint32_t size, int vbmi2)
   const uint8_t *end = runs + size;
   uint32_t bytes = 0;
   while (runs < end) {
-    uint64_t header = load(runs);
-    uint64_t offset = header & 0xffffffffffull;
-    uint32_t length = (uint32_t)(header >> 40);
-    if ((length & WIRE_RUN_MASKED) == 0) {
-      apply_plain(map + offset, runs + 8, length);
-      bytes += length;
-      runs += 8 + ((length + 7) & ~7u);
-    } else {
-      uint32_t words = (length >> WIRE_RUN_BYTES_BITS & (WIRE_RUN_WORDS_MAX - 1)) + 1;
-      uint32_t count = (length & ((1u << WIRE_RUN_BYTES_BITS) - 1)) + 1;
-      const uint8_t *bits = NULL, *masks = runs + 8, *from = masks + ((words + 7) & ~7u);
-      if ((length & WIRE_RUN_DENSE) != 0) {
-        bits = runs + 16;
-        masks = bits + (((words + 7) / 8 + 7) & ~7u);
-        from = masks + ((load(runs + 8) + 7) & ~7ull);
-      }
-      (vbmi2 ? apply_vbmi2 : apply_masked)(map + offset, bits, masks, words, from, end);
-      bytes += count;
-      runs = from + ((count + 7) & ~7u);
-    }
+    struct run run;
+    runs = take_apart(runs, &run);
+    if (run.words == 0)
+      apply_plain(map + run.offset, run.bytes, run.length);
+    else
+      (vbmi2 ? apply_vbmi2 : apply_masked)(map + run.offset, run.bits, run.masks, run.words, run.bytes, end);
+    bytes += run.count;
   }
   return bytes;
+}
+
+uint32_t runs_saved_size(const uint8_t *runs, uint32_t size) {
+  const uint8_t *end = runs + size;
+  uint32_t saved = 0;
+  while (runs < end) {
+    struct run run;
+    runs = take_apart(runs, &run);
+    saved += (run.length + 7) & ~7u;
+  }
+  return saved;
+}
+
+void runs_save(const uint8_t *map, const uint8_t *runs, uint32_t size, uint8_t *to) {
+  const uint8_t *end = runs + size;
+  while (runs < end) {
+    struct run run;
+    runs = take_apart(runs, &run);
+    uint32_t padding = -run.length & 7;
+    memcpy(to, map + run.offset, run.length);
+    memset(to + run.length, 0, padding);
+    to += run.length + padding;
+  }
 }

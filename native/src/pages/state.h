@@ -59,7 +59,14 @@ struct page_history {
 struct release_state {
   atomic_int is_on; /* written under the lock, read without */
   atomic_int any_private; /* whether a page is detached; written under the lock, read without */
+  uint64_t private_first, private_end; /* between which all detached pages lie; 0 and 0: there are none */
   uint8_t *stores; /* captured stores to each detached page, at most STORES_TO_OPEN; 0 on the others */
+  atomic_int in_section; /* the process has taken a lock, and has not synchronised since */
+  atomic_uint section; /* how many times it has */
+  struct queued_stores {
+    uint32_t section; /* in which the count was made */
+    uint32_t count;
+  } *queued; /* stores to each page of the map that were queued */
   uint8_t *written; /* a bit a byte of the map: what those stores wrote (written.h); NULL under other orders */
   const uint8_t *atomics; /* a byte a page, written by the arbiter: not 0 once an atomic operation was executed there */
   struct page_history history;
@@ -76,6 +83,7 @@ struct open_policy {
 
 struct pages {
   struct arbiter_link *link;
+  struct ring *ring; /* in which small publications are queued; NULL: none is */
   atomic_uint lock; /* lock.h */
   atomic_int count; /* open holes, and one under release: 0 makes every check free */
   atomic_uint under_way; /* stores and atomics that were found to lie in no hole, and have no place in the order yet */

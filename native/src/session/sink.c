@@ -56,7 +56,7 @@ static int publish_large(dsm_session *session, const struct dsm_run *run) {
 /* Publishes a store outside all private pages, which fits a frame. Returns 0, or -1 if the arbiter is gone. */
 static int publish_store(dsm_session *session, const struct dsm_run *runs, uint32_t count) {
   if (count == 1 && advice_note(&session->advice, runs[0].offset, runs[0].length)) advise(session);
-  if (session->ring.header != NULL) {
+  if (session->order == ORDER_PIPELINED && session->ring.header != NULL) {
     int queued = ring_store(&session->ring, runs, count);
     if (queued != 0) return queued > 0 ? 0 : -1;
   }

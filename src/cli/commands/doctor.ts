@@ -1,4 +1,5 @@
 /** `dsm doctor`: whether this machine can run dsm. The checks are in ../doctor. */
+import { DEFAULT_ORDER, usesRing } from "../../core/base/consistency.ts";
 import { DEFAULT_SIZE, NODES_MAX } from "../../core/base/limits.ts";
 import { command } from "../command.ts";
 import { checkChain, checkDaemon, checkLibrary } from "../doctor/chain.ts";
@@ -45,7 +46,7 @@ export default command({
     const demand = {
       size: readSetting("size", args.size) ?? DEFAULT_SIZE,
       nodes: readNodes(args.nodes),
-      pipelined: readSetting("order") === "pipelined",
+      withRing: usesRing(readSetting("order") ?? DEFAULT_ORDER),
     };
     const limits = checkLimits(fileSizeOf(demand));
     const findings = [...checkMachine(), ...checkMemory(demand), ...limits];

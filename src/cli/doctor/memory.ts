@@ -16,12 +16,12 @@ export interface Demand {
   size: number;
   /** Nodes that it has on this machine. */
   nodes: number;
-  /** Whether it has the order `pipelined`, which needs a little more. */
-  pipelined: boolean;
+  /** Whether its order uses a ring (usesRing()), which needs a little more. */
+  withRing: boolean;
 }
 
 /** The size of the file that a node's map is. */
-export const fileSizeOf = ({ size, pipelined }: Demand): number => mapFileSize(pageRound(size), pipelined);
+export const fileSizeOf = ({ size, withRing }: Demand): number => mapFileSize(pageRound(size), withRing);
 
 export function checkMemory(demand: Demand): Finding[] {
   return [checkSharedMemory(demand), checkRoom(demand)];

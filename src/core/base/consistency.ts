@@ -7,6 +7,9 @@ export type Order = (typeof ORDERS)[number];
 
 export const DEFAULT_ORDER: Order = "sequential";
 
+/** Whether processes of such a session queue stores in a ring of their node (core/wire/ring-layout.ts). */
+export const usesRing = (order: Order): boolean => order !== "sequential";
+
 export const orderNumber = (order: Order): number => ORDERS.indexOf(order) + 1;
 
 /** The order with that number, or null for 0 and unknown numbers. */

@@ -8,16 +8,13 @@
 import { PAGE_SIZE } from "../base/limits.ts";
 import { AtomicOp } from "../wire/kinds.ts";
 import {
+  eachMaskedWord,
   RUN_HEADER_SIZE,
-  runBits,
   runChanges,
-  runIsDense,
   runIsMasked,
   runLength,
-  runMasksSize,
   runOffset,
   runSize,
-  runWords,
 } from "../wire/runs.ts";
 
 /** From this many bytes on a block copy is faster; below it the call costs more than the words. */
@@ -204,7 +201,7 @@ export class MapBytes {
     for (let at = from; at < end; at += runSize(source, at)) {
       if (runIsMasked(source, at)) {
         bytes += runChanges(source, at);
-        this.#storeMasked(source, at);
+        eachMaskedWord(source, at, (offset, mask, from) => this.storeMaskedWord(offset, mask, source, from));
       } else {
         const length = runLength(source, at);
         bytes += length;
@@ -217,21 +214,6 @@ export class MapBytes {
   /** Whether all bytes of the runs go into the map unchanged. */
   protected goThrough(_source: DataView, _from: number, _end: number): boolean {
     return true;
-  }
-
-  #storeMasked(source: DataView, run: number): void {
-    const words = runWords(source, run);
-    const isDense = runIsDense(source, run);
-    const bits = run + RUN_HEADER_SIZE + 8;
-    let masks = isDense ? bits + runBits(source, run) : run + RUN_HEADER_SIZE;
-    let from = run + RUN_HEADER_SIZE + runMasksSize(source, run);
-    let to = runOffset(source, run);
-    for (let i = 0; i < words; i += 1, to += 8) {
-      const isWhole = isDense && ((source.getUint8(bits + (i >>> 3)) >>> (i & 7)) & 1) !== 0;
-      const mask = isWhole ? 0xff : source.getUint8(masks);
-      if (!isWhole) masks += 1;
-      if (mask !== 0) from = this.storeMaskedWord(to, mask, source, from);
-    }
   }
 
   /**

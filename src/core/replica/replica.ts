@@ -48,7 +48,7 @@ export interface ReplicaOptions {
   atomics: Uint8Array;
   /** CELLS_SIZE bytes that the processes share (replica/cells). Left out: they send a request each time. */
   cells?: Uint8Array;
-  /** The store ring of a `pipelined` session. */
+  /** The store ring of a session whose order uses one. */
   ring?: Ring | null;
   /** A faster implementation of MapBytes.publish(). */
   applyRuns?: ApplyRuns | null;

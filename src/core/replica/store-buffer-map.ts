@@ -1,5 +1,5 @@
 /**
- * StoreBufferMap: the map of a node whose own stores run ahead of the log (`pipelined`).
+ * StoreBufferMap: the map of a node whose own stores run ahead of the log (`pipelined`, `release`).
  *
  * A process puts a store into the node's ring and into the map at once; the store gets its place in the log later.
  * Until then the node keeps here, beside the map, the value that the log gives those bytes. Invariants, for every byte
@@ -298,6 +298,7 @@ export class StoreBufferMap extends MapBytes {
     const line = lineOf(offset);
     const slot = this.#pending.find(line);
     const at = offset - line * LINE;
+    if (this.#settles !== NOTHING) return this.#settleMaskedWord(slot, at, mask, source, from);
     const skipped = slot < 0 ? 0 : this.#pending.bitsOf(slot, at >>> 3) & mask;
     if (skipped === 0) return super.storeMaskedWord(offset, mask, source, from);
     const scratch = this.#scratch;
@@ -311,6 +312,18 @@ export class StoreBufferMap extends MapBytes {
       next += 1;
     }
     if (skipped !== mask) this.view.setBigUint64(offset, scratch.getBigUint64(0, true), true);
+    return next;
+  }
+
+  /** As #settleRun(), for a word of a masked run at `at` of the line. */
+  #settleMaskedWord(slot: number, at: number, mask: number, source: DataView, from: number): number {
+    const stays = slot >= 0 && this.#pending.stays(slot);
+    let next = from;
+    for (let byte = 0; byte < WORD; byte += 1) {
+      if (((mask >>> byte) & 1) === 0) continue;
+      if (stays) this.#ordered[slot * LINE + at + byte] = source.getUint8(next);
+      next += 1;
+    }
     return next;
   }
 

@@ -2,36 +2,77 @@
 import { At, HEADER_SIZE, StoreAt } from "../wire/at.ts";
 import { getUint64, padded } from "../wire/frame.ts";
 import { Kind } from "../wire/kinds.ts";
-import { RUN_HEADER_SIZE, runIsMasked, runLength, runOffset, runSize } from "../wire/runs.ts";
+import { eachMaskedWord, RUN_HEADER_SIZE, runIsMasked, runLength, runOffset, runSize } from "../wire/runs.ts";
 
-/** Calls `visit` for each run: its place in the map, the place of its bytes in `view`, and their number. */
-export function eachRun(
-  view: DataView,
-  at: number,
-  visit: (offset: number, from: number, length: number) => void,
-): void {
-  const body = at + HEADER_SIZE;
-  if (view.getUint8(at + At.kind) === Kind.STORE) {
-    visit(getUint64(view, at + StoreAt.mapOffset), body, view.getUint32(at + StoreAt.bytesLength, true));
-    return;
-  }
-  const end = at + view.getUint32(at + At.size, true);
-  for (let run = body; run < end; run += runSize(view, run)) {
-    visit(runOffset(view, run), run + RUN_HEADER_SIZE, runLength(view, run));
-  }
+/** Bytes that a record has behind its frame: of each run what was there before, padded to 8. */
+export function savedSize(frame: DataView): number {
+  if (frame.getUint8(At.kind) === Kind.STORE) return padded(frame.getUint32(StoreAt.bytesLength, true));
+  let saved = 0;
+  const end = frame.getUint32(At.size, true);
+  for (let run = HEADER_SIZE; run < end; run += runSize(frame, run)) saved += padded(runLength(frame, run));
+  return saved;
 }
 
 /**
- * Bytes of old values that follow the frame in its record: those of each run, padded. Infinite if a run is masked: queued
- * stores have none.
+ * Calls `visit` for each piece of neighbouring bytes that the record changes: its place in the map, the place in `record`
+ * of what was there before, and its length.
  */
-export function oldSize(view: DataView): number {
-  if (view.getUint8(At.kind) === Kind.STORE) return padded(view.getUint32(StoreAt.bytesLength, true));
-  const end = view.getUint32(At.size, true);
-  let size = 0;
-  for (let run = HEADER_SIZE; run < end; run += runSize(view, run)) {
-    if (runIsMasked(view, run)) return Number.POSITIVE_INFINITY;
-    size += padded(runLength(view, run));
+export function eachSaved(
+  record: DataView,
+  frameSize: number,
+  visit: (offset: number, from: number, length: number) => void,
+): void {
+  if (record.getUint8(At.kind) === Kind.STORE) {
+    visit(getUint64(record, StoreAt.mapOffset), frameSize, record.getUint32(StoreAt.bytesLength, true));
+    return;
   }
-  return size;
+  let saved = frameSize;
+  for (let run = HEADER_SIZE; run < frameSize; run += runSize(record, run)) {
+    const offset = runOffset(record, run);
+    if (!runIsMasked(record, run)) visit(offset, saved, runLength(record, run));
+    else eachPiece(record, run, (at, length) => visit(at, saved + at - offset, length));
+    saved += padded(runLength(record, run));
+  }
+}
+
+/** Calls `visit` for each piece of neighbouring bytes within a word that a masked run changes. */
+function eachPiece(view: DataView, run: number, visit: (offset: number, length: number) => void): void {
+  eachMaskedWord(view, run, (offset, mask, from) => {
+    let next = from;
+    for (let byte = 0; byte < 8; byte += 1) {
+      const first = byte;
+      while (((mask >> byte) & 1) !== 0) byte += 1;
+      if (byte > first) visit(offset + first, byte - first);
+      next += byte - first;
+    }
+    return next;
+  });
+}
+
+/** The map of the node, in which redo() writes over stores that are in flight. */
+interface RedoMap {
+  readonly view: DataView;
+  redo(offset: number, source: DataView, from: number, length: number): void;
+}
+
+/** Writes what the frame stores into the map once more. Each aligned word is written as a whole, as the process does it. */
+export function redoFrame(frame: DataView, map: RedoMap): void {
+  if (frame.getUint8(At.kind) === Kind.STORE) {
+    const length = frame.getUint32(StoreAt.bytesLength, true);
+    map.redo(getUint64(frame, StoreAt.mapOffset), frame, HEADER_SIZE, length);
+    return;
+  }
+  const word = new DataView(new ArrayBuffer(8));
+  const redoWord = (offset: number, mask: number, from: number): number => {
+    let next = from;
+    word.setBigUint64(0, map.view.getBigUint64(offset, true), true);
+    for (let byte = 0; byte < 8; byte += 1) if (((mask >> byte) & 1) !== 0) word.setUint8(byte, frame.getUint8(next++));
+    map.redo(offset, word, 0, 8);
+    return next;
+  };
+  const end = frame.getUint32(At.size, true);
+  for (let run = HEADER_SIZE; run < end; run += runSize(frame, run)) {
+    if (runIsMasked(frame, run)) eachMaskedWord(frame, run, redoWord);
+    else map.redo(runOffset(frame, run), frame, run + RUN_HEADER_SIZE, runLength(frame, run));
+  }
 }

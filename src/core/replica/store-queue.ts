@@ -1,6 +1,7 @@
 /**
- * StoreQueue: stores of this node's processes under `pipelined`. The stores are queued in the store ring, are in the
- * map at once, and enter the log later. In a session of another order there is no ring, and the queue does nothing.
+ * StoreQueue: stores of this node's processes under `pipelined`, and their small publications under `release`. They are
+ * queued in the store ring, are in the map at once, and enter the log later. In a session of another order there is no
+ * ring, and the queue does nothing.
  *
  * Invariants: while the arbiter holds the ring's lock the ring is empty and no process stores; the map is changed by
  * entries of other nodes only under the lock. Entries that were queued on this node change nothing in the map and need
@@ -17,13 +18,13 @@ import type { ProcessTable } from "./processes.ts";
 import type { Proposals } from "./proposals.ts";
 import { StoreBatch } from "./store-batch.ts";
 import type { StoreBufferMap } from "./store-buffer-map.ts";
-import { eachRun, oldSize } from "./store-frames.ts";
+import { eachSaved, redoFrame, savedSize } from "./store-frames.ts";
 import { type RecordTaker, type Ring, ringCorrupt } from "./store-ring.ts";
 
 /** Why stores are temporarily not queued. */
 export type DisabledBy = "shadows" | "direct mode";
 
-/** The ring of a `pipelined` session, and the map with the stores that are in flight. */
+/** The ring of a session, and the map with the stores that are in flight. */
 export interface QueueMemory {
   ring: Ring;
   map: StoreBufferMap;
@@ -145,18 +146,16 @@ export class StoreQueue {
     const kind = view.getUint8(At.kind);
     const isStore = kind === Kind.STORE || (kind === Kind.PUBLISH && view.getUint8(PublishAt.part) === PublishOp.FINAL);
     if (!isStore || checkOperation(view, 0, this.#mapSize) !== null) return Number.POSITIVE_INFINITY;
-    return size + oldSize(view);
+    return size + savedSize(view);
   }
 
   #takeRecord(view: DataView, bytes: Uint8Array, size: number, words: Uint32Array): void {
     if (!this.#batch.takes(view.getUint16(At.rank, true))) this.#proposeBatch(this.#ring as Ring);
     this.#batch.add(view, bytes, size);
-    let old = size;
     const map = this.#map as StoreBufferMap;
-    eachRun(view, 0, (offset, _from, length) => {
-      if (offset < 2 ** 32 && (offset | length) % 4 === 0) map.addWords(offset, length, words, old >>> 2);
-      else map.add(offset, length, bytes, old);
-      old += padded(length);
+    eachSaved(view, size, (offset, saved, length) => {
+      if (offset < 2 ** 32 && (offset | length | saved) % 4 === 0) map.addWords(offset, length, words, saved >>> 2);
+      else map.add(offset, length, bytes, saved);
     });
   }
 
@@ -175,7 +174,7 @@ export class StoreQueue {
   #redoNewest(ring: Ring): void {
     // Its process may already be known to be gone, so its rank is not checked.
     const newest = ring.last({ size: (view, size) => this.#recordSize(view, size) });
-    if (newest !== null) eachRun(newest, 0, (offset, from, length) => this.#map?.redo(offset, newest, from, length));
+    if (newest !== null && this.#map !== null) redoFrame(newest, this.#map);
   }
 
   /**

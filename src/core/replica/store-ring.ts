@@ -1,6 +1,6 @@
 /**
- * Ring: the arbiter's end of the ring in which the processes of a node queue their stores (`pipelined`); the other
- * end is native/src/pages/ring.c.
+ * Ring: the arbiter's end of the ring in which the processes of a node queue stores (`pipelined`) and small publications
+ * (`release`); the other end is native/src/pages/ring.c.
  *
  * A process takes the lock, writes its record, moves the tail, writes the map, and releases the lock. The arbiter takes
  * every record up to the tail into the log, and holds the lock while it changes the map, with the ring empty: so no
@@ -37,6 +37,11 @@ export interface RecordTaker {
   size(view: DataView, frameSize: number): number;
   /** Takes a copy of the whole record, which begins with the frame; `words`: the same. Valid during the call only. */
   record(view: DataView, bytes: Uint8Array, frameSize: number, words: Uint32Array): void;
+}
+
+/** Makes processes do without the ring in these bytes, which has no arbiter's end. */
+export function closeRing(bytes: Uint8Array): void {
+  Atomics.store(new Uint32Array(bytes.buffer, bytes.byteOffset, RING_HEADER_SIZE / 4), word(RING.shadowed), 1);
 }
 
 const viewed = (bytes: Uint8Array): Viewed => ({ bytes, view: new DataView(bytes.buffer) });

@@ -1,5 +1,5 @@
 /**
- * Layout of the cells: words in the file behind the map, its page marks and, in a `pipelined` session, the ring. Processes
+ * Layout of the cells: words in the file behind the map, its page marks and, in a `pipelined` or `release` session, the ring. Processes
  * of one node synchronise by them in direct mode, and by leased locks in any mode. core/replica/cells says what holds.
  */
 /** The barrier's cell, and the marks of the ranks that sleep in it: 2 bytes each. */

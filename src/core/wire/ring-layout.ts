@@ -1,11 +1,11 @@
 /** Layout of the store ring in the file behind the map. */
 /**
- * The store ring of a `pipelined` session, in which the processes of a node queue their stores. It lies behind the
- * map's file and its page marks. All words have 4 bytes; words that different parties write are in different cache
+ * The store ring of a `pipelined` or `release` session, in which the processes of a node queue their stores, or small
+ * publications. It lies behind the map's file and its page marks. All words have 4 bytes; words that different parties write are in different cache
  * lines. Positions count bytes, modulo 2^32.
  *
  * A record is a STORE or PUBLISH frame as it will be ordered, followed, for each of its runs, by the bytes that were
- * there before, padded to 8. A record never wraps: RING_WRAP in place of its size sends the reader to the beginning.
+ * there before, padded to 8; of a masked run these are all bytes of its words. A record never wraps: RING_WRAP in place of its size sends the reader to the beginning.
  */
 export const RING = {
   /**

@@ -54,6 +54,29 @@ export const runSize = (view: DataView, at: number): number =>
     ? RUN_HEADER_SIZE + runMasksSize(view, at) + padded(runChanges(view, at))
     : RUN_HEADER_SIZE + padded(view.getUint32(at + RUN_LENGTH, true) >>> 8);
 
+/**
+ * Calls `visit` for each word that a masked run changes: its place in the map, the mask of the bytes that change, and the
+ * place of their values, behind which `visit` returns.
+ */
+export function eachMaskedWord(
+  view: DataView,
+  run: number,
+  visit: (offset: number, mask: number, from: number) => number,
+): void {
+  const words = runWords(view, run);
+  const isDense = runIsDense(view, run);
+  const bits = run + RUN_HEADER_SIZE + 8;
+  let masks = isDense ? bits + runBits(view, run) : run + RUN_HEADER_SIZE;
+  let from = run + RUN_HEADER_SIZE + runMasksSize(view, run);
+  let to = runOffset(view, run);
+  for (let i = 0; i < words; i += 1, to += 8) {
+    const isWhole = isDense && ((view.getUint8(bits + (i >>> 3)) >>> (i & 7)) & 1) !== 0;
+    const mask = isWhole ? 0xff : view.getUint8(masks);
+    if (!isWhole) masks += 1;
+    if (mask !== 0) from = visit(to, mask, from);
+  }
+}
+
 /** Writes one run at `at` and returns where the next one begins. */
 export function writeRun(view: DataView, at: number, offset: number, bytes: Uint8Array): number {
   view.setUint32(at, offset >>> 0, true);

@@ -3,7 +3,7 @@ import { Status } from "../../../src/core/base/errors.ts";
 import { ReplyAt } from "../../../src/core/wire/at.ts";
 import { type Frame, getUint64 } from "../../../src/core/wire/frame.ts";
 import { Kind, PublishOp } from "../../../src/core/wire/kinds.ts";
-import { publication } from "../../support/core-frames.ts";
+import { countMasked, publication, storeOf } from "../../support/core-frames.ts";
 import type { Random } from "../../support/core-random.ts";
 import { atomicFrame } from "../actors/atomic.ts";
 import { ask, type Process, type Runs, SIZE, type World } from "./world.ts";
@@ -32,8 +32,18 @@ function someOffset(random: Random, length: number): number {
   return Math.min(offset, SIZE - length);
 }
 
-/** What a process stores. */
+/** Some bytes of neighbouring words, as a publication has them. */
+function maskedRun(random: Random): Runs[number] {
+  const masks = random.bytes(random.pick([1, 2, 5, 16]));
+  for (let whole = random.below(masks.length + 1); whole > 0; whole -= 1) masks[random.below(masks.length)] = 0xff;
+  if (countMasked(masks) === 0) masks[0] = 0x81;
+  const offset = someOffset(random, 8 * masks.length + 8);
+  return [offset - (offset % 8), random.bytes(countMasked(masks)), masks, random.oneIn(3)];
+}
+
+/** What a process stores; or, under `release`, publishes. */
 export function someRuns({ random, plan }: World): Runs {
+  if (plan.publishes && random.oneIn(2)) return Array.from({ length: random.between(1, 3) }, () => maskedRun(random));
   if (plan.heavy && !random.oneIn(3)) {
     return [[0, new Uint8Array(random.between((SIZE * 7) / 8, SIZE)).fill(random.below(256))]];
   }
@@ -45,8 +55,7 @@ export function someRuns({ random, plan }: World): Runs {
 
 /** A store that does not go through the ring. */
 export function store(world: World, process: Process, runs: Runs): void {
-  const [offset, body] = runs[0] as Runs[number];
-  ask(world, process, runs.length === 1 ? { kind: Kind.STORE, offset, body } : publication(runs));
+  ask(world, process, storeOf(runs));
 }
 
 function fence(world: World, process: Process): void {

@@ -4,6 +4,7 @@ import { At, ReplyAt } from "../../../src/core/wire/at.ts";
 import { Kind } from "../../../src/core/wire/kinds.ts";
 import { RING_START } from "../../../src/core/wire/ring-layout.ts";
 import { Violation } from "../../support/core-cluster.ts";
+import { piecesOf } from "../../support/core-frames.ts";
 import { type Place, type Process, type Queued, SIZE, type World } from "./world.ts";
 
 const SNAPSHOT_EVERY = 16;
@@ -26,11 +27,11 @@ function checkMap({ node, words, queued, applied, memory, session }: Place, proc
   const owner = processes.find(({ pid }) => pid === words.owner);
   expected.set(memory);
   for (let i = applied; i < queued.length; i += 1) {
-    for (const [offset, bytes] of (queued[i] as Queued).runs) expected.set(bytes, offset);
+    for (const [offset, bytes] of (queued[i] as Queued).runs.flatMap(piecesOf)) expected.set(bytes, offset);
   }
   // Of a store that is being made some bytes are there and some not.
   if (owner?.step === "queued" || owner?.step === "half") {
-    for (const [offset, bytes] of owner.runs) {
+    for (const [offset, bytes] of owner.runs.flatMap(piecesOf)) {
       expected.set(node.memory.subarray(offset, offset + bytes.length), offset);
     }
   }

@@ -11,10 +11,10 @@ import { encode, type Frame, getUint64 } from "../../../src/core/wire/frame.ts";
 import { Kind, NO_TAG } from "../../../src/core/wire/kinds.ts";
 import { requestKey } from "../../../src/core/wire/request-key.ts";
 import { Violation } from "../../support/core-cluster.ts";
-import { publication, viewOf } from "../../support/core-frames.ts";
+import { type Run, storeOf, viewOf } from "../../support/core-frames.ts";
 import { isPart, nodeOf } from "../oracle/order.ts";
 import { keyOf } from "../oracle/sent-frames.ts";
-import { type Place, type Queued, type Report, type Runs, SIZE } from "./world.ts";
+import { type Place, type Queued, type Report, SIZE } from "./world.ts";
 
 export class PipelinedOrder {
   /** What is in the order so far. */
@@ -78,7 +78,7 @@ export class PipelinedOrder {
   /** Of how many stores the entry is, which are to be the next that were queued on its node. */
   #takeStores(place: Place, frame: Uint8Array): number {
     const rank = viewOf(frame).getUint16(At.rank, true);
-    const runs: (readonly [number, Uint8Array])[] = [];
+    const runs: Run[] = [];
     const first = place.ordered;
     // As many as would make an entry of that size.
     let stores: Frame = { kind: Kind.STORE };
@@ -87,8 +87,7 @@ export class PipelinedOrder {
       checkQueued(queued, rank);
       place.ordered += 1;
       runs.push(...queued.runs);
-      const [offset, body] = runs[0] as Runs[number];
-      stores = runs.length === 1 ? { kind: Kind.STORE, offset, body } : publication(runs);
+      stores = storeOf(runs);
     } while (encode(stores).length < frame.length);
     const expected = encode(stores);
     const differs = Buffer.compare(frame.subarray(At.offset), expected.subarray(At.offset)) !== 0;

@@ -381,4 +381,5 @@ class Simulator {
   }
 }
 
-const showRuns = (runs: Runs): string => runs.map(([offset, { length }]) => `${length} bytes at ${offset}`).join(", ");
+const showRuns = (runs: Runs): string =>
+  runs.map(([offset, bytes]) => `${(bytes as Uint8Array).length} bytes at ${offset}`).join(", ");

@@ -5,6 +5,7 @@ import type { Ring, RingLock } from "../../../src/core/replica/store-ring.ts";
 import type { Session } from "../../../src/core/session/session.ts";
 import { encode, type Frame } from "../../../src/core/wire/frame.ts";
 import type { Channel, Cluster, Node } from "../../support/core-cluster.ts";
+import type { Run } from "../../support/core-frames.ts";
 import type { Random } from "../../support/core-random.ts";
 import type { RingWriter, Step } from "../../support/core-ring-writer.ts";
 import { showFrame, type Trace } from "../../support/core-trace.ts";
@@ -38,7 +39,7 @@ export interface SimulatorOptions {
   trace?: Trace;
 }
 
-export type Runs = readonly (readonly [number, Uint8Array])[];
+export type Runs = readonly Run[];
 
 export interface Queued {
   rank: number;
@@ -104,6 +105,8 @@ export interface Plan {
   /** Large stores, which go round the ring. */
   heavy: boolean;
   holes: boolean;
+  /** Processes queue publications, too, as under `release`. */
+  publishes: boolean;
   config: SessionConfig;
 }
 
@@ -112,6 +115,7 @@ export function makePlan(random: Random): Plan {
     losses: random.oneIn(2),
     heavy: random.oneIn(12),
     holes: random.oneIn(3),
+    publishes: random.oneIn(2),
     config: {
       ...{ name: "simulated", instance: "0", processes: random.between(2, 6), size: SIZE, base: 0x2000_0000_0000 },
       ...{ order: "pipelined", onLoss: "fail" },
