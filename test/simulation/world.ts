@@ -5,7 +5,7 @@
 import { MapBytes } from "../../src/core/memory/map-bytes.ts";
 import { NO_EFFECTS } from "../../src/core/session/effects.ts";
 import { Session } from "../../src/core/session/session.ts";
-import { Cluster, type ClusterOptions, type Node, Violation } from "../support/core-cluster.ts";
+import { Cluster, type ClusterOptions, type Node, type Pipe, Violation } from "../support/core-cluster.ts";
 import type { Random } from "../support/core-random.ts";
 import { showFrame, type Trace } from "../support/core-trace.ts";
 import { wakeSleepers } from "./actors/barrier-cell.ts";
@@ -47,6 +47,8 @@ export interface Report {
   roused: number;
   /** Waits that a node has sent back to the cell. */
   returned: number;
+  /** Snapshots that have begun. */
+  snapshots: number;
 }
 
 /** A word that is changed only by threads that then wake all that sleep there. */
@@ -56,6 +58,12 @@ export interface Word {
   owed: number;
   /** A thread that changed it could not wake. */
   broken: boolean;
+}
+
+/** A connection that has asked for a snapshot. */
+export interface Snapshot {
+  link: number;
+  up: Pipe;
 }
 
 export class World {
@@ -83,8 +91,10 @@ export class World {
       sentBack: 0,
       cellBarriers: 0,
     },
-    ...{ semaphores: 0, roused: 0, returned: 0 },
+    ...{ semaphores: 0, roused: 0, returned: 0, snapshots: 0 },
   };
+  /** It waits for the leases of nodes. */
+  snapshot: Snapshot | null = null;
   #nextNode = 1;
 
   constructor(random: Random, plan: Plan, makeReplica?: ClusterOptions["makeReplica"], trace?: Trace) {
