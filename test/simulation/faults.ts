@@ -2,6 +2,7 @@
 import { encodeHandshake } from "../../src/core/wire/handshake.ts";
 import { Kind } from "../../src/core/wire/kinds.ts";
 import type { Pipe } from "../support/core-cluster.ts";
+import { runOn } from "./actors/lock-cell.ts";
 import { checkSnapshot } from "./checks/snapshot.ts";
 import type { Snapshot, World } from "./world.ts";
 
@@ -21,6 +22,16 @@ export const FAULTS: readonly Fault[] = [
     name: "a node that has leases dies",
     oneIn: ({ plan }) => (plan.leases && plan.losses ? 80 : null),
     strike: loseLessee,
+  },
+  {
+    name: "a process closes its connections",
+    oneIn: ({ plan }) => (plan.cells && plan.losses ? 200 : null),
+    strike: orphanOne,
+  },
+  {
+    name: "one that has closed its connections runs on",
+    oneIn: ({ orphans }) => (orphans.length > 0 ? 2 : null),
+    strike: (world) => runOn(world, world.random.pick(world.orphans)),
   },
   { name: "a reader asks for a snapshot", oneIn: snapshotOneIn, strike: takeSnapshot },
   { name: "a reader asks for the status", oneIn: ({ plan }) => (plan.semaphores ? 40 : null), strike: readStatus },
@@ -43,6 +54,16 @@ function loseOne(world: World): void {
   }
   const alive = world.processes.filter(({ state }) => state !== "dead" && state !== "left" && state !== "refused");
   if (alive.length > 0) world.die(random.pick(alive));
+}
+
+/** As a program does that makes itself a daemon. */
+function orphanOne(world: World): void {
+  const running = world.processes.filter(({ state }) => state === "running");
+  if (running.length < 2) return;
+  const process = world.random.pick(running);
+  world.trace?.(`process ${process.pid} closes its connections and runs on`);
+  world.die(process);
+  world.orphans.push(process);
 }
 
 /** Its processes may have the locks, and their requests for others may be under way. */

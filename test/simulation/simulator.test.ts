@@ -20,6 +20,7 @@ import { viewOf } from "../support/core-frames.ts";
 import { RULES as LOCK_RULES } from "./actors/lock-cell.ts";
 import { RULES as SEMAPHORE_RULES } from "./actors/semaphore-cell.ts";
 import { allSeeds, type Counts, expectMore, runSeed, runSeeds, SIMULATIONS, shortestFailure } from "./kinds.ts";
+import { forgetsLosses, freesLeasesOfTheLost, type Plant, returnsTwice } from "./plants.ts";
 import { FLAVOURS, type Flavour, type SimulatorOptions, simulate } from "./simulator.ts";
 
 /** What a simulator that does nothing would not reach, for each seed on average. */
@@ -386,7 +387,7 @@ function isNoticed(options: SimulatorOptions & { flavour: Flavour }): boolean {
 }
 
 describe("the simulator notices an arbiter, or a server, that", () => {
-  const plants: [string, Flavour, () => { mockRestore(): void }][] = [
+  const plants: [string, Flavour, () => Plant][] = [
     [
       "does not look whether one that goes has locks by their cells",
       "cells",
@@ -411,6 +412,18 @@ describe("the simulator notices an arbiter, or a server, that", () => {
       "keeps the leases of a node that is gone",
       "leases",
       () => spyOn(Locks.prototype, "endLeasesOf").mockImplementation(() => {}),
+    ],
+    ["takes what was leased to a node that is gone for free", "leases", freesLeasesOfTheLost],
+    ["returns a lease twice", "leases", returnsTwice],
+    ["leases locks after one was lost that may run on", "leases", forgetsLosses],
+    ["gives cells after one was lost that may run on", "cells", forgetsLosses],
+    [
+      "wakes one of those that sleep on the cell of a lock whose owner is gone",
+      "cells",
+      () =>
+        spyOn(Cells.prototype, "wakeAll").mockImplementation(function (this: Cells, at) {
+          this.wake(at, 1);
+        }),
     ],
     [
       "begins a snapshot while locks are leased",

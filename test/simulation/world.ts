@@ -49,6 +49,8 @@ export interface Report {
   returned: number;
   /** Snapshots that have begun. */
   snapshots: number;
+  /** Locks taken by processes that have closed their connections. */
+  orphans: number;
 }
 
 /** A word that is changed only by threads that then wake all that sleep there. */
@@ -76,6 +78,8 @@ export class World {
   readonly semaphores = new SemaphoreCheck();
   readonly positions = new Map<Node, Position>();
   readonly processes: Process[] = [];
+  /** Those of them that have closed their connections and run on. */
+  readonly orphans: Process[] = [];
   readonly words: readonly Word[] = [0, 8].map((at) => ({ offset: WORDS_FROM + at, owed: 0, broken: false }));
   readonly report: Report = {
     ...{ entries: 0, answers: 0, loads: 0, lost: 0, direct: 0, changed: 0, pictures: 0 },
@@ -91,7 +95,7 @@ export class World {
       sentBack: 0,
       cellBarriers: 0,
     },
-    ...{ semaphores: 0, roused: 0, returned: 0, snapshots: 0 },
+    ...{ semaphores: 0, roused: 0, returned: 0, snapshots: 0, orphans: 0 },
   };
   /** It waits for the leases of nodes. */
   snapshot: Snapshot | null = null;

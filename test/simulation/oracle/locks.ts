@@ -60,11 +60,11 @@ export class Locks implements Oracle {
     return this.#named(name).lease >= 0;
   }
 
-  /** A process of the node has taken the lock by its cell. */
-  takeCell(name: string, rank: number, node: number): void {
+  /** A process of the node has taken the lock by its cell. `isDirect`: the node decides, and leases nothing. */
+  takeCell(name: string, rank: number, node: number, isDirect: boolean): void {
     const { owner, died, queue, lease } = this.#named(name);
     const other = this.cellOwnerOf(name);
-    const isFree = lease >= 0 ? lease === node : queue.length === 0;
+    const isFree = isDirect ? lease < 0 && queue.length === 0 : lease === node;
     if (owner >= 0 || other >= 0 || died || !isFree)
       throw new Violation(
         `rank ${rank} of node ${node} takes lock ${name}, which rank ${Math.max(owner, other)} or node ${lease} has, died: ${died}`,
