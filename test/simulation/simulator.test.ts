@@ -17,6 +17,7 @@ import { RUN_HEADER_SIZE, runIsMasked, runWords } from "../../src/core/wire/runs
 import { Cells } from "../support/core-cells.ts";
 import { Violation } from "../support/core-cluster.ts";
 import { viewOf } from "../support/core-frames.ts";
+import { RULES as GUARD_RULES } from "./actors/guarded.ts";
 import { RULES as LOCK_RULES } from "./actors/lock-cell.ts";
 import { RULES as SEMAPHORE_RULES } from "./actors/semaphore-cell.ts";
 import { allSeeds, type Counts, expectMore, runSeed, runSeeds, SIMULATIONS, shortestFailure } from "./kinds.ts";
@@ -470,6 +471,11 @@ describe("the simulator notices an arbiter, or a server, that", () => {
       "has processes that let one sleep that came while they kept it for none",
       "cells",
       () => spyOn(LOCK_RULES, "wakesOnceMore").mockImplementation(() => false),
+    ],
+    [
+      "has processes that give a lock back before what they have stored is in the order",
+      "leases",
+      () => spyOn(GUARD_RULES, "waitsForStore").mockImplementation(() => false),
     ],
     [
       "does not look at the values of semaphores when a process goes, or direct mode ends",

@@ -9,6 +9,7 @@ import { Cluster, type ClusterOptions, type Node, type Pipe, Violation } from ".
 import type { Random } from "../support/core-random.ts";
 import { showFrame, type Trace } from "../support/core-trace.ts";
 import { wakeSleepers } from "./actors/barrier-cell.ts";
+import type { Guarded } from "./actors/guarded.ts";
 import { DirectMode } from "./checks/direct.ts";
 import { Position } from "./checks/replica.ts";
 import { SemaphoreCheck } from "./checks/semaphores.ts";
@@ -97,6 +98,9 @@ export class World {
     },
     ...{ semaphores: 0, roused: 0, returned: 0, snapshots: 0, orphans: 0 },
   };
+  /** By lock. */
+  readonly guarded = new Map<string, Guarded>();
+  nextGuarded = 1;
   /** It waits for the leases of nodes. */
   snapshot: Snapshot | null = null;
   #nextNode = 1;

@@ -16,6 +16,7 @@ import {
 import { type Node, Violation } from "../../support/core-cluster.ts";
 import type { CellWork, Process, Thread } from "../process.ts";
 import type { World } from "../world.ts";
+import { checkGuarded } from "./guarded.ts";
 
 /** Rules that processes keep; tests break them one by one. */
 export const RULES = {
@@ -120,6 +121,7 @@ export class WaitingByCell implements CellWork {
     order.locks.takeCell(this.#name, process.rank, process.node.number, isDirect);
     report.cells += 1;
     if (order.locks.isLeased(this.#name)) report.leased += 1;
+    checkGuarded(this.#world, process, this.#name);
     if (this.#hasSlept) report.slept += 1;
     this.#thread.cell = null;
   }
