@@ -56,7 +56,7 @@ function validFrame(random: Random, node: number): Uint8Array {
     { kind: Kind.FUTEX_WAIT, op: random.below(2), offset: 4000, length: 8, body: new Uint8Array(8) },
     { kind: Kind.LOCK, op: random.below(2), body: encodeText("lock") },
     { kind: Kind.UNLOCK, op: random.below(2), body: encodeText("lock") },
-    { kind: Kind.RETURN, op: random.below(2), body: encodeText("lock") },
+    { kind: Kind.RETURN, op: random.below(2), aux: random.below(2), body: encodeText("lock") },
     { kind: Kind.PING, op: random.below(6), aux: random.below(9) },
     { kind: Kind.FUTEX_WAKE, offset: 4000, aux: random.below(3) },
     { kind: Kind.MEMORY },

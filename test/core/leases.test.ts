@@ -60,7 +60,8 @@ class Arbiter {
       drainQueue: () => this.said.push(`drain, word ${this.word}`),
       propose: (view) => {
         const owner = view.getUint8(ReturnAt.isOwned) === 1 ? view.getUint16(At.rank, true) : -1;
-        this.said.push(`return, owner ${owner}`);
+        const wasAsked = view.getUint32(ReturnAt.wasAsked, true) === 1;
+        this.said.push(`return, owner ${owner}${wasAsked ? ", asked for" : ""}`);
       },
       send: (frame) => {
         this.sent = viewOf(frame.slice());
@@ -174,8 +175,9 @@ test("all leases are returned when the server asks for that, and taken away when
   const arbiter = new Arbiter();
   arbiter.lease();
   arbiter.leases.recallAll();
+  arbiter.leases.onRecall("a");
   arbiter.leases.settle();
-  expect(arbiter.said.splice(0)).toEqual([`drain, word ${CELL_ARBITER}`, "return, owner -1"]);
+  expect(arbiter.said.splice(0)).toEqual([`drain, word ${CELL_ARBITER}`, "return, owner -1, asked for"]);
   arbiter.lease();
   arbiter.leases.renew(at(1000), 0);
   arbiter.leases.onRenewed(1000);
@@ -207,7 +209,7 @@ test("a lease is open from an answer of the server on, for a time that counts fr
   expect(arbiter.openUntil_ms).toEqual([now_ms + LEASE_OPEN_MS, REAL_MS + now_ms + LEASE_OPEN_MS]);
 });
 
-test("it asks again at intervals, not while an answer is under way, and takes no answer of a broken connection", () => {
+test("it asks again at intervals, not while an answer is under way, and at once on a new connection", () => {
   const arbiter = new Arbiter();
   const { leases } = arbiter;
   const asked = (at_ms: number): number => {
@@ -220,8 +222,12 @@ test("it asks again at intervals, not while an answer is under way, and takes no
   expect([asked(1001), asked(1000 + LEASE_ASK_INTERVAL_MS)]).toEqual([0, 1]);
   // The answer takes longer than the lease would: the question is asked anew.
   expect(asked(1000 + LEASE_ASK_INTERVAL_MS + LEASE_OPEN_MS)).toBe(1);
-  leases.interrupted();
+  leases.reconnected();
   leases.onRenewed(1000 + LEASE_ASK_INTERVAL_MS + LEASE_OPEN_MS);
   expect(arbiter.openUntil_ms[0]).toBe(1000 + LEASE_OPEN_MS);
   expect(asked(5000)).toBe(1);
+  // What is asked while there is no connection is never answered.
+  expect(asked(5001)).toBe(0);
+  leases.reconnected();
+  expect(asked(5002)).toBe(1);
 });

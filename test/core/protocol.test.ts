@@ -411,6 +411,7 @@ describe("checkOperation", () => {
     ["a lock with an invalid flag", { kind: Kind.LOCK, op: 2, body: encodeText("a") }],
     ["a return without a name", { kind: Kind.RETURN }],
     ["a return with an invalid flag", { kind: Kind.RETURN, op: 2, body: encodeText("a") }],
+    ["a return with another invalid flag", { kind: Kind.RETURN, aux: 2, body: encodeText("a") }],
     ["a wake outside the map", { kind: Kind.FUTEX_WAKE, offset: MAP, aux: 1 }],
     ["a wake with a body", { kind: Kind.FUTEX_WAKE, aux: 1, body: new Uint8Array(8) }],
     ["a sleep without a body", { kind: Kind.FUTEX_WAIT, length: 8 }],

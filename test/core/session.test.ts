@@ -3,6 +3,7 @@ import { describe, expect, test } from "bun:test";
 import { Status } from "../../src/core/base/errors.ts";
 import {
   BLOCKS_MAX,
+  LEASE_PAUSE,
   LOCKS_MAX,
   PROCESSES_MAX,
   SEMAPHORES_MAX,
@@ -655,4 +656,24 @@ test("a snapshot is a copy", () => {
   machine.join(1, 1);
   machine.apply({ kind: Kind.BARRIER, node: 1, rank: 0, tag: 1 });
   expect(JSON.stringify(snapshot)).toBe(text);
+});
+
+test("a lock whose lease the server has asked for is leased again after LEASE_PAUSE grants, wherever they were", () => {
+  const machine = started(2);
+  const body = encodeText("a");
+  const pass = (rank: number): string[] => {
+    machine.apply({ kind: Kind.LOCK, node: rank + 1, rank, tag: 9, body });
+    return machine
+      .apply({ kind: Kind.UNLOCK, node: rank + 1, rank, tag: 9, body })
+      .filter((line) => line.includes("lease"));
+  };
+  expect([pass(0), pass(0)]).toEqual([[], ['"a" leased to 1']]);
+  machine.apply({ kind: Kind.RETURN, node: 1, aux: 1, tag: NO_TAG, body });
+  for (let grant = 0; grant < LEASE_PAUSE; grant += 1) expect(pass(grant % 2)).toEqual([]);
+  expect([pass(0), pass(0)]).toEqual([[], ['"a" leased to 1']]);
+  // A process has it, and gives it back.
+  machine.apply({ kind: Kind.RETURN, op: 1, rank: 0, node: 1, aux: 1, tag: NO_TAG, body });
+  machine.apply({ kind: Kind.UNLOCK, node: 1, rank: 0, tag: 9, body });
+  for (let grant = 0; grant < LEASE_PAUSE; grant += 1) expect(pass(0)).toEqual([]);
+  expect(pass(1)).toEqual([]);
 });

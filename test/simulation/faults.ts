@@ -2,7 +2,9 @@
 import { encodeHandshake } from "../../src/core/wire/handshake.ts";
 import { Kind } from "../../src/core/wire/kinds.ts";
 import type { Pipe } from "../support/core-cluster.ts";
-import type { World } from "./world.ts";
+import { runOn } from "./actors/lock-cell.ts";
+import { checkSnapshot } from "./checks/snapshot.ts";
+import type { Snapshot, World } from "./world.ts";
 
 interface Fault {
   name: string;
@@ -16,6 +18,22 @@ export const FAULTS: readonly Fault[] = [
   { name: "a process or a node dies", oneIn: ({ plan }) => (plan.losses ? 300 : null), strike: loseOne },
   { name: "a node comes", oneIn: ({ plan }) => plan.nodeOneIn, strike: (world) => world.addNode() },
   { name: "an arbiter tells of passed barriers", oneIn: () => 60, strike: tellOfBarriers },
+  {
+    name: "a node that has leases dies",
+    oneIn: ({ plan }) => (plan.leases && plan.losses ? 80 : null),
+    strike: loseLessee,
+  },
+  {
+    name: "a process closes its connections",
+    oneIn: ({ plan }) => (plan.cells && plan.losses ? 200 : null),
+    strike: orphanOne,
+  },
+  {
+    name: "one that has closed its connections runs on",
+    oneIn: ({ orphans }) => (orphans.length > 0 ? 2 : null),
+    strike: (world) => runOn(world, world.random.pick(world.orphans)),
+  },
+  { name: "a reader asks for a snapshot", oneIn: snapshotOneIn, strike: takeSnapshot },
   { name: "a reader asks for the status", oneIn: ({ plan }) => (plan.semaphores ? 40 : null), strike: readStatus },
   { name: "a process that has left ends", oneIn: () => 20, strike: exitOne },
 ];
@@ -36,6 +54,52 @@ function loseOne(world: World): void {
   }
   const alive = world.processes.filter(({ state }) => state !== "dead" && state !== "left" && state !== "refused");
   if (alive.length > 0) world.die(random.pick(alive));
+}
+
+/** As a program does that makes itself a daemon. */
+function orphanOne(world: World): void {
+  const running = world.processes.filter(({ state }) => state === "running");
+  if (running.length < 2) return;
+  const process = world.random.pick(running);
+  world.trace?.(`process ${process.pid} closes its connections and runs on`);
+  world.die(process);
+  world.orphans.push(process);
+}
+
+/** Its processes may have the locks, and their requests for others may be under way. */
+function loseLessee(world: World): void {
+  const { random, cluster } = world;
+  const lessees = world.nodesUp().filter(({ number }) => cluster.sequencer.session.lessees.has(number));
+  if (lessees.length > 0 && world.nodesUp().length > 1) random.pick(lessees).lose(random.below(200));
+}
+
+function snapshotOneIn({ plan, snapshot }: World): number | null {
+  if (!plan.leases) return null;
+  return snapshot === null ? 150 : 5;
+}
+
+/** One asks, or the server looks whether the one that has asked can be served. */
+function takeSnapshot(world: World): void {
+  const { cluster, random } = world;
+  world.snapshot ??= askForSnapshot(world);
+  const { link, up } = world.snapshot;
+  if (random.oneIn(40)) {
+    up.end();
+    world.snapshot = null;
+  } else if (cluster.sequencer.beginSnapshot(link, false)) {
+    world.report.snapshots += 1;
+    cluster.sequencer.flush();
+    checkSnapshot(world);
+    up.end();
+    world.snapshot = null;
+  }
+}
+
+function askForSnapshot({ cluster }: World): Snapshot {
+  const deaf = (): void => {};
+  const up = cluster.link("reader", deaf, deaf);
+  up.push(encodeHandshake(Kind.SNAPSHOT, new Uint8Array(0)));
+  return { link: cluster.lastLink, up };
 }
 
 /** What its shell does about once a second. */

@@ -1,9 +1,12 @@
 /** Runs the simulator of pipelined sessions over many seeds (DSM_SEEDS=N: N of them). */
-import { describe, expect, test } from "bun:test";
+import { describe, expect, spyOn, test } from "bun:test";
 import { MapBytes } from "../../src/core/memory/map-bytes.ts";
+import { Leases } from "../../src/core/replica/cells/leases.ts";
+import { LockCells } from "../../src/core/replica/cells/lock-cells.ts";
 import { Replica } from "../../src/core/replica/replica.ts";
 import { StoreBatch } from "../../src/core/replica/store-batch.ts";
 import { StoreBufferMap } from "../../src/core/replica/store-buffer-map.ts";
+import { StoreQueue } from "../../src/core/replica/store-queue.ts";
 import { type RecordTaker, Ring, type RingLock } from "../../src/core/replica/store-ring.ts";
 import { setUint64 } from "../../src/core/wire/frame.ts";
 import { Kind, PublishOp } from "../../src/core/wire/kinds.ts";
@@ -12,7 +15,9 @@ import { Cluster, processHello, Violation } from "../support/core-cluster.ts";
 import { viewOf } from "../support/core-frames.ts";
 import { emptyRing, RingWriter } from "../support/core-ring-writer.ts";
 import { expectMore, runSeeds } from "./kinds.ts";
+import { RULES as GATE_RULES } from "./pipelined/gate.ts";
 import { type SimulatorOptions, simulate } from "./pipelined/simulator.ts";
+import { returnsTwice } from "./plants.ts";
 
 test("every promise is kept", () => {
   const least = {
@@ -25,6 +30,7 @@ test("every promise is kept", () => {
     redone: 0.05,
     full: 0.001,
     together: 0.01,
+    leased: 0.05,
   };
   expectMore(runSeeds("pipelined"), least);
 }, 300_000);
@@ -134,6 +140,32 @@ describe("a record is refused that is", () => {
 });
 
 const plainly = (work: () => void): void => work();
+
+/** The ring is not drained while leases are returned. */
+function leavesRing(): { mockRestore(): void }[] {
+  let isReturning = false;
+  const { drain } = StoreQueue.prototype;
+  const { settle, beforeProposal } = Leases.prototype;
+  const within = (work: () => void): void => {
+    isReturning = true;
+    try {
+      work();
+    } finally {
+      isReturning = false;
+    }
+  };
+  return [
+    spyOn(StoreQueue.prototype, "drain").mockImplementation(function (this: StoreQueue) {
+      return isReturning ? 0 : drain.call(this);
+    }),
+    spyOn(Leases.prototype, "settle").mockImplementation(function (this: Leases) {
+      within(() => settle.call(this));
+    }),
+    spyOn(Leases.prototype, "beforeProposal").mockImplementation(function (this: Leases, kind, view) {
+      within(() => beforeProposal.call(this, kind, view));
+    }),
+  ];
+}
 
 describe("the simulator notices a replica that", () => {
   const broken: [string, SimulatorOptions, ((work: () => void) => void)?][] = [
@@ -262,6 +294,29 @@ describe("the simulator notices a replica that", () => {
       ),
     ],
   ];
+  const returning: [string, () => { mockRestore(): void }[]][] = [
+    ["returns a lease before what was stored under the lock", leavesRing],
+    ["returns a lease twice", () => [returnsTwice()]],
+    [
+      "says of no lease that a process has the lock",
+      () => [spyOn(LockCells.prototype, "take").mockImplementation(() => -1)],
+    ],
+    [
+      "has processes that give the lock back before their stores are in the ring",
+      () => [spyOn(GATE_RULES, "waitsForStores").mockImplementation(() => false)],
+    ],
+  ];
+  for (const [name, plant] of returning) {
+    broken.push([
+      name,
+      {},
+      (work) => {
+        const planted = plant();
+        work();
+        for (const one of planted) one.mockRestore();
+      },
+    ]);
+  }
   const notices = (_name: string, options: SimulatorOptions, around = plainly): void => {
     let caught = 0;
     around(() => {

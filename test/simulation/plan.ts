@@ -17,6 +17,8 @@ interface Settings {
   locks: boolean;
   /** Nearly all that threads do concerns locks, in a direct session where few die: most are taken by their cells. */
   cells: boolean;
+  /** Leased locks matter most: nodes that have them die, and readers take snapshots. */
+  leases: boolean;
   /** Half of what threads do concerns the barrier, and processes that come late mostly come where the others are. */
   barriers: boolean;
   /** Most of what threads do concerns semaphores. */
@@ -33,7 +35,7 @@ interface Settings {
 }
 
 const USUAL: Settings = {
-  ...{ elastic: false, direct: false, locks: false, cells: false, barriers: false, semaphores: false },
+  ...{ elastic: false, direct: false, locks: false, cells: false, leases: false, barriers: false, semaphores: false },
   ...{ expectedMax: 5, extraMax: 2, ranksBeyond: 0 },
   ...{ nodeOneIn: 200, lateOneIn: 150, leaveOneIn: 20 },
 };
@@ -56,14 +58,14 @@ const SETTINGS: Readonly<Record<Flavour, Settings>> = {
   locks: { ...USUAL, locks: true },
   cells: { ...USUAL, direct: true, cells: true },
   semaphores: { ...USUAL, direct: true, semaphores: true, nodeOneIn: 60, lateOneIn: 40 },
-  leases: { ...USUAL, cells: true, leaveOneIn: 6 },
+  leases: { ...USUAL, cells: true, leases: true, leaveOneIn: 6 },
   elastic: {
-    ...{ elastic: true, direct: false, locks: false, cells: false, barriers: false, semaphores: false },
+    ...{ elastic: true, direct: false, locks: false, cells: false, leases: false, barriers: false, semaphores: false },
     ...{ expectedMax: 3, extraMax: 12, ranksBeyond: 4 },
     ...{ nodeOneIn: 40, lateOneIn: 15, leaveOneIn: 2 },
   },
   barriers: {
-    ...{ elastic: true, direct: true, locks: false, cells: false, barriers: true, semaphores: false },
+    ...{ elastic: true, direct: true, locks: false, cells: false, leases: false, barriers: true, semaphores: false },
     ...{ expectedMax: 3, extraMax: 12, ranksBeyond: 4 },
     ...{ nodeOneIn: 200, lateOneIn: 60, leaveOneIn: 2 },
   },

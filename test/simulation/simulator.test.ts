@@ -6,6 +6,7 @@ import { LockCells } from "../../src/core/replica/cells/lock-cells.ts";
 import { SemaphoreCells } from "../../src/core/replica/cells/semaphore-cells.ts";
 import { Replica } from "../../src/core/replica/replica.ts";
 import type { ReplicaOutput } from "../../src/core/replica/replica-output.ts";
+import { Sequencer } from "../../src/core/sequencer/sequencer.ts";
 import { Locks } from "../../src/core/session/locks.ts";
 import { Session } from "../../src/core/session/session.ts";
 import { HEADER_SIZE } from "../../src/core/wire/at.ts";
@@ -16,9 +17,11 @@ import { RUN_HEADER_SIZE, runIsMasked, runWords } from "../../src/core/wire/runs
 import { Cells } from "../support/core-cells.ts";
 import { Violation } from "../support/core-cluster.ts";
 import { viewOf } from "../support/core-frames.ts";
+import { RULES as GUARD_RULES } from "./actors/guarded.ts";
 import { RULES as LOCK_RULES } from "./actors/lock-cell.ts";
 import { RULES as SEMAPHORE_RULES } from "./actors/semaphore-cell.ts";
-import { allSeeds, type Counts, expectMore, runSeed, runSeeds, shortestFailure } from "./kinds.ts";
+import { allSeeds, type Counts, expectMore, runSeed, runSeeds, SIMULATIONS, shortestFailure } from "./kinds.ts";
+import { forgetsLosses, freesLeasesOfTheLost, type Plant, returnsTwice } from "./plants.ts";
 import { FLAVOURS, type Flavour, type SimulatorOptions, simulate } from "./simulator.ts";
 
 /** What a simulator that does nothing would not reach, for each seed on average. */
@@ -27,7 +30,7 @@ const LEAST: Record<Flavour, Counts> = {
   direct: { entries: 15, loads: 3, direct: 0.5, woken: 0.1, refused: 0.1, blocks: 0.3, locked: 0.1 },
   locks: { entries: 15, locked: 1.7, inherited: 0.1, lost: 0.5, cells: 0.05, leased: 0.05 },
   cells: { entries: 15, direct: 0.5, cells: 8, slept: 2, sentBack: 0.3 },
-  leases: { entries: 15, leased: 1, slept: 0.1 },
+  leases: { entries: 15, leased: 1, slept: 0.1, snapshots: 0.5 },
   barriers: { entries: 20, cellBarriers: 0.7, changed: 0.05, lost: 0.2 },
   semaphores: { entries: 15, direct: 0.3, lost: 0.3, changed: 0.05, semaphores: 4, roused: 0.2, returned: 0.005 },
   elastic: { entries: 20, pictures: 1, lost: 0.5, woken: 0.1, locked: 0.1, changed: 0.1 },
@@ -370,8 +373,9 @@ describe("the simulator notices a replica that", () => {
   );
 });
 
-/** Whether one of the seeds breaks a promise. */
-function isNoticed(options: SimulatorOptions, seeds = 1500): boolean {
+/** Whether one of the seeds that this suite runs of the flavour breaks a promise. */
+function isNoticed(options: SimulatorOptions & { flavour: Flavour }): boolean {
+  const { seeds } = SIMULATIONS[options.flavour] as { seeds: number };
   for (let seed = 0; seed < seeds; seed += 1) {
     try {
       simulate(seed, options);
@@ -383,8 +387,8 @@ function isNoticed(options: SimulatorOptions, seeds = 1500): boolean {
   return false;
 }
 
-describe("the simulator notices an arbiter that", () => {
-  const plants: [string, Flavour, () => { mockRestore(): void }][] = [
+describe("the simulator notices an arbiter, or a server, that", () => {
+  const plants: [string, Flavour, () => Plant][] = [
     [
       "does not look whether one that goes has locks by their cells",
       "cells",
@@ -409,6 +413,28 @@ describe("the simulator notices an arbiter that", () => {
       "keeps the leases of a node that is gone",
       "leases",
       () => spyOn(Locks.prototype, "endLeasesOf").mockImplementation(() => {}),
+    ],
+    ["takes what was leased to a node that is gone for free", "leases", freesLeasesOfTheLost],
+    ["returns a lease twice", "leases", returnsTwice],
+    ["leases locks after one was lost that may run on", "leases", forgetsLosses],
+    ["gives cells after one was lost that may run on", "cells", forgetsLosses],
+    [
+      "wakes one of those that sleep on the cell of a lock whose owner is gone",
+      "cells",
+      () =>
+        spyOn(Cells.prototype, "wakeAll").mockImplementation(function (this: Cells, at) {
+          this.wake(at, 1);
+        }),
+    ],
+    [
+      "begins a snapshot while locks are leased",
+      "leases",
+      () => {
+        const begin = Sequencer.prototype.beginSnapshot;
+        return spyOn(Sequencer.prototype, "beginSnapshot").mockImplementation(function (this: Sequencer, id) {
+          return begin.call(this, id, true);
+        });
+      },
     ],
     [
       "gives a lock to the processes that one of them waits for, or that a dead owner has left",
@@ -445,6 +471,11 @@ describe("the simulator notices an arbiter that", () => {
       "has processes that let one sleep that came while they kept it for none",
       "cells",
       () => spyOn(LOCK_RULES, "wakesOnceMore").mockImplementation(() => false),
+    ],
+    [
+      "has processes that give a lock back before what they have stored is in the order",
+      "leases",
+      () => spyOn(GUARD_RULES, "waitsForStore").mockImplementation(() => false),
     ],
     [
       "does not look at the values of semaphores when a process goes, or direct mode ends",

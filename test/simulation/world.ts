@@ -5,10 +5,11 @@
 import { MapBytes } from "../../src/core/memory/map-bytes.ts";
 import { NO_EFFECTS } from "../../src/core/session/effects.ts";
 import { Session } from "../../src/core/session/session.ts";
-import { Cluster, type ClusterOptions, type Node, Violation } from "../support/core-cluster.ts";
+import { Cluster, type ClusterOptions, type Node, type Pipe, Violation } from "../support/core-cluster.ts";
 import type { Random } from "../support/core-random.ts";
 import { showFrame, type Trace } from "../support/core-trace.ts";
 import { wakeSleepers } from "./actors/barrier-cell.ts";
+import type { Guarded } from "./actors/guarded.ts";
 import { DirectMode } from "./checks/direct.ts";
 import { Position } from "./checks/replica.ts";
 import { SemaphoreCheck } from "./checks/semaphores.ts";
@@ -47,6 +48,10 @@ export interface Report {
   roused: number;
   /** Waits that a node has sent back to the cell. */
   returned: number;
+  /** Snapshots that have begun. */
+  snapshots: number;
+  /** Locks taken by processes that have closed their connections. */
+  orphans: number;
 }
 
 /** A word that is changed only by threads that then wake all that sleep there. */
@@ -56,6 +61,12 @@ export interface Word {
   owed: number;
   /** A thread that changed it could not wake. */
   broken: boolean;
+}
+
+/** A connection that has asked for a snapshot. */
+export interface Snapshot {
+  link: number;
+  up: Pipe;
 }
 
 export class World {
@@ -68,6 +79,8 @@ export class World {
   readonly semaphores = new SemaphoreCheck();
   readonly positions = new Map<Node, Position>();
   readonly processes: Process[] = [];
+  /** Those of them that have closed their connections and run on. */
+  readonly orphans: Process[] = [];
   readonly words: readonly Word[] = [0, 8].map((at) => ({ offset: WORDS_FROM + at, owed: 0, broken: false }));
   readonly report: Report = {
     ...{ entries: 0, answers: 0, loads: 0, lost: 0, direct: 0, changed: 0, pictures: 0 },
@@ -83,8 +96,13 @@ export class World {
       sentBack: 0,
       cellBarriers: 0,
     },
-    ...{ semaphores: 0, roused: 0, returned: 0 },
+    ...{ semaphores: 0, roused: 0, returned: 0, snapshots: 0, orphans: 0 },
   };
+  /** By lock. */
+  readonly guarded = new Map<string, Guarded>();
+  nextGuarded = 1;
+  /** It waits for the leases of nodes. */
+  snapshot: Snapshot | null = null;
   #nextNode = 1;
 
   constructor(random: Random, plan: Plan, makeReplica?: ClusterOptions["makeReplica"], trace?: Trace) {

@@ -64,6 +64,7 @@ static int await_lock(dsm_session *session, const char *name, int timeout_ms, en
 }
 
 static int lock(dsm_session *session, const char *name, int try_only, int timeout_ms) {
+  if (session != NULL && session_check_stack() != DSM_OK) return DSM_INVALID;
   enum lock_cell cell = session == NULL ? LOCK_CELL_ASK : lock_cells_take(&session->cells, name);
   if (cell == LOCK_CELL_TAKEN && release_is_clean(&session->pages)) return locked_by_cell(session, DSM_OK);
   int status = session_begin(session);

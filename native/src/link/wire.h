@@ -185,6 +185,7 @@ struct wire_header {
     uint32_t count;
     uint32_t uses_cell;
     uint32_t is_short;
+    uint32_t was_asked;
     uint32_t dropped;
     uint32_t memory_descriptor;
   };
@@ -249,6 +250,7 @@ _Static_assert(offsetof(struct wire_header, alignment) == 36, "header.alignment"
 _Static_assert(offsetof(struct wire_header, count) == 36, "header.count");
 _Static_assert(offsetof(struct wire_header, uses_cell) == 36, "header.uses_cell");
 _Static_assert(offsetof(struct wire_header, is_short) == 36, "header.is_short");
+_Static_assert(offsetof(struct wire_header, was_asked) == 36, "header.was_asked");
 _Static_assert(offsetof(struct wire_header, dropped) == 36, "header.dropped");
 _Static_assert(offsetof(struct wire_header, memory_descriptor) == 36, "header.memory_descriptor");
 _Static_assert(sizeof(struct wire_header) == 40, "header");

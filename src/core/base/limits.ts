@@ -25,6 +25,11 @@ export const SEMAPHORE_VALUE_MAX = 0x7fffffff;
 export const LOCKS_MAX = 4096;
 /** So many processes of one node in a row must have had a lock before it is leased to that node. */
 export const LEASE_STREAK = 2;
+/**
+ * So many grants must pass before a lock is leased again whose lease the server has asked for: a snapshot begins when no
+ * lock is leased, and many locks may be in use.
+ */
+export const LEASE_PAUSE = 256;
 /** Allocated blocks. */
 export const BLOCKS_MAX = 65536;
 /** Largest alignment of a block: a page. */

@@ -6,6 +6,7 @@ import * as v from "valibot";
 import { slotOf } from "../base/addresses.ts";
 import {
   BLOCKS_MAX,
+  LEASE_PAUSE,
   LEASE_STREAK,
   LOCKS_MAX,
   NODE_NUMBER_MAX,
@@ -129,9 +130,12 @@ const LockStateSchema = record({
   waiters: list(PROCESSES_MAX, LockWaiterSchema),
   /** The node that it is leased to, or -1. */
   lease: whole(-1, WORD_MAX),
-  /** The node of the last process that got it (-1: none yet), and how many got it there in a row: at most LEASE_STREAK. */
+  /**
+   * The node of the last process that got it (-1: none yet), and how many got it there in a row: at most LEASE_STREAK.
+   * Below 0: so many grants on any node must pass before they are counted.
+   */
   lastNode: whole(-1, WORD_MAX),
-  streak: whole(0, LEASE_STREAK),
+  streak: whole(-LEASE_PAUSE, LEASE_STREAK),
 });
 export type LockState = v.InferOutput<typeof LockStateSchema>;
 

@@ -269,7 +269,6 @@ export class Replica {
   /** The connection to the server is broken: drops incomplete frames, which the server sends again. */
   interrupted(): void {
     this.#entries.reset();
-    this.#cells.leases.interrupted();
     this.#exit.isPaused = true;
   }
 
@@ -280,6 +279,7 @@ export class Replica {
   resumed(reply: ResumeReply): void {
     this.#tellTime();
     this.#applier.resumed(reply);
+    this.#cells.leases.reconnected();
     this.#exit.isPaused = false;
     this.#exit.restartUpload();
     this.#afterEvent();

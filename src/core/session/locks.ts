@@ -10,7 +10,8 @@
  *
  * A lock that LEASE_STREAK processes of one node in a row have had, and that is free, is leased to that node (Gray and
  * Cheriton, "Leases", SOSP 1989): from then on its processes take it and give it back without an entry, and only the
- * node's arbiter knows which of them has it. So one that alternates between nodes is not leased.
+ * node's arbiter knows which of them has it. So one that alternates between nodes is not leased. One that the server has
+ * asked for, to begin a snapshot, is not leased again before LEASE_PAUSE grants.
  *
  *     free ──unlock, not the first on this node──▶ leased ──RETURN by the node──▶ owned, or free
  *                                                     │  ▲
@@ -20,7 +21,7 @@
  * process of its node, or by the eviction of the node; after a loss no lease is given.
  */
 import { Status } from "../base/errors.ts";
-import { LEASE_STREAK, LOCKS_MAX } from "../base/limits.ts";
+import { LEASE_PAUSE, LEASE_STREAK, LOCKS_MAX } from "../base/limits.ts";
 import { checkName } from "../base/names.ts";
 import type { SavedSession } from "../messages/saved-session.ts";
 import type { LockState, LockWaiter, Requester, SessionState, WaitQueue } from "../messages/session-state.ts";
@@ -115,20 +116,21 @@ export class Locks {
 
   /**
    * Ends the lease of `node`, if it has one. `owner`: the rank that has the lock by its cell, or -1. One that is not in
-   * the session, or not on the node, has ended: it may have left the data inconsistent.
+   * the session, or not on the node, has ended: it may have left the data inconsistent. `wasAsked`: the server wants the
+   * lock not to be leased for a while.
    */
-  giveBack(name: string, node: number, owner: number): void {
+  giveBack(name: string, node: number, { owner, wasAsked }: { owner: number; wasAsked: boolean }): void {
     const lock = this.#byName.get(name);
     if (lock === undefined || lock.lease !== node) return;
     if (owner >= 0 && this.#members.mayIssue(owner, node)) {
       lock.lease = -1;
       lock.owner = owner;
       lock.lastNode = node;
-      lock.streak = 1;
+      lock.streak = wasAsked ? -LEASE_PAUSE : 1;
       this.#waits.end(lock, Status.BUSY, 0, owner);
       this.#refuseAttempts(lock);
     } else {
-      this.#endLease(lock, owner);
+      this.#endLease(lock, owner, wasAsked ? -LEASE_PAUSE : 0);
     }
   }
 
@@ -160,9 +162,9 @@ export class Locks {
     return nodes;
   }
 
-  #endLease(lock: LockState, died: number): void {
+  #endLease(lock: LockState, died: number, streak = 0): void {
     lock.lease = -1;
-    lock.streak = 0;
+    lock.streak = streak;
     if (died >= 0) lock.died = died;
     this.#passOn(lock);
     this.#refuseAttempts(lock);
@@ -196,7 +198,8 @@ export class Locks {
   #grant(lock: LockState, to: Requester): void {
     const { died } = lock;
     lock.owner = to.rank;
-    lock.streak = lock.lastNode === to.node ? Math.min(lock.streak + 1, LEASE_STREAK) : 1;
+    const continues = lock.lastNode === to.node || lock.streak < 0;
+    lock.streak = continues ? Math.min(lock.streak + 1, LEASE_STREAK) : 1;
     lock.lastNode = to.node;
     this.#replies.status(to, died < 0 ? Status.OK : Status.OWNER_DIED, Math.max(died, 0));
   }

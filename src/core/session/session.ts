@@ -287,7 +287,10 @@ export class Session {
         this.#locks.unlock(nameAt(view, at), view.getUint8(at + UnlockAt.keepsMark) === 1, from);
         return;
       case Kind.RETURN:
-        this.#locks.giveBack(nameAt(view, at), from.node, view.getUint8(at + ReturnAt.isOwned) === 1 ? from.rank : -1);
+        this.#locks.giveBack(nameAt(view, at), from.node, {
+          owner: view.getUint8(at + ReturnAt.isOwned) === 1 ? from.rank : -1,
+          wasAsked: view.getUint32(at + ReturnAt.wasAsked, true) === 1,
+        });
         return;
       case Kind.ALLOC: {
         const alignment = view.getUint32(at + AllocateAt.alignment, true);

@@ -83,7 +83,8 @@ export function checkOperation(view: DataView, at: number, mapSize: number, orde
       return view.getUint32(at + LockAt.usesCell, true) > 1 ? "lock: no such flag" : null;
     case Kind.RETURN:
       if (length < 1 || length > NAME_MAX || padded(length) !== body) return "return: bad name length";
-      return view.getUint8(at + ReturnAt.isOwned) > 1 ? "return: no such flag" : null;
+      if (view.getUint8(at + ReturnAt.isOwned) > 1) return "return: no such flag";
+      return view.getUint32(at + ReturnAt.wasAsked, true) > 1 ? "return: no such flag" : null;
     case Kind.ALLOC:
     case Kind.NAMED:
       if (kind === Kind.ALLOC ? body !== 0 : length < 1 || length > NAME_MAX || padded(length) !== body) {

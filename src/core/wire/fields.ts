@@ -82,7 +82,7 @@ export const FRAMES = {
   futexWake: { mapOffset: "offset", count: "aux" },
   lock: { tryOnly: "op", usesCell: "aux", ...NAME },
   unlock: { keepsMark: "op", isShort: "aux", ...NAME },
-  return: { isOwned: "op", ...NAME },
+  return: { isOwned: "op", wasAsked: "aux", ...NAME },
   map: { hasMore: "op", seq: "seq", ...RUNS },
   trace: { recordsLength: "length", dropped: "aux", records: { body: 0 } },
   share: { op: "op", pid: "offset", memoryDescriptor: "aux", nonce: { body: 0 } },

@@ -165,7 +165,7 @@ export const Kind = {
   SEM_VALUE: 39,
   /**
    * An ordered operation of an arbiter: its node gives back the lease of a lock. body: name, length: its bytes, op: 1 if
-   * the process `rank` has the lock.
+   * the process `rank` has the lock, aux: 1 if the server has asked for it (CHANGE with RETURN).
    */
   RETURN: 40,
 } as const;

@@ -110,6 +110,7 @@ static void barrier_in_map(void) {
     return;
   CHECK(dsm_barrier_wait(session) == DSM_INVALID);
   CHECK(strstr(dsm_last_error(), "stack lies in the map") != NULL);
+  CHECK(dsm_lock(session, "leased") == DSM_INVALID);
   CHECK(dsm_close(session) == DSM_INVALID);
   dsm_session *other = session;
   CHECK(dsm_open(NULL, &other) == DSM_INVALID && other == NULL);
@@ -401,6 +402,10 @@ static int run(const char *name) {
     handle(SIGUSR1, on_signal, 0);
     run_in_map(raise_in_map);
   } else if (strcmp(name, "calls") == 0) {
+    for (int time = 0; time < 3; time++) {
+      CHECK(dsm_lock(session, "leased") == DSM_OK);
+      CHECK(dsm_unlock(session, "leased") == DSM_OK);
+    }
     run_in_map(barrier_in_map);
     run_in_map(read_in_map);
   } else if (strcmp(name, "alternate-in-map") == 0) {

@@ -16,6 +16,7 @@ import {
 import { type Node, Violation } from "../../support/core-cluster.ts";
 import type { CellWork, Process, Thread } from "../process.ts";
 import type { World } from "../world.ts";
+import { checkGuarded } from "./guarded.ts";
 
 /** Rules that processes keep; tests break them one by one. */
 export const RULES = {
@@ -116,9 +117,11 @@ export class WaitingByCell implements CellWork {
     if (this.#starves) flags &= ~CELL_STARVING;
     if (RULES.keepsSleepers(this.#hasSlept)) flags |= CELL_SLEEPERS;
     process.node.cells.swap(this.at, word, mark | flags);
-    order.locks.takeCell(this.#name, process.rank, process.node.number);
+    const isDirect = process.node === this.#world.direct.decider;
+    order.locks.takeCell(this.#name, process.rank, process.node.number, isDirect);
     report.cells += 1;
     if (order.locks.isLeased(this.#name)) report.leased += 1;
+    checkGuarded(this.#world, process, this.#name);
     if (this.#hasSlept) report.slept += 1;
     this.#thread.cell = null;
   }
@@ -193,6 +196,25 @@ export function giveByCell(world: World, thread: Thread, name: string): boolean 
   world.order.locks.giveCell(name);
   if ((word & CELL_SLEEPERS) !== 0) thread.cell = new WakingOfCell(thread, at, isKept);
   return true;
+}
+
+/**
+ * A process that counts as lost, because it has closed its connections, runs on: it takes a lock where it can, or gives back
+ * what it has.
+ */
+export function runOn({ order, direct, random, report }: World, { node, rank }: Process): void {
+  const known = [...node.knownCells.keys()];
+  if (known.length === 0 || node.lost) return;
+  const name = random.pick(known);
+  const at = cellOf(node, name) as number;
+  if (node.cells.swap(at, CELL_OWNED + rank, CELL_FREE)) {
+    order.locks.giveCell(name);
+  } else if (node.cells.swap(at, CELL_FREE, CELL_OWNED + rank)) {
+    if (!order.session.mayIssue(rank, node.number))
+      throw new Violation(`rank ${rank} takes lock ${name} by its cell, and was given up as lost before`);
+    order.locks.takeCell(name, rank, node.number, node === direct.decider);
+    report.orphans += 1;
+  }
 }
 
 /** What the threads of the process do with cells goes on by one step, except for those that sleep. False: nothing. */

@@ -9,6 +9,7 @@ import { LOCKS } from "../oracle/locks.ts";
 import { keyOf } from "../oracle/sent-frames.ts";
 import type { Thread } from "../process.ts";
 import type { World } from "../world.ts";
+import { checkGuarded, mayGiveBack, RULES, storeGuarded } from "./guarded.ts";
 import { cellOf, giveByCell, WaitingByCell } from "./lock-cell.ts";
 
 export function lock(world: World, thread: Thread): void {
@@ -32,7 +33,16 @@ function byCell(world: World, thread: Thread): boolean {
   const own = known.filter((name) => order.locks.cellOwnerOf(name) === rank);
   if (own.length > 0 && !random.oneIn(3)) {
     const name = random.pick(own);
-    if (!giveByCell(world, thread, name)) unlock(world, thread, 0, name);
+    if (
+      plan.leases &&
+      node !== world.direct.decider &&
+      world.guarded.get(name)?.by !== thread.process &&
+      random.oneIn(2)
+    ) {
+      storeGuarded(world, thread, name);
+      if (!RULES.waitsForStore()) giveByCell(world, thread, name);
+    } else if (!mayGiveBack(world, thread.process, name)) return false;
+    else if (!giveByCell(world, thread, name)) unlock(world, thread, 0, name);
   } else {
     const name = random.pick(known);
     // Requests take time: with too many of them no cell would be given for long.
@@ -52,6 +62,7 @@ function awaitByCell(world: World, thread: Thread, name: string, mayReturn: bool
 
 /** `op` 1: what it guards is still not well. */
 function unlock(world: World, thread: Thread, op: number, name: string): void {
+  if (!mayGiveBack(world, thread.process, name)) return;
   const isShort = world.random.below(2);
   const frame = { kind: Kind.UNLOCK, op, aux: isShort, body: encodeText(name) };
   ask(world, thread, frame, { what: "unlock", statuses: [Status.NOT_OWNER], judged: true });
@@ -74,6 +85,7 @@ function take(world: World, thread: Thread, tryOnly: boolean, name: string, uses
         if (status === Status.OK && value > 0) process.node.knownCells.set(name, value - 1);
         if (!tryOnly && (status === Status.OK || status === Status.OWNER_DIED)) report.locked += 1;
         if (status === Status.OWNER_DIED) report.inherited += 1;
+        if (status === Status.OK || status === Status.OWNER_DIED) checkGuarded(world, process, name);
         if (status !== Status.AGAIN || tryOnly) return;
         report.sentBack += 1;
         if (process.state === "running") awaitByCell(world, thread, name, false);

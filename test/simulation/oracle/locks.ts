@@ -9,6 +9,8 @@ import type { Judged, Oracle, Say } from "./oracle.ts";
 export const LOCKS = ["red", "blue"];
 /** So many processes of one node in a row have a lock before it is leased to the node. */
 const STREAK = 2;
+/** So many had a lock that the server has asked for before those are counted. */
+const PAUSE = 256;
 
 interface Waiter {
   at: number;
@@ -47,16 +49,22 @@ export class Locks implements Oracle {
     return this.#byCell.get(name) ?? -1;
   }
 
+  /** Whether a process has the lock, or has ended while it had it. */
+  isInconsistent(name: string): boolean {
+    const { owner, died } = this.#named(name);
+    return owner >= 0 || died;
+  }
+
   /** Whether the lock is leased to a node. */
   isLeased(name: string): boolean {
     return this.#named(name).lease >= 0;
   }
 
-  /** A process of the node has taken the lock by its cell. */
-  takeCell(name: string, rank: number, node: number): void {
+  /** A process of the node has taken the lock by its cell. `isDirect`: the node decides, and leases nothing. */
+  takeCell(name: string, rank: number, node: number, isDirect: boolean): void {
     const { owner, died, queue, lease } = this.#named(name);
     const other = this.cellOwnerOf(name);
-    const isFree = lease >= 0 ? lease === node : queue.length === 0;
+    const isFree = isDirect ? lease < 0 && queue.length === 0 : lease === node;
     if (owner >= 0 || other >= 0 || died || !isFree)
       throw new Violation(
         `rank ${rank} of node ${node} takes lock ${name}, which rank ${Math.max(owner, other)} or node ${lease} has, died: ${died}`,
@@ -104,7 +112,7 @@ export class Locks implements Oracle {
 
   #grant(lock: Lock, rank: number, node: number): void {
     lock.owner = rank;
-    lock.streak = lock.last === node ? lock.streak + 1 : 1;
+    lock.streak = lock.last === node || lock.streak < 0 ? lock.streak + 1 : 1;
     lock.last = node;
   }
 
@@ -157,25 +165,26 @@ export class Locks implements Oracle {
   }
 
   /** A node gives back its lease, and says who has the lock. */
-  #giveBack({ rank, node, op, name, hasLeft }: Judged, say: Say): void {
+  #giveBack({ rank, node, op, count, name, hasLeft }: Judged, say: Say): void {
     const lock = this.#named(name);
     if (lock.lease !== node) return;
     const owner = op === 1 ? rank : -1;
     if (!this.#isReplay && this.cellOwnerOf(name) !== owner)
       throw new Violation(`lock ${name} is returned as that of rank ${owner}, rank ${this.cellOwnerOf(name)} has it`);
     this.#byCell.delete(name);
+    const wasAsked = count === 1;
     if (owner < 0 || hasLeft) {
-      this.#endLease(lock, owner >= 0, say);
+      this.#endLease(lock, owner >= 0, say, wasAsked ? -PAUSE : 0);
       return;
     }
-    Object.assign(lock, { lease: -1, owner, last: node, streak: 1 });
+    Object.assign(lock, { lease: -1, owner, last: node, streak: wasAsked ? -PAUSE : 1 });
     for (const waiter of lock.queue) if (waiter.rank === owner) say(waiter.at, Status.BUSY);
     lock.queue = lock.queue.filter((waiter) => waiter.rank !== owner);
     this.#refuseTries(lock, say);
   }
 
-  #endLease(lock: Lock, died: boolean, say: Say): void {
-    Object.assign(lock, { lease: -1, streak: 0, died: lock.died || died });
+  #endLease(lock: Lock, died: boolean, say: Say, streak = 0): void {
+    Object.assign(lock, { lease: -1, streak, died: lock.died || died });
     this.#passOn(lock, say);
     this.#refuseTries(lock, say);
   }

@@ -79,6 +79,8 @@ export class Order {
   readonly #barriers = new Map<number, number>();
   /** How many frames the server has broadcast. */
   #announced = 0;
+  /** A process of the session was lost after it had begun. */
+  #wasLost = false;
   /** The publication of which not all parts are in the order, or -1. */
   #open = -1;
 
@@ -148,6 +150,7 @@ export class Order {
   #rewind(count: number): void {
     const kept = this.frames.splice(0).slice(0, count);
     this.session = this.#makeSession();
+    this.#wasLost = false;
     for (const list of [this.versions, this.ends, this.completed]) list.length = 1;
     for (const map of [this.snapshots, this.#entries]) map.clear();
     for (const oracle of this.#oracles) oracle.reset();
@@ -196,6 +199,7 @@ export class Order {
     this.frames.push({ frame, entry, zeroed });
     if (kind === Kind.JOIN) this.#barriers.set(judged.at, this.session.state().barriers);
     this.session.apply(view, 0);
+    this.#wasLost ||= judged.ends && judged.op === 1 && this.session.phase === "running";
     for (const oracle of kind === Kind.LEAVE ? this.#oracles : []) {
       if (this.lost && this.session.phase === "running") oracle.sessionLost?.(say);
       if (judged.ends) oracle.processGone?.(judged, say, this.session.presentOn(judged.node).length === 0);
@@ -226,7 +230,7 @@ export class Order {
       hasLeft: !this.session.mayIssue(rank, node),
       isLost: this.lost,
       ends: kind === Kind.LEAVE && this.session.presentOn(node).includes(rank),
-      mayLease: !this.session.direct && this.session.lostRank < 0,
+      mayLease: !this.session.direct && !this.#wasLost,
     };
   }
 }

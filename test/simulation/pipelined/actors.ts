@@ -6,6 +6,7 @@ import { Kind, PublishOp } from "../../../src/core/wire/kinds.ts";
 import { countMasked, publication, storeOf } from "../../support/core-frames.ts";
 import type { Random } from "../../support/core-random.ts";
 import { atomicFrame } from "../actors/atomic.ts";
+import { passGate } from "./gate.ts";
 import { ask, type Process, type Runs, SIZE, type World } from "./world.ts";
 
 /** Some bytes of the map, as the process sees them. */
@@ -20,7 +21,11 @@ type Actor = (world: World, process: Process, seen: Seen) => void;
 const ACTORS: readonly Actor[] = [fence, fence, atomic, atomic, publish, sleep, wake, allocate, free, hole, leave];
 
 export function act(world: World, process: Process): void {
-  const { random } = world;
+  const { random, plan } = world;
+  if (world.gate.owner === process || (plan.gated && !random.oneIn(6))) {
+    passGate(world, process);
+    return;
+  }
   const width = random.pick([1, 2, 4, 8]);
   const offset = someOffset(random, width);
   const bytes = process.place.node.memory.slice(offset, offset + width);
@@ -54,8 +59,8 @@ export function someRuns({ random, plan }: World): Runs {
 }
 
 /** A store that does not go through the ring. */
-export function store(world: World, process: Process, runs: Runs): void {
-  ask(world, process, storeOf(runs));
+export function store(world: World, process: Process, runs: Runs, answered: () => void): void {
+  ask(world, process, storeOf(runs), { answered });
 }
 
 function fence(world: World, process: Process): void {
@@ -140,6 +145,7 @@ function hole(world: World, process: Process): void {
 
 function leave(world: World, process: Process): void {
   if (!world.random.oneIn(12) || process.steps !== null || process.hole !== null) return;
+  if (world.gate.owner === process) return;
   process.state = "going";
   ask(
     world,

@@ -28,6 +28,7 @@ import { emptyRing, RingWriter, type Step } from "../../support/core-ring-writer
 import { showFrame } from "../../support/core-trace.ts";
 import { act, someRuns, store } from "./actors.ts";
 import { checkEnd, checkFence, checkPlace } from "./checks.ts";
+import { Gate, guardedStore, leaveByCell, noteStored, passGate } from "./gate.ts";
 import { PipelinedOrder } from "./order.ts";
 import {
   makePlan,
@@ -44,6 +45,10 @@ import {
 
 /** Who holds a lock when no process does. */
 const ARBITER = 0xffff;
+
+/** Bytes that a connection delivers at once. */
+const PIECES = [1, 40, 100, 1000, Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY];
+const LARGE_PIECES = [40, ...Array.from({ length: 5 }, () => Number.POSITIVE_INFINITY)];
 
 export type { Report, SimulatorOptions } from "./world.ts";
 
@@ -62,7 +67,7 @@ class Simulator {
     const plan = makePlan(random);
     const report: Report = {
       ...{ entries: 0, queued: 0, full: 0, together: 0, shadowed: 0 },
-      ...{ broken: 0, redone: 0, fences: 0, doorbells: 0 },
+      ...{ broken: 0, redone: 0, fences: 0, doorbells: 0, leased: 0 },
     };
     const order = new PipelinedOrder(plan.config, report);
     const trace = options.trace ?? null;
@@ -78,17 +83,29 @@ class Simulator {
       ring: (node) => this.#makeRing(node),
       lend: (channel) => processes.find((process) => process.channel === channel) ?? null,
     });
-    this.#world = { random, plan, trace, cluster, order, places, processes, report, blocks: [0], nextTag: 0 };
+    this.#world = {
+      random,
+      plan,
+      trace,
+      cluster,
+      order,
+      places,
+      processes,
+      report,
+      blocks: [0],
+      nextTag: 0,
+      gate: new Gate(),
+    };
   }
 
   run(): Report {
     const { random, plan, cluster, trace, report, order } = this.#world;
-    const nodes = Array.from({ length: random.between(1, 3) }, (_, i) => cluster.node(`node${i + 1}`));
+    const nodes = Array.from({ length: plan.gated ? 2 : random.between(1, 3) }, (_, i) => cluster.node(`node${i + 1}`));
     this.#drain();
     for (let pid = 1; pid <= plan.config.processes; pid += 1) this.#join(pid, random.pick(nodes));
     this.#drain();
     const few = random.oneIn(12) ? random.between(500, 900) : random.between(100, 400);
-    const steps = plan.heavy ? 1800 : few;
+    const steps = plan.heavy ? 1800 : plan.gated ? 600 + few : few;
     for (let step = 0; step < steps; step += 1) {
       trace?.(`-- step ${step}`);
       this.#step();
@@ -130,10 +147,21 @@ class Simulator {
       release: () => {
         if (words.owner !== ARBITER) throw new Violation("the arbiter gives back a lock that it has not");
         words.owner = 0;
+        this.#goOn(node);
       },
     };
     const make = this.#options.makeRing ?? ((...parts: RingParts) => new Ring(...parts));
     return make(bytes, lock);
+  }
+
+  /** While the arbiter is at work, whoever has the gate on its node stores, and leaves it. */
+  #goOn(node: Node): void {
+    const { gate, random } = this.#world;
+    const { owner } = gate;
+    if (owner?.place.node !== node || owner.state !== "running" || !random.oneIn(2)) return;
+    if (owner.steps === null && owner.request === null) this.#store(owner);
+    for (let steps = 0; owner.steps !== null && steps < 40; steps += 1) this.#advance(owner);
+    if (owner.steps === null) leaveByCell(this.#world, owner);
   }
 
   /** A process that lives goes on until it gives the lock away. */
@@ -185,8 +213,8 @@ class Simulator {
     const choice = random.below(10);
     // Until a ring is full the network has to stand still for a while.
     if (this.#world.plan.heavy && random.oneIn(400)) this.#held = !this.#held;
-    if (choice < 4 && !this.#held && this.#deliver()) return;
-    if (choice === 4) {
+    if (choice < (this.#world.plan.gated ? 7 : 4) && !this.#held && this.#deliver()) return;
+    if (choice === (this.#world.plan.gated ? 8 : 4)) {
       const watching = [...this.#world.places.values()].filter(({ watching, node }) => watching && !node.lost);
       if (watching.length > 0) {
         this.#look(random.pick(watching), random.oneIn(2));
@@ -200,9 +228,8 @@ class Simulator {
   #deliver(): boolean {
     const busy = this.#world.cluster.pipes.filter((pipe) => pipe.busy);
     if (busy.length === 0) return false;
-    this.#world.random
-      .pick(busy)
-      .deliver(this.#world.random.pick([1, 40, 100, 1000, Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY]));
+    const { random, plan } = this.#world;
+    random.pick(busy).deliver(random.pick(plan.gated ? LARGE_PIECES : PIECES));
     this.#settle();
     return true;
   }
@@ -273,7 +300,7 @@ class Simulator {
       if (process.steps !== null || !(this.#held || random.oneIn(3))) return;
     }
     // Another thread may store while one waits.
-    if (request !== null || this.#held || random.below(100) < 62) {
+    if (request !== null || this.#held || random.below(100) < (this.#world.plan.gated ? 15 : 62)) {
       if (process.steps === null) this.#store(process);
       return;
     }
@@ -286,7 +313,7 @@ class Simulator {
       this.#world.report.doorbells += 1;
       process.channel.up.push(encode({ kind: Kind.DOORBELL }));
     });
-    process.runs = someRuns(this.#world);
+    process.runs = guardedStore(this.#world, process) ?? someRuns(this.#world);
     process.steps = writer.steps(process.rank, process.runs);
     process.step = null;
   }
@@ -299,10 +326,8 @@ class Simulator {
     if (done) {
       process.steps = null;
       process.step = null;
-      if (value !== "shadowed") return;
-      this.#world.report.shadowed += 1;
-      // Asked for instead, as arbiter_link.c does. A thread that has something else under way does it on its own channel.
-      if (process.request === null) store(this.#world, process, process.runs);
+      if (value === "shadowed") this.#shadowed(process);
+      else noteStored(this.#world, process, true);
       return;
     }
     process.step = value as Step;
@@ -311,6 +336,14 @@ class Simulator {
     if (value !== "queued") return;
     this.#world.report.queued += 1;
     place.queued.push({ rank: process.rank, runs: process.runs, end: place.words.tail });
+  }
+
+  /** Asked for instead, as arbiter_link.c does. A thread that has something else under way does it on its own channel. */
+  #shadowed(process: Process): void {
+    const world = this.#world;
+    world.report.shadowed += 1;
+    if (process.request === null) store(world, process, process.runs, () => noteStored(world, process, true));
+    else noteStored(world, process, false);
   }
 
   // --- What is seen ----------------------------------------------------------------------------------------------
@@ -376,8 +409,18 @@ class Simulator {
       this.#check(true);
     }
     this.#drain();
+    this.#leaveGate();
     this.#check(true);
     checkEnd(this.#world);
+  }
+  /** Each that has the gate, or gets it, gives it back. */
+  #leaveGate(): void {
+    const { gate } = this.#world;
+    for (let round = 0; gate.owner?.state === "running" && gate.owner.request === null; round += 1) {
+      if (round > 1000) throw new Violation("the gate is never left");
+      passGate(this.#world, gate.owner);
+      this.#drain();
+    }
   }
 }
 

@@ -1,4 +1,5 @@
 /** The world of a session of the order `pipelined`: nodes with rings, processes that store into them, one step at a time. */
+
 import type { SessionConfig } from "../../../src/core/messages/session-state.ts";
 import type { Replica } from "../../../src/core/replica/replica.ts";
 import type { Ring, RingLock } from "../../../src/core/replica/store-ring.ts";
@@ -9,6 +10,7 @@ import type { Run } from "../../support/core-frames.ts";
 import type { Random } from "../../support/core-random.ts";
 import type { RingWriter, Step } from "../../support/core-ring-writer.ts";
 import { showFrame, type Trace } from "../../support/core-trace.ts";
+import type { Gate } from "./gate.ts";
 import type { PipelinedOrder } from "./order.ts";
 
 /** One page. */
@@ -27,6 +29,8 @@ export interface Report {
   redone: number;
   fences: number;
   doorbells: number;
+  /** Takings of the gate by its cell. */
+  leased: number;
 }
 
 export type RingParts = [bytes: Uint8Array, lock: RingLock];
@@ -107,15 +111,19 @@ export interface Plan {
   holes: boolean;
   /** Processes queue publications, too, as under `release`. */
   publishes: boolean;
+  /** Processes pass the gate. */
+  gated: boolean;
   config: SessionConfig;
 }
 
 export function makePlan(random: Random): Plan {
+  const heavy = random.oneIn(12);
   return {
     losses: random.oneIn(2),
-    heavy: random.oneIn(12),
+    heavy,
     holes: random.oneIn(3),
     publishes: random.oneIn(2),
+    gated: !heavy && random.oneIn(4),
     config: {
       ...{ name: "simulated", instance: "0", processes: random.between(2, 6), size: SIZE, base: 0x2000_0000_0000 },
       ...{ order: "pipelined", onLoss: "fail" },
@@ -134,6 +142,7 @@ export interface World {
   /** Offsets of blocks that were given out, and of the map's first byte. */
   readonly blocks: number[];
   readonly report: Report;
+  readonly gate: Gate;
   nextTag: number;
 }
 

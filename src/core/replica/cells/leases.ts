@@ -48,8 +48,8 @@ export class Leases {
   readonly #openUntil: BigInt64Array;
   /** Locks that are leased to this node and not returned. */
   readonly #given = new Set<string>();
-  /** Of these, the ones that must be returned once the event is over. */
-  readonly #recalled = new Set<string>();
+  /** Of these, the ones that must be returned once the event is over, and whether the server itself has asked for them. */
+  readonly #recalled = new Map<string, boolean>();
   /** The lock that each LOCK under way names, by its tag. */
   readonly #asked = new Map<number, string>();
   /** A process of this node was lost. */
@@ -74,17 +74,17 @@ export class Leases {
   onLease(name: string): void {
     this.#given.add(name);
     if (this.#mayGive && this.#locks.assign(name) > 0) this.#locks.free(name);
-    else this.#recalled.add(name);
+    else this.#recalled.set(name, false);
   }
 
   /** The lease must end. */
   onRecall(name: string): void {
-    if (this.#given.has(name)) this.#recalled.add(name);
+    if (this.#given.has(name) && !this.#recalled.has(name)) this.#recalled.set(name, false);
   }
 
-  /** All leases must end. */
+  /** The server asks for all leases. */
   recallAll(): void {
-    for (const name of this.#given) this.#recalled.add(name);
+    for (const name of this.#given) this.#recalled.set(name, true);
   }
 
   /** The request was answered. Returns 1 plus the cell of the lock that it named, or 0. */
@@ -115,7 +115,7 @@ export class Leases {
 
   /** Returns the leases that were recalled. Runs after every event. */
   settle(): void {
-    for (const name of this.#recalled) this.#giveBack(name);
+    for (const [name, wasAsked] of this.#recalled) this.#giveBack(name, wasAsked);
     this.#recalled.clear();
   }
 
@@ -132,12 +132,13 @@ export class Leases {
     return false;
   }
 
-  #giveBack(name: string): void {
+  #giveBack(name: string, wasAsked = false): void {
     if (!this.#given.delete(name)) return;
     const owner = this.#locks.take(name);
     this.#host.drainQueue();
     const frame = encode({
       ...{ kind: Kind.RETURN, node: this.#host.session.node, tag: NO_TAG, body: encodeText(name) },
+      aux: wasAsked ? 1 : 0,
       ...(owner < 0 ? { op: 0 } : { op: 1, rank: owner }),
     });
     this.#host.propose(new DataView(frame.buffer), frame);
@@ -175,8 +176,8 @@ export class Leases {
     Atomics.store(this.#openUntil, 1, BigInt(real_ms));
   }
 
-  /** The connection to the server is broken: it does not answer any more. */
-  interrupted(): void {
+  /** The connection to the server is a new one: what was asked before, also while there was none, is not answered any more. */
+  reconnected(): void {
     this.#question = null;
     this.#lastAsked_ms = Number.NEGATIVE_INFINITY;
   }
