@@ -50,9 +50,8 @@ export function guardedStore({ gate }: World, process: Process): Runs | null {
   return [[WORD_AT, bytes]];
 }
 
-/** A store has come to its end. `isDone`: or, if not, it was not made. */
-export function noteStored({ gate }: World, process: Process, isDone: boolean): void {
-  const [run] = process.runs;
+/** A store of these runs has come to its end. `isDone`: or, if not, it was not made. */
+export function noteStored({ gate }: World, process: Process, [run]: Runs, isDone: boolean): void {
   if (run?.[0] !== WORD_AT) return;
   if (gate.owner === process) Object.assign(gate, { isStoring: false, hasStored: isDone });
   if (isDone) gate.value = viewOf(run[1] as Uint8Array).getUint32(0, true);

@@ -321,13 +321,14 @@ class Simulator {
   /** One step of a store. */
   #advance(process: Process): void {
     const { place } = process;
+    const { runs } = process;
     const { done, value } = (process.steps as Generator<Step, "queued" | "shadowed">).next();
     place.dirty = true;
     if (done) {
       process.steps = null;
       process.step = null;
       if (value === "shadowed") this.#shadowed(process);
-      else noteStored(this.#world, process, true);
+      else noteStored(this.#world, process, runs, true);
       return;
     }
     process.step = value as Step;
@@ -342,8 +343,10 @@ class Simulator {
   #shadowed(process: Process): void {
     const world = this.#world;
     world.report.shadowed += 1;
-    if (process.request === null) store(world, process, process.runs, () => noteStored(world, process, true));
-    else noteStored(world, process, false);
+    // Until the answer comes it may store something else.
+    const { runs } = process;
+    if (process.request === null) store(world, process, runs, () => noteStored(world, process, runs, true));
+    else noteStored(world, process, runs, false);
   }
 
   // --- What is seen ----------------------------------------------------------------------------------------------
