@@ -25,6 +25,8 @@ test("every promise is kept", () => {
     redone: 0.05,
     full: 0.001,
     together: 0.01,
+    sections: 1,
+    leased: 0.2,
   };
   expectMore(runSeeds("pipelined"), least);
 }, 300_000);
@@ -253,7 +255,7 @@ describe("the simulator notices a replica that", () => {
   const notices = (_name: string, options: SimulatorOptions, around = plainly): void => {
     let caught = 0;
     around(() => {
-      for (let seed = 0; seed < 120 && caught < 3; seed += 1) {
+      for (let seed = 0; seed < 200 && caught < 3; seed += 1) {
         try {
           simulate(seed, options);
         } catch (error) {

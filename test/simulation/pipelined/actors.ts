@@ -96,7 +96,9 @@ function wake(world: World, process: Process, { offset }: Seen): void {
 }
 
 function allocate(world: World, process: Process): void {
-  const { random, blocks } = world;
+  const { random, blocks, plan } = world;
+  // A block is zeroed wherever it lies.
+  if (plan.sections) return;
   const frame = { kind: Kind.ALLOC, offset: random.pick([8, 24, 100]), aux: random.pick([1, 8, 64]) };
   ask(world, process, frame, {
     answered: (status, view) => {
@@ -140,6 +142,7 @@ function hole(world: World, process: Process): void {
 
 function leave(world: World, process: Process): void {
   if (!world.random.oneIn(12) || process.steps !== null || process.hole !== null) return;
+  if (process.section !== null) return;
   process.state = "going";
   ask(
     world,

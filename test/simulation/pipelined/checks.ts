@@ -77,7 +77,9 @@ export function checkFence(
 export function checkEnd({ processes, places, cluster }: World): void {
   for (const { state, request } of processes) {
     if (state !== "running" || request === null || (request.parts?.length ?? 0) > 0) continue;
-    if (request.sleeps !== true) throw new Violation(`a request of kind ${request.kind} has no answer`);
+    // Who has the lock may keep it.
+    if (request.sleeps !== true && request.kind !== Kind.LOCK)
+      throw new Violation(`a request of kind ${request.kind} has no answer`);
   }
   for (const { node, queued, ordered, memory } of places.values()) {
     if (node.lost || node.done) continue;

@@ -9,7 +9,8 @@
  * - what a process asks for comes after all that was queued on its node before;
  * - a fence is answered when all that was queued before it has been applied;
  * - the ring's room is given back when the entry has been applied;
- * - a page seen through a shadow is the node's page but for the hole.
+ * - a page seen through a shadow is the node's page but for the hole;
+ * - who gets the lock, by its cell or by an answer, sees what the sections before have stored.
  *
  * When nothing moves any more nothing is left in a ring, and all maps are the same.
  */
@@ -29,6 +30,7 @@ import { showFrame } from "../../support/core-trace.ts";
 import { act, someRuns, store } from "./actors.ts";
 import { checkEnd, checkFence, checkPlace } from "./checks.ts";
 import { PipelinedOrder } from "./order.ts";
+import { storeAgain, workInSection } from "./sections.ts";
 import {
   makePlan,
   type Place,
@@ -56,6 +58,8 @@ class Simulator {
   readonly #options: SimulatorOptions;
   /** The network stands still. */
   #held = false;
+  /** Nothing new begins. */
+  #isEnding = false;
 
   constructor(random: Random, options: SimulatorOptions) {
     this.#options = options;
@@ -63,6 +67,7 @@ class Simulator {
     const report: Report = {
       ...{ entries: 0, queued: 0, full: 0, together: 0, shadowed: 0 },
       ...{ broken: 0, redone: 0, fences: 0, doorbells: 0 },
+      ...{ sections: 0, leased: 0 },
     };
     const order = new PipelinedOrder(plan.config, report);
     const trace = options.trace ?? null;
@@ -78,7 +83,20 @@ class Simulator {
       ring: (node) => this.#makeRing(node),
       lend: (channel) => processes.find((process) => process.channel === channel) ?? null,
     });
-    this.#world = { random, plan, trace, cluster, order, places, processes, report, blocks: [0], nextTag: 0 };
+    this.#world = {
+      random,
+      plan,
+      trace,
+      cluster,
+      order,
+      places,
+      processes,
+      report,
+      blocks: [0],
+      guarded: 0,
+      favoured: null,
+      nextTag: 0,
+    };
   }
 
   run(): Report {
@@ -88,7 +106,8 @@ class Simulator {
     for (let pid = 1; pid <= plan.config.processes; pid += 1) this.#join(pid, random.pick(nodes));
     this.#drain();
     const few = random.oneIn(12) ? random.between(500, 900) : random.between(100, 400);
-    const steps = plan.heavy ? 1800 : few;
+    // A section takes its time: its lock comes from the order.
+    const steps = plan.heavy ? 1800 : plan.sections ? 1500 : few;
     for (let step = 0; step < steps; step += 1) {
       trace?.(`-- step ${step}`);
       this.#step();
@@ -130,10 +149,29 @@ class Simulator {
       release: () => {
         if (words.owner !== ARBITER) throw new Violation("the arbiter gives back a lock that it has not");
         words.owner = 0;
+        this.#goOnMeanwhile(node);
       },
     };
     const make = this.#options.makeRing ?? ((...parts: RingParts) => new Ring(...parts));
     return make(bytes, lock);
+  }
+
+  /** Processes go on while their arbiter is in the middle of an event, which does not hold their ring's lock any more. */
+  #goOnMeanwhile(node: Node): void {
+    const { plan, processes, random } = this.#world;
+    if (!plan.sections || node.replica === null || this.#isEnding) return;
+    const running = processes.filter(({ state, place }) => state === "running" && place.node === node);
+    if (running.length === 0 || random.oneIn(2)) return;
+    for (let steps = random.below(40); steps > 0; steps -= 1) {
+      const process = random.pick(running);
+      if (process.steps !== null) this.#advance(process);
+      else if (process.request === null) this.#workInSection(process);
+    }
+  }
+
+  #workInSection(process: Process): void {
+    const runs = workInSection(this.#world, process);
+    if (runs !== null) this.#store(process, runs);
   }
 
   /** A process that lives goes on until it gives the lock away. */
@@ -172,9 +210,9 @@ class Simulator {
   // --- Steps -----------------------------------------------------------------------------------------------------
 
   #step(): void {
-    const random = this.#world.random;
-    if (this.#world.plan.losses && random.oneIn(250)) this.#kill();
-    if (this.#world.plan.losses && random.oneIn(1200)) {
+    const { plan, random } = this.#world;
+    if (plan.losses && random.oneIn(250)) this.#kill();
+    if (plan.losses && random.oneIn(1200)) {
       const up = [...this.#world.places.values()].filter(({ node }) => !node.lost);
       if (up.length > 1) {
         const { node } = random.pick(up);
@@ -183,8 +221,9 @@ class Simulator {
       }
     }
     const choice = random.below(10);
+    if (random.oneIn(300)) this.#world.favoured = random.pick(this.#world.processes);
     // Until a ring is full the network has to stand still for a while.
-    if (this.#world.plan.heavy && random.oneIn(400)) this.#held = !this.#held;
+    if (plan.heavy && random.oneIn(400)) this.#held = !this.#held;
     if (choice < 4 && !this.#held && this.#deliver()) return;
     if (choice === 4) {
       const watching = [...this.#world.places.values()].filter(({ watching, node }) => watching && !node.lost);
@@ -194,7 +233,9 @@ class Simulator {
       }
     }
     const running = this.#world.processes.filter(({ state }) => state === "running");
-    if (running.length > 0) this.#act(random.pick(running));
+    const favoured = running.filter((process) => process === this.#world.favoured);
+    const some = plan.sections && favoured.length > 0 && random.oneIn(2) ? favoured : running;
+    if (some.length > 0) this.#act(random.pick(some));
   }
 
   #deliver(): boolean {
@@ -241,6 +282,7 @@ class Simulator {
       shadow: new Uint8Array(SIZE),
       lent: false,
       hole: null,
+      section: null,
     };
     this.#world.processes.push(process);
     channel.up.push(processHello("simulated", pid, { noDirect: true, order: "pipelined" }));
@@ -251,7 +293,13 @@ class Simulator {
     if (running.length === 0) return;
     // Preferably one that has a lock.
     const owners = running.filter(({ pid, place }) => place.words.owner === pid);
-    const process = this.#world.random.pick(owners.length > 0 ? owners : running);
+    const { random } = this.#world;
+    const process = random.pick(owners.length > 0 ? owners : running);
+    // Or it gets one now, behind which the ring may hold only what was there long before.
+    if (process.steps === null && process.place.words.owner === 0) {
+      this.#store(process);
+      for (let steps = random.between(1, 3); steps > 0 && process.steps !== null; steps -= 1) this.#advance(process);
+    }
     this.#world.trace?.(`process ${process.pid} dies before ${process.step ?? "its next step"}`);
     process.state = "dead";
     process.channel.up.end();
@@ -272,6 +320,10 @@ class Simulator {
       }
       if (process.steps !== null || !(this.#held || random.oneIn(3))) return;
     }
+    if (this.#world.plan.sections && request === null && process.steps === null && !random.oneIn(3)) {
+      this.#workInSection(process);
+      return;
+    }
     // Another thread may store while one waits.
     if (request !== null || this.#held || random.below(100) < 62) {
       if (process.steps === null) this.#store(process);
@@ -280,13 +332,13 @@ class Simulator {
     act(this.#world, process);
   }
 
-  #store(process: Process): void {
+  #store(process: Process, runs = someRuns(this.#world)): void {
     const { place } = process;
     const writer = new RingWriter(place.ring, place.node.memory, process.pid, () => {
       this.#world.report.doorbells += 1;
       process.channel.up.push(encode({ kind: Kind.DOORBELL }));
     });
-    process.runs = someRuns(this.#world);
+    process.runs = runs;
     process.steps = writer.steps(process.rank, process.runs);
     process.step = null;
   }
@@ -303,6 +355,7 @@ class Simulator {
       this.#world.report.shadowed += 1;
       // Asked for instead, as arbiter_link.c does. A thread that has something else under way does it on its own channel.
       if (process.request === null) store(this.#world, process, process.runs);
+      else storeAgain(process);
       return;
     }
     process.step = value as Step;
@@ -361,6 +414,7 @@ class Simulator {
 
   /** All go to the end of what they are doing; then nothing moves, and nothing may be left. */
   #finish(): void {
+    this.#isEnding = true;
     for (
       let round = 0;
       this.#world.processes.some((one) => one.state === "running" && one.steps !== null);

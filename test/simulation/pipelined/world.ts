@@ -26,6 +26,9 @@ export interface Report {
   broken: number;
   redone: number;
   fences: number;
+  /** Sections under the lock, and those that began and ended by its cell. */
+  sections: number;
+  leased: number;
   doorbells: number;
 }
 
@@ -81,6 +84,14 @@ export interface Process {
   /** Its arbiter has, or will have, its shadow. */
   lent: boolean;
   hole: { from: number; to: number } | null;
+  section: Section | null;
+}
+
+/** A process has the lock. */
+export interface Section {
+  /** What it stores. */
+  next: number;
+  progress: "begun" | "stored";
 }
 
 /** What an actor says of its request. */
@@ -107,18 +118,29 @@ export interface Plan {
   holes: boolean;
   /** Processes queue publications, too, as under `release`. */
   publishes: boolean;
+  /** Processes enter sections under a lock, which may be leased to their node. */
+  sections: boolean;
   config: SessionConfig;
 }
 
 export function makePlan(random: Random): Plan {
+  const heavy = random.oneIn(12);
+  const sections = !heavy && random.oneIn(4);
   return {
     losses: random.oneIn(2),
-    heavy: random.oneIn(12),
+    heavy,
     holes: random.oneIn(3),
     publishes: random.oneIn(2),
+    sections,
     config: {
-      ...{ name: "simulated", instance: "0", processes: random.between(2, 6), size: SIZE, base: 0x2000_0000_0000 },
-      ...{ order: "pipelined", onLoss: "fail" },
+      ...{
+        name: "simulated",
+        instance: "0",
+        processes: random.between(2, sections ? 4 : 6),
+        size: SIZE,
+        base: 0x2000_0000_0000,
+      },
+      ...{ order: "pipelined", onLoss: sections ? "continue" : "fail" },
     },
   };
 }
@@ -134,6 +156,10 @@ export interface World {
   /** Offsets of blocks that were given out, and of the map's first byte. */
   readonly blocks: number[];
   readonly report: Report;
+  /** What the last section that ended has stored. */
+  guarded: number;
+  /** It wants the lock; the others rarely do. */
+  favoured: Process | null;
   nextTag: number;
 }
 
