@@ -20,14 +20,14 @@ test.each([
 ])(
   "the next owner has all that the ones before it stored, in small and in large publications: %s",
   async (_, nodes) => {
-    await cluster.runWell([cluster.program("sections"), "turns", "150"], {
+    await cluster.runWell([cluster.program("sections"), "turns", "60"], {
       ...{ session: cluster.session(), nodes, size: "1MiB", environment },
     });
   },
 );
 
 test("a section that its process has ended is seen whole, one in which it is killed is told as such", async () => {
-  for (let time = 0; time < 6; time += 1) {
+  for (let time = 0; time < 4; time += 1) {
     const session = cluster.session();
     const children = ["a", "a", "b", "b"].map((node, rank) =>
       cluster.spawn([cluster.program("sections"), "killed", "200"], {

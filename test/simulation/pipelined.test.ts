@@ -320,7 +320,7 @@ describe("the simulator notices a replica that", () => {
   const notices = (_name: string, options: SimulatorOptions, around = plainly): void => {
     let caught = 0;
     around(() => {
-      for (let seed = 0; seed < 120 && caught < 3; seed += 1) {
+      for (let seed = 0; seed < 200 && caught < 3; seed += 1) {
         try {
           simulate(seed, options);
         } catch (error) {

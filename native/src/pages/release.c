@@ -75,7 +75,7 @@ int open_detached(struct pages *pages, uint64_t page, uintptr_t instruction) {
   int is_many = pages->policy.openings >= OPENINGS_MAX;
   int is_ready = is_detached(pages, page);
   int is_expected = history_expects(&release->history, page, instruction);
-  uint32_t stores = is_ready                             ? release->stores[page]
+  uint32_t stores = is_ready                            ? release->stores[page]
                     : atomic_load(&release->in_section) ? queued_stores(release, page)
                                                         : 0;
   if (is_expected && !is_ready && !is_many) {

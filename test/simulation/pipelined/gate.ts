@@ -42,12 +42,12 @@ export function passGate(world: World, process: Process): void {
 }
 
 /** The store that the owner of the lock makes next; null: it has none to make. */
-export function guardedStore({ gate }: World, process: Process): Runs | null {
+export function guardedStore({ gate, plan }: World, process: Process): Runs | null {
   if (gate.owner !== process || gate.hasStored || process.request !== null) return null;
   gate.isStoring = true;
   const bytes = new Uint8Array(8);
   viewOf(bytes).setUint32(0, Math.max(gate.value, 0) + 1, true);
-  return [[WORD_AT, bytes]];
+  return [plan.publishes ? [WORD_AT, bytes, Uint8Array.of(0xff)] : [WORD_AT, bytes]];
 }
 
 /** A store of these runs has come to its end. `isDone`: or, if not, it was not made. */

@@ -278,7 +278,13 @@ class Simulator {
     if (running.length === 0) return;
     // Preferably one that has a lock.
     const owners = running.filter(({ pid, place }) => place.words.owner === pid);
-    const process = this.#world.random.pick(owners.length > 0 ? owners : running);
+    const { random } = this.#world;
+    const process = random.pick(owners.length > 0 ? owners : running);
+    // Or it gets one now, behind which the ring may hold only what was there long before.
+    if (process.steps === null && process.place.words.owner === 0) {
+      this.#store(process);
+      for (let steps = random.between(1, 3); steps > 0 && process.steps !== null; steps -= 1) this.#advance(process);
+    }
     this.#world.trace?.(`process ${process.pid} dies before ${process.step ?? "its next step"}`);
     process.state = "dead";
     process.channel.up.end();
