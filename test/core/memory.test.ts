@@ -316,6 +316,21 @@ describe("publish", () => {
     expect(map.pendingLines).toBe(0);
   });
 
+  test("of a long run writes word by word: a block copy may write them in another sequence", () => {
+    const map = new MapBytes(new Uint8Array(4096));
+    Object.defineProperty(map.bytes, "set", {
+      value: () => {
+        throw new Error("a block copy");
+      },
+    });
+    for (const offset of [0, 3, 8]) {
+      const bytes = Uint8Array.from({ length: 2000 }, (_, i) => (i * 7 + offset) % 251);
+      const body = runs([[offset, bytes]]);
+      expect(map.publish(viewOf(body), 0, body.length)).toBe(2000);
+      expect(Buffer.compare(map.bytes.subarray(offset, offset + 2000), bytes)).toBe(0);
+    }
+  });
+
   test("of nothing writes nothing", () => {
     const { map, check } = guarded(8);
     expect(map.publish(new DataView(new ArrayBuffer(8)), 8, 8)).toBe(0);
