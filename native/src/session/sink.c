@@ -84,7 +84,19 @@ static void say_no_page(void) {
   say(text, sizeof text - 1);
 }
 
-int session_store(dsm_session *session, const struct dsm_run *runs, uint32_t count) {
+/* Publishes a burst outside all private pages. Returns 0, or -1 if the arbiter is gone. */
+static int publish_burst(dsm_session *session, const struct dsm_run *runs, uint32_t count) {
+  if (session->ring.header != NULL) {
+    int queued = ring_store(&session->ring, runs, count);
+    if (queued != 0) return queued > 0 ? 0 : -1;
+  }
+  return link_publish_ordered(&session->link, runs, count);
+}
+
+typedef int publish_runs(dsm_session *session, const struct dsm_run *runs, uint32_t count);
+
+/* Stores to private pages what belongs there, and publishes the rest. */
+static int store(dsm_session *session, const struct dsm_run *runs, uint32_t count, publish_runs *publish) {
   int result = 0;
   if (atomic_load_explicit(&session->pages.count, memory_order_acquire) > 0) {
     struct store_progress store = {.runs = runs, .count = count};
@@ -97,12 +109,16 @@ int session_store(dsm_session *session, const struct dsm_run *runs, uint32_t cou
         say_no_page();
         return -2;
       }
-      if (left > 0) result = publish_store(session, rest, (uint32_t)left);
+      if (left > 0) result = publish(session, rest, (uint32_t)left);
     }
   } else {
-    result = publish_store(session, runs, count);
+    result = publish(session, runs, count);
   }
   return result < 0 ? -1 : 0;
+}
+
+int session_store(dsm_session *session, const struct dsm_run *runs, uint32_t count) {
+  return store(session, runs, count, publish_store);
 }
 
 int session_atomic(dsm_session *session, enum dsm_atomic_op op, uint32_t width, uint64_t offset, const void *operand,
@@ -158,9 +174,30 @@ static int sink_atomic(void *context, enum dsm_atomic_op op, uint32_t width, uin
   return result;
 }
 
+/* While the process has holes, and under `release`, stores are not gathered: they would go to private pages anyway. */
+static struct dsm_burst_rules sink_burst_rules(void *context) {
+  const dsm_session *session = context;
+  struct dsm_burst_rules none = {.bytes = 0};
+  if (atomic_load_explicit(&session->pages.count, memory_order_acquire) > 0) return none;
+  /* With the old bytes, and a header for each run, a batch fits a record of the ring. */
+  if (session->ring.header != NULL) return (struct dsm_burst_rules){.bytes = WIRE_RING_RECORD_MAX / 4};
+  return (struct dsm_burst_rules){.bytes = WIRE_PUBLISH_PART_MAX / 2, .is_strict = true};
+}
+
+static int sink_burst(void *context, const struct dsm_run *runs, uint32_t count) {
+  int result = store(context, runs, count, publish_burst);
+  if (result == -1) report_arbiter_gone(context);
+  return result;
+}
+
 static const char *sink_name(const void *context) {
   return ((const dsm_session *)context)->link.name;
 }
 
-const struct dsm_sink session_sink = {
-    .fault = sink_fault, .open = sink_open, .store = sink_store, .atomic = sink_atomic, .name = sink_name};
+const struct dsm_sink session_sink = {.fault = sink_fault,
+                                      .open = sink_open,
+                                      .store = sink_store,
+                                      .atomic = sink_atomic,
+                                      .burst_rules = sink_burst_rules,
+                                      .burst = sink_burst,
+                                      .name = sink_name};
