@@ -8,7 +8,8 @@
  */
 import { Status } from "../base/errors.ts";
 import { PAGE_SIZE, PROCESSES_MAX, SIZE_MAX } from "../base/limits.ts";
-import { eachPiece, type MapBytes } from "../memory/map-bytes.ts";
+import type { MapBytes } from "../memory/map-bytes.ts";
+import { publishInPieces } from "../memory/publish-in-pieces.ts";
 import type { RankReport } from "../messages/daemon-api.ts";
 import type { SavedSession } from "../messages/saved-session.ts";
 import type {
@@ -43,7 +44,6 @@ import {
 import { getUint64 } from "../wire/frame.ts";
 import { type AtomicOp, CopyOp, Kind, PublishOp } from "../wire/kinds.ts";
 import { nameAt } from "../wire/name-at.ts";
-import { RUN_HEADER_SIZE, runChanges, runIsMasked, runLength, runOffset, runSize } from "../wire/runs.ts";
 import { Barrier } from "./barrier.ts";
 import { Blocks } from "./blocks.ts";
 import type { Effects } from "./effects.ts";
@@ -322,20 +322,8 @@ export class Session {
       this.#counts.bytesWritten += this.#memory.publish(view, first, end);
       return;
     }
-    // Piece by piece: who reads a copy of a page sees its bytes before any that follow in the publication.
-    for (let run = first; run < end; run += runSize(view, run)) {
-      if (runIsMasked(view, run)) {
-        this.#memory.publish(view, run, run + runSize(view, run));
-        this.#effects.onWrite(runOffset(view, run), runLength(view, run));
-        this.#counts.bytesWritten += runChanges(view, run);
-      } else {
-        eachPiece(runOffset(view, run), runLength(view, run), (offset, done, size) => {
-          this.#memory.store(offset, view, run + RUN_HEADER_SIZE + done, size);
-          this.#effects.onWrite(offset, size);
-        });
-        this.#counts.bytesWritten += runLength(view, run);
-      }
-    }
+    const onWrite = (offset: number, length: number): void => this.#effects.onWrite(offset, length);
+    this.#counts.bytesWritten += publishInPieces(this.#memory, view, first, end, onWrite);
   }
 
   /**
