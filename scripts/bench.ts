@@ -31,6 +31,7 @@ import { hops } from "./bench/hops.ts";
 import { intervals } from "./bench/intervals.ts";
 import { compileKernels, kernels } from "./bench/kernels.ts";
 import { local } from "./bench/local.ts";
+import { loops } from "./bench/loops.ts";
 import { ordering } from "./bench/ordering.ts";
 import { type Cells, writePages } from "./bench/pages.ts";
 import { start } from "./bench/start.ts";
@@ -38,7 +39,7 @@ import { ensureBuilt } from "./build.ts";
 import { BuildError, replaceFile, root, runScript } from "./steps.ts";
 
 const ROUNDS = 7;
-const groups: Group[] = [local, contended, capture, pipelined, hops, bulk, intervals, kernels, ordering, start];
+const groups: Group[] = [local, contended, capture, pipelined, loops, hops, bulk, intervals, kernels, ordering, start];
 
 interface Row {
   name: string;

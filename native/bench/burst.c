@@ -1,4 +1,5 @@
-/* What a store of the order `pipelined` costs its process: burst COUNT ROUNDS. Joins the session in the environment.
+/* What a single store of the order `pipelined` costs its process: burst COUNT ROUNDS. Joins the session in the environment,
+ * which has DSM_BURST=0.
  * Rank 0 prints for every round the nanoseconds per operation of a bare SIGSEGV round trip, of a store of a general
  * register and of a store of an XMM register. COUNT stores fit the ring; that they are in place is waited for outside
  * the timing. The other ranks wait in a barrier, so that their nodes follow the order. */

@@ -75,6 +75,7 @@ const names = [
   "empty",
   "intervals",
   "local",
+  "loops",
   "operations",
   "redis",
   "semaphore",

@@ -52,7 +52,8 @@ export const pipelined: Group = {
         run: async () => {
           const lines = await numbers(
             [dsm, "run", "-n", "2", "--nodes", "2", "--", program("burst"), "2000", quick ? "3" : "200"],
-            { ...environment, DSM_ORDER: "pipelined" },
+            // Each store is to be a trap of its own.
+            { ...environment, DSM_ORDER: "pipelined", DSM_BURST: "0" },
           );
           const [none, gpr, vector] = [0, 1, 2].map((column) => medianOf(lines, column) / 1000) as [
             number,

@@ -9,12 +9,13 @@ import { hops } from "../../scripts/bench/hops.ts";
 import { intervals } from "../../scripts/bench/intervals.ts";
 import { kernels } from "../../scripts/bench/kernels.ts";
 import { local } from "../../scripts/bench/local.ts";
+import { loops } from "../../scripts/bench/loops.ts";
 import { ordering } from "../../scripts/bench/ordering.ts";
 import { type Cells, FRONT, FRONT_COLUMNS, table } from "../../scripts/bench/pages.ts";
 import { start } from "../../scripts/bench/start.ts";
 import { root } from "../../scripts/steps.ts";
 
-const rows = [local, contended, capture, pipelined, hops, bulk, intervals, kernels, ordering, start].flatMap(
+const rows = [local, contended, capture, pipelined, loops, hops, bulk, intervals, kernels, ordering, start].flatMap(
   (group) => group.rows,
 );
 
