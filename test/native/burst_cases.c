@@ -1,5 +1,6 @@
 /* Cases of bursts: burst_cases NAME. Without a name it lists them. */
 #include <asm/prctl.h>
+#include <dlfcn.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -158,9 +159,54 @@ static void case_shared_flag(void) {
   private_flag(shared);
 }
 
+static pthread_mutex_t held = PTHREAD_MUTEX_INITIALIZER;
+static void *wait_for_end(void *unused) {
+  pthread_mutex_lock(&held);
+  pthread_mutex_unlock(&held);
+  return unused;
+}
+
+/* On its own stack, too: another thread may have the address. */
 static void case_stack_flag(void) {
   volatile uint64_t here = 0;
+  pthread_t other;
+  pthread_mutex_lock(&held);
+  if (pthread_create(&other, NULL, wait_for_end, NULL) != 0) fail("pthread_create");
   private_flag(&here);
+  pthread_mutex_unlock(&held);
+  pthread_join(other, NULL);
+}
+
+/* A loop as compilers make it without optimisation, with its counter on the stack: a burst where there is no other
+ * thread. */
+struct on_stack {
+  uint64_t before, count, after;
+};
+static __attribute__((noinline)) struct on_stack count_on_stack(uint64_t *to) {
+  struct on_stack here = {7, 0, 9};
+  __asm__ volatile("1: mov %0, %%rax\n\t"
+                   "mov %%rax, (%1,%%rax,8)\n\t"
+                   "addq $1, %0\n\t"
+                   "cmpq $1000, %0\n\t"
+                   "jne 1b"
+                   : "+m"(here.count)
+                   : "r"(to)
+                   : "rax", "memory", "cc");
+  return here;
+}
+
+static void case_own_stack(void) {
+  char *is_single = dlsym(RTLD_DEFAULT, "__libc_single_threaded");
+  start(true);
+  warm_up();
+  for (int round = 0; round < WARM; round++) {
+    map_forget(&map);
+    struct on_stack here = count_on_stack(words());
+    for (uint64_t i = 0; i < 1000; i++) check(at(i) == i, "all is stored");
+    check(here.count == 1000 && here.before == 7 && here.after == 9, "on the stack, too");
+  }
+  if (is_single == NULL || !*is_single) return; /* an older C library does not say it */
+  check(map.bursts <= 2 && map.stores == 0, "in one burst");
 }
 
 /* Another node's store, which is placed before that of the burst. */
@@ -544,6 +590,7 @@ static const struct {
     {"private-flag", case_private_flag},
     {"shared-flag", case_shared_flag},
     {"stack-flag", case_stack_flag},
+    {"own-stack", case_own_stack},
     {"strict-load", case_strict_load},
     {"buffered-load", case_buffered_load},
     {"own-loads-strict", case_own_loads_strict},

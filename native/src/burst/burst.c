@@ -32,15 +32,17 @@
 #include "trap/syscall.h"
 #include "trap/tool.h"
 
-/* About 50 us of the copy: an instruction costs 1 to 8 units of 0.3 ns, when its data is in the cache. So long a signal
+/* About 100 us of the copy: an instruction costs 1 to 8 units of 0.3 ns, when its data is in the cache. So long a signal
  * waits, besides the time of the publication. */
-#define BUDGET 160000
+#define BUDGET 300000
 #define EFLAGS_TRAP 0x100
 #define STATUS_FLAGS 0x8d5u
 #define MXCSR_AT 24
 #define MXCSR_MASKS 0x1f80u
 /* A stack within this distance of a map may reach it. */
 #define STACK_NEAR 65536u
+/* Below the stack pointer a function may have variables, too. */
+#define RED_ZONE_BYTES 128
 /* In the FXSAVE area of a frame: the kernel's own bytes, struct _fpx_sw_bytes. */
 #define SOFTWARE_AT 464
 #define SOFTWARE_BYTES 48
@@ -76,7 +78,9 @@ static bool prepare_context(struct burst_slot *slot, const ucontext_t *frame) {
   return true;
 }
 
-static void prepare_words(struct burst_slot *slot, const struct dsm_region *region, struct dsm_burst_rules rules) {
+static void prepare_words(struct burst_slot *slot, const struct dsm_fault *fault, struct dsm_burst_rules rules) {
+  const struct dsm_region *region = fault->region;
+  uint64_t frame = (uint64_t)fault->regs[REG_RSP] - RED_ZONE_BYTES;
   uint32_t bytes = rules.bytes < BURST_LOG_BYTES ? rules.bytes : BURST_LOG_BYTES;
   slot->log_begin = (uint64_t)slot->log + BURST_LOG_BYTES - bytes;
   slot->words = (struct burst_words){
@@ -84,6 +88,8 @@ static void prepare_words(struct burst_slot *slot, const struct dsm_region *regi
       .limit = region->size - BURST_EDGE_BYTES,
       .below = region->base - BURST_EDGE_BYTES,
       .near = region->size + BURST_EDGE_BYTES,
+      .frame = frame,
+      .frame_bytes = burst_frame_bytes(frame),
       .next = BURST_NO_OFFSET,
       .log = slot->log_begin,
       .run = (uint64_t)slot->runs,
@@ -127,7 +133,7 @@ static bool begin(struct dsm_fault *fault) {
     burst_cache_put_off();
     return false;
   }
-  prepare_words(slot, region, rules);
+  prepare_words(slot, fault, rules);
   slot->translation = translation;
   slot->region = region;
   slot->deferred = 0;
@@ -260,6 +266,7 @@ void dsm_burst_init(void) {
   if (is_prepared) return;
   is_prepared = true;
   if (tool_is_valgrind() || tool_is_thread_sanitizer() || has_shadow_stack() || !has_lahf()) return;
+  burst_frame_init();
   if (burst_slots_init() != 0 || burst_cache_init((uint64_t)burst_leave) != 0) return;
   dsm_fault_set_burst(&hooks);
 }

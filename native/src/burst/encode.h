@@ -13,6 +13,7 @@ enum { RAX = 0, RCX = 1, RDX = 2, RBX = 3, RSP = 4, RBP = 5, RSI = 6, RDI = 7 };
 /* Conditions, as in opcodes. */
 enum {
   IF_BELOW = 2,
+  IF_NOT_BELOW = 3,
   IF_EQUAL = 4,
   IF_NOT_EQUAL = 5,
   IF_ABOVE = 7,

@@ -48,6 +48,8 @@ struct burst_words {
   uint64_t below;       /* BURST_EDGE_BYTES less: a load that begins before the map may reach into it */
   uint64_t limit;       /* a store at an offset of at most this is in the map as a whole */
   uint64_t near;        /* bytes from `below` to the end of the map */
+  uint64_t frame; /* the stack that no other thread can see: its address, */
+  uint64_t frame_bytes; /* and its size; 0: there is none */
   int64_t next;         /* offset behind the last byte stored; BURST_NO_OFFSET: none */
   uint64_t log;         /* where the next bytes go */
   uint64_t run;         /* the next run */
@@ -98,6 +100,10 @@ struct burst_slot *burst_slot_of_thread(void);
 
 /* Returns the slot that has this address, or NULL. handler-safe. */
 struct burst_slot *burst_slot_at(uint64_t address);
+
+/* Finds the stack from `stack_pointer` on that no other thread can see. handler-safe, but for the first. */
+void burst_frame_init(void);
+uint64_t burst_frame_bytes(uint64_t stack_pointer);
 
 /* Base of gs. handler-safe. */
 uint64_t burst_gs_base(void);

@@ -30,14 +30,15 @@
 /* A load this near to rsp is one of the stack, which the entry of a burst has found not to be near a map. */
 #define STACK_NEAR 32768
 
-enum cold_kind { COLD_EXIT, COLD_NEW_RUN, COLD_LOAD };
+enum cold_kind { COLD_EXIT, COLD_NEW_RUN, COLD_LOAD, COLD_STORE };
 
 /* Code that is written behind the copy. */
 struct cold {
   enum cold_kind kind;
   unsigned jump_count;
   code_jump jumps[5];     /* that lead to it */
-  const uint8_t *back;    /* where it goes on */
+  const uint8_t *back; /* where it goes on */
+  unsigned insn;       /* of COLD_STORE */
   uint64_t rip;           /* where the program goes on by itself */
   uint8_t scratch1, scratch2;
   bool has_flags;
@@ -169,8 +170,9 @@ static void translate_load(unsigned i) {
 }
 
 /* Code before a store, up to `cont`: scratch[0] is the offset in the map, and the new bytes belong behind those in the
- * log. */
-static void begin_store(const struct burst_insn *insn, const unsigned scratch[2], bool has_flags) {
+ * log. Returns the code for stores elsewhere, whose way back the caller sets. */
+static struct cold *begin_store(unsigned i, const unsigned scratch[2], bool has_flags) {
+  const struct burst_insn *insn = &t.insns[i];
   struct code *code = t.code;
   if (has_flags) save_flags(code);
   code_store(code, scratch[0], BURST_WORD(scratch1));
@@ -178,7 +180,8 @@ static void begin_store(const struct burst_insn *insn, const unsigned scratch[2]
   code_lea_address(code, scratch[0], insn);
   code_subtract(code, scratch[0], BURST_WORD(base));
   code_compare(code, scratch[0], BURST_WORD(limit));
-  struct cold *out = later(COLD_EXIT, insn->rip);
+  struct cold *out = later(COLD_STORE, insn->rip);
+  out->insn = i;
   out->scratch1 = (uint8_t)scratch[0];
   out->scratch2 = (uint8_t)scratch[1];
   out->has_flags = has_flags;
@@ -200,6 +203,7 @@ static void begin_store(const struct burst_insn *insn, const unsigned scratch[2]
   new_run->back = code->at;
   new_run->scratch1 = (uint8_t)scratch[0];
   new_run->scratch2 = (uint8_t)scratch[1];
+  return out;
 }
 
 static void translate_store(unsigned i) {
@@ -208,7 +212,7 @@ static void translate_store(unsigned i) {
   unsigned scratch[2];
   bool has_flags = insn->live != 0;
   choose_scratch(insn, scratch);
-  begin_store(insn, scratch, has_flags);
+  struct cold *elsewhere = begin_store(i, scratch, has_flags);
   code_load(code, scratch[1], BURST_WORD(log));
   if (has_flags) restore_flags(code);
   struct burst_point *point = begin_point(i, scratch[0], scratch[1], false);
@@ -220,6 +224,7 @@ static void translate_store(unsigned i) {
   code_store(code, scratch[0], BURST_WORD(next));
   code_load(code, scratch[0], BURST_WORD(scratch1));
   code_load(code, scratch[1], BURST_WORD(scratch2));
+  elsewhere->back = code->at;
 }
 
 /* The operand is copied to the log, and the instruction runs there. */
@@ -229,7 +234,7 @@ static void translate_rmw(unsigned i) {
   unsigned scratch[2];
   bool has_flags = insn->live != 0;
   choose_scratch(insn, scratch);
-  begin_store(insn, scratch, has_flags);
+  struct cold *elsewhere = begin_store(i, scratch, has_flags);
   code_load(code, scratch[1], BURST_WORD(base));
   code_add(code, scratch[1], scratch[0]);
   struct burst_point *point = begin_point(i, scratch[0], scratch[1], has_flags);
@@ -249,6 +254,7 @@ static void translate_rmw(unsigned i) {
   code_store(code, scratch[0], BURST_WORD(next));
   code_load(code, scratch[0], BURST_WORD(scratch1));
   code_load(code, scratch[1], BURST_WORD(scratch2));
+  elsewhere->back = code->at;
 }
 
 static void fix_later(code_jump jump, int insn) {
@@ -296,6 +302,13 @@ static void translate_branch(unsigned i) {
   }
 }
 
+/* Registers and flags are the program's again. */
+static void put_back(struct code *code, const struct cold *cold) {
+  if (cold->scratch1 != BURST_KEPT) code_load(code, cold->scratch1, BURST_WORD(scratch1));
+  if (cold->scratch2 != BURST_KEPT) code_load(code, cold->scratch2, BURST_WORD(scratch2));
+  if (cold->has_flags) restore_flags(code);
+}
+
 static void write_cold(const struct cold *cold) {
   struct code *code = t.code;
   for (unsigned i = 0; i < cold->jump_count; i++) code_land(code, cold->jumps[i]);
@@ -317,9 +330,19 @@ static void write_cold(const struct cold *cold) {
     code_land_at(code_branch_later(code, IF_NOT_LESS), cold->back);
     code_land(code, out);
   }
-  if (cold->scratch1 != BURST_KEPT) code_load(code, cold->scratch1, BURST_WORD(scratch1));
-  if (cold->scratch2 != BURST_KEPT) code_load(code, cold->scratch2, BURST_WORD(scratch2));
-  if (cold->has_flags) restore_flags(code);
+  if (cold->kind == COLD_STORE && t.insns[cold->insn].base != BURST_RIP) {
+    /* scratch1 is the offset: back to the address. On the thread's own stack the instruction runs as it is. */
+    code_load(code, cold->scratch2, BURST_WORD(base));
+    code_add(code, cold->scratch2, cold->scratch1);
+    code_subtract(code, cold->scratch2, BURST_WORD(frame));
+    code_compare(code, cold->scratch2, BURST_WORD(frame_bytes));
+    code_jump out = code_branch_later(code, IF_NOT_BELOW);
+    put_back(code, cold);
+    copy_plainly(cold->insn);
+    code_jump_to(code, cold->back);
+    code_land(code, out);
+  }
+  put_back(code, cold);
   exit_at(code, cold->rip);
 }
 

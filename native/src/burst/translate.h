@@ -8,8 +8,8 @@
 #include "burst/insn.h"
 
 /* Most bytes of code that one instruction becomes. */
-#define BURST_CODE_PER_INSN 640u
-#define BURST_POINTS_MAX (3u * BURST_INSNS_MAX)
+#define BURST_CODE_PER_INSN 768u
+#define BURST_POINTS_MAX (3u * BURST_INSNS_MAX) /* the load and the two forms of a read-modify-write */
 
 /* An instruction of the copy that may fault, and what has to be put back to have the program's state before it. */
 struct burst_point {

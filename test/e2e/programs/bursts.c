@@ -62,7 +62,7 @@ LOOP static void branches(volatile uint64_t *to, uint64_t count, uint64_t value)
       *(volatile uint32_t *)&to[i] = (uint32_t)(value + i), ((volatile uint32_t *)&to[i])[1] = (uint32_t)((value + i) >> 32);
   }
 }
-/* A spill, or a variable whose address others have: the compiler stores to the stack. */
+/* The compiler stores to the stack. */
 LOOP static void with_stack(volatile uint64_t *to, uint64_t count, uint64_t value) {
   volatile uint64_t i;
   for (i = 0; i < count; i++) to[i] = value + i;
