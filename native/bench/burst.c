@@ -1,6 +1,6 @@
 /* What a store costs its process that does not wait for it: burst COUNT ROUNDS. Joins the session in the environment. Rank 0
  * prints for every round the nanoseconds per operation of a bare SIGSEGV round trip and, under `pipelined`, of a store of a
- * general register and of a store of an XMM register; or, under `release`, of a section with one store, under a lock that
+ * general register and of a store of an XMM register, with DSM_BURST=0; or, under `release`, of a section with one store, under a lock that
  * stays with the node, to a page that was written before. COUNT stores fit the ring; that they are in place is waited for
  * outside the timing. The other ranks wait in a barrier, so that their nodes follow the order. */
 #include <signal.h>

@@ -77,6 +77,7 @@ const names = [
   "empty",
   "intervals",
   "local",
+  "loops",
   "operations",
   "redis",
   "semaphore",

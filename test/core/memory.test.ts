@@ -1,6 +1,7 @@
 /** MapBytes: stores, atomic operations and publications change the right bytes and no others. */
 import { describe, expect, test } from "bun:test";
 import { MapBytes } from "../../src/core/memory/map-bytes.ts";
+import { publishInPieces } from "../../src/core/memory/publish-in-pieces.ts";
 import { StoreBufferMap } from "../../src/core/replica/store-buffer-map.ts";
 import { AtomicOp } from "../../src/core/wire/kinds.ts";
 import { countMasked, type Run, runs, viewOf } from "../support/core-frames.ts";
@@ -314,6 +315,41 @@ describe("publish", () => {
     map.settle(() => map.publish(viewOf(own), 0, own.length));
     expect([...map.bytes.subarray(0, 8)]).toEqual([7, 1, 5, 1, 1, 1, 8, 1]);
     expect(map.pendingLines).toBe(0);
+  });
+
+  test("of a long run writes word by word: a block copy may write them in another sequence", () => {
+    const map = new MapBytes(new Uint8Array(4096));
+    Object.defineProperty(map.bytes, "set", {
+      value: () => {
+        throw new Error("a block copy");
+      },
+    });
+    for (const offset of [0, 3, 8]) {
+      const bytes = Uint8Array.from({ length: 2000 }, (_, i) => (i * 7 + offset) % 251);
+      const body = runs([[offset, bytes]]);
+      expect(map.publish(viewOf(body), 0, body.length)).toBe(2000);
+      expect(Buffer.compare(map.bytes.subarray(offset, offset + 2000), bytes)).toBe(0);
+    }
+  });
+
+  test("in pieces tells of each before it writes the next", () => {
+    const map = new MapBytes(new Uint8Array(8192));
+    const seen: number[][] = [];
+    const body = runs([
+      [3, new Uint8Array(1000).fill(7)],
+      [4096, Uint8Array.of(1, 2), Uint8Array.of(0b1, 0b1)],
+      [8, Uint8Array.of(9)], // over bytes of the first run
+    ]);
+    const bytes = publishInPieces(map, viewOf(body), 0, body.length, (offset, length) => {
+      seen.push([offset, length]);
+      // What has been told is there, and nothing behind it.
+      expect(map.bytes[offset]).not.toBe(0);
+      if (offset !== 8) expect(map.bytes.subarray(offset + length, 4096).every((byte) => byte === 0)).toBe(true);
+    });
+    expect(bytes).toBe(1003);
+    expect(seen.at(-1)).toEqual([8, 1]);
+    expect(seen.slice(0, -2).reduce((sum, [, length]) => sum + (length as number), 0)).toBe(1000);
+    expect(seen.slice(0, -2).every(([, length]) => (length as number) < 256)).toBe(true);
   });
 
   test("of nothing writes nothing", () => {

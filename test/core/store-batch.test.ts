@@ -1,6 +1,7 @@
 /** StoreBatch: stores of one process become one entry. */
 import { beforeEach, expect, test } from "bun:test";
 import { STORE_MAX } from "../../src/core/base/limits.ts";
+import { BLOCK_COPY_MIN } from "../../src/core/memory/map-bytes.ts";
 import { StoreBatch } from "../../src/core/replica/store-batch.ts";
 import { HEADER_SIZE } from "../../src/core/wire/at.ts";
 import { checkOperation } from "../../src/core/wire/check-operation.ts";
@@ -54,11 +55,20 @@ test("nothing makes no entry", () => {
 
 test("a store alone stays a store, wherever in the map", () => {
   for (const offset of [0, 7, 2 ** 32 - 8, 2 ** 35 + 9]) {
-    for (const length of [1, 3, 8, 64, 97, STORE_MAX]) {
+    for (const length of [1, 3, 8, 64, 97, BLOCK_COPY_MIN - 1]) {
       const run: Run = [offset, new Uint8Array(length).fill(length % 251)];
       expect(add(5, run)).toBe(true);
       expect(Buffer.compare(batch.take() as Uint8Array, inPlace(record(5, [run])))).toBe(0);
     }
+  }
+});
+
+test("a long store becomes a run, whose words every node writes in their sequence", () => {
+  for (const length of [BLOCK_COPY_MIN, 1000, STORE_MAX]) {
+    const run: Run = [8, new Uint8Array(length).fill(3)];
+    add(5, run);
+    const expected = encode({ ...publication([run]), rank: 5, tag: NO_TAG });
+    expect(Buffer.compare(batch.take() as Uint8Array, inPlace(expected))).toBe(0);
   }
 });
 

@@ -102,7 +102,34 @@ static int sink_atomic(void *context, enum dsm_atomic_op op, uint32_t width, uin
   return 0;
 }
 
-const struct dsm_sink recording_sink = {.fault = sink_fault, .store = sink_store, .atomic = sink_atomic};
+static struct dsm_burst_rules sink_burst_rules(void *context) {
+  return ((struct map *)context)->rules;
+}
+
+static int sink_burst(void *context, const struct dsm_run *runs, uint32_t count) {
+  struct map *map = context;
+  if (count == 0) break_rule(map, "burst() without runs");
+  if (map->on_burst != NULL) map->on_burst(map, runs, count);
+  __atomic_fetch_add(&map->bursts, 1, __ATOMIC_SEQ_CST);
+  __atomic_fetch_add(&map->burst_runs, count, __ATOMIC_SEQ_CST);
+  for (uint32_t i = 0; i < count; i++) {
+    if (runs[i].length == 0) break_rule(map, "an empty run");
+    if (runs[i].offset >= map->size || runs[i].length > map->size - runs[i].offset) {
+      break_rule(map, "a run outside the map");
+      return 0;
+    }
+    __atomic_fetch_add(&map->burst_bytes, runs[i].length, __ATOMIC_SEQ_CST);
+    memcpy(map->alias + runs[i].offset, runs[i].bytes, runs[i].length);
+    for (uint32_t j = 0; j < runs[i].length; j++) map->published[runs[i].offset + j]++;
+  }
+  return 0;
+}
+
+const struct dsm_sink recording_sink = {.fault = sink_fault,
+                                        .store = sink_store,
+                                        .atomic = sink_atomic,
+                                        .burst_rules = sink_burst_rules,
+                                        .burst = sink_burst};
 
 void map_create(struct map *map, uintptr_t address, size_t size) {
   memset(map, 0, sizeof(*map));
@@ -122,7 +149,8 @@ void map_create(struct map *map, uintptr_t address, size_t size) {
 
 void map_forget(struct map *map) {
   memset(map->published, 0, map->size);
-  map->stores = map->atomics = map->faults = 0;
+  map->stores = map->atomics = map->faults = map->bursts = 0;
+  map->burst_runs = map->burst_bytes = 0;
   map->wrong = NULL;
 }
 

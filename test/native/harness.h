@@ -22,6 +22,10 @@ struct map {
   uint32_t faults;
   const char *wrong; /* first rule a call broke */
   uint8_t *published; /* one byte a byte: how often it was published */
+  uint32_t bursts; /* calls of the sink's burst() */
+  uint64_t burst_runs, burst_bytes;
+  struct dsm_burst_rules rules; /* what bursts may do: nothing at first */
+  void (*on_burst)(struct map *map, const struct dsm_run *runs, uint32_t count); /* called before it is applied */
   uintptr_t hole_begin, hole_end; /* pages the sink opens */
 };
 

@@ -107,6 +107,15 @@ for (const [way, vbmi2] of [
   });
 }
 
+test("a reader of a run that is being applied sees its words change in their sequence", async () => {
+  const program = join(folder, "order");
+  await command([compiler(), ...flags, "-O2", ...sources, "test/native/runs_order.c", "-pthread", "-o", program]);
+  const child = Bun.spawn([program, "100000"], { cwd: root, stdout: "pipe", stderr: "pipe" });
+  const [seen, stderr, code] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited]);
+  expect({ stderr, code }).toEqual({ stderr: "", code: 0 });
+  expect(Number(seen)).toBeGreaterThanOrEqual(1000);
+});
+
 /** At any place and of any length, as other ways than runs.c make them. */
 function randomRun(random: Random): Uint8Array {
   if (random.oneIn(2)) {

@@ -138,6 +138,8 @@ int dsm_config_init(dsm_config *config) {
     if (parse_number(text, 1, &number) != 0) return dsm_fail(DSM_INVALID, "DSM_ELASTIC is \"%s\"; set 0 or 1", text);
     config->elastic = (int32_t)number;
   }
+  if ((text = variable(SETTING_BURST)) != NULL && parse_number(text, 1, &number) != 0)
+    return dsm_fail(DSM_INVALID, "DSM_BURST is \"%s\"; set 0 or 1", text);
   if ((text = variable(SETTING_DIRECT)) != NULL) {
     if (parse_number(text, 1, &number) != 0) return dsm_fail(DSM_INVALID, "DSM_DIRECT is \"%s\"; set 0 or 1", text);
     config->direct = (int32_t)number;

@@ -19,6 +19,7 @@
 #include "base/settings.h"
 #include "base/size.h"
 #include "base/status.h"
+#include "burst/burst.h"
 #include "pages/copies.h"
 #include "pages/release.h"
 #include "session/departed_maps.h"
@@ -33,6 +34,12 @@
 
 static int joined_before(const char *name) {
   return dsm_fail(DSM_BUSY, "this process has joined session \"%s\" already", name);
+}
+
+/* Returns what DSM_BURST says. Empty is the default, as for every other flag. */
+static int wants_bursts(void) {
+  const char *burst = getenv(SETTING_BURST);
+  return burst == NULL || strcmp(burst, "0") != 0;
 }
 
 /* Fails with DSM_BUSY if this process is in the session, under whatever name of the node: the map of a session has the
@@ -136,6 +143,7 @@ static int map_session(dsm_session *session, const char *path) {
                     "start valgrind with " TOOL_VALGRIND_OPTIONS
                     ", without which dsm cannot see stores; or have all processes on one node (direct mode)");
   }
+  if (wants_bursts()) dsm_burst_init();
   dsm_run_record_opened();
   madvise(place, session->link.size, MADV_DONTFORK);
   if (session->order == ORDER_RELEASE && (!session->link.direct || direct_may_end)) {

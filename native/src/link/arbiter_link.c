@@ -83,7 +83,8 @@ int link_finish(struct arbiter_link *link, int slot, int sent, struct reply *rep
   return failed ? -1 : 0;
 }
 
-int link_publish(struct arbiter_link *link, const struct dsm_run *runs, uint32_t count) {
+/* Sends the runs as a PUBLISH, or a single one as a STORE if `may_store`, and waits for its place in the order. */
+static int publish(struct arbiter_link *link, const struct dsm_run *runs, uint32_t count, int may_store) {
   struct channel_pool *pool = &link->channels;
   int slot = channel_claim(pool, CHANNEL_STORE);
   struct channel_writer writer;
@@ -92,7 +93,7 @@ int link_publish(struct arbiter_link *link, const struct dsm_run *runs, uint32_t
   writer.failed = writer.fd < 0;
   struct wire_header header;
   memset(&header, 0, sizeof header);
-  if (count == 1) {
+  if (count == 1 && may_store) {
     header.kind = WIRE_STORE;
     header.map_offset = runs[0].offset;
     header.bytes_length = runs[0].length;
@@ -114,6 +115,14 @@ int link_publish(struct arbiter_link *link, const struct dsm_run *runs, uint32_t
   }
   struct reply reply;
   return link_finish(link, slot, writer_flush(&writer), &reply) == 0 && reply.header.status == DSM_OK ? 0 : -1;
+}
+
+int link_publish(struct arbiter_link *link, const struct dsm_run *runs, uint32_t count) {
+  return publish(link, runs, count, 1);
+}
+
+int link_publish_ordered(struct arbiter_link *link, const struct dsm_run *runs, uint32_t count) {
+  return publish(link, runs, count, 0);
 }
 
 const char *link_shortage(int error) {

@@ -92,6 +92,10 @@ int link_request(struct arbiter_link *link, struct wire_header *header, const vo
  * handler-safe. */
 int link_publish(struct arbiter_link *link, const struct dsm_run *runs, uint32_t count);
 
+/* Does the same for runs in the order of the program: every node applies them, and the words of each, in their sequence.
+ * With 8 bytes for each run they are at most WIRE_PUBLISH_PART_MAX. */
+int link_publish_ordered(struct arbiter_link *link, const struct dsm_run *runs, uint32_t count);
+
 /* Reads the answer to a request on a claimed channel (`sent`: 0 if sending it succeeded) and releases the channel.
  * Returns 0, or -1 if the arbiter is gone. handler-safe. */
 int link_finish(struct arbiter_link *link, int slot, int sent, struct reply *reply);

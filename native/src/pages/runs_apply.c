@@ -22,14 +22,18 @@ static inline uint64_t unpack(uint64_t word, uint8_t mask, const uint8_t **from)
   return word;
 }
 
-/* Copies bytes, each naturally aligned word by one store. */
+/* Copies bytes in ascending order, each naturally aligned word by one store: a run may stand for many stores of a program,
+ * and no reader may see them in another order. memcpy() promises no order. */
 static void apply_plain(uint8_t *to, const uint8_t *from, uint32_t length) {
   while (length > 0) {
     uint32_t step = 1;
     if (((uintptr_t)to & 7) == 0 && length >= 8) {
-      /* memcpy() of whole aligned words writes at least a word at a time. */
       step = length & ~7u;
-      memcpy(to, from, step);
+      for (uint32_t at = 0; at < step; at += 8) {
+        uint64_t word;
+        memcpy(&word, from + at, sizeof word);
+        *(volatile uint64_t *)(void *)(to + at) = word;
+      }
     } else if (((uintptr_t)to & 3) == 0 && length >= 4) {
       uint32_t word;
       step = sizeof word;

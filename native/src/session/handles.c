@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "burst/burst.h"
 #include "trap/region.h"
 #include "trap/signals.h"
 
@@ -113,6 +114,7 @@ static void close_connections(dsm_session *session) {
 /* Runs in a forked child. The connections belong to the parent, and must end with the parent, not with the child. */
 static void after_fork_in_child(void) {
   dsm_actions_in_child();
+  dsm_burst_in_child();
   for (dsm_session *session = sessions; session != NULL; session = session->next) {
     close_connections(session);
     ring_forked(&session->ring);

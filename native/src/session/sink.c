@@ -53,10 +53,15 @@ static int publish_large(dsm_session *session, const struct dsm_run *run) {
   return 0;
 }
 
+/* Returns whether a process goes on when its store is in the ring of the node. */
+static int queues_stores(const dsm_session *session) {
+  return session->order == ORDER_PIPELINED && session->ring.header != NULL;
+}
+
 /* Publishes a store outside all private pages, which fits a frame. Returns 0, or -1 if the arbiter is gone. */
 static int publish_store(dsm_session *session, const struct dsm_run *runs, uint32_t count) {
   if (count == 1 && advice_note(&session->advice, runs[0].offset, runs[0].length)) advise(session);
-  if (session->order == ORDER_PIPELINED && session->ring.header != NULL) {
+  if (queues_stores(session)) {
     int queued = ring_store(&session->ring, runs, count);
     if (queued != 0) return queued > 0 ? 0 : -1;
   }
@@ -82,38 +87,54 @@ static void say_no_page(void) {
   say(text, sizeof text - 1);
 }
 
+/* Publishes a burst outside all private pages. Returns 0, or -1 if the arbiter is gone. */
+static int publish_burst(dsm_session *session, const struct dsm_run *runs, uint32_t count) {
+  if (queues_stores(session)) {
+    int queued = ring_store(&session->ring, runs, count);
+    if (queued != 0) return queued > 0 ? 0 : -1;
+  }
+  return link_publish_ordered(&session->link, runs, count);
+}
+
+typedef int publish_runs(dsm_session *session, const struct dsm_run *runs, uint32_t count);
+
 static int is_large(const struct dsm_run *runs, uint32_t count) {
   return count == 1 && runs[0].length > DSM_STORE_BYTES_MAX;
 }
 
 /* Publishes a store that is under way, and ends that. Returns 0, or negative as session_store() does. */
-static int publish_under_way(dsm_session *session, const struct dsm_run *runs, uint32_t count) {
-  /* A large one needs the lock of the pages, and looks for holes itself. */
-  int large = is_large(runs, count);
-  int result = large ? 0 : publish_store(session, runs, count);
+static int publish_under_way(dsm_session *session, const struct dsm_run *runs, uint32_t count, publish_runs *publish) {
+  /* A large one needs the lock of the pages, and looks for holes itself. A burst fits. */
+  int large = publish == publish_store && is_large(runs, count);
+  int result = large ? 0 : publish(session, runs, count);
   pages_store_ended(&session->pages);
   return large ? publish_large(session, runs) : result;
 }
 
-int session_store(dsm_session *session, const struct dsm_run *runs, uint32_t count) {
+/* Stores to private pages what belongs there, and publishes the rest. Returns 0, or negative as session_store() does. */
+static int store(dsm_session *session, const struct dsm_run *runs, uint32_t count, publish_runs *publish) {
   struct pages *pages = &session->pages;
   pages_store_begins(pages);
-  if (atomic_load(&pages->count) == 0) return publish_under_way(session, runs, count);
+  if (atomic_load(&pages->count) == 0) return publish_under_way(session, runs, count, publish);
   pages_store_ended(pages);
-  struct store_progress store = {.runs = runs, .count = count};
+  struct store_progress progress = {.runs = runs, .count = count};
   int result = 0;
-  while (store.count > 0 && result == 0) {
+  while (progress.count > 0 && result == 0) {
     struct dsm_run rest[32];
     /* Of a large store each part is published before the next one is looked at: that takes long, and another thread
      * may dig or fill a hole meanwhile. */
-    int left = pages_store(pages, &store, rest, is_large(store.runs, 1) ? 1 : 32);
+    int left = pages_store(pages, &progress, rest, is_large(progress.runs, 1) ? 1 : 32);
     if (left < 0) {
       say_no_page();
       return -2;
     }
-    if (left > 0) result = publish_under_way(session, rest, (uint32_t)left);
+    if (left > 0) result = publish_under_way(session, rest, (uint32_t)left, publish);
   }
   return result;
+}
+
+int session_store(dsm_session *session, const struct dsm_run *runs, uint32_t count) {
+  return store(session, runs, count, publish_store);
 }
 
 int session_atomic(dsm_session *session, enum dsm_atomic_op op, uint32_t width, uint64_t offset, const void *operand,
@@ -172,9 +193,30 @@ static int sink_atomic(void *context, enum dsm_atomic_op op, uint32_t width, uin
   return result;
 }
 
+/* While the process has holes, and under `release`, stores are not gathered: they would go to private pages anyway. */
+static struct dsm_burst_rules sink_burst_rules(void *context) {
+  const dsm_session *session = context;
+  struct dsm_burst_rules none = {.bytes = 0};
+  if (atomic_load_explicit(&session->pages.count, memory_order_acquire) > 0) return none;
+  /* With the old bytes, and a header for each run, a batch fits a record of the ring. */
+  if (queues_stores(session)) return (struct dsm_burst_rules){.bytes = WIRE_RING_RECORD_MAX / 4};
+  return (struct dsm_burst_rules){.bytes = WIRE_PUBLISH_PART_MAX / 2, .is_strict = true};
+}
+
+static int sink_burst(void *context, const struct dsm_run *runs, uint32_t count) {
+  int result = store(context, runs, count, publish_burst);
+  if (result == -1) report_arbiter_gone(context);
+  return result;
+}
+
 static const char *sink_name(const void *context) {
   return ((const dsm_session *)context)->link.name;
 }
 
-const struct dsm_sink session_sink = {
-    .fault = sink_fault, .open = sink_open, .store = sink_store, .atomic = sink_atomic, .name = sink_name};
+const struct dsm_sink session_sink = {.fault = sink_fault,
+                                      .open = sink_open,
+                                      .store = sink_store,
+                                      .atomic = sink_atomic,
+                                      .burst_rules = sink_burst_rules,
+                                      .burst = sink_burst,
+                                      .name = sink_name};

@@ -35,6 +35,22 @@
 #define NEAR_BEHIND DSM_SIZE_MAX
 #define NEAR_BEFORE (1u << 20)
 
+static const struct dsm_burst_hooks *burst;
+
+void dsm_fault_set_burst(const struct dsm_burst_hooks *hooks) {
+  __atomic_store_n(&burst, hooks, __ATOMIC_RELEASE);
+}
+
+static bool is_in_burst(const siginfo_t *info, ucontext_t *context) {
+  const struct dsm_burst_hooks *hooks = __atomic_load_n(&burst, __ATOMIC_ACQUIRE);
+  return hooks != NULL && hooks->interrupted(info, context);
+}
+
+static bool begins_burst(struct dsm_fault *fault) {
+  const struct dsm_burst_hooks *hooks = __atomic_load_n(&burst, __ATOMIC_ACQUIRE);
+  return hooks != NULL && fault->is_direct && hooks->begin(fault);
+}
+
 /* ---- messages and endings ---- */
 
 struct message {
@@ -187,6 +203,7 @@ static bool answer(struct dsm_fault *fault, int *chain_as) {
     dsm_region_exit(region);
     return true;
   }
+  if (begins_burst(fault)) return true;
   switch (dsm_capture(fault)) {
     case DSM_OUTCOME_DONE: break;
     case DSM_OUTCOME_STEPPING: return true;
@@ -247,8 +264,9 @@ static void on_fault(int signo, siginfo_t *info, void *context_pointer) {
       .regs = context->uc_mcontext.gregs,
       .info = info,
       .address = (uintptr_t)info->si_addr,
+      .is_direct = direct,
   };
-  bool done = signo == SIGSEGV && end_step(info, context);
+  bool done = is_in_burst(info, context) || (signo == SIGSEGV && end_step(info, context));
   if (!done && signo == SIGSEGV && info->si_code > 0 && fault.regs[REG_TRAPNO] == TRAP_NUMBER_PAGE_FAULT) {
     tool_enter();
     done = (fault.region = dsm_region_enter(fault.address)) != NULL && answer(&fault, &chain_as);
@@ -273,7 +291,8 @@ static void on_fault(int signo, siginfo_t *info, void *context_pointer) {
 static void on_trap(int signo, siginfo_t *info, void *context_pointer) {
   bool direct = CALLED_BY_KERNEL(context_pointer);
   int saved_errno = errno;
-  if (!end_step(info, context_pointer)) dsm_action_chain(signo, info, context_pointer, direct);
+  if (!is_in_burst(info, context_pointer) && !end_step(info, context_pointer))
+    dsm_action_chain(signo, info, context_pointer, direct);
   errno = saved_errno;
 }
 

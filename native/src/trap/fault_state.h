@@ -6,6 +6,7 @@
 #define DSM_FAULT_STATE_H
 
 #include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <ucontext.h>
 
@@ -17,6 +18,7 @@ struct dsm_fault {
   siginfo_t *info;
   struct dsm_region *region; /* entered */
   uintptr_t address;         /* the faulting one, inside the region */
+  bool is_direct; /* the kernel called dsm's handler; else a handler of the program did */
   const char *why; /* set with DSM_OUTCOME_UNSUPPORTED, and with CHAIN if dsm knows what is wrong; else NULL */
 };
 

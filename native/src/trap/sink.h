@@ -2,6 +2,7 @@
 #ifndef DSM_SINK_H
 #define DSM_SINK_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Numbers are part of the wire protocol. The new value is:
@@ -24,6 +25,12 @@ struct dsm_run {
   const uint8_t *bytes; /* what was written */
 };
 
+/* What a burst of stores may do. */
+struct dsm_burst_rules {
+  uint32_t bytes;  /* most of a batch; 0: no burst now */
+  bool is_strict;  /* no load from the map while stores wait in the batch; else only none that overlaps them */
+};
+
 struct dsm_sink {
   /* Handles a fault at an address in the region. Returns 1 if the page is now open for this process (retry the
    * instruction), 0 to capture the store, negative if fatal. `atomic`: the instruction is LOCK-prefixed or xchg, which
@@ -40,6 +47,12 @@ struct dsm_sink {
    * gets the value before. 0, or negative: fatal. handler-safe. */
   int (*atomic)(void *context, enum dsm_atomic_op op, uint32_t width, uint64_t offset, const void *operand,
                 const void *compare, void *old);
+  /* The program is about to store, and perhaps often. NULL: no burst. handler-safe. */
+  struct dsm_burst_rules (*burst_rules)(void *context);
+  /* Publish the runs of a burst, and return once the session's order allows the program to go on. They are in the
+   * program's order and may overlap; each stands for stores in ascending order. No reader may see them in another order.
+   * They may become several entries. 0, or negative: fatal. handler-safe. */
+  int (*burst)(void *context, const struct dsm_run *runs, uint32_t count);
   /* Returns the name of the session, for messages. NULL: it has none. handler-safe. */
   const char *(*name)(const void *context);
 };

@@ -27,6 +27,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "trap/code_memory.h"
 #include "trap/frame.h"
 #include "trap/operand.h"
 #include "trap/region_entry.h"
@@ -89,30 +90,11 @@ int dsm_step_init(void) {
                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (fresh == MAP_FAILED) return -1;
   buffers = fresh;
-  /* Two views of one memory, so that no page is writable and executable at once; where memfds are forbidden, one. */
-  void *writable = MAP_FAILED, *executable = MAP_FAILED;
-  int fd = memfd_create("dsm-step", MFD_CLOEXEC);
-  if (fd >= 0) {
-    if (ftruncate(fd, (off_t)code_size) == 0) {
-      writable = mmap(NULL, code_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-      executable = mmap(NULL, code_size, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
-    }
-    close(fd);
-  }
-  if (writable == MAP_FAILED || executable == MAP_FAILED) {
-    if (writable != MAP_FAILED) munmap(writable, code_size);
-    if (executable != MAP_FAILED) munmap(executable, code_size);
-    writable = executable =
-        mmap(NULL, code_size, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (writable == MAP_FAILED) return -1;
-  }
-  memset(writable, end_byte, code_size);
-  /* A child must not write into code its parent runs. */
-  if (madvise(writable, code_size, MADV_DONTFORK) != 0 || madvise(executable, code_size, MADV_DONTFORK) != 0) {
-    return -1;
-  }
-  code_writable = writable;
-  code = executable;
+  struct code_memory memory;
+  if (code_memory_map(&memory, "dsm-step", code_size) != 0) return -1;
+  memset(memory.writable, end_byte, code_size);
+  code_writable = memory.writable;
+  code = memory.executable;
   return 0;
 }
 

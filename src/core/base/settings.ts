@@ -348,6 +348,15 @@ export const SETTINGS = {
     fallback: false,
     meaning: "1: no notes and no advice on stderr, such as that a hole would be faster.",
   },
+  burst: {
+    variable: "DSM_BURST",
+    topic: "programs",
+    kind: "flag",
+    fallback: true,
+    meaning:
+      "0: each store to the map is a trap of its own. Otherwise the code around a store goes on in a copy, and the " +
+      "stores of a loop are published together.",
+  },
   runRecord: {
     variable: "DSM_RUN_RECORD",
     topic: "programs",

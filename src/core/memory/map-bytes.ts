@@ -3,7 +3,8 @@
  *
  * Other processes may read a map while dsm writes it. So a naturally aligned store of 2, 4 or 8 bytes is one store here
  * too (a DataView setter), never a copy loop, and larger pieces are written word by word from their first aligned
- * address upwards. 8-byte words travel as BigInt, because a Float64 would lose the payload of a NaN.
+ * address upwards. A run of a publication may stand for many stores of a program (a burst), so publish() never writes its
+ * words in another sequence; a block copy may. 8-byte words travel as BigInt, because a Float64 would lose the payload of a NaN.
  */
 import { PAGE_SIZE } from "../base/limits.ts";
 import { AtomicOp } from "../wire/kinds.ts";
@@ -18,7 +19,7 @@ import {
 } from "../wire/runs.ts";
 
 /** From this many bytes on a block copy is faster; below it the call costs more than the words. */
-const BLOCK_COPY_MIN = 256;
+export const BLOCK_COPY_MIN = 256;
 /** Bytes of a word, and of half of one. */
 const WORD = 8;
 const HALF = 4;
@@ -205,7 +206,9 @@ export class MapBytes {
       } else {
         const length = runLength(source, at);
         bytes += length;
-        this.store(runOffset(source, at), source, at + RUN_HEADER_SIZE, length);
+        eachPiece(runOffset(source, at), length, (offset, done, size) => {
+          this.store(offset, source, at + RUN_HEADER_SIZE + done, size);
+        });
       }
     }
     return bytes;
@@ -231,6 +234,22 @@ export class MapBytes {
     }
     this.view.setBigUint64(offset, word.getBigUint64(0, true), true);
     return next;
+  }
+}
+
+/**
+ * Calls `visit` for the pieces of a plain run: store() writes each in its sequence, and none of them divides a word. `done`:
+ * bytes of the run before the piece.
+ */
+export function eachPiece(
+  offset: number,
+  length: number,
+  visit: (offset: number, done: number, size: number) => void,
+): void {
+  for (let done = 0; done < length; ) {
+    const size = Math.min(length - done, BLOCK_COPY_MIN - 8 - ((offset + done) % 8));
+    visit(offset + done, done, size);
+    done += size;
   }
 }
 

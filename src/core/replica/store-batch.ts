@@ -6,7 +6,7 @@
  * of another process in between, so a reader can only tell that these stores followed one another closely.
  */
 
-import { STORE_MAX } from "../base/limits.ts";
+import { BLOCK_COPY_MIN } from "../memory/map-bytes.ts";
 import { At, HEADER_SIZE, PublishAt, StoreAt, WordAt } from "../wire/at.ts";
 import { padded, setUint64 } from "../wire/frame.ts";
 import { copyWords, WORD_COPY_MAX } from "../wire/frame-reader.ts";
@@ -78,8 +78,9 @@ export class StoreBatch {
     const end = this.#end;
     this.#end = HEADER_SIZE;
     const length = view.getUint32(HEADER_SIZE + RUN_LENGTH, true) >>> 8;
-    // A single store needs no run: its header then ends where the run's does.
-    const alone = HEADER_SIZE + RUN_HEADER_SIZE + ((length + 7) & ~7) === end && length <= STORE_MAX;
+    // A single store needs no run: its header then ends where the run's does. Longer ones may be those of a burst, whose
+    // words keep their sequence in a publication only.
+    const alone = HEADER_SIZE + RUN_HEADER_SIZE + ((length + 7) & ~7) === end && length < BLOCK_COPY_MIN;
     const at = alone ? RUN_HEADER_SIZE : 0;
     const low = view.getUint32(HEADER_SIZE, true);
     const high = view.getUint32(HEADER_SIZE + RUN_LENGTH, true) & 0xff;

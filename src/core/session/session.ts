@@ -9,6 +9,7 @@
 import { Status } from "../base/errors.ts";
 import { PAGE_SIZE, PROCESSES_MAX, SIZE_MAX } from "../base/limits.ts";
 import type { MapBytes } from "../memory/map-bytes.ts";
+import { publishInPieces } from "../memory/publish-in-pieces.ts";
 import type { RankReport } from "../messages/daemon-api.ts";
 import type { SavedSession } from "../messages/saved-session.ts";
 import type {
@@ -43,7 +44,6 @@ import {
 import { getUint64 } from "../wire/frame.ts";
 import { type AtomicOp, CopyOp, Kind, PublishOp } from "../wire/kinds.ts";
 import { nameAt } from "../wire/name-at.ts";
-import { runLength, runOffset, runSize } from "../wire/runs.ts";
 import { Barrier } from "./barrier.ts";
 import { Blocks } from "./blocks.ts";
 import type { Effects } from "./effects.ts";
@@ -320,11 +320,13 @@ export class Session {
 
   #publish(view: DataView, at: number): void {
     const end = at + view.getUint32(at + At.size, true);
-    this.#counts.bytesWritten += this.#memory.publish(view, at + HEADER_SIZE, end);
-    if (!this.#effects.wantsWrites) return;
-    for (let run = at + HEADER_SIZE; run < end; run += runSize(view, run)) {
-      this.#effects.onWrite(runOffset(view, run), runLength(view, run));
+    const first = at + HEADER_SIZE;
+    if (!this.#effects.wantsWrites) {
+      this.#counts.bytesWritten += this.#memory.publish(view, first, end);
+      return;
     }
+    const onWrite = (offset: number, length: number): void => this.#effects.onWrite(offset, length);
+    this.#counts.bytesWritten += publishInPieces(this.#memory, view, first, end, onWrite);
   }
 
   /**
