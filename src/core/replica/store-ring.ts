@@ -44,7 +44,12 @@ export function closeRing(bytes: Uint8Array): void {
   Atomics.store(new Uint32Array(bytes.buffer, bytes.byteOffset, RING_HEADER_SIZE / 4), word(RING.shadowed), 1);
 }
 
-const viewed = (bytes: Uint8Array): Viewed => ({ bytes, view: new DataView(bytes.buffer) });
+/** Bytes, and a view and the words of the same. */
+const viewed = (bytes: Uint8Array): Viewed & { words: Uint32Array } => ({
+  bytes,
+  view: new DataView(bytes.buffer),
+  words: new Uint32Array(bytes.buffer),
+});
 const word = (place: readonly [number, number]): number => place[0] / 4;
 
 export class Ring {
@@ -55,7 +60,6 @@ export class Ring {
   readonly #sizes: DataView;
   /** A copy of the record being taken. */
   readonly #record = viewed(new Uint8Array(RING_RECORD_MAX));
-  readonly #recordWords = new Uint32Array(this.#record.bytes.buffer);
   /**
    * All records before it have been taken; those before #head have been applied, too. The arbiter's own copy: the
    * ring's is not trusted.
@@ -115,7 +119,7 @@ export class Ring {
           continue;
         }
         size = this.#copyRecord(taker, at, frameSize, room);
-        taker.record(this.#record.view, this.#record.bytes, frameSize, this.#recordWords);
+        taker.record(this.#record.view, this.#record.bytes, frameSize, this.#record.words);
         this.#lastSize = frameSize;
       } else {
         // The frame of a STORE is followed by as many old bytes as it has new ones.

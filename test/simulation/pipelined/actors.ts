@@ -53,7 +53,7 @@ export function someRuns({ random, plan }: World): Runs {
     return [[0, new Uint8Array(random.between((SIZE * 7) / 8, SIZE)).fill(random.below(256))]];
   }
   return Array.from({ length: random.pick([1, 1, 1, 2, 3]) }, () => {
-    const length = random.pick([1, 2, 4, 8, 8, 3, 16, 64, 100]);
+    const length = random.pick([1, 2, 4, 8, 8, 3, 16, 64, 100, 200, 1000]);
     return [someOffset(random, length), random.bytes(length)] as const;
   });
 }
