@@ -10,8 +10,8 @@
 
 /* Memory for code, and for what is known of it. When it is used up all translations are dropped, as soon as no thread is
  * in a burst. */
-#define BURST_CODE_BYTES (4u << 20)
-#define BURST_FACTS_BYTES (4u << 20)
+#define BURST_CODE_BYTES (2u << 20)
+#define BURST_FACTS_BYTES (2u << 20)
 #define BURST_ENTRIES 1024u /* stores that are remembered */
 /* Traps of a store before it is translated. */
 #define BURST_TRAPS_FIRST 4u
