@@ -94,7 +94,8 @@ class Program {
         ...[`or ${a}, ${b}`, `xor ${a}, ${this.#small()}`, `cmp ${a}, ${b}`, `test ${a}, ${b}`, `mov ${a}, ${b}`],
         ...[`inc ${w}`, `dec ${w}`, `neg ${w}`, `not ${w}`, `shl ${w}, ${random.between(1, 20)}`, `sar ${w}, 3`],
         ...[
-          `ror ${w}, 5`, `shl ${w}, 32`,
+          `ror ${w}, 5`,
+          `shl ${w}, 32`,
           `shr ${w}, cl`,
           `imul ${w}, ${w}, 77`,
           `lea ${long}, [${this.#reg(8)} + ${this.#reg(8)}*4 - 9]`,
