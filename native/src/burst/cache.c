@@ -70,7 +70,7 @@ void burst_cache_put_off(void) {
 void burst_cache_give_back(const struct burst_translation *translation, size_t bytes) {
   uint32_t *shorts = &translation->entry->shorts;
   uint32_t before = __atomic_load_n(shorts, __ATOMIC_RELAXED);
-  uint32_t after = bytes > BURST_SHORT_BYTES ? 0 : before + (before < BURST_SHORT_MAX);
+  uint32_t after = bytes > translation->width ? 0 : before + (before < BURST_SHORT_MAX);
   if (after != before) __atomic_store_n(shorts, after, __ATOMIC_RELAXED);
   go_outside();
 }
@@ -168,6 +168,7 @@ static const struct burst_translation *translate(struct burst_entry *entry, uint
   struct burst_point *kept = take_facts(point_count * (uint32_t)sizeof *kept);
   memcpy(kept, points, point_count * sizeof *kept);
   translation->entry = entry;
+  translation->width = insns[0].width;
   translation->code = memory.executable + code_used;
   translation->size = (uint32_t)(code.at - memory.writable) - code_used;
   translation->points = kept;
