@@ -1,6 +1,7 @@
 /* Cases of bursts: burst_cases NAME. Without a name it lists them. */
 #include <asm/prctl.h>
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -446,6 +447,28 @@ static void case_many_threads(void) {
   }
 }
 
+static void *store_until_stopped(void *unused) {
+  until_stopped(words(), &stop);
+  return unused;
+}
+
+/* A region is left while a thread stores to it without an end: it is let out of its burst. */
+static void case_leave(void) {
+  pthread_t thread;
+  start(true);
+  if (pthread_create(&thread, NULL, store_until_stopped, NULL) != 0) fail("pthread_create");
+  while (__atomic_load_n(&map.bursts, __ATOMIC_SEQ_CST) < 5) usleep(100);
+  /* Its store to the copy is told of. */
+  dup2(open("/dev/null", O_WRONLY), STDERR_FILENO);
+  dsm_region_await_copy(map.region);
+  dsm_region_leave(map.region);
+  uint32_t bursts = map.bursts;
+  dsm_region_copied(map.region, 1);
+  stop = 1;
+  pthread_join(thread, NULL);
+  check(map.bursts == bursts, "the sink is not called any more");
+}
+
 static void case_fork(void) {
   int status;
   start(true);
@@ -599,6 +622,7 @@ static const struct {
     {"sent-signals", case_sent_signals},
     {"threads", case_threads},
     {"many-threads", case_many_threads},
+    {"leave", case_leave},
     {"fork", case_fork},
     {"changed-code", case_changed_code},
     {"much-code", case_much_code},
