@@ -95,6 +95,7 @@ class Program {
         ...[`inc ${w}`, `dec ${w}`, `neg ${w}`, `not ${w}`, `shl ${w}, ${random.between(1, 20)}`, `sar ${w}, 3`],
         ...[
           `ror ${w}, 5`,
+          `shl ${w}, 32`,
           `shr ${w}, cl`,
           `imul ${w}, ${w}, 77`,
           `lea ${long}, [${this.#reg(8)} + ${this.#reg(8)}*4 - 9]`,

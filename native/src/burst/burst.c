@@ -267,7 +267,8 @@ void dsm_burst_init(void) {
   is_prepared = true;
   if (tool_is_valgrind() || tool_is_thread_sanitizer() || has_shadow_stack() || !has_lahf()) return;
   burst_frame_init();
-  if (burst_slots_init() != 0 || burst_cache_init((uint64_t)burst_leave) != 0) return;
+  burst_slots_init();
+  if (burst_cache_init((uint64_t)burst_leave) != 0) return;
   dsm_fault_set_burst(&hooks);
 }
 

@@ -70,7 +70,7 @@ void burst_cache_put_off(void) {
 void burst_cache_give_back(const struct burst_translation *translation, size_t bytes) {
   uint32_t *shorts = &translation->entry->shorts;
   uint32_t before = __atomic_load_n(shorts, __ATOMIC_RELAXED);
-  uint32_t after = bytes > BURST_SHORT_BYTES ? 0 : before + (before < BURST_SHORT_MAX);
+  uint32_t after = bytes > translation->width ? 0 : before + (before < BURST_SHORT_MAX);
   if (after != before) __atomic_store_n(shorts, after, __ATOMIC_RELAXED);
   go_outside();
 }
@@ -168,6 +168,7 @@ static const struct burst_translation *translate(struct burst_entry *entry, uint
   struct burst_point *kept = take_facts(point_count * (uint32_t)sizeof *kept);
   memcpy(kept, points, point_count * sizeof *kept);
   translation->entry = entry;
+  translation->width = insns[0].width;
   translation->code = memory.executable + code_used;
   translation->size = (uint32_t)(code.at - memory.writable) - code_used;
   translation->points = kept;
@@ -192,17 +193,27 @@ static struct burst_entry *find(uint64_t rip) {
   return NULL;
 }
 
-/* Makes an entry for the store. Lock held. */
+/* Makes an entry for the store, if need be in the place of the one that trapped least. Lock held. A thread that reads the
+ * entry meanwhile may take the old translation for that of the new address, or count for the wrong one: it compares
+ * addresses, and the counts are hints. */
 static void remember(uint64_t rip) {
-  struct burst_entry *first = place_of(rip);
+  struct burst_entry *first = place_of(rip), *chosen = NULL;
   for (unsigned i = 0; i < PROBES; i++) {
     struct burst_entry *entry = &entries[((size_t)(first - entries) + i) % BURST_ENTRIES];
-    if (entry->rip != 0) continue;
-    entry->traps = entry->shorts = entry->changes = 0;
-    __atomic_store_n(&entry->translation, NULL, __ATOMIC_RELAXED);
-    __atomic_store_n(&entry->rip, rip, __ATOMIC_RELEASE);
-    return;
+    uint32_t traps = __atomic_load_n(&entry->traps, __ATOMIC_RELAXED);
+    if (entry->rip == 0) {
+      chosen = entry;
+      break;
+    }
+    if (chosen == NULL || traps < __atomic_load_n(&chosen->traps, __ATOMIC_RELAXED)) chosen = entry;
+    /* What was stored to long ago makes room in the end. */
+    __atomic_store_n(&entry->traps, traps / 2, __ATOMIC_RELAXED);
   }
+  __atomic_store_n(&chosen->translation, NULL, __ATOMIC_RELAXED);
+  __atomic_store_n(&chosen->traps, 0, __ATOMIC_RELAXED);
+  __atomic_store_n(&chosen->shorts, 0, __ATOMIC_RELAXED);
+  __atomic_store_n(&chosen->changes, 0, __ATOMIC_RELAXED);
+  __atomic_store_n(&chosen->rip, rip, __ATOMIC_RELEASE);
 }
 
 static const struct burst_translation *find_translation(uint64_t rip) {
@@ -216,7 +227,7 @@ static const struct burst_translation *find_translation(uint64_t rip) {
     if (__atomic_load_n(&entry->shorts, __ATOMIC_RELAXED) >= BURST_SHORT_MAX && traps % BURST_TRY_AGAIN != 0)
       return NULL;
     translation = __atomic_load_n(&entry->translation, __ATOMIC_ACQUIRE);
-    if (translation != NULL && is_current(translation, rip)) return translation;
+    if (translation != NULL && translation->insns[0] == rip && is_current(translation, rip)) return translation;
   }
   is_locked = __atomic_exchange_n(&lock, 1, __ATOMIC_ACQUIRE) == 0;
   if (!is_locked) return NULL;

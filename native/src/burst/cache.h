@@ -10,15 +10,14 @@
 
 /* Memory for code, and for what is known of it. When it is used up all translations are dropped, as soon as no thread is
  * in a burst. */
-#define BURST_CODE_BYTES (4u << 20)
-#define BURST_FACTS_BYTES (4u << 20)
+#define BURST_CODE_BYTES (2u << 20)
+#define BURST_FACTS_BYTES (2u << 20)
 #define BURST_ENTRIES 1024u /* stores that are remembered */
 /* Traps of a store before it is translated. */
 #define BURST_TRAPS_FIRST 4u
-/* After this many bursts in a row of at most so many bytes, the stores are single, but for one of so many, which tries
- * again. */
+/* After this many bursts in a row of one store, the stores are single, but for one of so many, which tries again: a burst
+ * costs a fourth more than a trap. */
 #define BURST_SHORT_MAX 16u
-#define BURST_SHORT_BYTES 16u
 #define BURST_TRY_AGAIN 256u
 /* So often a store whose code has changed is translated anew. */
 #define BURST_CHANGES_MAX 8u
@@ -36,6 +35,7 @@ struct burst_translation {
   struct burst_entry *entry;
   const uint8_t *code; /* executable; begins with the entry */
   uint32_t size;
+  uint32_t width; /* bytes of its first store */
   uint32_t block_count, point_count, insn_count;
   const struct burst_block *blocks;
   const struct burst_point *points;

@@ -92,10 +92,10 @@ _Static_assert(offsetof(struct burst_slot, runs) == offsetof(struct burst_slot, 
 
 #pragma GCC visibility push(hidden)
 
-/* Maps the slots. Returns 0, or -1 with errno. Not handler-safe; once in a process. */
-int burst_slots_init(void);
+/* Not handler-safe; once in a process. */
+void burst_slots_init(void);
 
-/* Returns the slot of the calling thread, or NULL if all are taken by others. handler-safe. */
+/* Returns the slot of the calling thread, or NULL if all are taken by others, or there is no memory. handler-safe. */
 struct burst_slot *burst_slot_of_thread(void);
 
 /* Returns the slot that has this address, or NULL. handler-safe. */

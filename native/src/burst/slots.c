@@ -15,20 +15,32 @@
 
 #define HWCAP2_FSGSBASE_BIT 2
 
-static struct burst_slot *slots;
+static struct burst_slot *slots[BURST_SLOTS]; /* NULL: not mapped yet */
 static uint32_t owners[BURST_SLOTS]; /* ids of threads; 0: none yet */
 static bool has_instructions; /* rdgsbase and wrgsbase */
 
-int burst_slots_init(void) {
-  size_t size = (BURST_SLOTS + 1) * (size_t)BURST_SLOT_BYTES;
-  uint8_t *fresh = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (fresh == MAP_FAILED) return -1;
-  madvise(fresh, size, MADV_DONTFORK);
-  uintptr_t first = ((uintptr_t)fresh + BURST_SLOT_BYTES - 1) & ~(uintptr_t)(BURST_SLOT_BYTES - 1);
+void burst_slots_init(void) {
+  memset(slots, 0, sizeof slots);
   memset(owners, 0, sizeof owners);
-  slots = (struct burst_slot *)first;
   has_instructions = (getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE_BIT) != 0;
-  return 0;
+}
+
+/* Maps a slot: at a multiple of its size, so twice as much first. NULL: no memory. */
+static struct burst_slot *map_slot(void) {
+  const uintptr_t size = BURST_SLOT_BYTES;
+  void *fresh = mmap(NULL, 2 * size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (fresh == MAP_FAILED) return NULL;
+  uintptr_t begin = (uintptr_t)fresh, slot = (begin + size - 1) & ~(size - 1);
+  if (slot > begin) munmap(fresh, slot - begin);
+  if (slot < begin + size) munmap((void *)(slot + size), begin + size - slot);
+  madvise((void *)slot, size, MADV_DONTFORK);
+  return (struct burst_slot *)slot;
+}
+
+/* Returns the slot of an owner, and maps it first if need be. */
+static struct burst_slot *slot_at(unsigned index) {
+  if (slots[index] == NULL) __atomic_store_n(&slots[index], map_slot(), __ATOMIC_RELEASE);
+  return slots[index];
 }
 
 static bool has_ended(uint32_t thread) {
@@ -39,21 +51,24 @@ struct burst_slot *burst_slot_of_thread(void) {
   uint32_t self = (uint32_t)dsm_syscall(SYS_gettid, 0, 0, 0, 0);
   for (unsigned i = 0; i < BURST_SLOTS; i++) {
     uint32_t owner = __atomic_load_n(&owners[i], __ATOMIC_RELAXED);
-    if (owner == self) return &slots[i];
+    if (owner == self) return slot_at(i);
     if (owner == 0) break;
   }
   for (unsigned i = 0; i < BURST_SLOTS; i++) {
     uint32_t owner = __atomic_load_n(&owners[i], __ATOMIC_RELAXED);
     if ((owner == 0 || has_ended(owner)) &&
         __atomic_compare_exchange_n(&owners[i], &owner, self, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
-      return &slots[i];
+      return slot_at(i);
   }
   return NULL;
 }
 
 struct burst_slot *burst_slot_at(uint64_t address) {
-  uint64_t offset = address - (uint64_t)slots;
-  return slots != NULL && offset < BURST_SLOTS * (uint64_t)BURST_SLOT_BYTES ? &slots[offset / BURST_SLOT_BYTES] : NULL;
+  for (unsigned i = 0; i < BURST_SLOTS && __atomic_load_n(&owners[i], __ATOMIC_RELAXED) != 0; i++) {
+    struct burst_slot *slot = __atomic_load_n(&slots[i], __ATOMIC_ACQUIRE);
+    if (slot != NULL && address - (uint64_t)slot < BURST_SLOT_BYTES) return slot;
+  }
+  return NULL;
 }
 
 uint64_t burst_gs_base(void) {

@@ -8,7 +8,7 @@
  *     lea rcx, [rdi + 8*rax]
  *     sub rcx, gs:[base]
  *     cmp rcx, gs:[limit]
- *     ja  out                         not in the map: the burst ends before the instruction
+ *     ja  out                         not in the map: the burst ends before the instruction, or that runs on the stack
  *     cmp rcx, gs:[next]
  *     jne new_run                     does not go on where the last store ended
  *   cont:
@@ -36,10 +36,10 @@ enum cold_kind { COLD_EXIT, COLD_NEW_RUN, COLD_LOAD, COLD_STORE };
 struct cold {
   enum cold_kind kind;
   unsigned jump_count;
-  code_jump jumps[5];     /* that lead to it */
+  code_jump jumps[5]; /* that lead to it */
   const uint8_t *back; /* where it goes on */
-  unsigned insn;       /* of COLD_STORE */
-  uint64_t rip;           /* where the program goes on by itself */
+  unsigned insn; /* of COLD_STORE */
+  uint64_t rip; /* where the program goes on by itself */
   uint8_t scratch1, scratch2;
   bool has_flags;
 };

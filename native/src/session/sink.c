@@ -93,6 +93,8 @@ static int publish_burst(dsm_session *session, const struct dsm_run *runs, uint3
     int queued = ring_store(&session->ring, runs, count);
     if (queued != 0) return queued > 0 ? 0 : -1;
   }
+  /* What is no longer than one store of a vector is written word by word in any case. */
+  if (count == 1 && runs[0].length <= 64) return link_publish(&session->link, runs, 1);
   return link_publish_ordered(&session->link, runs, count);
 }
 

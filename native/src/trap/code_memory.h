@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Two views of one memory, so that no page is writable and executable at once; where memfds are forbidden, one. A forked
+/* Two views of one memory, so that no page is writable and executable at once; where there can be no memfd, one. A forked
  * child has neither: it must not write into code that its parent runs. */
 struct code_memory {
   uint8_t *writable;
