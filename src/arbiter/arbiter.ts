@@ -152,6 +152,7 @@ class ArbiterShell {
     this.#listener = new ProcessListener(this.#replica, {
       path: options.socket,
       connectionsMax: options.connectionsMax ?? CHANNELS_MAX,
+      mapPath: options.map.path,
       isElastic: options.welcome.snapshot.config.elastic === true,
       attempt,
       afterRequests: () => this.#batcher.gather(this.#replica.bytesInFlight, afterEvent),
@@ -254,8 +255,9 @@ class ArbiterShell {
 
   /** Asks the server whether this node still has its place, as long as it has leases. */
   #renewLeases(): void {
-    if (leaseTime === null || !this.#replica.mustRenewLeases) return;
-    this.#replica.renewLeases(leaseTime());
+    const { leases, confirmed } = this.#replica;
+    if (leaseTime === null || !leases.mustRenew) return;
+    leases.renew(leaseTime(), confirmed);
     this.#leaseTimer ??= setTimeout(() => {
       this.#leaseTimer = undefined;
       this.#renewLeases();
@@ -277,7 +279,7 @@ class ArbiterShell {
     clearTimeout(this.#unusedTimer);
     clearInterval(this.#barrierTimer);
     clearTimeout(this.#leaseTimer);
-    this.#replica.retireLeases();
+    this.#replica.leases.retire();
     this.#poller.stop();
     this.#listener.stop();
     removeMap(this.#map);

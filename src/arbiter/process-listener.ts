@@ -5,6 +5,7 @@
  *     refused: FAIL, half-closed, read until the process closes
  *     open ---- the process has sent all ----> gone from the channels ----> closed
  *                                                    '---- is needed: held open until the arbiter ends ---^
+ *     open ---- the process has closed it without leaving ----> waited for: until it has ended ----> gone from the channels
  *
  * Invariants: the socket is bound under a random name and then renamed to the one that processes know, and only this
  * file is ever removed, so an ending arbiter never removes the socket of the next one; each channel has one connection;
@@ -15,12 +16,13 @@ import { lstatSync, renameSync } from "node:fs";
 import { dirname } from "node:path";
 import type { Socket } from "bun";
 import { DsmError, Status, systemCode } from "../core/base/errors.ts";
-import { GREETING_TIMEOUT_MS, REFUSALS_MAX } from "../core/base/limits.ts";
+import { GREETING_TIMEOUT_MS, REFUSALS_MAX, RUNS_ON_MAX_MS } from "../core/base/limits.ts";
 import { encode, encodeText } from "../core/wire/frame.ts";
 import { detachBuffer } from "../core/wire/frame-reader.ts";
 import { Kind } from "../core/wire/kinds.ts";
 import { Outbox, rethrowIfBug } from "../core/wire/outbox.ts";
-import { canTellPeers, isOutside, isOwnPeer } from "../transport/peer-user.ts";
+import { PeerProcess } from "../transport/peer-process.ts";
+import { canTellPeers, isOutside, isOwnPeer, pidOfPeer } from "../transport/peer-user.ts";
 import { removeFile, removeUnlocked } from "./map-file.ts";
 
 /** Receives the bytes of connections: the replica. */
@@ -31,12 +33,16 @@ export interface Channels {
   isGreeted(channel: number): boolean;
   receive(channel: number, chunk: Uint8Array): void;
   disconnect(channel: number): void;
+  /** Whether the end of the channel is taken for the end of a process that has not left the session. */
+  isOfRunning(channel: number): boolean;
 }
 
 export interface ListenerOptions {
   /** Path of the socket, which processes know. */
   path: string;
   connectionsMax: number;
+  /** Path of the map, which a process of the session has mapped. */
+  mapPath: string;
   /** In an elastic session, processes of other containers do not need this arbiter to the end. */
   isElastic: boolean;
   /** Runs the work; false: it failed, and the arbiter ends. */
@@ -53,6 +59,8 @@ interface Client {
   /** -1: refused. */
   channel: number;
   outbox: Outbox;
+  /** Its process; 0: it is in another container than the arbiter, or not known. */
+  pid: number;
   /** The process is in another container than the arbiter. */
   isOutside: boolean;
   isClosing: boolean;
@@ -61,6 +69,10 @@ interface Client {
 
 type ClientSocket = Socket<Client>;
 
+/** Intervals at which a process that has closed its connection is looked for: 1 ms at first, then this. */
+const LOOK_OFTEN_MS = 50;
+const LOOK_INTERVAL_MS = 20;
+
 export class ProcessListener {
   readonly #options: ListenerOptions;
   readonly #channels: Channels;
@@ -68,6 +80,8 @@ export class ProcessListener {
   readonly #clients = new Map<number, ClientSocket>();
   /** Connections of processes that have sent all, held open until the arbiter ends. */
   readonly #held = new Set<ClientSocket>();
+  /** Timers of processes that have closed their connection and have not ended, by channel. */
+  readonly #running = new Map<number, Timer>();
   #listener: ReturnType<typeof Bun.listen<Client>> | undefined;
   #socketIdentity = "";
   #refusals = 0;
@@ -181,6 +195,7 @@ export class ProcessListener {
    */
   end(): void {
     this.#isOver = true;
+    for (const timer of this.#running.values()) clearTimeout(timer);
     for (const socket of [...this.#clients.values(), ...this.#held]) {
       clearTimeout(socket.data.handshakeTimer);
       socket.end();
@@ -197,6 +212,7 @@ export class ProcessListener {
     socket.data = {
       channel,
       outbox: new Outbox((bytes) => socket.write(bytes)),
+      pid: pidOfPeer(socket),
       isOutside: isOutside(socket),
       isClosing: false,
       handshakeTimer: setTimeout(() => {
@@ -263,10 +279,36 @@ export class ProcessListener {
     const { channel } = socket.data;
     if (this.#clients.get(channel) !== socket) return;
     this.#clients.delete(channel);
-    if (this.#options.attempt(() => this.#channels.disconnect(channel))) this.#options.afterEvent();
+    const peer = this.#channels.isOfRunning(channel) ? PeerProcess.of(socket, socket.data.pid) : null;
+    if (peer === null) this.#ended(channel);
+    else this.#awaitEnd(channel, peer);
     if (this.#held.size > 0 && !this.#options.isDone() && !this.#servesOutside()) {
       for (const socket of this.#held) socket.end();
     }
+  }
+
+  #ended(channel: number): void {
+    if (this.#options.attempt(() => this.#channels.disconnect(channel))) this.#options.afterEvent();
+  }
+
+  /**
+   * A process that has closed its connection has ended, or is about to. If it runs on, what it has stays its own until it
+   * ends, for RUNS_ON_MAX_MS at most: it may be using what its locks guard.
+   */
+  #awaitEnd(channel: number, peer: PeerProcess): void {
+    const since_ms = performance.now();
+    const look = (): void => {
+      const waited_ms = performance.now() - since_ms;
+      const isOver = this.#isOver || waited_ms >= RUNS_ON_MAX_MS;
+      if (!isOver && !peer.hasEnded && !peer.lacks(this.#options.mapPath)) {
+        this.#running.set(channel, setTimeout(look, waited_ms < LOOK_OFTEN_MS ? 1 : LOOK_INTERVAL_MS));
+        return;
+      }
+      this.#running.delete(channel);
+      peer.close();
+      if (!this.#isOver) this.#ended(channel);
+    };
+    look();
   }
 }
 

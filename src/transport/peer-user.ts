@@ -67,6 +67,9 @@ function ask(socket: object): boolean {
 /** Whether the peer is outside our PID namespace: it does not end with us. */
 export const isOutside = (socket: object): boolean => ask(socket) && credentials[0] === 0;
 
+/** The process id of the peer; 0: it is outside our PID namespace, or the kernel does not tell. */
+export const pidOfPeer = (socket: object): number => (ask(socket) ? (credentials[0] as number) : 0);
+
 /**
  * isOwnPeer returns whether the peer runs as our user. If the kernel does not tell, canTellPeers() was checked
  * before.

@@ -23,6 +23,15 @@ const PROOFS: Record<string, [file: string, ...tests: string[]][]> = {
       "locks under ... order, with owners killed; and the same history with one wrong result is not",
     ],
   ],
+  "a process that closes all its descriptors and runs on": [
+    [
+      "test/e2e/runs-on.test.ts",
+      "the lock stays with it, and dsm why says so",
+      "it gives the lock back by its cell",
+      "after 10 seconds it counts as lost",
+      "one that begins another program counts as lost at once",
+    ],
+  ],
   "what the lost one was about to do": [
     [
       "test/e2e/loss.test.ts",

@@ -20,7 +20,7 @@ export const FAULTS: readonly Fault[] = [
   { name: "an arbiter tells of passed barriers", oneIn: () => 60, strike: tellOfBarriers },
   {
     name: "a node that has leases dies",
-    oneIn: ({ plan }) => (plan.leases && plan.losses ? 80 : null),
+    oneIn: ({ plan }) => (plan.leases && plan.losses ? 40 : null),
     strike: loseLessee,
   },
   {

@@ -94,7 +94,7 @@ export function makePlan(random: Random, flavour: Flavour): Plan {
   const steps = isLong ? random.between(600, 1500) : random.between(80, 400);
   const expected = random.between(settings.cells ? 2 : 1, settings.expectedMax);
   const tags = random.oneIn(2) ? 2 : 0x10000;
-  const losses = settings.locks || random.oneIn(flavour === "cells" ? 6 : 3);
+  const losses = settings.locks || random.oneIn(flavour === "cells" ? 6 : flavour === "leases" ? 2 : 3);
   const closes = random.oneIn(2);
   const strangers = random.oneIn(4);
   const mode = settings.direct

@@ -30,7 +30,7 @@ const LEAST: Record<Flavour, Counts> = {
   direct: { entries: 15, loads: 3, direct: 0.5, woken: 0.1, refused: 0.1, blocks: 0.3, locked: 0.1 },
   locks: { entries: 15, locked: 1.7, inherited: 0.1, lost: 0.5, cells: 0.05, leased: 0.05 },
   cells: { entries: 15, direct: 0.5, cells: 8, slept: 2, sentBack: 0.3 },
-  leases: { entries: 15, leased: 1, slept: 0.1, snapshots: 0.5 },
+  leases: { entries: 15, leased: 1, slept: 0.1, snapshots: 0.1 },
   barriers: { entries: 20, cellBarriers: 0.7, changed: 0.05, lost: 0.2 },
   semaphores: { entries: 15, direct: 0.3, lost: 0.3, changed: 0.05, semaphores: 4, roused: 0.2, returned: 0.005 },
   elastic: { entries: 20, pictures: 1, lost: 0.5, woken: 0.1, locked: 0.1, changed: 0.1 },

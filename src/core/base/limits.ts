@@ -183,6 +183,8 @@ export const LEASE_OPEN_MS = 1_800;
 export const LEASE_ASK_INTERVAL_MS = 450;
 /** A peer must have sent its handshake after this long. */
 export const GREETING_TIMEOUT_MS = 10_000;
+/** A process that has closed its connections, and runs on, counts as lost after this long. */
+export const RUNS_ON_MAX_MS = 10_000;
 /** A server to which no process came ends after this long, */
 export const UNUSED_TIMEOUT_MS = 30_000;
 /** and this long after the last arbiter has left without a process. */

@@ -18,7 +18,7 @@ import { encode, encodeText, ProtocolError } from "../wire/frame.ts";
 import { PartPool } from "../wire/frame-reader.ts";
 import { Kind, NO_TAG } from "../wire/kinds.ts";
 import { type Answer, CellDecisions } from "./cells/cell-decisions.ts";
-import type { LeaseTime } from "./cells/leases.ts";
+import type { Leases } from "./cells/leases.ts";
 import { type Channel, ChannelTable, requestTag } from "./channels.ts";
 import { DirectModeExit } from "./direct-mode-exit.ts";
 import { EntryApplier } from "./entry-applier.ts";
@@ -246,19 +246,9 @@ export class Replica {
     return this.#applier.state();
   }
 
-  /** Whether renewLeases() must be called, now and at least every LEASE_ASK_INTERVAL_MS. */
-  get mustRenewLeases(): boolean {
-    return this.#cells.leases.mustRenew;
-  }
-
-  /** Asks the server whether this node still has its place. */
-  renewLeases(now: LeaseTime): void {
-    this.#cells.leases.renew(now, this.confirmed);
-  }
-
-  /** This node gives up its place. Call it before the server is told. */
-  retireLeases(): void {
-    this.#cells.leases.retire();
+  /** The locks that are leased to this node. The owner must renew() them, and retire() before it gives up its place. */
+  get leases(): Leases {
+    return this.#cells.leases;
   }
 
   /** Bytes of proposals that have not come back. */
@@ -311,6 +301,12 @@ export class Replica {
 
   isGreeted(index: number): boolean {
     return this.#channels.get(index)?.process != null;
+  }
+
+  /** Whether the end of the channel is the end of a process that is in the session. */
+  isOfRunning(index: number): boolean {
+    const channel = this.#channels.get(index);
+    return channel?.process?.state === "running" && channel.isMainOf(channel.process);
   }
 
   receive(index: number, chunk: Uint8Array): void {

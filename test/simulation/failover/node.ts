@@ -167,7 +167,9 @@ export class Node {
   /** Asks the server, as long as it has leases, whether it still has its place. */
   renew(): void {
     const { now_ms } = this.#world;
-    if (this.replica?.mustRenewLeases === true) this.replica.renewLeases({ monotonic_ms: now_ms, real_ms: now_ms });
+    const { replica } = this;
+    if (replica?.leases.mustRenew !== true) return;
+    replica.leases.renew({ monotonic_ms: now_ms, real_ms: now_ms }, replica.confirmed);
   }
 
   say(channel: number, frame: Uint8Array): void {
