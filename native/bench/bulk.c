@@ -1,9 +1,10 @@
-/* Times the publication of a large region: bulk hole|sparse|release MIB ROUNDS [noise|double|integer]. Joins the session
- * in the environment, of two processes on two nodes and with the order `release` for `release`. For every round rank 0
- * prints nanoseconds and bytes written, on one line.
+/* Times the publication of a large region: bulk hole|sparse|release|pipelined MIB ROUNDS [noise|double|integer]. Joins
+ * the session in the environment, of two processes on two nodes and with the order `release` or `pipelined` for those.
+ * For every round rank 0 prints nanoseconds and bytes written, on one line.
  *
  * hole: from dsm_hole_fill() until the second node shows the last word of a hole in which every word was written.
  * sparse: the same with every hundredth page written. release: writes every word, then waits in a barrier; both count.
+ * pipelined: from the first store until the second node shows the last word; one instruction, so one trap, stores 64 KiB.
  *
  * noise changes (nearly) all bytes of a word, double and integer leave the high bytes of neighbouring words alike. */
 #include <stdint.h>
@@ -17,6 +18,8 @@
 #define PAGE_WORDS 512u
 #define SPARSE_PAGES 100u
 #define POLL_NS 50000
+/* Words that one string instruction stores: the largest record of the ring. */
+#define PIECE_WORDS (65536u / 8)
 
 enum pattern { NOISE, DOUBLE, INTEGER };
 
@@ -47,6 +50,16 @@ static uint64_t write_words(volatile uint64_t *words, uint64_t count, enum patte
   return written;
 }
 
+/* Stores the words, far more than the ring holds, as fast as it takes them. */
+static void store_pieces(volatile uint64_t *words, uint64_t count, const uint64_t *from) {
+  for (uint64_t i = 0; i < count; i += PIECE_WORDS) {
+    volatile uint64_t *to = words + i;
+    const uint64_t *source = from + i;
+    uint64_t left = PIECE_WORDS;
+    __asm__ volatile("rep movsq" : "+D"(to), "+S"(source), "+c"(left) : : "memory");
+  }
+}
+
 static void verify(const volatile uint64_t *words, uint64_t count, enum pattern pattern, uint64_t round, int sparse) {
   for (uint64_t i = 0; i < count; i++) {
     uint64_t page = i / PAGE_WORDS;
@@ -67,9 +80,10 @@ int main(int argc, char **argv) {
       pattern = i;
   int is_release = argc > 1 && strcmp(argv[1], "release") == 0;
   int sparse = argc > 1 && strcmp(argv[1], "sparse") == 0;
+  int is_pipelined = argc > 1 && strcmp(argv[1], "pipelined") == 0;
   if (argc < 4 || argc > 5 || atoi(argv[2]) < 1 || atoi(argv[3]) < 1 ||
-      (!is_release && !sparse && strcmp(argv[1], "hole") != 0)) {
-    fprintf(stderr, "usage: bulk hole|sparse|release MIB ROUNDS [noise|double|integer]\n");
+      (!is_release && !sparse && !is_pipelined && strcmp(argv[1], "hole") != 0)) {
+    fprintf(stderr, "usage: bulk hole|sparse|release|pipelined MIB ROUNDS [noise|double|integer]\n");
     return 2;
   }
   uint64_t count = (uint64_t)atoi(argv[2]) << 17;
@@ -84,13 +98,24 @@ int main(int argc, char **argv) {
     return 2;
   }
   int first = dsm_rank(session) == 0;
+  uint64_t *from = first && is_pipelined ? malloc(count * sizeof *from) : NULL;
+  if (first && is_pipelined && from == NULL) {
+    fprintf(stderr, "bulk: no memory for %s MiB\n", argv[2]);
+    return 1;
+  }
   for (uint64_t round = 1; round <= rounds; round++) {
+    if (from != NULL)
+      write_words(from, count, pattern, round, 0);
     check(dsm_barrier_wait(session));
     long long start = 0;
     uint64_t written = 0;
     if (first && is_release) {
       start = now_ns();
       written = write_words(words, count, pattern, round, 0);
+    } else if (first && is_pipelined) {
+      start = now_ns();
+      store_pieces(words, count, from);
+      written = count * sizeof *words;
     } else if (first) {
       int hole;
       check(dsm_hole_dig(session, (void *)words, count * sizeof *words, &hole));
@@ -109,6 +134,7 @@ int main(int argc, char **argv) {
     else
       verify(words, count, pattern, round, sparse);
   }
+  free(from);
   check(dsm_barrier_wait(session));
   check(dsm_close(session));
   return 0;

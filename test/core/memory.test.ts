@@ -300,7 +300,7 @@ describe("publish", () => {
   test("of another node's goes around what this node has pending, also in the word between two runs", () => {
     const map = new StoreBufferMap(new Uint8Array(64).fill(1));
     // This node has stored a 5 at byte 2.
-    map.add(2, 1, viewOf(map.bytes.slice()), 2);
+    map.add(2, 1, map.bytes.slice(), 2);
     map.closeEntry();
     map.bytes[2] = 5;
     const body = runs([

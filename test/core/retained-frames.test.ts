@@ -70,3 +70,17 @@ test("a number never goes down, and what was dropped is not asked for", () => {
   expect(retained.oldest?.length).toBe(frame.length);
   expect(() => [...retained.framesAfter(4)]).toThrow(RangeError);
 });
+
+test("memory of frames that were dropped is used again, also that of large ones", () => {
+  for (const size of [48, 4096, (64 << 10) + 40, 200_000]) {
+    const retained = new RetainedFrames(0, true);
+    const frame = encode({ kind: Kind.STORE, body: new Uint8Array(size - 40) });
+    const buffers = new Set<ArrayBufferLike>();
+    for (let number = 1; number <= 300; number += 1) {
+      retained.push(viewOf(frame), frame, 0, frame.length, number);
+      for (const piece of retained.takeUnsent()) buffers.add(piece.buffer);
+      if (number > 3) retained.drop(number - 3);
+    }
+    expect(buffers.size).toBeLessThanOrEqual(6);
+  }
+});

@@ -88,6 +88,28 @@ test("words are taken where they lie", () => {
     [24, bytes],
   ]);
   expect(Buffer.compare(batch.take() as Uint8Array, inPlace(both))).toBe(0);
+  // Words of 4 bytes, padded to 8.
+  addWords(2, 12, 4, Uint32Array.of(7, 0), 0);
+  addWords(2, 20, 12, Uint32Array.of(1, 2, 3, 0), 0);
+  const halves = record(2, [
+    [12, Uint8Array.of(7, 0, 0, 0)],
+    [20, new Uint8Array(Uint32Array.of(1, 2, 3).buffer)],
+  ]);
+  expect(Buffer.compare(batch.take() as Uint8Array, inPlace(halves))).toBe(0);
+});
+
+test("so are long runs of them", () => {
+  const words = Uint32Array.from({ length: STORE_MAX / 4 + 3 }, (_, i) => i * 0x9e3779b1);
+  for (const length of [88, 96, 104, 4096, STORE_MAX]) {
+    const bytes = new Uint8Array(words.buffer, 12, length);
+    addWords(2, 8, 8, words, 0);
+    addWords(2, 64, length, words, 3);
+    const both = record(2, [
+      [8, new Uint8Array(words.buffer, 0, 8)],
+      [64, bytes],
+    ]);
+    expect(Buffer.compare(batch.take() as Uint8Array, inPlace(both))).toBe(0);
+  }
 });
 
 test("a store of another process is left for the next entry", () => {

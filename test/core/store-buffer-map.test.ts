@@ -8,40 +8,43 @@ import { AtomicOp } from "../../src/core/wire/kinds.ts";
 import { publication, viewOf } from "../support/core-frames.ts";
 import { Random } from "../support/core-random.ts";
 
-const SIZE = 512;
+type Bytes = readonly (readonly [number, Uint8Array])[];
 
-/**
- * What an overlay is, the simple way: for each byte what the order says, and the values pending on it, oldest first.
- */
+/** What an overlay is, the simple way: what the order says, and over it the entries pending, oldest first. */
 class Model {
-  readonly ordered = new Uint8Array(SIZE);
-  readonly pending: number[][] = Array.from({ length: SIZE }, () => []);
+  readonly ordered: Uint8Array;
+  readonly pending: Bytes[] = [];
+
+  constructor(size: number) {
+    this.ordered = new Uint8Array(size);
+  }
 
   map(): Uint8Array {
-    return this.ordered.map((byte, at) => this.pending[at]?.at(-1) ?? byte);
+    const map = new Uint8Array(this.ordered);
+    for (const [offset, bytes] of this.pending.flat()) map.set(bytes, offset);
+    return map;
   }
+
   lines(): number {
+    const bytes = new Uint8Array(this.ordered.length);
+    for (const [offset, { length }] of this.pending.flat()) bytes.fill(1, offset, offset + length);
     let lines = 0;
-    for (let line = 0; line < SIZE; line += 64) {
-      if (this.pending.slice(line, line + 64).some((values) => values.length > 0)) lines += 1;
-    }
+    for (let line = 0; line < bytes.length; line += 64) if (bytes.subarray(line, line + 64).includes(1)) lines += 1;
     return lines;
   }
 }
-
-type Bytes = readonly (readonly [number, Uint8Array])[];
 
 /** An overlay and its model, to which the same happens. */
 class Pair {
   readonly bytes: Uint8Array;
   readonly overlay: StoreBufferMap;
-  readonly model = new Model();
-  readonly queue: Bytes[] = [];
+  readonly model: Model;
 
-  constructor() {
+  constructor(size = 512) {
     // The middle of a buffer: a view's byteOffset counts.
-    this.bytes = new Uint8Array(SIZE + 64).subarray(32, 32 + SIZE);
+    this.bytes = new Uint8Array(size + 64).subarray(32, 32 + size);
     this.overlay = new StoreBufferMap(this.bytes);
+    this.model = new Model(size);
   }
 
   check(): void {
@@ -53,29 +56,23 @@ class Pair {
   queueRuns(runs: Bytes): void {
     const old = runs.map(([offset, bytes]) => this.bytes.slice(offset, offset + bytes.length));
     runs.forEach(([offset, bytes], i) => {
-      const was = viewOf(old[i] as Uint8Array);
-      if (bytes.length === 8 && offset % 8 === 0) {
-        this.overlay.addWord(offset, was.getUint32(0, true), was.getUint32(4, true));
+      const was = old[i] as Uint8Array;
+      if (bytes.length % 4 === 0 && offset % 4 === 0) {
+        this.overlay.addWords(offset, bytes.length, new Uint32Array(was.buffer), 0);
       } else this.overlay.add(offset, bytes.length, was, 0);
-      for (const [at, byte] of bytes.entries()) this.model.pending[offset + at]?.push(byte);
     });
     for (const [offset, bytes] of runs) this.bytes.set(bytes, offset);
     this.overlay.closeEntry();
-    this.queue.push(runs);
+    this.model.pending.push(runs);
   }
 
   /** The entry of the oldest pending store. */
   settle(): void {
-    const runs = this.queue.shift();
+    const runs = this.model.pending.shift();
     if (runs === undefined) return;
     const frame = viewOf(encode(publication(runs)));
     this.overlay.settle(() => this.overlay.publish(frame, HEADER_SIZE, frame.byteLength));
-    for (const [offset, bytes] of runs) {
-      bytes.forEach((byte, at) => {
-        this.model.pending[offset + at]?.shift();
-        this.model.ordered[offset + at] = byte;
-      });
-    }
+    for (const [offset, bytes] of runs) this.model.ordered.set(bytes, offset);
   }
 
   /** Another node's store. */
@@ -85,32 +82,67 @@ class Pair {
   }
 }
 
-const LENGTHS = [1, 1, 2, 3, 4, 5, 7, 8, 8, 16, 33, 64, 100, 300];
-
-function randomRun(random: Random): readonly [number, Uint8Array] {
-  const length = random.pick(LENGTHS);
-  // Mostly around the edges of two lines, where they meet.
-  const places = [random.below(16), 56 + random.below(16), random.below(SIZE), 8 * random.below(4)];
-  const offset = Math.min(random.pick(places), SIZE - length);
-  return [offset, random.bytes(length)];
+interface Play {
+  size: number;
+  lengths: number[];
+  seeds: number;
+  steps: number;
 }
 
-test("whatever happens, the map holds the newest pending value of each byte, or else what the order says", () => {
-  for (let seed = 0; seed < 60; seed += 1) {
+/** A run that begins or ends mostly around the edge of a line, and often where others do. */
+function randomRun(random: Random, { size, lengths }: Play): readonly [number, Uint8Array] {
+  const length = random.pick(lengths);
+  const edge = 64 * random.pick([0, 1, 2, random.below(size / 64)]);
+  const begins = edge + random.pick([0, 0, 4, 8, random.below(64)]);
+  const ends = edge + random.pick([0, 0, 4, 8, random.below(64)]) - length;
+  return [Math.max(0, Math.min(random.pick([begins, ends]), size - length)), random.bytes(length)];
+}
+
+/** Entries of one run, of a few, or of neighbouring words, as a loop over an array makes them. */
+function randomEntry(random: Random, play: Play): Bytes {
+  if (random.oneIn(4)) {
+    const words = random.between(1, 40);
+    const first = 8 * random.below(play.size / 8 - words);
+    return Array.from({ length: words }, (_, i) => [first + 8 * i, random.bytes(8)] as const);
+  }
+  return Array.from({ length: random.pick([1, 1, 2, 4]) }, () => randomRun(random, play));
+}
+
+function atomic({ overlay, model }: Pair, random: Random, offset: number): void {
+  const width = random.pick([1, 2, 4, 8, 16]);
+  const place = Math.min(offset, model.ordered.length - width);
+  const body = random.bytes(32);
+  if (random.oneIn(2)) body.set(model.ordered.subarray(place, place + width), 16);
+  const op = random.pick(Object.values(AtomicOp));
+  const old = new DataView(new ArrayBuffer(16));
+  const expectedOld = new DataView(new ArrayBuffer(16));
+  overlay.atomic(op, width, place, viewOf(body), 0, old, 0);
+  new MapBytes(model.ordered).atomic(op, width, place, viewOf(body), 0, expectedOld, 0);
+  expect(Buffer.compare(new Uint8Array(old.buffer), new Uint8Array(expectedOld.buffer))).toBe(0);
+}
+
+function equals({ overlay, model, bytes }: Pair, random: Random, offset: number): void {
+  const width = random.pick([1, 2, 4, 8]);
+  const place = Math.min(offset, model.ordered.length - width);
+  const said = model.ordered.slice(place, place + width);
+  const seen = bytes.slice(place, place + width);
+  expect(overlay.equals(place, width, viewOf(said), 0)).toBe(true);
+  expect(overlay.equals(place, width, viewOf(seen), 0)).toBe(Buffer.compare(said, seen) === 0);
+}
+
+function play(what: Play): void {
+  const { size, lengths } = what;
+  for (let seed = 0; seed < what.seeds; seed += 1) {
     const random = new Random(seed);
-    const pair = new Pair();
+    const pair = new Pair(size);
     const { overlay, model } = pair;
-    for (let step = 0; step < 120; step += 1) {
-      const [offset, bytes] = randomRun(random);
+    for (let step = 0; step < what.steps; step += 1) {
+      const [offset, bytes] = randomRun(random, what);
       switch (random.below(9)) {
         case 0:
         case 1:
         case 2:
-          pair.queueRuns(
-            random.oneIn(2)
-              ? Array.from({ length: random.between(1, 4) }, () => randomRun(random))
-              : [[offset, bytes] as const],
-          );
+          pair.queueRuns(randomEntry(random, what));
           break;
         case 3:
         case 4:
@@ -119,48 +151,41 @@ test("whatever happens, the map holds the newest pending value of each byte, or 
         case 5:
           pair.store(offset, bytes);
           break;
-        case 6: {
-          const width = random.pick([1, 2, 4, 8, 16]);
-          const place = Math.min(offset, SIZE - width);
-          const body = random.bytes(32);
-          if (random.oneIn(2)) body.set(model.ordered.subarray(place, place + width), 16);
-          const op = random.pick(Object.values(AtomicOp));
-          const old = new DataView(new ArrayBuffer(16));
-          const expectedOld = new DataView(new ArrayBuffer(16));
-          overlay.atomic(op, width, place, viewOf(body), 0, old, 0);
-          new MapBytes(model.ordered).atomic(op, width, place, viewOf(body), 0, expectedOld, 0);
-          expect(Buffer.compare(new Uint8Array(old.buffer), new Uint8Array(expectedOld.buffer))).toBe(0);
+        case 6:
+          atomic(pair, random, offset);
           break;
-        }
-        case 7: {
-          const width = random.pick([1, 2, 4, 8]);
-          const place = Math.min(offset, SIZE - width);
-          const said = model.ordered.slice(place, place + width);
-          const seen = pair.bytes.slice(place, place + width);
-          expect(overlay.equals(place, width, viewOf(said), 0)).toBe(true);
-          expect(overlay.equals(place, width, viewOf(seen), 0)).toBe(Buffer.compare(said, seen) === 0);
+        case 7:
+          equals(pair, random, offset);
           break;
-        }
-        default: {
-          const length = random.pick([1, 8, 64, 200]);
-          const place = Math.min(offset, SIZE - length);
-          overlay.zero(place, length);
-          model.ordered.fill(0, place, place + length);
-        }
+        default:
+          overlay.zero(offset, bytes.length);
+          model.ordered.fill(0, offset, offset + bytes.length);
       }
       pair.check();
-      const length = random.pick(LENGTHS);
-      const from = random.below(SIZE - length + 1);
+      const length = random.pick(lengths);
+      const from = random.below(size - length + 1);
       expect(Buffer.compare(overlay.ordered(from, length), model.ordered.subarray(from, from + length))).toBe(0);
     }
-    expect(Buffer.compare(overlay.ordered(0, SIZE), model.ordered)).toBe(0);
-    while (pair.queue.length > 0) pair.settle();
+    expect(Buffer.compare(overlay.ordered(0, size), model.ordered)).toBe(0);
+    while (model.pending.length > 0) pair.settle();
     pair.check();
     expect(overlay.pendingLines).toBe(0);
     // Every byte follows the order again.
-    pair.store(0, random.bytes(SIZE));
+    pair.store(0, random.bytes(size));
     pair.check();
   }
+}
+
+test("whatever happens, the map holds the newest pending value of each byte, or else what the order says", () => {
+  play({ size: 512, lengths: [1, 1, 2, 3, 4, 5, 7, 8, 8, 16, 33, 56, 64, 100, 128, 300, 320], seeds: 60, steps: 120 });
+});
+
+test("so it is with runs that cover many lines", () => {
+  play({ size: 8192, lengths: [1, 3, 8, 64, 100, 192, 1000, 1024, 4096, 5001], seeds: 25, steps: 80 });
+});
+
+test("so it is with runs that come close to a ring's largest record, or exceed it", () => {
+  play({ size: 3 << 16, lengths: [2, 8, 64, 4096, 65_535, 65_536, 65_537, 100_000, 131_080], seeds: 6, steps: 40 });
 });
 
 test("a store that died half way is done again from its record", () => {
@@ -175,7 +200,7 @@ test("a byte may have as many stores pending as a ring can hold", () => {
   const { overlay, bytes } = new Pair();
   const most = Math.floor((1 << 20) / 24);
   for (let i = 0; i < most; i += 1) {
-    overlay.add(5, 1, viewOf(Uint8Array.of(i === 0 ? 7 : 9)), 0);
+    overlay.add(5, 1, Uint8Array.of(i === 0 ? 7 : 9), 0);
     overlay.closeEntry();
   }
   bytes[5] = 9;
@@ -187,7 +212,7 @@ test("a byte may have as many stores pending as a ring can hold", () => {
 
 test("an entry comes back only once it is closed", () => {
   const { overlay } = new Pair();
-  overlay.add(64, 8, viewOf(new Uint8Array(8)), 0);
+  overlay.add(64, 8, new Uint8Array(8), 0);
   expect(() => overlay.settle(() => {})).toThrow(ProtocolError);
   overlay.closeEntry();
   overlay.settle(() => {});
@@ -209,7 +234,7 @@ test("an aligned word is never written in parts", () => {
     },
   });
   Object.defineProperty(overlay, "view", { value: spy });
-  overlay.add(3, 1, viewOf(new Uint8Array(1)), 0);
+  overlay.add(3, 1, new Uint8Array(1), 0);
   bytes[3] = 1;
   overlay.store(0, viewOf(new Uint8Array(16).fill(7)), 0, 16);
   expect(written).toEqual([

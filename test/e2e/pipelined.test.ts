@@ -65,6 +65,17 @@ test("words that threads of all processes store to are never torn, and end the s
   expect(others).toEqual([first as string, first as string]);
 });
 
+test("long runs that processes of two nodes store over each other end the same everywhere", async () => {
+  const [first, ...others] = await cluster.runWell([cluster.program("pipelined"), "runs"], {
+    session: cluster.session(),
+    nodes: ["a", "b", "b"],
+    size: "256KiB",
+    environment,
+  });
+  expect(first).toMatch(/^[0-9a-f]{16}\n$/);
+  expect(others).toEqual([first as string, first as string]);
+});
+
 test.each(["file", "stdio"])("what the kernel writes to the map arrives (%s)", async (name) => {
   const [wanted, seen] = await cluster.runWell([cluster.program("kernel_io"), name, "plain"], {
     session: cluster.session(),

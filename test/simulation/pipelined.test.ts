@@ -162,6 +162,18 @@ describe("the simulator notices a replica that", () => {
         StoreBufferMap.prototype.settle = settle;
       },
     ],
+    [
+      "forgets what an entry of its own leaves below a later store",
+      {},
+      (work) => {
+        const { settle } = StoreBufferMap.prototype;
+        StoreBufferMap.prototype.settle = function (apply) {
+          settle.call(this, () => withOverlay("store", () => nothing)(apply));
+        };
+        work();
+        StoreBufferMap.prototype.settle = settle;
+      },
+    ],
     ["executes an atomic on what its processes see", {}, withOverlay("atomic", () => MapBytes.prototype.atomic)],
     ["compares a sleep with what its processes see", {}, withOverlay("equals", () => MapBytes.prototype.equals)],
     ["zeroes a block with pending stores", {}, withOverlay("zero", () => MapBytes.prototype.zero)],

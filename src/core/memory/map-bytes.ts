@@ -194,7 +194,7 @@ export class MapBytes {
         this.#announce(runOffset(source, at), runLength(source, at));
       }
     }
-    if (this.#applyRuns !== null && end - from >= APPLY_CALL_MIN && this.isPlain) {
+    if (this.#applyRuns !== null && end - from >= APPLY_CALL_MIN && this.goThrough(source, from, end)) {
       return this.#applyRuns(this.bytes, source, from, end);
     }
     let bytes = 0;
@@ -211,8 +211,8 @@ export class MapBytes {
     return bytes;
   }
 
-  /** Whether publications go into the map unchanged. */
-  protected get isPlain(): boolean {
+  /** Whether all bytes of the runs go into the map unchanged. */
+  protected goThrough(_source: DataView, _from: number, _end: number): boolean {
     return true;
   }
 

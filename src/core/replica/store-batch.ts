@@ -8,8 +8,8 @@
 
 import { STORE_MAX } from "../base/limits.ts";
 import { At, HEADER_SIZE, PublishAt, StoreAt, WordAt } from "../wire/at.ts";
-import { setUint64 } from "../wire/frame.ts";
-import { copyWords } from "../wire/frame-reader.ts";
+import { padded, setUint64 } from "../wire/frame.ts";
+import { copyWords, WORD_COPY_MAX } from "../wire/frame-reader.ts";
 import { Kind, NO_TAG, PublishOp } from "../wire/kinds.ts";
 import { RING_RECORD_MAX } from "../wire/ring-layout.ts";
 import { RUN_HEADER_SIZE, RUN_LENGTH } from "../wire/runs.ts";
@@ -54,15 +54,20 @@ export class StoreBatch {
     this.#end = at + size - HEADER_SIZE;
   }
 
-  /** Adds a store of `length` bytes, whole words at `from` of `words`, below 2^32 in the map. */
+  /**
+   * Adds a store of `length` bytes, words of 4 bytes at `from` of `words`, below 2^32 in the map. `words` goes on with
+   * what pads them to 8 bytes.
+   */
   addWords(rank: number, offset: number, length: number, words: Uint32Array, from: number): void {
     this.#rank = rank;
     this.#stores += 1;
     let at = this.#end >>> 2;
     this.#words[at++] = offset;
     this.#words[at++] = length << 8;
-    for (let i = 0; i < length >>> 2; i += 1) this.#words[at++] = words[from + i] as number;
-    this.#end += RUN_HEADER_SIZE + length;
+    const count = padded(length) >>> 2;
+    if (length > WORD_COPY_MAX) this.#words.set(words.subarray(from, from + count), at);
+    else for (let i = 0; i < count; i += 1) this.#words[at++] = words[from + i] as number;
+    this.#end += RUN_HEADER_SIZE + 4 * count;
   }
 
   /** Takes the frame of the batch, or null if it is empty. Valid until the next add(). */

@@ -9,8 +9,10 @@
  *
  * The arbiter polls the ring while it is awake; a process rings the doorbell only while the arbiter sleeps.
  */
+import { STORE_MAX } from "../base/limits.ts";
 import { At, HEADER_SIZE, PublishAt, WordAt } from "../wire/at.ts";
 import { checkOperation } from "../wire/check-operation.ts";
+import { padded } from "../wire/frame.ts";
 import { Kind, NO_TAG, PublishOp } from "../wire/kinds.ts";
 import type { ProcessTable } from "./processes.ts";
 import type { Proposals } from "./proposals.ts";
@@ -18,9 +20,6 @@ import { StoreBatch } from "./store-batch.ts";
 import type { StoreBufferMap } from "./store-buffer-map.ts";
 import { eachSaved, redoFrame, savedSize } from "./store-frames.ts";
 import { type RecordTaker, type Ring, ringCorrupt } from "./store-ring.ts";
-
-/** Bytes of the largest vector store. */
-const WORDS_MAX = 64;
 
 /** Why stores are temporarily not queued. */
 export type DisabledBy = "shadows" | "direct mode";
@@ -44,7 +43,7 @@ export class StoreQueue {
     quick: (words, at, room) => this.#takeAlignedWords(words, at, room),
     size: (view, size) =>
       this.#mayQueue(view.getUint16(At.rank, true)) ? this.#recordSize(view, size) : Number.POSITIVE_INFINITY,
-    record: (view, bytes, size) => this.#takeRecord(view, bytes, size),
+    record: (view, bytes, size, words) => this.#takeRecord(view, bytes, size, words),
   };
   /** The rank looked up last, if it may queue stores. */
   #queueingRank = -1;
@@ -109,19 +108,20 @@ export class StoreQueue {
     return count;
   }
 
-  /** Fast path: nearly all stores are of a few aligned words, at up to a million stores per second. */
+  /** Fast path: nearly all stores are of aligned words: a few, at up to a million stores per second, or long runs. */
   #takeAlignedWords(words: Uint32Array, at: number, room: number): number {
     const kind = words[at + WordAt.kind] as number;
     const offset = words[at + WordAt.offset] as number;
     const length = words[at + WordAt.length] as number;
-    const size = HEADER_SIZE + 2 * length;
+    const stored = padded(length);
+    const size = HEADER_SIZE + 2 * stored;
     const isWords =
-      words[at + WordAt.size] === HEADER_SIZE + length &&
+      words[at + WordAt.size] === HEADER_SIZE + stored &&
       (kind & 0xffff) === Kind.STORE &&
       words[at + WordAt.offsetHigh] === 0 &&
-      (offset | length) % 8 === 0 &&
+      (offset | length) % 4 === 0 &&
       length > 0 &&
-      length <= WORDS_MAX &&
+      length <= STORE_MAX &&
       size <= room &&
       offset + length <= this.#mapSize;
     const rank = kind >>> 16;
@@ -129,10 +129,7 @@ export class StoreQueue {
     const from = at + HEADER_SIZE / 4;
     if (!this.#batch.takes(rank)) this.#proposeBatch(this.#ring as Ring);
     this.#batch.addWords(rank, offset, length, words, from);
-    const map = this.#map as StoreBufferMap;
-    for (let done = 0, old = from + length / 4; done < length; done += 8, old += 2) {
-      map.addWord(offset + done, words[old] as number, words[old + 1] as number);
-    }
+    (this.#map as StoreBufferMap).addWords(offset, length, words, from + stored / 4);
     return size;
   }
 
@@ -152,10 +149,14 @@ export class StoreQueue {
     return size + savedSize(view);
   }
 
-  #takeRecord(view: DataView, bytes: Uint8Array, size: number): void {
+  #takeRecord(view: DataView, bytes: Uint8Array, size: number, words: Uint32Array): void {
     if (!this.#batch.takes(view.getUint16(At.rank, true))) this.#proposeBatch(this.#ring as Ring);
     this.#batch.add(view, bytes, size);
-    eachSaved(view, size, (offset, saved, length) => this.#map?.add(offset, length, view, saved));
+    const map = this.#map as StoreBufferMap;
+    eachSaved(view, size, (offset, saved, length) => {
+      if (offset < 2 ** 32 && (offset | length) % 4 === 0) map.addWords(offset, length, words, saved >>> 2);
+      else map.add(offset, length, bytes, saved);
+    });
   }
 
   #proposeBatch(ring: Ring): void {

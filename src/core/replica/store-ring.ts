@@ -35,8 +35,8 @@ export interface RecordTaker {
    * that no record can have.
    */
   size(view: DataView, frameSize: number): number;
-  /** Takes a copy of the whole record, which begins with the frame. Valid during the call only. */
-  record(view: DataView, bytes: Uint8Array, frameSize: number): void;
+  /** Takes a copy of the whole record, which begins with the frame; `words`: the same. Valid during the call only. */
+  record(view: DataView, bytes: Uint8Array, frameSize: number, words: Uint32Array): void;
 }
 
 /** Makes processes do without the ring in these bytes, which has no arbiter's end. */
@@ -44,7 +44,12 @@ export function closeRing(bytes: Uint8Array): void {
   Atomics.store(new Uint32Array(bytes.buffer, bytes.byteOffset, RING_HEADER_SIZE / 4), word(RING.shadowed), 1);
 }
 
-const viewed = (bytes: Uint8Array): Viewed => ({ bytes, view: new DataView(bytes.buffer) });
+/** Bytes, and a view and the words of the same. */
+const viewed = (bytes: Uint8Array): Viewed & { words: Uint32Array } => ({
+  bytes,
+  view: new DataView(bytes.buffer),
+  words: new Uint32Array(bytes.buffer),
+});
 const word = (place: readonly [number, number]): number => place[0] / 4;
 
 export class Ring {
@@ -114,7 +119,7 @@ export class Ring {
           continue;
         }
         size = this.#copyRecord(taker, at, frameSize, room);
-        taker.record(this.#record.view, this.#record.bytes, frameSize);
+        taker.record(this.#record.view, this.#record.bytes, frameSize, this.#record.words);
         this.#lastSize = frameSize;
       } else {
         // The frame of a STORE is followed by as many old bytes as it has new ones.

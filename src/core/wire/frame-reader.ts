@@ -61,7 +61,7 @@ export interface Viewed {
 }
 
 /** Up to this size words are copied one by one: creating a subarray costs more. */
-const WORD_COPY_MAX = 96;
+export const WORD_COPY_MAX = 96;
 
 /** Copies `size` bytes, a multiple of 4. */
 export function copyWords(

@@ -12,7 +12,10 @@ import { At } from "./at.ts";
 import { setUint64 } from "./frame.ts";
 import { copyWords, type Viewed } from "./frame-reader.ts";
 
+/** Bytes of a block. A larger frame gets one of its own size. */
 const BLOCK_SIZE = 64 << 10;
+/** Bytes of blocks that are kept for reuse: memory that the kernel has to give first costs more than to fill it. */
+const SPARE_BYTES = 1 << 20;
 
 interface Block extends Viewed {
   end: number;
@@ -29,7 +32,8 @@ export class RetainedFrames {
   #unsentFrom = 0;
   #unsent: Uint8Array[] = [];
   readonly #tracksUnsent: boolean;
-  #spare: Block | null = null;
+  readonly #spares: Block[] = [];
+  #spareBytes = 0;
   #droppedThrough: number;
   #newest: number;
   #bytes = 0;
@@ -96,15 +100,26 @@ export class RetainedFrames {
     const newest = this.#blocks.at(-1);
     if (newest !== undefined && newest.end + size <= newest.bytes.length) return newest;
     this.#closeUnsent();
-    let block = this.#spare;
-    this.#spare = null;
-    if (block === null || block.bytes.length < size) {
-      const bytes = new Uint8Array(Math.max(size, BLOCK_SIZE));
-      block = { bytes, view: new DataView(bytes.buffer), end: 0, last: 0, own: true, onRelease: null };
-    }
+    const block = this.#takeSpare(size) ?? newBlock(size);
     this.#blocks.push(block);
     this.#unsentFrom = 0;
     return block;
+  }
+
+  #takeSpare(size: number): Block | null {
+    const index = this.#spares.findLastIndex(({ bytes }) => bytes.length >= size);
+    const [block] = index < 0 ? [] : this.#spares.splice(index, 1);
+    if (block === undefined) return null;
+    this.#spareBytes -= block.bytes.length;
+    return block;
+  }
+
+  #release(block: Block): void {
+    block.onRelease?.();
+    if (!block.own || this.#spareBytes + block.bytes.length > SPARE_BYTES) return;
+    block.end = 0;
+    this.#spares.push(block);
+    this.#spareBytes += block.bytes.length;
   }
 
   #closeUnsent(): void {
@@ -131,11 +146,7 @@ export class RetainedFrames {
       count += 1;
       this.#oldestAt = 0;
       this.#bytes -= block.end;
-      block.onRelease?.();
-      if (block.own && block.bytes.length === BLOCK_SIZE) {
-        block.end = 0;
-        this.#spare = block;
-      }
+      this.#release(block);
     }
     if (count > 0) this.#blocks.splice(0, count);
     const [first] = this.#blocks;
@@ -166,6 +177,11 @@ export class RetainedFrames {
       yield block.bytes.subarray(at, block.end);
     }
   }
+}
+
+function newBlock(size: number): Block {
+  const bytes = new Uint8Array(Math.max(size, BLOCK_SIZE));
+  return { bytes, view: new DataView(bytes.buffer), end: 0, last: 0, own: true, onRelease: null };
 }
 
 /** The numbers here were written by this class: they need no check. */

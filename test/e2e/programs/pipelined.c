@@ -1,6 +1,7 @@
 /* Stores that are queued: what arrives of them, and what becomes of words that several processes store to at once.
  *   pipelined values   each process writes its part of the map in many ways; all see all of it after a barrier
- *   pipelined words    all store to the same words, and look at them; prints a sum of how they end */
+ *   pipelined words    all store to the same words, and look at them; prints a sum of how they end
+ *   pipelined runs     all store long runs of every alignment over each other; prints a sum of how they end */
 #include <immintrin.h>
 #include <pthread.h>
 #include <stdint.h>
@@ -111,14 +112,41 @@ static void *store_words(void *thread) {
   return NULL;
 }
 
+/* Ends when all have stored; prints the same in all processes. */
+static void print_sum(uint64_t count) {
+  CHECK_OK(dsm_barrier_wait(session));
+  uint64_t sum = 14695981039346656037u;
+  for (uint64_t i = 0; i < count; i++) sum = (sum ^ ((volatile uint64_t *)map)[i]) * 1099511628211u;
+  printf("%016llx\n", (unsigned long long)sum);
+}
+
 static void words(void) {
   pthread_t threads[THREADS];
   for (uintptr_t i = 0; i < THREADS; i++) CHECK(pthread_create(&threads[i], NULL, store_words, (void *)i) == 0);
   for (unsigned i = 0; i < THREADS; i++) pthread_join(threads[i], NULL);
-  CHECK_OK(dsm_barrier_wait(session));
-  uint64_t sum = 14695981039346656037u;
-  for (unsigned i = 0; i < WORDS; i++) sum = (sum ^ *word(i)) * 1099511628211u;
-  printf("%016llx\n", (unsigned long long)sum);
+  print_sum(WORDS);
+}
+
+/* ---- runs ---- */
+
+#define AREA (256u << 10)
+#define RUN_MAX 65536u
+#define RUNS 600
+
+static void runs(void) {
+  static const uint32_t lengths[] = {3, 8, 64, 500, 4096, 20000, RUN_MAX};
+  uint64_t dice = rank + 1;
+  for (unsigned turn = 0; turn < RUNS; turn++) {
+    dice = dice * 6364136223846793005u + 1442695040888963407u;
+    size_t most = lengths[(dice >> 33) % (sizeof lengths / sizeof *lengths)];
+    size_t count = turn % 3 == 0 ? most : 1 + (dice >> 40) % most;
+    size_t at = (dice >> 20) % (AREA - count);
+    if (turn % 2 == 0) at &= ~(size_t)7;
+    uint8_t *to = map + at;
+    __asm__ volatile("rep stosb" : "+D"(to), "+c"(count) : "a"((uint8_t)(dice >> 56)) : "memory");
+    if (turn % 100 == 99) CHECK_OK(dsm_fence(session));
+  }
+  print_sum(AREA / 8);
 }
 
 int main(int argc, char **argv) {
@@ -129,6 +157,7 @@ int main(int argc, char **argv) {
   processes = (unsigned)dsm_processes(session);
   if (argc > 1 && strcmp(argv[1], "values") == 0) values();
   else if (argc > 1 && strcmp(argv[1], "words") == 0) words();
+  else if (argc > 1 && strcmp(argv[1], "runs") == 0) runs();
   else return 2;
   CHECK_OK(dsm_close(session));
   return 0;
