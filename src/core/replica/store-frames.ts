@@ -35,18 +35,24 @@ export function eachSaved(
   }
 }
 
-/** Calls `visit` for each piece of neighbouring bytes within a word that a masked run changes. */
+/** Calls `visit` for each piece of neighbouring bytes that a masked run changes. */
 function eachPiece(view: DataView, run: number, visit: (offset: number, length: number) => void): void {
+  let begin = 0;
+  let end = 0;
   eachMaskedWord(view, run, (offset, mask, from) => {
     let next = from;
     for (let byte = 0; byte < 8; byte += 1) {
-      const first = byte;
-      while (((mask >> byte) & 1) !== 0) byte += 1;
-      if (byte > first) visit(offset + first, byte - first);
-      next += byte - first;
+      if (((mask >> byte) & 1) === 0) continue;
+      next += 1;
+      if (offset + byte !== end) {
+        if (end > begin) visit(begin, end - begin);
+        begin = offset + byte;
+      }
+      end = offset + byte + 1;
     }
     return next;
   });
+  if (end > begin) visit(begin, end - begin);
 }
 
 /** The map of the node, in which redo() writes over stores that are in flight. */
