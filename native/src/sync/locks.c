@@ -2,8 +2,8 @@
 #include <limits.h>
 #include <string.h>
 
-#include "api/names.h"
-#include "api/wait.h"
+#include "session/names.h"
+#include "sync/wait.h"
 #include "base/clock.h"
 #include "base/status.h"
 #include "link/interrupts.h"

@@ -1,8 +1,8 @@
 /* Named semaphores of the session interface. */
 #include <string.h>
 
-#include "api/names.h"
-#include "api/wait.h"
+#include "session/names.h"
+#include "sync/wait.h"
 #include "base/clock.h"
 #include "base/status.h"
 #include "link/interrupts.h"

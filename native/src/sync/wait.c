@@ -1,4 +1,4 @@
-#include "api/wait.h"
+#include "sync/wait.h"
 
 #include <stdlib.h>
 #include <string.h>

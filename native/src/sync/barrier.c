@@ -1,7 +1,7 @@
 /* Barriers of the session interface. */
 #include <stdio.h>
 
-#include "api/wait.h"
+#include "sync/wait.h"
 #include "base/clock.h"
 #include "base/status.h"
 #include "link/interrupts.h"
