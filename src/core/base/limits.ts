@@ -2,7 +2,7 @@
 
 export const VERSION = "0.1.0";
 /** Version of the frames (see wire/README.md). Both ends of a link must have the same. */
-export const PROTOCOL_VERSION = 4;
+export const PROTOCOL_VERSION = 5;
 
 export const DEFAULT_PORT = 4200;
 export const DEFAULT_HOST = "127.0.0.1";
@@ -23,6 +23,10 @@ export const LAUNCH_FRAME_MAX = 4 << 20;
 export const SEMAPHORES_MAX = 4096;
 export const SEMAPHORE_VALUE_MAX = 0x7fffffff;
 export const LOCKS_MAX = 4096;
+/** Objects in the map begin at multiples of this, and have at least so many bytes. */
+export const OBJECT_ALIGN = 8;
+/** How many may have to arrive at a barrier in the map. */
+export const ARRIVALS_MAX = 65536;
 /** So many processes of one node in a row must have had a lock before it is leased to that node. */
 export const LEASE_STREAK = 2;
 /** Allocated blocks. */
