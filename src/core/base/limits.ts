@@ -75,7 +75,7 @@ export const FRAME_MAX = 1 << 20;
  * Largest WELCOME: more than a session can hold at its limits. Only a node that is joining accepts that much, and only
  * once.
  */
-export const WELCOME_MAX = 32 << 20;
+export const WELCOME_MAX = 48 << 20;
 /** Largest frame taken from a peer that has not been welcomed. */
 export const GREETING_FRAME_MAX = 4096;
 /** Bytes of one store entry; larger stores are split, larger publications go in parts. */
