@@ -137,6 +137,11 @@ describe("the description of a session", () => {
     ...{ time_ms: 1, started_ms: 1, barriers: 0, logBytes: 0 },
     ...{ semaphores: [{ name: "s", value: 1, waiters: [0] }], semaphoresLeftOut: 0 },
     ...{ locks: [{ name: "a", owner: null, waiters: [] }], locksLeftOut: 0 },
+    objects: [
+      { object: "rwlock", offset: 8, holders: [0], isWritten: true, count: 0, waiting: 1, waiters: [0] },
+      { object: "barrier", offset: 16, holders: [], isWritten: false, count: 3, waiting: 1, waiters: [0] },
+    ],
+    objectsLeftOut: 0,
     ...{ blocks: [{ name: "b", offset: 0, size: 8 }], blocksLeftOut: 0 },
     heat: { cell: 64, writers: [-1, 0], writes: [0, 7] },
   };
