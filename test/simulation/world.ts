@@ -47,6 +47,13 @@ export interface Report {
   roused: number;
   /** Waits that a node has sent back to the cell. */
   returned: number;
+  /** Waits for a condition that a signal ended; the reader-writer lock read, written, and got after a writer's death. */
+  signalled: number;
+  read: number;
+  written: number;
+  halfWritten: number;
+  /** Barriers in the map that opened for more than one. */
+  opened: number;
 }
 
 /** A word that is changed only by threads that then wake all that sleep there. */
@@ -84,6 +91,7 @@ export class World {
       cellBarriers: 0,
     },
     ...{ semaphores: 0, roused: 0, returned: 0 },
+    ...{ signalled: 0, read: 0, written: 0, halfWritten: 0, opened: 0 },
   };
   #nextNode = 1;
 

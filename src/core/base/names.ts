@@ -59,6 +59,13 @@ export function shownName(name: string): string {
 /** An object in the map, as people read it. */
 export const objectText = (object: string, offset: number): string => `${object} at 0x${offset.toString(16)}`;
 
+/** Whether a text is one of objectText(), or reads like one. */
+export const isObjectText = (text: string): boolean => /^[a-z]+ at 0x[0-9a-f]+$/.test(text);
+
+/** A lock or semaphore as sentences name it: an object in the map by its place, others by their names. */
+export const nameInText = (kind: "lock" | "semaphore", shown: string): string =>
+  isObjectText(shown) ? `the ${shown}` : `${kind} "${shown}"`;
+
 /**
  * The reason why no lock or semaphore can have that name, in one line, or null. `mapSize`: bytes of the map in which its
  * objects lie.

@@ -76,6 +76,11 @@ export class LockCells {
     if (place >= 0) Atomics.store(this.#cells.words, place, CELL_OWNED + rank);
   }
 
+  /** Names of all that have a cell. */
+  names(): string[] {
+    return this.#cells.all().map(({ name }) => name);
+  }
+
   /** Gives the lock a cell, if there is one left. Returns 1 plus its number, by which a process finds it; or 0. */
   assign(name: string): number {
     return this.#cells.assign(name);

@@ -84,6 +84,11 @@ export class SemaphoreCells {
     Atomics.store(this.#cells.words, place, SEMAPHORE_CELL_GIVEN + value * SEMAPHORE_CELL_STEP);
   }
 
+  /** Names of all that have a cell. */
+  names(): string[] {
+    return this.#cells.all().map(({ name }) => name);
+  }
+
   /** Gives the semaphore a cell, if there is one left. Returns 1 plus its number, by which a process finds it; or 0. */
   assign(name: string): number {
     return this.#cells.assign(name);
