@@ -87,9 +87,13 @@ int cells_are_open(const struct cells *cells) {
 }
 
 int cells_arbiter_is_gone(struct cells *cells) {
-  if (atomic_fetch_add_explicit(&cells->looked, 1, memory_order_relaxed) % CALLS_TO_LOOK != 0) return 0;
+  /* Calls that threads make at once may count as one. */
+  unsigned looked = atomic_load_explicit(&cells->looked, memory_order_relaxed);
+  atomic_store_explicit(&cells->looked, looked + 1, memory_order_relaxed);
+  if (looked % CALLS_TO_LOOK != 0) return 0;
   struct pollfd connection = {.fd = cells->link->main_fd, .events = POLLRDHUP};
-  return poll(&connection, 1, 0) > 0 && (connection.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL)) != 0;
+  /* Not poll(), in which a thread may be cancelled. */
+  return syscall(SYS_poll, &connection, 1, 0) > 0 && (connection.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL)) != 0;
 }
 
 /* FNV-1a (Fowler, Noll and Vo). */

@@ -37,7 +37,7 @@ struct cells {
   const struct arbiter_link *link;
   uint8_t *bytes; /* NULL: none, each operation is a request */
   uint64_t owner; /* dsm_process_token() of the process that joined */
-  atomic_uint looked; /* counts calls of cells_arbiter_is_gone(), modulo 2^32 */
+  atomic_uint looked; /* counts calls of cells_arbiter_is_gone(), about and modulo 2^32 */
   struct known_name *known; /* KNOWN_NAMES_MAX of each kind */
   struct polling lock_spins;
   struct polling semaphore_spins;

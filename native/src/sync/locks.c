@@ -62,9 +62,14 @@ static int await_lock(dsm_session *session, const struct cell_name *lock, int ti
   }
 }
 
-int lock_take(dsm_session *session, const struct cell_name *lock, int try_only, int timeout_ms) {
-  enum lock_cell cell = lock_cells_take(&session->cells, lock);
-  if (cell == LOCK_CELL_TAKEN && release_is_clean(&session->pages)) return locked_by_cell(session, DSM_OK);
+int lock_take_free(dsm_session *session, const struct cell_name *lock, enum lock_cell *cell) {
+  *cell = lock_cells_take(&session->cells, lock);
+  if (*cell != LOCK_CELL_TAKEN || !release_is_clean(&session->pages)) return 0;
+  locked_by_cell(session, DSM_OK);
+  return 1;
+}
+
+int lock_take(dsm_session *session, const struct cell_name *lock, int try_only, int timeout_ms, enum lock_cell cell) {
   int status = session_begin(session);
   if (status != DSM_OK) {
     if (cell == LOCK_CELL_TAKEN) lock_cells_give(&session->cells, lock);
@@ -92,6 +97,12 @@ static int give_by_cell(dsm_session *session, const struct cell_name *lock) {
   return given;
 }
 
+int lock_give_free(dsm_session *session, const struct cell_name *lock) {
+  if (!release_is_clean(&session->pages)) return 0;
+  tool_release(&session->cells);
+  return lock_cells_give(&session->cells, lock);
+}
+
 int lock_give(dsm_session *session, const struct cell_name *lock, int keeps_mark) {
   tool_release(&session->cells);
   /* Whose lock is marked got it by a request, and the cell is the arbiter's. */
@@ -117,7 +128,9 @@ int lock_give(dsm_session *session, const struct cell_name *lock, int keeps_mark
 static int lock_named(dsm_session *session, const char *name, int try_only, int timeout_ms) {
   if (session == NULL) return session_check(session);
   const struct cell_name lock = {.kind = CELL_OF_LOCK, .name = name == NULL ? "" : name};
-  int status = lock_take(session, &lock, try_only, timeout_ms);
+  enum lock_cell cell;
+  if (lock_take_free(session, &lock, &cell)) return DSM_OK;
+  int status = lock_take(session, &lock, try_only, timeout_ms, cell);
   switch (status) {
     case DSM_AGAIN: return dsm_fail(status, "another process has lock \"%s\" now", name);
     case DSM_TIMEOUT: return dsm_fail(status, "other processes had lock \"%s\" for %d ms", name, timeout_ms);

@@ -2,7 +2,9 @@
 #include "sync/semaphores.h"
 
 #include "session/names.h"
+#include "sync/objects.h"
 #include "sync/wait.h"
+#include "base/cancel.h"
 #include "base/clock.h"
 #include "base/status.h"
 #include "link/interrupts.h"
@@ -104,6 +106,30 @@ int semaphore_give(dsm_session *session, const struct cell_name *semaphore, uint
   session_end(session);
   return status;
 }
+
+/* ---- in the map ---- */
+
+static struct cell_name name_of(const struct object *semaphore) {
+  return (struct cell_name){.kind = CELL_OF_SEMAPHORE, .offset = semaphore->offset, .known = &semaphore->state->known};
+}
+
+int semaphore_wait(const struct object *semaphore, int timeout_ms) {
+  const struct cell_name name = name_of(semaphore);
+  int cancel = cancel_disable();
+  int status = semaphore_take(semaphore->session, &name, 0, timeout_ms == TRY_ONLY, timeout_ms);
+  cancel_restore(cancel);
+  return status;
+}
+
+int semaphore_post(const struct object *semaphore) {
+  const struct cell_name name = name_of(semaphore);
+  int cancel = cancel_disable();
+  int status = semaphore_give(semaphore->session, &name, 0);
+  cancel_restore(cancel);
+  return status;
+}
+
+/* ---- named ---- */
 
 static int wait_named(dsm_session *session, const char *name, uint32_t initial, int try_only, int timeout_ms) {
   if (session == NULL) return session_check(session);
