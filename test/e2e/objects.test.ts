@@ -12,7 +12,7 @@ beforeAll(async () => {
 afterEach(() => cluster.settled());
 afterAll(() => cluster.close());
 
-const PROGRAMS = { "of dsm.h": "objects" };
+const PROGRAMS = { "of dsm.h": "objects", "of pthreads": "objects_pthread" };
 
 const CASES = {
   mutex: "no two threads have a mutex at once, however they ask for it",

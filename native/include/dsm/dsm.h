@@ -303,6 +303,31 @@ int dsm_barrier_arrive_and_wait(struct dsm_barrier *barrier, int *is_last);
 /* DSM_TIMEOUT: this thread is out of the barrier again, as if it had not called. */
 int dsm_barrier_arrive_and_wait_timed(struct dsm_barrier *barrier, uint32_t timeout_ms, int *is_last);
 
+/* ---- Objects of the C library in the map ----
+ *
+ * Where libdsm is linked directly (before libpthread) or preloaded (LD_PRELOAD), these may lie in the map, at multiples
+ * of 8 bytes, and synchronise the threads of all processes of the session: pthread_mutex_t, pthread_rwlock_t,
+ * pthread_cond_t, pthread_barrier_t, sem_t without a name, mtx_t and cnd_t; so may what C++ makes of them: std::mutex,
+ * std::recursive_mutex, std::timed_mutex, std::shared_mutex, std::condition_variable. They need not be
+ * PTHREAD_PROCESS_SHARED: each one in the map is. Static initialisers are valid, and zero bytes where these are zero.
+ * Mutexes may be recursive, error-checking and robust. In a session that is in direct mode and not elastic they are the
+ * C library's own; elsewhere their state is kept as that of dsm_mutex and its like, and these differences from POSIX
+ * remain:
+ *
+ *  - EOWNERDEAD is also what locks of mutexes that are not robust, and of reader-writer locks, return if an owner's
+ *    process has died; the thread has the lock then. The next unlocking (of a writer) ends that state.
+ *  - A call that cannot do its work any more (a process was lost and on_loss is "fail", the arbiter is gone) ends the process
+ *    with a message, since programs do not check these calls; those of robust mutexes return ENOTRECOVERABLE.
+ *  - A thread that ends does not unlock its robust mutexes; its process does.
+ *  - Locking a normal mutex a second time returns EDEADLK instead of waiting for ever.
+ *  - Waiting is a cancellation point only before it begins, and sem_wait() is not interrupted by signals. No call may be
+ *    made in signal handlers, not even sem_post().
+ *  - sem_getvalue() fails with ENOSYS, and mutexes with a priority protocol with ENOTSUP. The kind of a reader-writer lock
+ *    (which side it prefers) has no effect.
+ *
+ * Not covered, since they call the kernel themselves: std::atomic::wait(), std::counting_semaphore, std::latch and
+ * std::barrier of libstdc++, and the locks of Rust and Go. pthread_spinlock_t works everywhere, by atomic operations. */
+
 /* Returns once every earlier store of this process is applied on its node and has its number in the log (under
  * pipelined: every store of this node's processes). */
 int dsm_fence(dsm_session *session);

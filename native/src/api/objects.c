@@ -19,7 +19,8 @@ static int check_timeout(uint32_t timeout_ms) {
 static int explain(int status, const char *what, const void *address, int timeout_ms) {
   switch (status) {
     case DSM_AGAIN: return dsm_fail(status, "the %s at %p is not free now", what, address);
-    case DSM_TIMEOUT: return dsm_fail(status, "the %s at %p: the wait was not over within %d ms", what, address, timeout_ms);
+    case DSM_TIMEOUT:
+      return dsm_fail(status, "the %s at %p: the wait was not over within %d ms", what, address, timeout_ms);
     case DSM_BUSY: return dsm_fail(status, "this thread has the %s at %p already", what, address);
     case DSM_NOT_OWNER: return dsm_fail(status, "this thread does not have the %s at %p", what, address);
     default: return status;
@@ -161,8 +162,7 @@ int dsm_semaphore_init(dsm_semaphore *semaphore, uint32_t value) {
   struct object object;
   int status = find(&object, "semaphore", semaphore);
   if (status != DSM_OK) return status;
-  if (value > DSM_SEM_MAX)
-    return dsm_fail(DSM_INVALID, "the value %u is beyond the limit of %d", value, DSM_SEM_MAX);
+  if (value > DSM_SEM_MAX) return dsm_fail(DSM_INVALID, "the value %u is beyond the limit of %d", value, DSM_SEM_MAX);
   status = object_init(&object, WIRE_OBJECT_SEMAPHORE, value);
   return status == DSM_BUSY ? dsm_fail(status, "processes wait for the semaphore at %p", (void *)semaphore) : status;
 }

@@ -93,7 +93,8 @@ int cells_arbiter_is_gone(struct cells *cells) {
   if (looked % CALLS_TO_LOOK != 0) return 0;
   struct pollfd connection = {.fd = cells->link->main_fd, .events = POLLRDHUP};
   /* Not poll(), in which a thread may be cancelled. */
-  return syscall(SYS_poll, &connection, 1, 0) > 0 && (connection.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL)) != 0;
+  return syscall(SYS_poll, &connection, 1, 0) > 0 &&
+         (connection.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL)) != 0;
 }
 
 /* FNV-1a (Fowler, Noll and Vo). */

@@ -28,8 +28,8 @@ struct known_cell {
 /* A lock or a semaphore: one that has a name, or an object in the map (session/objects.h). */
 struct cell_name {
   enum cell_kind kind;
-  const char *name;         /* NULL: an object in the map */
-  uint64_t offset;          /* of the object */
+  const char *name; /* NULL: an object in the map */
+  uint64_t offset; /* of the object */
   struct known_cell *known; /* of the object */
 };
 

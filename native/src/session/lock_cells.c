@@ -111,9 +111,9 @@ enum lock_cell lock_cells_await(struct cells *cells, const struct cell_name *loc
   long long now = now_ns();
   long long end = wait->end_ns - now > CELL_SLEEP_MAX_NS ? now + CELL_SLEEP_MAX_NS : wait->end_ns;
   if (wait->began_ns == 0) wait->began_ns = now;
-  uint32_t sleepers = 0;     /* set once this thread has slept */
+  uint32_t sleepers = 0; /* set once this thread has slept */
   uint32_t own_starving = 0; /* set while it is this thread that starves */
-  int was_woken = 0;         /* from its last sleep */
+  int was_woken = 0; /* from its last sleep */
   for (;; now = now_ns()) {
     uint32_t seen = atomic_load(word);
     uint32_t state = seen & WIRE_CELL_STATE;

@@ -5,8 +5,7 @@
 #include <sys/mman.h>
 
 struct object_state *object_states_open(object_states *states, uint64_t map_size) {
-  void *fresh =
-      mmap(NULL, map_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void *fresh = mmap(NULL, map_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (fresh == MAP_FAILED) return NULL;
   /* Objects lie far apart: a huge page for each would be a waste. A forked child is not in the session. */
   madvise(fresh, map_size, MADV_NOHUGEPAGE);

@@ -14,9 +14,10 @@
 struct object_state {
   _Atomic uint32_t owner; /* the thread of this process that has it, thread_number(); 0: none. For a thread it is right
                              about whether it is that thread */
-  uint32_t depth;         /* how often the owner has locked a recursive mutex beyond the first time */
+  uint32_t depth; /* how often the owner has locked a recursive mutex beyond the first time */
   struct known_cell known;
-  uint32_t is_inconsistent; /* of a robust mutex of pthreads, guarded by it: an owner died, and its data is not restored */
+  uint32_t
+      is_inconsistent; /* of a robust mutex of pthreads, guarded by it: an owner died, and its data is not restored */
   uint32_t unused;
 };
 

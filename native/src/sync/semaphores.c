@@ -98,8 +98,7 @@ int semaphore_give(dsm_session *session, const struct cell_name *semaphore, uint
   if (status == DSM_OK) {
     char text[DSM_NAME_MAX + 1];
     uint32_t length = cell_name_text(semaphore, text);
-    struct wire_header header = {
-        .kind = WIRE_SEM_POST, .increment = 1, .name_length = length, .initial = initial};
+    struct wire_header header = {.kind = WIRE_SEM_POST, .increment = 1, .name_length = length, .initial = initial};
     status = release_request(&session->pages, &header, text, length, 0, -1, NULL);
     if (status == DSM_OK) cells_learn(&session->cells, semaphore, header.value);
   }
