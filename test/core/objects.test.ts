@@ -101,7 +101,16 @@ describe("names of objects", () => {
   });
 
   test("lie in the map, aligned, and are written in one way only", () => {
-    for (const name of ["\u0001m", "\u0001m01", "\u0001M1", "\u0001x8", "\u0001m8 ", "\u0001m-8", "\u0001m0x8", "\u00018"]) {
+    for (const name of [
+      "\u0001m",
+      "\u0001m01",
+      "\u0001M1",
+      "\u0001x8",
+      "\u0001m8 ",
+      "\u0001m-8",
+      "\u0001m0x8",
+      "\u00018",
+    ]) {
       expect(placeInName(name)).toBe(-1);
       expect(checkResourceName("lock", name, SIZE)).not.toBeNull();
     }
@@ -220,9 +229,11 @@ test("a waiter of a condition gets its mutex although so many are in use", () =>
 
 test("before a node gets more leases of mutexes than it may have, it must give back the oldest", () => {
   const machine = new Machine(2);
-  const use = (offset: number): string[] => [1, 2].flatMap(() => [...machine.lock(0, offset), ...machine.unlock(0, offset)]);
+  const use = (offset: number): string[] =>
+    [1, 2].flatMap(() => [...machine.lock(0, offset), ...machine.unlock(0, offset)]);
   const leases = (): number => machine.session.state().locks.filter(({ lease }) => lease === 1).length;
-  for (let n = 0; n < OBJECT_LEASES_MAX; n += 1) expect(use(64 * n)).toContain(`mutex at 0x${(64 * n).toString(16)} leased to 1`);
+  for (let n = 0; n < OBJECT_LEASES_MAX; n += 1)
+    expect(use(64 * n)).toContain(`mutex at 0x${(64 * n).toString(16)} leased to 1`);
   expect(use(8)).toContain("mutex at 0x0 recalled from 1");
   expect(leases()).toBe(OBJECT_LEASES_MAX);
   machine.apply({ kind: Kind.RETURN, node: 1, tag: NO_TAG, body: encodeText(objectName("mutex", 0)) });
@@ -234,7 +245,10 @@ test("before a node gets more leases of mutexes than it may have, it must give b
     machine.ask(0, { kind: Kind.UNLOCK, body: encodeText("door") });
   }
   expect(machine.said).toContain("door leased to 1");
-  for (const _ of [1, 2]) machine.lock(1, 24), machine.unlock(1, 24);
+  for (const _ of [1, 2]) {
+    machine.lock(1, 24);
+    machine.unlock(1, 24);
+  }
   expect(machine.said).toContain("mutex at 0x18 leased to 2");
 });
 

@@ -104,7 +104,14 @@ export class Conditions {
 
   /** The mutexes with which the first `count` waiters of the condition go on. */
   mutexesOf(offset: number, count: number): string[] {
-    return [...new Set(this.#byOffset.get(offset)?.waiters.slice(0, count).map(({ mutex }) => mutex))];
+    return [
+      ...new Set(
+        this.#byOffset
+          .get(offset)
+          ?.waiters.slice(0, count)
+          .map(({ mutex }) => mutex),
+      ),
+    ];
   }
 
   /** The mutex with which the request goes on if it waits for a condition, else null. */

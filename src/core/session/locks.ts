@@ -28,10 +28,10 @@ import { LEASE_STREAK, LOCKS_MAX, OBJECT_LEASES_MAX } from "../base/limits.ts";
 import { checkResourceName, objectName, placeInName } from "../base/names.ts";
 import type { SavedSession } from "../messages/saved-session.ts";
 import type { LockState, LockWaiter, Requester, SessionState, WaitQueue } from "../messages/session-state.ts";
+import { NO_TAG } from "../wire/kinds.ts";
 import type { Effects } from "./effects.ts";
 import type { Membership } from "./membership.ts";
 import type { Replies } from "./replies.ts";
-import { NO_TAG } from "../wire/kinds.ts";
 import { ResourceTable } from "./resource-table.ts";
 import type { WaitQueues } from "./wait-queues.ts";
 
@@ -207,7 +207,8 @@ export class Locks {
       lock.owner = owner;
       lock.lastNode = node;
       lock.streak = 1;
-      if (placeInName(name) < 0) this.#waits.end(lock, Status.BUSY, 0, owner);
+      if (placeInName(name) < 0)
+        this.#refuse(lock, Status.BUSY, (waiter) => waiter.rank === owner && waiter.condition < 0);
       this.#refuseAttempts(lock);
     } else {
       this.#endLease(lock, owner);
@@ -254,10 +255,13 @@ export class Locks {
 
   /** Answers the attempts among the waiters of a lock that is not leased any more: a process has it. */
   #refuseAttempts(lock: LockState): void {
-    const attempts = lock.waiters.filter(({ tryOnly }) => tryOnly);
-    for (const { node, tag } of attempts) {
+    this.#refuse(lock, Status.AGAIN, ({ tryOnly }) => tryOnly);
+  }
+
+  #refuse(lock: LockState, status: Status, matches: (waiter: LockWaiter) => boolean): void {
+    for (const { node, tag } of lock.waiters.filter(matches)) {
       this.#waits.remove(lock, node, tag);
-      this.#replies.status({ node, tag }, Status.AGAIN);
+      this.#replies.status({ node, tag }, status);
     }
   }
 

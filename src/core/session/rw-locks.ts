@@ -124,7 +124,11 @@ export class RwLocks {
    */
   settle(queue: WaitQueue): void {
     if (!this.#has(queue)) return;
-    for (let next = queue.waiters[0]; next !== undefined && isGrantable(queue, next.isWriter); next = queue.waiters[0]) {
+    for (
+      let next = queue.waiters[0];
+      next !== undefined && isGrantable(queue, next.isWriter);
+      next = queue.waiters[0]
+    ) {
       this.#waits.dequeue(queue);
       this.#grant(queue, next);
     }
