@@ -10,6 +10,7 @@ import {
   LEASE_STREAK,
   LOCKS_MAX,
   NODE_NUMBER_MAX,
+  OBJECT_LEASES_MAX,
   PROCESSES_MAX,
   READERS_MAX,
   RW_LOCKS_MAX,
@@ -108,11 +109,11 @@ export interface WaitQueue<Waiter extends Requester = Requester> {
 }
 
 /**
- * What processes have done by cells, the mutexes to which waiters of conditions come back, and readers that have waited are
- * taken beyond the limits SEMAPHORES_MAX, LOCKS_MAX and READERS_MAX.
+ * What processes have done by cells, leased mutexes, those to which waiters of conditions come back, and readers that have
+ * waited are taken beyond the limits SEMAPHORES_MAX, LOCKS_MAX and READERS_MAX.
  */
 export const SEMAPHORES_LISTED_MAX = SEMAPHORES_MAX + NAMED_CELLS_MAX;
-export const LOCKS_LISTED_MAX = LOCKS_MAX + NAMED_CELLS_MAX + WAITING_MAX;
+export const LOCKS_LISTED_MAX = LOCKS_MAX + OBJECT_LEASES_MAX + NAMED_CELLS_MAX + WAITING_MAX;
 
 const READERS_LISTED_MAX = READERS_MAX + WAITING_MAX;
 
