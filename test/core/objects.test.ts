@@ -11,6 +11,7 @@ import {
   WAITING_MAX,
 } from "../../src/core/base/limits.ts";
 import { checkName, checkResourceName, objectName, placeInName, shownName } from "../../src/core/base/names.ts";
+import { PlaceIndex } from "../../src/core/base/place-index.ts";
 import { MapBytes } from "../../src/core/memory/map-bytes.ts";
 import { parseSavedSession } from "../../src/core/messages/saved-session.ts";
 import type { SessionConfig, SessionState } from "../../src/core/messages/session-state.ts";
@@ -101,7 +102,16 @@ describe("names of objects", () => {
   });
 
   test("lie in the map, aligned, and are written in one way only", () => {
-    for (const name of ["\u0001m", "\u0001m01", "\u0001M1", "\u0001x8", "\u0001m8 ", "\u0001m-8", "\u0001m0x8", "\u00018"]) {
+    for (const name of [
+      "\u0001m",
+      "\u0001m01",
+      "\u0001M1",
+      "\u0001x8",
+      "\u0001m8 ",
+      "\u0001m-8",
+      "\u0001m0x8",
+      "\u00018",
+    ]) {
       expect(placeInName(name)).toBe(-1);
       expect(checkResourceName("lock", name, SIZE)).not.toBeNull();
     }
@@ -218,24 +228,44 @@ test("a waiter of a condition gets its mutex although so many are in use", () =>
   expect(machine.copy().unlock(0, 0)).toEqual(OK);
 });
 
-test("before a node gets more leases of mutexes than it may have, it must give back the oldest", () => {
+test("before there are more leases of mutexes than there may be, the oldest must be given back", () => {
   const machine = new Machine(2);
-  const use = (offset: number): string[] => [1, 2].flatMap(() => [...machine.lock(0, offset), ...machine.unlock(0, offset)]);
-  const leases = (): number => machine.session.state().locks.filter(({ lease }) => lease === 1).length;
-  for (let n = 0; n < OBJECT_LEASES_MAX; n += 1) expect(use(64 * n)).toContain(`mutex at 0x${(64 * n).toString(16)} leased to 1`);
-  expect(use(8)).toContain("mutex at 0x0 recalled from 1");
+  const use = (rank: number, offset: number): string[] =>
+    [1, 2].flatMap(() => [...machine.lock(rank, offset), ...machine.unlock(rank, offset)]);
+  const leases = (): number => machine.session.state().locks.filter(({ lease }) => lease >= 0).length;
+  for (let n = 0; n < OBJECT_LEASES_MAX; n += 1) use(n % 2, 64 * n);
   expect(leases()).toBe(OBJECT_LEASES_MAX);
-  machine.apply({ kind: Kind.RETURN, node: 1, tag: NO_TAG, body: encodeText(objectName("mutex", 0)) });
-  expect(use(8)).toContain("mutex at 0x8 leased to 1");
-  expect(use(16)).toContain("mutex at 0x40 recalled from 1");
-  // Those of names do not count, nor does another node's.
-  for (const _ of [1, 2]) {
-    machine.ask(0, { kind: Kind.LOCK, body: encodeText("door") });
-    machine.ask(0, { kind: Kind.UNLOCK, body: encodeText("door") });
-  }
-  expect(machine.said).toContain("door leased to 1");
-  for (const _ of [1, 2]) machine.lock(1, 24), machine.unlock(1, 24);
-  expect(machine.said).toContain("mutex at 0x18 leased to 2");
+  expect(use(1, 8)).toContain("mutex at 0x0 recalled from 1");
+  expect(leases()).toBe(OBJECT_LEASES_MAX);
+  // One that a process has still by its cell is in use from now on.
+  const body = encodeText(objectName("mutex", 0));
+  machine.apply({ kind: Kind.RETURN, op: 1, node: 1, tag: NO_TAG, body });
+  expect(leases()).toBe(OBJECT_LEASES_MAX - 1);
+  expect(use(1, 8)).toContain("mutex at 0x8 leased to 2");
+  expect(use(0, 16)).toContain("mutex at 0x40 recalled from 2");
+  // Leases do not keep others from using as many mutexes as there may be; those of names do not count.
+  for (let n = 1; n < LOCKS_MAX - 1; n += 1) machine.lock(0, 64 * n + 32);
+  expect(machine.ask(0, { kind: Kind.LOCK, body: encodeText("door") })).toEqual(OK);
+  machine.ask(0, { kind: Kind.UNLOCK, body: encodeText("door") });
+  machine.ask(0, { kind: Kind.LOCK, body: encodeText("door") });
+  expect(machine.ask(0, { kind: Kind.UNLOCK, body: encodeText("door") })).toContain("door leased to 1");
+  expect(machine.lock(0, 24)).toEqual([`1 ${Status.LIMIT}`]);
+  expect(JSON.stringify(machine.copy().session.state())).toBe(JSON.stringify(machine.session.state()));
+});
+
+describe("the objects in a part of the map", () => {
+  test("are found by place, whether there are few or many", () => {
+    for (const count of [3, 1000]) {
+      const index = new PlaceIndex();
+      for (let n = count - 1; n >= 0; n -= 1) index.add(objectName("mutex", 16 * n));
+      index.add("door");
+      index.delete(objectName("mutex", 16));
+      expect(index.within(1, 49)).toEqual([32, 48].filter((at) => at < 16 * count).map((at) => objectName("mutex", at)));
+      expect(index.within(0, 16)).toEqual([objectName("mutex", 0)]);
+      expect(index.within(0, 2 ** 32).length).toBe(count - 1);
+      expect(index.within(8, 16)).toEqual([]);
+    }
+  });
 });
 
 test("all replicas forget the same, whenever they joined", () => {

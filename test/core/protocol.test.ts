@@ -2,7 +2,14 @@
 import { describe, expect, test } from "bun:test";
 import { wireHeader } from "../../scripts/wire.ts";
 import { Status } from "../../src/core/base/errors.ts";
-import { ALIGN_MAX, ARRIVALS_MAX, FRAME_MAX, NAME_MAX, SEMAPHORE_VALUE_MAX, STORE_MAX } from "../../src/core/base/limits.ts";
+import {
+  ALIGN_MAX,
+  ARRIVALS_MAX,
+  FRAME_MAX,
+  NAME_MAX,
+  SEMAPHORE_VALUE_MAX,
+  STORE_MAX,
+} from "../../src/core/base/limits.ts";
 import { HEADER_SIZE } from "../../src/core/wire/at.ts";
 import { checkOperation } from "../../src/core/wire/check-operation.ts";
 import { HEADER } from "../../src/core/wire/fields.ts";
@@ -424,7 +431,10 @@ describe("checkOperation", () => {
     ["a barrier outside the map", { kind: Kind.ARRIVE, offset: MAP, aux: 2 }],
     ["an object of no kind", { kind: Kind.OBJECT_INIT, offset: 8, op: 6 }],
     ["a mutex with a value", { kind: Kind.OBJECT_INIT, offset: 8, op: ObjectKind.MUTEX, aux: 1 }],
-    ["a semaphore with too large a value", { kind: Kind.OBJECT_INIT, offset: 8, op: ObjectKind.SEMAPHORE, aux: 2 ** 31 }],
+    [
+      "a semaphore with too large a value",
+      { kind: Kind.OBJECT_INIT, offset: 8, op: ObjectKind.SEMAPHORE, aux: 2 ** 31 },
+    ],
     ["an object outside the map", { kind: Kind.OBJECT_INIT, offset: MAP, op: ObjectKind.MUTEX }],
     ["a wake outside the map", { kind: Kind.FUTEX_WAKE, offset: MAP, aux: 1 }],
     ["a wake with a body", { kind: Kind.FUTEX_WAKE, aux: 1, body: new Uint8Array(8) }],

@@ -3,8 +3,8 @@ import { describe, expect, test } from "bun:test";
 import { FindRequestSchema, RegistrationSchema } from "../../src/core/messages/daemon-api.ts";
 import { parseHello } from "../../src/core/messages/node-handshake.ts";
 import { parseSavedSession } from "../../src/core/messages/saved-session.ts";
-import { LOCKS_LISTED_MAX } from "../../src/core/messages/session-state.ts";
 import { check, list, parseMessage, record, sentence, text, whole } from "../../src/core/messages/schema.ts";
+import { LOCKS_LISTED_MAX } from "../../src/core/messages/session-state.ts";
 import { readDetail, readStatus } from "../../src/core/messages/status-check.ts";
 import { parseTraceInfo } from "../../src/core/messages/trace-info.ts";
 import { ProtocolError } from "../../src/core/wire/frame.ts";
@@ -45,7 +45,10 @@ describe("a fault says where it is and what is wrong", () => {
     ["locks has an item at 8192, outside the map", { ...saved, locks: [{ name: "\u0001m2000", died: 0 }] }],
     ["locks[0].name: no lock can lie there", { ...saved, locks: [{ name: "\u0001s40", died: 0 }] }],
     ["rwLocks has an item whose died is 2; the highest is 1", { ...saved, rwLocks: [{ offset: 8, died: 2 }] }],
-    ["rwLocks has an item whose offset is 8192; the highest is 8191", { ...saved, rwLocks: [{ offset: 8192, died: 1 }] }],
+    [
+      "rwLocks has an item whose offset is 8192; the highest is 8191",
+      { ...saved, rwLocks: [{ offset: 8192, died: 1 }] },
+    ],
     ["locks has two items of one name", { ...saved, locks: [saved.locks[0], saved.locks[0]] }],
     ["locks has an item whose died is 2; the highest is 1", { ...saved, locks: [{ name: "a", died: 2 }] }],
     [

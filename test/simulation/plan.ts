@@ -106,7 +106,13 @@ export function makePlan(random: Random, flavour: Flavour): Plan {
   const elastic = settings.elastic || ((settings.semaphores || settings.objects) && random.oneIn(3));
   const config: SessionConfig = {
     ...{ name: "simulated", instance: "0", processes: expected, size: SIZE, base: 0x2000_0000_0000 },
-    ...{ order: "sequential", onLoss: settings.locks || flavour === "leases" || random.oneIn(3) || (settings.objects && random.oneIn(2)) ? "continue" : "fail" },
+    ...{
+      order: "sequential",
+      onLoss:
+        settings.locks || flavour === "leases" || random.oneIn(3) || (settings.objects && random.oneIn(2))
+          ? "continue"
+          : "fail",
+    },
     elastic,
   };
   return { ...settings, elastic, steps, tags, losses, closes, strangers, mode, extra, config };

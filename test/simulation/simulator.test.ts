@@ -1,10 +1,10 @@
 /** Runs the simulator over many seeds (DSM_SEEDS=N: N of each kind); `npm run simulate` shows what one of them does. */
 import { describe, expect, spyOn, test } from "bun:test";
 import { FRAME_MAX } from "../../src/core/base/limits.ts";
+import type { WaitQueue } from "../../src/core/messages/session-state.ts";
 import { Leases } from "../../src/core/replica/cells/leases.ts";
 import { LockCells } from "../../src/core/replica/cells/lock-cells.ts";
 import { SemaphoreCells } from "../../src/core/replica/cells/semaphore-cells.ts";
-import type { WaitQueue } from "../../src/core/messages/session-state.ts";
 import { Replica } from "../../src/core/replica/replica.ts";
 import type { ReplicaOutput } from "../../src/core/replica/replica-output.ts";
 import { Conditions } from "../../src/core/session/conditions.ts";
@@ -33,7 +33,16 @@ const LEAST: Record<Flavour, Counts> = {
   locks: { entries: 15, locked: 1.7, inherited: 0.1, lost: 0.5, cells: 0.05, leased: 0.05 },
   cells: { entries: 15, direct: 0.5, cells: 8, slept: 2, sentBack: 0.3 },
   leases: { entries: 15, leased: 1, slept: 0.1 },
-  objects: { entries: 15, signalled: 0.2, read: 1, written: 0.5, halfWritten: 0.05, opened: 0.3, lost: 0.5, direct: 0.1 },
+  objects: {
+    entries: 15,
+    signalled: 0.2,
+    read: 1,
+    written: 0.5,
+    halfWritten: 0.05,
+    opened: 0.3,
+    lost: 0.5,
+    direct: 0.1,
+  },
   barriers: { entries: 20, cellBarriers: 0.7, changed: 0.05, lost: 0.2 },
   semaphores: { entries: 15, direct: 0.3, lost: 0.3, changed: 0.05, semaphores: 4, roused: 0.2, returned: 0.005 },
   elastic: { entries: 20, pictures: 1, lost: 0.5, woken: 0.1, locked: 0.1, changed: 0.1 },
@@ -502,10 +511,7 @@ describe("the simulator notices objects in the map of which", () => {
       "a wait is taken back without its mutex",
       () => spyOn(Locks.prototype, "isComingBack").mockImplementation(() => false),
     ],
-    [
-      "a condition takes no wait back",
-      () => spyOn(Conditions.prototype, "cancel").mockImplementation(() => false),
-    ],
+    ["a condition takes no wait back", () => spyOn(Conditions.prototype, "cancel").mockImplementation(() => false)],
     [
       "the mutex is unlocked as mended when its owner waits",
       () => {
@@ -530,7 +536,10 @@ describe("the simulator notices objects in the map of which", () => {
       "an arrival that is taken back still counts",
       () => spyOn(CountedBarriers.prototype, "cancel").mockImplementation(() => true),
     ],
-    ["nothing is reset when its block is freed", () => spyOn(Synchronisation.prototype, "reset").mockImplementation(nothing)],
+    [
+      "nothing is reset when its block is freed",
+      () => spyOn(Synchronisation.prototype, "reset").mockImplementation(nothing),
+    ],
     [
       "the arbiter does not ask who has the mutex by its cell before it moves a waiter there",
       () => spyOn(Session.prototype, "mutexesOf").mockImplementation(() => []),
@@ -539,10 +548,7 @@ describe("the simulator notices objects in the map of which", () => {
       "the arbiter does not ask who has the mutex by its cell before it takes a wait back",
       () => spyOn(Session.prototype, "mutexOf").mockImplementation(() => null),
     ],
-    [
-      "a lease goes on although the mutex was freed",
-      () => spyOn(Locks.prototype, "reset").mockImplementation(nothing),
-    ],
+    ["a lease goes on although the mutex was freed", () => spyOn(Locks.prototype, "reset").mockImplementation(nothing)],
   ];
   test.each(plants)(
     "%s",

@@ -534,7 +534,9 @@ export class Stage {
       this.#say(`rank ${rank}: ${state}${on === undefined ? "" : ` on ${on}`}, node ${node}, process ${pid}${has}`);
     }
     for (const { name, value, waiters } of semaphores) {
-      this.#say(`${named("semaphore", name)}: ${value}${waiters.length === 0 ? "" : `, ranks waiting ${waiters.join(" ")}`}`);
+      this.#say(
+        `${named("semaphore", name)}: ${value}${waiters.length === 0 ? "" : `, ranks waiting ${waiters.join(" ")}`}`,
+      );
     }
     for (const { name, owner, waiters } of locks) {
       const waiting = waiters.length === 0 ? "" : `, ranks waiting ${waiters.join(" ")}`;

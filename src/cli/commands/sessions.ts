@@ -96,7 +96,8 @@ function full(detail: SessionDetail): string {
 
 function stateText(rank: RankStatus, session: SessionDetail): string {
   const held = (rank.holds ?? []).map((name) => (isObjectText(name) ? name : `"${name}"`));
-  const holding = held.length === 0 ? "" : `; has ${held[0]?.startsWith('"') ? "lock " : ""}${held.slice(0, HELD_SHOWN).join(", ")}`;
+  const holding =
+    held.length === 0 ? "" : `; has ${held[0]?.startsWith('"') ? "lock " : ""}${held.slice(0, HELD_SHOWN).join(", ")}`;
   return `${doingText(rank, session)}${holding}${held.length > HELD_SHOWN ? ` and ${held.length - HELD_SHOWN} more` : ""}`;
 }
 

@@ -27,12 +27,12 @@ export const LAUNCH_FRAME_MAX = 4 << 20;
 export const SEMAPHORES_MAX = 4096;
 export const SEMAPHORE_VALUE_MAX = 0x7fffffff;
 /**
- * Locks that have names, and mutexes in the map that are in use at a time: a process has one or waits for it, its owner ended
- * without unlocking it, or it is leased to a node. The session forgets others in the map.
+ * Locks that have names, and mutexes in the map that are in use at a time: a process has one or waits for it, or its owner
+ * ended without unlocking it. The session forgets others in the map.
  */
 export const LOCKS_MAX = 4096;
-/** Mutexes in the map that are leased to one node at a time; before it gets more, it must give back the oldest lease. */
-export const OBJECT_LEASES_MAX = 512;
+/** Mutexes in the map that are leased to nodes at a time; before there are more, the oldest lease is recalled. */
+export const OBJECT_LEASES_MAX = 4096;
 /** Reader-writer locks in the map that are in use at a time, and processes that have them for reading, added up. */
 export const RW_LOCKS_MAX = 4096;
 export const READERS_MAX = 65536;

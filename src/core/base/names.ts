@@ -35,19 +35,20 @@ export function checkName(kind: "session" | "node" | "semaphore" | "lock" | "blo
  * A mutex or a semaphore in the map is named by its place there. Names of programs cannot begin like that:
  * checkName() refuses control characters.
  */
-const OBJECT_NAME = /^\u0001([ms])(0|[1-9a-f][0-9a-f]{0,12})$/;
+const OBJECT_MARK = "\u0001";
+const OBJECT_NAME = /^[ms](0|[1-9a-f][0-9a-f]{0,12})$/;
 const OBJECT_LETTERS = { mutex: "m", semaphore: "s" } as const;
 
 export type NamedObject = keyof typeof OBJECT_LETTERS;
 
 /** The name of the object at that place in the map: U+0001, a letter for its kind, and the place in hexadecimal. */
 export const objectName = (object: NamedObject, offset: number): string =>
-  `\u0001${OBJECT_LETTERS[object]}${offset.toString(16)}`;
+  `${OBJECT_MARK}${OBJECT_LETTERS[object]}${offset.toString(16)}`;
 
 /** The place of the object that has that name, or -1: a program gave the name. */
 export function placeInName(name: string): number {
-  const match = name.charCodeAt(0) === 1 ? OBJECT_NAME.exec(name) : null;
-  return match === null ? -1 : Number.parseInt(match[2] as string, 16);
+  const match = name.startsWith(OBJECT_MARK) ? OBJECT_NAME.exec(name.slice(1)) : null;
+  return match === null ? -1 : Number.parseInt(match[1] as string, 16);
 }
 
 /** The name as people read it. */
@@ -71,7 +72,7 @@ export const nameInText = (kind: "lock" | "semaphore", shown: string): string =>
  * objects lie.
  */
 export function checkResourceName(kind: "lock" | "semaphore", name: string, mapSize: number): string | null {
-  if (name.charCodeAt(0) !== 1) return checkName(kind, name);
+  if (typeof name !== "string" || !name.startsWith(OBJECT_MARK)) return checkName(kind, name);
   const offset = placeInName(name);
   const fits = offset >= 0 && offset % OBJECT_ALIGN === 0 && offset + OBJECT_ALIGN <= mapSize;
   return fits && name[1] === (kind === "lock" ? "m" : "s") ? null : `no ${kind} can lie there`;

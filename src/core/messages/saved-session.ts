@@ -42,7 +42,8 @@ const SavedSessionSchema = v.pipe(
       ["rwLocks", rwLocks],
     ] as const) {
       const stranger = items.find((item) => item.died >= ranks);
-      if (stranger !== undefined) return [key, `has an item whose died is ${stranger.died}; the highest is ${ranks - 1}`];
+      if (stranger !== undefined)
+        return [key, `has an item whose died is ${stranger.died}; the highest is ${ranks - 1}`];
     }
     const named = blocks.filter((block) => block.name !== "");
     for (const [key, fault] of [

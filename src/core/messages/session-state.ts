@@ -10,6 +10,7 @@ import {
   LEASE_STREAK,
   LOCKS_MAX,
   NODE_NUMBER_MAX,
+  OBJECT_LEASES_MAX,
   PROCESSES_MAX,
   READERS_MAX,
   RW_LOCKS_MAX,
@@ -108,11 +109,11 @@ export interface WaitQueue<Waiter extends Requester = Requester> {
 }
 
 /**
- * What processes have done by cells, the mutexes to which waiters of conditions come back, and readers that have waited are
- * taken beyond the limits SEMAPHORES_MAX, LOCKS_MAX and READERS_MAX.
+ * What processes have done by cells, leased mutexes, those to which waiters of conditions come back, and readers that have
+ * waited are taken beyond the limits SEMAPHORES_MAX, LOCKS_MAX and READERS_MAX.
  */
 export const SEMAPHORES_LISTED_MAX = SEMAPHORES_MAX + NAMED_CELLS_MAX;
-export const LOCKS_LISTED_MAX = LOCKS_MAX + NAMED_CELLS_MAX + WAITING_MAX;
+export const LOCKS_LISTED_MAX = LOCKS_MAX + OBJECT_LEASES_MAX + NAMED_CELLS_MAX + WAITING_MAX;
 
 const READERS_LISTED_MAX = READERS_MAX + WAITING_MAX;
 
@@ -184,10 +185,7 @@ const RwLockStateSchema = record({
   /** The rank that has it for writing, or -1. */
   writer: whole(-1, PROCESSES_MAX - 1),
   /** The ranks that have it for reading, and how many times each. */
-  readers: list(
-    PROCESSES_MAX,
-    record({ rank: whole(0, PROCESSES_MAX - 1), reads: whole(1, Number.MAX_SAFE_INTEGER) }),
-  ),
+  readers: list(PROCESSES_MAX, record({ rank: whole(0, PROCESSES_MAX - 1), reads: whole(1, Number.MAX_SAFE_INTEGER) })),
   /** Rank that left while it wrote, if the data has not been made consistent since; -1: none. */
   died: whole(-1, PROCESSES_MAX - 1),
   waiters: list(WAITING_MAX, RwWaiterSchema),
@@ -252,7 +250,10 @@ export const SessionStateSchema = v.pipe(
       ["processes", tooHigh(state.processes, "rank", ranks) ?? repeated(state.processes, "rank")],
       ["withdrawals", tooHigh(state.withdrawals, "rank", ranks) ?? repeated(state.withdrawals, "rank")],
       ["semaphores", repeated(state.semaphores, "name") ?? outside(state.semaphores, state.config.size)],
-      ["locks", repeated(state.locks, "name") ?? outside(state.locks, state.config.size) ?? leasedAndOwned(state.locks)],
+      [
+        "locks",
+        repeated(state.locks, "name") ?? outside(state.locks, state.config.size) ?? leasedAndOwned(state.locks),
+      ],
       ["conditions", misplacedObjects(state.conditions, state.config.size)],
       ["rwLocks", misplacedObjects(state.rwLocks, state.config.size) ?? writtenAndRead(state.rwLocks)],
       ["countedBarriers", misplacedObjects(state.countedBarriers, state.config.size) ?? full(state.countedBarriers)],
@@ -273,13 +274,16 @@ function leasedAndOwned(locks: readonly LockState[]): string | null {
 }
 
 function writtenAndRead(locks: readonly RwLockState[]): string | null {
-  if (locks.some(({ writer, readers }) => writer >= 0 && readers.length > 0)) return "has an item that is written and read";
+  if (locks.some(({ writer, readers }) => writer >= 0 && readers.length > 0))
+    return "has an item that is written and read";
   const readers = locks.reduce((sum, lock) => sum + lock.readers.length, 0);
   return readers > READERS_LISTED_MAX ? `has ${readers} readers; the limit is ${READERS_LISTED_MAX}` : null;
 }
 
 const full = (barriers: readonly CountedBarrierState[]): string | null =>
-  barriers.some(({ count: needed, waiters }) => waiters.length >= needed) ? "has an item at which all have arrived" : null;
+  barriers.some(({ count: needed, waiters }) => waiters.length >= needed)
+    ? "has an item at which all have arrived"
+    : null;
 
 /** The fault if one of the resources is an object outside a map of that size. */
 export function outside(resources: readonly { name: string }[], mapSize: number): string | null {

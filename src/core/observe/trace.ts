@@ -58,7 +58,14 @@ export class TraceBuffer {
     const object = OBJECTS[kind];
     const name = named ? shownName(nameAt(view, at)) : object === undefined ? "" : objectText(object, offset);
     const where = object === undefined ? offset : 0;
-    this.#push(now_ms, where, bytes, view.getUint16(at + At.rank, true), kind, name === "" ? null : new TextEncoder().encode(name));
+    this.#push(
+      now_ms,
+      where,
+      bytes,
+      view.getUint16(at + At.rank, true),
+      kind,
+      name === "" ? null : new TextEncoder().encode(name),
+    );
   }
 
   waits(now_ms: number, rank: number, kind: number, which: number, on: string): void {

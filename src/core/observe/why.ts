@@ -211,31 +211,28 @@ function objects(session: SessionDetail, here: RankStatus[]): Finding[] {
     const waiting = here.filter((rank) => waiters.includes(rank.rank) && rank.on === on);
     const since = waiting.length > 0 ? ` for ${longest(waiting, session)}` : "";
     const ranks = `${rankList(waiters)} ${verb(waiters, "has", "have")} been`;
-    switch (object.object) {
-      case "condition": {
-        const others = here.filter((rank) => !isWaiting(rank));
-        const signals =
-          others.length === 0
-            ? "and no process runs that could signal it"
-            : `which another process must signal: ${rankList(numbersOf(others))} ${verb(others, "runs", "run")}`;
-        const text = `${ranks} waiting for the ${on}${since}, ${signals}`;
-        return [{ kind: "condition", text, waiting: waiters, for: numbersOf(others) }];
-      }
-      case "rwlock": {
-        const { holders, isWritten } = object;
-        const have = session.ranks.filter(({ rank }) => holders.includes(rank));
-        const how = isWritten ? "writing" : "reading";
-        const whose =
-          have.length === 0 ? "which no process has" : `which is locked for ${how}: ${described(have, session)}`;
-        const text = `${ranks} waiting for the ${on}${since}, ${whose}`;
-        return [{ kind: "rwlock", text, waiting: waiters, for: holders }];
-      }
-      case "barrier": {
-        const { count, waiting: arrived } = object;
-        const text = `${ranks} in the ${on}${since}: ${formatCount(arrived)} of ${formatCount(count)} have arrived`;
-        return [{ kind: "barrier", text, waiting: waiters, for: [] }];
-      }
+    if (object.object === "condition") {
+      const others = here.filter((rank) => !isWaiting(rank));
+      const signals =
+        others.length === 0
+          ? "and no process runs that could signal it"
+          : `which another process must signal: ${rankList(numbersOf(others))} ${verb(others, "runs", "run")}`;
+      const text = `${ranks} waiting for the ${on}${since}, ${signals}`;
+      return [{ kind: "condition", text, waiting: waiters, for: numbersOf(others) }];
     }
+    if (object.object === "barrier") {
+      const arrived = `${formatCount(object.waiting)} of ${formatCount(object.count)}`;
+      const text = `${ranks} in the ${on}${since}: ${arrived} have arrived`;
+      return [{ kind: "barrier", text, waiting: waiters, for: [] }];
+    }
+    const { holders, isWritten } = object;
+    const have = session.ranks.filter(({ rank }) => holders.includes(rank));
+    const whose =
+      have.length === 0
+        ? "which no process has"
+        : `which is locked for ${isWritten ? "writing" : "reading"}: ${described(have, session)}`;
+    const text = `${ranks} waiting for the ${on}${since}, ${whose}`;
+    return [{ kind: "rwlock", text, waiting: waiters, for: holders }];
   });
 }
 
@@ -313,9 +310,7 @@ function deadlock(session: SessionDetail, way: [number, Edge][]): Finding {
     const rank = session.ranks.find((one) => one.rank === number);
     const holds = way.at(index - 1)?.[1].lock ?? null;
     const waits =
-      edge.lock === null
-        ? `is in the barrier, to which rank ${edge.to} does not come`
-        : `waits for ${edge.lock}`;
+      edge.lock === null ? `is in the barrier, to which rank ${edge.to} does not come` : `waits for ${edge.lock}`;
     const name = rank === undefined ? `rank ${number}` : who(rank);
     return holds === null ? `${name} ${waits}` : `${name} has ${holds} and ${waits}`;
   });

@@ -19,7 +19,8 @@ const REASONS: Partial<Record<Status, string>> = {
   [Status.NOT_OWNER]: "this process does not have that lock",
   [Status.LEFT]: "this process has left the session",
   [Status.NO_MEMORY]: "the map has no gap of that size; allocate less, free blocks, or make the session larger",
-  [Status.MISMATCH]: "the block of that name has another size, or the barrier another number of arrivals; give all the same",
+  [Status.MISMATCH]:
+    "the block of that name has another size, or the barrier another number of arrivals; give all the same",
   [Status.SYSTEM]:
     "this node's arbiter can share no memory with its processes, so holes must begin and end on pages (multiples of 4096)",
   [Status.INVALID]:

@@ -25,7 +25,6 @@ import type {
 import type { Locks } from "./locks.ts";
 import type { Membership } from "./membership.ts";
 import type { Replies } from "./replies.ts";
-import { isWithin } from "./resource-table.ts";
 import type { WaitQueues } from "./wait-queues.ts";
 
 export class Conditions {
@@ -104,7 +103,14 @@ export class Conditions {
 
   /** The mutexes with which the first `count` waiters of the condition go on. */
   mutexesOf(offset: number, count: number): string[] {
-    return [...new Set(this.#byOffset.get(offset)?.waiters.slice(0, count).map(({ mutex }) => mutex))];
+    return [
+      ...new Set(
+        this.#byOffset
+          .get(offset)
+          ?.waiters.slice(0, count)
+          .map(({ mutex }) => mutex),
+      ),
+    ];
   }
 
   /** The mutex with which the request goes on if it waits for a condition, else null. */
@@ -125,7 +131,7 @@ export class Conditions {
   /** That part of the map was freed: waits for its conditions end with INVALID. */
   reset(from: number, to: number): void {
     for (const condition of this.#byOffset.values()) {
-      if (!isWithin(condition.offset, from, to)) continue;
+      if (condition.offset < from || condition.offset >= to) continue;
       this.#waits.end(condition, Status.INVALID, 0);
       this.settle(condition);
     }

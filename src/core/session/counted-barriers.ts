@@ -12,7 +12,6 @@ import { Status } from "../base/errors.ts";
 import type { CountedBarrierState, Requester, SessionState, WaitQueue } from "../messages/session-state.ts";
 import type { Membership } from "./membership.ts";
 import type { Replies } from "./replies.ts";
-import { isWithin } from "./resource-table.ts";
 import type { WaitQueues } from "./wait-queues.ts";
 
 export class CountedBarriers {
@@ -63,7 +62,7 @@ export class CountedBarriers {
   /** That part of the map was freed: waits at its barriers end with INVALID. */
   reset(from: number, to: number): void {
     for (const barrier of this.#byOffset.values()) {
-      if (!isWithin(barrier.offset, from, to)) continue;
+      if (barrier.offset < from || barrier.offset >= to) continue;
       this.#waits.end(barrier, Status.INVALID, 0);
       this.settle(barrier);
     }

@@ -20,19 +20,19 @@
  * no SEM_CANCEL takes it back.
  *
  * Invariants: a leased lock has no owner and no mark here; each lease is ended by one RETURN, by the LEAVE of the last
- * process of its node, or by the eviction of the node; after a loss no lease is given. A node has at most
- * OBJECT_LEASES_MAX leases of mutexes in the map.
+ * process of its node, or by the eviction of the node; after a loss no lease is given. At most OBJECT_LEASES_MAX mutexes in
+ * the map are leased.
  */
 import { Status } from "../base/errors.ts";
 import { LEASE_STREAK, LOCKS_MAX, OBJECT_LEASES_MAX } from "../base/limits.ts";
 import { checkResourceName, objectName, placeInName } from "../base/names.ts";
 import type { SavedSession } from "../messages/saved-session.ts";
 import type { LockState, LockWaiter, Requester, SessionState, WaitQueue } from "../messages/session-state.ts";
+import { NO_TAG } from "../wire/kinds.ts";
 import type { Effects } from "./effects.ts";
 import type { Membership } from "./membership.ts";
 import type { Replies } from "./replies.ts";
-import { NO_TAG } from "../wire/kinds.ts";
-import { ResourceTable } from "./resource-table.ts";
+import { type Place, ResourceTable } from "./resource-table.ts";
 import type { WaitQueues } from "./wait-queues.ts";
 
 export class Locks {
@@ -41,7 +41,7 @@ export class Locks {
   readonly #replies: Replies;
   readonly #waits: WaitQueues;
   readonly #effects: Effects;
-  readonly #table = new ResourceTable<LockState>(LOCKS_MAX, (name) => newLock(name, -1), isFree);
+  readonly #table = new ResourceTable<LockState>(LOCKS_MAX, (name) => newLock(name, -1), placeOf);
 
   constructor(mapSize: number, members: Membership, replies: Replies, waits: WaitQueues, effects: Effects) {
     this.#mapSize = mapSize;
@@ -131,7 +131,7 @@ export class Locks {
 
   /** Passes on the locks of a process that goes: it may leave the data inconsistent, even if it ends normally. */
   passOnLocksOf(rank: number): void {
-    for (const lock of this.#table.kept()) {
+    for (const lock of this.#table.inUse()) {
       if (lock.owner !== rank) continue;
       lock.died = rank;
       this.#passOn(lock);
@@ -172,24 +172,16 @@ export class Locks {
   #leaseIfUseful(lock: LockState): void {
     const { phase, direct, lostRank } = this.#members;
     if (!isFree(lock) || lock.streak < LEASE_STREAK || phase !== "running" || direct || lostRank >= 0) return;
-    if (placeInName(lock.name) >= 0 && !this.#hasRoomForLease(lock.lastNode)) return;
+    if (placeInName(lock.name) >= 0 && !this.#hasRoomForLease()) return;
     lock.lease = lock.lastNode;
-    // The leases of objects lie in the order in which they were given.
-    this.#table.touch(lock);
     this.#effects.onLease(lock.name, lock.lease);
   }
 
-  /** Whether the node may have a further lease of an object. If not, its oldest one is recalled to make room. */
-  #hasRoomForLease(node: number): boolean {
-    let oldest: LockState | undefined;
-    let leases = 0;
-    for (const lock of this.#table.kept()) {
-      if (lock.lease !== node || placeInName(lock.name) < 0) continue;
-      oldest ??= lock;
-      leases += 1;
-    }
-    if (oldest === undefined || leases < OBJECT_LEASES_MAX) return true;
-    this.#effects.onRecall(oldest.name, node);
+  /** Whether a further object may be leased. If not, the oldest lease is recalled to make room. */
+  #hasRoomForLease(): boolean {
+    const oldest = this.#table.firstLent;
+    if (oldest === undefined || this.#table.lent < OBJECT_LEASES_MAX) return true;
+    this.#effects.onRecall(oldest.name, oldest.lease);
     return false;
   }
 
@@ -207,8 +199,10 @@ export class Locks {
       lock.owner = owner;
       lock.lastNode = node;
       lock.streak = 1;
-      if (placeInName(name) < 0) this.#waits.end(lock, Status.BUSY, 0, owner);
+      if (placeInName(name) < 0)
+        this.#refuse(lock, Status.BUSY, (waiter) => waiter.rank === owner && waiter.condition < 0);
       this.#refuseAttempts(lock);
+      this.#table.settle(lock);
     } else {
       this.#endLease(lock, owner);
     }
@@ -216,7 +210,8 @@ export class Locks {
 
   /** Ends all leases of the node. `died`: the rank after which their next owners get OWNER_DIED, or -1. */
   endLeasesOf(node: number, died: number): void {
-    for (const lock of this.#table.save()) if (lock.lease === node) this.#endLease(lock, lock.isReset ? -1 : died);
+    for (const lock of [...this.#table.inUse()])
+      if (lock.lease === node) this.#endLease(lock, lock.isReset ? -1 : died);
   }
 
   /**
@@ -232,13 +227,13 @@ export class Locks {
 
   /** Recalls all leases. */
   recallAll(): void {
-    for (const { name, lease } of this.#table.kept()) if (lease >= 0) this.#effects.onRecall(name, lease);
+    for (const { name, lease } of this.#table.inUse()) if (lease >= 0) this.#effects.onRecall(name, lease);
   }
 
   /** The nodes that have leases. */
   lessees(): Set<number> {
     const nodes = new Set<number>();
-    for (const { lease } of this.#table.kept()) if (lease >= 0) nodes.add(lease);
+    for (const { lease } of this.#table.inUse()) if (lease >= 0) nodes.add(lease);
     return nodes;
   }
 
@@ -254,10 +249,13 @@ export class Locks {
 
   /** Answers the attempts among the waiters of a lock that is not leased any more: a process has it. */
   #refuseAttempts(lock: LockState): void {
-    const attempts = lock.waiters.filter(({ tryOnly }) => tryOnly);
-    for (const { node, tag } of attempts) {
+    this.#refuse(lock, Status.AGAIN, ({ tryOnly }) => tryOnly);
+  }
+
+  #refuse(lock: LockState, status: Status, matches: (waiter: LockWaiter) => boolean): void {
+    for (const { node, tag } of lock.waiters.filter(matches)) {
       this.#waits.remove(lock, node, tag);
-      this.#replies.status({ node, tag }, Status.AGAIN);
+      this.#replies.status({ node, tag }, status);
     }
   }
 
@@ -287,12 +285,12 @@ export class Locks {
   }
 
   /** Locks that have names of programs, and objects that are in use. */
-  all(): IterableIterator<LockState> {
-    return this.#table.kept();
+  all(): Iterable<LockState> {
+    return this.#table.inUse();
   }
 
   queues(): Iterable<WaitQueue<LockWaiter>> {
-    return this.#table.kept();
+    return this.#table.inUse();
   }
 
   /** Waits of the queue were ended or taken back. */
@@ -311,7 +309,7 @@ export class Locks {
    * leased lock the owner is not known: it is taken for some process of the node.
    */
   saved(): SavedSession["locks"] {
-    return [...this.#table.kept()].map(({ name, owner, died, lease, isReset }) => {
+    return [...this.#table.inUse()].map(({ name, owner, died, lease, isReset }) => {
       if (isReset) return { name, died: -1 };
       if (lease >= 0) return { name, died: this.#members.present().find(({ node }) => node === lease)?.rank ?? 0 };
       return { name, died: owner < 0 ? died : owner };
@@ -338,6 +336,8 @@ const asked = (from: Requester, tryOnly: boolean): LockWaiter => ({
   ...from,
   ...{ tryOnly, condition: -1, outcome: Status.OK },
 });
+
+const placeOf = (lock: LockState): Place => (lock.lease >= 0 ? "lent" : isFree(lock) ? "idle" : "kept");
 
 const isFree = ({ owner, died, lease, waiters }: LockState): boolean =>
   owner < 0 && died < 0 && lease < 0 && waiters.length === 0;

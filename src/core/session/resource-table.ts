@@ -7,25 +7,29 @@
  * state, so all replicas forget the same.
  */
 import { placeInName } from "../base/names.ts";
+import { PlaceIndex } from "../base/place-index.ts";
+
+/** Where an item is counted: in use, or a name; lent out, which does not count; in its first state. */
+export type Place = "kept" | "lent" | "idle";
 
 export class ResourceTable<Resource extends { name: string }> {
   readonly #max: number;
   readonly #make: (name: string) => Resource;
-  readonly #isIdle: (resource: Resource) => boolean;
-  /** In use, or with a name that a program gave. */
-  readonly #kept = new Map<string, Resource>();
-  /** Objects in the map, in the order in which they became idle. */
-  readonly #idle = new Map<string, Resource>();
+  readonly #placeOf: (object: Resource) => Place;
+  /** Each in the order in which its items came there. */
+  readonly #items: Record<Place, Map<string, Resource>> = { kept: new Map(), lent: new Map(), idle: new Map() };
+  readonly #places = new PlaceIndex();
 
-  /** `isIdle`: whether an object is in its first state. */
-  constructor(max: number, make: (name: string) => Resource, isIdle: (resource: Resource) => boolean) {
+  /** `max`: of items that are kept. `placeOf`: where an object in the map belongs. */
+  constructor(max: number, make: (name: string) => Resource, placeOf: (object: Resource) => Place) {
     this.#max = max;
     this.#make = make;
-    this.#isIdle = isIdle;
+    this.#placeOf = placeOf;
   }
 
   get(name: string): Resource | undefined {
-    return this.#kept.get(name) ?? this.#idle.get(name);
+    const { kept, lent, idle } = this.#items;
+    return kept.get(name) ?? lent.get(name) ?? idle.get(name);
   }
 
   /**
@@ -33,70 +37,80 @@ export class ResourceTable<Resource extends { name: string }> {
    * follow.
    */
   open(name: string, always: boolean): Resource | null {
-    const known = this.#kept.get(name);
+    const { kept, lent, idle } = this.#items;
+    const known = kept.get(name) ?? lent.get(name);
     if (known !== undefined) return known;
-    let resource = this.#idle.get(name);
-    if (resource === undefined) {
-      if (this.#kept.size >= this.#max && !always) return null;
-      if (this.#kept.size + this.#idle.size >= this.#max) this.#forgetOne();
-      resource = this.#make(name);
-    }
-    this.#idle.delete(name);
-    this.#kept.set(name, resource);
+    if (kept.size >= this.#max && !always) return null;
+    const resource = idle.get(name) ?? this.#make(name);
+    idle.delete(name);
+    kept.set(name, resource);
+    this.#places.add(name);
+    this.#trim();
     return resource;
   }
 
-  #forgetOne(): void {
-    const [oldest] = this.#idle.keys();
-    if (oldest !== undefined) this.#idle.delete(oldest);
-  }
-
-  /** The resource may have become idle. */
+  /** The resource may have changed so that it belongs elsewhere. */
   settle(resource: Resource): void {
     const { name } = resource;
-    if (placeInName(name) < 0 || !this.#isIdle(resource) || !this.#kept.delete(name)) return;
-    this.#idle.set(name, resource);
-    // Those that were taken beyond the limit are forgotten first.
-    if (this.#kept.size + this.#idle.size > this.#max) this.#forgetOne();
+    const place = placeInName(name) < 0 ? "kept" : this.#placeOf(resource);
+    if (this.#items[place].has(name)) return;
+    for (const items of Object.values(this.#items)) items.delete(name);
+    this.#items[place].set(name, resource);
+    this.#trim();
   }
 
-  /** Whether the queue is a resource of this table. */
-  has(queue: object): queue is Resource {
-    return "name" in queue && this.#kept.get(queue.name as string) === queue;
+  #trim(): void {
+    const { kept, idle } = this.#items;
+    if (kept.size + idle.size <= this.#max) return;
+    const [oldest] = idle.keys();
+    if (oldest !== undefined) this.forget(oldest);
   }
 
-  /** Moves a resource that is in use behind all others. */
-  touch(resource: Resource): void {
-    if (this.#kept.delete(resource.name)) this.#kept.set(resource.name, resource);
-  }
-
-  /** Forgets an object, whatever its state is. */
+  /** Forgets the object, whatever its state is. */
   forget(name: string): void {
-    this.#kept.delete(name);
-    this.#idle.delete(name);
+    for (const items of Object.values(this.#items)) items.delete(name);
+    this.#places.delete(name);
   }
 
-  /** Those in use, and those that have names of programs. */
-  kept(): IterableIterator<Resource> {
-    return this.#kept.values();
+  /** Whether the queue is a resource of this table that is not idle. */
+  has(queue: object): queue is Resource {
+    if (!("name" in queue)) return false;
+    const { kept, lent } = this.#items;
+    const name = queue.name as string;
+    return (kept.get(name) ?? lent.get(name)) === queue;
   }
 
-  /** Those that lie in that part of the map. */
+  /** All but those that are idle. */
+  *inUse(): Generator<Resource> {
+    yield* this.#items.kept.values();
+    yield* this.#items.lent.values();
+  }
+
+  /** How many objects are lent out, and the one that has been for longest. */
+  get lent(): number {
+    return this.#items.lent.size;
+  }
+
+  get firstLent(): Resource | undefined {
+    const [first] = this.#items.lent.values();
+    return first;
+  }
+
+  /** The objects that lie in that part of the map. */
   within(from: number, to: number): Resource[] {
-    return this.save().filter(({ name }) => isWithin(placeInName(name), from, to));
+    return this.#places.within(from, to).map((name) => this.get(name) as Resource);
   }
 
   save(): Resource[] {
-    return [...this.#kept.values(), ...this.#idle.values()];
+    return [...this.inUse(), ...this.#items.idle.values()];
   }
 
   load(resources: readonly Resource[]): void {
     for (const resource of resources) {
-      const isIdle = placeInName(resource.name) >= 0 && this.#isIdle(resource);
-      (isIdle ? this.#idle : this.#kept).set(resource.name, resource);
+      const { name } = resource;
+      const place = placeInName(name) < 0 ? "kept" : this.#placeOf(resource);
+      this.#items[place].set(name, resource);
+      this.#places.add(name);
     }
   }
 }
-
-/** Whether the place lies from `from` to before `to`. */
-export const isWithin = (place: number, from: number, to: number): boolean => place >= from && place < to;

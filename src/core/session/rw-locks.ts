@@ -20,7 +20,6 @@ import type { SavedSession } from "../messages/saved-session.ts";
 import type { Requester, RwLockState, RwWaiter, SessionState, WaitQueue } from "../messages/session-state.ts";
 import type { Membership } from "./membership.ts";
 import type { Replies } from "./replies.ts";
-import { isWithin } from "./resource-table.ts";
 import type { WaitQueues } from "./wait-queues.ts";
 
 export class RwLocks {
@@ -124,7 +123,11 @@ export class RwLocks {
    */
   settle(queue: WaitQueue): void {
     if (!this.#has(queue)) return;
-    for (let next = queue.waiters[0]; next !== undefined && isGrantable(queue, next.isWriter); next = queue.waiters[0]) {
+    for (
+      let next = queue.waiters[0];
+      next !== undefined && isGrantable(queue, next.isWriter);
+      next = queue.waiters[0]
+    ) {
       this.#waits.dequeue(queue);
       this.#grant(queue, next);
     }
@@ -147,7 +150,7 @@ export class RwLocks {
   /** That part of the map was freed: its locks get their first state again, and requests for them end with INVALID. */
   reset(from: number, to: number): void {
     for (const lock of this.#byOffset.values()) {
-      if (!isWithin(lock.offset, from, to)) continue;
+      if (lock.offset < from || lock.offset >= to) continue;
       this.#waits.end(lock, Status.INVALID, 0);
       this.#readers -= lock.readers.length;
       this.#byOffset.delete(lock.offset);

@@ -8,10 +8,10 @@ import { checkResourceName, objectName, placeInName } from "../base/names.ts";
 import type { Requester, SemaphoreState, SessionState, WaitQueue } from "../messages/session-state.ts";
 import type { Membership } from "./membership.ts";
 import type { Replies } from "./replies.ts";
-import { ResourceTable } from "./resource-table.ts";
+import { type Place, ResourceTable } from "./resource-table.ts";
 import type { WaitQueues } from "./wait-queues.ts";
 
-const isIdle = ({ value, waiters }: SemaphoreState): boolean => value === 0 && waiters.length === 0;
+const placeOf = ({ value, waiters }: SemaphoreState): Place => (value === 0 && waiters.length === 0 ? "idle" : "kept");
 
 export class Semaphores {
   readonly #mapSize: number;
@@ -21,7 +21,7 @@ export class Semaphores {
   readonly #table = new ResourceTable<SemaphoreState>(
     SEMAPHORES_MAX,
     (name) => ({ name, value: 0, waiters: [] }),
-    isIdle,
+    placeOf,
   );
 
   constructor(mapSize: number, members: Membership, replies: Replies, waits: WaitQueues) {
@@ -129,12 +129,12 @@ export class Semaphores {
   }
 
   /** Semaphores that have names of programs, and objects that are in use. */
-  all(): IterableIterator<SemaphoreState> {
-    return this.#table.kept();
+  all(): Iterable<SemaphoreState> {
+    return this.#table.inUse();
   }
 
   queues(): Iterable<WaitQueue> {
-    return this.#table.kept();
+    return this.#table.inUse();
   }
 
   /** The waits of the queue were ended or taken back. */

@@ -11,14 +11,7 @@ import { PAGE_SIZE, PROCESSES_MAX, SIZE_MAX } from "../base/limits.ts";
 import type { MapBytes } from "../memory/map-bytes.ts";
 import type { RankReport } from "../messages/daemon-api.ts";
 import type { SavedSession } from "../messages/saved-session.ts";
-import type {
-  Block,
-  LockState,
-  Phase,
-  Requester,
-  SessionConfig,
-  SessionState,
-} from "../messages/session-state.ts";
+import type { Block, LockState, Phase, Requester, SessionConfig, SessionState } from "../messages/session-state.ts";
 import {
   AllocateAt,
   At,

@@ -136,7 +136,8 @@ export function checkOperation(view: DataView, at: number, mapSize: number, orde
       return checkRuns(view, at + HEADER_SIZE, at + size, mapSize, ordered);
     }
     case Kind.COND_WAIT:
-      if (length < 1 || length > NAME_MAX || padded(length) !== body) return "condition: bad length of the mutex's name";
+      if (length < 1 || length > NAME_MAX || padded(length) !== body)
+        return "condition: bad length of the mutex's name";
       return isObject(view, at, mapSize) ? null : "condition: not the place of an object";
     case Kind.COND_SIGNAL:
       if (body !== 0) return "unexpected body";

@@ -298,8 +298,7 @@ class Things {
     this.#objects.element.hidden = objects.length === 0;
     this.#blocks.element.hidden = blocks.length === 0;
     this.#none.hidden = semaphores.length + locks.length + objects.length + blocks.length > 0;
-    const left =
-      detail.semaphoresLeftOut + detail.locksLeftOut + detail.objectsLeftOut + detail.blocksLeftOut;
+    const left = detail.semaphoresLeftOut + detail.locksLeftOut + detail.objectsLeftOut + detail.blocksLeftOut;
     this.#more.hidden = left === 0;
     setText(this.#more, `${formatCount(left)} more are not shown.`);
   }

@@ -156,7 +156,11 @@ export class Locks implements Oracle {
   }
 
   /** One that waited for a condition goes on with the lock. */
-  comeBack(name: string, waiter: Pick<Required<Waiter>, "at" | "rank" | "node" | "condition" | "outcome">, say: Say): void {
+  comeBack(
+    name: string,
+    waiter: Pick<Required<Waiter>, "at" | "rank" | "node" | "condition" | "outcome">,
+    say: Say,
+  ): void {
     const lock = this.#named(name);
     lock.queue.push({ ...waiter, tryOnly: false, usesCell: false });
     if (lock.owner < 0 && lock.lease < 0) this.#passOn(lock, say);
@@ -235,7 +239,8 @@ export class Locks implements Oracle {
       return;
     }
     Object.assign(lock, { lease: -1, owner, last: node, streak: 1 });
-    const isTwice = (waiter: Waiter): boolean => name !== MUTEX && waiter.rank === owner;
+    const isTwice = ({ rank: one, condition }: Waiter): boolean =>
+      name !== MUTEX && one === owner && condition === undefined;
     for (const waiter of lock.queue) if (isTwice(waiter)) say(waiter.at, Status.BUSY);
     lock.queue = lock.queue.filter((waiter) => !isTwice(waiter));
     this.#refuseTries(lock, say);

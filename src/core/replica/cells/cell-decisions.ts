@@ -4,7 +4,6 @@
  * cell back to the processes where it can.
  */
 import type { Status } from "../../base/errors.ts";
-import { placeInName } from "../../base/names.ts";
 import type { Requester } from "../../messages/session-state.ts";
 import { At, CondSignalAt, FreeAt, LockAt, ObjectInitAt, SemWaitAt, UnlockAt } from "../../wire/at.ts";
 import { BARRIER_CELL_AT } from "../../wire/cell-layout.ts";
@@ -95,9 +94,8 @@ export class CellDecisions {
 
   /** Takes the cells of the objects in that part of the map. */
   #takeWithin(from: number, to: number): void {
-    const isThere = (name: string): boolean => placeInName(name) >= from && placeInName(name) < to;
-    for (const name of this.#locks.names()) if (isThere(name)) this.#takeLock(name);
-    for (const name of this.#semaphores.names()) if (isThere(name)) this.#takeSemaphore(name);
+    for (const name of this.#locks.within(from, to)) this.#takeLock(name);
+    for (const name of this.#semaphores.within(from, to)) this.#takeSemaphore(name);
   }
 
   #takeLock(name: string): void {
