@@ -13,13 +13,15 @@
 
 #include "trap/region_entry.h"
 
-/* Names of each kind whose cells a process remembers; the others are requests. A power of two, more than there are
- * cells of a kind. */
+/* Names of each kind whose cells a process remembers, about; those of the others are asked for by requests. A power of
+ * two. What lies in the map has no limit here. */
 #define KNOWN_NAMES_MAX 4096u
 /* Places that are searched for a name. */
 #define PROBES_MAX 16u
 /* Of so many calls one looks whether the arbiter is there. A power of two. */
 #define CALLS_TO_LOOK 256u
+
+_Static_assert(WIRE_NAMED_CELLS_MAX < 1u << CELL_KIND_SHIFT, "a number of a cell, and a kind, fit in 32 bits");
 
 /* A place is empty, then being written by one thread, then fixed. */
 enum { PLACE_EMPTY, PLACE_BUSY, PLACE_FIXED };
