@@ -260,7 +260,9 @@ describe("the objects in a part of the map", () => {
       for (let n = count - 1; n >= 0; n -= 1) index.add(objectName("mutex", 16 * n));
       index.add("door");
       index.delete(objectName("mutex", 16));
-      expect(index.within(1, 49)).toEqual([32, 48].filter((at) => at < 16 * count).map((at) => objectName("mutex", at)));
+      expect(index.within(1, 49)).toEqual(
+        [32, 48].filter((at) => at < 16 * count).map((at) => objectName("mutex", at)),
+      );
       expect(index.within(0, 16)).toEqual([objectName("mutex", 0)]);
       expect(index.within(0, 2 ** 32).length).toBe(count - 1);
       expect(index.within(8, 16)).toEqual([]);
