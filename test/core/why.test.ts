@@ -166,7 +166,7 @@ describe("locks", () => {
 });
 
 describe("objects in the map", () => {
-  const none = { holders: [], isWritten: false, count: 0, waiting: 1 };
+  const none = { holders: [] as number[], isWritten: false, count: 0, waiting: 1 };
   const on = (number: number, state: RankStatus["state"], place: string): RankStatus =>
     rank(number, { state, on: place, stateMs: 1500 });
 
