@@ -4,6 +4,7 @@ import { Status } from "../../src/core/base/errors.ts";
 import {
   LOCKS_MAX,
   OBJECT_LEASES_MAX,
+  OVERTAKES_MAX,
   PROCESSES_MAX,
   READERS_MAX,
   RW_LOCKS_MAX,
@@ -214,6 +215,28 @@ describe("only objects in use count", () => {
     expect(machine.unlock(0, 128)).toEqual(OK);
     expect(machine.session.objects().length).toBe(1);
   });
+});
+
+test("a process that reads again overtakes a writer that waits, but not for ever", () => {
+  const machine = new Machine(4);
+  const lock = (rank: number, aux: number, tag = 1) => machine.ask(rank, { kind: Kind.RW_LOCK, offset: 64, aux }, tag);
+  const unlock = (rank: number) => machine.ask(rank, { kind: Kind.RW_UNLOCK, offset: 64 });
+  lock(0, 0);
+  expect(lock(1, 1, 7)).toEqual([]);
+  // Two threads take turns in reading.
+  let turns = 0;
+  for (; turns < 2 * OVERTAKES_MAX; turns += 1) {
+    if (lock(0, 0, 8).length === 0) break;
+    expect(unlock(0)).toEqual(OK);
+  }
+  expect(turns).toBe(OVERTAKES_MAX);
+  expect(unlock(0)).toEqual([...OK, `7 ${Status.OK}`]);
+  expect(lock(2, 1, 9)).toEqual([]);
+  expect(unlock(1)).toEqual([...OK, `8 ${Status.OK}`]);
+  expect(lock(0, 0)).toEqual(OK);
+  // Those that wait for the first time wait.
+  expect(lock(3, 0, 10)).toEqual([]);
+  expect(JSON.stringify(machine.copy().session.state())).toBe(JSON.stringify(machine.session.state()));
 });
 
 test("a waiter of a condition gets its mutex although so many are in use", () => {
