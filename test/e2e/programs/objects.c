@@ -1,4 +1,5 @@
-/* Objects in the map, used by several threads of several processes: objects CASE THREADS TURNS. The same cases for the types
+/* Objects in the map, used by several threads of several processes: objects CASE THREADS TURNS; of a session to which processes
+ * come while it runs: objects grow THREADS TURNS PROCESSES. The same cases for the types
  * of dsm.h and, compiled by objects_pthread.c, for those of pthreads. Each process checks what it sees. */
 #include <errno.h>
 #include <pthread.h>
@@ -375,11 +376,51 @@ static void check_deaths(void) {
   CHECK(unlock(&shared->mutex) == GOT);
 }
 
+/* All kinds of locks, which start as zero bytes, while other processes come. */
+static void *grow(void *number) {
+  int self = (int)(long)number;
+  for (int i = 0; i < turns; i++) {
+    CHECK(lock(&shared->mutex) == GOT);
+    add_one();
+    if (i % 5 == self % 5) {
+      int got = timed_wait_for(&shared->room, &shared->mutex, 1);
+      CHECK(got == GOT || got == TOO_LATE);
+      CHECK(shared->count == shared->twin);
+    } else {
+      CHECK(signal_one(&shared->room) == GOT);
+    }
+    CHECK(unlock(&shared->mutex) == GOT);
+    CHECK(post(&shared->items) == GOT);
+    CHECK((i % 4 == 0 ? write_lock(&shared->rwlock) : read_lock(&shared->rwlock)) == GOT);
+    if (i % 4 == 0) shared->turn += 1;
+    CHECK(rw_unlock(&shared->rwlock) == GOT);
+    CHECK(take(&shared->items) == GOT);
+  }
+  return NULL;
+}
+
+static void grow_with(int processes) {
+  pthread_t ids[SLOTS];
+  for (long i = 0; i < threads; i++) CHECK(pthread_create(&ids[i], NULL, grow, (void *)i) == 0);
+  for (int i = 0; i < threads; i++) CHECK(pthread_join(ids[i], NULL) == 0);
+  CHECK(lock(&shared->mutex) == GOT);
+  shared->taken += 1;
+  CHECK(signal_all(&shared->changed) == GOT);
+  while (shared->taken < processes) CHECK(wait_for(&shared->changed, &shared->mutex) == GOT);
+  CHECK(unlock(&shared->mutex) == GOT);
+  CHECK(shared->count == (long)processes * threads * turns && shared->count == shared->twin);
+  CHECK(shared->turn == (long)processes * threads * ((turns + 3) / 4));
+  CHECK_OK(dsm_close(session));
+  printf("ok\n");
+  exit(0);
+}
+
 int main(int argc, char **argv) {
-  CHECK(argc == 4);
+  CHECK(argc >= 4);
   threads = atoi(argv[2]), turns = atoi(argv[3]);
   CHECK_OK(dsm_open(NULL, &session));
   shared = dsm_address(session);
+  if (argc == 5) grow_with(atoi(argv[4]));
   all = threads * dsm_processes(session);
   CHECK(all <= SLOTS);
   if (dsm_rank(session) == 0) make_all();
