@@ -119,9 +119,8 @@ async function compile(cc: string, kit: string, sources: string[]): Promise<void
   await checkGlibc([so, runs, guard]);
 
   // What stands in front of calls that a static program has once is in the shared library alone.
-  const once = ["libc_outputs", "memory_calls", "notify_threads"].map((name) =>
-    objectOf(`native/src/interpose/${name}.c`),
-  );
+  const alone = /interpose\/(libc_outputs|memory_calls|notify_threads|posix_\w+)\.c$/;
+  const once = sources.filter((source) => alone.test(source)).map(objectOf);
   const archived = objects.filter((object) => !once.includes(object));
   // One object in which hidden symbols are local, so that none of them can clash with a program's own names.
   await command([cc, "-r", "-nostdlib", "-o", whole, ...archived]);

@@ -42,7 +42,7 @@ import {
 } from "../src/core/wire/cell-layout.ts";
 import { FRAMES, HEADER, HEADER_SIZE, placeOf } from "../src/core/wire/fields.ts";
 import { MAGIC_HIGH, MAGIC_LOW } from "../src/core/wire/handshake.ts";
-import { ChangeOp, Kind, NO_TAG, PublishOp } from "../src/core/wire/kinds.ts";
+import { ChangeOp, Kind, NO_TAG, ObjectKind, PublishOp } from "../src/core/wire/kinds.ts";
 import { JOINED, JOINED_SIZE, PROCESS_HELLO, PROCESS_HELLO_SIZE } from "../src/core/wire/process-hello.ts";
 import {
   RING,
@@ -187,6 +187,7 @@ export function wireHeader(): string {
     lines.push("};", "");
   };
   numbers("wire_kind", "WIRE_", Kind);
+  numbers("wire_object_kind", "WIRE_OBJECT_", ObjectKind);
   numbers("wire_publish_op", "WIRE_PUBLISH_", PublishOp);
   numbers("wire_change_op", "WIRE_CHANGE_", ChangeOp);
   type Fields = Record<string, readonly [number, number]>;

@@ -42,6 +42,7 @@ const INSTALLED = [
   "include/dsm/dsm_util.h",
   "include/dsm/error.hpp",
   "include/dsm/mutex.hpp",
+  "include/dsm/objects.hpp",
   "lib/libdsm.a",
   "lib/libdsm.so",
   "lib/libdsm.so.0",

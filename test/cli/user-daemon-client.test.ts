@@ -144,7 +144,7 @@ describe("other programs at the daemon's address", () => {
     const status = {
       ...{ direct: false, started: true, present: 0, entries: 0, bytes: 0, ranks: [], time_ms: 0, started_ms: 0 },
       ...{ barriers: 0, logBytes: 0, semaphores: [], semaphoresLeftOut: 0, locks: [], locksLeftOut: 0 },
-      ...{ blocks: [], blocksLeftOut: 0 },
+      ...{ objects: [], objectsLeftOut: 0, blocks: [], blocksLeftOut: 0 },
     };
     const detail = { ...address, ...status, pid: 1, spawned: true, answered: true };
     const health = { service: "dsm", version: "0.1.0", protocol: PROTOCOL_VERSION, pid: 1, autostarted: false };

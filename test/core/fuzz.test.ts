@@ -1,6 +1,7 @@
 /** Random bytes and damaged frames into everything that reads from a connection: only that connection may suffer. */
 import { describe, expect, test } from "bun:test";
 import { CHANNELS_MAX, FRAME_MAX, GREETING_FRAME_MAX, LINKS_MAX, NODES_MAX } from "../../src/core/base/limits.ts";
+import { objectName } from "../../src/core/base/names.ts";
 import type { SessionConfig } from "../../src/core/messages/session-state.ts";
 import type { Replica } from "../../src/core/replica/replica.ts";
 import { Sequencer } from "../../src/core/sequencer/sequencer.ts";
@@ -57,6 +58,15 @@ function validFrame(random: Random, node: number): Uint8Array {
     { kind: Kind.LOCK, op: random.below(2), body: encodeText("lock") },
     { kind: Kind.UNLOCK, op: random.below(2), body: encodeText("lock") },
     { kind: Kind.RETURN, op: random.below(2), aux: random.below(2), body: encodeText("lock") },
+    { kind: Kind.LOCK, op: random.below(2), body: encodeText(objectName("mutex", 64)) },
+    { kind: Kind.UNLOCK, body: encodeText(objectName("mutex", 64)) },
+    { kind: Kind.SEM_POST, offset: 1, body: encodeText(objectName("semaphore", 72)) },
+    { kind: Kind.COND_WAIT, offset: 80, body: encodeText(random.oneIn(2) ? "lock" : objectName("mutex", 64)) },
+    { kind: Kind.COND_SIGNAL, offset: 80, aux: random.between(1, 3) },
+    { kind: Kind.RW_LOCK, op: random.below(2), aux: random.below(2), offset: 96 },
+    { kind: Kind.RW_UNLOCK, op: random.below(2), offset: 96 },
+    { kind: Kind.ARRIVE, offset: 104, aux: random.between(1, 3) },
+    { kind: Kind.OBJECT_INIT, op: random.between(1, 5), offset: 8 * random.between(8, 13) },
     { kind: Kind.PING, op: random.below(6), aux: random.below(9) },
     { kind: Kind.FUTEX_WAKE, offset: 4000, aux: random.below(3) },
     { kind: Kind.MEMORY },

@@ -14,6 +14,7 @@ import {
   CopyOp,
   Kind,
   NO_TAG,
+  ObjectKind,
   PingOp,
   PublishOp,
   StateOp,
@@ -30,7 +31,7 @@ const CHANGED = "the wire format has changed: raise PROTOCOL_VERSION, then recor
 const golden = (await Bun.file(FILE).json()) as Golden;
 
 const numbers = {
-  ...{ Kind, Status, AtomicOp, StatusOp, PingOp, ChangeOp, CopyOp, PublishOp, StateOp, ShareOp },
+  ...{ Kind, Status, ObjectKind, AtomicOp, StatusOp, PingOp, ChangeOp, CopyOp, PublishOp, StateOp, ShareOp },
   special: { NO_TAG },
 };
 const layouts = {

@@ -3,6 +3,7 @@ import { describe, expect, test } from "bun:test";
 import { slotOf } from "../../src/core/base/addresses.ts";
 import { DsmError } from "../../src/core/base/errors.ts";
 import { PAGE_SIZE, SNAPSHOTS_MAX, WELCOME_MAX } from "../../src/core/base/limits.ts";
+import { objectName } from "../../src/core/base/names.ts";
 import { MapBytes } from "../../src/core/memory/map-bytes.ts";
 import { MapSnapshot } from "../../src/core/memory/map-snapshot.ts";
 import { parseSavedSession, type SavedSession } from "../../src/core/messages/saved-session.ts";
@@ -31,7 +32,9 @@ const image: SavedSession = {
   locks: [
     { name: "clean", died: -1 },
     { name: "dirty", died: 1 },
+    { name: objectName("mutex", 64), died: 0 },
   ],
+  rwLocks: [{ offset: 128, died: 1 }],
   blocks: [
     { offset: 0, size: 64, name: "grid" },
     { offset: 64, size: 10, name: "" },

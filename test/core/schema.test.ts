@@ -1,10 +1,10 @@
 /** What is said of a message that is damaged: one line, with the place of the first fault. */
 import { describe, expect, test } from "bun:test";
-import { LOCKS_MAX } from "../../src/core/base/limits.ts";
 import { FindRequestSchema, RegistrationSchema } from "../../src/core/messages/daemon-api.ts";
 import { parseHello } from "../../src/core/messages/node-handshake.ts";
 import { parseSavedSession } from "../../src/core/messages/saved-session.ts";
 import { check, list, parseMessage, record, sentence, text, whole } from "../../src/core/messages/schema.ts";
+import { LOCKS_LISTED_MAX } from "../../src/core/messages/session-state.ts";
 import { readDetail, readStatus } from "../../src/core/messages/status-check.ts";
 import { parseTraceInfo } from "../../src/core/messages/trace-info.ts";
 import { ProtocolError } from "../../src/core/wire/frame.ts";
@@ -38,7 +38,17 @@ describe("a fault says where it is and what is wrong", () => {
     ["locks[1].died is missing or not a number", { ...saved, locks: [saved.locks[0], { name: "b", died: "x" }] }],
     ["locks[0].name is missing", { ...saved, locks: [{ died: -1 }] }],
     ["locks is not a list", { ...saved, locks: {} }],
-    [`locks has ${LOCKS_MAX + 1} items; the limit is ${LOCKS_MAX}`, { ...saved, locks: Array(LOCKS_MAX + 1).fill({}) }],
+    [
+      `locks has ${LOCKS_LISTED_MAX + 1} items; the limit is ${LOCKS_LISTED_MAX}`,
+      { ...saved, locks: Array(LOCKS_LISTED_MAX + 1).fill({}) },
+    ],
+    ["locks has an item at 8192, outside the map", { ...saved, locks: [{ name: "\u0001m2000", died: 0 }] }],
+    ["locks[0].name: no lock can lie there", { ...saved, locks: [{ name: "\u0001s40", died: 0 }] }],
+    ["rwLocks has an item whose died is 2; the highest is 1", { ...saved, rwLocks: [{ offset: 8, died: 2 }] }],
+    [
+      "rwLocks has an item whose offset is 8192; the highest is 8191",
+      { ...saved, rwLocks: [{ offset: 8192, died: 1 }] },
+    ],
     ["locks has two items of one name", { ...saved, locks: [saved.locks[0], saved.locks[0]] }],
     ["locks has an item whose died is 2; the highest is 1", { ...saved, locks: [{ name: "a", died: 2 }] }],
     [
@@ -130,6 +140,11 @@ describe("the description of a session", () => {
     ...{ time_ms: 1, started_ms: 1, barriers: 0, logBytes: 0 },
     ...{ semaphores: [{ name: "s", value: 1, waiters: [0] }], semaphoresLeftOut: 0 },
     ...{ locks: [{ name: "a", owner: null, waiters: [] }], locksLeftOut: 0 },
+    objects: [
+      { object: "rwlock", offset: 8, holders: [0], isWritten: true, count: 0, waiting: 1, waiters: [0] },
+      { object: "barrier", offset: 16, holders: [], isWritten: false, count: 3, waiting: 1, waiters: [0] },
+    ],
+    objectsLeftOut: 0,
     ...{ blocks: [{ name: "b", offset: 0, size: 8 }], blocksLeftOut: 0 },
     heat: { cell: 64, writers: [-1, 0], writes: [0, 7] },
   };

@@ -14,17 +14,19 @@ import {
   NAME_MAX,
   NODE_NUMBER_MAX,
   PROCESSES_MAX,
+  READERS_MAX,
+  RW_LOCKS_MAX,
   SEMAPHORE_VALUE_MAX,
-  SEMAPHORES_MAX,
   SIZE_MAX,
   WAITING_JOINS_MAX,
   WAITING_MAX,
   WELCOME_MAX,
 } from "../../src/core/base/limits.ts";
+import { objectName } from "../../src/core/base/names.ts";
 import { MapBytes } from "../../src/core/memory/map-bytes.ts";
 import { type ActivityState, heatCellSize, waitingRequests } from "../../src/core/messages/activity-state.ts";
 import type { NodeHello, Welcome } from "../../src/core/messages/node-handshake.ts";
-import type { SessionState } from "../../src/core/messages/session-state.ts";
+import { LOCKS_LISTED_MAX, SEMAPHORES_LISTED_MAX, type SessionState } from "../../src/core/messages/session-state.ts";
 import { parseResumed, parseWelcome } from "../../src/core/messages/welcome.ts";
 import { NO_EFFECTS } from "../../src/core/session/effects.ts";
 import { Session } from "../../src/core/session/session.ts";
@@ -66,6 +68,17 @@ function welcome(): Welcome {
   }
   apply({ kind: Kind.SEM_WAIT, node: 1, tag: 7, rank: 0, body: encodeText("turn") });
   apply({ kind: Kind.FUTEX_WAIT, node: 2, tag: 8, rank: 1, offset: 8, length: 8, body: new Uint8Array(8) });
+  for (const [mutex, tag] of [
+    [64, 20],
+    [72, 21],
+  ] as const) {
+    apply({ kind: Kind.LOCK, node: 1, tag, rank: 0, body: encodeText(objectName("mutex", mutex)) });
+  }
+  apply({ kind: Kind.COND_WAIT, node: 1, tag: 22, rank: 0, offset: 128, body: encodeText(objectName("mutex", 64)) });
+  apply({ kind: Kind.LOCK, node: 2, tag: 23, rank: 1, body: encodeText(objectName("mutex", 72)) });
+  for (const [rank, aux] of [0, 0, 1].entries())
+    apply({ kind: Kind.RW_LOCK, node: 1 + rank, tag: 24, rank, offset: 192, aux });
+  apply({ kind: Kind.ARRIVE, node: 2, tag: 25, rank: 1, offset: 256, aux: 4 });
   apply({ kind: Kind.ALLOC, node: 3, tag: 9, rank: 2, offset: 100, aux: 8 });
   apply({ kind: Kind.NAMED, node: 3, tag: 9, rank: 2, offset: 100, aux: 64, body: encodeText("grid") });
   apply({ kind: Kind.BARRIER, node: 3, tag: 10, rank: 2 });
@@ -79,8 +92,10 @@ function welcome(): Welcome {
 test("what a server sends is taken as it is", () => {
   const sent = welcome();
   const { semaphores, sleepers, blocks, waitingJoins, processes } = sent.snapshot;
-  const counts = [semaphores, sleepers, blocks, waitingJoins, processes].map(({ length }) => length);
-  expect(counts).toEqual([1, 1, 2, 1, 3]);
+  const { locks, conditions, rwLocks, countedBarriers } = sent.snapshot;
+  const named = [semaphores, sleepers, blocks, waitingJoins, processes];
+  const objects = [locks, conditions, rwLocks, countedBarriers];
+  expect([...named, ...objects].map(({ length }) => length)).toEqual([1, 1, 2, 1, 3, 2, 1, 1, 1]);
   expect(parseWelcome(JSON.stringify(sent), hello)).toEqual(sent);
 });
 
@@ -111,6 +126,12 @@ describe("a lie in its place is found:", () => {
     ["a block across the end", ["snapshot", "blocks", 1, "size"], SIZE],
     ["blocks over each other", ["snapshot", "blocks", 1, "offset"], 8],
     ["a sleeper outside", ["snapshot", "sleepers", 0, "offset"], SIZE],
+    ["a mutex outside", ["snapshot", "locks", 0, "name"], objectName("mutex", SIZE)],
+    ["a mutex between two words", ["snapshot", "locks", 0, "name"], objectName("mutex", 4)],
+    ["a semaphore among the locks", ["snapshot", "locks", 0, "name"], objectName("semaphore", 64)],
+    ["a condition outside", ["snapshot", "conditions", 0, "offset"], SIZE],
+    ["a reader-writer lock read and written", ["snapshot", "rwLocks", 0, "writer"], 1],
+    ["a barrier at which all have arrived", ["snapshot", "countedBarriers", 0, "count"], 1],
     ["a wait too few", ["activity", "waitedMs"], [1]],
     ["counts of a rank twice", ["activity", "ranks", 0, "rank"], 1],
     ["cells of another map", ["activity", "heat", "cell"], 128],
@@ -159,16 +180,23 @@ test("the welcome of a session at all its limits fits its frame, and is taken", 
         ...{ rank, node: NODE_NUMBER_MAX, nodeName: name(rank), pid: 0xffff_ffff, state: "running" as const },
         ...{ joinTag: 0xffff_ffff, barrierTag: 0xffff_ffff, waitsSince: most, gaveUpAt: most },
       })),
-      semaphores: list(SEMAPHORES_MAX, (n) => ({ name: name(n), value: SEMAPHORE_VALUE_MAX, waiters: [] })),
-      locks: list(LOCKS_MAX, (n) => ({
-        name: name(n),
+      semaphores: list(SEMAPHORES_LISTED_MAX, (n) => ({ name: name(n), value: SEMAPHORE_VALUE_MAX, waiters: [] })),
+      // The longest way to wait: each for a mutex of its own, beyond the limit, on the way back from a condition.
+      locks: list(LOCKS_LISTED_MAX, (n) => ({
+        name: n < LOCKS_MAX ? name(n) : objectName("mutex", SIZE_MAX - 8 * n),
         owner: PROCESSES_MAX - 1,
         died: PROCESSES_MAX - 1,
-        waiters: [],
-        ...{ lease: -1, lastNode: 0xffff_ffff, streak: LEASE_STREAK },
+        waiters:
+          n < LOCKS_LISTED_MAX - WAITING_MAX ? [] : [{ ...waiter(n), tryOnly: false, condition: most, outcome: 255 }],
+        ...{ lease: -1, lastNode: 0xffff_ffff, streak: LEASE_STREAK, isReset: false },
       })),
-      // The longest way to wait: each at a place of its own.
-      sleepers: list(WAITING_MAX, (n) => ({ offset: SIZE_MAX - 8 * (n + 1), waiters: [waiter(n)] })),
+      conditions: [],
+      rwLocks: list(RW_LOCKS_MAX, (n) => ({
+        ...{ offset: SIZE_MAX - 8 * (n + 1), writer: -1, died: PROCESSES_MAX - 1, overtakes: 0, waiters: [] },
+        readers: list((READERS_MAX + WAITING_MAX) / RW_LOCKS_MAX, (rank) => ({ rank: rank + 990, reads: most })),
+      })),
+      countedBarriers: [],
+      sleepers: [],
       blocks: list(BLOCKS_MAX, (n) => ({ offset: SIZE_MAX - 0xffff * (BLOCKS_MAX - n), size: 0xffff, name: name(n) })),
       waitingJoins: list(WAITING_JOINS_MAX, waiter),
       withdrawals: list(PROCESSES_MAX, (rank) => ({ rank, gaveUpAt: most })),
@@ -190,4 +218,4 @@ test("the welcome of a session at all its limits fits its frame, and is taken", 
   const body = encodeJson(all);
   expect(body.length + HEADER_SIZE).toBeLessThan(WELCOME_MAX);
   expect(parseWelcome(new TextDecoder().decode(body), { ...hello, session: name(0) })).toEqual(all);
-});
+}, 60_000);

@@ -58,6 +58,17 @@ test("seen from outside are dsm_ names, and the calls that libdsm stands in fron
   const results = "pthread_create thrd_create posix_spawn posix_spawnp timer_create mq_notify";
   const copying =
     "memcpy memmove mempcpy memset bcopy bzero strcpy stpcpy strcat strncpy stpncpy strncat __memcpy_chk __memmove_chk __mempcpy_chk __memset_chk __strcpy_chk __stpcpy_chk __strcat_chk __strncpy_chk __stpncpy_chk __strncat_chk";
-  const all = [reading, masks, actions, stacks, results, copying, "__asan_default_options"].join(" ").split(" ");
+  const mutexes =
+    "pthread_mutex_lock pthread_mutex_trylock pthread_mutex_timedlock pthread_mutex_clocklock pthread_mutex_unlock pthread_mutex_init pthread_mutex_destroy pthread_mutex_consistent mtx_init mtx_destroy mtx_lock mtx_trylock mtx_timedlock mtx_unlock";
+  const conditions =
+    "pthread_cond_init pthread_cond_destroy pthread_cond_wait pthread_cond_timedwait pthread_cond_clockwait pthread_cond_signal pthread_cond_broadcast cnd_init cnd_destroy cnd_wait cnd_timedwait cnd_signal cnd_broadcast";
+  const rwlocks =
+    "pthread_rwlock_init pthread_rwlock_destroy pthread_rwlock_rdlock pthread_rwlock_tryrdlock pthread_rwlock_timedrdlock pthread_rwlock_clockrdlock pthread_rwlock_wrlock pthread_rwlock_trywrlock pthread_rwlock_timedwrlock pthread_rwlock_clockwrlock pthread_rwlock_unlock";
+  const counters =
+    "sem_init sem_destroy sem_wait sem_trywait sem_timedwait sem_clockwait sem_post sem_getvalue pthread_barrier_init pthread_barrier_destroy pthread_barrier_wait";
+  const objects = [mutexes, conditions, rwlocks, counters].join(" ");
+  const all = [reading, masks, actions, stacks, results, copying, objects, "__asan_default_options"]
+    .join(" ")
+    .split(" ");
   expect(shown.filter((name) => !name.startsWith("dsm_")).sort()).toEqual(all.sort());
 });

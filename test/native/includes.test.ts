@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { files, root } from "../../scripts/steps.ts";
 
 /** From the top down: a folder includes its own files and those of the folders after it. */
-const FOLDERS = ["api", "interpose", "session", "pages", "link", "burst", "trap", "base"];
+const FOLDERS = ["api", "interpose", "sync", "session", "pages", "link", "burst", "trap", "base"];
 
 interface Include {
   from: string;

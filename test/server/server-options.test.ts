@@ -31,7 +31,7 @@ test("what is given is taken", () => {
   });
 });
 
-const image = { ...{ seq: 0, semaphores: [], locks: [], blocks: [] }, config: sessionConfig(plain) };
+const image = { ...{ seq: 0, semaphores: [], locks: [], rwLocks: [], blocks: [] }, config: sessionConfig(plain) };
 test.each([
   ["DSM_INVALID", "the session name has a slash", { session: "a/b" }],
   ["DSM_INVALID", `the limit is ${PROCESSES_MAX}`, { processes: PROCESSES_MAX + 1 }],

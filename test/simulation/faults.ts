@@ -15,7 +15,11 @@ interface Fault {
 
 export const FAULTS: readonly Fault[] = [
   { name: "a stranger connects", oneIn: ({ plan }) => (plan.strangers ? 60 : null), strike: connectStranger },
-  { name: "a process or a node dies", oneIn: ({ plan }) => (plan.losses ? 300 : null), strike: loseOne },
+  {
+    name: "a process or a node dies",
+    oneIn: ({ plan }) => (plan.losses ? (plan.objects ? 120 : 300) : null),
+    strike: loseOne,
+  },
   { name: "a node comes", oneIn: ({ plan }) => plan.nodeOneIn, strike: (world) => world.addNode() },
   { name: "an arbiter tells of passed barriers", oneIn: () => 60, strike: tellOfBarriers },
   {
@@ -34,6 +38,11 @@ export const FAULTS: readonly Fault[] = [
     strike: (world) => runOn(world, world.random.pick(world.orphans)),
   },
   { name: "a reader asks for a snapshot", oneIn: snapshotOneIn, strike: takeSnapshot },
+  {
+    name: "the server sends what it has held back",
+    oneIn: ({ plan }) => (plan.objects ? 40 : null),
+    strike: ({ cluster }) => cluster.sequencer.flush(),
+  },
   { name: "a reader asks for the status", oneIn: ({ plan }) => (plan.semaphores ? 40 : null), strike: readStatus },
   { name: "a process that has left ends", oneIn: () => 20, strike: exitOne },
 ];

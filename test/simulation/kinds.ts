@@ -20,6 +20,7 @@ const SEEDS: Record<(typeof FLAVOURS)[number], number> = {
   cells: 1000,
   semaphores: 1000,
   leases: 300,
+  objects: 1500,
   elastic: 1500,
   barriers: 1500,
 };

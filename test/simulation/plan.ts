@@ -23,6 +23,8 @@ interface Settings {
   barriers: boolean;
   /** Most of what threads do concerns semaphores. */
   semaphores: boolean;
+  /** Most of what threads do concerns objects in the map: a mutex, conditions, a reader-writer lock and a barrier. */
+  objects: boolean;
   /** So many processes at most are expected, and so many more than twice those may come in all. */
   expectedMax: number;
   extraMax: number;
@@ -36,6 +38,7 @@ interface Settings {
 
 const USUAL: Settings = {
   ...{ elastic: false, direct: false, locks: false, cells: false, leases: false, barriers: false, semaphores: false },
+  ...{ objects: false },
   ...{ expectedMax: 5, extraMax: 2, ranksBeyond: 0 },
   ...{ nodeOneIn: 200, lateOneIn: 150, leaveOneIn: 20 },
 };
@@ -47,6 +50,7 @@ export const FLAVOURS = [
   "cells",
   "semaphores",
   "leases",
+  "objects",
   "elastic",
   "barriers",
 ] as const;
@@ -59,13 +63,16 @@ const SETTINGS: Readonly<Record<Flavour, Settings>> = {
   cells: { ...USUAL, direct: true, cells: true },
   semaphores: { ...USUAL, direct: true, semaphores: true, nodeOneIn: 60, lateOneIn: 40 },
   leases: { ...USUAL, cells: true, leases: true, leaveOneIn: 6 },
+  objects: { ...USUAL, objects: true, leaveOneIn: 6 },
   elastic: {
     ...{ elastic: true, direct: false, locks: false, cells: false, leases: false, barriers: false, semaphores: false },
+    ...{ objects: false },
     ...{ expectedMax: 3, extraMax: 12, ranksBeyond: 4 },
     ...{ nodeOneIn: 40, lateOneIn: 15, leaveOneIn: 2 },
   },
   barriers: {
     ...{ elastic: true, direct: true, locks: false, cells: false, leases: false, barriers: true, semaphores: false },
+    ...{ objects: false },
     ...{ expectedMax: 3, extraMax: 12, ranksBeyond: 4 },
     ...{ nodeOneIn: 200, lateOneIn: 60, leaveOneIn: 2 },
   },
@@ -90,21 +97,28 @@ export interface Plan extends Settings {
 export function makePlan(random: Random, flavour: Flavour): Plan {
   const settings = SETTINGS[flavour];
   // Most mistakes show early, some only after long.
-  const isLong = settings.cells || random.oneIn(12);
+  const isLong = settings.cells || random.oneIn(settings.objects ? 3 : 12);
   const steps = isLong ? random.between(600, 1500) : random.between(80, 400);
-  const expected = random.between(settings.cells ? 2 : 1, settings.expectedMax);
+  const expected = random.between(settings.cells || settings.objects ? 2 : 1, settings.expectedMax);
   const tags = random.oneIn(2) ? 2 : 0x10000;
-  const losses = settings.locks || random.oneIn(flavour === "cells" ? 6 : flavour === "leases" ? 2 : 3);
+  const losses =
+    settings.locks || settings.objects || random.oneIn(flavour === "cells" ? 6 : flavour === "leases" ? 2 : 3);
   const closes = random.oneIn(2);
   const strangers = random.oneIn(4);
   const mode = settings.direct
     ? "direct"
-    : random.pick(["ordered", settings.elastic ? "direct" : "ordered", "any"] as const);
+    : random.pick(["ordered", settings.elastic || settings.objects ? "direct" : "ordered", "any"] as const);
   const extra = random.pick([0, 0, 1, 2]);
-  const elastic = settings.elastic || (settings.semaphores && random.oneIn(3));
+  const elastic = settings.elastic || ((settings.semaphores || settings.objects) && random.oneIn(3));
   const config: SessionConfig = {
     ...{ name: "simulated", instance: "0", processes: expected, size: SIZE, base: 0x2000_0000_0000 },
-    ...{ order: "sequential", onLoss: settings.locks || flavour === "leases" || random.oneIn(3) ? "continue" : "fail" },
+    ...{
+      order: "sequential",
+      onLoss:
+        settings.locks || flavour === "leases" || random.oneIn(3) || (settings.objects && random.oneIn(2))
+          ? "continue"
+          : "fail",
+    },
     elastic,
   };
   return { ...settings, elastic, steps, tags, losses, closes, strangers, mode, extra, config };

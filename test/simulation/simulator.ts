@@ -128,7 +128,15 @@ class Simulator {
   #drain(): void {
     const { cluster, processes } = this.#world;
     const goOn = (process: Process): boolean => changeOver(this.#world, process) || workOnCells(process);
-    while (this.#deliver() || processes.some(goOn)) this.#check();
+    for (let moves = true; moves; ) {
+      moves = this.#deliver() || processes.some(goOn);
+      if (!moves) {
+        // What the server holds back it sends after a while.
+        cluster.sequencer.flush();
+        moves = this.#deliver();
+      }
+      this.#check();
+    }
     cluster.pipes = cluster.pipes.filter((pipe) => pipe.open);
   }
 

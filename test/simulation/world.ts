@@ -52,6 +52,13 @@ export interface Report {
   snapshots: number;
   /** Locks taken by processes that have closed their connections. */
   orphans: number;
+  /** Waits for a condition that a signal ended; the reader-writer lock read, written, and got after a writer's death. */
+  signalled: number;
+  read: number;
+  written: number;
+  halfWritten: number;
+  /** Barriers in the map that opened for more than one. */
+  opened: number;
 }
 
 /** A word that is changed only by threads that then wake all that sleep there. */
@@ -97,6 +104,7 @@ export class World {
       cellBarriers: 0,
     },
     ...{ semaphores: 0, roused: 0, returned: 0, snapshots: 0, orphans: 0 },
+    ...{ signalled: 0, read: 0, written: 0, halfWritten: 0, opened: 0 },
   };
   /** By lock. */
   readonly guarded = new Map<string, Guarded>();

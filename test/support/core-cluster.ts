@@ -24,7 +24,7 @@ import {
 } from "../../src/core/wire/frame.ts";
 import { FrameReader } from "../../src/core/wire/frame-reader.ts";
 import { encodeHandshake } from "../../src/core/wire/handshake.ts";
-import { Kind, PROCESS_OP_FIRST } from "../../src/core/wire/kinds.ts";
+import { isOrdered, Kind } from "../../src/core/wire/kinds.ts";
 import { PROCESS_HELLO, PROCESS_HELLO_SIZE } from "../../src/core/wire/process-hello.ts";
 import { RUN_HEADER_SIZE, STAGING_SIZE } from "../../src/core/wire/runs.ts";
 import { Cells } from "./core-cells.ts";
@@ -312,7 +312,7 @@ export class Node {
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     // What the welcome's snapshot had already is not applied.
     const isNew = getUint64(view, 16) > (this.welcome?.snapshot.seq ?? 0);
-    if (view.getUint8(4) >= PROCESS_OP_FIRST && isNew) this.received += bytes.length;
+    if (isOrdered(view.getUint8(4)) && isNew) this.received += bytes.length;
     try {
       this.replica?.receiveEntries(bytes);
     } catch (error) {

@@ -6,6 +6,7 @@
 import { DEFAULT_ORDER, type Order } from "../../src/core/base/consistency.ts";
 import { Status } from "../../src/core/base/errors.ts";
 import { DEFAULT_ON_LOSS, type OnLoss } from "../../src/core/base/loss-policy.ts";
+import { isObjectText, type NamedObject, objectName, objectText } from "../../src/core/base/names.ts";
 import type { NodeHello } from "../../src/core/messages/node-handshake.ts";
 import { HEADER_SIZE } from "../../src/core/wire/at.ts";
 import { CELL_FREE, CELL_OWNED, LOCK_CELLS_AT, NAMED_CELL_SIZE } from "../../src/core/wire/cell-layout.ts";
@@ -32,6 +33,12 @@ interface Actor {
 const statusName = (status: number): string =>
   Object.entries(Status).find(([, number]) => number === status)?.[0] ?? `status ${status}`;
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex");
+/** "mutex@64" and "semaphore@64" name objects in the map. */
+const nameOf = (word: string): string => {
+  const [object, offset] = word.split("@");
+  return offset === undefined ? word : objectName(object as NamedObject, Number(offset));
+};
+const OBJECT_KINDS: Record<string, number> = { ...{ mutex: 1, semaphore: 2, condition: 3, rwlock: 4, barrier: 5 } };
 const unhex = (text: string): Uint8Array => new Uint8Array(Buffer.from(text, "hex"));
 
 export class Stage {
@@ -208,7 +215,7 @@ export class Stage {
       if (value === undefined) throw new Error(`"${verb}" lacks a word`);
       return value;
     };
-    const initial = { aux: Number(option("initial") ?? 1) };
+    const initial = { aux: Number(option("initial") ?? (words[0]?.includes("@") ? 0 : 1)) };
     switch (verb) {
       case "store":
         this.#ask(actor, { kind: Kind.STORE, offset: Number(word(0)), body: unhex(word(1)) }, "store");
@@ -240,13 +247,15 @@ export class Stage {
       case "wait":
       case "try": {
         const op = verb === "try" ? 1 : 0;
-        this.#ask(actor, { kind: Kind.SEM_WAIT, op, body: encodeText(word(0)), ...initial }, `${verb} ${word(0)}`);
+        const body = encodeText(nameOf(word(0)));
+        this.#ask(actor, { kind: Kind.SEM_WAIT, op, body, ...initial }, `${verb} ${word(0)}`);
         return;
       }
       case "post":
       case "create": {
         const offset = verb === "post" ? 1 : 0;
-        this.#ask(actor, { kind: Kind.SEM_POST, offset, body: encodeText(word(0)), ...initial }, `${verb} ${word(0)}`);
+        const body = encodeText(nameOf(word(0)));
+        this.#ask(actor, { kind: Kind.SEM_POST, offset, body, ...initial }, `${verb} ${word(0)}`);
         return;
       }
       case "lock":
@@ -254,7 +263,39 @@ export class Stage {
       case "unlock": {
         const kind = verb === "unlock" ? Kind.UNLOCK : Kind.LOCK;
         const op = verb === "trylock" || words.includes("unmended") ? 1 : 0;
-        this.#ask(actor, { kind, op, body: encodeText(word(0)) }, `${verb} ${word(0)}`);
+        this.#ask(actor, { kind, op, body: encodeText(nameOf(word(0))) }, `${verb} ${word(0)}`);
+        return;
+      }
+      case "condwait": {
+        const body = encodeText(nameOf(word(1)));
+        this.#ask(actor, { kind: Kind.COND_WAIT, offset: Number(word(0)), body }, `condwait ${word(0)}`);
+        return;
+      }
+      case "signal": {
+        const aux = words[1] === "all" ? 0xffffffff : Number(words[1] ?? 1);
+        this.#ask(actor, { kind: Kind.COND_SIGNAL, offset: Number(word(0)), aux }, "signal");
+        return;
+      }
+      case "rdlock":
+      case "tryrdlock":
+      case "wrlock":
+      case "trywrlock": {
+        const [op, aux] = [verb.startsWith("try") ? 1 : 0, verb.includes("wr") ? 1 : 0];
+        this.#ask(actor, { kind: Kind.RW_LOCK, op, aux, offset: Number(word(0)) }, `${verb} ${word(0)}`);
+        return;
+      }
+      case "rwunlock": {
+        const op = words.includes("unmended") ? 1 : 0;
+        this.#ask(actor, { kind: Kind.RW_UNLOCK, op, offset: Number(word(0)) }, `${verb} ${word(0)}`);
+        return;
+      }
+      case "arrive":
+        this.#ask(actor, { kind: Kind.ARRIVE, offset: Number(word(0)), aux: Number(word(1)) }, `arrive ${word(0)}`);
+        return;
+      case "init": {
+        const op = OBJECT_KINDS[word(0)] ?? Number(word(0));
+        const aux = Number(words[2] ?? 0);
+        this.#ask(actor, { kind: Kind.OBJECT_INIT, op, offset: Number(word(1)), aux }, `init ${word(0)} ${word(1)}`);
         return;
       }
       case "grab":
@@ -420,16 +461,18 @@ export class Stage {
     // It comes before the first shadow, and says nothing of its own.
     if (what === "memory") return;
     if (kind !== Kind.REPLY) throw new Error(`a process got a frame of kind ${kind}`);
+    const value = getUint64(view, 24);
     if (status !== Status.OK) {
-      this.#say(`${says} ${statusName(status)}${text === "" ? "" : `: ${text}`}`);
+      const more = what?.startsWith("arrive") && value > 0 ? ` (${value})` : "";
+      this.#say(`${says} ${statusName(status)}${more}${text === "" ? "" : `: ${text}`}`);
     } else if (what === "join") {
       actor.rank = view.getUint32(36, true);
       actor.token = frame.slice(HEADER_SIZE + JOINED.token[0], HEADER_SIZE + JOINED.token[0] + 8);
       const processes = view.getUint32(HEADER_SIZE + JOINED.processes[0], true);
       const direct = view.getUint32(HEADER_SIZE + JOINED.direct[0], true) === 1 ? ", direct" : "";
       this.#say(`${says} OK, rank ${actor.rank} of ${processes}${direct}`);
-    } else if (what === "alloc" || what?.startsWith("named") || what === "wake") {
-      const result = what === "wake" ? "woke" : "place";
+    } else if (what === "alloc" || what?.startsWith("named") || what === "wake" || what === "signal") {
+      const result = what === "wake" ? "woke" : what === "signal" ? "moved" : "place";
       this.#say(`${says} OK at ${view.getUint32(16, true)}, ${result} ${getUint64(view, 24)}`);
     } else if (what?.startsWith("atomic")) {
       this.#say(
@@ -437,10 +480,10 @@ export class Stage {
       );
     } else if (view.getUint32(16, true) > 0) {
       // The answer to a LOCK tells its cell.
-      const value = getUint64(view, 24);
       const name = what?.split(" ")[1];
       if (what?.includes("lock ") === true && value > 0) actor.channel.node.knownCells.set(name as string, value - 1);
-      this.#say(`${says} OK at ${view.getUint32(16, true)}`);
+      const last = what?.startsWith("arrive") && value === 1 ? ", the last" : "";
+      this.#say(`${says} OK at ${view.getUint32(16, true)}${last}`);
     } else {
       this.#say(`${says} OK`);
     }
@@ -480,8 +523,9 @@ export class Stage {
   }
 
   #status(): void {
-    const { phase, direct, present, entries, bytes, nodes, ranks, semaphores, locks } =
+    const { phase, direct, present, entries, bytes, nodes, ranks, semaphores, locks, objects } =
       this.#cluster.sequencer.status();
+    const named = (kind: string, name: string): string => (isObjectText(name) ? name : `${kind} ${name}`);
     this.#say(
       `${phase}${direct ? ", direct" : ""}, ${present} present, ${entries} entries, ${bytes} bytes, nodes ${nodes.join(" ") || "none"}`,
     );
@@ -490,11 +534,19 @@ export class Stage {
       this.#say(`rank ${rank}: ${state}${on === undefined ? "" : ` on ${on}`}, node ${node}, process ${pid}${has}`);
     }
     for (const { name, value, waiters } of semaphores) {
-      this.#say(`semaphore ${name}: ${value}${waiters.length === 0 ? "" : `, ranks waiting ${waiters.join(" ")}`}`);
+      this.#say(
+        `${named("semaphore", name)}: ${value}${waiters.length === 0 ? "" : `, ranks waiting ${waiters.join(" ")}`}`,
+      );
     }
     for (const { name, owner, waiters } of locks) {
       const waiting = waiters.length === 0 ? "" : `, ranks waiting ${waiters.join(" ")}`;
-      this.#say(`lock ${name}: ${owner === null ? "free" : `rank ${owner} has it`}${waiting}`);
+      this.#say(`${named("lock", name)}: ${owner === null ? "free" : `rank ${owner} has it`}${waiting}`);
+    }
+    for (const { object, offset, holders, isWritten, count, waiting, waiters } of objects) {
+      const state = object === "barrier" ? ` ${waiting} of ${count}` : "";
+      const has = holders.length === 0 ? "" : ` ${isWritten ? "written" : "read"} by ${holders.join(" ")}`;
+      const ranks = waiters.length === 0 ? "" : ` ranks waiting ${waiters.join(" ")}`;
+      this.#say(`${objectText(object, offset)}:${[state, has, ranks].filter((part) => part !== "").join(",")}`);
     }
   }
 }

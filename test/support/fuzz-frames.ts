@@ -1,6 +1,7 @@
 /** Arbitrary frames for property tests: well formed ones of every kind, damaged ones, and noise. */
 import fc from "fast-check";
-import { FRAME_MAX, PAGE_SIZE } from "../../src/core/base/limits.ts";
+import { FRAME_MAX, OBJECT_ALIGN, PAGE_SIZE } from "../../src/core/base/limits.ts";
+import { objectName } from "../../src/core/base/names.ts";
 import { HEADER_SIZE } from "../../src/core/wire/at.ts";
 import { encode, encodeJson, encodeText, type Frame, setUint64 } from "../../src/core/wire/frame.ts";
 import { encodeHandshake } from "../../src/core/wire/handshake.ts";
@@ -70,6 +71,18 @@ export function operation(mapSize: number): fc.Arbitrary<Frame> {
       body: fc.constant(new Uint8Array(8)),
     }),
     fc.record({ kind: fc.constant(Kind.FUTEX_WAKE), offset: at, aux: small }),
+    fc
+      .tuple(fc.constantFrom(Kind.LOCK, Kind.UNLOCK), at, fc.nat(1))
+      .map(([kind, offset, op]) => ({ kind, op, body: encodeText(objectName("mutex", offset)) })),
+    fc.tuple(at, at).map(([offset, mutex]) => {
+      return { kind: Kind.COND_WAIT, offset, body: encodeText(objectName("mutex", mutex)) };
+    }),
+    fc.record({
+      kind: fc.constantFrom(Kind.COND_SIGNAL, Kind.RW_LOCK, Kind.RW_UNLOCK, Kind.ARRIVE, Kind.OBJECT_INIT),
+      op: fc.nat(5),
+      offset: at.map((offset) => offset - (offset % OBJECT_ALIGN)),
+      aux: small,
+    }),
     fc.record({ kind: fc.constantFrom(Kind.SHADOW, Kind.UNSHADOW), offset: at, length: at, aux: at }),
     fc.record({ kind: fc.constant(Kind.MEMORY) }),
     { weight: 1, arbitrary: fc.record({ kind: fc.constant(Kind.LEAVE), op: fc.nat(2) }) },

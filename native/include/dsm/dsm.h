@@ -86,6 +86,7 @@ enum dsm_status {
 #define DSM_POOL_MAX 4096          /* bytes of a block of dsm_pool_alloc() that comes from the pool */
 #define DSM_SESSIONS_MAX 32        /* open sessions of one process */
 #define DSM_LEFT_MAX 128           /* sessions that one process has left and that are still told from open ones */
+#define DSM_ARRIVALS_MAX 65536u    /* threads that a barrier in the map waits for */
 
 /* A session that this process has joined. Valid from dsm_open() to dsm_close(); after that, calls return DSM_LEFT for
  * a while (see dsm_close). */
@@ -224,6 +225,108 @@ int dsm_wait_while(dsm_session *session, const void *address, size_t width, uint
 /* Wakes at most `count` processes that sleep at `address`, first come first served. *woken (may be NULL) gets the
  * number of processes woken. */
 int dsm_wake(dsm_session *session, const void *address, uint32_t count, uint32_t *woken);
+
+/* ---- Objects in the map: mutexes, reader-writer locks, condition variables, semaphores, barriers ----
+ *
+ * They lie at multiples of 64 bytes of the map, anywhere and in any number (a session has room for those in use: locked,
+ * waited for, or a semaphore that is not 0), and synchronise the threads of all processes of the session. Zero bytes
+ * are a valid start: a mutex that is free, a semaphore of 0. The calls find the session by the address. Its bytes are no
+ * part of an object's state, so to copy or clear them has no effect; a block that is allocated anew has new objects.
+ * dsm_free() of a block with objects that threads wait for ends these waits with DSM_INVALID.
+ *
+ * DSM_INVALID: the address is not in the map of a session of this process, or not aligned. DSM_LOST, DSM_LIMIT and the
+ * like: as for named locks. Locking, unlocking, waiting, signalling, posting and barriers are synchronising operations
+ * like those of named locks and semaphores. Order and overtaking are those of named ones, too; threads of a process wait
+ * in the same order as other processes. A thread that waits in these calls is not cancelled. */
+typedef struct dsm_mutex {
+  uint64_t reserved[8];
+} __attribute__((aligned(64))) dsm_mutex;
+typedef struct dsm_rwlock {
+  uint64_t reserved[8];
+} __attribute__((aligned(64))) dsm_rwlock;
+typedef struct dsm_cond {
+  uint64_t reserved[8];
+} __attribute__((aligned(64))) dsm_cond;
+typedef struct dsm_semaphore {
+  uint64_t reserved[8];
+} __attribute__((aligned(64))) dsm_semaphore;
+/* No typedef: dsm_barrier is a function of libdsm (2018). */
+struct dsm_barrier {
+  uint32_t count; /* set by dsm_barrier_init() */
+  uint32_t reserved[15];
+} __attribute__((aligned(64)));
+
+/* A mutex belongs to a thread. DSM_BUSY: this thread has it already. DSM_OWNER_DIED: this thread has it now, as with
+ * DSM_OK, but the process of an earlier owner died or left while it had it (see dsm_lock()). A thread that ends does not
+ * unlock its mutexes. */
+int dsm_mutex_lock(dsm_mutex *mutex);
+int dsm_mutex_trylock(dsm_mutex *mutex);                          /* DSM_AGAIN instead of waiting */
+int dsm_mutex_timedlock(dsm_mutex *mutex, uint32_t timeout_ms);   /* DSM_TIMEOUT after that time */
+int dsm_mutex_unlock(dsm_mutex *mutex);                           /* DSM_NOT_OWNER: this thread does not have it */
+int dsm_mutex_unlock_unmended(dsm_mutex *mutex);                  /* see dsm_unlock_unmended() */
+
+/* A reader-writer lock: any number of readers, or one writer. Readers do not overtake a writer that waits, but for those of a
+ * process that reads already. Each lock needs one unlock. A thread that reads must not ask to write: it would wait for
+ * itself. DSM_OWNER_DIED: locked, but a writer's process died or left while it had the lock; all owners hear of it until
+ * a writer calls dsm_rwlock_unlock(). The reads of a process that dies end. */
+int dsm_rwlock_rdlock(dsm_rwlock *rwlock);
+int dsm_rwlock_tryrdlock(dsm_rwlock *rwlock);
+int dsm_rwlock_timedrdlock(dsm_rwlock *rwlock, uint32_t timeout_ms);
+int dsm_rwlock_wrlock(dsm_rwlock *rwlock);                        /* DSM_BUSY: this thread writes already */
+int dsm_rwlock_trywrlock(dsm_rwlock *rwlock);
+int dsm_rwlock_timedwrlock(dsm_rwlock *rwlock, uint32_t timeout_ms);
+int dsm_rwlock_unlock(dsm_rwlock *rwlock);
+int dsm_rwlock_unlock_unmended(dsm_rwlock *rwlock);               /* of a reader: the same as dsm_rwlock_unlock() */
+
+/* Unlocks the mutex and waits until the condition variable is signalled, as one step, and locks the mutex again. The thread
+ * has the mutex with DSM_OK, DSM_TIMEOUT and DSM_OWNER_DIED; with DSM_NOT_OWNER and DSM_LIMIT nothing was done; with
+ * DSM_LOST, DSM_LEFT and DSM_INVALID (of a freed block) it does not have it. Check the condition again afterwards. */
+int dsm_cond_wait(dsm_cond *cond, dsm_mutex *mutex);
+int dsm_cond_timedwait(dsm_cond *cond, dsm_mutex *mutex, uint32_t timeout_ms);
+/* Lets one thread that waits, or all, go on: first come, first served. The mutex need not be locked. */
+int dsm_cond_signal(dsm_cond *cond);
+int dsm_cond_broadcast(dsm_cond *cond);
+
+/* A semaphore of the value 0 to DSM_SEM_MAX. dsm_semaphore_init() may be called again; DSM_BUSY: threads wait for it. */
+int dsm_semaphore_init(dsm_semaphore *semaphore, uint32_t value);
+int dsm_semaphore_wait(dsm_semaphore *semaphore);
+int dsm_semaphore_trywait(dsm_semaphore *semaphore);              /* DSM_AGAIN instead of waiting */
+int dsm_semaphore_timedwait(dsm_semaphore *semaphore, uint32_t timeout_ms);
+int dsm_semaphore_post(dsm_semaphore *semaphore);
+
+/* A barrier of `count` threads, 1 to DSM_ARRIVALS_MAX, in any processes; 0, as in zero bytes: of as many as the session has
+ * processes (dsm_processes()). DSM_BUSY: threads wait in it. */
+int dsm_barrier_init(struct dsm_barrier *barrier, uint32_t count);
+/* Waits until so many threads have arrived. *is_last (may be NULL) gets 1 in one of them, else 0. A process that dies is
+ * still waited for, unless the session ends all waits then (DSM_LOST). DSM_MISMATCH: others wait there for another count. */
+int dsm_barrier_arrive_and_wait(struct dsm_barrier *barrier, int *is_last);
+/* DSM_TIMEOUT: this thread is out of the barrier again, as if it had not called. */
+int dsm_barrier_arrive_and_wait_timed(struct dsm_barrier *barrier, uint32_t timeout_ms, int *is_last);
+
+/* ---- Objects of the C library in the map ----
+ *
+ * Where libdsm is linked directly (before libpthread) or preloaded (LD_PRELOAD), these may lie in the map, at multiples
+ * of 8 bytes, and synchronise the threads of all processes of the session: pthread_mutex_t, pthread_rwlock_t,
+ * pthread_cond_t, pthread_barrier_t, sem_t without a name, mtx_t and cnd_t; so may what C++ makes of them: std::mutex,
+ * std::recursive_mutex, std::timed_mutex, std::shared_mutex, std::condition_variable. They need not be
+ * PTHREAD_PROCESS_SHARED: each one in the map is. Static initialisers are valid, and zero bytes where these are zero.
+ * Mutexes may be recursive, error-checking and robust. In a session that is in direct mode and not elastic they are the
+ * C library's own; elsewhere their state is kept as that of dsm_mutex and its like, and these differences from POSIX
+ * remain:
+ *
+ *  - EOWNERDEAD is also what locks of mutexes that are not robust, and of reader-writer locks, return if an owner's
+ *    process has died; the thread has the lock then. The next unlocking (of a writer) ends that state.
+ *  - A call that cannot do its work any more (a process was lost and on_loss is "fail", the arbiter is gone) ends the process
+ *    with a message, since programs do not check these calls; those of robust mutexes return ENOTRECOVERABLE.
+ *  - A thread that ends does not unlock its robust mutexes; its process does.
+ *  - Locking a normal mutex a second time returns EDEADLK instead of waiting for ever.
+ *  - Waiting is a cancellation point only before it begins, and sem_wait() is not interrupted by signals. No call may be
+ *    made in signal handlers, not even sem_post().
+ *  - sem_getvalue() fails with ENOSYS, and mutexes with a priority protocol with ENOTSUP. The kind of a reader-writer lock
+ *    (which side it prefers) has no effect.
+ *
+ * Not covered, since they call the kernel themselves: std::atomic::wait(), std::counting_semaphore, std::latch and
+ * std::barrier of libstdc++, and the locks of Rust and Go. pthread_spinlock_t works everywhere, by atomic operations. */
 
 /* Returns once every earlier store of this process is applied on its node and has its number in the log (under
  * pipelined: every store of this node's processes). */

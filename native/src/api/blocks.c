@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-#include "api/names.h"
+#include "session/names.h"
 #include "base/size.h"
 #include "base/status.h"
 #include "pages/release.h"

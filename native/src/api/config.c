@@ -9,7 +9,7 @@
 #include <strings.h>
 #include <unistd.h>
 
-#include "api/names.h"
+#include "session/names.h"
 #include "base/settings.h"
 #include "base/size.h"
 #include "base/status.h"

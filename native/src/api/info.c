@@ -1,6 +1,6 @@
 /* Queries about an open session. */
 
-#include "api/names.h"
+#include "session/names.h"
 #include "base/size.h"
 #include "base/status.h"
 #include "session/handles.h"

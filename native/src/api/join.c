@@ -7,7 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "api/names.h"
+#include "session/names.h"
 #include "base/clock.h"
 #include "base/status.h"
 #include "link/arbiter_link.h"

@@ -200,7 +200,9 @@ int link_await(struct arbiter_link *link, struct link_call *call, struct wire_he
   if (ended <= 0) {
     struct wire_header cancel = {.size = sizeof cancel, .kind = WIRE_SEM_CANCEL, .tag = header->tag};
     call->sent = channel_send(call->writer.fd, &cancel, sizeof cancel);
-    if (call->sent == 0 && interruptible && !await_cancelled(call->writer.fd, ended)) {
+    /* A process that waits for a condition has its mutex when it goes on. */
+    int may_abandon = interruptible && header->kind != WIRE_COND_WAIT;
+    if (call->sent == 0 && may_abandon && !await_cancelled(call->writer.fd, ended)) {
       *abandoned = call->slot;
       return dsm_fail(DSM_TIMEOUT, "the wait was interrupted");
     }

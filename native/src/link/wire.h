@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define WIRE_VERSION 4u
+#define WIRE_VERSION 5u
 #define WIRE_MAGIC 0x00657269776d7364ull
 #define WIRE_FRAME_MAX 1048576u
 #define WIRE_PUBLISH_PART_MAX 524288u
@@ -17,7 +17,7 @@
 #define WIRE_STAGING_SIZE 2097152u
 #define WIRE_NO_TAG 4294967295u
 #define WIRE_BLOCKS_MAX 65536u
-#define WIRE_CELLS_SIZE 36864u
+#define WIRE_CELLS_SIZE 528384u
 #define WIRE_BARRIER_CELL_AT 0u
 #define WIRE_BARRIER_MARKS_AT 2048u
 #define WIRE_BARRIER_GIVEN 1u
@@ -26,8 +26,8 @@
 #define WIRE_BARRIER_SLEEPERS 16777216u
 #define WIRE_OPEN_UNTIL_AT 1024u
 #define WIRE_LOCK_CELLS_AT 4096u
-#define WIRE_SEMAPHORE_CELLS_AT 20480u
-#define WIRE_NAMED_CELLS_MAX 1024u
+#define WIRE_SEMAPHORE_CELLS_AT 266240u
+#define WIRE_NAMED_CELLS_MAX 16384u
 #define WIRE_NAMED_CELL_SIZE 16u
 #define WIRE_CELL_ARBITER 0u
 #define WIRE_CELL_FREE 1u
@@ -99,6 +99,20 @@ enum wire_kind {
   WIRE_COPY = 37,
   WIRE_SEM_VALUE = 39,
   WIRE_RETURN = 40,
+  WIRE_COND_WAIT = 41,
+  WIRE_COND_SIGNAL = 42,
+  WIRE_RW_LOCK = 43,
+  WIRE_RW_UNLOCK = 44,
+  WIRE_ARRIVE = 45,
+  WIRE_OBJECT_INIT = 46,
+};
+
+enum wire_object_kind {
+  WIRE_OBJECT_MUTEX = 1,
+  WIRE_OBJECT_SEMAPHORE = 2,
+  WIRE_OBJECT_CONDITION = 3,
+  WIRE_OBJECT_RW_LOCK = 4,
+  WIRE_OBJECT_BARRIER = 5,
 };
 
 enum wire_publish_op {
@@ -134,6 +148,7 @@ struct wire_header {
     uint8_t is_compared;
     uint8_t keeps_mark;
     uint8_t is_owned;
+    uint8_t object_kind;
     uint8_t has_more;
   };
   uint16_t rank;
@@ -186,6 +201,7 @@ struct wire_header {
     uint32_t uses_cell;
     uint32_t is_short;
     uint32_t was_asked;
+    uint32_t is_writer;
     uint32_t dropped;
     uint32_t memory_descriptor;
   };
@@ -205,6 +221,7 @@ _Static_assert(offsetof(struct wire_header, is_sent_back) == 5, "header.is_sent_
 _Static_assert(offsetof(struct wire_header, is_compared) == 5, "header.is_compared");
 _Static_assert(offsetof(struct wire_header, keeps_mark) == 5, "header.keeps_mark");
 _Static_assert(offsetof(struct wire_header, is_owned) == 5, "header.is_owned");
+_Static_assert(offsetof(struct wire_header, object_kind) == 5, "header.object_kind");
 _Static_assert(offsetof(struct wire_header, has_more) == 5, "header.has_more");
 _Static_assert(offsetof(struct wire_header, rank) == 6, "header.rank");
 _Static_assert(offsetof(struct wire_header, tag) == 8, "header.tag");
@@ -251,6 +268,7 @@ _Static_assert(offsetof(struct wire_header, count) == 36, "header.count");
 _Static_assert(offsetof(struct wire_header, uses_cell) == 36, "header.uses_cell");
 _Static_assert(offsetof(struct wire_header, is_short) == 36, "header.is_short");
 _Static_assert(offsetof(struct wire_header, was_asked) == 36, "header.was_asked");
+_Static_assert(offsetof(struct wire_header, is_writer) == 36, "header.is_writer");
 _Static_assert(offsetof(struct wire_header, dropped) == 36, "header.dropped");
 _Static_assert(offsetof(struct wire_header, memory_descriptor) == 36, "header.memory_descriptor");
 _Static_assert(sizeof(struct wire_header) == 40, "header");

@@ -54,7 +54,7 @@ uint64_t release_open_whole(struct pages *pages, uint64_t first, uint64_t end, u
  * gone. Lock held, handler-safe. */
 int release_locked(struct pages *pages);
 
-/* The process has taken a lock: until it synchronises again, its first stores to a page are queued as they are made. */
+/* The process has taken a lock, or a reader-writer lock to write: until it synchronises again, its first stores to a page are queued as they are made. */
 void release_begin_section(struct pages *pages);
 
 /* The process has given back a lock without the arbiter: wakes that for what is queued. */

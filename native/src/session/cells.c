@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <linux/futex.h>
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -12,21 +13,22 @@
 
 #include "trap/region_entry.h"
 
-/* Names of each kind whose cells a process remembers; the others are requests. A power of two, more than there are
- * cells of a kind. */
+/* Names of each kind whose cells a process remembers, about; those of the others are asked for by requests. A power of
+ * two. What lies in the map has no limit here. */
 #define KNOWN_NAMES_MAX 4096u
 /* Places that are searched for a name. */
 #define PROBES_MAX 16u
 /* Of so many calls one looks whether the arbiter is there. A power of two. */
 #define CALLS_TO_LOOK 256u
 
+_Static_assert(WIRE_NAMED_CELLS_MAX < 1u << CELL_KIND_SHIFT, "a number of a cell, and a kind, fit in 32 bits");
+
 /* A place is empty, then being written by one thread, then fixed. */
 enum { PLACE_EMPTY, PLACE_BUSY, PLACE_FIXED };
 
 struct known_name {
   atomic_uint state;
-  uint32_t cell;
-  _Atomic long long note;
+  struct known_cell known;
   char name[DSM_NAME_MAX + 1];
 };
 
@@ -87,12 +89,14 @@ int cells_are_open(const struct cells *cells) {
 }
 
 int cells_arbiter_is_gone(struct cells *cells) {
-  /* Not one locked operation, which costs as much as taking the lock: calls that are lost make it look later. */
+  /* Not one locked operation, which costs as much as taking the lock: calls that threads make at once may count as one. */
   unsigned looked = atomic_load_explicit(&cells->looked, memory_order_relaxed);
   atomic_store_explicit(&cells->looked, looked + 1, memory_order_relaxed);
   if (looked % CALLS_TO_LOOK != 0) return 0;
   struct pollfd connection = {.fd = cells->link->main_fd, .events = POLLRDHUP};
-  return poll(&connection, 1, 0) > 0 && (connection.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL)) != 0;
+  /* Not poll(), in which a thread may be cancelled. */
+  return syscall(SYS_poll, &connection, 1, 0) > 0 &&
+         (connection.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL)) != 0;
 }
 
 /* A multiplicative hash (Knuth, "The Art of Computer Programming", 6.4) of words of 8 bytes: each lock and unlock waits
@@ -123,39 +127,62 @@ static struct known_name *place_of(const struct cells *cells, enum cell_kind kin
   return &cells->known[kind * KNOWN_NAMES_MAX + place % KNOWN_NAMES_MAX];
 }
 
-static struct known_name *find(const struct cells *cells, enum cell_kind kind, const char *name) {
-  if (name == NULL || !cells_are_usable(cells)) return NULL;
+uint32_t cell_name_text(const struct cell_name *name, char text[DSM_NAME_MAX + 1]) {
+  if (name->name != NULL) return (uint32_t)strlen(strcpy(text, name->name));
+  /* src/core/base/names.ts: objectName(). */
+  const char kind = name->kind == CELL_OF_LOCK ? 'm' : 's';
+  return (uint32_t)snprintf(text, DSM_NAME_MAX + 1, "\001%c%llx", kind, (unsigned long long)name->offset);
+}
+
+/* Returns what is known of a name, or NULL. */
+static struct known_cell *look_up(const struct cells *cells, enum cell_kind kind, const char *name) {
   uint32_t place = hash(name);
   for (unsigned probe = 0; probe < PROBES_MAX; probe++) {
     struct known_name *known = place_of(cells, kind, place + probe);
     unsigned state = atomic_load_explicit(&known->state, memory_order_acquire);
     if (state == PLACE_EMPTY) return NULL;
-    if (state == PLACE_FIXED && strcmp(known->name, name) == 0) return known;
+    if (state == PLACE_FIXED && strcmp(known->name, name) == 0) return &known->known;
   }
   return NULL;
 }
 
-_Atomic uint32_t *cells_find(const struct cells *cells, enum cell_kind kind, const char *name) {
-  const struct known_name *known = find(cells, kind, name);
-  uint32_t from = kind == CELL_OF_LOCK ? WIRE_LOCK_CELLS_AT : WIRE_SEMAPHORE_CELLS_AT;
-  return known == NULL ? NULL : (_Atomic uint32_t *)(cells->bytes + from + (size_t)known->cell * WIRE_NAMED_CELL_SIZE);
+/* Returns what is known of the cell, of which the number is *number; or NULL. */
+static struct known_cell *find(const struct cells *cells, const struct cell_name *name, uint32_t *number) {
+  if (!cells_are_usable(cells)) return NULL;
+  struct known_cell *known = name->name == NULL ? name->known : look_up(cells, name->kind, name->name);
+  if (known == NULL) return NULL;
+  uint32_t cell = atomic_load_explicit(&known->cell, memory_order_relaxed);
+  *number = (cell & ((1u << CELL_KIND_SHIFT) - 1)) - 1;
+  return cell != 0 && cell >> CELL_KIND_SHIFT == (uint32_t)name->kind ? known : NULL;
 }
 
-_Atomic long long *cells_note(const struct cells *cells, enum cell_kind kind, const char *name) {
-  struct known_name *known = find(cells, kind, name);
+_Atomic uint32_t *cells_find(const struct cells *cells, const struct cell_name *name) {
+  uint32_t number;
+  if (find(cells, name, &number) == NULL) return NULL;
+  uint32_t from = name->kind == CELL_OF_LOCK ? WIRE_LOCK_CELLS_AT : WIRE_SEMAPHORE_CELLS_AT;
+  return (_Atomic uint32_t *)(cells->bytes + from + (size_t)number * WIRE_NAMED_CELL_SIZE);
+}
+
+_Atomic long long *cells_note(const struct cells *cells, const struct cell_name *name) {
+  uint32_t number;
+  struct known_cell *known = find(cells, name, &number);
   return known == NULL ? NULL : &known->note;
 }
 
-void cells_learn(struct cells *cells, enum cell_kind kind, const char *name, uint64_t answer) {
-  if (cells->bytes == NULL || answer == 0 || answer > WIRE_NAMED_CELLS_MAX || cells_find(cells, kind, name) != NULL)
+void cells_learn(struct cells *cells, const struct cell_name *name, uint64_t answer) {
+  if (cells->bytes == NULL || answer == 0 || answer > WIRE_NAMED_CELLS_MAX || cells_find(cells, name) != NULL) return;
+  uint32_t cell = (uint32_t)answer | (uint32_t)name->kind << CELL_KIND_SHIFT;
+  if (name->name == NULL) {
+    atomic_store_explicit(&name->known->cell, cell, memory_order_relaxed);
     return;
-  uint32_t place = hash(name);
+  }
+  uint32_t place = hash(name->name);
   for (unsigned probe = 0; probe < PROBES_MAX; probe++) {
-    struct known_name *known = place_of(cells, kind, place + probe);
+    struct known_name *known = place_of(cells, name->kind, place + probe);
     unsigned state = PLACE_EMPTY;
     if (!atomic_compare_exchange_strong(&known->state, &state, PLACE_BUSY)) continue;
-    strcpy(known->name, name);
-    known->cell = (uint32_t)answer - 1;
+    strcpy(known->name, name->name);
+    atomic_store_explicit(&known->known.cell, cell, memory_order_relaxed);
     atomic_store_explicit(&known->state, PLACE_FIXED, memory_order_release);
     return;
   }

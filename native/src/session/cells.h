@@ -17,11 +17,27 @@
 /* What has a cell for each name. */
 enum cell_kind { CELL_OF_LOCK, CELL_OF_SEMAPHORE, CELL_KINDS };
 
+/* What a process remembers of a lock or semaphore. */
+struct known_cell {
+  _Atomic uint32_t cell; /* 1 plus its number, and above CELL_KIND_SHIFT the kind; 0: not known */
+  _Atomic long long note;
+};
+
+#define CELL_KIND_SHIFT 16
+
+/* A lock or a semaphore: one that has a name, or an object in the map (session/objects.h). */
+struct cell_name {
+  enum cell_kind kind;
+  const char *name; /* NULL: an object in the map */
+  uint64_t offset; /* of the object */
+  struct known_cell *known; /* of the object */
+};
+
 struct cells {
   const struct arbiter_link *link;
   uint8_t *bytes; /* NULL: none, each operation is a request */
   uint64_t owner; /* dsm_process_token() of the process that joined */
-  atomic_uint looked; /* counts calls of cells_arbiter_is_gone(), about, modulo 2^32 */
+  atomic_uint looked; /* counts calls of cells_arbiter_is_gone(), about and modulo 2^32 */
   struct known_name *known; /* KNOWN_NAMES_MAX of each kind */
   struct polling lock_spins;
   struct polling semaphore_spins;
@@ -51,14 +67,17 @@ int cells_are_open(const struct cells *cells);
  * otherwise. */
 int cells_arbiter_is_gone(struct cells *cells);
 
-/* Returns the word of the cell, or NULL if this process does not know of one with that name. */
-_Atomic uint32_t *cells_find(const struct cells *cells, enum cell_kind kind, const char *name);
+/* Writes the name by which requests know it, and returns its length. */
+uint32_t cell_name_text(const struct cell_name *name, char text[DSM_NAME_MAX + 1]);
 
-/* Returns a number that the process keeps with the name, 0 at first; or NULL where cells_find() does. */
-_Atomic long long *cells_note(const struct cells *cells, enum cell_kind kind, const char *name);
+/* Returns the word of the cell, or NULL if this process does not know of one. */
+_Atomic uint32_t *cells_find(const struct cells *cells, const struct cell_name *name);
 
-/* Records what the answer to a request said of the name: 1 plus the number of its cell, or 0. */
-void cells_learn(struct cells *cells, enum cell_kind kind, const char *name, uint64_t answer);
+/* Returns a number that the process keeps with the cell, 0 at first; or NULL where cells_find() does. */
+_Atomic long long *cells_note(const struct cells *cells, const struct cell_name *name);
+
+/* Records what the answer to a request said: 1 plus the number of the cell, or 0. */
+void cells_learn(struct cells *cells, const struct cell_name *name, uint64_t answer);
 
 /* Sleeps while the word is `seen`, at most that long. Returns 0 if another process woke this thread, else -1. */
 int cell_sleep(_Atomic uint32_t *word, uint32_t seen, long long timeout_ns);

@@ -18,6 +18,9 @@ static dsm_session *sessions;
  * still read it. */
 static dsm_session *departed_oldest, *departed_newest, *spare;
 static unsigned departed_count;
+/* The open sessions again, for handle_at(), which takes no lock. */
+static _Atomic(dsm_session *) open_table[DSM_SESSIONS_MAX];
+static atomic_uint open_table_used; /* no entry from this one on was ever used */
 
 void handles_lock(void) {
   pthread_mutex_lock(&sessions_lock);
@@ -34,14 +37,30 @@ dsm_session *handles_open(void) {
 void handles_add(dsm_session *session) {
   session->next = sessions;
   sessions = session;
+  unsigned entry = 0;
+  while (entry < DSM_SESSIONS_MAX && atomic_load(&open_table[entry]) != NULL) entry++;
+  if (entry == DSM_SESSIONS_MAX) return; /* dsm_open() allows no more than that */
+  atomic_store(&open_table[entry], session);
+  if (entry >= atomic_load(&open_table_used)) atomic_store(&open_table_used, entry + 1);
 }
 
 void handles_remove(const dsm_session *session) {
+  for (unsigned entry = 0; entry < DSM_SESSIONS_MAX; entry++)
+    if (atomic_load(&open_table[entry]) == session) atomic_store(&open_table[entry], NULL);
   for (dsm_session **at = &sessions; *at != NULL; at = &(*at)->next)
     if (*at == session) {
       *at = session->next;
       break;
     }
+}
+
+dsm_session *handle_at(const void *address) {
+  unsigned used = atomic_load_explicit(&open_table_used, memory_order_acquire);
+  for (unsigned entry = 0; entry < used; entry++) {
+    dsm_session *session = atomic_load_explicit(&open_table[entry], memory_order_acquire);
+    if (session != NULL && (uintptr_t)address - session->link.base < session->link.size) return session;
+  }
+  return NULL;
 }
 
 static dsm_session *holds(dsm_session *session, uintptr_t address) {
@@ -81,6 +100,7 @@ dsm_session *handle_take(void) {
 
 void handle_give(dsm_session *session) {
   cells_close(&session->cells);
+  object_states_close(&session->objects, session->link.size);
   pthread_mutex_lock(&sessions_lock);
   session->next = spare;
   spare = session;
@@ -120,10 +140,14 @@ static void after_fork_in_child(void) {
     ring_forked(&session->ring);
     /* The child does not have them mapped. */
     session->cells.bytes = NULL;
+    atomic_store(&session->objects, NULL);
     /* In a new PID namespace the child may have the same process id as its parent. */
     session->link.pid = -1;
   }
-  for (dsm_session *session = departed_oldest; session != NULL; session = session->next) session->cells.bytes = NULL;
+  for (dsm_session *session = departed_oldest; session != NULL; session = session->next) {
+    session->cells.bytes = NULL;
+    atomic_store(&session->objects, NULL);
+  }
   pthread_mutex_init(&sessions_lock, NULL);
 }
 
@@ -146,6 +170,7 @@ void handles_watch_forks(void) {
 void session_release_resources(dsm_session *session) {
   close_connections(session);
   ring_close(&session->ring);
+  object_states_retire(&session->objects, session->link.size);
   free(session->link.channels.slots);
   session->link.channels.slots = NULL;
   if (session->link.map_fd >= 0) close(session->link.map_fd);

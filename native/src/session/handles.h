@@ -15,6 +15,9 @@ dsm_session *handles_open(void);
 void handles_add(dsm_session *session);
 void handles_remove(const dsm_session *session);
 
+/* Returns the open session whose map holds the address, or NULL. Takes no lock. */
+dsm_session *handle_at(const void *address);
+
 /* Returns the open session whose map holds the address, else a departed one, else NULL. Takes the lock. */
 dsm_session *handle_of(const void *address);
 

@@ -68,22 +68,27 @@ static enum lock_cell taken(struct cells *cells, _Atomic uint32_t *word) {
   return give(word, mark_of(cells)) ? LOCK_CELL_ASK : LOCK_CELL_LATE;
 }
 
-/* Of a lock that is not free, or not for this thread. */
-static enum lock_cell judge(const struct cells *cells, uint32_t seen) {
-  uint32_t state = seen & WIRE_CELL_STATE;
-  /* Or this process has the lock already, which is an error. */
-  return state == WIRE_CELL_ARBITER || state == mark_of(cells) ? LOCK_CELL_ASK : LOCK_CELL_BUSY;
+/* Returns whether this process has the lock and must not wait for it. For an object in the map its threads wait for each
+ * other. */
+static int is_own(const struct cells *cells, const struct cell_name *lock, uint32_t state) {
+  return state == mark_of(cells) && lock->name != NULL;
 }
 
-enum lock_cell lock_cells_take(struct cells *cells, const char *name) {
-  _Atomic uint32_t *word = cells_find(cells, CELL_OF_LOCK, name);
+/* Of a lock that is not free, or not for this thread. */
+static enum lock_cell judge(const struct cells *cells, const struct cell_name *lock, uint32_t seen) {
+  uint32_t state = seen & WIRE_CELL_STATE;
+  return state == WIRE_CELL_ARBITER || is_own(cells, lock, state) ? LOCK_CELL_ASK : LOCK_CELL_BUSY;
+}
+
+enum lock_cell lock_cells_take(struct cells *cells, const struct cell_name *lock) {
+  _Atomic uint32_t *word = cells_find(cells, lock);
   if (word == NULL || cells_arbiter_is_gone(cells)) return LOCK_CELL_ASK;
   uint32_t seen = WIRE_CELL_FREE;
-  return swap(word, &seen, mark_of(cells)) ? taken(cells, word) : judge(cells, seen);
+  return swap(word, &seen, mark_of(cells)) ? taken(cells, word) : judge(cells, lock, seen);
 }
 
 /* Looks for a short time whether the lock becomes free. Returns LOCK_CELL_BUSY: it is time to sleep. */
-static enum lock_cell spin(struct cells *cells, _Atomic uint32_t *word) {
+static enum lock_cell spin(struct cells *cells, const struct cell_name *lock, _Atomic uint32_t *word) {
   struct spin spin = spin_begin(&cells->lock_spins, cells->link->channels.polls);
   do {
     uint32_t seen = atomic_load_explicit(word, memory_order_relaxed);
@@ -92,23 +97,23 @@ static enum lock_cell spin(struct cells *cells, _Atomic uint32_t *word) {
       spin_ended(&spin);
       return taken(cells, word);
     }
-    if (judge(cells, seen) == LOCK_CELL_ASK) return LOCK_CELL_ASK;
+    if (judge(cells, lock, seen) == LOCK_CELL_ASK) return LOCK_CELL_ASK;
   } while (spin_again(&spin));
   return LOCK_CELL_BUSY;
 }
 
-enum lock_cell lock_cells_await(struct cells *cells, const char *name, struct lock_wait *wait) {
-  _Atomic uint32_t *word = cells_find(cells, CELL_OF_LOCK, name);
+enum lock_cell lock_cells_await(struct cells *cells, const struct cell_name *lock, struct lock_wait *wait) {
+  _Atomic uint32_t *word = cells_find(cells, lock);
   if (word == NULL) return LOCK_CELL_ASK;
-  enum lock_cell found = spin(cells, word);
+  enum lock_cell found = spin(cells, lock, word);
   if (found != LOCK_CELL_BUSY) return found;
 
   long long now = now_ns();
   long long end = wait->end_ns - now > CELL_SLEEP_MAX_NS ? now + CELL_SLEEP_MAX_NS : wait->end_ns;
   if (wait->began_ns == 0) wait->began_ns = now;
-  uint32_t sleepers = 0;     /* set once this thread has slept */
+  uint32_t sleepers = 0; /* set once this thread has slept */
   uint32_t own_starving = 0; /* set while it is this thread that starves */
-  int was_woken = 0;         /* from its last sleep */
+  int was_woken = 0; /* from its last sleep */
   for (;; now = now_ns()) {
     uint32_t seen = atomic_load(word);
     uint32_t state = seen & WIRE_CELL_STATE;
@@ -118,7 +123,7 @@ enum lock_cell lock_cells_await(struct cells *cells, const char *name, struct lo
       continue;
     }
     if (state == WIRE_CELL_ARBITER) return LOCK_CELL_ASK;
-    int gives_up = now >= end || state == mark_of(cells);
+    int gives_up = now >= end || is_own(cells, lock, state);
     uint32_t next = seen | (gives_up ? sleepers : WIRE_CELL_SLEEPERS);
     if (!gives_up && was_woken && now - wait->began_ns >= STARVING_NS) next |= WIRE_CELL_STARVING;
     if (next != seen && !swap(word, &seen, next)) continue;
@@ -130,23 +135,23 @@ enum lock_cell lock_cells_await(struct cells *cells, const char *name, struct lo
   }
 }
 
-int lock_cells_has(const struct cells *cells, const char *name) {
-  _Atomic uint32_t *word = cells_find(cells, CELL_OF_LOCK, name);
+int lock_cells_has(const struct cells *cells, const struct cell_name *lock) {
+  _Atomic uint32_t *word = cells_find(cells, lock);
   return word != NULL && (atomic_load(word) & WIRE_CELL_STATE) == mark_of(cells);
 }
 
-int lock_cells_give(struct cells *cells, const char *name) {
-  _Atomic uint32_t *word = cells_find(cells, CELL_OF_LOCK, name);
+int lock_cells_give(struct cells *cells, const struct cell_name *lock) {
+  _Atomic uint32_t *word = cells_find(cells, lock);
   return word != NULL && give(word, mark_of(cells));
 }
 
-void lock_cells_note(struct cells *cells, const char *name) {
-  _Atomic long long *note = cells_note(cells, CELL_OF_LOCK, name);
+void lock_cells_note(struct cells *cells, const struct cell_name *lock) {
+  _Atomic long long *note = cells_note(cells, lock);
   if (note != NULL) atomic_store_explicit(note, now_ns(), memory_order_relaxed);
 }
 
-int lock_cells_is_short(struct cells *cells, const char *name) {
-  _Atomic long long *note = cells_note(cells, CELL_OF_LOCK, name);
+int lock_cells_is_short(struct cells *cells, const struct cell_name *lock) {
+  _Atomic long long *note = cells_note(cells, lock);
   if (note == NULL) return 0;
   long long granted = atomic_exchange_explicit(note, 0, memory_order_relaxed);
   return granted != 0 && now_ns() - granted < SHORT_NS;

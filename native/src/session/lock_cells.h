@@ -23,24 +23,24 @@ struct lock_wait {
 #pragma GCC visibility push(hidden)
 
 /* Takes the lock if it is free. */
-enum lock_cell lock_cells_take(struct cells *cells, const char *name);
+enum lock_cell lock_cells_take(struct cells *cells, const struct cell_name *lock);
 
 /* Waits for the lock, for a short time only, and takes it. Returns LOCK_CELL_ASK where the arbiter must be asked, unless
  * the interrupts of this thread end the wait; never LOCK_CELL_BUSY. */
-enum lock_cell lock_cells_await(struct cells *cells, const char *name, struct lock_wait *wait);
+enum lock_cell lock_cells_await(struct cells *cells, const struct cell_name *lock, struct lock_wait *wait);
 
 /* Returns whether this process has the lock by its cell. */
-int lock_cells_has(const struct cells *cells, const char *name);
+int lock_cells_has(const struct cells *cells, const struct cell_name *lock);
 
 /* Gives the lock back. Stores that it guards must have been published. Returns whether that is done. 0: the arbiter must
  * be asked. */
-int lock_cells_give(struct cells *cells, const char *name);
+int lock_cells_give(struct cells *cells, const struct cell_name *lock);
 
 /* Notes that a request has given this process the lock. */
-void lock_cells_note(struct cells *cells, const char *name);
+void lock_cells_note(struct cells *cells, const struct cell_name *lock);
 
 /* Returns whether a request gave this process the lock less than 1 ms ago. */
-int lock_cells_is_short(struct cells *cells, const char *name);
+int lock_cells_is_short(struct cells *cells, const struct cell_name *lock);
 
 #pragma GCC visibility pop
 

@@ -41,8 +41,8 @@ static int take(_Atomic uint32_t *word, uint32_t seen, int was_woken) {
   return 1;
 }
 
-enum semaphore_result semaphore_cells_try(struct cells *cells, const char *name) {
-  _Atomic uint32_t *word = cells_find(cells, CELL_OF_SEMAPHORE, name);
+enum semaphore_result semaphore_cells_try(struct cells *cells, const struct cell_name *semaphore) {
+  _Atomic uint32_t *word = cells_find(cells, semaphore);
   if (word == NULL || cells_arbiter_is_gone(cells)) return SEMAPHORE_ASK;
   for (;;) {
     uint32_t seen = atomic_load(word);
@@ -81,8 +81,8 @@ static enum semaphore_result wait_for(_Atomic uint32_t *word, long long time_ns,
   }
 }
 
-enum semaphore_result semaphore_cells_wait(struct cells *cells, const char *name, int *timeout_ms) {
-  _Atomic uint32_t *word = cells_find(cells, CELL_OF_SEMAPHORE, name);
+enum semaphore_result semaphore_cells_wait(struct cells *cells, const struct cell_name *semaphore, int *timeout_ms) {
+  _Atomic uint32_t *word = cells_find(cells, semaphore);
   if (word == NULL || cells_arbiter_is_gone(cells)) return SEMAPHORE_ASK;
   if (*timeout_ms != 0) spin(cells, word);
   long long start_ns = 0;
@@ -96,8 +96,8 @@ enum semaphore_result semaphore_cells_wait(struct cells *cells, const char *name
   return result;
 }
 
-enum semaphore_result semaphore_cells_post(struct cells *cells, const char *name) {
-  _Atomic uint32_t *word = cells_find(cells, CELL_OF_SEMAPHORE, name);
+enum semaphore_result semaphore_cells_post(struct cells *cells, const struct cell_name *semaphore) {
+  _Atomic uint32_t *word = cells_find(cells, semaphore);
   if (word == NULL || cells_arbiter_is_gone(cells)) return SEMAPHORE_ASK;
   uint32_t seen = atomic_load(word);
   do {

@@ -13,6 +13,7 @@
 #include "session/direct_exit.h"
 #include "session/barrier_cell.h"
 #include "session/cells.h"
+#include "session/object_states.h"
 #include "session/pool.h"
 
 /* Numbers are part of the wire protocol. */
@@ -27,6 +28,7 @@ struct dsm_session {
   struct direct_exit direct_exit;
   struct cells cells;
   struct barrier_cell barrier_cell;
+  object_states objects;
   struct advice advice;
   struct pool pool;
   char node[DSM_NAME_MAX + 1];

@@ -117,6 +117,7 @@ export async function itemsFor(prefix: string, lib = "lib"): Promise<Item[]> {
     await file("include/dsm/containers.hpp", 0o644, "containers.hpp"),
     await file("include/dsm/error.hpp", 0o644, "error.hpp"),
     await file("include/dsm/mutex.hpp", 0o644, "mutex.hpp"),
+    await file("include/dsm/objects.hpp", 0o644, "objects.hpp"),
     await file(`${lib}/libdsm.a`, 0o644, "libdsm.a"),
     await file(`${lib}/libdsm.so.0`, 0o755, "libdsm.so"),
     await file(gdbScriptPath(prefix, lib), 0o644, "libdsm-gdb.py"),

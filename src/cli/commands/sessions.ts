@@ -1,7 +1,7 @@
 /** `dsm sessions`: the running sessions, or one of them. */
 import { counted, formatCount } from "../../core/base/count.ts";
 import { formatDuration } from "../../core/base/duration.ts";
-import { formatAddress } from "../../core/base/names.ts";
+import { formatAddress, isObjectText, nameInText } from "../../core/base/names.ts";
 import { formatSize } from "../../core/base/size.ts";
 import type { RankStatus, SessionDetail, SessionSummary } from "../../core/messages/daemon-api.ts";
 import { whySilent } from "../../core/observe/why.ts";
@@ -95,16 +95,18 @@ function full(detail: SessionDetail): string {
 }
 
 function stateText(rank: RankStatus, session: SessionDetail): string {
-  const held = (rank.holds ?? []).map((name) => `"${name}"`);
-  const holding = held.length === 0 ? "" : `; has lock ${held.slice(0, HELD_SHOWN).join(", ")}`;
+  const held = (rank.holds ?? []).map((name) => (isObjectText(name) ? name : `"${name}"`));
+  const holding =
+    held.length === 0 ? "" : `; has ${held[0]?.startsWith('"') ? "lock " : ""}${held.slice(0, HELD_SHOWN).join(", ")}`;
   return `${doingText(rank, session)}${holding}${held.length > HELD_SHOWN ? ` and ${held.length - HELD_SHOWN} more` : ""}`;
 }
 
 function doingText({ state, on, stateMs }: RankStatus, { barriers }: SessionDetail): string {
   const since = `for ${formatDuration(stateMs)}`;
+  if (state === "barrier" && on !== undefined) return `in the ${on} ${since}`;
   if (state === "barrier") return `in barrier ${formatCount(barriers + 1)} ${since}`;
-  if (state === "semaphore") return `waiting for semaphore "${on}" ${since}`;
-  if (state === "lock") return `waiting for lock "${on}" ${since}`;
+  if (state === "semaphore" || state === "lock") return `waiting for ${nameInText(state, on ?? "")} ${since}`;
+  if (state === "condition" || state === "rwlock") return `waiting for the ${on} ${since}`;
   if (state === "sleeping") return `sleeping on byte ${on} ${since}`;
   return state;
 }

@@ -16,6 +16,7 @@ export const SOURCES = {
   "containers.hpp": "native/bindings/cpp/dsm/containers.hpp",
   "error.hpp": "native/bindings/cpp/dsm/error.hpp",
   "mutex.hpp": "native/bindings/cpp/dsm/mutex.hpp",
+  "objects.hpp": "native/bindings/cpp/dsm/objects.hpp",
   "python/dsm/__init__.py": "native/bindings/python/dsm/__init__.py",
   "python/dsm/_arguments.py": "native/bindings/python/dsm/_arguments.py",
   "python/dsm/_arrays.py": "native/bindings/python/dsm/_arrays.py",

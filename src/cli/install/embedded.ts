@@ -13,6 +13,7 @@ import cppContainers from "../../../native/bindings/cpp/dsm/containers.hpp" with
 import cppHeader from "../../../native/bindings/cpp/dsm/dsm.hpp" with { type: "file" };
 import cppErrors from "../../../native/bindings/cpp/dsm/error.hpp" with { type: "file" };
 import cppMutex from "../../../native/bindings/cpp/dsm/mutex.hpp" with { type: "file" };
+import cppObjects from "../../../native/bindings/cpp/dsm/objects.hpp" with { type: "file" };
 import pythonPackage from "../../../native/bindings/python/dsm/__init__.py" with { type: "file" };
 import pythonArguments from "../../../native/bindings/python/dsm/_arguments.py" with { type: "file" };
 import pythonArrays from "../../../native/bindings/python/dsm/_arrays.py" with { type: "file" };
@@ -58,6 +59,7 @@ export const EMBEDDED: Record<AssetName, string> = {
   "containers.hpp": cppContainers,
   "error.hpp": cppErrors,
   "mutex.hpp": cppMutex,
+  "objects.hpp": cppObjects,
   "python/dsm/__init__.py": pythonPackage,
   "python/dsm/_arguments.py": pythonArguments,
   "python/dsm/_arrays.py": pythonArrays,

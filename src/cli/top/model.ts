@@ -73,4 +73,4 @@ export const opened = ({ sessions, open }: TopModel): TopSession | undefined =>
   sessions.find(({ name }) => name === open);
 
 export const isWaiting = ({ state }: Pick<RankStatus, "state">): boolean =>
-  ["barrier", "semaphore", "lock", "sleeping"].includes(state);
+  ["barrier", "semaphore", "lock", "condition", "rwlock", "sleeping"].includes(state);

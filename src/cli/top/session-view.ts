@@ -1,8 +1,9 @@
 /** One session in full: what it does, its ranks, and the semaphores and locks with those that wait for them. */
 import { counted, formatCount } from "../../core/base/count.ts";
 import { formatDuration } from "../../core/base/duration.ts";
+import { isObjectText, objectText } from "../../core/base/names.ts";
 import { formatSize } from "../../core/base/size.ts";
-import type { RankStatus } from "../../core/messages/daemon-api.ts";
+import type { ObjectStatus, RankStatus } from "../../core/messages/daemon-api.ts";
 import { rankList, whySilent } from "../../core/observe/why.ts";
 import { type Column, cut, down, type Line, type Look, pad, rateText, table } from "./lines.ts";
 import { isWaiting, known, opened, type RatedRank, type RatedSession, type TopModel } from "./model.ts";
@@ -38,7 +39,11 @@ function stateOrder(rank: RankStatus): string {
 function stateText({ state, on, stateMs }: RankStatus, width: number): string {
   if (!isWaiting({ state })) return cut(state, width);
   const since = `for ${formatDuration(stateMs)}`;
-  if (state === "barrier") return cut(`in barrier ${since}`, width);
+  if (state === "barrier" && on === undefined) return cut(`in barrier ${since}`, width);
+  if (on !== undefined && isObjectText(on)) {
+    const long = `${state === "barrier" ? "in" : "waiting for"} ${on} ${since}`;
+    return cut(long.length <= width ? long : `${on} ${since}`, width);
+  }
   if (state === "sleeping") {
     const asleep = `asleep on ${on} ${since}`;
     return cut(asleep.length <= width ? asleep : `on ${on} ${since}`, width);
@@ -86,7 +91,8 @@ export function sessionView(model: TopModel, width: number, height: number, chos
   return [...lines, ...ranks, ...shownQueues];
 }
 
-function queueLines({ semaphores, semaphoresLeftOut, locks, locksLeftOut }: RatedSession, width: number): Line[] {
+function queueLines(session: RatedSession, width: number): Line[] {
+  const { semaphores, semaphoresLeftOut, locks, locksLeftOut, objects, objectsLeftOut } = session;
   const waiting = (waiters: number[]): string =>
     waiters.length === 0 ? "" : `${formatCount(waiters.length)} waiting: ${rankList(waiters)}`;
   const nameWidth = Math.min(32, Math.max(9, Math.floor(width / 3)));
@@ -107,5 +113,17 @@ function queueLines({ semaphores, semaphoresLeftOut, locks, locksLeftOut }: Rate
   for (const { name, owner, waiters } of byWaiters(locks)) {
     lines.push(line(name, owner === null ? "free" : `rank ${owner}`, waiters));
   }
+  if (objects.length > 0) lines.push(head("OBJECT", "STATE", objectsLeftOut));
+  for (const object of byWaiters(objects)) {
+    lines.push(line(objectText(object.object, object.offset), objectState(object), object.waiters));
+  }
   return lines;
+}
+
+/** What has a reader-writer lock, or how many have arrived at a barrier. */
+function objectState({ object, holders, isWritten, count, waiting }: ObjectStatus): string {
+  if (object === "barrier") return `${formatCount(waiting)}/${formatCount(count)}`;
+  if (object === "condition") return "";
+  if (isWritten) return `rank ${holders[0]}`;
+  return holders.length === 0 ? "free" : `${formatCount(holders.length)} read`;
 }

@@ -2,7 +2,7 @@
 
 export const VERSION = "0.1.0";
 /** Version of the frames (see wire/README.md). Both ends of a link must have the same. */
-export const PROTOCOL_VERSION = 4;
+export const PROTOCOL_VERSION = 5;
 
 export const DEFAULT_PORT = 4200;
 export const DEFAULT_HOST = "127.0.0.1";
@@ -20,9 +20,28 @@ export const NAME_MAX = 63;
 export const HOST_NAME_MAX = 255;
 /** Payload of one frame between `dsm run` and a node: ORDERS, which holds an environment and arguments. */
 export const LAUNCH_FRAME_MAX = 4 << 20;
+/**
+ * Semaphores that have names, and those in the map that are in use at a time: their value is above 0, or a process waits for
+ * them. The session forgets others in the map.
+ */
 export const SEMAPHORES_MAX = 4096;
 export const SEMAPHORE_VALUE_MAX = 0x7fffffff;
+/**
+ * Locks that have names, and mutexes in the map that are in use at a time: a process has one or waits for it, or its owner
+ * ended without unlocking it. The session forgets others in the map.
+ */
 export const LOCKS_MAX = 4096;
+/** Mutexes in the map that are leased to nodes at a time; before there are more, the oldest lease is recalled. */
+export const OBJECT_LEASES_MAX = 4096;
+/** Reader-writer locks in the map that are in use at a time, and processes that have them for reading, added up. */
+export const RW_LOCKS_MAX = 4096;
+export const READERS_MAX = 65536;
+/** So many reads of processes that read already are granted while a writer waits; further ones wait behind it. */
+export const OVERTAKES_MAX = 1024;
+/** Objects in the map begin at multiples of this, and have at least so many bytes. */
+export const OBJECT_ALIGN = 8;
+/** How many may have to arrive at a barrier in the map. */
+export const ARRIVALS_MAX = 65536;
 /** So many processes of one node in a row must have had a lock before it is leased to that node. */
 export const LEASE_STREAK = 2;
 /**
@@ -41,7 +60,7 @@ export const STRUCT_DEPTH_MAX = 16;
 export const STRUCT_ARRAY_MAX = 65536;
 /** bytes of one text. */
 export const UTF8_MAX = 65536;
-/** Requests of a session that may wait at once: for semaphores, for locks, and on values of the map. */
+/** Requests of a session that may wait at once: for semaphores, locks and other objects, and on values of the map. */
 export const WAITING_MAX = 65536;
 /** Joiners that may wait for a running session to end and the next of that name to begin. */
 export const WAITING_JOINS_MAX = 1024;
@@ -63,7 +82,7 @@ export const FRAME_MAX = 1 << 20;
  * Largest WELCOME: more than a session can hold at its limits. Only a node that is joining accepts that much, and only
  * once.
  */
-export const WELCOME_MAX = 32 << 20;
+export const WELCOME_MAX = 48 << 20;
 /** Largest frame taken from a peer that has not been welcomed. */
 export const GREETING_FRAME_MAX = 4096;
 /** Bytes of one store entry; larger stores are split, larger publications go in parts. */

@@ -1,5 +1,5 @@
 /** Names, numbers of processes and addresses: what is accepted, and how names become others that fit into paths. */
-import { NAME_MAX, PROCESSES_MAX } from "./limits.ts";
+import { NAME_MAX, OBJECT_ALIGN, PROCESSES_MAX } from "./limits.ts";
 
 const encoder = new TextEncoder();
 
@@ -29,6 +29,53 @@ export function checkName(kind: "session" | "node" | "semaphore" | "lock" | "blo
   }
   if (name === "." || name === "..") return `the ${kind} name is "${name}"; choose another`;
   return null;
+}
+
+/**
+ * A mutex or a semaphore in the map is named by its place there. Names of programs cannot begin like that:
+ * checkName() refuses control characters.
+ */
+const OBJECT_MARK = "\u0001";
+const OBJECT_NAME = /^[ms](0|[1-9a-f][0-9a-f]{0,12})$/;
+const OBJECT_LETTERS = { mutex: "m", semaphore: "s" } as const;
+
+export type NamedObject = keyof typeof OBJECT_LETTERS;
+
+/** The name of the object at that place in the map: U+0001, a letter for its kind, and the place in hexadecimal. */
+export const objectName = (object: NamedObject, offset: number): string =>
+  `${OBJECT_MARK}${OBJECT_LETTERS[object]}${offset.toString(16)}`;
+
+/** The place of the object that has that name, or -1: a program gave the name. */
+export function placeInName(name: string): number {
+  const match = name.startsWith(OBJECT_MARK) ? OBJECT_NAME.exec(name.slice(1)) : null;
+  return match === null ? -1 : Number.parseInt(match[1] as string, 16);
+}
+
+/** The name as people read it. */
+export function shownName(name: string): string {
+  const offset = placeInName(name);
+  return offset < 0 ? name : objectText(name[1] === "m" ? "mutex" : "semaphore", offset);
+}
+
+/** An object in the map, as people read it. */
+export const objectText = (object: string, offset: number): string => `${object} at 0x${offset.toString(16)}`;
+
+/** Whether a text is one of objectText(), or reads like one. */
+export const isObjectText = (text: string): boolean => /^[a-z]+ at 0x[0-9a-f]+$/.test(text);
+
+/** A lock or semaphore as sentences name it: an object in the map by its place, others by their names. */
+export const nameInText = (kind: "lock" | "semaphore", shown: string): string =>
+  isObjectText(shown) ? `the ${shown}` : `${kind} "${shown}"`;
+
+/**
+ * The reason why no lock or semaphore can have that name, in one line, or null. `mapSize`: bytes of the map in which its
+ * objects lie.
+ */
+export function checkResourceName(kind: "lock" | "semaphore", name: string, mapSize: number): string | null {
+  if (typeof name !== "string" || !name.startsWith(OBJECT_MARK)) return checkName(kind, name);
+  const offset = placeInName(name);
+  const fits = offset >= 0 && offset % OBJECT_ALIGN === 0 && offset + OBJECT_ALIGN <= mapSize;
+  return fits && name[1] === (kind === "lock" ? "m" : "s") ? null : `no ${kind} can lie there`;
 }
 
 export function checkProcesses(processes: number): string | null {

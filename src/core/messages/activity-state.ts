@@ -5,6 +5,7 @@
  */
 import * as v from "valibot";
 import { HEAT_CELL_MIN, HEAT_CELLS_MAX, PROCESSES_MAX, WAITING_MAX } from "../base/limits.ts";
+import { objectText, shownName } from "../base/names.ts";
 import { HeatSchema } from "./daemon-api.ts";
 import { count, list, numbers, record, repeated, whenWhole, whole } from "./schema.ts";
 import type { Requester, SessionState } from "./session-state.ts";
@@ -57,23 +58,35 @@ export function activityFault({ heat, waitedMs }: ActivityState, state: SessionS
   return "activity.heat has cells of another map";
 }
 
-export type WaitState = "barrier" | "semaphore" | "lock" | "sleeping";
+export type WaitState = "barrier" | "semaphore" | "lock" | "condition" | "rwlock" | "sleeping";
 
 /** A request that has no reply yet. */
 export interface WaitingRequest {
   from: Pick<Requester, "node" | "tag" | "rank">;
   state: WaitState;
-  /** Name of the semaphore or lock, or the place of the sleep; "" for a barrier. */
+  /** Name of the semaphore or lock as people read it, the object, or the place of the sleep; "" for the barrier. */
   on: string;
 }
 
 /** The requests of the session that wait. */
-export function* waitingRequests({ processes, semaphores, locks, sleepers }: SessionState): Generator<WaitingRequest> {
+export function* waitingRequests(session: SessionState): Generator<WaitingRequest> {
+  const { processes, semaphores, locks, sleepers, conditions, rwLocks, countedBarriers } = session;
   for (const { rank, node, barrierTag } of processes) {
     if (barrierTag >= 0) yield { from: { node, tag: barrierTag, rank }, state: "barrier", on: "" };
   }
-  for (const { name, waiters } of semaphores) for (const from of waiters) yield { from, state: "semaphore", on: name };
-  for (const { name, waiters } of locks) for (const from of waiters) yield { from, state: "lock", on: name };
+  for (const { name, waiters } of semaphores) {
+    for (const from of waiters) yield { from, state: "semaphore", on: shownName(name) };
+  }
+  for (const { name, waiters } of locks) for (const from of waiters) yield { from, state: "lock", on: shownName(name) };
+  for (const [state, object, queues] of [
+    ["condition", "condition", conditions],
+    ["rwlock", "rwlock", rwLocks],
+    ["barrier", "barrier", countedBarriers],
+  ] as const) {
+    for (const { offset, waiters } of queues) {
+      for (const from of waiters) yield { from, state, on: objectText(object, offset) };
+    }
+  }
   for (const { offset, waiters } of sleepers) {
     for (const from of waiters) yield { from, state: "sleeping", on: sleepPlace(offset) };
   }

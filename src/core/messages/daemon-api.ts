@@ -1,7 +1,7 @@
 /** The daemon's HTTP API: its requests and answers, and how shells reach it. */
 import * as v from "valibot";
 import type { Security } from "../access/tls.ts";
-import { ADDRESS_SLOTS, EPOCH_MAX, HEAT_CELLS_MAX, LOCKS_MAX, PROCESSES_MAX, SHOWN_MAX } from "../base/limits.ts";
+import { ADDRESS_SLOTS, EPOCH_MAX, HEAT_CELLS_MAX, PROCESSES_MAX, SHOWN_MAX } from "../base/limits.ts";
 import { formatAddress, parseAddress } from "../base/names.ts";
 import { SETTINGS } from "../base/settings.ts";
 import { count, flag, list, numbers, pattern, record, text, textBy, whenWhole, whole } from "./schema.ts";
@@ -35,18 +35,24 @@ const summaryEntries = {
 export const SessionSummarySchema = record(summaryEntries);
 export type SessionSummary = v.InferOutput<typeof SessionSummarySchema>;
 
+/** More locks than a process can have at once. */
+const HOLDS_MAX = 2 ** 17;
+
 const rankReportEntries = {
   rank: count,
   node: text(),
   pid: count,
   state: v.picklist(
-    ["joining", "running", "barrier", "semaphore", "lock", "sleeping", "left", "lost"],
+    ["joining", "running", "barrier", "semaphore", "lock", "condition", "rwlock", "sleeping", "left", "lost"],
     "is not the state of a process",
   ),
-  /** Name of the semaphore or lock waited for, or the place in the map slept on. */
+  /**
+   * Name of the semaphore or lock waited for, the object in the map, such as "mutex at 0x1a40", or the place in the map slept
+   * on; left out for the session's barrier.
+   */
   on: v.exactOptional(text()),
-  /** Names of the locks that it owns; left out if none. */
-  holds: v.exactOptional(list(LOCKS_MAX, text())),
+  /** The locks that it owns, and the reader-writer locks that it has for writing; left out if none. */
+  holds: v.exactOptional(list(HOLDS_MAX, text())),
 };
 const RankReportSchema = record(rankReportEntries);
 export type RankReport = v.InferOutput<typeof RankReportSchema>;
@@ -79,6 +85,22 @@ const LockStatusSchema = record({
   waiters,
 });
 export type LockStatus = v.InferOutput<typeof LockStatusSchema>;
+
+/** A condition, a reader-writer lock or a barrier in the map that is in use. */
+const ObjectStatusSchema = record({
+  object: v.picklist(["condition", "rwlock", "barrier"], "is not an object in the map"),
+  /** Its place in the map. */
+  offset: count,
+  /** Of a reader-writer lock: the ranks that have it, and whether for writing. */
+  holders: numbers(0, PROCESSES_MAX),
+  isWritten: flag,
+  /** Of a barrier: how many must arrive; else 0. */
+  count,
+  /** Requests that wait; several threads of a process may do so. */
+  waiting: count,
+  waiters,
+});
+export type ObjectStatus = v.InferOutput<typeof ObjectStatusSchema>;
 
 const BlockStatusSchema = record({
   name: text(),
@@ -149,6 +171,8 @@ export const statusEntries = {
   semaphoresLeftOut: count,
   locks: list(SHOWN_MAX, LockStatusSchema),
   locksLeftOut: count,
+  objects: list(SHOWN_MAX, ObjectStatusSchema),
+  objectsLeftOut: count,
   /** Blocks that have names. */
   blocks: list(SHOWN_MAX, BlockStatusSchema),
   blocksLeftOut: count,
@@ -162,7 +186,8 @@ export type ServerStatus = v.InferOutput<typeof ServerStatusSchema>;
 export const NOTHING_KNOWN: Readonly<ServerStatus> = {
   ...{ instance: "", epoch: 0, started: false, direct: false, present: 0, entries: 0, bytes: 0, ranks: [] },
   ...{ time_ms: 0, started_ms: 0, barriers: 0, logBytes: 0 },
-  ...{ semaphores: [], semaphoresLeftOut: 0, locks: [], locksLeftOut: 0, blocks: [], blocksLeftOut: 0 },
+  ...{ semaphores: [], semaphoresLeftOut: 0, locks: [], locksLeftOut: 0, objects: [], objectsLeftOut: 0 },
+  ...{ blocks: [], blocksLeftOut: 0 },
 };
 
 export const SessionDetailSchema = record({

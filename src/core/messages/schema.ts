@@ -7,7 +7,8 @@
  * first fault ends the check. Every list has a limit, which is checked before its items are.
  */
 import * as v from "valibot";
-import { checkName } from "../base/names.ts";
+import { SIZE_MAX } from "../base/limits.ts";
+import { checkName, checkResourceName } from "../base/names.ts";
 import { ProtocolError } from "../wire/frame.ts";
 
 export const WORD_MAX = 0xffffffff;
@@ -55,6 +56,11 @@ export function textBy<Text extends string>(check: (value: string) => string | n
 
 export function name(kind: Parameters<typeof checkName>[0]) {
   return textBy<string>((value) => checkName(kind, value));
+}
+
+/** The name of a lock or semaphore: one that a program gave, or that of an object in the map. */
+export function resourceName(kind: "lock" | "semaphore") {
+  return textBy<string>((value) => checkResourceName(kind, value, SIZE_MAX));
 }
 
 /** A text that the expression matches. `what` follows "is not ". */

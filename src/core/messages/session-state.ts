@@ -5,19 +5,25 @@
 import * as v from "valibot";
 import { slotOf } from "../base/addresses.ts";
 import {
+  ARRIVALS_MAX,
   BLOCKS_MAX,
   LEASE_PAUSE,
   LEASE_STREAK,
   LOCKS_MAX,
   NODE_NUMBER_MAX,
+  OBJECT_LEASES_MAX,
+  OVERTAKES_MAX,
   PROCESSES_MAX,
+  READERS_MAX,
+  RW_LOCKS_MAX,
   SEMAPHORE_VALUE_MAX,
   SEMAPHORES_MAX,
   WAITING_JOINS_MAX,
   WAITING_MAX,
 } from "../base/limits.ts";
-import { checkName } from "../base/names.ts";
+import { checkName, placeInName } from "../base/names.ts";
 import { checkSize, pageRound } from "../base/size.ts";
+import { NAMED_CELLS_MAX } from "../wire/cell-layout.ts";
 import {
   count,
   flag,
@@ -29,6 +35,7 @@ import {
   reasoned,
   record,
   repeated,
+  resourceName,
   textBy,
   WORD_MAX,
   whenWhole,
@@ -99,12 +106,21 @@ const RequesterSchema = record({
 export type Requester = v.InferOutput<typeof RequesterSchema>;
 
 /** Requests that wait, first come first served. */
-export interface WaitQueue {
-  waiters: Requester[];
+export interface WaitQueue<Waiter extends Requester = Requester> {
+  waiters: Waiter[];
 }
 
+/**
+ * What processes have done by cells, leased mutexes, those to which waiters of conditions come back, and readers that have
+ * waited are taken beyond the limits SEMAPHORES_MAX, LOCKS_MAX and READERS_MAX.
+ */
+export const SEMAPHORES_LISTED_MAX = SEMAPHORES_MAX + NAMED_CELLS_MAX;
+export const LOCKS_LISTED_MAX = LOCKS_MAX + OBJECT_LEASES_MAX + NAMED_CELLS_MAX + WAITING_MAX;
+
+const READERS_LISTED_MAX = READERS_MAX + WAITING_MAX;
+
 const SemaphoreStateSchema = record({
-  name: name("semaphore"),
+  name: resourceName("semaphore"),
   value: whole(0, SEMAPHORE_VALUE_MAX),
   waiters: list(WAITING_MAX, RequesterSchema),
 });
@@ -114,6 +130,9 @@ const LockWaiterSchema = record({
   ...RequesterSchema.entries,
   /** It does not wait for an owner, only for the end of a lease. */
   tryOnly: flag,
+  /** The condition from which it comes back, and the status with which it does; -1 and 0: it comes from none. */
+  condition: whole(-1, Number.MAX_SAFE_INTEGER),
+  outcome: whole(0, 255),
 });
 export type LockWaiter = v.InferOutput<typeof LockWaiterSchema>;
 
@@ -122,12 +141,12 @@ export type LockWaiter = v.InferOutput<typeof LockWaiterSchema>;
  * leased to a node, only that node knows its owner.
  */
 const LockStateSchema = record({
-  name: name("lock"),
+  name: resourceName("lock"),
   /** Rank, or -1. */
   owner: whole(-1, PROCESSES_MAX - 1),
   /** Rank that left while it owned the lock, if the data has not been made consistent since; -1: none. */
   died: whole(-1, PROCESSES_MAX - 1),
-  waiters: list(PROCESSES_MAX, LockWaiterSchema),
+  waiters: list(WAITING_MAX, LockWaiterSchema),
   /** The node that it is leased to, or -1. */
   lease: whole(-1, WORD_MAX),
   /**
@@ -136,6 +155,8 @@ const LockStateSchema = record({
    */
   lastNode: whole(-1, WORD_MAX),
   streak: whole(-LEASE_PAUSE, LEASE_STREAK),
+  /** The place in the map was freed, or the mutex there was given its first state, while it was leased. */
+  isReset: flag,
 });
 export type LockState = v.InferOutput<typeof LockStateSchema>;
 
@@ -145,6 +166,47 @@ const FutexQueueSchema = record({
   waiters: list(WAITING_MAX, RequesterSchema),
 });
 export type FutexQueue = v.InferOutput<typeof FutexQueueSchema>;
+
+const ConditionWaiterSchema = record({
+  ...RequesterSchema.entries,
+  /** Name of the mutex with which it goes on. */
+  mutex: resourceName("lock"),
+});
+export type ConditionWaiter = v.InferOutput<typeof ConditionWaiterSchema>;
+
+/** A condition in the map for which requests wait. */
+const ConditionStateSchema = record({
+  offset: count,
+  waiters: list(WAITING_MAX, ConditionWaiterSchema),
+});
+export type ConditionState = v.InferOutput<typeof ConditionStateSchema>;
+
+const RwWaiterSchema = record({ ...RequesterSchema.entries, isWriter: flag });
+export type RwWaiter = v.InferOutput<typeof RwWaiterSchema>;
+
+/** A reader-writer lock in the map that is in use. */
+const RwLockStateSchema = record({
+  offset: count,
+  /** The rank that has it for writing, or -1. */
+  writer: whole(-1, PROCESSES_MAX - 1),
+  /** The ranks that have it for reading, and how many times each. */
+  readers: list(PROCESSES_MAX, record({ rank: whole(0, PROCESSES_MAX - 1), reads: whole(1, Number.MAX_SAFE_INTEGER) })),
+  /** Rank that left while it wrote, if the data has not been made consistent since; -1: none. */
+  died: whole(-1, PROCESSES_MAX - 1),
+  /** Reads granted while a writer waited, since one last wrote or none waited. */
+  overtakes: whole(0, OVERTAKES_MAX),
+  waiters: list(WAITING_MAX, RwWaiterSchema),
+});
+export type RwLockState = v.InferOutput<typeof RwLockStateSchema>;
+
+/** A barrier in the map at which requests wait. */
+const CountedBarrierStateSchema = record({
+  offset: count,
+  /** How many must arrive. */
+  count: whole(1, ARRIVALS_MAX),
+  waiters: list(WAITING_MAX, RequesterSchema),
+});
+export type CountedBarrierState = v.InferOutput<typeof CountedBarrierStateSchema>;
 
 /** An allocated range of the map. */
 export const BlockSchema = record({
@@ -172,8 +234,11 @@ export const SessionStateSchema = v.pipe(
     copying: flag,
     mayBeDirect: flag,
     processes: list(PROCESSES_MAX, ProcessStateSchema),
-    semaphores: list(SEMAPHORES_MAX, SemaphoreStateSchema),
-    locks: list(LOCKS_MAX, LockStateSchema),
+    semaphores: list(SEMAPHORES_LISTED_MAX, SemaphoreStateSchema),
+    locks: list(LOCKS_LISTED_MAX, LockStateSchema),
+    conditions: list(WAITING_MAX, ConditionStateSchema),
+    rwLocks: list(RW_LOCKS_MAX, RwLockStateSchema),
+    countedBarriers: list(WAITING_MAX, CountedBarrierStateSchema),
     sleepers: list(WAITING_MAX, FutexQueueSchema),
     /** By offset. */
     blocks: list(BLOCKS_MAX, BlockSchema),
@@ -191,8 +256,14 @@ export const SessionStateSchema = v.pipe(
     for (const [key, fault] of [
       ["processes", tooHigh(state.processes, "rank", ranks) ?? repeated(state.processes, "rank")],
       ["withdrawals", tooHigh(state.withdrawals, "rank", ranks) ?? repeated(state.withdrawals, "rank")],
-      ["semaphores", repeated(state.semaphores, "name")],
-      ["locks", repeated(state.locks, "name") ?? leasedAndOwned(state.locks)],
+      ["semaphores", repeated(state.semaphores, "name") ?? outside(state.semaphores, state.config.size)],
+      [
+        "locks",
+        repeated(state.locks, "name") ?? outside(state.locks, state.config.size) ?? leasedAndOwned(state.locks),
+      ],
+      ["conditions", misplacedObjects(state.conditions, state.config.size)],
+      ["rwLocks", misplacedObjects(state.rwLocks, state.config.size) ?? writtenAndRead(state.rwLocks)],
+      ["countedBarriers", misplacedObjects(state.countedBarriers, state.config.size) ?? full(state.countedBarriers)],
       ["sleepers", tooHigh(state.sleepers, "offset", state.config.size) ?? repeated(state.sleepers, "offset")],
       ["blocks", misplaced(state.blocks, state.config.size)],
     ] as const) {
@@ -208,6 +279,28 @@ function leasedAndOwned(locks: readonly LockState[]): string | null {
     ? "has an item that is leased, and has an owner or a dead owner"
     : null;
 }
+
+function writtenAndRead(locks: readonly RwLockState[]): string | null {
+  if (locks.some(({ writer, readers }) => writer >= 0 && readers.length > 0))
+    return "has an item that is written and read";
+  const readers = locks.reduce((sum, lock) => sum + lock.readers.length, 0);
+  return readers > READERS_LISTED_MAX ? `has ${readers} readers; the limit is ${READERS_LISTED_MAX}` : null;
+}
+
+const full = (barriers: readonly CountedBarrierState[]): string | null =>
+  barriers.some(({ count: needed, waiters }) => waiters.length >= needed)
+    ? "has an item at which all have arrived"
+    : null;
+
+/** The fault if one of the resources is an object outside a map of that size. */
+export function outside(resources: readonly { name: string }[], mapSize: number): string | null {
+  const found = resources.find(({ name: one }) => placeInName(one) >= mapSize);
+  return found === undefined ? null : `has an item at ${placeInName(found.name)}, outside the map`;
+}
+
+/** The fault if objects of one kind lie outside a map of that size, or at one place. */
+export const misplacedObjects = (objects: readonly { offset: number }[], mapSize: number): string | null =>
+  tooHigh(objects, "offset", mapSize) ?? repeated(objects, "offset");
 
 function tooHigh<Key extends string>(items: readonly Record<Key, number>[], key: Key, end: number): string | null {
   const found = items.find((item) => item[key] >= end);

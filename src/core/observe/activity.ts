@@ -12,6 +12,7 @@
  */
 
 import { PROCESSES_MAX } from "../base/limits.ts";
+import { objectText, shownName } from "../base/names.ts";
 import {
   type ActivityState,
   sleepPlace,
@@ -21,9 +22,10 @@ import {
 } from "../messages/activity-state.ts";
 import type { Heat } from "../messages/daemon-api.ts";
 import type { Phase, SessionState } from "../messages/session-state.ts";
-import { At, FutexWaitAt, HEADER_SIZE, PublishAt, SemaphoreAt, StoreAt } from "../wire/at.ts";
-import { bodyText, getUint64 } from "../wire/frame.ts";
+import { At, FutexWaitAt, PublishAt, StoreAt } from "../wire/at.ts";
+import { getUint64 } from "../wire/frame.ts";
 import { Kind, PublishOp } from "../wire/kinds.ts";
+import { nameAt } from "../wire/name-at.ts";
 import { requestKey } from "../wire/request-key.ts";
 import { HeatCells } from "./heat-cells.ts";
 import { TraceBuffer } from "./trace.ts";
@@ -42,13 +44,26 @@ const WAIT_STATES: Partial<Record<number, WaitState>> = {
   [Kind.SEM_WAIT]: "semaphore",
   [Kind.LOCK]: "lock",
   [Kind.FUTEX_WAIT]: "sleeping",
+  [Kind.COND_WAIT]: "condition",
+  [Kind.RW_LOCK]: "rwlock",
+  [Kind.ARRIVE]: "barrier",
 };
 const WAIT_KINDS: Record<WaitState, number> = {
   barrier: Kind.BARRIER,
+  condition: Kind.COND_WAIT,
+  rwlock: Kind.RW_LOCK,
   semaphore: Kind.SEM_WAIT,
   lock: Kind.LOCK,
   sleeping: Kind.FUTEX_WAIT,
 };
+
+/** What the request at `at` waits for, as people read it. */
+function placeOfWait(view: DataView, at: number, kind: number, state: WaitState): string {
+  const offset = getUint64(view, at + FutexWaitAt.mapOffset);
+  if (kind === Kind.BARRIER) return "";
+  if (state === "sleeping") return sleepPlace(offset);
+  return state === "semaphore" || state === "lock" ? shownName(nameAt(view, at)) : objectText(state, offset);
+}
 
 /** The session whose entries are counted. */
 export interface CountedSession {
@@ -110,7 +125,8 @@ export class Activity {
       const { rank, node, tag } = from;
       const since_ms = counted === undefined ? this.now_ms : told_ms - (counted.waitedMs[index] as number);
       index += 1;
-      this.#waits.set(requestKey(node, tag), { rank, kind: WAIT_KINDS[waitState], state: waitState, on, since_ms });
+      const kind = waitState === "barrier" && on !== "" ? Kind.ARRIVE : WAIT_KINDS[waitState];
+      this.#waits.set(requestKey(node, tag), { rank, kind, state: waitState, on, since_ms });
     }
   }
 
@@ -207,12 +223,7 @@ export class Activity {
   }
 
   #beginWait(view: DataView, at: number, rank: number, kind: number, state: WaitState): void {
-    let on = "";
-    if (state === "sleeping") on = sleepPlace(getUint64(view, at + FutexWaitAt.mapOffset));
-    else if (state !== "barrier") {
-      const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
-      on = bodyText(bytes, at + HEADER_SIZE, view.getUint32(at + SemaphoreAt.nameLength, true));
-    }
+    const on = placeOfWait(view, at, kind, state);
     const key = requestKey(this.#ownNode, this.#ownTag);
     this.#waits.set(key, { rank, kind, state, on, since_ms: this.now_ms });
     this.#changed_ms[rank] = this.now_ms;

@@ -2,6 +2,7 @@
  * Running sessions as metrics for Prometheus: its text format 0.0.4
  * (https://prometheus.io/docs/instrumenting/exposition_formats/).
  */
+import { objectText } from "../base/names.ts";
 import type { RankStatus, SessionDetail } from "../messages/daemon-api.ts";
 
 export const METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8";
@@ -134,6 +135,25 @@ export function metricsText(version: string, sessions: SessionDetail[]): string 
     "dsm_lock_waiters",
     "Ranks that wait for it.",
     locks(({ waiters }) => waiters.length),
+  );
+  const objects = (value: (object: SessionDetail["objects"][0]) => number): Sample[] =>
+    known.flatMap((session) =>
+      session.objects.map((one): Sample => {
+        const object = objectText(one.object, one.offset);
+        return [{ session: session.name, object }, value(one)];
+      }),
+    );
+  all.add(
+    "gauge",
+    "dsm_object_holders",
+    "Ranks that have the reader-writer lock in the map.",
+    objects(({ holders }) => holders.length),
+  );
+  all.add(
+    "gauge",
+    "dsm_object_waiting",
+    "Requests that wait for the condition, reader-writer lock or barrier in the map.",
+    objects(({ waiting }) => waiting),
   );
   return all.text;
 }

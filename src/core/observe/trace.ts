@@ -7,10 +7,12 @@
  */
 
 import { TRACE_BUFFER_BYTES } from "../base/limits.ts";
+import { isObjectText, nameInText, objectText, shownName } from "../base/names.ts";
 import type { TraceInfo } from "../messages/trace-info.ts";
-import { At, HEADER_SIZE, SemaphoreAt, StoreAt } from "../wire/at.ts";
+import { At, StoreAt } from "../wire/at.ts";
 import { bodyText, getUint64, ProtocolError, padded } from "../wire/frame.ts";
 import { Kind } from "../wire/kinds.ts";
+import { nameAt } from "../wire/name-at.ts";
 
 const RecordAt = {
   /** f64: milliseconds since 1970. */
@@ -31,6 +33,15 @@ const RECORD_SIZE = 24;
 const WAIT_BEGINS = 0x80;
 const WAIT_ENDS = 0x40;
 const NAMED: ReadonlySet<number> = new Set([Kind.SEM_WAIT, Kind.SEM_POST, Kind.LOCK, Kind.UNLOCK, Kind.NAMED]);
+/** Operations on objects in the map that have no name, and what the objects are. */
+const OBJECTS: Partial<Record<number, string>> = {
+  [Kind.COND_WAIT]: "condition",
+  [Kind.COND_SIGNAL]: "condition",
+  [Kind.RW_LOCK]: "rwlock",
+  [Kind.RW_UNLOCK]: "rwlock",
+  [Kind.ARRIVE]: "barrier",
+  [Kind.OBJECT_INIT]: "object",
+};
 
 /** TraceBuffer: records that were not sent yet. When it is full, further records are dropped and counted. */
 export class TraceBuffer {
@@ -43,15 +54,18 @@ export class TraceBuffer {
   entry(now_ms: number, view: DataView, at: number, bytes: number): void {
     const kind = view.getUint8(at + At.kind);
     const named = NAMED.has(kind);
-    const name = named
-      ? new Uint8Array(
-          view.buffer,
-          view.byteOffset + at + HEADER_SIZE,
-          view.getUint32(at + SemaphoreAt.nameLength, true),
-        )
-      : null;
-    const where = named || kind === Kind.JOIN || kind === Kind.ALLOC ? 0 : getUint64(view, at + StoreAt.mapOffset);
-    this.#push(now_ms, where, bytes, view.getUint16(at + At.rank, true), kind, name);
+    const offset = named || kind === Kind.JOIN || kind === Kind.ALLOC ? 0 : getUint64(view, at + StoreAt.mapOffset);
+    const object = OBJECTS[kind];
+    const name = named ? shownName(nameAt(view, at)) : object === undefined ? "" : objectText(object, offset);
+    const where = object === undefined ? offset : 0;
+    this.#push(
+      now_ms,
+      where,
+      bytes,
+      view.getUint16(at + At.rank, true),
+      kind,
+      name === "" ? null : new TextEncoder().encode(name),
+    );
   }
 
   waits(now_ms: number, rank: number, kind: number, which: number, on: string): void {
@@ -154,7 +168,27 @@ const ENTRIES: Partial<Record<number, [name: string, category: string]>> = {
   [Kind.FREE]: ["free", "operation"],
   [Kind.FUTEX_WAIT]: ["sleep", "operation"],
   [Kind.FUTEX_WAKE]: ["wake", "operation"],
+  [Kind.COND_WAIT]: ["condition wait", "operation"],
+  [Kind.COND_SIGNAL]: ["signal", "operation"],
+  [Kind.RW_LOCK]: ["lock", "operation"],
+  [Kind.RW_UNLOCK]: ["unlock", "operation"],
+  [Kind.ARRIVE]: ["arrive", "operation"],
+  [Kind.OBJECT_INIT]: ["init", "operation"],
 };
+
+function waitText(kind: number, name: string): string {
+  switch (kind) {
+    case Kind.BARRIER:
+      return "in barrier";
+    case Kind.FUTEX_WAIT:
+      return `asleep on ${name}`;
+    case Kind.LOCK:
+    case Kind.SEM_WAIT:
+      return `waits for ${nameInText(kind === Kind.LOCK ? "lock" : "semaphore", name)}`;
+    default:
+      return `waits for the ${name}`;
+  }
+}
 
 /** Interval of the counters' values. */
 const COUNTER_MS = 100;
@@ -236,19 +270,15 @@ export class ChromeTrace {
         ...(kind === Kind.STORE || kind === Kind.ATOMIC ? { offset: `0x${where.toString(16)}` } : {}),
         ...(bytes > 0 ? { bytes } : {}),
       };
-      const shown = passed > 0 ? "barriers passed" : name === "" ? entry : `${entry} "${name}"`;
+      const on = isObjectText(name) ? name : `"${name}"`;
+      const shown = passed > 0 ? "barriers passed" : name === "" ? entry : `${entry} ${on}`;
       yield { name: shown, cat, ph: "i", s: "t", ts: this.#ts(record.time_ms), ...this.#at(rank), args };
     }
   }
 
   #span({ record, lane }: OpenWait, until_ms: number, args: Record<string, string>): TraceEvent {
     const { kind, name, rank, time_ms } = record;
-    const what =
-      kind === Kind.BARRIER
-        ? "in barrier"
-        : kind === Kind.FUTEX_WAIT
-          ? `asleep on ${name}`
-          : `waits for ${kind === Kind.LOCK ? "lock" : "semaphore"} "${name}"`;
+    const what = waitText(kind, name);
     // Viewers drop events before 0, and a wait that began an hour before the trace would leave most of the view empty.
     const ts = Math.max(0, this.#ts(time_ms));
     const before_ms = Math.round(this.#info.time_ms - time_ms);

@@ -4,6 +4,7 @@
 
 import { counted, formatCount } from "../base/count.ts";
 import { formatDuration } from "../base/duration.ts";
+import { nameInText, objectText } from "../base/names.ts";
 import type { RankStatus, SessionDetail } from "../messages/daemon-api.ts";
 
 /** Ranks that are described one by one; further ones are only counted. */
@@ -12,7 +13,18 @@ const DESCRIBED_MAX = 8;
 const LISTED_MAX = 16;
 
 export interface Finding {
-  kind: "joining" | "barrier" | "semaphore" | "lock" | "deadlock" | "sleeping" | "lost" | "stuck" | "nobody";
+  kind:
+    | "joining"
+    | "barrier"
+    | "semaphore"
+    | "lock"
+    | "condition"
+    | "rwlock"
+    | "deadlock"
+    | "sleeping"
+    | "lost"
+    | "stuck"
+    | "nobody";
   /** One sentence, without a full stop. */
   text: string;
   /** Ranks that wait. Of a deadlock: each waits for the next, the last for the first. */
@@ -31,6 +43,7 @@ export function explain(session: SessionDetail): Finding[] {
     ...barrier(session, here),
     ...locks(session),
     ...semaphores(session, here),
+    ...objects(session, here),
     ...sleepers(session, here),
   ];
   if (session.started && here.length > 0 && here.every(isWaiting)) {
@@ -52,8 +65,12 @@ export const isAnyWaiting = (session: SessionDetail): boolean => !session.starte
 export const isDeadlocked = (session: SessionDetail): boolean => deadlocks(session).length > 0;
 
 const isHere = ({ state }: RankStatus): boolean => state !== "left" && state !== "lost";
-const isWaiting = ({ state }: RankStatus): boolean =>
-  state === "barrier" || state === "semaphore" || state === "lock" || state === "sleeping" || state === "joining";
+const WAITING: ReadonlySet<string> = new Set([
+  ...["joining", "barrier", "semaphore", "lock", "condition", "rwlock", "sleeping"],
+]);
+const isWaiting = ({ state }: RankStatus): boolean => WAITING.has(state);
+/** Whether the rank is in the session's own barrier. */
+const isInBarrier = ({ state, on }: RankStatus): boolean => state === "barrier" && on === undefined;
 
 const who = ({ rank, node, pid }: RankStatus): string => `rank ${rank} (node ${node}, pid ${pid})`;
 const numbersOf = (ranks: RankStatus[]): number[] => ranks.map(({ rank }) => rank);
@@ -93,10 +110,10 @@ export const whySilent = ({ phase }: Pick<SessionDetail, "phase">): string =>
 /** Describes what a rank does for which others wait. */
 function doing({ state, on, stateMs, lastWriteMs }: RankStatus, session: SessionDetail): string {
   const since = `for ${lasting(stateMs, session)}`;
-  if (state === "semaphore") return `has been waiting for semaphore "${on}" ${since}`;
-  if (state === "lock") return `has been waiting for lock "${on}" ${since}`;
+  if (state === "semaphore" || state === "lock") return `has been waiting for ${nameInText(state, on ?? "")} ${since}`;
+  if (state === "condition" || state === "rwlock") return `has been waiting for the ${on} ${since}`;
   if (state === "sleeping") return `has been sleeping on byte ${on} ${since}`;
-  if (state === "barrier") return `has been in the barrier ${since}`;
+  if (state === "barrier") return `has been in the ${on ?? "barrier"} ${since}`;
   if (state === "joining") return "is joining";
   if (state === "left") return "has left";
   if (state === "lost") return "was lost";
@@ -145,9 +162,9 @@ function lost(session: SessionDetail): Finding[] {
 }
 
 function barrier(session: SessionDetail, here: RankStatus[]): Finding[] {
-  const inside = here.filter(({ state }) => state === "barrier");
+  const inside = here.filter(isInBarrier);
   if (inside.length === 0) return [];
-  const outside = here.filter(({ state }) => state !== "barrier");
+  const outside = here.filter((rank) => !isInBarrier(rank));
   const text =
     `${rankList(numbersOf(inside))} ${verb(inside, "has", "have")} been in barrier ${formatCount(session.barriers + 1)}` +
     `${inside.length > 1 ? ", the first" : ""} for ${longest(inside, session)}; not there: ${described(outside, session)}`;
@@ -163,7 +180,7 @@ function locks(session: SessionDetail): Finding[] {
     const has = session.ranks.find(({ rank }) => rank === owner);
     const since = waiting.length > 0 ? ` for ${longest(waiting, session)}` : "";
     const whose = has === undefined ? "which no process has" : `which ${who(has)} has; it ${doing(has, session)}`;
-    const text = `${rankList(waiters)} ${verb(waiters, "has", "have")} been waiting for lock "${name}"${since}, ${whose}`;
+    const text = `${rankList(waiters)} ${verb(waiters, "has", "have")} been waiting for ${nameInText("lock", name)}${since}, ${whose}`;
     return [{ kind: "lock", text, waiting: waiters, for: owner === null ? [] : [owner] }];
   });
 }
@@ -180,8 +197,42 @@ function semaphores(session: SessionDetail, here: RankStatus[]): Finding[] {
       others.length === 0
         ? "and no process runs that could post it"
         : `which another process must post: ${rankList(numbersOf(others))} ${verb(others, "runs", "run")}`;
-    const text = `${rankList(waiters)} ${verb(waiters, "has", "have")} been waiting for semaphore "${name}" (value ${formatCount(value)})${since}, ${posts}`;
+    const text = `${rankList(waiters)} ${verb(waiters, "has", "have")} been waiting for ${nameInText("semaphore", name)} (value ${formatCount(value)})${since}, ${posts}`;
     return [{ kind: "semaphore", text, waiting: waiters, for: numbersOf(others) }];
+  });
+}
+
+/** Conditions, reader-writer locks and barriers in the map. */
+function objects(session: SessionDetail, here: RankStatus[]): Finding[] {
+  return session.objects.flatMap((object): Finding[] => {
+    const { waiters } = object;
+    if (waiters.length === 0) return [];
+    const on = objectText(object.object, object.offset);
+    const waiting = here.filter((rank) => waiters.includes(rank.rank) && rank.on === on);
+    const since = waiting.length > 0 ? ` for ${longest(waiting, session)}` : "";
+    const ranks = `${rankList(waiters)} ${verb(waiters, "has", "have")} been`;
+    if (object.object === "condition") {
+      const others = here.filter((rank) => !isWaiting(rank));
+      const signals =
+        others.length === 0
+          ? "and no process runs that could signal it"
+          : `which another process must signal: ${rankList(numbersOf(others))} ${verb(others, "runs", "run")}`;
+      const text = `${ranks} waiting for the ${on}${since}, ${signals}`;
+      return [{ kind: "condition", text, waiting: waiters, for: numbersOf(others) }];
+    }
+    if (object.object === "barrier") {
+      const arrived = `${formatCount(object.waiting)} of ${formatCount(object.count)}`;
+      const text = `${ranks} in the ${on}${since}: ${arrived} have arrived`;
+      return [{ kind: "barrier", text, waiting: waiters, for: [] }];
+    }
+    const { holders, isWritten } = object;
+    const have = session.ranks.filter(({ rank }) => holders.includes(rank));
+    const whose =
+      have.length === 0
+        ? "which no process has"
+        : `which is locked for ${isWritten ? "writing" : "reading"}: ${described(have, session)}`;
+    const text = `${ranks} waiting for the ${on}${since}, ${whose}`;
+    return [{ kind: "rwlock", text, waiting: waiters, for: holders }];
   });
 }
 
@@ -203,7 +254,7 @@ function sleepers(session: SessionDetail, here: RankStatus[]): Finding[] {
 
 interface Edge {
   to: number;
-  /** Name of the lock, or null: the barrier. */
+  /** The lock, as sentences name it, or null: the barrier. */
   lock: string | null;
 }
 
@@ -213,15 +264,23 @@ interface Edge {
  */
 function deadlocks(session: SessionDetail): Finding[] {
   const edges = new Map<number, Edge[]>();
-  const add = (from: number, edge: Edge): void => void edges.set(from, [...(edges.get(from) ?? []), edge]);
+  const add = (from: number, edge: Edge): void => {
+    // Of an object in the map another thread of the same process may be the owner.
+    if (edge.to !== from) edges.set(from, [...(edges.get(from) ?? []), edge]);
+  };
   for (const { name, owner, waiters } of session.locks) {
-    for (const waiter of owner === null ? [] : waiters) add(waiter, { to: owner as number, lock: name });
+    const lock = nameInText("lock", name);
+    for (const waiter of owner === null ? [] : waiters) add(waiter, { to: owner as number, lock });
+  }
+  for (const { object, offset, holders, waiters } of session.objects) {
+    const lock = `the ${objectText(object, offset)}`;
+    for (const waiter of waiters) for (const to of holders) add(waiter, { to, lock });
   }
   const here = session.ranks.filter(isHere);
   // Only waiting ranks can be part of a circle, and without locks there is none.
-  const late = here.filter(({ state }) => state === "lock").map(({ rank }) => rank);
-  for (const { rank, state } of here) {
-    if (state === "barrier") for (const to of late) add(rank, { to, lock: null });
+  const late = here.filter(({ state }) => state === "lock" || state === "rwlock").map(({ rank }) => rank);
+  for (const one of here) {
+    if (isInBarrier(one)) for (const to of late) add(one.rank, { to, lock: null });
   }
   const found = new Set<number>();
   return [...edges.keys()]
@@ -251,11 +310,9 @@ function deadlock(session: SessionDetail, way: [number, Edge][]): Finding {
     const rank = session.ranks.find((one) => one.rank === number);
     const holds = way.at(index - 1)?.[1].lock ?? null;
     const waits =
-      edge.lock === null
-        ? `is in the barrier, to which rank ${edge.to} does not come`
-        : `waits for lock "${edge.lock}"`;
+      edge.lock === null ? `is in the barrier, to which rank ${edge.to} does not come` : `waits for ${edge.lock}`;
     const name = rank === undefined ? `rank ${number}` : who(rank);
-    return holds === null ? `${name} ${waits}` : `${name} has lock "${holds}" and ${waits}`;
+    return holds === null ? `${name} ${waits}` : `${name} has ${holds} and ${waits}`;
   });
   const text = `deadlock: ${parts.join("; ")}`;
   const ranks = way.map(([rank]) => rank);

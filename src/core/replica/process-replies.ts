@@ -15,15 +15,16 @@ const REASONS: Partial<Record<Status, string>> = {
   [Status.LIMIT]:
     "a limit of the session is reached (semaphores, locks, waiting requests, or processes waiting for its end)",
   [Status.OVERFLOW]: "the semaphore has its largest value already",
-  [Status.BUSY]: "this process is in the barrier, or has or waits for that lock, already",
+  [Status.BUSY]: "this process is in the barrier, or has or waits for that lock, already; or the object is in use",
   [Status.NOT_OWNER]: "this process does not have that lock",
   [Status.LEFT]: "this process has left the session",
   [Status.NO_MEMORY]: "the map has no gap of that size; allocate less, free blocks, or make the session larger",
-  [Status.MISMATCH]: "the block of that name has another size; give all the same",
+  [Status.MISMATCH]:
+    "the block of that name has another size, or the barrier another number of arrivals; give all the same",
   [Status.SYSTEM]:
     "this node's arbiter can share no memory with its processes, so holes must begin and end on pages (multiples of 4096)",
   [Status.INVALID]:
-    "the name is not valid (use 1 to 63 bytes without slash or control characters), or no block begins there",
+    "the name is not valid (use 1 to 63 bytes without slash or control characters), no block begins there, or the block was freed",
 };
 
 function reason(status: Status, aux: number): string {

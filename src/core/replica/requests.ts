@@ -5,7 +5,7 @@ import type { Session } from "../session/session.ts";
 import { At, BarrierAt, CancelAt, ChangeAt, LeaveAt, PageShadowAt, PublishAt } from "../wire/at.ts";
 import { checkOperation } from "../wire/check-operation.ts";
 import { getUint64, ProtocolError } from "../wire/frame.ts";
-import { Kind, PROCESS_OP_FIRST, PROCESS_OP_LAST, PublishOp } from "../wire/kinds.ts";
+import { isProcessOperation, Kind, PublishOp } from "../wire/kinds.ts";
 import type { Channel } from "./channels.ts";
 import type { DirectModeExit } from "./direct-mode-exit.ts";
 import type { Joins } from "./joins.ts";
@@ -74,7 +74,7 @@ export class Requests {
       if (isAnswered(kind, view, at)) this.#of.replies.error(channel.index, tag, Status.LEFT);
       return;
     }
-    if (kind >= PROCESS_OP_FIRST && kind <= PROCESS_OP_LAST && kind !== Kind.JOIN) {
+    if (isProcessOperation(kind) && kind !== Kind.JOIN) {
       this.#request(channel, process, kind, view, at, size, bytes);
     } else if (kind === Kind.SHADOW || kind === Kind.UNSHADOW) {
       this.#shadow(channel, process, kind, view, at);

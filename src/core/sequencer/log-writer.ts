@@ -76,9 +76,11 @@ export class LogWriter {
 }
 
 /**
- * Whether the broadcast of the entry may be deferred: a request that only makes its process wait changes nothing that
- * other processes can see. Its entry goes out with the next one for which a process waits: a barrier wakes the arbiters
- * once, not once for each process. The shell sends it after DEFERRED_BROADCAST_MS at the latest, so that the nodes know
- * who waits, and since when, if this server is lost.
+ * Entries whose broadcast may be deferred: a request that only makes its process wait changes nothing that other processes
+ * can see. (The mutex that a wait for a condition unlocks is asked for here, not at the nodes.) Its entry goes out with the
+ * next one for which a process waits: a barrier wakes the arbiters once, not once for each process. The shell sends it after
+ * DEFERRED_BROADCAST_MS at the latest, so that the nodes know who waits, and since when, if this server is lost.
  */
-const canDeferBroadcast = (kind: number): boolean => kind === Kind.BARRIER || kind === Kind.SEM_WAIT;
+const DEFERRED: ReadonlySet<number> = new Set([Kind.BARRIER, Kind.SEM_WAIT, Kind.ARRIVE, Kind.COND_WAIT]);
+
+const canDeferBroadcast = (kind: number): boolean => DEFERRED.has(kind);

@@ -1,6 +1,6 @@
 /** The answer to a STATUS frame, from the session, its activity and its members. */
 import { SHOWN_MAX, WAITERS_SHOWN_MAX } from "../base/limits.ts";
-import type { LockStatus, RankStatus, SemaphoreStatus, ServerStatus } from "../messages/daemon-api.ts";
+import type { LockStatus, ObjectStatus, RankStatus, SemaphoreStatus, ServerStatus } from "../messages/daemon-api.ts";
 import type { StatusReport } from "../messages/status-report.ts";
 import type { Activity } from "../observe/activity.ts";
 import type { Session } from "../session/session.ts";
@@ -43,6 +43,7 @@ export function reportStatus(
     logBytes: log.bytes,
     ...truncator.semaphores(session.semaphores()),
     ...truncator.locks(session.locks().map((lock) => ({ ...lock, owner: lock.owner < 0 ? null : lock.owner }))),
+    ...truncator.objects(session.objects()),
     blocks: named.slice(0, SHOWN_MAX).map((block) => ({ name: block.name, offset: block.offset, size: block.size })),
     blocksLeftOut: Math.max(0, named.length - SHOWN_MAX),
     ...(withHeat ? { heat: activity.heat() } : {}),
@@ -76,6 +77,10 @@ class StatusTruncator {
 
   locks(all: LockStatus[]): Pick<ServerStatus, "locks" | "locksLeftOut"> {
     return { locks: this.#cut(all), locksLeftOut: Math.max(0, all.length - SHOWN_MAX) };
+  }
+
+  objects(all: ObjectStatus[]): Pick<ServerStatus, "objects" | "objectsLeftOut"> {
+    return { objects: this.#cut(all), objectsLeftOut: Math.max(0, all.length - SHOWN_MAX) };
   }
 
   #cut<Queue extends { waiters: number[] }>(all: Queue[]): Queue[] {

@@ -46,6 +46,11 @@ export class Blocks {
     if (this.#admits(from)) this.#allocate(size, alignment, "", from);
   }
 
+  /** Bytes of the block that begins there; 0: none does. */
+  sizeOf(offset: number): number {
+    return this.#heap.sizeOf(offset);
+  }
+
   free(offset: number, from: Requester): void {
     if (this.#admits(from)) this.#replies.status(from, this.#heap.free(offset) ? Status.OK : Status.INVALID);
   }

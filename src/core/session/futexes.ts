@@ -55,20 +55,17 @@ export class Futexes {
       if (next === undefined) break;
       this.#replies.ok(next.node, next.tag);
     }
-    if (queue !== undefined) this.dropIfEmpty(queue);
+    if (queue !== undefined) this.settle(queue);
     this.#replies.ok(node, tag, woken);
   }
 
-  /** Deletes a queue in which no request waits. */
-  dropIfEmpty(queue: WaitQueue | FutexQueue): void {
-    if (queue.waiters.length === 0 && "offset" in queue) this.#byOffset.delete(queue.offset);
+  /** Deletes the queue if it is one of these, and no request waits in it. */
+  settle(queue: WaitQueue | FutexQueue): void {
+    if (queue.waiters.length > 0 || !("offset" in queue)) return;
+    if (this.#byOffset.get(queue.offset) === queue) this.#byOffset.delete(queue.offset);
   }
 
-  all(): IterableIterator<FutexQueue> {
-    return this.#byOffset.values();
-  }
-
-  queues(): Iterable<WaitQueue> {
+  queues(): IterableIterator<FutexQueue> {
     return this.#byOffset.values();
   }
 

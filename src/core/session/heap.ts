@@ -52,8 +52,24 @@ export class Heap {
     return Math.min(Math.ceil(end / align) * align + size, Number.MAX_SAFE_INTEGER);
   }
 
+  /** Bytes of the block that begins there; 0: none does. */
+  sizeOf(offset: number): number {
+    const block = this.#blocks[this.#indexOf(offset)];
+    return block === undefined || block.offset !== offset ? 0 : block.size;
+  }
+
   /** Frees the block. False when no block begins there. */
   free(offset: number): boolean {
+    const index = this.#indexOf(offset);
+    const block = this.#blocks[index];
+    if (block === undefined || block.offset !== offset) return false;
+    this.#blocks.splice(index, 1);
+    if (block.name !== "") this.#named.delete(block.name);
+    return true;
+  }
+
+  /** The index of the first block that begins there or behind. */
+  #indexOf(offset: number): number {
     let low = 0;
     let high = this.#blocks.length;
     while (low < high) {
@@ -61,11 +77,7 @@ export class Heap {
       if ((this.#blocks[middle] as Block).offset < offset) low = middle + 1;
       else high = middle;
     }
-    const block = this.#blocks[low];
-    if (block === undefined || block.offset !== offset) return false;
-    this.#blocks.splice(low, 1);
-    if (block.name !== "") this.#named.delete(block.name);
-    return true;
+    return low;
   }
 
   #insert(index: number, block: Block): void {

@@ -1,6 +1,6 @@
 /**
- * Locks by name. A lock belongs to a process, is robust (POSIX: PTHREAD_MUTEX_ROBUST) and is granted first come, first
- * served.
+ * Locks by name, and mutexes in the map, whose names are their places. A lock belongs to a process, is robust (POSIX:
+ * PTHREAD_MUTEX_ROBUST) and is granted first come, first served.
  *
  *     free ──lock──▶ owned ──unlock, no waiter──▶ free
  *                      └──unlock, or the owner leaves or is lost──▶ owned by the first waiter
@@ -17,27 +17,35 @@
  *                                                     │  ▲
  *                                                     └──┘ lock, from any node: waits, and the lease is recalled
  *
+ * A waiter of a condition comes back into the queue of its mutex (conditions.ts). It goes on with the mutex or not at all, so
+ * no SEM_CANCEL takes it back.
+ *
  * Invariants: a leased lock has no owner and no mark here; each lease is ended by one RETURN, by the LEAVE of the last
- * process of its node, or by the eviction of the node; after a loss no lease is given.
+ * process of its node, or by the eviction of the node; after a loss no lease is given. At most OBJECT_LEASES_MAX mutexes in
+ * the map are leased.
  */
 import { Status } from "../base/errors.ts";
-import { LEASE_PAUSE, LEASE_STREAK, LOCKS_MAX } from "../base/limits.ts";
-import { checkName } from "../base/names.ts";
+import { LEASE_PAUSE, LEASE_STREAK, LOCKS_MAX, OBJECT_LEASES_MAX } from "../base/limits.ts";
+import { checkResourceName, objectName, placeInName } from "../base/names.ts";
 import type { SavedSession } from "../messages/saved-session.ts";
 import type { LockState, LockWaiter, Requester, SessionState, WaitQueue } from "../messages/session-state.ts";
+import { NO_TAG } from "../wire/kinds.ts";
 import type { Effects } from "./effects.ts";
 import type { Membership } from "./membership.ts";
 import type { Replies } from "./replies.ts";
+import { type Place, ResourceTable } from "./resource-table.ts";
 import type { WaitQueues } from "./wait-queues.ts";
 
 export class Locks {
+  readonly #mapSize: number;
   readonly #members: Membership;
   readonly #replies: Replies;
   readonly #waits: WaitQueues;
   readonly #effects: Effects;
-  readonly #byName = new Map<string, LockState>();
+  readonly #table = new ResourceTable<LockState>(LOCKS_MAX, (name) => newLock(name, -1), placeOf);
 
-  constructor(members: Membership, replies: Replies, waits: WaitQueues, effects: Effects) {
+  constructor(mapSize: number, members: Membership, replies: Replies, waits: WaitQueues, effects: Effects) {
+    this.#mapSize = mapSize;
     this.#members = members;
     this.#replies = replies;
     this.#waits = waits;
@@ -48,23 +56,30 @@ export class Locks {
     if (!this.#members.admits(from)) return;
     const lock = this.#open(name, from);
     if (lock === null) return;
-    // Recursive locking is refused: the process would deadlock with itself.
-    if (lock.owner === from.rank || lock.waiters.some(({ rank }) => rank === from.rank)) {
+    if (this.#wouldBeTwice(lock, from.rank)) {
       this.#replies.status(from, Status.BUSY);
     } else if (lock.lease >= 0) {
       // Also an attempt waits until the node has said whether the lock is free.
-      if (this.#enqueue(lock, from, tryOnly)) this.#effects.onRecall(name, lock.lease);
+      if (this.#enqueue(lock, asked(from, tryOnly))) this.#effects.onRecall(name, lock.lease);
     } else if (lock.owner < 0) {
-      this.#grant(lock, from);
+      this.#grant(lock, asked(from, false));
     } else if (tryOnly) {
       this.#replies.status(from, Status.AGAIN);
     } else {
-      this.#enqueue(lock, from, false);
+      this.#enqueue(lock, asked(from, false));
     }
+    this.#table.settle(lock);
   }
 
-  #enqueue(lock: LockState, from: Requester, tryOnly: boolean): boolean {
-    const waiter: LockWaiter = { ...from, tryOnly };
+  /**
+   * Whether the process has the lock, or waits for it: recursive locking is refused. Of a mutex in the map the process itself
+   * knows which of its threads has it, so another thread may wait.
+   */
+  #wouldBeTwice({ name, owner, waiters }: LockState, rank: number): boolean {
+    return placeInName(name) < 0 && (owner === rank || waiters.some((waiter) => waiter.rank === rank));
+  }
+
+  #enqueue(lock: LockState, waiter: LockWaiter): boolean {
     return this.#waits.enqueue(lock, waiter);
   }
 
@@ -73,35 +88,83 @@ export class Locks {
    * was not made consistent, so the next owner gets OWNER_DIED, too.
    */
   unlock(name: string, keepsMark: boolean, from: Requester): void {
-    const lock = this.#byName.get(name);
     if (!this.#members.mayIssue(from.rank, from.node)) {
       this.#replies.status(from, Status.LEFT);
-    } else if (lock === undefined || lock.owner !== from.rank) {
+    } else if (!this.isOwner(name, from.rank)) {
       this.#replies.status(from, Status.NOT_OWNER);
     } else {
-      if (!keepsMark) lock.died = -1;
-      this.#passOn(lock);
-      this.#leaseIfUseful(lock);
+      this.release(name, keepsMark);
       this.#replies.ok(from.node, from.tag);
     }
   }
 
+  /** Whether the process has the lock. */
+  isOwner(name: string, rank: number): boolean {
+    return this.#table.get(name)?.owner === rank;
+  }
+
+  /** Unlocks a lock that a process has. */
+  release(name: string, keepsMark: boolean): void {
+    const lock = this.#table.get(name);
+    if (lock === undefined) return;
+    if (!keepsMark) lock.died = -1;
+    this.#passOn(lock);
+    this.#leaseIfUseful(lock);
+    this.#table.settle(lock);
+  }
+
+  /** The waiter of a condition goes on with the lock, now or when it is its turn. */
+  comeBack(name: string, waiter: LockWaiter): void {
+    const lock = this.#table.open(name, true) as LockState;
+    if (lock.owner < 0 && lock.lease < 0) this.#grant(lock, waiter);
+    else if (this.#enqueue(lock, waiter) && lock.lease >= 0) this.#effects.onRecall(name, lock.lease);
+  }
+
   named(name: string): Readonly<LockState> | undefined {
-    return this.#byName.get(name);
+    return this.#table.get(name);
   }
 
   /** Whether the lock is there, and no process has it, waits for it, or has ended while it had it. */
   isFree(name: string): boolean {
-    const lock = this.#byName.get(name);
+    const lock = this.#table.get(name);
     return lock !== undefined && isFree(lock);
   }
 
   /** Passes on the locks of a process that goes: it may leave the data inconsistent, even if it ends normally. */
   passOnLocksOf(rank: number): void {
-    for (const lock of this.#byName.values()) {
+    for (const lock of this.#table.inUse()) {
       if (lock.owner !== rank) continue;
       lock.died = rank;
       this.#passOn(lock);
+    }
+  }
+
+  // --- Objects -----------------------------------------------------------------------------------------------------
+
+  /** The mutex gets its first state again, unless a process is known to have it or to wait for it: false then. */
+  initialize(offset: number): boolean {
+    const lock = this.#table.get(objectName("mutex", offset));
+    if (lock === undefined) return true;
+    if (lock.owner >= 0 || lock.waiters.length > 0) return false;
+    this.#reset(lock);
+    return true;
+  }
+
+  /** That part of the map was freed: its mutexes get their first state again, and requests for them end with INVALID. */
+  reset(from: number, to: number): void {
+    for (const lock of this.#table.within(from, to)) {
+      this.#waits.end(lock, Status.INVALID, 0);
+      this.#reset(lock);
+    }
+  }
+
+  #reset(lock: LockState): void {
+    if (lock.lease >= 0) {
+      // Until it is given back, processes of the node may take it by its cell.
+      lock.isReset = true;
+      this.#effects.onRecall(lock.name, lock.lease);
+    } else {
+      this.#table.forget(lock.name);
     }
   }
 
@@ -110,8 +173,17 @@ export class Locks {
   #leaseIfUseful(lock: LockState): void {
     const { phase, direct, lostRank } = this.#members;
     if (!isFree(lock) || lock.streak < LEASE_STREAK || phase !== "running" || direct || lostRank >= 0) return;
+    if (placeInName(lock.name) >= 0 && !this.#hasRoomForLease()) return;
     lock.lease = lock.lastNode;
     this.#effects.onLease(lock.name, lock.lease);
+  }
+
+  /** Whether a further object may be leased. If not, the oldest lease is recalled to make room. */
+  #hasRoomForLease(): boolean {
+    const oldest = this.#table.firstLent;
+    if (oldest === undefined || this.#table.lent < OBJECT_LEASES_MAX) return true;
+    this.#effects.onRecall(oldest.name, oldest.lease);
+    return false;
   }
 
   /**
@@ -120,23 +192,29 @@ export class Locks {
    * lock not to be leased for a while.
    */
   giveBack(name: string, node: number, { owner, wasAsked }: { owner: number; wasAsked: boolean }): void {
-    const lock = this.#byName.get(name);
+    const lock = this.#table.get(name);
     if (lock === undefined || lock.lease !== node) return;
-    if (owner >= 0 && this.#members.mayIssue(owner, node)) {
+    const pause = wasAsked ? -LEASE_PAUSE : 0;
+    if (lock.isReset) {
+      this.#endLease(lock, -1, pause);
+    } else if (owner >= 0 && this.#members.mayIssue(owner, node)) {
       lock.lease = -1;
       lock.owner = owner;
       lock.lastNode = node;
       lock.streak = wasAsked ? -LEASE_PAUSE : 1;
-      this.#waits.end(lock, Status.BUSY, 0, owner);
+      if (placeInName(name) < 0)
+        this.#refuse(lock, Status.BUSY, (waiter) => waiter.rank === owner && waiter.condition < 0);
       this.#refuseAttempts(lock);
+      this.#table.settle(lock);
     } else {
-      this.#endLease(lock, owner, wasAsked ? -LEASE_PAUSE : 0);
+      this.#endLease(lock, owner, pause);
     }
   }
 
   /** Ends all leases of the node. `died`: the rank after which their next owners get OWNER_DIED, or -1. */
   endLeasesOf(node: number, died: number): void {
-    for (const lock of this.#byName.values()) if (lock.lease === node) this.#endLease(lock, died);
+    for (const lock of [...this.#table.inUse()])
+      if (lock.lease === node) this.#endLease(lock, lock.isReset ? -1 : died);
   }
 
   /**
@@ -152,30 +230,35 @@ export class Locks {
 
   /** Recalls all leases. */
   recallAll(): void {
-    for (const { name, lease } of this.#byName.values()) if (lease >= 0) this.#effects.onRecall(name, lease);
+    for (const { name, lease } of this.#table.inUse()) if (lease >= 0) this.#effects.onRecall(name, lease);
   }
 
   /** The nodes that have leases. */
   lessees(): Set<number> {
     const nodes = new Set<number>();
-    for (const { lease } of this.#byName.values()) if (lease >= 0) nodes.add(lease);
+    for (const { lease } of this.#table.inUse()) if (lease >= 0) nodes.add(lease);
     return nodes;
   }
 
   #endLease(lock: LockState, died: number, streak = 0): void {
     lock.lease = -1;
     lock.streak = streak;
+    lock.isReset = false;
     if (died >= 0) lock.died = died;
     this.#passOn(lock);
     this.#refuseAttempts(lock);
+    this.#table.settle(lock);
   }
 
   /** Answers the attempts among the waiters of a lock that is not leased any more: a process has it. */
   #refuseAttempts(lock: LockState): void {
-    const attempts = lock.waiters.filter(({ tryOnly }) => tryOnly);
-    for (const { node, tag } of attempts) {
-      this.#waits.cancel(node, tag);
-      this.#replies.status({ node, tag }, Status.AGAIN);
+    this.#refuse(lock, Status.AGAIN, ({ tryOnly }) => tryOnly);
+  }
+
+  #refuse(lock: LockState, status: Status, matches: (waiter: LockWaiter) => boolean): void {
+    for (const { node, tag } of lock.waiters.filter(matches)) {
+      this.#waits.remove(lock, node, tag);
+      this.#replies.status({ node, tag }, status);
     }
   }
 
@@ -183,25 +266,20 @@ export class Locks {
 
   /** The lock of that name, created if needed; null: the request was refused and answered. */
   #open(name: string, from: Requester): LockState | null {
-    let lock = this.#byName.get(name);
-    if (lock !== undefined) return lock;
-    const isValid = checkName("lock", name) === null;
-    if (!isValid || this.#byName.size >= LOCKS_MAX) {
-      this.#replies.status(from, isValid ? Status.LIMIT : Status.INVALID);
-      return null;
-    }
-    lock = newLock(name, -1);
-    this.#byName.set(name, lock);
+    const isValid = this.#table.get(name) !== undefined || checkResourceName("lock", name, this.#mapSize) === null;
+    // What a process has done by a cell cannot be refused.
+    const lock = isValid ? this.#table.open(name, from.tag === NO_TAG) : null;
+    if (lock === null) this.#replies.status(from, isValid ? Status.LIMIT : Status.INVALID);
     return lock;
   }
 
-  #grant(lock: LockState, to: Requester): void {
+  #grant(lock: LockState, to: LockWaiter): void {
     const { died } = lock;
     lock.owner = to.rank;
     const continues = lock.lastNode === to.node || lock.streak < 0;
     lock.streak = continues ? Math.min(lock.streak + 1, LEASE_STREAK) : 1;
     lock.lastNode = to.node;
-    this.#replies.status(to, died < 0 ? Status.OK : Status.OWNER_DIED, Math.max(died, 0));
+    this.#replies.status(to, died < 0 ? (to.outcome as Status) : Status.OWNER_DIED, Math.max(died, 0));
   }
 
   #passOn(lock: LockState): void {
@@ -210,12 +288,24 @@ export class Locks {
     if (next !== undefined) this.#grant(lock, next);
   }
 
-  all(): IterableIterator<LockState> {
-    return this.#byName.values();
+  /** Locks that have names of programs, and objects that are in use. */
+  all(): Iterable<LockState> {
+    return this.#table.inUse();
   }
 
-  queues(): Iterable<WaitQueue> {
-    return this.#byName.values();
+  queues(): Iterable<WaitQueue<LockWaiter>> {
+    return this.#table.inUse();
+  }
+
+  /** Waits of the queue were ended or taken back. */
+  settle(queue: WaitQueue): void {
+    if (this.#table.has(queue)) this.#table.settle(queue);
+  }
+
+  /** Whether the request is one that comes back from a condition: it goes on with the lock. */
+  isComingBack(queue: WaitQueue, node: number, tag: number): boolean {
+    if (!this.#table.has(queue)) return false;
+    return queue.waiters.some((waiter) => waiter.node === node && waiter.tag === tag && waiter.condition >= 0);
   }
 
   /**
@@ -223,26 +313,35 @@ export class Locks {
    * leased lock the owner is not known: it is taken for some process of the node.
    */
   saved(): SavedSession["locks"] {
-    return [...this.#byName.values()].map(({ name, owner, died, lease }) => {
+    return [...this.#table.inUse()].map(({ name, owner, died, lease, isReset }) => {
+      if (isReset) return { name, died: -1 };
       if (lease >= 0) return { name, died: this.#members.present().find(({ node }) => node === lease)?.rank ?? 0 };
       return { name, died: owner < 0 ? died : owner };
     });
   }
 
   save(): Pick<SessionState, "locks"> {
-    return { locks: [...this.#byName.values()] };
+    return { locks: this.#table.save() };
   }
 
   load(state: Pick<SessionState, "locks">): void {
-    for (const lock of state.locks) this.#byName.set(lock.name, lock);
+    this.#table.load(state.locks);
   }
 }
 
 /** A free lock. `died`: the rank of a dead owner, or -1. */
 export const newLock = (name: string, died: number): LockState => ({
   ...{ name, owner: -1, died, waiters: [] },
-  ...{ lease: -1, lastNode: -1, streak: 0 },
+  ...{ lease: -1, lastNode: -1, streak: 0, isReset: false },
 });
+
+/** A request for a lock. */
+const asked = (from: Requester, tryOnly: boolean): LockWaiter => ({
+  ...from,
+  ...{ tryOnly, condition: -1, outcome: Status.OK },
+});
+
+const placeOf = (lock: LockState): Place => (lock.lease >= 0 ? "lent" : isFree(lock) ? "idle" : "kept");
 
 const isFree = ({ owner, died, lease, waiters }: LockState): boolean =>
   owner < 0 && died < 0 && lease < 0 && waiters.length === 0;

@@ -1,19 +1,31 @@
-/** Semaphores by name. A wait or a post creates the semaphore; it stays until the session ends. */
+/**
+ * Semaphores by name, and those in the map, whose names are their places. A wait or a post creates one with a name, and it
+ * stays until the session ends. One in the map begins with the value 0, or with that which initialize() gives it.
+ */
 import { Status } from "../base/errors.ts";
 import { SEMAPHORE_VALUE_MAX, SEMAPHORES_MAX } from "../base/limits.ts";
-import { checkName } from "../base/names.ts";
+import { checkResourceName, objectName, placeInName } from "../base/names.ts";
 import type { Requester, SemaphoreState, SessionState, WaitQueue } from "../messages/session-state.ts";
 import type { Membership } from "./membership.ts";
 import type { Replies } from "./replies.ts";
+import { type Place, ResourceTable } from "./resource-table.ts";
 import type { WaitQueues } from "./wait-queues.ts";
 
+const placeOf = ({ value, waiters }: SemaphoreState): Place => (value === 0 && waiters.length === 0 ? "idle" : "kept");
+
 export class Semaphores {
+  readonly #mapSize: number;
   readonly #members: Membership;
   readonly #replies: Replies;
   readonly #waits: WaitQueues;
-  readonly #byName = new Map<string, SemaphoreState>();
+  readonly #table = new ResourceTable<SemaphoreState>(
+    SEMAPHORES_MAX,
+    (name) => ({ name, value: 0, waiters: [] }),
+    placeOf,
+  );
 
-  constructor(members: Membership, replies: Replies, waits: WaitQueues) {
+  constructor(mapSize: number, members: Membership, replies: Replies, waits: WaitQueues) {
+    this.#mapSize = mapSize;
     this.#members = members;
     this.#replies = replies;
     this.#waits = waits;
@@ -31,6 +43,7 @@ export class Semaphores {
     } else {
       this.#waits.enqueue(semaphore, from);
     }
+    this.#table.settle(semaphore);
   }
 
   /** Posts. Posting stays possible after a loss, so that survivors can release what they hold. */
@@ -48,58 +61,92 @@ export class Semaphores {
       semaphore.value += increment;
     }
     this.#replies.ok(from.node, from.tag);
+    this.#table.settle(semaphore);
   }
 
   /** Processes have made `value` of it without requests, in direct mode. */
   set(name: string, value: number): void {
-    const semaphore = this.#byName.get(name);
-    if (semaphore === undefined) return;
+    const isKnown = this.#table.get(name) !== undefined;
+    if (!isKnown && !this.#isObject(name)) return;
+    const semaphore = this.#table.open(name, true) as SemaphoreState;
     semaphore.value = value;
-    while (semaphore.value > 0) {
-      const next = this.#waits.dequeue(semaphore);
-      if (next === undefined) return;
-      semaphore.value -= 1;
+    for (let next: Requester | undefined; semaphore.value > 0; semaphore.value -= 1) {
+      next = this.#waits.dequeue(semaphore);
+      if (next === undefined) break;
       this.#replies.ok(next.node, next.tag);
+    }
+    this.#table.settle(semaphore);
+  }
+
+  /** The semaphore in the map gets that value, unless a process waits for it: false then; null: too many are in use. */
+  initialize(offset: number, value: number): boolean | null {
+    const name = objectName("semaphore", offset);
+    if (this.waitersOf(name).length > 0) return false;
+    const semaphore = this.#table.open(name, false);
+    if (semaphore === null) return null;
+    semaphore.value = value;
+    this.#table.settle(semaphore);
+    return true;
+  }
+
+  /** That part of the map was freed: its semaphores get the value 0, and requests for them end with INVALID. */
+  reset(from: number, to: number): void {
+    for (const semaphore of this.#table.within(from, to)) {
+      this.#waits.end(semaphore, Status.INVALID, 0);
+      this.#table.forget(semaphore.name);
     }
   }
 
   waitersOf(name: string): readonly Requester[] {
-    return this.#byName.get(name)?.waiters ?? [];
+    return this.#table.get(name)?.waiters ?? [];
   }
 
   /** The value of the semaphore if it is there and no process waits for it, else -1. */
   idleValueOf(name: string): number {
-    const semaphore = this.#byName.get(name);
-    return semaphore === undefined || semaphore.waiters.length > 0 ? -1 : semaphore.value;
+    const semaphore = this.#table.get(name);
+    if (semaphore === undefined) return this.#isObject(name) ? 0 : -1;
+    return semaphore.waiters.length > 0 ? -1 : semaphore.value;
+  }
+
+  #isObject(name: string): boolean {
+    return placeInName(name) >= 0 && checkResourceName("semaphore", name, this.#mapSize) === null;
   }
 
   /** The semaphore of that name, created if needed; null: the request was refused and answered. */
   #open(name: string, initial: number, from: Requester): SemaphoreState | null {
-    let semaphore = this.#byName.get(name);
-    if (semaphore !== undefined) return semaphore;
-    const isValid = checkName("semaphore", name) === null;
-    if (!isValid || this.#byName.size >= SEMAPHORES_MAX) {
+    let semaphore = this.#table.get(name);
+    const isObject = placeInName(name) >= 0;
+    const isNew = semaphore === undefined;
+    const isValid =
+      (!isNew || checkResourceName("semaphore", name, this.#mapSize) === null) && !(isObject && initial > 0);
+    semaphore = (isValid ? this.#table.open(name, false) : null) ?? undefined;
+    if (semaphore === undefined) {
       this.#replies.status(from, isValid ? Status.LIMIT : Status.INVALID);
       return null;
     }
-    semaphore = { name, value: initial, waiters: [] };
-    this.#byName.set(name, semaphore);
+    if (isNew) semaphore.value = initial;
     return semaphore;
   }
 
-  all(): IterableIterator<SemaphoreState> {
-    return this.#byName.values();
+  /** Semaphores that have names of programs, and objects that are in use. */
+  all(): Iterable<SemaphoreState> {
+    return this.#table.inUse();
   }
 
   queues(): Iterable<WaitQueue> {
-    return this.#byName.values();
+    return this.#table.inUse();
+  }
+
+  /** The waits of the queue were ended or taken back. */
+  settle(queue: WaitQueue): void {
+    if (this.#table.has(queue)) this.#table.settle(queue);
   }
 
   save(): Pick<SessionState, "semaphores"> {
-    return { semaphores: [...this.#byName.values()] };
+    return { semaphores: this.#table.save() };
   }
 
   load(state: Pick<SessionState, "semaphores">): void {
-    for (const semaphore of state.semaphores) this.#byName.set(semaphore.name, semaphore);
+    this.#table.load(state.semaphores);
   }
 }

@@ -12,49 +12,37 @@ import type { MapBytes } from "../memory/map-bytes.ts";
 import { publishInPieces } from "../memory/publish-in-pieces.ts";
 import type { RankReport } from "../messages/daemon-api.ts";
 import type { SavedSession } from "../messages/saved-session.ts";
-import type {
-  Block,
-  LockState,
-  Phase,
-  Requester,
-  SessionConfig,
-  SessionState,
-  WaitQueue,
-} from "../messages/session-state.ts";
+import type { Block, LockState, Phase, Requester, SessionConfig, SessionState } from "../messages/session-state.ts";
 import {
   AllocateAt,
   At,
   AtomicAt,
-  BarrierAt,
-  CancelAt,
   CopyAt,
   FreeAt,
-  FutexWakeAt,
   HEADER_SIZE,
   JoinAt,
   LeaveAt,
-  LockAt,
   PublishAt,
-  ReturnAt,
-  SemaphoreAt,
-  SemValueAt,
   StoreAt,
-  UnlockAt,
 } from "../wire/at.ts";
 import { getUint64 } from "../wire/frame.ts";
 import { type AtomicOp, CopyOp, Kind, PublishOp } from "../wire/kinds.ts";
 import { nameAt } from "../wire/name-at.ts";
-import { Barrier } from "./barrier.ts";
 import { Blocks } from "./blocks.ts";
 import type { Effects } from "./effects.ts";
 import { EntryCounts } from "./entry-counts.ts";
-import { Futexes } from "./futexes.ts";
-import { Locks, newLock } from "./locks.ts";
 import { Membership, type MissingRanks } from "./membership.ts";
 import { Replies } from "./replies.ts";
-import { type LockReport, reportLocks, reportRanks, reportSemaphores, type SemaphoreReport } from "./report.ts";
-import { Semaphores } from "./semaphores.ts";
-import { WaitQueues } from "./wait-queues.ts";
+import {
+  type LockReport,
+  type ObjectReport,
+  reportLocks,
+  reportObjects,
+  reportRanks,
+  reportSemaphores,
+  type SemaphoreReport,
+} from "./report.ts";
+import { Synchronisation } from "./synchronisation.ts";
 
 export class Session {
   readonly config: SessionConfig;
@@ -64,11 +52,7 @@ export class Session {
   readonly #effects: Effects;
   readonly #replies: Replies;
   readonly #members: Membership;
-  readonly #barrier: Barrier;
-  readonly #waits: WaitQueues;
-  readonly #semaphores: Semaphores;
-  readonly #locks: Locks;
-  readonly #futexes: Futexes;
+  readonly #sync: Synchronisation;
   readonly #blocks: Blocks;
   /** The value before the last atomic operation, 16 bytes little-endian. */
   readonly #old = new DataView(new ArrayBuffer(16));
@@ -84,14 +68,9 @@ export class Session {
     this.#effects = effects;
     const replies = new Replies(effects);
     const members = new Membership(config, replies, effects);
-    const waits = new WaitQueues(replies);
     this.#replies = replies;
     this.#members = members;
-    this.#waits = waits;
-    this.#barrier = new Barrier(members, replies);
-    this.#semaphores = new Semaphores(members, replies, waits);
-    this.#locks = new Locks(members, replies, waits, effects);
-    this.#futexes = new Futexes(members, replies, waits, memory);
+    this.#sync = new Synchronisation(memory, members, replies, effects);
     this.#blocks = new Blocks(members, replies, effects, memory);
   }
 
@@ -120,7 +99,7 @@ export class Session {
   }
   /** The ranks that the barrier lacked while `rank` waited in it, but for `rank`. */
   missingInBarrier(rank: number): number[] {
-    return this.#barrier.missing(rank);
+    return this.#sync.barrier.missing(rank);
   }
 
   /** The ranks for which `rank` waits in a session that has not begun. */
@@ -130,7 +109,7 @@ export class Session {
 
   /** Number of barriers that all processes have passed. */
   get barriers(): number {
-    return this.#barrier.passed;
+    return this.#sync.barrier.passed;
   }
   get blocks(): readonly Block[] {
     return this.#blocks.all;
@@ -171,32 +150,47 @@ export class Session {
 
   /** The lock of that name, if it is there. */
   lockNamed(name: string): Readonly<LockState> | undefined {
-    return this.#locks.named(name);
+    return this.#sync.locks.named(name);
   }
 
   /** Whether the lock is there, and no process has it, waits for it, or has ended while it had it. */
   isLockFree(name: string): boolean {
-    return this.#locks.isFree(name);
+    return this.#sync.locks.isFree(name);
   }
 
   /** The requests that wait for the semaphore, first come first. */
   waitersOf(semaphore: string): readonly Requester[] {
-    return this.#semaphores.waitersOf(semaphore);
+    return this.#sync.semaphores.waitersOf(semaphore);
   }
 
   /** The value of the semaphore if it is there and no process waits for it, else -1. */
   idleValueOf(semaphore: string): number {
-    return this.#semaphores.idleValueOf(semaphore);
+    return this.#sync.semaphores.idleValueOf(semaphore);
+  }
+
+  /** The mutexes with which the first `count` waiters of the condition at that place go on. */
+  mutexesOf(condition: number, count: number): string[] {
+    return this.#sync.conditions.mutexesOf(condition, count);
+  }
+
+  /** The mutex with which the request goes on if it waits for a condition, else null. */
+  mutexOf(node: number, tag: number): string | null {
+    return this.#sync.conditions.mutexOf(node, tag);
+  }
+
+  /** Bytes of the block that begins there; 0: none does. */
+  sizeOfBlock(offset: number): number {
+    return this.#blocks.sizeOf(offset);
   }
 
   /** The nodes to which locks are leased. */
   get lessees(): Set<number> {
-    return this.#locks.lessees();
+    return this.#sync.locks.lessees();
   }
 
   /** Whether the map holds the value that the FUTEX_WAIT at `at` expects. */
   equalsMap(view: DataView, at: number): boolean {
-    return this.#futexes.equalsMap(view, at);
+    return this.#sync.futexes.equalsMap(view, at);
   }
 
   /**
@@ -258,40 +252,6 @@ export class Session {
       case Kind.LEAVE:
         this.#leave(from, view, at);
         return;
-      case Kind.BARRIER: {
-        const passed = getUint64(view, at + BarrierAt.passed);
-        if (passed > 0) this.#barrier.notePassed(passed);
-        else this.#barrier.arrive(from);
-        return;
-      }
-      case Kind.SEM_WAIT: {
-        const initial = view.getUint32(at + SemaphoreAt.initial, true);
-        this.#semaphores.wait(nameAt(view, at), initial, view.getUint8(at + SemaphoreAt.tryOnly) === 1, from);
-        return;
-      }
-      case Kind.SEM_POST: {
-        const initial = view.getUint32(at + SemaphoreAt.initial, true);
-        this.#semaphores.post(nameAt(view, at), initial, getUint64(view, at + SemaphoreAt.increment), from);
-        return;
-      }
-      case Kind.SEM_VALUE:
-        this.#semaphores.set(nameAt(view, at), getUint64(view, at + SemValueAt.value));
-        return;
-      case Kind.SEM_CANCEL:
-        this.#cancel(from, view.getUint8(at + CancelAt.isSentBack) === 1);
-        return;
-      case Kind.LOCK:
-        this.#locks.lock(nameAt(view, at), view.getUint8(at + LockAt.tryOnly) === 1, from);
-        return;
-      case Kind.UNLOCK:
-        this.#locks.unlock(nameAt(view, at), view.getUint8(at + UnlockAt.keepsMark) === 1, from);
-        return;
-      case Kind.RETURN:
-        this.#locks.giveBack(nameAt(view, at), from.node, {
-          owner: view.getUint8(at + ReturnAt.isOwned) === 1 ? from.rank : -1,
-          wasAsked: view.getUint32(at + ReturnAt.wasAsked, true) === 1,
-        });
-        return;
       case Kind.ALLOC: {
         const alignment = view.getUint32(at + AllocateAt.alignment, true);
         this.#blocks.allocate(getUint64(view, at + AllocateAt.bytes), alignment, from);
@@ -303,19 +263,22 @@ export class Session {
         return;
       }
       case Kind.FREE:
-        this.#blocks.free(getUint64(view, at + FreeAt.mapOffset), from);
+        this.#free(getUint64(view, at + FreeAt.mapOffset), from);
         return;
-      case Kind.FUTEX_WAIT:
-        this.#futexes.sleep(view, at, from);
+      case Kind.OBJECT_INIT:
+        if (this.#members.admits(from, true)) this.#replies.status(from, this.#sync.initialize(view, at));
         return;
-      case Kind.FUTEX_WAKE: {
-        const count = view.getUint32(at + FutexWakeAt.count, true);
-        this.#futexes.wake(getUint64(view, at + FutexWakeAt.mapOffset), count, from.node, from.tag);
-        return;
-      }
       default:
-        throw new RangeError(`session: entry of kind ${kind} was let through`);
+        if (!this.#sync.apply(kind, view, at, from))
+          throw new RangeError(`session: entry of kind ${kind} was let through`);
     }
+  }
+
+  /** Frees a block. The objects in it get their first state again: another block that lies there begins with zeros. */
+  #free(offset: number, from: Requester): void {
+    const size = this.#members.mayIssue(from.rank, from.node) ? this.#blocks.sizeOf(offset) : 0;
+    if (size > 0) this.#sync.reset(offset, offset + size);
+    this.#blocks.free(offset, from);
   }
 
   #publish(view: DataView, at: number): void {
@@ -350,12 +313,7 @@ export class Session {
       this.#replies.status(from, Status.LEFT);
       return;
     }
-    // Requests of the process that still wait, on other channels, get their replies, too.
-    this.#barrier.drop(process);
-    for (const queue of this.#queues()) {
-      this.#waits.end(queue, Status.LEFT, 0, process.rank);
-      this.#futexes.dropIfEmpty(queue);
-    }
+    const signalled = this.#sync.endWaitsOf(process);
     this.#members.remove(process, isLost, view.getUint32(at + LeaveAt.gaveUp, true) === 1);
     this.#replies.ok(from.node, from.tag);
     this.#effects.onProcessGone(from.node, from.rank);
@@ -363,41 +321,17 @@ export class Session {
       this.#members.end();
     } else if (this.phase === "running") {
       if (isLost) this.#members.noteLoss(from.rank);
-      if (isLost && this.config.onLoss === "fail") this.#failAll();
-      else this.#barrier.openIfComplete();
-      this.#locks.passOnLocksOf(from.rank);
-      this.#locks.endLeasesAfter(from, isLost, isEvicted);
+      if (isLost && this.config.onLoss === "fail") this.#sync.failAll(this.lostRank);
+      else this.#sync.barrier.openIfComplete();
+      this.#sync.passOnSignalsOf(signalled);
+      this.#sync.locks.passOnLocksOf(from.rank);
+      this.#sync.rwLocks.passOnLocksOf(from.rank);
+      this.#sync.locks.endLeasesAfter(from, isLost, isEvicted);
     }
-  }
-
-  /** Ends all waits with LOST: a lost process will never arrive or post. */
-  #failAll(): void {
-    this.#barrier.failAll();
-    for (const queue of this.#queues()) {
-      this.#waits.end(queue, Status.LOST, this.lostRank);
-      this.#futexes.dropIfEmpty(queue);
-    }
-  }
-
-  /** Cancelling a request that was already granted has no effect. */
-  #cancel(from: Requester, isSentBack: boolean): void {
-    const queue = this.#waits.cancel(from.node, from.tag);
-    if (queue === undefined) {
-      this.#barrier.cancel(from.node, from.tag);
-      return;
-    }
-    this.#futexes.dropIfEmpty(queue);
-    this.#replies.status(from, isSentBack ? Status.AGAIN : Status.TIMEOUT);
-  }
-
-  *#queues(): Generator<WaitQueue> {
-    yield* this.#semaphores.queues();
-    yield* this.#locks.queues();
-    yield* this.#futexes.queues();
   }
 
   get #resources(): readonly { load(state: SessionState): void; save(): Partial<SessionState> }[] {
-    return [this.#counts, this.#members, this.#barrier, this.#semaphores, this.#locks, this.#futexes, this.#blocks];
+    return [this.#counts, this.#members, this.#sync, this.#blocks];
   }
 
   /** The full state, as a copy. */
@@ -412,7 +346,6 @@ export class Session {
     const copy = structuredClone(state);
     session.#restored = copy.restored;
     for (const resource of session.#resources) resource.load(copy);
-    for (const queue of session.#queues()) session.#waits.load(queue);
     return session;
   }
 
@@ -421,8 +354,7 @@ export class Session {
     return structuredClone({
       config: this.config,
       seq: this.#counts.seq,
-      semaphores: [...this.#semaphores.all()].map(({ name, value }) => ({ name, value })),
-      locks: this.#locks.saved(),
+      ...this.#sync.saved(),
       blocks: [...this.#blocks.all],
     });
   }
@@ -433,20 +365,24 @@ export class Session {
       throw new RangeError("session: saved session");
     this.#restored = true;
     this.#blocks.load(saved);
-    this.#semaphores.load({ semaphores: saved.semaphores.map((semaphore) => ({ ...semaphore, waiters: [] })) });
-    this.#locks.load({ locks: saved.locks.map(({ name, died }) => newLock(name, died)) });
+    this.#sync.adopt(saved);
   }
 
   /** Reports each process and what it does, for people. */
   report(): RankReport[] {
-    return reportRanks(this.#members.all(), this.#semaphores.all(), this.#locks.all(), this.#futexes.all());
+    return reportRanks(this.#members.all(), this.#sync);
   }
 
   semaphores(): SemaphoreReport[] {
-    return reportSemaphores(this.#semaphores.all());
+    return reportSemaphores(this.#sync.semaphores.all());
   }
 
   locks(): LockReport[] {
-    return reportLocks(this.#locks.all());
+    return reportLocks(this.#sync.locks.all());
+  }
+
+  /** The objects in the map in use that are neither locks nor semaphores. */
+  objects(): ObjectReport[] {
+    return reportObjects(this.#sync);
   }
 }

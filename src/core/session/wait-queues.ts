@@ -12,7 +12,7 @@ import type { Replies } from "./replies.ts";
 export class WaitQueues {
   readonly #replies: Replies;
   /** By requestKey(). */
-  readonly #queueOf = new Map<number, WaitQueue>();
+  readonly #queueOf = new Map<number, WaitQueue<Requester>>();
 
   constructor(replies: Replies) {
     this.#replies = replies;
@@ -22,7 +22,7 @@ export class WaitQueues {
    * Appends the request to the queue. False: it is answered instead, with BUSY (a request with that tag waits already)
    * or LIMIT: every WELCOME carries all waiting requests, so their number is limited to what fits there.
    */
-  enqueue(queue: WaitQueue, from: Requester): boolean {
+  enqueue<Waiter extends Requester>(queue: WaitQueue<Waiter>, from: Waiter): boolean {
     const key = requestKey(from.node, from.tag);
     const isKnown = this.#queueOf.has(key);
     if (isKnown || this.#queueOf.size >= WAITING_MAX) {
@@ -35,26 +35,33 @@ export class WaitQueues {
   }
 
   /** Removes the first request from the queue. */
-  dequeue(queue: WaitQueue): Requester | undefined {
+  dequeue<Waiter extends Requester>(queue: WaitQueue<Waiter>): Waiter | undefined {
     const next = queue.waiters.shift();
     if (next !== undefined) this.#queueOf.delete(requestKey(next.node, next.tag));
     return next;
   }
 
-  /** Removes the request from the queue in which it waits, and returns the queue; undefined: it does not wait. */
-  cancel(node: number, tag: number): WaitQueue | undefined {
-    const queue = this.#queueOf.get(requestKey(node, tag));
-    if (queue !== undefined) this.#remove(queue, (waiter) => waiter.node === node && waiter.tag === tag);
-    return queue;
+  /** The queue in which the request waits; undefined: it does not wait. */
+  queueOf(node: number, tag: number): WaitQueue | undefined {
+    return this.#queueOf.get(requestKey(node, tag));
   }
 
-  /** Ends, with `status`, all requests of the queue that `rank` made, or all if `rank` is left out. */
-  end(queue: WaitQueue, status: Status, aux: number, rank?: number): void {
+  /** Removes the request from the queue. Returns it as it waited. */
+  remove<Waiter extends Requester>(queue: WaitQueue<Waiter>, node: number, tag: number): Waiter | undefined {
+    return this.#remove(queue, (waiter) => waiter.node === node && waiter.tag === tag)[0];
+  }
+
+  /**
+   * Ends, with `status`, all requests of the queue that `rank` made, or all if `rank` is left out. Returns them as they
+   * waited.
+   */
+  end<Waiter extends Requester>(queue: WaitQueue<Waiter>, status: Status, aux: number, rank?: number): Waiter[] {
     const ended = this.#remove(queue, (waiter) => rank === undefined || waiter.rank === rank);
     for (const waiter of ended) this.#replies.status(waiter, status, aux);
+    return ended;
   }
 
-  #remove(queue: WaitQueue, matches: (waiter: Requester) => boolean): Requester[] {
+  #remove<Waiter extends Requester>(queue: WaitQueue<Waiter>, matches: (waiter: Requester) => boolean): Waiter[] {
     const removed = queue.waiters.filter(matches);
     if (removed.length === 0) return removed;
     queue.waiters = queue.waiters.filter((waiter) => !matches(waiter));

@@ -11,11 +11,11 @@ export const BARRIER_MARKS_AT = 2048;
  * Until the arbiter has leases they are 0. The arbiter moves them on as long as the server answers.
  */
 export const OPEN_UNTIL_AT = 1024;
-/** The cells of the first locks of a session, then those of its first semaphores. */
+/** The cells of the first locks that a node uses, then those of its first semaphores. */
 export const LOCK_CELLS_AT = 4096;
-/** How many locks, and how many semaphores, have a cell each; the arbiter decides on all others. */
-export const NAMED_CELLS_MAX = 1024;
-/** Four share a cache line; they are given out so that the first 256 share none. */
+/** How many locks, and how many semaphores, have a cell each, objects in the map included; the arbiter decides on all others. */
+export const NAMED_CELLS_MAX = 16384;
+/** Four share a cache line; they are given out so that the first 4096 share none. */
 export const NAMED_CELL_SIZE = 16;
 export const SEMAPHORE_CELLS_AT = LOCK_CELLS_AT + NAMED_CELLS_MAX * NAMED_CELL_SIZE;
 /** Of all cells: whole pages. */

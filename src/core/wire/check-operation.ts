@@ -1,13 +1,23 @@
 /** Checks that a frame is well formed: everything that the code which applies it relies on. */
 
 import { isAlignment } from "../base/alignment.ts";
-import { NAME_MAX, NODE_NUMBER_MAX, SEMAPHORE_VALUE_MAX, STORE_MAX } from "../base/limits.ts";
+import {
+  ARRIVALS_MAX,
+  NAME_MAX,
+  NODE_NUMBER_MAX,
+  OBJECT_ALIGN,
+  SEMAPHORE_VALUE_MAX,
+  STORE_MAX,
+} from "../base/limits.ts";
 import {
   AllocateAt,
+  ArriveAt,
   At,
   AtomicAt,
   BarrierAt,
   CancelAt,
+  CondSignalAt,
+  CondWaitAt,
   CopyAt,
   FutexWaitAt,
   HEADER_SIZE,
@@ -15,8 +25,11 @@ import {
   LeaveAt,
   LockAt,
   MapAt,
+  ObjectInitAt,
   PublishAt,
   ReturnAt,
+  RwLockAt,
+  RwUnlockAt,
   SemaphoreAt,
   SemValueAt,
   SemWaitAt,
@@ -24,7 +37,7 @@ import {
 } from "./at.ts";
 import { checkRuns } from "./check-runs.ts";
 import { getUint64, padded } from "./frame.ts";
-import { AtomicOp, CopyOp, Kind, NO_TAG, PublishOp } from "./kinds.ts";
+import { AtomicOp, CopyOp, Kind, NO_TAG, ObjectKind, PublishOp } from "./kinds.ts";
 import { PUBLISH_PART_MAX } from "./runs.ts";
 
 export const ATOMIC_BODY_SIZE = 32;
@@ -123,6 +136,36 @@ export function checkOperation(view: DataView, at: number, mapSize: number, orde
       if (op > CopyOp.END || (op !== CopyOp.PIECE && body !== 0)) return "copy: no such flag";
       return checkRuns(view, at + HEADER_SIZE, at + size, mapSize, ordered);
     }
+    case Kind.COND_WAIT:
+      if (length < 1 || length > NAME_MAX || padded(length) !== body)
+        return "condition: bad length of the mutex's name";
+      return isObject(view, at, mapSize) ? null : "condition: not the place of an object";
+    case Kind.COND_SIGNAL:
+      if (body !== 0) return "unexpected body";
+      if (view.getUint32(at + CondSignalAt.count, true) < 1) return "condition: a signal for none";
+      return isObject(view, at, mapSize) ? null : "condition: not the place of an object";
+    case Kind.RW_LOCK:
+    case Kind.RW_UNLOCK:
+      if (body !== 0) return "unexpected body";
+      if (view.getUint8(at + (kind === Kind.RW_LOCK ? RwLockAt.tryOnly : RwUnlockAt.keepsMark)) > 1)
+        return "reader-writer lock: no such flag";
+      if (kind === Kind.RW_LOCK && view.getUint32(at + RwLockAt.isWriter, true) > 1)
+        return "reader-writer lock: no such flag";
+      return isObject(view, at, mapSize) ? null : "reader-writer lock: not the place of an object";
+    case Kind.ARRIVE: {
+      const count = view.getUint32(at + ArriveAt.count, true);
+      if (body !== 0) return "unexpected body";
+      if (count < 1 || count > ARRIVALS_MAX) return "barrier: no such number";
+      return isObject(view, at, mapSize) ? null : "barrier: not the place of an object";
+    }
+    case Kind.OBJECT_INIT: {
+      const object = view.getUint8(at + ObjectInitAt.objectKind);
+      if (body !== 0) return "unexpected body";
+      if (object < ObjectKind.MUTEX || object > ObjectKind.BARRIER) return "object: no such kind";
+      const valueMax = object === ObjectKind.SEMAPHORE ? SEMAPHORE_VALUE_MAX : 0;
+      if (view.getUint32(at + ObjectInitAt.initial, true) > valueMax) return "object: initial value beyond the limit";
+      return isObject(view, at, mapSize) ? null : "object: not the place of one";
+    }
     default:
       return `no ordered operation has kind ${kind}`;
   }
@@ -139,4 +182,10 @@ export function checkMap(view: DataView, at: number, mapSize: number): string | 
 
 function inMap(view: DataView, at: number, length: number, mapSize: number): boolean {
   return getUint64(view, at + StoreAt.mapOffset) + length <= mapSize;
+}
+
+/** Whether an object may begin at the frame's place in the map. */
+function isObject(view: DataView, at: number, mapSize: number): boolean {
+  const offset = getUint64(view, at + CondWaitAt.mapOffset);
+  return offset % OBJECT_ALIGN === 0 && offset + OBJECT_ALIGN <= mapSize;
 }

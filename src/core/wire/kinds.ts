@@ -168,14 +168,54 @@ export const Kind = {
    * the process `rank` has the lock, aux: 1 if the server has asked for it (CHANGE with RETURN).
    */
   RETURN: 40,
+
+  /**
+   * offset: a condition in the map, body: name of a mutex that the process has, length: its bytes. Unlocks the mutex and
+   * waits, as one step. Answer OK (a COND_SIGNAL), or TIMEOUT (a SEM_CANCEL): the process has the mutex again; OWNER_DIED: it
+   * has it, too, but a previous owner left without unlocking (aux: its rank). Any other status: it does not have it.
+   */
+  COND_WAIT: 41,
+  /**
+   * offset: a condition in the map, aux: how many of its waiters go on, first come first: each once it has its mutex. Reply
+   * offset: how many.
+   */
+  COND_SIGNAL: 42,
+  /**
+   * offset: a reader-writer lock in the map, op: 1 for try, aux: 1 for writing. Answer OWNER_DIED: locked, but a writer left
+   * without unlocking.
+   */
+  RW_LOCK: 43,
+  /**
+   * offset: a reader-writer lock in the map that the process has, op: 1 if the data was not made consistent after OWNER_DIED
+   * (of a writer only).
+   */
+  RW_UNLOCK: 44,
+  /**
+   * offset: a barrier in the map, aux: how many must arrive, 1 to ARRIVALS_MAX. Reply offset: 1 for the last that arrived,
+   * else 0; for MISMATCH the number that others who wait have given; for TIMEOUT how many more had to arrive.
+   */
+  ARRIVE: 45,
+  /**
+   * offset: an object in the map, op: ObjectKind, aux: of a semaphore its value, else 0. Gives it its first state again. Answer
+   * BUSY: a process has it or waits for it.
+   */
+  OBJECT_INIT: 46,
 } as const;
 export type Kind = (typeof Kind)[keyof typeof Kind];
 
 /** Tag of operations that an arbiter or the server issues itself: no process waits for the reply. */
 export const NO_TAG = 0xffffffff;
 
-export const PROCESS_OP_FIRST = Kind.JOIN;
-export const PROCESS_OP_LAST = Kind.UNLOCK;
+/** Whether entries may have that kind: operations of processes, and what arbiters say themselves. */
+export const isOrdered = (kind: number): boolean =>
+  isProcessOperation(kind) || kind === Kind.COPY || kind === Kind.SEM_VALUE || kind === Kind.RETURN;
+/** Whether it is an operation that a process may ask for; of a process's JOIN its arbiter makes the frame. */
+export const isProcessOperation = (kind: number): boolean =>
+  (kind >= Kind.JOIN && kind <= Kind.UNLOCK) || (kind >= Kind.COND_WAIT && kind <= Kind.OBJECT_INIT);
+
+/** The kinds of objects in the map. */
+export const ObjectKind = { MUTEX: 1, SEMAPHORE: 2, CONDITION: 3, RW_LOCK: 4, BARRIER: 5 } as const;
+export type ObjectKind = (typeof ObjectKind)[keyof typeof ObjectKind];
 
 /** Equal to `enum dsm_atomic_op` in native/src/trap/sink.h. */
 export const AtomicOp = { ADD: 1, AND: 2, OR: 3, XOR: 4, XCHG: 5, CMPXCHG: 6, NEG: 7 } as const;

@@ -43,7 +43,9 @@ export interface LaneSummary {
   cost_ms: number;
 }
 
-const WAITING: ReadonlySet<RankStatus["state"]> = new Set(["barrier", "semaphore", "lock", "sleeping"]);
+const WAITING: ReadonlySet<RankStatus["state"]> = new Set([
+  ...(["barrier", "semaphore", "lock", "condition", "rwlock", "sleeping"] as const),
+]);
 const GONE: ReadonlySet<RankStatus["state"]> = new Set(["left", "lost"]);
 
 export const isWaiting = (rank: RankStatus): boolean => WAITING.has(rank.state);
@@ -62,9 +64,10 @@ export interface Awaiting {
 
 /** barrierOf returns the ranks in a barrier and those that have not arrived; null: no rank is in one. */
 export function barrierOf({ ranks }: Pick<SessionDetail, "ranks">): Awaiting | null {
-  const inside = ranks.filter(({ state }) => state === "barrier");
+  const isInside = ({ state, on }: RankStatus): boolean => state === "barrier" && on === undefined;
+  const inside = ranks.filter(isInside);
   if (inside.length === 0) return null;
-  const missing = ranks.filter(({ state }) => state !== "barrier" && !GONE.has(state));
+  const missing = ranks.filter((rank) => !isInside(rank) && !GONE.has(rank.state));
   return {
     waiters: inside.map(({ rank }) => rank),
     awaited: missing.map(({ rank }) => rank),
@@ -73,20 +76,23 @@ export function barrierOf({ ranks }: Pick<SessionDetail, "ranks">): Awaiting | n
 }
 
 /** awaitings returns all waits that known ranks can end: barriers and locks. */
-export function awaitings(detail: Pick<SessionDetail, "ranks" | "locks">): Awaiting[] {
+export function awaitings(detail: Pick<SessionDetail, "ranks" | "locks" | "objects">): Awaiting[] {
   const stateMs = new Map(detail.ranks.map((rank) => [rank.rank, rank.stateMs]));
   const found: Awaiting[] = [];
   const barrier = barrierOf(detail);
   if (barrier !== null) {
     // A rank that is late because it waits for a lock does not count as awaited: the owner of the lock does, below.
-    const queued = new Set(detail.ranks.filter(({ state }) => state === "lock").map(({ rank }) => rank));
+    const isQueued = ({ state }: RankStatus): boolean => state === "lock" || state === "rwlock";
+    const queued = new Set(detail.ranks.filter(isQueued).map(({ rank }) => rank));
     const awaited = barrier.awaited.filter((rank) => !queued.has(rank));
     if (awaited.length > 0) found.push({ ...barrier, awaited });
   }
-  for (const { owner, waiters } of detail.locks) {
-    if (owner === null || waiters.length === 0) continue;
+  const owned = detail.locks.map(({ owner, waiters }) => ({ waiters, awaited: owner === null ? [] : [owner] }));
+  const held = detail.objects.map(({ holders, waiters }) => ({ waiters, awaited: holders }));
+  for (const { waiters, awaited } of [...owned, ...held]) {
+    if (awaited.length === 0 || waiters.length === 0) continue;
     const longest_ms = Math.max(...waiters.map((rank) => stateMs.get(rank) ?? 0));
-    found.push({ waiters, awaited: [owner], longest_ms });
+    found.push({ waiters, awaited, longest_ms });
   }
   return found;
 }

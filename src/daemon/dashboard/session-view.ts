@@ -2,9 +2,11 @@
 
 import { counted, formatCount } from "../../core/base/count.ts";
 import { formatDuration } from "../../core/base/duration.ts";
+import { isObjectText, objectText } from "../../core/base/names.ts";
 import type {
   BlockStatus,
   LockStatus,
+  ObjectStatus,
   RankStatus,
   SemaphoreStatus,
   SessionDetail,
@@ -175,6 +177,8 @@ const STATES: Record<RankStatus["state"], string> = {
   barrier: "in barrier",
   semaphore: "on semaphore",
   lock: "for lock",
+  condition: "for",
+  rwlock: "for",
   sleeping: "sleeps at",
   left: "has left",
   lost: "lost",
@@ -220,15 +224,23 @@ function showState(cell: HTMLElement, { status }: RankRow): void {
   const { state, on, stateMs, holds } = status;
   if (cell.childElementCount === 0)
     cell.append(element("span", { class: "state" }), " ", element("span", { class: "times" }));
-  const name = on === undefined ? "" : state === "sleeping" ? ` ${on}` : ` "${on}"`;
-  const has = holds === undefined || holds.length === 0 ? "" : `, has ${holds.map((lock) => `"${lock}"`).join(", ")}`;
+  const quoted = (name: string): string => (isObjectText(name) ? name : `"${name}"`);
+  const name = on === undefined ? "" : state === "sleeping" ? ` ${on}` : ` ${quoted(on)}`;
+  const has = holds === undefined || holds.length === 0 ? "" : `, has ${holds.map(quoted).join(", ")}`;
   const words = cell.children[0] as HTMLElement;
-  setText(words, `${STATES[state]}${name}${has}`);
+  setText(words, `${on !== undefined && isObjectText(on) ? "for" : STATES[state]}${name}${has}`);
   words.dataset.state = state;
   setText(cell.children[1] as Element, stateMs < BRIEF_MS ? "" : formatDuration(stateMs));
 }
 
-/** Tables of semaphores, locks and named blocks. Empty ones are hidden. */
+/** Which ranks have a reader-writer lock, or how many have arrived at a barrier. */
+function objectState({ object, holders, isWritten, count, waiting }: ObjectStatus): string {
+  if (object === "condition") return "–";
+  if (object === "barrier") return `${formatCount(waiting)} of ${formatCount(count)}`;
+  return holders.length === 0 ? "free" : `${rankList(holders)} ${isWritten ? "writing" : "reading"}`;
+}
+
+/** Tables of semaphores, locks, other objects in the map and named blocks. Empty ones are hidden. */
 class Things {
   readonly element = element("div", { class: "things" });
   readonly #semaphores = new Table<SemaphoreStatus>(
@@ -249,6 +261,15 @@ class Things {
     ],
     ({ name }) => name,
   );
+  readonly #objects = new Table<ObjectStatus>(
+    "Objects in the map",
+    [
+      { title: "Object", fill: (cell, { object, offset }) => setText(cell, objectText(object, offset)) },
+      { title: "State", fill: (cell, object) => setText(cell, objectState(object)) },
+      { title: "Waiting", fill: (cell, { waiters }) => setText(cell, waiters.length === 0 ? "–" : rankList(waiters)) },
+    ],
+    ({ object, offset }) => objectText(object, offset),
+  );
   readonly #blocks = new Table<BlockStatus>(
     "Named blocks",
     [
@@ -262,19 +283,22 @@ class Things {
   readonly #more = element("p", { class: "quiet" });
 
   constructor() {
-    this.element.append(this.#none, this.#semaphores.element, this.#locks.element, this.#blocks.element, this.#more);
+    const tables = [this.#semaphores, this.#locks, this.#objects, this.#blocks].map((table) => table.element);
+    this.element.append(this.#none, ...tables, this.#more);
   }
 
   show(detail: SessionDetail): void {
-    const { semaphores, locks, blocks } = detail;
+    const { semaphores, locks, objects, blocks } = detail;
     this.#semaphores.show(semaphores);
     this.#locks.show(locks);
+    this.#objects.show(objects);
     this.#blocks.show(blocks);
     this.#semaphores.element.hidden = semaphores.length === 0;
     this.#locks.element.hidden = locks.length === 0;
+    this.#objects.element.hidden = objects.length === 0;
     this.#blocks.element.hidden = blocks.length === 0;
-    this.#none.hidden = semaphores.length + locks.length + blocks.length > 0;
-    const left = detail.semaphoresLeftOut + detail.locksLeftOut + detail.blocksLeftOut;
+    this.#none.hidden = semaphores.length + locks.length + objects.length + blocks.length > 0;
+    const left = detail.semaphoresLeftOut + detail.locksLeftOut + detail.objectsLeftOut + detail.blocksLeftOut;
     this.#more.hidden = left === 0;
     setText(this.#more, `${formatCount(left)} more are not shown.`);
   }

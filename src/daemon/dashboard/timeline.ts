@@ -20,6 +20,8 @@ const LOOKS: Record<Segment["state"], Look> = {
   barrier: "barrier",
   semaphore: "semaphore",
   lock: "lock",
+  rwlock: "lock",
+  condition: "semaphore",
   sleeping: "sleeping",
   left: "gone",
   lost: "gone",
@@ -28,7 +30,7 @@ const LOOKS: Record<Segment["state"], Look> = {
 const LEGEND: [Look | "awaited", string][] = [
   ["running", "runs"],
   ["barrier", "in a barrier"],
-  ["semaphore", "on a semaphore"],
+  ["semaphore", "on a semaphore or condition"],
   ["lock", "for a lock"],
   ["sleeping", "sleeps on a value"],
   ["awaited", "others wait for it"],

@@ -18,6 +18,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "actor_objects.h"
+
 #define SESSIONS 64
 #define THREADS 16
 #define LINE 512
@@ -340,6 +342,7 @@ static void perform(const char *command, char *answer) {
   else if (IS("sleep")) sleep((unsigned)n[0]), strcpy(answer, "ok");
   else if (IS("wild")) *(volatile int *)n[0] = 1;
   else if (status != DSM_OK) answer_status(answer, status);
+  else if ((status = perform_object(verb, at(n[0]), at(0), n)) >= 0) answer_status(answer, status);
   else snprintf(answer, LINE, "no such command: %.100s", command);
 }
 

@@ -12,6 +12,7 @@ import { hole } from "./hole.ts";
 import { closeOrLeave } from "./leave.ts";
 import { load } from "./load.ts";
 import { lock } from "./lock.ts";
+import { object } from "./object.ts";
 import { publish } from "./publish.ts";
 import { semaphore } from "./semaphore.ts";
 import { sleep } from "./sleep.ts";
@@ -44,6 +45,7 @@ export function act(world: World, thread: Thread): void {
   if (thread.cell !== null) workOn(world, thread.cell);
   else if (thread.atBarrier !== null) continueAtBarrier(world, thread, thread.atBarrier);
   else if (thread.request !== null) continueRequest(world, thread, thread.request);
+  else if (world.plan.objects && !world.random.oneIn(6)) object(world, thread);
   else if (concernsLocks(world)) lock(world, thread);
   else if (world.plan.barriers && world.random.oneIn(2)) barrier(world, thread);
   else if (world.plan.semaphores && !world.random.oneIn(4)) semaphore(world, thread);
@@ -73,7 +75,7 @@ function continueRequest(world: World, thread: Thread, request: Request): void {
   const { parts } = request;
   if (parts !== undefined && isHalf(request) && random.oneIn(2)) {
     send(world, thread, parts.shift() as (typeof parts)[number]);
-  } else if (request.cancelable === true && !request.canceled && random.oneIn(8)) {
+  } else if (request.cancelable === true && !request.canceled && random.oneIn(plan.objects ? 5 : 8)) {
     request.canceled = true;
     send(world, thread, { kind: Kind.SEM_CANCEL, tag: request.tag });
   } else if (plan.closes && !thread.main && random.oneIn(12)) {

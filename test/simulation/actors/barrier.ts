@@ -1,5 +1,6 @@
 /** A thread enters the barrier for its process; BUSY: another thread of the process is in it. */
 import { Status } from "../../../src/core/base/errors.ts";
+import type { RankReport } from "../../../src/core/messages/daemon-api.ts";
 import { Kind } from "../../../src/core/wire/kinds.ts";
 import { ProcessBarrier } from "../../support/core-barrier-cell.ts";
 import { passBarrier } from "../checks/barriers.ts";
@@ -9,7 +10,11 @@ import type { World } from "../world.ts";
 import { arriveByCell } from "./barrier-cell.ts";
 
 /** States in which a process has not entered the barrier that others wait in. */
-const MISSING = ["running", "semaphore", "lock", "sleeping"];
+const MISSING = ["running", "semaphore", "lock", "condition", "rwlock", "sleeping"];
+
+/** It waits elsewhere; "barrier" with a place is one in the map. */
+const isMissing = ({ state, on }: RankReport): boolean =>
+  MISSING.includes(state) || (state === "barrier" && on !== undefined);
 
 /** By the cell or, as the promise forms do, by a request. */
 export function barrier(world: World, thread: Thread): void {
@@ -33,7 +38,7 @@ export function requestBarrier(world: World, thread: Thread): void {
         if (status === Status.BUSY || status === Status.TIMEOUT) process.barriersEntered -= 1;
         if (status === Status.OK) passBarrier(process, processes);
       },
-      waits: () => !order.lost && order.session.report().some(({ state }) => MISSING.includes(state)),
+      waits: () => !order.lost && order.session.report().some(isMissing),
     },
   );
 }

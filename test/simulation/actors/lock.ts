@@ -5,7 +5,7 @@ import { CELL_ARBITER } from "../../../src/core/wire/cell-layout.ts";
 import { encodeText, getUint64 } from "../../../src/core/wire/frame.ts";
 import { Kind } from "../../../src/core/wire/kinds.ts";
 import { ask } from "../conversation.ts";
-import { LOCKS } from "../oracle/locks.ts";
+import { LOCKS, MUTEX } from "../oracle/locks.ts";
 import { keyOf } from "../oracle/sent-frames.ts";
 import type { Thread } from "../process.ts";
 import type { World } from "../world.ts";
@@ -16,10 +16,11 @@ export function lock(world: World, thread: Thread): void {
   const { random, order, plan } = world;
   if (byCell(world, thread)) return;
   const { rank } = thread.process;
-  const has = LOCKS.filter((name) => order.locks.ownerOf(name) === rank || order.locks.cellOwnerOf(name) === rank);
+  const names = plan.objects ? [MUTEX, MUTEX, ...LOCKS] : LOCKS;
+  const has = names.filter((name) => order.locks.ownerOf(name) === rank || order.locks.cellOwnerOf(name) === rank);
   if (has.length > 0 && !random.oneIn(6)) unlock(world, thread, random.below(2), random.pick(has));
-  else if (random.oneIn(8)) unlock(world, thread, 0, random.pick(LOCKS));
-  else if (!plan.cells || random.oneIn(4)) take(world, thread, random.oneIn(4), random.pick(LOCKS), false);
+  else if (random.oneIn(8)) unlock(world, thread, 0, random.pick(names));
+  else if (!plan.cells || random.oneIn(4)) take(world, thread, random.oneIn(4), random.pick(names), false);
 }
 
 /** What libdsm does by itself with a lock whose cell it knows. False: nothing. */
@@ -72,7 +73,9 @@ function unlock(world: World, thread: Thread, op: number, name: string): void {
 function take(world: World, thread: Thread, tryOnly: boolean, name: string, usesCell: boolean): void {
   const { report, order } = world;
   const { process, channel } = thread;
-  const refusals = tryOnly || usesCell ? [Status.BUSY, Status.AGAIN] : [Status.BUSY];
+  // The mutex's place may be freed.
+  const refusal = name === MUTEX ? Status.INVALID : Status.BUSY;
+  const refusals = tryOnly || usesCell ? [refusal, Status.AGAIN] : [refusal];
   ask(
     world,
     thread,

@@ -34,7 +34,8 @@ export function checkVerdict(world: World, thread: Thread, request: Request, { s
   const value = getUint64(view, ReplyAt.value);
   // A lock's answer may tell its cell, of which the order knows nothing.
   const isCompared = what !== "sleep" && what !== "lock" && what !== "trylock";
-  const hasValue = status === Status.OK || status === Status.NO_MEMORY || status === Status.MISMATCH;
+  const isTakenBack = status === Status.TIMEOUT && what === "arrival";
+  const hasValue = status === Status.OK || status === Status.NO_MEMORY || status === Status.MISMATCH || isTakenBack;
   if (hasValue && isCompared && value !== verdict.value) {
     throw new Violation(`a ${what} gets the value ${value}, not ${verdict.value}`);
   }

@@ -10,6 +10,7 @@ import { publication, type Run, viewOf } from "../../support/core-frames.ts";
 import { showFrame } from "../../support/core-trace.ts";
 import { passGate } from "./gate.ts";
 import type { Node } from "./node.ts";
+import { takeBack, useObjects } from "./objects.ts";
 import { COUNTER, type Process, type Request, SIZE, type Wanted, type World } from "./world.ts";
 
 /** Writes at the offset, if it writes. */
@@ -35,8 +36,12 @@ const GATED: readonly Actor[] = TWENTY.map((actor, at) => {
 /** The process goes on: with the next part of what it has under way, or with something new. */
 export function act(world: World, process: Process): void {
   const { request } = process;
-  if (request === null) world.random.pick(world.plan.gated ? GATED : TWENTY)(world, process, somewhere(world));
-  else sendPart(process, request);
+  const { plan, random } = world;
+  if (request !== null) {
+    if (random.oneIn(6)) takeBack(process);
+    sendPart(process, request);
+  } else if (plan.objects && (world.holders.has(process) || !random.oneIn(3))) useObjects(world, process);
+  else random.pick(plan.gated ? GATED : TWENTY)(world, process, somewhere(world));
 }
 
 export function sendPart({ node, channel }: Process, { parts }: Request): void {

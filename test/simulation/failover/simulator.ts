@@ -6,7 +6,7 @@
  * - one order: all nodes that live have applied the same entry at each place, byte for byte;
  * - what a process was told to be done is in the order, once, behind all it did before; nothing is in it twice;
  * - at the end all nodes are equal to a reference that has applied the order once;
- * - a mutex has one holder, an atomic addition gives the value of its place;
+ * - a mutex has one holder, objects in the map have those that objects.ts says, an atomic addition gives the value of its place;
  * - once faults stop every request is answered.
  *
  * In some sessions, elastic ones, nodes come while it runs, with a picture of the memory. If such a session is in direct
@@ -20,6 +20,7 @@ import { act, changesOver, join, leave, sendPart, unlock, write } from "./actors
 import { killServer, mend, severLessee, strikeFault } from "./faults.ts";
 import { actAlone, passGate } from "./gate.ts";
 import { Node } from "./node.ts";
+import { giveBack, takeBack } from "./objects.ts";
 import { Server } from "./server.ts";
 import { type FailoverOptions, type FailoverReport, makePlan, World } from "./world.ts";
 
@@ -131,6 +132,7 @@ class Simulator {
     for (const node of world.nodes) if (node.replica !== null) node.state = "dead";
     world.log.clear();
     world.gateOwner = null;
+    world.holders.clear();
     world.config = { ...world.config, instance: `${world.config.instance}0` };
   }
 
@@ -177,7 +179,9 @@ class Simulator {
       if (here.length === 0) break;
       if (round > 200) throw new Violation(`a process waits for ever for its ${here[0]?.request?.what}`);
       for (const process of here) {
-        if (process.request !== null) sendPart(process, process.request);
+        if (process.request?.cancelable === true) takeBack(process);
+        else if (process.request !== null) sendPart(process, process.request);
+        else if (giveBack(world, process)) continue;
         else if (world.holder === process) unlock(world, process);
         else if (world.gateOwner === process || process.isTakenForOwner) passGate(world, process);
         else leave(process);

@@ -7,6 +7,7 @@ import type { Random } from "../../support/core-random.ts";
 import type { Trace } from "../../support/core-trace.ts";
 import { AppliedLog } from "./applied-log.ts";
 import type { Node } from "./node.ts";
+import { Holders } from "./objects.ts";
 import type { Server } from "./server.ts";
 
 export const SIZE = 8192;
@@ -32,6 +33,8 @@ export interface FailoverReport {
   /** Takings of the gate by its cell, and nodes that were cut off for good. */
   cells: number;
   severed: number;
+  /** How often a process got the mutex or the reader-writer lock in the map. */
+  objects: number;
 }
 
 export interface FailoverOptions {
@@ -60,6 +63,8 @@ export interface Wanted {
   endsByLoss?: boolean;
   /** The number by which a write is known in the order. */
   id?: number;
+  /** It may be taken back. */
+  cancelable?: boolean;
   /** Statuses with which it succeeds, beside OK. */
   mayBe?: readonly number[];
   /** It has succeeded. */
@@ -101,6 +106,8 @@ export interface Plan {
   losses: boolean;
   /** Processes take a lock by its cell; nodes are cut off for good; those that are left go on after a loss. */
   gated: boolean;
+  /** Processes use objects in the map. */
+  objects: boolean;
 }
 
 /** Draws what a seed makes happen, and how many nodes come while the session runs. */
@@ -116,6 +123,7 @@ export function makePlan(random: Random): { plan: Plan; late: number } {
     stops: random.oneIn(3),
     losses: random.oneIn(4),
     gated: random.oneIn(3),
+    objects: random.oneIn(3),
   };
   return { plan, late };
 }
@@ -127,7 +135,7 @@ export class World {
   config: SessionConfig;
   readonly report: FailoverReport = {
     ...{ entries: 0, answers: 0, resumed: 0, epochs: 1, direct: 0, lost: 0, replaced: 0, pictures: 0 },
-    ...{ changed: 0, copies: 0, cells: 0, severed: 0 },
+    ...{ changed: 0, copies: 0, cells: 0, severed: 0, objects: 0 },
   };
   readonly nodes: Node[] = [];
   readonly servers: Server[] = [];
@@ -138,6 +146,8 @@ export class World {
   holder: Process | null = null;
   /** Who has the gate, also one that was lost with it. */
   gateOwner: Process | null = null;
+  /** Who has which object in the map. */
+  readonly holders = new Holders();
   /** The clock of all nodes and servers. */
   now_ms = 1000;
   /** The number of the next write. */

@@ -1,12 +1,16 @@
 /** Locks: who owns each, and who waits for it, in the order in which they came. */
 import { Status } from "../../../src/core/base/errors.ts";
+import { objectName } from "../../../src/core/base/names.ts";
 import { At } from "../../../src/core/wire/at.ts";
-import { Kind, NO_TAG } from "../../../src/core/wire/kinds.ts";
+import { Kind, NO_TAG, ObjectKind } from "../../../src/core/wire/kinds.ts";
 import { Violation } from "../../support/core-cluster.ts";
 import { viewOf } from "../../support/core-frames.ts";
-import type { Judged, Oracle, Say } from "./oracle.ts";
+import { isFreed, type Judged, type Oracle, type Say } from "./oracle.ts";
 
 export const LOCKS = ["red", "blue"];
+/** A mutex in the map. */
+export const MUTEX_AT = 1000;
+export const MUTEX = objectName("mutex", MUTEX_AT);
 /** So many processes of one node in a row have a lock before it is leased to the node. */
 const STREAK = 2;
 /** So many had a lock that the server has asked for before those are counted. */
@@ -18,6 +22,9 @@ interface Waiter {
   node: number;
   tryOnly: boolean;
   usesCell: boolean;
+  /** Where the condition is from which it comes back, and the status with which it does. */
+  condition?: number;
+  outcome?: Status;
 }
 
 interface Lock {
@@ -32,10 +39,14 @@ interface Lock {
   /** The node where it was last, and how many had it there in a row. */
   last: number;
   streak: number;
+  /** Its place was freed, or it was made new, while it was leased. */
+  isNew: boolean;
 }
 
-const freeLocks = (): Lock[] =>
-  LOCKS.map((name) => ({ name, owner: -1, died: false, queue: [], lease: -1, last: -1, streak: 0 }));
+const freeLock = (name: string): Lock => ({
+  ...{ name, owner: -1, died: false, queue: [], lease: -1, last: -1, streak: 0, isNew: false },
+});
+const freeLocks = (): Lock[] => [...LOCKS, MUTEX].map(freeLock);
 
 export class Locks implements Oracle {
   #locks = freeLocks();
@@ -43,6 +54,8 @@ export class Locks implements Oracle {
   readonly #byCell = new Map<string, number>();
   /** Entries are followed once more, after their node is gone. */
   #isReplay = false;
+  /** Those whose process went after they were signalled, before they had their lock: where their conditions are. */
+  #signalsLeft: number[] = [];
 
   /** The rank that has the lock by its cell, or -1. */
   cellOwnerOf(name: string): number {
@@ -100,10 +113,65 @@ export class Locks implements Oracle {
     if (kind === Kind.UNLOCK && isArbiters) this.#disown(entry);
     else if (kind === Kind.UNLOCK) this.#unlock(entry, say);
     if (kind === Kind.RETURN) this.#giveBack(entry, say);
-    if (kind === Kind.SEM_CANCEL)
-      this.#end((waiter) => waiter.at === at, entry.op === 1 ? Status.AGAIN : Status.TIMEOUT, say);
-    if (kind === Kind.LEAVE && entry.ends) this.#end((waiter) => waiter.rank === rank, Status.LEFT, say);
+    if (kind === Kind.SEM_CANCEL) {
+      const isMeant = (waiter: Waiter): boolean => waiter.at === at && waiter.condition === undefined;
+      this.#end(isMeant, entry.op === 1 ? Status.AGAIN : Status.TIMEOUT, say);
+    }
+    if (kind === Kind.LEAVE && entry.ends) {
+      const gone = this.#end((waiter) => waiter.rank === rank, Status.LEFT, say);
+      this.#signalsLeft = gone.flatMap(({ condition, outcome }) =>
+        condition !== undefined && outcome === Status.OK ? [condition] : [],
+      );
+    }
+    if (isFreed(entry, MUTEX_AT)) this.#makeNew(say);
+    if (kind === Kind.OBJECT_INIT && entry.op === ObjectKind.MUTEX) this.#initialize(entry, say);
     return null;
+  }
+
+  /** What the last to go was signalled for. */
+  takeSignalsLeft(): number[] {
+    return this.#signalsLeft.splice(0);
+  }
+
+  #initialize({ at, hasLeft }: Judged, say: Say): void {
+    const { owner, queue } = this.#named(MUTEX);
+    if (hasLeft) {
+      say(at, Status.LEFT);
+      return;
+    }
+    const isInUse = owner >= 0 || queue.length > 0;
+    if (!isInUse) this.#makeNew(say);
+    say(at, isInUse ? Status.BUSY : Status.OK);
+  }
+
+  /** The mutex in the map is as new. */
+  #makeNew(say: Say): void {
+    const mutex = this.#named(MUTEX);
+    for (const { at } of mutex.queue.splice(0)) say(at, Status.INVALID);
+    if (mutex.lease >= 0) mutex.isNew = true;
+    else Object.assign(mutex, freeLock(MUTEX));
+  }
+
+  /** The owner gives the lock up and waits for a condition: nothing is well that was not before. */
+  giveUp(name: string, mayLease: boolean, say: Say): void {
+    const lock = this.#named(name);
+    this.#passOn(lock, say);
+    this.#leaseIfUseful(lock, mayLease);
+  }
+
+  #leaseIfUseful(lock: Lock, mayLease: boolean): void {
+    if (mayLease && lock.owner < 0 && !lock.died && lock.streak >= STREAK) lock.lease = lock.last;
+  }
+
+  /** One that waited for a condition goes on with the lock. */
+  comeBack(
+    name: string,
+    waiter: Pick<Required<Waiter>, "at" | "rank" | "node" | "condition" | "outcome">,
+    say: Say,
+  ): void {
+    const lock = this.#named(name);
+    lock.queue.push({ ...waiter, tryOnly: false, usesCell: false });
+    if (lock.owner < 0 && lock.lease < 0) this.#passOn(lock, say);
   }
 
   #named(name: string): Lock {
@@ -111,6 +179,7 @@ export class Locks implements Oracle {
   }
 
   #grant(lock: Lock, rank: number, node: number): void {
+    if (this.cellOwnerOf(lock.name) >= 0) throw new Violation(`lock ${lock.name} is granted to a second process`);
     lock.owner = rank;
     lock.streak = lock.last === node || lock.streak < 0 ? lock.streak + 1 : 1;
     lock.last = node;
@@ -142,7 +211,8 @@ export class Locks implements Oracle {
     const lock = this.#named(name);
     if (hasLeft) say(at, Status.LEFT);
     else if (isLost) say(at, Status.LOST);
-    else if (lock.owner === rank || lock.queue.some((waiter) => waiter.rank === rank)) say(at, Status.BUSY);
+    else if (name !== MUTEX && (lock.owner === rank || lock.queue.some((waiter) => waiter.rank === rank)))
+      say(at, Status.BUSY);
     else if (lock.owner >= 0 && op === 1) say(at, Status.AGAIN);
     else {
       lock.queue.push({ at, rank, node, tryOnly: op === 1, usesCell: count === 1 });
@@ -159,7 +229,7 @@ export class Locks implements Oracle {
     } else {
       lock.died &&= op === 1;
       this.#passOn(lock, say);
-      if (mayLease && lock.owner < 0 && !lock.died && lock.streak >= STREAK) lock.lease = lock.last;
+      this.#leaseIfUseful(lock, mayLease);
       say(at, Status.OK);
     }
   }
@@ -173,18 +243,20 @@ export class Locks implements Oracle {
       throw new Violation(`lock ${name} is returned as that of rank ${owner}, rank ${this.cellOwnerOf(name)} has it`);
     this.#byCell.delete(name);
     const wasAsked = count === 1;
-    if (owner < 0 || hasLeft) {
+    if (owner < 0 || hasLeft || lock.isNew) {
       this.#endLease(lock, owner >= 0, say, wasAsked ? -PAUSE : 0);
       return;
     }
     Object.assign(lock, { lease: -1, owner, last: node, streak: wasAsked ? -PAUSE : 1 });
-    for (const waiter of lock.queue) if (waiter.rank === owner) say(waiter.at, Status.BUSY);
-    lock.queue = lock.queue.filter((waiter) => waiter.rank !== owner);
+    const isTwice = ({ rank: one, condition }: Waiter): boolean =>
+      name !== MUTEX && one === owner && condition === undefined;
+    for (const waiter of lock.queue) if (isTwice(waiter)) say(waiter.at, Status.BUSY);
+    lock.queue = lock.queue.filter((waiter) => !isTwice(waiter));
     this.#refuseTries(lock, say);
   }
 
   #endLease(lock: Lock, died: boolean, say: Say, streak = 0): void {
-    Object.assign(lock, { lease: -1, streak, died: lock.died || died });
+    Object.assign(lock, { lease: -1, streak, died: lock.died || (died && !lock.isNew), isNew: false });
     this.#passOn(lock, say);
     this.#refuseTries(lock, say);
   }
@@ -199,14 +271,14 @@ export class Locks implements Oracle {
     lock.owner = -1;
     if (next === undefined) return;
     this.#grant(lock, next.rank, next.node);
-    say(next.at, lock.died ? Status.OWNER_DIED : Status.OK);
+    say(next.at, lock.died ? Status.OWNER_DIED : (next.outcome ?? Status.OK));
   }
 
-  #end(isMeant: (waiter: Waiter) => boolean, status: Status, say: Say): void {
-    for (const lock of this.#locks) {
-      for (const waiter of lock.queue) if (isMeant(waiter)) say(waiter.at, status);
-      lock.queue = lock.queue.filter((waiter) => !isMeant(waiter));
-    }
+  #end(isMeant: (waiter: Waiter) => boolean, status: Status, say: Say): Waiter[] {
+    const ended = this.#locks.flatMap(({ queue }) => queue.filter(isMeant));
+    for (const { at } of ended) say(at, status);
+    for (const lock of this.#locks) lock.queue = lock.queue.filter((waiter) => !isMeant(waiter));
+    return ended;
   }
 
   sessionLost(say: Say): void {

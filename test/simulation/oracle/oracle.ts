@@ -27,7 +27,13 @@ export interface Judged {
   ends: boolean;
   /** A free lock may be leased to a node now. */
   mayLease: boolean;
+  /** FREE: the block that it frees; null: none. */
+  freed: Block | null;
 }
+
+/** Whether the place lies in the block that is freed. */
+export const isFreed = ({ freed }: Judged, offset: number): boolean =>
+  freed !== null && offset >= freed.offset && offset < freed.offset + freed.size;
 
 /** Gives the answer to a request: once, with the entry that decides it. */
 export type Say = (at: number, status: Status, value?: number) => void;

@@ -11,11 +11,14 @@ import { Kind, NO_TAG, PublishOp } from "../../../src/core/wire/kinds.ts";
 import { requestKey } from "../../../src/core/wire/request-key.ts";
 import { Violation } from "../../support/core-cluster.ts";
 import { viewOf } from "../../support/core-frames.ts";
+import { Conditions } from "./conditions.ts";
+import { CountedBarriers } from "./counted-barriers.ts";
 import { Futexes } from "./futexes.ts";
 import { Heap } from "./heap.ts";
 import { Locks } from "./locks.ts";
 import { execute, WRITES } from "./memory.ts";
 import type { Judged, Oracle } from "./oracle.ts";
+import { RwLocks } from "./rw-locks.ts";
 import { Semaphores } from "./semaphores.ts";
 import { isOf, keyOf, SentFrames } from "./sent-frames.ts";
 import { type Verdict, Verdicts } from "./verdicts.ts";
@@ -59,6 +62,9 @@ export class Order {
   session: Session;
   readonly futexes = new Futexes();
   readonly locks = new Locks();
+  readonly conditions = new Conditions(this.locks);
+  readonly rwLocks = new RwLocks();
+  readonly countedBarriers = new CountedBarriers();
   readonly semaphores = new Semaphores((name) => this.session.semaphores().find((one) => one.name === name)?.value);
   readonly heap: Heap;
   readonly sent = new SentFrames();
@@ -92,7 +98,8 @@ export class Order {
   }
 
   get #oracles(): Oracle[] {
-    return [this.futexes, this.locks, this.semaphores, this.heap];
+    const objects = [this.conditions, this.rwLocks, this.countedBarriers];
+    return [this.futexes, this.locks, ...objects, this.semaphores, this.heap];
   }
 
   /** Whether a process was lost somewhere in the order, and with it the session. */
@@ -218,16 +225,20 @@ export class Order {
     const rank = view.getUint16(At.rank, true);
     const node = view.getUint32(At.node, true);
     const length = view.getUint32(At.length, true);
+    const offset = getUint64(view, At.offset);
+    const hasLeft = !this.session.mayIssue(rank, node);
+    const block = kind === Kind.FREE && !hasLeft ? this.heap.blocks.find((one) => one.offset === offset) : undefined;
     return {
       ...{ kind, rank, node, length, frame, memory },
       at: requestKey(node, view.getUint32(At.tag, true)),
       op: view.getUint8(At.op),
-      offset: getUint64(view, At.offset),
+      offset,
       count: view.getUint32(At.aux, true),
       get name(): string {
         return bodyText(frame, HEADER_SIZE, length);
       },
-      hasLeft: !this.session.mayIssue(rank, node),
+      hasLeft,
+      freed: block ?? null,
       isLost: this.lost,
       ends: kind === Kind.LEAVE && this.session.presentOn(node).includes(rank),
       mayLease: !this.session.direct && !this.#wasLost,

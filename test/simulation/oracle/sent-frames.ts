@@ -1,6 +1,6 @@
 /** What channels have sent and what has no place in the order yet: an entry is one of these, byte for byte, once. */
 import { At } from "../../../src/core/wire/at.ts";
-import { Kind, PROCESS_OP_FIRST, PROCESS_OP_LAST } from "../../../src/core/wire/kinds.ts";
+import { isProcessOperation, Kind } from "../../../src/core/wire/kinds.ts";
 import { requestKey } from "../../../src/core/wire/request-key.ts";
 import { Violation } from "../../support/core-cluster.ts";
 import { viewOf } from "../../support/core-frames.ts";
@@ -21,7 +21,7 @@ export class SentFrames {
     const view = viewOf(stamped);
     const kind = view.getUint8(At.kind);
     // A cancel has no answer, so one that comes too late may find that its channel's number has a new owner.
-    if (kind < PROCESS_OP_FIRST || kind > PROCESS_OP_LAST || kind === Kind.SEM_CANCEL) return;
+    if (!isProcessOperation(kind) || kind === Kind.SEM_CANCEL) return;
     const tag = channel * 0x10000 + view.getUint32(At.tag, true);
     view.setUint16(At.rank, rank, true);
     view.setUint32(At.tag, tag, true);

@@ -15,6 +15,7 @@
 #include <dsm/dsm.h>
 #include <dsm/error.hpp>
 #include <dsm/mutex.hpp>
+#include <dsm/objects.hpp>
 
 #include <chrono>
 #include <cstddef>

@@ -5,7 +5,7 @@
  */
 import type { Status } from "../../base/errors.ts";
 import type { Requester } from "../../messages/session-state.ts";
-import { At, LockAt, SemWaitAt, UnlockAt } from "../../wire/at.ts";
+import { At, CondSignalAt, FreeAt, LockAt, ObjectInitAt, SemWaitAt, UnlockAt } from "../../wire/at.ts";
 import { BARRIER_CELL_AT } from "../../wire/cell-layout.ts";
 import { encode, encodeText, getUint64 } from "../../wire/frame.ts";
 import { Kind, NO_TAG } from "../../wire/kinds.ts";
@@ -69,7 +69,53 @@ export class CellDecisions {
     if (kind === Kind.BARRIER) this.#decideBarrier(view, frame);
     else if (kind === Kind.LOCK || kind === Kind.UNLOCK) this.#lock(kind, view, frame);
     else if (kind === Kind.SEM_WAIT || kind === Kind.SEM_POST) this.#semaphore(kind, view, frame);
-    else this.#host.decide(view, frame);
+    else if (kind === Kind.COND_WAIT) this.#conditionWait(view, frame);
+    else this.#decideOther(kind, view, frame);
+  }
+
+  /** Decides an operation that gives no cell back; it may name what has one. */
+  #decideOther(kind: number, view: DataView, frame: Uint8Array): void {
+    const { session, decide } = this.#host;
+    if (kind === Kind.COND_SIGNAL) {
+      const offset = getUint64(view, CondSignalAt.mapOffset);
+      for (const mutex of session.mutexesOf(offset, view.getUint32(CondSignalAt.count, true))) this.#takeLock(mutex);
+    } else if (kind === Kind.SEM_CANCEL) {
+      const mutex = session.mutexOf(session.node, view.getUint32(At.tag, true));
+      if (mutex !== null) this.#takeLock(mutex);
+    } else if (kind === Kind.OBJECT_INIT) {
+      const offset = getUint64(view, ObjectInitAt.mapOffset);
+      this.#takeWithin(offset, offset + 1);
+    } else if (kind === Kind.FREE) {
+      const offset = getUint64(view, FreeAt.mapOffset);
+      this.#takeWithin(offset, offset + session.sizeOfBlock(offset));
+    }
+    decide(view, frame);
+  }
+
+  /** Takes the cells of the objects in that part of the map. */
+  #takeWithin(from: number, to: number): void {
+    for (const name of this.#locks.within(from, to)) this.#takeLock(name);
+    for (const name of this.#semaphores.within(from, to)) this.#takeSemaphore(name);
+  }
+
+  #takeLock(name: string): void {
+    const owner = this.#locks.take(name);
+    if (owner >= 0) this.#own(name, owner);
+  }
+
+  #takeSemaphore(name: string): void {
+    const known = this.#semaphores.take(name);
+    if (known >= 0) this.#set({ name, value: known });
+  }
+
+  /** The process unlocks the mutex that it names. */
+  #conditionWait(view: DataView, frame: Uint8Array): void {
+    const name = nameAt(view, 0);
+    this.#takeLock(name);
+    this.#answerBehind(() => {
+      this.#host.decide(view, frame);
+      if (this.#mayGive && this.#host.session.isLockFree(name)) this.#locks.free(name);
+    });
   }
 
   /** Takes all cells, so that the session knows what the processes have done by them. */
@@ -137,8 +183,7 @@ export class CellDecisions {
 
   #lock(kind: number, view: DataView, frame: Uint8Array): void {
     const name = nameAt(view, 0);
-    const owner = this.#locks.take(name);
-    if (owner >= 0) this.#own(name, owner);
+    this.#takeLock(name);
     if (kind === Kind.UNLOCK) {
       this.#unlock(name, view, frame);
       return;
@@ -206,8 +251,7 @@ export class CellDecisions {
   #semaphore(kind: number, view: DataView, frame: Uint8Array): void {
     const { session, decide } = this.#host;
     const name = nameAt(view, 0);
-    const known = this.#semaphores.take(name);
-    if (known >= 0) this.#set({ name, value: known });
+    this.#takeSemaphore(name);
     // A post, too: one that only posts knows the cell then.
     const value = this.#semaphores.assign(name);
     const usesCell = kind === Kind.SEM_WAIT && value > 0 && getUint64(view, SemWaitAt.mayReturn) === 1;

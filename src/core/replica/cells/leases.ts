@@ -17,10 +17,11 @@
  *   Not covered: a virtual machine that is stopped as a whole, with both of its clocks, and goes on within that time by them.
  */
 import { LEASE_ASK_INTERVAL_MS, LEASE_OPEN_MS } from "../../base/limits.ts";
+import { objectName } from "../../base/names.ts";
 import type { Session } from "../../session/session.ts";
-import { At, LeaveAt } from "../../wire/at.ts";
+import { At, LeaveAt, ObjectInitAt } from "../../wire/at.ts";
 import { OPEN_UNTIL_AT } from "../../wire/cell-layout.ts";
-import { encode, encodeText } from "../../wire/frame.ts";
+import { encode, encodeText, getUint64 } from "../../wire/frame.ts";
 import { Kind, NO_TAG, PingOp } from "../../wire/kinds.ts";
 import { nameAt } from "../../wire/name-at.ts";
 import type { ProcessTable } from "../processes.ts";
@@ -103,7 +104,8 @@ export class Leases {
       this.#asked.set(view.getUint32(At.tag, true), nameAt(view, 0));
       this.#expectsLease = true;
     }
-    if (kind === Kind.LOCK || kind === Kind.UNLOCK) this.#giveBack(nameAt(view, 0));
+    if (kind === Kind.LOCK || kind === Kind.UNLOCK || kind === Kind.COND_WAIT) this.#giveBack(nameAt(view, 0));
+    else if (kind === Kind.OBJECT_INIT) this.#giveBack(objectName("mutex", getUint64(view, ObjectInitAt.mapOffset)));
     else if (kind === Kind.LEAVE) this.#beforeLeave(view.getUint16(At.rank, true), view.getUint8(LeaveAt.isLost) === 1);
   }
 

@@ -76,6 +76,11 @@ export class LockCells {
     if (place >= 0) Atomics.store(this.#cells.words, place, CELL_OWNED + rank);
   }
 
+  /** Names of the objects that lie in that part of the map and have a cell. */
+  within(from: number, to: number): string[] {
+    return this.#cells.within(from, to);
+  }
+
   /** Gives the lock a cell, if there is one left. Returns 1 plus its number, by which a process finds it; or 0. */
   assign(name: string): number {
     return this.#cells.assign(name);

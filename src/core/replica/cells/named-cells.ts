@@ -1,4 +1,5 @@
 /** NamedCells: which of the cells of one kind belongs to which name. A name keeps its cell until the session ends. */
+import { PlaceIndex } from "../../base/place-index.ts";
 import { CELLS_SIZE, NAMED_CELL_SIZE, NAMED_CELLS_MAX } from "../../wire/cell-layout.ts";
 
 const CACHE_LINE_CELLS = 64 / NAMED_CELL_SIZE;
@@ -11,6 +12,7 @@ export class NamedCells {
   readonly words: Int32Array;
   readonly #from: number;
   readonly #byName = new Map<string, number>();
+  readonly #places = new PlaceIndex();
 
   /** `memory`: CELLS_SIZE bytes that the processes of the node share; the cells of this kind begin at byte `from`. */
   constructor(memory: Uint8Array, from: number) {
@@ -30,12 +32,18 @@ export class NamedCells {
     return [...this.#byName].map(([name, cell]) => ({ name, place: this.#place(cell) }));
   }
 
+  /** Names of the objects that lie in that part of the map and have a cell. */
+  within(from: number, to: number): string[] {
+    return this.#places.within(from, to);
+  }
+
   /** Gives the name a cell, if it has none and there is one left. Returns 1 plus the cell's number, or 0: it has none. */
   assign(name: string): number {
     let cell = this.#byName.get(name);
     if (cell === undefined && this.#byName.size < NAMED_CELLS_MAX) {
       cell = cellOf(this.#byName.size);
       this.#byName.set(name, cell);
+      this.#places.add(name);
     }
     return cell === undefined ? 0 : cell + 1;
   }

@@ -84,6 +84,11 @@ export class SemaphoreCells {
     Atomics.store(this.#cells.words, place, SEMAPHORE_CELL_GIVEN + value * SEMAPHORE_CELL_STEP);
   }
 
+  /** Names of the objects that lie in that part of the map and have a cell. */
+  within(from: number, to: number): string[] {
+    return this.#cells.within(from, to);
+  }
+
   /** Gives the semaphore a cell, if there is one left. Returns 1 plus its number, by which a process finds it; or 0. */
   assign(name: string): number {
     return this.#cells.assign(name);

@@ -1,4 +1,4 @@
-#include "api/names.h"
+#include "session/names.h"
 
 #include <string.h>
 

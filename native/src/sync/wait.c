@@ -1,4 +1,4 @@
-#include "api/wait.h"
+#include "sync/wait.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +26,12 @@ static void give_back(const struct abandoned *wait, int status) {
     header.kind = WIRE_SEM_POST;
     header.initial = wait->header.initial;
     header.increment = 1;
+  } else if (wait->header.kind == WIRE_RW_LOCK) {
+    header = (struct wire_header){
+        .kind = WIRE_RW_UNLOCK,
+        .map_offset = wait->header.map_offset,
+        .keeps_mark = status == DSM_OWNER_DIED && wait->header.is_writer,
+    };
   } else {
     return; /* nothing is held after a barrier, or after sleeping */
   }

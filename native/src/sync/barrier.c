@@ -1,7 +1,10 @@
-/* Barriers of the session interface. */
+/* The barrier of all processes, and barriers in the map. */
 #include <stdio.h>
 
-#include "api/wait.h"
+#include "pages/release.h"
+#include "sync/objects.h"
+#include "sync/wait.h"
+#include "base/cancel.h"
 #include "base/clock.h"
 #include "base/status.h"
 #include "link/interrupts.h"
@@ -70,4 +73,20 @@ int dsm_barrier_timed(dsm_session *session, uint32_t timeout_ms) {
   if (timeout_ms > INT32_MAX)
     return dsm_fail(DSM_INVALID, "a timeout of %u ms is beyond the limit of %d", timeout_ms, INT32_MAX);
   return barrier(session, (int)timeout_ms);
+}
+
+int barrier_arrive(const struct object *barrier, uint32_t count, int timeout_ms, uint64_t *result) {
+  dsm_session *session = barrier->session;
+  int status = session_begin(session);
+  if (status != DSM_OK) return status;
+  tool_release(&session->cells);
+  struct wire_header header = {.kind = WIRE_ARRIVE, .map_offset = barrier->offset, .count = count};
+  int cancel = cancel_disable();
+  status = session_wait(session, &header, NULL, 0, timeout_ms);
+  *result = header.value;
+  status = session_catch_up(session, status);
+  cancel_restore(cancel);
+  tool_acquire(&session->cells);
+  session_end(session);
+  return status;
 }

@@ -1,5 +1,5 @@
 /* Sleeping on a value of the map, and fences. */
-#include "api/wait.h"
+#include "sync/wait.h"
 #include "base/size.h"
 #include "base/status.h"
 #include "pages/release.h"
