@@ -162,6 +162,6 @@ describe("the simulator notices, of leases, that", () => {
       }
       expect(caught).toBe(1);
     },
-    60_000,
+    240_000,
   );
 });
