@@ -16,6 +16,7 @@ import { showFrame } from "../../support/core-trace.ts";
 import { same } from "../checks/same.ts";
 import { isPart, nodeOf } from "../oracle/order.ts";
 import { idOf } from "./actors.ts";
+import { forgetGateOwner } from "./gate.ts";
 import type { Node } from "./node.ts";
 import type { Server } from "./server.ts";
 import { SIZE, type World } from "./world.ts";
@@ -107,7 +108,10 @@ export class AppliedLog {
     const direct = this.#world.nodes.some(
       ({ state, replica }) => state === "alive" && replica?.session.direct === true,
     );
-    if (!direct) this.#order.length = Math.min(this.#order.length, snapshot.seq);
+    if (direct) return;
+    this.#order.length = Math.min(this.#order.length, snapshot.seq);
+    forgetGateOwner(this.#world, snapshot.seq);
+    this.#world.holders.forgetBehind(snapshot.seq);
   }
 
   /**

@@ -7,7 +7,7 @@
 import { Status } from "../../../src/core/base/errors.ts";
 import { EVICTED } from "../../../src/core/messages/session-state.ts";
 import { Sequencer } from "../../../src/core/sequencer/sequencer.ts";
-import { ReplyAt } from "../../../src/core/wire/at.ts";
+import { At, ReplyAt } from "../../../src/core/wire/at.ts";
 import {
   CELL_FREE,
   CELL_OWNED,
@@ -63,6 +63,7 @@ function takeByCell(world: World, process: Process): boolean {
   if (isGivenUp(world, node)) throw new Violation(`a process of ${node.name} takes the gate, and the node is given up`);
   if (world.gateOwner !== null) throw new Violation("two have the gate: one took it by its cell");
   world.gateOwner = process;
+  world.gateSince = node.replica?.session.seq ?? 0;
   world.report.cells += 1;
   return true;
 }
@@ -109,8 +110,14 @@ function askFor(world: World, process: Process): void {
     if (owner !== null && owner.node.state === "alive") throw new Violation("two have the gate: one was answered");
     if (owner !== null && status !== Status.OWNER_DIED) throw new Violation("the gate's owner was lost, unheard");
     world.gateOwner = process;
+    world.gateSince = getUint64(view, At.seq);
     const cell = status === Status.OK ? getUint64(view, ReplyAt.value) - 1 : -1;
     if (cell >= 0) process.node.gate.number = cell;
   };
   ask(process, [{ kind: Kind.LOCK, ...NAME }], { what: "gate", mayBe: [Status.OWNER_DIED], answered });
+}
+
+/** The order goes on behind that entry. An owner that got the gate behind it, and is lost, has got it in no order. */
+export function forgetGateOwner(world: World, seq: number): void {
+  if (world.gateOwner?.node.state !== "alive" && world.gateSince > seq) world.gateOwner = null;
 }

@@ -6,8 +6,8 @@
  */
 import { Status } from "../../../src/core/base/errors.ts";
 import { objectName } from "../../../src/core/base/names.ts";
-import { ReplyAt } from "../../../src/core/wire/at.ts";
-import { encode, encodeText } from "../../../src/core/wire/frame.ts";
+import { At, ReplyAt } from "../../../src/core/wire/at.ts";
+import { encode, encodeText, getUint64 } from "../../../src/core/wire/frame.ts";
 import { Kind } from "../../../src/core/wire/kinds.ts";
 import { Violation } from "../../support/core-cluster.ts";
 import { ask } from "./actors.ts";
@@ -23,6 +23,9 @@ export class Holders {
   mutex: Process | null = null;
   writer: Process | null = null;
   readers: Process[] = [];
+  /** The entries by which the mutex and the reader-writer lock were got. */
+  mutexSince = 0;
+  writerSince = 0;
 
   /** Whether the process has anything: it does not meet others in the barrier then, who may wait for it. */
   has(process: Process): boolean {
@@ -33,6 +36,12 @@ export class Holders {
     this.mutex = null;
     this.writer = null;
     this.readers = [];
+  }
+
+  /** The order goes on behind that entry. What those that are lost got behind it, they have got in no order. */
+  forgetBehind(seq: number): void {
+    if (this.mutex !== null && !isAlive(this.mutex) && this.mutexSince > seq) this.mutex = null;
+    if (this.writer !== null && !isAlive(this.writer) && this.writerSince > seq) this.writer = null;
   }
 }
 
@@ -94,6 +103,7 @@ function hasMutex(world: World, process: Process, view: DataView, mayBeTimeOut: 
   if (mutex !== null && isAlive(mutex)) throw new Violation("two have the mutex in the map");
   if (mutex !== null && status !== Status.OWNER_DIED) throw new Violation("the mutex's owner was lost, unheard");
   holders.mutex = process;
+  holders.mutexSince = getUint64(view, At.seq);
   world.report.objects += 1;
 }
 
@@ -123,8 +133,10 @@ function rwLock(world: World, process: Process, aux: number): void {
     if (writer !== null && isAlive(writer)) throw new Violation("one has the lock that another writes");
     if (writer !== null && status !== Status.OWNER_DIED) throw new Violation("a writer was lost, unheard");
     if (aux === 1 && readers.some(isAlive)) throw new Violation("one writes what another reads");
-    if (aux === 1) holders.writer = process;
-    else readers.push(process);
+    if (aux === 1) {
+      holders.writer = process;
+      holders.writerSince = getUint64(view, At.seq);
+    } else readers.push(process);
     holders.readers = holders.readers.filter(isAlive);
     world.report.objects += 1;
   };

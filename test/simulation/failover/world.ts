@@ -146,6 +146,8 @@ export class World {
   holder: Process | null = null;
   /** Who has the gate, also one that was lost with it. */
   gateOwner: Process | null = null;
+  /** Its node had applied so many entries then. */
+  gateSince = 0;
   /** Who has which object in the map. */
   readonly holders = new Holders();
   /** The clock of all nodes and servers. */
