@@ -2,7 +2,7 @@
  * The order of a pipelined session, and the promises about it: stores come into it as they were queued, each once and
  * whole, an entry has those of one process, and what a process asks for comes after all that was queued before.
  */
-import { MapBytes } from "../../../src/core/memory/map-bytes.ts";
+import { BLOCK_COPY_MIN, MapBytes } from "../../../src/core/memory/map-bytes.ts";
 import type { SessionConfig } from "../../../src/core/messages/session-state.ts";
 import { NO_EFFECTS } from "../../../src/core/session/effects.ts";
 import { Session } from "../../../src/core/session/session.ts";
@@ -88,7 +88,8 @@ export class PipelinedOrder {
       place.ordered += 1;
       runs.push(...queued.runs);
       const [offset, body] = runs[0] as Runs[number];
-      stores = runs.length === 1 ? { kind: Kind.STORE, offset, body } : publication(runs);
+      const isAlone = runs.length === 1 && body.length < BLOCK_COPY_MIN;
+      stores = isAlone ? { kind: Kind.STORE, offset, body } : publication(runs);
     } while (encode(stores).length < frame.length);
     const expected = encode(stores);
     const differs = Buffer.compare(frame.subarray(At.offset), expected.subarray(At.offset)) !== 0;
