@@ -179,6 +179,7 @@ test("variables, as the options that they stand for", async () => {
     ["DSM_DIRECT", "yes", 'DSM_DIRECT is "yes"; it must be 0 or 1'],
     ["DSM_QUIET", "yes", 'DSM_QUIET is "yes"; it must be 0 or 1'],
     ["DSM_PRELOAD", "no", 'DSM_PRELOAD is "no"; it must be 0 or 1'],
+    ["DSM_BURST", "no", 'DSM_BURST is "no"; it must be 0 or 1'],
     ["DSM_AUTOSTART", "no", 'DSM_AUTOSTART is "no"; it must be 0 or 1'],
     ["DSM_JOIN_TIMEOUT_MS", "2s", 'DSM_JOIN_TIMEOUT_MS "2s" is not a whole number of milliseconds'],
     ["DSM_JOIN_TIMEOUT_MS", "0", "DSM_JOIN_TIMEOUT_MS is 0; give 1 to 4294967295"],

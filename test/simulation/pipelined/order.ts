@@ -2,7 +2,7 @@
  * The order of a pipelined session, and the promises about it: stores come into it as they were queued, each once and
  * whole, an entry has those of one process, and what a process asks for comes after all that was queued before.
  */
-import { MapBytes } from "../../../src/core/memory/map-bytes.ts";
+import { BLOCK_COPY_MIN, MapBytes } from "../../../src/core/memory/map-bytes.ts";
 import type { SessionConfig } from "../../../src/core/messages/session-state.ts";
 import { NO_EFFECTS } from "../../../src/core/session/effects.ts";
 import { Session } from "../../../src/core/session/session.ts";
@@ -11,7 +11,7 @@ import { encode, type Frame, getUint64 } from "../../../src/core/wire/frame.ts";
 import { Kind, NO_TAG } from "../../../src/core/wire/kinds.ts";
 import { requestKey } from "../../../src/core/wire/request-key.ts";
 import { Violation } from "../../support/core-cluster.ts";
-import { type Run, storeOf, viewOf } from "../../support/core-frames.ts";
+import { publication, type Run, storeOf, viewOf } from "../../support/core-frames.ts";
 import { isPart, nodeOf } from "../oracle/order.ts";
 import { keyOf } from "../oracle/sent-frames.ts";
 import { type Place, type Queued, type Report, SIZE } from "./world.ts";
@@ -87,7 +87,9 @@ export class PipelinedOrder {
       checkQueued(queued, rank);
       place.ordered += 1;
       runs.push(...queued.runs);
-      stores = storeOf(runs);
+      const [[, body]] = runs as [Run];
+      const isLong = typeof body !== "number" && body.length >= BLOCK_COPY_MIN;
+      stores = isLong ? publication(runs) : storeOf(runs);
     } while (encode(stores).length < frame.length);
     const expected = encode(stores);
     const differs = Buffer.compare(frame.subarray(At.offset), expected.subarray(At.offset)) !== 0;
