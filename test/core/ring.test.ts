@@ -5,7 +5,7 @@ import { HEADER_SIZE } from "../../src/core/wire/at.ts";
 import { encode, ProtocolError, padded } from "../../src/core/wire/frame.ts";
 import { Kind } from "../../src/core/wire/kinds.ts";
 import { RING_RECORD_MAX, RING_SIZE, RING_START, RING_WRAP } from "../../src/core/wire/ring-layout.ts";
-import { runLength } from "../../src/core/wire/runs.ts";
+import { runLength, runSize } from "../../src/core/wire/runs.ts";
 import { viewOf } from "../support/core-frames.ts";
 import { Random } from "../support/core-random.ts";
 import { emptyRing, RingWriter } from "../support/core-ring-writer.ts";
@@ -32,9 +32,7 @@ beforeEach(() => {
 function sizeOf(view: DataView, frameSize: number): number {
   if (view.getUint8(4) === Kind.STORE) return frameSize + padded(view.getUint32(32, true));
   let size = frameSize;
-  for (let run = HEADER_SIZE; run < frameSize; run += 8 + padded(runLength(view, run))) {
-    size += padded(runLength(view, run));
-  }
+  for (let run = HEADER_SIZE; run < frameSize; run += runSize(view, run)) size += padded(runLength(view, run));
   return size;
 }
 
@@ -94,6 +92,15 @@ test("several runs are one publication, with the old bytes of each", () => {
     ...[3, 3, 0, 0, 0, 0, 0, 0],
     ...[3, 3, 3, 3, 3, 3, 3, 3, 3, 0, 0, 0, 0, 0, 0, 0],
   ]);
+});
+
+test("a masked run is a publication, with the old bytes of all its words", () => {
+  map.fill(3);
+  writer.store(1, [16, Uint8Array.of(1, 2, 4), Uint8Array.of(0x81, 0x02)]);
+  const one = take()[0] as Taken;
+  expect(one.kind).toBe(Kind.PUBLISH);
+  expect([...one.old]).toEqual(new Array(16).fill(3));
+  expect([...map.subarray(16, 32)]).toEqual([1, 3, 3, 3, 3, 3, 3, 2, 3, 4, 3, 3, 3, 3, 3, 3]);
 });
 
 test("records of all sizes go round and round, past the largest position, none lost and none twice", () => {
