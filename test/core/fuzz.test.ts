@@ -279,7 +279,7 @@ describe("damage from", () => {
       }
     }
     expect(refused).toBeGreaterThan(ROUNDS / 2);
-  });
+  }, 60_000);
 });
 
 describe("what a peer can make us keep is bounded:", () => {
