@@ -146,6 +146,44 @@ test("a session shows its ranks, what they wait on and for how long, semaphores 
   ]);
 });
 
+test("a session shows the objects in its map", () => {
+  const none = { holders: [], isWritten: false, count: 0, waiting: 0, waiters: [] };
+  const session = detail("demo", {
+    ...{ processes: 4, present: 4 },
+    ranks: [
+      rank(0, { state: "lock", on: "mutex at 0x40", stateMs: 4000 }),
+      rank(1, { state: "condition", on: "condition at 0x80", stateMs: 4000 }),
+      rank(2, { state: "rwlock", on: "rwlock at 0xc0", stateMs: 4000 }),
+      rank(3, { state: "barrier", on: "barrier at 0x100", stateMs: 4000 }),
+    ],
+    locks: [{ name: "mutex at 0x40", owner: 2, waiters: [0] }],
+    objects: [
+      { ...none, object: "condition", offset: 0x80, waiting: 1, waiters: [1] },
+      { ...none, object: "rwlock", offset: 0xc0, holders: [0, 1], waiting: 1, waiters: [2] },
+      { ...none, object: "rwlock", offset: 0xe0, holders: [3], isWritten: true },
+      { ...none, object: "barrier", offset: 0x100, count: 3, waiting: 2, waiters: [3] },
+    ],
+  });
+  const model = modelOf([rated(undefined, session)], "demo");
+  const shown = shows(model, 120);
+  expect(shown.slice(4, 8).map((line) => line.replace(/^.* \d+ (.*? for 4\.0 s).*$/, "$1"))).toEqual([
+    "waiting for mutex at 0x40 for 4.0 s",
+    "waiting for condition at 0x80 for 4.0 s",
+    "waiting for rwlock at 0xc0 for 4.0 s",
+    "in barrier at 0x100 for 4.0 s",
+  ]);
+  expect(shown.slice(8, -1).map((line) => line.replace(/ +/g, " "))).toEqual([
+    " LOCK OWNER WAITING",
+    " mutex at 0x40 rank 2 1 waiting: rank 0",
+    " OBJECT STATE WAITING",
+    " condition at 0x80 1 waiting: rank 1",
+    " rwlock at 0xc0 2 read 1 waiting: rank 2",
+    " barrier at 0x100 2/3 1 waiting: rank 3",
+    " rwlock at 0xe0 rank 3",
+  ]);
+  expect(shows(model, 80)[4]).toContain(" mutex at 0x40 for 4.0 s ");
+});
+
 test("few rows and columns show what fits, with what is chosen", () => {
   const ranks = Array.from({ length: 50 }, (_, number) => rank(number));
   let model = modelOf([rated(undefined, detail("many", { ranks, processes: 50, present: 50 }))], "many");

@@ -23,6 +23,10 @@ const session = (name: string, more: Partial<SessionDetail> = {}): SessionDetail
     { name: "queue", owner: 1, waiters: [0] },
     { name: "free", owner: null, waiters: [] },
   ],
+  objects: [
+    { object: "rwlock", offset: 64, holders: [0, 1], isWritten: false, count: 0, waiting: 3, waiters: [1] },
+    { object: "barrier", offset: 128, holders: [], isWritten: false, count: 4, waiting: 1, waiters: [0] },
+  ],
   ...more,
 });
 

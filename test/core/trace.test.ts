@@ -1,6 +1,7 @@
 /** What is noted for who traces a session, and the events that it becomes. */
 import { describe, expect, test } from "bun:test";
 import { TRACE_BUFFER_BYTES } from "../../src/core/base/limits.ts";
+import { objectName } from "../../src/core/base/names.ts";
 import { Activity } from "../../src/core/observe/activity.ts";
 import {
   ChromeTrace,
@@ -75,6 +76,32 @@ describe("the server", () => {
     play.activity.endTrace();
     play.apply({ kind: Kind.STORE, body: new Uint8Array(8) }, 8);
     expect(records(buffer)).toEqual([]);
+  });
+
+  test("notes what objects in the map are waited for and used", () => {
+    const play = new Play();
+    const buffer = play.activity.beginTrace();
+    const body = encodeText(objectName("mutex", 64));
+    play.apply({ kind: Kind.LOCK, rank: 0, tag: 1, body }, 0, [[1, 1]]);
+    play.apply({ kind: Kind.COND_WAIT, rank: 0, tag: 2, offset: 128, body });
+    play.apply({ kind: Kind.RW_LOCK, rank: 1, tag: 3, offset: 192, aux: 1 });
+    play.apply({ kind: Kind.ARRIVE, rank: 2, tag: 4, offset: 256, aux: 2 });
+    play.apply({ kind: Kind.COND_SIGNAL, rank: 2, tag: 5, offset: 128, aux: 1 }, 0, [
+      [1, 2],
+      [1, 5],
+    ]);
+    expect(records(buffer).map(({ what, kind, name }) => [what, kind, name])).toEqual([
+      ["entry", Kind.LOCK, "mutex at 0x40"],
+      ["entry", Kind.COND_WAIT, "condition at 0x80"],
+      ["waits", Kind.COND_WAIT, "condition at 0x80"],
+      ["entry", Kind.RW_LOCK, "rwlock at 0xc0"],
+      ["waits", Kind.RW_LOCK, "rwlock at 0xc0"],
+      ["entry", Kind.ARRIVE, "barrier at 0x100"],
+      ["waits", Kind.ARRIVE, "barrier at 0x100"],
+      ["waited", Kind.COND_WAIT, ""],
+      ["entry", Kind.COND_SIGNAL, "condition at 0x80"],
+    ]);
+    expect(play.activity.stateMs(1, "rwlock", "rwlock at 0xc0")).toBe(0);
   });
 
   test("a publication in parts is one entry of all their bytes", () => {
@@ -155,6 +182,24 @@ describe("events", () => {
         ...{ name: "asleep on 0x40", cat: "wait", ph: "X", ts: 150_000, dur: 850_000, pid: 1, tid: 10_000 },
         args: { unfinished: "it still waits" },
       },
+    ]);
+  });
+
+  test("objects in the map are named by their places", () => {
+    const given = [
+      entry(1100, 0, Kind.LOCK, { what: "waits", where: 2, name: "mutex at 0x40" }),
+      entry(1110, 1, Kind.COND_WAIT, { what: "waits", where: 3, name: "condition at 0x80" }),
+      entry(1120, 1, Kind.ARRIVE, { what: "waits", where: 4, name: "barrier at 0xc0" }),
+      entry(1130, 0, Kind.RW_LOCK, { name: "rwlock at 0x100" }),
+      entry(1140, 0, Kind.UNLOCK, { name: "mutex at 0x40" }),
+      entry(1150, 0, Kind.UNLOCK, { name: "door" }),
+    ];
+    const all = events(given, 1200);
+    expect(of(all, "X").map(({ name }) => name)).toEqual([
+      ...["waits for the mutex at 0x40", "waits for the condition at 0x80", "waits for the barrier at 0xc0"],
+    ]);
+    expect(of(all, "i").map(({ name }) => name)).toEqual([
+      ...["lock rwlock at 0x100", "unlock mutex at 0x40", 'unlock "door"'],
     ]);
   });
 

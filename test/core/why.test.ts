@@ -165,6 +165,77 @@ describe("locks", () => {
   });
 });
 
+describe("objects in the map", () => {
+  const none = { holders: [] as number[], isWritten: false, count: 0, waiting: 1 };
+  const on = (number: number, state: RankStatus["state"], place: string): RankStatus =>
+    rank(number, { state, on: place, stateMs: 1500 });
+
+  test("are named by their places", () => {
+    const locks = [{ name: "mutex at 0x40", owner: 0, waiters: [1] }];
+    expect(texts(session([rank(0), on(1, "lock", "mutex at 0x40")], { locks }))).toEqual([
+      "rank 1 has been waiting for the mutex at 0x40 for 1.5 s, which rank 0 (node a, pid 810) has; it last wrote 4.0 s ago",
+    ]);
+    const semaphores = [{ name: "semaphore at 0x48", value: 0, waiters: [1] }];
+    expect(texts(session([rank(0), on(1, "semaphore", "semaphore at 0x48")], { semaphores }))).toEqual([
+      "rank 1 has been waiting for the semaphore at 0x48 (value 0) for 1.5 s, which another process must post: rank 0 runs",
+    ]);
+  });
+
+  test("conditions: who could signal", () => {
+    const objects = [{ ...none, object: "condition" as const, offset: 0x80, waiters: [1] }];
+    const waiting = on(1, "condition", "condition at 0x80");
+    expect(texts(session([rank(0), waiting], { objects }))).toEqual([
+      "rank 1 has been waiting for the condition at 0x80 for 1.5 s, which another process must signal: rank 0 runs",
+    ]);
+    expect(texts(session([inBarrier(0), waiting], { objects }))).toEqual([
+      "rank 0 has been in barrier 17 for 2.3 s; not there: rank 1 (node b, pid 811) has been waiting for the condition at 0x80 for 1.5 s",
+      "rank 1 has been waiting for the condition at 0x80 for 1.5 s, and no process runs that could signal it",
+      "no process runs: all 2 wait",
+    ]);
+  });
+
+  test("reader-writer locks: who has it, and how", () => {
+    const lock = { ...none, object: "rwlock" as const, offset: 0x80, waiters: [1] };
+    const waiting = on(1, "rwlock", "rwlock at 0x80");
+    const what = (more: Partial<typeof lock> & { holders: number[] }): string | undefined =>
+      texts(session([rank(0), waiting], { objects: [{ ...lock, ...more }] }))[0];
+    const has = "rank 1 has been waiting for the rwlock at 0x80 for 1.5 s, which";
+    expect(what({ holders: [0], isWritten: true })).toBe(
+      `${has} is locked for writing: rank 0 (node a, pid 810) last wrote 4.0 s ago`,
+    );
+    expect(what({ holders: [0] })).toBe(`${has} is locked for reading: rank 0 (node a, pid 810) last wrote 4.0 s ago`);
+    expect(what({ holders: [] })).toBe(`${has} no process has`);
+  });
+
+  test("barriers: how many have arrived; the session's own is another", () => {
+    const objects = [{ ...none, object: "barrier" as const, offset: 0x80, count: 3, waiting: 2, waiters: [0, 1] }];
+    const ranks = [on(0, "barrier", "barrier at 0x80"), on(1, "barrier", "barrier at 0x80"), rank(2)];
+    expect(texts(session(ranks, { objects }))).toEqual([
+      "ranks 0 and 1 have been in the barrier at 0x80 for 1.5 s: 2 of 3 have arrived",
+    ]);
+    expect(texts(session([...ranks.slice(0, 1), inBarrier(1)]))[0]).toBe(
+      "rank 1 has been in barrier 17 for 2.3 s; not there: rank 0 (node a, pid 810) has been in the barrier at 0x80 for 1.5 s",
+    );
+  });
+
+  test("circles through them are deadlocks; a process alone is none, as another of its threads may unlock", () => {
+    const locks = [{ name: "mutex at 0x40", owner: 0, waiters: [1] }];
+    const objects = [
+      { ...none, object: "rwlock" as const, offset: 0x80, holders: [1, 2], waiters: [0] },
+      { ...none, object: "rwlock" as const, offset: 0xc0, holders: [3], isWritten: true, waiters: [3] },
+    ];
+    const ranks = [
+      ...[on(0, "rwlock", "rwlock at 0x80"), on(1, "lock", "mutex at 0x40"), rank(2)],
+      on(3, "rwlock", "rwlock at 0xc0"),
+    ];
+    const found = explain(session(ranks, { locks, objects })).filter(({ kind }) => kind === "deadlock");
+    expect(found.map(({ text }) => text)).toEqual([
+      "deadlock: rank 0 (node a, pid 810) has the mutex at 0x40 and waits for the rwlock at 0x80; " +
+        "rank 1 (node b, pid 811) has the rwlock at 0x80 and waits for the mutex at 0x40",
+    ]);
+  });
+});
+
 test("sleepers, in a named block or anywhere", () => {
   const blocks = [{ name: "grid", offset: 0x100, size: 0x100 }];
   const asleep = (number: number, on: string) => rank(number, { state: "sleeping", on, stateMs: 7000 });

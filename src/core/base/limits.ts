@@ -31,11 +31,13 @@ export const SEMAPHORE_VALUE_MAX = 0x7fffffff;
  * ended without unlocking it. The session forgets others in the map.
  */
 export const LOCKS_MAX = 4096;
-/** Mutexes in the map that are leased to nodes at a time; before there are more, the oldest lease is recalled. */
+/** Mutexes in the map that are leased to nodes at a time; before there are more, the oldest leases are recalled. */
 export const OBJECT_LEASES_MAX = 4096;
 /** Reader-writer locks in the map that are in use at a time, and processes that have them for reading, added up. */
 export const RW_LOCKS_MAX = 4096;
 export const READERS_MAX = 65536;
+/** So many reads of processes that read already are granted while a writer waits; further ones wait behind it. */
+export const OVERTAKES_MAX = 1024;
 /** Objects in the map begin at multiples of this, and have at least so many bytes. */
 export const OBJECT_ALIGN = 8;
 /** How many may have to arrive at a barrier in the map. */

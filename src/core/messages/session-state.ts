@@ -11,6 +11,7 @@ import {
   LOCKS_MAX,
   NODE_NUMBER_MAX,
   OBJECT_LEASES_MAX,
+  OVERTAKES_MAX,
   PROCESSES_MAX,
   READERS_MAX,
   RW_LOCKS_MAX,
@@ -188,6 +189,8 @@ const RwLockStateSchema = record({
   readers: list(PROCESSES_MAX, record({ rank: whole(0, PROCESSES_MAX - 1), reads: whole(1, Number.MAX_SAFE_INTEGER) })),
   /** Rank that left while it wrote, if the data has not been made consistent since; -1: none. */
   died: whole(-1, PROCESSES_MAX - 1),
+  /** Reads granted while a writer waited, since one last wrote or none waited. */
+  overtakes: whole(0, OVERTAKES_MAX),
   waiters: list(WAITING_MAX, RwWaiterSchema),
 });
 export type RwLockState = v.InferOutput<typeof RwLockStateSchema>;

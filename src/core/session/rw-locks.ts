@@ -5,8 +5,8 @@
  *       └─────RW_LOCK──▶ written by one ──RW_UNLOCK──▶ free, or passed on to the first writer, or to all readers before it
  *
  * Requests are granted first come, first served: once a writer waits, later readers wait behind it, so neither starves. Only
- * a process that reads already gets further reads at once, because it would wait for itself: its threads may keep a writer
- * waiting, other processes may not.
+ * a process that reads already gets further reads at once, because it would wait for itself if the same thread reads again;
+ * but no more than OVERTAKES_MAX, so that threads that take turns in reading do not keep a writer waiting for ever.
  *
  * A reader that ends is struck out, and no process hears of it: it has changed nothing. A writer that ends leaves a mark: all
  * that lock it get OWNER_DIED, until a writer unlocks it as consistent.
@@ -15,7 +15,7 @@
  * lock that no process has or waits for, and that has no mark, is not kept.
  */
 import { Status } from "../base/errors.ts";
-import { READERS_MAX, RW_LOCKS_MAX } from "../base/limits.ts";
+import { OVERTAKES_MAX, READERS_MAX, RW_LOCKS_MAX } from "../base/limits.ts";
 import type { SavedSession } from "../messages/saved-session.ts";
 import type { Requester, RwLockState, RwWaiter, SessionState, WaitQueue } from "../messages/session-state.ts";
 import type { Membership } from "./membership.ts";
@@ -41,14 +41,17 @@ export class RwLocks {
     if (!this.#members.admits(from)) return;
     const lock = this.#byOffset.get(offset) ?? newRwLock(offset, -1);
     const isNew = !this.#byOffset.has(offset);
-    const mayGoFirst = lock.waiters.length === 0 || (!isWriter && this.#reads(lock, from.rank));
+    const overtakes = lock.waiters.length > 0;
+    const mayOvertake = !isWriter && this.#reads(lock, from.rank) && lock.overtakes < OVERTAKES_MAX;
     if ((isNew && this.#byOffset.size >= RW_LOCKS_MAX) || (!isWriter && !this.#mayRead(lock, from.rank))) {
       this.#replies.status(from, Status.LIMIT);
       return;
     }
     this.#byOffset.set(offset, lock);
-    if (mayGoFirst && isGrantable(lock, isWriter)) this.#grant(lock, { ...from, isWriter });
-    else if (tryOnly) this.#replies.status(from, Status.AGAIN);
+    if ((!overtakes || mayOvertake) && isGrantable(lock, isWriter)) {
+      if (overtakes) lock.overtakes += 1;
+      this.#grant(lock, { ...from, isWriter });
+    } else if (tryOnly) this.#replies.status(from, Status.AGAIN);
     else this.#waits.enqueue(lock, { ...from, isWriter });
     this.settle(lock);
   }
@@ -105,6 +108,7 @@ export class RwLocks {
     const { died } = lock;
     if (isWriter) {
       lock.writer = to.rank;
+      lock.overtakes = 0;
     } else {
       const reader = lock.readers.find(({ rank }) => rank === to.rank);
       if (reader === undefined) {
@@ -132,6 +136,7 @@ export class RwLocks {
       this.#grant(queue, next);
     }
     const { offset, writer, readers, died, waiters } = queue;
+    if (waiters.length === 0) queue.overtakes = 0;
     if (writer < 0 && readers.length === 0 && died < 0 && waiters.length === 0) this.#byOffset.delete(offset);
   }
 
@@ -182,7 +187,7 @@ export class RwLocks {
 
 /** A lock that no process has. `died`: the rank of a dead writer, or -1. */
 export const newRwLock = (offset: number, died: number): RwLockState => ({
-  ...{ offset, writer: -1, readers: [], died, waiters: [] },
+  ...{ offset, writer: -1, readers: [], died, overtakes: 0, waiters: [] },
 });
 
 const isGrantable = ({ writer, readers }: RwLockState, isWriter: boolean): boolean =>
