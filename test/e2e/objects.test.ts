@@ -89,6 +89,18 @@ for (const [types, program] of Object.entries(PROGRAMS)) {
   });
 }
 
+test("of pthreads: a call that cannot go on ends its process, with the reason; a robust mutex reports it", async () => {
+  const session = cluster.session();
+  const children = ["a", "b"].map((node, rank) =>
+    cluster.spawn([cluster.program("objects_pthread"), "loss", "1", "1"], {
+      ...{ session, rank, processes: 2, node, size: "64KiB" },
+    }),
+  );
+  const [survivor] = await Promise.all(children.map(outcome));
+  expect(survivor).toMatchObject({ signal: "SIGABRT", stdout: "robust\n" });
+  expect(survivor?.stderr).toStartWith("dsm: pthread_mutex_lock: process 1 of the session was lost");
+});
+
 // --- One step at a time -----------------------------------------------------------------------------------------------
 
 const CONTINUE = { DSM_ON_LOSS: "continue" };
@@ -196,3 +208,29 @@ test("after a loss that ends all waits, waits of objects are refused, and what i
   await a.do("s.post 320");
   await end([a]);
 });
+
+test.each(NODES)(
+  "threads that wait when their process leaves hear of it, and a forked child too (%s %s %s)",
+  async (...nodes) => {
+    const [a, b, c] = (await actors(nodes)) as [Actor, Actor, Actor];
+    expect(await a.ask("fork m.lock 64")).toStartWith("ok exit 0 DSM_FORKED");
+    await a.do("m.lock 64");
+    // One of them asks the session, the other one waits for its turn.
+    for (const thread of [1, 2]) await b.do(`begin ${thread} m.lock 64`);
+    await b.do("begin 3 rw.write 128");
+    await b.do("end 3");
+    await b.do("begin 4 s.wait 192");
+    await cluster.untilState(a.session, 1, "semaphore");
+    await b.do("leave");
+    for (const thread of [1, 2, 4]) expect(await b.ask(`end ${thread}`)).toStartWith("DSM_LEFT");
+    expect(await b.ask("m.lock 64")).toStartWith("DSM_LEFT");
+    // It has left as a writer.
+    expect(await c.ask("rw.read 128")).toStartWith("DSM_OWNER_DIED");
+    await a.do("m.unlock 64");
+    await c.do("m.lock 64");
+    await c.do("m.unlock 64");
+    await c.do("rw.unlock 128");
+    await b.end();
+    await end([a, c]);
+  },
+);
