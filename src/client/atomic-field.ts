@@ -4,6 +4,11 @@
  */
 import type { Order } from "../core/base/consistency.ts";
 import type { Lock } from "./lock.ts";
+import type { MapBarrier } from "./map-barrier.ts";
+import type { MapCond, MapMutex } from "./map-mutex.ts";
+import type { ObjectPlace } from "./map-place.ts";
+import type { MapRwlock } from "./map-rwlock.ts";
+import type { MapSemaphore } from "./map-semaphore.ts";
 import type { WaitOutcome } from "./outcomes.ts";
 import type { IntegerArray, WaitOptions } from "./waiting.ts";
 
@@ -15,6 +20,11 @@ export interface StructHost {
   readonly directMayEnd: boolean;
   fence(): void;
   lock(name: string): Lock;
+  mutexAt(where: ObjectPlace): MapMutex;
+  rwlockAt(where: ObjectPlace): MapRwlock;
+  condAt(where: ObjectPlace): MapCond;
+  semaphoreAt(where: ObjectPlace): MapSemaphore;
+  barrierAt(where: ObjectPlace): MapBarrier;
   waitFor<View extends IntegerArray>(
     view: View,
     index: number,

@@ -151,6 +151,35 @@ export class Channel {
     );
   }
 
+  /** The reply is as for lock(); with `isWriter` it locks for writing. `offset`: the place of an object in the map. */
+  rwLock(offset: number, isWriter: boolean, tryOnly: boolean): Request {
+    const [op, aux] = [tryOnly ? 1 : 0, isWriter ? 1 : 0];
+    return this.#wait((tag) => encode({ kind: Kind.RW_LOCK, tag, op, offset, aux }));
+  }
+
+  /** Ends the write of this process, else one of its reads. */
+  async rwUnlock(offset: number, inconsistent: boolean): Promise<Reply> {
+    return this.#post((tag) => encode({ kind: Kind.RW_UNLOCK, tag, op: inconsistent ? 1 : 0, offset }));
+  }
+
+  /**
+   * Unlocks the mutex of that name, waits, and locks it again. The process has it with OK, OWNER_DIED and TIMEOUT (the
+   * wait was cancelled), and where nothing was done.
+   */
+  condWait(offset: number, mutex: string): Request {
+    const body = encodeText(mutex);
+    return this.#wait((tag) => encode({ kind: Kind.COND_WAIT, tag, offset, length: body.length, body }));
+  }
+
+  async condSignal(offset: number, count: number): Promise<Reply> {
+    return this.#post((tag) => encode({ kind: Kind.COND_SIGNAL, tag, offset, aux: count }));
+  }
+
+  /** The reply's value is 1 for the last that arrives; for MISMATCH what others wait for, for TIMEOUT how many are missing. */
+  arrive(offset: number, count: number): Request {
+    return this.#wait((tag) => encode({ kind: Kind.ARRIVE, tag, offset, aux: count }));
+  }
+
   /** A request that is answered at once and may end a wait of another process: it has its own part of the limit. */
   async #post(frame: (tag: number) => Uint8Array): Promise<Reply> {
     if (this.#ended !== undefined) throw sameError(this.#ended);

@@ -23,6 +23,11 @@ export type { OnLoss } from "../core/base/loss-policy.ts";
 export {
   type ArrayField,
   bool,
+  dsmBarrier,
+  dsmCond,
+  dsmMutex,
+  dsmRwlock,
+  dsmSemaphore,
   type Field,
   type Fields,
   f32,
@@ -32,6 +37,9 @@ export {
   i16,
   i32,
   i64,
+  type MapObject,
+  type MapObjectArray,
+  type MapObjectKind,
   type Mutex,
   mutex,
   type Scalar,
@@ -51,11 +59,18 @@ export type { AllocOptions } from "./blocks.ts";
 export type { JoinOptions } from "./config.ts";
 export type { Hole } from "./hole.ts";
 export { attach, join } from "./join.ts";
-export type { HeldLock, Lock, UnlockOptions } from "./lock.ts";
-export type { LockOutcome, WaitOutcome } from "./outcomes.ts";
+export type { Lock } from "./lock.ts";
+export type { HeldLock, Lockable, UnlockOptions } from "./lockable.ts";
+export type { MapBarrier } from "./map-barrier.ts";
+export type { MapCond, MapMutex } from "./map-mutex.ts";
+export type { ObjectPlace } from "./map-place.ts";
+export type { MapRwlock } from "./map-rwlock.ts";
+export type { MapSemaphore } from "./map-semaphore.ts";
+export type { CondOutcome, LockOutcome, WaitOutcome } from "./outcomes.ts";
 export type { Semaphore } from "./semaphore.ts";
+export type { SemaphoreForms } from "./semaphore-forms.ts";
 export type { Session } from "./session.ts";
-export type { ArrayOf, AtomicFields, Grid, Shared, SharedFields, SharedParts } from "./struct-types.ts";
+export type { ArrayOf, AtomicFields, Grid, ObjectOf, Shared, SharedFields, SharedParts } from "./struct-types.ts";
 export type { ThreadHandle } from "./thread-state.ts";
 export type { Range, ReadOptions, ViewType } from "./views.ts";
 export type { IntegerArray, WaitOptions } from "./waiting.ts";

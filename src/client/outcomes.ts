@@ -22,6 +22,12 @@ export type LockOutcome = "ok" | "owner-died";
 /** "ok": woken. "not-equal": the value was already different. "timed-out": no notification arrived in time. */
 export type WaitOutcome = "ok" | "not-equal" | "timed-out";
 
+/**
+ * "ok": signalled. "timed-out": no signal arrived in time. "owner-died": the previous owner of the mutex died while it held
+ * it. In each case this thread has the mutex again.
+ */
+export type CondOutcome = "ok" | "timed-out" | "owner-died";
+
 /** isGranted returns whether the operation took something that an aborted wait must give back. */
 export const isGranted = ({ status }: Outcome): boolean => status === Status.OK || status === Status.OWNER_DIED;
 
@@ -65,8 +71,9 @@ export function checkBarrierReply(reply: Outcome, timeoutMs: number | undefined)
   checkBarrier(reply);
 }
 
-export function checkSemaphore(outcome: Outcome, name: string, timeoutMs: number | undefined): void {
-  if (outcome.status === Status.TIMEOUT) throw failure(outcome, `semaphore "${name}" stayed 0 for ${timeoutMs} ms`);
+/** `label`: the semaphore, for messages. */
+export function checkSemaphore(outcome: Outcome, label: string, timeoutMs: number | undefined): void {
+  if (outcome.status === Status.TIMEOUT) throw failure(outcome, `${label} stayed 0 for ${timeoutMs} ms`);
   check(outcome);
 }
 
@@ -100,6 +107,76 @@ export function tryLockOutcome(outcome: Outcome, name: string): LockOutcome | fa
 export function checkUnlock(outcome: Outcome, name: string): void {
   if (outcome.status === Status.NOT_OWNER) throw failure(outcome, `this process does not have lock "${name}"`);
   check(outcome);
+}
+
+/** An object in the map, for messages. */
+export const objectLabel = (kind: string, address: number): string => `the ${kind} at 0x${address.toString(16)}`;
+
+/** hasObject returns the error for a lock in the map that this thread has already. */
+export const hasObject = (label: string): DsmError => new DsmError("DSM_BUSY", `this thread has ${label} already`);
+
+/** asksForObject returns the error for a lock in the map that a promise of this thread waits for. */
+export const asksForObject = (label: string): DsmError =>
+  new DsmError("DSM_BUSY", `this thread waits for ${label} already`);
+
+/** lacksObject returns the error for a lock in the map that this thread does not have. */
+export const lacksObject = (label: string): DsmError =>
+  new DsmError("DSM_NOT_OWNER", `this thread does not have ${label}`);
+
+/** objectOutcome returns how a lock in the map was locked. */
+export function objectOutcome(outcome: Outcome, label: string, timeoutMs?: number): LockOutcome {
+  switch (outcome.status) {
+    case Status.OK:
+      return "ok";
+    case Status.OWNER_DIED:
+      return "owner-died";
+    case Status.BUSY:
+      throw hasObject(label);
+    case Status.TIMEOUT:
+      throw failure(outcome, `${label}: the wait was not over within ${timeoutMs} ms`);
+    default:
+      throw failure(outcome, outcome.text);
+  }
+}
+
+/** tryObjectOutcome returns the outcome of a try: false if it was not free. */
+export function tryObjectOutcome(outcome: Outcome, label: string): LockOutcome | false {
+  return outcome.status === Status.AGAIN ? false : objectOutcome(outcome, label);
+}
+
+export function checkObjectUnlock(outcome: Outcome, label: string): void {
+  if (outcome.status === Status.NOT_OWNER) throw lacksObject(label);
+  check(outcome);
+}
+
+/** hasMutexAfter returns whether the process has the mutex after a wait for a condition variable. */
+export const hasMutexAfter = ({ status }: Outcome): boolean =>
+  status === Status.OK ||
+  status === Status.TIMEOUT ||
+  status === Status.OWNER_DIED ||
+  // The wait did not begin.
+  status === Status.BUSY ||
+  status === Status.LIMIT;
+
+export function condOutcome(outcome: Outcome, mutexLabel: string): CondOutcome {
+  if (outcome.status === Status.TIMEOUT) return "timed-out";
+  if (outcome.status === Status.NOT_OWNER) throw lacksObject(mutexLabel);
+  return objectOutcome(outcome, mutexLabel);
+}
+
+/** isLastIn returns the outcome of a barrier in the map of `count`; `value`: of the reply. */
+export function isLastIn(
+  reply: Outcome & { value: number },
+  label: string,
+  count: number,
+  timeoutMs?: number,
+): boolean {
+  const { status, value } = reply;
+  if (status === Status.TIMEOUT)
+    throw failure(reply, `${value} of ${count} were not in ${label} within ${timeoutMs} ms`);
+  if (status === Status.MISMATCH) throw failure(reply, `others wait in ${label} for ${value}, not ${count}`);
+  check(reply);
+  return value === 1;
 }
 
 export function waitOutcome(outcome: Outcome): WaitOutcome {

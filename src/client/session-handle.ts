@@ -7,13 +7,17 @@
  *
  * The thread that joined leaves for the process, and so for all its threads. A thread that has attached leaves alone.
  */
-import { DsmError } from "../core/base/errors.ts";
+import { DsmError, Status } from "../core/base/errors.ts";
 import type { Channel } from "./channel.ts";
 import type { JoinInfo } from "./join-info.ts";
 import type { Library } from "./library.ts";
+import { ObjectUse } from "./object-use.ts";
 import { hasDetached, hasLeft } from "./outcomes.ts";
 import type { SessionPointer } from "./symbols.ts";
 import type { ThreadState } from "./thread-state.ts";
+
+/** Results that are given in a row without a turn of the event loop. */
+const TURNS_AT_ONCE = 64;
 
 export class SessionHandle {
   readonly library: Library;
@@ -31,6 +35,9 @@ export class SessionHandle {
   /** What ends those waits when an attached thread leaves. */
   readonly cancels = new Set<() => void>();
   #isLeaving = false;
+  /** What this thread asks for or has of objects in the map. */
+  readonly objects = new ObjectUse();
+  #turns = 0;
 
   constructor(library: Library, info: JoinInfo, channel: Channel, threads: ThreadState, isAttached: boolean) {
     this.library = library;
@@ -61,6 +68,11 @@ export class SessionHandle {
   get processes(): number {
     // Once it has left, libdsm may reuse its handle for another session.
     return this.threads.left ? this.threads.lastProcesses : this.library.symbols.processes(this.info.pointer);
+  }
+
+  /** Whether this thread may leave while its process goes on. */
+  get mayLeaveAlone(): boolean {
+    return this.#isAttached;
   }
 
   /** Whether this attached thread has begun to leave: waits end, and give back what they have got. */
@@ -109,6 +121,15 @@ export class SessionHandle {
    */
   catchUp(): void {
     if (this.#keepsStores && !this.left) this.#fence();
+  }
+
+  /**
+   * The result of a promise form that needed no request. Every so often it comes a turn of the event loop later: a
+   * program that awaits nothing else would keep its timers and its input waiting.
+   */
+  turn<Value>(value: Value): Promise<Value> {
+    this.#turns = (this.#turns + 1) % TURNS_AT_ONCE;
+    return this.#turns === 0 ? new Promise((resolve) => setImmediate(resolve, value)) : Promise.resolve(value);
   }
 
   check(): void {
@@ -186,7 +207,18 @@ export class SessionHandle {
       library.symbols.unlockInconsistent(info.pointer, lock);
       threads.giveTurn(lock);
     }
+    if (!threads.left) this.#unlockObjects();
     this.#left = true;
     this.#channel.close(this.#hasLeft());
+  }
+
+  #unlockObjects(): void {
+    const { objectCheck, mutexUnlockInconsistent, rwUnlock, rwUnlockInconsistent } = this.library.symbols;
+    const { mutexes, rwlocks, reads } = this.objects;
+    const addressOf = (offset: number): number => Number(this.info.address) + offset;
+    const has = (offset: number): boolean => objectCheck(addressOf(offset)) === Status.BUSY;
+    for (const offset of mutexes) if (has(offset)) mutexUnlockInconsistent(addressOf(offset));
+    for (const offset of rwlocks) if (has(offset)) rwUnlockInconsistent(addressOf(offset));
+    for (const offset of reads.all) rwUnlock(addressOf(offset));
   }
 }

@@ -5,6 +5,11 @@ import type { Fields, StructType } from "../core/layout/struct.ts";
 import { type AllocOptions, alloc, free, named } from "./blocks.ts";
 import { Hole } from "./hole.ts";
 import { Lock } from "./lock.ts";
+import { MapBarrier } from "./map-barrier.ts";
+import { MapCond, MapMutex } from "./map-mutex.ts";
+import type { ObjectPlace } from "./map-place.ts";
+import { MapRwlock } from "./map-rwlock.ts";
+import { MapSemaphore } from "./map-semaphore.ts";
 import { openStruct } from "./open-struct.ts";
 import { checkBarrier, checkBarrierReply, inBarrier, type WaitOutcome } from "./outcomes.ts";
 import { Semaphore } from "./semaphore.ts";
@@ -183,6 +188,35 @@ export class Session {
   lock(name: string): Lock {
     this.#handle.check();
     return new Lock(this.#handle, name);
+  }
+
+  /**
+   * The mutex that lies in the map at that byte, a multiple of 64, or where that view of 64 bytes or more begins: the same
+   * for all that name the place. Zero bytes are a free one. Structs have it as a field: `dsmMutex`. Fails with DSM_INVALID
+   * (not aligned, not in the map), DSM_LEFT after leaving.
+   */
+  mutexAt(where: ObjectPlace): MapMutex {
+    return new MapMutex(this.#handle, where);
+  }
+
+  /** The reader-writer lock there, as `mutexAt()`; in a struct `dsmRwlock`. */
+  rwlockAt(where: ObjectPlace): MapRwlock {
+    return new MapRwlock(this.#handle, where);
+  }
+
+  /** The condition variable there, as `mutexAt()`; in a struct `dsmCond`. */
+  condAt(where: ObjectPlace): MapCond {
+    return new MapCond(this.#handle, where);
+  }
+
+  /** The semaphore there, as `mutexAt()`, 0 at first; in a struct `dsmSemaphore`. */
+  semaphoreAt(where: ObjectPlace): MapSemaphore {
+    return new MapSemaphore(this.#handle, where);
+  }
+
+  /** The barrier there, as `mutexAt()`, of as many as there are processes at first; in a struct `dsmBarrier`. */
+  barrierAt(where: ObjectPlace): MapBarrier {
+    return new MapBarrier(this.#handle, where);
   }
 
   /**

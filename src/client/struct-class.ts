@@ -6,7 +6,14 @@
 import type { DsmError } from "../core/base/errors.ts";
 import { PAGE_SIZE } from "../core/base/limits.ts";
 import { nearest } from "../core/base/nearest.ts";
-import type { Field, Member, ScalarKind, StructType } from "../core/layout/struct.ts";
+import {
+  type Field,
+  MAP_OBJECT_SIZE,
+  type MapObjectKind,
+  type Member,
+  type ScalarKind,
+  type StructType,
+} from "../core/layout/struct.ts";
 import { AtomicField, LaterMarks, markPages, type StructHost } from "./atomic-field.ts";
 import { invalid } from "./config.ts";
 import type { ArrayOf, Grid, IntegerKind } from "./struct-types.ts";
@@ -45,6 +52,9 @@ export class Memory {
 
 /** Fields that a message about an unknown one shows. */
 const NAMES_SHOWN = 8;
+
+/** Kinds of fields that have no value. */
+const VALUELESS: ReadonlySet<string> = new Set(["mutex", "object", "objects"]);
 
 /** Place of a struct: its memory, its first byte there, and its path in the outermost struct, which names its locks. */
 type Place = [memory: Memory, base: number, path: string];
@@ -116,11 +126,11 @@ class SharedStruct {
 
   /**
    * What JSON.stringify() shows: arrays as lists, of several dimensions too, and integers of 64 bits as text, since JSON
-   * has none. Locks have no value.
+   * has none. Locks and other objects have no value.
    */
   toJSON(): Record<string, unknown> {
     const fields = this as unknown as Record<string, unknown>;
-    const shown = this.#type.members.filter(({ field }) => field.kind !== "mutex");
+    const shown = this.#type.members.filter(({ field }) => !VALUELESS.has(field.kind));
     return Object.fromEntries(shown.map(({ name }) => [name, asJson(fields[name])]));
   }
 
@@ -285,7 +295,7 @@ export function classOf(type: StructType): StructClass {
   return Struct;
 }
 
-type PartField = Extract<Field, { kind: "array" | "grid" | "mutex" | "struct" | "structs" }>;
+type PartField = Extract<Field, { kind: "array" | "grid" | "mutex" | "object" | "objects" | "struct" | "structs" }>;
 
 /** partOf returns the function that makes the object of a field. */
 function partOf(field: PartField): (...place: Place) => unknown {
@@ -299,6 +309,16 @@ function partOf(field: PartField): (...place: Place) => unknown {
     }
     case "mutex":
       return (memory, _, path) => memory.session.lock(path);
+    case "object": {
+      const make = objectAt(field.object);
+      return (memory, base) => make(memory.session, memory.u8.byteOffset + base);
+    }
+    case "objects": {
+      const make = objectAt(field.element.object);
+      const { length } = field;
+      return ({ session, u8 }, base) =>
+        Object.freeze(Array.from({ length }, (_, i) => make(session, u8.byteOffset + base + i * MAP_OBJECT_SIZE)));
+    }
     case "struct": {
       const Struct = classOf(field);
       return (...place) => new Struct(...place);
@@ -309,6 +329,22 @@ function partOf(field: PartField): (...place: Place) => unknown {
       return (memory, base, path) =>
         Object.freeze(Array.from({ length }, (_, i) => new Struct(memory, base + i * element.size, `${path}[${i}]`)));
     }
+  }
+}
+
+/** objectAt returns the function that makes the object that lies at a byte of the map. */
+function objectAt(kind: MapObjectKind): (session: StructHost, offset: number) => unknown {
+  switch (kind) {
+    case "dsm_mutex":
+      return (session, offset) => session.mutexAt(offset);
+    case "dsm_rwlock":
+      return (session, offset) => session.rwlockAt(offset);
+    case "dsm_cond":
+      return (session, offset) => session.condAt(offset);
+    case "dsm_semaphore":
+      return (session, offset) => session.semaphoreAt(offset);
+    case "dsm_barrier":
+      return (session, offset) => session.barrierAt(offset);
   }
 }
 

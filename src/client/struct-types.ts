@@ -3,6 +3,8 @@ import type {
   ArrayField,
   Fields,
   GridField,
+  MapObject,
+  MapObjectArray,
   Mutex,
   Scalar,
   ScalarKind,
@@ -12,6 +14,10 @@ import type {
 } from "../core/layout/struct.ts";
 import type { AtomicField } from "./atomic-field.ts";
 import type { Lock } from "./lock.ts";
+import type { MapBarrier } from "./map-barrier.ts";
+import type { MapCond, MapMutex } from "./map-mutex.ts";
+import type { MapRwlock } from "./map-rwlock.ts";
+import type { MapSemaphore } from "./map-semaphore.ts";
 
 /** The typed array for each kind. */
 export interface ArrayOf {
@@ -26,6 +32,15 @@ export interface ArrayOf {
   f32: Float32Array<ArrayBuffer>;
   f64: Float64Array<ArrayBuffer>;
   bool: Uint8Array<ArrayBuffer>;
+}
+
+/** The object for each kind that lies in the map. */
+export interface ObjectOf {
+  dsm_mutex: MapMutex;
+  dsm_rwlock: MapRwlock;
+  dsm_cond: MapCond;
+  dsm_semaphore: MapSemaphore;
+  dsm_barrier: MapBarrier;
 }
 
 /** The type of a field, by kind. */
@@ -68,13 +83,17 @@ type Part<T> =
       ? Grid<ArrayOf[Kind]>
       : T extends Mutex
         ? Lock
-        : T extends StructType<infer F>
-          ? Shared<F>
-          : T extends StructArray<infer F>
-            ? readonly SharedFields<F>[]
-            : T extends Fields
-              ? Shared<T>
-              : never;
+        : T extends MapObject<infer Kind>
+          ? ObjectOf[Kind]
+          : T extends MapObjectArray<infer Kind>
+            ? readonly ObjectOf[Kind][]
+            : T extends StructType<infer F>
+              ? Shared<F>
+              : T extends StructArray<infer F>
+                ? readonly SharedFields<F>[]
+                : T extends Fields
+                  ? Shared<T>
+                  : never;
 
 /** The properties of every struct beside its fields. */
 export interface SharedParts<F extends Fields> {

@@ -26,6 +26,12 @@ const CALLS = {
   lockTimed: ["dsm_lock_timed", "session", "string", "u32"],
   unlock: ["dsm_unlock", "session", "string"],
   unlockInconsistent: ["dsm_unlock_unmended", "session", "string"],
+  lockAtOnce: ["dsm_lock_at_once", "session", "string"],
+  unlockAtOnce: ["dsm_unlock_at_once", "session", "string"],
+  lockGranted: ["dsm_lock_granted", "session", "string", "u64"],
+  semaphoreAtOnce: ["dsm_sem_wait_at_once", "session", "string"],
+  semaphorePostAtOnce: ["dsm_sem_post_at_once", "session", "string"],
+  semaphoreGranted: ["dsm_sem_granted", "session", "string", "u64"],
   waitWhile: ["dsm_wait_while", "session", "address", "size", "u64", "i32"],
   wake: ["dsm_wake", "session", "address", "u32", "outU32"],
   fence: ["dsm_fence", "session"],
@@ -35,6 +41,44 @@ const CALLS = {
   alloc: ["dsm_alloc", "session", "size", "size", "outAddress"],
   named: ["dsm_named", "session", "string", "size", "outAddress"],
   free: ["dsm_free", "session", "address"],
+} as const satisfies Record<string, Row>;
+
+/** Functions for objects in the map, by their addresses. */
+const OBJECTS = {
+  mutexLock: ["dsm_mutex_lock", "address"],
+  mutexTry: ["dsm_mutex_trylock", "address"],
+  mutexTimed: ["dsm_mutex_timedlock", "address", "u32"],
+  mutexUnlock: ["dsm_mutex_unlock", "address"],
+  mutexUnlockInconsistent: ["dsm_mutex_unlock_unmended", "address"],
+  mutexAtOnce: ["dsm_mutex_lock_at_once", "address"],
+  mutexUnlockAtOnce: ["dsm_mutex_unlock_at_once", "address"],
+  mutexGranted: ["dsm_mutex_granted", "address", "u64"],
+  readLock: ["dsm_rwlock_rdlock", "address"],
+  readTry: ["dsm_rwlock_tryrdlock", "address"],
+  readTimed: ["dsm_rwlock_timedrdlock", "address", "u32"],
+  writeLock: ["dsm_rwlock_wrlock", "address"],
+  writeTry: ["dsm_rwlock_trywrlock", "address"],
+  writeTimed: ["dsm_rwlock_timedwrlock", "address", "u32"],
+  rwUnlock: ["dsm_rwlock_unlock", "address"],
+  rwUnlockInconsistent: ["dsm_rwlock_unlock_unmended", "address"],
+  condWait: ["dsm_cond_wait", "address", "address"],
+  condTimed: ["dsm_cond_timedwait", "address", "address", "u32"],
+  condSignal: ["dsm_cond_signal", "address"],
+  condBroadcast: ["dsm_cond_broadcast", "address"],
+  mapSemaphoreInit: ["dsm_semaphore_init", "address", "u32"],
+  mapSemaphoreWait: ["dsm_semaphore_wait", "address"],
+  mapSemaphoreTry: ["dsm_semaphore_trywait", "address"],
+  mapSemaphoreTimed: ["dsm_semaphore_timedwait", "address", "u32"],
+  mapSemaphorePost: ["dsm_semaphore_post", "address"],
+  mapSemaphoreAtOnce: ["dsm_semaphore_wait_at_once", "address"],
+  mapSemaphorePostAtOnce: ["dsm_semaphore_post_at_once", "address"],
+  mapSemaphoreGranted: ["dsm_semaphore_granted", "address", "u64"],
+  mapBarrierInit: ["dsm_barrier_init", "address", "u32"],
+  mapBarrierWait: ["dsm_barrier_arrive_and_wait", "address", "outI32"],
+  mapBarrierTimed: ["dsm_barrier_arrive_and_wait_timed", "address", "u32", "outI32"],
+  objectCheck: ["dsm_object_check", "address"],
+  objectOwn: ["dsm_object_own", "address"],
+  objectDisown: ["dsm_object_disown", "address"],
 } as const satisfies Record<string, Row>;
 
 /** Functions that return one property of a session, and its type. */
@@ -96,7 +140,7 @@ interface ArgumentValues {
   i64: number | bigint;
   u64: number | bigint;
   size: number;
-  address: bigint;
+  address: number | bigint;
   config: NativeConfig;
   outI32: number[];
   outU32: number[];
@@ -135,6 +179,8 @@ interface NativeFunction<Arguments extends unknown[], Result> {
 /** Each function of libdsm by the name that the tables give it. */
 export type Symbols = {
   readonly [Name in keyof typeof CALLS]: Caller<(typeof CALLS)[Name], number>;
+} & {
+  readonly [Name in keyof typeof OBJECTS]: Caller<(typeof OBJECTS)[Name], number>;
 } & {
   readonly [Name in keyof typeof READS]: Caller<(typeof READS)[Name], number | bigint>;
 } & {
@@ -203,6 +249,7 @@ export function bindSymbols(koffi: typeof Koffi, library: Koffi.LibraryHandle): 
     }
   };
   bind(CALLS, "int");
+  bind(OBJECTS, "int");
   bind(READS, "int64_t");
   for (const [name, [symbol, type]] of Object.entries(FACTS)) {
     symbols[name] = library.func(symbol, types[type], [types.session]);

@@ -156,6 +156,11 @@ export class ThreadState {
     if (this.#has(lock)) this.#unlocking.add(lock);
   }
 
+  /** Whether this thread has sent an UNLOCK that is not answered. */
+  isUnlocking(lock: string): boolean {
+    return this.#unlocking.has(lock);
+  }
+
   /** The UNLOCK was answered. Any thread may unlock, so the turn may be another one's. */
   endUnlock(lock: string, isUnlocked: boolean): void {
     const isWanted = this.#unlocking.delete(lock) || !this.#has(lock);

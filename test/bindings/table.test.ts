@@ -47,8 +47,8 @@ const code = (cell: string): string => {
   return text;
 };
 
-function rows(section: string): Row[] {
-  const [head, ...body] = tables(section)[0] as [string[], ...string[][]];
+function rows(section: string, table = 0): Row[] {
+  const [head, ...body] = tables(section)[table] as [string[], ...string[][]];
   expect(head).toEqual(COLUMNS);
   return body.map((line) => {
     const [c, cpp, python, typescript] = line.map(code) as [string, string, string, string];
@@ -56,11 +56,16 @@ function rows(section: string): Row[] {
   });
 }
 
-const calls = rows("Calls");
+/** The last of the first table leaves the session. */
+const calls = [...rows("Objects in the map", 1), ...rows("Calls")];
 const settings = rows("Settings");
 /** The same without a call of C for each: what is said there in words is in the first column. */
 const arrays = (tables("Arrays over the map")[0] as string[][]).slice(1).map(([, c, cpp, python, typescript]) => {
   return { c: code(c ?? ""), cpp: code(cpp ?? ""), python: code(python ?? ""), typescript: code(typescript ?? "") };
+});
+/** How each language comes to an object in the map. */
+const objects = (tables("Objects in the map")[0] as string[][]).slice(1).map(([, , , python, typescript]) => {
+  return { cpp: "", python: code(python ?? ""), typescript: code(typescript ?? "") };
 });
 /** Calls that only C and C++ have. */
 const alone = (tables("Calls")[1] as string[][]).slice(1).flatMap(([names]) => (names as string).split(", ").map(code));
@@ -93,7 +98,7 @@ test("every member of a session is in the columns of its language", () => {
     );
   };
   const column = (language: "cpp" | "python" | "typescript"): string[] =>
-    [...calls, ...arrays].map((row) => row[language]);
+    [...calls, ...arrays, ...objects].map((row) => row[language]);
   const python = members("native/bindings/python/dsm/_session.py", /^ +(?:def |self\.)([a-z]\w*)(?=\(|: )/gm);
   expect(missing(python, column("python"))).toEqual([]);
   // A call that blocks is described above the table, workers and structs on pages of their own.
@@ -116,7 +121,10 @@ test("C++ has what its column says", async () => {
   const source = join(cluster.folder, "table.cpp");
   const parameters = `[[maybe_unused]] dsm::session &session, [[maybe_unused]] dsm::mutex &mutex,
     [[maybe_unused]] dsm::semaphore &semaphore, [[maybe_unused]] dsm::hole &hole, [[maybe_unused]] std::span<int> block,
-    [[maybe_unused]] std::span<int> words, [[maybe_unused]] int fd, [[maybe_unused]] const dsm::error &error`;
+    [[maybe_unused]] std::span<int> words, [[maybe_unused]] int fd, [[maybe_unused]] const dsm::error &error,
+    [[maybe_unused]] dsm::in_map::mutex &guard, [[maybe_unused]] dsm::in_map::shared_mutex &table,
+    [[maybe_unused]] dsm::in_map::condition_variable &changed, [[maybe_unused]] dsm::in_map::semaphore &units,
+    [[maybe_unused]] dsm::in_map::barrier &step, [[maybe_unused]] std::unique_lock<dsm::in_map::mutex> &lock`;
   const members = settings.map(({ c }) => c);
   writeFileSync(
     source,
@@ -158,7 +166,7 @@ test("Python has what its column says, and comes to those calls", async () => {
   const request = {
     calls: calls.map(({ c, python }) => [c, python]),
     file,
-    arrays: arrays.map(({ python }) => python),
+    arrays: [...arrays, ...objects].map(({ python }) => python),
   };
   const input = join(cluster.folder, "table.json");
   writeFileSync(input, JSON.stringify({ ...request, settings: settings.map(({ c, python }) => [c, python]) }));
@@ -184,8 +192,16 @@ test("TypeScript has what its column says", async () => {
     [
       "{",
       c.startsWith("dsm_unlock") ? "  await lock.lock();" : "",
+      /^dsm_(mutex_unlock|cond)/.test(c) ? "  await guard.lock();" : "",
+      c.startsWith("dsm_rwlock_unlock") ? "  await table.write.lock();" : "",
+      c.startsWith("dsm_cond") ? "  const signals = setInterval(() => void changed.signal(), 10);" : "",
       `  const result = ${typescript};`,
       c.startsWith("dsm_lock") ? "  await lock.unlock();" : "",
+      c.startsWith("dsm_cond") ? "  clearInterval(signals);" : "",
+      /^dsm_(mutex_(try|timed)?lock|cond)/.test(c) ? "  await guard.unlock();" : "",
+      /^dsm_rwlock_\w*rdlock/.test(c) ? "  await table.read.unlock();" : "",
+      /^dsm_rwlock_\w*wrlock/.test(c) ? "  await table.write.unlock();" : "",
+      c === "dsm_barrier_init" ? "  step.init(1);" : "",
       c === "dsm_hole_dig" ? "  await result.fill();" : "",
       `  if (result === null) throw new Error("${c}");`,
       "}",
@@ -194,6 +210,8 @@ test("TypeScript has what its column says", async () => {
     program,
     `import { DsmError, type JoinOptions, join as joinNow, type Session } from "dsm";
 declare const process: { argv: string[] };
+declare const setInterval: (act: () => void, ms: number) => object;
+declare const clearInterval: (timer: object) => void;
 const session = await joinNow();
 const join = async (_options?: JoinOptions): Promise<Session> => session;
 const lock = session.lock("table");
@@ -201,6 +219,9 @@ const semaphore = session.semaphore("table", 100);
 const hole = session.hole(session.named("part", 64));
 const block = session.alloc(Int32Array, 16);
 const words = session.named("words", Int32Array, 16);
+const place = session.named("objects", 320);
+const [guard, table, changed] = [session.mutexAt(place), session.rwlockAt(place.subarray(64)), session.condAt(place.subarray(128))];
+const [units, step] = [session.semaphoreAt(place.subarray(192)), session.barrierAt(place.subarray(256))];
 const fd = (await import("node:fs" as string)).openSync(process.argv[2]) as number;
 let error = new DsmError("DSM_INVALID", "");
 try {
@@ -209,7 +230,7 @@ try {
   error = failure as DsmError;
 }
 ${settings.map(({ typescript }) => `void ${typescript};`).join("\n")}
-${arrays.map(({ typescript }) => `void ${typescript};`).join("\n")}
+${[...arrays, ...objects].map(({ typescript }) => `void ${typescript};`).join("\n")}
 ${calls.map(step).join("\n")}
 console.log("ok");
 `,

@@ -6,6 +6,11 @@ import fc from "fast-check";
 import { cHeader } from "../../src/core/layout/c-header.ts";
 import {
   bool,
+  dsmBarrier,
+  dsmCond,
+  dsmMutex,
+  dsmRwlock,
+  dsmSemaphore,
   type Field,
   f32,
   f64,
@@ -56,6 +61,7 @@ function write(name: string, text: string): string {
 /** A header with the C structs of 200 definitions. */
 function headerOfMany(): string {
   const scalars = [i8, i16, i32, i64, u8, u16, u32, u64, f32, f64, bool];
+  const objects = [dsmMutex, dsmRwlock, dsmCond, dsmSemaphore, dsmBarrier];
   const { field } = fc.letrec<{ field: Field }>((tie) => {
     const fields = fc.array(tie("field"), { minLength: 1, maxLength: 5 }).map((list) => ({
       ...Object.fromEntries(list.map((one, i) => [`m${i}`, one])),
@@ -65,6 +71,7 @@ function headerOfMany(): string {
       field: fc.oneof(
         { maxDepth: 3, depthIdentifier: "struct" },
         fc.constantFrom<Field>(...scalars, mutex, utf8(2), utf8(7)),
+        fc.constantFrom<Field>(...objects, ...objects.map((one) => one.array(2))),
         fc.tuple(fc.constantFrom(...scalars), fc.integer({ min: 1, max: 9 })).map(([one, n]) => one.array(n)),
         fc.tuple(fc.constantFrom(...scalars), fc.integer({ min: 1, max: 3 })).map(([one, n]) => one.array(n, 3, 2)),
         fields,

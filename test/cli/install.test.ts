@@ -59,6 +59,7 @@ const INSTALLED = [
   "share/dsm/python/dsm/_join.py",
   "share/dsm/python/dsm/_library.py",
   "share/dsm/python/dsm/_lock.py",
+  "share/dsm/python/dsm/_objects.py",
   "share/dsm/python/dsm/_reading.py",
   "share/dsm/python/dsm/_semaphore.py",
   "share/dsm/python/dsm/_session.py",

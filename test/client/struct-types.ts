@@ -2,6 +2,11 @@
 import {
   type AtomicField,
   bool,
+  dsmBarrier,
+  dsmCond,
+  dsmMutex,
+  dsmRwlock,
+  dsmSemaphore,
   f32,
   f64,
   type Grid,
@@ -9,6 +14,11 @@ import {
   i32,
   i64,
   type Lock,
+  type MapBarrier,
+  type MapCond,
+  type MapMutex,
+  type MapRwlock,
+  type MapSemaphore,
   mutex,
   type Session,
   type Shared,
@@ -36,6 +46,12 @@ const shared = session.struct("state", {
   wide: u64.array(2, 3, 4),
   name: utf8(32),
   lock: mutex,
+  guard: dsmMutex,
+  table: dsmRwlock,
+  changed: dsmCond,
+  free: dsmSemaphore,
+  step: dsmBarrier,
+  locks: dsmMutex.array(3),
   at: point,
   points: point.array(10),
   nested: { a: i8, deeper: { b: u64 } },
@@ -52,6 +68,12 @@ check<Same<typeof shared.flags, Uint8Array<ArrayBuffer>>>();
 check<Same<typeof shared.wide, Grid<BigUint64Array<ArrayBuffer>>>>();
 check<Same<typeof shared.name, string>>();
 check<Same<typeof shared.lock, Lock>>();
+check<Same<typeof shared.guard, MapMutex>>();
+check<Same<typeof shared.table, MapRwlock>>();
+check<Same<typeof shared.changed, MapCond>>();
+check<Same<typeof shared.free, MapSemaphore>>();
+check<Same<typeof shared.step, MapBarrier>>();
+check<Same<typeof shared.locks, readonly MapMutex[]>>();
 check<Same<typeof shared.at.x, number>>();
 check<Same<(typeof shared.points)[number]["y"], number>>();
 check<Same<typeof shared.nested.a, number>>();

@@ -9,6 +9,11 @@ import {
 } from "../../src/core/base/limits.ts";
 import {
   bool,
+  dsmBarrier,
+  dsmCond,
+  dsmMutex,
+  dsmRwlock,
+  dsmSemaphore,
   type Fields,
   f32,
   f64,
@@ -64,6 +69,18 @@ describe("layout", () => {
     };
     expect(places(fields)).toEqual({ a: 0, lock: 1, name: 1, s: 8, t: 16, u: 40, v: 48 });
     expect(struct(fields).size).toBe(96);
+  });
+
+  test("objects have 64 bytes, aligned so, and so does the struct around them", () => {
+    const fields = { a: u8, guard: dsmMutex, b: u8, locks: dsmMutex.array(2), in: { step: dsmBarrier }, c: u8 };
+    expect(places(fields)).toEqual({ a: 0, guard: 64, b: 128, locks: 192, in: 320, c: 384 });
+    expect(struct(fields)).toMatchObject({ size: 448, align: 64 });
+    const kinds = [dsmMutex, dsmRwlock, dsmCond, dsmSemaphore, dsmBarrier, dsmMutex.array(1), u8.array(64), utf8(64)];
+    expect(new Set(kinds.map((x) => struct({ x }).layout)).size).toBe(kinds.length);
+    // What is stored in sessions and snapshots, and printed in headers.
+    expect(struct({ guard: dsmMutex, free: dsmSemaphore.array(2), n: i32 }).layout).toBe(0x92ba193c00404812n);
+    expect(() => dsmMutex.array(0)).toThrow("an array of dsm_mutex was given 0 elements; give 1 or more");
+    expect(() => dsmCond.array(2 ** 20)).toThrow(/^an array of 1048576 objects; at most \d+$/);
   });
 
   test("is distinguished by names, types, order and shape, and by nothing else", () => {

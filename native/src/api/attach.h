@@ -49,6 +49,32 @@ struct dsm_interrupts *dsm_interrupt_waits(struct dsm_interrupts *interrupts);
  * the first one prints a message. Otherwise a store ends the process. Returns a status. */
 int dsm_forgive_stores(dsm_session *session);
 
+/* ---- locks and semaphores for the client's promise forms (ffi_sync.c) ----
+ *
+ * A promise form first asks for what needs no request and does not wait: DSM_AGAIN, nothing was done, and the client sends a
+ * request on its channel. The answer to that request says which cell the node uses, `cell`. */
+int dsm_lock_at_once(dsm_session *session, const char *name);
+int dsm_unlock_at_once(dsm_session *session, const char *name);
+int dsm_lock_granted(dsm_session *session, const char *name, uint64_t cell);
+int dsm_sem_wait_at_once(dsm_session *session, const char *name);
+int dsm_sem_post_at_once(dsm_session *session, const char *name);
+int dsm_sem_granted(dsm_session *session, const char *name, uint64_t cell);
+
+/* The same for objects in the map. DSM_BUSY: this thread has the mutex. DSM_NOT_OWNER: it does not. */
+int dsm_mutex_lock_at_once(dsm_mutex *mutex);
+int dsm_mutex_unlock_at_once(dsm_mutex *mutex);
+int dsm_mutex_granted(dsm_mutex *mutex, uint64_t cell);
+int dsm_semaphore_wait_at_once(dsm_semaphore *semaphore);
+int dsm_semaphore_post_at_once(dsm_semaphore *semaphore);
+int dsm_semaphore_granted(dsm_semaphore *semaphore, uint64_t cell);
+
+/* What this process keeps of the thread that has a mutex or writes under a reader-writer lock. dsm_object_check(): DSM_BUSY if
+ * it is the calling thread. dsm_object_own(): it is the calling thread from now on. dsm_object_disown(): no longer;
+ * DSM_NOT_OWNER: it was another. */
+int dsm_object_check(void *object);
+int dsm_object_own(void *object);
+int dsm_object_disown(void *object);
+
 #pragma GCC visibility pop
 
 #endif

@@ -155,7 +155,11 @@ static int sem_take(dsm_semaphore *semaphore, int timeout_ms) {
   struct object object;
   int status = find(&object, "semaphore", semaphore);
   if (status != DSM_OK) return status;
-  return explain(semaphore_wait(&object, timeout_ms), "semaphore", semaphore, timeout_ms);
+  status = semaphore_wait(&object, timeout_ms);
+  if (status == DSM_AGAIN) return dsm_fail(status, "the semaphore at %p is 0 now", (void *)semaphore);
+  if (status == DSM_TIMEOUT)
+    return dsm_fail(status, "the semaphore at %p stayed 0 for %d ms", (void *)semaphore, timeout_ms);
+  return status;
 }
 
 int dsm_semaphore_init(dsm_semaphore *semaphore, uint32_t value) {

@@ -140,6 +140,17 @@ int lock_give(dsm_session *session, const struct cell_name *lock, int keeps_mark
   return status;
 }
 
+int lock_take_at_once(dsm_session *session, const struct cell_name *lock) {
+  enum lock_cell cell;
+  if (lock_take_free(session, lock, &cell)) return DSM_OK;
+  return cell == LOCK_CELL_TAKEN || cell == LOCK_CELL_LATE ? lock_take(session, lock, 1, -1, cell) : DSM_AGAIN;
+}
+
+int lock_give_at_once(dsm_session *session, const struct cell_name *lock) {
+  tool_release(&session->cells);
+  return give_by_cell(session, lock) ? DSM_OK : DSM_AGAIN;
+}
+
 static int lock_named(dsm_session *session, const char *name, int try_only, int timeout_ms) {
   if (session == NULL) return session_check(session);
   const struct cell_name lock = {.kind = CELL_OF_LOCK, .name = name == NULL ? "" : name};

@@ -14,6 +14,12 @@ int lock_take_free(dsm_session *session, const struct cell_name *lock, enum lock
  * DSM_BUSY is the caller's to say. Of an object in the map a second thread of the process waits for the first. */
 int lock_take(dsm_session *session, const struct cell_name *lock, int try_only, int timeout_ms, enum lock_cell cell);
 
+/* Takes the lock if its cell says that it is free. DSM_AGAIN: it is not, or a request must ask; nothing is kept of the reason. */
+int lock_take_at_once(dsm_session *session, const struct cell_name *lock);
+
+/* Unlocks if the cell says that this process has the lock. DSM_AGAIN: a request must do it. */
+int lock_give_at_once(dsm_session *session, const struct cell_name *lock);
+
 /* Unlocks if that needs no request, and returns whether it has. */
 int lock_give_free(dsm_session *session, const struct cell_name *lock);
 

@@ -179,6 +179,51 @@ int mutex_unlock(const struct object *mutex, int keeps_mark) {
   return status;
 }
 
+/* ---- for requests on other channels ---- */
+
+int mutex_lock_at_once(const struct object *mutex) {
+  if (mutex_is_own(mutex)) return DSM_BUSY;
+  const struct cell_name lock = lock_of(mutex);
+  int status = lock_take_at_once(mutex->session, &lock);
+  if (status == DSM_OK || status == DSM_OWNER_DIED) mutex_adopt(mutex);
+  return status;
+}
+
+int mutex_unlock_at_once(const struct object *mutex) {
+  if (!mutex_is_own(mutex)) return DSM_NOT_OWNER;
+  struct object_state *state = mutex->state;
+  /* As in mutex_unlock(). */
+  disown(mutex);
+  int had_turn = state->has_turn;
+  state->has_turn = 0;
+  if (had_turn && keep(mutex)) return DSM_OK;
+  const struct cell_name lock = lock_of(mutex);
+  int status = lock_give_at_once(mutex->session, &lock);
+  if (status != DSM_OK) {
+    state->has_turn = (uint8_t)had_turn;
+    mutex_adopt(mutex);
+  } else if (had_turn) {
+    give_turn(mutex);
+  }
+  return status;
+}
+
+void mutex_granted(const struct object *mutex, uint64_t cell) {
+  const struct cell_name lock = lock_of(mutex);
+  cells_learn(&mutex->session->cells, &lock, cell);
+  mutex_adopt(mutex);
+}
+
+/* Who has the turn then waits for the session to unlock the mutex. */
+void mutex_disown(const struct object *mutex) {
+  struct object_state *state = mutex->state;
+  state->depth = 0;
+  disown(mutex);
+  if (!state->has_turn) return;
+  state->has_turn = 0;
+  give_turn(mutex);
+}
+
 /* ---- condition variables ---- */
 
 /* Whether the process has the mutex after a wait of that outcome. */
@@ -221,13 +266,7 @@ int condition_wait(const struct object *condition, const struct object *mutex, i
   int cancel = cancel_disable();
   const struct cell_name lock = lock_of(mutex);
   uint32_t depth = mutex->state->depth;
-  mutex->state->depth = 0;
-  disown(mutex);
-  /* Who has the turn now waits for the session to unlock the mutex. */
-  if (mutex->state->has_turn) {
-    mutex->state->has_turn = 0;
-    give_turn(mutex);
-  }
+  mutex_disown(mutex);
   tool_release(&session->cells);
   status = request_wait(condition, &lock, timeout_ms);
   tool_acquire(&session->cells);

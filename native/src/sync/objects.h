@@ -44,6 +44,13 @@ int mutex_lock(const struct object *mutex, int timeout_ms, enum mutex_relock rel
 int mutex_unlock(const struct object *mutex, int keeps_mark);
 /* Returns whether the calling thread has the mutex. */
 int mutex_is_own(const struct object *mutex);
+/* Lock and unlock without a request: see lock_take_at_once(). DSM_BUSY, DSM_NOT_OWNER: as above. */
+int mutex_lock_at_once(const struct object *mutex);
+int mutex_unlock_at_once(const struct object *mutex);
+/* A request on another channel has locked the mutex for the calling thread; `cell`: what the answer said of its cell, or 0. */
+void mutex_granted(const struct object *mutex, uint64_t cell);
+/* The calling thread has the mutex, and a request that is sent next unlocks it. */
+void mutex_disown(const struct object *mutex);
 /* Makes the calling thread the owner of a mutex that another thread of this process has. */
 void mutex_adopt(const struct object *mutex);
 
@@ -58,6 +65,8 @@ int rwlock_unlock(const struct object *rwlock, int keeps_mark);
 
 int semaphore_wait(const struct object *semaphore, int timeout_ms);
 int semaphore_post(const struct object *semaphore);
+/* The semaphore as the functions of sync/semaphores.h name it. */
+struct cell_name semaphore_name(const struct object *semaphore);
 
 /* Waits until `count` calls are in the barrier. *result: for DSM_OK whether this was the last one; for DSM_MISMATCH the
  * count that others have given; for DSM_TIMEOUT how many calls were missing. */

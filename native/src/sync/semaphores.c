@@ -87,6 +87,19 @@ int semaphore_take(dsm_session *session, const struct cell_name *semaphore, uint
   return status;
 }
 
+int semaphore_take_at_once(dsm_session *session, const struct cell_name *semaphore) {
+  int timeout_ms = 0;
+  int status = session_check_stack() == DSM_OK ? wait_by_cell(session, semaphore, 1, &timeout_ms) : -1;
+  if (status != DSM_OK) return DSM_AGAIN;
+  tool_acquire(&session->cells);
+  return DSM_OK;
+}
+
+int semaphore_give_at_once(dsm_session *session, const struct cell_name *semaphore) {
+  tool_release(&session->cells);
+  return semaphore_cells_post(&session->cells, semaphore) == SEMAPHORE_DONE ? DSM_OK : DSM_AGAIN;
+}
+
 int semaphore_give(dsm_session *session, const struct cell_name *semaphore, uint32_t initial) {
   if (initial <= DSM_SEM_MAX) {
     tool_release(&session->cells);
@@ -108,12 +121,12 @@ int semaphore_give(dsm_session *session, const struct cell_name *semaphore, uint
 
 /* ---- in the map ---- */
 
-static struct cell_name name_of(const struct object *semaphore) {
+struct cell_name semaphore_name(const struct object *semaphore) {
   return (struct cell_name){.kind = CELL_OF_SEMAPHORE, .offset = semaphore->offset, .known = &semaphore->state->known};
 }
 
 int semaphore_wait(const struct object *semaphore, int timeout_ms) {
-  const struct cell_name name = name_of(semaphore);
+  const struct cell_name name = semaphore_name(semaphore);
   int cancel = cancel_disable();
   int status = semaphore_take(semaphore->session, &name, 0, timeout_ms == TRY_ONLY, timeout_ms);
   cancel_restore(cancel);
@@ -121,7 +134,7 @@ int semaphore_wait(const struct object *semaphore, int timeout_ms) {
 }
 
 int semaphore_post(const struct object *semaphore) {
-  const struct cell_name name = name_of(semaphore);
+  const struct cell_name name = semaphore_name(semaphore);
   int cancel = cancel_disable();
   int status = semaphore_give(semaphore->session, &name, 0);
   cancel_restore(cancel);

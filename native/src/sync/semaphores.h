@@ -12,6 +12,12 @@
 int semaphore_take(dsm_session *session, const struct cell_name *semaphore, uint32_t initial, int try_only,
                    int timeout_ms);
 
+/* Takes 1 if the cell says that there is one. DSM_AGAIN: there is none, or a request must ask; nothing is kept of the reason. */
+int semaphore_take_at_once(dsm_session *session, const struct cell_name *semaphore);
+
+/* Adds 1 by the cell. DSM_AGAIN: a request must do it. */
+int semaphore_give_at_once(dsm_session *session, const struct cell_name *semaphore);
+
 /* Adds 1. Returns a status. */
 int semaphore_give(dsm_session *session, const struct cell_name *semaphore, uint32_t initial);
 

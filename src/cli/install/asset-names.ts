@@ -25,6 +25,7 @@ export const SOURCES = {
   "python/dsm/_join.py": "native/bindings/python/dsm/_join.py",
   "python/dsm/_library.py": "native/bindings/python/dsm/_library.py",
   "python/dsm/_lock.py": "native/bindings/python/dsm/_lock.py",
+  "python/dsm/_objects.py": "native/bindings/python/dsm/_objects.py",
   "python/dsm/_reading.py": "native/bindings/python/dsm/_reading.py",
   "python/dsm/_semaphore.py": "native/bindings/python/dsm/_semaphore.py",
   "python/dsm/_session.py": "native/bindings/python/dsm/_session.py",

@@ -22,6 +22,7 @@ import pythonHole from "../../../native/bindings/python/dsm/_hole.py" with { typ
 import pythonJoin from "../../../native/bindings/python/dsm/_join.py" with { type: "file" };
 import pythonLibrary from "../../../native/bindings/python/dsm/_library.py" with { type: "file" };
 import pythonLock from "../../../native/bindings/python/dsm/_lock.py" with { type: "file" };
+import pythonObjects from "../../../native/bindings/python/dsm/_objects.py" with { type: "file" };
 import pythonReading from "../../../native/bindings/python/dsm/_reading.py" with { type: "file" };
 import pythonSemaphore from "../../../native/bindings/python/dsm/_semaphore.py" with { type: "file" };
 import pythonSession from "../../../native/bindings/python/dsm/_session.py" with { type: "file" };
@@ -68,6 +69,7 @@ export const EMBEDDED: Record<AssetName, string> = {
   "python/dsm/_join.py": pythonJoin,
   "python/dsm/_library.py": pythonLibrary,
   "python/dsm/_lock.py": pythonLock,
+  "python/dsm/_objects.py": pythonObjects,
   "python/dsm/_reading.py": pythonReading,
   "python/dsm/_semaphore.py": pythonSemaphore,
   "python/dsm/_session.py": pythonSession,

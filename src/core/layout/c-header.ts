@@ -119,6 +119,11 @@ function body(type: StructType, names: Names, indent: string, path: string, line
       lines += `${indent}/* ${name}: the session's lock "NAME.${path}${name}"; NAME is the name of this struct, or what leads to it */\n`;
     } else if (field.kind === "utf8") {
       lines += `${indent}char ${name}[${field.size}]; /* UTF-8, with a zero byte at its end */\n`;
+    } else if (field.kind === "object" || field.kind === "objects") {
+      const [object, count] =
+        field.kind === "object" ? [field.object, ""] : [field.element.object, `[${field.length}]`];
+      // dsm_barrier is the name of a function, too.
+      lines += `${indent}${object === "dsm_barrier" ? "struct " : ""}${object} ${name}${count};\n`;
     } else if (field.kind === "array" || field.kind === "grid") {
       lines += `${indent}${C_TYPES[field.element.kind]} ${name}${field.shape.map((length) => `[${length}]`).join("")};\n`;
     } else if (field.kind === "struct" || field.kind === "structs") {

@@ -63,6 +63,27 @@ export interface Mutex extends Sized {
   readonly kind: "mutex";
 }
 
+/** The kinds of objects in the map, by their C types. */
+export type MapObjectKind = "dsm_mutex" | "dsm_rwlock" | "dsm_cond" | "dsm_semaphore" | "dsm_barrier";
+
+/** Bytes of an object in the map, and its alignment. */
+export const MAP_OBJECT_SIZE = 64;
+
+/** A mutex, reader-writer lock, condition variable, semaphore or barrier that lies in the struct. */
+export interface MapObject<Kind extends MapObjectKind = MapObjectKind> extends Sized {
+  readonly kind: "object";
+  readonly object: Kind;
+  /** An array of `length` of them. */
+  array(length: number): MapObjectArray<Kind>;
+}
+
+/** A fixed array of objects. */
+export interface MapObjectArray<Kind extends MapObjectKind = MapObjectKind> extends Sized {
+  readonly kind: "objects";
+  readonly element: MapObject<Kind>;
+  readonly length: number;
+}
+
 /** A field and its place. */
 export interface Member {
   readonly name: string;
@@ -91,7 +112,17 @@ export interface StructArray<F extends Fields = Fields> extends Sized {
 }
 
 /** The type of a struct's field. An object of fields is a nested struct. */
-export type Field = Scalar | ArrayField | GridField | Text | Mutex | StructType | StructArray | Fields;
+export type Field =
+  | Scalar
+  | ArrayField
+  | GridField
+  | Text
+  | Mutex
+  | MapObject
+  | MapObjectArray
+  | StructType
+  | StructArray
+  | Fields;
 
 /** The fields of a struct by name, in order. */
 export interface Fields {
@@ -160,6 +191,30 @@ export function utf8(bytes: number): Text {
  * that.
  */
 export const mutex: Mutex = Object.freeze({ [BRAND]: true as const, kind: "mutex", size: 0, align: 1 });
+
+function mapObject<Kind extends MapObjectKind>(object: Kind): MapObject<Kind> {
+  const common = { [BRAND]: true as const, align: MAP_OBJECT_SIZE };
+  const element: MapObject<Kind> = Object.freeze({
+    ...{ ...common, kind: "object" as const, object, size: MAP_OBJECT_SIZE },
+    array(length: number): MapObjectArray<Kind> {
+      checkLength(`an array of ${object}`, length);
+      if (length > STRUCT_ARRAY_MAX) throw invalid(`an array of ${length} objects; at most ${STRUCT_ARRAY_MAX}`);
+      return Object.freeze({ ...common, kind: "objects" as const, element, length, size: length * MAP_OBJECT_SIZE });
+    },
+  });
+  return element;
+}
+
+/** A mutex that lies in the struct, 64 bytes: `dsm_mutex` in C, a `MapMutex` here. */
+export const dsmMutex: MapObject<"dsm_mutex"> = mapObject("dsm_mutex");
+/** A reader-writer lock that lies in the struct, 64 bytes: `dsm_rwlock` in C, a `MapRwlock` here. */
+export const dsmRwlock: MapObject<"dsm_rwlock"> = mapObject("dsm_rwlock");
+/** A condition variable that lies in the struct, 64 bytes: `dsm_cond` in C, a `MapCond` here. */
+export const dsmCond: MapObject<"dsm_cond"> = mapObject("dsm_cond");
+/** A semaphore that lies in the struct, 64 bytes, 0 at first: `dsm_semaphore` in C, a `MapSemaphore` here. */
+export const dsmSemaphore: MapObject<"dsm_semaphore"> = mapObject("dsm_semaphore");
+/** A barrier that lies in the struct, 64 bytes: `struct dsm_barrier` in C, a `MapBarrier` here. */
+export const dsmBarrier: MapObject<"dsm_barrier"> = mapObject("dsm_barrier");
 
 /**
  * Defines a struct: an object of fields in order, each a scalar (`i32`, `f64`, `bool` ...), `utf8(bytes)`, `mutex`, an
@@ -246,6 +301,10 @@ function describeField(field: Exclude<Field, Fields>): string {
       return `${field.element.kind}[${field.shape.join("][")}]`;
     case "utf8":
       return `utf8[${field.size}]`;
+    case "object":
+      return field.object;
+    case "objects":
+      return `${field.element.object}[${field.length}]`;
     default:
       return field.kind;
   }

@@ -7,6 +7,8 @@ what was called before the first cell, by each cell, and which fields of dsm_con
 import json
 import os
 import sys
+import threading
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import dsm
@@ -62,7 +64,57 @@ try:
 except dsm.Error as failure:
     error = failure
 words = session.named("words", 64).cast("i")
+place = session.named("objects", 320)
+guard = session.mutex_at(place)
+table = session.rwlock_at(place[64:])
+condition = session.cond_at(place[128:])
+step = session.barrier_at(place[256:])
+
+
+@contextmanager
+def signals():
+    """Signals the condition variable again and again, from a thread."""
+    is_over = threading.Event()
+
+    def run() -> None:
+        while not is_over.wait(0.01):
+            condition.signal()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+
+
+def around(c: str):
+    """What makes a call possible, and ends what it began."""
+    if c.startswith("dsm_cond"):
+        with guard, signals():
+            yield
+        return
+    if c.startswith("dsm_unlock"):
+        lock.acquire()
+    elif c.startswith("dsm_mutex_unlock"):
+        guard.acquire()
+    elif c.startswith("dsm_rwlock_unlock"):
+        table.write.acquire()
+    yield
+    if c.startswith("dsm_lock"):
+        lock.release()
+    elif c.startswith("dsm_mutex") and "unlock" not in c:
+        guard.release()
+    elif c.startswith("dsm_rwlock") and "unlock" not in c:
+        (table.read if "rdlock" in c else table.write).release()
+    elif c == "dsm_barrier_init":
+        step.init(1)
+
+
 names = {
+    **{"place": place, "guard": guard, "table": table, "changed": condition, "step": step},
+    "units": session.semaphore_at(place[192:]),
     "dsm": SimpleNamespace(join=lambda: session),
     "session": session,
     "lock": lock,
@@ -81,13 +133,10 @@ for cell in page["arrays"]:
         assert "NumPy" in str(missing), missing
 by_cell = {}
 for c, cell in page["calls"]:
-    if c.startswith("dsm_unlock"):
-        lock.acquire()
-    made.clear()
-    result = eval(cell, names)
-    by_cell[c] = list(made)
-    if c.startswith("dsm_lock"):
-        lock.release()
+    with contextmanager(around)(c):
+        made.clear()
+        result = eval(cell, names)
+        by_cell[c] = list(made)
     if c == "dsm_hole_dig":
         result.fill()
 print(json.dumps({"earlier": earlier, "calls": by_cell, "changed": changed}))

@@ -27,6 +27,7 @@ from ._errors import Error, InvalidType, InvalidValue, OwnerDied, Timeout
 from ._hole import Hole
 from ._join import join
 from ._lock import Lock
+from ._objects import OBJECT_SIZE, MapBarrier, MapCond, MapMutex, MapRwlock, MapSemaphore
 from ._semaphore import Semaphore
 from ._session import Session
 
@@ -36,6 +37,12 @@ __all__ = [
     "InvalidType",
     "InvalidValue",
     "Lock",
+    "MapBarrier",
+    "MapCond",
+    "MapMutex",
+    "MapRwlock",
+    "MapSemaphore",
+    "OBJECT_SIZE",
     "OwnerDied",
     "Semaphore",
     "Session",
@@ -44,6 +51,9 @@ __all__ = [
 ]
 
 # As programs and tracebacks name them.
-for _public in (Error, Hole, InvalidType, InvalidValue, Lock, OwnerDied, Semaphore, Session, Timeout, join):
+for _public in (
+    *(Error, Hole, InvalidType, InvalidValue, Lock, OwnerDied, Semaphore, Session, Timeout, join),
+    *(MapBarrier, MapCond, MapMutex, MapRwlock, MapSemaphore),
+):
     _public.__module__ = __name__
 del _public

@@ -13,6 +13,7 @@ from ._errors import Error
 from ._hole import Hole
 from ._library import AGAIN, OK, TIMEOUT, check, load
 from ._lock import Lock, Turns
+from ._objects import MapBarrier, MapCond, MapMutex, MapRwlock, MapSemaphore
 from ._semaphore import Semaphore
 from ._waits import is_waiting, wait
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ._arrays import Memory
+    from ._objects import Place
 
     _Scalar = TypeVar("_Scalar", bound=np.generic)
 
@@ -138,6 +140,29 @@ class Session:
     def lock(self, name: str, recover: Optional[Callable[[], Any]] = None) -> Lock:
         """The session's lock of that name, for `with`. `recover()` is called when its last owner died: see `Lock`."""
         return Lock(self, name, recover)
+
+    def mutex_at(self, where: Place, recover: Optional[Callable[[], Any]] = None) -> MapMutex:
+        """The mutex that lies at byte `where` of the map, a multiple of 64, or where that memory of 64 bytes or more begins.
+
+        The same for all that name the place; zero bytes are a free one. `recover()`: see `MapMutex`.
+        """
+        return MapMutex(self, where, recover)
+
+    def rwlock_at(self, where: Place, recover: Optional[Callable[[], Any]] = None) -> MapRwlock:
+        """The reader-writer lock there, as mutex_at()."""
+        return MapRwlock(self, where, recover)
+
+    def cond_at(self, where: Place) -> MapCond:
+        """The condition variable there, as mutex_at()."""
+        return MapCond(self, where)
+
+    def semaphore_at(self, where: Place) -> MapSemaphore:
+        """The semaphore there, as mutex_at(); 0 at first."""
+        return MapSemaphore(self, where)
+
+    def barrier_at(self, where: Place) -> MapBarrier:
+        """The barrier there, as mutex_at(); of as many as the session has processes at first."""
+        return MapBarrier(self, where)
 
     def wait_for(
         self,

@@ -78,8 +78,11 @@ def wait(
     function: Callable[..., int],
     *arguments: Any,
     undo: Optional[Callable[[int], object]] = None,
+    needs_session: bool = True,
 ) -> int:
     """Calls a function that waits, of the session if there is one yet, and returns its status.
+
+    `needs_session` False: the function finds the session by an address.
 
     `undo` gives back what the wait has got, when a handler raised too late to end it. Other threads than the main one run
     no handlers, and wait to the end.
@@ -88,7 +91,9 @@ def wait(
     something, and one that raises there would leave a lock taken that no one knows of.
     """
     if session is not None:
-        arguments = (session._pointer, *arguments)
+        pointer = session._pointer
+        if needs_session:
+            arguments = (pointer, *arguments)
     if not _is_main_thread():
         return function(*arguments)
     interrupt_waits = load().dsm_interrupt_waits
