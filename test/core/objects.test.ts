@@ -130,7 +130,7 @@ describe("only objects in use count", () => {
       machine.lock(0, 8 * n);
       expect(machine.unlock(0, 8 * n)).toEqual(OK);
     }
-    expect(machine.session.state().locks.length).toBe(LOCKS_MAX);
+    expect(machine.session.state().locks.length).toBeLessThanOrEqual(LOCKS_MAX);
     expect(machine.session.locks()).toEqual([]);
     for (let n = 0; n < LOCKS_MAX; n += 1) machine.lock(0, 8 * n);
     expect(machine.session.locks().length).toBe(LOCKS_MAX);
@@ -139,7 +139,9 @@ describe("only objects in use count", () => {
     expect(machine.lock(0, 8 * LOCKS_MAX)).toEqual(OK);
     // What a process has done by a cell is no request that could be refused.
     machine.apply({ kind: Kind.LOCK, node: 1, tag: NO_TAG, body: encodeText(objectName("mutex", 8 * 7)) });
+    expect(machine.session.state().locks.length).toBe(LOCKS_MAX + 1);
     expect(machine.unlock(0, 8 * 7)).toEqual(OK);
+    expect(machine.lock(0, 8 * LOCKS_MAX + 8)).toEqual([`1 ${Status.LIMIT}`]);
     expect(machine.session.state().locks.length).toBe(LOCKS_MAX);
   });
 
@@ -199,7 +201,7 @@ describe("only objects in use count", () => {
     machine.apply({ kind: Kind.LEAVE, op: 1, node: 2, rank: 3, tag: 9 });
     expect(lock(1001, 0)).toEqual(OK);
     expect(machine.session.state()).toEqual(machine.copy().session.state());
-  });
+  }, 60_000);
 
   test("requests that wait", () => {
     const machine = new Machine(2);
@@ -265,9 +267,12 @@ test("before there are more leases of mutexes than there may be, the oldest must
   machine.apply({ kind: Kind.RETURN, op: 1, node: 1, tag: NO_TAG, body });
   expect(leases()).toBe(OBJECT_LEASES_MAX - 1);
   expect(use(1, 8)).toContain("mutex at 0x8 leased to 2");
-  expect(use(0, 16)).toContain("mutex at 0x40 recalled from 2");
+  // Some are recalled at once, and once: none has come back since.
+  const recalls = use(0, 16).filter((line) => line.includes("recalled"));
+  expect([recalls.length, recalls[0]]).toEqual([64, "mutex at 0x40 recalled from 2"]);
+  expect(use(0, 24).filter((line) => line.includes("recalled"))).toEqual([]);
   // Leases do not keep others from using as many mutexes as there may be; those of names do not count.
-  for (let n = 1; n < LOCKS_MAX - 1; n += 1) machine.lock(0, 64 * n + 32);
+  for (let n = 2; n < LOCKS_MAX; n += 1) machine.lock(0, 64 * n + 32);
   expect(machine.ask(0, { kind: Kind.LOCK, body: encodeText("door") })).toEqual(OK);
   machine.ask(0, { kind: Kind.UNLOCK, body: encodeText("door") });
   machine.ask(0, { kind: Kind.LOCK, body: encodeText("door") });
@@ -321,7 +326,7 @@ test("all replicas forget the same, whenever they joined", () => {
     expect(JSON.stringify(copy.session.state())).toBe(JSON.stringify(machine.session.state()));
     if (random.oneIn(3)) copy = machine.copy();
   }
-});
+}, 60_000);
 
 test("a session with objects goes on as the one it was taken from", () => {
   let machine = new Machine(4);

@@ -89,6 +89,18 @@ for (const [types, program] of Object.entries(PROGRAMS)) {
   });
 }
 
+test("of pthreads: a call that cannot go on ends its process, with the reason; a robust mutex reports it", async () => {
+  const session = cluster.session();
+  const children = ["a", "b"].map((node, rank) =>
+    cluster.spawn([cluster.program("objects_pthread"), "loss", "1", "1"], {
+      ...{ session, rank, processes: 2, node, size: "64KiB" },
+    }),
+  );
+  const [survivor] = await Promise.all(children.map(outcome));
+  expect(survivor).toMatchObject({ signal: "SIGABRT", stdout: "robust\n" });
+  expect(survivor?.stderr).toStartWith("dsm: pthread_mutex_lock: process 1 of the session was lost");
+});
+
 // --- One step at a time -----------------------------------------------------------------------------------------------
 
 const CONTINUE = { DSM_ON_LOSS: "continue" };

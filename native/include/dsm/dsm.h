@@ -236,8 +236,9 @@ int dsm_wake(dsm_session *session, const void *address, uint32_t count, uint32_t
  *
  * DSM_INVALID: the address is not in the map of a session of this process, or not aligned. DSM_LOST, DSM_LIMIT and the
  * like: as for named locks. Locking, unlocking, waiting, signalling, posting and barriers are synchronising operations
- * like those of named locks and semaphores. Order and overtaking are those of named ones, too; threads of a process wait
- * in the same order as other processes. A thread that waits in these calls is not cancelled. */
+ * like those of named locks and semaphores. Order and overtaking are those of named ones, too; but while threads of a
+ * process wait for a mutex, the process may keep it for them, up to 16 times in a row and for about 1 ms, before others get
+ * it. A thread that waits in these calls is not cancelled. */
 typedef struct dsm_mutex {
   uint64_t reserved[8];
 } __attribute__((aligned(64))) dsm_mutex;
@@ -265,10 +266,10 @@ int dsm_mutex_timedlock(dsm_mutex *mutex, uint32_t timeout_ms);   /* DSM_TIMEOUT
 int dsm_mutex_unlock(dsm_mutex *mutex);                           /* DSM_NOT_OWNER: this thread does not have it */
 int dsm_mutex_unlock_unmended(dsm_mutex *mutex);                  /* see dsm_unlock_unmended() */
 
-/* A reader-writer lock: any number of readers, or one writer. Readers do not overtake a writer that waits, but for those of a
- * process that reads already. Each lock needs one unlock. A thread that reads must not ask to write: it would wait for
- * itself. DSM_OWNER_DIED: locked, but a writer's process died or left while it had the lock; all owners hear of it until
- * a writer calls dsm_rwlock_unlock(). The reads of a process that dies end. */
+/* A reader-writer lock: any number of readers, or one writer. Readers do not overtake a writer that waits, but for those of
+ * a process that reads already, 1024 times at most. Each lock needs one unlock. A thread that reads must not ask to write:
+ * it would wait for itself. DSM_OWNER_DIED: locked, but a writer's process died or left while it had the lock; all owners
+ * hear of it until a writer calls dsm_rwlock_unlock(). The reads of a process that dies end. */
 int dsm_rwlock_rdlock(dsm_rwlock *rwlock);
 int dsm_rwlock_tryrdlock(dsm_rwlock *rwlock);
 int dsm_rwlock_timedrdlock(dsm_rwlock *rwlock, uint32_t timeout_ms);

@@ -33,6 +33,7 @@ static int wait_by(const struct object *object, pthread_mutex_t *mutex, const st
   if (!dsm_regions_near(mutex, 1) || !posix_find(&guard, POSIX_MUTEX, mutex)) return EINVAL;
   if (guard.session != object->session) return EINVAL;
   posix_testcancel();
+  int kept = errno;
   posix_unlocking(&guard, mutex);
   int status = condition_wait(object, &guard, deadline_ms(deadline));
   /* Time is left after 2^31 ms, or by another clock: the program looks again. */
@@ -42,16 +43,21 @@ static int wait_by(const struct object *object, pthread_mutex_t *mutex, const st
     int locked = posix_locked(&guard, mutex, error);
     if (locked == ENOTRECOVERABLE) error = locked;
   }
+  errno = kept;
   return error;
 }
 
 static int signal_by(const struct object *object, uint32_t count, const char *call) {
+  int kept = errno;
   int error = posix_error(condition_signal(object, count), call);
+  errno = kept;
   return error;
 }
 
 static int init(pthread_cond_t *condition, const struct object *object, clockid_t clock, const char *call) {
+  int kept = errno;
   int status = object_init(object, WIRE_OBJECT_CONDITION, 0);
+  errno = kept;
   if (status == DSM_BUSY) return EBUSY;
   int error = posix_error(status, call);
   if (error != 0) return error;

@@ -117,7 +117,9 @@ static bool find_barrier(struct object *object, pthread_barrier_t *barrier) {
 }
 
 static int init(pthread_barrier_t *barrier, const struct object *object, uint32_t count, const char *call) {
+  int kept = errno;
   int status = object_init(object, WIRE_OBJECT_BARRIER, 0);
+  errno = kept;
   if (status == DSM_BUSY) return EBUSY;
   int error = posix_error(status, call);
   if (error != 0) return error;
@@ -151,7 +153,9 @@ EXPORT int pthread_barrier_wait(pthread_barrier_t *barrier) {
   uint32_t count = ((const struct attributes *)barrier)->count;
   if (count == 0 || count > DSM_ARRIVALS_MAX) return EINVAL;
   uint64_t is_last = 0;
+  int kept = errno;
   int status = barrier_arrive(&object, count, -1, &is_last);
+  errno = kept;
   int error = status == DSM_MISMATCH ? EINVAL : posix_error(status, __func__);
   return error == 0 && is_last != 0 ? PTHREAD_BARRIER_SERIAL_THREAD : error;
 }

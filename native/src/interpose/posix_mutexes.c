@@ -91,24 +91,29 @@ static int lock(pthread_mutex_t *mutex, const struct object *object, bool try_on
   int kind = kind_of(mutex);
   if ((kind & ~KIND_KNOWN) != 0 || (kind & KIND_PRIORITY) != 0 || !deadline_is_valid(deadline)) return EINVAL;
   enum mutex_relock again = type_of(mutex) == PTHREAD_MUTEX_RECURSIVE_NP ? RELOCK_COUNTS : RELOCK_FAILS;
-  int status;
+  int status, kept = errno;
   do {
     status = mutex_lock(object, try_only ? TRY_ONLY : deadline_ms(deadline), again);
   } while (status == DSM_TIMEOUT && deadline_ms(deadline) != 0);
   int error = status == DSM_BUSY ? relock(mutex, try_only, deadline) : posix_lock_error(mutex, status, call);
   if (error == 0 || error == EOWNERDEAD) error = posix_locked(object, mutex, error);
+  errno = kept;
   return error;
 }
 
 static int unlock(pthread_mutex_t *mutex, const struct object *object, const char *call) {
+  int kept = errno;
   posix_unlocking(object, mutex);
   int error = posix_error(mutex_unlock(object, 0), call);
+  errno = kept;
   return error;
 }
 
 /* Gives the mutex its first state. */
 static int init(pthread_mutex_t *mutex, const struct object *object, int kind, const char *call) {
+  int kept = errno;
   int status = object_init(object, WIRE_OBJECT_MUTEX, 0);
+  errno = kept;
   if (status == DSM_BUSY) return EBUSY;
   int error = posix_error(status, call);
   if (error != 0) return error;

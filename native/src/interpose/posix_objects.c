@@ -54,6 +54,9 @@ int posix_error(int status, const char *call) {
     case DSM_OWNER_DIED: return EOWNERDEAD;
     case DSM_NOT_OWNER: return EPERM;
     case DSM_OVERFLOW: return EOVERFLOW;
+    /* Another thread has left the session while this one waited: no process will wake it. */
+    case DSM_LEFT:
+      for (;;) pause();
     default: end_process(call);
   }
 }

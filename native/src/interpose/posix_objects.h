@@ -6,7 +6,10 @@
  *
  * A call that fails because the session cannot go on (a process was lost, the arbiter is gone) ends the process with a
  * message, as a store does: programs do not look at the result of these calls, and would go on without the lock. Calls of
- * robust mutexes return ENOTRECOVERABLE instead. */
+ * robust mutexes return ENOTRECOVERABLE instead. A thread that waits while another one leaves the session waits until the
+ * process ends.
+ *
+ * As with the C library, calls that return an error number keep errno. */
 #ifndef DSM_POSIX_OBJECTS_H
 #define DSM_POSIX_OBJECTS_H
 

@@ -15,22 +15,25 @@ static bool find(struct object *object, pthread_rwlock_t *rwlock) {
 
 static int lock(const struct object *object, int is_writer, const struct deadline *deadline, const char *call) {
   if (!deadline_is_valid(deadline)) return EINVAL;
-  int status;
+  int status, kept = errno;
   do {
     status = rwlock_lock(object, is_writer, deadline_ms(deadline));
   } while (status == DSM_TIMEOUT && deadline_ms(deadline) != 0);
-  int error = posix_error(status, call);
-  return error;
+  errno = kept;
+  return posix_error(status, call);
 }
 
 static int try_lock(const struct object *object, int is_writer, const char *call) {
+  int kept = errno;
   int status = rwlock_lock(object, is_writer, TRY_ONLY);
-  int error = status == DSM_BUSY ? EBUSY : posix_error(status, call);
-  return error;
+  errno = kept;
+  return status == DSM_BUSY ? EBUSY : posix_error(status, call);
 }
 
 static int init(pthread_rwlock_t *rwlock, const struct object *object, const char *call) {
+  int kept = errno;
   int status = object_init(object, WIRE_OBJECT_RW_LOCK, 0);
+  errno = kept;
   if (status == DSM_BUSY) return EBUSY;
   int error = posix_error(status, call);
   if (error == 0) memset(rwlock, 0, sizeof *rwlock);
@@ -115,6 +118,8 @@ EXPORT int pthread_rwlock_clockwrlock(pthread_rwlock_t *restrict rwlock, clockid
 EXPORT int pthread_rwlock_unlock(pthread_rwlock_t *rwlock) {
   struct object object;
   if (!IS_NEAR(rwlock) || !find(&object, rwlock)) return CALL_REAL(pthread_rwlock_unlock, ENOSYS, rwlock);
+  int kept = errno;
   int error = posix_error(rwlock_unlock(&object, 0), __func__);
+  errno = kept;
   return error;
 }

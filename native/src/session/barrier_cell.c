@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "base/clock.h"
+#include "session/word_lock.h"
 
 /* How long a thread looks at the word before it sleeps: what sleeping and waking cost. After looking in vain 1, 3, 7 ... waits
  * sleep at once. */
@@ -131,7 +132,7 @@ static enum phase doze(const struct cells *cells, uint32_t arrived_in, struct ba
     /* In the word itself: who completes the phase cannot miss it. */
     if ((word & SLEEPERS) == 0 && !atomic_compare_exchange_weak(word_of(cells), &word, word | SLEEPERS)) continue;
     long long left = end < 0 ? CELL_SLEEP_MAX_NS : end - now_ns();
-    is_late = left <= 0 || (cell_sleep(low_of(cells), arrived_in, left) != 0 && errno == ETIMEDOUT);
+    is_late = left <= 0 || (word_sleep(low_of(cells), arrived_in, left) != 0 && errno == ETIMEDOUT);
     word = atomic_load(word_of(cells));
     /* A signal, for example. */
     if (end < 0 && (uint32_t)word == arrived_in) end = now_ns() + CELL_SLEEP_MAX_NS;
@@ -143,7 +144,7 @@ static enum barrier_by_cell pass(struct barrier_cell *barrier, struct cells *cel
   if ((word & WIRE_BARRIER_GIVEN) == 0) return BARRIER_IS_ARBITERS;
   wait->processes = members_of(word);
   if ((word >> 32 & COUNT_MASK) + 1 >= wait->processes) {
-    if ((word & SLEEPERS) != 0) cell_wake(low_of(cells), INT32_MAX);
+    if ((word & SLEEPERS) != 0) word_wake(low_of(cells), INT32_MAX);
     return BARRIER_PASSED;
   }
   uint32_t arrived_in = (uint32_t)word;

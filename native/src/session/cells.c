@@ -2,7 +2,6 @@
 #include "session/cells.h"
 
 #include <errno.h>
-#include <linux/futex.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -186,13 +185,4 @@ void cells_learn(struct cells *cells, const struct cell_name *name, uint64_t ans
     atomic_store_explicit(&known->state, PLACE_FIXED, memory_order_release);
     return;
   }
-}
-
-int cell_sleep(_Atomic uint32_t *word, uint32_t seen, long long timeout_ns) {
-  struct timespec timeout = {.tv_sec = timeout_ns / 1000000000, .tv_nsec = timeout_ns % 1000000000};
-  return syscall(SYS_futex, word, FUTEX_WAIT, seen, &timeout, NULL, 0) == 0 ? 0 : -1;
-}
-
-int cell_wake(_Atomic uint32_t *word, int count) {
-  return (int)syscall(SYS_futex, word, FUTEX_WAKE, count, NULL, NULL, 0);
 }

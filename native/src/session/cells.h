@@ -40,6 +40,7 @@ struct cells {
   atomic_uint looked; /* counts calls of cells_arbiter_is_gone(), about and modulo 2^32 */
   struct known_name *known; /* KNOWN_NAMES_MAX of each kind */
   struct polling lock_spins;
+  struct polling turn_spins;
   struct polling semaphore_spins;
 };
 
@@ -78,12 +79,6 @@ _Atomic long long *cells_note(const struct cells *cells, const struct cell_name 
 
 /* Records what the answer to a request said: 1 plus the number of the cell, or 0. */
 void cells_learn(struct cells *cells, const struct cell_name *name, uint64_t answer);
-
-/* Sleeps while the word is `seen`, at most that long. Returns 0 if another process woke this thread, else -1. */
-int cell_sleep(_Atomic uint32_t *word, uint32_t seen, long long timeout_ns);
-
-/* Wakes at most `count` threads that sleep on the word, first come, first served. Returns how many. */
-int cell_wake(_Atomic uint32_t *word, int count);
 
 #pragma GCC visibility pop
 

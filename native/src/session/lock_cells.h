@@ -5,6 +5,7 @@
 #define DSM_LOCK_CELLS_H
 
 #include "session/cells.h"
+#include "session/word_lock.h"
 
 enum lock_cell {
   LOCK_CELL_ASK, /* the arbiter must be asked */
@@ -14,12 +15,6 @@ enum lock_cell {
                      unlocked, and then asked for, by requests */
 };
 
-/* A wait for a lock, by its cell and by requests. */
-struct lock_wait {
-  long long end_ns; /* when its time is over; LLONG_MAX: never */
-  long long began_ns; /* 0: it has not slept yet */
-};
-
 #pragma GCC visibility push(hidden)
 
 /* Takes the lock if it is free. */
@@ -27,7 +22,7 @@ enum lock_cell lock_cells_take(struct cells *cells, const struct cell_name *lock
 
 /* Waits for the lock, for a short time only, and takes it. Returns LOCK_CELL_ASK where the arbiter must be asked, unless
  * the interrupts of this thread end the wait; never LOCK_CELL_BUSY. */
-enum lock_cell lock_cells_await(struct cells *cells, const struct cell_name *lock, struct lock_wait *wait);
+enum lock_cell lock_cells_await(struct cells *cells, const struct cell_name *lock, struct word_lock_wait *wait);
 
 /* Returns whether this process has the lock by its cell. */
 int lock_cells_has(const struct cells *cells, const struct cell_name *lock);

@@ -16,9 +16,12 @@ struct object_state {
                              about whether it is that thread */
   uint32_t depth; /* how often the owner has locked a recursive mutex beyond the first time */
   struct known_cell known;
-  uint32_t
+  _Atomic uint32_t turn; /* of a mutex: a word_lock of the threads of this process, before the session is asked */
+  uint8_t has_turn; /* guarded by the mutex: its owner has the turn, too */
+  uint8_t is_kept; /* guarded by the turn: the process has the mutex, for the thread that has the turn */
+  uint8_t kept; /* guarded by the turn: how often in a row it was kept */
+  uint8_t
       is_inconsistent; /* of a robust mutex of pthreads, guarded by it: an owner died, and its data is not restored */
-  uint32_t unused;
 };
 
 /* Two objects do not begin within so many bytes: the smallest, sem_t and pthread_barrier_t, have as many. */

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "link/interrupts.h"
 #include "session/spin.h"
+#include "session/word_lock.h"
 
 #define GIVEN WIRE_SEMAPHORE_CELL_GIVEN
 #define SLEEPERS WIRE_SEMAPHORE_CELL_SLEEPERS
@@ -37,7 +38,7 @@ static int take(_Atomic uint32_t *word, uint32_t seen, int was_woken) {
   uint32_t next = seen - STEP;
   if (was_woken) next = is_above_zero(next) ? next & ~SLEEPERS : next | SLEEPERS;
   if (!atomic_compare_exchange_strong(word, &seen, next)) return 0;
-  if (was_woken && is_above_zero(next)) cell_wake(word, 1);
+  if (was_woken && is_above_zero(next)) word_wake(word, 1);
   return 1;
 }
 
@@ -55,7 +56,7 @@ enum semaphore_result semaphore_cells_try(struct cells *cells, const struct cell
 /* Sleeps while the value is 0 and SLEEPERS is set. Returns whether the thread was woken; -1: its interrupts are to be
  * asked, which a request does. */
 static int sleep_on(_Atomic uint32_t *word, long long left_ns) {
-  if (cell_sleep(word, GIVEN | SLEEPERS, left_ns) == 0) return 1;
+  if (word_sleep(word, GIVEN | SLEEPERS, left_ns) == 0) return 1;
   return errno == EINTR && interrupts_are_on() ? -1 : 0;
 }
 
@@ -103,6 +104,6 @@ enum semaphore_result semaphore_cells_post(struct cells *cells, const struct cel
   do {
     if (!is_given(seen) || seen / STEP >= WIRE_SEMAPHORE_CELL_VALUE_MAX) return SEMAPHORE_ASK;
   } while (!atomic_compare_exchange_weak(word, &seen, (seen & ~SLEEPERS) + STEP));
-  if (seen & SLEEPERS) cell_wake(word, 1);
+  if (seen & SLEEPERS) word_wake(word, 1);
   return SEMAPHORE_DONE;
 }

@@ -51,7 +51,7 @@ static int request_lock(dsm_session *session, const struct cell_name *lock, int 
 
 /* Waits for the lock, by its cell, which was found in that state, and by requests. */
 static int await_lock(dsm_session *session, const struct cell_name *lock, int timeout_ms, enum lock_cell cell) {
-  struct lock_wait wait = {.end_ns = timeout_ms < 0 ? LLONG_MAX : now_ns() + timeout_ms * 1000000ll};
+  struct word_lock_wait wait = {.end_ns = timeout_ms < 0 ? LLONG_MAX : now_ns() + timeout_ms * 1000000ll};
   /* A process that was sent back to the cell stays in the queue the second time, so that it keeps its place there. */
   for (int may_return = 1;; may_return = 0, cell = LOCK_CELL_BUSY) {
     if (cell == LOCK_CELL_BUSY) cell = lock_cells_await(&session->cells, lock, &wait);

@@ -38,9 +38,13 @@ int object_init(const struct object *object, uint8_t kind, uint32_t initial) {
   int cancel = cancel_disable();
   status = release_request(&session->pages, &header, NULL, 0, 0, -1, NULL);
   cancel_restore(cancel);
-  if (status == DSM_OK) {
-    atomic_store_explicit(&object->state->owner, 0, memory_order_relaxed);
-    object->state->depth = 0;
+  /* A block that was freed with a mutex that was locked leaves its owner here. */
+  struct object_state *state = object->state;
+  if (status == DSM_OK && atomic_exchange(&state->owner, 0) != 0) {
+    state->depth = 0;
+    state->has_turn = 0;
+    state->is_kept = 0;
+    atomic_store(&state->turn, 0);
   }
   session_end(session);
   return status;

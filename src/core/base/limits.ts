@@ -31,7 +31,7 @@ export const SEMAPHORE_VALUE_MAX = 0x7fffffff;
  * ended without unlocking it. The session forgets others in the map.
  */
 export const LOCKS_MAX = 4096;
-/** Mutexes in the map that are leased to nodes at a time; before there are more, the oldest lease is recalled. */
+/** Mutexes in the map that are leased to nodes at a time; before there are more, the oldest leases are recalled. */
 export const OBJECT_LEASES_MAX = 4096;
 /** Reader-writer locks in the map that are in use at a time, and processes that have them for reading, added up. */
 export const RW_LOCKS_MAX = 4096;

@@ -45,6 +45,9 @@ export type NamedObject = keyof typeof OBJECT_LETTERS;
 export const objectName = (object: NamedObject, offset: number): string =>
   `${OBJECT_MARK}${OBJECT_LETTERS[object]}${offset.toString(16)}`;
 
+/** Whether it is the name of an object, which has been checked, and not one that a program gave. */
+export const isObjectName = (name: string): boolean => name.startsWith(OBJECT_MARK);
+
 /** The place of the object that has that name, or -1: a program gave the name. */
 export function placeInName(name: string): number {
   const match = name.startsWith(OBJECT_MARK) ? OBJECT_NAME.exec(name.slice(1)) : null;

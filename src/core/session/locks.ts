@@ -26,15 +26,18 @@
  */
 import { Status } from "../base/errors.ts";
 import { LEASE_PAUSE, LEASE_STREAK, LOCKS_MAX, OBJECT_LEASES_MAX } from "../base/limits.ts";
-import { checkResourceName, objectName, placeInName } from "../base/names.ts";
+import { checkResourceName, isObjectName, objectName } from "../base/names.ts";
 import type { SavedSession } from "../messages/saved-session.ts";
 import type { LockState, LockWaiter, Requester, SessionState, WaitQueue } from "../messages/session-state.ts";
 import { NO_TAG } from "../wire/kinds.ts";
 import type { Effects } from "./effects.ts";
 import type { Membership } from "./membership.ts";
 import type { Replies } from "./replies.ts";
-import { type Place, ResourceTable } from "./resource-table.ts";
+import { ResourceTable } from "./resource-table.ts";
 import type { WaitQueues } from "./wait-queues.ts";
+
+/** So many leases are recalled at once where there are as many as there may be. */
+const RECALLED_AT_ONCE = 64;
 
 export class Locks {
   readonly #mapSize: number;
@@ -42,7 +45,10 @@ export class Locks {
   readonly #replies: Replies;
   readonly #waits: WaitQueues;
   readonly #effects: Effects;
-  readonly #table = new ResourceTable<LockState>(LOCKS_MAX, (name) => newLock(name, -1), placeOf);
+  /** How many leases have ended so far, and how many had when some were recalled to make room last. */
+  #leaseEnds = 0;
+  #recalledAt = -1;
+  readonly #table = new ResourceTable<LockState>(LOCKS_MAX, (name) => newLock(name, -1), isFree);
 
   constructor(mapSize: number, members: Membership, replies: Replies, waits: WaitQueues, effects: Effects) {
     this.#mapSize = mapSize;
@@ -68,7 +74,6 @@ export class Locks {
     } else {
       this.#enqueue(lock, asked(from, false));
     }
-    this.#table.settle(lock);
   }
 
   /**
@@ -76,7 +81,7 @@ export class Locks {
    * knows which of its threads has it, so another thread may wait.
    */
   #wouldBeTwice({ name, owner, waiters }: LockState, rank: number): boolean {
-    return placeInName(name) < 0 && (owner === rank || waiters.some((waiter) => waiter.rank === rank));
+    return !isObjectName(name) && (owner === rank || waiters.some((waiter) => waiter.rank === rank));
   }
 
   #enqueue(lock: LockState, waiter: LockWaiter): boolean {
@@ -110,7 +115,6 @@ export class Locks {
     if (!keepsMark) lock.died = -1;
     this.#passOn(lock);
     this.#leaseIfUseful(lock);
-    this.#table.settle(lock);
   }
 
   /** The waiter of a condition goes on with the lock, now or when it is its turn. */
@@ -173,16 +177,25 @@ export class Locks {
   #leaseIfUseful(lock: LockState): void {
     const { phase, direct, lostRank } = this.#members;
     if (!isFree(lock) || lock.streak < LEASE_STREAK || phase !== "running" || direct || lostRank >= 0) return;
-    if (placeInName(lock.name) >= 0 && !this.#hasRoomForLease()) return;
+    if (isObjectName(lock.name) && !this.#hasRoomForLease()) return;
     lock.lease = lock.lastNode;
+    this.#table.setLent(lock, true);
     this.#effects.onLease(lock.name, lock.lease);
   }
 
-  /** Whether a further object may be leased. If not, the oldest lease is recalled to make room. */
+  /** Whether a further object may be leased. If not, the oldest leases are recalled to make room, some at a time. */
   #hasRoomForLease(): boolean {
-    const oldest = this.#table.firstLent;
-    if (oldest === undefined || this.#table.lent < OBJECT_LEASES_MAX) return true;
-    this.#effects.onRecall(oldest.name, oldest.lease);
+    const { lent } = this.#table;
+    if (lent < OBJECT_LEASES_MAX) return true;
+    // None has come back since they were recalled last.
+    if (this.#recalledAt === this.#leaseEnds) return false;
+    this.#recalledAt = this.#leaseEnds;
+    let left = RECALLED_AT_ONCE;
+    for (const { name, lease } of this.#table.allLent()) {
+      this.#effects.onRecall(name, lease);
+      left -= 1;
+      if (left === 0) break;
+    }
     return false;
   }
 
@@ -198,14 +211,13 @@ export class Locks {
     if (lock.isReset) {
       this.#endLease(lock, -1, pause);
     } else if (owner >= 0 && this.#members.mayIssue(owner, node)) {
-      lock.lease = -1;
+      this.#takeBack(lock);
       lock.owner = owner;
       lock.lastNode = node;
       lock.streak = wasAsked ? -LEASE_PAUSE : 1;
-      if (placeInName(name) < 0)
+      if (!isObjectName(name))
         this.#refuse(lock, Status.BUSY, (waiter) => waiter.rank === owner && waiter.condition < 0);
       this.#refuseAttempts(lock);
-      this.#table.settle(lock);
     } else {
       this.#endLease(lock, owner, pause);
     }
@@ -240,14 +252,19 @@ export class Locks {
     return nodes;
   }
 
-  #endLease(lock: LockState, died: number, streak = 0): void {
+  #takeBack(lock: LockState): void {
     lock.lease = -1;
+    this.#leaseEnds += 1;
+    this.#table.setLent(lock, false);
+  }
+
+  #endLease(lock: LockState, died: number, streak = 0): void {
+    this.#takeBack(lock);
     lock.streak = streak;
     lock.isReset = false;
     if (died >= 0) lock.died = died;
     this.#passOn(lock);
     this.#refuseAttempts(lock);
-    this.#table.settle(lock);
   }
 
   /** Answers the attempts among the waiters of a lock that is not leased any more: a process has it. */
@@ -297,11 +314,6 @@ export class Locks {
     return this.#table.inUse();
   }
 
-  /** Waits of the queue were ended or taken back. */
-  settle(queue: WaitQueue): void {
-    if (this.#table.has(queue)) this.#table.settle(queue);
-  }
-
   /** Whether the request is one that comes back from a condition: it goes on with the lock. */
   isComingBack(queue: WaitQueue, node: number, tag: number): boolean {
     if (!this.#table.has(queue)) return false;
@@ -325,7 +337,7 @@ export class Locks {
   }
 
   load(state: Pick<SessionState, "locks">): void {
-    this.#table.load(state.locks);
+    this.#table.load(state.locks, ({ lease }) => lease >= 0);
   }
 }
 
@@ -340,8 +352,6 @@ const asked = (from: Requester, tryOnly: boolean): LockWaiter => ({
   ...from,
   ...{ tryOnly, condition: -1, outcome: Status.OK },
 });
-
-const placeOf = (lock: LockState): Place => (lock.lease >= 0 ? "lent" : isFree(lock) ? "idle" : "kept");
 
 const isFree = ({ owner, died, lease, waiters }: LockState): boolean =>
   owner < 0 && died < 0 && lease < 0 && waiters.length === 0;

@@ -1,99 +1,85 @@
 /**
  * ResourceTable: the locks, or the semaphores, of a session by name. A name that a program gave stays. An object in the map
- * that is in its first state, as zero bytes mean it, needs no place here: it is remembered for what it is worth (to which
- * node it went last), and forgotten when its place is needed, the one first that has been idle for longest.
+ * that is idle, in its first state as zero bytes mean it, needs no place here: it is remembered for what it is worth (to
+ * which node it went last) until the table is full, and then all that are idle are forgotten. Objects that are lent to a node
+ * do not count.
  *
- * Invariants: an idle object is in its first state; what forgetting depends on, the order of the items, is part of the
- * state, so all replicas forget the same.
+ * Invariant: what is forgotten follows from the state alone, so all replicas forget the same.
  */
-import { placeInName } from "../base/names.ts";
+import { isObjectName } from "../base/names.ts";
 import { PlaceIndex } from "../base/place-index.ts";
-
-/** Where an item is counted: in use, or a name; lent out, which does not count; in its first state. */
-export type Place = "kept" | "lent" | "idle";
 
 export class ResourceTable<Resource extends { name: string }> {
   readonly #max: number;
   readonly #make: (name: string) => Resource;
-  readonly #placeOf: (object: Resource) => Place;
-  /** Each in the order in which its items came there. */
-  readonly #items: Record<Place, Map<string, Resource>> = { kept: new Map(), lent: new Map(), idle: new Map() };
+  readonly #isIdle: (object: Resource) => boolean;
+  readonly #items = new Map<string, Resource>();
+  /** Objects that are lent, in the order in which they were. */
+  readonly #lent = new Map<string, Resource>();
   readonly #places = new PlaceIndex();
 
-  /** `max`: of items that are kept. `placeOf`: where an object in the map belongs. */
-  constructor(max: number, make: (name: string) => Resource, placeOf: (object: Resource) => Place) {
+  /** `isIdle`: whether an object is in its first state. */
+  constructor(max: number, make: (name: string) => Resource, isIdle: (object: Resource) => boolean) {
     this.#max = max;
     this.#make = make;
-    this.#placeOf = placeOf;
+    this.#isIdle = isIdle;
   }
 
   get(name: string): Resource | undefined {
-    const { kept, lent, idle } = this.#items;
-    return kept.get(name) ?? lent.get(name) ?? idle.get(name);
+    return this.#items.get(name) ?? this.#lent.get(name);
   }
 
-  /**
-   * The resource of that name, made if needed; null: so many are in use. `always`: also beyond the limit. settle() must
-   * follow.
-   */
+  /** The resource of that name, made if needed; null: so many are in use. `always`: also beyond the limit. */
   open(name: string, always: boolean): Resource | null {
-    const { kept, lent, idle } = this.#items;
-    const known = kept.get(name) ?? lent.get(name);
+    const known = this.get(name);
     if (known !== undefined) return known;
-    if (kept.size >= this.#max && !always) return null;
-    const resource = idle.get(name) ?? this.#make(name);
-    idle.delete(name);
-    kept.set(name, resource);
+    if (this.#items.size >= this.#max) this.#forgetIdle();
+    if (this.#items.size >= this.#max && !always) return null;
+    const resource = this.#make(name);
+    this.#items.set(name, resource);
     this.#places.add(name);
-    this.#trim();
     return resource;
   }
 
-  /** The resource may have changed so that it belongs elsewhere. */
-  settle(resource: Resource): void {
-    const { name } = resource;
-    const place = placeInName(name) < 0 ? "kept" : this.#placeOf(resource);
-    if (this.#items[place].has(name)) return;
-    for (const items of Object.values(this.#items)) items.delete(name);
-    this.#items[place].set(name, resource);
-    this.#trim();
-  }
-
-  #trim(): void {
-    const { kept, idle } = this.#items;
-    if (kept.size + idle.size <= this.#max) return;
-    const [oldest] = idle.keys();
-    if (oldest !== undefined) this.forget(oldest);
+  #forgetIdle(): void {
+    for (const [name, resource] of this.#items) if (isObjectName(name) && this.#isIdle(resource)) this.forget(name);
   }
 
   /** Forgets the object, whatever its state is. */
   forget(name: string): void {
-    for (const items of Object.values(this.#items)) items.delete(name);
+    this.#items.delete(name);
+    this.#lent.delete(name);
     this.#places.delete(name);
   }
 
-  /** Whether the queue is a resource of this table that is not idle. */
+  /** Whether the queue is a resource of this table. */
   has(queue: object): queue is Resource {
-    if (!("name" in queue)) return false;
-    const { kept, lent } = this.#items;
-    const name = queue.name as string;
-    return (kept.get(name) ?? lent.get(name)) === queue;
+    return "name" in queue && this.get(queue.name as string) === queue;
   }
 
-  /** All but those that are idle. */
-  *inUse(): Generator<Resource> {
-    yield* this.#items.kept.values();
-    yield* this.#items.lent.values();
+  /** The object is lent, or it is not any more. Other resources count in any case. */
+  setLent(resource: Resource, isLent: boolean): void {
+    const { name } = resource;
+    if (!isObjectName(name)) return;
+    (isLent ? this.#items : this.#lent).delete(name);
+    (isLent ? this.#lent : this.#items).set(name, resource);
   }
 
-  /** How many objects are lent out, and the one that has been for longest. */
+  /** How many objects are lent. */
   get lent(): number {
-    return this.#items.lent.size;
+    return this.#lent.size;
   }
 
-  get firstLent(): Resource | undefined {
-    const [first] = this.#items.lent.values();
-    return first;
+  /** Objects that are lent, those first that have been for longest. */
+  allLent(): IterableIterator<Resource> {
+    return this.#lent.values();
+  }
+
+  /** All but objects that are idle. */
+  *inUse(): Generator<Resource> {
+    for (const resource of this.#items.values())
+      if (!this.#isIdle(resource) || !isObjectName(resource.name)) yield resource;
+    yield* this.#lent.values();
   }
 
   /** The objects that lie in that part of the map. */
@@ -102,14 +88,15 @@ export class ResourceTable<Resource extends { name: string }> {
   }
 
   save(): Resource[] {
-    return [...this.inUse(), ...this.#items.idle.values()];
+    return [...this.#items.values(), ...this.#lent.values()];
   }
 
-  load(resources: readonly Resource[]): void {
+  /** `isLent`: which objects are. */
+  load(resources: readonly Resource[], isLent: (resource: Resource) => boolean): void {
     for (const resource of resources) {
       const { name } = resource;
-      const place = placeInName(name) < 0 ? "kept" : this.#placeOf(resource);
-      this.#items[place].set(name, resource);
+      const items = isObjectName(name) && isLent(resource) ? this.#lent : this.#items;
+      items.set(name, resource);
       this.#places.add(name);
     }
   }

@@ -4,14 +4,14 @@
  */
 import { Status } from "../base/errors.ts";
 import { SEMAPHORE_VALUE_MAX, SEMAPHORES_MAX } from "../base/limits.ts";
-import { checkResourceName, objectName, placeInName } from "../base/names.ts";
+import { checkResourceName, isObjectName, objectName } from "../base/names.ts";
 import type { Requester, SemaphoreState, SessionState, WaitQueue } from "../messages/session-state.ts";
 import type { Membership } from "./membership.ts";
 import type { Replies } from "./replies.ts";
-import { type Place, ResourceTable } from "./resource-table.ts";
+import { ResourceTable } from "./resource-table.ts";
 import type { WaitQueues } from "./wait-queues.ts";
 
-const placeOf = ({ value, waiters }: SemaphoreState): Place => (value === 0 && waiters.length === 0 ? "idle" : "kept");
+const isIdle = ({ value, waiters }: SemaphoreState): boolean => value === 0 && waiters.length === 0;
 
 export class Semaphores {
   readonly #mapSize: number;
@@ -21,7 +21,7 @@ export class Semaphores {
   readonly #table = new ResourceTable<SemaphoreState>(
     SEMAPHORES_MAX,
     (name) => ({ name, value: 0, waiters: [] }),
-    placeOf,
+    isIdle,
   );
 
   constructor(mapSize: number, members: Membership, replies: Replies, waits: WaitQueues) {
@@ -43,7 +43,6 @@ export class Semaphores {
     } else {
       this.#waits.enqueue(semaphore, from);
     }
-    this.#table.settle(semaphore);
   }
 
   /** Posts. Posting stays possible after a loss, so that survivors can release what they hold. */
@@ -61,7 +60,6 @@ export class Semaphores {
       semaphore.value += increment;
     }
     this.#replies.ok(from.node, from.tag);
-    this.#table.settle(semaphore);
   }
 
   /** Processes have made `value` of it without requests, in direct mode. */
@@ -75,7 +73,6 @@ export class Semaphores {
       if (next === undefined) break;
       this.#replies.ok(next.node, next.tag);
     }
-    this.#table.settle(semaphore);
   }
 
   /** The semaphore in the map gets that value, unless a process waits for it: false then; null: too many are in use. */
@@ -85,7 +82,6 @@ export class Semaphores {
     const semaphore = this.#table.open(name, false);
     if (semaphore === null) return null;
     semaphore.value = value;
-    this.#table.settle(semaphore);
     return true;
   }
 
@@ -109,13 +105,13 @@ export class Semaphores {
   }
 
   #isObject(name: string): boolean {
-    return placeInName(name) >= 0 && checkResourceName("semaphore", name, this.#mapSize) === null;
+    return isObjectName(name) && checkResourceName("semaphore", name, this.#mapSize) === null;
   }
 
   /** The semaphore of that name, created if needed; null: the request was refused and answered. */
   #open(name: string, initial: number, from: Requester): SemaphoreState | null {
     let semaphore = this.#table.get(name);
-    const isObject = placeInName(name) >= 0;
+    const isObject = isObjectName(name);
     const isNew = semaphore === undefined;
     const isValid =
       (!isNew || checkResourceName("semaphore", name, this.#mapSize) === null) && !(isObject && initial > 0);
@@ -137,16 +133,11 @@ export class Semaphores {
     return this.#table.inUse();
   }
 
-  /** The waits of the queue were ended or taken back. */
-  settle(queue: WaitQueue): void {
-    if (this.#table.has(queue)) this.#table.settle(queue);
-  }
-
   save(): Pick<SessionState, "semaphores"> {
     return { semaphores: this.#table.save() };
   }
 
   load(state: Pick<SessionState, "semaphores">): void {
-    this.#table.load(state.semaphores);
+    this.#table.load(state.semaphores, () => false);
   }
 }

@@ -41,7 +41,7 @@ import { WaitQueues } from "./wait-queues.ts";
 interface Queues {
   queues(): Iterable<WaitQueue>;
   /** Waits of the queue, which may be another resource's, were ended or taken back. */
-  settle(queue: WaitQueue): void;
+  settle?(queue: WaitQueue): void;
 }
 
 export class Synchronisation {
@@ -220,12 +220,12 @@ export class Synchronisation {
   #endWaits(status: Status, aux: number, rank?: number): void {
     for (const { queue, owner } of [...this.#queues()]) {
       this.#waits.end(queue, status, aux, rank);
-      owner.settle(queue);
+      owner.settle?.(queue);
     }
   }
 
   #settle(queue: WaitQueue): void {
-    for (const owner of this.#owners) owner.settle(queue);
+    for (const owner of this.#owners) owner.settle?.(queue);
   }
 
   get #owners(): readonly Queues[] {

@@ -303,6 +303,7 @@ static void check_errors(void) {
 #ifdef PTHREADS
   /* Without a call of pthread_mutex_init(): zero bytes, and PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP. */
   pthread_mutex_t *plain = dsm_address(session) + 16384, *recursive = plain + 1;
+  errno = ENOTTY;
   *recursive = (pthread_mutex_t)PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
   for (int i = 0; i < 3; i++) CHECK(pthread_mutex_lock(recursive) == 0);
   for (int i = 0; i < 3; i++) CHECK(pthread_mutex_unlock(recursive) == 0);
@@ -326,6 +327,7 @@ static void check_errors(void) {
   /* In direct mode that stays these are glibc's own. */
   int is_glibcs = dsm_is_direct(session) && getenv("DSM_ELASTIC") == NULL;
   CHECK(pthread_mutex_init(plain, &inherits) == (is_glibcs ? 0 : ENOTSUP));
+  CHECK(errno == ENOTTY);
 #else
   CHECK(dsm_mutex_lock((dsm_mutex *)((char *)&shared->mutex + 8)) == DSM_INVALID);
   dsm_mutex elsewhere = {0};
@@ -336,6 +338,20 @@ static void check_errors(void) {
   CHECK(dsm_mutex_unlock((dsm_mutex *)end - 1) == DSM_OK);
 #endif
 }
+
+#ifdef PTHREADS
+/* A process is lost. A robust mutex says so; a call that no program looks at ends the process. */
+static void lose_one(void) {
+  CHECK_OK(dsm_barrier_wait(session));
+  if (dsm_rank(session) != 0) kill(getpid(), SIGKILL);
+  int error;
+  while ((error = pthread_mutex_lock(&shared->mutex)) == 0) CHECK(unlock(&shared->mutex) == GOT);
+  CHECK(error == ENOTRECOVERABLE);
+  printf("robust\n");
+  fflush(stdout);
+  pthread_mutex_lock(dsm_address(session) + 16384);
+}
+#endif
 
 /* Rank 0 survives the others, which die while they have the mutex. */
 static void check_deaths(void) {
@@ -427,6 +443,10 @@ int main(int argc, char **argv) {
   CHECK_OK(dsm_barrier_wait(session));
   if (strcmp(argv[1], "errors") == 0) {
     if (dsm_rank(session) == 0) check_errors();
+#ifdef PTHREADS
+  } else if (strcmp(argv[1], "loss") == 0) {
+    lose_one();
+#endif
   } else if (strcmp(argv[1], "deaths") == 0) {
     check_deaths();
     CHECK_OK(dsm_close(session));
