@@ -162,6 +162,6 @@ describe("the simulator notices, of leases, that", () => {
       }
       expect(caught).toBe(1);
     },
-    240_000,
+    300_000,
   );
 });
