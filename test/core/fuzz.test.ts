@@ -198,7 +198,7 @@ describe("damage from", () => {
     }
     checkHealthy(stage, 99);
     expect(stage.cluster.sequencer.status().nodes).toEqual(["a", "b"]);
-  });
+  }, 60_000);
 
   test("unknown peers at an arbiter ends only their own channels", () => {
     const stage = running();
@@ -218,7 +218,7 @@ describe("damage from", () => {
       if (seed % 50 === 0) checkHealthy(stage, seed & 0xff);
     }
     checkHealthy(stage, 99);
-  });
+  }, 60_000);
 
   test("a process of the session costs that process at most", () => {
     for (let seed = 0; seed < ROUNDS / 3; seed += 1) {
@@ -230,7 +230,7 @@ describe("damage from", () => {
       }
       checkHealthy(stage, seed & 0xff);
     }
-  });
+  }, 60_000);
 
   test("a process of a direct session costs that process at most, and the server still agrees", () => {
     for (let seed = 0; seed < ROUNDS / 3; seed += 1) {
@@ -246,7 +246,7 @@ describe("damage from", () => {
       checkHealthy(stage, seed & 0xff);
       expect(cluster.nodes[0]?.replica?.session.state()).toEqual(cluster.sequencer.session.state());
     }
-  });
+  }, 60_000);
 
   test("a node of the session costs that node at most", () => {
     for (let seed = 0; seed < ROUNDS / 3; seed += 1) {
@@ -258,7 +258,7 @@ describe("damage from", () => {
       }
       checkHealthy(stage, seed & 0xff);
     }
-  });
+  }, 60_000);
 
   test("the order ends the replica with a ProtocolError, nothing else", () => {
     let refused = 0;
@@ -279,7 +279,7 @@ describe("damage from", () => {
       }
     }
     expect(refused).toBeGreaterThan(ROUNDS / 2);
-  });
+  }, 60_000);
 });
 
 describe("what a peer can make us keep is bounded:", () => {

@@ -17,6 +17,7 @@ const PROGRAMS = { "of dsm.h": "objects", "of pthreads": "objects_pthread" };
 
 const CASES = {
   mutex: "no two threads have a mutex at once, however they ask for it",
+  hasty: "threads that give up waiting for a mutex do not keep it from others",
   ring: "threads take turns by a condition variable that wakes all",
   queue: "a queue with two condition variables, each of which wakes one",
   rwlock: "readers never see half of what a writer does",

@@ -3,10 +3,16 @@
  * at that entry and not later. Without connections between, a run reaches states that the simulator seldom does: long queues,
  * leases that come back while waiters of conditions do, blocks that are freed under all of it.
  */
-import { expect, test } from "bun:test";
+import { describe, expect, spyOn, test } from "bun:test";
 import { Status } from "../../src/core/base/errors.ts";
 import { MapBytes } from "../../src/core/memory/map-bytes.ts";
+import type { WaitQueue } from "../../src/core/messages/session-state.ts";
+import { Conditions } from "../../src/core/session/conditions.ts";
+import { CountedBarriers } from "../../src/core/session/counted-barriers.ts";
+import { Locks } from "../../src/core/session/locks.ts";
+import { RwLocks } from "../../src/core/session/rw-locks.ts";
 import { Session } from "../../src/core/session/session.ts";
+import { Synchronisation } from "../../src/core/session/synchronisation.ts";
 import { encode, encodeText, type Frame, setUint64 } from "../../src/core/wire/frame.ts";
 import { Kind, NO_TAG, ObjectKind } from "../../src/core/wire/kinds.ts";
 import { Violation } from "../support/core-cluster.ts";
@@ -100,8 +106,8 @@ class Play {
     const recalled = [...this.#leases].filter(([, { isRecalled }]) => isRecalled);
     if (recalled.length > 0 && random.oneIn(3)) this.#giveBack(random.pick(recalled)[0]);
     else if (this.#leases.size > 0 && random.oneIn(8)) this.#useCell(random.pick([...this.#leases.keys()]));
-    else if (this.#threads.length < 4 || random.oneIn(150)) this.#join();
-    else if (random.oneIn(120)) this.#leave(random.pick(this.#threads));
+    else if (this.#threads.length < 8 || random.oneIn(80)) this.#join();
+    else if (random.oneIn(50)) this.#leave(random.pick(this.#threads));
     else this.#act(random.pick(this.#threads));
   }
 
@@ -119,7 +125,7 @@ class Play {
     this.#order.add(bytes);
     this.counts.entries += 1;
     for (const answer of this.#answers) this.#compare(answer);
-    // Nobody was to be answered who was not.
+    // No other request was to be answered.
     for (const { node, channel, waits } of this.#threads) {
       if (waits && this.#order.takeVerdict(node, channel, 0) !== undefined)
         throw new Violation(`channel ${channel} is not answered, and ought to be`);
@@ -163,8 +169,8 @@ class Play {
 
   #leave({ node, rank }: Thread): void {
     const { locks, session } = this.#order;
-    const isLost = this.#random.oneIn(2);
-    const isEvicted = isLost && this.#random.oneIn(3);
+    const isLost = this.#random.oneIn(6);
+    const isEvicted = isLost && this.#random.oneIn(2);
     // The arbiter gives back what the process has by cells, before it says so.
     const mine = [...this.#leases].filter(([, lease]) => lease.node === node).map(([name]) => name);
     const isLast = session.presentOn(node).every((one) => one === rank);
@@ -238,7 +244,7 @@ class Play {
       return { kind: Kind.COND_WAIT, offset, body: encodeText(mutex) };
     }
     if (choice < 12)
-      return { kind: Kind.COND_SIGNAL, offset: random.pick(CONDITIONS)[0], aux: random.pick([1, 1, 2, 99]) };
+      return { kind: Kind.COND_SIGNAL, offset: random.pick(CONDITIONS)[0], aux: random.pick([1, 1, 1, 1, 2, 99]) };
     if (choice < 16) {
       if (rwLocks.has(rank) && !random.oneIn(4))
         return { kind: Kind.RW_UNLOCK, op: random.below(2), offset: RW_LOCK_AT };
@@ -280,3 +286,72 @@ test("each entry is answered as the oracles say", () => {
   expect(each("leases")).toBeGreaterThan(1);
   expect(each("heirs")).toBeGreaterThan(1);
 }, 120_000);
+
+/** Whether one of the seeds breaks a promise. */
+function isNoticed(): boolean {
+  for (let seed = 0; seed < 300; seed += 1) {
+    try {
+      new Play(seed).run(400);
+    } catch (error) {
+      if (!(error instanceof Violation)) throw error;
+      return true;
+    }
+  }
+  return false;
+}
+
+describe("it is noticed that", () => {
+  const nothing = (): void => {};
+  const plants: [string, () => { mockRestore(): void }][] = [
+    [
+      "a signal is used up by one that died before it had its mutex",
+      () => spyOn(Conditions.prototype, "passOnSignalsOf").mockImplementation(nothing),
+    ],
+    [
+      "a wait is taken back without its mutex",
+      () => spyOn(Locks.prototype, "isComingBack").mockImplementation(() => false),
+    ],
+    ["a condition takes no wait back", () => spyOn(Conditions.prototype, "cancel").mockImplementation(() => false)],
+    [
+      "the mutex is unlocked as mended when its owner waits",
+      () => {
+        const release = Locks.prototype.release;
+        return spyOn(Locks.prototype, "release").mockImplementation(function (this: Locks, name: string) {
+          release.call(this, name, false);
+        });
+      },
+    ],
+    ["a dead writer is forgotten", () => spyOn(RwLocks.prototype, "passOnLocksOf").mockImplementation(nothing)],
+    [
+      "readers go on waiting when the writer before them gives up",
+      () => {
+        const settle = RwLocks.prototype.settle;
+        return spyOn(RwLocks.prototype, "settle").mockImplementation(function (this: RwLocks, queue: WaitQueue) {
+          const first = queue.waiters[0];
+          if (first === undefined || !("isWriter" in first) || first.isWriter === true) settle.call(this, queue);
+        });
+      },
+    ],
+    [
+      "an arrival that is taken back still counts",
+      () => spyOn(CountedBarriers.prototype, "cancel").mockImplementation(() => true),
+    ],
+    [
+      "nothing is reset when its block is freed",
+      () => spyOn(Synchronisation.prototype, "reset").mockImplementation(nothing),
+    ],
+    ["a lease goes on although the mutex was freed", () => spyOn(Locks.prototype, "reset").mockImplementation(nothing)],
+  ];
+  test.each(plants)(
+    "%s",
+    (_name, plant) => {
+      const planted = plant();
+      try {
+        expect(isNoticed()).toBe(true);
+      } finally {
+        planted.mockRestore();
+      }
+    },
+    120_000,
+  );
+});

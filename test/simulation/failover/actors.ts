@@ -40,7 +40,7 @@ export function act(world: World, process: Process): void {
   if (request !== null) {
     if (random.oneIn(6)) takeBack(process);
     sendPart(process, request);
-  } else if (plan.objects && (world.holders.has(process) || !random.oneIn(3))) useObjects(world, process);
+  } else if (plan.objects && (world.holders.has(process) || random.oneIn(2))) useObjects(world, process);
   else random.pick(plan.gated ? GATED : TWENTY)(world, process, somewhere(world));
 }
 

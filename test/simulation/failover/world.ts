@@ -123,7 +123,7 @@ export function makePlan(random: Random): { plan: Plan; late: number } {
     stops: random.oneIn(3),
     losses: random.oneIn(4),
     gated: random.oneIn(3),
-    objects: random.oneIn(3),
+    objects: random.oneIn(4),
   };
   return { plan, late };
 }
