@@ -154,7 +154,7 @@ class Simulator {
     return make(bytes, lock);
   }
 
-  /** While the arbiter is at work, whoever has the gate on its node stores, and leaves it. */
+  /** While the arbiter is at work, a process of its node that has the gate stores, and leaves it. */
   #goOn(node: Node): void {
     const { gate, random } = this.#world;
     const { owner } = gate;
