@@ -10,8 +10,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "trap/region_entry.h"
-
 /* Names of each kind whose cells a process remembers, about; those of the others are asked for by requests. A power of
  * two. What lies in the map has no limit here. */
 #define KNOWN_NAMES_MAX 4096u
@@ -65,11 +63,6 @@ void cells_retire(struct cells *cells) {
 void cells_close(struct cells *cells) {
   if (cells->bytes != NULL) munmap(cells->bytes, REGION_BYTES);
   *cells = (struct cells){0};
-}
-
-int cells_are_usable(const struct cells *cells) {
-  return cells->bytes != NULL && cells->owner == dsm_process_token() && !atomic_load(&cells->link->left) &&
-         !atomic_load(&cells->link->dead);
 }
 
 /* Milliseconds of a coarse clock, which is late by some of them; the time of a lease allows for that. */
@@ -146,7 +139,7 @@ static struct known_cell *look_up(const struct cells *cells, enum cell_kind kind
 }
 
 /* Returns what is known of the cell, of which the number is *number; or NULL. */
-static struct known_cell *find(const struct cells *cells, const struct cell_name *name, uint32_t *number) {
+static inline struct known_cell *find(const struct cells *cells, const struct cell_name *name, uint32_t *number) {
   if (!cells_are_usable(cells)) return NULL;
   struct known_cell *known = name->name == NULL ? name->known : look_up(cells, name->kind, name->name);
   if (known == NULL) return NULL;

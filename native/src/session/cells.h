@@ -10,6 +10,7 @@
 #include <dsm/dsm.h>
 #include "base/polling.h"
 #include "link/arbiter_link.h"
+#include "trap/region_entry.h"
 
 /* A thread sleeps on a cell for so long at most, and asks the arbiter then: `dsm why` and `dsm top` show longer waits. */
 #define CELL_SLEEP_MAX_NS 100000000ll
@@ -57,9 +58,6 @@ void cells_retire(struct cells *cells);
 /* Unmaps the cells. No thread uses them any more. */
 void cells_close(struct cells *cells);
 
-/* Returns whether this process may use the cells: it joined the session, has not left it, and can order things in it. */
-int cells_are_usable(const struct cells *cells);
-
 /* Returns whether a lock that was free in its cell belongs to this node still: outside direct mode the server may have
  * given the node up since. Call it behind the compare-and-swap that takes the lock. */
 int cells_are_open(const struct cells *cells);
@@ -81,5 +79,11 @@ _Atomic long long *cells_note(const struct cells *cells, const struct cell_name 
 void cells_learn(struct cells *cells, const struct cell_name *name, uint64_t answer);
 
 #pragma GCC visibility pop
+
+/* Returns whether this process may use the cells: it joined the session, has not left it, and can order things in it. */
+static inline int cells_are_usable(const struct cells *cells) {
+  return cells->bytes != NULL && cells->owner == dsm_process_token() && !atomic_load(&cells->link->left) &&
+         !atomic_load(&cells->link->dead);
+}
 
 #endif

@@ -27,15 +27,11 @@ static unsigned regions_used;
 uintptr_t dsm_regions_low = UINTPTR_MAX, dsm_regions_high;
 
 /* In a page of its own, which the kernel clears in a forked child. */
-static uint64_t *token_page;
+uint64_t *dsm_token_page;
 static uint64_t tokens_given;
 
-uint64_t dsm_process_token(void) {
-  return token_page != NULL ? __atomic_load_n(token_page, __ATOMIC_RELAXED) : 0;
-}
-
 int dsm_process_token_renew(void) {
-  if (token_page == NULL) {
+  if (dsm_token_page == NULL) {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     void *fresh = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (fresh == MAP_FAILED) return -1;
@@ -45,10 +41,10 @@ int dsm_process_token_renew(void) {
       errno = reason;
       return -1;
     }
-    token_page = fresh;
+    dsm_token_page = fresh;
   }
   if (dsm_process_token() != 0) return 0;
-  __atomic_store_n(token_page, ++tokens_given, __ATOMIC_RELEASE);
+  __atomic_store_n(dsm_token_page, ++tokens_given, __ATOMIC_RELEASE);
   return 1;
 }
 

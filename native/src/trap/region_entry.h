@@ -32,12 +32,17 @@ void dsm_region_exit(struct dsm_region *region);
  * `behind` bytes behind its end, or `before` bytes before its beginning. NULL: there is none. */
 struct dsm_region *dsm_region_enter_near(uintptr_t address, uintptr_t behind, uintptr_t before);
 
-/* Not zero, and different in parent and child after a fork: 0 in a child until it adds a region of its own. */
-uint64_t dsm_process_token(void);
+/* Where the token of this process is; NULL: it has none yet. */
+extern uint64_t *dsm_token_page;
 /* Gives this process a token if it has none. Returns 1 for a new token, 0 if it had one, -1 with errno. Not
  * handler-safe. */
 int dsm_process_token_renew(void);
 
 #pragma GCC visibility pop
+
+/* Not zero, and different in parent and child after a fork: 0 in a child until it adds a region of its own. */
+static inline uint64_t dsm_process_token(void) {
+  return dsm_token_page != NULL ? __atomic_load_n(dsm_token_page, __ATOMIC_RELAXED) : 0;
+}
 
 #endif
