@@ -42,12 +42,15 @@ try {
   );
   writeFileSync(
     join(cluster.folder, "joins.py"),
-    `import dsm
+    `import sys
+import dsm
 try:
     with dsm.join():
-        print("joined")
+        # Not print(): without a buffer that is two writes, and another process may write between them.
+        sys.stdout.write("joined\\n")
 except dsm.Error as error:
-    raise SystemExit(print(error.code, error) or 1)
+    sys.stdout.write(f"{error.code} {error}\\n")
+    raise SystemExit(1)
 `,
   );
 });
@@ -211,7 +214,7 @@ const SMALL_SHM = "mount -t tmpfs -o size=64m none /dev/shm";
 test("a /dev/shm of 64 MiB, as docker gives it, and two nodes", async () => {
   const options = "--size 40MiB --nodes 2";
   const said = await on({ prepare: SMALL_SHM, run: `-n 2 ${options}`, doctor: options });
-  const words = `a map of 40 MiB does not fit in /dev/shm, where [\\d.]+ (MiB|KiB|B) of 64 MiB are free and each node needs a map of its own; choose a smaller --size, or give it more room \\(docker run --shm-size\\)`;
+  const words = `a map of 40\\.5 MiB does not fit in /dev/shm, where [\\d.]+ (MiB|KiB|B) of 64 MiB are free and each node needs a map of its own; choose a smaller --size, or give it more room \\(docker run --shm-size\\)`;
   // Both nodes, if they tried at once.
   expectAll(said, new RegExp(`^(DSM_NO_MEMORY ${words}\n){1,2}`));
   expectFound(said, {
@@ -245,7 +248,7 @@ test.each([
   ],
 ])("a /dev/shm that is %s", async (_, prepare, words, found) => {
   const said = await on({ prepare });
-  expectAll(said, failure(`DSM_SYSTEM cannot make a map of 1 MiB in /dev/shm: ${words}`));
+  expectAll(said, failure(`DSM_SYSTEM cannot make a map of 1.5 MiB in /dev/shm: ${words}`));
   expectFound(said, { check: "/dev/shm", state: "failure", found, advice: /^mount it/ });
 });
 
@@ -255,7 +258,7 @@ inGroup.test("a limit of memory smaller than the map, as a container has it", as
     const options = "--size 800MiB";
     const said = await on({ run: `-n 2 --nodes 2 ${options}`, doctor: options, as: group.inside() });
     const limit = `the memory of this container or service is limited to 700 MiB \\(${group.folder}\\); raise that limit \\(docker run --memory, MemoryMax=\\), or choose a smaller --size`;
-    const words = `a map of 800\\.2 MiB does not fit in memory, of which [\\d.]+ MiB are free: ${limit}`;
+    const words = `a map of 800\\.7 MiB does not fit in memory, of which [\\d.]+ MiB are free: ${limit}`;
     expectAll(said, new RegExp(`^(DSM_NO_MEMORY ${words}\n){1,2}`));
     expectFound(said, {
       ...{ check: "memory", state: "failure", found: /^[\d.]+ MiB of 700 MiB are free in \// },
@@ -271,7 +274,7 @@ inGroup.test("two maps that fit alone, but not together, in a limit of memory: n
   try {
     const command = [DSM, "run", "-n", "2", "--nodes", "2", "--size", "350MiB", "--", cluster.program("joins")];
     const { code, stdout, stderr } = await cluster.command(group.inside(...command));
-    expect(stdout).toMatch(/^(DSM_NO_MEMORY a map of 350\.1 MiB does not fit in memory, of which [^\n]*\n){1,2}$/);
+    expect(stdout).toMatch(/^(DSM_NO_MEMORY a map of 350\.6 MiB does not fit in memory, of which [^\n]*\n){1,2}$/);
     expect(code).toBe(1);
     expect(withoutPids(stderr)).toMatch(/^dsm: process [01] \(node \S+, pid N\) ended with exit code 1\n$/);
     // The other process may have been ended in the midst of starting an arbiter: the next one removes what it left.
@@ -304,7 +307,7 @@ test("few open files", async () => {
 test("a limit of the size of files", async () => {
   const said = await on({ prepare: "ulimit -f 100" });
   const words =
-    "cannot make a map of 1 MiB in /dev/shm: EFBIG: file too large, write; lift the limit of files with ulimit -f unlimited";
+    "cannot make a map of 1.5 MiB in /dev/shm: EFBIG: file too large, write; lift the limit of files with ulimit -f unlimited";
   expectAll(said, failure(`DSM_SYSTEM ${words}`));
   expectFound(said, {
     ...{ check: "size of files", state: "failure", found: /^limited to \d+ KiB \(ulimit -f\)$/ },

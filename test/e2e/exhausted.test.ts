@@ -58,7 +58,7 @@ mounting.test("a map that does not fit in /dev/shm: joining says so, and the oth
   await cluster.untilPresent(session, 1);
   const small = cluster.actor({ ...common, node: "b" }, withShm("2m", cluster.program("actor")));
   expect(await small.ask("open")).toMatch(
-    /^DSM_NO_MEMORY a map of 4 MiB does not fit in \/dev\/shm, where 2 MiB of 2 MiB are free [^\n]*; choose a smaller --size, or give it more room \(docker run --shm-size\)$/,
+    /^DSM_NO_MEMORY a map of 4\.5 MiB does not fit in \/dev\/shm, where 2 MiB of 2 MiB are free [^\n]*; choose a smaller --size, or give it more room \(docker run --shm-size\)$/,
   );
   expect(await small.end()).toMatchObject({ code: 0, stderr: "" });
   const b = cluster.actor({ ...common, node: "b" });
