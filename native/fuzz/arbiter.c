@@ -24,10 +24,17 @@ void arbiter_lock(void) { pthread_mutex_lock(&ordering); }
 
 void arbiter_unlock(void) { pthread_mutex_unlock(&ordering); }
 
+/* Bytes of the map's file, with room for what a session of any order has behind the map. */
+static size_t file_size(void) {
+  return link_marks_end(the->size) + WIRE_RING_HEADER_SIZE + WIRE_RING_SIZE + WIRE_CELLS_SIZE;
+}
+
 void arbiter_reset(enum session_order next) {
   arbiter_lock();
   order = next;
-  memset(the->map, 0, the->size + the->size / PAGE_BYTES);
+  memset(the->map, 0, file_size());
+  /* This arbiter takes nothing from a ring: publications are requests. */
+  if (next != ORDER_SEQUENTIAL) the->map[link_marks_end(the->size) + WIRE_RING_SHADOWED] = 1;
   arbiter_unlock();
 }
 
@@ -210,13 +217,12 @@ void arbiter_start(struct arbiter *arbiter, const dsm_config *config) {
   struct arbiter_place place;
   CHECK(arbiter_locate(config, &place) == DSM_OK);
   the = arbiter;
-  size_t bytes = arbiter->size + arbiter->size / PAGE_BYTES;
-  size_t cells = link_marks_end(arbiter->size);
+  size_t bytes = file_size();
   /* The library refuses an arbiter with maps elsewhere. */
   snprintf(arbiter->path, sizeof arbiter->path, "/dev/shm/dsm-fuzz-%d", (int)getpid());
   atexit(remove_map);
   arbiter->map_fd = open(arbiter->path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-  CHECK(arbiter->map_fd >= 0 && ftruncate(arbiter->map_fd, (off_t)(cells + WIRE_CELLS_SIZE)) == 0);
+  CHECK(arbiter->map_fd >= 0 && ftruncate(arbiter->map_fd, (off_t)bytes) == 0);
   arbiter->map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, arbiter->map_fd, 0);
   CHECK(arbiter->map != MAP_FAILED);
   struct sockaddr_un address = {.sun_family = AF_UNIX};

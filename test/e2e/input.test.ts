@@ -168,7 +168,7 @@ describe("settings of a session", () => {
     ];
     const actor = cluster.actor({ session: "bad", node: "a", processes: 1, size: "2MiB" }, small);
     expect(await actor.ask("open")).toBe(
-      "DSM_NO_MEMORY a map of 2 MiB does not fit in /dev/shm, where 1 MiB of 1 MiB are free and each node needs a map of its own; choose a smaller --size, or give it more room (docker run --shm-size)",
+      "DSM_NO_MEMORY a map of 2.5 MiB does not fit in /dev/shm, where 1 MiB of 1 MiB are free and each node needs a map of its own; choose a smaller --size, or give it more room (docker run --shm-size)",
     );
     await actor.end();
     const fits = cluster.actor({ session: "good", node: "a", processes: 1, size: "512KiB" }, small);
