@@ -38,10 +38,11 @@ const compileFlags = [
 ];
 // No soname: `dsm install` lets programs ask for the library by its full path, which a soname would replace.
 // Bound to itself: where two libdsm.so are in a program, the calls of each that stand in front of the C library's stay
-// with its own state, and reach the other's by their names only.
+// with its own state, and reach the other's by their names only. Never unmapped: it has signal handlers, and threads that
+// may still be at their last instructions when Node, as it ends, closes the libraries of its addons.
 const linkFlags = "-shared -Wl,-Bsymbolic-functions -Wl,--exclude-libs,ALL -Wl,--gc-sections"
   .split(" ")
-  .concat("-Wl,-z,noexecstack,-z,relro,-z,now,-z,defs".split(" "));
+  .concat("-Wl,-z,noexecstack,-z,relro,-z,now,-z,defs,-z,nodelete".split(" "));
 
 const GUARD_SOURCE = "native/guard/dsm_guard.c";
 
