@@ -44,9 +44,8 @@ void object_states_close(object_states *states, uint64_t map_size);
 /* Gives the calling thread a number. */
 uint32_t thread_number_begin(void);
 
-/* Of the calling thread; 0: it has none yet. In the room that the loader keeps for such variables of libraries that are
- * loaded late: to read it costs no call. */
-extern __thread uint32_t thread_number_own __attribute__((tls_model("initial-exec")));
+/* Of the calling thread; 0: it has none yet. */
+extern __thread uint32_t thread_number_own;
 
 #pragma GCC visibility pop
 
