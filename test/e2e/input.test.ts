@@ -171,7 +171,7 @@ describe("settings of a session", () => {
       "DSM_NO_MEMORY a map of 2.5 MiB does not fit in /dev/shm, where 1 MiB of 1 MiB are free and each node needs a map of its own; choose a smaller --size, or give it more room (docker run --shm-size)",
     );
     await actor.end();
-    const fits = cluster.actor({ session: "good", node: "a", processes: 1, size: "512KiB" }, small);
+    const fits = cluster.actor({ session: "good", node: "a", processes: 1, size: "256KiB" }, small);
     await fits.do("open");
     await fits.do("store 4 0 1");
     await fits.leave();
