@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cases.h"
+
 #define SECOND 1000000000ll
 #define PAGE 4096u
 
@@ -118,10 +120,7 @@ static void text(void) {
   check(advice_text(line, 0, 1, &some) == 0 && line[0] == 'd', "or left out");
 }
 
-static const struct {
-  const char *name;
-  void (*run)(void);
-} cases[] = {
+static const struct test_case cases[] = {
     {"fast stores to few pages are worth a word, once", fast_stores},
     {"slow ones are not", slow_stores},
     {"a pause does not count", after_a_pause},
@@ -133,14 +132,5 @@ static const struct {
 };
 
 int main(int argc, char **argv) {
-  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-    if (argc < 2) {
-      puts(cases[i].name);
-    } else if (strcmp(argv[1], cases[i].name) == 0) {
-      cases[i].run();
-      puts("ok");
-      return 0;
-    }
-  }
-  return argc < 2 ? 0 : 2;
+  return run_cases(argc, argv, cases, sizeof cases / sizeof cases[0], NULL);
 }

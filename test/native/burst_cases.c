@@ -19,6 +19,7 @@
 #include "burst/burst.h"
 #include "burst/cache.h"
 #include "burst/slot.h"
+#include "cases.h"
 #include "harness.h"
 
 #define BASE 0x2a0000000000ull
@@ -602,10 +603,7 @@ static void case_gs(void) {
   check(seen == base && map.bursts > 0, "after a burst, too");
 }
 
-static const struct {
-  const char *name;
-  void (*run)(void);
-} cases[] = {
+static const struct test_case cases[] = {
     {"one-trap", case_one_trap},
     {"gaps", case_gaps},
     {"order", case_order},
@@ -636,14 +634,5 @@ static const struct {
 
 int main(int argc, char **argv) {
   harness_init();
-  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-    if (argc < 2) {
-      puts(cases[i].name);
-    } else if (strcmp(argv[1], cases[i].name) == 0) {
-      cases[i].run();
-      puts("ok");
-      return 0;
-    }
-  }
-  return argc < 2 ? 0 : 2;
+  return run_cases(argc, argv, cases, sizeof cases / sizeof cases[0], NULL);
 }

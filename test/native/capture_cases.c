@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "cases.h"
 #include "harness.h"
 
 #define BASE 0x2a0000000000ull
@@ -759,10 +760,7 @@ static void case_errno(void) {
   check(errno == 1234, "errno is kept");
 }
 
-static const struct {
-  const char *name;
-  void (*run)(void);
-} cases[] = {
+static const struct test_case cases[] = {
     {"chain", case_chain},
     {"chain-plain", case_chain_plain},
     {"chain-loop", case_chain_loop},
@@ -803,14 +801,5 @@ static const struct {
 };
 
 int main(int argc, char **argv) {
-  for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-    if (argc == 1) {
-      puts(cases[i].name);
-    } else if (strcmp(argv[1], cases[i].name) == 0) {
-      cases[i].run();
-      puts("ok");
-      return 0;
-    }
-  }
-  return argc == 1 ? 0 : 2;
+  return run_cases(argc, argv, cases, sizeof cases / sizeof cases[0], NULL);
 }

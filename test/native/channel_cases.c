@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "cases.h"
 
 #define LIVENESS_MS 60000
 #define PAUSE_MAX 64u
@@ -176,21 +177,11 @@ static void one_core(void) {
   free(other.slots);
 }
 
-static const struct {
-  const char *name;
-  void (*run)(void);
-} cases[] = {
+static const struct test_case cases[] = {
     {"late", late},     {"in-time", in_time}, {"already-there", already_there},
     {"pieces", pieces}, {"gone", gone},       {"one-core", one_core},
 };
 
-int main(int count, char **arguments) {
-  for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-    if (count < 2) puts(cases[i].name);
-    if (count < 2 || strcmp(arguments[1], cases[i].name) != 0) continue;
-    start();
-    cases[i].run();
-    puts("ok");
-  }
-  return 0;
+int main(int argc, char **argv) {
+  return run_cases(argc, argv, cases, sizeof cases / sizeof cases[0], start);
 }

@@ -11,6 +11,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "cases.h"
 #include "harness.h"
 
 #define BASE 0x2a0000000000ull
@@ -201,22 +202,12 @@ static void many_threads(void) {
   }
 }
 
-static const struct {
-  const char *name;
-  void (*run)(void);
-} cases[] = {
+static const struct test_case cases[] = {
     {"steps", steps},           {"bounds", bounds},           {"anywhere", anywhere},
     {"sink-fails", sink_fails}, {"many-threads", many_threads},
 };
 
-int main(int count, char **arguments) {
+int main(int argc, char **argv) {
   harness_init();
-  for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-    if (count < 2) puts(cases[i].name);
-    if (count < 2 || strcmp(arguments[1], cases[i].name) != 0) continue;
-    start();
-    cases[i].run();
-    puts("ok");
-  }
-  return 0;
+  return run_cases(argc, argv, cases, sizeof cases / sizeof cases[0], start);
 }

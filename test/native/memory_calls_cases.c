@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "cases.h"
 #include "harness.h"
 
 #define BASE 0x2a0000000000ull
@@ -336,10 +337,7 @@ static void checked(void) {
 #endif
 }
 
-static const struct {
-  const char *name;
-  void (*run)(void);
-} cases[] = {
+static const struct test_case cases[] = {
     {"steps", steps},
     {"anywhere", anywhere},
     {"open-pages", open_ones},
@@ -348,14 +346,7 @@ static const struct {
     {"checked-forms", checked},
 };
 
-int main(int count, char **arguments) {
+int main(int argc, char **argv) {
   harness_init();
-  for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-    if (count < 2) puts(cases[i].name);
-    if (count < 2 || strcmp(arguments[1], cases[i].name) != 0) continue;
-    start();
-    cases[i].run();
-    puts("ok");
-  }
-  return 0;
+  return run_cases(argc, argv, cases, sizeof cases / sizeof cases[0], start);
 }
